@@ -1,0 +1,153 @@
+//! hereabouts' store, filled by the library's own code: every record is
+//! claimed in a session of the file store, through the port to the disk.
+//!
+//! One thing differs from so many ADDs: the port's `sync` does nothing, and
+//! everything is flushed once at the end. Afterwards the store's own listing
+//! must show every record.
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use hereabouts::addr::{AddrSet, Subnet};
+use hereabouts::ipam::{Attachment, ContainerId, Draft, IdError, IfName, NetworkName, NodeName, Part, Scope, Source};
+use hereabouts::store::file::disk::{Content, Disk, Inode, Locked, Patience, RealDisk};
+use hereabouts::store::file::{FileStore, Host};
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Claim, Filter, Store};
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// Claims a session makes. The port keeps directories open for the life of a
+/// process; a new session with a new port keeps their number below any limit.
+const BATCH: u32 = 200;
+
+/// Fills a store with `count` addresses, from the lowest up.
+///
+/// # Errors
+/// The store refuses, or lists another number of records.
+pub fn load(data_dir: &Path, network: &str, node: &str, count: u32) -> Result<()> {
+    let node = id(NodeName::parse(node))?;
+    // As the plugin finds them, so that these are records of this machine's.
+    let machine_id = std::fs::read_to_string("/etc/machine-id").ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    let host = Host { node: node.clone(), machine_id, boot_id: boot_id.clone() };
+    let store = || FileStore::on(Unsynced(RealDisk::new(data_dir.to_owned())), host.clone());
+    let scope = Scope::default();
+    let candidates = AddrSet::from_range(&Subnet::parse(crate::RANGE)?.usable());
+    let mut draft = Draft {
+        attachment: Attachment {
+            node,
+            network: id(NetworkName::parse(network))?,
+            container: id(ContainerId::parse(&crate::loaded_container(0)))?,
+            ifname: id(IfName::parse("net1"))?,
+        },
+        pod: None,
+        netns: None,
+        boot_id,
+        since: SystemTime::now(),
+        source: Source::Dynamic,
+        part: Part { index: 0, of: 1 },
+        prefix: 8,
+        gateway: None,
+    };
+    let mut next = 0;
+    // Once also for 0 records: an existing but empty store.
+    loop {
+        let store = store();
+        let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_secs(10)))?;
+        let end = count.min(next + BATCH);
+        while next < end {
+            draft.attachment.container = id(ContainerId::parse(&crate::loaded_container(next)))?;
+            match session.claim(&scope, &candidates, &draft)? {
+                Claim::Claimed(_) => next += 1,
+                Claim::Full => bail!("the range is full after {next} records"),
+            }
+        }
+        if next == count {
+            break;
+        }
+    }
+    nix::unistd::sync();
+    let store = store();
+    let mut listed = 0;
+    for record in store.list(&Filter::default())? {
+        record.context("the store's own listing finds a damaged record")?;
+        listed += 1;
+    }
+    ensure!(listed == count, "the store's own listing shows {listed} of {count} records");
+    Ok(())
+}
+
+fn id<T>(parsed: std::result::Result<T, IdError>) -> Result<T> {
+    parsed.map_err(|error| anyhow!("not an id: {error:?}"))
+}
+
+/// The kernel's disk, without its flushes.
+struct Unsynced(RealDisk);
+
+impl Disk for Unsynced {
+    fn sync(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn root(&self) -> &Path {
+        self.0.root()
+    }
+    fn exists(&self) -> io::Result<bool> {
+        self.0.exists()
+    }
+    fn make_root(&self) -> io::Result<()> {
+        self.0.make_root()
+    }
+    fn is_local(&self) -> io::Result<bool> {
+        self.0.is_local()
+    }
+    fn check_writable(&self) -> io::Result<()> {
+        self.0.check_writable()
+    }
+    fn read(&self, path: &Path) -> io::Result<Content> {
+        self.0.read(path)
+    }
+    fn inode(&self, path: &Path) -> io::Result<Inode> {
+        self.0.inode(path)
+    }
+    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        self.0.names(directory)
+    }
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        self.0.make_directory(path)
+    }
+    fn is_marked(&self, directory: &Path) -> io::Result<bool> {
+        self.0.is_marked(directory)
+    }
+    fn mark(&self, directory: &Path) -> io::Result<()> {
+        self.0.mark(directory)
+    }
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode> {
+        self.0.create(path, bytes)
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.link(from, to)
+    }
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.0.unlink(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
+        self.0.lock(path, patience)
+    }
+    fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
+        self.0.lock_local(path, patience)
+    }
+    fn lock_holder(&self, path: &Path) -> String {
+        self.0.lock_holder(path)
+    }
+    fn random(&self) -> io::Result<[u8; 16]> {
+        self.0.random()
+    }
+    fn now(&self) -> SystemTime {
+        self.0.now()
+    }
+}

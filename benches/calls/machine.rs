@@ -1,0 +1,87 @@
+//! The machine that the numbers are of, and whether its disk is one.
+
+use crate::measure::Times;
+use anyhow::{Context, Result, ensure};
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Instant;
+
+/// Files without a disk under them, from linux/magic.h.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+
+/// Refuses a directory whose flushes cost nothing.
+///
+/// # Errors
+/// It is on tmpfs or ramfs, or cannot be looked at.
+pub fn refuse_memory(directory: &Path) -> Result<()> {
+    let kind = statfs(directory).with_context(|| format!("statfs {}", directory.display()))?.filesystem_type();
+    ensure!(
+        kind != TMPFS_MAGIC && kind != RAMFS_MAGIC,
+        "expected a directory on a disk, not in memory, where a flush costs nothing: {}",
+        directory.display()
+    );
+    Ok(())
+}
+
+/// Processor, cores, kernel and filesystem in one line.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn describe(directory: &Path) -> Result<String> {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
+    let model = ["model name", "Model", "Hardware"].iter().find_map(|key| {
+        cpuinfo.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.trim() == *key).map(|(_, value)| value.trim()))
+    });
+    let cores = std::thread::available_parallelism()?;
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let filesystem = filesystem(directory)?;
+    let model = model.unwrap_or("unknown processor");
+    Ok(format!("{model}, {cores} cores, Linux {}, {}, {filesystem}", kernel.trim(), std::env::consts::ARCH))
+}
+
+/// The name of the filesystem: that of the longest mount point above the
+/// directory, the last one where several are mounted on each other.
+fn filesystem(directory: &Path) -> Result<String> {
+    let directory = directory.canonicalize()?;
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let kinds = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let point = fields.next()?;
+        directory.starts_with(point).then_some((point.len(), fields.next()?))
+    });
+    Ok(kinds.max_by_key(|(length, _)| *length).map_or("unknown", |(_, kind)| kind).to_owned())
+}
+
+/// What one flush costs: 4 KiB written in place and `fdatasync`.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn flush_cost(directory: &Path) -> Result<Times> {
+    let path = directory.join("flush");
+    let file = File::create_new(&path)?;
+    let block = [b'.'; 4096];
+    file.write_all_at(&block, 0)?;
+    file.sync_all()?;
+    let mut times = Times::default();
+    for _ in 0..200 {
+        let start = Instant::now();
+        file.write_all_at(&block, 0)?;
+        file.sync_data()?;
+        times.push(start.elapsed());
+    }
+    fs::remove_file(path)?;
+    Ok(times)
+}
+
+/// The largest resident set of this process so far, in KiB: no child's peak
+/// can be told from one below it.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn own_peak() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc/self/status")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+}

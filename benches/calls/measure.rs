@@ -1,0 +1,253 @@
+//! Many calls: who takes how long, one beside the other.
+//!
+//! What is to be compared is interleaved, because a machine's speed drifts
+//! over minutes by more than some of the ratios. Every measured ADD is
+//! followed by its DEL, so a store has the same number of records throughout.
+
+use crate::call::{Plugin, Verb, run};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Barrier, Mutex};
+use std::time::{Duration, Instant};
+
+/// How many attachments take turns, and how many processes run at once in
+/// [`crowd`]. Few and always the same, so that the calls before the
+/// measurement make every directory that is ever used.
+pub const CONTAINERS: usize = 32;
+
+/// What a runtime calls a container: 64 hexadecimal digits.
+pub fn container(index: usize) -> String {
+    format!("{:064x}", 0xc0de_0000_0000_u64 + index as u64)
+}
+
+/// Times of one kind of call.
+#[derive(Debug, Default, Clone)]
+pub struct Times(Vec<Duration>);
+
+impl Times {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn median(&self) -> f64 {
+        self.quantile(50)
+    }
+
+    pub fn p99(&self) -> f64 {
+        self.quantile(99)
+    }
+
+    pub fn push(&mut self, took: Duration) {
+        self.0.push(took);
+    }
+
+    /// In milliseconds, by nearest rank: with fewer than 100 times the 99th
+    /// percentile is the longest. NaN without any.
+    fn quantile(&self, percent: usize) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let rank = (sorted.len() * percent).div_ceil(100);
+        sorted.get(rank.saturating_sub(1)).map_or(f64::NAN, |took| took.as_secs_f64() * 1e3)
+    }
+}
+
+/// What takes its turn in a cell.
+pub enum Work {
+    /// ADD, then DEL.
+    Pair(Plugin),
+    /// The floor program, in this directory.
+    Floor { program: PathBuf, directory: PathBuf },
+    /// A process that ends at once.
+    Nothing(PathBuf),
+}
+
+/// One of those that are compared, and what was seen of it.
+pub struct Contender {
+    pub name: &'static str,
+    pub work: Work,
+    /// How many turns it gets.
+    pub runs: usize,
+    pub add: Times,
+    pub del: Times,
+    pub peak_kib: u64,
+    turns: usize,
+}
+
+impl Contender {
+    pub fn new(name: &'static str, work: Work, runs: usize) -> Self {
+        Self { name, work, runs, add: Times::default(), del: Times::default(), peak_kib: 0, turns: 0 }
+    }
+
+    fn turn(&mut self, measured: bool) -> Result<()> {
+        let container = container(self.turns % CONTAINERS);
+        self.turns += 1;
+        match &self.work {
+            Work::Pair(plugin) => {
+                for verb in [Verb::Add, Verb::Del] {
+                    let (ended, _) = plugin.call(verb, &container).with_context(|| format!("{} {}", self.name, verb.name()))?;
+                    if measured {
+                        let times = if verb == Verb::Add { &mut self.add } else { &mut self.del };
+                        times.push(ended.took);
+                        self.peak_kib = self.peak_kib.max(ended.peak_kib);
+                    }
+                }
+            }
+            Work::Floor { program, directory } => {
+                let ended = run(Command::new(program).arg(directory).arg(&container), &[])?;
+                std::fs::remove_file(directory.join(&container)).context("the floor left no record")?;
+                if measured {
+                    self.add.push(ended.took);
+                }
+            }
+            Work::Nothing(program) => {
+                let ended = run(&mut Command::new(program), &[])?;
+                if measured {
+                    self.add.push(ended.took);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets the contenders take turns. One that has fewer runs than the others
+/// gets them spread over the whole time.
+///
+/// # Errors
+/// A call failed, or answered what it should not.
+pub fn interleave(contenders: &mut [Contender]) -> Result<()> {
+    let Some(rounds) = contenders.iter().map(|contender| contender.runs).min() else { return Ok(()) };
+    ensure!(0 < rounds, "a cell needs at least one run");
+    for contender in contenders.iter_mut() {
+        // A contender of few turns is a slow one, and one turn warms it.
+        let warming = if contender.runs < CONTAINERS { 1 } else { CONTAINERS };
+        for _ in 0..warming {
+            contender.turn(false)?;
+        }
+    }
+    for round in 0..rounds {
+        // Turn by turn within the round as well: A B A B, not A A B B.
+        let due: Vec<usize> = contenders.iter().map(|c| c.runs * (round + 1) / rounds - c.runs * round / rounds).collect();
+        for turn in 0..due.iter().copied().max().unwrap_or(0) {
+            for (contender, due) in contenders.iter_mut().zip(&due) {
+                if turn < *due {
+                    contender.turn(true)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Operations a second of [`CONTAINERS`] processes at all times. Each of so
+/// many workers makes `adds` ADDs and then frees them, `times` over: 1 keeps
+/// the store nearly empty, more fill it and empty it again.
+///
+/// # Errors
+/// A call failed, or two attachments held one address at once.
+pub fn crowd(plugin: &Plugin, adds: usize, times: usize) -> Result<f64> {
+    let held = Mutex::new(HashSet::new());
+    let lock_held = || held.lock().map_err(|_poisoned| anyhow!("another worker panicked"));
+    let took = at_once(|worker| {
+        for _ in 0..times {
+            let mut own = Vec::new();
+            for number in 0..adds {
+                let container = container(number * CONTAINERS + worker);
+                let (_, address) = plugin.call(Verb::Add, &container)?;
+                ensure!(lock_held()?.insert(address.clone()), "two attachments hold {address}");
+                own.push((container, address));
+            }
+            for (container, address) in own {
+                // Before the call: from its middle on, another may have it.
+                lock_held()?.remove(&address);
+                plugin.call(Verb::Del, &container)?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok((2 * adds * times * CONTAINERS) as f64 / took.as_secs_f64())
+}
+
+/// Processes a second that do nothing, as many at once: no plugin can be
+/// faster, for this is the kernel's and the driver's work alone.
+///
+/// # Errors
+/// One failed.
+pub fn ceiling(program: &Path, each: usize) -> Result<f64> {
+    let took = at_once(|_| {
+        for _ in 0..each {
+            run(&mut Command::new(program), &[])?;
+        }
+        Ok(())
+    })?;
+    Ok((each * CONTAINERS) as f64 / took.as_secs_f64())
+}
+
+/// Lets [`CONTAINERS`] workers begin together; how long until all are done.
+fn at_once(work: impl Fn(usize) -> Result<()> + Sync) -> Result<Duration> {
+    let ready = Barrier::new(CONTAINERS + 1);
+    std::thread::scope(|scope| {
+        let (work, ready) = (&work, &ready);
+        let start_worker = |worker| {
+            scope.spawn(move || {
+                ready.wait();
+                work(worker)
+            })
+        };
+        let workers: Vec<_> = (0..CONTAINERS).map(start_worker).collect();
+        ready.wait();
+        let start = Instant::now();
+        for worker in workers {
+            worker.join().map_err(|_panic| anyhow!("a worker panicked"))??;
+        }
+        Ok(start.elapsed())
+    })
+}
+
+/// How often a call asks the kernel to flush, for ADD and DEL of a store whose
+/// directories exist; `None` where strace is missing or may not trace.
+///
+/// # Errors
+/// The call fails when it is not traced either.
+pub fn syncs(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u64)>> {
+    let container = container(0);
+    plugin.call(Verb::Add, &container)?;
+    plugin.call(Verb::Del, &container)?;
+    let mut counts = Vec::new();
+    for verb in [Verb::Add, Verb::Del] {
+        let summary = scratch.join("strace.txt");
+        let mut front: Vec<OsString> =
+            ["strace", "-f", "-c", "-e", "trace=fsync,fdatasync,sync_file_range,syncfs", "-o"].map(OsString::from).into();
+        front.push(summary.clone().into());
+        let mut command = plugin.command(&front, verb, &container);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        if run(&mut command, plugin.input.as_bytes()).is_err() {
+            // It may have failed half-way; leave the store as it was.
+            plugin.call(Verb::Del, &container)?;
+            return Ok(None);
+        }
+        counts.push(calls_in(&std::fs::read_to_string(&summary)?)?);
+    }
+    match counts.as_slice() {
+        [add, del] => Ok(Some((*add, *del))),
+        _ => bail!("two verbs, not {}", counts.len()),
+    }
+}
+
+/// The sum of the `calls` column: the fourth, above the line of the total.
+fn calls_in(summary: &str) -> Result<u64> {
+    let mut sum = 0;
+    for line in summary.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        if let ([share, _, _, calls, ..], Some(name)) = (fields.as_slice(), fields.last())
+            && share.parse::<f64>().is_ok()
+            && *name != "total"
+        {
+            sum += calls.parse::<u64>().with_context(|| format!("strace said: {line}"))?;
+        }
+    }
+    Ok(sum)
+}

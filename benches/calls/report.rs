@@ -1,0 +1,170 @@
+//! The numbers as Markdown: what was measured, and each target with its
+//! answer.
+
+use crate::call::Verb;
+use crate::measure::{Contender, Times};
+use std::fmt::Write;
+
+/// The names of the contenders.
+pub const OURS: &str = "hereabouts";
+pub const OURS_AT_254: &str = "hereabouts at 254";
+pub const THEIRS: &str = "host-local";
+pub const FLOOR: &str = "floor";
+pub const NOTHING: &str = "a process that does nothing";
+
+/// How far 32 workers fill the store before they empty it again.
+pub const FILLED: usize = 3_200;
+
+/// The contenders at one number of records, measured together.
+pub struct Cell {
+    pub records: u32,
+    pub contenders: Vec<Contender>,
+}
+
+/// What is known of one plugin beside its times. `None` was not measured.
+#[derive(Default)]
+pub struct Facts {
+    pub version: String,
+    pub binary_bytes: u64,
+    pub syncs: Option<(u64, u64)>,
+    /// 32 processes at once, ADD and DEL in turn; one number a round.
+    pub in_turn: Vec<f64>,
+    /// 32 processes at once, from 0 to [`FILLED`] records and back.
+    pub filling: Vec<f64>,
+}
+
+/// All that was measured.
+pub struct Report {
+    pub machine: String,
+    pub flush: Times,
+    pub own_peak_kib: u64,
+    /// Processes a second that do nothing, 32 at once.
+    pub ceiling: Option<f64>,
+    pub cells: Vec<Cell>,
+    pub ours: Option<Facts>,
+    pub theirs: Option<Facts>,
+}
+
+fn times(contender: &Contender, verb: Verb) -> &Times {
+    match verb {
+        Verb::Add => &contender.add,
+        Verb::Del => &contender.del,
+    }
+}
+
+/// The middle one, of an odd number of rounds.
+pub fn middle(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
+}
+
+impl Report {
+    fn median(&self, records: u32, name: &str, verb: Verb) -> Option<f64> {
+        let cell = self.cells.iter().find(|cell| cell.records == records)?;
+        let contender = cell.contenders.iter().find(|contender| contender.name == name)?;
+        (0 < times(contender, verb).len()).then(|| times(contender, verb).median())
+    }
+
+    fn peak_kib(&self, name: &str) -> Option<u64> {
+        let all = self.cells.iter().flat_map(|cell| &cell.contenders);
+        all.filter(|contender| contender.name == name).map(|contender| contender.peak_kib).max()
+    }
+
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
+        let versions: Vec<&str> = [&self.ours, &self.theirs].into_iter().flatten().map(|facts| facts.version.as_str()).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}; {}.", self.machine, versions.join(", "));
+        let _ = writeln!(
+            text,
+            "A flush (4 KiB written in place, fdatasync) costs {:.2} ms here (median; p99 {:.2} ms).\n",
+            self.flush.median(),
+            self.flush.p99()
+        );
+        self.write_targets(&mut text);
+        self.write_times(&mut text);
+        self.write_facts(&mut text);
+        text
+    }
+
+    fn write_targets(&self, text: &mut String) {
+        *text += "| target | measured | met |\n| --- | --- | --- |\n";
+        let mut row = |target: &str, measured: Option<f64>, unit: &str, met: &dyn Fn(f64) -> bool| {
+            let answer = measured
+                .map_or(("not measured".to_owned(), "-"), |value| (format!("{value:.2}{unit}"), if met(value) { "yes" } else { "no" }));
+            let _ = writeln!(text, "| {target} | {} | {} |", answer.0, answer.1);
+        };
+        let faster = |records, verb| Some(self.median(records, THEIRS, verb)? / self.median(records, OURS, verb)?);
+        for (records, least) in [(0, 2.5), (254, 4.0), (65_000, 300.0)] {
+            for verb in [Verb::Add, Verb::Del] {
+                let target = format!("{} at {records} records: at least {least} times as fast as host-local", verb.name());
+                row(&target, faster(records, verb), " times", &|value| least <= value);
+            }
+        }
+        let crowds = |rounds: fn(&Facts) -> &Vec<f64>| {
+            let middle = |facts: &Option<Facts>| middle(rounds(facts.as_ref()?));
+            Some(middle(&self.ours)? / middle(&self.theirs)?)
+        };
+        let crowd = "32 processes at once: at least 8 times the operations a second of host-local";
+        row(&format!("{crowd}, ADD and DEL in turn"), crowds(|facts| &facts.in_turn), " times", &|value| 8.0 <= value);
+        let filling = format!("{crowd}, from 0 to {FILLED} records and back");
+        row(&filling, crowds(|facts| &facts.filling), " times", &|value| 8.0 <= value);
+        for verb in [Verb::Add, Verb::Del] {
+            let target = format!("{} at 1000000 records: at most 1.3 times the time at 254", verb.name());
+            let growth = self.median(1_000_000, OURS, verb).zip(self.median(1_000_000, OURS_AT_254, verb));
+            row(&target, growth.map(|(many, few)| many / few), " times", &|value| value <= 1.3);
+        }
+        let memory = self.peak_kib(OURS).map(|kib| kib as f64 / 1024.0);
+        row("peak memory of a call: at most 4 MB", memory, " MB", &|value| value <= 4.0);
+        let binary = self.ours.as_ref().map(|facts| facts.binary_bytes as f64 / 1024.0 / 1024.0);
+        row("binary: at most 4 MB", binary, " MB", &|value| value <= 4.0);
+        let floor = self.median(0, OURS, Verb::Add).zip(self.median(0, FLOOR, Verb::Add)).map(|(add, floor)| add / floor);
+        row("ADD at 0 records: at most 2 times the floor", floor, " times", &|value| value <= 2.0);
+    }
+
+    fn write_times(&self, text: &mut String) {
+        *text += "\n| records | who | ADD median / p99 ms | DEL median / p99 ms | pairs |\n| --- | --- | --- | --- | --- |\n";
+        for cell in &self.cells {
+            for contender in &cell.contenders {
+                let pair = |times: &Times| match times.len() {
+                    0 => "-".to_owned(),
+                    _ => format!("{:.2} / {:.2}", times.median(), times.p99()),
+                };
+                let _ = writeln!(
+                    text,
+                    "| {} | {} | {} | {} | {} |",
+                    cell.records,
+                    contender.name,
+                    pair(&contender.add),
+                    pair(&contender.del),
+                    contender.add.len()
+                );
+            }
+        }
+        *text += "\nThe lines of one number of records were measured together, turn by turn. With fewer than 100 pairs\n\
+                  the p99 is the longest. The floor makes one record durable and does nothing else.\n";
+    }
+
+    fn write_facts(&self, text: &mut String) {
+        *text += "\n| | syncs ADD / DEL | operations a second, 32 at once in turn / filling | peak memory MB | binary MB |\n\
+                  | --- | --- | --- | --- | --- |\n";
+        for (name, facts) in [(OURS, &self.ours), (THEIRS, &self.theirs)] {
+            let Some(facts) = facts else { continue };
+            let syncs = facts.syncs.map_or("not measured".to_owned(), |(add, del)| format!("{add} / {del}"));
+            let crowd = |rounds: &[f64]| middle(rounds).map_or("not measured".to_owned(), |value| format!("{value:.0}"));
+            let crowd = format!("{} / {}", crowd(&facts.in_turn), crowd(&facts.filling));
+            let peak = self.peak_kib(name).unwrap_or(0);
+            // The kernel reports the larger of the plugin's and the driver's.
+            let bound = if peak <= self.own_peak_kib { "at most " } else { "" };
+            let (peak, binary) = (peak as f64 / 1024.0, facts.binary_bytes as f64 / 1024.0 / 1024.0);
+            let _ = writeln!(text, "| {name} | {syncs} | {crowd} | {bound}{peak:.1} | {binary:.1} |");
+        }
+        if let Some(ceiling) = self.ceiling {
+            let _ = writeln!(
+                text,
+                "\n32 at once, processes that do nothing start and end {ceiling:.0} times a second here: no plugin can be faster."
+            );
+        }
+    }
+}

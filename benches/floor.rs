@@ -1,0 +1,32 @@
+//! The floor under an ADD: the least that a process can do to make one record
+//! durable under a name that only one may take. No configuration, no lock, no
+//! choice of an address, no answer.
+//!
+//! `floor DIRECTORY NAME`: open, write 300 bytes, sync, link, sync the
+//! directory, unlink. `calls` holds ADD against it. Without arguments it does
+//! nothing, which is what a process costs to begin with.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn commit(directory: PathBuf, name: &str) -> io::Result<()> {
+    let names = File::open(&directory)?;
+    let temporary = directory.join(format!("{name}.tmp"));
+    let mut record = File::create_new(&temporary)?;
+    record.write_all(&[b'.'; 300])?;
+    record.sync_all()?;
+    fs::hard_link(&temporary, directory.join(name))?;
+    names.sync_all()?;
+    fs::remove_file(temporary)
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.as_slice() {
+        [] => ExitCode::SUCCESS,
+        [directory, name] if commit(directory.into(), name).is_ok() => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}

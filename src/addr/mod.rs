@@ -1,0 +1,195 @@
+//! Address arithmetic: numbers, subnets, ranges and sets of addresses.
+//!
+//! Everything is done in 128 bits, whatever the family; a /8 and a /64 cost
+//! what a /24 costs, because nothing here counts addresses one by one. The
+//! module knows std and ipnet only and cannot do I/O. No other module does
+//! arithmetic on addresses.
+
+mod range;
+mod set;
+mod subnet;
+
+pub use range::Range;
+pub use set::{AddrSet, Mask, Shard, add_bit, lowest_free};
+pub use subnet::Subnet;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4, 32 bits.
+    V4,
+    /// IPv6, 128 bits.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// The length of an address in bits.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
+    /// The highest number an address of this family can be.
+    #[must_use]
+    pub const fn highest(self) -> u128 {
+        match self {
+            Self::V4 => u32::MAX as u128,
+            Self::V6 => u128::MAX,
+        }
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// The address as a number.
+#[must_use]
+pub fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)),
+        IpAddr::V6(v6) => u128::from(v6),
+    }
+}
+
+/// The number as an address of `family`; only the low 32 bits count in IPv4.
+#[must_use]
+pub fn address(family: Family, number: u128) -> IpAddr {
+    match family {
+        Family::V4 => {
+            let [.., a, b, c, d] = number.to_be_bytes();
+            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+        }
+        Family::V6 => IpAddr::V6(Ipv6Addr::from(number)),
+    }
+}
+
+/// Why a text is no address, subnet or range; the caller names where it stood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddrError(pub &'static str);
+
+impl std::fmt::Display for AddrError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for AddrError {}
+
+/// Parses an address as operators write it: leading zeros in IPv4 octets are
+/// decimal padding (as Whereabouts reads them), nothing else is lenient.
+///
+/// # Errors
+/// Zones, IPv4-mapped IPv6 addresses (no main plugin can use one) and
+/// everything that is not one whole address.
+pub fn parse_address(text: &str) -> Result<IpAddr, AddrError> {
+    if text.contains('%') {
+        return Err(AddrError("expected an address without a zone"));
+    }
+    let parsed = if text.contains(':') { text.parse::<Ipv6Addr>().ok().map(IpAddr::V6) } else { parse_v4(text).map(IpAddr::V4) };
+    match parsed {
+        Some(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => Err(AddrError("expected a plain address, not an IPv4-mapped one")),
+        Some(address) => Ok(address),
+        None => Err(AddrError("expected an IPv4 or IPv6 address")),
+    }
+}
+
+fn parse_v4(text: &str) -> Option<Ipv4Addr> {
+    let mut octets = [0u8; 4];
+    let mut parts = text.split('.');
+    for octet in &mut octets {
+        let part = parts.next()?;
+        if part.is_empty() || part.len() > 3 || !part.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        *octet = part.parse().ok()?;
+    }
+    parts.next().is_none().then(|| Ipv4Addr::from(octets))
+}
+
+/// Parses `address/length`; the host part is kept.
+///
+/// # Errors
+/// A missing or impossible length, or a bad address.
+pub fn parse_prefixed(text: &str) -> Result<(IpAddr, u8), AddrError> {
+    let (address, length) = text.split_once('/').ok_or(AddrError("expected an address with a prefix length, such as 10.0.0.0/24"))?;
+    let address = parse_address(address)?;
+    let digits = !length.is_empty() && length.len() <= 3 && length.bytes().all(|b| b.is_ascii_digit());
+    let length = if digits { length.parse::<u8>().ok() } else { None };
+    match length {
+        Some(length) if length <= Family::of(address).bits() => Ok((address, length)),
+        _ => Err(AddrError("expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_addresses_are_inverse() {
+        for text in ["0.0.0.0", "10.1.2.3", "255.255.255.255", "::", "2001:db8::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] {
+            let ip: IpAddr = text.parse().unwrap();
+            assert_eq!(address(Family::of(ip), number(ip)), ip);
+        }
+    }
+
+    #[test]
+    fn leading_zeros_in_octets_are_decimal() {
+        assert_eq!(parse_address("192.168.010.001").unwrap().to_string(), "192.168.10.1");
+        assert_eq!(parse_prefixed("10.0.0.0/024").unwrap().1, 24);
+    }
+
+    #[test]
+    fn everything_else_is_strict() {
+        for text in [
+            "",
+            "10.1.2",
+            "10.1.2.3.4",
+            "0x0a000001",
+            "167837953",
+            "10.1.2.256",
+            " 10.1.2.3",
+            "10.1.2.3 ",
+            "\u{ff11}0.1.2.3",
+            "fe80::1%eth0",
+            "::ffff:10.1.2.3",
+            "1.2.3.0004",
+            "+1.2.3.4",
+        ] {
+            assert!(parse_address(text).is_err(), "{text}");
+        }
+        for text in [
+            "10.1.2.0",
+            "10.1.2.0/33",
+            "10.1.2.0/-1",
+            "10.1.2.0/+24",
+            "10.1.2.0/",
+            "10.1.2.0/255.255.255.0",
+            "10.1.2/24",
+            "::/129",
+            "10.1.2.0/24 ",
+        ] {
+            assert!(parse_prefixed(text).is_err(), "{text}");
+        }
+    }
+}

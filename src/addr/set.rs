@@ -1,0 +1,273 @@
+//! A set of addresses of one family, as spans; and its cut into shards, the
+//! blocks of 256 numbers that the file store keeps together.
+
+use super::{Family, Range, address, number};
+use std::net::IpAddr;
+
+/// Addresses of one family. A set of a /64 minus a thousand exclusions is a
+/// thousand and one pairs of numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddrSet {
+    family: Family,
+    /// Sorted, disjoint, not adjacent, each first <= last.
+    spans: Vec<(u128, u128)>,
+}
+
+/// 256 neighboring addresses: all that share everything but the last 8 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shard {
+    family: Family,
+    /// The address number without its low 8 bits.
+    index: u128,
+}
+
+/// Which of a shard's 256 addresses are meant: bit `n` is the address that
+/// ends in `n`.
+pub type Mask = [u64; 4];
+
+impl AddrSet {
+    /// The addresses of one range.
+    #[must_use]
+    pub fn from_range(range: &Range) -> Self {
+        Self { family: range.family(), spans: vec![(range.first(), range.last())] }
+    }
+
+    /// The set without a range. Of another family: nothing happens.
+    ///
+    /// ```text
+    ///   span        [=========]         [=========]        [===]
+    ///   removed        [===]        [========]            [=====]
+    ///   left        [=]     [=]              [====]
+    /// ```
+    pub fn remove(&mut self, range: &Range) {
+        if range.family() != self.family {
+            return;
+        }
+        let (from, to) = (range.first(), range.last());
+        let mut left = Vec::with_capacity(self.spans.len() + 1);
+        for &(first, last) in &self.spans {
+            if last < from || to < first {
+                left.push((first, last));
+                continue;
+            }
+            if first < from {
+                left.push((first, from - 1));
+            }
+            if to < last {
+                left.push((to + 1, last));
+            }
+        }
+        self.spans = left;
+    }
+
+    /// IPv4 or IPv6.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Whether no address is left.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// Whether the address is in the set.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let wanted = number(address);
+        Family::of(address) == self.family && {
+            let after = self.spans.partition_point(|&(first, _)| first <= wanted);
+            after.checked_sub(1).is_some_and(|at| wanted <= self.spans[at].1)
+        }
+    }
+
+    /// How many addresses; saturates one below 2^128.
+    #[must_use]
+    pub fn count(&self) -> u128 {
+        self.spans.iter().fold(0u128, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)))
+    }
+
+    /// The parts of the set in order.
+    pub fn ranges(&self) -> impl Iterator<Item = Range> + '_ {
+        self.spans.iter().map(|&(first, last)| Range::spanning(self.family, first, last))
+    }
+
+    /// The first shard at or above `from` that holds an address of the set;
+    /// from the lowest one without `from`.
+    #[must_use]
+    pub fn shard_from(&self, from: Option<Shard>) -> Option<Shard> {
+        let floor = from.map_or(0, |shard| shard.index << 8);
+        let at = self.spans.partition_point(|&(_, last)| last < floor);
+        let &(first, _) = self.spans.get(at)?;
+        Some(Shard { family: self.family, index: first.max(floor) >> 8 })
+    }
+
+    /// The addresses of the set in one shard.
+    #[must_use]
+    pub fn mask(&self, shard: Shard) -> Mask {
+        let mut mask = [0u64; 4];
+        let (low, high) = (shard.index << 8, (shard.index << 8) | 0xff);
+        let at = self.spans.partition_point(|&(_, last)| last < low);
+        for &(first, last) in &self.spans[at..] {
+            if high < first {
+                break;
+            }
+            set_bits(&mut mask, low_byte(first.max(low)), low_byte(last.min(high)));
+        }
+        mask
+    }
+}
+
+fn low_byte(number: u128) -> u8 {
+    number.to_be_bytes()[15]
+}
+
+fn set_bits(mask: &mut Mask, first: u8, last: u8) {
+    for (word, bits) in (0u8..4).zip(mask.iter_mut()) {
+        let (low, high) = (word * 64, word * 64 + 63);
+        if first <= high && low <= last {
+            let from = first.max(low) - low;
+            let to = last.min(high) - low;
+            *bits |= (u64::MAX >> (63 - to)) & (u64::MAX << from);
+        }
+    }
+}
+
+impl Shard {
+    /// The shard that holds an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        Self { family: Family::of(address), index: number(address) >> 8 }
+    }
+
+    /// The shard of the given index, or `None` when the family has no such.
+    #[must_use]
+    pub fn at(family: Family, index: u128) -> Option<Self> {
+        (index <= family.highest() >> 8).then_some(Self { family, index })
+    }
+
+    /// The number of the shard among those of its family.
+    #[must_use]
+    pub const fn index(self) -> u128 {
+        self.index
+    }
+
+    /// IPv4 or IPv6.
+    #[must_use]
+    pub const fn family(self) -> Family {
+        self.family
+    }
+
+    /// The next shard, if there is one.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        Self::at(self.family, self.index + 1)
+    }
+
+    /// The lowest address of the shard.
+    #[must_use]
+    pub fn base(self) -> IpAddr {
+        address(self.family, self.index << 8)
+    }
+
+    /// The address whose last 8 bits are `low`.
+    #[must_use]
+    pub fn member(self, low: u8) -> IpAddr {
+        address(self.family, (self.index << 8) | u128::from(low))
+    }
+
+    /// The last 8 bits of an address, when it belongs to this shard.
+    #[must_use]
+    pub fn position(self, address: IpAddr) -> Option<u8> {
+        (Self::of(address) == self).then(|| low_byte(number(address)))
+    }
+}
+
+/// The lowest bit of `wanted` that is not in `taken`.
+#[must_use]
+pub fn lowest_free(wanted: &Mask, taken: &Mask) -> Option<u8> {
+    (0u8..4).zip(wanted.iter().zip(taken)).find_map(|(word, (wanted, taken))| {
+        let free = wanted & !taken;
+        // trailing_zeros of a non-zero u64 is at most 63.
+        (free != 0).then(|| word * 64 + u8::try_from(free.trailing_zeros()).unwrap_or(63))
+    })
+}
+
+/// Adds the address that ends in `low`.
+pub fn add_bit(mask: &mut Mask, low: u8) {
+    mask[usize::from(low >> 6)] |= 1 << (low & 63);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn v4(low: u16) -> IpAddr {
+        address(Family::V4, u128::from(low))
+    }
+
+    /// Every pair of removals from a small universe, against a plain set.
+    #[test]
+    fn removal_agrees_with_brute_force() {
+        let whole = Range::new(v4(2), v4(13)).unwrap();
+        let spans: Vec<(u16, u16)> = (0..16).flat_map(|a| (a..16).map(move |b| (a, b))).collect();
+        for &(a, b) in &spans {
+            for &(c, d) in &spans {
+                let mut set = AddrSet::from_range(&whole);
+                let mut plain: BTreeSet<u16> = (2..=13).collect();
+                for (first, last) in [(a, b), (c, d)] {
+                    set.remove(&Range::new(v4(first), v4(last)).unwrap());
+                    plain.retain(|n| *n < first || last < *n);
+                }
+                for n in 0..16 {
+                    assert_eq!(set.contains(v4(n)), plain.contains(&n), "{a}-{b} {c}-{d} {n}");
+                }
+                assert_eq!(set.count(), plain.len() as u128);
+                assert!(set.spans.windows(2).all(|w| w[0].1 + 1 < w[1].0), "sorted, disjoint, not adjacent");
+            }
+        }
+    }
+
+    #[test]
+    fn masks_agree_with_contains() {
+        let mut set = AddrSet::from_range(&Range::new(v4(250), v4(1030)).unwrap());
+        set.remove(&Range::new(v4(300), v4(301)).unwrap());
+        set.remove(&Range::new(v4(512), v4(767)).unwrap());
+        let mut seen = Vec::new();
+        let mut from = None;
+        while let Some(shard) = set.shard_from(from) {
+            let mask = set.mask(shard);
+            for low in 0..=255u8 {
+                let bit = mask[usize::from(low >> 6)] >> (low & 63) & 1 == 1;
+                assert_eq!(bit, set.contains(shard.member(low)));
+            }
+            seen.push(shard.index());
+            from = shard.next();
+        }
+        assert_eq!(seen, [0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn the_last_shard_of_a_family_has_no_next() {
+        assert_eq!(Shard::of("255.255.255.255".parse().unwrap()).next(), None);
+        assert_eq!(Shard::of("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()).next(), None);
+    }
+
+    #[test]
+    fn the_lowest_free_bit_is_found() {
+        let mut taken = [0; 4];
+        for low in 0..130 {
+            assert_eq!(lowest_free(&[u64::MAX; 4], &taken), Some(low));
+            add_bit(&mut taken, low);
+        }
+        assert_eq!(lowest_free(&[u64::MAX, 0, 0, 0], &taken), None);
+    }
+
+    #[test]
+    fn counting_everything_saturates() {
+        let all = Range::new("::".parse().unwrap(), "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()).unwrap();
+        assert_eq!(AddrSet::from_range(&all).count(), u128::MAX);
+    }
+}

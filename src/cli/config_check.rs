@@ -1,0 +1,89 @@
+//! `config check`: what a configuration would allocate from, and every mistake
+//! with its JSON path.
+
+use super::{Lookup, locate, output};
+use crate::config::{CniArgs, ConfigError, Merged, Network, Settings, plugin_configurations};
+use crate::ipam::Choice;
+use crate::json::Json;
+use crate::plugin::host;
+use anyhow::bail;
+use std::path::Path;
+
+pub(super) fn check(lookup: Lookup<'_>, file: &Path) -> anyhow::Result<()> {
+    let bytes = locate::read(file)?;
+    let flat = host::flat_file(lookup, None)?;
+    let mut mistakes = 0;
+    for found in plugin_configurations(&bytes)? {
+        let text = |key: &str| found.configuration.find(key).and_then(Json::as_str).unwrap_or_default().to_owned();
+        let place = if found.place.is_empty() { String::new() } else { format!(" ({})", found.place) };
+        output::print(&format!("network {}{place}\n", output::plain(&text("name"))))?;
+        let errors = match Merged::new(&found.configuration, flat.as_ref()) {
+            Err(error) => vec![error],
+            Ok(merged) => one(&merged, &found.configuration)?,
+        };
+        mistakes += errors.len();
+        for error in errors {
+            output::print(&format!("  mistake: {error}\n"))?;
+        }
+    }
+    if 0 < mistakes {
+        bail!("{mistakes} {} found", if mistakes == 1 { "mistake" } else { "mistakes" });
+    }
+    Ok(())
+}
+
+/// Prints what one configuration would do; gives its mistakes.
+fn one(merged: &Merged<'_>, configuration: &Json) -> anyhow::Result<Vec<ConfigError>> {
+    let mut errors = Vec::new();
+    if configuration.find("name").is_none() {
+        output::print("  note: no name, the runtime has to fill it in\n")?;
+    }
+    match Settings::parse(merged, false) {
+        Err(error) => errors.push(error),
+        Ok(settings) => {
+            let store = &settings.store;
+            output::print(&format!("  store: {} ({})\n", store.data_dir.display(), store.origin))?;
+            let whereabouts = configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
+            if !store.named {
+                let who = if whereabouts { "type whereabouts needs" } else { "Kubernetes pods need" };
+                output::print(&format!("  note: no store is named here, {who} datastore or data_dir in each node's flat file\n"))?;
+            }
+            if let Some(reason) = settings.log.refused {
+                output::print(&format!("  note: {reason}\n"))?;
+            }
+        }
+    }
+    match Network::parse(merged, &CniArgs::default()) {
+        Err(mistakes) => errors.extend(mistakes.all().iter().cloned()),
+        Ok(network) => describe(&network)?,
+    }
+    Ok(errors)
+}
+
+fn describe(network: &Network) -> anyhow::Result<()> {
+    output::print(&format!("  scope: {}\n", output::plain(&network.scope.to_string())))?;
+    if network.overlap_asked {
+        output::print(
+            "  note: enable_overlapping_ranges is false, addresses stay unique in the scope all the same; \
+             give networks their own network_name to use the same addresses twice\n",
+        )?;
+    }
+    for set in &network.sets {
+        let choices: Vec<String> = set.choices.iter().map(outline).collect();
+        output::print(&format!("  one address of: {}\n", choices.join(", else ")))?;
+    }
+    for fixed in &network.statics {
+        output::print(&format!("  static address: {}/{}\n", fixed.address, fixed.prefix))?;
+    }
+    for route in &network.routes {
+        let gw = route.gw.map_or_else(String::new, |gw| format!(" via {gw}"));
+        output::print(&format!("  route: {}{gw}\n", route.dst))?;
+    }
+    Ok(())
+}
+
+fn outline(choice: &Choice) -> String {
+    let free = choice.candidates().count();
+    let gateway = choice.gateway.map_or_else(|| "no gateway".to_owned(), |gateway| format!("gateway {gateway}"));
+    format!("{} in {} ({free} addresses, {gateway})", choice.range, choice.subnet)
+}

@@ -1,0 +1,211 @@
+//! The operator's commands; one a file. `output` is the only printer, `locate`
+//! finds the store. Exit status: 0 done, 1 failed, 2 usage.
+
+mod config_check;
+mod list;
+mod locate;
+mod output;
+mod release;
+mod show;
+mod usage;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// How the environment is looked up.
+pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+const ABOUT: &str = "Give every pod an address that nobody else in the cluster holds";
+
+const LONG_ABOUT: &str = "\
+Give every pod an address that nobody else in the cluster holds
+
+hereabouts is a CNI IPAM plugin. A container runtime starts it with CNI_COMMAND
+set; started without, it is the operator's command line: it shows who holds
+which address, gives addresses back that nobody needs, and checks configurations
+before a pod meets them.";
+
+const EXAMPLES: &str = "\
+Examples:
+  hereabouts list                          who holds what
+  hereabouts list --pod default/web-0      what one pod holds
+  hereabouts show 192.168.20.10            all that is recorded of an address
+  hereabouts usage net-attach-def.yaml     how full its ranges are
+  hereabouts config check nad.yaml         what it would allocate from, and every mistake
+  hereabouts release 192.168.20.10         give an address back by hand
+
+The store is the one that --data-dir, --config or the node's flat file names,
+else /var/lib/cni/hereabouts; which one was used is said on stderr.
+
+Exit status: 0 done, 1 failed, 2 wrong usage.";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "hereabouts", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which store.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// Use the file store in this directory
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Take the store from this flat file or network configuration
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show who holds which address
+    ///
+    /// One line for each held address, in order. Reads without a lock, so it
+    /// never delays a pod.
+    List(ListArgs),
+    /// Show all that is recorded of an address
+    Show(ShowArgs),
+    /// Show how full the ranges of a configuration are
+    ///
+    /// For each range: how many addresses are held, free, and excluded (the
+    /// exclude list and gateways).
+    Usage(UsageArgs),
+    /// Give addresses back by hand
+    ///
+    /// For addresses whose holder is gone and whose DEL never came. Asks before
+    /// it frees; without a terminal it needs --yes. A record of another node is
+    /// freed only with --node, and only when that node is off: a pod that still
+    /// runs there keeps using the address, and the next pod gets it too.
+    Release(ReleaseArgs),
+    /// Work with configurations
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell
+    ///
+    /// For bash: hereabouts completions bash > /etc/bash_completion.d/hereabouts
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Show what a configuration would allocate from, and every mistake in it
+    ///
+    /// FILE is a NetworkAttachmentDefinition (YAML or JSON), a plugin list
+    /// (conflist) or a plugin configuration. Mistakes come with their JSON path;
+    /// exit status 1 when there is one.
+    Check {
+        /// The configuration; - reads stdin
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// For programs; stable
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only addresses of this network (the name of its configuration)
+    #[arg(long)]
+    pub(crate) network: Option<String>,
+    /// Only addresses of this node
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Only addresses of this pod
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(crate) pod: Option<String>,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The address
+    pub(crate) address: std::net::IpAddr,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    /// A NetworkAttachmentDefinition, conflist or plugin configuration; - reads stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["address", "pod", "container"])]
+pub(crate) struct ReleaseArgs {
+    /// Free this address
+    pub(crate) address: Option<std::net::IpAddr>,
+    /// Free all addresses of this pod
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(crate) pod: Option<String>,
+    /// Free all addresses of this container id
+    #[arg(long, value_name = "ID")]
+    pub(crate) container: Option<String>,
+    /// Only records of this network
+    #[arg(long)]
+    pub(crate) network: Option<String>,
+    /// Act for this node, which must be off
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// Runs the command line.
+pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    if args.len() <= 1 {
+        output::about(&Cli::command().render_help().to_string());
+        return ExitCode::SUCCESS;
+    }
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            output::say(error.render().to_string().trim_end());
+            return ExitCode::from(2);
+        }
+        Err(help) => return output::finish(output::print(&help.render().to_string())),
+    };
+    let done = match &cli.command {
+        Command::List(args) => list::list(lookup, &cli.store, args),
+        Command::Show(args) => show::show(lookup, &cli.store, args),
+        Command::Usage(args) => usage::usage(lookup, &cli.store, args),
+        Command::Release(args) => release::release(lookup, &cli.store, args),
+        Command::Config(ConfigCommand::Check { file }) => config_check::check(lookup, file),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "hereabouts", &mut script);
+            output::print(&String::from_utf8_lossy(&script))
+        }
+    };
+    output::finish(done)
+}
+
+/// A mistake of whoever typed the command: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);

@@ -1,0 +1,106 @@
+//! The command line's only printer: data to stdout, everything else to stderr.
+
+use super::Usage;
+use crate::cni::Version;
+use crate::ipam::{Allocation, Source};
+use serde_json::{Value, json};
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Data, to stdout.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+/// Everything else, to stderr.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// What a plugin says that was started without a command, and how to use it.
+pub(super) fn about(help: &str) {
+    let versions: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();
+    say(&format!(
+        "CNI hereabouts plugin v{}\nCNI protocol versions supported: {}\n\n{}",
+        env!("CARGO_PKG_VERSION"),
+        versions.join(", "),
+        help.trim_end()
+    ));
+}
+
+/// The exit status. A reader that has seen enough (`| head`) is no failure.
+pub(super) fn finish(done: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = done else {
+        return ExitCode::SUCCESS;
+    };
+    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    say(&format!("error: {error:#}"));
+    if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// Rows under headings, columns aligned.
+pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = headings.iter().map(|heading| heading.len()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let mut text = line(&mut headings.iter().copied());
+    for row in rows {
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    text
+}
+
+/// A document for programs.
+pub(super) fn print_json(value: &Value) -> anyhow::Result<()> {
+    print(&format!("{value:#}\n"))
+}
+
+/// An allocation for programs; the keys are documented and stable.
+pub(super) fn allocation(allocation: &Allocation) -> Value {
+    let held = &allocation.held;
+    let attachment = &held.attachment;
+    json!({
+        "address": allocation.address,
+        "prefix": held.prefix,
+        "gateway": held.gateway,
+        "scope": allocation.scope.name(),
+        "network": attachment.network.as_str(),
+        "pod": held.pod.as_ref().map(|pod| json!({"namespace": pod.namespace, "name": pod.name, "uid": pod.uid})),
+        "interface": attachment.ifname.as_str(),
+        "container": attachment.container.as_str(),
+        "node": attachment.node.as_str(),
+        "netns": held.netns.as_ref().map(|netns| netns.path.to_string_lossy()),
+        "bootID": held.boot_id,
+        "since": since(allocation),
+        "source": source(held.source),
+    })
+}
+
+pub(super) fn since(allocation: &Allocation) -> String {
+    humantime::format_rfc3339_seconds(allocation.held.since).to_string()
+}
+
+pub(super) const fn source(source: Source) -> &'static str {
+    match source {
+        Source::Dynamic => "dynamic",
+        Source::Requested => "requested",
+        Source::Static => "static",
+    }
+}
+
+/// Text from a record, which a runtime chose: control characters must not
+/// reach a terminal.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}

@@ -1,0 +1,59 @@
+//! `show`: all that is recorded of an address, in every scope that holds it.
+
+use super::{Format, Lookup, ShowArgs, StoreArgs, list, locate, output};
+use crate::ipam::{self, Allocation};
+use crate::plugin::host;
+use crate::store::Filter;
+use anyhow::bail;
+use serde_json::Value;
+
+pub(super) fn show(lookup: Lookup<'_>, store: &StoreArgs, args: &ShowArgs) -> anyhow::Result<()> {
+    let located = locate::locate(lookup, store)?;
+    let store = located.store()?;
+    let mut found = Vec::new();
+    for item in list::listing(&store, &Filter::default())? {
+        match item {
+            Ok(allocation) if allocation.address == args.address => found.push(allocation),
+            Ok(_) => {}
+            Err(error) => output::say(&format!("warning: {error}")),
+        }
+    }
+    if found.is_empty() {
+        bail!("nobody holds this address: {}", args.address);
+    }
+    if args.output == Format::Json {
+        return output::print_json(&Value::Array(found.iter().map(output::allocation).collect()));
+    }
+    let pages: Vec<String> = found.iter().map(|allocation| page(allocation, &located)).collect();
+    output::print(&pages.join("\n"))
+}
+
+fn page(allocation: &Allocation, located: &locate::Located) -> String {
+    let held = &allocation.held;
+    let attachment = &held.attachment;
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let of_this_node = located.node.as_ref() == Some(&attachment.node);
+    let alive = if !of_this_node {
+        "only its own node can tell"
+    } else if ipam::is_alive(held, &located.machine.boot_id, |netns| host::look_at_netns(&netns.path)) {
+        "yes"
+    } else {
+        "no, its sandbox is gone"
+    };
+    let rows = [
+        ("Address", format!("{}/{}", allocation.address, held.prefix)),
+        ("Gateway", or_dash(held.gateway.map(|gateway| gateway.to_string()))),
+        ("Scope", output::plain(&allocation.scope.to_string())),
+        ("Network", attachment.network.to_string()),
+        ("Pod", or_dash(held.pod.as_ref().map(|pod| output::plain(&pod.to_string())))),
+        ("Pod UID", or_dash(held.pod.as_ref().and_then(|pod| pod.uid.as_deref()).map(output::plain))),
+        ("Interface", output::plain(attachment.ifname.as_str())),
+        ("Container", attachment.container.to_string()),
+        ("Node", attachment.node.to_string()),
+        ("Namespace", or_dash(held.netns.as_ref().map(|netns| output::plain(&netns.path.to_string_lossy())))),
+        ("Alive", alive.to_owned()),
+        ("Since", output::since(allocation)),
+        ("Source", output::source(held.source).to_owned()),
+    ];
+    rows.iter().map(|(name, value)| format!("{:<11}{value}\n", format!("{name}:"))).collect()
+}

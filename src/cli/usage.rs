@@ -1,0 +1,93 @@
+//! `usage`: held, free and excluded for each range of a configuration.
+
+use super::{Format, Lookup, StoreArgs, UsageArgs, list, locate, output};
+use crate::addr::AddrSet;
+use crate::config::{CniArgs, Merged, Network, plugin_configurations};
+use crate::ipam::Choice;
+use crate::plugin::host;
+use crate::store::Filter;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+
+struct Row {
+    network: String,
+    scope: String,
+    range: String,
+    held: u128,
+    free: u128,
+    excluded: u128,
+    total: u128,
+}
+
+pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> anyhow::Result<()> {
+    let bytes = locate::read(&args.file)?;
+    let flat = host::flat_file(lookup, None)?;
+    // A configuration that names its own store is looked up there.
+    let mut store_args = StoreArgs { data_dir: store.data_dir.clone(), config: store.config.clone() };
+    let named = store.data_dir.is_none() && store.config.is_none() && args.file != std::path::Path::new("-");
+    if named {
+        store_args.config = Some(args.file.clone());
+    }
+    let store = locate::locate(lookup, &store_args)?.store()?;
+    let mut rows = Vec::new();
+    for found in plugin_configurations(&bytes)? {
+        let merged = Merged::new(&found.configuration, flat.as_ref())?;
+        let network = Network::parse(&merged, &CniArgs::default()).map_err(crate::config::ConfigError::from)?;
+        let filter = Filter { scope: Some(network.scope.clone()), ..Filter::default() };
+        let mut held = Vec::new();
+        for item in list::listing(&store, &filter)? {
+            match item {
+                Ok(allocation) => held.push(allocation.address),
+                Err(error) => output::say(&format!("warning: {error}")),
+            }
+        }
+        let name = found.configuration.find("name").and_then(|name| name.as_str()).unwrap_or("-");
+        for choice in network.sets.iter().flat_map(|set| &set.choices) {
+            rows.push(row(name, &network, choice, &held));
+        }
+    }
+    if args.output == Format::Json {
+        return output::print_json(&Value::Array(rows.iter().map(encode).collect()));
+    }
+    let cells: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|row| {
+            let count = |number: u128| if number == u128::MAX { ">= 2^128-1".to_owned() } else { number.to_string() };
+            vec![row.network, row.range, row.scope, count(row.held), count(row.free), count(row.excluded), count(row.total)]
+        })
+        .collect();
+    output::print(&output::table(&["NETWORK", "RANGE", "SCOPE", "HELD", "FREE", "EXCLUDED", "TOTAL"], &cells))
+}
+
+fn row(name: &str, network: &Network, choice: &Choice, held: &[IpAddr]) -> Row {
+    let candidates = choice.candidates();
+    let total = AddrSet::from_range(&choice.range).count();
+    let usable = candidates.count();
+    // Held by an earlier configuration and excluded by now: excluded counts.
+    let held = held.iter().filter(|address| candidates.contains(**address)).count() as u128;
+    Row {
+        network: name.to_owned(),
+        scope: output::plain(network.scope.name().unwrap_or("-")),
+        range: format!("{} ({})", choice.range, choice.subnet),
+        held,
+        free: usable.saturating_sub(held),
+        excluded: total - usable,
+        total,
+    }
+}
+
+/// Numbers beyond what JSON readers hold exactly are written as text.
+fn encode(row: &Row) -> Value {
+    let number = |value: u128| {
+        u64::try_from(value).ok().filter(|value| *value < 1 << 53).map_or_else(|| json!(value.to_string()), |value| json!(value))
+    };
+    json!({
+        "network": row.network,
+        "range": row.range,
+        "scope": row.scope,
+        "held": number(row.held),
+        "free": number(row.free),
+        "excluded": number(row.excluded),
+        "total": number(row.total),
+    })
+}

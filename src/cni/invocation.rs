@@ -1,0 +1,202 @@
+//! What a runtime hands over: `CNI_*` variables and the configuration on
+//! stdin (CNI spec 1.1.0, "Parameters" and "CNI operations").
+
+use super::{CniError, Code, Version};
+use crate::ipam::{ContainerId, IdError, IfName, NetworkName};
+use crate::json::{Json, excerpt};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// How the environment is looked up.
+pub(super) type Lookup<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
+
+/// One call of any verb.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The network's name.
+    pub network: NetworkName,
+    /// The configuration's version, and the result's.
+    pub version: Version,
+    /// The plugin configuration, whole.
+    pub configuration: Json,
+    /// `CNI_ARGS`, unparsed: DEL must not fail over them.
+    pub args: Vec<u8>,
+}
+
+/// The sandbox that ADD, CHECK and DEL are about.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    /// `CNI_CONTAINERID`
+    pub container: ContainerId,
+    /// `CNI_IFNAME`
+    pub ifname: IfName,
+    /// `CNI_NETNS`; DEL may come without.
+    pub netns: Option<PathBuf>,
+    /// `CNI_NETNS_OVERRIDE`: the plugin's own namespace is fine.
+    pub own_netns_allowed: bool,
+}
+
+/// GC's list of attachments that still exist: pairs of container id and
+/// interface name.
+pub type Attachments = std::collections::HashSet<(String, String)>;
+
+/// A verb of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Add,
+    Del,
+    Check,
+    Gc,
+    Status,
+    Version,
+}
+
+impl Verb {
+    pub(super) fn find(text: &str) -> Option<Self> {
+        [
+            ("ADD", Self::Add),
+            ("DEL", Self::Del),
+            ("CHECK", Self::Check),
+            ("GC", Self::Gc),
+            ("STATUS", Self::Status),
+            ("VERSION", Self::Version),
+        ]
+        .into_iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, verb)| verb)
+    }
+}
+
+/// A variable's bytes; the empty string counts as missing.
+pub(super) fn variable(lookup: &Lookup<'_>, name: &str) -> Option<OsString> {
+    lookup(name).filter(|value| !value.is_empty())
+}
+
+/// Reads the variables that the verb needs. A malformed value is said before
+/// a missing one; all missing ones are said together.
+pub(super) fn sandbox(lookup: &Lookup<'_>, verb: Verb) -> Result<Option<Sandbox>, CniError> {
+    let about_sandbox = matches!(verb, Verb::Add | Verb::Del | Verb::Check);
+    let container = variable(lookup, "CNI_CONTAINERID").filter(|_| about_sandbox).map(|value| parse_container(&value)).transpose()?;
+    let ifname = variable(lookup, "CNI_IFNAME").filter(|_| about_sandbox).map(|value| parse_ifname(&value)).transpose()?;
+    let netns = variable(lookup, "CNI_NETNS").map(PathBuf::from);
+
+    let mut missing = Vec::new();
+    if about_sandbox && container.is_none() {
+        missing.push("CNI_CONTAINERID");
+    }
+    if matches!(verb, Verb::Add | Verb::Check) && netns.is_none() {
+        missing.push("CNI_NETNS");
+    }
+    if about_sandbox && ifname.is_none() {
+        missing.push("CNI_IFNAME");
+    }
+    // The spec requires CNI_PATH of GC alone. Where more is missing anyway it
+    // is named too, as the reference code does: one message, the whole list.
+    let needs_path = verb == Verb::Gc || (verb == Verb::Add && missing.len() == 3);
+    if needs_path && variable(lookup, "CNI_PATH").is_none() {
+        missing.push("CNI_PATH");
+    }
+    if !missing.is_empty() {
+        let msg = format!("required env variables [{}] missing", missing.join(","));
+        return Err(CniError::with_message(Code::Environment, msg, ""));
+    }
+    let own_netns_allowed = lookup("CNI_NETNS_OVERRIDE").is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"));
+    Ok(container.zip(ifname).map(|(container, ifname)| Sandbox { container, ifname, netns, own_netns_allowed }))
+}
+
+fn parse_container(value: &OsString) -> Result<ContainerId, CniError> {
+    let text = value.to_string_lossy();
+    match value.to_str().map(ContainerId::parse) {
+        Some(Ok(id)) => Ok(id),
+        Some(Err(IdError::TooLong(limit))) => {
+            Err(malformed("invalid CNI_CONTAINERID", format!("CNI_CONTAINERID: expected at most {limit} bytes: {}", text.len())))
+        }
+        _ => Err(malformed("invalid characters in CNI_CONTAINERID", text.into_owned())),
+    }
+}
+
+fn parse_ifname(value: &OsString) -> Result<IfName, CniError> {
+    let text = value.to_string_lossy();
+    let msg = match value.to_str().map(IfName::parse) {
+        Some(Ok(name)) => return Ok(name),
+        Some(Err(IdError::TooLong(_))) => "interface name in CNI_IFNAME is too long",
+        Some(Err(IdError::Dots)) => "interface name in CNI_IFNAME is . or ..",
+        _ => "interface name in CNI_IFNAME contains / or : or whitespace characters",
+    };
+    Err(malformed(msg, format!("CNI_IFNAME: expected 1 to 15 bytes without /, : and white space: {}", excerpt(&text))))
+}
+
+fn malformed(msg: &str, details: String) -> CniError {
+    CniError::with_message(Code::Environment, msg, details)
+}
+
+/// Parses stdin as far as every verb needs it: one JSON object with a valid
+/// `name`.
+pub(super) fn configuration(bytes: &[u8]) -> Result<(Json, NetworkName), CniError> {
+    let decode = |reason: String| CniError::new(Code::Decode, reason);
+    let json = match Json::parse(bytes) {
+        Ok(json @ (Json::Object(_) | Json::Null)) => json,
+        Ok(other) => return Err(decode(format!("network configuration on stdin: expected a JSON object, found {}", other.kind()))),
+        Err(error) if error.is_eof() => {
+            return Err(decode(format!("network configuration on stdin: unexpected end of JSON input: {error}")));
+        }
+        Err(error) => return Err(decode(format!("network configuration on stdin: expected JSON: {error}"))),
+    };
+    let missing = || CniError::new(Code::Config, "name: expected a network name, found none");
+    let name = match json.find("name") {
+        None => return Err(missing()),
+        Some(Json::String(text)) if text.is_empty() => return Err(missing()),
+        Some(Json::String(text)) => text,
+        Some(other) => return Err(decode(format!("name: expected a string: {}", other.excerpt()))),
+    };
+    let parsed = NetworkName::parse(name);
+    let network = parsed.map_err(|error| {
+        CniError::new(
+            Code::Config,
+            match error {
+                IdError::TooLong(limit) => format!("name: expected at most {limit} bytes: {}", name.len()),
+                _ => format!("name: expected letters, digits, \"_\", \".\" or \"-\", beginning with a letter or digit: {}", shown(name)),
+            },
+        )
+    })?;
+    Ok((json, network))
+}
+
+/// The value itself, so that it can be searched for; bounded.
+fn shown(name: &str) -> String {
+    name.chars().take(120).collect()
+}
+
+/// GC's list: `cni.dev/valid-attachments`, and the spec tag's
+/// `cni.dev/attachments`; their union when both are there. `null` is a list of
+/// nothing, as CRI-O sends it; no list at all is an error, because cnitool
+/// means "everything" by it and frees what lives.
+pub(super) fn attachments(configuration: &Json) -> Result<Attachments, CniError> {
+    const KEYS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+    if !KEYS.iter().any(|key| configuration.has(key)) {
+        return Err(CniError::new(
+            Code::Config,
+            format!("{}: expected the list of valid attachments, found none, nothing was freed", KEYS[0]),
+        ));
+    }
+    let mut valid = Attachments::new();
+    for key in KEYS {
+        let Some(value) = configuration.find(key) else {
+            continue;
+        };
+        let Json::Array(items) = value else {
+            return Err(CniError::new(Code::Config, format!("{key}: expected a list: {}", value.excerpt())));
+        };
+        for (at, item) in items.iter().enumerate() {
+            let text = |name: &str| item.find(name).and_then(Json::as_str).filter(|text| !text.is_empty());
+            let Some(pair) = text("containerID").zip(text("ifname")) else {
+                return Err(CniError::new(
+                    Code::Config,
+                    format!("{key}[{at}]: expected the strings containerID and ifname: {}", item.excerpt()),
+                ));
+            };
+            valid.insert((pair.0.to_owned(), pair.1.to_owned()));
+        }
+    }
+    Ok(valid)
+}

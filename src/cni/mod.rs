@@ -1,0 +1,15 @@
+//! The CNI protocol, complete to spec 1.1.0: the environment, stdin, versions,
+//! results and errors. Knows nothing of addresses to give or of stores: what a
+//! verb does is behind the trait [`Plugin`].
+
+mod dispatch;
+mod error;
+mod invocation;
+mod result;
+mod version;
+
+pub use dispatch::{Added, Outcome, Plugin, Ports, dispatch};
+pub use error::{CniError, Code};
+pub use invocation::{Attachments, Call, Sandbox};
+pub use result::{Dns, Ip, Route, Success};
+pub use version::Version;

@@ -1,0 +1,212 @@
+//! The result of ADD in the shape of each version, and `prevResult` in any of
+//! them.
+//!
+//! 0.1.0 and 0.2.0 know one address a family, under `ip4` and `ip6`; 0.3.0 to
+//! 0.4.0 list them with a `version`; 1.0.0 and later without one.
+
+use super::{CniError, Code, Version};
+use crate::addr::{Family, parse_prefixed};
+use crate::json::Json;
+use serde::Serialize;
+use std::net::IpAddr;
+
+/// What an ADD gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Success {
+    /// In order; the first is the main one.
+    pub ips: Vec<Ip>,
+    /// Routes.
+    pub routes: Vec<Route>,
+    /// Name servers.
+    pub dns: Dns,
+}
+
+/// An address of the result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ip {
+    /// The address.
+    pub address: IpAddr,
+    /// Its prefix length.
+    pub prefix: u8,
+    /// The gateway, when one is known.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A route of the result. 0.2.0 and older know `dst` and `gw` alone; later
+/// versions keep all fields, as the reference code does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// Destination in CIDR notation.
+    pub dst: String,
+    /// Next hop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gw: Option<IpAddr>,
+    /// MTU; 0 says nothing.
+    #[serde(skip_serializing_if = "says_nothing")]
+    pub mtu: Option<u32>,
+    /// TCP segment size; 0 says nothing.
+    #[serde(skip_serializing_if = "says_nothing")]
+    pub advmss: Option<u32>,
+    /// Priority; 0 says nothing.
+    #[serde(skip_serializing_if = "says_nothing")]
+    pub priority: Option<u32>,
+    /// Table; 0 is a value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<u32>,
+    /// Scope; 0 is a value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<u32>,
+}
+
+fn says_nothing(value: &Option<u32>) -> bool {
+    value.unwrap_or(0) == 0
+}
+
+/// Name servers of the result.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Dns {
+    /// Addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<String>,
+    /// Local domain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Search list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// Resolver options.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    cni_version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip4: Option<OldIp<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip6: Option<OldIp<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ips: Vec<NewIp>,
+    #[serde(skip_serializing_if = "<[Route]>::is_empty")]
+    routes: &'a [Route],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<&'a Dns>,
+}
+
+#[derive(Serialize)]
+struct OldIp<'a> {
+    ip: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    routes: Vec<OldRoute<'a>>,
+}
+
+#[derive(Serialize)]
+struct OldRoute<'a> {
+    dst: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gw: Option<IpAddr>,
+}
+
+#[derive(Serialize)]
+struct NewIp {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'static str>,
+    address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<IpAddr>,
+}
+
+impl Success {
+    /// The document for stdout, with a newline.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] only, if serialization fails.
+    pub fn encode(&self, version: Version) -> Result<Vec<u8>, CniError> {
+        let old = version < Version::V030;
+        let document = Document {
+            cni_version: version.as_str(),
+            ip4: self.old_ip(Family::V4).filter(|_| old),
+            ip6: self.old_ip(Family::V6).filter(|_| old),
+            ips: if old { Vec::new() } else { self.ips.iter().map(|ip| ip.encode(version)).collect() },
+            routes: if old { &[] } else { &self.routes },
+            // Before 1.0.0 the object is always there.
+            dns: (version < Version::V100 || self.dns != Dns::default()).then_some(&self.dns),
+        };
+        let mut bytes = serde_json::to_vec(&document).map_err(|error| CniError::new(Code::Internal, format!("result: {error}")))?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    fn old_ip(&self, family: Family) -> Option<OldIp<'_>> {
+        let ip = self.ips.iter().find(|ip| Family::of(ip.address) == family)?;
+        let of_family = |route: &&Route| route.dst.contains(':') == (family == Family::V6);
+        let routes = self.routes.iter().filter(of_family).map(|route| OldRoute { dst: &route.dst, gw: route.gw });
+        Some(OldIp { ip: format!("{}/{}", ip.address, ip.prefix), gateway: ip.gateway, routes: routes.collect() })
+    }
+}
+
+impl Ip {
+    fn encode(&self, version: Version) -> NewIp {
+        let family = match Family::of(self.address) {
+            Family::V4 => "4",
+            Family::V6 => "6",
+        };
+        NewIp {
+            version: (version < Version::V100).then_some(family),
+            address: format!("{}/{}", self.address, self.prefix),
+            gateway: self.gateway,
+        }
+    }
+}
+
+/// The addresses of a `prevResult`, in any version's shape. CHECK alone reads
+/// it, and only for addresses: Multus rewrites its routes.
+pub(super) fn previous(configuration: &Json, version: Version) -> Result<Vec<Ip>, CniError> {
+    let wrong = |place: &str, value: &Json, expected: &str| {
+        CniError::new(Code::Config, format!("prevResult{place}: {expected}: {}", value.excerpt()))
+    };
+    let Some(previous) = configuration.find("prevResult") else {
+        return Err(CniError::new(Code::Config, "prevResult: expected the result of ADD, CHECK needs it, found none"));
+    };
+    let Json::Object(_) = previous else {
+        return Err(wrong("", previous, "expected an object"));
+    };
+    let shape = match previous.find("cniVersion") {
+        None => version,
+        Some(value) => match value.as_str() {
+            Some("") => version,
+            Some(text) => Version::find(text)
+                .ok_or_else(|| wrong(".cniVersion", value, "expected a version of the CNI spec that the plugin supports"))?,
+            None => return Err(wrong(".cniVersion", value, "expected a string")),
+        },
+    };
+    let mut found = Vec::new();
+    if shape < Version::V030 {
+        for key in ["ip4", "ip6"] {
+            if let Some(entry) = previous.find(key) {
+                found.push((format!(".{key}"), entry, "ip"));
+            }
+        }
+    } else if let Some(list) = previous.find("ips") {
+        let Json::Array(items) = list else {
+            return Err(wrong(".ips", list, "expected a list"));
+        };
+        found.extend(items.iter().enumerate().map(|(at, item)| (format!(".ips[{at}]"), item, "address")));
+    }
+    let mut ips = Vec::new();
+    for (place, entry, key) in found {
+        let text = entry
+            .find(key)
+            .and_then(Json::as_str)
+            .ok_or_else(|| wrong(&format!("{place}.{key}"), entry, "expected an address with its prefix length"))?;
+        let parsed = parse_prefixed(text);
+        let (address, prefix) = parsed.map_err(|error| wrong(&format!("{place}.{key}"), &Json::String(text.to_owned()), error.0))?;
+        let gateway = entry.find("gateway").and_then(Json::as_str).and_then(|text| text.parse().ok());
+        ips.push(Ip { address, prefix, gateway });
+    }
+    Ok(ips)
+}

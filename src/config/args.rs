@@ -1,0 +1,207 @@
+//! `CNI_ARGS`: `KEY=value` pairs with `;` between them, as libcni, Multus and
+//! containerd send them: in any order, sometimes every key twice (the last
+//! counts), sometimes with bytes that are no text in a value we do not use.
+
+use super::error::{ConfigError, Problem};
+use crate::addr::{parse_address, parse_prefixed};
+use crate::ipam::{PodRef, Requested};
+use crate::json::excerpt;
+use std::net::IpAddr;
+
+const PLACE: &str = "CNI_ARGS";
+/// Kubernetes names end at 253; a longer one is no pod's.
+const LONGEST: usize = 253;
+
+/// What `CNI_ARGS` say that concerns us.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CniArgs {
+    /// The pod; there only when a name was given.
+    pub pod: Option<PodRef>,
+    /// `IP=`: addresses asked for.
+    pub requested: Vec<Requested>,
+}
+
+impl CniArgs {
+    /// Parses the variable's bytes.
+    ///
+    /// # Errors
+    /// [`Problem::Args`] for a malformed pair, an unknown key without
+    /// `IgnoreUnknown`, or a pod name that is none; [`Problem::Meaning`] for an
+    /// `IP=` or `GATEWAY=` that is no address.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let mut found = Pairs::default();
+        if !bytes.is_empty() {
+            for pair in bytes.split(|b| *b == b';') {
+                found.add(pair)?;
+            }
+        }
+        found.check_unknown()?;
+        let name = found.text("K8S_POD_NAME")?;
+        let pod = match name {
+            Some(name) => {
+                Some(PodRef { namespace: found.text("K8S_POD_NAMESPACE")?.unwrap_or_default(), name, uid: found.text("K8S_POD_UID")? })
+            }
+            None => None,
+        };
+        Ok(Self { pod, requested: found.requested()? })
+    }
+
+    /// Whether the bytes name a pod, however malformed the rest is: what DEL
+    /// has to know to tell a node that lost its flat file.
+    #[must_use]
+    pub fn name_a_pod(bytes: &[u8]) -> bool {
+        bytes.split(|b| *b == b';').any(|pair| pair.strip_prefix(b"K8S_POD_NAME=").is_some_and(|name| !name.is_empty()))
+    }
+}
+
+#[derive(Default)]
+struct Pairs<'a>(Vec<(&'a [u8], &'a [u8])>);
+
+const KNOWN: &[&str] =
+    &["IgnoreUnknown", "IP", "GATEWAY", "K8S_POD_NAME", "K8S_POD_NAMESPACE", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID"];
+
+impl<'a> Pairs<'a> {
+    fn add(&mut self, pair: &'a [u8]) -> Result<(), ConfigError> {
+        let mut parts = pair.split(|b| *b == b'=');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(key), Some(value), None) if !key.is_empty() => {
+                self.0.push((key, value));
+                Ok(())
+            }
+            _ => Err(wrong(format!("expected KEY=value pairs separated by ';': {}", excerpt(&String::from_utf8_lossy(pair))))),
+        }
+    }
+
+    /// The last value given for a key; absent when empty.
+    fn find(&self, key: &str) -> Option<&'a [u8]> {
+        self.0.iter().rev().find(|(name, _)| *name == key.as_bytes()).map(|(_, value)| *value).filter(|value| !value.is_empty())
+    }
+
+    fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
+        let Some(value) = self.find(key) else {
+            return Ok(None);
+        };
+        match std::str::from_utf8(value) {
+            Ok(text) if text.len() <= LONGEST && !text.chars().any(char::is_control) => Ok(Some(text.to_owned())),
+            _ => Err(wrong(format!("{key}: expected a name of at most {LONGEST} bytes: {}", excerpt(&String::from_utf8_lossy(value))))),
+        }
+    }
+
+    fn check_unknown(&self) -> Result<(), ConfigError> {
+        let ignore = match self.find("IgnoreUnknown") {
+            None => false,
+            Some(value) if value == b"1" || value.eq_ignore_ascii_case(b"true") => true,
+            Some(value) if value == b"0" || value.eq_ignore_ascii_case(b"false") => false,
+            Some(value) => {
+                return Err(wrong(format!("IgnoreUnknown: expected true or false: {}", excerpt(&String::from_utf8_lossy(value)))));
+            }
+        };
+        let unknown = self.0.iter().find(|(name, _)| !KNOWN.iter().any(|known| known.as_bytes() == *name));
+        match unknown {
+            Some((name, _)) if !ignore => {
+                Err(wrong(format!("unknown key, and IgnoreUnknown is not set: {}", excerpt(&String::from_utf8_lossy(name)))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn requested(&self) -> Result<Vec<Requested>, ConfigError> {
+        let gateways: Vec<IpAddr> = self.list("GATEWAY", parse_address)?;
+        let mut requested: Vec<Requested> = self
+            .list("IP", parse_requested)?
+            .into_iter()
+            .map(|(address, prefix)| Requested { address, prefix, gateway: None, origin: format!("{PLACE} IP") })
+            .collect();
+        for gateway in gateways {
+            // Only a prefix tells which address a gateway is for; one address
+            // of its family needs no telling.
+            let family = crate::addr::Family::of(gateway);
+            let mut of_family: Vec<&mut Requested> =
+                requested.iter_mut().filter(|request| crate::addr::Family::of(request.address) == family).collect();
+            let alone = of_family.len() == 1;
+            let fits = |request: &&mut &mut Requested| {
+                request
+                    .prefix
+                    .map_or(alone, |prefix| crate::addr::Subnet::new(request.address, prefix).is_ok_and(|subnet| subnet.contains(gateway)))
+            };
+            match of_family.iter_mut().find(fits) {
+                Some(request) => request.gateway = Some(gateway),
+                None => {
+                    return Err(ConfigError::meaning(
+                        format!("{PLACE} GATEWAY"),
+                        format!("expected a gateway inside the subnet of an address of IP=: {gateway}"),
+                    ));
+                }
+            }
+        }
+        Ok(requested)
+    }
+
+    fn list<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, crate::addr::AddrError>) -> Result<Vec<T>, ConfigError> {
+        let Some(value) = self.find(key) else {
+            return Ok(Vec::new());
+        };
+        let text = String::from_utf8_lossy(value);
+        let item = |item: &str| match parse(item.trim_matches(' ')) {
+            Ok(value) => Ok(value),
+            Err(error) => Err(ConfigError::meaning(format!("{PLACE} {key}"), format!("{error}: {}", excerpt(item)))),
+        };
+        text.split(',').map(item).collect()
+    }
+}
+
+/// An address, with or without a prefix length.
+pub(super) fn parse_requested(text: &str) -> Result<(IpAddr, Option<u8>), crate::addr::AddrError> {
+    if text.contains('/') {
+        parse_prefixed(text).map(|(address, prefix)| (address, Some(prefix)))
+    } else {
+        parse_address(text).map(|address| (address, None))
+    }
+}
+
+fn wrong(reason: String) -> ConfigError {
+    ConfigError { problem: Problem::Args, place: PLACE.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<CniArgs, ConfigError> {
+        CniArgs::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn multus_sends_every_key_twice_and_an_empty_value() {
+        let once = "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=;K8S_POD_UID=u1";
+        let args = parse(&format!("{once};{once}")).unwrap();
+        let pod = args.pod.unwrap();
+        assert_eq!(pod.to_string(), "default/web");
+        assert_eq!(pod.uid.as_deref(), Some("u1"));
+    }
+
+    #[test]
+    fn malformed_pairs_are_args_errors() {
+        for text in ["FOO", "A=b=c", "IP=1.2.3.4;", ";;", "=x", "FOO=BAR", "IgnoreUnknown=maybe", "ip=10.0.0.1"] {
+            assert_eq!(parse(text).unwrap_err().problem, Problem::Args, "{text}");
+        }
+        assert!(parse("FOO=BAR;IgnoreUnknown=TRUE").is_ok());
+        assert!(parse("IgnoreUnknown=1;FOO=BAR").is_ok());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_fine_in_a_value_nobody_reads() {
+        assert!(CniArgs::parse(b"IgnoreUnknown=1;FOO=\xff\xfe").is_ok());
+        assert!(CniArgs::parse(b"K8S_POD_NAME=\xff").is_err());
+    }
+
+    #[test]
+    fn several_addresses_may_be_asked_for() {
+        let args = parse("IP=10.1.2.77/24,2001:db8::7;GATEWAY=10.1.2.1").unwrap();
+        assert_eq!(args.requested.len(), 2);
+        assert_eq!(args.requested[0].gateway, Some("10.1.2.1".parse().unwrap()));
+        assert_eq!(args.requested[1].prefix, None);
+        assert!(parse("IP=").unwrap().requested.is_empty());
+        assert_eq!(parse("IP=::ffff:10.1.2.77/120").unwrap_err().problem, Problem::Meaning);
+    }
+}

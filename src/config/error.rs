@@ -1,0 +1,90 @@
+//! What can be wrong with a configuration. Every error holds the place: a JSON
+//! path, or the name of the variable or file.
+
+/// A configuration that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {reason}")]
+pub struct ConfigError {
+    /// What kind of mistake it is.
+    pub problem: Problem,
+    /// JSON path, variable or file.
+    pub place: String,
+    /// What was expected, the value last.
+    pub reason: String,
+}
+
+/// The kinds of mistakes, as the protocol tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// A key or value that we refuse to ignore.
+    Unsupported,
+    /// `CNI_ARGS` are malformed.
+    Args,
+    /// A file cannot be read.
+    Read,
+    /// Not JSON, or not the shape of the document.
+    Shape,
+    /// JSON is fine, its meaning is not.
+    Meaning,
+}
+
+/// All mistakes of a configuration; never empty as an error. The plugin says
+/// the first, `config check` all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mistakes(Vec<ConfigError>);
+
+impl Mistakes {
+    /// The mistakes, in the order found.
+    #[must_use]
+    pub fn all(&self) -> &[ConfigError] {
+        &self.0
+    }
+
+    /// The value, or `None` and the mistakes are noted.
+    pub(super) fn note<T, E: Into<Self>>(&mut self, result: Result<T, E>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(mistakes) => {
+                self.0.extend(mistakes.into().0);
+                None
+            }
+        }
+    }
+
+    /// The values of all items, or every mistake among them.
+    pub(super) fn each<I, T, E: Into<Self>>(
+        items: impl IntoIterator<Item = I>,
+        mut parse: impl FnMut(I) -> Result<T, E>,
+    ) -> Result<Vec<T>, Self> {
+        let mut mistakes = Self::default();
+        let values = items.into_iter().filter_map(|item| mistakes.note(parse(item))).collect();
+        if mistakes.0.is_empty() { Ok(values) } else { Err(mistakes) }
+    }
+}
+
+impl From<ConfigError> for Mistakes {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl From<Mistakes> for ConfigError {
+    fn from(mistakes: Mistakes) -> Self {
+        let more = mistakes.0.len().saturating_sub(1);
+        let mut first = mistakes.0.into_iter().next().unwrap_or_else(|| Self::meaning("ipam", "not valid"));
+        if 0 < more {
+            first.reason = format!("{} (and {more} more, \"hereabouts config check\" shows all)", first.reason);
+        }
+        first
+    }
+}
+
+impl ConfigError {
+    pub(super) fn meaning(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { problem: Problem::Meaning, place: place.into(), reason: reason.into() }
+    }
+
+    pub(super) fn unsupported(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { problem: Problem::Unsupported, place: place.into(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,181 @@
+//! Every key that may stand in `ipam`, and what a mistyped one was meant to
+//! be. `docs/config.md` has a row for each; a test holds the two together.
+
+use super::wire::Field;
+use super::{ConfigError, Mistakes};
+
+/// A known key of `ipam`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// As it is written.
+    pub name: &'static str,
+    /// Where its meaning comes from and whether we act on it.
+    pub role: Role,
+}
+
+/// What becomes of a known key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Read, in the network configuration or the flat file.
+    Read,
+    /// Read in the flat file; refused in a network configuration.
+    FlatFileOnly,
+    /// Of Whereabouts; accepted and without effect here.
+    Accepted,
+    /// Refused, because ignoring it would give out wrong addresses.
+    Refused,
+}
+
+const fn key(name: &'static str, role: Role) -> Key {
+    Key { name, role }
+}
+
+/// All known keys of `ipam` and the flat file.
+pub const KEYS: &[Key] = &[
+    key("type", Role::Read),
+    key("range", Role::Read),
+    key("range_start", Role::Read),
+    key("range_end", Role::Read),
+    key("exclude", Role::Read),
+    key("gateway", Role::Read),
+    key("ipRanges", Role::Read),
+    key("subnet", Role::Read),
+    key("ranges", Role::Read),
+    key("rangeStart", Role::Read),
+    key("rangeEnd", Role::Read),
+    key("routes", Role::Read),
+    key("dns", Role::Read),
+    key("resolvConf", Role::Read),
+    key("addresses", Role::Read),
+    key("network_name", Role::Read),
+    key("enable_overlapping_ranges", Role::Read),
+    key("datastore", Role::Read),
+    key("data_dir", Role::Read),
+    key("dataDir", Role::Read),
+    key("kubernetes", Role::Read),
+    key("configuration_path", Role::Read),
+    key("deadlines", Role::Read),
+    key("status_when_full", Role::Read),
+    key("log_file", Role::Read),
+    key("log_level", Role::Read),
+    key("allowed_paths", Role::FlatFileOnly),
+    key("node_name", Role::FlatFileOnly),
+    key("leader_lease_duration", Role::Accepted),
+    key("leader_renew_deadline", Role::Accepted),
+    key("leader_retry_period", Role::Accepted),
+    key("reconciler_cron_expression", Role::Accepted),
+    key("sleep_for_race", Role::Accepted),
+    key("etcd_host", Role::Accepted),
+    key("etcd_username", Role::Accepted),
+    key("etcd_password", Role::Accepted),
+    key("etcd_key_file", Role::Accepted),
+    key("etcd_cert_file", Role::Accepted),
+    key("etcd_ca_cert_file", Role::Accepted),
+    key("node_slice_size", Role::Refused),
+];
+
+/// Keys of one entry of `ipRanges` (snake case) or `ranges` (camel case).
+const RANGE_KEYS: &[&str] = &["range", "range_start", "range_end", "exclude", "gateway", "subnet", "rangeStart", "rangeEnd"];
+
+/// Refuses what must not be ignored at the top of `ipam` or of a flat file:
+/// near misses of known keys, and keys whose feature is not there.
+pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes> {
+    let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+    Mistakes::each(object.value.entries(), |(name, value)| {
+        check_near_miss(object, name, value, &names)?;
+        let field = Field::new(format!("{}.{name}", object.path), value);
+        let absent = matches!(value, crate::json::Json::Null) || value.as_str() == Some("");
+        match KEYS.iter().find(|key| key.name == name).map(|key| key.role) {
+            Some(Role::Refused) if !absent => {
+                return Err(ConfigError::unsupported(&field.path, format!("not supported: {}", value.excerpt())));
+            }
+            Some(Role::FlatFileOnly) if !absent && !flat_file => {
+                return Err(field.wrong("expected in the node's flat file only, not in a network configuration"));
+            }
+            _ => {}
+        }
+        Ok(())
+    })
+    .map(|_| ())
+}
+
+/// The same for an entry of `ipRanges` or `ranges`.
+pub(super) fn check_range(object: &Field<'_>) -> Result<(), Mistakes> {
+    Mistakes::each(object.value.entries(), |(name, value)| check_near_miss(object, name, value, RANGE_KEYS)).map(|_| ())
+}
+
+fn check_near_miss(object: &Field<'_>, name: &str, value: &crate::json::Json, known: &[&str]) -> Result<(), ConfigError> {
+    if known.contains(&name) {
+        return Ok(());
+    }
+    match known.iter().find(|known| is_near(name, known)) {
+        None => Ok(()),
+        Some(meant) => {
+            let place = format!("{}.{}", object.path, shown(name));
+            Err(ConfigError::unsupported(place, format!("unknown key, \"{meant}\" may be meant; value: {}", value.excerpt())))
+        }
+    }
+}
+
+fn shown(name: &str) -> String {
+    crate::json::excerpt(name).trim_matches('"').to_owned()
+}
+
+/// The same letters in other case, with `-` or `_`, or one edit away.
+fn is_near(name: &str, known: &str) -> bool {
+    // One edit cannot bridge more; and a hostile key of a megabyte costs nothing.
+    if known.len() * 2 + 2 < name.len() {
+        return false;
+    }
+    let plain = |text: &str| text.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect::<String>();
+    plain(name) == plain(known) || is_one_edit(name.as_bytes(), known.as_bytes())
+}
+
+/// Whether one insertion, deletion or substitution, or a swap of neighbors,
+/// turns one into the other.
+fn is_one_edit(a: &[u8], b: &[u8]) -> bool {
+    let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    let same = short.iter().zip(long).take_while(|(x, y)| x == y).count();
+    let (short, long) = (&short[same..], &long[same..]);
+    match long.len() - short.len() {
+        0 => {
+            let substituted = !short.is_empty() && short[1..] == long[1..];
+            let swapped = 2 <= short.len() && short[0] == long[1] && short[1] == long[0] && short[2..] == long[2..];
+            substituted || swapped
+        }
+        1 => short == &long[1..],
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KEYS, is_near};
+
+    #[test]
+    fn near_misses_are_recognized() {
+        for (name, known) in [
+            ("Range", "range"),
+            ("range-start", "range_start"),
+            ("rangestart", "range_start"),
+            ("RangeStart", "range_start"),
+            ("excludes", "exclude"),
+            ("gatway", "gateway"),
+            ("gatewya", "gateway"),
+            ("rnge", "range"),
+            ("data-dir", "data_dir"),
+        ] {
+            assert!(is_near(name, known), "{name}");
+        }
+        for (name, known) in [("vlan", "range"), ("range_begin", "range_start"), ("", "dns")] {
+            assert!(!is_near(name, known), "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_are_unique() {
+        for (at, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[at + 1..].iter().all(|other| other.name != key.name), "{}", key.name);
+        }
+    }
+}

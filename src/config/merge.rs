@@ -1,0 +1,192 @@
+//! The flat file: what a node says about itself and its store, filled in
+//! below the network configuration, which wins.
+
+use super::error::{ConfigError, Problem};
+use super::keys;
+use super::wire::Field;
+use crate::json::Json;
+use std::path::{Component, Path, PathBuf};
+
+/// Directories in which distributions keep their CNI configuration; only root
+/// writes there. A flat file anywhere else may be a pod's own (a network
+/// configuration can name `/proc/1234/root/x`), so it gets no more rights than
+/// the network configuration that named it.
+const TRUSTED: &[&str] = &["/etc", "/host/etc", "/var/lib/rancher", "/var/snap/microk8s"];
+
+/// Keys that choose addresses. The flat file's are used only when the network
+/// configuration has none of them: half of one range and half of another
+/// would be a third that nobody wrote.
+const RANGE_KEYS: &[&str] =
+    &["range", "range_start", "range_end", "exclude", "gateway", "ipRanges", "subnet", "ranges", "rangeStart", "rangeEnd", "addresses"];
+
+/// Whereabouts reads `enable_overlapping_ranges` from the network
+/// configuration alone, and a type names a plugin, not a node.
+const NEVER_FILLED: &[&str] = &["type", "enable_overlapping_ranges", "configuration_path"];
+
+/// Where a flat file is looked for, first match wins: what
+/// `configuration_path` names, then hereabouts' own name in Whereabouts' three
+/// places, then Whereabouts'.
+#[must_use]
+pub fn flat_file_places(configuration_path: Option<&str>) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    if let Some(path) = configuration_path {
+        places.push(PathBuf::from(path));
+        places.extend(["hereabouts.conf", "whereabouts.conf"].map(|name| Path::new(path).join(name)));
+    }
+    for name in ["hereabouts", "whereabouts"] {
+        for base in ["/etc/kubernetes/cni/net.d", "/etc/cni/net.d", "/host/etc/cni/net.d"] {
+            places.push(PathBuf::from(format!("{base}/{name}.d/{name}.conf")));
+        }
+    }
+    places
+}
+
+/// A flat file as it was read.
+#[derive(Debug, Clone)]
+pub struct FlatFile {
+    /// Where it was.
+    pub path: PathBuf,
+    /// What it says; an object.
+    content: Json,
+    /// Whether the operator, not a network configuration, chose it.
+    trusted: bool,
+}
+
+impl FlatFile {
+    /// Parses a flat file. `chosen_by_operator` is true for one that the
+    /// process was started with.
+    ///
+    /// # Errors
+    /// Not JSON, not an object, a near miss of a known key.
+    pub fn parse(path: PathBuf, bytes: &[u8], chosen_by_operator: bool) -> Result<Self, ConfigError> {
+        let place = path.display().to_string();
+        let content = match Json::parse(bytes) {
+            Ok(json @ Json::Object(_)) => json,
+            Ok(other) => {
+                let reason = format!("expected a JSON object, found {}", other.kind());
+                return Err(ConfigError { problem: Problem::Shape, place, reason });
+            }
+            Err(error) => {
+                let reason = format!("expected JSON: {error}");
+                return Err(ConfigError { problem: Problem::Shape, place, reason });
+            }
+        };
+        keys::check(&Field::new(&place, &content), true).map_err(ConfigError::from)?;
+        let plain = path.components().all(|part| !matches!(part, Component::ParentDir));
+        let trusted = chosen_by_operator || (plain && TRUSTED.iter().any(|root| path.starts_with(root)));
+        Ok(Self { path, content, trusted })
+    }
+}
+
+/// A key's value, and whose word it is.
+pub(super) struct Setting<'a> {
+    pub(super) field: Field<'a>,
+    /// Whether the node's operator says so, not the author of the network.
+    pub(super) trusted: bool,
+}
+
+/// The `ipam` object with the flat file below it.
+#[derive(Debug)]
+pub struct Merged<'a> {
+    /// The whole plugin configuration.
+    pub(super) whole: &'a Json,
+    ipam: Field<'a>,
+    flat: Option<&'a FlatFile>,
+    fill_ranges: bool,
+    /// Keys that are to be taken as absent.
+    hidden: &'static [&'static str],
+}
+
+impl<'a> Merged<'a> {
+    /// Lays the network configuration over the flat file. Keys that are
+    /// refused or mistyped are not looked at here: see [`Self::check`].
+    ///
+    /// # Errors
+    /// No `ipam` object.
+    pub fn new(whole: &'a Json, flat: Option<&'a FlatFile>) -> Result<Self, ConfigError> {
+        let ipam = match whole.find("ipam") {
+            Some(value @ Json::Object(_)) => Field::new("ipam", value),
+            Some(other) => return Err(Field::new("ipam", other).wrong("expected an object")),
+            None => return Err(ConfigError::meaning("ipam", "expected an object with the key \"type\", and none is there")),
+        };
+        let fill_ranges = RANGE_KEYS.iter().all(|key| ipam.find(key).is_none());
+        Ok(Self { whole, ipam, flat, fill_ranges, hidden: &[] })
+    }
+
+    /// Refuses keys that must not be ignored.
+    ///
+    /// # Errors
+    /// [`Problem::Unsupported`], or a key that belongs in the flat file.
+    pub fn check(&self) -> Result<(), super::Mistakes> {
+        keys::check(&self.ipam, false)
+    }
+
+    /// What `ipam.configuration_path` names, when it is a text.
+    #[must_use]
+    pub fn configuration_path(whole: &Json) -> Option<&str> {
+        whole.find("ipam")?.find("configuration_path")?.as_str().filter(|path| !path.is_empty())
+    }
+
+    /// The same without some keys.
+    pub(super) fn without(&self, hidden: &'static [&'static str]) -> Self {
+        Self { hidden, ipam: self.ipam.clone(), ..*self }
+    }
+
+    pub(super) fn find(&self, key: &str) -> Option<Setting<'a>> {
+        if self.hidden.contains(&key) {
+            return None;
+        }
+        if let Some(field) = self.ipam.find(key) {
+            return Some(Setting { field, trusted: false });
+        }
+        if NEVER_FILLED.contains(&key) || (RANGE_KEYS.contains(&key) && !self.fill_ranges) {
+            return None;
+        }
+        let flat = self.flat?;
+        let field = Field::new(flat.path.display().to_string(), &flat.content).find(key)?;
+        Some(Setting { field, trusted: flat.trusted })
+    }
+
+    pub(super) fn field(&self, key: &str) -> Option<Field<'a>> {
+        self.find(key).map(|setting| setting.field)
+    }
+
+    /// A key that only the node's own flat file may set.
+    pub(super) fn node_setting(&self, key: &str) -> Option<Field<'a>> {
+        let flat = self.flat.filter(|flat| flat.trusted)?;
+        Field::new(flat.path.display().to_string(), &flat.content).find(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_flat_file_is_found_before_whereabouts() {
+        let places = flat_file_places(None);
+        assert_eq!(places.len(), 6);
+        assert!(places[..3].iter().all(|path| path.ends_with("hereabouts.d/hereabouts.conf")));
+        assert_eq!(flat_file_places(Some("/x/y"))[0], Path::new("/x/y"));
+    }
+
+    #[test]
+    fn a_flat_file_outside_the_configuration_directories_has_no_authority() {
+        let trusted = |path: &str| FlatFile::parse(path.into(), b"{}", false).unwrap().trusted;
+        assert!(trusted("/etc/cni/net.d/hereabouts.d/hereabouts.conf"));
+        assert!(!trusted("/proc/77/root/etc/x.conf"));
+        assert!(!trusted("/etc/../tmp/x.conf"));
+        assert!(!trusted("/etcetera/x.conf"));
+    }
+
+    #[test]
+    fn the_network_configuration_wins_and_ranges_are_not_mixed() {
+        let whole = Json::parse(br#"{"ipam":{"range":"10.0.0.0/24","log_level":""}}"#).unwrap();
+        let flat =
+            FlatFile::parse("/etc/f".into(), br#"{"range":"10.9.0.0/24","range_start":"10.9.0.7","log_level":"debug"}"#, false).unwrap();
+        let merged = Merged::new(&whole, Some(&flat)).unwrap();
+        assert_eq!(merged.field("range").unwrap().text(), Ok("10.0.0.0/24"));
+        assert!(merged.field("range_start").is_none());
+        assert_eq!(merged.field("log_level").unwrap().path, "/etc/f.log_level");
+    }
+}

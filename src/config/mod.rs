@@ -1,0 +1,35 @@
+//! The network configuration: bytes in, a [`Network`] out.
+//!
+//! Reads no environment and no files: the flat file's bytes are handed in.
+//! Spellings are Whereabouts' and host-local's; what they ignore silently is
+//! an error here, because an ignored key is an address given out that should
+//! not be.
+//!
+//! - `error`: what can be wrong, with the JSON path
+//! - `wire`: values with the path they stand at
+//! - `keys`: every known key, and near misses of them
+//! - `merge`: the flat file below the network configuration
+//! - `args`: `CNI_ARGS`
+//! - `settings`: store, node, paths, deadlines, log: all that DEL needs
+//! - `ranges`: ranges, gateways, exclusions
+//! - `validate`: the whole, for ADD, CHECK and STATUS
+//! - `nad`: the plugin configurations inside a NetworkAttachmentDefinition or
+//!   a list
+
+mod args;
+mod error;
+mod keys;
+mod merge;
+mod nad;
+mod ranges;
+mod settings;
+mod validate;
+mod wire;
+
+pub use args::CniArgs;
+pub use error::{ConfigError, Mistakes, Problem};
+pub use keys::{KEYS, Key};
+pub use merge::{FlatFile, Merged, flat_file_places};
+pub use nad::{Found, plugin_configurations};
+pub use settings::{Deadlines, LogLevel, LogSettings, Settings, StoreSettings, WhenFull, data_dir_of};
+pub use validate::{Dns, Network, Route};

@@ -1,0 +1,135 @@
+//! Where plugin configurations hide: a NetworkAttachmentDefinition (YAML or
+//! JSON, several documents), a plugin list (conflist), a plugin configuration.
+//! For the command line and for `plugins` lists that Multus hands over.
+
+use super::ConfigError;
+use super::error::Problem;
+use crate::json::Json;
+
+/// One plugin configuration with an `ipam` object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Where it stood, such as `spec.config` or `plugins[1]`.
+    pub place: String,
+    /// The configuration; the list's name and version are filled in.
+    pub configuration: Json,
+}
+
+/// All plugin configurations in a file, those without `ipam` left out.
+///
+/// # Errors
+/// Neither YAML nor JSON, or nothing with an `ipam` object in it.
+pub fn plugin_configurations(bytes: &[u8]) -> Result<Vec<Found>, ConfigError> {
+    let mut found = Vec::new();
+    for (at, document) in documents(bytes)?.into_iter().enumerate() {
+        let place = if at == 0 { String::new() } else { format!("document {}: ", at + 1) };
+        collect(&document, &place, &mut found)?;
+    }
+    if found.is_empty() {
+        let reason = "expected a NetworkAttachmentDefinition, a plugin list or a plugin configuration with an ipam object".to_owned();
+        return Err(ConfigError { problem: Problem::Meaning, place: "file".to_owned(), reason });
+    }
+    Ok(found)
+}
+
+/// JSON keeps its own parser: its errors name line and column in its own words.
+fn documents(bytes: &[u8]) -> Result<Vec<Json>, ConfigError> {
+    let looks_like_json = bytes.iter().find(|b| !b.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'['));
+    if looks_like_json {
+        return Json::parse(bytes).map(|json| vec![json]).map_err(|error| shape("file", &format!("expected JSON: {error}")));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| shape("file", &format!("expected UTF-8 text: {error}")))?;
+    let documents = serde_saphyr::from_multiple::<Json>(text).map_err(|error| {
+        let sentence = error.to_string();
+        shape("file", &format!("expected YAML or JSON: {}", sentence.lines().next().unwrap_or_default()))
+    })?;
+    Ok(documents.into_iter().filter(|document| *document != Json::Null).collect())
+}
+
+fn collect(document: &Json, place: &str, found: &mut Vec<Found>) -> Result<(), ConfigError> {
+    if let Some(config) = document.find("spec").and_then(|spec| spec.find("config")) {
+        let path = format!("{place}spec.config");
+        let Some(text) = config.as_str() else {
+            return Err(shape(&path, "expected a string that holds JSON"));
+        };
+        let inner = Json::parse(text.as_bytes()).map_err(|error| shape(&path, &format!("expected JSON: {error}")))?;
+        let named = with_default(inner, "name", document.find("metadata").and_then(|meta| meta.find("name")));
+        return collect_plugins(&named, &format!("{path}: "), found);
+    }
+    if let Some(Json::Array(items)) = document.find("items") {
+        return items.iter().try_for_each(|item| collect(item, place, found));
+    }
+    collect_plugins(document, place, found)
+}
+
+fn collect_plugins(configuration: &Json, place: &str, found: &mut Vec<Found>) -> Result<(), ConfigError> {
+    match configuration.find("plugins") {
+        None => {
+            if configuration.has("ipam") {
+                found.push(Found { place: place.trim_end_matches(": ").to_owned(), configuration: configuration.clone() });
+            }
+        }
+        Some(Json::Array(plugins)) => {
+            for (at, plugin) in plugins.iter().enumerate().filter(|(_, plugin)| plugin.has("ipam")) {
+                let named = with_default(plugin.clone(), "name", configuration.find("name"));
+                let whole = with_default(named, "cniVersion", configuration.find("cniVersion"));
+                found.push(Found { place: format!("{place}plugins[{at}]"), configuration: whole });
+            }
+        }
+        Some(_) => return Err(shape(&format!("{place}plugins"), "expected a list")),
+    }
+    Ok(())
+}
+
+fn with_default(mut object: Json, key: &str, value: Option<&Json>) -> Json {
+    if let (Json::Object(entries), Some(value)) = (&mut object, value)
+        && entries.iter().all(|(name, held)| name != key || *held == Json::Null)
+    {
+        entries.retain(|(name, _)| name != key);
+        entries.push((key.to_owned(), value.clone()));
+    }
+    object
+}
+
+fn shape(place: &str, reason: &str) -> ConfigError {
+    ConfigError { problem: Problem::Shape, place: place.to_owned(), reason: reason.to_owned() }
+}
+
+/// A quick proof that YAML values arrive as JSON values do.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAD: &str = r#"
+apiVersion: k8s.cni.cncf.io/v1
+kind: NetworkAttachmentDefinition
+metadata:
+  name: macvlan-conf
+spec:
+  config: |
+    {"cniVersion": "0.3.1", "plugins": [
+      {"type": "macvlan", "ipam": {"type": "whereabouts", "range": "192.168.20.0/24"}},
+      {"type": "tuning"}]}
+"#;
+
+    #[test]
+    fn a_nad_gives_its_plugins_with_ipam_the_name_it_has() {
+        let found = plugin_configurations(NAD.as_bytes()).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].place, "spec.config: plugins[0]");
+        assert_eq!(found[0].configuration.find("name").unwrap().as_str(), Some("macvlan-conf"));
+        assert_eq!(found[0].configuration.find("cniVersion").unwrap().as_str(), Some("0.3.1"));
+    }
+
+    #[test]
+    fn repeated_yaml_keys_are_refused() {
+        assert!(plugin_configurations(b"ipam:\n  type: a\n  type: b\n").is_err());
+    }
+
+    #[test]
+    fn what_has_no_ipam_is_no_configuration_of_ours() {
+        assert!(plugin_configurations(b"{}").is_err());
+        assert!(plugin_configurations(b"kind: Pod\n").is_err());
+        assert!(plugin_configurations(b"").is_err());
+    }
+}

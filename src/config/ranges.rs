@@ -1,0 +1,278 @@
+//! Ranges, gateways and exclusions, in Whereabouts' spelling (`range`,
+//! `ipRanges`: one address from each) and in host-local's (`subnet`, `ranges`:
+//! outer list all of, inner list the first that has room).
+
+use super::keys;
+use super::merge::Merged;
+use super::wire::Field;
+use super::{ConfigError, Mistakes};
+use crate::addr::{Family, Range, Subnet, number, parse_address, parse_prefixed};
+use crate::ipam::{Choice, RangeSet};
+use std::net::IpAddr;
+
+type Result<T> = std::result::Result<T, Mistakes>;
+
+/// A choice before gateways are settled, and where it stands.
+struct Raw {
+    path: String,
+    choice: Choice,
+}
+
+/// All range sets of the configuration, in the order of the result.
+pub(super) fn parse(merged: &Merged<'_>) -> Result<Vec<RangeSet>> {
+    let mut mistakes = Mistakes::default();
+    let mut sets: Vec<Vec<Raw>> = Vec::new();
+    let runtime = merged.whole.find("runtimeConfig").and_then(|run| Field::new("runtimeConfig", run).find("ipRanges"));
+    sets.extend(mistakes.note(runtime.map_or(Ok(Vec::new()), |field| parse_nested(&field))).into_iter().flatten());
+    let top = TopLevel { merged };
+    sets.extend(mistakes.note(top.range()).flatten().map(|raw| vec![raw]));
+    sets.extend(mistakes.note(merged.field("ranges").map_or(Ok(Vec::new()), |field| parse_nested(&field))).into_iter().flatten());
+    sets.extend(mistakes.note(merged.field("ipRanges").map_or(Ok(Vec::new()), |field| parse_flat(&field))).into_iter().flatten());
+    let blocks = mistakes.note(merged.field("exclude").map_or(Ok(Vec::new()), |field| excluded(&field))).unwrap_or_default();
+    for raw in sets.iter_mut().flatten() {
+        raw.choice.excluded.extend(&blocks);
+    }
+    // What follows looks at all ranges together.
+    if !mistakes.all().is_empty() {
+        return Err(mistakes);
+    }
+    if let Some(field) = merged.field("gateway") {
+        apply_gateway(&field, &mut sets)?;
+    }
+    check_overlaps(&sets)?;
+    // No gateway is given out, whichever range it was written at.
+    let gateways: Vec<Range> = sets.iter().flatten().filter_map(|raw| raw.choice.gateway).map(Range::single).collect();
+    Ok(sets
+        .into_iter()
+        .map(|set| RangeSet {
+            choices: set
+                .into_iter()
+                .map(|raw| {
+                    let mut choice = raw.choice;
+                    choice.excluded.extend(&gateways);
+                    choice
+                })
+                .collect(),
+        })
+        .collect())
+}
+
+/// `range` or `subnet` at the top of `ipam`, with their bounds beside them.
+struct TopLevel<'m, 'a> {
+    merged: &'m Merged<'a>,
+}
+
+impl TopLevel<'_, '_> {
+    fn range(&self) -> Result<Option<Raw>> {
+        let start = self.either("range_start", "rangeStart")?;
+        let end = self.either("range_end", "rangeEnd")?;
+        let (range, implied) = match (self.merged.field("range"), self.merged.field("subnet")) {
+            (Some(_), Some(subnet)) => return Err(subnet.wrong("expected either range or subnet, not both").into()),
+            (Some(range), None) => (range, false),
+            (None, Some(subnet)) => (subnet, true),
+            (None, None) => {
+                return match start.or(end) {
+                    Some(bound) => Err(bound.wrong("expected a range or subnet for this bound, found none").into()),
+                    None => Ok(None),
+                };
+            }
+        };
+        let mut raw = bounded(&range, start.as_ref(), end.as_ref())?;
+        if implied && self.merged.field("gateway").is_none() {
+            raw.choice.gateway = implied_gateway(&raw.choice.subnet);
+        }
+        Ok(Some(raw))
+    }
+
+    fn either(&self, snake: &str, camel: &str) -> Result<Option<Field<'_>>> {
+        either(self.merged.field(snake), self.merged.field(camel))
+    }
+}
+
+fn either<'a>(snake: Option<Field<'a>>, camel: Option<Field<'a>>) -> Result<Option<Field<'a>>> {
+    match (snake, camel) {
+        (Some(one), Some(other)) if one.value != other.value => {
+            Err(other.wrong("expected one spelling of this key, the other one has another value").into())
+        }
+        (one, other) => Ok(one.or(other)),
+    }
+}
+
+/// Whereabouts' list of ranges.
+fn parse_flat(field: &Field<'_>) -> Result<Vec<Vec<Raw>>> {
+    Mistakes::each(field.list()?, |entry| parse_entry(&entry).map(|raw| vec![raw]))
+}
+
+/// host-local's list of lists.
+fn parse_nested(field: &Field<'_>) -> Result<Vec<Vec<Raw>>> {
+    Mistakes::each(field.list()?, |set| -> Result<Vec<Raw>> {
+        let choices = Mistakes::each::<_, _, Mistakes>(set.list()?, |entry| parse_entry(&entry))?;
+        let Some(first) = choices.first() else {
+            return Err(set.wrong("expected at least one range in the set").into());
+        };
+        let family = first.choice.subnet.family();
+        match choices.iter().find(|raw| raw.choice.subnet.family() != family) {
+            Some(other) => {
+                Err(ConfigError::meaning(&other.path, format!("expected ranges of one family in one set: {}", other.choice.subnet)).into())
+            }
+            None => Ok(choices),
+        }
+    })
+}
+
+fn parse_entry(entry: &Field<'_>) -> Result<Raw> {
+    entry.object()?;
+    keys::check_range(entry)?;
+    let (range, implied) = match (entry.find("range"), entry.find("subnet")) {
+        (Some(range), None) => (range, false),
+        (None, Some(subnet)) => (subnet, true),
+        (Some(_), Some(subnet)) => return Err(subnet.wrong("expected either range or subnet, not both").into()),
+        (None, None) => return Err(entry.wrong("expected the key range or subnet").into()),
+    };
+    let start = either(entry.find("range_start"), entry.find("rangeStart"))?;
+    let end = either(entry.find("range_end"), entry.find("rangeEnd"))?;
+    let mut raw = bounded(&range, start.as_ref(), end.as_ref())?;
+    if let Some(field) = entry.find("exclude") {
+        raw.choice.excluded = excluded(&field)?;
+    }
+    match entry.find("gateway") {
+        Some(field) => {
+            let gateway = gateway(&field)?;
+            if !fits(&raw.choice.subnet, gateway) {
+                return Err(field.wrong(&format!("expected a gateway inside subnet {}", raw.choice.subnet)).into());
+            }
+            raw.choice.gateway = Some(gateway);
+        }
+        None if implied => raw.choice.gateway = implied_gateway(&raw.choice.subnet),
+        None => {}
+    }
+    Ok(raw)
+}
+
+/// host-local's rule: the subnet's first address, where the subnet has one
+/// that is not itself to be given out whole.
+fn implied_gateway(subnet: &Subnet) -> Option<IpAddr> {
+    (subnet.usable() != subnet.whole()).then(|| subnet.usable().first_address())
+}
+
+/// A subnet with its bounds. `start-end/len` overrides both bounds.
+fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>) -> Result<Raw> {
+    let text = range.text()?;
+    let (subnet, first, last) = match text.split_once('-') {
+        Some((first, rest)) => {
+            let first = range.parsed(|_| parse_address(first))?;
+            let (last, length) = range.parsed(|_| parse_prefixed(rest))?;
+            let subnet = range.parsed(|_| Subnet::new(last, length))?;
+            if Family::of(first) != Family::of(last) || !subnet.contains(first) {
+                return Err(range.wrong(&format!("expected a first address inside subnet {subnet}")).into());
+            }
+            (subnet, first, last)
+        }
+        None => {
+            let subnet = range.parsed(Subnet::parse)?;
+            let bound = |field: Option<&Field<'_>>, otherwise| match field {
+                None => Ok(otherwise),
+                Some(field) => match field.address()? {
+                    bound if subnet.contains(bound) => Ok(bound),
+                    _ => Err(Mistakes::from(field.wrong(&format!("expected an address inside subnet {subnet}")))),
+                },
+            };
+            (subnet, bound(start, subnet.whole().first_address())?, bound(end, subnet.whole().last_address())?)
+        }
+    };
+    let ordered = Range::new(first, last)
+        .ok_or_else(|| range.wrong(&format!("expected a first address that is not above the last, {first} is above {last}")))?;
+    check_unicast(range, &subnet, &ordered)?;
+    // A bound on the network or broadcast address is moved inwards.
+    let usable = subnet.usable();
+    let clamped = usable.intersection(&ordered).ok_or_else(|| range.wrong("expected a range with at least one usable address"))?;
+    let choice = Choice { subnet, range: clamped, excluded: Vec::new(), gateway: None };
+    Ok(Raw { path: range.path.clone(), choice })
+}
+
+/// No interface can hold these: "this network", loopback, multicast, limited
+/// broadcast; the unspecified address and loopback, multicast, and what maps
+/// or embeds IPv4 (RFC 6890, RFC 4291).
+fn check_unicast(field: &Field<'_>, subnet: &Subnet, range: &Range) -> Result<()> {
+    const NEVER: &[&str] = &["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "::/127", "::ffff:0:0/96", "ff00::/8"];
+    let clash = NEVER.iter().find(|never| {
+        let mut parts = never.split('/');
+        let address = parts.next().and_then(|text| text.parse::<IpAddr>().ok());
+        let length = parts.next().and_then(|text| text.parse().ok());
+        address.zip(length).and_then(|(address, length)| Subnet::new(address, length).ok()).is_some_and(|never| {
+            never.whole().intersection(range).is_some_and(|common| {
+                // ::/64 and 0.0.0.0/0 begin with an address that is clamped away.
+                common.first_address() != subnet.network() || common.last_address() != subnet.network() || subnet.usable() == subnet.whole()
+            })
+        })
+    });
+    if let Some(never) = clash {
+        return Err(field.wrong(&format!("expected unicast addresses that an interface can hold, {never} is none of them")).into());
+    }
+    let broadcast = IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
+    if subnet.contains(broadcast) && 8 < subnet.length() {
+        return Err(field.wrong("expected a subnet without the limited broadcast address 255.255.255.255").into());
+    }
+    Ok(())
+}
+
+fn excluded(field: &Field<'_>) -> Result<Vec<Range>> {
+    Mistakes::each(field.list()?, |item| item.block().map(|block| block.whole()))
+}
+
+fn gateway(field: &Field<'_>) -> Result<IpAddr> {
+    let gateway = field.address()?;
+    let multicast_or_nothing = match gateway {
+        IpAddr::V4(v4) => v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
+    };
+    if multicast_or_nothing {
+        return Err(field.wrong("expected a unicast address").into());
+    }
+    Ok(gateway)
+}
+
+/// Inside the subnet, or link-local, as IPv6 routers announce themselves.
+fn fits(subnet: &Subnet, gateway: IpAddr) -> bool {
+    let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    subnet.contains(gateway) || (link_local && subnet.family() == Family::V6)
+}
+
+/// A top-level gateway serves the ranges of its family whose subnet holds it;
+/// a range's own gateway comes first.
+fn apply_gateway(field: &Field<'_>, sets: &mut [Vec<Raw>]) -> Result<()> {
+    let gateway = gateway(field)?;
+    if sets.is_empty() {
+        // Static addresses alone: they bring their own gateways.
+        return Ok(());
+    }
+    let mut served = false;
+    for raw in sets.iter_mut().flatten().filter(|raw| fits(&raw.choice.subnet, gateway)) {
+        served = true;
+        raw.choice.gateway.get_or_insert(gateway);
+    }
+    if served {
+        return Ok(());
+    }
+    let subnets: Vec<String> = sets.iter().flatten().map(|raw| raw.choice.subnet.to_string()).collect();
+    Err(field.wrong(&format!("expected a gateway inside one of the subnets {}", subnets.join(", "))).into())
+}
+
+/// Two ranges of one configuration that share an address would take two of it.
+fn check_overlaps(sets: &[Vec<Raw>]) -> Result<()> {
+    let mut all: Vec<&Raw> = sets.iter().flatten().collect();
+    all.sort_by_key(|raw| (raw.choice.subnet.family(), number(raw.choice.range.first_address())));
+    for pair in all.windows(2) {
+        if pair[0].choice.range.intersection(&pair[1].choice.range).is_some() {
+            return Err(ConfigError::meaning(
+                &pair[1].path,
+                format!(
+                    "expected ranges that do not overlap, {} has addresses of {}: {}",
+                    pair[0].path, pair[0].choice.range, pair[1].choice.range
+                ),
+            )
+            .into());
+        }
+    }
+    Ok(())
+}

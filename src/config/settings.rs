@@ -1,0 +1,327 @@
+//! Store, node, paths, deadlines and log: the settings that every verb needs.
+//! DEL reads these and nothing more, so that a range that has become invalid
+//! never keeps an address from being freed.
+
+use super::ConfigError;
+use super::merge::{Merged, Setting};
+use super::wire::Field;
+use crate::ipam::NodeName;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+/// The default store.
+const DATA_DIR: &str = "/var/lib/cni/hereabouts";
+/// Where a network configuration may put a store and a log without the flat
+/// file's leave: its author is not root.
+const OPEN_DATA: &str = "/var/lib/cni";
+const OPEN_LOG: &str = "/var/log";
+
+/// Which store, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// The directory of the file store.
+    pub data_dir: PathBuf,
+    /// Whether configuration or flat file name a store, rather than leaving it
+    /// to the default.
+    pub named: bool,
+    /// Where `data_dir` comes from, for the command line.
+    pub origin: String,
+}
+
+/// How long each verb may take. Runtimes give DEL 60 s and GC 30 s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// ADD; a fifth of it is kept for undoing.
+    pub add: Duration,
+    /// DEL.
+    pub del: Duration,
+    /// GC.
+    pub gc: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { add: Duration::from_secs(30), del: Duration::from_secs(50), gc: Duration::from_secs(25) }
+    }
+}
+
+/// What STATUS says of a full range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Ready: on a default network anything else takes the node away.
+    Ready,
+    /// Code 50.
+    NotReady,
+}
+
+/// Where to log, and how much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The file; without one, failures go to stderr.
+    pub file: Option<PathBuf>,
+    /// Threshold.
+    pub level: LogLevel,
+    /// Why the configured file is not written, to be said on stderr.
+    pub refused: Option<String>,
+}
+
+/// Whereabouts' levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// What was given and freed.
+    Verbose,
+    /// Failures.
+    Error,
+    /// Faults of ours alone.
+    Panic,
+}
+
+/// The settings that every verb needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Which store.
+    pub store: StoreSettings,
+    /// `node_name` of the flat file.
+    pub node_name: Option<NodeName>,
+    /// Time limits.
+    pub deadlines: Deadlines,
+    /// Logging.
+    pub log: LogSettings,
+}
+
+impl Settings {
+    /// Reads the settings. `must_name_store` when a pod is named or the type
+    /// is `whereabouts`: a cluster that lost its flat file must not fall back
+    /// to addresses that are unique on one machine only.
+    ///
+    /// # Errors
+    /// A store that is not there in this version, an unnamed store, a path
+    /// that a network configuration may not choose, a malformed value.
+    pub fn parse(merged: &Merged<'_>, must_name_store: bool) -> Result<Self, ConfigError> {
+        let allowed = allowed_paths(merged)?;
+        let store = store(merged, &allowed)?;
+        if must_name_store && !store.named {
+            return Err(ConfigError::meaning(
+                "ipam.datastore",
+                "expected a store to be named when a Kubernetes pod or the type whereabouts asks, set datastore or data_dir in the \
+                 network configuration or the flat file, found none",
+            ));
+        }
+        let node_name = match merged.node_setting("node_name") {
+            None => None,
+            Some(field) => {
+                let text = field.text()?;
+                Some(NodeName::parse(text).map_err(|_| field.wrong("expected a node name"))?)
+            }
+        };
+        Ok(Self { store, node_name, deadlines: deadlines(merged)?, log: log(merged, &allowed)? })
+    }
+
+    /// The settings for a verb that frees: as [`Self::parse`], but a malformed
+    /// deadline or log setting keeps no address from being freed.
+    ///
+    /// # Errors
+    /// Store or node cannot be told.
+    pub fn parse_to_release(merged: &Merged<'_>, must_name_store: bool) -> Result<Self, ConfigError> {
+        let lenient = merged.without(&["deadlines", "log_file", "log_level"]);
+        let mut settings = Self::parse(&lenient, must_name_store)?;
+        if let Ok(found) = deadlines(merged) {
+            settings.deadlines = found;
+        }
+        if let Ok(found) = allowed_paths(merged).and_then(|allowed| log(merged, &allowed)) {
+            settings.log = found;
+        }
+        Ok(settings)
+    }
+}
+
+/// The directory that a flat file or network configuration names, for the
+/// command line.
+///
+/// # Errors
+/// As [`Settings::parse`].
+pub fn data_dir_of(merged: &Merged<'_>) -> Result<StoreSettings, ConfigError> {
+    Settings::parse(merged, false).map(|settings| settings.store)
+}
+
+fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, ConfigError> {
+    let kubeconfig = merged.field("kubernetes").and_then(|field| field.find("kubeconfig"));
+    let datastore = merged.field("datastore");
+    if let Some(field) = &datastore {
+        match field.text()? {
+            "file" => {}
+            "kubernetes" => return Err(unsupported(field, "the Kubernetes store is not part of this version, expected \"file\"")),
+            _ => return Err(unsupported(field, "no such store, expected \"file\"")),
+        }
+    } else if let Some(field) = &kubeconfig {
+        let reason = "a kubeconfig alone asks for the Kubernetes store, which is not part of this version, set datastore to \"file\"";
+        return Err(unsupported(field, reason));
+    }
+    let found = match (merged.find("data_dir"), merged.find("dataDir")) {
+        (Some(ours), Some(theirs)) if ours.field.value != theirs.field.value => {
+            return Err(theirs.field.wrong("expected the same directory as data_dir, or only one of the two"));
+        }
+        (ours, theirs) => ours.or(theirs),
+    };
+    let Some(Setting { field, trusted }) = found else {
+        return Ok(StoreSettings { data_dir: DATA_DIR.into(), named: datastore.is_some(), origin: "the default".to_owned() });
+    };
+    let data_dir = absolute(&field)?;
+    if !trusted && !is_below(&data_dir, Path::new(OPEN_DATA)) && !allowed.iter().any(|root| data_dir == *root || is_below(&data_dir, root))
+    {
+        return Err(field
+            .wrong(&format!("expected a directory below {OPEN_DATA}, any other must be listed in allowed_paths of the node's flat file")));
+    }
+    Ok(StoreSettings { data_dir, named: true, origin: field.path })
+}
+
+fn unsupported(field: &Field<'_>, reason: &str) -> ConfigError {
+    ConfigError::unsupported(&field.path, format!("{reason}: {}", field.value.excerpt()))
+}
+
+fn allowed_paths(merged: &Merged<'_>) -> Result<Vec<PathBuf>, ConfigError> {
+    match merged.node_setting("allowed_paths") {
+        None => Ok(Vec::new()),
+        Some(field) => field.list()?.iter().map(absolute).collect(),
+    }
+}
+
+/// An absolute path without `..`: the runtime's working directory is nobody's
+/// choice.
+fn absolute(field: &Field<'_>) -> Result<PathBuf, ConfigError> {
+    let path = PathBuf::from(field.text()?);
+    let plain = path.components().all(|part| !matches!(part, Component::ParentDir));
+    if !path.is_absolute() || !plain || field.text()?.contains('\0') {
+        return Err(field.wrong("expected an absolute path without \"..\""));
+    }
+    Ok(path)
+}
+
+fn is_below(path: &Path, root: &Path) -> bool {
+    path != root && path.starts_with(root)
+}
+
+fn deadlines(merged: &Merged<'_>) -> Result<Deadlines, ConfigError> {
+    let mut deadlines = Deadlines::default();
+    let Some(field) = merged.field("deadlines") else {
+        return Ok(deadlines);
+    };
+    field.object()?;
+    for (name, value) in field.value.entries() {
+        let entry = Field::new(format!("{}.{name}", field.path), value);
+        let limit = match name.as_str() {
+            "add" => &mut deadlines.add,
+            "del" => &mut deadlines.del,
+            "gc" => &mut deadlines.gc,
+            _ => return Err(ConfigError::unsupported(&entry.path, format!("unknown verb, expected add, del or gc: {}", value.excerpt()))),
+        };
+        let expected = "expected a duration of 10ms to 1h with its unit, such as \"10s\" or \"500ms\"";
+        *limit = match humantime::parse_duration(entry.text()?) {
+            Ok(limit) if Duration::from_millis(10) <= limit && limit <= Duration::from_secs(3600) => limit,
+            _ => return Err(entry.wrong(expected)),
+        };
+    }
+    Ok(deadlines)
+}
+
+fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigError> {
+    let level = match merged.field("log_level") {
+        None => LogLevel::Verbose,
+        Some(field) => match field.text()? {
+            "debug" => LogLevel::Debug,
+            "verbose" => LogLevel::Verbose,
+            "error" => LogLevel::Error,
+            "panic" => LogLevel::Panic,
+            _ => return Err(field.wrong("expected debug, verbose, error or panic")),
+        },
+    };
+    let Some(Setting { field, trusted }) = merged.find("log_file") else {
+        return Ok(LogSettings { file: None, level, refused: None });
+    };
+    let file = absolute(&field)?;
+    if trusted || is_below(&file, Path::new(OPEN_LOG)) || allowed.iter().any(|root| is_below(&file, root)) {
+        return Ok(LogSettings { file: Some(file), level, refused: None });
+    }
+    // An ADD does not fail for want of a log.
+    let refused = format!(
+        "{}: not written, a log must be below {OPEN_LOG} or listed in allowed_paths of the node's flat file: {}",
+        field.path,
+        field.value.excerpt()
+    );
+    Ok(LogSettings { file: None, level, refused: Some(refused) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::FlatFile;
+    use crate::json::Json;
+
+    fn settings(ipam: &str, flat: Option<&str>, must_name: bool) -> Result<Settings, String> {
+        let whole = Json::parse(format!("{{\"ipam\":{ipam}}}").as_bytes()).unwrap();
+        let flat = flat.map(|text| FlatFile::parse("/etc/f".into(), text.as_bytes(), false).unwrap());
+        let merged = Merged::new(&whole, flat.as_ref()).unwrap();
+        merged
+            .check()
+            .map_err(ConfigError::from)
+            .and_then(|()| Settings::parse(&merged, must_name))
+            .map_err(|error| format!("{:?} {error}", error.problem))
+    }
+
+    #[test]
+    fn a_network_configuration_may_name_only_paths_below_var_lib_cni() {
+        assert!(settings(r#"{"data_dir":"/var/lib/cni/x"}"#, None, false).is_ok());
+        for path in ["/var/lib/cni", "/var/lib/cnix", "/root", "/var/lib/cni/../x", "relative"] {
+            let error = settings(&format!("{{\"data_dir\":\"{path}\"}}"), None, false).unwrap_err();
+            assert!(error.starts_with("Meaning ipam.data_dir: "), "{error}");
+        }
+        assert!(settings(r#"{"data_dir":"/mnt/a/b"}"#, Some(r#"{"allowed_paths":["/mnt/a"]}"#), false).is_ok());
+        assert!(settings("{}", Some(r#"{"data_dir":"/mnt/a"}"#), false).is_ok());
+    }
+
+    #[test]
+    fn a_log_elsewhere_is_not_written_but_fails_nothing() {
+        let log = settings(r#"{"log_file":"/root/.ssh/authorized_keys"}"#, None, false).unwrap().log;
+        assert_eq!(log.file, None);
+        assert!(log.refused.unwrap().contains("not written"));
+        assert!(settings(r#"{"log_file":"/var/log/h.log"}"#, None, false).unwrap().log.file.is_some());
+    }
+
+    #[test]
+    fn a_store_must_be_named_when_asked_for() {
+        assert!(settings("{}", None, true).unwrap_err().contains("expected a store to be named"));
+        for (ipam, flat) in
+            [(r#"{"datastore":"file"}"#, "{}"), (r#"{"data_dir":"/var/lib/cni/x"}"#, "{}"), ("{}", r#"{"datastore":"file"}"#)]
+        {
+            assert!(settings(ipam, Some(flat), true).is_ok(), "{ipam} {flat}");
+        }
+    }
+
+    #[test]
+    fn stores_that_are_not_there_are_unsupported_and_datastore_beats_a_kubeconfig() {
+        for ipam in [r#"{"datastore":"etcd"}"#, r#"{"datastore":"kubernetes"}"#, r#"{"kubernetes":{"kubeconfig":"/x"}}"#] {
+            assert!(settings(ipam, None, false).unwrap_err().starts_with("Unsupported"), "{ipam}");
+        }
+        assert!(settings(r#"{"datastore":"file","kubernetes":{"kubeconfig":"/x"}}"#, None, false).is_ok());
+    }
+
+    #[test]
+    fn node_name_and_allowed_paths_belong_in_the_flat_file() {
+        for ipam in [r#"{"node_name":"n2"}"#, r#"{"allowed_paths":["/"]}"#] {
+            assert!(settings(ipam, None, false).unwrap_err().contains("flat file only"), "{ipam}");
+        }
+        assert_eq!(settings("{}", Some(r#"{"node_name":"n2"}"#), false).unwrap().node_name.unwrap().as_str(), "n2");
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        let add = |text: &str| settings(&format!("{{\"deadlines\":{{\"add\":\"{text}\"}}}}"), None, false).map(|s| s.deadlines.add);
+        assert_eq!(add("500ms"), Ok(Duration::from_millis(500)));
+        assert!(add("10").is_err());
+        assert!(add("0s").is_err());
+        assert!(settings(r#"{"deadlines":{"add":10}}"#, None, false).is_err());
+        assert!(settings(r#"{"deadlines":{"ad":"1s"}}"#, None, false).is_err());
+    }
+}

@@ -1,0 +1,277 @@
+//! The whole configuration, as ADD, CHECK and STATUS need it.
+
+use super::args::{CniArgs, parse_requested};
+use super::merge::Merged;
+use super::ranges;
+use super::settings::WhenFull;
+use super::wire::Field;
+use super::{ConfigError, Mistakes};
+use crate::addr::{Family, Subnet, parse_address, parse_prefixed};
+use crate::ipam::{RangeSet, Requested, Scope, Static};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// A network, ready to allocate from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    /// The name space of its addresses.
+    pub scope: Scope,
+    /// One address from each.
+    pub sets: Vec<RangeSet>,
+    /// Addresses that the configuration assigns.
+    pub statics: Vec<Static>,
+    /// Addresses that the caller asks for.
+    pub requested: Vec<Requested>,
+    /// Routes of the result.
+    pub routes: Vec<Route>,
+    /// Name servers of the result.
+    pub dns: Dns,
+    /// host-local's `resolvConf`: a file to take `dns` from.
+    pub resolv_conf: Option<PathBuf>,
+    /// What STATUS says of a full range.
+    pub when_full: WhenFull,
+    /// `enable_overlapping_ranges: false` was asked for; it stays strict.
+    pub overlap_asked: bool,
+}
+
+/// A route of the result (CNI spec 1.1.0, "Success").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Destination; host bits are masked.
+    pub dst: Subnet,
+    /// Next hop.
+    pub gw: Option<IpAddr>,
+    /// MTU along the path.
+    pub mtu: Option<u32>,
+    /// TCP segment size to announce.
+    pub advmss: Option<u32>,
+    /// Lower is preferred.
+    pub priority: Option<u32>,
+    /// Routing table; 0 is kept.
+    pub table: Option<u32>,
+    /// 0 global, 253 link, 254 host; 0 is kept.
+    pub scope: Option<u32>,
+}
+
+/// The `dns` object of the result.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Addresses of name servers.
+    pub nameservers: Vec<String>,
+    /// The local domain.
+    pub domain: Option<String>,
+    /// Search list.
+    pub search: Vec<String>,
+    /// Resolver options.
+    pub options: Vec<String>,
+}
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+impl Network {
+    /// Validates the configuration for an ADD with these `CNI_ARGS`.
+    ///
+    /// # Errors
+    /// Every mistake, with its JSON path.
+    pub fn parse(merged: &Merged<'_>, args: &CniArgs) -> std::result::Result<Self, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        mistakes.note(merged.check());
+        let scope = mistakes.note(scope(merged));
+        let overlap_asked = mistakes.note(merged.field("enable_overlapping_ranges").map_or(Ok(true), |field| field.boolean()));
+        let sets = mistakes.note(ranges::parse(merged));
+        let statics = mistakes.note(statics(merged));
+        let requested = mistakes.note(requested(merged, args));
+        let routes = mistakes.note(routes(merged));
+        let dns = mistakes.note(dns(merged));
+        let resolv_conf = mistakes.note(merged.field("resolvConf").map(|field| field.text().map(PathBuf::from)).transpose());
+        let when_full = mistakes.note(when_full(merged));
+        if let (Some(sets), Some(statics)) = (&sets, &statics)
+            && sets.is_empty()
+            && statics.is_empty()
+        {
+            let none = "expected one of range, ipRanges, ranges, subnet or addresses, found none";
+            mistakes.note::<(), _>(Err(ConfigError::meaning("ipam", none)));
+        }
+        if !mistakes.all().is_empty() {
+            return Err(mistakes);
+        }
+        let statics = statics.unwrap_or_default();
+        Ok(Self {
+            scope: scope.unwrap_or_default(),
+            sets: without_gateways_of(&statics, sets.unwrap_or_default()),
+            statics,
+            requested: requested.unwrap_or_default(),
+            routes: routes.unwrap_or_default(),
+            dns: dns.unwrap_or_default(),
+            resolv_conf: resolv_conf.flatten(),
+            when_full: when_full.unwrap_or(WhenFull::Ready),
+            overlap_asked: overlap_asked == Some(false),
+        })
+    }
+}
+
+fn scope(merged: &Merged<'_>) -> Result<Scope> {
+    match merged.field("network_name") {
+        None => Ok(Scope::default()),
+        Some(field) => Scope::parse(field.text()?).map_err(|_| field.wrong("expected a name of at most 253 bytes")),
+    }
+}
+
+fn when_full(merged: &Merged<'_>) -> Result<WhenFull> {
+    match merged.field("status_when_full") {
+        None => Ok(WhenFull::Ready),
+        Some(field) => match field.text()? {
+            "ready" => Ok(WhenFull::Ready),
+            "not_ready" => Ok(WhenFull::NotReady),
+            _ => Err(field.wrong("expected ready or not_ready")),
+        },
+    }
+}
+
+fn without_gateways_of(statics: &[Static], mut sets: Vec<RangeSet>) -> Vec<RangeSet> {
+    let gateways = statics.iter().filter_map(|fixed| fixed.gateway).map(crate::addr::Range::single);
+    for gateway in gateways {
+        for choice in sets.iter_mut().flat_map(|set| &mut set.choices) {
+            choice.excluded.push(gateway);
+        }
+    }
+    sets
+}
+
+fn statics(merged: &Merged<'_>) -> std::result::Result<Vec<Static>, Mistakes> {
+    let Some(field) = merged.field("addresses") else {
+        return Ok(Vec::new());
+    };
+    let mut seen: Vec<IpAddr> = Vec::new();
+    Mistakes::each(field.list()?, |entry| {
+        let (text, fixed) = static_address(&entry)?;
+        if seen.contains(&fixed.address) {
+            return Err(text.wrong("expected each address once"));
+        }
+        seen.push(fixed.address);
+        Ok(fixed)
+    })
+}
+
+fn static_address<'a>(entry: &Field<'a>) -> Result<(Field<'a>, Static)> {
+    let text = entry.object()?.find("address").ok_or_else(|| entry.wrong("expected the key address"))?;
+    let (address, prefix) = text.parsed(parse_prefixed)?;
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        return Err(text.wrong("expected a unicast address that an interface can hold"));
+    }
+    let gateway = entry.find("gateway").map(|field| field.address().map(|gateway| (field, gateway))).transpose()?;
+    if let Some((field, gateway)) = &gateway {
+        if Family::of(*gateway) != Family::of(address) {
+            return Err(field.wrong("expected a gateway of the address's family"));
+        }
+        if *gateway == address {
+            return Err(field.wrong("expected a gateway other than the address itself"));
+        }
+    }
+    Ok((text, Static { address, prefix, gateway: gateway.map(|(_, gateway)| gateway) }))
+}
+
+/// `runtimeConfig.ips`, else `args.cni.ips`, else `IP=` (CNI conventions:
+/// later ways replace earlier ones; Multus sends the same by two).
+fn requested(merged: &Merged<'_>, args: &CniArgs) -> Result<Vec<Requested>> {
+    let runtime = merged.whole.find("runtimeConfig").map(|run| Field::new("runtimeConfig", run));
+    let by_args = merged.whole.find("args").and_then(|value| Field::new("args", value).find("cni"));
+    let lists = [runtime.and_then(|field| field.find("ips")), by_args.and_then(|field| field.find("ips"))];
+    for field in lists.into_iter().flatten() {
+        let items = field.list()?;
+        if items.is_empty() {
+            continue;
+        }
+        let mut requested: Vec<Requested> = Vec::new();
+        for item in items {
+            let (address, prefix) = item.parsed(parse_requested)?;
+            if requested.iter().all(|other| other.address != address) {
+                requested.push(Requested { address, prefix, gateway: None, origin: item.path.clone() });
+            }
+        }
+        return Ok(requested);
+    }
+    let mut requested: Vec<Requested> = Vec::new();
+    for request in &args.requested {
+        if requested.iter().all(|other| other.address != request.address) {
+            requested.push(request.clone());
+        }
+    }
+    Ok(requested)
+}
+
+fn routes(merged: &Merged<'_>) -> std::result::Result<Vec<Route>, Mistakes> {
+    let Some(field) = merged.field("routes") else {
+        return Ok(Vec::new());
+    };
+    let mut routes: Vec<Route> = Vec::new();
+    for route in Mistakes::each(field.list()?, |entry| route(&entry))? {
+        // The kernel refuses the second of two equal routes.
+        if !routes.contains(&route) {
+            routes.push(route);
+        }
+    }
+    Ok(routes)
+}
+
+fn route(entry: &Field<'_>) -> Result<Route> {
+    let dst = entry.object()?.find("dst").ok_or_else(|| entry.wrong("expected the key dst"))?.parsed(Subnet::parse)?;
+    let gw = entry.find("gw").map(|field| field.parsed(parse_address).map(|gw| (field, gw))).transpose()?;
+    if let Some((field, gw)) = &gw
+        && Family::of(*gw) != dst.family()
+    {
+        return Err(field.wrong(&format!("expected a gateway of the family of {dst}")));
+    }
+    let number = |key: &str| entry.find(key).map(|field| field.unsigned()).transpose();
+    Ok(Route {
+        dst,
+        gw: gw.map(|(_, gw)| gw),
+        mtu: number("mtu")?,
+        advmss: number("advmss")?,
+        priority: number("priority")?,
+        table: number("table")?,
+        scope: number("scope")?,
+    })
+}
+
+fn dns(merged: &Merged<'_>) -> Result<Dns> {
+    let Some(field) = merged.field("dns") else {
+        return Ok(Dns::default());
+    };
+    field.object()?;
+    let texts = |key: &str| field.find(key).map_or(Ok(Vec::new()), |field| field.texts());
+    Ok(Dns {
+        nameservers: texts("nameservers")?,
+        domain: field.find("domain").map(|field| field.text().map(str::to_owned)).transpose()?,
+        search: texts("search")?,
+        options: texts("options")?,
+    })
+}
+
+impl Dns {
+    /// Whether nothing is said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Reads a resolv.conf as resolv.conf(5) describes it; other lines are
+    /// none of our business.
+    #[must_use]
+    pub fn from_resolv_conf(bytes: &[u8]) -> Self {
+        let mut dns = Self::default();
+        for line in String::from_utf8_lossy(bytes).lines() {
+            let mut words = line.split_whitespace();
+            let key = words.next().unwrap_or_default();
+            let values = words.take_while(|word| !word.starts_with(['#', ';'])).map(str::to_owned);
+            match key {
+                "nameserver" => dns.nameservers.extend(values.take(1)),
+                "domain" => dns.domain = values.take(1).next(),
+                "search" => dns.search = values.collect(),
+                "options" => dns.options.extend(values),
+                _ => {}
+            }
+        }
+        dns
+    }
+}

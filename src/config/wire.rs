@@ -1,0 +1,98 @@
+//! JSON values together with the path they stand at, so that every complaint
+//! about one can name its place. `null` and, where the peers read it so, the
+//! empty string are "not there".
+
+use super::ConfigError;
+use crate::addr::{AddrError, Subnet, parse_address};
+use crate::json::{Json, excerpt};
+use std::net::IpAddr;
+
+/// A value and its place.
+#[derive(Debug, Clone)]
+pub(super) struct Field<'a> {
+    /// JSON path, such as `ipam.ipRanges[1].range`.
+    pub path: String,
+    /// The value.
+    pub value: &'a Json,
+}
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+impl<'a> Field<'a> {
+    pub(super) fn new(path: impl Into<String>, value: &'a Json) -> Self {
+        Self { path: path.into(), value }
+    }
+
+    /// The value under a key of this object; absent when `null` or `""`.
+    pub(super) fn find(&self, key: &str) -> Option<Self> {
+        let value = self.value.find(key)?;
+        (value.as_str() != Some("")).then(|| Self::new(format!("{}.{key}", self.path), value))
+    }
+
+    pub(super) fn wrong(&self, expected: &str) -> ConfigError {
+        ConfigError::meaning(&self.path, format!("{expected}: {}", self.value.excerpt()))
+    }
+
+    pub(super) fn text(&self) -> Result<&'a str> {
+        self.value.as_str().ok_or_else(|| self.wrong("expected a string"))
+    }
+
+    pub(super) fn boolean(&self) -> Result<bool> {
+        match self.value {
+            Json::Bool(value) => Ok(*value),
+            _ => Err(self.wrong("expected true or false")),
+        }
+    }
+
+    /// An unsigned number as the CNI spec has them in routes.
+    pub(super) fn unsigned(&self) -> Result<u32> {
+        let Json::Number(number) = self.value else {
+            return Err(self.wrong("expected a number from 0 to 4294967295"));
+        };
+        match number.as_u64().and_then(|value| u32::try_from(value).ok()) {
+            Some(value) => Ok(value),
+            None => Err(self.wrong("expected a number from 0 to 4294967295")),
+        }
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<Self>> {
+        let Json::Array(items) = self.value else {
+            return Err(self.wrong("expected a list"));
+        };
+        Ok(items.iter().enumerate().map(|(at, item)| Self::new(format!("{}[{at}]", self.path), item)).collect())
+    }
+
+    pub(super) fn object(&self) -> Result<&Self> {
+        match self.value {
+            Json::Object(_) => Ok(self),
+            _ => Err(self.wrong("expected an object")),
+        }
+    }
+
+    pub(super) fn texts(&self) -> Result<Vec<String>> {
+        self.list()?.iter().map(|item| item.text().map(str::to_owned)).collect()
+    }
+
+    pub(super) fn parsed<T>(&self, parse: impl Fn(&str) -> std::result::Result<T, AddrError>) -> Result<T> {
+        let text = self.text()?;
+        match parse(text) {
+            Ok(value) => Ok(value),
+            Err(error) => Err(ConfigError::meaning(&self.path, format!("{error}: {}", excerpt(text)))),
+        }
+    }
+
+    pub(super) fn address(&self) -> Result<IpAddr> {
+        self.parsed(parse_address)
+    }
+
+    /// A CIDR, or a bare address as the subnet of it alone.
+    pub(super) fn block(&self) -> Result<Subnet> {
+        self.parsed(|text| {
+            if text.contains('/') {
+                return Subnet::parse(text);
+            }
+            let address = parse_address(text)?;
+            Subnet::new(address, crate::addr::Family::of(address).bits())
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! What identifies a holder, and what is recorded about it.
+
+use super::{ContainerId, IfName, NetworkName, NodeName, PodRef, Scope};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// The holder of addresses: one interface of one sandbox on one node. The
+/// node belongs to it, because a container id need not be unique beyond its
+/// machine (cnitool makes it from a path).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Attachment {
+    /// The machine that made the attachment.
+    pub node: NodeName,
+    /// The network configuration's name.
+    pub network: NetworkName,
+    /// The sandbox.
+    pub container: ContainerId,
+    /// The interface in the sandbox.
+    pub ifname: IfName,
+}
+
+impl std::fmt::Display for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "container {}, interface {}, network {}, node {}", self.container, self.ifname, self.network, self.node)
+    }
+}
+
+/// The network namespace of a sandbox as ADD saw it, enough to tell later
+/// whether it is still the same one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Netns {
+    /// Absolute path of the namespace file.
+    pub path: PathBuf,
+    /// Its inode on nsfs; unique within one boot.
+    pub inode: u64,
+    /// The device of the nearest existing directory above the path. Whoever
+    /// sees another device there looks from another mount namespace and
+    /// cannot tell.
+    pub directory_device: u64,
+}
+
+/// Where an address came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The lowest free one of a range.
+    Dynamic,
+    /// Asked for by the caller (`runtimeConfig.ips`, `args.cni.ips`, `IP=`).
+    Requested,
+    /// Written in the configuration (`addresses`).
+    Static,
+}
+
+/// Which of an ADD's addresses this is. An ADD that died half way shows by
+/// fewer records than `of`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// 0 for the first.
+    pub index: u16,
+    /// How many the ADD was to get.
+    pub of: u16,
+}
+
+/// All that is recorded with an address but the address itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft {
+    /// Who will hold the address.
+    pub attachment: Attachment,
+    /// The pod, when the runtime named one.
+    pub pod: Option<PodRef>,
+    /// The sandbox's namespace, when ADD could see one.
+    pub netns: Option<Netns>,
+    /// The kernel's boot id when the address was given.
+    pub boot_id: String,
+    /// When the address was given.
+    pub since: SystemTime,
+    /// Why this address.
+    pub source: Source,
+    /// Which of the ADD's addresses.
+    pub part: Part,
+    /// The prefix length of the result.
+    pub prefix: u8,
+    /// The gateway of the result.
+    pub gateway: Option<IpAddr>,
+}
+
+/// One address held by one attachment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Allocation {
+    /// The name space in which the address is unique.
+    pub scope: Scope,
+    /// The address.
+    pub address: IpAddr,
+    /// Who holds it, and since when.
+    pub held: Draft,
+}

@@ -1,0 +1,16 @@
+//! The pure core: who holds what, and which address comes next.
+//!
+//! No I/O, no clock, no environment: everything is handed in. It fails only
+//! for reasons of the domain, and knows neither the protocol nor a store.
+
+mod alive;
+mod allocate;
+mod attachment;
+mod ids;
+mod request;
+
+pub use alive::{Seen, is_alive};
+pub use allocate::{Plan, PlanError, plan};
+pub use attachment::{Allocation, Attachment, Draft, Netns, Part, Source};
+pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
+pub use request::{Choice, Offer, RangeSet, RequestError, Requested, Slot, Static, slots};

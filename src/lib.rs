@@ -1,0 +1,23 @@
+//! hereabouts, a CNI IPAM plugin: it answers ADD with an address that nobody
+//! else in the cluster holds.
+//!
+//! In reading order:
+//! - [`addr`]: address arithmetic; no I/O
+//! - [`json`]: a JSON tree that refuses repeated keys
+//! - [`ipam`]: the pure core: who holds what, which address next
+//! - [`config`]: bytes of a configuration to a network that is ready to use
+//! - [`cni`]: the protocol; knows nothing of addresses or stores
+//! - [`store`]: where allocations live
+//! - [`plugin`]: all of it put together, one verb a file
+//! - [`cli`]: the operator's commands
+//!
+//! Who may use whom is drawn in ARCHITECTURE.md and held by a test.
+
+pub mod addr;
+pub mod cli;
+pub mod cni;
+pub mod config;
+pub mod ipam;
+pub mod json;
+pub mod plugin;
+pub mod store;

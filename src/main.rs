@@ -1,0 +1,105 @@
+//! Picks plugin or command line by `CNI_COMMAND`, and wires the process's
+//! ports: environment, standard streams, clock of the parent, panic report.
+
+use hereabouts::{cli, cni, config, plugin};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+/// The only reader of the process environment.
+#[allow(clippy::disallowed_methods, reason = "main hands the environment to everybody else")]
+fn lookup(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+#[allow(clippy::disallowed_methods, reason = "main hands the environment to everybody else")]
+fn main() -> ExitCode {
+    let parent = nix::unistd::getppid();
+    if lookup("CNI_COMMAND").is_none_or(|command| command.is_empty()) {
+        return cli::run(&lookup, std::env::args_os());
+    }
+    std::panic::set_hook(Box::new(report_panic));
+    let ipam = plugin::Ipam { lookup: &lookup, log: &start_log };
+    let ports = cni::Ports {
+        lookup: &lookup,
+        stdin: &mut io::stdin().lock(),
+        stdin_ready: &is_stdin_ready,
+        deliver: &deliver,
+        undeliverable: &undeliverable,
+        orphaned: &|| nix::unistd::getppid() != parent,
+    };
+    match cni::dispatch(&ipam, ports) {
+        cni::Outcome::Done => ExitCode::SUCCESS,
+        cni::Outcome::Failed(error) => {
+            plugin::log::complain(&error.to_string());
+            tracing::error!(%error, "failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to the descriptor itself: a buffer would swallow the error of the
+/// last write.
+fn deliver(mut bytes: &[u8]) -> io::Result<()> {
+    use nix::errno::Errno;
+    let stdout = io::stdout();
+    while !bytes.is_empty() {
+        match nix::unistd::write(stdout.as_fd(), bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(length) => bytes = &bytes[length..],
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                // A pipe that its reader made non-blocking.
+                let mut ready = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+                if poll(&mut ready, PollTimeout::from(5000u16))? == 0 {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Rust opens /dev/null in the place of a stdout that was closed before the
+/// start: what is written there is delivered to nobody.
+fn undeliverable() -> Option<String> {
+    let null = nix::sys::stat::stat("/dev/null").ok()?;
+    let stdout = nix::sys::stat::fstat(io::stdout().as_fd()).ok()?;
+    let device = nix::sys::stat::SFlag::from_bits_truncate(stdout.st_mode) & nix::sys::stat::SFlag::S_IFMT;
+    (device == nix::sys::stat::SFlag::S_IFCHR && stdout.st_rdev == null.st_rdev)
+        .then(|| "stdout: expected a reader for the result, it is closed or the null device, nothing was allocated".to_owned())
+}
+
+/// Whether reading stdin would return at once: VERSION must not wait for a
+/// stdin that was left open. A caller that writes needs a moment to.
+fn is_stdin_ready() -> bool {
+    let stdin = io::stdin();
+    let mut ready = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    poll(&mut ready, PollTimeout::from(100u16)).is_ok_and(|count| 0 < count)
+}
+
+/// Logs to the configured file; a log that cannot be written fails no verb.
+fn start_log(settings: &config::LogSettings) {
+    if let Some(reason) = &settings.refused {
+        plugin::log::complain(reason);
+    }
+    let Some(path) = &settings.file else {
+        return;
+    };
+    if let Err(error) = plugin::log::start(path, settings.level) {
+        plugin::log::complain(&format!("log_file: cannot open {}: {error}", path.display()));
+    }
+}
+
+/// A panic is a fault of ours: the caller gets a document, not an empty stdout.
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let details = panic.to_string().replace('\n', " ");
+    plugin::log::complain(&format!("internal error: {details}"));
+    let error = cni::CniError::new(cni::Code::Internal, details);
+    let _ = deliver(&error.encode(cni::Version::NEWEST));
+    #[allow(clippy::disallowed_methods, clippy::exit, reason = "a panic ends the process; the status must be 1, not a signal's")]
+    std::process::exit(1);
+}

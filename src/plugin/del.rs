@@ -1,0 +1,29 @@
+//! DEL: free all that the attachment holds, whatever the configuration says
+//! by now. Reads no ranges and no more of `CNI_ARGS` than whether they name a
+//! pod. An error means that something may be held still.
+
+use super::failure::Failure;
+use super::{Ipam, attachment};
+use crate::cni::{Call, Sandbox};
+use crate::config::Merged;
+use crate::store::retry::Deadline;
+use crate::store::{Access, Store};
+
+pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(), Failure> {
+    let flat = ipam.flat_file(call)?;
+    let merged = Merged::new(&call.configuration, flat.as_ref())?;
+    let ready = ipam.ready_to_release(call, &merged, flat.as_ref())?;
+    let attachment = attachment(&ready, call, sandbox);
+    let mut session = ready.store.open(Access::Release, Deadline::after(ready.settings.deadlines.del))?;
+    let holdings = session.holdings(&attachment)?;
+    // From the last to the first: the index is made upwards.
+    for allocation in holdings.held.iter().rev() {
+        let released = session.release(allocation)?;
+        tracing::info!(address = %allocation.address, scope = %allocation.scope, holder = %attachment, ?released, "DEL");
+    }
+    for damaged in &holdings.damaged {
+        // Its address stays taken: nobody can tell which it is.
+        tracing::error!(%damaged, "DEL leaves a damaged record behind");
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! Looks at the machine: boot id, machine id, host name, flat file, network
+//! namespaces. Looks only, and decides nothing.
+
+use super::failure::Failure;
+use crate::config::{ConfigError, FlatFile, Problem, Settings, flat_file_places};
+use crate::ipam::{Netns, NodeName, Seen};
+use nix::errno::Errno;
+use nix::sys::stat::{fstat, stat};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A flat file or resolv.conf of more bytes than this is none.
+const LARGEST: u64 = 1024 * 1024;
+/// Names a flat file explicitly; whoever sets the process's environment is
+/// its operator.
+pub const CONFIG_VARIABLE: &str = "HEREABOUTS_CONFIG";
+
+/// What identifies this machine and its boot.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Changes with every boot.
+    pub boot_id: String,
+    /// Stays with the installation; a few machines have none.
+    pub machine_id: Option<String>,
+}
+
+impl Machine {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// The kernel shows no boot id.
+    pub fn look() -> Result<Self, Failure> {
+        let path = "/proc/sys/kernel/random/boot_id";
+        let boot_id = std::fs::read_to_string(path).map_err(|error| Failure::Machine { path: path.to_owned(), reason: words(&error) })?;
+        let machine_id = std::fs::read_to_string("/etc/machine-id").ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        Ok(Self { boot_id: boot_id.trim().to_owned(), machine_id })
+    }
+}
+
+/// Reads a small regular file; never waits for a FIFO.
+///
+/// # Errors
+/// As the kernel says.
+pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let mut file = File::options().read(true).custom_flags(flags).open(path)?;
+    let kind = file.metadata()?;
+    if !kind.is_file() {
+        return Err(io::Error::other(if kind.is_dir() { "it is a directory" } else { "it is no regular file" }));
+    }
+    let mut bytes = Vec::new();
+    Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if LARGEST < bytes.len() as u64 {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// Finds and parses the flat file.
+///
+/// # Errors
+/// One is there and cannot be used; or the environment names one that is not
+/// there.
+pub fn flat_file(lookup: &dyn Fn(&str) -> Option<OsString>, configuration_path: Option<&str>) -> Result<Option<FlatFile>, ConfigError> {
+    let unreadable = |path: &Path, error: &io::Error| ConfigError {
+        problem: Problem::Read,
+        place: path.display().to_string(),
+        reason: format!("cannot read the flat file: {}", words(error)),
+    };
+    if let Some(path) = lookup(CONFIG_VARIABLE).filter(|path| !path.is_empty()) {
+        let path = PathBuf::from(path);
+        let bytes = read_small(&path).map_err(|error| unreadable(&path, &error))?;
+        return FlatFile::parse(path, &bytes, true).map(Some);
+    }
+    for path in flat_file_places(configuration_path) {
+        // configuration_path may name a directory as well.
+        if path.is_dir() {
+            continue;
+        }
+        match read_small(&path) {
+            Ok(bytes) => return FlatFile::parse(path, &bytes, false).map(Some),
+            Err(error) if is_nothing(&error) => {}
+            Err(error) => return Err(unreadable(&path, &error)),
+        }
+    }
+    Ok(None)
+}
+
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ENOTDIR))
+}
+
+/// An I/O error without the words that runtimes take for success of a DEL.
+#[must_use]
+pub fn words(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOENT) => "it is missing (ENOENT)".to_owned(),
+        Some(errno) => format!("{} ({errno:?})", errno.desc().to_lowercase()),
+        None => error.to_string(),
+    }
+}
+
+/// This node's name: `node_name` of the flat file, else `NODENAME`, else the
+/// `nodename` file beside the flat file, else the host name.
+///
+/// # Errors
+/// The name is none, or one that many machines share.
+pub fn node_name(lookup: &dyn Fn(&str) -> Option<OsString>, settings: &Settings, flat: Option<&FlatFile>) -> Result<NodeName, Failure> {
+    if let Some(name) = &settings.node_name {
+        return Ok(name.clone());
+    }
+    let wrong = |place: &str, value: &str| {
+        let reason = format!("expected a node name: {}", crate::json::excerpt(value));
+        ConfigError { problem: Problem::Meaning, place: place.to_owned(), reason }
+    };
+    let parse = |place: &str, text: &str| NodeName::parse(text).map_err(|_| wrong(place, text));
+    if let Some(value) = lookup("NODENAME").filter(|value| !value.is_empty()) {
+        return Ok(parse("NODENAME", &value.to_string_lossy())?);
+    }
+    if let Some(path) = flat.and_then(|flat| flat.path.parent()).map(|directory| directory.join("nodename")) {
+        match read_small(&path) {
+            Ok(bytes) => return Ok(parse(&path.display().to_string(), String::from_utf8_lossy(&bytes).trim())?),
+            Err(error) if is_nothing(&error) => {}
+            Err(error) => return Err(Failure::Machine { path: path.display().to_string(), reason: words(&error) }),
+        }
+    }
+    let must_be_given = |reason: &str, name: &str| ConfigError {
+        problem: Problem::Meaning,
+        place: "node_name".to_owned(),
+        reason: format!("{reason}, set node_name in the flat file: {}", crate::json::excerpt(name)),
+    };
+    let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if name == "localhost" || name.starts_with("localhost.") {
+        return Err(must_be_given("expected a name that no other machine has", &name).into());
+    }
+    if is_shared(&settings.store.data_dir) {
+        return Err(must_be_given("expected an explicit name, data_dir is on a filesystem that machines share", &name).into());
+    }
+    Ok(parse("host name", &name)?)
+}
+
+/// Whether the directory, or the nearest one above it, is on a filesystem
+/// that other machines may reach.
+fn is_shared(directory: &Path) -> bool {
+    use crate::store::file::disk::{Disk, RealDisk};
+    let nearest = directory.ancestors().find(|path| path.is_dir());
+    nearest.is_some_and(|path| !RealDisk::new(path.to_owned()).is_local().unwrap_or(true))
+}
+
+/// The namespace of a sandbox as ADD sees it; `None` when there is none to be
+/// seen at the path.
+#[must_use]
+pub fn find_netns(path: &Path) -> Option<Netns> {
+    let path = std::path::absolute(path).ok()?;
+    match look_at_netns(&path) {
+        Seen::Namespace { inode, directory_device } => Some(Netns { path, inode, directory_device }),
+        Seen::Gone { .. } | Seen::Unclear => None,
+    }
+}
+
+/// What is at the path of a recorded namespace now.
+#[must_use]
+pub fn look_at_netns(path: &Path) -> Seen {
+    let Some(directory_device) = device_above(path) else {
+        return Seen::Unclear;
+    };
+    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    match File::options().read(true).custom_flags(flags).open(path) {
+        Ok(file) => {
+            let on_nsfs = nix::sys::statfs::fstatfs(file.as_fd()).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::NSFS_MAGIC);
+            match fstat(file.as_fd()) {
+                Ok(stat) if on_nsfs => Seen::Namespace { inode: stat.st_ino, directory_device },
+                _ => Seen::Unclear,
+            }
+        }
+        // A directory on the way that is gone is the same: /proc/<pid>/ns.
+        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => Seen::Gone { directory_device },
+        Err(_) => Seen::Unclear,
+    }
+}
+
+fn device_above(path: &Path) -> Option<u64> {
+    let mut above = path.ancestors().skip(1);
+    above.find_map(|directory| match stat(directory) {
+        Ok(found) => Some(Some(found.st_dev)),
+        Err(Errno::ENOENT) => None,
+        Err(_) => Some(None),
+    })?
+}
+
+/// Whether the path leads to the namespace that this process is in.
+#[must_use]
+pub fn is_own_netns(path: &Path) -> bool {
+    let own = stat("/proc/self/ns/net");
+    own.is_ok_and(|own| stat(path).is_ok_and(|other| (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino)))
+}

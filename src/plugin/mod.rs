@@ -1,0 +1,102 @@
+//! Protocol, configuration, allocation and store put together; one verb a
+//! file. `failure` owns the only mapping of errors to CNI codes, `host` looks
+//! at the machine.
+
+mod add;
+mod check;
+mod del;
+pub mod failure;
+mod gc;
+pub mod host;
+pub mod log;
+mod status;
+
+use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
+use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
+use crate::ipam::{Attachment, NodeName};
+use crate::store::file::{FileStore, Host, disk::RealDisk};
+use failure::Failure;
+use host::Machine;
+use std::ffi::OsString;
+
+/// The plugin of one process.
+pub struct Ipam<'a> {
+    /// The environment.
+    pub lookup: &'a dyn Fn(&str) -> Option<OsString>,
+    /// Starts logging as soon as the configuration says where to.
+    pub log: &'a dyn Fn(&LogSettings),
+}
+
+/// What every verb needs, settled.
+pub(crate) struct Ready {
+    pub(crate) settings: Settings,
+    pub(crate) store: FileStore<RealDisk>,
+    pub(crate) node: NodeName,
+    pub(crate) machine: Machine,
+}
+
+impl Ipam<'_> {
+    /// Finds the flat file for a configuration.
+    pub(crate) fn flat_file(&self, call: &Call) -> Result<Option<FlatFile>, ConfigError> {
+        host::flat_file(self.lookup, Merged::configuration_path(&call.configuration))
+    }
+
+    /// Settles store, node and machine, and starts the log.
+    pub(crate) fn ready(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Ready, Failure> {
+        self.settle(call, flat, &|must_name_store| Settings::parse(merged, must_name_store))
+    }
+
+    /// The same for a verb that frees, which is stopped by as little as can be.
+    pub(crate) fn ready_to_release(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Ready, Failure> {
+        self.settle(call, flat, &|must_name_store| Settings::parse_to_release(merged, must_name_store))
+    }
+
+    fn settle(
+        &self,
+        call: &Call,
+        flat: Option<&FlatFile>,
+        settings: &dyn Fn(bool) -> Result<Settings, ConfigError>,
+    ) -> Result<Ready, Failure> {
+        let whereabouts = call.configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
+        let settings = settings(whereabouts || CniArgs::name_a_pod(&call.args))?;
+        (self.log)(&settings.log);
+        let machine = Machine::look()?;
+        let node = host::node_name(self.lookup, &settings, flat)?;
+        let host = Host { node: node.clone(), machine_id: machine.machine_id.clone(), boot_id: machine.boot_id.clone() };
+        let store = FileStore::new(settings.store.data_dir.clone(), host);
+        Ok(Ready { settings, store, node, machine })
+    }
+}
+
+/// The holder that a call is about.
+pub(crate) fn attachment(ready: &Ready, call: &Call, sandbox: &Sandbox) -> Attachment {
+    Attachment {
+        node: ready.node.clone(),
+        network: call.network.clone(),
+        container: sandbox.container.clone(),
+        ifname: sandbox.ifname.clone(),
+    }
+}
+
+impl Plugin for Ipam<'_> {
+    fn add<'p>(&'p self, call: &Call, sandbox: &Sandbox) -> Result<Box<dyn Added + 'p>, CniError> {
+        let allocated = add::add(self, call, sandbox)?;
+        Ok(Box::new(allocated))
+    }
+
+    fn del(&self, call: &Call, sandbox: &Sandbox) -> Result<(), CniError> {
+        Ok(del::del(self, call, sandbox)?)
+    }
+
+    fn check(&self, call: &Call, sandbox: &Sandbox, previous: &[Ip]) -> Result<(), CniError> {
+        Ok(check::check(self, call, sandbox, previous)?)
+    }
+
+    fn gc(&self, call: &Call, valid: &Attachments) -> Result<(), CniError> {
+        Ok(gc::gc(self, call, valid)?)
+    }
+
+    fn status(&self, call: &Call) -> Result<(), CniError> {
+        Ok(status::status(self, call)?)
+    }
+}

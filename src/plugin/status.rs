@@ -1,0 +1,32 @@
+//! STATUS: would an ADD be served? Polled by runtimes, so it takes no lock;
+//! and on a default network a "no" takes the node away, so a full range is
+//! one only when the operator asks for that.
+
+use super::Ipam;
+use super::failure::Failure;
+use crate::cni::Call;
+use crate::config::{CniArgs, Merged, Network, WhenFull};
+use crate::ipam;
+use crate::store::Store;
+
+pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
+    let flat = ipam.flat_file(call)?;
+    let merged = Merged::new(&call.configuration, flat.as_ref())?;
+    let network = Network::parse(&merged, &CniArgs::default())?;
+    let ready = ipam.ready(call, &merged, flat.as_ref())?;
+    let not_ready = |error: crate::store::StoreError| Failure::NotReady(error.to_string());
+    ready.store.ready().map_err(|error| not_ready(error))?;
+    if network.when_full == WhenFull::Ready {
+        return Ok(());
+    }
+    for slot in ipam::slots(&network.sets, &[], &[])? {
+        let mut room = false;
+        for offer in &slot.offers {
+            room |= ready.store.has_room(&network.scope, &offer.candidates).map_err(|error| not_ready(error))?;
+        }
+        if !room {
+            return Err(Failure::NotReady("every address of a range is held or excluded, and status_when_full is not_ready".to_owned()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! Taking an address: which one, and the order in which it becomes ours.
+
+use super::disk::{Disk, Inode};
+use super::hint::{FullShards, Word};
+use super::session::FileSession;
+use super::{failed, hint, index, layout, record, remove, unique};
+use crate::addr::{AddrSet, Mask, Shard, add_bit, lowest_free};
+use crate::ipam::{Allocation, Draft, Scope};
+use crate::store::{Claim, StoreError};
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// So many directories are listed under the lock; for more it is let go.
+const FEW_SHARDS: usize = 16;
+
+/// What a look for a free address found.
+pub(super) struct Look {
+    /// The lowest free candidate, and what its shard holds.
+    pub(super) free: Option<(IpAddr, Mask)>,
+    /// Shards that turned out to be full, with what they hold.
+    full: Vec<(Shard, Mask)>,
+    /// Shards that were passed over on the hint's word.
+    passed_over: usize,
+}
+
+/// Finds the lowest free candidate by listing the lowest shard that is not
+/// said to be full, then the next. Exact where the hint is.
+pub(super) fn find_free(disk: &dyn Disk, scope: &Scope, candidates: &AddrSet, hint: &FullShards) -> Result<Look, StoreError> {
+    let mut look = Look { free: None, full: Vec::new(), passed_over: 0 };
+    let mut at = candidates.shard_from(None);
+    while let Some(shard) = at {
+        let wanted = candidates.mask(shard);
+        let last = match hint.say(shard, &wanted) {
+            Word::FullUpTo(last) => last,
+            Word::Full => shard,
+            Word::Unknown => {
+                let held = held_in(disk, scope, shard)?;
+                if let Some(low) = lowest_free(&wanted, &held) {
+                    look.free = Some((shard.member(low), held));
+                    return Ok(look);
+                }
+                look.full.push((shard, held));
+                at = shard.next().and_then(|next| candidates.shard_from(Some(next)));
+                continue;
+            }
+        };
+        look.passed_over += 1;
+        at = last.next().and_then(|next| candidates.shard_from(Some(next)));
+    }
+    Ok(look)
+}
+
+/// Which addresses of a shard have a record. A damaged one counts.
+fn held_in(disk: &dyn Disk, scope: &Scope, shard: Shard) -> Result<Mask, StoreError> {
+    let directory = layout::shard(scope, shard);
+    let names = match disk.names(&directory) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(failed(disk, "list", &directory, error)),
+    };
+    let mut held = [0; 4];
+    for name in names {
+        let address = name.to_str().and_then(|name| name.parse().ok());
+        if let Some(low) = address.and_then(|address| shard.position(address)) {
+            add_bit(&mut held, low);
+        }
+    }
+    Ok(held)
+}
+
+/// How an attempt at one address ended.
+enum Commit {
+    Done(Allocation),
+    Taken,
+}
+
+impl<D: Disk> FileSession<'_, D> {
+    /// See [`crate::store::Session::claim`].
+    pub(super) fn claim_lowest(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
+        if candidates.is_empty() || hint::is_exhausted(&self.store.disk, scope, candidates) {
+            return Ok(Claim::Full);
+        }
+        self.store.ensure(&layout::scope(scope))?;
+        self.store.ensure(&layout::temporary(&self.store.host.node))?;
+        loop {
+            self.lock_store()?;
+            let mut full = FullShards::read(&self.store.disk, scope);
+            let look = find_free(&self.store.disk, scope, candidates, &full)?;
+            let news = !look.full.is_empty();
+            for (shard, held) in &look.full {
+                full.insert(*shard, *held);
+            }
+            let Some((address, mut held)) = look.free else {
+                if self.sweep_earlier_boots(draft)? || !self.is_really_full(scope, candidates, draft, look.passed_over)? {
+                    continue;
+                }
+                hint::say_exhausted(&self.store.disk, &self.store.host.node, scope, candidates);
+                return Ok(Claim::Full);
+            };
+            if let Commit::Done(allocation) = self.commit(scope, address, draft)? {
+                // The one that takes the last of a shard says so to the next.
+                let shard = Shard::of(address);
+                if let Some(low) = shard.position(address) {
+                    add_bit(&mut held, low);
+                }
+                let last_of_shard = lowest_free(&candidates.mask(shard), &held).is_none();
+                if last_of_shard {
+                    full.insert(shard, held);
+                }
+                if news || last_of_shard {
+                    full.write(&self.store.disk, &self.store.host.node, scope);
+                }
+                return Ok(Claim::Claimed(allocation));
+            }
+        }
+    }
+
+    /// Before "exhausted" is said, what the hint passed over is listed: a few
+    /// shards under the lock; many without it, by one process at a time, and
+    /// what seems free is looked at again under it.
+    fn is_really_full(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft, passed_over: usize) -> Result<bool, StoreError> {
+        if passed_over == 0 {
+            return Ok(true);
+        }
+        let nothing = FullShards::default();
+        if candidates.count() <= (FEW_SHARDS as u128) << 8 {
+            let look = find_free(&self.store.disk, scope, candidates, &nothing)?;
+            return Ok(self.trust_listing(scope, &look));
+        }
+        let before = self.attachment_addresses(draft)?;
+        self.unlock();
+        let path = layout::looking(scope);
+        let local = self.is_local();
+        let _looking = self.store.wait(&path, local, &self.deadline, &|path, patience| self.store.disk.lock(path, patience))?;
+        let found = if hint::is_exhausted(&self.store.disk, scope, candidates) {
+            None
+        } else {
+            Some(find_free(&self.store.disk, scope, candidates, &nothing)?)
+        };
+        self.relock()?;
+        if self.attachment_addresses(draft)? != before {
+            return Err(StoreError::Changed);
+        }
+        Ok(found.is_none_or(|look| self.trust_listing(scope, &look)))
+    }
+
+    /// Puts the hint right by what a whole listing showed. Whether it was full.
+    fn trust_listing(&self, scope: &Scope, look: &Look) -> bool {
+        let Some((address, _)) = look.free else {
+            return true;
+        };
+        let mut full = FullShards::read(&self.store.disk, scope);
+        full.remove(Shard::of(address));
+        full.write(&self.store.disk, &self.store.host.node, scope);
+        false
+    }
+
+    /// Makes one address ours, or finds it taken.
+    fn commit(&mut self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Commit, StoreError> {
+        let written = self.write_record(scope, address, draft)?;
+        let result = self.link_record(&written);
+        // The record has its names, or shall have none: this one goes.
+        let _ = self.store.disk.unlink(&written.temporary);
+        result
+    }
+
+    /// Writes the record where nobody looks, durable.
+    pub(super) fn write_record(&self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Written, StoreError> {
+        let disk = &self.store.disk;
+        let allocation = Allocation { scope: scope.clone(), address, held: draft.clone() };
+        let name = layout::record(scope, address);
+        self.store.ensure(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
+        self.store.ensure(&layout::attachment(&draft.attachment).directory)?;
+        let bytes = record::encode(&allocation).map_err(|error| failed(disk, "encode", &name, error.into()))?;
+        let temporary = unique(disk, &self.store.host.node);
+        let written = disk.create(&temporary, &bytes).and_then(|inode| disk.sync(&temporary).map(|()| inode));
+        match written {
+            Ok(inode) => Ok(Written { allocation, name, temporary, inode }),
+            Err(error) => {
+                // What a failed sync leaves is never trusted later.
+                let _ = disk.unlink(&temporary);
+                Err(failed(disk, "write", &temporary, error))
+            }
+        }
+    }
+
+    fn link_record(&mut self, written: &Written) -> Result<Commit, StoreError> {
+        let disk = &self.store.disk;
+        let stem = layout::attachment(&written.allocation.held.attachment);
+        let number = index::add(disk, &stem, &written.temporary)?;
+        let entry = stem.entry(number);
+        if let Err(error) = disk.sync(&stem.directory) {
+            // No name was given yet: the entry leads nowhere.
+            let _ = disk.unlink(&entry);
+            return Err(failed(disk, "sync", &stem.directory, error));
+        }
+        match disk.link(&written.temporary, &written.name) {
+            Ok(()) => {}
+            Err(error) if disk.inode(&written.name).ok() == Some(written.inode) => {
+                tracing::debug!(%error, "the link was made and its answer lost");
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                remove(disk, &entry)?;
+                return Ok(Commit::Taken);
+            }
+            // Whether the name was made is not known: the entry stays, so that
+            // DEL finds it.
+            Err(error) => return Err(failed(disk, "link", &written.name, error)),
+        }
+        self.seal(written, &entry)?;
+        Ok(Commit::Done(written.allocation.clone()))
+    }
+
+    /// Makes the name durable, or takes it back.
+    pub(super) fn seal(&mut self, written: &Written, entry: &Path) -> Result<(), StoreError> {
+        self.unlock_shared();
+        let disk = &self.store.disk;
+        let directory = written.name.parent().unwrap_or(Path::new(layout::SCOPES));
+        if let Err(error) = disk.sync(directory) {
+            let undone = disk.unlink(&written.name).and_then(|()| disk.sync(directory));
+            if undone.is_ok() {
+                let _ = disk.unlink(entry);
+            }
+            return Err(failed(disk, "sync", directory, error));
+        }
+        self.link_pod(written);
+        Ok(())
+    }
+
+    /// The entry by pod: its loss costs a re-homing, no more.
+    fn link_pod(&self, written: &Written) {
+        let held = &written.allocation.held;
+        let Some(pod) = held.pod.as_ref().filter(|pod| pod.is_whole()) else {
+            return;
+        };
+        let stem = layout::pod(&held.attachment.node, &held.attachment.network, pod, &held.attachment.ifname);
+        let linked = self.store.ensure(&stem.directory).and_then(|()| index::add(&self.store.disk, &stem, &written.temporary));
+        if let Err(error) = linked {
+            tracing::debug!(%error, "the entry by pod could not be made");
+        }
+    }
+
+    fn attachment_addresses(&self, draft: &Draft) -> Result<Vec<IpAddr>, StoreError> {
+        let found = index::entries(&self.store.disk, &layout::attachment(&draft.attachment))?;
+        Ok(found
+            .into_iter()
+            .filter_map(|entry| match entry.state {
+                index::State::Stands(allocation) => Some(allocation.address),
+                index::State::LeftOver(_) | index::State::Damaged(_) => None,
+            })
+            .collect())
+    }
+}
+
+/// A record in @tmp.
+pub(super) struct Written {
+    pub(super) allocation: Allocation,
+    pub(super) name: PathBuf,
+    pub(super) temporary: PathBuf,
+    pub(super) inode: Inode,
+}

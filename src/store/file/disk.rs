@@ -1,0 +1,362 @@
+//! The port to the disk: every system call of the file store goes through
+//! [`Disk`], so that a test can fail, freeze or reorder each of them.
+//!
+//! All paths are relative to the data directory, and no part below it may be a
+//! symbolic link: each step is an `openat` with `O_NOFOLLOW`. Knows nothing of
+//! records or orders.
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+/// Records are a few hundred bytes; more than this is none.
+const LARGEST: u64 = 1024 * 1024;
+
+/// The mark of a directory whose name is durable in its parent.
+const MARK: Mode = Mode::S_ISVTX;
+
+/// What identifies a file whatever name leads to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inode {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub number: u64,
+}
+
+/// A file's content and identity, of one and the same open file.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// All bytes.
+    pub bytes: Vec<u8>,
+    /// Which file they are of.
+    pub inode: Inode,
+}
+
+/// A lock that is held; closing it lets go.
+pub trait Held {}
+
+/// Whether a lock was to be had.
+pub enum Locked {
+    /// Held now.
+    Held(Box<dyn Held>),
+    /// Somebody else holds it.
+    Busy,
+}
+
+/// How to wait for a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all.
+    Try,
+    /// In the kernel's queue, at most so long.
+    Queue(std::time::Duration),
+}
+
+/// The system calls of the store.
+pub trait Disk {
+    /// The data directory, for messages.
+    fn root(&self) -> &Path;
+    /// Whether the data directory is there.
+    fn exists(&self) -> io::Result<bool>;
+    /// Makes the data directory and what is missing above it; durable.
+    fn make_root(&self) -> io::Result<()>;
+    /// Whether only this machine can reach the filesystem.
+    fn is_local(&self) -> io::Result<bool>;
+    /// Whether the data directory, or the nearest directory above it, can be
+    /// written.
+    fn check_writable(&self) -> io::Result<()>;
+    /// Reads a regular file.
+    fn read(&self, path: &Path) -> io::Result<Content>;
+    /// The identity of what stands at a name.
+    fn inode(&self, path: &Path) -> io::Result<Inode>;
+    /// The names in a directory, in no order, without `.` and `..`.
+    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>>;
+    /// Makes a directory, 0700, not yet marked.
+    fn make_directory(&self, path: &Path) -> io::Result<()>;
+    /// Whether the directory carries the mark.
+    fn is_marked(&self, directory: &Path) -> io::Result<bool>;
+    /// Gives it the mark.
+    fn mark(&self, directory: &Path) -> io::Result<()>;
+    /// Makes a new file, 0600, with these bytes; not synced.
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode>;
+    /// Flushes a file or the names of a directory to the medium.
+    fn sync(&self, path: &Path) -> io::Result<()>;
+    /// Gives a file a second name, which must be free.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a name.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// Puts a file in the place of another.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Takes an exclusive lock on a file, which is made where it is missing.
+    fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked>;
+    /// Takes an exclusive lock on a file of this machine alone.
+    fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked>;
+    /// Who holds the lock on a file, in words, as far as can be seen.
+    fn lock_holder(&self, path: &Path) -> String;
+    /// 16 bytes nobody can guess.
+    fn random(&self) -> io::Result<[u8; 16]>;
+    /// The wall clock.
+    fn now(&self) -> SystemTime;
+}
+
+/// The kernel's.
+pub struct RealDisk {
+    root: PathBuf,
+    /// Directories and new files by path: each is opened once in a process's
+    /// short life, and a new file is synced through the descriptor that wrote it.
+    open: RefCell<HashMap<PathBuf, Rc<OwnedFd>>>,
+}
+
+impl RealDisk {
+    /// The disk below a data directory, which need not be there yet.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root, open: RefCell::new(HashMap::new()) }
+    }
+
+    /// A directory's descriptor; the empty path is the data directory, which
+    /// alone may be a symbolic link.
+    fn directory(&self, path: &Path) -> io::Result<Rc<OwnedFd>> {
+        if let Some(known) = self.open.borrow().get(path) {
+            return Ok(Rc::clone(known));
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => openat(self.directory(parent)?.as_fd(), name, flags | OFlag::O_NOFOLLOW, Mode::empty())?,
+            _ => nix::fcntl::open(&self.root, flags, Mode::empty())?,
+        };
+        let opened = Rc::new(opened);
+        self.open.borrow_mut().insert(path.to_owned(), Rc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// The descriptor of a name's directory, and the name in it.
+    fn place<'p>(&self, path: &'p Path) -> io::Result<(Rc<OwnedFd>, &'p std::ffi::OsStr)> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok((self.directory(path.parent().unwrap_or(Path::new("")))?, name))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<FileStat> {
+        let (directory, name) = self.place(path)?;
+        Ok(fstatat(directory.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+    }
+
+    fn open_file(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+        let (directory, name) = self.place(path)?;
+        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        Ok(openat(directory.as_fd(), name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
+    }
+}
+
+const fn identity(stat: &FileStat) -> Inode {
+    Inode { device: stat.st_dev, number: stat.st_ino }
+}
+
+fn is_regular(stat: &FileStat) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
+}
+
+impl Disk for RealDisk {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn exists(&self) -> io::Result<bool> {
+        match self.directory(Path::new("")) {
+            Ok(_) => Ok(true),
+            // A dangling symbolic link is not "nothing there": somebody meant
+            // the store to be elsewhere.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && std::fs::symlink_metadata(&self.root).is_err() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn make_root(&self) -> io::Result<()> {
+        let missing: Vec<&Path> = self.root.ancestors().take_while(|path| !path.exists()).collect();
+        for path in missing.into_iter().rev() {
+            let mode = if path == self.root { 0o700 } else { 0o755 };
+            match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), mode).create(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            if let Some(parent) = path.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_local(&self) -> io::Result<bool> {
+        let kind = nix::sys::statfs::fstatfs(self.directory(Path::new(""))?.as_fd())?.filesystem_type();
+        use nix::sys::statfs as fs;
+        // Short on purpose: what is not known to be local is treated as shared,
+        // which costs time and never an address. overlayfs can lie on anything.
+        let xfs = fs::XFS_SUPER_MAGIC;
+        let local = [fs::EXT4_SUPER_MAGIC, xfs, fs::BTRFS_SUPER_MAGIC, fs::TMPFS_MAGIC];
+        let (f2fs, zfs, bcachefs) = (0xf2f5_2010_u64, 0x2fc1_2fc1_u64, 0xca45_1a4e_u64);
+        #[allow(
+            clippy::cast_sign_loss,
+            clippy::unnecessary_cast,
+            reason = "magic numbers are bit patterns, their type differs by platform"
+        )]
+        Ok(local.contains(&kind) || [f2fs, zfs, bcachefs].contains(&(kind.0 as u64 & 0xffff_ffff)))
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        let nearest = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        if !nearest.is_dir() {
+            return Err(Errno::ENOTDIR.into());
+        }
+        nix::unistd::access(nearest, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)?;
+        let room = nix::sys::statvfs::statvfs(nearest)?;
+        // Filesystems without inode tables report 0 of 0.
+        if room.blocks_available() == 0 || (room.files() != 0 && room.files_available() == 0) {
+            return Err(Errno::ENOSPC.into());
+        }
+        Ok(())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Content> {
+        let mut file = File::from(self.open_file(path, OFlag::O_RDONLY)?);
+        let stat = fstat(file.as_fd())?;
+        if !is_regular(&stat) {
+            return Err(Errno::EINVAL.into());
+        }
+        let mut bytes = Vec::with_capacity(1024);
+        Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
+        if LARGEST < bytes.len() as u64 {
+            return Err(Errno::EFBIG.into());
+        }
+        Ok(Content { bytes, inode: identity(&stat) })
+    }
+
+    fn inode(&self, path: &Path) -> io::Result<Inode> {
+        Ok(identity(&self.stat(path)?))
+    }
+
+    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        // A descriptor of its own: reading moves the position.
+        let held = self.directory(directory)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut listing = nix::dir::Dir::openat(held.as_fd(), ".", flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in listing.iter() {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        Ok(names)
+    }
+
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        let (directory, name) = self.place(path)?;
+        Ok(mkdirat(directory.as_fd(), name, Mode::S_IRWXU)?)
+    }
+
+    fn is_marked(&self, directory: &Path) -> io::Result<bool> {
+        let stat = fstat(self.directory(directory)?.as_fd())?;
+        Ok(Mode::from_bits_truncate(stat.st_mode).contains(MARK))
+    }
+
+    fn mark(&self, directory: &Path) -> io::Result<()> {
+        Ok(fchmod(self.directory(directory)?.as_fd(), Mode::S_IRWXU | MARK)?)
+    }
+
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode> {
+        let mut file = File::from(self.open_file(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
+        file.write_all(bytes)?;
+        let inode = identity(&fstat(file.as_fd())?);
+        self.open.borrow_mut().insert(path.to_owned(), Rc::new(file.into()));
+        Ok(inode)
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        let known = self.open.borrow().get(path).map(Rc::clone);
+        match known {
+            Some(descriptor) => Ok(fsync(descriptor.as_fd())?),
+            None => Ok(fsync(self.open_file(path, OFlag::O_RDONLY)?)?),
+        }
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from_directory, from_name) = self.place(from)?;
+        let (to_directory, to_name) = self.place(to)?;
+        Ok(linkat(from_directory.as_fd(), from_name, to_directory.as_fd(), to_name, AtFlags::empty())?)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        let (directory, name) = self.place(path)?;
+        unlinkat(directory.as_fd(), name, UnlinkatFlags::NoRemoveDir)?;
+        self.open.borrow_mut().remove(path);
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from_directory, from_name) = self.place(from)?;
+        let (to_directory, to_name) = self.place(to)?;
+        renameat(from_directory.as_fd(), from_name, to_directory.as_fd(), to_name)?;
+        self.open.borrow_mut().remove(from);
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
+        loop {
+            let file = File::from(self.open_file(path, OFlag::O_RDWR | OFlag::O_CREAT)?);
+            match super::lock::take(file, patience)? {
+                None => return Ok(Locked::Busy),
+                Some(held) => {
+                    // Somebody may have removed the file while we waited: then
+                    // the lock is on a file that nobody else will find.
+                    let now = fstat(held.as_fd())?;
+                    match self.inode(path) {
+                        Ok(inode) if inode == identity(&now) => return Ok(Locked::Held(Box::new(held))),
+                        Ok(_) => {}
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
+        if let Some(parent) = path.parent() {
+            std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(parent)?;
+        }
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let file = File::from(nix::fcntl::open(path, flags, mode)?);
+        Ok(super::lock::take(file, patience)?.map_or(Locked::Busy, |held| Locked::Held(Box::new(held))))
+    }
+
+    fn lock_holder(&self, path: &Path) -> String {
+        match self.inode(path) {
+            Ok(inode) => super::lock::describe_holder(inode.number),
+            Err(_) => "its holder cannot be seen".to_owned(),
+        }
+    }
+
+    fn random(&self) -> io::Result<[u8; 16]> {
+        let mut bytes = [0; 16];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the store's clock, handed out through the port")]
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}

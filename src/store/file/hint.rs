@@ -1,0 +1,240 @@
+//! Hints: which shards are full, and which candidates ran out a moment ago.
+//! They save looks, they never decide; they are not synced, and a failure to
+//! read or write one is no failure of the verb.
+
+use super::disk::Disk;
+use super::layout;
+use crate::addr::{AddrSet, Family, Mask, Shard, lowest_free};
+use crate::ipam::{NodeName, Scope};
+use std::fmt::Write;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// How long the word "exhausted" holds.
+const BELIEVED: Duration = Duration::from_secs(5);
+/// A hint that grew beyond this is begun anew.
+const MOST_SPANS: usize = 16_384;
+
+/// Shards in which at least the masked addresses are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    family: Family,
+    first: u128,
+    last: u128,
+    held: Mask,
+}
+
+/// What is known to be full; sorted, disjoint.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct FullShards {
+    spans: Vec<Span>,
+}
+
+/// What the hint says about a shard.
+pub(super) enum Word {
+    /// Nothing.
+    Unknown,
+    /// All that is wanted of it is held.
+    Full,
+    /// Every address is held, of this shard and all up to the given one.
+    FullUpTo(Shard),
+}
+
+impl FullShards {
+    pub(super) fn read(disk: &dyn Disk, scope: &Scope) -> Self {
+        let content = disk.read(&layout::full_hint(scope));
+        content.ok().and_then(|content| Self::decode(&content.bytes)).unwrap_or_default()
+    }
+
+    /// Lines `4 <first> <last> <mask>`, numbers in hexadecimal.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut spans: Vec<Span> = Vec::new();
+        for line in std::str::from_utf8(bytes).ok()?.lines() {
+            let mut words = line.split(' ');
+            let family = match words.next()? {
+                "4" => Family::V4,
+                "6" => Family::V6,
+                _ => return None,
+            };
+            let first = u128::from_str_radix(words.next()?, 16).ok()?;
+            let last = u128::from_str_radix(words.next()?, 16).ok()?;
+            let mut held = [0; 4];
+            for word in &mut held {
+                *word = u64::from_str_radix(words.next()?, 16).ok()?;
+            }
+            let sorted = spans.last().is_none_or(|before| (before.family, before.last) < (family, first));
+            if last < first || family.highest() >> 8 < last || !sorted {
+                return None;
+            }
+            spans.push(Span { family, first, last, held });
+        }
+        Some(Self { spans })
+    }
+
+    fn encode(&self) -> String {
+        let mut text = String::new();
+        for Span { family, first, last, held: [a, b, c, d] } in &self.spans {
+            let digit = if *family == Family::V4 { '4' } else { '6' };
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{digit} {first:x} {last:x} {a:x} {b:x} {c:x} {d:x}");
+        }
+        text
+    }
+
+    fn position(&self, shard: Shard) -> Result<usize, usize> {
+        self.spans.binary_search_by(|span| {
+            if (span.family, span.last) < (shard.family(), shard.index()) {
+                std::cmp::Ordering::Less
+            } else if (shard.family(), shard.index()) < (span.family, span.first) {
+                std::cmp::Ordering::Greater
+            } else {
+                std::cmp::Ordering::Equal
+            }
+        })
+    }
+
+    pub(super) fn say(&self, shard: Shard, wanted: &Mask) -> Word {
+        let Ok(at) = self.position(shard) else {
+            return Word::Unknown;
+        };
+        let span = &self.spans[at];
+        if span.held == [u64::MAX; 4] {
+            return Shard::at(span.family, span.last).map_or(Word::Full, Word::FullUpTo);
+        }
+        if lowest_free(wanted, &span.held).is_none() { Word::Full } else { Word::Unknown }
+    }
+
+    pub(super) fn contains(&self, shard: Shard) -> bool {
+        self.position(shard).is_ok()
+    }
+
+    /// Forgets a shard.
+    pub(super) fn remove(&mut self, shard: Shard) {
+        let Ok(at) = self.position(shard) else {
+            return;
+        };
+        let span = self.spans.remove(at);
+        if shard.index() < span.last {
+            self.spans.insert(at, Span { first: shard.index() + 1, ..span });
+        }
+        if span.first < shard.index() {
+            self.spans.insert(at, Span { last: shard.index() - 1, ..span });
+        }
+    }
+
+    /// Notes what is held of a shard; neighbors that are alike become one.
+    pub(super) fn insert(&mut self, shard: Shard, held: Mask) {
+        self.remove(shard);
+        if MOST_SPANS < self.spans.len() {
+            self.spans.clear();
+        }
+        let (Ok(at) | Err(at)) = self.position(shard);
+        let mut span = Span { family: shard.family(), first: shard.index(), last: shard.index(), held };
+        if let Some(after) =
+            self.spans.get(at).filter(|after| after.family == span.family && after.held == held && after.first == span.last + 1)
+        {
+            span.last = after.last;
+            self.spans.remove(at);
+        }
+        let before = at.checked_sub(1).and_then(|before| self.spans.get_mut(before));
+        match before.filter(|before| before.family == span.family && before.held == held && before.last + 1 == span.first) {
+            Some(before) => before.last = span.last,
+            None => self.spans.insert(at, span),
+        }
+    }
+
+    pub(super) fn write(&self, disk: &dyn Disk, node: &NodeName, scope: &Scope) {
+        replace(disk, node, &layout::full_hint(scope), self.encode().as_bytes());
+    }
+}
+
+/// Replaces a hint as a whole; readers see the old one or the new one.
+fn replace(disk: &dyn Disk, node: &NodeName, path: &Path, bytes: &[u8]) {
+    let temporary = super::unique(disk, node);
+    let written = disk.create(&temporary, bytes).and_then(|_| disk.rename(&temporary, path));
+    if let Err(error) = written {
+        tracing::debug!(path = %path.display(), %error, "a hint could not be written");
+        let _ = disk.unlink(&temporary);
+    }
+}
+
+/// Whether these candidates were all held less than 5 s ago.
+pub(super) fn is_exhausted(disk: &dyn Disk, scope: &Scope, candidates: &AddrSet) -> bool {
+    let Ok(content) = disk.read(&layout::exhausted(scope)) else {
+        return false;
+    };
+    let Ok(now) = disk.now().duration_since(UNIX_EPOCH) else {
+        return false;
+    };
+    let (key, text) = (describe(candidates), String::from_utf8_lossy(&content.bytes).into_owned());
+    text.lines().filter_map(|line| line.split_once(' ')).any(|(millis, whose)| {
+        let said = millis.parse().map(Duration::from_millis).unwrap_or_default();
+        whose == key && said <= now && now < said + BELIEVED
+    })
+}
+
+/// Notes that these candidates are all held.
+pub(super) fn say_exhausted(disk: &dyn Disk, node: &NodeName, scope: &Scope, candidates: &AddrSet) {
+    let Ok(now) = disk.now().duration_since(UNIX_EPOCH) else {
+        return;
+    };
+    let path = layout::exhausted(scope);
+    let old = disk.read(&path).map(|content| String::from_utf8_lossy(&content.bytes).into_owned()).unwrap_or_default();
+    let key = describe(candidates);
+    let still = |line: &&str| {
+        line.split_once(' ').is_some_and(|(millis, whose)| {
+            whose != key && millis.parse().map(Duration::from_millis).is_ok_and(|said| now < said + BELIEVED)
+        })
+    };
+    let mut text: String = old.lines().filter(still).take(64).map(|line| format!("{line}\n")).collect();
+    text.push_str(&format!("{} {key}\n", now.as_millis()));
+    replace(disk, node, &path, text.as_bytes());
+}
+
+/// The candidates in few letters.
+fn describe(candidates: &AddrSet) -> String {
+    let ranges: Vec<String> = candidates.ranges().map(|range| range.to_string()).collect();
+    layout::escape(&ranges.join("_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(index: u128) -> Shard {
+        Shard::at(Family::V4, index).unwrap()
+    }
+
+    /// Random insertions and removals against a plain map.
+    #[test]
+    fn spans_agree_with_a_plain_map() {
+        let mut hint = FullShards::default();
+        let mut plain = std::collections::BTreeMap::new();
+        let mut state = 7u64;
+        for _ in 0..5000 {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let index = u128::from(state >> 33) % 40;
+            let held = if state >> 60 & 1 == 0 { [u64::MAX; 4] } else { [1, 2, 3, 4] };
+            if state >> 61 & 1 == 0 {
+                hint.insert(shard(index), held);
+                plain.insert(index, held);
+            } else {
+                hint.remove(shard(index));
+                plain.remove(&index);
+            }
+            for index in 0..40 {
+                assert_eq!(hint.contains(shard(index)), plain.contains_key(&index));
+                let full = !matches!(hint.say(shard(index), &[u64::MAX; 4]), Word::Unknown);
+                assert_eq!(full, plain.get(&index) == Some(&[u64::MAX; 4]));
+            }
+            assert_eq!(FullShards::decode(hint.encode().as_bytes()), Some(hint.clone()));
+        }
+    }
+
+    #[test]
+    fn a_garbled_hint_says_nothing() {
+        for text in ["x", "4 5", "4 5 4 0 0 0 0", "4 ffffffff ffffffff 0 0 0 0", "4 5 5 0 0 0 0\n4 5 5 0 0 0 0"] {
+            assert_eq!(FullShards::decode(text.as_bytes()), None, "{text}");
+        }
+    }
+}

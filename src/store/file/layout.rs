@@ -1,0 +1,169 @@
+//! Where things are below the data directory, and how ids become file names.
+//!
+//! ```text
+//! format                                     version and random id
+//! lock                                       flock
+//! scopes/<scope>/<shard>/<ip>                the record: THE TRUTH
+//! scopes/<scope>/full                        shards known to be full; a hint
+//! scopes/<scope>/exhausted                   which candidates ran out, and when
+//! scopes/<scope>/looking                     flock of the one who makes sure
+//! nodes/<node>/@machine-id                   whose node name it is
+//! nodes/<node>/@tmp/<unique>                 records being written
+//! nodes/<node>/<network>/<attachment>.<n>    the index
+//! nodes/<node>/@pods/<network>/<pod>.<n>     the same by pod; a hint
+//! ```
+//!
+//! A name on disk is an escaped id: letters, digits, `.`, `_`, `-` and `:`
+//! stand for themselves, all else is `%XX`, a leading dot too. Bookkeeping
+//! begins with `@` or holds no `_`, so no id meets it. What would be too long
+//! for a file name is cut and ends in `~` and a hash.
+
+use crate::addr::{Family, Shard};
+use crate::ipam::{Attachment, IfName, NetworkName, NodeName, PodRef, Scope};
+use sha2::{Digest, Sha256};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+pub(super) const FORMAT: &str = "format";
+pub(super) const LOCK: &str = "lock";
+pub(super) const SCOPES: &str = "scopes";
+pub(super) const NODES: &str = "nodes";
+
+/// Leaves room for an interface name and a number in 255 bytes.
+const LONGEST: usize = 180;
+
+/// An id as one file name.
+pub(super) fn escape(id: &str) -> String {
+    let mut name = String::with_capacity(id.len());
+    for (at, byte) in id.bytes().enumerate() {
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b':') || (byte == b'.' && 0 < at);
+        if plain {
+            name.push(char::from(byte));
+        } else {
+            name.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if LONGEST < name.len() {
+        let digest = hex(&Sha256::digest(id.as_bytes()), 16);
+        // Escaped text is ASCII: any byte is a character boundary.
+        name.truncate(100);
+        name = format!("{name}~{digest}");
+    }
+    name
+}
+
+fn hex(bytes: &[u8], count: usize) -> String {
+    bytes.iter().take(count).map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(super) fn scope(scope: &Scope) -> PathBuf {
+    Path::new(SCOPES).join(scope.name().map_or_else(|| "@".to_owned(), escape))
+}
+
+pub(super) fn shard(of: &Scope, shard: Shard) -> PathBuf {
+    let bits = shard.family().bits() - 8;
+    scope(of).join(format!("{}_{bits}", shard.base()))
+}
+
+/// The name whose making is the commit.
+pub(super) fn record(of: &Scope, address: IpAddr) -> PathBuf {
+    shard(of, Shard::of(address)).join(address.to_string())
+}
+
+/// The shard that a directory name stands for.
+pub(super) fn parse_shard(name: &str) -> Option<Shard> {
+    let (base, bits) = name.split_once('_')?;
+    let base: IpAddr = base.parse().ok()?;
+    (bits.parse() == Ok(Family::of(base).bits() - 8)).then(|| Shard::of(base))
+}
+
+pub(super) fn full_hint(of: &Scope) -> PathBuf {
+    scope(of).join("full")
+}
+
+pub(super) fn exhausted(of: &Scope) -> PathBuf {
+    scope(of).join("exhausted")
+}
+
+pub(super) fn looking(of: &Scope) -> PathBuf {
+    scope(of).join("looking")
+}
+
+pub(super) fn node(node: &NodeName) -> PathBuf {
+    Path::new(NODES).join(escape(node.as_str()))
+}
+
+pub(super) fn machine_id(of: &NodeName) -> PathBuf {
+    node(of).join("@machine-id")
+}
+
+pub(super) fn temporary(of: &NodeName) -> PathBuf {
+    node(of).join("@tmp")
+}
+
+pub(super) fn network(of: &NodeName, network: &NetworkName) -> PathBuf {
+    node(of).join(escape(network.as_str()))
+}
+
+/// A file name without its number, and the directory it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stem {
+    pub(super) directory: PathBuf,
+    pub(super) name: String,
+}
+
+impl Stem {
+    pub(super) fn entry(&self, number: u32) -> PathBuf {
+        self.directory.join(format!("{}.{number}", self.name))
+    }
+}
+
+/// Where the index keeps an attachment's addresses.
+pub(super) fn attachment(of: &Attachment) -> Stem {
+    let (container, ifname) = (of.container.as_str(), of.ifname.as_str());
+    Stem { directory: network(&of.node, &of.network), name: format!("{}@{}", escape(container), escape(ifname)) }
+}
+
+/// Where the index keeps a pod's addresses.
+pub(super) fn pod(of: &NodeName, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Stem {
+    let text = format!("{}/{}", pod.namespace, pod.name);
+    Stem {
+        directory: node(of).join("@pods").join(escape(network.as_str())),
+        name: format!("{}@{}", escape(&text), escape(ifname.as_str())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_id_escapes_its_folder_or_meets_bookkeeping() {
+        for id in ["lock", "a..b", "..", ".", "...", "@", "@tmp", "a/b", "\u{1}", "~", "%41"] {
+            let name = escape(id);
+            assert!(!name.contains(['/', '@', '~']) && !name.starts_with('.'), "{id} {name}");
+        }
+        assert_ne!(escape("%41"), escape("A"));
+    }
+
+    #[test]
+    fn long_ids_stay_apart_and_fit_a_file_name() {
+        let (one, other) = (escape(&"a".repeat(300)), escape(&"a".repeat(301)));
+        assert_ne!(one, other);
+        assert!(one.len() < 200);
+        assert!(escape(&"\u{1}".repeat(70)).len() < 200);
+    }
+
+    #[test]
+    fn shard_names_are_read_back() {
+        for text in ["10.1.2.3", "2001:db8::1:7", "::", "255.255.255.255"] {
+            let shard = Shard::of(text.parse().unwrap());
+            let path = super::shard(&Scope::default(), shard);
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert_eq!(parse_shard(name), Some(shard), "{name}");
+        }
+        for name in ["full", "exhausted", "looking", "10.0.0.0_8", "x_24"] {
+            assert_eq!(parse_shard(name), None, "{name}");
+        }
+    }
+}

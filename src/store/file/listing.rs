@@ -1,0 +1,91 @@
+//! Listing what is stored, without a lock: by scope and shard, or, where one
+//! node is asked for, by that node's part of the index.
+
+use super::disk::Disk;
+use super::{failed, index, layout, record};
+use crate::ipam::Allocation;
+use crate::store::{Filter, Listing, StoreError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Lists what the filter means; one directory at a time is in memory.
+pub(super) fn list<'d, D: Disk>(disk: &'d D, filter: Filter) -> Result<Listing<'d>, StoreError> {
+    let directories = match &filter.node {
+        None => scopes(disk, &filter)?,
+        Some(node) => node_directories(disk, node, &filter)?,
+    };
+    let by_index = filter.node.is_some();
+    let found = directories.into_iter().flat_map(move |directory| {
+        let read = names(disk, &directory)
+            .map(|names| names.into_iter().filter_map(|name| read_one(disk, &directory.join(name), by_index)).collect::<Vec<_>>());
+        read.unwrap_or_else(|error| vec![Err(error)])
+    });
+    Ok(Box::new(found.filter(move |item| item.as_ref().map_or(true, |allocation| filter.matches(allocation)))))
+}
+
+/// All shards of all scopes, or of one, in order of their addresses.
+fn scopes(disk: &dyn Disk, filter: &Filter) -> Result<Vec<PathBuf>, StoreError> {
+    let root = Path::new(layout::SCOPES);
+    let scopes = match &filter.scope {
+        Some(scope) => vec![layout::scope(scope)],
+        None => names(disk, root)?.into_iter().map(|name| root.join(name)).collect(),
+    };
+    let mut directories = Vec::new();
+    for scope in scopes {
+        let mut shards: Vec<_> = names(disk, &scope)?
+            .into_iter()
+            .filter_map(|name| layout::parse_shard(name.to_str()?).map(|shard| (shard, scope.join(&name))))
+            .collect();
+        shards.sort();
+        directories.extend(shards.into_iter().map(|(_, path)| path));
+    }
+    Ok(directories)
+}
+
+/// The index directories of one node, all networks or one.
+fn node_directories(disk: &dyn Disk, node: &crate::ipam::NodeName, filter: &Filter) -> Result<Vec<PathBuf>, StoreError> {
+    let root = layout::node(node);
+    let networks = match &filter.network {
+        Some(network) => vec![layout::network(node, network)],
+        None => {
+            names(disk, &root)?.into_iter().filter(|name| !name.to_string_lossy().starts_with('@')).map(|name| root.join(name)).collect()
+        }
+    };
+    Ok(networks)
+}
+
+fn names(disk: &dyn Disk, directory: &Path) -> Result<Vec<std::ffi::OsString>, StoreError> {
+    match disk.names(directory) {
+        Ok(mut names) => {
+            names.sort();
+            Ok(names)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed(disk, "list", directory, error)),
+    }
+}
+
+/// The record at a path; `None` when it went meanwhile, or is a left-over.
+fn read_one(disk: &dyn Disk, path: &Path, by_index: bool) -> Option<Result<Allocation, StoreError>> {
+    let content = match disk.read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => return Some(Err(failed(disk, "read", path, error))),
+    };
+    let damaged = |reason: String| Some(Err(StoreError::Damaged { path: disk.root().join(path), reason }));
+    let allocation = match record::decode(&content.bytes) {
+        Ok(allocation) => allocation,
+        Err(reason) => return damaged(reason),
+    };
+    if by_index {
+        return match index::compare(disk, content.inode, allocation) {
+            Ok(index::State::Stands(allocation)) => Some(Ok(*allocation)),
+            Ok(index::State::LeftOver(_)) => None,
+            Ok(index::State::Damaged(error)) | Err(error) => Some(Err(error)),
+        };
+    }
+    if layout::record(&allocation.scope, allocation.address) != path {
+        return damaged(format!("it is the record of {} in scope {}", allocation.address, allocation.scope));
+    }
+    Some(Ok(allocation))
+}

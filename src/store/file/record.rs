@@ -1,0 +1,207 @@
+//! A record as JSON, format 1. The only place that knows its shape; readers
+//! pass over keys they do not know. `docs/store.md` describes it.
+
+use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source};
+use serde::{Deserialize, Serialize};
+use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// The format that this version writes, and the newest that it reads.
+pub(super) const FORMAT: u64 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    address: IpAddr,
+    prefix: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    scope: String,
+    network: String,
+    container_id: String,
+    ifname: String,
+    node: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<Pod>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<Namespace>,
+    boot_id: String,
+    since: String,
+    source: String,
+    part: u16,
+    of: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Pod {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    namespace: String,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Namespace {
+    path: String,
+    inode: u64,
+    directory_device: u64,
+}
+
+/// The bytes of a record.
+pub(super) fn encode(allocation: &Allocation) -> Result<Vec<u8>, serde_json::Error> {
+    let Allocation { scope, address, held } = allocation;
+    let record = Record {
+        address: *address,
+        prefix: held.prefix,
+        gateway: held.gateway,
+        scope: scope.name().unwrap_or_default().to_owned(),
+        network: held.attachment.network.to_string(),
+        container_id: held.attachment.container.to_string(),
+        ifname: held.attachment.ifname.to_string(),
+        node: held.attachment.node.to_string(),
+        pod: held.pod.as_ref().map(|pod| Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }),
+        netns: held.netns.as_ref().map(|netns| Namespace {
+            path: encode_path(netns.path.as_os_str()),
+            inode: netns.inode,
+            directory_device: netns.directory_device,
+        }),
+        boot_id: held.boot_id.clone(),
+        since: humantime::format_rfc3339_micros(held.since).to_string(),
+        source: match held.source {
+            Source::Dynamic => "dynamic",
+            Source::Requested => "requested",
+            Source::Static => "static",
+        }
+        .to_owned(),
+        part: held.part.index,
+        of: held.part.of,
+    };
+    let mut bytes = serde_json::to_vec(&record)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Reads a record back.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(super) fn decode(bytes: &[u8]) -> Result<Allocation, String> {
+    if bytes.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let invalid = |key: &str| format!("{key} is not valid");
+    let source = match record.source.as_str() {
+        "dynamic" => Source::Dynamic,
+        "requested" => Source::Requested,
+        "static" => Source::Static,
+        _ => return Err(invalid("source")),
+    };
+    let attachment = Attachment {
+        node: NodeName::parse(&record.node).or(Err(invalid("node")))?,
+        network: NetworkName::parse(&record.network).or(Err(invalid("network")))?,
+        container: ContainerId::parse(&record.container_id).or(Err(invalid("container_id")))?,
+        ifname: IfName::parse(&record.ifname).or(Err(invalid("ifname")))?,
+    };
+    let held = Draft {
+        attachment,
+        pod: record.pod.map(|pod| PodRef { namespace: pod.namespace, name: pod.name, uid: pod.uid }),
+        netns: record.netns.map(|netns| Netns {
+            path: decode_path(&netns.path).into(),
+            inode: netns.inode,
+            directory_device: netns.directory_device,
+        }),
+        boot_id: record.boot_id,
+        since: humantime::parse_rfc3339(&record.since).or(Err(invalid("since")))?,
+        source,
+        part: Part { index: record.part, of: record.of },
+        prefix: record.prefix,
+        gateway: record.gateway,
+    };
+    let scope = Scope::parse(&record.scope).or(Err(invalid("scope")))?;
+    Ok(Allocation { scope, address: record.address, held })
+}
+
+/// A path need not be text; what is not, and `%`, becomes `%XX`.
+fn encode_path(path: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in path.as_bytes().utf8_chunks() {
+        text.push_str(&chunk.valid().replace('%', "%25"));
+        for byte in chunk.invalid() {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+fn decode_path(text: &str) -> OsString {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = after.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allocation() -> Allocation {
+        Allocation {
+            scope: Scope::parse("blue").unwrap(),
+            address: "2001:db8::7".parse().unwrap(),
+            held: Draft {
+                attachment: Attachment {
+                    node: NodeName::parse("n1").unwrap(),
+                    network: NetworkName::parse("net1").unwrap(),
+                    container: ContainerId::parse("c1").unwrap(),
+                    ifname: IfName::parse("a@b").unwrap(),
+                },
+                pod: Some(PodRef { namespace: "default".to_owned(), name: "web".to_owned(), uid: None }),
+                netns: Some(Netns {
+                    path: OsString::from_vec(b"/run/netns/100%25\xff".to_vec()).into(),
+                    inode: 4_026_532_000,
+                    directory_device: 25,
+                }),
+                boot_id: "b".to_owned(),
+                since: std::time::UNIX_EPOCH + std::time::Duration::from_micros(1_700_000_000_123_456),
+                source: Source::Requested,
+                part: Part { index: 1, of: 2 },
+                prefix: 64,
+                gateway: Some("fe80::1".parse().unwrap()),
+            },
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_back_as_it_was_written() {
+        assert_eq!(decode(&encode(&allocation()).unwrap()), Ok(allocation()));
+    }
+
+    #[test]
+    fn keys_of_a_later_version_are_passed_over() {
+        let text = String::from_utf8(encode(&allocation()).unwrap()).unwrap().replacen('{', r#"{"later":[1],"#, 1);
+        assert_eq!(decode(text.as_bytes()), Ok(allocation()));
+    }
+
+    #[test]
+    fn a_record_cut_anywhere_is_damaged_and_never_half_read() {
+        let bytes = encode(&allocation()).unwrap();
+        for length in 0..bytes.len() - 1 {
+            assert!(decode(&bytes[..length]).is_err(), "{length}");
+        }
+    }
+}

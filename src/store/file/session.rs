@@ -1,0 +1,293 @@
+//! A session: the locks that are held, and the calls that compare.
+
+use super::claim::Written;
+use super::disk::{Disk, Held};
+use super::hint::FullShards;
+use super::{FileStore, failed, index, layout, record, remove};
+use crate::addr::{AddrSet, Shard};
+use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope};
+use crate::store::retry::Deadline;
+use crate::store::{Claim, Filter, Holdings, Rehome, Release, Session, StoreError};
+use std::io;
+use std::path::Path;
+
+/// Where the store is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nowhere yet.
+    Absent,
+    /// On this machine: one lock around the session.
+    Local,
+    /// On a filesystem that others share: the machine's own lock around the
+    /// session, the store's from the look to the commit.
+    Shared,
+}
+
+/// See [`Session`].
+pub(super) struct FileSession<'s, D: Disk> {
+    pub(super) store: &'s FileStore<D>,
+    pub(super) deadline: Deadline,
+    place: Place,
+    machine_lock: Option<Box<dyn Held>>,
+    store_lock: Option<Box<dyn Held>>,
+}
+
+impl<'s, D: Disk> FileSession<'s, D> {
+    pub(super) fn absent(store: &'s FileStore<D>, deadline: Deadline) -> Self {
+        Self { store, deadline, place: Place::Absent, machine_lock: None, store_lock: None }
+    }
+
+    pub(super) fn local(store: &'s FileStore<D>, deadline: Deadline, lock: Option<Box<dyn Held>>) -> Self {
+        Self { store, deadline, place: Place::Local, machine_lock: None, store_lock: lock }
+    }
+
+    pub(super) fn shared(store: &'s FileStore<D>, deadline: Deadline, lock: Box<dyn Held>) -> Self {
+        Self { store, deadline, place: Place::Shared, machine_lock: Some(lock), store_lock: None }
+    }
+
+    pub(super) fn is_local(&self) -> bool {
+        self.place == Place::Local
+    }
+
+    /// Takes the store's lock where it is not held.
+    pub(super) fn lock_store(&mut self) -> Result<(), StoreError> {
+        if self.store_lock.is_none() && self.place != Place::Absent {
+            self.store_lock = Some(self.store.wait_store(self.is_local(), &self.deadline)?);
+        }
+        Ok(())
+    }
+
+    /// On a shared filesystem, where a sync takes milliseconds, the lock is
+    /// held no longer than to the commit.
+    pub(super) fn unlock_shared(&mut self) {
+        if self.place == Place::Shared {
+            self.store_lock = None;
+        }
+    }
+
+    /// Lets go of everything, for a long look.
+    pub(super) fn unlock(&mut self) {
+        self.store_lock = None;
+        self.machine_lock = None;
+    }
+
+    /// Takes again what [`Self::unlock`] let go.
+    pub(super) fn relock(&mut self) -> Result<(), StoreError> {
+        if self.place == Place::Shared {
+            let id = self.store.read_format()?.unwrap_or_default();
+            self.machine_lock = Some(self.store.wait_machine(&id, &self.deadline)?);
+        }
+        self.lock_store()
+    }
+
+    /// Frees what this node recorded before its last boot: those sandboxes are
+    /// gone. Only when nothing else is free. Whether anything was freed.
+    pub(super) fn sweep_earlier_boots(&mut self, draft: &Draft) -> Result<bool, StoreError> {
+        let filter = Filter { node: Some(self.store.host.node.clone()), ..Filter::default() };
+        let mut stale = Vec::new();
+        for allocation in super::listing::list(&self.store.disk, filter)? {
+            match allocation {
+                Ok(allocation) if allocation.held.boot_id != draft.boot_id => stale.push(allocation),
+                Ok(_) | Err(StoreError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut freed = false;
+        for allocation in stale {
+            freed |= self.release(&allocation)? == Release::Done;
+        }
+        Ok(freed)
+    }
+
+    /// The record at an allocation's name when it is this attachment's, with
+    /// its inode.
+    fn standing(&self, held: &Allocation) -> Result<Option<super::disk::Content>, StoreError> {
+        let name = layout::record(&held.scope, held.address);
+        let content = match self.store.disk.read(&name) {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(&self.store.disk, "read", &name, error)),
+        };
+        let ours = record::decode(&content.bytes).is_ok_and(|standing| standing.held.attachment == held.held.attachment);
+        Ok(ours.then_some(content))
+    }
+
+    /// Says to the hints that an address is about to be free; before it is, so
+    /// that a crash in between leaves them too careful.
+    fn forget_full(&self, allocation: &Allocation) -> Result<(), StoreError> {
+        let disk = &self.store.disk;
+        remove(disk, &layout::exhausted(&allocation.scope))?;
+        let mut full = FullShards::read(disk, &allocation.scope);
+        let shard = Shard::of(allocation.address);
+        if full.contains(shard) {
+            full.remove(shard);
+            full.write(disk, &self.store.host.node, &allocation.scope);
+        }
+        Ok(())
+    }
+
+    /// Removes the index entries of a record whose name is gone, durably.
+    fn unlink_entries(&self, held: &Allocation, inode: super::disk::Inode) -> Result<(), StoreError> {
+        let attachment = &held.held.attachment;
+        if let Some(pod) = held.held.pod.as_ref().filter(|pod| pod.is_whole()) {
+            let stem = layout::pod(&attachment.node, &attachment.network, pod, &attachment.ifname);
+            if let Err(error) = index::remove(&self.store.disk, &stem, inode) {
+                tracing::debug!(%error, "the entry by pod could not be removed");
+            }
+        }
+        index::remove(&self.store.disk, &layout::attachment(attachment), inode)
+    }
+
+    fn sync(&self, path: &Path) -> Result<(), StoreError> {
+        self.store.disk.sync(path).map_err(|error| failed(&self.store.disk, "sync", path, error))
+    }
+
+    /// Gives the name of an old record to a new one. The new record is written
+    /// first, so that a full disk fails before anything has changed; when the
+    /// name cannot be given, the old record gets it back.
+    fn swap(&mut self, held: &Allocation, old: super::disk::Inode, new: &Written) -> Result<Rehome, StoreError> {
+        let disk = &self.store.disk;
+        let stem = layout::attachment(&new.allocation.held.attachment);
+        let directory = new.name.parent().unwrap_or(Path::new(layout::SCOPES)).to_owned();
+        let entry = stem.entry(index::add(disk, &stem, &new.temporary)?);
+        if let Err(error) = self.sync(&stem.directory) {
+            let _ = disk.unlink(&entry);
+            return Err(error);
+        }
+        if let Err(error) = remove(disk, &new.name).and_then(|()| self.sync(&directory)) {
+            self.put_back(held, old);
+            let _ = disk.unlink(&entry);
+            return Err(error);
+        }
+        match disk.link(&new.temporary, &new.name) {
+            Ok(()) => {}
+            Err(_) if disk.inode(&new.name).ok() == Some(new.inode) => {}
+            // Only where locks fail: another node was quicker.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                remove(disk, &entry)?;
+                self.unlink_entries(held, old)?;
+                return Ok(Rehome::Changed);
+            }
+            Err(error) => {
+                self.put_back(held, old);
+                return Err(failed(disk, "link", &new.name, error));
+            }
+        }
+        if let Err(error) = self.seal(new, &entry) {
+            self.put_back(held, old);
+            return Err(error);
+        }
+        self.unlink_entries(held, old)?;
+        Ok(Rehome::Done(new.allocation.clone()))
+    }
+
+    /// The old record's index entry is still there: it gets its name again.
+    fn put_back(&self, held: &Allocation, old: super::disk::Inode) {
+        let disk = &self.store.disk;
+        let stem = layout::attachment(&held.held.attachment);
+        let name = layout::record(&held.scope, held.address);
+        for number in 0.. {
+            match disk.inode(&stem.entry(number)) {
+                Ok(inode) if inode == old => {
+                    let linked = disk.link(&stem.entry(number), &name);
+                    tracing::debug!(?linked, "the old record was put back");
+                    return;
+                }
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+impl<D: Disk> Session for FileSession<'_, D> {
+    fn holdings(&self, attachment: &Attachment) -> Result<Holdings, StoreError> {
+        let mut holdings = Holdings::default();
+        if self.place == Place::Absent {
+            return Ok(holdings);
+        }
+        for entry in index::entries(&self.store.disk, &layout::attachment(attachment))? {
+            match entry.state {
+                index::State::Stands(allocation) => {
+                    let known = holdings.held.iter().any(|other| other.address == allocation.address && other.scope == allocation.scope);
+                    if allocation.held.attachment == *attachment && !known {
+                        holdings.held.push(*allocation);
+                    }
+                }
+                index::State::LeftOver(_) => {}
+                index::State::Damaged(error) => holdings.damaged.push(error),
+            }
+        }
+        holdings.held.sort_by_key(|allocation| allocation.held.part.index);
+        Ok(holdings)
+    }
+
+    fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError> {
+        if self.place == Place::Absent || !pod.is_whole() {
+            return Ok(Vec::new());
+        }
+        let stem = layout::pod(&self.store.host.node, network, pod, ifname);
+        let mut held = Vec::new();
+        for entry in index::entries(&self.store.disk, &stem)? {
+            if let index::State::Stands(allocation) = entry.state {
+                let attachment = &allocation.held.attachment;
+                let ours = attachment.node == self.store.host.node && attachment.network == *network && attachment.ifname == *ifname;
+                if ours && allocation.held.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name) {
+                    held.push(*allocation);
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
+        let claimed = self.claim_lowest(scope, candidates, draft);
+        self.unlock_shared();
+        claimed
+    }
+
+    fn confirm(&mut self, held: &Allocation) -> Result<(), StoreError> {
+        // A killed process may have left a name that is visible but not durable.
+        let name = layout::record(&held.scope, held.address);
+        self.sync(&name)?;
+        self.sync(&layout::attachment(&held.held.attachment).directory)?;
+        self.sync(name.parent().unwrap_or(Path::new(layout::SCOPES)))
+    }
+
+    fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError> {
+        if held.held.attachment.node != self.store.host.node {
+            return Ok(Rehome::Changed);
+        }
+        self.store.ensure(&layout::temporary(&self.store.host.node))?;
+        self.lock_store()?;
+        let Some(old) = self.standing(held)? else {
+            self.unlock_shared();
+            return Ok(Rehome::Changed);
+        };
+        let swapped = self.write_record(&held.scope, held.address, to).and_then(|new| {
+            let swapped = self.swap(held, old.inode, &new);
+            let _ = self.store.disk.unlink(&new.temporary);
+            swapped
+        });
+        self.unlock_shared();
+        swapped
+    }
+
+    fn release(&mut self, held: &Allocation) -> Result<Release, StoreError> {
+        if self.place == Place::Absent || held.held.attachment.node != self.store.host.node {
+            return Ok(Release::NotYours);
+        }
+        self.lock_store()?;
+        let Some(standing) = self.standing(held)? else {
+            self.unlock_shared();
+            return Ok(Release::NotYours);
+        };
+        self.forget_full(held)?;
+        let name = layout::record(&held.scope, held.address);
+        remove(&self.store.disk, &name)?;
+        self.unlock_shared();
+        self.sync(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
+        self.unlink_entries(held, standing.inode)?;
+        Ok(Release::Done)
+    }
+}

@@ -1,0 +1,172 @@
+//! A store in memory, for tests. It passes the same conformance list as the
+//! real ones, and can be told to do what they cannot be made to do on demand:
+//! run full, find a record changed, fail, or do what it was asked and lose the
+//! answer. No configuration selects it.
+
+use super::retry::Deadline;
+use super::{Access, Claim, Filter, Holdings, Listing, Rehome, Release, Session, Store, StoreError};
+use crate::addr::AddrSet;
+use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+/// What the next call of a session shall do instead of its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Its work after all: lets a script pass over calls.
+    None,
+    /// A claim finds every candidate held.
+    Full,
+    /// A re-homing finds the record changed.
+    Changed,
+    /// A release finds the record another's.
+    NotYours,
+    /// It fails and nothing was done.
+    Fails,
+    /// It does its work, and fails.
+    LostAnswer,
+}
+
+/// See the module.
+pub struct MemoryStore {
+    node: NodeName,
+    records: RefCell<BTreeMap<(Scope, IpAddr), Allocation>>,
+    script: RefCell<VecDeque<Fault>>,
+}
+
+impl MemoryStore {
+    /// An empty store as one node sees it.
+    #[must_use]
+    pub const fn new(node: NodeName) -> Self {
+        Self { node, records: RefCell::new(BTreeMap::new()), script: RefCell::new(VecDeque::new()) }
+    }
+
+    /// Scripts the next calls of claim, rehome and release, one fault each.
+    pub fn script(&self, faults: &[Fault]) {
+        self.script.borrow_mut().extend(faults);
+    }
+
+    /// All that is held, in order.
+    #[must_use]
+    pub fn records(&self) -> Vec<Allocation> {
+        self.records.borrow().values().cloned().collect()
+    }
+
+    fn fault(&self) -> Fault {
+        self.script.borrow_mut().pop_front().unwrap_or(Fault::None)
+    }
+}
+
+fn failure() -> StoreError {
+    let source = std::io::Error::other("scripted");
+    StoreError::Io { action: "use", path: "memory".into(), reason: "scripted".to_owned(), source }
+}
+
+impl Store for MemoryStore {
+    fn open(&self, _: Access, _: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
+        Ok(Box::new(MemorySession { store: self }))
+    }
+
+    fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {
+        let filter = filter.clone();
+        Ok(Box::new(self.records().into_iter().filter(move |allocation| filter.matches(allocation)).map(Ok)))
+    }
+
+    fn ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn has_room(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError> {
+        Ok(self.lowest_free(scope, candidates).is_some())
+    }
+}
+
+impl MemoryStore {
+    fn lowest_free(&self, scope: &Scope, candidates: &AddrSet) -> Option<IpAddr> {
+        let records = self.records.borrow();
+        let mut left = candidates.clone();
+        for (_, address) in records.keys().filter(|(of, _)| of == scope) {
+            left.remove(&crate::addr::Range::single(*address));
+        }
+
+        left.ranges().next().map(|range| range.first_address())
+    }
+
+    fn stands(&self, held: &Allocation) -> bool {
+        held.held.attachment.node == self.node
+            && self
+                .records
+                .borrow()
+                .get(&(held.scope.clone(), held.address))
+                .is_some_and(|standing| standing.held.attachment == held.held.attachment)
+    }
+}
+
+struct MemorySession<'s> {
+    store: &'s MemoryStore,
+}
+
+impl Session for MemorySession<'_> {
+    fn holdings(&self, attachment: &Attachment) -> Result<Holdings, StoreError> {
+        let mut held = self.store.records();
+        held.retain(|allocation| allocation.held.attachment == *attachment);
+        held.sort_by_key(|allocation| allocation.held.part.index);
+        Ok(Holdings { held, damaged: Vec::new() })
+    }
+
+    fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError> {
+        let mut held = self.store.records();
+        held.retain(|allocation| {
+            let attachment = &allocation.held.attachment;
+            let place = attachment.node == self.store.node && attachment.network == *network && attachment.ifname == *ifname;
+            let same = allocation.held.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name);
+            place && same && pod.is_whole()
+        });
+        Ok(held)
+    }
+
+    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
+        let fault = self.store.fault();
+        match fault {
+            Fault::Full => return Ok(Claim::Full),
+            Fault::Fails => return Err(failure()),
+            _ => {}
+        }
+        let Some(address) = self.store.lowest_free(scope, candidates) else {
+            return Ok(Claim::Full);
+        };
+        let allocation = Allocation { scope: scope.clone(), address, held: draft.clone() };
+        self.store.records.borrow_mut().insert((scope.clone(), address), allocation.clone());
+        if fault == Fault::LostAnswer { Err(failure()) } else { Ok(Claim::Claimed(allocation)) }
+    }
+
+    fn confirm(&mut self, _: &Allocation) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError> {
+        let fault = self.store.fault();
+        match fault {
+            Fault::Changed => return Ok(Rehome::Changed),
+            Fault::Fails => return Err(failure()),
+            _ if !self.store.stands(held) => return Ok(Rehome::Changed),
+            _ => {}
+        }
+        let moved = Allocation { held: to.clone(), ..held.clone() };
+        self.store.records.borrow_mut().insert((held.scope.clone(), held.address), moved.clone());
+        if fault == Fault::LostAnswer { Err(failure()) } else { Ok(Rehome::Done(moved)) }
+    }
+
+    fn release(&mut self, held: &Allocation) -> Result<Release, StoreError> {
+        let fault = self.store.fault();
+        match fault {
+            Fault::NotYours => return Ok(Release::NotYours),
+            Fault::Fails => return Err(failure()),
+            _ if !self.store.stands(held) => return Ok(Release::NotYours),
+            _ => {}
+        }
+        self.store.records.borrow_mut().remove(&(held.scope.clone(), held.address));
+        if fault == Fault::LostAnswer { Err(failure()) } else { Ok(Release::Done) }
+    }
+}

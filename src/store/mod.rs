@@ -1,0 +1,242 @@
+//! Where allocations live.
+//!
+//! Neither store can commit two addresses at once, so a [`Session`] is a list
+//! of calls that compare, not a transaction. What has to be undone is known in
+//! one place, `plugin/add`, for every store.
+//!
+//! - [`file`]: one file an address; one machine, or a filesystem that several
+//!   share
+//! - [`memory`]: for tests; no configuration selects it
+//! - [`retry`]: deadlines, and the only retry loop
+
+pub mod file;
+pub mod memory;
+pub mod retry;
+
+use crate::addr::AddrSet;
+use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
+use retry::Deadline;
+use std::path::PathBuf;
+
+/// A store of allocations.
+pub trait Store {
+    /// Opens a session; takes what exclusion the store has, within the
+    /// deadline. `Access::Release` makes nothing that is not there.
+    ///
+    /// # Errors
+    /// Anything but "nothing is stored yet".
+    fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError>;
+
+    /// What is allocated, one by one, without a lock. Records that are added
+    /// or removed meanwhile may be missed or seen.
+    ///
+    /// # Errors
+    /// The store cannot be read; a single damaged record is an error item.
+    fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError>;
+
+    /// Whether a claim could be served, as far as can be told without one.
+    ///
+    /// # Errors
+    /// Why not.
+    fn ready(&self) -> Result<(), StoreError>;
+
+    /// Whether one of the candidates is free; without a lock.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn has_room(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError>;
+}
+
+/// Allocations as they are read.
+pub type Listing<'s> = Box<dyn Iterator<Item = Result<Allocation, StoreError>> + 's>;
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Claims: the store is made ready where it is not.
+    Allocate,
+    /// Looks and releases: a store that is not there holds nothing.
+    Release,
+}
+
+/// Calls that compare. Each names the whole attachment and is refused when the
+/// store says another; each may be repeated.
+pub trait Session {
+    /// What the attachment holds, in the order of its ADD.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn holdings(&self, attachment: &Attachment) -> Result<Holdings, StoreError>;
+
+    /// What any attachment of this pod and interface holds on this node, in
+    /// this network.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError>;
+
+    /// Takes the lowest free one of the candidates. Durable when it returns.
+    ///
+    /// # Errors
+    /// Nothing was taken, unless the error says so.
+    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError>;
+
+    /// Makes sure that what an earlier call wrote is durable, so that it may
+    /// be printed again.
+    ///
+    /// # Errors
+    /// It is not.
+    fn confirm(&mut self, held: &Allocation) -> Result<(), StoreError>;
+
+    /// Moves an address to another holder; `to` replaces the whole record.
+    ///
+    /// # Errors
+    /// The old holder still has it, or nobody.
+    fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError>;
+
+    /// Frees an address.
+    ///
+    /// # Errors
+    /// It may be held still; a repeat is safe.
+    fn release(&mut self, held: &Allocation) -> Result<Release, StoreError>;
+}
+
+/// What an attachment holds.
+#[derive(Debug, Default)]
+pub struct Holdings {
+    /// Readable records.
+    pub held: Vec<Allocation>,
+    /// Records of the attachment that cannot be read.
+    pub damaged: Vec<StoreError>,
+}
+
+/// How a claim ended.
+#[derive(Debug)]
+pub enum Claim {
+    /// Taken.
+    Claimed(Allocation),
+    /// Every candidate is held.
+    Full,
+}
+
+/// How a re-homing ended.
+#[derive(Debug)]
+pub enum Rehome {
+    /// Moved.
+    Done(Allocation),
+    /// The record is not what it was: nothing was moved.
+    Changed,
+}
+
+/// How a release ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Freed.
+    Done,
+    /// The address is another's, or nobody's; nothing was freed.
+    NotYours,
+}
+
+/// Which allocations to list.
+#[derive(Debug, Default, Clone)]
+pub struct Filter {
+    /// Of this node alone.
+    pub node: Option<NodeName>,
+    /// Of this network alone.
+    pub network: Option<NetworkName>,
+    /// Of this scope alone.
+    pub scope: Option<Scope>,
+}
+
+impl Filter {
+    /// Whether an allocation is meant.
+    #[must_use]
+    pub fn matches(&self, allocation: &Allocation) -> bool {
+        let attachment = &allocation.held.attachment;
+        self.node.as_ref().is_none_or(|node| *node == attachment.node)
+            && self.network.as_ref().is_none_or(|network| *network == attachment.network)
+            && self.scope.as_ref().is_none_or(|scope| *scope == allocation.scope)
+    }
+}
+
+/// Why a store cannot do what it was asked. Texts never hold the words that
+/// runtimes take for success of a DEL.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A system call failed.
+    #[error("cannot {action} {path}: {reason}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Our words for the error.
+        reason: String,
+        /// The error.
+        source: std::io::Error,
+    },
+    /// The lock was not to be had in time.
+    #[error("the lock {path} was not free within {waited}, {holder}, a longer limit can be set in deadlines")]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+        /// How long it was tried.
+        waited: String,
+        /// Who holds it, as far as can be seen.
+        holder: String,
+    },
+    /// The attachment changed while the store was looked through.
+    #[error("what this attachment holds has changed while free addresses were looked for")]
+    Changed,
+    /// The filesystem cannot lock.
+    #[error("the filesystem of {path} does not support locks, put data_dir on one that does: {reason}")]
+    NoLocks {
+        /// The lock file.
+        path: PathBuf,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// A record that no version of ours wrote.
+    #[error("the record {path} is damaged, \"hereabouts release\" or its removal frees the address: {reason}")]
+    Damaged {
+        /// The record.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store was written by a newer version.
+    #[error("the store {path} has format {found}, this version reads up to {known}, install a newer hereabouts")]
+    Newer {
+        /// The format file.
+        path: PathBuf,
+        /// Its number.
+        found: u64,
+        /// Ours.
+        known: u64,
+    },
+    /// The directory is something else.
+    #[error("{path} is not a hereabouts store, expected an empty directory or one of ours: {found}")]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// What is in it.
+        found: String,
+    },
+    /// Another machine goes by the same node name.
+    #[error(
+        "another machine uses the node name {node} in {path}, give each node its own node_name in the flat file; \
+         after a reinstall \"hereabouts release --node {node}\" forgets the old one"
+    )]
+    SecondMachine {
+        /// The name.
+        node: String,
+        /// Where the first machine is noted.
+        path: PathBuf,
+    },
+    /// There is no store yet.
+    #[error("there is no store at {path} yet, the first ADD makes one")]
+    Absent {
+        /// The directory.
+        path: PathBuf,
+    },
+}

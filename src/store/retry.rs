@@ -1,0 +1,90 @@
+//! Deadlines, and the only retry loop: tries again what may pass, with
+//! jittered backoff, until the deadline. "Taken" is news, not a failure, and
+//! never comes here.
+
+use std::time::{Duration, Instant};
+
+/// A point in time after which a verb gives up.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    end: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    /// A deadline `limit` from now.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
+    pub fn after(limit: Duration) -> Self {
+        Self { end: Instant::now() + limit, limit }
+    }
+
+    /// The time left; zero when it has passed.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
+    pub fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// The time there was at first, for messages.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+}
+
+/// Calls `attempt` until it gives a value, it fails, or the deadline passes
+/// (`None`). Pauses grow from 1 ms to 50 ms, each drawn between half and all
+/// of its length so that waiters do not march in step.
+///
+/// # Errors
+/// The first error of `attempt`.
+#[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
+pub fn until<T, E>(deadline: &Deadline, mut attempt: impl FnMut() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(value) = attempt()? {
+            return Ok(Some(value));
+        }
+        let left = deadline.left();
+        if left.is_zero() {
+            return Ok(None);
+        }
+        std::thread::sleep(jittered(pause).min(left));
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Between half and all of `pause`. The hasher's random keys are seed enough.
+fn jittered(pause: Duration) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let draw = RandomState::new().hash_one(pause) % 512;
+    pause / 2 + pause.mul_f64(draw as f64 / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_ends_the_loop_and_a_deadline_does_too() {
+        let mut tries = 0;
+        let deadline = Deadline::after(Duration::from_secs(5));
+        let value: Result<_, ()> = until(&deadline, || {
+            tries += 1;
+            Ok((tries == 3).then_some(tries))
+        });
+        assert_eq!(value, Ok(Some(3)));
+        let never: Result<Option<()>, ()> = until(&Deadline::after(Duration::from_millis(5)), || Ok(None));
+        assert_eq!(never, Ok(None));
+        assert_eq!(until(&deadline, || Err::<Option<()>, _>("x")), Err("x"));
+    }
+
+    #[test]
+    fn pauses_lie_between_half_and_all() {
+        for _ in 0..100 {
+            let pause = jittered(Duration::from_millis(40));
+            assert!(Duration::from_millis(20) <= pause && pause <= Duration::from_millis(40));
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The integration tests: one binary, a line for each module.
+
+#![allow(missing_docs, reason = "tests say what they are for in their names")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+/// The operator's commands.
+mod commands;
+/// Many processes at once.
+mod concurrency;
+/// The list of behaviours that every store passes.
+mod conformance;
+/// Every decision of ARCHITECTURE.md, section "Decisions".
+mod decisions;
+/// What happens when a step fails, and when the answer reaches nobody.
+mod faults;
+/// cnitool and the real main plugins, in network namespaces; the demo.
+mod real_parts;
+/// Rules on the sources and documents themselves.
+mod tidy;
+/// The test vectors of the protocol, by number, against the real executable.
+mod vectors;

@@ -1,0 +1,224 @@
+//! A place for one test: a fresh directory, a flat file in it, and the real
+//! executable with a cleared environment.
+
+use serde_json::Value;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The executable under test.
+pub(crate) const HEREABOUTS: &str = env!("CARGO_BIN_EXE_hereabouts");
+
+/// Removed, with all in it, when the test is over.
+pub(crate) struct Sandbox {
+    pub(crate) root: PathBuf,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Sandbox {
+    /// A store in `root/store`, on node `n1`, named by the flat file
+    /// `root/flat.conf`.
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let root = std::env::temp_dir().join(format!("hereabouts-test-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        let sandbox = Self { root };
+        sandbox.write("flat.conf", &sandbox.flat("n1"));
+        sandbox
+    }
+
+    /// The text of a flat file for another node on the same store.
+    pub(crate) fn flat(&self, node: &str) -> String {
+        serde_json::json!({"datastore": "file", "data_dir": self.store(), "node_name": node}).to_string()
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A call with the base environment of the test vectors.
+    pub(crate) fn call(&self, verb: &str) -> Call {
+        let mut call = Call::bare();
+        call.set("CNI_COMMAND", verb)
+            .set("CNI_CONTAINERID", "abc123")
+            .set("CNI_NETNS", "/var/run/netns/x")
+            .set("CNI_IFNAME", "net1")
+            .set("CNI_PATH", "/opt/cni/bin")
+            .set("HEREABOUTS_CONFIG", self.path("flat.conf").to_str().unwrap());
+        call
+    }
+
+    /// ADD of one container with the given `ipam` keys.
+    pub(crate) fn add(&self, container: &str, ipam: &str) -> Ended {
+        self.call("ADD").set("CNI_CONTAINERID", container).stdin(&configuration(ipam)).run()
+    }
+
+    pub(crate) fn del(&self, container: &str, ipam: &str) -> Ended {
+        self.call("DEL").set("CNI_CONTAINERID", container).stdin(&configuration(ipam)).run()
+    }
+
+    /// The operator's command line on this store.
+    pub(crate) fn command(&self, args: &[&str]) -> Ended {
+        let mut call = Call::bare();
+        call.set("HEREABOUTS_CONFIG", self.path("flat.conf").to_str().unwrap());
+        call.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        call.run()
+    }
+
+    /// All records, as `list -o json` prints them.
+    pub(crate) fn list(&self) -> Vec<Value> {
+        let ended = self.command(&["list", "-o", "json"]);
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        serde_json::from_str(&ended.stdout).unwrap()
+    }
+
+    /// The held addresses in order.
+    pub(crate) fn held(&self) -> Vec<String> {
+        let mut held: Vec<std::net::IpAddr> =
+            self.list().iter().map(|record| record["address"].as_str().unwrap().parse().unwrap()).collect();
+        held.sort();
+        held.iter().map(ToString::to_string).collect()
+    }
+
+    /// Every file below the store, relative, in order.
+    pub(crate) fn files(&self) -> Vec<String> {
+        fn walk(directory: &Path, root: &Path, found: &mut Vec<String>) {
+            let Ok(entries) = std::fs::read_dir(directory) else { return };
+            for entry in entries {
+                let path = entry.unwrap().path();
+                if path.is_dir() && !path.is_symlink() {
+                    walk(&path, root, found);
+                } else {
+                    found.push(path.strip_prefix(root).unwrap().display().to_string());
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.store(), &self.store(), &mut found);
+        found.sort();
+        found
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+/// A 1.1.0 plugin configuration named `net1` with these `ipam` keys beside the type.
+pub(crate) fn configuration(ipam: &str) -> String {
+    versioned("1.1.0", ipam)
+}
+
+pub(crate) fn versioned(version: &str, ipam: &str) -> String {
+    let separator = if ipam.trim().is_empty() { "" } else { "," };
+    format!(r#"{{"cniVersion":"{version}","name":"net1","type":"macvlan","ipam":{{"type":"hereabouts"{separator}{ipam}}}}}"#)
+}
+
+/// One start of the executable.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(crate) environment: Vec<(String, std::ffi::OsString)>,
+    pub(crate) args: Vec<String>,
+    stdin: Vec<u8>,
+}
+
+impl Call {
+    /// No variables at all.
+    pub(crate) fn bare() -> Self {
+        Self { environment: Vec::new(), args: Vec::new(), stdin: Vec::new() }
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: impl Into<std::ffi::OsString>) -> &mut Self {
+        self.unset(name);
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    pub(crate) fn unset(&mut self, name: &str) -> &mut Self {
+        self.environment.retain(|(known, _)| known != name);
+        self
+    }
+
+    pub(crate) fn stdin(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.stdin = bytes.as_ref().to_vec();
+        self
+    }
+
+    /// The command, for tests with their own ideas of stdin and stdout.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(HEREABOUTS);
+        command.env_clear().envs(self.environment.iter().cloned()).args(&self.args);
+        command
+    }
+
+    pub(crate) fn run(&self) -> Ended {
+        let mut child = self.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let bytes = self.stdin.clone();
+        // The child may end without reading all of it.
+        let writer = std::thread::spawn(move || stdin.write_all(&bytes));
+        let output = child.wait_with_output().unwrap();
+        let _ = writer.join().unwrap();
+        Ended::from(output)
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Ended {
+    /// The one document on stdout.
+    pub(crate) fn document(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The error code; fails the test where none is.
+    pub(crate) fn code(&self) -> u64 {
+        assert_eq!(self.status, Some(1), "{self:?}");
+        self.document()["code"].as_u64().unwrap_or_else(|| panic!("no code: {self:?}"))
+    }
+
+    pub(crate) fn details(&self) -> String {
+        self.document()["details"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The addresses of a result in the newest shape, without prefix.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        assert_eq!(self.status, Some(0), "{self:?}");
+        let ips = self.document()["ips"].as_array().cloned().unwrap_or_default();
+        ips.iter().map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().to_owned()).collect()
+    }
+
+    pub(crate) fn succeeded(&self) -> &Self {
+        assert_eq!(self.status, Some(0), "{self:?}");
+        self
+    }
+}
