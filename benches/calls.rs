@@ -39,7 +39,7 @@ use measure::{Contender, Work};
 use report::{Cell, FILLED, FLOOR, Facts, NOTHING, OURS, OURS_AT_254, Report, THEIRS};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 const NETWORK: &str = "bench";
 const NODE: &str = "bench";
@@ -89,8 +89,17 @@ struct Options {
     load: Option<u32>,
 }
 
-fn main() -> Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match measure_all(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure_all(options: &Options) -> Result<()> {
     if let Some(count) = options.load {
         return load::load(&options.dir, NETWORK, NODE, count);
     }
@@ -101,7 +110,7 @@ fn main() -> Result<()> {
     let workplace = options.dir.canonicalize()?.join(WORKPLACE);
     fs::create_dir(&workplace)
         .with_context(|| format!("cannot make {}: another run, or what one left behind: remove it", workplace.display()))?;
-    let done = Bench { options: &options, workplace: workplace.clone() }.run();
+    let done = Bench { options, workplace: workplace.clone() }.run();
     say("removing the stores");
     fs::remove_dir_all(&workplace)?;
 

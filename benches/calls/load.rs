@@ -67,7 +67,6 @@ pub fn load(data_dir: &Path, network: &str, node: &str, count: u32) -> Result<()
             break;
         }
     }
-    nix::unistd::sync();
     let store = store();
     let mut listed = 0;
     for record in store.list(&Filter::default())? {
@@ -75,6 +74,7 @@ pub fn load(data_dir: &Path, network: &str, node: &str, count: u32) -> Result<()
         listed += 1;
     }
     ensure!(listed == count, "the store's own listing shows {listed} of {count} records");
+    nix::unistd::sync();
     Ok(())
 }
 

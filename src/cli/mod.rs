@@ -153,9 +153,10 @@ pub(crate) struct UsageArgs {
     pub(crate) output: Format,
 }
 
+/// What to release: exactly one of these.
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["address", "pod", "container"])]
-pub(crate) struct ReleaseArgs {
+#[group(required = true, multiple = false)]
+pub(crate) struct What {
     /// Free this address
     pub(crate) address: Option<std::net::IpAddr>,
     /// Free all addresses of this pod
@@ -164,6 +165,12 @@ pub(crate) struct ReleaseArgs {
     /// Free all addresses of this container id
     #[arg(long, value_name = "ID")]
     pub(crate) container: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArgs {
+    #[command(flatten)]
+    pub(crate) what: What,
     /// Only records of this network
     #[arg(long)]
     pub(crate) network: Option<String>,

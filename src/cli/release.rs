@@ -52,14 +52,14 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
 }
 
 fn is_meant(allocation: &Allocation, args: &ReleaseArgs) -> bool {
-    args.address.is_none_or(|address| address == allocation.address)
-        && args.pod.as_deref().is_none_or(|pod| list::is_of_pod(allocation, pod))
-        && args.container.as_deref().is_none_or(|id| id == allocation.held.attachment.container.as_str())
+    args.what.address.is_none_or(|address| address == allocation.address)
+        && args.what.pod.as_deref().is_none_or(|pod| list::is_of_pod(allocation, pod))
+        && args.what.container.as_deref().is_none_or(|id| id == allocation.held.attachment.container.as_str())
 }
 
 /// One address may be held once in each scope: which one is meant must be said.
 fn check_one_scope(found: &[Allocation], args: &ReleaseArgs) -> anyhow::Result<()> {
-    if args.address.is_none() || found.len() < 2 {
+    if args.what.address.is_none() || found.len() < 2 {
         return Ok(());
     }
     let holders: Vec<String> = found.iter().map(|allocation| allocation.held.attachment.network.to_string()).collect();

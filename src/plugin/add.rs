@@ -27,7 +27,7 @@ impl Added for Allocated {
     fn undo(self: Box<Self>) -> Result<(), CniError> {
         let deadline = Deadline::after(self.reserve);
         let undone = undo(&self.ready.store, &self.created, deadline);
-        Ok(undone.map_err(|error| Failure::from(error))?)
+        Ok(undone.map_err(Failure::from)?)
     }
 }
 

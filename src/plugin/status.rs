@@ -15,14 +15,14 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     let network = Network::parse(&merged, &CniArgs::default())?;
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
     let not_ready = |error: crate::store::StoreError| Failure::NotReady(error.to_string());
-    ready.store.ready().map_err(|error| not_ready(error))?;
+    ready.store.ready().map_err(&not_ready)?;
     if network.when_full == WhenFull::Ready {
         return Ok(());
     }
     for slot in ipam::slots(&network.sets, &[], &[])? {
         let mut room = false;
         for offer in &slot.offers {
-            room |= ready.store.has_room(&network.scope, &offer.candidates).map_err(|error| not_ready(error))?;
+            room |= ready.store.has_room(&network.scope, &offer.candidates).map_err(&not_ready)?;
         }
         if !room {
             return Err(Failure::NotReady("every address of a range is held or excluded, and status_when_full is not_ready".to_owned()));

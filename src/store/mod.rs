@@ -111,6 +111,7 @@ pub struct Holdings {
 }
 
 /// How a claim ended.
+#[allow(clippy::large_enum_variant, reason = "one at a time lives, on the stack")]
 #[derive(Debug)]
 pub enum Claim {
     /// Taken.
@@ -120,6 +121,7 @@ pub enum Claim {
 }
 
 /// How a re-homing ended.
+#[allow(clippy::large_enum_variant, reason = "one at a time lives, on the stack")]
 #[derive(Debug)]
 pub enum Rehome {
     /// Moved.

@@ -1,1 +1,173 @@
-//! To come.
+//! The operator's commands, as one types them.
+
+use crate::support::sandbox::{Call, Sandbox, configuration};
+
+const RANGE: &str = r#""range":"10.1.2.0/24","gateway":"10.1.2.1""#;
+const POD: &str = "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u1";
+
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.add("c1", RANGE).succeeded();
+    sandbox.call("ADD").set("CNI_CONTAINERID", "c2").set("CNI_ARGS", POD).stdin(configuration(RANGE)).run().succeeded();
+    sandbox
+}
+
+#[test]
+fn without_arguments_it_says_what_it_is_and_how_to_use_it() {
+    let ended = Call::bare().run();
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), ""));
+    assert!(ended.stderr.contains("CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"));
+    assert!(ended.stderr.contains("Usage:"));
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_help_with_0() {
+    let sandbox = Sandbox::new();
+    for args in [&["lst"][..], &["list", "--nod", "x"], &["show"], &["show", "10.0.0"], &["release"], &["list", "--node", "a/b"]] {
+        let ended = sandbox.command(args);
+        assert_eq!((ended.status, ended.stdout.as_str()), (Some(2), ""), "{args:?}");
+        assert!(ended.stderr.contains("error:"), "{ended:?}");
+    }
+    let help = sandbox.command(&["--help"]);
+    assert_eq!((help.status, help.stderr.as_str()), (Some(0), ""));
+    assert!(help.stdout.contains("Examples:"));
+}
+
+#[test]
+fn list_shows_who_holds_what_and_says_which_store_it_read() {
+    let sandbox = sandbox();
+    let ended = sandbox.command(&["list"]);
+    let lines: Vec<Vec<&str>> = ended.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["ADDRESS", "NETWORK", "POD", "INTERFACE", "CONTAINER", "NODE", "SINCE"]);
+    assert_eq!(lines[1][..6], ["10.1.2.2/24", "net1", "-", "net1", "c1", "n1"]);
+    assert_eq!(lines[2][..6], ["10.1.2.3/24", "net1", "default/web-0", "net1", "c2", "n1"]);
+    assert_eq!(ended.stderr.trim(), format!("store: {} ({}.data_dir)", sandbox.store().display(), sandbox.path("flat.conf").display()));
+}
+
+#[test]
+fn list_filters_by_network_node_and_pod() {
+    let sandbox = sandbox();
+    let count = |args: &[&str]| sandbox.command(&[&["list"][..], args].concat()).stdout.lines().skip(1).count();
+    assert_eq!(count(&["--network", "net1"]), 2);
+    assert_eq!(count(&["--network", "net2"]), 0);
+    assert_eq!(count(&["--node", "n1"]), 2);
+    assert_eq!(count(&["--node", "n2"]), 0);
+    assert_eq!(count(&["--pod", "default/web-0"]), 1);
+    assert_eq!(count(&["--pod", "web-0"]), 1);
+    assert_eq!(count(&["--pod", "other/web-0"]), 0);
+}
+
+#[test]
+fn json_lists_are_for_programs() {
+    let sandbox = sandbox();
+    let records = sandbox.list();
+    assert_eq!(records.len(), 2);
+    assert_eq!(records[1]["pod"], serde_json::json!({"namespace": "default", "name": "web-0", "uid": "u1"}));
+    assert_eq!(records[1]["address"], "10.1.2.3");
+    assert_eq!(Sandbox::new().command(&["list", "-o", "json"]).stdout, "[]\n");
+}
+
+#[test]
+fn show_tells_all_of_one_address_and_fails_for_a_free_one() {
+    let sandbox = sandbox();
+    let ended = sandbox.command(&["show", "10.1.2.3"]);
+    assert!(ended.stdout.contains("Pod:       default/web-0\n"), "{}", ended.stdout);
+    let ended = sandbox.command(&["show", "10.1.2.9"]);
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stderr.contains("nobody holds this address: 10.1.2.9"));
+}
+
+#[test]
+fn usage_counts_held_free_and_excluded() {
+    let sandbox = sandbox();
+    let file = sandbox.write("net.json", &configuration(r#""range":"10.1.2.0/24","gateway":"10.1.2.1","exclude":["10.1.2.128/25"]"#));
+    let ended = sandbox.command(&["usage", file.to_str().unwrap(), "-o", "json"]);
+    let rows: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    let row = &rows[0];
+    assert_eq!(
+        (row["held"].as_u64(), row["free"].as_u64(), row["excluded"].as_u64(), row["total"].as_u64()),
+        (Some(2), Some(124), Some(128), Some(254))
+    );
+}
+
+#[test]
+fn release_needs_yes_without_a_terminal_and_frees_then() {
+    let sandbox = sandbox();
+    let ended = sandbox.command(&["release", "10.1.2.2"]);
+    assert_eq!(ended.status, Some(2));
+    assert!(ended.stderr.contains("--yes"), "{ended:?}");
+    assert_eq!(sandbox.held().len(), 2);
+    assert_eq!(sandbox.command(&["release", "10.1.2.2", "--yes"]).succeeded().stdout, "released 10.1.2.2\n");
+    sandbox.command(&["release", "--pod", "default/web-0", "--yes"]).succeeded();
+    assert!(sandbox.held().is_empty());
+    assert_eq!(sandbox.command(&["release", "--container", "c1", "--yes"]).status, Some(1));
+}
+
+#[test]
+fn release_of_another_nodes_record_needs_its_name() {
+    let sandbox = sandbox();
+    sandbox.write("flat.conf", &sandbox.flat("n2"));
+    let ended = sandbox.command(&["release", "10.1.2.2", "--yes"]);
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stderr.contains("give --node n1 when that node is off"), "{ended:?}");
+    let ended = sandbox.command(&["release", "10.1.2.2", "--node", "n1", "--yes"]);
+    assert!(ended.succeeded().stderr.contains("node n1 must be off"));
+    assert_eq!(sandbox.held(), ["10.1.2.3"]);
+}
+
+#[test]
+fn config_check_tells_every_mistake_with_its_path() {
+    let sandbox = Sandbox::new();
+    let ipam = r#""range":"10.0.0.0/33","exclude":["x","10.0.0.0/8"],"routes":[{"dst":"default"},{"gw":"1.2.3.4"}],"gatway":"10.0.0.1","log_level":"loud""#;
+    let file = sandbox.write("bad.json", &configuration(ipam));
+    let ended = sandbox.command(&["config", "check", file.to_str().unwrap()]);
+    assert_eq!(ended.status, Some(1));
+    let mistakes: Vec<&str> = ended.stdout.lines().filter_map(|line| line.trim().strip_prefix("mistake: ")).collect();
+    let paths: Vec<&str> = mistakes.iter().map(|mistake| mistake.split(": ").next().unwrap()).collect();
+    assert_eq!(
+        paths,
+        ["ipam.log_level", "ipam.gatway", "ipam.range", "ipam.exclude[0]", "ipam.routes[0].dst", "ipam.routes[1]"],
+        "{mistakes:#?}"
+    );
+}
+
+#[test]
+fn config_check_shows_what_would_be_allocated_from() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.write("good.json", &configuration(RANGE));
+    let ended = sandbox.command(&["config", "check", file.to_str().unwrap()]);
+    assert!(
+        ended.succeeded().stdout.contains("one address of: 10.1.2.1-10.1.2.254 in 10.1.2.0/24 (253 addresses, gateway 10.1.2.1)"),
+        "{}",
+        ended.stdout
+    );
+}
+
+#[test]
+fn the_store_comes_from_data_dir_before_config_before_the_flat_file() {
+    let sandbox = sandbox();
+    let other = sandbox.path("other");
+    let ended = sandbox.command(&["list", "--data-dir", other.to_str().unwrap()]);
+    assert!(ended.stderr.starts_with(&format!("store: {} (--data-dir)", other.display())), "{ended:?}");
+    let config = sandbox.write("config.conf", &serde_json::json!({"data_dir": other}).to_string());
+    let ended = sandbox.command(&["list", "--config", config.to_str().unwrap()]);
+    assert!(ended.stderr.starts_with(&format!("store: {} ({}.data_dir)", other.display(), config.display())), "{ended:?}");
+}
+
+#[test]
+fn completions_are_printed_for_every_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(Sandbox::new().command(&["completions", shell]).succeeded().stdout.contains("hereabouts"));
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let sandbox = sandbox();
+    let mut call = Call::bare();
+    call.set("HEREABOUTS_CONFIG", sandbox.path("flat.conf").to_str().unwrap());
+    call.args = vec!["list".to_owned()];
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert!(call.command().stdout(writer).stderr(std::process::Stdio::null()).status().unwrap().success());
+}

@@ -1,1 +1,244 @@
-//! To come.
+//! One list of behaviours, run against every store. A store is finished when
+//! it passes; the store in memory passes the same list, so that what is tested
+//! with it holds.
+
+use hereabouts::addr::{AddrSet, Subnet};
+use hereabouts::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, NodeName, Part, PodRef, Scope, Source};
+use hereabouts::store::file::{FileStore, Host};
+use hereabouts::store::memory::MemoryStore;
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Claim, Filter, Rehome, Release, Session, Store};
+use std::time::Duration;
+
+pub(crate) fn host(node: &str) -> Host {
+    Host { node: NodeName::parse(node).unwrap(), machine_id: Some("machine".to_owned()), boot_id: "today".to_owned() }
+}
+
+pub(crate) fn attachment(node: &str, container: &str) -> Attachment {
+    Attachment {
+        node: NodeName::parse(node).unwrap(),
+        network: NetworkName::parse("net1").unwrap(),
+        container: ContainerId::parse(container).unwrap(),
+        ifname: IfName::parse("eth0").unwrap(),
+    }
+}
+
+pub(crate) fn draft(node: &str, container: &str, pod: Option<&str>) -> Draft {
+    Draft {
+        attachment: attachment(node, container),
+        pod: pod.map(|name| PodRef { namespace: "default".to_owned(), name: name.to_owned(), uid: None }),
+        netns: None,
+        boot_id: "today".to_owned(),
+        since: std::time::UNIX_EPOCH,
+        source: Source::Dynamic,
+        part: Part { index: 0, of: 1 },
+        prefix: 29,
+        gateway: None,
+    }
+}
+
+pub(crate) fn candidates(subnet: &str) -> AddrSet {
+    AddrSet::from_range(&Subnet::parse(subnet).unwrap().usable())
+}
+
+pub(crate) fn open(store: &dyn Store) -> Box<dyn Session + '_> {
+    store.open(Access::Allocate, Deadline::after(Duration::from_secs(20))).unwrap()
+}
+
+pub(crate) fn claim(session: &mut dyn Session, subnet: &str, draft: &Draft) -> Option<Allocation> {
+    match session.claim(&Scope::default(), &candidates(subnet), draft).unwrap() {
+        Claim::Claimed(allocation) => Some(allocation),
+        Claim::Full => None,
+    }
+}
+
+fn text(allocation: Option<Allocation>) -> String {
+    allocation.map_or_else(|| "full".to_owned(), |allocation| allocation.address.to_string())
+}
+
+type Behaviour = (&'static str, fn(&dyn Store));
+
+const LIST: &[Behaviour] = &[
+    ("the lowest free address comes first, a freed one again", |store| {
+        let mut session = open(store);
+        let first = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+        assert_eq!(first.address.to_string(), "10.0.0.1");
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c2", None))), "10.0.0.2");
+        assert_eq!(session.release(&first).unwrap(), Release::Done);
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c3", None))), "10.0.0.1");
+    }),
+    ("a full range is full, until one is freed", |store| {
+        let mut session = open(store);
+        let held: Vec<_> = (1..=6).map(|n| claim(session.as_mut(), "10.0.0.0/29", &draft("n1", &format!("c{n}"), None)).unwrap()).collect();
+        assert!(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c7", None)).is_none());
+        assert!(!store.has_room(&Scope::default(), &candidates("10.0.0.0/29")).unwrap());
+        session.release(&held[3]).unwrap();
+        assert!(store.has_room(&Scope::default(), &candidates("10.0.0.0/29")).unwrap());
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c8", None))), "10.0.0.4");
+    }),
+    ("an empty set of candidates is full", |store| {
+        let mut empty = candidates("10.0.0.0/29");
+        empty.remove(&Subnet::parse("10.0.0.0/8").unwrap().whole());
+        let claimed = open(store).claim(&Scope::default(), &empty, &draft("n1", "c1", None)).unwrap();
+        assert!(matches!(claimed, Claim::Full));
+    }),
+    ("scopes hold the same address apart", |store| {
+        let mut session = open(store);
+        for scope in ["", "blue", "a/b", ".."] {
+            let scope = Scope::parse(scope).unwrap();
+            let claimed = session.claim(&scope, &candidates("10.0.0.0/29"), &draft("n1", "c1", None)).unwrap();
+            assert!(matches!(claimed, Claim::Claimed(a) if a.address.to_string() == "10.0.0.1"));
+        }
+    }),
+    ("holdings are those of the whole attachment", |store| {
+        let mut session = open(store);
+        let held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+        assert_eq!(session.holdings(&attachment("n1", "c1")).unwrap().held, [held]);
+        assert!(session.holdings(&attachment("n1", "c2")).unwrap().held.is_empty());
+        assert!(session.holdings(&attachment("n2", "c1")).unwrap().held.is_empty());
+    }),
+    ("a release of what another holds by now is refused", |store| {
+        let mut session = open(store);
+        let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+        session.release(&old).unwrap();
+        claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c2", None)).unwrap();
+        assert_eq!(session.release(&old).unwrap(), Release::NotYours);
+        assert_eq!(session.holdings(&attachment("n1", "c2")).unwrap().held.len(), 1);
+    }),
+    ("a release is refused to another node", |store| {
+        let mut session = open(store);
+        let mut held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+        held.held.attachment = attachment("n2", "c1");
+        assert_eq!(session.release(&held).unwrap(), Release::NotYours);
+        assert_eq!(session.holdings(&attachment("n1", "c1")).unwrap().held.len(), 1);
+    }),
+    ("a second release finds nothing of ours", |store| {
+        let mut session = open(store);
+        let held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+        assert_eq!(session.release(&held).unwrap(), Release::Done);
+        assert_eq!(session.release(&held).unwrap(), Release::NotYours);
+    }),
+    ("a re-homed address has the new holder alone", |store| {
+        let mut session = open(store);
+        let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
+        let moved = session.rehome(&old, &draft("n1", "c2", Some("web"))).unwrap();
+        assert!(matches!(moved, Rehome::Done(a) if a.address == old.address));
+        assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
+        assert_eq!(session.holdings(&attachment("n1", "c2")).unwrap().held.len(), 1);
+        assert_eq!(session.release(&old).unwrap(), Release::NotYours);
+        assert!(matches!(session.rehome(&old, &draft("n1", "c3", Some("web"))).unwrap(), Rehome::Changed));
+    }),
+    ("an attachment can be re-homed to itself", |store| {
+        let mut session = open(store);
+        let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
+        let to = Draft { boot_id: "tomorrow".to_owned(), ..old.held.clone() };
+        assert!(matches!(session.rehome(&old, &to).unwrap(), Rehome::Done(_)));
+        let held = session.holdings(&attachment("n1", "c1")).unwrap().held;
+        assert_eq!(held.len(), 1);
+        assert_eq!(held[0].held.boot_id, "tomorrow");
+        assert_eq!(session.release(&held[0]).unwrap(), Release::Done);
+        assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
+    }),
+    ("holdings of a pod are those of its name, whoever the container is", |store| {
+        let mut session = open(store);
+        claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
+        claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c2", Some("web"))).unwrap();
+        claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c3", Some("db"))).unwrap();
+        let network = NetworkName::parse("net1").unwrap();
+        let of = |name: &str| {
+            let pod = PodRef { namespace: "default".to_owned(), name: name.to_owned(), uid: None };
+            session.holdings_of_pod(&network, &pod, &IfName::parse("eth0").unwrap()).unwrap().len()
+        };
+        assert_eq!((of("web"), of("db"), of("none")), (2, 1, 0));
+    }),
+    ("several addresses of one attachment are kept in order and freed one by one", |store| {
+        let mut session = open(store);
+        for index in 0..3 {
+            let part = Draft { part: Part { index, of: 3 }, ..draft("n1", "c1", None) };
+            claim(session.as_mut(), "10.0.0.0/29", &part).unwrap();
+        }
+        for left in (0..3).rev() {
+            let held = session.holdings(&attachment("n1", "c1")).unwrap().held;
+            assert_eq!(held.iter().map(|a| a.held.part.index).collect::<Vec<_>>(), (0..=left).collect::<Vec<_>>());
+            assert_eq!(session.release(&held[usize::from(left)]).unwrap(), Release::Done);
+        }
+        assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
+    }),
+    ("the first of several may be freed first", |store| {
+        let mut session = open(store);
+        for index in 0..3 {
+            let part = Draft { part: Part { index, of: 3 }, ..draft("n1", "c1", None) };
+            claim(session.as_mut(), "10.0.0.0/29", &part).unwrap();
+        }
+        for _ in 0..3 {
+            let held = session.holdings(&attachment("n1", "c1")).unwrap().held;
+            assert_eq!(session.release(&held[0]).unwrap(), Release::Done);
+        }
+        assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
+    }),
+    ("a listing holds everything, and what a filter means", |store| {
+        let mut session = open(store);
+        claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+        claim(session.as_mut(), "2001:db8::/120", &draft("n1", "c2", None)).unwrap();
+        drop(session);
+        let count = |filter: Filter| store.list(&filter).unwrap().map(Result::unwrap).count();
+        assert_eq!(count(Filter::default()), 2);
+        assert_eq!(count(Filter { node: NodeName::parse("n1").ok(), ..Filter::default() }), 2);
+        assert_eq!(count(Filter { node: NodeName::parse("n2").ok(), ..Filter::default() }), 0);
+        let network = |name: &str| Filter { node: NodeName::parse("n1").ok(), network: NetworkName::parse(name).ok(), ..Filter::default() };
+        assert_eq!((count(network("net1")), count(network("net2"))), (2, 0));
+        assert_eq!(count(Filter { scope: Scope::parse("blue").ok(), ..Filter::default() }), 0);
+    }),
+    ("confirming what is held changes nothing", |store| {
+        let mut session = open(store);
+        let held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+        session.confirm(&held).unwrap();
+        assert_eq!(session.holdings(&attachment("n1", "c1")).unwrap().held, [held]);
+    }),
+    ("claims go past the end of a shard and fill holes first", |store| {
+        let mut session = open(store);
+        let mut held = Vec::new();
+        for n in 0..600 {
+            held.push(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", &format!("c{n}"), None)).unwrap());
+        }
+        assert_eq!(held[599].address.to_string(), "10.0.2.88");
+        for hole in [100, 300] {
+            session.release(&held[hole]).unwrap();
+        }
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", "x", None))), "10.0.0.101");
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", "y", None))), "10.0.1.45");
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", "z", None))), "10.0.2.89");
+    }),
+];
+
+#[test]
+fn the_store_in_memory_passes_the_list() {
+    for (name, behaviour) in LIST {
+        println!("{name}");
+        behaviour(&MemoryStore::new(NodeName::parse("n1").unwrap()));
+    }
+}
+
+#[test]
+fn the_file_store_passes_the_list() {
+    for (name, behaviour) in LIST {
+        println!("{name}");
+        let sandbox = crate::support::sandbox::Sandbox::new();
+        behaviour(&FileStore::new(sandbox.store(), host("n1")));
+    }
+}
+
+#[test]
+fn the_file_store_leaves_no_file_when_all_is_freed() {
+    let sandbox = crate::support::sandbox::Sandbox::new();
+    let store = FileStore::new(sandbox.store(), host("n1"));
+    let mut session = open(&store);
+    let held: Vec<_> = (0..40)
+        .map(|n| claim(session.as_mut(), "10.0.0.0/24", &draft("n1", &format!("c{n}"), Some(&format!("p{}", n % 7)))).unwrap())
+        .collect();
+    for allocation in held {
+        session.release(&allocation).unwrap();
+    }
+    drop(session);
+    assert_eq!(sandbox.files(), ["format", "lock", "nodes/n1/@machine-id"]);
+}

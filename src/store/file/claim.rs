@@ -70,6 +70,7 @@ fn held_in(disk: &dyn Disk, scope: &Scope, shard: Shard) -> Result<Mask, StoreEr
 }
 
 /// How an attempt at one address ended.
+#[allow(clippy::large_enum_variant, reason = "one at a time lives, on the stack")]
 enum Commit {
     Done(Allocation),
     Taken,

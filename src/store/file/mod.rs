@@ -217,12 +217,12 @@ impl<D: Disk> FileStore<D> {
             }
         };
         let held = if local {
-            match lock(path, Patience::Queue(deadline.left())).map_err(|error| refused(error))? {
+            match lock(path, Patience::Queue(deadline.left())).map_err(&refused)? {
                 Locked::Held(held) => Some(held),
                 Locked::Busy => None,
             }
         } else {
-            retry::until(deadline, || match lock(path, Patience::Try).map_err(|error| refused(error))? {
+            retry::until(deadline, || match lock(path, Patience::Try).map_err(&refused)? {
                 Locked::Held(held) => Ok(Some(held)),
                 Locked::Busy => Ok(None),
             })?
