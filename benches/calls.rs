@@ -157,8 +157,12 @@ impl Bench<'_> {
                 contenders.push(Contender::new(OURS_AT_254, Work::Pair(plugin), runs));
             }
         } else if let Some(plugin) = self.theirs(records)? {
-            let runs = if records == 65_000 { runs.min(self.options.slow_runs as usize) } else { runs };
-            contenders.push(Contender::new(THEIRS, Work::Pair(plugin), runs));
+            let mut contender = Contender::new(THEIRS, Work::Pair(plugin), runs);
+            if records == 65_000 {
+                contender.runs = runs.min(self.options.slow_runs as usize);
+                contender.is_slow = true;
+            }
+            contenders.push(contender);
         }
         if let Some(program) = self.options.floor.as_ref().filter(|_| records == 0) {
             let directory = self.workplace.join("floor");

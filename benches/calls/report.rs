@@ -143,7 +143,8 @@ impl Report {
             }
         }
         *text += "\nThe lines of one number of records were measured together, turn by turn. With fewer than 100 pairs\n\
-                  the p99 is the longest. The floor makes one record durable and does nothing else.\n";
+                  the p99 is the longest. What follows a call of host-local at 65000 is not counted for 32 turns: such\n\
+                  a call leaves the machine slow for a while. The floor makes one record durable and does nothing else.\n";
     }
 
     fn write_facts(&self, text: &mut String) {

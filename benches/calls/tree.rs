@@ -28,10 +28,5 @@ pub fn load(data: &Path, count: u32) -> Result<()> {
         let last = Ipv4Addr::from(FIRST + count - 1);
         fs::write(network.join("last_reserved_ip.0"), last.to_string())?;
     }
-    // The first reading changes every file's access time, which would be
-    // written to the disk during the measurement, in everybody's syncs.
-    for file in fs::read_dir(&network)? {
-        fs::read(file?.path())?;
-    }
     Ok(())
 }

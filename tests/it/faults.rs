@@ -1,1 +1,345 @@
-//! To come.
+//! What happens when a step fails, when the answer reaches nobody, and when
+//! the store is not what it should be.
+
+use crate::conformance::{attachment, candidates, claim, draft, host, open};
+use crate::support::disk::{Faults, FaultyDisk};
+use crate::support::sandbox::{Call, Ended, HEREABOUTS, Sandbox, configuration};
+use hereabouts::ipam::{Draft, Scope};
+use hereabouts::store::file::FileStore;
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Filter, Store, StoreError};
+use nix::errno::Errno;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const RANGE: &str = r#""range":"10.1.2.0/24""#;
+
+/// Runs a call under `sh -c`, where redirections can be written.
+fn redirected(call: &Call, script: &str) -> Ended {
+    let mut command = Command::new("sh");
+    command.args(["-c", &script.replace("HEREABOUTS", HEREABOUTS)]).env_clear().envs(call.environment.iter().cloned());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), configuration(RANGE).as_bytes()).unwrap();
+    Ended::from(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_closed_or_null_stdout_is_refused_before_anything_is_allocated() {
+    let sandbox = Sandbox::new();
+    for script in ["exec HEREABOUTS >&-", "exec HEREABOUTS >/dev/null"] {
+        let ended = redirected(&sandbox.call("ADD"), script);
+        assert_eq!(ended.status, Some(1), "{script}");
+        assert!(ended.stderr.contains("nothing was allocated"), "{ended:?}");
+        assert!(sandbox.files().is_empty());
+    }
+    redirected(&sandbox.call("DEL"), "exec HEREABOUTS >/dev/null").succeeded();
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_taken_back() {
+    let sandbox = Sandbox::new();
+    let ended = redirected(&sandbox.call("ADD"), "exec HEREABOUTS >/dev/full");
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stderr.contains("what this call allocated was released"), "{ended:?}");
+    assert!(sandbox.held().is_empty());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let file = std::fs::File::open(sandbox.write("stdin", &configuration(RANGE))).unwrap();
+    let status = sandbox.call("ADD").command().stdin(file).stdout(writer).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(sandbox.held().is_empty());
+}
+
+#[test]
+fn a_repeated_add_that_cannot_be_written_undoes_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.add("abc123", RANGE).succeeded();
+    assert_eq!(redirected(&sandbox.call("ADD"), "exec HEREABOUTS >/dev/full").status, Some(1));
+    assert_eq!(sandbox.held(), ["10.1.2.1"]);
+}
+
+#[test]
+fn a_rehomed_address_that_cannot_be_written_is_released() {
+    let sandbox = Sandbox::new();
+    let args = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web";
+    sandbox.call("ADD").set("CNI_CONTAINERID", "old").set("CNI_ARGS", args).stdin(configuration(RANGE)).run().succeeded();
+    redirected(sandbox.call("ADD").set("CNI_ARGS", args), "exec HEREABOUTS >/dev/full");
+    assert!(sandbox.held().is_empty());
+}
+
+#[test]
+fn a_lock_that_stays_held_is_11_and_the_message_names_path_deadline_and_holder() {
+    let sandbox = Sandbox::new();
+    sandbox.add("c1", RANGE).succeeded();
+    let lock = sandbox.store().join("lock");
+    let mut holder = hold(&lock);
+    for verb in ["ADD", "DEL"] {
+        let ipam = format!(r#"{RANGE},"deadlines":{{"add":"300ms","del":"300ms"}}"#);
+        let ended = sandbox.call(verb).stdin(configuration(&ipam)).run();
+        assert_eq!(ended.code(), 11, "{verb}");
+        for word in [lock.to_str().unwrap(), "ms", "process", "deadlines"] {
+            assert!(ended.details().contains(word), "{word}: {ended:?}");
+        }
+    }
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    sandbox.call("ADD").stdin(configuration(RANGE)).run().succeeded();
+}
+
+/// A process that holds the lock until its stdin is closed.
+fn hold(lock: &std::path::Path) -> std::process::Child {
+    let mut command = Command::new("flock");
+    command.args([lock.to_str().unwrap(), "sh", "-c", "echo held; read x"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0; 4]).unwrap();
+    child
+}
+
+#[test]
+fn a_waiter_gets_the_lock_as_soon_as_it_is_free() {
+    let sandbox = Sandbox::new();
+    sandbox.add("c1", RANGE).succeeded();
+    let lock = sandbox.store().join("lock");
+    let mut holder = hold(&lock);
+    let stdin = std::fs::File::open(sandbox.write("stdin", &configuration(RANGE))).unwrap();
+    let waiter = sandbox.call("ADD").command().stdin(stdin).stdout(Stdio::piped()).spawn().unwrap();
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    assert_eq!(Ended::from(waiter.wait_with_output().unwrap()).addresses(), ["10.1.2.2"]);
+}
+
+#[test]
+fn a_data_directory_that_is_none_is_a_clear_error() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.store(), "file").unwrap();
+    assert_eq!(sandbox.add("c1", RANGE).code(), 5);
+    std::fs::remove_file(sandbox.store()).unwrap();
+    std::os::unix::fs::symlink("/nonexistent/place", sandbox.store()).unwrap();
+    for ended in [sandbox.add("c1", RANGE), sandbox.del("c1", RANGE)] {
+        assert_eq!(ended.code(), 5, "a dangling link means that the store should be elsewhere: {ended:?}");
+    }
+}
+
+#[test]
+fn the_data_directory_may_be_a_symbolic_link_but_nothing_below_it() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("real")).unwrap();
+    std::os::unix::fs::symlink(sandbox.path("real"), sandbox.store()).unwrap();
+    sandbox.add("c1", RANGE).succeeded();
+    let scope = sandbox.path("real/scopes/@");
+    std::fs::rename(&scope, sandbox.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(sandbox.path("elsewhere"), &scope).unwrap();
+    let ended = sandbox.add("c2", RANGE);
+    assert_eq!(ended.code(), 5, "{ended:?}");
+    assert_eq!(std::fs::read_dir(sandbox.path("elsewhere/10.1.2.0_24")).unwrap().count(), 1, "nothing was written through the link");
+}
+
+#[test]
+fn a_newer_format_is_refused_with_what_to_install() {
+    let sandbox = Sandbox::new();
+    sandbox.add("c1", RANGE).succeeded();
+    std::fs::write(sandbox.store().join("format"), r#"{"format":2,"id":"x"}"#).unwrap();
+    for ended in [sandbox.add("c2", RANGE), sandbox.del("c1", RANGE)] {
+        assert_eq!(ended.code(), 104);
+        assert!(ended.details().contains("install a newer hereabouts"), "{ended:?}");
+    }
+}
+
+#[test]
+fn one_damaged_record_costs_one_address() {
+    let sandbox = Sandbox::new();
+    for n in 1..4 {
+        sandbox.add(&format!("c{n}"), RANGE).succeeded();
+    }
+    // In place: both links are of one file.
+    std::fs::write(sandbox.store().join("scopes/@/10.1.2.0_24/10.1.2.2"), "garbage").unwrap();
+    assert_eq!(sandbox.add("c2", RANGE).code(), 104);
+    assert_eq!(sandbox.add("c9", RANGE).addresses(), ["10.1.2.4"], "it counts as taken");
+    sandbox.del("c2", RANGE).succeeded();
+    sandbox.del("c1", RANGE).succeeded();
+    let ended = sandbox.command(&["list"]);
+    assert_eq!(ended.status, Some(1), "a listing that misses a record says so");
+    assert!(ended.stdout.contains("10.1.2.3") && ended.stderr.contains("10.1.2.2 is damaged"), "{ended:?}");
+    let gc = configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1);
+    sandbox.call("GC").stdin(gc).run().succeeded();
+    assert!(!sandbox.command(&["list"]).stdout.contains("10.1.2.3"));
+}
+
+#[test]
+fn a_copied_tree_that_split_the_links_still_works() {
+    let sandbox = Sandbox::new();
+    sandbox.add("c1", RANGE).succeeded();
+    sandbox.add("c2", RANGE).succeeded();
+    let copy = sandbox.path("copy");
+    assert!(Command::new("cp").args(["-r", "--no-preserve=links"]).args([sandbox.store(), copy.clone()]).status().unwrap().success());
+    std::fs::remove_dir_all(sandbox.store()).unwrap();
+    std::fs::rename(copy, sandbox.store()).unwrap();
+    assert_eq!(sandbox.add("c1", RANGE).addresses(), ["10.1.2.1"]);
+    sandbox.del("c1", RANGE).succeeded();
+    assert_eq!(sandbox.held(), ["10.1.2.2"]);
+    assert_eq!(sandbox.add("c3", RANGE).addresses(), ["10.1.2.1"]);
+}
+
+#[test]
+fn a_half_done_add_is_completed_by_a_repeat_and_fails_check() {
+    let sandbox = Sandbox::new();
+    let ipam = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"10.1.3.0/24"}]"#;
+    let first = sandbox.add("abc123", ipam);
+    sandbox.command(&["release", "10.1.3.1", "--yes"]).succeeded();
+    let previous = format!(r#"{{"prevResult":{},"#, first.stdout.trim());
+    let check = configuration(ipam).replacen('{', &previous, 1);
+    assert_eq!(sandbox.call("CHECK").stdin(&check).run().code(), 102);
+    assert_eq!(sandbox.add("abc123", ipam).stdout, first.stdout);
+    sandbox.call("CHECK").stdin(&check).run().succeeded();
+    sandbox.del("abc123", ipam).succeeded();
+    assert!(sandbox.held().is_empty());
+}
+
+/// What an attachment holds afterwards, seen without faults; fails when the
+/// store holds anything else beside the bystander.
+fn afterwards(sandbox: &Sandbox) -> Vec<String> {
+    let store = FileStore::new(sandbox.store(), host("n1"));
+    let all: Vec<_> = store.list(&Filter::default()).map(|list| list.map(Result::unwrap).collect()).unwrap_or_default();
+    let session = open(&store);
+    let mut held: Vec<String> = session.holdings(&attachment("n1", "c1")).unwrap().held.iter().map(|a| a.address.to_string()).collect();
+    held.sort();
+    let mut listed: Vec<String> =
+        all.iter().filter(|a| a.held.attachment == attachment("n1", "c1")).map(|a| a.address.to_string()).collect();
+    listed.sort();
+    assert_eq!(held, listed, "index and records agree");
+    assert_eq!(session.holdings(&attachment("n1", "bystander")).unwrap().held.len(), 1);
+    held
+}
+
+fn with_bystander() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let store = FileStore::new(sandbox.store(), host("n1"));
+    claim(open(&store).as_mut(), "10.0.0.0/29", &draft("n1", "bystander", Some("other"))).unwrap();
+    sandbox
+}
+
+const ERRORS: &[Errno] = &[Errno::EIO, Errno::ENOSPC, Errno::EACCES];
+
+/// Runs `work` with every step failing in turn, not done or done.
+fn every_step(
+    prepare: impl Fn() -> Sandbox,
+    work: impl Fn(&dyn Store) -> Result<(), StoreError>,
+    judge: impl Fn(&Sandbox, &Result<(), StoreError>),
+) {
+    let sandbox = prepare();
+    let store = FileStore::on(FaultyDisk::new(sandbox.store(), Faults::default()), host("n1"));
+    work(&store).unwrap();
+    let steps = store.disk().steps();
+    assert!(10 < steps);
+    for step in 0..steps {
+        for (but_done, errno) in ERRORS.iter().flat_map(|errno| [(false, errno), (true, errno)]) {
+            let sandbox = prepare();
+            let faults = Faults { fails_at: Some((step, *errno as i32)), but_done, ..Faults::default() };
+            let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
+            let ended = work(&store);
+            if let Err(error) = &ended {
+                let text = error.to_string();
+                assert!(text.contains(sandbox.store().to_str().unwrap()), "the path: {text}");
+                assert!(!text.to_lowercase().contains("no such file") && !text.contains("not found"), "{text}");
+            }
+            judge(&sandbox, &ended);
+        }
+    }
+    println!("{steps} steps, {} faults each", ERRORS.len() * 2);
+}
+
+#[test]
+fn an_add_whose_every_step_fails_leaves_the_state_before_or_after() {
+    let work = |store: &dyn Store| {
+        let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_secs(20)))?;
+        session.claim(&Scope::default(), &candidates("10.0.0.0/29"), &draft("n1", "c1", Some("web"))).map(|_| ())
+    };
+    every_step(with_bystander, work, |sandbox, ended| {
+        let held = afterwards(sandbox);
+        match ended {
+            Ok(()) => assert_eq!(held, ["10.0.0.2"]),
+            Err(_) => assert!(held.is_empty() || held == ["10.0.0.2"], "{held:?}"),
+        }
+        // The next call mends what was left over.
+        let store = FileStore::new(sandbox.store(), host("n1"));
+        let mut session = open(&store);
+        for allocation in session.holdings(&attachment("n1", "c1")).unwrap().held {
+            session.release(&allocation).unwrap();
+        }
+        let again = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
+        assert_eq!(again.address.to_string(), "10.0.0.2");
+    });
+}
+
+#[test]
+fn a_del_whose_every_step_fails_leaves_the_state_before_or_after() {
+    let prepare = || {
+        let sandbox = with_bystander();
+        let store = FileStore::new(sandbox.store(), host("n1"));
+        claim(open(&store).as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
+        sandbox
+    };
+    let work = |store: &dyn Store| {
+        let mut session = store.open(Access::Release, Deadline::after(Duration::from_secs(20)))?;
+        for allocation in session.holdings(&attachment("n1", "c1"))?.held {
+            session.release(&allocation)?;
+        }
+        Ok(())
+    };
+    every_step(prepare, work, |sandbox, ended| {
+        let held = afterwards(sandbox);
+        match ended {
+            Ok(()) => assert!(held.is_empty(), "{held:?}"),
+            Err(_) => assert!(held.is_empty() || held == ["10.0.0.2"], "{held:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_rehoming_whose_every_step_fails_leaves_one_holder_or_none() {
+    let prepare = || {
+        let sandbox = with_bystander();
+        let store = FileStore::new(sandbox.store(), host("n1"));
+        claim(open(&store).as_mut(), "10.0.0.0/29", &draft("n1", "old", Some("web"))).unwrap();
+        sandbox
+    };
+    let work = |store: &dyn Store| {
+        let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_secs(20)))?;
+        let old = session.holdings(&attachment("n1", "old"))?.held;
+        let to = Draft { boot_id: "today".to_owned(), ..draft("n1", "c1", Some("web")) };
+        old.first().map_or(Ok(()), |old| session.rehome(old, &to).map(|_| ()))
+    };
+    every_step(prepare, work, |sandbox, ended| {
+        let new = afterwards(sandbox);
+        let store = FileStore::new(sandbox.store(), host("n1"));
+        let old = open(&store).holdings(&attachment("n1", "old")).unwrap().held;
+        assert!(new.len() + old.len() <= 1, "two holders: {new:?} {old:?}");
+        match ended {
+            Ok(()) => assert_eq!(new, ["10.0.0.2"]),
+            Err(_) => assert_eq!(new.len() + old.len(), 1, "lost: {ended:?}"),
+        }
+    });
+}
+
+#[test]
+fn the_store_on_a_shared_filesystem_works_without_any_lock() {
+    let sandbox = Sandbox::new();
+    for n in 1..20 {
+        let faults = Faults { shared: true, no_locks: true, ..Faults::default() };
+        let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
+        let given = claim(open(&store).as_mut(), "10.0.0.0/24", &draft("n1", &format!("c{n}"), None)).unwrap();
+        assert_eq!(given.address.to_string(), format!("10.0.0.{n}"));
+    }
+}
+
+#[test]
+fn records_of_an_earlier_boot_are_swept_before_exhausted_is_said() {
+    let sandbox = Sandbox::new();
+    let store = FileStore::new(sandbox.store(), host("n1"));
+    let mut session = open(&store);
+    for n in 0..6 {
+        let old = Draft { boot_id: "yesterday".to_owned(), ..draft("n1", &format!("c{n}"), None) };
+        claim(session.as_mut(), "10.0.0.0/29", &old).unwrap();
+    }
+    assert_eq!(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "new", None)).unwrap().address.to_string(), "10.0.0.1");
+}

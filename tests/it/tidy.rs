@@ -1,1 +1,175 @@
-//! To come.
+//! Rules on the sources and documents themselves: who may use whom, sizes,
+//! ASCII, and that documents and code say the same.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Who may use whom; everything not written here is forbidden. The same table
+/// stands in ARCHITECTURE.md.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("main", &["plugin", "cli", "cni", "config"]),
+    ("plugin", &["cni", "config", "store", "ipam", "addr", "json"]),
+    ("cli", &["plugin", "cni", "config", "store", "ipam", "addr", "json"]),
+    ("config", &["ipam", "addr", "json"]),
+    ("cni", &["ipam", "addr", "json"]),
+    ("store", &["ipam", "addr", "json"]),
+    ("ipam", &["addr", "json"]),
+    ("addr", &[]),
+    ("json", &[]),
+    ("lib", &["addr", "cli", "cni", "config", "ipam", "json", "plugin", "store"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
+    fn walk(directory: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, extension, found);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(directory), extension, &mut found);
+    found.sort();
+    found
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The source without its tests, which may use what they like.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap()
+}
+
+#[test]
+fn modules_use_only_what_the_table_allows() {
+    for path in files("src", "rs") {
+        let relative = path.strip_prefix(root().join("src")).unwrap();
+        let module = relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let allowed = MAY_USE.iter().find(|(name, _)| *name == module).unwrap_or_else(|| panic!("{module} is not in the table")).1;
+        let text = std::fs::read_to_string(&path).unwrap();
+        for marker in ["crate::", "hereabouts::"] {
+            for (at, _) in without_tests(&text).match_indices(marker) {
+                let used: String = text[at + marker.len()..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let known = MAY_USE.iter().any(|(name, _)| *name == used);
+                assert!(!known || used == module || allowed.contains(&&*used), "{} uses {used}", relative.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn files_and_lines_keep_their_sizes() {
+    for path in files("src", "rs").into_iter().chain(files("tests", "rs")).chain(files("benches", "rs")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let shown = path.strip_prefix(root()).unwrap().display().to_string();
+        let limit = if shown.starts_with("tests") { 700 } else { 500 };
+        assert!(text.lines().count() <= limit, "{shown} has {} lines", text.lines().count());
+        assert!(text.is_ascii(), "{shown} is not ASCII");
+        assert!(text.starts_with("//!"), "{shown} does not say what it is for");
+    }
+}
+
+#[test]
+fn nothing_is_called_by_an_empty_name() {
+    for path in files("src", "rs") {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert!(!["util", "utils", "common", "helpers", "helper", "types", "manager", "misc"].contains(&&*name), "{}", path.display());
+    }
+}
+
+#[test]
+fn addr_and_ipam_do_no_input_or_output() {
+    for path in files("src/addr", "rs").into_iter().chain(files("src/ipam", "rs")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for word in ["std::fs", "std::io", "std::env", "std::process", "SystemTime::now", "Instant", "nix::", "serde"] {
+            assert!(!without_tests(&text).contains(word), "{} has {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn only_dispatch_output_and_list_know_stdout() {
+    let allowed = ["main.rs", "cli/output.rs", "cli/list.rs"];
+    for path in files("src", "rs") {
+        let relative = path.strip_prefix(root().join("src")).unwrap().display().to_string();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!without_tests(&text).contains("stdout()") || allowed.contains(&&*relative), "{relative}");
+    }
+}
+
+#[test]
+fn system_calls_of_the_store_go_through_the_port() {
+    for path in files("src/store", "rs") {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if ["disk.rs", "lock.rs"].contains(&&*name) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for word in ["std::fs", "nix::fcntl", "nix::unistd", "File::open", "nix::sys"] {
+            assert!(!without_tests(&text).contains(word), "{} has {word}", path.display());
+        }
+    }
+}
+
+/// The keys in the first column of the tables of a document.
+fn first_column(text: &str) -> BTreeSet<String> {
+    let cell = |line: &str| line.strip_prefix("| `")?.split_once("` |").map(|(key, _)| key.to_owned());
+    text.lines().filter_map(cell).collect()
+}
+
+#[test]
+fn the_configuration_document_has_a_row_for_every_key() {
+    let rows = first_column(&read("docs/config.md"));
+    for key in hereabouts::config::KEYS {
+        assert!(rows.contains(key.name), "docs/config.md has no row for {}", key.name);
+    }
+}
+
+#[test]
+fn the_error_document_has_a_row_for_every_code() {
+    let text = read("docs/errors.md");
+    for code in hereabouts::cni::Code::ALL {
+        assert!(text.contains(&format!("| {} |", code.number())), "docs/errors.md has no row for {}", code.number());
+    }
+}
+
+#[test]
+fn the_architecture_document_has_the_table_of_who_may_use_whom() {
+    let text = read("ARCHITECTURE.md");
+    for (module, used) in MAY_USE.iter().filter(|(module, _)| *module != "lib") {
+        let row = if used.is_empty() { format!("{module} -> nothing") } else { format!("{module} -> {}", used.join(", ")) };
+        assert!(text.contains(&row), "ARCHITECTURE.md has no line: {row}");
+    }
+}
+
+#[test]
+fn what_the_documents_link_to_is_there() {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/config.md",
+        "docs/errors.md",
+        "docs/store.md",
+        "docs/performance.md",
+    ] {
+        let text = read(document);
+        let folder = root().join(document).parent().unwrap().to_owned();
+        for part in text.split("](").skip(1) {
+            let target = part.split([')', '#']).next().unwrap();
+            if !target.is_empty() && !target.contains("://") {
+                assert!(folder.join(target).exists(), "{document} links to {target}");
+            }
+        }
+    }
+}

@@ -174,12 +174,20 @@ impl Disk for RealDisk {
     }
 
     fn exists(&self) -> io::Result<bool> {
-        match self.directory(Path::new("")) {
-            Ok(_) => Ok(true),
+        let Err(error) = self.directory(Path::new("")) else {
+            return Ok(true);
+        };
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(error);
+        }
+        match std::fs::symlink_metadata(&self.root) {
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(other) => Err(other),
             // A dangling symbolic link is not "nothing there": somebody meant
             // the store to be elsewhere.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && std::fs::symlink_metadata(&self.root).is_err() => Ok(false),
-            Err(error) => Err(error),
+            Ok(found) if found.is_symlink() => Err(error),
+            // Made between the two looks.
+            Ok(_) => self.directory(Path::new("")).map(|_| true),
         }
     }
 

@@ -76,7 +76,8 @@ pub(super) fn compare(disk: &dyn Disk, inode: Inode, entry: Allocation) -> Resul
 /// Links `from` under the first number that is free, or whose entry is a
 /// left-over, which is mended on the way. Gives the number.
 pub(super) fn add(disk: &dyn Disk, stem: &Stem, from: &std::path::Path) -> Result<u32, StoreError> {
-    for number in 0.. {
+    let mut number = 0;
+    loop {
         let path = stem.entry(number);
         match disk.link(from, &path) {
             Ok(()) => return Ok(number),
@@ -87,16 +88,13 @@ pub(super) fn add(disk: &dyn Disk, stem: &Stem, from: &std::path::Path) -> Resul
             // The link was made and its answer lost.
             return Ok(number);
         }
-        let left_over = entries(disk, stem)?.into_iter().find(|entry| entry.number == number);
-        if let Some(State::LeftOver(allocation)) = left_over.map(|entry| entry.state) {
-            drop_left_over(disk, &path, &allocation)?;
-            match disk.link(from, &path) {
-                Ok(()) => return Ok(number),
-                Err(error) => return Err(failed(disk, "link", &path, error)),
-            }
+        let standing = entries(disk, stem)?.into_iter().find(|entry| entry.number == number);
+        match standing.map(|entry| entry.state) {
+            // Mended: the same number once more.
+            Some(State::LeftOver(allocation)) => drop_left_over(disk, &path, &allocation)?,
+            Some(State::Stands(_) | State::Damaged(_)) | None => number += 1,
         }
     }
-    Ok(0)
 }
 
 fn is_ours(disk: &dyn Disk, from: &std::path::Path, path: &std::path::Path) -> bool {

@@ -127,7 +127,8 @@ impl<D: Disk> FileStore<D> {
         let random = self.disk.random().map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
         let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         self.place(path, format!("{{\"format\":{},\"id\":\"{id}\"}}\n", record::FORMAT).as_bytes())?;
-        Ok(id)
+        // Where locks fail, another may have been first: its word counts.
+        Ok(self.read_format()?.unwrap_or(id))
     }
 
     /// Makes a small file with all its bytes or not at all; durable.

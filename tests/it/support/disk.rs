@@ -1,0 +1,136 @@
+//! The real disk with faults: a step that fails, or that is done and answers
+//! with an error; locks that do not lock; a link that overwrites.
+
+use hereabouts::store::file::disk::{Content, Disk, Held, Inode, Locked, Patience, RealDisk};
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// What is wrong with the disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Faults {
+    /// The step, from 0, that answers with an error; and the errno.
+    pub(crate) fails_at: Option<(usize, i32)>,
+    /// The step is done all the same.
+    pub(crate) but_done: bool,
+    /// All later steps fail too.
+    pub(crate) stays: bool,
+    /// Every lock is had at once.
+    pub(crate) no_locks: bool,
+    /// A link to a record's name replaces what is there, as rename would.
+    pub(crate) link_overwrites: bool,
+    /// The filesystem counts as one that machines share.
+    pub(crate) shared: bool,
+}
+
+pub(crate) struct FaultyDisk {
+    inner: RealDisk,
+    faults: Faults,
+    step: Cell<usize>,
+}
+
+struct Nothing;
+impl Held for Nothing {}
+
+impl FaultyDisk {
+    pub(crate) fn new(root: std::path::PathBuf, faults: Faults) -> Self {
+        Self { inner: RealDisk::new(root), faults, step: Cell::new(0) }
+    }
+
+    /// How many steps there were.
+    pub(crate) fn steps(&self) -> usize {
+        self.step.get()
+    }
+
+    fn step<T>(&self, work: impl FnOnce(&RealDisk) -> io::Result<T>) -> io::Result<T> {
+        let step = self.step.replace(self.step.get() + 1);
+        match self.faults.fails_at {
+            Some((at, errno)) if step == at || (self.faults.stays && at < step) => {
+                if self.faults.but_done {
+                    work(&self.inner)?;
+                }
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            _ => work(&self.inner),
+        }
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn root(&self) -> &Path {
+        self.inner.root()
+    }
+    fn exists(&self) -> io::Result<bool> {
+        self.step(Disk::exists)
+    }
+    fn make_root(&self) -> io::Result<()> {
+        self.step(Disk::make_root)
+    }
+    fn is_local(&self) -> io::Result<bool> {
+        Ok(!self.faults.shared && self.inner.is_local()?)
+    }
+    fn check_writable(&self) -> io::Result<()> {
+        self.inner.check_writable()
+    }
+    fn read(&self, path: &Path) -> io::Result<Content> {
+        self.step(|disk| disk.read(path))
+    }
+    fn inode(&self, path: &Path) -> io::Result<Inode> {
+        self.step(|disk| disk.inode(path))
+    }
+    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        self.step(|disk| disk.names(directory))
+    }
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        self.step(|disk| disk.make_directory(path))
+    }
+    fn is_marked(&self, directory: &Path) -> io::Result<bool> {
+        self.step(|disk| disk.is_marked(directory))
+    }
+    fn mark(&self, directory: &Path) -> io::Result<()> {
+        self.step(|disk| disk.mark(directory))
+    }
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode> {
+        self.step(|disk| disk.create(path, bytes))
+    }
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        self.step(|disk| disk.sync(path))
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.faults.link_overwrites && to.starts_with("scopes") {
+            let twin = from.with_extension("twin");
+            self.inner.link(from, &twin)?;
+            return self.inner.rename(&twin, to);
+        }
+        self.step(|disk| disk.link(from, to))
+    }
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.step(|disk| disk.unlink(path))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(|disk| disk.rename(from, to))
+    }
+    fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
+        if self.faults.no_locks {
+            return Ok(Locked::Held(Box::new(Nothing)));
+        }
+        self.step(|disk| disk.lock(path, patience))
+    }
+    fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
+        if self.faults.no_locks {
+            return Ok(Locked::Held(Box::new(Nothing)));
+        }
+        self.inner.lock_local(path, patience)
+    }
+    fn lock_holder(&self, path: &Path) -> String {
+        self.inner.lock_holder(path)
+    }
+    fn random(&self) -> io::Result<[u8; 16]> {
+        self.step(Disk::random)
+    }
+    fn now(&self) -> SystemTime {
+        self.inner.now()
+    }
+}
