@@ -101,6 +101,8 @@ fn main() -> ExitCode {
 
 fn measure_all(options: &Options) -> Result<()> {
     if let Some(count) = options.load {
+        // Nobody removes the store behind a loader that goes on alone.
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
         return load::load(&options.dir, NETWORK, NODE, count);
     }
     ensure!(options.hereabouts.is_some() || options.host_local.is_some(), "nothing to measure: give --hereabouts or --host-local");

@@ -8,11 +8,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
-fn commit(directory: PathBuf, name: &str) -> io::Result<()> {
-    let names = File::open(&directory)?;
+fn commit(directory: &Path, name: &str) -> io::Result<()> {
+    let names = File::open(directory)?;
     let temporary = directory.join(format!("{name}.tmp"));
     let mut record = File::create_new(&temporary)?;
     record.write_all(&[b'.'; 300])?;
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
         [] => ExitCode::SUCCESS,
-        [directory, name] if commit(directory.into(), name).is_ok() => ExitCode::SUCCESS,
+        [directory, name] if commit(Path::new(directory), name).is_ok() => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }

@@ -3,7 +3,7 @@
 use super::disk::{Disk, Inode};
 use super::hint::{FullShards, Word};
 use super::session::FileSession;
-use super::{failed, hint, index, layout, record, remove, unique};
+use super::{failed, hint, index, layout, record, remove};
 use crate::addr::{AddrSet, Mask, Shard, add_bit, lowest_free};
 use crate::ipam::{Allocation, Draft, Scope};
 use crate::store::{Claim, StoreError};
@@ -69,10 +69,10 @@ fn held_in(disk: &dyn Disk, scope: &Scope, shard: Shard) -> Result<Mask, StoreEr
     Ok(held)
 }
 
-/// How an attempt at one address ended.
-#[allow(clippy::large_enum_variant, reason = "one at a time lives, on the stack")]
-enum Commit {
-    Done(Allocation),
+/// How a try at one name ended.
+#[derive(PartialEq, Eq)]
+enum Link {
+    Made,
     Taken,
 }
 
@@ -99,21 +99,24 @@ impl<D: Disk> FileSession<'_, D> {
                 hint::say_exhausted(&self.store.disk, &self.store.host.node, scope, candidates);
                 return Ok(Claim::Full);
             };
-            if let Commit::Done(allocation) = self.commit(scope, address, draft)? {
-                // The one that takes the last of a shard says so to the next.
-                let shard = Shard::of(address);
-                if let Some(low) = shard.position(address) {
-                    add_bit(&mut held, low);
-                }
-                let last_of_shard = lowest_free(&candidates.mask(shard), &held).is_none();
-                if last_of_shard {
-                    full.insert(shard, held);
-                }
-                if news || last_of_shard {
-                    full.write(&self.store.disk, &self.store.host.node, scope);
-                }
-                return Ok(Claim::Claimed(allocation));
+            let written = self.write_record(scope, address, draft)?;
+            if self.link_name(&written)? == Link::Taken {
+                continue;
             }
+            // The one that takes the last of a shard says so to the next.
+            let shard = Shard::of(address);
+            if let Some(low) = shard.position(address) {
+                add_bit(&mut held, low);
+            }
+            let last_of_shard = lowest_free(&candidates.mask(shard), &held).is_none();
+            if last_of_shard {
+                full.insert(shard, held);
+            }
+            if news || last_of_shard {
+                full.write(&self.store.disk, &self.store.host.node, scope);
+            }
+            self.seal(&written)?;
+            return Ok(Claim::Claimed(written.allocation));
         }
     }
 
@@ -157,76 +160,69 @@ impl<D: Disk> FileSession<'_, D> {
         false
     }
 
-    /// Makes one address ours, or finds it taken.
-    fn commit(&mut self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Commit, StoreError> {
-        let written = self.write_record(scope, address, draft)?;
-        let result = self.link_record(&written);
-        // The record has its names, or shall have none: this one goes.
-        let _ = self.store.disk.unlink(&written.temporary);
-        result
-    }
-
-    /// Writes the record where nobody looks, durable.
+    /// Writes the record as an entry of the index, durable; it has no name yet
+    /// and holds nothing.
     pub(super) fn write_record(&self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Written, StoreError> {
         let disk = &self.store.disk;
         let allocation = Allocation { scope: scope.clone(), address, held: draft.clone() };
         let name = layout::record(scope, address);
+        let stem = layout::attachment(&draft.attachment);
         self.store.ensure(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
-        self.store.ensure(&layout::attachment(&draft.attachment).directory)?;
+        self.store.ensure(&stem.directory)?;
         let bytes = record::encode(&allocation).map_err(|error| failed(disk, "encode", &name, error.into()))?;
-        let temporary = unique(disk, &self.store.host.node);
-        let written = disk.create(&temporary, &bytes).and_then(|inode| disk.sync(&temporary).map(|()| inode));
-        match written {
-            Ok(inode) => Ok(Written { allocation, name, temporary, inode }),
-            Err(error) => {
-                // What a failed sync leaves is never trusted later.
-                let _ = disk.unlink(&temporary);
-                Err(failed(disk, "write", &temporary, error))
-            }
+        let (entry, inode) = index::create(disk, &stem, &bytes)?;
+        // The first of the two commits both on a journaling filesystem.
+        if let Err(error) = disk.sync(&entry).and_then(|()| disk.sync(&stem.directory)) {
+            // What a failed sync leaves is never trusted later.
+            let _ = disk.unlink(&entry);
+            return Err(failed(disk, "sync", &entry, error));
         }
+        Ok(Written { allocation, name, entry, inode })
     }
 
-    fn link_record(&mut self, written: &Written) -> Result<Commit, StoreError> {
+    /// The commit: the name is ours, or taken and the entry is dropped.
+    fn link_name(&self, written: &Written) -> Result<Link, StoreError> {
         let disk = &self.store.disk;
-        let stem = layout::attachment(&written.allocation.held.attachment);
-        let number = index::add(disk, &stem, &written.temporary)?;
-        let entry = stem.entry(number);
-        if let Err(error) = disk.sync(&stem.directory) {
-            // No name was given yet: the entry leads nowhere.
-            let _ = disk.unlink(&entry);
-            return Err(failed(disk, "sync", &stem.directory, error));
-        }
-        match disk.link(&written.temporary, &written.name) {
-            Ok(()) => {}
+        match disk.link(&written.entry, &written.name) {
+            Ok(()) => Ok(Link::Made),
             Err(error) if disk.inode(&written.name).ok() == Some(written.inode) => {
                 tracing::debug!(%error, "the link was made and its answer lost");
+                Ok(Link::Made)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                remove(disk, &entry)?;
-                return Ok(Commit::Taken);
+                remove(disk, &written.entry)?;
+                Ok(Link::Taken)
             }
             // Whether the name was made is not known: the entry stays, so that
             // DEL finds it.
-            Err(error) => return Err(failed(disk, "link", &written.name, error)),
+            Err(error) => Err(failed(disk, "link", &written.name, error)),
         }
-        self.seal(written, &entry)?;
-        Ok(Commit::Done(written.allocation.clone()))
     }
 
-    /// Makes the name durable, or takes it back.
-    pub(super) fn seal(&mut self, written: &Written, entry: &Path) -> Result<(), StoreError> {
-        self.unlock_shared();
-        let disk = &self.store.disk;
+    /// Makes the name durable, or takes it back. The lock goes first: others
+    /// may choose while this one waits for the medium.
+    pub(super) fn seal(&mut self, written: &Written) -> Result<(), StoreError> {
+        self.unlock_store();
         let directory = written.name.parent().unwrap_or(Path::new(layout::SCOPES));
-        if let Err(error) = disk.sync(directory) {
-            let undone = disk.unlink(&written.name).and_then(|()| disk.sync(directory));
-            if undone.is_ok() {
-                let _ = disk.unlink(entry);
-            }
-            return Err(failed(disk, "sync", directory, error));
+        if let Err(error) = self.store.disk.sync(directory) {
+            let error = failed(&self.store.disk, "sync", directory, error);
+            self.lock_store()?;
+            self.take_back(written, directory);
+            return Err(error);
         }
         self.link_pod(written);
         Ok(())
+    }
+
+    /// Removes a name that could not be made durable, if it is still ours. The
+    /// entry goes only when that removal is durable.
+    fn take_back(&self, written: &Written, directory: &Path) {
+        let disk = &self.store.disk;
+        if disk.inode(&written.name).ok() != Some(written.inode) {
+            return;
+        }
+        let undone = disk.unlink(&written.name).and_then(|()| disk.sync(directory)).and_then(|()| disk.unlink(&written.entry));
+        tracing::debug!(?undone, name = %written.name.display(), "a name that could not be synced was taken back");
     }
 
     /// The entry by pod: its loss costs a re-homing, no more.
@@ -236,7 +232,7 @@ impl<D: Disk> FileSession<'_, D> {
             return;
         };
         let stem = layout::pod(&held.attachment.node, &held.attachment.network, pod, &held.attachment.ifname);
-        let linked = self.store.ensure(&stem.directory).and_then(|()| index::add(&self.store.disk, &stem, &written.temporary));
+        let linked = self.store.ensure(&stem.directory).and_then(|()| index::link(&self.store.disk, &stem, &written.entry));
         if let Err(error) = linked {
             tracing::debug!(%error, "the entry by pod could not be made");
         }
@@ -254,10 +250,10 @@ impl<D: Disk> FileSession<'_, D> {
     }
 }
 
-/// A record in @tmp.
+/// A record that is written, and whose name may be given.
 pub(super) struct Written {
     pub(super) allocation: Allocation,
     pub(super) name: PathBuf,
-    pub(super) temporary: PathBuf,
+    pub(super) entry: PathBuf,
     pub(super) inode: Inode,
 }

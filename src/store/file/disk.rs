@@ -23,6 +23,9 @@ use std::time::SystemTime;
 /// Records are a few hundred bytes; more than this is none.
 const LARGEST: u64 = 1024 * 1024;
 
+/// Directories that are kept open; well below the usual limit of 1024.
+const MOST_OPEN: usize = 128;
+
 /// The mark of a directory whose name is durable in its parent.
 const MARK: Mode = Mode::S_ISVTX;
 
@@ -42,6 +45,8 @@ pub struct Content {
     pub bytes: Vec<u8>,
     /// Which file they are of.
     pub inode: Inode,
+    /// How many names the file has.
+    pub links: u64,
 }
 
 /// A lock that is held; closing it lets go.
@@ -114,22 +119,23 @@ pub trait Disk {
 /// The kernel's.
 pub struct RealDisk {
     root: PathBuf,
-    /// Directories and new files by path: each is opened once in a process's
-    /// short life, and a new file is synced through the descriptor that wrote it.
-    open: RefCell<HashMap<PathBuf, Rc<OwnedFd>>>,
+    /// Directories by path: each is opened once in a process's short life.
+    directories: RefCell<HashMap<PathBuf, Rc<OwnedFd>>>,
+    /// New files: each is synced through the descriptor that wrote it.
+    written: RefCell<HashMap<PathBuf, OwnedFd>>,
 }
 
 impl RealDisk {
     /// The disk below a data directory, which need not be there yet.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root, open: RefCell::new(HashMap::new()) }
+        Self { root, directories: RefCell::default(), written: RefCell::default() }
     }
 
     /// A directory's descriptor; the empty path is the data directory, which
     /// alone may be a symbolic link.
     fn directory(&self, path: &Path) -> io::Result<Rc<OwnedFd>> {
-        if let Some(known) = self.open.borrow().get(path) {
+        if let Some(known) = self.directories.borrow().get(path) {
             return Ok(Rc::clone(known));
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -138,7 +144,12 @@ impl RealDisk {
             _ => nix::fcntl::open(&self.root, flags, Mode::empty())?,
         };
         let opened = Rc::new(opened);
-        self.open.borrow_mut().insert(path.to_owned(), Rc::clone(&opened));
+        let mut directories = self.directories.borrow_mut();
+        // A listing of a million records goes through thousands.
+        if MOST_OPEN <= directories.len() {
+            directories.clear();
+        }
+        directories.insert(path.to_owned(), Rc::clone(&opened));
         Ok(opened)
     }
 
@@ -247,7 +258,7 @@ impl Disk for RealDisk {
         if LARGEST < bytes.len() as u64 {
             return Err(Errno::EFBIG.into());
         }
-        Ok(Content { bytes, inode: identity(&stat) })
+        Ok(Content { bytes, inode: identity(&stat), links: u64::from(stat.st_nlink) })
     }
 
     fn inode(&self, path: &Path) -> io::Result<Inode> {
@@ -287,14 +298,18 @@ impl Disk for RealDisk {
         let mut file = File::from(self.open_file(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
         file.write_all(bytes)?;
         let inode = identity(&fstat(file.as_fd())?);
-        self.open.borrow_mut().insert(path.to_owned(), Rc::new(file.into()));
+        self.written.borrow_mut().insert(path.to_owned(), file.into());
         Ok(inode)
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
-        let known = self.open.borrow().get(path).map(Rc::clone);
+        if let Some(file) = self.written.borrow().get(path) {
+            return Ok(fsync(file.as_fd())?);
+        }
+        let known = self.directories.borrow().get(path).map(Rc::clone);
         match known {
-            Some(descriptor) => Ok(fsync(descriptor.as_fd())?),
+            Some(directory) => Ok(fsync(directory.as_fd())?),
+            None if path.as_os_str().is_empty() => Ok(fsync(self.directory(path)?.as_fd())?),
             None => Ok(fsync(self.open_file(path, OFlag::O_RDONLY)?)?),
         }
     }
@@ -308,7 +323,7 @@ impl Disk for RealDisk {
     fn unlink(&self, path: &Path) -> io::Result<()> {
         let (directory, name) = self.place(path)?;
         unlinkat(directory.as_fd(), name, UnlinkatFlags::NoRemoveDir)?;
-        self.open.borrow_mut().remove(path);
+        self.written.borrow_mut().remove(path);
         Ok(())
     }
 
@@ -316,7 +331,7 @@ impl Disk for RealDisk {
         let (from_directory, from_name) = self.place(from)?;
         let (to_directory, to_name) = self.place(to)?;
         renameat(from_directory.as_fd(), from_name, to_directory.as_fd(), to_name)?;
-        self.open.borrow_mut().remove(from);
+        self.written.borrow_mut().remove(from);
         Ok(())
     }
 

@@ -1,19 +1,21 @@
-//! The index: for each attachment (and, as a hint, for each pod) further hard
-//! links to its records, numbered from 0.
+//! The index: for each attachment (and, as a hint, for each pod) hard links to
+//! its records, numbered from 0.
 //!
-//! An entry is made before the record has its name and removed after the
-//! record has lost it, so that at every instant a record can be found by its
-//! holder. A left-over is an entry whose record is not there or is another's.
+//! A record is written under its entry by attachment, and gets its name as a
+//! second link; it loses the name before the entry. So at every instant a
+//! record can be found by its holder. A left-over is an entry whose record is
+//! not there or is another's, or one that was never written to its end.
 //! Entries are made upwards and removed from the highest down: a look-up may
 //! stop at the first number that is missing. One freed below a higher one
 //! stays as a left-over until that one goes.
 
-use super::disk::{Disk, Inode};
+use super::disk::{Content, Disk, Inode};
 use super::layout::{self, Stem};
 use super::{failed, record};
 use crate::ipam::Allocation;
 use crate::store::StoreError;
 use std::io;
+use std::path::{Path, PathBuf};
 
 /// One entry of the index, read.
 pub(super) struct Entry {
@@ -26,8 +28,8 @@ pub(super) struct Entry {
 pub(super) enum State {
     /// The record stands, as given here.
     Stands(Box<Allocation>),
-    /// The record is gone or another's.
-    LeftOver(Box<Allocation>),
+    /// The record is gone or another's; `None` when it was never whole.
+    LeftOver(Option<Box<Allocation>>),
     /// It cannot be read.
     Damaged(StoreError),
 }
@@ -42,70 +44,98 @@ pub(super) fn entries(disk: &dyn Disk, stem: &Stem) -> Result<Vec<Entry>, StoreE
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(error) => return Err(failed(disk, "read", &path, error)),
         };
-        let state = match record::decode(&content.bytes) {
-            Ok(allocation) => compare(disk, content.inode, allocation)?,
-            Err(reason) => State::Damaged(StoreError::Damaged { path: disk.root().join(&path), reason }),
-        };
+        let state = judge(disk, &path, &content)?;
         found.push(Entry { number, inode: content.inode, state });
     }
     Ok(found)
 }
 
-/// Index and record are one inode; when they are not, as in a copied tree, the
-/// content of the record at the name decides.
-pub(super) fn compare(disk: &dyn Disk, inode: Inode, entry: Allocation) -> Result<State, StoreError> {
+/// Compares an entry with the record at its name. They are one inode; when
+/// they are not, as in a copied tree, the content at the name decides.
+pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<State, StoreError> {
+    let entry = match record::decode(&content.bytes) {
+        Ok(entry) => entry,
+        // No name was ever given to a file with one link: its writer was
+        // stopped in the middle.
+        Err(_) if content.links == 1 => return Ok(State::LeftOver(None)),
+        Err(reason) => return Ok(State::Damaged(damaged(disk, path, reason))),
+    };
+    let left_over = |entry| Ok(State::LeftOver(Some(Box::new(entry))));
     let name = layout::record(&entry.scope, entry.address);
     match disk.inode(&name) {
-        Ok(at_name) if at_name == inode => return Ok(State::Stands(Box::new(entry))),
+        Ok(at_name) if at_name == content.inode => return Ok(State::Stands(Box::new(entry))),
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::LeftOver(Box::new(entry))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return left_over(entry),
         Err(error) => return Err(failed(disk, "look at", &name, error)),
     }
     let content = match disk.read(&name) {
         Ok(content) => content,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::LeftOver(Box::new(entry))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return left_over(entry),
         Err(error) => return Err(failed(disk, "read", &name, error)),
     };
-    Ok(match record::decode(&content.bytes) {
-        Ok(standing) if standing.held.attachment == entry.held.attachment => State::Stands(Box::new(standing)),
-        Ok(_) => State::LeftOver(Box::new(entry)),
-        Err(reason) => State::Damaged(StoreError::Damaged { path: disk.root().join(&name), reason }),
+    match record::decode(&content.bytes) {
+        Ok(standing) if standing.held.attachment == entry.held.attachment => Ok(State::Stands(Box::new(standing))),
+        Ok(_) => left_over(entry),
+        Err(reason) => Ok(State::Damaged(damaged(disk, &name, reason))),
+    }
+}
+
+fn damaged(disk: &dyn Disk, path: &Path, reason: String) -> StoreError {
+    StoreError::Damaged { path: disk.root().join(path), reason }
+}
+
+/// Writes a record as the first entry that is free, not yet synced.
+pub(super) fn create(disk: &dyn Disk, stem: &Stem, bytes: &[u8]) -> Result<(PathBuf, Inode), StoreError> {
+    first_free(disk, stem, "write", |path| {
+        let created = disk.create(path, bytes);
+        if let Err(error) = &created {
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                // Written in part, perhaps.
+                let _ = disk.unlink(path);
+            }
+        }
+        created
     })
 }
 
-/// Links `from` under the first number that is free, or whose entry is a
-/// left-over, which is mended on the way. Gives the number.
-pub(super) fn add(disk: &dyn Disk, stem: &Stem, from: &std::path::Path) -> Result<u32, StoreError> {
+/// Links a record as the first entry that is free.
+pub(super) fn link(disk: &dyn Disk, stem: &Stem, from: &Path) -> Result<(), StoreError> {
+    first_free(disk, stem, "link", |path| disk.link(from, path)).map(|_| ())
+}
+
+/// Tries numbers upwards until `make` finds one free; left-overs are mended on
+/// the way.
+fn first_free<T>(
+    disk: &dyn Disk,
+    stem: &Stem,
+    action: &'static str,
+    make: impl Fn(&Path) -> io::Result<T>,
+) -> Result<(PathBuf, T), StoreError> {
     let mut number = 0;
     loop {
         let path = stem.entry(number);
-        match disk.link(from, &path) {
-            Ok(()) => return Ok(number),
+        match make(&path) {
+            Ok(made) => return Ok((path, made)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(disk, "link", &path, error)),
-        }
-        if is_ours(disk, from, &path) {
-            // The link was made and its answer lost.
-            return Ok(number);
+            Err(error) => return Err(failed(disk, action, &path, error)),
         }
         let standing = entries(disk, stem)?.into_iter().find(|entry| entry.number == number);
         match standing.map(|entry| entry.state) {
             // Mended: the same number once more.
-            Some(State::LeftOver(allocation)) => drop_left_over(disk, &path, &allocation)?,
+            Some(State::LeftOver(allocation)) => drop_left_over(disk, &path, allocation.as_deref())?,
             Some(State::Stands(_) | State::Damaged(_)) | None => number += 1,
         }
     }
 }
 
-fn is_ours(disk: &dyn Disk, from: &std::path::Path, path: &std::path::Path) -> bool {
-    disk.inode(from).ok().is_some_and(|inode| disk.inode(path).ok() == Some(inode))
-}
-
 /// No entry goes before the directory of its name was synced without the
 /// record: after a power loss the record could stand again, found by nobody.
-fn drop_left_over(disk: &dyn Disk, path: &std::path::Path, allocation: &Allocation) -> Result<(), StoreError> {
+fn drop_left_over(disk: &dyn Disk, path: &Path, allocation: Option<&Allocation>) -> Result<(), StoreError> {
+    let Some(allocation) = allocation else {
+        return super::remove(disk, path);
+    };
     let directory = layout::record(&allocation.scope, allocation.address);
-    let directory = directory.parent().unwrap_or(std::path::Path::new(layout::SCOPES));
+    let directory = directory.parent().unwrap_or(Path::new(layout::SCOPES));
     match disk.sync(directory) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -124,7 +154,7 @@ pub(super) fn remove(disk: &dyn Disk, stem: &Stem, freed: Inode) -> Result<(), S
             continue;
         }
         match entry.state {
-            State::LeftOver(allocation) => drop_left_over(disk, &path, &allocation)?,
+            State::LeftOver(allocation) => drop_left_over(disk, &path, allocation.as_deref())?,
             State::Stands(_) | State::Damaged(_) => break,
         }
     }

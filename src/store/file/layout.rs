@@ -8,7 +8,7 @@
 //! scopes/<scope>/exhausted                   which candidates ran out, and when
 //! scopes/<scope>/looking                     flock of the one who makes sure
 //! nodes/<node>/@machine-id                   whose node name it is
-//! nodes/<node>/@tmp/<unique>                 records being written
+//! nodes/<node>/@tmp/<unique>                 hints being written
 //! nodes/<node>/<network>/<attachment>.<n>    the index
 //! nodes/<node>/@pods/<network>/<pod>.<n>     the same by pod; a hint
 //! ```

@@ -72,18 +72,18 @@ fn read_one(disk: &dyn Disk, path: &Path, by_index: bool) -> Option<Result<Alloc
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => return Some(Err(failed(disk, "read", path, error))),
     };
-    let damaged = |reason: String| Some(Err(StoreError::Damaged { path: disk.root().join(path), reason }));
-    let allocation = match record::decode(&content.bytes) {
-        Ok(allocation) => allocation,
-        Err(reason) => return damaged(reason),
-    };
     if by_index {
-        return match index::compare(disk, content.inode, allocation) {
+        return match index::judge(disk, path, &content) {
             Ok(index::State::Stands(allocation)) => Some(Ok(*allocation)),
             Ok(index::State::LeftOver(_)) => None,
             Ok(index::State::Damaged(error)) | Err(error) => Some(Err(error)),
         };
     }
+    let damaged = |reason: String| Some(Err(StoreError::Damaged { path: disk.root().join(path), reason }));
+    let allocation = match record::decode(&content.bytes) {
+        Ok(allocation) => allocation,
+        Err(reason) => return damaged(reason),
+    };
     if layout::record(&allocation.scope, allocation.address) != path {
         return damaged(format!("it is the record of {} in scope {}", allocation.address, allocation.scope));
     }

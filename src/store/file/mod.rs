@@ -6,13 +6,13 @@
 //! apart. `docs/store.md` states format, orders and assumptions.
 //!
 //! ```text
-//! claim    write @tmp/x . sync it . link index . sync its directory .
-//!          link NAME (commit) . sync its directory . link @pods . unlink @tmp/x
-//! release  unlink NAME (commit) . sync its directory . unlink @pods . unlink index
+//! claim    write INDEX ENTRY . sync it . sync its directory .
+//!          link NAME to it (commit) . sync its directory . link @pods
+//! release  unlink NAME (commit) . sync its directory . unlink @pods . unlink entry
 //! ```
 //!
-//! Killed anywhere, this leaves at worst an index entry without a record or a
-//! file in @tmp: ignored by every reader, mended on the way.
+//! Killed anywhere, this leaves at worst an index entry without a name: ignored
+//! by every reader, mended on the way.
 
 mod claim;
 pub mod disk;

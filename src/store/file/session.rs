@@ -16,7 +16,7 @@ use std::path::Path;
 enum Place {
     /// Nowhere yet.
     Absent,
-    /// On this machine: one lock around the session.
+    /// On this machine: the store's lock from the start to the commit.
     Local,
     /// On a filesystem that others share: the machine's own lock around the
     /// session, the store's from the look to the commit.
@@ -57,12 +57,11 @@ impl<'s, D: Disk> FileSession<'s, D> {
         Ok(())
     }
 
-    /// On a shared filesystem, where a sync takes milliseconds, the lock is
-    /// held no longer than to the commit.
-    pub(super) fn unlock_shared(&mut self) {
-        if self.place == Place::Shared {
-            self.store_lock = None;
-        }
+    /// The store's lock is held from the look to the commit and no longer: a
+    /// sync takes as long as all the rest, and several share one flush when
+    /// they wait for it at once.
+    pub(super) fn unlock_store(&mut self) {
+        self.store_lock = None;
     }
 
     /// Lets go of everything, for a long look.
@@ -147,24 +146,18 @@ impl<'s, D: Disk> FileSession<'s, D> {
     /// name cannot be given, the old record gets it back.
     fn swap(&mut self, held: &Allocation, old: super::disk::Inode, new: &Written) -> Result<Rehome, StoreError> {
         let disk = &self.store.disk;
-        let stem = layout::attachment(&new.allocation.held.attachment);
-        let directory = new.name.parent().unwrap_or(Path::new(layout::SCOPES)).to_owned();
-        let entry = stem.entry(index::add(disk, &stem, &new.temporary)?);
-        if let Err(error) = self.sync(&stem.directory) {
-            let _ = disk.unlink(&entry);
-            return Err(error);
-        }
-        if let Err(error) = remove(disk, &new.name).and_then(|()| self.sync(&directory)) {
+        let directory = new.name.parent().unwrap_or(Path::new(layout::SCOPES));
+        if let Err(error) = remove(disk, &new.name).and_then(|()| self.sync(directory)) {
             self.put_back(held, old);
-            let _ = disk.unlink(&entry);
+            let _ = disk.unlink(&new.entry);
             return Err(error);
         }
-        match disk.link(&new.temporary, &new.name) {
+        match disk.link(&new.entry, &new.name) {
             Ok(()) => {}
             Err(_) if disk.inode(&new.name).ok() == Some(new.inode) => {}
             // Only where locks fail: another node was quicker.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                remove(disk, &entry)?;
+                remove(disk, &new.entry)?;
                 self.unlink_entries(held, old)?;
                 return Ok(Rehome::Changed);
             }
@@ -173,7 +166,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
                 return Err(failed(disk, "link", &new.name, error));
             }
         }
-        if let Err(error) = self.seal(new, &entry) {
+        if let Err(error) = self.seal(new) {
             self.put_back(held, old);
             return Err(error);
         }
@@ -242,7 +235,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
 
     fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
         let claimed = self.claim_lowest(scope, candidates, draft);
-        self.unlock_shared();
+        self.unlock_store();
         claimed
     }
 
@@ -258,18 +251,13 @@ impl<D: Disk> Session for FileSession<'_, D> {
         if held.held.attachment.node != self.store.host.node {
             return Ok(Rehome::Changed);
         }
-        self.store.ensure(&layout::temporary(&self.store.host.node))?;
         self.lock_store()?;
         let Some(old) = self.standing(held)? else {
-            self.unlock_shared();
+            self.unlock_store();
             return Ok(Rehome::Changed);
         };
-        let swapped = self.write_record(&held.scope, held.address, to).and_then(|new| {
-            let swapped = self.swap(held, old.inode, &new);
-            let _ = self.store.disk.unlink(&new.temporary);
-            swapped
-        });
-        self.unlock_shared();
+        let swapped = self.write_record(&held.scope, held.address, to).and_then(|new| self.swap(held, old.inode, &new));
+        self.unlock_store();
         swapped
     }
 
@@ -279,13 +267,13 @@ impl<D: Disk> Session for FileSession<'_, D> {
         }
         self.lock_store()?;
         let Some(standing) = self.standing(held)? else {
-            self.unlock_shared();
+            self.unlock_store();
             return Ok(Release::NotYours);
         };
         self.forget_full(held)?;
         let name = layout::record(&held.scope, held.address);
         remove(&self.store.disk, &name)?;
-        self.unlock_shared();
+        self.unlock_store();
         self.sync(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
         self.unlink_entries(held, standing.inode)?;
         Ok(Release::Done)
