@@ -157,15 +157,14 @@ fn claim(session: &mut dyn Session, network: &Network, slot: &Slot, draft: &Draf
         Source::Static => "static",
     };
     let first = slot.offers.iter().flat_map(|offer| offer.candidates.ranges()).next();
-    Err(first
-        .map_or_else(|| Failure::Exhausted("an empty range".to_owned()), |range| Failure::Held { what, address: range.first_address() }))
+    Err(first.map_or_else(|| Failure::Exhausted("the range".to_owned()), |range| Failure::Held { what, address: range.first_address() }))
 }
 
 /// A set in few words.
 fn outline(candidates: &AddrSet) -> String {
     let mut ranges = candidates.ranges();
     match (ranges.next(), ranges.last()) {
-        (None, _) => "an empty range".to_owned(),
+        (None, _) => "the range".to_owned(),
         (Some(only), None) => only.to_string(),
         (Some(first), Some(last)) => format!("{}-{}", first.first_address(), last.last_address()),
     }

@@ -138,3 +138,38 @@ fn without_flock_and_with_a_link_that_overwrites_addresses_are_given_twice() {
     println!("first round that failed: {failed:?}");
     assert!(failed.is_some(), "the test of distinct addresses cannot fail");
 }
+
+/// Half of the callers are killed somewhere on their way.
+#[test]
+fn processes_killed_midway_leave_no_address_with_two_holders_and_the_rest_finish() {
+    let sandbox = Sandbox::new();
+    let mut printed = BTreeSet::new();
+    for round in 0..10 {
+        let mut children: Vec<_> = (0..32)
+            .map(|n| {
+                let call = sandbox.call("ADD").set("CNI_CONTAINERID", format!("r{round}c{n}")).clone();
+                let mut child = call.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+                child.stdin.take().unwrap().write_all(configuration(RANGE).as_bytes()).unwrap();
+                child
+            })
+            .collect();
+        for child in children.iter_mut().step_by(2) {
+            child.kill().unwrap();
+        }
+        for (n, child) in children.into_iter().enumerate() {
+            let output = child.wait_with_output().unwrap();
+            assert!(n % 2 == 0 || output.status.success(), "{output:?}");
+            if let Ok(document) = serde_json::from_slice::<serde_json::Value>(&output.stdout) {
+                let address = document["ips"][0]["address"].as_str().unwrap().to_owned();
+                assert!(printed.insert(address.clone()), "given twice: {address}");
+            }
+        }
+    }
+    let held: BTreeSet<String> = sandbox.held().into_iter().map(|address| format!("{address}/16")).collect();
+    assert!(printed.is_subset(&held), "a printed result is missing");
+    println!("{} printed, {} held after 160 kills", printed.len(), held.len());
+    // What was lost is found again: the made-up namespaces are not alive.
+    let gc = configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1);
+    sandbox.call("GC").stdin(gc).run().succeeded();
+    assert!(sandbox.held().is_empty());
+}
