@@ -14,22 +14,22 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A process that ended well.
-pub struct Ended {
+pub(crate) struct Ended {
     /// From the start to the reaping.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// The largest resident set, in KiB. The kernel counts what the child
     /// shared with this process until its exec, so this is never less than
     /// the driver's own; see `machine::own_peak`.
-    pub peak_kib: u64,
+    pub(crate) peak_kib: u64,
     /// All that it wrote to standard output.
-    pub stdout: Vec<u8>,
+    pub(crate) stdout: Vec<u8>,
 }
 
 /// Starts a process and waits for its end.
 ///
 /// # Errors
 /// It cannot be started, or its exit status is not 0.
-pub fn run(command: &mut Command, input: &[u8]) -> Result<Ended> {
+pub(crate) fn run(command: &mut Command, input: &[u8]) -> Result<Ended> {
     // A pipe holds 64 KiB, so the whole input fits before anybody reads.
     let (reader, mut writer) = std::io::pipe()?;
     writer.write_all(input)?;
@@ -77,13 +77,13 @@ fn reap(pid: u32) -> Result<(i32, u64)> {
 
 /// The two verbs that are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     Add,
     Del,
 }
 
 impl Verb {
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Add => "ADD",
             Self::Del => "DEL",
@@ -92,12 +92,12 @@ impl Verb {
 }
 
 /// An IPAM plugin with one store.
-pub struct Plugin {
-    pub program: PathBuf,
+pub(crate) struct Plugin {
+    pub(crate) program: PathBuf,
     /// Variables beside `CNI_*`.
-    pub environment: Vec<(&'static str, OsString)>,
+    pub(crate) environment: Vec<(&'static str, OsString)>,
     /// The network configuration.
-    pub input: String,
+    pub(crate) input: String,
 }
 
 impl Plugin {
@@ -105,7 +105,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The flat file cannot be written.
-    pub fn hereabouts(program: &Path, store: &Path) -> Result<Self> {
+    pub(crate) fn hereabouts(program: &Path, store: &Path) -> Result<Self> {
         let data = store.join("data");
         let flat = store.join("hereabouts.conf");
         let content = serde_json::json!({ "datastore": "file", "data_dir": data, "node_name": crate::NODE });
@@ -115,13 +115,13 @@ impl Plugin {
     }
 
     /// host-local with its store in `store/data`.
-    pub fn host_local(program: &Path, store: &Path) -> Self {
+    pub(crate) fn host_local(program: &Path, store: &Path) -> Self {
         let ipam = serde_json::json!({ "type": "host-local", "subnet": crate::RANGE, "dataDir": store.join("data") });
         Self { program: program.to_owned(), environment: Vec::new(), input: network(&ipam) }
     }
 
     /// The command of one call; `front` is what runs it, if anything does.
-    pub fn command(&self, front: &[OsString], verb: Verb, container: &str) -> Command {
+    pub(crate) fn command(&self, front: &[OsString], verb: Verb, container: &str) -> Command {
         let mut command = match front {
             [] => Command::new(&self.program),
             [first, rest @ ..] => {
@@ -141,7 +141,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The call failed, or it answered what it should not.
-    pub fn call(&self, verb: Verb, container: &str) -> Result<(Ended, String)> {
+    pub(crate) fn call(&self, verb: Verb, container: &str) -> Result<(Ended, String)> {
         let ended = run(&mut self.command(&[], verb, container), self.input.as_bytes())?;
         let address = match verb {
             Verb::Add => address(&ended.stdout)?,

@@ -25,7 +25,7 @@ const BATCH: u32 = 200;
 ///
 /// # Errors
 /// The store refuses, or lists another number of records.
-pub fn load(data_dir: &Path, network: &str, node: &str, count: u32) -> Result<()> {
+pub(crate) fn load(data_dir: &Path, network: &str, node: &str, count: u32) -> Result<()> {
     let node = id(NodeName::parse(node))?;
     // As the plugin finds them, so that these are records of this machine's.
     let machine_id = std::fs::read_to_string("/etc/machine-id").ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());

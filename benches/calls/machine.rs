@@ -15,7 +15,7 @@ const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 ///
 /// # Errors
 /// It is on tmpfs or ramfs, or cannot be looked at.
-pub fn refuse_memory(directory: &Path) -> Result<()> {
+pub(crate) fn refuse_memory(directory: &Path) -> Result<()> {
     let kind = statfs(directory).with_context(|| format!("statfs {}", directory.display()))?.filesystem_type();
     ensure!(
         kind != TMPFS_MAGIC && kind != RAMFS_MAGIC,
@@ -29,7 +29,7 @@ pub fn refuse_memory(directory: &Path) -> Result<()> {
 ///
 /// # Errors
 /// `/proc` cannot be read.
-pub fn describe(directory: &Path) -> Result<String> {
+pub(crate) fn describe(directory: &Path) -> Result<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
     let model = ["model name", "Model", "Hardware"].iter().find_map(|key| {
         cpuinfo.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.trim() == *key).map(|(_, value)| value.trim()))
@@ -58,7 +58,7 @@ fn filesystem(directory: &Path) -> Result<String> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn flush_cost(directory: &Path) -> Result<Times> {
+pub(crate) fn flush_cost(directory: &Path) -> Result<Times> {
     let path = directory.join("flush");
     let file = File::create_new(&path)?;
     let block = [b'.'; 4096];
@@ -80,7 +80,7 @@ pub fn flush_cost(directory: &Path) -> Result<Times> {
 ///
 /// # Errors
 /// `/proc` cannot be read.
-pub fn own_peak() -> Result<u64> {
+pub(crate) fn own_peak() -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc/self/status")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)

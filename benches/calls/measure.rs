@@ -16,31 +16,31 @@ use std::time::{Duration, Instant};
 /// How many attachments take turns, and how many processes run at once in
 /// [`crowd`]. Few and always the same, so that the calls before the
 /// measurement make every directory that is ever used.
-pub const CONTAINERS: usize = 32;
+pub(crate) const CONTAINERS: usize = 32;
 
 /// What a runtime calls a container: 64 hexadecimal digits.
-pub fn container(index: usize) -> String {
+pub(crate) fn container(index: usize) -> String {
     format!("{:064x}", 0xc0de_0000_0000_u64 + index as u64)
 }
 
 /// Times of one kind of call.
 #[derive(Debug, Default, Clone)]
-pub struct Times(Vec<Duration>);
+pub(crate) struct Times(Vec<Duration>);
 
 impl Times {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         self.quantile(50)
     }
 
-    pub fn p99(&self) -> f64 {
+    pub(crate) fn p99(&self) -> f64 {
         self.quantile(99)
     }
 
-    pub fn push(&mut self, took: Duration) {
+    pub(crate) fn push(&mut self, took: Duration) {
         self.0.push(took);
     }
 
@@ -55,7 +55,7 @@ impl Times {
 }
 
 /// What takes its turn in a cell.
-pub enum Work {
+pub(crate) enum Work {
     /// ADD, then DEL.
     Pair(Plugin),
     /// The floor program, in this directory.
@@ -65,20 +65,20 @@ pub enum Work {
 }
 
 /// One of those that are compared, and what was seen of it.
-pub struct Contender {
-    pub name: &'static str,
-    pub work: Work,
+pub(crate) struct Contender {
+    pub(crate) name: &'static str,
+    pub(crate) work: Work,
     /// How many turns it gets; a slow one has the fewest, one a round.
-    pub runs: usize,
-    pub is_slow: bool,
-    pub add: Times,
-    pub del: Times,
-    pub peak_kib: u64,
+    pub(crate) runs: usize,
+    pub(crate) is_slow: bool,
+    pub(crate) add: Times,
+    pub(crate) del: Times,
+    pub(crate) peak_kib: u64,
     turns: usize,
 }
 
 impl Contender {
-    pub fn new(name: &'static str, work: Work, runs: usize) -> Self {
+    pub(crate) fn new(name: &'static str, work: Work, runs: usize) -> Self {
         Self { name, work, runs, is_slow: false, add: Times::default(), del: Times::default(), peak_kib: 0, turns: 0 }
     }
 
@@ -118,7 +118,7 @@ impl Contender {
 ///
 /// # Errors
 /// A call failed, or answered what it should not.
-pub fn interleave(contenders: &mut [Contender]) -> Result<()> {
+pub(crate) fn interleave(contenders: &mut [Contender]) -> Result<()> {
     let rounds = contenders.iter().map(|contender| contender.runs).min().unwrap_or(0);
     warm(contenders, |_| true)?;
     for round in 0..rounds {
@@ -157,7 +157,7 @@ fn warm(contenders: &mut [Contender], which: fn(&Contender) -> bool) -> Result<(
 ///
 /// # Errors
 /// A call failed, or two attachments held one address at once.
-pub fn crowd(plugin: &Plugin, adds: usize, times: usize) -> Result<f64> {
+pub(crate) fn crowd(plugin: &Plugin, adds: usize, times: usize) -> Result<f64> {
     let held = Mutex::new(HashSet::new());
     let lock_held = || held.lock().map_err(|_poisoned| anyhow!("another worker panicked"));
     let took = at_once(|worker| {
@@ -185,7 +185,7 @@ pub fn crowd(plugin: &Plugin, adds: usize, times: usize) -> Result<f64> {
 ///
 /// # Errors
 /// One failed.
-pub fn ceiling(program: &Path, each: usize) -> Result<f64> {
+pub(crate) fn ceiling(program: &Path, each: usize) -> Result<f64> {
     let took = at_once(|_| {
         for _ in 0..each {
             run(&mut Command::new(program), &[])?;
@@ -221,7 +221,7 @@ fn at_once(work: impl Fn(usize) -> Result<()> + Sync) -> Result<Duration> {
 ///
 /// # Errors
 /// The call fails when it is not traced either.
-pub fn syncs(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u64)>> {
+pub(crate) fn syncs(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u64)>> {
     let container = container(0);
     plugin.call(Verb::Add, &container)?;
     plugin.call(Verb::Del, &container)?;

@@ -6,43 +6,43 @@ use crate::measure::{Contender, Times};
 use std::fmt::Write;
 
 /// The names of the contenders.
-pub const OURS: &str = "hereabouts";
-pub const OURS_AT_254: &str = "hereabouts at 254";
-pub const THEIRS: &str = "host-local";
-pub const FLOOR: &str = "floor";
-pub const NOTHING: &str = "a process that does nothing";
+pub(crate) const OURS: &str = "hereabouts";
+pub(crate) const OURS_AT_254: &str = "hereabouts at 254";
+pub(crate) const THEIRS: &str = "host-local";
+pub(crate) const FLOOR: &str = "floor";
+pub(crate) const NOTHING: &str = "a process that does nothing";
 
 /// How far 32 workers fill the store before they empty it again.
-pub const FILLED: usize = 3_200;
+pub(crate) const FILLED: usize = 3_200;
 
 /// The contenders at one number of records, measured together.
-pub struct Cell {
-    pub records: u32,
-    pub contenders: Vec<Contender>,
+pub(crate) struct Cell {
+    pub(crate) records: u32,
+    pub(crate) contenders: Vec<Contender>,
 }
 
 /// What is known of one plugin beside its times. `None` was not measured.
 #[derive(Default)]
-pub struct Facts {
-    pub version: String,
-    pub binary_bytes: u64,
-    pub syncs: Option<(u64, u64)>,
+pub(crate) struct Facts {
+    pub(crate) version: String,
+    pub(crate) binary_bytes: u64,
+    pub(crate) syncs: Option<(u64, u64)>,
     /// 32 processes at once, ADD and DEL in turn; one number a round.
-    pub in_turn: Vec<f64>,
+    pub(crate) in_turn: Vec<f64>,
     /// 32 processes at once, from 0 to [`FILLED`] records and back.
-    pub filling: Vec<f64>,
+    pub(crate) filling: Vec<f64>,
 }
 
 /// All that was measured.
-pub struct Report {
-    pub machine: String,
-    pub flush: Times,
-    pub own_peak_kib: u64,
+pub(crate) struct Report {
+    pub(crate) machine: String,
+    pub(crate) flush: Times,
+    pub(crate) own_peak_kib: u64,
     /// Processes a second that do nothing, 32 at once.
-    pub ceiling: Option<f64>,
-    pub cells: Vec<Cell>,
-    pub ours: Option<Facts>,
-    pub theirs: Option<Facts>,
+    pub(crate) ceiling: Option<f64>,
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) ours: Option<Facts>,
+    pub(crate) theirs: Option<Facts>,
 }
 
 fn times(contender: &Contender, verb: Verb) -> &Times {
@@ -53,7 +53,7 @@ fn times(contender: &Contender, verb: Verb) -> &Times {
 }
 
 /// The middle one, of an odd number of rounds.
-pub fn middle(values: &[f64]) -> Option<f64> {
+pub(crate) fn middle(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied()
@@ -71,7 +71,7 @@ impl Report {
         all.filter(|contender| contender.name == name).map(|contender| contender.peak_kib).max()
     }
 
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let mut text = String::new();
         let versions: Vec<&str> = [&self.ours, &self.theirs].into_iter().flatten().map(|facts| facts.version.as_str()).collect();
         // Writing to a String cannot fail.

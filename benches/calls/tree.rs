@@ -17,7 +17,7 @@ const FIRST: u32 = u32::from_be_bytes([10, 0, 0, 2]);
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn load(data: &Path, count: u32) -> Result<()> {
+pub(crate) fn load(data: &Path, count: u32) -> Result<()> {
     let network = data.join(crate::NETWORK);
     fs::create_dir_all(&network).with_context(|| format!("cannot make {}", network.display()))?;
     for number in 0..count {

@@ -258,7 +258,7 @@ impl Disk for RealDisk {
         if LARGEST < bytes.len() as u64 {
             return Err(Errno::EFBIG.into());
         }
-        Ok(Content { bytes, inode: identity(&stat), links: u64::from(stat.st_nlink) })
+        Ok(Content { bytes, inode: identity(&stat), links: stat.st_nlink })
     }
 
     fn inode(&self, path: &Path) -> io::Result<Inode> {

@@ -88,11 +88,11 @@ fn damaged(disk: &dyn Disk, path: &Path, reason: String) -> StoreError {
 pub(super) fn create(disk: &dyn Disk, stem: &Stem, bytes: &[u8]) -> Result<(PathBuf, Inode), StoreError> {
     first_free(disk, stem, "write", |path| {
         let created = disk.create(path, bytes);
-        if let Err(error) = &created {
-            if error.kind() != io::ErrorKind::AlreadyExists {
-                // Written in part, perhaps.
-                let _ = disk.unlink(path);
-            }
+        if let Err(error) = &created
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            // Written in part, perhaps.
+            let _ = disk.unlink(path);
         }
         created
     })

@@ -69,11 +69,11 @@ impl Sandbox {
 
     /// ADD of one container with the given `ipam` keys.
     pub(crate) fn add(&self, container: &str, ipam: &str) -> Ended {
-        self.call("ADD").set("CNI_CONTAINERID", container).stdin(&configuration(ipam)).run()
+        self.call("ADD").set("CNI_CONTAINERID", container).stdin(configuration(ipam)).run()
     }
 
     pub(crate) fn del(&self, container: &str, ipam: &str) -> Ended {
-        self.call("DEL").set("CNI_CONTAINERID", container).stdin(&configuration(ipam)).run()
+        self.call("DEL").set("CNI_CONTAINERID", container).stdin(configuration(ipam)).run()
     }
 
     /// The operator's command line on this store.
