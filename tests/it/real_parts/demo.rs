@@ -1,0 +1,101 @@
+//! `scripts/demo` runs to its end, and leaves nothing behind, also when it is
+//! interrupted.
+
+use super::tools;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+fn start() -> Child {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/demo");
+    let mut command = Command::new(demo);
+    command.args(["--bin", crate::support::sandbox::HEREABOUTS]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Processes whose command line, mounts whose source, and files whose name
+/// tell of the demo with this process id.
+fn left_of(pid: u32) -> Vec<String> {
+    let mut left = Vec::new();
+    let word = format!("hab-{pid}");
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if line.split(|b| *b == 0).any(|part| part == word.as_bytes()) {
+            left.push(format!("process {}", entry.path().display()));
+        }
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    left.extend(mounts.lines().filter(|line| line.starts_with("hab ")).map(str::to_owned));
+    let directories = [std::env::temp_dir(), "/run".into(), "/run/netns".into()];
+    for entry in directories.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == format!("hab-demo.{pid}") || name.starts_with("hab-node") {
+            left.push(entry.path().display().to_string());
+        }
+    }
+    left
+}
+
+/// The kernel takes a process namespace apart in its own time.
+fn assert_nothing_left(pid: u32) {
+    let deadline = hereabouts::store::retry::Deadline::after(Duration::from_secs(10));
+    while !left_of(pid).is_empty() {
+        assert!(!deadline.left().is_zero(), "left behind: {:?}", left_of(pid));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_demo_does_the_main_job_and_leaves_nothing() {
+    if let Err(reason) = tools() {
+        return println!("SKIPPED real_parts::demo::the_demo_does_the_main_job_and_leaves_nothing: {reason}");
+    }
+    let child = start();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    for line in ["192.168.20.10/24", "192.168.20.11/24", "192.168.20.12/24", "What to try next"] {
+        assert!(text.contains(line), "no {line} in: {text}");
+    }
+    assert!(!text.contains("left out"), "the whole demo has to run here: {text}");
+    assert_nothing_left(pid);
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing() {
+    if let Err(reason) = tools() {
+        return println!("SKIPPED real_parts::demo::an_interrupted_demo_leaves_nothing: {reason}");
+    }
+    // A word of its output marks each moment: no clock is in this.
+    for (moment, signal) in
+        [("==", Signal::SIGINT), ("pod1", Signal::SIGINT), ("ping", Signal::SIGTERM), ("CHECK", Signal::SIGINT), ("DEL", Signal::SIGHUP)]
+    {
+        let mut child = start();
+        let pid = child.id();
+        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains(moment) {
+            line.clear();
+            assert!(0 < std::io::BufRead::read_line(&mut output, &mut line).unwrap(), "the demo never said {moment}");
+        }
+        kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.signal().is_some() || !status.success(), "{moment}: {status}");
+        drop(output);
+        assert_nothing_left(pid);
+    }
+}
+
+#[test]
+fn without_a_network_the_demo_shows_the_protocol_on_the_store_alone() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/demo");
+    let output =
+        Command::new(demo).args(["--store-only", "--bin", crate::support::sandbox::HEREABOUTS]).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("left out"), "{text}");
+}

@@ -1,0 +1,119 @@
+//! Every file of conf-examples: it is checked, and runs as Multus hands it
+//! over, alone and in a list of plugins.
+
+use crate::support::sandbox::{Call, Ended, Sandbox};
+use hereabouts::config::plugin_configurations;
+use hereabouts::json::Json;
+use std::path::{Path, PathBuf};
+
+const POD: &str = "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=;K8S_POD_UID=u1";
+
+/// What the first pod gets from each example.
+const FIRST: &[(&str, &[&str])] = &[
+    ("macvlan-conf.yaml", &["192.168.20.10"]),
+    ("ipvlan-conf.yaml", &["192.168.21.2"]),
+    ("dual-stack.yaml", &["192.168.22.2", "fd00:22::10"]),
+    ("several-ranges.yaml", &["192.168.23.10", "10.23.1.0"]),
+    ("static-address.yaml", &["192.168.24.5"]),
+    ("requested-address.yaml", &["192.168.25.2"]),
+    ("shared-data-dir.yaml", &["192.168.26.2"]),
+    ("cnitool.conflist", &["192.168.27.2"]),
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conf-examples")
+}
+
+fn text(json: &Json) -> String {
+    match json {
+        Json::Null => "null".to_owned(),
+        Json::Bool(value) => value.to_string(),
+        Json::Number(value) => value.to_string(),
+        Json::String(value) => serde_json::to_string(value).unwrap(),
+        Json::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(",")),
+        Json::Object(entries) => {
+            let entries: Vec<_> =
+                entries.iter().map(|(key, value)| format!("{}:{}", serde_json::to_string(key).unwrap(), text(value))).collect();
+            format!("{{{}}}", entries.join(","))
+        }
+    }
+}
+
+/// The plugin configuration of an example, with a store that a test may use.
+fn example(name: &str, sandbox: &Sandbox) -> String {
+    let bytes = std::fs::read(folder().join(name)).unwrap();
+    let found = plugin_configurations(&bytes).unwrap();
+    assert_eq!(found.len(), 1, "{name}");
+    text(&found[0].configuration).replace("/var/lib/cni/", &format!("{}/", sandbox.root.display()))
+}
+
+fn add(sandbox: &Sandbox, configuration: &str) -> Ended {
+    let flat = serde_json::json!({"datastore": "file", "data_dir": sandbox.store(), "node_name": "n1", "allowed_paths": [sandbox.root]});
+    sandbox.write("flat.conf", &flat.to_string());
+    sandbox.call("ADD").set("CNI_ARGS", POD).stdin(configuration).run()
+}
+
+fn given(ended: &Ended) -> Vec<String> {
+    let document = ended.succeeded().document();
+    document["ips"].as_array().unwrap().iter().map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_example_is_in_the_list() {
+    let mut files: Vec<String> =
+        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    files.retain(|name| name != "hereabouts.conf");
+    files.sort();
+    let mut listed: Vec<String> = FIRST.iter().map(|(name, _)| (*name).to_owned()).collect();
+    listed.sort();
+    assert_eq!(files, listed);
+}
+
+#[test]
+fn every_example_is_free_of_mistakes() {
+    for (name, _) in FIRST {
+        let mut call = Call::bare();
+        call.args = ["config", "check", folder().join(name).to_str().unwrap()].map(str::to_owned).to_vec();
+        let ended = call.run();
+        assert_eq!(ended.status, Some(0), "{name}: {ended:?}");
+    }
+}
+
+#[test]
+fn every_example_gives_the_addresses_it_promises() {
+    for (name, addresses) in FIRST {
+        let sandbox = Sandbox::new();
+        assert_eq!(given(&add(&sandbox, &example(name, &sandbox))), *addresses, "{name}");
+    }
+}
+
+#[test]
+fn a_requested_address_comes_by_runtime_config() {
+    let sandbox = Sandbox::new();
+    let configuration = example("requested-address.yaml", &sandbox);
+    let wanted = "192.168.25.77";
+    let configuration = configuration.replacen('{', &format!(r#"{{"runtimeConfig":{{"ips":["{wanted}"]}},"#), 1);
+    assert_eq!(given(&add(&sandbox, &configuration)), [wanted]);
+}
+
+#[test]
+fn a_list_of_plugins_works_as_the_single_plugin_does() {
+    let nad = std::fs::read_to_string(folder().join("macvlan-conf.yaml")).unwrap();
+    let single = plugin_configurations(nad.as_bytes()).unwrap().remove(0).configuration;
+    let list = format!(r#"{{"cniVersion":"1.0.0","name":"macvlan-conf","plugins":[{},{{"type":"tuning"}}]}}"#, text(&single));
+    let found = plugin_configurations(list.as_bytes()).unwrap();
+    let sandbox = Sandbox::new();
+    assert_eq!(given(&add(&sandbox, &text(&found[0].configuration))), ["192.168.20.10"]);
+}
+
+#[test]
+fn the_flat_file_example_is_one() {
+    let sandbox = Sandbox::new();
+    let flat = std::fs::read_to_string(folder().join("hereabouts.conf")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&flat).unwrap();
+    assert!(json["data_dir"].is_string() && json["node_name"].is_string());
+    let mut call = Call::bare();
+    call.set("HEREABOUTS_CONFIG", sandbox.write("example.conf", &flat));
+    call.args = vec!["list".to_owned()];
+    assert_eq!(call.run().status, Some(0));
+}
