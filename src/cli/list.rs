@@ -10,6 +10,7 @@ pub(super) fn list(lookup: Lookup<'_>, store: &StoreArgs, args: &ListArgs) -> an
         node: args.node.as_deref().map(parse_node).transpose()?,
         network: args.network.as_deref().map(parse_network).transpose()?,
         scope: None,
+        address: None,
     };
     let store = locate::locate(lookup, store)?.store()?;
     let mut damaged = 0;

@@ -11,7 +11,7 @@ pub(super) fn show(lookup: Lookup<'_>, store: &StoreArgs, args: &ShowArgs) -> an
     let located = locate::locate(lookup, store)?;
     let store = located.store()?;
     let mut found = Vec::new();
-    for item in list::listing(&store, &Filter::default())? {
+    for item in list::listing(&store, &Filter { address: Some(args.address), ..Filter::default() })? {
         match item {
             Ok(allocation) if allocation.address == args.address => found.push(allocation),
             Ok(_) => {}

@@ -148,6 +148,8 @@ pub struct Filter {
     pub network: Option<NetworkName>,
     /// Of this scope alone.
     pub scope: Option<Scope>,
+    /// This address alone, in any scope; looked up, not searched for.
+    pub address: Option<std::net::IpAddr>,
 }
 
 impl Filter {
@@ -158,6 +160,7 @@ impl Filter {
         self.node.as_ref().is_none_or(|node| *node == attachment.node)
             && self.network.as_ref().is_none_or(|network| *network == attachment.network)
             && self.scope.as_ref().is_none_or(|scope| *scope == allocation.scope)
+            && self.address.is_none_or(|address| address == allocation.address)
     }
 }
 

@@ -81,6 +81,20 @@ fn processes_at_once_for_one_attachment_get_one_answer() {
     }
 }
 
+/// The lock may go at the commit only where nothing of the ADD is to come: a
+/// second process would complete what looks half-done, and so would the first.
+#[test]
+fn processes_at_once_for_one_attachment_with_two_ranges_get_two_addresses() {
+    let ranges = r#""ipRanges":[{"range":"10.1.0.0/16"},{"range":"10.2.0.0/16"}]"#;
+    for _ in 0..10 {
+        let sandbox = Sandbox::new();
+        let calls: Vec<Call> = (0..32).map(|n| sandbox.call("ADD").set("CNI_CONTAINERID", format!("c{}", n % 4)).clone()).collect();
+        let answers = run_all(&calls, &configuration(ranges), &[]);
+        assert!((0..4).all(|c| (0..8).all(|n| answers[n * 4 + c] == answers[c])), "{answers:?}");
+        assert_eq!(sandbox.held().len(), 8);
+    }
+}
+
 const NO_FLOCK: &[&str] = &["strace", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:retval=0"];
 
 fn has_strace() -> bool {

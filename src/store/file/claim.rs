@@ -115,6 +115,7 @@ impl<D: Disk> FileSession<'_, D> {
             if news || last_of_shard {
                 full.write(&self.store.disk, &self.store.host.node, scope);
             }
+            self.unlock_at_commit(draft.part);
             self.seal(&written)?;
             return Ok(Claim::Claimed(written.allocation));
         }
@@ -199,10 +200,8 @@ impl<D: Disk> FileSession<'_, D> {
         }
     }
 
-    /// Makes the name durable, or takes it back. The lock goes first: others
-    /// may choose while this one waits for the medium.
+    /// Makes the name durable, or takes it back.
     pub(super) fn seal(&mut self, written: &Written) -> Result<(), StoreError> {
-        self.unlock_store();
         let directory = written.name.parent().unwrap_or(Path::new(layout::SCOPES));
         if let Err(error) = self.store.disk.sync(directory) {
             let error = failed(&self.store.disk, "sync", directory, error);

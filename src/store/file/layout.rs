@@ -60,14 +60,22 @@ pub(super) fn scope(scope: &Scope) -> PathBuf {
     Path::new(SCOPES).join(scope.name().map_or_else(|| "@".to_owned(), escape))
 }
 
+fn shard_name(shard: Shard) -> String {
+    format!("{}_{}", shard.base(), shard.family().bits() - 8)
+}
+
 pub(super) fn shard(of: &Scope, shard: Shard) -> PathBuf {
-    let bits = shard.family().bits() - 8;
-    scope(of).join(format!("{}_{bits}", shard.base()))
+    scope(of).join(shard_name(shard))
 }
 
 /// The name whose making is the commit.
 pub(super) fn record(of: &Scope, address: IpAddr) -> PathBuf {
-    shard(of, Shard::of(address)).join(address.to_string())
+    record_in(&scope(of), address)
+}
+
+/// The same, where the scope's directory is known.
+pub(super) fn record_in(scope: &Path, address: IpAddr) -> PathBuf {
+    scope.join(shard_name(Shard::of(address))).join(address.to_string())
 }
 
 /// The shard that a directory name stands for.

@@ -10,6 +10,12 @@ use std::path::{Path, PathBuf};
 
 /// Lists what the filter means; one directory at a time is in memory.
 pub(super) fn list<'d, D: Disk>(disk: &'d D, filter: Filter) -> Result<Listing<'d>, StoreError> {
+    if let Some(address) = filter.address {
+        let found = scope_directories(disk, &filter)?
+            .into_iter()
+            .filter_map(move |scope| read_one(disk, &layout::record_in(&scope, address), false));
+        return Ok(Box::new(found.filter(move |item| item.as_ref().map_or(true, |allocation| filter.matches(allocation)))));
+    }
     let directories = match &filter.node {
         None => scopes(disk, &filter)?,
         Some(node) => node_directories(disk, node, &filter)?,
@@ -23,15 +29,19 @@ pub(super) fn list<'d, D: Disk>(disk: &'d D, filter: Filter) -> Result<Listing<'
     Ok(Box::new(found.filter(move |item| item.as_ref().map_or(true, |allocation| filter.matches(allocation)))))
 }
 
-/// All shards of all scopes, or of one, in order of their addresses.
-fn scopes(disk: &dyn Disk, filter: &Filter) -> Result<Vec<PathBuf>, StoreError> {
+/// The directories of all scopes, or of one.
+fn scope_directories(disk: &dyn Disk, filter: &Filter) -> Result<Vec<PathBuf>, StoreError> {
     let root = Path::new(layout::SCOPES);
-    let scopes = match &filter.scope {
+    Ok(match &filter.scope {
         Some(scope) => vec![layout::scope(scope)],
         None => names(disk, root)?.into_iter().map(|name| root.join(name)).collect(),
-    };
+    })
+}
+
+/// All their shards, in order of the addresses.
+fn scopes(disk: &dyn Disk, filter: &Filter) -> Result<Vec<PathBuf>, StoreError> {
     let mut directories = Vec::new();
-    for scope in scopes {
+    for scope in scope_directories(disk, filter)? {
         let mut shards: Vec<_> = names(disk, &scope)?
             .into_iter()
             .filter_map(|name| layout::parse_shard(name.to_str()?).map(|shard| (shard, scope.join(&name))))

@@ -5,7 +5,7 @@ use super::disk::{Disk, Held};
 use super::hint::FullShards;
 use super::{FileStore, failed, index, layout, record, remove};
 use crate::addr::{AddrSet, Shard};
-use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope};
+use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, Part, PodRef, Scope};
 use crate::store::retry::Deadline;
 use crate::store::{Claim, Filter, Holdings, Rehome, Release, Session, StoreError};
 use std::io;
@@ -57,11 +57,22 @@ impl<'s, D: Disk> FileSession<'s, D> {
         Ok(())
     }
 
-    /// The store's lock is held from the look to the commit and no longer: a
-    /// sync takes as long as all the rest, and several share one flush when
-    /// they wait for it at once.
-    pub(super) fn unlock_store(&mut self) {
-        self.store_lock = None;
+    /// Lets the store's lock go once an address is ours: a sync takes as long
+    /// as all the rest, and several share one flush when they wait for it at
+    /// once. On a shared filesystem the machine's own lock still keeps calls of
+    /// one attachment apart; on a local one this lock does, so it stays where
+    /// more of the ADD is to come.
+    pub(super) fn unlock_at_commit(&mut self, part: Part) {
+        if self.place == Place::Shared || part.of == 1 {
+            self.store_lock = None;
+        }
+    }
+
+    /// Lets the store's lock go where the machine's own is held as well.
+    fn unlock_shared(&mut self) {
+        if self.place == Place::Shared {
+            self.store_lock = None;
+        }
     }
 
     /// Lets go of everything, for a long look.
@@ -166,6 +177,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
                 return Err(failed(disk, "link", &new.name, error));
             }
         }
+        self.unlock_shared();
         if let Err(error) = self.seal(new) {
             self.put_back(held, old);
             return Err(error);
@@ -235,7 +247,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
 
     fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
         let claimed = self.claim_lowest(scope, candidates, draft);
-        self.unlock_store();
+        self.unlock_shared();
         claimed
     }
 
@@ -253,11 +265,11 @@ impl<D: Disk> Session for FileSession<'_, D> {
         }
         self.lock_store()?;
         let Some(old) = self.standing(held)? else {
-            self.unlock_store();
+            self.unlock_shared();
             return Ok(Rehome::Changed);
         };
         let swapped = self.write_record(&held.scope, held.address, to).and_then(|new| self.swap(held, old.inode, &new));
-        self.unlock_store();
+        self.unlock_shared();
         swapped
     }
 
@@ -267,13 +279,13 @@ impl<D: Disk> Session for FileSession<'_, D> {
         }
         self.lock_store()?;
         let Some(standing) = self.standing(held)? else {
-            self.unlock_store();
+            self.unlock_shared();
             return Ok(Release::NotYours);
         };
         self.forget_full(held)?;
         let name = layout::record(&held.scope, held.address);
         remove(&self.store.disk, &name)?;
-        self.unlock_store();
+        self.unlock_shared();
         self.sync(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
         self.unlink_entries(held, standing.inode)?;
         Ok(Release::Done)
