@@ -52,6 +52,11 @@ pub(super) fn locate(lookup: Lookup<'_>, args: &StoreArgs) -> anyhow::Result<Loc
         }
     };
     output::say(&format!("store: {} ({origin})", data_dir.display()));
+    // A directory that was named for this command and is no store is a slip of
+    // the hand; the node's own may be empty still.
+    if args.data_dir.is_some() && !data_dir.join("format").exists() {
+        bail!("there is no store at {}", data_dir.display());
+    }
     let settings = Settings::parse(&merged, false).ok();
     let node = settings.and_then(|mut settings| {
         settings.store.data_dir.clone_from(&data_dir);

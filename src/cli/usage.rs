@@ -20,7 +20,7 @@ struct Row {
 }
 
 pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> anyhow::Result<()> {
-    let bytes = locate::read(&args.file)?;
+    let configurations = plugin_configurations(&locate::read(&args.file)?)?;
     let flat = host::flat_file(lookup, None)?;
     // A configuration that names its own store is looked up there.
     let mut store_args = StoreArgs { data_dir: store.data_dir.clone(), config: store.config.clone() };
@@ -30,7 +30,7 @@ pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> 
     }
     let store = locate::locate(lookup, &store_args)?.store()?;
     let mut rows = Vec::new();
-    for found in plugin_configurations(&bytes)? {
+    for found in configurations {
         let merged = Merged::new(&found.configuration, flat.as_ref())?;
         let network = Network::parse(&merged, &CniArgs::default()).map_err(crate::config::ConfigError::from)?;
         let filter = Filter { scope: Some(network.scope.clone()), ..Filter::default() };

@@ -155,6 +155,14 @@ fn the_store_comes_from_data_dir_before_config_before_the_flat_file() {
 }
 
 #[test]
+fn a_directory_named_for_the_command_must_be_a_store() {
+    let sandbox = sandbox();
+    let ended = sandbox.command(&["list", "--data-dir", sandbox.path("typo").to_str().unwrap()]);
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stderr.contains("there is no store at"), "{ended:?}");
+}
+
+#[test]
 fn completions_are_printed_for_every_shell() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(Sandbox::new().command(&["completions", shell]).succeeded().stdout.contains("hereabouts"));

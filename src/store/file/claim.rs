@@ -16,8 +16,8 @@ const FEW_SHARDS: usize = 16;
 
 /// What a look for a free address found.
 pub(super) struct Look {
-    /// The lowest free candidate, and what its shard holds.
-    pub(super) free: Option<(IpAddr, Mask)>,
+    /// The lowest free candidate.
+    pub(super) free: Option<IpAddr>,
     /// Shards that turned out to be full, with what they hold.
     full: Vec<(Shard, Mask)>,
     /// Shards that were passed over on the hint's word.
@@ -37,7 +37,7 @@ pub(super) fn find_free(disk: &dyn Disk, scope: &Scope, candidates: &AddrSet, hi
             Word::Unknown => {
                 let held = held_in(disk, scope, shard)?;
                 if let Some(low) = lowest_free(&wanted, &held) {
-                    look.free = Some((shard.member(low), held));
+                    look.free = Some(shard.member(low));
                     return Ok(look);
                 }
                 look.full.push((shard, held));
@@ -92,7 +92,7 @@ impl<D: Disk> FileSession<'_, D> {
             for (shard, held) in &look.full {
                 full.insert(*shard, *held);
             }
-            let Some((address, mut held)) = look.free else {
+            let Some(address) = look.free else {
                 if self.sweep_earlier_boots(draft)? || !self.is_really_full(scope, candidates, draft, look.passed_over)? {
                     continue;
                 }
@@ -103,16 +103,10 @@ impl<D: Disk> FileSession<'_, D> {
             if self.link_name(&written)? == Link::Taken {
                 continue;
             }
-            // The one that takes the last of a shard says so to the next.
-            let shard = Shard::of(address);
-            if let Some(low) = shard.position(address) {
-                add_bit(&mut held, low);
-            }
-            let last_of_shard = lowest_free(&candidates.mask(shard), &held).is_none();
-            if last_of_shard {
-                full.insert(shard, held);
-            }
-            if news || last_of_shard {
+            // Said by the first that finds a shard full, not by the one that
+            // fills it: at the edge, where one address comes and goes, nothing
+            // is written.
+            if news {
                 full.write(&self.store.disk, &self.store.host.node, scope);
             }
             self.unlock_at_commit(draft.part);
@@ -152,7 +146,7 @@ impl<D: Disk> FileSession<'_, D> {
 
     /// Puts the hint right by what a whole listing showed. Whether it was full.
     fn trust_listing(&self, scope: &Scope, look: &Look) -> bool {
-        let Some((address, _)) = look.free else {
+        let Some(address) = look.free else {
             return true;
         };
         let mut full = FullShards::read(&self.store.disk, scope);
