@@ -123,17 +123,20 @@ impl<'s, D: Disk> FileSession<'s, D> {
     }
 
     /// Says to the hints that an address is about to be free; before it is, so
-    /// that a crash in between leaves them too careful.
-    fn forget_full(&self, allocation: &Allocation) -> Result<(), StoreError> {
+    /// that a crash in between leaves them too careful. No failure of a hint
+    /// fails a verb: "exhausted" is forgotten after 5 s anyway, and "full" is
+    /// looked at again before anybody says "exhausted".
+    fn forget_full(&self, allocation: &Allocation) {
         let disk = &self.store.disk;
-        remove(disk, &layout::exhausted(&allocation.scope))?;
+        if let Err(error) = remove(disk, &layout::exhausted(&allocation.scope)) {
+            tracing::debug!(%error, "a hint could not be removed");
+        }
         let mut full = FullShards::read(disk, &allocation.scope);
         let shard = Shard::of(allocation.address);
         if full.contains(shard) {
             full.remove(shard);
             full.write(disk, &self.store.host.node, &allocation.scope);
         }
-        Ok(())
     }
 
     /// Removes the index entries of a record whose name is gone, durably.
@@ -282,7 +285,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
             self.unlock_shared();
             return Ok(Release::NotYours);
         };
-        self.forget_full(held)?;
+        self.forget_full(held);
         let name = layout::record(&held.scope, held.address);
         remove(&self.store.disk, &name)?;
         self.unlock_shared();
