@@ -9,8 +9,7 @@ pub(super) fn list(lookup: Lookup<'_>, store: &StoreArgs, args: &ListArgs) -> an
     let filter = Filter {
         node: args.node.as_deref().map(parse_node).transpose()?,
         network: args.network.as_deref().map(parse_network).transpose()?,
-        scope: None,
-        address: None,
+        ..Filter::default()
     };
     let store = locate::locate(lookup, store)?.store()?;
     let mut damaged = 0;

@@ -13,8 +13,8 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
     let filter = Filter {
         node: args.node.as_deref().map(list::parse_node).transpose()?,
         network: args.network.as_deref().map(list::parse_network).transpose()?,
-        scope: None,
         address: args.what.address,
+        ..Filter::default()
     };
     let located = locate::locate(lookup, store)?;
     let store = located.store()?;

@@ -5,7 +5,7 @@ use super::{Ipam, Ready, attachment, host};
 use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, Merged, Network};
-use crate::ipam::{self, Allocation, Attachment, Draft, Part, Slot, Source};
+use crate::ipam::{self, Allocation, Attachment, Draft, Part, Scope, Slot, Source};
 use crate::store::retry::Deadline;
 use crate::store::{Access, Claim, Rehome, Session, Store, StoreError};
 use std::time::Duration;
@@ -48,7 +48,9 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     let limit = ready.settings.deadlines.add;
     let reserve = limit / 5;
     let mut undo_list = Vec::new();
-    let allocated = allocate(&ready, &network, &slots, &draft, Deadline::after(limit - reserve), &mut undo_list);
+    let is_alive = |held: &Draft| ready.is_alive(held);
+    let ask = Ask { scope: &network.scope, slots: &slots, draft: &draft, is_alive: &is_alive };
+    let allocated = allocate(&ready.store, &ask, Deadline::after(limit - reserve), &mut undo_list);
     let held = match allocated {
         Ok(held) => held,
         Err(failure) => {
@@ -65,45 +67,50 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     Ok(Allocated { ready, success, created: undo_list, reserve })
 }
 
-/// Steps through the plan; `undo_list` holds what was made, also when a later
-/// step fails.
-fn allocate(
-    ready: &Ready,
-    network: &Network,
-    slots: &[Slot],
-    draft: &Draft,
-    deadline: Deadline,
-    undo_list: &mut Vec<Allocation>,
-) -> Result<Vec<Allocation>, Failure> {
-    let mut session = ready.store.open(Access::Allocate, deadline)?;
-    let holdings = session.holdings(&draft.attachment)?;
+/// What one ADD asks of a store.
+pub struct Ask<'a> {
+    /// Where the addresses have to be unique.
+    pub scope: &'a Scope,
+    /// One for each address.
+    pub slots: &'a [Slot],
+    /// The holder, and what is recorded of it.
+    pub draft: &'a Draft,
+    /// Whether a record's sandbox is still there.
+    pub is_alive: &'a dyn Fn(&Draft) -> bool,
+}
+
+/// Steps through the plan of an ADD; may be repeated. `undo_list` holds what
+/// was made, also when a later step fails: the caller releases it then.
+///
+/// # Errors
+/// Why the ADD cannot be answered.
+pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, undo_list: &mut Vec<Allocation>) -> Result<Vec<Allocation>, Failure> {
+    let mut session = store.open(Access::Allocate, deadline)?;
+    let holdings = session.holdings(&ask.draft.attachment)?;
     if let Some(damaged) = holdings.damaged.into_iter().next() {
         return Err(damaged.into());
     }
-    let of_pod = if holdings.held.is_empty() { dead_of_pod(session.as_ref(), ready, draft)? } else { Vec::new() };
-    let plan = ipam::plan(slots, &holdings.held, &of_pod, draft.pod.as_ref())?;
+    let of_pod = if holdings.held.is_empty() { dead_of_pod(session.as_ref(), ask)? } else { Vec::new() };
+    let plan = ipam::plan(ask.slots, &holdings.held, &of_pod, ask.draft.pod.as_ref())?;
     let mut allocations = Vec::new();
     for held in plan.held {
-        allocations.push(keep(session.as_mut(), ready, held, draft)?);
+        allocations.push(keep(session.as_mut(), ask, held)?);
     }
     for (old, slot) in plan.rehome {
         let offer = slot.offers.iter().find(|offer| offer.candidates.contains(old.address));
-        let to = offer.map_or_else(|| old.held.clone(), |offer| slot.draft(offer, draft));
-        match session.rehome(old, &to)? {
+        let to = offer.map_or_else(|| old.held.clone(), |offer| slot.draft(offer, ask.draft));
+        let allocation = match session.rehome(old, &to)? {
             Rehome::Done(allocation) => {
                 tracing::info!(address = %old.address, from = %old.held.attachment, "re-homed from a dead sandbox of the same pod");
-                undo_list.push(allocation.clone());
-                allocations.push(allocation);
+                allocation
             }
-            Rehome::Changed => {
-                let allocation = claim(session.as_mut(), network, slot, draft)?;
-                undo_list.push(allocation.clone());
-                allocations.push(allocation);
-            }
-        }
+            Rehome::Changed => claim(session.as_mut(), ask, slot)?,
+        };
+        undo_list.push(allocation.clone());
+        allocations.push(allocation);
     }
     for slot in plan.claim {
-        let allocation = claim(session.as_mut(), network, slot, draft)?;
+        let allocation = claim(session.as_mut(), ask, slot)?;
         undo_list.push(allocation.clone());
         allocations.push(allocation);
     }
@@ -114,10 +121,9 @@ fn allocate(
 /// What a repeated ADD finds: made durable before it is printed again; a
 /// record that no longer looks alive gets today's namespace, lest it be swept
 /// under a living pod.
-fn keep(session: &mut dyn Session, ready: &Ready, held: &Allocation, draft: &Draft) -> Result<Allocation, Failure> {
-    if ipam::is_alive(&held.held, &ready.machine.boot_id, |netns| host::look_at_netns(&netns.path))
-        || draft.netns == held.held.netns && draft.boot_id == held.held.boot_id
-    {
+fn keep(session: &mut dyn Session, ask: &Ask<'_>, held: &Allocation) -> Result<Allocation, Failure> {
+    let draft = ask.draft;
+    if (ask.is_alive)(&held.held) || draft.netns == held.held.netns && draft.boot_id == held.held.boot_id {
         session.confirm(held)?;
         return Ok(held.clone());
     }
@@ -129,22 +135,20 @@ fn keep(session: &mut dyn Session, ready: &Ready, held: &Allocation, draft: &Dra
 }
 
 /// What other sandboxes of the same pod hold and are shown dead.
-fn dead_of_pod(session: &dyn Session, ready: &Ready, draft: &Draft) -> Result<Vec<Allocation>, StoreError> {
-    let Some(pod) = draft.pod.as_ref().filter(|pod| pod.is_whole()) else {
+fn dead_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>, StoreError> {
+    let Some(pod) = ask.draft.pod.as_ref().filter(|pod| pod.is_whole()) else {
         return Ok(Vec::new());
     };
-    let mut held = session.holdings_of_pod(&draft.attachment.network, pod, &draft.attachment.ifname)?;
-    held.retain(|allocation| {
-        allocation.held.attachment != draft.attachment
-            && !ipam::is_alive(&allocation.held, &ready.machine.boot_id, |netns| host::look_at_netns(&netns.path))
-    });
+    let attachment = &ask.draft.attachment;
+    let mut held = session.holdings_of_pod(&attachment.network, pod, &attachment.ifname)?;
+    held.retain(|allocation| allocation.held.attachment != *attachment && !(ask.is_alive)(&allocation.held));
     Ok(held)
 }
 
 /// Claims for one slot: the first offer that has room.
-fn claim(session: &mut dyn Session, network: &Network, slot: &Slot, draft: &Draft) -> Result<Allocation, Failure> {
+fn claim(session: &mut dyn Session, ask: &Ask<'_>, slot: &Slot) -> Result<Allocation, Failure> {
     for offer in &slot.offers {
-        match session.claim(&network.scope, &offer.candidates, &slot.draft(offer, draft))? {
+        match session.claim(ask.scope, &offer.candidates, &slot.draft(offer, ask.draft))? {
             Claim::Claimed(allocation) => return Ok(allocation),
             Claim::Full => {}
         }

@@ -6,16 +6,25 @@ use super::failure::Failure;
 use super::{Ipam, attachment};
 use crate::cni::{Call, Sandbox};
 use crate::config::Merged;
+use crate::ipam::Attachment;
 use crate::store::retry::Deadline;
-use crate::store::{Access, Store};
+use crate::store::{Access, Store, StoreError};
 
 pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let ready = ipam.ready_to_release(call, &merged, flat.as_ref())?;
     let attachment = attachment(&ready, call, sandbox);
-    let mut session = ready.store.open(Access::Release, Deadline::after(ready.settings.deadlines.del))?;
-    let holdings = session.holdings(&attachment)?;
+    Ok(free(&ready.store, &attachment, Deadline::after(ready.settings.deadlines.del))?)
+}
+
+/// Releases all that an attachment holds; may be repeated.
+///
+/// # Errors
+/// Something may be held still.
+pub fn free(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> Result<(), StoreError> {
+    let mut session = store.open(Access::Release, deadline)?;
+    let holdings = session.holdings(attachment)?;
     // From the last to the first: the index is made upwards.
     for allocation in holdings.held.iter().rev() {
         let released = session.release(allocation)?;

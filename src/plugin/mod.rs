@@ -2,18 +2,19 @@
 //! file. `failure` owns the only mapping of errors to CNI codes, `host` looks
 //! at the machine.
 
-mod add;
+pub mod add;
 mod check;
-mod del;
+pub mod del;
 pub mod failure;
 mod gc;
 pub mod host;
 pub mod log;
 mod status;
+pub mod sweep;
 
 use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
-use crate::ipam::{Attachment, NodeName};
+use crate::ipam::{self, Attachment, Draft, NodeName};
 use crate::store::file::{FileStore, Host, disk::RealDisk};
 use failure::Failure;
 use host::Machine;
@@ -33,6 +34,13 @@ pub(crate) struct Ready {
     pub(crate) store: FileStore<RealDisk>,
     pub(crate) node: NodeName,
     pub(crate) machine: Machine,
+}
+
+impl Ready {
+    /// Whether the sandbox of one of this node's records is still there.
+    pub(crate) fn is_alive(&self, held: &Draft) -> bool {
+        ipam::is_alive(held, &self.machine.boot_id, |netns| host::look_at_netns(&netns.path))
+    }
 }
 
 impl Ipam<'_> {

@@ -17,6 +17,7 @@ use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
 use retry::Deadline;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A store of allocations.
 pub trait Store {
@@ -150,7 +151,12 @@ pub struct Filter {
     pub scope: Option<Scope>,
     /// This address alone, in any scope; looked up, not searched for.
     pub address: Option<std::net::IpAddr>,
+    /// None of these attachments; a store may pass over them unread.
+    pub spared: Option<Spared>,
 }
+
+/// Attachments by container id and interface.
+pub type Spared = Arc<std::collections::HashSet<(String, String)>>;
 
 impl Filter {
     /// Whether an allocation is meant.
@@ -161,6 +167,10 @@ impl Filter {
             && self.network.as_ref().is_none_or(|network| *network == attachment.network)
             && self.scope.as_ref().is_none_or(|scope| *scope == allocation.scope)
             && self.address.is_none_or(|address| address == allocation.address)
+            && self
+                .spared
+                .as_ref()
+                .is_none_or(|spared| !spared.contains(&(attachment.container.as_str().to_owned(), attachment.ifname.as_str().to_owned())))
     }
 }
 

@@ -15,6 +15,8 @@ mod conformance;
 mod decisions;
 /// What happens when a step fails, and when the answer reaches nobody.
 mod faults;
+/// Power loss after any step, on a disk with a cache.
+mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.
 mod real_parts;
 /// Rules on the sources and documents themselves.

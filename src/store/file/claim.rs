@@ -195,7 +195,7 @@ impl<D: Disk> FileSession<'_, D> {
     }
 
     /// Makes the name durable, or takes it back.
-    pub(super) fn seal(&mut self, written: &Written) -> Result<(), StoreError> {
+    fn seal(&mut self, written: &Written) -> Result<(), StoreError> {
         let directory = written.name.parent().unwrap_or(Path::new(layout::SCOPES));
         if let Err(error) = self.store.disk.sync(directory) {
             let error = failed(&self.store.disk, "sync", directory, error);
@@ -219,7 +219,7 @@ impl<D: Disk> FileSession<'_, D> {
     }
 
     /// The entry by pod: its loss costs a re-homing, no more.
-    fn link_pod(&self, written: &Written) {
+    pub(super) fn link_pod(&self, written: &Written) {
         let held = &written.allocation.held;
         let Some(pod) = held.pod.as_ref().filter(|pod| pod.is_whole()) else {
             return;

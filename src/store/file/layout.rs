@@ -128,8 +128,12 @@ impl Stem {
 
 /// Where the index keeps an attachment's addresses.
 pub(super) fn attachment(of: &Attachment) -> Stem {
-    let (container, ifname) = (of.container.as_str(), of.ifname.as_str());
-    Stem { directory: network(&of.node, &of.network), name: format!("{}@{}", escape(container), escape(ifname)) }
+    Stem { directory: network(&of.node, &of.network), name: attachment_name(of.container.as_str(), of.ifname.as_str()) }
+}
+
+/// The name of its entries, without the number.
+pub(super) fn attachment_name(container: &str, ifname: &str) -> String {
+    format!("{}@{}", escape(container), escape(ifname))
 }
 
 /// Where the index keeps a pod's addresses.

@@ -5,6 +5,8 @@ use super::disk::Disk;
 use super::{failed, index, layout, record};
 use crate::ipam::Allocation;
 use crate::store::{Filter, Listing, StoreError};
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,12 +23,26 @@ pub(super) fn list<'d, D: Disk>(disk: &'d D, filter: Filter) -> Result<Listing<'
         Some(node) => node_directories(disk, node, &filter)?,
     };
     let by_index = filter.node.is_some();
+    let spared = filter.spared.as_ref().filter(|_| by_index).map(|spared| spared_names(spared)).unwrap_or_default();
     let found = directories.into_iter().flat_map(move |directory| {
-        let read = names(disk, &directory)
-            .map(|names| names.into_iter().filter_map(|name| read_one(disk, &directory.join(name), by_index)).collect::<Vec<_>>());
-        read.unwrap_or_else(|error| vec![Err(error)])
+        let (names, error) = match names(disk, &directory) {
+            Ok(names) => (names, None),
+            Err(error) => (Vec::new(), Some(Err(error))),
+        };
+        let unspared: Vec<_> = names.into_iter().filter(|name| !is_spared(name, &spared)).collect();
+        unspared.into_iter().filter_map(move |name| read_one(disk, &directory.join(name), by_index)).chain(error)
     });
     Ok(Box::new(found.filter(move |item| item.as_ref().map_or(true, |allocation| filter.matches(allocation)))))
+}
+
+/// The names of the index, without number, of attachments that are spared: what
+/// they name need not be read.
+fn spared_names(spared: &HashSet<(String, String)>) -> HashSet<String> {
+    spared.iter().map(|(container, ifname)| layout::attachment_name(container, ifname)).collect()
+}
+
+fn is_spared(name: &OsStr, spared: &HashSet<String>) -> bool {
+    !spared.is_empty() && name.to_str().and_then(|name| name.rsplit_once('.')).is_some_and(|(stem, _)| spared.contains(stem))
 }
 
 /// The directories of all scopes, or of one.

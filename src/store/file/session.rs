@@ -1,7 +1,7 @@
 //! A session: the locks that are held, and the calls that compare.
 
 use super::claim::Written;
-use super::disk::{Disk, Held};
+use super::disk::{Content, Disk, Held, Inode};
 use super::hint::FullShards;
 use super::{FileStore, failed, index, layout, record, remove};
 use crate::addr::{AddrSet, Shard};
@@ -111,7 +111,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
 
     /// The record at an allocation's name when it is this attachment's, with
     /// its inode.
-    fn standing(&self, held: &Allocation) -> Result<Option<super::disk::Content>, StoreError> {
+    fn standing(&self, held: &Allocation) -> Result<Option<Content>, StoreError> {
         let name = layout::record(&held.scope, held.address);
         let content = match self.store.disk.read(&name) {
             Ok(content) => content,
@@ -140,7 +140,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
     }
 
     /// Removes the index entries of a record whose name is gone, durably.
-    fn unlink_entries(&self, held: &Allocation, inode: super::disk::Inode) -> Result<(), StoreError> {
+    fn unlink_entries(&self, held: &Allocation, inode: Inode) -> Result<(), StoreError> {
         let attachment = &held.held.attachment;
         if let Some(pod) = held.held.pod.as_ref().filter(|pod| pod.is_whole()) {
             let stem = layout::pod(&attachment.node, &attachment.network, pod, &attachment.ifname);
@@ -155,50 +155,57 @@ impl<'s, D: Disk> FileSession<'s, D> {
         self.store.disk.sync(path).map_err(|error| failed(&self.store.disk, "sync", path, error))
     }
 
-    /// Gives the name of an old record to a new one. The new record is written
-    /// first, so that a full disk fails before anything has changed; when the
-    /// name cannot be given, the old record gets it back.
-    fn swap(&mut self, held: &Allocation, old: super::disk::Inode, new: &Written) -> Result<Rehome, StoreError> {
-        let disk = &self.store.disk;
-        let directory = new.name.parent().unwrap_or(Path::new(layout::SCOPES));
-        if let Err(error) = remove(disk, &new.name).and_then(|()| self.sync(directory)) {
-            self.put_back(held, old);
-            let _ = disk.unlink(&new.entry);
-            return Err(error);
+    /// Gives the name of an old record to a new one, by a rename: at no instant
+    /// is the name without a record. Nothing of another's can be replaced: only
+    /// this node removes its records, and a link to a name that stands fails.
+    fn swap(&mut self, held: &Allocation, old: Inode, new: &Written) -> Result<Rehome, StoreError> {
+        if let Err(error) = self.replace(&new.entry, &new.name) {
+            match self.store.disk.inode(&new.name) {
+                Ok(now) if now == new.inode => tracing::debug!(%error, "the name was given and the answer lost"),
+                // Whether the name was given is not known: the entry stays, so
+                // that DEL finds it.
+                Err(_) => return Err(failed(&self.store.disk, "rename to", &new.name, error)),
+                Ok(_) => {
+                    remove(&self.store.disk, &new.entry)?;
+                    return Err(failed(&self.store.disk, "rename to", &new.name, error));
+                }
+            }
         }
-        match disk.link(&new.entry, &new.name) {
-            Ok(()) => {}
-            Err(_) if disk.inode(&new.name).ok() == Some(new.inode) => {}
-            // Only where locks fail: another node was quicker.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                remove(disk, &new.entry)?;
-                self.unlink_entries(held, old)?;
-                return Ok(Rehome::Changed);
-            }
-            Err(error) => {
-                self.put_back(held, old);
-                return Err(failed(disk, "link", &new.name, error));
-            }
+        let directory = new.name.parent().unwrap_or(Path::new(layout::SCOPES));
+        if let Err(error) = self.sync(directory) {
+            self.put_back(held, old, new, directory);
+            return Err(error);
         }
         self.unlock_shared();
-        if let Err(error) = self.seal(new) {
-            self.put_back(held, old);
-            return Err(error);
-        }
+        self.link_pod(new);
         self.unlink_entries(held, old)?;
         Ok(Rehome::Done(new.allocation.clone()))
     }
 
-    /// The old record's index entry is still there: it gets its name again.
-    fn put_back(&self, held: &Allocation, old: super::disk::Inode) {
+    /// Puts a second link of a file in the place of what stands at a name.
+    fn replace(&self, entry: &Path, name: &Path) -> io::Result<()> {
+        let disk = &self.store.disk;
+        let seat = super::unique(disk, &self.store.host.node);
+        let placed = disk.link(entry, &seat).and_then(|()| disk.rename(&seat, name));
+        if placed.is_err() {
+            let _ = disk.unlink(&seat);
+        }
+        placed
+    }
+
+    /// After a sync that failed: the old record's index entry is still there,
+    /// and it gets its name again. The new entry goes only when that is durable.
+    fn put_back(&self, held: &Allocation, old: Inode, new: &Written, directory: &Path) {
         let disk = &self.store.disk;
         let stem = layout::attachment(&held.held.attachment);
-        let name = layout::record(&held.scope, held.address);
         for number in 0.. {
             match disk.inode(&stem.entry(number)) {
                 Ok(inode) if inode == old => {
-                    let linked = disk.link(&stem.entry(number), &name);
-                    tracing::debug!(?linked, "the old record was put back");
+                    let undone = self
+                        .replace(&stem.entry(number), &new.name)
+                        .and_then(|()| disk.sync(directory))
+                        .and_then(|()| disk.unlink(&new.entry));
+                    tracing::debug!(?undone, "the old record was put back");
                     return;
                 }
                 Ok(_) => {}
@@ -256,9 +263,8 @@ impl<D: Disk> Session for FileSession<'_, D> {
 
     fn confirm(&mut self, held: &Allocation) -> Result<(), StoreError> {
         // A killed process may have left a name that is visible but not durable.
+        // What it is a second link of was durable before.
         let name = layout::record(&held.scope, held.address);
-        self.sync(&name)?;
-        self.sync(&layout::attachment(&held.held.attachment).directory)?;
         self.sync(name.parent().unwrap_or(Path::new(layout::SCOPES)))
     }
 
@@ -271,6 +277,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
             self.unlock_shared();
             return Ok(Rehome::Changed);
         };
+        self.store.ensure(&layout::temporary(&self.store.host.node))?;
         let swapped = self.write_record(&held.scope, held.address, to).and_then(|new| self.swap(held, old.inode, &new));
         self.unlock_shared();
         swapped
