@@ -175,7 +175,10 @@ fn outline(candidates: &AddrSet) -> String {
 }
 
 /// Releases in the reverse order. Goes on past a failure, and tells the first.
-fn undo(store: &dyn Store, created: &[Allocation], deadline: Deadline) -> Result<(), StoreError> {
+///
+/// # Errors
+/// Something may be held still.
+pub fn undo(store: &dyn Store, created: &[Allocation], deadline: Deadline) -> Result<(), StoreError> {
     if created.is_empty() {
         return Ok(());
     }

@@ -30,6 +30,12 @@ pub fn free(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> R
         let released = session.release(allocation)?;
         tracing::info!(address = %allocation.address, scope = %allocation.scope, holder = %attachment, ?released, "DEL");
     }
+    // It holds nothing, so that what cannot be removed is no reason to fail.
+    if holdings.left_over
+        && let Err(error) = session.mend(attachment)
+    {
+        tracing::warn!(%error, "a left-over stays until the next sweep");
+    }
     for damaged in &holdings.damaged {
         // Its address stays taken: nobody can tell which it is.
         tracing::error!(%damaged, "DEL leaves a damaged record behind");

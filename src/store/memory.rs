@@ -112,7 +112,7 @@ impl Session for MemorySession<'_> {
         let mut held = self.store.records();
         held.retain(|allocation| allocation.held.attachment == *attachment);
         held.sort_by_key(|allocation| allocation.held.part.index);
-        Ok(Holdings { held, damaged: Vec::new() })
+        Ok(Holdings { held, ..Holdings::default() })
     }
 
     fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError> {
@@ -168,5 +168,9 @@ impl Session for MemorySession<'_> {
         }
         self.store.records.borrow_mut().remove(&(held.scope.clone(), held.address));
         if fault == Fault::LostAnswer { Err(failure()) } else { Ok(Release::Done) }
+    }
+
+    fn mend(&mut self, _attachment: &Attachment) -> Result<(), StoreError> {
+        Ok(())
     }
 }

@@ -100,6 +100,13 @@ pub trait Session {
     /// # Errors
     /// It may be held still; a repeat is safe.
     fn release(&mut self, held: &Allocation) -> Result<Release, StoreError>;
+
+    /// Removes what calls of this attachment that were stopped in the middle
+    /// left behind; it holds nothing.
+    ///
+    /// # Errors
+    /// It stays; readers ignore it.
+    fn mend(&mut self, attachment: &Attachment) -> Result<(), StoreError>;
 }
 
 /// What an attachment holds.
@@ -109,6 +116,8 @@ pub struct Holdings {
     pub held: Vec<Allocation>,
     /// Records of the attachment that cannot be read.
     pub damaged: Vec<StoreError>,
+    /// Whether there is something to [`Session::mend`].
+    pub left_over: bool,
 }
 
 /// How a claim ended.

@@ -228,6 +228,17 @@ fn the_file_store_passes_the_list() {
     }
 }
 
+/// Faults and power loss are tried on a disk in memory: it has to behave as the
+/// real one does.
+#[test]
+fn the_file_store_on_a_disk_in_memory_passes_the_list() {
+    for (name, behaviour) in LIST {
+        println!("{name}");
+        let disk = crate::support::cached::CachedDisk::new(crate::support::cached::Image::new(), 1_000);
+        behaviour(&FileStore::on(disk, host("n1")));
+    }
+}
+
 #[test]
 fn the_file_store_leaves_no_file_when_all_is_freed() {
     let sandbox = crate::support::sandbox::Sandbox::new();

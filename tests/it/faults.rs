@@ -1,16 +1,12 @@
 //! What happens when a step fails, when the answer reaches nobody, and when
 //! the store is not what it should be.
 
-use crate::conformance::{attachment, candidates, claim, draft, host, open};
+use crate::conformance::{claim, draft, host, open};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Call, Ended, HEREABOUTS, Sandbox, configuration};
-use hereabouts::ipam::{Draft, Scope};
+use hereabouts::ipam::Draft;
 use hereabouts::store::file::FileStore;
-use hereabouts::store::retry::Deadline;
-use hereabouts::store::{Access, Filter, Store, StoreError};
-use nix::errno::Errno;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 
@@ -193,132 +189,6 @@ fn a_half_done_add_is_completed_by_a_repeat_and_fails_check() {
     sandbox.call("CHECK").stdin(&check).run().succeeded();
     sandbox.del("abc123", ipam).succeeded();
     assert!(sandbox.held().is_empty());
-}
-
-/// What an attachment holds afterwards, seen without faults; fails when the
-/// store holds anything else beside the bystander.
-fn afterwards(sandbox: &Sandbox) -> Vec<String> {
-    let store = FileStore::new(sandbox.store(), host("n1"));
-    let all: Vec<_> = store.list(&Filter::default()).map(|list| list.map(Result::unwrap).collect()).unwrap_or_default();
-    let session = open(&store);
-    let mut held: Vec<String> = session.holdings(&attachment("n1", "c1")).unwrap().held.iter().map(|a| a.address.to_string()).collect();
-    held.sort();
-    let mut listed: Vec<String> =
-        all.iter().filter(|a| a.held.attachment == attachment("n1", "c1")).map(|a| a.address.to_string()).collect();
-    listed.sort();
-    assert_eq!(held, listed, "index and records agree");
-    assert_eq!(session.holdings(&attachment("n1", "bystander")).unwrap().held.len(), 1);
-    held
-}
-
-fn with_bystander() -> Sandbox {
-    let sandbox = Sandbox::new();
-    let store = FileStore::new(sandbox.store(), host("n1"));
-    claim(open(&store).as_mut(), "10.0.0.0/29", &draft("n1", "bystander", Some("other"))).unwrap();
-    sandbox
-}
-
-const ERRORS: &[Errno] = &[Errno::EIO, Errno::ENOSPC, Errno::EACCES];
-
-/// Runs `work` with every step failing in turn, not done or done.
-fn every_step(
-    prepare: impl Fn() -> Sandbox,
-    work: impl Fn(&dyn Store) -> Result<(), StoreError>,
-    judge: impl Fn(&Sandbox, &Result<(), StoreError>),
-) {
-    let sandbox = prepare();
-    let store = FileStore::on(FaultyDisk::new(sandbox.store(), Faults::default()), host("n1"));
-    work(&store).unwrap();
-    let steps = store.disk().steps();
-    assert!(10 < steps);
-    for step in 0..steps {
-        for (but_done, errno) in ERRORS.iter().flat_map(|errno| [(false, errno), (true, errno)]) {
-            let sandbox = prepare();
-            let faults = Faults { fails_at: Some((step, *errno as i32)), but_done, ..Faults::default() };
-            let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
-            let ended = work(&store);
-            if let Err(error) = &ended {
-                let text = error.to_string();
-                assert!(text.contains(sandbox.store().to_str().unwrap()), "the path: {text}");
-                assert!(!text.to_lowercase().contains("no such file") && !text.contains("not found"), "{text}");
-            }
-            judge(&sandbox, &ended);
-        }
-    }
-    println!("{steps} steps, {} faults each", ERRORS.len() * 2);
-}
-
-#[test]
-fn an_add_whose_every_step_fails_leaves_the_state_before_or_after() {
-    let work = |store: &dyn Store| {
-        let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_secs(20)))?;
-        session.claim(&Scope::default(), &candidates("10.0.0.0/29"), &draft("n1", "c1", Some("web"))).map(|_| ())
-    };
-    every_step(with_bystander, work, |sandbox, ended| {
-        let held = afterwards(sandbox);
-        match ended {
-            Ok(()) => assert_eq!(held, ["10.0.0.2"]),
-            Err(_) => assert!(held.is_empty() || held == ["10.0.0.2"], "{held:?}"),
-        }
-        // The next call mends what was left over.
-        let store = FileStore::new(sandbox.store(), host("n1"));
-        let mut session = open(&store);
-        for allocation in session.holdings(&attachment("n1", "c1")).unwrap().held {
-            session.release(&allocation).unwrap();
-        }
-        let again = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
-        assert_eq!(again.address.to_string(), "10.0.0.2");
-    });
-}
-
-#[test]
-fn a_del_whose_every_step_fails_leaves_the_state_before_or_after() {
-    let prepare = || {
-        let sandbox = with_bystander();
-        let store = FileStore::new(sandbox.store(), host("n1"));
-        claim(open(&store).as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
-        sandbox
-    };
-    let work = |store: &dyn Store| {
-        let mut session = store.open(Access::Release, Deadline::after(Duration::from_secs(20)))?;
-        for allocation in session.holdings(&attachment("n1", "c1"))?.held {
-            session.release(&allocation)?;
-        }
-        Ok(())
-    };
-    every_step(prepare, work, |sandbox, ended| {
-        let held = afterwards(sandbox);
-        match ended {
-            Ok(()) => assert!(held.is_empty(), "{held:?}"),
-            Err(_) => assert!(held.is_empty() || held == ["10.0.0.2"], "{held:?}"),
-        }
-    });
-}
-
-#[test]
-fn a_rehoming_whose_every_step_fails_leaves_one_holder_or_none() {
-    let prepare = || {
-        let sandbox = with_bystander();
-        let store = FileStore::new(sandbox.store(), host("n1"));
-        claim(open(&store).as_mut(), "10.0.0.0/29", &draft("n1", "old", Some("web"))).unwrap();
-        sandbox
-    };
-    let work = |store: &dyn Store| {
-        let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_secs(20)))?;
-        let old = session.holdings(&attachment("n1", "old"))?.held;
-        let to = Draft { boot_id: "today".to_owned(), ..draft("n1", "c1", Some("web")) };
-        old.first().map_or(Ok(()), |old| session.rehome(old, &to).map(|_| ()))
-    };
-    every_step(prepare, work, |sandbox, ended| {
-        let new = afterwards(sandbox);
-        let store = FileStore::new(sandbox.store(), host("n1"));
-        let old = open(&store).holdings(&attachment("n1", "old")).unwrap().held;
-        assert!(new.len() + old.len() <= 1, "two holders: {new:?} {old:?}");
-        match ended {
-            Ok(()) => assert_eq!(new, ["10.0.0.2"]),
-            Err(_) => assert_eq!(new.len() + old.len(), 1, "lost: {ended:?}"),
-        }
-    });
 }
 
 #[test]

@@ -13,7 +13,9 @@ mod concurrency;
 mod conformance;
 /// Every decision of ARCHITECTURE.md, section "Decisions".
 mod decisions;
-/// What happens when a step fails, and when the answer reaches nobody.
+/// Every step of every call fails.
+mod every_step;
+/// What happens when the answer reaches nobody, and when the store is odd.
 mod faults;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;

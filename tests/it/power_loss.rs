@@ -6,11 +6,10 @@
 //!
 //! The model finds the bug when any one kind of sync is taken out.
 
-use crate::conformance::{attachment, candidates, draft, host};
+use crate::conformance::{attachment, host};
 use crate::support::cached::{CachedDisk, Draw, Image, Killed, Skip};
-use hereabouts::ipam::{Allocation, Draft, Offer, Part, Scope, Slot, Source};
-use hereabouts::plugin::add::{Ask, allocate};
-use hereabouts::plugin::del::free;
+use crate::support::calls::{Call, is_alive, run};
+use hereabouts::ipam::Allocation;
 use hereabouts::store::file::FileStore;
 use hereabouts::store::retry::Deadline;
 use hereabouts::store::{Filter, Store};
@@ -19,16 +18,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-/// One call of the plugin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Call {
-    /// ADD for a container, with so many ranges; its pod is the container's name
-    /// up to the first `-`.
-    Add(&'static str, u8),
-    /// DEL of all that a container holds.
-    Del(&'static str),
-}
-
 /// A disk, and what callers were told.
 #[derive(Clone)]
 struct World {
@@ -36,38 +25,9 @@ struct World {
     /// Results that were printed and not given back.
     printed: BTreeMap<&'static str, Vec<String>>,
     /// Addresses whose DEL has succeeded, and who had them.
-    freed: Vec<(&'static str, String)>,
+    freed: Vec<(String, String)>,
     boot: &'static str,
     clock: u64,
-}
-
-/// Sandboxes whose name begins with `dead` are shown dead.
-fn is_alive(held: &Draft, boot: &str) -> bool {
-    held.boot_id == boot && !held.attachment.container.as_str().starts_with("dead")
-}
-
-fn slots(count: u8) -> Vec<Slot> {
-    (0..count)
-        .map(|n| Slot {
-            source: Source::Dynamic,
-            part: Part { index: u16::from(n), of: u16::from(count) },
-            offers: vec![Offer { candidates: candidates(&format!("10.0.{n}.0/29")), prefix: 29, gateway: None }],
-        })
-        .collect()
-}
-
-fn run(store: &dyn Store, call: Call, boot: &str) -> Result<Vec<Allocation>, String> {
-    let deadline = Deadline::after(Duration::from_secs(20));
-    match call {
-        Call::Add(container, count) => {
-            let pod = container.split('-').nth(1);
-            let draft = Draft { boot_id: boot.to_owned(), ..draft("n1", container, pod) };
-            let (slots, scope) = (slots(count), Scope::default());
-            let ask = Ask { scope: &scope, slots: &slots, draft: &draft, is_alive: &|held| is_alive(held, boot) };
-            allocate(store, &ask, deadline, &mut Vec::new()).map_err(|failure| failure.to_string())
-        }
-        Call::Del(container) => free(store, &attachment("n1", container), deadline).map(|()| Vec::new()).map_err(|error| error.to_string()),
-    }
 }
 
 impl World {
@@ -81,7 +41,7 @@ impl World {
 
     /// What callers may rely on once a call has begun.
     fn begin(&mut self, call: Call) {
-        if let Call::Del(container) = call {
+        if let Call::Del(container) | Call::Release(container) = call {
             self.printed.remove(container);
         }
     }
@@ -105,23 +65,25 @@ impl World {
     /// Runs a call to its end.
     fn then(mut self, call: Call) -> Self {
         self.begin(call);
-        let before: Vec<_> = self.standing(call);
+        let freed = self.about_to_free(call);
         let store = FileStore::on(self.disk(), host("n1"));
         let printed = run(&store, call, self.boot).unwrap();
         self.end(call, store.disk().image(), &printed);
-        self.freed.extend(before);
+        self.freed.extend(freed);
         self
     }
 
-    /// What a DEL is about to free.
-    fn standing(&self, call: Call) -> Vec<(&'static str, String)> {
-        let Call::Del(container) = call else { return Vec::new() };
+    /// What a call is about to free.
+    fn about_to_free(&self, call: Call) -> Vec<(String, String)> {
         let store = FileStore::on(self.disk(), host("n1"));
         let held = store.list(&Filter::default()).map(|list| list.filter_map(Result::ok).collect::<Vec<_>>()).unwrap_or_default();
-        held.iter()
-            .filter(|allocation| allocation.held.attachment == attachment("n1", container))
-            .map(|allocation| (container, allocation.address.to_string()))
-            .collect()
+        let is_meant = |allocation: &&Allocation| match call {
+            Call::Add(..) => false,
+            Call::Del(container) | Call::Release(container) => allocation.held.attachment == attachment("n1", container),
+            Call::Gc => !is_alive(&allocation.held, self.boot),
+        };
+        let named = |allocation: &Allocation| (allocation.held.attachment.container.as_str().to_owned(), allocation.address.to_string());
+        held.iter().filter(is_meant).map(named).collect()
     }
 
     /// Runs a call that is killed before each of its steps in turn.
@@ -203,10 +165,7 @@ fn fault_later(world: &World, calls: &[Call]) -> Option<String> {
     let mut given: BTreeMap<String, &str> = BTreeMap::new();
     let mut asked = HashSet::new();
     for call in &holders {
-        let (Call::Add(container, _) | Call::Del(container)) = *call;
-        if !asked.insert(container) {
-            continue;
-        }
+        let Some(container) = call.container().filter(|container| asked.insert(*container)) else { continue };
         let held = match run(&store, *call, world.boot) {
             Ok(held) => held.iter().map(|allocation| allocation.address.to_string()).collect::<Vec<_>>(),
             Err(error) => return Some(format!("{call:?} fails afterwards: {error}")),
@@ -220,9 +179,7 @@ fn fault_later(world: &World, calls: &[Call]) -> Option<String> {
             }
         }
     }
-    let containers = holders.iter().chain(calls).map(|call| match call {
-        Call::Add(container, _) | Call::Del(container) => *container,
-    });
+    let containers = holders.iter().chain(calls).filter_map(|call| call.container());
     for container in containers.chain(["self", "dead-web"]) {
         if let Err(error) = run(&store, Call::Del(container), world.boot) {
             return Some(format!("DEL of {container} fails afterwards: {error}"));
@@ -243,7 +200,7 @@ struct Effort {
 fn power_fails_during(world: &World, call: Call, so_far: &[Call], skip: Option<Skip>, effort: &Effort) -> Result<usize, String> {
     let mut during = world.clone();
     during.begin(call);
-    let before = world.standing(call);
+    let freed = world.about_to_free(call);
     let mut disk = during.disk();
     disk.skip = skip;
     let store = FileStore::on(disk, host("n1"));
@@ -251,7 +208,7 @@ fn power_fails_during(world: &World, call: Call, so_far: &[Call], skip: Option<S
     let history = store.disk().history();
     let mut after = during.clone();
     after.end(call, store.disk().image(), &printed);
-    after.freed.extend(before);
+    after.freed.extend(freed);
     let calls: Vec<Call> = so_far.iter().copied().chain([call]).collect();
     let mut checked = 0;
     let last = history.len();
@@ -296,6 +253,8 @@ const CALLS: &[Call] = &[
     Call::Del("two"),
     Call::Del("c1"),
     Call::Del("new-web"),
+    Call::Gc,
+    Call::Release("two"),
 ];
 
 #[test]

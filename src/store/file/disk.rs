@@ -94,7 +94,9 @@ pub trait Disk {
     fn is_marked(&self, directory: &Path) -> io::Result<bool>;
     /// Gives it the mark.
     fn mark(&self, directory: &Path) -> io::Result<()>;
-    /// Makes a new file, 0600, with these bytes; not synced.
+    /// Makes a new file, 0600, with these bytes; not synced. What could not be
+    /// written to its end is removed again, and nothing else is: where the error
+    /// is another, what stands at the name is another's.
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode>;
     /// Flushes a file or the names of a directory to the medium.
     fn sync(&self, path: &Path) -> io::Result<()>;
@@ -296,8 +298,15 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode> {
         let mut file = File::from(self.open_file(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
-        file.write_all(bytes)?;
-        let inode = identity(&fstat(file.as_fd())?);
+        let written = file.write_all(bytes).and_then(|()| Ok(identity(&fstat(file.as_fd())?)));
+        let inode = match written {
+            Ok(inode) => inode,
+            Err(error) => {
+                // Cut short by a full disk: it would only be a left-over.
+                let _ = self.unlink(path);
+                return Err(error);
+            }
+        };
         self.written.borrow_mut().insert(path.to_owned(), file.into());
         Ok(inode)
     }

@@ -86,16 +86,7 @@ fn damaged(disk: &dyn Disk, path: &Path, reason: String) -> StoreError {
 
 /// Writes a record as the first entry that is free, not yet synced.
 pub(super) fn create(disk: &dyn Disk, stem: &Stem, bytes: &[u8]) -> Result<(PathBuf, Inode), StoreError> {
-    first_free(disk, stem, "write", |path| {
-        let created = disk.create(path, bytes);
-        if let Err(error) = &created
-            && error.kind() != io::ErrorKind::AlreadyExists
-        {
-            // Written in part, perhaps.
-            let _ = disk.unlink(path);
-        }
-        created
-    })
+    first_free(disk, stem, "write", |path| disk.create(path, bytes))
 }
 
 /// Links a record as the first entry that is free.
@@ -147,9 +138,18 @@ fn drop_left_over(disk: &dyn Disk, path: &Path, allocation: Option<&Allocation>)
 /// Removes the entries of a record that has lost its name, that loss being
 /// synced, and the left-overs below it.
 pub(super) fn remove(disk: &dyn Disk, stem: &Stem, freed: Inode) -> Result<(), StoreError> {
+    remove_down(disk, stem, Some(freed))
+}
+
+/// Removes the left-overs above all that stands.
+pub(super) fn mend(disk: &dyn Disk, stem: &Stem) -> Result<(), StoreError> {
+    remove_down(disk, stem, None)
+}
+
+fn remove_down(disk: &dyn Disk, stem: &Stem, freed: Option<Inode>) -> Result<(), StoreError> {
     for entry in entries(disk, stem)?.into_iter().rev() {
         let path = stem.entry(entry.number);
-        if entry.inode == freed {
+        if Some(entry.inode) == freed {
             super::remove(disk, &path)?;
             continue;
         }

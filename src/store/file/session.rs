@@ -229,7 +229,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
                         holdings.held.push(*allocation);
                     }
                 }
-                index::State::LeftOver(_) => {}
+                index::State::LeftOver(_) => holdings.left_over = true,
                 index::State::Damaged(error) => holdings.damaged.push(error),
             }
         }
@@ -299,5 +299,12 @@ impl<D: Disk> Session for FileSession<'_, D> {
         self.sync(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
         self.unlink_entries(held, standing.inode)?;
         Ok(Release::Done)
+    }
+
+    fn mend(&mut self, attachment: &Attachment) -> Result<(), StoreError> {
+        if self.place == Place::Absent || attachment.node != self.store.host.node {
+            return Ok(());
+        }
+        index::mend(&self.store.disk, &layout::attachment(attachment))
     }
 }

@@ -25,8 +25,8 @@ pub(crate) struct Faults {
     pub(crate) shared: bool,
 }
 
-pub(crate) struct FaultyDisk {
-    inner: RealDisk,
+pub(crate) struct FaultyDisk<D = RealDisk> {
+    pub(crate) inner: D,
     faults: Faults,
     step: Cell<usize>,
 }
@@ -36,7 +36,13 @@ impl Held for Nothing {}
 
 impl FaultyDisk {
     pub(crate) fn new(root: std::path::PathBuf, faults: Faults) -> Self {
-        Self { inner: RealDisk::new(root), faults, step: Cell::new(0) }
+        Self::over(RealDisk::new(root), faults)
+    }
+}
+
+impl<D: Disk> FaultyDisk<D> {
+    pub(crate) fn over(inner: D, faults: Faults) -> Self {
+        Self { inner, faults, step: Cell::new(0) }
     }
 
     /// How many steps there were.
@@ -44,7 +50,7 @@ impl FaultyDisk {
         self.step.get()
     }
 
-    fn step<T>(&self, work: impl FnOnce(&RealDisk) -> io::Result<T>) -> io::Result<T> {
+    fn step<T>(&self, work: impl FnOnce(&D) -> io::Result<T>) -> io::Result<T> {
         let step = self.step.replace(self.step.get() + 1);
         match self.faults.fails_at {
             Some((at, errno)) if step == at || (self.faults.stays && at < step) => {
@@ -58,7 +64,7 @@ impl FaultyDisk {
     }
 }
 
-impl Disk for FaultyDisk {
+impl<D: Disk> Disk for FaultyDisk<D> {
     fn root(&self) -> &Path {
         self.inner.root()
     }

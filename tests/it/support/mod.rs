@@ -1,5 +1,6 @@
 //! What the tests share.
 
 pub(crate) mod cached;
+pub(crate) mod calls;
 pub(crate) mod disk;
 pub(crate) mod sandbox;

@@ -1,0 +1,98 @@
+//! The calls of the plugin as functions on any store: what the verbs do once
+//! configuration and environment are read.
+
+use crate::conformance::{attachment, candidates, draft};
+use hereabouts::ipam::{Allocation, Draft, NodeName, Offer, Part, Scope, Slot, Source};
+use hereabouts::plugin::add::{Ask, allocate, undo};
+use hereabouts::plugin::del::free;
+use hereabouts::plugin::sweep::{self, Sweep};
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Filter, Store, StoreError};
+use std::time::Duration;
+
+/// One call of the plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// ADD for a container, with so many ranges; its pod is the container's name
+    /// up to the first `-`.
+    Add(&'static str, u8),
+    /// DEL of all that a container holds.
+    Del(&'static str),
+    /// GC, with nobody in the list.
+    Gc,
+    /// `release` by hand of what a container holds, found by its address.
+    Release(&'static str),
+}
+
+/// Sandboxes whose name begins with `dead` are shown dead.
+pub(crate) fn is_alive(held: &Draft, boot: &str) -> bool {
+    held.boot_id == boot && !held.attachment.container.as_str().starts_with("dead")
+}
+
+fn slots(count: u8) -> Vec<Slot> {
+    (0..count)
+        .map(|n| Slot {
+            source: Source::Dynamic,
+            part: Part { index: u16::from(n), of: u16::from(count) },
+            offers: vec![Offer { candidates: candidates(&format!("10.0.{n}.0/29")), prefix: 29, gateway: None }],
+        })
+        .collect()
+}
+
+impl Call {
+    /// Whose call it is, where it is one container's.
+    pub(crate) const fn container(self) -> Option<&'static str> {
+        match self {
+            Self::Add(container, _) | Self::Del(container) | Self::Release(container) => Some(container),
+            Self::Gc => None,
+        }
+    }
+}
+
+/// Runs a call the way its verb does; an ADD that fails is undone.
+pub(crate) fn run(store: &dyn Store, call: Call, boot: &str) -> Result<Vec<Allocation>, String> {
+    let deadline = Deadline::after(Duration::from_secs(20));
+    let ended = match call {
+        Call::Add(container, count) => return add(store, container, count, boot),
+        Call::Del(container) => free(store, &attachment("n1", container), deadline),
+        Call::Gc => gc(store, boot, deadline),
+        Call::Release(container) => release(store, container, deadline),
+    };
+    ended.map(|()| Vec::new()).map_err(|error| error.to_string())
+}
+
+fn add(store: &dyn Store, container: &str, count: u8, boot: &str) -> Result<Vec<Allocation>, String> {
+    let draft = Draft { boot_id: boot.to_owned(), ..draft("n1", container, container.split('-').nth(1)) };
+    let (slots, scope, deadline) = (slots(count), Scope::default(), Deadline::after(Duration::from_secs(20)));
+    let ask = Ask { scope: &scope, slots: &slots, draft: &draft, is_alive: &|held| is_alive(held, boot) };
+    let mut created = Vec::new();
+    allocate(store, &ask, deadline, &mut created).map_err(|failure| match undo(store, &created, deadline) {
+        Ok(()) => failure.to_string(),
+        Err(error) => format!("{failure}; {error}"),
+    })
+}
+
+fn gc(store: &dyn Store, boot: &str, deadline: Deadline) -> Result<(), StoreError> {
+    let node = NodeName::parse("n1").unwrap();
+    let sweep = Sweep { node: &node, network: None, spared: None, is_alive: &|held| is_alive(held, boot) };
+    let mut first = Ok(());
+    for stale in sweep.find(store, deadline)? {
+        let freed = sweep::free(store, &stale?, deadline).map(|_| ());
+        first = first.and(freed);
+    }
+    first
+}
+
+fn release(store: &dyn Store, container: &str, deadline: Deadline) -> Result<(), StoreError> {
+    let listing = match store.list(&Filter::default()) {
+        Err(StoreError::Absent { .. }) => return Ok(()),
+        listing => listing?,
+    };
+    for item in listing {
+        let allocation = item?;
+        if allocation.held.attachment == attachment("n1", container) {
+            store.open(Access::Release, deadline)?.release(&allocation)?;
+        }
+    }
+    Ok(())
+}
