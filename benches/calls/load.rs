@@ -12,7 +12,7 @@ use hereabouts::store::file::disk::{Content, Disk, Inode, Locked, Patience, Real
 use hereabouts::store::file::{FileStore, Host};
 use hereabouts::store::retry::Deadline;
 use hereabouts::store::{Access, Claim, Filter, Store};
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -111,8 +111,8 @@ impl Disk for Unsynced {
     fn inode(&self, path: &Path) -> io::Result<Inode> {
         self.0.inode(path)
     }
-    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        self.0.names(directory)
+    fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()> {
+        self.0.visit(directory, visitor)
     }
     fn make_directory(&self, path: &Path) -> io::Result<()> {
         self.0.make_directory(path)

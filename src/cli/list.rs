@@ -4,6 +4,10 @@ use super::{Format, ListArgs, Lookup, StoreArgs, Usage, locate, output};
 use crate::ipam::{Allocation, NetworkName, NodeName};
 use crate::store::{Filter, Store, StoreError};
 use std::io::Write;
+use std::time::Duration;
+
+/// How long a command waits for a lock.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn list(lookup: Lookup<'_>, store: &StoreArgs, args: &ListArgs) -> anyhow::Result<()> {
     let filter = Filter {

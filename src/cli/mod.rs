@@ -2,12 +2,16 @@
 //! finds the store. Exit status: 0 done, 1 failed, 2 usage.
 
 mod config_check;
+mod confirm;
 mod list;
 mod locate;
 mod output;
 mod release;
+mod repair;
 mod show;
+mod sweep;
 mod usage;
+mod verify;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -35,6 +39,9 @@ Examples:
   hereabouts usage net-attach-def.yaml     how full its ranges are
   hereabouts config check nad.yaml         what it would allocate from, and every mistake
   hereabouts release 192.168.20.10         give an address back by hand
+  hereabouts release --node worker-7       give back all that a dead node held
+  hereabouts sweep --dry-run               what this node holds for sandboxes that are gone
+  hereabouts verify                        what is wrong with the store
 
 The store is the one that --data-dir, --config or the node's flat file names,
 else /var/lib/cni/hereabouts; which one was used is said on stderr.
@@ -81,8 +88,26 @@ enum Command {
     /// For addresses whose holder is gone and whose DEL never came. Asks before
     /// it frees; without a terminal it needs --yes. A record of another node is
     /// freed only with --node, and only when that node is off: a pod that still
-    /// runs there keeps using the address, and the next pod gets it too.
+    /// runs there keeps using the address, and the next pod gets it too. --node
+    /// alone frees all that the node holds.
     Release(ReleaseArgs),
+    /// Free what this node holds for sandboxes that are gone
+    ///
+    /// For a timer, where the runtime makes no GC. Frees records whose network
+    /// namespace is gone or was made before the last boot, and removes what
+    /// killed calls left behind. To be run where the runtime's namespaces are
+    /// seen: on the node itself, not in a container; what cannot be seen is kept.
+    Sweep(SweepArgs),
+    /// Read the whole store and say what is wrong with it
+    ///
+    /// Changes nothing, and may run beside everything else. Exit status 0 when
+    /// nothing is wrong, 1 when something is.
+    Verify(VerifyArgs),
+    /// Mend what verify finds, as far as it is this node's
+    ///
+    /// Says what it will do and asks; without a terminal it needs --yes. May run
+    /// beside everything else and may be stopped at any time. Frees no address.
+    Repair(RepairArgs),
     /// Work with configurations
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -153,9 +178,9 @@ pub(crate) struct UsageArgs {
     pub(crate) output: Format,
 }
 
-/// What to release: exactly one of these.
+/// What to release: exactly one of these, or all of --node.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct What {
     /// Free this address
     pub(crate) address: Option<std::net::IpAddr>,
@@ -182,6 +207,33 @@ pub(crate) struct ReleaseArgs {
     pub(crate) yes: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    /// Only records of this network
+    #[arg(long)]
+    pub(crate) network: Option<String>,
+    /// Show what would be freed, free nothing
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
 /// Runs the command line.
 pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
@@ -202,6 +254,9 @@ pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> ExitCode
         Command::Show(args) => show::show(lookup, &cli.store, args),
         Command::Usage(args) => usage::usage(lookup, &cli.store, args),
         Command::Release(args) => release::release(lookup, &cli.store, args),
+        Command::Sweep(args) => sweep::sweep(lookup, &cli.store, args),
+        Command::Verify(args) => verify::verify(lookup, &cli.store, args),
+        Command::Repair(args) => repair::repair(lookup, &cli.store, args),
         Command::Config(ConfigCommand::Check { file }) => config_check::check(lookup, file),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,13 +1,14 @@
 //! `release`: give addresses back by hand, after a look at who holds them.
 
-use super::{Lookup, ReleaseArgs, StoreArgs, Usage, list, locate, output};
+use super::{Lookup, ReleaseArgs, StoreArgs, Usage, What, confirm, list, locate, output};
 use crate::ipam::{self, Allocation, NodeName};
 use crate::plugin::host;
+use crate::store::file::FileStore;
+use crate::store::file::disk::RealDisk;
 use crate::store::retry::Deadline;
-use crate::store::{Access, Filter, Release, Store};
+use crate::store::{Access, Filter, Release, Store, StoreError};
 use anyhow::bail;
-use std::io::{BufRead, IsTerminal, Write};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs) -> anyhow::Result<()> {
     let filter = Filter {
@@ -16,38 +17,99 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
         address: args.what.address,
         ..Filter::default()
     };
-    let located = locate::locate(lookup, store)?;
-    let store = located.store()?;
-    let mut found = Vec::new();
-    for item in list::listing(&store, &filter)? {
-        match item {
-            Ok(allocation) if is_meant(&allocation, args) => found.push(allocation),
-            Ok(_) => {}
-            Err(error) => output::say(&format!("warning: {error}")),
-        }
+    let What { address, pod, container } = &args.what;
+    let whole_node = address.is_none() && pod.is_none() && container.is_none();
+    if whole_node && args.node.is_none() {
+        return Err(Usage("say what to release: an address, --pod, --container, or --node for all of a node".to_owned()).into());
     }
-    let Some(first) = found.first() else {
+    let located = locate::locate(lookup, store)?;
+    let found = find(&located, &filter, args)?;
+    if found.is_empty() && !whole_node {
         bail!("no record matches");
-    };
+    }
+    if let Some(node) = filter.node.as_ref().filter(|node| whole_node && !located.store().is_ok_and(|store| store.knows(node))) {
+        bail!("no node of this name has used this store: {node}");
+    }
     check_one_scope(&found, args)?;
-    let acting = acting_node(&located, args, first)?;
-    let foreign = found.iter().find(|allocation| allocation.held.attachment.node != acting);
+    let acting = acting_node(&located, args, found.allocations.first())?;
+    let foreign = found.allocations.iter().find(|allocation| allocation.held.attachment.node != acting);
     if let Some(allocation) = foreign {
         let node = &allocation.held.attachment.node;
         bail!("{} is held by node {node}, give --node {node} when that node is off", allocation.address);
     }
     let other_node = located.node.as_ref() != Some(&acting);
+    let store = if other_node { located.store_of(&acting).for_dead_node() } else { located.store_of(&acting) };
     announce(&found, &acting, other_node, &located);
-    if !args.yes && !confirmed()? {
+    if !confirm::confirmed(args.yes, "release")? {
         bail!("nothing was released");
     }
-    let store = if other_node { located.store_of(&acting).for_dead_node() } else { located.store_of(&acting) };
-    let mut session = store.open(Access::Release, Deadline::after(Duration::from_secs(30)))?;
-    for allocation in found.iter().rev() {
+    carry_out(&store, &found)?;
+    if whole_node {
+        forget_node(&store, &acting, found.is_empty())?;
+    }
+    Ok(())
+}
+
+/// What a call of this command is about.
+struct Found {
+    allocations: Vec<Allocation>,
+    /// Records that cannot be read, below the data directory.
+    damaged: Vec<PathBuf>,
+}
+
+impl Found {
+    fn is_empty(&self) -> bool {
+        self.allocations.is_empty() && self.damaged.is_empty()
+    }
+}
+
+fn find(located: &locate::Located, filter: &Filter, args: &ReleaseArgs) -> anyhow::Result<Found> {
+    let store = located.store()?;
+    let mut found = Found { allocations: Vec::new(), damaged: Vec::new() };
+    // By name: a damaged record is in nobody's part of the index.
+    let by_address = Filter { node: filter.node.clone().filter(|_| filter.address.is_none()), ..filter.clone() };
+    for item in list::listing(&store, &by_address)? {
+        match item {
+            Ok(allocation) if filter.matches(&allocation) && is_meant(&allocation, args) => found.allocations.push(allocation),
+            Ok(_) => {}
+            Err(StoreError::Damaged { path, reason }) if args.what.address.is_some() => {
+                output::say(&format!("damaged: {}: {reason}", path.display()));
+                found.damaged.extend(path.strip_prefix(&located.data_dir).ok().map(Path::to_owned));
+            }
+            Err(error) => output::say(&format!("warning: {error}")),
+        }
+    }
+    Ok(found)
+}
+
+/// One session for each record: what takes long shall keep no ADD waiting.
+fn carry_out(store: &FileStore<RealDisk>, found: &Found) -> anyhow::Result<()> {
+    for allocation in found.allocations.iter().rev() {
+        let mut session = store.open(Access::Release, Deadline::after(list::PATIENCE))?;
         match session.release(allocation)? {
             Release::Done => output::print(&format!("released {}\n", allocation.address))?,
             Release::NotYours => output::say(&format!("{} was freed or given to another holder meanwhile", allocation.address)),
         }
+    }
+    for damaged in &found.damaged {
+        let address = damaged.file_name().unwrap_or_default().to_string_lossy();
+        match store.release_damaged(damaged, Deadline::after(list::PATIENCE))? {
+            true => output::print(&format!("released {address}\n"))?,
+            false => output::say(&format!("{address} was freed or given to another holder meanwhile")),
+        }
+    }
+    Ok(())
+}
+
+/// Removes what calls of a node that is off have left behind.
+fn forget_node(store: &FileStore<RealDisk>, node: &NodeName, held_nothing: bool) -> anyhow::Result<()> {
+    if held_nothing {
+        // Opening a session is what forgets the machine.
+        drop(store.open(Access::Release, Deadline::after(list::PATIENCE))?);
+        output::say(&format!("node {node} holds no address"));
+    }
+    for left_over in store.left_overs(node, Deadline::after(list::PATIENCE))? {
+        store.repair(&left_over, Deadline::after(list::PATIENCE))?;
     }
     Ok(())
 }
@@ -59,25 +121,30 @@ fn is_meant(allocation: &Allocation, args: &ReleaseArgs) -> bool {
 }
 
 /// One address may be held once in each scope: which one is meant must be said.
-fn check_one_scope(found: &[Allocation], args: &ReleaseArgs) -> anyhow::Result<()> {
-    if args.what.address.is_none() || found.len() < 2 {
+fn check_one_scope(found: &Found, args: &ReleaseArgs) -> anyhow::Result<()> {
+    if args.what.address.is_none() || found.allocations.len() < 2 {
         return Ok(());
     }
-    let holders: Vec<String> = found.iter().map(|allocation| allocation.held.attachment.network.to_string()).collect();
+    let holders: Vec<String> = found.allocations.iter().map(|allocation| allocation.held.attachment.network.to_string()).collect();
     Err(Usage(format!("this address is held in several scopes, choose with --network: {}", holders.join(", "))).into())
 }
 
-fn acting_node(located: &locate::Located, args: &ReleaseArgs, first: &Allocation) -> anyhow::Result<NodeName> {
+fn acting_node(located: &locate::Located, args: &ReleaseArgs, first: Option<&Allocation>) -> anyhow::Result<NodeName> {
     match (&args.node, &located.node) {
         (Some(node), _) => list::parse_node(node),
         (None, Some(node)) => Ok(node.clone()),
-        (None, None) => bail!("this node's name cannot be told, give --node: {}", first.held.attachment.node),
+        (None, None) => {
+            let holder = first.map_or_else(|| "the holder's".to_owned(), |first| first.held.attachment.node.to_string());
+            bail!("this node's name cannot be told, give --node: {holder}")
+        }
     }
 }
 
-fn announce(found: &[Allocation], acting: &NodeName, other_node: bool, located: &locate::Located) {
-    output::say(if found.len() == 1 { "will release:" } else { "will release these:" });
-    for allocation in found {
+fn announce(found: &Found, acting: &NodeName, other_node: bool, located: &locate::Located) {
+    if !found.is_empty() {
+        output::say(if found.allocations.len() + found.damaged.len() == 1 { "will release:" } else { "will release these:" });
+    }
+    for allocation in &found.allocations {
         let pod = allocation.held.pod.as_ref().map_or_else(String::new, |pod| format!(", pod {}", output::plain(&pod.to_string())));
         output::say(&format!("  {}  {}{pod}", allocation.address, output::plain(&allocation.held.attachment.to_string())));
         let alive = !other_node && ipam::is_alive(&allocation.held, &located.machine.boot_id, |netns| host::look_at_netns(&netns.path));
@@ -85,19 +152,11 @@ fn announce(found: &[Allocation], acting: &NodeName, other_node: bool, located: 
             output::say("    warning: its sandbox is still there; the next pod would get an address that is in use");
         }
     }
+    for damaged in &found.damaged {
+        output::say(&format!("  {}  damaged: it cannot say who holds it", damaged.file_name().unwrap_or_default().to_string_lossy()));
+        output::say("    warning: a pod that still runs would go on using the address");
+    }
     if other_node {
         output::say(&format!("warning: node {acting} must be off: a pod that runs there goes on using the address"));
     }
-}
-
-fn confirmed() -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Usage("stdin is no terminal, give --yes to release without being asked".to_owned()).into());
-    }
-    let mut stderr = std::io::stderr();
-    write!(stderr, "release? [y/N] ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -10,13 +10,19 @@ use serde_json::Value;
 pub(super) fn show(lookup: Lookup<'_>, store: &StoreArgs, args: &ShowArgs) -> anyhow::Result<()> {
     let located = locate::locate(lookup, store)?;
     let store = located.store()?;
-    let mut found = Vec::new();
+    let (mut found, mut unreadable) = (Vec::new(), false);
     for item in list::listing(&store, &Filter { address: Some(args.address), ..Filter::default() })? {
         match item {
             Ok(allocation) if allocation.address == args.address => found.push(allocation),
             Ok(_) => {}
-            Err(error) => output::say(&format!("warning: {error}")),
+            Err(error) => {
+                unreadable = true;
+                output::say(&format!("warning: {error}"));
+            }
         }
+    }
+    if found.is_empty() && unreadable {
+        bail!("this address is held, nobody can tell by whom: {}", args.address);
     }
     if found.is_empty() {
         bail!("nobody holds this address: {}", args.address);

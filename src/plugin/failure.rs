@@ -131,7 +131,7 @@ fn store_code(error: &StoreError) -> Code {
     match error {
         StoreError::Io { .. } | StoreError::NoLocks { .. } | StoreError::Absent { .. } => Code::Io,
         StoreError::Busy { .. } | StoreError::Changed => Code::TryAgain,
-        StoreError::Damaged { .. } | StoreError::Newer { .. } => Code::Stored,
+        StoreError::Damaged { .. } | StoreError::BadFormat { .. } | StoreError::NotOurs { .. } | StoreError::Newer { .. } => Code::Stored,
         StoreError::Foreign { .. } | StoreError::SecondMachine { .. } => Code::Config,
     }
 }

@@ -228,6 +228,22 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file that says which format this is.
+    #[error("{path} is damaged, remove it while no pod starts or ends, the next ADD writes it anew: {reason}")]
+    BadFormat {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another node's, which may use the address still.
+    #[error("{path} is held by node {node}, give --node {node} when that node is off")]
+    NotOurs {
+        /// The record.
+        path: PathBuf,
+        /// Who holds it.
+        node: String,
+    },
     /// The store was written by a newer version.
     #[error("the store {path} has format {found}, this version reads up to {known}, install a newer hereabouts")]
     Newer {

@@ -25,3 +25,5 @@ mod real_parts;
 mod tidy;
 /// The test vectors of the protocol, by number, against the real executable.
 mod vectors;
+/// What is wrong with a store, and mending it.
+mod verify;

@@ -11,6 +11,7 @@ use crate::support::cached::{CachedDisk, Draw, Image, Killed, Skip};
 use crate::support::calls::{Call, is_alive, run};
 use hereabouts::ipam::Allocation;
 use hereabouts::store::file::FileStore;
+use hereabouts::store::file::disk::Disk;
 use hereabouts::store::retry::Deadline;
 use hereabouts::store::{Filter, Store};
 use std::collections::{BTreeMap, HashSet};
@@ -147,7 +148,7 @@ fn fault(world: &World) -> Option<String> {
             return Some(format!("not found by its holder: {}", allocation.address));
         }
     }
-    let machine = hereabouts::store::file::disk::Disk::read(store.disk(), Path::new("nodes/n1/@machine-id"));
+    let machine = store.disk().read(Path::new("nodes/n1/@machine-id"));
     if !world.printed.is_empty() && machine.map(|content| content.bytes).ok() != Some(b"machine\n".to_vec()) {
         return Some("whose node this is was forgotten".to_owned());
     }
@@ -350,10 +351,65 @@ fn the_model_finds_the_bug_when_a_repeated_add_does_not_sync() {
     assert!(found.is_some());
 }
 
+fn mend(store: &FileStore<CachedDisk>) {
+    let deadline = Deadline::after(Duration::from_secs(20));
+    for finding in store.verify(deadline).unwrap().findings {
+        store.repair(&finding, deadline).unwrap();
+    }
+}
+
+/// What `repair` is for, done to a disk.
+const DAMAGES: &[(&str, fn(&CachedDisk))] = &[
+    ("a lost entry", |disk| disk.unlink(Path::new("nodes/n1/net1/two@eth0.0")).unwrap()),
+    ("a lost name", |disk| disk.unlink(Path::new("scopes/@/10.0.0.0_24/10.0.0.4")).unwrap()),
+    ("two copies", |disk| {
+        for name in ["by@eth0.0", "two@eth0.1"] {
+            let path = Path::new("nodes/n1/net1").join(name);
+            let bytes = disk.read(&path).unwrap().bytes;
+            disk.unlink(&path).unwrap();
+            disk.create(&path, &bytes).unwrap();
+        }
+    }),
+    ("a half-written entry", |disk| {
+        disk.create(Path::new("nodes/n1/net1/c9@eth0.0"), b"{").unwrap();
+    }),
+    ("a lying hint", |disk| {
+        disk.create(Path::new("scopes/@/full"), b"4 a0000 a0000 ff 0 0 0\n").unwrap();
+    }),
+];
+
+#[test]
+fn repair_may_lose_power_or_be_killed_at_any_step() {
+    let mut checked = 0;
+    for (what, damage) in DAMAGES {
+        let mut world = prepared();
+        let disk = world.disk();
+        damage(&disk);
+        world.image = disk.image().after_power_loss(1, 0).remove(0);
+        let store = FileStore::on(world.disk(), host("n1"));
+        mend(&store);
+        let history = store.disk().history();
+        assert!(!history.is_empty(), "{what} was not repaired");
+        // A kill leaves what the disk shows, a power loss what it may show.
+        let states = history
+            .iter()
+            .enumerate()
+            .flat_map(|(step, image)| image.after_power_loss(400, step as u64).into_iter().chain([image.clone()]));
+        for image in states {
+            checked += 1;
+            let store = FileStore::on(CachedDisk::new(image, world.clock + 1000), host("n1"));
+            mend(&store);
+            let mended = World { image: store.disk().image(), ..world.clone() };
+            assert_eq!(fault(&mended), None, "{what}");
+            assert_eq!(store.verify(Deadline::after(Duration::from_secs(20))).unwrap().findings, [], "{what}");
+        }
+    }
+    println!("{checked} states");
+}
+
 /// A small deterministic check of the disk itself.
 #[test]
 fn the_cached_disk_forgets_and_keeps_what_it_may() {
-    use hereabouts::store::file::disk::Disk;
     let disk = CachedDisk::new(Image::new(), 0);
     disk.create(Path::new("a"), b"four").unwrap();
     // The name or not; of the bytes all, none, half, zeros.

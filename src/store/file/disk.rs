@@ -11,11 +11,11 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -86,8 +86,15 @@ pub trait Disk {
     fn read(&self, path: &Path) -> io::Result<Content>;
     /// The identity of what stands at a name.
     fn inode(&self, path: &Path) -> io::Result<Inode>;
-    /// The names in a directory, in no order, without `.` and `..`.
-    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>>;
+    /// Shows each name in a directory, in no order, without `.` and `..`; and
+    /// the number of its inode, as far as the directory knows it.
+    fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()>;
+    /// The names in a directory, in no order.
+    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        self.visit(directory, &mut |name, _| names.push(name.to_owned()))?;
+        Ok(names)
+    }
     /// Makes a directory, 0700, not yet marked.
     fn make_directory(&self, path: &Path) -> io::Result<()>;
     /// Whether the directory carries the mark.
@@ -156,7 +163,7 @@ impl RealDisk {
     }
 
     /// The descriptor of a name's directory, and the name in it.
-    fn place<'p>(&self, path: &'p Path) -> io::Result<(Rc<OwnedFd>, &'p std::ffi::OsStr)> {
+    fn place<'p>(&self, path: &'p Path) -> io::Result<(Rc<OwnedFd>, &'p OsStr)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         Ok((self.directory(path.parent().unwrap_or(Path::new("")))?, name))
     }
@@ -267,19 +274,19 @@ impl Disk for RealDisk {
         Ok(identity(&self.stat(path)?))
     }
 
-    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+    fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()> {
         // A descriptor of its own: reading moves the position.
         let held = self.directory(directory)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut listing = nix::dir::Dir::openat(held.as_fd(), ".", flags, Mode::empty())?;
-        let mut names = Vec::new();
         for entry in listing.iter() {
-            let name = entry?.file_name().to_bytes().to_vec();
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
-                names.push(OsString::from_vec(name));
+                visitor(OsStr::from_bytes(name), entry.ino());
             }
         }
-        Ok(names)
+        Ok(())
     }
 
     fn make_directory(&self, path: &Path) -> io::Result<()> {

@@ -46,8 +46,18 @@ impl FullShards {
         content.ok().and_then(|content| Self::decode(&content.bytes)).unwrap_or_default()
     }
 
+    /// Whether all that it names is held; `held` says what is. Ends at the
+    /// first shard that shows otherwise.
+    pub(super) fn is_true_of(&self, held: impl Fn(Shard) -> Mask) -> bool {
+        self.spans.iter().all(|span| {
+            (span.first..=span.last)
+                .filter_map(|index| Shard::at(span.family, index))
+                .all(|shard| lowest_free(&span.held, &held(shard)).is_none())
+        })
+    }
+
     /// Lines `4 <first> <last> <mask>`, numbers in hexadecimal.
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut spans: Vec<Span> = Vec::new();
         for line in std::str::from_utf8(bytes).ok()?.lines() {
             let mut words = line.split(' ');

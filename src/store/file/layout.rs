@@ -29,6 +29,20 @@ pub(super) const LOCK: &str = "lock";
 pub(super) const SCOPES: &str = "scopes";
 pub(super) const NODES: &str = "nodes";
 
+/// In a scope's directory.
+pub(super) const FULL: &str = "full";
+const EXHAUSTED: &str = "exhausted";
+const LOOKING: &str = "looking";
+/// What is not a shard there.
+pub(super) const HINTS: &[&str] = &[FULL, EXHAUSTED, LOOKING];
+/// What may say that a free address is held.
+pub(super) const HINTS_OF_FULL: &[&str] = &[FULL, EXHAUSTED];
+
+/// In a node's directory.
+pub(super) const MACHINE_ID: &str = "@machine-id";
+pub(super) const TMP: &str = "@tmp";
+pub(super) const PODS: &str = "@pods";
+
 /// Leaves room for an interface name and a number in 255 bytes.
 const LONGEST: usize = 180;
 
@@ -65,7 +79,12 @@ fn shard_name(shard: Shard) -> String {
 }
 
 pub(super) fn shard(of: &Scope, shard: Shard) -> PathBuf {
-    scope(of).join(shard_name(shard))
+    shard_in(&scope(of), shard)
+}
+
+/// The same, where the scope's directory is known.
+pub(super) fn shard_in(scope: &Path, shard: Shard) -> PathBuf {
+    scope.join(shard_name(shard))
 }
 
 /// The name whose making is the commit.
@@ -75,7 +94,7 @@ pub(super) fn record(of: &Scope, address: IpAddr) -> PathBuf {
 
 /// The same, where the scope's directory is known.
 pub(super) fn record_in(scope: &Path, address: IpAddr) -> PathBuf {
-    scope.join(shard_name(Shard::of(address))).join(address.to_string())
+    shard_in(scope, Shard::of(address)).join(address.to_string())
 }
 
 /// The shard that a directory name stands for.
@@ -86,15 +105,15 @@ pub(super) fn parse_shard(name: &str) -> Option<Shard> {
 }
 
 pub(super) fn full_hint(of: &Scope) -> PathBuf {
-    scope(of).join("full")
+    scope(of).join(FULL)
 }
 
 pub(super) fn exhausted(of: &Scope) -> PathBuf {
-    scope(of).join("exhausted")
+    scope(of).join(EXHAUSTED)
 }
 
 pub(super) fn looking(of: &Scope) -> PathBuf {
-    scope(of).join("looking")
+    scope(of).join(LOOKING)
 }
 
 pub(super) fn node(node: &NodeName) -> PathBuf {
@@ -102,11 +121,11 @@ pub(super) fn node(node: &NodeName) -> PathBuf {
 }
 
 pub(super) fn machine_id(of: &NodeName) -> PathBuf {
-    node(of).join("@machine-id")
+    node(of).join(MACHINE_ID)
 }
 
 pub(super) fn temporary(of: &NodeName) -> PathBuf {
-    node(of).join("@tmp")
+    node(of).join(TMP)
 }
 
 pub(super) fn network(of: &NodeName, network: &NetworkName) -> PathBuf {
@@ -126,6 +145,14 @@ impl Stem {
     }
 }
 
+/// The stem and the number of an index entry; `None` for what is none.
+pub(super) fn parse_entry(path: &Path) -> Option<(Stem, u32)> {
+    let (name, digits) = path.file_name()?.to_str()?.rsplit_once('.')?;
+    let number: u32 = digits.parse().ok()?;
+    let stem = Stem { directory: path.parent()?.to_owned(), name: name.to_owned() };
+    (name.contains('@') && stem.entry(number) == path).then_some((stem, number))
+}
+
 /// Where the index keeps an attachment's addresses.
 pub(super) fn attachment(of: &Attachment) -> Stem {
     Stem { directory: network(&of.node, &of.network), name: attachment_name(of.container.as_str(), of.ifname.as_str()) }
@@ -139,10 +166,7 @@ pub(super) fn attachment_name(container: &str, ifname: &str) -> String {
 /// Where the index keeps a pod's addresses.
 pub(super) fn pod(of: &NodeName, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Stem {
     let text = format!("{}/{}", pod.namespace, pod.name);
-    Stem {
-        directory: node(of).join("@pods").join(escape(network.as_str())),
-        name: format!("{}@{}", escape(&text), escape(ifname.as_str())),
-    }
+    Stem { directory: node(of).join(PODS).join(escape(network.as_str())), name: format!("{}@{}", escape(&text), escape(ifname.as_str())) }
 }
 
 #[cfg(test)]
@@ -164,6 +188,15 @@ mod tests {
         assert_ne!(one, other);
         assert!(one.len() < 200);
         assert!(escape(&"\u{1}".repeat(70)).len() < 200);
+    }
+
+    #[test]
+    fn entries_are_read_back_and_nothing_else() {
+        let stem = Stem { directory: "nodes/n1/net1".into(), name: "c.1@net1.20".to_owned() };
+        assert_eq!(parse_entry(&stem.entry(7)), Some((stem, 7)));
+        for name in ["c1@net1", "c1.0", "c1@net1.07", "c1@net1.+7", "c1@net1.", "c1@net1.4294967296", "@tmp"] {
+            assert_eq!(parse_entry(&Path::new("nodes/n1/net1").join(name)), None, "{name}");
+        }
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn read_one(disk: &dyn Disk, path: &Path, by_index: bool) -> Option<Result<Alloc
         Err(reason) => return damaged(reason),
     };
     if layout::record(&allocation.scope, allocation.address) != path {
-        return damaged(format!("it is the record of {} in scope {}", allocation.address, allocation.scope));
+        return damaged(record::of_another_name(&allocation));
     }
     Some(Ok(allocation))
 }

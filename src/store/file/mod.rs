@@ -16,24 +16,31 @@
 
 mod claim;
 pub mod disk;
+pub mod finding;
 mod hint;
 mod index;
 mod layout;
 mod listing;
 mod lock;
 mod record;
+pub mod repair;
 mod session;
+pub mod verify;
 
 use super::retry::{self, Deadline};
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::ipam::{NodeName, Scope};
 use disk::{Disk, Held, Locked, Patience};
+use session::FileSession;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where locks of this machine alone are kept.
 const LOCAL_LOCKS: &str = "/run/hereabouts";
+
+/// What may be in the data directory.
+const OURS: &[&str] = &[layout::LOCK, layout::SCOPES, layout::NODES, layout::FORMAT, "lost+found"];
 
 /// On whose behalf the store is used.
 #[derive(Debug, Clone)]
@@ -89,7 +96,7 @@ impl<D: Disk> FileStore<D> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(&self.disk, "read", path, error)),
         };
-        let damaged = |reason: &str| StoreError::Damaged { path: self.disk.root().join(path), reason: reason.to_owned() };
+        let damaged = |reason: &str| StoreError::BadFormat { path: self.disk.root().join(path), reason: reason.to_owned() };
         let json = crate::json::Json::parse(&content.bytes).map_err(|error| damaged(&error.to_string()))?;
         let number = match json.find("format") {
             Some(crate::json::Json::Number(number)) => number.as_u64(),
@@ -106,7 +113,6 @@ impl<D: Disk> FileStore<D> {
     /// Refuses a directory with anything in it that is not ours: host-local's
     /// files, or a path that was meant for something else.
     fn check_not_foreign(&self) -> Result<(), StoreError> {
-        const OURS: &[&str] = &[layout::LOCK, layout::SCOPES, layout::NODES, layout::FORMAT, "lost+found"];
         let root = Path::new("");
         let names = self.disk.names(root).map_err(|error| failed(&self.disk, "list", root, error))?;
         let foreign = names.iter().map(|name| name.to_string_lossy()).find(|name| !OURS.contains(&&**name));
@@ -250,18 +256,11 @@ impl<D: Disk> FileStore<D> {
         self.wait(&path, true, deadline, &|path, patience| self.disk.lock_local(path, patience))
     }
 
-    fn exists(&self) -> Result<bool, StoreError> {
-        self.disk.exists().map_err(|error| failed(&self.disk, "open directory", Path::new(""), error))
-    }
-}
-
-type LockCall<'a> = &'a dyn Fn(&Path, Patience) -> io::Result<Locked>;
-
-impl<D: Disk> Store for FileStore<D> {
-    fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
+    /// See [`Store::open`].
+    fn open_session(&self, access: Access, deadline: Deadline) -> Result<FileSession<'_, D>, StoreError> {
         if !self.exists()? {
             if access == Access::Release {
-                return Ok(Box::new(session::FileSession::absent(self, deadline)));
+                return Ok(FileSession::absent(self, deadline));
             }
             self.disk.make_root().map_err(|error| failed(&self.disk, "make directory", Path::new(""), error))?;
         }
@@ -269,7 +268,7 @@ impl<D: Disk> Store for FileStore<D> {
         if id.is_none() {
             self.check_not_foreign()?;
             if access == Access::Release {
-                return Ok(Box::new(session::FileSession::absent(self, deadline)));
+                return Ok(FileSession::absent(self, deadline));
             }
         }
         let local = self.is_local()?;
@@ -287,12 +286,24 @@ impl<D: Disk> Store for FileStore<D> {
         };
         if local {
             self.check_machine(access)?;
-            return Ok(Box::new(session::FileSession::local(self, deadline, store_lock)));
+            return Ok(FileSession::local(self, deadline, store_lock));
         }
         drop(store_lock);
         let machine_lock = self.wait_machine(&id, &deadline)?;
         self.check_machine(access)?;
-        Ok(Box::new(session::FileSession::shared(self, deadline, machine_lock)))
+        Ok(FileSession::shared(self, deadline, machine_lock))
+    }
+
+    fn exists(&self) -> Result<bool, StoreError> {
+        self.disk.exists().map_err(|error| failed(&self.disk, "open directory", Path::new(""), error))
+    }
+}
+
+type LockCall<'a> = &'a dyn Fn(&Path, Patience) -> io::Result<Locked>;
+
+impl<D: Disk> Store for FileStore<D> {
+    fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
+        Ok(Box::new(self.open_session(access, deadline)?))
     }
 
     fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {

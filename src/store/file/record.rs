@@ -124,6 +124,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Allocation, String> {
     Ok(Allocation { scope, address: record.address, held })
 }
 
+/// Why a record is none of the name where it stands.
+pub(super) fn of_another_name(found: &Allocation) -> String {
+    format!("it is the record of {} in scope {}", found.address, found.scope)
+}
+
 /// A path need not be text; what is not, and `%`, becomes `%XX`.
 fn encode_path(path: &OsStr) -> String {
     let mut text = String::new();

@@ -282,12 +282,12 @@ impl Disk for CachedDisk {
     fn inode(&self, path: &Path) -> io::Result<Inode> {
         Ok(identity(self.image.borrow().find(path)?))
     }
-    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        let image = self.image.borrow();
-        match &image.nodes[image.find(directory)?] {
-            Node::Directory { names, .. } => Ok(names.keys().cloned().collect()),
-            Node::File { .. } => Err(Errno::ENOTDIR.into()),
-        }
+    fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()> {
+        // The visitor may use the disk.
+        let image = self.image();
+        let Node::Directory { names, .. } = &image.nodes[image.find(directory)?] else { return Err(Errno::ENOTDIR.into()) };
+        names.iter().for_each(|(name, number)| visitor(name, identity(*number).number));
+        Ok(())
     }
     fn make_directory(&self, path: &Path) -> io::Result<()> {
         self.change(|image| image.add(path, Image::directory()).map(|_| ()))

@@ -3,7 +3,7 @@
 
 use hereabouts::store::file::disk::{Content, Disk, Held, Inode, Locked, Patience, RealDisk};
 use std::cell::Cell;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
@@ -21,6 +21,8 @@ pub(crate) struct Faults {
     pub(crate) no_locks: bool,
     /// A link to a record's name replaces what is there, as rename would.
     pub(crate) link_overwrites: bool,
+    /// Nothing is flushed: for filling a store.
+    pub(crate) unsynced: bool,
     /// The filesystem counts as one that machines share.
     pub(crate) shared: bool,
 }
@@ -86,8 +88,8 @@ impl<D: Disk> Disk for FaultyDisk<D> {
     fn inode(&self, path: &Path) -> io::Result<Inode> {
         self.step(|disk| disk.inode(path))
     }
-    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        self.step(|disk| disk.names(directory))
+    fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()> {
+        self.step(|disk| disk.visit(directory, visitor))
     }
     fn make_directory(&self, path: &Path) -> io::Result<()> {
         self.step(|disk| disk.make_directory(path))
@@ -102,6 +104,9 @@ impl<D: Disk> Disk for FaultyDisk<D> {
         self.step(|disk| disk.create(path, bytes))
     }
     fn sync(&self, path: &Path) -> io::Result<()> {
+        if self.faults.unsynced {
+            return Ok(());
+        }
         self.step(|disk| disk.sync(path))
     }
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -1,0 +1,20 @@
+//! Asks before something is done that cannot be taken back.
+
+use super::Usage;
+use std::io::{BufRead, IsTerminal, Write};
+
+/// The answer to a question on the terminal; `yes` gives it in advance.
+pub(super) fn confirmed(yes: bool, verb: &str) -> anyhow::Result<bool> {
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Usage(format!("stdin is no terminal, give --yes to {verb} without being asked")).into());
+    }
+    let mut stderr = std::io::stderr();
+    write!(stderr, "{verb}? [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

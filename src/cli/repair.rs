@@ -1,0 +1,44 @@
+//! `repair`: mends what `verify` finds, as far as it is this node's.
+
+use super::{Lookup, RepairArgs, StoreArgs, confirm, list, locate, output, verify};
+use crate::store::file::repair::Repaired;
+use crate::store::retry::Deadline;
+use anyhow::{Context, bail};
+
+pub(super) fn repair(lookup: Lookup<'_>, store: &StoreArgs, args: &RepairArgs) -> anyhow::Result<()> {
+    let located = locate::locate(lookup, store)?;
+    let node = located.node.clone().context("this node's name cannot be told, set node_name in the flat file")?;
+    let store = located.store_of(&node);
+    let found = store.verify(Deadline::after(list::PATIENCE))?.findings;
+    let (mendable, left): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|finding| finding.problem.is_repairable() && store.is_ours(finding));
+    if !left.is_empty() {
+        output::say("not to be repaired here:");
+        output::say(verify::describe(&left).trim_end());
+    }
+    if mendable.is_empty() {
+        output::say("nothing to repair");
+        return Ok(());
+    }
+    output::say("will repair:");
+    output::say(verify::describe(&mendable).trim_end());
+    if !confirm::confirmed(args.yes, "repair")? {
+        bail!("nothing was repaired");
+    }
+    let mut failed = 0;
+    for finding in &mendable {
+        let path = output::plain(&finding.path.to_string_lossy());
+        match store.repair(finding, Deadline::after(list::PATIENCE)) {
+            Ok(Repaired::Done) => output::print(&format!("repaired {path}\n"))?,
+            Ok(Repaired::Gone | Repaired::NotYours | Repaired::ByHand) => output::say(&format!("{path} is no longer so")),
+            Err(error) => {
+                failed += 1;
+                output::say(&format!("warning: {error}"));
+            }
+        }
+    }
+    if 0 < failed {
+        bail!("{} could not be repaired", verify::count(failed, "thing"));
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! `sweep`: frees what this node holds for sandboxes that are gone, and removes
+//! what killed calls left behind.
+
+use super::{Lookup, StoreArgs, SweepArgs, confirm, list, locate, output, verify};
+use crate::ipam::{self, Allocation, Draft};
+use crate::plugin::host;
+use crate::plugin::sweep::{self, Sweep};
+use crate::store::file::FileStore;
+use crate::store::file::disk::RealDisk;
+use crate::store::file::finding::Finding;
+use crate::store::retry::Deadline;
+use anyhow::{Context, bail};
+
+pub(super) fn sweep(lookup: Lookup<'_>, store: &StoreArgs, args: &SweepArgs) -> anyhow::Result<()> {
+    let located = locate::locate(lookup, store)?;
+    let node = located.node.clone().context("this node's name cannot be told, set node_name in the flat file")?;
+    let network = args.network.as_deref().map(list::parse_network).transpose()?;
+    let store = located.store_of(&node);
+    let boot_id = &located.machine.boot_id;
+    let is_alive = |held: &Draft| ipam::is_alive(held, boot_id, |netns| host::look_at_netns(&netns.path));
+    let all = Sweep { node: &node, network: network.as_ref(), spared: None, is_alive: &is_alive };
+    let mut stale = Vec::new();
+    for item in all.find(&store, Deadline::after(list::PATIENCE))? {
+        match item {
+            Ok(allocation) => stale.push(allocation),
+            Err(error) => output::say(&format!("warning: {error}")),
+        }
+    }
+    let left_overs = store.left_overs(&node, Deadline::after(list::PATIENCE))?;
+    if stale.is_empty() && left_overs.is_empty() {
+        output::say("nothing to sweep");
+        return Ok(());
+    }
+    announce(&stale, &left_overs, boot_id, args.dry_run)?;
+    if args.dry_run {
+        return Ok(());
+    }
+    if !confirm::confirmed(args.yes, "sweep")? {
+        bail!("nothing was swept");
+    }
+    carry_out(&store, &stale, &left_overs)
+}
+
+fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run: bool) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for allocation in stale {
+        let held = &allocation.held;
+        let pod = held.pod.as_ref().map_or_else(String::new, |pod| format!(", pod {}", output::plain(&pod.to_string())));
+        let why = if held.boot_id != boot_id {
+            "held since before the last boot"
+        } else if held.netns.is_none() {
+            "no namespace was recorded"
+        } else {
+            "its sandbox is gone"
+        };
+        text.push_str(&format!("  {}  {}{pod}: {why}\n", allocation.address, output::plain(&held.attachment.to_string())));
+    }
+    for finding in left_overs {
+        text.push_str(&format!("  {}: {}\n", output::plain(&finding.path.to_string_lossy()), finding.problem.name()));
+    }
+    if dry_run {
+        output::say("would free and remove:");
+        return output::print(&text);
+    }
+    output::say("will free and remove:");
+    output::say(text.trim_end());
+    Ok(())
+}
+
+/// Goes on past a failure, and counts them.
+fn carry_out(store: &FileStore<RealDisk>, stale: &[Allocation], left_overs: &[Finding]) -> anyhow::Result<()> {
+    let mut failed = 0;
+    let mut failure = |error: &dyn std::fmt::Display| {
+        failed += 1;
+        output::say(&format!("warning: {error}"));
+    };
+    for allocation in stale {
+        match sweep::free(store, allocation, Deadline::after(list::PATIENCE)) {
+            Ok(true) => output::print(&format!("released {}\n", allocation.address))?,
+            Ok(false) => output::say(&format!("{} was freed or given to another holder meanwhile", allocation.address)),
+            Err(error) => failure(&error),
+        }
+    }
+    for finding in left_overs {
+        match store.repair(finding, Deadline::after(list::PATIENCE)) {
+            Ok(_) => {}
+            Err(error) => failure(&error),
+        }
+    }
+    if 0 < failed {
+        bail!("{} could not be swept", verify::count(failed, "thing"));
+    }
+    Ok(())
+}

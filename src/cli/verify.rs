@@ -1,0 +1,72 @@
+//! `verify`: what is wrong with the store.
+
+use super::{Format, Lookup, StoreArgs, VerifyArgs, list, locate, output};
+use crate::store::StoreError;
+use crate::store::file::finding::Finding;
+use crate::store::file::verify::Verified;
+use crate::store::retry::Deadline;
+use anyhow::bail;
+use serde_json::json;
+use std::fmt::Write;
+
+pub(super) fn verify(lookup: Lookup<'_>, store: &StoreArgs, args: &VerifyArgs) -> anyhow::Result<()> {
+    let located = locate::locate(lookup, store)?;
+    let verified = match located.store()?.verify(Deadline::after(list::PATIENCE)) {
+        Err(error @ StoreError::Absent { .. }) => {
+            output::say(&error.to_string());
+            Verified { records: 0, entries: 0, findings: Vec::new() }
+        }
+        verified => verified?,
+    };
+    let Verified { records, entries, findings } = &verified;
+    if args.output == Format::Json {
+        let findings: Vec<_> = findings.iter().map(document).collect();
+        output::print_json(&json!({
+            "store": located.data_dir, "records": records, "indexEntries": entries, "findings": findings,
+        }))?;
+    } else {
+        output::print(&describe(findings))?;
+        output::print(&format!("{} and {} were read\n", count(*records, "record"), count(*entries, "index entry")))?;
+    }
+    match findings.len() {
+        0 => Ok(()),
+        1 => bail!("1 thing is wrong"),
+        more => bail!("{more} things are wrong"),
+    }
+}
+
+fn document(finding: &Finding) -> serde_json::Value {
+    json!({
+        "problem": finding.problem.name(),
+        "path": finding.path,
+        "other": finding.other,
+        "reason": Some(&finding.reason).filter(|reason| !reason.is_empty()),
+        "node": finding.node().map(|node| node.to_string_lossy()),
+        "repairable": finding.problem.is_repairable(),
+    })
+}
+
+/// Findings, sorted, under what they mean.
+pub(super) fn describe(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for group in findings.chunk_by(|a, b| a.problem == b.problem) {
+        let problem = group[0].problem;
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{} x {}: {}", group.len(), problem.name(), problem.meaning());
+        for finding in group {
+            let path = |path: &std::path::Path| output::plain(&path.to_string_lossy());
+            let other = finding.other.as_deref().map_or_else(String::new, |other| format!(" ({})", path(other)));
+            let reason = if finding.reason.is_empty() { String::new() } else { format!(": {}", output::plain(&finding.reason)) };
+            let _ = writeln!(text, "  {}{other}{reason}", path(&finding.path));
+        }
+    }
+    text
+}
+
+pub(super) fn count(number: usize, what: &str) -> String {
+    match (number, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) => format!("{number} {what}s"),
+    }
+}

@@ -1,0 +1,260 @@
+//! What can be wrong with a store, and the second look that tells what is
+//! wrong from what a call in flight has just not finished.
+
+use super::disk::{Disk, Inode};
+use super::hint::FullShards;
+use super::layout::{self, Stem};
+use super::{failed, index, record};
+use crate::addr::Shard;
+use crate::ipam::Allocation;
+use crate::store::StoreError;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Problem {
+    /// The file that says which format this is.
+    Format,
+    /// A record that cannot be read, or is not of its name.
+    Damaged,
+    /// Two records for the same part of one ADD.
+    TwoRecords,
+    /// A record that its holder does not find.
+    Unindexed,
+    /// An index entry that is a copy of its record, no longer a link to it.
+    Split,
+    /// An index entry whose record is not there.
+    LeftOver,
+    /// The same by pod.
+    PodLeftOver,
+    /// A file of a call that was killed.
+    Temporary,
+    /// The hint says that an address is held which is not.
+    WrongHint,
+    /// Nothing that hereabouts puts there.
+    Foreign,
+}
+
+impl Problem {
+    /// For programs; stable.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Damaged => "damaged-record",
+            Self::TwoRecords => "two-records",
+            Self::Unindexed => "not-in-index",
+            Self::Split => "split-link",
+            Self::LeftOver => "left-over",
+            Self::PodLeftOver => "left-over-by-pod",
+            Self::Temporary => "temporary-file",
+            Self::WrongHint => "wrong-hint",
+            Self::Foreign => "foreign-file",
+        }
+    }
+
+    /// What it means and what to do, for people.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Format => "unusable format file: remove it while no pod starts or ends, the next ADD writes it anew",
+            Self::Damaged => "damaged record: its address stays taken; \"release <address>\" frees it",
+            Self::TwoRecords => "second record for the same attachment: DEL frees both, \"release <address>\" frees one",
+            Self::Unindexed => "record without an index entry: the DEL of its holder would not find it; \"repair\" links it",
+            Self::Split => "index entry that is a copy of its record (was the tree copied?): it works; \"repair\" links it again",
+            Self::LeftOver => "left-over index entry: harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it",
+            Self::PodLeftOver => "left-over entry by pod: harmless; \"sweep\" or \"repair\" removes it",
+            Self::Temporary => "file of a call that was killed: harmless; \"sweep\" or \"repair\" removes it",
+            Self::WrongHint => "hint that passes over a free address: found out when the range is full; \"repair\" removes it",
+            Self::Foreign => "nothing that hereabouts puts there: remove it by hand",
+        }
+    }
+
+    /// Whether [`super::FileStore::repair`] mends it.
+    #[must_use]
+    pub const fn is_repairable(self) -> bool {
+        !matches!(self, Self::Format | Self::Damaged | Self::TwoRecords | Self::Foreign)
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What.
+    pub problem: Problem,
+    /// Where, below the data directory.
+    pub path: PathBuf,
+    /// The other record, of two; where the holder would look, of a record that
+    /// it does not find; the index entry of a damaged record, which names the
+    /// holder.
+    pub other: Option<PathBuf>,
+    /// What was read or what the system said, where it says more.
+    pub reason: String,
+}
+
+impl Finding {
+    pub(super) fn new(problem: Problem, path: PathBuf) -> Self {
+        Self { problem, path, other: None, reason: String::new() }
+    }
+
+    pub(super) fn with_reason(self, reason: String) -> Self {
+        Self { reason, ..self }
+    }
+
+    pub(super) fn with_other(self, other: PathBuf) -> Self {
+        Self { other: Some(other), ..self }
+    }
+
+    /// The directory name of the node it belongs to; a hint is everybody's.
+    #[must_use]
+    pub fn node(&self) -> Option<&OsStr> {
+        [Some(&self.path), self.other.as_ref()].into_iter().flatten().find_map(|path| {
+            let mut parts = path.iter();
+            (parts.next() == Some(OsStr::new(layout::NODES))).then(|| parts.next()).flatten()
+        })
+    }
+}
+
+/// Whether it is still so; nothing else is then in flight, or has been given
+/// the time to end.
+pub(super) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, StoreError> {
+    let path = &finding.path;
+    match finding.problem {
+        Problem::Format => Ok(true),
+        Problem::Damaged => Ok(matches!(look(disk, path)?, Look::Damaged)),
+        Problem::TwoRecords => {
+            let other = finding.other.as_deref().unwrap_or(path);
+            Ok(match (look(disk, path)?, look(disk, other)?) {
+                (Look::Whole(one), Look::Whole(two)) => {
+                    one.held.attachment == two.held.attachment && one.held.part.index == two.held.part.index
+                }
+                _ => false,
+            })
+        }
+        Problem::Unindexed => match look(disk, path)? {
+            Look::Whole(allocation) => Ok(!is_indexed(disk, &allocation)?),
+            Look::Gone | Look::Damaged => Ok(false),
+        },
+        Problem::Split => Ok(split_from(disk, path)?.is_some()),
+        Problem::LeftOver | Problem::PodLeftOver => is_left_over(disk, path),
+        Problem::Temporary | Problem::Foreign => match disk.inode(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            _ => Ok(true),
+        },
+        Problem::WrongHint => is_wrong_hint(disk, path),
+    }
+}
+
+enum Look {
+    Gone,
+    Damaged,
+    Whole(Box<Allocation>),
+}
+
+/// A record at its name.
+fn look(disk: &dyn Disk, path: &Path) -> Result<Look, StoreError> {
+    let content = match disk.read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Gone),
+        Err(_) => return Ok(Look::Damaged),
+    };
+    Ok(match record::decode(&content.bytes) {
+        Ok(allocation) if layout::record(&allocation.scope, allocation.address) == path => Look::Whole(Box::new(allocation)),
+        _ => Look::Damaged,
+    })
+}
+
+/// Whether a look-up by attachment leads to the record.
+fn is_indexed(disk: &dyn Disk, allocation: &Allocation) -> Result<bool, StoreError> {
+    let entries = index::entries(disk, &layout::attachment(&allocation.held.attachment))?;
+    Ok(entries.iter().any(|entry| match &entry.state {
+        index::State::Stands(found) => found.scope == allocation.scope && found.address == allocation.address,
+        index::State::LeftOver(_) | index::State::Damaged(_) => false,
+    }))
+}
+
+/// The record of which an index entry is a copy.
+pub(super) fn split_from(disk: &dyn Disk, path: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let content = match disk.read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(disk, "read", path, error)),
+    };
+    let index::State::Stands(allocation) = index::judge(disk, path, &content)? else {
+        return Ok(None);
+    };
+    let name = layout::record(&allocation.scope, allocation.address);
+    Ok(disk.inode(&name).is_ok_and(|at_name| at_name != content.inode).then_some(name))
+}
+
+/// Whether the entry leads to nothing, and nothing stands above it: one freed
+/// below a higher one stays until that one goes.
+fn is_left_over(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
+    let Some((stem, number)) = layout::parse_entry(path) else {
+        return Ok(false);
+    };
+    for entry in index::entries(disk, &stem)?.into_iter().rev() {
+        let leads_nowhere = match &entry.state {
+            index::State::LeftOver(_) => true,
+            index::State::Stands(_) => false,
+            index::State::Damaged(_) => !has_name(disk, entry.inode)?,
+        };
+        if !leads_nowhere || entry.number == number {
+            return Ok(leads_nowhere);
+        }
+    }
+    // Beyond a gap nobody looks.
+    Ok(is_beyond_gap(disk, &stem, number) && disk.inode(path).is_ok())
+}
+
+fn is_beyond_gap(disk: &dyn Disk, stem: &Stem, number: u32) -> bool {
+    number.checked_sub(1).is_some_and(|before| disk.inode(&stem.entry(before)).is_err())
+}
+
+/// Whether any record is this file. Looks at all names: for what cannot be read.
+fn has_name(disk: &dyn Disk, inode: Inode) -> Result<bool, StoreError> {
+    let list = |path: &Path| match disk.names(path) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(failed(disk, "list", path, error))
+        }
+        names => Ok(names.unwrap_or_default()),
+    };
+    for scope in list(Path::new(layout::SCOPES))? {
+        let scope = Path::new(layout::SCOPES).join(scope);
+        for shard in list(&scope)? {
+            let shard = scope.join(shard);
+            for name in list(&shard)? {
+                if disk.inode(&shard.join(name)).is_ok_and(|found| found == inode) {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the hint of a scope names an address that has no record.
+fn is_wrong_hint(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
+    let content = match disk.read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(failed(disk, "read", path, error)),
+    };
+    let Some(hint) = FullShards::decode(&content.bytes) else {
+        return Ok(true);
+    };
+    let scope = path.parent().unwrap_or(Path::new(layout::SCOPES));
+    let held = |shard: Shard| {
+        let mut mask = [0; 4];
+        for name in disk.names(&layout::shard_in(scope, shard)).unwrap_or_default() {
+            let address = name.to_str().and_then(|name| name.parse().ok());
+            if let Some(low) = address.and_then(|address| shard.position(address)) {
+                crate::addr::add_bit(&mut mask, low);
+            }
+        }
+        mask
+    };
+    Ok(!hint.is_true_of(held))
+}

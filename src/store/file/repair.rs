@@ -1,0 +1,180 @@
+//! Mends what [`super::verify`] has found, one finding at a time: under the
+//! locks, after another look, in steps that each leave the store as good as
+//! before. Only what belongs to this node, and hints, which are everybody's.
+
+use super::disk::{Disk, Inode};
+use super::finding::{Finding, Problem, is_still_so, split_from};
+use super::session::FileSession;
+use super::{FileStore, failed, index, layout, record, remove, unique};
+use crate::ipam::NodeName;
+use crate::store::retry::Deadline;
+use crate::store::{Access, StoreError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// How a repair ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repaired {
+    /// Mended.
+    Done,
+    /// It is no longer so.
+    Gone,
+    /// It belongs to another node, which has to repair it.
+    NotYours,
+    /// An operator has to decide.
+    ByHand,
+}
+
+impl<D: Disk> FileStore<D> {
+    /// Whether this node is the one to mend it.
+    pub fn is_ours(&self, finding: &Finding) -> bool {
+        finding.node().is_none_or(|node| node == &*layout::escape(self.host.node.as_str()))
+    }
+
+    /// Whether a node has ever used this store.
+    pub fn knows(&self, node: &NodeName) -> bool {
+        self.disk.inode(&layout::node(node)).is_ok()
+    }
+
+    /// Mends one finding.
+    ///
+    /// # Errors
+    /// It is as it was; a repeat is safe.
+    pub fn repair(&self, finding: &Finding, deadline: Deadline) -> Result<Repaired, StoreError> {
+        if !finding.problem.is_repairable() {
+            return Ok(Repaired::ByHand);
+        }
+        if !self.is_ours(finding) {
+            return Ok(Repaired::NotYours);
+        }
+        let session = self.exclusive(deadline)?;
+        if !is_still_so(&self.disk, finding)? {
+            return Ok(Repaired::Gone);
+        }
+        match finding.problem {
+            Problem::Unindexed => self.link_entry(&finding.path)?,
+            Problem::Split => self.link_again(&finding.path)?,
+            Problem::LeftOver | Problem::PodLeftOver => self.remove_entry(&finding.path)?,
+            _ => remove(&self.disk, &finding.path)?,
+        }
+        drop(session);
+        Ok(Repaired::Done)
+    }
+
+    /// Keeps out what the store's locks keep out, and all calls of this node.
+    fn exclusive(&self, deadline: Deadline) -> Result<FileSession<'_, D>, StoreError> {
+        if self.read_format()?.is_none() {
+            return Err(StoreError::Absent { path: self.disk.root().to_owned() });
+        }
+        let mut session = self.open_session(Access::Release, deadline)?;
+        session.lock_store()?;
+        Ok(session)
+    }
+
+    /// Gives a record an entry where its holder looks.
+    fn link_entry(&self, name: &Path) -> Result<(), StoreError> {
+        let disk = &self.disk;
+        let content = disk.read(name).map_err(|error| failed(disk, "read", name, error))?;
+        let Ok(allocation) = record::decode(&content.bytes) else {
+            return Ok(());
+        };
+        let stem = layout::attachment(&allocation.held.attachment);
+        self.ensure(&stem.directory)?;
+        index::link(disk, &stem, name)?;
+        disk.sync(&stem.directory).map_err(|error| failed(disk, "sync", &stem.directory, error))
+    }
+
+    /// Puts a link to the record in the place of its copy, by a rename: at no
+    /// instant is the entry missing.
+    fn link_again(&self, entry: &Path) -> Result<(), StoreError> {
+        let disk = &self.disk;
+        let Some(name) = split_from(disk, entry)? else {
+            return Ok(());
+        };
+        self.ensure(&layout::temporary(&self.host.node))?;
+        let seat = unique(disk, &self.host.node);
+        let placed = disk.link(&name, &seat).and_then(|()| disk.rename(&seat, entry));
+        if let Err(error) = placed {
+            let _ = disk.unlink(&seat);
+            return Err(failed(disk, "link", entry, error));
+        }
+        let directory = entry.parent().unwrap_or(Path::new(layout::NODES));
+        disk.sync(directory).map_err(|error| failed(disk, "sync", directory, error))
+    }
+
+    fn remove_entry(&self, entry: &Path) -> Result<(), StoreError> {
+        if let Some((stem, _)) = layout::parse_entry(entry) {
+            index::mend(&self.disk, &stem)?;
+        }
+        // Damaged, or beyond a gap: no look-up comes by.
+        remove(&self.disk, entry)
+    }
+
+    /// The index entries of a damaged record, by which its holder can be told.
+    ///
+    /// # Errors
+    /// The index cannot be listed.
+    pub fn entries_of(&self, damaged: &Path) -> Result<Vec<PathBuf>, StoreError> {
+        match self.disk.inode(damaged) {
+            Ok(inode) => self.links_in_index(inode),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(failed(&self.disk, "look at", damaged, error)),
+        }
+    }
+
+    /// All entries that are this file, from the highest number down.
+    fn links_in_index(&self, inode: Inode) -> Result<Vec<PathBuf>, StoreError> {
+        let mut found = Vec::new();
+        let mut directories = vec![PathBuf::from(layout::NODES)];
+        while let Some(directory) = directories.pop() {
+            // nodes/<node>/<network>, and nodes/<node>/@pods/<network>.
+            let depth = directory.iter().count();
+            let is_pods = directory.iter().nth(2).is_some_and(|name| name == layout::PODS);
+            let has_entries = depth == if is_pods { 4 } else { 3 };
+            let shown = self.disk.visit(&directory, &mut |name, number| match has_entries {
+                true if number == inode.number => found.push(directory.join(name)),
+                true => {}
+                false => directories.push(directory.join(name)),
+            });
+            match shown {
+                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    return Err(failed(&self.disk, "list", &directory, error));
+                }
+                _ => {}
+            }
+        }
+        found.retain(|path| self.disk.inode(path).is_ok_and(|known| known == inode));
+        found.sort_by_key(|path| std::cmp::Reverse(layout::parse_entry(path).map_or(0, |(_, number)| number)));
+        Ok(found)
+    }
+
+    /// Frees the address of a record that cannot be read, name first. Whether
+    /// it was still there and damaged.
+    ///
+    /// # Errors
+    /// It may stand still; a repeat is safe. [`StoreError::NotOurs`] where the
+    /// index says that another node holds it.
+    pub fn release_damaged(&self, name: &Path, deadline: Deadline) -> Result<bool, StoreError> {
+        let disk = &self.disk;
+        let session = self.exclusive(deadline)?;
+        if !is_still_so(disk, &Finding::new(Problem::Damaged, name.to_owned()))? {
+            return Ok(false);
+        }
+        let entries = self.entries_of(name)?;
+        let foreign = entries.iter().map(|path| Finding::new(Problem::Damaged, path.clone())).find(|entry| !self.is_ours(entry));
+        if let Some(node) = foreign.as_ref().and_then(Finding::node) {
+            return Err(StoreError::NotOurs { path: disk.root().join(name), node: node.to_string_lossy().into_owned() });
+        }
+        let shard = name.parent().unwrap_or(Path::new(layout::SCOPES));
+        for hint in layout::HINTS_OF_FULL {
+            remove(disk, &shard.parent().unwrap_or(shard).join(hint))?;
+        }
+        remove(disk, name)?;
+        disk.sync(shard).map_err(|error| failed(disk, "sync", shard, error))?;
+        for entry in entries {
+            remove(disk, &entry)?;
+        }
+        drop(session);
+        Ok(true)
+    }
+}

@@ -1,0 +1,273 @@
+//! `verify` names what is wrong and changes nothing; `repair` mends it and
+//! frees no address. Each way a store can be damaged, done to a real one.
+
+use crate::conformance::{candidates, draft, host, open};
+use crate::support::disk::{Faults, FaultyDisk};
+use crate::support::sandbox::{Sandbox, configuration};
+use hereabouts::ipam::Scope;
+use hereabouts::store::Claim;
+use hereabouts::store::file::FileStore;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const RANGE: &str = r#""range":"10.1.2.0/24""#;
+const TWO: &str = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"10.1.3.0/24"}]"#;
+const POD: &str = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u1";
+
+/// `c1` holds 10.1.2.1 for a pod, `c2` 10.1.2.2 and 10.1.3.1.
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.call("ADD").set("CNI_CONTAINERID", "c1").set("CNI_ARGS", POD).stdin(configuration(RANGE)).run().succeeded();
+    sandbox.add("c2", TWO).succeeded();
+    sandbox
+}
+
+/// Problem and path of all findings.
+fn findings(sandbox: &Sandbox) -> Vec<(String, String)> {
+    let ended = sandbox.command(&["verify", "-o", "json"]);
+    let found = ended.document()["findings"].as_array().unwrap().clone();
+    assert_eq!(ended.status, Some(i32::from(!found.is_empty())), "{ended:?}");
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    found.iter().map(|finding| (text(finding, "problem"), text(finding, "path"))).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(problem, path)| ((*problem).to_owned(), (*path).to_owned())).collect()
+}
+
+/// Inode, links, size and times of all below.
+fn state(directory: &Path) -> BTreeMap<PathBuf, (u64, u64, u64, i64, i64)> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let data = fs::symlink_metadata(&path).unwrap();
+        found.insert(path.clone(), (data.ino(), data.nlink(), data.size(), data.mtime(), data.ctime()));
+        if data.is_dir() {
+            found.extend(state(&path));
+        }
+    }
+    found
+}
+
+/// What is done to a store, and what is found then.
+struct Damage {
+    done: fn(&Path),
+    found: &'static [(&'static str, &'static str)],
+    /// Whether `repair` is the remedy.
+    mended: bool,
+}
+
+const C1: &str = "nodes/n1/net1/c1@net1.0";
+const NAME: &str = "scopes/@/10.1.2.0_24/10.1.2.1";
+const POD_ENTRY: &str = "nodes/n1/@pods/net1/default%2Fweb-0@net1.0";
+
+fn copy_in_place(path: &Path) {
+    let bytes = fs::read(path).unwrap();
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+const DAMAGES: &[Damage] = &[
+    Damage { done: |_| {}, found: &[], mended: true },
+    Damage { done: |store| fs::write(store.join(NAME), "").unwrap(), found: &[("damaged-record", NAME)], mended: false },
+    Damage {
+        done: |store| {
+            fs::rename(store.join(NAME), store.join("scopes/@/10.1.2.0_24/10.1.2.9")).unwrap();
+        },
+        found: &[("damaged-record", "scopes/@/10.1.2.0_24/10.1.2.9")],
+        mended: false,
+    },
+    Damage { done: |store| fs::remove_file(store.join(C1)).unwrap(), found: &[("not-in-index", NAME)], mended: true },
+    // What cannot be reached: a look-up stops at the gap.
+    Damage {
+        done: |store| fs::rename(store.join("nodes/n1/net1/c2@net1.1"), store.join("nodes/n1/net1/c2@net1.2")).unwrap(),
+        found: &[("not-in-index", "scopes/@/10.1.3.0_24/10.1.3.1")],
+        mended: true,
+    },
+    Damage { done: |store| copy_in_place(&store.join(C1)), found: &[("split-link", C1)], mended: true },
+    Damage { done: |store| copy_in_place(&store.join(NAME)), found: &[("split-link", POD_ENTRY), ("split-link", C1)], mended: true },
+    Damage {
+        done: |store| fs::remove_file(store.join(NAME)).unwrap(),
+        found: &[("left-over", C1), ("left-over-by-pod", POD_ENTRY)],
+        mended: true,
+    },
+    Damage {
+        done: |store| fs::write(store.join("nodes/n1/net1/c9@net1.0"), "{").unwrap(),
+        found: &[("left-over", "nodes/n1/net1/c9@net1.0")],
+        mended: true,
+    },
+    // Removed by hand, as the message of a damaged record once advised.
+    Damage {
+        done: |store| {
+            fs::write(store.join(NAME), "garbage").unwrap();
+            fs::remove_file(store.join(NAME)).unwrap();
+        },
+        found: &[("left-over", C1), ("left-over-by-pod", POD_ENTRY)],
+        mended: true,
+    },
+    Damage {
+        done: |store| fs::write(store.join("nodes/n1/@tmp/1.2"), "").unwrap(),
+        found: &[("temporary-file", "nodes/n1/@tmp/1.2")],
+        mended: true,
+    },
+    Damage {
+        done: |store| fs::write(store.join("scopes/@/full"), "4 a0102 a0102 3 0 0 0\n4 a0103 a0103 2 0 0 0\n").unwrap(),
+        found: &[("wrong-hint", "scopes/@/full")],
+        mended: true,
+    },
+    Damage { done: |store| fs::write(store.join("scopes/@/full"), "4 a0102 a0102 6 0 0 0\n").unwrap(), found: &[], mended: true },
+    Damage {
+        done: |store| {
+            fs::write(store.join("notes.txt"), "").unwrap();
+            fs::write(store.join("scopes/@/10.1.2.0_24/10.1.2.9.swp"), "").unwrap();
+            fs::write(store.join("nodes/n1/net1/readme"), "").unwrap();
+            std::os::unix::fs::symlink("/", store.join("scopes/@/10.1.4.0_24")).unwrap();
+        },
+        found: &[
+            ("foreign-file", "nodes/n1/net1/readme"),
+            ("foreign-file", "notes.txt"),
+            ("foreign-file", "scopes/@/10.1.2.0_24/10.1.2.9.swp"),
+            ("foreign-file", "scopes/@/10.1.4.0_24"),
+        ],
+        mended: false,
+    },
+    Damage {
+        done: |store| {
+            let text = fs::read_to_string(store.join(NAME)).unwrap().replace("10.1.2.1\"", "10.1.2.7\"");
+            fs::write(store.join("scopes/@/10.1.2.0_24/10.1.2.7"), text).unwrap();
+            fs::hard_link(store.join("scopes/@/10.1.2.0_24/10.1.2.7"), store.join("nodes/n1/net1/c1@net1.1")).unwrap();
+        },
+        found: &[("two-records", "scopes/@/10.1.2.0_24/10.1.2.7")],
+        mended: false,
+    },
+    Damage { done: |store| fs::remove_file(store.join("format")).unwrap(), found: &[("format", "format")], mended: false },
+    Damage { done: |store| fs::write(store.join("format"), "{}").unwrap(), found: &[("format", "format")], mended: false },
+];
+
+#[test]
+fn each_damage_is_named_and_nothing_is_changed_by_looking() {
+    for (at, Damage { done, found, .. }) in DAMAGES.iter().enumerate() {
+        let sandbox = sandbox();
+        done(&sandbox.store());
+        let before = state(&sandbox.store());
+        assert_eq!(findings(&sandbox), pairs(found), "damage {at}");
+        let ended = sandbox.command(&["verify"]);
+        for (problem, path) in *found {
+            assert!(ended.stdout.contains(&format!(" x {problem}: ")) && ended.stdout.contains(&format!("\n  {path}")), "{ended:?}");
+        }
+        assert_eq!(state(&sandbox.store()), before, "damage {at}");
+    }
+}
+
+#[test]
+fn repair_mends_what_it_can_and_frees_nothing() {
+    for (at, Damage { done, found, mended, .. }) in DAMAGES.iter().enumerate() {
+        let sandbox = sandbox();
+        done(&sandbox.store());
+        let records = |sandbox: &Sandbox| sandbox.command(&["list", "-o", "json"]).stdout;
+        let (before, names) = (records(&sandbox), state(&sandbox.store().join("scopes")));
+        let ended = sandbox.command(&["repair", "--yes"]);
+        let left = if *mended { Vec::new() } else { pairs(found) };
+        assert_eq!(findings(&sandbox), left, "damage {at}: {ended:?}");
+        assert_eq!(ended.status, Some(0), "damage {at}: {ended:?}");
+        assert_eq!(records(&sandbox), before, "damage {at}");
+        if *mended {
+            assert!(state(&sandbox.store().join("scopes")).keys().all(|path| names.contains_key(path)), "damage {at}");
+            // Whoever holds something finds it.
+            sandbox.del("c1", RANGE).succeeded();
+            sandbox.del("c2", TWO).succeeded();
+            assert_eq!((sandbox.held(), findings(&sandbox)), (Vec::new(), Vec::new()), "damage {at}");
+        }
+    }
+}
+
+#[test]
+fn repair_asks_first_and_leaves_what_is_another_nodes() {
+    let sandbox = sandbox();
+    fs::remove_file(sandbox.store().join(C1)).unwrap();
+    let ended = sandbox.command(&["repair"]);
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("will repair:") && ended.stderr.contains("give --yes"), "{ended:?}");
+    sandbox.write("flat.conf", &sandbox.flat("n2"));
+    let ended = sandbox.command(&["repair", "--yes"]);
+    assert!(ended.stderr.contains("not to be repaired here:") && ended.stderr.contains("nothing to repair"), "{ended:?}");
+    assert_eq!(findings(&sandbox), pairs(&[("not-in-index", NAME)]));
+}
+
+#[test]
+fn an_unreadable_format_stops_the_verbs_and_says_what_to_do() {
+    let sandbox = sandbox();
+    fs::write(sandbox.store().join("format"), "{}").unwrap();
+    let ended = sandbox.add("c3", RANGE);
+    assert_eq!(ended.code(), 104);
+    assert!(ended.details().contains("remove it while no pod starts or ends"), "{ended:?}");
+    fs::remove_file(sandbox.store().join("format")).unwrap();
+    assert_eq!(sandbox.add("c3", RANGE).addresses(), ["10.1.2.3"]);
+    assert_eq!(findings(&sandbox), []);
+}
+
+#[test]
+fn a_damaged_record_names_its_holder_and_is_released_by_hand() {
+    let sandbox = sandbox();
+    fs::write(sandbox.store().join(NAME), "garbage").unwrap();
+    let found = sandbox.command(&["verify", "-o", "json"]).document()["findings"][0].clone();
+    assert_eq!((&found["other"], &found["node"]), (&json!(C1), &json!("n1")));
+    let ended = sandbox.command(&["show", "10.1.2.1"]);
+    assert!(ended.status == Some(1) && ended.stderr.contains("this address is held, nobody can tell by whom"), "{ended:?}");
+    // Another node's: only with --node.
+    sandbox.write("flat.conf", &sandbox.flat("n2"));
+    let ended = sandbox.command(&["release", "10.1.2.1", "--yes"]);
+    assert!(ended.status == Some(1) && ended.stderr.contains("is held by node n1, give --node n1"), "{ended:?}");
+    sandbox.command(&["release", "10.1.2.1", "--node", "n1", "--yes"]).succeeded();
+    assert_eq!(findings(&sandbox), []);
+    assert_eq!(sandbox.held(), ["10.1.2.2", "10.1.3.1"]);
+    assert_eq!(sandbox.add("c3", RANGE).addresses(), ["10.1.2.1"]);
+}
+
+/// A store of so many records, and the seconds and bytes that `verify` takes.
+fn verify_many(records: usize) -> (Duration, i64) {
+    let sandbox = Sandbox::new();
+    let faults = Faults { unsynced: true, ..Faults::default() };
+    let candidates = candidates("10.0.0.0/8");
+    for batch in 0..records.div_ceil(1000) {
+        let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
+        let mut session = open(&store);
+        for n in 0..1000.min(records - batch * 1000) {
+            let number = batch * 1000 + n;
+            let draft = draft("n1", &format!("container-{number}"), Some(&format!("web-{number}")));
+            assert!(matches!(session.claim(&Scope::default(), &candidates, &draft).unwrap(), Claim::Claimed(_)));
+        }
+    }
+    let start = Instant::now();
+    let ended = sandbox.command(&["verify", "-o", "json"]);
+    let took = start.elapsed();
+    assert_eq!((ended.status, &ended.document()["records"]), (Some(0), &json!(records)));
+    // In KiB, of the largest child so far: `list` and the like are not run here.
+    let children = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).unwrap();
+    (took, children.max_rss() / 1024)
+}
+
+#[test]
+#[ignore = "minutes; scripts/test --long"]
+fn long_verify_of_a_million_records_takes_30_s_and_200_mib_at_most() {
+    let (took, mib) = verify_many(1_000_000);
+    println!("verify of 1,000,000 records: {:.1} s, {mib} MiB", took.as_secs_f64());
+    assert!(took < Duration::from_secs(30) && mib < 200);
+}
+
+#[test]
+fn a_store_that_is_not_there_or_not_ours_is_told_apart() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.command(&["verify"]);
+    assert!(ended.status == Some(0) && ended.stderr.contains("there is no store"), "{ended:?}");
+    fs::create_dir_all(sandbox.store()).unwrap();
+    fs::write(sandbox.store().join("format"), r#"{"format":9,"id":"x"}"#).unwrap();
+    for command in [&["verify"][..], &["repair", "--yes"], &["sweep", "--yes"]] {
+        let ended = sandbox.command(command);
+        assert!(ended.status == Some(1) && ended.stderr.contains("install a newer hereabouts"), "{command:?} {ended:?}");
+    }
+}
