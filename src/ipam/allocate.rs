@@ -37,17 +37,15 @@ pub enum PlanError {
 /// same pod and interface on this node hold and is shown dead.
 ///
 /// A repeated ADD answers with what is held, also when the ranges have changed
-/// since; a half-done one is completed. Re-homing is for a fresh ADD only, and
-/// only for an address that today's configuration still allows.
+/// since; a half-done one is completed. Re-homing is only for what is not held
+/// yet, and only for an address that today's configuration still allows.
 ///
 /// # Errors
 /// [`PlanError::HoldsOthers`].
 pub fn plan<'a>(slots: &'a [Slot], held: &'a [Allocation], of_pod: &'a [Allocation], pod: Option<&PodRef>) -> Result<Plan<'a>, PlanError> {
     let mut plan = Plan { held: Vec::new(), rehome: Vec::new(), claim: Vec::new() };
-    if !held.is_empty() {
-        return plan_repeat(slots, held, plan);
-    }
-    for slot in slots {
+    let missing = if held.is_empty() { slots.iter().collect() } else { plan_repeat(slots, held, &mut plan)? };
+    for slot in missing {
         let free = |old: &&Allocation| plan.rehome.iter().all(|(taken, _)| taken.address != old.address);
         let movable = |old: &&Allocation| {
             pod.zip(old.held.pod.as_ref()).is_some_and(|(new, old)| new.is_same(old))
@@ -61,10 +59,18 @@ pub fn plan<'a>(slots: &'a [Slot], held: &'a [Allocation], of_pod: &'a [Allocati
     Ok(plan)
 }
 
-fn plan_repeat<'a>(slots: &'a [Slot], held: &'a [Allocation], mut plan: Plan<'a>) -> Result<Plan<'a>, PlanError> {
+/// Whether an attachment holds fewer addresses than its ADD was to get.
+#[must_use]
+pub fn is_half_done(held: &[Allocation]) -> bool {
+    held.iter().any(|allocation| held.len() < usize::from(allocation.held.part.of))
+}
+
+/// Answers with what is held; the slots that a half-done ADD still lacks.
+fn plan_repeat<'a>(slots: &'a [Slot], held: &'a [Allocation], plan: &mut Plan<'a>) -> Result<Vec<&'a Slot>, PlanError> {
+    let mut missing = Vec::new();
     plan.held = held.iter().collect();
     plan.held.sort_by_key(|allocation| allocation.held.part.index);
-    let whole = held.iter().all(|allocation| held.len() >= usize::from(allocation.held.part.of));
+    let whole = !is_half_done(held);
     for slot in slots {
         let has_part = held.iter().any(|allocation| allocation.held.part.index == slot.part.index);
         let has_address = held.iter().any(|allocation| slot.offers.iter().any(|offer| offer.candidates.contains(allocation.address)));
@@ -73,14 +79,14 @@ fn plan_repeat<'a>(slots: &'a [Slot], held: &'a [Allocation], mut plan: Plan<'a>
             let asked = slot.offers.iter().flat_map(|offer| offer.candidates.ranges()).map(|range| range.first_address());
             return match asked.into_iter().next() {
                 Some(asked) => Err(PlanError::HoldsOthers { asked, holds: holds.join(", ") }),
-                None => Ok(plan),
+                None => Ok(missing),
             };
         }
         if !whole && !has_part {
-            plan.claim.push(slot);
+            missing.push(slot);
         }
     }
-    Ok(plan)
+    Ok(missing)
 }
 
 impl Slot {
@@ -179,6 +185,14 @@ mod tests {
     fn a_dead_sandbox_of_the_same_pod_hands_its_addresses_on() {
         let old = [allocation("10.0.1.5", 1, 2, "u"), allocation("10.0.0.5", 0, 2, "u")];
         assert_eq!(outline(&two_ranges(&[]), &[], &old, "u"), " / 10.0.0.5>0 10.0.1.5>1 / ");
+    }
+
+    #[test]
+    fn a_half_done_add_takes_the_rest_from_the_dead_sandbox_too() {
+        let (held, old) = ([allocation("10.0.0.5", 0, 2, "u")], [allocation("10.0.1.5", 1, 2, "u")]);
+        assert_eq!(outline(&two_ranges(&[]), &held, &old, "u"), "10.0.0.5 / 10.0.1.5>1 / ");
+        let whole = [allocation("10.0.0.5", 0, 2, "u"), allocation("10.0.1.6", 1, 2, "u")];
+        assert_eq!(outline(&two_ranges(&[]), &whole, &old, "u"), "10.0.0.5 10.0.1.6 /  / ");
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod ids;
 mod request;
 
 pub use alive::{Seen, is_alive};
-pub use allocate::{Plan, PlanError, plan};
+pub use allocate::{Plan, PlanError, is_half_done, plan};
 pub use attachment::{Allocation, Attachment, Draft, Netns, Part, Source};
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
 pub use request::{Choice, Offer, RangeSet, RequestError, Requested, Slot, Static, slots};

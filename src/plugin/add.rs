@@ -90,7 +90,8 @@ pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, undo_list:
     if let Some(damaged) = holdings.damaged.into_iter().next() {
         return Err(damaged.into());
     }
-    let of_pod = if holdings.held.is_empty() { dead_of_pod(session.as_ref(), ask)? } else { Vec::new() };
+    let lacking = holdings.held.is_empty() || ipam::is_half_done(&holdings.held);
+    let of_pod = if lacking { dead_of_pod(session.as_ref(), ask)? } else { Vec::new() };
     let plan = ipam::plan(ask.slots, &holdings.held, &of_pod, ask.draft.pod.as_ref())?;
     let mut allocations = Vec::new();
     for held in plan.held {
