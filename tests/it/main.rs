@@ -17,6 +17,8 @@ mod decisions;
 mod every_step;
 /// What happens when the answer reaches nobody, and when the store is odd.
 mod faults;
+/// The executable killed at every system call.
+mod kills;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.

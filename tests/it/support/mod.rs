@@ -2,5 +2,6 @@
 
 pub(crate) mod cached;
 pub(crate) mod calls;
+pub(crate) mod checker;
 pub(crate) mod disk;
 pub(crate) mod sandbox;

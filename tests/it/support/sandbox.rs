@@ -27,9 +27,14 @@ impl Sandbox {
     /// A store in `root/store`, on node `n1`, named by the flat file
     /// `root/flat.conf`.
     pub(crate) fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same on a filesystem of one's choice.
+    pub(crate) fn below(directory: &Path) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let root = std::env::temp_dir().join(format!("hereabouts-test-{}-{number}", std::process::id()));
+        let root = directory.join(format!("hereabouts-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&root).unwrap();
         let sandbox = Self { root };
         sandbox.write("flat.conf", &sandbox.flat("n1"));
@@ -167,13 +172,24 @@ impl Call {
 
     /// The command, for tests with their own ideas of stdin and stdout.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(HEREABOUTS);
-        command.env_clear().envs(self.environment.iter().cloned()).args(&self.args);
+        self.command_under(&[])
+    }
+
+    /// The same as the last words of another command, strace's for one.
+    pub(crate) fn command_under(&self, wrapper: &[&str]) -> Command {
+        let mut words = wrapper.iter().copied().chain([HEREABOUTS]);
+        let mut command = Command::new(words.next().unwrap_or(HEREABOUTS));
+        command.args(words).env_clear().envs(self.environment.iter().cloned()).args(&self.args);
         command
     }
 
     pub(crate) fn run(&self) -> Ended {
-        let mut child = self.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        self.run_under(&[])
+    }
+
+    pub(crate) fn run_under(&self, wrapper: &[&str]) -> Ended {
+        let mut command = self.command_under(wrapper);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let bytes = self.stdin.clone();
         // The child may end without reading all of it.

@@ -1,0 +1,78 @@
+//! Killed at each system call in turn: whatever stands then keeps every
+//! promise, a repeat makes it right, and GC finds what was lost.
+
+use super::scene::{SCENES, Scene, copy, printed};
+use super::strace;
+use crate::support::checker::{Found, check};
+
+/// What the kills of one scene left.
+#[derive(Debug, Default)]
+struct Counts {
+    kills: usize,
+    printed: usize,
+    leaks: usize,
+    left_over: usize,
+    /// Repeats that did not get the dead sandbox's address.
+    behind: usize,
+}
+
+fn kill_at_every_call(scene: &Scene) -> Counts {
+    let template = scene.prepare();
+    let traced = copy(&template);
+    let points = strace::points(&traced, &scene.call(&traced));
+    let mut counts = Counts::default();
+    for point in &points {
+        let sandbox = copy(&template);
+        let ended = strace::killed_at(&sandbox, &scene.call(&sandbox), point);
+        let mut promised = scene.promised();
+        if let Some(addresses) = printed(&ended) {
+            counts.printed += 1;
+            promised.insert("c".to_owned(), addresses);
+        }
+        let found = check(&sandbox.store(), &promised);
+        assert!(scene.is_expected(&found), "{}, killed at {}: {found:?}", scene.name, point.line);
+        counts.kills += 1;
+        counts.leaks += leaks(scene, &found);
+        counts.left_over += found.left_over;
+        // Twice from the same state: by the collector, and by the repeat.
+        scene.collect(&copy(&sandbox));
+        counts.behind += usize::from(scene.mend(&sandbox));
+    }
+    counts
+}
+
+/// Records of an ADD that nobody was told of; what a DEL or a GC has still to
+/// free is none.
+fn leaks(scene: &Scene, found: &Found) -> usize {
+    found.leaked.iter().filter(|(container, _)| scene.verb == "ADD" && container == "c").count()
+}
+
+fn play(test: &str, verb: &str) {
+    if let Some(reason) = strace::missing() {
+        println!("SKIPPED kills::every_call::{test}: {reason}");
+        return;
+    }
+    for scene in SCENES.iter().filter(|scene| scene.verb == verb) {
+        let Counts { kills, printed, leaks, left_over, behind } = kill_at_every_call(scene);
+        println!("{}: {kills} kills, {printed} after printing, {leaks} left a leak that GC found, {left_over} a left-over", scene.name);
+        if 0 < behind {
+            println!("{}: {behind} repeats did not get all addresses of the dead sandbox", scene.name);
+        }
+        assert!(50 < kills && behind * 20 < kills);
+    }
+}
+
+#[test]
+fn an_add_killed_at_any_system_call_breaks_no_promise() {
+    play("an_add_killed_at_any_system_call_breaks_no_promise", "ADD");
+}
+
+#[test]
+fn a_del_killed_at_any_system_call_breaks_no_promise() {
+    play("a_del_killed_at_any_system_call_breaks_no_promise", "DEL");
+}
+
+#[test]
+fn a_gc_killed_at_any_system_call_breaks_no_promise() {
+    play("a_gc_killed_at_any_system_call_breaks_no_promise", "GC");
+}
