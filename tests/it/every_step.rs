@@ -151,6 +151,25 @@ fn an_entry_that_cannot_be_made_takes_none_away() {
     }
 }
 
+/// Cause: a re-homing said that it had failed when the address had moved and
+/// only the old holder's index entry could not be removed. Effect: the first of
+/// two addresses was not on the list of what to undo, and the ADD that failed
+/// kept it. Fix: what stays of the old holder is a left-over, no failure.
+#[test]
+fn a_rehoming_add_of_two_that_fails_keeps_neither() {
+    let disk = FileStore::on(CachedDisk::new(Image::new(), 1_000), host("n1"));
+    run(&disk, Call::Add("dead-web", 2), "today").unwrap();
+    let image = disk.disk().image();
+    let (done, _) = run_with(&image, Call::Add("new-web", 2), Faults::default());
+    for (step, but_done) in (0..done.disk().steps()).flat_map(|step| [(step, false), (step, true)]) {
+        let faults = Faults { fails_at: Some((step, Errno::EIO as i32)), but_done, ..Faults::default() };
+        let (store, ended) = run_with(&image, Call::Add("new-web", 2), faults);
+        let found = state(&store.disk().inner.image());
+        let held = found.iter().filter(|(container, _)| container == "new-web").count();
+        assert!(held == 2 || held == 0 && ended.is_err(), "{step}: {found:?} {ended:?}");
+    }
+}
+
 /// Undoing fails too: an ADD may be half-done then, which its error says. No
 /// address has two holders, every record is found, a repeat completes it, and
 /// DEL frees it.
