@@ -1,12 +1,15 @@
-//! The real executable, stopped by the kernel: killed at every system call in
-//! turn. After each kill the checker holds the store against what was printed.
+//! The real executable, stopped and hindered by the kernel: killed at every
+//! system call in turn, given an error by every one. After each the checker
+//! holds the store against what was printed.
 //!
 //! Failing steps of the disk port are in `every_step.rs`; here nothing of the
 //! process knows that it is tested.
 
+/// Errors in the place of the store's system calls.
+mod errors;
 /// Killed at each call in turn.
 mod every_call;
 /// What is called, and what stands before and after.
 mod scene;
-/// strace: which calls there are, and how to stop one of them.
+/// strace: which calls there are, and how to stop or refuse one of them.
 mod strace;

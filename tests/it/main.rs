@@ -17,7 +17,7 @@ mod decisions;
 mod every_step;
 /// What happens when the answer reaches nobody, and when the store is odd.
 mod faults;
-/// The executable killed at every system call.
+/// The executable killed at every system call, and refused every one.
 mod kills;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;

@@ -1,5 +1,5 @@
 //! strace as an instrument: one run counts the system calls, each later one
-//! kills at a single call of them.
+//! kills at a single one of them, or gives it an error.
 //!
 //! A call is named by its name and by how many of that name came before: that
 //! is how strace counts, and a run of the same verb on the same store makes the
@@ -53,6 +53,15 @@ pub(super) fn killed_at(sandbox: &Sandbox, call: &Call, point: &Point) -> Ended 
     let (ended, trace) = under(sandbox, call, &["-e", &format!("trace={name}"), "-e", &format!("inject={name}:signal=KILL:when={nth}")]);
     assert!(trace.trim_end().ends_with("+++ killed by SIGKILL +++"), "it was not killed at {line}: {trace}");
     assert_eq!(ended.status, None, "{ended:?}");
+    ended
+}
+
+/// Runs the call with an error in the place of the point.
+pub(super) fn refused_at(sandbox: &Sandbox, call: &Call, point: &Point, errno: &str) -> Ended {
+    let Point { name, nth, line } = point;
+    let only = ["--seccomp-bpf", "-f", "-e", &format!("trace={name}"), "-e", &format!("inject={name}:error={errno}:when={nth}")];
+    let (ended, trace) = under(sandbox, call, &only);
+    assert!(trace.contains("(INJECTED)"), "{errno} did not come to {line}: {trace}");
     ended
 }
 

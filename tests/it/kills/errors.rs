@@ -1,0 +1,139 @@
+//! Each system call that touches the store answers with an error in its turn,
+//! with every error that the kernel's manual gives it. The call then either
+//! succeeds whole, or says path and cause and leaves the store as before or as
+//! after; a repeat makes it right.
+//!
+//! The errors are strace's, and the call they stand for is not made. An answer
+//! that is lost, and faults that stay, are in `every_step.rs`.
+
+use super::scene::{SCENES, Scene, copy};
+use super::strace::{self, Point};
+use crate::support::checker::check;
+use crate::support::sandbox::{Ended, Sandbox};
+use std::collections::BTreeMap;
+
+/// What a system call may answer with, of the errors that a store must expect.
+/// What is not here fails for other reasons; `close` lets go of a descriptor
+/// whatever it answers, which strace cannot imitate.
+const ERRORS: &[(&str, &[&str])] = &[
+    ("openat", &["EIO", "EACCES", "EMFILE", "EINTR"]),
+    ("open", &["EIO", "EACCES", "EMFILE", "EINTR"]),
+    ("read", &["EIO", "EINTR"]),
+    ("write", &["EIO", "ENOSPC", "EDQUOT", "EINTR"]),
+    ("fsync", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR"]),
+    ("linkat", &["EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS"]),
+    ("unlinkat", &["EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS"]),
+    ("renameat", &["EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS"]),
+    ("mkdirat", &["EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS"]),
+    ("mkdir", &["EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS"]),
+    ("fchmod", &["EIO", "ENOSPC", "EDQUOT", "EROFS"]),
+    ("newfstatat", &["EIO", "EACCES"]),
+    ("statx", &["EIO", "EACCES"]),
+    ("fstatfs", &["EIO", "EINTR"]),
+    ("getdents64", &["EIO"]),
+    ("flock", &["EINTR"]),
+];
+
+/// An `openat` that makes a file.
+const CREATES: &[&str] = &["EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS", "EMFILE", "EINTR"];
+
+fn errors(point: &Point) -> &'static [&'static str] {
+    if point.line.contains("O_CREAT") {
+        return CREATES;
+    }
+    if point.line.contains("F_DUPFD") {
+        return &["EMFILE"];
+    }
+    ERRORS.iter().find(|(name, _)| *name == point.name).map_or(&[], |(_, errors)| errors)
+}
+
+/// What came of the errors of one scene.
+#[derive(Debug, Default)]
+struct Counts {
+    calls: usize,
+    succeeded: usize,
+    /// By code.
+    failed: BTreeMap<u64, usize>,
+    left_over: usize,
+}
+
+fn refuse_every_call(scene: &Scene) -> Counts {
+    let template = scene.prepare();
+    let traced = copy(&template);
+    let points = strace::points(&traced, &scene.call(&traced));
+    let store = traced.store();
+    let mut counts = Counts::default();
+    for point in points.iter().filter(|point| point.line.contains(store.to_str().unwrap())) {
+        counts.calls += usize::from(!errors(point).is_empty());
+        for errno in errors(point) {
+            let sandbox = copy(&template);
+            let ended = strace::refused_at(&sandbox, &scene.call(&sandbox), point, errno);
+            let shown = format!("{}: {errno} for {}: {ended:?}", scene.name, point.line);
+            if ended.status == Some(0) {
+                counts.succeeded += 1;
+            } else {
+                *counts.failed.entry(check_error(&ended, &sandbox, errno, &shown)).or_default() += 1;
+            }
+            counts.left_over += check_state(scene, &sandbox, &ended, &shown);
+            scene.mend(&sandbox);
+        }
+    }
+    counts
+}
+
+/// The error names path and cause, in words that nobody takes for success.
+fn check_error(ended: &Ended, sandbox: &Sandbox, errno: &str, shown: &str) -> u64 {
+    let details = ended.details();
+    assert!(details.contains(sandbox.store().to_str().unwrap()), "no path: {shown}");
+    assert!(details.contains(&format!("({errno})")), "no cause: {shown}");
+    let lower = ended.stdout.to_lowercase();
+    assert!(!lower.contains("not found") && !lower.contains("no such file"), "{shown}");
+    assert_eq!(ended.code(), 5, "{shown}");
+    ended.code()
+}
+
+/// The store is as after the call, or, where that failed, as before; an ADD
+/// has all of its addresses or none. How many left-overs it has.
+fn check_state(scene: &Scene, sandbox: &Sandbox, ended: &Ended, shown: &str) -> usize {
+    if ended.status == Some(0) {
+        let found = check(&sandbox.store(), &scene.promised_after());
+        assert!(found.leaked.is_empty(), "{shown}: {found:?}");
+        return found.left_over;
+    }
+    let found = check(&sandbox.store(), &scene.promised());
+    assert!(scene.is_expected(&found), "{shown}: {found:?}");
+    let of_call = found.leaked.iter().filter(|(container, _)| container == "c").count();
+    assert!(scene.verb != "ADD" || [0, scene.after.len()].contains(&of_call), "half an ADD: {shown}: {found:?}");
+    found.left_over
+}
+
+fn play(test: &str, verb: &str) {
+    if let Some(reason) = strace::missing() {
+        println!("SKIPPED kills::errors::{test}: {reason}");
+        return;
+    }
+    for scene in SCENES.iter().filter(|scene| scene.verb == verb) {
+        let Counts { calls, succeeded, failed, left_over } = refuse_every_call(scene);
+        let all = succeeded + failed.values().sum::<usize>();
+        println!(
+            "{}: {calls} calls of the store, {all} errors, {succeeded} succeeded, failed by code: {failed:?}, {left_over} left-overs",
+            scene.name
+        );
+        assert!(0 < calls && !failed.is_empty());
+    }
+}
+
+#[test]
+fn an_add_with_an_error_from_any_system_call_is_whole_or_not_done() {
+    play("an_add_with_an_error_from_any_system_call_is_whole_or_not_done", "ADD");
+}
+
+#[test]
+fn a_del_with_an_error_from_any_system_call_is_done_or_says_why_not() {
+    play("a_del_with_an_error_from_any_system_call_is_done_or_says_why_not", "DEL");
+}
+
+#[test]
+fn a_gc_with_an_error_from_any_system_call_is_done_or_says_why_not() {
+    play("a_gc_with_an_error_from_any_system_call_is_done_or_says_why_not", "GC");
+}
