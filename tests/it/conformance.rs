@@ -136,6 +136,12 @@ const LIST: &[Behaviour] = &[
         let held = session.holdings(&attachment("n1", "c1")).unwrap().held;
         assert_eq!(held.len(), 1);
         assert_eq!(held[0].held.boot_id, "tomorrow");
+        // The sequences of fuzz.rs found it listed twice by node and twice by
+        // pod: the index keeps the old entry below the new one.
+        let of_node = Filter { node: NodeName::parse("n1").ok(), ..Filter::default() };
+        assert_eq!(store.list(&of_node).unwrap().count(), 1);
+        let pod = old.held.pod.as_ref().unwrap();
+        assert_eq!(session.holdings_of_pod(&old.held.attachment.network, pod, &old.held.attachment.ifname).unwrap().len(), 1);
         assert_eq!(session.release(&held[0]).unwrap(), Release::Done);
         assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
     }),

@@ -30,9 +30,23 @@ pub(super) fn list<'d, D: Disk>(disk: &'d D, filter: Filter) -> Result<Listing<'
             Err(error) => (Vec::new(), Some(Err(error))),
         };
         let unspared: Vec<_> = names.into_iter().filter(|name| !is_spared(name, &spared)).collect();
-        unspared.into_iter().filter_map(move |name| read_one(disk, &directory.join(name), by_index)).chain(error)
+        let items = unspared.into_iter().filter_map(move |name| read_one(disk, &directory.join(name), by_index));
+        once(items, by_index).chain(error)
     });
     Ok(Box::new(found.filter(move |item| item.as_ref().map_or(true, |allocation| filter.matches(allocation)))))
+}
+
+/// Each address once: the index has two entries of a record that was re-homed
+/// to its own attachment, and both lead to the record that stands.
+fn once(
+    items: impl Iterator<Item = Result<Allocation, StoreError>>,
+    by_index: bool,
+) -> impl Iterator<Item = Result<Allocation, StoreError>> {
+    let mut seen = HashSet::new();
+    items.filter(move |item| match item {
+        Ok(held) if by_index => seen.insert((held.scope.clone(), held.address)),
+        _ => true,
+    })
 }
 
 /// The names of the index, without number, of attachments that are spared: what

@@ -1,6 +1,7 @@
 //! A record as JSON, format 1. The only place that knows its shape; readers
 //! pass over keys they do not know. `docs/store.md` describes it.
 
+use crate::addr::Family;
 use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source};
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -121,6 +122,18 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Allocation, String> {
         gateway: record.gateway,
     };
     let scope = Scope::parse(&record.scope).or(Err(invalid("scope")))?;
+    // A repeated ADD prints these as they stand: what no ADD can have written
+    // is damage, and never a result.
+    let family = Family::of(record.address);
+    if family.bits() < record.prefix {
+        return Err(invalid("prefix"));
+    }
+    if record.gateway.is_some_and(|gateway| Family::of(gateway) != family) {
+        return Err(invalid("gateway"));
+    }
+    if record.of <= record.part {
+        return Err(invalid("part"));
+    }
     Ok(Allocation { scope, address: record.address, held })
 }
 
@@ -200,6 +213,24 @@ mod tests {
     fn keys_of_a_later_version_are_passed_over() {
         let text = String::from_utf8(encode(&allocation()).unwrap()).unwrap().replacen('{', r#"{"later":[1],"#, 1);
         assert_eq!(decode(text.as_bytes()), Ok(allocation()));
+    }
+
+    /// Found by garbling records: a repeated ADD printed "10.0.0.2/300" and a
+    /// gateway of the other family, and an attachment of "part 3 of 2" was
+    /// never complete.
+    #[test]
+    fn what_no_add_can_have_written_is_damaged() {
+        let text = String::from_utf8(encode(&allocation()).unwrap()).unwrap();
+        let cases = [
+            (r#""prefix":64"#, r#""prefix":129"#, "prefix is not valid"),
+            (r#""gateway":"fe80::1""#, r#""gateway":"10.0.0.1""#, "gateway is not valid"),
+            (r#""part":1,"of":2"#, r#""part":2,"of":2"#, "part is not valid"),
+            (r#""part":1,"of":2"#, r#""part":0,"of":0"#, "part is not valid"),
+        ];
+        for (whole, garbled, reason) in cases {
+            assert!(text.contains(whole), "{text}");
+            assert_eq!(decode(text.replace(whole, garbled).as_bytes()), Err(reason.to_owned()));
+        }
     }
 
     #[test]

@@ -245,9 +245,13 @@ impl<D: Disk> Session for FileSession<'_, D> {
             return Ok(Vec::new());
         }
         let stem = layout::pod(&self.store.host.node, network, pod, ifname);
-        let mut held = Vec::new();
+        let mut held: Vec<Allocation> = Vec::new();
         for entry in index::entries(&self.store.disk, &stem)? {
             if let index::State::Stands(allocation) = entry.state {
+                // Re-homed to itself: the old entry leads to the same record.
+                if held.iter().any(|other| other.address == allocation.address && other.scope == allocation.scope) {
+                    continue;
+                }
                 let attachment = &allocation.held.attachment;
                 let ours = attachment.node == self.store.host.node && attachment.network == *network && attachment.ifname == *ifname;
                 if ours && allocation.held.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name) {
