@@ -19,6 +19,8 @@ mod every_step;
 mod faults;
 /// The executable killed at every system call, and refused every one.
 mod kills;
+/// Changed inputs by the thousand: configurations, stored bytes, sequences.
+mod fuzz;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.

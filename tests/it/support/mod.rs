@@ -4,4 +4,5 @@ pub(crate) mod cached;
 pub(crate) mod calls;
 pub(crate) mod checker;
 pub(crate) mod disk;
+pub(crate) mod in_process;
 pub(crate) mod sandbox;

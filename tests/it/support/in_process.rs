@@ -1,0 +1,84 @@
+//! Calls of the protocol inside the test's own process, through the same
+//! dispatcher and plugin as the executable's, with ports of the test's making.
+//! Thousands a second, and a panic can be caught. The executable itself, its
+//! streams and its exit status are what `sandbox` is for.
+
+use hereabouts::cni::{Outcome, Ports, dispatch};
+use hereabouts::plugin::Ipam;
+use serde_json::Value;
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// How a call was answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    /// The error's code; 0 for success.
+    pub(crate) code: u64,
+    /// What was written to stdout.
+    pub(crate) stdout: Vec<u8>,
+}
+
+impl Answer {
+    /// The one document on stdout.
+    pub(crate) fn document(&self) -> Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.stdout)))
+    }
+
+    /// The error's sentence.
+    pub(crate) fn details(&self) -> String {
+        if self.code == 0 { String::new() } else { self.document()["details"].as_str().unwrap_or_default().to_owned() }
+    }
+}
+
+/// A plugin whose flat file the environment names.
+pub(crate) struct InProcess {
+    pub(crate) flat: PathBuf,
+}
+
+impl InProcess {
+    /// One call with these variables beside the usual ones. Fails the test
+    /// when the answer is not of the shape that the protocol asks for.
+    pub(crate) fn call(&self, verb: &str, variables: &[(&str, &[u8])], stdin: &[u8]) -> Answer {
+        let lookup = |name: &str| -> Option<OsString> {
+            if let Some((_, value)) = variables.iter().find(|(known, _)| *known == name) {
+                return Some(OsString::from_vec(value.to_vec()));
+            }
+            match name {
+                "CNI_COMMAND" => Some(verb.into()),
+                "CNI_CONTAINERID" => Some("abc123".into()),
+                "CNI_NETNS" => Some("/var/run/netns/x".into()),
+                "CNI_IFNAME" => Some("net1".into()),
+                "CNI_PATH" => Some("/opt/cni/bin".into()),
+                "HEREABOUTS_CONFIG" => Some(self.flat.clone().into()),
+                _ => None,
+            }
+        };
+        let ipam = Ipam { lookup: &lookup, log: &|_| {} };
+        let stdout = RefCell::new(Vec::new());
+        let mut bytes = stdin;
+        let ports = Ports {
+            lookup: &lookup,
+            stdin: &mut bytes,
+            stdin_ready: &|| true,
+            deliver: &|bytes| {
+                stdout.borrow_mut().extend_from_slice(bytes);
+                Ok(())
+            },
+            undeliverable: &|| None,
+            orphaned: &|| false,
+        };
+        let outcome = dispatch(&ipam, ports);
+        let answer = Answer { code: if outcome == Outcome::Done { 0 } else { u64::MAX }, stdout: stdout.into_inner() };
+        if answer.code == 0 {
+            let prints = matches!(verb, "ADD" | "VERSION");
+            assert_eq!(prints, !answer.stdout.is_empty(), "{verb} succeeded");
+            return answer;
+        }
+        let document = answer.document();
+        let code = document["code"].as_u64().unwrap_or_default();
+        assert!(code != 0 && code != 999 && document["msg"].is_string() && document["cniVersion"].is_string(), "{document}");
+        Answer { code, ..answer }
+    }
+}
