@@ -1,7 +1,7 @@
 //! A session: the locks that are held, and the calls that compare.
 
 use super::claim::Written;
-use super::disk::{Content, Disk, Held, Inode};
+use super::disk::{Disk, Held, Inode};
 use super::hint::FullShards;
 use super::{FileStore, failed, index, layout, record, remove};
 use crate::addr::{AddrSet, Shard};
@@ -109,17 +109,17 @@ impl<'s, D: Disk> FileSession<'s, D> {
         Ok(freed)
     }
 
-    /// The record at an allocation's name when it is this attachment's, with
-    /// its inode.
-    fn standing(&self, held: &Allocation) -> Result<Option<Content>, StoreError> {
+    /// The record at an allocation's name when it is this attachment's, as it
+    /// stands, with its inode. It may name another pod than the caller saw.
+    fn standing(&self, held: &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError> {
         let name = layout::record(&held.scope, held.address);
         let content = match self.store.disk.read(&name) {
             Ok(content) => content,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(&self.store.disk, "read", &name, error)),
         };
-        let ours = record::decode(&content.bytes).is_ok_and(|standing| standing.held.attachment == held.held.attachment);
-        Ok(ours.then_some(content))
+        let standing = record::decode(&content.bytes).ok().filter(|standing| standing.held.attachment == held.held.attachment);
+        Ok(standing.map(|standing| (standing, content.inode)))
     }
 
     /// Says to the hints that an address is about to be free; before it is, so
@@ -280,12 +280,12 @@ impl<D: Disk> Session for FileSession<'_, D> {
             return Ok(Rehome::Changed);
         }
         self.lock_store()?;
-        let Some(old) = self.standing(held)? else {
+        let Some((old, inode)) = self.standing(held)? else {
             self.unlock_shared();
             return Ok(Rehome::Changed);
         };
         self.store.ensure(&layout::temporary(&self.store.host.node))?;
-        let swapped = self.write_record(&held.scope, held.address, to).and_then(|new| self.swap(held, old.inode, &new));
+        let swapped = self.write_record(&held.scope, held.address, to).and_then(|new| self.swap(&old, inode, &new));
         self.unlock_shared();
         swapped
     }
@@ -295,7 +295,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
             return Ok(Release::NotYours);
         }
         self.lock_store()?;
-        let Some(standing) = self.standing(held)? else {
+        let Some((standing, inode)) = self.standing(held)? else {
             self.unlock_shared();
             return Ok(Release::NotYours);
         };
@@ -304,7 +304,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
         remove(&self.store.disk, &name)?;
         self.unlock_shared();
         self.sync(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
-        self.unlink_entries(held, standing.inode)?;
+        self.unlink_entries(&standing, inode)?;
         Ok(Release::Done)
     }
 
