@@ -38,7 +38,7 @@ pub fn free(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> R
     }
     for damaged in &holdings.damaged {
         // Its address stays taken: nobody can tell which it is.
-        tracing::error!(%damaged, "DEL leaves a damaged record behind");
+        tracing::error!(%damaged, "DEL leaves a record behind");
     }
     Ok(())
 }

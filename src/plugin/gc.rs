@@ -33,8 +33,10 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>) -> Result<(), Failure> {
                 all += 1;
                 failures.extend(sweep::free(store, &stale, deadline).err());
             }
-            // One damaged record costs one address, not the collection.
-            Err(damaged @ StoreError::Damaged { .. }) => tracing::error!(%damaged, "GC passes over a damaged record"),
+            // One record that cannot be read costs one address, not the collection.
+            Err(unreadable @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => {
+                tracing::error!(%unreadable, "GC passes over a record");
+            }
             Err(error) => return Err(error.into()),
         }
     }

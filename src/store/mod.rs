@@ -114,7 +114,7 @@ pub trait Session {
 pub struct Holdings {
     /// Readable records.
     pub held: Vec<Allocation>,
-    /// Records of the attachment that cannot be read.
+    /// Records of the attachment that cannot be read: damaged, or too new.
     pub damaged: Vec<StoreError>,
     /// Whether there is something to [`Session::mend`].
     pub left_over: bool,
@@ -244,10 +244,10 @@ pub enum StoreError {
         /// Who holds it.
         node: String,
     },
-    /// The store was written by a newer version.
-    #[error("the store {path} has format {found}, this version reads up to {known}, install a newer hereabouts")]
+    /// The store, or one record, was written by a newer version.
+    #[error("{path} has format {found}, this version reads up to {known}, install a newer hereabouts")]
     Newer {
-        /// The format file.
+        /// The data directory, or the record.
         path: PathBuf,
         /// Its number.
         found: u64,

@@ -17,10 +17,10 @@ mod decisions;
 mod every_step;
 /// What happens when the answer reaches nobody, and when the store is odd.
 mod faults;
-/// The executable killed at every system call, and refused every one.
-mod kills;
 /// Changed inputs by the thousand: configurations, stored bytes, sequences.
 mod fuzz;
+/// The executable killed at every system call, and refused every one.
+mod kills;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.

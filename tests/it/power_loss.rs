@@ -358,8 +358,10 @@ fn mend(store: &FileStore<CachedDisk>) {
     }
 }
 
+type Damage = fn(&CachedDisk);
+
 /// What `repair` is for, done to a disk.
-const DAMAGES: &[(&str, fn(&CachedDisk))] = &[
+const DAMAGES: &[(&str, Damage)] = &[
     ("a lost entry", |disk| disk.unlink(Path::new("nodes/n1/net1/two@eth0.0")).unwrap()),
     ("a lost name", |disk| disk.unlink(Path::new("scopes/@/10.0.0.0_24/10.0.0.4")).unwrap()),
     ("two copies", |disk| {

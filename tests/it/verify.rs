@@ -81,6 +81,14 @@ const DAMAGES: &[Damage] = &[
         found: &[("damaged-record", "scopes/@/10.1.2.0_24/10.1.2.9")],
         mended: false,
     },
+    Damage {
+        done: |store| {
+            let text = fs::read_to_string(store.join(NAME)).unwrap();
+            fs::write(store.join(NAME), text.replacen('{', r#"{"format":2,"#, 1)).unwrap();
+        },
+        found: &[("newer-record", NAME)],
+        mended: false,
+    },
     Damage { done: |store| fs::remove_file(store.join(C1)).unwrap(), found: &[("not-in-index", NAME)], mended: true },
     // What cannot be reached: a look-up stops at the gap.
     Damage {
@@ -210,6 +218,17 @@ fn an_unreadable_format_stops_the_verbs_and_says_what_to_do() {
     assert_eq!(findings(&sandbox), []);
 }
 
+/// A pod that runs may hold it.
+#[test]
+fn a_record_of_a_later_version_is_not_released_as_a_damaged_one() {
+    let sandbox = sandbox();
+    let text = fs::read_to_string(sandbox.store().join(NAME)).unwrap();
+    fs::write(sandbox.store().join(NAME), text.replacen('{', r#"{"format":2,"#, 1)).unwrap();
+    let ended = sandbox.command(&["release", "10.1.2.1", "--yes"]);
+    assert!(ended.status == Some(1) && ended.stderr.contains("install a newer hereabouts"), "{ended:?}");
+    assert_eq!(findings(&sandbox), pairs(&[("newer-record", NAME)]));
+}
+
 #[test]
 fn a_damaged_record_names_its_holder_and_is_released_by_hand() {
     let sandbox = sandbox();
@@ -228,6 +247,7 @@ fn a_damaged_record_names_its_holder_and_is_released_by_hand() {
     assert_eq!(sandbox.add("c3", RANGE).addresses(), ["10.1.2.1"]);
 }
 
+#[allow(clippy::disallowed_methods, reason = "a test measures time")]
 /// A store of so many records, and the seconds and bytes that `verify` takes.
 fn verify_many(records: usize) -> (Duration, i64) {
     let sandbox = Sandbox::new();

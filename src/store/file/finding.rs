@@ -4,6 +4,7 @@
 use super::disk::{Disk, Inode};
 use super::hint::FullShards;
 use super::layout::{self, Stem};
+use super::record::Unreadable;
 use super::{failed, index, record};
 use crate::addr::Shard;
 use crate::ipam::Allocation;
@@ -19,6 +20,8 @@ pub enum Problem {
     Format,
     /// A record that cannot be read, or is not of its name.
     Damaged,
+    /// A record that a later version wrote.
+    Newer,
     /// Two records for the same part of one ADD.
     TwoRecords,
     /// A record that its holder does not find.
@@ -44,6 +47,7 @@ impl Problem {
         match self {
             Self::Format => "format",
             Self::Damaged => "damaged-record",
+            Self::Newer => "newer-record",
             Self::TwoRecords => "two-records",
             Self::Unindexed => "not-in-index",
             Self::Split => "split-link",
@@ -61,6 +65,7 @@ impl Problem {
         match self {
             Self::Format => "unusable format file: remove it while no pod starts or ends, the next ADD writes it anew",
             Self::Damaged => "damaged record: its address stays taken; \"release <address>\" frees it",
+            Self::Newer => "record of a later version: install a newer hereabouts",
             Self::TwoRecords => "second record for the same attachment: DEL frees both, \"release <address>\" frees one",
             Self::Unindexed => "record without an index entry: the DEL of its holder would not find it; \"repair\" links it",
             Self::Split => "index entry that is a copy of its record (was the tree copied?): it works; \"repair\" links it again",
@@ -75,7 +80,7 @@ impl Problem {
     /// Whether [`super::FileStore::repair`] mends it.
     #[must_use]
     pub const fn is_repairable(self) -> bool {
-        !matches!(self, Self::Format | Self::Damaged | Self::TwoRecords | Self::Foreign)
+        !matches!(self, Self::Format | Self::Damaged | Self::Newer | Self::TwoRecords | Self::Foreign)
     }
 }
 
@@ -124,6 +129,7 @@ pub(super) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, St
     match finding.problem {
         Problem::Format => Ok(true),
         Problem::Damaged => Ok(matches!(look(disk, path)?, Look::Damaged)),
+        Problem::Newer => Ok(matches!(look(disk, path)?, Look::Newer)),
         Problem::TwoRecords => {
             let other = finding.other.as_deref().unwrap_or(path);
             Ok(match (look(disk, path)?, look(disk, other)?) {
@@ -135,7 +141,7 @@ pub(super) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, St
         }
         Problem::Unindexed => match look(disk, path)? {
             Look::Whole(allocation) => Ok(!is_indexed(disk, &allocation)?),
-            Look::Gone | Look::Damaged => Ok(false),
+            Look::Gone | Look::Damaged | Look::Newer => Ok(false),
         },
         Problem::Split => Ok(split_from(disk, path)?.is_some()),
         Problem::LeftOver | Problem::PodLeftOver => is_left_over(disk, path),
@@ -150,6 +156,7 @@ pub(super) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, St
 enum Look {
     Gone,
     Damaged,
+    Newer,
     Whole(Box<Allocation>),
 }
 
@@ -162,7 +169,8 @@ fn look(disk: &dyn Disk, path: &Path) -> Result<Look, StoreError> {
     };
     Ok(match record::decode(&content.bytes) {
         Ok(allocation) if layout::record(&allocation.scope, allocation.address) == path => Look::Whole(Box::new(allocation)),
-        _ => Look::Damaged,
+        Err(Unreadable::Newer(_)) => Look::Newer,
+        Ok(_) | Err(Unreadable::Damaged(_)) => Look::Damaged,
     })
 }
 

@@ -11,6 +11,7 @@
 
 use super::disk::{Content, Disk, Inode};
 use super::layout::{self, Stem};
+use super::record::Unreadable;
 use super::{failed, record};
 use crate::ipam::Allocation;
 use crate::store::StoreError;
@@ -57,8 +58,8 @@ pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<S
         Ok(entry) => entry,
         // No name was ever given to a file with one link: its writer was
         // stopped in the middle.
-        Err(_) if content.links == 1 => return Ok(State::LeftOver(None)),
-        Err(reason) => return Ok(State::Damaged(damaged(disk, path, reason))),
+        Err(Unreadable::Damaged(_)) if content.links == 1 => return Ok(State::LeftOver(None)),
+        Err(unreadable) => return Ok(State::Damaged(unreadable.at(disk.root().join(path)))),
     };
     let left_over = |entry| Ok(State::LeftOver(Some(Box::new(entry))));
     let name = layout::record(&entry.scope, entry.address);
@@ -76,12 +77,8 @@ pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<S
     match record::decode(&content.bytes) {
         Ok(standing) if standing.held.attachment == entry.held.attachment => Ok(State::Stands(Box::new(standing))),
         Ok(_) => left_over(entry),
-        Err(reason) => Ok(State::Damaged(damaged(disk, &name, reason))),
+        Err(unreadable) => Ok(State::Damaged(unreadable.at(disk.root().join(&name)))),
     }
-}
-
-fn damaged(disk: &dyn Disk, path: &Path, reason: String) -> StoreError {
-    StoreError::Damaged { path: disk.root().join(path), reason }
 }
 
 /// Writes a record as the first entry that is free, not yet synced.

@@ -119,13 +119,13 @@ fn read_one(disk: &dyn Disk, path: &Path, by_index: bool) -> Option<Result<Alloc
             Ok(index::State::Damaged(error)) | Err(error) => Some(Err(error)),
         };
     }
-    let damaged = |reason: String| Some(Err(StoreError::Damaged { path: disk.root().join(path), reason }));
     let allocation = match record::decode(&content.bytes) {
         Ok(allocation) => allocation,
-        Err(reason) => return damaged(reason),
+        Err(unreadable) => return Some(Err(unreadable.at(disk.root().join(path)))),
     };
     if layout::record(&allocation.scope, allocation.address) != path {
-        return damaged(record::of_another_name(&allocation));
+        let reason = record::of_another_name(&allocation);
+        return Some(Err(StoreError::Damaged { path: disk.root().join(path), reason }));
     }
     Some(Ok(allocation))
 }

@@ -3,16 +3,21 @@
 
 use crate::addr::Family;
 use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source};
+use crate::store::StoreError;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 /// The format that this version writes, and the newest that it reads.
 pub(super) const FORMAT: u64 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct Record {
+    /// Written by none so far; a later version may change single records.
+    #[serde(default, skip_serializing)]
+    format: u64,
     address: IpAddr,
     prefix: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +59,7 @@ struct Namespace {
 pub(super) fn encode(allocation: &Allocation) -> Result<Vec<u8>, serde_json::Error> {
     let Allocation { scope, address, held } = allocation;
     let record = Record {
+        format: FORMAT,
         address: *address,
         prefix: held.prefix,
         gateway: held.gateway,
@@ -84,15 +90,54 @@ pub(super) fn encode(allocation: &Allocation) -> Result<Vec<u8>, serde_json::Err
     Ok(bytes)
 }
 
+/// Why a record cannot be read.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// No version wrote it so.
+    #[error("{0}")]
+    Damaged(String),
+    /// A later version wrote it.
+    #[error("it has format {0}, this version reads up to {FORMAT}")]
+    Newer(u64),
+}
+
+impl Unreadable {
+    /// What a store says of the record there.
+    pub(super) fn at(self, path: PathBuf) -> StoreError {
+        match self {
+            Self::Damaged(reason) => StoreError::Damaged { path, reason },
+            Self::Newer(found) => StoreError::Newer { path, found, known: FORMAT },
+        }
+    }
+}
+
 /// Reads a record back.
 ///
 /// # Errors
-/// What is wrong with it, in words.
-pub(super) fn decode(bytes: &[u8]) -> Result<Allocation, String> {
+/// What is wrong with it.
+pub(super) fn decode(bytes: &[u8]) -> Result<Allocation, Unreadable> {
     if bytes.is_empty() {
-        return Err("it is empty".to_owned());
+        return Err(Unreadable::Damaged("it is empty".to_owned()));
     }
-    let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let record: Record = match serde_json::from_slice(bytes) {
+        Ok(Record { format, .. }) if FORMAT < format => return Err(Unreadable::Newer(format)),
+        Ok(record) => record,
+        Err(error) => return Err(newer(bytes).unwrap_or_else(|| Unreadable::Damaged(error.to_string()))),
+    };
+    understand(record).map_err(Unreadable::Damaged)
+}
+
+/// Of a later version's record nothing is known but its format.
+fn newer(bytes: &[u8]) -> Option<Unreadable> {
+    #[derive(Deserialize)]
+    struct Head {
+        format: u64,
+    }
+    let head: Head = serde_json::from_slice(bytes).ok()?;
+    (FORMAT < head.format).then_some(Unreadable::Newer(head.format))
+}
+
+fn understand(record: Record) -> Result<Allocation, String> {
     let invalid = |key: &str| format!("{key} is not valid");
     let source = match record.source.as_str() {
         "dynamic" => Source::Dynamic,
@@ -215,6 +260,18 @@ mod tests {
         assert_eq!(decode(text.as_bytes()), Ok(allocation()));
     }
 
+    #[test]
+    fn a_record_of_a_newer_format_is_told_from_a_damaged_one() {
+        let text = String::from_utf8(encode(&allocation()).unwrap()).unwrap();
+        assert!(!text.contains("format"), "{text}");
+        let of = |format: &str| decode(text.replacen('{', &format!("{{\"format\":{format},"), 1).as_bytes());
+        assert_eq!(of("1"), Ok(allocation()));
+        assert_eq!(of("2"), Err(Unreadable::Newer(2)));
+        assert_eq!(decode(br#"{"format":3,"address":{"ip":"10.0.0.1"}}"#), Err(Unreadable::Newer(3)));
+        assert!(matches!(decode(br#"{"format":1,"address":{"ip":"10.0.0.1"}}"#), Err(Unreadable::Damaged(_))));
+        assert!(matches!(of("-1"), Err(Unreadable::Damaged(_))));
+    }
+
     /// Found by garbling records: a repeated ADD printed "10.0.0.2/300" and a
     /// gateway of the other family, and an attachment of "part 3 of 2" was
     /// never complete.
@@ -229,7 +286,7 @@ mod tests {
         ];
         for (whole, garbled, reason) in cases {
             assert!(text.contains(whole), "{text}");
-            assert_eq!(decode(text.replace(whole, garbled).as_bytes()), Err(reason.to_owned()));
+            assert_eq!(decode(text.replace(whole, garbled).as_bytes()), Err(Unreadable::Damaged(reason.to_owned())));
         }
     }
 

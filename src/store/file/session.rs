@@ -98,7 +98,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
         for allocation in super::listing::list(&self.store.disk, filter)? {
             match allocation {
                 Ok(allocation) if allocation.held.boot_id != draft.boot_id => stale.push(allocation),
-                Ok(_) | Err(StoreError::Damaged { .. }) => {}
+                Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Newer { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -8,6 +8,7 @@
 
 use super::disk::Disk;
 use super::finding::{Finding, Problem, is_still_so};
+use super::record::Unreadable;
 use super::{FileStore, hint, index, layout, record};
 use crate::addr::{Mask, Shard, add_bit};
 use crate::ipam::{Allocation, NodeName};
@@ -223,7 +224,8 @@ impl<'d> Walk<'d> {
                     continue;
                 }
                 Ok(other) => self.suspect(Problem::Damaged, &path, &record::of_another_name(&other)),
-                Err(reason) => self.suspect(Problem::Damaged, &path, &reason),
+                Err(unreadable @ Unreadable::Newer(_)) => self.suspect(Problem::Newer, &path, &unreadable.to_string()),
+                Err(Unreadable::Damaged(reason)) => self.suspect(Problem::Damaged, &path, &reason),
             }
             self.damaged.insert(content.inode.number, self.suspects.len() - 1);
         }
