@@ -264,7 +264,8 @@ pub enum StoreError {
     },
     /// Another machine goes by the same node name.
     #[error(
-        "another machine uses the node name {node} in {path}, give each node its own node_name in the flat file; \
+        "another machine uses the node name {node} in {path}, its machine-id is {theirs}, this machine's is {ours}: \
+         give each node its own node_name in the flat file; \
          after a reinstall \"hereabouts release --node {node}\" forgets the old one"
     )]
     SecondMachine {
@@ -272,6 +273,10 @@ pub enum StoreError {
         node: String,
         /// Where the first machine is noted.
         path: PathBuf,
+        /// What is noted there.
+        theirs: String,
+        /// This machine's id.
+        ours: String,
     },
     /// There is no store yet.
     #[error("there is no store at {path} yet, the first ADD makes one")]

@@ -1,6 +1,7 @@
 //! Every decision of ARCHITECTURE.md, section "Decisions", as a test that its
 //! words find.
 
+use crate::support::living::Living;
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration, versioned};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -118,45 +119,11 @@ fn a_second_machine_with_the_same_node_name_is_refused() {
     sandbox.add("c1", RANGE).succeeded();
 }
 
-/// A sandbox of a pod: a process in a network namespace of its own.
-struct Living(std::process::Child);
-
-impl Living {
-    fn new() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            return None;
-        }
-        let child = Command::new("unshare").args(["--net", "sleep", "600"]).stdin(Stdio::null()).spawn().ok()?;
-        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
-        let path = format!("/proc/{}/ns/net", child.id());
-        let deadline = hereabouts::store::retry::Deadline::after(std::time::Duration::from_secs(10));
-        while std::fs::read_link(&path).is_ok_and(|link| link == own) {
-            assert!(!deadline.left().is_zero(), "no namespace came");
-            std::thread::yield_now();
-        }
-        Some(Self(child))
-    }
-
-    fn path(&self) -> String {
-        format!("/proc/{}/ns/net", self.0.id())
-    }
-
-    fn add(&self, sandbox: &Sandbox, container: &str, args: &str) -> Ended {
-        sandbox
-            .call("ADD")
-            .set("CNI_CONTAINERID", container)
-            .set("CNI_NETNS", self.path())
-            .set("CNI_ARGS", args)
-            .stdin(configuration(RANGE))
-            .run()
-    }
-}
-
-impl Drop for Living {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// ADD of a pod's sandbox.
+fn add_living(living: &Living, sandbox: &Sandbox, container: &str, args: &str) -> Ended {
+    let mut call = sandbox.call("ADD");
+    call.set("CNI_CONTAINERID", container).set("CNI_NETNS", living.path()).set("CNI_ARGS", args);
+    call.stdin(configuration(RANGE)).run()
 }
 
 macro_rules! living {
@@ -176,11 +143,11 @@ fn rehoming_is_from_the_dead_only() {
     let sandbox = Sandbox::new();
     let (first, second) = (living!("rehoming_is_from_the_dead_only"), living!("rehoming_is_from_the_dead_only"));
     let args = pod_args("web-0", "u1");
-    assert_eq!(first.add(&sandbox, "c1", &args).addresses(), ["10.1.2.2"]);
-    assert_eq!(second.add(&sandbox, "c2", &args).addresses(), ["10.1.2.3"], "the first sandbox lives");
+    assert_eq!(add_living(&first, &sandbox, "c1", &args).addresses(), ["10.1.2.2"]);
+    assert_eq!(add_living(&second, &sandbox, "c2", &args).addresses(), ["10.1.2.3"], "the first sandbox lives");
     sandbox.del("c2", RANGE).succeeded();
     drop(first);
-    assert_eq!(second.add(&sandbox, "c3", &args).addresses(), ["10.1.2.2"], "the first sandbox is dead");
+    assert_eq!(add_living(&second, &sandbox, "c3", &args).addresses(), ["10.1.2.2"], "the first sandbox is dead");
     sandbox.del("c1", RANGE).succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.2"], "the old one's DEL finds that it is not its own");
 }
@@ -231,11 +198,11 @@ fn a_repeated_add_that_asks_for_another_address_is_101() {
 fn a_repeat_whose_record_is_no_longer_alive_is_rehomed_to_itself() {
     let sandbox = Sandbox::new();
     let first = living!("a_repeat_whose_record_is_no_longer_alive_is_rehomed_to_itself");
-    first.add(&sandbox, "c1", "").succeeded();
+    add_living(&first, &sandbox, "c1", "").succeeded();
     let old = sandbox.list()[0]["netns"].clone();
     drop(first);
     let second = living!("a_repeat_whose_record_is_no_longer_alive_is_rehomed_to_itself");
-    assert_eq!(second.add(&sandbox, "c1", "").addresses(), ["10.1.2.2"]);
+    assert_eq!(add_living(&second, &sandbox, "c1", "").addresses(), ["10.1.2.2"]);
     let new = sandbox.list();
     assert_eq!(new.len(), 1);
     assert_ne!(new[0]["netns"], old);
@@ -435,7 +402,7 @@ fn requested_addresses_are_recorded_and_conflict_checked() {
 fn gc_touches_only_records_of_this_network_and_node_that_are_not_alive() {
     let sandbox = Sandbox::new();
     let living = living!("gc_touches_only_records_of_this_network_and_node_that_are_not_alive");
-    living.add(&sandbox, "alive", "").succeeded();
+    add_living(&living, &sandbox, "alive", "").succeeded();
     sandbox.add("stale", RANGE).succeeded();
     sandbox.add("listed", RANGE).succeeded();
     sandbox.call("ADD").set("CNI_CONTAINERID", "other-network").stdin(configuration(RANGE).replace("net1", "net2")).run().succeeded();

@@ -21,6 +21,8 @@ mod faults;
 mod fuzz;
 /// The executable killed at every system call, and refused every one.
 mod kills;
+/// Calls that stand still while the world goes on.
+mod interleavings;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.

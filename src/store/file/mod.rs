@@ -192,23 +192,28 @@ impl<D: Disk> FileStore<D> {
         let Some(ours) = &self.host.machine_id else {
             return Ok(());
         };
-        match self.disk.read(&path) {
-            Ok(content) if String::from_utf8_lossy(&content.bytes).trim() == ours => Ok(()),
-            Ok(_) => Err(StoreError::SecondMachine { node: self.host.node.to_string(), path: self.disk.root().join(&path) }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match access {
-                Access::Allocate => {
-                    self.place(&path, format!("{ours}\n").as_bytes())?;
-                    // Two machines may have come at once: the link decided.
-                    match self.disk.read(&path) {
-                        Ok(content) if String::from_utf8_lossy(&content.bytes).trim() == ours => Ok(()),
-                        Ok(_) => Err(StoreError::SecondMachine { node: self.host.node.to_string(), path: self.disk.root().join(&path) }),
-                        Err(error) => Err(failed(&self.disk, "read", &path, error)),
-                    }
+        let noted = match self.disk.read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if access == Access::Release {
+                    return Ok(());
                 }
-                Access::Release => Ok(()),
-            },
-            Err(error) => Err(failed(&self.disk, "read", &path, error)),
+                self.place(&path, format!("{ours}\n").as_bytes())?;
+                // Two machines may have come at once: the link decided.
+                self.disk.read(&path)
+            }
+            noted => noted,
+        };
+        let noted = noted.map_err(|error| failed(&self.disk, "read", &path, error))?;
+        let theirs = String::from_utf8_lossy(&noted.bytes);
+        if theirs.trim() == ours {
+            return Ok(());
         }
+        Err(StoreError::SecondMachine {
+            node: self.host.node.to_string(),
+            path: self.disk.root().join(&path),
+            theirs: crate::json::excerpt(theirs.trim()),
+            ours: crate::json::excerpt(ours),
+        })
     }
 
     /// Waits for a lock: in the kernel's queue on a local filesystem, by

@@ -139,16 +139,25 @@ impl<'s, D: Disk> FileSession<'s, D> {
         }
     }
 
-    /// Removes the index entries of a record whose name is gone, durably.
+    /// Removes the index entries of a record whose name is gone, durably. The
+    /// entry by pod is looked for once more in the end: its ADD may be making it
+    /// just now, without the lock, for as long as there is an entry to link.
     fn unlink_entries(&self, held: &Allocation, inode: Inode) -> Result<(), StoreError> {
+        self.unlink_pod(held, inode);
+        index::remove(&self.store.disk, &layout::attachment(&held.held.attachment), inode)?;
+        self.unlink_pod(held, inode);
+        Ok(())
+    }
+
+    fn unlink_pod(&self, held: &Allocation, inode: Inode) {
+        let Some(pod) = held.held.pod.as_ref().filter(|pod| pod.is_whole()) else {
+            return;
+        };
         let attachment = &held.held.attachment;
-        if let Some(pod) = held.held.pod.as_ref().filter(|pod| pod.is_whole()) {
-            let stem = layout::pod(&attachment.node, &attachment.network, pod, &attachment.ifname);
-            if let Err(error) = index::remove(&self.store.disk, &stem, inode) {
-                tracing::debug!(%error, "the entry by pod could not be removed");
-            }
+        let stem = layout::pod(&attachment.node, &attachment.network, pod, &attachment.ifname);
+        if let Err(error) = index::remove(&self.store.disk, &stem, inode) {
+            tracing::debug!(%error, "the entry by pod could not be removed");
         }
-        index::remove(&self.store.disk, &layout::attachment(attachment), inode)
     }
 
     fn sync(&self, path: &Path) -> Result<(), StoreError> {

@@ -106,22 +106,27 @@ impl Sandbox {
 
     /// Every file below the store, relative, in order.
     pub(crate) fn files(&self) -> Vec<String> {
-        fn walk(directory: &Path, root: &Path, found: &mut Vec<String>) {
-            let Ok(entries) = std::fs::read_dir(directory) else { return };
-            for entry in entries {
-                let path = entry.unwrap().path();
-                if path.is_dir() && !path.is_symlink() {
-                    walk(&path, root, found);
-                } else {
-                    found.push(path.strip_prefix(root).unwrap().display().to_string());
-                }
+        files_below(&self.store())
+    }
+}
+
+/// Every file below a directory, relative to it, in order.
+pub(crate) fn files_below(root: &Path) -> Vec<String> {
+    fn walk(directory: &Path, root: &Path, found: &mut Vec<String>) {
+        let Ok(entries) = std::fs::read_dir(directory) else { return };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() {
+                walk(&path, root, found);
+            } else {
+                found.push(path.strip_prefix(root).unwrap().display().to_string());
             }
         }
-        let mut found = Vec::new();
-        walk(&self.store(), &self.store(), &mut found);
-        found.sort();
-        found
     }
+    let mut found = Vec::new();
+    walk(root, root, &mut found);
+    found.sort();
+    found
 }
 
 impl Drop for Sandbox {
@@ -145,13 +150,15 @@ pub(crate) fn versioned(version: &str, ipam: &str) -> String {
 pub(crate) struct Call {
     pub(crate) environment: Vec<(String, std::ffi::OsString)>,
     pub(crate) args: Vec<String>,
-    stdin: Vec<u8>,
+    pub(crate) stdin: Vec<u8>,
+    /// What goes in front of the executable, the outermost first.
+    wrapper: Vec<String>,
 }
 
 impl Call {
     /// No variables at all.
     pub(crate) fn bare() -> Self {
-        Self { environment: Vec::new(), args: Vec::new(), stdin: Vec::new() }
+        Self { environment: Vec::new(), args: Vec::new(), stdin: Vec::new(), wrapper: Vec::new() }
     }
 
     pub(crate) fn set(&mut self, name: &str, value: impl Into<std::ffi::OsString>) -> &mut Self {
@@ -170,16 +177,34 @@ impl Call {
         self
     }
 
+    /// Starts the executable through another program, inside of those that are
+    /// there already.
+    pub(crate) fn through(&mut self, words: &[&str]) -> &mut Self {
+        self.wrapper.extend(words.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
+    /// Shows this call, and nobody else, a file of its own at a path. Needs root.
+    pub(crate) fn seeing(&mut self, path: &str, content: &Path) -> &mut Self {
+        let script = r#"mount --bind "$0" "$1" && shift && exec "$@""#;
+        self.through(&["unshare", "--mount", "sh", "-c", script, content.to_str().unwrap(), path])
+    }
+
     /// The command, for tests with their own ideas of stdin and stdout.
     pub(crate) fn command(&self) -> Command {
         self.command_under(&[])
     }
 
-    /// The same as the last words of another command, strace's for one.
-    pub(crate) fn command_under(&self, wrapper: &[&str]) -> Command {
-        let mut words = wrapper.iter().copied().chain([HEREABOUTS]);
-        let mut command = Command::new(words.next().unwrap_or(HEREABOUTS));
-        command.args(words).env_clear().envs(self.environment.iter().cloned()).args(&self.args);
+    /// The same through one more program, outside of all the others.
+    pub(crate) fn command_under(&self, outer: &[&str]) -> Command {
+        let inner = self.wrapper.iter().cloned().chain([HEREABOUTS.to_owned()]).chain(self.args.iter().cloned());
+        let mut words = outer.iter().map(|word| (*word).to_owned()).chain(inner);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).env_clear().envs(self.environment.iter().cloned());
+        if !(self.wrapper.is_empty() && outer.is_empty()) {
+            // strace looks for what it starts.
+            command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        }
         command
     }
 

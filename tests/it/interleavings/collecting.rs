@@ -1,0 +1,97 @@
+//! GC beside an ADD in flight, and an ADD beside a GC that stands still. The
+//! list of GC is empty throughout: a living one that it lacks is kept.
+
+use super::{At, RANGE, add, check_nothing_left, del, gc, holders, prepare, run_beside, sandboxes};
+use crate::support::sandbox::{Call, Sandbox};
+use crate::support::stopped::{Moment, NO_LOCKS, Stopped};
+
+/// GC at each place of an ADD. Where the ADD holds the lock GC waits; and once
+/// more with locks that are useless, so that it looks at what is half made.
+fn check_beside_add(at: At, without_locks: bool) {
+    let [living, other] = sandboxes("collecting").unwrap();
+    let case = format!("{at:?}, without locks: {without_locks}");
+    let sandbox = Sandbox::new();
+    prepare(&sandbox);
+    let flying = Stopped::after(&add(&sandbox, "c1", &living, "web-0"), &at.moment(&sandbox, "n1"));
+    let mut collect = gc(&sandbox);
+    if without_locks {
+        collect.through(NO_LOCKS);
+    }
+    let (added, collected) = run_beside(flying, at.is_locked() && !without_locks, &collect);
+    collected.succeeded();
+    assert_eq!(added.addresses(), ["10.1.2.1"], "{case}");
+    assert_eq!(holders(&sandbox), [("10.1.2.1".to_owned(), "c1".to_owned())], "{case}");
+    // And found by its holder still: the entry was not taken for a left-over.
+    assert_eq!(add(&sandbox, "c1", &living, "web-0").run().addresses(), ["10.1.2.1"], "{case}");
+    assert_eq!(add(&sandbox, "c2", &other, "db-0").run().addresses(), ["10.1.2.2"], "{case}");
+    check_nothing_left(&sandbox, &["c1", "c2"]);
+}
+
+#[test]
+fn gc_frees_nothing_of_an_add_in_flight() {
+    let Some([]) = sandboxes("collecting::gc_frees_nothing_of_an_add_in_flight") else { return };
+    for at in At::ALL {
+        check_beside_add(at, false);
+        check_beside_add(at, true);
+    }
+    println!("8 orders");
+}
+
+/// An ADD of another node, whose sandbox cannot be seen from here: to this node
+/// its record would look dead.
+#[test]
+fn gc_frees_nothing_of_an_add_in_flight_on_another_node() {
+    let Some([]) = sandboxes("collecting::gc_frees_nothing_of_an_add_in_flight_on_another_node") else { return };
+    for (at, without_locks) in At::ALL.into_iter().flat_map(|at| [(at, false), (at, true)]) {
+        let sandbox = Sandbox::new();
+        let other = sandbox.write("n2.conf", &sandbox.flat("n2"));
+        let on_n2 = |verb: &str| -> Call {
+            let mut call = sandbox.call(verb);
+            call.set("HEREABOUTS_CONFIG", other.to_str().unwrap()).set("CNI_CONTAINERID", "c2").stdin(super::configuration(RANGE));
+            call
+        };
+        prepare(&sandbox);
+        on_n2("ADD").run().succeeded();
+        on_n2("DEL").run().succeeded();
+        let flying = Stopped::after(&on_n2("ADD"), &at.moment(&sandbox, "n2"));
+        let mut collect = gc(&sandbox);
+        if without_locks {
+            collect.through(NO_LOCKS);
+        }
+        let (added, collected) = run_beside(flying, at.is_locked() && !without_locks, &collect);
+        collected.succeeded();
+        assert_eq!(added.addresses(), ["10.1.2.1"], "{at:?}");
+        gc(&sandbox).run().succeeded();
+        assert_eq!(holders(&sandbox), [("10.1.2.1".to_owned(), "c2".to_owned())], "{at:?} {without_locks}");
+        on_n2("DEL").run().succeeded();
+        assert!(sandbox.held().is_empty());
+    }
+}
+
+/// GC has seen a record's sandbox dead and stands still before it frees; the
+/// world goes on in three ways. It looks again under the lock.
+#[test]
+fn gc_that_saw_a_record_dead_frees_nothing_that_has_changed_since() {
+    let test = "collecting::gc_that_saw_a_record_dead_frees_nothing_that_has_changed_since";
+    let Some([new]) = sandboxes(test) else { return };
+    for way in ["repeated", "re-homed", "given to another"] {
+        let sandbox = Sandbox::new();
+        let [old] = sandboxes("collecting").unwrap();
+        let path = old.path();
+        add(&sandbox, "c1", &old, "web-0").run().succeeded();
+        drop(old);
+        let collecting = Stopped::after(&gc(&sandbox), &Moment::new("openat", path));
+        let holder = match way {
+            "repeated" => ("c1", "web-0"),
+            "re-homed" => ("c2", "web-0"),
+            _ => {
+                del(&sandbox, "c1").run().succeeded();
+                ("c2", "db-0")
+            }
+        };
+        assert_eq!(add(&sandbox, holder.0, &new, holder.1).run().addresses(), ["10.1.2.1"], "{way}");
+        collecting.go_on().succeeded();
+        assert_eq!(holders(&sandbox), [("10.1.2.1".to_owned(), holder.0.to_owned())], "{way}");
+        check_nothing_left(&sandbox, &["c1", "c2"]);
+    }
+}

@@ -1,0 +1,105 @@
+//! ADDs whose runtime has given up: it has made a new sandbox of the same pod,
+//! or nobody reads the result any more.
+
+use super::{At, Caller, add, check_nothing_left, del, held_by, holders, prepare, run_beside, sandboxes};
+use crate::support::sandbox::Sandbox;
+use crate::support::stopped::{Moment, Stopped};
+
+/// One order of events. `old_lives`: the runtime has left the old sandbox's
+/// namespace behind.
+fn check_new_sandbox(at: At, caller: Caller, old_lives: bool, printed: &mut usize) {
+    let [old, new, other] = sandboxes("orphans").unwrap();
+    let case = format!("{at:?}, caller {caller:?}, old sandbox lives: {old_lives}");
+    let sandbox = Sandbox::new();
+    let orphan = caller.stopped(&sandbox, &add(&sandbox, "c1", &old, "web-0"), at);
+    let old = Some(old).filter(|_| old_lives);
+    let (late, second) = run_beside(orphan, at.is_locked(), &add(&sandbox, "c2", &new, "web-0"));
+    let address = second.addresses().remove(0);
+    assert_eq!(held_by(&sandbox, "c2").as_ref(), Some(&address), "{case}: the new sandbox keeps what was printed");
+    if late.stdout.contains("\"ips\"") {
+        *printed += 1;
+        assert_eq!(caller, Caller::Stays, "{case}: a result for nobody was printed");
+        assert!(!old_lives || !late.stdout.contains(&format!("\"{address}/")), "{case}: {address} to two that live");
+        assert!(!old_lives || held_by(&sandbox, "c1").is_some(), "{case}: printed and not recorded");
+    } else {
+        assert_eq!(held_by(&sandbox, "c1"), None, "{case}: not printed, and held");
+    }
+    // The next pod gets neither's address, and the old one's DEL comes late.
+    let third = add(&sandbox, "c3", &other, "db-0").run().addresses().remove(0);
+    assert_ne!(third, address, "{case}");
+    del(&sandbox, "c1").run().succeeded();
+    assert_eq!((held_by(&sandbox, "c2"), held_by(&sandbox, "c3")), (Some(address), Some(third)), "{case}");
+    check_nothing_left(&sandbox, &["c2", "c3"]);
+    drop((old, new, other));
+}
+
+#[test]
+fn an_add_that_goes_on_late_shares_no_address_with_the_new_sandbox_of_its_pod() {
+    let Some([]) = sandboxes("orphans::an_add_that_goes_on_late_shares_no_address_with_the_new_sandbox_of_its_pod") else { return };
+    let (mut orders, mut printed) = (0, 0);
+    for (at, caller) in At::ALL.into_iter().flat_map(|at| Caller::BOTH.map(|caller| (at, caller))) {
+        for old_lives in [true, false] {
+            check_new_sandbox(at, caller, old_lives, &mut printed);
+            orders += 1;
+        }
+    }
+    println!("{orders} orders, {printed} late results printed");
+}
+
+/// The old sandbox is dead and its ADD all but printed: the new one gets the
+/// very address. What the old ADD then takes back is not its own any more.
+#[test]
+fn an_orphan_takes_back_nothing_that_was_rehomed_meanwhile() {
+    let test = "orphans::an_orphan_takes_back_nothing_that_was_rehomed_meanwhile";
+    let Some([old, new]) = sandboxes(test) else { return };
+    let sandbox = Sandbox::new();
+    let pod_entry = Moment::new("linkat", "default%2Fweb-0@net1.0");
+    let mut orphan = Stopped::below_caller(&add(&sandbox, "c1", &old, "web-0"), &pod_entry);
+    orphan.lose_caller();
+    drop(old);
+    assert_eq!(add(&sandbox, "c2", &new, "web-0").run().addresses(), ["10.1.2.1"]);
+    let late = orphan.go_on();
+    assert!(late.stderr.contains("the process that called has gone"), "{late:?}");
+    assert_eq!(holders(&sandbox), [("10.1.2.1".to_owned(), "c2".to_owned())]);
+    check_nothing_left(&sandbox, &["c1", "c2"]);
+}
+
+/// A repeat has made nothing, so that it has nothing to take back: also when
+/// its reader or its caller goes in the last instant.
+#[test]
+fn a_repeat_that_reaches_nobody_undoes_nothing() {
+    let Some([living]) = sandboxes("orphans::a_repeat_that_reaches_nobody_undoes_nothing") else { return };
+    for caller in Caller::BOTH {
+        let sandbox = Sandbox::new();
+        let call = add(&sandbox, "c1", &living, "web-0");
+        prepare(&sandbox);
+        assert_eq!(call.run().addresses(), ["10.1.2.1"]);
+        let mut repeat = Stopped::below_caller(&call, &At::Durable.moment(&sandbox, "n1"));
+        match caller {
+            Caller::Goes => repeat.lose_caller(),
+            Caller::Stays => repeat.lose_reader(),
+        }
+        let ended = repeat.go_on();
+        assert_ne!(ended.status, Some(0), "{ended:?}");
+        assert!(!ended.stdout.contains("\"ips\""), "{ended:?}");
+        assert_eq!(holders(&sandbox), [("10.1.2.1".to_owned(), "c1".to_owned())], "{caller:?}");
+        check_nothing_left(&sandbox, &["c1"]);
+    }
+}
+
+/// The same where the repeat has moved the record to today's namespace: the
+/// sandbox that it now names lives.
+#[test]
+fn a_repeat_that_was_rehomed_to_itself_and_reaches_nobody_undoes_nothing() {
+    let test = "orphans::a_repeat_that_was_rehomed_to_itself_and_reaches_nobody_undoes_nothing";
+    let Some([old, new]) = sandboxes(test) else { return };
+    let sandbox = Sandbox::new();
+    add(&sandbox, "c1", &old, "web-0").run().succeeded();
+    drop(old);
+    let mut repeat = Stopped::after(&add(&sandbox, "c1", &new, "web-0"), &At::Durable.moment(&sandbox, "n1"));
+    repeat.lose_reader();
+    assert_ne!(repeat.go_on().status, Some(0));
+    assert_eq!(sandbox.list()[0]["netns"].as_str(), Some(&*new.path()));
+    assert_eq!(sandbox.held(), ["10.1.2.1"]);
+    check_nothing_left(&sandbox, &["c1"]);
+}

@@ -1,0 +1,151 @@
+//! A call of the real executable that stands still right after a system call
+//! of the test's choice, for as long as the test likes. strace delivers the
+//! SIGSTOP and says when it has taken effect: no waiting for a time.
+
+use super::sandbox::{Call, Ended};
+use hereabouts::store::retry::Deadline;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::Duration;
+
+/// A system call on a path: the name as it is given to the call, or the whole
+/// path where the call has a descriptor.
+#[derive(Debug, Clone)]
+pub(crate) struct Moment {
+    pub(crate) call: &'static str,
+    pub(crate) path: String,
+}
+
+impl Moment {
+    pub(crate) fn new(call: &'static str, path: impl Into<String>) -> Self {
+        Self { call, path: path.into() }
+    }
+}
+
+/// What makes every lock of a call useless.
+pub(crate) const NO_LOCKS: &[&str] = &["strace", "-D", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:retval=0"];
+
+/// Whether calls can be stopped here.
+pub(crate) fn has_strace() -> bool {
+    Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success())
+}
+
+/// See above.
+pub(crate) struct Stopped {
+    child: Child,
+    pid: Pid,
+    stdout: Option<PipeReader>,
+    /// Kept to see when the last reader has gone.
+    writer: Option<PipeWriter>,
+    trace: BufReader<ChildStderr>,
+    said: String,
+    parent_gone: bool,
+}
+
+impl Stopped {
+    /// Starts a call and returns when it has stopped after `moment`.
+    pub(crate) fn after(call: &Call, moment: &Moment) -> Self {
+        Self::start(call, moment, &[])
+    }
+
+    /// The same, below a process that plays the caller, and can go.
+    pub(crate) fn below_caller(call: &Call, moment: &Moment) -> Self {
+        Self::start(call, moment, &["sh", "-c", r#""$@"; exit $?"#, "sh"])
+    }
+
+    fn start(call: &Call, moment: &Moment, caller: &[&str]) -> Self {
+        let Moment { call: name, path } = moment;
+        let (trace, inject) = (format!("trace={name}"), format!("inject={name}:signal=STOP:when=1"));
+        // -D: the call is the child of whoever starts it, strace is not between.
+        let strace = ["strace", "-D", "-P", path, "-e", &trace, "-e", &inject];
+        let outer: Vec<&str> = caller.iter().copied().chain(strace).collect();
+        let mut command = call.command_under(&outer);
+        let (stdout, writer) = std::io::pipe().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(writer.try_clone().unwrap()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(command);
+        child.stdin.take().unwrap().write_all(&call.stdin).unwrap();
+        let mut trace = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.ends_with("--- stopped by SIGSTOP ---\n") {
+            assert_ne!(trace.read_line(&mut said).unwrap(), 0, "{name} {path}: it ended without a stop:\n{said}");
+        }
+        let id = child.id();
+        let pid = if caller.is_empty() { id } else { only_child(id) };
+        let pid = Pid::from_raw(pid.try_into().unwrap());
+        Self { child, pid, stdout: Some(stdout), writer: Some(writer), trace, said, parent_gone: false }
+    }
+
+    /// Kills the caller of a call started [`Self::below_caller`].
+    pub(crate) fn lose_caller(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.parent_gone = true;
+    }
+
+    /// Closes the end of stdout where the result would be read.
+    pub(crate) fn lose_reader(&mut self) {
+        drop(self.stdout.take());
+        // A process that another test is starting may have a copy until its exec.
+        let mut broken = [PollFd::new(self.writer.as_ref().unwrap().as_fd(), PollFlags::empty())];
+        assert_eq!(poll(&mut broken, PollTimeout::from(20_000u16)).unwrap(), 1, "somebody still reads");
+    }
+
+    /// Lets it go on, to its end. What it said on stderr is beside the trace; the
+    /// status of a call that has lost its caller is not known.
+    pub(crate) fn go_on(mut self) -> Ended {
+        kill(self.pid, Signal::SIGCONT).unwrap();
+        drop(self.writer.take());
+        let mut stdout = String::new();
+        if let Some(mut pipe) = self.stdout.take() {
+            pipe.read_to_string(&mut stdout).unwrap();
+        }
+        let mut stderr = std::mem::take(&mut self.said);
+        self.trace.read_to_string(&mut stderr).unwrap();
+        let status = self.child.wait().unwrap();
+        Ended { status: status.code().filter(|_| !self.parent_gone), stdout, stderr }
+    }
+}
+
+impl Drop for Stopped {
+    /// A test that fails leaves nothing standing still.
+    fn drop(&mut self) {
+        if !self.said.is_empty() {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn only_child(id: u32) -> u32 {
+    let text = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// A call that waits for a lock.
+pub(crate) struct Waiting(Child);
+
+impl Waiting {
+    /// Starts a call and returns when the kernel has put it into a lock's queue.
+    pub(crate) fn start(call: &Call) -> Self {
+        let mut child = call.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&call.stdin).unwrap();
+        let (id, deadline) = (child.id().to_string(), Deadline::after(Duration::from_secs(20)));
+        // "1: -> FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF"
+        let waits = |line: &str| line.contains("->") && line.split_whitespace().any(|word| word == id);
+        while !std::fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
+            assert!(child.try_wait().unwrap().is_none() && !deadline.left().is_zero(), "it does not wait");
+            std::thread::yield_now();
+        }
+        Self(child)
+    }
+
+    /// How it ended.
+    pub(crate) fn end(self) -> Ended {
+        Ended::from(self.0.wait_with_output().unwrap())
+    }
+}
