@@ -130,7 +130,7 @@ impl Failure {
 fn store_code(error: &StoreError) -> Code {
     match error {
         StoreError::Io { .. } | StoreError::NoLocks { .. } | StoreError::Absent { .. } => Code::Io,
-        StoreError::Busy { .. } | StoreError::Changed => Code::TryAgain,
+        StoreError::Busy { .. } | StoreError::Changed | StoreError::OldView { .. } => Code::TryAgain,
         StoreError::Damaged { .. } | StoreError::BadFormat { .. } | StoreError::NotOurs { .. } | StoreError::Newer { .. } => Code::Stored,
         StoreError::Foreign { .. } | StoreError::SecondMachine { .. } => Code::Config,
     }

@@ -212,6 +212,17 @@ pub enum StoreError {
     /// The attachment changed while the store was looked through.
     #[error("what this attachment holds has changed while free addresses were looked for")]
     Changed,
+    /// Names that are listed as free are refused as taken.
+    #[error(
+        "addresses below {path} are listed as free and refused as taken for {waited} now, \
+         the mount caches names for too long, lower its entry timeout"
+    )]
+    OldView {
+        /// The scope.
+        path: PathBuf,
+        /// How long it was tried.
+        waited: String,
+    },
     /// The filesystem cannot lock.
     #[error("the filesystem of {path} does not support locks, put data_dir on one that does: {reason}")]
     NoLocks {

@@ -56,9 +56,9 @@ fn text(allocation: Option<Allocation>) -> String {
     allocation.map_or_else(|| "full".to_owned(), |allocation| allocation.address.to_string())
 }
 
-type Behaviour = (&'static str, fn(&dyn Store));
+pub(crate) type Behaviour = (&'static str, fn(&dyn Store));
 
-const LIST: &[Behaviour] = &[
+pub(crate) const LIST: &[Behaviour] = &[
     ("the lowest free address comes first, a freed one again", |store| {
         let mut session = open(store);
         let first = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();

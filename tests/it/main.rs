@@ -27,6 +27,8 @@ mod interleavings;
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.
 mod real_parts;
+/// Two mounts of a real shared filesystem; started by scripts/test-shared-fs.
+mod shared_fs;
 /// Rules on the sources and documents themselves.
 mod tidy;
 /// The test vectors of the protocol, by number, against the real executable.

@@ -4,9 +4,10 @@ use super::disk::{Disk, Inode};
 use super::hint::{FullShards, Word};
 use super::session::FileSession;
 use super::{failed, hint, index, layout, record, remove};
-use crate::addr::{AddrSet, Mask, Shard, add_bit, lowest_free};
+use crate::addr::{AddrSet, Mask, Range, Shard, add_bit, lowest_free};
 use crate::ipam::{Allocation, Draft, Scope};
-use crate::store::{Claim, StoreError};
+use crate::store::{Claim, StoreError, retry};
+use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -84,23 +85,50 @@ impl<D: Disk> FileSession<'_, D> {
         }
         self.store.ensure(&layout::scope(scope))?;
         self.store.ensure(&layout::temporary(&self.store.host.node))?;
+        let deadline = self.deadline;
+        let claimed = retry::until(&deadline, || self.claim_once(scope, candidates, draft))?;
+        claimed.ok_or_else(|| StoreError::OldView {
+            path: self.store.disk.root().join(layout::scope(scope)),
+            waited: humantime::format_duration(deadline.limit()).to_string(),
+        })
+    }
+
+    /// Tries each candidate that is listed as free. A client of a shared
+    /// filesystem may hold a name that another node has removed for as long as
+    /// it caches names (GlusterFS: a second, or what the mount says), and
+    /// refuse the link by itself: such a candidate is passed over. `None` when
+    /// there is no other.
+    fn claim_once(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Option<Claim>, StoreError> {
+        let mut untried = Cow::Borrowed(candidates);
         loop {
             self.lock_store()?;
             let mut full = FullShards::read(&self.store.disk, scope);
-            let look = find_free(&self.store.disk, scope, candidates, &full)?;
+            let look = find_free(&self.store.disk, scope, &untried, &full)?;
             let news = !look.full.is_empty();
             for (shard, held) in &look.full {
                 full.insert(*shard, *held);
             }
+            let passed_over = matches!(untried, Cow::Owned(_));
             let Some(address) = look.free else {
+                if passed_over {
+                    self.unlock_shared();
+                    return Ok(None);
+                }
                 if self.sweep_earlier_boots(draft)? || !self.is_really_full(scope, candidates, draft, look.passed_over)? {
                     continue;
                 }
                 hint::say_exhausted(&self.store.disk, &self.store.host.node, scope, candidates);
-                return Ok(Claim::Full);
+                return Ok(Some(Claim::Full));
             };
+            // One old name may be followed by more: a look is cheaper than a
+            // record that is written and synced in vain.
+            if passed_over && self.store.disk.inode(&layout::record(scope, address)).is_ok() {
+                untried.to_mut().remove(&Range::single(address));
+                continue;
+            }
             let written = self.write_record(scope, address, draft)?;
             if self.link_name(&written)? == Link::Taken {
+                untried.to_mut().remove(&Range::single(address));
                 continue;
             }
             // Said by the first that finds a shard full, not by the one that
@@ -111,7 +139,7 @@ impl<D: Disk> FileSession<'_, D> {
             }
             self.unlock_at_commit(draft.part);
             self.seal(&written)?;
-            return Ok(Claim::Claimed(written.allocation));
+            return Ok(Some(Claim::Claimed(written.allocation)));
         }
     }
 

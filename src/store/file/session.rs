@@ -69,7 +69,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
     }
 
     /// Lets the store's lock go where the machine's own is held as well.
-    fn unlock_shared(&mut self) {
+    pub(super) fn unlock_shared(&mut self) {
         if self.place == Place::Shared {
             self.store_lock = None;
         }

@@ -23,6 +23,9 @@ pub(crate) struct Faults {
     pub(crate) link_overwrites: bool,
     /// Nothing is flushed: for filling a store.
     pub(crate) unsynced: bool,
+    /// A link to a name that ends so is refused, so many times, as if it were
+    /// there: a client with an old view of the directory.
+    pub(crate) refuses: Option<(&'static str, usize)>,
     /// The filesystem counts as one that machines share.
     pub(crate) shared: bool,
 }
@@ -31,6 +34,7 @@ pub(crate) struct FaultyDisk<D = RealDisk> {
     pub(crate) inner: D,
     faults: Faults,
     step: Cell<usize>,
+    refused: Cell<usize>,
 }
 
 struct Nothing;
@@ -44,12 +48,17 @@ impl FaultyDisk {
 
 impl<D: Disk> FaultyDisk<D> {
     pub(crate) fn over(inner: D, faults: Faults) -> Self {
-        Self { inner, faults, step: Cell::new(0) }
+        Self { inner, faults, step: Cell::new(0), refused: Cell::new(0) }
     }
 
     /// How many steps there were.
     pub(crate) fn steps(&self) -> usize {
         self.step.get()
+    }
+
+    /// How many links were refused.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.get()
     }
 
     fn step<T>(&self, work: impl FnOnce(&D) -> io::Result<T>) -> io::Result<T> {
@@ -114,6 +123,10 @@ impl<D: Disk> Disk for FaultyDisk<D> {
             let twin = from.with_extension("twin");
             self.inner.link(from, &twin)?;
             return self.inner.rename(&twin, to);
+        }
+        if self.faults.refuses.is_some_and(|(name, times)| to.ends_with(name) && self.refused.get() < times) {
+            self.refused.set(self.refused.get() + 1);
+            return Err(io::ErrorKind::AlreadyExists.into());
         }
         self.step(|disk| disk.link(from, to))
     }

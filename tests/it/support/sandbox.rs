@@ -172,6 +172,12 @@ impl Call {
         self
     }
 
+    /// Puts these words in front of the executable: strace, timeout.
+    pub(crate) fn under(&mut self, front: &[String]) -> &mut Self {
+        self.front = front.to_vec();
+        self
+    }
+
     pub(crate) fn stdin(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stdin = bytes.as_ref().to_vec();
         self

@@ -1,0 +1,84 @@
+//! The store on two mounts of a real shared filesystem, each a node, with the
+//! real executable: many writers, killed ones, repeated DELs and GC, also with
+//! locks that do not lock. Started by `scripts/test-shared-fs`, which makes the
+//! mounts; not to be run without.
+
+mod churn;
+mod nodes;
+/// A client that still sees what another node has removed; needs no mounts.
+mod old_view;
+
+use crate::conformance::{LIST, host};
+use churn::Churn;
+use hereabouts::store::file::FileStore;
+use nodes::{Locks, Nodes, fresh, scale};
+
+const PLAIN: Churn = Churn { locks: Locks::Real, workers: 4, steps: 60, kill: None, repeat_del: false, seed: 1 };
+
+fn churn(change: Churn) {
+    let nodes = Nodes::new();
+    churn::run(&nodes, Churn { steps: change.steps * scale(), ..change });
+    for node in 0..2 {
+        let left_over = nodes.left_over(node);
+        // A killed DEL may leave an entry without a name: it holds nothing.
+        println!("left over on n{node}: {}", left_over.len());
+        assert!(change.kill.is_some() || left_over.is_empty(), "{left_over:?}");
+    }
+}
+
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn each_mount_passes_the_list() {
+    for mount in 0..2 {
+        for (name, behaviour) in LIST {
+            println!("{name}");
+            let directory = &fresh()[mount];
+            behaviour(&FileStore::new(directory.clone(), host("n1")));
+            std::fs::remove_dir_all(directory).unwrap();
+        }
+    }
+}
+
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn no_address_has_two_holders_in_a_churn_from_both() {
+    churn(PLAIN);
+}
+
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn no_address_has_two_holders_where_shared_locks_do_not_lock() {
+    churn(Churn { locks: Locks::SharedUseless, seed: 2, ..PLAIN });
+}
+
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn no_address_has_two_holders_where_no_lock_locks() {
+    churn(Churn { locks: Locks::AllUseless, seed: 3, ..PLAIN });
+}
+
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn killed_processes_of_one_node_harm_nobody() {
+    churn(Churn { kill: Some(1), steps: 80, seed: 4, ..PLAIN });
+}
+
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn killed_processes_harm_nobody_where_shared_locks_do_not_lock() {
+    churn(Churn { kill: Some(1), locks: Locks::SharedUseless, seed: 5, ..PLAIN });
+}
+
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn repeated_dels_free_nothing_of_others() {
+    churn(Churn { repeat_del: true, seed: 6, ..PLAIN });
+}
+
+/// Of the machine's own lock this needs: without it, two DELs of one attachment
+/// at once may look before either removes.
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn repeated_dels_free_nothing_of_others_where_shared_locks_do_not_lock() {
+    churn(Churn { repeat_del: true, locks: Locks::SharedUseless, seed: 7, ..PLAIN });
+}

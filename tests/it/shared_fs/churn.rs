@@ -1,0 +1,244 @@
+//! Workers on both nodes that add and delete containers of their own, held
+//! against a model: which address was printed to whom.
+//!
+//! An address enters the model when it was printed and leaves it before its DEL
+//! begins. So an address that is printed while it is in the model has two
+//! holders, whatever the order of the calls was.
+
+use super::nodes::{Draws, Locks, Nodes};
+use crate::support::sandbox::{Ended, configuration};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// What the workers do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Churn {
+    pub(super) locks: Locks,
+    /// Workers on each node.
+    pub(super) workers: usize,
+    /// Steps of each worker.
+    pub(super) steps: usize,
+    /// The node whose processes are killed at random moments.
+    pub(super) kill: Option<usize>,
+    /// DELs are run twice at once, and again when others hold the address.
+    pub(super) repeat_del: bool,
+    pub(super) seed: u64,
+}
+
+/// What was seen; printed by the test.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// address -> "node container".
+    held: BTreeMap<String, String>,
+    pub(super) adds: usize,
+    pub(super) dels: usize,
+    pub(super) late_dels: usize,
+    pub(super) checks: usize,
+    pub(super) killed: usize,
+    pub(super) slowest: Duration,
+    wrong: Vec<String>,
+}
+
+/// Where a worker's container stands.
+enum Container {
+    /// ADD printed this result.
+    Printed(String, Value),
+    /// A call was killed: what the store holds is not known.
+    Unsure(String),
+}
+
+struct Worker<'w> {
+    nodes: &'w Nodes,
+    seen: &'w Mutex<Seen>,
+    churn: Churn,
+    node: usize,
+    name: String,
+    draws: Draws,
+    containers: Vec<Container>,
+    /// Deleted already; to be deleted once more.
+    late: Vec<String>,
+}
+
+/// Runs all workers to their end, and frees all that they hold. What is wrong
+/// fails the test, with all that was seen.
+pub(super) fn run(nodes: &Nodes, churn: Churn) -> Seen {
+    let seen = Mutex::new(Seen::default());
+    let run_all = |finish: bool, held: Vec<Vec<Container>>| -> Vec<Vec<Container>> {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = held
+                .into_iter()
+                .enumerate()
+                .map(|(n, containers)| {
+                    let mut worker = Worker::new(nodes, &seen, churn, n);
+                    worker.containers = containers;
+                    scope.spawn(move || if finish { worker.finish() } else { worker.play() })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    };
+    let containers = run_all(false, (0..2 * churn.workers).map(|_| Vec::new()).collect());
+    compare(nodes, &seen);
+    run_all(true, containers);
+    let seen = seen.into_inner().unwrap();
+    println!(
+        "{churn:?}: {} ADDs, {} DELs, {} repeated DELs, {} CHECKs, {} killed, slowest call {:?}",
+        seen.adds, seen.dels, seen.late_dels, seen.checks, seen.killed, seen.slowest
+    );
+    assert!(seen.wrong.is_empty(), "{} are wrong: {:#?}", seen.wrong.len(), &seen.wrong[..seen.wrong.len().min(20)]);
+    for node in 0..2 {
+        assert_eq!(nodes.held(node), Vec::<String>::new(), "held on n{node} when all was freed");
+    }
+    seen
+}
+
+/// With all workers at rest: every printed result stands, seen from both
+/// nodes, and no address has two records.
+fn compare(nodes: &Nodes, seen: &Mutex<Seen>) {
+    let mut seen = seen.lock().unwrap();
+    for node in 0..2 {
+        let held = nodes.held(node);
+        for (address, holder) in &seen.held.clone() {
+            if !held.contains(&format!("{address} {holder}")) {
+                seen.wrong.push(format!("n{node} does not see the printed result {address} {holder}"));
+            }
+        }
+        for pair in held.windows(2) {
+            if pair[0].split(' ').next() == pair[1].split(' ').next() {
+                seen.wrong.push(format!("two records: {pair:?}"));
+            }
+        }
+    }
+}
+
+impl<'w> Worker<'w> {
+    fn new(nodes: &'w Nodes, seen: &'w Mutex<Seen>, churn: Churn, number: usize) -> Self {
+        let draws = Draws::new(churn.seed.wrapping_mul(1000).wrapping_add(number as u64));
+        let node = number % 2;
+        Self { nodes, seen, churn, node, name: format!("w{number}"), draws, containers: Vec::new(), late: Vec::new() }
+    }
+
+    fn play(mut self) -> Vec<Container> {
+        for step in 0..self.churn.steps {
+            let some = self.containers.len();
+            match self.draws.below(10) {
+                0..5 if some < 4 => self.add(&format!("{}-{step}", self.name)),
+                _ if some == 0 => self.add(&format!("{}-{step}", self.name)),
+                0..2 => self.check(),
+                2 if !self.late.is_empty() => self.del_late(),
+                _ => self.del(),
+            }
+        }
+        self.containers
+    }
+
+    /// No kills any more; every container is deleted.
+    fn finish(mut self) -> Vec<Container> {
+        self.churn.kill = None;
+        while !self.containers.is_empty() {
+            self.del();
+        }
+        self.containers
+    }
+
+    fn wrong(&self, what: String) {
+        self.seen.lock().unwrap().wrong.push(what);
+    }
+
+    /// Runs a call, perhaps killed on its way; `None` when it was.
+    fn call(&mut self, verb: &str, container: &str, previous: Option<&Value>) -> Option<Ended> {
+        let mut call = self.nodes.call(self.node, verb, container);
+        let mut front = self.nodes.front(self.node, self.churn.locks);
+        if self.churn.kill == Some(self.node) && self.draws.below(10) < 6 {
+            let after = format!("0.{:03}", 1 + self.draws.below(if front.is_empty() { 25 } else { 60 }));
+            front.extend(["timeout", "-s", "KILL", &after].map(str::to_owned));
+        }
+        if let Some(previous) = previous {
+            call.stdin(configuration(super::nodes::RANGE).replacen('{', &format!(r#"{{"prevResult":{previous},"#), 1));
+        }
+        #[allow(clippy::disallowed_methods, reason = "a test measures")]
+        let start = Instant::now();
+        let ended = call.under(&front).run();
+        let mut seen = self.seen.lock().unwrap();
+        seen.slowest = seen.slowest.max(start.elapsed());
+        if matches!(ended.status, None | Some(137)) {
+            seen.killed += 1;
+            // Printed is printed, whatever became of the process.
+            return ended.stdout.ends_with("}\n").then_some(Ended { status: Some(0), ..ended });
+        }
+        Some(ended)
+    }
+
+    fn add(&mut self, container: &str) {
+        match self.call("ADD", container, None) {
+            None => self.containers.push(Container::Unsure(container.to_owned())),
+            Some(ended) if ended.status == Some(0) => {
+                let address = ended.addresses().concat();
+                let holder = format!("n{} {container}", self.node);
+                let mut seen = self.seen.lock().unwrap();
+                seen.adds += 1;
+                if let Some(other) = seen.held.insert(address.clone(), holder.clone()) {
+                    seen.wrong.push(format!("{address} was printed to {holder} and is held by {other}"));
+                }
+                self.containers.push(Container::Printed(container.to_owned(), ended.document()));
+            }
+            Some(ended) => self.wrong(format!("ADD of {container}: {ended:?}")),
+        }
+    }
+
+    /// CHECK of a container whose result was printed.
+    fn check(&mut self) {
+        let at = self.draws.below(self.containers.len());
+        let Container::Printed(container, result) = &self.containers[at] else { return };
+        let (container, result) = (container.clone(), result.clone());
+        match self.call("CHECK", &container, Some(&result)) {
+            Some(ended) if ended.status != Some(0) => self.wrong(format!("CHECK of {container}: {ended:?}")),
+            Some(_) => self.seen.lock().unwrap().checks += 1,
+            None => {}
+        }
+    }
+
+    /// DEL of one container; of one that was killed also a repeated ADD, as
+    /// runtimes do both.
+    fn del(&mut self) {
+        let at = self.draws.below(self.containers.len());
+        let container = match self.containers.swap_remove(at) {
+            Container::Unsure(container) if self.churn.kill.is_some() && self.draws.below(2) == 0 => return self.add(&container),
+            Container::Unsure(container) => container,
+            Container::Printed(container, result) => {
+                let address = result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().to_owned();
+                let mut seen = self.seen.lock().unwrap();
+                seen.held.remove(&address);
+                container
+            }
+        };
+        let twin = self.churn.repeat_del.then(|| {
+            let call = self.nodes.call(self.node, "DEL", &container).under(&self.nodes.front(self.node, self.churn.locks)).clone();
+            std::thread::spawn(move || call.run())
+        });
+        match self.call("DEL", &container, None) {
+            None => self.containers.push(Container::Unsure(container.clone())),
+            Some(ended) if ended.status != Some(0) => self.wrong(format!("DEL of {container}: {ended:?}")),
+            Some(_) => self.seen.lock().unwrap().dels += 1,
+        }
+        if let Some(ended) = twin.map(|twin| twin.join().unwrap()) {
+            self.seen.lock().unwrap().late_dels += 1;
+            if ended.status != Some(0) {
+                self.wrong(format!("DEL at once of {container}: {ended:?}"));
+            }
+            self.late.push(container);
+        }
+    }
+
+    /// The runtime's late repeat: somebody else may hold the address by now.
+    fn del_late(&mut self) {
+        let container = self.late[self.draws.below(self.late.len())].clone();
+        match self.call("DEL", &container, None) {
+            Some(ended) if ended.status != Some(0) => self.wrong(format!("late DEL of {container}: {ended:?}")),
+            Some(_) => self.seen.lock().unwrap().late_dels += 1,
+            None => {}
+        }
+    }
+}

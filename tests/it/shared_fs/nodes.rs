@@ -1,0 +1,154 @@
+//! Two nodes: two mounts of one shared filesystem, each with a flat file of its
+//! own. Which mounts is said by `HEREABOUTS_SHARED_MOUNTS`, `a:b`.
+
+use crate::support::sandbox::{Call, Sandbox, configuration};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// 62 addresses, lowest first: both nodes take what the other has just freed.
+pub(super) const RANGE: &str = r#""range":"10.1.0.0/26""#;
+
+/// Which locks are made useless: flock then answers that it was had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locks {
+    /// None.
+    Real,
+    /// Those on the shared filesystem; the machine's own keep calls of one
+    /// node apart.
+    SharedUseless,
+    /// All, the machine's own too.
+    AllUseless,
+}
+
+/// A store on two mounts.
+pub(super) struct Nodes {
+    pub(super) sandbox: Sandbox,
+    stores: [PathBuf; 2],
+}
+
+#[allow(clippy::disallowed_methods, reason = "a script starts these tests and says where the mounts are")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The two mounts, `/a` and `/b`.
+pub(super) fn mounts() -> [PathBuf; 2] {
+    let value = variable("HEREABOUTS_SHARED_MOUNTS").expect("HEREABOUTS_SHARED_MOUNTS=<mount>:<mount>, as scripts/test-shared-fs sets it");
+    let (a, b) = value.split_once(':').expect("HEREABOUTS_SHARED_MOUNTS names two mounts");
+    [PathBuf::from(a), PathBuf::from(b)]
+}
+
+/// So many times the calls of a short run.
+pub(super) fn scale() -> usize {
+    if variable("HEREABOUTS_SHARED_LONG").is_some() { 10 } else { 1 }
+}
+
+/// A directory that no other test uses, on each mount.
+pub(super) fn fresh() -> [PathBuf; 2] {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("store-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    mounts().map(|mount| mount.join(&name))
+}
+
+impl Nodes {
+    /// A new store on the two mounts, for the nodes `n0` and `n1`.
+    pub(super) fn new() -> Self {
+        let nodes = Self { sandbox: Sandbox::new(), stores: fresh() };
+        for (node, store) in nodes.stores.iter().enumerate() {
+            let flat = serde_json::json!({"datastore": "file", "data_dir": store, "node_name": format!("n{node}")});
+            nodes.sandbox.write(&format!("n{node}.conf"), &flat.to_string());
+        }
+        nodes
+    }
+
+    /// A call on a node. The namespace is a made-up one: the record counts as
+    /// not alive.
+    pub(super) fn call(&self, node: usize, verb: &str, container: &str) -> Call {
+        let mut call = self.sandbox.call(verb);
+        call.set("HEREABOUTS_CONFIG", self.sandbox.path(&format!("n{node}.conf"))).set("CNI_CONTAINERID", container);
+        // strace looks for what it starts.
+        call.set("PATH", "/usr/bin:/bin");
+        call.stdin(configuration(RANGE));
+        call
+    }
+
+    /// What goes in front of a node's processes.
+    pub(super) fn front(&self, node: usize, locks: Locks) -> Vec<String> {
+        let mut words: Vec<String> =
+            "strace -f --seccomp-bpf -qq -o /dev/null -e trace=flock -e inject=flock:retval=0".split(' ').map(str::to_owned).collect();
+        match locks {
+            Locks::Real => words.clear(),
+            Locks::SharedUseless => {
+                for path in ["lock", "scopes/@/looking"] {
+                    words.extend(["-P".to_owned(), self.stores[node].join(path).display().to_string()]);
+                }
+            }
+            Locks::AllUseless => {}
+        }
+        words
+    }
+
+    /// All records as a node sees them.
+    pub(super) fn list(&self, node: usize) -> Vec<Value> {
+        let mut call = Call::bare();
+        call.set("HEREABOUTS_CONFIG", self.sandbox.path(&format!("n{node}.conf")));
+        call.args = ["list", "-o", "json"].map(str::to_owned).to_vec();
+        let ended = call.run();
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        serde_json::from_str(&ended.stdout).unwrap()
+    }
+
+    /// "address node container" of all records, in order.
+    pub(super) fn held(&self, node: usize) -> Vec<String> {
+        let text = |record: &Value, key: &str| record[key].as_str().unwrap_or_default().to_owned();
+        let mut held: Vec<String> = self
+            .list(node)
+            .iter()
+            .map(|record| format!("{} {} {}", text(record, "address"), text(record, "node"), text(record, "container")))
+            .collect();
+        held.sort();
+        held
+    }
+
+    /// Files of the index and of `@tmp`, as a node sees them.
+    pub(super) fn left_over(&self, node: usize) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut directories = vec![self.stores[node].join("nodes")];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if !path.ends_with("@machine-id") {
+                    found.push(path.strip_prefix(&self.stores[node]).unwrap().display().to_string());
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.stores[0]);
+    }
+}
+
+/// Random numbers that a seed brings back: splitmix64.
+pub(super) struct Draws(u64);
+
+impl Draws {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `limit`.
+    pub(super) fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % limit as u64).expect("below a usize")
+    }
+}

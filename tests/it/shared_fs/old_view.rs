@@ -1,0 +1,56 @@
+//! A client of a shared filesystem that caches names refuses a link to one that
+//! another node has removed, for as long as the cache holds. Seen on GlusterFS
+//! at default mount options: an ADD right after the DEL of another node tried
+//! the same name some 500 times, for a second and with the lock held; with a
+//! longer entry timeout it would never have ended. Such a name is passed over.
+
+use crate::conformance::{candidates, claim, draft, host, open};
+use crate::support::disk::{Faults, FaultyDisk};
+use crate::support::sandbox::Sandbox;
+use hereabouts::ipam::Scope;
+use hereabouts::store::file::FileStore;
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Claim, Store, StoreError};
+use std::time::Duration;
+
+fn store(sandbox: &Sandbox, refuses: (&'static str, usize)) -> FileStore<FaultyDisk> {
+    let faults = Faults { refuses: Some(refuses), shared: true, ..Faults::default() };
+    FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"))
+}
+
+#[test]
+fn a_name_that_is_refused_though_listed_as_free_is_tried_once_and_the_next_taken() {
+    let sandbox = Sandbox::new();
+    let store = store(&sandbox, ("10.0.0.1", 1000));
+    let held = claim(open(&store).as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+    assert_eq!(held.address.to_string(), "10.0.0.2");
+    assert_eq!(store.disk().refused(), 1);
+    assert_eq!(sandbox.files().iter().filter(|path| path.contains("c1@")).count(), 1);
+}
+
+#[test]
+fn a_range_is_not_full_while_its_last_name_is_refused_and_listed_as_free() {
+    let sandbox = Sandbox::new();
+    let store = store(&sandbox, ("10.0.0.6", 3));
+    let mut session = open(&store);
+    for n in 1..=6 {
+        let held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", &format!("c{n}"), None)).unwrap();
+        assert_eq!(held.address.to_string(), format!("10.0.0.{n}"));
+    }
+    assert_eq!(store.disk().refused(), 3);
+    assert!(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c7", None)).is_none());
+}
+
+#[test]
+fn a_name_that_stays_refused_ends_at_the_deadline() {
+    let sandbox = Sandbox::new();
+    let store = store(&sandbox, ("10.0.0.6", usize::MAX));
+    let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_millis(300))).unwrap();
+    let one = candidates("10.0.0.6/32");
+    match session.claim(&Scope::default(), &one, &draft("n1", "c1", None)) {
+        Err(StoreError::OldView { path, .. }) => assert!(path.ends_with("scopes/@")),
+        Err(other) => panic!("{other}"),
+        Ok(Claim::Claimed(allocation)) => panic!("{allocation:?}"),
+        Ok(Claim::Full) => panic!("it is not full"),
+    }
+}
