@@ -7,7 +7,6 @@ use super::{failed, hint, index, layout, record, remove};
 use crate::addr::{AddrSet, Mask, Range, Shard, add_bit, lowest_free};
 use crate::ipam::{Allocation, Draft, Scope};
 use crate::store::{Claim, StoreError, retry};
-use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -99,7 +98,7 @@ impl<D: Disk> FileSession<'_, D> {
     /// refuse the link by itself: such a candidate is passed over. `None` when
     /// there is no other.
     fn claim_once(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Option<Claim>, StoreError> {
-        let mut untried = Cow::Borrowed(candidates);
+        let mut untried = candidates.clone();
         loop {
             self.lock_store()?;
             let mut full = FullShards::read(&self.store.disk, scope);
@@ -108,9 +107,9 @@ impl<D: Disk> FileSession<'_, D> {
             for (shard, held) in &look.full {
                 full.insert(*shard, *held);
             }
-            let passed_over = matches!(untried, Cow::Owned(_));
+            let refused = untried != *candidates;
             let Some(address) = look.free else {
-                if passed_over {
+                if refused {
                     self.unlock_shared();
                     return Ok(None);
                 }
@@ -122,13 +121,13 @@ impl<D: Disk> FileSession<'_, D> {
             };
             // One old name may be followed by more: a look is cheaper than a
             // record that is written and synced in vain.
-            if passed_over && self.store.disk.inode(&layout::record(scope, address)).is_ok() {
-                untried.to_mut().remove(&Range::single(address));
+            if refused && self.store.disk.inode(&layout::record(scope, address)).is_ok() {
+                untried.remove(&Range::single(address));
                 continue;
             }
             let written = self.write_record(scope, address, draft)?;
             if self.link_name(&written)? == Link::Taken {
-                untried.to_mut().remove(&Range::single(address));
+                untried.remove(&Range::single(address));
                 continue;
             }
             // Said by the first that finds a shard full, not by the one that
