@@ -19,10 +19,10 @@ mod every_step;
 mod faults;
 /// Changed inputs by the thousand: configurations, stored bytes, sequences.
 mod fuzz;
-/// The executable killed at every system call, and refused every one.
-mod kills;
 /// Calls that stand still while the world goes on.
 mod interleavings;
+/// The executable killed at every system call, and refused every one.
+mod kills;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.

@@ -9,11 +9,12 @@ mod nodes;
 mod old_view;
 
 use crate::conformance::{LIST, host};
+use crate::support::disk::{Faults, FaultyDisk};
 use churn::Churn;
 use hereabouts::store::file::FileStore;
 use nodes::{Locks, Nodes, fresh, scale};
 
-const PLAIN: Churn = Churn { locks: Locks::Real, workers: 4, steps: 60, kill: None, repeat_del: false, seed: 1 };
+const PLAIN: Churn = Churn { locks: Locks::Real, workers: 4, steps: 60, kill: None, repeat_del: false, gc: false, seed: 1 };
 
 fn churn(change: Churn) {
     let nodes = Nodes::new();
@@ -34,6 +35,20 @@ fn each_mount_passes_the_list() {
             println!("{name}");
             let directory = &fresh()[mount];
             behaviour(&FileStore::new(directory.clone(), host("n1")));
+            std::fs::remove_dir_all(directory).unwrap();
+        }
+    }
+}
+
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn each_mount_passes_the_list_where_no_lock_locks() {
+    for mount in 0..2 {
+        for (name, behaviour) in LIST {
+            println!("{name}");
+            let directory = &fresh()[mount];
+            let faults = Faults { no_locks: true, ..Faults::default() };
+            behaviour(&FileStore::on(FaultyDisk::new(directory.clone(), faults), host("n1")));
             std::fs::remove_dir_all(directory).unwrap();
         }
     }
@@ -81,4 +96,16 @@ fn repeated_dels_free_nothing_of_others() {
 #[ignore = "scripts/test-shared-fs makes the mounts"]
 fn repeated_dels_free_nothing_of_others_where_shared_locks_do_not_lock() {
     churn(Churn { repeat_del: true, locks: Locks::SharedUseless, seed: 7, ..PLAIN });
+}
+
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn gc_from_both_nodes_frees_nothing_that_lives() {
+    churn(Churn { gc: true, seed: 8, ..PLAIN });
+}
+
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn gc_that_is_killed_frees_nothing_that_lives_where_shared_locks_do_not_lock() {
+    churn(Churn { gc: true, kill: Some(1), repeat_del: true, locks: Locks::SharedUseless, seed: 9, ..PLAIN });
 }

@@ -105,17 +105,26 @@ fn names(disk: &dyn Disk, directory: &Path) -> Result<Vec<std::ffi::OsString>, S
     }
 }
 
+/// Whether a file went between the look at its directory and the look at it. A
+/// client of a network filesystem may open from its cache what the server no
+/// longer has, and learn of it only when it reads. For a listing that is as
+/// good as gone: the next one comes; whoever looks for his own record is told.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::StaleNetworkFileHandle
+}
+
 /// The record at a path; `None` when it went meanwhile, or is a left-over.
 fn read_one(disk: &dyn Disk, path: &Path, by_index: bool) -> Option<Result<Allocation, StoreError>> {
     let content = match disk.read(path) {
         Ok(content) => content,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) if is_gone(&error) => return None,
         Err(error) => return Some(Err(failed(disk, "read", path, error))),
     };
     if by_index {
         return match index::judge(disk, path, &content) {
             Ok(index::State::Stands(allocation)) => Some(Ok(*allocation)),
             Ok(index::State::LeftOver(_)) => None,
+            Err(StoreError::Io { source, .. }) if is_gone(&source) => None,
             Ok(index::State::Damaged(error)) | Err(error) => Some(Err(error)),
         };
     }

@@ -6,6 +6,7 @@
 //! holders, whatever the order of the calls was.
 
 use super::nodes::{Draws, Locks, Nodes};
+use crate::support::living::Living;
 use crate::support::sandbox::{Ended, configuration};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -24,6 +25,9 @@ pub(super) struct Churn {
     pub(super) kill: Option<usize>,
     /// DELs are run twice at once, and again when others hold the address.
     pub(super) repeat_del: bool,
+    /// GC from both nodes; sandboxes are then living ones, and beside them are
+    /// some that nobody deletes.
+    pub(super) gc: bool,
     pub(super) seed: u64,
 }
 
@@ -36,9 +40,13 @@ pub(super) struct Seen {
     pub(super) dels: usize,
     pub(super) late_dels: usize,
     pub(super) checks: usize,
+    pub(super) collections: usize,
+    pub(super) abandoned: usize,
     pub(super) killed: usize,
     pub(super) slowest: Duration,
     wrong: Vec<String>,
+    /// Every call, in the order of their ends; shown where something is wrong.
+    calls: Vec<String>,
 }
 
 /// Where a worker's container stands.
@@ -59,12 +67,15 @@ struct Worker<'w> {
     containers: Vec<Container>,
     /// Deleted already; to be deleted once more.
     late: Vec<String>,
+    /// The namespace of sandboxes that GC must not take for dead.
+    netns: Option<String>,
 }
 
 /// Runs all workers to their end, and frees all that they hold. What is wrong
 /// fails the test, with all that was seen.
 pub(super) fn run(nodes: &Nodes, churn: Churn) -> Seen {
     let seen = Mutex::new(Seen::default());
+    let living = churn.gc.then(|| Living::new().expect("a namespace, made by root"));
     let run_all = |finish: bool, held: Vec<Vec<Container>>| -> Vec<Vec<Container>> {
         std::thread::scope(|scope| {
             let threads: Vec<_> = held
@@ -73,6 +84,7 @@ pub(super) fn run(nodes: &Nodes, churn: Churn) -> Seen {
                 .map(|(n, containers)| {
                     let mut worker = Worker::new(nodes, &seen, churn, n);
                     worker.containers = containers;
+                    worker.netns = living.as_ref().map(Living::path);
                     scope.spawn(move || if finish { worker.finish() } else { worker.play() })
                 })
                 .collect();
@@ -81,12 +93,20 @@ pub(super) fn run(nodes: &Nodes, churn: Churn) -> Seen {
     };
     let containers = run_all(false, (0..2 * churn.workers).map(|_| Vec::new()).collect());
     compare(nodes, &seen);
+    if churn.gc {
+        collect_the_rest(nodes, &seen);
+    }
     run_all(true, containers);
     let seen = seen.into_inner().unwrap();
     println!(
-        "{churn:?}: {} ADDs, {} DELs, {} repeated DELs, {} CHECKs, {} killed, slowest call {:?}",
-        seen.adds, seen.dels, seen.late_dels, seen.checks, seen.killed, seen.slowest
+        "{churn:?}: {} ADDs, {} DELs, {} repeated DELs, {} CHECKs, {} GCs, {} abandoned, {} killed, slowest call {:?}",
+        seen.adds, seen.dels, seen.late_dels, seen.checks, seen.collections, seen.abandoned, seen.killed, seen.slowest
     );
+    if !seen.wrong.is_empty() {
+        for call in &seen.calls {
+            println!("{call}");
+        }
+    }
     assert!(seen.wrong.is_empty(), "{} are wrong: {:#?}", seen.wrong.len(), &seen.wrong[..seen.wrong.len().min(20)]);
     for node in 0..2 {
         assert_eq!(nodes.held(node), Vec::<String>::new(), "held on n{node} when all was freed");
@@ -113,17 +133,41 @@ fn compare(nodes: &Nodes, seen: &Mutex<Seen>) {
     }
 }
 
+/// With all workers at rest: a GC on each node frees what was abandoned, and
+/// nothing else.
+fn collect_the_rest(nodes: &Nodes, seen: &Mutex<Seen>) {
+    for node in 0..2 {
+        let ended = nodes.gc(node, &listed(node)).run();
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+    }
+    compare(nodes, seen);
+    for held in nodes.held(0) {
+        assert!(!held.ends_with(ABANDONED), "GC left what nobody needs: {held}");
+    }
+}
+
+/// How the names of containers end that nobody deletes.
+const ABANDONED: &str = "-abandoned";
+
+/// The containers that GC is told of, by name: the first of each worker. Their
+/// namespace is a made-up one, so nothing else keeps them.
+fn listed(node: usize) -> Vec<String> {
+    (0..64).filter(|n| n % 2 == node).map(|n| format!("w{n}-0")).collect()
+}
+
 impl<'w> Worker<'w> {
     fn new(nodes: &'w Nodes, seen: &'w Mutex<Seen>, churn: Churn, number: usize) -> Self {
         let draws = Draws::new(churn.seed.wrapping_mul(1000).wrapping_add(number as u64));
         let node = number % 2;
-        Self { nodes, seen, churn, node, name: format!("w{number}"), draws, containers: Vec::new(), late: Vec::new() }
+        Self { nodes, seen, churn, node, name: format!("w{number}"), draws, containers: Vec::new(), late: Vec::new(), netns: None }
     }
 
     fn play(mut self) -> Vec<Container> {
         for step in 0..self.churn.steps {
             let some = self.containers.len();
-            match self.draws.below(10) {
+            match self.draws.below(if self.churn.gc { 14 } else { 10 }) {
+                10 => self.abandon(&format!("{}-{step}", self.name)),
+                11.. => self.collect(),
                 0..5 if some < 4 => self.add(&format!("{}-{step}", self.name)),
                 _ if some == 0 => self.add(&format!("{}-{step}", self.name)),
                 0..2 => self.check(),
@@ -150,6 +194,11 @@ impl<'w> Worker<'w> {
     /// Runs a call, perhaps killed on its way; `None` when it was.
     fn call(&mut self, verb: &str, container: &str, previous: Option<&Value>) -> Option<Ended> {
         let mut call = self.nodes.call(self.node, verb, container);
+        if verb == "GC" {
+            call = self.nodes.gc(self.node, &listed(self.node));
+        } else if let Some(netns) = self.netns.as_ref().filter(|_| !container.ends_with("-0") && !container.ends_with(ABANDONED)) {
+            call.set("CNI_NETNS", netns);
+        }
         let mut front = self.nodes.front(self.node, self.churn.locks);
         if self.churn.kill == Some(self.node) && self.draws.below(10) < 6 {
             let after = format!("0.{:03}", 1 + self.draws.below(if front.is_empty() { 25 } else { 60 }));
@@ -160,9 +209,14 @@ impl<'w> Worker<'w> {
         }
         #[allow(clippy::disallowed_methods, reason = "a test measures")]
         let start = Instant::now();
-        let ended = call.under(&front).run();
+        let ended = call.through(&front).run();
         let mut seen = self.seen.lock().unwrap();
         seen.slowest = seen.slowest.max(start.elapsed());
+        let end = match ended.status {
+            Some(0) => ended.stdout.split("\"address\":").nth(1).map_or("done", |rest| &rest[..rest.len().min(16)]).to_owned(),
+            _ => format!("{:?} {}", ended.status, ended.stdout),
+        };
+        seen.calls.push(format!("n{} {verb} {container}, {:?}: {end}", self.node, start.elapsed()));
         if matches!(ended.status, None | Some(137)) {
             seen.killed += 1;
             // Printed is printed, whatever became of the process.
@@ -188,6 +242,33 @@ impl<'w> Worker<'w> {
         }
     }
 
+    /// ADD of a container whose DEL never comes, and whose sandbox is gone: any
+    /// GC may free its address from now on, so the model does not hold it.
+    fn abandon(&mut self, container: &str) {
+        let container = format!("{container}{ABANDONED}");
+        match self.call("ADD", &container, None) {
+            Some(ended) if ended.status == Some(0) => {
+                let mut seen = self.seen.lock().unwrap();
+                seen.abandoned += 1;
+                let address = ended.addresses().concat();
+                if let Some(other) = seen.held.get(&address).cloned() {
+                    seen.wrong.push(format!("{address} was printed to {container} and is held by {other}"));
+                }
+            }
+            Some(ended) => self.wrong(format!("ADD of {container}: {ended:?}")),
+            None => {}
+        }
+    }
+
+    /// GC, as a runtime runs it beside all the rest.
+    fn collect(&mut self) {
+        match self.call("GC", "", None) {
+            Some(ended) if ended.status != Some(0) => self.wrong(format!("GC: {ended:?}")),
+            Some(_) => self.seen.lock().unwrap().collections += 1,
+            None => {}
+        }
+    }
+
     /// CHECK of a container whose result was printed.
     fn check(&mut self) {
         let at = self.draws.below(self.containers.len());
@@ -205,7 +286,11 @@ impl<'w> Worker<'w> {
     fn del(&mut self) {
         let at = self.draws.below(self.containers.len());
         let container = match self.containers.swap_remove(at) {
-            Container::Unsure(container) if self.churn.kill.is_some() && self.draws.below(2) == 0 => return self.add(&container),
+            Container::Unsure(container) if self.churn.kill.is_some() && self.draws.below(2) == 0 => {
+                // It begins anew: a DEL of it would be a DEL like any other.
+                self.late.retain(|late| *late != container);
+                return self.add(&container);
+            }
             Container::Unsure(container) => container,
             Container::Printed(container, result) => {
                 let address = result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().to_owned();
@@ -215,7 +300,7 @@ impl<'w> Worker<'w> {
             }
         };
         let twin = self.churn.repeat_del.then(|| {
-            let call = self.nodes.call(self.node, "DEL", &container).under(&self.nodes.front(self.node, self.churn.locks)).clone();
+            let call = self.nodes.call(self.node, "DEL", &container).through(&self.nodes.front(self.node, self.churn.locks)).clone();
             std::thread::spawn(move || call.run())
         });
         match self.call("DEL", &container, None) {

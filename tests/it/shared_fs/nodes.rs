@@ -55,6 +55,9 @@ impl Nodes {
     /// A new store on the two mounts, for the nodes `n0` and `n1`.
     pub(super) fn new() -> Self {
         let nodes = Self { sandbox: Sandbox::new(), stores: fresh() };
+        // By one node: GlusterFS may show a directory as missing for a moment
+        // that two clients have made at once.
+        std::fs::create_dir(&nodes.stores[0]).unwrap();
         for (node, store) in nodes.stores.iter().enumerate() {
             let flat = serde_json::json!({"datastore": "file", "data_dir": store, "node_name": format!("n{node}")});
             nodes.sandbox.write(&format!("n{node}.conf"), &flat.to_string());
@@ -70,6 +73,15 @@ impl Nodes {
         // strace looks for what it starts.
         call.set("PATH", "/usr/bin:/bin");
         call.stdin(configuration(RANGE));
+        call
+    }
+
+    /// GC on a node that is told of these containers alone.
+    pub(super) fn gc(&self, node: usize, valid: &[String]) -> Call {
+        let valid: Vec<Value> = valid.iter().map(|container| serde_json::json!({"containerID": container, "ifname": "net1"})).collect();
+        let mut call = self.call(node, "GC", "");
+        call.unset("CNI_CONTAINERID").unset("CNI_NETNS").unset("CNI_IFNAME");
+        call.stdin(configuration(RANGE).replacen('{', &format!(r#"{{"cni.dev/valid-attachments":{},"#, Value::Array(valid)), 1));
         call
     }
 

@@ -6,7 +6,7 @@
 
 use crate::conformance::{candidates, claim, draft, host, open};
 use crate::support::disk::{Faults, FaultyDisk};
-use crate::support::sandbox::Sandbox;
+use crate::support::sandbox::{Sandbox, configuration};
 use hereabouts::ipam::Scope;
 use hereabouts::store::file::FileStore;
 use hereabouts::store::retry::Deadline;
@@ -53,4 +53,31 @@ fn a_name_that_stays_refused_ends_at_the_deadline() {
         Ok(Claim::Claimed(allocation)) => panic!("{allocation:?}"),
         Ok(Claim::Full) => panic!("it is not full"),
     }
+}
+
+/// What a client of a shared filesystem opens from its cache may be gone when it
+/// reads. Seen on GlusterFS: a GC beside the DEL of another call failed with
+/// "stale file handle" and left the rest of its work undone.
+#[test]
+fn a_record_that_goes_between_its_opening_and_its_reading_is_passed_over() {
+    const NAME: &str = "a_record_that_goes_between_its_opening_and_its_reading_is_passed_over";
+    if std::process::Command::new("strace").arg("--version").output().is_err() {
+        println!("SKIPPED {NAME}: there is no strace");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let range = r#""range":"10.0.0.0/29""#;
+    sandbox.add("c1", range).succeeded();
+    sandbox.add("c2", range).succeeded();
+    let entry = sandbox.store().join("nodes/n1/net1/c1@net1.0");
+    let words = "strace -f -qq -o /dev/null -e trace=read -e inject=read:error=ESTALE -P";
+    let mut front: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    front.push(entry.display().to_string());
+    let mut gc = sandbox.call("GC");
+    gc.unset("CNI_CONTAINERID").unset("CNI_NETNS").unset("CNI_IFNAME").set("PATH", "/usr/bin:/bin");
+    gc.stdin(configuration(range).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1));
+    gc.clone().through(&front).run().succeeded();
+    assert_eq!(sandbox.held(), ["10.0.0.1"], "the one that could not be read stays, the other is freed");
+    gc.run().succeeded();
+    assert!(sandbox.held().is_empty());
 }

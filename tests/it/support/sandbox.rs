@@ -172,12 +172,6 @@ impl Call {
         self
     }
 
-    /// Puts these words in front of the executable: strace, timeout.
-    pub(crate) fn under(&mut self, front: &[String]) -> &mut Self {
-        self.front = front.to_vec();
-        self
-    }
-
     pub(crate) fn stdin(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stdin = bytes.as_ref().to_vec();
         self
@@ -185,8 +179,8 @@ impl Call {
 
     /// Starts the executable through another program, inside of those that are
     /// there already.
-    pub(crate) fn through(&mut self, words: &[&str]) -> &mut Self {
-        self.wrapper.extend(words.iter().map(|word| (*word).to_owned()));
+    pub(crate) fn through(&mut self, words: &[impl AsRef<str>]) -> &mut Self {
+        self.wrapper.extend(words.iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
