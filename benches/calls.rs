@@ -5,11 +5,14 @@
 //! its answer checked. What is compared is interleaved; nothing is averaged
 //! over machines; a number without the machine line above it means nothing.
 //!
+//! - [`options`]: the command line
 //! - [`call`]: one process, timed
-//! - [`measure`]: many, interleaved or at once
+//! - [`measure`]: many, interleaved
+//! - [`crowd`]: many at once
 //! - [`load`], [`tree`]: fill the stores
 //! - [`machine`]: what it runs on
-//! - [`report`]: the tables
+//! - [`report`], [`chart`]: the tables, the charts
+//! - [`profile`], [`purpose`], [`strace`]: where the time of one call goes
 
 #![allow(
     clippy::print_stdout,
@@ -21,25 +24,40 @@
 
 #[path = "calls/call.rs"]
 mod call;
+#[path = "calls/chart.rs"]
+mod chart;
+#[path = "calls/crowd.rs"]
+mod crowd;
 #[path = "calls/load.rs"]
 mod load;
 #[path = "calls/machine.rs"]
 mod machine;
 #[path = "calls/measure.rs"]
 mod measure;
+#[path = "calls/options.rs"]
+mod options;
+#[path = "calls/profile.rs"]
+mod profile;
+#[path = "calls/purpose.rs"]
+mod purpose;
 #[path = "calls/report.rs"]
 mod report;
+#[path = "calls/strace.rs"]
+mod strace;
 #[path = "calls/tree.rs"]
 mod tree;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use call::Plugin;
 use clap::Parser;
 use measure::{Contender, Work};
-use report::{Cell, FILLED, FLOOR, Facts, NOTHING, OURS, OURS_AT_254, Report, THEIRS};
+use options::Options;
+use report::{Cell, FILLED, FLOOR, Facts, NOTHING, OURS, OURS_AT_254, Report, SWEPT, Sweep, THEIRS};
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::{Duration, SystemTime};
 
 const NETWORK: &str = "bench";
 const NODE: &str = "bench";
@@ -50,43 +68,6 @@ const WORKPLACE: &str = "hereabouts-bench";
 /// What a loaded record's container is called: as long as a runtime's.
 fn loaded_container(number: u32) -> String {
     format!("{:064x}", 0x10ad_0000_0000_u64 + u64::from(number))
-}
-
-/// Measure CNI calls of hereabouts and host-local side by side
-#[derive(Parser)]
-struct Options {
-    /// The hereabouts to measure; without it host-local is measured alone
-    #[arg(long)]
-    hereabouts: Option<PathBuf>,
-    /// The host-local to measure; without it hereabouts is measured alone
-    #[arg(long)]
-    host_local: Option<PathBuf>,
-    /// The floor program; without it the floor is left out
-    #[arg(long)]
-    floor: Option<PathBuf>,
-    /// Where the stores are made; must be on a disk
-    #[arg(long)]
-    dir: PathBuf,
-    /// Pairs of ADD and DEL for each plugin and number of records
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
-    /// Pairs of host-local at 65000 records, where a call takes very long
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    slow_runs: u32,
-    /// Rounds in which 32 processes at once fill a store to 3200 records and
-    /// empty it again
-    #[arg(long, default_value_t = 3)]
-    fills: u32,
-    /// The largest number of records to measure at
-    #[arg(long, default_value_t = 1_000_000)]
-    most: u32,
-    /// Write the tables to this file as well
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Fill one store of hereabouts and end; used by the program itself, so
-    /// that the memory this takes is not in the measuring process
-    #[arg(long, hide = true)]
-    load: Option<u32>,
 }
 
 fn main() -> ExitCode {
@@ -112,14 +93,22 @@ fn measure_all(options: &Options) -> Result<()> {
     let workplace = options.dir.canonicalize()?.join(WORKPLACE);
     fs::create_dir(&workplace)
         .with_context(|| format!("cannot make {}: another run, or what one left behind: remove it", workplace.display()))?;
-    let done = Bench { options, workplace: workplace.clone() }.run();
+    let bench = Bench { options, workplace: workplace.clone() };
+    let done = if options.profile { bench.profile() } else { bench.run().map(|report| (report.markdown(), report.charts())) };
     say("removing the stores");
     fs::remove_dir_all(&workplace)?;
 
-    let text = done?.markdown();
+    let (text, charts) = done?;
     print!("{text}");
+    let write = |path: &Path, text: &str| fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
     if let Some(out) = &options.out {
-        fs::write(out, &text).with_context(|| format!("cannot write {}", out.display()))?;
+        write(out, &text)?;
+    }
+    if let Some(directory) = &options.charts {
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        for (name, svg) in charts {
+            write(&directory.join(name), &svg)?;
+        }
     }
     Ok(())
 }
@@ -141,8 +130,67 @@ impl Bench<'_> {
         // Before the crowd, whose threads make this process larger.
         let own_peak_kib = machine::own_peak()?;
         let (ours, theirs) = self.facts()?;
-        let ceiling = self.options.floor.as_ref().map(|program| measure::ceiling(&program.canonicalize()?, 30)).transpose()?;
-        Ok(Report { ceiling, machine: machine::describe(&self.workplace)?, flush, own_peak_kib, cells, ours, theirs })
+        let ceiling = self.options.floor.as_ref().map(|program| crowd::ceiling(&program.canonicalize()?, 30)).transpose()?;
+        let sweep = self.sweep()?;
+        Ok(Report { ceiling, machine: self.machine()?, flush, own_peak_kib, cells, ours, theirs, sweep })
+    }
+
+    /// What the figures are of, and of when.
+    fn machine(&self) -> Result<String> {
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let date = now.split('T').next().unwrap_or_default();
+        Ok(format!("{date}, {}", machine::describe(&self.workplace)?))
+    }
+
+    /// Where the time of one call goes, at 254 records.
+    fn profile(&self) -> Result<(String, Vec<(&'static str, String)>)> {
+        let (Some(plugin), Some(nothing)) = (self.ours(254)?, &self.options.floor) else { bail!("--profile needs both programs") };
+        nix::unistd::sync();
+        say("tracing ADD and DEL at 254 records");
+        let store = self.store(OURS, 254);
+        let subject = profile::Subject {
+            plugin: &plugin,
+            store: &store,
+            nothing: &nothing.canonicalize()?,
+            scratch: self.workplace.join("strace.txt"),
+        };
+        let profiles = profile::profile(&subject, self.options.runs as usize)?;
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}; {}.\n\nAll on one core, at 254 records.\n", self.machine()?, version(&plugin.program)?);
+        for profile in profiles {
+            text += &profile.markdown();
+        }
+        Ok((text, Vec::new()))
+    }
+
+    /// More and more writers on one store.
+    fn sweep(&self) -> Result<Vec<Sweep>> {
+        let time = Duration::from_millis(self.options.sweep);
+        if time.is_zero() {
+            return Ok(Vec::new());
+        }
+        let (ours, theirs) = (self.ours(SWEPT)?, self.theirs(SWEPT)?);
+        let nothing = self.options.floor.as_ref().map(|program| program.canonicalize()).transpose()?;
+        let mut all = [NOTHING, OURS, THEIRS].map(|name| Sweep { name, points: Vec::new() });
+        for writers in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
+            say(&format!("measuring {writers} writers"));
+            let rates = [
+                nothing.as_ref().map(|program| crowd::idle(program, writers as usize, time)),
+                ours.as_ref().map(|plugin| crowd::in_turn(plugin, writers as usize, time)),
+                theirs.as_ref().map(|plugin| crowd::in_turn(plugin, writers as usize, time)),
+            ];
+            for (sweep, rate) in all.iter_mut().zip(rates) {
+                if let Some(rate) = rate {
+                    sweep.points.push((writers, rate?));
+                }
+            }
+        }
+        Ok(all.into_iter().filter(|sweep| !sweep.points.is_empty()).collect())
+    }
+
+    fn store(&self, name: &str, records: u32) -> PathBuf {
+        self.workplace.join(format!("{name}-{records}"))
     }
 
     /// Everybody at one number of records. At 1000000 host-local is left out,
@@ -182,7 +230,7 @@ impl Bench<'_> {
 
     fn ours(&self, records: u32) -> Result<Option<Plugin>> {
         let Some(program) = &self.options.hereabouts else { return Ok(None) };
-        let store = self.workplace.join(format!("hereabouts-{records}"));
+        let store = self.store(OURS, records);
         if !store.exists() {
             fs::create_dir(&store)?;
             say(&format!("filling a store of hereabouts with {records} records"));
@@ -195,7 +243,7 @@ impl Bench<'_> {
 
     fn theirs(&self, records: u32) -> Result<Option<Plugin>> {
         let Some(program) = &self.options.host_local else { return Ok(None) };
-        let store = self.workplace.join(format!("host-local-{records}"));
+        let store = self.store(THEIRS, records);
         if !store.exists() {
             fs::create_dir(&store)?;
             say(&format!("filling a store of host-local with {records} records"));
@@ -212,6 +260,7 @@ impl Bench<'_> {
             facts.binary_bytes = fs::metadata(&plugin.program)?.len();
             facts.version = version(&plugin.program)?;
             facts.syncs = measure::syncs(plugin, &self.workplace)?;
+            facts.flushes = measure::flushes(plugin, &self.workplace)?;
             if facts.syncs.is_none() {
                 say("SKIPPED counting syncs: strace is missing or may not trace");
             }
@@ -220,12 +269,12 @@ impl Bench<'_> {
         // Alternating, and an odd number of rounds, so that one is the middle.
         for _ in 0..5 {
             for (plugin, facts) in facts.iter_mut().flatten() {
-                facts.in_turn.push(measure::crowd(plugin, 1, 8)?);
+                facts.in_turn.push(crowd::crowd(plugin, 1, 8)?);
             }
         }
         for _ in 0..self.options.fills {
             for (plugin, facts) in facts.iter_mut().flatten() {
-                facts.filling.push(measure::crowd(plugin, FILLED / measure::CONTAINERS, 1)?);
+                facts.filling.push(crowd::crowd(plugin, FILLED / measure::CONTAINERS, 1)?);
             }
         }
         let [ours, theirs] = facts.map(|pair| pair.map(|(_, facts)| facts));

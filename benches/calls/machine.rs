@@ -2,10 +2,11 @@
 
 use crate::measure::Times;
 use anyhow::{Context, Result, ensure};
+use nix::libc;
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Files without a disk under them, from linux/magic.h.
@@ -34,7 +35,8 @@ pub(crate) fn describe(directory: &Path) -> Result<String> {
     let model = ["model name", "Model", "Hardware"].iter().find_map(|key| {
         cpuinfo.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.trim() == *key).map(|(_, value)| value.trim()))
     });
-    let cores = std::thread::available_parallelism()?;
+    // Of the machine, not of this process, which may be kept to one.
+    let cores = cpuinfo.lines().filter(|line| line.split(':').next().is_some_and(|name| name.trim() == "processor")).count();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let filesystem = filesystem(directory)?;
     let model = model.unwrap_or("unknown processor");
@@ -73,6 +75,23 @@ pub(crate) fn flush_cost(directory: &Path) -> Result<Times> {
     }
     fs::remove_file(path)?;
     Ok(times)
+}
+
+/// Where the kernel counts the flushes that the disk below a directory was
+/// asked for; `None` where there is no such count.
+pub(crate) fn flush_counter(directory: &Path) -> Option<PathBuf> {
+    let device = nix::sys::stat::stat(directory).ok()?.st_dev;
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let device = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    // Those of a partition are counted with its disk.
+    let disk = if device.join("partition").exists() { device.parent()?.to_owned() } else { device };
+    let counter = disk.join("stat");
+    flushes(&counter).map(|_| counter)
+}
+
+/// The count: field 16 of Documentation/admin-guide/iostats.rst.
+pub(crate) fn flushes(counter: &Path) -> Option<u64> {
+    fs::read_to_string(counter).ok()?.split_whitespace().nth(15)?.parse().ok()
 }
 
 /// The largest resident set of this process so far, in KiB: no child's peak

@@ -1,20 +1,19 @@
-//! Many calls: who takes how long, one beside the other.
+//! Call by call: who takes how long, one beside the other.
 //!
 //! What is to be compared is interleaved, because a machine's speed drifts
 //! over minutes by more than some of the ratios. Every measured ADD is
 //! followed by its DEL, so a store has the same number of records throughout.
 
 use crate::call::{Plugin, Verb, run};
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use std::collections::HashSet;
+use crate::machine::{self, flush_counter};
+use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Barrier, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How many attachments take turns, and how many processes run at once in
-/// [`crowd`]. Few and always the same, so that the calls before the
+/// [`crate::crowd::crowd`]. Few and always the same, so that the calls before the
 /// measurement make every directory that is ever used.
 pub(crate) const CONTAINERS: usize = 32;
 
@@ -151,71 +150,6 @@ fn warm(contenders: &mut [Contender], which: fn(&Contender) -> bool) -> Result<(
     Ok(())
 }
 
-/// Operations a second of [`CONTAINERS`] processes at all times. Each of so
-/// many workers makes `adds` ADDs and then frees them, `times` over: 1 keeps
-/// the store nearly empty, more fill it and empty it again.
-///
-/// # Errors
-/// A call failed, or two attachments held one address at once.
-pub(crate) fn crowd(plugin: &Plugin, adds: usize, times: usize) -> Result<f64> {
-    let held = Mutex::new(HashSet::new());
-    let lock_held = || held.lock().map_err(|_poisoned| anyhow!("another worker panicked"));
-    let took = at_once(|worker| {
-        for _ in 0..times {
-            let mut own = Vec::new();
-            for number in 0..adds {
-                let container = container(number * CONTAINERS + worker);
-                let (_, address) = plugin.call(Verb::Add, &container)?;
-                ensure!(lock_held()?.insert(address.clone()), "two attachments hold {address}");
-                own.push((container, address));
-            }
-            for (container, address) in own {
-                // Before the call: from its middle on, another may have it.
-                lock_held()?.remove(&address);
-                plugin.call(Verb::Del, &container)?;
-            }
-        }
-        Ok(())
-    })?;
-    Ok((2 * adds * times * CONTAINERS) as f64 / took.as_secs_f64())
-}
-
-/// Processes a second that do nothing, as many at once: no plugin can be
-/// faster, for this is the kernel's and the driver's work alone.
-///
-/// # Errors
-/// One failed.
-pub(crate) fn ceiling(program: &Path, each: usize) -> Result<f64> {
-    let took = at_once(|_| {
-        for _ in 0..each {
-            run(&mut Command::new(program), &[])?;
-        }
-        Ok(())
-    })?;
-    Ok((each * CONTAINERS) as f64 / took.as_secs_f64())
-}
-
-/// Lets [`CONTAINERS`] workers begin together; how long until all are done.
-fn at_once(work: impl Fn(usize) -> Result<()> + Sync) -> Result<Duration> {
-    let ready = Barrier::new(CONTAINERS + 1);
-    std::thread::scope(|scope| {
-        let (work, ready) = (&work, &ready);
-        let start_worker = |worker| {
-            scope.spawn(move || {
-                ready.wait();
-                work(worker)
-            })
-        };
-        let workers: Vec<_> = (0..CONTAINERS).map(start_worker).collect();
-        ready.wait();
-        let start = Instant::now();
-        for worker in workers {
-            worker.join().map_err(|_panic| anyhow!("a worker panicked"))??;
-        }
-        Ok(start.elapsed())
-    })
-}
-
 /// How often a call asks the kernel to flush, for ADD and DEL of a store whose
 /// directories exist; `None` where strace is missing or may not trace.
 ///
@@ -244,6 +178,33 @@ pub(crate) fn syncs(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u64)
         [add, del] => Ok(Some((*add, *del))),
         _ => bail!("two verbs, not {}", counts.len()),
     }
+}
+
+/// How many flushes one ADD and one DEL ask the disk for, as the kernel counts
+/// them: the median, for others may use the disk as well. `None` where the
+/// kernel does not count.
+///
+/// # Errors
+/// A call failed.
+pub(crate) fn flushes(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u64)>> {
+    let Some(counter) = flush_counter(scratch) else { return Ok(None) };
+    let mut counts = [Vec::new(), Vec::new()];
+    for turn in 0..2 * CONTAINERS {
+        for (verb, counts) in [Verb::Add, Verb::Del].into_iter().zip(&mut counts) {
+            let before = machine::flushes(&counter);
+            plugin.call(verb, &container(turn % CONTAINERS))?;
+            let after = machine::flushes(&counter);
+            if CONTAINERS <= turn {
+                counts.push(after.unwrap_or(0).saturating_sub(before.unwrap_or(0)));
+            }
+        }
+    }
+    let median = |counts: &mut Vec<u64>| {
+        counts.sort_unstable();
+        counts.get(counts.len() / 2).copied().unwrap_or(0)
+    };
+    let [mut add, mut del] = counts;
+    Ok(Some((median(&mut add), median(&mut del))))
 }
 
 /// The sum of the `calls` column: the fourth, above the line of the total.

@@ -2,6 +2,7 @@
 //! answer.
 
 use crate::call::Verb;
+use crate::chart::{Chart, Series};
 use crate::measure::{Contender, Times};
 use std::fmt::Write;
 
@@ -11,6 +12,9 @@ pub(crate) const OURS_AT_254: &str = "hereabouts at 254";
 pub(crate) const THEIRS: &str = "host-local";
 pub(crate) const FLOOR: &str = "floor";
 pub(crate) const NOTHING: &str = "a process that does nothing";
+
+/// The charts' lines.
+const COLORS: [(&str, &str); 3] = [(OURS, "#0969da"), (THEIRS, "#bc4c00"), (NOTHING, "#57606a")];
 
 /// How far 32 workers fill the store before they empty it again.
 pub(crate) const FILLED: usize = 3_200;
@@ -27,6 +31,8 @@ pub(crate) struct Facts {
     pub(crate) version: String,
     pub(crate) binary_bytes: u64,
     pub(crate) syncs: Option<(u64, u64)>,
+    /// Flushes that reach the disk, of one ADD and of one DEL.
+    pub(crate) flushes: Option<(u64, u64)>,
     /// 32 processes at once, ADD and DEL in turn; one number a round.
     pub(crate) in_turn: Vec<f64>,
     /// 32 processes at once, from 0 to [`FILLED`] records and back.
@@ -43,7 +49,20 @@ pub(crate) struct Report {
     pub(crate) cells: Vec<Cell>,
     pub(crate) ours: Option<Facts>,
     pub(crate) theirs: Option<Facts>,
+    pub(crate) sweep: Vec<Sweep>,
 }
+
+/// Operations a second of one of those that are compared, by writers.
+pub(crate) struct Sweep {
+    pub(crate) name: &'static str,
+    pub(crate) points: Vec<(u32, f64)>,
+}
+
+/// The store that the writers of a sweep share.
+pub(crate) const SWEPT: u32 = 254;
+
+/// What a flush takes on the disk that is computed, in milliseconds.
+const SLOW_FLUSH: f64 = 5.0;
 
 fn times(contender: &Contender, verb: Verb) -> &Times {
     match verb {
@@ -85,7 +104,33 @@ impl Report {
         self.write_targets(&mut text);
         self.write_times(&mut text);
         self.write_facts(&mut text);
+        self.write_sweep(&mut text);
+        self.write_computed(&mut text);
         text
+    }
+
+    /// The charts that can be drawn of what was measured, by file name.
+    pub(crate) fn charts(&self) -> Vec<(&'static str, String)> {
+        let color = |name| COLORS.iter().find(|(of, _)| *of == name).map_or("#57606a", |(_, color)| *color);
+        let mut charts = Vec::new();
+        let line = |name| {
+            let point = |cell: &Cell| Some((f64::from(cell.records), self.median(cell.records, name, Verb::Add)?));
+            Series { name, color: color(name), points: self.cells.iter().filter_map(point).collect() }
+        };
+        let series: Vec<Series> = [THEIRS, OURS].map(line).into_iter().filter(|series| 1 < series.points.len()).collect();
+        if !series.is_empty() {
+            let (title, x_label) = ("Time of one ADD", "records held, logarithmic");
+            let chart = Chart { title, x_label, y_label: "milliseconds (median), logarithmic", is_y_logarithmic: true, series };
+            charts.push(("add-by-records.svg", chart.svg()));
+        }
+        let series: Vec<Series> = self.sweep.iter().map(|sweep| sweep.series(color(sweep.name))).collect();
+        if !series.is_empty() {
+            let title = format!("ADD and DEL in turn, at {SWEPT} records");
+            let (x_label, y_label) = ("writers at once, logarithmic", "operations a second");
+            let chart = Chart { title: &title, x_label, y_label, is_y_logarithmic: false, series };
+            charts.push(("operations-by-writers.svg", chart.svg()));
+        }
+        charts
     }
 
     fn write_targets(&self, text: &mut String) {
@@ -167,5 +212,46 @@ impl Report {
                 "\n32 at once, processes that do nothing start and end {ceiling:.0} times a second here: no plugin can be faster."
             );
         }
+    }
+
+    fn write_sweep(&self, text: &mut String) {
+        let Some(first) = self.sweep.first() else { return };
+        let _ = writeln!(text, "\nOperations a second of so many writers, each of which ADDs and DELs in turn, at {SWEPT} records:\n");
+        let writers: Vec<String> = first.points.iter().map(|(writers, _)| writers.to_string()).collect();
+        let _ = writeln!(text, "| writers | {} |\n| --- |{}", writers.join(" | "), " --- |".repeat(writers.len()));
+        for sweep in &self.sweep {
+            let values: Vec<String> = sweep.points.iter().map(|(_, value)| format!("{value:.0}")).collect();
+            let _ = writeln!(text, "| {} | {} |", sweep.name, values.join(" | "));
+        }
+    }
+
+    /// What is known of the flushes alone, moved to a slower disk.
+    fn write_computed(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "\nComputed, not measured: a disk whose flush takes {SLOW_FLUSH} ms. The times above, less the flushes at {:.2} ms each,\n\
+             and with as many at {SLOW_FLUSH} ms.\n\n\
+             | records | who | flushes ADD / DEL | ADD ms, computed | DEL ms, computed |\n| --- | --- | --- | --- | --- |",
+            self.flush.median()
+        );
+        for cell in &self.cells {
+            for (name, facts) in [(OURS, &self.ours), (THEIRS, &self.theirs)] {
+                // Where the kernel does not count flushes, each sync is one.
+                let Some((add, del)) = facts.as_ref().and_then(|facts| facts.flushes.or(facts.syncs)) else { continue };
+                let slow = |verb, flushes: u64| {
+                    let median = self.median(cell.records, name, verb)?;
+                    Some(format!("{:.1}", median + flushes as f64 * (SLOW_FLUSH - self.flush.median())))
+                };
+                if let Some((add_ms, del_ms)) = slow(Verb::Add, add).zip(slow(Verb::Del, del)) {
+                    let _ = writeln!(text, "| {} | {name} | {add} / {del} | {add_ms} | {del_ms} |", cell.records);
+                }
+            }
+        }
+    }
+}
+
+impl Sweep {
+    fn series(&self, color: &'static str) -> Series {
+        Series { name: self.name, color, points: self.points.iter().map(|(writers, value)| (f64::from(*writers), *value)).collect() }
     }
 }
