@@ -34,10 +34,11 @@ impl Machine {
     /// # Errors
     /// The kernel shows no boot id.
     pub fn look() -> Result<Self, Failure> {
+        let word = |path: &str| read_small(Path::new(path)).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
         let path = "/proc/sys/kernel/random/boot_id";
-        let boot_id = std::fs::read_to_string(path).map_err(|error| Failure::Machine { path: path.to_owned(), reason: words(&error) })?;
-        let machine_id = std::fs::read_to_string("/etc/machine-id").ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        Ok(Self { boot_id: boot_id.trim().to_owned(), machine_id })
+        let boot_id = word(path).map_err(|error| Failure::Machine { path: path.to_owned(), reason: words(&error) })?;
+        let machine_id = word("/etc/machine-id").ok().filter(|text| !text.is_empty());
+        Ok(Self { boot_id, machine_id })
     }
 }
 
@@ -52,7 +53,9 @@ pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     if !kind.is_file() {
         return Err(io::Error::other(if kind.is_dir() { "it is a directory" } else { "it is no regular file" }));
     }
-    let mut bytes = Vec::new();
+    // Room for all of it and the look at its end, in one read each; /proc says
+    // that its files are empty.
+    let mut bytes = Vec::with_capacity(usize::try_from(kind.len().min(LARGEST)).unwrap_or(0) + 64);
     Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
     if LARGEST < bytes.len() as u64 {
         return Err(io::Error::other("it is larger than 1 MiB"));

@@ -83,7 +83,6 @@ impl<D: Disk> FileSession<'_, D> {
             return Ok(Claim::Full);
         }
         self.store.ensure(&layout::scope(scope))?;
-        self.store.ensure(&layout::temporary(&self.store.host.node))?;
         let deadline = self.deadline;
         let claimed = retry::until(&deadline, || self.claim_once(scope, candidates, draft))?;
         claimed.ok_or_else(|| StoreError::OldView {
@@ -116,7 +115,7 @@ impl<D: Disk> FileSession<'_, D> {
                 if self.sweep_earlier_boots(draft)? || !self.is_really_full(scope, candidates, draft, look.passed_over)? {
                     continue;
                 }
-                hint::say_exhausted(&self.store.disk, &self.store.host.node, scope, candidates);
+                hint::say_exhausted(self.store, scope, candidates);
                 return Ok(Some(Claim::Full));
             };
             // One old name may be followed by more: a look is cheaper than a
@@ -134,7 +133,7 @@ impl<D: Disk> FileSession<'_, D> {
             // fills it: at the edge, where one address comes and goes, nothing
             // is written.
             if news {
-                full.write(&self.store.disk, &self.store.host.node, scope);
+                full.write(self.store, scope);
             }
             self.unlock_at_commit(draft.part);
             self.seal(&written)?;
@@ -178,7 +177,7 @@ impl<D: Disk> FileSession<'_, D> {
         };
         let mut full = FullShards::read(&self.store.disk, scope);
         full.remove(Shard::of(address));
-        full.write(&self.store.disk, &self.store.host.node, scope);
+        full.write(self.store, scope);
         false
     }
 

@@ -3,9 +3,9 @@
 //! read or write one is no failure of the verb.
 
 use super::disk::Disk;
-use super::layout;
+use super::{FileStore, layout};
 use crate::addr::{AddrSet, Family, Mask, Shard, lowest_free};
-use crate::ipam::{NodeName, Scope};
+use crate::ipam::Scope;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -153,14 +153,20 @@ impl FullShards {
         }
     }
 
-    pub(super) fn write(&self, disk: &dyn Disk, node: &NodeName, scope: &Scope) {
-        replace(disk, node, &layout::full_hint(scope), self.encode().as_bytes());
+    pub(super) fn write<D: Disk>(&self, store: &FileStore<D>, scope: &Scope) {
+        replace(store, &layout::full_hint(scope), self.encode().as_bytes());
     }
 }
 
 /// Replaces a hint as a whole; readers see the old one or the new one.
-fn replace(disk: &dyn Disk, node: &NodeName, path: &Path, bytes: &[u8]) {
-    let temporary = super::unique(disk, node);
+fn replace<D: Disk>(store: &FileStore<D>, path: &Path, bytes: &[u8]) {
+    let disk = &store.disk;
+    // Nearly no call writes a hint, so that none looks for this beforehand.
+    if let Err(error) = store.ensure(&layout::temporary(&store.host.node)) {
+        tracing::debug!(path = %path.display(), %error, "a hint could not be written");
+        return;
+    }
+    let temporary = super::unique(disk, &store.host.node);
     let written = disk.create(&temporary, bytes).and_then(|_| disk.rename(&temporary, path));
     if let Err(error) = written {
         tracing::debug!(path = %path.display(), %error, "a hint could not be written");
@@ -184,7 +190,8 @@ pub(super) fn is_exhausted(disk: &dyn Disk, scope: &Scope, candidates: &AddrSet)
 }
 
 /// Notes that these candidates are all held.
-pub(super) fn say_exhausted(disk: &dyn Disk, node: &NodeName, scope: &Scope, candidates: &AddrSet) {
+pub(super) fn say_exhausted<D: Disk>(store: &FileStore<D>, scope: &Scope, candidates: &AddrSet) {
+    let disk = &store.disk;
     let Ok(now) = disk.now().duration_since(UNIX_EPOCH) else {
         return;
     };
@@ -198,7 +205,7 @@ pub(super) fn say_exhausted(disk: &dyn Disk, node: &NodeName, scope: &Scope, can
     };
     let mut text: String = old.lines().filter(still).take(64).map(|line| format!("{line}\n")).collect();
     text.push_str(&format!("{} {key}\n", now.as_millis()));
-    replace(disk, node, &path, text.as_bytes());
+    replace(store, &path, text.as_bytes());
 }
 
 /// The candidates in few letters.

@@ -135,7 +135,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
         let shard = Shard::of(allocation.address);
         if full.contains(shard) {
             full.remove(shard);
-            full.write(disk, &self.store.host.node, &allocation.scope);
+            full.write(self.store, &allocation.scope);
         }
     }
 
