@@ -11,6 +11,8 @@ mod commands;
 mod concurrency;
 /// The list of behaviours that every store passes.
 mod conformance;
+/// How often a call syncs, and which calls write nothing.
+mod costs;
 /// Every decision of ARCHITECTURE.md, section "Decisions".
 mod decisions;
 /// Every step of every call fails.
