@@ -3,13 +3,12 @@
 //! it was. How long that takes is measured by `scripts/bench`.
 
 use crate::conformance;
-use crate::support::sandbox::{Call, HEREABOUTS, Sandbox, configuration};
+use crate::support::sandbox::{Call, Sandbox, configuration};
 use hereabouts::store::file::{FileStore, Host};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// The keys of an `ipam` with so many ranges, of which an ADD gets one address
 /// each.
@@ -49,30 +48,21 @@ fn call(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> Call {
 }
 
 /// strace, writing the calls that sync to a file.
-fn strace(trace: &Path) -> Command {
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-e", "trace=fsync,fdatasync,sync_file_range,syncfs,sync", "-o"]).arg(trace);
-    command
+fn strace(trace: &Path) -> Vec<&str> {
+    let calls = "trace=fsync,fdatasync,sync_file_range,syncfs,sync";
+    vec!["strace", "-f", "-qq", "-e", calls, "-o", trace.to_str().unwrap()]
 }
 
 /// How often a call syncs.
 fn syncs(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> usize {
     let trace = sandbox.path("trace");
-    let call = call(sandbox, verb, container, ipam);
-    let path = ("PATH".to_owned(), std::env::var_os("PATH").unwrap_or_default());
-    let mut command = strace(&trace);
-    command.arg(HEREABOUTS).env_clear().envs(call.environment.iter().cloned().chain([path]));
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(configuration(ipam).as_bytes()).unwrap();
-    let ended = child.wait_with_output().unwrap();
-    assert!(ended.status.success(), "{ended:?}");
+    call(sandbox, verb, container, ipam).run_under(&strace(&trace)).succeeded();
     std::fs::read_to_string(&trace).unwrap().lines().filter(|line| line.contains("sync")).count()
 }
 
 #[test]
 fn an_add_syncs_three_times_an_address_and_a_del_once_an_address() {
-    let usable = strace(&Path::new("/dev/null")).arg("true").output();
-    if !usable.is_ok_and(|ended| ended.status.success()) {
+    if !Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok_and(|ended| ended.status.success()) {
         println!("SKIPPED an_add_syncs_three_times_an_address_and_a_del_once_an_address: strace is missing or may not trace");
         return;
     }
