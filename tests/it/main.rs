@@ -25,6 +25,8 @@ mod fuzz;
 mod interleavings;
 /// The executable killed at every system call, and refused every one.
 mod kills;
+/// Many writers at once, against a model.
+mod many_writers;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.
