@@ -19,6 +19,8 @@ mod decisions;
 mod every_step;
 /// What happens when the answer reaches nobody, and when the store is odd.
 mod faults;
+/// Stores that earlier and later versions wrote.
+mod formats;
 /// Changed inputs by the thousand: configurations, stored bytes, sequences.
 mod fuzz;
 /// Calls that stand still while the world goes on.

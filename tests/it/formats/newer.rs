@@ -1,0 +1,113 @@
+//! What a later version wrote: a whole store is refused, one record costs one
+//! address; by every verb and command, with what to install, and nothing is
+//! changed.
+
+use super::tree::{As, Tree};
+use super::{RANGE, call, open_kept, rows};
+use crate::support::sandbox::{Ended, Sandbox, configuration};
+
+const INSTALL: &str = "has format 2, this version reads up to 1, install a newer hereabouts";
+
+const VERBS: &[&str] = &["ADD", "DEL", "CHECK", "GC", "STATUS"];
+
+/// Commands on the store, and how each ends where one record of
+/// the store is of a later version. A new command gets its row here.
+const COMMANDS: &[(&[&str], i32)] = &[
+    (&["list"], 1),
+    (&["list", "--node", "n1"], 1),
+    (&["show", "10.1.2.3"], 1),
+    (&["usage", "$FILE"], 0),
+    (&["release", "10.1.2.3", "--yes"], 1),
+    // The container's other address goes.
+    (&["release", "--container", "c2", "--yes"], 0),
+];
+
+/// Everything that CHECK and GC ask for beside the range.
+fn stdin() -> String {
+    let more = r#"{"cni.dev/valid-attachments":[],
+        "prevResult":{"cniVersion":"1.1.0","ips":[{"address":"10.1.2.3/24"},{"address":"2001:db8::1/64"}]},"#;
+    configuration(RANGE).replacen('{', more, 1)
+}
+
+fn verb(sandbox: &Sandbox, verb: &str, container: &str) -> Ended {
+    call(sandbox, verb, container, "", RANGE).stdin(stdin()).run()
+}
+
+fn command(sandbox: &Sandbox, args: &[&str]) -> Ended {
+    let file = sandbox.write("net.conf", &configuration(RANGE)).to_str().unwrap().to_owned();
+    let args: Vec<&str> = args.iter().map(|arg| if *arg == "$FILE" { &*file } else { arg }).collect();
+    sandbox.command(&args)
+}
+
+#[test]
+fn a_newer_store_is_refused_by_every_verb_and_command() {
+    let sandbox = open_kept(As::Written);
+    std::fs::write(sandbox.store().join("format"), "{\"format\":2,\"id\":{\"of\":\"another shape\"}}\n").unwrap();
+    let before = Tree::read(&sandbox.store());
+    for name in VERBS {
+        let ended = verb(&sandbox, name, "c2");
+        // STATUS has codes of its own: no ADD would be served.
+        assert_eq!(ended.code(), if *name == "STATUS" { 50 } else { 104 }, "{name}: {ended:?}");
+        assert!(ended.details().ends_with(&format!("store {INSTALL}")), "{name}: {ended:?}");
+    }
+    for (args, _) in COMMANDS {
+        let ended = command(&sandbox, args);
+        assert_eq!((ended.status, &*ended.stdout), (Some(1), ""), "{args:?}: {ended:?}");
+        assert!(ended.stderr.contains(INSTALL), "{args:?}: {ended:?}");
+    }
+    assert_eq!(Tree::read(&sandbox.store()), before, "something was written");
+}
+
+/// The kept store with the first record of c2 from a later version.
+fn with_newer_record(how: As, text: &str) -> Sandbox {
+    let sandbox = open_kept(how);
+    for name in ["scopes/@/10.1.2.0_24/10.1.2.3", "nodes/n1/net1/c2@net1.0"] {
+        std::fs::write(sandbox.store().join(name), text).unwrap();
+    }
+    let flat = sandbox.flat("n1").replacen('{', &format!("{{\"log_file\":{:?},", sandbox.path("log")), 1);
+    sandbox.write("flat.conf", &flat);
+    sandbox
+}
+
+/// Of another shape altogether, and of today's with one key more.
+fn records() -> [String; 2] {
+    let today = std::fs::read_to_string(super::directory().join("store/scopes/@/10.1.2.0_24/10.1.2.3")).unwrap();
+    ["{\"format\":2,\"lease\":[10,1,2,3]}\n".to_owned(), today.replacen('{', "{\"format\":2,", 1)]
+}
+
+#[test]
+fn a_newer_record_costs_its_address_and_no_other() {
+    for how in [As::Written, As::Copied] {
+        for text in records() {
+            let sandbox = with_newer_record(how, &text);
+            for name in ["ADD", "CHECK"] {
+                let ended = verb(&sandbox, name, "c2");
+                assert_eq!(ended.code(), 104, "{name}: {ended:?}");
+                assert!(ended.details().ends_with(INSTALL), "{name}: {ended:?}");
+            }
+            verb(&sandbox, "STATUS", "").succeeded();
+            assert_eq!(verb(&sandbox, "ADD", "c20").addresses(), ["10.1.2.6"]);
+            for (args, status) in COMMANDS {
+                let ended = command(&sandbox, args);
+                assert!(ended.status == Some(*status) && ended.stderr.contains(INSTALL), "{args:?}: {ended:?}");
+                assert!(!ended.stderr.contains("damaged"), "{args:?}: {ended:?}");
+            }
+            for name in ["DEL", "GC"] {
+                let _ = std::fs::remove_file(sandbox.path("log"));
+                verb(&sandbox, name, "c2").succeeded();
+                let log = std::fs::read_to_string(sandbox.path("log")).unwrap();
+                assert!(log.contains(INSTALL), "{name}: {log}");
+            }
+            // GC freed all that is this node's and dead, but for this one.
+            let listed = sandbox.command(&["list", "-o", "json"]);
+            assert_eq!(listed.document().as_array().unwrap().len(), 1, "{listed:?}");
+            let names = ["scopes/@/10.1.2.0_24/10.1.2.3", "nodes/n1/net1/c2@net1.0"];
+            for name in names {
+                assert_eq!(std::fs::read_to_string(sandbox.store().join(name)).unwrap(), text, "{how:?} {name}");
+            }
+            // And with the newer version's record gone, all is well.
+            names.iter().for_each(|name| std::fs::remove_file(sandbox.store().join(name)).unwrap());
+            assert_eq!(rows(&sandbox, &[]), ["10.1.2.5/24 null - c9 n2 dynamic"]);
+        }
+    }
+}
