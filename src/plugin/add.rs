@@ -142,7 +142,8 @@ fn dead_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>, 
     };
     let attachment = &ask.draft.attachment;
     let mut held = session.holdings_of_pod(&attachment.network, pod, &attachment.ifname)?;
-    held.retain(|allocation| allocation.held.attachment != *attachment && !(ask.is_alive)(&allocation.held));
+    // An address is unique in its scope alone: in today's another may hold it.
+    held.retain(|old| old.scope == *ask.scope && old.held.attachment != *attachment && !(ask.is_alive)(&old.held));
     Ok(held)
 }
 

@@ -177,6 +177,19 @@ fn rehoming_stays_on_its_node_and_inside_todays_ranges() {
     assert_eq!(add_pod(&sandbox, "c3", &args, RANGE).addresses(), ["10.1.2.3"]);
 }
 
+/// Sequences of calls found (`tests/data/corpus/calls/rehomed-across-scopes`)
+/// that a pod made anew after its network had got a `network_name` was given
+/// its old address, out of the old scope: in the new one another held it.
+#[test]
+fn rehoming_stays_in_todays_scope() {
+    let sandbox = Sandbox::new();
+    let args = pod_args("web", "u1");
+    let blue = format!(r#"{RANGE},"network_name":"blue""#);
+    assert_eq!(add_pod(&sandbox, "other", "", &blue).addresses(), ["10.1.2.2"]);
+    assert_eq!(add_pod(&sandbox, "c1", &args, RANGE).addresses(), ["10.1.2.2"]);
+    assert_eq!(add_pod(&sandbox, "c2", &args, &blue).addresses(), ["10.1.2.3"], "another holds 10.1.2.2 there");
+}
+
 #[test]
 fn a_repeated_add_answers_with_what_is_held_also_if_the_range_has_changed() {
     let sandbox = Sandbox::new();
