@@ -10,6 +10,7 @@
 //! that file into the corpus and it is a regression test. An input that takes
 //! long is a failure as well.
 
+mod calls;
 mod config;
 mod mutate;
 mod records;
@@ -46,6 +47,12 @@ fn records_garbled_or_forged_never_make_an_address_have_two_holders() {
     let place = Place::new("records");
     let mut target = records::Target::new(&place.0);
     fuzz("records", words::RECORDS, &mut |input| target.check(input));
+}
+
+#[test]
+fn calls_of_the_plugin_agree_with_the_rules() {
+    let place = Place::new("calls");
+    fuzz("calls", words::CALLS, &mut |input| calls::check(&place.0, input));
 }
 
 #[test]

@@ -20,7 +20,7 @@
 mod compare;
 
 use crate::conformance::{draft, host};
-use compare::check_nothing_left;
+pub(super) use compare::check_nothing_left;
 use hereabouts::addr::{AddrSet, Range};
 use hereabouts::ipam::{Allocation, Attachment, Draft, NodeName, Part, Scope};
 use hereabouts::store::file::FileStore;

@@ -48,7 +48,7 @@ impl Run {
 }
 
 /// When nothing is held no record, index entry or temporary file is left.
-pub(super) fn check_nothing_left(directory: &Path) {
+pub(crate) fn check_nothing_left(directory: &Path) {
     fn walk(directory: &Path, found: &mut Vec<String>) {
         let Ok(entries) = std::fs::read_dir(directory) else { return };
         for entry in entries {

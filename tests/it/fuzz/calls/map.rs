@@ -1,0 +1,253 @@
+//! The map of who holds what, and what each ADD and CHECK has to answer. It
+//! knows rules, and nothing of files.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+pub(super) const CONTAINERS: usize = 6;
+
+/// As `CNI_ARGS`: none, one pod twice (made anew with another uid), another.
+pub(super) const PODS: &[&str] = &[
+    "",
+    "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_UID=1",
+    "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_UID=2",
+    "K8S_POD_NAMESPACE=default;K8S_POD_NAME=db;K8S_POD_UID=3",
+];
+
+/// What a configuration gives: its text, its scope, and for each of an ADD's
+/// addresses the first and last candidate and the prefix; typed by hand.
+pub(super) struct Configuration {
+    pub(super) ipam: &'static str,
+    scope: &'static str,
+    slots: &'static [(&'static str, &'static str, u8)],
+}
+
+pub(super) const CONFIGURATIONS: &[Configuration] = &[
+    Configuration { ipam: r#""range":"10.0.0.0/29""#, scope: "", slots: &[("10.0.0.1", "10.0.0.6", 29)] },
+    Configuration {
+        ipam: r#""range":"10.0.0.0/28","range_start":"10.0.0.4","range_end":"10.0.0.9""#,
+        scope: "",
+        slots: &[("10.0.0.4", "10.0.0.9", 28)],
+    },
+    Configuration {
+        ipam: r#""ipRanges":[{"range":"10.0.0.0/29"},{"range":"2001:db8::/125"}]"#,
+        scope: "",
+        slots: &[("10.0.0.1", "10.0.0.6", 29), ("2001:db8::1", "2001:db8::6", 125)],
+    },
+    // The second range is soon full: the first address has to be given back.
+    Configuration {
+        ipam: r#""ipRanges":[{"range":"10.0.0.0/29"},{"range":"10.0.1.0/30"}]"#,
+        scope: "",
+        slots: &[("10.0.0.1", "10.0.0.6", 29), ("10.0.1.1", "10.0.1.2", 30)],
+    },
+    Configuration { ipam: r#""range":"10.0.0.0/30","network_name":"blue""#, scope: "blue", slots: &[("10.0.0.1", "10.0.0.2", 30)] },
+];
+
+/// What is recorded of an address.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Record {
+    pub(super) node: usize,
+    pub(super) container: usize,
+    pub(super) pod: String,
+    pub(super) has_namespace: bool,
+    pub(super) index: usize,
+    pub(super) of: usize,
+    pub(super) prefix: u8,
+}
+
+/// Records by scope and address.
+pub(super) type Held = BTreeMap<(String, IpAddr), Record>;
+
+#[derive(Default)]
+pub(super) struct Map {
+    pub(super) held: Held,
+}
+
+/// Whether an answer is one that the rules allow.
+pub(super) enum Ended {
+    /// It is, and of which kind.
+    Right(&'static str),
+    /// What was expected.
+    Wrong(String),
+}
+
+/// One address that an ADD is to get.
+struct Slot {
+    index: usize,
+    of: usize,
+    candidates: Vec<IpAddr>,
+    prefix: u8,
+    requested: bool,
+}
+
+/// Whether the network namespace of a container of a node is there.
+type Exists<'a> = &'a dyn Fn(usize, usize) -> bool;
+
+impl Configuration {
+    /// The slots of an ADD; `None` where the address asked for is in no range.
+    fn slots(&self, asked: Option<IpAddr>) -> Option<Vec<Slot>> {
+        let mut slots: Vec<Slot> = Vec::new();
+        for (index, (first, last, prefix)) in self.slots.iter().enumerate() {
+            slots.push(Slot { index, of: self.slots.len(), candidates: between(first, last), prefix: *prefix, requested: false });
+        }
+        if let Some(asked) = asked {
+            let slot = slots.iter_mut().find(|slot| slot.candidates.contains(&asked))?;
+            (slot.candidates, slot.requested) = (vec![asked], true);
+        }
+        Some(slots)
+    }
+}
+
+/// All addresses from the first to the last; the last byte counts.
+fn between(first: &str, last: &str) -> Vec<IpAddr> {
+    let (mut found, mut next, last): (Vec<IpAddr>, IpAddr, IpAddr) = (Vec::new(), first.parse().unwrap(), last.parse().unwrap());
+    while next <= last {
+        found.push(next);
+        next = match next {
+            IpAddr::V4(address) => (u32::from(address) + 1).to_be_bytes().into(),
+            IpAddr::V6(address) => (u128::from(address) + 1).to_be_bytes().into(),
+        };
+    }
+    found
+}
+
+impl Map {
+    fn of(&self, node: usize, container: usize) -> Vec<((String, IpAddr), Record)> {
+        let mut found: Vec<_> = self.held.clone().into_iter().filter(|(_, of)| (of.node, of.container) == (node, container)).collect();
+        found.sort_by_key(|(_, record)| record.index);
+        found
+    }
+
+    /// The prefix with which an address was printed.
+    pub(super) fn prefix(&self, address: IpAddr, node: usize, container: usize) -> u8 {
+        self.of(node, container).iter().find(|((_, held), _)| *held == address).map_or(24, |(_, record)| record.prefix)
+    }
+
+    /// The code of a CHECK.
+    pub(super) fn check(&self, node: usize, container: usize, printed: &[IpAddr]) -> u64 {
+        let held = self.of(node, container);
+        match held.iter().map(|(_, record)| record.of).max() {
+            Some(of) if of <= held.len() => {
+                let all = held.iter().all(|((_, address), _)| printed.contains(address));
+                if all { 0 } else { 103 }
+            }
+            _ => 102,
+        }
+    }
+
+    /// Plays an ADD that was answered with `given`.
+    pub(super) fn add(
+        &mut self,
+        exists: Exists<'_>,
+        (node, container): (usize, usize),
+        of: &Configuration,
+        pod: &str,
+        asked: Option<IpAddr>,
+        given: &Result<Vec<IpAddr>, u64>,
+    ) -> Ended {
+        let Some(slots) = of.slots(asked) else {
+            return right_if(*given == Err(101), "outside", "the code 101");
+        };
+        let ours = self.of(node, container);
+        let has_namespace = exists(node, container);
+        let new = |slot: &Slot| {
+            let (index, of, prefix) = (slot.index, slot.of, slot.prefix);
+            Record { node, container, pod: pod.to_owned(), has_namespace, index, of, prefix }
+        };
+        if !ours.is_empty() {
+            return self.repeat(&ours, &slots, of.scope, &new, given);
+        }
+        let mut dead: Vec<_> = self.held.clone().into_iter().collect();
+        dead.retain(|((scope, _), record)| {
+            let alive = record.has_namespace && exists(node, record.container);
+            record.node == node && !pod.is_empty() && record.pod == pod && !alive && scope == of.scope
+        });
+        let mut made: Vec<((String, IpAddr), Slot)> = Vec::new();
+        let mut to_claim = Vec::new();
+        let mut moved = false;
+        for slot in slots {
+            // Which of several moves is the store's to choose.
+            let movable: Vec<IpAddr> = dead.iter().map(|((_, address), _)| *address).filter(|old| slot.candidates.contains(old)).collect();
+            if movable.is_empty() {
+                to_claim.push(slot);
+                continue;
+            }
+            let said = given.as_ref().ok().and_then(|given| given.get(slot.index));
+            let chosen = said.filter(|said| movable.contains(said)).copied().unwrap_or(movable[0]);
+            dead.retain(|((_, address), _)| *address != chosen);
+            self.held.insert((of.scope.to_owned(), chosen), new(&slot));
+            made.push(((of.scope.to_owned(), chosen), slot));
+            moved = true;
+        }
+        if let Err(code) = self.claim(to_claim, of.scope, &new, &mut made) {
+            made.iter().for_each(|(key, _)| drop(self.held.remove(key)));
+            return right_if(*given == Err(code), if code == 100 { "full" } else { "taken" }, &format!("the code {code}"));
+        }
+        made.sort_by_key(|(_, slot)| slot.index);
+        let expected: Vec<IpAddr> = made.iter().map(|((_, address), _)| *address).collect();
+        right_if(*given == Ok(expected.clone()), if moved { "re-homed" } else { "given" }, &format!("{expected:?}"))
+    }
+
+    fn claim(
+        &mut self,
+        slots: Vec<Slot>,
+        scope: &str,
+        new: &dyn Fn(&Slot) -> Record,
+        made: &mut Vec<((String, IpAddr), Slot)>,
+    ) -> Result<(), u64> {
+        for slot in slots {
+            let free = slot.candidates.iter().find(|address| !self.held.contains_key(&(scope.to_owned(), **address)));
+            let Some(free) = free else { return Err(if slot.requested { 101 } else { 100 }) };
+            let key = (scope.to_owned(), *free);
+            self.held.insert(key.clone(), new(&slot));
+            made.push((key, slot));
+        }
+        Ok(())
+    }
+
+    /// An ADD of who holds something already.
+    fn repeat(
+        &mut self,
+        ours: &[((String, IpAddr), Record)],
+        slots: &[Slot],
+        scope: &str,
+        new: &dyn Fn(&Slot) -> Record,
+        given: &Result<Vec<IpAddr>, u64>,
+    ) -> Ended {
+        let whole = ours.iter().all(|(_, record)| record.of <= ours.len());
+        let mut missing = Vec::new();
+        for slot in slots {
+            let has_part = ours.iter().any(|(_, record)| record.index == slot.index);
+            let has_address = ours.iter().any(|((_, address), _)| slot.candidates.contains(address));
+            if slot.requested && !has_address && (whole || has_part) {
+                return right_if(*given == Err(101), "holds others", "the code 101");
+            }
+            if !whole && !has_part {
+                let Slot { index, of, prefix, requested, .. } = *slot;
+                missing.push(Slot { index, of, candidates: slot.candidates.clone(), prefix, requested });
+            }
+        }
+        let completes = !missing.is_empty();
+        let mut made = Vec::new();
+        // A record without its namespace gets today's.
+        for (key, record) in ours {
+            let now = new(&slots[0]).has_namespace;
+            if !(record.has_namespace && now) {
+                self.held.insert(key.clone(), Record { has_namespace: now, ..record.clone() });
+            }
+        }
+        if let Err(code) = self.claim(missing, scope, new, &mut made) {
+            made.iter().for_each(|(key, _)| drop(self.held.remove(key)));
+            return right_if(*given == Err(code), "not completed", &format!("the code {code}"));
+        }
+        let mut expected: Vec<(usize, IpAddr)> = ours.iter().map(|((_, address), record)| (record.index, *address)).collect();
+        expected.extend(made.iter().map(|((_, address), slot)| (slot.index, *address)));
+        expected.sort();
+        let expected: Vec<IpAddr> = expected.into_iter().map(|(_, address)| address).collect();
+        right_if(*given == Ok(expected.clone()), if completes { "completed" } else { "repeated" }, &format!("{expected:?}"))
+    }
+}
+
+fn right_if(right: bool, kind: &'static str, expected: &str) -> Ended {
+    if right { Ended::Right(kind) } else { Ended::Wrong(format!("expected {expected}")) }
+}
