@@ -25,7 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// More behaviors than this are variations of each other.
+/// Inputs in the pool. More behaviors than this are variations of each other.
 const MOST_KEPT: usize = 5000;
 
 /// All calls of one input together; they take milliseconds.
@@ -146,8 +146,8 @@ fn fuzz(name: &str, words: &[&str], check: Check<'_>) {
             Ok(behavior) => {
                 let times = seen.entry(behavior).or_default();
                 *times += 1;
-                if *times == 1 && pool.len() < MOST_KEPT {
-                    pool.push(input);
+                if *times == 1 {
+                    keep(&mut pool, kept, input, &mut Rng::new(!seed, count));
                 }
             }
             Err(reason) => report(name, seed, count, &input, &reason, check),
@@ -162,6 +162,16 @@ fn fuzz(name: &str, words: &[&str], check: Check<'_>) {
     for (times, behavior) in common.iter().take(8) {
         println!("  {times:8} {behavior}");
     }
+}
+
+/// Takes an input into the pool; a full one loses another, but none that is
+/// kept in the repository.
+fn keep(pool: &mut Vec<Vec<u8>>, kept: usize, input: Vec<u8>, rng: &mut Rng) {
+    if pool.len() < MOST_KEPT {
+        return pool.push(input);
+    }
+    let at = kept + rng.below(pool.len() - kept);
+    pool[at] = input;
 }
 
 /// Writes the input and the least of it that still fails, and fails the test.
