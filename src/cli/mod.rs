@@ -9,6 +9,7 @@ mod output;
 mod release;
 mod repair;
 mod show;
+mod store_test;
 mod sweep;
 mod usage;
 mod verify;
@@ -42,6 +43,7 @@ Examples:
   hereabouts release --node worker-7       give back all that a dead node held
   hereabouts sweep --dry-run               what this node holds for sandboxes that are gone
   hereabouts verify                        what is wrong with the store
+  hereabouts store test /mnt/nfs           whether machines can share a store there
 
 The store is the one that --data-dir, --config or the node's flat file names,
 else /var/lib/cni/hereabouts; which one was used is said on stderr.
@@ -111,6 +113,9 @@ enum Command {
     /// Work with configurations
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Work with the place of a store
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Print a completion script for a shell
     ///
     /// For bash: hereabouts completions bash > /etc/bash_completion.d/hereabouts
@@ -132,6 +137,36 @@ enum ConfigCommand {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Test whether a filesystem is safe for a store
+    ///
+    /// Run it on two machines at once, with the same directory of a filesystem
+    /// that they share (NFS, say). The two find each other in it and test, with
+    /// the store's own system calls, that a link gives a name to one of them
+    /// only, that the lock keeps the other out, that a rename leaves no gap, and
+    /// how long each keeps an old view of what the other has changed. Takes up
+    /// to a minute, works in .hereabouts-store-test below the directory, and
+    /// removes that again; a store in the directory is not touched.
+    ///
+    /// Exit status: 0 safe (also where locks keep nobody out: link decides), 1
+    /// unsafe, or unproven because no partner came; 2 wrong usage.
+    Test(TestArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// A directory on the filesystem to test
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// How long to wait for the other machine
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub(crate) wait: std::time::Duration,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
 }
 
 /// How to print.
@@ -257,6 +292,7 @@ pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> ExitCode
         Command::Sweep(args) => sweep::sweep(lookup, &cli.store, args),
         Command::Verify(args) => verify::verify(lookup, &cli.store, args),
         Command::Repair(args) => repair::repair(lookup, &cli.store, args),
+        Command::Store(StoreCommand::Test(args)) => store_test::test(args),
         Command::Config(ConfigCommand::Check { file }) => config_check::check(lookup, file),
         Command::Completions { shell } => {
             let mut script = Vec::new();

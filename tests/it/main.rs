@@ -35,6 +35,8 @@ mod power_loss;
 mod real_parts;
 /// Two mounts of a real shared filesystem; started by scripts/test-shared-fs.
 mod shared_fs;
+/// The command that tests a filesystem, and that it sees a bad one.
+mod store_test;
 /// Rules on the sources and documents themselves.
 mod tidy;
 /// The test vectors of the protocol, by number, against the real executable.

@@ -9,6 +9,7 @@ mod nodes;
 mod old_view;
 
 use crate::conformance::{LIST, host};
+use crate::store_test;
 use crate::support::disk::{Faults, FaultyDisk};
 use churn::Churn;
 use hereabouts::store::file::FileStore;
@@ -108,4 +109,18 @@ fn gc_from_both_nodes_frees_nothing_that_lives() {
 #[ignore = "scripts/test-shared-fs makes the mounts"]
 fn gc_that_is_killed_frees_nothing_that_lives_where_shared_locks_do_not_lock() {
     churn(Churn { gc: true, kill: Some(1), repeat_del: true, locks: Locks::SharedUseless, seed: 9, ..PLAIN });
+}
+
+/// The command of `docs/store.md` for other filesystems, on this one.
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn the_command_that_tests_a_filesystem_finds_this_one_safe() {
+    for (useless, verdict) in [(None, "safe"), (Some("flock"), "safe_without_locks")] {
+        let directories = fresh();
+        std::fs::create_dir_all(directories[0].join(".hereabouts-store-test")).unwrap();
+        for (ended, report) in store_test::pair([&directories[0], &directories[1]], [useless; 2]) {
+            println!("{report}");
+            assert_eq!((ended.status, report["verdict"].as_str()), (Some(0), Some(verdict)), "{ended:?}");
+        }
+    }
 }

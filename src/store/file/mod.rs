@@ -22,6 +22,7 @@ mod index;
 mod layout;
 mod listing;
 mod lock;
+pub mod probe;
 mod record;
 pub mod repair;
 mod session;
@@ -219,15 +220,7 @@ impl<D: Disk> FileStore<D> {
     /// Waits for a lock: in the kernel's queue on a local filesystem, by
     /// trying again elsewhere.
     fn wait(&self, path: &Path, local: bool, deadline: &Deadline, lock: LockCall<'_>) -> Result<Box<dyn Held>, StoreError> {
-        let refused = |error: io::Error| {
-            use nix::errno::Errno;
-            match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS) => {
-                    StoreError::NoLocks { path: self.disk.root().join(path), reason: reason(&error) }
-                }
-                _ => failed(&self.disk, "lock", path, error),
-            }
-        };
+        let refused = |error| refused_lock(&self.disk, path, error);
         let held = if local {
             match lock(path, Patience::Queue(deadline.left())).map_err(&refused)? {
                 Locked::Held(held) => Some(held),
@@ -348,6 +341,17 @@ fn remove(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     match disk.unlink(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(disk, "remove", path, error)),
         _ => Ok(()),
+    }
+}
+
+/// A lock that was refused: the filesystem has none, or it failed.
+fn refused_lock(disk: &dyn Disk, path: &Path, error: io::Error) -> StoreError {
+    use nix::errno::Errno;
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS) => {
+            StoreError::NoLocks { path: disk.root().join(path), reason: reason(&error) }
+        }
+        _ => failed(disk, "lock", path, error),
     }
 }
 

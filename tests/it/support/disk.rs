@@ -23,6 +23,8 @@ pub(crate) struct Faults {
     pub(crate) link_overwrites: bool,
     /// Nothing is flushed: for filling a store.
     pub(crate) unsynced: bool,
+    /// A rename removes what is there before it puts the new in its place.
+    pub(crate) rename_leaves_gap: bool,
     /// A link to a name that ends so is refused, so many times, as if it were
     /// there: a client with an old view of the directory.
     pub(crate) refuses: Option<(&'static str, usize)>,
@@ -134,6 +136,10 @@ impl<D: Disk> Disk for FaultyDisk<D> {
         self.step(|disk| disk.unlink(path))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.faults.rename_leaves_gap {
+            let _ = self.inner.unlink(to);
+            (0..1000).for_each(|_| std::thread::yield_now());
+        }
         self.step(|disk| disk.rename(from, to))
     }
     fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked> {

@@ -1,0 +1,156 @@
+//! `store test`: whether a filesystem gives what the store needs, also between
+//! two machines. The test is `store::file::probe`; here it is started, its
+//! directory made and removed, and its report told.
+
+use super::{Format, TestArgs, output};
+use crate::plugin::host::Machine;
+use crate::store::file::disk::{Disk, RealDisk};
+use crate::store::file::probe::{self, Guest, Report, Verdict};
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The test's own directory, below the one that is tested.
+const PLACE: &str = ".hereabouts-store-test";
+
+pub(super) fn test(args: &TestArgs) -> anyhow::Result<()> {
+    let directory = std::path::absolute(&args.dir)?;
+    if !directory.is_dir() {
+        bail!("expected a directory that is there, on the filesystem to test: {}", directory.display());
+    }
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let guest = Guest { host, process: std::process::id(), boot_id: Machine::look()?.boot_id };
+    let disk = RealDisk::new(directory.join(PLACE));
+    disk.make_root().with_context(|| format!("cannot make {}", disk.root().display()))?;
+    output::say(&format!(
+        "waiting up to {} for the same command on another machine: hereabouts store test {}",
+        humantime::format_duration(args.wait),
+        args.dir.display()
+    ));
+    let report = probe::run(&disk, &guest, args.wait);
+    // Succeeds for the last of the two, who finds it empty.
+    let _ = std::fs::remove_dir(disk.root());
+    let report = report?;
+    match args.output {
+        Format::Json => output::print_json(&encode(&directory.display().to_string(), &report))?,
+        Format::Table => output::print(&page(&directory.display().to_string(), &report))?,
+    }
+    match report.verdict() {
+        Verdict::Safe | Verdict::SafeWithoutLocks => Ok(()),
+        Verdict::Unproven => bail!("nothing is proven about two machines"),
+        Verdict::Unsafe => bail!("an address could get two holders here, do not put data_dir on this filesystem"),
+    }
+}
+
+const fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Safe => "safe",
+        Verdict::SafeWithoutLocks => "safe_without_locks",
+        Verdict::Unproven => "unproven",
+        Verdict::Unsafe => "unsafe",
+    }
+}
+
+fn page(directory: &str, report: &Report) -> String {
+    let kind = if report.shared { "counts as shared" } else { "counts as local to one machine" };
+    let rows = [
+        ("Directory", format!("{directory} ({kind})")),
+        ("Partner", partner(report)),
+        ("Links", links(report)),
+        ("Locks", locks(report)),
+        ("Renames", renames(report)),
+        ("Old views", views(report)),
+        ("Syncs", format!("{} a file, {} a directory", millis(report.syncs.file), millis(report.syncs.directory))),
+        ("Verdict", sentence(report)),
+    ];
+    rows.iter().map(|(name, value)| format!("{:<11}{value}\n", format!("{name}:"))).collect()
+}
+
+fn partner(report: &Report) -> String {
+    match &report.partner {
+        None => "nobody came: ONLY ONE MACHINE WAS TESTED".to_owned(),
+        Some(guest) => {
+            let place =
+                if report.same_machine { "on this same machine: two mounts or one, not two machines" } else { "on another machine" };
+            format!("{} (process {}), {place}", output::plain(&guest.host), guest.process)
+        }
+    }
+}
+
+fn links(report: &Report) -> String {
+    let links = report.links;
+    if 0 < links.wrong {
+        return format!("NOT exclusive: {} of {} names had two winners, none, or another's file", links.wrong, links.names);
+    }
+    match report.partner {
+        None => "exclusive in one process".to_owned(),
+        Some(_) => format!("exclusive: {} names, each with one winner, which changed {} times", links.names, links.changes),
+    }
+}
+
+fn locks(report: &Report) -> String {
+    match (&report.locks, &report.partner) {
+        (None, _) => "not tested".to_owned(),
+        (Some(locks), None) if locks.met == 0 => "exclude in one process".to_owned(),
+        (Some(locks), _) if 0 < locks.met => format!("do NOT exclude: both were inside {} times in {} turns", locks.met, locks.turns),
+        (Some(locks), Some(_)) => format!("exclude: {} turns, refused {} times, never both inside", locks.turns, locks.refused),
+        (Some(_), None) => "not tested".to_owned(),
+    }
+}
+
+fn renames(report: &Report) -> String {
+    match report.renames {
+        None => "not tested".to_owned(),
+        Some(renames) if 0 < renames.free => format!("leave a GAP: the name was free {} times in {} renames", renames.free, renames.times),
+        Some(renames) => format!("replace: {} times, the name never free", renames.times),
+    }
+}
+
+fn views(report: &Report) -> String {
+    let time = |time: Option<Duration>| time.map_or_else(|| "longer than 40 s".to_owned(), millis);
+    report.views.map_or_else(
+        || "not tested".to_owned(),
+        |views| format!("a new name is seen after {}, a removed one can be made again after {}", time(views.made), time(views.removed)),
+    )
+}
+
+fn sentence(report: &Report) -> String {
+    match report.verdict() {
+        Verdict::Safe if report.views.is_some_and(|views| views.removed.is_none()) => {
+            "SAFE, but the mount caches names for longer than an ADD waits: lower its cache time".to_owned()
+        }
+        Verdict::Safe => "SAFE".to_owned(),
+        Verdict::SafeWithoutLocks => {
+            "SAFE, SLOWER: link decides who holds an address; without locks nodes try the same address more often".to_owned()
+        }
+        Verdict::Unproven if report.partner.is_none() => {
+            "UNPROVEN: run this command on two machines at once, with the same directory".to_owned()
+        }
+        Verdict::Unproven => "UNPROVEN: the two were hardly ever at one name or lock at once, run it again".to_owned(),
+        Verdict::Unsafe => "UNSAFE: an address could get two holders".to_owned(),
+    }
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// For programs; the keys are documented and stable. Times are in seconds.
+fn encode(directory: &str, report: &Report) -> Value {
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+    json!({
+        "directory": directory,
+        "shared": report.shared,
+        "partner": report.partner.as_ref().map(|guest| json!({
+            "host": guest.host,
+            "process": guest.process,
+            "sameMachine": report.same_machine,
+        })),
+        "links": {"names": report.links.names, "changes": report.links.changes, "wrong": report.links.wrong},
+        "locks": report.locks.map(|locks| json!({"turns": locks.turns, "refused": locks.refused, "met": locks.met})),
+        "renames": report.renames.map(|renames| json!({"times": renames.times, "free": renames.free})),
+        "views": report.views.map(|views| json!({"made": seconds(views.made), "removed": seconds(views.removed)})),
+        "syncs": {"file": report.syncs.file.as_secs_f64(), "directory": report.syncs.directory.as_secs_f64()},
+        "verdict": word(report.verdict()),
+    })
+}

@@ -1,0 +1,198 @@
+//! What the two do against each other. Each round leaves both with the same
+//! figures: what one saw it tells the other.
+
+use super::super::disk::{Disk, Locked, Patience};
+use super::super::{failed, refused_lock, remove};
+use super::pair::Pair;
+use super::{Links, Locks, ProbeError, Renames, Views, link, make};
+use crate::store::StoreError;
+use crate::store::retry::{self, Deadline};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A round of its own accord is over well before; this ends one in which the
+/// two never meet.
+const LONGEST: Duration = Duration::from_secs(10);
+/// The winner has changed so often: both were there.
+const CHANGES: usize = 100;
+/// Names, at most.
+const NAMES: usize = 5000;
+/// Names of one file, at most: GlusterFS notes each in an attribute of the file,
+/// and on ext4 there is room for some 40.
+const LINKS: usize = 16;
+/// Names that are read again when all are made.
+const READ_AGAIN: usize = 500;
+/// Turns of each under the lock, and how often it has to be refused.
+const TURNS: usize = 100;
+const REFUSALS: usize = 10;
+/// Seen so often inside at once, there is no more to learn.
+const MEETINGS: usize = 10;
+/// Names that are made and removed for the other to see.
+const VIEWS: usize = 3;
+/// An old view that lasts longer is not measured: ADD has given up by then.
+const LONGEST_VIEW: Duration = Duration::from_secs(40);
+/// Files put in the place of another.
+const RENAMES: usize = 100;
+
+/// A rest so short that the other gets in.
+fn rest() {
+    let _: Result<Option<()>, ()> = retry::until(&Deadline::after(Duration::from_millis(1)), || Ok(None));
+}
+
+/// A file to make names of; not one for all, since links are limited.
+fn ticket(pair: &Pair<'_>, number: usize) -> Result<PathBuf, StoreError> {
+    let path = pair.path_of(&pair.me, &format!("ticket{number}"));
+    make(pair.disk, &path, pair.me.as_bytes())?;
+    Ok(path)
+}
+
+/// Both make the same names in the same order. Whoever is behind finds them
+/// taken, which is quicker than to make them, and so catches up.
+pub(super) fn race(pair: &Pair<'_>) -> Result<Links, ProbeError> {
+    pair.line_up("race")?;
+    let name = |number: usize| pair.path(&format!("name{number}"));
+    let deadline = Deadline::after(LONGEST);
+    let (mut won, mut changes, mut in_a_row): (Vec<bool>, usize, usize) = (Vec::new(), 0, 0);
+    let mut mine = ticket(pair, 0)?;
+    while changes < CHANGES && won.len() < NAMES && !deadline.left().is_zero() {
+        let is_mine = link(pair.disk, &mine, &name(won.len()))?;
+        changes += usize::from(won.last().is_some_and(|before| *before != is_mine));
+        won.push(is_mine);
+        in_a_row = if is_mine { in_a_row + 1 } else { 0 };
+        if in_a_row % 8 == 7 {
+            // Nobody beside: the other has not begun, or has ended.
+            if pair.heard::<Vec<bool>>("raced")?.is_some() {
+                break;
+            }
+            rest();
+        }
+        if won.len().is_multiple_of(LINKS) {
+            mine = ticket(pair, won.len())?;
+        }
+    }
+    pair.tell("raced", &won)?;
+    let theirs: Vec<bool> = pair.hear("raced")?;
+    let both: Vec<(bool, bool)> = won.into_iter().zip(theirs).collect();
+    let mut wrong = both.iter().filter(|(mine, theirs)| mine == theirs).count();
+    // The names are read where the winner is not in doubt.
+    for (number, (mine, _)) in both.iter().enumerate().step_by(both.len().div_ceil(READ_AGAIN).max(1)) {
+        let winner = if *mine { &pair.me } else { &pair.you };
+        wrong += usize::from(wrong == 0 && content(pair.disk, &name(number))? != winner.as_bytes());
+    }
+    let changes = both.windows(2).filter(|pair| pair[0].0 != pair[1].0).count();
+    // Both say the same, whoever saw it.
+    pair.tell("wrong", &wrong)?;
+    let wrong = wrong.max(pair.hear("wrong")?);
+    Ok(Links { names: both.len(), changes, wrong })
+}
+
+fn content(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, StoreError> {
+    Ok(disk.read(path).map_err(|error| failed(disk, "read", path, error))?.bytes)
+}
+
+/// Each takes the lock, and makes a name inside that the other makes too: it is
+/// never there, unless two are inside.
+pub(super) fn turns(pair: &Pair<'_>) -> Result<Locks, ProbeError> {
+    let (disk, inside, lock) = (pair.disk, pair.path("inside"), pair.path("lock"));
+    let mine = ticket(pair, NAMES + 1)?;
+    pair.line_up("lock")?;
+    let deadline = Deadline::after(LONGEST);
+    let mut seen = Locks::default();
+    while (seen.turns < TURNS || seen.refused < REFUSALS) && seen.met < MEETINGS && !deadline.left().is_zero() {
+        match disk.lock(&lock, Patience::Try).map_err(|error| refused_lock(disk, &lock, error))? {
+            Locked::Busy => seen.refused += 1,
+            Locked::Held(held) => {
+                if link(disk, &mine, &inside)? {
+                    rest();
+                    remove(disk, &inside)?;
+                } else {
+                    seen.met += 1;
+                }
+                drop(held);
+                seen.turns += 1;
+            }
+        }
+        rest();
+        if seen.turns % 20 == 19 && pair.heard::<(usize, usize, usize)>("turns")?.is_some() {
+            break;
+        }
+    }
+    pair.tell("turns", &(seen.turns, seen.refused, seen.met))?;
+    let (turns, refused, met): (usize, usize, usize) = pair.hear("turns")?;
+    Ok(Locks { turns: seen.turns + turns, refused: seen.refused + refused, met: seen.met + met })
+}
+
+/// How long until the other sees what one has made and removed; each way.
+pub(super) fn views(pair: &Pair<'_>) -> Result<Views, ProbeError> {
+    let mine = ticket(pair, NAMES + 2)?;
+    let mut worst = Views { made: Some(Duration::ZERO), removed: Some(Duration::ZERO) };
+    for number in 0..2 * VIEWS {
+        let name = pair.path(&format!("view{number}"));
+        let (made, seen, removed, free) =
+            (format!("made{number}"), format!("seen{number}"), format!("removed{number}"), format!("free{number}"));
+        let (made_after, removed_after): (Option<u64>, Option<u64>) = if pair.is_first() == (number % 2 == 0) {
+            link(pair.disk, &mine, &name)?;
+            pair.tell(&made, &())?;
+            pair.hear::<()>(&seen)?;
+            remove(pair.disk, &name)?;
+            pair.tell(&removed, &())?;
+            pair.hear(&free)?
+        } else {
+            pair.hear::<()>(&made)?;
+            let made_after = until(|| Ok(pair.disk.inode(&name).is_ok()))?;
+            pair.tell(&seen, &())?;
+            pair.hear::<()>(&removed)?;
+            // As an ADD would: by a link, which an old view refuses.
+            let removed_after = until(|| link(pair.disk, &mine, &name))?;
+            remove(pair.disk, &name)?;
+            pair.tell(&free, &(made_after, removed_after))?;
+            (made_after, removed_after)
+        };
+        let later = |worst: Option<Duration>, micros: Option<u64>| Some(worst?.max(Duration::from_micros(micros?)));
+        worst = Views { made: later(worst.made, made_after), removed: later(worst.removed, removed_after) };
+    }
+    Ok(worst)
+}
+
+/// Microseconds until it is so; `None` when it never was.
+fn until(mut is_so: impl FnMut() -> Result<bool, StoreError>) -> Result<Option<u64>, StoreError> {
+    let clock = Deadline::after(LONGEST_VIEW);
+    let came = retry::until(&clock, || Ok::<_, StoreError>(is_so()?.then_some(())))?;
+    Ok(came.and_then(|()| u64::try_from((clock.limit() - clock.left()).as_micros()).ok()))
+}
+
+/// One puts files in the place of another, the other tries to take the name:
+/// it is never free. Then the other way round.
+pub(super) fn renames(pair: &Pair<'_>) -> Result<Renames, ProbeError> {
+    let disk = pair.disk;
+    let mut seen = Renames::default();
+    let mine = ticket(pair, NAMES + 3)?;
+    for number in 0..2 {
+        let name = pair.path(&format!("seat{number}"));
+        let step = |word: &str| format!("{word}{number}");
+        if pair.is_first() == (number == 0) {
+            make(disk, &name, b"0")?;
+            pair.tell(&step("seated"), &())?;
+            pair.hear::<()>(&step("trying"))?;
+            for _ in 0..RENAMES {
+                let next = pair.path(&format!("next{number}"));
+                make(disk, &next, b"1")?;
+                disk.rename(&next, &name).map_err(|error| failed(disk, "rename to", &name, error))?;
+            }
+            pair.tell(&step("renamed"), &())?;
+            seen.free += pair.hear::<usize>(&step("tried"))?;
+        } else {
+            pair.hear::<()>(&step("seated"))?;
+            pair.tell(&step("trying"), &())?;
+            let mut free = 0;
+            while pair.heard::<()>(&step("renamed"))?.is_none() {
+                free += usize::from(link(disk, &mine, &name)?);
+                rest();
+            }
+            pair.tell(&step("tried"), &free)?;
+            seen.free += free;
+        }
+        seen.times += RENAMES;
+    }
+    Ok(seen)
+}

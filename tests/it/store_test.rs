@@ -1,0 +1,131 @@
+//! `store test`: two processes with one directory find each other and agree on
+//! a verdict; a filesystem that is not safe is made of a good one by faults.
+//! On two mounts of a real shared filesystem it is run by `shared_fs`.
+
+use crate::support::disk::{Faults, FaultyDisk};
+use crate::support::sandbox::{Call, Ended, Sandbox};
+use hereabouts::store::file::probe::{self, Guest, Verdict};
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+
+/// Answers that a system call has succeeded which was never made.
+const NO_FLOCK: &str = "flock";
+const NO_LINK: &str = "linkat";
+
+fn call(directory: &Path, args: &[&str], useless: Option<&str>) -> Call {
+    let mut call = Call::bare();
+    call.args = ["store", "test", directory.to_str().unwrap()].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
+    if let Some(name) = useless {
+        let words = format!("strace -f --seccomp-bpf -qq -o /dev/null -e trace={name} -e inject={name}:retval=0");
+        call.through(&words.split(' ').collect::<Vec<_>>());
+    }
+    call
+}
+
+/// Runs the command in two places at once; what both printed, for programs.
+pub(crate) fn pair(directories: [&Path; 2], useless: [Option<&str>; 2]) -> [(Ended, Value); 2] {
+    let calls = [0, 1].map(|n| call(directories[n], &["-o", "json"], useless[n]));
+    let threads = calls.map(|call| std::thread::spawn(move || call.run()));
+    threads.map(|thread| {
+        let ended = thread.join().unwrap();
+        let report = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+        (ended, report)
+    })
+}
+
+/// The same figures on both sides, and nothing left.
+fn check(directory: &Path, useless: [Option<&str>; 2], verdict: &str, status: i32) -> Value {
+    let [(one, report), (other, theirs)] = pair([directory, directory], useless);
+    println!("{report}");
+    assert_eq!((report["verdict"].as_str(), one.status), (Some(verdict), Some(status)), "{report} {one:?}");
+    assert_eq!((theirs["verdict"].as_str(), other.status), (Some(verdict), Some(status)), "{theirs} {other:?}");
+    for key in ["links", "locks", "renames", "views", "directory", "shared"] {
+        assert_eq!(report[key], theirs[key], "{key}");
+    }
+    assert!(!directory.join(".hereabouts-store-test").exists(), "its files are left");
+    report
+}
+
+fn has_strace(test: &str) -> bool {
+    let found = std::process::Command::new("strace").arg("--version").output().is_ok();
+    if !found {
+        println!("SKIPPED {test}: there is no strace");
+    }
+    found
+}
+
+#[test]
+fn a_good_filesystem_is_safe_and_a_store_on_it_is_not_touched() {
+    let sandbox = Sandbox::new();
+    sandbox.add("c1", r#""range":"10.0.0.0/29""#).succeeded();
+    let before = sandbox.files();
+    let report = check(&sandbox.store(), [None; 2], "safe", 0);
+    assert!(100 <= report["links"]["changes"].as_u64().unwrap(), "{report}");
+    assert!(200 <= report["renames"]["times"].as_u64().unwrap(), "{report}");
+    assert!(0 < report["locks"]["refused"].as_u64().unwrap(), "{report}");
+    assert_eq!(report["partner"]["sameMachine"], true);
+    assert_eq!(sandbox.files(), before);
+}
+
+#[test]
+fn useless_locks_are_seen_and_leave_it_safe_whoever_has_them() {
+    if !has_strace("useless_locks_are_seen_and_leave_it_safe_whoever_has_them") {
+        return;
+    }
+    for useless in [[Some(NO_FLOCK); 2], [Some(NO_FLOCK), None]] {
+        let report = check(&Sandbox::new().root, useless, "safe_without_locks", 0);
+        assert!(0 < report["locks"]["met"].as_u64().unwrap(), "{report}");
+    }
+}
+
+#[test]
+fn a_link_that_succeeds_twice_is_unsafe_though_only_one_of_them_sees_it() {
+    if !has_strace("a_link_that_succeeds_twice_is_unsafe_though_only_one_of_them_sees_it") {
+        return;
+    }
+    let report = check(&Sandbox::new().root, [Some(NO_LINK), None], "unsafe", 1);
+    assert!(0 < report["links"]["wrong"].as_u64().unwrap(), "{report}");
+    assert_eq!(report["locks"], Value::Null, "the rest leans on links");
+}
+
+#[test]
+fn a_rename_that_leaves_a_gap_is_unsafe() {
+    let sandbox = Sandbox::new();
+    let reports = [true, false].map(|rename_leaves_gap| {
+        let root = sandbox.root.clone();
+        std::thread::spawn(move || {
+            let disk = FaultyDisk::new(root, Faults { rename_leaves_gap, ..Faults::default() });
+            let guest = Guest { host: "h".to_owned(), process: 1, boot_id: format!("{rename_leaves_gap}") };
+            probe::run(&disk, &guest, Duration::from_secs(60)).unwrap()
+        })
+    });
+    for report in reports.map(|thread| thread.join().unwrap()) {
+        assert_eq!(report.verdict(), Verdict::Unsafe, "{report:?}");
+        assert!(0 < report.renames.unwrap().free && report.links.wrong == 0, "{report:?}");
+        assert!(!report.same_machine);
+    }
+}
+
+#[test]
+fn without_a_partner_it_says_that_only_one_machine_was_tested() {
+    let sandbox = Sandbox::new();
+    let ended = call(&sandbox.root, &["--wait", "200ms"], None).run();
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stdout.contains("ONLY ONE MACHINE WAS TESTED") && ended.stdout.contains("UNPROVEN"), "{ended:?}");
+    assert!(ended.stderr.contains("nothing is proven about two machines"), "{ended:?}");
+    assert!(!sandbox.path(".hereabouts-store-test").exists());
+}
+
+#[test]
+fn what_is_no_directory_and_what_is_no_time_is_refused() {
+    let sandbox = Sandbox::new();
+    for path in [sandbox.path("flat.conf"), sandbox.path("none")] {
+        let ended = call(&path, &[], None).run();
+        assert_eq!((ended.status, ended.stdout.as_str()), (Some(1), ""));
+        assert!(ended.stderr.contains("expected a directory that is there"), "{ended:?}");
+    }
+    for args in [&["store"][..], &["store", "test"], &["store", "test", "/tmp", "--wait", "soon"], &["store", "tset", "/tmp"]] {
+        assert_eq!(sandbox.command(args).status, Some(2), "{args:?}");
+    }
+}
