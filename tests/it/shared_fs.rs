@@ -14,6 +14,7 @@ use crate::support::disk::{Faults, FaultyDisk};
 use churn::Churn;
 use hereabouts::store::file::FileStore;
 use nodes::{Locks, Nodes, fresh, scale};
+use std::time::Duration;
 
 const PLAIN: Churn = Churn { locks: Locks::Real, workers: 4, steps: 60, kill: None, repeat_del: false, gc: false, seed: 1 };
 
@@ -109,6 +110,34 @@ fn gc_from_both_nodes_frees_nothing_that_lives() {
 #[ignore = "scripts/test-shared-fs makes the mounts"]
 fn gc_that_is_killed_frees_nothing_that_lives_where_shared_locks_do_not_lock() {
     churn(Churn { gc: true, kill: Some(1), repeat_del: true, locks: Locks::SharedUseless, seed: 9, ..PLAIN });
+}
+
+/// Alone, so that the times of `docs/store.md` are those of a call that waits
+/// for nobody.
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn calls_one_after_the_other_take_the_lowest_address() {
+    let nodes = Nodes::new();
+    let mut times: [Vec<Duration>; 2] = Default::default();
+    for round in 0..20 {
+        for (at, verb) in ["ADD", "DEL"].into_iter().enumerate() {
+            for node in 0..2 {
+                #[allow(clippy::disallowed_methods, reason = "a test measures")]
+                let start = std::time::Instant::now();
+                let ended = nodes.call(node, verb, &format!("c{round}")).run();
+                times[at].push(start.elapsed());
+                assert_eq!(ended.status, Some(0), "{ended:?}");
+                // The other node's view of a freed name may be an old one, which
+                // passes over it; never more than the two of the round before.
+                let lowest = |address: &String| ["10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4"].contains(&address.as_str());
+                assert!(verb == "DEL" || ended.addresses().iter().all(lowest), "{ended:?}");
+            }
+        }
+    }
+    for (verb, mut times) in ["ADD", "DEL"].into_iter().zip(times) {
+        times.sort();
+        println!("{verb} alone: median {:?}, slowest {:?} of {}", times[times.len() / 2], times[times.len() - 1], times.len());
+    }
 }
 
 /// The command of `docs/store.md` for other filesystems, on this one.
