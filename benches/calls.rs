@@ -9,6 +9,7 @@
 //! - [`call`]: one process, timed
 //! - [`measure`]: many, interleaved
 //! - [`crowd`]: many at once
+//! - [`collect`]: GC in a large store
 //! - [`load`], [`tree`]: fill the stores
 //! - [`machine`]: what it runs on
 //! - [`report`], [`chart`]: the tables, the charts
@@ -26,6 +27,8 @@
 mod call;
 #[path = "calls/chart.rs"]
 mod chart;
+#[path = "calls/collect.rs"]
+mod collect;
 #[path = "calls/crowd.rs"]
 mod crowd;
 #[path = "calls/load.rs"]
@@ -50,17 +53,18 @@ mod tree;
 use anyhow::{Context, Result, bail, ensure};
 use call::Plugin;
 use clap::Parser;
-use measure::{Contender, Work};
+use measure::{Contender, Times, Work};
 use options::Options;
 use report::{Cell, FILLED, FLOOR, Facts, NOTHING, OURS, OURS_AT_254, Report, SWEPT, Sweep, THEIRS};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 const NETWORK: &str = "bench";
 const NODE: &str = "bench";
+const RECORDED_BY_OTHERS: &str = "other";
 const RANGE: &str = "10.0.0.0/8";
 /// Everything that is made stands below this name in the given directory.
 const WORKPLACE: &str = "hereabouts-bench";
@@ -84,7 +88,7 @@ fn measure_all(options: &Options) -> Result<()> {
     if let Some(count) = options.load {
         // Nobody removes the store behind a loader that goes on alone.
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-        return load::load(&options.dir, NETWORK, NODE, count);
+        return load::load(&options.dir, NETWORK, &options.load_node, options.load_from..count);
     }
     ensure!(options.hereabouts.is_some() || options.host_local.is_some(), "nothing to measure: give --hereabouts or --host-local");
     fs::create_dir_all(&options.dir).with_context(|| format!("cannot make {}", options.dir.display()))?;
@@ -132,7 +136,8 @@ impl Bench<'_> {
         let (ours, theirs) = self.facts()?;
         let ceiling = self.options.floor.as_ref().map(|program| crowd::ceiling(&program.canonicalize()?, 30)).transpose()?;
         let sweep = self.sweep()?;
-        Ok(Report { ceiling, machine: self.machine()?, flush, own_peak_kib, cells, ours, theirs, sweep })
+        let collections = self.collections()?;
+        Ok(Report { collections, ceiling, machine: self.machine()?, flush, own_peak_kib, cells, ours, theirs, sweep })
     }
 
     /// What the figures are of, and of when.
@@ -157,11 +162,18 @@ impl Bench<'_> {
         let profiles = profile::profile(&subject, self.options.runs as usize)?;
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{}; {}.\n\nAll on one core, at 254 records.\n", self.machine()?, version(&plugin.program)?);
+        let _ = writeln!(text, "{}; {}.\n\nAll on one core, at 254 records.\n", self.machine()?, machine::version(&plugin.program)?);
         for profile in profiles {
             text += &profile.markdown();
         }
         Ok((text, Vec::new()))
+    }
+
+    /// GC in a large store of hereabouts.
+    fn collections(&self) -> Result<Option<Times>> {
+        let (Some(program), 1..) = (&self.options.hereabouts, self.options.collections) else { return Ok(None) };
+        say("measuring GC of a few records of many");
+        collect::collect(&program.canonicalize()?, &self.store(OURS, collect::RECORDS), self.options.collections).map(Some)
     }
 
     /// More and more writers on one store.
@@ -234,9 +246,7 @@ impl Bench<'_> {
         if !store.exists() {
             fs::create_dir(&store)?;
             say(&format!("filling a store of hereabouts with {records} records"));
-            let mut loader = Command::new(std::env::current_exe()?);
-            loader.arg("--load").arg(records.to_string()).arg("--dir").arg(store.join("data"));
-            ensure!(loader.status()?.success(), "the store could not be filled");
+            collect::fill(&store.join("data"), NODE, 0..records)?;
         }
         Plugin::hereabouts(&program.canonicalize()?, &store).map(Some)
     }
@@ -258,7 +268,7 @@ impl Bench<'_> {
         let mut facts = [ours.as_ref(), theirs.as_ref()].map(|plugin| plugin.map(|plugin| (plugin, Facts::default())));
         for (plugin, facts) in facts.iter_mut().flatten() {
             facts.binary_bytes = fs::metadata(&plugin.program)?.len();
-            facts.version = version(&plugin.program)?;
+            facts.version = machine::version(&plugin.program)?;
             facts.syncs = measure::syncs(plugin, &self.workplace)?;
             facts.flushes = measure::flushes(plugin, &self.workplace)?;
             if facts.syncs.is_none() {
@@ -280,17 +290,4 @@ impl Bench<'_> {
         let [ours, theirs] = facts.map(|pair| pair.map(|(_, facts)| facts));
         Ok((ours, theirs))
     }
-}
-
-/// Name and version: ours says it, and Go writes that of host-local's module
-/// into the executable.
-fn version(program: &Path) -> Result<String> {
-    const MODULE: &[u8] = b"github.com/containernetworking/plugins\tv";
-    let bytes = fs::read(program)?;
-    if let Some(at) = bytes.windows(MODULE.len()).position(|window| window == MODULE) {
-        let digits = bytes.iter().skip(at + MODULE.len()).take_while(|byte| byte.is_ascii_graphic());
-        return Ok(format!("{THEIRS} {}", String::from_utf8(digits.copied().collect())?));
-    }
-    let said = Command::new(program).arg("--version").env_clear().output()?.stdout;
-    Ok(String::from_utf8_lossy(&said).trim().to_owned())
 }

@@ -12,8 +12,10 @@ use hereabouts::store::file::disk::{Content, Disk, Inode, Locked, Patience, Real
 use hereabouts::store::file::{FileStore, Host};
 use hereabouts::store::retry::Deadline;
 use hereabouts::store::{Access, Claim, Filter, Store};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -21,11 +23,11 @@ use std::time::{Duration, SystemTime};
 /// process; a new session with a new port keeps their number below any limit.
 const BATCH: u32 = 200;
 
-/// Fills a store with `count` addresses, from the lowest up.
+/// Gives each of the containers an address, the lowest that is free.
 ///
 /// # Errors
-/// The store refuses, or lists another number of records.
-pub(crate) fn load(data_dir: &Path, network: &str, node: &str, count: u32) -> Result<()> {
+/// The store refuses, or does not list each of them once.
+pub(crate) fn load(data_dir: &Path, network: &str, node: &str, containers: Range<u32>) -> Result<()> {
     let node = id(NodeName::parse(node))?;
     // As the plugin finds them, so that these are records of this machine's.
     let machine_id = std::fs::read_to_string("/etc/machine-id").ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
@@ -36,7 +38,7 @@ pub(crate) fn load(data_dir: &Path, network: &str, node: &str, count: u32) -> Re
     let candidates = AddrSet::from_range(&Subnet::parse(crate::RANGE)?.usable());
     let mut draft = Draft {
         attachment: Attachment {
-            node,
+            node: node.clone(),
             network: id(NetworkName::parse(network))?,
             container: id(ContainerId::parse(&crate::loaded_container(0)))?,
             ifname: id(IfName::parse("net1"))?,
@@ -50,30 +52,30 @@ pub(crate) fn load(data_dir: &Path, network: &str, node: &str, count: u32) -> Re
         prefix: 8,
         gateway: None,
     };
-    let mut next = 0;
+    let mut next = containers.start;
     // Once also for 0 records: an existing but empty store.
     loop {
         let store = store();
         let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_secs(10)))?;
-        let end = count.min(next + BATCH);
+        let end = containers.end.min(next + BATCH);
         while next < end {
             draft.attachment.container = id(ContainerId::parse(&crate::loaded_container(next)))?;
             match session.claim(&scope, &candidates, &draft)? {
                 Claim::Claimed(_) => next += 1,
-                Claim::Full => bail!("the range is full after {next} records"),
+                Claim::Full => bail!("the range is full at record {next}"),
             }
         }
-        if next == count {
+        if next == containers.end {
             break;
         }
     }
-    let store = store();
-    let mut listed = 0;
-    for record in store.list(&Filter::default())? {
-        record.context("the store's own listing finds a damaged record")?;
-        listed += 1;
+    let names: HashSet<String> = containers.clone().map(crate::loaded_container).collect();
+    let (store, mut listed) = (store(), 0);
+    for record in store.list(&Filter { node: Some(node), ..Filter::default() })? {
+        let record = record.context("the store's own listing finds a damaged record")?;
+        listed += usize::from(names.contains(record.held.attachment.container.as_str()));
     }
-    ensure!(listed == count, "the store's own listing shows {listed} of {count} records");
+    ensure!(listed == names.len(), "the store's own listing shows {listed} records of {} containers", names.len());
     nix::unistd::sync();
     Ok(())
 }

@@ -7,6 +7,7 @@ use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 /// Files without a disk under them, from linux/magic.h.
@@ -103,4 +104,20 @@ pub(crate) fn own_peak() -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc/self/status")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+}
+
+/// Name and version: ours says it, and Go writes that of host-local's module
+/// into the executable.
+///
+/// # Errors
+/// It cannot be read or run.
+pub(crate) fn version(program: &Path) -> Result<String> {
+    const MODULE: &[u8] = b"github.com/containernetworking/plugins\tv";
+    let bytes = fs::read(program)?;
+    if let Some(at) = bytes.windows(MODULE.len()).position(|window| window == MODULE) {
+        let digits = bytes.iter().skip(at + MODULE.len()).take_while(|byte| byte.is_ascii_graphic());
+        return Ok(format!("{} {}", crate::report::THEIRS, String::from_utf8(digits.copied().collect())?));
+    }
+    let said = Command::new(program).arg("--version").env_clear().output()?.stdout;
+    Ok(String::from_utf8_lossy(&said).trim().to_owned())
 }

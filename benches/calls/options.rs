@@ -28,6 +28,9 @@ pub(crate) struct Options {
     /// empty it again
     #[arg(long, default_value_t = 3)]
     pub(crate) fills: u32,
+    /// Rounds of GC in a store of 100000 records; 0 leaves that out
+    #[arg(long, default_value_t = 3)]
+    pub(crate) collections: u32,
     /// The largest number of records to measure at
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) most: u32,
@@ -44,8 +47,15 @@ pub(crate) struct Options {
     /// Show where the time of one ADD and one DEL goes, and measure nothing else
     #[arg(long, requires = "hereabouts", requires = "floor")]
     pub(crate) profile: bool,
-    /// Fill one store of hereabouts and end; used by the program itself, so
-    /// that the memory this takes is not in the measuring process
+    /// Fill one store of hereabouts up to this container and end; used by the
+    /// program itself, so that the memory this takes is not in the measuring
+    /// process
     #[arg(long, hide = true)]
     pub(crate) load: Option<u32>,
+    /// From this container on
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub(crate) load_from: u32,
+    /// As this node
+    #[arg(long, hide = true, default_value = crate::NODE)]
+    pub(crate) load_node: String,
 }

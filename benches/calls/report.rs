@@ -3,6 +3,7 @@
 
 use crate::call::Verb;
 use crate::chart::{Chart, Series};
+use crate::collect::{RECORDS, STALE};
 use crate::measure::{Contender, Times};
 use std::fmt::Write;
 
@@ -50,6 +51,8 @@ pub(crate) struct Report {
     pub(crate) ours: Option<Facts>,
     pub(crate) theirs: Option<Facts>,
     pub(crate) sweep: Vec<Sweep>,
+    /// GC in a large store.
+    pub(crate) collections: Option<Times>,
 }
 
 /// Operations a second of one of those that are compared, by writers.
@@ -160,6 +163,8 @@ impl Report {
             let growth = self.median(1_000_000, OURS, verb).zip(self.median(1_000_000, OURS_AT_254, verb));
             row(&target, growth.map(|(many, few)| many / few), " times", &|value| value <= 1.3);
         }
+        let target = format!("GC of {STALE} stale records out of {RECORDS}: at most 2 s");
+        row(&target, self.collections.as_ref().map(|times| times.median() / 1e3), " s", &|value| value <= 2.0);
         let memory = self.peak_kib(OURS).map(|kib| kib as f64 / 1024.0);
         row("peak memory of a call: at most 4 MB", memory, " MB", &|value| value <= 4.0);
         let binary = self.ours.as_ref().map(|facts| facts.binary_bytes as f64 / 1024.0 / 1024.0);
