@@ -185,7 +185,7 @@ impl Bench<'_> {
         let (ours, theirs) = (self.ours(SWEPT)?, self.theirs(SWEPT)?);
         let nothing = self.options.floor.as_ref().map(|program| program.canonicalize()).transpose()?;
         let mut all = [NOTHING, OURS, THEIRS].map(|name| Sweep { name, points: Vec::new() });
-        for writers in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
+        for writers in [1, 2, 4, 8, 16, 32, 64] {
             say(&format!("measuring {writers} writers"));
             let rates = [
                 nothing.as_ref().map(|program| crowd::idle(program, writers as usize, time)),

@@ -52,7 +52,7 @@ impl Chart<'_> {
 
     fn write_legend(&self, text: &mut String) {
         for (at, Series { name, color, .. }) in self.series.iter().enumerate() {
-            let x = LEFT + 210.0 * at as f64;
+            let x = LEFT + 230.0 * at as f64;
             let _ = writeln!(text, "<line x1=\"{x}\" y1=\"52\" x2=\"{}\" y2=\"52\" stroke=\"{color}\" stroke-width=\"3\"/>", x + 28.0);
             let _ = writeln!(text, "<text x=\"{}\" y=\"56\">{}</text>", x + 36.0, escaped(name));
         }
@@ -84,10 +84,12 @@ impl Chart<'_> {
         for &(x, y) in points {
             let (at, height) = (self.x(x), self.y(y));
             let _ = writeln!(text, "<circle cx=\"{at:.1}\" cy=\"{height:.1}\" r=\"3.5\" fill=\"{color}\"/>");
-            // The value of the lowest line stands below it, all others above.
+            // The value of the lowest line stands below it where the axis leaves
+            // room, all others above.
             let others = self.series.iter().filter(|other| !std::ptr::eq(*other, series));
             let is_lowest = others.flat_map(|other| &other.points).filter(|other| (other.0 - x).abs() < 0.5).all(|other| y <= other.1);
-            let offset = if is_lowest && 1 < self.series.len() { 18.0 } else { -9.0 };
+            let has_room = 1 < self.series.len() && height + 22.0 < BOTTOM;
+            let offset = if is_lowest && has_room { 18.0 } else { -9.0 };
             let style = format!("text-anchor=\"middle\" font-size=\"11\" fill=\"{color}\"");
             let _ = writeln!(text, "<text x=\"{at:.1}\" y=\"{:.1}\" {style}>{}</text>", height + offset, value(y));
         }

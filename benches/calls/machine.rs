@@ -45,7 +45,8 @@ pub(crate) fn describe(directory: &Path) -> Result<String> {
 }
 
 /// The name of the filesystem: that of the longest mount point above the
-/// directory, the last one where several are mounted on each other.
+/// directory, the last one where several are mounted on each other. An ext4
+/// says whether it has a journal: without one a sync is another thing.
 fn filesystem(directory: &Path) -> Result<String> {
     let directory = directory.canonicalize()?;
     let mounts = fs::read_to_string("/proc/self/mounts")?;
@@ -54,7 +55,22 @@ fn filesystem(directory: &Path) -> Result<String> {
         let point = fields.next()?;
         directory.starts_with(point).then_some((point.len(), fields.next()?))
     });
-    Ok(kinds.max_by_key(|(length, _)| *length).map_or("unknown", |(_, kind)| kind).to_owned())
+    let kind = kinds.max_by_key(|(length, _)| *length).map_or("unknown", |(_, kind)| kind);
+    let writer = device(&directory).and_then(|device| {
+        let device = Path::new("/sys/fs").join(kind).join(device.file_name()?);
+        fs::read_to_string(device.join("journal_task")).ok()
+    });
+    Ok(match writer.as_deref().map(str::trim) {
+        Some("<none>") => format!("{kind} without a journal"),
+        Some(_) => format!("{kind} with a journal"),
+        None => kind.to_owned(),
+    })
+}
+
+/// The block device that a directory is on, in /sys.
+fn device(directory: &Path) -> Option<PathBuf> {
+    let device = nix::sys::stat::stat(directory).ok()?.st_dev;
+    fs::canonicalize(format!("/sys/dev/block/{}:{}", libc::major(device), libc::minor(device))).ok()
 }
 
 /// What one flush costs: 4 KiB written in place and `fdatasync`.
@@ -81,9 +97,7 @@ pub(crate) fn flush_cost(directory: &Path) -> Result<Times> {
 /// Where the kernel counts the flushes that the disk below a directory was
 /// asked for; `None` where there is no such count.
 pub(crate) fn flush_counter(directory: &Path) -> Option<PathBuf> {
-    let device = nix::sys::stat::stat(directory).ok()?.st_dev;
-    let (major, minor) = (libc::major(device), libc::minor(device));
-    let device = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    let device = device(directory)?;
     // Those of a partition are counted with its disk.
     let disk = if device.join("partition").exists() { device.parent()?.to_owned() } else { device };
     let counter = disk.join("stat");

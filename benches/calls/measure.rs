@@ -181,7 +181,7 @@ pub(crate) fn syncs(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u64)
 }
 
 /// How many flushes one ADD and one DEL ask the disk for, as the kernel counts
-/// them: the median, for others may use the disk as well. `None` where the
+/// them: the fewest, for others may use the disk as well. `None` where the
 /// kernel does not count.
 ///
 /// # Errors
@@ -199,12 +199,8 @@ pub(crate) fn flushes(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u6
             }
         }
     }
-    let median = |counts: &mut Vec<u64>| {
-        counts.sort_unstable();
-        counts.get(counts.len() / 2).copied().unwrap_or(0)
-    };
-    let [mut add, mut del] = counts;
-    Ok(Some((median(&mut add), median(&mut del))))
+    let [add, del] = counts.map(|counts| counts.into_iter().min().unwrap_or(0));
+    Ok(Some((add, del)))
 }
 
 /// The sum of the `calls` column: the fourth, above the line of the total.
