@@ -187,15 +187,20 @@ impl Bench<'_> {
         let mut all = [NOTHING, OURS, THEIRS].map(|name| Sweep { name, points: Vec::new() });
         for writers in [1, 2, 4, 8, 16, 32, 64] {
             say(&format!("measuring {writers} writers"));
-            let rates = [
-                nothing.as_ref().map(|program| crowd::idle(program, writers as usize, time)),
-                ours.as_ref().map(|plugin| crowd::in_turn(plugin, writers as usize, time)),
-                theirs.as_ref().map(|plugin| crowd::in_turn(plugin, writers as usize, time)),
-            ];
-            for (sweep, rate) in all.iter_mut().zip(rates) {
-                if let Some(rate) = rate {
-                    sweep.points.push((writers, rate?));
+            let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+            // In turn, and the middle one of three counts.
+            for _ in 0..3 {
+                let round = [
+                    nothing.as_ref().map(|program| crowd::idle(program, writers as usize, time)),
+                    ours.as_ref().map(|plugin| crowd::in_turn(plugin, writers as usize, time)),
+                    theirs.as_ref().map(|plugin| crowd::in_turn(plugin, writers as usize, time)),
+                ];
+                for (rates, rate) in rates.iter_mut().zip(round) {
+                    rates.extend(rate.transpose()?);
                 }
+            }
+            for (sweep, rates) in all.iter_mut().zip(rates) {
+                sweep.points.extend(report::middle(&rates).map(|rate| (writers, rate)));
             }
         }
         Ok(all.into_iter().filter(|sweep| !sweep.points.is_empty()).collect())

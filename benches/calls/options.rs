@@ -37,9 +37,9 @@ pub(crate) struct Options {
     /// Write the tables to this file as well
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
-    /// Milliseconds that each number of writers works, at 1 to 64 writers; 0
-    /// leaves that out
-    #[arg(long, default_value_t = 2000)]
+    /// Milliseconds that each number of writers works, three times over, at 1 to
+    /// 64 writers; 0 leaves that out
+    #[arg(long, default_value_t = 1000)]
     pub(crate) sweep: u64,
     /// Draw the charts into this directory
     #[arg(long)]
