@@ -25,7 +25,8 @@ mod formats;
 mod fuzz;
 /// Calls that stand still while the world goes on.
 mod interleavings;
-/// The executable killed at every system call, and refused every one.
+/// The executable killed at every system call, refused every one, and killed
+/// in a storm.
 mod kills;
 /// Many writers at once, against a model.
 mod many_writers;

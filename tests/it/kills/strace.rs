@@ -36,15 +36,19 @@ pub(super) fn points(sandbox: &Sandbox, call: &Call) -> Vec<Point> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut points = Vec::new();
     for line in trace.lines().skip(1) {
-        let Some((name, _)) = line.split_once('(') else { continue };
-        if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
-            continue;
-        }
+        let Some(name) = name_of(line) else { continue };
         let nth = counts.entry(name.to_owned()).or_default();
         *nth += 1;
         points.push(Point { name: name.to_owned(), nth: *nth, line: line.to_owned() });
     }
     points
+}
+
+/// The system call that a line of a trace tells of, if it does.
+pub(super) fn name_of(line: &str) -> Option<&str> {
+    let (name, _) = line.split_once('(')?;
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (!name.is_empty() && name.bytes().all(is_name)).then_some(name)
 }
 
 /// Runs the call and kills it as it enters the point.

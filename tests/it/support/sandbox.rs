@@ -4,7 +4,7 @@
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The executable under test.
@@ -83,10 +83,15 @@ impl Sandbox {
 
     /// The operator's command line on this store.
     pub(crate) fn command(&self, args: &[&str]) -> Ended {
+        self.command_call(args).run()
+    }
+
+    /// The same, not yet run.
+    pub(crate) fn command_call(&self, args: &[&str]) -> Call {
         let mut call = Call::bare();
         call.set("HEREABOUTS_CONFIG", self.path("flat.conf").to_str().unwrap());
         call.args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        call.run()
+        call
     }
 
     /// All records, as `list -o json` prints them.
@@ -206,6 +211,14 @@ impl Call {
             command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         }
         command
+    }
+
+    /// Starts it and hands it its stdin, which has to fit into a pipe.
+    pub(crate) fn start_under(&self, wrapper: &[&str]) -> Child {
+        let mut command = self.command_under(wrapper);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&self.stdin).unwrap();
+        child
     }
 
     pub(crate) fn run(&self) -> Ended {
