@@ -5,6 +5,8 @@
 
 mod support;
 
+/// Disks that are full, read-only, planted or damaged.
+mod broken_disks;
 /// The operator's commands.
 mod commands;
 /// Many processes at once.

@@ -6,5 +6,6 @@ pub(crate) mod checker;
 pub(crate) mod disk;
 pub(crate) mod in_process;
 pub(crate) mod living;
+pub(crate) mod mounted;
 pub(crate) mod sandbox;
 pub(crate) mod stopped;
