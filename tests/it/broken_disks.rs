@@ -7,6 +7,9 @@
 use crate::support::mounted::Mounted;
 use crate::support::sandbox::Ended;
 
+/// The lock.
+mod locks;
+
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 /// Room for a store and a few records, in pages and in inodes.
 const FEW_BYTES: &str = "size=96k,mode=700";

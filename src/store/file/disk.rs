@@ -113,7 +113,8 @@ pub trait Disk {
     fn unlink(&self, path: &Path) -> io::Result<()>;
     /// Puts a file in the place of another.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Takes an exclusive lock on a file, which is made where it is missing.
+    /// Takes an exclusive lock on a file, which is made where it is missing; the
+    /// empty path is the data directory itself.
     fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked>;
     /// Takes an exclusive lock on a file of this machine alone.
     fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked>;
@@ -205,7 +206,9 @@ impl Disk for RealDisk {
             Err(other) => Err(other),
             // A dangling symbolic link is not "nothing there": somebody meant
             // the store to be elsewhere.
-            Ok(found) if found.is_symlink() => Err(error),
+            Ok(found) if found.is_symlink() => {
+                Err(io::Error::other("it is a symbolic link that leads nowhere, make or mount the directory that it names"))
+            }
             // Made between the two looks.
             Ok(_) => self.directory(Path::new("")).map(|_| true),
         }
@@ -352,6 +355,12 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
+        if path.as_os_str().is_empty() {
+            // An open file of its own: closing it lets go.
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let directory = openat(self.directory(path)?.as_fd(), ".", flags, Mode::empty())?;
+            return Ok(super::lock::take(directory.into(), patience)?.map_or(Locked::Busy, |held| Locked::Held(Box::new(held))));
+        }
         loop {
             let file = File::from(self.open_file(path, OFlag::O_RDWR | OFlag::O_CREAT)?);
             match super::lock::take(file, patience)? {
@@ -382,8 +391,13 @@ impl Disk for RealDisk {
     }
 
     fn lock_holder(&self, path: &Path) -> String {
-        match self.inode(path) {
-            Ok(inode) => super::lock::describe_holder(inode.number),
+        let stat = if path.as_os_str().is_empty() {
+            self.directory(path).and_then(|directory| Ok(fstat(directory.as_fd())?))
+        } else {
+            self.stat(path)
+        };
+        match stat {
+            Ok(stat) => super::lock::describe_holder(stat.st_ino),
             Err(_) => "its holder cannot be seen".to_owned(),
         }
     }

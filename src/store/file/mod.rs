@@ -233,7 +233,7 @@ impl<D: Disk> FileStore<D> {
             })?
         };
         held.ok_or_else(|| StoreError::Busy {
-            path: self.disk.root().join(path),
+            path: below(&self.disk, path),
             waited: humantime::format_duration(deadline.limit()).to_string(),
             holder: self.disk.lock_holder(path),
         })
@@ -243,8 +243,17 @@ impl<D: Disk> FileStore<D> {
         self.disk.is_local().map_err(|error| failed(&self.disk, "look at the filesystem of", Path::new(""), error))
     }
 
+    /// The store's lock. On a local filesystem, where no other stands behind
+    /// it, the data directory is locked with it: somebody may remove the file
+    /// under its holder, and whoever comes next would make and lock another.
     fn wait_store(&self, local: bool, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
-        self.wait(Path::new(layout::LOCK), local, deadline, &|path, patience| self.disk.lock(path, patience))
+        let lock: LockCall<'_> = &|path, patience| self.disk.lock(path, patience);
+        let file = self.wait(Path::new(layout::LOCK), local, deadline, lock)?;
+        if !local {
+            return Ok(file);
+        }
+        let directory = self.wait(Path::new(""), local, deadline, lock)?;
+        Ok(Box::new(Both { _directory: directory, _file: file }))
     }
 
     /// The lock that keeps calls of this machine apart, also where the shared
@@ -296,6 +305,14 @@ impl<D: Disk> FileStore<D> {
         self.disk.exists().map_err(|error| failed(&self.disk, "open directory", Path::new(""), error))
     }
 }
+
+/// Let go in this order: whoever waits, waits for the file.
+struct Both {
+    _directory: Box<dyn Held>,
+    _file: Box<dyn Held>,
+}
+
+impl Held for Both {}
 
 type LockCall<'a> = &'a dyn Fn(&Path, Patience) -> io::Result<Locked>;
 
@@ -349,15 +366,20 @@ fn refused_lock(disk: &dyn Disk, path: &Path, error: io::Error) -> StoreError {
     use nix::errno::Errno;
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS) => {
-            StoreError::NoLocks { path: disk.root().join(path), reason: reason(&error) }
+            StoreError::NoLocks { path: below(disk, path), reason: reason(&error) }
         }
         _ => failed(disk, "lock", path, error),
     }
 }
 
+/// A path for a message; the empty one is the data directory.
+fn below(disk: &dyn Disk, path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() { disk.root().to_owned() } else { disk.root().join(path) }
+}
+
 /// A failed system call, with its path.
 fn failed(disk: &dyn Disk, action: &'static str, path: &Path, error: io::Error) -> StoreError {
-    StoreError::Io { action, path: disk.root().join(path), reason: reason(&error), source: error }
+    StoreError::Io { action, path: below(disk, path), reason: reason(&error), source: error }
 }
 
 /// Our words for what the kernel said. Runtimes take "no such file or
@@ -379,7 +401,7 @@ fn reason(error: &io::Error) -> String {
         Errno::EACCES | Errno::EPERM => "permission denied, the plugin has to run as the directory's owner",
         Errno::EIO => "the medium reports an input/output error",
         Errno::EMFILE | Errno::ENFILE => "too many open files",
-        Errno::ENOTDIR => "a part of the path is no directory",
+        Errno::ENOTDIR => "a part of the path is no directory, below the data directory a symbolic link is none, put a directory there",
         Errno::ELOOP => "a part of the path below the data directory is a symbolic link, remove it",
         Errno::EXDEV => "the data directory spans two filesystems, it has to be on one",
         Errno::EMLINK => "the filesystem allows no more links",

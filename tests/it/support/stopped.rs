@@ -79,6 +79,11 @@ impl Stopped {
         Self { child, pid, stdout: Some(stdout), writer: Some(writer), trace, said, parent_gone: false }
     }
 
+    /// As the kernel and messages number it.
+    pub(crate) fn id(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
     /// Kills the caller of a call started [`Self::below_caller`].
     pub(crate) fn lose_caller(&mut self) {
         self.child.kill().unwrap();

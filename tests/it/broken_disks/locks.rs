@@ -1,0 +1,81 @@
+//! The lock: held by a process that does not go on, or removed under its
+//! holder and made anew.
+
+use super::{RANGE, check_says};
+use crate::support::sandbox::{Call, Sandbox, configuration};
+use crate::support::stopped::{Moment, Stopped, Waiting, has_strace};
+
+fn is_skipped(test: &str) -> bool {
+    let skipped = !has_strace();
+    if skipped {
+        println!("SKIPPED broken_disks::locks::{test}: no strace");
+    }
+    skipped
+}
+
+fn call(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> Call {
+    sandbox.call(verb).set("CNI_CONTAINERID", container).stdin(configuration(ipam)).clone()
+}
+
+#[test]
+fn the_message_of_a_lock_that_stays_held_names_the_process_that_stands_still() {
+    let test = "the_message_of_a_lock_that_stays_held_names_the_process_that_stands_still";
+    if is_skipped(test) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.add("c1", RANGE).succeeded();
+    let holder = Stopped::after(&call(&sandbox, "ADD", "c2", RANGE), &Moment::new("linkat", "10.1.2.2"));
+    let named = format!("process {} (hereabouts) holds it", holder.id());
+    let ipam = format!(r#"{RANGE},"deadlines":{{"add":"250ms","del":"200ms","gc":"200ms"}}"#);
+    for (verb, limit) in [("ADD", "200ms"), ("DEL", "200ms")] {
+        let ended = call(&sandbox, verb, "c1", &ipam).run();
+        assert_eq!(ended.code(), 11, "{verb}");
+        check_says(&ended, &[&named, sandbox.store().join("lock").to_str().unwrap(), limit, "deadlines"]);
+    }
+    assert_eq!(holder.go_on().addresses(), ["10.1.2.2"]);
+}
+
+/// Cause: the lock was the file alone, and whoever came after its removal made
+/// another and held that. Effect: with a DEL standing still between its look and
+/// its unlink, a second DEL freed the address, the next ADD had it, and the first
+/// DEL took the name from the living one; the address was given a third time.
+/// Fix: the directory is locked with the file, and nobody makes that anew.
+#[test]
+fn a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder() {
+    let test = "a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder";
+    if is_skipped(test) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.add("c1", RANGE).succeeded();
+    let first = Stopped::after(&call(&sandbox, "DEL", "c1", RANGE), &Moment::new("openat", "10.1.2.1"));
+    std::fs::remove_file(sandbox.store().join("lock")).unwrap();
+    let short = format!(r#"{RANGE},"deadlines":{{"del":"200ms"}}"#);
+    let second = call(&sandbox, "DEL", "c1", &short).run();
+    assert_eq!(second.code(), 11, "{second:?}");
+    check_says(&second, &[&format!("process {} (hereabouts) holds it", first.id()), sandbox.store().to_str().unwrap()]);
+    let third = Waiting::start(&call(&sandbox, "ADD", "c2", RANGE));
+    first.go_on().succeeded();
+    assert_eq!(third.end().addresses(), ["10.1.2.1"]);
+    assert_eq!(sandbox.held(), ["10.1.2.1"], "the new holder keeps it");
+    assert_eq!(sandbox.add("c3", RANGE).addresses(), ["10.1.2.2"]);
+}
+
+/// The same for two ADDs of one attachment: one answer.
+#[test]
+fn a_lock_that_is_removed_and_made_anew_gives_one_attachment_one_answer() {
+    let test = "a_lock_that_is_removed_and_made_anew_gives_one_attachment_one_answer";
+    if is_skipped(test) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.add("first", RANGE).succeeded();
+    let entry = Moment::new("fsync", sandbox.store().join("nodes/n1/net1").display().to_string());
+    let first = Stopped::after(&call(&sandbox, "ADD", "c1", RANGE), &entry);
+    std::fs::remove_file(sandbox.store().join("lock")).unwrap();
+    let second = Waiting::start(&call(&sandbox, "ADD", "c1", RANGE));
+    assert_eq!(first.go_on().addresses(), ["10.1.2.2"]);
+    assert_eq!(second.end().addresses(), ["10.1.2.2"]);
+    assert_eq!(sandbox.held(), ["10.1.2.1", "10.1.2.2"]);
+}
