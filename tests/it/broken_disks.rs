@@ -131,16 +131,16 @@ fn on_a_full_disk_a_full_range_is_exhausted_and_what_a_del_frees_is_given_again(
 }
 
 #[test]
-fn on_a_read_only_disk_every_verb_that_would_write_says_so_and_list_works() {
-    let Some(disk) = mounted("on_a_read_only_disk_every_verb_that_would_write_says_so_and_list_works", FEW_BYTES) else { return };
+fn on_a_read_only_disk_what_would_write_says_so_and_all_else_works() {
+    let Some(disk) = mounted("on_a_read_only_disk_what_would_write_says_so_and_all_else_works", FEW_BYTES) else { return };
     disk.verb("ADD", "c1", RANGE).succeeded();
     let (held, files) = (disk.list(), disk.files());
     disk.remount("ro");
-    for verb in ["ADD", "DEL", "STATUS"] {
-        for container in ["c1", "c2"] {
-            check_says(&disk.verb(verb, container, RANGE), &["/disk/store", "read-only", "remount it"]);
-        }
+    for (verb, container) in [("ADD", "c2"), ("DEL", "c1"), ("STATUS", "c1")] {
+        check_says(&disk.verb(verb, container, RANGE), &["/disk/store", "read-only", "remount it"]);
     }
+    assert_eq!(disk.verb("ADD", "c1", RANGE).addresses(), ["10.1.2.1"]);
+    disk.verb("DEL", "c2", RANGE).succeeded();
     assert_eq!((disk.list(), disk.files()), (held, files));
     disk.remount("rw");
     assert_eq!(disk.verb("ADD", "c2", RANGE).addresses(), ["10.1.2.2"]);

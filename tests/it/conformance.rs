@@ -257,5 +257,5 @@ fn the_file_store_leaves_no_file_when_all_is_freed() {
         session.release(&allocation).unwrap();
     }
     drop(session);
-    assert_eq!(sandbox.files(), ["format", "lock", "nodes/n1/@machine-id"]);
+    assert_eq!(sandbox.files(), ["format", "nodes/n1/@machine-id"]);
 }

@@ -67,7 +67,7 @@ fn a_rehomed_address_that_cannot_be_written_is_released() {
 fn a_lock_that_stays_held_is_11_and_the_message_names_path_deadline_and_holder() {
     let sandbox = Sandbox::new();
     sandbox.add("c1", RANGE).succeeded();
-    let lock = sandbox.store().join("lock");
+    let lock = sandbox.store();
     let mut holder = hold(&lock);
     for verb in ["ADD", "DEL"] {
         let ipam = format!(r#"{RANGE},"deadlines":{{"add":"300ms","del":"300ms"}}"#);
@@ -95,7 +95,7 @@ fn hold(lock: &std::path::Path) -> std::process::Child {
 fn a_waiter_gets_the_lock_as_soon_as_it_is_free() {
     let sandbox = Sandbox::new();
     sandbox.add("c1", RANGE).succeeded();
-    let lock = sandbox.store().join("lock");
+    let lock = sandbox.store();
     let mut holder = hold(&lock);
     let stdin = std::fs::File::open(sandbox.write("stdin", &configuration(RANGE))).unwrap();
     let waiter = sandbox.call("ADD").command().stdin(stdin).stdout(Stdio::piped()).spawn().unwrap();

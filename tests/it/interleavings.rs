@@ -135,7 +135,7 @@ fn check_nothing_left(sandbox: &Sandbox, containers: &[&str]) {
     for container in containers {
         del(sandbox, container).run().succeeded();
     }
-    assert_eq!(sandbox.files(), ["format", "lock", "nodes/n1/@machine-id"]);
+    assert_eq!(sandbox.files(), ["format", "nodes/n1/@machine-id"]);
 }
 
 /// Namespaces of sandboxes, or why there are none; skips the test then.

@@ -189,6 +189,23 @@ fn is_regular(stat: &FileStat) -> bool {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
 }
 
+/// Locks the file at a name. Somebody may have removed it while we waited: then
+/// the lock is on a file that nobody else will find, and it is taken anew.
+fn lock_named(open: impl Fn() -> io::Result<File>, at_name: impl Fn() -> io::Result<Inode>, patience: Patience) -> io::Result<Locked> {
+    loop {
+        let Some(held) = super::lock::take(open()?, patience)? else {
+            return Ok(Locked::Busy);
+        };
+        let ours = identity(&fstat(held.as_fd())?);
+        match at_name() {
+            Ok(inode) if inode == ours => return Ok(Locked::Held(Box::new(held))),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl Disk for RealDisk {
     fn root(&self) -> &Path {
         &self.root
@@ -361,23 +378,8 @@ impl Disk for RealDisk {
             let directory = openat(self.directory(path)?.as_fd(), ".", flags, Mode::empty())?;
             return Ok(super::lock::take(directory.into(), patience)?.map_or(Locked::Busy, |held| Locked::Held(Box::new(held))));
         }
-        loop {
-            let file = File::from(self.open_file(path, OFlag::O_RDWR | OFlag::O_CREAT)?);
-            match super::lock::take(file, patience)? {
-                None => return Ok(Locked::Busy),
-                Some(held) => {
-                    // Somebody may have removed the file while we waited: then
-                    // the lock is on a file that nobody else will find.
-                    let now = fstat(held.as_fd())?;
-                    match self.inode(path) {
-                        Ok(inode) if inode == identity(&now) => return Ok(Locked::Held(Box::new(held))),
-                        Ok(_) => {}
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-        }
+        let open = || Ok(File::from(self.open_file(path, OFlag::O_RDWR | OFlag::O_CREAT)?));
+        lock_named(open, || self.inode(path), patience)
     }
 
     fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
@@ -386,8 +388,8 @@ impl Disk for RealDisk {
         }
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let file = File::from(nix::fcntl::open(path, flags, mode)?);
-        Ok(super::lock::take(file, patience)?.map_or(Locked::Busy, |held| Locked::Held(Box::new(held))))
+        let open = || Ok(File::from(nix::fcntl::open(path, flags, mode)?));
+        lock_named(open, || Ok(identity(&nix::sys::stat::lstat(path)?)), patience)
     }
 
     fn lock_holder(&self, path: &Path) -> String {

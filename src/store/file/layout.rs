@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! format                                     version and random id
-//! lock                                       flock
+//! lock                                       flock, on shared filesystems
 //! scopes/<scope>/<shard>/<ip>                the record: THE TRUTH
 //! scopes/<scope>/full                        shards known to be full; a hint
 //! scopes/<scope>/exhausted                   which candidates ran out, and when

@@ -244,16 +244,12 @@ impl<D: Disk> FileStore<D> {
     }
 
     /// The store's lock. On a local filesystem, where no other stands behind
-    /// it, the data directory is locked with it: somebody may remove the file
-    /// under its holder, and whoever comes next would make and lock another.
+    /// it, the data directory itself: a file could be removed under its holder,
+    /// and whoever comes next would make and lock another. On a shared one a
+    /// file: not all of them lock directories.
     fn wait_store(&self, local: bool, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
-        let lock: LockCall<'_> = &|path, patience| self.disk.lock(path, patience);
-        let file = self.wait(Path::new(layout::LOCK), local, deadline, lock)?;
-        if !local {
-            return Ok(file);
-        }
-        let directory = self.wait(Path::new(""), local, deadline, lock)?;
-        Ok(Box::new(Both { _directory: directory, _file: file }))
+        let path = Path::new(if local { "" } else { layout::LOCK });
+        self.wait(path, local, deadline, &|path, patience| self.disk.lock(path, patience))
     }
 
     /// The lock that keeps calls of this machine apart, also where the shared
@@ -306,14 +302,6 @@ impl<D: Disk> FileStore<D> {
     }
 }
 
-/// Let go in this order: whoever waits, waits for the file.
-struct Both {
-    _directory: Box<dyn Held>,
-    _file: Box<dyn Held>,
-}
-
-impl Held for Both {}
-
 type LockCall<'a> = &'a dyn Fn(&Path, Patience) -> io::Result<Locked>;
 
 impl<D: Disk> Store for FileStore<D> {
@@ -365,9 +353,7 @@ fn remove(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
 fn refused_lock(disk: &dyn Disk, path: &Path, error: io::Error) -> StoreError {
     use nix::errno::Errno;
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS) => {
-            StoreError::NoLocks { path: below(disk, path), reason: reason(&error) }
-        }
+        Some(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS) => StoreError::NoLocks { path: below(disk, path), reason: reason(&error) },
         _ => failed(disk, "lock", path, error),
     }
 }

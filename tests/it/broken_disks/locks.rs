@@ -4,6 +4,10 @@
 use super::{RANGE, check_says};
 use crate::support::sandbox::{Call, Sandbox, configuration};
 use crate::support::stopped::{Moment, Stopped, Waiting, has_strace};
+use hereabouts::store::file::disk::{Disk, Locked, Patience, RealDisk};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
 
 fn is_skipped(test: &str) -> bool {
     let skipped = !has_strace();
@@ -31,16 +35,61 @@ fn the_message_of_a_lock_that_stays_held_names_the_process_that_stands_still() {
     for (verb, limit) in [("ADD", "200ms"), ("DEL", "200ms")] {
         let ended = call(&sandbox, verb, "c1", &ipam).run();
         assert_eq!(ended.code(), 11, "{verb}");
-        check_says(&ended, &[&named, sandbox.store().join("lock").to_str().unwrap(), limit, "deadlines"]);
+        check_says(&ended, &[&named, sandbox.store().to_str().unwrap(), limit, "deadlines"]);
     }
     assert_eq!(holder.go_on().addresses(), ["10.1.2.2"]);
+}
+
+/// Removes what one could take for a lock.
+fn remove_files(sandbox: &Sandbox) {
+    for entry in std::fs::read_dir(sandbox.store()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() && !path.ends_with("format") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+/// Where the lock is a file, as on a shared filesystem: who waited for one that
+/// was removed locks the one that is there, and lets nobody in beside it.
+#[test]
+fn a_lock_file_that_was_removed_is_made_anew() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("lock");
+    let lock = |patience: Patience, local: bool| {
+        let disk = RealDisk::new(sandbox.root.clone());
+        let locked = if local { disk.lock_local(&path, patience) } else { disk.lock(Path::new("lock"), patience) };
+        match locked.unwrap() {
+            Locked::Held(held) => Some(held),
+            Locked::Busy => None,
+        }
+    };
+    for local in [false, true] {
+        let first = lock(Patience::Try, local).unwrap();
+        let inode = format!(":{} ", std::fs::metadata(&path).unwrap().ino());
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let held = lock(Patience::Queue(Duration::from_secs(20)), local);
+                // Whoever comes now finds this one's file.
+                held.is_some() && lock(Patience::Try, local).is_none()
+            });
+            let waits = |line: &str| line.contains("->") && line.contains(&inode);
+            while !std::fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
+                assert!(!waiter.is_finished());
+                std::thread::yield_now();
+            }
+            std::fs::remove_file(&path).unwrap();
+            drop(first);
+            assert!(waiter.join().unwrap(), "local: {local}");
+        });
+    }
 }
 
 /// Cause: the lock was the file alone, and whoever came after its removal made
 /// another and held that. Effect: with a DEL standing still between its look and
 /// its unlink, a second DEL freed the address, the next ADD had it, and the first
 /// DEL took the name from the living one; the address was given a third time.
-/// Fix: the directory is locked with the file, and nobody makes that anew.
+/// Fix: the directory is locked, and nobody makes that anew.
 #[test]
 fn a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder() {
     let test = "a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder";
@@ -50,7 +99,7 @@ fn a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder() {
     let sandbox = Sandbox::new();
     sandbox.add("c1", RANGE).succeeded();
     let first = Stopped::after(&call(&sandbox, "DEL", "c1", RANGE), &Moment::new("openat", "10.1.2.1"));
-    std::fs::remove_file(sandbox.store().join("lock")).unwrap();
+    remove_files(&sandbox);
     let short = format!(r#"{RANGE},"deadlines":{{"del":"200ms"}}"#);
     let second = call(&sandbox, "DEL", "c1", &short).run();
     assert_eq!(second.code(), 11, "{second:?}");
@@ -73,7 +122,7 @@ fn a_lock_that_is_removed_and_made_anew_gives_one_attachment_one_answer() {
     sandbox.add("first", RANGE).succeeded();
     let entry = Moment::new("fsync", sandbox.store().join("nodes/n1/net1").display().to_string());
     let first = Stopped::after(&call(&sandbox, "ADD", "c1", RANGE), &entry);
-    std::fs::remove_file(sandbox.store().join("lock")).unwrap();
+    remove_files(&sandbox);
     let second = Waiting::start(&call(&sandbox, "ADD", "c1", RANGE));
     assert_eq!(first.go_on().addresses(), ["10.1.2.2"]);
     assert_eq!(second.end().addresses(), ["10.1.2.2"]);
