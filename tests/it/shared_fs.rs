@@ -16,7 +16,7 @@ use hereabouts::store::file::FileStore;
 use nodes::{Locks, Nodes, fresh, scale};
 use std::time::Duration;
 
-const PLAIN: Churn = Churn { locks: Locks::Real, workers: 4, steps: 60, kill: None, repeat_del: false, gc: false, seed: 1 };
+const PLAIN: Churn = Churn { locks: Locks::Real, workers: 4, steps: 40, kill: None, repeat_del: false, gc: false, seed: 1 };
 
 fn churn(change: Churn) {
     let nodes = Nodes::new();
@@ -77,7 +77,7 @@ fn no_address_has_two_holders_where_no_lock_locks() {
 #[test]
 #[ignore = "scripts/test-shared-fs makes the mounts"]
 fn killed_processes_of_one_node_harm_nobody() {
-    churn(Churn { kill: Some(1), steps: 80, seed: 4, ..PLAIN });
+    churn(Churn { kill: Some(1), steps: 60, seed: 4, ..PLAIN });
 }
 
 #[test]

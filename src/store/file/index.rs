@@ -12,7 +12,7 @@
 use super::disk::{Content, Disk, Inode};
 use super::layout::{self, Stem};
 use super::record::Unreadable;
-use super::{failed, record};
+use super::{failed, is_gone, record};
 use crate::ipam::Allocation;
 use crate::store::StoreError;
 use std::io;
@@ -71,7 +71,8 @@ pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<S
     }
     let content = match disk.read(&name) {
         Ok(content) => content,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return left_over(entry),
+        // Another's: ours is not removed while we hold this node's lock.
+        Err(error) if is_gone(&error) => return left_over(entry),
         Err(error) => return Err(failed(disk, "read", &name, error)),
     };
     match record::decode(&content.bytes) {

@@ -2,7 +2,7 @@
 //! node is asked for, by that node's part of the index.
 
 use super::disk::Disk;
-use super::{failed, index, layout, record};
+use super::{failed, index, is_gone, layout, record};
 use crate::ipam::Allocation;
 use crate::store::{Filter, Listing, StoreError};
 use std::collections::HashSet;
@@ -103,14 +103,6 @@ fn names(disk: &dyn Disk, directory: &Path) -> Result<Vec<std::ffi::OsString>, S
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(failed(disk, "list", directory, error)),
     }
-}
-
-/// Whether a file went between the look at its directory and the look at it. A
-/// client of a network filesystem may open from its cache what the server no
-/// longer has, and learn of it only when it reads. For a listing that is as
-/// good as gone: the next one comes; whoever looks for his own record is told.
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::StaleNetworkFileHandle
 }
 
 /// The record at a path; `None` when it went meanwhile, or is a left-over.

@@ -363,6 +363,14 @@ fn below(disk: &dyn Disk, path: &Path) -> PathBuf {
     if path.as_os_str().is_empty() { disk.root().to_owned() } else { disk.root().join(path) }
 }
 
+/// Whether a file went between the look at its directory and the look at it. A
+/// client of a network filesystem may open from its cache what the server no
+/// longer has, and learn of it only when it reads. Not to be asked of one's own
+/// entry: who looks for that is told.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
+}
+
 /// A failed system call, with its path.
 fn failed(disk: &dyn Disk, action: &'static str, path: &Path, error: io::Error) -> StoreError {
     StoreError::Io { action, path: below(disk, path), reason: reason(&error), source: error }
