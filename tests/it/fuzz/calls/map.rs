@@ -154,38 +154,67 @@ impl Map {
             let (index, of, prefix) = (slot.index, slot.of, slot.prefix);
             Record { node, container, pod: pod.to_owned(), has_namespace, index, of, prefix }
         };
-        if !ours.is_empty() {
-            return self.repeat(&ours, &slots, of.scope, &new, given);
+        let Some(missing) = lacking(&ours, slots) else {
+            return right_if(*given == Err(101), "holds others", "the code 101");
+        };
+        // A record without its namespace gets today's.
+        for (key, record) in ours.iter().filter(|(_, record)| !(record.has_namespace && has_namespace)) {
+            self.held.insert(key.clone(), Record { has_namespace, ..record.clone() });
         }
-        let mut dead: Vec<_> = self.held.clone().into_iter().collect();
-        dead.retain(|((scope, _), record)| {
-            let alive = record.has_namespace && exists(node, record.container);
-            record.node == node && !pod.is_empty() && record.pod == pod && !alive && scope == of.scope
-        });
-        let mut made: Vec<((String, IpAddr), Slot)> = Vec::new();
-        let mut to_claim = Vec::new();
-        let mut moved = false;
-        for slot in slots {
-            // Which of several moves is the store's to choose.
-            let movable: Vec<IpAddr> = dead.iter().map(|((_, address), _)| *address).filter(|old| slot.candidates.contains(old)).collect();
-            if movable.is_empty() {
-                to_claim.push(slot);
-                continue;
-            }
-            let said = given.as_ref().ok().and_then(|given| given.get(slot.index));
-            let chosen = said.filter(|said| movable.contains(said)).copied().unwrap_or(movable[0]);
-            dead.retain(|((_, address), _)| *address != chosen);
-            self.held.insert((of.scope.to_owned(), chosen), new(&slot));
-            made.push(((of.scope.to_owned(), chosen), slot));
-            moved = true;
-        }
+        let kind = match (ours.is_empty(), missing.is_empty()) {
+            (true, _) => "given",
+            (_, true) => "repeated",
+            _ => "completed",
+        };
+        let dead = self.dead_of_pod(exists, (node, container), pod, of.scope);
+        let mut made = Vec::new();
+        let to_claim = self.rehome(missing, dead, of.scope, &new, given, &mut made);
+        let moved = !made.is_empty();
         if let Err(code) = self.claim(to_claim, of.scope, &new, &mut made) {
             made.iter().for_each(|(key, _)| drop(self.held.remove(key)));
             return right_if(*given == Err(code), if code == 100 { "full" } else { "taken" }, &format!("the code {code}"));
         }
-        made.sort_by_key(|(_, slot)| slot.index);
-        let expected: Vec<IpAddr> = made.iter().map(|((_, address), _)| *address).collect();
-        right_if(*given == Ok(expected.clone()), if moved { "re-homed" } else { "given" }, &format!("{expected:?}"))
+        let mut expected: Vec<(usize, IpAddr)> = ours.iter().map(|((_, address), record)| (record.index, *address)).collect();
+        expected.extend(made.iter().map(|((_, address), slot)| (slot.index, *address)));
+        expected.sort();
+        let expected: Vec<IpAddr> = expected.into_iter().map(|(_, address)| address).collect();
+        right_if(*given == Ok(expected.clone()), if moved { "re-homed" } else { kind }, &format!("{expected:?}"))
+    }
+
+    /// What may move: of the same pod, on the same node, in the same scope, of
+    /// another container, and not alive.
+    fn dead_of_pod(&self, exists: Exists<'_>, (node, container): (usize, usize), pod: &str, scope: &str) -> Vec<IpAddr> {
+        let is_dead = |record: &Record| !(record.has_namespace && exists(node, record.container));
+        let found = self.held.iter().filter(|((of, _), record)| {
+            of == scope && record.node == node && record.container != container && !pod.is_empty() && record.pod == pod && is_dead(record)
+        });
+        found.map(|((_, address), _)| *address).collect()
+    }
+
+    /// Moves what can be moved; the slots that are left. Which of several moves
+    /// is the store's to choose.
+    fn rehome(
+        &mut self,
+        slots: Vec<Slot>,
+        mut dead: Vec<IpAddr>,
+        scope: &str,
+        new: &dyn Fn(&Slot) -> Record,
+        given: &Result<Vec<IpAddr>, u64>,
+        made: &mut Vec<((String, IpAddr), Slot)>,
+    ) -> Vec<Slot> {
+        let mut left = Vec::new();
+        for slot in slots {
+            let movable: Vec<IpAddr> = dead.iter().copied().filter(|old| slot.candidates.contains(old)).collect();
+            let said = given.iter().flatten().find(|said| movable.contains(said));
+            let Some(chosen) = said.or(movable.first()).copied() else {
+                left.push(slot);
+                continue;
+            };
+            dead.retain(|address| *address != chosen);
+            self.held.insert((scope.to_owned(), chosen), new(&slot));
+            made.push(((scope.to_owned(), chosen), slot));
+        }
+        left
     }
 
     fn claim(
@@ -204,48 +233,21 @@ impl Map {
         }
         Ok(())
     }
+}
 
-    /// An ADD of who holds something already.
-    fn repeat(
-        &mut self,
-        ours: &[((String, IpAddr), Record)],
-        slots: &[Slot],
-        scope: &str,
-        new: &dyn Fn(&Slot) -> Record,
-        given: &Result<Vec<IpAddr>, u64>,
-    ) -> Ended {
-        let whole = ours.iter().all(|(_, record)| record.of <= ours.len());
-        let mut missing = Vec::new();
-        for slot in slots {
-            let has_part = ours.iter().any(|(_, record)| record.index == slot.index);
-            let has_address = ours.iter().any(|((_, address), _)| slot.candidates.contains(address));
-            if slot.requested && !has_address && (whole || has_part) {
-                return right_if(*given == Err(101), "holds others", "the code 101");
-            }
-            if !whole && !has_part {
-                let Slot { index, of, prefix, requested, .. } = *slot;
-                missing.push(Slot { index, of, candidates: slot.candidates.clone(), prefix, requested });
-            }
-        }
-        let completes = !missing.is_empty();
-        let mut made = Vec::new();
-        // A record without its namespace gets today's.
-        for (key, record) in ours {
-            let now = new(&slots[0]).has_namespace;
-            if !(record.has_namespace && now) {
-                self.held.insert(key.clone(), Record { has_namespace: now, ..record.clone() });
-            }
-        }
-        if let Err(code) = self.claim(missing, scope, new, &mut made) {
-            made.iter().for_each(|(key, _)| drop(self.held.remove(key)));
-            return right_if(*given == Err(code), "not completed", &format!("the code {code}"));
-        }
-        let mut expected: Vec<(usize, IpAddr)> = ours.iter().map(|((_, address), record)| (record.index, *address)).collect();
-        expected.extend(made.iter().map(|((_, address), slot)| (slot.index, *address)));
-        expected.sort();
-        let expected: Vec<IpAddr> = expected.into_iter().map(|(_, address)| address).collect();
-        right_if(*given == Ok(expected.clone()), if completes { "completed" } else { "repeated" }, &format!("{expected:?}"))
+/// The slots that are not held yet: all, none, or what a half-done ADD lacks.
+/// `None` where another address is asked for than is held.
+fn lacking(ours: &[((String, IpAddr), Record)], slots: Vec<Slot>) -> Option<Vec<Slot>> {
+    if ours.is_empty() {
+        return Some(slots);
     }
+    let whole = ours.iter().all(|(_, record)| record.of <= ours.len());
+    let has_part = |slot: &Slot| ours.iter().any(|(_, record)| record.index == slot.index);
+    let has_address = |slot: &Slot| ours.iter().any(|((_, address), _)| slot.candidates.contains(address));
+    if slots.iter().any(|slot| slot.requested && !has_address(slot) && (whole || has_part(slot))) {
+        return None;
+    }
+    Some(slots.into_iter().filter(|slot| !whole && !has_part(slot)).collect())
 }
 
 fn right_if(right: bool, kind: &'static str, expected: &str) -> Ended {
