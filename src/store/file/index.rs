@@ -76,10 +76,15 @@ pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<S
         Err(error) => return Err(failed(disk, "read", &name, error)),
     };
     match record::decode(&content.bytes) {
-        Ok(standing) if standing.held.attachment == entry.held.attachment => Ok(State::Stands(Box::new(standing))),
+        Ok(standing) if is_same_holder(&standing, &entry) => Ok(State::Stands(Box::new(standing))),
         Ok(_) => left_over(entry),
         Err(unreadable) => Ok(State::Damaged(unreadable.at(disk.root().join(&name)))),
     }
+}
+
+/// An entry by pod is not of a record that names another.
+fn is_same_holder(one: &Allocation, other: &Allocation) -> bool {
+    one.held.attachment == other.held.attachment && one.held.pod == other.held.pod
 }
 
 /// Writes a record as the first entry that is free, not yet synced.
