@@ -202,6 +202,27 @@ fn a_kept_store_is_listed_shown_and_counted() {
 }
 
 #[test]
+fn a_kept_store_is_verified_and_repaired() {
+    each(|sandbox| {
+        let verify = sandbox.command(&["verify", "-o", "json"]);
+        assert_eq!(verify.status, Some(1), "{verify:?}");
+        for left_behind in ["gone@net1.0", "half@net1.0", "@tmp/77.1"] {
+            assert!(verify.stdout.contains(left_behind), "{left_behind}: {verify:?}");
+        }
+        // A copy has no links: "repair" of each node makes its own again.
+        for node in ["n1", "n2"] {
+            sandbox.write("flat.conf", &sandbox.flat(node));
+            sandbox.command(&["repair", "--yes"]);
+        }
+        let verify = sandbox.command(&["verify"]);
+        assert_eq!(verify.status, Some(0), "{verify:?}");
+        assert_eq!(rows(sandbox, &[]), LISTED);
+        let links = Tree::read(&sandbox.store()).links;
+        assert_eq!(links.len(), kept().links.len(), "{links:?}");
+    });
+}
+
+#[test]
 fn in_a_kept_store_a_repeated_add_answers_as_before() {
     each(|sandbox| {
         for (container, pod, ipam, given) in holders() {
