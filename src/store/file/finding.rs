@@ -206,7 +206,8 @@ fn is_left_over(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
     for entry in index::entries(disk, &stem)?.into_iter().rev() {
         let leads_nowhere = match &entry.state {
             index::State::LeftOver(_) => true,
-            index::State::Stands(_) => false,
+            // What a later version wrote does not say which name is its.
+            index::State::Stands(_) | index::State::Damaged(StoreError::Newer { .. }) => false,
             index::State::Damaged(_) => !has_name(disk, entry.inode)?,
         };
         if !leads_nowhere || entry.number == number {
