@@ -232,7 +232,7 @@ pub enum StoreError {
         reason: String,
     },
     /// A record that no version of ours wrote.
-    #[error("the record {path} is damaged, \"hereabouts release\" or its removal frees the address: {reason}")]
+    #[error("the record {path} is damaged, \"hereabouts verify\" tells its address and \"hereabouts release\" frees it: {reason}")]
     Damaged {
         /// The record.
         path: PathBuf,

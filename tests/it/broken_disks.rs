@@ -9,6 +9,10 @@ use crate::support::sandbox::Ended;
 
 /// The lock.
 mod locks;
+/// Where the store is, and links planted in it.
+mod places;
+/// Damaged records.
+mod records;
 
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 /// Room for a store and a few records, in pages and in inodes.

@@ -400,7 +400,6 @@ fn reason(error: &io::Error) -> String {
         Errno::EXDEV => "the data directory spans two filesystems, it has to be on one",
         Errno::EMLINK => "the filesystem allows no more links",
         Errno::EINVAL => "the kernel refuses it, or it is no regular file",
-        Errno::EFBIG => "it is larger than any record",
         other => return format!("{} ({other:?})", other.desc().to_lowercase()),
     };
     format!("{words} ({errno:?})")

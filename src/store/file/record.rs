@@ -119,6 +119,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Allocation, Unreadable> {
     if bytes.is_empty() {
         return Err(Unreadable::Damaged("it is empty".to_owned()));
     }
+    if super::disk::LARGEST < bytes.len() as u64 {
+        return Err(Unreadable::Damaged("it is larger than any record".to_owned()));
+    }
     let record: Record = match serde_json::from_slice(bytes) {
         Ok(Record { format, .. }) if FORMAT < format => return Err(Unreadable::Newer(format)),
         Ok(record) => record,
