@@ -1,7 +1,7 @@
 //! Records that somebody or something has damaged: one costs one address, not
 //! the pool, and every error names it and what to do.
 
-use super::{Ended, check_says};
+use super::check_says;
 use crate::support::sandbox::{Sandbox, configuration};
 use std::path::Path;
 
