@@ -99,19 +99,24 @@ fn measure_all(options: &Options) -> Result<()> {
         .with_context(|| format!("cannot make {}: another run, or what one left behind: remove it", workplace.display()))?;
     let bench = Bench { options, workplace: workplace.clone() };
     let done = if options.profile { bench.profile() } else { bench.run().map(|report| (report.markdown(), report.charts())) };
+    // Before the stores go, which takes long.
+    let written = done.and_then(|(text, charts)| write_out(options, &text, &charts));
     say("removing the stores");
     fs::remove_dir_all(&workplace)?;
+    written
+}
 
-    let (text, charts) = done?;
+/// Prints the tables and writes what was asked for.
+fn write_out(options: &Options, text: &str, charts: &[(&str, String)]) -> Result<()> {
     print!("{text}");
     let write = |path: &Path, text: &str| fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
     if let Some(out) = &options.out {
-        write(out, &text)?;
+        write(out, text)?;
     }
     if let Some(directory) = &options.charts {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         for (name, svg) in charts {
-            write(&directory.join(name), &svg)?;
+            write(&directory.join(name), svg)?;
         }
     }
     Ok(())
