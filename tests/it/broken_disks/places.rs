@@ -2,6 +2,8 @@
 
 use super::{RANGE, check_says};
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration, files_below};
+use hereabouts::store::file::disk::{Disk, Patience, RealDisk};
+use nix::errno::Errno;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 fn gc(sandbox: &Sandbox) -> Call {
@@ -65,7 +67,6 @@ const PARTS: &[(&str, bool)] = &[
     ("nodes/n1/net1", true),
     ("nodes/n1/@tmp", true),
     ("format", false),
-    ("lock", false),
     ("nodes/n1/@machine-id", false),
     ("nodes/n1/net1/c1@net1.0", false),
     ("scopes/@/10.1.2.0_24/10.1.2.1", false),
@@ -102,7 +103,7 @@ fn no_link_below_the_data_directory_is_followed() {
 /// A link to a file that is not there must not make that file.
 #[test]
 fn a_dangling_link_in_the_place_of_a_file_makes_no_file_elsewhere() {
-    for part in ["lock", "format", "nodes/n1/net1/c2@net1.0", "scopes/@/10.1.2.0_24/10.1.2.2"] {
+    for part in ["format", "nodes/n1/net1/c2@net1.0", "scopes/@/10.1.2.0_24/10.1.2.2"] {
         let sandbox = Sandbox::new();
         sandbox.add("c1", RANGE).succeeded();
         let (planted, elsewhere) = (sandbox.store().join(part), sandbox.path("elsewhere"));
@@ -116,4 +117,17 @@ fn a_dangling_link_in_the_place_of_a_file_makes_no_file_elsewhere() {
             check_says(&ended, &["is a symbolic link, remove it"]);
         }
     }
+}
+
+/// The lock is a file on shared filesystems only, so it is asked for here as
+/// the store would there.
+#[test]
+fn a_link_in_the_place_of_a_lock_file_is_not_followed() {
+    let sandbox = Sandbox::new();
+    let elsewhere = sandbox.path("elsewhere");
+    symlink(&elsewhere, sandbox.path("lock")).unwrap();
+    let disk = RealDisk::new(sandbox.root.clone());
+    let refused = disk.lock(Path::new("lock"), Patience::Try).err().and_then(|error| error.raw_os_error());
+    assert_eq!(refused, Some(Errno::ELOOP as i32));
+    assert!(!elsewhere.exists(), "no file was made through it");
 }
