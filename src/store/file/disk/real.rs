@@ -1,0 +1,315 @@
+//! The kernel's disk: each step is an `openat` with `O_NOFOLLOW`, relative to a
+//! directory that is opened once.
+
+use super::super::lock;
+use super::{Content, Disk, Inode, Locked, Patience};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+/// Records are a few hundred bytes; more than this is none.
+pub(in crate::store::file) const LARGEST: u64 = 1024 * 1024;
+
+/// Directories that are kept open; well below the usual limit of 1024.
+const MOST_OPEN: usize = 128;
+
+/// The mark of a directory whose name is durable in its parent.
+const MARK: Mode = Mode::S_ISVTX;
+
+/// The kernel's.
+pub struct RealDisk {
+    root: PathBuf,
+    /// Directories by path: each is opened once in a process's short life.
+    directories: RefCell<HashMap<PathBuf, Rc<OwnedFd>>>,
+    /// New files: each is synced through the descriptor that wrote it.
+    written: RefCell<HashMap<PathBuf, OwnedFd>>,
+}
+
+impl RealDisk {
+    /// The disk below a data directory, which need not be there yet.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root, directories: RefCell::default(), written: RefCell::default() }
+    }
+
+    /// A directory's descriptor; the empty path is the data directory, which
+    /// alone may be a symbolic link.
+    fn directory(&self, path: &Path) -> io::Result<Rc<OwnedFd>> {
+        if let Some(known) = self.directories.borrow().get(path) {
+            return Ok(Rc::clone(known));
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => openat(self.directory(parent)?.as_fd(), name, flags | OFlag::O_NOFOLLOW, Mode::empty())?,
+            _ => nix::fcntl::open(&self.root, flags, Mode::empty())?,
+        };
+        let opened = Rc::new(opened);
+        let mut directories = self.directories.borrow_mut();
+        // A listing of a million records goes through thousands.
+        if MOST_OPEN <= directories.len() {
+            directories.clear();
+        }
+        directories.insert(path.to_owned(), Rc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// The descriptor of a name's directory, and the name in it.
+    fn place<'p>(&self, path: &'p Path) -> io::Result<(Rc<OwnedFd>, &'p OsStr)> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok((self.directory(path.parent().unwrap_or(Path::new("")))?, name))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<FileStat> {
+        let (directory, name) = self.place(path)?;
+        Ok(fstatat(directory.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+    }
+
+    fn open_file(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+        let (directory, name) = self.place(path)?;
+        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        Ok(openat(directory.as_fd(), name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
+    }
+}
+
+const fn identity(stat: &FileStat) -> Inode {
+    Inode { device: stat.st_dev, number: stat.st_ino }
+}
+
+fn is_regular(stat: &FileStat) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
+}
+
+/// Locks the file at a name. Somebody may have removed it while we waited: then
+/// the lock is on a file that nobody else will find, and it is taken anew.
+fn lock_named(open: impl Fn() -> io::Result<File>, at_name: impl Fn() -> io::Result<Inode>, patience: Patience) -> io::Result<Locked> {
+    loop {
+        let Some(held) = lock::take(open()?, patience)? else {
+            return Ok(Locked::Busy);
+        };
+        let ours = identity(&fstat(held.as_fd())?);
+        match at_name() {
+            Ok(inode) if inode == ours => return Ok(Locked::Held(Box::new(held))),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Disk for RealDisk {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn exists(&self) -> io::Result<bool> {
+        let Err(error) = self.directory(Path::new("")) else {
+            return Ok(true);
+        };
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(error);
+        }
+        match std::fs::symlink_metadata(&self.root) {
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(other) => Err(other),
+            // A dangling symbolic link is not "nothing there": somebody meant
+            // the store to be elsewhere.
+            Ok(found) if found.is_symlink() => {
+                Err(io::Error::other("it is a symbolic link that leads nowhere, make or mount the directory that it names"))
+            }
+            // Made between the two looks.
+            Ok(_) => self.directory(Path::new("")).map(|_| true),
+        }
+    }
+
+    fn make_root(&self) -> io::Result<()> {
+        let missing: Vec<&Path> = self.root.ancestors().take_while(|path| !path.exists()).collect();
+        for path in missing.into_iter().rev() {
+            let mode = if path == self.root { 0o700 } else { 0o755 };
+            match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), mode).create(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            if let Some(parent) = path.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_local(&self) -> io::Result<bool> {
+        let kind = nix::sys::statfs::fstatfs(self.directory(Path::new(""))?.as_fd())?.filesystem_type();
+        use nix::sys::statfs as fs;
+        // Short on purpose: what is not known to be local is treated as shared,
+        // which costs time and never an address. overlayfs can lie on anything.
+        let xfs = fs::XFS_SUPER_MAGIC;
+        let local = [fs::EXT4_SUPER_MAGIC, xfs, fs::BTRFS_SUPER_MAGIC, fs::TMPFS_MAGIC];
+        let (f2fs, zfs, bcachefs) = (0xf2f5_2010_u64, 0x2fc1_2fc1_u64, 0xca45_1a4e_u64);
+        #[allow(
+            clippy::cast_sign_loss,
+            clippy::unnecessary_cast,
+            reason = "magic numbers are bit patterns, their type differs by platform"
+        )]
+        Ok(local.contains(&kind) || [f2fs, zfs, bcachefs].contains(&(kind.0 as u64 & 0xffff_ffff)))
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        let nearest = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        if !nearest.is_dir() {
+            return Err(Errno::ENOTDIR.into());
+        }
+        nix::unistd::access(nearest, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)?;
+        let room = nix::sys::statvfs::statvfs(nearest)?;
+        // Filesystems without inode tables report 0 of 0.
+        if room.blocks_available() == 0 || (room.files() != 0 && room.files_available() == 0) {
+            return Err(Errno::ENOSPC.into());
+        }
+        Ok(())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Content> {
+        let mut file = File::from(self.open_file(path, OFlag::O_RDONLY)?);
+        let stat = fstat(file.as_fd())?;
+        if !is_regular(&stat) {
+            return Err(Errno::EINVAL.into());
+        }
+        let mut bytes = Vec::with_capacity(1024);
+        Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
+        Ok(Content { bytes, inode: identity(&stat), links: stat.st_nlink })
+    }
+
+    fn inode(&self, path: &Path) -> io::Result<Inode> {
+        Ok(identity(&self.stat(path)?))
+    }
+
+    fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()> {
+        // A descriptor of its own: reading moves the position.
+        let held = self.directory(directory)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut listing = nix::dir::Dir::openat(held.as_fd(), ".", flags, Mode::empty())?;
+        for entry in listing.iter() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                visitor(OsStr::from_bytes(name), entry.ino());
+            }
+        }
+        Ok(())
+    }
+
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        let (directory, name) = self.place(path)?;
+        Ok(mkdirat(directory.as_fd(), name, Mode::S_IRWXU)?)
+    }
+
+    fn is_marked(&self, directory: &Path) -> io::Result<bool> {
+        let stat = fstat(self.directory(directory)?.as_fd())?;
+        Ok(Mode::from_bits_truncate(stat.st_mode).contains(MARK))
+    }
+
+    fn mark(&self, directory: &Path) -> io::Result<()> {
+        Ok(fchmod(self.directory(directory)?.as_fd(), Mode::S_IRWXU | MARK)?)
+    }
+
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode> {
+        let mut file = File::from(self.open_file(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
+        let written = file.write_all(bytes).and_then(|()| Ok(identity(&fstat(file.as_fd())?)));
+        let inode = match written {
+            Ok(inode) => inode,
+            Err(error) => {
+                // Cut short by a full disk: it would only be a left-over.
+                let _ = self.unlink(path);
+                return Err(error);
+            }
+        };
+        self.written.borrow_mut().insert(path.to_owned(), file.into());
+        Ok(inode)
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        if let Some(file) = self.written.borrow().get(path) {
+            return Ok(fsync(file.as_fd())?);
+        }
+        let known = self.directories.borrow().get(path).map(Rc::clone);
+        match known {
+            Some(directory) => Ok(fsync(directory.as_fd())?),
+            None if path.as_os_str().is_empty() => Ok(fsync(self.directory(path)?.as_fd())?),
+            None => Ok(fsync(self.open_file(path, OFlag::O_RDONLY)?)?),
+        }
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from_directory, from_name) = self.place(from)?;
+        let (to_directory, to_name) = self.place(to)?;
+        Ok(linkat(from_directory.as_fd(), from_name, to_directory.as_fd(), to_name, AtFlags::empty())?)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        let (directory, name) = self.place(path)?;
+        unlinkat(directory.as_fd(), name, UnlinkatFlags::NoRemoveDir)?;
+        self.written.borrow_mut().remove(path);
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from_directory, from_name) = self.place(from)?;
+        let (to_directory, to_name) = self.place(to)?;
+        renameat(from_directory.as_fd(), from_name, to_directory.as_fd(), to_name)?;
+        self.written.borrow_mut().remove(from);
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
+        if path.as_os_str().is_empty() {
+            // An open file of its own: closing it lets go.
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let directory = openat(self.directory(path)?.as_fd(), ".", flags, Mode::empty())?;
+            return Ok(lock::take(directory.into(), patience)?.map_or(Locked::Busy, |held| Locked::Held(Box::new(held))));
+        }
+        let open = || Ok(File::from(self.open_file(path, OFlag::O_RDWR | OFlag::O_CREAT)?));
+        lock_named(open, || self.inode(path), patience)
+    }
+
+    fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
+        if let Some(parent) = path.parent() {
+            std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(parent)?;
+        }
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let open = || Ok(File::from(nix::fcntl::open(path, flags, mode)?));
+        lock_named(open, || Ok(identity(&nix::sys::stat::lstat(path)?)), patience)
+    }
+
+    fn lock_holder(&self, path: &Path) -> String {
+        let stat = if path.as_os_str().is_empty() {
+            self.directory(path).and_then(|directory| Ok(fstat(directory.as_fd())?))
+        } else {
+            self.stat(path)
+        };
+        match stat {
+            Ok(stat) => lock::describe_holder(stat.st_ino),
+            Err(_) => "its holder cannot be seen".to_owned(),
+        }
+    }
+
+    fn random(&self) -> io::Result<[u8; 16]> {
+        let mut bytes = [0; 16];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the store's clock, handed out through the port")]
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}

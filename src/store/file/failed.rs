@@ -1,0 +1,53 @@
+//! What is said of a system call that failed.
+
+use super::disk::Disk;
+use crate::store::StoreError;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A path for a message; the empty one is the data directory.
+pub(super) fn below(disk: &dyn Disk, path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() { disk.root().to_owned() } else { disk.root().join(path) }
+}
+
+/// Whether a file went between the look at its directory and the look at it. A
+/// client of a network filesystem may open from its cache what the server no
+/// longer has, and learn of it only when it reads. Not to be asked of one's own
+/// entry: who looks for that is told.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
+}
+
+/// A failed system call, with its path.
+pub(super) fn failed(disk: &dyn Disk, action: &'static str, path: &Path, error: io::Error) -> StoreError {
+    StoreError::Io { action, path: below(disk, path), reason: reason(&error), source: error }
+}
+
+/// Our words for what the kernel said. Runtimes take "no such file or
+/// directory" and "not found" in a DEL's error for success, so those words
+/// never appear.
+pub(super) fn reason(error: &io::Error) -> String {
+    use nix::errno::Errno;
+    let Some(errno) = error.raw_os_error().map(Errno::from_raw) else {
+        return match error.kind() {
+            io::ErrorKind::NotFound => "it is missing".to_owned(),
+            _ => error.to_string(),
+        };
+    };
+    let words = match errno {
+        Errno::ENOENT => "it is missing",
+        Errno::ENOSPC => "the filesystem is full (bytes or inodes), free space on it",
+        Errno::EDQUOT => "the quota is used up, raise it or free space",
+        Errno::EROFS => "the filesystem is mounted read-only, remount it",
+        Errno::EACCES | Errno::EPERM => "permission denied, the plugin has to run as the directory's owner",
+        Errno::EIO => "the medium reports an input/output error",
+        Errno::EMFILE | Errno::ENFILE => "too many open files",
+        Errno::ENOTDIR => "a part of the path is no directory, below the data directory a symbolic link is none, put a directory there",
+        Errno::ELOOP => "a part of the path below the data directory is a symbolic link, remove it",
+        Errno::EXDEV => "the data directory spans two filesystems, it has to be on one",
+        Errno::EMLINK => "the filesystem allows no more links",
+        Errno::EINVAL => "the kernel refuses it, or it is no regular file",
+        other => return format!("{} ({other:?})", other.desc().to_lowercase()),
+    };
+    format!("{words} ({errno:?})")
+}

@@ -1,0 +1,142 @@
+//! What is there before a record is: the format, the directories, the note whose
+//! machine a node name is. Each is made once and durable.
+
+use super::disk::Disk;
+use super::failed::failed;
+use super::{FileStore, layout, record, unique};
+use crate::store::{Access, StoreError};
+use std::io;
+use std::path::Path;
+
+/// What may be in the data directory.
+pub(super) const OURS: &[&str] = &[layout::LOCK, layout::SCOPES, layout::NODES, layout::FORMAT, "lost+found"];
+
+impl<D: Disk> FileStore<D> {
+    /// Reads the store's format and id; `None` when there is no format yet.
+    pub(super) fn read_format(&self) -> Result<Option<String>, StoreError> {
+        let path = Path::new(layout::FORMAT);
+        let content = match self.disk.read(path) {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(&self.disk, "read", path, error)),
+        };
+        let damaged = |reason: &str| StoreError::BadFormat { path: self.disk.root().join(path), reason: reason.to_owned() };
+        let json = crate::json::Json::parse(&content.bytes).map_err(|error| damaged(&error.to_string()))?;
+        let number = match json.find("format") {
+            Some(crate::json::Json::Number(number)) => number.as_u64(),
+            _ => None,
+        };
+        let found = number.ok_or_else(|| damaged("it names no format"))?;
+        if record::FORMAT < found {
+            return Err(StoreError::Newer { path: self.disk.root().to_owned(), found, known: record::FORMAT });
+        }
+        let id = json.find("id").and_then(|id| id.as_str()).ok_or_else(|| damaged("it has no id"))?;
+        Ok(Some(id.to_owned()))
+    }
+
+    /// Refuses a directory with anything in it that is not ours: host-local's
+    /// files, or a path that was meant for something else.
+    pub(super) fn check_not_foreign(&self) -> Result<(), StoreError> {
+        let root = Path::new("");
+        let names = self.disk.names(root).map_err(|error| failed(&self.disk, "list", root, error))?;
+        let foreign = names.iter().map(|name| name.to_string_lossy()).find(|name| !OURS.contains(&&**name));
+        let Some(name) = foreign else {
+            return Ok(());
+        };
+        let host_local = self
+            .disk
+            .names(Path::new(&*name))
+            .is_ok_and(|names| names.iter().any(|name| name.to_string_lossy().starts_with("last_reserved_ip")));
+        let what = if host_local { "files of host-local in" } else { "found" };
+        Err(StoreError::Foreign { path: self.disk.root().to_owned(), found: format!("{what} {}", crate::json::excerpt(&name)) })
+    }
+
+    /// Writes `format`, once, under the lock.
+    pub(super) fn write_format(&self) -> Result<String, StoreError> {
+        let path = Path::new(layout::FORMAT);
+        let random = self.disk.random().map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
+        let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.place(path, format!("{{\"format\":{},\"id\":\"{id}\"}}\n", record::FORMAT).as_bytes())?;
+        // Where locks fail, another may have been first: its word counts.
+        Ok(self.read_format()?.unwrap_or(id))
+    }
+
+    /// Makes a small file with all its bytes or not at all; durable.
+    pub(super) fn place(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        self.ensure(&layout::temporary(&self.host.node))?;
+        let temporary = unique(&self.disk, &self.host.node);
+        let placed = self
+            .disk
+            .create(&temporary, bytes)
+            .and_then(|_| self.disk.sync(&temporary))
+            .and_then(|()| match self.disk.link(&temporary, path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                linked => linked,
+            })
+            .and_then(|()| self.disk.sync(path.parent().unwrap_or(Path::new(""))));
+        let _ = self.disk.unlink(&temporary);
+        placed.map_err(|error| failed(&self.disk, "write", path, error))
+    }
+
+    /// Makes a directory and those above it, each durable before anything is
+    /// put into it. The mark on a directory says that its parent was synced;
+    /// whoever meets one without does that first.
+    pub(super) fn ensure(&self, directory: &Path) -> Result<(), StoreError> {
+        match self.disk.is_marked(directory) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                    self.ensure(parent)?;
+                }
+                match self.disk.make_directory(directory) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(failed(&self.disk, "make directory", directory, error));
+                    }
+                    _ => {}
+                }
+            }
+            Err(error) => return Err(failed(&self.disk, "open directory", directory, error)),
+        }
+        let parent = directory.parent().unwrap_or(Path::new(""));
+        self.disk.sync(parent).map_err(|error| failed(&self.disk, "sync", parent, error))?;
+        self.disk.mark(directory).map_err(|error| failed(&self.disk, "mark", directory, error))
+    }
+
+    /// One node name, one machine: a second one would free the first one's
+    /// addresses.
+    pub(super) fn check_machine(&self, access: Access) -> Result<(), StoreError> {
+        let path = layout::machine_id(&self.host.node);
+        if self.for_dead_node {
+            return match self.disk.unlink(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.disk, "remove", &path, error)),
+                _ => Ok(()),
+            };
+        }
+        let Some(ours) = &self.host.machine_id else {
+            return Ok(());
+        };
+        let noted = match self.disk.read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if access == Access::Release {
+                    return Ok(());
+                }
+                self.place(&path, format!("{ours}\n").as_bytes())?;
+                // Two machines may have come at once: the link decided.
+                self.disk.read(&path)
+            }
+            noted => noted,
+        };
+        let noted = noted.map_err(|error| failed(&self.disk, "read", &path, error))?;
+        let theirs = String::from_utf8_lossy(&noted.bytes);
+        if theirs.trim() == ours {
+            return Ok(());
+        }
+        Err(StoreError::SecondMachine {
+            node: self.host.node.to_string(),
+            path: self.disk.root().join(&path),
+            theirs: crate::json::excerpt(theirs.trim()),
+            ours: crate::json::excerpt(ours),
+        })
+    }
+}

@@ -1,0 +1,68 @@
+//! Waiting for the locks: which file each is on, how long, and what is said
+//! when it is not to be had.
+
+use super::disk::{Disk, Held, Locked, Patience};
+use super::failed::{below, failed, reason};
+use super::{FileStore, layout};
+use crate::store::StoreError;
+use crate::store::retry::{self, Deadline};
+use std::io;
+use std::path::Path;
+
+/// Where locks of this machine alone are kept.
+const LOCAL_LOCKS: &str = "/run/hereabouts";
+
+pub(super) type LockCall<'a> = &'a dyn Fn(&Path, Patience) -> io::Result<Locked>;
+
+impl<D: Disk> FileStore<D> {
+    /// Waits for a lock: in the kernel's queue on a local filesystem, by
+    /// trying again elsewhere.
+    pub(super) fn wait(&self, path: &Path, local: bool, deadline: &Deadline, lock: LockCall<'_>) -> Result<Box<dyn Held>, StoreError> {
+        let refused = |error| refused_lock(&self.disk, path, error);
+        let held = if local {
+            match lock(path, Patience::Queue(deadline.left())).map_err(&refused)? {
+                Locked::Held(held) => Some(held),
+                Locked::Busy => None,
+            }
+        } else {
+            retry::until(deadline, || match lock(path, Patience::Try).map_err(&refused)? {
+                Locked::Held(held) => Ok(Some(held)),
+                Locked::Busy => Ok(None),
+            })?
+        };
+        held.ok_or_else(|| StoreError::Busy {
+            path: below(&self.disk, path),
+            waited: humantime::format_duration(deadline.limit()).to_string(),
+            holder: self.disk.lock_holder(path),
+        })
+    }
+
+    pub(super) fn is_local(&self) -> Result<bool, StoreError> {
+        self.disk.is_local().map_err(|error| failed(&self.disk, "look at the filesystem of", Path::new(""), error))
+    }
+
+    /// The store's lock. On a local filesystem, where no other stands behind
+    /// it, the data directory itself: a file could be removed under its holder,
+    /// and whoever comes next would make and lock another. On a shared one a
+    /// file: not all of them lock directories.
+    pub(super) fn wait_store(&self, local: bool, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+        let path = Path::new(if local { "" } else { layout::LOCK });
+        self.wait(path, local, deadline, &|path, patience| self.disk.lock(path, patience))
+    }
+
+    /// The lock that keeps calls of this machine apart, also where the shared
+    /// filesystem's locks fail.
+    pub(super) fn wait_machine(&self, id: &str, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+        let path = Path::new(LOCAL_LOCKS).join(format!("{}-{id}.lock", layout::escape(self.host.node.as_str())));
+        self.wait(&path, true, deadline, &|path, patience| self.disk.lock_local(path, patience))
+    }
+}
+
+/// A lock that was refused: the filesystem has none, or it failed.
+pub(super) fn refused_lock(disk: &dyn Disk, path: &Path, error: io::Error) -> StoreError {
+    use nix::errno::Errno;
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS) => StoreError::NoLocks { path: below(disk, path), reason: reason(&error) },
+        _ => failed(disk, "lock", path, error),
+    }
+}
