@@ -5,6 +5,7 @@ use crate::support::sandbox::{Call, Ended, Sandbox, configuration, files_below};
 use hereabouts::store::file::disk::{Disk, Patience, RealDisk};
 use nix::errno::Errno;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
 
 fn gc(sandbox: &Sandbox) -> Call {
     sandbox.call("GC").stdin(configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1)).clone()
