@@ -3,10 +3,12 @@
 
 use crate::conformance::{candidates, draft, host, open};
 use crate::support::disk::{Faults, FaultyDisk};
-use crate::support::sandbox::{Sandbox, configuration};
+use crate::support::sandbox::{Call, Sandbox, configuration};
+use crate::support::stopped::{Moment, Stopped, Waiting, has_strace};
 use hereabouts::ipam::Scope;
 use hereabouts::store::Claim;
 use hereabouts::store::file::FileStore;
+use hereabouts::store::retry::Deadline;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -247,8 +249,49 @@ fn a_damaged_record_names_its_holder_and_is_released_by_hand() {
     assert_eq!(sandbox.add("c3", RANGE).addresses(), ["10.1.2.1"]);
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test measures time")]
+/// Locked and looked at again: an index entry without a name is what every ADD
+/// begins with.
+#[test]
+fn an_add_in_flight_is_no_left_over() {
+    if !has_strace() {
+        println!("SKIPPED verify::an_add_in_flight_is_no_left_over: no strace");
+        return;
+    }
+    for (command, ends) in [(&["verify"][..], ""), (&["repair", "--yes"], "nothing to repair"), (&["sweep", "--yes"], "nothing to sweep")] {
+        let sandbox = Sandbox::new();
+        let living =
+            sandbox.call("ADD").set("CNI_NETNS", "/proc/self/ns/net").set("CNI_NETNS_OVERRIDE", "true").stdin(configuration(RANGE)).clone();
+        living.clone().set("CNI_CONTAINERID", "c1").run().succeeded();
+        let entry = Moment::new("fsync", sandbox.store().join("nodes/n1/net1").display().to_string());
+        let add = Stopped::after(living.clone().set("CNI_CONTAINERID", "c2"), &entry);
+        assert!(sandbox.files().contains(&"nodes/n1/net1/c2@net1.0".to_owned()));
+        let mut looker = Call::bare();
+        looker.set("HEREABOUTS_CONFIG", sandbox.path("flat.conf"));
+        looker.args = command.iter().map(|word| (*word).to_owned()).collect();
+        let looker = Waiting::start(&looker);
+        assert_eq!(add.go_on().addresses(), ["10.1.2.2"]);
+        let ended = looker.end();
+        assert!(ended.status == Some(0) && ended.stderr.contains(ends), "{command:?} {ended:?}");
+        assert_eq!(sandbox.held(), ["10.1.2.1", "10.1.2.2"]);
+    }
+}
+
+/// Where no lock keeps the other nodes out, what is found has stood for as long
+/// as a call may take.
+#[test]
+fn on_a_shared_filesystem_a_left_over_is_one_that_stays() {
+    let sandbox = sandbox();
+    fs::write(sandbox.store().join("nodes/n1/net1/c9@net1.0"), "{").unwrap();
+    let faults = Faults { shared: true, ..Faults::default() };
+    let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n2"));
+    let start = Deadline::after(Duration::from_secs(2));
+    let found = store.verify(Deadline::after(Duration::from_secs(20))).unwrap().findings;
+    assert_eq!(found.iter().map(|finding| finding.problem.name()).collect::<Vec<_>>(), ["left-over"]);
+    assert!(start.left().is_zero(), "it was found before a call of another node could have ended");
+}
+
 /// A store of so many records, and the seconds and bytes that `verify` takes.
+#[allow(clippy::disallowed_methods, reason = "a test measures time")]
 fn verify_many(records: usize) -> (Duration, i64) {
     let sandbox = Sandbox::new();
     let faults = Faults { unsynced: true, ..Faults::default() };
