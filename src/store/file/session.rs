@@ -9,7 +9,7 @@ use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, Part, PodR
 use crate::store::retry::Deadline;
 use crate::store::{Claim, Filter, Holdings, Rehome, Release, Session, StoreError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where the store is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -168,6 +168,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
     /// is the name without a record. Nothing of another's can be replaced: only
     /// this node removes its records, and a link to a name that stands fails.
     fn swap(&mut self, held: &Allocation, old: Inode, new: &Written) -> Result<Rehome, StoreError> {
+        let old_entry = self.entry_of(held, old);
         if let Err(error) = self.replace(&new.entry, &new.name) {
             match self.store.disk.inode(&new.name) {
                 Ok(now) if now == new.inode => tracing::debug!(%error, "the name was given and the answer lost"),
@@ -182,13 +183,17 @@ impl<'s, D: Disk> FileSession<'s, D> {
         }
         let directory = new.name.parent().unwrap_or(Path::new(layout::SCOPES));
         if let Err(error) = self.sync(directory) {
-            self.put_back(held, old, new, directory);
+            self.put_back(old_entry.as_deref(), new, directory);
             return Err(error);
         }
         self.unlock_shared();
         self.link_pod(new);
         // The address has moved: an error here would say that it has not.
-        if let Err(error) = self.unlink_entries(held, old) {
+        let tidied = match old_entry.filter(|_| held.held.attachment == new.allocation.held.attachment) {
+            Some(entry) => self.lower(new, &entry),
+            None => Ok(()),
+        };
+        if let Err(error) = tidied.and_then(|()| self.unlink_entries(held, old)) {
             tracing::warn!(%error, "an entry of the old holder stays until its DEL or the next sweep");
         }
         Ok(Rehome::Done(new.allocation.clone()))
@@ -205,25 +210,35 @@ impl<'s, D: Disk> FileSession<'s, D> {
         placed
     }
 
+    /// Which of an attachment's entries is this file.
+    fn entry_of(&self, held: &Allocation, inode: Inode) -> Option<PathBuf> {
+        let stem = layout::attachment(&held.held.attachment);
+        let entries = (0..).map(|number| stem.entry(number));
+        let inodes = entries.map_while(|entry| self.store.disk.inode(&entry).ok().map(|found| (entry, found)));
+        inodes.into_iter().find_map(|(entry, found)| (found == inode).then_some(entry))
+    }
+
+    /// Puts the new entry of an attachment that was re-homed to itself in the
+    /// place of its old one. Left below it, the old one would be a left-over;
+    /// and a client of CephFS (16, ceph-fuse) that has put a file in the place of
+    /// a hard link takes the other links of that file for gone, so that a look
+    /// from the lowest number upwards would end there.
+    fn lower(&self, new: &Written, old_entry: &Path) -> Result<(), StoreError> {
+        let directory = old_entry.parent().unwrap_or(Path::new(layout::NODES));
+        self.replace(&new.entry, old_entry).map_err(|error| failed(&self.store.disk, "rename to", old_entry, error))?;
+        self.sync(directory)?;
+        remove(&self.store.disk, &new.entry)
+    }
+
     /// After a sync that failed: the old record's index entry is still there,
     /// and it gets its name again. The new entry goes only when that is durable.
-    fn put_back(&self, held: &Allocation, old: Inode, new: &Written, directory: &Path) {
+    fn put_back(&self, old_entry: Option<&Path>, new: &Written, directory: &Path) {
         let disk = &self.store.disk;
-        let stem = layout::attachment(&held.held.attachment);
-        for number in 0.. {
-            match disk.inode(&stem.entry(number)) {
-                Ok(inode) if inode == old => {
-                    let undone = self
-                        .replace(&stem.entry(number), &new.name)
-                        .and_then(|()| disk.sync(directory))
-                        .and_then(|()| disk.unlink(&new.entry));
-                    tracing::debug!(?undone, "the old record was put back");
-                    return;
-                }
-                Ok(_) => {}
-                Err(_) => return,
-            }
-        }
+        let Some(old_entry) = old_entry else {
+            return;
+        };
+        let undone = self.replace(old_entry, &new.name).and_then(|()| disk.sync(directory)).and_then(|()| disk.unlink(&new.entry));
+        tracing::debug!(?undone, "the old record was put back");
     }
 }
 

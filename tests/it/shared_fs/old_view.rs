@@ -7,10 +7,10 @@
 use crate::conformance::{candidates, claim, draft, host, open};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Sandbox, configuration};
-use hereabouts::ipam::Scope;
+use hereabouts::ipam::{Draft, Scope};
 use hereabouts::store::file::FileStore;
 use hereabouts::store::retry::Deadline;
-use hereabouts::store::{Access, Claim, Store, StoreError};
+use hereabouts::store::{Access, Claim, Rehome, Store, StoreError};
 use std::time::Duration;
 
 fn store(sandbox: &Sandbox, refuses: (&'static str, usize)) -> FileStore<FaultyDisk> {
@@ -96,6 +96,24 @@ fn an_entry_whose_name_another_holds_and_frees_is_a_left_over() {
     let mut add = sandbox.call("ADD");
     add.set("CNI_CONTAINERID", "c1").stdin(configuration(range)).through(&stale(&name));
     assert_eq!(add.run().addresses(), ["10.0.0.2"]);
+}
+
+/// A client of CephFS (16, ceph-fuse) that puts a file in the place of a hard
+/// link takes the other links of the old file for gone, for minutes. Cause: the
+/// re-homing of an attachment to itself left its old entry, number 0, below the
+/// new one; a look upwards ended at 0, DEL found nothing and the address leaked.
+/// Fix: the new entry takes the old one's place.
+#[test]
+fn an_attachment_that_was_re_homed_to_itself_has_one_entry_the_lowest() {
+    let sandbox = Sandbox::new();
+    let store = FileStore::new(sandbox.store(), host("n1"));
+    let mut session = open(&store);
+    let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+    let to = Draft { boot_id: "tomorrow".to_owned(), ..old.held.clone() };
+    assert!(matches!(session.rehome(&old, &to).unwrap(), Rehome::Done(_)));
+    let files = sandbox.files();
+    let entries: Vec<&String> = files.iter().filter(|path| path.contains("c1@")).collect();
+    assert_eq!(entries, ["nodes/n1/net1/c1@eth0.0"]);
 }
 
 /// Every read of a file fails as it does when the server no longer has it.
