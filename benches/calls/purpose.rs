@@ -63,25 +63,31 @@ impl Part {
     }
 }
 
+/// Descriptors from here on are the lock's.
+const HIGH: i32 = 900;
+
 /// Reads the calls of one process in their order.
 pub(crate) struct Reader<'p> {
     /// The data directory.
     data: &'p Path,
     /// The descriptor of a listing that is going on.
     listing: Option<i32>,
+    /// The second descriptor of the data directory, on which the lock is.
+    lock: Option<i32>,
     part: Part,
 }
 
 impl<'p> Reader<'p> {
     pub(crate) const fn new(data: &'p Path) -> Self {
-        Self { data, listing: None, part: Part::Configuration }
+        Self { data, listing: None, lock: None, part: Part::Configuration }
     }
 
     /// The part of a call that is the program's own, and what it is for.
     pub(crate) fn judge(&mut self, call: &Touch) -> (Part, &'static str) {
         let inside = Path::new(&call.path).strip_prefix(self.data).ok().and_then(Path::to_str);
-        let is_listing = call.opens_itself || (self.listing.is_some() && call.descriptor == self.listing);
-        if call.opens_itself {
+        let is_lock = self.is_lock(call, inside);
+        let is_listing = !is_lock && (call.opens_itself || self.listing.is_some() && call.descriptor == self.listing);
+        if call.opens_itself && !is_lock {
             self.listing = call.descriptor;
         } else if is_listing && call.name == "close" {
             self.listing = None;
@@ -92,7 +98,7 @@ impl<'p> Reader<'p> {
             ("getppid", _) if self.part != Part::Configuration => Part::Output,
             ("write", None) if call.descriptor == Some(1) => Part::Output,
             (_, Some(_)) if is_listing => Part::Looking,
-            (_, Some("lock")) => Part::Lock,
+            _ if is_lock => Part::Lock,
             (_, Some(path)) if is_hint(path) => Part::Looking,
             (_, Some(_)) => Part::Store,
             (_, None) if is_machine(&call.path) => Part::Machine,
@@ -100,7 +106,17 @@ impl<'p> Reader<'p> {
             (_, None) if call.path.is_empty() => self.part,
             (_, None) => Part::Configuration,
         };
-        (self.part, purpose(call, inside, is_listing))
+        (self.part, if is_lock && call.opens_itself { "once more, to lock it" } else { purpose(call, inside, is_listing) })
+    }
+
+    /// The lock of a store on this machine is on its data directory, opened once
+    /// more; elsewhere it is a file.
+    fn is_lock(&mut self, call: &Touch, inside: Option<&str>) -> bool {
+        if inside == Some("") && call.opens_itself {
+            self.lock = call.descriptor;
+        }
+        let is_high = call.descriptor.is_some_and(|descriptor| HIGH <= descriptor);
+        inside == Some("lock") || inside == Some("") && (is_high || self.lock.is_some() && call.descriptor == self.lock)
     }
 }
 
