@@ -63,16 +63,16 @@ impl Problem {
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Format => "unusable format file: remove it while no pod starts or ends, the next ADD writes it anew",
-            Self::Damaged => "damaged record: its address stays taken; \"release <address>\" frees it",
-            Self::Newer => "record of a later version: install a newer hereabouts",
-            Self::TwoRecords => "second record for the same attachment: DEL frees both, \"release <address>\" frees one",
-            Self::Unindexed => "record without an index entry: the DEL of its holder would not find it; \"repair\" links it",
-            Self::Split => "index entry that is a copy of its record (was the tree copied?): it works; \"repair\" links it again",
-            Self::LeftOver => "left-over index entry: harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it",
-            Self::PodLeftOver => "left-over entry by pod: harmless; \"sweep\" or \"repair\" removes it",
-            Self::Temporary => "file of a call that was killed: harmless; \"sweep\" or \"repair\" removes it",
-            Self::WrongHint => "hint that passes over a free address: found out when the range is full; \"repair\" removes it",
+            Self::Format => "missing or garbage: remove it while no pod starts or ends, the next ADD writes it anew",
+            Self::Damaged => "its address stays taken; \"release <address>\" frees it",
+            Self::Newer => "written by a later version: install a newer hereabouts",
+            Self::TwoRecords => "for the same part of one ADD: DEL frees both, \"release <address>\" frees one",
+            Self::Unindexed => "the DEL of its holder would not find it; \"repair\" links it",
+            Self::Split => "a copy of the record, not a link to it (was the tree copied?): it works; \"repair\" links it again",
+            Self::LeftOver => "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it",
+            Self::PodLeftOver => "harmless; \"sweep\" or \"repair\" removes it",
+            Self::Temporary => "of a call that was killed; harmless; \"sweep\" or \"repair\" removes it",
+            Self::WrongHint => "passes over a free address until the range is full; \"repair\" removes it",
             Self::Foreign => "nothing that hereabouts puts there: remove it by hand",
         }
     }
