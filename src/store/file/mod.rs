@@ -30,6 +30,7 @@ pub mod repair;
 mod session;
 pub mod verify;
 mod wait;
+mod walk;
 
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
@@ -37,7 +38,6 @@ use crate::addr::AddrSet;
 use crate::ipam::{NodeName, Scope};
 use disk::Disk;
 use failed::{failed, is_gone, reason};
-use prepare::OURS;
 use session::FileSession;
 use std::io;
 use std::path::{Path, PathBuf};

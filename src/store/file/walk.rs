@@ -1,0 +1,288 @@
+//! A walk through the whole store, without a lock, that notes what looks wrong.
+//!
+//! Two passes: all records, of which a few bytes are kept; then the index, whose
+//! entries are told by their inode numbers, so that only what does not match is
+//! opened. [`super::verify`] looks at it again.
+
+use super::disk::Disk;
+use super::finding::{Finding, Problem};
+use super::record::Unreadable;
+use super::{hint, index, layout, record};
+use crate::addr::{Mask, Shard, add_bit};
+use crate::ipam::Allocation;
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::ffi::OsStr;
+use std::hash::Hasher;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+/// What is kept of a record.
+struct Row {
+    inode: u64,
+    /// Hash of where its holder looks for it.
+    stem: u64,
+    /// Which of the shards.
+    shard: u32,
+    part: u16,
+    low: u8,
+    indexed: bool,
+}
+
+/// One shard that was read.
+struct ShardRow {
+    scope: u32,
+    shard: Shard,
+    held: Mask,
+}
+
+/// The state of a look.
+pub(super) struct Walk<'d> {
+    disk: &'d dyn Disk,
+    scopes: Vec<PathBuf>,
+    shards: Vec<ShardRow>,
+    rows: Vec<Row>,
+    /// Damaged records by inode: which suspect.
+    damaged: HashMap<u64, usize>,
+    /// How many the index has.
+    pub(super) entries: usize,
+    /// What looks wrong.
+    pub(super) suspects: Vec<Finding>,
+}
+
+impl<'d> Walk<'d> {
+    pub(super) fn new(disk: &'d dyn Disk) -> Self {
+        Self { disk, scopes: Vec::new(), shards: Vec::new(), rows: Vec::new(), damaged: HashMap::new(), entries: 0, suspects: Vec::new() }
+    }
+
+    pub(super) fn suspect(&mut self, problem: Problem, path: &Path, reason: &str) {
+        self.suspects.push(Finding::new(problem, path.to_owned()).with_reason(reason.to_owned()));
+    }
+
+    /// The names of a directory, in order; what is none is foreign.
+    fn names(&mut self, directory: &Path) -> Vec<std::ffi::OsString> {
+        match self.disk.names(directory) {
+            Ok(mut names) => {
+                names.sort();
+                names
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                self.suspect(Problem::Foreign, directory, &super::failed::reason(&error));
+                Vec::new()
+            }
+        }
+    }
+
+    /// What is in the data directory.
+    pub(super) fn root(&mut self) {
+        for name in self.names(Path::new("")) {
+            if !name.to_str().is_some_and(|name| super::prepare::OURS.contains(&name)) {
+                self.suspect(Problem::Foreign, Path::new(&name), "");
+            }
+        }
+    }
+
+    /// The first pass.
+    pub(super) fn records(&mut self) {
+        for scope in self.names(Path::new(layout::SCOPES)) {
+            let scope = Path::new(layout::SCOPES).join(scope);
+            for name in self.names(&scope) {
+                match name.to_str().and_then(layout::parse_shard) {
+                    Some(shard) => self.shard(&scope, shard),
+                    None if name.to_str().is_some_and(|name| layout::HINTS.contains(&name)) => {}
+                    None => self.suspect(Problem::Foreign, &scope.join(name), ""),
+                }
+            }
+            self.hint(&scope);
+            self.scopes.push(scope);
+        }
+        self.rows.sort_unstable_by_key(|row| row.inode);
+    }
+
+    fn shard(&mut self, scope: &Path, shard: Shard) {
+        let directory = layout::shard_in(scope, shard);
+        let mut held = [0; 4];
+        for name in self.names(&directory) {
+            let path = directory.join(&name);
+            let address = name.to_str().and_then(|name| name.parse().ok());
+            let Some((address, low)) = address.and_then(|address| Some((address, shard.position(address)?))) else {
+                self.suspect(Problem::Foreign, &path, "");
+                continue;
+            };
+            add_bit(&mut held, low);
+            let content = match self.disk.read(&path) {
+                Ok(content) => content,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    self.suspect(Problem::Damaged, &path, &super::failed::reason(&error));
+                    continue;
+                }
+            };
+            match record::decode(&content.bytes) {
+                Ok(Allocation { scope: named, address: inside, held: draft })
+                    if inside == address && layout::scope(&named) == scope && path.ends_with(inside.to_string()) =>
+                {
+                    let stem = layout::attachment(&draft.attachment);
+                    self.rows.push(Row {
+                        inode: content.inode.number,
+                        stem: hash(&stem.directory, &stem.name),
+                        shard: u32::try_from(self.shards.len()).unwrap_or(u32::MAX),
+                        part: draft.part.index,
+                        low,
+                        indexed: false,
+                    });
+                    continue;
+                }
+                Ok(other) => self.suspect(Problem::Damaged, &path, &record::of_another_name(&other)),
+                Err(unreadable @ Unreadable::Newer(_)) => self.suspect(Problem::Newer, &path, &unreadable.to_string()),
+                Err(Unreadable::Damaged(reason)) => self.suspect(Problem::Damaged, &path, &reason),
+            }
+            self.damaged.insert(content.inode.number, self.suspects.len() - 1);
+        }
+        self.shards.push(ShardRow { scope: u32::try_from(self.scopes.len()).unwrap_or(u32::MAX), shard, held });
+    }
+
+    fn hint(&mut self, scope: &Path) {
+        let path = scope.join(layout::FULL);
+        let Ok(content) = self.disk.read(&path) else {
+            return;
+        };
+        let current = self.scopes.len();
+        let read: HashMap<Shard, Mask> =
+            self.shards.iter().rev().take_while(|row| row.scope as usize == current).map(|row| (row.shard, row.held)).collect();
+        let held = |shard: Shard| read.get(&shard).copied().unwrap_or_default();
+        if !hint::FullShards::decode(&content.bytes).is_some_and(|hint| hint.is_true_of(held)) {
+            self.suspect(Problem::WrongHint, &path, "");
+        }
+    }
+
+    /// The index of all nodes, or of one.
+    pub(super) fn index(&mut self, only: Option<&str>) {
+        for node in self.names(Path::new(layout::NODES)) {
+            if only.is_some_and(|only| node != only) {
+                continue;
+            }
+            let node = Path::new(layout::NODES).join(node);
+            for name in self.names(&node) {
+                let path = node.join(&name);
+                match name.to_str() {
+                    Some(layout::MACHINE_ID) => {}
+                    Some(layout::TMP) => {
+                        for name in self.names(&path) {
+                            self.suspect(Problem::Temporary, &path.join(name), "");
+                        }
+                    }
+                    Some(layout::PODS) => {
+                        for network in self.names(&path) {
+                            self.network(&path.join(network), Problem::PodLeftOver);
+                        }
+                    }
+                    _ => self.network(&path, Problem::LeftOver),
+                }
+            }
+        }
+    }
+
+    /// The entries of one network; a million may be in one directory.
+    fn network(&mut self, directory: &Path, problem: Problem) {
+        let disk = self.disk;
+        match disk.visit(directory, &mut |name, inode| self.entry(directory, name, inode, problem)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.suspect(Problem::Foreign, directory, &super::failed::reason(&error));
+            }
+            _ => {}
+        }
+    }
+
+    fn entry(&mut self, directory: &Path, name: &OsStr, inode: u64, problem: Problem) {
+        let path = directory.join(name);
+        let Some((stem, number)) = layout::parse_entry(&path) else {
+            return self.suspect(Problem::Foreign, &path, "");
+        };
+        self.entries += 1;
+        // Nobody looks beyond a gap.
+        let within_reach = || number == 0 || self.disk.inode(&stem.entry(number - 1)).is_ok();
+        if let Ok(at) = self.rows.binary_search_by_key(&inode, |row| row.inode) {
+            if problem == Problem::LeftOver && self.rows[at].stem == hash(&stem.directory, &stem.name) {
+                self.rows[at].indexed |= within_reach();
+            }
+            return;
+        }
+        if let Some(at) = self.damaged.get(&inode) {
+            if problem == Problem::LeftOver {
+                self.suspects[*at].other = Some(path);
+            }
+            return;
+        }
+        let content = match self.disk.read(&path) {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => return self.suspect(Problem::Foreign, &path, &super::failed::reason(&error)),
+        };
+        match index::judge(self.disk, &path, &content) {
+            Err(error) => self.suspect(Problem::Foreign, &path, &error.to_string()),
+            Ok(index::State::LeftOver(_) | index::State::Damaged(_)) => self.suspect(problem, &path, ""),
+            Ok(index::State::Stands(allocation)) => {
+                let name = layout::record(&allocation.scope, allocation.address);
+                let Ok(at_name) = self.disk.inode(&name) else {
+                    return;
+                };
+                // Equal: the record was made after the first pass.
+                if at_name != content.inode {
+                    let reach = problem == Problem::LeftOver && within_reach();
+                    if let Ok(at) = self.rows.binary_search_by_key(&at_name.number, |row| row.inode) {
+                        self.rows[at].indexed |= reach;
+                    }
+                    self.suspect(Problem::Split, &path, "");
+                }
+            }
+        }
+    }
+
+    fn path_of(&self, row: &Row) -> PathBuf {
+        let shard = &self.shards[row.shard as usize];
+        layout::record_in(&self.scopes[shard.scope as usize], shard.shard.member(row.low))
+    }
+
+    /// How many records can be read.
+    pub(super) fn count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Records that no entry leads to; after the index.
+    pub(super) fn unindexed(&mut self) {
+        let missed: Vec<PathBuf> = self.rows.iter().filter(|row| !row.indexed).map(|row| self.path_of(row)).collect();
+        for path in missed {
+            let stem = self.disk.read(&path).ok().and_then(|content| record::decode(&content.bytes).ok());
+            if let Some(allocation) = stem {
+                let entry = layout::attachment(&allocation.held.attachment).entry(0);
+                self.suspects.push(Finding::new(Problem::Unindexed, path).with_other(entry));
+            }
+        }
+    }
+
+    /// Records of one part of one ADD; last, since it sorts.
+    pub(super) fn doubles(&mut self) {
+        self.rows.sort_unstable_by_key(|row| (row.stem, row.part));
+        let doubles: Vec<_> = self
+            .rows
+            .windows(2)
+            .filter(|pair| (pair[0].stem, pair[0].part) == (pair[1].stem, pair[1].part))
+            .map(|pair| (self.path_of(&pair[0]), self.path_of(&pair[1])))
+            .collect();
+        for (one, other) in doubles {
+            let (first, second) = if one < other { (one, other) } else { (other, one) };
+            self.suspects.push(Finding::new(Problem::TwoRecords, second).with_other(first));
+        }
+    }
+}
+
+/// Of an index entry's place, without its number.
+fn hash(directory: &Path, name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(directory.as_os_str().as_bytes());
+    hasher.write(b"/");
+    hasher.write(name.as_bytes());
+    hasher.finish()
+}
