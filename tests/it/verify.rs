@@ -7,7 +7,9 @@ use crate::support::sandbox::{Call, Sandbox, configuration};
 use crate::support::stopped::{Moment, Stopped, Waiting, has_strace};
 use hereabouts::ipam::Scope;
 use hereabouts::store::Claim;
-use hereabouts::store::file::FileStore;
+use hereabouts::store::file::finding::{Finding, Problem};
+use hereabouts::store::file::repair::Repaired;
+use hereabouts::store::file::{FileStore, Host};
 use hereabouts::store::retry::Deadline;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -229,6 +231,28 @@ fn a_record_of_a_later_version_is_not_released_as_a_damaged_one() {
     let ended = sandbox.command(&["release", "10.1.2.1", "--yes"]);
     assert!(ended.status == Some(1) && ended.stderr.contains("install a newer hereabouts"), "{ended:?}");
     assert_eq!(findings(&sandbox), pairs(&[("newer-record", NAME)]));
+}
+
+/// Between the look and the locks all may have changed.
+#[test]
+fn what_is_no_longer_so_is_neither_repaired_nor_released() {
+    let sandbox = sandbox();
+    let store = FileStore::new(sandbox.store(), Host { machine_id: None, ..host("n1") });
+    let deadline = Deadline::after(Duration::from_secs(20));
+    let before = state(&sandbox.store());
+    let finding = |problem, path: &str| Finding { problem, path: path.into(), other: None, reason: String::new() };
+    for (problem, path) in [
+        (Problem::Unindexed, NAME),
+        (Problem::Split, C1),
+        (Problem::LeftOver, C1),
+        (Problem::PodLeftOver, POD_ENTRY),
+        (Problem::Temporary, "nodes/n1/@tmp/1.2"),
+        (Problem::WrongHint, "scopes/@/full"),
+    ] {
+        assert_eq!(store.repair(&finding(problem, path), deadline).unwrap(), Repaired::Gone, "{path}");
+    }
+    assert!(!store.release_damaged(Path::new(NAME), deadline).unwrap());
+    assert_eq!(state(&sandbox.store()), before);
 }
 
 #[test]

@@ -1,0 +1,203 @@
+//! A disk with what callers were told, and what must be true of it after a
+//! power loss.
+
+use crate::conformance::{attachment, host};
+use crate::support::cached::{CachedDisk, Image, Killed};
+use crate::support::calls::{Call, is_alive, run};
+use hereabouts::ipam::Allocation;
+use hereabouts::store::file::FileStore;
+use hereabouts::store::file::disk::Disk;
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Filter, Store};
+use std::collections::{BTreeMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+/// A disk, and what callers were told.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) image: Image,
+    /// Results that were printed and not given back.
+    pub(super) printed: BTreeMap<&'static str, Vec<String>>,
+    /// Addresses whose DEL has succeeded, and who had them.
+    pub(super) freed: Vec<(String, String)>,
+    pub(super) boot: &'static str,
+    pub(super) clock: u64,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self { image: Image::new(), printed: BTreeMap::new(), freed: Vec::new(), boot: "today", clock: 1_000 }
+    }
+
+    pub(super) fn disk(&self) -> CachedDisk {
+        CachedDisk::new(self.image.clone(), self.clock)
+    }
+
+    /// What callers may rely on once a call has begun.
+    pub(super) fn begin(&mut self, call: Call) {
+        if let Call::Del(container) | Call::Release(container) = call {
+            self.printed.remove(container);
+        }
+    }
+
+    /// What they may rely on when it has answered.
+    pub(super) fn end(&mut self, call: Call, image: Image, printed: &[Allocation]) {
+        if let Call::Add(container, _) = call {
+            // Freed once, given again.
+            self.freed.retain(|(_, freed)| printed.iter().all(|allocation| allocation.address.to_string() != *freed));
+            // A re-homed address is no longer the dead one's.
+            for addresses in self.printed.values_mut() {
+                addresses.retain(|address| printed.iter().all(|allocation| allocation.address.to_string() != *address));
+            }
+            self.printed.insert(container, printed.iter().map(|allocation| allocation.address.to_string()).collect());
+        }
+        self.image = image;
+        // Beyond what "exhausted" is believed.
+        self.clock += 100;
+    }
+
+    /// Runs a call to its end.
+    fn then(mut self, call: Call) -> Self {
+        self.begin(call);
+        let freed = self.about_to_free(call);
+        let store = FileStore::on(self.disk(), host("n1"));
+        let printed = run(&store, call, self.boot).unwrap();
+        self.end(call, store.disk().image(), &printed);
+        self.freed.extend(freed);
+        self
+    }
+
+    /// What a call is about to free.
+    pub(super) fn about_to_free(&self, call: Call) -> Vec<(String, String)> {
+        let store = FileStore::on(self.disk(), host("n1"));
+        let held = store.list(&Filter::default()).map(|list| list.filter_map(Result::ok).collect::<Vec<_>>()).unwrap_or_default();
+        let is_meant = |allocation: &&Allocation| match call {
+            Call::Add(..) => false,
+            Call::Del(container) | Call::Release(container) => allocation.held.attachment == attachment("n1", container),
+            Call::Gc => !is_alive(&allocation.held, self.boot),
+        };
+        let named = |allocation: &Allocation| (allocation.held.attachment.container.as_str().to_owned(), allocation.address.to_string());
+        held.iter().filter(is_meant).map(named).collect()
+    }
+
+    /// Runs a call that is killed before each of its steps in turn.
+    pub(super) fn killed(&self, call: Call) -> Vec<Self> {
+        let mut worlds = Vec::new();
+        for step in 0.. {
+            let mut world = self.clone();
+            world.begin(call);
+            let mut disk = world.disk();
+            disk.kill_at = Some(step);
+            let store = FileStore::on(disk, host("n1"));
+            let ended = catch_unwind(AssertUnwindSafe(|| run(&store, call, world.boot)));
+            match ended {
+                Err(payload) if payload.is::<Killed>() => {
+                    world.image = store.disk().image();
+                    world.clock += 100;
+                    worlds.push(world);
+                }
+                Err(payload) => std::panic::resume_unwind(payload),
+                Ok(_) => break,
+            }
+        }
+        worlds
+    }
+}
+
+/// What is wrong with a world after a power loss; `None` when all is well.
+pub(super) fn fault(world: &World) -> Option<String> {
+    let store = FileStore::on(CachedDisk::new(world.image.clone(), world.clock + 1000), host("n1"));
+    let listing = match store.list(&Filter::default()) {
+        Ok(listing) => listing.collect::<Result<Vec<_>, _>>(),
+        Err(_) if world.printed.is_empty() => Ok(Vec::new()),
+        Err(error) => return Some(format!("the store cannot be read: {error}")),
+    };
+    let standing = match listing {
+        Ok(standing) => standing,
+        Err(error) => return Some(format!("a record cannot be read: {error}")),
+    };
+    let mut seen = HashSet::new();
+    if let Some(twice) = standing.iter().find(|allocation| !seen.insert(allocation.address)) {
+        return Some(format!("held twice: {}", twice.address));
+    }
+    let has = |container: &str, address: &str| {
+        standing.iter().any(|held| held.address.to_string() == address && held.held.attachment == attachment("n1", container))
+    };
+    for (container, addresses) in &world.printed {
+        if let Some(address) = addresses.iter().find(|address| !has(container, address)) {
+            return Some(format!("a printed result is missing: {container} {address}"));
+        }
+    }
+    if let Some((container, address)) = world.freed.iter().find(|(container, address)| has(container, address)) {
+        return Some(format!("freed and come back: {container} {address}"));
+    }
+    let session = match store.open(hereabouts::store::Access::Release, Deadline::after(Duration::from_secs(20))) {
+        Ok(session) => session,
+        Err(error) => return Some(format!("the store cannot be opened: {error}")),
+    };
+    for allocation in &standing {
+        let found = session.holdings(&allocation.held.attachment).map(|holdings| holdings.held.contains(allocation));
+        if !matches!(found, Ok(true)) {
+            return Some(format!("not found by its holder: {}", allocation.address));
+        }
+    }
+    let machine = store.disk().read(Path::new("nodes/n1/@machine-id"));
+    if !world.printed.is_empty() && machine.map(|content| content.bytes).ok() != Some(b"machine\n".to_vec()) {
+        return Some("whose node this is was forgotten".to_owned());
+    }
+    None
+}
+
+/// Life after it: a new container gets what nobody holds, everybody else the
+/// same answer again, and when all is freed nothing stands.
+pub(super) fn fault_later(world: &World, calls: &[Call]) -> Option<String> {
+    let store = FileStore::on(CachedDisk::new(world.image.clone(), world.clock + 1000), host("n1"));
+    let mut holders: Vec<Call> =
+        world.printed.iter().map(|(container, held)| Call::Add(container, u8::try_from(held.len()).unwrap())).collect();
+    holders.extend(calls.iter().filter(|call| matches!(call, Call::Add(container, _) if !world.printed.contains_key(container))));
+    holders.insert(0, Call::Add("new", 1));
+    let mut given: BTreeMap<String, &str> = BTreeMap::new();
+    let mut asked = HashSet::new();
+    for call in &holders {
+        let Some(container) = call.container().filter(|container| asked.insert(*container)) else { continue };
+        let held = match run(&store, *call, world.boot) {
+            Ok(held) => held.iter().map(|allocation| allocation.address.to_string()).collect::<Vec<_>>(),
+            Err(error) => return Some(format!("{call:?} fails afterwards: {error}")),
+        };
+        if world.printed.get(container).is_some_and(|printed| *printed != held) {
+            return Some(format!("{container} gets another answer: {held:?}"));
+        }
+        for address in held {
+            if let Some(other) = given.insert(address.clone(), container) {
+                return Some(format!("given to {other} and {container}: {address}"));
+            }
+        }
+    }
+    let containers = holders.iter().chain(calls).filter_map(|call| call.container());
+    for container in containers.chain(["self", "dead-web"]) {
+        if let Err(error) = run(&store, Call::Del(container), world.boot) {
+            return Some(format!("DEL of {container} fails afterwards: {error}"));
+        }
+    }
+    let left = store.list(&Filter::default()).map(Iterator::count);
+    (!matches!(left, Ok(0))).then(|| format!("{left:?} records are left when all is freed"))
+}
+
+/// Two bystanders, one of them with two addresses, a dead sandbox of pod `web`,
+/// one that an ADD of today would re-home to itself, and an address freed.
+pub(super) fn prepared() -> World {
+    let mut world = World { boot: "yesterday", ..World::new() };
+    world = world.then(Call::Add("self", 1));
+    world.boot = "today";
+    for call in [Call::Add("by", 1), Call::Add("two", 2), Call::Add("dead-web", 1), Call::Add("gone", 1), Call::Del("gone")] {
+        world = world.then(call);
+    }
+    // The dead one's result is nobody's any more, nor is yesterday's.
+    world.printed.remove("dead-web");
+    world.printed.remove("self");
+    // Long ago: all of it is on the medium.
+    world.image = world.image.after_power_loss(1, 0).remove(0);
+    world
+}
