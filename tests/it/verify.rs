@@ -1,12 +1,13 @@
 //! `verify` names what is wrong and changes nothing; `repair` mends it and
 //! frees no address. Each way a store can be damaged, done to a real one.
 
-use crate::conformance::{candidates, draft, host, open};
+/// A million records.
+mod many;
+
+use crate::conformance::host;
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Call, Sandbox, configuration};
 use crate::support::stopped::{Moment, Stopped, Waiting, has_strace};
-use hereabouts::ipam::Scope;
-use hereabouts::store::Claim;
 use hereabouts::store::file::finding::{Finding, Problem};
 use hereabouts::store::file::repair::Repaired;
 use hereabouts::store::file::{FileStore, Host};
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 const TWO: &str = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"10.1.3.0/24"}]"#;
@@ -312,38 +313,6 @@ fn on_a_shared_filesystem_a_left_over_is_one_that_stays() {
     let found = store.verify(Deadline::after(Duration::from_secs(20))).unwrap().findings;
     assert_eq!(found.iter().map(|finding| finding.problem.name()).collect::<Vec<_>>(), ["left-over"]);
     assert!(start.left().is_zero(), "it was found before a call of another node could have ended");
-}
-
-/// A store of so many records, and the seconds and bytes that `verify` takes.
-#[allow(clippy::disallowed_methods, reason = "a test measures time")]
-fn verify_many(records: usize) -> (Duration, i64) {
-    let sandbox = Sandbox::new();
-    let faults = Faults { unsynced: true, ..Faults::default() };
-    let candidates = candidates("10.0.0.0/8");
-    for batch in 0..records.div_ceil(1000) {
-        let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
-        let mut session = open(&store);
-        for n in 0..1000.min(records - batch * 1000) {
-            let number = batch * 1000 + n;
-            let draft = draft("n1", &format!("container-{number}"), Some(&format!("web-{number}")));
-            assert!(matches!(session.claim(&Scope::default(), &candidates, &draft).unwrap(), Claim::Claimed(_)));
-        }
-    }
-    let start = Instant::now();
-    let ended = sandbox.command(&["verify", "-o", "json"]);
-    let took = start.elapsed();
-    assert_eq!((ended.status, &ended.document()["records"]), (Some(0), &json!(records)));
-    // In KiB, of the largest child so far: `list` and the like are not run here.
-    let children = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).unwrap();
-    (took, children.max_rss() / 1024)
-}
-
-#[test]
-#[ignore = "minutes; scripts/test --long"]
-fn long_verify_of_a_million_records_takes_30_s_and_200_mib_at_most() {
-    let (took, mib) = verify_many(1_000_000);
-    println!("verify of 1,000,000 records: {:.1} s, {mib} MiB", took.as_secs_f64());
-    assert!(took < Duration::from_secs(30) && mib < 200);
 }
 
 #[test]
