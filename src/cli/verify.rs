@@ -14,19 +14,20 @@ pub(super) fn verify(lookup: Lookup<'_>, store: &StoreArgs, args: &VerifyArgs) -
     let verified = match located.store()?.verify(Deadline::after(list::PATIENCE)) {
         Err(error @ StoreError::Absent { .. }) => {
             output::say(&error.to_string());
-            Verified { records: 0, entries: 0, findings: Vec::new() }
+            Verified { format: None, records: 0, entries: 0, findings: Vec::new() }
         }
         verified => verified?,
     };
-    let Verified { records, entries, findings } = &verified;
+    let Verified { format, records, entries, findings } = &verified;
     if args.output == Format::Json {
         let findings: Vec<_> = findings.iter().map(document).collect();
         output::print_json(&json!({
-            "store": located.data_dir, "records": records, "indexEntries": entries, "findings": findings,
+            "store": located.data_dir, "format": format, "records": records, "indexEntries": entries, "findings": findings,
         }))?;
     } else {
         output::print(&describe(findings))?;
-        output::print(&format!("{} and {} were read\n", count(*records, "record"), count(*entries, "index entry")))?;
+        let format = format.map_or_else(String::new, |number| format!(", format {number}"));
+        output::print(&format!("{} and {} were read{format}\n", count(*records, "record"), count(*entries, "index entry")))?;
     }
     match findings.len() {
         0 => Ok(()),

@@ -262,6 +262,7 @@ fn a_damaged_record_names_its_holder_and_is_released_by_hand() {
     fs::write(sandbox.store().join(NAME), "garbage").unwrap();
     let found = sandbox.command(&["verify", "-o", "json"]).document()["findings"][0].clone();
     assert_eq!((&found["other"], &found["node"]), (&json!(C1), &json!("n1")));
+    assert!(sandbox.command(&["verify"]).stdout.ends_with("2 records and 4 index entries were read, format 1\n"));
     let ended = sandbox.command(&["show", "10.1.2.1"]);
     assert!(ended.status == Some(1) && ended.stderr.contains("this address is held, nobody can tell by whom"), "{ended:?}");
     // Another node's: only with --node.

@@ -97,7 +97,7 @@ impl<D: Disk> FileStore<D> {
             }
             self.disk.make_root().map_err(|error| failed(&self.disk, "make directory", Path::new(""), error))?;
         }
-        let mut id = self.read_format()?;
+        let mut id = self.read_format()?.map(|format| format.id);
         if id.is_none() {
             self.check_not_foreign()?;
             if access == Access::Release {
@@ -110,7 +110,7 @@ impl<D: Disk> FileStore<D> {
         if local || id.is_none() {
             store_lock = Some(self.wait_store(local, &deadline)?);
             if id.is_none() {
-                id = self.read_format()?;
+                id = self.read_format()?.map(|format| format.id);
             }
         }
         let id = match id {

@@ -11,9 +11,16 @@ use std::path::Path;
 /// What may be in the data directory.
 pub(super) const OURS: &[&str] = &[layout::LOCK, layout::SCOPES, layout::NODES, layout::FORMAT, "lost+found"];
 
+/// What the file `format` says.
+pub(super) struct Format {
+    pub(super) number: u64,
+    /// Random, of this store.
+    pub(super) id: String,
+}
+
 impl<D: Disk> FileStore<D> {
-    /// Reads the store's format and id; `None` when there is no format yet.
-    pub(super) fn read_format(&self) -> Result<Option<String>, StoreError> {
+    /// Reads the store's format; `None` when there is none yet.
+    pub(super) fn read_format(&self) -> Result<Option<Format>, StoreError> {
         let path = Path::new(layout::FORMAT);
         let content = match self.disk.read(path) {
             Ok(content) => content,
@@ -31,7 +38,7 @@ impl<D: Disk> FileStore<D> {
             return Err(StoreError::Newer { path: self.disk.root().to_owned(), found, known: record::FORMAT });
         }
         let id = json.find("id").and_then(|id| id.as_str()).ok_or_else(|| damaged("it has no id"))?;
-        Ok(Some(id.to_owned()))
+        Ok(Some(Format { number: found, id: id.to_owned() }))
     }
 
     /// Refuses a directory with anything in it that is not ours: host-local's
@@ -58,7 +65,7 @@ impl<D: Disk> FileStore<D> {
         let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         self.place(path, format!("{{\"format\":{},\"id\":\"{id}\"}}\n", record::FORMAT).as_bytes())?;
         // Where locks fail, another may have been first: its word counts.
-        Ok(self.read_format()?.unwrap_or(id))
+        Ok(self.read_format()?.map_or(id, |format| format.id))
     }
 
     /// Makes a small file with all its bytes or not at all; durable.

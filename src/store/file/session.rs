@@ -84,7 +84,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
     /// Takes again what [`Self::unlock`] let go.
     pub(super) fn relock(&mut self) -> Result<(), StoreError> {
         if self.place == Place::Shared {
-            let id = self.store.read_format()?.unwrap_or_default();
+            let id = self.store.read_format()?.map(|format| format.id).unwrap_or_default();
             self.machine_lock = Some(self.store.wait_machine(&id, &self.deadline)?);
         }
         self.lock_store()

@@ -21,6 +21,8 @@ const LOOKS: usize = 64;
 /// What a whole look showed.
 #[derive(Debug)]
 pub struct Verified {
+    /// The store's format; `None` where it cannot be read.
+    pub format: Option<u64>,
     /// Records that can be read.
     pub records: usize,
     /// Entries of the index by attachment and by pod.
@@ -36,9 +38,10 @@ impl<D: Disk> FileStore<D> {
     /// There is no store, or one of a newer format.
     pub fn verify(&self, deadline: Deadline) -> Result<Verified, StoreError> {
         let mut walk = Walk::new(&self.disk);
+        let mut format = None;
         match self.exists()?.then(|| self.read_format()) {
             None => return Err(StoreError::Absent { path: self.disk.root().to_owned() }),
-            Some(Ok(Some(_))) => {}
+            Some(Ok(Some(found))) => format = Some(found.number),
             Some(Ok(None)) if self.disk.inode(Path::new(layout::SCOPES)).is_err() => {
                 return Err(StoreError::Absent { path: self.disk.root().to_owned() });
             }
@@ -54,7 +57,7 @@ impl<D: Disk> FileStore<D> {
         let (records, entries) = (walk.count(), walk.entries);
         let mut findings = self.settle(walk.suspects, deadline)?;
         findings.sort_by(|a, b| (a.problem, &a.path).cmp(&(b.problem, &b.path)));
-        Ok(Verified { records, entries, findings })
+        Ok(Verified { format, records, entries, findings })
     }
 
     /// What calls of a node that were killed have left behind.
