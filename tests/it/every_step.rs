@@ -3,16 +3,21 @@
 //! as before or as after, the error names path and cause, and the same call
 //! again mends what was left over.
 
-use crate::conformance::{attachment, host};
+use crate::conformance::{attachment, host, open};
 use crate::support::cached::{CachedDisk, Image};
 use crate::support::calls::{Call, run};
 use crate::support::disk::{Faults, FaultyDisk};
+use crate::support::sandbox::Sandbox;
 use hereabouts::store::file::FileStore;
-use hereabouts::store::file::disk::Disk;
-use hereabouts::store::{Filter, Store};
+use hereabouts::store::file::disk::{Disk, RealDisk};
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Filter, Store};
 use nix::errno::Errno;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
 
 const ERRORS: &[Errno] = &[Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::EACCES, Errno::EROFS, Errno::EMFILE, Errno::EINTR];
 
@@ -29,7 +34,7 @@ fn state(image: &Image) -> State {
     let store = store(image);
     let Ok(listing) = store.list(&Filter::default()) else { return State::new() };
     let standing: Vec<_> = listing.map(Result::unwrap).collect();
-    let session = crate::conformance::open(&store);
+    let session = open(&store);
     for allocation in &standing {
         let holdings = session.holdings(&allocation.held.attachment).unwrap();
         assert!(holdings.held.contains(allocation) && holdings.damaged.is_empty(), "{allocation:?} is not found by its holder");
@@ -146,7 +151,7 @@ fn an_entry_that_cannot_be_made_takes_none_away() {
     for step in 0..done.disk().steps() {
         let faults = Faults { fails_at: Some((step, Errno::EIO as i32)), ..Faults::default() };
         let (store, _) = run_with(&image, Call::Add("self", 1), faults);
-        let held = crate::conformance::open(&self::store(&store.disk().inner.image())).holdings(&attachment("n1", "self")).unwrap().held;
+        let held = open(&self::store(&store.disk().inner.image())).holdings(&attachment("n1", "self")).unwrap().held;
         assert_eq!(held.len(), 1, "{step}");
     }
 }
@@ -204,12 +209,12 @@ fn every_step_of_every_call_fails_and_goes_on_failing() {
 fn every_step_of_an_add_and_a_del_on_a_real_disk_fails() {
     for call in [Call::Add("c1", 2), Call::Del("by")] {
         let run_on = |faults| {
-            let sandbox = crate::support::sandbox::Sandbox::new();
+            let sandbox = Sandbox::new();
             let real = FileStore::new(sandbox.store(), host("n1"));
             run(&real, Call::Add("by", 1), "today").unwrap();
             let faulty = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
             let ended = run(&faulty, call, "today");
-            let held = |container| crate::conformance::open(&real).holdings(&attachment("n1", container)).unwrap().held.len();
+            let held = |container| open(&real).holdings(&attachment("n1", container)).unwrap().held.len();
             (faulty.disk().steps(), ended, held("c1"), held("by"))
         };
         let (steps, ended, c1, by) = run_on(Faults::default());
@@ -222,4 +227,45 @@ fn every_step_of_an_add_and_a_del_on_a_real_disk_fails() {
         }
         println!("{call:?}: {steps} steps on a real disk");
     }
+}
+
+/// The lock is let go before the name is flushed: when that fails, the address
+/// may be somebody else's by then. Whichever step fails, and whatever another
+/// did just before, the other keeps what it got.
+#[test]
+fn what_could_not_be_flushed_is_not_taken_from_who_has_it_by_then() {
+    let mut given = 0;
+    for step in 0.. {
+        let sandbox = Sandbox::new();
+        let root = sandbox.store();
+        drop(open(&FileStore::new(root.clone(), host("n1"))));
+        let faults = Faults { fails_at: Some((step, Errno::EIO as i32)), ..Faults::default() };
+        let store = FileStore::on(FaultyDisk::new(root.clone(), faults), host("n1"));
+        let other = FileStore::new(root, host("n1"));
+        let got = Rc::new(Cell::new(false));
+        let flag = Rc::clone(&got);
+        store.disk().meanwhile.set(Some(Box::new(move || {
+            // Not where the lock is held.
+            if other.open(Access::Release, Deadline::after(Duration::ZERO)).is_ok() {
+                run(&other, Call::Del("c1"), "today").unwrap();
+                let held = run(&other, Call::Add("c2", 1), "today").unwrap();
+                flag.set(held[0].address.to_string() == "10.0.0.1");
+            }
+        })));
+        let _ = run(&store, Call::Add("c1", 1), "today");
+        if store.disk().steps() <= step {
+            break;
+        }
+        if got.get() {
+            given += 1;
+            let held = open(&store_at(&sandbox)).holdings(&attachment("n1", "c2")).unwrap().held;
+            assert_eq!(held.len(), 1, "step {step} took it away");
+        }
+    }
+    println!("{given} steps without the lock");
+    assert!(0 < given);
+}
+
+fn store_at(sandbox: &Sandbox) -> FileStore<RealDisk> {
+    FileStore::new(sandbox.store(), host("n1"))
 }

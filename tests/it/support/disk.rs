@@ -37,6 +37,8 @@ pub(crate) struct FaultyDisk<D = RealDisk> {
     faults: Faults,
     step: Cell<usize>,
     refused: Cell<usize>,
+    /// What others do just before a step fails.
+    pub(crate) meanwhile: Cell<Option<Box<dyn FnOnce()>>>,
 }
 
 struct Nothing;
@@ -50,7 +52,7 @@ impl FaultyDisk {
 
 impl<D: Disk> FaultyDisk<D> {
     pub(crate) fn over(inner: D, faults: Faults) -> Self {
-        Self { inner, faults, step: Cell::new(0), refused: Cell::new(0) }
+        Self { inner, faults, step: Cell::new(0), refused: Cell::new(0), meanwhile: Cell::default() }
     }
 
     /// How many steps there were.
@@ -67,6 +69,9 @@ impl<D: Disk> FaultyDisk<D> {
         let step = self.step.replace(self.step.get() + 1);
         match self.faults.fails_at {
             Some((at, errno)) if step == at || (self.faults.stays && at < step) => {
+                if let Some(meanwhile) = self.meanwhile.take() {
+                    meanwhile();
+                }
                 if self.faults.but_done {
                     work(&self.inner)?;
                 }
