@@ -3,6 +3,7 @@
 //! succeed without locking, and with link made to overwrite.
 
 use crate::conformance::{attachment, candidates, draft, host};
+use crate::support::calls;
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Call, HEREABOUTS, Sandbox, configuration};
 use hereabouts::ipam::Scope;
@@ -151,6 +152,41 @@ fn without_flock_and_with_a_link_that_overwrites_addresses_are_given_twice() {
     let failed = (0..50).find(|_| distinct_overwriting(&Sandbox::new()) < 64);
     println!("first round that failed: {failed:?}");
     assert!(failed.is_some(), "the test of distinct addresses cannot fail");
+}
+
+/// 8 ADDs of one container at once, on a filesystem that counts as shared and
+/// whose locks lock nothing; the different answers.
+fn answers_on_a_shared_filesystem_without_locks(sandbox: &Sandbox) -> BTreeSet<String> {
+    let adds: Vec<_> = (0..8)
+        .map(|_| {
+            let root = sandbox.store();
+            std::thread::spawn(move || {
+                let faults = Faults { no_shared_locks: true, shared: true, ..Faults::default() };
+                let store = FileStore::on(FaultyDisk::new(root, faults), host("n1"));
+                let held = calls::run(&store, calls::Call::Add("c1", 1), "today").unwrap();
+                held[0].address.to_string()
+            })
+        })
+        .collect();
+    adds.into_iter().map(|add| add.join().unwrap()).collect()
+}
+
+/// The machine's own lock keeps the calls of a node apart where the shared
+/// filesystem's do not.
+#[test]
+fn on_a_shared_filesystem_without_locks_one_attachment_gets_one_answer() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED concurrency::on_a_shared_filesystem_without_locks_one_attachment_gets_one_answer: the lock is below /run");
+        return;
+    }
+    for round in 0..50 {
+        let sandbox = Sandbox::new();
+        drop(FileStore::new(sandbox.store(), host("n1")).open(Access::Allocate, Deadline::after(Duration::from_secs(20))).unwrap());
+        let answers = answers_on_a_shared_filesystem_without_locks(&sandbox);
+        let format: serde_json::Value = serde_json::from_slice(&std::fs::read(sandbox.store().join("format")).unwrap()).unwrap();
+        let _ = std::fs::remove_file(format!("/run/hereabouts/n1-{}.lock", format["id"].as_str().unwrap()));
+        assert_eq!((answers.len(), sandbox.held().len()), (1, 1), "round {round}: {answers:?}");
+    }
 }
 
 /// Half of the callers are killed somewhere on their way.

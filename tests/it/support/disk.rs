@@ -19,6 +19,8 @@ pub(crate) struct Faults {
     pub(crate) stays: bool,
     /// Every lock is had at once.
     pub(crate) no_locks: bool,
+    /// Every lock on the filesystem is had at once; the machine's own is real.
+    pub(crate) no_shared_locks: bool,
     /// A link to a record's name replaces what is there, as rename would.
     pub(crate) link_overwrites: bool,
     /// Nothing is flushed: for filling a store.
@@ -148,7 +150,7 @@ impl<D: Disk> Disk for FaultyDisk<D> {
         self.step(|disk| disk.rename(from, to))
     }
     fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
-        if self.faults.no_locks {
+        if self.faults.no_locks || self.faults.no_shared_locks {
             return Ok(Locked::Held(Box::new(Nothing)));
         }
         self.step(|disk| disk.lock(path, patience))
