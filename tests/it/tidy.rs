@@ -173,3 +173,25 @@ fn what_the_documents_link_to_is_there() {
         }
     }
 }
+
+/// The last column of each table names tests: a function, a module or a script.
+#[test]
+fn every_test_that_the_reliability_document_names_is_there() {
+    let document = read("docs/reliability.md");
+    let tests: String = files("tests/it", "rs").into_iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let mut named = 0;
+    for row in document.lines().filter(|line| line.starts_with("| ") && line.ends_with("` |")) {
+        let column = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        for name in column.split('`').skip(1).step_by(2) {
+            let last = name.rsplit("::").next().unwrap();
+            let module = format!("tests/it/{}", name.replace("::", "/"));
+            let is_there = root().join(name).exists()
+                || root().join(format!("{module}.rs")).exists()
+                || tests.contains(&format!("fn {last}()"))
+                || tests.contains(&format!("mod {last};"));
+            assert!(is_there, "{name}");
+            named += 1;
+        }
+    }
+    assert!(20 < named, "{named}");
+}
