@@ -162,6 +162,7 @@ fn what_the_documents_link_to_is_there() {
         "docs/errors.md",
         "docs/store.md",
         "docs/performance.md",
+        "docs/reliability.md",
     ] {
         let text = read(document);
         let folder = root().join(document).parent().unwrap().to_owned();
