@@ -10,11 +10,12 @@ use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::Sandbox;
 use hereabouts::store::file::FileStore;
 use hereabouts::store::file::disk::{Disk, RealDisk};
-use hereabouts::store::retry::Deadline;
+use hereabouts::store::retry::{Deadline, until};
 use hereabouts::store::{Access, Filter, Store};
 use nix::errno::Errno;
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -245,8 +246,10 @@ fn what_could_not_be_flushed_is_not_taken_from_who_has_it_by_then() {
         let got = Rc::new(Cell::new(false));
         let flag = Rc::clone(&got);
         store.disk().meanwhile.set(Some(Box::new(move || {
-            // Not where the lock is held.
-            if other.open(Access::Release, Deadline::after(Duration::ZERO)).is_ok() {
+            // Not where the lock is held. A process that another test has just
+            // forked holds it too, until it becomes another program.
+            let free = || Ok::<_, Infallible>(other.open(Access::Release, Deadline::after(Duration::ZERO)).is_ok().then_some(()));
+            if let Ok(Some(())) = until(&Deadline::after(Duration::from_millis(200)), free) {
                 run(&other, Call::Del("c1"), "today").unwrap();
                 let held = run(&other, Call::Add("c2", 1), "today").unwrap();
                 flag.set(held[0].address.to_string() == "10.0.0.1");

@@ -222,11 +222,11 @@ impl<'s, D: Disk> FileSession<'s, D> {
     /// place of its old one. Left below it, the old one would be a left-over;
     /// and a client of CephFS (16, ceph-fuse) that has put a file in the place of
     /// a hard link takes the other links of that file for gone, so that a look
-    /// from the lowest number upwards would end there.
+    /// from the lowest number upwards would end there. Not flushed: where a power
+    /// loss brings it back, the old entry leads to the record all the same, by
+    /// its content.
     fn lower(&self, new: &Written, old_entry: &Path) -> Result<(), StoreError> {
-        let directory = old_entry.parent().unwrap_or(Path::new(layout::NODES));
         self.replace(&new.entry, old_entry).map_err(|error| failed(&self.store.disk, "rename to", old_entry, error))?;
-        self.sync(directory)?;
         remove(&self.store.disk, &new.entry)
     }
 

@@ -5,6 +5,7 @@ use crate::conformance::host;
 use crate::support::cached::CachedDisk;
 use hereabouts::store::file::FileStore;
 use hereabouts::store::file::disk::Disk;
+use hereabouts::store::file::finding::Problem;
 use hereabouts::store::retry::Deadline;
 use std::path::Path;
 use std::time::Duration;
@@ -50,6 +51,13 @@ fn repair_may_lose_power_or_be_killed_at_any_step() {
         mend(&store);
         let history = store.disk().history();
         assert!(!history.is_empty(), "{what} was not repaired");
+        // What was said to be repaired is, also without power; what is harmless
+        // may come back.
+        for image in store.disk().image().after_power_loss(400, 0) {
+            let store = FileStore::on(CachedDisk::new(image, world.clock + 1000), host("n1"));
+            let found = store.verify(Deadline::after(Duration::from_secs(20))).unwrap().findings;
+            assert!(found.iter().all(|finding| ![Problem::Unindexed, Problem::Split].contains(&finding.problem)), "{what}: {found:?}");
+        }
         // A kill leaves what the disk shows, a power loss what it may show.
         let states = history
             .iter()
