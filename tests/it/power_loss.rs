@@ -18,7 +18,10 @@ use crate::support::cached::{CachedDisk, Draw, Image, Skip};
 use crate::support::calls::{Call, run};
 use hereabouts::store::file::FileStore;
 use hereabouts::store::file::disk::Disk;
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Store};
 use std::path::Path;
+use std::time::Duration;
 use world::{World, fault, fault_later, prepared};
 
 /// How much is looked at.
@@ -87,6 +90,22 @@ fn power_lost_after_any_step_of_any_call() {
     for call in CALLS {
         let checked = power_fails_during(&prepared(), *call, &[], None, &effort).unwrap();
         println!("{call:?}: {checked} states");
+    }
+}
+
+/// `release --node` forgets whose node it is; the next ADD notes it again, when
+/// all directories are there and nothing else would flush the note's.
+#[test]
+fn power_lost_after_the_first_add_since_the_node_was_released() {
+    let mut world = prepared();
+    let released = FileStore::on(world.disk(), host("n1")).for_dead_node();
+    drop(released.open(Access::Release, Deadline::after(Duration::from_secs(20))).unwrap());
+    world.image = released.disk().image().after_power_loss(1, 0).remove(0);
+    let world = world.then(Call::Add("c1", 1));
+    let states = world.image.after_power_loss(2000, 0);
+    println!("{} states", states.len());
+    for image in states {
+        assert_eq!(fault(&World { image, ..world.clone() }), None);
     }
 }
 

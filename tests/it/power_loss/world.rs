@@ -59,7 +59,7 @@ impl World {
     }
 
     /// Runs a call to its end.
-    fn then(mut self, call: Call) -> Self {
+    pub(super) fn then(mut self, call: Call) -> Self {
         self.begin(call);
         let freed = self.about_to_free(call);
         let store = FileStore::on(self.disk(), host("n1"));
