@@ -196,3 +196,12 @@ fn every_test_that_the_reliability_document_names_is_there() {
     }
     assert!(20 < named, "{named}");
 }
+
+/// `scripts/mutate` has nothing to try where the code has moved on.
+#[test]
+fn every_mutant_still_applies() {
+    for patch in files("tests/mutants", "patch") {
+        let checked = std::process::Command::new("git").current_dir(root()).arg("apply").arg("--check").arg(&patch).output().unwrap();
+        assert!(checked.status.success(), "{}: {}", patch.display(), String::from_utf8_lossy(&checked.stderr));
+    }
+}

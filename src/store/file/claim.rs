@@ -35,7 +35,7 @@ pub(super) fn find_free(disk: &dyn Disk, scope: &Scope, candidates: &AddrSet, hi
             Word::FullUpTo(last) => last,
             Word::Full => shard,
             Word::Unknown => {
-                let held = held_in(disk, scope, shard)?;
+                let held = held_in(disk, &layout::scope(scope), shard)?;
                 if let Some(low) = lowest_free(&wanted, &held) {
                     look.free = Some(shard.member(low));
                     return Ok(look);
@@ -52,8 +52,8 @@ pub(super) fn find_free(disk: &dyn Disk, scope: &Scope, candidates: &AddrSet, hi
 }
 
 /// Which addresses of a shard have a record. A damaged one counts.
-fn held_in(disk: &dyn Disk, scope: &Scope, shard: Shard) -> Result<Mask, StoreError> {
-    let directory = layout::shard(scope, shard);
+pub(super) fn held_in(disk: &dyn Disk, scope: &Path, shard: Shard) -> Result<Mask, StoreError> {
+    let directory = layout::shard_in(scope, shard);
     let names = match disk.names(&directory) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

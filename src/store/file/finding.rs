@@ -1,12 +1,12 @@
 //! What can be wrong with a store, and the second look that tells what is
 //! wrong from what a call in flight has just not finished.
 
+use super::claim::held_in;
 use super::disk::{Disk, Inode};
 use super::hint::FullShards;
 use super::layout::{self, Stem};
 use super::record::Unreadable;
-use super::{failed, index, record};
-use crate::addr::Shard;
+use super::{failed, index, read, record};
 use crate::ipam::Allocation;
 use crate::store::StoreError;
 use std::ffi::OsStr;
@@ -115,10 +115,7 @@ impl Finding {
     /// The directory name of the node it belongs to; a hint is everybody's.
     #[must_use]
     pub fn node(&self) -> Option<&OsStr> {
-        [Some(&self.path), self.other.as_ref()].into_iter().flatten().find_map(|path| {
-            let mut parts = path.iter();
-            (parts.next() == Some(OsStr::new(layout::NODES))).then(|| parts.next()).flatten()
-        })
+        layout::node_of(&self.path).or_else(|| layout::node_of(self.other.as_deref()?))
     }
 }
 
@@ -185,10 +182,8 @@ fn is_indexed(disk: &dyn Disk, allocation: &Allocation) -> Result<bool, StoreErr
 
 /// The record of which an index entry is a copy.
 pub(super) fn split_from(disk: &dyn Disk, path: &Path) -> Result<Option<PathBuf>, StoreError> {
-    let content = match disk.read(path) {
-        Ok(content) => content,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(disk, "read", path, error)),
+    let Some(content) = read(disk, path)? else {
+        return Ok(None);
     };
     let index::State::Stands(allocation) = index::judge(disk, path, &content)? else {
         return Ok(None);
@@ -246,24 +241,13 @@ fn has_name(disk: &dyn Disk, inode: Inode) -> Result<bool, StoreError> {
 
 /// Whether the hint of a scope names an address that has no record.
 fn is_wrong_hint(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
-    let content = match disk.read(path) {
-        Ok(content) => content,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(failed(disk, "read", path, error)),
+    let Some(content) = read(disk, path)? else {
+        return Ok(false);
     };
     let Some(hint) = FullShards::decode(&content.bytes) else {
         return Ok(true);
     };
     let scope = path.parent().unwrap_or(Path::new(layout::SCOPES));
-    let held = |shard: Shard| {
-        let mut mask = [0; 4];
-        for name in disk.names(&layout::shard_in(scope, shard)).unwrap_or_default() {
-            let address = name.to_str().and_then(|name| name.parse().ok());
-            if let Some(low) = address.and_then(|address| shard.position(address)) {
-                crate::addr::add_bit(&mut mask, low);
-            }
-        }
-        mask
-    };
-    Ok(!hint.is_true_of(held))
+    // What cannot be listed is nothing that a hint may name.
+    Ok(!hint.is_true_of(|shard| held_in(disk, scope, shard).unwrap_or_default()))
 }

@@ -40,10 +40,8 @@ pub(super) fn entries(disk: &dyn Disk, stem: &Stem) -> Result<Vec<Entry>, StoreE
     let mut found = Vec::new();
     for number in 0.. {
         let path = stem.entry(number);
-        let content = match disk.read(&path) {
-            Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(failed(disk, "read", &path, error)),
+        let Some(content) = super::read(disk, &path)? else {
+            break;
         };
         let state = judge(disk, &path, &content)?;
         found.push(Entry { number, inode: content.inode, state });

@@ -21,6 +21,7 @@
 use crate::addr::{Family, Shard};
 use crate::ipam::{Attachment, IfName, NetworkName, NodeName, PodRef, Scope};
 use sha2::{Digest, Sha256};
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -66,7 +67,8 @@ pub(super) fn escape(id: &str) -> String {
     name
 }
 
-fn hex(bytes: &[u8], count: usize) -> String {
+/// The first so many bytes.
+pub(super) fn hex(bytes: &[u8], count: usize) -> String {
     bytes.iter().take(count).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -78,11 +80,7 @@ fn shard_name(shard: Shard) -> String {
     format!("{}_{}", shard.base(), shard.family().bits() - 8)
 }
 
-pub(super) fn shard(of: &Scope, shard: Shard) -> PathBuf {
-    shard_in(&scope(of), shard)
-}
-
-/// The same, where the scope's directory is known.
+/// The directory of a shard, in that of its scope.
 pub(super) fn shard_in(scope: &Path, shard: Shard) -> PathBuf {
     scope.join(shard_name(shard))
 }
@@ -118,6 +116,12 @@ pub(super) fn looking(of: &Scope) -> PathBuf {
 
 pub(super) fn node(node: &NodeName) -> PathBuf {
     Path::new(NODES).join(escape(node.as_str()))
+}
+
+/// The directory name of the node that a path belongs to.
+pub(super) fn node_of(path: &Path) -> Option<&OsStr> {
+    let mut parts = path.strip_prefix(NODES).ok()?.iter();
+    parts.next()
 }
 
 pub(super) fn machine_id(of: &NodeName) -> PathBuf {
@@ -203,7 +207,7 @@ mod tests {
     fn shard_names_are_read_back() {
         for text in ["10.1.2.3", "2001:db8::1:7", "::", "255.255.255.255"] {
             let shard = Shard::of(text.parse().unwrap());
-            let path = super::shard(&Scope::default(), shard);
+            let path = shard_in(&scope(&Scope::default()), shard);
             let name = path.file_name().unwrap().to_str().unwrap();
             assert_eq!(parse_shard(name), Some(shard), "{name}");
         }

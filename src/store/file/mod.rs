@@ -36,7 +36,7 @@ use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::ipam::{NodeName, Scope};
-use disk::Disk;
+use disk::{Content, Disk};
 use failed::{failed, is_gone, reason};
 use session::FileSession;
 use std::io;
@@ -167,6 +167,20 @@ impl<D: Disk> Store for FileStore<D> {
 fn unique(disk: &dyn Disk, node: &NodeName) -> PathBuf {
     let nanos = disk.now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     layout::temporary(node).join(format!("{}.{nanos:x}", std::process::id()))
+}
+
+/// Reads a file; `None` where none is.
+fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Content>, StoreError> {
+    match disk.read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(disk, "read", path, error)),
+    }
+}
+
+/// Flushes a file, or the names of a directory.
+fn sync(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    disk.sync(path).map_err(|error| failed(disk, "sync", path, error))
 }
 
 /// Removes a name; that it is gone already is as good.

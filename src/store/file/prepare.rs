@@ -3,7 +3,7 @@
 
 use super::disk::Disk;
 use super::failed::failed;
-use super::{FileStore, layout, record, unique};
+use super::{FileStore, layout, read, record, remove, sync, unique};
 use crate::store::{Access, StoreError};
 use std::io;
 use std::path::Path;
@@ -22,10 +22,8 @@ impl<D: Disk> FileStore<D> {
     /// Reads the store's format; `None` when there is none yet.
     pub(super) fn read_format(&self) -> Result<Option<Format>, StoreError> {
         let path = Path::new(layout::FORMAT);
-        let content = match self.disk.read(path) {
-            Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(&self.disk, "read", path, error)),
+        let Some(content) = read(&self.disk, path)? else {
+            return Ok(None);
         };
         let damaged = |reason: &str| StoreError::BadFormat { path: self.disk.root().join(path), reason: reason.to_owned() };
         let json = crate::json::Json::parse(&content.bytes).map_err(|error| damaged(&error.to_string()))?;
@@ -62,7 +60,7 @@ impl<D: Disk> FileStore<D> {
     pub(super) fn write_format(&self) -> Result<String, StoreError> {
         let path = Path::new(layout::FORMAT);
         let random = self.disk.random().map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
-        let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = layout::hex(&random, random.len());
         self.place(path, format!("{{\"format\":{},\"id\":\"{id}\"}}\n", record::FORMAT).as_bytes())?;
         // Where locks fail, another may have been first: its word counts.
         Ok(self.read_format()?.map_or(id, |format| format.id))
@@ -83,6 +81,18 @@ impl<D: Disk> FileStore<D> {
             .and_then(|()| self.disk.sync(path.parent().unwrap_or(Path::new(""))));
         let _ = self.disk.unlink(&temporary);
         placed.map_err(|error| failed(&self.disk, "write", path, error))
+    }
+
+    /// Puts a second link of a file in the place of what stands at a name: at no
+    /// instant is nothing there. Needs the node's @tmp.
+    pub(super) fn replace(&self, from: &Path, name: &Path) -> io::Result<()> {
+        let disk = &self.disk;
+        let seat = unique(disk, &self.host.node);
+        let placed = disk.link(from, &seat).and_then(|()| disk.rename(&seat, name));
+        if placed.is_err() {
+            let _ = disk.unlink(&seat);
+        }
+        placed
     }
 
     /// Makes a directory and those above it, each durable before anything is
@@ -106,7 +116,7 @@ impl<D: Disk> FileStore<D> {
             Err(error) => return Err(failed(&self.disk, "open directory", directory, error)),
         }
         let parent = directory.parent().unwrap_or(Path::new(""));
-        self.disk.sync(parent).map_err(|error| failed(&self.disk, "sync", parent, error))?;
+        sync(&self.disk, parent)?;
         self.disk.mark(directory).map_err(|error| failed(&self.disk, "mark", directory, error))
     }
 
@@ -115,10 +125,7 @@ impl<D: Disk> FileStore<D> {
     pub(super) fn check_machine(&self, access: Access) -> Result<(), StoreError> {
         let path = layout::machine_id(&self.host.node);
         if self.for_dead_node {
-            return match self.disk.unlink(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.disk, "remove", &path, error)),
-                _ => Ok(()),
-            };
+            return remove(&self.disk, &path);
         }
         let Some(ours) = &self.host.machine_id else {
             return Ok(());

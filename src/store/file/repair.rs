@@ -5,10 +5,11 @@
 use super::disk::{Disk, Inode};
 use super::finding::{Finding, Problem, is_still_so, split_from};
 use super::session::FileSession;
-use super::{FileStore, failed, index, layout, record, remove, unique};
+use super::{FileStore, failed, index, layout, record, remove, sync};
 use crate::ipam::NodeName;
 use crate::store::retry::Deadline;
 use crate::store::{Access, StoreError};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +29,11 @@ pub enum Repaired {
 impl<D: Disk> FileStore<D> {
     /// Whether this node is the one to mend it.
     pub fn is_ours(&self, finding: &Finding) -> bool {
-        finding.node().is_none_or(|node| node == &*layout::escape(self.host.node.as_str()))
+        finding.node().is_none_or(|node| self.is_own(node))
+    }
+
+    fn is_own(&self, node: &OsStr) -> bool {
+        node == &*layout::escape(self.host.node.as_str())
     }
 
     /// Whether a node has ever used this store.
@@ -47,7 +52,7 @@ impl<D: Disk> FileStore<D> {
         if !self.is_ours(finding) {
             return Ok(Repaired::NotYours);
         }
-        let session = self.exclusive(deadline)?;
+        let _session = self.exclusive(deadline)?;
         if !is_still_so(&self.disk, finding)? {
             return Ok(Repaired::Gone);
         }
@@ -57,7 +62,6 @@ impl<D: Disk> FileStore<D> {
             Problem::LeftOver | Problem::PodLeftOver => self.remove_entry(&finding.path)?,
             _ => remove(&self.disk, &finding.path)?,
         }
-        drop(session);
         Ok(Repaired::Done)
     }
 
@@ -81,7 +85,7 @@ impl<D: Disk> FileStore<D> {
         let stem = layout::attachment(&allocation.held.attachment);
         self.ensure(&stem.directory)?;
         index::link(disk, &stem, name)?;
-        disk.sync(&stem.directory).map_err(|error| failed(disk, "sync", &stem.directory, error))
+        sync(disk, &stem.directory)
     }
 
     /// Puts a link to the record in the place of its copy, by a rename: at no
@@ -92,14 +96,8 @@ impl<D: Disk> FileStore<D> {
             return Ok(());
         };
         self.ensure(&layout::temporary(&self.host.node))?;
-        let seat = unique(disk, &self.host.node);
-        let placed = disk.link(&name, &seat).and_then(|()| disk.rename(&seat, entry));
-        if let Err(error) = placed {
-            let _ = disk.unlink(&seat);
-            return Err(failed(disk, "link", entry, error));
-        }
-        let directory = entry.parent().unwrap_or(Path::new(layout::NODES));
-        disk.sync(directory).map_err(|error| failed(disk, "sync", directory, error))
+        self.replace(&name, entry).map_err(|error| failed(disk, "link", entry, error))?;
+        sync(disk, entry.parent().unwrap_or(Path::new(layout::NODES)))
     }
 
     fn remove_entry(&self, entry: &Path) -> Result<(), StoreError> {
@@ -108,18 +106,6 @@ impl<D: Disk> FileStore<D> {
         }
         // Damaged, or beyond a gap: no look-up comes by.
         remove(&self.disk, entry)
-    }
-
-    /// The index entries of a damaged record, by which its holder can be told.
-    ///
-    /// # Errors
-    /// The index cannot be listed.
-    pub fn entries_of(&self, damaged: &Path) -> Result<Vec<PathBuf>, StoreError> {
-        match self.disk.inode(damaged) {
-            Ok(inode) => self.links_in_index(inode),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(failed(&self.disk, "look at", damaged, error)),
-        }
     }
 
     /// All entries that are this file, from the highest number down.
@@ -156,13 +142,16 @@ impl<D: Disk> FileStore<D> {
     /// index says that another node holds it.
     pub fn release_damaged(&self, name: &Path, deadline: Deadline) -> Result<bool, StoreError> {
         let disk = &self.disk;
-        let session = self.exclusive(deadline)?;
+        let _session = self.exclusive(deadline)?;
         if !is_still_so(disk, &Finding::new(Problem::Damaged, name.to_owned()))? {
             return Ok(false);
         }
-        let entries = self.entries_of(name)?;
-        let foreign = entries.iter().map(|path| Finding::new(Problem::Damaged, path.clone())).find(|entry| !self.is_ours(entry));
-        if let Some(node) = foreign.as_ref().and_then(Finding::node) {
+        let entries = match disk.inode(name) {
+            Ok(inode) => self.links_in_index(inode)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(failed(disk, "look at", name, error)),
+        };
+        if let Some(node) = entries.iter().filter_map(|entry| layout::node_of(entry)).find(|node| !self.is_own(node)) {
             return Err(StoreError::NotOurs { path: disk.root().join(name), node: node.to_string_lossy().into_owned() });
         }
         let shard = name.parent().unwrap_or(Path::new(layout::SCOPES));
@@ -170,11 +159,10 @@ impl<D: Disk> FileStore<D> {
             remove(disk, &shard.parent().unwrap_or(shard).join(hint))?;
         }
         remove(disk, name)?;
-        disk.sync(shard).map_err(|error| failed(disk, "sync", shard, error))?;
+        sync(disk, shard)?;
         for entry in entries {
             remove(disk, &entry)?;
         }
-        drop(session);
         Ok(true)
     }
 }

@@ -3,12 +3,11 @@
 use super::claim::Written;
 use super::disk::{Disk, Held, Inode};
 use super::hint::FullShards;
-use super::{FileStore, failed, index, layout, record, remove};
+use super::{FileStore, failed, index, layout, read, record, remove, sync};
 use crate::addr::{AddrSet, Shard};
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, Part, PodRef, Scope};
 use crate::store::retry::Deadline;
 use crate::store::{Claim, Filter, Holdings, Rehome, Release, Session, StoreError};
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where the store is.
@@ -113,10 +112,8 @@ impl<'s, D: Disk> FileSession<'s, D> {
     /// stands, with its inode. It may name another pod than the caller saw.
     fn standing(&self, held: &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError> {
         let name = layout::record(&held.scope, held.address);
-        let content = match self.store.disk.read(&name) {
-            Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(&self.store.disk, "read", &name, error)),
+        let Some(content) = read(&self.store.disk, &name)? else {
+            return Ok(None);
         };
         let standing = record::decode(&content.bytes).ok().filter(|standing| standing.held.attachment == held.held.attachment);
         Ok(standing.map(|standing| (standing, content.inode)))
@@ -160,16 +157,12 @@ impl<'s, D: Disk> FileSession<'s, D> {
         }
     }
 
-    fn sync(&self, path: &Path) -> Result<(), StoreError> {
-        self.store.disk.sync(path).map_err(|error| failed(&self.store.disk, "sync", path, error))
-    }
-
     /// Gives the name of an old record to a new one, by a rename: at no instant
     /// is the name without a record. Nothing of another's can be replaced: only
     /// this node removes its records, and a link to a name that stands fails.
     fn swap(&mut self, held: &Allocation, old: Inode, new: &Written) -> Result<Rehome, StoreError> {
         let old_entry = self.entry_of(held, old);
-        if let Err(error) = self.replace(&new.entry, &new.name) {
+        if let Err(error) = self.store.replace(&new.entry, &new.name) {
             match self.store.disk.inode(&new.name) {
                 Ok(now) if now == new.inode => tracing::debug!(%error, "the name was given and the answer lost"),
                 // Whether the name was given is not known: the entry stays, so
@@ -182,7 +175,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
             }
         }
         let directory = new.name.parent().unwrap_or(Path::new(layout::SCOPES));
-        if let Err(error) = self.sync(directory) {
+        if let Err(error) = sync(&self.store.disk, directory) {
             self.put_back(old_entry.as_deref(), new, directory);
             return Err(error);
         }
@@ -197,17 +190,6 @@ impl<'s, D: Disk> FileSession<'s, D> {
             tracing::warn!(%error, "an entry of the old holder stays until its DEL or the next sweep");
         }
         Ok(Rehome::Done(new.allocation.clone()))
-    }
-
-    /// Puts a second link of a file in the place of what stands at a name.
-    fn replace(&self, entry: &Path, name: &Path) -> io::Result<()> {
-        let disk = &self.store.disk;
-        let seat = super::unique(disk, &self.store.host.node);
-        let placed = disk.link(entry, &seat).and_then(|()| disk.rename(&seat, name));
-        if placed.is_err() {
-            let _ = disk.unlink(&seat);
-        }
-        placed
     }
 
     /// Which of an attachment's entries is this file.
@@ -226,7 +208,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
     /// loss brings it back, the old entry leads to the record all the same, by
     /// its content.
     fn lower(&self, new: &Written, old_entry: &Path) -> Result<(), StoreError> {
-        self.replace(&new.entry, old_entry).map_err(|error| failed(&self.store.disk, "rename to", old_entry, error))?;
+        self.store.replace(&new.entry, old_entry).map_err(|error| failed(&self.store.disk, "rename to", old_entry, error))?;
         remove(&self.store.disk, &new.entry)
     }
 
@@ -237,7 +219,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
         let Some(old_entry) = old_entry else {
             return;
         };
-        let undone = self.replace(old_entry, &new.name).and_then(|()| disk.sync(directory)).and_then(|()| disk.unlink(&new.entry));
+        let undone = self.store.replace(old_entry, &new.name).and_then(|()| disk.sync(directory)).and_then(|()| disk.unlink(&new.entry));
         tracing::debug!(?undone, "the old record was put back");
     }
 }
@@ -296,7 +278,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
         // A killed process may have left a name that is visible but not durable.
         // What it is a second link of was durable before.
         let name = layout::record(&held.scope, held.address);
-        self.sync(name.parent().unwrap_or(Path::new(layout::SCOPES)))
+        sync(&self.store.disk, name.parent().unwrap_or(Path::new(layout::SCOPES)))
     }
 
     fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError> {
@@ -327,7 +309,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
         let name = layout::record(&held.scope, held.address);
         remove(&self.store.disk, &name)?;
         self.unlock_shared();
-        self.sync(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
+        sync(&self.store.disk, name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
         self.unlink_entries(&standing, inode)?;
         Ok(Release::Done)
     }

@@ -10,7 +10,7 @@ mod pair;
 mod rounds;
 
 use super::disk::{Disk, Locked, Patience};
-use super::failed;
+use super::{failed, layout};
 use crate::store::StoreError;
 use crate::store::retry::Deadline;
 pub use pair::Guest;
@@ -152,7 +152,7 @@ pub fn run(disk: &dyn Disk, guest: &Guest, wait: Duration) -> Result<Report, Pro
     let root = Path::new("");
     let shared = !disk.is_local().map_err(|error| failed(disk, "look at the filesystem of", root, error))?;
     let random = disk.random().map_err(|error| failed(disk, "read random bytes for", root, error))?;
-    let id: String = random.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let id = layout::hex(&random, 8);
     let syncs = syncs(disk, Path::new(&format!("file.{id}")))?;
     let report = Report { shared, syncs, ..Report::default() };
     match pair::meet(disk, &id, guest, wait)? {
@@ -202,7 +202,7 @@ fn alone(disk: &dyn Disk, id: &str, mut report: Report) -> Result<Report, StoreE
 fn syncs(disk: &dyn Disk, path: &Path) -> Result<Syncs, StoreError> {
     let elapsed = |what: &Path| {
         let clock = Deadline::after(Duration::from_secs(600));
-        disk.sync(what).map_err(|error| failed(disk, "sync", what, error))?;
+        super::sync(disk, what)?;
         Ok::<_, StoreError>(clock.limit() - clock.left())
     };
     disk.create(path, b"a file as large as a record is, or nearly so").map_err(|error| failed(disk, "write", path, error))?;
@@ -217,8 +217,7 @@ fn make(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     made.map_err(|error| failed(disk, "write", path, error))
 }
 
-/// Whether the link was made: the name was free. As the store does it: a link
-/// whose answer was lost is seen by its inode.
+/// Whether the link was made: the name was free.
 fn link(disk: &dyn Disk, from: &Path, to: &Path) -> Result<bool, StoreError> {
     match disk.link(from, to) {
         Ok(()) => Ok(true),

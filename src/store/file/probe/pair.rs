@@ -115,7 +115,7 @@ impl Pair<'_> {
         let path = self.path_of(&self.you, step);
         look_anew(self.disk, &self.me)?;
         match self.disk.read(&path) {
-            Ok(_) => Ok(read(self.disk, &path)),
+            Ok(content) => Ok(serde_json::from_slice(&content.bytes).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => {
                 tracing::debug!(reason = reason(&error), "a message cannot be read yet");
