@@ -25,6 +25,11 @@ impl Located {
         FileStore::new(self.data_dir.clone(), host)
     }
 
+    /// This node, for what only it may do.
+    pub(super) fn own_node(&self) -> anyhow::Result<NodeName> {
+        self.node.clone().context("this node's name cannot be told, set node_name in the flat file")
+    }
+
     /// The store for reading alone.
     pub(super) fn store(&self) -> anyhow::Result<FileStore<RealDisk>> {
         let reader = match &self.node {

@@ -87,6 +87,22 @@ pub(super) fn allocation(allocation: &Allocation) -> Value {
     })
 }
 
+/// Who holds an address, in one line.
+pub(super) fn holder(allocation: &Allocation) -> String {
+    let held = &allocation.held;
+    let pod = held.pod.as_ref().map_or_else(String::new, |pod| format!(", pod {}", plain(&pod.to_string())));
+    format!("{}  {}{pod}", allocation.address, plain(&held.attachment.to_string()))
+}
+
+/// How the release of an address ended.
+pub(super) fn released(address: &dyn std::fmt::Display, done: bool) -> anyhow::Result<()> {
+    if done {
+        return print(&format!("released {address}\n"));
+    }
+    say(&format!("{address} was freed or given to another holder meanwhile"));
+    Ok(())
+}
+
 pub(super) fn since(allocation: &Allocation) -> String {
     humantime::format_rfc3339_seconds(allocation.held.since).to_string()
 }

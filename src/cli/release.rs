@@ -1,8 +1,8 @@
 //! `release`: give addresses back by hand, after a look at who holds them.
 
 use super::{Lookup, ReleaseArgs, StoreArgs, Usage, What, confirm, list, locate, output};
-use crate::ipam::{self, Allocation, NodeName};
-use crate::plugin::host;
+use crate::ipam::{Allocation, NodeName};
+use crate::plugin;
 use crate::store::file::FileStore;
 use crate::store::file::disk::RealDisk;
 use crate::store::retry::Deadline;
@@ -86,17 +86,11 @@ fn find(located: &locate::Located, filter: &Filter, args: &ReleaseArgs) -> anyho
 fn carry_out(store: &FileStore<RealDisk>, found: &Found) -> anyhow::Result<()> {
     for allocation in found.allocations.iter().rev() {
         let mut session = store.open(Access::Release, Deadline::after(list::PATIENCE))?;
-        match session.release(allocation)? {
-            Release::Done => output::print(&format!("released {}\n", allocation.address))?,
-            Release::NotYours => output::say(&format!("{} was freed or given to another holder meanwhile", allocation.address)),
-        }
+        output::released(&allocation.address, session.release(allocation)? == Release::Done)?;
     }
     for damaged in &found.damaged {
         let address = damaged.file_name().unwrap_or_default().to_string_lossy();
-        match store.release_damaged(damaged, Deadline::after(list::PATIENCE))? {
-            true => output::print(&format!("released {address}\n"))?,
-            false => output::say(&format!("{address} was freed or given to another holder meanwhile")),
-        }
+        output::released(&address, store.release_damaged(damaged, Deadline::after(list::PATIENCE))?)?;
     }
     Ok(())
 }
@@ -145,10 +139,8 @@ fn announce(found: &Found, acting: &NodeName, other_node: bool, located: &locate
         output::say(if found.allocations.len() + found.damaged.len() == 1 { "will release:" } else { "will release these:" });
     }
     for allocation in &found.allocations {
-        let pod = allocation.held.pod.as_ref().map_or_else(String::new, |pod| format!(", pod {}", output::plain(&pod.to_string())));
-        output::say(&format!("  {}  {}{pod}", allocation.address, output::plain(&allocation.held.attachment.to_string())));
-        let alive = !other_node && ipam::is_alive(&allocation.held, &located.machine.boot_id, |netns| host::look_at_netns(&netns.path));
-        if alive {
+        output::say(&format!("  {}", output::holder(allocation)));
+        if !other_node && plugin::is_alive(&located.machine, &allocation.held) {
             output::say("    warning: its sandbox is still there; the next pod would get an address that is in use");
         }
     }

@@ -3,11 +3,11 @@
 use super::{Lookup, RepairArgs, StoreArgs, confirm, list, locate, output, verify};
 use crate::store::file::repair::Repaired;
 use crate::store::retry::Deadline;
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 pub(super) fn repair(lookup: Lookup<'_>, store: &StoreArgs, args: &RepairArgs) -> anyhow::Result<()> {
     let located = locate::locate(lookup, store)?;
-    let node = located.node.clone().context("this node's name cannot be told, set node_name in the flat file")?;
+    let node = located.own_node()?;
     let store = located.store_of(&node);
     let found = store.verify(Deadline::after(list::PATIENCE))?.findings;
     let (mendable, left): (Vec<_>, Vec<_>) =

@@ -1,8 +1,8 @@
 //! `show`: all that is recorded of an address, in every scope that holds it.
 
 use super::{Format, Lookup, ShowArgs, StoreArgs, list, locate, output};
-use crate::ipam::{self, Allocation};
-use crate::plugin::host;
+use crate::ipam::Allocation;
+use crate::plugin;
 use crate::store::Filter;
 use anyhow::bail;
 use serde_json::Value;
@@ -41,7 +41,7 @@ fn page(allocation: &Allocation, located: &locate::Located) -> String {
     let of_this_node = located.node.as_ref() == Some(&attachment.node);
     let alive = if !of_this_node {
         "only its own node can tell"
-    } else if ipam::is_alive(held, &located.machine.boot_id, |netns| host::look_at_netns(&netns.path)) {
+    } else if plugin::is_alive(&located.machine, held) {
         "yes"
     } else {
         "no, its sandbox is gone"

@@ -2,22 +2,22 @@
 //! what killed calls left behind.
 
 use super::{Lookup, StoreArgs, SweepArgs, confirm, list, locate, output, verify};
-use crate::ipam::{self, Allocation, Draft};
-use crate::plugin::host;
+use crate::ipam::{Allocation, Draft};
+use crate::plugin;
 use crate::plugin::sweep::{self, Sweep};
 use crate::store::file::FileStore;
 use crate::store::file::disk::RealDisk;
 use crate::store::file::finding::Finding;
 use crate::store::retry::Deadline;
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 pub(super) fn sweep(lookup: Lookup<'_>, store: &StoreArgs, args: &SweepArgs) -> anyhow::Result<()> {
     let located = locate::locate(lookup, store)?;
-    let node = located.node.clone().context("this node's name cannot be told, set node_name in the flat file")?;
+    let node = located.own_node()?;
     let network = args.network.as_deref().map(list::parse_network).transpose()?;
     let store = located.store_of(&node);
     let boot_id = &located.machine.boot_id;
-    let is_alive = |held: &Draft| ipam::is_alive(held, boot_id, |netns| host::look_at_netns(&netns.path));
+    let is_alive = |held: &Draft| plugin::is_alive(&located.machine, held);
     let all = Sweep { node: &node, network: network.as_ref(), spared: None, is_alive: &is_alive };
     let mut stale = Vec::new();
     for item in all.find(&store, Deadline::after(list::PATIENCE))? {
@@ -45,7 +45,6 @@ fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run
     let mut text = String::new();
     for allocation in stale {
         let held = &allocation.held;
-        let pod = held.pod.as_ref().map_or_else(String::new, |pod| format!(", pod {}", output::plain(&pod.to_string())));
         let why = if held.boot_id != boot_id {
             "held since before the last boot"
         } else if held.netns.is_none() {
@@ -53,7 +52,7 @@ fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run
         } else {
             "its sandbox is gone"
         };
-        text.push_str(&format!("  {}  {}{pod}: {why}\n", allocation.address, output::plain(&held.attachment.to_string())));
+        text.push_str(&format!("  {}: {why}\n", output::holder(allocation)));
     }
     for finding in left_overs {
         text.push_str(&format!("  {}: {}\n", output::plain(&finding.path.to_string_lossy()), finding.problem.name()));
@@ -76,8 +75,7 @@ fn carry_out(store: &FileStore<RealDisk>, stale: &[Allocation], left_overs: &[Fi
     };
     for allocation in stale {
         match sweep::free(store, allocation, Deadline::after(list::PATIENCE)) {
-            Ok(true) => output::print(&format!("released {}\n", allocation.address))?,
-            Ok(false) => output::say(&format!("{} was freed or given to another holder meanwhile", allocation.address)),
+            Ok(done) => output::released(&allocation.address, done)?,
             Err(error) => failure(&error),
         }
     }

@@ -39,7 +39,7 @@ pub(crate) struct Ready {
 impl Ready {
     /// Whether the sandbox of one of this node's records is still there.
     pub(crate) fn is_alive(&self, held: &Draft) -> bool {
-        ipam::is_alive(held, &self.machine.boot_id, |netns| host::look_at_netns(&netns.path))
+        is_alive(&self.machine, held)
     }
 }
 
@@ -74,6 +74,11 @@ impl Ipam<'_> {
         let store = FileStore::new(settings.store.data_dir.clone(), host);
         Ok(Ready { settings, store, node, machine })
     }
+}
+
+/// Whether the sandbox of a record of this machine's is still there.
+pub(crate) fn is_alive(machine: &Machine, held: &Draft) -> bool {
+    ipam::is_alive(held, &machine.boot_id, |netns| host::look_at_netns(&netns.path))
 }
 
 /// The holder that a call is about.
