@@ -127,6 +127,7 @@ mod tests {
                 prefix: 24,
                 gateway: None,
             },
+            version: None,
         }
     }
 

@@ -93,4 +93,16 @@ pub struct Allocation {
     pub address: IpAddr,
     /// Who holds it, and since when.
     pub held: Draft,
+    /// Which state of the record was read, where the store numbers them.
+    pub version: Option<Version>,
+}
+
+/// One state of one record, in a store that numbers them: what is removed or
+/// changed can then be the very state that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// The record; a later one of the same address has another.
+    pub uid: String,
+    /// Its state.
+    pub revision: String,
 }

@@ -136,7 +136,7 @@ impl Session for MemorySession<'_> {
         let Some(address) = self.store.lowest_free(scope, candidates) else {
             return Ok(Claim::Full);
         };
-        let allocation = Allocation { scope: scope.clone(), address, held: draft.clone() };
+        let allocation = Allocation { scope: scope.clone(), address, held: draft.clone(), version: None };
         self.store.records.borrow_mut().insert((scope.clone(), address), allocation.clone());
         if fault == Fault::LostAnswer { Err(failure()) } else { Ok(Claim::Claimed(allocation)) }
     }

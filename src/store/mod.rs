@@ -6,10 +6,13 @@
 //!
 //! - [`file`]: one file an address; one machine, or a filesystem that several
 //!   share
+//! - `kube`: one custom resource an address; a cluster of any size
 //! - [`memory`]: for tests; no configuration selects it
 //! - [`retry`]: deadlines, and the only retry loop
 
 pub mod file;
+#[cfg(feature = "kube")]
+pub mod kube;
 pub mod memory;
 pub mod retry;
 

@@ -185,7 +185,7 @@ impl<D: Disk> FileSession<'_, D> {
     /// and holds nothing.
     pub(super) fn write_record(&self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Written, StoreError> {
         let disk = &self.store.disk;
-        let allocation = Allocation { scope: scope.clone(), address, held: draft.clone() };
+        let allocation = Allocation { scope: scope.clone(), address, held: draft.clone(), version: None };
         let name = layout::record(scope, address);
         let stem = layout::attachment(&draft.attachment);
         self.store.ensure(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;

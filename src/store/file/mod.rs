@@ -38,6 +38,8 @@ use crate::addr::AddrSet;
 use crate::ipam::{NodeName, Scope};
 use disk::{Content, Disk};
 use failed::{failed, is_gone, reason};
+#[cfg(feature = "kube")]
+pub(super) use record::{decode_path, encode_path};
 use session::FileSession;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -57,7 +57,7 @@ struct Namespace {
 
 /// The bytes of a record.
 pub(super) fn encode(allocation: &Allocation) -> Result<Vec<u8>, serde_json::Error> {
-    let Allocation { scope, address, held } = allocation;
+    let Allocation { scope, address, held, version: _ } = allocation;
     let record = Record {
         format: FORMAT,
         address: *address,
@@ -182,7 +182,7 @@ fn understand(record: Record) -> Result<Allocation, String> {
     if record.of <= record.part {
         return Err(invalid("part"));
     }
-    Ok(Allocation { scope, address: record.address, held })
+    Ok(Allocation { scope, address: record.address, held, version: None })
 }
 
 /// Why a record is none of the name where it stands.
@@ -191,7 +191,7 @@ pub(super) fn of_another_name(found: &Allocation) -> String {
 }
 
 /// A path need not be text; what is not, and `%`, becomes `%XX`.
-fn encode_path(path: &OsStr) -> String {
+pub(in crate::store) fn encode_path(path: &OsStr) -> String {
     let mut text = String::new();
     for chunk in path.as_bytes().utf8_chunks() {
         text.push_str(&chunk.valid().replace('%', "%25"));
@@ -202,7 +202,7 @@ fn encode_path(path: &OsStr) -> String {
     text
 }
 
-fn decode_path(text: &str) -> OsString {
+pub(in crate::store) fn decode_path(text: &str) -> OsString {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -249,6 +249,7 @@ mod tests {
                 prefix: 64,
                 gateway: Some("fe80::1".parse().unwrap()),
             },
+            version: None,
         }
     }
 

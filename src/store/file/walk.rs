@@ -120,7 +120,7 @@ impl<'d> Walk<'d> {
                 }
             };
             match record::decode(&content.bytes) {
-                Ok(Allocation { scope: named, address: inside, held: draft })
+                Ok(Allocation { scope: named, address: inside, held: draft, .. })
                     if inside == address && layout::scope(&named) == scope && path.ends_with(inside.to_string()) =>
                 {
                     let stem = layout::attachment(&draft.attachment);

@@ -1,0 +1,241 @@
+//! The custom resource: one IPAllocation object is one address held. The
+//! manifest in deploy/ is generated from these structs.
+//!
+//! The only place that knows the object's shape. Labels are for selecting;
+//! what is decided is decided on the spec.
+
+use super::names;
+use crate::addr::Family;
+use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version};
+use crate::store::file::{decode_path, encode_path};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The API group.
+pub const GROUP: &str = "hereabouts.dev";
+/// The version of the resource.
+pub const VERSION: &str = "v1alpha1";
+/// The resource's plural name.
+pub const PLURAL: &str = "ipallocations";
+/// The resource's kind.
+pub const KIND: &str = "IPAllocation";
+
+/// One address held by one attachment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IpAllocation {
+    /// `hereabouts.dev/v1alpha1`.
+    #[serde(default)]
+    pub api_version: String,
+    /// `IPAllocation`.
+    #[serde(default)]
+    pub kind: String,
+    /// Name, labels, version.
+    pub metadata: Metadata,
+    /// The record.
+    pub spec: Spec,
+}
+
+/// What is used of an object's metadata.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// Scope and address.
+    pub name: String,
+    /// Given by the server; another object of the same name has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// Given by the server; changes with every change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_version: Option<String>,
+    /// Set while the object is being deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_timestamp: Option<String>,
+    /// What LISTs select by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Who holds the address, and what was known when it was given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    /// The address that is held. IPv6 in its short form (RFC 5952).
+    pub address: std::net::IpAddr,
+    /// Prefix length of the subnet.
+    pub prefix: u8,
+    /// The gateway that ADD answered with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<std::net::IpAddr>,
+    /// The name space in which the address is unique: `network_name`; absent where none is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// The name of the CNI network configuration.
+    pub network: String,
+    /// The pod that the interface is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_ref: Option<PodReference>,
+    /// The interface in the pod.
+    pub interface: String,
+    /// The pod's sandbox, as the container runtime calls it.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// The node that made the record, and alone may change or remove it.
+    pub node: String,
+    /// A hash of that node's machine id: a second machine of the same name is noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// The sandbox's network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<Namespace>,
+    /// The kernel's boot id of the node.
+    #[serde(rename = "bootID")]
+    pub boot_id: String,
+    /// When the address was given, RFC 3339.
+    pub since: String,
+    /// Why this address.
+    pub source: Origin,
+    /// Which of the addresses of one ADD this is, from 0.
+    pub part: u16,
+    /// How many addresses that ADD was to get.
+    pub of: u16,
+}
+
+/// The pod that an interface is for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PodReference {
+    /// Its namespace.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+}
+
+/// A network namespace as ADD saw it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Namespace {
+    /// Absolute path of the namespace file; what is not text is written %XX.
+    pub path: String,
+    /// Its inode.
+    pub inode: u64,
+    /// The device of the directory above it.
+    pub directory_device: u64,
+}
+
+/// Why this address was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A free one of a range.
+    Dynamic,
+    /// Asked for by the pod.
+    Requested,
+    /// Written in the network configuration.
+    Static,
+}
+
+impl IpAllocation {
+    /// The object for a new record.
+    #[must_use]
+    pub fn new(scope: &Scope, address: std::net::IpAddr, held: &Draft, machine: Option<&str>) -> Self {
+        let attachment = &held.attachment;
+        Self {
+            api_version: format!("{GROUP}/{VERSION}"),
+            kind: KIND.to_owned(),
+            metadata: Metadata { name: names::object(scope, address), labels: names::labels(scope, address, held), ..Metadata::default() },
+            spec: Spec {
+                address,
+                prefix: held.prefix,
+                gateway: held.gateway,
+                scope: scope.name().map(str::to_owned),
+                network: attachment.network.to_string(),
+                pod_ref: held.pod.as_ref().map(|pod| PodReference {
+                    namespace: pod.namespace.clone(),
+                    name: pod.name.clone(),
+                    uid: pod.uid.clone(),
+                }),
+                interface: attachment.ifname.to_string(),
+                container_id: attachment.container.to_string(),
+                node: attachment.node.to_string(),
+                machine: machine.map(str::to_owned),
+                netns: held.netns.as_ref().map(|netns| Namespace {
+                    path: encode_path(netns.path.as_os_str()),
+                    inode: netns.inode,
+                    directory_device: netns.directory_device,
+                }),
+                boot_id: held.boot_id.clone(),
+                since: humantime::format_rfc3339_micros(held.since).to_string(),
+                source: match held.source {
+                    Source::Dynamic => Origin::Dynamic,
+                    Source::Requested => Origin::Requested,
+                    Source::Static => Origin::Static,
+                },
+                part: held.part.index,
+                of: held.part.of,
+            },
+        }
+    }
+
+    /// What stands, where the server has said it; of an object that is being
+    /// made, nothing does.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        let uid = self.metadata.uid.clone()?;
+        let revision = self.metadata.resource_version.clone()?;
+        Some(Version { uid, revision })
+    }
+
+    /// The record that the object is.
+    ///
+    /// # Errors
+    /// What no ADD of ours can have written, in words.
+    pub fn allocation(&self) -> Result<Allocation, String> {
+        let invalid = |key: &str| format!("spec.{key} is not valid");
+        let spec = &self.spec;
+        let scope = Scope::parse(spec.scope.as_deref().unwrap_or_default()).or(Err(invalid("scope")))?;
+        if names::object(&scope, spec.address) != self.metadata.name {
+            return Err("its name is not that of its scope and address".to_owned());
+        }
+        let family = Family::of(spec.address);
+        if family.bits() < spec.prefix {
+            return Err(invalid("prefix"));
+        }
+        if spec.gateway.is_some_and(|gateway| Family::of(gateway) != family) {
+            return Err(invalid("gateway"));
+        }
+        if spec.of <= spec.part {
+            return Err(invalid("part"));
+        }
+        let attachment = Attachment {
+            node: NodeName::parse(&spec.node).or(Err(invalid("node")))?,
+            network: NetworkName::parse(&spec.network).or(Err(invalid("network")))?,
+            container: ContainerId::parse(&spec.container_id).or(Err(invalid("containerID")))?,
+            ifname: IfName::parse(&spec.interface).or(Err(invalid("interface")))?,
+        };
+        let held = Draft {
+            attachment,
+            pod: spec.pod_ref.as_ref().map(|pod| PodRef { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }),
+            netns: spec.netns.as_ref().map(|netns| Netns {
+                path: decode_path(&netns.path).into(),
+                inode: netns.inode,
+                directory_device: netns.directory_device,
+            }),
+            boot_id: spec.boot_id.clone(),
+            since: humantime::parse_rfc3339(&spec.since).or(Err(invalid("since")))?,
+            source: match spec.source {
+                Origin::Dynamic => Source::Dynamic,
+                Origin::Requested => Source::Requested,
+                Origin::Static => Source::Static,
+            },
+            part: Part { index: spec.part, of: spec.of },
+            prefix: spec.prefix,
+            gateway: spec.gateway,
+        };
+        Ok(Allocation { scope, address: spec.address, held, version: self.version() })
+    }
+}

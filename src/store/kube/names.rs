@@ -1,0 +1,135 @@
+//! How objects and labels are named.
+//!
+//! An object's name is `[<scope>.]<address>`, so that the API server itself
+//! lets an address be held once in its scope. Labels hold hashes: most of what
+//! they stand for is longer than a label may be, or has other letters.
+
+use crate::ipam::{Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// By node.
+pub(super) const NODE: &str = "hereabouts.dev/node";
+/// By network.
+pub(super) const NETWORK: &str = "hereabouts.dev/network";
+/// By scope.
+pub(super) const SCOPE: &str = "hereabouts.dev/scope";
+/// By pod.
+const POD: &str = "hereabouts.dev/pod";
+/// By attachment.
+const ATTACHMENT: &str = "hereabouts.dev/attachment";
+/// By address, in any scope.
+pub(super) const ADDRESS: &str = "hereabouts.dev/address";
+
+/// The longest DNS label (RFC 1123), and what of it a hash leaves.
+const LONGEST_LABEL: usize = 63;
+const KEPT: usize = 40;
+
+/// The name of the object of an address.
+pub(super) fn object(scope: &Scope, address: IpAddr) -> String {
+    match scope.name() {
+        None => text(address),
+        Some(name) => format!("{}.{}", label(name), text(address)),
+    }
+}
+
+/// An address in the letters of a name: all of IPv6's groups, so that names
+/// sort as addresses do.
+pub(super) fn text(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => v6.segments().map(|group| format!("{group:04x}")).join("-"),
+    }
+}
+
+/// A scope's name where it is a DNS label; else what is left of it in a label's
+/// letters, and a hash.
+fn label(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.len() <= LONGEST_LABEL && name.bytes().all(plain) && !name.starts_with('-') && !name.ends_with('-') {
+        return name.to_owned();
+    }
+    let lowered = name.to_ascii_lowercase();
+    let kept: String = lowered.bytes().map(|byte| if plain(byte) { char::from(byte) } else { '-' }).take(KEPT).collect();
+    format!("{}-{}", kept.trim_matches('-'), hash(&[name])).trim_start_matches('-').to_owned()
+}
+
+/// The labels of a record.
+pub(super) fn labels(scope: &Scope, address: IpAddr, held: &Draft) -> BTreeMap<String, String> {
+    let attachment = &held.attachment;
+    let mut labels = BTreeMap::from([
+        (NODE.to_owned(), of_node(&attachment.node)),
+        (NETWORK.to_owned(), of_network(&attachment.network)),
+        (SCOPE.to_owned(), of_scope(scope)),
+        (ATTACHMENT.to_owned(), of_attachment(attachment)),
+        (ADDRESS.to_owned(), text(address)),
+    ]);
+    if let Some(pod) = &held.pod {
+        labels.insert(POD.to_owned(), hash(&[&pod.namespace, &pod.name]));
+    }
+    labels
+}
+
+/// A node's label.
+pub(super) fn of_node(node: &NodeName) -> String {
+    hash(&[node.as_str()])
+}
+
+/// A network's label.
+pub(super) fn of_network(network: &NetworkName) -> String {
+    hash(&[network.as_str()])
+}
+
+/// A scope's label.
+pub(super) fn of_scope(scope: &Scope) -> String {
+    scope.name().map_or_else(|| "unnamed".to_owned(), |name| hash(&[name]))
+}
+
+/// An attachment's label, and its directory in the node state.
+pub(super) fn of_attachment(attachment: &Attachment) -> String {
+    let Attachment { node, network, container, ifname } = attachment;
+    hash(&[node.as_str(), network.as_str(), container.as_str(), ifname.as_str()])
+}
+
+/// A pod's interface in a network of this node, in the node state.
+pub(super) fn of_pod_interface(network: &NetworkName, pod: &PodRef, ifname: &IfName) -> String {
+    hash(&[network.as_str(), &pod.namespace, &pod.name, ifname.as_str()])
+}
+
+/// 16 hexadecimal digits of the parts, each told from the next.
+pub(super) fn hash(parts: &[&str]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part.len().to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_dns_names_and_tell_scopes_apart() {
+        let name = |scope: &str, address: &str| object(&Scope::parse(scope).unwrap(), address.parse().unwrap());
+        assert_eq!(name("", "10.0.0.5"), "10.0.0.5");
+        assert_eq!(name("", "2001:db8::1"), "2001-0db8-0000-0000-0000-0000-0000-0001");
+        assert_eq!(name("blue", "10.0.0.5"), "blue.10.0.0.5");
+        assert_eq!(name(&"a".repeat(63), "10.0.0.5").find('.'), Some(63));
+        let odd = ["Blue", "bl_ue", "a/b", "..", "-a", "a-", "\u{e9}", &"b".repeat(200)];
+        let names: Vec<String> = odd.iter().map(|scope| name(scope, "10.0.0.5")).collect();
+        for name in &names {
+            let label = name.strip_suffix(".10.0.0.5").unwrap();
+            assert!(label.len() <= 63 && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name}");
+            assert!(!label.starts_with('-') && !label.ends_with('-') && !label.is_empty(), "{name}");
+        }
+        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), odd.len());
+    }
+
+    #[test]
+    fn parts_do_not_run_into_one_another() {
+        assert_ne!(hash(&["ab", "c"]), hash(&["a", "bc"]));
+    }
+}
