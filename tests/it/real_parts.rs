@@ -18,7 +18,7 @@ pub(crate) fn tools() -> Result<PathBuf, String> {
             return Err("needs root".to_owned());
         }
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let output = Command::new(root.join("scripts/tools")).output().map_err(|error| error.to_string())?;
+        let output = Command::new(root.join("scripts/tools")).arg("base").output().map_err(|error| error.to_string())?;
         if output.status.success() { Ok(root.join("target/tools/bin")) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     };
     TOOLS.get_or_init(find).clone()

@@ -1,4 +1,4 @@
-module hereabouts/tools
+module hereabouts/tools/base
 
 go 1.24.2
 
