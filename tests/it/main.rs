@@ -7,6 +7,8 @@ mod support;
 
 /// Disks that are full, read-only, planted or damaged.
 mod broken_disks;
+/// A real API server and etcd, by scripts/cluster.
+mod cluster;
 /// The operator's commands.
 mod commands;
 /// Many processes at once.

@@ -1,0 +1,225 @@
+//! A real API server with its etcd, by `scripts/cluster`: one that all tests of
+//! this process share, or one of a test's own to break. What is in it, Pods and
+//! nodes say, is for others.
+//!
+//! A cluster ends with the process that started it, however that ends: a keeper
+//! waits on a pipe from here and takes it down when the pipe closes. Where even
+//! the keeper was killed, the next process finds the directory, which carries
+//! the id of its process, and takes it down.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Once};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// See above.
+pub(crate) struct Cluster {
+    directory: PathBuf,
+    through: Vec<String>,
+    keeper: Child,
+}
+
+/// What a cluster of one's own may have other than the shared one has.
+pub(crate) struct Options {
+    /// Words before every command: into a namespace, say.
+    pub(crate) through: Vec<String>,
+    /// Where the API server listens.
+    pub(crate) address: Option<String>,
+    /// Whether it has what `deploy/` says.
+    pub(crate) deploy: bool,
+    /// The size at which etcd takes no more writes.
+    pub(crate) etcd_quota_bytes: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { through: Vec::new(), address: None, deploy: true, etcd_quota_bytes: None }
+    }
+}
+
+/// One of the two that can be stopped alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Server {
+    Etcd,
+    ApiServer,
+}
+
+impl Server {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "apiserver",
+        }
+    }
+}
+
+/// Where they all lie: `<process id>-<number>` each.
+fn directories() -> PathBuf {
+    Path::new(ROOT).join("target/test-clusters")
+}
+
+fn script(through: &[String], args: &[&str]) -> Command {
+    let script = format!("{ROOT}/scripts/cluster");
+    let mut words = through.iter().map(String::as_str).chain([&*script]).chain(args.iter().copied());
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+fn succeeded(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Takes down what processes left that are no more.
+pub(crate) fn end_left_overs() {
+    let Ok(entries) = std::fs::read_dir(directories()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.split('-').next().unwrap_or_default();
+        if !Path::new("/proc").join(process).exists() {
+            let path = entry.path();
+            let _ = script(&[], &["down", "--directory", path.to_str().unwrap()]).output();
+            // One that was not made to the end is no cluster to the script.
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+impl Cluster {
+    /// The one of this process: a test uses names of its own in it and breaks
+    /// nothing. `Err` says why there is none on this machine.
+    pub(crate) fn shared() -> Result<&'static Self, String> {
+        static SHARED: LazyLock<Result<Cluster, String>> = LazyLock::new(|| Cluster::own(Options::default()));
+        SHARED.as_ref().map_err(Clone::clone)
+    }
+
+    /// Another one, gone when it is dropped.
+    pub(crate) fn own(options: Options) -> Result<Self, String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        static LEFT_OVERS: Once = Once::new();
+        static TOOLS: LazyLock<Result<(), String>> = LazyLock::new(|| {
+            let output =
+                Command::new(format!("{ROOT}/scripts/tools")).args(["etcd", "kubernetes"]).output().map_err(|error| error.to_string())?;
+            output.status.success().then_some(()).ok_or_else(|| String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "))
+        });
+        TOOLS.clone()?;
+        LEFT_OVERS.call_once(end_left_overs);
+
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let directory = directories().join(format!("{}-{number}", std::process::id()));
+        // Before there is anything to keep: no moment is without a keeper.
+        let keeper = keeper(&options.through, &directory);
+        let quota = options.etcd_quota_bytes.map(|bytes| bytes.to_string());
+        let mut args = vec!["up", "--directory", directory.to_str().unwrap()];
+        args.extend(options.address.iter().flat_map(|address| ["--address", address]));
+        args.extend(quota.iter().flat_map(|quota| ["--etcd-quota-bytes", quota]));
+        args.extend((!options.deploy).then_some("--no-deploy"));
+        succeeded(&mut script(&options.through, &args));
+        Ok(Self { directory, through: options.through, keeper })
+    }
+
+    /// Where all that belongs to it lies; `scripts/cluster` says what does.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// With all rights.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.kubeconfig_of("admin")
+    }
+
+    /// `admin`, `admin-certificate` or `nobody`.
+    pub(crate) fn kubeconfig_of(&self, user: &str) -> PathBuf {
+        self.directory.join(format!("{user}.kubeconfig"))
+    }
+
+    /// The real kubectl with all rights, not yet run.
+    pub(crate) fn kubectl_command(&self, args: &[&str]) -> Command {
+        let kubectl = format!("{ROOT}/target/tools/bin/kubectl");
+        let mut words = self.through.iter().map(String::as_str).chain([&*kubectl]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).args(args).env("KUBECONFIG", self.kubeconfig());
+        // Its caches are the cluster's, not the home directory's.
+        command.env("KUBECACHEDIR", self.directory.join("kubectl-cache"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Output {
+        self.kubectl_command(args).output().unwrap()
+    }
+
+    /// What kubectl prints; fails the test where kubectl fails.
+    pub(crate) fn text(&self, args: &[&str]) -> String {
+        String::from_utf8(succeeded(&mut self.kubectl_command(args)).stdout).unwrap()
+    }
+
+    /// Creates what a manifest says, or makes it so.
+    pub(crate) fn apply(&self, manifest: &str) {
+        let file = self.directory.join(format!("apply-{:?}.yaml", std::thread::current().id()));
+        std::fs::write(&file, manifest).unwrap();
+        self.text(&["apply", "-f", file.to_str().unwrap()]);
+    }
+
+    /// Starts a server again, on its port and with its data, until it answers.
+    pub(crate) fn start(&self, server: Server) {
+        self.script(&["start", server.word()]);
+    }
+
+    /// Lets a server end by itself.
+    pub(crate) fn stop(&self, server: Server) {
+        self.script(&["stop", server.word()]);
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&self, server: Server) {
+        self.script(&["stop", "--kill", server.word()]);
+    }
+
+    /// Copies etcd's data; both servers restart for it.
+    pub(crate) fn save(&self) {
+        self.between_stops(|| succeeded(Command::new("cp").arg("-a").arg(self.directory.join("etcd")).arg(self.directory.join("saved"))));
+    }
+
+    /// Goes back to what was saved.
+    pub(crate) fn restore(&self) {
+        self.between_stops(|| {
+            std::fs::remove_dir_all(self.directory.join("etcd")).unwrap();
+            std::fs::rename(self.directory.join("saved"), self.directory.join("etcd")).unwrap();
+        });
+    }
+
+    fn between_stops<T>(&self, act: impl FnOnce() -> T) {
+        for server in [Server::ApiServer, Server::Etcd] {
+            self.stop(server);
+        }
+        act();
+        for server in [Server::Etcd, Server::ApiServer] {
+            self.start(server);
+        }
+    }
+
+    fn script(&self, args: &[&str]) {
+        succeeded(script(&self.through, args).arg("--directory").arg(&self.directory));
+    }
+}
+
+/// Waits until this process is no more, or drops it, and takes the cluster
+/// down. In a session of its own: an interrupt is for us and not for it.
+fn keeper(through: &[String], directory: &Path) -> Child {
+    let down = script(through, &["down", "--directory", directory.to_str().unwrap()]);
+    let mut command = Command::new("setsid");
+    command.args(["sh", "-c", r#"cat >/dev/null; exec "$@""#, "keeper"]).arg(down.get_program()).args(down.get_args());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
