@@ -4,17 +4,16 @@
 use super::failure::Failure;
 use crate::config::{ConfigError, FlatFile, Problem, Settings, flat_file_places};
 use crate::ipam::{Netns, NodeName, Seen};
+pub use crate::store::small_file::{read_small, words};
 use nix::errno::Errno;
 use nix::sys::stat::{fstat, stat};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// A flat file or resolv.conf of more bytes than this is none.
-const LARGEST: u64 = 1024 * 1024;
 /// Names a flat file explicitly; whoever sets the process's environment is
 /// its operator.
 pub const CONFIG_VARIABLE: &str = "HEREABOUTS_CONFIG";
@@ -40,27 +39,6 @@ impl Machine {
         let machine_id = word("/etc/machine-id").ok().filter(|text| !text.is_empty());
         Ok(Self { boot_id, machine_id })
     }
-}
-
-/// Reads a small regular file; never waits for a FIFO.
-///
-/// # Errors
-/// As the kernel says.
-pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    let mut file = File::options().read(true).custom_flags(flags).open(path)?;
-    let kind = file.metadata()?;
-    if !kind.is_file() {
-        return Err(io::Error::other(if kind.is_dir() { "it is a directory" } else { "it is no regular file" }));
-    }
-    // Room for all of it and the look at its end, in one read each; /proc says
-    // that its files are empty.
-    let mut bytes = Vec::with_capacity(usize::try_from(kind.len().min(LARGEST)).unwrap_or(0) + 64);
-    Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if LARGEST < bytes.len() as u64 {
-        return Err(io::Error::other("it is larger than 1 MiB"));
-    }
-    Ok(bytes)
 }
 
 /// Finds and parses the flat file.
@@ -95,16 +73,6 @@ pub fn flat_file(lookup: &dyn Fn(&str) -> Option<OsString>, configuration_path: 
 
 fn is_nothing(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ENOTDIR))
-}
-
-/// An I/O error without the words that runtimes take for success of a DEL.
-#[must_use]
-pub fn words(error: &io::Error) -> String {
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOENT) => "it is missing (ENOENT)".to_owned(),
-        Some(errno) => format!("{} ({errno:?})", errno.desc().to_lowercase()),
-        None => error.to_string(),
-    }
 }
 
 /// This node's name: `node_name` of the flat file, else `NODENAME`, else the

@@ -9,12 +9,14 @@
 //! - `kube`: one custom resource an address; a cluster of any size
 //! - [`memory`]: for tests; no configuration selects it
 //! - [`retry`]: deadlines, and the only retry loop
+//! - [`small_file`]: reads the machine's own small files
 
 pub mod file;
 #[cfg(feature = "kube")]
 pub mod kube;
 pub mod memory;
 pub mod retry;
+pub mod small_file;
 
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};

@@ -1,0 +1,226 @@
+//! The client: one API server, one HTTP request a call, within a time limit.
+//!
+//! Never tries again and never follows a redirect: whether an unknown outcome
+//! may be repeated is known to the caller alone. Knows nothing of objects.
+
+use super::connection::{Connection, Target, Trouble, is_refusal};
+use super::endpoint::{Host, Url};
+use super::http::{self, Sender, Unread};
+use super::kubeconfig::{Kubeconfig, Pem, Token, Trust};
+use super::proxy::{self, Lookup};
+use super::tls::Tls;
+use crate::store::retry::Deadline;
+use crate::store::small_file::{read_small, words};
+use rustls::pki_types::ServerName;
+use sha2::{Digest, Sha256};
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+pub use super::kubeconfig::ClientError;
+
+/// One API server. Keeps its connection between calls.
+///
+/// The kubeconfig and the certificates in it are those of the moment of
+/// [`Client::open`]; a token file is read anew for each call.
+pub struct Client {
+    target: Target,
+    authority: String,
+    cluster: String,
+    token: Option<Token>,
+    kept: RefCell<Option<Connection>>,
+}
+
+/// One request. Sent once.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What to do.
+    pub method: Method,
+    /// With the query.
+    pub path: &'a str,
+    /// `Accept:`.
+    pub accept: &'a str,
+    /// `Content-Type:` and body.
+    pub content: Option<(&'a str, &'a [u8])>,
+}
+
+/// The methods of the Kubernetes API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Get or list.
+    Get,
+    /// Create.
+    Post,
+    /// Replace.
+    Put,
+    /// Change.
+    Patch,
+    /// Delete.
+    Delete,
+}
+
+/// What the server said, whatever the status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// `Retry-After:`, where it is in seconds.
+    pub retry_after: Option<Duration>,
+    /// At most 16 MiB.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The server has not received the request, or not the whole of it.
+    #[error("{reason}")]
+    NotSent {
+        /// What failed.
+        reason: String,
+        /// Whether trying again may help.
+        may_pass: bool,
+    },
+    /// The request was sent; what became of it is not known.
+    #[error("{reason}")]
+    Unknown {
+        /// What failed.
+        reason: String,
+        /// Whether trying again may help.
+        may_pass: bool,
+    },
+}
+
+impl CallError {
+    /// Whether trying again may help: a wrong authority or an expired
+    /// certificate does not get better by it.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NotSent { may_pass, .. } | Self::Unknown { may_pass, .. } => *may_pass,
+        }
+    }
+
+    fn not_sent(trouble: Trouble) -> Self {
+        Self::NotSent { reason: trouble.reason, may_pass: trouble.may_pass }
+    }
+}
+
+impl Client {
+    /// Reads a kubeconfig and the files that it names. Connects to nothing.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn open(kubeconfig: &Path, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ClientError> {
+        let malformed = |reason: String| ClientError::Malformed { path: kubeconfig.to_owned(), reason };
+        let read = Kubeconfig::read(kubeconfig)?;
+        let tls = Tls::new(&read).map_err(malformed)?;
+        let proxy = proxy_of(kubeconfig, &read, lookup)?;
+        let name = match (&read.tls_server_name, &read.server.host) {
+            (Some(name), _) => ServerName::try_from(name.clone()).ok(),
+            (None, Host::Address(address)) => Some(ServerName::from(*address)),
+            (None, Host::Name(name)) => ServerName::try_from(name.strip_suffix('.').unwrap_or(name).to_owned()).ok(),
+        };
+        let Some(name) = name else {
+            return Err(malformed("expected tls-server-name or the host in server to be a DNS name or an address".to_owned()));
+        };
+        let cluster = identity(&read.server, &read.trust);
+        let authority = read.server.authority(super::connection::HTTPS);
+        let target = Target { server: read.server, name, proxy, tls };
+        Ok(Self { target, authority, cluster, token: read.token, kept: RefCell::new(None) })
+    }
+
+    /// The cluster's identity: a hash of its authorities and its URL.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// The server's URL, for messages.
+    #[must_use]
+    pub fn server(&self) -> String {
+        self.target.server.to_string()
+    }
+
+    /// Sends exactly one request and reads its answer, all of it within
+    /// `limit`: resolving, connecting, TLS, sending and receiving.
+    ///
+    /// # Errors
+    /// See [`CallError`]; a status is none.
+    pub fn call(&self, request: &Request<'_>, limit: Duration) -> Result<Answer, CallError> {
+        let deadline = Deadline::after(limit);
+        let bytes = self.encode(request).map_err(CallError::not_sent)?;
+        let mut connection = self.connection(&deadline).map_err(CallError::not_sent)?;
+        if let Err(error) = connection.send(&bytes, &deadline) {
+            return Err(CallError::not_sent(self.target.explain("sending to", &error, &deadline)));
+        }
+        let answer = http::read_answer(&mut connection.incoming(&deadline));
+        match answer {
+            Ok((answer, reusable)) => {
+                if reusable {
+                    self.kept.replace(Some(connection));
+                }
+                Ok(answer)
+            }
+            Err(Unread::Failed(error)) => {
+                let trouble = self.target.explain("reading the answer of", &error, &deadline);
+                if is_refusal(&error) {
+                    return Err(CallError::not_sent(trouble));
+                }
+                Err(CallError::Unknown { reason: trouble.reason, may_pass: trouble.may_pass })
+            }
+            Err(Unread::Malformed(reason)) => {
+                Err(CallError::Unknown { reason: format!("reading the answer of {} failed: {reason}", self.target.server), may_pass: true })
+            }
+        }
+    }
+
+    /// The kept connection, unless the server has closed it meanwhile; else a
+    /// new one.
+    fn connection(&self, deadline: &Deadline) -> Result<Connection, Trouble> {
+        if let Some(mut kept) = self.kept.take()
+            && kept.is_open()
+        {
+            return Ok(kept);
+        }
+        Connection::open(&self.target, deadline)
+    }
+
+    fn encode(&self, request: &Request<'_>) -> Result<Vec<u8>, Trouble> {
+        let token = self.token()?;
+        let sender = Sender { authority: &self.authority, base: &self.target.server.path, token: token.as_deref() };
+        http::encode(&sender, request).map_err(Trouble::lasting)
+    }
+
+    fn token(&self) -> Result<Option<String>, Trouble> {
+        let path = match &self.token {
+            None => return Ok(None),
+            Some(Token::Text(text)) => return Ok(Some(text.clone())),
+            Some(Token::File(path)) => path,
+        };
+        match read_small(path) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
+            Err(error) => {
+                Err(Trouble::lasting(format!("cannot read {}, the tokenFile of the kubeconfig: {}", path.display(), words(&error))))
+            }
+        }
+    }
+}
+
+fn proxy_of(kubeconfig: &Path, read: &Kubeconfig, lookup: Lookup<'_>) -> Result<Option<Url>, ClientError> {
+    proxy::choose(&read.server, read.proxy_url.as_deref(), lookup)
+        .map_err(|(place, reason)| ClientError::Unsupported { path: kubeconfig.to_owned(), reason: format!("{place}: {reason}") })
+}
+
+fn identity(server: &Url, trust: &Trust) -> String {
+    let mut hash = Sha256::new();
+    match trust {
+        Trust::Authorities(Pem { bytes, .. }) => hash.update(bytes),
+        Trust::System => hash.update("system"),
+        Trust::Anybody => hash.update("anybody"),
+    }
+    hash.update([0]);
+    hash.update(server.to_string());
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,288 @@
+//! One connection to the API server, TCP and TLS, through a proxy where there
+//! is one. Every wait ends with the deadline of the call.
+
+use super::endpoint::{Host, Url};
+use super::http::{self, Unread};
+use super::resolve;
+use super::tls::{self, Tls};
+use crate::store::retry::Deadline;
+use crate::store::small_file::words;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why something did not work, and whether it may by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) reason: String,
+    pub(super) may_pass: bool,
+}
+
+impl Trouble {
+    pub(super) fn passing(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), may_pass: true }
+    }
+
+    pub(super) fn lasting(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), may_pass: false }
+    }
+}
+
+/// Where to connect to.
+pub(super) struct Target {
+    pub(super) server: Url,
+    pub(super) name: ServerName<'static>,
+    pub(super) proxy: Option<Url>,
+    pub(super) tls: Tls,
+}
+
+/// The port of https, and of an http proxy.
+pub(super) const HTTPS: u16 = 443;
+const HTTP: u16 = 80;
+
+/// An open connection.
+pub(super) struct Connection {
+    socket: TcpStream,
+    tls: ClientConnection,
+}
+
+impl Connection {
+    /// Connects and shakes hands.
+    ///
+    /// # Errors
+    /// No byte of a request was sent.
+    pub(super) fn open(target: &Target, deadline: &Deadline) -> Result<Self, Trouble> {
+        let socket = match &target.proxy {
+            None => connect(&target.server.host, target.server.port.unwrap_or(HTTPS), deadline)?,
+            Some(proxy) => through(proxy, &target.server.authority(HTTPS), deadline)?,
+        };
+        let config = Arc::clone(&target.tls.config);
+        let mut tls = match ClientConnection::new(config, target.name.clone()) {
+            Ok(tls) => tls,
+            Err(error) => return Err(Trouble::lasting(format!("TLS cannot be begun: {error}"))),
+        };
+        let mut wire = Wire { socket: &socket, deadline };
+        while tls.is_handshaking() {
+            if let Err(error) = tls.complete_io(&mut wire) {
+                return Err(target.explain("TLS with", &error, deadline));
+            }
+        }
+        Ok(Self { socket, tls })
+    }
+
+    /// Whether a request may be sent on a connection that was kept: reads what
+    /// came meanwhile, without waiting, and sees an end.
+    pub(super) fn is_open(&mut self) -> bool {
+        if self.socket.set_nonblocking(true).is_err() {
+            return false;
+        }
+        let quiet = loop {
+            match self.tls.read_tls(&mut &self.socket) {
+                Ok(0) => break false,
+                Ok(_) => match self.tls.process_new_packets() {
+                    Ok(state) if !state.peer_has_closed() && state.plaintext_bytes_to_read() == 0 => {}
+                    Ok(_) | Err(_) => break false,
+                },
+                Err(error) => break error.kind() == io::ErrorKind::WouldBlock,
+            }
+        };
+        quiet && self.socket.set_nonblocking(false).is_ok()
+    }
+
+    /// Hands a whole request to the kernel.
+    ///
+    /// # Errors
+    /// A part of it was not: the server cannot have the whole of it.
+    pub(super) fn send(&mut self, bytes: &[u8], deadline: &Deadline) -> io::Result<()> {
+        let mut wire = Wire { socket: &self.socket, deadline };
+        self.tls.set_buffer_limit(None);
+        self.tls.writer().write_all(bytes)?;
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut wire)?;
+        }
+        Ok(())
+    }
+
+    /// Reads as long as the deadline lets it.
+    pub(super) fn incoming<'a>(&'a mut self, deadline: &'a Deadline) -> impl Read + 'a {
+        Incoming { connection: self, deadline }
+    }
+}
+
+impl Target {
+    /// An I/O error on this way, in words.
+    pub(super) fn explain(&self, doing: &str, error: &io::Error, deadline: &Deadline) -> Trouble {
+        let (reason, may_pass) = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(error) => tls::explain(error, &self.tls.authorities),
+            None => (plain(error, deadline), true),
+        };
+        Trouble { reason: format!("{doing} {} failed: {reason}", self.server), may_pass }
+    }
+}
+
+/// Whether the server refused our certificate, and so the request unread.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::AlertReceived(alert)) if tls::is_about_certificate(*alert))
+}
+
+/// An I/O error without TLS in it.
+fn plain(error: &io::Error, deadline: &Deadline) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => format!("no answer within {}", humantime::format_duration(deadline.limit())),
+        io::ErrorKind::UnexpectedEof => "the connection ended too early".to_owned(),
+        _ => words(error),
+    }
+}
+
+struct Incoming<'a> {
+    connection: &'a mut Connection,
+    deadline: &'a Deadline,
+}
+
+impl Read for Incoming<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Connection { socket, tls } = &mut *self.connection;
+        let mut wire = Wire { socket, deadline: self.deadline };
+        loop {
+            match tls.reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                ended => return ended,
+            }
+            tls.read_tls(&mut wire)?;
+            tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            while tls.wants_write() {
+                tls.write_tls(&mut wire)?;
+            }
+        }
+    }
+}
+
+/// A socket on which nothing waits longer than the deadline.
+struct Wire<'a> {
+    socket: &'a TcpStream,
+    deadline: &'a Deadline,
+}
+
+impl Wire<'_> {
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.deadline.left();
+        // A zero would mean to wait for ever.
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+}
+
+fn in_time<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    match attempt() {
+        // How a socket says that its time is up.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::TimedOut.into()),
+        ended => ended,
+    }
+}
+
+impl Read for Wire<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.socket.set_read_timeout(Some(self.left()?))?;
+            match in_time(|| self.socket.read(buffer)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                ended => return ended,
+            }
+        }
+    }
+}
+
+impl Write for Wire<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            self.socket.set_write_timeout(Some(self.left()?))?;
+            match in_time(|| self.socket.write(bytes)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                ended => return ended,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Connects to the first of a host's addresses that answers; each gets its
+/// share of the time, so that a silent one does not hide the next.
+fn connect(host: &Host, port: u16, deadline: &Deadline) -> Result<TcpStream, Trouble> {
+    let addresses: Vec<IpAddr> = resolve::addresses(host, deadline)?;
+    let mut failed = Vec::new();
+    for (at, address) in addresses.iter().enumerate() {
+        let share = deadline.left() / u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+        let place = SocketAddr::new(*address, port);
+        if share.is_zero() {
+            failed.push(format!("{place}: no time was left"));
+            break;
+        }
+        match TcpStream::connect_timeout(&place, share) {
+            // Nagle's algorithm would hold a request back for 40 ms.
+            Ok(socket) => match socket.set_nodelay(true) {
+                Ok(()) => return Ok(socket),
+                Err(error) => failed.push(format!("{place}: {}", words(&error))),
+            },
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                failed.push(format!("{place}: no answer within {}", humantime::format_duration(rounded(share))));
+            }
+            Err(error) => failed.push(format!("{place}: {}", words(&error))),
+        }
+    }
+    Err(Trouble::passing(format!("cannot connect to {}", failed.join("; "))))
+}
+
+fn rounded(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Asks an http proxy for a way to the server (RFC 9110, 9.3.6).
+fn through(proxy: &Url, authority: &str, deadline: &Deadline) -> Result<TcpStream, Trouble> {
+    let socket = connect(&proxy.host, proxy.port.unwrap_or(HTTP), deadline)
+        .map_err(|trouble| Trouble { reason: format!("proxy {proxy}: {}", trouble.reason), ..trouble })?;
+    let credentials = proxy.credentials.as_ref().map_or_else(String::new, |credentials| {
+        let plain = percent_decoded(credentials);
+        format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(plain))
+    });
+    let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{credentials}\r\n");
+    let mut wire = Wire { socket: &socket, deadline };
+    let status = match wire.write_all(request.as_bytes()).map_err(Unread::Failed).and_then(|()| http::read_head(&mut wire)) {
+        Ok(status) => status,
+        Err(Unread::Failed(error)) => return Err(Trouble::passing(format!("proxy {proxy}: {}", plain(&error, deadline)))),
+        Err(Unread::Malformed(reason)) => return Err(Trouble::lasting(format!("proxy {proxy}: {reason}"))),
+    };
+    match status {
+        200..300 => Ok(socket),
+        407 => Err(Trouble::lasting(format!("proxy {proxy}: it wants other credentials (407)"))),
+        500.. => Err(Trouble::passing(format!("proxy {proxy}: it cannot reach {authority} ({status})"))),
+        _ => Err(Trouble::lasting(format!("proxy {proxy}: it refuses a connection to {authority} ({status})"))),
+    }
+}
+
+/// `%40` and the like in the credentials of a URL (RFC 3986, 2.1).
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                plain.push(*first);
+                rest = after;
+            }
+        }
+    }
+    plain
+}

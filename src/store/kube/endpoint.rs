@@ -1,0 +1,184 @@
+//! Where a server or a proxy is reached: the parts of its URL (RFC 3986) that
+//! we act on. Resolves nothing and connects to nothing.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// A host as a URL names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Host {
+    /// An address; an IPv6 one stands in brackets.
+    Address(IpAddr),
+    /// A DNS name, in lower case.
+    Name(String),
+}
+
+impl Host {
+    /// A host without brackets around an IPv6 address; `None` for what no host
+    /// name can be.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        if let Ok(address) = text.parse() {
+            return Some(Self::Address(address));
+        }
+        let is_label = |label: &str| {
+            let plain = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+            plain && (1..=63).contains(&label.len())
+        };
+        let name = text.strip_suffix('.').unwrap_or(text);
+        // A last label of digits alone is a mistyped address (RFC 3696, 2).
+        let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+        (name.len() <= 253 && !numeric && name.split('.').all(is_label)).then(|| Self::Name(text.to_ascii_lowercase()))
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// The parts of a URL. Its display leaves out what is secret.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Url {
+    /// In lower case; empty where the text has none.
+    pub(super) scheme: String,
+    /// `user:password`, as written.
+    pub(super) credentials: Option<String>,
+    /// The host.
+    pub(super) host: Host,
+    /// The port, where one is written.
+    pub(super) port: Option<u16>,
+    /// Without a slash at its end; query and fragment are refused.
+    pub(super) path: String,
+}
+
+impl Url {
+    /// Parses `[scheme://][user:password@]host[:port][/path]`.
+    ///
+    /// # Errors
+    /// What was expected; the text is left out, it may hold a password.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        if !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err("expected a URL without spaces and other than ASCII letters");
+        }
+        if text.contains(['?', '#']) {
+            return Err("expected a URL without a query or fragment");
+        }
+        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let (credentials, place) = match authority.rsplit_once('@') {
+            Some((credentials, place)) => (Some(credentials.to_owned()), place),
+            None => (None, authority),
+        };
+        let (host, port) = split_port(place).ok_or("expected a host with an optional port, an IPv6 address in brackets")?;
+        let host = Host::parse(host).ok_or("expected a host that is an address or a DNS name")?;
+        let port = match port {
+            None | Some("") => None,
+            Some(digits) => match digits.parse() {
+                Ok(port) if 0 < port && digits.bytes().all(|b| b.is_ascii_digit()) => Some(port),
+                _ => return Err("expected a port from 1 to 65535"),
+            },
+        };
+        let path = path.trim_end_matches('/').to_owned();
+        Ok(Self { scheme: scheme.to_ascii_lowercase(), credentials, host, port, path })
+    }
+
+    /// Host and port as `Host:` of HTTP and CONNECT write them.
+    pub(super) fn authority(&self, default_port: u16) -> String {
+        format!("{}:{}", self.host, self.port.unwrap_or(default_port))
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.host)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(&self.path)
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Host and port. Whereabouts' installer writes brackets around an IPv4
+/// address as well, and client-go takes them.
+fn split_port(place: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = place.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        host.parse::<IpAddr>().ok()?;
+        return match rest.strip_prefix(':') {
+            Some(port) => Some((host, Some(port))),
+            None => rest.is_empty().then_some((host, None)),
+        };
+    }
+    match place.split_once(':') {
+        Some((host, port)) => (!port.contains(':')).then_some((host, Some(port))),
+        None => Some((place, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<(String, Option<u16>, String), &'static str> {
+        Url::parse(text).map(|url| (url.host.to_string(), url.port, url.path))
+    }
+
+    #[test]
+    fn hosts_are_names_and_addresses_of_both_families() {
+        let ok = |host: &str, port, path: &str| Ok((host.to_owned(), port, path.to_owned()));
+        assert_eq!(parse("https://10.0.0.1:6443"), ok("10.0.0.1", Some(6443), ""));
+        assert_eq!(parse("https://[fd00::1]:6443/"), ok("[fd00::1]", Some(6443), ""));
+        assert_eq!(parse("https://[fd00::1]"), ok("[fd00::1]", None, ""));
+        assert_eq!(parse("https://API.example.com/k8s/clusters/c-1/"), ok("api.example.com", None, "/k8s/clusters/c-1"));
+        // What Whereabouts' installer writes for an IPv4 cluster.
+        assert_eq!(parse("https://[10.96.0.1]:443"), ok("10.96.0.1", Some(443), ""));
+        assert_eq!(parse("proxy:3128"), ok("proxy", Some(3128), ""));
+        assert_eq!(parse("http://me:a@b@proxy.:3128"), ok("proxy.", Some(3128), ""));
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused() {
+        for text in [
+            "",
+            "https://",
+            "https://fd00::1:6443",
+            "https://[fd00::1",
+            "https://[fd00::1]x",
+            "https://[name]:1",
+            "https://a:0",
+            "https://a:65536",
+            "https://a:+1",
+            "https://a:1x",
+            "https://a b",
+            "https://a?x=1",
+            "https://a..b",
+            "https://10.0.0.256",
+            "https://[fe80::1%eth0]:1",
+            "https://a\r\nHost: b",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let url = Url::parse("http://me:secret@proxy:3128").unwrap();
+        assert_eq!(url.credentials.as_deref(), Some("me:secret"));
+        assert_eq!(url.to_string(), "http://proxy:3128");
+        assert_eq!(url.authority(80), "proxy:3128");
+    }
+}

@@ -1,0 +1,284 @@
+//! HTTP/1.1 as an API client needs it (RFC 9112): one request written, one
+//! answer read, bounded in size. Knows nothing of sockets, time or what is
+//! said; follows no redirect and tries nothing again.
+
+use super::client::{Answer, Method, Request};
+use httparse::Status;
+use std::io::{self, Read};
+use std::time::Duration;
+
+/// An answer's head of more bytes than this is none of an API server's.
+const LARGEST_HEAD: usize = 64 * 1024;
+/// An answer of more bytes than this was not asked for: lists come in pages.
+const LARGEST_BODY: u64 = 16 * 1024 * 1024;
+const MOST_HEADERS: usize = 128;
+/// The line before a chunk holds its length.
+const LONGEST_CHUNK_LINE: usize = 4096;
+
+/// Why no whole answer was read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// The connection failed or ended.
+    Failed(io::Error),
+    /// What came is not HTTP/1.1, or too large.
+    Malformed(String),
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Where a request goes and who sends it.
+pub(super) struct Sender<'a> {
+    /// `Host:`.
+    pub(super) authority: &'a str,
+    /// What stands before each path.
+    pub(super) base: &'a str,
+    /// The bearer token.
+    pub(super) token: Option<&'a str>,
+}
+
+/// The bytes of a request.
+///
+/// # Errors
+/// The path or the token holds what would end its line.
+pub(super) fn encode(sender: &Sender<'_>, request: &Request<'_>) -> Result<Vec<u8>, &'static str> {
+    if !request.path.starts_with('/') || !is_word(request.path) {
+        return Err("expected a path of visible ASCII letters");
+    }
+    if !sender.token.is_none_or(|token| !token.is_empty() && is_word(token)) {
+        return Err("expected a token of visible ASCII letters, found none or others");
+    }
+    let method = match request.method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Patch => "PATCH",
+        Method::Delete => "DELETE",
+    };
+    let agent = concat!("hereabouts/", env!("CARGO_PKG_VERSION"));
+    let mut head = format!(
+        "{method} {}{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {agent}\r\nAccept: {}\r\n",
+        sender.base, request.path, sender.authority, request.accept
+    );
+    if let Some(token) = sender.token {
+        head.push_str("Authorization: Bearer ");
+        head.push_str(token);
+        head.push_str("\r\n");
+    }
+    if let Some((kind, body)) = request.content {
+        head.push_str(&format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len()));
+    }
+    head.push_str("\r\n");
+    let mut bytes = head.into_bytes();
+    bytes.extend_from_slice(request.content.map_or(&[], |(_, body)| body));
+    Ok(bytes)
+}
+
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Reads one answer; also tells whether the connection may carry another.
+///
+/// # Errors
+/// See [`Unread`].
+pub(super) fn read_answer(source: &mut dyn Read) -> Result<(Answer, bool), Unread> {
+    let mut incoming = Incoming { source, buffer: Vec::with_capacity(8 * 1024) };
+    let head = loop {
+        let head = incoming.head()?;
+        match head.status {
+            101 => return Err(malformed("the server switches to a protocol that was not asked for")),
+            100..200 => {}
+            _ => break head,
+        }
+    };
+    let body = match head.length {
+        _ if matches!(head.status, 204 | 304) => Vec::new(),
+        Length::Known(length) => incoming.exactly(length)?,
+        Length::Chunked => incoming.chunks()?,
+        Length::UntilClosed => incoming.until_closed()?,
+    };
+    let reusable = head.keep && !matches!(head.length, Length::UntilClosed) && incoming.buffer.is_empty();
+    Ok((Answer { status: head.status, retry_after: head.retry_after, body }, reusable))
+}
+
+/// Reads a head alone, as a proxy answers to CONNECT; its status.
+///
+/// # Errors
+/// See [`Unread`].
+pub(super) fn read_head(source: &mut dyn Read) -> Result<u16, Unread> {
+    Incoming { source, buffer: Vec::new() }.head().map(|head| head.status)
+}
+
+struct Head {
+    status: u16,
+    length: Length,
+    keep: bool,
+    retry_after: Option<Duration>,
+}
+
+enum Length {
+    Known(u64),
+    Chunked,
+    UntilClosed,
+}
+
+/// What has come and was not yet used stands in `buffer`.
+struct Incoming<'a> {
+    source: &'a mut dyn Read,
+    buffer: Vec<u8>,
+}
+
+impl Incoming<'_> {
+    fn fill(&mut self) -> Result<(), Unread> {
+        let filled = self.buffer.len();
+        self.buffer.resize(filled + 8 * 1024, 0);
+        let read = self.source.read(&mut self.buffer[filled..]);
+        self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
+        match read? {
+            0 => Err(ended()),
+            _ => Ok(()),
+        }
+    }
+
+    fn head(&mut self) -> Result<Head, Unread> {
+        loop {
+            let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+            let mut response = httparse::Response::new(&mut headers);
+            let parsed = response.parse(&self.buffer);
+            match parsed {
+                Ok(Status::Complete(length)) => {
+                    let head = Head::new(&response)?;
+                    self.buffer.drain(..length);
+                    return Ok(head);
+                }
+                Ok(Status::Partial) if self.buffer.len() <= LARGEST_HEAD => self.fill()?,
+                Ok(Status::Partial) => return Err(malformed("the head of the answer is larger than 64 KiB")),
+                Err(error) => return Err(malformed(format!("the answer is no HTTP/1.1: {error}"))),
+            }
+        }
+    }
+
+    fn exactly(&mut self, length: u64) -> Result<Vec<u8>, Unread> {
+        let mut body = Vec::new();
+        self.append(length, &mut body)?;
+        Ok(body)
+    }
+
+    /// Moves the next `length` bytes to the body.
+    fn append(&mut self, length: u64, body: &mut Vec<u8>) -> Result<(), Unread> {
+        if LARGEST_BODY < length.saturating_add(body.len() as u64) {
+            return Err(too_large());
+        }
+        let buffered = usize::try_from(length).unwrap_or(usize::MAX).min(self.buffer.len());
+        body.extend(self.buffer.drain(..buffered));
+        let missing = length - buffered as u64;
+        if 0 < missing {
+            let read = (&mut *self.source).take(missing).read_to_end(body)? as u64;
+            if read < missing {
+                return Err(ended());
+            }
+        }
+        Ok(())
+    }
+
+    fn chunks(&mut self) -> Result<Vec<u8>, Unread> {
+        let mut body = Vec::new();
+        loop {
+            let length = self.chunk_length()?;
+            if length == 0 {
+                self.trailers()?;
+                return Ok(body);
+            }
+            self.append(length, &mut body)?;
+            while self.buffer.len() < 2 {
+                self.fill()?;
+            }
+            if self.buffer.drain(..2).as_slice() != b"\r\n" {
+                return Err(malformed("a chunk of the answer is longer than it says"));
+            }
+        }
+    }
+
+    fn chunk_length(&mut self) -> Result<u64, Unread> {
+        loop {
+            match httparse::parse_chunk_size(&self.buffer) {
+                Ok(Status::Complete((used, length))) => {
+                    self.buffer.drain(..used);
+                    return Ok(length);
+                }
+                Ok(Status::Partial) if self.buffer.len() <= LONGEST_CHUNK_LINE => self.fill()?,
+                Ok(Status::Partial) | Err(_) => return Err(malformed("expected the length of a chunk in the answer")),
+            }
+        }
+    }
+
+    fn trailers(&mut self) -> Result<(), Unread> {
+        loop {
+            let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+            match httparse::parse_headers(&self.buffer, &mut headers) {
+                Ok(Status::Complete((used, _))) => {
+                    self.buffer.drain(..used);
+                    return Ok(());
+                }
+                Ok(Status::Partial) if self.buffer.len() <= LARGEST_HEAD => self.fill()?,
+                Ok(Status::Partial) | Err(_) => return Err(malformed("expected the end of the answer after its last chunk")),
+            }
+        }
+    }
+
+    fn until_closed(&mut self) -> Result<Vec<u8>, Unread> {
+        let mut body = std::mem::take(&mut self.buffer);
+        let room = LARGEST_BODY + 1 - (body.len() as u64).min(LARGEST_BODY);
+        (&mut *self.source).take(room).read_to_end(&mut body)?;
+        if LARGEST_BODY < body.len() as u64 {
+            return Err(too_large());
+        }
+        Ok(body)
+    }
+}
+
+impl Head {
+    fn new(response: &httparse::Response<'_, '_>) -> Result<Self, Unread> {
+        let values = |name: &'static str| {
+            let named = response.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+            named.map(|header| String::from_utf8_lossy(header.value).trim().to_ascii_lowercase())
+        };
+        let chunked: Vec<String> = values("transfer-encoding").collect();
+        let mut lengths: Vec<String> = values("content-length").collect();
+        lengths.dedup();
+        let length = match (chunked.as_slice(), lengths.as_slice()) {
+            ([coding], _) if coding == "chunked" => Length::Chunked,
+            ([], [digits]) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                Length::Known(digits.parse().unwrap_or(u64::MAX))
+            }
+            ([], []) => Length::UntilClosed,
+            _ => return Err(malformed("the answer does not say clearly how long it is")),
+        };
+        let says = |word: &str| values("connection").any(|value| value.split(',').any(|part| part.trim() == word));
+        let newest = response.version == Some(1);
+        // Both together is how requests are smuggled (RFC 9112, 6.3).
+        let clear = chunked.is_empty() || lengths.is_empty();
+        Ok(Self {
+            status: response.code.unwrap_or(0),
+            length,
+            keep: newest && clear && !says("close"),
+            retry_after: values("retry-after").next().and_then(|text| text.parse().ok()).map(Duration::from_secs),
+        })
+    }
+}
+
+fn malformed(reason: impl Into<String>) -> Unread {
+    Unread::Malformed(reason.into())
+}
+
+fn too_large() -> Unread {
+    malformed("the answer is larger than 16 MiB")
+}
+
+fn ended() -> Unread {
+    Unread::Failed(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended before the whole answer came"))
+}

@@ -1,0 +1,226 @@
+//! TLS towards the API server: what is trusted, who we are, and what is said
+//! when it fails. TLS 1.3 and 1.2; no session is resumed, a process does not
+//! live long enough to.
+
+use super::kubeconfig::{Kubeconfig, Pem, Trust};
+use crate::store::small_file::read_small;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WantsClientCert};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{AlertDescription, CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Where distributions keep the authorities that the system trusts; the first
+/// that is there is read, and only when the kubeconfig names none.
+const SYSTEM_BUNDLES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// A client configuration and where its authorities come from.
+pub(super) struct Tls {
+    pub(super) config: Arc<ClientConfig>,
+    /// For messages.
+    pub(super) authorities: String,
+}
+
+impl Tls {
+    /// Builds the configuration that a kubeconfig asks for.
+    ///
+    /// # Errors
+    /// What is wrong with a certificate or key, and where it stood.
+    pub(super) fn new(kubeconfig: &Kubeconfig) -> Result<Self, String> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        let (builder, authorities) = match &kubeconfig.trust {
+            Trust::Authorities(pem) => (builder.with_root_certificates(authorities(pem)?), pem.place.clone()),
+            Trust::System => {
+                let (roots, path) = system_authorities()?;
+                (builder.with_root_certificates(roots), path.to_owned())
+            }
+            Trust::Anybody => {
+                let verifier = Arc::new(TrustAnybody(provider));
+                (builder.dangerous().with_custom_certificate_verifier(verifier), "insecure-skip-tls-verify".to_owned())
+            }
+        };
+        let mut config = with_certificate(builder, kubeconfig.certificate.as_ref())?;
+        config.resumption = Resumption::disabled();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { config: Arc::new(config), authorities })
+    }
+}
+
+fn authorities(pem: &Pem) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let found = certificates(pem)?;
+    match roots.add_parsable_certificates(found) {
+        (0, _) => Err(format!("expected an X.509 certificate of an authority in PEM: {}", pem.place)),
+        _ => Ok(roots),
+    }
+}
+
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem.bytes).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) | Err(_) => Err(format!("expected certificates in PEM: {}", pem.place)),
+    }
+}
+
+fn system_authorities() -> Result<(RootCertStore, &'static str), String> {
+    for path in SYSTEM_BUNDLES {
+        if let Ok(bytes) = read_small(Path::new(path)) {
+            let roots = authorities(&Pem { bytes, place: (*path).to_owned() })?;
+            return Ok((roots, path));
+        }
+    }
+    Err(format!("the kubeconfig names no certificate-authority, and none of the system's files can be read: {}", SYSTEM_BUNDLES.join(", ")))
+}
+
+fn with_certificate(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    certificate: Option<&(Pem, Pem)>,
+) -> Result<ClientConfig, String> {
+    let Some((chain, key)) = certificate else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let expected = || format!("expected an unencrypted private key in PEM (PKCS#8, PKCS#1 or SEC1): {}", key.place);
+    let parsed = PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|_| expected())?;
+    builder.with_client_auth_cert(certificates(chain)?, parsed).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            format!("expected the key of the certificate {}, the two do not belong together: {}", chain.place, key.place)
+        }
+        _ => format!("expected an RSA, ECDSA or Ed25519 key and its certificate: {}", key.place),
+    })
+}
+
+/// `insecure-skip-tls-verify`: any certificate will do, as long as the server
+/// has its key.
+#[derive(Debug)]
+struct TrustAnybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TrustAnybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A failure of TLS in a sentence that says what to do, and whether it may
+/// pass by itself.
+pub(super) fn explain(error: &rustls::Error, authorities: &str) -> (String, bool) {
+    match error {
+        rustls::Error::InvalidCertificate(reason) => (explain_certificate(reason, authorities), false),
+        rustls::Error::AlertReceived(alert) if is_about_certificate(*alert) => {
+            (format!("the server refuses our client certificate, renew it or use a token: alert {alert:?}"), false)
+        }
+        rustls::Error::AlertReceived(alert) => (format!("the server ended TLS with the alert {alert:?}"), true),
+        rustls::Error::InvalidMessage(_) => {
+            ("what answers there does not speak TLS, or something on the way changes it, expected https".to_owned(), false)
+        }
+        rustls::Error::PeerIncompatible(reason) => {
+            (format!("the server speaks no TLS that we do (1.3, or 1.2 with ECDHE and AES-GCM or ChaCha20): {reason:?}"), false)
+        }
+        other => (format!("TLS failed: {other}"), true),
+    }
+}
+
+/// Alerts by which a server refuses a client's certificate; with TLS 1.3 they
+/// arrive after the request was sent, which it then has not read.
+pub(super) fn is_about_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    [
+        Alert::NoCertificate,
+        Alert::BadCertificate,
+        Alert::UnsupportedCertificate,
+        Alert::CertificateRevoked,
+        Alert::CertificateExpired,
+        Alert::CertificateUnknown,
+        Alert::UnknownCA,
+        Alert::AccessDenied,
+        Alert::CertificateRequired,
+    ]
+    .contains(&alert)
+}
+
+fn explain_certificate(reason: &CertificateError, authorities: &str) -> String {
+    use CertificateError as Reason;
+    match reason {
+        Reason::ExpiredContext { time, not_after } => {
+            format!("the server's certificate expired at {}, renew it, or set this machine's clock right: {}", date(not_after), date(time))
+        }
+        Reason::NotValidYetContext { time, not_before } => format!(
+            "the server's certificate is valid from {} on, set this machine's clock right, or the server's: {}",
+            date(not_before),
+            date(time)
+        ),
+        Reason::UnknownIssuer | Reason::BadSignature => {
+            format!(
+                "the server's certificate is by no authority that we trust, put the cluster's into certificate-authority: {authorities}"
+            )
+        }
+        Reason::NotValidForNameContext { expected, presented } => {
+            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            format!(
+                "the server's certificate is for other names, use one of them in server or as tls-server-name ({}): {}",
+                names.join(", "),
+                expected.to_str()
+            )
+        }
+        Reason::InvalidPurposeContext { .. } | Reason::InvalidPurpose => {
+            "the server's certificate is not one for servers, give it the extended key usage serverAuth".to_owned()
+        }
+        other => format!("the server's certificate cannot be used: {other}"),
+    }
+}
+
+/// `DnsName("a")` and `IpAddress(1.2.3.4)` without what is around the name.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').map_or(name, |(_, inner)| inner);
+    inner.trim_end_matches(')').trim_matches('"')
+}
+
+fn date(time: &UnixTime) -> String {
+    // Later ones cannot be written, and humantime would refuse them.
+    const LAST: u64 = 253_402_300_799;
+    let since = Duration::from_secs(time.as_secs().min(LAST));
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since).to_string()
+}
