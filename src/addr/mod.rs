@@ -10,7 +10,7 @@ mod set;
 mod subnet;
 
 pub use range::Range;
-pub use set::{AddrSet, Mask, Shard, add_bit, lowest_free};
+pub use set::{AddrSet, Mask, Shard, add_bit, bits_from, lowest_free, remove_bit};
 pub use subnet::Subnet;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

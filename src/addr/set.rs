@@ -88,6 +88,19 @@ impl AddrSet {
         self.spans.iter().fold(0u128, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)))
     }
 
+    /// The address that has `number` others of the set below it.
+    #[must_use]
+    pub fn nth(&self, number: u128) -> Option<IpAddr> {
+        let mut left = number;
+        for &(first, last) in &self.spans {
+            if left <= last - first {
+                return Some(address(self.family, first + left));
+            }
+            left -= last - first + 1;
+        }
+        None
+    }
+
     /// The parts of the set in order.
     pub fn ranges(&self) -> impl Iterator<Item = Range> + '_ {
         self.spans.iter().map(|&(first, last)| Range::spanning(self.family, first, last))
@@ -199,6 +212,19 @@ pub fn add_bit(mask: &mut Mask, low: u8) {
     mask[usize::from(low >> 6)] |= 1 << (low & 63);
 }
 
+/// Takes away the address that ends in `low`.
+pub fn remove_bit(mask: &mut Mask, low: u8) {
+    mask[usize::from(low >> 6)] &= !(1 << (low & 63));
+}
+
+/// Those of the addresses that end in `low` or more.
+#[must_use]
+pub fn bits_from(mask: &Mask, low: u8) -> Mask {
+    let mut from = [0; 4];
+    set_bits(&mut from, low, 255);
+    std::array::from_fn(|word| mask[word] & from[word])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +251,8 @@ mod tests {
                     assert_eq!(set.contains(v4(n)), plain.contains(&n), "{a}-{b} {c}-{d} {n}");
                 }
                 assert_eq!(set.count(), plain.len() as u128);
+                let in_order: Vec<_> = (0..=plain.len() as u128).map_while(|number| set.nth(number)).collect();
+                assert_eq!(in_order, plain.iter().map(|n| v4(*n)).collect::<Vec<_>>());
                 assert!(set.spans.windows(2).all(|w| w[0].1 + 1 < w[1].0), "sorted, disjoint, not adjacent");
             }
         }
@@ -263,6 +291,9 @@ mod tests {
             add_bit(&mut taken, low);
         }
         assert_eq!(lowest_free(&[u64::MAX, 0, 0, 0], &taken), None);
+        assert_eq!(lowest_free(&bits_from(&[u64::MAX; 4], 200), &taken), Some(200));
+        remove_bit(&mut taken, 70);
+        assert_eq!(lowest_free(&[u64::MAX; 4], &taken), Some(70));
     }
 
     #[test]

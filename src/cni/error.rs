@@ -32,6 +32,8 @@ pub enum Code {
     Differs = 103,
     /// What is stored cannot be read by this version.
     Stored = 104,
+    /// The API server refuses, or does not know the resource.
+    Api = 105,
     /// A fault of ours.
     Internal = 999,
 }
@@ -53,6 +55,7 @@ impl Code {
         Self::NotRecorded,
         Self::Differs,
         Self::Stored,
+        Self::Api,
         Self::Internal,
     ];
 
@@ -80,6 +83,7 @@ impl Code {
             Self::NotRecorded => "no address recorded for this attachment",
             Self::Differs => "recorded address differs from prevResult",
             Self::Stored => "stored record cannot be used",
+            Self::Api => "refused by the API server",
             Self::Internal => "internal error",
         }
     }

@@ -53,6 +53,7 @@ pub const KEYS: &[Key] = &[
     key("data_dir", Role::Read),
     key("dataDir", Role::Read),
     key("kubernetes", Role::Read),
+    key("allocation_order", Role::Read),
     key("configuration_path", Role::Read),
     key("deadlines", Role::Read),
     key("status_when_full", Role::Read),

@@ -11,21 +11,51 @@ use std::time::Duration;
 
 /// The default store.
 const DATA_DIR: &str = "/var/lib/cni/hereabouts";
+/// The default kubeconfig: what "hereabouts install" writes.
+const KUBECONFIG: &str = "/etc/cni/net.d/hereabouts.d/hereabouts.kubeconfig";
 /// Where a network configuration may put a store and a log without the flat
-/// file's leave: its author is not root.
+/// file's leave, and from where it may take a kubeconfig: its author is not
+/// root, and a kubeconfig names files whose content is sent to its server.
 const OPEN_DATA: &str = "/var/lib/cni";
 const OPEN_LOG: &str = "/var/log";
+const OPEN_KUBECONFIG: &[&str] = &["/etc/cni", "/etc/kubernetes", "/var/lib/cni"];
 
 /// Which store, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// The directory of the file store.
+    /// Where allocations live.
+    pub kind: StoreKind,
+    /// The directory of the file store, and of the node state of the other.
     pub data_dir: PathBuf,
     /// Whether configuration or flat file name a store, rather than leaving it
     /// to the default.
     pub named: bool,
     /// Where `data_dir` comes from, for the command line.
     pub origin: String,
+}
+
+/// Where allocations live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In files below `data_dir`.
+    File,
+    /// In the Kubernetes API.
+    #[cfg(feature = "kube")]
+    Kubernetes {
+        /// How to reach it.
+        kubeconfig: PathBuf,
+    },
+}
+
+/// In which order the addresses of a range are given by the Kubernetes store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllocationOrder {
+    /// The lowest free one first until several nodes want the same.
+    Auto,
+    /// Always the lowest that is believed to be free.
+    Lowest,
+    /// From a drawn one on.
+    Spread,
 }
 
 /// How long each verb may take. Runtimes give DEL 60 s and GC 30 s.
@@ -83,6 +113,8 @@ pub enum LogLevel {
 pub struct Settings {
     /// Which store.
     pub store: StoreSettings,
+    /// `allocation_order`.
+    pub order: AllocationOrder,
     /// `node_name` of the flat file.
     pub node_name: Option<NodeName>,
     /// Time limits.
@@ -116,7 +148,7 @@ impl Settings {
                 Some(NodeName::parse(text).map_err(|_| field.wrong("expected a node name"))?)
             }
         };
-        Ok(Self { store, node_name, deadlines: deadlines(merged)?, log: log(merged, &allowed)? })
+        Ok(Self { store, order: order(merged)?, node_name, deadlines: deadlines(merged)?, log: log(merged, &allowed)? })
     }
 
     /// The settings for a verb that frees: as [`Self::parse`], but a malformed
@@ -147,18 +179,12 @@ pub fn data_dir_of(merged: &Merged<'_>) -> Result<StoreSettings, ConfigError> {
 }
 
 fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, ConfigError> {
-    let kubeconfig = merged.field("kubernetes").and_then(|field| field.find("kubeconfig"));
-    let datastore = merged.field("datastore");
-    if let Some(field) = &datastore {
-        match field.text()? {
-            "file" => {}
-            "kubernetes" => return Err(unsupported(field, "the Kubernetes store is not part of this version, expected \"file\"")),
-            _ => return Err(unsupported(field, "no such store, expected \"file\"")),
-        }
-    } else if let Some(field) = &kubeconfig {
-        let reason = "a kubeconfig alone asks for the Kubernetes store, which is not part of this version, set datastore to \"file\"";
-        return Err(unsupported(field, reason));
-    }
+    let (kind, named) = kind(merged, allowed)?;
+    let origin_of_kind = match &kind {
+        StoreKind::File => "the default".to_owned(),
+        #[cfg(feature = "kube")]
+        StoreKind::Kubernetes { kubeconfig } => kubeconfig.display().to_string(),
+    };
     let found = match (merged.find("data_dir"), merged.find("dataDir")) {
         (Some(ours), Some(theirs)) if ours.field.value != theirs.field.value => {
             return Err(theirs.field.wrong("expected the same directory as data_dir, or only one of the two"));
@@ -166,7 +192,7 @@ fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, Conf
         (ours, theirs) => ours.or(theirs),
     };
     let Some(Setting { field, trusted }) = found else {
-        return Ok(StoreSettings { data_dir: DATA_DIR.into(), named: datastore.is_some(), origin: "the default".to_owned() });
+        return Ok(StoreSettings { kind, data_dir: DATA_DIR.into(), named, origin: origin_of_kind });
     };
     let data_dir = absolute(&field)?;
     if !trusted && !is_below(&data_dir, Path::new(OPEN_DATA)) && !allowed.iter().any(|root| data_dir == *root || is_below(&data_dir, root))
@@ -174,11 +200,69 @@ fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, Conf
         return Err(field
             .wrong(&format!("expected a directory below {OPEN_DATA}, any other must be listed in allowed_paths of the node's flat file")));
     }
-    Ok(StoreSettings { data_dir, named: true, origin: field.path })
+    Ok(StoreSettings { kind, data_dir, named: true, origin: field.path })
 }
 
-fn unsupported(field: &Field<'_>, reason: &str) -> ConfigError {
-    ConfigError::unsupported(&field.path, format!("{reason}: {}", field.value.excerpt()))
+/// Which store is asked for, and whether it is named. `datastore` beats a
+/// kubeconfig; a kubeconfig alone asks for Kubernetes.
+fn kind(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<(StoreKind, bool), ConfigError> {
+    let kubernetes = merged.find("kubernetes");
+    let kubeconfig = kubernetes.as_ref().and_then(|setting| setting.field.find("kubeconfig").map(|field| (field, setting.trusted)));
+    let datastore = merged.field("datastore");
+    match datastore.as_ref().map(Field::text).transpose()? {
+        Some("file") => return Ok((StoreKind::File, true)),
+        None if kubeconfig.is_none() => return Ok((StoreKind::File, false)),
+        Some("kubernetes") | None => {}
+        Some(_) => return Err(unsupported(&datastore, "no such store, expected \"file\" or \"kubernetes\"")),
+    }
+    asked_for_kubernetes(datastore, kubeconfig, allowed)
+}
+
+#[cfg(not(feature = "kube"))]
+fn asked_for_kubernetes(
+    datastore: Option<Field<'_>>,
+    kubeconfig: Option<(Field<'_>, bool)>,
+    _: &[PathBuf],
+) -> Result<(StoreKind, bool), ConfigError> {
+    let asked = datastore.or(kubeconfig.map(|(field, _)| field));
+    Err(unsupported(&asked, "this executable was built without the Kubernetes store, expected datastore \"file\""))
+}
+
+#[cfg(feature = "kube")]
+fn asked_for_kubernetes(
+    _: Option<Field<'_>>,
+    kubeconfig: Option<(Field<'_>, bool)>,
+    allowed: &[PathBuf],
+) -> Result<(StoreKind, bool), ConfigError> {
+    let Some((field, trusted)) = kubeconfig else {
+        return Ok((StoreKind::Kubernetes { kubeconfig: KUBECONFIG.into() }, true));
+    };
+    let kubeconfig = absolute(&field)?;
+    let open = OPEN_KUBECONFIG.iter().map(Path::new).chain(allowed.iter().map(PathBuf::as_path)).any(|root| is_below(&kubeconfig, root));
+    if !trusted && !open {
+        return Err(field.wrong(&format!(
+            "expected a file below {}, any other must be below one of allowed_paths of the node's flat file",
+            OPEN_KUBECONFIG.join(", ")
+        )));
+    }
+    Ok((StoreKind::Kubernetes { kubeconfig }, true))
+}
+
+fn order(merged: &Merged<'_>) -> Result<AllocationOrder, ConfigError> {
+    let Some(field) = merged.field("allocation_order") else {
+        return Ok(AllocationOrder::Auto);
+    };
+    match field.text()? {
+        "auto" => Ok(AllocationOrder::Auto),
+        "lowest" => Ok(AllocationOrder::Lowest),
+        "spread" => Ok(AllocationOrder::Spread),
+        _ => Err(field.wrong("expected \"auto\", \"lowest\" or \"spread\"")),
+    }
+}
+
+fn unsupported(field: &Option<Field<'_>>, reason: &str) -> ConfigError {
+    let (path, value) = field.as_ref().map_or(("ipam.datastore", String::new()), |field| (&*field.path, field.value.excerpt()));
+    ConfigError::unsupported(path, format!("{reason}: {value}"))
 }
 
 fn allowed_paths(merged: &Merged<'_>) -> Result<Vec<PathBuf>, ConfigError> {
@@ -301,10 +385,26 @@ mod tests {
 
     #[test]
     fn stores_that_are_not_there_are_unsupported_and_datastore_beats_a_kubeconfig() {
-        for ipam in [r#"{"datastore":"etcd"}"#, r#"{"datastore":"kubernetes"}"#, r#"{"kubernetes":{"kubeconfig":"/x"}}"#] {
-            assert!(settings(ipam, None, false).unwrap_err().starts_with("Unsupported"), "{ipam}");
-        }
-        assert!(settings(r#"{"datastore":"file","kubernetes":{"kubeconfig":"/x"}}"#, None, false).is_ok());
+        assert!(settings(r#"{"datastore":"etcd"}"#, None, false).unwrap_err().starts_with("Unsupported"));
+        let both = settings(r#"{"datastore":"file","kubernetes":{"kubeconfig":"/x"}}"#, None, false).unwrap();
+        assert_eq!(both.store.kind, StoreKind::File);
+    }
+
+    #[cfg(feature = "kube")]
+    #[test]
+    fn a_kubeconfig_alone_means_kubernetes_and_untrusted_hands_choose_among_roots_files() {
+        let kubernetes = |path: &str| Some(StoreKind::Kubernetes { kubeconfig: path.into() });
+        let kind = |ipam: &str, flat: Option<&str>| settings(ipam, flat, true).ok().map(|settings| settings.store.kind);
+        assert_eq!(kind(r#"{"datastore":"kubernetes"}"#, None), kubernetes(KUBECONFIG));
+        let whereabouts = "/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig";
+        let named = format!(r#"{{"kubernetes":{{"kubeconfig":"{whereabouts}"}}}}"#);
+        assert_eq!(kind(&named, None), kubernetes(whereabouts));
+        assert_eq!(kind("{}", Some(&named)), kubernetes(whereabouts));
+        let elsewhere = r#"{"kubernetes":{"kubeconfig":"/home/k"}}"#;
+        assert_eq!(kind(elsewhere, None), None);
+        assert_eq!(kind("{}", Some(elsewhere)), kubernetes("/home/k"));
+        assert_eq!(kind(elsewhere, Some(r#"{"allowed_paths":["/home"]}"#)), kubernetes("/home/k"));
+        assert_eq!(kind(r#"{"kubernetes":{"kubeconfig":"/etc/cni/../x"}}"#, None), None);
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Added for Allocated {
 
     fn undo(self: Box<Self>) -> Result<(), CniError> {
         let deadline = Deadline::after(self.reserve);
-        let undone = undo(&self.ready.store, &self.created, deadline);
+        let undone = undo(self.ready.store.as_ref(), &self.created, deadline);
         Ok(undone.map_err(Failure::from)?)
     }
 }
@@ -50,11 +50,11 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     let mut undo_list = Vec::new();
     let is_alive = |held: &Draft| ready.is_alive(held);
     let ask = Ask { scope: &network.scope, slots: &slots, draft: &draft, is_alive: &is_alive };
-    let allocated = allocate(&ready.store, &ask, Deadline::after(limit - reserve), &mut undo_list);
+    let allocated = allocate(ready.store.as_ref(), &ask, Deadline::after(limit - reserve), &mut undo_list);
     let held = match allocated {
         Ok(held) => held,
         Err(failure) => {
-            return Err(match undo(&ready.store, &undo_list, Deadline::after(reserve)) {
+            return Err(match undo(ready.store.as_ref(), &undo_list, Deadline::after(reserve)) {
                 Ok(()) => failure,
                 Err(undo) => Failure::NotUndone { failure: Box::new(failure), undo },
             });
@@ -196,13 +196,12 @@ pub fn undo(store: &dyn Store, created: &[Allocation], deadline: Deadline) -> Re
 }
 
 fn draft(ready: &Ready, attachment: Attachment, sandbox: &Sandbox, args: &CniArgs) -> Draft {
-    use crate::store::file::disk::Disk;
     Draft {
         attachment,
         pod: args.pod.clone(),
         netns: sandbox.netns.as_deref().and_then(host::find_netns),
         boot_id: ready.machine.boot_id.clone(),
-        since: ready.store.disk().now(),
+        since: ready.machine.now,
         source: Source::Dynamic,
         part: Part { index: 0, of: 1 },
         prefix: 0,

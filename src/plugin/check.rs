@@ -8,14 +8,14 @@ use crate::cni::{Call, Ip, Sandbox};
 use crate::config::Merged;
 use crate::ipam::Allocation;
 use crate::store::retry::Deadline;
-use crate::store::{Access, Store};
+use crate::store::Access;
 
 pub(super) fn check(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox, previous: &[Ip]) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
     let attachment = attachment(&ready, call, sandbox);
-    let session = ready.store.open(Access::Release, Deadline::after(ready.settings.deadlines.add))?;
+    let session = ready.store.open(Access::Read, Deadline::after(ready.settings.deadlines.add))?;
     let holdings = session.holdings(&attachment)?;
     if let Some(damaged) = holdings.damaged.into_iter().next() {
         return Err(damaged.into());

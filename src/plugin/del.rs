@@ -15,7 +15,7 @@ pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(),
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let ready = ipam.ready_to_release(call, &merged, flat.as_ref())?;
     let attachment = attachment(&ready, call, sandbox);
-    Ok(free(&ready.store, &attachment, Deadline::after(ready.settings.deadlines.del))?)
+    Ok(free(ready.store.as_ref(), &attachment, Deadline::after(ready.settings.deadlines.del))?)
 }
 
 /// Releases all that an attachment holds; may be repeated.

@@ -130,9 +130,10 @@ impl Failure {
 fn store_code(error: &StoreError) -> Code {
     match error {
         StoreError::Io { .. } | StoreError::NoLocks { .. } | StoreError::Absent { .. } => Code::Io,
-        StoreError::Busy { .. } | StoreError::Changed | StoreError::OldView { .. } => Code::TryAgain,
+        StoreError::Busy { .. } | StoreError::Changed | StoreError::OldView { .. } | StoreError::Unreachable { .. } => Code::TryAgain,
+        StoreError::Refused { .. } | StoreError::NoResource { .. } => Code::Api,
         StoreError::Damaged { .. } | StoreError::BadFormat { .. } | StoreError::NotOurs { .. } | StoreError::Newer { .. } => Code::Stored,
-        StoreError::Foreign { .. } | StoreError::SecondMachine { .. } => Code::Config,
+        StoreError::Foreign { .. } | StoreError::SecondMachine { .. } | StoreError::Kubeconfig { .. } => Code::Config,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::cni::{Attachments, Call};
 use crate::config::Merged;
 use crate::ipam::Draft;
 use crate::store::retry::Deadline;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 use std::sync::Arc;
 
 pub(super) fn gc(ipam: &Ipam<'_>, call: &Call, valid: &Attachments) -> Result<(), Failure> {
@@ -24,7 +24,7 @@ pub(super) fn gc(ipam: &Ipam<'_>, call: &Call, valid: &Attachments) -> Result<()
 
 fn collect(ready: &Ready, sweep: &Sweep<'_>) -> Result<(), Failure> {
     let deadline = Deadline::after(ready.settings.deadlines.gc);
-    let store: &dyn Store = &ready.store;
+    let store = ready.store.as_ref();
     let mut all = 0;
     let mut failures = Vec::new();
     for item in sweep.find(store, deadline)? {

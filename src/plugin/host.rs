@@ -2,7 +2,7 @@
 //! namespaces. Looks only, and decides nothing.
 
 use super::failure::Failure;
-use crate::config::{ConfigError, FlatFile, Problem, Settings, flat_file_places};
+use crate::config::{ConfigError, FlatFile, Problem, Settings, StoreKind, flat_file_places};
 use crate::ipam::{Netns, NodeName, Seen};
 pub use crate::store::small_file::{read_small, words};
 use nix::errno::Errno;
@@ -25,6 +25,8 @@ pub struct Machine {
     pub boot_id: String,
     /// Stays with the installation; a few machines have none.
     pub machine_id: Option<String>,
+    /// When it was looked at.
+    pub now: std::time::SystemTime,
 }
 
 impl Machine {
@@ -32,12 +34,13 @@ impl Machine {
     ///
     /// # Errors
     /// The kernel shows no boot id.
+    #[allow(clippy::disallowed_methods, reason = "the one look at the clock, handed on with the rest")]
     pub fn look() -> Result<Self, Failure> {
         let word = |path: &str| read_small(Path::new(path)).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
         let path = "/proc/sys/kernel/random/boot_id";
         let boot_id = word(path).map_err(|error| Failure::Machine { path: path.to_owned(), reason: words(&error) })?;
         let machine_id = word("/etc/machine-id").ok().filter(|text| !text.is_empty());
-        Ok(Self { boot_id, machine_id })
+        Ok(Self { boot_id, machine_id, now: std::time::SystemTime::now() })
     }
 }
 
@@ -108,7 +111,7 @@ pub fn node_name(lookup: &dyn Fn(&str) -> Option<OsString>, settings: &Settings,
     if name == "localhost" || name.starts_with("localhost.") {
         return Err(must_be_given("expected a name that no other machine has", &name).into());
     }
-    if is_shared(&settings.store.data_dir) {
+    if settings.store.kind == StoreKind::File && is_shared(&settings.store.data_dir) {
         return Err(must_be_given("expected an explicit name, data_dir is on a filesystem that machines share", &name).into());
     }
     Ok(parse("host name", &name)?)

@@ -10,12 +10,14 @@ mod gc;
 pub mod host;
 pub mod log;
 mod status;
+pub mod stores;
 pub mod sweep;
 
 use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
 use crate::ipam::{self, Attachment, Draft, NodeName};
-use crate::store::file::{FileStore, Host, disk::RealDisk};
+use crate::store::Store;
+use crate::store::file::Host;
 use failure::Failure;
 use host::Machine;
 use std::ffi::OsString;
@@ -31,7 +33,7 @@ pub struct Ipam<'a> {
 /// What every verb needs, settled.
 pub(crate) struct Ready {
     pub(crate) settings: Settings,
-    pub(crate) store: FileStore<RealDisk>,
+    pub(crate) store: Box<dyn Store>,
     pub(crate) node: NodeName,
     pub(crate) machine: Machine,
 }
@@ -71,7 +73,7 @@ impl Ipam<'_> {
         let machine = Machine::look()?;
         let node = host::node_name(self.lookup, &settings, flat)?;
         let host = Host { node: node.clone(), machine_id: machine.machine_id.clone(), boot_id: machine.boot_id.clone() };
-        let store = FileStore::new(settings.store.data_dir.clone(), host);
+        let store = stores::open(&settings, host, self.lookup)?;
         Ok(Ready { settings, store, node, machine })
     }
 }

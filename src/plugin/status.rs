@@ -7,7 +7,6 @@ use super::failure::Failure;
 use crate::cni::Call;
 use crate::config::{CniArgs, Merged, Network, WhenFull};
 use crate::ipam;
-use crate::store::Store;
 
 pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;

@@ -43,9 +43,7 @@ impl Sweep<'_> {
 /// It may be held still; a repeat is safe.
 pub fn free(store: &dyn Store, stale: &Allocation, deadline: Deadline) -> Result<bool, StoreError> {
     let mut session = store.open(Access::Release, deadline)?;
-    let holdings = session.holdings(&stale.held.attachment)?;
-    let unchanged = holdings.held.iter().any(|held| held == stale);
-    let freed = unchanged && session.release(stale)? == Release::Done;
+    let freed = session.release_unchanged(stale)? == Release::Done;
     if freed {
         tracing::info!(address = %stale.address, holder = %stale.held.attachment, "swept");
     }

@@ -63,6 +63,8 @@ pub enum Access {
     Allocate,
     /// Looks and releases: a store that is not there holds nothing.
     Release,
+    /// Looks alone, at what stands now.
+    Read,
 }
 
 /// Calls that compare. Each names the whole attachment and is refused when the
@@ -105,6 +107,16 @@ pub trait Session {
     /// # Errors
     /// It may be held still; a repeat is safe.
     fn release(&mut self, held: &Allocation) -> Result<Release, StoreError>;
+
+    /// Frees an address if its record is the very one that was read: it may
+    /// have been re-homed to its own attachment since.
+    ///
+    /// # Errors
+    /// As [`Self::release`].
+    fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError> {
+        let holdings = self.holdings(&held.held.attachment)?;
+        if holdings.held.contains(held) { self.release(held) } else { Ok(Release::NotYours) }
+    }
 
     /// Removes what calls of this attachment that were stopped in the middle
     /// left behind; it holds nothing.
@@ -293,6 +305,44 @@ pub enum StoreError {
         theirs: String,
         /// This machine's id.
         ours: String,
+    },
+    /// The API server could not be reached, or could not answer, in time.
+    #[error("the API server {server} did not serve {call} within {waited}, what was tried may still happen: {reason}")]
+    Unreachable {
+        /// Its URL.
+        server: String,
+        /// What was asked.
+        call: String,
+        /// How long it was tried.
+        waited: String,
+        /// What the last attempt met.
+        reason: String,
+    },
+    /// The API server refuses for good.
+    #[error("the API server {server} refuses {call} ({status}): {reason}")]
+    Refused {
+        /// Its URL.
+        server: String,
+        /// What was asked.
+        call: String,
+        /// HTTP status.
+        status: u16,
+        /// Its words, and what to do.
+        reason: String,
+    },
+    /// The custom resource is not defined.
+    #[error("the API server {server} does not know the resource {resource}, \"kubectl apply -k deploy/crd\" installs it")]
+    NoResource {
+        /// Its URL.
+        server: String,
+        /// `ipallocations.hereabouts.dev`.
+        resource: String,
+    },
+    /// The kubeconfig, or what it names, cannot be used.
+    #[error("kubernetes.kubeconfig: {reason}")]
+    Kubeconfig {
+        /// What is wrong, with the path.
+        reason: String,
     },
     /// There is no store yet.
     #[error("there is no store at {path} yet, the first ADD makes one")]

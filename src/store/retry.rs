@@ -33,26 +33,65 @@ impl Deadline {
     }
 }
 
+/// How pauses between attempts grow.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    first: Duration,
+    longest: Duration,
+}
+
+impl Pace {
+    /// For what passes in a moment on this machine: a lock, a cached name.
+    pub const LOCAL: Self = Self { first: Duration::from_millis(1), longest: Duration::from_millis(50) };
+    /// For a server that may be overloaded, or starting.
+    pub const SERVER: Self = Self { first: Duration::from_millis(20), longest: Duration::from_secs(2) };
+}
+
+/// How an attempt ended that did not fail.
+pub enum Attempt<T> {
+    /// With a value.
+    Done(T),
+    /// Again, after the usual pause or this one, whichever is longer.
+    Again(Duration),
+}
+
+/// [`until_paced`] at the pace of this machine.
+///
+/// # Errors
+/// The first error of `attempt`.
+pub fn until<T, E>(deadline: &Deadline, mut attempt: impl FnMut() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
+    until_paced(deadline, Pace::LOCAL, || Ok(attempt()?.map_or(Attempt::Again(Duration::ZERO), Attempt::Done)))
+}
+
 /// Calls `attempt` until it gives a value, it fails, or the deadline passes
-/// (`None`). Pauses grow from 1 ms to 50 ms, each drawn between half and all
-/// of its length so that waiters do not march in step.
+/// (`None`). Each pause is twice as long as the one before, up to the longest,
+/// and drawn between half and all of that so that waiters do not march in step.
 ///
 /// # Errors
 /// The first error of `attempt`.
 #[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
-pub fn until<T, E>(deadline: &Deadline, mut attempt: impl FnMut() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
-    let mut pause = Duration::from_millis(1);
+pub fn until_paced<T, E>(deadline: &Deadline, pace: Pace, mut attempt: impl FnMut() -> Result<Attempt<T>, E>) -> Result<Option<T>, E> {
+    let mut pause = pace.first;
     loop {
-        if let Some(value) = attempt()? {
-            return Ok(Some(value));
-        }
+        let asked = match attempt()? {
+            Attempt::Done(value) => return Ok(Some(value)),
+            Attempt::Again(asked) => asked,
+        };
         let left = deadline.left();
         if left.is_zero() {
             return Ok(None);
         }
-        std::thread::sleep(jittered(pause).min(left));
-        pause = (pause * 2).min(Duration::from_millis(50));
+        // Never less than what the server asked for; those it told the same are
+        // spread over what comes after.
+        std::thread::sleep((asked + jittered(pause)).min(left));
+        pause = (pause * 2).min(pace.longest);
     }
+}
+
+/// Pauses once, between half and all of `pause`, and not beyond the deadline.
+#[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
+pub fn pause(deadline: &Deadline, pause: Duration) {
+    std::thread::sleep(jittered(pause).min(deadline.left()));
 }
 
 /// Between half and all of `pause`. The hasher's random keys are seed enough.

@@ -19,7 +19,7 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
 }
 
 /// A failed system call, with its path.
-pub(super) fn failed(disk: &dyn Disk, action: &'static str, path: &Path, error: io::Error) -> StoreError {
+pub(in crate::store) fn failed(disk: &dyn Disk, action: &'static str, path: &Path, error: io::Error) -> StoreError {
     StoreError::Io { action, path: below(disk, path), reason: reason(&error), source: error }
 }
 

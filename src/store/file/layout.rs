@@ -48,7 +48,7 @@ pub(super) const PODS: &str = "@pods";
 const LONGEST: usize = 180;
 
 /// An id as one file name.
-pub(super) fn escape(id: &str) -> String {
+pub(in crate::store) fn escape(id: &str) -> String {
     let mut name = String::with_capacity(id.len());
     for (at, byte) in id.bytes().enumerate() {
         let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b':') || (byte == b'.' && 0 < at);

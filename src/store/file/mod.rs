@@ -32,14 +32,20 @@ pub mod verify;
 mod wait;
 mod walk;
 
+#[cfg(feature = "kube")]
+pub(super) use self::{
+    failed::failed,
+    layout::escape,
+    record::{decode_path, encode_path},
+};
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::ipam::{NodeName, Scope};
 use disk::{Content, Disk};
-use failed::{failed, is_gone, reason};
-#[cfg(feature = "kube")]
-pub(super) use record::{decode_path, encode_path};
+#[cfg(not(feature = "kube"))]
+use failed::failed;
+use failed::{is_gone, reason};
 use session::FileSession;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -94,7 +100,7 @@ impl<D: Disk> FileStore<D> {
     /// See [`Store::open`].
     fn open_session(&self, access: Access, deadline: Deadline) -> Result<FileSession<'_, D>, StoreError> {
         if !self.exists()? {
-            if access == Access::Release {
+            if access != Access::Allocate {
                 return Ok(FileSession::absent(self, deadline));
             }
             self.disk.make_root().map_err(|error| failed(&self.disk, "make directory", Path::new(""), error))?;
@@ -102,7 +108,7 @@ impl<D: Disk> FileStore<D> {
         let mut id = self.read_format()?.map(|format| format.id);
         if id.is_none() {
             self.check_not_foreign()?;
-            if access == Access::Release {
+            if access != Access::Allocate {
                 return Ok(FileSession::absent(self, deadline));
             }
         }

@@ -132,7 +132,7 @@ impl<D: Disk> FileStore<D> {
         };
         let noted = match self.disk.read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if access == Access::Release {
+                if access != Access::Allocate {
                     return Ok(());
                 }
                 self.place(&path, format!("{ours}\n").as_bytes())?;

@@ -25,7 +25,7 @@ impl<D: Disk> FileStore<D> {
                 Locked::Busy => None,
             }
         } else {
-            retry::until(deadline, || match lock(path, Patience::Try).map_err(&refused)? {
+            retry::until::<_, StoreError>(deadline, || match lock(path, Patience::Try).map_err(&refused)? {
                 Locked::Held(held) => Ok(Some(held)),
                 Locked::Busy => Ok(None),
             })?

@@ -21,6 +21,9 @@ pub const PLURAL: &str = "ipallocations";
 /// The resource's kind.
 pub const KIND: &str = "IPAllocation";
 
+/// The keys of the spec that may be absent.
+pub(super) const OPTIONAL: &[&str] = &["gateway", "scope", "podRef", "machine", "netns"];
+
 /// One address held by one attachment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

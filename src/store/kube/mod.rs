@@ -1,12 +1,146 @@
 //! The store in the Kubernetes API: one custom resource is one address held.
+//!
+//! The API server lets a name be created once: **the creation is the commit**,
+//! and no lock, lease or list is on its way. What is removed or changed is the
+//! very state of the object that was read. What a call leaves open (its answer
+//! was lost, it was killed) is written down on this node before it begins, so
+//! that the next call of the attachment looks at it: see `state`.
+//!
+//! ```text
+//! claim    choose a candidate . write the INTENT . POST the object (commit) .
+//!          put the answer in the intent's place
+//! release  DELETE the object, uid and resourceVersion given (commit) .
+//!          forget it
+//! re-home  write the INTENT . PATCH the object, resourceVersion given (commit) .
+//!          put the answer in the intent's place . forget it of the old holder
+//! ```
+//!
+//! Killed anywhere, this leaves at worst an intent whose object is there, is
+//! another's, or is not there (yet): the next call of the attachment asks.
 
+mod api;
+mod claim;
 pub mod client;
 mod connection;
 pub mod crd;
 mod endpoint;
 mod http;
 mod kubeconfig;
+mod listing;
 mod names;
+mod occupancy;
 mod proxy;
+mod rebuild;
 mod resolve;
+mod session;
+mod state;
 mod tls;
+
+use super::file::Host;
+use super::file::disk::RealDisk;
+use super::retry::Deadline;
+use super::{Access, Filter, Listing, Session, Store, StoreError};
+use crate::addr::AddrSet;
+use crate::ipam::Scope;
+use api::Api;
+use client::Client;
+use session::KubeSession;
+use state::{Origin, State};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// STATUS and listings have no deadline of their own; each request of theirs
+/// gets this.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Below the data directory.
+const DIRECTORY: &str = "kubernetes";
+
+/// In which order the addresses of a range are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// The lowest free one first until several nodes want the same; from then
+    /// on this node spreads.
+    #[default]
+    Auto,
+    /// Always the lowest that is believed to be free.
+    Lowest,
+    /// From a drawn one on.
+    Spread,
+}
+
+/// See the module.
+pub struct KubeStore {
+    api: Api,
+    state: State,
+    host: Host,
+    order: Order,
+    /// A hash of the machine id: the id itself is for this machine's eyes.
+    machine: Option<String>,
+    /// Acting for a node that is off: its state is not here.
+    for_dead_node: bool,
+}
+
+impl KubeStore {
+    /// The store behind an API server, with its node state below `data_dir`.
+    #[must_use]
+    pub fn new(client: Client, data_dir: &Path, host: Host, order: Order) -> Self {
+        let root = data_dir.join(DIRECTORY).join(super::file::escape(host.node.as_str()));
+        let machine = host.machine_id.as_deref().map(|id| names::hash(&["machine", id]));
+        Self { api: Api::new(client), state: State::new(Box::new(RealDisk::new(root))), host, order, machine, for_dead_node: false }
+    }
+
+    /// Acts for a node that is off and cannot act for itself.
+    #[must_use]
+    pub fn for_dead_node(mut self) -> Self {
+        self.for_dead_node = true;
+        self
+    }
+
+    fn now(&self) -> SystemTime {
+        self.state.disk().now()
+    }
+
+    fn origin(&self) -> Origin {
+        Origin {
+            cluster: self.api.cluster().to_owned(),
+            node: self.host.node.to_string(),
+            machine: self.machine.clone(),
+            boot: self.host.boot_id.clone(),
+        }
+    }
+}
+
+impl Store for KubeStore {
+    fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
+        if !self.for_dead_node {
+            self.make_complete(&deadline)?;
+        }
+        let session = KubeSession::new(self, access, deadline);
+        if access != Access::Read {
+            session.look_at_tombstones();
+        }
+        Ok(Box::new(session))
+    }
+
+    fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {
+        Ok(Box::new(listing::Pages::new(self, filter)))
+    }
+
+    fn ready(&self) -> Result<(), StoreError> {
+        self.check_ready()
+    }
+
+    fn has_room(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError> {
+        let deadline = Deadline::after(PATIENCE);
+        let believed = self.state.occupancy(scope);
+        if believed.clone().choose(candidates).is_some() {
+            return Ok(true);
+        }
+        if believed.is_full(candidates, self.now()) {
+            return Ok(false);
+        }
+        self.state.prepare()?;
+        self.list_scope(scope, self.now(), &deadline)?;
+        Ok(self.state.occupancy(scope).choose(candidates).is_some())
+    }
+}

@@ -22,6 +22,9 @@ const ATTACHMENT: &str = "hereabouts.dev/attachment";
 /// By address, in any scope.
 pub(super) const ADDRESS: &str = "hereabouts.dev/address";
 
+/// All that an object may have.
+pub(super) const LABELS: &[&str] = &[NODE, NETWORK, SCOPE, POD, ATTACHMENT, ADDRESS];
+
 /// The longest DNS label (RFC 1123), and what of it a hash leaves.
 const LONGEST_LABEL: usize = 63;
 const KEPT: usize = 40;
@@ -41,6 +44,17 @@ pub(super) fn text(address: IpAddr) -> String {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => v6.segments().map(|group| format!("{group:04x}")).join("-"),
     }
+}
+
+/// The address of an object's name.
+pub(super) fn parse(name: &str) -> Option<IpAddr> {
+    let last = name.rsplit('.').next()?;
+    if last.contains('-') {
+        return last.replace('-', ":").parse().ok().map(IpAddr::V6);
+    }
+    let parts: Vec<&str> = name.split('.').collect();
+    let four = parts.get(parts.len().checked_sub(4)?..)?;
+    four.join(".").parse().ok().map(IpAddr::V4)
 }
 
 /// A scope's name where it is a DNS label; else what is left of it in a label's
@@ -117,6 +131,11 @@ mod tests {
         assert_eq!(name("", "10.0.0.5"), "10.0.0.5");
         assert_eq!(name("", "2001:db8::1"), "2001-0db8-0000-0000-0000-0000-0000-0001");
         assert_eq!(name("blue", "10.0.0.5"), "blue.10.0.0.5");
+        for name in ["10.0.0.5", "blue.10.0.0.5", "10.10.0.0.5"] {
+            assert_eq!(parse(name), Some("10.0.0.5".parse().unwrap()), "{name}");
+        }
+        assert_eq!(parse(&name("a-b", "2001:db8::1")), Some("2001:db8::1".parse().unwrap()));
+        assert_eq!(["", "blue", "1.2.3", "a.b.c.d.e", "a-b"].map(parse), [None; 5]);
         assert_eq!(name(&"a".repeat(63), "10.0.0.5").find('.'), Some(63));
         let odd = ["Blue", "bl_ue", "a/b", "..", "-a", "a-", "\u{e9}", &"b".repeat(200)];
         let names: Vec<String> = odd.iter().map(|scope| name(scope, "10.0.0.5")).collect();

@@ -1,0 +1,42 @@
+//! The store that the settings name.
+
+use crate::config::{Settings, StoreKind};
+use crate::store::file::{FileStore, Host};
+use crate::store::{Store, StoreError};
+use std::ffi::OsString;
+
+/// Opens it. For files that costs nothing; for Kubernetes the kubeconfig is
+/// read, and nobody is connected to.
+///
+/// # Errors
+/// The kubeconfig cannot be used.
+#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
+pub fn open(settings: &Settings, host: Host, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
+    match &settings.store.kind {
+        StoreKind::File => Ok(Box::new(FileStore::new(settings.store.data_dir.clone(), host))),
+        #[cfg(feature = "kube")]
+        StoreKind::Kubernetes { kubeconfig } => Ok(Box::new(kubernetes(settings, kubeconfig, host, lookup)?)),
+    }
+}
+
+/// The store in the Kubernetes API.
+///
+/// # Errors
+/// The kubeconfig cannot be used.
+#[cfg(feature = "kube")]
+pub fn kubernetes(
+    settings: &Settings,
+    kubeconfig: &std::path::Path,
+    host: Host,
+    lookup: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<crate::store::kube::KubeStore, StoreError> {
+    use crate::config::AllocationOrder;
+    use crate::store::kube::{KubeStore, Order, client::Client};
+    let client = Client::open(kubeconfig, lookup).map_err(|error| StoreError::Kubeconfig { reason: error.to_string() })?;
+    let order = match settings.order {
+        AllocationOrder::Auto => Order::Auto,
+        AllocationOrder::Lowest => Order::Lowest,
+        AllocationOrder::Spread => Order::Spread,
+    };
+    Ok(KubeStore::new(client, &settings.store.data_dir, host, order))
+}

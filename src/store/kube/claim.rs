@@ -1,0 +1,210 @@
+//! A claim: which candidate is tried next, and what is made of the answer.
+
+use super::api::{Created, Failed};
+use super::crd::IpAllocation;
+use super::occupancy::Occupancy;
+use super::session::KubeSession;
+use super::{KubeStore, Order, names};
+use crate::addr::AddrSet;
+use crate::ipam::{Allocation, Draft, Scope};
+use crate::store::retry::{self, Deadline};
+use crate::store::{Claim, Rehome, StoreError};
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+/// How long "every address is held" is believed: between once and twice this.
+const BELIEVED: Duration = Duration::from_secs(5);
+/// Between two looks at a range that seems full: another node's ADD that fails
+/// gives its first address back in this time.
+const SECOND_LOOK: Duration = Duration::from_millis(200);
+
+impl KubeSession<'_> {
+    pub(super) fn claim_one(&self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
+        self.lock(&names::of_attachment(&draft.attachment))?;
+        let began = self.store.now();
+        // What an earlier call of this attachment asked for comes first: the
+        // object may be on its way.
+        let mut lost: Vec<IpAddr> = self
+            .lost
+            .borrow()
+            .iter()
+            .filter(|object| object.spec.scope.as_deref() == scope.name())
+            .map(|object| object.spec.address)
+            .collect();
+        lost.retain(|address| candidates.contains(*address));
+        for address in lost {
+            if let Some(allocation) = self.try_claim(scope, address, draft)? {
+                return Ok(Claim::Claimed(allocation));
+            }
+        }
+        // One candidate alone is tried, whatever is believed of it.
+        if candidates.count() <= 1 {
+            let only = candidates.nth(0).map(|address| self.try_claim(scope, address, draft)).transpose()?.flatten();
+            return Ok(only.map_or(Claim::Full, Claim::Claimed));
+        }
+        let mut missed = false;
+        while let Some(address) = self.choose(scope, candidates, missed, began)? {
+            if let Some(allocation) = self.try_claim(scope, address, draft)? {
+                return Ok(Claim::Claimed(allocation));
+            }
+            missed = true;
+            if self.deadline.left().is_zero() {
+                return Err(StoreError::Changed);
+            }
+        }
+        Ok(Claim::Full)
+    }
+
+    /// Tries one candidate; `None` when it is another's.
+    fn try_claim(&self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Option<Allocation>, StoreError> {
+        let store = self.store;
+        let hash = names::of_attachment(&draft.attachment);
+        let object = IpAllocation::new(scope, address, draft, store.machine.as_deref());
+        let name = &object.metadata.name;
+        let known = store.state.objects(&hash)?.iter().any(|known| known.metadata.name == *name);
+        store.state.put(&hash, &object)?;
+        match store.api.create(&object, &self.deadline) {
+            Ok(Created::Made(made)) => {
+                self.note(&made, draft);
+                let allocation = made.allocation().map_err(|reason| super::api::damaged(name, &reason))?;
+                Ok(Some(allocation))
+            }
+            Ok(Created::Taken { perhaps_ours }) => {
+                if known || perhaps_ours {
+                    if let Some(standing) = self.standing(name, &draft.attachment)? {
+                        return self.adopt(&standing, draft).map(Some);
+                    }
+                }
+                store.state.drop_object(&hash, name)?;
+                Ok(None)
+            }
+            Err(Failed { error, unsure }) => {
+                // Of what was surely not made nothing has to be remembered.
+                if !unsure && !known {
+                    store.state.drop_object(&hash, name)?;
+                    store.state.change_occupancy(scope, &self.deadline, |hint| hint.free(address))?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The object is ours already, from an attempt whose answer nobody saw; its
+    /// fields may be those of an earlier call.
+    fn adopt(&self, standing: &Allocation, draft: &Draft) -> Result<Allocation, StoreError> {
+        let to = Draft { since: standing.held.since, ..draft.clone() };
+        let Some(version) = standing.version.clone() else {
+            return Err(StoreError::Changed);
+        };
+        if to == standing.held {
+            let mut object = IpAllocation::new(&standing.scope, standing.address, &to, self.store.machine.as_deref());
+            object.metadata.uid = Some(version.uid);
+            object.metadata.resource_version = Some(version.revision);
+            self.note(&object, draft);
+            return Ok(standing.clone());
+        }
+        match self.change(standing, &to, version)? {
+            Rehome::Done(allocation) => Ok(allocation),
+            Rehome::Changed => Err(StoreError::Changed),
+        }
+    }
+
+    /// The next candidate, or `None` when every one is held.
+    fn choose(&self, scope: &Scope, candidates: &AddrSet, missed: bool, began: SystemTime) -> Result<Option<IpAddr>, StoreError> {
+        let (state, order) = (&self.store.state, self.store.order);
+        if missed && order != Order::Lowest && state.occupancy(scope).is_old(self.store.now()) {
+            // The next candidate is a guess with it or without.
+            if let Err(error) = self.store.list_scope(scope, self.store.now(), &self.deadline) {
+                tracing::debug!(%error, "the scope could not be listed after a miss");
+            }
+        }
+        let mut random = self.store.random();
+        let chosen = state.change_occupancy(scope, &self.deadline, |hint| {
+            let elsewhere = match order {
+                Order::Auto => missed,
+                Order::Spread => missed || !hint.spread,
+                Order::Lowest => false,
+            };
+            if elsewhere {
+                hint.go_elsewhere(candidates, &mut random);
+            }
+            hint.choose(candidates)
+        })?;
+        if chosen.is_some() {
+            return Ok(chosen);
+        }
+        self.look_twice(scope, candidates, began)
+    }
+
+    /// Every candidate is believed to be held. That is said only after two
+    /// fresh looks, by one process of the node at a time, and is then believed
+    /// for some seconds: a full range must not be listed by every pod that waits
+    /// for it.
+    fn look_twice(&self, scope: &Scope, candidates: &AddrSet, began: SystemTime) -> Result<Option<IpAddr>, StoreError> {
+        let (store, state) = (self.store, &self.store.state);
+        let _lock = state.lock_listing(scope, &self.deadline)?;
+        let choose = |hint: &mut Occupancy| hint.choose(candidates);
+        if state.occupancy(scope).is_full(candidates, store.now()) {
+            return Ok(None);
+        }
+        for since in [Some(began), None] {
+            if since.is_none_or(|since| !state.occupancy(scope).is_listed_since(since)) {
+                store.list_scope_locked(scope, &self.deadline)?;
+            }
+            if let Some(chosen) = state.change_occupancy(scope, &self.deadline, choose)? {
+                return Ok(Some(chosen));
+            }
+            if since.is_some() {
+                retry::pause(&self.deadline, SECOND_LOOK);
+            }
+        }
+        if self.sweep_earlier_boots(scope)?
+            && let Some(chosen) = state.change_occupancy(scope, &self.deadline, choose)?
+        {
+            return Ok(Some(chosen));
+        }
+        let longer = u32::try_from(store.random()(1000)).unwrap_or(0);
+        let until = store.now() + BELIEVED + BELIEVED * longer / 1000;
+        state.change_occupancy(scope, &self.deadline, |hint| hint.say_full(candidates, until))?;
+        Ok(None)
+    }
+}
+
+impl KubeStore {
+    /// Reads which addresses of a scope are held, unless another process of
+    /// this node has done so since.
+    pub(super) fn list_scope(&self, scope: &Scope, since: SystemTime, deadline: &Deadline) -> Result<(), StoreError> {
+        let _lock = self.state.lock_listing(scope, deadline)?;
+        if self.state.occupancy(scope).is_listed_since(since) {
+            return Ok(());
+        }
+        self.list_scope_locked(scope, deadline)
+    }
+
+    fn list_scope_locked(&self, scope: &Scope, deadline: &Deadline) -> Result<(), StoreError> {
+        let before = self.state.occupancy(scope);
+        let mut listed = Occupancy::default();
+        let began = self.now();
+        let selector = format!("{}={}", names::SCOPE, names::of_scope(scope));
+        self.api.names(&selector, deadline, &mut |name| {
+            if let Some(address) = names::parse(name) {
+                listed.take(address);
+            }
+        })?;
+        let took = self.now().duration_since(began).unwrap_or_default();
+        self.state.change_occupancy(scope, deadline, |hint| hint.replace(&before, listed, began, took))
+    }
+
+    /// A function that draws a number below another.
+    fn random(&self) -> impl FnMut(u128) -> u128 {
+        // Of a machine that gives no randomness every draw is the same: more
+        // misses, nothing worse.
+        let seed = self.state.disk().random().unwrap_or_default();
+        let mut state = u128::from_be_bytes(seed);
+        move |below| {
+            // A step of a linear congruential generator, its high half in front.
+            state = state.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).wrapping_add(0x5851_f42d_4c95_7f2d_1405_7b7e_f767_814f);
+            state.rotate_right(64) % below.max(1)
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Listings, page by page: never more than a page in memory.
+
+use super::api::damaged;
+use super::crd::IpAllocation;
+use super::names;
+use super::{KubeStore, PATIENCE};
+use crate::ipam::Allocation;
+use crate::store::retry::Deadline;
+use crate::store::{Filter, StoreError};
+use std::collections::VecDeque;
+
+/// The objects that a filter means, as an iterator.
+pub(super) struct Pages<'s> {
+    store: &'s KubeStore,
+    filter: Filter,
+    selector: String,
+    /// What is left of the page that was read last.
+    page: VecDeque<Result<IpAllocation, StoreError>>,
+    /// Where the next page begins; `None` before the first.
+    continued: Option<String>,
+    ended: bool,
+}
+
+impl<'s> Pages<'s> {
+    pub(super) fn new(store: &'s KubeStore, filter: &Filter) -> Self {
+        let selector = selector(filter);
+        Self { store, filter: filter.clone(), selector, page: VecDeque::new(), continued: None, ended: false }
+    }
+
+    fn read_page(&mut self) -> Result<(), StoreError> {
+        let deadline = Deadline::after(PATIENCE);
+        self.page = self.store.api.page(&self.selector, &mut self.continued, &deadline)?.into();
+        self.ended = self.continued.is_none();
+        Ok(())
+    }
+}
+
+impl Iterator for Pages<'_> {
+    type Item = Result<Allocation, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.page.pop_front() {
+                Some(Err(error)) => return Some(Err(error)),
+                Some(Ok(object)) => match object.allocation() {
+                    Ok(allocation) if self.filter.matches(&allocation) => return Some(Ok(allocation)),
+                    Ok(_) => {}
+                    Err(reason) => return Some(Err(damaged(&object.metadata.name, &reason))),
+                },
+                None if self.ended => return None,
+                None => {
+                    if let Err(error) = self.read_page() {
+                        self.ended = true;
+                        return Some(Err(error));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Labels narrow what the server sends; the filter itself decides.
+fn selector(filter: &Filter) -> String {
+    let mut parts = Vec::new();
+    if let Some(node) = &filter.node {
+        parts.push(format!("{}={}", names::NODE, names::of_node(node)));
+    }
+    if let Some(network) = &filter.network {
+        parts.push(format!("{}={}", names::NETWORK, names::of_network(network)));
+    }
+    if let Some(scope) = &filter.scope {
+        parts.push(format!("{}={}", names::SCOPE, names::of_scope(scope)));
+    }
+    if let Some(address) = filter.address {
+        parts.push(format!("{}={}", names::ADDRESS, names::text(address)));
+    }
+    parts.join(",")
+}

@@ -1,0 +1,121 @@
+//! Making the node state what it has to be: anew after a boot, in another
+//! cluster, or when it was lost; and the readiness that is remembered in it.
+
+use super::api::damaged;
+use super::crd::{GROUP, PLURAL};
+use super::names;
+use super::{KubeStore, PATIENCE};
+use crate::store::StoreError;
+use crate::store::retry::Deadline;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+const READY: &str = "ready";
+/// Runtimes poll STATUS every few seconds, on every node: the API server is
+/// asked once in this time.
+const READY_HOLDS: Duration = Duration::from_secs(60);
+
+/// What an ADD and a DEL need to be allowed.
+const VERBS: &[&str] = &["create", "get", "delete", "patch"];
+
+#[derive(Serialize, Deserialize)]
+struct Ready {
+    cluster: String,
+    /// Milliseconds since 1970.
+    at: u64,
+}
+
+impl KubeStore {
+    /// Sees to it that the state is all there is of this node, cluster and boot.
+    pub(super) fn make_complete(&self, deadline: &Deadline) -> Result<(), StoreError> {
+        let origin = self.origin();
+        if self.state.is_complete(&origin)? {
+            return Ok(());
+        }
+        self.state.prepare()?;
+        let _lock = self.state.lock_rebuild(deadline)?;
+        if self.state.is_complete(&origin)? {
+            return Ok(());
+        }
+        self.rebuild(deadline)?;
+        self.state.complete(&origin)
+    }
+
+    /// Makes the state anew from one list of the node's objects.
+    fn rebuild(&self, deadline: &Deadline) -> Result<(), StoreError> {
+        tracing::info!(node = %self.host.node, "the node state is made anew from the node's objects");
+        self.state.clear()?;
+        let selector = format!("{}={}", names::NODE, names::of_node(&self.host.node));
+        let mut continued = None;
+        loop {
+            for item in self.api.page(&selector, &mut continued, deadline)? {
+                let object = match item {
+                    Ok(object) if object.spec.node == self.host.node.as_str() => object,
+                    Ok(_) => continue,
+                    Err(unreadable) => {
+                        tracing::error!(%unreadable, "an object of this node is passed over");
+                        continue;
+                    }
+                };
+                self.check_machine(object.spec.machine.as_deref())?;
+                match object.allocation() {
+                    Ok(allocation) => {
+                        let attachment = &allocation.held.attachment;
+                        self.state.put(&names::of_attachment(attachment), &object)?;
+                        self.state.note_pod(attachment, allocation.held.pod.as_ref(), true, deadline);
+                    }
+                    Err(reason) => {
+                        tracing::error!(error = %damaged(&object.metadata.name, &reason), "an object of this node is passed over")
+                    }
+                }
+            }
+            if continued.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One node name, one machine: a second one would free the first one's
+    /// addresses.
+    fn check_machine(&self, theirs: Option<&str>) -> Result<(), StoreError> {
+        match (theirs, self.machine.as_deref()) {
+            (Some(theirs), Some(ours)) if theirs != ours => Err(StoreError::SecondMachine {
+                node: self.host.node.to_string(),
+                path: format!("{PLURAL}.{GROUP}").into(),
+                theirs: format!("{theirs} (hash)"),
+                ours: format!("{ours} (hash)"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// See [`crate::store::Store::ready`].
+    pub(super) fn check_ready(&self) -> Result<(), StoreError> {
+        let disk = self.state.disk();
+        disk.check_writable().map_err(|error| crate::store::file::failed(disk, "write to", Path::new(""), error))?;
+        let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let remembered = self.state.read(Path::new(READY)).ok().flatten();
+        let remembered = remembered.and_then(|bytes| serde_json::from_slice::<Ready>(&bytes).ok());
+        let holds = |ready: &Ready| {
+            let at = Duration::from_millis(ready.at);
+            ready.cluster == self.api.cluster() && at <= now && now < at + READY_HOLDS
+        };
+        if remembered.is_some_and(|ready| holds(&ready)) {
+            return Ok(());
+        }
+        let deadline = Deadline::after(PATIENCE);
+        self.api.probe(&deadline)?;
+        for verb in VERBS {
+            if !self.api.may(verb, &deadline)? {
+                return Err(self.api.lacks(verb));
+            }
+        }
+        let ready = Ready { cluster: self.api.cluster().to_owned(), at: u64::try_from(now.as_millis()).unwrap_or(0) };
+        let remembered = self.state.prepare().and_then(|()| self.state.write(Path::new(READY), &ready));
+        if let Err(error) = remembered {
+            tracing::debug!(%error, "readiness could not be remembered");
+        }
+        Ok(())
+    }
+}

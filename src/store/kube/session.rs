@@ -1,0 +1,412 @@
+//! A session: the attachment's lock, and the calls that compare.
+
+use super::api::{Changed, Failed};
+use super::crd::IpAllocation;
+use super::state::Tombstone;
+use super::{KubeStore, names};
+use crate::addr::AddrSet;
+use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope, Version};
+use crate::store::file::disk::Held;
+use crate::store::retry::Deadline;
+use crate::store::{Access, Claim, Holdings, Rehome, Release, Session, StoreError};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// The API server gives up a request after this time (`--request-timeout`):
+/// what has not come by then will not come.
+const LATEST: Duration = Duration::from_secs(60);
+/// A tombstone is looked at no more often, and no longer.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
+
+/// See [`Session`].
+pub(super) struct KubeSession<'s> {
+    pub(super) store: &'s KubeStore,
+    pub(super) deadline: Deadline,
+    access: Access,
+    /// Locks of attachments, by the start of their hash.
+    locks: RefCell<BTreeMap<String, Box<dyn Held>>>,
+    /// Addresses that the attachment was to have, and whose object is not
+    /// there: a claim tries them first.
+    pub(super) lost: RefCell<Vec<IpAllocation>>,
+}
+
+impl<'s> KubeSession<'s> {
+    pub(super) fn new(store: &'s KubeStore, access: Access, deadline: Deadline) -> Self {
+        Self { store, deadline, access, locks: RefCell::default(), lost: RefCell::default() }
+    }
+
+    /// Keeps other calls of the attachment out for as long as the session lasts.
+    pub(super) fn lock(&self, hash: &str) -> Result<(), StoreError> {
+        let mut locks = self.locks.borrow_mut();
+        if !self.store.for_dead_node && !locks.contains_key(&hash[..2]) {
+            locks.insert(hash[..2].to_owned(), self.store.state.lock_attachment(hash, &self.deadline)?);
+        }
+        Ok(())
+    }
+
+    /// The same where nobody else has it.
+    fn try_lock(&self, hash: &str) -> bool {
+        let mut locks = self.locks.borrow_mut();
+        if locks.contains_key(&hash[..2]) {
+            return true;
+        }
+        let held = self.store.state.try_lock_attachment(hash);
+        held.is_some_and(|held| locks.insert(hash[..2].to_owned(), held).is_none())
+    }
+
+    /// The objects of an attachment. A damaged state is none: it is made anew.
+    fn objects(&self, hash: &str) -> Result<Vec<IpAllocation>, StoreError> {
+        let state = &self.store.state;
+        match state.objects(hash) {
+            Err(StoreError::Damaged { path, reason }) => {
+                tracing::warn!(path = %path.display(), %reason, "the node state is damaged");
+                state.invalidate()?;
+                self.store.make_complete(&self.deadline)?;
+                state.objects(hash)
+            }
+            objects => objects,
+        }
+    }
+
+    /// The object of a name when it is this attachment's and not on its way out.
+    pub(super) fn standing(&self, name: &str, attachment: &Attachment) -> Result<Option<Allocation>, StoreError> {
+        let found = self.store.api.get(name, &self.deadline)?;
+        let Some(object) = found.filter(|object| object.metadata.deletion_timestamp.is_none()) else {
+            return Ok(None);
+        };
+        let allocation = object.allocation().map_err(|reason| super::api::damaged(name, &reason))?;
+        Ok(Some(allocation).filter(|allocation| allocation.held.attachment == *attachment))
+    }
+
+    /// Notes what the server answered. The record stands already: a failure
+    /// costs the next call a look, no more.
+    pub(super) fn note(&self, object: &IpAllocation, held: &Draft) {
+        let state = &self.store.state;
+        if let Err(error) = state.put(&names::of_attachment(&held.attachment), object) {
+            tracing::warn!(%error, "an answer could not be noted, the next call of the attachment asks again");
+        }
+        state.note_pod(&held.attachment, held.pod.as_ref(), true, &self.deadline);
+    }
+
+    /// Forgets an object that is gone, or another's.
+    fn forget(&self, held: &Allocation, freed: bool) {
+        if self.store.for_dead_node {
+            return;
+        }
+        let state = &self.store.state;
+        let hash = names::of_attachment(&held.held.attachment);
+        let name = names::object(&held.scope, held.address);
+        let forgotten = state.drop_object(&hash, &name).and_then(|()| {
+            if state.objects(&hash)?.is_empty() {
+                state.note_pod(&held.held.attachment, held.held.pod.as_ref(), false, &self.deadline);
+            }
+            if freed { state.change_occupancy(&held.scope, &self.deadline, |hint| hint.free(held.address)) } else { Ok(()) }
+        });
+        if let Err(error) = forgotten {
+            tracing::warn!(%error, "the node state could not be tidied, the next call of the attachment does");
+        }
+    }
+
+    /// Removes an object, and says what stood in the way.
+    fn remove(&self, held: &Allocation, mut version: Version, exactly: bool) -> Result<Release, StoreError> {
+        let name = names::object(&held.scope, held.address);
+        loop {
+            match self.store.api.delete(&name, &version, &self.deadline)? {
+                Changed::Done(()) => {
+                    self.forget(held, true);
+                    return Ok(Release::Done);
+                }
+                Changed::Absent { perhaps_ours } => {
+                    self.forget(held, true);
+                    return Ok(if perhaps_ours { Release::Done } else { Release::NotYours });
+                }
+                Changed::Conflict if exactly => return Ok(Release::NotYours),
+                Changed::Conflict => match self.standing(&name, &held.held.attachment)?.and_then(|standing| standing.version) {
+                    // Somebody edited a label, or the attachment was re-homed to itself.
+                    Some(now) if now != version => version = now,
+                    _ => {
+                        self.forget(held, false);
+                        return Ok(Release::NotYours);
+                    }
+                },
+            }
+        }
+    }
+
+    /// What is known of an object that the caller has not read: from the state,
+    /// else from the server.
+    fn version_of(&self, held: &Allocation) -> Result<Option<Version>, StoreError> {
+        if let Some(version) = &held.version {
+            return Ok(Some(version.clone()));
+        }
+        let name = names::object(&held.scope, held.address);
+        if !self.store.for_dead_node {
+            let known = self.store.state.objects(&names::of_attachment(&held.held.attachment))?;
+            if let Some(version) = known.iter().find(|object| object.metadata.name == name).and_then(IpAllocation::version) {
+                return Ok(Some(version));
+            }
+        }
+        Ok(self.standing(&name, &held.held.attachment)?.and_then(|standing| standing.version))
+    }
+
+    /// Moves an object that stands to another record.
+    pub(super) fn change(&self, held: &Allocation, to: &Draft, mut version: Version) -> Result<Rehome, StoreError> {
+        let store = self.store;
+        let hash = names::of_attachment(&to.attachment);
+        let mut object = IpAllocation::new(&held.scope, held.address, to, store.machine.as_deref());
+        object.metadata.uid = Some(version.uid.clone());
+        let name = object.metadata.name.clone();
+        store.state.put(&hash, &object)?;
+        loop {
+            let changed = store.api.patch(&object, &version, &self.deadline);
+            match changed {
+                Ok(Changed::Done(moved)) => return self.moved(held, to, &moved),
+                Ok(Changed::Conflict) => {
+                    let Some(found) = store.api.get(&name, &self.deadline)?.filter(|found| found.metadata.deletion_timestamp.is_none())
+                    else {
+                        break;
+                    };
+                    // Ours, when the answer to an earlier attempt was lost.
+                    if found.spec == object.spec {
+                        return self.moved(held, to, &found);
+                    }
+                    let still = found.allocation().is_ok_and(|found| found.held == held.held);
+                    match found.version().filter(|now| still && *now != version && now.uid == version.uid) {
+                        Some(now) => version = now,
+                        None => break,
+                    }
+                }
+                Ok(Changed::Absent { .. }) => break,
+                // Whether it was moved is not known: the intent stays.
+                Err(Failed { error, unsure: true }) => return Err(error),
+                Err(Failed { error, unsure: false }) => {
+                    self.take_back_intent(held, &hash, &name, &version)?;
+                    return Err(error);
+                }
+            }
+        }
+        store.state.drop_object(&hash, &name)?;
+        Ok(Rehome::Changed)
+    }
+
+    /// A move that was not made: of the same attachment, what stood before
+    /// stands; of another, nothing does.
+    fn take_back_intent(&self, held: &Allocation, hash: &str, name: &str, version: &Version) -> Result<(), StoreError> {
+        if names::of_attachment(&held.held.attachment) != hash {
+            return self.store.state.drop_object(hash, name);
+        }
+        let mut object = IpAllocation::new(&held.scope, held.address, &held.held, self.store.machine.as_deref());
+        object.metadata.uid = Some(version.uid.clone());
+        object.metadata.resource_version = Some(version.revision.clone());
+        self.store.state.put(hash, &object)
+    }
+
+    fn moved(&self, held: &Allocation, to: &Draft, object: &IpAllocation) -> Result<Rehome, StoreError> {
+        self.note(object, to);
+        let old = names::of_attachment(&held.held.attachment);
+        // The old holder is dead; where a call of it is on its way all the same,
+        // that call finds out by itself.
+        if held.held.attachment != to.attachment && self.try_lock(&old) {
+            self.forget(held, false);
+        }
+        object.allocation().map(Rehome::Done).map_err(|reason| super::api::damaged(&object.metadata.name, &reason))
+    }
+
+    /// Looks once more at creations that had not come when their attachment
+    /// ended, until the server would have given them up. A failure keeps the
+    /// tombstone, and no verb waits for it.
+    pub(super) fn look_at_tombstones(&self) {
+        let state = &self.store.state;
+        if self.store.for_dead_node || state.tombstones().is_empty() {
+            return;
+        }
+        let now = self.store.now();
+        let millis = |moment: std::time::SystemTime| moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let now = u64::try_from(millis(now)).unwrap_or(0);
+        let mut due = Vec::new();
+        let looked = state.change_tombstones(&self.deadline, |tombstones| {
+            for tombstone in tombstones.iter_mut().filter(|tombstone| tombstone.is_due(now)) {
+                tombstone.looked = now;
+                due.push(tombstone.clone());
+            }
+        });
+        if looked.is_err() {
+            return;
+        }
+        let patience = Deadline::after(LOOK.min(self.deadline.left()));
+        let mut settled = Vec::new();
+        for tombstone in due {
+            match self.bury(&tombstone, &patience) {
+                Ok(removed) if removed || tombstone.is_old(now) => settled.push(tombstone),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, name = tombstone.object.metadata.name, "a tombstone could not be looked at");
+                    break;
+                }
+            }
+        }
+        let kept = state.change_tombstones(&self.deadline, |tombstones| {
+            tombstones.retain(|one| !settled.iter().any(|other| one.object == other.object));
+        });
+        if let Err(error) = kept {
+            tracing::debug!(%error, "a tombstone could not be removed");
+        }
+    }
+
+    /// Removes the object of a creation that came late; whether it was there.
+    fn bury(&self, tombstone: &Tombstone, patience: &Deadline) -> Result<bool, StoreError> {
+        let ours = &tombstone.object;
+        let Some(found) = self.store.api.get(&ours.metadata.name, patience)?.filter(|found| found.spec == ours.spec) else {
+            return Ok(false);
+        };
+        let Some(version) = found.version() else {
+            return Ok(false);
+        };
+        tracing::info!(name = ours.metadata.name, "a creation came after its attachment had ended, it is taken back");
+        Ok(!matches!(self.store.api.delete(&ours.metadata.name, &version, patience)?, Changed::Conflict))
+    }
+
+    /// Frees what this node recorded before its last boot: those sandboxes are
+    /// gone. Only when nothing else is free. Whether anything was freed.
+    pub(super) fn sweep_earlier_boots(&self, scope: &Scope) -> Result<bool, StoreError> {
+        let state = &self.store.state;
+        let mut freed = false;
+        for hash in state.hashes()? {
+            // Never waited for: its holder may be waiting for us.
+            if !self.try_lock(&hash) {
+                continue;
+            }
+            for object in state.objects(&hash)? {
+                let old = object.spec.boot_id != self.store.host.boot_id;
+                let Some((held, version)) = object.allocation().ok().zip(object.version()).filter(|(held, _)| old && held.scope == *scope)
+                else {
+                    continue;
+                };
+                freed |= self.remove(&held, version, true)? == Release::Done;
+            }
+        }
+        Ok(freed)
+    }
+}
+
+impl Tombstone {
+    fn is_due(&self, now: u64) -> bool {
+        now.abs_diff(self.looked) >= u64::try_from(LOOK_EVERY.as_millis()).unwrap_or(0)
+    }
+
+    fn is_old(&self, now: u64) -> bool {
+        now.abs_diff(self.since) >= u64::try_from(LATEST.as_millis()).unwrap_or(0)
+    }
+}
+
+impl Session for KubeSession<'_> {
+    fn holdings(&self, attachment: &Attachment) -> Result<Holdings, StoreError> {
+        let mut holdings = Holdings::default();
+        let hash = names::of_attachment(attachment);
+        self.lock(&hash)?;
+        for object in self.objects(&hash)? {
+            let name = &object.metadata.name;
+            let known = object.allocation().map_err(|reason| super::api::damaged(name, &reason))?;
+            // A DEL deletes what it knows, with the condition that it stands so.
+            if self.access == Access::Release && known.version.is_some() {
+                holdings.held.push(known);
+                continue;
+            }
+            match self.standing(name, attachment) {
+                Ok(Some(standing)) => holdings.held.push(standing),
+                Ok(None) => {
+                    holdings.left_over = true;
+                    self.lost.borrow_mut().push(object);
+                }
+                Err(damaged @ StoreError::Damaged { .. }) => holdings.damaged.push(damaged),
+                Err(error) => return Err(error),
+            }
+        }
+        holdings.held.sort_by_key(|allocation| allocation.held.part.index);
+        Ok(holdings)
+    }
+
+    fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError> {
+        let mut held = Vec::new();
+        for hash in self.store.state.attachments_of(network, pod, ifname)? {
+            for object in self.objects(&hash)? {
+                let Ok(known) = object.allocation() else {
+                    continue;
+                };
+                let attachment = &known.held.attachment;
+                let same = known.held.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name);
+                if !same || attachment.network != *network || attachment.ifname != *ifname {
+                    continue;
+                }
+                match known.version {
+                    Some(_) => held.push(known),
+                    None => held.extend(self.standing(&object.metadata.name, attachment)?),
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
+        self.claim_one(scope, candidates, draft)
+    }
+
+    fn confirm(&mut self, _: &Allocation) -> Result<(), StoreError> {
+        // The server answers with what is on a majority of etcd's disks.
+        Ok(())
+    }
+
+    fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError> {
+        if held.held.attachment.node != self.store.host.node {
+            return Ok(Rehome::Changed);
+        }
+        self.lock(&names::of_attachment(&to.attachment))?;
+        match self.version_of(held)? {
+            Some(version) => self.change(held, to, version),
+            None => Ok(Rehome::Changed),
+        }
+    }
+
+    fn release(&mut self, held: &Allocation) -> Result<Release, StoreError> {
+        if held.held.attachment.node != self.store.host.node {
+            return Ok(Release::NotYours);
+        }
+        self.lock(&names::of_attachment(&held.held.attachment))?;
+        match self.version_of(held)? {
+            Some(version) => self.remove(held, version, false),
+            None => {
+                self.forget(held, false);
+                Ok(Release::NotYours)
+            }
+        }
+    }
+
+    fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError> {
+        if held.held.attachment.node != self.store.host.node {
+            return Ok(Release::NotYours);
+        }
+        self.lock(&names::of_attachment(&held.held.attachment))?;
+        match &held.version {
+            Some(version) => self.remove(held, version.clone(), true),
+            None => Ok(Release::NotYours),
+        }
+    }
+
+    fn mend(&mut self, attachment: &Attachment) -> Result<(), StoreError> {
+        let hash = names::of_attachment(attachment);
+        let since = self.store.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let since = u64::try_from(since).unwrap_or(0);
+        for object in self.lost.take() {
+            // What the server had confirmed once is gone for good; a creation may
+            // still be on its way.
+            if object.metadata.uid.is_none() {
+                let tombstone = Tombstone { since, looked: since, object: object.clone() };
+                self.store.state.change_tombstones(&self.deadline, |tombstones| tombstones.push(tombstone))?;
+            }
+            self.store.state.drop_object(&hash, &object.metadata.name)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! Node state: what this node has asked the API server for, kept on the node's
+//! own disk.
+//!
+//! It decides nothing: the objects do. It saves requests (a DEL knows what to
+//! delete without asking), it finds what a killed call began (an intent is
+//! written before each creation), and it restores (the records of living
+//! sandboxes, where the cluster has lost them).
+//!
+//! ```text
+//! complete                which cluster, node and boot all this is of
+//! lock                    flock, held for a moment, around pods, scopes, tombstones
+//! rebuild                 flock of the one who lists this node's objects
+//! attachments/<hash>      the attachment's objects: as sent (intents), or as
+//!                         the server answered (with a resourceVersion)
+//! locks/<hh>              flocks of attachments, by the start of the hash
+//! pods/<hash>             attachments of a pod's interface, one a line
+//! scopes/<scope>          what is believed to be taken: see `occupancy`
+//! listing-<scope>         flock of the one who lists a scope
+//! tombstones              intents of attachments that are gone
+//! @tmp/<unique>           files being written
+//! ```
+//!
+//! Nothing is synced: a power loss ends every sandbox of the node, and after a
+//! boot the state is made anew from one list of the node's objects.
+
+use super::crd::IpAllocation;
+use super::names;
+use super::occupancy::Occupancy;
+use crate::ipam::{Attachment, IfName, NetworkName, PodRef, Scope};
+use crate::store::StoreError;
+use crate::store::file::disk::{Disk, Held, Locked, Patience};
+use crate::store::file::failed;
+use crate::store::retry::Deadline;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const COMPLETE: &str = "complete";
+const LOCK: &str = "lock";
+const REBUILD: &str = "rebuild";
+const ATTACHMENTS: &str = "attachments";
+const LOCKS: &str = "locks";
+const PODS: &str = "pods";
+const SCOPES: &str = "scopes";
+const TOMBSTONES: &str = "tombstones";
+const TMP: &str = "@tmp";
+const DIRECTORIES: &[&str] = &[ATTACHMENTS, LOCKS, PODS, SCOPES, TMP];
+
+/// Which cluster, node and boot a state is of: of any other it says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Origin {
+    pub(super) cluster: String,
+    pub(super) node: String,
+    pub(super) machine: Option<String>,
+    pub(super) boot: String,
+}
+
+/// An intent whose object was not there when its attachment ended: the
+/// creation may be on its way still.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Tombstone {
+    /// Milliseconds since 1970.
+    pub(super) since: u64,
+    /// When it was looked at last.
+    pub(super) looked: u64,
+    pub(super) object: IpAllocation,
+}
+
+/// See the module.
+pub(super) struct State {
+    disk: Box<dyn Disk>,
+}
+
+impl State {
+    pub(super) fn new(disk: Box<dyn Disk>) -> Self {
+        Self { disk }
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
+    }
+
+    /// Whether the state is all there is of this origin.
+    pub(super) fn is_complete(&self, origin: &Origin) -> Result<bool, StoreError> {
+        let found = self.read(Path::new(COMPLETE))?;
+        Ok(found.is_some_and(|bytes| serde_json::from_slice::<Origin>(&bytes).is_ok_and(|found| found == *origin)))
+    }
+
+    /// Makes the directories.
+    pub(super) fn prepare(&self) -> Result<(), StoreError> {
+        self.disk.make_root().map_err(|error| self.failed("make directory", Path::new(""), error))?;
+        for directory in DIRECTORIES {
+            match self.disk.make_directory(Path::new(directory)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(self.failed("make directory", Path::new(directory), error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that the state is not all there is.
+    pub(super) fn invalidate(&self) -> Result<(), StoreError> {
+        self.remove(Path::new(COMPLETE))
+    }
+
+    /// Forgets everything, the word "complete" first.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        for name in [COMPLETE, TOMBSTONES] {
+            self.remove(Path::new(name))?;
+        }
+        for directory in [ATTACHMENTS, PODS, SCOPES, TMP].map(Path::new) {
+            for name in self.disk.names(directory).map_err(|error| self.failed("list", directory, error))? {
+                self.remove(&directory.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that the state is all there is.
+    pub(super) fn complete(&self, origin: &Origin) -> Result<(), StoreError> {
+        self.write(Path::new(COMPLETE), origin)
+    }
+
+    /// Keeps two calls of one attachment apart.
+    pub(super) fn lock_attachment(&self, hash: &str, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+        self.lock(&Path::new(LOCKS).join(&hash[..2]), deadline)
+    }
+
+    /// The same, where nobody has it.
+    pub(super) fn try_lock_attachment(&self, hash: &str) -> Option<Box<dyn Held>> {
+        match self.disk.lock(&Path::new(LOCKS).join(&hash[..2]), Patience::Try) {
+            Ok(Locked::Held(held)) => Some(held),
+            _ => None,
+        }
+    }
+
+    /// Keeps two lists of this node's objects apart.
+    pub(super) fn lock_rebuild(&self, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+        self.lock(Path::new(REBUILD), deadline)
+    }
+
+    /// Keeps two lists of one scope apart.
+    pub(super) fn lock_listing(&self, scope: &Scope, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+        self.lock(Path::new(&format!("listing-{}", names::of_scope(scope))), deadline)
+    }
+
+    fn lock(&self, path: &Path, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+        match self.disk.lock(path, Patience::Queue(deadline.left())) {
+            Ok(Locked::Held(held)) => Ok(held),
+            Ok(Locked::Busy) => Err(StoreError::Busy {
+                path: self.disk.root().join(path),
+                waited: humantime::format_duration(deadline.limit()).to_string(),
+                holder: self.disk.lock_holder(path),
+            }),
+            Err(error) => Err(self.failed("lock", path, error)),
+        }
+    }
+
+    /// The objects of an attachment, by its hash. Damage is an error: the
+    /// state is then made anew.
+    pub(super) fn objects(&self, hash: &str) -> Result<Vec<IpAllocation>, StoreError> {
+        let path = Path::new(ATTACHMENTS).join(hash);
+        let Some(bytes) = self.read(&path)? else {
+            return Ok(Vec::new());
+        };
+        serde_json::from_slice(&bytes)
+            .map_err(|error| StoreError::Damaged { path: self.disk.root().join(&path), reason: error.to_string() })
+    }
+
+    /// Every attachment's hash.
+    pub(super) fn hashes(&self) -> Result<Vec<String>, StoreError> {
+        let directory = Path::new(ATTACHMENTS);
+        let names = self.disk.names(directory).map_err(|error| self.failed("list", directory, error))?;
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    }
+
+    /// Puts an object in the place of the one of the same name, or after the
+    /// others. Under the attachment's lock.
+    pub(super) fn put(&self, hash: &str, object: &IpAllocation) -> Result<(), StoreError> {
+        let mut objects = self.objects(hash)?;
+        match objects.iter_mut().find(|known| known.metadata.name == object.metadata.name) {
+            Some(known) => *known = object.clone(),
+            None => objects.push(object.clone()),
+        }
+        self.write(&Path::new(ATTACHMENTS).join(hash), &objects)
+    }
+
+    /// Forgets an object of an attachment. Under its lock.
+    pub(super) fn drop_object(&self, hash: &str, name: &str) -> Result<(), StoreError> {
+        let mut objects = self.objects(hash)?;
+        objects.retain(|object| object.metadata.name != name);
+        let path = Path::new(ATTACHMENTS).join(hash);
+        if objects.is_empty() { self.remove(&path) } else { self.write(&path, &objects) }
+    }
+
+    /// The attachments of a pod's interface.
+    pub(super) fn attachments_of(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<String>, StoreError> {
+        self.lines(&pod_file(network, pod, ifname))
+    }
+
+    /// Notes an attachment of a pod, or forgets it. No failure of this index
+    /// fails a verb: its loss costs a re-homing, no more.
+    pub(super) fn note_pod(&self, attachment: &Attachment, pod: Option<&PodRef>, stands: bool, deadline: &Deadline) {
+        let Some(pod) = pod.filter(|pod| pod.is_whole()) else {
+            return;
+        };
+        let path = pod_file(&attachment.network, pod, &attachment.ifname);
+        let hash = names::of_attachment(attachment);
+        let noted = self.lock(Path::new(LOCK), deadline).and_then(|_lock| {
+            let mut lines = self.lines(&path)?;
+            if lines.contains(&hash) == stands {
+                return Ok(());
+            }
+            lines.retain(|line| *line != hash);
+            lines.extend(stands.then_some(hash));
+            if lines.is_empty() { self.remove(&path) } else { self.replace(&path, format!("{}\n", lines.join("\n")).as_bytes()) }
+        });
+        if let Err(error) = noted {
+            tracing::debug!(%error, "the index by pod could not be written");
+        }
+    }
+
+    fn lines(&self, path: &Path) -> Result<Vec<String>, StoreError> {
+        let bytes = self.read(path)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
+    }
+
+    /// What is believed of a scope.
+    pub(super) fn occupancy(&self, scope: &Scope) -> Occupancy {
+        self.read(&scope_file(scope)).ok().flatten().map_or_else(Occupancy::default, |bytes| Occupancy::decode(&bytes))
+    }
+
+    /// Changes what is believed of a scope, by one process at a time; a failure
+    /// to write it is no failure of the verb.
+    pub(super) fn change_occupancy<T>(
+        &self,
+        scope: &Scope,
+        deadline: &Deadline,
+        change: impl FnOnce(&mut Occupancy) -> T,
+    ) -> Result<T, StoreError> {
+        let _lock = self.lock(Path::new(LOCK), deadline)?;
+        let mut occupancy = self.occupancy(scope);
+        let before = occupancy.clone();
+        let result = change(&mut occupancy);
+        if occupancy != before
+            && let Err(error) = self.replace(&scope_file(scope), occupancy.encode().as_bytes())
+        {
+            tracing::debug!(%error, "what is believed of a scope could not be written");
+        }
+        Ok(result)
+    }
+
+    /// The tombstones; nearly always none.
+    pub(super) fn tombstones(&self) -> Vec<Tombstone> {
+        let bytes = self.read(Path::new(TOMBSTONES)).ok().flatten();
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Changes the tombstones, by one process at a time.
+    pub(super) fn change_tombstones(&self, deadline: &Deadline, change: impl FnOnce(&mut Vec<Tombstone>)) -> Result<(), StoreError> {
+        let _lock = self.lock(Path::new(LOCK), deadline)?;
+        let mut tombstones = self.tombstones();
+        change(&mut tombstones);
+        let path = Path::new(TOMBSTONES);
+        if tombstones.is_empty() { self.remove(path) } else { self.write(path, &tombstones) }
+    }
+
+    /// A small file of a caller's own; `None` where it is not there.
+    pub(super) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.disk.read(path) {
+            Ok(content) => Ok(Some(content.bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("read", path, error)),
+        }
+    }
+
+    /// Writes a value as JSON, in one piece.
+    pub(super) fn write<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(value).map_err(|error| self.failed("encode", path, error.into()))?;
+        self.replace(path, &bytes)
+    }
+
+    /// Readers see the old bytes or the new ones.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let nanos = self.disk.now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos();
+        let temporary = Path::new(TMP).join(format!("{}.{nanos:x}", std::process::id()));
+        let written = self.disk.create(&temporary, bytes).and_then(|_| self.disk.rename(&temporary, path));
+        written.map_err(|error| {
+            let _ = self.disk.unlink(&temporary);
+            self.failed("write", path, error)
+        })
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        match self.disk.unlink(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed("remove", path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&self, action: &'static str, path: &Path, error: io::Error) -> StoreError {
+        failed(self.disk.as_ref(), action, path, error)
+    }
+}
+
+fn pod_file(network: &NetworkName, pod: &PodRef, ifname: &IfName) -> PathBuf {
+    Path::new(PODS).join(names::of_pod_interface(network, pod, ifname))
+}
+
+fn scope_file(scope: &Scope) -> PathBuf {
+    Path::new(SCOPES).join(names::of_scope(scope))
+}
