@@ -19,6 +19,9 @@ mod conformance;
 mod costs;
 /// Every decision of ARCHITECTURE.md, section "Decisions".
 mod decisions;
+/// deploy/: manifests, chart, and both on a real API server.
+#[cfg(feature = "kube")]
+mod deploy;
 /// Every step of every call fails.
 mod every_step;
 /// What happens when the answer reaches nobody, and when the store is odd.

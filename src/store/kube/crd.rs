@@ -61,30 +61,61 @@ pub struct Metadata {
 }
 
 /// Who holds the address, and what was known when it was given.
+///
+/// The attributes that begin with `schemars` are what the API server itself
+/// refuses, whoever asks: all that [`IpAllocation::allocation`] refuses, and
+/// every change but that of a re-homing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(description = "Who holds the address, and what was known when it was given.")]
+#[schemars(extend("x-kubernetes-validations" = [
+    { "rule": "self.prefix <= (self.address.contains(':') ? 128 : 32)", "message": "prefix is longer than the address" },
+    {
+        "rule": "!has(self.gateway) || self.gateway.contains(':') == self.address.contains(':')",
+        "message": "gateway and address are of two families",
+    },
+    { "rule": "self.part < self.of", "message": "part counts from 0, it is less than of" },
+    {
+        "rule": "self.containerID == oldSelf.containerID || (has(self.podRef) && has(oldSelf.podRef) && self.podRef == oldSelf.podRef)",
+        "message": "an address moves to another sandbox of the same pod only",
+    },
+]))]
 pub struct Spec {
     /// The address that is held. IPv6 in its short form (RFC 5952).
+    #[schemars(length(max = 45), extend("x-kubernetes-validations" = [
+        { "rule": "isIP(self) && ip.isCanonical(self)", "message": "expected an IPv4 address, or an IPv6 address in its short form" },
+        { "rule": "self == oldSelf", "message": "never changes" },
+    ]))]
     pub address: std::net::IpAddr,
     /// Prefix length of the subnet.
+    #[schemars(range(max = 128))]
     pub prefix: u8,
     /// The gateway that ADD answered with.
+    #[schemars(length(max = 45), extend("x-kubernetes-validations" = [{ "rule": "isIP(self)", "message": "expected an address" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<std::net::IpAddr>,
     /// The name space in which the address is unique: `network_name`; absent where none is configured.
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     /// The name of the CNI network configuration.
+    #[schemars(length(max = 4096), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
     pub network: String,
     /// The pod that the interface is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_ref: Option<PodReference>,
     /// The interface in the pod.
+    #[schemars(length(max = 15), regex(pattern = r"^[^/:\s]+$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
     pub interface: String,
     /// The pod's sandbox, as the container runtime calls it.
     #[serde(rename = "containerID")]
+    #[schemars(length(max = 4096), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"))]
     pub container_id: String,
     /// The node that made the record, and alone may change or remove it.
+    #[schemars(length(max = 253), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"))]
+    #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
     pub node: String,
     /// A hash of that node's machine id: a second machine of the same name is noticed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,6 +127,7 @@ pub struct Spec {
     #[serde(rename = "bootID")]
     pub boot_id: String,
     /// When the address was given, RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
     pub since: String,
     /// Why this address.
     pub source: Origin,
@@ -109,11 +141,14 @@ pub struct Spec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PodReference {
     /// Its namespace.
+    #[schemars(length(max = 253))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub namespace: String,
     /// Its name.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Its uid.
+    #[schemars(length(max = 253))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
 }

@@ -1,0 +1,171 @@
+//! The custom resource's manifest: deploy/crd holds what the structs of
+//! `store::kube::crd` say. After a change of theirs, UPDATE_EXPECT=1 writes it
+//! anew.
+
+use expect_test::expect_file;
+use hereabouts::store::kube::crd;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+#[test]
+fn the_manifest_is_what_the_structs_say() {
+    let text = format!("# Made from src/store/kube/crd.rs by tests/it/deploy/resource.rs: change it there.\n{}", yaml(&manifest(), 0));
+    expect_file!["../../../deploy/crd/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);
+    // Helm takes it from nowhere else.
+    expect_file!["../../../deploy/chart/crds/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);
+}
+
+fn manifest() -> Value {
+    let column = |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path});
+    let wide = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path, "priority": 1});
+    let columns = [
+        column("Address", "string", ".spec.address"),
+        column("Network", "string", ".spec.network"),
+        column("Namespace", "string", ".spec.podRef.namespace"),
+        column("Pod", "string", ".spec.podRef.name"),
+        column("Interface", "string", ".spec.interface"),
+        column("Node", "string", ".spec.node"),
+        column("Age", "date", ".metadata.creationTimestamp"),
+        wide("Scope", ".spec.scope"),
+        wide("Container", ".spec.containerID"),
+        wide("Source", ".spec.source"),
+    ];
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{}.{}", crd::PLURAL, crd::GROUP)},
+        "spec": {
+            "group": crd::GROUP,
+            "names": {
+                "kind": crd::KIND,
+                "listKind": format!("{}List", crd::KIND),
+                "plural": crd::PLURAL,
+                "singular": crd::KIND.to_ascii_lowercase(),
+                "shortNames": ["ipa"],
+            },
+            "scope": "Cluster",
+            "versions": [{
+                "name": crd::VERSION,
+                "served": true,
+                "storage": true,
+                "additionalPrinterColumns": columns,
+                "schema": {"openAPIV3Schema": schema()},
+            }],
+        },
+    })
+}
+
+/// The name says scope and address, so that no two objects hold one address: a
+/// scope that is no DNS label stands there with a hash, which the API server
+/// cannot compute.
+const NAME_RULES: [(&str, &str); 2] = [
+    (
+        "self.spec.address.contains(':') \
+         ? self.metadata.name.matches('(^|[.])([0-9a-f]{4}-){7}[0-9a-f]{4}$') \
+         && ip(self.metadata.name.substring(self.metadata.name.size() - 39).replace('-', ':')) == ip(self.spec.address) \
+         : self.metadata.name == self.spec.address || self.metadata.name.endsWith('.' + self.spec.address)",
+        "metadata.name must end in spec.address, IPv6 written out with - for :",
+    ),
+    (
+        "!has(self.spec.scope) \
+         ? self.metadata.name.size() == (self.spec.address.contains(':') ? 39 : self.spec.address.size()) \
+         : self.metadata.name.indexOf('.') + 1 + (self.spec.address.contains(':') ? 39 : self.spec.address.size()) \
+         == self.metadata.name.size() \
+         && (self.spec.scope.matches('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$') \
+         ? self.metadata.name.startsWith(self.spec.scope + '.') \
+         : self.metadata.name.matches('^([a-z0-9-]+-)?[0-9a-f]{16}[.]'))",
+        "metadata.name must begin with spec.scope, and with nothing else where there is none",
+    ),
+];
+
+fn schema() -> Value {
+    let mut spec = SchemaSettings::openapi3()
+        .with(|settings| settings.inline_subschemas = true)
+        .into_generator()
+        .into_root_schema_for::<crd::Spec>()
+        .to_value();
+    make_structural(&mut spec);
+    let rules: Vec<Value> = NAME_RULES.iter().map(|(rule, message)| json!({"rule": rule, "message": message})).collect();
+    json!({
+        "type": "object",
+        "description": "One address, held by one interface of one pod's sandbox. Its creation is what decides who holds the address.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+        },
+        "x-kubernetes-validations": rules,
+    })
+}
+
+/// What the API server takes as a schema: formats that it knows, no references,
+/// no choice of types. What it does not know is kept: a newer plugin may be
+/// there before a newer manifest.
+fn make_structural(schema: &mut Value) {
+    let Value::Object(keys) = schema else { return };
+    for key in ["$schema", "title", "nullable", "default"] {
+        keys.remove(key);
+    }
+    if let Some(Value::String(format)) = keys.get("format") {
+        match format.as_str() {
+            "uint8" | "uint16" => keys.insert("format".to_owned(), json!("int32")),
+            "uint64" => keys.insert("format".to_owned(), json!("int64")),
+            "ip" => keys.remove("format"),
+            "date-time" => None,
+            other => panic!("no such format in the API server: {other}"),
+        };
+    }
+    if let Some(Value::Array(choices)) = keys.remove("oneOf") {
+        let mut allowed: Vec<Value> = Vec::new();
+        for choice in &choices {
+            allowed.extend(choice["enum"].as_array().unwrap().clone());
+        }
+        keys.insert("type".to_owned(), json!("string"));
+        keys.insert("enum".to_owned(), allowed.into());
+    }
+    if keys.get("type") == Some(&json!("object")) {
+        keys.insert("x-kubernetes-preserve-unknown-fields".to_owned(), json!(true));
+    }
+    if let Some(Value::Object(properties)) = keys.get_mut("properties") {
+        properties.values_mut().for_each(make_structural);
+    }
+}
+
+/// A value as YAML, for people: what is a key's, below it and further in.
+fn yaml(value: &Value, depth: usize) -> String {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Object(keys) if !keys.is_empty() => entries(keys, &indent, depth),
+        Value::Array(items) if !items.is_empty() => items.iter().map(|item| listed(item, &indent, depth)).collect(),
+        scalar => format!("{indent}{}\n", plain(scalar)),
+    }
+}
+
+fn entries(keys: &Map<String, Value>, indent: &str, depth: usize) -> String {
+    let entry = |(key, value): (&String, &Value)| match value {
+        Value::Object(inner) if !inner.is_empty() => format!("{indent}{key}:\n{}", yaml(value, depth + 1)),
+        Value::Array(inner) if !inner.is_empty() => format!("{indent}{key}:\n{}", yaml(value, depth + 1)),
+        scalar => format!("{indent}{key}: {}\n", plain(scalar)),
+    };
+    keys.iter().map(entry).collect()
+}
+
+fn listed(item: &Value, indent: &str, depth: usize) -> String {
+    let text = yaml(item, depth + 1);
+    format!("{indent}- {}", &text[indent.len() + 2..])
+}
+
+/// JSON's scalars are YAML's; a word needs no quotes.
+fn plain(scalar: &Value) -> String {
+    match scalar.as_str() {
+        Some(word) if word.starts_with(|c: char| c.is_ascii_alphabetic()) && is_word(word) => word.to_owned(),
+        _ => scalar.to_string(),
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    !["true", "false", "null", "yes", "no", "on", "off"].contains(&text)
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "./-".contains(c))
+}
