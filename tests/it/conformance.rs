@@ -234,6 +234,24 @@ fn the_file_store_passes_the_list() {
     }
 }
 
+/// On the real API server, with everything gone in between.
+#[cfg(feature = "kube")]
+#[test]
+fn the_kubernetes_store_passes_the_list() {
+    use hereabouts::store::kube::{KubeStore, Order, client::Client};
+    let cluster = match crate::support::cluster::Cluster::own(crate::support::cluster::Options::default()) {
+        Ok(cluster) => cluster,
+        Err(reason) => return println!("SKIPPED the_kubernetes_store_passes_the_list: {reason}"),
+    };
+    for (name, behaviour) in LIST {
+        println!("{name}");
+        let sandbox = crate::support::sandbox::Sandbox::new();
+        let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
+        behaviour(&KubeStore::new(client, &sandbox.store(), host("n1"), Order::Auto));
+        cluster.text(&["delete", "--raw", "/apis/hereabouts.dev/v1alpha1/ipallocations"]);
+    }
+}
+
 /// Faults and power loss are tried on a disk in memory: it has to behave as the
 /// real one does.
 #[test]

@@ -70,10 +70,10 @@ impl KubeSession<'_> {
                 Ok(Some(allocation))
             }
             Ok(Created::Taken { perhaps_ours }) => {
-                if known || perhaps_ours {
-                    if let Some(standing) = self.standing(name, &draft.attachment)? {
-                        return self.adopt(&standing, draft).map(Some);
-                    }
+                if (known || perhaps_ours)
+                    && let Some(standing) = self.standing(name, &draft.attachment)?
+                {
+                    return self.adopt(&standing, draft).map(Some);
                 }
                 store.state.drop_object(&hash, name)?;
                 Ok(None)
