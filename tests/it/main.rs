@@ -37,6 +37,8 @@ mod interleavings;
 mod kills;
 /// Many writers at once, against a model.
 mod many_writers;
+/// Pods, Multus and macvlan on a real API server, nodes as network namespaces.
+mod multus;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.

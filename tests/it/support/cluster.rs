@@ -209,11 +209,14 @@ impl Cluster {
 }
 
 /// Waits until this process is no more, or drops it, and takes the cluster
-/// down. In a session of its own: an interrupt is for us and not for it.
+/// down, also where the namespace that it was in has ended before it. In a
+/// session of its own: an interrupt is for us and not for it.
 fn keeper(through: &[String], directory: &Path) -> Child {
     let down = script(through, &["down", "--directory", directory.to_str().unwrap()]);
+    let rest = r#"cat >/dev/null; "$@"; exec "$0" down --directory "$DIRECTORY""#;
     let mut command = Command::new("setsid");
-    command.args(["sh", "-c", r#"cat >/dev/null; exec "$@""#, "keeper"]).arg(down.get_program()).args(down.get_args());
+    command.args(["sh", "-c", rest]).arg(format!("{ROOT}/scripts/cluster")).arg(down.get_program()).args(down.get_args());
+    command.env("DIRECTORY", directory);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 

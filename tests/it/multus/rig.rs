@@ -1,0 +1,330 @@
+//! Nodes as network namespaces on one bridge, with a real API server among
+//! them, and the part of a kubelet and its runtime: sandboxes are made, the real
+//! Multus is called as libcni calls it. What is expected of it is in the tests.
+
+use crate::support::cluster::{Cluster, Options};
+use crate::support::sandbox::{Ended, HEREABOUTS};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/multus");
+const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/bin");
+const NETWORKS: &str = include_str!("../../data/kubernetes/network-attachment-definition.yaml");
+/// Of the API server on the bridge.
+const ADDRESS: &str = "10.99.0.1";
+
+/// A process that lives as long as its standard input is open.
+struct Held(Child);
+
+impl Held {
+    /// Starts it and waits for the line by which it says that it is ready.
+    fn start(words: &[&str]) -> Result<(Self, String), String> {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let output = child.wait_with_output().unwrap();
+            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        Ok((Self(child), line.trim().to_owned()))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// The world of this process, with the API server in it.
+pub(super) struct Rig {
+    // In the order in which they have to go.
+    pub(super) cluster: Cluster,
+    /// The plugins, and the nodes' disks. Goes with the cluster.
+    directory: PathBuf,
+    /// Words that lead into the world.
+    inside: Vec<String>,
+    _control_plane: Held,
+    _world: Held,
+}
+
+fn enter(process: &str, namespaces: &[&str]) -> Vec<String> {
+    let words = ["nsenter", "--target", process].into_iter().chain(namespaces.iter().copied()).chain(["--"]);
+    words.map(str::to_owned).collect()
+}
+
+fn run(before: &[String], words: &[&str]) -> Ended {
+    let mut all = before.iter().map(String::as_str).chain(words.iter().copied());
+    let mut command = Command::new(all.next().unwrap());
+    Ended::from(command.args(all).stdin(Stdio::null()).output().unwrap())
+}
+
+impl Rig {
+    /// One for all tests, which use names and ranges of their own in it; or why
+    /// there is none on this machine.
+    pub(super) fn shared() -> Result<&'static Self, String> {
+        static RIG: LazyLock<Result<Rig, String>> = LazyLock::new(Rig::new);
+        RIG.as_ref().map_err(Clone::clone)
+    }
+
+    fn new() -> Result<Self, String> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err("needs root".to_owned());
+        }
+        let kinds = ["veth peer name probe1", "bridge", "macvlan"].iter().find(|kind| !crate::real_parts::kernel_has(kind));
+        if let Some(kind) = kinds {
+            return Err(format!("this kernel has no {kind}"));
+        }
+        let tools = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/tools")).args(["base", "multus"]).output().unwrap();
+        if !tools.status.success() {
+            return Err(String::from_utf8_lossy(&tools.stderr).trim().replace('\n', "; "));
+        }
+
+        let world = format!("{HERE}/world.sh");
+        let (world, _) = Held::start(&["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", &world])?;
+        let first = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", world.0.id())).unwrap();
+        let inside = enter(first.trim(), &["--net", "--mount", "--pid"]);
+
+        // The API server has a namespace on the bridge: the nodes do not see
+        // anybody's loopback. etcd stays on the one in there.
+        let words: Vec<&str> = inside.iter().map(String::as_str).chain(["unshare", "--net", "bash", "-c"]).collect();
+        let (control_plane, process) = Held::start(&[&*words, &["ip link set lo up; echo $$; read -r"]].concat())?;
+        let through = [inside.clone(), enter(&process, &["--net"])].concat();
+        connect(&inside, &through, "api", &process, &[&format!("{ADDRESS}/16")]);
+        let address = Some(ADDRESS.to_owned());
+        let cluster = Cluster::own(Options { through, address, ..Options::default() })?;
+        cluster.apply(NETWORKS);
+        cluster.text(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
+
+        let directory = cluster.directory().join("rig");
+        // Not all of the tools: the real Whereabouts is among them.
+        let bin = directory.join("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        let tools = ["bridge", "host-local", "macvlan"].map(|name| (format!("{TOOLS}/{name}"), name));
+        let ours = ["hereabouts", "whereabouts"].map(|name| (HEREABOUTS.to_owned(), name));
+        for (file, name) in tools.into_iter().chain(ours) {
+            std::os::unix::fs::symlink(file, bin.join(name)).unwrap();
+        }
+        Ok(Self { cluster, directory, inside, _control_plane: control_plane, _world: world })
+    }
+
+    /// A network of Multus on the nodes' eth0, as a macvlan plugin with these
+    /// further keys.
+    pub(super) fn network(&self, name: &str, keys: &str) {
+        let config = format!(r#"{{"cniVersion": "1.0.0", "type": "macvlan", "master": "eth0", "mode": "bridge", {keys}}}"#);
+        let nad = json!({
+            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": name, "namespace": "default"}, "spec": {"config": config},
+        });
+        self.cluster.apply(&nad.to_string());
+    }
+
+    /// A Pod with this networks annotation, not started anywhere.
+    pub(super) fn pod(&self, name: &str, networks: &str) -> Pod {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "annotations": {"k8s.v1.cni.cncf.io/networks": networks}},
+            "spec": {"containers": [{"name": "main", "image": "none"}]},
+        });
+        self.cluster.apply(&pod.to_string());
+        let uid = self.cluster.text(&["get", "pod", name, "-o", "jsonpath={.metadata.uid}"]);
+        Pod { name: name.to_owned(), uid, container: new_container() }
+    }
+
+    /// A node that has just booted, with an empty disk.
+    pub(super) fn node(&self, name: &str) -> Node<'_> {
+        let disk = self.directory.join(name);
+        for directory in ["etc-cni/net.d/whereabouts.d", "var-lib-cni"] {
+            std::fs::create_dir_all(disk.join(directory)).unwrap();
+        }
+        let flat = json!({"datastore": "file", "data_dir": self.directory.join("store"), "node_name": name});
+        std::fs::write(disk.join("etc-cni/net.d/whereabouts.d/whereabouts.conf"), flat.to_string()).unwrap();
+        Node::boot(self, name, disk)
+    }
+}
+
+/// Gives a namespace an eth0 on the bridge.
+fn connect(world: &[String], node: &[String], name: &str, process: &str, addresses: &[&str]) {
+    let port = format!("to-{name}");
+    run(world, &["ip", "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", process]).succeeded();
+    run(world, &["ip", "link", "set", &port, "master", "br0", "up"]).succeeded();
+    run(node, &["ip", "link", "set", "eth0", "up"]).succeeded();
+    for address in addresses {
+        run(node, &["ip", "address", "add", address, "dev", "eth0"]).succeeded();
+    }
+}
+
+fn new_container() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    format!("{:064x}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What a kubelet knows of a Pod: its name, and the sandbox it has made for it.
+#[derive(Clone)]
+pub(super) struct Pod {
+    pub(super) name: String,
+    uid: String,
+    container: String,
+}
+
+impl Pod {
+    /// The same Pod in another sandbox, as after a reboot.
+    pub(super) fn again(&self) -> Self {
+        Self { container: new_container(), ..self.clone() }
+    }
+
+    fn namespace(&self) -> String {
+        format!("cni-{}", &self.container[52..])
+    }
+}
+
+/// A node that runs.
+pub(super) struct Node<'rig> {
+    rig: &'rig Rig,
+    pub(super) name: String,
+    disk: PathBuf,
+    inside: Vec<String>,
+    _held: Held,
+}
+
+impl<'rig> Node<'rig> {
+    fn boot(rig: &'rig Rig, name: &str, disk: PathBuf) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        std::fs::write(disk.join("boot_id"), format!("{number:08x}-0000-4000-8000-000000000000\n")).unwrap();
+        let script = format!("{HERE}/node.sh");
+        let words: Vec<&str> = rig.inside.iter().map(String::as_str).collect();
+        let (held, process) = Held::start(&[&*words, &["unshare", "--net", "--mount", &script, disk.to_str().unwrap()]].concat()).unwrap();
+        let inside = [rig.inside.clone(), enter(&process, &["--net", "--mount"])].concat();
+        let address = format!("10.99.{}.{}/16", 1 + number / 250, 1 + number % 250);
+        connect(&rig.inside, &inside, &format!("n{number}"), &process, &[&address]);
+        Self { rig, name: name.to_owned(), disk, inside, _held: held }
+    }
+
+    /// Power loss: every process and every namespace is gone, the disk stays.
+    pub(super) fn dies(self) -> Off<'rig> {
+        Off { rig: self.rig, name: self.name, disk: self.disk }
+    }
+
+    pub(super) fn run(&self, words: &[&str]) -> Ended {
+        run(&self.inside, words)
+    }
+
+    pub(super) fn hereabouts(&self, args: &[&str]) -> Ended {
+        self.run(&[&[HEREABOUTS], args].concat())
+    }
+
+    /// What Multus is told on this node: its own first network is a bridge with
+    /// host-local, as simple clusters have it.
+    fn configuration(&self) -> Value {
+        json!({
+            "cniVersion": "1.0.0", "name": "multus-cni-network", "type": "multus",
+            "kubeconfig": self.rig.cluster.kubeconfig(), "confDir": "/etc/cni/net.d", "cniDir": "/var/lib/cni/multus",
+            "binDir": self.rig.directory.join("bin"), "logToStderr": true, "logLevel": "error",
+            "delegates": [{
+                "cniVersion": "1.0.0", "name": "cluster", "type": "bridge", "bridge": "cni0",
+                "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]]},
+            }],
+        })
+    }
+
+    fn verb(&self, verb: &str, pod: &Pod) -> Ended {
+        let arguments = format!(
+            "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={};K8S_POD_UID={}",
+            pod.name, pod.container, pod.uid
+        );
+        let mut command = Command::new(&self.inside[0]);
+        command.args(&self.inside[1..]).arg(format!("{TOOLS}/multus"));
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", &pod.container).env("CNI_IFNAME", "eth0");
+        command.env("CNI_NETNS", format!("/run/netns/{}", pod.namespace())).env("CNI_ARGS", arguments);
+        command.env("CNI_PATH", self.rig.directory.join("bin"));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(self.configuration().to_string().as_bytes()).unwrap();
+        Ended::from(child.wait_with_output().unwrap())
+    }
+
+    /// Makes the sandbox and its interfaces.
+    pub(super) fn try_start(&self, pod: &Pod) -> Ended {
+        self.run(&["ip", "netns", "add", &pod.namespace()]).succeeded();
+        self.verb("ADD", pod)
+    }
+
+    pub(super) fn start(&self, pod: &Pod) {
+        self.try_start(pod).succeeded();
+    }
+
+    /// Takes the interfaces down, and where that succeeds the sandbox too.
+    pub(super) fn stop(&self, pod: &Pod) -> Ended {
+        let ended = self.verb("DEL", pod);
+        if ended.status == Some(0) {
+            self.run(&["ip", "netns", "delete", &pod.namespace()]);
+        }
+        ended
+    }
+
+    /// Runs a command in a pod of this node.
+    pub(super) fn within(&self, pod: &Pod, words: &[&str]) -> Ended {
+        self.run(&[&["ip", "netns", "exec", &pod.namespace()], words].concat())
+    }
+
+    /// Within five seconds comes an answer.
+    pub(super) fn pings(&self, pod: &Pod, interface: &str, address: &str) {
+        self.within(pod, &["ping", "-n", "-q", "-c", "1", "-w", "5", "-I", interface, address]).succeeded();
+    }
+
+    /// The addresses that an interface in the pod really has.
+    pub(super) fn on_interface(&self, pod: &Pod, interface: &str) -> Vec<String> {
+        let ended = self.within(pod, &["ip", "-j", "address", "show", "dev", interface]);
+        let document = ended.succeeded().document();
+        let addresses = document[0]["addr_info"].as_array().unwrap().iter().filter(|address| address["scope"] == "global");
+        addresses.map(|address| address["local"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What this node sees held, in order: address, pod, interface, node.
+    pub(super) fn held(&self, network: &str) -> Vec<[String; 4]> {
+        let ended = self.hereabouts(&["list", "-o", "json", "--network", network]);
+        let document = ended.succeeded().document();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let row = |record: &Value| {
+            let pod = &record["pod"];
+            [text(&record["address"]), text(&pod["name"]), text(&record["interface"]), text(&record["node"])]
+        };
+        document.as_array().unwrap().iter().map(row).collect()
+    }
+}
+
+/// A node without power.
+pub(super) struct Off<'rig> {
+    rig: &'rig Rig,
+    pub(super) name: String,
+    disk: PathBuf,
+}
+
+impl<'rig> Off<'rig> {
+    /// Another boot: another boot id, an empty /run, the same disk.
+    pub(super) fn boots(self) -> Node<'rig> {
+        Node::boot(self.rig, &self.name, self.disk)
+    }
+}
+
+/// The `network-status` annotation: network, interface and addresses of each,
+/// without the cluster's own network.
+pub(super) fn status_of(rig: &Rig, pod: &Pod) -> Vec<(String, String, Vec<String>)> {
+    let path = r"jsonpath={.metadata.annotations.k8s\.v1\.cni\.cncf\.io/network-status}";
+    let text = rig.cluster.text(&["get", "pod", &pod.name, "-o", path]);
+    let document: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let row = |status: &Value| {
+        let ips = status["ips"].as_array().cloned().unwrap_or_default();
+        (text(&status["name"]), text(&status["interface"]), ips.iter().map(text).collect())
+    };
+    document.as_array().unwrap().iter().map(row).filter(|(name, ..)| name != "cluster").collect()
+}
