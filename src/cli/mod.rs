@@ -3,6 +3,8 @@
 
 mod config_check;
 mod confirm;
+#[cfg(feature = "kube")]
+mod install;
 mod list;
 mod locate;
 mod output;
@@ -56,6 +58,10 @@ Exit status: 0 done, 1 failed, 2 wrong usage.";
 struct Cli {
     #[command(flatten)]
     store: StoreArgs,
+    /// Look at files as this mount namespace does; from a pod, /proc/1/ns/mnt is the node's
+    #[cfg(feature = "kube")]
+    #[arg(long, global = true, value_name = "FILE")]
+    mount_namespace: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -110,6 +116,22 @@ enum Command {
     /// Says what it will do and asks; without a terminal it needs --yes. May run
     /// beside everything else and may be stopped at any time. Frees no address.
     Repair(RepairArgs),
+    /// Put the plugin on this node
+    ///
+    /// Copies this executable to the runtime's plugins, and writes the node's
+    /// flat file and a kubeconfig for the plugin, each of them whole or not at
+    /// all; what is there already stays. In a pod of a ServiceAccount no option
+    /// is needed; --data-dir installs for a file store. The DaemonSet of deploy/
+    /// runs it with --watch.
+    #[cfg(feature = "kube")]
+    Install(Box<install::InstallArgs>),
+    /// Take the plugin off this node
+    ///
+    /// Removes what install wrote, and only that. Refuses while pods of this
+    /// node hold addresses, which nobody could give back. The custom resource
+    /// and the store stay.
+    #[cfg(feature = "kube")]
+    Uninstall(Box<install::UninstallArgs>),
     /// Work with configurations
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -284,7 +306,19 @@ pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> ExitCode
         }
         Err(help) => return output::finish(output::print(&help.render().to_string())),
     };
-    let done = match &cli.command {
+    output::finish(carry_out(lookup, &cli))
+}
+
+fn carry_out(lookup: Lookup<'_>, cli: &Cli) -> anyhow::Result<()> {
+    #[cfg(feature = "kube")]
+    match (&cli.command, cli.mount_namespace.as_deref()) {
+        // These stay where they are; what they start goes there.
+        (Command::Install(args), namespace) => return install::install(lookup, &cli.store, args, namespace),
+        (Command::Uninstall(args), namespace) => return install::uninstall(lookup, &cli.store, args, namespace),
+        (_, Some(namespace)) => install::enter_mount_namespace(namespace)?,
+        (_, None) => {}
+    }
+    match &cli.command {
         Command::List(args) => list::list(lookup, &cli.store, args),
         Command::Show(args) => show::show(lookup, &cli.store, args),
         Command::Usage(args) => usage::usage(lookup, &cli.store, args),
@@ -292,6 +326,8 @@ pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> ExitCode
         Command::Sweep(args) => sweep::sweep(lookup, &cli.store, args),
         Command::Verify(args) => verify::verify(lookup, &cli.store, args),
         Command::Repair(args) => repair::repair(lookup, &cli.store, args),
+        #[cfg(feature = "kube")]
+        Command::Install(_) | Command::Uninstall(_) => Ok(()),
         Command::Store(StoreCommand::Test(args)) => store_test::test(args),
         Command::Config(ConfigCommand::Check { file }) => config_check::check(lookup, file),
         Command::Completions { shell } => {
@@ -299,8 +335,7 @@ pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> ExitCode
             clap_complete::generate(*shell, &mut Cli::command(), "hereabouts", &mut script);
             output::print(&String::from_utf8_lossy(&script))
         }
-    };
-    output::finish(done)
+    }
 }
 
 /// A mistake of whoever typed the command: exit status 2.

@@ -95,7 +95,8 @@ pub fn pause(deadline: &Deadline, pause: Duration) {
 }
 
 /// Between half and all of `pause`. The hasher's random keys are seed enough.
-fn jittered(pause: Duration) -> Duration {
+#[must_use]
+pub fn jittered(pause: Duration) -> Duration {
     use std::hash::{BuildHasher, RandomState};
     let draw = RandomState::new().hash_one(pause) % 512;
     pause / 2 + pause.mul_f64(draw as f64 / 1024.0)

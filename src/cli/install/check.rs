@@ -1,0 +1,79 @@
+//! `--check`: whether the plugin is on this node and reaches its store, or is
+//! gone. What a probe of the DaemonSet asks, and a person.
+
+use super::super::output;
+use super::options::Plan;
+use super::{enter_mount_namespace, files, place};
+use crate::plugin::host::{CONFIG_VARIABLE, read_small};
+use anyhow::{Context, bail};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A network that asks for nothing; its range (RFC 5737) is never allocated
+/// from.
+const NETWORK: &str = r#"{"cniVersion":"1.1.0","name":"hereabouts","type":"hereabouts",
+"ipam":{"type":"hereabouts","range":"192.0.2.0/24"}}"#;
+
+/// Looks at the files; and lets the plugin, as it is installed and where it will
+/// be called, answer STATUS.
+pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow::Result<()> {
+    for path in plan.executables() {
+        let found = path.metadata().with_context(|| format!("is not installed: {}", path.display()))?;
+        if std::os::unix::fs::MetadataExt::mode(&found) & 0o111 == 0 {
+            bail!("is not executable: {}", path.display());
+        }
+    }
+    let flat = plan.flat_path();
+    let bytes = read_small(&flat).with_context(|| format!("is not installed: {}", flat.display()))?;
+    if bytes != plan.flat.as_bytes() {
+        bail!("says something else than this install would write: {}", flat.display());
+    }
+    if plan.credentials.is_some() {
+        let path = plan.kubeconfig_path();
+        read_small(&path).with_context(|| format!("is not installed: {}", path.display()))?;
+    }
+    if !offline {
+        enter_mount_namespace(namespace)?;
+        ask(plan)?;
+    }
+    output::say(&format!("hereabouts is installed on {}{}", plan.node, if offline { "" } else { ", and reaches its store" }));
+    Ok(())
+}
+
+fn ask(plan: &Plan) -> anyhow::Result<()> {
+    let mut command = Command::new(plan.bin_dir.join(plan.names[0]));
+    command.env_clear().env("CNI_COMMAND", "STATUS").env(CONFIG_VARIABLE, plan.flat_path());
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("cannot start the plugin")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(NETWORK.as_bytes()).context("cannot ask the plugin")?;
+    }
+    let answer = child.wait_with_output().context("cannot ask the plugin")?;
+    if answer.status.success() {
+        return Ok(());
+    }
+    let document: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap_or_default();
+    match document["details"].as_str() {
+        Some(details) => bail!("the plugin is not ready, code {}: {}", document["code"], output::plain(details)),
+        None => bail!("the plugin is not ready: {}", answer.status),
+    }
+}
+
+/// That nothing of ours is left.
+pub(super) fn removed(plan: &Plan) -> anyhow::Result<()> {
+    for path in plan.executables() {
+        if place::is_our_executable(&path).unwrap_or(false) {
+            bail!("still there: {}", path.display());
+        }
+    }
+    let ours: [(_, fn(&[u8]) -> bool); 2] =
+        [(plan.flat_path(), files::is_our_flat_file), (plan.kubeconfig_path(), files::is_our_kubeconfig)];
+    for (path, is_ours) in ours {
+        if read_small(&path).is_ok_and(|bytes| is_ours(&bytes)) {
+            bail!("still there: {}", path.display());
+        }
+    }
+    output::say("nothing of hereabouts is installed here");
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! `install` and `uninstall`: the plugin on a node. A person runs them once; the
+//! DaemonSet of deploy/ runs them with --watch.
+//!
+//! `options` knows flags, variables and defaults, `files` what is written,
+//! `place` how: whole or not at all; `remove` and `check` say themselves what
+//! they are for. `watch` stays and puts back what changes,
+//! `chores` are what it runs beside. None of them talks to the API server: the
+//! plugin itself is asked, as it is installed.
+
+mod check;
+mod chores;
+mod files;
+mod options;
+mod place;
+mod remove;
+mod watch;
+
+pub(super) use options::{InstallArgs, UninstallArgs};
+
+use super::{Lookup, StoreArgs, Usage, output};
+use anyhow::Context;
+use chores::Chores;
+use files::Files;
+use options::Plan;
+use std::path::Path;
+
+/// The mount namespace in which a runtime's namespaces are seen: that of the
+/// machine's first process.
+const HOST_MOUNTS: &str = "/proc/1/ns/mnt";
+
+pub(super) fn install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
+    let plan = Plan::to_install(lookup, store, args)?;
+    let namespace = namespace.unwrap_or(Path::new(HOST_MOUNTS));
+    if args.check {
+        return check::installed(&plan, namespace, args.offline);
+    }
+    require_bin_dir(&plan)?;
+    let mut files = Files::new(plan)?;
+    if !args.watch {
+        let changes = files.put()?;
+        if changes.is_empty() {
+            output::say("all is in place");
+        }
+        return say_each(&changes);
+    }
+    let mut chores = Chores::new(namespace, files.plan.flat_path(), args.sweep_every);
+    watch::watch(&mut || files.put(), &mut |ends| chores.turn(ends))
+}
+
+pub(super) fn uninstall(lookup: Lookup<'_>, store: &StoreArgs, args: &UninstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
+    let plan = Plan::to_uninstall(lookup, store, args)?;
+    let namespace = namespace.unwrap_or(Path::new(HOST_MOUNTS));
+    if args.check {
+        return check::removed(&plan);
+    }
+    let remove = |plan: &Plan| remove::remove(plan, namespace, args.force);
+    if !args.watch {
+        let changes = remove(&plan)?;
+        if changes.is_empty() {
+            output::say("nothing of hereabouts is installed here");
+        }
+        return say_each(&changes);
+    }
+    // The plugin serves its pods to the end: its token must not end before.
+    let mut files = Files::new(plan)?;
+    let mut removed = false;
+    let mut step = || {
+        if removed {
+            return Ok(Vec::new());
+        }
+        let mut changes = files.renew()?;
+        changes.extend(remove(&files.plan)?);
+        removed = true;
+        changes.push("done: this node can do without the DaemonSet".to_owned());
+        Ok(changes)
+    };
+    watch::watch(&mut step, &mut |_| {})
+}
+
+/// A directory that was made for the plugin would be one where nobody looks.
+fn require_bin_dir(plan: &Plan) -> anyhow::Result<()> {
+    if plan.bin_dir.is_dir() {
+        return Ok(());
+    }
+    Err(Usage(format!("expected the directory of the runtime's plugins, give --bin-dir: {}", plan.bin_dir.display())).into())
+}
+
+fn say_each(changes: &[String]) -> anyhow::Result<()> {
+    changes.iter().for_each(|change| output::say(change));
+    Ok(())
+}
+
+/// Goes to another mount namespace. Paths mean from here on what they mean
+/// there.
+///
+/// # Errors
+/// It is not there, or this process may not enter it.
+pub(super) fn enter_mount_namespace(path: &Path) -> anyhow::Result<()> {
+    use nix::sched::{CloneFlags, setns};
+    let named = || format!("cannot enter the mount namespace {}", path.display());
+    let target = std::fs::File::open(path).with_context(named)?;
+    let identity = |stat: nix::sys::stat::FileStat| (stat.st_dev, stat.st_ino);
+    let own = nix::sys::stat::stat("/proc/self/ns/mnt").context("cannot look at /proc/self/ns/mnt")?;
+    if nix::sys::stat::fstat(&target).is_ok_and(|stat| identity(stat) == identity(own)) {
+        return Ok(());
+    }
+    setns(&target, CloneFlags::CLONE_NEWNS)
+        .with_context(|| format!("{}, it takes the capabilities SYS_ADMIN, SYS_CHROOT and SYS_PTRACE, and in a pod hostPID", named()))?;
+    std::env::set_current_dir("/").context("cannot go to / of the mount namespace")
+}

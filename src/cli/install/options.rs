@@ -1,0 +1,241 @@
+//! What install is told: flags, then the variables that Whereabouts' installer
+//! knows, then defaults.
+
+use super::super::{Lookup, StoreArgs, Usage};
+use super::files;
+use crate::config::FlatFile;
+use crate::ipam::NodeName;
+use clap::Args;
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The name of the plugin, and the one that it takes over if asked.
+const NAMES: &[&str] = &["hereabouts", "whereabouts"];
+/// Where a pod finds its ServiceAccount's token and the API server's CA.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+#[derive(Debug, Args)]
+pub(crate) struct InstallArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Take the place of whereabouts, too: answer to networks of that type
+    #[arg(long)]
+    whereabouts: bool,
+    /// More keys of the flat file (docs/config.md)
+    #[arg(long, value_name = "JSON")]
+    settings: Option<String>,
+    /// Stay: put back what changes, renew token and CA, sweep from time to time
+    #[arg(long, conflicts_with = "check")]
+    pub(super) watch: bool,
+    /// With --watch: how long to wait between two sweeps; 0s is never
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub(super) sweep_every: Duration,
+    /// Change nothing, say whether the plugin is here and reaches its store
+    #[arg(long)]
+    pub(super) check: bool,
+    /// With --check: do not ask the store
+    #[arg(long, requires = "check")]
+    pub(super) offline: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UninstallArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Stay: wait until this node holds no address, renewing the plugin's token
+    /// meanwhile, remove what install wrote, and stay
+    #[arg(long, conflicts_with = "check")]
+    pub(super) watch: bool,
+    /// Change nothing, say whether something is still here
+    #[arg(long)]
+    pub(super) check: bool,
+    /// Do not look whether this node holds addresses; pods that do can then not
+    /// be removed until the plugin is back
+    #[arg(long, conflicts_with = "watch")]
+    pub(super) force: bool,
+}
+
+/// The node, and how it reaches the API server.
+#[derive(Debug, Args)]
+struct NodeArgs {
+    /// Where the runtime looks for plugins [default: CNI_BIN_DIR, else /opt/cni/bin]
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+    /// Where hereabouts.d is, with flat file and kubeconfig [default: CNI_CONF_DIR, else /etc/cni/net.d]
+    #[arg(long, value_name = "DIR")]
+    conf_dir: Option<PathBuf>,
+    /// What the cluster calls this node [default: NODENAME, else the host name]
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
+    /// Let the plugin use this kubeconfig rather than write one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "token_file", "ca_file"])]
+    kubeconfig: Option<PathBuf>,
+    /// The API server as this node reaches it [default in a pod: the Service kubernetes]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// The token of the plugin [default: the pod's ServiceAccount's]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The CA of the API server [default: KUBE_CA_FILE, else as the pod sees it]
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+/// All that is decided before anything is done.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Where the executable goes.
+    pub(super) bin_dir: PathBuf,
+    /// Under which names.
+    pub(super) names: &'static [&'static str],
+    /// Where flat file and kubeconfig go.
+    pub(super) directory: PathBuf,
+    /// Whose they are.
+    pub(super) node: NodeName,
+    /// The flat file; empty where nothing is to be written.
+    pub(super) flat: String,
+    /// What the kubeconfig is made of; `None` where none is written.
+    pub(super) credentials: Option<Credentials>,
+}
+
+/// What the kubeconfig is made of.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    /// URL.
+    pub(super) server: String,
+    /// Read anew each time.
+    pub(super) token_file: PathBuf,
+    /// Read anew each time.
+    pub(super) ca_file: PathBuf,
+    /// Permissions of the kubeconfig.
+    pub(super) mode: u32,
+}
+
+impl Plan {
+    /// What to write.
+    ///
+    /// # Errors
+    /// A flag or variable that cannot be used, or one that is missing.
+    pub(super) fn to_install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs) -> anyhow::Result<Self> {
+        if store.config.is_some() {
+            return Err(usage("install makes the flat file, give its keys with --settings"));
+        }
+        let mut plan = Self::new(lookup, &args.node, if args.whereabouts { NAMES } else { &NAMES[..1] })?;
+        let settings = files::Settings::parse(args.settings.as_deref(), store.data_dir.as_deref()).map_err(|error| usage(&error))?;
+        let kubeconfig = match (&args.node.kubeconfig, settings.wants_kubernetes()) {
+            (_, false) => None,
+            (Some(given), true) => Some(std::path::absolute(given)?),
+            (None, true) => {
+                let Some(server) = server(lookup, &args.node)? else {
+                    return Err(usage("outside a pod give --server, --token-file and --ca-file, or --kubeconfig"));
+                };
+                plan.credentials = Some(credentials(lookup, &args.node, server)?);
+                Some(plan.kubeconfig_path())
+            }
+        };
+        plan.flat = settings.flat_file(&plan.node, kubeconfig.as_deref());
+        // A mistake must not reach the file: every pod of the node would meet it.
+        FlatFile::parse(plan.flat_path(), plan.flat.as_bytes(), true).map_err(|error| usage(&format!("--settings: {error}")))?;
+        Ok(plan)
+    }
+
+    /// What to remove, and how to keep it alive until then.
+    ///
+    /// # Errors
+    /// As [`Self::to_install`].
+    pub(super) fn to_uninstall(lookup: Lookup<'_>, store: &StoreArgs, args: &UninstallArgs) -> anyhow::Result<Self> {
+        if store.config.is_some() || store.data_dir.is_some() {
+            return Err(usage("uninstall asks the store that the node's flat file names, it takes neither --config nor --data-dir"));
+        }
+        let mut plan = Self::new(lookup, &args.node, NAMES)?;
+        if args.watch && args.node.kubeconfig.is_none() {
+            plan.credentials = server(lookup, &args.node)?.map(|server| credentials(lookup, &args.node, server)).transpose()?;
+        }
+        Ok(plan)
+    }
+
+    fn new(lookup: Lookup<'_>, args: &NodeArgs, names: &'static [&'static str]) -> anyhow::Result<Self> {
+        let path = |flag: &Option<PathBuf>, variable: &str, default: &str| {
+            std::path::absolute(flag.clone().or_else(|| from(lookup, variable).map(PathBuf::from)).unwrap_or_else(|| default.into()))
+        };
+        Ok(Self {
+            bin_dir: path(&args.bin_dir, "CNI_BIN_DIR", "/opt/cni/bin")?,
+            names,
+            directory: path(&args.conf_dir, "CNI_CONF_DIR", "/etc/cni/net.d")?.join("hereabouts.d"),
+            node: node_name(lookup, args)?,
+            flat: String::new(),
+            credentials: None,
+        })
+    }
+
+    /// Where the flat file is.
+    pub(super) fn flat_path(&self) -> PathBuf {
+        self.directory.join("hereabouts.conf")
+    }
+
+    /// Where the kubeconfig is.
+    pub(super) fn kubeconfig_path(&self) -> PathBuf {
+        self.directory.join("hereabouts.kubeconfig")
+    }
+
+    /// Where the executable is, by each of its names.
+    pub(super) fn executables(&self) -> impl Iterator<Item = PathBuf> {
+        self.names.iter().map(|name| self.bin_dir.join(name))
+    }
+}
+
+fn usage(text: &str) -> anyhow::Error {
+    Usage(text.to_owned()).into()
+}
+
+fn from(lookup: Lookup<'_>, variable: &str) -> Option<String> {
+    lookup(variable).filter(|value| !value.is_empty()).map(|value| value.to_string_lossy().into_owned())
+}
+
+fn node_name(lookup: Lookup<'_>, args: &NodeArgs) -> anyhow::Result<NodeName> {
+    let given = args.node_name.clone().or_else(|| from(lookup, "NODENAME"));
+    let name = given.unwrap_or_else(|| nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+    if name == "localhost" || name.starts_with("localhost.") {
+        return Err(usage(&format!("expected a name that no other machine has, give --node-name: {name}")));
+    }
+    NodeName::parse(&name).map_err(|_| usage(&format!("expected a node name, give --node-name: {name}")))
+}
+
+/// The API server, as a flag or the pod's environment names it.
+fn server(lookup: Lookup<'_>, args: &NodeArgs) -> anyhow::Result<Option<String>> {
+    if let Some(server) = &args.server {
+        return match server.strip_prefix("https://") {
+            Some(rest) if !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic()) => Ok(Some(server.clone())),
+            _ => Err(usage(&format!("--server: expected a URL that begins with https://: {server}"))),
+        };
+    }
+    let Some(host) = from(lookup, "KUBERNETES_SERVICE_HOST") else {
+        return Ok(None);
+    };
+    let port = from(lookup, "KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+    if port.parse::<u16>().is_err() || !host.chars().all(|c| c.is_ascii_alphanumeric() || ".:-".contains(c)) {
+        return Err(usage(&format!("KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT: expected an address and a port: {host} {port}")));
+    }
+    Ok(Some(if host.parse::<Ipv6Addr>().is_ok() { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") }))
+}
+
+fn credentials(lookup: Lookup<'_>, args: &NodeArgs, server: String) -> anyhow::Result<Credentials> {
+    if from(lookup, "SKIP_TLS_VERIFY").is_some_and(|value| value != "false") {
+        return Err(usage("SKIP_TLS_VERIFY: not supported, the token would go to whoever answers; give the CA with --ca-file"));
+    }
+    let mode = match from(lookup, "KUBECONFIG_MODE") {
+        None => 0o600,
+        Some(text) => match u32::from_str_radix(&text, 8) {
+            Ok(mode) if mode <= 0o777 => mode,
+            _ => return Err(usage(&format!("KUBECONFIG_MODE: expected permissions such as 600: {text}"))),
+        },
+    };
+    let of_pod = |name: &str| Path::new(SERVICE_ACCOUNT).join(name);
+    Ok(Credentials {
+        server,
+        token_file: args.token_file.clone().unwrap_or_else(|| of_pod("token")),
+        ca_file: args.ca_file.clone().or_else(|| from(lookup, "KUBE_CA_FILE").map(PathBuf::from)).unwrap_or_else(|| of_pod("ca.crt")),
+        mode,
+    })
+}

@@ -1,0 +1,84 @@
+//! Takes away what install wrote, in the opposite order, and nothing else: not
+//! the custom resource, not the store, no file of somebody else's. Refuses while
+//! this node holds addresses: nobody could give them back.
+
+use super::files;
+use super::options::Plan;
+use super::place::{self, Presence};
+use crate::plugin::host::{CONFIG_VARIABLE, read_small};
+use anyhow::{Context, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Removes; says what.
+///
+/// # Errors
+/// An install runs here; this node holds addresses, or the store cannot be
+/// asked; a file cannot be removed.
+pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Result<Vec<String>> {
+    let mut changes = Vec::new();
+    let presence = if plan.directory.is_dir() {
+        let Some(alone) = Presence::alone(&plan.directory)? else {
+            bail!("an install runs on this node and would put everything back, end it first (deploy/uninstall does, in a cluster)");
+        };
+        Some(alone)
+    } else {
+        None
+    };
+    if !force && plan.flat_path().exists() {
+        refuse_while_held(plan, namespace)?;
+    }
+    for path in plan.executables() {
+        let is_ours = path.is_file() && place::is_our_executable(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        remove_ours(path, is_ours, &mut changes)?;
+    }
+    let flat = plan.flat_path();
+    let is_ours = read_small(&flat).is_ok_and(|bytes| files::is_our_flat_file(&bytes));
+    remove_ours(flat, is_ours, &mut changes)?;
+    let kubeconfig = plan.kubeconfig_path();
+    let is_ours = read_small(&kubeconfig).is_ok_and(|bytes| files::is_our_kubeconfig(&bytes));
+    remove_ours(kubeconfig, is_ours, &mut changes)?;
+    // Stays where somebody keeps files of his own in it.
+    if presence.is_some() && std::fs::remove_dir(&plan.directory).is_ok() {
+        changes.push(format!("removed {}", plan.directory.display()));
+    }
+    Ok(changes)
+}
+
+fn remove_ours(path: PathBuf, is_ours: bool, changes: &mut Vec<String>) -> anyhow::Result<()> {
+    if is_ours {
+        if place::remove(&path)? {
+            changes.push(format!("removed {}", path.display()));
+        }
+    } else if path.symlink_metadata().is_ok() {
+        changes.push(format!("left {}: hereabouts install did not write it", path.display()));
+    }
+    Ok(())
+}
+
+/// Asks the store that the flat file names.
+fn refuse_while_held(plan: &Plan, namespace: &Path) -> anyhow::Result<()> {
+    let listed = Command::new("/proc/self/exe")
+        .arg("--mount-namespace")
+        .arg(namespace)
+        .args(["list", "--output", "json", "--node", plan.node.as_str()])
+        .env_clear()
+        .env(CONFIG_VARIABLE, plan.flat_path())
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start the listing of this node's addresses")?;
+    let held: Option<Vec<serde::de::IgnoredAny>> = serde_json::from_slice(&listed.stdout).ok();
+    match held {
+        Some(held) if listed.status.success() && held.is_empty() => Ok(()),
+        Some(held) if listed.status.success() => bail!(
+            "pods of this node hold {} of the store's addresses, remove them first; to see them: hereabouts list --node {}",
+            held.len(),
+            plan.node
+        ),
+        _ => {
+            let said = String::from_utf8_lossy(&listed.stderr);
+            let reason = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            bail!("cannot tell whether pods of this node hold addresses, mend that or give --force: {reason}")
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Stays: does a step again and again until a signal ends it. As the first
+//! process of a container it would otherwise have no handlers at all, and be
+//! killed after its time.
+
+use super::super::output;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::os::fd::AsFd;
+
+/// How often to look. The kubelet swaps a pod's token by a symbolic link, long
+/// before the old one ends; two small files are read.
+const EVERY_MILLISECONDS: u16 = 5_000;
+
+/// Calls `step` and `beside` at once, then from time to time and after each
+/// child that has ended, until SIGTERM or SIGINT. What fails is said once, and
+/// tried again.
+///
+/// # Errors
+/// Signals cannot be waited for.
+pub(super) fn watch(step: &mut dyn FnMut() -> anyhow::Result<Vec<String>>, beside: &mut dyn FnMut(bool)) -> anyhow::Result<()> {
+    let mask = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
+    mask.thread_block()?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let mut failure = String::new();
+    loop {
+        match step() {
+            Ok(changes) => {
+                if !failure.is_empty() {
+                    output::say("all is well again");
+                }
+                failure.clear();
+                changes.iter().for_each(|change| output::say(change));
+            }
+            Err(error) => {
+                let text = format!("error: {error:#}");
+                if text != failure {
+                    output::say(&text);
+                }
+                failure = text;
+            }
+        }
+        beside(false);
+        match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], PollTimeout::from(EVERY_MILLISECONDS)) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        while let Some(signal) = signals.read_signal()? {
+            if signal.ssi_signo != Signal::SIGCHLD as u32 {
+                output::say("asked to end");
+                beside(true);
+                return Ok(());
+            }
+        }
+    }
+}
