@@ -73,7 +73,7 @@ impl KubeSession<'_> {
                 if (known || perhaps_ours)
                     && let Some(standing) = self.standing(name, &draft.attachment)?
                 {
-                    return self.adopt(&standing, draft).map(Some);
+                    return self.adopt(standing, &object, draft).map(Some);
                 }
                 store.state.drop_object(&hash, name)?;
                 Ok(None)
@@ -89,21 +89,21 @@ impl KubeSession<'_> {
         }
     }
 
-    /// The object is ours already, from an attempt whose answer nobody saw; its
-    /// fields may be those of an earlier call.
-    fn adopt(&self, standing: &Allocation, draft: &Draft) -> Result<Allocation, StoreError> {
-        let to = Draft { since: standing.held.since, ..draft.clone() };
+    /// The object is ours already, from an attempt whose answer nobody saw. One
+    /// of an earlier call gets this call's fields: a tombstone may be waiting for
+    /// that very object, to take it back.
+    fn adopt(&self, standing: Allocation, wanted: &IpAllocation, draft: &Draft) -> Result<Allocation, StoreError> {
         let Some(version) = standing.version.clone() else {
             return Err(StoreError::Changed);
         };
-        if to == standing.held {
-            let mut object = IpAllocation::new(&standing.scope, standing.address, &to, self.store.machine.as_deref());
-            object.metadata.uid = Some(version.uid);
-            object.metadata.resource_version = Some(version.revision);
-            self.note(&object, draft);
-            return Ok(standing.clone());
+        let mut found = IpAllocation::new(&standing.scope, standing.address, &standing.held, self.store.machine.as_deref());
+        if found.spec == wanted.spec {
+            found.metadata.uid = Some(version.uid);
+            found.metadata.resource_version = Some(version.revision);
+            self.note(&found, draft);
+            return Ok(standing);
         }
-        match self.change(standing, &to, version)? {
+        match self.change(&standing, draft, version)? {
             Rehome::Done(allocation) => Ok(allocation),
             Rehome::Changed => Err(StoreError::Changed),
         }
