@@ -138,14 +138,30 @@ impl Rig {
         Pod { name: name.to_owned(), uid, container: new_container() }
     }
 
+    /// What is held in a network, by address: address, pod, interface, node.
+    pub(super) fn held(&self, network: &str) -> Vec<[String; 4]> {
+        let document: Value = serde_json::from_str(&self.cluster.text(&["get", "ipa", "-o", "json"])).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let row = |object: &Value| {
+            let spec = &object["spec"];
+            [text(&spec["address"]), text(&spec["podRef"]["name"]), text(&spec["interface"]), text(&spec["node"])]
+        };
+        let objects = document["items"].as_array().unwrap().iter().filter(|object| object["spec"]["network"] == network);
+        let mut rows: Vec<_> = objects.map(row).collect();
+        rows.sort_by_key(|row| row[0].parse::<std::net::IpAddr>().unwrap());
+        rows
+    }
+
     /// A node that has just booted, with an empty disk.
     pub(super) fn node(&self, name: &str) -> Node<'_> {
         let disk = self.directory.join(name);
-        for directory in ["etc-cni/net.d/whereabouts.d", "var-lib-cni"] {
-            std::fs::create_dir_all(disk.join(directory)).unwrap();
+        let conf = disk.join("etc-cni/net.d/hereabouts.d");
+        for directory in [&conf, &disk.join("var-lib-cni")] {
+            std::fs::create_dir_all(directory).unwrap();
         }
-        let flat = json!({"datastore": "file", "data_dir": self.directory.join("store"), "node_name": name});
-        std::fs::write(disk.join("etc-cni/net.d/whereabouts.d/whereabouts.conf"), flat.to_string()).unwrap();
+        let flat = json!({"datastore": "kubernetes", "node_name": name});
+        std::fs::write(conf.join("hereabouts.conf"), flat.to_string()).unwrap();
+        std::fs::write(conf.join("hereabouts.kubeconfig"), self.cluster.plugin_kubeconfig()).unwrap();
         Node::boot(self, name, disk)
     }
 }
@@ -217,10 +233,6 @@ impl<'rig> Node<'rig> {
         run(&self.inside, words)
     }
 
-    pub(super) fn hereabouts(&self, args: &[&str]) -> Ended {
-        self.run(&[&[HEREABOUTS], args].concat())
-    }
-
     /// What Multus is told on this node: its own first network is a bridge with
     /// host-local, as simple clusters have it.
     fn configuration(&self) -> Value {
@@ -286,18 +298,6 @@ impl<'rig> Node<'rig> {
         let document = ended.succeeded().document();
         let addresses = document[0]["addr_info"].as_array().unwrap().iter().filter(|address| address["scope"] == "global");
         addresses.map(|address| address["local"].as_str().unwrap().to_owned()).collect()
-    }
-
-    /// What this node sees held, in order: address, pod, interface, node.
-    pub(super) fn held(&self, network: &str) -> Vec<[String; 4]> {
-        let ended = self.hereabouts(&["list", "-o", "json", "--network", network]);
-        let document = ended.succeeded().document();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let row = |record: &Value| {
-            let pod = &record["pod"];
-            [text(&record["address"]), text(&pod["name"]), text(&record["interface"]), text(&record["node"])]
-        };
-        document.as_array().unwrap().iter().map(row).collect()
     }
 }
 

@@ -137,6 +137,23 @@ impl Cluster {
         self.directory.join(format!("{user}.kubeconfig"))
     }
 
+    /// The text of a kubeconfig with the rights that the plugin ships with: those
+    /// of the ServiceAccount of `deploy/node`.
+    pub(crate) fn plugin_kubeconfig(&self) -> String {
+        let token = self.text(&["create", "token", "hereabouts", "--namespace", "kube-system", "--duration", "10h"]);
+        self.kubeconfig_with(token.trim())
+    }
+
+    /// The same for any token.
+    pub(crate) fn kubeconfig_with(&self, token: &str) -> String {
+        let admin = std::fs::read_to_string(self.kubeconfig()).unwrap();
+        let lines = admin.lines().map(|line| match line.split_once("token: ") {
+            Some((indent, _)) => format!("{indent}token: {token}\n"),
+            None => format!("{line}\n"),
+        });
+        lines.collect()
+    }
+
     /// The real kubectl with all rights, not yet run.
     pub(crate) fn kubectl_command(&self, args: &[&str]) -> Command {
         let kubectl = format!("{ROOT}/target/tools/bin/kubectl");
