@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,12 +67,10 @@ impl Connection {
             Err(error) => return Err(Trouble::lasting(format!("TLS cannot be begun: {error}"))),
         };
         let mut wire = Wire { socket: &socket, deadline };
-        while tls.is_handshaking() {
-            if let Err(error) = tls.complete_io(&mut wire) {
-                return Err(target.explain("TLS with", &error, deadline));
-            }
+        match shake_hands(&mut tls, &mut wire) {
+            Ok(()) => Ok(Self { socket, tls }),
+            Err(error) => Err(target.explain("TLS with", &error, deadline)),
         }
-        Ok(Self { socket, tls })
     }
 
     /// Whether a request may be sent on a connection that was kept: reads what
@@ -123,6 +121,25 @@ impl Target {
         };
         Trouble { reason: format!("{doing} {} failed: {reason}", self.server), may_pass }
     }
+}
+
+/// Leaves its last message, with TLS 1.3 also the client's certificate, to be
+/// sent together with the request.
+fn shake_hands(tls: &mut ClientConnection, wire: &mut Wire<'_>) -> io::Result<()> {
+    while tls.is_handshaking() {
+        while tls.wants_write() {
+            tls.write_tls(wire)?;
+        }
+        if tls.read_tls(wire)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Err(error) = tls.process_new_packets() {
+            // The server is told why; that is all that can be done.
+            let _ = tls.write_tls(wire);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the server refused our certificate, and so the request unread.
@@ -199,9 +216,14 @@ impl Read for Wire<'_> {
 
 impl Write for Wire<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    /// What TLS has to say at one time goes out in one packet.
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
             self.socket.set_write_timeout(Some(self.left()?))?;
-            match in_time(|| self.socket.write(bytes)) {
+            match in_time(|| self.socket.write_vectored(parts)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 ended => return ended,
             }

@@ -23,6 +23,7 @@ mod claim;
 pub mod client;
 mod connection;
 pub mod crd;
+mod dns;
 mod endpoint;
 mod http;
 mod kubeconfig;

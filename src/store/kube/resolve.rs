@@ -1,9 +1,11 @@
 //! Host name to addresses without the C library: a static executable that
 //! called getaddrinfo would load the host's NSS modules into itself.
 //!
-//! Addresses stand for themselves, names are looked up in /etc/hosts.
+//! Addresses stand for themselves; names are looked up in /etc/hosts, then asked
+//! of DNS. What else a host may have in nsswitch.conf is not asked.
 
 use super::connection::Trouble;
+use super::dns::{Found, Resolver};
 use super::endpoint::Host;
 use crate::store::retry::Deadline;
 use crate::store::small_file::read_small;
@@ -11,25 +13,38 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 const HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The addresses of a host, in the order to be tried; never none.
 ///
 /// # Errors
 /// Nobody knows the name.
-pub(super) fn addresses(host: &Host, _deadline: &Deadline) -> Result<Vec<IpAddr>, Trouble> {
+pub(super) fn addresses(host: &Host, deadline: &Deadline) -> Result<Vec<IpAddr>, Trouble> {
     let name = match host {
         Host::Address(address) => return Ok(vec![*address]),
-        Host::Name(name) => name.strip_suffix('.').unwrap_or(name),
+        Host::Name(name) => name,
     };
-    let hosts = read_small(Path::new(HOSTS)).unwrap_or_default();
-    let found = in_hosts(&String::from_utf8_lossy(&hosts), name);
+    let plain = name.strip_suffix('.').unwrap_or(name);
+    let found = in_hosts(&text_of(HOSTS), plain);
     if !found.is_empty() {
         return Ok(found);
     }
-    if name == "localhost" {
+    // Never asked of anybody (RFC 6761, 6.3).
+    if plain == "localhost" || plain.ends_with(".localhost") {
         return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     }
-    Err(Trouble::passing(format!("no address is known for the name: {name}")))
+    match Resolver::parse(&text_of(RESOLV_CONF)).find(name, deadline) {
+        Found::Addresses(found) => Ok(found),
+        Found::Nothing => Err(Trouble::lasting(format!("neither {HOSTS} nor the DNS servers of {RESOLV_CONF} know the name: {name}"))),
+        Found::Failed(reason) => {
+            Err(Trouble::passing(format!("{HOSTS} does not have the name {name}, and DNS ({RESOLV_CONF}) gives no answer: {reason}")))
+        }
+    }
+}
+
+/// A file that is missing is as good as an empty one.
+fn text_of(path: &str) -> String {
+    read_small(Path::new(path)).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The addresses that hosts(5) has for a name in lower case.
@@ -45,4 +60,18 @@ fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_has_names_and_aliases_in_any_case() {
+        let text = "# comment\n127.0.0.1 localhost\nfd00::1\tApi.example api # 10.0.0.9 api\n10.0.0.1 api\nbad api\n10.0.0.1 api\n";
+        assert_eq!(in_hosts(text, "api"), ["fd00::1".parse::<IpAddr>().unwrap(), "10.0.0.1".parse().unwrap()]);
+        assert_eq!(in_hosts(text, "api.example").len(), 1);
+        assert!(in_hosts(text, "pi").is_empty());
+        assert!(in_hosts(text, "127.0.0.1").is_empty());
+    }
 }
