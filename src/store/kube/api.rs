@@ -6,20 +6,17 @@
 //! and a resourceVersion that must stand), only that same write is sent again,
 //! and what it then meets is looked at.
 
-use super::client::{Answer, CallError, Client, Method, Request};
+use super::answer::{List, Row, Table, decode_item, is_absent, status};
+use super::client::{Client, Method, Request};
 use super::crd::{GROUP, IpAllocation, PLURAL, VERSION};
+use super::send::{Call, Failed};
 use crate::ipam::Version;
 use crate::store::StoreError;
-use crate::store::retry::{self, Attempt, Deadline, Pace};
+use crate::store::retry::Deadline;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use std::cell::Cell;
-use std::time::Duration;
 
-/// One attempt takes no longer: a server that fell silent may be replaced by
-/// one that answers.
-const ATTEMPT: Duration = Duration::from_secs(10);
 /// Objects in one page of a list.
 const PAGE: usize = 500;
 const JSON: &str = "application/json";
@@ -29,7 +26,7 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// Calls to one API server.
 pub(super) struct Api {
-    client: Client,
+    pub(super) client: Client,
 }
 
 /// How a creation ended.
@@ -56,25 +53,6 @@ pub(super) enum Changed<T> {
         /// Whether that is so.
         perhaps_ours: bool,
     },
-}
-
-/// A call that failed, and whether it may have been done, or may be yet.
-pub(super) struct Failed {
-    pub(super) error: StoreError,
-    pub(super) unsure: bool,
-}
-
-impl From<Failed> for StoreError {
-    fn from(failed: Failed) -> Self {
-        failed.error
-    }
-}
-
-/// What a call is, for messages and for how its answer is read.
-struct Call<'a> {
-    verb: &'static str,
-    name: Option<&'a str>,
-    request: Request<'a>,
 }
 
 /// A page of a list: the items as they came, and where the next begins.
@@ -247,99 +225,6 @@ impl Api {
         });
         Ok(allowed?)
     }
-
-    /// What is said of a right that is missing.
-    pub(super) fn lacks(&self, verb: &str) -> StoreError {
-        StoreError::Refused {
-            server: self.client.server(),
-            call: format!("{verb} {PLURAL}"),
-            status: 403,
-            reason: format!("the kubeconfig's user lacks the right to {verb} {PLURAL}.{GROUP}, deploy/rbac.yaml grants it"),
-        }
-    }
-
-    /// Sends a call until an answer is one. `read` gives the value of the
-    /// answers that it knows; what it passes over is judged here.
-    fn call<T>(
-        &self,
-        call: &Call<'_>,
-        deadline: &Deadline,
-        mut read: impl FnMut(&Answer, bool) -> Result<Option<T>, Failed>,
-    ) -> Result<T, Failed> {
-        let unsure = Cell::new(false);
-        let mut last = String::new();
-        let outcome = retry::until_paced(deadline, Pace::SERVER, || {
-            // At the very end one short attempt is made all the same.
-            let limit = deadline.left().clamp(Duration::from_millis(100), ATTEMPT);
-            match self.client.call(&call.request, limit) {
-                Ok(answer) => {
-                    if let Some(value) = read(&answer, unsure.get())? {
-                        return Ok(Attempt::Done(value));
-                    }
-                    let pause = self.judge(call, &answer, &mut last).map_err(|error| Failed { error, unsure: unsure.get() })?;
-                    // 429 is said before anything is done; after the others nobody knows.
-                    unsure.set(unsure.get() || answer.status != 429);
-                    Ok(Attempt::Again(pause))
-                }
-                Err(error) => {
-                    unsure.set(unsure.get() || matches!(error, CallError::Unknown { .. }));
-                    last = error.to_string();
-                    if error.may_pass() {
-                        return Ok(Attempt::Again(Duration::ZERO));
-                    }
-                    Err(Failed { error: self.unreachable(call, "one attempt", &last), unsure: unsure.get() })
-                }
-            }
-        })?;
-        outcome.ok_or_else(|| {
-            let waited = humantime::format_duration(deadline.limit()).to_string();
-            Failed { error: self.unreachable(call, &waited, &last), unsure: unsure.get() }
-        })
-    }
-
-    /// An answer that is none: a pause before the next attempt, or the error
-    /// that no attempt will mend.
-    fn judge(&self, call: &Call<'_>, answer: &Answer, last: &mut String) -> Result<Duration, StoreError> {
-        let message = status(answer).message;
-        let server = self.client.server();
-        match answer.status {
-            408 | 425 | 429 | 500..=599 => {
-                *last = format!("HTTP status {}: {}", answer.status, plain(&message));
-                Ok(answer.retry_after.unwrap_or(Duration::ZERO))
-            }
-            // 405: the definition is being deleted.
-            404 | 405 => Err(StoreError::NoResource { server, resource: format!("{PLURAL}.{GROUP}") }),
-            code => {
-                let advice = match code {
-                    401 => "the token or certificate of the kubeconfig is not valid any more: ".to_owned(),
-                    403 => format!("the kubeconfig's user lacks the right to {} {PLURAL}.{GROUP}: ", call.verb),
-                    _ => String::new(),
-                };
-                let reason = format!("{advice}{}", plain(&message));
-                Err(StoreError::Refused { server, call: describe(call), status: code, reason })
-            }
-        }
-    }
-
-    fn decode(&self, verb: &str, answer: &Answer) -> Result<IpAllocation, Failed> {
-        serde_json::from_slice(&answer.body).map_err(|error| self.unreadable(verb, &error.to_string()))
-    }
-
-    /// An answer of the right status with the wrong content: another version of
-    /// the resource, or a proxy that speaks for itself.
-    fn unreadable(&self, verb: &str, reason: &str) -> Failed {
-        let server = self.client.server();
-        let reason = format!("its answer is not what was asked for: {}", plain(reason));
-        Failed { error: StoreError::Refused { server, call: format!("{verb} {PLURAL}.{GROUP}"), status: 200, reason }, unsure: true }
-    }
-
-    fn unreachable(&self, call: &Call<'_>, waited: &str, reason: &str) -> StoreError {
-        StoreError::Unreachable { server: self.client.server(), call: describe(call), waited: waited.to_owned(), reason: plain(reason) }
-    }
-}
-
-fn describe(call: &Call<'_>) -> String {
-    call.name.map_or_else(|| format!("{} {PLURAL}", call.verb), |name| format!("{} {PLURAL}/{name}", call.verb))
 }
 
 fn collection(rest: &str) -> String {
@@ -357,13 +242,6 @@ fn escape(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// The server's words on one line, without those that runtimes take for the
-/// success of a DEL.
-fn plain(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect();
-    line.replace("not found", "missing").replace("no such file or directory", "missing").trim().to_owned()
 }
 
 /// A merge patch leaves alone what it does not name: what is gone is named.
@@ -388,107 +266,4 @@ fn merge_spec(to: &IpAllocation) -> serde_json::Value {
         }
     }
     spec
-}
-
-#[derive(Deserialize, Default)]
-struct ListMetadata {
-    #[serde(default, rename = "continue")]
-    next: String,
-}
-
-impl ListMetadata {
-    fn next(self) -> Option<String> {
-        Some(self.next).filter(|next| !next.is_empty())
-    }
-}
-
-#[derive(Deserialize)]
-struct List {
-    #[serde(default)]
-    metadata: ListMetadata,
-    items: Vec<Box<RawValue>>,
-}
-
-#[derive(Deserialize)]
-struct Table {
-    #[serde(default)]
-    metadata: ListMetadata,
-    #[serde(default)]
-    rows: Vec<Row>,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    cells: Cells,
-}
-
-/// The first cell is the name; the others are for people.
-struct Cells(String);
-
-impl<'de> Deserialize<'de> for Cells {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct First;
-        impl<'de> serde::de::Visitor<'de> for First {
-            type Value = Cells;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("cells that begin with a name")
-            }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut cells: A) -> Result<Cells, A::Error> {
-                let name = cells.next_element()?.ok_or_else(|| serde::de::Error::invalid_length(0, &self))?;
-                while cells.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-                Ok(Cells(name))
-            }
-        }
-        deserializer.deserialize_seq(First)
-    }
-}
-
-#[derive(Deserialize, Default)]
-struct Status {
-    #[serde(default)]
-    metadata: ListMetadata,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    details: Details,
-}
-
-#[derive(Deserialize, Default)]
-struct Details {
-    #[serde(default)]
-    name: String,
-}
-
-/// The API's own words on a failure; of a proxy's page, its first line.
-fn status(answer: &Answer) -> Status {
-    serde_json::from_slice(&answer.body).unwrap_or_else(|_| {
-        let text = String::from_utf8_lossy(&answer.body);
-        Status { message: text.lines().next().unwrap_or_default().to_owned(), ..Status::default() }
-    })
-}
-
-/// Whether a 404 is about the object; without its name it is about the
-/// resource.
-fn is_absent(answer: &Answer) -> bool {
-    !status(answer).details.name.is_empty()
-}
-
-fn decode_item(item: &str) -> Result<IpAllocation, StoreError> {
-    #[derive(Deserialize)]
-    struct Head {
-        metadata: Named,
-    }
-    #[derive(Deserialize)]
-    struct Named {
-        name: String,
-    }
-    serde_json::from_str(item).map_err(|error| {
-        let name = serde_json::from_str::<Head>(item).map_or_else(|_| "?".to_owned(), |head| head.metadata.name);
-        damaged(&name, &error.to_string())
-    })
-}
-
-/// An object that no version of ours wrote.
-pub(super) fn damaged(name: &str, reason: &str) -> StoreError {
-    StoreError::Damaged { path: format!("{PLURAL}/{name}").into(), reason: plain(reason) }
 }

@@ -1,8 +1,9 @@
 //! A claim: which candidate is tried next, and what is made of the answer.
 
-use super::api::{Created, Failed};
+use super::api::Created;
 use super::crd::IpAllocation;
 use super::occupancy::Occupancy;
+use super::send::Failed;
 use super::session::KubeSession;
 use super::{KubeStore, Order, names};
 use crate::addr::AddrSet;
@@ -66,7 +67,7 @@ impl KubeSession<'_> {
         match store.api.create(&object, &self.deadline) {
             Ok(Created::Made(made)) => {
                 self.note(&made, draft);
-                let allocation = made.allocation().map_err(|reason| super::api::damaged(name, &reason))?;
+                let allocation = made.allocation().map_err(|reason| super::answer::damaged(name, &reason))?;
                 Ok(Some(allocation))
             }
             Ok(Created::Taken { perhaps_ours }) => {

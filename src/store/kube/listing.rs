@@ -1,6 +1,6 @@
 //! Listings, page by page: never more than a page in memory.
 
-use super::api::damaged;
+use super::answer::damaged;
 use super::crd::IpAllocation;
 use super::names;
 use super::{KubeStore, PATIENCE};

@@ -18,6 +18,7 @@
 //! Killed anywhere, this leaves at worst an intent whose object is there, is
 //! another's, or is not there (yet): the next call of the attachment asks.
 
+mod answer;
 mod api;
 mod claim;
 pub mod client;
@@ -32,10 +33,13 @@ mod names;
 mod occupancy;
 mod proxy;
 mod rebuild;
+mod rehome;
 mod resolve;
+mod send;
 mod session;
 mod state;
 mod tls;
+mod tombstones;
 
 use super::file::Host;
 use super::file::disk::RealDisk;

@@ -1,7 +1,7 @@
 //! Making the node state what it has to be: anew after a boot, in another
 //! cluster, or when it was lost; and the readiness that is remembered in it.
 
-use super::api::damaged;
+use super::answer::damaged;
 use super::crd::{GROUP, PLURAL};
 use super::names;
 use super::{KubeStore, PATIENCE};

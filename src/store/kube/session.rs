@@ -1,8 +1,7 @@
 //! A session: the attachment's lock, and the calls that compare.
 
-use super::api::{Changed, Failed};
+use super::api::Changed;
 use super::crd::IpAllocation;
-use super::state::Tombstone;
 use super::{KubeStore, names};
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope, Version};
@@ -11,14 +10,6 @@ use crate::store::retry::Deadline;
 use crate::store::{Access, Claim, Holdings, Rehome, Release, Session, StoreError};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::time::{Duration, UNIX_EPOCH};
-
-/// The API server gives up a request after this time (`--request-timeout`):
-/// what has not come by then will not come.
-const LATEST: Duration = Duration::from_secs(60);
-/// A tombstone is looked at no more often, and no longer.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_secs(2);
 
 /// See [`Session`].
 pub(super) struct KubeSession<'s> {
@@ -47,7 +38,7 @@ impl<'s> KubeSession<'s> {
     }
 
     /// The same where nobody else has it.
-    fn try_lock(&self, hash: &str) -> bool {
+    pub(super) fn try_lock(&self, hash: &str) -> bool {
         let mut locks = self.locks.borrow_mut();
         if locks.contains_key(&hash[..2]) {
             return true;
@@ -76,7 +67,7 @@ impl<'s> KubeSession<'s> {
         let Some(object) = found.filter(|object| object.metadata.deletion_timestamp.is_none()) else {
             return Ok(None);
         };
-        let allocation = object.allocation().map_err(|reason| super::api::damaged(name, &reason))?;
+        let allocation = object.allocation().map_err(|reason| super::answer::damaged(name, &reason))?;
         Ok(Some(allocation).filter(|allocation| allocation.held.attachment == *attachment))
     }
 
@@ -91,7 +82,7 @@ impl<'s> KubeSession<'s> {
     }
 
     /// Forgets an object that is gone, or another's.
-    fn forget(&self, held: &Allocation, freed: bool) {
+    pub(super) fn forget(&self, held: &Allocation, freed: bool) {
         if self.store.for_dead_node {
             return;
         }
@@ -151,123 +142,6 @@ impl<'s> KubeSession<'s> {
         Ok(self.standing(&name, &held.held.attachment)?.and_then(|standing| standing.version))
     }
 
-    /// Moves an object that stands to another record.
-    pub(super) fn change(&self, held: &Allocation, to: &Draft, mut version: Version) -> Result<Rehome, StoreError> {
-        let store = self.store;
-        let hash = names::of_attachment(&to.attachment);
-        let mut object = IpAllocation::new(&held.scope, held.address, to, store.machine.as_deref());
-        object.metadata.uid = Some(version.uid.clone());
-        let name = object.metadata.name.clone();
-        store.state.put(&hash, &object)?;
-        loop {
-            let changed = store.api.patch(&object, &version, &self.deadline);
-            match changed {
-                Ok(Changed::Done(moved)) => return self.moved(held, to, &moved),
-                Ok(Changed::Conflict) => {
-                    let Some(found) = store.api.get(&name, &self.deadline)?.filter(|found| found.metadata.deletion_timestamp.is_none())
-                    else {
-                        break;
-                    };
-                    // Ours, when the answer to an earlier attempt was lost.
-                    if found.spec == object.spec {
-                        return self.moved(held, to, &found);
-                    }
-                    let still = found.allocation().is_ok_and(|found| found.held == held.held);
-                    match found.version().filter(|now| still && *now != version && now.uid == version.uid) {
-                        Some(now) => version = now,
-                        None => break,
-                    }
-                }
-                Ok(Changed::Absent { .. }) => break,
-                // Whether it was moved is not known: the intent stays.
-                Err(Failed { error, unsure: true }) => return Err(error),
-                Err(Failed { error, unsure: false }) => {
-                    self.take_back_intent(held, &hash, &name, &version)?;
-                    return Err(error);
-                }
-            }
-        }
-        store.state.drop_object(&hash, &name)?;
-        Ok(Rehome::Changed)
-    }
-
-    /// A move that was not made: of the same attachment, what stood before
-    /// stands; of another, nothing does.
-    fn take_back_intent(&self, held: &Allocation, hash: &str, name: &str, version: &Version) -> Result<(), StoreError> {
-        if names::of_attachment(&held.held.attachment) != hash {
-            return self.store.state.drop_object(hash, name);
-        }
-        let mut object = IpAllocation::new(&held.scope, held.address, &held.held, self.store.machine.as_deref());
-        object.metadata.uid = Some(version.uid.clone());
-        object.metadata.resource_version = Some(version.revision.clone());
-        self.store.state.put(hash, &object)
-    }
-
-    fn moved(&self, held: &Allocation, to: &Draft, object: &IpAllocation) -> Result<Rehome, StoreError> {
-        self.note(object, to);
-        let old = names::of_attachment(&held.held.attachment);
-        // The old holder is dead; where a call of it is on its way all the same,
-        // that call finds out by itself.
-        if held.held.attachment != to.attachment && self.try_lock(&old) {
-            self.forget(held, false);
-        }
-        object.allocation().map(Rehome::Done).map_err(|reason| super::api::damaged(&object.metadata.name, &reason))
-    }
-
-    /// Looks once more at creations that had not come when their attachment
-    /// ended, until the server would have given them up. A failure keeps the
-    /// tombstone, and no verb waits for it.
-    pub(super) fn look_at_tombstones(&self) {
-        let state = &self.store.state;
-        if self.store.for_dead_node || state.tombstones().is_empty() {
-            return;
-        }
-        let now = self.store.now();
-        let millis = |moment: std::time::SystemTime| moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let now = u64::try_from(millis(now)).unwrap_or(0);
-        let mut due = Vec::new();
-        let looked = state.change_tombstones(&self.deadline, |tombstones| {
-            for tombstone in tombstones.iter_mut().filter(|tombstone| tombstone.is_due(now)) {
-                tombstone.looked = now;
-                due.push(tombstone.clone());
-            }
-        });
-        if looked.is_err() {
-            return;
-        }
-        let patience = Deadline::after(LOOK.min(self.deadline.left()));
-        let mut settled = Vec::new();
-        for tombstone in due {
-            match self.bury(&tombstone, &patience) {
-                Ok(removed) if removed || tombstone.is_old(now) => settled.push(tombstone),
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!(%error, name = tombstone.object.metadata.name, "a tombstone could not be looked at");
-                    break;
-                }
-            }
-        }
-        let kept = state.change_tombstones(&self.deadline, |tombstones| {
-            tombstones.retain(|one| !settled.iter().any(|other| one.object == other.object));
-        });
-        if let Err(error) = kept {
-            tracing::debug!(%error, "a tombstone could not be removed");
-        }
-    }
-
-    /// Removes the object of a creation that came late; whether it was there.
-    fn bury(&self, tombstone: &Tombstone, patience: &Deadline) -> Result<bool, StoreError> {
-        let ours = &tombstone.object;
-        let Some(found) = self.store.api.get(&ours.metadata.name, patience)?.filter(|found| found.spec == ours.spec) else {
-            return Ok(false);
-        };
-        let Some(version) = found.version() else {
-            return Ok(false);
-        };
-        tracing::info!(name = ours.metadata.name, "a creation came after its attachment had ended, it is taken back");
-        Ok(!matches!(self.store.api.delete(&ours.metadata.name, &version, patience)?, Changed::Conflict))
-    }
-
     /// Frees what this node recorded before its last boot: those sandboxes are
     /// gone. Only when nothing else is free. Whether anything was freed.
     pub(super) fn sweep_earlier_boots(&self, scope: &Scope) -> Result<bool, StoreError> {
@@ -291,16 +165,6 @@ impl<'s> KubeSession<'s> {
     }
 }
 
-impl Tombstone {
-    fn is_due(&self, now: u64) -> bool {
-        now.abs_diff(self.looked) >= u64::try_from(LOOK_EVERY.as_millis()).unwrap_or(0)
-    }
-
-    fn is_old(&self, now: u64) -> bool {
-        now.abs_diff(self.since) >= u64::try_from(LATEST.as_millis()).unwrap_or(0)
-    }
-}
-
 impl Session for KubeSession<'_> {
     fn holdings(&self, attachment: &Attachment) -> Result<Holdings, StoreError> {
         let mut holdings = Holdings::default();
@@ -308,7 +172,7 @@ impl Session for KubeSession<'_> {
         self.lock(&hash)?;
         for object in self.objects(&hash)? {
             let name = &object.metadata.name;
-            let known = object.allocation().map_err(|reason| super::api::damaged(name, &reason))?;
+            let known = object.allocation().map_err(|reason| super::answer::damaged(name, &reason))?;
             // A DEL deletes what it knows, with the condition that it stands so.
             if self.access == Access::Release && known.version.is_some() {
                 holdings.held.push(known);
@@ -395,18 +259,6 @@ impl Session for KubeSession<'_> {
     }
 
     fn mend(&mut self, attachment: &Attachment) -> Result<(), StoreError> {
-        let hash = names::of_attachment(attachment);
-        let since = self.store.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let since = u64::try_from(since).unwrap_or(0);
-        for object in self.lost.take() {
-            // What the server had confirmed once is gone for good; a creation may
-            // still be on its way.
-            if object.metadata.uid.is_none() {
-                let tombstone = Tombstone { since, looked: since, object: object.clone() };
-                self.store.state.change_tombstones(&self.deadline, |tombstones| tombstones.push(tombstone))?;
-            }
-            self.store.state.drop_object(&hash, &object.metadata.name)?;
-        }
-        Ok(())
+        self.put_tombstones(attachment)
     }
 }

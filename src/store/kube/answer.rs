@@ -1,0 +1,118 @@
+//! What the API server answers, as far as it is read: pages of lists, tables,
+//! and the Status of a failure.
+
+use super::client::Answer;
+use super::crd::{IpAllocation, PLURAL};
+use crate::store::StoreError;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The server's words on one line, without those that runtimes take for the
+/// success of a DEL.
+pub(super) fn plain(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect();
+    line.replace("not found", "missing").replace("no such file or directory", "missing").trim().to_owned()
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct ListMetadata {
+    #[serde(default, rename = "continue")]
+    next: String,
+}
+
+impl ListMetadata {
+    pub(super) fn next(self) -> Option<String> {
+        Some(self.next).filter(|next| !next.is_empty())
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct List {
+    #[serde(default)]
+    pub(super) metadata: ListMetadata,
+    pub(super) items: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Table {
+    #[serde(default)]
+    pub(super) metadata: ListMetadata,
+    #[serde(default)]
+    pub(super) rows: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Row {
+    pub(super) cells: Cells,
+}
+
+/// The first cell is the name; the others are for people.
+pub(super) struct Cells(pub(super) String);
+
+impl<'de> Deserialize<'de> for Cells {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct First;
+        impl<'de> serde::de::Visitor<'de> for First {
+            type Value = Cells;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("cells that begin with a name")
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut cells: A) -> Result<Cells, A::Error> {
+                let name = cells.next_element()?.ok_or_else(|| serde::de::Error::invalid_length(0, &self))?;
+                while cells.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                Ok(Cells(name))
+            }
+        }
+        deserializer.deserialize_seq(First)
+    }
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct Status {
+    #[serde(default)]
+    pub(super) metadata: ListMetadata,
+    #[serde(default)]
+    pub(super) message: String,
+    #[serde(default)]
+    pub(super) details: Details,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct Details {
+    #[serde(default)]
+    pub(super) name: String,
+}
+
+/// The API's own words on a failure; of a proxy's page, its first line.
+pub(super) fn status(answer: &Answer) -> Status {
+    serde_json::from_slice(&answer.body).unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(&answer.body);
+        Status { message: text.lines().next().unwrap_or_default().to_owned(), ..Status::default() }
+    })
+}
+
+/// Whether a 404 is about the object; without its name it is about the
+/// resource.
+pub(super) fn is_absent(answer: &Answer) -> bool {
+    !status(answer).details.name.is_empty()
+}
+
+pub(super) fn decode_item(item: &str) -> Result<IpAllocation, StoreError> {
+    #[derive(Deserialize)]
+    struct Head {
+        metadata: Named,
+    }
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    serde_json::from_str(item).map_err(|error| {
+        let name = serde_json::from_str::<Head>(item).map_or_else(|_| "?".to_owned(), |head| head.metadata.name);
+        damaged(&name, &error.to_string())
+    })
+}
+
+/// An object that no version of ours wrote.
+pub(super) fn damaged(name: &str, reason: &str) -> StoreError {
+    StoreError::Damaged { path: format!("{PLURAL}/{name}").into(), reason: plain(reason) }
+}

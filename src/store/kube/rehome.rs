@@ -1,0 +1,76 @@
+//! Re-homing: an object that stands gets another record, in the very state that
+//! was read.
+
+use super::answer::damaged;
+use super::api::Changed;
+use super::crd::IpAllocation;
+use super::names;
+use super::send::Failed;
+use super::session::KubeSession;
+use crate::ipam::{Allocation, Draft, Version};
+use crate::store::{Rehome, StoreError};
+
+impl KubeSession<'_> {
+    /// Moves an object that stands to another record.
+    pub(super) fn change(&self, held: &Allocation, to: &Draft, mut version: Version) -> Result<Rehome, StoreError> {
+        let store = self.store;
+        let hash = names::of_attachment(&to.attachment);
+        let mut object = IpAllocation::new(&held.scope, held.address, to, store.machine.as_deref());
+        object.metadata.uid = Some(version.uid.clone());
+        let name = object.metadata.name.clone();
+        store.state.put(&hash, &object)?;
+        loop {
+            let changed = store.api.patch(&object, &version, &self.deadline);
+            match changed {
+                Ok(Changed::Done(moved)) => return self.moved(held, to, &moved),
+                Ok(Changed::Conflict) => {
+                    let Some(found) = store.api.get(&name, &self.deadline)?.filter(|found| found.metadata.deletion_timestamp.is_none())
+                    else {
+                        break;
+                    };
+                    // Ours, when the answer to an earlier attempt was lost.
+                    if found.spec == object.spec {
+                        return self.moved(held, to, &found);
+                    }
+                    let still = found.allocation().is_ok_and(|found| found.held == held.held);
+                    match found.version().filter(|now| still && *now != version && now.uid == version.uid) {
+                        Some(now) => version = now,
+                        None => break,
+                    }
+                }
+                Ok(Changed::Absent { .. }) => break,
+                // Whether it was moved is not known: the intent stays.
+                Err(Failed { error, unsure: true }) => return Err(error),
+                Err(Failed { error, unsure: false }) => {
+                    self.take_back_intent(held, &hash, &name, &version)?;
+                    return Err(error);
+                }
+            }
+        }
+        store.state.drop_object(&hash, &name)?;
+        Ok(Rehome::Changed)
+    }
+
+    /// A move that was not made: of the same attachment, what stood before
+    /// stands; of another, nothing does.
+    fn take_back_intent(&self, held: &Allocation, hash: &str, name: &str, version: &Version) -> Result<(), StoreError> {
+        if names::of_attachment(&held.held.attachment) != hash {
+            return self.store.state.drop_object(hash, name);
+        }
+        let mut object = IpAllocation::new(&held.scope, held.address, &held.held, self.store.machine.as_deref());
+        object.metadata.uid = Some(version.uid.clone());
+        object.metadata.resource_version = Some(version.revision.clone());
+        self.store.state.put(hash, &object)
+    }
+
+    fn moved(&self, held: &Allocation, to: &Draft, object: &IpAllocation) -> Result<Rehome, StoreError> {
+        self.note(object, to);
+        let old = names::of_attachment(&held.held.attachment);
+        // The old holder is dead; where a call of it is on its way all the same,
+        // that call finds out by itself.
+        if held.held.attachment != to.attachment && self.try_lock(&old) {
+            self.forget(held, false);
+        }
+        object.allocation().map(Rehome::Done).map_err(|reason| damaged(&object.metadata.name, &reason))
+    }
+}

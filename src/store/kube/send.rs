@@ -1,0 +1,129 @@
+//! Sending one call until an answer is one: what is tried again, what is final,
+//! and what is said of it.
+
+use super::answer::{plain, status};
+use super::api::Api;
+use super::client::{Answer, CallError, Request};
+use super::crd::{GROUP, IpAllocation, PLURAL};
+use crate::store::StoreError;
+use crate::store::retry::{self, Attempt, Deadline, Pace};
+use std::cell::Cell;
+use std::time::Duration;
+
+/// One attempt takes no longer: a server that fell silent may be replaced by
+/// one that answers.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// A call that failed, and whether it may have been done, or may be yet.
+pub(super) struct Failed {
+    pub(super) error: StoreError,
+    pub(super) unsure: bool,
+}
+
+impl From<Failed> for StoreError {
+    fn from(failed: Failed) -> Self {
+        failed.error
+    }
+}
+
+/// What a call is, for messages and for how its answer is read.
+pub(super) struct Call<'a> {
+    pub(super) verb: &'static str,
+    pub(super) name: Option<&'a str>,
+    pub(super) request: Request<'a>,
+}
+
+impl Api {
+    /// What is said of a right that is missing.
+    pub(super) fn lacks(&self, verb: &str) -> StoreError {
+        StoreError::Refused {
+            server: self.client.server(),
+            call: format!("{verb} {PLURAL}"),
+            status: 403,
+            reason: format!("the kubeconfig's user lacks the right to {verb} {PLURAL}.{GROUP}, deploy/rbac.yaml grants it"),
+        }
+    }
+
+    /// Sends a call until an answer is one. `read` gives the value of the
+    /// answers that it knows; what it passes over is judged here.
+    pub(super) fn call<T>(
+        &self,
+        call: &Call<'_>,
+        deadline: &Deadline,
+        mut read: impl FnMut(&Answer, bool) -> Result<Option<T>, Failed>,
+    ) -> Result<T, Failed> {
+        let unsure = Cell::new(false);
+        let mut last = String::new();
+        let outcome = retry::until_paced(deadline, Pace::SERVER, || {
+            // At the very end one short attempt is made all the same.
+            let limit = deadline.left().clamp(Duration::from_millis(100), ATTEMPT);
+            match self.client.call(&call.request, limit) {
+                Ok(answer) => {
+                    if let Some(value) = read(&answer, unsure.get())? {
+                        return Ok(Attempt::Done(value));
+                    }
+                    let pause = self.judge(call, &answer, &mut last).map_err(|error| Failed { error, unsure: unsure.get() })?;
+                    // 429 is said before anything is done; after the others nobody knows.
+                    unsure.set(unsure.get() || answer.status != 429);
+                    Ok(Attempt::Again(pause))
+                }
+                Err(error) => {
+                    unsure.set(unsure.get() || matches!(error, CallError::Unknown { .. }));
+                    last = error.to_string();
+                    if error.may_pass() {
+                        return Ok(Attempt::Again(Duration::ZERO));
+                    }
+                    Err(Failed { error: self.unreachable(call, "one attempt", &last), unsure: unsure.get() })
+                }
+            }
+        })?;
+        outcome.ok_or_else(|| {
+            let waited = humantime::format_duration(deadline.limit()).to_string();
+            Failed { error: self.unreachable(call, &waited, &last), unsure: unsure.get() }
+        })
+    }
+
+    /// An answer that is none: a pause before the next attempt, or the error
+    /// that no attempt will mend.
+    fn judge(&self, call: &Call<'_>, answer: &Answer, last: &mut String) -> Result<Duration, StoreError> {
+        let message = status(answer).message;
+        let server = self.client.server();
+        match answer.status {
+            408 | 425 | 429 | 500..=599 => {
+                *last = format!("HTTP status {}: {}", answer.status, plain(&message));
+                Ok(answer.retry_after.unwrap_or(Duration::ZERO))
+            }
+            // 405: the definition is being deleted.
+            404 | 405 => Err(StoreError::NoResource { server, resource: format!("{PLURAL}.{GROUP}") }),
+            code => {
+                let advice = match code {
+                    401 => "the token or certificate of the kubeconfig is not valid any more: ".to_owned(),
+                    403 => format!("the kubeconfig's user lacks the right to {} {PLURAL}.{GROUP}: ", call.verb),
+                    _ => String::new(),
+                };
+                let reason = format!("{advice}{}", plain(&message));
+                Err(StoreError::Refused { server, call: describe(call), status: code, reason })
+            }
+        }
+    }
+
+    pub(super) fn decode(&self, verb: &str, answer: &Answer) -> Result<IpAllocation, Failed> {
+        serde_json::from_slice(&answer.body).map_err(|error| self.unreadable(verb, &error.to_string()))
+    }
+
+    /// An answer of the right status with the wrong content: another version of
+    /// the resource, or a proxy that speaks for itself.
+    pub(super) fn unreadable(&self, verb: &str, reason: &str) -> Failed {
+        let server = self.client.server();
+        let reason = format!("its answer is not what was asked for: {}", plain(reason));
+        Failed { error: StoreError::Refused { server, call: format!("{verb} {PLURAL}.{GROUP}"), status: 200, reason }, unsure: true }
+    }
+
+    fn unreachable(&self, call: &Call<'_>, waited: &str, reason: &str) -> StoreError {
+        StoreError::Unreachable { server: self.client.server(), call: describe(call), waited: waited.to_owned(), reason: plain(reason) }
+    }
+}
+
+fn describe(call: &Call<'_>) -> String {
+    call.name.map_or_else(|| format!("{} {PLURAL}", call.verb), |name| format!("{} {PLURAL}/{name}", call.verb))
+}

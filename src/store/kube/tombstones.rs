@@ -1,0 +1,105 @@
+//! Tombstones: intents whose object was not there when their attachment ended.
+//!
+//! A creation may be on its way still, in a proxy or in the server's queue, when
+//! its ADD has given up and a DEL has found nothing. Who would take it back?
+//! The next calls of this node: they look at the name until the server would
+//! have given the request up.
+
+use super::api::Changed;
+use super::names;
+use super::session::KubeSession;
+use super::state::Tombstone;
+use crate::ipam::Attachment;
+use crate::store::StoreError;
+use crate::store::retry::Deadline;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// The API server gives up a request after this time (`--request-timeout`):
+/// what has not come by then will not come.
+const LATEST: Duration = Duration::from_secs(60);
+/// A tombstone is looked at no more often, and no longer.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
+
+impl KubeSession<'_> {
+    /// Turns what is left of an attachment that ends into tombstones.
+    pub(super) fn put_tombstones(&self, attachment: &Attachment) -> Result<(), StoreError> {
+        let hash = names::of_attachment(attachment);
+        let since = self.store.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let since = u64::try_from(since).unwrap_or(0);
+        for object in self.lost.take() {
+            // What the server had confirmed once is gone for good; a creation may
+            // still be on its way.
+            if object.metadata.uid.is_none() {
+                let tombstone = Tombstone { since, looked: since, object: object.clone() };
+                self.store.state.change_tombstones(&self.deadline, |tombstones| tombstones.push(tombstone))?;
+            }
+            self.store.state.drop_object(&hash, &object.metadata.name)?;
+        }
+        Ok(())
+    }
+
+    /// Looks once more at creations that had not come when their attachment
+    /// ended, until the server would have given them up. A failure keeps the
+    /// tombstone, and no verb waits for it.
+    pub(super) fn look_at_tombstones(&self) {
+        let state = &self.store.state;
+        if self.store.for_dead_node || state.tombstones().is_empty() {
+            return;
+        }
+        let now = self.store.now();
+        let millis = |moment: std::time::SystemTime| moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let now = u64::try_from(millis(now)).unwrap_or(0);
+        let mut due = Vec::new();
+        let looked = state.change_tombstones(&self.deadline, |tombstones| {
+            for tombstone in tombstones.iter_mut().filter(|tombstone| tombstone.is_due(now)) {
+                tombstone.looked = now;
+                due.push(tombstone.clone());
+            }
+        });
+        if looked.is_err() {
+            return;
+        }
+        let patience = Deadline::after(LOOK.min(self.deadline.left()));
+        let mut settled = Vec::new();
+        for tombstone in due {
+            match self.bury(&tombstone, &patience) {
+                Ok(removed) if removed || tombstone.is_old(now) => settled.push(tombstone),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, name = tombstone.object.metadata.name, "a tombstone could not be looked at");
+                    break;
+                }
+            }
+        }
+        let kept = state.change_tombstones(&self.deadline, |tombstones| {
+            tombstones.retain(|one| !settled.iter().any(|other| one.object == other.object));
+        });
+        if let Err(error) = kept {
+            tracing::debug!(%error, "a tombstone could not be removed");
+        }
+    }
+
+    /// Removes the object of a creation that came late; whether it was there.
+    fn bury(&self, tombstone: &Tombstone, patience: &Deadline) -> Result<bool, StoreError> {
+        let ours = &tombstone.object;
+        let Some(found) = self.store.api.get(&ours.metadata.name, patience)?.filter(|found| found.spec == ours.spec) else {
+            return Ok(false);
+        };
+        let Some(version) = found.version() else {
+            return Ok(false);
+        };
+        tracing::info!(name = ours.metadata.name, "a creation came after its attachment had ended, it is taken back");
+        Ok(!matches!(self.store.api.delete(&ours.metadata.name, &version, patience)?, Changed::Conflict))
+    }
+}
+
+impl Tombstone {
+    fn is_due(&self, now: u64) -> bool {
+        now.abs_diff(self.looked) >= u64::try_from(LOOK_EVERY.as_millis()).unwrap_or(0)
+    }
+
+    fn is_old(&self, now: u64) -> bool {
+        now.abs_diff(self.since) >= u64::try_from(LATEST.as_millis()).unwrap_or(0)
+    }
+}
