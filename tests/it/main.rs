@@ -8,6 +8,7 @@ mod support;
 /// Disks that are full, read-only, planted or damaged.
 mod broken_disks;
 /// A real API server and etcd, by scripts/cluster.
+#[cfg(feature = "kube")]
 mod cluster;
 /// The operator's commands.
 mod commands;
@@ -38,6 +39,7 @@ mod kills;
 /// Many writers at once, against a model.
 mod many_writers;
 /// Pods, Multus and macvlan on a real API server, nodes as network namespaces.
+#[cfg(feature = "kube")]
 mod multus;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;

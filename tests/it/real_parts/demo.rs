@@ -9,10 +9,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-fn start() -> Child {
+fn start(args: &[&str]) -> Child {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/demo");
     let mut command = Command::new(demo);
-    command.args(["--bin", crate::support::sandbox::HEREABOUTS]);
+    command.args(["--bin", crate::support::sandbox::HEREABOUTS]).args(args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -53,16 +53,30 @@ fn the_demo_does_the_main_job_and_leaves_nothing() {
     if let Err(reason) = tools() {
         return println!("SKIPPED real_parts::demo::the_demo_does_the_main_job_and_leaves_nothing: {reason}");
     }
-    let child = start();
+    runs_to_its_end(&[], &["192.168.20.10/24", "192.168.20.11/24", "192.168.20.12/24", "What to try next"]);
+}
+
+/// With these lines in what it says.
+fn runs_to_its_end(args: &[&str], lines: &[&str]) {
+    let child = start(args);
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
-    for line in ["192.168.20.10/24", "192.168.20.11/24", "192.168.20.12/24", "What to try next"] {
+    for line in lines {
         assert!(text.contains(line), "no {line} in: {text}");
     }
     assert!(!text.contains("left out"), "the whole demo has to run here: {text}");
     assert_nothing_left(pid);
+}
+
+#[cfg(feature = "kube")]
+#[test]
+fn the_demo_on_kubernetes_does_the_same_and_leaves_nothing() {
+    if let Err(reason) = tools() {
+        return println!("SKIPPED real_parts::demo::the_demo_on_kubernetes_does_the_same_and_leaves_nothing: {reason}");
+    }
+    runs_to_its_end(&["--kubernetes"], &["ADD   pod2 on node2: 192.168.20.", "No address is held any more.", "What to try next"]);
 }
 
 #[test]
@@ -71,10 +85,20 @@ fn an_interrupted_demo_leaves_nothing() {
         return println!("SKIPPED real_parts::demo::an_interrupted_demo_leaves_nothing: {reason}");
     }
     // A word of its output marks each moment: no clock is in this.
-    for (moment, signal) in
-        [("==", Signal::SIGINT), ("pod1", Signal::SIGINT), ("ping", Signal::SIGTERM), ("CHECK", Signal::SIGINT), ("DEL", Signal::SIGHUP)]
-    {
-        let mut child = start();
+    let mut moments = vec![
+        ("==", Signal::SIGINT),
+        ("pod1", Signal::SIGINT),
+        ("ping", Signal::SIGTERM),
+        ("CHECK", Signal::SIGINT),
+        ("DEL", Signal::SIGHUP),
+    ];
+    if cfg!(feature = "kube") {
+        // With servers that run: they end with the rest.
+        moments.push(("--kubernetes", Signal::SIGINT));
+    }
+    for (moment, signal) in moments {
+        let (args, moment): (&[&str], &str) = if moment == "--kubernetes" { (&["--kubernetes"], "pod1") } else { (&[], moment) };
+        let mut child = start(args);
         let pid = child.id();
         let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();

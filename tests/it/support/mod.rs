@@ -3,6 +3,7 @@
 pub(crate) mod cached;
 pub(crate) mod calls;
 pub(crate) mod checker;
+#[cfg(feature = "kube")]
 pub(crate) mod cluster;
 pub(crate) mod disk;
 pub(crate) mod in_process;
