@@ -10,8 +10,12 @@ use std::path::{Component, Path, PathBuf};
 /// Directories in which distributions keep their CNI configuration; only root
 /// writes there. A flat file anywhere else may be a pod's own (a network
 /// configuration can name `/proc/1234/root/x`), so it gets no more rights than
-/// the network configuration that named it.
-const TRUSTED: &[&str] = &["/etc", "/host/etc", "/var/lib/rancher", "/var/snap/microk8s"];
+/// the network configuration that named it. The distributions' own directories
+/// are named to the end: the root filesystems of containers lie beside them.
+const TRUSTED: &[&str] = &["/etc", "/host/etc", K3S_ETC, RKE2_ETC, MICROK8S_ARGS];
+pub(super) const K3S_ETC: &str = "/var/lib/rancher/k3s/agent/etc";
+pub(super) const RKE2_ETC: &str = "/var/lib/rancher/rke2/agent/etc";
+pub(super) const MICROK8S_ARGS: &str = "/var/snap/microk8s/current/args";
 
 /// Keys that choose addresses. The flat file's are used only when the network
 /// configuration has none of them: half of one range and half of another
@@ -142,9 +146,19 @@ impl<'a> Merged<'a> {
         if NEVER_FILLED.contains(&key) || (RANGE_KEYS.contains(&key) && !self.fill_ranges) {
             return None;
         }
+        self.flat_setting(key)
+    }
+
+    fn flat_setting(&self, key: &str) -> Option<Setting<'a>> {
         let flat = self.flat?;
         let field = Field::new(flat.path.display().to_string(), &flat.content).find(key)?;
         Some(Setting { field, trusted: flat.trusted })
+    }
+
+    /// A key of an object: one without it leaves it to the flat file.
+    pub(super) fn find_in(&self, object: &str, key: &str) -> Option<Setting<'a>> {
+        let inner = |setting: Setting<'a>| setting.field.find(key).map(|field| Setting { field, trusted: setting.trusted });
+        self.find(object).and_then(inner).or_else(|| self.flat_setting(object).and_then(inner))
     }
 
     pub(super) fn field(&self, key: &str) -> Option<Field<'a>> {
@@ -177,6 +191,10 @@ mod tests {
         assert!(!trusted("/proc/77/root/etc/x.conf"));
         assert!(!trusted("/etc/../tmp/x.conf"));
         assert!(!trusted("/etcetera/x.conf"));
+        assert!(trusted("/var/lib/rancher/k3s/agent/etc/cni/net.d/whereabouts.d/whereabouts.conf"));
+        // A file of a container's.
+        assert!(!trusted("/var/lib/rancher/k3s/agent/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs/x.conf"));
+        assert!(!trusted("/var/snap/microk8s/common/var/lib/kubelet/pods/u/volumes/kubernetes.io~empty-dir/v/x.conf"));
     }
 
     #[test]

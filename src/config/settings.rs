@@ -3,6 +3,8 @@
 //! never keeps an address from being freed.
 
 use super::ConfigError;
+#[cfg(feature = "kube")]
+use super::merge;
 use super::merge::{Merged, Setting};
 use super::wire::Field;
 use crate::ipam::NodeName;
@@ -12,13 +14,17 @@ use std::time::Duration;
 /// The default store.
 const DATA_DIR: &str = "/var/lib/cni/hereabouts";
 /// The default kubeconfig: what "hereabouts install" writes.
+#[cfg(feature = "kube")]
 const KUBECONFIG: &str = "/etc/cni/net.d/hereabouts.d/hereabouts.kubeconfig";
 /// Where a network configuration may put a store and a log without the flat
-/// file's leave, and from where it may take a kubeconfig: its author is not
-/// root, and a kubeconfig names files whose content is sent to its server.
+/// file's leave: its author is not root.
 const OPEN_DATA: &str = "/var/lib/cni";
 const OPEN_LOG: &str = "/var/log";
-const OPEN_KUBECONFIG: &[&str] = &["/etc/cni", "/etc/kubernetes", "/var/lib/cni"];
+/// From where it may take a kubeconfig: that names a server, and files of root
+/// whose content is sent there. So only where nobody but root has ever written;
+/// below /var/lib/cni plugins keep configurations as their authors wrote them.
+#[cfg(feature = "kube")]
+const OPEN_KUBECONFIG: &[&str] = &["/etc/cni", "/etc/kubernetes", merge::K3S_ETC, merge::RKE2_ETC, merge::MICROK8S_ARGS];
 
 /// Which store, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,8 +212,7 @@ fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, Conf
 /// Which store is asked for, and whether it is named. `datastore` beats a
 /// kubeconfig; a kubeconfig alone asks for Kubernetes.
 fn kind(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<(StoreKind, bool), ConfigError> {
-    let kubernetes = merged.find("kubernetes");
-    let kubeconfig = kubernetes.as_ref().and_then(|setting| setting.field.find("kubeconfig").map(|field| (field, setting.trusted)));
+    let kubeconfig = merged.find_in("kubernetes", "kubeconfig");
     let datastore = merged.field("datastore");
     match datastore.as_ref().map(Field::text).transpose()? {
         Some("file") => return Ok((StoreKind::File, true)),
@@ -221,20 +226,20 @@ fn kind(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<(StoreKind, bool), C
 #[cfg(not(feature = "kube"))]
 fn asked_for_kubernetes(
     datastore: Option<Field<'_>>,
-    kubeconfig: Option<(Field<'_>, bool)>,
+    kubeconfig: Option<Setting<'_>>,
     _: &[PathBuf],
 ) -> Result<(StoreKind, bool), ConfigError> {
-    let asked = datastore.or(kubeconfig.map(|(field, _)| field));
+    let asked = datastore.or(kubeconfig.map(|setting| setting.field));
     Err(unsupported(&asked, "this executable was built without the Kubernetes store, expected datastore \"file\""))
 }
 
 #[cfg(feature = "kube")]
 fn asked_for_kubernetes(
     _: Option<Field<'_>>,
-    kubeconfig: Option<(Field<'_>, bool)>,
+    kubeconfig: Option<Setting<'_>>,
     allowed: &[PathBuf],
 ) -> Result<(StoreKind, bool), ConfigError> {
-    let Some((field, trusted)) = kubeconfig else {
+    let Some(Setting { field, trusted }) = kubeconfig else {
         return Ok((StoreKind::Kubernetes { kubeconfig: KUBECONFIG.into() }, true));
     };
     let kubeconfig = absolute(&field)?;
@@ -404,7 +409,12 @@ mod tests {
         assert_eq!(kind(elsewhere, None), None);
         assert_eq!(kind("{}", Some(elsewhere)), kubernetes("/home/k"));
         assert_eq!(kind(elsewhere, Some(r#"{"allowed_paths":["/home"]}"#)), kubernetes("/home/k"));
-        assert_eq!(kind(r#"{"kubernetes":{"kubeconfig":"/etc/cni/../x"}}"#, None), None);
+        for path in ["/etc/cni/../x", "/etc/cni", "/var/lib/cni/flannel/c1", "/var/lib/rancher/k3s/agent/containerd/x/fs/k", "k"] {
+            assert_eq!(kind(&format!(r#"{{"kubernetes":{{"kubeconfig":"{path}"}}}}"#), None), None, "{path}");
+        }
+        // What a network configuration leaves open, the node's flat file says.
+        assert_eq!(kind(r#"{"kubernetes":{}}"#, Some(elsewhere)), kubernetes("/home/k"));
+        assert_eq!(kind(r#"{"kubernetes":{"kubeconfig":""}}"#, Some(elsewhere)), kubernetes("/home/k"));
     }
 
     #[test]

@@ -243,7 +243,9 @@ fn datastore_beats_a_kubeconfig_and_a_kubeconfig_alone_means_kubernetes() {
     let kubeconfig = r#","kubernetes":{"kubeconfig":"/etc/x"}"#;
     assert_eq!(sandbox.add("c1", &format!(r#"{RANGE},"datastore":"file"{kubeconfig}"#)).status, Some(0));
     sandbox.write("flat.conf", r#"{"node_name":"n1","kubernetes":{"kubeconfig":"/etc/x"}}"#);
-    assert_eq!(sandbox.add("c1", RANGE).code(), 2);
+    let ended = sandbox.add("c1", RANGE);
+    assert_eq!(ended.code(), if cfg!(feature = "kube") { 7 } else { 2 });
+    assert!(ended.details().contains("/etc/x"), "{ended:?}");
 }
 
 #[test]
