@@ -31,6 +31,9 @@ mod faults;
 mod formats;
 /// Changed inputs by the thousand: configurations, stored bytes, sequences.
 mod fuzz;
+/// `install` and `uninstall` on nodes of their own.
+#[cfg(feature = "kube")]
+mod install;
 /// Calls that stand still while the world goes on.
 mod interleavings;
 /// The executable killed at every system call, refused every one, and killed

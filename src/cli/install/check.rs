@@ -3,7 +3,7 @@
 
 use super::super::output;
 use super::options::Plan;
-use super::{enter_mount_namespace, files, place};
+use super::{enter_mount_namespace, remove};
 use crate::plugin::host::{CONFIG_VARIABLE, read_small};
 use anyhow::{Context, bail};
 use std::io::Write;
@@ -62,17 +62,8 @@ fn ask(plan: &Plan) -> anyhow::Result<()> {
 
 /// That nothing of ours is left.
 pub(super) fn removed(plan: &Plan) -> anyhow::Result<()> {
-    for path in plan.executables() {
-        if place::is_our_executable(&path).unwrap_or(false) {
-            bail!("still there: {}", path.display());
-        }
-    }
-    let ours: [(_, fn(&[u8]) -> bool); 2] =
-        [(plan.flat_path(), files::is_our_flat_file), (plan.kubeconfig_path(), files::is_our_kubeconfig)];
-    for (path, is_ours) in ours {
-        if read_small(&path).is_ok_and(|bytes| is_ours(&bytes)) {
-            bail!("still there: {}", path.display());
-        }
+    if let Some((path, _)) = remove::standing(plan)?.iter().find(|(_, is_ours)| *is_ours) {
+        bail!("still there: {}", path.display());
     }
     output::say("nothing of hereabouts is installed here");
     Ok(())

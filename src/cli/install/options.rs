@@ -3,8 +3,9 @@
 
 use super::super::{Lookup, StoreArgs, Usage};
 use super::files;
-use crate::config::FlatFile;
+use crate::config::{self, ConfigError, FlatFile, Merged};
 use crate::ipam::NodeName;
+use crate::json::Json;
 use clap::Args;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
@@ -136,8 +137,15 @@ impl Plan {
         };
         plan.flat = settings.flat_file(&plan.node, kubeconfig.as_deref());
         // A mistake must not reach the file: every pod of the node would meet it.
-        FlatFile::parse(plan.flat_path(), plan.flat.as_bytes(), true).map_err(|error| usage(&format!("--settings: {error}")))?;
+        plan.check_flat_file().map_err(|error| usage(&format!("--settings: {error}")))?;
         Ok(plan)
+    }
+
+    /// Reads the flat file as a verb will.
+    fn check_flat_file(&self) -> Result<(), ConfigError> {
+        let flat = FlatFile::parse(self.flat_path(), self.flat.as_bytes(), true)?;
+        let network = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
+        config::Settings::parse(&Merged::new(&network, Some(&flat))?, true).map(drop)
     }
 
     /// What to remove, and how to keep it alive until then.

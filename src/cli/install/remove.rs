@@ -28,16 +28,13 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
     if !force && plan.flat_path().exists() {
         refuse_while_held(plan, namespace)?;
     }
-    for path in plan.executables() {
-        let is_ours = path.is_file() && place::is_our_executable(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        remove_ours(path, is_ours, &mut changes)?;
+    for (path, is_ours) in standing(plan)? {
+        if !is_ours {
+            changes.push(format!("left {}: hereabouts install did not write it", path.display()));
+        } else if place::remove(&path)? {
+            changes.push(format!("removed {}", path.display()));
+        }
     }
-    let flat = plan.flat_path();
-    let is_ours = read_small(&flat).is_ok_and(|bytes| files::is_our_flat_file(&bytes));
-    remove_ours(flat, is_ours, &mut changes)?;
-    let kubeconfig = plan.kubeconfig_path();
-    let is_ours = read_small(&kubeconfig).is_ok_and(|bytes| files::is_our_kubeconfig(&bytes));
-    remove_ours(kubeconfig, is_ours, &mut changes)?;
     // Stays where somebody keeps files of his own in it.
     if presence.is_some() && std::fs::remove_dir(&plan.directory).is_ok() {
         changes.push(format!("removed {}", plan.directory.display()));
@@ -45,15 +42,26 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
     Ok(changes)
 }
 
-fn remove_ours(path: PathBuf, is_ours: bool, changes: &mut Vec<String>) -> anyhow::Result<()> {
-    if is_ours {
-        if place::remove(&path)? {
-            changes.push(format!("removed {}", path.display()));
-        }
-    } else if path.symlink_metadata().is_ok() {
-        changes.push(format!("left {}: hereabouts install did not write it", path.display()));
+/// What stands at the places of a plan, in the order in which it is removed,
+/// and whether install wrote it.
+///
+/// # Errors
+/// An executable cannot be read.
+pub(super) fn standing(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
+    let mut found = Vec::new();
+    for path in plan.executables().filter(|path| path.symlink_metadata().is_ok()) {
+        let is_ours = path.is_file() && place::is_our_executable(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        found.push((path, is_ours));
     }
-    Ok(())
+    let mut look = |path: PathBuf, is_ours: fn(&[u8]) -> bool| {
+        if path.symlink_metadata().is_ok() {
+            let is_ours = read_small(&path).is_ok_and(|bytes| is_ours(&bytes));
+            found.push((path, is_ours));
+        }
+    };
+    look(plan.flat_path(), files::is_our_flat_file);
+    look(plan.kubeconfig_path(), files::is_our_kubeconfig);
+    Ok(found)
 }
 
 /// Asks the store that the flat file names.

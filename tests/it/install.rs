@@ -1,0 +1,14 @@
+//! `install` and `uninstall` as processes on nodes of their own: a directory
+//! each, with the plugins' directory, the configuration's, and a pod's token and
+//! CA. Rollouts, pods and the API server are in `deploy.rs`.
+
+/// Where a node's files are, and installs that stay.
+mod node;
+/// One run: what it writes, keeps, refuses.
+mod once;
+/// What is removed, and when not.
+mod removal;
+/// What stays beside: repair and sweep in the host's mount namespace.
+mod sweeping;
+/// Installs that stay.
+mod watching;

@@ -1,0 +1,190 @@
+//! One run of `install`: what it writes, what it keeps, what it refuses; and
+//! `install --check`.
+
+use super::node::{Node, identity};
+use crate::support::sandbox::HEREABOUTS;
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn executable_flat_file_and_kubeconfig_are_written_and_then_kept() {
+    let node = Node::new();
+    let first = node.run(&["install"]);
+    assert_eq!(first.succeeded().stderr.lines().count(), 3, "{first:?}");
+    let files = ["bin/hereabouts", "net.d/hereabouts.d/hereabouts.conf", "net.d/hereabouts.d/hereabouts.kubeconfig"];
+    assert_eq!(node.files(), files);
+    assert_eq!(std::fs::read(node.path("bin/hereabouts")).unwrap(), std::fs::read(HEREABOUTS).unwrap());
+    assert_eq!([0o755, 0o644, 0o600], files.map(|file| mode(&node.path(file))));
+    let flat: Value = serde_json::from_slice(&std::fs::read(node.flat()).unwrap()).unwrap();
+    assert_eq!(
+        flat,
+        json!({
+            "written_by": "hereabouts install",
+            "node_name": "n1",
+            "datastore": "kubernetes",
+            "kubernetes": {"kubeconfig": node.kubeconfig()},
+        })
+    );
+
+    let before = files.map(|file| identity(&node.path(file)));
+    let again = node.run(&["install"]);
+    assert_eq!(again.succeeded().stderr.trim(), "all is in place");
+    assert_eq!(files.map(|file| identity(&node.path(file))), before);
+
+    // One byte more, one permission less: put right.
+    std::fs::write(node.path("bin/hereabouts"), "half").unwrap();
+    std::fs::set_permissions(node.kubeconfig(), PermissionsExt::from_mode(0o644)).unwrap();
+    let mended = node.run(&["install"]);
+    assert_eq!(mended.succeeded().stderr.lines().count(), 2, "{mended:?}");
+    assert_eq!([0o755, 0o644, 0o600], files.map(|file| mode(&node.path(file))));
+}
+
+#[test]
+fn the_kubeconfig_names_the_api_server_as_the_host_reaches_it() {
+    let node = Node::new();
+    let mut call = node.call(&["install"]);
+    for (host, port, url) in [
+        ("10.96.0.1", "443", "https://10.96.0.1:443"),
+        ("fd00::1", "6443", "https://[fd00::1]:6443"),
+        ("api.example", "443", "https://api.example:443"),
+    ] {
+        call.set("KUBERNETES_SERVICE_HOST", host).set("KUBERNETES_SERVICE_PORT", port).run().succeeded();
+        let text = std::fs::read_to_string(node.kubeconfig()).unwrap();
+        assert!(text.contains(&format!("server: \"{url}\"")), "{text}");
+    }
+    assert_eq!(node.token(), "first");
+    call.args.push("--server=https://192.0.2.1:6443".to_owned());
+    call.set("KUBECONFIG_MODE", "640").run().succeeded();
+    assert!(std::fs::read_to_string(node.kubeconfig()).unwrap().contains("server: \"https://192.0.2.1:6443\""));
+    assert_eq!(mode(&node.kubeconfig()), 0o640);
+}
+
+#[test]
+fn the_name_whereabouts_is_taken_only_if_asked() {
+    let node = Node::new();
+    std::fs::write(node.path("bin/whereabouts"), "another plugin").unwrap();
+    node.run(&["install"]).succeeded();
+    assert_eq!(std::fs::read(node.path("bin/whereabouts")).unwrap(), b"another plugin");
+    node.run(&["install", "--whereabouts"]).succeeded();
+    assert_eq!(std::fs::read(node.path("bin/whereabouts")).unwrap(), std::fs::read(HEREABOUTS).unwrap());
+}
+
+#[test]
+fn a_person_may_install_for_files_or_with_a_kubeconfig_of_ones_own() {
+    let node = Node::new();
+    node.run(&["install", "--data-dir", "/mnt/shared", "--settings", r#"{"log_file":"/var/log/h.log"}"#]).succeeded();
+    let flat: Value = serde_json::from_slice(&std::fs::read(node.flat()).unwrap()).unwrap();
+    assert_eq!(
+        (&flat["datastore"], &flat["data_dir"], &flat["log_file"]),
+        (&json!("file"), &json!("/mnt/shared"), &json!("/var/log/h.log"))
+    );
+    assert!(!node.kubeconfig().exists());
+
+    let mut call = node.call(&["install", "--kubeconfig=/etc/kubernetes/h.conf"]);
+    call.args.retain(|arg| !arg.starts_with("--token-file"));
+    call.run().succeeded();
+    let flat: Value = serde_json::from_slice(&std::fs::read(node.flat()).unwrap()).unwrap();
+    assert_eq!(flat["kubernetes"]["kubeconfig"], "/etc/kubernetes/h.conf");
+    assert!(!node.kubeconfig().exists());
+}
+
+#[test]
+fn a_mistake_is_refused_before_anything_is_written() {
+    let node = Node::new();
+    let call = node.call(&["install"]);
+    let cases: &[(&[&str], &[(&str, &str)], &str)] = &[
+        (&["--settings", "[]"], &[], "expected a JSON object"),
+        (&["--settings", r#"{"log_fil":"/x"}"#], &[], "\"log_file\" may be meant"),
+        (&["--settings", r#"{"log_level":"loud"}"#], &[], "expected debug, verbose, error or panic"),
+        (&["--settings", r#"{"node_name":"n1"}"#], &[], "not the place for node_name"),
+        (&["--server", "http://10.0.0.1"], &[], "begins with https://"),
+        (&["--node-name", "localhost"], &[], "no other machine has"),
+        (&["--node-name", "a b"], &[], "expected a node name"),
+        (&["--config", "/etc/x"], &[], "--settings"),
+        (&["--bin-dir", "/nonexistent/bin"], &[], "the runtime's plugins"),
+        (&[], &[("KUBERNETES_SERVICE_HOST", "")], "--server"),
+        (&[], &[("KUBERNETES_SERVICE_HOST", "a\"b")], "expected an address and a port"),
+        (&[], &[("KUBERNETES_SERVICE_PORT", "tcp://10.96.0.1:443")], "expected an address and a port"),
+        (&[], &[("SKIP_TLS_VERIFY", "true")], "not supported"),
+        (&[], &[("KUBECONFIG_MODE", "rw")], "expected permissions"),
+    ];
+    for (args, environment, words) in cases {
+        let mut call = call.clone();
+        call.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        for (name, value) in *environment {
+            call.set(name, *value);
+        }
+        let ended = call.run();
+        assert!(ended.status == Some(2) && ended.stderr.contains(words), "{args:?} {environment:?}: {ended:?}");
+    }
+    for (name, content, words) in
+        [("token", "", "expected a token"), ("token", "two\nlines", "expected a token"), ("ca.crt", "x", "expected certificates")]
+    {
+        let path = node.path("pod/first").join(name);
+        let good = std::fs::read(&path).unwrap();
+        std::fs::write(&path, content).unwrap();
+        let ended = call.run();
+        assert!(ended.status == Some(1) && ended.stderr.contains(words), "{name}: {ended:?}");
+        std::fs::write(&path, good).unwrap();
+    }
+    assert!(node.files().is_empty(), "{:?}", node.files());
+}
+
+#[test]
+fn files_of_somebody_elses_are_not_written_over() {
+    let node = Node::new();
+    std::fs::create_dir_all(node.flat().parent().unwrap()).unwrap();
+    let by_hand = r#"{"datastore":"file","data_dir":"/mnt/shared"}"#;
+    for path in [node.flat(), node.kubeconfig()] {
+        std::fs::write(&path, by_hand).unwrap();
+        let ended = node.run(&["install"]);
+        assert!(ended.status == Some(1) && ended.stderr.contains("not written by hereabouts install"), "{ended:?}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), by_hand);
+        assert!(!node.path("bin/hereabouts").exists(), "pods would meet a plugin that is not settled");
+        std::fs::remove_file(path).unwrap();
+    }
+    node.run(&["install"]).succeeded();
+}
+
+#[test]
+fn what_a_killed_install_left_beside_is_removed() {
+    let node = Node::new();
+    node.run(&["install"]).succeeded();
+    let left = ["bin/.hereabouts-new-0123", "net.d/hereabouts.d/.hereabouts-new-4567"].map(|left| node.path(left));
+    left.iter().for_each(|left| std::fs::write(left, "half").unwrap());
+    node.run(&["install"]).succeeded();
+    assert!(left.iter().all(|left| !left.exists()));
+    assert_eq!(node.files().len(), 3, "{:?}", node.files());
+}
+
+#[test]
+fn check_looks_at_the_files_and_asks_the_plugin_where_it_will_be_called() {
+    let node = Node::new();
+    let store = node.sandbox.store();
+    let (here, check) = (store.to_str().unwrap(), ["install", "--check", "--data-dir"]);
+    let checked = |extra: &[&str]| node.run(&[&check, [here].as_slice(), extra].concat());
+    let ended = checked(&["--offline"]);
+    assert!(ended.status == Some(1) && ended.stderr.contains("is not installed: "), "{ended:?}");
+    node.install_for_files();
+    assert_eq!(checked(&[]).succeeded().stderr.trim(), "hereabouts is installed on n1, and reaches its store");
+
+    // The store cannot be there: the files are as they should be, the plugin is not ready.
+    std::fs::write(&store, "no directory").unwrap();
+    assert_eq!(checked(&["--offline"]).succeeded().stderr.trim(), "hereabouts is installed on n1");
+    let ended = checked(&[]);
+    assert!(ended.status == Some(1) && ended.stderr.contains("the plugin is not ready, code 50: "), "{ended:?}");
+
+    std::fs::write(node.flat(), "{}").unwrap();
+    let ended = checked(&["--offline"]);
+    assert!(ended.status == Some(1) && ended.stderr.contains("says something else"), "{ended:?}");
+    std::fs::remove_file(node.flat()).unwrap();
+    node.install_for_files();
+    std::fs::set_permissions(node.path("bin/hereabouts"), PermissionsExt::from_mode(0o644)).unwrap();
+    let ended = checked(&["--offline"]);
+    assert!(ended.status == Some(1) && ended.stderr.contains("is not executable"), "{ended:?}");
+}

@@ -1,0 +1,116 @@
+//! `uninstall`: what it removes, and when it does not.
+
+use super::node::Node;
+use crate::support::sandbox::configuration;
+use nix::sys::signal::Signal;
+
+fn hold(node: &Node, verb: &str) {
+    let mut call = node.sandbox.call(verb);
+    call.set("HEREABOUTS_CONFIG", node.flat()).stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
+}
+
+#[test]
+fn what_install_wrote_is_removed_and_nothing_else() {
+    let node = Node::new();
+    node.run(&["install", "--whereabouts"]).succeeded();
+    std::fs::write(node.path("bin/macvlan"), "a plugin").unwrap();
+    let checked = node.run(&["uninstall", "--check"]);
+    assert!(checked.status == Some(1) && checked.stderr.contains("still there: "), "{checked:?}");
+    let removed = node.run(&["uninstall", "--force"]);
+    assert_eq!(removed.succeeded().stderr.lines().count(), 5, "{removed:?}");
+    assert_eq!(node.files(), ["bin/macvlan"]);
+    assert!(!node.flat().parent().unwrap().exists());
+    let again = node.run(&["uninstall"]);
+    assert_eq!(again.succeeded().stderr.trim(), "nothing of hereabouts is installed here");
+    node.run(&["uninstall", "--check"]).succeeded();
+}
+
+#[test]
+fn files_of_somebody_elses_stay() {
+    let node = Node::new();
+    node.install_for_files();
+    std::fs::write(node.path("bin/whereabouts"), "the other one").unwrap();
+    std::fs::write(node.path("net.d/hereabouts.d/nodename"), "n1").unwrap();
+    std::fs::write(node.kubeconfig(), "by hand").unwrap();
+    let removed = node.run(&["uninstall"]);
+    assert_eq!(removed.succeeded().stderr.matches("hereabouts install did not write it").count(), 2, "{removed:?}");
+    assert_eq!(node.files(), ["bin/whereabouts", "net.d/hereabouts.d/hereabouts.kubeconfig", "net.d/hereabouts.d/nodename"]);
+}
+
+#[test]
+fn it_is_refused_while_this_node_holds_addresses() {
+    let node = Node::new();
+    node.install_for_files();
+    hold(&node, "ADD");
+    let files = node.files();
+    let refused = node.run(&["uninstall"]);
+    assert!(refused.status == Some(1) && refused.stderr.contains("hold 1 of the store's addresses"), "{refused:?}");
+    assert!(refused.stderr.contains("hereabouts list --node n1"), "{refused:?}");
+    assert_eq!(node.files(), files);
+    hold(&node, "DEL");
+    node.run(&["uninstall"]).succeeded();
+    assert!(node.files().is_empty(), "{:?}", node.files());
+}
+
+#[test]
+fn what_another_node_holds_keeps_nothing_here() {
+    let node = Node::new();
+    node.install_for_files();
+    let mut other = node.sandbox.call("ADD");
+    node.sandbox.write("n2.conf", &node.sandbox.flat("n2"));
+    other.set("HEREABOUTS_CONFIG", node.path("n2.conf")).stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
+    node.run(&["uninstall"]).succeeded();
+}
+
+#[test]
+fn a_store_that_cannot_be_asked_is_no_store_that_holds_nothing() {
+    let node = Node::new();
+    node.install_for_files();
+    hold(&node, "ADD");
+    std::fs::write(node.sandbox.store().join("format"), "{").unwrap();
+    let refused = node.run(&["uninstall"]);
+    assert!(refused.status == Some(1) && refused.stderr.contains("cannot tell whether pods of this node hold addresses"), "{refused:?}");
+    assert_eq!(node.files().len(), 2);
+    node.run(&["uninstall", "--force"]).succeeded();
+    assert!(node.files().is_empty(), "{:?}", node.files());
+}
+
+#[test]
+fn it_is_refused_while_an_install_would_put_everything_back() {
+    let node = Node::new();
+    let mut watching = node.watch(&["install", "--watch"]);
+    watching.until("all files", || node.files().len() == 3);
+    let refused = node.run(&["uninstall", "--force"]);
+    assert!(refused.status == Some(1) && refused.stderr.contains("an install runs on this node"), "{refused:?}");
+    assert_eq!(node.files().len(), 3);
+    assert_eq!(watching.end(Signal::SIGTERM), Some(0));
+    node.run(&["uninstall", "--force"]).succeeded();
+}
+
+#[test]
+fn one_that_stays_serves_the_pods_to_the_end_and_then_removes() {
+    let node = Node::new();
+    node.install_for_files();
+    hold(&node, "ADD");
+    // As if it were for the API: a kubeconfig whose token has to be renewed.
+    std::fs::write(node.kubeconfig(), "# Written by hereabouts install, anew when token or CA change.\ntoken: \"old\"\n").unwrap();
+    let mut watching = node.watch(&["uninstall", "--watch"]);
+    watching.until("the pod's token", || node.token() == "first");
+    node.rotate("second");
+    watching.until("another token", || node.token() == "second");
+    assert!(node.path("bin/hereabouts").exists());
+    let checked = node.run(&["uninstall", "--check"]);
+    assert_eq!(checked.status, Some(1), "{checked:?}");
+
+    hold(&node, "DEL");
+    watching.until("the removal", || node.files().is_empty());
+    node.run(&["uninstall", "--check"]).succeeded();
+    node.rotate("third");
+    watching.until("its last word", || watching_said(&node).contains("can do without the DaemonSet"));
+    assert!(node.files().is_empty(), "{:?}", node.files());
+    assert_eq!(watching.end(Signal::SIGTERM), Some(0));
+}
+
+fn watching_said(node: &Node) -> String {
+    std::fs::read_to_string(node.path("said")).unwrap()
+}

@@ -1,0 +1,118 @@
+//! What `install --watch` runs beside, in the mount namespace that it is told:
+//! a dead sandbox's address is freed from where the sandbox was seen to be gone,
+//! and from nowhere else.
+
+use super::node::{Node, Watching};
+use crate::support::living::Living;
+use crate::support::sandbox::configuration;
+use nix::sys::signal::Signal;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+
+/// The host of a pod: a mount namespace with a filesystem for the runtime's
+/// namespaces that nobody else sees.
+struct Host(Child);
+
+impl Host {
+    fn new(node: &Node) -> Option<Self> {
+        std::fs::create_dir(node.path("netns")).unwrap();
+        let script = r#"mount -t tmpfs none "$0" && echo held && read x"#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).arg(node.path("netns")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::null()).spawn().ok()?;
+        child.stdout.as_mut()?.read_exact(&mut [0; 4]).ok()?;
+        Some(Self(child))
+    }
+
+    fn mounts(&self) -> String {
+        format!("/proc/{}/ns/mnt", self.0.id())
+    }
+
+    fn entering(&self) -> [String; 2] {
+        ["nsenter".to_owned(), format!("--mount={}", self.mounts())]
+    }
+
+    fn run(&self, script: &str, args: &[&str]) {
+        let [program, mount] = self.entering();
+        assert!(Command::new(program).args([&mount, "sh", "-c", script]).args(args).status().unwrap().success(), "{script}");
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+fn held(node: &Node) -> usize {
+    node.sandbox.held().len()
+}
+
+#[test]
+fn sweep_frees_from_the_hosts_mounts_and_nothing_from_a_pods() {
+    let node = Node::new();
+    let (Some(living), Some(host)) = (Living::new(), Host::new(&node)) else {
+        return println!("SKIPPED install::sweeping::sweep_frees_from_the_hosts_mounts_and_nothing_from_a_pods: no root, no namespaces");
+    };
+    let netns = node.path("netns/pod");
+    let netns = netns.to_str().unwrap();
+    host.run(r#"touch "$1" && mount --bind "$0" "$1""#, &[&living.path(), netns]);
+    let mut add = node.sandbox.call("ADD");
+    add.through(&host.entering()).set("CNI_NETNS", netns).stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
+
+    let every = "--sweep-every=1s";
+    let install = |mounts: &str, said: &str| {
+        let mut call = node.call(&["install", "--watch", every, "--data-dir", node.sandbox.store().to_str().unwrap()]);
+        let at = call.args.iter().position(|arg| arg == "--mount-namespace").unwrap();
+        call.args[at + 1] = mounts.to_owned();
+        Watching::start(&call, &node.path(said))
+    };
+    // How often it has looked: each repair and sweep says what there was to do.
+    let looks = |said: &str| std::fs::read_to_string(node.path(said)).unwrap().matches("nothing to ").count();
+
+    let mut at_home = install(&host.mounts(), "living");
+    at_home.until("a sweep while the sandbox lives", || looks("living") >= 2);
+    assert_eq!(held(&node), 1);
+    assert_eq!(at_home.end(Signal::SIGTERM), Some(0));
+
+    host.run(r#"umount "$0" && rm "$0""#, &[netns]);
+    let mut foreign = install("/proc/self/ns/mnt", "foreign");
+    foreign.until("a sweep in a foreign namespace", || looks("foreign") >= 2);
+    assert_eq!(held(&node), 1, "{}", foreign.said());
+    assert_eq!(foreign.end(Signal::SIGTERM), Some(0));
+
+    let mut at_home = install(&host.mounts(), "dead");
+    at_home.until("a sweep of the dead", || held(&node) == 0);
+    at_home.until("its word", || std::fs::read_to_string(node.path("dead")).unwrap().contains("released 10.1.2.1"));
+}
+
+#[test]
+fn a_namespace_that_cannot_be_entered_is_said_and_frees_nothing() {
+    let node = Node::new();
+    node.install_for_files();
+    let mut add = node.sandbox.call("ADD");
+    add.stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
+    assert_eq!(held(&node), 1);
+    let ended = node.sandbox.command(&["--mount-namespace", "/proc/self/ns/net", "sweep", "--yes"]);
+    assert!(ended.status == Some(1) && ended.stderr.contains("cannot enter the mount namespace"), "{ended:?}");
+    assert!(ended.stderr.contains("SYS_ADMIN"), "{ended:?}");
+    let ended = node.sandbox.command(&["--mount-namespace", "/nonexistent", "sweep", "--yes"]);
+    assert!(ended.status == Some(1) && ended.stderr.contains("cannot enter the mount namespace"), "{ended:?}");
+    assert_eq!(held(&node), 1);
+}
+
+#[test]
+fn a_sweep_that_stands_still_does_not_keep_it_from_ending() {
+    let node = Node::new();
+    node.install_for_files();
+    node.sandbox.call("ADD").stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
+    // A FIFO in the flat file's place would be refused: the store's lock is what a sweep waits for.
+    let lock = std::fs::File::open(node.sandbox.store()).unwrap();
+    lock.lock().unwrap();
+    let mut watching = node.watch(&["install", "--watch", "--sweep-every=1s", "--data-dir", node.sandbox.store().to_str().unwrap()]);
+    let children = format!("/proc/{0}/task/{0}/children", watching.id());
+    watching.until("a child", || !std::fs::read_to_string(&children).unwrap().is_empty());
+    assert_eq!(watching.end(Signal::SIGTERM), Some(0));
+    assert_eq!(held(&node), 1);
+}

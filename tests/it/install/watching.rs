@@ -1,0 +1,106 @@
+//! `install --watch`: renews, puts back, shares a node with another one while a
+//! rollout goes on, and ends when asked.
+
+use super::node::{Node, Watching, identity};
+use nix::sys::signal::Signal;
+
+#[test]
+fn token_and_ca_are_renewed_when_the_pods_change() {
+    let node = Node::new();
+    let mut watching = node.watch(&["install", "--watch"]);
+    watching.until("the first kubeconfig", || node.token() == "first");
+    for token in ["second", "third"] {
+        node.rotate(token);
+        watching.until(token, || node.token() == token);
+        let text = std::fs::read_to_string(node.kubeconfig()).unwrap();
+        use base64::Engine;
+        let ca = base64::engine::general_purpose::STANDARD.encode(format!("-----BEGIN CERTIFICATE-----\n{token}\n"));
+        assert!(text.contains(&ca), "token and CA of two moments: {text}");
+    }
+    // A half-made volume: the old one stays, and it is said once.
+    std::fs::remove_file(node.path("pod/token")).unwrap();
+    watching.until("the complaint", || watching_said(&node).contains("cannot read"));
+    std::os::unix::fs::symlink("..data/token", node.path("pod/token")).unwrap();
+    watching.until("the recovery", || watching_said(&node).contains("all is well again"));
+    assert_eq!(node.token(), "third");
+    assert_eq!(watching_said(&node).matches("cannot read").count(), 1, "{}", watching_said(&node));
+}
+
+fn watching_said(node: &Node) -> String {
+    std::fs::read_to_string(node.path("said")).unwrap()
+}
+
+#[test]
+fn what_somebody_removed_or_changed_is_put_back() {
+    let node = Node::new();
+    let mut watching = node.watch(&["install", "--watch", "--whereabouts"]);
+    watching.until("all files", || node.files().len() == 4);
+    for file in node.files() {
+        std::fs::remove_file(node.path(&file)).unwrap();
+        watching.until(&file, || node.path(&file).exists());
+    }
+    std::fs::remove_dir_all(node.path("net.d")).unwrap();
+    watching.until("the directory", || node.files().len() == 4);
+    std::fs::write(node.path("bin/whereabouts"), "another").unwrap();
+    watching.until("its own executable", || node.path("bin/whereabouts").metadata().unwrap().len() > 7);
+}
+
+#[test]
+fn asked_to_end_it_ends_and_leaves_what_it_wrote() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let node = Node::new();
+        let mut watching = node.watch(&["install", "--watch"]);
+        watching.until("all files", || node.files().len() == 3);
+        assert_eq!(watching.end(signal), Some(0));
+        assert_eq!(node.files().len(), 3);
+    }
+}
+
+/// The first process of a container has no handlers but its own.
+#[test]
+fn as_the_first_process_of_a_container_it_ends_too() {
+    let node = Node::new();
+    let mut call = node.staying(&["install", "--watch"]);
+    call.through(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    let Ok(output) = std::process::Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "true"]).output() else {
+        return println!("SKIPPED install::watching::as_the_first_process_of_a_container_it_ends_too: no unshare");
+    };
+    if !output.status.success() {
+        return println!("SKIPPED install::watching::as_the_first_process_of_a_container_it_ends_too: no namespaces here");
+    }
+    let mut watching = Watching::start(&call, &node.path("said"));
+    // unshare itself is no install: what it starts is.
+    let children = format!("/proc/{0}/task/{0}/children", watching.id());
+    let first = || std::fs::read_to_string(&children).unwrap().trim().parse::<i32>().ok();
+    watching.until("all files", || node.files().len() == 3);
+    let process = nix::unistd::Pid::from_raw(first().unwrap());
+    nix::sys::signal::kill(process, Signal::SIGTERM).unwrap();
+    assert_eq!(watching.ended(), Some(0));
+}
+
+#[test]
+fn two_installs_of_a_rollout_do_not_undo_each_other() {
+    let node = Node::new();
+    let mut old = node.watch(&["install", "--watch", "--whereabouts"]);
+    old.until("the old one's files", || node.files().len() == 4);
+
+    // The new one has other settings, and a token of its own.
+    std::fs::create_dir(node.path("new")).unwrap();
+    std::fs::write(node.path("new/token"), "of-the-new-one").unwrap();
+    let mut call = node.staying(&["install", "--watch", "--settings", r#"{"log_file":"/var/log/h.log"}"#]);
+    call.args.retain(|arg| !arg.starts_with("--token-file"));
+    call.args.push(format!("--token-file={}", node.path("new/token").display()));
+    let mut new = Watching::start(&call, &node.path("new/said"));
+    let has_new_flat_file = || std::fs::read_to_string(node.flat()).is_ok_and(|text| text.contains("log_file"));
+    new.until("the new one's files", || node.token() == "of-the-new-one" && has_new_flat_file());
+
+    // The old one looks, puts back what is missing, and leaves the rest.
+    let flat = identity(&node.flat());
+    std::fs::remove_file(node.path("bin/whereabouts")).unwrap();
+    old.until("what only the old one places", || node.path("bin/whereabouts").exists());
+    assert_eq!((node.token().as_str(), identity(&node.flat())), ("of-the-new-one", flat));
+
+    // The rollout is taken back: the new one ends, the old one's token counts again.
+    assert_eq!(new.end(Signal::SIGTERM), Some(0));
+    old.until("the old one's files", || node.token() == "first" && !has_new_flat_file());
+}
