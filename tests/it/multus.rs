@@ -45,6 +45,9 @@ fn pods_of_two_nodes_reach_each_other() {
     let held: Vec<_> = pods.iter().zip(&addresses).map(|((node, pod), address)| row(address, &pod.name, "net1", &node.name)).collect();
     assert_eq!(rig.held("macvlan-conf"), held);
 
+    for (node, pod) in &pods {
+        node.check(pod).succeeded();
+    }
     let (node, pod) = &pods[1];
     node.stop(pod).succeeded();
     assert_eq!(rig.held("macvlan-conf"), [held[0].clone(), held[2].clone()]);
@@ -169,4 +172,26 @@ fn after_a_reboot_a_pod_has_its_address_again() {
     assert_eq!(rig.held("boot"), held(&[both[0], both[1], ("192.168.45.3", "boot-c", "boot-2")]));
     node.stop(&again).succeeded();
     other.stop(&neighbor).succeeded();
+}
+
+/// Without `retryDeleteOnError` Multus forgets the pod with its first DEL, and
+/// answers the next one with success without calling anybody.
+#[test]
+fn a_del_that_could_not_be_done_is_done_when_it_is_repeated() {
+    let Some(rig) = rig("a_del_that_could_not_be_done_is_done_when_it_is_repeated") else { return };
+    rig.network("cut", r#""ipam": {"type": "hereabouts", "range": "192.168.46.0/24", "deadlines": {"del": "1s"}}"#);
+    for (name, keeps) in [("cut-1", true), ("cut-2", false)] {
+        let mut node = rig.node(name);
+        node.multus_keeps = keeps;
+        let pod = rig.pod(&format!("{name}-a"), "cut");
+        node.start(&pod);
+        rig.cluster.text(&["delete", "pod", &pod.name, "--grace-period=0", "--force"]);
+        node.plugged(false);
+        let failed = node.stop(&pod);
+        assert!(failed.status == Some(1) && failed.stdout.contains("did not serve delete"), "{failed:?}");
+        node.plugged(true);
+        node.stop(&pod).succeeded();
+        let left = rig.held("cut");
+        assert_eq!(left.is_empty(), keeps, "{left:?}");
+    }
 }

@@ -97,7 +97,7 @@ impl Rig {
         let words: Vec<&str> = inside.iter().map(String::as_str).chain(["unshare", "--net", "bash", "-c"]).collect();
         let (control_plane, process) = Held::start(&[&*words, &["ip link set lo up; echo $$; read -r"]].concat())?;
         let through = [inside.clone(), enter(&process, &["--net"])].concat();
-        connect(&inside, &through, "api", &process, &[&format!("{ADDRESS}/16")]);
+        connect(&inside, &through, "api", &process, &format!("{ADDRESS}/16"));
         let address = Some(ADDRESS.to_owned());
         let cluster = Cluster::own(Options { through, address, ..Options::default() })?;
         cluster.apply(NETWORKS);
@@ -166,15 +166,14 @@ impl Rig {
     }
 }
 
-/// Gives a namespace an eth0 on the bridge.
-fn connect(world: &[String], node: &[String], name: &str, process: &str, addresses: &[&str]) {
+/// Gives a namespace an eth0 on the bridge; the name of the bridge's port.
+fn connect(world: &[String], node: &[String], name: &str, process: &str, address: &str) -> String {
     let port = format!("to-{name}");
     run(world, &["ip", "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", process]).succeeded();
     run(world, &["ip", "link", "set", &port, "master", "br0", "up"]).succeeded();
     run(node, &["ip", "link", "set", "eth0", "up"]).succeeded();
-    for address in addresses {
-        run(node, &["ip", "address", "add", address, "dev", "eth0"]).succeeded();
-    }
+    run(node, &["ip", "address", "add", address, "dev", "eth0"]).succeeded();
+    port
 }
 
 fn new_container() -> String {
@@ -207,6 +206,10 @@ pub(super) struct Node<'rig> {
     pub(super) name: String,
     disk: PathBuf,
     inside: Vec<String>,
+    /// The end of its cable.
+    port: String,
+    /// Whether Multus keeps what it knows of a pod when a DEL fails.
+    pub(super) multus_keeps: bool,
     _held: Held,
 }
 
@@ -220,8 +223,13 @@ impl<'rig> Node<'rig> {
         let (held, process) = Held::start(&[&*words, &["unshare", "--net", "--mount", &script, disk.to_str().unwrap()]].concat()).unwrap();
         let inside = [rig.inside.clone(), enter(&process, &["--net", "--mount"])].concat();
         let address = format!("10.99.{}.{}/16", 1 + number / 250, 1 + number % 250);
-        connect(&rig.inside, &inside, &format!("n{number}"), &process, &[&address]);
-        Self { rig, name: name.to_owned(), disk, inside, _held: held }
+        let port = connect(&rig.inside, &inside, &format!("n{number}"), &process, &address);
+        Self { rig, name: name.to_owned(), disk, inside, port, multus_keeps: true, _held: held }
+    }
+
+    /// Cuts it off from all others, or ends that.
+    pub(super) fn plugged(&self, state: bool) {
+        run(&self.rig.inside, &["ip", "link", "set", &self.port, if state { "up" } else { "down" }]).succeeded();
     }
 
     /// Power loss: every process and every namespace is gone, the disk stays.
@@ -239,7 +247,7 @@ impl<'rig> Node<'rig> {
         json!({
             "cniVersion": "1.0.0", "name": "multus-cni-network", "type": "multus",
             "kubeconfig": self.rig.cluster.kubeconfig(), "confDir": "/etc/cni/net.d", "cniDir": "/var/lib/cni/multus",
-            "binDir": self.rig.directory.join("bin"), "logToStderr": true, "logLevel": "error",
+            "binDir": self.rig.directory.join("bin"), "logToStderr": true, "logLevel": "error", "retryDeleteOnError": self.multus_keeps,
             "delegates": [{
                 "cniVersion": "1.0.0", "name": "cluster", "type": "bridge", "bridge": "cni0",
                 "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]]},
@@ -280,6 +288,11 @@ impl<'rig> Node<'rig> {
             self.run(&["ip", "netns", "delete", &pod.namespace()]);
         }
         ended
+    }
+
+    /// Asks whether all is as it was made.
+    pub(super) fn check(&self, pod: &Pod) -> Ended {
+        self.verb("CHECK", pod)
     }
 
     /// Runs a command in a pod of this node.
