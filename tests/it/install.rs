@@ -3,7 +3,7 @@
 //! CA. Rollouts, pods and the API server are in `deploy.rs`.
 
 /// Where a node's files are, and installs that stay.
-mod node;
+pub(crate) mod node;
 /// One run: what it writes, keeps, refuses.
 mod once;
 /// What is removed, and when not.

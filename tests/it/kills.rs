@@ -9,6 +9,9 @@
 mod errors;
 /// Killed at each call in turn.
 mod every_call;
+/// The same for what puts the plugin on a node.
+#[cfg(feature = "kube")]
+mod install;
 /// What is called, and what stands before and after.
 mod scene;
 /// 64 at once, killed at random moments.

@@ -1,0 +1,74 @@
+//! `install` killed at every system call with which it touches the node: each
+//! file is the old one or the new one, whole, and the next run completes it.
+
+use super::strace;
+use crate::install::node::Node;
+use std::path::PathBuf;
+
+const EARLIER: &str = "#!/bin/sh\n# the executable of an earlier version\n";
+
+/// A node where an earlier version is installed, with an earlier token.
+fn earlier() -> Node {
+    let node = Node::new();
+    node.run(&["install", "--settings", r#"{"log_level":"debug"}"#]).succeeded();
+    std::fs::write(node.path("bin/hereabouts"), EARLIER).unwrap();
+    node.rotate("second");
+    node
+}
+
+/// Another one with the same files.
+fn like(old: &[Vec<u8>]) -> Node {
+    let node = Node::new();
+    node.rotate("second");
+    std::fs::create_dir_all(node.flat().parent().unwrap()).unwrap();
+    for (path, content) in places(&node).iter().zip(old) {
+        let text = String::from_utf8(content.clone()).unwrap();
+        std::fs::write(path, text.replace("/node", node.sandbox.root.to_str().unwrap())).unwrap();
+    }
+    node
+}
+
+fn places(node: &Node) -> [PathBuf; 3] {
+    [node.path("bin/hereabouts"), node.flat(), node.kubeconfig()]
+}
+
+/// The three contents, with the name of this node's directory taken out.
+fn contents(node: &Node) -> Vec<Vec<u8>> {
+    let root = node.sandbox.root.to_str().unwrap();
+    let small =
+        |bytes: Vec<u8>| String::from_utf8(bytes).map_or_else(|other| other.into_bytes(), |text| text.replace(root, "/node").into_bytes());
+    places(node).iter().map(|path| small(std::fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn an_install_killed_at_any_system_call_leaves_each_file_old_or_new() {
+    if let Some(reason) = strace::missing() {
+        return println!("SKIPPED kills::install::an_install_killed_at_any_system_call_leaves_each_file_old_or_new: {reason}");
+    }
+    let traced = earlier();
+    let old = contents(&traced);
+    let points = strace::points(&traced.sandbox, &traced.call(&["install"]));
+    let new = contents(&traced);
+    assert!(old.iter().zip(&new).all(|(old, new)| old != new));
+
+    // What comes before touches nothing.
+    let first = points.iter().position(|point| point.line.contains("net.d")).unwrap();
+    let mut mixed = 0;
+    for point in &points[first..] {
+        let node = like(&old);
+        strace::killed_at(&node.sandbox, &node.call(&["install"]), point);
+        let found = contents(&node);
+        for ((found, old), new) in found.iter().zip(&old).zip(&new) {
+            assert!(found == old || found == new, "killed at {}: half a file", point.line);
+        }
+        mixed += usize::from(found != old && found != new);
+        node.run(&["install"]).succeeded();
+        assert_eq!(contents(&node), new, "killed at {}", point.line);
+        let aside = |path: PathBuf| {
+            path.read_dir().unwrap().filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.')).count()
+        };
+        assert_eq!(aside(node.path("bin")) + aside(node.path("net.d/hereabouts.d")), 0, "killed at {}", point.line);
+    }
+    println!("{} kills, {mixed} with some files old and some new", points.len() - first);
+    assert!(30 < points.len() - first && 0 < mixed);
+}
