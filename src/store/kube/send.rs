@@ -40,7 +40,7 @@ impl Api {
             server: self.client.server(),
             call: format!("{verb} {PLURAL}"),
             status: 403,
-            reason: format!("the kubeconfig's user lacks the right to {verb} {PLURAL}.{GROUP}, deploy/rbac.yaml grants it"),
+            reason: format!("the kubeconfig's user lacks the right to {verb} {PLURAL}.{GROUP}, deploy/node/rbac.yaml grants it"),
         }
     }
 
