@@ -1,5 +1,11 @@
 //! deploy/: the manifests against the structs, the chart against the manifests,
 //! and both against a real API server.
 
+/// The Helm chart: linted, and what it renders.
+mod chart;
+/// What the API server takes and refuses.
+mod objects;
+/// The pod of the DaemonSet, played from its manifest.
+mod pod;
 /// The custom resource's manifest, made from the structs.
 mod resource;

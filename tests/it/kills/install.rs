@@ -45,8 +45,8 @@ fn an_install_killed_at_any_system_call_leaves_each_file_old_or_new() {
     if let Some(reason) = strace::missing() {
         return println!("SKIPPED kills::install::an_install_killed_at_any_system_call_leaves_each_file_old_or_new: {reason}");
     }
-    let traced = earlier();
-    let old = contents(&traced);
+    let old = contents(&earlier());
+    let traced = like(&old);
     let points = strace::points(&traced.sandbox, &traced.call(&["install"]));
     let new = contents(&traced);
     assert!(old.iter().zip(&new).all(|(old, new)| old != new));

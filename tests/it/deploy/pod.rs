@@ -1,0 +1,1 @@
+//! The pod of the DaemonSet, played from its manifest.
