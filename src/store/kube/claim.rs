@@ -19,6 +19,10 @@ const BELIEVED: Duration = Duration::from_secs(5);
 /// gives its first address back in this time.
 const SECOND_LOOK: Duration = Duration::from_millis(200);
 
+/// So many candidates of one claim were another's: what is believed is listed
+/// anew, whatever that costs.
+const MISLED: u32 = 3;
+
 impl KubeSession<'_> {
     pub(super) fn claim_one(&self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
         self.lock(&names::of_attachment(&draft.attachment))?;
@@ -43,12 +47,12 @@ impl KubeSession<'_> {
             let only = candidates.nth(0).map(|address| self.try_claim(scope, address, draft)).transpose()?.flatten();
             return Ok(only.map_or(Claim::Full, Claim::Claimed));
         }
-        let mut missed = false;
-        while let Some(address) = self.choose(scope, candidates, missed, began)? {
+        let mut misses = 0;
+        while let Some(address) = self.choose(scope, candidates, misses, began)? {
             if let Some(allocation) = self.try_claim(scope, address, draft)? {
                 return Ok(Claim::Claimed(allocation));
             }
-            missed = true;
+            misses += 1;
             if self.deadline.left().is_zero() {
                 return Err(StoreError::Changed);
             }
@@ -111,11 +115,16 @@ impl KubeSession<'_> {
     }
 
     /// The next candidate, or `None` when every one is held.
-    fn choose(&self, scope: &Scope, candidates: &AddrSet, missed: bool, began: SystemTime) -> Result<Option<IpAddr>, StoreError> {
+    fn choose(&self, scope: &Scope, candidates: &AddrSet, misses: u32, began: SystemTime) -> Result<Option<IpAddr>, StoreError> {
         let (state, order) = (&self.store.state, self.store.order);
-        if missed && order != Order::Lowest && state.occupancy(scope).is_old(self.store.now()) {
-            // The next candidate is a guess with it or without.
-            if let Err(error) = self.store.list_scope(scope, self.store.now(), &self.deadline) {
+        let missed = 0 < misses;
+        if missed {
+            let believed = state.occupancy(scope);
+            let misled = MISLED <= misses && !believed.is_listed_since(began);
+            // The next candidate is a guess with a list or without.
+            if (misled || believed.is_old(self.store.now()))
+                && let Err(error) = self.store.list_scope(scope, if misled { began } else { self.store.now() }, &self.deadline)
+            {
                 tracing::debug!(%error, "the scope could not be listed after a miss");
             }
         }

@@ -37,13 +37,21 @@ impl Sandbox {
         let root = directory.join(format!("hereabouts-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&root).unwrap();
         let sandbox = Self { root };
+        if let Some(cluster) = other_store() {
+            cluster.text(&["delete", "--raw", "/apis/hereabouts.dev/v1alpha1/ipallocations"]);
+        }
         sandbox.write("flat.conf", &sandbox.flat("n1"));
         sandbox
     }
 
     /// The text of a flat file for another node on the same store.
     pub(crate) fn flat(&self, node: &str) -> String {
-        serde_json::json!({"datastore": "file", "data_dir": self.store(), "node_name": node}).to_string()
+        let mut flat = serde_json::json!({"datastore": "file", "data_dir": self.store(), "node_name": node});
+        if let Some(cluster) = other_store() {
+            flat["datastore"] = "kubernetes".into();
+            flat["kubernetes"] = serde_json::json!({"kubeconfig": cluster.kubeconfig()});
+        }
+        flat.to_string()
     }
 
     pub(crate) fn store(&self) -> PathBuf {
@@ -113,6 +121,14 @@ impl Sandbox {
     pub(crate) fn files(&self) -> Vec<String> {
         files_below(&self.store())
     }
+}
+
+/// The cluster whose API server is the store, where the tests were started for
+/// that one (one at a time: every sandbox begins with an empty one).
+pub(crate) fn other_store() -> Option<&'static super::cluster::Cluster> {
+    #[allow(clippy::disallowed_methods, reason = "whoever starts the tests chooses")]
+    let asked = std::env::var_os("HEREABOUTS_TEST_STORE").is_some_and(|store| store == "kubernetes");
+    asked.then(|| super::cluster::Cluster::shared().unwrap())
 }
 
 /// Every file below a directory, relative to it, in order.
