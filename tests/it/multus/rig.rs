@@ -107,7 +107,7 @@ impl Rig {
         // Not all of the tools: the real Whereabouts is among them.
         let bin = directory.join("bin");
         std::fs::create_dir_all(&bin).unwrap();
-        let tools = ["bridge", "host-local", "macvlan"].map(|name| (format!("{TOOLS}/{name}"), name));
+        let tools = ["ptp", "host-local", "macvlan"].map(|name| (format!("{TOOLS}/{name}"), name));
         let ours = ["hereabouts", "whereabouts"].map(|name| (HEREABOUTS.to_owned(), name));
         for (file, name) in tools.into_iter().chain(ours) {
             std::os::unix::fs::symlink(file, bin.join(name)).unwrap();
@@ -241,15 +241,15 @@ impl<'rig> Node<'rig> {
         run(&self.inside, words)
     }
 
-    /// What Multus is told on this node: its own first network is a bridge with
-    /// host-local, as simple clusters have it.
+    /// What Multus is told on this node: the pods' first network is ptp with
+    /// host-local; a bridge changes its address with each pod, and CHECK minds.
     fn configuration(&self) -> Value {
         json!({
             "cniVersion": "1.0.0", "name": "multus-cni-network", "type": "multus",
             "kubeconfig": self.rig.cluster.kubeconfig(), "confDir": "/etc/cni/net.d", "cniDir": "/var/lib/cni/multus",
             "binDir": self.rig.directory.join("bin"), "logToStderr": true, "logLevel": "error", "retryDeleteOnError": self.multus_keeps,
             "delegates": [{
-                "cniVersion": "1.0.0", "name": "cluster", "type": "bridge", "bridge": "cni0",
+                "cniVersion": "1.0.0", "name": "cluster", "type": "ptp",
                 "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]]},
             }],
         })
@@ -274,6 +274,9 @@ impl<'rig> Node<'rig> {
     /// Makes the sandbox and its interfaces.
     pub(super) fn try_start(&self, pod: &Pod) -> Ended {
         self.run(&["ip", "netns", "add", &pod.namespace()]).succeeded();
+        // For a second an IPv6 address is not used until nobody else was seen
+        // with it: no test waits for that.
+        self.within(pod, &["sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad"]).succeeded();
         self.verb("ADD", pod)
     }
 
