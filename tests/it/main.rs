@@ -7,6 +7,9 @@ mod support;
 
 /// Disks that are full, read-only, planted or damaged.
 mod broken_disks;
+/// The client of the Kubernetes API.
+#[cfg(feature = "kube")]
+mod client;
 /// A real API server and etcd, by scripts/cluster.
 #[cfg(feature = "kube")]
 mod cluster;

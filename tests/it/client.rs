@@ -1,0 +1,17 @@
+//! The client of the Kubernetes API against a TLS server of the tests, which
+//! says and does what no API server should; and against a real one.
+
+/// Authorities and certificates, good and bad.
+mod certificates;
+/// What the server answers, and when it does not.
+mod http;
+/// kubeconfigs that cannot be used.
+mod kubeconfig;
+/// Ways through a proxy.
+mod proxy;
+/// The real API server.
+mod real;
+/// The TLS server.
+mod server;
+/// Whom the client trusts, and who it is.
+mod tls;
