@@ -7,6 +7,8 @@ mod certificates;
 mod http;
 /// kubeconfigs that cannot be used.
 mod kubeconfig;
+/// Host names, without the C library and what it would load.
+mod names;
 /// Ways through a proxy.
 mod proxy;
 /// The real API server.
