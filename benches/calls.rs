@@ -6,12 +6,13 @@
 //! over machines; a number without the machine line above it means nothing.
 //!
 //! - [`options`]: the command line
-//! - [`call`]: one process, timed
-//! - [`measure`]: many, interleaved
-//! - [`crowd`]: many at once
+//! - [`process`], [`times`]: one process, timed, and many
+//! - [`call`]: the plugins
+//! - [`measure`]: calls, interleaved
+//! - [`crowd`], [`at_once`]: many at once
 //! - [`collect`]: GC in a large store
 //! - [`load`], [`tree`]: fill the stores
-//! - [`machine`]: what it runs on
+//! - [`machine`], [`flushes`]: what it runs on, what it flushes
 //! - [`report`], [`chart`]: the tables, the charts
 //! - [`profile`], [`purpose`], [`strace`]: where the time of one call goes
 
@@ -23,22 +24,28 @@
     reason = "a program that measures prints, reads clocks, and shows no number with more than four digits"
 )]
 
+#[path = "rig/at_once.rs"]
+mod at_once;
 #[path = "calls/call.rs"]
 mod call;
-#[path = "calls/chart.rs"]
+#[path = "rig/chart.rs"]
 mod chart;
 #[path = "calls/collect.rs"]
 mod collect;
 #[path = "calls/crowd.rs"]
 mod crowd;
+#[path = "calls/flushes.rs"]
+mod flushes;
 #[path = "calls/load.rs"]
 mod load;
-#[path = "calls/machine.rs"]
+#[path = "rig/machine.rs"]
 mod machine;
 #[path = "calls/measure.rs"]
 mod measure;
 #[path = "calls/options.rs"]
 mod options;
+#[path = "rig/process.rs"]
+mod process;
 #[path = "calls/profile.rs"]
 mod profile;
 #[path = "calls/purpose.rs"]
@@ -47,13 +54,16 @@ mod purpose;
 mod report;
 #[path = "calls/strace.rs"]
 mod strace;
+#[allow(dead_code, reason = "the other program uses more of it")]
+#[path = "rig/times.rs"]
+mod times;
 #[path = "calls/tree.rs"]
 mod tree;
 
 use anyhow::{Context, Result, bail, ensure};
 use call::Plugin;
 use clap::Parser;
-use measure::{Contender, Times, Work};
+use measure::{Contender, Work};
 use options::Options;
 use report::{Cell, FILLED, FLOOR, Facts, NOTHING, OURS, OURS_AT_254, Report, SWEPT, Sweep, THEIRS};
 use std::fmt::Write;
@@ -61,6 +71,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
+use times::Times;
 
 const NETWORK: &str = "bench";
 const NODE: &str = "bench";

@@ -1,95 +1,10 @@
-//! One process, from its start to its end: how long, how much memory, what it
-//! said.
-//!
-//! The time is that between the start and the reaping, as a runtime sees it.
-//! Nothing that belongs to the driver is inside: standard input is filled
-//! before the start and the answer is judged after the end.
+//! The plugins whose stores are files, and one call of theirs.
 
+use crate::process::{Ended, Verb, address, run};
 use anyhow::{Context, Result, bail};
-use nix::libc;
 use std::ffi::OsString;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// A process that ended well.
-pub(crate) struct Ended {
-    /// From the start to the reaping.
-    pub(crate) took: Duration,
-    /// The largest resident set, in KiB. The kernel counts what the child
-    /// shared with this process until its exec, so this is never less than
-    /// the driver's own; see `machine::own_peak`.
-    pub(crate) peak_kib: u64,
-    /// All that it wrote to standard output.
-    pub(crate) stdout: Vec<u8>,
-}
-
-/// Starts a process and waits for its end.
-///
-/// # Errors
-/// It cannot be started, or its exit status is not 0.
-pub(crate) fn run(command: &mut Command, input: &[u8]) -> Result<Ended> {
-    // A pipe holds 64 KiB, so the whole input fits before anybody reads.
-    let (reader, mut writer) = std::io::pipe()?;
-    writer.write_all(input)?;
-    drop(writer);
-    command.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::null());
-
-    let mut stdout = Vec::new();
-    let start = Instant::now();
-    let mut child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
-    if let Some(mut pipe) = child.stdout.take() {
-        pipe.read_to_end(&mut stdout)?;
-    }
-    let (status, peak_kib) = reap(child.id())?;
-    let took = start.elapsed();
-
-    if status != 0 {
-        let said = String::from_utf8_lossy(&stdout);
-        bail!("{:?} ended with wait status {status:#x}: {said}", command.get_program());
-    }
-    Ok(Ended { took, peak_kib, stdout })
-}
-
-/// Waits for a child; its wait status and its peak memory. `Child::wait` would
-/// throw the second away.
-#[allow(unsafe_code, reason = "no safe crate that the project has wraps wait4; both out-parameters are plain data")]
-fn reap(pid: u32) -> Result<(i32, u64)> {
-    let pid = libc::pid_t::try_from(pid)?;
-    let mut status = 0;
-    loop {
-        // SAFETY: all-zero bytes are a valid rusage, and both pointers are to
-        // live locals of the types that the call writes.
-        let (reaped, usage) = unsafe {
-            let mut usage: libc::rusage = std::mem::zeroed();
-            (libc::wait4(pid, &raw mut status, 0, &raw mut usage), usage)
-        };
-        if reaped == pid {
-            return Ok((status, u64::try_from(usage.ru_maxrss)?));
-        }
-        let error = std::io::Error::last_os_error();
-        if error.kind() != std::io::ErrorKind::Interrupted {
-            return Err(error).context("wait4");
-        }
-    }
-}
-
-/// The two verbs that are measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
-    Add,
-    Del,
-}
-
-impl Verb {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Add => "ADD",
-            Self::Del => "DEL",
-        }
-    }
-}
+use std::process::Command;
 
 /// An IPAM plugin with one store.
 pub(crate) struct Plugin {
@@ -154,17 +69,4 @@ impl Plugin {
 
 fn network(ipam: &serde_json::Value) -> String {
     serde_json::json!({ "cniVersion": "1.0.0", "name": crate::NETWORK, "type": "macvlan", "ipam": ipam }).to_string()
-}
-
-/// The one address in an ADD's answer.
-fn address(answer: &[u8]) -> Result<String> {
-    let result: serde_json::Value = serde_json::from_slice(answer).context("ADD answered no JSON")?;
-    match result.get("ips").and_then(|ips| ips.as_array()).map(Vec::as_slice) {
-        Some([ip]) => {
-            let text = ip.get("address").and_then(|address| address.as_str()).context("ADD answered no address")?;
-            let subnet: ipnet::IpNet = text.parse().with_context(|| format!("ADD answered no address: {text}"))?;
-            Ok(subnet.addr().to_string())
-        }
-        _ => bail!("ADD answered not exactly one address: {}", String::from_utf8_lossy(answer)),
-    }
 }

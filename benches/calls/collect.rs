@@ -5,8 +5,9 @@
 //! the stale ones are in the list; none has a network namespace, so that the
 //! list alone tells who is stale.
 
-use crate::call::{Plugin, Verb};
-use crate::measure::Times;
+use crate::call::Plugin;
+use crate::process::Verb;
+use crate::times::Times;
 use crate::{NODE, RECORDED_BY_OTHERS, loaded_container};
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};

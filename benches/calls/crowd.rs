@@ -1,12 +1,14 @@
 //! Many processes at once: how many operations a second.
 
-use crate::call::{Plugin, Verb, run};
+use crate::at_once::at_once;
+use crate::call::Plugin;
 use crate::measure::{CONTAINERS, container};
+use crate::process::{Verb, run};
 use anyhow::{Result, anyhow, ensure};
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Barrier, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Addresses that are held at this moment, as the answers say.
@@ -110,25 +112,4 @@ fn until(workers: usize, time: Duration, work: impl Fn(usize) -> Result<u32> + S
     })?;
     let done = done.into_inner().map_err(|_poisoned| anyhow!("a worker panicked"))?;
     Ok(f64::from(done) / took.as_secs_f64())
-}
-
-/// Lets the workers begin together; how long until all are done.
-fn at_once(workers: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<Duration> {
-    let ready = Barrier::new(workers + 1);
-    std::thread::scope(|scope| {
-        let (work, ready) = (&work, &ready);
-        let start_worker = |worker| {
-            scope.spawn(move || {
-                ready.wait();
-                work(worker)
-            })
-        };
-        let workers: Vec<_> = (0..workers).map(start_worker).collect();
-        ready.wait();
-        let start = Instant::now();
-        for worker in workers {
-            worker.join().map_err(|_panic| anyhow!("a worker panicked"))??;
-        }
-        Ok(start.elapsed())
-    })
 }

@@ -4,13 +4,14 @@
 //! over minutes by more than some of the ratios. Every measured ADD is
 //! followed by its DEL, so a store has the same number of records throughout.
 
-use crate::call::{Plugin, Verb, run};
-use crate::machine::{self, flush_counter};
+use crate::call::Plugin;
+use crate::flushes::{self, flush_counter};
+use crate::process::{Verb, run};
+use crate::times::Times;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 /// How many attachments take turns, and how many processes run at once in
 /// [`crate::crowd::crowd`]. Few and always the same, so that the calls before the
@@ -20,37 +21,6 @@ pub(crate) const CONTAINERS: usize = 32;
 /// What a runtime calls a container: 64 hexadecimal digits.
 pub(crate) fn container(index: usize) -> String {
     format!("{:064x}", 0xc0de_0000_0000_u64 + index as u64)
-}
-
-/// Times of one kind of call.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Times(Vec<Duration>);
-
-impl Times {
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub(crate) fn median(&self) -> f64 {
-        self.quantile(50)
-    }
-
-    pub(crate) fn p99(&self) -> f64 {
-        self.quantile(99)
-    }
-
-    pub(crate) fn push(&mut self, took: Duration) {
-        self.0.push(took);
-    }
-
-    /// In milliseconds, by nearest rank: with fewer than 100 times the 99th
-    /// percentile is the longest. NaN without any.
-    fn quantile(&self, percent: usize) -> f64 {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable();
-        let rank = (sorted.len() * percent).div_ceil(100);
-        sorted.get(rank.saturating_sub(1)).map_or(f64::NAN, |took| took.as_secs_f64() * 1e3)
-    }
 }
 
 /// What takes its turn in a cell.
@@ -191,9 +161,9 @@ pub(crate) fn flushes(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u6
     let mut counts = [Vec::new(), Vec::new()];
     for turn in 0..2 * CONTAINERS {
         for (verb, counts) in [Verb::Add, Verb::Del].into_iter().zip(&mut counts) {
-            let before = machine::flushes(&counter);
+            let before = flushes::flushes(&counter);
             plugin.call(verb, &container(turn % CONTAINERS))?;
-            let after = machine::flushes(&counter);
+            let after = flushes::flushes(&counter);
             if CONTAINERS <= turn {
                 counts.push(after.unwrap_or(0).saturating_sub(before.unwrap_or(0)));
             }

@@ -6,10 +6,12 @@
 //! but the tracing, and that much is taken off every one. How well this works
 //! is shown: the parts are added up and held against calls without strace.
 
-use crate::call::{Plugin, Verb, run};
-use crate::measure::{CONTAINERS, Times, container};
+use crate::call::Plugin;
+use crate::measure::{CONTAINERS, container};
+use crate::process::{Verb, run};
 use crate::purpose::{Part, Reader};
 use crate::strace::{self, Detail, Span, Touch};
+use crate::times::Times;
 use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
 use std::fmt::Write;

@@ -1,10 +1,11 @@
 //! The numbers as Markdown: what was measured, and each target with its
 //! answer.
 
-use crate::call::Verb;
 use crate::chart::{Chart, Series};
 use crate::collect::{RECORDS, STALE};
-use crate::measure::{Contender, Times};
+use crate::measure::Contender;
+use crate::process::Verb;
+use crate::times::Times;
 use std::fmt::Write;
 
 /// The names of the contenders.

@@ -1,6 +1,6 @@
 //! The machine that the numbers are of, and whether its disk is one.
 
-use crate::measure::Times;
+use crate::times::Times;
 use anyhow::{Context, Result, ensure};
 use nix::libc;
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
@@ -68,7 +68,7 @@ fn filesystem(directory: &Path) -> Result<String> {
 }
 
 /// The block device that a directory is on, in /sys.
-fn device(directory: &Path) -> Option<PathBuf> {
+pub(crate) fn device(directory: &Path) -> Option<PathBuf> {
     let device = nix::sys::stat::stat(directory).ok()?.st_dev;
     fs::canonicalize(format!("/sys/dev/block/{}:{}", libc::major(device), libc::minor(device))).ok()
 }
@@ -94,21 +94,6 @@ pub(crate) fn flush_cost(directory: &Path) -> Result<Times> {
     Ok(times)
 }
 
-/// Where the kernel counts the flushes that the disk below a directory was
-/// asked for; `None` where there is no such count.
-pub(crate) fn flush_counter(directory: &Path) -> Option<PathBuf> {
-    let device = device(directory)?;
-    // Those of a partition are counted with its disk.
-    let disk = if device.join("partition").exists() { device.parent()?.to_owned() } else { device };
-    let counter = disk.join("stat");
-    flushes(&counter).map(|_| counter)
-}
-
-/// The count: field 16 of Documentation/admin-guide/iostats.rst.
-pub(crate) fn flushes(counter: &Path) -> Option<u64> {
-    fs::read_to_string(counter).ok()?.split_whitespace().nth(15)?.parse().ok()
-}
-
 /// The largest resident set of this process so far, in KiB: no child's peak
 /// can be told from one below it.
 ///
@@ -120,17 +105,23 @@ pub(crate) fn own_peak() -> Result<u64> {
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }
 
-/// Name and version: ours says it, and Go writes that of host-local's module
-/// into the executable.
+/// Go modules whose version is written into the executable, and what they are
+/// called here.
+const MODULES: [(&str, &[u8]); 2] =
+    [("host-local", b"github.com/containernetworking/plugins\tv"), ("Whereabouts", b"github.com/k8snetworkplumbingwg/whereabouts\tv")];
+
+/// Name and version: ours says it, and Go writes that of others' modules into
+/// the executable.
 ///
 /// # Errors
 /// It cannot be read or run.
 pub(crate) fn version(program: &Path) -> Result<String> {
-    const MODULE: &[u8] = b"github.com/containernetworking/plugins\tv";
     let bytes = fs::read(program)?;
-    if let Some(at) = bytes.windows(MODULE.len()).position(|window| window == MODULE) {
-        let digits = bytes.iter().skip(at + MODULE.len()).take_while(|byte| byte.is_ascii_graphic());
-        return Ok(format!("{} {}", crate::report::THEIRS, String::from_utf8(digits.copied().collect())?));
+    for (name, module) in MODULES {
+        if let Some(at) = bytes.windows(module.len()).position(|window| window == module) {
+            let digits = bytes.iter().skip(at + module.len()).take_while(|byte| byte.is_ascii_graphic());
+            return Ok(format!("{name} {}", String::from_utf8(digits.copied().collect())?));
+        }
     }
     let said = Command::new(program).arg("--version").env_clear().output()?.stdout;
     Ok(String::from_utf8_lossy(&said).trim().to_owned())

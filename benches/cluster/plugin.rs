@@ -1,0 +1,163 @@
+//! The two plugins, as a runtime calls them on a node.
+
+use crate::process::{Verb, address, finish};
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Which one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    Ours,
+    Theirs,
+}
+
+impl Which {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "hereabouts",
+            Self::Theirs => "Whereabouts",
+        }
+    }
+}
+
+/// Where addresses come from, and what the network is called: each case has its
+/// own, so that what one leaves behind is not in the next one's way.
+#[derive(Debug, Clone)]
+pub(crate) struct Range {
+    pub(crate) network: String,
+    pub(crate) subnet: String,
+    /// First and last; without them all of the subnet.
+    pub(crate) bounds: Option<(String, String)>,
+}
+
+impl Range {
+    /// Of which more is filled than a /16 has.
+    pub(crate) fn huge() -> Self {
+        Self { network: "huge".to_owned(), subnet: "10.0.0.0/8".to_owned(), bounds: None }
+    }
+
+    /// Of which little is used.
+    pub(crate) fn large(second: u8) -> Self {
+        Self { network: format!("large-{second}"), subnet: format!("10.{second}.0.0/16"), bounds: None }
+    }
+
+    /// Exactly so many addresses, at most 1022.
+    pub(crate) fn exactly(second: u8, addresses: usize) -> Self {
+        let last = format!("10.{second}.{}.{}", addresses / 256, addresses % 256);
+        let bounds = Some((format!("10.{second}.0.1"), last));
+        Self { network: format!("exact-{second}"), subnet: format!("10.{second}.0.0/22"), bounds }
+    }
+}
+
+/// What a call came to.
+pub(crate) struct Called {
+    pub(crate) took: Duration,
+    /// An ADD's address; a DEL's is empty.
+    pub(crate) outcome: Result<String>,
+}
+
+/// A plugin on one node, for one range.
+pub(crate) struct Node {
+    pub(crate) which: Which,
+    pub(crate) program: PathBuf,
+    environment: Vec<(&'static str, OsString)>,
+    pub(crate) input: String,
+}
+
+impl Node {
+    /// hereabouts with its node state below `directory`.
+    ///
+    /// # Errors
+    /// The flat file cannot be written.
+    pub(crate) fn hereabouts(program: &Path, kubeconfig: &Path, directory: &Path, name: &str, range: &Range) -> Result<Self> {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let flat = directory.join(format!("{name}.conf"));
+        let content = serde_json::json!({
+            "datastore": "kubernetes",
+            "kubernetes": { "kubeconfig": kubeconfig },
+            "data_dir": directory.join(name),
+            "node_name": name,
+        });
+        std::fs::write(&flat, content.to_string()).with_context(|| format!("cannot write {}", flat.display()))?;
+        let environment = vec![("HEREABOUTS_CONFIG", flat.into())];
+        Ok(Self { which: Which::Ours, program: program.to_owned(), environment, input: input("hereabouts", None, range) })
+    }
+
+    /// Whereabouts, to which all nodes are alike.
+    ///
+    /// # Errors
+    /// The flat file cannot be written.
+    pub(crate) fn whereabouts(program: &Path, kubeconfig: &Path, directory: &Path, range: &Range) -> Result<Self> {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let flat = directory.join("whereabouts.conf");
+        let content = serde_json::json!({ "datastore": "kubernetes", "kubernetes": { "kubeconfig": kubeconfig } });
+        std::fs::write(&flat, content.to_string()).with_context(|| format!("cannot write {}", flat.display()))?;
+        let input = input("whereabouts", Some(&flat), range);
+        Ok(Self { which: Which::Theirs, program: program.to_owned(), environment: Vec::new(), input })
+    }
+
+    /// The command of one call. Every container is another pod's.
+    pub(crate) fn command(&self, verb: Verb, container: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_clear().envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command.env("CNI_COMMAND", verb.name()).env("CNI_CONTAINERID", container);
+        command.env("CNI_NETNS", "/var/run/netns/none").env("CNI_IFNAME", "net1");
+        command.env("CNI_PATH", self.program.parent().unwrap_or(Path::new("/")));
+        command.env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME={}", pod(container)));
+        command
+    }
+
+    /// One call.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub(crate) fn call(&self, verb: Verb, container: &str) -> Result<Called> {
+        let ended = finish(&mut self.command(verb, container), self.input.as_bytes())?;
+        let said = || String::from_utf8_lossy(&ended.stdout).trim().to_owned();
+        let outcome = match (ended.status, verb) {
+            (0, Verb::Add) => address(&ended.stdout),
+            (0, Verb::Del) => Ok(String::new()),
+            (status, _) => Err(anyhow::anyhow!("{} {} ended with wait status {status:#x}: {}", self.which.name(), verb.name(), said())),
+        };
+        Ok(Called { took: ended.took, outcome })
+    }
+
+    /// One call, which must succeed.
+    ///
+    /// # Errors
+    /// It did not.
+    pub(crate) fn must(&self, verb: Verb, container: &str) -> Result<(Duration, String)> {
+        let called = self.call(verb, container)?;
+        Ok((called.took, called.outcome?))
+    }
+}
+
+/// What a runtime calls a container: 64 hexadecimal digits.
+pub(crate) fn container(index: usize) -> String {
+    format!("{:064x}", 0xc0de_0000_0000_u64 + index as u64)
+}
+
+/// The name of its pod.
+pub(crate) fn pod(container: &str) -> String {
+    format!("pod-{}", container.trim_start_matches('0'))
+}
+
+fn input(plugin: &str, flat: Option<&Path>, range: &Range) -> String {
+    let mut ipam = serde_json::json!({ "type": plugin, "range": range.subnet });
+    let mut set = |key: &str, value: &str| {
+        if let Some(ipam) = ipam.as_object_mut() {
+            ipam.insert(key.to_owned(), value.into());
+        }
+    };
+    if let Some((first, last)) = &range.bounds {
+        set("range_start", first);
+        set("range_end", last);
+    }
+    if let Some(flat) = flat {
+        set("configuration_path", &flat.to_string_lossy());
+    }
+    serde_json::json!({ "cniVersion": "1.0.0", "name": range.network, "type": "macvlan", "ipam": ipam }).to_string()
+}

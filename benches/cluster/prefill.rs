@@ -1,0 +1,140 @@
+//! Entries that were there before: written as the plugins write them, by the
+//! administrator over kept connections, for another node. They are the lowest
+//! of the range, so that every ADD has to get past them.
+
+use crate::at_once::at_once;
+use crate::plugin::{container, pod};
+use crate::server::{OUR_OBJECTS, Server, THEIR_POOLS, THEIR_RESERVATIONS};
+use anyhow::{Result, anyhow};
+use hereabouts::ipam::{Attachment, ContainerId, Draft, IdError, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source};
+use hereabouts::store::kube::client::Method;
+use hereabouts::store::kube::crd::IpAllocation;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// What was there before is of containers from here on.
+const CONTAINERS: usize = 0x1000_0000;
+const BASE: u32 = 0x0a00_0000;
+const POOL: &str = "10.0.0.0-8";
+const WRITERS: usize = 8;
+
+/// Fills 10.0.0.0/8 of hereabouts with these entries, each so far above the
+/// first address; how long that took.
+///
+/// # Errors
+/// The server does not take one.
+pub(crate) fn ours(server: &Server, network: &str, entries: Range<usize>) -> Result<Duration> {
+    let object = |index: usize| -> Result<Value> {
+        let draft = draft(network, index)?;
+        let address = Ipv4Addr::from(BASE + 1 + u32::try_from(index)?);
+        Ok(serde_json::to_value(IpAllocation::new(&Scope::default(), address.into(), &draft, Some("0123456789abcdef")))?)
+    };
+    create(server, OUR_OBJECTS, entries, &object)
+}
+
+/// What a real ADD knows: also of pod and network namespace.
+fn draft(network: &str, index: usize) -> Result<Draft> {
+    let container = container(CONTAINERS + index);
+    let namespace = format!("/var/run/netns/cni-0a1b2c3d-4e5f-6071-8293-{index:012x}");
+    Ok(Draft {
+        attachment: Attachment {
+            node: id(NodeName::parse("another-node"))?,
+            network: id(NetworkName::parse(network))?,
+            container: id(ContainerId::parse(&container))?,
+            ifname: id(IfName::parse("net1"))?,
+        },
+        pod: Some(PodRef {
+            namespace: "bench".to_owned(),
+            name: pod(&container),
+            uid: Some(format!("0a1b2c3d-4e5f-6071-8293-{index:012x}")),
+        }),
+        netns: Some(Netns { path: namespace.into(), inode: 4_026_532_000 + index as u64, directory_device: 25 }),
+        boot_id: "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9".to_owned(),
+        since: SystemTime::now(),
+        source: Source::Dynamic,
+        part: Part { index: 0, of: 1 },
+        prefix: 8,
+        gateway: None,
+    })
+}
+
+fn id<T>(parsed: std::result::Result<T, IdError>) -> Result<T> {
+    parsed.map_err(|error| anyhow!("not an id: {error:?}"))
+}
+
+/// Fills the pool of Whereabouts for 10.0.0.0/8 up to this number of entries,
+/// with a reservation for each of those that are new.
+///
+/// # Errors
+/// The server does not take one.
+pub(crate) fn theirs(server: &Server, entries: Range<usize>) -> Result<()> {
+    let admin = server.admin()?;
+    let allocation = |index: usize| {
+        let container = container(CONTAINERS + index);
+        let held = serde_json::json!({ "id": container, "podref": format!("bench/{}", pod(&container)), "ifname": "net1" });
+        ((index + 1).to_string(), held)
+    };
+    let allocations: BTreeMap<String, Value> = (0..entries.end).map(allocation).collect();
+    admin.delete(&format!("{THEIR_POOLS}/{POOL}"))?;
+    let pool = serde_json::json!({
+        "apiVersion": "whereabouts.cni.cncf.io/v1alpha1",
+        "kind": "IPPool",
+        "metadata": { "name": POOL },
+        "spec": { "range": "10.0.0.0/8", "allocations": allocations },
+    });
+    admin.create(THEIR_POOLS, &pool)?;
+    let reservation = |index: usize| -> Result<Value> {
+        let address = Ipv4Addr::from(BASE + 1 + u32::try_from(index)?);
+        Ok(serde_json::json!({
+            "apiVersion": "whereabouts.cni.cncf.io/v1alpha1",
+            "kind": "OverlappingRangeIPReservation",
+            "metadata": { "name": address },
+            "spec": { "podref": format!("bench/{}", pod(&container(CONTAINERS + index))), "ifname": "net1" },
+        }))
+    };
+    create(server, THEIR_RESERVATIONS, entries, &reservation).map(|_| ())
+}
+
+fn create(server: &Server, path: &str, entries: Range<usize>, object: &(dyn Fn(usize) -> Result<Value> + Sync)) -> Result<Duration> {
+    let next = AtomicUsize::new(entries.start);
+    at_once(WRITERS, |_| {
+        let admin = server.admin()?;
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if entries.end <= index {
+                return Ok(());
+            }
+            admin.create(path, &object(index)?)?;
+        }
+    })
+}
+
+/// Removes every pool and reservation of Whereabouts.
+///
+/// # Errors
+/// The server does not.
+pub(crate) fn forget_theirs(server: &Server) -> Result<()> {
+    let admin = server.admin()?;
+    admin.delete(THEIR_POOLS)?;
+    admin.delete(THEIR_RESERVATIONS)
+}
+
+/// Time of `count` LISTs by a label that stands on no object, as the first ADD
+/// of a node after a boot asks for its own.
+///
+/// # Errors
+/// The server does not answer.
+pub(crate) fn lists_of_nothing(server: &Server, count: usize) -> Result<Duration> {
+    let admin = server.admin()?;
+    let start = std::time::Instant::now();
+    for _ in 0..count {
+        let (status, _) =
+            admin.status(Method::Get, &format!("{OUR_OBJECTS}?limit=500&labelSelector=hereabouts.dev%2Fnode%3Dffffffffffffffff"), None)?;
+        anyhow::ensure!(status == 200, "a LIST was answered with {status}");
+    }
+    Ok(start.elapsed())
+}

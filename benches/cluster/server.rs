@@ -1,0 +1,186 @@
+//! The API server that both plugins are measured on: started by
+//! `scripts/cluster`, asked as its administrator over a kept connection.
+
+use crate::options::Options;
+use anyhow::{Context, Result, bail, ensure};
+use hereabouts::store::kube::client::{Client, Method, Request};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const JSON: &str = "application/json";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One API server with its etcd, from start to end.
+pub(crate) struct Server {
+    script: PathBuf,
+    kubectl: PathBuf,
+    pub(crate) directory: PathBuf,
+}
+
+impl Server {
+    /// Starts one, with the resources of both plugins.
+    ///
+    /// # Errors
+    /// It does not start, or does not take the manifests.
+    pub(crate) fn start(options: &Options, directory: PathBuf) -> Result<Self> {
+        let script = options.cluster.canonicalize()?;
+        let server = Self { script, kubectl: options.kubectl.canonicalize()?, directory };
+        server.script(&["up", "--no-deploy"])?;
+        let theirs = directory_of(&server.directory)?.join("whereabouts.yaml");
+        std::fs::write(&theirs, include_str!("whereabouts.yaml"))?;
+        server.apply(&["-k".as_ref(), options.deploy.join("crd").as_os_str()])?;
+        server.apply(&["-n".as_ref(), "kube-system".as_ref(), "-f".as_ref(), options.deploy.join("node/rbac.yaml").as_os_str()])?;
+        server.apply(&["-f".as_ref(), theirs.as_os_str()])?;
+        server.wait_until_served()?;
+        Ok(server)
+    }
+
+    /// Ends it, and removes all that was in it.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub(crate) fn end(self) -> Result<()> {
+        self.script(&["down"])
+    }
+
+    fn script(&self, words: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.script);
+        command.args(words).arg("--directory").arg(&self.directory).stdin(Stdio::null());
+        succeeded(&mut command)
+    }
+
+    fn apply(&self, words: &[&std::ffi::OsStr]) -> Result<()> {
+        let mut command = Command::new(&self.kubectl);
+        succeeded(command.arg("--kubeconfig").arg(self.kubeconfig()).arg("apply").args(words))
+    }
+
+    /// A resource that was made a moment ago is answered with 429 at first.
+    fn wait_until_served(&self) -> Result<()> {
+        let admin = self.admin()?;
+        for path in [OUR_OBJECTS, THEIR_POOLS, THEIR_RESERVATIONS] {
+            let start = Instant::now();
+            while admin.status(Method::Get, &format!("{path}?limit=1"), None)?.0 != 200 {
+                ensure!(start.elapsed() < PATIENCE, "not served: {path}");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        Ok(())
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.directory.join("admin.kubeconfig")
+    }
+
+    /// A new connection; not for two threads.
+    ///
+    /// # Errors
+    /// The kubeconfig cannot be read.
+    pub(crate) fn admin(&self) -> Result<Admin> {
+        let client = Client::open(&self.kubeconfig(), &|_| None)?;
+        Ok(Admin(client))
+    }
+
+    /// Writes the kubeconfig of a ServiceAccount in kube-system: a plugin's
+    /// requests are then subject to authorization and to priority and fairness,
+    /// as they are on a real node.
+    ///
+    /// # Errors
+    /// There is no such ServiceAccount.
+    pub(crate) fn kubeconfig_of(&self, account: &str) -> Result<PathBuf> {
+        let path = format!("/api/v1/namespaces/kube-system/serviceaccounts/{account}/token");
+        let asked = serde_json::json!({ "spec": { "expirationSeconds": 36_000 } });
+        let (status, answer) = self.admin()?.status(Method::Post, &path, Some(&asked))?;
+        let answer: Value = serde_json::from_slice(&answer)?;
+        let token = answer.pointer("/status/token").and_then(Value::as_str).with_context(|| format!("{path} answered {status}"))?;
+        let text = std::fs::read_to_string(self.kubeconfig())?;
+        let (front, _) = text.split_once("token: ").context("the administrator's kubeconfig has no token")?;
+        let written = self.directory.join(format!("{account}.kubeconfig"));
+        std::fs::write(&written, format!("{front}token: {token}\n"))?;
+        Ok(written)
+    }
+
+    /// The process id of `etcd` or `apiserver`.
+    ///
+    /// # Errors
+    /// It is not known.
+    pub(crate) fn process(&self, name: &str) -> Result<u32> {
+        Ok(std::fs::read_to_string(self.directory.join(format!("{name}.pid")))?.trim().parse()?)
+    }
+
+    /// The port of etcd, which is asked for its metrics without TLS.
+    ///
+    /// # Errors
+    /// It is not known.
+    pub(crate) fn etcd_port(&self) -> Result<u16> {
+        let settings = std::fs::read_to_string(self.directory.join("settings"))?;
+        let port = settings.lines().find_map(|line| line.strip_prefix("ETCD_PORT="));
+        Ok(port.context("no ETCD_PORT in the settings")?.parse()?)
+    }
+}
+
+fn directory_of(directory: &Path) -> Result<&Path> {
+    directory.parent().context("the cluster's directory has none above it")
+}
+
+fn succeeded(command: &mut Command) -> Result<()> {
+    let output = command.output()?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Where hereabouts' objects are.
+pub(crate) const OUR_OBJECTS: &str = "/apis/hereabouts.dev/v1alpha1/ipallocations";
+/// Where Whereabouts' are.
+pub(crate) const THEIR_POOLS: &str = "/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/kube-system/ippools";
+pub(crate) const THEIR_RESERVATIONS: &str = "/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/kube-system/overlappingrangeipreservations";
+
+/// The administrator, exempt from priority and fairness.
+pub(crate) struct Admin(Client);
+
+impl Admin {
+    /// One request; its status and the answer.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub(crate) fn status(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Vec<u8>)> {
+        let body = body.map(Value::to_string);
+        let content = body.as_ref().map(|body| (JSON, body.as_bytes()));
+        let answer = self.0.call(&Request { method, path, accept: JSON, content }, PATIENCE)?;
+        Ok((answer.status, answer.body))
+    }
+
+    /// Creates an object.
+    ///
+    /// # Errors
+    /// The server did not.
+    pub(crate) fn create(&self, path: &str, object: &Value) -> Result<()> {
+        match self.status(Method::Post, path, Some(object))? {
+            (201, _) => Ok(()),
+            (status, answer) => bail!("creating in {path} was answered with {status}: {}", String::from_utf8_lossy(&answer)),
+        }
+    }
+
+    /// Deletes one object, or all in a collection.
+    ///
+    /// # Errors
+    /// The server did not.
+    pub(crate) fn delete(&self, path: &str) -> Result<()> {
+        match self.status(Method::Delete, path, None)? {
+            (200 | 404, _) => Ok(()),
+            (status, answer) => bail!("deleting {path} was answered with {status}: {}", String::from_utf8_lossy(&answer)),
+        }
+    }
+
+    /// What is at a path that is no object's.
+    ///
+    /// # Errors
+    /// The server does not say.
+    pub(crate) fn text(&self, path: &str) -> Result<String> {
+        let request = Request { method: Method::Get, path, accept: "*/*", content: None };
+        let answer = self.0.call(&request, PATIENCE)?;
+        ensure!(answer.status == 200, "{path} was answered with {}", answer.status);
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+}
