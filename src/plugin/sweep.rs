@@ -25,8 +25,13 @@ impl Sweep<'_> {
     pub fn find<'s>(&'s self, store: &'s dyn Store, deadline: Deadline) -> Result<Listing<'s>, StoreError> {
         // Whoever may not act for this node shall not list for it either.
         drop(store.open(Access::Release, deadline)?);
-        let filter =
-            Filter { node: Some(self.node.clone()), network: self.network.cloned(), spared: self.spared.clone(), ..Filter::default() };
+        let filter = Filter {
+            node: Some(self.node.clone()),
+            network: self.network.cloned(),
+            spared: self.spared.clone(),
+            deadline: Some(deadline),
+            ..Filter::default()
+        };
         let listing = match store.list(&filter) {
             Err(StoreError::Absent { .. }) => return Ok(Box::new(std::iter::empty())),
             listing => listing?,

@@ -179,6 +179,8 @@ pub struct Filter {
     pub address: Option<std::net::IpAddr>,
     /// None of these attachments; a store may pass over them unread.
     pub spared: Option<Spared>,
+    /// Until when to try, for a store that may have to.
+    pub deadline: Option<Deadline>,
 }
 
 /// Attachments by container id and interface.

@@ -2,7 +2,7 @@
 //! and the Status of a failure.
 
 use super::client::Answer;
-use super::crd::{IpAllocation, PLURAL};
+use super::crd::{IpAllocation, KIND, PLURAL};
 use crate::store::StoreError;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -89,6 +89,19 @@ pub(super) fn status(answer: &Answer) -> Status {
         let text = String::from_utf8_lossy(&answer.body);
         Status { message: text.lines().next().unwrap_or_default().to_owned(), ..Status::default() }
     })
+}
+
+/// Whether this is what the server says of a removal: the object as it goes, or
+/// a Status of success. What something on the way says frees nothing.
+pub(super) fn is_removal(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Head {
+        kind: String,
+        #[serde(default)]
+        status: serde_json::Value,
+    }
+    let head = serde_json::from_slice::<Head>(&answer.body);
+    head.is_ok_and(|head| head.kind == KIND || head.kind == "Status" && head.status == "Success")
 }
 
 /// Whether a 404 is about the object; without its name it is about the

@@ -6,7 +6,7 @@
 //! and a resourceVersion that must stand), only that same write is sent again,
 //! and what it then meets is looked at.
 
-use super::answer::{List, Row, Table, decode_item, is_absent, status};
+use super::answer::{List, Row, Table, decode_item, is_absent, is_removal, status};
 use super::client::{Client, Method, Request};
 use super::crd::{GROUP, IpAllocation, PLURAL, VERSION};
 use super::send::{Call, Failed};
@@ -32,7 +32,12 @@ pub(super) struct Api {
 /// How a creation ended.
 pub(super) enum Created {
     /// The object is there now.
-    Made(Box<IpAllocation>),
+    Made {
+        /// As the server answered.
+        object: Box<IpAllocation>,
+        /// Whether an earlier attempt is not accounted for: it may come yet.
+        unsure: bool,
+    },
     /// One of that name was there. After an attempt whose outcome is not known
     /// it may be ours.
     Taken {
@@ -78,7 +83,7 @@ impl Api {
         let request = Request { method: Method::Post, path: &path, accept: JSON, content: Some((JSON, &body)) };
         let call = Call { verb: "create", name: Some(&object.metadata.name), request };
         self.call(&call, deadline, |answer, unsure| match answer.status {
-            200..=202 => Ok(Some(Created::Made(Box::new(self.decode("create", answer)?)))),
+            200..=202 => Ok(Some(Created::Made { object: Box::new(self.decode("create", answer)?), unsure })),
             409 => Ok(Some(Created::Taken { perhaps_ours: unsure })),
             _ => Ok(None),
         })
@@ -108,11 +113,22 @@ impl Api {
         let request = Request { method: Method::Delete, path: &path, accept: JSON, content: Some((JSON, body.as_bytes())) };
         let call = Call { verb: "delete", name: Some(name), request };
         self.call(&call, deadline, |answer, unsure| match answer.status {
-            200 | 202 => Ok(Some(Changed::Done(()))),
+            200 | 202 if is_removal(answer) => Ok(Some(Changed::Done(()))),
+            200 | 202 => Err(self.unreadable("delete", "expected the object, or a Status of success")),
             404 if is_absent(answer) => Ok(Some(Changed::Absent { perhaps_ours: unsure })),
             409 => Ok(Some(Changed::Conflict)),
             _ => Ok(None),
         })
+    }
+
+    /// What is said of a removal that met one conflict after the other.
+    pub(super) fn contended(&self, name: &str, deadline: &Deadline) -> StoreError {
+        StoreError::Unreachable {
+            server: self.client.server(),
+            call: format!("delete {PLURAL}/{name}"),
+            waited: humantime::format_duration(deadline.limit()).to_string(),
+            reason: "it answers that the object has changed, each time".to_owned(),
+        }
     }
 
     /// Puts spec and labels of `to` in the place of those that stand, in the

@@ -64,13 +64,22 @@ impl KubeSession<'_> {
     fn try_claim(&self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Option<Allocation>, StoreError> {
         let store = self.store;
         let hash = names::of_attachment(&draft.attachment);
-        let object = IpAllocation::new(scope, address, draft, store.machine.as_deref());
+        let mut object = IpAllocation::new(scope, address, draft, store.machine.as_deref());
+        let earlier = store.state.objects(&hash)?.into_iter().find(|known| known.metadata.name == object.metadata.name);
+        let known = earlier.is_some();
+        if let Some(earlier) = earlier.filter(|earlier| earlier.metadata.resource_version.is_none()) {
+            // The same intent once more: whichever attempt is served, the object
+            // is the same.
+            object.spec.since = earlier.spec.since;
+        }
         let name = &object.metadata.name;
-        let known = store.state.objects(&hash)?.iter().any(|known| known.metadata.name == *name);
         store.state.put(&hash, &object)?;
         match store.api.create(&object, &self.deadline) {
-            Ok(Created::Made(made)) => {
+            Ok(Created::Made { object: made, unsure }) => {
                 self.note(&made, draft);
+                if known || unsure {
+                    self.watch_for_twins(&object, made.metadata.uid.as_deref());
+                }
                 let allocation = made.allocation().map_err(|reason| super::answer::damaged(name, &reason))?;
                 Ok(Some(allocation))
             }
@@ -78,7 +87,11 @@ impl KubeSession<'_> {
                 if (known || perhaps_ours)
                     && let Some(standing) = self.standing(name, &draft.attachment)?
                 {
+                    self.watch_for_twins(&object, standing.version.as_ref().map(|version| version.uid.as_str()));
                     return self.adopt(standing, &object, draft).map(Some);
+                }
+                if known || perhaps_ours {
+                    self.watch_for_twins(&object, None);
                 }
                 store.state.drop_object(&hash, name)?;
                 Ok(None)

@@ -151,7 +151,7 @@ pub(super) fn is_refusal(error: &io::Error) -> bool {
 /// An I/O error without TLS in it.
 fn plain(error: &io::Error, deadline: &Deadline) -> String {
     match error.kind() {
-        io::ErrorKind::TimedOut => format!("no answer within {}", humantime::format_duration(deadline.limit())),
+        io::ErrorKind::TimedOut => format!("no answer within {}", humantime::format_duration(rounded(deadline.limit()))),
         io::ErrorKind::UnexpectedEof => "the connection ended too early".to_owned(),
         _ => words(error),
     }

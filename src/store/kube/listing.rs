@@ -28,7 +28,7 @@ impl<'s> Pages<'s> {
     }
 
     fn read_page(&mut self) -> Result<(), StoreError> {
-        let deadline = Deadline::after(PATIENCE);
+        let deadline = self.filter.deadline.unwrap_or_else(|| Deadline::after(PATIENCE));
         self.page = self.store.api.page(&self.selector, &mut self.continued, &deadline)?.into();
         self.ended = self.continued.is_none();
         Ok(())

@@ -6,10 +6,11 @@ use super::{KubeStore, names};
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope, Version};
 use crate::store::file::disk::Held;
-use crate::store::retry::Deadline;
+use crate::store::retry::{self, Attempt, Deadline, Pace};
 use crate::store::{Access, Claim, Holdings, Rehome, Release, Session, StoreError};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// See [`Session`].
 pub(super) struct KubeSession<'s> {
@@ -103,27 +104,34 @@ impl<'s> KubeSession<'s> {
     /// Removes an object, and says what stood in the way.
     fn remove(&self, held: &Allocation, mut version: Version, exactly: bool) -> Result<Release, StoreError> {
         let name = names::object(&held.scope, held.address);
-        loop {
-            match self.store.api.delete(&name, &version, &self.deadline)? {
-                Changed::Done(()) => {
+        let removed = retry::until_paced(&self.deadline, Pace::SERVER, || {
+            let release = match self.store.api.delete(&name, &version, &self.deadline)? {
+                Changed::Done(()) | Changed::Absent { perhaps_ours: true } => Release::Done,
+                Changed::Absent { perhaps_ours: false } => {
                     self.forget(held, true);
-                    return Ok(Release::Done);
+                    Release::NotYours
                 }
-                Changed::Absent { perhaps_ours } => {
-                    self.forget(held, true);
-                    return Ok(if perhaps_ours { Release::Done } else { Release::NotYours });
-                }
-                Changed::Conflict if exactly => return Ok(Release::NotYours),
+                Changed::Conflict if exactly => Release::NotYours,
                 Changed::Conflict => match self.standing(&name, &held.held.attachment)?.and_then(|standing| standing.version) {
-                    // Somebody edited a label, or the attachment was re-homed to itself.
-                    Some(now) if now != version => version = now,
-                    _ => {
+                    // Somebody edited a label, or the attachment was re-homed to
+                    // itself; or nothing has changed, and the conflict was with
+                    // nobody. While it stands it is not forgotten.
+                    Some(now) => {
+                        version = now;
+                        return Ok(Attempt::Again(Duration::ZERO));
+                    }
+                    None => {
                         self.forget(held, false);
-                        return Ok(Release::NotYours);
+                        Release::NotYours
                     }
                 },
+            };
+            if release == Release::Done {
+                self.forget(held, true);
             }
-        }
+            Ok::<_, StoreError>(Attempt::Done(release))
+        })?;
+        removed.ok_or_else(|| self.store.api.contended(&name, &self.deadline))
     }
 
     /// What is known of an object that the caller has not read: from the state,

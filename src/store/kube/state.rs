@@ -65,6 +65,10 @@ pub(super) struct Tombstone {
     /// When it was looked at last.
     pub(super) looked: u64,
     pub(super) object: IpAllocation,
+    /// The uid of the object that another attempt of the same intent made, and
+    /// that is in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) made: Option<String>,
 }
 
 /// See the module.

@@ -1,11 +1,14 @@
-//! Tombstones: intents whose object was not there when their attachment ended.
+//! Tombstones: intents whose object was not there when their attachment ended,
+//! and intents that were sent more than once.
 //!
 //! A creation may be on its way still, in a proxy or in the server's queue, when
-//! its ADD has given up and a DEL has found nothing. Who would take it back?
-//! The next calls of this node: they look at the name until the server would
-//! have given the request up.
+//! its ADD has given up and a DEL has found nothing; or when a second attempt
+//! has made the object, and a DEL has removed that. So may a re-homing. Who
+//! would take it back? The next calls of this node: they look at the name until
+//! the server would have given the request up.
 
 use super::api::Changed;
+use super::crd::IpAllocation;
 use super::names;
 use super::session::KubeSession;
 use super::state::Tombstone;
@@ -25,18 +28,36 @@ impl KubeSession<'_> {
     /// Turns what is left of an attachment that ends into tombstones.
     pub(super) fn put_tombstones(&self, attachment: &Attachment) -> Result<(), StoreError> {
         let hash = names::of_attachment(attachment);
-        let since = self.store.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let since = u64::try_from(since).unwrap_or(0);
         for object in self.lost.take() {
-            // What the server had confirmed once is gone for good; a creation may
-            // still be on its way.
-            if object.metadata.uid.is_none() {
-                let tombstone = Tombstone { since, looked: since, object: object.clone() };
-                self.store.state.change_tombstones(&self.deadline, |tombstones| tombstones.push(tombstone))?;
+            // What the server had confirmed once is gone for good; a creation or a
+            // re-homing may still be on its way.
+            if object.metadata.resource_version.is_none() {
+                self.put_tombstone(&object, None)?;
             }
             self.store.state.drop_object(&hash, &object.metadata.name)?;
         }
         Ok(())
+    }
+
+    /// An intent that was sent more than once: one attempt made the object of
+    /// this uid, or another holder has the name; the other attempts may be on
+    /// their way. The address is given all the same, so that this cannot fail.
+    pub(super) fn watch_for_twins(&self, intent: &IpAllocation, made: Option<&str>) {
+        if let Err(error) = self.put_tombstone(intent, made) {
+            tracing::warn!(%error, "an attempt that may come late could not be noted");
+        }
+    }
+
+    fn put_tombstone(&self, intent: &IpAllocation, made: Option<&str>) -> Result<(), StoreError> {
+        let now = self.milliseconds();
+        let tombstone = Tombstone { since: now, looked: now, object: intent.clone(), made: made.map(str::to_owned) };
+        self.store.state.change_tombstones(&self.deadline, |tombstones| tombstones.push(tombstone))
+    }
+
+    /// Since 1970.
+    fn milliseconds(&self) -> u64 {
+        let since = self.store.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        u64::try_from(since).unwrap_or(0)
     }
 
     /// Looks once more at creations that had not come when their attachment
@@ -47,9 +68,7 @@ impl KubeSession<'_> {
         if self.store.for_dead_node || state.tombstones().is_empty() {
             return;
         }
-        let now = self.store.now();
-        let millis = |moment: std::time::SystemTime| moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let now = u64::try_from(millis(now)).unwrap_or(0);
+        let now = self.milliseconds();
         let mut due = Vec::new();
         let looked = state.change_tombstones(&self.deadline, |tombstones| {
             for tombstone in tombstones.iter_mut().filter(|tombstone| tombstone.is_due(now)) {
@@ -63,7 +82,12 @@ impl KubeSession<'_> {
         let patience = Deadline::after(LOOK.min(self.deadline.left()));
         let mut settled = Vec::new();
         for tombstone in due {
-            match self.bury(&tombstone, &patience) {
+            // Not while a call of the attachment is under way, and never waited for.
+            let hash = tombstone.object.allocation().map(|allocation| names::of_attachment(&allocation.held.attachment));
+            let Some((hash, _lock)) = hash.ok().and_then(|hash| state.try_lock_attachment(&hash).map(|lock| (hash, lock))) else {
+                continue;
+            };
+            match self.bury(&tombstone, &hash, &patience) {
                 Ok(removed) if removed || tombstone.is_old(now) => settled.push(tombstone),
                 Ok(_) => {}
                 Err(error) => {
@@ -81,11 +105,16 @@ impl KubeSession<'_> {
     }
 
     /// Removes the object of a creation that came late; whether it was there.
-    fn bury(&self, tombstone: &Tombstone, patience: &Deadline) -> Result<bool, StoreError> {
+    /// One whose answer the attachment has noted did not.
+    fn bury(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<bool, StoreError> {
         let ours = &tombstone.object;
         let Some(found) = self.store.api.get(&ours.metadata.name, patience)?.filter(|found| found.spec == ours.spec) else {
             return Ok(false);
         };
+        let noted = |known: &IpAllocation| known.metadata.uid == found.metadata.uid && known.version().is_some();
+        if tombstone.made.is_some() && found.metadata.uid == tombstone.made || self.store.state.objects(hash)?.iter().any(noted) {
+            return Ok(false);
+        }
         let Some(version) = found.version() else {
             return Ok(false);
         };
