@@ -42,6 +42,9 @@ mod interleavings;
 /// The executable killed at every system call, refused every one, and killed
 /// in a storm.
 mod kills;
+/// The API server fails in every way, is slow, or forgets.
+#[cfg(feature = "kube")]
+mod kube_faults;
 /// Many writers at once, against a model.
 mod many_writers;
 /// Pods, Multus and macvlan on a real API server, nodes as network namespaces.

@@ -9,5 +9,9 @@ pub(crate) mod disk;
 pub(crate) mod in_process;
 pub(crate) mod living;
 pub(crate) mod mounted;
+#[cfg(feature = "kube")]
+pub(crate) mod nodes;
+#[cfg(feature = "kube")]
+pub(crate) mod proxy;
 pub(crate) mod sandbox;
 pub(crate) mod stopped;

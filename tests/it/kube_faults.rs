@@ -1,0 +1,16 @@
+//! The Kubernetes store when something fails between the plugin and the
+//! objects: the real executable, a proxy that does what the test says, a real
+//! API server that is killed, filled or set back.
+//!
+//! ADD succeeds or answers a clear code within its deadline, and an address
+//! never has two holders; DEL succeeds or answers an error that makes the
+//! runtime try again.
+
+/// Writes that the server does after their caller has given them up.
+mod late;
+/// One call, one fault, on the way to the server and back.
+mod on_the_way;
+/// Answers and certificates that no attempt will mend.
+mod refusals;
+/// A node behind a proxy.
+mod rig;

@@ -1,0 +1,244 @@
+//! Writes that the server does after their caller has given them up: an ADD
+//! was answered with an error or by a second attempt, a DEL has run, and then
+//! the first attempt arrives.
+
+use super::rig::{Rig, shared, within};
+use crate::support::nodes::{Node, own_name};
+use crate::support::proxy::{Act, Reply};
+use serde_json::{Value, json};
+
+/// The tombstones' clocks go forward; as if the node had waited so long.
+fn seconds_later(rig: &Rig<'_>, seconds: u64) {
+    let path = rig.node.state().join("tombstones");
+    let mut tombstones: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for tombstone in tombstones.as_array_mut().unwrap() {
+        for key in ["since", "looked"] {
+            tombstone[key] = json!(tombstone[key].as_u64().unwrap() - seconds * 1000);
+        }
+    }
+    std::fs::write(path, tombstones.to_string()).unwrap();
+}
+
+fn only(rig: &Rig<'_>) -> Vec<(String, String)> {
+    rig.holders().into_iter().collect()
+}
+
+fn holds(address: &str, container: &str) -> Vec<(String, String)> {
+    vec![(address.to_owned(), container.to_owned())]
+}
+
+#[test]
+fn a_creation_that_comes_after_the_del_is_taken_back() {
+    let Some(cluster) = shared("late::a_creation_that_comes_after_the_del_is_taken_back") else { return };
+    let rig = Rig::new(cluster).impatient();
+    rig.proxy.first(1, "POST", Act::HoldBack);
+    assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
+    rig.node.del("c").succeeded();
+    assert_eq!(only(&rig), []);
+    assert_eq!(rig.proxy.send_held_back(), [201]);
+    assert_eq!(only(&rig), holds("10.9.0.1", "c"));
+    seconds_later(&rig, 6);
+    // Any call of the node, of any other attachment.
+    let other = rig.node.add("other").addresses();
+    assert_eq!(only(&rig), holds(&other[0], "other"));
+    rig.node.del("other").succeeded();
+    rig.assert_empty("after the last DEL");
+    assert!(!rig.node.state().join("tombstones").exists());
+}
+
+#[test]
+fn a_tombstone_is_looked_at_for_a_minute_and_then_forgotten() {
+    let Some(cluster) = shared("late::a_tombstone_is_looked_at_for_a_minute_and_then_forgotten") else { return };
+    let rig = Rig::new(cluster).impatient();
+    rig.proxy.first(1, "POST", Act::HoldBack);
+    assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
+    rig.node.del("c").succeeded();
+    rig.proxy.seen();
+    rig.node.del("nobody").succeeded();
+    assert_eq!(rig.proxy.methods(), [""; 0], "looked at again too soon");
+    seconds_later(&rig, 6);
+    rig.node.del("nobody").succeeded();
+    assert_eq!(rig.proxy.methods(), ["GET"]);
+    seconds_later(&rig, 60);
+    rig.node.del("nobody").succeeded();
+    assert_eq!(rig.proxy.methods(), ["GET"]);
+    rig.node.del("nobody").succeeded();
+    assert_eq!(rig.proxy.methods(), [""; 0]);
+}
+
+/// The creation of the first attempt is the same as that of the second: it
+/// may make the object anew when the DEL has removed it.
+#[test]
+fn a_first_attempt_that_comes_after_the_del_is_taken_back() {
+    let Some(cluster) = shared("late::a_first_attempt_that_comes_after_the_del_is_taken_back") else { return };
+    let rig = Rig::new(cluster);
+    rig.proxy.first(1, "POST", Act::HoldBackAfter(Reply::status(504)));
+    assert_eq!(within(5.0, &rig.node.call("ADD", "c")).addresses(), ["10.9.0.1"]);
+    rig.node.del("c").succeeded();
+    assert_eq!(rig.proxy.send_held_back(), [201]);
+    seconds_later(&rig, 6);
+    rig.node.del("nobody").succeeded();
+    rig.assert_empty("the first attempt came late");
+}
+
+#[test]
+fn a_first_attempt_that_comes_late_is_refused_while_the_second_stands() {
+    let Some(cluster) = shared("late::a_first_attempt_that_comes_late_is_refused_while_the_second_stands") else { return };
+    let rig = Rig::new(cluster);
+    rig.proxy.first(1, "POST", Act::HoldBackAfter(Reply::status(504)));
+    let added = within(5.0, &rig.node.call("ADD", "c"));
+    assert_eq!(rig.proxy.send_held_back(), [409]);
+    rig.node.check("c", &added).succeeded();
+    assert_eq!(only(&rig), holds("10.9.0.1", "c"));
+    rig.node.del("c").succeeded();
+    assert_eq!(only(&rig), []);
+}
+
+#[test]
+fn a_repeated_add_asks_for_the_same_address_first() {
+    let Some(cluster) = shared("late::a_repeated_add_asks_for_the_same_address_first") else { return };
+    let rig = Rig::new(cluster).impatient();
+    rig.proxy.first(1, "POST", Act::HoldBack);
+    assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
+    assert_eq!(rig.node.add("other").addresses(), ["10.9.0.2"]);
+    assert_eq!(rig.node.add("c").addresses(), ["10.9.0.1"]);
+    assert_eq!(rig.proxy.send_held_back(), [409]);
+    rig.node.del("other").succeeded();
+    rig.node.del("c").succeeded();
+    rig.assert_empty("after both DELs");
+}
+
+/// The object came between the two ADDs: it is the attachment's, whose second
+/// ADD is not that which it names.
+#[test]
+fn a_repeated_add_takes_what_came_late() {
+    let Some(cluster) = shared("late::a_repeated_add_takes_what_came_late") else { return };
+    let rig = Rig::new(cluster).impatient();
+    rig.proxy.first(1, "POST", Act::HoldBack);
+    assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
+    assert_eq!(rig.proxy.send_held_back(), [201]);
+    assert_eq!(rig.node.add("c").addresses(), ["10.9.0.1"]);
+    assert_eq!(only(&rig), holds("10.9.0.1", "c"));
+    rig.node.del("c").succeeded();
+    rig.assert_empty("after the DEL");
+}
+
+/// cnitool names a container after the path of its namespace: the same
+/// attachment comes back after its DEL.
+#[test]
+fn a_tombstone_does_not_bury_the_next_add_of_the_same_attachment() {
+    let Some(cluster) = shared("late::a_tombstone_does_not_bury_the_next_add_of_the_same_attachment") else { return };
+    let rig = Rig::new(cluster).impatient();
+    rig.proxy.first(1, "POST", Act::HoldBack);
+    assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
+    rig.node.del("c").succeeded();
+    let added = rig.node.add("c");
+    assert_eq!(rig.holders()[&added.addresses()[0]], "c");
+    rig.proxy.send_held_back();
+    seconds_later(&rig, 6);
+    rig.node.del("nobody").succeeded();
+    assert_eq!(only(&rig), holds(&added.addresses()[0], "c"));
+    rig.node.check("c", &added).succeeded();
+    rig.node.del("c").succeeded();
+    rig.assert_empty("after the DEL");
+}
+
+/// The object that a tombstone waits for became the attachment's own again: its
+/// second ADD could not tell it from its own first attempt.
+#[test]
+fn what_a_later_add_has_adopted_is_not_buried() {
+    let Some(cluster) = shared("late::what_a_later_add_has_adopted_is_not_buried") else { return };
+    let rig = Rig::new(cluster).impatient();
+    rig.proxy.first(1, "POST", Act::HoldBack);
+    assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
+    rig.node.del("c").succeeded();
+    assert_eq!(rig.proxy.send_held_back(), [201]);
+    // From here on the address that came late is tried, whatever is believed.
+    std::fs::remove_dir_all(rig.node.state().join("scopes")).unwrap();
+    std::fs::create_dir(rig.node.state().join("scopes")).unwrap();
+    rig.proxy.first(1, "POST", Act::Reset);
+    let added = rig.node.add("c");
+    assert_eq!(added.addresses(), ["10.9.0.1"]);
+    seconds_later(&rig, 6);
+    rig.node.del("nobody").succeeded();
+    assert_eq!(only(&rig), holds("10.9.0.1", "c"));
+    rig.node.check("c", &added).succeeded();
+    rig.node.del("c").succeeded();
+    rig.assert_empty("after the DEL");
+}
+
+#[test]
+fn a_creation_of_an_earlier_add_that_comes_after_the_del_is_taken_back() {
+    let Some(cluster) = shared("late::a_creation_of_an_earlier_add_that_comes_after_the_del_is_taken_back") else { return };
+    let rig = Rig::new(cluster).impatient();
+    rig.proxy.first(1, "POST", Act::HoldBack);
+    assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
+    rig.node.add("c").succeeded();
+    rig.node.del("c").succeeded();
+    assert_eq!(rig.proxy.send_held_back(), [201]);
+    seconds_later(&rig, 6);
+    rig.node.del("nobody").succeeded();
+    rig.assert_empty("the first ADD's creation came late");
+}
+
+/// Another node had the address meanwhile, and the attachment got another.
+#[test]
+fn a_creation_that_comes_after_another_holder_is_taken_back() {
+    let Some(cluster) = shared("late::a_creation_that_comes_after_another_holder_is_taken_back") else { return };
+    let rig = Rig::new(cluster).impatient();
+    let neighbor = Node::new(&own_name("neighbor"), &rig.node.scope, &cluster.kubeconfig());
+    rig.proxy.first(1, "POST", Act::HoldBack);
+    assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
+    assert_eq!(neighbor.add("other").addresses(), ["10.9.0.1"]);
+    let added = rig.node.add("c").addresses();
+    neighbor.del("other").succeeded();
+    assert_eq!(rig.proxy.send_held_back(), [201]);
+    seconds_later(&rig, 6);
+    rig.node.del("nobody").succeeded();
+    assert_eq!(only(&rig), holds(&added[0], "c"));
+    rig.node.del("c").succeeded();
+    rig.assert_empty("after both DELs");
+}
+
+#[test]
+fn a_removal_that_comes_late_removes_nothing_of_the_next_holder() {
+    let Some(cluster) = shared("late::a_removal_that_comes_late_removes_nothing_of_the_next_holder") else { return };
+    let rig = Rig::new(cluster);
+    rig.node.add("c").succeeded();
+    rig.proxy.first(1, "DELETE", Act::HoldBackAfter(Reply::status(504)));
+    rig.node.del("c").succeeded();
+    assert_eq!(rig.node.add("next").addresses(), ["10.9.0.1"]);
+    assert_eq!(rig.proxy.send_held_back(), [409]);
+    assert_eq!(only(&rig), holds("10.9.0.1", "next"));
+}
+
+#[test]
+fn a_re_homing_that_comes_after_the_dels_moves_nothing() {
+    let Some(cluster) = shared("late::a_re_homing_that_comes_after_the_dels_moves_nothing") else { return };
+    let rig = Rig::new(cluster).impatient();
+    rig.node.add("web_1").succeeded();
+    rig.proxy.first(1, "PATCH", Act::HoldBack);
+    assert_eq!(within(2.0, &rig.node.call("ADD", "web_2")).code(), 11);
+    rig.node.del("web_2").succeeded();
+    rig.node.del("web_1").succeeded();
+    assert_eq!(only(&rig), []);
+    assert_eq!(rig.proxy.send_held_back(), [404]);
+    rig.assert_empty("after both DELs");
+}
+
+/// The new sandbox's DEL has run, and nobody will ask for it again.
+#[test]
+fn a_re_homing_that_comes_between_the_dels_is_taken_back() {
+    let Some(cluster) = shared("late::a_re_homing_that_comes_between_the_dels_is_taken_back") else { return };
+    let rig = Rig::new(cluster).impatient();
+    rig.node.add("web_1").succeeded();
+    rig.proxy.first(1, "PATCH", Act::HoldBack);
+    assert_eq!(within(2.0, &rig.node.call("ADD", "web_2")).code(), 11);
+    rig.node.del("web_2").succeeded();
+    assert_eq!(rig.proxy.send_held_back(), [200]);
+    assert_eq!(only(&rig), holds("10.9.0.1", "web_2"));
+    rig.node.del("web_1").succeeded();
+    seconds_later(&rig, 6);
+    rig.node.del("nobody").succeeded();
+    rig.assert_empty("after both DELs");
+}

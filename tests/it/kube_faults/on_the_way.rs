@@ -1,0 +1,154 @@
+//! Faults of the connection and of single answers: a table of them, each at
+//! every verb, once and for good.
+
+use super::rig::{Rig, shared, within};
+use crate::support::proxy::{Act, Door, Proxy, Reply};
+use std::time::Duration;
+
+#[test]
+fn one_request_each_when_nothing_fails() {
+    let Some(cluster) = shared("on_the_way::one_request_each_when_nothing_fails") else { return };
+    let rig = Rig::cold(cluster);
+    let node = &rig.node;
+    // The first call of a node asks what it has.
+    node.add("first").succeeded();
+    assert_eq!(rig.proxy.methods(), ["GET", "POST"]);
+    let added = node.add("c");
+    assert_eq!(added.addresses(), ["10.9.0.2"]);
+    assert_eq!(rig.proxy.methods(), ["POST"]);
+    node.check("c", &added).succeeded();
+    assert_eq!(rig.proxy.methods(), ["GET"]);
+    assert_eq!(node.add("c").addresses(), ["10.9.0.2"]);
+    assert_eq!(rig.proxy.methods(), ["GET"]);
+    assert_eq!(rig.holders()["10.9.0.2"], "c");
+    node.del("c").succeeded();
+    assert_eq!(rig.proxy.methods(), ["DELETE"]);
+    node.del("c").succeeded();
+    assert_eq!(rig.proxy.methods(), [""; 0]);
+    assert_eq!(rig.holders().len(), 1);
+}
+
+/// What happens once and may be gone at the next attempt.
+fn passing() -> Vec<(&'static str, Act)> {
+    let status = |status| Act::Answer(Reply::status(status));
+    let after = |status| Act::AnswerAfter(Reply::status(status));
+    vec![
+        ("408", status(408)),
+        ("429", status(429)),
+        ("429 and 1 s", Act::Answer(Reply::retry_after(429, 1))),
+        ("500", status(500)),
+        ("502 of another", Act::Answer(Reply::garbage(502))),
+        ("503", status(503)),
+        ("503 and 1 s", Act::Answer(Reply::retry_after(503, 1))),
+        ("504", status(504)),
+        ("500 when it was done", after(500)),
+        ("503 when it was done", after(503)),
+        ("504 when it was done", after(504)),
+        ("reset", Act::Reset),
+        ("reset when it was done", Act::ResetAfter),
+        ("reset within the answer", Act::ResetWithin),
+        ("late answer", Act::Delay(Duration::from_millis(1500))),
+    ]
+}
+
+/// Each of a table beside the others: they mostly wait.
+fn each<T: Send>(table: Vec<(&'static str, T)>, play: impl Fn(&str, T) + Sync) {
+    let play = &play;
+    std::thread::scope(|scope| {
+        let players: Vec<_> = table.into_iter().map(|(name, row)| (name, scope.spawn(move || play(name, row)))).collect();
+        let failed: Vec<_> = players.into_iter().filter_map(|(name, player)| player.join().is_err().then_some(name)).collect();
+        assert!(failed.is_empty(), "{failed:?}");
+    });
+}
+
+#[test]
+fn what_passes_fails_no_verb() {
+    let Some(cluster) = shared("on_the_way::what_passes_fails_no_verb") else { return };
+    each(passing(), |name, act| {
+        let rig = Rig::new(cluster);
+        let (proxy, node) = (&rig.proxy, &rig.node);
+        proxy.first(1, "POST", act.clone());
+        let added = within(5.0, &node.call("ADD", "c"));
+        assert_eq!(added.addresses(), ["10.9.0.1"], "{name}");
+        assert_eq!(rig.holders().into_iter().collect::<Vec<_>>(), [("10.9.0.1".to_owned(), "c".to_owned())], "{name}");
+        proxy.first(1, "GET", act.clone());
+        within(5.0, &node.check_call("c", &added.document())).succeeded();
+        proxy.first(1, "GET", act.clone());
+        assert_eq!(within(5.0, &node.call("ADD", "c")).addresses(), ["10.9.0.1"], "{name}");
+        // The pod's next sandbox.
+        proxy.first(1, "PATCH", act.clone());
+        assert_eq!(within(5.0, &node.call("ADD", "c_2")).addresses(), ["10.9.0.1"], "{name}");
+        assert_eq!(rig.holders()["10.9.0.1"], "c_2", "{name}");
+        proxy.first(1, "DELETE", act.clone());
+        within(4.0, &node.call("DEL", "c_2")).succeeded();
+        rig.assert_empty(name);
+        within(4.0, &node.call("DEL", "c")).succeeded();
+        node.add("gone").succeeded();
+        proxy.first(1, "GET", act.clone());
+        within(4.0, &node.gc_call(&[])).succeeded();
+        rig.assert_empty(name);
+        node.add("gone").succeeded();
+        proxy.first(1, "DELETE", act);
+        within(4.0, &node.gc_call(&[])).succeeded();
+        rig.assert_empty(name);
+    });
+}
+
+/// What is put between plugin and server for good.
+type Break = fn(&Proxy);
+
+fn lasting() -> Vec<(&'static str, Break)> {
+    vec![
+        ("refused", |proxy| proxy.refuse()),
+        ("no TLS comes about", |proxy| proxy.door(Door::Mute)),
+        ("every connection is reset", |proxy| proxy.door(Door::Reset)),
+        ("nothing is answered", |proxy| proxy.script(|_| Act::Mute)),
+        ("everything is done, nothing is answered", |proxy| proxy.script(|_| Act::Lose)),
+        ("every request is reset", |proxy| proxy.script(|_| Act::Reset)),
+        ("every request is reset when it was done", |proxy| proxy.script(|_| Act::ResetAfter)),
+        ("half of each answer", |proxy| proxy.script(|_| Act::ResetWithin)),
+        ("late answers", |proxy| proxy.script(|_| Act::Delay(Duration::from_secs(12)))),
+        ("429", |proxy| proxy.script(|_| Act::Answer(Reply::status(429)))),
+        ("429 and an hour", |proxy| proxy.script(|_| Act::Answer(Reply::retry_after(429, 3600)))),
+        ("500", |proxy| proxy.script(|_| Act::Answer(Reply::status(500)))),
+        ("500 when it was done", |proxy| proxy.script(|_| Act::AnswerAfter(Reply::status(500)))),
+        ("502 of another", |proxy| proxy.script(|_| Act::Answer(Reply::garbage(502)))),
+        ("503", |proxy| proxy.script(|_| Act::Answer(Reply::status(503)))),
+        ("504 when it was done", |proxy| proxy.script(|_| Act::AnswerAfter(Reply::status(504)))),
+    ]
+}
+
+#[test]
+fn what_lasts_is_try_again_in_time_and_nothing_is_lost() {
+    let Some(cluster) = shared("on_the_way::what_lasts_is_try_again_in_time_and_nothing_is_lost") else { return };
+    each(lasting(), |name, broken| {
+        let rig = Rig::new(cluster).impatient();
+        let (proxy, node) = (&rig.proxy, &rig.node);
+        let mended = || {
+            proxy.refuse();
+            proxy.listen();
+            proxy.pass();
+        };
+        let kept = node.add("kept");
+        broken(proxy);
+        assert_eq!(within(2.0, &node.call("ADD", "c")).code(), 11, "{name}");
+        // What was surely never made needs no server to be freed.
+        let deleted = within(1.5, &node.call("DEL", "c"));
+        assert!(deleted.status == Some(0) || deleted.code() == 11, "{name}: {deleted:?}");
+        assert_eq!(within(2.0, &node.check_call("kept", &kept.document())).code(), 11, "{name}");
+        assert_eq!(within(2.0, &node.call("ADD", "kept")).code(), 11, "{name}");
+        assert_eq!(within(1.5, &node.gc_call(&["kept"])).code(), 11, "{name}");
+        let deleted = within(1.5, &node.call("DEL", "kept"));
+        assert_eq!(deleted.code(), 11, "{name}");
+        mended();
+        node.del("c").succeeded();
+        node.del("kept").succeeded();
+        rig.assert_empty(name);
+        // And the same address is given again to who asks next.
+        broken(proxy);
+        assert_eq!(within(2.0, &node.call("ADD", "d")).code(), 11, "{name}");
+        mended();
+        let again = node.add("d").addresses();
+        assert_eq!(rig.holders().into_iter().collect::<Vec<_>>(), [(again[0].clone(), "d".to_owned())], "{name}");
+    });
+}

@@ -1,0 +1,86 @@
+//! A node behind a proxy, in a scope of its own; and how long a call may take.
+
+use crate::support::cluster::Cluster;
+use crate::support::nodes::{DEADLINES, Node, holders, own_name};
+use crate::support::proxy::Proxy;
+use crate::support::sandbox::{Call, Ended};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub(super) struct Rig<'c> {
+    pub(super) cluster: &'c Cluster,
+    pub(super) proxy: Proxy,
+    pub(super) node: Node,
+}
+
+/// What a call may need beyond its deadline on a busy machine.
+const SLACK: Duration = Duration::from_secs(5);
+
+impl<'c> Rig<'c> {
+    /// Its first call is made: the node knows that it has nothing.
+    pub(super) fn new(cluster: &'c Cluster) -> Self {
+        let rig = Self::cold(cluster);
+        rig.node.del("nobody").succeeded();
+        rig.proxy.seen();
+        rig
+    }
+
+    /// A node that has never called.
+    pub(super) fn cold(cluster: &'c Cluster) -> Self {
+        let proxy = Proxy::new(cluster);
+        let name = own_name("fault");
+        let node = Node::new(&name, &name, Path::new("/"));
+        node.configure(&proxy.kubeconfig(&node.sandbox.root), DEADLINES);
+        Self { cluster, proxy, node }
+    }
+
+    /// Less patient than usual.
+    pub(super) fn impatient(self) -> Self {
+        self.node.configure(&self.proxy.kubeconfig(&self.node.sandbox.root), r#"{"add":"2s","del":"1500ms","gc":"1500ms"}"#);
+        self
+    }
+
+    pub(super) fn holders(&self) -> BTreeMap<String, String> {
+        holders(self.cluster, &self.node.scope)
+    }
+
+    /// Nobody holds anything, and the node's state says the same.
+    pub(super) fn assert_empty(&self, when: &str) {
+        assert_eq!(self.holders(), BTreeMap::new(), "{when}");
+        let left = std::fs::read_dir(self.node.state().join("attachments")).unwrap().count();
+        assert_eq!(left, 0, "{when}");
+    }
+}
+
+/// The shared cluster with the resource in it.
+pub(super) fn shared(test: &str) -> Option<&'static Cluster> {
+    match Cluster::shared() {
+        Ok(cluster) => {
+            install(cluster);
+            Some(cluster)
+        }
+        Err(reason) => {
+            println!("SKIPPED kube_faults::{test}: {reason}");
+            None
+        }
+    }
+}
+
+/// Defines the resource, where `scripts/cluster` has not.
+pub(super) fn install(cluster: &Cluster) {
+    cluster.text(&["apply", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crd")]);
+    cluster.text(&["wait", "--for=condition=Established", "--timeout=60s", "crd/ipallocations.hereabouts.dev"]);
+    // At first it is served with 429; kubectl tries again.
+    cluster.text(&["get", "ipallocations"]);
+}
+
+/// Runs a call, which must end within its deadline.
+#[allow(clippy::disallowed_methods, reason = "a test measures time")]
+pub(super) fn within(seconds: f32, call: &Call) -> Ended {
+    let start = Instant::now();
+    let ended = call.run();
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs_f32(seconds) + SLACK, "{took:.1?}: {ended:?}");
+    ended
+}

@@ -1,0 +1,374 @@
+//! A proxy between the plugin and the API server that does with each
+//! connection and each request what the test says: passes it on, answers in the
+//! server's place, loses it, or does it late. Writes down what came and what
+//! became of it.
+//!
+//! TLS ends here: the plugin trusts the proxy's authority by its kubeconfig.
+//! Speaks to the server over a connection a request; keeps those of the plugin.
+
+/// Certificates.
+pub(crate) mod authority;
+/// Requests and answers.
+mod wire;
+
+use super::cluster::Cluster;
+use authority::{Authority, Validity};
+use nix::libc;
+use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+pub(crate) use wire::{Asked, Reply};
+
+/// What is done with a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Act {
+    Pass,
+    /// Answered here; the server hears nothing of it.
+    Answer(Reply),
+    /// The server does it; its answer is replaced.
+    AnswerAfter(Reply),
+    /// The connection is reset; the server hears nothing of it.
+    Reset,
+    /// The server does it, and the connection is reset.
+    ResetAfter,
+    /// The server does it, and half of its answer comes through.
+    ResetWithin,
+    /// Nothing is answered; the server hears nothing of it.
+    Mute,
+    /// The server does it, and nothing is answered.
+    Lose,
+    /// The server does it, and its answer comes so late.
+    Delay(Duration),
+    /// Nothing is answered; the server does it when the test says so.
+    HoldBack,
+    /// Answered here; the server does it all the same, when the test says so.
+    HoldBackAfter(Reply),
+}
+
+/// What is done with a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    Open,
+    /// Taken, and nothing is said: no TLS comes about.
+    Mute,
+    /// Taken and reset.
+    Reset,
+}
+
+/// A request that came, and the status that the server itself gave it, if it
+/// was asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) done: Option<u16>,
+}
+
+type Script = Box<dyn FnMut(&Asked) -> Act + Send>;
+
+/// See above.
+pub(crate) struct Proxy {
+    shared: Arc<Shared>,
+    pub(crate) address: SocketAddr,
+    pub(crate) authority: Authority,
+    token: String,
+    acceptor: Mutex<Option<(Arc<TcpListener>, JoinHandle<()>)>>,
+}
+
+struct Shared {
+    server: SocketAddr,
+    client: Arc<ClientConfig>,
+    state: Mutex<State>,
+    /// Something of the state has changed.
+    changed: Condvar,
+}
+
+struct State {
+    tls: Arc<ServerConfig>,
+    door: Door,
+    script: Script,
+    connections: usize,
+    seen: Vec<Seen>,
+    held_back: Vec<(usize, Asked)>,
+    open: BTreeMap<usize, TcpStream>,
+    ending: bool,
+}
+
+impl Proxy {
+    /// In front of a cluster's API server, passing everything on.
+    pub(crate) fn new(cluster: &Cluster) -> Self {
+        let kubeconfig = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
+        let server = word_after(&kubeconfig, "server: https://").parse().unwrap();
+        let token = word_after(&kubeconfig, "token: ").to_owned();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(cluster.directory().join("pki/ca.crt")).unwrap()).unwrap();
+        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let authority = Authority::new("proxy of the tests");
+        let state = State {
+            tls: authority.server(&["127.0.0.1"], Validity::Today),
+            door: Door::Open,
+            script: Box::new(|_| Act::Pass),
+            connections: 0,
+            seen: Vec::new(),
+            held_back: Vec::new(),
+            open: BTreeMap::new(),
+            ending: false,
+        };
+        let shared = Arc::new(Shared { server, client: Arc::new(client), state: Mutex::new(state), changed: Condvar::new() });
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let proxy = Self { shared, address, authority, token, acceptor: Mutex::default() };
+        proxy.listen();
+        proxy
+    }
+
+    /// A kubeconfig that leads here, for the user that may do everything.
+    pub(crate) fn kubeconfig(&self, directory: &Path) -> PathBuf {
+        self.kubeconfig_with(directory, self.authority.pem(), &serde_json::json!({"token": self.token}))
+    }
+
+    /// The same for another user, trusting another authority. JSON is YAML.
+    pub(crate) fn kubeconfig_with(&self, directory: &Path, authority: &str, user: &serde_json::Value) -> PathBuf {
+        let text = kubeconfig(&self.address.to_string(), authority, user);
+        let path = directory.join("proxy.kubeconfig");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap()
+    }
+
+    /// What is done with every request from now on.
+    pub(crate) fn script(&self, script: impl FnMut(&Asked) -> Act + Send + 'static) {
+        self.state().script = Box::new(script);
+    }
+
+    /// The same act for the first requests of a method, then all pass.
+    pub(crate) fn first(&self, mut times: usize, method: &'static str, act: Act) {
+        self.script(move |asked| {
+            if asked.method != method || times == 0 {
+                return Act::Pass;
+            }
+            times -= 1;
+            act.clone()
+        });
+    }
+
+    pub(crate) fn pass(&self) {
+        self.script(|_| Act::Pass);
+        self.state().door = Door::Open;
+    }
+
+    /// What is done with every connection from now on.
+    pub(crate) fn door(&self, door: Door) {
+        self.state().door = door;
+    }
+
+    /// Shows another certificate from now on.
+    pub(crate) fn certificate(&self, tls: Arc<ServerConfig>) {
+        self.state().tls = tls;
+    }
+
+    /// What came since the last time this was asked.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.state().seen)
+    }
+
+    /// The methods of what came since, in order.
+    pub(crate) fn methods(&self) -> Vec<String> {
+        self.seen().into_iter().map(|seen| seen.method).collect()
+    }
+
+    /// Lets the server do what was held back, now; how it answered.
+    pub(crate) fn send_held_back(&self) -> Vec<u16> {
+        let held = std::mem::take(&mut self.state().held_back);
+        held.into_iter().map(|(at, asked)| self.shared.ask(at, &asked).unwrap().status).collect()
+    }
+
+    /// Takes connections, on the port that was ours from the beginning.
+    pub(crate) fn listen(&self) {
+        let listener = Arc::new(TcpListener::bind(self.address).unwrap());
+        let (shared, accepting) = (Arc::clone(&self.shared), Arc::clone(&listener));
+        let thread = std::thread::spawn(move || {
+            // Ends when the socket is shut down.
+            while let Ok((stream, _)) = accepting.accept() {
+                let shared = Arc::clone(&shared);
+                std::thread::spawn(move || shared.serve(stream));
+            }
+        });
+        *self.acceptor.lock().unwrap() = Some((listener, thread));
+    }
+
+    /// From here on connections are refused.
+    pub(crate) fn refuse(&self) {
+        if let Some((listener, thread)) = self.acceptor.lock().unwrap().take() {
+            shutdown(listener.as_raw_fd(), Shutdown::Both).unwrap();
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.refuse();
+        let mut state = self.state();
+        state.ending = true;
+        for stream in state.open.values() {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+}
+
+/// The text of a kubeconfig.
+pub(crate) fn kubeconfig(server: &str, authority: &str, user: &serde_json::Value) -> String {
+    use base64::Engine;
+    let authority = base64::engine::general_purpose::STANDARD.encode(authority);
+    let config = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "here"}}],
+        "clusters": [{"name": "here", "cluster": {"server": format!("https://{server}"), "certificate-authority-data": authority}}],
+        "users": [{"name": "here", "user": user}],
+    });
+    config.to_string()
+}
+
+fn word_after<'t>(text: &'t str, before: &str) -> &'t str {
+    let at = text.find(before).unwrap() + before.len();
+    text[at..].split_whitespace().next().unwrap()
+}
+
+type Tls = StreamOwned<ServerConnection, TcpStream>;
+
+impl Shared {
+    fn serve(&self, stream: TcpStream) {
+        let mut state = self.state.lock().unwrap();
+        if state.ending {
+            return;
+        }
+        state.connections += 1;
+        let number = state.connections;
+        state.open.insert(number, stream.try_clone().unwrap());
+        let (door, tls) = (state.door, Arc::clone(&state.tls));
+        drop(state);
+        match door {
+            Door::Open => {
+                let mut tls = StreamOwned::new(ServerConnection::new(tls).unwrap(), stream);
+                let _ = tls.sock.set_nodelay(true);
+                while let Some(asked) = Asked::read(&mut tls) {
+                    if self.play(&asked, &mut tls).is_err() {
+                        break;
+                    }
+                }
+            }
+            Door::Mute => wait_until_closed(stream),
+            Door::Reset => reset(&stream),
+        }
+        self.state.lock().unwrap().open.remove(&number);
+    }
+
+    /// Does with a request what the script says; an error ends the connection.
+    fn play(&self, asked: &Asked, tls: &mut Tls) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        let act = (state.script)(asked);
+        let at = state.seen.len();
+        state.seen.push(Seen { method: asked.method.clone(), path: asked.path.clone(), done: None });
+        drop(state);
+        match act {
+            Act::Pass => self.ask_or_reset(at, asked, tls)?.write(tls),
+            Act::Answer(reply) => reply.write(tls),
+            Act::AnswerAfter(reply) => self.ask_or_reset(at, asked, tls).and_then(|_| reply.write(tls)),
+            Act::Reset => Err(reset_now(tls)),
+            Act::ResetAfter => self.ask(at, asked).and_then(|_| Err(reset_now(tls))),
+            Act::ResetWithin => {
+                self.ask_or_reset(at, asked, tls)?.write_half(tls)?;
+                Err(reset_now(tls))
+            }
+            Act::Mute => Err(mute(tls)),
+            Act::Lose => self.ask(at, asked).and_then(|_| Err(mute(tls))),
+            Act::Delay(time) => {
+                let reply = self.ask_or_reset(at, asked, tls)?;
+                self.pause(time);
+                reply.write(tls)
+            }
+            Act::HoldBack => {
+                self.hold_back(at, asked);
+                Err(mute(tls))
+            }
+            Act::HoldBackAfter(reply) => {
+                self.hold_back(at, asked);
+                reply.write(tls)
+            }
+        }
+    }
+
+    fn hold_back(&self, at: usize, asked: &Asked) {
+        self.state.lock().unwrap().held_back.push((at, asked.clone()));
+    }
+
+    fn ask_or_reset(&self, at: usize, asked: &Asked, tls: &mut Tls) -> io::Result<Reply> {
+        self.ask(at, asked).inspect_err(|_| reset(&tls.sock))
+    }
+
+    /// Hands a request to the server.
+    fn ask(&self, at: usize, asked: &Asked) -> io::Result<Reply> {
+        let stream = TcpStream::connect(self.server)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(70)))?;
+        let connection = ClientConnection::new(Arc::clone(&self.client), ServerName::from(self.server.ip())).unwrap();
+        let mut tls = StreamOwned::new(connection, stream);
+        tls.write_all(&asked.bytes())?;
+        tls.flush()?;
+        let reply = Reply::read(&mut tls)?;
+        // The list may have been taken away meanwhile.
+        let mut state = self.state.lock().unwrap();
+        if let Some(seen) = state.seen.get_mut(at).filter(|seen| seen.method == asked.method && seen.path == asked.path) {
+            seen.done = Some(reply.status);
+        }
+        Ok(reply)
+    }
+
+    /// A fault that consists of time; ends early with the proxy.
+    fn pause(&self, time: Duration) {
+        let state = self.state.lock().unwrap();
+        let _ = self.changed.wait_timeout_while(state, time, |state| !state.ending).unwrap();
+    }
+}
+
+fn reset(stream: &TcpStream) {
+    // Closing says so by RST and forgets what is unsent.
+    let _ = setsockopt(stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
+}
+
+fn reset_now(tls: &Tls) -> io::Error {
+    reset(&tls.sock);
+    io::Error::from(io::ErrorKind::ConnectionReset)
+}
+
+fn mute(tls: &Tls) -> io::Error {
+    if let Ok(stream) = tls.sock.try_clone() {
+        wait_until_closed(stream);
+    }
+    io::Error::from(io::ErrorKind::TimedOut)
+}
+
+/// Reads what comes, until the other side has had enough.
+fn wait_until_closed(mut stream: TcpStream) {
+    let mut buffer = [0; 4096];
+    while stream.read(&mut buffer).is_ok_and(|read| 0 < read) {}
+}
