@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/multus");
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/bin");
@@ -108,8 +108,7 @@ impl Rig {
         let bin = directory.join("bin");
         std::fs::create_dir_all(&bin).unwrap();
         let tools = ["ptp", "host-local", "macvlan"].map(|name| (format!("{TOOLS}/{name}"), name));
-        let ours = ["hereabouts", "whereabouts"].map(|name| (HEREABOUTS.to_owned(), name));
-        for (file, name) in tools.into_iter().chain(ours) {
+        for (file, name) in tools {
             std::os::unix::fs::symlink(file, bin.join(name)).unwrap();
         }
         Ok(Self { cluster, directory, inside, _control_plane: control_plane, _world: world })
@@ -152,17 +151,26 @@ impl Rig {
         rows
     }
 
-    /// A node that has just booted, with an empty disk.
+    /// A node that has just booted, with a plugin that was just installed.
     pub(super) fn node(&self, name: &str) -> Node<'_> {
         let disk = self.directory.join(name);
-        let conf = disk.join("etc-cni/net.d/hereabouts.d");
-        for directory in [&conf, &disk.join("var-lib-cni")] {
-            std::fs::create_dir_all(directory).unwrap();
+        for directory in ["etc-cni/net.d", "var-lib-cni"] {
+            std::fs::create_dir_all(disk.join(directory)).unwrap();
         }
-        let flat = json!({"datastore": "kubernetes", "node_name": name});
-        std::fs::write(conf.join("hereabouts.conf"), flat.to_string()).unwrap();
-        std::fs::write(conf.join("hereabouts.kubeconfig"), self.cluster.plugin_kubeconfig()).unwrap();
-        Node::boot(self, name, disk)
+        let token = disk.join("token");
+        std::fs::write(&token, self.cluster.plugin_token()).unwrap();
+        let authority = self.cluster.directory().join("pki/ca.crt");
+        let bin = self.directory.join("bin");
+        let node = Node::boot(self, name, disk);
+        let mut args = vec!["install", "--whereabouts", "--node-name", name, "--bin-dir", bin.to_str().unwrap()];
+        let server = self.cluster.server();
+        args.extend(["--server", &server, "--token-file", token.to_str().unwrap(), "--ca-file", authority.to_str().unwrap()]);
+        // One at a time: that nodes share a directory of plugins is of the rig,
+        // which has no room for more of an executable with all that debuggers want.
+        static INSTALLING: Mutex<()> = Mutex::new(());
+        let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+        node.hereabouts(&args).succeeded();
+        node
     }
 }
 
@@ -239,6 +247,10 @@ impl<'rig> Node<'rig> {
 
     pub(super) fn run(&self, words: &[&str]) -> Ended {
         run(&self.inside, words)
+    }
+
+    pub(super) fn hereabouts(&self, args: &[&str]) -> Ended {
+        self.run(&[&[HEREABOUTS], args].concat())
     }
 
     /// What Multus is told on this node: the pods' first network is ptp with

@@ -137,21 +137,16 @@ impl Cluster {
         self.directory.join(format!("{user}.kubeconfig"))
     }
 
-    /// The text of a kubeconfig with the rights that the plugin ships with: those
-    /// of the ServiceAccount of `deploy/node`.
-    pub(crate) fn plugin_kubeconfig(&self) -> String {
-        let token = self.text(&["create", "token", "hereabouts", "--namespace", "kube-system", "--duration", "10h"]);
-        self.kubeconfig_with(token.trim())
+    /// A token with the rights that the plugin ships with: those of the
+    /// ServiceAccount of `deploy/node`.
+    pub(crate) fn plugin_token(&self) -> String {
+        self.text(&["create", "token", "hereabouts", "--namespace", "kube-system", "--duration", "10h"]).trim().to_owned()
     }
 
-    /// The same for any token.
-    pub(crate) fn kubeconfig_with(&self, token: &str) -> String {
+    /// The URL of the API server.
+    pub(crate) fn server(&self) -> String {
         let admin = std::fs::read_to_string(self.kubeconfig()).unwrap();
-        let lines = admin.lines().map(|line| match line.split_once("token: ") {
-            Some((indent, _)) => format!("{indent}token: {token}\n"),
-            None => format!("{line}\n"),
-        });
-        lines.collect()
+        admin.lines().find_map(|line| line.trim().strip_prefix("server: ")).unwrap().to_owned()
     }
 
     /// The real kubectl with all rights, not yet run.
