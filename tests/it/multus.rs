@@ -66,13 +66,13 @@ fn a_pod_with_two_interfaces_has_two_addresses() {
     rig.network("twice", r#""ipam": {"type": "hereabouts", "allocation_order": "lowest", "range": "192.168.40.0/24"}"#);
     rig.network("other", r#""ipam": {"type": "hereabouts", "allocation_order": "lowest", "range": "192.168.41.0/24"}"#);
     let node = rig.node("twice-1");
-    // The same network twice, and another.
-    let pod = rig.pod("twice-a", "twice,twice,other");
+    // The same network twice, and another by a name that the pod gives.
+    let pod = rig.pod("twice-a", "twice,twice,default/other@data0");
     node.start(&pod);
     let expected = [
         status("twice", "net1", &["192.168.40.1"]),
         status("twice", "net2", &["192.168.40.2"]),
-        status("other", "net3", &["192.168.41.1"]),
+        status("other", "data0", &["192.168.41.1"]),
     ];
     assert_eq!(status_of(rig, &pod), expected);
     let held = [row("192.168.40.1", "twice-a", "net1", "twice-1"), row("192.168.40.2", "twice-a", "net2", "twice-1")];
@@ -81,6 +81,23 @@ fn a_pod_with_two_interfaces_has_two_addresses() {
     for network in ["twice", "other"] {
         assert_eq!(rig.held(network), [[""; 4]; 0], "{network}");
     }
+}
+
+#[test]
+fn a_pod_that_cannot_have_both_networks_keeps_no_address() {
+    let Some(rig) = rig("a_pod_that_cannot_have_both_networks_keeps_no_address") else { return };
+    for (name, range) in [("room", "192.168.47.0/24"), ("single", "192.168.48.1/32")] {
+        rig.network(name, &format!(r#""ipam": {{"type": "hereabouts", "range": "{range}"}}"#));
+    }
+    let node = rig.node("both-1");
+    let (first, second) = (rig.pod("both-a", "single"), rig.pod("both-b", "room,single"));
+    node.start(&first);
+    let refused = node.try_start(&second);
+    assert!(refused.status == Some(1) && refused.stdout.contains("no free address"), "{refused:?}");
+    assert_eq!(rig.held("room"), [[""; 4]; 0]);
+    assert_eq!(rig.held("single"), [row("192.168.48.1", "both-a", "net1", "both-1")]);
+    node.stop(&second).succeeded();
+    node.stop(&first).succeeded();
 }
 
 #[test]
