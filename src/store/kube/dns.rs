@@ -363,4 +363,29 @@ mod tests {
         let too_long = format!("{}.example", "a".repeat(64));
         assert!(matches!(find(&resolver(&[address], "options attempts:1"), &too_long), Found::Failed(_)));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_packet_is_too_odd(change in proptest::collection::vec((0usize..90, proptest::prelude::any::<u8>()), 1..6), cut in 0usize..90) {
+            let mut reply = Packet::new_reply(7);
+            reply.questions.push(Question::new(Name::new_unchecked("api.example"), TYPE::A.into(), CLASS::IN.into(), false));
+            reply.answers = vec![record("192.0.2.1"), record("2001:db8::1")];
+            let mut bytes = reply.build_bytes_vec_compressed().unwrap();
+            proptest::prop_assert_eq!(read(&bytes, "api.example", &[(7, TYPE::A)]).unwrap().unwrap().1.len(), 2);
+            for (at, byte) in change {
+                let length = bytes.len();
+                bytes[at % length] = byte;
+            }
+            let _ = read(&bytes, "api.example", &[(7, TYPE::A)]);
+            bytes.truncate(cut);
+            let _ = read(&bytes, "api.example", &[(7, TYPE::A)]);
+        }
+
+        #[test]
+        fn no_resolv_conf_and_no_name_is_too_odd(text in "([a-z:. #;%-]|nameserver|options|search|ndots:|\n|[0-9]){0,30}", name in "[a-z.]{0,80}") {
+            let read = Resolver::parse(&text);
+            proptest::prop_assert!(!read.servers.is_empty() && !read.names(&name).is_empty());
+            let _ = query(1, &name, TYPE::A);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use super::server::{GET, PATIENCE, Server, Talk, client, get, not_sent, timed, u
 use crate::support::sandbox::Sandbox;
 use hereabouts::store::kube::client::{Answer, CallError, Method, Request};
 use hereabouts::store::retry::{Deadline, until};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 /// One call of a server that does what the script says with its first request.
@@ -164,6 +164,23 @@ fn a_call_ends_with_its_limit_wherever_the_silence_begins() {
     });
     let reason = unknown(timed(|| client(&sandbox, &server.url(), &authority).call(&GET, limit)));
     assert!(reason.contains("no answer within 300ms"), "{reason}");
+}
+
+/// The kernel drops the packets of who knocks at a full queue.
+#[test]
+fn a_call_ends_with_its_limit_where_nobody_answers_at_all() {
+    let (sandbox, authority) = (Sandbox::new(), Authority::new("ca"));
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = deaf.local_addr().unwrap();
+    nix::sys::socket::listen(&deaf, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100);
+    }
+    let client = client(&sandbox, &format!("https://{address}"), &authority);
+    let (reason, may_pass) = not_sent(timed(|| client.call(&GET, Duration::from_millis(300))));
+    assert!(reason.starts_with(&format!("cannot connect to {address}: no answer within 2")) && may_pass, "{reason}");
 }
 
 #[test]

@@ -140,3 +140,26 @@ fn a_proxy_that_we_do_not_speak_to_is_named_wherever_it_was() {
     let said = Client::open(&path, &environment).err().unwrap().to_string();
     assert!(said.contains("https_proxy: ") && !said.contains("s3cret"), "{said}");
 }
+
+#[test]
+fn no_kubeconfig_is_too_odd() {
+    use proptest::prelude::*;
+    let sandbox = Sandbox::new();
+    let whole = parts(SERVER, "token: s3cret, client-certificate-data: LS0tLQ==, client-key: ca.crt");
+    let mut runner =
+        proptest::test_runner::TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) });
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4);
+    runner
+        .run(&changes, |changes| {
+            let mut bytes = whole.clone().into_bytes();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let path = sandbox.path("kubeconfig");
+            std::fs::write(&path, &bytes).unwrap();
+            let _ = Client::open(&path, &|_| None);
+            Ok(())
+        })
+        .unwrap();
+}

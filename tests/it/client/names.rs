@@ -108,7 +108,8 @@ fn a_name_of_etc_hosts_is_found_without_the_c_library() {
     trap.shuts();
     let authority = Authority::new("ca");
     let server = refusing(&authority);
-    let hosts = trap.sandbox.write("hosts", "127.0.0.1 localhost\n127.0.0.1 other.test API.trap.test\n");
+    // Nobody listens at the first of the two addresses.
+    let hosts = trap.sandbox.write("hosts", "127.0.0.1 localhost\n127.0.0.77 api.trap.test\n127.0.0.1 other.test API.trap.test\n");
     let mut call = trap.add();
     call.seeing("/etc/hosts", &hosts);
     trap.is_not_stepped_into(&authority, &server, &mut call);
