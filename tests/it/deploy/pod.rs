@@ -1,1 +1,315 @@
-//! The pod of the DaemonSet, played from its manifest.
+//! The pod of the DaemonSet, played from its manifest on a node of namespaces,
+//! beside a real API server: with the command, the environment, the volumes, the
+//! capabilities and the token that it ships with, it installs a plugin that
+//! works, keeps it working, sweeps, and removes it.
+
+use super::chart::kustomized;
+use crate::support::cluster::Cluster;
+use crate::support::sandbox::{Ended, HEREABOUTS, Sandbox, configuration};
+use hereabouts::store::retry::{Deadline, until};
+use serde_json::Value;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/deploy/pod.sh");
+
+/// A node without kubelet; gone when it is dropped, with all that runs on it.
+struct Node {
+    sandbox: Sandbox,
+    /// Of the cluster: what the tests of one process share.
+    name: String,
+    cluster: &'static Cluster,
+    holder: Child,
+    process: u32,
+}
+
+impl Node {
+    fn new(name: &str) -> Result<Self, String> {
+        let cluster = Cluster::shared()?;
+        let sandbox = Sandbox::new();
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", SCRIPT, "node"]).arg(sandbox.path("disk"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut holder = command.spawn().map_err(|error| error.to_string())?;
+        if holder.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).is_err() {
+            let mut said = String::new();
+            holder.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            let _ = holder.wait();
+            return Err(format!("no namespaces here: {}", said.trim()));
+        }
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).unwrap();
+        let process = children.trim().parse().unwrap();
+        for directory in ["token", "root"] {
+            std::fs::create_dir(sandbox.path(directory)).unwrap();
+        }
+        let node = Self { sandbox, name: name.to_owned(), cluster, holder, process };
+        node.give_token();
+        Ok(node)
+    }
+
+    /// The token and CA of the ServiceAccount that the DaemonSet names.
+    fn give_token(&self) -> String {
+        let token = self.cluster.text(&["create", "token", "hereabouts", "--namespace", "kube-system"]).trim().to_owned();
+        let place = self.sandbox.path("token");
+        std::fs::copy(self.cluster.directory().join("pki/ca.crt"), place.join("ca.crt")).unwrap();
+        std::fs::write(place.join("token.new"), &token).unwrap();
+        std::fs::rename(place.join("token.new"), place.join("token")).unwrap();
+        token
+    }
+
+    /// A command on the node itself, as its runtime would start it.
+    fn on_host(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.process.to_string(), "--mount", "--pid"]).args(words).stdin(Stdio::null());
+        command
+    }
+
+    fn shell(&self, script: &str) -> String {
+        let output = self.on_host(&["sh", "-c", script]).output().unwrap();
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A verb of the plugin as it is installed on the node.
+    fn verb(&self, verb: &str, container: &str) -> Ended {
+        let scope = format!(r#""network_name":"{}","range":"192.0.2.0/28""#, self.name);
+        self.sandbox.write("configuration.json", &configuration(&scope));
+        let variables = format!(
+            "CNI_COMMAND={verb} CNI_CONTAINERID={container} CNI_NETNS=/run/netns/{container} CNI_IFNAME=net1 CNI_PATH=/opt/cni/bin"
+        );
+        let script = format!("{variables} /opt/cni/bin/hereabouts < {}", self.sandbox.path("configuration.json").display());
+        Ended::from(self.on_host(&["sh", "-c", &script]).output().unwrap())
+    }
+
+    fn make_netns(&self, name: &str) {
+        self.shell(&format!("touch /run/netns/{name} && unshare --net mount --bind /proc/self/ns/net /run/netns/{name}"));
+    }
+
+    fn lose_netns(&self, name: &str) {
+        self.shell(&format!("umount /run/netns/{name} && rm /run/netns/{name}"));
+    }
+
+    /// The objects of this node in the cluster.
+    fn held(&self) -> Vec<String> {
+        let names = self.cluster.text(&["get", "ipallocations", "-o", "name"]);
+        names.lines().filter(|name| name.contains(&format!("/{}.", self.name))).map(str::to_owned).collect()
+    }
+
+    /// Starts the pod of a kustomization's DaemonSet.
+    fn pod(&self, kustomization: &str) -> Result<Pod<'_>, String> {
+        let objects = kustomized(kustomization)?;
+        let spec = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap()["spec"]["template"]["spec"].clone();
+        let said = self.sandbox.path(&format!("{kustomization}-said"));
+        let mut pod = Pod { node: self, container: spec["containers"][0].clone(), spec, said, child: None };
+        let mut words: Vec<String> = words(&pod.container["command"]);
+        if words[1] == "install" {
+            words.push("--sweep-every=2s".to_owned());
+        }
+        let file = std::fs::File::create(&pod.said).unwrap();
+        let capabilities = pod.capabilities();
+        let start = [SCRIPT, "pod", self.sandbox.path("root").to_str().unwrap(), HEREABOUTS, &capabilities].map(str::to_owned);
+        let mut command = self.on_host(&["unshare", "--mount"]);
+        command.args(start).args(&words).envs(pod.surroundings()).stdout(file.try_clone().unwrap()).stderr(file);
+        pod.child = Some(command.spawn().unwrap());
+        Ok(pod)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+    }
+}
+
+fn words(list: &Value) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+}
+
+/// A container of the pod, as its runtime would make it.
+struct Pod<'n> {
+    node: &'n Node,
+    spec: Value,
+    container: Value,
+    said: PathBuf,
+    child: Option<Child>,
+}
+
+impl Pod<'_> {
+    fn capabilities(&self) -> String {
+        let capabilities = &self.container["securityContext"]["capabilities"];
+        assert_eq!(words(&capabilities["drop"]), ["ALL"]);
+        words(&capabilities["add"]).iter().map(|name| format!(",+{}", name.to_lowercase())).collect()
+    }
+
+    /// What pod.sh is told: volumes, token, and the container's environment.
+    fn surroundings(&self) -> [(&'static str, String); 3] {
+        // All that the emulation stands on is in the manifest.
+        assert_eq!((&self.spec["hostPID"], &self.spec["hostNetwork"]), (&Value::Bool(true), &Value::Bool(true)));
+        assert_eq!(self.spec["serviceAccountName"], "hereabouts");
+        let volume = |mount: &Value| {
+            let volumes = self.spec["volumes"].as_array().unwrap();
+            let host_path = &volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap()["hostPath"];
+            [&host_path["path"], &mount["mountPath"], &host_path["type"]].map(|word| word.as_str().unwrap().to_owned()).join(":")
+        };
+        let volumes: Vec<String> = self.container["volumeMounts"].as_array().unwrap().iter().map(volume).collect();
+        let value = |variable: &Value| match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+            Some("spec.nodeName") => self.node.name.clone(),
+            Some(other) => panic!("{other}"),
+            None => variable["value"].as_str().unwrap().to_owned(),
+        };
+        let variables = self.container["env"].as_array().unwrap();
+        let mut variables: Vec<String> =
+            variables.iter().map(|variable| format!("{}={}", variable["name"].as_str().unwrap(), value(variable))).collect();
+        let kubeconfig = std::fs::read_to_string(self.node.cluster.kubeconfig()).unwrap();
+        let (host, port) = kubeconfig.split_once("server: https://").unwrap().1.lines().next().unwrap().rsplit_once(':').unwrap();
+        variables.push(format!("KUBERNETES_SERVICE_HOST={host}"));
+        variables.push(format!("KUBERNETES_SERVICE_PORT={port}"));
+        [
+            ("VOLUMES", volumes.join(" ")),
+            ("TOKEN", self.node.sandbox.path("token").display().to_string()),
+            ("VARIABLES", variables.join(" ")),
+        ]
+    }
+
+    /// One run of a probe, in the container.
+    fn probe(&self, name: &str) -> Ended {
+        let process = self.container_process();
+        let target = ["nsenter", "--target", &process, "--mount", "--pid", "--root", "--wd"].map(str::to_owned);
+        let mut command = Command::new(SCRIPT);
+        command.args(["enter", &self.capabilities()]).args(target).args(words(&self.container[name]["exec"]["command"]));
+        Ended::from(command.envs(self.surroundings()).stdin(Stdio::null()).output().unwrap())
+    }
+
+    /// The container's process: nsenter has forked into the node's processes.
+    fn container_process(&self) -> String {
+        let id = self.child.as_ref().unwrap().id();
+        std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap().trim().to_owned()
+    }
+
+    fn has_ended(&self) -> bool {
+        let id = self.child.as_ref().unwrap().id();
+        std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap().contains(") Z ")
+    }
+
+    fn is_ready(&self, probe: &str) -> bool {
+        self.probe(probe).status == Some(0)
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.said).unwrap()
+    }
+
+    fn wait(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let held = until(&deadline, || {
+            assert!(!self.has_ended(), "{what}: it has ended: {}", self.said());
+            Ok::<_, ()>(holds().then_some(()))
+        });
+        assert_eq!(held, Ok(Some(())), "{what}: {}", self.said());
+    }
+
+    /// As the kubelet ends it.
+    fn end(mut self) {
+        let id = self.container_process();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let mut child = self.child.take().unwrap();
+        let deadline = Deadline::after(Duration::from_secs(10));
+        let ended = until(&deadline, || child.try_wait()).unwrap();
+        assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", self.said());
+    }
+}
+
+impl Drop for Pod<'_> {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn node(test: &str, name: &str) -> Option<Node> {
+    kustomized("node").and_then(|_| Node::new(name)).map_err(|reason| println!("SKIPPED deploy::pod::{test}: {reason}")).ok()
+}
+
+#[test]
+fn it_installs_a_plugin_that_works_with_the_rights_it_ships_with() {
+    let Some(node) = node("it_installs_a_plugin_that_works_with_the_rights_it_ships_with", "pod-installs") else { return };
+    let pod = node.pod("node").unwrap();
+    pod.wait("the first start", || pod.is_ready("startupProbe"));
+    pod.probe("readinessProbe").succeeded();
+    assert_eq!(node.shell("cat /etc/cni/net.d/hereabouts.d/hereabouts.conf").matches("pod-installs").count(), 1);
+
+    node.make_netns("c1");
+    let added = node.verb("ADD", "c1");
+    assert_eq!(added.succeeded().document()["ips"][0]["address"], "192.0.2.1/28");
+    assert_eq!(node.held(), ["ipallocation.hereabouts.dev/pod-installs.192.0.2.1"]);
+    assert_eq!(node.verb("ADD", "c1").succeeded().stdout, added.stdout, "a repeat");
+    node.verb("STATUS", "c1").succeeded();
+    node.verb("DEL", "c1").succeeded();
+    assert!(node.held().is_empty());
+
+    let token = node.give_token();
+    let kubeconfig = || node.shell("cat /etc/cni/net.d/hereabouts.d/hereabouts.kubeconfig");
+    pod.wait("the new token", || kubeconfig().contains(&token));
+    node.verb("ADD", "c1").succeeded();
+
+    // What it installed works without it.
+    pod.end();
+    node.verb("DEL", "c1").succeeded();
+    assert!(node.held().is_empty());
+}
+
+#[test]
+fn it_says_why_it_is_not_ready() {
+    let Some(node) = node("it_says_why_it_is_not_ready", "pod-not-ready") else { return };
+    std::fs::write(node.sandbox.path("token/token"), "nobodys").unwrap();
+    let pod = node.pod("node").unwrap();
+    pod.wait("the files", || pod.is_ready("readinessProbe"));
+    let probed = pod.probe("startupProbe");
+    assert!(probed.status == Some(1) && probed.stderr.contains("the plugin is not ready, code 50: "), "{probed:?}");
+    node.give_token();
+    pod.wait("the token", || pod.is_ready("startupProbe"));
+}
+
+#[test]
+#[ignore = "until the commands know the Kubernetes store"]
+fn it_frees_what_a_pod_held_that_is_gone_without_a_del() {
+    let Some(node) = node("it_frees_what_a_pod_held_that_is_gone_without_a_del", "pod-sweeps") else { return };
+    let pod = node.pod("node").unwrap();
+    pod.wait("the first start", || pod.is_ready("startupProbe"));
+    for container in ["living", "dead"] {
+        node.make_netns(container);
+        node.verb("ADD", container).succeeded();
+    }
+    assert_eq!(node.held().len(), 2);
+    node.lose_netns("dead");
+    pod.wait("the sweep", || node.held().len() == 1);
+    assert!(pod.said().contains("released 192.0.2.2"), "{}", pod.said());
+    node.verb("DEL", "living").succeeded();
+}
+
+#[test]
+#[ignore = "until the commands know the Kubernetes store"]
+fn it_takes_the_plugin_off_when_nothing_is_held_any_more() {
+    let Some(node) = node("it_takes_the_plugin_off_when_nothing_is_held_any_more", "pod-uninstalls") else { return };
+    let pod = node.pod("node").unwrap();
+    pod.wait("the first start", || pod.is_ready("startupProbe"));
+    node.make_netns("c1");
+    node.verb("ADD", "c1").succeeded();
+    pod.end();
+
+    let pod = node.pod("uninstall").unwrap();
+    pod.wait("its refusal", || pod.said().contains("pods of this node hold 1 of the store's addresses"));
+    assert!(!pod.is_ready("readinessProbe"));
+    // The pods are served to the end, with a token of its own.
+    let token = node.give_token();
+    pod.wait("the new token", || node.shell("cat /etc/cni/net.d/hereabouts.d/hereabouts.kubeconfig").contains(&token));
+    node.verb("DEL", "c1").succeeded();
+    pod.wait("the removal", || pod.is_ready("readinessProbe"));
+    assert_eq!(node.shell("ls /opt/cni/bin /etc/cni/net.d | grep -c hereabouts || true").trim(), "0");
+    pod.end();
+}
