@@ -9,3 +9,5 @@ mod objects;
 mod pod;
 /// The custom resource's manifest, made from the structs.
 mod resource;
+/// Each right of the role taken away.
+mod rights;

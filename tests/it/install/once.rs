@@ -97,7 +97,8 @@ fn a_person_may_install_for_files_or_with_a_kubeconfig_of_ones_own() {
 fn a_mistake_is_refused_before_anything_is_written() {
     let node = Node::new();
     let call = node.call(&["install"]);
-    let cases: &[(&[&str], &[(&str, &str)], &str)] = &[
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+    let cases: &[Case<'_>] = &[
         (&["--settings", "[]"], &[], "expected a JSON object"),
         (&["--settings", r#"{"log_fil":"/x"}"#], &[], "\"log_file\" may be meant"),
         (&["--settings", r#"{"log_level":"loud"}"#], &[], "expected debug, verbose, error or panic"),
