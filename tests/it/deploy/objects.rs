@@ -208,6 +208,19 @@ fn the_resource_outlives_the_daemon_set() {
     cluster.text(&["delete", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/node"), "--wait=false"]);
     assert!(cluster.text(&["get", "clusterroles", "-o", "name"]).lines().all(|name| !name.contains("hereabouts")));
     assert!(cluster.text(&["get", "ipa", "-o", "name"]).contains("192.0.2.7"));
+    if let Ok(mut helm) = super::chart::tool("helm", "helm") {
+        let kubeconfig = cluster.kubeconfig();
+        helm.args(["--kubeconfig", kubeconfig.to_str().unwrap(), "--namespace", "kube-system"]).env("HELM_CACHE_HOME", cluster.directory());
+        let mut again = super::chart::tool("helm", "helm").unwrap();
+        again.args(helm.get_args());
+        let installed = helm.args(["install", "hereabouts", "deploy/chart"]).output().unwrap();
+        assert!(installed.status.success(), "{installed:?}");
+        assert!(cluster.text(&["get", "clusterroles", "-o", "name"]).contains("/hereabouts"));
+        let removed = again.args(["uninstall", "hereabouts"]).output().unwrap();
+        assert!(removed.status.success(), "{removed:?}");
+        assert!(!cluster.text(&["get", "clusterroles", "-o", "name"]).contains("/hereabouts"));
+        assert!(cluster.text(&["get", "ipa", "-o", "name"]).contains("192.0.2.7"));
+    }
     // Nothing that a hand types by mistake takes all.
     let all = cluster.kubectl(&["delete", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy")]);
     assert!(!all.status.success());
