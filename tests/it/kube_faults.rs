@@ -14,3 +14,5 @@ mod on_the_way;
 mod refusals;
 /// A node behind a proxy.
 mod rig;
+/// Users that lack one right, and tokens that are no more.
+mod rights;

@@ -2,21 +2,12 @@
 //! what is wrong named, nothing lost. And answers that look like the server's
 //! and are not.
 
-use super::rig::{Rig, shared, within};
-use crate::support::cluster::Cluster;
+use super::rig::{Rig, assert_says, server_of, shared, within};
 use crate::support::nodes::DEADLINES;
 use crate::support::proxy::authority::{Authority, Validity};
 use crate::support::proxy::{Act, Reply};
 use crate::support::sandbox::Ended;
 use serde_json::json;
-
-fn assert_says(ended: &Ended, code: u64, words: &str) {
-    assert_eq!(ended.code(), code, "{ended:?}");
-    assert!(ended.details().contains(words), "{words}: {ended:?}");
-    for word in ["not found", "no such file or directory"] {
-        assert!(!ended.stdout.to_lowercase().contains(word), "runtimes take that for success: {ended:?}");
-    }
-}
 
 /// What it says goes for the verbs beside ADD as well; mended by `mend`, all is
 /// freed.
@@ -159,8 +150,4 @@ fn a_client_certificate_that_is_not_valid_today_is_105() {
     }
     rig.node.del("kept").succeeded();
     rig.assert_empty("with a renewed certificate");
-}
-
-pub(super) fn server_of(cluster: &Cluster) -> String {
-    cluster.text(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]).trim_start_matches("https://").to_owned()
 }

@@ -84,3 +84,17 @@ pub(super) fn within(seconds: f32, call: &Call) -> Ended {
     assert!(took < Duration::from_secs_f32(seconds) + SLACK, "{took:.1?}: {ended:?}");
     ended
 }
+
+/// What an error has to say, and what it must not.
+pub(super) fn assert_says(ended: &Ended, code: u64, words: &str) {
+    assert_eq!(ended.code(), code, "{ended:?}");
+    assert!(ended.details().contains(words), "{words}: {ended:?}");
+    for word in ["not found", "no such file or directory"] {
+        assert!(!ended.stdout.to_lowercase().contains(word), "runtimes take that for success: {ended:?}");
+    }
+}
+
+/// Where the API server itself is.
+pub(super) fn server_of(cluster: &Cluster) -> String {
+    cluster.text(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]).trim_start_matches("https://").to_owned()
+}
