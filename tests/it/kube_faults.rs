@@ -8,6 +8,8 @@
 
 /// Writes that the server does after their caller has given them up.
 mod late;
+/// Node state that is gone, damaged, or another's.
+mod node_state;
 /// One call, one fault, on the way to the server and back.
 mod on_the_way;
 /// Answers and certificates that no attempt will mend.

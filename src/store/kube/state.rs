@@ -177,8 +177,8 @@ impl State {
     /// Every attachment's hash.
     pub(super) fn hashes(&self) -> Result<Vec<String>, StoreError> {
         let directory = Path::new(ATTACHMENTS);
-        let names = self.disk.names(directory).map_err(|error| self.failed("list", directory, error))?;
-        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+        let found = self.disk.names(directory).map_err(|error| self.failed("list", directory, error))?;
+        Ok(found.into_iter().filter_map(|name| name.into_string().ok()).filter(|name| names::is_hash(name)).collect())
     }
 
     /// Puts an object in the place of the one of the same name, or after the
@@ -229,7 +229,8 @@ impl State {
 
     fn lines(&self, path: &Path) -> Result<Vec<String>, StoreError> {
         let bytes = self.read(path)?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
+        // A damaged line leads nowhere.
+        Ok(String::from_utf8_lossy(&bytes).lines().filter(|line| names::is_hash(line)).map(str::to_owned).collect())
     }
 
     /// What is believed of a scope.

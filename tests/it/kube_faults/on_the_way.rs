@@ -1,7 +1,7 @@
 //! Faults of the connection and of single answers: a table of them, each at
 //! every verb, once and for good.
 
-use super::rig::{Rig, shared, within};
+use super::rig::{Rig, each, shared, within};
 use crate::support::proxy::{Act, Door, Proxy, Reply};
 use std::time::Duration;
 
@@ -49,16 +49,6 @@ fn passing() -> Vec<(&'static str, Act)> {
         ("reset within the answer", Act::ResetWithin),
         ("late answer", Act::Delay(Duration::from_millis(1500))),
     ]
-}
-
-/// Each of a table beside the others: they mostly wait.
-fn each<T: Send>(table: Vec<(&'static str, T)>, play: impl Fn(&str, T) + Sync) {
-    let play = &play;
-    std::thread::scope(|scope| {
-        let players: Vec<_> = table.into_iter().map(|(name, row)| (name, scope.spawn(move || play(name, row)))).collect();
-        let failed: Vec<_> = players.into_iter().filter_map(|(name, player)| player.join().is_err().then_some(name)).collect();
-        assert!(failed.is_empty(), "{failed:?}");
-    });
 }
 
 #[test]

@@ -37,8 +37,12 @@ impl<'c> Rig<'c> {
 
     /// Less patient than usual.
     pub(super) fn impatient(self) -> Self {
-        self.node.configure(&self.proxy.kubeconfig(&self.node.sandbox.root), r#"{"add":"2s","del":"1500ms","gc":"1500ms"}"#);
+        self.deadlines(r#"{"add":"2s","del":"1500ms","gc":"1500ms"}"#);
         self
+    }
+
+    pub(super) fn deadlines(&self, deadlines: &str) {
+        self.node.configure(&self.proxy.kubeconfig(&self.node.sandbox.root), deadlines);
     }
 
     pub(super) fn holders(&self) -> BTreeMap<String, String> {
@@ -97,4 +101,14 @@ pub(super) fn assert_says(ended: &Ended, code: u64, words: &str) {
 /// Where the API server itself is.
 pub(super) fn server_of(cluster: &Cluster) -> String {
     cluster.text(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]).trim_start_matches("https://").to_owned()
+}
+
+/// Each of a table beside the others: they mostly wait.
+pub(super) fn each<T: Send>(table: Vec<(&'static str, T)>, play: impl Fn(&str, T) + Sync) {
+    let play = &play;
+    std::thread::scope(|scope| {
+        let players: Vec<_> = table.into_iter().map(|(name, row)| (name, scope.spawn(move || play(name, row)))).collect();
+        let failed: Vec<_> = players.into_iter().filter_map(|(name, player)| player.join().is_err().then_some(name)).collect();
+        assert!(failed.is_empty(), "{failed:?}");
+    });
 }

@@ -1,0 +1,191 @@
+//! Node state that is gone, damaged, another cluster's or another node's. It
+//! decides nothing: what was given stands, is found and is freed.
+
+use super::rig::{Rig, each, shared};
+use crate::support::nodes::{DEADLINES, Node};
+use crate::support::proxy::Act;
+use crate::support::sandbox::files_below;
+use std::path::Path;
+
+/// A node with something in every file of its state: two pods, one in its
+/// second sandbox; what is believed of a scope; an intent and a tombstone.
+fn lived_in(rig: &Rig<'_>) {
+    let node = &rig.node;
+    node.add("kept").succeeded();
+    node.add("web_1").succeeded();
+    node.status().succeeded();
+    rig.proxy.script(|asked| if asked.method == "POST" { Act::Reset } else { Act::Pass });
+    rig.deadlines(r#"{"add":"400ms"}"#);
+    assert_eq!([node.add("gone"), node.add("open")].map(|ended| ended.code()), [11, 11]);
+    rig.deadlines(DEADLINES);
+    node.del("gone").succeeded();
+    rig.proxy.pass();
+    assert!(node.state().join("tombstones").exists());
+}
+
+/// Every verb, as if nothing had happened.
+fn assert_nothing_is_lost(rig: &Rig<'_>, when: &str) {
+    let node = &rig.node;
+    let kept = node.add("kept");
+    assert_eq!(kept.addresses(), ["10.9.0.1"], "{when}");
+    node.check("kept", &kept).succeeded();
+    let web = node.add("web_2").addresses();
+    let new = node.add("new").addresses();
+    let open = node.add("open").addresses();
+    let holders = rig.holders();
+    for (container, given) in [("kept", "10.9.0.1"), ("web_2", &*web[0]), ("new", &*new[0]), ("open", &*open[0])] {
+        assert_eq!(holders.get(given).map(String::as_str), Some(container), "{when}: {holders:?}");
+    }
+    for container in ["kept", "web_1", "web_2", "new", "open", "gone"] {
+        node.del(container).succeeded();
+    }
+    rig.assert_empty(when);
+}
+
+#[test]
+fn state_that_is_gone_is_made_anew() {
+    let Some(cluster) = shared("node_state::state_that_is_gone_is_made_anew") else { return };
+    let rig = Rig::new(cluster);
+    lived_in(&rig);
+    std::fs::remove_dir_all(rig.node.sandbox.store()).unwrap();
+    assert_nothing_is_lost(&rig, "all of it gone");
+    let rig = Rig::new(cluster);
+    rig.node.add("c").succeeded();
+    std::fs::remove_dir_all(rig.node.sandbox.store()).unwrap();
+    rig.node.del("c").succeeded();
+    rig.assert_empty("the DEL comes first");
+}
+
+type Damage = (&'static str, fn(&Path));
+
+const DAMAGES: &[Damage] = &[
+    ("removed", |path| std::fs::remove_file(path).unwrap()),
+    ("empty", |path| std::fs::write(path, "").unwrap()),
+    ("half", |path| {
+        let bytes = std::fs::read(path).unwrap();
+        std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    }),
+    ("zeroes", |path| std::fs::write(path, vec![0; std::fs::read(path).unwrap().len()]).unwrap()),
+    ("of another shape", |path| std::fs::write(path, r#"{"a":[1,2,{"b":null}]}"#).unwrap()),
+    ("no UTF-8", |path| std::fs::write(path, [0xff, 0xfe, b'\n', 0xc3]).unwrap()),
+];
+
+/// The name in the store of what is a hash or an address's.
+fn file_kind(path: &str) -> &str {
+    path.split('/').next().unwrap()
+}
+
+#[test]
+fn every_file_of_the_state_may_be_damaged() {
+    let Some(cluster) = shared("node_state::every_file_of_the_state_may_be_damaged") else { return };
+    let template = Rig::new(cluster);
+    lived_in(&template);
+    let mut kinds: Vec<String> = files_below(&template.node.state()).iter().map(|path| file_kind(path).to_owned()).collect();
+    kinds.dedup();
+    for known in ["attachments", "complete", "pods", "ready", "scopes", "tombstones"] {
+        assert!(kinds.iter().any(|kind| kind == known), "{known} is missing: {kinds:?}");
+    }
+    // Every file of a kind at once: one node for each kind and damage.
+    each(DAMAGES.to_vec(), |name, damage| {
+        for kind in &kinds {
+            let rig = Rig::new(cluster);
+            lived_in(&rig);
+            let state = rig.node.state();
+            if (name, kind.as_str()) == ("removed", "attachments") {
+                // While the state says that it is all there is: the next test.
+                continue;
+            }
+            let meant = files_below(&state).into_iter().filter(|path| file_kind(path) == kind);
+            meant.for_each(|path| damage(&state.join(path)));
+            assert_nothing_is_lost(&rig, &format!("{kind} {name}"));
+        }
+    });
+}
+
+/// Nobody can see that a file is gone that may never have been there: what it
+/// stood for is freed by GC.
+#[test]
+fn what_single_removed_files_stood_for_is_collected() {
+    let Some(cluster) = shared("node_state::what_single_removed_files_stood_for_is_collected") else { return };
+    let rig = Rig::new(cluster);
+    rig.node.add("kept").succeeded();
+    std::fs::remove_dir_all(rig.node.state().join("attachments")).unwrap();
+    std::fs::create_dir(rig.node.state().join("attachments")).unwrap();
+    // What was given stands all the same.
+    assert_ne!(rig.node.add("other").addresses(), ["10.9.0.1"]);
+    rig.node.gc_call(&["other"]).run().succeeded();
+    assert_eq!(rig.holders().into_values().collect::<Vec<_>>(), ["other"]);
+    rig.node.del("other").succeeded();
+    rig.assert_empty("after GC and DEL");
+}
+
+#[test]
+fn one_damaged_attachment_costs_the_others_nothing() {
+    let Some(cluster) = shared("node_state::one_damaged_attachment_costs_the_others_nothing") else { return };
+    let rig = Rig::new(cluster);
+    let node = &rig.node;
+    node.add("first").succeeded();
+    let attachments = node.state().join("attachments");
+    let [first] = &files_below(&attachments)[..] else { panic!("more than one") };
+    std::fs::write(attachments.join(first), "[{").unwrap();
+    // Whoever does not need it does not see it.
+    assert_eq!(node.add("second").addresses(), ["10.9.0.2"]);
+    node.del("first").succeeded();
+    node.del("second").succeeded();
+    rig.assert_empty("one file damaged");
+}
+
+#[test]
+fn state_of_another_cluster_says_nothing() {
+    let Some(cluster) = shared("node_state::state_of_another_cluster_says_nothing") else { return };
+    let rig = Rig::new(cluster);
+    let node = &rig.node;
+    let kept = node.add("kept");
+    node.add("lost").succeeded();
+    cluster.text(&["delete", "ipallocation", &format!("{}.10.9.0.2", node.scope)]);
+    let complete = node.state().join("complete");
+    let mut origin: serde_json::Value = serde_json::from_slice(&std::fs::read(&complete).unwrap()).unwrap();
+    origin["cluster"] = "another".into();
+    std::fs::write(&complete, origin.to_string()).unwrap();
+    rig.proxy.seen();
+    node.check("kept", &kept).succeeded();
+    assert_eq!(rig.proxy.methods(), ["GET", "GET"], "one list, one look");
+    node.del("lost").succeeded();
+    assert_eq!(rig.proxy.methods(), [""; 0], "here it has nothing");
+    node.del("kept").succeeded();
+    rig.assert_empty("after the DEL");
+}
+
+#[test]
+fn state_of_another_node_frees_nothing_of_it() {
+    let Some(cluster) = shared("node_state::state_of_another_node_frees_nothing_of_it") else { return };
+    let rig = Rig::new(cluster);
+    rig.node.add("c").succeeded();
+    let other = Node::new(&format!("{}-other", rig.node.name), &rig.node.scope, &cluster.kubeconfig());
+    std::fs::create_dir_all(other.state().parent().unwrap()).unwrap();
+    let copied = std::process::Command::new("cp").arg("-a").args([rig.node.state(), other.state()]).status();
+    assert!(copied.unwrap().success());
+    other.del("c").succeeded();
+    assert_eq!(rig.holders()["10.9.0.1"], "c");
+    // The same container id on another node is another attachment.
+    assert_ne!(other.add("c").addresses(), ["10.9.0.1"]);
+    other.del("c").succeeded();
+    rig.node.del("c").succeeded();
+    rig.assert_empty("after both DELs");
+}
+
+/// A node that comes back with a hundred pods asks once what it has.
+#[test]
+fn many_calls_at_once_make_the_state_anew_once() {
+    let Some(cluster) = shared("node_state::many_calls_at_once_make_the_state_anew_once") else { return };
+    let rig = Rig::cold(cluster);
+    let node = &rig.node;
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            scope.spawn(move || node.add(&format!("c{n}")).succeeded().clone());
+        }
+    });
+    let lists = rig.proxy.seen().into_iter().filter(|seen| seen.path.contains("node%3D")).count();
+    assert_eq!(lists, 1);
+    assert_eq!(rig.holders().len(), 8);
+}
