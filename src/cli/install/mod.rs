@@ -2,14 +2,15 @@
 //! DaemonSet of deploy/ runs them with --watch.
 //!
 //! `options` knows flags, variables and defaults, `files` what is written,
-//! `place` how: whole or not at all; `remove` and `check` say themselves what
-//! they are for. `watch` stays and puts back what changes,
-//! `chores` are what it runs beside. None of them talks to the API server: the
-//! plugin itself is asked, as it is installed.
+//! `place` how: whole or not at all. `watch` stays, `chores` are what it runs
+//! beside, `leaving` is what `uninstall` does instead; `remove` and `check` say
+//! it themselves. None of them talks to the API server: the plugin itself is
+//! asked, as it is installed.
 
 mod check;
 mod chores;
 mod files;
+mod leaving;
 mod options;
 mod place;
 mod remove;
@@ -21,6 +22,7 @@ use super::{Lookup, StoreArgs, Usage, output};
 use anyhow::Context;
 use chores::Chores;
 use files::Files;
+use leaving::Leaving;
 use options::Plan;
 use std::path::Path;
 
@@ -53,28 +55,15 @@ pub(super) fn uninstall(lookup: Lookup<'_>, store: &StoreArgs, args: &UninstallA
     if args.check {
         return check::removed(&plan);
     }
-    let remove = |plan: &Plan| remove::remove(plan, namespace, args.force);
-    if !args.watch {
-        let changes = remove(&plan)?;
-        if changes.is_empty() {
-            output::say("nothing of hereabouts is installed here");
-        }
-        return say_each(&changes);
+    if args.watch {
+        let mut leaving = Leaving::new(Files::new(plan)?, namespace);
+        return watch::watch(&mut || leaving.step(), &mut |_| {});
     }
-    // The plugin serves its pods to the end: its token must not end before.
-    let mut files = Files::new(plan)?;
-    let mut removed = false;
-    let mut step = || {
-        if removed {
-            return Ok(Vec::new());
-        }
-        let mut changes = files.renew()?;
-        changes.extend(remove(&files.plan)?);
-        removed = true;
-        changes.push("done: this node can do without the DaemonSet".to_owned());
-        Ok(changes)
-    };
-    watch::watch(&mut step, &mut |_| {})
+    let changes = remove::remove(&plan, namespace, args.force)?;
+    if changes.is_empty() {
+        output::say("nothing of hereabouts is installed here");
+    }
+    say_each(&changes)
 }
 
 /// A directory that was made for the plugin would be one where nobody looks.
