@@ -18,3 +18,5 @@ mod refusals;
 mod rig;
 /// Users that lack one right, and tokens that are no more.
 mod rights;
+/// Eight nodes, thousands of calls, all of it at once.
+mod storm;

@@ -2,22 +2,10 @@
 //! was answered with an error or by a second attempt, a DEL has run, and then
 //! the first attempt arrives.
 
+use super::node_state::seconds_later;
 use super::rig::{Rig, shared, within};
 use crate::support::nodes::{Node, own_name};
 use crate::support::proxy::{Act, Reply};
-use serde_json::{Value, json};
-
-/// The tombstones' clocks go forward; as if the node had waited so long.
-fn seconds_later(rig: &Rig<'_>, seconds: u64) {
-    let path = rig.node.state().join("tombstones");
-    let mut tombstones: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    for tombstone in tombstones.as_array_mut().unwrap() {
-        for key in ["since", "looked"] {
-            tombstone[key] = json!(tombstone[key].as_u64().unwrap() - seconds * 1000);
-        }
-    }
-    std::fs::write(path, tombstones.to_string()).unwrap();
-}
 
 fn only(rig: &Rig<'_>) -> Vec<(String, String)> {
     rig.holders().into_iter().collect()
@@ -37,7 +25,7 @@ fn a_creation_that_comes_after_the_del_is_taken_back() {
     assert_eq!(only(&rig), []);
     assert_eq!(rig.proxy.send_held_back(), [201]);
     assert_eq!(only(&rig), holds("10.9.0.1", "c"));
-    seconds_later(&rig, 6);
+    seconds_later(&rig.node, 6);
     // Any call of the node, of any other attachment.
     let other = rig.node.add("other").addresses();
     assert_eq!(only(&rig), holds(&other[0], "other"));
@@ -56,10 +44,10 @@ fn a_tombstone_is_looked_at_for_a_minute_and_then_forgotten() {
     rig.proxy.seen();
     rig.node.del("nobody").succeeded();
     assert_eq!(rig.proxy.methods(), [""; 0], "looked at again too soon");
-    seconds_later(&rig, 6);
+    seconds_later(&rig.node, 6);
     rig.node.del("nobody").succeeded();
     assert_eq!(rig.proxy.methods(), ["GET"]);
-    seconds_later(&rig, 60);
+    seconds_later(&rig.node, 60);
     rig.node.del("nobody").succeeded();
     assert_eq!(rig.proxy.methods(), ["GET"]);
     rig.node.del("nobody").succeeded();
@@ -76,7 +64,7 @@ fn a_first_attempt_that_comes_after_the_del_is_taken_back() {
     assert_eq!(within(5.0, &rig.node.call("ADD", "c")).addresses(), ["10.9.0.1"]);
     rig.node.del("c").succeeded();
     assert_eq!(rig.proxy.send_held_back(), [201]);
-    seconds_later(&rig, 6);
+    seconds_later(&rig.node, 6);
     rig.node.del("nobody").succeeded();
     rig.assert_empty("the first attempt came late");
 }
@@ -135,7 +123,7 @@ fn a_tombstone_does_not_bury_the_next_add_of_the_same_attachment() {
     let added = rig.node.add("c");
     assert_eq!(rig.holders()[&added.addresses()[0]], "c");
     rig.proxy.send_held_back();
-    seconds_later(&rig, 6);
+    seconds_later(&rig.node, 6);
     rig.node.del("nobody").succeeded();
     assert_eq!(only(&rig), holds(&added.addresses()[0], "c"));
     rig.node.check("c", &added).succeeded();
@@ -159,7 +147,7 @@ fn what_a_later_add_has_adopted_is_not_buried() {
     rig.proxy.first(1, "POST", Act::Reset);
     let added = rig.node.add("c");
     assert_eq!(added.addresses(), ["10.9.0.1"]);
-    seconds_later(&rig, 6);
+    seconds_later(&rig.node, 6);
     rig.node.del("nobody").succeeded();
     assert_eq!(only(&rig), holds("10.9.0.1", "c"));
     rig.node.check("c", &added).succeeded();
@@ -176,7 +164,7 @@ fn a_creation_of_an_earlier_add_that_comes_after_the_del_is_taken_back() {
     rig.node.add("c").succeeded();
     rig.node.del("c").succeeded();
     assert_eq!(rig.proxy.send_held_back(), [201]);
-    seconds_later(&rig, 6);
+    seconds_later(&rig.node, 6);
     rig.node.del("nobody").succeeded();
     rig.assert_empty("the first ADD's creation came late");
 }
@@ -193,7 +181,7 @@ fn a_creation_that_comes_after_another_holder_is_taken_back() {
     let added = rig.node.add("c").addresses();
     neighbor.del("other").succeeded();
     assert_eq!(rig.proxy.send_held_back(), [201]);
-    seconds_later(&rig, 6);
+    seconds_later(&rig.node, 6);
     rig.node.del("nobody").succeeded();
     assert_eq!(only(&rig), holds(&added[0], "c"));
     rig.node.del("c").succeeded();
@@ -238,7 +226,7 @@ fn a_re_homing_that_comes_between_the_dels_is_taken_back() {
     assert_eq!(rig.proxy.send_held_back(), [200]);
     assert_eq!(only(&rig), holds("10.9.0.1", "web_2"));
     rig.node.del("web_1").succeeded();
-    seconds_later(&rig, 6);
+    seconds_later(&rig.node, 6);
     rig.node.del("nobody").succeeded();
     rig.assert_empty("after both DELs");
 }

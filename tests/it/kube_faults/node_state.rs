@@ -5,7 +5,21 @@ use super::rig::{Rig, each, shared};
 use crate::support::nodes::{DEADLINES, Node};
 use crate::support::proxy::Act;
 use crate::support::sandbox::files_below;
+use serde_json::Value;
 use std::path::Path;
+
+/// The clocks of the tombstones go forward, as if the node had waited so long.
+pub(super) fn seconds_later(node: &Node, seconds: u64) {
+    let path = node.state().join("tombstones");
+    let Ok(bytes) = std::fs::read(&path) else { return };
+    let mut tombstones: Value = serde_json::from_slice(&bytes).unwrap();
+    for tombstone in tombstones.as_array_mut().unwrap() {
+        for key in ["since", "looked"] {
+            tombstone[key] = (tombstone[key].as_u64().unwrap() - seconds * 1000).into();
+        }
+    }
+    std::fs::write(path, tombstones.to_string()).unwrap();
+}
 
 /// A node with something in every file of its state: two pods, one in its
 /// second sandbox; what is believed of a scope; an intent and a tombstone.
@@ -144,7 +158,7 @@ fn state_of_another_cluster_says_nothing() {
     node.add("lost").succeeded();
     cluster.text(&["delete", "ipallocation", &format!("{}.10.9.0.2", node.scope)]);
     let complete = node.state().join("complete");
-    let mut origin: serde_json::Value = serde_json::from_slice(&std::fs::read(&complete).unwrap()).unwrap();
+    let mut origin: Value = serde_json::from_slice(&std::fs::read(&complete).unwrap()).unwrap();
     origin["cluster"] = "another".into();
     std::fs::write(&complete, origin.to_string()).unwrap();
     rig.proxy.seen();

@@ -6,6 +6,8 @@ pub(crate) mod checker;
 #[cfg(feature = "kube")]
 pub(crate) mod cluster;
 pub(crate) mod disk;
+#[cfg(feature = "kube")]
+pub(crate) mod history;
 pub(crate) mod in_process;
 pub(crate) mod living;
 pub(crate) mod mounted;

@@ -193,10 +193,10 @@ impl Proxy {
         self.seen().into_iter().map(|seen| seen.method).collect()
     }
 
-    /// Lets the server do what was held back, now; how it answered.
+    /// Lets the server do what was held back, now; how it answered, if it did.
     pub(crate) fn send_held_back(&self) -> Vec<u16> {
         let held = std::mem::take(&mut self.state().held_back);
-        held.into_iter().map(|(at, asked)| self.shared.ask(at, &asked).unwrap().status).collect()
+        held.into_iter().filter_map(|(at, asked)| self.shared.ask(at, &asked).ok()).map(|reply| reply.status).collect()
     }
 
     /// Takes connections, on the port that was ours from the beginning.

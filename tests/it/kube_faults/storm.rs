@@ -1,0 +1,235 @@
+//! The storm: eight nodes behind proxies that fail, processes that are killed,
+//! servers that are killed and come back. The history of what everybody was
+//! told is replayed, and the objects are held against it: no address has two
+//! holders at any time, what was printed stands, what was freed is gone.
+
+/// Who makes the calls.
+mod worker;
+
+use super::node_state::seconds_later;
+use super::rig::install;
+use crate::support::cached::Draw;
+use crate::support::cluster::{Cluster, Options, Server};
+use crate::support::history::{History, Outcome};
+use crate::support::nodes::{Node, objects};
+use crate::support::proxy::{Act, Asked, Proxy, Reply};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+use worker::{Sandbox, Worker};
+
+const NODES: usize = 8;
+const WORKERS_A_NODE: usize = 2;
+const SCOPE: &str = "storm";
+/// A call takes no longer, whatever happens: the longest deadline, and what a
+/// busy machine takes beside it.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// What all workers share.
+struct Storm {
+    history: History,
+    /// Calls that are still to be made.
+    left: AtomicUsize,
+    calm: AtomicBool,
+}
+
+impl Storm {
+    fn kills(&self) -> bool {
+        !self.calm.load(Ordering::Relaxed)
+    }
+
+    fn is_over(&self) -> bool {
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
+    }
+}
+
+/// What becomes of a request.
+fn fault(draw: &mut Draw, asked: &Asked) -> Act {
+    let writes = asked.method != "GET";
+    match draw.below(100) {
+        0 => Act::Answer(Reply::status(429)),
+        1 => Act::Answer(Reply::retry_after(503, 1)),
+        2 => Act::Answer(Reply::status(500)),
+        3 | 4 => Act::AnswerAfter(Reply::status(504)),
+        5 => Act::AnswerAfter(Reply::status(500)),
+        6 => Act::Reset,
+        7 | 8 => Act::ResetAfter,
+        9 => Act::ResetWithin,
+        10 => Act::Delay(Duration::from_millis(300)),
+        11 | 12 if writes => Act::HoldBackAfter(Reply::status(504)),
+        13 if writes => Act::HoldBack,
+        14 if writes => Act::Lose,
+        _ => Act::Pass,
+    }
+}
+
+/// Sends what was held back, and now and then takes a server away, until it is
+/// told to end.
+fn disturb(cluster: &Cluster, proxies: &[Proxy], mut draw: Draw, restarts: usize, storm: &Storm, end: &Receiver<()>) {
+    let all = storm.left.load(Ordering::Relaxed);
+    let mut done = 0;
+    while end.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout) {
+        for proxy in proxies {
+            if draw.below(3) == 0 {
+                proxy.send_held_back();
+            }
+        }
+        // Evenly spread over the calls.
+        let left = storm.left.load(Ordering::Relaxed);
+        if done < restarts && left < all - all * (done + 1) / (restarts + 1) {
+            done += 1;
+            match draw.below(3) {
+                0 => cluster.kill(Server::Etcd),
+                1 => cluster.kill(Server::ApiServer),
+                _ => cluster.stop(Server::ApiServer),
+            }
+            cluster.start(Server::Etcd);
+            cluster.start(Server::ApiServer);
+        }
+    }
+}
+
+fn storm(test: &str, calls: usize, restarts: usize, seed: u64) {
+    let cluster = match Cluster::own(Options::default()) {
+        Ok(cluster) => cluster,
+        Err(reason) => return println!("SKIPPED kube_faults::storm::{test}: {reason}"),
+    };
+    install(&cluster);
+    println!("seed {seed}");
+    let proxies: Vec<Proxy> = (0..NODES).map(|_| Proxy::new(&cluster)).collect();
+    let nodes: Vec<Node> = proxies.iter().enumerate().map(|(n, proxy)| node(&format!("n{n}"), proxy)).collect();
+    for (n, proxy) in proxies.iter().enumerate() {
+        let mut draw = Draw(seed + 7 * n as u64);
+        proxy.script(move |asked| fault(&mut draw, asked));
+    }
+    let storm = Storm { history: History::default(), left: AtomicUsize::new(calls), calm: AtomicBool::new(false) };
+    let mut workers: Vec<Worker<'_>> =
+        (0..NODES * WORKERS_A_NODE).map(|number| Worker::new(&storm, &nodes[number % NODES], number, seed)).collect();
+    let (over, end) = channel();
+    std::thread::scope(|scope| {
+        let (cluster, proxies, storm) = (&cluster, &proxies, &storm);
+        scope.spawn(move || disturb(cluster, proxies, Draw(seed), restarts, storm, &end));
+        let running: Vec<_> = workers
+            .iter_mut()
+            .map(|worker| {
+                scope.spawn(move || {
+                    while !storm.is_over() {
+                        worker.turn();
+                    }
+                })
+            })
+            .collect();
+        let ended: Vec<_> = running.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        over.send(()).unwrap();
+        assert!(ended.iter().all(Result::is_ok), "seed {seed}");
+    });
+    storm.calm.store(true, Ordering::Relaxed);
+    for proxy in &proxies {
+        proxy.send_held_back();
+        proxy.pass();
+    }
+    tell(&workers);
+    let outcome = storm.history.replay().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    check_freed(&cluster, &storm, &nodes, &outcome);
+    settle(&mut workers);
+    let outcome = storm.history.replay().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    for node in &nodes {
+        collect(node, &outcome);
+    }
+    assert_eq!(held(&cluster), outcome.held, "seed {seed}");
+}
+
+fn node(name: &str, proxy: &Proxy) -> Node {
+    let node = Node::new(name, SCOPE, Path::new("/"));
+    node.configure(&proxy.kubeconfig(&node.sandbox.root), r#"{"add":"4s","del":"3s","gc":"3s"}"#);
+    std::fs::create_dir(node.sandbox.path("netns")).unwrap();
+    node
+}
+
+/// Who holds what, of the objects themselves.
+fn held(cluster: &Cluster) -> BTreeMap<String, BTreeSet<IpAddr>> {
+    let mut held: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
+    for object in objects(cluster) {
+        let text = |key: &str| object["spec"][key].as_str().unwrap().to_owned();
+        held.entry(format!("{}/{}", text("node"), text("containerID"))).or_default().insert(text("address").parse().unwrap());
+    }
+    held
+}
+
+/// What was printed stands; what a DEL freed is gone, when the node has looked
+/// for what came late.
+fn check_freed(cluster: &Cluster, storm: &Storm, nodes: &[Node], outcome: &Outcome) {
+    for node in nodes {
+        seconds_later(node, 61);
+        node.del("nobody").succeeded();
+    }
+    let held = held(cluster);
+    for (holder, addresses) in &outcome.held {
+        assert_eq!(held.get(holder), Some(addresses), "{}", storm.history.of(&[holder]));
+    }
+    for holder in held.keys() {
+        assert!(!outcome.freed.contains(holder), "leaked {:?}; {}", held[holder], storm.history.of(&[holder]));
+    }
+}
+
+/// Ends what hangs in the air; what was given up is left to GC.
+fn settle(workers: &mut [Worker<'_>]) {
+    for worker in workers {
+        let open: Vec<String> = worker
+            .sandboxes
+            .iter()
+            .filter(|(_, state)| matches!(state, Sandbox::Asked | Sandbox::Leaving))
+            .map(|(container, _)| container.clone())
+            .collect();
+        for container in open {
+            worker.del(&container);
+            assert!(!worker.sandboxes.contains_key(&container), "{container}");
+        }
+    }
+}
+
+fn collect(node: &Node, outcome: &Outcome) {
+    let prefix = format!("{}/", node.name);
+    let valid: Vec<&str> = outcome.held.keys().filter_map(|holder| holder.strip_prefix(&prefix)).collect();
+    node.gc_call(&valid).set("CNI_NETNS_OVERRIDE", "true").run().succeeded();
+}
+
+/// How long calls took, and how they failed.
+fn tell(workers: &[Worker<'_>]) {
+    let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
+    let mut failed: BTreeMap<(&str, Option<u64>), usize> = BTreeMap::new();
+    for worker in workers {
+        worker.times.iter().for_each(|(verb, took)| times.entry(verb).or_default().push(*took));
+        worker.failed.iter().for_each(|(key, count)| *failed.entry(*key).or_default() += count);
+    }
+    for (verb, mut times) in times {
+        times.sort_unstable();
+        let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
+        println!(
+            "{verb:<5} {:>5} answered: median {:.1?}, p90 {:.1?}, p99 {:.1?}, slowest {:.1?}",
+            times.len(),
+            at(50),
+            at(90),
+            at(99),
+            at(100)
+        );
+        assert!(at(100) < LONGEST, "{verb}");
+    }
+    println!("failed, by verb and code (none: killed): {failed:?}");
+}
+
+#[test]
+fn a_storm_of_faults_gives_no_address_twice_and_loses_none() {
+    storm("a_storm_of_faults_gives_no_address_twice_and_loses_none", 400, 1, 1);
+}
+
+#[test]
+#[ignore = "minutes; scripts/test --long"]
+fn long_storm_of_10_000_calls_gives_no_address_twice_and_loses_none() {
+    for seed in [2, 3] {
+        storm("long_storm_of_10_000_calls_gives_no_address_twice_and_loses_none", 10_000, 8, seed);
+    }
+}
