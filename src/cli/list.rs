@@ -1,92 +1,132 @@
-//! `list`: who holds what.
+//! `list`: who holds what. A cluster may hold more than fits into memory: rows
+//! are put in order as long as they are few, and go out as they are read when
+//! they are many.
 
-use super::{Format, ListArgs, Lookup, StoreArgs, Usage, locate, output};
-use crate::ipam::{Allocation, NetworkName, NodeName};
-use crate::store::{Filter, Store, StoreError};
+use super::output::{self, Columns};
+use super::{Format, ListArgs, Lookup, StoreArgs, Usage, locate};
+use crate::ipam::{Allocation, NetworkName, NodeName, Scope};
+use crate::store::{Filter, Listing, PodName, Store, StoreError};
 use std::io::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long a command waits for a lock.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// More rows than this are not put in order: half a kilobyte each is kept until
+/// then.
+const SORTED: usize = 10_000;
+
+const HEADINGS: [&str; 8] = ["ADDRESS", "SCOPE", "NETWORK", "POD", "INTERFACE", "CONTAINER", "NODE", "SINCE"];
+/// Shown where an address is in a scope that has a name, or may be.
+const SCOPE: usize = 1;
 
 pub(super) fn list(lookup: Lookup<'_>, store: &StoreArgs, args: &ListArgs) -> anyhow::Result<()> {
     let filter = Filter {
         node: args.node.as_deref().map(parse_node).transpose()?,
         network: args.network.as_deref().map(parse_network).transpose()?,
+        pod: args.pod.as_deref().map(parse_pod),
         ..Filter::default()
     };
     let store = locate::locate(lookup, store)?.store()?;
-    let mut damaged = 0;
-    let mut found = Vec::new();
-    // JSON is written as it is read: a million records need no memory.
-    let mut json = (args.output == Format::Json).then(|| std::io::BufWriter::new(std::io::stdout().lock()));
-    let mut count = 0usize;
-    if let Some(out) = &mut json {
-        out.write_all(b"[")?;
-    }
-    for item in listing(&store, &filter)? {
-        match item {
-            Ok(allocation) if args.pod.as_deref().is_none_or(|pod| is_of_pod(&allocation, pod)) => {
-                count += 1;
-                match &mut json {
-                    Some(out) => {
-                        out.write_all(if count == 1 { b"\n  " } else { b",\n  " })?;
-                        serde_json::to_writer(&mut *out, &output::allocation(&allocation))?;
-                    }
-                    None => found.push(allocation),
-                }
-            }
-            Ok(_) => {}
-            Err(error) => {
-                damaged += 1;
-                output::say(&format!("warning: {error}"));
-            }
+    let stdout = std::io::BufWriter::new(std::io::stdout().lock());
+    let unreadable = match args.output {
+        Format::Json => write_json(stdout, store.as_ref(), &filter)?,
+        Format::Table => {
+            let mut rows = Rows::new(stdout, SORTED);
+            let unreadable = each(store.as_ref(), &filter, &mut |allocation| rows.add(&allocation))?;
+            rows.end()?;
+            unreadable
         }
-    }
-    match json {
-        Some(mut out) => {
-            out.write_all(if count == 0 { b"]\n" } else { b"\n]\n" })?;
-            out.flush()?;
-        }
-        None => print_table(found)?,
-    }
-    if 0 < damaged {
-        anyhow::bail!("{damaged} records could not be read");
+    };
+    if 0 < unreadable {
+        anyhow::bail!("{unreadable} records could not be read");
     }
     Ok(())
 }
 
-fn print_table(mut found: Vec<Allocation>) -> anyhow::Result<()> {
-    if found.is_empty() {
-        output::say("no address is held");
-        return Ok(());
+/// One document, written as the store is read.
+fn write_json(mut out: impl Write, store: &dyn Store, filter: &Filter) -> anyhow::Result<usize> {
+    out.write_all(b"[")?;
+    let mut first = true;
+    let unreadable = each(store, filter, &mut |allocation| {
+        out.write_all(if first { b"\n  " } else { b",\n  " })?;
+        first = false;
+        // As an error of the output: a reader that has seen enough is none.
+        Ok(serde_json::to_writer(&mut out, &output::allocation(&allocation)).map_err(std::io::Error::from)?)
+    })?;
+    out.write_all(if first { b"]\n" } else { b"\n]\n" })?;
+    out.flush()?;
+    Ok(unreadable)
+}
+
+/// A table as it grows.
+struct Rows<W: Write> {
+    out: W,
+    /// The rows so far, while they are few enough to be put in order.
+    kept: Vec<(Scope, IpAddr, [String; 8])>,
+    most: usize,
+    /// How wide, once they are too many.
+    columns: Option<Columns>,
+}
+
+impl<W: Write> Rows<W> {
+    fn new(out: W, most: usize) -> Self {
+        Self { out, kept: Vec::new(), most, columns: None }
     }
-    found.sort_by(|a, b| (&a.scope, a.address).cmp(&(&b.scope, b.address)));
-    let scoped = found.iter().any(|allocation| allocation.scope.name().is_some());
-    let mut headings = vec!["ADDRESS", "NETWORK", "POD", "INTERFACE", "CONTAINER", "NODE", "SINCE"];
-    if scoped {
-        headings.insert(1, "SCOPE");
+
+    fn add(&mut self, allocation: &Allocation) -> anyhow::Result<()> {
+        let cells = cells(allocation);
+        if let Some(columns) = &self.columns {
+            return Ok(self.out.write_all(columns.line(&cells).as_bytes())?);
+        }
+        self.kept.push((allocation.scope.clone(), allocation.address, cells));
+        if self.most < self.kept.len() {
+            output::say(&format!("more than {} addresses are held: shown as the store names them, not in order", self.most));
+            // What comes may be in a scope, and wider.
+            self.columns = Some(self.write_kept(false)?);
+        }
+        Ok(())
     }
-    let rows: Vec<Vec<String>> = found
-        .iter()
-        .map(|allocation| {
-            let attachment = &allocation.held.attachment;
-            let mut row = vec![
-                format!("{}/{}", allocation.address, allocation.held.prefix),
-                attachment.network.to_string(),
-                allocation.held.pod.as_ref().map_or_else(|| "-".to_owned(), |pod| output::plain(&pod.to_string())),
-                output::plain(attachment.ifname.as_str()),
-                shortened(attachment.container.as_str()),
-                attachment.node.to_string(),
-                output::since(allocation),
-            ];
-            if scoped {
-                row.insert(1, output::plain(allocation.scope.name().unwrap_or("-")));
-            }
-            row
-        })
-        .collect();
-    output::print(&output::table(&headings, &rows))
+
+    fn end(mut self) -> anyhow::Result<()> {
+        if self.columns.is_none() && self.kept.is_empty() {
+            output::say("no address is held");
+            return Ok(());
+        }
+        if self.columns.is_none() {
+            self.kept.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+            let unscoped = self.kept.iter().all(|(scope, ..)| scope.name().is_none());
+            self.write_kept(unscoped)?;
+        }
+        Ok(self.out.flush()?)
+    }
+
+    fn write_kept(&mut self, unscoped: bool) -> anyhow::Result<Columns> {
+        let kept = std::mem::take(&mut self.kept);
+        let mut columns = Columns::fit(&HEADINGS, kept.iter().map(|(.., cells)| &cells[..]));
+        if unscoped {
+            columns.hide(SCOPE);
+        }
+        self.out.write_all(columns.line(&HEADINGS).as_bytes())?;
+        for (.., cells) in &kept {
+            self.out.write_all(columns.line(cells).as_bytes())?;
+        }
+        Ok(columns)
+    }
+}
+
+fn cells(allocation: &Allocation) -> [String; 8] {
+    let attachment = &allocation.held.attachment;
+    [
+        format!("{}/{}", allocation.address, allocation.held.prefix),
+        output::plain(allocation.scope.name().unwrap_or("-")),
+        attachment.network.to_string(),
+        allocation.held.pod.as_ref().map_or_else(|| "-".to_owned(), |pod| output::plain(&pod.to_string())),
+        output::plain(attachment.ifname.as_str()),
+        shortened(attachment.container.as_str()),
+        attachment.node.to_string(),
+        output::since(allocation),
+    ]
 }
 
 /// Container ids are long and tell themselves apart early; `show` and JSON
@@ -98,8 +138,25 @@ fn shortened(id: &str) -> String {
     }
 }
 
+/// Visits what the filter means, as it is read. A record that cannot be read is
+/// said, and counted; what keeps the others from being read is an error.
+pub(super) fn each(store: &dyn Store, filter: &Filter, visit: &mut dyn FnMut(Allocation) -> anyhow::Result<()>) -> anyhow::Result<usize> {
+    let mut unreadable = 0;
+    for item in listing(store, filter)? {
+        match item {
+            Ok(allocation) => visit(allocation)?,
+            Err(error) if error.is_of_one_record() => {
+                unreadable += 1;
+                output::say(&format!("warning: {error}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(unreadable)
+}
+
 /// The store's listing; a store that is not there yet holds nothing.
-pub(super) fn listing<'s>(store: &'s dyn Store, filter: &Filter) -> anyhow::Result<crate::store::Listing<'s>> {
+pub(super) fn listing<'s>(store: &'s dyn Store, filter: &Filter) -> anyhow::Result<Listing<'s>> {
     match store.list(filter) {
         Err(error @ StoreError::Absent { .. }) => {
             output::say(&error.to_string());
@@ -109,14 +166,18 @@ pub(super) fn listing<'s>(store: &'s dyn Store, filter: &Filter) -> anyhow::Resu
     }
 }
 
-pub(super) fn is_of_pod(allocation: &Allocation, pod: &str) -> bool {
-    allocation.held.pod.as_ref().is_some_and(|held| held.to_string() == pod || (!pod.contains('/') && held.name == pod))
-}
-
 pub(super) fn parse_node(text: &str) -> anyhow::Result<NodeName> {
     NodeName::parse(text).map_err(|_| Usage(format!("--node: expected a node name: {text}")).into())
 }
 
 pub(super) fn parse_network(text: &str) -> anyhow::Result<NetworkName> {
     NetworkName::parse(text).map_err(|_| Usage(format!("--network: expected a network name: {text}")).into())
+}
+
+/// A pod with its namespace, or any of that name.
+pub(super) fn parse_pod(text: &str) -> PodName {
+    match text.split_once('/') {
+        Some((namespace, name)) => PodName { namespace: Some(namespace.to_owned()), name: name.to_owned() },
+        None => PodName { namespace: None, name: text.to_owned() },
+    }
 }

@@ -1,73 +1,118 @@
 //! Which store a command works on, and who this node is.
 
 use super::{Lookup, StoreArgs, output};
-use crate::config::{FlatFile, Merged, Settings, data_dir_of, plugin_configurations};
-use crate::ipam::NodeName;
+use crate::config::{FlatFile, Merged, Settings, StoreKind, plugin_configurations};
+use crate::ipam::{Draft, NodeName};
 use crate::json::Json;
 use crate::plugin::host::{self, Machine};
-use crate::store::file::disk::RealDisk;
-use crate::store::file::{FileStore, Host};
+use crate::plugin::{self, stores};
+use crate::store::file::Host;
+use crate::store::upkeep::Upkeep;
 use anyhow::{Context, bail};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A store, and what is known of this node.
-pub(super) struct Located {
-    pub(super) data_dir: PathBuf,
-    /// `None` when the name cannot be told; reading needs none.
+pub(super) struct Located<'l> {
+    settings: Settings,
+    lookup: Lookup<'l>,
+    /// What the store is called: a directory, or the URL of an API server.
+    pub(super) name: String,
+    /// `None` when the name cannot be told, or no node is meant; reading needs
+    /// none.
     pub(super) node: Option<NodeName>,
     pub(super) machine: Machine,
 }
 
-impl Located {
-    /// The store as a node sees it.
-    pub(super) fn store_of(&self, node: &NodeName) -> FileStore<RealDisk> {
-        let host = Host { node: node.clone(), machine_id: self.machine.machine_id.clone(), boot_id: self.machine.boot_id.clone() };
-        FileStore::new(self.data_dir.clone(), host)
+impl Located<'_> {
+    /// The store as this node has it.
+    pub(super) fn store_of(&self, node: &NodeName) -> anyhow::Result<Box<dyn Upkeep>> {
+        self.open(node.clone(), false)
     }
 
-    /// This node, for what only it may do.
-    pub(super) fn own_node(&self) -> anyhow::Result<NodeName> {
-        self.node.clone().context("this node's name cannot be told, set node_name in the flat file")
+    /// The store for one who acts for a node that is off.
+    pub(super) fn store_of_dead(&self, node: &NodeName) -> anyhow::Result<Box<dyn Upkeep>> {
+        self.open(node.clone(), true)
     }
 
     /// The store for reading alone.
-    pub(super) fn store(&self) -> anyhow::Result<FileStore<RealDisk>> {
+    pub(super) fn store(&self) -> anyhow::Result<Box<dyn Upkeep>> {
         let reader = match &self.node {
             Some(node) => node.clone(),
             None => NodeName::parse("unnamed").or_else(|_| bail!("no node name"))?,
         };
-        Ok(self.store_of(&reader))
+        self.open(reader, true)
+    }
+
+    /// This node, for what only it may do.
+    pub(super) fn own_node(&self) -> anyhow::Result<NodeName> {
+        self.node.clone().context(
+            "this node's name cannot be told, set node_name in the flat file; \
+             with --kubeconfig no node is meant, do this on the node and without it",
+        )
+    }
+
+    /// Whether the sandbox of one of this node's records is still there.
+    pub(super) fn is_alive(&self, held: &Draft) -> bool {
+        plugin::is_alive(&self.machine, held)
+    }
+
+    fn open(&self, node: NodeName, elsewhere: bool) -> anyhow::Result<Box<dyn Upkeep>> {
+        let host = Host { node, machine_id: self.machine.machine_id.clone(), boot_id: self.machine.boot_id.clone() };
+        Ok(stores::open_to_keep(&self.settings, host, elsewhere, self.lookup)?)
     }
 }
 
-/// `--data-dir`, else `--config`, else the flat file, else the default.
-pub(super) fn locate(lookup: Lookup<'_>, args: &StoreArgs) -> anyhow::Result<Located> {
-    let flat = match &args.config {
+/// `--data-dir` or `--kubeconfig`, else `--config`, else the flat file, else
+/// the default.
+pub(super) fn locate<'l>(lookup: Lookup<'l>, args: &StoreArgs) -> anyhow::Result<Located<'l>> {
+    let machine = Machine::look()?;
+    let nothing = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
+    #[cfg(feature = "kube")]
+    if let Some(path) = &args.kubeconfig {
+        let mut settings = Settings::parse(&Merged::new(&nothing, None)?, false)?;
+        settings.store.kind = StoreKind::Kubernetes { kubeconfig: std::path::absolute(path)? };
+        let name = called(&settings, lookup)?;
+        return Ok(Located { settings, lookup, name, node: None, machine });
+    }
+    let source = match &args.config {
         Some(path) => read_config(lookup, path)?,
         None => Source { flat: host::flat_file(lookup, None)?, network: None },
     };
-    let empty = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
-    let whole = flat.network.as_ref().unwrap_or(&empty);
-    let merged = Merged::new(whole, flat.flat.as_ref())?;
-    let (data_dir, origin) = match &args.data_dir {
-        Some(path) => (std::path::absolute(path)?, "--data-dir".to_owned()),
-        None => {
-            let store = data_dir_of(&merged)?;
-            (store.data_dir, store.origin)
-        }
+    let merged = Merged::new(source.network.as_ref().unwrap_or(&nothing), source.flat.as_ref())?;
+    let parsed = Settings::parse(&merged, false);
+    let node_of = |settings: &Settings| host::node_name(lookup, settings, source.flat.as_ref()).ok();
+    let Some(directory) = &args.data_dir else {
+        let settings = parsed?;
+        let name = called(&settings, lookup)?;
+        let node = node_of(&settings);
+        return Ok(Located { settings, lookup, name, node, machine });
     };
-    output::say(&format!("store: {} ({origin})", data_dir.display()));
+    // A mistake in the configuration keeps nobody from a directory that is given.
+    let known = parsed.is_ok();
+    let mut settings = parsed.or_else(|_| Settings::parse(&Merged::new(&nothing, None)?, false))?;
+    settings.store.kind = StoreKind::File;
+    settings.store.data_dir = std::path::absolute(directory)?;
+    "--data-dir".clone_into(&mut settings.store.origin);
+    let name = called(&settings, lookup)?;
     // A directory that was named for this command and is no store is a slip of
     // the hand; the node's own may be empty still.
-    if args.data_dir.is_some() && !data_dir.join("format").exists() {
-        bail!("there is no store at {}", data_dir.display());
+    if !settings.store.data_dir.join("format").exists() {
+        bail!("there is no store at {name}");
     }
-    let settings = Settings::parse(&merged, false).ok();
-    let node = settings.and_then(|mut settings| {
-        settings.store.data_dir.clone_from(&data_dir);
-        host::node_name(lookup, &settings, flat.flat.as_ref()).ok()
-    });
-    Ok(Located { data_dir, node, machine: Machine::look()? })
+    let node = known.then(|| node_of(&settings)).flatten();
+    Ok(Located { settings, lookup, name, node, machine })
+}
+
+/// What a store is called; says so.
+#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
+fn called(settings: &Settings, lookup: Lookup<'_>) -> anyhow::Result<String> {
+    let (name, origin) = match &settings.store.kind {
+        StoreKind::File => (settings.store.data_dir.display().to_string(), settings.store.origin.clone()),
+        #[cfg(feature = "kube")]
+        StoreKind::Kubernetes { kubeconfig } => (stores::server(kubeconfig, lookup)?, kubeconfig.display().to_string()),
+    };
+    output::say(&format!("store: {name} ({origin})"));
+    Ok(name)
 }
 
 struct Source {

@@ -67,7 +67,7 @@ struct Cli {
 }
 
 /// Which store.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct StoreArgs {
     /// Use the file store in this directory
     #[arg(long, global = true, value_name = "DIR")]
@@ -75,6 +75,22 @@ pub(crate) struct StoreArgs {
     /// Take the store from this flat file or network configuration
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Use the Kubernetes store behind this kubeconfig, from anywhere and for no
+    /// node
+    #[cfg(feature = "kube")]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["data_dir", "config"])]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// Whether the command itself says which.
+    fn is_given(&self) -> bool {
+        #[cfg(feature = "kube")]
+        if self.kubeconfig.is_some() {
+            return true;
+        }
+        self.data_dir.is_some() || self.config.is_some()
+    }
 }
 
 #[derive(Debug, Subcommand)]

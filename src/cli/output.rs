@@ -44,21 +44,40 @@ pub(super) fn finish(done: anyhow::Result<()>) -> ExitCode {
 
 /// Rows under headings, columns aligned.
 pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = headings.iter().map(|heading| heading.len()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+    let columns = Columns::fit(headings, rows.iter().map(Vec::as_slice));
+    let mut text = columns.line(headings);
+    rows.iter().for_each(|row| text.push_str(&columns.line(row)));
+    text
+}
+
+/// How wide the columns of a table are.
+pub(super) struct Columns(Vec<Option<usize>>);
+
+impl Columns {
+    /// Wide enough for headings and rows.
+    pub(super) fn fit<'r>(headings: &[&str], rows: impl Iterator<Item = &'r [String]>) -> Self {
+        let mut widths: Vec<usize> = headings.iter().map(|heading| heading.len()).collect();
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        Self(widths.into_iter().map(Some).collect())
+    }
+
+    /// Leaves a column out.
+    pub(super) fn hide(&mut self, column: usize) {
+        if let Some(width) = self.0.get_mut(column) {
+            *width = None;
         }
     }
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+
+    /// One line of the table. What is wider than its column moves the others.
+    pub(super) fn line(&self, cells: &[impl AsRef<str>]) -> String {
+        let shown = cells.iter().zip(&self.0).filter_map(|(cell, width)| width.map(|width| (cell.as_ref(), width)));
+        let padded: Vec<String> = shown.map(|(cell, width)| format!("{cell:<width$}")).collect();
         format!("{}\n", padded.join("  ").trim_end())
-    };
-    let mut text = line(&mut headings.iter().copied());
-    for row in rows {
-        text.push_str(&line(&mut row.iter().map(String::as_str)));
     }
-    text
 }
 
 /// A document for programs.

@@ -1,20 +1,19 @@
 //! `release`: give addresses back by hand, after a look at who holds them.
 
 use super::{Lookup, ReleaseArgs, StoreArgs, Usage, What, confirm, list, locate, output};
-use crate::ipam::{Allocation, NodeName};
-use crate::plugin;
-use crate::store::file::FileStore;
-use crate::store::file::disk::RealDisk;
+use crate::ipam::{Allocation, Draft, NodeName};
 use crate::store::retry::Deadline;
-use crate::store::{Access, Filter, Release, Store, StoreError};
+use crate::store::upkeep::Upkeep;
+use crate::store::{Access, Filter, Release, StoreError};
 use anyhow::bail;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs) -> anyhow::Result<()> {
     let filter = Filter {
         node: args.node.as_deref().map(list::parse_node).transpose()?,
         network: args.network.as_deref().map(list::parse_network).transpose()?,
         address: args.what.address,
+        pod: args.what.pod.as_deref().map(list::parse_pod),
         ..Filter::default()
     };
     let What { address, pod, container } = &args.what;
@@ -38,14 +37,14 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
         bail!("{} is held by node {node}, give --node {node} when that node is off", allocation.address);
     }
     let other_node = located.node.as_ref() != Some(&acting);
-    let store = if other_node { located.store_of(&acting).for_dead_node() } else { located.store_of(&acting) };
+    let store = if other_node { located.store_of_dead(&acting)? } else { located.store_of(&acting)? };
     announce(&found, &acting, other_node, &located);
     if !confirm::confirmed(args.yes, "release")? {
         bail!("nothing was released");
     }
-    carry_out(&store, &found)?;
+    carry_out(store.as_ref(), &found)?;
     if whole_node {
-        forget_node(&store, &acting, found.is_empty())?;
+        forget_node(store.as_ref(), &acting, found.is_empty(), &located)?;
     }
     Ok(())
 }
@@ -53,7 +52,7 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
 /// What a call of this command is about.
 struct Found {
     allocations: Vec<Allocation>,
-    /// Records that cannot be read, below the data directory.
+    /// Records that cannot be read.
     damaged: Vec<PathBuf>,
 }
 
@@ -63,30 +62,40 @@ impl Found {
     }
 }
 
-fn find(located: &locate::Located, filter: &Filter, args: &ReleaseArgs) -> anyhow::Result<Found> {
+fn find(located: &locate::Located<'_>, filter: &Filter, args: &ReleaseArgs) -> anyhow::Result<Found> {
     let store = located.store()?;
     let mut found = Found { allocations: Vec::new(), damaged: Vec::new() };
     // By name: a damaged record is in nobody's part of the index.
     let by_address = Filter { node: filter.node.clone().filter(|_| filter.address.is_none()), ..filter.clone() };
-    for item in list::listing(&store, &by_address)? {
+    let is_meant = |allocation: &Allocation| {
+        let container = allocation.held.attachment.container.as_str();
+        filter.matches(allocation) && args.what.container.as_deref().is_none_or(|id| id == container)
+    };
+    for item in list::listing(store.as_ref(), &by_address)? {
         match item {
-            Ok(allocation) if filter.matches(&allocation) && is_meant(&allocation, args) => found.allocations.push(allocation),
+            Ok(allocation) if is_meant(&allocation) => found.allocations.push(allocation),
             Ok(_) => {}
             Err(StoreError::Damaged { path, reason }) if args.what.address.is_some() => {
                 output::say(&format!("damaged: {}: {reason}", path.display()));
-                found.damaged.extend(path.strip_prefix(&located.data_dir).ok().map(Path::to_owned));
+                found.damaged.push(path);
             }
-            Err(error) => output::say(&format!("warning: {error}")),
+            Err(error) if error.is_of_one_record() => output::say(&format!("warning: {error}")),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(found)
 }
 
-/// One session for each record: what takes long shall keep no ADD waiting.
-fn carry_out(store: &FileStore<RealDisk>, found: &Found) -> anyhow::Result<()> {
+/// One session for each record: what takes long shall keep no ADD waiting. What
+/// is freed is the very record that was shown, where the store can tell.
+fn carry_out(store: &dyn Upkeep, found: &Found) -> anyhow::Result<()> {
     for allocation in found.allocations.iter().rev() {
         let mut session = store.open(Access::Release, Deadline::after(list::PATIENCE))?;
-        output::released(&allocation.address, session.release(allocation)? == Release::Done)?;
+        let released = match allocation.version {
+            Some(_) => session.release_unchanged(allocation)?,
+            None => session.release(allocation)?,
+        };
+        output::released(&allocation.address, released == Release::Done)?;
     }
     for damaged in &found.damaged {
         let address = damaged.file_name().unwrap_or_default().to_string_lossy();
@@ -96,22 +105,17 @@ fn carry_out(store: &FileStore<RealDisk>, found: &Found) -> anyhow::Result<()> {
 }
 
 /// Removes what calls of a node that is off have left behind.
-fn forget_node(store: &FileStore<RealDisk>, node: &NodeName, held_nothing: bool) -> anyhow::Result<()> {
+fn forget_node(store: &dyn Upkeep, node: &NodeName, held_nothing: bool, located: &locate::Located<'_>) -> anyhow::Result<()> {
     if held_nothing {
         // Opening a session is what forgets the machine.
         drop(store.open(Access::Release, Deadline::after(list::PATIENCE))?);
         output::say(&format!("node {node} holds no address"));
     }
-    for left_over in store.left_overs(node, Deadline::after(list::PATIENCE))? {
-        store.repair(&left_over, Deadline::after(list::PATIENCE))?;
+    let is_alive = |held: &Draft| located.is_alive(held);
+    for left_over in store.left_overs(&is_alive, Deadline::after(list::PATIENCE))? {
+        store.repair(&left_over, &is_alive, Deadline::after(list::PATIENCE))?;
     }
     Ok(())
-}
-
-fn is_meant(allocation: &Allocation, args: &ReleaseArgs) -> bool {
-    args.what.address.is_none_or(|address| address == allocation.address)
-        && args.what.pod.as_deref().is_none_or(|pod| list::is_of_pod(allocation, pod))
-        && args.what.container.as_deref().is_none_or(|id| id == allocation.held.attachment.container.as_str())
 }
 
 /// One address may be held once in each scope: which one is meant must be said.
@@ -123,7 +127,7 @@ fn check_one_scope(found: &Found, args: &ReleaseArgs) -> anyhow::Result<()> {
     Err(Usage(format!("this address is held in several scopes, choose with --network: {}", holders.join(", "))).into())
 }
 
-fn acting_node(located: &locate::Located, args: &ReleaseArgs, first: Option<&Allocation>) -> anyhow::Result<NodeName> {
+fn acting_node(located: &locate::Located<'_>, args: &ReleaseArgs, first: Option<&Allocation>) -> anyhow::Result<NodeName> {
     match (&args.node, &located.node) {
         (Some(node), _) => list::parse_node(node),
         (None, Some(node)) => Ok(node.clone()),
@@ -134,13 +138,13 @@ fn acting_node(located: &locate::Located, args: &ReleaseArgs, first: Option<&All
     }
 }
 
-fn announce(found: &Found, acting: &NodeName, other_node: bool, located: &locate::Located) {
+fn announce(found: &Found, acting: &NodeName, other_node: bool, located: &locate::Located<'_>) {
     if !found.is_empty() {
         output::say(if found.allocations.len() + found.damaged.len() == 1 { "will release:" } else { "will release these:" });
     }
     for allocation in &found.allocations {
         output::say(&format!("  {}", output::holder(allocation)));
-        if !other_node && plugin::is_alive(&located.machine, &allocation.held) {
+        if !other_node && located.is_alive(&allocation.held) {
             output::say("    warning: its sandbox is still there; the next pod would get an address that is in use");
         }
     }

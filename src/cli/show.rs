@@ -2,26 +2,19 @@
 
 use super::{Format, Lookup, ShowArgs, StoreArgs, list, locate, output};
 use crate::ipam::Allocation;
-use crate::plugin;
 use crate::store::Filter;
 use anyhow::bail;
 use serde_json::Value;
 
 pub(super) fn show(lookup: Lookup<'_>, store: &StoreArgs, args: &ShowArgs) -> anyhow::Result<()> {
     let located = locate::locate(lookup, store)?;
-    let store = located.store()?;
-    let (mut found, mut unreadable) = (Vec::new(), false);
-    for item in list::listing(&store, &Filter { address: Some(args.address), ..Filter::default() })? {
-        match item {
-            Ok(allocation) if allocation.address == args.address => found.push(allocation),
-            Ok(_) => {}
-            Err(error) => {
-                unreadable = true;
-                output::say(&format!("warning: {error}"));
-            }
-        }
-    }
-    if found.is_empty() && unreadable {
+    let filter = Filter { address: Some(args.address), ..Filter::default() };
+    let mut found = Vec::new();
+    let unreadable = list::each(located.store()?.as_ref(), &filter, &mut |allocation| {
+        found.push(allocation);
+        Ok(())
+    })?;
+    if found.is_empty() && 0 < unreadable {
         bail!("this address is held, nobody can tell by whom: {}", args.address);
     }
     if found.is_empty() {
@@ -34,14 +27,14 @@ pub(super) fn show(lookup: Lookup<'_>, store: &StoreArgs, args: &ShowArgs) -> an
     output::print(&pages.join("\n"))
 }
 
-fn page(allocation: &Allocation, located: &locate::Located) -> String {
+fn page(allocation: &Allocation, located: &locate::Located<'_>) -> String {
     let held = &allocation.held;
     let attachment = &held.attachment;
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let of_this_node = located.node.as_ref() == Some(&attachment.node);
     let alive = if !of_this_node {
         "only its own node can tell"
-    } else if plugin::is_alive(&located.machine, held) {
+    } else if located.is_alive(held) {
         "yes"
     } else {
         "no, its sandbox is gone"

@@ -3,30 +3,28 @@
 
 use super::{Lookup, StoreArgs, SweepArgs, confirm, list, locate, output, verify};
 use crate::ipam::{Allocation, Draft};
-use crate::plugin;
 use crate::plugin::sweep::{self, Sweep};
-use crate::store::file::FileStore;
-use crate::store::file::disk::RealDisk;
-use crate::store::file::finding::Finding;
 use crate::store::retry::Deadline;
+use crate::store::upkeep::{Finding, IsAlive, Upkeep};
 use anyhow::bail;
 
 pub(super) fn sweep(lookup: Lookup<'_>, store: &StoreArgs, args: &SweepArgs) -> anyhow::Result<()> {
     let located = locate::locate(lookup, store)?;
     let node = located.own_node()?;
     let network = args.network.as_deref().map(list::parse_network).transpose()?;
-    let store = located.store_of(&node);
+    let store = located.store_of(&node)?;
     let boot_id = &located.machine.boot_id;
-    let is_alive = |held: &Draft| plugin::is_alive(&located.machine, held);
+    let is_alive = |held: &Draft| located.is_alive(held);
     let all = Sweep { node: &node, network: network.as_ref(), spared: None, is_alive: &is_alive };
     let mut stale = Vec::new();
-    for item in all.find(&store, Deadline::after(list::PATIENCE))? {
+    for item in all.find(store.as_ref(), Deadline::after(list::PATIENCE))? {
         match item {
             Ok(allocation) => stale.push(allocation),
-            Err(error) => output::say(&format!("warning: {error}")),
+            Err(error) if error.is_of_one_record() => output::say(&format!("warning: {error}")),
+            Err(error) => return Err(error.into()),
         }
     }
-    let left_overs = store.left_overs(&node, Deadline::after(list::PATIENCE))?;
+    let left_overs = store.left_overs(&is_alive, Deadline::after(list::PATIENCE))?;
     if stale.is_empty() && left_overs.is_empty() {
         output::say("nothing to sweep");
         return Ok(());
@@ -38,7 +36,7 @@ pub(super) fn sweep(lookup: Lookup<'_>, store: &StoreArgs, args: &SweepArgs) -> 
     if !confirm::confirmed(args.yes, "sweep")? {
         bail!("nothing was swept");
     }
-    carry_out(&store, &stale, &left_overs)
+    carry_out(store.as_ref(), &stale, &left_overs, &is_alive)
 }
 
 fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run: bool) -> anyhow::Result<()> {
@@ -55,7 +53,7 @@ fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run
         text.push_str(&format!("  {}: {why}\n", output::holder(allocation)));
     }
     for finding in left_overs {
-        text.push_str(&format!("  {}: {}\n", output::plain(&finding.path.to_string_lossy()), finding.problem.name()));
+        text.push_str(&format!("  {}: {}\n", output::plain(&finding.path.to_string_lossy()), finding.problem));
     }
     if dry_run {
         output::say("would free and remove:");
@@ -67,7 +65,7 @@ fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run
 }
 
 /// Goes on past a failure, and counts them.
-fn carry_out(store: &FileStore<RealDisk>, stale: &[Allocation], left_overs: &[Finding]) -> anyhow::Result<()> {
+fn carry_out(store: &dyn Upkeep, stale: &[Allocation], left_overs: &[Finding], is_alive: IsAlive<'_>) -> anyhow::Result<()> {
     let mut failed = 0;
     let mut failure = |error: &dyn std::fmt::Display| {
         failed += 1;
@@ -80,7 +78,7 @@ fn carry_out(store: &FileStore<RealDisk>, stale: &[Allocation], left_overs: &[Fi
         }
     }
     for finding in left_overs {
-        match store.repair(finding, Deadline::after(list::PATIENCE)) {
+        match store.repair(finding, is_alive, Deadline::after(list::PATIENCE)) {
             Ok(_) => {}
             Err(error) => failure(&error),
         }

@@ -5,9 +5,8 @@ use crate::addr::AddrSet;
 use crate::config::{CniArgs, Merged, Network, plugin_configurations};
 use crate::ipam::Choice;
 use crate::plugin::host;
-use crate::store::Filter;
+use crate::store::{Filter, Store};
 use serde_json::{Value, json};
-use std::net::IpAddr;
 
 struct Row {
     network: String,
@@ -23,9 +22,8 @@ pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> 
     let configurations = plugin_configurations(&locate::read(&args.file)?)?;
     let flat = host::flat_file(lookup, None)?;
     // A configuration that names its own store is looked up there.
-    let mut store_args = StoreArgs { data_dir: store.data_dir.clone(), config: store.config.clone() };
-    let named = store.data_dir.is_none() && store.config.is_none() && args.file != std::path::Path::new("-");
-    if named {
+    let mut store_args = store.clone();
+    if !store.is_given() && args.file != std::path::Path::new("-") {
         store_args.config = Some(args.file.clone());
     }
     let store = locate::locate(lookup, &store_args)?.store()?;
@@ -33,18 +31,8 @@ pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> 
     for found in configurations {
         let merged = Merged::new(&found.configuration, flat.as_ref())?;
         let network = Network::parse(&merged, &CniArgs::default()).map_err(crate::config::ConfigError::from)?;
-        let filter = Filter { scope: Some(network.scope.clone()), ..Filter::default() };
-        let mut held = Vec::new();
-        for item in list::listing(&store, &filter)? {
-            match item {
-                Ok(allocation) => held.push(allocation.address),
-                Err(error) => output::say(&format!("warning: {error}")),
-            }
-        }
         let name = found.configuration.find("name").and_then(|name| name.as_str()).unwrap_or("-");
-        for choice in network.sets.iter().flat_map(|set| &set.choices) {
-            rows.push(row(name, &network, choice, &held));
-        }
+        rows.extend(count(store.as_ref(), name, &network)?);
     }
     if args.output == Format::Json {
         return output::print_json(&Value::Array(rows.iter().map(encode).collect()));
@@ -59,12 +47,24 @@ pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> 
     output::print(&output::table(&["NETWORK", "RANGE", "SCOPE", "HELD", "FREE", "EXCLUDED", "TOTAL"], &cells))
 }
 
-fn row(name: &str, network: &Network, choice: &Choice, held: &[IpAddr]) -> Row {
-    let candidates = choice.candidates();
+/// One row for each range. Counts as it reads: of what is held, nothing is kept.
+fn count(store: &dyn Store, name: &str, network: &Network) -> anyhow::Result<Vec<Row>> {
+    let mut ranges: Vec<(&Choice, AddrSet, u128)> =
+        network.sets.iter().flat_map(|set| &set.choices).map(|choice| (choice, choice.candidates(), 0)).collect();
+    let filter = Filter { scope: Some(network.scope.clone()), ..Filter::default() };
+    list::each(store, &filter, &mut |allocation| {
+        for (_, candidates, held) in &mut ranges {
+            // Held by an earlier configuration and excluded by now: excluded counts.
+            *held += u128::from(candidates.contains(allocation.address));
+        }
+        Ok(())
+    })?;
+    Ok(ranges.into_iter().map(|(choice, candidates, held)| row(name, network, choice, &candidates, held)).collect())
+}
+
+fn row(name: &str, network: &Network, choice: &Choice, candidates: &AddrSet, held: u128) -> Row {
     let total = AddrSet::from_range(&choice.range).count();
     let usable = candidates.count();
-    // Held by an earlier configuration and excluded by now: excluded counts.
-    let held = held.iter().filter(|address| candidates.contains(**address)).count() as u128;
     Row {
         network: name.to_owned(),
         scope: output::plain(network.scope.name().unwrap_or("-")),

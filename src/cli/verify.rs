@@ -2,27 +2,29 @@
 
 use super::{Format, Lookup, StoreArgs, VerifyArgs, list, locate, output};
 use crate::store::StoreError;
-use crate::store::file::finding::Finding;
-use crate::store::file::verify::Verified;
 use crate::store::retry::Deadline;
+use crate::store::upkeep::{Finding, Verified};
 use anyhow::bail;
 use serde_json::json;
 use std::fmt::Write;
 
 pub(super) fn verify(lookup: Lookup<'_>, store: &StoreArgs, args: &VerifyArgs) -> anyhow::Result<()> {
     let located = locate::locate(lookup, store)?;
-    let verified = match located.store()?.verify(Deadline::after(list::PATIENCE)) {
+    let store = located.node.as_ref().map_or_else(|| located.store(), |node| located.store_of(node))?;
+    let verified = match store.verify(&|held| located.is_alive(held), Deadline::after(list::PATIENCE)) {
         Err(error @ StoreError::Absent { .. }) => {
-            output::say(&error.to_string());
-            Verified { format: None, records: 0, entries: 0, findings: Vec::new() }
+            Verified { format: None, records: 0, entries: 0, findings: Vec::new(), unseen: Some(error.to_string()) }
         }
         verified => verified?,
     };
-    let Verified { format, records, entries, findings } = &verified;
+    let Verified { format, records, entries, findings, unseen } = &verified;
+    if let Some(unseen) = unseen {
+        output::say(unseen);
+    }
     if args.output == Format::Json {
         let findings: Vec<_> = findings.iter().map(document).collect();
         output::print_json(&json!({
-            "store": located.data_dir, "format": format, "records": records, "indexEntries": entries, "findings": findings,
+            "store": located.name, "format": format, "records": records, "indexEntries": entries, "findings": findings,
         }))?;
     } else {
         output::print(&describe(findings))?;
@@ -38,12 +40,12 @@ pub(super) fn verify(lookup: Lookup<'_>, store: &StoreArgs, args: &VerifyArgs) -
 
 fn document(finding: &Finding) -> serde_json::Value {
     json!({
-        "problem": finding.problem.name(),
+        "problem": finding.problem,
         "path": finding.path,
         "other": finding.other,
         "reason": Some(&finding.reason).filter(|reason| !reason.is_empty()),
-        "node": finding.node().map(|node| node.to_string_lossy()),
-        "repairable": finding.problem.is_repairable(),
+        "node": finding.node,
+        "repairable": finding.is_repairable,
     })
 }
 
@@ -51,9 +53,8 @@ fn document(finding: &Finding) -> serde_json::Value {
 pub(super) fn describe(findings: &[Finding]) -> String {
     let mut text = String::new();
     for group in findings.chunk_by(|a, b| a.problem == b.problem) {
-        let problem = group[0].problem;
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{} x {}: {}", group.len(), problem.name(), problem.meaning());
+        let _ = writeln!(text, "{} x {}: {}", group.len(), group[0].problem, group[0].meaning);
         for finding in group {
             let path = |path: &std::path::Path| output::plain(&path.to_string_lossy());
             let other = finding.other.as_deref().map_or_else(String::new, |other| format!(" ({})", path(other)));

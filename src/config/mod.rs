@@ -31,5 +31,5 @@ pub use error::{ConfigError, Mistakes, Problem};
 pub use keys::{KEYS, Key};
 pub use merge::{FlatFile, Merged, flat_file_places};
 pub use nad::{Found, plugin_configurations};
-pub use settings::{AllocationOrder, Deadlines, LogLevel, LogSettings, Settings, StoreKind, StoreSettings, WhenFull, data_dir_of};
+pub use settings::{AllocationOrder, Deadlines, LogLevel, LogSettings, Settings, StoreKind, StoreSettings, WhenFull};
 pub use validate::{Dns, Network, Route};

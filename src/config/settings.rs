@@ -175,15 +175,6 @@ impl Settings {
     }
 }
 
-/// The directory that a flat file or network configuration names, for the
-/// command line.
-///
-/// # Errors
-/// As [`Settings::parse`].
-pub fn data_dir_of(merged: &Merged<'_>) -> Result<StoreSettings, ConfigError> {
-    Settings::parse(merged, false).map(|settings| settings.store)
-}
-
 fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, ConfigError> {
     let (kind, named) = kind(merged, allowed)?;
     let origin_of_kind = match &kind {

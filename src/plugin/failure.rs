@@ -132,7 +132,11 @@ fn store_code(error: &StoreError) -> Code {
         StoreError::Io { .. } | StoreError::NoLocks { .. } | StoreError::Absent { .. } => Code::Io,
         StoreError::Busy { .. } | StoreError::Changed | StoreError::OldView { .. } | StoreError::Unreachable { .. } => Code::TryAgain,
         StoreError::Refused { .. } | StoreError::NoResource { .. } => Code::Api,
-        StoreError::Damaged { .. } | StoreError::BadFormat { .. } | StoreError::NotOurs { .. } | StoreError::Newer { .. } => Code::Stored,
+        StoreError::Damaged { .. }
+        | StoreError::DamagedObject { .. }
+        | StoreError::BadFormat { .. }
+        | StoreError::NotOurs { .. }
+        | StoreError::Newer { .. } => Code::Stored,
         StoreError::Foreign { .. } | StoreError::SecondMachine { .. } | StoreError::Kubeconfig { .. } => Code::Config,
     }
 }

@@ -34,7 +34,7 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>) -> Result<(), Failure> {
                 failures.extend(sweep::free(store, &stale, deadline).err());
             }
             // One record that cannot be read costs one address, not the collection.
-            Err(unreadable @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => {
+            Err(unreadable @ (StoreError::Damaged { .. } | StoreError::DamagedObject { .. } | StoreError::Newer { .. })) => {
                 tracing::error!(%unreadable, "GC passes over a record");
             }
             Err(error) => return Err(error.into()),

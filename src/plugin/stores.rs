@@ -2,6 +2,7 @@
 
 use crate::config::{Settings, StoreKind};
 use crate::store::file::{FileStore, Host};
+use crate::store::upkeep::Upkeep;
 use crate::store::{Store, StoreError};
 use std::ffi::OsString;
 
@@ -19,6 +20,31 @@ pub fn open(settings: &Settings, host: Host, lookup: &dyn Fn(&str) -> Option<OsS
     }
 }
 
+/// The same for an operator. From elsewhere than the host's node: that one is
+/// off, or there is none.
+///
+/// # Errors
+/// The kubeconfig cannot be used.
+#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
+pub fn open_to_keep(
+    settings: &Settings,
+    host: Host,
+    elsewhere: bool,
+    lookup: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Box<dyn Upkeep>, StoreError> {
+    match &settings.store.kind {
+        StoreKind::File => {
+            let store = FileStore::new(settings.store.data_dir.clone(), host);
+            Ok(Box::new(if elsewhere { store.for_dead_node() } else { store }))
+        }
+        #[cfg(feature = "kube")]
+        StoreKind::Kubernetes { kubeconfig } => {
+            let store = kubernetes(settings, kubeconfig, host, lookup)?;
+            Ok(Box::new(if elsewhere { store.for_dead_node() } else { store }))
+        }
+    }
+}
+
 /// The store in the Kubernetes API.
 ///
 /// # Errors
@@ -31,12 +57,29 @@ pub fn kubernetes(
     lookup: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<crate::store::kube::KubeStore, StoreError> {
     use crate::config::AllocationOrder;
-    use crate::store::kube::{KubeStore, Order, client::Client};
-    let client = Client::open(kubeconfig, lookup).map_err(|error| StoreError::Kubeconfig { reason: error.to_string() })?;
+    use crate::store::kube::{KubeStore, Order};
+    let client = client(kubeconfig, lookup)?;
     let order = match settings.order {
         AllocationOrder::Auto => Order::Auto,
         AllocationOrder::Lowest => Order::Lowest,
         AllocationOrder::Spread => Order::Spread,
     };
     Ok(KubeStore::new(client, &settings.store.data_dir, host, order))
+}
+
+/// The URL of the API server that a kubeconfig leads to. Nobody is connected to.
+///
+/// # Errors
+/// The kubeconfig cannot be used.
+#[cfg(feature = "kube")]
+pub fn server(kubeconfig: &std::path::Path, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<String, StoreError> {
+    Ok(client(kubeconfig, lookup)?.server())
+}
+
+#[cfg(feature = "kube")]
+fn client(
+    kubeconfig: &std::path::Path,
+    lookup: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<crate::store::kube::client::Client, StoreError> {
+    crate::store::kube::client::Client::open(kubeconfig, lookup).map_err(|error| StoreError::Kubeconfig { reason: error.to_string() })
 }

@@ -10,6 +10,7 @@
 //! - [`memory`]: for tests; no configuration selects it
 //! - [`retry`]: deadlines, and the only retry loop
 //! - [`small_file`]: reads the machine's own small files
+//! - [`upkeep`]: what an operator does with a store beyond the verbs
 
 pub mod file;
 #[cfg(feature = "kube")]
@@ -17,6 +18,7 @@ pub mod kube;
 pub mod memory;
 pub mod retry;
 pub mod small_file;
+pub mod upkeep;
 
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
@@ -177,10 +179,28 @@ pub struct Filter {
     pub scope: Option<Scope>,
     /// This address alone, in any scope; looked up, not searched for.
     pub address: Option<std::net::IpAddr>,
+    /// Of this pod alone.
+    pub pod: Option<PodName>,
     /// None of these attachments; a store may pass over them unread.
     pub spared: Option<Spared>,
     /// Until when to try, for a store that may have to.
     pub deadline: Option<Deadline>,
+}
+
+/// A pod as an operator names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodName {
+    /// Its namespace; `None` for any.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl PodName {
+    fn is_of(&self, allocation: &Allocation) -> bool {
+        let pod = allocation.held.pod.as_ref();
+        pod.is_some_and(|pod| pod.name == self.name && self.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace))
+    }
 }
 
 /// Attachments by container id and interface.
@@ -195,6 +215,7 @@ impl Filter {
             && self.network.as_ref().is_none_or(|network| *network == attachment.network)
             && self.scope.as_ref().is_none_or(|scope| *scope == allocation.scope)
             && self.address.is_none_or(|address| address == allocation.address)
+            && self.pod.as_ref().is_none_or(|pod| pod.is_of(allocation))
             && self
                 .spared
                 .as_ref()
@@ -255,6 +276,14 @@ pub enum StoreError {
     Damaged {
         /// The record.
         path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An object that no version of ours wrote; whose it is nobody can tell.
+    #[error("the object {name} is damaged, \"kubectl delete {name}\" frees its address: {reason}")]
+    DamagedObject {
+        /// Resource and name.
+        name: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -352,4 +381,15 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+}
+
+impl StoreError {
+    /// Whether it is about one record alone: a listing goes on after it.
+    #[must_use]
+    pub fn is_of_one_record(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. } | Self::DamagedObject { .. } | Self::Newer { .. } | Self::Io { .. } | Self::SecondMachine { .. }
+        )
+    }
 }

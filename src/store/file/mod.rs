@@ -28,6 +28,7 @@ pub mod probe;
 mod record;
 pub mod repair;
 mod session;
+mod upkeep;
 pub mod verify;
 mod wait;
 mod walk;

@@ -6,25 +6,12 @@ use super::disk::{Disk, Inode};
 use super::finding::{Finding, Problem, is_still_so, split_from};
 use super::session::FileSession;
 use super::{FileStore, failed, index, layout, record, remove, sync};
-use crate::ipam::NodeName;
 use crate::store::retry::Deadline;
+pub use crate::store::upkeep::Repaired;
 use crate::store::{Access, StoreError};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// How a repair ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repaired {
-    /// Mended.
-    Done,
-    /// It is no longer so.
-    Gone,
-    /// It belongs to another node, which has to repair it.
-    NotYours,
-    /// An operator has to decide.
-    ByHand,
-}
 
 impl<D: Disk> FileStore<D> {
     /// Whether this node is the one to mend it.
@@ -34,11 +21,6 @@ impl<D: Disk> FileStore<D> {
 
     fn is_own(&self, node: &OsStr) -> bool {
         node == &*layout::escape(self.host.node.as_str())
-    }
-
-    /// Whether a node has ever used this store.
-    pub fn knows(&self, node: &NodeName) -> bool {
-        self.disk.inode(&layout::node(node)).is_ok()
     }
 
     /// Mends one finding.

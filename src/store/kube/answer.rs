@@ -127,5 +127,5 @@ pub(super) fn decode_item(item: &str) -> Result<IpAllocation, StoreError> {
 
 /// An object that no version of ours wrote.
 pub(super) fn damaged(name: &str, reason: &str) -> StoreError {
-    StoreError::Damaged { path: format!("{PLURAL}/{name}").into(), reason: plain(reason) }
+    StoreError::DamagedObject { name: format!("{PLURAL}/{name}"), reason: plain(reason) }
 }

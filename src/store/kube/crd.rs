@@ -228,6 +228,20 @@ impl IpAllocation {
         Some(Version { uid, revision })
     }
 
+    /// Whether the name is that of the scope and address.
+    #[must_use]
+    pub fn is_named_right(&self) -> bool {
+        let scope = Scope::parse(self.spec.scope.as_deref().unwrap_or_default());
+        scope.is_ok_and(|scope| names::object(&scope, self.spec.address) == self.metadata.name)
+    }
+
+    /// Whether the labels are those of the record.
+    #[must_use]
+    pub fn is_labelled(&self, allocation: &Allocation) -> bool {
+        let labels = names::labels(&allocation.scope, allocation.address, &allocation.held);
+        names::LABELS.iter().all(|key| self.metadata.labels.get(*key) == labels.get(*key))
+    }
+
     /// The record that the object is.
     ///
     /// # Errors

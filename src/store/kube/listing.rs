@@ -6,7 +6,7 @@ use super::names;
 use super::{KubeStore, PATIENCE};
 use crate::ipam::Allocation;
 use crate::store::retry::Deadline;
-use crate::store::{Filter, StoreError};
+use crate::store::{Filter, PodName, StoreError};
 use std::collections::VecDeque;
 
 /// The objects that a filter means, as an iterator.
@@ -27,6 +27,15 @@ impl<'s> Pages<'s> {
         Self { store, filter: filter.clone(), selector, page: VecDeque::new(), continued: None, ended: false }
     }
 
+    /// Who lists a node's records to free those of dead sandboxes must not free
+    /// those of another machine that goes by the same name.
+    fn for_whom_it_is(&self, object: &IpAllocation, allocation: Allocation) -> Result<Allocation, StoreError> {
+        if !self.store.for_dead_node && self.filter.node.as_ref() == Some(&self.store.host.node) {
+            self.store.check_machine(object.spec.machine.as_deref())?;
+        }
+        Ok(allocation)
+    }
+
     fn read_page(&mut self) -> Result<(), StoreError> {
         let deadline = self.filter.deadline.unwrap_or_else(|| Deadline::after(PATIENCE));
         self.page = self.store.api.page(&self.selector, &mut self.continued, &deadline)?.into();
@@ -43,7 +52,7 @@ impl Iterator for Pages<'_> {
             match self.page.pop_front() {
                 Some(Err(error)) => return Some(Err(error)),
                 Some(Ok(object)) => match object.allocation() {
-                    Ok(allocation) if self.filter.matches(&allocation) => return Some(Ok(allocation)),
+                    Ok(allocation) if self.filter.matches(&allocation) => return Some(self.for_whom_it_is(&object, allocation)),
                     Ok(_) => {}
                     Err(reason) => return Some(Err(damaged(&object.metadata.name, &reason))),
                 },
@@ -70,6 +79,9 @@ fn selector(filter: &Filter) -> String {
     }
     if let Some(scope) = &filter.scope {
         parts.push(format!("{}={}", names::SCOPE, names::of_scope(scope)));
+    }
+    if let Some(PodName { namespace: Some(namespace), name }) = &filter.pod {
+        parts.push(format!("{}={}", names::POD, names::of_pod(namespace, name)));
     }
     if let Some(address) = filter.address {
         parts.push(format!("{}={}", names::ADDRESS, names::text(address)));

@@ -26,6 +26,7 @@ mod connection;
 pub mod crd;
 mod dns;
 mod endpoint;
+pub(super) mod finding;
 mod http;
 mod kubeconfig;
 mod listing;
@@ -34,12 +35,14 @@ mod occupancy;
 mod proxy;
 mod rebuild;
 mod rehome;
+mod repair;
 mod resolve;
 mod send;
 mod session;
 mod state;
 mod tls;
 mod tombstones;
+mod verify;
 
 use super::file::Host;
 use super::file::disk::RealDisk;
@@ -94,7 +97,8 @@ impl KubeStore {
         Self { api: Api::new(client), state: State::new(Box::new(RealDisk::new(root))), host, order, machine, for_dead_node: false }
     }
 
-    /// Acts for a node that is off and cannot act for itself.
+    /// Does without node state: for a node that is off and cannot act for
+    /// itself, or, to read, for none.
     #[must_use]
     pub fn for_dead_node(mut self) -> Self {
         self.for_dead_node = true;

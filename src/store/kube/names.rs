@@ -16,9 +16,9 @@ pub(super) const NETWORK: &str = "hereabouts.dev/network";
 /// By scope.
 pub(super) const SCOPE: &str = "hereabouts.dev/scope";
 /// By pod.
-const POD: &str = "hereabouts.dev/pod";
+pub(super) const POD: &str = "hereabouts.dev/pod";
 /// By attachment.
-const ATTACHMENT: &str = "hereabouts.dev/attachment";
+pub(super) const ATTACHMENT: &str = "hereabouts.dev/attachment";
 /// By address, in any scope.
 pub(super) const ADDRESS: &str = "hereabouts.dev/address";
 
@@ -80,7 +80,7 @@ pub(super) fn labels(scope: &Scope, address: IpAddr, held: &Draft) -> BTreeMap<S
         (ADDRESS.to_owned(), text(address)),
     ]);
     if let Some(pod) = &held.pod {
-        labels.insert(POD.to_owned(), hash(&[&pod.namespace, &pod.name]));
+        labels.insert(POD.to_owned(), of_pod(&pod.namespace, &pod.name));
     }
     labels
 }
@@ -98,6 +98,11 @@ pub(super) fn of_network(network: &NetworkName) -> String {
 /// A scope's label.
 pub(super) fn of_scope(scope: &Scope) -> String {
     scope.name().map_or_else(|| "unnamed".to_owned(), |name| hash(&[name]))
+}
+
+/// A pod's label.
+pub(super) fn of_pod(namespace: &str, name: &str) -> String {
+    hash(&[namespace, name])
 }
 
 /// An attachment's label, and its directory in the node state.

@@ -2,7 +2,7 @@
 //! cluster, or when it was lost; and the readiness that is remembered in it.
 
 use super::answer::damaged;
-use super::crd::{GROUP, PLURAL};
+use super::crd::{GROUP, IpAllocation, PLURAL};
 use super::names;
 use super::{KubeStore, PATIENCE};
 use crate::store::StoreError;
@@ -76,9 +76,14 @@ impl KubeStore {
         }
     }
 
+    /// Whether another machine has made an object of this node.
+    pub(super) fn is_of_another_machine(&self, object: &IpAllocation) -> bool {
+        self.check_machine(object.spec.machine.as_deref()).is_err()
+    }
+
     /// One node name, one machine: a second one would free the first one's
     /// addresses.
-    fn check_machine(&self, theirs: Option<&str>) -> Result<(), StoreError> {
+    pub(super) fn check_machine(&self, theirs: Option<&str>) -> Result<(), StoreError> {
         match (theirs, self.machine.as_deref()) {
             (Some(theirs), Some(ours)) if theirs != ours => Err(StoreError::SecondMachine {
                 node: self.host.node.to_string(),

@@ -192,7 +192,7 @@ impl Session for KubeSession<'_> {
                     holdings.left_over = true;
                     self.lost.borrow_mut().push(object);
                 }
-                Err(damaged @ StoreError::Damaged { .. }) => holdings.damaged.push(damaged),
+                Err(damaged @ StoreError::DamagedObject { .. }) => holdings.damaged.push(damaged),
                 Err(error) => return Err(error),
             }
         }

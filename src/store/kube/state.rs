@@ -43,7 +43,7 @@ const ATTACHMENTS: &str = "attachments";
 const LOCKS: &str = "locks";
 const PODS: &str = "pods";
 const SCOPES: &str = "scopes";
-const TOMBSTONES: &str = "tombstones";
+pub(super) const TOMBSTONES: &str = "tombstones";
 const TMP: &str = "@tmp";
 const DIRECTORIES: &[&str] = &[ATTACHMENTS, LOCKS, PODS, SCOPES, TMP];
 
@@ -59,7 +59,7 @@ pub(super) struct Origin {
 /// An intent whose object was not there when its attachment ended: the
 /// creation may be on its way still.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Tombstone {
+pub(in crate::store) struct Tombstone {
     /// Milliseconds since 1970.
     pub(super) since: u64,
     /// When it was looked at last.
@@ -166,7 +166,7 @@ impl State {
     /// The objects of an attachment, by its hash. Damage is an error: the
     /// state is then made anew.
     pub(super) fn objects(&self, hash: &str) -> Result<Vec<IpAllocation>, StoreError> {
-        let path = Path::new(ATTACHMENTS).join(hash);
+        let path = attachment(hash);
         let Some(bytes) = self.read(&path)? else {
             return Ok(Vec::new());
         };
@@ -189,14 +189,35 @@ impl State {
             Some(known) => *known = object.clone(),
             None => objects.push(object.clone()),
         }
-        self.write(&Path::new(ATTACHMENTS).join(hash), &objects)
+        self.write(&attachment(hash), &objects)
+    }
+
+    /// Puts objects in the place of all that is known of an attachment. Under
+    /// its lock.
+    pub(super) fn replace_objects(&self, hash: &str, objects: &[IpAllocation]) -> Result<(), StoreError> {
+        if objects.is_empty() { self.remove(&attachment(hash)) } else { self.write(&attachment(hash), &objects) }
+    }
+
+    /// Files that are being written, or were.
+    pub(super) fn temporaries(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let directory = Path::new(TMP);
+        let names = self.disk.names(directory).map_err(|error| self.failed("list", directory, error))?;
+        Ok(names.into_iter().map(|name| directory.join(name)).collect())
+    }
+
+    /// Whether such a file is there, and older than any that is being written.
+    pub(super) fn is_abandoned(&self, temporary: &Path, age: Duration) -> bool {
+        let name = temporary.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('.'));
+        let begun = name.and_then(|(_, nanos)| u64::from_str_radix(nanos, 16).ok()).map(Duration::from_nanos);
+        let now = self.disk.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        self.disk.inode(temporary).is_ok() && begun.is_none_or(|begun| now.abs_diff(begun) >= age)
     }
 
     /// Forgets an object of an attachment. Under its lock.
     pub(super) fn drop_object(&self, hash: &str, name: &str) -> Result<(), StoreError> {
         let mut objects = self.objects(hash)?;
         objects.retain(|object| object.metadata.name != name);
-        let path = Path::new(ATTACHMENTS).join(hash);
+        let path = attachment(hash);
         if objects.is_empty() { self.remove(&path) } else { self.write(&path, &objects) }
     }
 
@@ -299,7 +320,7 @@ impl State {
         })
     }
 
-    fn remove(&self, path: &Path) -> Result<(), StoreError> {
+    pub(super) fn remove(&self, path: &Path) -> Result<(), StoreError> {
         match self.disk.unlink(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed("remove", path, error)),
             _ => Ok(()),
@@ -313,6 +334,11 @@ impl State {
 
 fn pod_file(network: &NetworkName, pod: &PodRef, ifname: &IfName) -> PathBuf {
     Path::new(PODS).join(names::of_pod_interface(network, pod, ifname))
+}
+
+/// What is known of an attachment.
+pub(super) fn attachment(hash: &str) -> PathBuf {
+    Path::new(ATTACHMENTS).join(hash)
 }
 
 fn scope_file(scope: &Scope) -> PathBuf {

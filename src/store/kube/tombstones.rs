@@ -12,7 +12,7 @@ use super::crd::IpAllocation;
 use super::names;
 use super::session::KubeSession;
 use super::state::Tombstone;
-use crate::ipam::Attachment;
+use crate::ipam::{Attachment, Version};
 use crate::store::StoreError;
 use crate::store::retry::Deadline;
 use std::time::{Duration, UNIX_EPOCH};
@@ -105,21 +105,41 @@ impl KubeSession<'_> {
     }
 
     /// Removes the object of a creation that came late; whether it was there.
-    /// One whose answer the attachment has noted did not.
     fn bury(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<bool, StoreError> {
+        let name = &tombstone.object.metadata.name;
+        let Some(version) = self.find_late(tombstone, hash, patience)? else {
+            return Ok(false);
+        };
+        tracing::info!(name, "a creation came after its attachment had ended, it is taken back");
+        Ok(!matches!(self.store.api.delete(name, &version, patience)?, Changed::Conflict))
+    }
+
+    /// The object of a creation that came late. One whose answer the attachment
+    /// has noted did not.
+    pub(super) fn find_late(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<Option<Version>, StoreError> {
         let ours = &tombstone.object;
         let Some(found) = self.store.api.get(&ours.metadata.name, patience)?.filter(|found| found.spec == ours.spec) else {
-            return Ok(false);
+            return Ok(None);
         };
         let noted = |known: &IpAllocation| known.metadata.uid == found.metadata.uid && known.version().is_some();
         if tombstone.made.is_some() && found.metadata.uid == tombstone.made || self.store.state.objects(hash)?.iter().any(noted) {
-            return Ok(false);
+            return Ok(None);
         }
-        let Some(version) = found.version() else {
-            return Ok(false);
-        };
-        tracing::info!(name = ours.metadata.name, "a creation came after its attachment had ended, it is taken back");
-        Ok(!matches!(self.store.api.delete(&ours.metadata.name, &version, patience)?, Changed::Conflict))
+        Ok(found.version())
+    }
+
+    /// Whether nothing of a tombstone can come any more.
+    pub(super) fn is_over(&self, tombstone: &Tombstone) -> bool {
+        tombstone.is_old(self.milliseconds())
+    }
+
+    /// Ends a tombstone now: takes back what came late, and forgets it. Under
+    /// the lock of its attachment.
+    pub(super) fn settle(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
+        if let Ok(known) = tombstone.object.allocation() {
+            self.bury(tombstone, &names::of_attachment(&known.held.attachment), &self.deadline)?;
+        }
+        self.store.state.change_tombstones(&self.deadline, |tombstones| tombstones.retain(|other| other.object != tombstone.object))
     }
 }
 

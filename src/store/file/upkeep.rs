@@ -1,0 +1,60 @@
+//! What an operator does with a file store, in the words that all stores have.
+
+use super::disk::Disk;
+use super::{FileStore, finding, layout};
+use crate::ipam::NodeName;
+use crate::store::StoreError;
+use crate::store::retry::Deadline;
+use crate::store::upkeep::{Finding, IsAlive, Repaired, Upkeep, Verified, What};
+use std::path::Path;
+
+impl<D: Disk> FileStore<D> {
+    fn describe(&self, found: finding::Finding) -> Finding {
+        Finding {
+            problem: found.problem.name(),
+            meaning: found.problem.meaning(),
+            is_repairable: found.problem.is_repairable(),
+            is_ours: self.is_ours(&found),
+            node: found.node().map(|node| node.to_string_lossy().into_owned()),
+            what: What::File(found.problem),
+            path: found.path,
+            other: found.other,
+            reason: found.reason,
+        }
+    }
+}
+
+/// Sandboxes are of no interest here: a record of a living one is never lost.
+impl<D: Disk> Upkeep for FileStore<D> {
+    fn verify(&self, _: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
+        let found = self.verify(deadline)?;
+        let findings = found.findings.into_iter().map(|finding| self.describe(finding)).collect();
+        Ok(Verified { format: found.format, records: found.records, entries: found.entries, findings, unseen: None })
+    }
+
+    fn left_overs(&self, _: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+        let found = self.left_overs(&self.host.node, deadline)?;
+        Ok(found.into_iter().map(|finding| self.describe(finding)).collect())
+    }
+
+    fn repair(&self, finding: &Finding, _: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
+        let What::File(problem) = finding.what else {
+            return Ok(Repaired::NotYours);
+        };
+        let Finding { path, other, reason, .. } = finding;
+        let found = finding::Finding { problem, path: path.clone(), other: other.clone(), reason: reason.clone() };
+        self.repair(&found, deadline)
+    }
+
+    fn knows(&self, node: &NodeName) -> bool {
+        self.disk.inode(&layout::node(node)).is_ok()
+    }
+
+    fn release_damaged(&self, record: &Path, deadline: Deadline) -> Result<bool, StoreError> {
+        // A listing names records with the directory in front.
+        match record.strip_prefix(self.disk.root()) {
+            Ok(record) => self.release_damaged(record, deadline),
+            Err(_) => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What can be wrong with the Kubernetes store, in words for people and names
+//! for programs. How it is told is for `verify`.
+
+use super::crd::PLURAL;
+use super::state;
+use std::path::PathBuf;
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::store) enum Problem {
+    /// An object that cannot be read.
+    Damaged,
+    /// An object whose name is not that of its address.
+    Misnamed,
+    /// An object that another machine made under this node's name.
+    SecondMachine,
+    /// What a living sandbox was given has another holder.
+    GivenAway,
+    /// What a living sandbox was given has no object.
+    Lost,
+    /// An object of this node that the node does not know.
+    Unindexed,
+    /// A creation that was never answered.
+    Unconfirmed,
+    /// A creation that came after its holder had ended.
+    Late,
+    /// Labels that are not those of the record.
+    WrongLabels,
+    /// A file of the node state that cannot be read.
+    DamagedState,
+    /// What is remembered of a sandbox that is gone, and has no object.
+    LeftOver,
+    /// A file of a call that was killed.
+    Temporary,
+}
+
+impl Problem {
+    /// For programs; stable. The same words as the file store's where they mean
+    /// the same.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged-record",
+            Self::Misnamed => "misnamed-record",
+            Self::SecondMachine => "second-machine",
+            Self::GivenAway => "given-away",
+            Self::Lost => "lost-record",
+            Self::Unindexed => "not-in-index",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Late => "late-record",
+            Self::WrongLabels => "wrong-labels",
+            Self::DamagedState => "damaged-state",
+            Self::LeftOver => "left-over",
+            Self::Temporary => "temporary-file",
+        }
+    }
+
+    /// What it means and what to do.
+    pub(super) const fn meaning(self) -> &'static str {
+        match self {
+            Self::Damaged => "its address stays taken; \"kubectl delete ipallocations/NAME\" frees it",
+            Self::Misnamed => "it keeps nobody from its address; \"kubectl delete ipallocations/NAME\" removes it",
+            Self::SecondMachine => "another machine goes by this node's name: give each its own node_name",
+            Self::GivenAway => "two use one address: remove the pod that is named first, its next sandbox gets another address",
+            Self::Lost => "its address is free for others and in use; \"repair\" makes it again",
+            Self::Unindexed => "the DEL of its holder would not find it; \"repair\" notes it",
+            Self::Unconfirmed => "an ADD was killed or given up, its sandbox is there; its next call looks, or \"repair\"",
+            Self::Late => "made after its ADD was given up, nobody uses it; the next call, \"sweep\" or \"repair\" removes it",
+            Self::WrongLabels => "lists by node, network or pod pass it over; \"repair\" mends them",
+            Self::DamagedState => "the node does not know what is in it; \"repair\" makes it anew from the objects",
+            Self::LeftOver => "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it",
+            Self::Temporary => "of a call that was killed; harmless; \"sweep\" or \"repair\" removes it",
+        }
+    }
+
+    /// Whether `repair` mends it.
+    pub(super) const fn is_repairable(self) -> bool {
+        !matches!(self, Self::Damaged | Self::Misnamed | Self::SecondMachine | Self::GivenAway)
+    }
+
+    /// Whether nobody who lives needs it: what `sweep` removes.
+    pub(super) const fn is_left_over(self) -> bool {
+        matches!(self, Self::Late | Self::LeftOver | Self::Temporary)
+    }
+}
+
+/// What may be wrong, and is looked at again before anybody says so.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::store) enum Suspect {
+    /// What this node remembers: the attachment's hash, the object's name.
+    Entry { hash: String, name: String },
+    /// An object that this node may not know.
+    Object { name: String },
+    /// An object with other labels than it should have, and its node.
+    Labels { name: String, node: String },
+    /// A creation that may have come late.
+    Tombstone(Box<state::Tombstone>),
+    /// An attachment's file, by its hash.
+    File { hash: String },
+    /// A file that was being written.
+    Temporary(PathBuf),
+    /// An object that is wrong whatever else happens.
+    Plain { name: String },
+}
+
+impl Suspect {
+    /// Where it is: the object, or the file below the node state.
+    pub(super) fn path(&self, problem: Problem) -> PathBuf {
+        match self {
+            Self::Entry { hash, .. } if problem == Problem::LeftOver => state::attachment(hash),
+            Self::Entry { name, .. } | Self::Object { name } | Self::Labels { name, .. } | Self::Plain { name } => object(name),
+            Self::Tombstone(tombstone) if problem == Problem::Late => object(&tombstone.object.metadata.name),
+            Self::Tombstone(_) => state::TOMBSTONES.into(),
+            Self::File { hash } => state::attachment(hash),
+            Self::Temporary(path) => path.clone(),
+        }
+    }
+
+    /// The other end of it.
+    pub(super) fn other(&self, problem: Problem) -> Option<PathBuf> {
+        match self {
+            Self::Entry { name, .. } if problem == Problem::LeftOver => Some(object(name)),
+            Self::Entry { hash, .. } => Some(state::attachment(hash)),
+            Self::Tombstone(tombstone) if problem != Problem::Late => Some(object(&tombstone.object.metadata.name)),
+            _ => None,
+        }
+    }
+}
+
+fn object(name: &str) -> PathBuf {
+    PathBuf::from(PLURAL).join(name)
+}

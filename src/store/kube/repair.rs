@@ -1,0 +1,173 @@
+//! Mends what `verify` has found, one finding at a time: under the lock of its
+//! attachment, after another look. Where the cluster has lost the record of a
+//! living sandbox, what this node remembers is written again; where another
+//! holds the address by now, nothing can be mended here, and that is said.
+
+use super::api::{Changed, Created};
+use super::crd::{IpAllocation, Metadata};
+use super::finding::{Problem, Suspect};
+use super::send::Failed;
+use super::session::KubeSession;
+use super::verify::Stands;
+use super::{KubeStore, PATIENCE, names};
+use crate::ipam::NodeName;
+use crate::store::retry::Deadline;
+use crate::store::upkeep::{Finding, IsAlive, Repaired, Upkeep, Verified, What};
+use crate::store::{Access, StoreError};
+use std::path::Path;
+
+impl Upkeep for KubeStore {
+    fn verify(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
+        let look = self.look("", is_alive, deadline.limit())?;
+        Ok(Verified { format: None, records: look.records, entries: look.entries, findings: look.findings, unseen: look.unseen })
+    }
+
+    fn left_overs(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+        if self.for_dead_node {
+            return Ok(Vec::new());
+        }
+        let own = format!("{}={}", names::NODE, names::of_node(&self.host.node));
+        let mut found = self.look(&own, is_alive, deadline.limit())?.findings;
+        found.retain(|finding| matches!(&finding.what, What::Kubernetes(problem, _) if problem.is_left_over()));
+        Ok(found)
+    }
+
+    fn repair(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
+        let What::Kubernetes(problem, suspect) = &finding.what else {
+            return Ok(Repaired::NotYours);
+        };
+        if !problem.is_repairable() {
+            return Ok(Repaired::ByHand);
+        }
+        let session = KubeSession::new(self, Access::Allocate, deadline);
+        if !matches!(suspect, Suspect::Labels { .. }) && !self.state.is_complete(&self.origin())? {
+            return Ok(Repaired::Gone);
+        }
+        match self.judge(&session, suspect, is_alive)? {
+            Some((now, _)) if now == *problem => self.mend(&session, now, suspect),
+            _ => Ok(Repaired::Gone),
+        }
+    }
+
+    /// The API keeps no list of the nodes that have used it.
+    fn knows(&self, _: &NodeName) -> bool {
+        true
+    }
+
+    /// Nobody can tell whose it is: `kubectl delete` is for who has looked.
+    fn release_damaged(&self, _: &Path, _: Deadline) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+}
+
+impl KubeStore {
+    fn mend(&self, session: &KubeSession<'_>, problem: Problem, suspect: &Suspect) -> Result<Repaired, StoreError> {
+        match suspect {
+            Suspect::Entry { hash, name } if problem == Problem::LeftOver => self.forget_entry(session, hash, name)?,
+            Suspect::Entry { hash, name } => return self.make_again(session, hash, name),
+            Suspect::Object { name } => {
+                let Some((object, held)) = self.own(session, name)? else { return Ok(Repaired::Gone) };
+                session.note(&object, &held.held);
+            }
+            Suspect::Labels { name, .. } => return self.label(session, name),
+            Suspect::Tombstone(tombstone) => session.settle(tombstone)?,
+            Suspect::File { hash } => self.read_again(hash, &session.deadline)?,
+            Suspect::Temporary(path) => self.state.remove(path)?,
+            Suspect::Plain { .. } => return Ok(Repaired::ByHand),
+        }
+        Ok(Repaired::Done)
+    }
+
+    /// Makes the object of a living sandbox again, as its ADD made it.
+    fn make_again(&self, session: &KubeSession<'_>, hash: &str, name: &str) -> Result<Repaired, StoreError> {
+        let known = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name);
+        let Some((entry, held)) = known.and_then(|known| known.allocation().ok().map(|held| (known, held))) else {
+            return Ok(Repaired::Gone);
+        };
+        let labels = names::labels(&held.scope, held.address, &held.held);
+        let metadata = Metadata { name: name.to_owned(), labels, ..Metadata::default() };
+        let object = IpAllocation { metadata, ..entry.clone() };
+        // As any creation: killed here, the next call of the attachment asks; what
+        // is sent twice is watched for.
+        self.state.put(hash, &object)?;
+        let (made, unsure) = match self.api.create(&object, &session.deadline) {
+            Ok(Created::Made { object, unsure }) => (object, unsure),
+            Ok(Created::Taken { perhaps_ours }) => match self.stands(session, name, &held.held.attachment)? {
+                Stands::Ours(standing) => (standing, perhaps_ours),
+                Stands::Anothers(who) => {
+                    self.state.put(hash, &entry)?;
+                    return Ok(Repaired::GivenAway(who));
+                }
+                Stands::Nothing | Stands::Unclear => {
+                    self.state.put(hash, &entry)?;
+                    return Ok(Repaired::ByHand);
+                }
+            },
+            Err(Failed { error, unsure }) => {
+                if !unsure {
+                    self.state.put(hash, &entry)?;
+                }
+                return Err(error);
+            }
+        };
+        if unsure || held.version.is_none() {
+            session.watch_for_twins(&object, made.metadata.uid.as_deref());
+        }
+        session.note(&made, &held.held);
+        self.state.change_occupancy(&held.scope, &session.deadline, |hint| hint.take(held.address))?;
+        Ok(Repaired::Done)
+    }
+
+    /// Forgets what a sandbox that is gone was to have; a creation may be on its
+    /// way still.
+    fn forget_entry(&self, session: &KubeSession<'_>, hash: &str, name: &str) -> Result<(), StoreError> {
+        let Some(entry) = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name) else {
+            return Ok(());
+        };
+        let Ok(known) = entry.allocation() else {
+            return self.state.drop_object(hash, name);
+        };
+        session.lost.borrow_mut().push(entry);
+        session.put_tombstones(&known.held.attachment)?;
+        if self.state.objects(hash)?.is_empty() {
+            self.state.note_pod(&known.held.attachment, known.held.pod.as_ref(), false, &session.deadline);
+        }
+        Ok(())
+    }
+
+    /// Gives an object the labels of its record.
+    fn label(&self, session: &KubeSession<'_>, name: &str) -> Result<Repaired, StoreError> {
+        let Some(mut object) = self.api.get(name, &session.deadline)? else { return Ok(Repaired::Gone) };
+        let (Ok(held), Some(version)) = (object.allocation(), object.version()) else { return Ok(Repaired::Gone) };
+        object.metadata.labels = names::labels(&held.scope, held.address, &held.held);
+        let Changed::Done(labelled) = self.api.patch(&object, &version, &session.deadline)? else { return Ok(Repaired::Gone) };
+        // The node that knows it by the old state asks again; this one knows.
+        let hash = names::of_attachment(&held.held.attachment);
+        if held.held.attachment.node == self.host.node && self.state.is_complete(&self.origin())? {
+            session.lock(&hash)?;
+            if self.state.objects(&hash)?.iter().any(|known| known.metadata.uid == labelled.metadata.uid) {
+                session.note(&labelled, &held.held);
+            }
+        }
+        Ok(Repaired::Done)
+    }
+
+    /// Makes an attachment's file anew, from its objects.
+    fn read_again(&self, hash: &str, deadline: &Deadline) -> Result<(), StoreError> {
+        let selector = format!("{}={hash}", names::ATTACHMENT);
+        let mut objects = Vec::new();
+        let mut continued = None;
+        loop {
+            for object in self.api.page(&selector, &mut continued, &Deadline::after(PATIENCE.min(deadline.limit())))? {
+                // What cannot be read is a finding of its own.
+                let Ok(object) = object else { continue };
+                if object.allocation().is_ok_and(|held| names::of_attachment(&held.held.attachment) == hash) {
+                    objects.push(object);
+                }
+            }
+            if continued.is_none() {
+                return self.state.replace_objects(hash, &objects);
+            }
+        }
+    }
+}

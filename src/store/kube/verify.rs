@@ -1,0 +1,281 @@
+//! Reads all objects, page by page, and this node's state beside them, and says
+//! what is wrong; changes nothing. What other nodes remember only they can tell.
+//!
+//! What looks wrong may be a call in flight: each suspect is looked at again,
+//! under the lock of its attachment and at the object as it stands then.
+
+use super::crd::IpAllocation;
+use super::finding::{Problem, Suspect};
+use super::session::KubeSession;
+use super::state::Tombstone;
+use super::{KubeStore, PATIENCE, names};
+use crate::ipam::{Allocation, Attachment};
+use crate::store::retry::Deadline;
+use crate::store::upkeep::{Finding, IsAlive, What};
+use crate::store::{Access, StoreError};
+use std::collections::BTreeMap;
+
+/// A file that is being written is no older.
+const WRITING: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What a look at objects and state showed.
+#[derive(Default)]
+pub(super) struct Look {
+    /// Objects that can be read.
+    pub(super) records: usize,
+    /// What this node remembers.
+    pub(super) entries: usize,
+    pub(super) findings: Vec<Finding>,
+    /// Why the state was not looked at.
+    pub(super) unseen: Option<String>,
+    suspects: Vec<Suspect>,
+}
+
+/// What this node remembers: attachment's hash and object's name, and whether
+/// the server has ever answered. This node's alone are few.
+type Entries = BTreeMap<(String, String), bool>;
+
+/// What stands at a name, for an attachment.
+pub(super) enum Stands {
+    Ours(Box<IpAllocation>),
+    /// Another's, in words.
+    Anothers(String),
+    Nothing,
+    /// Being deleted, or nothing that can be read.
+    Unclear,
+}
+
+impl KubeStore {
+    /// Looks at the objects that a label selector means, and at the state where
+    /// there is one.
+    pub(super) fn look(&self, selector: &str, is_alive: IsAlive<'_>, patience: std::time::Duration) -> Result<Look, StoreError> {
+        let mut look = Look::default();
+        let mut entries = Entries::new();
+        match self.remembered(&mut entries, &mut look.suspects) {
+            Ok(()) => {}
+            Err(reason) => look.unseen = Some(format!("{reason}: objects alone were looked at")),
+        }
+        look.entries = entries.len();
+        let mut continued = None;
+        loop {
+            for item in self.api.page(selector, &mut continued, &Deadline::after(PATIENCE))? {
+                self.look_at(item, &mut entries, &mut look)?;
+            }
+            if continued.is_none() {
+                break;
+            }
+        }
+        // No object of this node has been met for these.
+        look.suspects.extend(entries.into_keys().map(|(hash, name)| Suspect::Entry { hash, name }));
+        for suspect in std::mem::take(&mut look.suspects) {
+            // What takes long to be told does not take the others' time.
+            let session = KubeSession::new(self, Access::Read, Deadline::after(patience));
+            match self.judge(&session, &suspect, is_alive) {
+                Ok(None) | Err(StoreError::Busy { .. }) => {}
+                Ok(Some((problem, reason))) => look.findings.push(self.finding(problem, suspect, reason)),
+                Err(error) => return Err(error),
+            }
+        }
+        look.findings.sort_by(|a, b| (order(a), &a.path).cmp(&(order(b), &b.path)));
+        Ok(look)
+    }
+
+    /// Reads the state; the reason where there is none to be read.
+    fn remembered(&self, entries: &mut Entries, suspects: &mut Vec<Suspect>) -> Result<(), String> {
+        if self.for_dead_node {
+            return Err("no node is meant that could tell what it remembers".to_owned());
+        }
+        let words = |error: StoreError| error.to_string();
+        if !self.state.is_complete(&self.origin()).map_err(words)? {
+            return Err("the node state is not of this boot, node and cluster, the next ADD or DEL makes it anew".to_owned());
+        }
+        for hash in self.state.hashes().map_err(words)? {
+            match self.state.objects(&hash) {
+                Ok(objects) => {
+                    entries.extend(objects.iter().map(|object| ((hash.clone(), object.metadata.name.clone()), object.version().is_some())))
+                }
+                Err(StoreError::Damaged { .. }) => suspects.push(Suspect::File { hash }),
+                Err(error) => return Err(words(error)),
+            }
+        }
+        suspects.extend(self.state.tombstones().into_iter().map(|tombstone| Suspect::Tombstone(Box::new(tombstone))));
+        suspects.extend(self.state.temporaries().map_err(words)?.into_iter().map(Suspect::Temporary));
+        Ok(())
+    }
+
+    /// One object of the list.
+    fn look_at(&self, item: Result<IpAllocation, StoreError>, entries: &mut Entries, look: &mut Look) -> Result<(), StoreError> {
+        let object = match item {
+            Ok(object) => object,
+            Err(StoreError::DamagedObject { name, reason }) => {
+                let name = name.rsplit('/').next().unwrap_or_default().to_owned();
+                look.findings.push(self.finding(Problem::Damaged, Suspect::Plain { name }, reason));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let name = object.metadata.name.clone();
+        let allocation = match object.allocation() {
+            Ok(allocation) => allocation,
+            Err(reason) => {
+                let problem = if object.is_named_right() { Problem::Damaged } else { Problem::Misnamed };
+                look.findings.push(self.finding(problem, Suspect::Plain { name }, reason));
+                return Ok(());
+            }
+        };
+        look.records += 1;
+        if !object.is_labelled(&allocation) {
+            look.suspects.push(Suspect::Labels { name: name.clone(), node: object.spec.node.clone() });
+        }
+        if self.for_dead_node || look.unseen.is_some() || allocation.held.attachment.node != self.host.node {
+            return Ok(());
+        }
+        if self.is_of_another_machine(&object) {
+            look.findings.push(self.finding(Problem::SecondMachine, Suspect::Plain { name }, holder(&allocation)));
+            return Ok(());
+        }
+        let hash = names::of_attachment(&allocation.held.attachment);
+        match entries.remove(&(hash.clone(), name.clone())) {
+            Some(true) => {}
+            Some(false) => look.suspects.push(Suspect::Entry { hash, name }),
+            None => look.suspects.push(Suspect::Object { name }),
+        }
+        Ok(())
+    }
+
+    /// Whether a suspect is as it seemed, and more words. Under the lock of its
+    /// attachment, which the session keeps.
+    pub(super) fn judge(
+        &self,
+        session: &KubeSession<'_>,
+        suspect: &Suspect,
+        is_alive: IsAlive<'_>,
+    ) -> Result<Option<(Problem, String)>, StoreError> {
+        let plain = |problem: Problem| Some((problem, String::new()));
+        match suspect {
+            Suspect::Entry { hash, name } => {
+                session.lock(hash)?;
+                self.judge_entry(session, hash, name, is_alive)
+            }
+            Suspect::Object { name } => {
+                let Some((object, held)) = self.own(session, name)? else { return Ok(None) };
+                let hash = names::of_attachment(&held.held.attachment);
+                session.lock(&hash)?;
+                let known = self.state.objects(&hash)?.iter().any(|known| known.metadata.name == *name);
+                let is_late = |tombstone: &Tombstone| tombstone.object.spec == object.spec;
+                let still = !known && self.own(session, name)?.is_some() && !self.state.tombstones().iter().any(is_late);
+                Ok(Some((Problem::Unindexed, holder(&held))).filter(|_| still))
+            }
+            Suspect::Labels { name, .. } => {
+                let object = self.api.get(name, &session.deadline)?;
+                let wrong = object.is_some_and(|object| object.allocation().is_ok_and(|allocation| !object.is_labelled(&allocation)));
+                Ok(plain(Problem::WrongLabels).filter(|_| wrong))
+            }
+            Suspect::Tombstone(tombstone) => {
+                let Ok(held) = tombstone.object.allocation() else { return Ok(plain(Problem::LeftOver)) };
+                let hash = names::of_attachment(&held.held.attachment);
+                session.lock(&hash)?;
+                if session.find_late(tombstone, &hash, &session.deadline)?.is_some() {
+                    return Ok(Some((Problem::Late, holder(&held))));
+                }
+                Ok(plain(Problem::LeftOver).filter(|_| session.is_over(tombstone)))
+            }
+            Suspect::File { hash } => {
+                session.lock(hash)?;
+                match self.state.objects(hash) {
+                    Err(StoreError::Damaged { reason, .. }) => Ok(Some((Problem::DamagedState, reason))),
+                    Ok(_) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
+            Suspect::Temporary(path) => Ok(plain(Problem::Temporary).filter(|_| self.state.is_abandoned(path, WRITING))),
+            Suspect::Plain { .. } => Ok(None),
+        }
+    }
+
+    fn judge_entry(
+        &self,
+        session: &KubeSession<'_>,
+        hash: &str,
+        name: &str,
+        is_alive: IsAlive<'_>,
+    ) -> Result<Option<(Problem, String)>, StoreError> {
+        let objects = match self.state.objects(hash) {
+            Err(StoreError::Damaged { .. }) => return Ok(None),
+            objects => objects?,
+        };
+        let Some(entry) = objects.into_iter().find(|known| known.metadata.name == name) else { return Ok(None) };
+        let known = match entry.allocation() {
+            Ok(known) => known,
+            Err(reason) => return Ok(Some((Problem::LeftOver, reason))),
+        };
+        let confirmed = known.version.is_some();
+        let problem = match self.stands(session, name, &known.held.attachment)? {
+            Stands::Ours(_) if confirmed => return Ok(None),
+            Stands::Unclear => return Ok(None),
+            Stands::Ours(_) => Problem::Unconfirmed,
+            _ if !is_alive(&known.held) => Problem::LeftOver,
+            Stands::Nothing if confirmed => Problem::Lost,
+            Stands::Nothing => Problem::Unconfirmed,
+            Stands::Anothers(who) if confirmed => {
+                return Ok(Some((Problem::GivenAway, format!("{}; held now by {who}", holder(&known)))));
+            }
+            Stands::Anothers(_) => Problem::LeftOver,
+        };
+        Ok(Some((problem, holder(&known))))
+    }
+
+    /// What stands at a name.
+    pub(super) fn stands(&self, session: &KubeSession<'_>, name: &str, attachment: &Attachment) -> Result<Stands, StoreError> {
+        let Some(object) = self.api.get(name, &session.deadline)? else { return Ok(Stands::Nothing) };
+        if object.metadata.deletion_timestamp.is_some() {
+            return Ok(Stands::Unclear);
+        }
+        Ok(match object.allocation() {
+            Ok(allocation) if allocation.held.attachment == *attachment => Stands::Ours(Box::new(object)),
+            Ok(allocation) => Stands::Anothers(holder(&allocation)),
+            Err(_) => Stands::Unclear,
+        })
+    }
+
+    /// An object of this node and machine.
+    pub(super) fn own(&self, session: &KubeSession<'_>, name: &str) -> Result<Option<(IpAllocation, Allocation)>, StoreError> {
+        let found = self.api.get(name, &session.deadline)?;
+        let found = found.filter(|object| object.metadata.deletion_timestamp.is_none() && !self.is_of_another_machine(object));
+        let read = found.and_then(|object| object.allocation().ok().map(|allocation| (object, allocation)));
+        Ok(read.filter(|(_, allocation)| allocation.held.attachment.node == self.host.node))
+    }
+
+    fn finding(&self, problem: Problem, suspect: Suspect, reason: String) -> Finding {
+        let node = match &suspect {
+            Suspect::Labels { node, .. } => Some(node.clone()),
+            Suspect::Plain { .. } if problem != Problem::SecondMachine => None,
+            _ => Some(self.host.node.to_string()),
+        };
+        Finding {
+            problem: problem.name(),
+            meaning: problem.meaning(),
+            is_repairable: problem.is_repairable(),
+            // What is remembered is this node's own, and labels are everybody's.
+            is_ours: true,
+            path: suspect.path(problem),
+            other: suspect.other(problem),
+            reason,
+            node,
+            what: What::Kubernetes(problem, suspect),
+        }
+    }
+}
+
+fn order(finding: &Finding) -> Option<Problem> {
+    match &finding.what {
+        What::Kubernetes(problem, _) => Some(*problem),
+        What::File(_) => None,
+    }
+}
+
+/// Who holds an address, the pod first.
+fn holder(allocation: &Allocation) -> String {
+    let attachment = &allocation.held.attachment;
+    allocation.held.pod.as_ref().map_or_else(|| attachment.to_string(), |pod| format!("pod {pod}, {attachment}"))
+}

@@ -1,0 +1,104 @@
+//! What an operator does with a store beyond the verbs: looks whether it is
+//! sound, and mends it. What can be wrong, and how it is mended, each store
+//! knows for itself; here is what all of them say of it.
+
+use super::retry::Deadline;
+use super::{Store, StoreError, file};
+use crate::ipam::{Draft, NodeName};
+use std::path::{Path, PathBuf};
+
+/// Whether the sandbox of a record of this node is still there.
+pub type IsAlive<'a> = &'a dyn Fn(&Draft) -> bool;
+
+/// A store as its operator has it. Each call may run beside everything else.
+pub trait Upkeep: Store {
+    /// Reads the whole store and says what is wrong; changes nothing.
+    ///
+    /// # Errors
+    /// There is no store, it cannot be read, or it is of a newer format.
+    fn verify(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError>;
+
+    /// What calls of the node that is acted for, killed or given up, have left
+    /// behind.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn left_overs(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError>;
+
+    /// Mends one finding, after another look.
+    ///
+    /// # Errors
+    /// It is as it was; a repeat is safe.
+    fn repair(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError>;
+
+    /// Whether a node has ever used this store, where the store keeps that.
+    fn knows(&self, node: &NodeName) -> bool;
+
+    /// Frees the address of a record that cannot be read, named as
+    /// [`StoreError::Damaged`] names it. Whether it was still there and damaged.
+    ///
+    /// # Errors
+    /// It may stand still; a repeat is safe.
+    fn release_damaged(&self, record: &Path, deadline: Deadline) -> Result<bool, StoreError>;
+}
+
+/// What a look at the whole store showed.
+#[derive(Debug)]
+pub struct Verified {
+    /// The store's format, where it has one and it can be read.
+    pub format: Option<u64>,
+    /// Records that can be read.
+    pub records: usize,
+    /// Entries by which holders find their records.
+    pub entries: usize,
+    /// What is wrong, in order.
+    pub findings: Vec<Finding>,
+    /// What was not looked at, and why.
+    pub unseen: Option<String>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// What, for programs; stable.
+    pub problem: &'static str,
+    /// What it means and what to do, for people.
+    pub meaning: &'static str,
+    /// Whether [`Upkeep::repair`] mends it, on the right node.
+    pub is_repairable: bool,
+    /// Whether this is the right node.
+    pub is_ours: bool,
+    /// Where.
+    pub path: PathBuf,
+    /// The other place that it is about.
+    pub other: Option<PathBuf>,
+    /// What was read or what the system said, where it says more.
+    pub reason: String,
+    /// The node that it belongs to; what is everybody's has none.
+    pub node: Option<String>,
+    /// For the store that found it.
+    pub(super) what: What,
+}
+
+/// A finding in the words of the store that found it.
+#[derive(Debug, Clone)]
+pub(super) enum What {
+    File(file::finding::Problem),
+    #[cfg(feature = "kube")]
+    Kubernetes(super::kube::finding::Problem, super::kube::finding::Suspect),
+}
+
+/// How a repair ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Repaired {
+    /// Mended.
+    Done,
+    /// It is no longer so.
+    Gone,
+    /// It belongs to another node, which has to repair it.
+    NotYours,
+    /// An operator has to decide.
+    ByHand,
+    /// What was lost has another holder by now, who is named.
+    GivenAway(String),
+}
