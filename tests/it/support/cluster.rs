@@ -143,6 +143,16 @@ impl Cluster {
         self.text(&["create", "token", "hereabouts", "--namespace", "kube-system", "--duration", "10h"]).trim().to_owned()
     }
 
+    /// The text of a kubeconfig with a token.
+    pub(crate) fn kubeconfig_with(&self, token: &str) -> String {
+        let admin = std::fs::read_to_string(self.kubeconfig()).unwrap();
+        let lines = admin.lines().map(|line| match line.split_once("token: ") {
+            Some((indent, _)) => format!("{indent}token: {token}\n"),
+            None => format!("{line}\n"),
+        });
+        lines.collect()
+    }
+
     /// The URL of the API server.
     pub(crate) fn server(&self) -> String {
         let admin = std::fs::read_to_string(self.kubeconfig()).unwrap();
