@@ -143,7 +143,7 @@ impl Cluster {
         self.text(&["create", "token", "hereabouts", "--namespace", "kube-system", "--duration", "10h"]).trim().to_owned()
     }
 
-    /// The text of a kubeconfig with a token.
+    /// The text of a kubeconfig for whom a token is of.
     pub(crate) fn kubeconfig_with(&self, token: &str) -> String {
         let admin = std::fs::read_to_string(self.kubeconfig()).unwrap();
         let lines = admin.lines().map(|line| match line.split_once("token: ") {
