@@ -136,6 +136,7 @@ fn a_pod_asks_for_its_address_in_the_annotation() {
     let refused = node.try_start(&second);
     assert_ne!(refused.status, Some(0), "{refused:?}");
     assert!(refused.stdout.contains("hereabouts show 192.168.43.77"), "{refused:?}");
+    assert!(node.hereabouts(&["show", "192.168.43.77"]).succeeded().stdout.contains("default/asked-a"));
     assert_eq!(rig.held("asked"), [row("192.168.43.77", "asked-a", "net1", "asked-1")]);
 
     // Tried again, as a kubelet does, it has it when the first is gone.
@@ -148,8 +149,8 @@ fn a_pod_asks_for_its_address_in_the_annotation() {
 }
 
 #[test]
-fn what_a_dead_node_held_is_seen() {
-    let Some(rig) = rig("what_a_dead_node_held_is_seen") else { return };
+fn what_a_dead_node_held_is_seen_and_released() {
+    let Some(rig) = rig("what_a_dead_node_held_is_seen_and_released") else { return };
     rig.network("dead", r#""ipam": {"type": "hereabouts", "allocation_order": "lowest", "range": "192.168.44.0/30"}"#);
     let (lives, dies) = (rig.node("dead-1"), rig.node("dead-2"));
     let pods = ["dead-a", "dead-b"].map(|name| rig.pod(name, "dead"));
@@ -164,6 +165,13 @@ fn what_a_dead_node_held_is_seen() {
     lives.stop(&waiting).succeeded();
     let held = [row("192.168.44.1", "dead-a", "net1", "dead-2"), row("192.168.44.2", "dead-b", "net1", "dead-2")];
     assert_eq!(rig.held("dead"), held);
+
+    lives.hereabouts(&["release", "--node", "dead-2", "--yes"]).succeeded();
+    assert_eq!(rig.held("dead"), [[""; 4]; 0]);
+    // That a range is full is believed for some seconds; a kubelet goes on trying.
+    let waiting = lives.start_in_the_end(&waiting);
+    assert_eq!(status_of(rig, &waiting), [status("dead", "net1", &["192.168.44.1"])]);
+    lives.stop(&waiting).succeeded();
 }
 
 #[test]
@@ -187,8 +195,15 @@ fn after_a_reboot_a_pod_has_its_address_again() {
     let held = |pods: &[(&str, &str, &str)]| pods.iter().map(|(a, pod, node)| row(a, pod, "net1", node)).collect::<Vec<_>>();
     let both = [("192.168.45.1", "boot-a", "boot-1"), ("192.168.45.2", "boot-b", "boot-2")];
     assert_eq!(rig.held("boot"), held(&[both[0], both[1], ("192.168.45.3", "boot-c", "boot-2")]));
+    // One whose DEL never comes is swept, on its own node only.
+    other.hereabouts(&["sweep", "--yes"]).succeeded();
+    assert_eq!(rig.held("boot").len(), 3);
+    node.hereabouts(&["sweep", "--yes"]).succeeded();
+    assert_eq!(rig.held("boot"), held(&both));
+
     node.stop(&again).succeeded();
     other.stop(&neighbor).succeeded();
+    assert_eq!(rig.held("boot"), [[""; 4]; 0]);
 }
 
 /// Without `retryDeleteOnError` Multus forgets the pod with its first DEL, and
@@ -210,5 +225,8 @@ fn a_del_that_could_not_be_done_is_done_when_it_is_repeated() {
         node.stop(&pod).succeeded();
         let left = rig.held("cut");
         assert_eq!(left.is_empty(), keeps, "{left:?}");
+        // What is left is found by its sandbox, which is gone.
+        node.hereabouts(&["sweep", "--yes"]).succeeded();
+        assert_eq!(rig.held("cut"), [[""; 4]; 0]);
     }
 }

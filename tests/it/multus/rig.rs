@@ -4,12 +4,14 @@
 
 use crate::support::cluster::{Cluster, Options};
 use crate::support::sandbox::{Ended, HEREABOUTS};
+use hereabouts::store::retry::Deadline;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/multus");
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/bin");
@@ -294,6 +296,21 @@ impl<'rig> Node<'rig> {
 
     pub(super) fn start(&self, pod: &Pod) {
         self.try_start(pod).succeeded();
+    }
+
+    /// Makes one sandbox after the other for a Pod, as a kubelet does, until one
+    /// has its interfaces.
+    pub(super) fn start_in_the_end(&self, pod: &Pod) -> Pod {
+        let deadline = Deadline::after(Duration::from_secs(60));
+        loop {
+            let pod = pod.again();
+            let ended = self.try_start(&pod);
+            if ended.status == Some(0) {
+                return pod;
+            }
+            assert!(!deadline.left().is_zero(), "{ended:?}");
+            self.stop(&pod).succeeded();
+        }
     }
 
     /// Takes the interfaces down, and where that succeeds the sandbox too.
