@@ -2,10 +2,12 @@
 //! with its JSON path.
 
 use super::{Lookup, locate, output};
-use crate::config::{CniArgs, ConfigError, Merged, Network, Settings, plugin_configurations};
+use crate::config::{CniArgs, ConfigError, Merged, Network, Settings, StoreKind, plugin_configurations};
 use crate::ipam::Choice;
 use crate::json::Json;
 use crate::plugin::host;
+#[cfg(feature = "kube")]
+use crate::plugin::stores;
 use anyhow::bail;
 use std::path::Path;
 
@@ -19,7 +21,7 @@ pub(super) fn check(lookup: Lookup<'_>, file: &Path) -> anyhow::Result<()> {
         output::print(&format!("network {}{place}\n", output::plain(&text("name"))))?;
         let errors = match Merged::new(&found.configuration, flat.as_ref()) {
             Err(error) => vec![error],
-            Ok(merged) => one(&merged, &found.configuration)?,
+            Ok(merged) => one(&merged, &found.configuration, lookup)?,
         };
         mistakes += errors.len();
         for error in errors {
@@ -33,7 +35,7 @@ pub(super) fn check(lookup: Lookup<'_>, file: &Path) -> anyhow::Result<()> {
 }
 
 /// Prints what one configuration would do; gives its mistakes.
-fn one(merged: &Merged<'_>, configuration: &Json) -> anyhow::Result<Vec<ConfigError>> {
+fn one(merged: &Merged<'_>, configuration: &Json, lookup: Lookup<'_>) -> anyhow::Result<Vec<ConfigError>> {
     let mut errors = Vec::new();
     if configuration.find("name").is_none() {
         output::print("  note: no name, the runtime has to fill it in\n")?;
@@ -42,7 +44,7 @@ fn one(merged: &Merged<'_>, configuration: &Json) -> anyhow::Result<Vec<ConfigEr
         Err(error) => errors.push(error),
         Ok(settings) => {
             let store = &settings.store;
-            output::print(&format!("  store: {} ({})\n", store.data_dir.display(), store.origin))?;
+            say_store(&settings, lookup)?;
             let whereabouts = configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
             if !store.named {
                 let who = if whereabouts { "type whereabouts needs" } else { "Kubernetes pods need" };
@@ -58,6 +60,24 @@ fn one(merged: &Merged<'_>, configuration: &Json) -> anyhow::Result<Vec<ConfigEr
         Ok(network) => describe(&network)?,
     }
     Ok(errors)
+}
+
+/// Which store it would be. Nobody is connected to; and the kubeconfig may be
+/// on the nodes alone, so that it cannot be read here is no mistake.
+#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
+fn say_store(settings: &Settings, lookup: Lookup<'_>) -> anyhow::Result<()> {
+    let store = &settings.store;
+    match &store.kind {
+        StoreKind::File => output::print(&format!("  store: {} ({})\n", store.data_dir.display(), store.origin)),
+        #[cfg(feature = "kube")]
+        StoreKind::Kubernetes { kubeconfig } => {
+            output::print(&format!("  store: Kubernetes ({})\n", kubeconfig.display()))?;
+            output::print(&match stores::server(kubeconfig, lookup) {
+                Ok(server) => format!("  API server: {server}\n"),
+                Err(error) => format!("  note: on this machine the kubeconfig cannot be used, {error}\n"),
+            })
+        }
+    }
 }
 
 fn describe(network: &Network) -> anyhow::Result<()> {

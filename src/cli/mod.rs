@@ -45,10 +45,13 @@ Examples:
   hereabouts release --node worker-7       give back all that a dead node held
   hereabouts sweep --dry-run               what this node holds for sandboxes that are gone
   hereabouts verify                        what is wrong with the store
+  hereabouts repair                        mend what is this node's
   hereabouts store test /mnt/nfs           whether machines can share a store there
 
-The store is the one that --data-dir, --config or the node's flat file names,
-else /var/lib/cni/hereabouts; which one was used is said on stderr.
+The store is the one that --data-dir, --kubeconfig, --config or the node's flat
+file names, else /var/lib/cni/hereabouts; which one was used is said on stderr.
+On a workstation give --kubeconfig: list, show, usage, verify and release --node
+need no node; sweep and repair are for the node itself.
 
 Exit status: 0 done, 1 failed, 2 wrong usage.";
 
@@ -97,8 +100,9 @@ impl StoreArgs {
 enum Command {
     /// Show who holds which address
     ///
-    /// One line for each held address, in order. Reads without a lock, so it
-    /// never delays a pod.
+    /// One line for each held address, in order of scope and address; more than
+    /// 10000 come as the store names them. Reads without a lock, so it never
+    /// delays a pod. -o json is one list, written as it is read.
     List(ListArgs),
     /// Show all that is recorded of an address
     Show(ShowArgs),
@@ -119,18 +123,24 @@ enum Command {
     ///
     /// For a timer, where the runtime makes no GC. Frees records whose network
     /// namespace is gone or was made before the last boot, and removes what
-    /// killed calls left behind. To be run where the runtime's namespaces are
+    /// calls that were killed or given up left behind. To be run where the runtime's namespaces are
     /// seen: on the node itself, not in a container; what cannot be seen is kept.
     Sweep(SweepArgs),
     /// Read the whole store and say what is wrong with it
     ///
-    /// Changes nothing, and may run beside everything else. Exit status 0 when
-    /// nothing is wrong, 1 when something is.
+    /// Changes nothing, and may run beside everything else. Of the Kubernetes
+    /// store it compares the objects with what this node remembers of its own;
+    /// what other nodes remember only they can tell. Exit status 0 when nothing
+    /// is wrong, 1 when something is.
     Verify(VerifyArgs),
     /// Mend what verify finds, as far as it is this node's
     ///
     /// Says what it will do and asks; without a terminal it needs --yes. May run
-    /// beside everything else and may be stopped at any time. Frees no address.
+    /// beside everything else and may be stopped at any time. Frees no address
+    /// that a sandbox has. Where the cluster has lost its objects (the resource
+    /// was deleted, etcd restored from an older state), it makes those of this
+    /// node's living sandboxes again, and names those whose address was given to
+    /// another meanwhile.
     Repair(RepairArgs),
     /// Put the plugin on this node
     ///

@@ -38,8 +38,10 @@ impl<D: Disk> Upkeep for FileStore<D> {
     }
 
     fn repair(&self, finding: &Finding, _: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
-        let What::File(problem) = finding.what else {
-            return Ok(Repaired::NotYours);
+        let problem = match finding.what {
+            What::File(problem) => problem,
+            #[cfg(feature = "kube")]
+            What::Kubernetes(..) => return Ok(Repaired::NotYours),
         };
         let Finding { path, other, reason, .. } = finding;
         let found = finding::Finding { problem, path: path.clone(), other: other.clone(), reason: reason.clone() };

@@ -43,9 +43,10 @@ impl Upkeep for KubeStore {
         if !matches!(suspect, Suspect::Labels { .. }) && !self.state.is_complete(&self.origin())? {
             return Ok(Repaired::Gone);
         }
-        match self.judge(&session, suspect, is_alive)? {
-            Some((now, _)) if now == *problem => self.mend(&session, now, suspect),
-            _ => Ok(Repaired::Gone),
+        match self.judge(&session, suspect, is_alive) {
+            Ok(Some((now, _))) if now == *problem => self.mend(&session, now, suspect),
+            Ok(_) => Ok(Repaired::Gone),
+            Err(error) => Err(error),
         }
     }
 

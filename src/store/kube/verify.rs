@@ -71,7 +71,8 @@ impl KubeStore {
             // What takes long to be told does not take the others' time.
             let session = KubeSession::new(self, Access::Read, Deadline::after(patience));
             match self.judge(&session, &suspect, is_alive) {
-                Ok(None) | Err(StoreError::Busy { .. }) => {}
+                // A call is under way; a file that cannot be read is a suspect of its own.
+                Ok(None) | Err(StoreError::Busy { .. } | StoreError::Damaged { .. }) => {}
                 Ok(Some((problem, reason))) => look.findings.push(self.finding(problem, suspect, reason)),
                 Err(error) => return Err(error),
             }
@@ -200,11 +201,7 @@ impl KubeStore {
         name: &str,
         is_alive: IsAlive<'_>,
     ) -> Result<Option<(Problem, String)>, StoreError> {
-        let objects = match self.state.objects(hash) {
-            Err(StoreError::Damaged { .. }) => return Ok(None),
-            objects => objects?,
-        };
-        let Some(entry) = objects.into_iter().find(|known| known.metadata.name == name) else { return Ok(None) };
+        let Some(entry) = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name) else { return Ok(None) };
         let known = match entry.allocation() {
             Ok(known) => known,
             Err(reason) => return Ok(Some((Problem::LeftOver, reason))),

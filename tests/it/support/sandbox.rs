@@ -1,6 +1,7 @@
 //! A place for one test: a fresh directory, a flat file in it, and the real
 //! executable with a cleared environment.
 
+use super::cluster::Cluster;
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ pub(crate) const HEREABOUTS: &str = env!("CARGO_BIN_EXE_hereabouts");
 /// Removed, with all in it, when the test is over.
 pub(crate) struct Sandbox {
     pub(crate) root: PathBuf,
+    /// The API server that is the store, where files are not.
+    pub(crate) cluster: Option<&'static Cluster>,
 }
 
 /// How a call ended.
@@ -32,12 +35,21 @@ impl Sandbox {
 
     /// The same on a filesystem of one's choice.
     pub(crate) fn below(directory: &Path) -> Self {
+        Self::made(directory, other_store())
+    }
+
+    /// The same on the store in a cluster, which has no addresses from then on.
+    pub(crate) fn on(cluster: &'static Cluster) -> Self {
+        Self::made(&std::env::temp_dir(), Some(cluster))
+    }
+
+    fn made(directory: &Path, cluster: Option<&'static Cluster>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let root = directory.join(format!("hereabouts-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&root).unwrap();
-        let sandbox = Self { root };
-        if let Some(cluster) = other_store() {
+        let sandbox = Self { root, cluster };
+        if let Some(cluster) = cluster {
             cluster.text(&["delete", "--raw", "/apis/hereabouts.dev/v1alpha1/ipallocations"]);
         }
         sandbox.write("flat.conf", &sandbox.flat("n1"));
@@ -47,7 +59,7 @@ impl Sandbox {
     /// The text of a flat file for another node on the same store.
     pub(crate) fn flat(&self, node: &str) -> String {
         let mut flat = serde_json::json!({"datastore": "file", "data_dir": self.store(), "node_name": node});
-        if let Some(cluster) = other_store() {
+        if let Some(cluster) = self.cluster {
             flat["datastore"] = "kubernetes".into();
             flat["kubernetes"] = serde_json::json!({"kubeconfig": cluster.kubeconfig()});
         }
@@ -125,10 +137,10 @@ impl Sandbox {
 
 /// The cluster whose API server is the store, where the tests were started for
 /// that one (one at a time: every sandbox begins with an empty one).
-pub(crate) fn other_store() -> Option<&'static super::cluster::Cluster> {
+pub(crate) fn other_store() -> Option<&'static Cluster> {
     #[allow(clippy::disallowed_methods, reason = "whoever starts the tests chooses")]
     let asked = std::env::var_os("HEREABOUTS_TEST_STORE").is_some_and(|store| store == "kubernetes");
-    asked.then(|| super::cluster::Cluster::shared().unwrap())
+    asked.then(|| Cluster::shared().unwrap())
 }
 
 /// Every file below a directory, relative to it, in order.

@@ -1,0 +1,71 @@
+//! Commands on a file store in which killed calls have left something behind.
+
+use super::{RANGE, sandbox};
+use crate::support::sandbox::{Sandbox, configuration};
+
+/// Namespaces that are there: this process's own, under two names.
+const HERE: &str = "/proc/self/ns/net";
+
+fn three_of_one_node_and_one_of_another() -> Sandbox {
+    let sandbox = sandbox();
+    let mut living = sandbox.call("ADD");
+    living
+        .set("CNI_CONTAINERID", "living")
+        .set("CNI_NETNS", HERE)
+        .set("CNI_NETNS_OVERRIDE", "true")
+        .stdin(configuration(RANGE))
+        .run()
+        .succeeded();
+    sandbox.write("n2.conf", &sandbox.flat("n2"));
+    let mut other = sandbox.call("ADD");
+    other.set("CNI_CONTAINERID", "other").set("HEREABOUTS_CONFIG", sandbox.path("n2.conf")).stdin(configuration(RANGE)).run().succeeded();
+    assert_eq!(sandbox.held(), ["10.1.2.2", "10.1.2.3", "10.1.2.4", "10.1.2.5"]);
+    sandbox
+}
+
+#[test]
+fn sweep_shows_first_and_frees_what_this_node_holds_for_sandboxes_that_are_gone() {
+    let sandbox = three_of_one_node_and_one_of_another();
+    std::fs::write(sandbox.store().join("nodes/n1/net1/killed@net1.0"), "{").unwrap();
+    std::fs::write(sandbox.store().join("nodes/n1/@tmp/7.7"), "").unwrap();
+    std::fs::write(sandbox.store().join("nodes/n2/@tmp/7.7"), "").unwrap();
+    let files = sandbox.files();
+    let shown = sandbox.command(&["sweep", "--dry-run"]);
+    shown.succeeded();
+    let lines: Vec<&str> = shown.stdout.lines().map(str::trim).collect();
+    assert_eq!(lines.len(), 4, "{shown:?}");
+    assert!(lines[0].starts_with("10.1.2.2 ") && lines[0].ends_with(": no namespace was recorded"), "{shown:?}");
+    assert!(lines[1].starts_with("10.1.2.3 ") && lines[1].contains("pod default/web-0"), "{shown:?}");
+    assert_eq!(&lines[2..], ["nodes/n1/@tmp/7.7: temporary-file", "nodes/n1/net1/killed@net1.0: left-over"]);
+    let asked = sandbox.command(&["sweep"]);
+    assert!(asked.status == Some(2) && asked.stderr.contains("give --yes to sweep"), "{asked:?}");
+    assert_eq!(sandbox.files(), files);
+    let elsewhere = sandbox.command(&["sweep", "--network", "net2", "--dry-run"]);
+    assert!(!elsewhere.stdout.contains("10.1.2."), "{elsewhere:?}");
+
+    let swept = sandbox.command(&["sweep", "--yes"]);
+    assert_eq!((swept.status, swept.stdout.as_str()), (Some(0), "released 10.1.2.2\nreleased 10.1.2.3\n"), "{swept:?}");
+    assert_eq!(sandbox.held(), ["10.1.2.4", "10.1.2.5"]);
+    let again = sandbox.command(&["sweep", "--yes"]);
+    assert!(again.status == Some(0) && again.stderr.contains("nothing to sweep"), "{again:?}");
+    let verified = sandbox.command(&["verify"]);
+    assert!(verified.stdout.contains("1 x temporary-file") && verified.stdout.contains("nodes/n2/@tmp/7.7"), "{verified:?}");
+}
+
+#[test]
+fn release_of_a_dead_node_warns_and_frees_all_it_held_and_left_behind() {
+    let sandbox = three_of_one_node_and_one_of_another();
+    std::fs::write(sandbox.store().join("nodes/n2/@tmp/7.7"), "").unwrap();
+    let asked = sandbox.command(&["release", "--node", "n2"]);
+    assert!(asked.status == Some(2) && asked.stderr.contains("warning: node n2 must be off"), "{asked:?}");
+    let released = sandbox.command(&["release", "--node", "n2", "--yes"]);
+    assert_eq!((released.status, released.stdout.as_str()), (Some(0), "released 10.1.2.5\n"), "{released:?}");
+    assert_eq!(sandbox.held(), ["10.1.2.2", "10.1.2.3", "10.1.2.4"]);
+    assert_eq!(sandbox.command(&["verify"]).status, Some(0));
+    let again = sandbox.command(&["release", "--node", "n2", "--yes"]);
+    assert!(again.status == Some(0) && again.stderr.contains("node n2 holds no address"), "{again:?}");
+    let unknown = sandbox.command(&["release", "--node", "n3", "--yes"]);
+    assert!(unknown.status == Some(1) && unknown.stderr.contains("no node of this name has used this store: n3"), "{unknown:?}");
+    let nothing = sandbox.command(&["release", "--yes"]);
+    assert!(nothing.status == Some(2) && nothing.stderr.contains("say what to release"), "{nothing:?}");
+}

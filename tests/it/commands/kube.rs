@@ -1,0 +1,449 @@
+//! The commands on the Kubernetes store: what they do in pages, from a
+//! workstation, for a node that is off; what `verify` finds and `repair` mends.
+//! One cluster, one test at a time: each begins with an empty store.
+
+use super::POD;
+use crate::support::cluster::{Cluster, Options};
+use crate::support::living::Living;
+use crate::support::sandbox::{Call, Ended, Sandbox, configuration, files_below};
+use hereabouts::store::retry::Deadline;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::time::Duration;
+
+const RANGE: &str = r#""range":"10.1.2.0/24""#;
+const ALL: &str = "/apis/hereabouts.dev/v1alpha1/ipallocations";
+
+/// `c1` holds 10.1.2.1 for pod web-0 and lives, `c2` holds 10.1.2.2 and is gone,
+/// both of node n1; `c3` of node n2 holds 10.1.2.9.
+struct Scene {
+    cluster: &'static Cluster,
+    sandbox: Sandbox,
+    living: Living,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// An empty store, and the turn to use it.
+fn empty(test: &str) -> Option<(&'static Cluster, Sandbox, MutexGuard<'static, ()>)> {
+    static OWN: LazyLock<Result<Cluster, String>> = LazyLock::new(|| Cluster::own(Options::default()));
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match OWN.as_ref() {
+        Ok(cluster) => Some((cluster, Sandbox::on(cluster), turn)),
+        Err(reason) => {
+            println!("SKIPPED commands::kube::{test}: {reason}");
+            None
+        }
+    }
+}
+
+impl Scene {
+    fn new(test: &str) -> Option<Self> {
+        let (cluster, sandbox, turn) = empty(test)?;
+        let Some(living) = Living::new() else {
+            println!("SKIPPED commands::kube::{test}: not root");
+            return None;
+        };
+        let scene = Self { cluster, sandbox, living, _turn: turn };
+        scene.alive("c1").set("CNI_ARGS", POD).run().succeeded();
+        scene.sandbox.add("c2", RANGE).succeeded();
+        scene.on_n2("c3", "10.1.2.9").succeeded();
+        Some(scene)
+    }
+
+    /// An ADD for a sandbox that lives.
+    fn alive(&self, container: &str) -> Call {
+        let mut call = self.sandbox.call("ADD");
+        call.set("CNI_CONTAINERID", container).set("CNI_NETNS", self.living.path()).stdin(configuration(RANGE));
+        call
+    }
+
+    /// An ADD of another node that asks for an address.
+    fn on_n2(&self, container: &str, address: &str) -> Ended {
+        self.sandbox.write("n2.conf", &self.sandbox.flat("n2"));
+        let mut call = self.sandbox.call("ADD");
+        call.set("CNI_CONTAINERID", container).set("HEREABOUTS_CONFIG", self.sandbox.path("n2.conf"));
+        call.set("CNI_ARGS", format!("IP={address};K8S_POD_NAMESPACE=default;K8S_POD_NAME=other-0")).stdin(configuration(RANGE)).run()
+    }
+
+    fn state(&self) -> PathBuf {
+        self.sandbox.store().join("kubernetes/n1")
+    }
+
+    /// What n1 remembers of the attachment that has this address.
+    fn entry(&self, address: &str) -> PathBuf {
+        let directory = self.state().join("attachments");
+        let mut files = fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path());
+        files.find(|file| fs::read_to_string(file).unwrap().contains(&format!("\"{address}\""))).unwrap()
+    }
+
+    fn change_entry(&self, address: &str, change: impl FnOnce(&mut Value)) {
+        let entry = self.entry(address);
+        let mut objects: Value = serde_json::from_slice(&fs::read(&entry).unwrap()).unwrap();
+        change(&mut objects[0]);
+        fs::write(entry, objects.to_string()).unwrap();
+    }
+
+    fn delete(&self, address: &str) {
+        self.cluster.text(&["delete", "ipa", address]);
+    }
+
+    fn patch(&self, address: &str, patch: &Value) {
+        self.cluster.text(&["patch", "ipa", address, "--type=merge", "-p", &patch.to_string()]);
+    }
+
+    /// Problem and path of all findings; an attachment's file without its hash.
+    fn findings(&self) -> Vec<(String, String)> {
+        let ended = self.sandbox.command(&["verify", "-o", "json"]);
+        let document = ended.document();
+        let found = document["findings"].as_array().unwrap();
+        assert_eq!(ended.status, Some(i32::from(!found.is_empty())), "{ended:?}");
+        assert_eq!(document["store"], self.cluster.server());
+        let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+        let short = |path: String| if path.starts_with("attachments/") { "attachments/HASH".to_owned() } else { path };
+        found.iter().map(|finding| (text(finding, "problem"), short(text(finding, "path")))).collect()
+    }
+
+    /// Every object with its version, and every file of the state.
+    fn all(&self) -> (String, Vec<String>) {
+        let columns = "custom-columns=NAME:.metadata.name,UID:.metadata.uid,VERSION:.metadata.resourceVersion";
+        let mut files = files_below(&self.state());
+        files.retain(|file| !file.starts_with("locks/"));
+        (self.cluster.text(&["get", "ipa", "-o", columns]), files)
+    }
+}
+
+struct Damage {
+    done: fn(&Scene),
+    found: &'static [(&'static str, &'static str)],
+    /// Whether `repair` is the remedy.
+    mended: bool,
+    /// What is held in the end.
+    held: &'static [&'static str],
+}
+
+const THREE: &[&str] = &["10.1.2.1", "10.1.2.2", "10.1.2.9"];
+
+const DAMAGES: &[Damage] = &[
+    Damage { done: |_| {}, found: &[], mended: true, held: THREE },
+    Damage { done: |scene| scene.delete("10.1.2.1"), found: &[("lost-record", "ipallocations/10.1.2.1")], mended: true, held: THREE },
+    Damage {
+        done: |scene| scene.delete("10.1.2.2"),
+        found: &[("left-over", "attachments/HASH")],
+        mended: true,
+        held: &["10.1.2.1", "10.1.2.9"],
+    },
+    Damage {
+        done: |scene| {
+            scene.delete("10.1.2.1");
+            scene.on_n2("c4", "10.1.2.1").succeeded();
+        },
+        found: &[("given-away", "ipallocations/10.1.2.1")],
+        mended: false,
+        held: THREE,
+    },
+    // A re-creation that was killed half way, or an ADD.
+    Damage {
+        done: |scene| {
+            scene.delete("10.1.2.1");
+            scene.change_entry("10.1.2.1", forget_version);
+        },
+        found: &[("unconfirmed", "ipallocations/10.1.2.1")],
+        mended: true,
+        held: THREE,
+    },
+    Damage {
+        done: |scene| scene.change_entry("10.1.2.1", forget_version),
+        found: &[("unconfirmed", "ipallocations/10.1.2.1")],
+        mended: true,
+        held: THREE,
+    },
+    Damage {
+        done: |scene| fs::remove_file(scene.entry("10.1.2.1")).unwrap(),
+        found: &[("not-in-index", "ipallocations/10.1.2.1")],
+        mended: true,
+        held: THREE,
+    },
+    Damage {
+        done: |scene| fs::write(scene.entry("10.1.2.2"), "[{").unwrap(),
+        found: &[("damaged-state", "attachments/HASH")],
+        mended: true,
+        held: THREE,
+    },
+    Damage {
+        done: |scene| fs::write(scene.state().join("@tmp/7.7"), "[{").unwrap(),
+        found: &[("temporary-file", "@tmp/7.7")],
+        mended: true,
+        held: THREE,
+    },
+    // Labels of this node's object, and of another's.
+    Damage {
+        done: |scene| scene.patch("10.1.2.1", &json!({"metadata": {"labels": {"hereabouts.dev/node": "x", "mine": "stays"}}})),
+        found: &[("wrong-labels", "ipallocations/10.1.2.1")],
+        mended: true,
+        held: THREE,
+    },
+    Damage {
+        done: |scene| scene.patch("10.1.2.9", &json!({"metadata": {"labels": {"hereabouts.dev/pod": null}}})),
+        found: &[("wrong-labels", "ipallocations/10.1.2.9")],
+        mended: true,
+        held: THREE,
+    },
+    Damage {
+        done: |scene| scene.patch("10.1.2.2", &json!({"spec": {"machine": "another"}})),
+        found: &[("second-machine", "ipallocations/10.1.2.2")],
+        mended: false,
+        held: THREE,
+    },
+    // A DEL found nothing, and then the creation came.
+    Damage {
+        done: |scene| {
+            let entry = scene.entry("10.1.2.2");
+            let mut objects: Value = serde_json::from_slice(&fs::read(&entry).unwrap()).unwrap();
+            forget_version(&mut objects[0]);
+            let tombstones = json!([{"since": 1, "looked": 1, "object": objects[0]}]);
+            fs::write(scene.state().join("tombstones"), tombstones.to_string()).unwrap();
+            fs::remove_file(entry).unwrap();
+        },
+        found: &[("late-record", "ipallocations/10.1.2.2")],
+        mended: true,
+        held: &["10.1.2.1", "10.1.2.9"],
+    },
+];
+
+fn forget_version(object: &mut Value) {
+    let metadata = object["metadata"].as_object_mut().unwrap();
+    metadata.remove("uid");
+    metadata.remove("resourceVersion");
+}
+
+#[test]
+fn each_damage_is_named_and_what_is_this_nodes_is_mended() {
+    for (number, damage) in DAMAGES.iter().enumerate() {
+        let Some(scene) = Scene::new("each_damage_is_named_and_what_is_this_nodes_is_mended") else { return };
+        (damage.done)(&scene);
+        let before = scene.all();
+        let expected: Vec<_> = damage.found.iter().map(|(problem, path)| ((*problem).to_owned(), (*path).to_owned())).collect();
+        assert_eq!(scene.findings(), expected, "{number}");
+        assert_eq!(scene.all(), before, "{number}: verify changes nothing");
+        let repaired = scene.sandbox.command(&["repair", "--yes"]);
+        repaired.succeeded();
+        assert_eq!(scene.findings(), if damage.mended { Vec::new() } else { expected }, "{number}: {repaired:?}");
+        assert_eq!(scene.sandbox.held(), damage.held, "{number}");
+        if damage.mended {
+            // What was mended is what its holder finds, and the sweep of its node.
+            scene.sandbox.command(&["sweep", "--yes"]).succeeded();
+            scene.sandbox.del("c1", RANGE).succeeded();
+            assert_eq!(scene.sandbox.held(), ["10.1.2.9"], "{number}");
+            assert_eq!(scene.findings(), [], "{number}");
+        }
+    }
+}
+
+/// What an older definition let through, or none.
+#[test]
+fn objects_that_nobody_of_ours_made_are_for_kubectl() {
+    let Some(scene) = Scene::new("objects_that_nobody_of_ours_made_are_for_kubectl") else { return };
+    let anything = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
+        "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]);
+    let crd = "crd/ipallocations.hereabouts.dev";
+    scene.cluster.text(&["patch", crd, "--type=json", "-p", &anything.to_string()]);
+    let mut object: Value = serde_json::from_str(&scene.cluster.text(&["get", "ipa", "10.1.2.9", "-o", "json"])).unwrap();
+    object["metadata"] = json!({"name": "10.1.2.10", "labels": object["metadata"]["labels"]});
+    let misnamed = scene.sandbox.write("misnamed.json", &object.to_string());
+    object["metadata"] = json!({"name": "10.1.2.11"});
+    object["spec"]["address"] = json!(7);
+    let damaged = scene.sandbox.write("damaged.json", &object.to_string());
+    // A new definition is in force some moments later.
+    let deadline = Deadline::after(Duration::from_secs(60));
+    for file in [&misnamed, &damaged] {
+        while !scene.cluster.kubectl(&["create", "-f", file.to_str().unwrap()]).status.success() {
+            assert!(!deadline.left().is_zero());
+        }
+    }
+    let found = [("damaged-record", "ipallocations/10.1.2.11"), ("misnamed-record", "ipallocations/10.1.2.10")];
+    assert_eq!(scene.findings(), found.map(|(problem, path)| (problem.to_owned(), path.to_owned())));
+    for args in [&["list"][..], &["list", "-o", "json"]] {
+        let listed = scene.sandbox.command(args);
+        assert!(listed.status == Some(1) && listed.stderr.contains("\"kubectl delete ipallocations/10.1.2.10\" frees"), "{listed:?}");
+        assert!(THREE.iter().all(|address| listed.stdout.contains(address)), "{listed:?}");
+    }
+    let repaired = scene.sandbox.command(&["repair", "--yes"]);
+    assert!(repaired.stderr.contains("not to be repaired here") && repaired.stderr.contains("nothing to repair"), "{repaired:?}");
+    for address in ["10.1.2.10", "10.1.2.11"] {
+        scene.delete(address);
+    }
+    scene.cluster.text(&["apply", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crd")]);
+    assert_eq!(scene.findings(), []);
+}
+
+/// The answer to a definition that was deleted: what lives is made again, what
+/// was given to another meanwhile is named, what is gone is forgotten.
+#[test]
+fn after_the_resource_was_deleted_repair_makes_again_what_lives() {
+    let Some(scene) = Scene::new("after_the_resource_was_deleted_repair_makes_again_what_lives") else { return };
+    scene.alive("c4").set("CNI_ARGS", "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-1").run().succeeded();
+    let before: Value = serde_json::from_str(&scene.cluster.text(&["get", "ipa", "10.1.2.1", "-o", "json"])).unwrap();
+    let crd = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crd");
+    scene.cluster.text(&["delete", "-k", crd]);
+    for command in [&["list"][..], &["verify"], &["repair", "--yes"], &["sweep", "--yes"], &["release", "--node", "n2", "--yes"]] {
+        let ended = scene.sandbox.command(command);
+        assert!(ended.status == Some(1) && ended.stderr.contains("kubectl apply -k deploy/crd"), "{command:?} {ended:?}");
+    }
+    scene.cluster.text(&["apply", "-k", crd]);
+    scene.cluster.text(&["wait", "--for=condition=Established", "crd/ipallocations.hereabouts.dev", "--timeout=60s"]);
+    scene.on_n2("c5", "10.1.2.3").succeeded();
+
+    let asked = scene.sandbox.command(&["repair"]);
+    assert!(asked.status == Some(2) && asked.stderr.contains("give --yes to repair"), "{asked:?}");
+    let repaired = scene.sandbox.command(&["repair", "--yes"]);
+    assert!(repaired.succeeded().stdout.contains("repaired ipallocations/10.1.2.1\n"), "{repaired:?}");
+    let named = repaired.stderr.lines().find(|line| line.contains("10.1.2.3")).unwrap();
+    assert!(named.contains("pod default/web-1") && named.contains("held now by pod default/other-0"), "{named}");
+    assert_eq!(scene.sandbox.held(), ["10.1.2.1", "10.1.2.3"]);
+    let after: Value = serde_json::from_str(&scene.cluster.text(&["get", "ipa", "10.1.2.1", "-o", "json"])).unwrap();
+    assert_eq!((&after["spec"], &after["metadata"]["labels"]), (&before["spec"], &before["metadata"]["labels"]));
+    // The pod that lost its address ends, and takes nothing from the other.
+    for container in ["c1", "c2", "c4"] {
+        scene.sandbox.del(container, RANGE).succeeded();
+    }
+    assert_eq!(scene.sandbox.held(), ["10.1.2.3"]);
+    assert_eq!(scene.findings(), []);
+}
+
+#[test]
+fn sweep_frees_what_is_gone_and_nothing_of_a_second_machine() {
+    let Some(scene) = Scene::new("sweep_frees_what_is_gone_and_nothing_of_a_second_machine") else { return };
+    scene.sandbox.add("c4", RANGE).succeeded();
+    scene.patch("10.1.2.3", &json!({"spec": {"machine": "another"}}));
+    scene.sandbox.add("c5", RANGE).succeeded();
+    scene.delete("10.1.2.4");
+    let before = scene.all();
+    let shown = scene.sandbox.command(&["sweep", "--dry-run"]);
+    let lines: Vec<&str> = shown.succeeded().stdout.lines().map(str::trim).collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("10.1.2.2 ") && lines[1].ends_with(": left-over"), "{shown:?}");
+    assert!(shown.stderr.contains("another machine uses the node name n1"), "{shown:?}");
+    assert_eq!(scene.all(), before);
+    let swept = scene.sandbox.command(&["sweep", "--yes"]);
+    assert_eq!((swept.status, swept.stdout.as_str()), (Some(0), "released 10.1.2.2\n"), "{swept:?}");
+    assert_eq!(scene.sandbox.held(), ["10.1.2.1", "10.1.2.3", "10.1.2.9"]);
+    let again = scene.sandbox.command(&["sweep", "--yes"]);
+    assert!(again.status == Some(0) && again.stderr.contains("nothing to sweep"), "{again:?}");
+}
+
+/// A command with a kubeconfig and nothing else: no node, no flat file.
+fn from_workstation(scene: &Scene, args: &[&str]) -> Ended {
+    let mut call = Call::bare();
+    call.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    call.args.extend(["--kubeconfig".to_owned(), scene.cluster.kubeconfig().display().to_string()]);
+    call.run()
+}
+
+#[test]
+fn from_a_workstation_one_reads_and_releases_what_a_dead_node_held() {
+    let Some(scene) = Scene::new("from_a_workstation_one_reads_and_releases_what_a_dead_node_held") else { return };
+    let (store, kubeconfig) = (scene.cluster.server(), scene.cluster.kubeconfig());
+    for args in [&["list"][..], &["list", "-o", "json"], &["show", "10.1.2.1"], &["list", "--pod", "default/other-0"]] {
+        let (here, there) = (scene.sandbox.command(args), from_workstation(&scene, args));
+        assert_eq!(there.stderr, format!("store: {store} ({})\n", kubeconfig.display()), "{args:?}");
+        let alive = |text: &str| text.lines().filter(|line| !line.starts_with("Alive:")).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!((there.status, alive(&there.stdout)), (Some(0), alive(&here.succeeded().stdout)), "{args:?}");
+    }
+    let verified = from_workstation(&scene, &["verify"]);
+    assert!(
+        verified.succeeded().stdout.contains("3 records and 0 index entries") && verified.stderr.contains("objects alone"),
+        "{verified:?}"
+    );
+    for refused in [&["sweep", "--yes"][..], &["repair", "--yes"], &["release", "10.1.2.9", "--yes"]] {
+        let ended = from_workstation(&scene, refused);
+        assert!(ended.status == Some(1) && ended.stdout.is_empty(), "{ended:?}");
+        assert!(ended.stderr.contains("without it") || ended.stderr.contains("give --node: n2"), "{ended:?}");
+    }
+    let asked = from_workstation(&scene, &["release", "--node", "n2"]);
+    assert!(asked.status == Some(2) && asked.stderr.contains("warning: node n2 must be off"), "{asked:?}");
+    let released = from_workstation(&scene, &["release", "--node", "n2", "--yes"]);
+    assert_eq!((released.status, released.stdout.as_str()), (Some(0), "released 10.1.2.9\n"), "{released:?}");
+    let again = from_workstation(&scene, &["release", "--node", "n2", "--yes"]);
+    assert!(again.status == Some(0) && again.stderr.contains("node n2 holds no address"), "{again:?}");
+    from_workstation(&scene, &["release", "--pod", "default/web-0", "--node", "n1", "--yes"]).succeeded();
+    assert_eq!(scene.sandbox.held(), ["10.1.2.2"]);
+    // The holder's own DEL finds out by itself.
+    scene.sandbox.del("c1", RANGE).succeeded();
+    let other = from_workstation(&scene, &["list", "--data-dir", "/tmp"]);
+    assert_eq!(other.status, Some(2), "{other:?}");
+}
+
+/// What cannot be read is no empty store.
+#[test]
+fn a_store_that_refuses_holds_no_answer() {
+    let Some(scene) = Scene::new("a_store_that_refuses_holds_no_answer") else { return };
+    let nobody = scene.cluster.kubeconfig_of("nobody");
+    let network = scene.sandbox.write("net.json", &configuration(RANGE));
+    let usage = ["usage", network.to_str().unwrap()];
+    for args in [&["list"][..], &["list", "-o", "json"], &["show", "10.1.2.1"], &usage, &["verify"], &["release", "--node", "n2", "--yes"]]
+    {
+        let mut call = Call::bare();
+        call.args = args.iter().chain(&["--kubeconfig", nobody.to_str().unwrap()]).map(|arg| (*arg).to_owned()).collect();
+        let ended = call.run();
+        assert!(ended.status == Some(1) && ended.stderr.contains("lacks the right to list ipallocations"), "{args:?} {ended:?}");
+    }
+    let missing = scene.sandbox.write("missing.conf", r#"{"datastore":"kubernetes","kubernetes":{"kubeconfig":"/nowhere/x"}}"#);
+    let mut call = Call::bare();
+    call.set("HEREABOUTS_CONFIG", missing).args = vec!["list".to_owned()];
+    let ended = call.run();
+    assert!(ended.status == Some(1) && ended.stderr.contains("/nowhere/x"), "{ended:?}");
+}
+
+#[test]
+fn config_check_names_the_store_and_whether_its_kubeconfig_can_be_used() {
+    let Some(scene) = Scene::new("config_check_names_the_store_and_whether_its_kubeconfig_can_be_used") else { return };
+    let network = scene.sandbox.write("net.json", &configuration(RANGE));
+    let checked = scene.sandbox.command(&["config", "check", network.to_str().unwrap()]);
+    let kubeconfig = scene.cluster.kubeconfig();
+    assert!(checked.succeeded().stdout.contains(&format!("  store: Kubernetes ({})\n", kubeconfig.display())), "{checked:?}");
+    assert!(checked.stdout.contains(&format!("  API server: {}\n", scene.cluster.server())), "{checked:?}");
+    let missing = scene.sandbox.write("missing.conf", r#"{"datastore":"kubernetes","kubernetes":{"kubeconfig":"/nowhere/x"}}"#);
+    let mut call = scene.sandbox.command_call(&["config", "check", network.to_str().unwrap()]);
+    let checked = call.set("HEREABOUTS_CONFIG", missing).run();
+    assert!(checked.succeeded().stdout.contains("  note: on this machine the kubeconfig cannot be used, "), "{checked:?}");
+}
+
+/// Lists of the resource that the API server has served.
+fn lists(cluster: &Cluster) -> u64 {
+    let metrics = cluster.text(&["get", "--raw", "/metrics"]);
+    let lists = metrics.lines().filter(|line| {
+        let mut words = [r#"resource="ipallocations""#, r#"verb="LIST""#].into_iter();
+        line.starts_with("apiserver_request_total{") && words.all(|word| line.contains(word))
+    });
+    lists.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+}
+
+#[test]
+fn more_than_a_page_is_listed_in_order_and_counted() {
+    use hereabouts::store::kube::{KubeStore, Order, client::Client};
+    let Some((cluster, sandbox, _turn)) = empty("more_than_a_page_is_listed_in_order_and_counted") else { return };
+    let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
+    let store = KubeStore::new(client, &sandbox.path("other"), crate::conformance::host("n3"), Order::Auto);
+    for number in 0..600 {
+        let draft = crate::conformance::draft("n3", &format!("c{number}"), None);
+        crate::conformance::claim(crate::conformance::open(&store).as_mut(), "10.0.0.0/22", &draft).unwrap();
+    }
+    let before = lists(cluster);
+    let listed = sandbox.command(&["list"]);
+    let addresses: Vec<std::net::Ipv4Addr> =
+        listed.succeeded().stdout.lines().skip(1).map(|line| line.split('/').next().unwrap().parse().unwrap()).collect();
+    assert_eq!(lists(cluster) - before, 2);
+    assert_eq!(addresses.len(), 600);
+    assert!(addresses.is_sorted());
+    assert_eq!(sandbox.held().len(), 600);
+    let network = sandbox.write("net.json", &configuration(r#""range":"10.0.0.0/22""#));
+    let usage = sandbox.command(&["usage", network.to_str().unwrap(), "-o", "json"]);
+    assert_eq!(usage.succeeded().document()[0]["held"], 600);
+    let verified = sandbox.command(&["verify"]);
+    assert!(verified.succeeded().stdout.contains("600 records"), "{verified:?}");
+    let released = sandbox.command(&["release", "--node", "n3", "--yes"]);
+    assert_eq!(released.succeeded().stdout.lines().count(), 600);
+    assert_eq!(cluster.text(&["get", "--raw", &format!("{ALL}?limit=1")]).matches("10.0.").count(), 0);
+}
