@@ -69,9 +69,6 @@ struct NodeArgs {
     /// What the cluster calls this node [default: NODENAME, else the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
-    /// Let the plugin use this kubeconfig rather than write one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "token_file", "ca_file"])]
-    kubeconfig: Option<PathBuf>,
     /// The API server as this node reaches it [default in a pod: the Service kubernetes]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
@@ -124,8 +121,12 @@ impl Plan {
         }
         let mut plan = Self::new(lookup, &args.node, if args.whereabouts { NAMES } else { &NAMES[..1] })?;
         let settings = files::Settings::parse(args.settings.as_deref(), store.data_dir.as_deref()).map_err(|error| usage(&error))?;
-        let kubeconfig = match (&args.node.kubeconfig, settings.wants_kubernetes()) {
-            (_, false) => None,
+        let kubeconfig = match (&store.kubeconfig, settings.wants_kubernetes()) {
+            (Some(_), _) if args.node.server.is_some() || args.node.token_file.is_some() || args.node.ca_file.is_some() => {
+                return Err(usage("give --kubeconfig, or what one is to be made of, not both"));
+            }
+            (Some(_), false) => return Err(usage("--kubeconfig: a store of files needs none")),
+            (None, false) => None,
             (Some(given), true) => Some(std::path::absolute(given)?),
             (None, true) => {
                 let Some(server) = server(lookup, &args.node)? else {
@@ -153,11 +154,11 @@ impl Plan {
     /// # Errors
     /// As [`Self::to_install`].
     pub(super) fn to_uninstall(lookup: Lookup<'_>, store: &StoreArgs, args: &UninstallArgs) -> anyhow::Result<Self> {
-        if store.config.is_some() || store.data_dir.is_some() {
-            return Err(usage("uninstall asks the store that the node's flat file names, it takes neither --config nor --data-dir"));
+        if store.config.is_some() || store.data_dir.is_some() || store.kubeconfig.is_some() {
+            return Err(usage("uninstall asks the store that the node's flat file names, and takes no other"));
         }
         let mut plan = Self::new(lookup, &args.node, NAMES)?;
-        if args.watch && args.node.kubeconfig.is_none() {
+        if args.watch {
             plan.credentials = server(lookup, &args.node)?.map(|server| credentials(lookup, &args.node, server)).transpose()?;
         }
         Ok(plan)

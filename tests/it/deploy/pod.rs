@@ -276,7 +276,6 @@ fn it_says_why_it_is_not_ready() {
 }
 
 #[test]
-#[ignore = "until the commands know the Kubernetes store"]
 fn it_frees_what_a_pod_held_that_is_gone_without_a_del() {
     let Some(node) = node("it_frees_what_a_pod_held_that_is_gone_without_a_del", "pod-sweeps") else { return };
     let pod = node.pod("node").unwrap();
@@ -293,7 +292,6 @@ fn it_frees_what_a_pod_held_that_is_gone_without_a_del() {
 }
 
 #[test]
-#[ignore = "until the commands know the Kubernetes store"]
 fn it_takes_the_plugin_off_when_nothing_is_held_any_more() {
     let Some(node) = node("it_takes_the_plugin_off_when_nothing_is_held_any_more", "pod-uninstalls") else { return };
     let pod = node.pod("node").unwrap();

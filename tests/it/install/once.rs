@@ -107,6 +107,7 @@ fn a_mistake_is_refused_before_anything_is_written() {
         (&["--node-name", "localhost"], &[], "no other machine has"),
         (&["--node-name", "a b"], &[], "expected a node name"),
         (&["--config", "/etc/x"], &[], "--settings"),
+        (&["--kubeconfig", "/etc/x"], &[], "not both"),
         (&["--bin-dir", "/nonexistent/bin"], &[], "the runtime's plugins"),
         (&[], &[("KUBERNETES_SERVICE_HOST", "")], "--server"),
         (&[], &[("KUBERNETES_SERVICE_HOST", "a\"b")], "expected an address and a port"),
