@@ -18,5 +18,7 @@ mod refusals;
 mod rig;
 /// Users that lack one right, and tokens that are no more.
 mod rights;
+/// The servers killed, filled, set back.
+mod servers;
 /// Eight nodes, thousands of calls, all of it at once.
 mod storm;

@@ -1,0 +1,189 @@
+//! The servers themselves: killed and started again, out of space, set back to
+//! an older state, and the resource's definition deleted.
+
+use super::rig::{assert_says, install, within};
+use crate::support::cluster::{Cluster, Options, Server};
+use crate::support::nodes::{DEADLINES, Node, holders, own_name};
+use crate::support::sandbox::Ended;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// Longer than a server takes to start.
+const PATIENT: &str = r#"{"add":"2m","del":"2m","gc":"2m"}"#;
+
+fn own(test: &str, options: Options) -> Option<Cluster> {
+    match Cluster::own(options) {
+        Ok(cluster) => {
+            install(&cluster);
+            Some(cluster)
+        }
+        Err(reason) => {
+            println!("SKIPPED kube_faults::servers::{test}: {reason}");
+            None
+        }
+    }
+}
+
+fn node(cluster: &Cluster, scope: &str) -> Node {
+    let node = Node::new(&own_name("n"), scope, &cluster.kubeconfig());
+    node.del("nobody").succeeded();
+    node
+}
+
+fn only(address: &str, container: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(address.to_owned(), container.to_owned())])
+}
+
+/// While a server is away every verb says so in time; calls that have the time
+/// wait until it is back, and succeed.
+fn outage(cluster: &Cluster, server: Server) {
+    let node = node(cluster, &format!("{server:?}"));
+    let kept = node.add("kept");
+    cluster.kill(server);
+    assert_eq!(within(5.0, &node.call("ADD", "c")).code(), 11, "{server:?}");
+    assert_eq!(within(4.0, &node.call("DEL", "kept")).code(), 11, "{server:?}");
+    assert_eq!(within(4.0, &node.gc_call(&["kept"])).code(), 11, "{server:?}");
+    if server == Server::ApiServer {
+        assert_eq!(within(5.0, &node.check_call("kept", &kept.document())).code(), 11);
+        assert_eq!(node.status().code(), 50);
+    }
+    node.configure(&cluster.kubeconfig(), PATIENT);
+    let ended: Vec<Ended> = std::thread::scope(|scope| {
+        let waiting = [node.call("ADD", "c"), node.call("ADD", "d"), node.call("DEL", "kept"), node.call("ADD", "web_1")];
+        let waiting = waiting.map(|call| scope.spawn(move || call.run()));
+        cluster.start(server);
+        waiting.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    let held = holders(cluster, &node.scope);
+    assert_eq!(ended[2].succeeded().stdout, "");
+    for (container, call) in [("c", 0), ("d", 1), ("web_1", 3)] {
+        assert_eq!(held[&ended[call].addresses()[0]], container, "{held:?}");
+    }
+    assert_eq!(held.len(), 3, "{held:?}");
+    for container in ["c", "d", "web_1"] {
+        node.del(container).succeeded();
+    }
+    assert_eq!(holders(cluster, &node.scope), BTreeMap::new());
+}
+
+#[test]
+fn calls_wait_for_a_server_that_was_killed() {
+    let Some(cluster) = own("calls_wait_for_a_server_that_was_killed", Options::default()) else { return };
+    outage(&cluster, Server::ApiServer);
+    outage(&cluster, Server::Etcd);
+}
+
+/// One request to etcd's own HTTP gateway.
+fn ask_etcd(cluster: &Cluster, path: &str, body: &str) -> Value {
+    let settings = std::fs::read_to_string(cluster.directory().join("settings")).unwrap();
+    let port = settings.lines().find_map(|line| line.strip_prefix("ETCD_PORT=")).unwrap();
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let length = body.len();
+    write!(stream, "POST {path} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    let [start, end] = [answer.find('{'), answer.rfind('}')].map(Option::unwrap);
+    serde_json::from_str(&answer[start..=end]).unwrap()
+}
+
+/// What an operator does who has made room.
+fn disarm(cluster: &Cluster) {
+    let list: Value = serde_json::from_str(&cluster.text(&["get", "--raw", "/api/v1/configmaps"])).unwrap();
+    let revision = &list["metadata"]["resourceVersion"];
+    ask_etcd(cluster, "/v3/kv/compaction", &json!({"revision": revision, "physical": true}).to_string());
+    ask_etcd(cluster, "/v3/maintenance/defragment", "{}");
+    let alarms = ask_etcd(cluster, "/v3/maintenance/alarm", r#"{"action": "GET"}"#)["alarms"].clone();
+    // One of no member in particular is disarmed by nothing.
+    let member = &alarms[0]["memberID"];
+    ask_etcd(cluster, "/v3/maintenance/alarm", &json!({"action": "DEACTIVATE", "memberID": member, "alarm": "NOSPACE"}).to_string());
+}
+
+#[test]
+fn an_etcd_without_space_gives_no_address_and_takes_them_back() {
+    let options = Options { etcd_quota_bytes: Some(24 << 20), ..Options::default() };
+    let Some(cluster) = own("an_etcd_without_space_gives_no_address_and_takes_them_back", options) else { return };
+    let node = node(&cluster, "space");
+    let kept = node.add("kept");
+    let value = cluster.directory().join("value");
+    std::fs::write(&value, vec![b'x'; 900_000]).unwrap();
+    let from = format!("--from-file={}", value.display());
+    let full = (0..60).any(|n| !cluster.kubectl(&["create", "configmap", &format!("c{n}"), &from]).status.success());
+    assert!(full);
+    assert_says(&within(5.0, &node.call("ADD", "c")), 11, "database space exceeded");
+    node.check("kept", &kept).succeeded();
+    assert_eq!(node.add("kept").addresses(), ["10.9.0.1"]);
+    // What takes no space is done.
+    node.del("c").succeeded();
+    node.del("kept").succeeded();
+    assert_eq!(holders(&cluster, "space"), BTreeMap::new());
+    cluster.text(&["delete", "configmap", "--all"]);
+    disarm(&cluster);
+    let added = node.add("c").addresses();
+    assert_eq!(holders(&cluster, "space"), only(&added[0], "c"));
+}
+
+/// The backup knows the pods of its day: those that went since, and not those
+/// that came.
+#[test]
+fn an_etcd_that_was_set_back_costs_no_other_pod_its_address() {
+    let Some(cluster) = own("an_etcd_that_was_set_back_costs_no_other_pod_its_address", Options::default()) else { return };
+    let (node, other) = (node(&cluster, "back"), node(&cluster, "back"));
+    for container in ["kept", "went", "web_1"] {
+        node.add(container).succeeded();
+    }
+    cluster.save();
+    node.del("went").succeeded();
+    let moved = node.add("web_2");
+    assert_eq!(moved.addresses(), ["10.9.0.3"], "re-homed after the backup");
+    let came: Vec<Ended> = ["came1", "came2", "came3"].iter().map(|container| node.add(container)).collect();
+    assert_eq!([&came[0], &came[1], &came[2]].map(|ended| ended.addresses()[0].clone()), ["10.9.0.2", "10.9.0.4", "10.9.0.5"]);
+    cluster.restore();
+    // The addresses of came2 and came3 are free to whoever asks.
+    let others: Vec<String> =
+        (0..2).map(|n| other.call_in("ADD", &format!("other{n}"), "10.9.0.4-10.9.0.5/24").run().addresses().remove(0)).collect();
+    assert_eq!(others.len(), 2);
+    let held = holders(&cluster, "back");
+    // What is not recorded is not there to CHECK, and is said so.
+    assert_eq!(node.check("came1", &came[0]).code(), 102);
+    assert_eq!(node.check("came2", &came[1]).code(), 102);
+    // DELs free nothing of those that have the addresses by now.
+    for container in ["came1", "came2", "came3", "web_2"] {
+        node.del(container).succeeded();
+    }
+    assert_eq!(holders(&cluster, "back"), held);
+    // What came back from the dead goes with GC, and no living one with it.
+    node.gc_call(&["kept"]).run().succeeded();
+    let left: Vec<String> = holders(&cluster, "back").into_values().collect();
+    assert_eq!(left, ["kept", "other0", "other1"]);
+}
+
+/// Until somebody repairs what was lost, the pod's own next ADD does.
+#[test]
+fn a_definition_that_was_deleted_is_named_and_what_it_took_is_asked_for_again() {
+    let name = "a_definition_that_was_deleted_is_named_and_what_it_took_is_asked_for_again";
+    let Some(cluster) = own(name, Options::default()) else { return };
+    let node = node(&cluster, "definition");
+    let kept = node.add("kept");
+    node.add("gone").succeeded();
+    cluster.text(&["delete", "crd", "ipallocations.hereabouts.dev", "--timeout=60s"]);
+    let words = "kubectl apply -k deploy/crd";
+    assert_says(&within(5.0, &node.call("ADD", "c")), 105, words);
+    assert_says(&within(5.0, &node.check_call("kept", &kept.document())), 105, words);
+    assert_says(&within(4.0, &node.call("DEL", "gone")), 105, words);
+    assert_says(&within(4.0, &node.gc_call(&["kept"])), 105, words);
+    assert_says(&node.status(), 50, words);
+    install(&cluster);
+    node.status().succeeded();
+    assert_eq!(node.check("kept", &kept).code(), 102);
+    node.configure(&cluster.kubeconfig(), DEADLINES);
+    assert_eq!(node.add("kept").addresses(), ["10.9.0.1"]);
+    node.check("kept", &kept).succeeded();
+    node.del("gone").succeeded();
+    node.del("c").succeeded();
+    assert_eq!(holders(&cluster, "definition"), only("10.9.0.1", "kept"));
+}
