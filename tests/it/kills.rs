@@ -17,4 +17,4 @@ mod scene;
 /// 64 at once, killed at random moments.
 mod storm;
 /// strace: which calls there are, and how to stop or refuse one of them.
-mod strace;
+pub(crate) mod strace;
