@@ -214,6 +214,18 @@ fn a_re_homing_that_comes_after_the_dels_moves_nothing() {
     rig.assert_empty("after both DELs");
 }
 
+#[test]
+fn a_re_homing_that_comes_after_the_next_one_moves_nothing() {
+    let Some(cluster) = shared("late::a_re_homing_that_comes_after_the_next_one_moves_nothing") else { return };
+    let rig = Rig::new(cluster).impatient();
+    rig.node.add("web_1").succeeded();
+    rig.proxy.first(1, "PATCH", Act::HoldBack);
+    assert_eq!(within(2.0, &rig.node.call("ADD", "web_2")).code(), 11);
+    assert_eq!(rig.node.add("web_3").addresses(), ["10.9.0.1"]);
+    assert_eq!(rig.proxy.send_held_back(), [409]);
+    assert_eq!(only(&rig), holds("10.9.0.1", "web_3"));
+}
+
 /// The new sandbox's DEL has run, and nobody will ask for it again.
 #[test]
 fn a_re_homing_that_comes_between_the_dels_is_taken_back() {

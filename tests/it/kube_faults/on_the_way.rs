@@ -2,7 +2,10 @@
 //! every verb, once and for good.
 
 use super::rig::{Rig, each, shared, within};
+use crate::support::nodes::{Node, own_name};
 use crate::support::proxy::{Act, Door, Proxy, Reply};
+use nix::sys::socket::{Backlog, listen};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 #[test]
@@ -141,4 +144,54 @@ fn what_lasts_is_try_again_in_time_and_nothing_is_lost() {
         let again = node.add("d").addresses();
         assert_eq!(rig.holders().into_iter().collect::<Vec<_>>(), [(again[0].clone(), "d".to_owned())], "{name}");
     });
+}
+
+/// A black hole: the kernel answers no connection whose server is behind by so
+/// many.
+#[test]
+fn a_server_that_takes_no_connection_is_try_again_in_time() {
+    let Some(cluster) = shared("on_the_way::a_server_that_takes_no_connection_is_try_again_in_time") else { return };
+    let rig = Rig::new(cluster).impatient();
+    let kept = rig.node.add("kept");
+    rig.proxy.refuse();
+    let listener = TcpListener::bind(rig.proxy.address).unwrap();
+    listen(&listener, Backlog::new(0).unwrap()).unwrap();
+    // A backlog of none has room for one.
+    let waiting = TcpStream::connect(rig.proxy.address).unwrap();
+    let ended = within(2.0, &rig.node.call("ADD", "c"));
+    assert_eq!(ended.code(), 11, "{ended:?}");
+    assert!(ended.details().contains("no answer within"), "{ended:?}");
+    assert_eq!(within(1.5, &rig.node.call("DEL", "kept")).code(), 11);
+    assert_eq!(within(2.0, &rig.node.check_call("kept", &kept.document())).code(), 11);
+    drop((waiting, listener));
+    rig.proxy.listen();
+    rig.node.del("kept").succeeded();
+    rig.node.del("c").succeeded();
+    rig.assert_empty("reachable again");
+}
+
+/// Another node holds the lowest addresses, and this one has not looked: it
+/// does not try them one by one.
+#[test]
+fn a_node_that_knows_nothing_looks_before_it_tries_them_all() {
+    let Some(cluster) = shared("on_the_way::a_node_that_knows_nothing_looks_before_it_tries_them_all") else { return };
+    let rig = Rig::new(cluster);
+    let neighbor = Node::new(&own_name("neighbor"), &rig.node.scope, &cluster.kubeconfig());
+    for n in 0..40 {
+        neighbor.add(&format!("c{n}")).succeeded();
+    }
+    for (order, container) in [("lowest", "first"), ("auto", "second"), ("spread", "third")] {
+        let mut call = rig.node.call("ADD", container);
+        let stdin = String::from_utf8(call.stdin.clone()).unwrap();
+        call.stdin(stdin.replace(r#""range""#, &format!(r#""allocation_order":"{order}","range""#)));
+        std::fs::remove_dir_all(rig.node.state().join("scopes")).unwrap();
+        std::fs::create_dir(rig.node.state().join("scopes")).unwrap();
+        rig.proxy.seen();
+        let given = call.run().addresses();
+        let asked = rig.proxy.methods();
+        assert!(asked.len() <= 8, "{order}: {asked:?}");
+        if order == "lowest" {
+            assert_eq!(given, ["10.9.0.41"]);
+        }
+    }
 }
