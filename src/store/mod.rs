@@ -338,7 +338,7 @@ pub enum StoreError {
         ours: String,
     },
     /// The API server could not be reached, or could not answer, in time.
-    #[error("the API server {server} did not serve {call} within {waited}, what was tried may still happen: {reason}")]
+    #[error("the API server {server} did not serve {call} within {waited}: {reason}")]
     Unreachable {
         /// Its URL.
         server: String,

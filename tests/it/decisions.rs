@@ -281,7 +281,8 @@ fn a_log_file_elsewhere_is_not_written_and_said_on_stderr() {
     let ended = sandbox.add("c1", &format!(r#"{RANGE},"log_file":"{}""#, log.display()));
     assert!(ended.succeeded().stderr.contains("not written"), "{ended:?}");
     assert!(!log.exists());
-    let flat = serde_json::json!({"datastore": "file", "data_dir": sandbox.store(), "node_name": "n1", "log_file": log});
+    let mut flat: serde_json::Value = serde_json::from_str(&sandbox.flat("n1")).unwrap();
+    flat["log_file"] = serde_json::json!(log);
     sandbox.write("flat.conf", &flat.to_string());
     sandbox.add("c2", RANGE).succeeded();
     assert!(std::fs::read_to_string(&log).unwrap().contains("10.1.2.3"));

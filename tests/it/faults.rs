@@ -130,6 +130,17 @@ fn the_data_directory_may_be_a_symbolic_link_but_nothing_below_it() {
     assert_eq!(std::fs::read_dir(sandbox.path("elsewhere/10.1.2.0_24")).unwrap().count(), 1, "nothing was written through the link");
 }
 
+/// The default data_dir of both stores is the same: a node that had the
+/// Kubernetes store, or has it for other networks, was told that the directory is
+/// not a store.
+#[test]
+fn the_node_state_of_the_other_store_is_nothing_foreign() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir_all(sandbox.store().join("kubernetes/n1/attachments")).unwrap();
+    sandbox.add("c1", r#""range":"10.1.2.0/24""#).succeeded();
+    assert_eq!(sandbox.command(&["verify"]).status, Some(0));
+}
+
 #[test]
 fn a_newer_format_is_refused_with_what_to_install() {
     let sandbox = Sandbox::new();

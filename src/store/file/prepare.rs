@@ -8,8 +8,9 @@ use crate::store::{Access, StoreError};
 use std::io;
 use std::path::Path;
 
-/// What may be in the data directory.
-pub(super) const OURS: &[&str] = &[layout::LOCK, layout::SCOPES, layout::NODES, layout::FORMAT, "lost+found"];
+/// What may be in the data directory; beside the store, the node state of the
+/// other one.
+pub(super) const OURS: &[&str] = &[layout::LOCK, layout::SCOPES, layout::NODES, layout::FORMAT, "kubernetes", "lost+found"];
 
 /// What the file `format` says.
 pub(super) struct Format {

@@ -3,7 +3,7 @@
 
 use super::answer::{plain, status};
 use super::api::Api;
-use super::client::{Answer, CallError, Request};
+use super::client::{Answer, CallError, Method, Request};
 use super::crd::{GROUP, IpAllocation, PLURAL};
 use crate::store::StoreError;
 use crate::store::retry::{self, Attempt, Deadline, Pace};
@@ -54,6 +54,7 @@ impl Api {
     ) -> Result<T, Failed> {
         let unsure = Cell::new(false);
         let mut last = String::new();
+        let mut stale_token = false;
         let outcome = retry::until_paced(deadline, Pace::SERVER, || {
             // At the very end one short attempt is made all the same.
             let limit = deadline.left().clamp(Duration::from_millis(100), ATTEMPT);
@@ -61,6 +62,12 @@ impl Api {
                 Ok(answer) => {
                     if let Some(value) = read(&answer, unsure.get())? {
                         return Ok(Attempt::Done(value));
+                    }
+                    // The token may have been renewed between the read of its file and
+                    // the server's look at it: the next call reads it again.
+                    if answer.status == 401 && !std::mem::replace(&mut stale_token, true) {
+                        last = plain(&status(&answer).message);
+                        return Ok(Attempt::Again(Duration::ZERO));
                     }
                     let pause = self.judge(call, &answer, &mut last).map_err(|error| Failed { error, unsure: unsure.get() })?;
                     // 429 is said before anything is done; after the others nobody knows.
@@ -73,13 +80,13 @@ impl Api {
                     if error.may_pass() {
                         return Ok(Attempt::Again(Duration::ZERO));
                     }
-                    Err(Failed { error: self.unreachable(call, "one attempt", &last), unsure: unsure.get() })
+                    Err(Failed { error: self.unreachable(call, "one attempt", &last, unsure.get()), unsure: unsure.get() })
                 }
             }
         })?;
         outcome.ok_or_else(|| {
             let waited = humantime::format_duration(deadline.limit()).to_string();
-            Failed { error: self.unreachable(call, &waited, &last), unsure: unsure.get() }
+            Failed { error: self.unreachable(call, &waited, &last, unsure.get()), unsure: unsure.get() }
         })
     }
 
@@ -119,8 +126,11 @@ impl Api {
         Failed { error: StoreError::Refused { server, call: format!("{verb} {PLURAL}.{GROUP}"), status: 200, reason }, unsure: true }
     }
 
-    fn unreachable(&self, call: &Call<'_>, waited: &str, reason: &str) -> StoreError {
-        StoreError::Unreachable { server: self.client.server(), call: describe(call), waited: waited.to_owned(), reason: plain(reason) }
+    fn unreachable(&self, call: &Call<'_>, waited: &str, reason: &str, unsure: bool) -> StoreError {
+        let server = self.client.server();
+        let writes = !matches!(call.request.method, Method::Get);
+        let still = if unsure && writes { ", it may be done still" } else { "" };
+        StoreError::Unreachable { server, call: describe(call), waited: waited.to_owned(), reason: format!("{}{still}", plain(reason)) }
     }
 }
 

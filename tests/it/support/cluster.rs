@@ -132,11 +132,6 @@ impl Cluster {
         self.kubeconfig_of("admin")
     }
 
-    /// The API server's URL.
-    pub(crate) fn server(&self) -> String {
-        self.text(&["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"])
-    }
-
     /// `admin`, `admin-certificate` or `nobody`.
     pub(crate) fn kubeconfig_of(&self, user: &str) -> PathBuf {
         self.directory.join(format!("{user}.kubeconfig"))

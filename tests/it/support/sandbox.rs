@@ -39,6 +39,7 @@ impl Sandbox {
     }
 
     /// The same on the store in a cluster, which has no addresses from then on.
+    #[cfg_attr(not(feature = "kube"), allow(dead_code, reason = "nobody starts a cluster then"))]
     pub(crate) fn on(cluster: &'static Cluster) -> Self {
         Self::made(&std::env::temp_dir(), Some(cluster))
     }
@@ -61,6 +62,8 @@ impl Sandbox {
         let mut flat = serde_json::json!({"datastore": "file", "data_dir": self.store(), "node_name": node});
         if let Some(cluster) = self.cluster {
             flat["datastore"] = "kubernetes".into();
+            // Two nodes are one machine after the other here.
+            flat["allocation_order"] = "lowest".into();
             flat["kubernetes"] = serde_json::json!({"kubeconfig": cluster.kubeconfig()});
         }
         flat.to_string()
