@@ -7,7 +7,6 @@
 //! would take it back? The next calls of this node: they look at the name until
 //! the server would have given the request up.
 
-use super::api::Changed;
 use super::crd::IpAllocation;
 use super::names;
 use super::session::KubeSession;
@@ -88,8 +87,9 @@ impl KubeSession<'_> {
                 continue;
             };
             match self.bury(&tombstone, &hash, &patience) {
-                Ok(removed) if removed || tombstone.is_old(now) => settled.push(tombstone),
-                Ok(_) => {}
+                // Where one attempt came late another may.
+                Ok(()) if tombstone.is_old(now) => settled.push(tombstone),
+                Ok(()) => {}
                 Err(error) => {
                     tracing::debug!(%error, name = tombstone.object.metadata.name, "a tombstone could not be looked at");
                     break;
@@ -104,14 +104,15 @@ impl KubeSession<'_> {
         }
     }
 
-    /// Removes the object of a creation that came late; whether it was there.
-    fn bury(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<bool, StoreError> {
+    /// Removes the object of a creation that came late, where there is one.
+    fn bury(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<(), StoreError> {
         let name = &tombstone.object.metadata.name;
-        let Some(version) = self.find_late(tombstone, hash, patience)? else {
-            return Ok(false);
-        };
-        tracing::info!(name, "a creation came after its attachment had ended, it is taken back");
-        Ok(!matches!(self.store.api.delete(name, &version, patience)?, Changed::Conflict))
+        if let Some(version) = self.find_late(tombstone, hash, patience)? {
+            tracing::info!(name, "a creation came after its attachment had ended, it is taken back");
+            // Who changed it since has it.
+            self.store.api.delete(name, &version, patience)?;
+        }
+        Ok(())
     }
 
     /// The object of a creation that came late. One whose answer the attachment
@@ -133,11 +134,14 @@ impl KubeSession<'_> {
         tombstone.is_old(self.milliseconds())
     }
 
-    /// Ends a tombstone now: takes back what came late, and forgets it. Under
-    /// the lock of its attachment.
+    /// Takes back what came late, now, and forgets the tombstone when nothing can
+    /// come any more. Under the lock of its attachment.
     pub(super) fn settle(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
         if let Ok(known) = tombstone.object.allocation() {
             self.bury(tombstone, &names::of_attachment(&known.held.attachment), &self.deadline)?;
+        }
+        if !self.is_over(tombstone) {
+            return Ok(());
         }
         self.store.state.change_tombstones(&self.deadline, |tombstones| tombstones.retain(|other| other.object != tombstone.object))
     }

@@ -31,6 +31,8 @@ fn a_creation_that_comes_after_the_del_is_taken_back() {
     assert_eq!(only(&rig), holds(&other[0], "other"));
     rig.node.del("other").succeeded();
     rig.assert_empty("after the last DEL");
+    seconds_later(&rig.node, 60);
+    rig.node.del("nobody").succeeded();
     assert!(!rig.node.state().join("tombstones").exists());
 }
 
@@ -52,6 +54,23 @@ fn a_tombstone_is_looked_at_for_a_minute_and_then_forgotten() {
     assert_eq!(rig.proxy.methods(), ["GET"]);
     rig.node.del("nobody").succeeded();
     assert_eq!(rig.proxy.methods(), [""; 0]);
+}
+
+/// Each attempt may come by itself.
+#[test]
+fn a_second_attempt_that_comes_after_the_first_was_taken_back_is_taken_back() {
+    let name = "late::a_second_attempt_that_comes_after_the_first_was_taken_back_is_taken_back";
+    let Some(cluster) = shared(name) else { return };
+    let rig = Rig::new(cluster).impatient();
+    rig.proxy.script(|asked| if asked.method == "POST" { Act::HoldBackAfter(Reply::status(504)) } else { Act::Pass });
+    assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
+    rig.node.del("c").succeeded();
+    for _ in 0..2 {
+        assert_eq!(rig.proxy.send_first_held_back(), 201);
+        seconds_later(&rig.node, 6);
+        rig.node.del("nobody").succeeded();
+        rig.assert_empty("an attempt came late");
+    }
 }
 
 /// The creation of the first attempt is the same as that of the second: it

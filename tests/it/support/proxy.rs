@@ -199,6 +199,12 @@ impl Proxy {
         held.into_iter().filter_map(|(at, asked)| self.shared.ask(at, &asked).ok()).map(|reply| reply.status).collect()
     }
 
+    /// The same with the first of them alone.
+    pub(crate) fn send_first_held_back(&self) -> u16 {
+        let (at, asked) = self.state().held_back.remove(0);
+        self.shared.ask(at, &asked).unwrap().status
+    }
+
     /// Takes connections, on the port that was ours from the beginning.
     pub(crate) fn listen(&self) {
         let listener = Arc::new(TcpListener::bind(self.address).unwrap());
