@@ -181,3 +181,58 @@ pub(super) fn parse_pod(text: &str) -> PodName {
         None => PodName { namespace: None, name: text.to_owned() },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipam::{Attachment, ContainerId, Draft, IfName, Part, Source};
+
+    fn allocation(scope: &str, address: &str) -> Allocation {
+        let attachment = Attachment {
+            node: NodeName::parse("n1").unwrap(),
+            network: NetworkName::parse("net1").unwrap(),
+            container: ContainerId::parse("c1").unwrap(),
+            ifname: IfName::parse("eth0").unwrap(),
+        };
+        let held = Draft {
+            attachment,
+            pod: None,
+            netns: None,
+            boot_id: String::new(),
+            since: std::time::UNIX_EPOCH,
+            source: Source::Dynamic,
+            part: Part { index: 0, of: 1 },
+            prefix: 24,
+            gateway: None,
+        };
+        Allocation { scope: Scope::parse(scope).unwrap(), address: address.parse().unwrap(), held, version: None }
+    }
+
+    /// The first two columns of what is printed.
+    fn print(most: usize, held: &[(&str, &str)]) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut rows = Rows::new(&mut out, most);
+        for (scope, address) in held {
+            rows.add(&allocation(scope, address)).unwrap();
+        }
+        rows.end().unwrap();
+        let lines = String::from_utf8(out).unwrap();
+        lines.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    #[test]
+    fn a_few_rows_are_in_order_and_have_a_scope_where_one_is() {
+        let few = [("", "10.0.0.10"), ("", "10.0.0.2"), ("", "10.0.0.1")];
+        assert_eq!(print(3, &few), ["ADDRESS NETWORK", "10.0.0.1/24 net1", "10.0.0.2/24 net1", "10.0.0.10/24 net1"]);
+        assert_eq!(print(3, &[("b", "10.0.0.1"), ("", "10.0.0.2")]), ["ADDRESS SCOPE", "10.0.0.2/24 -", "10.0.0.1/24 b"]);
+    }
+
+    #[test]
+    fn many_rows_come_as_they_are_read_and_none_is_kept() {
+        let many = [("", "10.0.0.10"), ("", "10.0.0.2"), ("", "10.0.0.1"), ("b", "10.0.0.1")];
+        assert_eq!(print(2, &many), ["ADDRESS SCOPE", "10.0.0.10/24 -", "10.0.0.2/24 -", "10.0.0.1/24 -", "10.0.0.1/24 b"]);
+        let mut rows = Rows::new(std::io::sink(), 2);
+        many.iter().for_each(|(scope, address)| rows.add(&allocation(scope, address)).unwrap());
+        assert!(rows.kept.is_empty());
+    }
+}

@@ -15,7 +15,7 @@ pub(super) fn sweep(lookup: Lookup<'_>, store: &StoreArgs, args: &SweepArgs) -> 
     let store = located.store_of(&node)?;
     let boot_id = &located.machine.boot_id;
     let is_alive = |held: &Draft| located.is_alive(held);
-    let all = Sweep { node: &node, network: network.as_ref(), spared: None, is_alive: &is_alive };
+    let all = Sweep { node: &node, network: network.as_ref(), spared: None, only_look: args.dry_run, is_alive: &is_alive };
     let mut stale = Vec::new();
     for item in all.find(store.as_ref(), Deadline::after(list::PATIENCE))? {
         match item {

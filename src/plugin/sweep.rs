@@ -13,6 +13,8 @@ pub struct Sweep<'a> {
     pub network: Option<&'a NetworkName>,
     /// Attachments that are valid whatever is seen of them.
     pub spared: Option<Spared>,
+    /// Whether to look alone.
+    pub only_look: bool,
     /// Whether a record's sandbox is still there.
     pub is_alive: &'a dyn Fn(&Draft) -> bool,
 }
@@ -24,7 +26,7 @@ impl Sweep<'_> {
     /// The store cannot be read, or another machine acts for this node.
     pub fn find<'s>(&'s self, store: &'s dyn Store, deadline: Deadline) -> Result<Listing<'s>, StoreError> {
         // Whoever may not act for this node shall not list for it either.
-        drop(store.open(Access::Release, deadline)?);
+        drop(store.open(if self.only_look { Access::Read } else { Access::Release }, deadline)?);
         let filter = Filter {
             node: Some(self.node.clone()),
             network: self.network.cloned(),

@@ -86,6 +86,16 @@ impl Scene {
         fs::write(entry, objects.to_string()).unwrap();
     }
 
+    /// As if the attachment had ended before its creation was served.
+    fn make_late(&self, address: &str) {
+        let entry = self.entry(address);
+        let mut objects: Value = serde_json::from_slice(&fs::read(&entry).unwrap()).unwrap();
+        forget_version(&mut objects[0]);
+        let tombstones = json!([{"since": 1, "looked": 1, "object": objects[0]}]);
+        fs::write(self.state().join("tombstones"), tombstones.to_string()).unwrap();
+        fs::remove_file(entry).unwrap();
+    }
+
     fn delete(&self, address: &str) {
         self.cluster.text(&["delete", "ipa", address]);
     }
@@ -199,14 +209,7 @@ const DAMAGES: &[Damage] = &[
     },
     // A DEL found nothing, and then the creation came.
     Damage {
-        done: |scene| {
-            let entry = scene.entry("10.1.2.2");
-            let mut objects: Value = serde_json::from_slice(&fs::read(&entry).unwrap()).unwrap();
-            forget_version(&mut objects[0]);
-            let tombstones = json!([{"since": 1, "looked": 1, "object": objects[0]}]);
-            fs::write(scene.state().join("tombstones"), tombstones.to_string()).unwrap();
-            fs::remove_file(entry).unwrap();
-        },
+        done: |scene| scene.make_late("10.1.2.2"),
         found: &[("late-record", "ipallocations/10.1.2.2")],
         mended: true,
         held: &["10.1.2.1", "10.1.2.9"],
@@ -320,10 +323,13 @@ fn sweep_frees_what_is_gone_and_nothing_of_a_second_machine() {
     scene.patch("10.1.2.3", &json!({"spec": {"machine": "another"}}));
     scene.sandbox.add("c5", RANGE).succeeded();
     scene.delete("10.1.2.4");
+    scene.alive("c6").run().succeeded();
+    scene.make_late("10.1.2.5");
     let before = scene.all();
     let shown = scene.sandbox.command(&["sweep", "--dry-run"]);
     let lines: Vec<&str> = shown.succeeded().stdout.lines().map(str::trim).collect();
-    assert!(lines.len() == 2 && lines[0].starts_with("10.1.2.2 ") && lines[1].ends_with(": left-over"), "{shown:?}");
+    assert!(lines.len() == 3 && lines[0].starts_with("10.1.2.2 "), "{shown:?}");
+    assert!(lines[1] == "ipallocations/10.1.2.5: late-record" && lines[2].ends_with(": left-over"), "{shown:?}");
     assert!(shown.stderr.contains("another machine uses the node name n1"), "{shown:?}");
     assert_eq!(scene.all(), before);
     let swept = scene.sandbox.command(&["sweep", "--yes"]);
@@ -411,13 +417,13 @@ fn config_check_names_the_store_and_whether_its_kubeconfig_can_be_used() {
 }
 
 /// Lists of the resource that the API server has served.
-fn lists(cluster: &Cluster) -> u64 {
+fn lists(cluster: &Cluster) -> f64 {
     let metrics = cluster.text(&["get", "--raw", "/metrics"]);
     let lists = metrics.lines().filter(|line| {
         let mut words = [r#"resource="ipallocations""#, r#"verb="LIST""#].into_iter();
         line.starts_with("apiserver_request_total{") && words.all(|word| line.contains(word))
     });
-    lists.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+    lists.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
 #[test]
@@ -434,7 +440,7 @@ fn more_than_a_page_is_listed_in_order_and_counted() {
     let listed = sandbox.command(&["list"]);
     let addresses: Vec<std::net::Ipv4Addr> =
         listed.succeeded().stdout.lines().skip(1).map(|line| line.split('/').next().unwrap().parse().unwrap()).collect();
-    assert_eq!(lists(cluster) - before, 2);
+    assert!((lists(cluster) - before - 2.0).abs() < 0.5);
     assert_eq!(addresses.len(), 600);
     assert!(addresses.is_sorted());
     assert_eq!(sandbox.held().len(), 600);

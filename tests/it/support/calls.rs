@@ -74,7 +74,7 @@ fn add(store: &dyn Store, container: &str, count: u8, boot: &str) -> Result<Vec<
 
 fn gc(store: &dyn Store, boot: &str, deadline: Deadline) -> Result<(), StoreError> {
     let node = NodeName::parse("n1").unwrap();
-    let sweep = Sweep { node: &node, network: None, spared: None, is_alive: &|held| is_alive(held, boot) };
+    let sweep = Sweep { node: &node, network: None, spared: None, only_look: false, is_alive: &|held| is_alive(held, boot) };
     let mut first = Ok(());
     for stale in sweep.find(store, deadline)? {
         let freed = sweep::free(store, &stale?, deadline).map(|_| ());
