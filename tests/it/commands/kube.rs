@@ -1,12 +1,19 @@
 //! The commands on the Kubernetes store: what they do in pages, from a
-//! workstation, for a node that is off; what `verify` finds and `repair` mends.
+//! workstation, for a node that is off, after the definition was deleted.
 //! One cluster, one test at a time: each begins with an empty store.
 
+/// What `verify` finds and `repair` mends.
+mod damages;
+
 use super::POD;
+use crate::conformance::{claim, draft, host, open};
 use crate::support::cluster::{Cluster, Options};
 use crate::support::living::Living;
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration, files_below};
+use hereabouts::ipam::Allocation;
+use hereabouts::store::kube::{KubeStore, Order, client::Client};
 use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Filter, Release, Store};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -15,6 +22,8 @@ use std::time::Duration;
 
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 const ALL: &str = "/apis/hereabouts.dev/v1alpha1/ipallocations";
+
+const THREE: &[&str] = &["10.1.2.1", "10.1.2.2", "10.1.2.9"];
 
 /// `c1` holds 10.1.2.1 for pod web-0 and lives, `c2` holds 10.1.2.2 and is gone,
 /// both of node n1; `c3` of node n2 holds 10.1.2.9.
@@ -125,161 +134,10 @@ impl Scene {
     }
 }
 
-struct Damage {
-    done: fn(&Scene),
-    found: &'static [(&'static str, &'static str)],
-    /// Whether `repair` is the remedy.
-    mended: bool,
-    /// What is held in the end.
-    held: &'static [&'static str],
-}
-
-const THREE: &[&str] = &["10.1.2.1", "10.1.2.2", "10.1.2.9"];
-
-const DAMAGES: &[Damage] = &[
-    Damage { done: |_| {}, found: &[], mended: true, held: THREE },
-    Damage { done: |scene| scene.delete("10.1.2.1"), found: &[("lost-record", "ipallocations/10.1.2.1")], mended: true, held: THREE },
-    Damage {
-        done: |scene| scene.delete("10.1.2.2"),
-        found: &[("left-over", "attachments/HASH")],
-        mended: true,
-        held: &["10.1.2.1", "10.1.2.9"],
-    },
-    Damage {
-        done: |scene| {
-            scene.delete("10.1.2.1");
-            scene.on_n2("c4", "10.1.2.1").succeeded();
-        },
-        found: &[("given-away", "ipallocations/10.1.2.1")],
-        mended: false,
-        held: THREE,
-    },
-    // A re-creation that was killed half way, or an ADD.
-    Damage {
-        done: |scene| {
-            scene.delete("10.1.2.1");
-            scene.change_entry("10.1.2.1", forget_version);
-        },
-        found: &[("unconfirmed", "ipallocations/10.1.2.1")],
-        mended: true,
-        held: THREE,
-    },
-    Damage {
-        done: |scene| scene.change_entry("10.1.2.1", forget_version),
-        found: &[("unconfirmed", "ipallocations/10.1.2.1")],
-        mended: true,
-        held: THREE,
-    },
-    Damage {
-        done: |scene| fs::remove_file(scene.entry("10.1.2.1")).unwrap(),
-        found: &[("not-in-index", "ipallocations/10.1.2.1")],
-        mended: true,
-        held: THREE,
-    },
-    Damage {
-        done: |scene| fs::write(scene.entry("10.1.2.2"), "[{").unwrap(),
-        found: &[("damaged-state", "attachments/HASH")],
-        mended: true,
-        held: THREE,
-    },
-    Damage {
-        done: |scene| fs::write(scene.state().join("@tmp/7.7"), "[{").unwrap(),
-        found: &[("temporary-file", "@tmp/7.7")],
-        mended: true,
-        held: THREE,
-    },
-    // Labels of this node's object, and of another's.
-    Damage {
-        done: |scene| scene.patch("10.1.2.1", &json!({"metadata": {"labels": {"hereabouts.dev/node": "x", "mine": "stays"}}})),
-        found: &[("wrong-labels", "ipallocations/10.1.2.1")],
-        mended: true,
-        held: THREE,
-    },
-    Damage {
-        done: |scene| scene.patch("10.1.2.9", &json!({"metadata": {"labels": {"hereabouts.dev/pod": null}}})),
-        found: &[("wrong-labels", "ipallocations/10.1.2.9")],
-        mended: true,
-        held: THREE,
-    },
-    Damage {
-        done: |scene| scene.patch("10.1.2.2", &json!({"spec": {"machine": "another"}})),
-        found: &[("second-machine", "ipallocations/10.1.2.2")],
-        mended: false,
-        held: THREE,
-    },
-    // A DEL found nothing, and then the creation came.
-    Damage {
-        done: |scene| scene.make_late("10.1.2.2"),
-        found: &[("late-record", "ipallocations/10.1.2.2")],
-        mended: true,
-        held: &["10.1.2.1", "10.1.2.9"],
-    },
-];
-
 fn forget_version(object: &mut Value) {
     let metadata = object["metadata"].as_object_mut().unwrap();
     metadata.remove("uid");
     metadata.remove("resourceVersion");
-}
-
-#[test]
-fn each_damage_is_named_and_what_is_this_nodes_is_mended() {
-    for (number, damage) in DAMAGES.iter().enumerate() {
-        let Some(scene) = Scene::new("each_damage_is_named_and_what_is_this_nodes_is_mended") else { return };
-        (damage.done)(&scene);
-        let before = scene.all();
-        let expected: Vec<_> = damage.found.iter().map(|(problem, path)| ((*problem).to_owned(), (*path).to_owned())).collect();
-        assert_eq!(scene.findings(), expected, "{number}");
-        assert_eq!(scene.all(), before, "{number}: verify changes nothing");
-        let repaired = scene.sandbox.command(&["repair", "--yes"]);
-        repaired.succeeded();
-        assert_eq!(scene.findings(), if damage.mended { Vec::new() } else { expected }, "{number}: {repaired:?}");
-        assert_eq!(scene.sandbox.held(), damage.held, "{number}");
-        if damage.mended {
-            // What was mended is what its holder finds, and the sweep of its node.
-            scene.sandbox.command(&["sweep", "--yes"]).succeeded();
-            scene.sandbox.del("c1", RANGE).succeeded();
-            assert_eq!(scene.sandbox.held(), ["10.1.2.9"], "{number}");
-            assert_eq!(scene.findings(), [], "{number}");
-        }
-    }
-}
-
-/// What an older definition let through, or none.
-#[test]
-fn objects_that_nobody_of_ours_made_are_for_kubectl() {
-    let Some(scene) = Scene::new("objects_that_nobody_of_ours_made_are_for_kubectl") else { return };
-    let anything = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
-        "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]);
-    let crd = "crd/ipallocations.hereabouts.dev";
-    scene.cluster.text(&["patch", crd, "--type=json", "-p", &anything.to_string()]);
-    let mut object: Value = serde_json::from_str(&scene.cluster.text(&["get", "ipa", "10.1.2.9", "-o", "json"])).unwrap();
-    object["metadata"] = json!({"name": "10.1.2.10", "labels": object["metadata"]["labels"]});
-    let misnamed = scene.sandbox.write("misnamed.json", &object.to_string());
-    object["metadata"] = json!({"name": "10.1.2.11"});
-    object["spec"]["address"] = json!(7);
-    let damaged = scene.sandbox.write("damaged.json", &object.to_string());
-    // A new definition is in force some moments later.
-    let deadline = Deadline::after(Duration::from_secs(60));
-    for file in [&misnamed, &damaged] {
-        while !scene.cluster.kubectl(&["create", "-f", file.to_str().unwrap()]).status.success() {
-            assert!(!deadline.left().is_zero());
-        }
-    }
-    let found = [("damaged-record", "ipallocations/10.1.2.11"), ("misnamed-record", "ipallocations/10.1.2.10")];
-    assert_eq!(scene.findings(), found.map(|(problem, path)| (problem.to_owned(), path.to_owned())));
-    for args in [&["list"][..], &["list", "-o", "json"]] {
-        let listed = scene.sandbox.command(args);
-        assert!(listed.status == Some(1) && listed.stderr.contains("\"kubectl delete ipallocations/10.1.2.10\" frees"), "{listed:?}");
-        assert!(THREE.iter().all(|address| listed.stdout.contains(address)), "{listed:?}");
-    }
-    let repaired = scene.sandbox.command(&["repair", "--yes"]);
-    assert!(repaired.stderr.contains("not to be repaired here") && repaired.stderr.contains("nothing to repair"), "{repaired:?}");
-    for address in ["10.1.2.10", "10.1.2.11"] {
-        scene.delete(address);
-    }
-    scene.cluster.text(&["apply", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crd")]);
-    assert_eq!(scene.findings(), []);
 }
 
 /// The answer to a definition that was deleted: what lives is made again, what
@@ -337,6 +195,24 @@ fn sweep_frees_what_is_gone_and_nothing_of_a_second_machine() {
     assert_eq!(scene.sandbox.held(), ["10.1.2.1", "10.1.2.3", "10.1.2.9"]);
     let again = scene.sandbox.command(&["sweep", "--yes"]);
     assert!(again.status == Some(0) && again.stderr.contains("nothing to sweep"), "{again:?}");
+}
+
+/// What was shown is what is freed: not what has become of it since.
+#[test]
+fn the_record_of_a_dead_node_is_freed_as_it_was_shown() {
+    let Some(scene) = Scene::new("the_record_of_a_dead_node_is_freed_as_it_was_shown") else { return };
+    let store = store(scene.cluster, &scene.sandbox, "n2").for_dead_node();
+    let shown = || store.list(&Filter { address: "10.1.2.9".parse().ok(), ..Filter::default() }).unwrap().next().unwrap().unwrap();
+    let release = |allocation: &Allocation| {
+        let mut session = store.open(Access::Release, Deadline::after(Duration::from_secs(20))).unwrap();
+        session.release_unchanged(allocation).unwrap()
+    };
+    let before = shown();
+    scene.patch("10.1.2.9", &json!({"spec": {"bootID": "a later one"}}));
+    assert_eq!(release(&before), Release::NotYours);
+    assert_eq!(scene.sandbox.held(), THREE);
+    assert_eq!(release(&shown()), Release::Done);
+    assert_eq!(scene.sandbox.held(), ["10.1.2.1", "10.1.2.2"]);
 }
 
 /// A command with a kubeconfig and nothing else: no node, no flat file.
@@ -416,6 +292,12 @@ fn config_check_names_the_store_and_whether_its_kubeconfig_can_be_used() {
     assert!(checked.succeeded().stdout.contains("  note: on this machine the kubeconfig cannot be used, "), "{checked:?}");
 }
 
+/// The store as a node has it whose state is nowhere else.
+fn store(cluster: &Cluster, sandbox: &Sandbox, node: &str) -> KubeStore {
+    let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
+    KubeStore::new(client, &sandbox.path("elsewhere"), host(node), Order::Auto)
+}
+
 /// Lists of the resource that the API server has served.
 fn lists(cluster: &Cluster) -> f64 {
     let metrics = cluster.text(&["get", "--raw", "/metrics"]);
@@ -428,13 +310,10 @@ fn lists(cluster: &Cluster) -> f64 {
 
 #[test]
 fn more_than_a_page_is_listed_in_order_and_counted() {
-    use hereabouts::store::kube::{KubeStore, Order, client::Client};
     let Some((cluster, sandbox, _turn)) = empty("more_than_a_page_is_listed_in_order_and_counted") else { return };
-    let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
-    let store = KubeStore::new(client, &sandbox.path("other"), crate::conformance::host("n3"), Order::Auto);
+    let store = store(cluster, &sandbox, "n3");
     for number in 0..600 {
-        let draft = crate::conformance::draft("n3", &format!("c{number}"), None);
-        crate::conformance::claim(crate::conformance::open(&store).as_mut(), "10.0.0.0/22", &draft).unwrap();
+        claim(open(&store).as_mut(), "10.0.0.0/22", &draft("n3", &format!("c{number}"), None)).unwrap();
     }
     let before = lists(cluster);
     let listed = sandbox.command(&["list"]);
