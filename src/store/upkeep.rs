@@ -88,6 +88,17 @@ pub(super) enum What {
     Kubernetes(super::kube::finding::Problem, super::kube::finding::Suspect),
 }
 
+impl What {
+    /// What a file store has found.
+    pub(super) fn of_files(&self) -> Option<file::finding::Problem> {
+        match self {
+            Self::File(problem) => Some(*problem),
+            #[cfg(feature = "kube")]
+            Self::Kubernetes(..) => None,
+        }
+    }
+}
+
 /// How a repair ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Repaired {

@@ -38,10 +38,8 @@ impl<D: Disk> Upkeep for FileStore<D> {
     }
 
     fn repair(&self, finding: &Finding, _: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
-        let problem = match finding.what {
-            What::File(problem) => problem,
-            #[cfg(feature = "kube")]
-            What::Kubernetes(..) => return Ok(Repaired::NotYours),
+        let Some(problem) = finding.what.of_files() else {
+            return Ok(Repaired::NotYours);
         };
         let Finding { path, other, reason, .. } = finding;
         let found = finding::Finding { problem, path: path.clone(), other: other.clone(), reason: reason.clone() };
