@@ -312,6 +312,9 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RepairArgs {
+    /// Look at what is of other nodes too, for what any node may mend
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,

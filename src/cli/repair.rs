@@ -3,7 +3,7 @@
 use super::{Lookup, RepairArgs, StoreArgs, confirm, list, locate, output, verify};
 use crate::ipam::Draft;
 use crate::store::retry::Deadline;
-use crate::store::upkeep::Repaired;
+use crate::store::upkeep::{Extent, Repaired};
 use anyhow::bail;
 
 pub(super) fn repair(lookup: Lookup<'_>, store: &StoreArgs, args: &RepairArgs) -> anyhow::Result<()> {
@@ -11,7 +11,8 @@ pub(super) fn repair(lookup: Lookup<'_>, store: &StoreArgs, args: &RepairArgs) -
     let node = located.own_node()?;
     let store = located.store_of(&node)?;
     let is_alive = |held: &Draft| located.is_alive(held);
-    let found = store.verify(&is_alive, Deadline::after(list::PATIENCE))?.findings;
+    let extent = if args.all { Extent::Whole } else { Extent::Own };
+    let found = store.verify(extent, &is_alive, Deadline::after(list::PATIENCE))?.findings;
     let (mendable, left): (Vec<_>, Vec<_>) = found.into_iter().partition(|finding| finding.is_repairable && finding.is_ours);
     if !left.is_empty() {
         output::say("not to be repaired here:");

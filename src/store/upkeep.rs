@@ -10,13 +10,23 @@ use std::path::{Path, PathBuf};
 /// Whether the sandbox of a record of this node is still there.
 pub type IsAlive<'a> = &'a dyn Fn(&Draft) -> bool;
 
+/// How much of a store is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// At least what is of the node that looks: where every node looks, none
+    /// should read what is of all the others.
+    Own,
+}
+
 /// A store as its operator has it. Each call may run beside everything else.
 pub trait Upkeep: Store {
-    /// Reads the whole store and says what is wrong; changes nothing.
+    /// Reads the store and says what is wrong; changes nothing.
     ///
     /// # Errors
     /// There is no store, it cannot be read, or it is of a newer format.
-    fn verify(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError>;
+    fn verify(&self, extent: Extent, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError>;
 
     /// What calls of the node that is acted for, killed or given up, have left
     /// behind.

@@ -1,5 +1,5 @@
-//! What `install --watch` runs beside: `repair` once, for what was lost while
-//! this node was not looked after, then `sweep` from time to time. Each is a
+//! What `install --watch` runs beside, from time to time: `repair`, for what the
+//! cluster may have lost of this node, and `sweep` right after it. Each is a
 //! process of its own in the host's mount namespace: only there are the
 //! runtime's namespaces what they are. Seen from elsewhere nothing counts as
 //! dead.
@@ -53,11 +53,10 @@ impl<'a> Chores<'a> {
             Ok(child) => self.running = Some((child, Deadline::after(LIMIT))),
             Err(error) => output::say(&format!("error: cannot start {command}: {error}")),
         }
-        // The first sweep comes right after the repair.
         if self.repaired {
             self.due = Deadline::after(self.every / 2 + jittered(self.every));
         }
-        self.repaired = true;
+        self.repaired = !self.repaired;
     }
 
     fn start(&self, command: &str) -> std::io::Result<Child> {

@@ -5,7 +5,7 @@ use super::{FileStore, finding, layout};
 use crate::ipam::NodeName;
 use crate::store::StoreError;
 use crate::store::retry::Deadline;
-use crate::store::upkeep::{Finding, IsAlive, Repaired, Upkeep, Verified, What};
+use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep, Verified, What};
 use std::path::Path;
 
 impl<D: Disk> FileStore<D> {
@@ -26,7 +26,8 @@ impl<D: Disk> FileStore<D> {
 
 /// Sandboxes are of no interest here: a record of a living one is never lost.
 impl<D: Disk> Upkeep for FileStore<D> {
-    fn verify(&self, _: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
+    /// Reads all of it: the index by which a node finds its own is what is doubted.
+    fn verify(&self, _: Extent, _: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
         let found = self.verify(deadline)?;
         let findings = found.findings.into_iter().map(|finding| self.describe(finding)).collect();
         Ok(Verified { format: found.format, records: found.records, entries: found.entries, findings, unseen: None })

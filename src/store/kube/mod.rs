@@ -109,6 +109,11 @@ impl KubeStore {
         self.state.disk().now()
     }
 
+    /// What this node's objects are selected by.
+    fn own_selector(&self) -> String {
+        format!("{}={}", names::NODE, names::of_node(&self.host.node))
+    }
+
     fn origin(&self) -> Origin {
         Origin {
             cluster: self.api.cluster().to_owned(),

@@ -46,7 +46,7 @@ impl KubeStore {
     fn rebuild(&self, deadline: &Deadline) -> Result<(), StoreError> {
         tracing::info!(node = %self.host.node, "the node state is made anew from the node's objects");
         self.state.clear()?;
-        let selector = format!("{}={}", names::NODE, names::of_node(&self.host.node));
+        let selector = self.own_selector();
         let mut continued = None;
         loop {
             for item in self.api.page(&selector, &mut continued, deadline)? {

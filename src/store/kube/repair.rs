@@ -12,13 +12,17 @@ use super::verify::Stands;
 use super::{KubeStore, PATIENCE, names};
 use crate::ipam::NodeName;
 use crate::store::retry::Deadline;
-use crate::store::upkeep::{Finding, IsAlive, Repaired, Upkeep, Verified, What};
+use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep, Verified, What};
 use crate::store::{Access, StoreError};
 use std::path::Path;
 
 impl Upkeep for KubeStore {
-    fn verify(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
-        let look = self.look("", is_alive, deadline.limit())?;
+    fn verify(&self, extent: Extent, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
+        let selector = match extent {
+            Extent::Whole => String::new(),
+            Extent::Own => self.own_selector(),
+        };
+        let look = self.look(&selector, is_alive, deadline.limit())?;
         Ok(Verified { format: None, records: look.records, entries: look.entries, findings: look.findings, unseen: look.unseen })
     }
 
@@ -26,8 +30,7 @@ impl Upkeep for KubeStore {
         if self.for_dead_node {
             return Ok(Vec::new());
         }
-        let own = format!("{}={}", names::NODE, names::of_node(&self.host.node));
-        let mut found = self.look(&own, is_alive, deadline.limit())?.findings;
+        let mut found = self.look(&self.own_selector(), is_alive, deadline.limit())?.findings;
         found.retain(|finding| matches!(&finding.what, What::Kubernetes(problem, _) if problem.is_left_over()));
         Ok(found)
     }
@@ -40,7 +43,7 @@ impl Upkeep for KubeStore {
             return Ok(Repaired::ByHand);
         }
         let session = KubeSession::new(self, Access::Allocate, deadline);
-        if !matches!(suspect, Suspect::Labels { .. }) && !self.state.is_complete(&self.origin())? {
+        if *problem != Problem::WrongLabels && !self.state.is_complete(&self.origin())? {
             return Ok(Repaired::Gone);
         }
         match self.judge(&session, suspect, is_alive) {
@@ -65,6 +68,7 @@ impl KubeStore {
     fn mend(&self, session: &KubeSession<'_>, problem: Problem, suspect: &Suspect) -> Result<Repaired, StoreError> {
         match suspect {
             Suspect::Entry { hash, name } if problem == Problem::LeftOver => self.forget_entry(session, hash, name)?,
+            Suspect::Entry { name, .. } if problem == Problem::WrongLabels => return self.label(session, name),
             Suspect::Entry { hash, name } => return self.make_again(session, hash, name),
             Suspect::Object { name } => {
                 let Some((object, held)) = self.own(session, name)? else { return Ok(Repaired::Gone) };

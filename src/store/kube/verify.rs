@@ -208,7 +208,10 @@ impl KubeStore {
         };
         let confirmed = known.version.is_some();
         let problem = match self.stands(session, name, &known.held.attachment)? {
-            Stands::Ours(_) if confirmed => return Ok(None),
+            // A list by its node's label would miss it.
+            Stands::Ours(object) if confirmed => {
+                return Ok(Some((Problem::WrongLabels, String::new())).filter(|_| !object.is_labelled(&known)));
+            }
             Stands::Unclear => return Ok(None),
             Stands::Ours(_) => Problem::Unconfirmed,
             _ if !is_alive(&known.held) => Problem::LeftOver,

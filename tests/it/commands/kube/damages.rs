@@ -107,7 +107,12 @@ fn each_damage_is_named_and_what_is_this_nodes_is_mended() {
         let expected: Vec<_> = damage.found.iter().map(|(problem, path)| ((*problem).to_owned(), (*path).to_owned())).collect();
         assert_eq!(scene.findings(), expected, "{number}");
         assert_eq!(scene.all(), before, "{number}: verify changes nothing");
-        let repaired = scene.sandbox.command(&["repair", "--yes"]);
+        let mut repaired = scene.sandbox.command(&["repair", "--yes"]);
+        // Every node repairs its own, so that none reads what is all the others'.
+        if damage.found == [("wrong-labels", "ipallocations/10.1.2.9")] {
+            assert_eq!(scene.findings(), expected, "{number}: {repaired:?}");
+            repaired = scene.sandbox.command(&["repair", "--all", "--yes"]);
+        }
         repaired.succeeded();
         assert_eq!(scene.findings(), if damage.mended { Vec::new() } else { expected }, "{number}: {repaired:?}");
         assert_eq!(scene.sandbox.held(), damage.held, "{number}");
@@ -149,7 +154,7 @@ fn objects_that_nobody_of_ours_made_are_for_kubectl() {
         assert!(listed.status == Some(1) && listed.stderr.contains("\"kubectl delete ipallocations/10.1.2.10\" frees"), "{listed:?}");
         assert!(THREE.iter().all(|address| listed.stdout.contains(address)), "{listed:?}");
     }
-    let repaired = scene.sandbox.command(&["repair", "--yes"]);
+    let repaired = scene.sandbox.command(&["repair", "--all", "--yes"]);
     assert!(repaired.stderr.contains("not to be repaired here") && repaired.stderr.contains("nothing to repair"), "{repaired:?}");
     for address in ["10.1.2.10", "10.1.2.11"] {
         scene.delete(address);
