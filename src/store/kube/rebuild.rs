@@ -45,7 +45,8 @@ impl KubeStore {
     /// Makes the state anew from one list of the node's objects.
     fn rebuild(&self, deadline: &Deadline) -> Result<(), StoreError> {
         tracing::info!(node = %self.host.node, "the node state is made anew from the node's objects");
-        self.state.clear()?;
+        let of_this_boot = |intent: &IpAllocation| intent.spec.node == self.host.node.as_str() && intent.spec.boot_id == self.host.boot_id;
+        self.state.clear(of_this_boot, deadline)?;
         let selector = self.own_selector();
         let mut continued = None;
         loop {

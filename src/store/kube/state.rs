@@ -110,12 +110,18 @@ impl State {
         self.remove(Path::new(COMPLETE))
     }
 
-    /// Forgets everything, the word "complete" first.
-    pub(super) fn clear(&self) -> Result<(), StoreError> {
-        for name in [COMPLETE, TOMBSTONES] {
-            self.remove(Path::new(name))?;
+    /// Forgets everything, the word "complete" first; but not the intents that
+    /// are `open`: what is on its way no list of objects tells.
+    pub(super) fn clear(&self, open: impl Fn(&IpAllocation) -> bool, deadline: &Deadline) -> Result<(), StoreError> {
+        self.remove(Path::new(COMPLETE))?;
+        self.change_tombstones(deadline, |tombstones| tombstones.retain(|tombstone| open(&tombstone.object)))?;
+        for hash in self.hashes()? {
+            let mut objects = self.objects(&hash).unwrap_or_default();
+            objects.retain(|object| object.metadata.resource_version.is_none() && open(object));
+            let path = Path::new(ATTACHMENTS).join(&hash);
+            if objects.is_empty() { self.remove(&path)? } else { self.write(&path, &objects)? }
         }
-        for directory in [ATTACHMENTS, PODS, SCOPES, TMP].map(Path::new) {
+        for directory in [PODS, SCOPES, TMP].map(Path::new) {
             for name in self.disk.names(directory).map_err(|error| self.failed("list", directory, error))? {
                 self.remove(&directory.join(name))?;
             }

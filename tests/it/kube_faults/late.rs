@@ -56,6 +56,27 @@ fn a_tombstone_is_looked_at_for_a_minute_and_then_forgotten() {
     assert_eq!(rig.proxy.methods(), [""; 0]);
 }
 
+/// The node's state is made anew from the objects, and this one is none yet.
+#[test]
+fn a_creation_that_comes_after_the_state_was_made_anew_is_taken_back() {
+    let Some(cluster) = shared("late::a_creation_that_comes_after_the_state_was_made_anew_is_taken_back") else { return };
+    for when in ["before the DEL", "after the DEL"] {
+        let rig = Rig::new(cluster).impatient();
+        rig.proxy.first(1, "POST", Act::HoldBack);
+        assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
+        if when == "after the DEL" {
+            rig.node.del("c").succeeded();
+        }
+        std::fs::remove_file(rig.node.state().join("complete")).unwrap();
+        rig.node.del("nobody").succeeded();
+        rig.node.del("c").succeeded();
+        assert_eq!(rig.proxy.send_held_back(), [201]);
+        seconds_later(&rig.node, 6);
+        rig.node.del("nobody").succeeded();
+        rig.assert_empty(when);
+    }
+}
+
 /// Each attempt may come by itself.
 #[test]
 fn a_second_attempt_that_comes_after_the_first_was_taken_back_is_taken_back() {

@@ -146,6 +146,39 @@ fn what_lasts_is_try_again_in_time_and_nothing_is_lost() {
     });
 }
 
+#[test]
+fn a_server_that_says_when_is_asked_then() {
+    let Some(cluster) = shared("on_the_way::a_server_that_says_when_is_asked_then") else { return };
+    let rig = Rig::new(cluster);
+    rig.proxy.first(1, "POST", Act::Answer(Reply::retry_after(429, 1)));
+    #[allow(clippy::disallowed_methods, reason = "a test measures time")]
+    let start = std::time::Instant::now();
+    rig.node.add("c").succeeded();
+    assert!(Duration::from_secs(1) <= start.elapsed());
+    assert_eq!(rig.proxy.methods(), ["POST", "POST"]);
+}
+
+/// STATUS has no deadline in the configuration: runtimes poll it.
+#[test]
+fn status_says_in_time_why_it_is_not_ready() {
+    let Some(cluster) = shared("on_the_way::status_says_in_time_why_it_is_not_ready") else { return };
+    each(lasting(), |name, broken| {
+        let rig = Rig::new(cluster);
+        broken(&rig.proxy);
+        let status = within(10.0, &rig.node.status_call());
+        assert_eq!(status.code(), 50, "{name}");
+        assert!(status.details().contains("did not serve list ipallocations within 10s"), "{name}: {status:?}");
+        rig.proxy.refuse();
+        rig.proxy.listen();
+        rig.proxy.pass();
+        rig.node.status().succeeded();
+        // What was found is told again for a minute, without asking.
+        rig.proxy.seen();
+        rig.node.status().succeeded();
+        assert_eq!(rig.proxy.methods(), [""; 0], "{name}");
+    });
+}
+
 /// A black hole: the kernel answers no connection whose server is behind by so
 /// many.
 #[test]

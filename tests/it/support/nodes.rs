@@ -102,8 +102,13 @@ impl Node {
     }
 
     pub(crate) fn status(&self) -> Ended {
+        self.status_call().run()
+    }
+
+    pub(crate) fn status_call(&self) -> Call {
         let mut call = self.call("STATUS", "");
-        call.unset("CNI_CONTAINERID").unset("CNI_NETNS").unset("CNI_IFNAME").run()
+        call.unset("CNI_CONTAINERID").unset("CNI_NETNS").unset("CNI_IFNAME");
+        call
     }
 }
 
