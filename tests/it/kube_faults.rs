@@ -24,3 +24,5 @@ mod rights;
 mod servers;
 /// Eight nodes, thousands of calls, all of it at once.
 mod storm;
+
+pub(crate) use rig::install;

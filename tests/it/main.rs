@@ -42,6 +42,9 @@ mod interleavings;
 /// The executable killed at every system call, refused every one, and killed
 /// in a storm.
 mod kills;
+/// What the Kubernetes store asks of the API server.
+#[cfg(feature = "kube")]
+mod kube_costs;
 /// The API server fails in every way, is slow, or forgets.
 #[cfg(feature = "kube")]
 mod kube_faults;

@@ -21,7 +21,9 @@ use serde_json::value::RawValue;
 const PAGE: usize = 500;
 const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
-/// Names without objects: a tenth of the bytes.
+/// What the resource's columns show, the name first. With `includeObject=None`
+/// without the objects, which would be six sevenths of the bytes and two thirds
+/// of the server's time.
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// Calls to one API server.
@@ -193,6 +195,9 @@ impl Api {
     ) -> Result<Page<T>, StoreError> {
         // Labels and tokens hold nothing that a query has to escape but "=" and "/".
         let mut path = collection(&format!("?limit={PAGE}&labelSelector={}", escape(selector)));
+        if accept == TABLE {
+            path.push_str("&includeObject=None");
+        }
         if let Some(token) = continued {
             path.push_str(&format!("&continue={}", escape(token)));
         }

@@ -22,6 +22,11 @@ const SECOND_LOOK: Duration = Duration::from_millis(200);
 /// So many candidates of one claim were another's: what is believed is listed
 /// anew, whatever that costs.
 const MISLED: u32 = 3;
+/// A list costs the API server as much as a try for each thousandth of the
+/// addresses held: the larger a range, the more places are tried before.
+const TRIED: u128 = 1024;
+/// But so many tries are enough.
+const MOST_TRIES: u32 = 32;
 
 impl KubeSession<'_> {
     pub(super) fn claim_one(&self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
@@ -131,7 +136,9 @@ impl KubeSession<'_> {
     fn choose(&self, scope: &Scope, candidates: &AddrSet, misses: u32, began: SystemTime) -> Result<Option<IpAddr>, StoreError> {
         let (state, order) = (&self.store.state, self.store.order);
         let missed = 0 < misses;
-        if missed {
+        // The lowest one is not to be had by drawing.
+        let tried = MOST_TRIES <= misses || candidates.count() <= TRIED * u128::from(misses) || order == Order::Lowest;
+        if missed && tried {
             let believed = state.occupancy(scope);
             let misled = MISLED <= misses && !believed.is_listed_since(began);
             // The next candidate is a guess with a list or without.

@@ -72,7 +72,7 @@ pub(super) fn shared(test: &str) -> Option<&'static Cluster> {
 }
 
 /// Defines the resource, where `scripts/cluster` has not.
-pub(super) fn install(cluster: &Cluster) {
+pub(crate) fn install(cluster: &Cluster) {
     cluster.text(&["apply", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crd")]);
     cluster.text(&["wait", "--for=condition=Established", "--timeout=60s", "crd/ipallocations.hereabouts.dev"]);
     // At first it is served with 429; kubectl tries again.

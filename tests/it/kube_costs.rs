@@ -1,0 +1,74 @@
+//! What the Kubernetes store asks of the API server, request by request, as a
+//! proxy between them sees it. Times and processor time are measured by
+//! `scripts/bench --kubernetes`.
+
+use crate::support::cluster::Cluster;
+use crate::support::nodes::{DEADLINES, Node, own_name};
+use crate::support::proxy::Proxy;
+use std::path::Path;
+
+/// Two nodes that share a scope, the second one behind a proxy; each has made
+/// its first call.
+struct Pair {
+    other: Node,
+    node: Node,
+    proxy: Proxy,
+}
+
+impl Pair {
+    fn new(test: &str) -> Option<Self> {
+        let cluster = match Cluster::shared() {
+            Ok(cluster) => cluster,
+            Err(reason) => {
+                println!("SKIPPED kube_costs::{test}: {reason}");
+                return None;
+            }
+        };
+        crate::kube_faults::install(cluster);
+        let scope = own_name("costs");
+        let other = Node::new(&format!("{scope}-other"), &scope, &cluster.kubeconfig());
+        let node = Node::new(&scope, &scope, Path::new("/"));
+        let proxy = Proxy::new(cluster);
+        node.configure(&proxy.kubeconfig(&node.sandbox.root), DEADLINES);
+        for node in [&other, &node] {
+            node.del("nobody").succeeded();
+        }
+        proxy.seen();
+        Some(Self { other, node, proxy })
+    }
+
+    /// Methods, and paths of the LISTs, of an ADD in a range whose lowest
+    /// address the other node took first.
+    fn second_in(&self, range: &str) -> (Vec<String>, Vec<String>) {
+        self.other.call_in("ADD", "first", range).run().succeeded();
+        self.node.call_in("ADD", "second", range).run().succeeded();
+        let seen = self.proxy.seen();
+        let lists = seen.iter().filter(|seen| seen.method == "GET").map(|seen| seen.path.clone()).collect();
+        for (node, container) in [(&self.other, "first"), (&self.node, "second")] {
+            node.call_in("DEL", container, range).run().succeeded();
+        }
+        (seen.into_iter().map(|seen| seen.method).collect(), lists)
+    }
+}
+
+#[test]
+fn an_add_alone_creates_and_a_del_deletes() {
+    let Some(pair) = Pair::new("an_add_alone_creates_and_a_del_deletes") else { return };
+    pair.node.add("only").succeeded();
+    pair.node.del("only").succeeded();
+    assert_eq!(pair.proxy.methods(), ["POST", "DELETE"]);
+}
+
+#[test]
+fn a_miss_in_a_large_range_lists_nothing() {
+    let Some(pair) = Pair::new("a_miss_in_a_large_range_lists_nothing") else { return };
+    assert_eq!(pair.second_in("10.64.0.0/16").0, ["POST", "POST"]);
+}
+
+#[test]
+fn a_miss_in_a_small_range_lists_names_without_the_objects() {
+    let Some(pair) = Pair::new("a_miss_in_a_small_range_lists_names_without_the_objects") else { return };
+    let (methods, lists) = pair.second_in("10.9.0.0/24");
+    assert_eq!(methods, ["POST", "GET", "POST"]);
+    assert!(lists[0].contains("includeObject=None"), "{lists:?}");
+}
