@@ -212,9 +212,12 @@ impl Bench<'_> {
         let after = Held::read(&stage.server)?;
         let lists = 10;
         let counters = Counters::read(&stage.server)?;
-        let listing = prefill::lists_of_nothing(&stage.server, lists)?;
-        let list = counters.cost(&stage.server, stage.idle)?;
-        Ok(Growth { objects, before, after, took, creating, lists, listing, list })
+        let of_nothing = prefill::lists_of_nothing(&stage.server, lists)?;
+        let of_nothing = (of_nothing, counters.cost(&stage.server, stage.idle)?);
+        let counters = Counters::read(&stage.server)?;
+        let of_names = prefill::list_of_names(&stage.server)?;
+        let of_names = (of_names, counters.cost(&stage.server, stage.idle)?);
+        Ok(Growth { objects, before, after, took, creating, lists, of_nothing, of_names })
     }
 
     /// Memory and size, and its version.

@@ -67,8 +67,10 @@ pub(crate) struct Growth {
     pub(crate) took: Duration,
     pub(crate) creating: Cost,
     pub(crate) lists: usize,
-    pub(crate) listing: Duration,
-    pub(crate) list: Cost,
+    /// That many by a label that stands on no object.
+    pub(crate) of_nothing: (Duration, Cost),
+    /// One of all names.
+    pub(crate) of_names: (Duration, Cost),
 }
 
 /// The charts' lines.

@@ -178,7 +178,19 @@ impl Admin {
     /// # Errors
     /// The server does not say.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
-        let request = Request { method: Method::Get, path, accept: "*/*", content: None };
+        self.get(path, "*/*")
+    }
+
+    /// A LIST as a table.
+    ///
+    /// # Errors
+    /// The server does not answer with one.
+    pub(crate) fn table(&self, path: &str) -> Result<String> {
+        self.get(path, "application/json;as=Table;v=v1;g=meta.k8s.io")
+    }
+
+    fn get(&self, path: &str, accept: &str) -> Result<String> {
+        let request = Request { method: Method::Get, path, accept, content: None };
         let answer = self.0.call(&request, PATIENCE)?;
         ensure!(answer.status == 200, "{path} was answered with {}", answer.status);
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
