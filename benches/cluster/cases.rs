@@ -1,5 +1,6 @@
-//! The cases, in order, on two clusters: one whose ranges begin empty, one that
-//! is filled more and more.
+//! The cases, in order, each on a cluster of its own: ranges that begin empty,
+//! one that is filled more and more with both plugins' entries, one that holds
+//! very many of ours and nothing else.
 
 use crate::alone::{Alone, alone};
 use crate::counters::{Counters, Held, Idle};
@@ -54,6 +55,10 @@ impl Bench<'_> {
         stage.server.end().and(done)?;
         let stage = self.stage("filled")?;
         let done = self.filled_ranges(&stage, report);
+        stage.server.end().and(done)?;
+        let Some(most) = self.amounts.most else { return Ok(()) };
+        let stage = self.stage("large")?;
+        let done = self.very_many(&stage, most, report);
         stage.server.end().and(done)
     }
 
@@ -177,14 +182,14 @@ impl Bench<'_> {
         }
         say(&format!("many at once at {filled} entries"));
         report.crowds.push(self.crowd(stage, filled, &range, self.amounts.filled_storm)?);
-        if let Some(most) = self.amounts.most {
-            if stage.theirs.is_some() {
-                prefill::forget_theirs(&stage.server)?;
-            }
-            let growth = self.growth(stage, filled..most, &range)?;
-            report.growth = Some(growth);
-            report.alone.push(self.alone(stage, most, &range, None)?);
-        }
+        Ok(())
+    }
+
+    fn very_many(&self, stage: &Stage, most: usize, report: &mut Report) -> Result<()> {
+        let range = Range::huge();
+        let none = self.alone(stage, 0, &range, None)?;
+        report.growth = Some(self.growth(stage, most, &range)?);
+        report.large = Some([none, self.alone(stage, most, &range, None)?]);
         Ok(())
     }
 
@@ -202,12 +207,11 @@ impl Bench<'_> {
     }
 
     /// What it takes to hold more.
-    fn growth(&self, stage: &Stage, entries: std::ops::Range<usize>, range: &Range) -> Result<Growth> {
-        say(&format!("filling to {} entries", entries.end));
-        let objects = entries.len();
+    fn growth(&self, stage: &Stage, objects: usize, range: &Range) -> Result<Growth> {
+        say(&format!("filling to {objects} entries"));
         let before = Held::read(&stage.server)?;
         let counters = Counters::read(&stage.server)?;
-        let took = prefill::ours(&stage.server, &range.network, entries)?;
+        let took = prefill::ours(&stage.server, &range.network, 0..objects)?;
         let creating = counters.cost(&stage.server, stage.idle)?;
         let after = Held::read(&stage.server)?;
         let lists = 10;

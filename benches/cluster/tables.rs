@@ -38,7 +38,7 @@ impl Report {
                   | entries | who | ADD median / p99 ms | DEL median / p99 ms | pairs | first ADD median / worst ms |\n\
                   | --- | --- | --- | --- | --- | --- |\n";
         let both = |times: &Times| format!("{} / {}", short(times.median()), short(times.p99()));
-        for alone in &self.alone {
+        for alone in self.alone.iter().chain(self.large.iter().flatten()) {
             for (who, pairs) in [(Which::Ours, &alone.ours), (Which::Theirs, &alone.theirs)] {
                 if pairs.add.len() == 0 {
                     continue;
@@ -50,6 +50,9 @@ impl Report {
                 let (add, del) = (both(&pairs.add), both(&pairs.del));
                 let _ = writeln!(text, "| {} | {} | {add} | {del} | {} | {cold} |", alone.entries, who.name(), pairs.add.len());
             }
+        }
+        if self.large.is_some() {
+            *text += "\nThe last two rows are of a cluster of their own.\n";
         }
     }
 
