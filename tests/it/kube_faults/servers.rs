@@ -3,12 +3,15 @@
 
 use super::rig::{assert_says, install, within};
 use crate::support::cluster::{Cluster, Options, Server};
-use crate::support::nodes::{DEADLINES, Node, holders, own_name};
+use crate::support::nodes::{DEADLINES, Node, holders, objects, own_name};
+use crate::support::proxy::{Act, Proxy, Seen};
 use crate::support::sandbox::{Call, Ended};
+use hereabouts::store::kube::client::{Client, Method, Request};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longer than a server takes to start.
@@ -91,11 +94,16 @@ fn ask_etcd(cluster: &Cluster, path: &str, body: &str) -> Value {
     serde_json::from_str(&answer[start..=end]).unwrap()
 }
 
-/// What an operator does who has made room.
-fn disarm(cluster: &Cluster) {
+/// Forgets all states but the newest.
+fn compact(cluster: &Cluster) {
     let list: Value = serde_json::from_str(&cluster.text(&["get", "--raw", "/api/v1/configmaps"])).unwrap();
     let revision = &list["metadata"]["resourceVersion"];
     ask_etcd(cluster, "/v3/kv/compaction", &json!({"revision": revision, "physical": true}).to_string());
+}
+
+/// What an operator does who has made room.
+fn disarm(cluster: &Cluster) {
+    compact(cluster);
     ask_etcd(cluster, "/v3/maintenance/defragment", "{}");
     let alarms = ask_etcd(cluster, "/v3/maintenance/alarm", r#"{"action": "GET"}"#)["alarms"].clone();
     // One of no member in particular is disarmed by nothing.
@@ -205,4 +213,64 @@ fn a_definition_that_was_deleted_is_named_and_what_it_took_is_asked_for_again() 
     node.del("gone").succeeded();
     node.del("c").succeeded();
     assert_eq!(holders(&cluster, "definition"), only("10.9.0.1", "kept"));
+}
+
+/// More objects than a page of a list has, like one that is there.
+fn multiply(cluster: &Cluster, like: &Value, count: u32) {
+    let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
+    for n in 2..=count {
+        let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 9, 0, 0).to_bits() + n).to_string();
+        let mut object = like.clone();
+        let scope = like["spec"]["scope"].as_str().unwrap();
+        object["metadata"] = json!({"name": format!("{scope}.{address}"), "labels": like["metadata"]["labels"]});
+        object["metadata"]["labels"]["hereabouts.dev/address"] = json!(address);
+        object["spec"]["address"] = json!(address);
+        let body = object.to_string();
+        let path = "/apis/hereabouts.dev/v1alpha1/ipallocations";
+        let content = Some(("application/json", body.as_bytes()));
+        let request = Request { method: Method::Post, path, accept: "application/json", content };
+        let answer = client.call(&request, Duration::from_secs(20)).unwrap();
+        assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
+    }
+}
+
+/// The server forgets the state of which it has shown the first page.
+#[test]
+fn a_list_goes_on_where_its_place_has_expired() {
+    let Some(cluster) = own("a_list_goes_on_where_its_place_has_expired", Options::default()) else { return };
+    let cluster = Arc::new(cluster);
+    let proxy = Proxy::new(&cluster);
+    let holder = node(&cluster, "pages");
+    holder.add("many").succeeded();
+    multiply(&cluster, &objects(&cluster)[0], 600);
+    let expiring = || {
+        let (forgetful, mut times) = (Arc::clone(&cluster), 1);
+        proxy.script(move |asked| {
+            if asked.path.contains("continue=") && times == 1 {
+                times = 0;
+                // A newer state than that of the first page; the server's memory
+                // would know the older one for a minute.
+                forgetful.text(&["create", "configmap", &own_name("newer")]);
+                compact(&forgetful);
+                forgetful.kill(Server::ApiServer);
+                forgetful.start(Server::ApiServer);
+            }
+            Act::Pass
+        });
+    };
+    expiring();
+    let expired = |seen: &Seen| seen.done == Some(410);
+    let late = Node::new(&own_name("n"), "pages", &proxy.kubeconfig(&holder.sandbox.root));
+    late.configure(&proxy.kubeconfig(&late.sandbox.root), PATIENT);
+    let given = late.call_in("ADD", "late", "10.9.0.0/22").run().addresses();
+    assert!(proxy.seen().iter().any(expired), "nothing had expired");
+    assert_eq!(holders(&cluster, "pages").get(&given[0]).map(String::as_str), Some("late"));
+    assert_eq!(holders(&cluster, "pages").len(), 601);
+    // The holder's state is made anew from two pages, the second one expired.
+    expiring();
+    holder.configure(&proxy.kubeconfig(&holder.sandbox.root), PATIENT);
+    holder.del("many").succeeded();
+    assert!(proxy.seen().iter().any(expired), "nothing had expired");
+    proxy.pass();
+    assert_eq!(holders(&cluster, "pages").into_values().collect::<Vec<_>>(), ["late"]);
 }
