@@ -76,6 +76,10 @@ pub(crate) struct Seen {
 
 type Script = Box<dyn FnMut(&Asked) -> Act + Send>;
 
+/// Where proxies listen. Not where other connections start from: a port that
+/// is let go, so that connections are refused, is taken by nobody meanwhile.
+pub(crate) const HOST: &str = "127.0.113.1";
+
 /// See above.
 pub(crate) struct Proxy {
     shared: Arc<Shared>,
@@ -119,7 +123,7 @@ impl Proxy {
             .with_no_client_auth();
         let authority = Authority::new("proxy of the tests");
         let state = State {
-            tls: authority.server(&["127.0.0.1"], Validity::Today),
+            tls: authority.server(&[HOST], Validity::Today),
             door: Door::Open,
             script: Box::new(|_| Act::Pass),
             connections: 0,
@@ -129,7 +133,7 @@ impl Proxy {
             ending: false,
         };
         let shared = Arc::new(Shared { server, client: Arc::new(client), state: Mutex::new(state), changed: Condvar::new() });
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = TcpListener::bind((HOST, 0)).unwrap().local_addr().unwrap();
         let proxy = Self { shared, address, authority, token, acceptor: Mutex::default() };
         proxy.listen();
         proxy
