@@ -123,13 +123,13 @@ impl Api {
         })
     }
 
-    /// What is said of a removal that met one conflict after the other.
-    pub(super) fn contended(&self, name: &str, deadline: &Deadline) -> StoreError {
+    /// What is said when every try met the same, until the deadline.
+    pub(super) fn contended(&self, verb: &str, reason: &str, deadline: &Deadline) -> StoreError {
         StoreError::Unreachable {
             server: self.client.server(),
-            call: format!("delete {PLURAL}/{name}"),
+            call: format!("{verb} {PLURAL}"),
             waited: humantime::format_duration(deadline.limit()).to_string(),
-            reason: "it answers that the object has changed, each time".to_owned(),
+            reason: reason.to_owned(),
         }
     }
 

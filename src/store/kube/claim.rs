@@ -59,7 +59,8 @@ impl KubeSession<'_> {
             }
             misses += 1;
             if self.deadline.left().is_zero() {
-                return Err(StoreError::Changed);
+                let reason = format!("each of {misses} addresses that were tried had been taken by another, the last: {address}");
+                return Err(self.store.api.contended("create", &reason, &self.deadline));
             }
         }
         Ok(Claim::Full)

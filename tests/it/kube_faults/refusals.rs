@@ -5,7 +5,7 @@
 use super::rig::{Rig, assert_says, server_of, shared, within};
 use crate::support::nodes::DEADLINES;
 use crate::support::proxy::authority::{Authority, Validity};
-use crate::support::proxy::{Act, HOST, Reply};
+use crate::support::proxy::{Act, Reply};
 use crate::support::sandbox::Ended;
 use serde_json::json;
 
@@ -102,8 +102,8 @@ fn an_authority_that_is_not_ours_is_named_at_once() {
     let Some(cluster) = shared("refusals::an_authority_that_is_not_ours_is_named_at_once") else { return };
     let rig = Rig::new(cluster);
     let kept = rig.node.add("kept");
-    rig.proxy.certificate(Authority::new("another").server(&[HOST], Validity::Today));
-    let right = rig.proxy.authority.server(&[HOST], Validity::Today);
+    rig.proxy.certificate(Authority::new("another").server(&[&rig.proxy.host()], Validity::Today));
+    let right = rig.proxy.authority.server(&[&rig.proxy.host()], Validity::Today);
     assert_all_refused(&rig, &kept, 11, "by no authority that we trust", || rig.proxy.certificate(right.clone()));
 }
 
@@ -113,8 +113,8 @@ fn a_certificate_that_is_not_valid_today_is_named_at_once() {
     for (validity, words) in [(Validity::Expired, "certificate expired at 2020-01-01"), (Validity::NotYet, "valid from 2089-01-01")] {
         let rig = Rig::new(cluster);
         let kept = rig.node.add("kept");
-        rig.proxy.certificate(rig.proxy.authority.server(&[HOST], validity));
-        let right = rig.proxy.authority.server(&[HOST], Validity::Today);
+        rig.proxy.certificate(rig.proxy.authority.server(&[&rig.proxy.host()], validity));
+        let right = rig.proxy.authority.server(&[&rig.proxy.host()], Validity::Today);
         assert_all_refused(&rig, &kept, 11, words, || rig.proxy.certificate(right.clone()));
     }
 }

@@ -21,9 +21,10 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -76,9 +77,14 @@ pub(crate) struct Seen {
 
 type Script = Box<dyn FnMut(&Asked) -> Act + Send>;
 
-/// Where proxies listen. Not where other connections start from: a port that
-/// is let go, so that connections are refused, is taken by nobody meanwhile.
-pub(crate) const HOST: &str = "127.0.113.1";
+/// An address of one's own: a port that is let go, so that connections are
+/// refused, is taken by nobody meanwhile.
+fn own_host() -> Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    // Not 127.0: other connections start from there.
+    Ipv4Addr::new(127, 64 | high & 63, low, NEXT.fetch_add(1, Ordering::Relaxed))
+}
 
 /// See above.
 pub(crate) struct Proxy {
@@ -121,9 +127,10 @@ impl Proxy {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        let host = own_host();
         let authority = Authority::new("proxy of the tests");
         let state = State {
-            tls: authority.server(&[HOST], Validity::Today),
+            tls: authority.server(&[&host.to_string()], Validity::Today),
             door: Door::Open,
             script: Box::new(|_| Act::Pass),
             connections: 0,
@@ -133,10 +140,18 @@ impl Proxy {
             ending: false,
         };
         let shared = Arc::new(Shared { server, client: Arc::new(client), state: Mutex::new(state), changed: Condvar::new() });
-        let address = TcpListener::bind((HOST, 0)).unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind((host, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
         let proxy = Self { shared, address, authority, token, acceptor: Mutex::default() };
-        proxy.listen();
+        // Not closed and bound anew: a child of another thread that has not yet
+        // become its program holds what was open when it was forked.
+        proxy.accept(listener);
         proxy
+    }
+
+    /// The name that its certificate has to have.
+    pub(crate) fn host(&self) -> String {
+        self.address.ip().to_string()
     }
 
     /// A kubeconfig that leads here, for the user that may do everything.
@@ -211,7 +226,11 @@ impl Proxy {
 
     /// Takes connections, on the port that was ours from the beginning.
     pub(crate) fn listen(&self) {
-        let listener = Arc::new(TcpListener::bind(self.address).unwrap());
+        self.accept(TcpListener::bind(self.address).unwrap());
+    }
+
+    fn accept(&self, listener: TcpListener) {
+        let listener = Arc::new(listener);
         let (shared, accepting) = (Arc::clone(&self.shared), Arc::clone(&listener));
         let thread = std::thread::spawn(move || {
             // Ends when the socket is shut down.
