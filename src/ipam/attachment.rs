@@ -1,6 +1,7 @@
 //! What identifies a holder, and what is recorded about it.
 
 use super::{ContainerId, IfName, NetworkName, NodeName, PodRef, Scope};
+use crate::addr::Family;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -95,6 +96,22 @@ pub struct Allocation {
     pub held: Draft,
     /// Which state of the record was read, where the store numbers them.
     pub version: Option<Version>,
+}
+
+impl Allocation {
+    /// Which of its fields no ADD can have written so: a repeated ADD prints
+    /// them as they stand, so that such a record is damage, and never a result.
+    #[must_use]
+    pub fn impossible(&self) -> Option<&'static str> {
+        let (held, family) = (&self.held, Family::of(self.address));
+        if family.bits() < held.prefix {
+            return Some("prefix");
+        }
+        if held.gateway.is_some_and(|gateway| Family::of(gateway) != family) {
+            return Some("gateway");
+        }
+        (held.part.of <= held.part.index).then_some("part")
+    }
 }
 
 /// One state of one record, in a store that numbers them: what is removed or

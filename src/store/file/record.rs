@@ -1,7 +1,6 @@
 //! A record as JSON, format 1. The only place that knows its shape; readers
 //! pass over keys they do not know. `docs/store.md` describes it.
 
-use crate::addr::Family;
 use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source};
 use crate::store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -170,19 +169,9 @@ fn understand(record: Record) -> Result<Allocation, String> {
         gateway: record.gateway,
     };
     let scope = Scope::parse(&record.scope).or(Err(invalid("scope")))?;
-    // A repeated ADD prints these as they stand: what no ADD can have written
-    // is damage, and never a result.
-    let family = Family::of(record.address);
-    if family.bits() < record.prefix {
-        return Err(invalid("prefix"));
-    }
-    if record.gateway.is_some_and(|gateway| Family::of(gateway) != family) {
-        return Err(invalid("gateway"));
-    }
-    if record.of <= record.part {
-        return Err(invalid("part"));
-    }
-    Ok(Allocation { scope, address: record.address, held, version: None })
+    let allocation = Allocation { scope, address: record.address, held, version: None };
+    allocation.impossible().map_or(Ok(()), |key| Err(invalid(key)))?;
+    Ok(allocation)
 }
 
 /// Why a record is none of the name where it stands.

@@ -5,7 +5,6 @@
 //! what is decided is decided on the spec.
 
 use super::names;
-use crate::addr::Family;
 use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version};
 use crate::store::file::{decode_path, encode_path};
 use schemars::JsonSchema;
@@ -253,16 +252,6 @@ impl IpAllocation {
         if names::object(&scope, spec.address) != self.metadata.name {
             return Err("its name is not that of its scope and address".to_owned());
         }
-        let family = Family::of(spec.address);
-        if family.bits() < spec.prefix {
-            return Err(invalid("prefix"));
-        }
-        if spec.gateway.is_some_and(|gateway| Family::of(gateway) != family) {
-            return Err(invalid("gateway"));
-        }
-        if spec.of <= spec.part {
-            return Err(invalid("part"));
-        }
         let attachment = Attachment {
             node: NodeName::parse(&spec.node).or(Err(invalid("node")))?,
             network: NetworkName::parse(&spec.network).or(Err(invalid("network")))?,
@@ -288,6 +277,8 @@ impl IpAllocation {
             prefix: spec.prefix,
             gateway: spec.gateway,
         };
-        Ok(Allocation { scope, address: spec.address, held, version: self.version() })
+        let allocation = Allocation { scope, address: spec.address, held, version: self.version() };
+        allocation.impossible().map_or(Ok(()), |key| Err(invalid(key)))?;
+        Ok(allocation)
     }
 }
