@@ -145,6 +145,23 @@ pub(crate) const LIST: &[Behaviour] = &[
         assert_eq!(session.release(&held[0]).unwrap(), Release::Done);
         assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
     }),
+    // An index that fills its first gap put the new entry there, and took it away again.
+    ("an attachment that has freed its first address can be re-homed to itself", |store| {
+        let mut session = open(store);
+        let first = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
+        let second = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
+        let third = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
+        assert_eq!(session.release(&first).unwrap(), Release::Done);
+        let to = Draft { boot_id: "tomorrow".to_owned(), ..second.held.clone() };
+        assert!(matches!(session.rehome(&second, &to).unwrap(), Rehome::Done(_)));
+        let mut held = session.holdings(&attachment("n1", "c1")).unwrap().held;
+        held.sort_by_key(|allocation| allocation.address);
+        assert_eq!(held.iter().map(|a| a.address).collect::<Vec<_>>(), [second.address, third.address]);
+        for held in held.iter().rev() {
+            assert_eq!(session.release(held).unwrap(), Release::Done);
+        }
+        assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
+    }),
     ("holdings of a pod are those of its name, whoever the container is", |store| {
         let mut session = open(store);
         claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();

@@ -204,12 +204,17 @@ impl<'s, D: Disk> FileSession<'s, D> {
     /// place of its old one. Left below it, the old one would be a left-over;
     /// and a client of CephFS (16, ceph-fuse) that has put a file in the place of
     /// a hard link takes the other links of that file for gone, so that a look
-    /// from the lowest number upwards would end there. Not flushed: where a power
-    /// loss brings it back, the old entry leads to the record all the same, by
-    /// its content.
+    /// from the lowest number upwards would end there. For the same reason the
+    /// new entry stays as well where it came to stand below the old one, in the
+    /// place of a left-over. Not flushed: where a power loss brings it back, the
+    /// old entry leads to the record all the same, by its content.
     fn lower(&self, new: &Written, old_entry: &Path) -> Result<(), StoreError> {
         self.store.replace(&new.entry, old_entry).map_err(|error| failed(&self.store.disk, "rename to", old_entry, error))?;
-        remove(&self.store.disk, &new.entry)
+        let number = |entry| layout::parse_entry(entry).map(|(_, number)| number);
+        if number(old_entry) < number(&new.entry) {
+            remove(&self.store.disk, &new.entry)?;
+        }
+        Ok(())
     }
 
     /// After a sync that failed: the old record's index entry is still there,
