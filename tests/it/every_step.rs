@@ -50,7 +50,9 @@ fn state(image: &Image) -> State {
 fn prepared() -> Image {
     let disk = CachedDisk::new(Image::new(), 1_000);
     let store = FileStore::on(disk, host("n1"));
-    run(&store, Call::Add("self", 1), "yesterday").unwrap();
+    for call in [Call::Add("self", 1), Call::Add("half", 2), Call::ReleaseFirst("half")] {
+        run(&store, call, "yesterday").unwrap();
+    }
     for call in [Call::Add("by", 1), Call::Add("two", 2), Call::Add("dead-web", 1), Call::Add("dead-db", 1)] {
         run(&store, call, "today").unwrap();
     }
@@ -86,7 +88,7 @@ fn check_mended(image: &Image, call: Call, after: &State) {
     let store = store(image);
     run(&store, call, "today").unwrap();
     assert_eq!(state(&store.disk().image()), *after, "again");
-    let containers = ["c1", "c2", "new-web", "self", "by", "two", "dead-web", "dead-db"];
+    let containers = ["c1", "c2", "new-web", "self", "half", "by", "two", "dead-web", "dead-db"];
     for container in containers {
         run(&store, Call::Del(container), "today").unwrap();
     }
@@ -120,6 +122,7 @@ const CALLS: &[Call] = &[
     Call::Add("c2", 2),
     Call::Add("new-web", 1),
     Call::Add("self", 1),
+    Call::Add("half", 2),
     Call::Add("by", 1),
     Call::Del("by"),
     Call::Del("two"),

@@ -66,6 +66,7 @@ const CALLS: &[Call] = &[
     Call::Add("c2", 2),
     Call::Add("new-web", 1),
     Call::Add("self", 1),
+    Call::Add("half", 2),
     Call::Add("by", 1),
     Call::Del("by"),
     Call::Del("two"),

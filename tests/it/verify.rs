@@ -275,6 +275,20 @@ fn a_damaged_record_names_its_holder_and_is_released_by_hand() {
     assert_eq!(sandbox.add("c3", RANGE).addresses(), ["10.1.2.1"]);
 }
 
+/// Cause: its index entry was removed below that of the other address. Effect:
+/// the look stopped at the gap, and no DEL found the other address any more.
+/// Fix: the highest entry takes the place of one that is taken out.
+#[test]
+fn the_other_address_of_a_damaged_record_that_was_released_is_found() {
+    let sandbox = sandbox();
+    fs::write(sandbox.store().join("scopes/@/10.1.2.0_24/10.1.2.2"), "garbage").unwrap();
+    sandbox.command(&["release", "10.1.2.2", "--yes"]).succeeded();
+    assert_eq!(findings(&sandbox), []);
+    assert_eq!(sandbox.held(), ["10.1.2.1", "10.1.3.1"]);
+    sandbox.call("DEL").set("CNI_CONTAINERID", "c2").stdin(configuration(RANGE)).run().succeeded();
+    assert_eq!(sandbox.held(), ["10.1.2.1"]);
+}
+
 /// Locked and looked at again: an index entry without a name is what every ADD
 /// begins with.
 #[test]

@@ -213,8 +213,8 @@ fn is_left_over(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
     Ok(is_beyond_gap(disk, &stem, number) && disk.inode(path).is_ok())
 }
 
-fn is_beyond_gap(disk: &dyn Disk, stem: &Stem, number: u32) -> bool {
-    number.checked_sub(1).is_some_and(|before| disk.inode(&stem.entry(before)).is_err())
+pub(super) fn is_beyond_gap(disk: &dyn Disk, stem: &Stem, number: u32) -> bool {
+    (0..number).any(|below| disk.inode(&stem.entry(below)).is_err())
 }
 
 /// Whether any record is this file. Looks at all names: for what cannot be read.

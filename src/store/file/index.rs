@@ -5,9 +5,10 @@
 //! second link; it loses the name before the entry. So at every instant a
 //! record can be found by its holder. A left-over is an entry whose record is
 //! not there or is another's, or one that was never written to its end.
-//! Entries are made upwards and removed from the highest down: a look-up may
-//! stop at the first number that is missing. One freed below a higher one
-//! stays as a left-over until that one goes.
+//! Entries are made above all that stands and removed from the highest down: at
+//! no instant is there a gap below an entry that stands, and a look-up may stop
+//! at the first number that is missing. One freed below a higher one stays as a
+//! left-over until that one goes.
 
 use super::disk::{Content, Disk, Inode};
 use super::layout::{self, Stem};
@@ -95,15 +96,16 @@ pub(super) fn link(disk: &dyn Disk, stem: &Stem, from: &Path) -> Result<(), Stor
     first_free(disk, stem, "link", |path| disk.link(from, path)).map(|_| ())
 }
 
-/// Tries numbers upwards until `make` finds one free; left-overs are mended on
-/// the way.
+/// Tries numbers upwards until `make` finds one free. Left-overs are mended on
+/// the way where nothing stands above them; in the place of another, a crash
+/// between its removal and the new entry would leave a gap.
 fn first_free<T>(
     disk: &dyn Disk,
     stem: &Stem,
     action: &'static str,
     make: impl Fn(&Path) -> io::Result<T>,
 ) -> Result<(PathBuf, T), StoreError> {
-    let mut number = 0;
+    let (mut number, mut mended) = (0, false);
     loop {
         let path = stem.entry(number);
         match make(&path) {
@@ -111,12 +113,9 @@ fn first_free<T>(
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(disk, action, &path, error)),
         }
-        let standing = entries(disk, stem)?.into_iter().find(|entry| entry.number == number);
-        match standing.map(|entry| entry.state) {
-            // Mended: the same number once more.
-            Some(State::LeftOver(allocation)) => drop_left_over(disk, &path, allocation.as_deref())?,
-            Some(State::Stands(_) | State::Damaged(_)) | None => number += 1,
-        }
+        // Another ADD of the pod links its entry beside us.
+        number = if mended { number + 1 } else { mend(disk, stem)? };
+        mended = true;
     }
 }
 
@@ -139,15 +138,16 @@ fn drop_left_over(disk: &dyn Disk, path: &Path, allocation: Option<&Allocation>)
 /// Removes the entries of a record that has lost its name, that loss being
 /// synced, and the left-overs below it.
 pub(super) fn remove(disk: &dyn Disk, stem: &Stem, freed: Inode) -> Result<(), StoreError> {
-    remove_down(disk, stem, Some(freed))
+    remove_down(disk, stem, Some(freed)).map(|_| ())
 }
 
-/// Removes the left-overs above all that stands.
-pub(super) fn mend(disk: &dyn Disk, stem: &Stem) -> Result<(), StoreError> {
+/// Removes the left-overs above all that stands. The first number that is free
+/// then.
+pub(super) fn mend(disk: &dyn Disk, stem: &Stem) -> Result<u32, StoreError> {
     remove_down(disk, stem, None)
 }
 
-fn remove_down(disk: &dyn Disk, stem: &Stem, freed: Option<Inode>) -> Result<(), StoreError> {
+fn remove_down(disk: &dyn Disk, stem: &Stem, freed: Option<Inode>) -> Result<u32, StoreError> {
     for entry in entries(disk, stem)?.into_iter().rev() {
         let path = stem.entry(entry.number);
         if Some(entry.inode) == freed {
@@ -156,8 +156,22 @@ fn remove_down(disk: &dyn Disk, stem: &Stem, freed: Option<Inode>) -> Result<(),
         }
         match entry.state {
             State::LeftOver(allocation) => drop_left_over(disk, &path, allocation.as_deref())?,
-            State::Stands(_) | State::Damaged(_) => break,
+            State::Stands(_) | State::Damaged(_) => return Ok(entry.number + 1),
         }
     }
-    Ok(())
+    Ok(0)
+}
+
+/// Removes one entry, whatever stands above it: the highest takes its place, so
+/// that there is no gap at any instant.
+pub(super) fn take_out(disk: &dyn Disk, entry: &Path, replace: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), StoreError> {
+    let Some((stem, number)) = layout::parse_entry(entry) else {
+        return super::remove(disk, entry);
+    };
+    let above = (number + 1..).map(|number| stem.entry(number)).take_while(|path| disk.inode(path).is_ok()).last();
+    let Some(highest) = above else {
+        return super::remove(disk, entry);
+    };
+    replace(&highest, entry).map_err(|error| failed(disk, "rename to", entry, error))?;
+    super::remove(disk, &highest)
 }

@@ -142,8 +142,9 @@ impl<D: Disk> FileStore<D> {
         }
         remove(disk, name)?;
         sync(disk, shard)?;
+        self.ensure(&layout::temporary(&self.host.node))?;
         for entry in entries {
-            remove(disk, &entry)?;
+            index::take_out(disk, &entry, |from, to| self.replace(from, to))?;
         }
         Ok(true)
     }

@@ -201,20 +201,15 @@ impl<'s, D: Disk> FileSession<'s, D> {
     }
 
     /// Puts the new entry of an attachment that was re-homed to itself in the
-    /// place of its old one. Left below it, the old one would be a left-over;
-    /// and a client of CephFS (16, ceph-fuse) that has put a file in the place of
-    /// a hard link takes the other links of that file for gone, so that a look
-    /// from the lowest number upwards would end there. For the same reason the
-    /// new entry stays as well where it came to stand below the old one, in the
-    /// place of a left-over. Not flushed: where a power loss brings it back, the
-    /// old entry leads to the record all the same, by its content.
+    /// place of its old one, which is always below it. Left there, the old one
+    /// would be a left-over; and a client of CephFS (16, ceph-fuse) that has put a
+    /// file in the place of a hard link takes the other links of that file for
+    /// gone, so that a look from the lowest number upwards would end there. Not
+    /// flushed: where a power loss brings it back, the old entry leads to the
+    /// record all the same, by its content.
     fn lower(&self, new: &Written, old_entry: &Path) -> Result<(), StoreError> {
         self.store.replace(&new.entry, old_entry).map_err(|error| failed(&self.store.disk, "rename to", old_entry, error))?;
-        let number = |entry| layout::parse_entry(entry).map(|(_, number)| number);
-        if number(old_entry) < number(&new.entry) {
-            remove(&self.store.disk, &new.entry)?;
-        }
-        Ok(())
+        remove(&self.store.disk, &new.entry)
     }
 
     /// After a sync that failed: the old record's index entry is still there,
@@ -323,6 +318,6 @@ impl<D: Disk> Session for FileSession<'_, D> {
         if self.place == Place::Absent || attachment.node != self.store.host.node {
             return Ok(());
         }
-        index::mend(&self.store.disk, &layout::attachment(attachment))
+        index::mend(&self.store.disk, &layout::attachment(attachment)).map(|_| ())
     }
 }

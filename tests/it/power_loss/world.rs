@@ -37,7 +37,7 @@ impl World {
 
     /// What callers may rely on once a call has begun.
     pub(super) fn begin(&mut self, call: Call) {
-        if let Call::Del(container) | Call::Release(container) = call {
+        if let Call::Del(container) | Call::Release(container) | Call::ReleaseFirst(container) = call {
             self.printed.remove(container);
         }
     }
@@ -76,6 +76,7 @@ impl World {
         let is_meant = |allocation: &&Allocation| match call {
             Call::Add(..) => false,
             Call::Del(container) | Call::Release(container) => allocation.held.attachment == attachment("n1", container),
+            Call::ReleaseFirst(container) => allocation.held.attachment == attachment("n1", container) && allocation.held.part.index == 0,
             Call::Gc => !is_alive(&allocation.held, self.boot),
         };
         let named = |allocation: &Allocation| (allocation.held.attachment.container.as_str().to_owned(), allocation.address.to_string());
@@ -176,7 +177,7 @@ pub(super) fn fault_later(world: &World, calls: &[Call]) -> Option<String> {
         }
     }
     let containers = holders.iter().chain(calls).filter_map(|call| call.container());
-    for container in containers.chain(["self", "dead-web"]) {
+    for container in containers.chain(["self", "half", "dead-web"]) {
         if let Err(error) = run(&store, Call::Del(container), world.boot) {
             return Some(format!("DEL of {container} fails afterwards: {error}"));
         }
@@ -186,17 +187,21 @@ pub(super) fn fault_later(world: &World, calls: &[Call]) -> Option<String> {
 }
 
 /// Two bystanders, one of them with two addresses, a dead sandbox of pod `web`,
-/// one that an ADD of today would re-home to itself, and an address freed.
+/// two that an ADD of today would re-home to themselves, one of them with its
+/// first address released by hand, and an address freed.
 pub(super) fn prepared() -> World {
     let mut world = World { boot: "yesterday", ..World::new() };
-    world = world.then(Call::Add("self", 1));
+    for call in [Call::Add("self", 1), Call::Add("half", 2), Call::ReleaseFirst("half")] {
+        world = world.then(call);
+    }
     world.boot = "today";
     for call in [Call::Add("by", 1), Call::Add("two", 2), Call::Add("dead-web", 1), Call::Add("gone", 1), Call::Del("gone")] {
         world = world.then(call);
     }
-    // The dead one's result is nobody's any more, nor is yesterday's.
-    world.printed.remove("dead-web");
-    world.printed.remove("self");
+    // The dead one's result is nobody's any more, nor are yesterday's.
+    for container in ["dead-web", "self", "half"] {
+        world.printed.remove(container);
+    }
     // Long ago: all of it is on the medium.
     world.image = world.image.after_power_loss(1, 0).remove(0);
     world

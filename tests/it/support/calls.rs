@@ -22,6 +22,8 @@ pub(crate) enum Call {
     Gc,
     /// `release` by hand of what a container holds, found by its address.
     Release(&'static str),
+    /// The same of the first of a container's addresses alone.
+    ReleaseFirst(&'static str),
 }
 
 /// Sandboxes whose name begins with `dead` are shown dead.
@@ -43,7 +45,7 @@ impl Call {
     /// Whose call it is, where it is one container's.
     pub(crate) const fn container(self) -> Option<&'static str> {
         match self {
-            Self::Add(container, _) | Self::Del(container) | Self::Release(container) => Some(container),
+            Self::Add(container, _) | Self::Del(container) | Self::Release(container) | Self::ReleaseFirst(container) => Some(container),
             Self::Gc => None,
         }
     }
@@ -56,7 +58,8 @@ pub(crate) fn run(store: &dyn Store, call: Call, boot: &str) -> Result<Vec<Alloc
         Call::Add(container, count) => return add(store, container, count, boot),
         Call::Del(container) => free(store, &attachment("n1", container), deadline),
         Call::Gc => gc(store, boot, deadline),
-        Call::Release(container) => release(store, container, deadline),
+        Call::Release(container) => release(store, container, &|_| true, deadline),
+        Call::ReleaseFirst(container) => release(store, container, &|part| part.index == 0, deadline),
     };
     ended.map(|()| Vec::new()).map_err(|error| error.to_string())
 }
@@ -83,14 +86,14 @@ fn gc(store: &dyn Store, boot: &str, deadline: Deadline) -> Result<(), StoreErro
     first
 }
 
-fn release(store: &dyn Store, container: &str, deadline: Deadline) -> Result<(), StoreError> {
+fn release(store: &dyn Store, container: &str, is_meant: &dyn Fn(Part) -> bool, deadline: Deadline) -> Result<(), StoreError> {
     let listing = match store.list(&Filter::default()) {
         Err(StoreError::Absent { .. }) => return Ok(()),
         listing => listing?,
     };
     for item in listing {
         let allocation = item?;
-        if allocation.held.attachment == attachment("n1", container) {
+        if allocation.held.attachment == attachment("n1", container) && is_meant(allocation.held.part) {
             store.open(Access::Release, deadline)?.release(&allocation)?;
         }
     }
