@@ -3,6 +3,8 @@
 
 /// The Helm chart: linted, and what it renders.
 mod chart;
+/// The image that the DaemonSet runs, built.
+mod image;
 /// What the API server takes and refuses.
 mod objects;
 /// The pod of the DaemonSet, played from its manifest.
