@@ -26,9 +26,11 @@ pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow:
     }
     let flat = plan.flat_path();
     let bytes = read_small(&flat).with_context(|| format!("is not installed: {}", flat.display()))?;
-    if bytes != plan.flat.as_bytes() {
+    if !plan.flat.is_empty() && bytes != plan.flat.as_bytes() {
         bail!("says something else than this install would write: {}", flat.display());
     }
+    let said: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("expected JSON: {}", flat.display()))?;
+    let node = said["node_name"].as_str().unwrap_or_else(|| plan.node.as_str());
     if plan.credentials.is_some() {
         let path = plan.kubeconfig_path();
         read_small(&path).with_context(|| format!("is not installed: {}", path.display()))?;
@@ -37,7 +39,7 @@ pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow:
         enter_mount_namespace(namespace)?;
         ask(plan)?;
     }
-    output::say(&format!("hereabouts is installed on {}{}", plan.node, if offline { "" } else { ", and reaches its store" }));
+    output::say(&format!("hereabouts is installed on {}{}", output::plain(node), if offline { "" } else { ", and reaches its store" }));
     Ok(())
 }
 

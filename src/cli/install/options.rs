@@ -57,6 +57,14 @@ pub(crate) struct UninstallArgs {
     pub(super) force: bool,
 }
 
+impl InstallArgs {
+    /// A check by a person who does not say what there should be.
+    const fn asks_for_what_is_there(&self) -> bool {
+        let NodeArgs { node_name, token_file, ca_file, .. } = &self.node;
+        self.check && self.settings.is_none() && node_name.is_none() && token_file.is_none() && ca_file.is_none()
+    }
+}
+
 /// The node, and how it reaches the API server.
 #[derive(Debug, Args)]
 struct NodeArgs {
@@ -91,7 +99,8 @@ pub(super) struct Plan {
     pub(super) directory: PathBuf,
     /// Whose they are.
     pub(super) node: NodeName,
-    /// The flat file; empty where nothing is to be written.
+    /// The flat file; empty where nothing is to be written, and where whatever
+    /// is there will do.
     pub(super) flat: String,
     /// What the kubeconfig is made of; `None` where none is written.
     pub(super) credentials: Option<Credentials>,
@@ -128,13 +137,14 @@ impl Plan {
             (Some(_), false) => return Err(usage("--kubeconfig: a store of files needs none")),
             (None, false) => None,
             (Some(given), true) => Some(std::path::absolute(given)?),
-            (None, true) => {
-                let Some(server) = server(lookup, &args.node)? else {
-                    return Err(usage("outside a pod give --server, --token-file and --ca-file, or --kubeconfig"));
-                };
-                plan.credentials = Some(credentials(lookup, &args.node, server)?);
-                Some(plan.kubeconfig_path())
-            }
+            (None, true) => match server(lookup, &args.node)? {
+                Some(server) => {
+                    plan.credentials = Some(credentials(lookup, &args.node, server)?);
+                    Some(plan.kubeconfig_path())
+                }
+                None if args.asks_for_what_is_there() => return Ok(plan),
+                None => return Err(usage("outside a pod give --server, --token-file and --ca-file, or --kubeconfig")),
+            },
         };
         plan.flat = settings.flat_file(&plan.node, kubeconfig.as_deref());
         // A mistake must not reach the file: every pod of the node would meet it.

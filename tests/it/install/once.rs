@@ -190,3 +190,22 @@ fn check_looks_at_the_files_and_asks_the_plugin_where_it_will_be_called() {
     let ended = checked(&["--offline"]);
     assert!(ended.status == Some(1) && ended.stderr.contains("is not executable"), "{ended:?}");
 }
+
+#[test]
+fn a_person_who_only_asks_need_not_say_what_was_installed() {
+    let node = Node::new();
+    let check = |args: &[&str]| {
+        let mut call = node.call(args);
+        call.args.retain(|arg| !arg.starts_with("--token-file"));
+        call.set("KUBERNETES_SERVICE_HOST", "").set("NODENAME", "another").run()
+    };
+    let ended = check(&["install", "--check"]);
+    assert!(ended.status == Some(1) && ended.stderr.contains("is not installed: "), "{ended:?}");
+    node.install_for_files();
+    assert_eq!(check(&["install", "--check"]).succeeded().stderr.trim(), "hereabouts is installed on n1, and reaches its store");
+    let ended = check(&["install", "--check", "--settings", "{}"]);
+    assert!(ended.status == Some(2) && ended.stderr.contains("--server"), "{ended:?}");
+    std::fs::write(node.flat(), "{").unwrap();
+    let ended = check(&["install", "--check", "--offline"]);
+    assert!(ended.status == Some(1) && ended.stderr.contains("expected JSON: "), "{ended:?}");
+}
