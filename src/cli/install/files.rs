@@ -24,10 +24,13 @@ impl Settings {
     pub(super) fn parse(settings: Option<&str>, data_dir: Option<&Path>) -> Result<Self, String> {
         let parsed = settings.map(serde_json::from_str::<Map<String, Value>>).transpose();
         let mut keys = parsed.map_err(|error| format!("--settings: expected a JSON object: {error}"))?.unwrap_or_default();
-        for key in ["node_name", WRITTEN_BY.0] {
+        for key in ["node_name", "kubernetes", WRITTEN_BY.0] {
             if keys.contains_key(key) {
                 return Err(format!("--settings: not the place for {key}, which install sets itself"));
             }
+        }
+        if let Some(datastore) = keys.get("datastore").filter(|datastore| *datastore != "file" && *datastore != "kubernetes") {
+            return Err(format!("--settings: datastore: expected \"file\" or \"kubernetes\": {datastore}"));
         }
         if let Some(data_dir) = data_dir {
             keys.insert("datastore".to_owned(), json!("file"));
@@ -162,12 +165,13 @@ pub(super) fn is_our_kubeconfig(bytes: &[u8]) -> bool {
 /// The kubeconfig of this moment's token and CA: one file, so that they never
 /// come from two moments.
 fn kubeconfig(credentials: &Credentials) -> anyhow::Result<String> {
-    let read = |path: &Path| read_small(path).with_context(|| format!("cannot read {}", path.display()));
-    let token = String::from_utf8_lossy(&read(&credentials.token_file)?).trim().to_owned();
+    let read =
+        |path: &Path, flag: &str| read_small(path).with_context(|| format!("cannot read {}, another is given with {flag}", path.display()));
+    let token = String::from_utf8_lossy(&read(&credentials.token_file, "--token-file")?).trim().to_owned();
     if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
         bail!("expected a token: {}", credentials.token_file.display());
     }
-    let ca = read(&credentials.ca_file)?;
+    let ca = read(&credentials.ca_file, "--ca-file")?;
     if !String::from_utf8_lossy(&ca).contains("-----BEGIN CERTIFICATE-----") {
         bail!("expected certificates in PEM: {}", credentials.ca_file.display());
     }

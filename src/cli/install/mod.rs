@@ -87,7 +87,7 @@ fn say_each(changes: &[String]) -> anyhow::Result<()> {
 pub(super) fn enter_mount_namespace(path: &Path) -> anyhow::Result<()> {
     use nix::sched::{CloneFlags, setns};
     let named = || format!("cannot enter the mount namespace {}", path.display());
-    let target = std::fs::File::open(path).with_context(named)?;
+    let target = std::fs::File::open(path).with_context(|| format!("{}, it takes root, and in a pod hostPID and SYS_PTRACE", named()))?;
     let identity = |stat: nix::sys::stat::FileStat| (stat.st_dev, stat.st_ino);
     let own = nix::sys::stat::stat("/proc/self/ns/mnt").context("cannot look at /proc/self/ns/mnt")?;
     if nix::sys::stat::fstat(&target).is_ok_and(|stat| identity(stat) == identity(own)) {

@@ -6,6 +6,8 @@ use super::files;
 use crate::config::{self, ConfigError, FlatFile, Merged};
 use crate::ipam::NodeName;
 use crate::json::Json;
+use crate::plugin::stores;
+use anyhow::Context;
 use clap::Args;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
@@ -136,7 +138,14 @@ impl Plan {
             }
             (Some(_), false) => return Err(usage("--kubeconfig: a store of files needs none")),
             (None, false) => None,
-            (Some(given), true) => Some(std::path::absolute(given)?),
+            (Some(given), true) => {
+                let path = std::path::absolute(given)?;
+                // A pod may not see the host's file: there the probe finds out.
+                if !args.watch && !args.check {
+                    stores::server(&path, lookup).context("--kubeconfig")?;
+                }
+                Some(path)
+            }
             (None, true) => match server(lookup, &args.node)? {
                 Some(server) => {
                     plan.credentials = Some(credentials(lookup, &args.node, server)?);

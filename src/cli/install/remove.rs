@@ -46,8 +46,10 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
 /// and whether install wrote it.
 ///
 /// # Errors
-/// An executable cannot be read.
+/// An executable cannot be read; or the place of the flat file cannot be looked
+/// at, and nothing there is not what that means.
 pub(super) fn standing(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
+    plan.flat_path().try_exists().with_context(|| format!("cannot look at {}", plan.flat_path().display()))?;
     let mut found = Vec::new();
     for path in plan.executables().filter(|path| path.symlink_metadata().is_ok()) {
         let is_ours = path.is_file() && place::is_our_executable(&path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -85,11 +85,24 @@ fn a_person_may_install_for_files_or_with_a_kubeconfig_of_ones_own() {
     );
     assert!(!node.kubeconfig().exists());
 
-    let mut call = node.call(&["install", "--kubeconfig=/etc/kubernetes/h.conf"]);
+    let path = node.path("own.kubeconfig");
+    let mut call = node.call(&["install", "--kubeconfig", path.to_str().unwrap()]);
     call.args.retain(|arg| !arg.starts_with("--token-file"));
+    // Every pod of the node would meet it.
+    let before = std::fs::read(node.flat()).unwrap();
+    for (content, words) in [(None, "it is missing"), (Some("{}"), "current-context")] {
+        content.iter().for_each(|content| std::fs::write(&path, content).unwrap());
+        let ended = call.run();
+        assert!(ended.status == Some(1) && ended.stderr.contains(words), "{ended:?}");
+        assert_eq!(std::fs::read(node.flat()).unwrap(), before);
+    }
+    let kubeconfig = json!({"current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "clusters": [{"name": "k", "cluster": {"server": "https://192.0.2.1", "insecure-skip-tls-verify": true}}],
+        "users": [{"name": "u", "user": {"token": "t"}}]});
+    std::fs::write(&path, kubeconfig.to_string()).unwrap();
     call.run().succeeded();
     let flat: Value = serde_json::from_slice(&std::fs::read(node.flat()).unwrap()).unwrap();
-    assert_eq!(flat["kubernetes"]["kubeconfig"], "/etc/kubernetes/h.conf");
+    assert_eq!(flat["kubernetes"]["kubeconfig"], path.to_str().unwrap());
     assert!(!node.kubeconfig().exists());
 }
 
@@ -103,6 +116,8 @@ fn a_mistake_is_refused_before_anything_is_written() {
         (&["--settings", r#"{"log_fil":"/x"}"#], &[], "\"log_file\" may be meant"),
         (&["--settings", r#"{"log_level":"loud"}"#], &[], "expected debug, verbose, error or panic"),
         (&["--settings", r#"{"node_name":"n1"}"#], &[], "not the place for node_name"),
+        (&["--settings", r#"{"kubernetes":{"kubeconfig":"/x"}}"#], &[], "not the place for kubernetes"),
+        (&["--settings", r#"{"datastore":"etcd"}"#], &[], "datastore: expected \"file\" or \"kubernetes\""),
         (&["--server", "http://10.0.0.1"], &[], "begins with https://"),
         (&["--node-name", "localhost"], &[], "no other machine has"),
         (&["--node-name", "a b"], &[], "expected a node name"),
@@ -124,6 +139,10 @@ fn a_mistake_is_refused_before_anything_is_written() {
         let ended = call.run();
         assert!(ended.status == Some(2) && ended.stderr.contains(words), "{args:?} {environment:?}: {ended:?}");
     }
+    let mut missing = call.clone();
+    missing.args.push("--ca-file=/nowhere/ca.crt".to_owned());
+    let ended = missing.run();
+    assert!(ended.status == Some(1) && ended.stderr.contains("cannot read /nowhere/ca.crt, another is given with --ca-file"), "{ended:?}");
     for (name, content, words) in
         [("token", "", "expected a token"), ("token", "two\nlines", "expected a token"), ("ca.crt", "x", "expected certificates")]
     {

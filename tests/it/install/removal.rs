@@ -75,6 +75,21 @@ fn a_store_that_cannot_be_asked_is_no_store_that_holds_nothing() {
     assert!(node.files().is_empty(), "{:?}", node.files());
 }
 
+/// As for somebody who may not look there.
+#[test]
+fn a_place_that_cannot_be_looked_at_is_no_place_where_nothing_is() {
+    let node = Node::new();
+    node.install_for_files();
+    let (place, aside) = (node.path("net.d"), node.path("aside"));
+    std::fs::rename(&place, &aside).unwrap();
+    std::os::unix::fs::symlink(&place, &place).unwrap();
+    for args in [&["uninstall"][..], &["uninstall", "--force"], &["uninstall", "--check"]] {
+        let ended = node.run(args);
+        assert!(ended.status == Some(1) && ended.stderr.contains("cannot look at "), "{args:?} {ended:?}");
+    }
+    assert!(node.path("bin/hereabouts").exists());
+}
+
 #[test]
 fn it_is_refused_while_an_install_would_put_everything_back() {
     let node = Node::new();
