@@ -78,6 +78,14 @@ pub const KEYS: &[Key] = &[
 /// Keys of one entry of `ipRanges` (snake case) or `ranges` (camel case).
 const RANGE_KEYS: &[&str] = &["range", "range_start", "range_end", "exclude", "gateway", "subnet", "rangeStart", "rangeEnd"];
 
+/// Keys of the other objects, or of each in a list.
+const INNER_KEYS: &[(&str, &[&str])] = &[
+    ("routes", &["dst", "gw", "mtu", "advmss", "priority", "table", "scope"]),
+    ("dns", &["nameservers", "domain", "search", "options"]),
+    ("addresses", &["address", "gateway"]),
+    ("kubernetes", &["kubeconfig"]),
+];
+
 /// Refuses what must not be ignored at the top of `ipam` or of a flat file:
 /// near misses of known keys, and keys whose feature is not there.
 pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes> {
@@ -93,11 +101,22 @@ pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes>
             Some(Role::FlatFileOnly) if !absent && !flat_file => {
                 return Err(field.wrong("expected in the node's flat file only, not in a network configuration"));
             }
+            // The others say it where they are read.
+            _ if name == "kubernetes" && !absent => field.object().map(drop)?,
             _ => {}
         }
-        Ok(())
+        check_inner(name, &field)
     })
     .map(|_| ())
+}
+
+fn check_inner(name: &str, field: &Field<'_>) -> Result<(), ConfigError> {
+    let Some((_, known)) = INNER_KEYS.iter().find(|(object, _)| *object == name) else {
+        return Ok(());
+    };
+    let objects = field.list().unwrap_or_else(|_| vec![field.clone()]);
+    let mut entries = objects.iter().flat_map(|object| object.value.entries().iter().map(move |entry| (object, entry)));
+    entries.try_for_each(|(object, (key, value))| check_near_miss(object, key, value, known))
 }
 
 /// The same for an entry of `ipRanges` or `ranges`.

@@ -469,6 +469,17 @@ fn unknown_keys_are_ignored_but_a_near_miss_in_ipam_is_2_and_names_the_right_spe
         assert_eq!(ended.code(), 2, "{key}");
         assert!(ended.document()["msg"].as_str().unwrap().contains(meant), "{ended:?}");
     }
+    for (inner, meant) in [
+        (r#""kubernetes":{"kubeconfg":"/x"}"#, "kubeconfig"),
+        (r#""routes":[{"dst":"0.0.0.0/0"},{"dst":"10.0.0.0/8","gww":"10.1.2.1"}]"#, "gw"),
+        (r#""dns":{"nameserver":["10.1.2.1"]}"#, "nameservers"),
+        (r#""addresses":[{"address":"10.1.2.9/24","Gateway":"10.1.2.1"}]"#, "gateway"),
+    ] {
+        let ended = sandbox.add("c2", &format!("{RANGE},{inner}"));
+        assert_eq!(ended.code(), 2, "{inner}");
+        assert!(ended.document()["msg"].as_str().unwrap().contains(&format!("\"{meant}\" may be meant")), "{ended:?}");
+    }
+    assert_eq!(sandbox.add("c2", &format!(r#"{RANGE},"kubernetes":"/x""#)).code(), 7);
     for key in ["sleep_for_race", "leader_lease_duration", "etcd_host"] {
         sandbox.add("c1", &format!(r#"{RANGE},"{key}":1"#)).succeeded();
     }
