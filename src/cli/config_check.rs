@@ -2,7 +2,7 @@
 //! with its JSON path.
 
 use super::{Lookup, locate, output};
-use crate::config::{CniArgs, ConfigError, Merged, Network, Settings, StoreKind, plugin_configurations};
+use crate::config::{CniArgs, ConfigError, Merged, Network, Settings, StoreKind};
 use crate::ipam::Choice;
 use crate::json::Json;
 use crate::plugin::host;
@@ -12,10 +12,10 @@ use anyhow::bail;
 use std::path::Path;
 
 pub(super) fn check(lookup: Lookup<'_>, file: &Path) -> anyhow::Result<()> {
-    let bytes = locate::read(file)?;
+    let configurations = locate::configurations(file)?;
     let flat = host::flat_file(lookup, None)?;
     let mut mistakes = 0;
-    for found in plugin_configurations(&bytes)? {
+    for found in configurations {
         let text = |key: &str| found.configuration.find(key).and_then(Json::as_str).unwrap_or_default().to_owned();
         let place = if found.place.is_empty() { String::new() } else { format!(" ({})", found.place) };
         output::print(&format!("network {}{place}\n", output::plain(&text("name"))))?;

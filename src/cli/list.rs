@@ -24,17 +24,18 @@ pub(super) fn list(lookup: Lookup<'_>, store: &StoreArgs, args: &ListArgs) -> an
     let filter = Filter {
         node: args.node.as_deref().map(parse_node).transpose()?,
         network: args.network.as_deref().map(parse_network).transpose()?,
-        pod: args.pod.as_deref().map(parse_pod),
+        pod: args.pod.as_deref().map(parse_pod).transpose()?,
         ..Filter::default()
     };
     let store = locate::locate(lookup, store)?.store()?;
-    let stdout = std::io::BufWriter::new(std::io::stdout().lock());
+    let stdout = std::io::BufWriter::new(output::stdout());
     let unreadable = match args.output {
         Format::Json => write_json(stdout, store.as_ref(), &filter)?,
         Format::Table => {
             let mut rows = Rows::new(stdout, SORTED);
             let unreadable = each(store.as_ref(), &filter, &mut |allocation| rows.add(&allocation))?;
-            rows.end()?;
+            let is_filtered = args.node.is_some() || args.network.is_some() || args.pod.is_some();
+            rows.end(if is_filtered { "no address matches" } else { "no address is held" })?;
             unreadable
         }
     };
@@ -44,17 +45,17 @@ pub(super) fn list(lookup: Lookup<'_>, store: &StoreArgs, args: &ListArgs) -> an
     Ok(())
 }
 
-/// One document, written as the store is read.
+/// One document, written as the store is read; nothing of it, where that
+/// cannot be begun.
 fn write_json(mut out: impl Write, store: &dyn Store, filter: &Filter) -> anyhow::Result<usize> {
-    out.write_all(b"[")?;
     let mut first = true;
     let unreadable = each(store, filter, &mut |allocation| {
-        out.write_all(if first { b"\n  " } else { b",\n  " })?;
+        out.write_all(if first { b"[\n  " } else { b",\n  " })?;
         first = false;
         // As an error of the output: a reader that has seen enough is none.
         Ok(serde_json::to_writer(&mut out, &output::allocation(&allocation)).map_err(std::io::Error::from)?)
     })?;
-    out.write_all(if first { b"]\n" } else { b"\n]\n" })?;
+    out.write_all(if first { b"[]\n" } else { b"\n]\n" })?;
     out.flush()?;
     Ok(unreadable)
 }
@@ -88,9 +89,10 @@ impl<W: Write> Rows<W> {
         Ok(())
     }
 
-    fn end(mut self) -> anyhow::Result<()> {
+    /// `nothing` is said where there is no row.
+    fn end(mut self, nothing: &str) -> anyhow::Result<()> {
         if self.columns.is_none() && self.kept.is_empty() {
-            output::say("no address is held");
+            output::say(nothing);
             return Ok(());
         }
         if self.columns.is_none() {
@@ -175,11 +177,23 @@ pub(super) fn parse_network(text: &str) -> anyhow::Result<NetworkName> {
 }
 
 /// A pod with its namespace, or any of that name.
-pub(super) fn parse_pod(text: &str) -> PodName {
-    match text.split_once('/') {
-        Some((namespace, name)) => PodName { namespace: Some(namespace.to_owned()), name: name.to_owned() },
-        None => PodName { namespace: None, name: text.to_owned() },
+pub(super) fn parse_pod(text: &str) -> anyhow::Result<PodName> {
+    let parts: Vec<&str> = text.split('/').collect();
+    match parts[..] {
+        [namespace, name] if !namespace.is_empty() && !name.is_empty() => {
+            Ok(PodName { namespace: Some(namespace.to_owned()), name: name.to_owned() })
+        }
+        [name] if !name.is_empty() => Ok(PodName { namespace: None, name: name.to_owned() }),
+        _ => Err(Usage(format!("--pod: expected NAMESPACE/NAME: {text}")).into()),
     }
+}
+
+/// An address as an argument: `list` shows it with its prefix length.
+pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
+    if text.contains('/') {
+        return Err("expected an address alone, without a prefix length".to_owned());
+    }
+    crate::addr::parse_address(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -215,7 +229,7 @@ mod tests {
         for (scope, address) in held {
             rows.add(&allocation(scope, address)).unwrap();
         }
-        rows.end().unwrap();
+        rows.end("nothing").unwrap();
         let lines = String::from_utf8(out).unwrap();
         lines.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect()
     }

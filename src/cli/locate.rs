@@ -1,7 +1,7 @@
 //! Which store a command works on, and who this node is.
 
 use super::{Lookup, StoreArgs, output};
-use crate::config::{FlatFile, Merged, Settings, StoreKind, plugin_configurations};
+use crate::config::{ConfigError, FlatFile, Found, Merged, Settings, StoreKind, plugin_configurations};
 use crate::ipam::{Draft, NodeName};
 use crate::json::Json;
 use crate::plugin::host::{self, Machine};
@@ -128,6 +128,15 @@ fn read_config(lookup: Lookup<'_>, path: &Path) -> anyhow::Result<Source> {
         return Ok(Source { flat: host::flat_file(lookup, None)?, network });
     }
     Ok(Source { flat: Some(FlatFile::parse(path.to_owned(), &bytes, true)?), network: None })
+}
+
+/// The plugin configurations in a file that the operator named.
+pub(super) fn configurations(path: &Path) -> anyhow::Result<Vec<Found>> {
+    let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
+    Ok(plugin_configurations(&read(path)?).map_err(|error| {
+        let place = if error.place == "file" { name } else { format!("{name}: {}", error.place) };
+        ConfigError { place, ..error }
+    })?)
 }
 
 /// Reads a file that the operator named; `-` is stdin.

@@ -55,6 +55,9 @@ need no node; sweep and repair are for the node itself.
 
 Exit status: 0 done, 1 failed, 2 wrong usage.";
 
+/// Where help shows what stands with every command.
+const GLOBAL: &str = "Global options";
+
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(name = "hereabouts", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES, max_term_width = 100)]
@@ -63,7 +66,7 @@ struct Cli {
     store: StoreArgs,
     /// Look at files as this mount namespace does; from a pod, /proc/1/ns/mnt is the node's
     #[cfg(feature = "kube")]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     mount_namespace: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -73,15 +76,15 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StoreArgs {
     /// Use the file store in this directory
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     pub(crate) data_dir: Option<PathBuf>,
     /// Take the store from this flat file or network configuration
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub(crate) config: Option<PathBuf>,
     /// Use the Kubernetes store behind this kubeconfig, from anywhere and for no
     /// node
     #[cfg(feature = "kube")]
-    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["data_dir", "config"])]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL, conflicts_with_all = ["data_dir", "config"])]
     pub(crate) kubeconfig: Option<PathBuf>,
 }
 
@@ -123,8 +126,9 @@ enum Command {
     ///
     /// For a timer, where the runtime makes no GC. Frees records whose network
     /// namespace is gone or was made before the last boot, and removes what
-    /// calls that were killed or given up left behind. To be run where the runtime's namespaces are
-    /// seen: on the node itself, not in a container; what cannot be seen is kept.
+    /// calls that were killed or given up left behind. To be run where the
+    /// runtime's namespaces are seen: on the node itself, not in a container; what
+    /// cannot be seen is kept.
     Sweep(SweepArgs),
     /// Read the whole store and say what is wrong with it
     ///
@@ -197,7 +201,8 @@ enum StoreCommand {
     /// only, that the lock keeps the other out, that a rename leaves no gap, and
     /// how long each keeps an old view of what the other has changed. Takes up
     /// to a minute, works in .hereabouts-store-test below the directory, and
-    /// removes that again; a store in the directory is not touched.
+    /// removes that again unless it is interrupted; a store in the directory is not
+    /// touched.
     ///
     /// Exit status: 0 safe (also where locks keep nobody out: link decides), 1
     /// unsafe, or unproven because no partner came; 2 wrong usage.
@@ -245,6 +250,7 @@ pub(crate) struct ListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// The address
+    #[arg(value_parser = list::parse_address)]
     pub(crate) address: std::net::IpAddr,
     /// How to print
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
@@ -266,6 +272,7 @@ pub(crate) struct UsageArgs {
 #[group(multiple = false)]
 pub(crate) struct What {
     /// Free this address
+    #[arg(value_parser = list::parse_address)]
     pub(crate) address: Option<std::net::IpAddr>,
     /// Free all addresses of this pod
     #[arg(long, value_name = "NAMESPACE/NAME")]
@@ -346,6 +353,10 @@ fn carry_out(lookup: Lookup<'_>, cli: &Cli) -> anyhow::Result<()> {
         (Command::Uninstall(args), namespace) => return install::uninstall(lookup, &cli.store, args, namespace),
         (_, Some(namespace)) => install::enter_mount_namespace(namespace)?,
         (_, None) => {}
+    }
+    let asks_no_store = matches!(cli.command, Command::Store(_) | Command::Config(_) | Command::Completions { .. });
+    if asks_no_store && cli.store.is_given() {
+        return Err(Usage("this command asks no store: it takes no --data-dir, --config or --kubeconfig".to_owned()).into());
     }
     match &cli.command {
         Command::List(args) => list::list(lookup, &cli.store, args),

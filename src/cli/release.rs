@@ -13,7 +13,7 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
         node: args.node.as_deref().map(list::parse_node).transpose()?,
         network: args.network.as_deref().map(list::parse_network).transpose()?,
         address: args.what.address,
-        pod: args.what.pod.as_deref().map(list::parse_pod),
+        pod: args.what.pod.as_deref().map(list::parse_pod).transpose()?,
         ..Filter::default()
     };
     let What { address, pod, container } = &args.what;

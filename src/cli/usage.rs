@@ -2,7 +2,7 @@
 
 use super::{Format, Lookup, StoreArgs, UsageArgs, list, locate, output};
 use crate::addr::AddrSet;
-use crate::config::{CniArgs, Merged, Network, plugin_configurations};
+use crate::config::{CniArgs, Merged, Network};
 use crate::ipam::Choice;
 use crate::plugin::host;
 use crate::store::{Filter, Store};
@@ -19,7 +19,7 @@ struct Row {
 }
 
 pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> anyhow::Result<()> {
-    let configurations = plugin_configurations(&locate::read(&args.file)?)?;
+    let configurations = locate::configurations(&args.file)?;
     let flat = host::flat_file(lookup, None)?;
     // A configuration that names its own store is looked up there.
     let mut store_args = store.clone();

@@ -35,6 +35,18 @@ fn wrong_usage_ends_with_2_and_help_with_0() {
         assert_eq!((ended.status, ended.stdout.as_str()), (Some(2), ""), "{args:?}");
         assert!(ended.stderr.contains("error:"), "{ended:?}");
     }
+    for (args, words) in [
+        (&["show", "10.1.2.2/24"][..], "without a prefix length"),
+        (&["release", "fe80::1%eth0"], "without a zone"),
+        (&["list", "--pod", "default/"], "--pod: expected NAMESPACE/NAME: default/"),
+        (&["release", "--pod", "a/b/c"], "--pod: expected NAMESPACE/NAME: a/b/c"),
+        (&["completions", "bash", "--data-dir", "/x"], "asks no store"),
+        (&["config", "check", "/x", "--config", "/x"], "asks no store"),
+        (&["store", "test", "/x", "--data-dir", "/x"], "asks no store"),
+    ] {
+        let ended = sandbox.command(args);
+        assert!(ended.status == Some(2) && ended.stderr.contains(words), "{args:?} {ended:?}");
+    }
     let help = sandbox.command(&["--help"]);
     assert_eq!((help.status, help.stderr.as_str()), (Some(0), ""));
     assert!(help.stdout.contains("Examples:"));
@@ -66,6 +78,8 @@ fn list_filters_by_network_node_and_pod() {
     assert_eq!(count(&["--pod", "default/web-0"]), 1);
     assert_eq!(count(&["--pod", "web-0"]), 1);
     assert_eq!(count(&["--pod", "other/web-0"]), 0);
+    // That others are held is not to be doubted.
+    assert!(sandbox.command(&["list", "--node", "n2"]).stderr.ends_with("no address matches\n"));
 }
 
 #[test]
@@ -155,6 +169,21 @@ fn config_check_shows_what_would_be_allocated_from() {
 }
 
 #[test]
+fn a_file_that_is_no_configuration_is_named() {
+    let sandbox = Sandbox::new();
+    let nad = r#"{"metadata":{"name":"n"},"spec":{"config":"{"}}"#;
+    for (content, words) in
+        [("", ": expected a NetworkAttachmentDefinition"), ("{", ": expected JSON"), (nad, ": spec.config: expected JSON")]
+    {
+        let file = sandbox.write("net.json", content);
+        for command in [&["config", "check"][..], &["usage"]] {
+            let ended = sandbox.command(&[command, &[file.to_str().unwrap()]].concat());
+            assert!(ended.status == Some(1) && ended.stderr.contains(&format!("error: {}{words}", file.display())), "{ended:?}");
+        }
+    }
+}
+
+#[test]
 fn the_store_comes_from_data_dir_before_config_before_the_flat_file() {
     let sandbox = sandbox();
     let other = sandbox.path("other");
@@ -189,4 +218,15 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     assert!(call.command().stdout(writer).stderr(std::process::Stdio::null()).status().unwrap().success());
+}
+
+#[test]
+fn an_output_that_takes_nothing_is_a_failure_that_says_so() {
+    let sandbox = sandbox();
+    for args in [&["list"][..], &["list", "-o", "json"], &["show", "10.1.2.2"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ended = sandbox.command_call(args).command().stdout(full).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(1) && said.contains("error: cannot write to stdout: "), "{args:?} {said}");
+    }
 }

@@ -270,6 +270,7 @@ fn a_store_that_refuses_holds_no_answer() {
         call.args = args.iter().chain(&["--kubeconfig", nobody.to_str().unwrap()]).map(|arg| (*arg).to_owned()).collect();
         let ended = call.run();
         assert!(ended.status == Some(1) && ended.stderr.contains("lacks the right to list ipallocations"), "{args:?} {ended:?}");
+        assert_eq!(ended.stdout, "", "{args:?}");
     }
     let missing = scene.sandbox.write("missing.conf", r#"{"datastore":"kubernetes","kubernetes":{"kubeconfig":"/nowhere/x"}}"#);
     let mut call = Call::bare();
