@@ -84,6 +84,9 @@ pub(super) fn locate<'l>(lookup: Lookup<'l>, args: &StoreArgs) -> anyhow::Result
     let Some(directory) = &args.data_dir else {
         let settings = parsed?;
         let name = called(&settings, lookup)?;
+        if !settings.store.named && !settings.store.data_dir.join("format").exists() {
+            say_how_to_name_one();
+        }
         let node = node_of(&settings);
         return Ok(Located { settings, lookup, name, node, machine });
     };
@@ -113,6 +116,13 @@ fn called(settings: &Settings, lookup: Lookup<'_>) -> anyhow::Result<String> {
     };
     output::say(&format!("store: {name} ({origin})"));
     Ok(name)
+}
+
+/// An empty answer from a place where nobody has a store would be taken for
+/// that of the cluster.
+fn say_how_to_name_one() {
+    let cluster = if cfg!(feature = "kube") { "--kubeconfig FILE looks at a cluster, " } else { "" };
+    output::say(&format!("nothing on this machine names a store: {cluster}--data-dir DIR looks at a directory"));
 }
 
 struct Source {

@@ -203,6 +203,19 @@ fn a_directory_named_for_the_command_must_be_a_store() {
 }
 
 #[test]
+fn where_nothing_names_a_store_it_is_said_how_to() {
+    // One that is left to the default, which a machine may have.
+    let sandbox = Sandbox::new();
+    let flat = sandbox.write("flat.conf", "{}");
+    let mut call = Call::bare();
+    call.set("HEREABOUTS_CONFIG", flat.to_str().unwrap()).args = vec!["list".to_owned()];
+    let is_there = std::path::Path::new("/var/lib/cni/hereabouts/format").exists();
+    let said = call.run().succeeded().stderr.clone();
+    assert_eq!(said.contains("--data-dir DIR looks at a directory"), !is_there, "{said}");
+    assert!(!Sandbox::new().command(&["list"]).stderr.contains("names a store"));
+}
+
+#[test]
 fn completions_are_printed_for_every_shell() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(Sandbox::new().command(&["completions", shell]).succeeded().stdout.contains("hereabouts"));
