@@ -3,7 +3,7 @@
 //! they are many.
 
 use super::output::{self, Columns};
-use super::{Format, ListArgs, Lookup, StoreArgs, Usage, locate};
+use super::{Format, ListArgs, Lookup, StoreArgs, Usage, locate, verify};
 use crate::ipam::{Allocation, NetworkName, NodeName, Scope};
 use crate::store::{Filter, Listing, PodName, Store, StoreError};
 use std::io::Write;
@@ -35,12 +35,16 @@ pub(super) fn list(lookup: Lookup<'_>, store: &StoreArgs, args: &ListArgs) -> an
             let mut rows = Rows::new(stdout, SORTED);
             let unreadable = each(store.as_ref(), &filter, &mut |allocation| rows.add(&allocation))?;
             let is_filtered = args.node.is_some() || args.network.is_some() || args.pod.is_some();
-            rows.end(if is_filtered { "no address matches" } else { "no address is held" })?;
+            rows.end(match unreadable {
+                0 if is_filtered => "no address matches",
+                0 => "no address is held",
+                _ => "no address can be shown",
+            })?;
             unreadable
         }
     };
     if 0 < unreadable {
-        anyhow::bail!("{unreadable} records could not be read");
+        anyhow::bail!("{} could not be read", verify::count(unreadable, "record"));
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::{Lookup, RepairArgs, StoreArgs, confirm, list, locate, output, verify};
 use crate::ipam::Draft;
+use crate::store::StoreError;
 use crate::store::retry::Deadline;
 use crate::store::upkeep::{Extent, Repaired};
 use anyhow::bail;
@@ -12,7 +13,13 @@ pub(super) fn repair(lookup: Lookup<'_>, store: &StoreArgs, args: &RepairArgs) -
     let store = located.store_of(&node)?;
     let is_alive = |held: &Draft| located.is_alive(held);
     let extent = if args.all { Extent::Whole } else { Extent::Own };
-    let found = store.verify(extent, &is_alive, Deadline::after(list::PATIENCE))?.findings;
+    let found = match store.verify(extent, &is_alive, Deadline::after(list::PATIENCE)) {
+        Err(error @ StoreError::Absent { .. }) => {
+            output::say(&error.to_string());
+            Vec::new()
+        }
+        verified => verified?.findings,
+    };
     let (mendable, left): (Vec<_>, Vec<_>) = found.into_iter().partition(|finding| finding.is_repairable && finding.is_ours);
     if !left.is_empty() {
         output::say("not to be repaired here:");

@@ -69,3 +69,21 @@ fn release_of_a_dead_node_warns_and_frees_all_it_held_and_left_behind() {
     let nothing = sandbox.command(&["release", "--yes"]);
     assert!(nothing.status == Some(2) && nothing.stderr.contains("say what to release"), "{nothing:?}");
 }
+
+#[test]
+fn a_store_that_is_not_there_yet_has_nothing_to_mend_or_sweep() {
+    let sandbox = Sandbox::new();
+    for args in [&["repair"][..], &["sweep"], &["verify"], &["list"]] {
+        assert!(sandbox.command(args).succeeded().stderr.contains("yet, the first ADD makes one") || args == ["sweep"], "{args:?}");
+    }
+}
+
+#[test]
+fn an_address_that_nobody_can_tell_the_holder_of_is_held() {
+    let sandbox = Sandbox::new();
+    sandbox.add("c1", RANGE).succeeded();
+    std::fs::write(sandbox.store().join("scopes/@/10.1.2.0_24/10.1.2.2"), "").unwrap();
+    let ended = sandbox.command(&["list"]);
+    assert!(ended.status == Some(1) && !ended.stderr.contains("no address is held"), "{ended:?}");
+    assert!(ended.stderr.ends_with("error: 1 record could not be read\n"), "{ended:?}");
+}
