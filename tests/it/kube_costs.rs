@@ -72,3 +72,19 @@ fn a_miss_in_a_small_range_lists_names_without_the_objects() {
     assert_eq!(methods, ["POST", "GET", "POST"]);
     assert!(lists[0].contains("includeObject=None"), "{lists:?}");
 }
+
+#[test]
+fn a_node_that_begins_again_does_not_meet_its_own_addresses() {
+    let Some(pair) = Pair::new("a_node_that_begins_again_does_not_meet_its_own_addresses") else { return };
+    let lowest: Vec<_> = ["first", "second"].iter().flat_map(|container| pair.node.add(container).addresses()).collect();
+    std::fs::remove_dir_all(pair.node.sandbox.store()).unwrap();
+    pair.proxy.seen();
+    let next = pair.node.add("third").addresses();
+    assert_eq!(pair.proxy.methods(), ["GET", "POST"], "{next:?}");
+    for container in ["first", "second", "third"] {
+        pair.node.del(container).succeeded();
+    }
+    // Nor does it draw, as where another node was first.
+    assert!(lowest < next && pair.node.add("fourth").addresses()[0] == lowest[0], "{lowest:?} {next:?}");
+    pair.node.del("fourth").succeeded();
+}

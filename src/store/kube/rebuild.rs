@@ -5,9 +5,12 @@ use super::answer::damaged;
 use super::crd::{GROUP, IpAllocation, PLURAL};
 use super::names;
 use super::{KubeStore, PATIENCE};
+use crate::ipam::Scope;
 use crate::store::StoreError;
 use crate::store::retry::Deadline;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -48,6 +51,7 @@ impl KubeStore {
         let of_this_boot = |intent: &IpAllocation| intent.spec.node == self.host.node.as_str() && intent.spec.boot_id == self.host.boot_id;
         self.state.clear(of_this_boot, deadline)?;
         let selector = self.own_selector();
+        let mut held: BTreeMap<Scope, Vec<IpAddr>> = BTreeMap::new();
         let mut continued = None;
         loop {
             for item in self.api.page(&selector, &mut continued, deadline)? {
@@ -65,6 +69,7 @@ impl KubeStore {
                         let attachment = &allocation.held.attachment;
                         self.state.put(&names::of_attachment(attachment), &object)?;
                         self.state.note_pod(attachment, allocation.held.pod.as_ref(), true, deadline);
+                        held.entry(allocation.scope).or_default().push(allocation.address);
                     }
                     Err(reason) => {
                         tracing::error!(error = %damaged(&object.metadata.name, &reason), "an object of this node is passed over")
@@ -72,9 +77,15 @@ impl KubeStore {
                 }
             }
             if continued.is_none() {
-                return Ok(());
+                break;
             }
         }
+        // Else the first ADD would ask for one of them, and take the refusal for
+        // a neighbor's.
+        for (scope, addresses) in held {
+            self.state.change_occupancy(&scope, deadline, |believed| addresses.iter().for_each(|address| believed.take(*address)))?;
+        }
+        Ok(())
     }
 
     /// Whether another machine has made an object of this node.
