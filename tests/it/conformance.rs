@@ -82,6 +82,14 @@ pub(crate) const LIST: &[Behaviour] = &[
         let claimed = open(store).claim(&Scope::default(), &empty, &draft("n1", "c1", None)).unwrap();
         assert!(matches!(claimed, Claim::Full));
     }),
+    ("a range of one address is given once, and has no room then", |store| {
+        let mut session = open(store);
+        let part = |index| Draft { part: Part { index, of: 2 }, ..draft("n1", "c1", None) };
+        let first = claim(session.as_mut(), "10.0.0.7/32", &part(0)).unwrap();
+        assert!(!store.has_room(&Scope::default(), &candidates("10.0.0.7/32")).unwrap());
+        assert!(claim(session.as_mut(), "10.0.0.7/32", &part(1)).is_none());
+        assert_eq!(session.holdings(&attachment("n1", "c1")).unwrap().held, [first]);
+    }),
     ("scopes hold the same address apart", |store| {
         let mut session = open(store);
         for scope in ["", "blue", "a/b", ".."] {
@@ -127,6 +135,16 @@ pub(crate) const LIST: &[Behaviour] = &[
         assert_eq!(session.holdings(&attachment("n1", "c2")).unwrap().held.len(), 1);
         assert_eq!(session.release(&old).unwrap(), Release::NotYours);
         assert!(matches!(session.rehome(&old, &draft("n1", "c3", Some("web"))).unwrap(), Rehome::Changed));
+    }),
+    ("a move that comes too late leaves the new holder what it holds", |store| {
+        let mut session = open(store);
+        let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
+        session.rehome(&old, &draft("n1", "c2", Some("web"))).unwrap();
+        let again = Draft { boot_id: "tomorrow".to_owned(), ..draft("n1", "c2", Some("web")) };
+        assert!(matches!(session.rehome(&old, &again).unwrap(), Rehome::Changed));
+        let held = session.holdings(&attachment("n1", "c2")).unwrap().held;
+        assert_eq!(held.len(), 1);
+        assert_eq!(session.release(&held[0]).unwrap(), Release::Done);
     }),
     ("an attachment can be re-homed to itself", |store| {
         let mut session = open(store);

@@ -44,13 +44,14 @@ impl KubeSession<'_> {
         lost.retain(|address| candidates.contains(*address));
         for address in lost {
             if let Some(allocation) = self.try_claim(scope, address, draft)? {
+                self.lost.borrow_mut().retain(|object| names::object(scope, address) != object.metadata.name);
                 return Ok(Claim::Claimed(allocation));
             }
         }
-        // One candidate alone is tried, whatever is believed of it.
-        if candidates.count() <= 1 {
-            let only = candidates.nth(0).map(|address| self.try_claim(scope, address, draft)).transpose()?.flatten();
-            return Ok(only.map_or(Claim::Full, Claim::Claimed));
+        match candidates.nth(0) {
+            None => return Ok(Claim::Full),
+            Some(only) if candidates.count() == 1 => return self.claim_only(scope, candidates, only, draft),
+            Some(_) => {}
         }
         let mut misses = 0;
         while let Some(address) = self.choose(scope, candidates, misses, began)? {
@@ -66,50 +67,80 @@ impl KubeSession<'_> {
         Ok(Claim::Full)
     }
 
-    /// Tries one candidate; `None` when it is another's.
+    /// One candidate alone is tried, whatever is believed of it.
+    fn claim_only(&self, scope: &Scope, candidates: &AddrSet, address: IpAddr, draft: &Draft) -> Result<Claim, StoreError> {
+        let attempt = || {
+            self.store.state.change_occupancy(scope, &self.deadline, |hint| hint.take(address))?;
+            self.try_claim(scope, address, draft)
+        };
+        let mut claimed = attempt()?;
+        if claimed.is_none() && self.sweep_earlier_boots(scope, candidates)? {
+            claimed = attempt()?;
+        }
+        Ok(claimed.map_or(Claim::Full, Claim::Claimed))
+    }
+
+    /// Tries one candidate; `None` when it is another's, or one that the
+    /// attachment holds already.
     fn try_claim(&self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Option<Allocation>, StoreError> {
         let store = self.store;
         let hash = names::of_attachment(&draft.attachment);
         let mut object = IpAllocation::new(scope, address, draft, store.machine.as_deref());
         let earlier = store.state.objects(&hash)?.into_iter().find(|known| known.metadata.name == object.metadata.name);
-        let known = earlier.is_some();
-        if let Some(earlier) = earlier.filter(|earlier| earlier.metadata.resource_version.is_none()) {
+        // An intent that may be on its way still.
+        let open = earlier.as_ref().filter(|earlier| earlier.metadata.resource_version.is_none());
+        if let Some(earlier) = open {
             // The same intent once more: whichever attempt is served, the object
             // is the same.
-            object.spec.since = earlier.spec.since;
+            object.spec.since = earlier.spec.since.clone();
         }
+        let open = open.is_some();
         let name = &object.metadata.name;
         store.state.put(&hash, &object)?;
         match store.api.create(&object, &self.deadline) {
             Ok(Created::Made { object: made, unsure }) => {
                 self.note(&made, draft);
-                if known || unsure {
+                if open || unsure {
                     self.watch_for_twins(&object, made.metadata.uid.as_deref());
                 }
                 let allocation = made.allocation().map_err(|reason| super::answer::damaged(name, &reason))?;
                 Ok(Some(allocation))
             }
-            Ok(Created::Taken { perhaps_ours }) => {
-                if (known || perhaps_ours)
-                    && let Some(standing) = self.standing(name, &draft.attachment)?
-                {
-                    self.watch_for_twins(&object, standing.version.as_ref().map(|version| version.uid.as_str()));
-                    return self.adopt(standing, &object, draft).map(Some);
-                }
-                if known || perhaps_ours {
-                    self.watch_for_twins(&object, None);
-                }
-                store.state.drop_object(&hash, name)?;
-                Ok(None)
-            }
+            Ok(Created::Taken { perhaps_ours }) => self.taken(&object, draft, earlier, open || perhaps_ours),
             Err(Failed { error, unsure }) => {
                 // Of what was surely not made nothing has to be remembered.
-                if !unsure && !known {
-                    store.state.drop_object(&hash, name)?;
+                if !unsure && !open {
+                    self.take_back_intent(&hash, name, earlier)?;
                     store.state.change_occupancy(scope, &self.deadline, |hint| hint.free(address))?;
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// A name that was taken: by another, by this attachment for another part of
+    /// its ADD, or by an attempt whose answer nobody saw.
+    fn taken(
+        &self,
+        object: &IpAllocation,
+        draft: &Draft,
+        earlier: Option<IpAllocation>,
+        perhaps_ours: bool,
+    ) -> Result<Option<Allocation>, StoreError> {
+        let (name, hash) = (&object.metadata.name, names::of_attachment(&draft.attachment));
+        let standing = if perhaps_ours || earlier.is_some() { self.standing(name, &draft.attachment)? } else { None };
+        let uid = standing.as_ref().and_then(|standing| Some(standing.version.as_ref()?.uid.clone()));
+        let known = earlier.as_ref().and_then(IpAllocation::version).map(|version| version.uid);
+        if known.is_some() && known == uid {
+            self.take_back_intent(&hash, name, earlier)?;
+            return Ok(None);
+        }
+        if perhaps_ours {
+            self.watch_for_twins(object, uid.as_deref());
+        }
+        match standing {
+            Some(standing) => self.adopt(standing, object, draft).map(Some),
+            None => self.store.state.drop_object(&hash, name).map(|()| None),
         }
     }
 
@@ -189,7 +220,7 @@ impl KubeSession<'_> {
                 retry::pause(&self.deadline, SECOND_LOOK);
             }
         }
-        if self.sweep_earlier_boots(scope)?
+        if self.sweep_earlier_boots(scope, candidates)?
             && let Some(chosen) = state.change_occupancy(scope, &self.deadline, choose)?
         {
             return Ok(Some(chosen));

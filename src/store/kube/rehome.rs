@@ -18,6 +18,7 @@ impl KubeSession<'_> {
         let mut object = IpAllocation::new(&held.scope, held.address, to, store.machine.as_deref());
         object.metadata.uid = Some(version.uid.clone());
         let name = object.metadata.name.clone();
+        let known = store.state.objects(&hash)?.into_iter().find(|known| known.metadata.name == name);
         store.state.put(&hash, &object)?;
         loop {
             let changed = store.api.patch(&object, &version, &self.deadline);
@@ -42,25 +43,22 @@ impl KubeSession<'_> {
                 // Whether it was moved is not known: the intent stays.
                 Err(Failed { error, unsure: true }) => return Err(error),
                 Err(Failed { error, unsure: false }) => {
-                    self.take_back_intent(held, &hash, &name, &version)?;
+                    self.take_back_intent(&hash, &name, known)?;
                     return Err(error);
                 }
             }
         }
-        store.state.drop_object(&hash, &name)?;
+        self.take_back_intent(&hash, &name, known)?;
         Ok(Rehome::Changed)
     }
 
-    /// A move that was not made: of the same attachment, what stood before
-    /// stands; of another, nothing does.
-    fn take_back_intent(&self, held: &Allocation, hash: &str, name: &str, version: &Version) -> Result<(), StoreError> {
-        if names::of_attachment(&held.held.attachment) != hash {
-            return self.store.state.drop_object(hash, name);
+    /// What was not done leaves the attachment what was known of it: it may hold
+    /// that very address, by an earlier call.
+    pub(super) fn take_back_intent(&self, hash: &str, name: &str, known: Option<IpAllocation>) -> Result<(), StoreError> {
+        match known {
+            Some(known) => self.store.state.put(hash, &known),
+            None => self.store.state.drop_object(hash, name),
         }
-        let mut object = IpAllocation::new(&held.scope, held.address, &held.held, self.store.machine.as_deref());
-        object.metadata.uid = Some(version.uid.clone());
-        object.metadata.resource_version = Some(version.revision.clone());
-        self.store.state.put(hash, &object)
     }
 
     fn moved(&self, held: &Allocation, to: &Draft, object: &IpAllocation) -> Result<Rehome, StoreError> {

@@ -150,9 +150,9 @@ impl<'s> KubeSession<'s> {
         Ok(self.standing(&name, &held.held.attachment)?.and_then(|standing| standing.version))
     }
 
-    /// Frees what this node recorded before its last boot: those sandboxes are
-    /// gone. Only when nothing else is free. Whether anything was freed.
-    pub(super) fn sweep_earlier_boots(&self, scope: &Scope) -> Result<bool, StoreError> {
+    /// Frees those candidates that this node recorded before its last boot: their
+    /// sandboxes are gone. Only when nothing else is free. Whether any was freed.
+    pub(super) fn sweep_earlier_boots(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError> {
         let state = &self.store.state;
         let mut freed = false;
         for hash in state.hashes()? {
@@ -161,15 +161,35 @@ impl<'s> KubeSession<'s> {
                 continue;
             }
             for object in state.objects(&hash)? {
-                let old = object.spec.boot_id != self.store.host.boot_id;
-                let Some((held, version)) = object.allocation().ok().zip(object.version()).filter(|(held, _)| old && held.scope == *scope)
-                else {
+                let (Ok(known), Some(version)) = (object.allocation(), object.version()) else {
                     continue;
                 };
-                freed |= self.remove(&held, version, true)? == Release::Done;
+                let candidate = known.scope == *scope && candidates.contains(known.address);
+                if candidate && known.held.boot_id != self.store.host.boot_id {
+                    freed |= self.remove_earlier(&known, version)?;
+                }
             }
         }
         Ok(freed)
+    }
+
+    /// Removes a record from before the last boot, also one that somebody has
+    /// edited since; but not one that says another boot by now.
+    fn remove_earlier(&self, known: &Allocation, version: Version) -> Result<bool, StoreError> {
+        if self.remove(known, version.clone(), true)? == Release::Done {
+            return Ok(true);
+        }
+        match self.standing(&names::object(&known.scope, known.address), &known.held.attachment)? {
+            Some(standing) if standing.held == known.held => {
+                let version = standing.version.unwrap_or(version);
+                Ok(self.remove(known, version, true)? == Release::Done)
+            }
+            Some(_) => Ok(false),
+            None => {
+                self.forget(known, false);
+                Ok(false)
+            }
+        }
     }
 }
 
