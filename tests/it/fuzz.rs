@@ -39,26 +39,39 @@ type Check<'a> = &'a mut dyn FnMut(&[u8]) -> String;
 fn config_bytes_are_answered_with_an_error_or_a_sound_result() {
     let place = Place::new("config");
     let mut target = config::Target::new(&place.0);
-    fuzz("config", &words::config(), &mut |input| target.check(input));
+    fuzz("config", "config", &words::config(), &mut |input| target.check(input));
 }
 
 #[test]
 fn records_garbled_or_forged_never_make_an_address_have_two_holders() {
     let place = Place::new("records");
     let mut target = records::Target::new(&place.0);
-    fuzz("records", words::RECORDS, &mut |input| target.check(input));
+    fuzz("records", "records", words::RECORDS, &mut |input| target.check(input));
 }
 
 #[test]
 fn calls_of_the_plugin_agree_with_the_rules() {
     let place = Place::new("calls");
-    fuzz("calls", words::CALLS, &mut |input| calls::check(&place.0, input));
+    fuzz("calls", "calls", words::CALLS, &mut |input| calls::check(&place.0, input));
 }
 
 #[test]
 fn verbs_in_any_order_agree_with_a_plain_map() {
     let place = Place::new("verbs");
-    fuzz("verbs", words::VERBS, &mut |input| verbs::check(&place.0, input));
+    fuzz("verbs", "verbs", words::VERBS, &mut |input| verbs::check(&place.0, input));
+}
+
+/// The same sequences, and what can happen to objects besides.
+#[cfg(feature = "kube")]
+#[test]
+fn verbs_on_the_api_server_agree_with_a_plain_map() {
+    let cluster = match crate::support::cluster::Cluster::shared() {
+        Ok(cluster) => cluster,
+        Err(reason) => return println!("SKIPPED fuzz::verbs_on_the_api_server_agree_with_a_plain_map: {reason}"),
+    };
+    let place = Place::new("verbs-kube");
+    let words = [words::VERBS, words::OBJECTS].concat();
+    fuzz("verbs-kube", "verbs", &words, &mut |input| verbs::check_on_the_api_server(cluster, &place.0.join("nodes"), input));
 }
 
 /// A directory in memory where there is one: the disk is not what is tested.
@@ -115,7 +128,8 @@ fn holds(check: Check<'_>, input: &[u8]) -> Result<String, String> {
     if deadline.left().is_zero() { Err(format!("it took longer than {LONGEST:?}")) } else { Ok(behavior) }
 }
 
-fn fuzz(name: &str, words: &[&str], check: Check<'_>) {
+/// `name` is the target's, `folder` that of its corpus.
+fn fuzz(name: &str, folder: &str, words: &[&str], check: Check<'_>) {
     let seed = number("HEREABOUTS_FUZZ_SEED").unwrap_or_else(|| {
         use std::hash::{BuildHasher, RandomState};
         RandomState::new().hash_one(name)
@@ -126,11 +140,11 @@ fn fuzz(name: &str, words: &[&str], check: Check<'_>) {
     let current = out.join(format!("{name}.current"));
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     let mut pool = Vec::new();
-    for (file, input) in corpus(name) {
+    for (file, input) in corpus(folder) {
         std::fs::write(&current, &input).unwrap();
         match holds(check, &input) {
             Ok(behavior) => *seen.entry(behavior).or_default() += 1,
-            Err(reason) => panic!("tests/data/corpus/{name}/{file}: {reason}"),
+            Err(reason) => panic!("tests/data/corpus/{folder}/{file}: {reason}"),
         }
         pool.push(input);
     }

@@ -1,43 +1,53 @@
-//! Sequences of calls against a plain map of who holds what, on the file store
-//! and on the one in memory. An input is text, one step a line, words as
-//! numbers are taken modulo what there is, so that every input means something:
+//! Sequences of calls against a plain map of who holds what, on each store:
+//! what differs between them is in `files` and `kube`. An input is text, one
+//! step a line, words as numbers are taken modulo what there is, so that every
+//! input means something:
 //!
 //! ```text
 //! add <node> <container> <range> <scope> <pod> <more>    as the verb does it
-//! del <node> <container>                                 last to first
+//! more <node> <container> <range> <scope>                one address more
+//! del <node> <container>                                 as the verb does it
 //! first <node> <container>                               frees the first of several
 //! stale <node> <n>                                       frees what the n-th answer said
 //! rehome <node> <n> <container>                          moves what the n-th answer said
 //! gc <node> <n>                                          frees containers up to n
-//! reboot                                                 another boot id from now on
+//! reboot <kept>                                          another boot id from now on
 //! reopen                                                 new store objects, as a new process has
 //! off <node>                                             an operator frees all of a node
+//! vanish <n>                                             an operator deletes the n-th that is held
+//! edit <n>                                               an operator puts a label on it
+//! lose <node>                                            the node's own files are gone
 //! ```
 //!
 //! After each step the listing, what each attachment and pod holds, and
-//! whether there is room are the map's.
+//! whether there is room are the map's, as far as the store promises it.
 
+mod claims;
 mod compare;
+mod files;
+#[cfg(feature = "kube")]
+mod kube;
 
-use crate::conformance::{draft, host};
+use crate::conformance::draft;
+use claims::{Asked, Promise};
 pub(super) use compare::check_nothing_left;
+use files::{Directory, Memory};
 use hereabouts::addr::{AddrSet, Range};
-use hereabouts::ipam::{Allocation, Attachment, Draft, NodeName, Part, Scope};
-use hereabouts::store::file::FileStore;
-use hereabouts::store::file::disk::RealDisk;
-use hereabouts::store::memory::MemoryStore;
+use hereabouts::ipam::{Allocation, Attachment, Draft, NodeName, Scope, Version};
+use hereabouts::plugin::del;
 use hereabouts::store::retry::Deadline;
-use hereabouts::store::{Access, Claim, Filter, Rehome, Release, Session, Store};
+use hereabouts::store::{Access, Filter, Rehome, Release, Session, Store};
+#[cfg(feature = "kube")]
+pub(super) use kube::check as check_on_the_api_server;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Longer sequences cost time and show little more.
 const MOST_STEPS: usize = 60;
+const CONTAINERS: usize = 8;
 
-const NODES: &[&str] = &["n1", "n2"];
-const SCOPES: &[&str] = &["", "blue", "a/b"];
 const PODS: &[Option<&str>] = &[None, Some("web"), Some("db")];
 const RANGES: &[(&str, &str)] = &[
     ("10.0.0.1", "10.0.0.6"),
@@ -47,17 +57,98 @@ const RANGES: &[(&str, &str)] = &[
     ("255.255.255.255", "255.255.255.255"),
 ];
 
-type Held = BTreeMap<(Scope, IpAddr), Allocation>;
+type Key = (Scope, IpAddr);
+type Held = BTreeMap<Key, Allocation>;
 
-/// One sequence, on both stores.
+/// One sequence, on the two stores that need no server.
 pub(super) fn check(root: &Path, input: &[u8]) -> String {
-    let steps: Vec<Step> = String::from_utf8_lossy(input).lines().filter_map(Step::parse).take(MOST_STEPS).collect();
+    let steps = steps(input);
     let directory = root.join("store");
     let _ = std::fs::remove_dir_all(&directory);
-    let file = Run::new(Some(directory.clone())).play(&steps);
+    let file = Run::new(Box::new(Directory::new(directory.clone()))).play(&steps);
     check_nothing_left(&directory);
-    let memory = Run::new(None).play(&steps);
+    let memory = Run::new(Box::new(Memory::new())).play(&steps);
     format!("{file}, in memory {memory}")
+}
+
+/// Whose steps a sequence has, and where.
+struct Names {
+    nodes: Vec<String>,
+    scopes: Vec<Scope>,
+}
+
+impl Names {
+    fn new(nodes: &[&str], scopes: &[&str]) -> Self {
+        Self {
+            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+            scopes: scopes.iter().map(|scope| Scope::parse(scope).unwrap()).collect(),
+        }
+    }
+}
+
+/// The stores of a sequence, one for each node, and what they promise.
+trait World {
+    fn names(&self) -> &Names;
+    fn store(&self, node: usize) -> &dyn Store;
+    /// Whose step it is.
+    fn node(&self, asked: usize) -> usize {
+        asked
+    }
+    /// Whether nobody else's records are in the store.
+    fn is_alone(&self) -> bool {
+        true
+    }
+
+    /// What a claim may answer. Frees in the map what the store frees for it.
+    fn promise(&self, held: &mut Held, asked: &Asked<'_>) -> Promise;
+    /// What it has answered.
+    fn claimed(&self, _held: &mut Held, _asked: &Asked<'_>, _claim: Option<&Allocation>) {}
+    /// Whether a store says that there is room; `None` where it may say either.
+    fn room(&self, held: &Held, asked: &Asked<'_>) -> Option<bool> {
+        Some(0 < asked.free(held).count())
+    }
+    /// How a move of what `standing` says ends for who has read `old`.
+    fn moves(&self, standing: &Allocation, old: &Allocation, _to: &Draft) -> Move {
+        if standing.held.attachment == old.held.attachment { Move::Done } else { Move::Changed }
+    }
+    /// An address is free now, by a node's call or an operator's.
+    fn freed(&self, _by: Option<usize>, _allocation: &Allocation) {}
+    /// A node has found that an attachment does not hold an address, or anything.
+    fn forgot(&self, _node: usize, _attachment: &Attachment, _address: Option<&Key>) {}
+    /// Whether a node may remember what is gone.
+    fn remembers(&self, _node: usize, _allocation: &Allocation) -> bool {
+        false
+    }
+
+    fn reopen(&mut self) {}
+    fn reboot(&mut self, _boot: usize, _kept: bool) {}
+    fn lose(&mut self, _node: usize) {}
+    /// Acts for a node that is off.
+    fn operator(&self, _node: usize) -> Option<Box<dyn Store>> {
+        None
+    }
+    /// Deletes a record as no verb does; whether that can be.
+    fn vanish(&self, _held: &Allocation) -> bool {
+        false
+    }
+    /// Changes a record without changing what it says.
+    fn edit(&self, _held: &Allocation) -> Option<Version> {
+        None
+    }
+    /// Nothing is held any more.
+    fn check_nothing_left(&self) {}
+}
+
+#[derive(Debug, PartialEq)]
+enum Move {
+    Done,
+    Changed,
+    #[cfg_attr(not(feature = "kube"), allow(dead_code, reason = "one store alone has a server that refuses"))]
+    Refused,
+}
+
+fn steps(input: &[u8]) -> Vec<Step> {
+    String::from_utf8_lossy(input).lines().filter_map(Step::parse).take(MOST_STEPS).collect()
 }
 
 struct Step {
@@ -78,32 +169,17 @@ impl Step {
     }
 }
 
-enum Stores {
-    /// One for each node, on one directory.
-    File(Vec<FileStore<RealDisk>>),
-    /// Of the first node alone.
-    Memory(MemoryStore),
-}
-
 struct Run {
-    directory: Option<PathBuf>,
-    stores: Stores,
-    model: Held,
+    world: Box<dyn World>,
+    held: Held,
     /// Every answer that was given, also those that no longer hold.
     answers: Vec<Allocation>,
     boot: usize,
     counts: BTreeMap<&'static str, usize>,
 }
 
-fn stores(directory: Option<&PathBuf>) -> Stores {
-    match directory {
-        Some(path) => Stores::File(NODES.iter().map(|node| FileStore::new(path.clone(), host(node))).collect()),
-        None => Stores::Memory(MemoryStore::new(NodeName::parse(NODES[0]).unwrap())),
-    }
-}
-
-fn scope(n: usize) -> Scope {
-    Scope::parse(SCOPES[n]).unwrap()
+fn boot_id(boot: usize) -> String {
+    format!("boot{boot}")
 }
 
 fn candidates(n: usize) -> AddrSet {
@@ -111,36 +187,33 @@ fn candidates(n: usize) -> AddrSet {
     AddrSet::from_range(&Range::new(first.parse().unwrap(), last.parse().unwrap()).unwrap())
 }
 
+fn key(allocation: &Allocation) -> Key {
+    (allocation.scope.clone(), allocation.address)
+}
+
+fn deadline() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
 impl Run {
-    fn new(directory: Option<PathBuf>) -> Self {
-        let stores = stores(directory.as_ref());
-        Self { directory, stores, model: Held::new(), answers: Vec::new(), boot: 0, counts: BTreeMap::new() }
+    fn new(world: Box<dyn World>) -> Self {
+        Self { world, held: Held::new(), answers: Vec::new(), boot: 0, counts: BTreeMap::new() }
     }
 
-    fn store(&self, node: usize) -> &dyn Store {
-        match &self.stores {
-            Stores::File(stores) => &stores[node],
-            Stores::Memory(store) => store,
-        }
-    }
-
-    fn node(&self, step: &Step) -> usize {
-        match self.stores {
-            Stores::File(_) => step.at(0, NODES.len()),
-            Stores::Memory(_) => 0,
-        }
+    fn node_name(&self, node: usize) -> &str {
+        &self.world.names().nodes[node]
     }
 
     fn session(&self, node: usize, access: Access) -> Box<dyn Session + '_> {
-        self.store(node).open(access, Deadline::after(Duration::from_secs(20))).unwrap()
+        self.world.store(node).open(access, deadline()).unwrap()
     }
 
     fn draft(&self, node: usize, container: usize, pod: Option<&str>) -> Draft {
-        Draft { boot_id: format!("boot{}", self.boot), ..draft(NODES[node], &format!("c{container}"), pod) }
+        Draft { boot_id: boot_id(self.boot), ..draft(self.node_name(node), &format!("c{container}"), pod) }
     }
 
     fn held_by(&self, attachment: &Attachment) -> Vec<Allocation> {
-        let mut held: Vec<_> = self.model.values().filter(|held| held.held.attachment == *attachment).cloned().collect();
+        let mut held: Vec<_> = self.held.values().filter(|held| held.held.attachment == *attachment).cloned().collect();
         held.sort_by_key(|held| held.held.part.index);
         held
     }
@@ -151,120 +224,79 @@ impl Run {
 
     fn play(mut self, steps: &[Step]) -> String {
         for step in steps {
-            self.step(step);
-            self.compare();
+            let node = self.world.node(step.at(0, self.world.names().nodes.len()));
+            self.step(node, step);
+            self.compare(node);
         }
-        for node in 0..NODES.len() {
-            for container in 0..8 {
-                self.del(node, container, false);
+        for node in 0..self.world.names().nodes.len() {
+            for container in 0..CONTAINERS {
+                self.del(node, container);
             }
         }
-        assert_eq!(self.model, Held::new(), "all was freed");
-        self.compare();
+        assert_eq!(self.held, Held::new(), "all was freed");
+        for node in 0..self.world.names().nodes.len() {
+            self.compare(node);
+        }
+        self.world.check_nothing_left();
         self.counts.iter().map(|(what, times)| format!("{what} {}", times.ilog2())).collect::<Vec<_>>().join(" ")
     }
 
-    fn step(&mut self, step: &Step) {
-        let node = self.node(step);
+    fn step(&mut self, node: usize, step: &Step) {
+        let container = step.at(1, CONTAINERS);
         match step.verb.as_str() {
             "add" => self.add(node, step),
-            "del" => self.del(node, step.at(1, 8), false),
-            "first" => self.del(node, step.at(1, 8), true),
+            "more" => self.more(node, step),
+            "del" => self.del(node, container),
+            "first" => self.first(node, container),
             "stale" => self.stale(node, step),
             "rehome" => self.rehome(node, step),
-            "gc" => self.gc(node, step.at(1, 8)),
-            "reboot" => self.reboot(),
-            "reopen" if self.directory.is_some() => self.stores = stores(self.directory.as_ref()),
+            "gc" => self.gc(node, container),
+            "reboot" => {
+                self.boot += 1;
+                self.world.reboot(self.boot, step.at(0, 2) == 1);
+                self.count("reboot");
+            }
+            "reopen" => self.world.reopen(),
             "off" => self.off(node),
+            "vanish" => self.vanish(step),
+            "edit" => self.edit(step),
+            "lose" => self.world.lose(node),
             _ => {}
         }
     }
 
-    fn add(&mut self, node: usize, step: &Step) {
-        let draft = self.draft(node, step.at(1, 8), PODS[step.at(4, PODS.len())]);
-        let held = self.held_by(&draft.attachment);
-        if !held.is_empty() {
-            let mut session = self.session(node, Access::Allocate);
-            assert_eq!(session.holdings(&draft.attachment).unwrap().held.len(), held.len());
-            held.iter().for_each(|held| session.confirm(held).unwrap());
-            drop(session);
-            return self.count("repeat");
-        }
-        let (scope, candidates) = (scope(step.at(3, SCOPES.len())), candidates(step.at(2, RANGES.len())));
-        let of = u16::try_from(1 + step.at(5, 3)).unwrap();
-        let mut made = Vec::new();
-        for index in 0..of {
-            let part = Draft { part: Part { index, of }, ..draft.clone() };
-            let expected = self.lowest_free(node, &scope, &candidates);
-            let claimed = self.session(node, Access::Allocate).claim(&scope, &candidates, &part).unwrap();
-            match claimed {
-                Claim::Claimed(allocation) => {
-                    assert_eq!(Some(allocation.address), expected, "the lowest free one");
-                    assert_eq!((&allocation.scope, &allocation.held), (&scope, &part));
-                    self.model.insert((scope.clone(), allocation.address), allocation.clone());
-                    self.answers.push(allocation.clone());
-                    made.push(allocation);
-                    self.count("claim");
-                }
-                Claim::Full => {
-                    assert_eq!(expected, None, "full, though an address is free");
-                    // All or nothing.
-                    made.iter().rev().for_each(|allocation| self.release(node, allocation));
-                    return self.count("full");
-                }
-            }
-        }
-    }
-
-    /// The file store frees what this node made before its last boot, in every
-    /// scope, before it says "full"; but another node's word "exhausted" is
-    /// believed for 5 s.
-    fn lowest_free(&mut self, node: usize, scope: &Scope, candidates: &AddrSet) -> Option<IpAddr> {
-        let found = self.free(scope, candidates);
-        if found.is_some() || matches!(self.stores, Stores::Memory(_)) || self.is_said_exhausted(scope, candidates) {
-            return found;
-        }
-        let boot = format!("boot{}", self.boot);
-        self.model.retain(|_, held| held.held.boot_id == boot || held.held.attachment.node.as_str() != NODES[node]);
-        self.free(scope, candidates)
-    }
-
-    /// Whether the hint names these candidates; they are one range each.
-    fn is_said_exhausted(&self, scope: &Scope, candidates: &AddrSet) -> bool {
-        let folder = scope.name().map_or("@", |name| if name == "a/b" { "a%2Fb" } else { name });
-        let path = self.directory.iter().map(|path| path.join("scopes").join(folder).join("exhausted"));
-        let text: String = path.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
-        let named = candidates.ranges().map(|range| range.to_string()).collect::<String>();
-        text.lines().any(|line| line.ends_with(&format!(" {named}")))
-    }
-
-    fn free(&self, scope: &Scope, candidates: &AddrSet) -> Option<IpAddr> {
-        let mut left = candidates.clone();
-        for (_, address) in self.model.keys().filter(|(of, _)| of == scope) {
-            left.remove(&Range::single(*address));
-        }
-        left.ranges().next().map(|range| range.first_address())
-    }
-
     /// Releases, and expects what the map says.
     fn release(&mut self, node: usize, allocation: &Allocation) {
-        let key = (allocation.scope.clone(), allocation.address);
-        let ours = allocation.held.attachment.node.as_str() == NODES[node]
-            && self.model.get(&key).is_some_and(|held| held.held.attachment == allocation.held.attachment);
+        let key = key(allocation);
+        let attachment = &allocation.held.attachment;
+        let ours =
+            attachment.node.as_str() == self.node_name(node) && self.held.get(&key).is_some_and(|held| held.held.attachment == *attachment);
         let expected = if ours { Release::Done } else { Release::NotYours };
         assert_eq!(self.session(node, Access::Release).release(allocation).unwrap(), expected);
         if ours {
-            self.model.remove(&key);
+            self.held.remove(&key);
+            self.world.freed(Some(node), allocation);
+        } else {
+            self.world.forgot(node, attachment, Some(&key));
         }
         self.count(if ours { "release" } else { "refused release" });
     }
 
-    fn del(&mut self, node: usize, container: usize, first_alone: bool) {
-        let mut held = self.held_by(&self.draft(node, container, None).attachment);
-        if first_alone {
-            held.truncate(1);
+    fn del(&mut self, node: usize, container: usize) {
+        let attachment = self.draft(node, container, None).attachment;
+        del::free(self.world.store(node), &attachment, deadline()).unwrap();
+        self.world.forgot(node, &attachment, None);
+        for held in self.held_by(&attachment) {
+            self.held.remove(&key(&held));
+            self.world.freed(Some(node), &held);
+            self.count("release");
         }
-        held.iter().rev().for_each(|allocation| self.release(node, allocation));
+    }
+
+    fn first(&mut self, node: usize, container: usize) {
+        if let Some(first) = self.held_by(&self.draft(node, container, None).attachment).first() {
+            self.release(node, first);
+        }
     }
 
     fn answer(&self, n: usize) -> Option<Allocation> {
@@ -280,29 +312,32 @@ impl Run {
     fn rehome(&mut self, node: usize, step: &Step) {
         let Some(old) = self.answer(step.at(1, usize::MAX)) else { return };
         let pod = old.held.pod.as_ref().map(|pod| pod.name.clone());
-        let to = Draft { part: old.held.part, ..self.draft(node, step.at(2, 8), pod.as_deref()) };
-        let key = (old.scope.clone(), old.address);
-        let ours = old.held.attachment.node == to.attachment.node
-            && self.model.get(&key).is_some_and(|held| held.held.attachment == old.held.attachment);
-        let moved = self.session(node, Access::Allocate).rehome(&old, &to).unwrap();
+        let to = Draft { part: old.held.part, ..self.draft(node, step.at(2, CONTAINERS), pod.as_deref()) };
+        let standing = self.held.get(&key(&old)).filter(|_| old.held.attachment.node == to.attachment.node);
+        let expected = standing.map_or(Move::Changed, |standing| self.world.moves(standing, &old, &to));
+        let moved = self.session(node, Access::Allocate).rehome(&old, &to);
         match moved {
-            Rehome::Done(allocation) => {
-                assert!(ours, "moved what another holds: {old:?}");
+            Ok(Rehome::Done(allocation)) => {
+                assert_eq!(expected, Move::Done, "moved what another holds: {old:?}");
                 assert_eq!((&allocation.held, allocation.address), (&to, old.address));
-                self.model.insert(key, allocation.clone());
+                self.held.insert(key(&old), allocation.clone());
                 self.answers.push(allocation);
                 self.count("re-homed");
             }
-            Rehome::Changed => {
-                assert!(!ours, "not moved: {old:?}");
+            Ok(Rehome::Changed) => {
+                assert_eq!(expected, Move::Changed, "not moved: {old:?}");
                 self.count("not re-homed");
+            }
+            Err(error) => {
+                assert_eq!(expected, Move::Refused, "{error}");
+                self.count("refused move");
             }
         }
     }
 
     fn gc(&mut self, node: usize, up_to: usize) {
-        let filter = Filter { node: NodeName::parse(NODES[node]).ok(), ..Filter::default() };
-        let Ok(listing) = self.store(node).list(&filter) else { return };
+        let filter = Filter { node: NodeName::parse(self.node_name(node)).ok(), ..Filter::default() };
+        let Ok(listing) = self.world.store(node).list(&filter) else { return };
         let listed: Vec<Allocation> = listing.map(Result::unwrap).collect();
         for allocation in listed.iter().filter(|held| held.held.attachment.container.as_str() <= &*format!("c{up_to}")) {
             self.release(node, allocation);
@@ -310,23 +345,33 @@ impl Run {
         self.count("gc");
     }
 
-    /// A machine takes longer to boot than "exhausted" is believed.
-    fn reboot(&mut self) {
-        self.boot += 1;
-        for scope in self.directory.iter().flat_map(|path| std::fs::read_dir(path.join("scopes"))).flatten() {
-            let _ = std::fs::remove_file(scope.unwrap().path().join("exhausted"));
+    fn off(&mut self, node: usize) {
+        let Some(store) = self.world.operator(node) else { return };
+        let mut session = store.open(Access::Release, deadline()).unwrap();
+        let name = self.node_name(node).to_owned();
+        for held in self.held.values().filter(|held| held.held.attachment.node.as_str() == name) {
+            assert_eq!(session.release(held).unwrap(), Release::Done);
+            self.world.freed(None, held);
         }
-        self.count("reboot");
+        self.held.retain(|_, held| held.held.attachment.node.as_str() != name);
+        self.count("off");
     }
 
-    fn off(&mut self, node: usize) {
-        let Some(path) = &self.directory else { return };
-        let store = FileStore::new(path.clone(), host(NODES[node])).for_dead_node();
-        let mut session = store.open(Access::Release, Deadline::after(Duration::from_secs(20))).unwrap();
-        for held in self.model.values().filter(|held| held.held.attachment.node.as_str() == NODES[node]) {
-            assert_eq!(session.release(held).unwrap(), Release::Done);
+    fn vanish(&mut self, step: &Step) {
+        let Some(held) = self.held.values().nth(step.at(0, self.held.len())).cloned() else { return };
+        if self.world.vanish(&held) {
+            self.held.remove(&key(&held));
+            self.world.freed(None, &held);
+            self.count("vanished");
         }
-        self.model.retain(|_, held| held.held.attachment.node.as_str() != NODES[node]);
-        self.count("off");
+    }
+
+    fn edit(&mut self, step: &Step) {
+        let count = self.held.len();
+        let Some(held) = self.held.values_mut().nth(step.at(0, count)) else { return };
+        if let Some(version) = self.world.edit(held) {
+            held.version = Some(version);
+            self.count("edited");
+        }
     }
 }

@@ -191,6 +191,7 @@ pub(super) const VERBS: &[&str] = &[
     "\nadd 0 3 1 0 2 3\n",
     "\nadd 0 4 2 1 0 2\n",
     "\nadd 0 5 4 0 1 1\n",
+    "\nmore 0 1 0 0\n",
     "\ndel 0 1\n",
     "\ndel 1 2\n",
     "\nfirst 0 3\n",
@@ -209,6 +210,11 @@ pub(super) const VERBS: &[&str] = &[
     " 3",
     " 7",
 ];
+
+/// What happens to the objects of the Kubernetes store, and to its files.
+#[cfg(feature = "kube")]
+pub(super) const OBJECTS: &[&str] =
+    &["\nvanish 0\n", "\nvanish 1\n", "\nedit 0\n", "\nedit 2\n", "\nlose 0\n", "\nlose 1\n", "\nreboot 1\n", "\noff 0\n"];
 
 pub(super) const CALLS: &[&str] = &[
     "\nadd 0 0 0 0 0\n",

@@ -1,49 +1,67 @@
 //! What is looked at after each step of a sequence: listings, holdings and
 //! room are the map's; and at its end nothing is left.
 
-use super::{NODES, PODS, RANGES, Run, candidates};
-use crate::conformance::open;
-use hereabouts::ipam::{Allocation, NodeName, PodRef, Scope};
-use hereabouts::store::Filter;
+use super::claims::Asked;
+use super::{CONTAINERS, PODS, RANGES, Run, key};
+use hereabouts::ipam::{Allocation, NodeName, PodRef};
+use hereabouts::store::{Access, Filter, Session};
 use std::path::Path;
 
 impl Run {
-    /// The store says what the map says.
-    pub(super) fn compare(&self) {
-        let all: Vec<Allocation> = self.model.values().cloned().collect();
-        let list = |filter: &Filter| -> Vec<Allocation> {
-            let mut listed: Vec<Allocation> =
-                self.store(0).list(filter).map(|listing| listing.map(Result::unwrap).collect()).unwrap_or_default();
-            listed.sort_by(|one, other| (&one.scope, one.address).cmp(&(&other.scope, other.address)));
-            listed
-        };
-        assert_eq!(list(&Filter::default()), all);
-        for node in NODES {
-            let filter = Filter { node: NodeName::parse(node).ok(), ..Filter::default() };
-            assert_eq!(list(&filter), all.iter().filter(|held| filter.matches(held)).cloned().collect::<Vec<_>>(), "of {node}");
+    /// The store of a node says what the map says.
+    pub(super) fn compare(&self, node: usize) {
+        self.compare_listings(node);
+        for (range, _) in RANGES.iter().enumerate() {
+            let asked = Asked { node, boot: super::boot_id(self.boot), attachment: None, scope: &self.world.names().scopes[0], range };
+            let expected = self.world.room(&self.held, &asked);
+            let room = self.world.store(node).has_room(asked.scope, &asked.candidates()).unwrap();
+            assert!(expected.is_none_or(|expected| room == expected), "room in range {range}: {room}");
         }
-        for (n, _) in RANGES.iter().enumerate() {
-            let room = self.store(0).has_room(&Scope::default(), &candidates(n)).unwrap();
-            assert_eq!(room, self.free(&Scope::default(), &candidates(n)).is_some(), "room in range {n}");
-        }
-        let session = open(self.store(0));
-        for container in 0..8 {
-            let attachment = self.draft(0, container, None).attachment;
-            let mut held = session.holdings(&attachment).unwrap();
-            let mut expected = self.held_by(&attachment);
-            // Re-homing can bring two with one number.
-            for list in [&mut held.held, &mut expected] {
-                list.sort_by(|one, other| (&one.scope, one.address).cmp(&(&other.scope, other.address)));
-            }
-            assert_eq!((held.held, held.damaged.len()), (expected, 0));
+        let session = self.session(node, Access::Allocate);
+        for container in 0..CONTAINERS {
+            self.compare_holdings(node, session.as_ref(), container);
         }
         for name in PODS.iter().flatten() {
-            let of = self.draft(0, 0, Some(name));
+            let of = self.draft(node, 0, Some(name));
             let pod: PodRef = of.pod.unwrap();
-            let held = session.holdings_of_pod(&of.attachment.network, &pod, &of.attachment.ifname).unwrap();
-            let of_pod = |held: &&Allocation| held.held.pod.as_ref() == Some(&pod) && held.held.attachment.node.as_str() == NODES[0];
-            assert_eq!(held.len(), self.model.values().filter(of_pod).count(), "of pod {name}");
+            let mut held = session.holdings_of_pod(&of.attachment.network, &pod, &of.attachment.ifname).unwrap();
+            held.retain(|held| self.stands(node, held));
+            let of_pod = |held: &&Allocation| held.held.pod.as_ref() == Some(&pod) && held.held.attachment.node == of.attachment.node;
+            assert_eq!(held.len(), self.held.values().filter(of_pod).count(), "of pod {name}");
         }
+    }
+
+    fn compare_listings(&self, node: usize) {
+        let names = self.world.names();
+        let mut filters: Vec<_> = names.nodes.iter().map(|node| Filter { node: NodeName::parse(node).ok(), ..Filter::default() }).collect();
+        let scope = &names.scopes[self.held.len() % names.scopes.len()];
+        filters.push(Filter { scope: Some(scope.clone()), ..Filter::default() });
+        filters.extend(self.world.is_alone().then(Filter::default));
+        for filter in filters {
+            let listing = self.world.store(node).list(&filter);
+            let mut listed: Vec<Allocation> = listing.into_iter().flatten().map(Result::unwrap).collect();
+            listed.sort_by_key(key);
+            let expected: Vec<Allocation> = self.held.values().filter(|held| filter.matches(held)).cloned().collect();
+            assert_eq!(listed, expected, "{filter:?}");
+        }
+    }
+
+    fn compare_holdings(&self, node: usize, session: &dyn Session, container: usize) {
+        let attachment = self.draft(node, container, None).attachment;
+        let mut found = session.holdings(&attachment).unwrap();
+        let mut expected = self.held_by(&attachment);
+        // Re-homing can bring two with one number.
+        for list in [&mut found.held, &mut expected] {
+            list.sort_by_key(key);
+        }
+        assert_eq!((found.held, found.damaged.len()), (expected, 0));
+    }
+
+    /// Whether a record is the map's; a node may remember one that is gone.
+    fn stands(&self, node: usize, known: &Allocation) -> bool {
+        let stands = self.held.get(&key(known)).is_some_and(|held| held.held == known.held);
+        assert!(stands || self.world.remembers(node, known), "nobody holds {known:?}");
+        stands
     }
 }
 
