@@ -9,6 +9,7 @@
 //! del <node> <container>                                 as the verb does it
 //! first <node> <container>                               frees the first of several
 //! stale <node> <n>                                       frees what the n-th answer said
+//! unchanged <node> <n>                                   the same if it says so still
 //! rehome <node> <n> <container>                          moves what the n-th answer said
 //! gc <node> <n>                                          frees containers up to n
 //! reboot <kept>                                          another boot id from now on
@@ -248,7 +249,8 @@ impl Run {
             "more" => self.more(node, step),
             "del" => self.del(node, container),
             "first" => self.first(node, container),
-            "stale" => self.stale(node, step),
+            "stale" => self.stale(node, step, false),
+            "unchanged" => self.stale(node, step, true),
             "rehome" => self.rehome(node, step),
             "gc" => self.gc(node, container),
             "reboot" => {
@@ -265,8 +267,12 @@ impl Run {
         }
     }
 
-    /// Releases, and expects what the map says.
     fn release(&mut self, node: usize, allocation: &Allocation) {
+        self.release_if(node, allocation, false);
+    }
+
+    /// Releases, and expects what the map says.
+    fn release_if(&mut self, node: usize, allocation: &Allocation, unchanged: bool) {
         let key = key(allocation);
         let attachment = &allocation.held.attachment;
         let ours =
@@ -276,7 +282,7 @@ impl Run {
         if ours {
             self.held.remove(&key);
             self.world.freed(Some(node), allocation);
-        } else {
+        } else if !unchanged || !self.held.contains_key(&key) {
             self.world.forgot(node, attachment, Some(&key));
         }
         self.count(if ours { "release" } else { "refused release" });
@@ -303,9 +309,9 @@ impl Run {
         (!self.answers.is_empty()).then(|| self.answers[n % self.answers.len()].clone())
     }
 
-    fn stale(&mut self, node: usize, step: &Step) {
+    fn stale(&mut self, node: usize, step: &Step, unchanged: bool) {
         if let Some(allocation) = self.answer(step.at(1, usize::MAX)) {
-            self.release(node, &allocation);
+            self.release_if(node, &allocation, unchanged);
         }
     }
 

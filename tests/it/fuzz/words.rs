@@ -197,6 +197,8 @@ pub(super) const VERBS: &[&str] = &[
     "\nfirst 0 3\n",
     "\nstale 0 0\n",
     "\nstale 1 2\n",
+    "\nunchanged 0 0\n",
+    "\nunchanged 0 2\n",
     "\nrehome 0 0 3\n",
     "\nrehome 1 1 2\n",
     "\ngc 0 2\n",
