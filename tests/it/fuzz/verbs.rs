@@ -1,5 +1,5 @@
-//! Sequences of calls against a plain map of who holds what, on each store:
-//! what differs between them is in `files` and `kube`. An input is text, one
+//! Sequences of calls against a plain map of who holds what, on each store: what
+//! differs between them is in `world`, `files` and `kube`. An input is text, one
 //! step a line, words as numbers are taken modulo what there is, so that every
 //! input means something:
 //!
@@ -28,22 +28,23 @@ mod compare;
 mod files;
 #[cfg(feature = "kube")]
 mod kube;
+mod world;
 
 use crate::conformance::draft;
-use claims::{Asked, Promise};
 pub(super) use compare::check_nothing_left;
 use files::{Directory, Memory};
 use hereabouts::addr::{AddrSet, Range};
-use hereabouts::ipam::{Allocation, Attachment, Draft, NodeName, Scope, Version};
+use hereabouts::ipam::{Allocation, Attachment, Draft, NodeName, Scope};
 use hereabouts::plugin::del;
 use hereabouts::store::retry::Deadline;
-use hereabouts::store::{Access, Filter, Rehome, Release, Session, Store};
+use hereabouts::store::{Access, Filter, Rehome, Release, Session};
 #[cfg(feature = "kube")]
 pub(super) use kube::check as check_on_the_api_server;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
+use world::{Move, World};
 
 /// Longer sequences cost time and show little more.
 const MOST_STEPS: usize = 60;
@@ -70,82 +71,6 @@ pub(super) fn check(root: &Path, input: &[u8]) -> String {
     check_nothing_left(&directory);
     let memory = Run::new(Box::new(Memory::new())).play(&steps);
     format!("{file}, in memory {memory}")
-}
-
-/// Whose steps a sequence has, and where.
-struct Names {
-    nodes: Vec<String>,
-    scopes: Vec<Scope>,
-}
-
-impl Names {
-    fn new(nodes: &[&str], scopes: &[&str]) -> Self {
-        Self {
-            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
-            scopes: scopes.iter().map(|scope| Scope::parse(scope).unwrap()).collect(),
-        }
-    }
-}
-
-/// The stores of a sequence, one for each node, and what they promise.
-trait World {
-    fn names(&self) -> &Names;
-    fn store(&self, node: usize) -> &dyn Store;
-    /// Whose step it is.
-    fn node(&self, asked: usize) -> usize {
-        asked
-    }
-    /// Whether nobody else's records are in the store.
-    fn is_alone(&self) -> bool {
-        true
-    }
-
-    /// What a claim may answer. Frees in the map what the store frees for it.
-    fn promise(&self, held: &mut Held, asked: &Asked<'_>) -> Promise;
-    /// What it has answered.
-    fn claimed(&self, _held: &mut Held, _asked: &Asked<'_>, _claim: Option<&Allocation>) {}
-    /// Whether a store says that there is room; `None` where it may say either.
-    fn room(&self, held: &Held, asked: &Asked<'_>) -> Option<bool> {
-        Some(0 < asked.free(held).count())
-    }
-    /// How a move of what `standing` says ends for who has read `old`.
-    fn moves(&self, standing: &Allocation, old: &Allocation, _to: &Draft) -> Move {
-        if standing.held.attachment == old.held.attachment { Move::Done } else { Move::Changed }
-    }
-    /// An address is free now, by a node's call or an operator's.
-    fn freed(&self, _by: Option<usize>, _allocation: &Allocation) {}
-    /// A node has found that an attachment does not hold an address, or anything.
-    fn forgot(&self, _node: usize, _attachment: &Attachment, _address: Option<&Key>) {}
-    /// Whether a node may remember what is gone.
-    fn remembers(&self, _node: usize, _allocation: &Allocation) -> bool {
-        false
-    }
-
-    fn reopen(&mut self) {}
-    fn reboot(&mut self, _boot: usize, _kept: bool) {}
-    fn lose(&mut self, _node: usize) {}
-    /// Acts for a node that is off.
-    fn operator(&self, _node: usize) -> Option<Box<dyn Store>> {
-        None
-    }
-    /// Deletes a record as no verb does; whether that can be.
-    fn vanish(&self, _held: &Allocation) -> bool {
-        false
-    }
-    /// Changes a record without changing what it says.
-    fn edit(&self, _held: &Allocation) -> Option<Version> {
-        None
-    }
-    /// Nothing is held any more.
-    fn check_nothing_left(&self) {}
-}
-
-#[derive(Debug, PartialEq)]
-enum Move {
-    Done,
-    Changed,
-    #[cfg_attr(not(feature = "kube"), allow(dead_code, reason = "one store alone has a server that refuses"))]
-    Refused,
 }
 
 fn steps(input: &[u8]) -> Vec<Step> {

@@ -1,8 +1,9 @@
 //! The file store and the one in memory: what they answer is the map's, to the
 //! address.
 
+use super::Held;
 use super::claims::{Asked, Promise};
-use super::{Held, Names, World};
+use super::world::{Names, World};
 use crate::conformance::host;
 use hereabouts::ipam::NodeName;
 use hereabouts::store::Store;

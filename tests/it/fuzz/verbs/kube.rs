@@ -5,7 +5,8 @@
 mod beliefs;
 
 use super::claims::{Asked, Promise, lowest};
-use super::{Held, Key, Move, Names, Run, World, boot_id, deadline, key, steps};
+use super::world::{Move, Names, World};
+use super::{Held, Key, Run, boot_id, deadline, key, steps};
 use crate::conformance::host;
 use crate::support::cluster::Cluster;
 use crate::support::nodes::own_name;

@@ -1,0 +1,84 @@
+//! What a sequence has to know of a store: how it is opened, lost and edited,
+//! and what it promises where that is not simply what the map says.
+
+use super::claims::{Asked, Promise};
+use super::{Held, Key};
+use hereabouts::ipam::{Allocation, Attachment, Draft, Scope, Version};
+use hereabouts::store::Store;
+
+/// Whose steps a sequence has, and where.
+pub(super) struct Names {
+    pub(super) nodes: Vec<String>,
+    pub(super) scopes: Vec<Scope>,
+}
+
+impl Names {
+    pub(super) fn new(nodes: &[&str], scopes: &[&str]) -> Self {
+        Self {
+            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+            scopes: scopes.iter().map(|scope| Scope::parse(scope).unwrap()).collect(),
+        }
+    }
+}
+
+/// The stores of a sequence, one for each node, and what they promise.
+pub(super) trait World {
+    fn names(&self) -> &Names;
+    fn store(&self, node: usize) -> &dyn Store;
+    /// Whose step it is.
+    fn node(&self, asked: usize) -> usize {
+        asked
+    }
+    /// Whether nobody else's records are in the store.
+    fn is_alone(&self) -> bool {
+        true
+    }
+
+    /// What a claim may answer. Frees in the map what the store frees for it.
+    fn promise(&self, held: &mut Held, asked: &Asked<'_>) -> Promise;
+    /// What it has answered.
+    fn claimed(&self, _held: &mut Held, _asked: &Asked<'_>, _claim: Option<&Allocation>) {}
+    /// Whether a store says that there is room; `None` where it may say either.
+    fn room(&self, held: &Held, asked: &Asked<'_>) -> Option<bool> {
+        Some(0 < asked.free(held).count())
+    }
+    /// How a move of what `standing` says ends for who has read `old`.
+    fn moves(&self, standing: &Allocation, old: &Allocation, _to: &Draft) -> Move {
+        if standing.held.attachment == old.held.attachment { Move::Done } else { Move::Changed }
+    }
+    /// An address is free now, by a node's call or an operator's.
+    fn freed(&self, _by: Option<usize>, _allocation: &Allocation) {}
+    /// A node has found that an attachment does not hold an address, or anything.
+    fn forgot(&self, _node: usize, _attachment: &Attachment, _address: Option<&Key>) {}
+    /// Whether a node may remember what is gone.
+    fn remembers(&self, _node: usize, _allocation: &Allocation) -> bool {
+        false
+    }
+
+    fn reopen(&mut self) {}
+    fn reboot(&mut self, _boot: usize, _kept: bool) {}
+    fn lose(&mut self, _node: usize) {}
+    /// Acts for a node that is off.
+    fn operator(&self, _node: usize) -> Option<Box<dyn Store>> {
+        None
+    }
+    /// Deletes a record as no verb does; whether that can be.
+    fn vanish(&self, _held: &Allocation) -> bool {
+        false
+    }
+    /// Changes a record without changing what it says.
+    fn edit(&self, _held: &Allocation) -> Option<Version> {
+        None
+    }
+    /// Nothing is held any more.
+    fn check_nothing_left(&self) {}
+}
+
+/// How a move ends.
+#[derive(Debug, PartialEq)]
+pub(super) enum Move {
+    Done,
+    Changed,
+    #[cfg_attr(not(feature = "kube"), allow(dead_code, reason = "one store alone has a server that refuses"))]
+    Refused,
+}
