@@ -12,8 +12,10 @@ use crate::kills::strace::{self, Point};
 use crate::support::cluster::Cluster;
 use crate::support::nodes::{Node, holders, own_name};
 use crate::support::sandbox::{Call, Ended};
+use hereabouts::store::retry::{Attempt, Deadline, Pace, until_paced};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// One address of each.
 const TWO: &str = r#""ipRanges":[{"range":"10.9.0.0/24"},{"range":"10.8.0.0/24"}]"#;
@@ -96,12 +98,16 @@ impl Scene {
             1 => self.delete(&node),
             _ => drop(self.call(&node, "GC", "").run().succeeded()),
         }
-        // What was on its way has come by now.
-        seconds_later(&node, 6);
-        node.del("nobody").succeeded();
-        let held = holders(cluster, &node.scope);
+        // What was on its way comes when the server has the time for it.
         let kept = if self.before.contains(&"b") { 1 + usize::from(self.two) } else { 0 };
-        assert!(held.len() == kept && held.values().all(|container| container == "b"), "{when}: {held:?}");
+        let settled: Result<_, ()> = until_paced(&Deadline::after(Duration::from_secs(20)), Pace::SERVER, || {
+            seconds_later(&node, 6);
+            node.del("nobody").succeeded();
+            let held = holders(cluster, &node.scope);
+            let right = held.len() == kept && held.values().all(|container| container == "b");
+            Ok(if right { Attempt::Done(()) } else { Attempt::Again(Duration::ZERO) })
+        });
+        assert_eq!(settled, Ok(Some(())), "{when}, way {way}: {:?}", holders(cluster, &node.scope));
         node.gc_call(&[]).run().succeeded();
     }
 
