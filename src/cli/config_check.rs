@@ -2,6 +2,7 @@
 //! with its JSON path.
 
 use super::{Lookup, locate, output};
+use crate::addr::Range;
 use crate::config::{CniArgs, ConfigError, Merged, Network, Settings, StoreKind};
 use crate::ipam::Choice;
 use crate::json::Json;
@@ -92,12 +93,34 @@ fn describe(network: &Network) -> anyhow::Result<()> {
         let choices: Vec<String> = set.choices.iter().map(outline).collect();
         output::print(&format!("  one address of: {}\n", choices.join(", else ")))?;
     }
+    note_vain(network)?;
     for fixed in &network.statics {
         output::print(&format!("  static address: {}/{}\n", fixed.address, fixed.prefix))?;
     }
     for route in &network.routes {
         let gw = route.gw.map_or_else(String::new, |gw| format!(" via {gw}"));
         output::print(&format!("  route: {}{gw}\n", route.dst))?;
+    }
+    Ok(())
+}
+
+/// What is no mistake, and hardly meant: a range that gives nothing, and an
+/// exclude that takes nothing away.
+fn note_vain(network: &Network) -> anyhow::Result<()> {
+    let choices = || network.sets.iter().flat_map(|set| &set.choices);
+    for choice in choices().filter(|choice| choice.candidates().is_empty()) {
+        output::print(&format!("  note: nothing is left of {}, all of it is excluded or a gateway\n", choice.range))?;
+    }
+    let gateways = choices().filter_map(|choice| choice.gateway).chain(network.statics.iter().filter_map(|fixed| fixed.gateway));
+    let gateways: Vec<Range> = gateways.map(Range::single).collect();
+    let mut seen: Vec<&Range> = Vec::new();
+    for range in choices().flat_map(|choice| &choice.excluded).filter(|range| !gateways.contains(range)) {
+        // Of the subnet: to exclude its broadcast address, too, is a habit.
+        let takes = |choice: &Choice| choice.excluded.contains(range) && choice.subnet.whole().intersection(range).is_some();
+        if !seen.contains(&range) && !choices().any(takes) {
+            output::print(&format!("  note: exclude lies outside every range: {range}\n"))?;
+        }
+        seen.push(range);
     }
     Ok(())
 }

@@ -183,7 +183,8 @@ enum ConfigCommand {
     ///
     /// FILE is a NetworkAttachmentDefinition (YAML or JSON), a plugin list
     /// (conflist) or a plugin configuration. Mistakes come with their JSON path;
-    /// exit status 1 when there is one.
+    /// exit status 1 when there is one. What is allowed and hardly meant is a note:
+    /// a range of which nothing is left, an exclude outside every range.
     Check {
         /// The configuration; - reads stdin
         #[arg(value_name = "FILE")]

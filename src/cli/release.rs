@@ -38,13 +38,19 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
     }
     let other_node = located.node.as_ref() != Some(&acting);
     let store = if other_node { located.store_of_dead(&acting)? } else { located.store_of(&acting)? };
+    if found.is_empty() {
+        // Before the question: a store may not know which nodes there are, and
+        // the name may be a slip.
+        let network = args.network.as_ref().map_or_else(String::new, |network| format!(" of network {network}"));
+        output::say(&format!("no address{network} is held by a node of this name: {acting}"));
+    }
     announce(&found, &acting, other_node, &located);
     if !confirm::confirmed(args.yes, "release")? {
         bail!("nothing was released");
     }
     carry_out(store.as_ref(), &found)?;
     if whole_node {
-        forget_node(store.as_ref(), &acting, found.is_empty(), &located)?;
+        forget_node(store.as_ref(), found.is_empty(), &located)?;
     }
     Ok(())
 }
@@ -105,11 +111,10 @@ fn carry_out(store: &dyn Upkeep, found: &Found) -> anyhow::Result<()> {
 }
 
 /// Removes what calls of a node that is off have left behind.
-fn forget_node(store: &dyn Upkeep, node: &NodeName, held_nothing: bool, located: &locate::Located<'_>) -> anyhow::Result<()> {
+fn forget_node(store: &dyn Upkeep, held_nothing: bool, located: &locate::Located<'_>) -> anyhow::Result<()> {
     if held_nothing {
         // Opening a session is what forgets the machine.
         drop(store.open(Access::Release, Deadline::after(list::PATIENCE))?);
-        output::say(&format!("node {node} holds no address"));
     }
     let is_alive = |held: &Draft| located.is_alive(held);
     for left_over in store.left_overs(&is_alive, Deadline::after(list::PATIENCE))? {

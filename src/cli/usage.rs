@@ -32,10 +32,19 @@ pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> 
         let merged = Merged::new(&found.configuration, flat.as_ref())?;
         let network = Network::parse(&merged, &CniArgs::default()).map_err(crate::config::ConfigError::from)?;
         let name = found.configuration.find("name").and_then(|name| name.as_str()).unwrap_or("-");
+        if network.sets.is_empty() {
+            output::say(&format!(
+                "network {} names no range, there is nothing to count: list shows who holds its addresses",
+                output::plain(name)
+            ));
+        }
         rows.extend(count(store.as_ref(), name, &network)?);
     }
     if args.output == Format::Json {
         return output::print_json(&Value::Array(rows.iter().map(encode).collect()));
+    }
+    if rows.is_empty() {
+        return Ok(());
     }
     let cells: Vec<Vec<String>> = rows
         .into_iter()

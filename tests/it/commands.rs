@@ -116,6 +116,16 @@ fn usage_counts_held_free_and_excluded() {
 }
 
 #[test]
+fn usage_says_where_there_is_no_range_to_count() {
+    let sandbox = sandbox();
+    let file = sandbox.write("net.json", &configuration(r#""addresses":[{"address":"10.9.9.9/24"}]"#));
+    let ended = sandbox.command(&["usage", file.to_str().unwrap()]);
+    assert!(ended.succeeded().stdout.is_empty() && ended.stderr.contains("net1 names no range, there is nothing to count"), "{ended:?}");
+    let ended = sandbox.command(&["usage", file.to_str().unwrap(), "-o", "json"]);
+    assert_eq!(ended.succeeded().stdout, "[]\n");
+}
+
+#[test]
 fn release_needs_yes_without_a_terminal_and_frees_then() {
     let sandbox = sandbox();
     let ended = sandbox.command(&["release", "10.1.2.2"]);
@@ -166,6 +176,34 @@ fn config_check_shows_what_would_be_allocated_from() {
         "{}",
         ended.stdout
     );
+}
+
+#[test]
+fn config_check_notes_ranges_without_addresses_and_excludes_without_effect() {
+    let sandbox = Sandbox::new();
+    let notes = |ipam: &str| {
+        let file = sandbox.write("net.json", &configuration(ipam));
+        let ended = sandbox.command(&["config", "check", file.to_str().unwrap()]);
+        let lines = ended.succeeded().stdout.lines().filter_map(|line| line.strip_prefix("  note: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        notes(r#""range":"10.1.2.0/30","gateway":"10.1.2.1","exclude":["10.1.2.2/32"]"#),
+        ["nothing is left of 10.1.2.1-10.1.2.2, all of it is excluded or a gateway"]
+    );
+    let outside = r#""exclude":["10.1.3.0/25","10.1.3.0/25","10.1.2.8/29"]"#;
+    assert_eq!(notes(&format!(r#""range":"10.1.2.0/24",{outside}"#)), ["exclude lies outside every range: 10.1.3.0-10.1.3.127"]);
+    // It is of one range, and lies in the other.
+    let (one, other) = (format!(r#"{{"range":"10.1.2.0/24",{outside}}}"#), r#"{"range":"10.1.3.0/24"}"#);
+    assert_eq!(notes(&format!(r#""ipRanges":[{one},{other}]"#)), ["exclude lies outside every range: 10.1.3.0-10.1.3.127"]);
+    assert!(notes(&format!(r#""ipRanges":[{{"range":"10.1.2.0/24"}},{other}],{outside}"#)).is_empty());
+    for quiet in [
+        r#""range":"10.1.2.0/24","exclude":["10.1.2.0/32","10.1.2.255/32"]"#,
+        r#""range":"10.1.2.0/24","gateway":"10.1.2.1","range_start":"10.1.2.9""#,
+        r#""range":"fd00::/64","gateway":"fe80::1""#,
+    ] {
+        assert!(notes(quiet).is_empty(), "{quiet}");
+    }
 }
 
 #[test]

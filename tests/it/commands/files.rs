@@ -62,8 +62,12 @@ fn release_of_a_dead_node_warns_and_frees_all_it_held_and_left_behind() {
     assert_eq!((released.status, released.stdout.as_str()), (Some(0), "released 10.1.2.5\n"), "{released:?}");
     assert_eq!(sandbox.held(), ["10.1.2.2", "10.1.2.3", "10.1.2.4"]);
     assert_eq!(sandbox.command(&["verify"]).status, Some(0));
+    let of_another = sandbox.command(&["release", "--node", "n1", "--network", "net9", "--yes"]);
+    assert!(of_another.succeeded().stderr.contains("no address of network net9 is held by a node of this name: n1\n"), "{of_another:?}");
+    let asked = sandbox.command(&["release", "--node", "n2"]);
+    assert!(asked.status == Some(2) && asked.stderr.contains("no address is held by a node of this name: n2\n"), "{asked:?}");
     let again = sandbox.command(&["release", "--node", "n2", "--yes"]);
-    assert!(again.status == Some(0) && again.stderr.contains("node n2 holds no address"), "{again:?}");
+    assert!(again.status == Some(0) && again.stderr.contains("no address is held by a node of this name: n2\n"), "{again:?}");
     let unknown = sandbox.command(&["release", "--node", "n3", "--yes"]);
     assert!(unknown.status == Some(1) && unknown.stderr.contains("no node of this name has used this store: n3"), "{unknown:?}");
     let nothing = sandbox.command(&["release", "--yes"]);

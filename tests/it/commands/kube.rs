@@ -248,7 +248,10 @@ fn from_a_workstation_one_reads_and_releases_what_a_dead_node_held() {
     let released = from_workstation(&scene, &["release", "--node", "n2", "--yes"]);
     assert_eq!((released.status, released.stdout.as_str()), (Some(0), "released 10.1.2.9\n"), "{released:?}");
     let again = from_workstation(&scene, &["release", "--node", "n2", "--yes"]);
-    assert!(again.status == Some(0) && again.stderr.contains("node n2 holds no address"), "{again:?}");
+    assert!(again.status == Some(0) && again.stderr.contains("no address is held by a node of this name: n2\n"), "{again:?}");
+    // Nobody knows which nodes there are.
+    let slip = from_workstation(&scene, &["release", "--node", "n22", "--yes"]);
+    assert!(slip.status == Some(0) && slip.stderr.contains("no address is held by a node of this name: n22\n"), "{slip:?}");
     from_workstation(&scene, &["release", "--pod", "default/web-0", "--node", "n1", "--yes"]).succeeded();
     assert_eq!(scene.sandbox.held(), ["10.1.2.2"]);
     // The holder's own DEL finds out by itself.
