@@ -151,14 +151,16 @@ enum Command {
     /// Copies this executable to the runtime's plugins, and writes the node's
     /// flat file and a kubeconfig for the plugin, each of them whole or not at
     /// all; what is there already stays. In a pod of a ServiceAccount no option
-    /// is needed; --data-dir installs for a file store. The DaemonSet of deploy/
-    /// runs it with --watch.
+    /// is needed; --data-dir installs for a file store. Over an install for another
+    /// store it refuses while pods of this node hold addresses there. The DaemonSet
+    /// of deploy/ runs it with --watch.
     #[cfg(feature = "kube")]
     Install(Box<install::InstallArgs>),
     /// Take the plugin off this node
     ///
     /// Removes what install wrote, and only that. Refuses while pods of this
-    /// node hold addresses, which nobody could give back. The custom resource
+    /// node hold addresses, which nobody could give back, and where nothing names
+    /// the store that could tell. The custom resource
     /// and the store stay.
     #[cfg(feature = "kube")]
     Uninstall(Box<install::UninstallArgs>),

@@ -2,6 +2,8 @@
 //! each, with the plugins' directory, the configuration's, and a pod's token and
 //! CA. Rollouts, pods and the API server are in `deploy.rs`.
 
+/// Over an install of another kind.
+mod changing;
 /// Where a node's files are, and installs that stay.
 pub(crate) mod node;
 /// One run: what it writes, keeps, refuses.

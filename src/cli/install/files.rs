@@ -85,8 +85,8 @@ impl Files {
     /// that one has gone, or it was this one's first time.
     ///
     /// # Errors
-    /// The first that cannot be written, or is another's.
-    pub(super) fn put(&mut self) -> anyhow::Result<Vec<String>> {
+    /// The first that cannot be written, or is another's; `allow` does not.
+    pub(super) fn put(&mut self, allow: &mut dyn FnMut(&Plan) -> anyhow::Result<()>) -> anyhow::Result<Vec<String>> {
         let is_alone = self.presence.show()?;
         if is_alone && !self.settled {
             place::remove_aside(&self.plan.directory)?;
@@ -94,16 +94,22 @@ impl Files {
         }
         let mut changes = Vec::new();
         let insists = is_alone || !self.settled;
-        self.put_kubeconfig(insists, &mut changes)?;
         let flat = self.plan.flat_path();
-        if insists || !flat.exists() {
+        if insists {
             refuse_of_others(&flat, is_our_flat_file)?;
+            allow(&self.plan)?;
+        }
+        self.put_kubeconfig(insists, &mut changes)?;
+        if insists || !flat.exists() {
             place::put(&flat, 0o644, self.plan.flat.as_bytes())?.then(|| changes.push(wrote(&flat)));
         }
         for path in self.plan.executables() {
             if insists || !path.exists() {
                 self.executable.put(&path)?.then(|| changes.push(wrote(&path)));
             }
+        }
+        if is_alone {
+            self.remove_kubeconfig(&mut changes)?;
         }
         self.settled = true;
         Ok(changes)
@@ -121,6 +127,18 @@ impl Files {
         refuse_of_others(&path, is_our_kubeconfig)?;
         place::put(&path, credentials.mode, text.as_bytes())?.then(|| changes.push(wrote(&path)));
         self.kubeconfig = text;
+        Ok(())
+    }
+
+    /// The token of an install of another kind, which the flat file no longer
+    /// leads to.
+    fn remove_kubeconfig(&self, changes: &mut Vec<String>) -> anyhow::Result<()> {
+        let path = self.plan.kubeconfig_path();
+        let flat: Value = serde_json::from_str(&self.plan.flat)?;
+        let is_needed = flat["kubernetes"]["kubeconfig"].as_str().is_some_and(|used| Path::new(used) == path);
+        if !is_needed && read_small(&path).is_ok_and(|bytes| is_our_kubeconfig(&bytes)) && place::remove(&path)? {
+            changes.push(format!("removed {}", path.display()));
+        }
         Ok(())
     }
 
@@ -162,9 +180,14 @@ pub(super) fn is_our_kubeconfig(bytes: &[u8]) -> bool {
     bytes.starts_with(KUBECONFIG_HEAD.as_bytes())
 }
 
+/// What a kubeconfig of ours says for a key.
+pub(super) fn line_of<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| line.trim_start().strip_prefix(key))
+}
+
 /// The kubeconfig of this moment's token and CA: one file, so that they never
 /// come from two moments.
-fn kubeconfig(credentials: &Credentials) -> anyhow::Result<String> {
+pub(super) fn kubeconfig(credentials: &Credentials) -> anyhow::Result<String> {
     let read =
         |path: &Path, flag: &str| read_small(path).with_context(|| format!("cannot read {}, another is given with {flag}", path.display()));
     let token = String::from_utf8_lossy(&read(&credentials.token_file, "--token-file")?).trim().to_owned();

@@ -2,11 +2,12 @@
 //! DaemonSet of deploy/ runs them with --watch.
 //!
 //! `options` knows flags, variables and defaults, `files` what is written,
-//! `place` how: whole or not at all. `watch` stays, `chores` are what it runs
-//! beside, `leaving` is what `uninstall` does instead; `remove` and `check` say
-//! it themselves. None of them talks to the API server: the plugin itself is
+//! `change` whether it may be, `place` how: whole or not at all. `watch` stays,
+//! `chores` are what it runs beside, `leaving` is what `uninstall` does instead;
+//! `remove` and `check` say it themselves. None of them talks to the API server: the plugin itself is
 //! asked, as it is installed.
 
+mod change;
 mod check;
 mod chores;
 mod files;
@@ -20,6 +21,7 @@ pub(super) use options::{InstallArgs, UninstallArgs};
 
 use super::{Lookup, StoreArgs, Usage, output};
 use anyhow::Context;
+use change::Change;
 use chores::Chores;
 use files::Files;
 use leaving::Leaving;
@@ -38,15 +40,17 @@ pub(super) fn install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs,
     }
     require_bin_dir(&plan)?;
     let mut files = Files::new(plan)?;
+    let mut change = Change::new(lookup, namespace, !args.watch);
+    let mut allow = |plan: &Plan| if args.force { Ok(()) } else { change.allow(plan) };
     if !args.watch {
-        let changes = files.put()?;
+        let changes = files.put(&mut allow)?;
         if changes.is_empty() {
             output::say("all is in place");
         }
         return say_each(&changes);
     }
     let mut chores = Chores::new(namespace, files.plan.flat_path(), args.sweep_every);
-    watch::watch(&mut || files.put(), &mut |ends| chores.turn(ends))
+    watch::watch(&mut || files.put(&mut allow), &mut |ends| chores.turn(ends))
 }
 
 pub(super) fn uninstall(lookup: Lookup<'_>, store: &StoreArgs, args: &UninstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {

@@ -37,6 +37,10 @@ pub(crate) struct InstallArgs {
     /// Change nothing, say whether the plugin is here and reaches its store
     #[arg(long)]
     pub(super) check: bool,
+    /// Take another store although pods of this node may hold addresses of the
+    /// present one; they can then not be removed until that one is back
+    #[arg(long, conflicts_with_all = ["watch", "check"])]
+    pub(super) force: bool,
     /// With --check: do not ask the store
     #[arg(long, requires = "check")]
     pub(super) offline: bool,
@@ -163,9 +167,7 @@ impl Plan {
 
     /// Reads the flat file as a verb will.
     fn check_flat_file(&self) -> Result<(), ConfigError> {
-        let flat = FlatFile::parse(self.flat_path(), self.flat.as_bytes(), true)?;
-        let network = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
-        config::Settings::parse(&Merged::new(&network, Some(&flat))?, true).map(drop)
+        read_flat(&self.flat_path(), self.flat.as_bytes()).map(drop)
     }
 
     /// What to remove, and how to keep it alive until then.
@@ -211,6 +213,16 @@ impl Plan {
     pub(super) fn executables(&self) -> impl Iterator<Item = PathBuf> {
         self.names.iter().map(|name| self.bin_dir.join(name))
     }
+}
+
+/// What a flat file says to a verb.
+///
+/// # Errors
+/// A mistake in it.
+pub(super) fn read_flat(path: &Path, bytes: &[u8]) -> Result<config::Settings, ConfigError> {
+    let flat = FlatFile::parse(path.to_owned(), bytes, true)?;
+    let network = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
+    config::Settings::parse(&Merged::new(&network, Some(&flat))?, true)
 }
 
 fn usage(text: &str) -> anyhow::Error {

@@ -3,8 +3,9 @@
 //! this node holds addresses: nobody could give them back.
 
 use super::files;
-use super::options::Plan;
+use super::options::{self, Plan};
 use super::place::{self, Presence};
+use crate::ipam::NodeName;
 use crate::plugin::host::{CONFIG_VARIABLE, read_small};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
@@ -25,10 +26,14 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
     } else {
         None
     };
-    if !force && plan.flat_path().exists() {
-        refuse_while_held(plan, namespace)?;
+    let standing = standing(plan)?;
+    let flat = plan.flat_path();
+    if !force && flat.exists() {
+        refuse_while_held(&flat, &plan.node, namespace)?;
+    } else if !force && standing.iter().any(|(path, is_ours)| *is_ours && plan.executables().any(|executable| *path == executable)) {
+        bail!("{CANNOT_TELL}: nothing names the store, it is missing: {}", flat.display());
     }
-    for (path, is_ours) in standing(plan)? {
+    for (path, is_ours) in standing {
         if !is_ours {
             changes.push(format!("left {}: hereabouts install did not write it", path.display()));
         } else if place::remove(&path)? {
@@ -66,14 +71,23 @@ pub(super) fn standing(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
     Ok(found)
 }
 
-/// Asks the store that the flat file names.
-fn refuse_while_held(plan: &Plan, namespace: &Path) -> anyhow::Result<()> {
+/// What is no answer is no leave.
+const CANNOT_TELL: &str = "cannot tell whether pods of this node hold addresses, mend that or give --force";
+
+/// Asks the store that a flat file names, for the node that it names; `node` is
+/// for one that names none.
+///
+/// # Errors
+/// That node holds addresses there, or the store cannot be asked.
+pub(super) fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) -> anyhow::Result<()> {
+    let named = read_small(flat).ok().and_then(|bytes| options::read_flat(flat, &bytes).ok()?.node_name);
+    let node = named.as_ref().unwrap_or(node);
     let listed = Command::new("/proc/self/exe")
         .arg("--mount-namespace")
         .arg(namespace)
-        .args(["list", "--output", "json", "--node", plan.node.as_str()])
+        .args(["list", "--output", "json", "--node", node.as_str()])
         .env_clear()
-        .env(CONFIG_VARIABLE, plan.flat_path())
+        .env(CONFIG_VARIABLE, flat)
         .stdin(Stdio::null())
         .output()
         .context("cannot start the listing of this node's addresses")?;
@@ -81,14 +95,13 @@ fn refuse_while_held(plan: &Plan, namespace: &Path) -> anyhow::Result<()> {
     match held {
         Some(held) if listed.status.success() && held.is_empty() => Ok(()),
         Some(held) if listed.status.success() => bail!(
-            "pods of this node hold {} of the store's addresses, remove them first; to see them: hereabouts list --node {}",
-            held.len(),
-            plan.node
+            "pods of this node hold {} of the store's addresses, remove them first; to see them: hereabouts list --node {node}",
+            held.len()
         ),
         _ => {
             let said = String::from_utf8_lossy(&listed.stderr);
             let reason = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            bail!("cannot tell whether pods of this node hold addresses, mend that or give --force: {reason}")
+            bail!("{CANNOT_TELL}: {reason}")
         }
     }
 }

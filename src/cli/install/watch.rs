@@ -3,14 +3,44 @@
 //! killed after its time.
 
 use super::super::output;
+use crate::store::retry::{Deadline, jittered};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// How often to look. The kubelet swaps a pod's token by a symbolic link, long
 /// before the old one ends; two small files are read.
 const EVERY_MILLISECONDS: u16 = 5_000;
+
+/// How long to wait before the store is asked again: each time longer, since
+/// all nodes of a cluster ask at once, and pods take their time.
+pub(super) struct Pause {
+    again: Deadline,
+    next: Duration,
+}
+
+impl Pause {
+    const FIRST: Duration = Duration::from_secs(2);
+    const LONGEST: Duration = Duration::from_secs(300);
+
+    /// Whether it is time; then the next one begins.
+    pub(super) fn is_over(&mut self) -> bool {
+        if !self.again.left().is_zero() {
+            return false;
+        }
+        self.again = Deadline::after(jittered(self.next));
+        self.next = (self.next * 2).min(Self::LONGEST);
+        true
+    }
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self { again: Deadline::after(Duration::ZERO), next: Self::FIRST }
+    }
+}
 
 /// Calls `step` and `beside` at once, then from time to time and after each
 /// child that has ended, until SIGTERM or SIGINT. What fails is said once, and

@@ -4,7 +4,7 @@ use super::node::Node;
 use crate::support::sandbox::configuration;
 use nix::sys::signal::Signal;
 
-fn hold(node: &Node, verb: &str) {
+pub(super) fn hold(node: &Node, verb: &str) {
     let mut call = node.sandbox.call(verb);
     call.set("HEREABOUTS_CONFIG", node.flat()).stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
 }
@@ -49,6 +49,30 @@ fn it_is_refused_while_this_node_holds_addresses() {
     assert_eq!(node.files(), files);
     hold(&node, "DEL");
     node.run(&["uninstall"]).succeeded();
+    assert!(node.files().is_empty(), "{:?}", node.files());
+}
+
+/// Whatever the one who removes is called, or calls it.
+#[test]
+fn the_flat_file_says_whose_addresses_are_asked_for() {
+    let node = Node::new();
+    node.install_for_files();
+    hold(&node, "ADD");
+    let refused = node.call(&["uninstall"]).set("NODENAME", "another").run();
+    assert!(refused.status == Some(1) && refused.stderr.contains("hereabouts list --node n1"), "{refused:?}");
+    assert_eq!(node.files().len(), 2);
+}
+
+#[test]
+fn where_nothing_names_the_store_nobody_can_tell() {
+    let node = Node::new();
+    node.install_for_files();
+    hold(&node, "ADD");
+    std::fs::remove_file(node.flat()).unwrap();
+    let refused = node.run(&["uninstall"]);
+    assert!(refused.status == Some(1) && refused.stderr.contains("give --force: nothing names the store, it is missing: "), "{refused:?}");
+    assert_eq!(node.files(), ["bin/hereabouts"]);
+    node.run(&["uninstall", "--force"]).succeeded();
     assert!(node.files().is_empty(), "{:?}", node.files());
 }
 

@@ -1,0 +1,92 @@
+//! Whether an install may put another store in the place of the one that the
+//! node's flat file names: not while pods of this node hold addresses there,
+//! whose DELs would ask the new one. Where the store stays, nobody is asked.
+
+use super::super::Lookup;
+use super::options::{self, Plan};
+use super::watch::Pause;
+use super::{files, remove};
+use crate::config::{Settings, StoreKind};
+use crate::plugin::host::read_small;
+use crate::plugin::stores;
+use anyhow::{Context, bail};
+use std::path::Path;
+
+/// See above.
+pub(super) struct Change<'a> {
+    lookup: Lookup<'a>,
+    namespace: &'a Path,
+    /// A person's run. One that stays is told its API server by the cluster that
+    /// it is in, which may get another URL and another CA in its life.
+    by_hand: bool,
+    pause: Pause,
+    refusal: String,
+}
+
+impl<'a> Change<'a> {
+    pub(super) fn new(lookup: Lookup<'a>, namespace: &'a Path, by_hand: bool) -> Self {
+        Self { lookup, namespace, by_hand, pause: Pause::default(), refusal: String::new() }
+    }
+
+    /// # Errors
+    /// Why it may not be.
+    pub(super) fn allow(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        let flat = plan.flat_path();
+        let present = read_small(&flat);
+        if present.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            return Ok(());
+        }
+        // What cannot be read says nothing of its store: then that is asked.
+        let stays = present.is_ok_and(|bytes| self.stays(plan, &bytes).unwrap_or(false));
+        if stays {
+            return Ok(());
+        }
+        if self.refusal.is_empty() || self.pause.is_over() {
+            let asked = remove::refuse_while_held(&flat, &plan.node, self.namespace);
+            let Err(error) = asked.with_context(|| format!("another store or node is named so far by {}", flat.display())) else {
+                self.refusal.clear();
+                return Ok(());
+            };
+            self.refusal = format!("{error:#}");
+        }
+        bail!("{}", self.refusal)
+    }
+
+    /// Whether store and node are those of the present flat file.
+    fn stays(&self, plan: &Plan, present: &[u8]) -> anyhow::Result<bool> {
+        if present == plan.flat.as_bytes() {
+            return Ok(!self.is_another_cluster(plan)?);
+        }
+        let flat = plan.flat_path();
+        let (before, after) = (options::read_flat(&flat, present)?, options::read_flat(&flat, plan.flat.as_bytes())?);
+        Ok(before.node_name == after.node_name && self.is_same_store(plan, &before, &after)?)
+    }
+
+    fn is_same_store(&self, plan: &Plan, before: &Settings, after: &Settings) -> anyhow::Result<bool> {
+        match (&before.store.kind, &after.store.kind) {
+            (StoreKind::File, StoreKind::File) => Ok(before.store.data_dir == after.store.data_dir),
+            (StoreKind::Kubernetes { kubeconfig: before }, StoreKind::Kubernetes { kubeconfig: after }) if before == after => {
+                Ok(!self.is_another_cluster(plan)?)
+            }
+            (StoreKind::Kubernetes { kubeconfig: before }, StoreKind::Kubernetes { kubeconfig: after }) => {
+                let to_be = match &plan.credentials {
+                    Some(credentials) => credentials.server.clone(),
+                    None => stores::server(after, self.lookup)?,
+                };
+                Ok(stores::server(before, self.lookup)?.trim_end_matches('/') == to_be.trim_end_matches('/'))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// A cluster may get another URL, or another CA; another one has both.
+    fn is_another_cluster(&self, plan: &Plan) -> anyhow::Result<bool> {
+        let path = plan.kubeconfig_path();
+        let Some(credentials) = plan.credentials.as_ref().filter(|_| self.by_hand && path.exists()) else {
+            return Ok(false);
+        };
+        let (before, after) = (String::from_utf8(read_small(&path)?)?, files::kubeconfig(credentials)?);
+        let differ = |key: &str| files::line_of(&before, key) != files::line_of(&after, key);
+        Ok(differ("server: ") && differ("certificate-authority-data: "))
+    }
+}
