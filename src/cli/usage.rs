@@ -9,8 +9,8 @@ use crate::store::{Filter, Store};
 use serde_json::{Value, json};
 
 struct Row {
-    network: String,
-    scope: String,
+    network: Option<String>,
+    scope: Option<String>,
     range: String,
     held: u128,
     free: u128,
@@ -31,11 +31,11 @@ pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> 
     for found in configurations {
         let merged = Merged::new(&found.configuration, flat.as_ref())?;
         let network = Network::parse(&merged, &CniArgs::default()).map_err(crate::config::ConfigError::from)?;
-        let name = found.configuration.find("name").and_then(|name| name.as_str()).unwrap_or("-");
+        let name = found.configuration.find("name").and_then(|name| name.as_str());
         if network.sets.is_empty() {
             output::say(&format!(
                 "network {} names no range, there is nothing to count: list shows who holds its addresses",
-                output::plain(name)
+                output::plain(name.unwrap_or("-"))
             ));
         }
         rows.extend(count(store.as_ref(), name, &network)?);
@@ -50,14 +50,23 @@ pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> 
         .into_iter()
         .map(|row| {
             let count = |number: u128| if number == u128::MAX { ">= 2^128-1".to_owned() } else { number.to_string() };
-            vec![row.network, row.range, row.scope, count(row.held), count(row.free), count(row.excluded), count(row.total)]
+            let or_dash = |name: Option<String>| name.map_or_else(|| "-".to_owned(), |name| output::plain(&name));
+            vec![
+                or_dash(row.network),
+                row.range,
+                or_dash(row.scope),
+                count(row.held),
+                count(row.free),
+                count(row.excluded),
+                count(row.total),
+            ]
         })
         .collect();
     output::print(&output::table(&["NETWORK", "RANGE", "SCOPE", "HELD", "FREE", "EXCLUDED", "TOTAL"], &cells))
 }
 
 /// One row for each range. Counts as it reads: of what is held, nothing is kept.
-fn count(store: &dyn Store, name: &str, network: &Network) -> anyhow::Result<Vec<Row>> {
+fn count(store: &dyn Store, name: Option<&str>, network: &Network) -> anyhow::Result<Vec<Row>> {
     let mut ranges: Vec<(&Choice, AddrSet, u128)> =
         network.sets.iter().flat_map(|set| &set.choices).map(|choice| (choice, choice.candidates(), 0)).collect();
     let filter = Filter { scope: Some(network.scope.clone()), ..Filter::default() };
@@ -71,12 +80,12 @@ fn count(store: &dyn Store, name: &str, network: &Network) -> anyhow::Result<Vec
     Ok(ranges.into_iter().map(|(choice, candidates, held)| row(name, network, choice, &candidates, held)).collect())
 }
 
-fn row(name: &str, network: &Network, choice: &Choice, candidates: &AddrSet, held: u128) -> Row {
+fn row(name: Option<&str>, network: &Network, choice: &Choice, candidates: &AddrSet, held: u128) -> Row {
     let total = AddrSet::from_range(&choice.range).count();
     let usable = candidates.count();
     Row {
-        network: name.to_owned(),
-        scope: output::plain(network.scope.name().unwrap_or("-")),
+        network: name.map(str::to_owned),
+        scope: network.scope.name().map(str::to_owned),
         range: format!("{} ({})", choice.range, choice.subnet),
         held,
         free: usable.saturating_sub(held),

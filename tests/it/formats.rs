@@ -194,7 +194,7 @@ fn a_kept_store_is_listed_shown_and_counted() {
         let file = sandbox.write("net.conf", &configuration(RANGE));
         let usage = sandbox.command(&["usage", file.to_str().unwrap(), "--data-dir", sandbox.store().to_str().unwrap(), "-o", "json"]);
         let expected = serde_json::json!([{
-            "network": "net1", "range": "10.1.2.1-10.1.2.254 (10.1.2.0/24)", "scope": "-",
+            "network": "net1", "range": "10.1.2.1-10.1.2.254 (10.1.2.0/24)", "scope": null,
             "held": 5, "free": 248, "excluded": 1, "total": 254,
         }]);
         assert_eq!(usage.document(), expected, "{usage:?}");
