@@ -171,6 +171,31 @@ fn a_tombstone_does_not_bury_the_next_add_of_the_same_attachment() {
     rig.assert_empty("after the DEL");
 }
 
+/// The name that a tombstone looks at is another's by then: of this node, or of
+/// the next one.
+#[test]
+fn what_another_holds_by_now_is_not_buried() {
+    let Some(cluster) = shared("late::what_another_holds_by_now_is_not_buried") else { return };
+    for of_neighbor in [false, true] {
+        let rig = Rig::new(cluster).impatient();
+        let neighbor = Node::new(&own_name("neighbor"), &rig.node.scope, &cluster.kubeconfig());
+        rig.proxy.first(1, "POST", Act::HoldBack);
+        assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
+        rig.node.del("c").succeeded();
+        // From here on the address that may come late is tried.
+        std::fs::remove_dir_all(rig.node.state().join("scopes")).unwrap();
+        std::fs::create_dir(rig.node.state().join("scopes")).unwrap();
+        let holder = if of_neighbor { &neighbor } else { &rig.node };
+        assert_eq!(holder.add("other").addresses(), ["10.9.0.1"]);
+        assert_eq!(rig.proxy.send_held_back(), [409]);
+        seconds_later(&rig.node, 6);
+        rig.node.del("nobody").succeeded();
+        assert_eq!(only(&rig), holds("10.9.0.1", "other"), "of the neighbor: {of_neighbor}");
+        holder.del("other").succeeded();
+        rig.assert_empty("after the DEL");
+    }
+}
+
 /// The object that a tombstone waits for became the attachment's own again: its
 /// second ADD could not tell it from its own first attempt.
 #[test]
