@@ -18,8 +18,7 @@ impl KubeSession<'_> {
         let mut object = IpAllocation::new(&held.scope, held.address, to, store.machine.as_deref());
         object.metadata.uid = Some(version.uid.clone());
         let name = object.metadata.name.clone();
-        let known = store.state.objects(&hash)?.into_iter().find(|known| known.metadata.name == name);
-        store.state.put(&hash, &object)?;
+        let known = store.state.put(&hash, &object)?;
         loop {
             let changed = store.api.patch(&object, &version, &self.deadline);
             match changed {
@@ -56,7 +55,7 @@ impl KubeSession<'_> {
     /// that very address, by an earlier call.
     pub(super) fn take_back_intent(&self, hash: &str, name: &str, known: Option<IpAllocation>) -> Result<(), StoreError> {
         match known {
-            Some(known) => self.store.state.put(hash, &known),
+            Some(known) => self.store.state.put(hash, &known).map(drop),
             None => self.store.state.drop_object(hash, name),
         }
     }

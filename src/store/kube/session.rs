@@ -24,6 +24,17 @@ pub(super) struct KubeSession<'s> {
     pub(super) lost: RefCell<Vec<IpAllocation>>,
 }
 
+/// What a removal is meant for, where another state stands than was known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meant {
+    /// That very state alone.
+    State,
+    /// The record, whatever labels it has got since.
+    Record,
+    /// Whatever its holder has there.
+    Holder,
+}
+
 impl<'s> KubeSession<'s> {
     pub(super) fn new(store: &'s KubeStore, access: Access, deadline: Deadline) -> Self {
         Self { store, deadline, access, locks: RefCell::default(), lost: RefCell::default() }
@@ -102,7 +113,7 @@ impl<'s> KubeSession<'s> {
     }
 
     /// Removes an object, and says what stood in the way.
-    fn remove(&self, held: &Allocation, mut version: Version, exactly: bool) -> Result<Release, StoreError> {
+    fn remove(&self, held: &Allocation, mut version: Version, meant: Meant) -> Result<Release, StoreError> {
         let name = names::object(&held.scope, held.address);
         let removed = retry::until_paced(&self.deadline, Pace::SERVER, || {
             let release = match self.store.api.delete(&name, &version, &self.deadline)? {
@@ -111,12 +122,13 @@ impl<'s> KubeSession<'s> {
                     self.forget(held, true);
                     Release::NotYours
                 }
-                Changed::Conflict if exactly => Release::NotYours,
-                Changed::Conflict => match self.standing(&name, &held.held.attachment)?.and_then(|standing| standing.version) {
+                Changed::Conflict if meant == Meant::State => Release::NotYours,
+                Changed::Conflict => match self.standing(&name, &held.held.attachment)?.and_then(|now| Some((now.version?, now.held))) {
+                    Some((_, now)) if meant == Meant::Record && now != held.held => Release::NotYours,
                     // Somebody edited a label, or the attachment was re-homed to
                     // itself; or nothing has changed, and the conflict was with
                     // nobody. While it stands it is not forgotten.
-                    Some(now) => {
+                    Some((now, _)) => {
                         version = now;
                         return Ok(Attempt::Again(Duration::ZERO));
                     }
@@ -150,8 +162,8 @@ impl<'s> KubeSession<'s> {
         Ok(self.standing(&name, &held.held.attachment)?.and_then(|standing| standing.version))
     }
 
-    /// Frees those candidates that this node recorded before its last boot: their
-    /// sandboxes are gone. Only when nothing else is free. Whether any was freed.
+    /// Frees those candidates that this node recorded before its last boot, also
+    /// what somebody has edited since: their sandboxes are gone. Only when nothing else is free. Whether any was freed.
     pub(super) fn sweep_earlier_boots(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError> {
         let state = &self.store.state;
         let mut freed = false;
@@ -166,30 +178,11 @@ impl<'s> KubeSession<'s> {
                 };
                 let candidate = known.scope == *scope && candidates.contains(known.address);
                 if candidate && known.held.boot_id != self.store.host.boot_id {
-                    freed |= self.remove_earlier(&known, version)?;
+                    freed |= self.remove(&known, version, Meant::Record)? == Release::Done;
                 }
             }
         }
         Ok(freed)
-    }
-
-    /// Removes a record from before the last boot, also one that somebody has
-    /// edited since; but not one that says another boot by now.
-    fn remove_earlier(&self, known: &Allocation, version: Version) -> Result<bool, StoreError> {
-        if self.remove(known, version.clone(), true)? == Release::Done {
-            return Ok(true);
-        }
-        match self.standing(&names::object(&known.scope, known.address), &known.held.attachment)? {
-            Some(standing) if standing.held == known.held => {
-                let version = standing.version.unwrap_or(version);
-                Ok(self.remove(known, version, true)? == Release::Done)
-            }
-            Some(_) => Ok(false),
-            None => {
-                self.forget(known, false);
-                Ok(false)
-            }
-        }
     }
 }
 
@@ -267,7 +260,7 @@ impl Session for KubeSession<'_> {
         }
         self.lock(&names::of_attachment(&held.held.attachment))?;
         match self.version_of(held)? {
-            Some(version) => self.remove(held, version, false),
+            Some(version) => self.remove(held, version, Meant::Holder),
             None => {
                 self.forget(held, false);
                 Ok(Release::NotYours)
@@ -281,7 +274,7 @@ impl Session for KubeSession<'_> {
         }
         self.lock(&names::of_attachment(&held.held.attachment))?;
         match &held.version {
-            Some(version) => self.remove(held, version.clone(), true),
+            Some(version) => self.remove(held, version.clone(), Meant::State),
             None => Ok(Release::NotYours),
         }
     }

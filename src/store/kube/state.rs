@@ -187,15 +187,17 @@ impl State {
         Ok(found.into_iter().filter_map(|name| name.into_string().ok()).filter(|name| names::is_hash(name)).collect())
     }
 
-    /// Puts an object in the place of the one of the same name, or after the
-    /// others. Under the attachment's lock.
-    pub(super) fn put(&self, hash: &str, object: &IpAllocation) -> Result<(), StoreError> {
+    /// Puts an object in the place of the one of the same name, which it returns,
+    /// or after the others. Under the attachment's lock.
+    pub(super) fn put(&self, hash: &str, object: &IpAllocation) -> Result<Option<IpAllocation>, StoreError> {
         let mut objects = self.objects(hash)?;
-        match objects.iter_mut().find(|known| known.metadata.name == object.metadata.name) {
-            Some(known) => *known = object.clone(),
-            None => objects.push(object.clone()),
+        let known = objects.iter_mut().find(|known| known.metadata.name == object.metadata.name);
+        let known = known.map(|known| std::mem::replace(known, object.clone()));
+        if known.is_none() {
+            objects.push(object.clone());
         }
-        self.write(&attachment(hash), &objects)
+        self.write(&attachment(hash), &objects)?;
+        Ok(known)
     }
 
     /// Puts objects in the place of all that is known of an attachment. Under
