@@ -4,8 +4,8 @@
 //! `options` knows flags, variables and defaults, `files` what is written,
 //! `change` whether it may be, `place` how: whole or not at all. `watch` stays,
 //! `chores` are what it runs beside, `leaving` is what `uninstall` does instead;
-//! `remove` and `check` say it themselves. None of them talks to the API server: the plugin itself is
-//! asked, as it is installed.
+//! `remove` and `check` say it themselves. None of them talks to the API server:
+//! the plugin itself is asked, as it is installed.
 
 mod change;
 mod check;

@@ -4,7 +4,7 @@
 use super::claim::held_in;
 use super::disk::{Disk, Inode};
 use super::hint::FullShards;
-use super::layout::{self, Stem};
+use super::layout;
 use super::record::Unreadable;
 use super::{failed, index, read, record};
 use crate::ipam::Allocation;
@@ -210,11 +210,7 @@ fn is_left_over(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
         }
     }
     // Beyond a gap nobody looks.
-    Ok(is_beyond_gap(disk, &stem, number) && disk.inode(path).is_ok())
-}
-
-pub(super) fn is_beyond_gap(disk: &dyn Disk, stem: &Stem, number: u32) -> bool {
-    (0..number).any(|below| disk.inode(&stem.entry(below)).is_err())
+    Ok(index::is_beyond_gap(disk, &stem, number) && disk.inode(path).is_ok())
 }
 
 /// Whether any record is this file. Looks at all names: for what cannot be read.

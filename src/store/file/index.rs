@@ -50,6 +50,11 @@ pub(super) fn entries(disk: &dyn Disk, stem: &Stem) -> Result<Vec<Entry>, StoreE
     Ok(found)
 }
 
+/// Whether no look-up comes to this number.
+pub(super) fn is_beyond_gap(disk: &dyn Disk, stem: &Stem, number: u32) -> bool {
+    (0..number).any(|below| disk.inode(&stem.entry(below)).is_err())
+}
+
 /// Compares an entry with the record at its name. They are one inode; when
 /// they are not, as in a copied tree, the content at the name decides.
 pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<State, StoreError> {

@@ -5,7 +5,7 @@
 //! opened. [`super::verify`] looks at it again.
 
 use super::disk::Disk;
-use super::finding::{Finding, Problem, is_beyond_gap};
+use super::finding::{Finding, Problem};
 use super::record::Unreadable;
 use super::{hint, index, layout, record};
 use crate::addr::{Mask, Shard, add_bit};
@@ -202,7 +202,7 @@ impl<'d> Walk<'d> {
         };
         self.entries += 1;
         // Nobody looks beyond a gap.
-        let within_reach = || !is_beyond_gap(self.disk, &stem, number);
+        let within_reach = || !index::is_beyond_gap(self.disk, &stem, number);
         if let Ok(at) = self.rows.binary_search_by_key(&inode, |row| row.inode) {
             if problem == Problem::LeftOver && self.rows[at].stem == hash(&stem.directory, &stem.name) {
                 self.rows[at].indexed |= within_reach();
