@@ -5,7 +5,7 @@
 
 use crate::conformance::{attachment, host, open};
 use crate::support::cached::{CachedDisk, Image};
-use crate::support::calls::{Call, run};
+use crate::support::calls::{CALLS, Call, run};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::Sandbox;
 use hereabouts::store::file::FileStore;
@@ -116,19 +116,6 @@ fn every_step(image: &Image, call: Call) -> usize {
     println!("{call:?}: {steps} steps, {} faults", steps * ERRORS.len() * 2);
     steps
 }
-
-const CALLS: &[Call] = &[
-    Call::Add("c1", 1),
-    Call::Add("c2", 2),
-    Call::Add("new-web", 1),
-    Call::Add("self", 1),
-    Call::Add("half", 2),
-    Call::Add("by", 1),
-    Call::Del("by"),
-    Call::Del("two"),
-    Call::Gc,
-    Call::Release("two"),
-];
 
 #[test]
 fn every_step_of_the_first_call_of_a_store_fails() {

@@ -168,13 +168,13 @@ fn a_storm_of_kills_in_memory_breaks_no_promise() {
 }
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "minutes; scripts/test --long"]
 fn long_a_storm_of_10_000_kills_on_a_disk_breaks_no_promise() {
     play("long_a_storm_of_10_000_kills_on_a_disk_breaks_no_promise", Path::new(DISK), 10_000);
 }
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "minutes; scripts/test --long"]
 fn long_a_storm_of_10_000_kills_in_memory_breaks_no_promise() {
     play("long_a_storm_of_10_000_kills_in_memory_breaks_no_promise", Path::new(MEMORY), 10_000);
 }

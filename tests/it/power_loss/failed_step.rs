@@ -1,7 +1,7 @@
 //! A step that fails before the power does: what an undo leaves must be as good
 //! as what any other call leaves. A failed flush has flushed nothing.
 
-use super::CALLS;
+use super::calls;
 use super::world::{World, fault, fault_later, prepared};
 use crate::conformance::host;
 use crate::support::cached::CachedDisk;
@@ -50,9 +50,9 @@ fn power_fails_after_step(world: &World, call: Call, step: usize, most: usize) -
 fn power_lost_after_any_step_of_a_call_of_which_any_step_failed() {
     let world = prepared();
     let mut checked = 0;
-    for call in CALLS {
+    for call in calls() {
         for step in 0.. {
-            let Some(ended) = power_fails_after_step(&world, *call, step, 60) else { break };
+            let Some(ended) = power_fails_after_step(&world, call, step, 60) else { break };
             checked += ended.unwrap();
         }
     }

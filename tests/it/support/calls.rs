@@ -26,6 +26,20 @@ pub(crate) enum Call {
     ReleaseFirst(&'static str),
 }
 
+/// Each call that changes a prepared store in a way of its own.
+pub(crate) const CALLS: &[Call] = &[
+    Call::Add("c1", 1),
+    Call::Add("c2", 2),
+    Call::Add("new-web", 1),
+    Call::Add("self", 1),
+    Call::Add("half", 2),
+    Call::Add("by", 1),
+    Call::Del("by"),
+    Call::Del("two"),
+    Call::Gc,
+    Call::Release("two"),
+];
+
 /// Sandboxes whose name begins with `dead` are shown dead.
 pub(crate) fn is_alive(held: &Draft, boot: &str) -> bool {
     held.boot_id == boot && !held.attachment.container.as_str().starts_with("dead")
