@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 /// The only reader of the process environment.
 #[allow(clippy::disallowed_methods, reason = "main hands the environment to everybody else")]
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
         return cli::run(&lookup, std::env::args_os());
     }
     std::panic::set_hook(Box::new(report_panic));
-    let ipam = plugin::Ipam { lookup: &lookup, log: &start_log };
+    let ipam = plugin::Ipam { lookup: &lookup, log: &start_log, surroundings: Rc::new(plugin::ThisMachine) };
     let ports = cni::Ports {
         lookup: &lookup,
         stdin: &mut io::stdin().lock(),

@@ -8,11 +8,11 @@ mod install;
 mod list;
 mod locate;
 mod output;
-mod release;
-mod repair;
+pub mod release;
+pub mod repair;
 mod show;
 mod store_test;
-mod sweep;
+pub mod sweep;
 mod usage;
 mod verify;
 

@@ -1,10 +1,11 @@
-//! `release`: give addresses back by hand, after a look at who holds them.
+//! `release`: give addresses back by hand, after a look at who holds them. What
+//! it does to a store is apart from what it asks and prints.
 
 use super::{Lookup, ReleaseArgs, StoreArgs, Usage, What, confirm, list, locate, output};
-use crate::ipam::{Allocation, Draft, NodeName};
+use crate::ipam::{Allocation, NodeName};
 use crate::store::retry::Deadline;
-use crate::store::upkeep::Upkeep;
-use crate::store::{Access, Filter, Release, StoreError};
+use crate::store::upkeep::{IsAlive, Upkeep};
+use crate::store::{Access, Filter, Release, Store, StoreError};
 use anyhow::bail;
 use std::path::PathBuf;
 
@@ -22,7 +23,7 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
         return Err(Usage("say what to release: an address, --pod, --container, or --node for all of a node".to_owned()).into());
     }
     let located = locate::locate(lookup, store)?;
-    let found = find(&located, &filter, args)?;
+    let found = find(located.store()?.as_ref(), &filter, args.what.container.as_deref())?;
     if found.is_empty() && !whole_node {
         bail!("no record matches");
     }
@@ -48,18 +49,22 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
     if !confirm::confirmed(args.yes, "release")? {
         bail!("nothing was released");
     }
-    carry_out(store.as_ref(), &found)?;
+    carry_out(store.as_ref(), &found, &mut |address, done| output::released(address, done))?;
     if whole_node {
-        forget_node(store.as_ref(), found.is_empty(), &located)?;
+        forget_node(store.as_ref(), found.is_empty(), &|held| located.is_alive(held))?;
     }
     Ok(())
 }
 
+/// Is told of each address, and whether it was freed.
+pub type Report<'r> = &'r mut dyn FnMut(&dyn std::fmt::Display, bool) -> anyhow::Result<()>;
+
 /// What a call of this command is about.
-struct Found {
-    allocations: Vec<Allocation>,
+pub struct Found {
+    /// Records as they were read.
+    pub allocations: Vec<Allocation>,
     /// Records that cannot be read.
-    damaged: Vec<PathBuf>,
+    pub damaged: Vec<PathBuf>,
 }
 
 impl Found {
@@ -68,20 +73,23 @@ impl Found {
     }
 }
 
-fn find(located: &locate::Located<'_>, filter: &Filter, args: &ReleaseArgs) -> anyhow::Result<Found> {
-    let store = located.store()?;
+/// Finds the records that the filter, and the container where one is named,
+/// select.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyhow::Result<Found> {
     let mut found = Found { allocations: Vec::new(), damaged: Vec::new() };
     // By name: a damaged record is in nobody's part of the index.
     let by_address = Filter { node: filter.node.clone().filter(|_| filter.address.is_none()), ..filter.clone() };
     let is_meant = |allocation: &Allocation| {
-        let container = allocation.held.attachment.container.as_str();
-        filter.matches(allocation) && args.what.container.as_deref().is_none_or(|id| id == container)
+        filter.matches(allocation) && container.is_none_or(|id| id == allocation.held.attachment.container.as_str())
     };
-    for item in list::listing(store.as_ref(), &by_address)? {
+    for item in list::listing(store, &by_address)? {
         match item {
             Ok(allocation) if is_meant(&allocation) => found.allocations.push(allocation),
             Ok(_) => {}
-            Err(StoreError::Damaged { path, reason }) if args.what.address.is_some() => {
+            Err(StoreError::Damaged { path, reason }) if filter.address.is_some() => {
                 output::say(&format!("damaged: {}: {reason}", path.display()));
                 found.damaged.push(path);
             }
@@ -94,31 +102,37 @@ fn find(located: &locate::Located<'_>, filter: &Filter, args: &ReleaseArgs) -> a
 
 /// One session for each record: what takes long shall keep no ADD waiting. What
 /// is freed is the very record that was shown, where the store can tell.
-fn carry_out(store: &dyn Upkeep, found: &Found) -> anyhow::Result<()> {
+/// `report` gets each address, and whether it was freed.
+///
+/// # Errors
+/// What comes after it may be held still; a repeat is safe.
+pub fn carry_out(store: &dyn Upkeep, found: &Found, report: Report<'_>) -> anyhow::Result<()> {
     for allocation in found.allocations.iter().rev() {
         let mut session = store.open(Access::Release, Deadline::after(list::PATIENCE))?;
         let released = match allocation.version {
             Some(_) => session.release_unchanged(allocation)?,
             None => session.release(allocation)?,
         };
-        output::released(&allocation.address, released == Release::Done)?;
+        report(&allocation.address, released == Release::Done)?;
     }
     for damaged in &found.damaged {
         let address = damaged.file_name().unwrap_or_default().to_string_lossy();
-        output::released(&address, store.release_damaged(damaged, Deadline::after(list::PATIENCE))?)?;
+        report(&address, store.release_damaged(damaged, Deadline::after(list::PATIENCE))?)?;
     }
     Ok(())
 }
 
 /// Removes what calls of a node that is off have left behind.
-fn forget_node(store: &dyn Upkeep, held_nothing: bool, located: &locate::Located<'_>) -> anyhow::Result<()> {
+///
+/// # Errors
+/// It may be there still; a repeat is safe.
+pub fn forget_node(store: &dyn Upkeep, held_nothing: bool, is_alive: IsAlive<'_>) -> anyhow::Result<()> {
     if held_nothing {
         // Opening a session is what forgets the machine.
         drop(store.open(Access::Release, Deadline::after(list::PATIENCE))?);
     }
-    let is_alive = |held: &Draft| located.is_alive(held);
-    for left_over in store.left_overs(&is_alive, Deadline::after(list::PATIENCE))? {
-        store.repair(&left_over, &is_alive, Deadline::after(list::PATIENCE))?;
+    for left_over in store.left_overs(is_alive, Deadline::after(list::PATIENCE))? {
+        store.repair(&left_over, is_alive, Deadline::after(list::PATIENCE))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::{Lookup, RepairArgs, StoreArgs, confirm, list, locate, output, verify
 use crate::ipam::Draft;
 use crate::store::StoreError;
 use crate::store::retry::Deadline;
-use crate::store::upkeep::{Extent, Repaired};
+use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep};
 use anyhow::bail;
 
 pub(super) fn repair(lookup: Lookup<'_>, store: &StoreArgs, args: &RepairArgs) -> anyhow::Result<()> {
@@ -34,24 +34,40 @@ pub(super) fn repair(lookup: Lookup<'_>, store: &StoreArgs, args: &RepairArgs) -
     if !confirm::confirmed(args.yes, "repair")? {
         bail!("nothing was repaired");
     }
-    let mut failed = 0;
-    for finding in &mendable {
-        let path = output::plain(&finding.path.to_string_lossy());
-        match store.repair(finding, &is_alive, Deadline::after(list::PATIENCE)) {
-            Ok(Repaired::Done) => output::print(&format!("repaired {path}\n"))?,
-            Ok(Repaired::Gone | Repaired::NotYours | Repaired::ByHand) => output::say(&format!("{path} is no longer so")),
-            Ok(Repaired::GivenAway(holder)) => {
-                failed += 1;
-                output::say(&format!("warning: {path} is held by another now, \"verify\" tells what to do: {}", output::plain(&holder)));
-            }
-            Err(error) => {
-                failed += 1;
-                output::say(&format!("warning: {error}"));
-            }
-        }
-    }
+    let failed = carry_out(store.as_ref(), &mendable, &is_alive, &mut say)?;
     if 0 < failed {
         bail!("{} could not be repaired", verify::count(failed, "thing"));
+    }
+    Ok(())
+}
+
+/// Is told of each finding and how its repair ended.
+pub type Report<'r> = &'r mut dyn FnMut(&Finding, &Result<Repaired, StoreError>) -> anyhow::Result<()>;
+
+/// Repairs each finding, and tells `report` how it ended. Continues after a
+/// failure, and returns how many there were.
+///
+/// # Errors
+/// Those of `report`.
+pub fn carry_out(store: &dyn Upkeep, findings: &[Finding], is_alive: IsAlive<'_>, report: Report<'_>) -> anyhow::Result<usize> {
+    let mut failed = 0;
+    for finding in findings {
+        let ended = store.repair(finding, is_alive, Deadline::after(list::PATIENCE));
+        failed += usize::from(matches!(ended, Ok(Repaired::GivenAway(_)) | Err(_)));
+        report(finding, &ended)?;
+    }
+    Ok(failed)
+}
+
+fn say(finding: &Finding, ended: &Result<Repaired, StoreError>) -> anyhow::Result<()> {
+    let path = output::plain(&finding.path.to_string_lossy());
+    match ended {
+        Ok(Repaired::Done) => output::print(&format!("repaired {path}\n"))?,
+        Ok(Repaired::Gone | Repaired::NotYours | Repaired::ByHand) => output::say(&format!("{path} is no longer so")),
+        Ok(Repaired::GivenAway(holder)) => {
+            output::say(&format!("warning: {path} is held by another now, \"verify\" tells what to do: {}", output::plain(holder)));
+        }
+        Err(error) => output::say(&format!("warning: {error}")),
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `sweep`: frees what this node holds for sandboxes that are gone, and removes
 //! what killed calls left behind.
 
+use super::release::Report;
 use super::{Lookup, StoreArgs, SweepArgs, confirm, list, locate, output, verify};
 use crate::ipam::{Allocation, Draft};
 use crate::plugin::sweep::{self, Sweep};
@@ -16,15 +17,7 @@ pub(super) fn sweep(lookup: Lookup<'_>, store: &StoreArgs, args: &SweepArgs) -> 
     let boot_id = &located.machine.boot_id;
     let is_alive = |held: &Draft| located.is_alive(held);
     let all = Sweep { node: &node, network: network.as_ref(), spared: None, only_look: args.dry_run, is_alive: &is_alive };
-    let mut stale = Vec::new();
-    for item in all.find(store.as_ref(), Deadline::after(list::PATIENCE))? {
-        match item {
-            Ok(allocation) => stale.push(allocation),
-            Err(error) if error.is_of_one_record() => output::say(&format!("warning: {error}")),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let left_overs = store.left_overs(&is_alive, Deadline::after(list::PATIENCE))?;
+    let (stale, left_overs) = find(store.as_ref(), &all)?;
     if stale.is_empty() && left_overs.is_empty() {
         output::say("nothing to sweep");
         return Ok(());
@@ -36,7 +29,24 @@ pub(super) fn sweep(lookup: Lookup<'_>, store: &StoreArgs, args: &SweepArgs) -> 
     if !confirm::confirmed(args.yes, "sweep")? {
         bail!("nothing was swept");
     }
-    carry_out(store.as_ref(), &stale, &left_overs, &is_alive)
+    carry_out(store.as_ref(), &stale, &left_overs, &is_alive, &mut |address, done| output::released(address, done))
+}
+
+/// Finds the stale records, and what killed calls left behind.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn find(store: &dyn Upkeep, all: &Sweep<'_>) -> anyhow::Result<(Vec<Allocation>, Vec<Finding>)> {
+    let mut stale = Vec::new();
+    for item in all.find(store, Deadline::after(list::PATIENCE))? {
+        match item {
+            Ok(allocation) => stale.push(allocation),
+            Err(error) if error.is_of_one_record() => output::say(&format!("warning: {error}")),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let left_overs = store.left_overs(all.is_alive, Deadline::after(list::PATIENCE))?;
+    Ok((stale, left_overs))
 }
 
 fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run: bool) -> anyhow::Result<()> {
@@ -64,8 +74,17 @@ fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run
     Ok(())
 }
 
-/// Goes on past a failure, and counts them.
-fn carry_out(store: &dyn Upkeep, stale: &[Allocation], left_overs: &[Finding], is_alive: IsAlive<'_>) -> anyhow::Result<()> {
+/// Frees and removes what was found. Continues after a failure, and counts them.
+///
+/// # Errors
+/// Something may be there still; a repeat is safe.
+pub fn carry_out(
+    store: &dyn Upkeep,
+    stale: &[Allocation],
+    left_overs: &[Finding],
+    is_alive: IsAlive<'_>,
+    report: Report<'_>,
+) -> anyhow::Result<()> {
     let mut failed = 0;
     let mut failure = |error: &dyn std::fmt::Display| {
         failed += 1;
@@ -73,7 +92,7 @@ fn carry_out(store: &dyn Upkeep, stale: &[Allocation], left_overs: &[Finding], i
     };
     for allocation in stale {
         match sweep::free(store, allocation, Deadline::after(list::PATIENCE)) {
-            Ok(done) => output::released(&allocation.address, done)?,
+            Ok(done) => report(&allocation.address, done)?,
             Err(error) => failure(&error),
         }
     }

@@ -16,11 +16,12 @@ pub mod sweep;
 use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
 use crate::ipam::{self, Attachment, Draft, NodeName};
-use crate::store::Store;
 use crate::store::file::Host;
+use crate::store::{Store, StoreError};
 use failure::Failure;
 use host::Machine;
 use std::ffi::OsString;
+use std::rc::Rc;
 
 /// The plugin of one process.
 pub struct Ipam<'a> {
@@ -28,7 +29,39 @@ pub struct Ipam<'a> {
     pub lookup: &'a dyn Fn(&str) -> Option<OsString>,
     /// Starts logging as soon as the configuration says where to.
     pub log: &'a dyn Fn(&LogSettings),
+    /// What the call finds around it.
+    pub surroundings: Rc<dyn Surroundings>,
 }
+
+/// What a call finds around it: this machine, its stores and its sandboxes. The
+/// methods as they come look at the real ones; a test brings its own.
+pub trait Surroundings {
+    /// What identifies this machine and its boot.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    fn machine(&self) -> Result<Machine, Failure> {
+        Machine::look()
+    }
+
+    /// Opens the store that the settings name.
+    ///
+    /// # Errors
+    /// See [`stores::open`].
+    fn open_store(&self, settings: &Settings, host: Host, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
+        stores::open(settings, host, lookup)
+    }
+
+    /// Whether the sandbox of a record of this machine's is still there.
+    fn is_alive(&self, machine: &Machine, held: &Draft) -> bool {
+        is_alive(machine, held)
+    }
+}
+
+/// The machine that this process runs on.
+pub struct ThisMachine;
+
+impl Surroundings for ThisMachine {}
 
 /// What every verb needs, settled.
 pub(crate) struct Ready {
@@ -36,12 +69,13 @@ pub(crate) struct Ready {
     pub(crate) store: Box<dyn Store>,
     pub(crate) node: NodeName,
     pub(crate) machine: Machine,
+    surroundings: Rc<dyn Surroundings>,
 }
 
 impl Ready {
     /// Whether the sandbox of one of this node's records is still there.
     pub(crate) fn is_alive(&self, held: &Draft) -> bool {
-        is_alive(&self.machine, held)
+        self.surroundings.is_alive(&self.machine, held)
     }
 }
 
@@ -70,11 +104,11 @@ impl Ipam<'_> {
         let whereabouts = call.configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
         let settings = settings(whereabouts || CniArgs::name_a_pod(&call.args))?;
         (self.log)(&settings.log);
-        let machine = Machine::look()?;
+        let machine = self.surroundings.machine()?;
         let node = host::node_name(self.lookup, &settings, flat)?;
         let host = Host { node: node.clone(), machine_id: machine.machine_id.clone(), boot_id: machine.boot_id.clone() };
-        let store = stores::open(&settings, host, self.lookup)?;
-        Ok(Ready { settings, store, node, machine })
+        let store = self.surroundings.open_store(&settings, host, self.lookup)?;
+        Ok(Ready { settings, store, node, machine, surroundings: Rc::clone(&self.surroundings) })
     }
 }
 

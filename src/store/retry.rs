@@ -2,7 +2,53 @@
 //! jittered backoff, until the deadline. "Taken" is news, not a failure, and
 //! never comes here.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+/// The clock of deadlines and pauses. The machine's, unless a test brings its
+/// own for one thread.
+pub trait Clock {
+    /// What time it is.
+    fn now(&self) -> Instant;
+    /// Returns after this time.
+    fn sleep(&self, pause: Duration);
+    /// A number that spreads the pauses of several waiters.
+    fn draw(&self) -> u64;
+}
+
+thread_local! {
+    static CLOCK: RefCell<Option<Rc<dyn Clock>>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` with another clock. This thread alone uses it.
+pub fn with_clock<T>(clock: Rc<dyn Clock>, work: impl FnOnce() -> T) -> T {
+    struct Restored(Option<Rc<dyn Clock>>);
+    impl Drop for Restored {
+        fn drop(&mut self) {
+            CLOCK.replace(self.0.take());
+        }
+    }
+    let _restored = Restored(CLOCK.replace(Some(clock)));
+    work()
+}
+
+fn clock() -> Option<Rc<dyn Clock>> {
+    CLOCK.with_borrow(Clone::clone)
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
+fn now() -> Instant {
+    clock().map_or_else(Instant::now, |clock| clock.now())
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
+fn sleep(pause: Duration) {
+    match clock() {
+        Some(clock) => clock.sleep(pause),
+        None => std::thread::sleep(pause),
+    }
+}
 
 /// A point in time after which a verb gives up.
 #[derive(Debug, Clone, Copy)]
@@ -14,16 +60,14 @@ pub struct Deadline {
 impl Deadline {
     /// A deadline `limit` from now.
     #[must_use]
-    #[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
     pub fn after(limit: Duration) -> Self {
-        Self { end: Instant::now() + limit, limit }
+        Self { end: now() + limit, limit }
     }
 
     /// The time left; zero when it has passed.
     #[must_use]
-    #[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
     pub fn left(&self) -> Duration {
-        self.end.saturating_duration_since(Instant::now())
+        self.end.saturating_duration_since(now())
     }
 
     /// The time there was at first, for messages.
@@ -69,7 +113,6 @@ pub fn until<T, E>(deadline: &Deadline, mut attempt: impl FnMut() -> Result<Opti
 ///
 /// # Errors
 /// The first error of `attempt`.
-#[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
 pub fn until_paced<T, E>(deadline: &Deadline, pace: Pace, mut attempt: impl FnMut() -> Result<Attempt<T>, E>) -> Result<Option<T>, E> {
     let mut pause = pace.first;
     loop {
@@ -83,22 +126,21 @@ pub fn until_paced<T, E>(deadline: &Deadline, pace: Pace, mut attempt: impl FnMu
         }
         // Never less than what the server asked for; those it told the same are
         // spread over what comes after.
-        std::thread::sleep((asked + jittered(pause)).min(left));
+        sleep((asked + jittered(pause)).min(left));
         pause = (pause * 2).min(pace.longest);
     }
 }
 
 /// Pauses once, between half and all of `pause`, and not beyond the deadline.
-#[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
 pub fn pause(deadline: &Deadline, pause: Duration) {
-    std::thread::sleep(jittered(pause).min(deadline.left()));
+    sleep(jittered(pause).min(deadline.left()));
 }
 
 /// Between half and all of `pause`. The hasher's random keys are seed enough.
 #[must_use]
 pub fn jittered(pause: Duration) -> Duration {
     use std::hash::{BuildHasher, RandomState};
-    let draw = RandomState::new().hash_one(pause) % 512;
+    let draw = clock().map_or_else(|| RandomState::new().hash_one(pause), |clock| clock.draw()) % 512;
     pause / 2 + pause.mul_f64(draw as f64 / 1024.0)
 }
 

@@ -7,7 +7,7 @@
 //! and what it then meets is looked at.
 
 use super::answer::{List, Row, Table, decode_item, is_absent, is_removal, status};
-use super::client::{Client, Method, Request};
+use super::client::{Method, Request, Server};
 use super::crd::{GROUP, IpAllocation, PLURAL, VERSION};
 use super::send::{Call, Failed};
 use crate::ipam::Version;
@@ -28,7 +28,7 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// Calls to one API server.
 pub(super) struct Api {
-    pub(super) client: Client,
+    pub(super) server: Box<dyn Server>,
 }
 
 /// How a creation ended.
@@ -69,13 +69,13 @@ struct Page<T> {
 }
 
 impl Api {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client }
+    pub(super) fn new(server: Box<dyn Server>) -> Self {
+        Self { server }
     }
 
     /// Which cluster this is.
     pub(super) fn cluster(&self) -> &str {
-        self.client.cluster()
+        self.server.cluster()
     }
 
     /// Makes an object; its name must be free. The commit of an ADD.
@@ -126,7 +126,7 @@ impl Api {
     /// What is said when every try met the same, until the deadline.
     pub(super) fn contended(&self, verb: &str, reason: &str, deadline: &Deadline) -> StoreError {
         StoreError::Unreachable {
-            server: self.client.server(),
+            server: self.server.url(),
             call: format!("{verb} {PLURAL}"),
             waited: humantime::format_duration(deadline.limit()).to_string(),
             reason: reason.to_owned(),

@@ -32,6 +32,32 @@ pub struct Client {
     kept: RefCell<Option<Connection>>,
 }
 
+/// An API server as the store sees it: the port to the API. [`Client`] is the
+/// real one; a test brings its own.
+pub trait Server {
+    /// The cluster's identity.
+    fn cluster(&self) -> &str;
+    /// Its URL, for messages.
+    fn url(&self) -> String;
+    /// Sends exactly one request and reads its answer, within `limit`.
+    ///
+    /// # Errors
+    /// See [`CallError`]; a status is none.
+    fn call(&self, request: &Request<'_>, limit: Duration) -> Result<Answer, CallError>;
+}
+
+impl Server for Client {
+    fn cluster(&self) -> &str {
+        self.cluster()
+    }
+    fn url(&self) -> String {
+        self.server()
+    }
+    fn call(&self, request: &Request<'_>, limit: Duration) -> Result<Answer, CallError> {
+        self.call(request, limit)
+    }
+}
+
 /// One request. Sent once.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {

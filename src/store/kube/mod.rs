@@ -45,13 +45,13 @@ mod tombstones;
 mod verify;
 
 use super::file::Host;
-use super::file::disk::RealDisk;
+use super::file::disk::{Disk, RealDisk};
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::ipam::Scope;
 use api::Api;
-use client::Client;
+use client::{Client, Server};
 use session::KubeSession;
 use state::{Origin, State};
 use std::path::Path;
@@ -93,8 +93,15 @@ impl KubeStore {
     #[must_use]
     pub fn new(client: Client, data_dir: &Path, host: Host, order: Order) -> Self {
         let root = data_dir.join(DIRECTORY).join(super::file::escape(host.node.as_str()));
+        Self::on(Box::new(client), Box::new(RealDisk::new(root)), host, order)
+    }
+
+    /// The store behind any server, with its node state on any disk; tests bring
+    /// theirs.
+    #[must_use]
+    pub fn on(server: Box<dyn Server>, disk: Box<dyn Disk>, host: Host, order: Order) -> Self {
         let machine = host.machine_id.as_deref().map(|id| names::hash(&["machine", id]));
-        Self { api: Api::new(client), state: State::new(Box::new(RealDisk::new(root))), host, order, machine, for_dead_node: false }
+        Self { api: Api::new(server), state: State::new(disk), host, order, machine, for_dead_node: false }
     }
 
     /// Does without node state: for a node that is off and cannot act for

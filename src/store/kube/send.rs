@@ -37,7 +37,7 @@ impl Api {
     /// What is said of a right that is missing.
     pub(super) fn lacks(&self, verb: &str) -> StoreError {
         StoreError::Refused {
-            server: self.client.server(),
+            server: self.server.url(),
             call: format!("{verb} {PLURAL}"),
             status: 403,
             reason: format!("the kubeconfig's user lacks the right to {verb} {PLURAL}.{GROUP}, deploy/node/rbac.yaml grants it"),
@@ -58,7 +58,7 @@ impl Api {
         let outcome = retry::until_paced(deadline, Pace::SERVER, || {
             // At the very end one short attempt is made all the same.
             let limit = deadline.left().clamp(Duration::from_millis(100), ATTEMPT);
-            match self.client.call(&call.request, limit) {
+            match self.server.call(&call.request, limit) {
                 Ok(answer) => {
                     if let Some(value) = read(&answer, unsure.get())? {
                         return Ok(Attempt::Done(value));
@@ -94,7 +94,7 @@ impl Api {
     /// that no attempt will mend.
     fn judge(&self, call: &Call<'_>, answer: &Answer, last: &mut String) -> Result<Duration, StoreError> {
         let message = status(answer).message;
-        let server = self.client.server();
+        let server = self.server.url();
         match answer.status {
             408 | 425 | 429 | 500..=599 => {
                 *last = format!("HTTP status {}: {}", answer.status, plain(&message));
@@ -121,13 +121,13 @@ impl Api {
     /// An answer of the right status with the wrong content: another version of
     /// the resource, or a proxy that speaks for itself.
     pub(super) fn unreadable(&self, verb: &str, reason: &str) -> Failed {
-        let server = self.client.server();
+        let server = self.server.url();
         let reason = format!("its answer is not what was asked for: {}", plain(reason));
         Failed { error: StoreError::Refused { server, call: format!("{verb} {PLURAL}.{GROUP}"), status: 200, reason }, unsure: true }
     }
 
     fn unreachable(&self, call: &Call<'_>, waited: &str, reason: &str, unsure: bool) -> StoreError {
-        let server = self.client.server();
+        let server = self.server.url();
         let writes = !matches!(call.request.method, Method::Get);
         let still = if unsure && writes { ", it may be done still" } else { "" };
         StoreError::Unreachable { server, call: describe(call), waited: waited.to_owned(), reason: format!("{}{still}", plain(reason)) }

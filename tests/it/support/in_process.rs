@@ -4,12 +4,13 @@
 //! streams and its exit status are what `sandbox` is for.
 
 use hereabouts::cni::{Outcome, Ports, dispatch};
-use hereabouts::plugin::Ipam;
+use hereabouts::plugin::{Ipam, ThisMachine};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// How a call was answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +56,7 @@ impl InProcess {
                 _ => None,
             }
         };
-        let ipam = Ipam { lookup: &lookup, log: &|_| {} };
+        let ipam = Ipam { lookup: &lookup, log: &|_| {}, surroundings: Rc::new(ThisMachine) };
         let stdout = RefCell::new(Vec::new());
         let mut bytes = stdin;
         let ports = Ports {
