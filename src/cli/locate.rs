@@ -1,7 +1,7 @@
 //! Which store a command works on, and who this node is.
 
 use super::{Lookup, StoreArgs, output};
-use crate::config::{ConfigError, FlatFile, Found, Merged, Settings, StoreKind, plugin_configurations};
+use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, StoreKind, plugin_configurations};
 use crate::ipam::{Draft, NodeName};
 use crate::json::Json;
 use crate::plugin::host::{self, Machine};
@@ -137,7 +137,7 @@ fn read_config(lookup: Lookup<'_>, path: &Path) -> anyhow::Result<Source> {
         let network = found.into_iter().next().map(|found| found.configuration);
         return Ok(Source { flat: host::flat_file(lookup, None)?, network });
     }
-    Ok(Source { flat: Some(FlatFile::parse(path.to_owned(), &bytes, true)?), network: None })
+    Ok(Source { flat: Some(FlatFile::parse(path.to_owned(), &bytes, Chosen::ByNode)?), network: None })
 }
 
 /// The plugin configurations in a file that the operator named.

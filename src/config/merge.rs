@@ -1,5 +1,7 @@
 //! The flat file: what a node says about itself and its store, filled in
-//! below the network configuration, which wins.
+//! below the network configuration, which wins. Between the two comes the file
+//! that the network's `configuration_path` names; it says nothing about the
+//! node.
 
 use super::error::{ConfigError, Problem};
 use super::keys;
@@ -8,10 +10,10 @@ use crate::json::Json;
 use std::path::{Component, Path, PathBuf};
 
 /// Directories in which distributions keep their CNI configuration; only root
-/// writes there. A flat file anywhere else may be a pod's own (a network
-/// configuration can name `/proc/1234/root/x`), so it gets no more rights than
-/// the network configuration that named it. The distributions' own directories
-/// are named to the end: the root filesystems of containers lie beside them.
+/// writes there. A file that a network configuration chose anywhere else may be
+/// a pod's own, so it gets no more rights than the network configuration that
+/// named it. The distributions' own directories are named to the end: the root
+/// filesystems of containers lie beside them.
 const TRUSTED: &[&str] = &["/etc", "/host/etc", K3S_ETC, RKE2_ETC, MICROK8S_ARGS];
 pub(super) const K3S_ETC: &str = "/var/lib/rancher/k3s/agent/etc";
 pub(super) const RKE2_ETC: &str = "/var/lib/rancher/rke2/agent/etc";
@@ -27,42 +29,54 @@ const RANGE_KEYS: &[&str] =
 /// configuration alone, and a type names a plugin, not a node.
 const NEVER_FILLED: &[&str] = &["type", "enable_overlapping_ranges", "configuration_path"];
 
-/// Where a flat file is looked for, first match wins: what
-/// `configuration_path` names, then hereabouts' own name in Whereabouts' three
-/// places, then Whereabouts'.
+/// The names of a flat file in a directory of its own.
+const NAMES: &[&str] = &["hereabouts", "whereabouts"];
+
+/// Where a node's own flat file is looked for, first match wins: hereabouts'
+/// own name in Whereabouts' three places, then Whereabouts'.
 #[must_use]
-pub fn flat_file_places(configuration_path: Option<&str>) -> Vec<PathBuf> {
-    let mut places = Vec::new();
-    if let Some(path) = configuration_path {
-        places.push(PathBuf::from(path));
-        places.extend(["hereabouts.conf", "whereabouts.conf"].map(|name| Path::new(path).join(name)));
-    }
-    for name in ["hereabouts", "whereabouts"] {
-        for base in ["/etc/kubernetes/cni/net.d", "/etc/cni/net.d", "/host/etc/cni/net.d"] {
-            places.push(PathBuf::from(format!("{base}/{name}.d/{name}.conf")));
-        }
-    }
-    places
+pub fn flat_file_places() -> Vec<PathBuf> {
+    let bases = ["/etc/kubernetes/cni/net.d", "/etc/cni/net.d", "/host/etc/cni/net.d"];
+    let in_bases = |name: &&str| bases.map(|base| PathBuf::from(format!("{base}/{name}.d/{name}.conf")));
+    NAMES.iter().flat_map(in_bases).collect()
 }
 
-/// A flat file as it was read.
+/// Where the file is looked for that a `configuration_path` names: the path
+/// itself, or in the directory that it is.
+#[must_use]
+pub fn chosen_places(configuration_path: &Path) -> Vec<PathBuf> {
+    let inside = NAMES.iter().map(|name| configuration_path.join(format!("{name}.conf")));
+    std::iter::once(configuration_path.to_owned()).chain(inside).collect()
+}
+
+/// Who chose a flat file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chosen {
+    /// The node's operator: it is in one of the fixed places, or the process was
+    /// started with it.
+    ByNode,
+    /// A network configuration, by its `configuration_path`.
+    ByNetwork,
+}
+
+/// A flat file as it was read, and the one below it.
 #[derive(Debug, Clone)]
 pub struct FlatFile {
     /// Where it was.
-    pub path: PathBuf,
+    path: PathBuf,
     /// What it says; an object.
     content: Json,
-    /// Whether the operator, not a network configuration, chose it.
-    trusted: bool,
+    chosen: Chosen,
+    /// The node's own, below one that a network configuration chose.
+    below: Option<Box<Self>>,
 }
 
 impl FlatFile {
-    /// Parses a flat file. `chosen_by_operator` is true for one that the
-    /// process was started with.
+    /// Parses a flat file.
     ///
     /// # Errors
     /// Not JSON, not an object, a near miss of a known key.
-    pub fn parse(path: PathBuf, bytes: &[u8], chosen_by_operator: bool) -> Result<Self, ConfigError> {
+    pub fn parse(path: PathBuf, bytes: &[u8], chosen: Chosen) -> Result<Self, ConfigError> {
         let place = path.display().to_string();
         let content = match Json::parse(bytes) {
             Ok(json @ Json::Object(_)) => json,
@@ -76,9 +90,40 @@ impl FlatFile {
             }
         };
         keys::check(&Field::new(&place, &content), true).map_err(ConfigError::from)?;
-        let plain = path.components().all(|part| !matches!(part, Component::ParentDir));
-        let trusted = chosen_by_operator || (plain && TRUSTED.iter().any(|root| path.starts_with(root)));
-        Ok(Self { path, content, trusted })
+        Ok(Self { path, content, chosen, below: None })
+    }
+
+    /// Lays this file over the node's own, where there is one.
+    #[must_use]
+    pub fn above(mut self, own: Option<Self>) -> Self {
+        self.below = own.map(Box::new);
+        self
+    }
+
+    /// The node's own: who the node is, stands there and beside it, and nowhere
+    /// else.
+    #[must_use]
+    pub fn own(&self) -> Option<&Self> {
+        match self.chosen {
+            Chosen::ByNode => Some(self),
+            Chosen::ByNetwork => self.below.as_deref(),
+        }
+    }
+
+    /// Where it was.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether its author is the node's operator.
+    fn trusted(&self) -> bool {
+        let plain = self.path.components().all(|part| !matches!(part, Component::ParentDir));
+        self.chosen == Chosen::ByNode || (plain && TRUSTED.iter().any(|root| self.path.starts_with(root)))
+    }
+
+    fn find(&self, key: &str) -> Option<Field<'_>> {
+        Field::new(self.path.display().to_string(), &self.content).find(key)
     }
 }
 
@@ -150,15 +195,19 @@ impl<'a> Merged<'a> {
     }
 
     fn flat_setting(&self, key: &str) -> Option<Setting<'a>> {
-        let flat = self.flat?;
-        let field = Field::new(flat.path.display().to_string(), &flat.content).find(key)?;
-        Some(Setting { field, trusted: flat.trusted })
+        self.flat_settings(key).next()
+    }
+
+    /// What the flat files say of a key, the uppermost first.
+    fn flat_settings(&self, key: &str) -> impl Iterator<Item = Setting<'a>> {
+        let files = std::iter::successors(self.flat, |flat| flat.below.as_deref());
+        files.filter_map(move |flat| Some(Setting { field: flat.find(key)?, trusted: flat.trusted() }))
     }
 
     /// A key of an object: one without it leaves it to the flat file.
     pub(super) fn find_in(&self, object: &str, key: &str) -> Option<Setting<'a>> {
         let inner = |setting: Setting<'a>| setting.field.find(key).map(|field| Setting { field, trusted: setting.trusted });
-        self.find(object).and_then(inner).or_else(|| self.flat_setting(object).and_then(inner))
+        self.find(object).and_then(inner).or_else(|| self.flat_settings(object).find_map(inner))
     }
 
     pub(super) fn field(&self, key: &str) -> Option<Field<'a>> {
@@ -167,8 +216,7 @@ impl<'a> Merged<'a> {
 
     /// A key that only the node's own flat file may set.
     pub(super) fn node_setting(&self, key: &str) -> Option<Field<'a>> {
-        let flat = self.flat.filter(|flat| flat.trusted)?;
-        Field::new(flat.path.display().to_string(), &flat.content).find(key)
+        self.flat?.own()?.find(key)
     }
 }
 
@@ -178,15 +226,15 @@ mod tests {
 
     #[test]
     fn our_own_flat_file_is_found_before_whereabouts() {
-        let places = flat_file_places(None);
+        let places = flat_file_places();
         assert_eq!(places.len(), 6);
         assert!(places[..3].iter().all(|path| path.ends_with("hereabouts.d/hereabouts.conf")));
-        assert_eq!(flat_file_places(Some("/x/y"))[0], Path::new("/x/y"));
+        assert_eq!(chosen_places(Path::new("/x/y"))[..2], [PathBuf::from("/x/y"), PathBuf::from("/x/y/hereabouts.conf")]);
     }
 
     #[test]
     fn a_flat_file_outside_the_configuration_directories_has_no_authority() {
-        let trusted = |path: &str| FlatFile::parse(path.into(), b"{}", false).unwrap().trusted;
+        let trusted = |path: &str| FlatFile::parse(path.into(), b"{}", Chosen::ByNetwork).unwrap().trusted();
         assert!(trusted("/etc/cni/net.d/hereabouts.d/hereabouts.conf"));
         assert!(!trusted("/proc/77/root/etc/x.conf"));
         assert!(!trusted("/etc/../tmp/x.conf"));
@@ -201,10 +249,29 @@ mod tests {
     fn the_network_configuration_wins_and_ranges_are_not_mixed() {
         let whole = Json::parse(br#"{"ipam":{"range":"10.0.0.0/24","log_level":""}}"#).unwrap();
         let flat =
-            FlatFile::parse("/etc/f".into(), br#"{"range":"10.9.0.0/24","range_start":"10.9.0.7","log_level":"debug"}"#, false).unwrap();
+            FlatFile::parse("/etc/f".into(), br#"{"range":"10.9.0.0/24","range_start":"10.9.0.7","log_level":"debug"}"#, Chosen::ByNode)
+                .unwrap();
         let merged = Merged::new(&whole, Some(&flat)).unwrap();
         assert_eq!(merged.field("range").unwrap().text(), Ok("10.0.0.0/24"));
         assert!(merged.field("range_start").is_none());
         assert_eq!(merged.field("log_level").unwrap().path, "/etc/f.log_level");
+    }
+
+    #[test]
+    fn what_a_network_configuration_chose_lies_between_it_and_the_nodes_own() {
+        let whole = Json::parse(br#"{"ipam":{"log_level":"panic"}}"#).unwrap();
+        let own = br#"{"node_name":"n1","allowed_paths":["/a"],"log_level":"debug","data_dir":"/own","datastore":"file"}"#;
+        let own = FlatFile::parse("/etc/own".into(), own, Chosen::ByNode).unwrap();
+        let chosen = br#"{"node_name":"n2","log_level":"error","data_dir":"/chosen"}"#;
+        let flat = FlatFile::parse("/etc/chosen".into(), chosen, Chosen::ByNetwork).unwrap().above(Some(own));
+        let merged = Merged::new(&whole, Some(&flat)).unwrap();
+        let text = |field: Option<Field<'_>>| field.unwrap().text().unwrap().to_owned();
+        assert_eq!(text(merged.field("log_level")), "panic");
+        assert_eq!(text(merged.field("data_dir")), "/chosen");
+        assert_eq!(text(merged.field("datastore")), "file");
+        assert_eq!(text(merged.node_setting("node_name")), "n1");
+        assert!(merged.node_setting("allowed_paths").is_some());
+        let alone = FlatFile::parse("/etc/chosen".into(), chosen, Chosen::ByNetwork).unwrap();
+        assert!(Merged::new(&whole, Some(&alone)).unwrap().node_setting("node_name").is_none());
     }
 }

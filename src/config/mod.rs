@@ -29,7 +29,7 @@ mod wire;
 pub use args::CniArgs;
 pub use error::{ConfigError, Mistakes, Problem};
 pub use keys::{KEYS, Key};
-pub use merge::{FlatFile, Merged, flat_file_places};
+pub use merge::{Chosen, FlatFile, Merged, chosen_places, flat_file_places};
 pub use nad::{Found, plugin_configurations};
 pub use settings::{AllocationOrder, Deadlines, LogLevel, LogSettings, Settings, StoreKind, StoreSettings, WhenFull};
 pub use validate::{Dns, Network, Route};

@@ -336,12 +336,12 @@ fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::FlatFile;
+    use crate::config::{Chosen, FlatFile};
     use crate::json::Json;
 
     fn settings(ipam: &str, flat: Option<&str>, must_name: bool) -> Result<Settings, String> {
         let whole = Json::parse(format!("{{\"ipam\":{ipam}}}").as_bytes()).unwrap();
-        let flat = flat.map(|text| FlatFile::parse("/etc/f".into(), text.as_bytes(), false).unwrap());
+        let flat = flat.map(|text| FlatFile::parse("/etc/f".into(), text.as_bytes(), Chosen::ByNode).unwrap());
         let merged = Merged::new(&whole, flat.as_ref()).unwrap();
         merged
             .check()

@@ -2,7 +2,7 @@
 //! namespaces. Looks only, and decides nothing.
 
 use super::failure::Failure;
-use crate::config::{ConfigError, FlatFile, Problem, Settings, StoreKind, flat_file_places};
+use crate::config::{Chosen, ConfigError, FlatFile, Problem, Settings, StoreKind, chosen_places, flat_file_places};
 use crate::ipam::{Netns, NodeName, Seen};
 pub use crate::store::small_file::{read_small, words};
 use nix::errno::Errno;
@@ -44,29 +44,41 @@ impl Machine {
     }
 }
 
-/// Finds and parses the flat file.
+/// Finds and parses the node's own flat file, and lays the one over it that the
+/// network configuration's `configuration_path` names. That path never decides
+/// whether the node's own is read: who the node is, its operator alone says.
 ///
 /// # Errors
 /// One is there and cannot be used; or the environment names one that is not
 /// there.
 pub fn flat_file(lookup: &dyn Fn(&str) -> Option<OsString>, configuration_path: Option<&str>) -> Result<Option<FlatFile>, ConfigError> {
-    let unreadable = |path: &Path, error: &io::Error| ConfigError {
-        problem: Problem::Read,
-        place: path.display().to_string(),
-        reason: format!("cannot read the flat file: {}", words(error)),
+    let own = own_flat_file(lookup)?;
+    let chosen = configuration_path.map(|path| first_of(chosen_places(Path::new(path)), Chosen::ByNetwork)).transpose()?.flatten();
+    // Whereabouts' networks name the file that is found without their word, too.
+    let is_own = |file: &FlatFile| own.as_ref().is_some_and(|own| own.path() == file.path());
+    Ok(match chosen.filter(|file| !is_own(file)) {
+        Some(chosen) => Some(chosen.above(own)),
+        None => own,
+    })
+}
+
+fn own_flat_file(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<FlatFile>, ConfigError> {
+    let Some(path) = lookup(CONFIG_VARIABLE).filter(|path| !path.is_empty()) else {
+        return first_of(flat_file_places(), Chosen::ByNode);
     };
-    if let Some(path) = lookup(CONFIG_VARIABLE).filter(|path| !path.is_empty()) {
-        let path = PathBuf::from(path);
-        let bytes = read_small(&path).map_err(|error| unreadable(&path, &error))?;
-        return FlatFile::parse(path, &bytes, true).map(Some);
-    }
-    for path in flat_file_places(configuration_path) {
+    let path = PathBuf::from(path);
+    let bytes = read_small(&path).map_err(|error| unreadable(&path, &error))?;
+    FlatFile::parse(path, &bytes, Chosen::ByNode).map(Some)
+}
+
+fn first_of(places: Vec<PathBuf>, chosen: Chosen) -> Result<Option<FlatFile>, ConfigError> {
+    for path in places {
         // configuration_path may name a directory as well.
         if path.is_dir() {
             continue;
         }
         match read_small(&path) {
-            Ok(bytes) => return FlatFile::parse(path, &bytes, false).map(Some),
+            Ok(bytes) => return FlatFile::parse(path, &bytes, chosen).map(Some),
             Err(error) if is_nothing(&error) => {}
             Err(error) => return Err(unreadable(&path, &error)),
         }
@@ -74,12 +86,17 @@ pub fn flat_file(lookup: &dyn Fn(&str) -> Option<OsString>, configuration_path: 
     Ok(None)
 }
 
+fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
+    let reason = format!("cannot read the flat file: {}", words(error));
+    ConfigError { problem: Problem::Read, place: path.display().to_string(), reason }
+}
+
 fn is_nothing(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ENOTDIR))
 }
 
-/// This node's name: `node_name` of the flat file, else `NODENAME`, else the
-/// `nodename` file beside the flat file, else the host name.
+/// This node's name: `node_name` of the node's own flat file, else `NODENAME`,
+/// else the `nodename` file beside that flat file, else the host name.
 ///
 /// # Errors
 /// The name is none, or one that many machines share.
@@ -95,7 +112,7 @@ pub fn node_name(lookup: &dyn Fn(&str) -> Option<OsString>, settings: &Settings,
     if let Some(value) = lookup("NODENAME").filter(|value| !value.is_empty()) {
         return Ok(parse("NODENAME", &value.to_string_lossy())?);
     }
-    if let Some(path) = flat.and_then(|flat| flat.path.parent()).map(|directory| directory.join("nodename")) {
+    if let Some(path) = flat.and_then(|flat| flat.own()?.path().parent()).map(|directory| directory.join("nodename")) {
         match read_small(&path) {
             Ok(bytes) => return Ok(parse(&path.display().to_string(), String::from_utf8_lossy(&bytes).trim())?),
             Err(error) if is_nothing(&error) => {}

@@ -274,6 +274,49 @@ fn a_flat_file_that_a_network_configuration_chose_elsewhere_has_no_authority() {
     assert!(!other.exists());
 }
 
+/// A pod's own volume held a flat file and a `nodename`, and a network named
+/// it: the pod's addresses were recorded under the name of another node.
+#[test]
+fn a_network_configuration_does_not_choose_the_nodes_name() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED decisions::a_network_configuration_does_not_choose_the_nodes_name: needs root for an /etc of its own");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let own = "etc/cni/net.d/hereabouts.d";
+    for directory in [own, "volume"] {
+        std::fs::create_dir_all(sandbox.path(directory)).unwrap();
+    }
+    sandbox.write(&format!("{own}/hereabouts.conf"), &sandbox.flat("n1"));
+    sandbox.write("volume/nodename", "n3");
+    let call = |verb: &str, container: &str, ipam: &str| {
+        let mut call = sandbox.call(verb);
+        call.unset("HEREABOUTS_CONFIG").set("CNI_CONTAINERID", container).stdin(configuration(ipam)).seeing("/etc", &sandbox.path("etc"));
+        call.run()
+    };
+    let volume = sandbox.path("volume");
+    for text in ["{}", r#"{"node_name":"n3"}"#] {
+        sandbox.write("volume/hereabouts.conf", text);
+        for path in [volume.clone(), volume.join("hereabouts.conf")] {
+            let ipam = format!(r#"{RANGE},"configuration_path":"{}""#, path.display());
+            call("ADD", "c1", &ipam).succeeded();
+            assert_eq!(sandbox.list()[0]["node"], "n1", "{text}");
+            call("DEL", "c1", &ipam).succeeded();
+            assert!(sandbox.list().is_empty());
+        }
+    }
+    // What it may say is laid over the node's own.
+    sandbox.write("volume/hereabouts.conf", r#"{"range":"10.7.0.0/24"}"#);
+    let chosen = format!(r#""configuration_path":"{}""#, volume.display());
+    assert_eq!(call("ADD", "c2", &chosen).addresses(), ["10.7.0.1"]);
+    call("DEL", "c2", &chosen).succeeded();
+    // A `nodename` counts beside the node's own, and nowhere else.
+    sandbox.write(&format!("{own}/hereabouts.conf"), &sandbox.flat("n1").replace(r#""node_name":"n1""#, r#""node_name":"""#));
+    sandbox.write(&format!("{own}/nodename"), "n4");
+    call("ADD", "c4", &chosen).succeeded();
+    assert_eq!(sandbox.list()[0]["node"], "n4");
+}
+
 #[test]
 fn a_log_file_elsewhere_is_not_written_and_said_on_stderr() {
     let sandbox = Sandbox::new();

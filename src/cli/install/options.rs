@@ -220,7 +220,7 @@ impl Plan {
 /// # Errors
 /// A mistake in it.
 pub(super) fn read_flat(path: &Path, bytes: &[u8]) -> Result<config::Settings, ConfigError> {
-    let flat = FlatFile::parse(path.to_owned(), bytes, true)?;
+    let flat = FlatFile::parse(path.to_owned(), bytes, config::Chosen::ByNode)?;
     let network = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
     config::Settings::parse(&Merged::new(&network, Some(&flat))?, true)
 }

@@ -10,7 +10,7 @@
 use super::{outline, sections};
 use crate::support::in_process::{Answer, InProcess};
 use hereabouts::addr::{Subnet, parse_prefixed};
-use hereabouts::config::{CniArgs, FlatFile, Merged, Network, Settings, plugin_configurations};
+use hereabouts::config::{Chosen, CniArgs, FlatFile, Merged, Network, Settings, plugin_configurations};
 use hereabouts::ipam::{Allocation, NodeName, slots};
 use hereabouts::json::Json;
 use hereabouts::store::file::{FileStore, Host};
@@ -88,7 +88,7 @@ impl Target {
 
     pub(super) fn check(&mut self, input: &[u8]) -> String {
         let parts = Parts::parse(input, &self.root);
-        let flat = FlatFile::parse(self.plugin.flat.clone(), &parts.flat, true);
+        let flat = FlatFile::parse(self.plugin.flat.clone(), &parts.flat, Chosen::ByNode);
         let _ = plugin_configurations(&parts.stdin);
         check_network(&parts, flat.as_ref().ok());
         let data_dir = match data_dir(&parts, flat.as_ref().ok()) {
