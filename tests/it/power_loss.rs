@@ -10,6 +10,8 @@
 mod failed_step;
 /// `repair` at any step.
 mod repair;
+/// Below a filesystem that machines share.
+mod shared;
 /// A disk, and what must be true of it.
 mod world;
 

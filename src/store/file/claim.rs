@@ -3,7 +3,7 @@
 use super::disk::{Disk, Inode};
 use super::hint::{FullShards, Word};
 use super::session::FileSession;
-use super::{failed, hint, index, layout, record, remove};
+use super::{failed, hint, index, layout, record, remove, sync_name};
 use crate::addr::{AddrSet, Mask, Range, Shard, add_bit, lowest_free};
 use crate::ipam::{Allocation, Draft, Scope};
 use crate::store::{Claim, StoreError, retry};
@@ -223,7 +223,7 @@ impl<D: Disk> FileSession<'_, D> {
     /// Makes the name durable, or takes it back.
     fn seal(&mut self, written: &Written) -> Result<(), StoreError> {
         let directory = written.name.parent().unwrap_or(Path::new(layout::SCOPES));
-        if let Err(error) = self.store.disk.sync(directory) {
+        if let Err(error) = sync_name(&self.store.disk, directory, &written.entry) {
             let error = failed(&self.store.disk, "sync", directory, error);
             self.lock_store()?;
             self.take_back(written, directory);
@@ -240,7 +240,8 @@ impl<D: Disk> FileSession<'_, D> {
         if disk.inode(&written.name).ok() != Some(written.inode) {
             return;
         }
-        let undone = disk.unlink(&written.name).and_then(|()| disk.sync(directory)).and_then(|()| disk.unlink(&written.entry));
+        let undone =
+            disk.unlink(&written.name).and_then(|()| sync_name(disk, directory, &written.entry)).and_then(|()| disk.unlink(&written.entry));
         tracing::debug!(?undone, name = %written.name.display(), "a name that could not be synced was taken back");
     }
 

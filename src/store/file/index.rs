@@ -132,7 +132,7 @@ fn drop_left_over(disk: &dyn Disk, path: &Path, allocation: Option<&Allocation>)
     };
     let directory = layout::record(&allocation.scope, allocation.address);
     let directory = directory.parent().unwrap_or(Path::new(layout::SCOPES));
-    match disk.sync(directory) {
+    match super::sync_name(disk, directory, path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(disk, "sync", directory, error)),

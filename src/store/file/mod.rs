@@ -16,6 +16,7 @@
 
 mod claim;
 pub mod disk;
+mod durable;
 mod failed;
 pub mod finding;
 mod hint;
@@ -44,6 +45,7 @@ use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::ipam::{NodeName, Scope};
 use disk::{Content, Disk};
+use durable::sync_name;
 #[cfg(not(feature = "kube"))]
 use failed::failed;
 use failed::{is_gone, reason};

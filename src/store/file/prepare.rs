@@ -3,7 +3,7 @@
 
 use super::disk::Disk;
 use super::failed::failed;
-use super::{FileStore, layout, read, record, remove, sync, unique};
+use super::{FileStore, layout, read, record, remove, sync, sync_name, unique};
 use crate::store::{Access, StoreError};
 use std::io;
 use std::path::Path;
@@ -79,7 +79,7 @@ impl<D: Disk> FileStore<D> {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 linked => linked,
             })
-            .and_then(|()| self.disk.sync(path.parent().unwrap_or(Path::new(""))));
+            .and_then(|()| sync_name(&self.disk, path.parent().unwrap_or(Path::new("")), &temporary));
         let _ = self.disk.unlink(&temporary);
         placed.map_err(|error| failed(&self.disk, "write", path, error))
     }
@@ -98,7 +98,8 @@ impl<D: Disk> FileStore<D> {
 
     /// Makes a directory and those above it, each durable before anything is
     /// put into it. The mark on a directory says that its parent was synced;
-    /// whoever meets one without does that first.
+    /// whoever meets one without does that first. Where the flush of a directory
+    /// reaches nothing, that of the first file in it does: see [`sync_name`].
     pub(super) fn ensure(&self, directory: &Path) -> Result<(), StoreError> {
         match self.disk.is_marked(directory) {
             Ok(true) => return Ok(()),
@@ -118,7 +119,26 @@ impl<D: Disk> FileStore<D> {
         }
         let parent = directory.parent().unwrap_or(Path::new(""));
         sync(&self.disk, parent)?;
+        self.sync_small_file(parent)?;
         self.disk.mark(directory).map_err(|error| failed(&self.disk, "mark", directory, error))
+    }
+
+    /// What a call that was killed may have put into a directory, visible and not
+    /// durable, where the flush of the directory does not reach it.
+    fn sync_small_file(&self, directory: &Path) -> Result<(), StoreError> {
+        let name = match directory.components().count() {
+            0 => layout::FORMAT,
+            2 => layout::MACHINE_ID,
+            _ => return Ok(()),
+        };
+        if self.is_local()? {
+            return Ok(());
+        }
+        let path = directory.join(name);
+        match self.disk.sync(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.disk, "sync", &path, error)),
+            _ => Ok(()),
+        }
     }
 
     /// One node name, one machine: a second one would free the first one's

@@ -5,7 +5,7 @@
 use super::disk::{Disk, Inode};
 use super::finding::{Finding, Problem, is_still_so, split_from};
 use super::session::FileSession;
-use super::{FileStore, failed, index, layout, record, remove, sync};
+use super::{FileStore, failed, index, layout, record, remove, sync_name};
 use crate::store::retry::Deadline;
 pub use crate::store::upkeep::Repaired;
 use crate::store::{Access, StoreError};
@@ -67,7 +67,7 @@ impl<D: Disk> FileStore<D> {
         let stem = layout::attachment(&allocation.held.attachment);
         self.ensure(&stem.directory)?;
         index::link(disk, &stem, name)?;
-        sync(disk, &stem.directory)
+        sync_name(disk, &stem.directory, name).map_err(|error| failed(disk, "sync", &stem.directory, error))
     }
 
     /// Puts a link to the record in the place of its copy, by a rename: at no
@@ -79,7 +79,7 @@ impl<D: Disk> FileStore<D> {
         };
         self.ensure(&layout::temporary(&self.host.node))?;
         self.replace(&name, entry).map_err(|error| failed(disk, "link", entry, error))?;
-        sync(disk, entry.parent().unwrap_or(Path::new(layout::NODES)))
+        sync_name(disk, entry.parent().unwrap_or(Path::new(layout::NODES)), &name).map_err(|error| failed(disk, "sync", entry, error))
     }
 
     fn remove_entry(&self, entry: &Path) -> Result<(), StoreError> {
@@ -140,9 +140,10 @@ impl<D: Disk> FileStore<D> {
         for hint in layout::HINTS_OF_FULL {
             remove(disk, &shard.parent().unwrap_or(shard).join(hint))?;
         }
-        remove(disk, name)?;
-        sync(disk, shard)?;
         self.ensure(&layout::temporary(&self.host.node))?;
+        let kept = self.keep_name(name, entries.first().cloned())?;
+        remove(disk, name)?;
+        self.sync_removal(name, kept)?;
         for entry in entries {
             index::take_out(disk, &entry, |from, to| self.replace(from, to))?;
         }

@@ -3,7 +3,7 @@
 use super::claim::Written;
 use super::disk::{Disk, Held, Inode};
 use super::hint::FullShards;
-use super::{FileStore, failed, index, layout, read, record, remove, sync};
+use super::{FileStore, failed, index, layout, read, record, remove, sync_name};
 use crate::addr::{AddrSet, Shard};
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, Part, PodRef, Scope};
 use crate::store::retry::Deadline;
@@ -175,9 +175,9 @@ impl<'s, D: Disk> FileSession<'s, D> {
             }
         }
         let directory = new.name.parent().unwrap_or(Path::new(layout::SCOPES));
-        if let Err(error) = sync(&self.store.disk, directory) {
+        if let Err(error) = sync_name(&self.store.disk, directory, &new.entry) {
             self.put_back(old_entry.as_deref(), new, directory);
-            return Err(error);
+            return Err(failed(&self.store.disk, "sync", directory, error));
         }
         self.unlock_shared();
         self.link_pod(new);
@@ -219,7 +219,11 @@ impl<'s, D: Disk> FileSession<'s, D> {
         let Some(old_entry) = old_entry else {
             return;
         };
-        let undone = self.store.replace(old_entry, &new.name).and_then(|()| disk.sync(directory)).and_then(|()| disk.unlink(&new.entry));
+        let undone = self
+            .store
+            .replace(old_entry, &new.name)
+            .and_then(|()| sync_name(disk, directory, old_entry))
+            .and_then(|()| disk.unlink(&new.entry));
         tracing::debug!(?undone, "the old record was put back");
     }
 }
@@ -278,7 +282,8 @@ impl<D: Disk> Session for FileSession<'_, D> {
         // A killed process may have left a name that is visible but not durable.
         // What it is a second link of was durable before.
         let name = layout::record(&held.scope, held.address);
-        sync(&self.store.disk, name.parent().unwrap_or(Path::new(layout::SCOPES)))
+        let directory = name.parent().unwrap_or(Path::new(layout::SCOPES));
+        sync_name(&self.store.disk, directory, &name).map_err(|error| failed(&self.store.disk, "sync", &name, error))
     }
 
     fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError> {
@@ -307,9 +312,11 @@ impl<D: Disk> Session for FileSession<'_, D> {
         };
         self.forget_full(held);
         let name = layout::record(&held.scope, held.address);
+        let entry = if self.is_local() { None } else { self.entry_of(&standing, inode) };
+        let kept = self.store.keep_name(&name, entry)?;
         remove(&self.store.disk, &name)?;
         self.unlock_shared();
-        sync(&self.store.disk, name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
+        self.store.sync_removal(&name, kept)?;
         self.unlink_entries(&standing, inode)?;
         Ok(Release::Done)
     }

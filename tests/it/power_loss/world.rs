@@ -24,15 +24,24 @@ pub(super) struct World {
     pub(super) freed: Vec<(String, String)>,
     pub(super) boot: &'static str,
     pub(super) clock: u64,
+    /// On a filesystem that machines share.
+    pub(super) shared: bool,
 }
 
 impl World {
     pub(super) fn new() -> Self {
-        Self { image: Image::new(), printed: BTreeMap::new(), freed: Vec::new(), boot: "today", clock: 1_000 }
+        Self { image: Image::new(), printed: BTreeMap::new(), freed: Vec::new(), boot: "today", clock: 1_000, shared: false }
     }
 
     pub(super) fn disk(&self) -> CachedDisk {
-        CachedDisk::new(self.image.clone(), self.clock)
+        let mut disk = CachedDisk::new(self.image.clone(), self.clock);
+        disk.shared = self.shared;
+        disk
+    }
+
+    /// The store as it is found later.
+    fn later(&self) -> FileStore<CachedDisk> {
+        FileStore::on(Self { clock: self.clock + 1000, ..self.clone() }.disk(), host("n1"))
     }
 
     /// What callers may rely on once a call has begun.
@@ -109,7 +118,7 @@ impl World {
 
 /// What is wrong with a world after a power loss; `None` when all is well.
 pub(super) fn fault(world: &World) -> Option<String> {
-    let store = FileStore::on(CachedDisk::new(world.image.clone(), world.clock + 1000), host("n1"));
+    let store = world.later();
     let listing = match store.list(&Filter::default()) {
         Ok(listing) => listing.collect::<Result<Vec<_>, _>>(),
         Err(_) if world.printed.is_empty() => Ok(Vec::new()),
@@ -154,7 +163,7 @@ pub(super) fn fault(world: &World) -> Option<String> {
 /// Life after it: a new container gets what nobody holds, everybody else the
 /// same answer again, and when all is freed nothing stands.
 pub(super) fn fault_later(world: &World, calls: &[Call]) -> Option<String> {
-    let store = FileStore::on(CachedDisk::new(world.image.clone(), world.clock + 1000), host("n1"));
+    let store = world.later();
     let mut holders: Vec<Call> =
         world.printed.iter().map(|(container, held)| Call::Add(container, u8::try_from(held.len()).unwrap())).collect();
     holders.extend(calls.iter().filter(|call| matches!(call, Call::Add(container, _) if !world.printed.contains_key(container))));
@@ -190,7 +199,16 @@ pub(super) fn fault_later(world: &World, calls: &[Call]) -> Option<String> {
 /// two that an ADD of today would re-home to themselves, one of them with its
 /// first address released by hand, and an address freed.
 pub(super) fn prepared() -> World {
-    let mut world = World { boot: "yesterday", ..World::new() };
+    prepared_on(World::new())
+}
+
+/// The same on a filesystem that machines share.
+pub(super) fn prepared_shared() -> World {
+    prepared_on(World { shared: true, ..World::new() })
+}
+
+fn prepared_on(empty: World) -> World {
+    let mut world = World { boot: "yesterday", ..empty };
     for call in [Call::Add("self", 1), Call::Add("half", 2), Call::ReleaseFirst("half")] {
         world = world.then(call);
     }

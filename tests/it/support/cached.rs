@@ -3,6 +3,10 @@
 //! less than any journaling filesystem promises, and so more than a test on one
 //! of them could show.
 //!
+//! The same shared by machines: the flush of a directory is answered and reaches
+//! nothing, as on GlusterFS and most of FUSE; that of a file takes along what has
+//! happened to its names and to the directories above them.
+//!
 //! A call can be killed before any of its steps; it unwinds, and nothing of it
 //! happens any more. Locks are always had: one call runs at a time.
 
@@ -173,6 +177,26 @@ impl Image {
         Ok(())
     }
 
+    /// Makes durable what has happened to the names of a file, and to the
+    /// directories that lead to them.
+    fn settle_names(&mut self, file: usize) {
+        let mut reached = vec![file];
+        while let Some(number) = reached.pop() {
+            for at in 0..self.nodes.len() {
+                let Node::Directory { names, before, .. } = &mut self.nodes[at] else { continue };
+                let leads = names.values().any(|known| *known == number);
+                let is_of = |name: &OsString, values: &Vec<Option<usize>>| {
+                    names.get(name) == Some(&number) || (number == file && values.contains(&Some(number)))
+                };
+                let had = before.len();
+                before.retain(|name, values| !is_of(name, values));
+                if leads || before.len() < had {
+                    reached.push(at);
+                }
+            }
+        }
+    }
+
     fn add(&mut self, path: &Path, node: Node) -> io::Result<usize> {
         if self.find(path).is_ok() {
             return Err(Errno::EEXIST.into());
@@ -203,6 +227,9 @@ pub(crate) struct CachedDisk {
     step: Cell<usize>,
     pub(crate) kill_at: Option<usize>,
     pub(crate) skip: Option<Skip>,
+    /// See the module. What `skip` takes out is then the flush of a file whose
+    /// bytes are on the disk already.
+    pub(crate) shared: bool,
     /// The image after each step that changed something.
     history: RefCell<Vec<Image>>,
     clock: Cell<u64>,
@@ -219,6 +246,7 @@ impl CachedDisk {
             step: Cell::new(0),
             kill_at: None,
             skip: None,
+            shared: false,
             history: RefCell::default(),
             clock: Cell::new(clock * 1_000_000),
         }
@@ -264,7 +292,7 @@ impl Disk for CachedDisk {
         Ok(())
     }
     fn is_local(&self) -> io::Result<bool> {
-        Ok(true)
+        Ok(!self.shared)
     }
     fn check_writable(&self) -> io::Result<()> {
         Ok(())
@@ -312,13 +340,18 @@ impl Disk for CachedDisk {
         self.change(|image| image.add(path, Node::File { bytes: bytes.into(), synced: false }).map(identity))
     }
     fn sync(&self, path: &Path) -> io::Result<()> {
-        if self.skip.is_some_and(|skip| skip(path)) {
+        let is_written = |image: &Image| image.find(path).is_ok_and(|at| matches!(&image.nodes[at], Node::File { synced: true, .. }));
+        if self.skip.is_some_and(|skip| skip(path)) && (!self.shared || is_written(&self.image.borrow())) {
             return Ok(());
         }
         self.change(|image| {
             let number = image.find(path)?;
+            if self.shared && matches!(&image.nodes[number], Node::File { .. }) {
+                image.settle_names(number);
+            }
             match &mut image.nodes[number] {
                 Node::File { synced, .. } => *synced = true,
+                Node::Directory { .. } if self.shared => {}
                 Node::Directory { before, mark_synced, .. } => {
                     before.clear();
                     *mark_synced = true;

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -34,13 +34,15 @@ pub struct RealDisk {
     directories: RefCell<HashMap<PathBuf, Rc<OwnedFd>>>,
     /// New files: each is synced through the descriptor that wrote it.
     written: RefCell<HashMap<PathBuf, OwnedFd>>,
+    /// Of the opened data directory: looked at once.
+    local: Cell<Option<bool>>,
 }
 
 impl RealDisk {
     /// The disk below a data directory, which need not be there yet.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root, directories: RefCell::default(), written: RefCell::default() }
+        Self { root, directories: RefCell::default(), written: RefCell::default(), local: Cell::new(None) }
     }
 
     /// A directory's descriptor; the empty path is the data directory, which
@@ -58,7 +60,9 @@ impl RealDisk {
         let mut directories = self.directories.borrow_mut();
         // A listing of a million records goes through thousands.
         if MOST_OPEN <= directories.len() {
-            directories.clear();
+            // The data directory stays what it was, also if something is mounted
+            // over it, or is no longer, while this process runs.
+            directories.retain(|path, _| path.as_os_str().is_empty());
         }
         directories.insert(path.to_owned(), Rc::clone(&opened));
         Ok(opened)
@@ -148,6 +152,9 @@ impl Disk for RealDisk {
     }
 
     fn is_local(&self) -> io::Result<bool> {
+        if let Some(known) = self.local.get() {
+            return Ok(known);
+        }
         let kind = nix::sys::statfs::fstatfs(self.directory(Path::new(""))?.as_fd())?.filesystem_type();
         use nix::sys::statfs as fs;
         // Short on purpose: what is not known to be local is treated as shared,
@@ -160,7 +167,9 @@ impl Disk for RealDisk {
             clippy::unnecessary_cast,
             reason = "magic numbers are bit patterns, their type differs by platform"
         )]
-        Ok(local.contains(&kind) || [f2fs, zfs, bcachefs].contains(&(kind.0 as u64 & 0xffff_ffff)))
+        let local = local.contains(&kind) || [f2fs, zfs, bcachefs].contains(&(kind.0 as u64 & 0xffff_ffff));
+        self.local.set(Some(local));
+        Ok(local)
     }
 
     fn check_writable(&self) -> io::Result<()> {
