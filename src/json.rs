@@ -4,10 +4,17 @@
 //! `serde_json::Value` would let the last of two equal keys win, so that one
 //! reader checks the first and another uses the second. Here a repeated key,
 //! at any depth, is a parse error: nothing is ever validated in one place and
-//! used from another. Nesting is bounded at 128 by the parser.
+//! used from another. Nesting is bounded at 128 by the parser, and the number
+//! of values by [`Json::parse_within`]: a value costs many times its bytes.
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+
+/// No network configuration has more values than this.
+pub const MOST_VALUES: usize = 50_000;
 
 /// One JSON value.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,11 +42,32 @@ impl Json {
         serde_json::from_slice(bytes)
     }
 
+    /// The same for a document of at most so many values.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], or the document has more.
+    pub fn parse_within(bytes: &[u8], most: usize) -> Result<Self, Refused> {
+        let left = Cell::new(most);
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let parsed = Tree(Some(&left)).deserialize(&mut deserializer).and_then(|json| deserializer.end().map(|()| json));
+        parsed.map_err(|error| if left.get() == SPENT { Refused::TooMany { most } } else { Refused::Malformed(error) })
+    }
+
     /// The value under `key`, when this is an object that has it and it is
     /// not `null`.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Self> {
         self.entries().iter().find(|(name, value)| name == key && *value != Self::Null).map(|(_, value)| value)
+    }
+
+    /// Takes the value of a key out of this object, when it is there and not
+    /// `null`.
+    pub fn take(&mut self, key: &str) -> Option<Self> {
+        let Self::Object(entries) = self else {
+            return None;
+        };
+        let at = entries.iter().position(|(name, value)| name == key && *value != Self::Null)?;
+        Some(entries.remove(at).1)
     }
 
     /// Whether this is an object that has `key`, `null` or not.
@@ -103,15 +131,51 @@ pub fn excerpt(text: &str) -> String {
     format!("\"{shown}\"")
 }
 
+/// Why a document is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It is no JSON, or a key stands twice.
+    #[error(transparent)]
+    Malformed(serde_json::Error),
+    /// It has more values than may be.
+    #[error("expected at most {most} values, found more")]
+    TooMany {
+        /// How many may be.
+        most: usize,
+    },
+}
+
+/// What is left of an allowance when one value too many was asked for.
+pub(crate) const SPENT: usize = usize::MAX;
+
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Tree)
+        deserializer.deserialize_any(Tree(None))
     }
 }
 
-struct Tree;
+/// Reads one value, which takes its number of values from the allowance.
+#[derive(Clone, Copy)]
+pub(crate) struct Tree<'c>(pub(crate) Option<&'c Cell<usize>>);
 
-impl<'de> Visitor<'de> for Tree {
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        if let Some(left) = self.0 {
+            match left.get() {
+                0 | SPENT => {
+                    left.set(SPENT);
+                    return Err(D::Error::custom("too many values"));
+                }
+                some => left.set(some - 1),
+            }
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
     type Value = Json;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,38 +222,52 @@ impl<'de> Visitor<'de> for Tree {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
+        while let Some(item) = seq.next_element_seed(self)? {
             items.push(item);
         }
+        items.shrink_to_fit();
         Ok(Json::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut entries: Vec<(String, Json)> = Vec::new();
-        // A set beside the list keeps a hostile object of a million keys linear.
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = Seen::default();
         while let Some(key) = map.next_key::<String>()? {
-            let known = if entries.len() < 16 {
-                entries.iter().any(|(name, _)| *name == key)
-            } else {
-                if seen.is_empty() {
-                    seen.extend(entries.iter().map(|(name, _)| name.clone()));
-                }
-                !seen.insert(key.clone())
-            };
-            if known {
+            if seen.is_repeated(&key, &entries) {
                 return Err(A::Error::custom(format_args!("key {} stands twice in one object", excerpt(&key))));
             }
-            let value = map.next_value()?;
+            let value = map.next_value_seed(self)?;
             entries.push((key, value));
         }
+        entries.shrink_to_fit();
         Ok(Json::Object(entries))
+    }
+}
+
+/// Which keys an object has had: the hashes of many, which keeps a hostile
+/// object linear in time without a second copy of its keys.
+#[derive(Default)]
+struct Seen {
+    keyed: RandomState,
+    hashes: HashSet<u64>,
+}
+
+impl Seen {
+    fn is_repeated(&mut self, key: &str, entries: &[(String, Json)]) -> bool {
+        let stands = || entries.iter().any(|(name, _)| name == key);
+        if entries.len() < 16 {
+            return stands();
+        }
+        if self.hashes.is_empty() {
+            self.hashes.extend(entries.iter().map(|(name, _)| self.keyed.hash_one(name.as_str())));
+        }
+        !self.hashes.insert(self.keyed.hash_one(key)) && stands()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Json, excerpt};
+    use super::{Json, Refused, excerpt};
 
     #[test]
     fn a_repeated_key_is_refused_at_any_depth() {
@@ -200,6 +278,16 @@ mod tests {
         let mut long: String = (0..40).map(|n| format!("\"k{n}\":1,")).collect();
         long = format!("{{{long}\"k3\":2}}");
         assert!(Json::parse(long.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn every_value_counts_against_the_allowance_and_is_told_from_malformed_json() {
+        let text = br#"{"a":[1,2,{"b":null}],"c":"x"}"#;
+        assert_eq!(Json::parse_within(text, 7).unwrap(), Json::parse(text).unwrap());
+        assert!(matches!(Json::parse_within(text, 6), Err(Refused::TooMany { most: 6 })));
+        assert!(matches!(Json::parse_within(b"[1,", 6), Err(Refused::Malformed(_))));
+        assert!(matches!(Json::parse_within(b"[1] 2", 6), Err(Refused::Malformed(_))));
+        assert!(matches!(Json::parse_within(b"[0", 2), Err(Refused::Malformed(_))));
     }
 
     #[test]

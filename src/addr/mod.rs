@@ -5,10 +5,12 @@
 //! module knows std and ipnet only and cannot do I/O. No other module does
 //! arithmetic on addresses.
 
+mod blocks;
 mod range;
 mod set;
 mod subnet;
 
+pub use blocks::Blocks;
 pub use range::Range;
 pub use set::{AddrSet, Mask, Shard, add_bit, bits_from, lowest_free, remove_bit};
 pub use subnet::Subnet;

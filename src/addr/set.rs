@@ -1,7 +1,7 @@
 //! A set of addresses of one family, as spans; and its cut into shards, the
 //! blocks of 256 numbers that the file store keeps together.
 
-use super::{Family, Range, address, number};
+use super::{Blocks, Family, Range, address, number};
 use std::net::IpAddr;
 
 /// Addresses of one family. A set of a /64 minus a thousand exclusions is a
@@ -30,6 +30,25 @@ impl AddrSet {
     #[must_use]
     pub fn from_range(range: &Range) -> Self {
         Self { family: range.family(), spans: vec![(range.first(), range.last())] }
+    }
+
+    /// The addresses of a range that are in none of the blocks.
+    #[must_use]
+    pub fn outside(range: &Range, blocks: &[&Blocks]) -> Self {
+        let mut taken: Vec<(u128, u128)> = blocks.iter().flat_map(|blocks| blocks.within(range)).copied().collect();
+        taken.sort_unstable();
+        let (mut spans, mut next) = (Vec::with_capacity(taken.len() + 1), Some(range.first()));
+        for (first, last) in taken {
+            let Some(from) = next else { break };
+            if from < first {
+                spans.push((from, first - 1));
+            }
+            next = last.checked_add(1).map(|after| after.max(from));
+        }
+        if let Some(from) = next.filter(|from| *from <= range.last()) {
+            spans.push((from, range.last()));
+        }
+        Self { family: range.family(), spans }
     }
 
     /// The set without a range. Of another family: nothing happens.

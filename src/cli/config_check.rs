@@ -2,14 +2,16 @@
 //! with its JSON path.
 
 use super::{Lookup, locate, output};
-use crate::addr::Range;
-use crate::config::{CniArgs, ConfigError, Merged, Network, Settings, StoreKind};
-use crate::ipam::Choice;
+use crate::addr::Blocks;
+use crate::config::{CniArgs, ConfigError, Merged, Mistakes, Network, Settings, StoreKind};
+use crate::ipam::{self, Choice};
 use crate::json::Json;
-use crate::plugin::host;
+use crate::plugin::failure::Failure;
 #[cfg(feature = "kube")]
 use crate::plugin::stores;
+use crate::plugin::{allowed, host};
 use anyhow::bail;
+use std::collections::HashSet;
 use std::path::Path;
 
 pub(super) fn check(lookup: Lookup<'_>, file: &Path) -> anyhow::Result<()> {
@@ -21,12 +23,15 @@ pub(super) fn check(lookup: Lookup<'_>, file: &Path) -> anyhow::Result<()> {
         let place = if found.place.is_empty() { String::new() } else { format!(" ({})", found.place) };
         output::print(&format!("network {}{place}\n", output::plain(&text("name"))))?;
         let errors = match Merged::new(&found.configuration, flat.as_ref()) {
-            Err(error) => vec![error],
+            Err(error) => error.into(),
             Ok(merged) => one(&merged, &found.configuration, lookup)?,
         };
-        mistakes += errors.len();
-        for error in errors {
+        mistakes += errors.first().len() + errors.more();
+        for error in errors.first() {
             output::print(&format!("  mistake: {error}\n"))?;
+        }
+        if 0 < errors.more() {
+            output::print(&format!("  mistake: and {} more\n", errors.more()))?;
         }
     }
     if 0 < mistakes {
@@ -36,13 +41,13 @@ pub(super) fn check(lookup: Lookup<'_>, file: &Path) -> anyhow::Result<()> {
 }
 
 /// Prints what one configuration would do; gives its mistakes.
-fn one(merged: &Merged<'_>, configuration: &Json, lookup: Lookup<'_>) -> anyhow::Result<Vec<ConfigError>> {
-    let mut errors = Vec::new();
+fn one(merged: &Merged<'_>, configuration: &Json, lookup: Lookup<'_>) -> anyhow::Result<Mistakes> {
+    let mut errors = Mistakes::default();
     if configuration.find("name").is_none() {
         output::print("  note: no name, the runtime has to fill it in\n")?;
     }
     match Settings::parse(merged, false) {
-        Err(error) => errors.push(error),
+        Err(error) => errors.add(error),
         Ok(settings) => {
             let store = &settings.store;
             say_store(&settings, lookup)?;
@@ -57,8 +62,17 @@ fn one(merged: &Merged<'_>, configuration: &Json, lookup: Lookup<'_>) -> anyhow:
         }
     }
     match Network::parse(merged, &CniArgs::default()) {
-        Err(mistakes) => errors.extend(mistakes.all().iter().cloned()),
-        Ok(network) => describe(&network)?,
+        Err(mistakes) => errors.add(mistakes),
+        Ok(network) => {
+            describe(&network)?;
+            let checked = ipam::slots(&network.sets, &[], &network.statics).map_err(Failure::from);
+            if let Err(failure) = checked.and_then(|slots| allowed::check(&network, &slots)) {
+                match failure {
+                    Failure::Config(error) => errors.add(error),
+                    other => errors.add(ConfigError::meaning("ipam", other.to_string())),
+                }
+            }
+        }
     }
     Ok(errors)
 }
@@ -111,16 +125,20 @@ fn note_vain(network: &Network) -> anyhow::Result<()> {
     for choice in choices().filter(|choice| choice.candidates().is_empty()) {
         output::print(&format!("  note: nothing is left of {}, all of it is excluded or a gateway\n", choice.range))?;
     }
-    let gateways = choices().filter_map(|choice| choice.gateway).chain(network.statics.iter().filter_map(|fixed| fixed.gateway));
-    let gateways: Vec<Range> = gateways.map(Range::single).collect();
-    let mut seen: Vec<&Range> = Vec::new();
-    for range in choices().flat_map(|choice| &choice.excluded).filter(|range| !gateways.contains(range)) {
-        // Of the subnet: to exclude its broadcast address, too, is a habit.
-        let takes = |choice: &Choice| choice.excluded.contains(range) && choice.subnet.whole().intersection(range).is_some();
-        if !seen.contains(&range) && !choices().any(takes) {
-            output::print(&format!("  note: exclude lies outside every range: {range}\n"))?;
-        }
-        seen.push(range);
+    // Of the subnet: to exclude its broadcast address, too, is a habit.
+    let subnets: Blocks = choices().map(|choice| choice.subnet.whole()).collect();
+    let of_all = network.excludes.iter().copied().filter(|range| !subnets.touches(range));
+    let of_one = choices().flat_map(|choice| {
+        let own = choice.excluded[1].ranges();
+        own.filter(|range| choice.subnet.whole().intersection(range).is_none())
+    });
+    let mut said = HashSet::new();
+    for range in of_all.chain(of_one).filter(|range| said.insert(*range)) {
+        output::print(&format!("  note: exclude lies outside every range: {range}\n"))?;
+    }
+    let excluded: Blocks = network.excludes.iter().copied().chain(choices().flat_map(|choice| choice.excluded[1].ranges())).collect();
+    for fixed in network.statics.iter().filter(|fixed| excluded.contains(fixed.address)) {
+        output::print(&format!("  note: exclude does not bar addresses of the same configuration, it is given: {}\n", fixed.address))?;
     }
     Ok(())
 }

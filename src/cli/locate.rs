@@ -11,6 +11,9 @@ use crate::store::upkeep::Upkeep;
 use anyhow::{Context, bail};
 use std::path::Path;
 
+/// No configuration on stdin is larger.
+const MOST_BYTES: u64 = 4 * 1024 * 1024;
+
 /// A store, and what is known of this node.
 pub(super) struct Located<'l> {
     settings: Settings,
@@ -153,7 +156,11 @@ pub(super) fn configurations(path: &Path) -> anyhow::Result<Vec<Found>> {
 pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path == Path::new("-") {
         let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).context("cannot read stdin")?;
+        let stdin = std::io::stdin().lock();
+        std::io::Read::read_to_end(&mut std::io::Read::take(stdin, MOST_BYTES + 1), &mut bytes).context("cannot read stdin")?;
+        if MOST_BYTES < bytes.len() as u64 {
+            bail!("cannot read stdin: it is larger than 4 MiB");
+        }
         return Ok(bytes);
     }
     host::read_small(path).with_context(|| format!("cannot read {}", path.display()))

@@ -19,18 +19,22 @@ struct Row {
 }
 
 pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> anyhow::Result<()> {
-    let configurations = locate::configurations(&args.file)?;
-    let flat = host::flat_file(lookup, None)?;
-    // A configuration that names its own store is looked up there.
+    // A configuration that names its own store is looked up there; before it is
+    // read whole, so that one of a megabyte is not held twice.
     let mut store_args = store.clone();
     if !store.is_given() && args.file != std::path::Path::new("-") {
         store_args.config = Some(args.file.clone());
     }
     let store = locate::locate(lookup, &store_args)?.store()?;
+    let configurations = locate::configurations(&args.file)?;
+    let flat = host::flat_file(lookup, None)?;
     let mut rows = Vec::new();
     for found in configurations {
         let merged = Merged::new(&found.configuration, flat.as_ref())?;
         let network = Network::parse(&merged, &CniArgs::default()).map_err(crate::config::ConfigError::from)?;
+        if let Some(beyond) = network.beyond.first().first() {
+            return Err(beyond.clone().into());
+        }
         let name = found.configuration.find("name").and_then(|name| name.as_str());
         if network.sets.is_empty() {
             output::say(&format!(

@@ -100,8 +100,8 @@ fn answer(plugin: &dyn Plugin, ports: &mut Ports<'_>, spoken: &mut Version) -> R
         return answer_version(ports);
     }
     let sandbox = verb.map(|verb| invocation::sandbox(ports.lookup, verb)).transpose()?.flatten();
-    let (configuration, network) = invocation::configuration(&read_stdin(ports.stdin)?)?;
-    let text = version::text_of(&configuration)?;
+    let mut document = invocation::document(&read_stdin(ports.stdin)?, verb)?;
+    let text = version::text_of(&document.configuration)?;
     if let Some(version) = Version::find(text) {
         *spoken = version;
     }
@@ -112,12 +112,13 @@ fn answer(plugin: &dyn Plugin, ports: &mut Ports<'_>, spoken: &mut Version) -> R
         _ => version::require(text)?,
     };
     let args = invocation::variable(ports.lookup, "CNI_ARGS").map(std::os::unix::ffi::OsStringExt::into_vec).unwrap_or_default();
-    let call = Call { network, version, configuration, args };
+    let valid = (verb == Some(Verb::Gc)).then(|| document.attachments());
+    let call = Call { network: document.network, version, configuration: document.configuration, args };
     match (verb, &sandbox) {
         (Some(Verb::Add), Some(sandbox)) => answer_add(plugin, ports, &call, sandbox),
         (Some(Verb::Del), Some(sandbox)) => plugin.del(&call, sandbox),
         (Some(Verb::Check), Some(sandbox)) => plugin.check(&call, sandbox, &result::previous(&call.configuration, version)?),
-        (Some(Verb::Gc), _) => plugin.gc(&call, &invocation::attachments(&call.configuration)?),
+        (Some(Verb::Gc), _) => plugin.gc(&call, &valid.unwrap_or_else(|| Ok(Attachments::default()))?),
         (Some(Verb::Status), _) => plugin.status(&call),
         _ => {
             let shown = command.to_string_lossy();

@@ -1,9 +1,9 @@
 //! What a runtime hands over: `CNI_*` variables and the configuration on
 //! stdin (CNI spec 1.1.0, "Parameters" and "CNI operations").
 
-use super::{CniError, Code, Version};
+use super::{CniError, Code, Version, outline};
 use crate::ipam::{ContainerId, IdError, IfName, NetworkName};
-use crate::json::{Json, excerpt};
+use crate::json::{Json, MOST_VALUES, Refused, excerpt};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -36,9 +36,23 @@ pub struct Sandbox {
     pub own_netns_allowed: bool,
 }
 
-/// GC's list of attachments that still exist: pairs of container id and
-/// interface name.
-pub type Attachments = std::collections::HashSet<(String, String)>;
+/// GC's list of attachments that still exist.
+pub type Attachments = crate::ipam::AttachmentSet;
+
+/// What stdin says, as far as the verb reads it.
+pub(super) struct Document {
+    pub(super) configuration: Json,
+    pub(super) network: NetworkName,
+    /// GC's list, where it was read on the way.
+    attachments: Option<Result<Attachments, CniError>>,
+}
+
+impl Document {
+    /// GC's list; none is an error.
+    pub(super) fn attachments(&mut self) -> Result<Attachments, CniError> {
+        self.attachments.take().unwrap_or_else(|| attachments(&self.configuration))
+    }
+}
 
 /// A verb of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,26 +145,39 @@ fn malformed(msg: &str, details: String) -> CniError {
 }
 
 /// Parses stdin as far as every verb needs it: one JSON object with a valid
-/// `name`.
-pub(super) fn configuration(bytes: &[u8]) -> Result<(Json, NetworkName), CniError> {
-    let decode = |reason: String| CniError::new(Code::Decode, reason);
-    let json = match Json::parse(bytes) {
-        Ok(json @ (Json::Object(_) | Json::Null)) => json,
-        Ok(other) => return Err(decode(format!("network configuration on stdin: expected a JSON object, found {}", other.kind()))),
-        Err(error) if error.is_eof() => {
-            return Err(decode(format!("network configuration on stdin: unexpected end of JSON input: {error}")));
-        }
-        Err(error) => return Err(decode(format!("network configuration on stdin: expected JSON: {error}"))),
+/// `name`. One of too many values is refused by a verb that would allocate from
+/// it, and read past by one that frees.
+pub(super) fn document(bytes: &[u8], verb: Option<Verb>) -> Result<Document, CniError> {
+    let decode = |reason: String| CniError::new(Code::Decode, format!("network configuration on stdin: {reason}"));
+    let malformed = |error: serde_json::Error| match error.is_eof() {
+        true => decode(format!("unexpected end of JSON input: {error}")),
+        false => decode(format!("expected JSON: {error}")),
     };
+    let (json, attachments) = match Json::parse_within(bytes, MOST_VALUES) {
+        Ok(json @ (Json::Object(_) | Json::Null)) => (json, None),
+        Ok(other) => return Err(decode(format!("expected a JSON object, found {}", other.kind()))),
+        Err(Refused::Malformed(error)) => return Err(malformed(error)),
+        Err(refused @ Refused::TooMany { .. }) => match verb {
+            Some(verb @ (Verb::Check | Verb::Del | Verb::Gc)) => {
+                let outline = outline::read(bytes, verb).map_err(malformed)?;
+                (outline.configuration, outline.attachments)
+            }
+            _ => return Err(decode(refused.to_string())),
+        },
+    };
+    let network = network(&json)?;
+    Ok(Document { configuration: json, network, attachments })
+}
+
+fn network(json: &Json) -> Result<NetworkName, CniError> {
     let missing = || CniError::new(Code::Config, "name: expected a network name, found none");
     let name = match json.find("name") {
         None => return Err(missing()),
         Some(Json::String(text)) if text.is_empty() => return Err(missing()),
         Some(Json::String(text)) => text,
-        Some(other) => return Err(decode(format!("name: expected a string: {}", other.excerpt()))),
+        Some(other) => return Err(CniError::new(Code::Decode, format!("name: expected a string: {}", other.excerpt()))),
     };
-    let parsed = NetworkName::parse(name);
-    let network = parsed.map_err(|error| {
+    NetworkName::parse(name).map_err(|error| {
         CniError::new(
             Code::Config,
             match error {
@@ -158,8 +185,7 @@ pub(super) fn configuration(bytes: &[u8]) -> Result<(Json, NetworkName), CniErro
                 _ => format!("name: expected letters, digits, \"_\", \".\" or \"-\", beginning with a letter or digit: {}", shown(name)),
             },
         )
-    })?;
-    Ok((json, network))
+    })
 }
 
 /// The value itself, so that it can be searched for; bounded.
@@ -167,20 +193,21 @@ fn shown(name: &str) -> String {
     name.chars().take(120).collect()
 }
 
-/// GC's list: `cni.dev/valid-attachments`, and the spec tag's
-/// `cni.dev/attachments`; their union when both are there. `null` is a list of
+/// The keys of GC's list: the spec's text, and its tag's.
+pub(super) const LISTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+
+/// GC's list: the union of both keys when both are there. `null` is a list of
 /// nothing, as CRI-O sends it; no list at all is an error, because cnitool
 /// means "everything" by it and frees what lives.
-pub(super) fn attachments(configuration: &Json) -> Result<Attachments, CniError> {
-    const KEYS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
-    if !KEYS.iter().any(|key| configuration.has(key)) {
+fn attachments(configuration: &Json) -> Result<Attachments, CniError> {
+    if !LISTS.iter().any(|key| configuration.has(key)) {
         return Err(CniError::new(
             Code::Config,
-            format!("{}: expected the list of valid attachments, found none, nothing was freed", KEYS[0]),
+            format!("{}: expected the list of valid attachments, found none, nothing was freed", LISTS[0]),
         ));
     }
-    let mut valid = Attachments::new();
-    for key in KEYS {
+    let mut valid = Attachments::default();
+    for key in LISTS {
         let Some(value) = configuration.find(key) else {
             continue;
         };
@@ -188,15 +215,19 @@ pub(super) fn attachments(configuration: &Json) -> Result<Attachments, CniError>
             return Err(CniError::new(Code::Config, format!("{key}: expected a list: {}", value.excerpt())));
         };
         for (at, item) in items.iter().enumerate() {
-            let text = |name: &str| item.find(name).and_then(Json::as_str).filter(|text| !text.is_empty());
-            let Some(pair) = text("containerID").zip(text("ifname")) else {
-                return Err(CniError::new(
-                    Code::Config,
-                    format!("{key}[{at}]: expected the strings containerID and ifname: {}", item.excerpt()),
-                ));
-            };
-            valid.insert((pair.0.to_owned(), pair.1.to_owned()));
+            note_attachment(&mut valid, key, at, item)?;
         }
     }
     Ok(valid)
+}
+
+/// Adds one entry of the list.
+pub(super) fn note_attachment(valid: &mut Attachments, key: &str, at: usize, item: &Json) -> Result<(), CniError> {
+    let text = |name: &str| item.find(name).and_then(Json::as_str).filter(|text| !text.is_empty());
+    let Some((container, ifname)) = text("containerID").zip(text("ifname")) else {
+        let reason = format!("{key}[{at}]: expected the strings containerID and ifname: {}", item.excerpt());
+        return Err(CniError::new(Code::Config, reason));
+    };
+    valid.insert(container, ifname);
+    Ok(())
 }

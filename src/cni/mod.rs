@@ -5,6 +5,7 @@
 mod dispatch;
 mod error;
 mod invocation;
+mod outline;
 mod result;
 mod version;
 

@@ -3,9 +3,10 @@
 //! counts), sometimes with bytes that are no text in a value we do not use.
 
 use super::error::{ConfigError, Problem};
-use crate::addr::{parse_address, parse_prefixed};
+use crate::addr::{Family, Subnet, parse_address, parse_prefixed};
 use crate::ipam::{PodRef, Requested};
 use crate::json::excerpt;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 const PLACE: &str = "CNI_ARGS";
@@ -112,26 +113,16 @@ impl<'a> Pairs<'a> {
             .into_iter()
             .map(|(address, prefix)| Requested { address, prefix, gateway: None, origin: format!("{PLACE} IP") })
             .collect();
-        for gateway in gateways {
-            // Only a prefix tells which address a gateway is for; one address
-            // of its family needs no telling.
-            let family = crate::addr::Family::of(gateway);
-            let mut of_family: Vec<&mut Requested> =
-                requested.iter_mut().filter(|request| crate::addr::Family::of(request.address) == family).collect();
-            let alone = of_family.len() == 1;
-            let fits = |request: &&mut &mut Requested| {
-                request
-                    .prefix
-                    .map_or(alone, |prefix| crate::addr::Subnet::new(request.address, prefix).is_ok_and(|subnet| subnet.contains(gateway)))
-            };
-            match of_family.iter_mut().find(fits) {
-                Some(request) => request.gateway = Some(gateway),
-                None => {
+        if !gateways.is_empty() {
+            let places = Subnets::of(&requested);
+            for gateway in gateways {
+                let Some(at) = places.find(gateway) else {
                     return Err(ConfigError::meaning(
                         format!("{PLACE} GATEWAY"),
                         format!("expected a gateway inside the subnet of an address of IP=: {gateway}"),
                     ));
-                }
+                };
+                requested[at].gateway = Some(gateway);
             }
         }
         Ok(requested)
@@ -147,6 +138,40 @@ impl<'a> Pairs<'a> {
             Err(error) => Err(ConfigError::meaning(format!("{PLACE} {key}"), format!("{error}: {}", excerpt(item)))),
         };
         text.split(',').map(item).collect()
+    }
+}
+
+/// Which requested address a gateway is for. Only a prefix tells; one address
+/// of its family needs no telling.
+#[derive(Default)]
+struct Subnets {
+    /// The first request of each subnet.
+    first: HashMap<Subnet, usize>,
+    /// The prefix lengths in use.
+    lengths: BTreeSet<u8>,
+    /// Of a family, when it is the only one.
+    alone: HashMap<Family, Option<usize>>,
+}
+
+impl Subnets {
+    fn of(requested: &[Requested]) -> Self {
+        let mut places = Self::default();
+        for (at, request) in requested.iter().enumerate() {
+            places.alone.entry(Family::of(request.address)).and_modify(|alone| *alone = None).or_insert(Some(at));
+            if let Some(subnet) = request.prefix.and_then(|prefix| Subnet::new(request.address, prefix).ok()) {
+                places.first.entry(subnet).or_insert(at);
+                places.lengths.insert(subnet.length());
+            }
+        }
+        // What has a prefix is asked by that.
+        places.alone.retain(|_, alone| alone.is_some_and(|at| requested.get(at).is_some_and(|request| request.prefix.is_none())));
+        places
+    }
+
+    fn find(&self, gateway: IpAddr) -> Option<usize> {
+        let subnets = self.lengths.iter().filter_map(|length| Subnet::new(gateway, *length).ok());
+        let by_subnet = subnets.filter_map(|subnet| self.first.get(&subnet)).min().copied();
+        by_subnet.or_else(|| self.alone.get(&Family::of(gateway)).copied().flatten())
     }
 }
 

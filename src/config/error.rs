@@ -28,16 +28,43 @@ pub enum Problem {
     Meaning,
 }
 
+/// So many mistakes are told; the others are counted.
+const MOST: usize = 100;
+
 /// All mistakes of a configuration; never empty as an error. The plugin says
 /// the first, `config check` all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mistakes(Vec<ConfigError>);
+pub struct Mistakes {
+    first: Vec<ConfigError>,
+    /// How many there are beyond those.
+    more: usize,
+}
 
 impl Mistakes {
-    /// The mistakes, in the order found.
+    /// The first mistakes, in the order found.
     #[must_use]
-    pub fn all(&self) -> &[ConfigError] {
-        &self.0
+    pub fn first(&self) -> &[ConfigError] {
+        &self.first
+    }
+
+    /// How many there are beyond those.
+    #[must_use]
+    pub const fn more(&self) -> usize {
+        self.more
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    /// Adds other ones.
+    pub fn add(&mut self, mistakes: impl Into<Self>) {
+        let mut mistakes = mistakes.into();
+        let room = MOST.saturating_sub(self.first.len()).min(mistakes.first.len());
+        self.more += mistakes.more + mistakes.first.len() - room;
+        self.first.extend(mistakes.first.drain(..room));
     }
 
     /// The value, or `None` and the mistakes are noted.
@@ -45,7 +72,7 @@ impl Mistakes {
         match result {
             Ok(value) => Some(value),
             Err(mistakes) => {
-                self.0.extend(mistakes.into().0);
+                self.add(mistakes);
                 None
             }
         }
@@ -58,20 +85,20 @@ impl Mistakes {
     ) -> Result<Vec<T>, Self> {
         let mut mistakes = Self::default();
         let values = items.into_iter().filter_map(|item| mistakes.note(parse(item))).collect();
-        if mistakes.0.is_empty() { Ok(values) } else { Err(mistakes) }
+        if mistakes.is_empty() { Ok(values) } else { Err(mistakes) }
     }
 }
 
 impl From<ConfigError> for Mistakes {
     fn from(error: ConfigError) -> Self {
-        Self(vec![error])
+        Self { first: vec![error], more: 0 }
     }
 }
 
 impl From<Mistakes> for ConfigError {
     fn from(mistakes: Mistakes) -> Self {
-        let more = mistakes.0.len().saturating_sub(1);
-        let mut first = mistakes.0.into_iter().next().unwrap_or_else(|| Self::meaning("ipam", "not valid"));
+        let more = (mistakes.first.len() + mistakes.more).saturating_sub(1);
+        let mut first = mistakes.first.into_iter().next().unwrap_or_else(|| Self::meaning("ipam", "not valid"));
         if 0 < more {
             first.reason = format!("{} (and {more} more, \"hereabouts config check\" shows all)", first.reason);
         }
@@ -80,7 +107,7 @@ impl From<Mistakes> for ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn meaning(place: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn meaning(place: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { problem: Problem::Meaning, place: place.into(), reason: reason.into() }
     }
 

@@ -61,6 +61,7 @@ pub const KEYS: &[Key] = &[
     key("log_level", Role::Read),
     key("allowed_paths", Role::FlatFileOnly),
     key("node_name", Role::FlatFileOnly),
+    key("limits", Role::FlatFileOnly),
     key("leader_lease_duration", Role::Accepted),
     key("leader_renew_deadline", Role::Accepted),
     key("leader_retry_period", Role::Accepted),
@@ -84,6 +85,7 @@ const INNER_KEYS: &[(&str, &[&str])] = &[
     ("dns", &["nameservers", "domain", "search", "options"]),
     ("addresses", &["address", "gateway"]),
     ("kubernetes", &["kubeconfig"]),
+    ("limits", &["addresses", "requested", "ranges", "excludes", "routes"]),
 ];
 
 /// Refuses what must not be ignored at the top of `ipam` or of a flat file:
@@ -92,7 +94,7 @@ pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes>
     let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
     Mistakes::each(object.value.entries(), |(name, value)| {
         check_near_miss(object, name, value, &names)?;
-        let field = Field::new(format!("{}.{name}", object.path), value);
+        let field = Field::new(format!("{}.{}", object.path, shown(name)), value);
         let absent = matches!(value, crate::json::Json::Null) || value.as_str() == Some("");
         match KEYS.iter().find(|key| key.name == name).map(|key| key.role) {
             Some(Role::Refused) if !absent => {
@@ -114,9 +116,11 @@ fn check_inner(name: &str, field: &Field<'_>) -> Result<(), ConfigError> {
     let Some((_, known)) = INNER_KEYS.iter().find(|(object, _)| *object == name) else {
         return Ok(());
     };
-    let objects = field.list().unwrap_or_else(|_| vec![field.clone()]);
-    let mut entries = objects.iter().flat_map(|object| object.value.entries().iter().map(move |entry| (object, entry)));
-    entries.try_for_each(|(object, (key, value))| check_near_miss(object, key, value, known))
+    let check = |object: &Field<'_>| object.value.entries().iter().try_for_each(|(key, value)| check_near_miss(object, key, value, known));
+    match field.list() {
+        Ok(mut objects) => objects.try_for_each(|object| check(&object)),
+        Err(_) => check(field),
+    }
 }
 
 /// The same for an entry of `ipRanges` or `ranges`.
@@ -137,7 +141,8 @@ fn check_near_miss(object: &Field<'_>, name: &str, value: &crate::json::Json, kn
     }
 }
 
-fn shown(name: &str) -> String {
+/// A key as a path shows it, which nobody can make long.
+pub(super) fn shown(name: &str) -> String {
     crate::json::excerpt(name).trim_matches('"').to_owned()
 }
 
@@ -147,8 +152,11 @@ fn is_near(name: &str, known: &str) -> bool {
     if known.len() * 2 + 2 < name.len() {
         return false;
     }
-    let plain = |text: &str| text.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect::<String>();
-    plain(name) == plain(known) || is_one_edit(name.as_bytes(), known.as_bytes())
+    plain(name).eq(plain(known)) || is_one_edit(name.as_bytes(), known.as_bytes())
+}
+
+fn plain(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase)
 }
 
 /// Whether one insertion, deletion or substitution, or a swap of neighbors,

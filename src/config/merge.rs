@@ -6,7 +6,7 @@
 use super::error::{ConfigError, Problem};
 use super::keys;
 use super::wire::Field;
-use crate::json::Json;
+use crate::json::{Json, MOST_VALUES, Refused};
 use std::path::{Component, Path, PathBuf};
 
 /// Directories in which distributions keep their CNI configuration; only root
@@ -59,6 +59,18 @@ pub enum Chosen {
     ByNetwork,
 }
 
+/// A file that a network configuration chose has no more values than this.
+const MOST_CHOSEN: usize = 5000;
+
+/// A path as errors show it: it stands before each of them.
+fn place(path: &Path) -> String {
+    let mut shown: String = path.display().to_string().chars().take(300).collect();
+    if shown.len() < path.as_os_str().len() {
+        shown.push_str("...");
+    }
+    shown
+}
+
 /// A flat file as it was read, and the one below it.
 #[derive(Debug, Clone)]
 pub struct FlatFile {
@@ -77,15 +89,22 @@ impl FlatFile {
     /// # Errors
     /// Not JSON, not an object, a near miss of a known key.
     pub fn parse(path: PathBuf, bytes: &[u8], chosen: Chosen) -> Result<Self, ConfigError> {
-        let place = path.display().to_string();
-        let content = match Json::parse(bytes) {
+        let place = place(&path);
+        let most = match chosen {
+            Chosen::ByNode => MOST_VALUES,
+            Chosen::ByNetwork => MOST_CHOSEN,
+        };
+        let content = match Json::parse_within(bytes, most) {
             Ok(json @ Json::Object(_)) => json,
             Ok(other) => {
                 let reason = format!("expected a JSON object, found {}", other.kind());
                 return Err(ConfigError { problem: Problem::Shape, place, reason });
             }
             Err(error) => {
-                let reason = format!("expected JSON: {error}");
+                let reason = match error {
+                    Refused::Malformed(error) => format!("expected JSON: {error}"),
+                    Refused::TooMany { .. } => error.to_string(),
+                };
                 return Err(ConfigError { problem: Problem::Shape, place, reason });
             }
         };
@@ -123,7 +142,7 @@ impl FlatFile {
     }
 
     fn find(&self, key: &str) -> Option<Field<'_>> {
-        Field::new(self.path.display().to_string(), &self.content).find(key)
+        Field::new(place(&self.path), &self.content).find(key)
     }
 }
 

@@ -8,6 +8,7 @@
 //! - `error`: what can be wrong, with the JSON path
 //! - `wire`: values with the path they stand at
 //! - `keys`: every known key, and near misses of them
+//! - `limits`: how much one ADD may ask for
 //! - `merge`: the flat file below the network configuration
 //! - `args`: `CNI_ARGS`
 //! - `settings`: store, node, paths, deadlines, log: all that DEL needs
@@ -19,6 +20,7 @@
 mod args;
 mod error;
 mod keys;
+mod limits;
 mod merge;
 mod nad;
 mod ranges;
@@ -29,6 +31,7 @@ mod wire;
 pub use args::CniArgs;
 pub use error::{ConfigError, Mistakes, Problem};
 pub use keys::{KEYS, Key};
+pub use limits::Limits;
 pub use merge::{Chosen, FlatFile, Merged, chosen_places, flat_file_places};
 pub use nad::{Found, plugin_configurations};
 pub use settings::{AllocationOrder, Deadlines, LogLevel, LogSettings, Settings, StoreKind, StoreSettings, WhenFull};

@@ -4,7 +4,7 @@
 
 use super::ConfigError;
 use super::error::Problem;
-use crate::json::Json;
+use crate::json::{Json, MOST_VALUES, Refused};
 
 /// One plugin configuration with an `ipam` object.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +23,7 @@ pub fn plugin_configurations(bytes: &[u8]) -> Result<Vec<Found>, ConfigError> {
     let mut found = Vec::new();
     for (at, document) in documents(bytes)?.into_iter().enumerate() {
         let place = if at == 0 { String::new() } else { format!("document {}: ", at + 1) };
-        collect(&document, &place, &mut found)?;
+        collect(document, &place, &mut found)?;
     }
     if found.is_empty() {
         let reason = "expected a NetworkAttachmentDefinition, a plugin list or a plugin configuration with an ipam object".to_owned();
@@ -36,44 +36,55 @@ pub fn plugin_configurations(bytes: &[u8]) -> Result<Vec<Found>, ConfigError> {
 fn documents(bytes: &[u8]) -> Result<Vec<Json>, ConfigError> {
     let looks_like_json = bytes.iter().find(|b| !b.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'['));
     if looks_like_json {
-        return Json::parse(bytes).map(|json| vec![json]).map_err(|error| shape("file", &format!("expected JSON: {error}")));
+        return Json::parse_within(bytes, MOST_VALUES).map(|json| vec![json]).map_err(|refused| match refused {
+            Refused::Malformed(error) => shape("file", &format!("expected JSON: {error}")),
+            Refused::TooMany { .. } => shape("file", &refused.to_string()),
+        });
     }
     let text = std::str::from_utf8(bytes).map_err(|error| shape("file", &format!("expected UTF-8 text: {error}")))?;
-    let documents = serde_saphyr::from_multiple::<Json>(text).map_err(|error| {
+    // Keys are nodes, too.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: 2 * MOST_VALUES, max_documents: 1024 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_VALUES },
+    };
+    let documents = serde_saphyr::from_multiple_with_options::<Json>(text, options).map_err(|error| {
         let sentence = error.to_string();
         shape("file", &format!("expected YAML or JSON: {}", sentence.lines().next().unwrap_or_default()))
     })?;
     Ok(documents.into_iter().filter(|document| *document != Json::Null).collect())
 }
 
-fn collect(document: &Json, place: &str, found: &mut Vec<Found>) -> Result<(), ConfigError> {
+/// Takes the document apart: a copy of each part could be many times as large.
+fn collect(mut document: Json, place: &str, found: &mut Vec<Found>) -> Result<(), ConfigError> {
     if let Some(config) = document.find("spec").and_then(|spec| spec.find("config")) {
         let path = format!("{place}spec.config");
         let Some(text) = config.as_str() else {
             return Err(shape(&path, "expected a string that holds JSON"));
         };
-        let inner = Json::parse(text.as_bytes()).map_err(|error| shape(&path, &format!("expected JSON: {error}")))?;
-        let named = with_default(inner, "name", document.find("metadata").and_then(|meta| meta.find("name")));
-        return collect_plugins(&named, &format!("{path}: "), found);
+        let inner = Json::parse_within(text.as_bytes(), MOST_VALUES).map_err(|error| shape(&path, &format!("expected JSON: {error}")))?;
+        let name = document.find("metadata").and_then(|meta| meta.find("name")).and_then(short);
+        drop(document);
+        return collect_plugins(with_default(inner, "name", name), &format!("{path}: "), found);
     }
-    if let Some(Json::Array(items)) = document.find("items") {
-        return items.iter().try_for_each(|item| collect(item, place, found));
+    if let Some(Json::Array(items)) = document.take("items") {
+        return items.into_iter().try_for_each(|item| collect(item, place, found));
     }
     collect_plugins(document, place, found)
 }
 
-fn collect_plugins(configuration: &Json, place: &str, found: &mut Vec<Found>) -> Result<(), ConfigError> {
-    match configuration.find("plugins") {
+fn collect_plugins(mut configuration: Json, place: &str, found: &mut Vec<Found>) -> Result<(), ConfigError> {
+    match configuration.take("plugins") {
         None => {
             if configuration.has("ipam") {
-                found.push(Found { place: place.trim_end_matches(": ").to_owned(), configuration: configuration.clone() });
+                found.push(Found { place: place.trim_end_matches(": ").to_owned(), configuration });
             }
         }
         Some(Json::Array(plugins)) => {
-            for (at, plugin) in plugins.iter().enumerate().filter(|(_, plugin)| plugin.has("ipam")) {
-                let named = with_default(plugin.clone(), "name", configuration.find("name"));
-                let whole = with_default(named, "cniVersion", configuration.find("cniVersion"));
-                found.push(Found { place: format!("{place}plugins[{at}]"), configuration: whole });
+            let (name, version) = (configuration.find("name").and_then(short), configuration.find("cniVersion").and_then(short));
+            for (at, plugin) in plugins.into_iter().enumerate().filter(|(_, plugin)| plugin.has("ipam")) {
+                let named = with_default(plugin, "name", name.clone());
+                let configuration = with_default(named, "cniVersion", version.clone());
+                found.push(Found { place: format!("{place}plugins[{at}]"), configuration });
             }
         }
         Some(_) => return Err(shape(&format!("{place}plugins"), "expected a list")),
@@ -81,12 +92,17 @@ fn collect_plugins(configuration: &Json, place: &str, found: &mut Vec<Found>) ->
     Ok(())
 }
 
-fn with_default(mut object: Json, key: &str, value: Option<&Json>) -> Json {
+/// A name or a version; each plugin gets its own copy.
+fn short(value: &Json) -> Option<Json> {
+    value.as_str().filter(|text| text.len() <= 4096).map(|text| Json::String(text.to_owned()))
+}
+
+fn with_default(mut object: Json, key: &str, value: Option<Json>) -> Json {
     if let (Json::Object(entries), Some(value)) = (&mut object, value)
         && entries.iter().all(|(name, held)| name != key || *held == Json::Null)
     {
         entries.retain(|(name, _)| name != key);
-        entries.push((key.to_owned(), value.clone()));
+        entries.push((key.to_owned(), value));
     }
     object
 }

@@ -6,20 +6,38 @@ use super::keys;
 use super::merge::Merged;
 use super::wire::Field;
 use super::{ConfigError, Mistakes};
-use crate::addr::{Family, Range, Subnet, number, parse_address, parse_prefixed};
+use crate::addr::{Blocks, Family, Range, Subnet, number, parse_address, parse_prefixed};
 use crate::ipam::{Choice, RangeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 
 type Result<T> = std::result::Result<T, Mistakes>;
 
 /// A choice before gateways are settled, and where it stands.
 struct Raw {
     path: String,
-    choice: Choice,
+    subnet: Subnet,
+    range: Range,
+    /// Of its own `exclude`, merged; and how many entries that has.
+    excluded: Blocks,
+    excludes: usize,
+    gateway: Option<IpAddr>,
 }
 
-/// All range sets of the configuration, in the order of the result.
-pub(super) fn parse(merged: &Merged<'_>) -> Result<Vec<RangeSet>> {
+/// What a configuration says of ranges.
+#[derive(Default)]
+pub(super) struct Ranges {
+    /// In the order of the result.
+    pub(super) sets: Vec<RangeSet>,
+    /// The top-level `exclude`, as it is written.
+    pub(super) excludes: Vec<Range>,
+    /// How many entries all `exclude` lists have.
+    pub(super) excluded: usize,
+}
+
+/// All range sets of the configuration. `gateways` are those of its static
+/// addresses.
+pub(super) fn parse(merged: &Merged<'_>, gateways: &[IpAddr]) -> Result<Ranges> {
     let mut mistakes = Mistakes::default();
     let mut sets: Vec<Vec<Raw>> = Vec::new();
     let runtime = merged.whole.find("runtimeConfig").and_then(|run| Field::new("runtimeConfig", run).find("ipRanges"));
@@ -28,33 +46,30 @@ pub(super) fn parse(merged: &Merged<'_>) -> Result<Vec<RangeSet>> {
     sets.extend(mistakes.note(top.range()).flatten().map(|raw| vec![raw]));
     sets.extend(mistakes.note(merged.field("ranges").map_or(Ok(Vec::new()), |field| parse_nested(&field))).into_iter().flatten());
     sets.extend(mistakes.note(merged.field("ipRanges").map_or(Ok(Vec::new()), |field| parse_flat(&field))).into_iter().flatten());
-    let blocks = mistakes.note(merged.field("exclude").map_or(Ok(Vec::new()), |field| excluded(&field))).unwrap_or_default();
-    for raw in sets.iter_mut().flatten() {
-        raw.choice.excluded.extend(&blocks);
-    }
+    let excludes = mistakes.note(merged.field("exclude").map_or(Ok(Vec::new()), |field| excluded(&field))).unwrap_or_default();
     // What follows looks at all ranges together.
-    if !mistakes.all().is_empty() {
+    if !mistakes.is_empty() {
         return Err(mistakes);
     }
     if let Some(field) = merged.field("gateway") {
         apply_gateway(&field, &mut sets)?;
     }
     check_overlaps(&sets)?;
-    // No gateway is given out, whichever range it was written at.
-    let gateways: Vec<Range> = sets.iter().flatten().filter_map(|raw| raw.choice.gateway).map(Range::single).collect();
-    Ok(sets
-        .into_iter()
-        .map(|set| RangeSet {
-            choices: set
-                .into_iter()
-                .map(|raw| {
-                    let mut choice = raw.choice;
-                    choice.excluded.extend(&gateways);
-                    choice
-                })
-                .collect(),
-        })
-        .collect())
+    // No gateway is given out, whichever range it was written at. One set for
+    // all ranges: each with its own would be their product.
+    let gateways = sets.iter().flatten().filter_map(|raw| raw.gateway).chain(gateways.iter().copied());
+    let gateways: Rc<Blocks> = Rc::new(gateways.map(Range::single).collect());
+    let barred: Rc<Blocks> = Rc::new(excludes.iter().copied().collect());
+    let excluded = excludes.len() + sets.iter().flatten().map(|raw| raw.excludes).sum::<usize>();
+    let settle = |raw: Raw| Choice {
+        subnet: raw.subnet,
+        range: raw.range,
+        excluded: [Rc::clone(&barred), Rc::new(raw.excluded)],
+        gateways: Rc::clone(&gateways),
+        gateway: raw.gateway,
+    };
+    let sets = sets.into_iter().map(|set| RangeSet { choices: set.into_iter().map(settle).collect() }).collect();
+    Ok(Ranges { sets, excludes, excluded })
 }
 
 /// `range` or `subnet` at the top of `ipam`, with their bounds beside them.
@@ -79,7 +94,7 @@ impl TopLevel<'_, '_> {
         };
         let mut raw = bounded(&range, start.as_ref(), end.as_ref())?;
         if implied && self.merged.field("gateway").is_none() {
-            raw.choice.gateway = implied_gateway(&raw.choice.subnet);
+            raw.gateway = implied_gateway(&raw.subnet);
         }
         Ok(Some(raw))
     }
@@ -110,10 +125,10 @@ fn parse_nested(field: &Field<'_>) -> Result<Vec<Vec<Raw>>> {
         let Some(first) = choices.first() else {
             return Err(set.wrong("expected at least one range in the set").into());
         };
-        let family = first.choice.subnet.family();
-        match choices.iter().find(|raw| raw.choice.subnet.family() != family) {
+        let family = first.subnet.family();
+        match choices.iter().find(|raw| raw.subnet.family() != family) {
             Some(other) => {
-                Err(ConfigError::meaning(&other.path, format!("expected ranges of one family in one set: {}", other.choice.subnet)).into())
+                Err(ConfigError::meaning(&other.path, format!("expected ranges of one family in one set: {}", other.subnet)).into())
             }
             None => Ok(choices),
         }
@@ -133,17 +148,19 @@ fn parse_entry(entry: &Field<'_>) -> Result<Raw> {
     let end = either(entry.find("range_end"), entry.find("rangeEnd"))?;
     let mut raw = bounded(&range, start.as_ref(), end.as_ref())?;
     if let Some(field) = entry.find("exclude") {
-        raw.choice.excluded = excluded(&field)?;
+        let excludes = excluded(&field)?;
+        raw.excludes = excludes.len();
+        raw.excluded = excludes.into_iter().collect();
     }
     match entry.find("gateway") {
         Some(field) => {
             let gateway = gateway(&field)?;
-            if !fits(&raw.choice.subnet, gateway) {
-                return Err(field.wrong(&format!("expected a gateway inside subnet {}", raw.choice.subnet)).into());
+            if !fits(&raw.subnet, gateway) {
+                return Err(field.wrong(&format!("expected a gateway inside subnet {}", raw.subnet)).into());
             }
-            raw.choice.gateway = Some(gateway);
+            raw.gateway = Some(gateway);
         }
-        None if implied => raw.choice.gateway = implied_gateway(&raw.choice.subnet),
+        None if implied => raw.gateway = implied_gateway(&raw.subnet),
         None => {}
     }
     Ok(raw)
@@ -186,8 +203,7 @@ fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>
     // A bound on the network or broadcast address is moved inwards.
     let usable = subnet.usable();
     let clamped = usable.intersection(&ordered).ok_or_else(|| range.wrong("expected a range with at least one usable address"))?;
-    let choice = Choice { subnet, range: clamped, excluded: Vec::new(), gateway: None };
-    Ok(Raw { path: range.path.clone(), choice })
+    Ok(Raw { path: range.path.clone(), subnet, range: clamped, excluded: Blocks::default(), excludes: 0, gateway: None })
 }
 
 /// No interface can hold these: "this network", loopback, multicast, limited
@@ -247,29 +263,29 @@ fn apply_gateway(field: &Field<'_>, sets: &mut [Vec<Raw>]) -> Result<()> {
         return Ok(());
     }
     let mut served = false;
-    for raw in sets.iter_mut().flatten().filter(|raw| fits(&raw.choice.subnet, gateway)) {
+    for raw in sets.iter_mut().flatten().filter(|raw| fits(&raw.subnet, gateway)) {
         served = true;
-        raw.choice.gateway.get_or_insert(gateway);
+        raw.gateway.get_or_insert(gateway);
     }
     if served {
         return Ok(());
     }
-    let subnets: Vec<String> = sets.iter().flatten().map(|raw| raw.choice.subnet.to_string()).collect();
+    let mut subnets: Vec<String> = sets.iter().flatten().take(9).map(|raw| raw.subnet.to_string()).collect();
+    if subnets.len() == 9 {
+        "...".clone_into(&mut subnets[8]);
+    }
     Err(field.wrong(&format!("expected a gateway inside one of the subnets {}", subnets.join(", "))).into())
 }
 
 /// Two ranges of one configuration that share an address would take two of it.
 fn check_overlaps(sets: &[Vec<Raw>]) -> Result<()> {
     let mut all: Vec<&Raw> = sets.iter().flatten().collect();
-    all.sort_by_key(|raw| (raw.choice.subnet.family(), number(raw.choice.range.first_address())));
+    all.sort_by_key(|raw| (raw.subnet.family(), number(raw.range.first_address())));
     for pair in all.windows(2) {
-        if pair[0].choice.range.intersection(&pair[1].choice.range).is_some() {
+        if pair[0].range.intersection(&pair[1].range).is_some() {
             return Err(ConfigError::meaning(
                 &pair[1].path,
-                format!(
-                    "expected ranges that do not overlap, {} has addresses of {}: {}",
-                    pair[0].path, pair[0].choice.range, pair[1].choice.range
-                ),
+                format!("expected ranges that do not overlap, {} has addresses of {}: {}", pair[0].path, pair[0].range, pair[1].range),
             )
             .into());
         }

@@ -2,11 +2,11 @@
 //! DEL reads these and nothing more, so that a range that has become invalid
 //! never keeps an address from being freed.
 
-use super::ConfigError;
 #[cfg(feature = "kube")]
 use super::merge;
 use super::merge::{Merged, Setting};
 use super::wire::Field;
+use super::{ConfigError, keys};
 use crate::ipam::NodeName;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -264,7 +264,7 @@ fn unsupported(field: &Option<Field<'_>>, reason: &str) -> ConfigError {
 fn allowed_paths(merged: &Merged<'_>) -> Result<Vec<PathBuf>, ConfigError> {
     match merged.node_setting("allowed_paths") {
         None => Ok(Vec::new()),
-        Some(field) => field.list()?.iter().map(absolute).collect(),
+        Some(field) => field.list()?.map(|path| absolute(&path)).collect(),
     }
 }
 
@@ -290,7 +290,7 @@ fn deadlines(merged: &Merged<'_>) -> Result<Deadlines, ConfigError> {
     };
     field.object()?;
     for (name, value) in field.value.entries() {
-        let entry = Field::new(format!("{}.{name}", field.path), value);
+        let entry = Field::new(format!("{}.{}", field.path, keys::shown(name)), value);
         let limit = match name.as_str() {
             "add" => &mut deadlines.add,
             "del" => &mut deadlines.del,

@@ -1,13 +1,16 @@
 //! The whole configuration, as ADD, CHECK and STATUS need it.
 
 use super::args::{CniArgs, parse_requested};
+use super::limits::{self, Limits};
 use super::merge::Merged;
 use super::ranges;
 use super::settings::WhenFull;
 use super::wire::Field;
 use super::{ConfigError, Mistakes};
+use crate::addr::Range;
 use crate::addr::{Family, Subnet, parse_address, parse_prefixed};
 use crate::ipam::{RangeSet, Requested, Scope, Static};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -32,10 +35,16 @@ pub struct Network {
     pub when_full: WhenFull,
     /// `enable_overlapping_ranges: false` was asked for; it stays strict.
     pub overlap_asked: bool,
+    /// The top-level `exclude`, as it is written.
+    pub excludes: Vec<Range>,
+    /// How much may be allocated.
+    pub limits: Limits,
+    /// What stands in the way of a new allocation, and of nothing else.
+    pub beyond: Mistakes,
 }
 
 /// A route of the result (CNI spec 1.1.0, "Success").
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Route {
     /// Destination; host bits are masked.
     pub dst: Subnet,
@@ -78,34 +87,50 @@ impl Network {
         mistakes.note(merged.check());
         let scope = mistakes.note(scope(merged));
         let overlap_asked = mistakes.note(merged.field("enable_overlapping_ranges").map_or(Ok(true), |field| field.boolean()));
-        let sets = mistakes.note(ranges::parse(merged));
+        let limits = mistakes.note(Limits::parse(merged)).unwrap_or_default();
         let statics = mistakes.note(statics(merged));
+        let gateways: Vec<IpAddr> = statics.iter().flatten().filter_map(|fixed: &Static| fixed.gateway).collect();
+        let ranges = mistakes.note(ranges::parse(merged, &gateways));
         let requested = mistakes.note(requested(merged, args));
         let routes = mistakes.note(routes(merged));
         let dns = mistakes.note(dns(merged));
         let resolv_conf = mistakes.note(merged.field("resolvConf").map(|field| field.text().map(PathBuf::from)).transpose());
         let when_full = mistakes.note(when_full(merged));
-        if let (Some(sets), Some(statics)) = (&sets, &statics)
-            && sets.is_empty()
+        if let (Some(ranges), Some(statics)) = (&ranges, &statics)
+            && ranges.sets.is_empty()
             && statics.is_empty()
         {
             let none = "expected one of range, ipRanges, ranges, subnet or addresses, found none";
             mistakes.note::<(), _>(Err(ConfigError::meaning("ipam", none)));
         }
-        if !mistakes.all().is_empty() {
+        if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let statics = statics.unwrap_or_default();
+        let (ranges, routes) = (ranges.unwrap_or_default(), routes.unwrap_or_default());
+        let mut beyond = Mistakes::default();
+        if let Some(field) = merged.field("network_name") {
+            beyond.note(limits::check_name(&field));
+        }
+        let choices = ranges.sets.iter().map(|set| set.choices.len()).sum();
+        let counts = [
+            limits::beyond("ranges", "ranges", choices, limits.ranges),
+            limits::beyond("excludes", "excludes", ranges.excluded, limits.excludes),
+            limits::beyond("routes", "routes", routes.len(), limits.routes),
+        ];
+        counts.into_iter().flatten().for_each(|mistake| beyond.add(mistake));
         Ok(Self {
             scope: scope.unwrap_or_default(),
-            sets: without_gateways_of(&statics, sets.unwrap_or_default()),
-            statics,
+            sets: ranges.sets,
+            statics: statics.unwrap_or_default(),
             requested: requested.unwrap_or_default(),
-            routes: routes.unwrap_or_default(),
+            routes,
             dns: dns.unwrap_or_default(),
             resolv_conf: resolv_conf.flatten(),
             when_full: when_full.unwrap_or(WhenFull::Ready),
             overlap_asked: overlap_asked == Some(false),
+            excludes: ranges.excludes,
+            limits,
+            beyond,
         })
     }
 }
@@ -128,27 +153,16 @@ fn when_full(merged: &Merged<'_>) -> Result<WhenFull> {
     }
 }
 
-fn without_gateways_of(statics: &[Static], mut sets: Vec<RangeSet>) -> Vec<RangeSet> {
-    let gateways = statics.iter().filter_map(|fixed| fixed.gateway).map(crate::addr::Range::single);
-    for gateway in gateways {
-        for choice in sets.iter_mut().flat_map(|set| &mut set.choices) {
-            choice.excluded.push(gateway);
-        }
-    }
-    sets
-}
-
 fn statics(merged: &Merged<'_>) -> std::result::Result<Vec<Static>, Mistakes> {
     let Some(field) = merged.field("addresses") else {
         return Ok(Vec::new());
     };
-    let mut seen: Vec<IpAddr> = Vec::new();
+    let mut seen: HashSet<IpAddr> = HashSet::new();
     Mistakes::each(field.list()?, |entry| {
         let (text, fixed) = static_address(&entry)?;
-        if seen.contains(&fixed.address) {
+        if !seen.insert(fixed.address) {
             return Err(text.wrong("expected each address once"));
         }
-        seen.push(fixed.address);
         Ok(fixed)
     })
 }
@@ -179,38 +193,30 @@ fn requested(merged: &Merged<'_>, args: &CniArgs) -> Result<Vec<Requested>> {
     let lists = [runtime.and_then(|field| field.find("ips")), by_args.and_then(|field| field.find("ips"))];
     for field in lists.into_iter().flatten() {
         let items = field.list()?;
-        if items.is_empty() {
+        if items.len() == 0 {
             continue;
         }
-        let mut requested: Vec<Requested> = Vec::new();
+        let (mut requested, mut seen): (Vec<Requested>, HashSet<IpAddr>) = Default::default();
         for item in items {
             let (address, prefix) = item.parsed(parse_requested)?;
-            if requested.iter().all(|other| other.address != address) {
+            if seen.insert(address) {
                 requested.push(Requested { address, prefix, gateway: None, origin: item.path.clone() });
             }
         }
         return Ok(requested);
     }
-    let mut requested: Vec<Requested> = Vec::new();
-    for request in &args.requested {
-        if requested.iter().all(|other| other.address != request.address) {
-            requested.push(request.clone());
-        }
-    }
-    Ok(requested)
+    let mut seen: HashSet<IpAddr> = HashSet::new();
+    Ok(args.requested.iter().filter(|request| seen.insert(request.address)).cloned().collect())
 }
 
 fn routes(merged: &Merged<'_>) -> std::result::Result<Vec<Route>, Mistakes> {
     let Some(field) = merged.field("routes") else {
         return Ok(Vec::new());
     };
-    let mut routes: Vec<Route> = Vec::new();
-    for route in Mistakes::each(field.list()?, |entry| route(&entry))? {
-        // The kernel refuses the second of two equal routes.
-        if !routes.contains(&route) {
-            routes.push(route);
-        }
-    }
+    let mut routes = Mistakes::each(field.list()?, |entry| route(&entry))?;
+    // The kernel refuses the second of two equal routes.
+    let mut seen: HashSet<Route> = HashSet::with_capacity(routes.len());
+    routes.retain(|route| seen.insert(route.clone()));
     Ok(routes)
 }
 

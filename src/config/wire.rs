@@ -55,11 +55,13 @@ impl<'a> Field<'a> {
         }
     }
 
-    pub(super) fn list(&self) -> Result<Vec<Self>> {
+    /// The items of a list, one by one: their paths together could take many
+    /// times the room of the list.
+    pub(super) fn list(&self) -> Result<impl ExactSizeIterator<Item = Self> + use<'a, '_>> {
         let Json::Array(items) = self.value else {
             return Err(self.wrong("expected a list"));
         };
-        Ok(items.iter().enumerate().map(|(at, item)| Self::new(format!("{}[{at}]", self.path), item)).collect())
+        Ok(items.iter().enumerate().map(|(at, item)| Self::new(format!("{}[{at}]", self.path), item)))
     }
 
     pub(super) fn object(&self) -> Result<&Self> {
@@ -70,7 +72,7 @@ impl<'a> Field<'a> {
     }
 
     pub(super) fn texts(&self) -> Result<Vec<String>> {
-        self.list()?.iter().map(|item| item.text().map(str::to_owned)).collect()
+        self.list()?.map(|item| item.text().map(str::to_owned)).collect()
     }
 
     pub(super) fn parsed<T>(&self, parse: impl Fn(&str) -> std::result::Result<T, AddrError>) -> Result<T> {

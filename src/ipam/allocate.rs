@@ -5,6 +5,7 @@
 //! store's to find out, lowest first.
 
 use super::{Allocation, Draft, PodRef, Slot, Source};
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 /// The steps of one ADD.
@@ -71,10 +72,13 @@ fn plan_repeat<'a>(slots: &'a [Slot], held: &'a [Allocation], plan: &mut Plan<'a
     plan.held = held.iter().collect();
     plan.held.sort_by_key(|allocation| allocation.held.part.index);
     let whole = !is_half_done(held);
+    let parts: HashSet<u16> = held.iter().map(|allocation| allocation.held.part.index).collect();
+    let addresses: HashSet<IpAddr> = held.iter().map(|allocation| allocation.address).collect();
     for slot in slots {
-        let has_part = held.iter().any(|allocation| allocation.held.part.index == slot.part.index);
-        let has_address = held.iter().any(|allocation| slot.offers.iter().any(|offer| offer.candidates.contains(allocation.address)));
-        if slot.source == Source::Requested && !has_address && (whole || has_part) {
+        let has_part = parts.contains(&slot.part.index);
+        // A requested slot offers one address.
+        let lacks = || slot.offers.iter().all(|offer| offer.candidates.nth(0).is_none_or(|address| !addresses.contains(&address)));
+        if slot.source == Source::Requested && (whole || has_part) && lacks() {
             let holds: Vec<String> = plan.held.iter().map(|allocation| allocation.address.to_string()).collect();
             let asked = slot.offers.iter().flat_map(|offer| offer.candidates.ranges()).map(|range| range.first_address());
             return match asked.into_iter().next() {
@@ -136,7 +140,8 @@ mod tests {
             .iter()
             .map(|text| {
                 let subnet = Subnet::parse(text).unwrap();
-                RangeSet { choices: vec![Choice { subnet, range: subnet.usable(), excluded: vec![], gateway: None }] }
+                let (excluded, gateways) = Default::default();
+                RangeSet { choices: vec![Choice { subnet, range: subnet.usable(), excluded, gateways, gateway: None }] }
             })
             .collect();
         let requested: Vec<Requested> = requested

@@ -2,6 +2,8 @@
 
 use super::{ContainerId, IfName, NetworkName, NodeName, PodRef, Scope};
 use crate::addr::Family;
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -24,6 +26,34 @@ pub struct Attachment {
 impl std::fmt::Display for Attachment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "container {}, interface {}, network {}, node {}", self.container, self.ifname, self.network, self.node)
+    }
+}
+
+/// Attachments of one network and node, by container id and interface: as many
+/// as a runtime lists, in little room. Whether one is in it is told by a hash:
+/// that of another is the same once in 2^64, and then that one is spared.
+#[derive(Debug, Clone, Default)]
+pub struct AttachmentSet {
+    hashes: HashSet<u64>,
+    keyed: RandomState,
+}
+
+impl AttachmentSet {
+    /// Adds one.
+    pub fn insert(&mut self, container: &str, ifname: &str) {
+        self.hashes.insert(self.keyed.hash_one((container, ifname)));
+    }
+
+    /// Whether it is there.
+    #[must_use]
+    pub fn contains(&self, container: &str, ifname: &str) -> bool {
+        self.hashes.contains(&self.keyed.hash_one((container, ifname)))
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
     }
 }
 

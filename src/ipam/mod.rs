@@ -11,6 +11,6 @@ mod request;
 
 pub use alive::{Seen, is_alive};
 pub use allocate::{Plan, PlanError, is_half_done, plan};
-pub use attachment::{Allocation, Attachment, Draft, Netns, Part, Source, Version};
+pub use attachment::{Allocation, Attachment, AttachmentSet, Draft, Netns, Part, Source, Version};
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
-pub use request::{Choice, Offer, RangeSet, RequestError, Requested, Slot, Static, slots};
+pub use request::{Choice, Most, Offer, RangeSet, RequestError, Requested, Slot, Static, check, check_statics, slots};

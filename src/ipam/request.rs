@@ -2,12 +2,14 @@
 //!
 //! A range set gives one address, from the first of its choices that has
 //! room; an address that the caller requests takes the place of the dynamic
-//! one of the set that contains it (several in one set: all are given); the
-//! configuration's static addresses come after the dynamic ones.
+//! one of the set that contains it; the configuration's static addresses come
+//! after the dynamic ones. How many there may be, [`check`] says.
 
 use super::{Part, Source};
-use crate::addr::{AddrSet, Range, Subnet};
+use crate::addr::{AddrSet, Blocks, Family, Range, Subnet, number};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::rc::Rc;
 
 /// One subnet of a range set, and what of it may be given out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +18,11 @@ pub struct Choice {
     pub subnet: Subnet,
     /// First to last that may be given; inside the usable part of the subnet.
     pub range: Range,
-    /// Given to nobody: exclusions and gateways.
-    pub excluded: Vec<Range>,
+    /// Given to nobody: the exclusions of the configuration, which all its
+    /// choices share, and this one's own.
+    pub excluded: [Rc<Blocks>; 2],
+    /// Nor these: all gateways of the configuration.
+    pub gateways: Rc<Blocks>,
     /// The gateway of the result.
     pub gateway: Option<IpAddr>,
 }
@@ -26,11 +31,22 @@ impl Choice {
     /// The addresses that may be given out, held or not.
     #[must_use]
     pub fn candidates(&self) -> AddrSet {
-        let mut set = AddrSet::from_range(&self.range);
-        for range in &self.excluded {
-            set.remove(range);
+        AddrSet::outside(&self.range, &[&self.excluded[0], &self.excluded[1], &self.gateways])
+    }
+
+    /// Why an address of the subnet is not given.
+    fn bar(&self, address: IpAddr) -> Option<&'static str> {
+        if self.gateway == Some(address) {
+            Some("the gateway")
+        } else if self.gateways.contains(address) {
+            Some("a gateway of this configuration")
+        } else if !self.subnet.usable().contains(address) {
+            Some("the network or broadcast address")
+        } else if self.excluded.iter().any(|blocks| blocks.contains(address)) {
+            Some("excluded")
+        } else {
+            None
         }
-        set
     }
 }
 
@@ -122,9 +138,89 @@ pub enum RequestError {
         /// The subnet that holds it.
         subnet: Subnet,
     },
-    /// More addresses than a record can number.
-    #[error("expected at most 65535 addresses for one interface")]
-    TooMany,
+    /// A static address that no interface may have here.
+    #[error("ipam.addresses: expected an address that this network may give, it is {what}: {address}")]
+    BarredStatic {
+        /// The address.
+        address: IpAddr,
+        /// What bars it.
+        what: &'static str,
+    },
+    /// More addresses than one ADD may take.
+    #[error("expected at most {most} addresses for one interface, limits.addresses in the node's flat file allows more: {found}")]
+    TooMany {
+        /// How many would be taken.
+        found: usize,
+        /// How many may be.
+        most: usize,
+    },
+    /// More requested addresses than one range, or one family, may give.
+    #[error("{origin}: expected at most {most} requested of {of}, limits.requested in the node's flat file allows more: {address}")]
+    TooManyRequested {
+        /// Where the first one too many was asked for.
+        origin: String,
+        /// The address.
+        address: IpAddr,
+        /// How many may be.
+        most: usize,
+        /// "one range", or the family.
+        of: String,
+    },
+}
+
+/// How many addresses one ADD may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// In all: of ranges, requested, static.
+    pub addresses: usize,
+    /// Requested ones of one range set; of one family, where there is none.
+    pub requested: usize,
+}
+
+/// Whether a network and a caller ask for no more than they may. It binds what
+/// is allocated anew: what an attachment holds already is answered, however
+/// much it is.
+///
+/// # Errors
+/// What is too much.
+pub fn check(sets: &[RangeSet], requested: &[Requested], slots: &[Slot], most: Most) -> Result<(), RequestError> {
+    let places = Places::of(sets);
+    let mut asked: HashMap<(Option<usize>, Family), usize> = HashMap::new();
+    for request in requested {
+        let family = Family::of(request.address);
+        let set = places.find(request.address).map(|(set, _)| set);
+        let count = asked.entry((set, family)).or_default();
+        *count += 1;
+        if most.requested < *count {
+            let of = if set.is_some() { "one range".to_owned() } else { format!("{family} where there is no range") };
+            return Err(RequestError::TooManyRequested {
+                origin: request.origin.clone(),
+                address: request.address,
+                most: most.requested,
+                of,
+            });
+        }
+    }
+    if most.addresses < slots.len() {
+        return Err(RequestError::TooMany { found: slots.len(), most: most.addresses });
+    }
+    Ok(())
+}
+
+/// The choices by their first address: no two of one configuration overlap.
+struct Places<'s>(BTreeMap<(Family, u128), (usize, &'s Choice)>);
+
+impl<'s> Places<'s> {
+    fn of(sets: &'s [RangeSet]) -> Self {
+        let all = sets.iter().enumerate().flat_map(|(at, set)| set.choices.iter().map(move |choice| (at, choice)));
+        Self(all.map(|(at, choice)| ((choice.range.family(), number(choice.range.first_address())), (at, choice))).collect())
+    }
+
+    /// The set and the choice whose range has the address.
+    fn find(&self, address: IpAddr) -> Option<(usize, &'s Choice)> {
+        let (_, found) = self.0.range(..=(Family::of(address), number(address))).next_back()?;
+        Some(*found).filter(|(_, choice)| choice.range.contains(address))
+    }
 }
 
 /// The slots of one ADD, in the order of the result.
@@ -132,53 +228,70 @@ pub enum RequestError {
 /// # Errors
 /// A requested address that no range can give.
 pub fn slots(sets: &[RangeSet], requested: &[Requested], statics: &[Static]) -> Result<Vec<Slot>, RequestError> {
-    let mut wanted: Vec<(Source, Vec<Offer>)> = Vec::new();
-    let mut met = vec![false; requested.len()];
-    for set in sets {
-        let mut asked = Vec::new();
-        for (request, met) in requested.iter().zip(&mut met) {
-            if *met {
-                continue;
-            }
-            if let Some(offer) = offer_requested(set, request)? {
-                *met = true;
-                asked.push((Source::Requested, vec![offer]));
-            }
-        }
-        if asked.is_empty() {
-            let offers = set.choices.iter().map(|choice| Offer {
-                candidates: choice.candidates(),
-                prefix: choice.subnet.length(),
-                gateway: choice.gateway,
-            });
-            wanted.push((Source::Dynamic, offers.collect()));
-        } else {
-            wanted.append(&mut asked);
-        }
+    let places = Places::of(sets);
+    let mut asked: BTreeMap<usize, Vec<Offer>> = BTreeMap::new();
+    for request in requested {
+        let place = places.find(request.address).filter(|(_, choice)| choice.bar(request.address).is_none());
+        let Some((set, choice)) = place else {
+            return Err(outside(sets, request));
+        };
+        asked.entry(set).or_default().push(offer_requested(choice, request)?);
     }
-    if let Some((request, _)) = requested.iter().zip(met).find(|(_, met)| !met) {
-        return Err(outside(sets, request));
+    let mut wanted: Vec<(Source, Vec<Offer>)> = Vec::new();
+    for (at, set) in sets.iter().enumerate() {
+        match asked.remove(&at) {
+            Some(offers) => wanted.extend(offers.into_iter().map(|offer| (Source::Requested, vec![offer]))),
+            None => {
+                let offer =
+                    |choice: &Choice| Offer { candidates: choice.candidates(), prefix: choice.subnet.length(), gateway: choice.gateway };
+                wanted.push((Source::Dynamic, set.choices.iter().map(offer).collect()));
+            }
+        }
     }
     wanted.extend(statics.iter().map(|fixed| {
         let offer = Offer { candidates: AddrSet::from_range(&Range::single(fixed.address)), prefix: fixed.prefix, gateway: fixed.gateway };
         (Source::Static, vec![offer])
     }));
-    let of = u16::try_from(wanted.len()).map_or(Err(RequestError::TooMany), Ok)?;
+    let found = wanted.len();
+    let of = u16::try_from(found).map_err(|_| RequestError::TooMany { found, most: usize::from(u16::MAX) })?;
     Ok((0..of).zip(wanted).map(|(index, (source, offers))| Slot { part: Part { index, of }, source, offers }).collect())
 }
 
-fn offer_requested(set: &RangeSet, request: &Requested) -> Result<Option<Offer>, RequestError> {
-    let Some(choice) = set.choices.iter().find(|choice| choice.candidates().contains(request.address)) else {
-        return Ok(None);
-    };
+fn offer_requested(choice: &Choice, request: &Requested) -> Result<Offer, RequestError> {
     if let Some(prefix) = request.prefix.filter(|prefix| *prefix != choice.subnet.length()) {
         return Err(RequestError::Prefix { origin: request.origin.clone(), address: request.address, prefix, subnet: choice.subnet });
     }
-    Ok(Some(Offer {
+    Ok(Offer {
         candidates: AddrSet::from_range(&Range::single(request.address)),
         prefix: choice.subnet.length(),
         gateway: request.gateway.or(choice.gateway),
-    }))
+    })
+}
+
+/// Whether a network may give its static addresses: none is a gateway of it, or
+/// the network or broadcast address of its own prefix or of a range's subnet.
+/// What the same configuration excludes, it may still assign.
+///
+/// # Errors
+/// One that it may not.
+pub fn check_statics(sets: &[RangeSet], statics: &[Static]) -> Result<(), RequestError> {
+    let choices = || sets.iter().flat_map(|set| &set.choices);
+    let gateways: Blocks =
+        choices().filter_map(|choice| choice.gateway).chain(statics.iter().filter_map(|fixed| fixed.gateway)).map(Range::single).collect();
+    let ends = choices().map(|choice| choice.subnet).filter(|subnet| subnet.usable() != subnet.whole());
+    let ends: Blocks = ends.flat_map(|subnet| [subnet.whole().first_address(), subnet.whole().last_address()]).map(Range::single).collect();
+    for fixed in statics {
+        let own = Subnet::new(fixed.address, fixed.prefix);
+        let what = if gateways.contains(fixed.address) {
+            "a gateway of this configuration"
+        } else if ends.contains(fixed.address) || own.is_ok_and(|subnet| !subnet.usable().contains(fixed.address)) {
+            "the network or broadcast address"
+        } else {
+            continue;
+        };
+        return Err(RequestError::BarredStatic { address: fixed.address, what });
+    }
+    Ok(())
 }
 
 /// Names what stands in the way of a requested address.
@@ -189,13 +302,7 @@ fn outside(sets: &[RangeSet], request: &Requested) -> RequestError {
     let Some(choice) = choices.next() else {
         return RequestError::Outside { origin, address };
     };
-    let what = if choice.gateway == Some(address) {
-        "the gateway"
-    } else if !choice.subnet.usable().contains(address) {
-        "the network or broadcast address"
-    } else if choice.excluded.iter().any(|range| range.contains(address)) {
-        "excluded, or a gateway"
-    } else {
+    let Some(what) = choice.bar(address) else {
         return RequestError::Outside { origin, address };
     };
     RequestError::Barred { origin, address, what }
@@ -209,7 +316,13 @@ mod tests {
         let subnet = Subnet::parse(subnet).unwrap();
         let gateway = subnet.usable().first_address();
         RangeSet {
-            choices: vec![Choice { subnet, range: subnet.usable(), excluded: vec![Range::single(gateway)], gateway: Some(gateway) }],
+            choices: vec![Choice {
+                subnet,
+                range: subnet.usable(),
+                excluded: Default::default(),
+                gateways: Rc::new([Range::single(gateway)].into_iter().collect()),
+                gateway: Some(gateway),
+            }],
         }
     }
 
@@ -224,9 +337,30 @@ mod tests {
     #[test]
     fn a_requested_address_replaces_the_dynamic_one_of_its_range() {
         let sets = [set("10.0.0.0/24"), set("10.0.1.0/24")];
-        let slots = slots(&sets, &[ask("10.0.1.7"), ask("10.0.1.8")], &[]).unwrap();
+        let requested = [ask("10.0.1.7"), ask("10.0.1.8")];
+        let slots = slots(&sets, &requested, &[]).unwrap();
         assert_eq!(sources(&slots), [Source::Dynamic, Source::Requested, Source::Requested]);
         assert_eq!(slots[2].part, Part { index: 2, of: 3 });
+        let most = |addresses, requested_of_one| check(&sets, &requested, &slots, Most { addresses, requested: requested_of_one });
+        assert_eq!(most(3, 2), Ok(()));
+        assert!(matches!(most(3, 1), Err(RequestError::TooManyRequested { most: 1, .. })));
+        assert_eq!(most(2, 2), Err(RequestError::TooMany { found: 3, most: 2 }));
+    }
+
+    #[test]
+    fn static_addresses_obey_gateways_and_the_ends_of_subnets() {
+        let sets = [set("10.0.0.0/24")];
+        let fixed = |address: &str, gateway: Option<&str>| Static {
+            address: address.parse().unwrap(),
+            prefix: 16,
+            gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+        };
+        let barred = |statics: &[Static]| check_statics(&sets, statics).is_err();
+        for address in ["10.0.0.1", "10.0.0.0", "10.0.0.255", "10.9.0.0", "10.9.255.255"] {
+            assert!(barred(&[fixed(address, None)]), "{address}");
+        }
+        assert!(!barred(&[fixed("10.0.0.2", None), fixed("10.9.0.1", Some("10.9.0.9"))]));
+        assert!(barred(&[fixed("10.9.0.9", None), fixed("10.9.0.1", Some("10.9.0.9"))]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! ADD: allocate, all or nothing, and know what to undo.
 
 use super::failure::Failure;
-use super::{Ipam, Ready, attachment, host};
+use super::{Ipam, Ready, allowed, attachment, host};
 use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, Merged, Network};
@@ -35,10 +35,10 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     let args = CniArgs::parse(&call.args)?;
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
-    let network = Network::parse(&merged, &args)?;
+    let mut network = Network::parse(&merged, &args)?;
     let slots = ipam::slots(&network.sets, &network.requested, &network.statics)?;
     check_one_per_family(&slots, call.version)?;
-    let dns = dns(&network)?;
+    let dns = dns(&mut network)?;
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
     if let Some(path) = sandbox.netns.as_ref().filter(|path| !sandbox.own_netns_allowed && host::is_own_netns(path)) {
         return Err(Failure::OwnNetns(path.display().to_string()));
@@ -47,6 +47,11 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
 
     let limit = ready.settings.deadlines.add;
     let reserve = limit / 5;
+    if let Err(refused) = allowed::check_name(&draft.attachment.ifname).and_then(|()| allowed::check(&network, &slots))
+        && !allowed::holds_all(ready.store.as_ref(), &draft.attachment, Deadline::after(limit - reserve))?
+    {
+        return Err(refused);
+    }
     let mut undo_list = Vec::new();
     let is_alive = |held: &Draft| ready.is_alive(held);
     let ask = Ask { scope: &network.scope, slots: &slots, draft: &draft, is_alive: &is_alive };
@@ -223,9 +228,9 @@ fn check_one_per_family(slots: &[Slot], version: Version) -> Result<(), Failure>
     Ok(())
 }
 
-fn dns(network: &Network) -> Result<cni::Dns, Failure> {
-    let mut dns = network.dns.clone();
-    if let Some(path) = network.resolv_conf.as_ref().filter(|_| network.dns.is_empty()) {
+fn dns(network: &mut Network) -> Result<cni::Dns, Failure> {
+    let mut dns = std::mem::take(&mut network.dns);
+    if let Some(path) = network.resolv_conf.as_ref().filter(|_| dns.is_empty()) {
         let bytes =
             host::read_small(path).map_err(|error| Failure::Machine { path: path.display().to_string(), reason: host::words(&error) })?;
         dns = crate::config::Dns::from_resolv_conf(&bytes);

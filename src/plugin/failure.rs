@@ -109,8 +109,11 @@ impl Failure {
                 Problem::Meaning => Code::Config,
             },
             Self::Request(error) => match error {
-                RequestError::Outside { .. } | RequestError::Barred { .. } => Code::Requested,
-                RequestError::Prefix { .. } | RequestError::TooMany => Code::Config,
+                RequestError::Outside { .. }
+                | RequestError::Barred { .. }
+                | RequestError::BarredStatic { .. }
+                | RequestError::TooManyRequested { .. } => Code::Requested,
+                RequestError::Prefix { .. } | RequestError::TooMany { .. } => Code::Config,
             },
             Self::Plan(PlanError::HoldsOthers { .. }) => Code::Requested,
             Self::Store(error) => store_code(error),

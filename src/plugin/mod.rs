@@ -3,6 +3,7 @@
 //! at the machine.
 
 pub mod add;
+pub(crate) mod allowed;
 mod check;
 pub mod del;
 pub mod failure;

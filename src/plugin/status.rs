@@ -2,8 +2,8 @@
 //! and on a default network a "no" takes the node away, so a full range is
 //! one only when the operator asks for that.
 
-use super::Ipam;
 use super::failure::Failure;
+use super::{Ipam, allowed};
 use crate::cni::Call;
 use crate::config::{CniArgs, Merged, Network, WhenFull};
 use crate::ipam;
@@ -12,6 +12,8 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let network = Network::parse(&merged, &CniArgs::default())?;
+    let slots = ipam::slots(&network.sets, &[], &network.statics)?;
+    allowed::check(&network, &slots)?;
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
     let not_ready = |error: crate::store::StoreError| Failure::NotReady(error.to_string());
     ready.store.ready().map_err(&not_ready)?;

@@ -204,7 +204,7 @@ impl PodName {
 }
 
 /// Attachments by container id and interface.
-pub type Spared = Arc<std::collections::HashSet<(String, String)>>;
+pub type Spared = Arc<crate::ipam::AttachmentSet>;
 
 impl Filter {
     /// Whether an allocation is meant.
@@ -216,10 +216,7 @@ impl Filter {
             && self.scope.as_ref().is_none_or(|scope| *scope == allocation.scope)
             && self.address.is_none_or(|address| address == allocation.address)
             && self.pod.as_ref().is_none_or(|pod| pod.is_of(allocation))
-            && self
-                .spared
-                .as_ref()
-                .is_none_or(|spared| !spared.contains(&(attachment.container.as_str().to_owned(), attachment.ifname.as_str().to_owned())))
+            && self.spared.as_ref().is_none_or(|spared| !spared.contains(attachment.container.as_str(), attachment.ifname.as_str()))
     }
 }
 

@@ -446,7 +446,9 @@ fn requested_addresses_come_from_runtime_config_else_args_else_cni_args() {
     assert_eq!(request(&Sandbox::new(), all.1, all.2).addresses(), ["10.1.2.8"]);
     assert_eq!(request(&Sandbox::new(), "", all.2).addresses(), ["10.1.2.9"]);
     let several = r#""runtimeConfig":{"ips":["10.1.2.7","10.1.2.5"]},"#;
-    assert_eq!(request(&Sandbox::new(), several, "").addresses(), ["10.1.2.7", "10.1.2.5"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("flat.conf", &sandbox.flat("n1").replacen('{', r#"{"limits":{"requested":2},"#, 1));
+    assert_eq!(request(&sandbox, several, "").addresses(), ["10.1.2.7", "10.1.2.5"]);
 }
 
 #[test]

@@ -49,6 +49,7 @@ mod kube_costs;
 #[cfg(feature = "kube")]
 mod kube_faults;
 /// Many writers at once, against a model.
+mod limits;
 mod many_writers;
 /// Pods, Multus and macvlan on a real API server, nodes as network namespaces.
 #[cfg(feature = "kube")]

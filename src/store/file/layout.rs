@@ -67,6 +67,17 @@ pub(in crate::store) fn escape(id: &str) -> String {
     name
 }
 
+/// The id that a name stands for; `None` for one that was cut, or is no name.
+pub(super) fn unescape(name: &str) -> Option<String> {
+    let mut parts = name.split('%');
+    let mut id = parts.next().filter(|_| !name.contains('~'))?.as_bytes().to_vec();
+    for part in parts {
+        id.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
+        id.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(id).ok()
+}
+
 /// The first so many bytes.
 pub(super) fn hex(bytes: &[u8], count: usize) -> String {
     bytes.iter().take(count).map(|byte| format!("{byte:02x}")).collect()
@@ -184,6 +195,12 @@ mod tests {
             assert!(!name.contains(['/', '@', '~']) && !name.starts_with('.'), "{id} {name}");
         }
         assert_ne!(escape("%41"), escape("A"));
+        for id in ["lock", ".a", "a@b", "%41", "\u{e9}/x", "100%"] {
+            assert_eq!(unescape(&escape(id)).as_deref(), Some(id));
+        }
+        for name in ["%4", "%", "%zz", "a~0123", "%E9"] {
+            assert_eq!(unescape(name), None, "{name}");
+        }
     }
 
     #[test]

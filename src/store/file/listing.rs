@@ -3,7 +3,7 @@
 
 use super::disk::Disk;
 use super::{failed, index, is_gone, layout, record};
-use crate::ipam::Allocation;
+use crate::ipam::{Allocation, AttachmentSet};
 use crate::store::{Filter, Listing, StoreError};
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -23,7 +23,7 @@ pub(super) fn list<'d, D: Disk>(disk: &'d D, filter: Filter) -> Result<Listing<'
         Some(node) => node_directories(disk, node, &filter)?,
     };
     let by_index = filter.node.is_some();
-    let spared = filter.spared.as_ref().filter(|_| by_index).map(|spared| spared_names(spared)).unwrap_or_default();
+    let spared = filter.spared.clone().filter(|_| by_index).unwrap_or_default();
     let found = directories.into_iter().flat_map(move |directory| {
         let (names, error) = match names(disk, &directory) {
             Ok(names) => (names, None),
@@ -49,14 +49,14 @@ fn once(
     })
 }
 
-/// The names of the index, without number, of attachments that are spared: what
-/// they name need not be read.
-fn spared_names(spared: &HashSet<(String, String)>) -> HashSet<String> {
-    spared.iter().map(|(container, ifname)| layout::attachment_name(container, ifname)).collect()
-}
-
-fn is_spared(name: &OsStr, spared: &HashSet<String>) -> bool {
-    !spared.is_empty() && name.to_str().and_then(|name| name.rsplit_once('.')).is_some_and(|(stem, _)| spared.contains(stem))
+/// Whether an entry of the index is of an attachment that is spared: it need not
+/// be read. Of a name that is cut nobody can tell, and it is read.
+fn is_spared(name: &OsStr, spared: &AttachmentSet) -> bool {
+    let stem = name.to_str().and_then(|name| name.rsplit_once('.')).map(|(stem, _)| stem);
+    let parts = stem.and_then(|stem| stem.split_once('@')).filter(|_| !spared.is_empty());
+    parts
+        .and_then(|(container, ifname)| Some((layout::unescape(container)?, layout::unescape(ifname)?)))
+        .is_some_and(|(container, ifname)| spared.contains(&container, &ifname))
 }
 
 /// The directories of all scopes, or of one.

@@ -24,8 +24,13 @@ fn v105_a_requested_address_is_given_with_or_without_its_prefix() {
 }
 
 #[test]
-fn v107_two_requested_addresses_are_both_given() {
-    assert_eq!(add("IP=10.1.2.77,10.1.2.78").addresses(), ["10.1.2.77", "10.1.2.78"]);
+fn v107_two_requested_addresses_are_both_given_where_the_site_allows_it() {
+    let sandbox = Sandbox::new();
+    let two = |sandbox: &Sandbox| with_args(sandbox, "ADD", "IP=10.1.2.77,10.1.2.78", RANGE);
+    assert_eq!(two(&sandbox).code(), 101);
+    let flat = sandbox.flat("n1").replacen('{', r#"{"limits":{"requested":2},"#, 1);
+    sandbox.write("flat.conf", &flat);
+    assert_eq!(two(&sandbox).addresses(), ["10.1.2.77", "10.1.2.78"]);
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! Many ranges of both families, merged: what a configuration excludes. Built
+//! once by sorting; a look at one range costs no more than what lies in it.
+
+use super::{Family, Range, number};
+use std::net::IpAddr;
+
+/// Ranges of both families, sorted, disjoint and not adjacent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Blocks {
+    v4: Vec<(u128, u128)>,
+    v6: Vec<(u128, u128)>,
+}
+
+impl FromIterator<Range> for Blocks {
+    fn from_iter<I: IntoIterator<Item = Range>>(ranges: I) -> Self {
+        let mut blocks = Self::default();
+        for range in ranges {
+            blocks.spans_mut(range.family()).push((range.first(), range.last()));
+        }
+        merge(&mut blocks.v4);
+        merge(&mut blocks.v6);
+        blocks
+    }
+}
+
+fn merge(spans: &mut Vec<(u128, u128)>) {
+    spans.sort_unstable();
+    spans.dedup_by(|next, kept| {
+        let touches = next.0 <= kept.1.saturating_add(1);
+        if touches {
+            kept.1 = kept.1.max(next.1);
+        }
+        touches
+    });
+}
+
+impl Blocks {
+    const fn spans_mut(&mut self, family: Family) -> &mut Vec<(u128, u128)> {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+
+    fn spans(&self, family: Family) -> &[(u128, u128)] {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
+    /// Whether the address is in one of them.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.touches(&Range::single(address))
+    }
+
+    /// Whether one of them has an address of the range.
+    #[must_use]
+    pub fn touches(&self, range: &Range) -> bool {
+        !self.within(range).is_empty()
+    }
+
+    /// The merged ranges, IPv4 first, in order.
+    pub fn ranges(&self) -> impl Iterator<Item = Range> + '_ {
+        let of = |family: Family| self.spans(family).iter().map(move |&(first, last)| Range::spanning(family, first, last));
+        of(Family::V4).chain(of(Family::V6))
+    }
+
+    /// Those that have an address of the range.
+    pub(super) fn within(&self, range: &Range) -> &[(u128, u128)] {
+        let spans = self.spans(range.family());
+        let from = spans.partition_point(|&(_, last)| last < number(range.first_address()));
+        let to = spans.partition_point(|&(first, _)| first <= number(range.last_address()));
+        spans.get(from..to).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AddrSet, address};
+    use super::*;
+
+    fn range(first: u128, last: u128) -> Range {
+        Range::new(address(Family::V4, first), address(Family::V4, last)).unwrap()
+    }
+
+    /// Every pair of blocks in a small universe, against a plain look.
+    #[test]
+    fn merging_and_taking_away_agree_with_brute_force() {
+        let spans: Vec<(u128, u128)> = (0..9).flat_map(|a| (a..9).map(move |b| (a, b))).collect();
+        for &(a, b) in &spans {
+            for &(c, d) in &spans {
+                let blocks: Blocks = [range(c, d), range(a, b)].into_iter().collect();
+                let left = AddrSet::outside(&range(2, 7), &[&blocks]);
+                let left_of_two =
+                    AddrSet::outside(&range(2, 7), &[&[range(a, b)].into_iter().collect(), &[range(c, d)].into_iter().collect()]);
+                assert_eq!(left, left_of_two);
+                for n in 0..9 {
+                    let held = (a..=b).contains(&n) || (c..=d).contains(&n);
+                    assert_eq!(blocks.contains(address(Family::V4, n)), held);
+                    assert_eq!(left.contains(address(Family::V4, n)), !held && (2..=7).contains(&n), "{a}-{b} {c}-{d} {n}");
+                }
+                assert!(blocks.v4.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "sorted, disjoint, not adjacent");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_family_is_no_overflow() {
+        let all = Range::new("::".parse().unwrap(), "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()).unwrap();
+        let last = Range::single(all.last_address());
+        let blocks: Blocks = [last, all, last].into_iter().collect();
+        assert_eq!(blocks.ranges().collect::<Vec<_>>(), [all]);
+        assert!(AddrSet::outside(&all, &[&blocks]).is_empty());
+    }
+}

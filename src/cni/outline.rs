@@ -1,0 +1,178 @@
+//! A document with more values than a network configuration has, read past:
+//! CHECK, DEL and GC need little of it, and what an attachment holds must be
+//! freed whatever its configuration has become. Nothing that is passed over
+//! takes room.
+
+use super::CniError;
+use super::invocation::{self, Attachments, Verb};
+use crate::json::{Json, Tree, excerpt};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+/// What is kept has no more values than this, addresses of `prevResult` aside.
+const MOST_KEPT: usize = 1000;
+/// An interface has fewer addresses than this.
+const MOST_IPS: usize = 10_000;
+/// Keys of `ipam` by which store and node are told.
+const IPAM: &[&str] = &[
+    "type",
+    "datastore",
+    "data_dir",
+    "dataDir",
+    "kubernetes",
+    "allocation_order",
+    "configuration_path",
+    "deadlines",
+    "log_file",
+    "log_level",
+];
+
+/// What a verb reads of a document.
+#[derive(Debug)]
+pub(super) struct Outline {
+    /// The keys that the verb reads.
+    pub(super) configuration: Json,
+    /// GC's list, when it was there.
+    pub(super) attachments: Option<Result<Attachments, CniError>>,
+}
+
+/// Reads past what the verb does not need.
+pub(super) fn read(bytes: &[u8], verb: Verb) -> Result<Outline, serde_json::Error> {
+    let reader = Reader { verb, left: Cell::new(MOST_KEPT), attachments: RefCell::new(None) };
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let configuration = (&reader).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(Outline { configuration, attachments: reader.attachments.into_inner() })
+}
+
+struct Reader {
+    verb: Verb,
+    left: Cell<usize>,
+    attachments: RefCell<Option<Result<Attachments, CniError>>>,
+}
+
+/// Where in the document an object is.
+#[derive(Clone, Copy)]
+enum Place {
+    Top,
+    Ipam,
+    PrevResult,
+}
+
+/// One object, of which some keys are kept.
+struct Object<'r> {
+    reader: &'r Reader,
+    place: Place,
+}
+
+impl<'de> DeserializeSeed<'de> for &Reader {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        Object { reader: self, place: Place::Top }.deserialize(deserializer)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Object<'_> {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Object<'_> {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+        let reader = self.reader;
+        let tree = Tree(Some(&reader.left));
+        let mut kept: Vec<(String, Json)> = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let inner = |place| Object { reader, place };
+            let value = match (self.place, key.as_str()) {
+                (Place::Top, "cniVersion" | "name") | (Place::PrevResult, "cniVersion" | "ip4" | "ip6") => map.next_value_seed(tree)?,
+                (Place::Top, "ipam") => map.next_value_seed(inner(Place::Ipam))?,
+                (Place::Top, "prevResult") if reader.verb == Verb::Check => map.next_value_seed(inner(Place::PrevResult))?,
+                (Place::Ipam, known) if IPAM.contains(&known) => map.next_value_seed(tree)?,
+                (Place::PrevResult, "ips") => Json::Array(map.next_value_seed(Items { key: "ips", each: &mut keep_ip })?),
+                (Place::Top, list) if reader.verb == Verb::Gc && invocation::LISTS.contains(&list) => {
+                    let note = &mut |at: usize, item: Json| {
+                        let mut found = reader.attachments.borrow_mut();
+                        if let Ok(valid) = found.get_or_insert_with(|| Ok(Attachments::default()))
+                            && let Err(error) = invocation::note_attachment(valid, list, at, &item)
+                        {
+                            *found = Some(Err(error));
+                        }
+                        None
+                    };
+                    map.next_value_seed(Items { key: list, each: note })?;
+                    // A list of nothing is one, too.
+                    reader.attachments.borrow_mut().get_or_insert_with(|| Ok(Attachments::default()));
+                    continue;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            if kept.iter().any(|(name, _)| *name == key) {
+                return Err(A::Error::custom(format_args!("key {} stands twice in one object", excerpt(&key))));
+            }
+            kept.push((key, value));
+        }
+        Ok(Json::Object(kept))
+    }
+}
+
+/// Of an entry of `ips`, what CHECK reads.
+fn keep_ip(at: usize, item: Json) -> Option<Json> {
+    let Json::Object(mut entries) = item else {
+        return Some(item).filter(|_| at < MOST_IPS);
+    };
+    entries.retain(|(key, _)| matches!(key.as_str(), "address" | "gateway"));
+    Some(Json::Object(entries)).filter(|_| at < MOST_IPS)
+}
+
+/// A list, item by item; what `each` gives back is kept.
+struct Items<'i> {
+    key: &'i str,
+    each: &'i mut dyn FnMut(usize, Json) -> Option<Json>,
+}
+
+impl<'de> DeserializeSeed<'de> for Items<'_> {
+    type Value = Vec<Json>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Json>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Items<'_> {
+    type Value = Vec<Json>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list for {}", self.key)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Vec<Json>, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Json>, A::Error> {
+        let mut kept = Vec::new();
+        for at in 0.. {
+            let left = Cell::new(MOST_KEPT);
+            let Some(item) = seq.next_element_seed(Tree(Some(&left)))? else {
+                break;
+            };
+            kept.extend((self.each)(at, item));
+        }
+        Ok(kept)
+    }
+}

@@ -1,0 +1,75 @@
+//! How much one ADD may ask for. The author of a network or of a pod is not the
+//! node's operator, and every address is taken from all the others: a site that
+//! needs more says so in the node's own flat file.
+//!
+//! Limits bind new allocations alone. What is held already is answered, checked
+//! and freed whatever they say, so that what goes beyond is noted while a
+//! configuration is read, and said when something would be allocated.
+
+use super::merge::Merged;
+use super::wire::Field;
+use super::{ConfigError, Mistakes};
+use crate::ipam::Most;
+
+/// The limits of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Of the addresses.
+    pub most: Most,
+    /// Ranges of a configuration, the alternatives of an inner list included.
+    pub ranges: usize,
+    /// Entries of all `exclude` lists together.
+    pub excludes: usize,
+    /// Routes.
+    pub routes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { most: Most { addresses: 16, requested: 1 }, ranges: 64, excludes: 4096, routes: 1024 }
+    }
+}
+
+impl Limits {
+    /// The limits that the node's own flat file sets.
+    pub(super) fn parse(merged: &Merged<'_>) -> Result<Self, ConfigError> {
+        let mut limits = Self::default();
+        let Some(field) = merged.node_setting("limits") else {
+            return Ok(limits);
+        };
+        let field = field.object()?;
+        let number = |key: &str, highest: u32, limit: &mut usize| match field.find(key) {
+            None => Ok(()),
+            Some(entry) => match entry.unsigned()? {
+                number if (1..=highest).contains(&number) => {
+                    *limit = usize::try_from(number).unwrap_or(*limit);
+                    Ok(())
+                }
+                _ => Err(entry.wrong(&format!("expected a number from 1 to {highest}"))),
+            },
+        };
+        // Each address is a file or an object: no site needs thousands for one interface.
+        number("addresses", 1024, &mut limits.most.addresses)?;
+        number("requested", 1024, &mut limits.most.requested)?;
+        number("ranges", 16_384, &mut limits.ranges)?;
+        number("excludes", 49_152, &mut limits.excludes)?;
+        number("routes", 16_384, &mut limits.routes)?;
+        Ok(limits)
+    }
+}
+
+/// What goes beyond a limit, as a mistake of the configuration.
+pub(super) fn beyond(key: &str, what: &str, found: usize, most: usize) -> Option<ConfigError> {
+    (most < found).then(|| {
+        let reason = format!("expected at most {most} {what}, limits.{key} in the node's flat file allows more: {found}");
+        ConfigError::meaning(format!("ipam ({what})"), reason)
+    })
+}
+
+/// A name that is written to logs and shown in tables.
+pub(super) fn check_name(field: &Field<'_>) -> Result<(), Mistakes> {
+    match field.text()?.chars().any(char::is_control) {
+        true => Err(field.wrong("expected a name without control characters").into()),
+        false => Ok(()),
+    }
+}
