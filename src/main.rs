@@ -90,7 +90,7 @@ fn start_log(settings: &config::LogSettings) {
     let Some(path) = &settings.file else {
         return;
     };
-    if let Err(error) = plugin::log::start(path, settings.level) {
+    if let Err(error) = plugin::log::start(path, settings) {
         plugin::log::complain(&format!("log_file: cannot open {}: {error}", path.display()));
     }
 }

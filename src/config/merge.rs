@@ -141,6 +141,16 @@ impl FlatFile {
         self.chosen == Chosen::ByNode || (plain && TRUSTED.iter().any(|root| self.path.starts_with(root)))
     }
 
+    /// Its `allowed_paths`, as far as they are texts: what is wrong with them is
+    /// said where the settings are read.
+    #[must_use]
+    pub fn allowed_paths(&self) -> Vec<PathBuf> {
+        let Some(Json::Array(items)) = self.content.find("allowed_paths") else {
+            return Vec::new();
+        };
+        items.iter().filter_map(|item| item.as_str().map(PathBuf::from)).filter(|path| path.is_absolute()).collect()
+    }
+
     fn find(&self, key: &str) -> Option<Field<'_>> {
         Field::new(place(&self.path), &self.content).find(key)
     }
@@ -149,8 +159,10 @@ impl FlatFile {
 /// A key's value, and whose word it is.
 pub(super) struct Setting<'a> {
     pub(super) field: Field<'a>,
-    /// Whether the node's operator says so, not the author of the network.
+    /// Whether root says so, not the author of the network.
     pub(super) trusted: bool,
+    /// Whether the node's own flat file says so.
+    pub(super) own: bool,
 }
 
 /// The `ipam` object with the flat file below it.
@@ -205,7 +217,7 @@ impl<'a> Merged<'a> {
             return None;
         }
         if let Some(field) = self.ipam.find(key) {
-            return Some(Setting { field, trusted: false });
+            return Some(Setting { field, trusted: false, own: false });
         }
         if NEVER_FILLED.contains(&key) || (RANGE_KEYS.contains(&key) && !self.fill_ranges) {
             return None;
@@ -220,12 +232,12 @@ impl<'a> Merged<'a> {
     /// What the flat files say of a key, the uppermost first.
     fn flat_settings(&self, key: &str) -> impl Iterator<Item = Setting<'a>> {
         let files = std::iter::successors(self.flat, |flat| flat.below.as_deref());
-        files.filter_map(move |flat| Some(Setting { field: flat.find(key)?, trusted: flat.trusted() }))
+        files.filter_map(move |flat| Some(Setting { field: flat.find(key)?, trusted: flat.trusted(), own: flat.chosen == Chosen::ByNode }))
     }
 
     /// A key of an object: one without it leaves it to the flat file.
     pub(super) fn find_in(&self, object: &str, key: &str) -> Option<Setting<'a>> {
-        let inner = |setting: Setting<'a>| setting.field.find(key).map(|field| Setting { field, trusted: setting.trusted });
+        let inner = |setting: Setting<'a>| setting.field.clone().find(key).map(|field| Setting { field, ..setting });
         self.find(object).and_then(inner).or_else(|| self.flat_settings(object).find_map(inner))
     }
 

@@ -35,4 +35,4 @@ pub use limits::Limits;
 pub use merge::{Chosen, FlatFile, Merged, chosen_places, flat_file_places};
 pub use nad::{Found, plugin_configurations};
 pub use settings::{AllocationOrder, Deadlines, LogLevel, LogSettings, Settings, StoreKind, StoreSettings, WhenFull};
-pub use validate::{Dns, Network, Route};
+pub use validate::{Dns, Network, ResolvConf, Route};

@@ -19,7 +19,7 @@ const KUBECONFIG: &str = "/etc/cni/net.d/hereabouts.d/hereabouts.kubeconfig";
 /// Where a network configuration may put a store and a log without the flat
 /// file's leave: its author is not root.
 const OPEN_DATA: &str = "/var/lib/cni";
-const OPEN_LOG: &str = "/var/log";
+const OPEN_LOG: &str = "/var/log/hereabouts";
 /// From where it may take a kubeconfig: that names a server, and files of root
 /// whose content is sent there. So only where nobody but root has ever written;
 /// below /var/lib/cni plugins keep configurations as their authors wrote them.
@@ -97,6 +97,9 @@ pub struct LogSettings {
     pub file: Option<PathBuf>,
     /// Threshold.
     pub level: LogLevel,
+    /// The directory below which only a file that hereabouts made is written;
+    /// `None` where the node's own flat file names the file.
+    pub below: Option<PathBuf>,
     /// Why the configured file is not written, to be said on stderr.
     pub refused: Option<String>,
 }
@@ -188,7 +191,7 @@ fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, Conf
         }
         (ours, theirs) => ours.or(theirs),
     };
-    let Some(Setting { field, trusted }) = found else {
+    let Some(Setting { field, trusted, .. }) = found else {
         return Ok(StoreSettings { kind, data_dir: DATA_DIR.into(), named, origin: origin_of_kind });
     };
     let data_dir = absolute(&field)?;
@@ -230,7 +233,7 @@ fn asked_for_kubernetes(
     kubeconfig: Option<Setting<'_>>,
     allowed: &[PathBuf],
 ) -> Result<(StoreKind, bool), ConfigError> {
-    let Some(Setting { field, trusted }) = kubeconfig else {
+    let Some(Setting { field, trusted, .. }) = kubeconfig else {
         return Ok((StoreKind::Kubernetes { kubeconfig: KUBECONFIG.into() }, true));
     };
     let kubeconfig = absolute(&field)?;
@@ -317,12 +320,21 @@ fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigEr
             _ => return Err(field.wrong("expected debug, verbose, error or panic")),
         },
     };
-    let Some(Setting { field, trusted }) = merged.find("log_file") else {
-        return Ok(LogSettings { file: None, level, refused: None });
+    let settings = LogSettings { file: None, level, below: None, refused: None };
+    let Some(Setting { field, own, .. }) = merged.find("log_file") else {
+        return Ok(settings);
     };
-    let file = absolute(&field)?;
-    if trusted || is_below(&file, Path::new(OPEN_LOG)) || allowed.iter().any(|root| is_below(&file, root)) {
-        return Ok(LogSettings { file: Some(file), level, refused: None });
+    let file = match absolute(&field) {
+        Ok(file) => file,
+        Err(error) if own => return Err(error),
+        Err(error) => return Ok(LogSettings { refused: Some(format!("not written, {error}")), ..settings }),
+    };
+    if own {
+        return Ok(LogSettings { file: Some(file), ..settings });
+    }
+    let mut roots = allowed.iter().map(PathBuf::as_path).chain([Path::new(OPEN_LOG)]);
+    if let Some(root) = roots.find(|root| is_below(&file, root)) {
+        return Ok(LogSettings { file: Some(file), below: Some(root.to_owned()), ..settings });
     }
     // An ADD does not fail for want of a log.
     let refused = format!(
@@ -330,7 +342,7 @@ fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigEr
         field.path,
         field.value.excerpt()
     );
-    Ok(LogSettings { file: None, level, refused: Some(refused) })
+    Ok(LogSettings { refused: Some(refused), ..settings })
 }
 
 #[cfg(test)]
@@ -366,7 +378,9 @@ mod tests {
         let log = settings(r#"{"log_file":"/root/.ssh/authorized_keys"}"#, None, false).unwrap().log;
         assert_eq!(log.file, None);
         assert!(log.refused.unwrap().contains("not written"));
-        assert!(settings(r#"{"log_file":"/var/log/h.log"}"#, None, false).unwrap().log.file.is_some());
+        assert_eq!(settings(r#"{"log_file":"/var/log/auth.log"}"#, None, false).unwrap().log.file, None);
+        assert!(settings(r#"{"log_file":"relative"}"#, None, false).unwrap().log.refused.is_some());
+        assert!(settings(r#"{"log_file":"/var/log/hereabouts/h.log"}"#, None, false).unwrap().log.file.is_some());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::args::{CniArgs, parse_requested};
 use super::limits::{self, Limits};
-use super::merge::Merged;
+use super::merge::{Merged, Setting};
 use super::ranges;
 use super::settings::WhenFull;
 use super::wire::Field;
@@ -12,7 +12,7 @@ use crate::addr::{Family, Subnet, parse_address, parse_prefixed};
 use crate::ipam::{RangeSet, Requested, Scope, Static};
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 /// A network, ready to allocate from.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +30,7 @@ pub struct Network {
     /// Name servers of the result.
     pub dns: Dns,
     /// host-local's `resolvConf`: a file to take `dns` from.
-    pub resolv_conf: Option<PathBuf>,
+    pub resolv_conf: Option<ResolvConf>,
     /// What STATUS says of a full range.
     pub when_full: WhenFull,
     /// `enable_overlapping_ranges: false` was asked for; it stays strict.
@@ -41,6 +41,39 @@ pub struct Network {
     pub limits: Limits,
     /// What stands in the way of a new allocation, and of nothing else.
     pub beyond: Mistakes,
+}
+
+/// A file to take `dns` from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvConf {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether the node's own flat file names it.
+    pub own: bool,
+}
+
+impl ResolvConf {
+    const BELOW: [&str; 2] = ["/etc", "/run/systemd"];
+
+    /// Whether a network configuration may read what is there. Distributions
+    /// make /etc/resolv.conf a link to anywhere.
+    #[must_use]
+    pub fn may_be_at(&self, place: &Path) -> bool {
+        let is_below = |root: &str| place != Path::new(root) && place.starts_with(root);
+        self.own || self.path == Path::new("/etc/resolv.conf") || Self::BELOW.into_iter().any(is_below)
+    }
+}
+
+fn resolv_conf(merged: &Merged<'_>) -> Result<Option<ResolvConf>> {
+    let Some(Setting { field, own, .. }) = merged.find("resolvConf") else {
+        return Ok(None);
+    };
+    let file = ResolvConf { path: PathBuf::from(field.text()?), own };
+    let plain = file.path.components().all(|part| !matches!(part, Component::ParentDir));
+    if !plain || !file.may_be_at(&file.path) {
+        return Err(field.wrong("expected a file below /etc or /run/systemd, any other only the node's own flat file may name"));
+    }
+    Ok(Some(file))
 }
 
 /// A route of the result (CNI spec 1.1.0, "Success").
@@ -94,7 +127,7 @@ impl Network {
         let requested = mistakes.note(requested(merged, args));
         let routes = mistakes.note(routes(merged));
         let dns = mistakes.note(dns(merged));
-        let resolv_conf = mistakes.note(merged.field("resolvConf").map(|field| field.text().map(PathBuf::from)).transpose());
+        let resolv_conf = mistakes.note(resolv_conf(merged));
         let when_full = mistakes.note(when_full(merged));
         if let (Some(ranges), Some(statics)) = (&ranges, &statics)
             && ranges.sets.is_empty()

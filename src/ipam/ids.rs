@@ -143,8 +143,14 @@ impl Scope {
 }
 
 impl fmt::Display for Scope {
+    /// A name that could be taken for more than a name, in a log or an error,
+    /// is quoted.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name().unwrap_or("(unnamed)"))
+        match self.name() {
+            None => f.write_str("(unnamed)"),
+            Some(name) if name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/' | '@')) => f.write_str(name),
+            Some(name) => write!(f, "{name:?}"),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::{Ipam, Ready, allowed, attachment, host};
 use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
-use crate::config::{CniArgs, Merged, Network};
+use crate::config::{CniArgs, FlatFile, Merged, Network};
 use crate::ipam::{self, Allocation, Attachment, Draft, Part, Scope, Slot, Source};
 use crate::store::retry::Deadline;
 use crate::store::{Access, Claim, Rehome, Session, Store, StoreError};
@@ -38,7 +38,7 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     let mut network = Network::parse(&merged, &args)?;
     let slots = ipam::slots(&network.sets, &network.requested, &network.statics)?;
     check_one_per_family(&slots, call.version)?;
-    let dns = dns(&mut network)?;
+    let dns = dns(&mut network, flat.as_ref())?;
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
     if let Some(path) = sandbox.netns.as_ref().filter(|path| !sandbox.own_netns_allowed && host::is_own_netns(path)) {
         return Err(Failure::OwnNetns(path.display().to_string()));
@@ -228,11 +228,11 @@ fn check_one_per_family(slots: &[Slot], version: Version) -> Result<(), Failure>
     Ok(())
 }
 
-fn dns(network: &mut Network) -> Result<cni::Dns, Failure> {
+fn dns(network: &mut Network, flat: Option<&FlatFile>) -> Result<cni::Dns, Failure> {
     let mut dns = std::mem::take(&mut network.dns);
-    if let Some(path) = network.resolv_conf.as_ref().filter(|_| dns.is_empty()) {
-        let bytes =
-            host::read_small(path).map_err(|error| Failure::Machine { path: path.display().to_string(), reason: host::words(&error) })?;
+    if let Some(file) = network.resolv_conf.as_ref().filter(|_| dns.is_empty()) {
+        let bytes = host::read_resolv_conf(file, flat)
+            .map_err(|error| Failure::Machine { path: file.path.display().to_string(), reason: host::words(&error) })?;
         dns = crate::config::Dns::from_resolv_conf(&bytes);
     }
     Ok(cni::Dns { nameservers: dns.nameservers, domain: dns.domain, search: dns.search, options: dns.options })

@@ -2,7 +2,8 @@
 //! namespaces. Looks only, and decides nothing.
 
 use super::failure::Failure;
-use crate::config::{Chosen, ConfigError, FlatFile, Problem, Settings, StoreKind, chosen_places, flat_file_places};
+use super::named_file;
+use crate::config::{Chosen, ConfigError, FlatFile, Problem, ResolvConf, Settings, StoreKind, chosen_places, flat_file_places};
 use crate::ipam::{Netns, NodeName, Seen};
 pub use crate::store::small_file::{read_small, words};
 use nix::errno::Errno;
@@ -53,7 +54,10 @@ impl Machine {
 /// there.
 pub fn flat_file(lookup: &dyn Fn(&str) -> Option<OsString>, configuration_path: Option<&str>) -> Result<Option<FlatFile>, ConfigError> {
     let own = own_flat_file(lookup)?;
-    let chosen = configuration_path.map(|path| first_of(chosen_places(Path::new(path)), Chosen::ByNetwork)).transpose()?.flatten();
+    let allowed = allowed_paths(own.as_ref());
+    let read_chosen = |path: &Path| named_file::read(path, &allowed).map(|(_, bytes)| bytes);
+    let chosen = configuration_path.map(|path| first_of(chosen_places(Path::new(path)), Chosen::ByNetwork, &read_chosen));
+    let chosen = chosen.transpose()?.flatten();
     // Whereabouts' networks name the file that is found without their word, too.
     let is_own = |file: &FlatFile| own.as_ref().is_some_and(|own| own.path() == file.path());
     Ok(match chosen.filter(|file| !is_own(file)) {
@@ -64,26 +68,42 @@ pub fn flat_file(lookup: &dyn Fn(&str) -> Option<OsString>, configuration_path: 
 
 fn own_flat_file(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<FlatFile>, ConfigError> {
     let Some(path) = lookup(CONFIG_VARIABLE).filter(|path| !path.is_empty()) else {
-        return first_of(flat_file_places(), Chosen::ByNode);
+        return first_of(flat_file_places(), Chosen::ByNode, &read_small);
     };
     let path = PathBuf::from(path);
     let bytes = read_small(&path).map_err(|error| unreadable(&path, &error))?;
     FlatFile::parse(path, &bytes, Chosen::ByNode).map(Some)
 }
 
-fn first_of(places: Vec<PathBuf>, chosen: Chosen) -> Result<Option<FlatFile>, ConfigError> {
+fn first_of(places: Vec<PathBuf>, chosen: Chosen, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Option<FlatFile>, ConfigError> {
     for path in places {
-        // configuration_path may name a directory as well.
-        if path.is_dir() {
-            continue;
-        }
-        match read_small(&path) {
+        match read(&path) {
             Ok(bytes) => return FlatFile::parse(path, &bytes, chosen).map(Some),
-            Err(error) if is_nothing(&error) => {}
+            // configuration_path may name a directory as well.
+            Err(error) if is_nothing(&error) || error.raw_os_error() == Some(Errno::EISDIR as i32) => {}
             Err(error) => return Err(unreadable(&path, &error)),
         }
     }
     Ok(None)
+}
+
+fn allowed_paths(flat: Option<&FlatFile>) -> Vec<PathBuf> {
+    flat.and_then(FlatFile::own).map(FlatFile::allowed_paths).unwrap_or_default()
+}
+
+/// Reads the file that `resolvConf` names.
+///
+/// # Errors
+/// It cannot be read, or leads to where a network configuration may not look.
+pub fn read_resolv_conf(file: &ResolvConf, flat: Option<&FlatFile>) -> io::Result<Vec<u8>> {
+    if file.own {
+        return read_small(&file.path);
+    }
+    let (place, bytes) = named_file::read(&file.path, &allowed_paths(flat))?;
+    if file.may_be_at(&place) {
+        return Ok(bytes);
+    }
+    Err(io::Error::other(format!("it leads to {}, below neither /etc nor /run/systemd", place.display())))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> ConfigError {

@@ -1,9 +1,13 @@
 //! The log file, and stderr for what has no other place.
 
-use crate::config::LogLevel;
+use crate::config::{LogLevel, LogSettings};
+use crate::store::small_file::regular;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
 use tracing::level_filters::LevelFilter;
@@ -11,28 +15,143 @@ use tracing::level_filters::LevelFilter;
 /// Says a sentence on stderr, which callers forward to their own log. That
 /// nobody may be there to read it is no failure.
 pub fn complain(sentence: &str) {
-    let _ = writeln!(io::stderr(), "hereabouts: {sentence}");
+    let _ = writeln!(io::stderr(), "hereabouts: {}", escape(sentence));
 }
 
 /// Appends to the file from now on. Never follows a symbolic link, never waits
-/// for a FIFO.
+/// for a FIFO, never opens a device.
 ///
 /// # Errors
-/// The file cannot be opened or is none.
-pub fn start(path: &Path, level: LogLevel) -> io::Result<()> {
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-    let file = File::options().append(true).create(true).mode(0o600).custom_flags(flags.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let level = match level {
+/// The file cannot be opened, or is none that may be written.
+pub fn start(path: &Path, settings: &LogSettings) -> io::Result<()> {
+    let file = match &settings.below {
+        None => open_any(path)?,
+        Some(root) => open_ours(path, root)?,
+    };
+    let level = match settings.level {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Verbose => LevelFilter::INFO,
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Panic => LevelFilter::OFF,
     };
-    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_target(false).with_writer(Mutex::new(file));
+    let writer = Mutex::new(Escaped(file));
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_target(false).with_writer(writer);
     // A second call in one process keeps the first log.
     let _ = tracing::subscriber::set_global_default(subscriber.finish());
     Ok(())
+}
+
+const APPEND: OFlag = OFlag::O_WRONLY.union(OFlag::O_APPEND).union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
+const MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
+/// Says of a file that hereabouts made it for the network configurations that
+/// name it; the store's directories carry the same.
+const MARK: Mode = Mode::S_ISVTX;
+
+/// A file of the operator's choice.
+fn open_any(path: &Path) -> io::Result<File> {
+    let look = || open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
+    if matches!(look(), Err(Errno::ENOENT)) {
+        match open(path, APPEND | OFlag::O_CREAT | OFlag::O_EXCL, MODE) {
+            Err(Errno::EEXIST) => {}
+            made => return Ok(made?.into()),
+        }
+    }
+    reopen(&look()?)
+}
+
+/// A file that we made below a directory, and no other: what a network
+/// configuration names may be anybody's log.
+fn open_ours(path: &Path, root: &Path) -> io::Result<File> {
+    let beyond = || io::Error::other(format!("it is not below {}", root.display()));
+    let (Ok(below), Some(name)) = (path.strip_prefix(root), path.file_name()) else {
+        return Err(beyond());
+    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut directory = match open(root, flags | OFlag::O_NOFOLLOW, Mode::empty()) {
+        Err(Errno::ENOENT) => make_root(root)?,
+        found => found?,
+    };
+    for part in below.parent().unwrap_or(Path::new("")).components() {
+        directory = openat(directory.as_fd(), part.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty())?;
+    }
+    match openat(directory.as_fd(), name, APPEND | OFlag::O_CREAT | OFlag::O_EXCL, MODE) {
+        Err(Errno::EEXIST) => {}
+        made => {
+            let made = made?;
+            fchmod(made.as_fd(), MODE | MARK)?;
+            return Ok(made.into());
+        }
+    }
+    let found = openat(directory.as_fd(), name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    regular(&found)?;
+    let stat = fstat(found.as_fd())?;
+    if !Mode::from_bits_truncate(stat.st_mode).contains(MARK) || stat.st_uid != nix::unistd::geteuid().as_raw() {
+        return Err(io::Error::other("it was not made by hereabouts, remove it or name another"));
+    }
+    reopen(&found)
+}
+
+/// Makes the last directory of a path alone.
+fn make_root(root: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let (Some(parent), Some(name)) = (root.parent(), root.file_name()) else {
+        return Err(Errno::ENOENT.into());
+    };
+    let parent = open(parent, flags, Mode::empty())?;
+    match mkdirat(parent.as_fd(), name, Mode::S_IRWXU) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(openat(parent.as_fd(), name, flags | OFlag::O_NOFOLLOW, Mode::empty())?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn reopen(found: &OwnedFd) -> io::Result<File> {
+    regular(found)?;
+    File::options().append(true).open(format!("/proc/self/fd/{}", found.as_raw_fd()))
+}
+
+/// Text on one line, in which nothing moves a terminal's cursor or turns the
+/// direction of writing.
+fn escape(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || turns(c) {
+            escaped.extend(c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// Writes each event as one line, whatever stands in its values: names are of
+/// the choice of authors who may not write to a log.
+struct Escaped(File);
+
+impl Write for Escaped {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let mut escaped = escape(text.strip_suffix('\n').unwrap_or(&text));
+        escaped.push('\n');
+        self.0.write_all(escaped.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_whatever_its_values_hold() {
+        let path = std::env::temp_dir().join(format!("hereabouts-log-{}", std::process::id()));
+        let mut log = Escaped(open_any(&path).unwrap());
+        log.write_all("ADD scope=x\nforged\u{1b}[2J\u{202e}\n".as_bytes()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "ADD scope=x\\nforged\\u{1b}[2J\\u{202e}\n");
+        std::fs::remove_file(path).unwrap();
+    }
 }

@@ -10,6 +10,7 @@ pub mod failure;
 mod gc;
 pub mod host;
 pub mod log;
+mod named_file;
 mod status;
 pub mod stores;
 pub mod sweep;

@@ -1,31 +1,38 @@
 //! Reads small files that belong to the machine, not to a store: kubeconfigs,
-//! tokens, certificates, /etc/hosts, the flat file. Never waits for a FIFO and
-//! never reads without end; says what failed in words that no runtime takes for
-//! success.
+//! tokens, certificates, /etc/hosts, the flat file. Never waits for a FIFO,
+//! never opens a device, never reads without end; says what failed in words that
+//! no runtime takes for success.
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 /// A file of more bytes than this is none of those.
 const LARGEST: u64 = 1024 * 1024;
 
-/// Reads a small regular file; never waits for a FIFO.
+/// Reads a small regular file. To open a device can do something already, so
+/// that the file is looked at before.
 ///
 /// # Errors
 /// As the kernel says.
 pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    let mut file = File::options().read(true).custom_flags(flags).open(path)?;
-    let kind = file.metadata()?;
-    if !kind.is_file() {
-        return Err(io::Error::other(if kind.is_dir() { "it is a directory" } else { "it is no regular file" }));
-    }
+    read_found(&open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+/// The same for a file that is opened as a path alone.
+///
+/// # Errors
+/// As the kernel says.
+pub(crate) fn read_found(found: &(impl AsFd + AsRawFd)) -> io::Result<Vec<u8>> {
+    let size = regular(found)?;
+    let mut file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
     // Room for all of it and the look at its end, in one read each; /proc says
     // that its files are empty.
-    let mut bytes = Vec::with_capacity(usize::try_from(kind.len().min(LARGEST)).unwrap_or(0) + 64);
+    let mut bytes = Vec::with_capacity(usize::try_from(size.min(LARGEST)).unwrap_or(0) + 64);
     Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
     if LARGEST < bytes.len() as u64 {
         return Err(io::Error::other("it is larger than 1 MiB"));
@@ -33,11 +40,22 @@ pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The size of a regular file; anything else is refused.
+pub(crate) fn regular(found: &impl AsFd) -> io::Result<u64> {
+    let stat = fstat(found.as_fd())?;
+    match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFREG => Ok(u64::try_from(stat.st_size).unwrap_or(0)),
+        SFlag::S_IFDIR => Err(Errno::EISDIR.into()),
+        _ => Err(io::Error::other("it is no regular file")),
+    }
+}
+
 /// An I/O error without the words that runtimes take for success of a DEL.
 #[must_use]
 pub fn words(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => "it is missing (ENOENT)".to_owned(),
+        Some(Errno::EISDIR) => "it is a directory (EISDIR)".to_owned(),
         Some(errno) => format!("{} ({errno:?})", errno.desc().to_lowercase()),
         None => error.to_string(),
     }
