@@ -4,7 +4,7 @@
 use hereabouts::{cli, cni, config, plugin};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let ipam = plugin::Ipam { lookup: &lookup, log: &start_log, surroundings: Rc::new(plugin::ThisMachine) };
     let ports = cni::Ports {
         lookup: &lookup,
-        stdin: &mut io::stdin().lock(),
+        stdin: &mut Stdin(io::stdin().lock()),
         stdin_ready: &is_stdin_ready,
         deliver: &deliver,
         undeliverable: &undeliverable,
@@ -37,6 +37,27 @@ fn main() -> ExitCode {
             plugin::log::complain(&error.to_string());
             tracing::error!(%error, "failed");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Stdin whose other end may have made it non-blocking, or may have left it open
+/// and silent: no read of it lasts for ever.
+struct Stdin<'a>(io::StdinLock<'a>);
+
+impl Read for Stdin<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match poll(&mut [PollFd::new(io::stdin().as_fd(), PollFlags::POLLIN)], PollTimeout::from(60_000u16)) {
+                Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "it is open, and nothing came for 60 s")),
+                Err(nix::errno::Errno::EINTR) => continue,
+                Ok(_) | Err(_) => {}
+            }
+            match self.0.read(buffer) {
+                // Another reader was faster.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
         }
     }
 }

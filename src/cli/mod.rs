@@ -218,7 +218,7 @@ pub(crate) struct TestArgs {
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// How long to wait for the other machine
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = crate::config::parse_duration)]
     pub(crate) wait: std::time::Duration,
     /// How to print
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]

@@ -11,6 +11,7 @@
 //! - `limits`: how much one ADD may ask for
 //! - `merge`: the flat file below the network configuration
 //! - `args`: `CNI_ARGS`
+//! - `duration`: durations as people write them
 //! - `settings`: store, node, paths, deadlines, log: all that DEL needs
 //! - `ranges`: ranges, gateways, exclusions
 //! - `validate`: the whole, for ADD, CHECK and STATUS
@@ -18,6 +19,7 @@
 //!   a list
 
 mod args;
+mod duration;
 mod error;
 mod keys;
 mod limits;
@@ -29,6 +31,7 @@ mod validate;
 mod wire;
 
 pub use args::CniArgs;
+pub use duration::parse_duration;
 pub use error::{ConfigError, Mistakes, Problem};
 pub use keys::{KEYS, Key};
 pub use limits::Limits;

@@ -301,7 +301,7 @@ fn deadlines(merged: &Merged<'_>) -> Result<Deadlines, ConfigError> {
             _ => return Err(ConfigError::unsupported(&entry.path, format!("unknown verb, expected add, del or gc: {}", value.excerpt()))),
         };
         let expected = "expected a duration of 10ms to 1h with its unit, such as \"10s\" or \"500ms\"";
-        *limit = match humantime::parse_duration(entry.text()?) {
+        *limit = match super::parse_duration(entry.text()?) {
             Ok(limit) if Duration::from_millis(10) <= limit && limit <= Duration::from_secs(3600) => limit,
             _ => return Err(entry.wrong(expected)),
         };

@@ -50,6 +50,10 @@ fn sleep(pause: Duration) {
     }
 }
 
+/// A deadline that lies further ahead is this far ahead: the clock has an end,
+/// and a sum beyond it is a panic.
+const FURTHEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// A point in time after which a verb gives up.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
@@ -58,10 +62,10 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// A deadline `limit` from now.
+    /// A deadline `limit` from now, however long that is.
     #[must_use]
     pub fn after(limit: Duration) -> Self {
-        Self { end: now() + limit, limit }
+        Self { end: now() + limit.min(FURTHEST), limit }
     }
 
     /// The time left; zero when it has passed.
@@ -124,11 +128,19 @@ pub fn until_paced<T, E>(deadline: &Deadline, pace: Pace, mut attempt: impl FnMu
         if left.is_zero() {
             return Ok(None);
         }
-        // Never less than what the server asked for; those it told the same are
-        // spread over what comes after.
-        sleep((asked + jittered(pause)).min(left));
+        sleep(next_pause(asked, pause, left));
         pause = (pause * 2).min(pace.longest);
     }
+}
+
+/// How long to wait before the next attempt. Not less than what the server asked
+/// for, and those it told the same are spread over what comes after; but of the
+/// time that is left at most half is given to such a wait. A server that is
+/// overloaded asks for up to 32 s, which is more than most deadlines: who waited
+/// so long would have made one attempt.
+fn next_pause(asked: Duration, pause: Duration, left: Duration) -> Duration {
+    let own = jittered(pause);
+    asked.saturating_add(own).min(jittered(left / 2).max(own)).min(left)
 }
 
 /// Pauses once, between half and all of `pause`, and not beyond the deadline.
@@ -141,7 +153,7 @@ pub fn pause(deadline: &Deadline, pause: Duration) {
 pub fn jittered(pause: Duration) -> Duration {
     use std::hash::{BuildHasher, RandomState};
     let draw = clock().map_or_else(|| RandomState::new().hash_one(pause), |clock| clock.draw()) % 512;
-    pause / 2 + pause.mul_f64(draw as f64 / 1024.0)
+    (pause / 2).saturating_add(pause.mul_f64(draw as f64 / 1024.0))
 }
 
 #[cfg(test)]
@@ -160,6 +172,33 @@ mod tests {
         let never: Result<Option<()>, ()> = until(&Deadline::after(Duration::from_millis(5)), || Ok(None));
         assert_eq!(never, Ok(None));
         assert_eq!(until(&deadline, || Err::<Option<()>, _>("x")), Err("x"));
+    }
+
+    #[test]
+    fn no_duration_is_too_long() {
+        let longest = Duration::MAX;
+        assert_eq!(Deadline::after(longest).limit(), longest);
+        assert!(Duration::from_secs(3600) < Deadline::after(longest).left());
+        assert!(longest / 2 <= jittered(longest));
+        for (asked, pause) in [(longest, longest), (longest, Duration::ZERO), (Duration::ZERO, longest)] {
+            assert!(next_pause(asked, pause, longest) <= longest);
+            assert_eq!(next_pause(asked, pause, Duration::ZERO), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn what_a_server_asks_for_is_at_most_half_of_what_is_left() {
+        let [second, half, all] = [1, 15, 30].map(Duration::from_secs);
+        let own = Duration::from_millis(20);
+        for asked in [32, 3600].map(Duration::from_secs) {
+            let waited = next_pause(asked, own, all);
+            assert!(all / 4 <= waited && waited <= half, "{waited:?}");
+        }
+        let waited = next_pause(second, own, all);
+        assert!(second < waited && waited <= second + own, "{waited:?}");
+        // A server that asks for nothing is tried again at our own pace.
+        assert!(next_pause(Duration::ZERO, own, all) <= own);
+        assert_eq!(next_pause(second, own, Duration::from_millis(1)), Duration::from_millis(1));
     }
 
     #[test]

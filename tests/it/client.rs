@@ -3,6 +3,8 @@
 
 /// Authorities and certificates, good and bad.
 mod certificates;
+/// The executable against servers that never come to an end.
+mod endless;
 /// What the server answers, and when it does not.
 mod http;
 /// kubeconfigs that cannot be used.

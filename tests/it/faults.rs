@@ -224,3 +224,28 @@ fn records_of_an_earlier_boot_are_swept_before_exhausted_is_said() {
     }
     assert_eq!(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "new", None)).unwrap().address.to_string(), "10.0.0.1");
 }
+
+/// Cause: a pipe that the caller made non-blocking answers "not yet". Effect: an
+/// ADD that failed at once. Fix: it is waited for.
+#[test]
+fn a_stdin_that_does_not_block_is_waited_for() {
+    use std::io::Write;
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let mut command = sandbox.call("ADD").command();
+    command.stdin(std::os::fd::OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    drop(command);
+    let sleeps = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['S', 'Z']))
+    };
+    while !sleeps() {
+        std::thread::yield_now();
+    }
+    let written = (&ours).write_all(configuration(r#""range":"10.1.2.0/24""#).as_bytes());
+    drop(ours);
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    assert_eq!(ended.addresses(), ["10.1.2.1"], "{written:?}");
+}

@@ -129,3 +129,19 @@ fn what_is_no_directory_and_what_is_no_time_is_refused() {
         assert_eq!(sandbox.command(args).status, Some(2), "{args:?}");
     }
 }
+
+/// Cause: the wait was added to the clock without a look at its end. Effect: an
+/// abort. Fix: no deadline is further than ten years ahead.
+#[test]
+fn no_wait_for_a_partner_is_too_long() {
+    let sandbox = Sandbox::new();
+    let run = |through: &[&str], wait: &str| {
+        let mut call = sandbox.command_call(&["store", "test", "--wait", wait, sandbox.root.to_str().unwrap()]);
+        call.through(through).run()
+    };
+    // It waits for as long as it is let.
+    let ended = run(&["timeout", "2"], "18446744073709551615s");
+    assert_eq!(ended.status, Some(124), "{ended:?}");
+    let ended = run(&[], "18446744073709551615s 1000ms");
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+}

@@ -54,7 +54,7 @@ impl<'a> Chores<'a> {
             Err(error) => output::say(&format!("error: cannot start {command}: {error}")),
         }
         if self.repaired {
-            self.due = Deadline::after(self.every / 2 + jittered(self.every));
+            self.due = Deadline::after((self.every / 2).saturating_add(jittered(self.every)));
         }
         self.repaired = !self.repaired;
     }

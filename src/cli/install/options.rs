@@ -32,7 +32,7 @@ pub(crate) struct InstallArgs {
     #[arg(long, conflicts_with = "check")]
     pub(super) watch: bool,
     /// With --watch: how long to wait between two sweeps; 0s is never
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = config::parse_duration)]
     pub(super) sweep_every: Duration,
     /// Change nothing, say whether the plugin is here and reaches its store
     #[arg(long)]

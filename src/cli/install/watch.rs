@@ -5,7 +5,7 @@
 use super::super::output;
 use crate::store::retry::{Deadline, jittered};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -13,6 +13,23 @@ use std::time::Duration;
 /// How often to look. The kubelet swaps a pod's token by a symbolic link, long
 /// before the old one ends; two small files are read.
 const EVERY_MILLISECONDS: u16 = 5_000;
+
+/// What ends the wait.
+const HEARD: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD];
+
+/// Who starts us may have ignored a signal, and that is inherited: no file
+/// descriptor would ever tell of it.
+fn stop_ignoring() -> nix::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in HEARD {
+        #[allow(unsafe_code, reason = "the kernel's own way with a signal is set, no handler of ours")]
+        // SAFETY: no code runs for the default action, and the signals are blocked.
+        unsafe {
+            sigaction(signal, &default)?;
+        }
+    }
+    Ok(())
+}
 
 /// How long to wait before the store is asked again: each time longer, since
 /// all nodes of a cluster ask at once, and pods take their time.
@@ -49,8 +66,9 @@ impl Default for Pause {
 /// # Errors
 /// Signals cannot be waited for.
 pub(super) fn watch(step: &mut dyn FnMut() -> anyhow::Result<Vec<String>>, beside: &mut dyn FnMut(bool)) -> anyhow::Result<()> {
-    let mask = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
+    let mask = SigSet::from_iter(HEARD);
     mask.thread_block()?;
+    stop_ignoring()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let mut failure = String::new();
     loop {

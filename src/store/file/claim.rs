@@ -98,21 +98,31 @@ impl<D: Disk> FileSession<'_, D> {
     /// there is no other.
     fn claim_once(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Option<Claim>, StoreError> {
         let mut untried = candidates.clone();
+        let mut is_believed = true;
         loop {
             self.lock_store()?;
-            let mut full = FullShards::read(&self.store.disk, scope);
+            let mut full = if is_believed { FullShards::read(&self.store.disk, scope) } else { FullShards::default() };
             let look = find_free(&self.store.disk, scope, &untried, &full)?;
             let news = !look.full.is_empty();
             for (shard, held) in &look.full {
                 full.insert(*shard, *held);
             }
             let refused = untried != *candidates;
+            if refused && self.deadline.left().is_zero() {
+                self.unlock_shared();
+                return Ok(None);
+            }
             let Some(address) = look.free else {
                 if refused {
                     self.unlock_shared();
                     return Ok(None);
                 }
-                if self.sweep_earlier_boots(draft)? || !self.is_really_full(scope, candidates, draft, look.passed_over)? {
+                if self.sweep_earlier_boots(draft)? {
+                    continue;
+                }
+                if !self.is_really_full(scope, candidates, draft, look.passed_over)? {
+                    // Where the hint cannot be put right it would say the same again.
+                    is_believed = false;
                     continue;
                 }
                 hint::say_exhausted(self.store, scope, candidates);
@@ -132,7 +142,7 @@ impl<D: Disk> FileSession<'_, D> {
             // Said by the first that finds a shard full, not by the one that
             // fills it: at the edge, where one address comes and goes, nothing
             // is written.
-            if news {
+            if news && is_believed {
                 full.write(self.store, scope);
             }
             self.unlock_at_commit(draft.part);

@@ -15,7 +15,8 @@ const BELIEVED: Duration = Duration::from_secs(5);
 /// A hint that grew beyond this is begun anew.
 const MOST_SPANS: usize = 16_384;
 
-/// Shards in which at least the masked addresses are held.
+/// Shards in which at least the masked addresses are held: one at least, so that
+/// a span ends where the records do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {
     family: Family,
@@ -73,7 +74,8 @@ impl FullShards {
                 *word = u64::from_str_radix(words.next()?, 16).ok()?;
             }
             let sorted = spans.last().is_none_or(|before| (before.family, before.last) < (family, first));
-            if last < first || family.highest() >> 8 < last || !sorted {
+            // An empty mask is true of every shard, and of IPv6 there are 2^120.
+            if last < first || family.highest() >> 8 < last || held == [0; 4] || !sorted {
                 return None;
             }
             spans.push(Span { family, first, last, held });
@@ -135,6 +137,9 @@ impl FullShards {
     /// Notes what is held of a shard; neighbors that are alike become one.
     pub(super) fn insert(&mut self, shard: Shard, held: Mask) {
         self.remove(shard);
+        if held == [0; 4] {
+            return;
+        }
         if MOST_SPANS < self.spans.len() {
             self.spans.clear();
         }
@@ -250,8 +255,31 @@ mod tests {
 
     #[test]
     fn a_garbled_hint_says_nothing() {
-        for text in ["x", "4 5", "4 5 4 0 0 0 0", "4 ffffffff ffffffff 0 0 0 0", "4 5 5 0 0 0 0\n4 5 5 0 0 0 0"] {
+        for text in ["x", "4 5", "4 5 4 1 0 0 0", "4 ffffffff ffffffff 1 0 0 0", "4 5 5 1 0 0 0\n4 5 5 1 0 0 0"] {
             assert_eq!(FullShards::decode(text.as_bytes()), None, "{text}");
         }
+    }
+
+    /// Cause: a span with an empty mask is true of each of its shards. Effect:
+    /// `verify` and `repair` looked at 2^120 of them. Fix: no hint says so.
+    #[test]
+    fn a_span_of_which_nothing_is_said_is_no_hint() {
+        let all = "6 0 ffffffffffffffffffffffffffffff";
+        assert_eq!(FullShards::decode(format!("{all} 0 0 0 0").as_bytes()), None);
+        // One that says something of all of them ends at the first without records.
+        for mask in ["1 0 0 0", "0 0 0 8000000000000000", "ffffffffffffffff ffffffffffffffff ffffffffffffffff ffffffffffffffff"] {
+            let hint = FullShards::decode(format!("{all} {mask}").as_bytes()).unwrap();
+            let looks = std::cell::Cell::new(0);
+            let held = |shard: Shard| {
+                looks.set(looks.get() + 1);
+                if shard.index() < 3 { [u64::MAX; 4] } else { [0; 4] }
+            };
+            assert!(!hint.is_true_of(held));
+            assert_eq!(looks.get(), 4, "{mask}");
+        }
+        let mut hint = FullShards::default();
+        hint.insert(shard(7), [1, 0, 0, 0]);
+        hint.insert(shard(7), [0; 4]);
+        assert_eq!(hint, FullShards::default());
     }
 }

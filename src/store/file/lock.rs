@@ -1,7 +1,9 @@
 //! The one lock: flock, exclusive, on a file that is never removed.
 //!
 //! On a local filesystem waiters queue in the kernel, which is fair and four
-//! times better in the tail than polling; a timer ends the wait. On a network
+//! times better in the tail than polling; a timer ends the wait, whatever the
+//! process that started us has left us with (a blocked or ignored SIGALRM, a
+//! limit on timers). On a network
 //! filesystem nobody waits in the kernel: a waiter that is killed there can
 //! leave a lock that no process holds (measured on CephFS), so the caller
 //! polls with [`Patience::Try`].
@@ -10,6 +12,7 @@
 //! ascending order, and the lock must go after the files it protects.
 
 use super::disk::{Held, Patience};
+use crate::store::retry::{self, Deadline};
 use fs2::FileExt;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -49,12 +52,28 @@ pub(super) fn take(file: File, patience: Patience) -> io::Result<Option<FileLock
     if limit.is_zero() {
         return Ok(None);
     }
-    let _alarm = alarm(limit)?;
-    match file.lock_exclusive() {
+    let locked = match alarm(limit) {
+        Ok(_alarm) => file.lock_exclusive(),
+        // Without a timer nothing would end the wait in the queue.
+        Err(error) => {
+            tracing::debug!(%error, "no timer can be set, the lock is tried again and again");
+            return poll(file, limit);
+        }
+    };
+    match locked {
         Ok(()) => Ok(Some(FileLock(file))),
         Err(error) if error.raw_os_error() == Some(Errno::EINTR as i32) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn poll(file: File, limit: Duration) -> io::Result<Option<FileLock>> {
+    let held = retry::until(&Deadline::after(limit), || match file.try_lock_exclusive() {
+        Ok(()) => Ok(Some(())),
+        Err(error) if is_busy(&error) => Ok(None),
+        Err(error) => Err(error),
+    })?;
+    Ok(held.map(|()| FileLock(file)))
 }
 
 fn is_busy(error: &io::Error) -> bool {
@@ -79,7 +98,8 @@ fn own(descriptor: i32) -> File {
 
 /// Interrupts this thread's system call when the time is over, and every
 /// 50 ms after that: a first signal could fall between the look at the clock
-/// and the call.
+/// and the call. The mask of signals is inherited: where the caller has blocked
+/// this one, no timer would end anything.
 fn alarm(limit: Duration) -> io::Result<Timer> {
     extern "C" fn nothing(_: i32) {}
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
@@ -89,6 +109,7 @@ fn alarm(limit: Duration) -> io::Result<Timer> {
     unsafe {
         sigaction(Signal::SIGALRM, &action)?;
     }
+    SigSet::from(Signal::SIGALRM).thread_unblock()?;
     let event = SigEvent::new(SigevNotify::SigevSignal { signal: Signal::SIGALRM, si_value: 0 });
     let mut timer = Timer::new(nix::time::ClockId::CLOCK_MONOTONIC, event)?;
     let again = Duration::from_millis(50);

@@ -73,6 +73,9 @@ pub(super) struct Status {
     pub(super) metadata: ListMetadata,
     #[serde(default)]
     pub(super) message: String,
+    /// A word for programs.
+    #[serde(default)]
+    reason: String,
     #[serde(default)]
     pub(super) details: Details,
 }
@@ -102,6 +105,25 @@ pub(super) fn is_removal(answer: &Answer) -> bool {
     }
     let head = serde_json::from_slice::<Head>(&answer.body);
     head.is_ok_and(|head| head.kind == KIND || head.kind == "Status" && head.status == "Success")
+}
+
+/// Whether a 409 says that the name of a creation is taken. A conflict of another
+/// kind, as a webhook may make one, would be met at every name.
+pub(super) fn is_taken(answer: &Answer) -> bool {
+    status(answer).reason == "AlreadyExists"
+}
+
+/// Whether a 403 is about the definition of the resource, which is being deleted:
+/// nobody may create any more, whatever rights they have. The server gives no
+/// word for programs with it.
+pub(super) fn is_terminating(answer: &Answer) -> bool {
+    status(answer).message.contains("custom resource definition is terminating")
+}
+
+/// Whether a 404 is not of the API's own making. The definition of the resource
+/// is missing, or so young that nothing serves it yet.
+pub(super) fn is_unserved(answer: &Answer) -> bool {
+    serde_json::from_slice::<Status>(&answer.body).is_err()
 }
 
 /// Whether a 404 is about the object; without its name it is about the

@@ -6,9 +6,10 @@
 //! and a resourceVersion that must stand), only that same write is sent again,
 //! and what it then meets is looked at.
 
-use super::answer::{List, Row, Table, decode_item, is_absent, is_removal, status};
+use super::answer::{List, Row, Table, decode_item, is_absent, is_removal, is_taken, status};
 use super::client::{Method, Request, Server};
 use super::crd::{GROUP, IpAllocation, PLURAL, VERSION};
+use super::place::Place;
 use super::send::{Call, Failed};
 use crate::ipam::Version;
 use crate::store::StoreError;
@@ -86,7 +87,7 @@ impl Api {
         let call = Call { verb: "create", name: Some(&object.metadata.name), request };
         self.call(&call, deadline, |answer, unsure| match answer.status {
             200..=202 => Ok(Some(Created::Made { object: Box::new(self.decode("create", answer)?), unsure })),
-            409 => Ok(Some(Created::Taken { perhaps_ours: unsure })),
+            409 if is_taken(answer) => Ok(Some(Created::Taken { perhaps_ours: unsure })),
             _ => Ok(None),
         })
     }
@@ -153,52 +154,54 @@ impl Api {
     }
 
     /// Shows the objects that a label selector means, page by page; an item
-    /// that is none of ours is an error of its own. `continued` is where to go
-    /// on, and holds the next place when this returns.
+    /// that is none of ours is an error of its own. `place` is where to go on, and
+    /// is the next place when this returns.
     pub(super) fn page(
         &self,
         selector: &str,
-        continued: &mut Option<String>,
+        place: &mut Place,
         deadline: &Deadline,
     ) -> Result<Vec<Result<IpAllocation, StoreError>>, StoreError> {
-        let page: Page<Box<RawValue>> = self.list(selector, JSON, continued.as_deref(), deadline, |body| {
+        let items: Vec<Box<RawValue>> = self.list(selector, JSON, place, deadline, |body| {
             let list: List = serde_json::from_slice(body)?;
             Ok(Page { items: list.items, next: list.metadata.next() })
         })?;
-        *continued = page.next;
-        Ok(page.items.iter().map(|item| decode_item(item.get())).collect())
+        Ok(items.iter().map(|item| decode_item(item.get())).collect())
     }
 
     /// Shows the names of the objects that a label selector means.
     pub(super) fn names(&self, selector: &str, deadline: &Deadline, visitor: &mut dyn FnMut(&str)) -> Result<(), StoreError> {
-        let mut continued: Option<String> = None;
-        loop {
-            let page: Page<Row> = self.list(selector, TABLE, continued.as_deref(), deadline, |body| {
+        let mut place = Place::default();
+        while !place.is_ended() {
+            let rows: Vec<Row> = self.list(selector, TABLE, &mut place, deadline, |body| {
                 let table: Table = serde_json::from_slice(body)?;
                 Ok(Page { items: table.rows, next: table.metadata.next() })
             })?;
-            page.items.iter().for_each(|row| visitor(&row.cells.0));
-            continued = page.next;
-            if continued.is_none() {
-                return Ok(());
-            }
+            rows.iter().for_each(|row| visitor(&row.cells.0));
         }
+        Ok(())
     }
 
+    /// One page, and the place after it. No list names a resourceVersion: beside
+    /// `limit` it would mean exactly that revision, however old, and 0 would mean
+    /// all of a cache, without pages.
     fn list<T>(
         &self,
         selector: &str,
         accept: &str,
-        continued: Option<&str>,
+        place: &mut Place,
         deadline: &Deadline,
         decode: impl Fn(&[u8]) -> Result<Page<T>, serde_json::Error>,
-    ) -> Result<Page<T>, StoreError> {
+    ) -> Result<Vec<T>, StoreError> {
+        if !place.has_time(deadline) {
+            return Err(self.contended("list", "the list has more pages than could be read", deadline));
+        }
         // Labels and tokens hold nothing that a query has to escape but "=" and "/".
         let mut path = collection(&format!("?limit={PAGE}&labelSelector={}", escape(selector)));
         if accept == TABLE {
             path.push_str("&includeObject=None");
         }
-        if let Some(token) = continued {
+        if let Some(token) = place.token() {
             path.push_str(&format!("&continue={}", escape(token)));
         }
         let request = Request { method: Method::Get, path: &path, accept, content: None };
@@ -208,7 +211,9 @@ impl Api {
             410 => Ok(status(answer).metadata.next().map(|next| Page { items: Vec::new(), next: Some(next) })),
             _ => Ok(None),
         });
-        Ok(listed?)
+        let page = listed?;
+        place.go_on(page.next).map_err(|reason| self.unreadable("list", reason).error)?;
+        Ok(page.items)
     }
 
     /// Whether the resource is there and may be listed.

@@ -172,7 +172,7 @@ impl KubeSession<'_> {
         let tried = MOST_TRIES <= misses || candidates.count() <= TRIED * u128::from(misses) || order == Order::Lowest;
         if missed && tried {
             let believed = state.occupancy(scope);
-            let misled = MISLED <= misses && !believed.is_listed_since(began);
+            let misled = MISLED <= misses && !believed.is_listed_since(began, self.store.now());
             // The next candidate is a guess with a list or without.
             if (misled || believed.is_old(self.store.now()))
                 && let Err(error) = self.store.list_scope(scope, if misled { began } else { self.store.now() }, &self.deadline)
@@ -210,7 +210,7 @@ impl KubeSession<'_> {
             return Ok(None);
         }
         for since in [Some(began), None] {
-            if since.is_none_or(|since| !state.occupancy(scope).is_listed_since(since)) {
+            if since.is_none_or(|since| !state.occupancy(scope).is_listed_since(since, store.now())) {
                 store.list_scope_locked(scope, &self.deadline)?;
             }
             if let Some(chosen) = state.change_occupancy(scope, &self.deadline, choose)? {
@@ -227,7 +227,7 @@ impl KubeSession<'_> {
         }
         let longer = u32::try_from(store.random()(1000)).unwrap_or(0);
         let until = store.now() + BELIEVED + BELIEVED * longer / 1000;
-        state.change_occupancy(scope, &self.deadline, |hint| hint.say_full(candidates, until))?;
+        state.change_occupancy(scope, &self.deadline, |hint| hint.say_full(until))?;
         Ok(None)
     }
 }
@@ -237,7 +237,7 @@ impl KubeStore {
     /// this node has done so since.
     pub(super) fn list_scope(&self, scope: &Scope, since: SystemTime, deadline: &Deadline) -> Result<(), StoreError> {
         let _lock = self.state.lock_listing(scope, deadline)?;
-        if self.state.occupancy(scope).is_listed_since(since) {
+        if self.state.occupancy(scope).is_listed_since(since, self.now()) {
             return Ok(());
         }
         self.list_scope_locked(scope, deadline)

@@ -45,6 +45,9 @@ pub(super) struct Target {
 pub(super) const HTTPS: u16 = 443;
 const HTTP: u16 = 80;
 
+/// A server that has so much to say to nobody's question is not asked one.
+const MOST_READS: usize = 64;
+
 /// An open connection.
 pub(super) struct Connection {
     socket: TcpStream,
@@ -79,11 +82,13 @@ impl Connection {
         if self.socket.set_nonblocking(true).is_err() {
             return false;
         }
+        let mut reads = 0;
         let quiet = loop {
+            reads += 1;
             match self.tls.read_tls(&mut &self.socket) {
                 Ok(0) => break false,
                 Ok(_) => match self.tls.process_new_packets() {
-                    Ok(state) if !state.peer_has_closed() && state.plaintext_bytes_to_read() == 0 => {}
+                    Ok(state) if reads < MOST_READS && !state.peer_has_closed() && state.plaintext_bytes_to_read() == 0 => {}
                     Ok(_) | Err(_) => break false,
                 },
                 Err(error) => break error.kind() == io::ErrorKind::WouldBlock,

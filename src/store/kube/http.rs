@@ -12,6 +12,8 @@ const LARGEST_HEAD: usize = 64 * 1024;
 /// An answer of more bytes than this was not asked for: lists come in pages.
 const LARGEST_BODY: u64 = 16 * 1024 * 1024;
 const MOST_HEADERS: usize = 128;
+/// No server is waited for longer: beyond it, a number is a mistake.
+const LONGEST_WAIT: u64 = 3600;
 /// The line before a chunk holds its length.
 const LONGEST_CHUNK_LINE: usize = 4096;
 
@@ -266,9 +268,15 @@ impl Head {
             status: response.code.unwrap_or(0),
             length,
             keep: newest && clear && !says("close"),
-            retry_after: values("retry-after").next().and_then(|text| text.parse().ok()).map(Duration::from_secs),
+            retry_after: values("retry-after").next().and_then(|text| retry_after(&text)),
         })
     }
+}
+
+/// Seconds; a date, which no API server sends, is passed over.
+fn retry_after(text: &str) -> Option<Duration> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| Duration::from_secs(text.parse().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)))
 }
 
 fn malformed(reason: impl Into<String>) -> Unread {
@@ -311,6 +319,7 @@ mod tests {
         "Transfer-Encoding: chunked\r\n",
         "Connection: close\r\n",
         "Retry-After: 99999999999999999999\r\n",
+        "Retry-After: 18446744073709551615\r\n",
         "\r\n",
         "3\r\n",
         "abc",
@@ -319,6 +328,14 @@ mod tests {
         "\0",
         "\u{fffd}",
     ];
+
+    #[test]
+    fn no_wait_is_longer_than_an_hour() {
+        let read = |text: &str| retry_after(text).map(|wait| wait.as_secs());
+        assert_eq!(["0", "32", "3600"].map(read), [0, 32, 3600].map(Some));
+        assert_eq!(["3601", "18446744073709551615", "99999999999999999999"].map(read), [Some(3600); 3]);
+        assert_eq!(["", "-1", "+1", "1.5", "Fri, 27 Nov 2026 08:00:00 GMT"].map(read), [None; 5]);
+    }
 
     proptest! {
         #[test]

@@ -3,6 +3,7 @@
 use super::answer::damaged;
 use super::crd::IpAllocation;
 use super::names;
+use super::place::Place;
 use super::{KubeStore, PATIENCE};
 use crate::ipam::Allocation;
 use crate::store::retry::Deadline;
@@ -16,15 +17,15 @@ pub(super) struct Pages<'s> {
     selector: String,
     /// What is left of the page that was read last.
     page: VecDeque<Result<IpAllocation, StoreError>>,
-    /// Where the next page begins; `None` before the first.
-    continued: Option<String>,
-    ended: bool,
+    /// Where the next page begins.
+    place: Place,
+    has_failed: bool,
 }
 
 impl<'s> Pages<'s> {
     pub(super) fn new(store: &'s KubeStore, filter: &Filter) -> Self {
         let selector = selector(filter);
-        Self { store, filter: filter.clone(), selector, page: VecDeque::new(), continued: None, ended: false }
+        Self { store, filter: filter.clone(), selector, page: VecDeque::new(), place: Place::default(), has_failed: false }
     }
 
     /// Who lists a node's records to free those of dead sandboxes must not free
@@ -38,8 +39,7 @@ impl<'s> Pages<'s> {
 
     fn read_page(&mut self) -> Result<(), StoreError> {
         let deadline = self.filter.deadline.unwrap_or_else(|| Deadline::after(PATIENCE));
-        self.page = self.store.api.page(&self.selector, &mut self.continued, &deadline)?.into();
-        self.ended = self.continued.is_none();
+        self.page = self.store.api.page(&self.selector, &mut self.place, &deadline)?.into();
         Ok(())
     }
 }
@@ -56,10 +56,10 @@ impl Iterator for Pages<'_> {
                     Ok(_) => {}
                     Err(reason) => return Some(Err(damaged(&object.metadata.name, &reason))),
                 },
-                None if self.ended => return None,
+                None if self.has_failed || self.place.is_ended() => return None,
                 None => {
                     if let Err(error) = self.read_page() {
-                        self.ended = true;
+                        self.has_failed = true;
                         return Some(Err(error));
                     }
                 }

@@ -32,6 +32,7 @@ mod kubeconfig;
 mod listing;
 mod names;
 mod occupancy;
+mod place;
 mod proxy;
 mod rebuild;
 mod rehome;

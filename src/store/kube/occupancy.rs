@@ -31,6 +31,9 @@ pub(super) struct Occupancy {
     taken: BTreeMap<Shard, Mask>,
     /// When the scope was last listed, and how long that took.
     listed: Option<(SystemTime, Duration)>,
+    /// Two looks have shown that a set of candidates was held; until then no look
+    /// is worth its while for any other set of which nothing is free.
+    full_until: Option<SystemTime>,
     /// Whether this node spreads.
     pub(super) spread: bool,
     sets: Vec<Set>,
@@ -42,8 +45,6 @@ struct Set {
     key: String,
     /// Where to go on.
     from: Option<IpAddr>,
-    /// Every candidate was held; believed until then.
-    full_until: Option<SystemTime>,
 }
 
 impl Occupancy {
@@ -64,7 +65,7 @@ impl Occupancy {
         }
     }
 
-    /// Notes that an address is free; then no set is full any more.
+    /// Notes that an address is free.
     pub(super) fn free(&mut self, address: IpAddr) {
         let shard = Shard::of(address);
         if let (Some(taken), Some(low)) = (self.taken.get_mut(&shard), shard.position(address)) {
@@ -73,7 +74,6 @@ impl Occupancy {
                 self.taken.remove(&shard);
             }
         }
-        self.sets.iter_mut().for_each(|set| set.full_until = None);
     }
 
     /// The next candidate, which is taken from now on.
@@ -89,6 +89,11 @@ impl Occupancy {
         }
         self.take(chosen);
         Some(chosen)
+    }
+
+    /// The next candidate, which nobody takes.
+    pub(super) fn peek(&self, candidates: &AddrSet) -> Option<IpAddr> {
+        self.first_free(candidates, None)
     }
 
     /// The lowest free candidate at or above an address.
@@ -123,31 +128,33 @@ impl Occupancy {
     fn set(&mut self, candidates: &AddrSet) -> &mut Set {
         let key = key(candidates);
         let at = self.sets.iter().position(|set| set.key == key).unwrap_or_else(|| {
+            // One who asks for ever other sets costs the oldest, not all.
             if MOST_SETS <= self.sets.len() {
-                self.sets.clear();
+                self.sets.remove(0);
             }
-            self.sets.push(Set { key, from: None, full_until: None });
+            self.sets.push(Set { key, from: None });
             self.sets.len() - 1
         });
         &mut self.sets[at]
     }
 
-    /// Whether all of these candidates were held a moment ago.
+    /// Whether all of these candidates were held a moment ago, whichever set of
+    /// candidates was looked for: a look shows the whole scope.
     pub(super) fn is_full(&self, candidates: &AddrSet, now: SystemTime) -> bool {
-        let key = key(candidates);
         // A clock that was set back must not keep it full for ever.
         let believed = |until: SystemTime| now < until && until < now + Duration::from_secs(60);
-        self.sets.iter().any(|set| set.key == key && set.full_until.is_some_and(believed))
+        self.full_until.is_some_and(believed) && self.peek(candidates).is_none()
     }
 
-    /// Notes that all of these candidates are held; believed until then.
-    pub(super) fn say_full(&mut self, candidates: &AddrSet, until: SystemTime) {
-        self.set(candidates).full_until = Some(until);
+    /// Notes that what is taken now was seen twice; believed until then.
+    pub(super) fn say_full(&mut self, until: SystemTime) {
+        self.full_until = Some(until);
     }
 
-    /// Whether the scope was listed after `since`.
-    pub(super) fn is_listed_since(&self, since: SystemTime) -> bool {
-        self.listed.is_some_and(|(at, _)| since <= at)
+    /// Whether the scope was listed after `since`. A listing from the future, as
+    /// of a clock that was set back, is none.
+    pub(super) fn is_listed_since(&self, since: SystemTime, now: SystemTime) -> bool {
+        self.listed.is_some_and(|(at, _)| since <= at && at <= now)
     }
 
     /// Whether it is time to list again after a miss.
@@ -179,20 +186,24 @@ impl Occupancy {
         self.listed = Some((began, took));
     }
 
-    /// Lines: `listed <ms> <ms it took>`, `spread`, `set <key> <from> <full
-    /// until, ms>`, `4 <shard> <mask>`; numbers of shards in hexadecimal.
+    /// Lines: `listed <ms> <ms it took>`, `full <until, ms>`, `spread`, `set <key>
+    /// <from> 0`, `4 <shard> <mask>`; numbers of shards in hexadecimal. The 0 is
+    /// what earlier versions look for there: until when the set is full.
     pub(super) fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
         if let Some((at, took)) = self.listed {
             let _ = writeln!(text, "listed {} {}", millis(at), took.as_millis());
         }
+        if let Some(until) = self.full_until {
+            let _ = writeln!(text, "full {}", millis(until));
+        }
         if self.spread {
             let _ = writeln!(text, "spread");
         }
         for set in &self.sets {
             let from = set.from.map_or_else(|| "-".to_owned(), |from| from.to_string());
-            let _ = writeln!(text, "set {} {from} {}", set.key, set.full_until.map_or(0, millis));
+            let _ = writeln!(text, "set {} {from} 0", set.key);
         }
         for (shard, [a, b, c, d]) in self.taken.iter().take(MOST_SHARDS) {
             let family = if shard.family() == Family::V4 { 4 } else { 6 };
@@ -212,11 +223,8 @@ impl Occupancy {
                     let took = took.parse().map(Duration::from_millis).ok();
                     found.listed = parse_millis(at).zip(took);
                 }
-                ["set", key, from, until] => found.sets.push(Set {
-                    key: (*key).to_owned(),
-                    from: from.parse().ok(),
-                    full_until: parse_millis(until).filter(|until| *until != UNIX_EPOCH),
-                }),
+                ["full", until] => found.full_until = parse_millis(until),
+                ["set", key, from, _] => found.sets.push(Set { key: (*key).to_owned(), from: from.parse().ok() }),
                 [family, index, a, b, c, d] => {
                     let family = if *family == "4" { Family::V4 } else { Family::V6 };
                     let shard = u128::from_str_radix(index, 16).ok().and_then(|index| Shard::at(family, index));
@@ -247,7 +255,7 @@ fn parse_millis(text: &str) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::Subnet;
+    use crate::addr::{Range, Subnet};
 
     fn candidates(subnet: &str) -> AddrSet {
         AddrSet::from_range(&Subnet::parse(subnet).unwrap().usable())
@@ -294,14 +302,45 @@ mod tests {
         let mut hint = Occupancy::default();
         let (range, other) = (candidates("10.0.0.0/29"), candidates("10.0.1.0/29"));
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
-        hint.say_full(&range, now + Duration::from_secs(5));
+        range.ranges().flat_map(|_| (0..6).filter_map(|n| range.nth(n))).for_each(|address| hint.take(address));
+        assert!(!hint.is_full(&range, now), "nobody has looked twice");
+        hint.say_full(now + Duration::from_secs(5));
         assert!(hint.is_full(&range, now));
         assert!(!hint.is_full(&other, now));
         assert!(!hint.is_full(&range, now + Duration::from_secs(5)));
         // The clock was set back by an hour.
         assert!(!hint.is_full(&range, UNIX_EPOCH));
         hint.free(address("10.0.9.9"));
+        assert!(hint.is_full(&range, now));
+        hint.free(address("10.0.0.3"));
         assert!(!hint.is_full(&range, now));
+    }
+
+    /// Cause: 64 sets of candidates were told apart, and all forgotten beyond.
+    /// Effect: who asks for other bounds each time made two lists of the scope an
+    /// ADD, and cost everybody else theirs. Fix: a look is of the whole scope.
+    #[test]
+    fn what_is_full_is_so_whatever_set_of_candidates_is_asked_for() {
+        let mut hint = Occupancy::default();
+        let range = candidates("10.0.0.0/24");
+        while hint.choose(&range).is_some() {}
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        hint.say_full(now + Duration::from_secs(5));
+        let parts = (0..254u128).filter_map(|n| range.nth(n)).map(|one| AddrSet::from_range(&Range::single(one)));
+        assert!(parts.clone().all(|part| hint.is_full(&part, now)));
+        hint.go_elsewhere(&range, |_| 9);
+        parts.take(MOST_SETS - 1).for_each(|part| hint.go_elsewhere(&part, |_| 0));
+        assert!(hint.sets.iter().any(|set| set.key == key(&range)), "no other set has cost it its place");
+        assert!(hint.sets.len() <= MOST_SETS && hint.is_full(&range, now));
+    }
+
+    #[test]
+    fn a_listing_from_the_future_is_none() {
+        let mut hint = Occupancy::default();
+        let [before, now, later] = [1, 2, 3].map(|second| UNIX_EPOCH + Duration::from_secs(second));
+        hint.replace(&Occupancy::default(), Occupancy::default(), now, Duration::ZERO);
+        assert!(hint.is_listed_since(before, now) && hint.is_listed_since(before, later));
+        assert!(!hint.is_listed_since(before, before) && !hint.is_listed_since(later, later));
     }
 
     #[test]
@@ -330,7 +369,7 @@ mod tests {
         let at = UNIX_EPOCH + Duration::from_secs(100);
         assert!(hint.is_old(at));
         hint.replace(&Occupancy::default(), Occupancy::default(), at, Duration::from_millis(50));
-        assert!(hint.is_listed_since(at));
+        assert!(hint.is_listed_since(at, at));
         assert!(!hint.is_old(at + Duration::from_millis(999)));
         assert!(hint.is_old(at + Duration::from_millis(1000)));
     }
@@ -342,7 +381,7 @@ mod tests {
         hint.choose(&candidates("2001:db8::/64"));
         hint.go_elsewhere(&range, |_| 700);
         hint.choose(&range);
-        hint.say_full(&candidates("10.9.0.0/29"), UNIX_EPOCH + Duration::from_millis(12_345));
+        hint.say_full(UNIX_EPOCH + Duration::from_millis(12_345));
         hint.replace(&hint.clone(), hint.clone(), UNIX_EPOCH + Duration::from_millis(99), Duration::from_millis(7));
         assert_eq!(Occupancy::decode(hint.encode().as_bytes()), hint);
         for text in ["x", "4 5", "4 zz 0 0 0 0", "9 ffffffffffffffffffffffff 1 1 1 1", "listed x y", "set", "\u{0}\u{ff}"] {

@@ -4,6 +4,7 @@
 use super::answer::damaged;
 use super::crd::{GROUP, IpAllocation, PLURAL};
 use super::names;
+use super::place::Place;
 use super::{KubeStore, PATIENCE};
 use crate::ipam::Scope;
 use crate::store::StoreError;
@@ -52,9 +53,9 @@ impl KubeStore {
         self.state.clear(of_this_boot, deadline)?;
         let selector = self.own_selector();
         let mut held: BTreeMap<Scope, Vec<IpAddr>> = BTreeMap::new();
-        let mut continued = None;
-        loop {
-            for item in self.api.page(&selector, &mut continued, deadline)? {
+        let mut place = Place::default();
+        while !place.is_ended() {
+            for item in self.api.page(&selector, &mut place, deadline)? {
                 let object = match item {
                     Ok(object) if object.spec.node == self.host.node.as_str() => object,
                     Ok(_) => continue,
@@ -75,9 +76,6 @@ impl KubeStore {
                         tracing::error!(error = %damaged(&object.metadata.name, &reason), "an object of this node is passed over")
                     }
                 }
-            }
-            if continued.is_none() {
-                break;
             }
         }
         // Else the first ADD would ask for one of them, and take the refusal for

@@ -34,6 +34,11 @@ impl KubeSession<'_> {
                     }
                     let still = found.allocation().is_ok_and(|found| found.held == held.held);
                     match found.version().filter(|now| still && *now != version && now.uid == version.uid) {
+                        Some(_) if self.deadline.left().is_zero() => {
+                            self.take_back_intent(&hash, &name, known)?;
+                            let reason = format!("{name} has changed before each attempt");
+                            return Err(store.api.contended("patch", &reason, &self.deadline));
+                        }
                         Some(now) => version = now,
                         None => break,
                     }

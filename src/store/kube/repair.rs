@@ -6,6 +6,7 @@
 use super::api::{Changed, Created};
 use super::crd::{IpAllocation, Metadata};
 use super::finding::{Problem, Suspect};
+use super::place::Place;
 use super::send::Failed;
 use super::session::KubeSession;
 use super::verify::Stands;
@@ -161,18 +162,16 @@ impl KubeStore {
     fn read_again(&self, hash: &str, deadline: &Deadline) -> Result<(), StoreError> {
         let selector = format!("{}={hash}", names::ATTACHMENT);
         let mut objects = Vec::new();
-        let mut continued = None;
-        loop {
-            for object in self.api.page(&selector, &mut continued, &Deadline::after(PATIENCE.min(deadline.limit())))? {
+        let mut place = Place::default();
+        while !place.is_ended() {
+            for object in self.api.page(&selector, &mut place, &Deadline::after(PATIENCE.min(deadline.limit())))? {
                 // What cannot be read is a finding of its own.
                 let Ok(object) = object else { continue };
                 if object.allocation().is_ok_and(|held| names::of_attachment(&held.held.attachment) == hash) {
                     objects.push(object);
                 }
             }
-            if continued.is_none() {
-                return self.state.replace_objects(hash, &objects);
-            }
         }
+        self.state.replace_objects(hash, &objects)
     }
 }

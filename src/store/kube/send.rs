@@ -1,7 +1,7 @@
 //! Sending one call until an answer is one: what is tried again, what is final,
 //! and what is said of it.
 
-use super::answer::{plain, status};
+use super::answer::{is_terminating, is_unserved, plain, status};
 use super::api::Api;
 use super::client::{Answer, CallError, Method, Request};
 use super::crd::{GROUP, IpAllocation, PLURAL};
@@ -13,6 +13,10 @@ use std::time::Duration;
 /// One attempt takes no longer: a server that fell silent may be replaced by
 /// one that answers.
 const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// A definition that was made a moment ago is served after so long: until then
+/// the server says 404 in plain text, then 429.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// A call that failed, and whether it may have been done, or may be yet.
 pub(super) struct Failed {
@@ -55,6 +59,7 @@ impl Api {
         let unsure = Cell::new(false);
         let mut last = String::new();
         let mut stale_token = false;
+        let mut young: Option<Deadline> = None;
         let outcome = retry::until_paced(deadline, Pace::SERVER, || {
             // At the very end one short attempt is made all the same.
             let limit = deadline.left().clamp(Duration::from_millis(100), ATTEMPT);
@@ -68,6 +73,13 @@ impl Api {
                     if answer.status == 401 && !std::mem::replace(&mut stale_token, true) {
                         last = plain(&status(&answer).message);
                         return Ok(Attempt::Again(Duration::ZERO));
+                    }
+                    if answer.status == 404 && is_unserved(&answer) {
+                        let young = young.get_or_insert_with(|| Deadline::after(YOUNG));
+                        if !young.left().is_zero() {
+                            last = plain(&status(&answer).message);
+                            return Ok(Attempt::Again(Duration::ZERO));
+                        }
                     }
                     let pause = self.judge(call, &answer, &mut last).map_err(|error| Failed { error, unsure: unsure.get() })?;
                     // 429 is said before anything is done; after the others nobody knows.
@@ -102,6 +114,10 @@ impl Api {
             }
             // 405: the definition is being deleted.
             404 | 405 => Err(StoreError::NoResource { server, resource: format!("{PLURAL}.{GROUP}") }),
+            403 if is_terminating(answer) => {
+                let reason = format!("the definition of {PLURAL}.{GROUP} is being deleted: {}", plain(&message));
+                Err(StoreError::Refused { server, call: describe(call), status: 403, reason })
+            }
             code => {
                 let advice = match code {
                     401 => "the token or certificate of the kubeconfig is not valid any more: ".to_owned(),

@@ -6,6 +6,7 @@
 
 use super::crd::IpAllocation;
 use super::finding::{Problem, Suspect};
+use super::place::Place;
 use super::session::KubeSession;
 use super::state::Tombstone;
 use super::{KubeStore, PATIENCE, names};
@@ -56,13 +57,10 @@ impl KubeStore {
             Err(reason) => look.unseen = Some(format!("{reason}: objects alone were looked at")),
         }
         look.entries = entries.len();
-        let mut continued = None;
-        loop {
-            for item in self.api.page(selector, &mut continued, &Deadline::after(PATIENCE))? {
+        let mut place = Place::default();
+        while !place.is_ended() {
+            for item in self.api.page(selector, &mut place, &Deadline::after(PATIENCE))? {
                 self.look_at(item, &mut entries, &mut look)?;
-            }
-            if continued.is_none() {
-                break;
             }
         }
         // No object of this node has been met for these.

@@ -128,3 +128,24 @@ fn a_lock_that_is_removed_and_made_anew_gives_one_attachment_one_answer() {
     assert_eq!(second.end().addresses(), ["10.1.2.2"]);
     assert_eq!(sandbox.held(), ["10.1.2.1", "10.1.2.2"]);
 }
+
+/// Cause: the mask of signals is inherited, and the timer's signal was blocked; or
+/// no timer could be made. Effect: a wait for the lock that never ended, or an
+/// error that named no lock. Fix: the signal is unblocked where it is waited for,
+/// and without a timer the lock is tried again and again.
+#[test]
+fn a_wait_for_the_lock_ends_whatever_the_caller_has_left_us_with() {
+    let sandbox = Sandbox::new();
+    sandbox.add("c1", RANGE).succeeded();
+    let disk = RealDisk::new(sandbox.store());
+    let Locked::Held(_held) = disk.lock(Path::new(""), Patience::Try).unwrap() else { panic!("nobody else has it") };
+    let ipam = format!(r#"{RANGE},"deadlines":{{"add":"500ms","del":"300ms"}}"#);
+    let callers: [&[&str]; 4] = [&[], &["env", "--block-signal=ALRM"], &["env", "--ignore-signal=ALRM"], &["prlimit", "--sigpending=0:0"]];
+    for caller in callers {
+        for verb in ["ADD", "DEL"] {
+            let mut call = call(&sandbox, verb, "c1", &ipam);
+            let ended = call.through(&["timeout", "--signal=KILL", "60"]).through(caller).run();
+            assert_eq!(ended.code(), 11, "{caller:?} {verb}: {ended:?}");
+        }
+    }
+}

@@ -115,3 +115,43 @@ fn a_foreign_file_beside_the_records_costs_at_most_its_own_name() {
     assert!(!shard.join("10.1.2.1").exists(), "GC goes on past what is not ours");
     assert_eq!(std::fs::read_to_string(shard.join("10.1.2.3")).unwrap(), "not a record", "and leaves it alone");
 }
+
+/// Cause: a hint with an empty mask is true of all the shards it names, and of
+/// IPv6 there are 2^120. Effect: `verify` and `repair` never ended. Fix: such a
+/// hint is damage.
+#[test]
+fn a_hint_that_says_nothing_of_all_addresses_ends_verify_and_is_removed() {
+    let sandbox = Sandbox::new();
+    sandbox.add("c1", super::RANGE).succeeded();
+    let hint = sandbox.store().join("scopes/@/full");
+    for text in ["6 0 ffffffffffffffffffffffffffffff 0 0 0 0\n", "4 0 ffffff 0 0 0 0\n", "6 0 ffffffffffffffffffffffffffffff 1 0 0 0\n"] {
+        std::fs::write(&hint, text).unwrap();
+        let run = |args: &[&str]| sandbox.command_call(args).through(&["timeout", "--signal=KILL", "60"]).run();
+        let verified = run(&["verify"]);
+        assert!(verified.stdout.contains("wrong-hint") || verified.stderr.contains("wrong-hint"), "{verified:?}");
+        run(&["repair", "--yes"]).succeeded();
+        assert!(!hint.exists(), "{text}");
+    }
+    assert_eq!(sandbox.add("c2", super::RANGE).addresses(), ["10.1.2.2"]);
+}
+
+/// Cause: where a range seemed full, the hint was put right and looked at again,
+/// and one that cannot be replaced said the same each time. Effect: an ADD that
+/// never ended, with the lock. Fix: a hint that was wrong is not asked again.
+#[test]
+fn a_hint_that_cannot_be_replaced_keeps_no_add() {
+    let sandbox = Sandbox::new();
+    sandbox.add("c1", super::RANGE).succeeded();
+    // Every link and rename to the hint's name fails: it is a mount point.
+    let hint = sandbox.store().join("scopes/@/full");
+    let lie = sandbox.write("lie", "4 a0102 a0102 ffffffffffffffff ffffffffffffffff ffffffffffffffff ffffffffffffffff\n");
+    std::fs::write(&hint, "").unwrap();
+    let mut call = sandbox.call("ADD");
+    call.set("CNI_CONTAINERID", "c2").stdin(configuration(super::RANGE));
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED broken_disks::records::a_hint_that_cannot_be_replaced_keeps_no_add: needs root for a mount");
+        return;
+    }
+    let added = call.through(&["timeout", "--signal=KILL", "60"]).seeing(hint.to_str().unwrap(), &lie).run();
+    assert_eq!(added.addresses(), ["10.1.2.2"]);
+}

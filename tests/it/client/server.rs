@@ -50,6 +50,11 @@ impl Talk {
         true
     }
 
+    /// The request that was heard last, on any connection.
+    pub(super) fn heard(&self) -> String {
+        self.requests.lock().unwrap().last().cloned().unwrap_or_default()
+    }
+
     /// The client may have gone by then.
     pub(super) fn says(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());

@@ -104,3 +104,24 @@ fn two_installs_of_a_rollout_do_not_undo_each_other() {
     assert_eq!(new.end(Signal::SIGTERM), Some(0));
     old.until("the old one's files", || node.token() == "first" && !has_new_flat_file());
 }
+
+/// Cause: a signal that the caller ignores stays ignored, and no descriptor tells
+/// of it. Effect: an install that never ends when it is asked to. Fix: what ends
+/// it is ignored no more.
+#[test]
+fn asked_to_end_it_ends_though_its_caller_ignores_that() {
+    let node = Node::new();
+    let mut call = node.staying(&["install", "--watch"]);
+    call.through(&["env", "--ignore-signal=TERM", "--ignore-signal=CHLD"]);
+    let mut watching = Watching::start(&call, &node.path("said"));
+    watching.until("all files", || node.files().len() == 3);
+    assert_eq!(watching.end(Signal::SIGTERM), Some(0));
+}
+
+#[test]
+fn no_time_between_two_sweeps_is_too_long() {
+    let node = Node::new();
+    let mut watching = node.watch(&["install", "--watch", "--sweep-every=18446744073709551615s"]);
+    watching.until("all files", || node.files().len() == 3);
+    assert_eq!(watching.end(Signal::SIGTERM), Some(0));
+}

@@ -3,6 +3,7 @@
 
 use super::super::lock;
 use super::{Content, Disk, Inode, Locked, Patience};
+use crate::store::retry::Deadline;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
@@ -97,7 +98,12 @@ fn is_regular(stat: &FileStat) -> bool {
 /// Locks the file at a name. Somebody may have removed it while we waited: then
 /// the lock is on a file that nobody else will find, and it is taken anew.
 fn lock_named(open: impl Fn() -> io::Result<File>, at_name: impl Fn() -> io::Result<Inode>, patience: Patience) -> io::Result<Locked> {
+    let deadline = match patience {
+        Patience::Queue(limit) => Some(Deadline::after(limit)),
+        Patience::Try => None,
+    };
     loop {
+        let patience = deadline.map_or(Patience::Try, |deadline| Patience::Queue(deadline.left()));
         let Some(held) = lock::take(open()?, patience)? else {
             return Ok(Locked::Busy);
         };

@@ -51,6 +51,15 @@ impl Reply {
         Self::with_headers(status, "")
     }
 
+    /// What the API server says of a creation whose name is taken.
+    pub(crate) fn taken() -> Self {
+        let body = serde_json::json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": "already exists", "reason": "AlreadyExists", "code": 409,
+        });
+        Self::new(409, "", "application/json", &body.to_string())
+    }
+
     /// The same, with a time to wait.
     pub(crate) fn retry_after(status: u16, seconds: u64) -> Self {
         Self::with_headers(status, &format!("Retry-After: {seconds}\r\n"))

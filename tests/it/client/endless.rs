@@ -1,0 +1,219 @@
+//! The real executable against an API server of the tests that names one page
+//! after the other, asks for ever longer waits, or refuses in ways that look like
+//! something else: each verb ends, within its deadline and with the right words.
+
+use super::certificates::Authority;
+use super::server::{Server, kubeconfig};
+use crate::support::sandbox::{Call, Ended, Sandbox, configuration};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A request as far as a script decides on it.
+struct Asked {
+    method: String,
+    is_table: bool,
+    body: String,
+}
+
+/// A sandbox on a server that answers each request as the script says, one call
+/// at a time.
+struct Rig {
+    sandbox: Sandbox,
+    server: Server,
+}
+
+impl Rig {
+    fn new(deadline: &str, script: impl Fn(&Asked) -> String + Send + Sync + 'static) -> Self {
+        let (sandbox, authority) = (Sandbox::new(), Authority::new("ca"));
+        let server = Server::start(&authority, move |mut talk| {
+            while talk.hears() {
+                let request = talk.heard();
+                let (head, body) = request.split_once("\r\n\r\n").unwrap();
+                let method = head.split(' ').next().unwrap().to_owned();
+                talk.says(script(&Asked { method, is_table: head.contains("as=Table"), body: body.to_owned() }));
+            }
+        });
+        sandbox.write("ca.crt", &authority.pem);
+        let path = kubeconfig(&sandbox, &format!("server: '{}', certificate-authority: ca.crt", server.url()), "token: s3cret");
+        let flat = json!({
+            "datastore": "kubernetes", "kubernetes": {"kubeconfig": path}, "data_dir": sandbox.store(), "node_name": "n1",
+            "deadlines": {"add": deadline, "del": deadline, "gc": deadline},
+        });
+        sandbox.write("flat.conf", &flat.to_string());
+        Self { sandbox, server }
+    }
+
+    /// Runs it, but not for ever.
+    fn end(call: &mut Call) -> Ended {
+        call.through(&["timeout", "--signal=KILL", "90"]).run()
+    }
+
+    fn verb(&self, verb: &str, range: &str) -> Ended {
+        let ended = Self::end(self.sandbox.call(verb).stdin(configuration(&format!(r#""range":"10.9.0.0/24"{range}"#))));
+        // Beside a limit it would mean that very revision, and 0 a cache.
+        assert!(self.server.requests().iter().all(|request| !request.starts_with("GET") || !request.contains("resourceVersion")));
+        ended
+    }
+
+    fn count(&self, start: &str) -> usize {
+        self.server.requests().iter().filter(|request| request.starts_with(start)).count()
+    }
+}
+
+fn say(status: u16, headers: &str, kind: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn failure(status: u16, headers: &str, reason: &str, message: &str) -> String {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message, "code": status});
+    say(status, headers, "application/json", &body.to_string())
+}
+
+/// A page of a list without anything in it.
+fn page(asked: &Asked, next: &str, names: &[String]) -> String {
+    let rows: Vec<Value> = names.iter().map(|name| json!({"cells": [name]})).collect();
+    let body = match asked.is_table {
+        true => json!({"kind": "Table", "metadata": {"continue": next}, "rows": rows}),
+        false => json!({"kind": "IPAllocationList", "metadata": {"continue": next}, "items": []}),
+    };
+    say(200, "", "application/json", &body.to_string())
+}
+
+/// What the server makes of a creation.
+fn made(asked: &Asked) -> String {
+    let mut object: Value = serde_json::from_str(&asked.body).unwrap();
+    object["metadata"]["uid"] = json!("u1");
+    object["metadata"]["resourceVersion"] = json!("7");
+    say(201, "", "application/json", &object.to_string())
+}
+
+/// Cause: nobody looked at the deadline between pages, or whether the next page
+/// was the same again. Effect: an ADD with a deadline of a second never ended.
+/// Fix: a place that the server has named before is an error, and so is the end
+/// of the time.
+#[test]
+fn a_list_that_comes_to_no_end_is_an_error() {
+    for (places, code) in [(1, 105), (3, 105), (usize::MAX, 11)] {
+        let pages = AtomicUsize::new(0);
+        let rig = Rig::new("2s", move |asked| page(asked, &format!("p{}", pages.fetch_add(1, Ordering::SeqCst) % places), &[]));
+        for verb in ["ADD", "DEL"] {
+            assert_eq!(rig.verb(verb, "").code(), code, "{places} places");
+        }
+        if places < usize::MAX {
+            for args in [&["list"][..], &["verify"], &["repair", "--yes"], &["sweep", "--yes"]] {
+                let ended = Rig::end(&mut rig.sandbox.command_call(args));
+                assert!(ended.status == Some(1) && ended.stderr.contains("the list continues where it has been"), "{args:?} {ended:?}");
+            }
+        }
+    }
+}
+
+/// The same where what is listed are names: after misses in a range.
+#[test]
+fn a_list_of_names_that_comes_to_no_end_is_an_error() {
+    let rig = Rig::new("2s", |asked| match (&*asked.method, asked.is_table) {
+        ("GET", true) => page(asked, "same", &[]),
+        ("GET", false) => page(asked, "", &[]),
+        _ => failure(409, "", "AlreadyExists", "already exists"),
+    });
+    let code = rig.verb("ADD", r#","range_end":"10.9.0.3""#).code();
+    assert!(code == 105 || code == 11, "{code}");
+}
+
+/// Cause: the time that a server asks for was added to a pause without a look at
+/// the end of time. Effect: a panic, code 999, and what the ADD had taken stayed.
+/// Fix: no wait is longer than an hour, and no sum overflows.
+#[test]
+fn no_retry_after_is_too_long() {
+    let posts = AtomicUsize::new(0);
+    let rig = Rig::new("10s", move |asked| match &*asked.method {
+        "GET" => page(asked, "", &[]),
+        // The pauses have grown beyond a second by then.
+        _ if posts.fetch_add(1, Ordering::SeqCst) < 7 => failure(503, "", "ServiceUnavailable", "x"),
+        _ => failure(503, "Retry-After: 18446744073709551615\r\n", "ServiceUnavailable", "x"),
+    });
+    let ended = rig.verb("ADD", "");
+    assert!(ended.code() == 11 && ended.details().contains("503"), "{ended:?}");
+}
+
+/// An overloaded server asks for 1 s, then 2, and up to 32.
+#[test]
+fn a_wait_that_a_server_asks_for_leaves_time_for_another_attempt() {
+    let rig = Rig::new("3s", |asked| match &*asked.method {
+        "GET" => page(asked, "", &[]),
+        _ => failure(429, "Retry-After: 32\r\n", "TooManyRequests", "x"),
+    });
+    assert_eq!(rig.verb("ADD", "").code(), 11);
+    assert!(2 < rig.count("POST"), "an attempt at the end of the time is not the only other one: {}", rig.count("POST"));
+}
+
+#[test]
+fn a_conflict_that_is_not_about_the_name_is_an_error_in_words() {
+    let rig = Rig::new("5s", |asked| match &*asked.method {
+        "GET" => page(asked, "", &[]),
+        _ => failure(409, "", "Conflict", "admission webhook \"quota\" denied the request"),
+    });
+    let ended = rig.verb("ADD", "");
+    assert!(ended.code() == 105 && ended.details().contains("admission webhook"), "{ended:?}");
+    assert_eq!(rig.count("POST"), 1, "no other name is tried");
+}
+
+#[test]
+fn a_definition_that_is_being_deleted_is_not_a_missing_right() {
+    let words = "ipallocations.hereabouts.dev \"10.9.0.1\" is forbidden: \
+                 create not allowed while custom resource definition is terminating";
+    let rig = Rig::new("5s", move |asked| match &*asked.method {
+        "GET" => page(asked, "", &[]),
+        _ => failure(403, "", "Forbidden", words),
+    });
+    let ended = rig.verb("ADD", "");
+    assert!(ended.code() == 105 && ended.details().contains("is being deleted"), "{ended:?}");
+    assert!(!ended.details().contains("lacks the right"), "{ended:?}");
+}
+
+/// What a real server says in the first moments of a definition.
+#[test]
+fn a_definition_that_was_made_a_moment_ago_serves_its_first_add() {
+    let gets = AtomicUsize::new(0);
+    let rig = Rig::new("30s", move |asked| match (&*asked.method, gets.load(Ordering::SeqCst)) {
+        ("GET", before) => {
+            gets.store(before + 1, Ordering::SeqCst);
+            match before {
+                0 => say(404, "", "text/plain", "404 page not found\n"),
+                1 => failure(429, "Retry-After: 1\r\n", "TooManyRequests", "storage is (re)initializing"),
+                _ => page(asked, "", &[]),
+            }
+        }
+        _ => {
+            #[allow(clippy::disallowed_methods, reason = "the server is as slow as a real one is then")]
+            std::thread::sleep(std::time::Duration::from_millis(2100));
+            made(asked)
+        }
+    });
+    assert_eq!(rig.verb("ADD", "").addresses(), ["10.9.0.1"]);
+    assert_eq!((rig.count("POST"), rig.count("GET")), (1, 3));
+    // One that stays away is named.
+    let rig = Rig::new("5s", |_| say(404, "", "text/plain", "404 page not found\n"));
+    let ended = rig.verb("ADD", "");
+    assert!(ended.code() == 105 && ended.details().contains("kubectl apply -k deploy/crd"), "{ended:?}");
+}
+
+/// Cause: a range that is full was known by its bounds. Effect: who asked for
+/// other bounds each time made two lists of the whole scope an ADD. Fix: a look
+/// is of the whole scope, and is believed for all of it.
+#[test]
+fn other_bounds_of_a_full_scope_are_no_reason_to_list_it_again() {
+    const ADDS: usize = 8;
+    let names: Vec<String> = (0..=255).map(|low| format!("10.9.0.{low}")).collect();
+    let rig = Rig::new("30s", move |asked| match &*asked.method {
+        "GET" => page(asked, "", if asked.is_table { &names } else { &[] }),
+        _ => failure(409, "", "AlreadyExists", "already exists"),
+    });
+    for add in 0..ADDS {
+        let container = format!("c{add}");
+        let stdin = configuration(&format!(r#""range":"10.9.0.0/24","range_end":"10.9.0.{}""#, 100 + add));
+        assert_eq!(rig.sandbox.call("ADD").set("CNI_CONTAINERID", container).stdin(stdin).run().code(), 100);
+    }
+    let lists = rig.server.requests().iter().filter(|request| request.contains("as=Table")).count();
+    assert!(lists < ADDS, "{lists} lists for {ADDS} ADDs");
+}
