@@ -59,6 +59,9 @@ mod named_files;
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.
 mod real_parts;
+/// Every interleaving of two calls, step by step.
+#[cfg(feature = "kube")]
+mod schedules;
 /// Two mounts of a real shared filesystem; started by scripts/test-shared-fs.
 mod shared_fs;
 /// The command that tests a filesystem, and that it sees a bad one.

@@ -1,0 +1,371 @@
+//! The calls that are interleaved, each run as the executable runs it: the verbs
+//! through the dispatcher and the plugin, the commands through what they do to a
+//! store. What is around them is in memory.
+
+use super::disk::{BadFlush, ScheduledDisk};
+use super::scheduler::{Scheduler, ThreadClock};
+use super::server::ScheduledServer;
+use super::world::{Event, Holder, Shown};
+use crate::support::sandbox::Sandbox;
+use hereabouts::cli::{release, repair, sweep};
+use hereabouts::cni::{Outcome, Ports, dispatch};
+use hereabouts::config::Settings;
+use hereabouts::ipam::{Draft, NodeName};
+use hereabouts::plugin::failure::Failure;
+use hereabouts::plugin::host::Machine;
+use hereabouts::plugin::sweep::Sweep;
+use hereabouts::plugin::{Ipam, Surroundings};
+use hereabouts::store::file::{FileStore, Host};
+#[cfg(feature = "kube")]
+use hereabouts::store::kube::{KubeStore, Order};
+use hereabouts::store::retry::{Deadline, with_clock};
+use hereabouts::store::upkeep::{Extent, Upkeep};
+use hereabouts::store::{Filter, Store, StoreError};
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Which store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Files on one machine.
+    Local,
+    /// Files that machines share.
+    Shared,
+    /// Objects of the API.
+    Kubernetes,
+}
+
+/// What is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// For a container; with so many addresses. Its pod is what comes after `-`
+    /// in the container's name.
+    Add(&'static str, u8),
+    Del(&'static str),
+    /// Nothing is in the list.
+    Gc,
+    Sweep,
+    /// Of what a container holds.
+    Release(&'static str),
+    /// Acting from elsewhere for a node.
+    ReleaseNode(&'static str),
+    Repair,
+}
+
+/// One call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) what: What,
+    pub(super) node: &'static str,
+    /// The caller goes as soon as something was written for it.
+    pub(super) gone: bool,
+    /// A flush that fails.
+    pub(super) bad_flush: Option<BadFlush>,
+    /// Sandboxes are gone whose container's name begins so.
+    pub(super) dead: &'static str,
+    pub(super) boot: &'static str,
+}
+
+impl Call {
+    pub(super) const fn new(what: What) -> Self {
+        Self { what, node: "n1", gone: false, bad_flush: None, dead: "dead", boot: "today" }
+    }
+
+    pub(super) const fn on(self, node: &'static str) -> Self {
+        Self { node, ..self }
+    }
+
+    /// Its caller is gone when it answers.
+    pub(super) const fn lost(self) -> Self {
+        Self { gone: true, ..self }
+    }
+
+    pub(super) fn holder(&self) -> Option<Holder> {
+        match self.what {
+            What::Add(container, _) | What::Del(container) | What::Release(container) => Some((self.node, container.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+/// The store and the files that calls read besides.
+pub(super) struct Setting {
+    pub(super) kind: Kind,
+    /// The flat file of each node.
+    flats: Vec<(&'static str, PathBuf)>,
+    _sandbox: Sandbox,
+}
+
+pub(super) const NODES: &[&str] = &["n1", "n2"];
+
+impl Setting {
+    pub(super) fn new(kind: Kind) -> Self {
+        let sandbox = Sandbox::new();
+        let store = if kind == Kind::Kubernetes { "kubernetes" } else { "file" };
+        let flats = NODES.iter().map(|node| {
+            let directory = sandbox.path("unused");
+            let text = format!(r#"{{"datastore":"{store}","data_dir":"{}","node_name":"{node}"}}"#, directory.display());
+            (*node, sandbox.write(&format!("flat-{node}"), &text))
+        });
+        Self { kind, flats: flats.collect(), _sandbox: sandbox }
+    }
+}
+
+/// What one call finds around it.
+struct Around {
+    kind: Kind,
+    scheduler: Arc<Scheduler>,
+    thread: usize,
+    call: Call,
+}
+
+impl Around {
+    fn host(&self, node: &str) -> Host {
+        Host {
+            node: NodeName::parse(node).unwrap(),
+            machine_id: Some(format!("machine of {}", self.call.node)),
+            boot_id: self.call.boot.to_owned(),
+        }
+    }
+
+    fn disk(&self, disk: &str) -> ScheduledDisk {
+        ScheduledDisk {
+            scheduler: Arc::clone(&self.scheduler),
+            thread: self.thread,
+            disk: disk.to_owned(),
+            machine: self.call.node.to_owned(),
+            local: self.kind != Kind::Shared,
+            bad_flush: self.call.bad_flush,
+        }
+    }
+
+    fn files(&self, host: Host) -> FileStore<ScheduledDisk> {
+        FileStore::on(self.disk("store"), host)
+    }
+
+    #[cfg(feature = "kube")]
+    fn objects(&self, host: Host) -> KubeStore {
+        let server = ScheduledServer { scheduler: Arc::clone(&self.scheduler), thread: self.thread };
+        KubeStore::on(Box::new(server), Box::new(self.disk(&format!("state of {}", self.call.node))), host, Order::Lowest)
+    }
+
+    /// The store as a command has it; from elsewhere for a node that is off.
+    fn upkeep(&self, node: &str, elsewhere: bool) -> Box<dyn Upkeep> {
+        let host = self.host(node);
+        if self.kind == Kind::Kubernetes {
+            let store = self.objects(host);
+            return if elsewhere { Box::new(store.for_dead_node()) } else { Box::new(store) };
+        }
+        let store = self.files(host);
+        if elsewhere { Box::new(store.for_dead_node()) } else { Box::new(store) }
+    }
+
+    fn lives(&self, held: &Draft) -> bool {
+        held.boot_id == self.call.boot && !held.attachment.container.as_str().starts_with(self.call.dead)
+    }
+
+    fn say(&self, event: &Event) {
+        let holders: Vec<Holder> = match event {
+            Event::Told(holder, _) | Event::Ending(holder) | Event::Ended(holder) => vec![holder.clone()],
+            Event::Shown(shown) => shown.iter().map(|shown| shown.holder.clone()).collect(),
+            Event::GivenUp(_) => Vec::new(),
+        };
+        self.scheduler.step(
+            self.thread,
+            || format!("{event:?}"),
+            |world, touches| {
+                for holder in &holders {
+                    touches.write(("holder", holder));
+                }
+                world.events.push(event.clone());
+            },
+        );
+    }
+}
+
+impl Surroundings for Around {
+    fn machine(&self) -> Result<Machine, Failure> {
+        let mut machine = Machine::look()?;
+        machine.boot_id = self.call.boot.to_owned();
+        machine.machine_id = Some(format!("machine of {}", self.call.node));
+        machine.now = UNIX_EPOCH;
+        Ok(machine)
+    }
+
+    fn open_store(&self, _: &Settings, host: Host, _: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
+        if self.kind == Kind::Kubernetes {
+            return Ok(Box::new(self.objects(host)));
+        }
+        Ok(Box::new(self.files(host)))
+    }
+
+    fn is_alive(&self, _: &Machine, held: &Draft) -> bool {
+        self.lives(held)
+    }
+}
+
+/// How a call was answered: the error's code and words.
+pub(super) type Answered = Result<(), (u64, String)>;
+
+/// Runs a call on a thread of the scheduler.
+pub(super) fn perform(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usize, call: Call) -> Answered {
+    let around = Rc::new(Around { kind: setting.kind, scheduler: Arc::clone(scheduler), thread, call });
+    let clock = Rc::new(ThreadClock(Arc::clone(scheduler), thread));
+    with_clock(clock, || match call.what {
+        What::Add(..) | What::Del(_) | What::Gc => verb(setting, &around),
+        What::Sweep => operated(sweep_all(&around)),
+        What::Release(container) => operated(release_all(&around, Some(container), call.node)),
+        What::ReleaseNode(node) => operated(release_all(&around, None, node)),
+        What::Repair => operated(repair_all(&around)),
+    })
+}
+
+fn operated(done: anyhow::Result<()>) -> Answered {
+    done.map_err(|error| (1, format!("{error:#}")))
+}
+
+fn configuration(ranges: u8) -> String {
+    let ranges: Vec<String> = (0..ranges.max(1)).map(|n| format!(r#"{{"range":"10.0.{n}.0/29"}}"#)).collect();
+    format!(
+        r#"{{"cniVersion":"1.1.0","name":"net1","type":"macvlan","cni.dev/valid-attachments":[],"ipam":{{"type":"hereabouts","ipRanges":[{}]}}}}"#,
+        ranges.join(",")
+    )
+}
+
+fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
+    let call = around.call;
+    let (name, container, ranges) = match call.what {
+        What::Add(container, ranges) => ("ADD", container, ranges),
+        What::Del(container) => ("DEL", container, 1),
+        _ => ("GC", "", 1),
+    };
+    let pod = container.split_once('-').map(|(_, pod)| pod);
+    let lookup = |variable: &str| -> Option<OsString> {
+        match variable {
+            "CNI_COMMAND" => Some(name.into()),
+            "CNI_CONTAINERID" => Some(container.into()),
+            "CNI_NETNS" => Some("/var/run/netns/no-such-namespace".into()),
+            "CNI_IFNAME" => Some("net1".into()),
+            "CNI_PATH" => Some("/opt/cni/bin".into()),
+            "CNI_ARGS" => pod.map(|pod| format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}").into()),
+            "HEREABOUTS_CONFIG" => setting.flats.iter().find(|(node, _)| *node == call.node).map(|(_, path)| path.into()),
+            _ => None,
+        }
+    };
+    let ipam = Ipam { lookup: &lookup, log: &|_| {}, surroundings: Rc::clone(around) as Rc<dyn Surroundings> };
+    let holder: Holder = (call.node, container.to_owned());
+    if name == "DEL" {
+        around.say(&Event::Ending(holder.clone()));
+    }
+    let error = Cell::new(Vec::new());
+    let stdin = configuration(ranges);
+    let ports = Ports {
+        lookup: &lookup,
+        stdin: &mut stdin.as_bytes(),
+        stdin_ready: &|| true,
+        deliver: &|bytes| {
+            let document: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+            if name != "ADD" || document["ips"].is_null() {
+                error.set(bytes.to_vec());
+                return Ok(());
+            }
+            if call.gone {
+                return Err(std::io::ErrorKind::BrokenPipe.into());
+            }
+            around.say(&Event::Told(holder.clone(), told(&document)));
+            Ok(())
+        },
+        undeliverable: &|| None,
+        orphaned: &|| false,
+    };
+    match dispatch(&ipam, ports) {
+        Outcome::Done => {
+            if name == "DEL" {
+                around.say(&Event::Ended(holder.clone()));
+            }
+            Ok(())
+        }
+        Outcome::Failed(_) => {
+            let document: serde_json::Value = serde_json::from_slice(&error.take()).unwrap_or_default();
+            Err((document["code"].as_u64().unwrap_or(999), document.to_string()))
+        }
+    }
+}
+
+fn told(document: &serde_json::Value) -> Vec<IpAddr> {
+    let addresses = document["ips"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let address = |ip: &serde_json::Value| ip["address"].as_str()?.split_once('/')?.0.parse().ok();
+    addresses.iter().filter_map(address).collect()
+}
+
+/// As `hereabouts sweep --yes`.
+fn sweep_all(around: &Around) -> anyhow::Result<()> {
+    let node = NodeName::parse(around.call.node).unwrap();
+    let store = around.upkeep(around.call.node, false);
+    let is_alive = |held: &Draft| around.lives(held);
+    let all = Sweep { node: &node, network: None, spared: None, only_look: false, is_alive: &is_alive };
+    let (stale, left_overs) = sweep::find(store.as_ref(), &all)?;
+    sweep::carry_out(store.as_ref(), &stale, &left_overs, &is_alive, &mut |_, _| Ok(()))
+}
+
+/// As `hereabouts release --container ID --yes`, or `release --node NAME --yes`.
+fn release_all(around: &Around, container: Option<&str>, node: &'static str) -> anyhow::Result<()> {
+    let elsewhere = container.is_none();
+    let filter = Filter { node: Some(NodeName::parse(node).unwrap()), ..Filter::default() };
+    let found = release::find(around.upkeep(around.call.node, true).as_ref(), &filter, container)?;
+    let shown = found
+        .allocations
+        .iter()
+        .map(|allocation| Shown { holder: (node, allocation.held.attachment.container.to_string()), address: allocation.address });
+    around.say(&if elsewhere { Event::GivenUp(node) } else { Event::Shown(shown.collect()) });
+    let store = around.upkeep(node, elsewhere);
+    let is_empty = found.allocations.is_empty();
+    release::carry_out(store.as_ref(), &found, &mut |_, _| Ok(()))?;
+    if elsewhere {
+        release::forget_node(store.as_ref(), is_empty, &|held| around.lives(held))?;
+    }
+    Ok(())
+}
+
+/// As `hereabouts repair --yes`.
+fn repair_all(around: &Around) -> anyhow::Result<()> {
+    let store = around.upkeep(around.call.node, false);
+    let is_alive = |held: &Draft| around.lives(held);
+    let verified = match store.verify(Extent::Own, &is_alive, Deadline::after(Duration::from_secs(30))) {
+        Err(StoreError::Absent { .. }) => return Ok(()),
+        verified => verified?,
+    };
+    let repairable: Vec<_> = verified.findings.into_iter().filter(|finding| finding.is_repairable && finding.is_ours).collect();
+    repair::carry_out(store.as_ref(), &repairable, &is_alive, &mut |_, _| Ok(())).map(drop)
+}
+
+/// What stands, and what is wrong with the store, as a reader sees it.
+pub(super) fn look(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usize, call: Call) -> anyhow::Result<Looked> {
+    let around = Around { kind: setting.kind, scheduler: Arc::clone(scheduler), thread, call };
+    with_clock(Rc::new(ThreadClock(Arc::clone(scheduler), thread)), || {
+        let mut looked = Looked::default();
+        match around.upkeep(call.node, true).list(&Filter::default()) {
+            Ok(listing) => {
+                for record in listing {
+                    let record = record?;
+                    let attachment = &record.held.attachment;
+                    looked.held.push((record.address, attachment.node.to_string(), attachment.container.to_string()));
+                }
+            }
+            Err(StoreError::Absent { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(looked)
+    })
+}
+
+/// See [`look`]: address, node and container of each record.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    pub(super) held: Vec<(IpAddr, String, String)>,
+}

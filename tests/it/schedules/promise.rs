@@ -1,0 +1,135 @@
+//! What must be true after a schedule: who was told an address, lives, and was
+//! not ended by its caller or by an operator, holds it; and nothing is left that
+//! no DEL, GC or sweep finds.
+
+use super::calls::{Answered, Call, Looked, Setting, What, look, perform};
+use super::scheduler::{Plan, Run, run};
+use super::world::{Event, Holder, World};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+/// Runs one call alone.
+pub(super) fn alone(setting: &Setting, world: World, call: Call) -> (World, Answered) {
+    let answered = Mutex::new(Ok(()));
+    let run = run(
+        world,
+        &Plan::default(),
+        vec![Box::new(|scheduler, thread| *answered.lock().unwrap() = perform(setting, scheduler, thread, call))],
+        false,
+    );
+    assert!(run.faults.is_empty(), "{call:?}: {:?}", run.faults);
+    (run.world, answered.into_inner().unwrap())
+}
+
+/// Runs calls one after the other; each must succeed.
+pub(super) fn then(setting: &Setting, world: World, calls: &[Call]) -> World {
+    calls.iter().fold(world, |world, call| {
+        let (world, answered) = alone(setting, world, *call);
+        assert_eq!(answered, Ok(()), "{call:?}");
+        world
+    })
+}
+
+fn looked(setting: &Setting, world: World) -> Result<Looked, String> {
+    let found = Mutex::new(Err("it did not look".to_owned()));
+    let call = Call::new(What::Sweep);
+    let run = run(
+        world,
+        &Plan::default(),
+        vec![Box::new(|scheduler, thread| {
+            *found.lock().unwrap() = look(setting, scheduler, thread, call).map_err(|error| format!("{error:#}"));
+        })],
+        false,
+    );
+    drop(run);
+    found.into_inner().unwrap()
+}
+
+/// Who was told what, and may rely on it. An address that two rely on is a fault.
+fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
+    let mut standing: BTreeMap<Holder, Vec<IpAddr>> = BTreeMap::new();
+    let mut ending: Vec<&Holder> = Vec::new();
+    for event in events {
+        match event {
+            Event::Told(holder, addresses) => {
+                if holder.1.starts_with("dead") {
+                    continue;
+                }
+                let other = standing.iter().find(|(known, held)| *known != holder && addresses.iter().any(|one| held.contains(one)));
+                if let Some((other, _)) = other.filter(|(other, _)| !ending.contains(other)) {
+                    return Err(format!("{addresses:?} was told to {holder:?} while {other:?} relies on it"));
+                }
+                standing.insert(holder.clone(), addresses.clone());
+            }
+            Event::Ending(holder) => ending.push(holder),
+            Event::Ended(holder) => {
+                ending.retain(|known| *known != holder);
+                standing.remove(holder);
+            }
+            Event::Shown(shown) => shown.iter().for_each(|shown| drop(standing.remove(&shown.holder))),
+            Event::GivenUp(node) => standing.retain(|holder, _| holder.0 != *node),
+        }
+    }
+    Ok(standing)
+}
+
+/// What is wrong after a run.
+///
+/// # Errors
+/// In words.
+pub(super) fn check(setting: &Setting, run: &Run, calls: &[Call]) -> Result<(), String> {
+    if let Some(fault) = run.faults.first() {
+        return Err(fault.clone());
+    }
+    let promises = promises(&run.world.events)?;
+    let found = looked(setting, run.world.clone())?;
+    for (holder, addresses) in &promises {
+        for address in addresses {
+            match found.held.iter().find(|(known, ..)| known == address) {
+                Some((_, node, container)) if node == holder.0 && *container == holder.1 => {}
+                Some((_, node, container)) => return Err(format!("{address} was told to {holder:?} and is held by {container} of {node}")),
+                None => return Err(format!("{address} was told to {holder:?} and is free")),
+            }
+        }
+    }
+    nothing_is_left(setting, run.world.clone(), calls)
+}
+
+/// A DEL of everybody, then a GC and a sweep that see nobody alive.
+fn nothing_is_left(setting: &Setting, world: World, calls: &[Call]) -> Result<(), String> {
+    let mut holders: Vec<Holder> = calls.iter().filter_map(Call::holder).collect();
+    holders.extend(world.events.iter().filter_map(|event| match event {
+        Event::Told(holder, _) => Some(holder.clone()),
+        _ => None,
+    }));
+    holders.sort();
+    holders.dedup();
+    let mut world = world;
+    for (node, container) in holders {
+        let call = Call::new(What::Del(super::known(&container))).on(node);
+        let (next, answered) = alone(setting, world, call);
+        answered.map_err(|(code, words)| format!("{call:?} afterwards: {code} {words}"))?;
+        world = next;
+    }
+    for node in super::calls::NODES {
+        for what in [What::Gc, What::Sweep] {
+            let call = Call { dead: "", ..Call::new(what).on(node) };
+            let (next, answered) = alone(setting, world, call);
+            answered.map_err(|(code, words)| format!("{call:?} afterwards: {code} {words}"))?;
+            world = next;
+        }
+    }
+    let left = looked(setting, world.clone())?.held;
+    if !left.is_empty() {
+        return Err(format!("left when all is freed: {left:?}"));
+    }
+    let entries: Vec<_> = world.disks.values().flat_map(super::disk::Tree::files).filter(|path| is_entry(path)).collect();
+    if entries.is_empty() { Ok(()) } else { Err(format!("files are left when all is freed: {entries:?}")) }
+}
+
+/// A file that is there because of a holder.
+fn is_entry(path: &std::path::Path) -> bool {
+    let text = path.to_string_lossy();
+    text.starts_with("attachments/") || text.starts_with("pods/") || text.contains("@tmp/") || text.contains("@net1.")
+}

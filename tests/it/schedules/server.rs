@@ -1,0 +1,284 @@
+//! An API server in memory, behind the API port: each request is a step of the
+//! scheduler. It knows one resource and what the store asks of it; `behaviors`
+//! holds it against the real one.
+
+use super::scheduler::{Scheduler, Touches};
+use hereabouts::store::kube::client::{Answer, CallError, Method, Request, Server};
+use hereabouts::store::kube::crd::{GROUP, KIND, PLURAL, VERSION};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the server stores.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Objects {
+    by_name: BTreeMap<String, Value>,
+    revision: u64,
+}
+
+/// Contents; what differs in revisions alone is the same.
+impl Hash for Objects {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for (name, object) in &self.by_name {
+            (name, object["spec"].to_string(), object["metadata"]["labels"].to_string()).hash(state);
+        }
+    }
+}
+
+/// Whole documents, one a request.
+enum Body {
+    Object(Value),
+    Status { status: u16, reason: &'static str, message: String, name: String },
+}
+
+impl Body {
+    fn refused(status: u16, reason: &'static str, name: &str, message: &str) -> Self {
+        Self::Status { status, reason, message: message.to_owned(), name: name.to_owned() }
+    }
+
+    fn answer(self, made: bool) -> Answer {
+        match self {
+            Self::Object(value) => Answer { status: if made { 201 } else { 200 }, retry_after: None, body: value.to_string().into_bytes() },
+            Self::Status { status, reason, message, name } => {
+                let kind = if name.is_empty() { json!({}) } else { json!({ "name": name, "group": GROUP, "kind": PLURAL }) };
+                let body = json!({
+                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                    "message": message, "reason": reason, "details": kind, "code": status,
+                });
+                Answer { status, retry_after: None, body: body.to_string().into_bytes() }
+            }
+        }
+    }
+}
+
+impl Objects {
+    fn next(&mut self) -> u64 {
+        self.revision += 1;
+        self.revision
+    }
+
+    /// Serves one request, and says what it touches.
+    pub(super) fn serve(&mut self, request: &Request<'_>, touches: &mut Touches) -> Answer {
+        let prefix = format!("/apis/{GROUP}/{VERSION}/{PLURAL}");
+        let body: Value = request.content.and_then(|(_, bytes)| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+        if request.path.starts_with("/apis/authorization.k8s.io/") {
+            return Body::Object(json!({ "kind": "SelfSubjectAccessReview", "status": { "allowed": true } })).answer(true);
+        }
+        let Some(rest) = request.path.strip_prefix(&prefix) else {
+            return Answer { status: 404, retry_after: None, body: b"404 page not found\n".to_vec() };
+        };
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let name = path.strip_prefix('/');
+        match (request.method, name) {
+            (Method::Get, None) => {
+                touches.read("objects");
+                self.list(query, request.accept.contains("as=Table")).answer(false)
+            }
+            (Method::Post, None) => self.create(body, touches).answer(true),
+            (Method::Get, Some(name)) => {
+                touches.read(("object", name));
+                self.get(name).answer(false)
+            }
+            (Method::Delete, Some(name)) => self.delete(name, &body, touches).answer(false),
+            (Method::Patch, Some(name)) => self.patch(name, &body, touches).answer(false),
+            _ => {
+                Body::refused(405, "MethodNotAllowed", "", "the server does not allow this method on the requested resource").answer(false)
+            }
+        }
+    }
+
+    fn changed(touches: &mut Touches, name: &str) {
+        touches.write(("object", name));
+        touches.write("objects");
+    }
+
+    fn absent(name: &str) -> Body {
+        Body::refused(404, "NotFound", name, &format!("{PLURAL}.{GROUP} \"{name}\" not found"))
+    }
+
+    fn get(&self, name: &str) -> Body {
+        self.by_name.get(name).map_or_else(|| Self::absent(name), |object| Body::Object(object.clone()))
+    }
+
+    fn create(&mut self, mut object: Value, touches: &mut Touches) -> Body {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        if object["spec"]["address"].as_str().is_none() || name.is_empty() {
+            return Body::refused(422, "Invalid", &name, "the object is invalid");
+        }
+        if self.by_name.contains_key(&name) {
+            touches.read(("object", &name));
+            return Body::refused(409, "AlreadyExists", &name, &format!("{PLURAL}.{GROUP} \"{name}\" already exists"));
+        }
+        Self::changed(touches, &name);
+        let revision = self.next();
+        object["metadata"]["resourceVersion"] = json!(revision.to_string());
+        object["metadata"]["uid"] = json!(format!("00000000-0000-4000-8000-{revision:012x}"));
+        object["metadata"]["generation"] = json!(1);
+        self.by_name.insert(name, object.clone());
+        Body::Object(object)
+    }
+
+    fn delete(&mut self, name: &str, options: &Value, touches: &mut Touches) -> Body {
+        let Some(object) = self.by_name.get(name) else {
+            touches.read(("object", name));
+            return Self::absent(name);
+        };
+        let metadata = &object["metadata"];
+        for key in ["uid", "resourceVersion"] {
+            let wanted = &options["preconditions"][key];
+            if !wanted.is_null() && *wanted != metadata[key] {
+                touches.read(("object", name));
+                let message =
+                    format!("Operation cannot be fulfilled on {KIND}.{GROUP} \"{name}\": the {key} in the precondition does not match");
+                return Body::refused(409, "Conflict", name, &message);
+            }
+        }
+        Self::changed(touches, name);
+        let finalized = metadata["finalizers"].as_array().is_none_or(Vec::is_empty);
+        if finalized {
+            self.by_name.remove(name);
+            self.next();
+            return Body::Object(
+                json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": { "name": name } }),
+            );
+        }
+        let revision = self.next();
+        let object = self.by_name.entry(name.to_owned()).or_default();
+        if object["metadata"]["deletionTimestamp"].is_null() {
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            object["metadata"]["resourceVersion"] = json!(revision.to_string());
+        }
+        Body::Object(object.clone())
+    }
+
+    fn patch(&mut self, name: &str, patch: &Value, touches: &mut Touches) -> Body {
+        let Some(object) = self.by_name.get(name) else {
+            touches.read(("object", name));
+            return Self::absent(name);
+        };
+        touches.read(("object", name));
+        let metadata = &patch["metadata"];
+        if !metadata["resourceVersion"].is_null() && metadata["resourceVersion"] != object["metadata"]["resourceVersion"] {
+            return Body::refused(
+                409,
+                "Conflict",
+                name,
+                "the object has been modified; please apply your changes to the latest version and try again",
+            );
+        }
+        if !metadata["uid"].is_null() && metadata["uid"] != object["metadata"]["uid"] {
+            return Body::refused(409, "Conflict", name, "Precondition failed: UID in precondition does not match");
+        }
+        let mut merged = object.clone();
+        merge(&mut merged, patch);
+        let refused = ["address", "network", "interface", "node"].iter().find(|key| merged["spec"][**key] != object["spec"][**key]);
+        if let Some(key) = refused {
+            return Body::refused(422, "Invalid", name, &format!("spec.{key}: never changes"));
+        }
+        if merged["spec"]["containerID"] != object["spec"]["containerID"]
+            && (merged["spec"]["podRef"].is_null() || merged["spec"]["podRef"] != object["spec"]["podRef"])
+        {
+            return Body::refused(422, "Invalid", name, "an address moves to another sandbox of the same pod only");
+        }
+        if merged == *object {
+            return Body::Object(merged);
+        }
+        Self::changed(touches, name);
+        merged["metadata"]["resourceVersion"] = json!(self.next().to_string());
+        let finalized = merged["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+        if finalized && !merged["metadata"]["deletionTimestamp"].is_null() {
+            self.by_name.remove(name);
+        } else {
+            self.by_name.insert(name.to_owned(), merged.clone());
+        }
+        Body::Object(merged)
+    }
+
+    /// `continue` is the name of the last object that was shown.
+    fn list(&self, query: &str, table: bool) -> Body {
+        let mut limit = usize::MAX;
+        let (mut after, mut selector) = (String::new(), String::new());
+        for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            match key {
+                "limit" => limit = value.parse().unwrap_or(usize::MAX),
+                "continue" => after = unescape(value),
+                "labelSelector" => selector = unescape(value),
+                _ => {}
+            }
+        }
+        let wanted: Vec<(&str, &str)> = selector.split(',').filter_map(|pair| pair.split_once('=')).collect();
+        let selected = |object: &Value| wanted.iter().all(|(key, value)| object["metadata"]["labels"][*key] == **value);
+        let mut items = self.by_name.iter().filter(|(name, object)| **name > after && selected(object));
+        let page: Vec<_> = items.by_ref().take(limit).collect();
+        let mut metadata = json!({ "resourceVersion": self.revision.to_string() });
+        if items.next().is_some()
+            && let Some((last, _)) = page.last()
+        {
+            metadata["continue"] = json!(last);
+        }
+        if table {
+            let rows: Vec<Value> = page.iter().map(|(name, _)| json!({ "cells": [name, "..."] })).collect();
+            return Body::Object(json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "rows": rows }));
+        }
+        let items: Vec<&Value> = page.iter().map(|(_, object)| *object).collect();
+        Body::Object(
+            json!({ "kind": format!("{KIND}List"), "apiVersion": format!("{GROUP}/{VERSION}"), "metadata": metadata, "items": items }),
+        )
+    }
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    for (key, value) in patch {
+        if let Value::Object(fields) = target {
+            if value.is_null() { drop(fields.remove(key)) } else { merge(fields.entry(key.clone()).or_insert(Value::Null), value) }
+        }
+    }
+}
+
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, others)) = rest.split_first() {
+        let digits = others.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &others[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = others;
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// One call's connection to the server in memory.
+pub(super) struct ScheduledServer {
+    pub(super) scheduler: Arc<Scheduler>,
+    pub(super) thread: usize,
+}
+
+impl Server for ScheduledServer {
+    fn cluster(&self) -> &str {
+        "cluster"
+    }
+    fn url(&self) -> String {
+        "https://in.memory".to_owned()
+    }
+    fn call(&self, request: &Request<'_>, _limit: Duration) -> Result<Answer, CallError> {
+        let label = || format!("{:?} {}", request.method, request.path);
+        Ok(self.scheduler.step(self.thread, label, |world, touches| world.objects.serve(request, touches)))
+    }
+}
