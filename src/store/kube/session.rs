@@ -194,6 +194,11 @@ impl Session for KubeSession<'_> {
         for object in self.objects(&hash)? {
             let name = &object.metadata.name;
             let known = object.allocation().map_err(|reason| super::answer::damaged(name, &reason))?;
+            // Two attachments of one hash have one file: the other's is not ours to
+            // answer with, to free or to forget.
+            if known.held.attachment != *attachment {
+                continue;
+            }
             // A DEL deletes what it knows, with the condition that it stands so.
             if self.access == Access::Release && known.version.is_some() {
                 holdings.held.push(known);

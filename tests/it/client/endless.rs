@@ -217,3 +217,28 @@ fn other_bounds_of_a_full_scope_are_no_reason_to_list_it_again() {
     let lists = rig.server.requests().iter().filter(|request| request.contains("as=Table")).count();
     assert!(lists < ADDS, "{lists} lists for {ADDS} ADDs");
 }
+
+/// Cause: what a node remembers of an attachment was found by a hash of 64 bits
+/// alone. Effect: a DEL would have freed what another attachment of the same hash
+/// holds. Fix: the attachment is compared.
+#[test]
+fn a_del_frees_nothing_of_another_attachment_that_shares_its_hash() {
+    let rig = Rig::new("5s", |asked| match &*asked.method {
+        "GET" => page(asked, "", &[]),
+        "POST" => made(asked),
+        _ => say(200, "", "application/json", r#"{"kind":"Status","status":"Success"}"#),
+    });
+    rig.verb("ADD", "").succeeded();
+    let directory = rig.sandbox.store().join("kubernetes/n1/attachments");
+    let file = std::fs::read_dir(&directory).unwrap().next().unwrap().unwrap().path();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let others = text.replace("\"abc123\"", "\"another\"");
+    assert_ne!(text, others);
+    std::fs::write(&file, &others).unwrap();
+    rig.verb("DEL", "").succeeded();
+    assert_eq!(rig.count("DELETE"), 0);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), others, "it is not forgotten either");
+    std::fs::write(&file, &text).unwrap();
+    rig.verb("DEL", "").succeeded();
+    assert_eq!(rig.count("DELETE"), 1);
+}
