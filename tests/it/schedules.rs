@@ -2,6 +2,7 @@
 //! the disk and the API server, stops them at every step, and runs all schedules
 //! with few switches. After each, nobody who was told an address has lost it.
 
+mod behaviors;
 mod calls;
 mod disk;
 mod explore;
