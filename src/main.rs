@@ -22,14 +22,16 @@ fn main() -> ExitCode {
         return cli::run(&lookup, std::env::args_os());
     }
     std::panic::set_hook(Box::new(report_panic));
-    let ipam = plugin::Ipam { lookup: &lookup, log: &start_log, surroundings: Rc::new(plugin::ThisMachine) };
+    let orphaned = || nix::unistd::getppid() != parent;
+    let surroundings = Rc::new(plugin::ThisMachine);
+    let ipam = plugin::Ipam { lookup: &lookup, log: &start_log, orphaned: &orphaned, surroundings };
     let ports = cni::Ports {
         lookup: &lookup,
         stdin: &mut Stdin(io::stdin().lock()),
         stdin_ready: &is_stdin_ready,
         deliver: &deliver,
         undeliverable: &undeliverable,
-        orphaned: &|| nix::unistd::getppid() != parent,
+        orphaned: &orphaned,
     };
     match cni::dispatch(&ipam, ports) {
         cni::Outcome::Done => ExitCode::SUCCESS,

@@ -140,11 +140,17 @@ impl Disk for Unsynced {
     fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
         self.0.lock(path, patience)
     }
+    fn lock_byte(&self, path: &Path, byte: u64, patience: Patience) -> io::Result<Locked> {
+        self.0.lock_byte(path, byte, patience)
+    }
     fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
         self.0.lock_local(path, patience)
     }
     fn lock_holder(&self, path: &Path) -> String {
         self.0.lock_holder(path)
+    }
+    fn byte_holder(&self, path: &Path, byte: u64) -> String {
+        self.0.byte_holder(path, byte)
     }
     fn random(&self) -> io::Result<[u8; 16]> {
         self.0.random()

@@ -101,17 +101,18 @@ pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyh
 }
 
 /// One session for each record: what takes long shall keep no ADD waiting. What
-/// is freed is the very record that was shown, where the store can tell.
+/// is freed is the very record that was shown.
 /// `report` gets each address, and whether it was freed.
 ///
 /// # Errors
 /// What comes after it may be held still; a repeat is safe.
 pub fn carry_out(store: &dyn Upkeep, found: &Found, report: Report<'_>) -> anyhow::Result<()> {
     for allocation in found.allocations.iter().rev() {
-        let mut session = store.open(Access::Release, Deadline::after(list::PATIENCE))?;
-        let released = match allocation.version {
-            Some(_) => session.release_unchanged(allocation)?,
-            None => session.release(allocation)?,
+        let deadline = Deadline::after(list::PATIENCE);
+        let lock = store.lock_attachment(&allocation.held.attachment, Access::Release, deadline)?;
+        let released = match lock {
+            Some(_lock) => store.open(Access::Release, deadline)?.release_unchanged(allocation)?,
+            None => Release::NotYours,
         };
         report(&allocation.address, released == Release::Done)?;
     }

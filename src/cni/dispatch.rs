@@ -59,7 +59,8 @@ pub trait Plugin {
     fn status(&self, call: &Call) -> Result<(), CniError>;
 }
 
-/// An ADD that has allocated and is not printed yet.
+/// An ADD that has allocated and is not printed yet. Until it is dropped no
+/// other call of the attachment begins.
 pub trait Added {
     /// What to print.
     fn success(&self) -> &Success;
@@ -133,19 +134,25 @@ fn answer_add(plugin: &dyn Plugin, ports: &Ports<'_>, call: &Call, sandbox: &San
         return Err(CniError::new(Code::Io, reason));
     }
     let added = plugin.add(call, sandbox)?;
-    let undelivered = if (ports.orphaned)() {
-        "the process that called has gone, nobody reads the result".to_owned()
-    } else {
-        match added.success().encode(call.version).and_then(|bytes| deliver(ports, &bytes)) {
-            Ok(()) => return Ok(()),
-            Err(error) => error.details,
-        }
+    let Err(undelivered) = hand_over(ports, call, added.success()) else {
+        return Ok(());
     };
     let kept = match added.undo() {
         Ok(()) => "what this call allocated was released".to_owned(),
         Err(error) => format!("releasing what this call allocated failed too, DEL frees it: {}", error.details),
     };
     Err(CniError::new(Code::Io, format!("{undelivered}, {kept}")))
+}
+
+/// Writes the result, and looks whether somebody was there to read it: a pipe
+/// takes bytes that nobody will read.
+fn hand_over(ports: &Ports<'_>, call: &Call, success: &Success) -> Result<(), String> {
+    let gone = || "the process that called has gone, nobody reads the result".to_owned();
+    if (ports.orphaned)() {
+        return Err(gone());
+    }
+    success.encode(call.version).and_then(|bytes| deliver(ports, &bytes)).map_err(|error| error.details)?;
+    if (ports.orphaned)() { Err(gone()) } else { Ok(()) }
 }
 
 fn deliver(ports: &Ports<'_>, bytes: &[u8]) -> Result<(), CniError> {

@@ -6,16 +6,16 @@ use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
 use crate::ipam::{self, Allocation, Attachment, Draft, Part, Scope, Slot, Source};
+use crate::store::file::disk::Held;
 use crate::store::retry::Deadline;
 use crate::store::{Access, Claim, Rehome, Session, Store, StoreError};
 use std::time::Duration;
 
-/// An ADD that has allocated.
+/// An ADD that has allocated, and is not delivered.
 pub(super) struct Allocated {
     ready: Ready,
     success: Success,
-    /// What this call made; a repeat has made nothing.
-    created: Vec<Allocation>,
+    given: Given,
     reserve: Duration,
 }
 
@@ -25,8 +25,7 @@ impl Added for Allocated {
     }
 
     fn undo(self: Box<Self>) -> Result<(), CniError> {
-        let deadline = Deadline::after(self.reserve);
-        let undone = undo(self.ready.store.as_ref(), &self.created, deadline);
+        let undone = self.given.undo(self.ready.store.as_ref(), Deadline::after(self.reserve));
         Ok(undone.map_err(Failure::from)?)
     }
 }
@@ -52,24 +51,14 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     {
         return Err(refused);
     }
-    let mut undo_list = Vec::new();
     let is_alive = |held: &Draft| ready.is_alive(held);
-    let ask = Ask { scope: &network.scope, slots: &slots, draft: &draft, is_alive: &is_alive };
-    let allocated = allocate(ready.store.as_ref(), &ask, Deadline::after(limit - reserve), &mut undo_list);
-    let held = match allocated {
-        Ok(held) => held,
-        Err(failure) => {
-            return Err(match undo(ready.store.as_ref(), &undo_list, Deadline::after(reserve)) {
-                Ok(()) => failure,
-                Err(undo) => Failure::NotUndone { failure: Box::new(failure), undo },
-            });
-        }
-    };
-    for allocation in &held {
+    let ask = Ask { scope: &network.scope, slots: &slots, draft: &draft, is_alive: &is_alive, caller_gone: ipam.orphaned };
+    let given = allocate(ready.store.as_ref(), &ask, Deadline::after(limit - reserve), reserve)?;
+    for allocation in &given.held {
         tracing::info!(address = %allocation.address, scope = %allocation.scope, holder = %allocation.held.attachment, "ADD");
     }
-    let success = Success { ips: held.iter().map(ip).collect(), routes: network.routes.iter().map(route).collect(), dns };
-    Ok(Allocated { ready, success, created: undo_list, reserve })
+    let success = Success { ips: given.held.iter().map(ip).collect(), routes: network.routes.iter().map(route).collect(), dns };
+    Ok(Allocated { ready, success, given, reserve })
 }
 
 /// What one ADD asks of a store.
@@ -82,14 +71,70 @@ pub struct Ask<'a> {
     pub draft: &'a Draft,
     /// Whether a record's sandbox is still there.
     pub is_alive: &'a dyn Fn(&Draft) -> bool,
+    /// Whether the process that called has gone: nothing is begun for it then.
+    pub caller_gone: &'a dyn Fn() -> bool,
 }
 
-/// Steps through the plan of an ADD; may be repeated. `undo_list` holds what
-/// was made, also when a later step fails: the caller releases it then.
+/// What an ADD holds. Until it is dropped, no other call sees its attachment:
+/// so long it can be taken back.
+pub struct Given {
+    /// The addresses, in the order of the result.
+    pub held: Vec<Allocation>,
+    /// Those that this call made or moved; a repeat has made none.
+    created: Vec<Allocation>,
+    /// Of the attachment, and of those that it was re-homed from.
+    locks: Vec<(Attachment, Box<dyn Held>)>,
+}
+
+impl Given {
+    /// Whether no other call of an attachment is under way, from now on.
+    fn lock(&mut self, store: &dyn Store, attachment: &Attachment) -> Result<bool, StoreError> {
+        if self.locks.iter().any(|(locked, _)| locked == attachment) {
+            return Ok(true);
+        }
+        let lock = store.try_lock_attachment(attachment)?;
+        let is_ours = lock.is_some();
+        self.locks.extend(lock.map(|lock| (attachment.clone(), lock)));
+        Ok(is_ours)
+    }
+
+    /// Releases what this call made, in the reverse order: those very records and
+    /// no others. Goes on past a failure, and tells the first.
+    ///
+    /// # Errors
+    /// Something may be held still.
+    pub fn undo(&self, store: &dyn Store, deadline: Deadline) -> Result<(), StoreError> {
+        let mut first = Ok(());
+        for (done, allocation) in self.created.iter().rev().enumerate() {
+            if 0 < done && deadline.left().is_zero() {
+                return first.and(Err(out_of_time(deadline, done, self.created.len())));
+            }
+            let released = store.open(Access::Release, deadline).and_then(|mut session| session.release_unchanged(allocation));
+            first = first.and(released.map(drop));
+        }
+        first
+    }
+}
+
+/// Steps through the plan of an ADD under the lock of its attachment; may be
+/// repeated. An ADD that fails gives back what it made within `reserve`.
 ///
 /// # Errors
 /// Why the ADD cannot be answered.
-pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, undo_list: &mut Vec<Allocation>) -> Result<Vec<Allocation>, Failure> {
+pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, reserve: Duration) -> Result<Given, Failure> {
+    let attachment = &ask.draft.attachment;
+    let lock = store.lock_attachment(attachment, Access::Allocate, deadline)?.map(|lock| (attachment.clone(), lock));
+    let mut given = Given { held: Vec::new(), created: Vec::new(), locks: lock.into_iter().collect() };
+    let Err(failure) = fill(store, ask, deadline, &mut given) else {
+        return Ok(given);
+    };
+    match given.undo(store, Deadline::after(reserve)) {
+        Ok(()) => Err(failure),
+        Err(undo) => Err(Failure::NotUndone { failure: Box::new(failure), undo }),
+    }
+}
+
+fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given) -> Result<(), Failure> {
     let mut session = store.open(Access::Allocate, deadline)?;
     let holdings = session.holdings(&ask.draft.attachment)?;
     if let Some(damaged) = holdings.damaged.into_iter().next() {
@@ -98,30 +143,56 @@ pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, undo_list:
     let lacking = holdings.held.is_empty() || ipam::is_half_done(&holdings.held);
     let of_pod = if lacking { dead_of_pod(session.as_ref(), ask)? } else { Vec::new() };
     let plan = ipam::plan(ask.slots, &holdings.held, &of_pod, ask.draft.pod.as_ref())?;
-    let mut allocations = Vec::new();
     for held in plan.held {
-        allocations.push(keep(session.as_mut(), ask, held)?);
+        let kept = keep(session.as_mut(), ask, held)?;
+        given.held.push(kept);
     }
+    let all = plan.rehome.len() + plan.claim.len();
     for (old, slot) in plan.rehome {
-        let offer = slot.offers.iter().find(|offer| offer.candidates.contains(old.address));
-        let to = offer.map_or_else(|| old.held.clone(), |offer| slot.draft(offer, ask.draft));
-        let allocation = match session.rehome(old, &to)? {
-            Rehome::Done(allocation) => {
-                tracing::info!(address = %old.address, from = %old.held.attachment, "re-homed from a dead sandbox of the same pod");
-                allocation
-            }
-            Rehome::Changed => claim(session.as_mut(), ask, slot)?,
-        };
-        undo_list.push(allocation.clone());
-        allocations.push(allocation);
+        check_wanted(ask, deadline, given.created.len(), all)?;
+        // While a call of the other sandbox is under way, it may take the record back.
+        let is_free = given.lock(store, &old.held.attachment)?;
+        let moved = if is_free { rehome(session.as_mut(), ask, old, slot)? } else { None };
+        let allocation = moved.map_or_else(|| claim(session.as_mut(), ask, slot), Ok)?;
+        given.created.push(allocation.clone());
+        given.held.push(allocation);
     }
     for slot in plan.claim {
+        check_wanted(ask, deadline, given.created.len(), all)?;
         let allocation = claim(session.as_mut(), ask, slot)?;
-        undo_list.push(allocation.clone());
-        allocations.push(allocation);
+        given.created.push(allocation.clone());
+        given.held.push(allocation);
     }
-    allocations.sort_by_key(|allocation| allocation.held.part.index);
-    Ok(allocations)
+    given.held.sort_by_key(|allocation| allocation.held.part.index);
+    Ok(())
+}
+
+/// Before each address: is somebody still waiting for it?
+fn check_wanted(ask: &Ask<'_>, deadline: Deadline, done: usize, all: usize) -> Result<(), Failure> {
+    if (ask.caller_gone)() {
+        return Err(Failure::CallerGone);
+    }
+    if 0 < done && deadline.left().is_zero() {
+        return Err(out_of_time(deadline, done, all).into());
+    }
+    Ok(())
+}
+
+fn out_of_time(deadline: Deadline, done: usize, all: usize) -> StoreError {
+    StoreError::OutOfTime { limit: humantime::format_duration(deadline.limit()).to_string(), done, all }
+}
+
+/// Moves an address of a dead sandbox to this one; `None` when it has changed.
+fn rehome(session: &mut dyn Session, ask: &Ask<'_>, old: &Allocation, slot: &Slot) -> Result<Option<Allocation>, Failure> {
+    let offer = slot.offers.iter().find(|offer| offer.candidates.contains(old.address));
+    let to = offer.map_or_else(|| old.held.clone(), |offer| slot.draft(offer, ask.draft));
+    match session.rehome(old, &to)? {
+        Rehome::Done(allocation) => {
+            tracing::info!(address = %old.address, from = %old.held.attachment, "re-homed from a dead sandbox of the same pod");
+            Ok(Some(allocation))
+        }
+        Rehome::Changed => Ok(None),
+    }
 }
 
 /// What a repeated ADD finds: made durable before it is printed again; a
@@ -179,25 +250,6 @@ fn outline(candidates: &AddrSet) -> String {
         (Some(only), None) => only.to_string(),
         (Some(first), Some(last)) => format!("{}-{}", first.first_address(), last.last_address()),
     }
-}
-
-/// Releases in the reverse order. Goes on past a failure, and tells the first.
-///
-/// # Errors
-/// Something may be held still.
-pub fn undo(store: &dyn Store, created: &[Allocation], deadline: Deadline) -> Result<(), StoreError> {
-    if created.is_empty() {
-        return Ok(());
-    }
-    let mut session = store.open(Access::Release, deadline)?;
-    let mut first = Ok(());
-    for allocation in created.iter().rev() {
-        let released = session.release(allocation).map(|_| ());
-        if first.is_ok() {
-            first = released;
-        }
-    }
-    first
 }
 
 fn draft(ready: &Ready, attachment: Attachment, sandbox: &Sandbox, args: &CniArgs) -> Draft {

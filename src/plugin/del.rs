@@ -23,6 +23,9 @@ pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(),
 /// # Errors
 /// Something may be held still.
 pub fn free(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> Result<(), StoreError> {
+    let Some(_lock) = store.lock_attachment(attachment, Access::Release, deadline)? else {
+        return Ok(());
+    };
     let mut session = store.open(Access::Release, deadline)?;
     let holdings = session.holdings(attachment)?;
     // From the last to the first: the index is made upwards.

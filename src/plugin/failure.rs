@@ -24,6 +24,9 @@ pub enum Failure {
     /// `CNI_NETNS` is our own.
     #[error("CNI_NETNS: expected the namespace of a sandbox, not the plugin's own: {0}")]
     OwnNetns(String),
+    /// The process that called has gone.
+    #[error("the process that called has gone, nothing was allocated for it")]
+    CallerGone,
     /// More addresses of a family than the configuration's version can say.
     #[error("cniVersion: version {version} has room for one {family} address, this configuration gives more, use 0.3.0 or later")]
     OnePerFamily {
@@ -118,6 +121,7 @@ impl Failure {
             Self::Plan(PlanError::HoldsOthers { .. }) => Code::Requested,
             Self::Store(error) => store_code(error),
             Self::OwnNetns(_) => Code::Netns,
+            Self::CallerGone => Code::Io,
             Self::OnePerFamily { .. } => Code::Config,
             Self::Exhausted(_) => Code::Exhausted,
             Self::Held { .. } => Code::Requested,
@@ -133,7 +137,12 @@ impl Failure {
 fn store_code(error: &StoreError) -> Code {
     match error {
         StoreError::Io { .. } | StoreError::NoLocks { .. } | StoreError::Absent { .. } => Code::Io,
-        StoreError::Busy { .. } | StoreError::Changed | StoreError::OldView { .. } | StoreError::Unreachable { .. } => Code::TryAgain,
+        StoreError::Busy { .. }
+        | StoreError::AttachmentBusy { .. }
+        | StoreError::OutOfTime { .. }
+        | StoreError::Changed
+        | StoreError::OldView { .. }
+        | StoreError::Unreachable { .. } => Code::TryAgain,
         StoreError::Refused { .. } | StoreError::NoResource { .. } => Code::Api,
         StoreError::Damaged { .. }
         | StoreError::DamagedObject { .. }

@@ -29,6 +29,8 @@ use std::rc::Rc;
 pub struct Ipam<'a> {
     /// The environment.
     pub lookup: &'a dyn Fn(&str) -> Option<OsString>,
+    /// Whether the process that called has gone.
+    pub orphaned: &'a dyn Fn() -> bool,
     /// Starts logging as soon as the configuration says where to.
     pub log: &'a dyn Fn(&LogSettings),
     /// What the call finds around it.

@@ -42,13 +42,17 @@ impl Sweep<'_> {
     }
 }
 
-/// Frees one stale record; whether it was still there, unchanged. A session
-/// for each, because a long sweep must not keep ADDs waiting; the record is read
-/// again under the lock, it may have been re-homed to itself.
+/// Frees one stale record; whether it was still there, unchanged, and no call of
+/// its attachment was under way: that call decides. A session for each, because
+/// a long sweep must not keep ADDs waiting; the record is read again under the
+/// lock, it may have been re-homed to itself.
 ///
 /// # Errors
 /// It may be held still; a repeat is safe.
 pub fn free(store: &dyn Store, stale: &Allocation, deadline: Deadline) -> Result<bool, StoreError> {
+    let Some(_lock) = store.try_lock_attachment(&stale.held.attachment)? else {
+        return Ok(false);
+    };
     let mut session = store.open(Access::Release, deadline)?;
     let freed = session.release_unchanged(stale)? == Release::Done;
     if freed {

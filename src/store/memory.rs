@@ -3,13 +3,16 @@
 //! run full, find a record changed, fail, or do what it was asked and lose the
 //! answer. No configuration selects it.
 
+use super::file::disk::Held;
 use super::retry::Deadline;
 use super::{Access, Claim, Filter, Holdings, Listing, Rehome, Release, Session, Store, StoreError};
 use crate::addr::AddrSet;
+use crate::ipam::Version;
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
-use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::IpAddr;
+use std::rc::Rc;
 
 /// What the next call of a session shall do instead of its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +36,37 @@ pub struct MemoryStore {
     node: NodeName,
     records: RefCell<BTreeMap<(Scope, IpAddr), Allocation>>,
     script: RefCell<VecDeque<Fault>>,
+    /// Attachments that a call has locked.
+    locked: Rc<RefCell<HashSet<Attachment>>>,
+    /// How many records were written.
+    written: Cell<u64>,
+}
+
+/// The lock of an attachment.
+struct Lock {
+    locked: Rc<RefCell<HashSet<Attachment>>>,
+    attachment: Attachment,
+}
+
+impl Held for Lock {}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.locked.borrow_mut().remove(&self.attachment);
+    }
 }
 
 impl MemoryStore {
     /// An empty store as one node sees it.
     #[must_use]
-    pub const fn new(node: NodeName) -> Self {
-        Self { node, records: RefCell::new(BTreeMap::new()), script: RefCell::new(VecDeque::new()) }
+    pub fn new(node: NodeName) -> Self {
+        Self { node, records: RefCell::default(), script: RefCell::default(), locked: Rc::default(), written: Cell::default() }
+    }
+
+    /// The state that a record is written in.
+    fn next_version(&self) -> Version {
+        self.written.set(self.written.get() + 1);
+        Version { uid: self.written.get().to_string(), revision: String::new() }
     }
 
     /// Scripts the next calls of claim, rehome and release, one fault each.
@@ -64,6 +91,23 @@ fn failure() -> StoreError {
 }
 
 impl Store for MemoryStore {
+    /// Waits for nothing: a test that meets a busy attachment is told so.
+    fn lock_attachment(&self, attachment: &Attachment, _: Access, deadline: Deadline) -> Result<Option<Box<dyn Held>>, StoreError> {
+        match self.try_lock_attachment(attachment)? {
+            Some(held) => Ok(Some(held)),
+            None => Err(StoreError::AttachmentBusy {
+                attachment: attachment.to_string(),
+                waited: humantime::format_duration(deadline.limit()).to_string(),
+                holder: "this process".to_owned(),
+            }),
+        }
+    }
+
+    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn Held>>, StoreError> {
+        let lock = || Lock { locked: Rc::clone(&self.locked), attachment: attachment.clone() };
+        Ok(self.locked.borrow_mut().insert(attachment.clone()).then(|| Box::new(lock()) as Box<dyn Held>))
+    }
+
     fn open(&self, _: Access, _: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
         Ok(Box::new(MemorySession { store: self }))
     }
@@ -93,13 +137,22 @@ impl MemoryStore {
         left.ranges().next().map(|range| range.first_address())
     }
 
-    fn stands(&self, held: &Allocation) -> bool {
-        held.held.attachment.node == self.node
-            && self
-                .records
-                .borrow()
-                .get(&(held.scope.clone(), held.address))
-                .is_some_and(|standing| standing.held.attachment == held.held.attachment)
+    /// What this attachment has at the address.
+    fn standing(&self, held: &Allocation) -> Option<Allocation> {
+        let standing = self.records.borrow().get(&(held.scope.clone(), held.address)).cloned();
+        standing.filter(|standing| held.held.attachment.node == self.node && standing.held.attachment == held.held.attachment)
+    }
+
+    fn release_if(&self, held: &Allocation, is_meant: impl Fn(&Allocation) -> bool) -> Result<Release, StoreError> {
+        let fault = self.fault();
+        match fault {
+            Fault::NotYours => return Ok(Release::NotYours),
+            Fault::Fails => return Err(failure()),
+            _ if !self.standing(held).is_some_and(|standing| is_meant(&standing)) => return Ok(Release::NotYours),
+            _ => {}
+        }
+        self.records.borrow_mut().remove(&(held.scope.clone(), held.address));
+        if fault == Fault::LostAnswer { Err(failure()) } else { Ok(Release::Done) }
     }
 }
 
@@ -136,7 +189,8 @@ impl Session for MemorySession<'_> {
         let Some(address) = self.store.lowest_free(scope, candidates) else {
             return Ok(Claim::Full);
         };
-        let allocation = Allocation { scope: scope.clone(), address, held: draft.clone(), version: None };
+        let version = Some(self.store.next_version());
+        let allocation = Allocation { scope: scope.clone(), address, held: draft.clone(), version };
         self.store.records.borrow_mut().insert((scope.clone(), address), allocation.clone());
         if fault == Fault::LostAnswer { Err(failure()) } else { Ok(Claim::Claimed(allocation)) }
     }
@@ -150,24 +204,20 @@ impl Session for MemorySession<'_> {
         match fault {
             Fault::Changed => return Ok(Rehome::Changed),
             Fault::Fails => return Err(failure()),
-            _ if !self.store.stands(held) => return Ok(Rehome::Changed),
+            _ if self.store.standing(held).as_ref() != Some(held) => return Ok(Rehome::Changed),
             _ => {}
         }
-        let moved = Allocation { held: to.clone(), ..held.clone() };
+        let moved = Allocation { held: to.clone(), version: Some(self.store.next_version()), ..held.clone() };
         self.store.records.borrow_mut().insert((held.scope.clone(), held.address), moved.clone());
         if fault == Fault::LostAnswer { Err(failure()) } else { Ok(Rehome::Done(moved)) }
     }
 
     fn release(&mut self, held: &Allocation) -> Result<Release, StoreError> {
-        let fault = self.store.fault();
-        match fault {
-            Fault::NotYours => return Ok(Release::NotYours),
-            Fault::Fails => return Err(failure()),
-            _ if !self.store.stands(held) => return Ok(Release::NotYours),
-            _ => {}
-        }
-        self.store.records.borrow_mut().remove(&(held.scope.clone(), held.address));
-        if fault == Fault::LostAnswer { Err(failure()) } else { Ok(Release::Done) }
+        self.store.release_if(held, |_| true)
+    }
+
+    fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError> {
+        self.store.release_if(held, |standing| standing == held)
     }
 
     fn mend(&mut self, _attachment: &Attachment) -> Result<(), StoreError> {

@@ -28,6 +28,32 @@ use std::sync::Arc;
 
 /// A store of allocations.
 pub trait Store {
+    /// Keeps other calls of an attachment out until the lock is dropped: it is
+    /// taken before [`Self::open`] by everything that changes what the
+    /// attachment holds. An ADD keeps it until its answer is delivered, so that
+    /// no call sees a record that its maker may still take back. Calls of other
+    /// attachments do not wait for it; it is gone with its process.
+    ///
+    /// `None` when there is no store, so that the attachment holds nothing:
+    /// `Access::Allocate` makes one.
+    ///
+    /// # Errors
+    /// [`StoreError::AttachmentBusy`] at the deadline; anything but "nothing is
+    /// stored yet".
+    fn lock_attachment(
+        &self,
+        attachment: &Attachment,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Option<Box<dyn file::disk::Held>>, StoreError>;
+
+    /// The same without waiting, for a call that may pass over a busy
+    /// attachment: GC, sweep, re-homing. `None` when it is busy, too.
+    ///
+    /// # Errors
+    /// As [`Self::lock_attachment`].
+    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn file::disk::Held>>, StoreError>;
+
     /// Opens a session; takes what exclusion the store has, within the
     /// deadline. `Access::Release` makes nothing that is not there.
     ///
@@ -98,27 +124,26 @@ pub trait Session {
     /// It is not.
     fn confirm(&mut self, held: &Allocation) -> Result<(), StoreError>;
 
-    /// Moves an address to another holder; `to` replaces the whole record.
+    /// Moves an address to another holder if its record is the very one that was
+    /// read; `to` replaces the whole record. Both attachments must be locked.
     ///
     /// # Errors
     /// The old holder still has it, or nobody.
     fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError>;
 
-    /// Frees an address.
+    /// Frees an address, whatever record of this attachment stands there: for
+    /// DEL, which ends the attachment.
     ///
     /// # Errors
     /// It may be held still; a repeat is safe.
     fn release(&mut self, held: &Allocation) -> Result<Release, StoreError>;
 
-    /// Frees an address if its record is the very one that was read: it may
-    /// have been re-homed to its own attachment since.
+    /// Frees an address if its record is the very one that was read or made, by
+    /// identity and content: the attachment may have another by now.
     ///
     /// # Errors
     /// As [`Self::release`].
-    fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError> {
-        let holdings = self.holdings(&held.held.attachment)?;
-        if holdings.held.contains(held) { self.release(held) } else { Ok(Release::NotYours) }
-    }
+    fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError>;
 
     /// Removes what calls of this attachment that were stopped in the middle
     /// left behind; it holds nothing.
@@ -245,6 +270,26 @@ pub enum StoreError {
         waited: String,
         /// Who holds it, as far as can be seen.
         holder: String,
+    },
+    /// Another call of the same attachment is under way.
+    #[error("another call for {attachment} did not end within {waited}: {holder}")]
+    AttachmentBusy {
+        /// The attachment.
+        attachment: String,
+        /// How long was waited.
+        waited: String,
+        /// Which process it is, as far as can be seen.
+        holder: String,
+    },
+    /// The deadline passed between two addresses.
+    #[error("the deadline of {limit} has passed after {done} of {all} addresses, a longer one can be set in deadlines")]
+    OutOfTime {
+        /// The deadline.
+        limit: String,
+        /// How many addresses were served.
+        done: usize,
+        /// Of how many.
+        all: usize,
     },
     /// The attachment changed while the store was looked through.
     #[error("what this attachment holds has changed while free addresses were looked for")]

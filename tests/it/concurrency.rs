@@ -114,14 +114,16 @@ fn without_flock_addresses_stay_distinct_in_50_rounds() {
 }
 
 #[test]
-fn without_flock_one_attachment_gets_two_answers_in_at_least_one_of_50_rounds() {
+fn without_flock_one_attachment_gets_one_answer_in_50_rounds() {
     if !has_strace() {
-        println!("SKIPPED concurrency::without_flock_one_attachment_gets_two_answers_in_at_least_one_of_50_rounds: no strace");
+        println!("SKIPPED concurrency::without_flock_one_attachment_gets_one_answer_in_50_rounds: no strace");
         return;
     }
-    let failed = (0..50).find(|_| !one_answer_holds(NO_FLOCK));
-    println!("first round that failed: {failed:?}");
-    assert!(failed.is_some(), "the test of one answer cannot fail");
+    // The attachment has a lock of its own. That this test can fail is shown by
+    // the mutant that takes that one out.
+    for round in 0..50 {
+        assert!(one_answer_holds(NO_FLOCK), "round {round}");
+    }
 }
 
 /// 64 claims at once through the library; how many different addresses.

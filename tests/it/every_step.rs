@@ -10,15 +10,12 @@ use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::Sandbox;
 use hereabouts::store::file::FileStore;
 use hereabouts::store::file::disk::{Disk, RealDisk};
-use hereabouts::store::retry::{Deadline, until};
-use hereabouts::store::{Access, Filter, Store};
+use hereabouts::store::{Filter, Store};
 use nix::errno::Errno;
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
 
 const ERRORS: &[Errno] = &[Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::EACCES, Errno::EROFS, Errno::EMFILE, Errno::EINTR];
 
@@ -220,12 +217,12 @@ fn every_step_of_an_add_and_a_del_on_a_real_disk_fails() {
     }
 }
 
-/// The lock is let go before the name is flushed: when that fails, the address
-/// may be somebody else's by then. Whichever step fails, and whatever another
-/// did just before, the other keeps what it got.
+/// The store's lock is let go before the name is flushed. Whichever step fails,
+/// no other call of the attachment has begun by then; one that has, because it
+/// came before the attachment was locked, keeps what it got.
 #[test]
-fn what_could_not_be_flushed_is_not_taken_from_who_has_it_by_then() {
-    let mut given = 0;
+fn what_could_not_be_flushed_is_nobody_elses_by_then() {
+    let (mut before, mut beside) = (0, 0);
     for step in 0.. {
         let sandbox = Sandbox::new();
         let root = sandbox.store();
@@ -233,30 +230,32 @@ fn what_could_not_be_flushed_is_not_taken_from_who_has_it_by_then() {
         let faults = Faults { fails_at: Some((step, Errno::EIO as i32)), ..Faults::default() };
         let store = FileStore::on(FaultyDisk::new(root.clone(), faults), host("n1"));
         let other = FileStore::new(root, host("n1"));
-        let got = Rc::new(Cell::new(false));
+        let got = Rc::new(Cell::new(None));
         let flag = Rc::clone(&got);
         store.disk().meanwhile.set(Some(Box::new(move || {
-            // Not where the lock is held. A process that another test has just
-            // forked holds it too, until it becomes another program.
-            let free = || Ok::<_, Infallible>(other.open(Access::Release, Deadline::after(Duration::ZERO)).is_ok().then_some(()));
-            if let Ok(Some(())) = until(&Deadline::after(Duration::from_millis(200)), free) {
-                run(&other, Call::Del("c1"), "today").unwrap();
-                let held = run(&other, Call::Add("c2", 1), "today").unwrap();
-                flag.set(held[0].address.to_string() == "10.0.0.1");
+            let lock = other.try_lock_attachment(&attachment("n1", "c1")).unwrap();
+            flag.set(Some(lock.is_some()));
+            if lock.is_some() {
+                drop(lock);
+                run(&other, Call::Add("c1", 1), "today").unwrap();
             }
         })));
         let _ = run(&store, Call::Add("c1", 1), "today");
         if store.disk().steps() <= step {
             break;
         }
-        if got.get() {
-            given += 1;
-            let held = open(&store_at(&sandbox)).holdings(&attachment("n1", "c2")).unwrap().held;
-            assert_eq!(held.len(), 1, "step {step} took it away");
+        match got.get() {
+            Some(true) => {
+                before += 1;
+                let held = open(&store_at(&sandbox)).holdings(&attachment("n1", "c1")).unwrap().held;
+                assert_eq!(held.len(), 1, "step {step} took it away");
+            }
+            Some(false) => beside += 1,
+            None => {}
         }
     }
-    println!("{given} steps without the lock");
-    assert!(0 < given);
+    println!("{before} steps before the lock, {beside} under it");
+    assert!(0 < before && 10 < beside);
 }
 
 fn store_at(sandbox: &Sandbox) -> FileStore<RealDisk> {

@@ -79,19 +79,16 @@ fn pairs(kind: Kind, most: usize) -> Count {
 }
 
 #[test]
-#[ignore = "holds once an attachment stays locked until its answer is delivered"]
 fn every_pair_of_calls_on_local_files() {
     pairs(Kind::Local, 2);
 }
 
 #[test]
-#[ignore = "holds once an attachment stays locked until its answer is delivered"]
 fn every_pair_of_calls_on_shared_files() {
     pairs(Kind::Shared, 2);
 }
 
 #[test]
-#[ignore = "holds once an attachment stays locked until its answer is delivered"]
 fn every_pair_of_calls_on_kubernetes() {
     pairs(Kind::Kubernetes, 2);
 }

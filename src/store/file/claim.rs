@@ -195,7 +195,7 @@ impl<D: Disk> FileSession<'_, D> {
     /// and holds nothing.
     pub(super) fn write_record(&self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Written, StoreError> {
         let disk = &self.store.disk;
-        let allocation = Allocation { scope: scope.clone(), address, held: draft.clone(), version: None };
+        let mut allocation = Allocation { scope: scope.clone(), address, held: draft.clone(), version: None };
         let name = layout::record(scope, address);
         let stem = layout::attachment(&draft.attachment);
         self.store.ensure(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
@@ -208,6 +208,7 @@ impl<D: Disk> FileSession<'_, D> {
             let _ = disk.unlink(&entry);
             return Err(failed(disk, "sync", &entry, error));
         }
+        allocation.version = Some(record::version(inode));
         Ok(Written { allocation, name, entry, inode })
     }
 

@@ -102,10 +102,15 @@ pub trait Disk {
     /// Takes an exclusive lock on a file, which is made where it is missing; the
     /// empty path is the data directory itself.
     fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked>;
+    /// Takes an exclusive lock on one byte of a file that is there. The byte
+    /// itself need not be.
+    fn lock_byte(&self, path: &Path, byte: u64, patience: Patience) -> io::Result<Locked>;
     /// Takes an exclusive lock on a file of this machine alone.
     fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked>;
     /// Who holds the lock on a file, in words, as far as can be seen.
     fn lock_holder(&self, path: &Path) -> String;
+    /// Who holds the lock on one byte of a file, likewise.
+    fn byte_holder(&self, path: &Path, byte: u64) -> String;
     /// 16 bytes nobody can guess.
     fn random(&self) -> io::Result<[u8; 16]>;
     /// The wall clock.

@@ -58,7 +58,7 @@ pub(super) fn is_beyond_gap(disk: &dyn Disk, stem: &Stem, number: u32) -> bool {
 /// Compares an entry with the record at its name. They are one inode; when
 /// they are not, as in a copied tree, the content at the name decides.
 pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<State, StoreError> {
-    let entry = match record::decode(&content.bytes) {
+    let entry = match record::read(content) {
         Ok(entry) => entry,
         // No name was ever given to a file with one link: its writer was
         // stopped in the middle.
@@ -79,7 +79,7 @@ pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<S
         Err(error) if is_gone(&error) => return left_over(entry),
         Err(error) => return Err(failed(disk, "read", &name, error)),
     };
-    match record::decode(&content.bytes) {
+    match record::read(&content) {
         Ok(standing) if is_same_holder(&standing, &entry) => Ok(State::Stands(Box::new(standing))),
         Ok(_) => left_over(entry),
         Err(unreadable) => Ok(State::Damaged(unreadable.at(disk.root().join(&name)))),

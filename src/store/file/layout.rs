@@ -78,6 +78,20 @@ pub(super) fn unescape(name: &str) -> Option<String> {
     String::from_utf8(id).ok()
 }
 
+/// The byte of the file `format` that keeps calls of an attachment apart: a
+/// hash, so far apart that two attachments never share one.
+pub(super) fn lock_byte(attachment: &Attachment) -> u64 {
+    let parts = [attachment.node.as_str(), attachment.network.as_str(), attachment.container.as_str(), attachment.ifname.as_str()];
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    let digest = hash.finalize();
+    // Offsets of files are signed.
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 2
+}
+
 /// The first so many bytes.
 pub(super) fn hex(bytes: &[u8], count: usize) -> String {
     bytes.iter().take(count).map(|byte| format!("{byte:02x}")).collect()

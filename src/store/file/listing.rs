@@ -120,7 +120,7 @@ fn read_one(disk: &dyn Disk, path: &Path, by_index: bool) -> Option<Result<Alloc
             Ok(index::State::Damaged(error)) | Err(error) => Some(Err(error)),
         };
     }
-    let allocation = match record::decode(&content.bytes) {
+    let allocation = match record::read(&content) {
         Ok(allocation) => allocation,
         Err(unreadable) => return Some(Err(unreadable.at(disk.root().join(path)))),
     };

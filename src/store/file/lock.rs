@@ -1,4 +1,5 @@
-//! The one lock: flock, exclusive, on a file that is never removed.
+//! The locks, all exclusive: flock on a file that is never removed, for a store,
+//! a machine, a scope; a byte of a file, for an attachment.
 //!
 //! On a local filesystem waiters queue in the kernel, which is fair and four
 //! times better in the tail than polling; a timer ends the wait, whatever the
@@ -16,6 +17,7 @@ use crate::store::retry::{self, Deadline};
 use fs2::FileExt;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigEvent, SigHandler, SigSet, SigevNotify, Signal, sigaction};
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use std::fs::File;
@@ -40,44 +42,66 @@ impl AsFd for FileLock {
 /// Takes the lock, or `None` when it was not free in time.
 pub(super) fn take(file: File, patience: Patience) -> io::Result<Option<FileLock>> {
     let file = raise(file)?;
+    let held = take_by(patience, || file.try_lock_exclusive(), || file.lock_exclusive())?;
+    Ok(held.then_some(FileLock(file)))
+}
+
+/// Takes the lock on one byte of a file, or `None` when it was not free in time.
+///
+/// The lock belongs to the open file, not to the process (`F_OFD_SETLK`): it
+/// also excludes another thread, and no other descriptor of the same file that
+/// is closed lets it go.
+pub(super) fn take_byte(file: File, byte: u64, patience: Patience) -> io::Result<Option<FileLock>> {
+    let file = raise(file)?;
+    let start = i64::try_from(byte).map_err(|_| Errno::EINVAL)?;
+    #[allow(clippy::cast_possible_truncation, reason = "F_WRLCK and SEEK_SET are 1 and 0")]
+    let lock = libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: start, l_len: 1, l_pid: 0 };
+    let take = |call: FcntlArg<'_>| Ok(fcntl(file.as_fd(), call).map(drop)?);
+    let held = take_by(patience, || take(FcntlArg::F_OFD_SETLK(&lock)), || take(FcntlArg::F_OFD_SETLKW(&lock)))?;
+    Ok(held.then_some(FileLock(file)))
+}
+
+/// Tries once, and then waits as long as the patience lasts. Whether it is held.
+fn take_by(patience: Patience, attempt: impl Fn() -> io::Result<()>, wait: impl Fn() -> io::Result<()>) -> io::Result<bool> {
     // Nearly always free: no timer then.
-    match file.try_lock_exclusive() {
-        Ok(()) => return Ok(Some(FileLock(file))),
+    match attempt() {
+        Ok(()) => return Ok(true),
         Err(error) if is_busy(&error) => {}
         Err(error) => return Err(error),
     }
     let Patience::Queue(limit) = patience else {
-        return Ok(None);
+        return Ok(false);
     };
     if limit.is_zero() {
-        return Ok(None);
+        return Ok(false);
     }
-    let locked = match alarm(limit) {
-        Ok(_alarm) => file.lock_exclusive(),
+    let waited = match alarm(limit) {
+        Ok(_alarm) => wait(),
         // Without a timer nothing would end the wait in the queue.
         Err(error) => {
             tracing::debug!(%error, "no timer can be set, the lock is tried again and again");
-            return poll(file, limit);
+            return poll(&attempt, limit);
         }
     };
-    match locked {
-        Ok(()) => Ok(Some(FileLock(file))),
-        Err(error) if error.raw_os_error() == Some(Errno::EINTR as i32) => Ok(None),
+    match waited {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(Errno::EINTR as i32) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn poll(file: File, limit: Duration) -> io::Result<Option<FileLock>> {
-    let held = retry::until(&Deadline::after(limit), || match file.try_lock_exclusive() {
+fn poll(attempt: &dyn Fn() -> io::Result<()>, limit: Duration) -> io::Result<bool> {
+    let held = retry::until(&Deadline::after(limit), || match attempt() {
         Ok(()) => Ok(Some(())),
         Err(error) if is_busy(&error) => Ok(None),
         Err(error) => Err(error),
     })?;
-    Ok(held.map(|()| FileLock(file)))
+    Ok(held.is_some())
 }
 
+/// fcntl(2) may also answer EACCES where a lock is held.
 fn is_busy(error: &io::Error) -> bool {
-    error.raw_os_error() == fs2::lock_contended_error().raw_os_error()
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EAGAIN | Errno::EACCES))
 }
 
 /// The same open file under a high descriptor; where the limit on descriptors
@@ -130,9 +154,36 @@ pub(super) fn describe_holder(inode: u64) -> String {
         let held = words.get(1) == Some(&"FLOCK") && words.get(5).is_some_and(|file| file.ends_with(&suffix));
         words.get(4).filter(|_| held).map(|pid| (*pid).to_owned())
     });
-    let Some(pid) = holder else {
-        return unseen();
+    holder.map_or_else(unseen, |pid| describe_process(&pid))
+}
+
+/// Looks for the process that holds the lock on one byte. /proc/locks names no
+/// process there; the descriptors of each process do.
+pub(super) fn describe_byte_holder(inode: u64, byte: u64) -> String {
+    let names = |directory: &str| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
     };
+    // "lock:\t1: OFDLCK  ADVISORY  WRITE -1 fe:00:5678 42 42"
+    let (file, start) = (format!(":{inode}"), byte.to_string());
+    let is_meant = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.get(2) == Some(&"OFDLCK")
+            && words.get(6).is_some_and(|found| found.ends_with(&file))
+            && words.get(7).is_some_and(|found| *found == start)
+    };
+    let holds = |pid: &String| {
+        let directory = format!("/proc/{pid}/fdinfo");
+        names(&directory)
+            .iter()
+            .filter(|number| number.parse().is_ok_and(|number: i32| HIGH <= number))
+            .any(|number| std::fs::read_to_string(format!("{directory}/{number}")).is_ok_and(|text| text.lines().any(is_meant)))
+    };
+    let pids = names("/proc").into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    pids.into_iter().find(holds).map_or_else(|| "its process cannot be seen from here".to_owned(), |pid| describe_process(&pid))
+}
+
+fn describe_process(pid: &str) -> String {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     match name.trim() {
         "" => format!("process {pid} holds it"),

@@ -43,8 +43,8 @@ pub(super) use self::{
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::{NodeName, Scope};
-use disk::{Content, Disk};
+use crate::ipam::{Attachment, NodeName, Scope};
+use disk::{Content, Disk, Held};
 use durable::sync_name;
 #[cfg(not(feature = "kube"))]
 use failed::failed;
@@ -52,6 +52,7 @@ use failed::{is_gone, reason};
 use session::FileSession;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use wait::refused_lock;
 
 /// On whose behalf the store is used.
@@ -100,39 +101,39 @@ impl<D: Disk> FileStore<D> {
         &self.disk
     }
 
-    /// See [`Store::open`].
-    fn open_session(&self, access: Access, deadline: Deadline) -> Result<FileSession<'_, D>, StoreError> {
+    /// The store's id; `None` where there is no store and none is to be made.
+    fn find_or_make(&self, access: Access, deadline: &Deadline) -> Result<Option<String>, StoreError> {
         if !self.exists()? {
             if access != Access::Allocate {
-                return Ok(FileSession::absent(self, deadline));
+                return Ok(None);
             }
             self.disk.make_root().map_err(|error| failed(&self.disk, "make directory", Path::new(""), error))?;
         }
-        let mut id = self.read_format()?.map(|format| format.id);
-        if id.is_none() {
-            self.check_not_foreign()?;
-            if access != Access::Allocate {
-                return Ok(FileSession::absent(self, deadline));
-            }
+        if let Some(format) = self.read_format()? {
+            return Ok(Some(format.id));
         }
-        let local = self.is_local()?;
-        // First the store's lock, for what is made once.
-        let mut store_lock = None;
-        if local || id.is_none() {
-            store_lock = Some(self.wait_store(local, &deadline)?);
-            if id.is_none() {
-                id = self.read_format()?.map(|format| format.id);
-            }
+        self.check_not_foreign()?;
+        if access != Access::Allocate {
+            return Ok(None);
         }
-        let id = match id {
-            Some(id) => id,
-            None => self.write_format()?,
+        // What is made once is made under the store's lock.
+        let _lock = self.wait_store(self.is_local()?, deadline)?;
+        match self.read_format()? {
+            Some(format) => Ok(Some(format.id)),
+            None => self.write_format().map(Some),
+        }
+    }
+
+    /// See [`Store::open`].
+    fn open_session(&self, access: Access, deadline: Deadline) -> Result<FileSession<'_, D>, StoreError> {
+        let Some(id) = self.find_or_make(access, &deadline)? else {
+            return Ok(FileSession::absent(self, deadline));
         };
-        if local {
+        if self.is_local()? {
+            let store_lock = self.wait_store(true, &deadline)?;
             self.check_machine(access)?;
             return Ok(FileSession::local(self, deadline, store_lock));
         }
-        drop(store_lock);
         let machine_lock = self.wait_machine(&id, &deadline)?;
         self.check_machine(access)?;
         Ok(FileSession::shared(self, deadline, machine_lock))
@@ -144,6 +145,20 @@ impl<D: Disk> FileStore<D> {
 }
 
 impl<D: Disk> Store for FileStore<D> {
+    fn lock_attachment(&self, attachment: &Attachment, access: Access, deadline: Deadline) -> Result<Option<Box<dyn Held>>, StoreError> {
+        if self.find_or_make(access, &deadline)?.is_none() {
+            return Ok(None);
+        }
+        self.wait_attachment(attachment, &deadline).map(Some)
+    }
+
+    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn Held>>, StoreError> {
+        if self.find_or_make(Access::Release, &Deadline::after(Duration::ZERO))?.is_none() {
+            return Ok(None);
+        }
+        self.try_attachment(attachment)
+    }
+
     fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
         Ok(Box::new(self.open_session(access, deadline)?))
     }

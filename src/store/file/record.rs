@@ -1,7 +1,8 @@
 //! A record as JSON, format 1. The only place that knows its shape; readers
 //! pass over keys they do not know. `docs/store.md` describes it.
 
-use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source};
+use super::disk::{Content, Inode};
+use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version};
 use crate::store::StoreError;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -172,6 +173,24 @@ fn understand(record: Record) -> Result<Allocation, String> {
     let allocation = Allocation { scope, address: record.address, held, version: None };
     allocation.impossible().map_or(Ok(()), |key| Err(invalid(key)))?;
     Ok(allocation)
+}
+
+/// What a file says, and which file it is.
+pub(super) fn read(content: &Content) -> Result<Allocation, Unreadable> {
+    let decoded = decode(&content.bytes)?;
+    Ok(Allocation { version: Some(version(content.inode)), ..decoded })
+}
+
+/// The file of a record, as the state that was read: a later record of the same
+/// address is another file, or says something else.
+pub(super) fn version(inode: Inode) -> Version {
+    Version { uid: inode.number.to_string(), revision: String::new() }
+}
+
+/// Whether both are the same file with the same content.
+pub(super) fn is_same(one: &Allocation, other: &Allocation) -> bool {
+    let bytes = |allocation| encode(allocation).ok();
+    one.version == other.version && bytes(one).is_some_and(|one| Some(one) == bytes(other))
 }
 
 /// Why a record is none of the name where it stands.

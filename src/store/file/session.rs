@@ -22,6 +22,9 @@ enum Place {
     Shared,
 }
 
+/// Looks for the record of an allocation, with its inode.
+type Find<'s, D> = fn(&FileSession<'s, D>, &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError>;
+
 /// See [`Session`].
 pub(super) struct FileSession<'s, D: Disk> {
     pub(super) store: &'s FileStore<D>,
@@ -36,8 +39,8 @@ impl<'s, D: Disk> FileSession<'s, D> {
         Self { store, deadline, place: Place::Absent, machine_lock: None, store_lock: None }
     }
 
-    pub(super) fn local(store: &'s FileStore<D>, deadline: Deadline, lock: Option<Box<dyn Held>>) -> Self {
-        Self { store, deadline, place: Place::Local, machine_lock: None, store_lock: lock }
+    pub(super) fn local(store: &'s FileStore<D>, deadline: Deadline, lock: Box<dyn Held>) -> Self {
+        Self { store, deadline, place: Place::Local, machine_lock: None, store_lock: Some(lock) }
     }
 
     pub(super) fn shared(store: &'s FileStore<D>, deadline: Deadline, lock: Box<dyn Held>) -> Self {
@@ -103,7 +106,10 @@ impl<'s, D: Disk> FileSession<'s, D> {
         }
         let mut freed = false;
         for allocation in stale {
-            freed |= self.release(&allocation)? == Release::Done;
+            // A call of that attachment is under way: it decides.
+            if let Some(_lock) = self.store.try_attachment(&allocation.held.attachment)? {
+                freed |= self.release_unchanged(&allocation)? == Release::Done;
+            }
         }
         Ok(freed)
     }
@@ -115,8 +121,42 @@ impl<'s, D: Disk> FileSession<'s, D> {
         let Some(content) = read(&self.store.disk, &name)? else {
             return Ok(None);
         };
-        let standing = record::decode(&content.bytes).ok().filter(|standing| standing.held.attachment == held.held.attachment);
+        let standing = record::read(&content).ok().filter(|standing| standing.held.attachment == held.held.attachment);
         Ok(standing.map(|standing| (standing, content.inode)))
+    }
+
+    /// The same when it is the very record that was read or made: the file and
+    /// what it says.
+    fn unchanged(&self, held: &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError> {
+        Ok(self.standing(held)?.filter(|(standing, _)| record::is_same(standing, held)))
+    }
+
+    /// Removes a record and the entries that lead to it.
+    fn remove_record(&mut self, standing: &Allocation, inode: Inode) -> Result<Release, StoreError> {
+        self.forget_full(standing);
+        let name = layout::record(&standing.scope, standing.address);
+        let entry = if self.is_local() { None } else { self.entry_of(standing, inode) };
+        let kept = self.store.keep_name(&name, entry)?;
+        remove(&self.store.disk, &name)?;
+        self.unlock_shared();
+        self.store.sync_removal(&name, kept)?;
+        self.unlink_entries(standing, inode)?;
+        Ok(Release::Done)
+    }
+
+    /// Frees what `find` says stands at the address.
+    fn release_found(&mut self, held: &Allocation, find: Find<'s, D>) -> Result<Release, StoreError> {
+        if self.place == Place::Absent || held.held.attachment.node != self.store.host.node {
+            return Ok(Release::NotYours);
+        }
+        self.lock_store()?;
+        match find(self, held)? {
+            Some((standing, inode)) => self.remove_record(&standing, inode),
+            None => {
+                self.unlock_shared();
+                Ok(Release::NotYours)
+            }
+        }
     }
 
     /// Says to the hints that an address is about to be free; before it is, so
@@ -291,7 +331,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
             return Ok(Rehome::Changed);
         }
         self.lock_store()?;
-        let Some((old, inode)) = self.standing(held)? else {
+        let Some((old, inode)) = self.unchanged(held)? else {
             self.unlock_shared();
             return Ok(Rehome::Changed);
         };
@@ -302,23 +342,11 @@ impl<D: Disk> Session for FileSession<'_, D> {
     }
 
     fn release(&mut self, held: &Allocation) -> Result<Release, StoreError> {
-        if self.place == Place::Absent || held.held.attachment.node != self.store.host.node {
-            return Ok(Release::NotYours);
-        }
-        self.lock_store()?;
-        let Some((standing, inode)) = self.standing(held)? else {
-            self.unlock_shared();
-            return Ok(Release::NotYours);
-        };
-        self.forget_full(held);
-        let name = layout::record(&held.scope, held.address);
-        let entry = if self.is_local() { None } else { self.entry_of(&standing, inode) };
-        let kept = self.store.keep_name(&name, entry)?;
-        remove(&self.store.disk, &name)?;
-        self.unlock_shared();
-        self.store.sync_removal(&name, kept)?;
-        self.unlink_entries(&standing, inode)?;
-        Ok(Release::Done)
+        self.release_found(held, Self::standing)
+    }
+
+    fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError> {
+        self.release_found(held, Self::unchanged)
     }
 
     fn mend(&mut self, attachment: &Attachment) -> Result<(), StoreError> {

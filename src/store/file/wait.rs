@@ -4,6 +4,7 @@
 use super::disk::{Disk, Held, Locked, Patience};
 use super::failed::{below, failed, reason};
 use super::{FileStore, layout};
+use crate::ipam::Attachment;
 use crate::store::StoreError;
 use crate::store::retry::{self, Deadline};
 use std::io;
@@ -57,6 +58,50 @@ impl<D: Disk> FileStore<D> {
         self.wait(&path, true, deadline, &|path, patience| self.disk.lock_local(path, patience))
     }
 }
+
+impl<D: Disk> FileStore<D> {
+    /// Waits until no other call of the attachment is under way. The lock is a
+    /// byte of the file `format`, which every store has and nothing replaces:
+    /// it is there before any record is, costs no file, and is found by every
+    /// mount namespace that finds the store. Calls of one node alone meet here.
+    pub(super) fn wait_attachment(&self, attachment: &Attachment, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+        let local = self.is_local()?;
+        let byte = layout::lock_byte(attachment);
+        let lock = |path: &Path, patience: Patience| self.lock_format(path, byte, patience);
+        self.wait(Path::new(layout::FORMAT), local, deadline, &lock).map_err(|error| match error {
+            StoreError::Busy { waited, .. } => StoreError::AttachmentBusy {
+                attachment: attachment.to_string(),
+                waited,
+                holder: self.disk.byte_holder(Path::new(layout::FORMAT), byte),
+            },
+            other => other,
+        })
+    }
+
+    /// The same where no other call of the attachment is under way.
+    pub(super) fn try_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn Held>>, StoreError> {
+        let path = Path::new(layout::FORMAT);
+        match self.lock_format(path, layout::lock_byte(attachment), Patience::Try) {
+            Ok(Locked::Held(held)) => Ok(Some(held)),
+            Ok(Locked::Busy) => Ok(None),
+            Err(error) => Err(refused_lock(&self.disk, path, error)),
+        }
+    }
+
+    /// On a filesystem that is mounted read-only nothing can change under a
+    /// call, and what it wants to change says so in its own words.
+    fn lock_format(&self, path: &Path, byte: u64, patience: Patience) -> io::Result<Locked> {
+        match self.disk.lock_byte(path, byte, patience) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(Locked::Held(Box::new(Unneeded))),
+            locked => locked,
+        }
+    }
+}
+
+/// The place of a lock where none is needed.
+struct Unneeded;
+
+impl Held for Unneeded {}
 
 /// A lock that was refused: the filesystem has none, or it failed.
 pub(super) fn refused_lock(disk: &dyn Disk, path: &Path, error: io::Error) -> StoreError {

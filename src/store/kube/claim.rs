@@ -30,7 +30,6 @@ const MOST_TRIES: u32 = 32;
 
 impl KubeSession<'_> {
     pub(super) fn claim_one(&self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
-        self.lock(&names::of_attachment(&draft.attachment))?;
         let began = self.store.now();
         // What an earlier call of this attachment asked for comes first: the
         // object may be on its way.

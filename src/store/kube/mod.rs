@@ -46,11 +46,11 @@ mod tombstones;
 mod verify;
 
 use super::file::Host;
-use super::file::disk::{Disk, RealDisk};
+use super::file::disk::{Disk, Held, RealDisk};
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::Scope;
+use crate::ipam::{Attachment, Scope};
 use api::Api;
 use client::{Client, Server};
 use session::KubeSession;
@@ -88,6 +88,11 @@ pub struct KubeStore {
     /// Acting for a node that is off: its state is not here.
     for_dead_node: bool,
 }
+
+/// The place of the lock of an attachment of a node that is not this one.
+struct Elsewhere;
+
+impl Held for Elsewhere {}
 
 impl KubeStore {
     /// The store behind an API server, with its node state below `data_dir`.
@@ -133,6 +138,20 @@ impl KubeStore {
 }
 
 impl Store for KubeStore {
+    fn lock_attachment(&self, attachment: &Attachment, _: Access, deadline: Deadline) -> Result<Option<Box<dyn Held>>, StoreError> {
+        if self.for_dead_node {
+            return Ok(Some(Box::new(Elsewhere)));
+        }
+        self.state.lock_attachment(attachment, &deadline).map(Some)
+    }
+
+    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn Held>>, StoreError> {
+        if self.for_dead_node {
+            return Ok(Some(Box::new(Elsewhere)));
+        }
+        Ok(self.state.try_lock_attachment(&names::of_attachment(attachment)))
+    }
+
     fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
         if !self.for_dead_node {
             self.make_complete(&deadline)?;

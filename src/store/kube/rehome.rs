@@ -67,10 +67,7 @@ impl KubeSession<'_> {
 
     fn moved(&self, held: &Allocation, to: &Draft, object: &IpAllocation) -> Result<Rehome, StoreError> {
         self.note(object, to);
-        let old = names::of_attachment(&held.held.attachment);
-        // The old holder is dead; where a call of it is on its way all the same,
-        // that call finds out by itself.
-        if held.held.attachment != to.attachment && self.try_lock(&old) {
+        if held.held.attachment != to.attachment {
             self.forget(held, false);
         }
         object.allocation().map(Rehome::Done).map_err(|reason| damaged(&object.metadata.name, &reason))

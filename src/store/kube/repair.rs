@@ -150,8 +150,8 @@ impl KubeStore {
         // The node that knows it by the old state asks again; this one knows.
         let hash = names::of_attachment(&held.held.attachment);
         if held.held.attachment.node == self.host.node && self.state.is_complete(&self.origin())? {
-            session.lock(&hash)?;
-            if self.state.objects(&hash)?.iter().any(|known| known.metadata.uid == labelled.metadata.uid) {
+            let is_free = session.try_lock(&hash);
+            if is_free && self.state.objects(&hash)?.iter().any(|known| known.metadata.uid == labelled.metadata.uid) {
                 session.note(&labelled, &held.held);
             }
         }

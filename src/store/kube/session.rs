@@ -17,7 +17,7 @@ pub(super) struct KubeSession<'s> {
     pub(super) store: &'s KubeStore,
     pub(super) deadline: Deadline,
     access: Access,
-    /// Locks of attachments, by the start of their hash.
+    /// Locks of attachments that are no caller's own, by their hash.
     locks: RefCell<BTreeMap<String, Box<dyn Held>>>,
     /// Addresses that the attachment was to have, and whose object is not
     /// there: a claim tries them first.
@@ -40,23 +40,16 @@ impl<'s> KubeSession<'s> {
         Self { store, deadline, access, locks: RefCell::default(), lost: RefCell::default() }
     }
 
-    /// Keeps other calls of the attachment out for as long as the session lasts.
-    pub(super) fn lock(&self, hash: &str) -> Result<(), StoreError> {
-        let mut locks = self.locks.borrow_mut();
-        if !self.store.for_dead_node && !locks.contains_key(&hash[..2]) {
-            locks.insert(hash[..2].to_owned(), self.store.state.lock_attachment(hash, &self.deadline)?);
-        }
-        Ok(())
-    }
-
-    /// The same where nobody else has it.
+    /// Keeps other calls of an attachment out for as long as the session lasts,
+    /// unless one is under way. The attachment that the session was opened for
+    /// was locked before by its caller.
     pub(super) fn try_lock(&self, hash: &str) -> bool {
         let mut locks = self.locks.borrow_mut();
-        if locks.contains_key(&hash[..2]) {
+        if locks.contains_key(hash) {
             return true;
         }
         let held = self.store.state.try_lock_attachment(hash);
-        held.is_some_and(|held| locks.insert(hash[..2].to_owned(), held).is_none())
+        held.is_some_and(|held| locks.insert(hash.to_owned(), held).is_none())
     }
 
     /// The objects of an attachment. A damaged state is none: it is made anew.
@@ -190,7 +183,6 @@ impl Session for KubeSession<'_> {
     fn holdings(&self, attachment: &Attachment) -> Result<Holdings, StoreError> {
         let mut holdings = Holdings::default();
         let hash = names::of_attachment(attachment);
-        self.lock(&hash)?;
         for object in self.objects(&hash)? {
             let name = &object.metadata.name;
             let known = object.allocation().map_err(|reason| super::answer::damaged(name, &reason))?;
@@ -252,7 +244,6 @@ impl Session for KubeSession<'_> {
         if held.held.attachment.node != self.store.host.node {
             return Ok(Rehome::Changed);
         }
-        self.lock(&names::of_attachment(&to.attachment))?;
         match self.version_of(held)? {
             Some(version) => self.change(held, to, version),
             None => Ok(Rehome::Changed),
@@ -263,7 +254,6 @@ impl Session for KubeSession<'_> {
         if held.held.attachment.node != self.store.host.node {
             return Ok(Release::NotYours);
         }
-        self.lock(&names::of_attachment(&held.held.attachment))?;
         match self.version_of(held)? {
             Some(version) => self.remove(held, version, Meant::Holder),
             None => {
@@ -277,7 +267,6 @@ impl Session for KubeSession<'_> {
         if held.held.attachment.node != self.store.host.node {
             return Ok(Release::NotYours);
         }
-        self.lock(&names::of_attachment(&held.held.attachment))?;
         match &held.version {
             Some(version) => self.remove(held, version.clone(), Meant::State),
             None => Ok(Release::NotYours),

@@ -12,7 +12,7 @@
 //! rebuild                 flock of the one who lists this node's objects
 //! attachments/<hash>      the attachment's objects: as sent (intents), or as
 //!                         the server answered (with a resourceVersion)
-//! locks/<hh>              flocks of attachments, by the start of the hash
+//! calls                   locks of attachments: a byte each, at the hash
 //! pods/<hash>             attachments of a pod's interface, one a line
 //! scopes/<scope>          what is believed to be taken: see `occupancy`
 //! listing-<scope>         flock of the one who lists a scope
@@ -40,12 +40,12 @@ const COMPLETE: &str = "complete";
 const LOCK: &str = "lock";
 const REBUILD: &str = "rebuild";
 const ATTACHMENTS: &str = "attachments";
-const LOCKS: &str = "locks";
+const CALLS: &str = "calls";
 const PODS: &str = "pods";
 const SCOPES: &str = "scopes";
 pub(super) const TOMBSTONES: &str = "tombstones";
 const TMP: &str = "@tmp";
-const DIRECTORIES: &[&str] = &[ATTACHMENTS, LOCKS, PODS, SCOPES, TMP];
+const DIRECTORIES: &[&str] = &[ATTACHMENTS, PODS, SCOPES, TMP];
 
 /// Which cluster, node and boot a state is of: of any other it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +102,10 @@ impl State {
                 _ => {}
             }
         }
-        Ok(())
+        match self.disk.create(Path::new(CALLS), b"") {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(self.failed("make", Path::new(CALLS), error)),
+            _ => Ok(()),
+        }
     }
 
     /// Says that the state is not all there is.
@@ -134,14 +137,31 @@ impl State {
         self.write(Path::new(COMPLETE), origin)
     }
 
-    /// Keeps two calls of one attachment apart.
-    pub(super) fn lock_attachment(&self, hash: &str, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
-        self.lock(&Path::new(LOCKS).join(&hash[..2]), deadline)
+    /// Keeps other calls of an attachment out, and makes the state where it is
+    /// missing.
+    pub(super) fn lock_attachment(&self, attachment: &Attachment, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+        let (path, byte) = (Path::new(CALLS), lock_byte(&names::of_attachment(attachment)));
+        let lock = || self.disk.lock_byte(path, byte, Patience::Queue(deadline.left()));
+        let locked = match lock() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.prepare()?;
+                lock()
+            }
+            locked => locked,
+        };
+        match locked.map_err(|error| self.failed("lock", path, error))? {
+            Locked::Held(held) => Ok(held),
+            Locked::Busy => Err(StoreError::AttachmentBusy {
+                attachment: attachment.to_string(),
+                waited: humantime::format_duration(deadline.limit()).to_string(),
+                holder: self.disk.byte_holder(path, byte),
+            }),
+        }
     }
 
-    /// The same, where nobody has it.
+    /// The same by the attachment's hash, where no other call has it.
     pub(super) fn try_lock_attachment(&self, hash: &str) -> Option<Box<dyn Held>> {
-        match self.disk.lock(&Path::new(LOCKS).join(&hash[..2]), Patience::Try) {
+        match self.disk.lock_byte(Path::new(CALLS), lock_byte(hash), Patience::Try) {
             Ok(Locked::Held(held)) => Some(held),
             _ => None,
         }
@@ -338,6 +358,11 @@ impl State {
     fn failed(&self, action: &'static str, path: &Path, error: io::Error) -> StoreError {
         failed(self.disk.as_ref(), action, path, error)
     }
+}
+
+/// The byte of an attachment's hash; offsets of files are signed.
+fn lock_byte(hash: &str) -> u64 {
+    u64::from_str_radix(hash.get(..16).unwrap_or(hash), 16).unwrap_or(0) >> 2
 }
 
 fn pod_file(network: &NetworkName, pod: &PodRef, ifname: &IfName) -> PathBuf {

@@ -143,7 +143,8 @@ impl KubeStore {
     }
 
     /// Whether a suspect is as it seemed, and more words. Under the lock of its
-    /// attachment, which the session keeps.
+    /// attachment, which the session keeps; while a call of it is under way
+    /// nothing is said of it.
     pub(super) fn judge(
         &self,
         session: &KubeSession<'_>,
@@ -153,13 +154,17 @@ impl KubeStore {
         let plain = |problem: Problem| Some((problem, String::new()));
         match suspect {
             Suspect::Entry { hash, name } => {
-                session.lock(hash)?;
+                if !session.try_lock(hash) {
+                    return Ok(None);
+                }
                 self.judge_entry(session, hash, name, is_alive)
             }
             Suspect::Object { name } => {
                 let Some((object, held)) = self.own(session, name)? else { return Ok(None) };
                 let hash = names::of_attachment(&held.held.attachment);
-                session.lock(&hash)?;
+                if !session.try_lock(&hash) {
+                    return Ok(None);
+                }
                 let known = self.state.objects(&hash)?.iter().any(|known| known.metadata.name == *name);
                 let is_late = |tombstone: &Tombstone| tombstone.object.spec == object.spec;
                 let still = !known && self.own(session, name)?.is_some() && !self.state.tombstones().iter().any(is_late);
@@ -173,14 +178,18 @@ impl KubeStore {
             Suspect::Tombstone(tombstone) => {
                 let Ok(held) = tombstone.object.allocation() else { return Ok(plain(Problem::LeftOver)) };
                 let hash = names::of_attachment(&held.held.attachment);
-                session.lock(&hash)?;
+                if !session.try_lock(&hash) {
+                    return Ok(None);
+                }
                 if session.find_late(tombstone, &hash, &session.deadline)?.is_some() {
                     return Ok(Some((Problem::Late, holder(&held))));
                 }
                 Ok(plain(Problem::LeftOver).filter(|_| session.is_over(tombstone)))
             }
             Suspect::File { hash } => {
-                session.lock(hash)?;
+                if !session.try_lock(hash) {
+                    return Ok(None);
+                }
                 match self.state.objects(hash) {
                     Err(StoreError::Damaged { reason, .. }) => Ok(Some((Problem::DamagedState, reason))),
                     Ok(_) => Ok(None),

@@ -103,7 +103,7 @@ fn a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder() {
     let short = format!(r#"{RANGE},"deadlines":{{"del":"200ms"}}"#);
     let second = call(&sandbox, "DEL", "c1", &short).run();
     assert_eq!(second.code(), 11, "{second:?}");
-    check_says(&second, &[&format!("process {} (hereabouts) holds it", first.id()), sandbox.store().to_str().unwrap()]);
+    check_says(&second, &[&format!("process {} (hereabouts) holds it", first.id()), "container c1", "200ms"]);
     let third = Waiting::start(&call(&sandbox, "ADD", "c2", RANGE));
     first.go_on().succeeded();
     assert_eq!(third.end().addresses(), ["10.1.2.1"]);

@@ -142,7 +142,11 @@ fn of_two_machines_that_take_one_node_name_at_once_one_is_refused() {
     let sandbox = Sandbox::new();
     prepare(&sandbox);
     std::fs::remove_file(sandbox.store().join("nodes/n1/@machine-id")).unwrap();
-    let call = |id: &str| on_machine(&sandbox, id, sandbox.call("ADD").stdin(configuration(RANGE)).clone());
+    // Of two pods: calls of one attachment wait for each other.
+    let call = |id: &str| {
+        let container = if id == FIRST { "c1" } else { "abc123" };
+        on_machine(&sandbox, id, sandbox.call("ADD").set("CNI_CONTAINERID", container).stdin(configuration(RANGE)).clone())
+    };
     let late = Stopped::after(&call(FIRST), &Moment::new("openat", "@machine-id"));
     call(SECOND).through(NO_LOCKS).run().succeeded();
     check_refused(&late.go_on());

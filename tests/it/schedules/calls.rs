@@ -257,7 +257,7 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
             _ => None,
         }
     };
-    let ipam = Ipam { lookup: &lookup, log: &|_| {}, surroundings: Rc::clone(around) as Rc<dyn Surroundings> };
+    let ipam = Ipam { lookup: &lookup, log: &|_| {}, orphaned: &|| false, surroundings: Rc::clone(around) as Rc<dyn Surroundings> };
     let holder: Holder = (call.node, container.to_owned());
     if name == "DEL" {
         around.say(&Event::Ending(holder.clone()));

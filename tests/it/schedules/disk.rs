@@ -361,6 +361,16 @@ impl Disk for ScheduledDisk {
             }
         }))
     }
+    fn lock_byte(&self, path: &Path, byte: u64, patience: Patience) -> io::Result<Locked> {
+        self.step("look at", path, |on| {
+            on.reads(path);
+            on.tree.find(path).map(drop)
+        })?;
+        Ok(self.take(format!("{}:{}#{byte}", self.disk, path.display()), patience, |_, _| {}))
+    }
+    fn byte_holder(&self, _path: &Path, _byte: u64) -> String {
+        String::new()
+    }
     fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
         Ok(self.take(format!("{}:{}", self.machine, path.display()), patience, |_, _| {}))
     }

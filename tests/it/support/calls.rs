@@ -3,7 +3,7 @@
 
 use crate::conformance::{attachment, candidates, draft};
 use hereabouts::ipam::{Allocation, Draft, NodeName, Offer, Part, Scope, Slot, Source};
-use hereabouts::plugin::add::{Ask, allocate, undo};
+use hereabouts::plugin::add::{Ask, allocate};
 use hereabouts::plugin::del::free;
 use hereabouts::plugin::sweep::{self, Sweep};
 use hereabouts::store::retry::Deadline;
@@ -81,12 +81,9 @@ pub(crate) fn run(store: &dyn Store, call: Call, boot: &str) -> Result<Vec<Alloc
 fn add(store: &dyn Store, container: &str, count: u8, boot: &str) -> Result<Vec<Allocation>, String> {
     let draft = Draft { boot_id: boot.to_owned(), ..draft("n1", container, container.split('-').nth(1)) };
     let (slots, scope, deadline) = (slots(count), Scope::default(), Deadline::after(Duration::from_secs(20)));
-    let ask = Ask { scope: &scope, slots: &slots, draft: &draft, is_alive: &|held| is_alive(held, boot) };
-    let mut created = Vec::new();
-    allocate(store, &ask, deadline, &mut created).map_err(|failure| match undo(store, &created, deadline) {
-        Ok(()) => failure.to_string(),
-        Err(error) => format!("{failure}; {error}"),
-    })
+    let ask = Ask { scope: &scope, slots: &slots, draft: &draft, is_alive: &|held| is_alive(held, boot), caller_gone: &|| false };
+    let given = allocate(store, &ask, deadline, Duration::from_secs(20)).map_err(|failure| failure.to_string())?;
+    Ok(given.held.clone())
 }
 
 fn gc(store: &dyn Store, boot: &str, deadline: Deadline) -> Result<(), StoreError> {

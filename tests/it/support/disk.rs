@@ -155,6 +155,12 @@ impl<D: Disk> Disk for FaultyDisk<D> {
         }
         self.step(|disk| disk.lock(path, patience))
     }
+    fn lock_byte(&self, path: &Path, byte: u64, patience: Patience) -> io::Result<Locked> {
+        if self.faults.no_locks {
+            return Ok(Locked::Held(Box::new(Nothing)));
+        }
+        self.step(|disk| disk.lock_byte(path, byte, patience))
+    }
     fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
         if self.faults.no_locks {
             return Ok(Locked::Held(Box::new(Nothing)));
@@ -163,6 +169,9 @@ impl<D: Disk> Disk for FaultyDisk<D> {
     }
     fn lock_holder(&self, path: &Path) -> String {
         self.inner.lock_holder(path)
+    }
+    fn byte_holder(&self, path: &Path, byte: u64) -> String {
+        self.inner.byte_holder(path, byte)
     }
     fn random(&self) -> io::Result<[u8; 16]> {
         self.step(Disk::random)

@@ -295,6 +295,11 @@ impl Disk for RealDisk {
         lock_named(open, || self.inode(path), patience)
     }
 
+    fn lock_byte(&self, path: &Path, byte: u64, patience: Patience) -> io::Result<Locked> {
+        let file = File::from(self.open_file(path, OFlag::O_RDWR)?);
+        Ok(lock::take_byte(file, byte, patience)?.map_or(Locked::Busy, |held| Locked::Held(Box::new(held))))
+    }
+
     fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
         if let Some(parent) = path.parent() {
             std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(parent)?;
@@ -313,6 +318,13 @@ impl Disk for RealDisk {
         };
         match stat {
             Ok(stat) => lock::describe_holder(stat.st_ino),
+            Err(_) => "its holder cannot be seen".to_owned(),
+        }
+    }
+
+    fn byte_holder(&self, path: &Path, byte: u64) -> String {
+        match self.stat(path) {
+            Ok(stat) => lock::describe_byte_holder(stat.st_ino, byte),
             Err(_) => "its holder cannot be seen".to_owned(),
         }
     }

@@ -44,7 +44,7 @@ pub(super) trait World {
     }
     /// How a move of what `standing` says ends for who has read `old`.
     fn moves(&self, standing: &Allocation, old: &Allocation, _to: &Draft) -> Move {
-        if standing.held.attachment == old.held.attachment { Move::Done } else { Move::Changed }
+        if standing == old { Move::Done } else { Move::Changed }
     }
     /// An address is free now, by a node's call or an operator's.
     fn freed(&self, _by: Option<usize>, _allocation: &Allocation) {}
