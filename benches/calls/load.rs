@@ -45,6 +45,7 @@ pub(crate) fn load(data_dir: &Path, network: &str, node: &str, containers: Range
         },
         pod: None,
         netns: None,
+        view: None,
         boot_id,
         since: SystemTime::now(),
         source: Source::Dynamic,

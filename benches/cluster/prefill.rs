@@ -52,6 +52,7 @@ fn draft(network: &str, index: usize) -> Result<Draft> {
             uid: Some(format!("0a1b2c3d-4e5f-6071-8293-{index:012x}")),
         }),
         netns: Some(Netns { path: namespace.into(), inode: 4_026_532_000 + index as u64, directory_device: 25 }),
+        view: None,
         boot_id: "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9".to_owned(),
         since: SystemTime::now(),
         source: Source::Dynamic,

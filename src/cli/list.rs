@@ -216,6 +216,7 @@ mod tests {
             attachment,
             pod: None,
             netns: None,
+            view: None,
             boot_id: String::new(),
             since: std::time::UNIX_EPOCH,
             source: Source::Dynamic,

@@ -2,10 +2,10 @@
 
 use super::{Lookup, StoreArgs, output};
 use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, StoreKind, plugin_configurations};
-use crate::ipam::{Draft, NodeName};
+use crate::ipam::{self, Draft, Life, NodeName};
 use crate::json::Json;
 use crate::plugin::host::{self, Machine};
-use crate::plugin::{self, stores};
+use crate::plugin::stores;
 use crate::store::file::Host;
 use crate::store::upkeep::Upkeep;
 use anyhow::{Context, bail};
@@ -55,8 +55,8 @@ impl Located<'_> {
     }
 
     /// Whether the sandbox of one of this node's records is still there.
-    pub(super) fn is_alive(&self, held: &Draft) -> bool {
-        plugin::is_alive(&self.machine, held)
+    pub(super) fn life(&self, held: &Draft) -> Life {
+        ipam::classify_record(held, &self.machine)
     }
 
     fn open(&self, node: NodeName, elsewhere: bool) -> anyhow::Result<Box<dyn Upkeep>> {

@@ -51,7 +51,7 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
     }
     carry_out(store.as_ref(), &found, &mut |address, done| output::released(address, done))?;
     if whole_node {
-        forget_node(store.as_ref(), found.is_empty(), &|held| located.is_alive(held))?;
+        forget_node(store.as_ref(), found.is_empty(), &|held| located.life(held))?;
     }
     Ok(())
 }
@@ -164,7 +164,7 @@ fn announce(found: &Found, acting: &NodeName, other_node: bool, located: &locate
     }
     for allocation in &found.allocations {
         output::say(&format!("  {}", output::holder(allocation)));
-        if !other_node && located.is_alive(&allocation.held) {
+        if !other_node && !located.life(&allocation.held).is_dead() {
             output::say("    warning: its sandbox is still there; the next pod would get an address that is in use");
         }
     }

@@ -11,7 +11,7 @@ pub(super) fn repair(lookup: Lookup<'_>, store: &StoreArgs, args: &RepairArgs) -
     let located = locate::locate(lookup, store)?;
     let node = located.own_node()?;
     let store = located.store_of(&node)?;
-    let is_alive = |held: &Draft| located.is_alive(held);
+    let is_alive = |held: &Draft| located.life(held);
     let extent = if args.all { Extent::Whole } else { Extent::Own };
     let found = match store.verify(extent, &is_alive, Deadline::after(list::PATIENCE)) {
         Err(error @ StoreError::Absent { .. }) => {

@@ -1,7 +1,7 @@
 //! `show`: all that is recorded of an address, in every scope that holds it.
 
 use super::{Format, Lookup, ShowArgs, StoreArgs, list, locate, output};
-use crate::ipam::Allocation;
+use crate::ipam::{Allocation, Life};
 use crate::store::Filter;
 use anyhow::bail;
 use serde_json::Value;
@@ -33,11 +33,13 @@ fn page(allocation: &Allocation, located: &locate::Located<'_>) -> String {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let of_this_node = located.node.as_ref() == Some(&attachment.node);
     let alive = if !of_this_node {
-        "only its own node can tell"
-    } else if located.is_alive(held) {
-        "yes"
+        "only its own node can tell".to_owned()
     } else {
-        "no, its sandbox is gone"
+        match located.life(held) {
+            Life::Alive => "yes".to_owned(),
+            Life::Doubted(doubt) => format!("in doubt: {doubt}"),
+            Life::Dead => "no, its sandbox is gone".to_owned(),
+        }
     };
     let rows = [
         ("Address", format!("{}/{}", allocation.address, held.prefix)),
@@ -50,7 +52,7 @@ fn page(allocation: &Allocation, located: &locate::Located<'_>) -> String {
         ("Container", attachment.container.to_string()),
         ("Node", attachment.node.to_string()),
         ("Namespace", or_dash(held.netns.as_ref().map(|netns| output::plain(&netns.path.to_string_lossy())))),
-        ("Alive", alive.to_owned()),
+        ("Alive", alive),
         ("Since", output::since(allocation)),
         ("Source", output::source(held.source).to_owned()),
     ];

@@ -15,7 +15,7 @@ pub(super) fn sweep(lookup: Lookup<'_>, store: &StoreArgs, args: &SweepArgs) -> 
     let network = args.network.as_deref().map(list::parse_network).transpose()?;
     let store = located.store_of(&node)?;
     let boot_id = &located.machine.boot_id;
-    let is_alive = |held: &Draft| located.is_alive(held);
+    let is_alive = |held: &Draft| located.life(held);
     let all = Sweep { node: &node, network: network.as_ref(), spared: None, only_look: args.dry_run, is_alive: &is_alive };
     let (stale, left_overs) = find(store.as_ref(), &all)?;
     if stale.is_empty() && left_overs.is_empty() {

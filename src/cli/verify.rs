@@ -11,7 +11,7 @@ use std::fmt::Write;
 pub(super) fn verify(lookup: Lookup<'_>, store: &StoreArgs, args: &VerifyArgs) -> anyhow::Result<()> {
     let located = locate::locate(lookup, store)?;
     let store = located.node.as_ref().map_or_else(|| located.store(), |node| located.store_of(node))?;
-    let verified = match store.verify(Extent::Whole, &|held| located.is_alive(held), Deadline::after(list::PATIENCE)) {
+    let verified = match store.verify(Extent::Whole, &|held| located.life(held), Deadline::after(list::PATIENCE)) {
         Err(error @ StoreError::Absent { .. }) => {
             Verified { format: None, records: 0, entries: 0, findings: Vec::new(), unseen: Some(error.to_string()) }
         }

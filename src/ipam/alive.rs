@@ -1,59 +1,276 @@
 //! Is this record's sandbox still there? The one definition, for re-homing,
-//! GC and sweep alike.
+//! GC, `sweep`, `repair`, `verify` and `release` alike.
 //!
-//! A record is alive unless it is shown dead. Doubt means alive: an address
-//! kept too long is a leak that an operator can mend, an address freed under
-//! a living pod is given to a second one.
+//! A record is dead only when it is shown dead, and alive only when its sandbox
+//! is seen. Everything between is doubt. What frees addresses treats doubt as
+//! alive: an address that is kept too long is a leak, which an operator can
+//! end; an address that is freed under a living pod gets a second holder.
+//! ARCHITECTURE.md has the table of the evidence.
 
-use super::Draft;
+use super::{Directory, Draft, MountNamespace, Netns, View};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-/// What a look at a record's namespace path showed, on the node that made the
-/// record.
+/// How far the wall clock may be off before it casts doubt.
+const CLOCK_MARGIN: Duration = Duration::from_secs(5);
+
+/// Whether the sandbox that holds a record is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Its namespace is seen.
+    Alive,
+    /// It is neither seen nor shown to be gone.
+    Doubted(Doubt),
+    /// It is shown to be gone.
+    Dead,
+}
+
+impl Life {
+    /// Whether its address may be freed.
+    #[must_use]
+    pub const fn is_dead(self) -> bool {
+        matches!(self, Self::Dead)
+    }
+
+    /// Whether its sandbox was seen.
+    #[must_use]
+    pub const fn is_seen(self) -> bool {
+        matches!(self, Self::Alive)
+    }
+}
+
+/// Why it cannot be told whether a sandbox is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// The record's hardware is not this machine's.
+    #[error("another machine of this node name made the record")]
+    Hardware,
+    /// One of the two boot ids is a mounted file's, the other the kernel's.
+    #[error("the boot id was seen from another mount namespace")]
+    View,
+    /// A record of another boot is younger than this boot.
+    #[error("the record is of another boot and younger than this one")]
+    Clock,
+    /// A record of another boot, whose namespace is seen all the same.
+    #[error("the record is of another boot, and its namespace is still there")]
+    Seen,
+    /// ADD could not look.
+    #[error("ADD could not look at the namespace")]
+    NeverSeen,
+    /// The look failed.
+    #[error("the namespace cannot be looked at")]
+    Unclear,
+    /// The directory of the namespace is another than ADD saw.
+    #[error("the directory of the namespace is another one here")]
+    Directory,
+    /// Something else stands at the path, seen from another mount namespace.
+    #[error("the namespace is not mounted here, and ADD saw it from another mount namespace")]
+    Mounts,
+}
+
+/// What is at the path of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
-    /// Nothing there; the nearest existing directory above has this device.
-    Gone {
-        /// Device of the nearest existing directory.
-        directory_device: u64,
-    },
-    /// A namespace file with this inode.
-    Namespace {
-        /// Inode on nsfs.
-        inode: u64,
-        /// Device of the nearest existing directory.
-        directory_device: u64,
-    },
-    /// Something else is there, or the look failed with any error but
-    /// "nothing there".
+    /// Nothing.
+    Gone,
+    /// A namespace file with this inode on nsfs.
+    Namespace(u64),
+    /// A file that is not a namespace: where a namespace was mounted.
+    File,
+    /// The look failed, or what is there is nothing that a runtime makes.
     Unclear,
 }
 
-/// Whether the sandbox that holds the record still lives. `seen` is asked for
-/// only when the answer depends on it; the record must be of this node.
-///
-/// Dead are: a record of another boot; one whose ADD could record no
-/// namespace; one whose namespace path is gone, or is another namespace by
-/// now, as seen from a place where the directory is the recorded one.
-pub fn is_alive(record: &Draft, boot_id: &str, seen: impl FnOnce(&super::Netns) -> Seen) -> bool {
-    if record.boot_id != boot_id {
-        return false;
+/// A look at the path of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// What is there.
+    pub seen: Seen,
+    /// The directories that exist above the path, up to `/`; empty where they
+    /// cannot be looked at.
+    pub directories: Vec<Directory>,
+    /// How many directories of the path are missing below the first of them.
+    pub missing: usize,
+    /// Random id of the tmpfs that holds the first of them.
+    pub tmpfs: Option<u64>,
+    /// Whether the path is on procfs: a process's own link, not a mount.
+    pub on_procfs: bool,
+}
+
+impl Look {
+    /// A look that showed nothing.
+    #[must_use]
+    pub const fn failed() -> Self {
+        Self { seen: Seen::Unclear, directories: Vec::new(), missing: 0, tmpfs: None, on_procfs: false }
     }
+}
+
+/// The machine and the view of the process that asks.
+pub trait Here {
+    /// The boot id as it is seen here.
+    fn boot_id(&self) -> &str;
+    /// Whether that is a file mounted over the kernel's.
+    fn boot_id_is_mounted(&self) -> bool;
+    /// When the kernel was started, by the wall clock.
+    fn started(&self) -> Option<SystemTime>;
+    /// Hash of the hardware's own id.
+    fn hardware(&self) -> Option<&str>;
+    /// Looks at the path of a namespace.
+    fn look(&self, path: &Path) -> Look;
+    /// Whether a recorded mount namespace is shown to be the one of this process.
+    fn is_in(&self, mounts: &MountNamespace) -> bool;
+    /// Whether a tmpfs is shown to be unmounted everywhere.
+    fn is_unmounted(&self, device: u64, tmpfs: u64) -> bool;
+}
+
+/// What two boot ids say.
+enum Boot {
+    Same,
+    Another,
+    Unsure(Doubt),
+}
+
+/// Says whether the sandbox of a record of this node is there.
+pub fn classify_record(record: &Draft, here: &dyn Here) -> Life {
+    let boot = compare_boots(record, here);
     let Some(netns) = &record.netns else {
+        return match boot {
+            Boot::Same | Boot::Another => Life::Dead,
+            Boot::Unsure(doubt) => Life::Doubted(doubt),
+        };
+    };
+    let look = here.look(&netns.path);
+    let is_there = netns.inode != 0 && look.seen == Seen::Namespace(netns.inode);
+    match boot {
+        Boot::Same => classify_in_boot(netns, record.view.as_ref(), &look, here),
+        // The same place and the same namespace: rather a boot id that is shown differently.
+        Boot::Another if is_there && is_recorded_place(netns, record.view.as_ref(), &look) => Life::Doubted(Doubt::Seen),
+        Boot::Another => Life::Dead,
+        Boot::Unsure(Doubt::Hardware) => Life::Doubted(Doubt::Hardware),
+        Boot::Unsure(_) if is_there && is_recorded_place(netns, record.view.as_ref(), &look) => Life::Alive,
+        // The very tmpfs: so this is the kernel that made the record.
+        Boot::Unsure(_) if look.tmpfs.is_some() && record.view.as_ref().is_some_and(|view| view.tmpfs == look.tmpfs) => {
+            classify_in_boot(netns, record.view.as_ref(), &look, here)
+        }
+        Boot::Unsure(doubt) => Life::Doubted(doubt),
+    }
+}
+
+fn compare_boots(record: &Draft, here: &dyn Here) -> Boot {
+    let view = record.view.as_ref();
+    let hardware = view.and_then(|view| view.hardware.as_deref()).zip(here.hardware());
+    if hardware.is_some_and(|(theirs, ours)| theirs != ours) {
+        return Boot::Unsure(Doubt::Hardware);
+    }
+    if record.boot_id == here.boot_id() {
+        return Boot::Same;
+    }
+    if view.is_some_and(|view| view.boot_id_is_mounted != here.boot_id_is_mounted()) {
+        return Boot::Unsure(Doubt::View);
+    }
+    // What is made after this kernel was started is of no earlier boot of it.
+    let is_younger = here.started().is_some_and(|started| started + CLOCK_MARGIN < record.since);
+    if is_younger && !here.boot_id_is_mounted() {
+        return Boot::Unsure(Doubt::Clock);
+    }
+    Boot::Another
+}
+
+/// In the boot of the record, seen from wherever.
+fn classify_in_boot(netns: &Netns, view: Option<&View>, look: &Look, here: &dyn Here) -> Life {
+    if netns.inode != 0 && look.seen == Seen::Namespace(netns.inode) {
+        return Life::Alive;
+    }
+    if look.seen == Seen::Unclear {
+        return Life::Doubted(Doubt::Unclear);
+    }
+    if !is_recorded_place(netns, view, look) {
+        let unmounted = view.and_then(|view| Some((view.directories.first()?.device, view.tmpfs?)));
+        let gone = unmounted.is_some_and(|(device, tmpfs)| here.is_unmounted(device, tmpfs));
+        return if gone { Life::Dead } else { Life::Doubted(Doubt::Directory) };
+    }
+    match look.seen {
+        // A directory is the same for all who see it: the name is gone, and every
+        // mount on it with it.
+        Seen::Gone => Life::Dead,
+        _ if netns.inode == 0 => Life::Doubted(Doubt::NeverSeen),
+        _ if look.on_procfs => Life::Dead,
+        // A mount, and its absence, is of one mount namespace alone.
+        _ => match view {
+            Some(View { mounts: Some(mounts), .. }) if here.is_in(mounts) => Life::Dead,
+            // The version before recorded no more.
+            None if look.seen != Seen::File => Life::Dead,
+            _ => Life::Doubted(Doubt::Mounts),
+        },
+    }
+}
+
+/// Whether the directory that was looked into is one that ADD saw above the
+/// namespace, on the filesystem of the nearest one: what is mounted on a directory
+/// may be mounted elsewhere, too.
+fn is_recorded_place(netns: &Netns, view: Option<&View>, look: &Look) -> bool {
+    let Some(found) = look.directories.first() else {
         return false;
     };
-    match seen(netns) {
-        Seen::Gone { directory_device } => directory_device != netns.directory_device,
-        Seen::Namespace { inode, directory_device } => inode == netns.inode || directory_device != netns.directory_device,
-        Seen::Unclear => true,
-    }
+    let Some(view) = view else {
+        return found.device == netns.directory_device;
+    };
+    let is_same_tmpfs = view.tmpfs.is_none() || look.tmpfs.is_none() || view.tmpfs == look.tmpfs;
+    let nearest = view.directories.first();
+    is_same_tmpfs && nearest.is_some_and(|nearest| nearest.device == found.device) && view.directories.get(look.missing) == Some(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::*;
-    use super::{Seen, is_alive};
+    use super::*;
 
-    fn record(netns: bool) -> Draft {
+    /// A machine as a test says.
+    struct Told {
+        boot: &'static str,
+        mounted: bool,
+        started: Option<SystemTime>,
+        hardware: Option<&'static str>,
+        look: Look,
+        unmounted: bool,
+    }
+
+    impl Here for Told {
+        fn boot_id(&self) -> &str {
+            self.boot
+        }
+        fn boot_id_is_mounted(&self) -> bool {
+            self.mounted
+        }
+        fn started(&self) -> Option<SystemTime> {
+            self.started
+        }
+        fn hardware(&self) -> Option<&str> {
+            self.hardware
+        }
+        fn look(&self, _: &Path) -> Look {
+            self.look.clone()
+        }
+        fn is_in(&self, mounts: &MountNamespace) -> bool {
+            mounts.inode == 1
+        }
+        fn is_unmounted(&self, _: u64, _: u64) -> bool {
+            self.unmounted
+        }
+    }
+
+    fn place(inode: u64) -> Directory {
+        Directory { device: 25, inode }
+    }
+
+    fn told(seen: Seen, nearest: u64) -> Told {
+        let look = Look { seen, directories: vec![place(nearest), place(1)], missing: 0, tmpfs: None, on_procfs: false };
+        Told { boot: "today", mounted: false, started: None, hardware: None, look, unmounted: false }
+    }
+
+    fn record(mounts: u64) -> Draft {
+        let mounts = Some(MountNamespace { inode: mounts, number: None, uptime: Duration::ZERO });
+        let view = View { mounts, hardware: Some("a".to_owned()), directories: vec![place(2), place(1)], ..View::default() };
         Draft {
             attachment: Attachment {
                 node: NodeName::parse("n1").unwrap(),
@@ -62,7 +279,8 @@ mod tests {
                 ifname: IfName::parse("eth0").unwrap(),
             },
             pod: None,
-            netns: netns.then(|| Netns { path: "/run/netns/x".into(), inode: 7, directory_device: 25 }),
+            netns: Some(Netns { path: "/run/netns/x".into(), inode: 7, directory_device: 25 }),
+            view: Some(view),
             boot_id: "today".to_owned(),
             since: std::time::UNIX_EPOCH,
             source: Source::Dynamic,
@@ -73,24 +291,47 @@ mod tests {
     }
 
     #[test]
-    fn another_boot_is_dead_whatever_is_seen() {
-        assert!(!is_alive(&record(true), "yesterday", |_| Seen::Namespace { inode: 7, directory_device: 25 }));
+    fn only_the_recorded_directory_shows_that_a_name_is_gone() {
+        assert_eq!(classify_record(&record(1), &told(Seen::Gone, 2)), Life::Dead);
+        assert_eq!(classify_record(&record(1), &told(Seen::Gone, 3)), Life::Doubted(Doubt::Directory));
+        let restarted = Told { unmounted: true, ..told(Seen::Gone, 3) };
+        let mut on_tmpfs = record(1);
+        on_tmpfs.view.as_mut().unwrap().tmpfs = Some(5);
+        assert_eq!(classify_record(&on_tmpfs, &restarted), Life::Dead);
     }
 
     #[test]
-    fn no_recorded_namespace_is_dead() {
-        assert!(!is_alive(&record(false), "today", |_| Seen::Unclear));
+    fn a_mount_that_is_not_there_counts_in_its_own_mount_namespace() {
+        for seen in [Seen::File, Seen::Namespace(8)] {
+            assert_eq!(classify_record(&record(1), &told(seen.clone(), 2)), Life::Dead);
+            assert_eq!(classify_record(&record(2), &told(seen, 2)), Life::Doubted(Doubt::Mounts));
+        }
+        assert_eq!(classify_record(&record(2), &told(Seen::Namespace(7), 2)), Life::Alive);
     }
 
     #[test]
-    fn gone_or_replaced_is_dead_only_where_the_directory_is_the_recorded_one() {
-        let alive = |seen| is_alive(&record(true), "today", |_| seen);
-        assert!(!alive(Seen::Gone { directory_device: 25 }));
-        assert!(!alive(Seen::Namespace { inode: 8, directory_device: 25 }));
-        assert!(alive(Seen::Namespace { inode: 7, directory_device: 25 }));
-        // Seen from another mount namespace, as a DaemonSet's.
-        assert!(alive(Seen::Gone { directory_device: 1 }));
-        assert!(alive(Seen::Namespace { inode: 8, directory_device: 1 }));
-        assert!(alive(Seen::Unclear));
+    fn a_record_of_the_version_before_is_judged_by_its_device() {
+        let old = Draft { view: None, ..record(1) };
+        assert_eq!(classify_record(&old, &told(Seen::Gone, 3)), Life::Dead);
+        assert_eq!(classify_record(&old, &told(Seen::Namespace(7), 3)), Life::Alive);
+        assert_eq!(classify_record(&old, &told(Seen::File, 3)), Life::Doubted(Doubt::Mounts));
+    }
+
+    #[test]
+    fn another_boot_is_dead_unless_something_speaks_against_it() {
+        let boot = |change: fn(&mut Told), seen| {
+            let mut here = Told { boot: "tomorrow", ..told(seen, 2) };
+            change(&mut here);
+            classify_record(&record(1), &here)
+        };
+        assert_eq!(boot(|_| {}, Seen::Gone), Life::Dead);
+        assert_eq!(boot(|here| here.hardware = Some("a"), Seen::Gone), Life::Dead);
+        assert_eq!(boot(|here| here.hardware = Some("b"), Seen::Gone), Life::Doubted(Doubt::Hardware));
+        assert_eq!(boot(|here| here.mounted = true, Seen::Gone), Life::Doubted(Doubt::View));
+        assert_eq!(boot(|_| {}, Seen::Namespace(7)), Life::Doubted(Doubt::Seen));
+        let mut younger = record(1);
+        younger.since += Duration::from_secs(60);
+        let here = Told { boot: "tomorrow", started: Some(std::time::UNIX_EPOCH), ..told(Seen::Gone, 2) };
+        assert_eq!(classify_record(&younger, &here), Life::Doubted(Doubt::Clock));
     }
 }

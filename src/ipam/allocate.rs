@@ -124,6 +124,7 @@ mod tests {
                 },
                 pod: Some(pod(uid)),
                 netns: None,
+                view: None,
                 boot_id: String::new(),
                 since: std::time::UNIX_EPOCH,
                 source: Source::Dynamic,

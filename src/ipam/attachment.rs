@@ -1,6 +1,6 @@
 //! What identifies a holder, and what is recorded about it.
 
-use super::{ContainerId, IfName, NetworkName, NodeName, PodRef, Scope};
+use super::{ContainerId, IfName, NetworkName, NodeName, PodRef, Scope, View};
 use crate::addr::Family;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -63,7 +63,7 @@ impl AttachmentSet {
 pub struct Netns {
     /// Absolute path of the namespace file.
     pub path: PathBuf,
-    /// Its inode on nsfs; unique within one boot.
+    /// Its inode on nsfs; 0 where ADD could not look.
     pub inode: u64,
     /// The device of the nearest existing directory above the path. Whoever
     /// sees another device there looks from another mount namespace and
@@ -99,8 +99,10 @@ pub struct Draft {
     pub attachment: Attachment,
     /// The pod, when the runtime named one.
     pub pod: Option<PodRef>,
-    /// The sandbox's namespace, when ADD could see one.
+    /// The sandbox's namespace; `None` when nothing was there.
     pub netns: Option<Netns>,
+    /// From where ADD looked; `None` in a record of a version that did not say.
+    pub view: Option<View>,
     /// The kernel's boot id when the address was given.
     pub boot_id: String,
     /// When the address was given.

@@ -8,9 +8,11 @@ mod allocate;
 mod attachment;
 mod ids;
 mod request;
+mod view;
 
-pub use alive::{Seen, is_alive};
+pub use alive::{Doubt, Here, Life, Look, Seen, classify_record};
 pub use allocate::{Plan, PlanError, is_half_done, plan};
 pub use attachment::{Allocation, Attachment, AttachmentSet, Draft, Netns, Part, Source, Version};
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
 pub use request::{Choice, Most, Offer, RangeSet, RequestError, Requested, Slot, Static, check, check_statics, slots};
+pub use view::{Directory, MountNamespace, View};

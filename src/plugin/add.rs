@@ -1,7 +1,7 @@
 //! ADD: allocate, all or nothing, and know what to undo.
 
 use super::failure::Failure;
-use super::{Ipam, Ready, allowed, attachment, host};
+use super::{Ipam, Ready, allowed, attachment, evidence, host};
 use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
@@ -51,7 +51,7 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     {
         return Err(refused);
     }
-    let is_alive = |held: &Draft| ready.is_alive(held);
+    let is_alive = |held: &Draft| !ready.life(held).is_dead();
     let ask = Ask { scope: &network.scope, slots: &slots, draft: &draft, is_alive: &is_alive, caller_gone: ipam.orphaned };
     let given = allocate(ready.store.as_ref(), &ask, Deadline::after(limit - reserve), reserve)?;
     for allocation in &given.held {
@@ -204,7 +204,7 @@ fn keep(session: &mut dyn Session, ask: &Ask<'_>, held: &Allocation) -> Result<A
         session.confirm(held)?;
         return Ok(held.clone());
     }
-    let to = Draft { boot_id: draft.boot_id.clone(), netns: draft.netns.clone(), ..held.held.clone() };
+    let to = Draft { boot_id: draft.boot_id.clone(), netns: draft.netns.clone(), view: draft.view.clone(), ..held.held.clone() };
     match session.rehome(held, &to)? {
         Rehome::Done(allocation) => Ok(allocation),
         Rehome::Changed => Err(StoreError::Changed.into()),
@@ -256,7 +256,8 @@ fn draft(ready: &Ready, attachment: Attachment, sandbox: &Sandbox, args: &CniArg
     Draft {
         attachment,
         pod: args.pod.clone(),
-        netns: sandbox.netns.as_deref().and_then(host::find_netns),
+        netns: sandbox.netns.as_deref().and_then(evidence::find_netns),
+        view: Some(ready.machine.view(sandbox.netns.as_deref())),
         boot_id: ready.machine.boot_id.clone(),
         since: ready.machine.now,
         source: Source::Dynamic,

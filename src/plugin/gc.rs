@@ -17,7 +17,7 @@ pub(super) fn gc(ipam: &Ipam<'_>, call: &Call, valid: &Attachments) -> Result<()
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let ready = ipam.ready_to_release(call, &merged, flat.as_ref())?;
-    let is_alive = |held: &Draft| ready.is_alive(held);
+    let is_alive = |held: &Draft| ready.life(held);
     let spared = Some(Arc::new(valid.clone()));
     let sweep = Sweep { node: &ready.node, network: Some(&call.network), spared, only_look: false, is_alive: &is_alive };
     collect(&ready, &sweep)

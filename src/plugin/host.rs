@@ -1,49 +1,21 @@
-//! Looks at the machine: boot id, machine id, host name, flat file, network
-//! namespaces. Looks only, and decides nothing.
+//! Looks at the machine: host name and flat file. Looks only, and decides
+//! nothing; `evidence` looks at boot, hardware and sandboxes.
 
+pub use super::evidence::Machine;
 use super::failure::Failure;
 use super::named_file;
 use crate::config::{Chosen, ConfigError, FlatFile, Problem, ResolvConf, Settings, StoreKind, chosen_places, flat_file_places};
-use crate::ipam::{Netns, NodeName, Seen};
+use crate::ipam::NodeName;
 pub use crate::store::small_file::{read_small, words};
 use nix::errno::Errno;
-use nix::sys::stat::{fstat, stat};
+use nix::sys::stat::stat;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Names a flat file explicitly; whoever sets the process's environment is
 /// its operator.
 pub const CONFIG_VARIABLE: &str = "HEREABOUTS_CONFIG";
-
-/// What identifies this machine and its boot.
-#[derive(Debug, Clone)]
-pub struct Machine {
-    /// Changes with every boot.
-    pub boot_id: String,
-    /// Stays with the installation; a few machines have none.
-    pub machine_id: Option<String>,
-    /// When it was looked at.
-    pub now: std::time::SystemTime,
-}
-
-impl Machine {
-    /// Reads both.
-    ///
-    /// # Errors
-    /// The kernel shows no boot id.
-    #[allow(clippy::disallowed_methods, reason = "the one look at the clock, handed on with the rest")]
-    pub fn look() -> Result<Self, Failure> {
-        let word = |path: &str| read_small(Path::new(path)).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
-        let path = "/proc/sys/kernel/random/boot_id";
-        let boot_id = word(path).map_err(|error| Failure::Machine { path: path.to_owned(), reason: words(&error) })?;
-        let machine_id = word("/etc/machine-id").ok().filter(|text| !text.is_empty());
-        Ok(Self { boot_id, machine_id, now: std::time::SystemTime::now() })
-    }
-}
 
 /// Finds and parses the node's own flat file, and lays the one over it that the
 /// network configuration's `configuration_path` names. That path never decides
@@ -160,47 +132,6 @@ fn is_shared(directory: &Path) -> bool {
     use crate::store::file::disk::{Disk, RealDisk};
     let nearest = directory.ancestors().find(|path| path.is_dir());
     nearest.is_some_and(|path| !RealDisk::new(path.to_owned()).is_local().unwrap_or(true))
-}
-
-/// The namespace of a sandbox as ADD sees it; `None` when there is none to be
-/// seen at the path.
-#[must_use]
-pub fn find_netns(path: &Path) -> Option<Netns> {
-    let path = std::path::absolute(path).ok()?;
-    match look_at_netns(&path) {
-        Seen::Namespace { inode, directory_device } => Some(Netns { path, inode, directory_device }),
-        Seen::Gone { .. } | Seen::Unclear => None,
-    }
-}
-
-/// What is at the path of a recorded namespace now.
-#[must_use]
-pub fn look_at_netns(path: &Path) -> Seen {
-    let Some(directory_device) = device_above(path) else {
-        return Seen::Unclear;
-    };
-    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    match File::options().read(true).custom_flags(flags).open(path) {
-        Ok(file) => {
-            let on_nsfs = nix::sys::statfs::fstatfs(file.as_fd()).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::NSFS_MAGIC);
-            match fstat(file.as_fd()) {
-                Ok(stat) if on_nsfs => Seen::Namespace { inode: stat.st_ino, directory_device },
-                _ => Seen::Unclear,
-            }
-        }
-        // A directory on the way that is gone is the same: /proc/<pid>/ns.
-        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => Seen::Gone { directory_device },
-        Err(_) => Seen::Unclear,
-    }
-}
-
-fn device_above(path: &Path) -> Option<u64> {
-    let mut above = path.ancestors().skip(1);
-    above.find_map(|directory| match stat(directory) {
-        Ok(found) => Some(Some(found.st_dev)),
-        Err(Errno::ENOENT) => None,
-        Err(_) => Some(None),
-    })?
 }
 
 /// Whether the path leads to the namespace that this process is in.

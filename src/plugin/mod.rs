@@ -6,6 +6,7 @@ pub mod add;
 pub(crate) mod allowed;
 mod check;
 pub mod del;
+pub mod evidence;
 pub mod failure;
 mod gc;
 pub mod host;
@@ -14,10 +15,11 @@ mod named_file;
 mod status;
 pub mod stores;
 pub mod sweep;
+mod unmounted;
 
 use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
-use crate::ipam::{self, Attachment, Draft, NodeName};
+use crate::ipam::{self, Attachment, Draft, Life, NodeName};
 use crate::store::file::Host;
 use crate::store::{Store, StoreError};
 use failure::Failure;
@@ -57,8 +59,8 @@ pub trait Surroundings {
     }
 
     /// Whether the sandbox of a record of this machine's is still there.
-    fn is_alive(&self, machine: &Machine, held: &Draft) -> bool {
-        is_alive(machine, held)
+    fn life(&self, machine: &Machine, held: &Draft) -> Life {
+        ipam::classify_record(held, machine)
     }
 }
 
@@ -77,9 +79,9 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Whether the sandbox of one of this node's records is still there.
-    pub(crate) fn is_alive(&self, held: &Draft) -> bool {
-        self.surroundings.is_alive(&self.machine, held)
+    /// Whether the sandbox of one of this node's records is there.
+    pub(crate) fn life(&self, held: &Draft) -> Life {
+        self.surroundings.life(&self.machine, held)
     }
 }
 
@@ -114,11 +116,6 @@ impl Ipam<'_> {
         let store = self.surroundings.open_store(&settings, host, self.lookup)?;
         Ok(Ready { settings, store, node, machine, surroundings: Rc::clone(&self.surroundings) })
     }
-}
-
-/// Whether the sandbox of a record of this machine's is still there.
-pub(crate) fn is_alive(machine: &Machine, held: &Draft) -> bool {
-    ipam::is_alive(held, &machine.boot_id, |netns| host::look_at_netns(&netns.path))
 }
 
 /// The holder that a call is about.

@@ -1,5 +1,6 @@
 //! The store that the settings name.
 
+use super::evidence::life_here;
 use crate::config::{Settings, StoreKind};
 use crate::store::file::{FileStore, Host};
 use crate::store::upkeep::Upkeep;
@@ -14,7 +15,7 @@ use std::ffi::OsString;
 #[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
 pub fn open(settings: &Settings, host: Host, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
     match &settings.store.kind {
-        StoreKind::File => Ok(Box::new(FileStore::new(settings.store.data_dir.clone(), host))),
+        StoreKind::File => Ok(Box::new(FileStore::new(settings.store.data_dir.clone(), host).classifying_with(life_here))),
         #[cfg(feature = "kube")]
         StoreKind::Kubernetes { kubeconfig } => Ok(Box::new(kubernetes(settings, kubeconfig, host, lookup)?)),
     }
@@ -34,7 +35,7 @@ pub fn open_to_keep(
 ) -> Result<Box<dyn Upkeep>, StoreError> {
     match &settings.store.kind {
         StoreKind::File => {
-            let store = FileStore::new(settings.store.data_dir.clone(), host);
+            let store = FileStore::new(settings.store.data_dir.clone(), host).classifying_with(life_here);
             Ok(Box::new(if elsewhere { store.for_dead_node() } else { store }))
         }
         #[cfg(feature = "kube")]
@@ -64,7 +65,7 @@ pub fn kubernetes(
         AllocationOrder::Lowest => Order::Lowest,
         AllocationOrder::Spread => Order::Spread,
     };
-    Ok(KubeStore::new(client, &settings.store.data_dir, host, order))
+    Ok(KubeStore::new(client, &settings.store.data_dir, host, order).classifying_with(life_here))
 }
 
 /// The URL of the API server that a kubeconfig leads to. Nobody is connected to.

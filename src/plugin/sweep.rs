@@ -1,7 +1,7 @@
 //! What is stale on a node, and freeing it: for GC, which is told who is
 //! valid, and for the command `sweep`, which is not.
 
-use crate::ipam::{Allocation, Draft, NetworkName, NodeName};
+use crate::ipam::{Allocation, Draft, Life, NetworkName, NodeName};
 use crate::store::retry::Deadline;
 use crate::store::{Access, Filter, Listing, Release, Spared, Store, StoreError};
 
@@ -15,8 +15,8 @@ pub struct Sweep<'a> {
     pub spared: Option<Spared>,
     /// Whether to look alone.
     pub only_look: bool,
-    /// Whether a record's sandbox is still there.
-    pub is_alive: &'a dyn Fn(&Draft) -> bool,
+    /// Whether a record's sandbox is there.
+    pub is_alive: &'a dyn Fn(&Draft) -> Life,
 }
 
 impl Sweep<'_> {
@@ -38,7 +38,7 @@ impl Sweep<'_> {
             Err(StoreError::Absent { .. }) => return Ok(Box::new(std::iter::empty())),
             listing => listing?,
         };
-        Ok(Box::new(listing.filter(|item| item.as_ref().map_or(true, |allocation| !(self.is_alive)(&allocation.held)))))
+        Ok(Box::new(listing.filter(|item| item.as_ref().map_or(true, |allocation| (self.is_alive)(&allocation.held).is_dead()))))
     }
 }
 

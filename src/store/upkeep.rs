@@ -4,11 +4,11 @@
 
 use super::retry::Deadline;
 use super::{Store, StoreError, file};
-use crate::ipam::{Draft, NodeName};
+use crate::ipam::{Draft, Life, NodeName};
 use std::path::{Path, PathBuf};
 
-/// Whether the sandbox of a record of this node is still there.
-pub type IsAlive<'a> = &'a dyn Fn(&Draft) -> bool;
+/// Whether the sandbox of a record of this node is there.
+pub type IsAlive<'a> = &'a dyn Fn(&Draft) -> Life;
 
 /// How much of a store is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,6 +28,7 @@ pub(crate) fn draft(node: &str, container: &str, pod: Option<&str>) -> Draft {
         attachment: attachment(node, container),
         pod: pod.map(|name| PodRef { namespace: "default".to_owned(), name: name.to_owned(), uid: None }),
         netns: None,
+        view: None,
         boot_id: "today".to_owned(),
         since: std::time::UNIX_EPOCH,
         source: Source::Dynamic,

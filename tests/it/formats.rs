@@ -87,6 +87,14 @@ fn set(text: &str, key: &str, end: char, value: &str) -> String {
     }
 }
 
+/// An optional key, of which each machine writes what it has.
+fn without_view(text: &str) -> String {
+    match text.split_once(r#""view":"#).and_then(|(head, tail)| Some((head, tail.split_once(r#","boot_id""#)?.1))) {
+        Some((head, tail)) => format!(r#"{head}"boot_id"{tail}"#),
+        None => text.to_owned(),
+    }
+}
+
 /// What differs from machine to machine and from hour to hour.
 fn normalize(path: &str, text: &str) -> String {
     match path {
@@ -100,7 +108,7 @@ fn normalize(path: &str, text: &str) -> String {
             ("\"directory_device\":", '}', "25"),
         ]
         .iter()
-        .fold(text.to_owned(), |text, (key, end, value)| set(&text, key, *end, value)),
+        .fold(without_view(text), |text, (key, end, value)| set(&text, key, *end, value)),
     }
 }
 

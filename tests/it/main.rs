@@ -28,6 +28,7 @@ mod decisions;
 mod deploy;
 /// Every step of every call fails.
 mod every_step;
+mod evidence;
 /// What happens when the answer reaches nobody, and when the store is odd.
 mod faults;
 /// Stores that earlier and later versions wrote.

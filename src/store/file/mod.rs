@@ -43,7 +43,7 @@ pub(super) use self::{
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::{Attachment, NodeName, Scope};
+use crate::ipam::{Attachment, Draft, Life, NodeName, Scope};
 use disk::{Content, Disk, Held};
 use durable::sync_name;
 #[cfg(not(feature = "kube"))]
@@ -72,6 +72,7 @@ pub struct FileStore<D: Disk> {
     host: Host,
     /// Acting for a node that is off: its machine is not asked for.
     for_dead_node: bool,
+    life: Option<fn(&Draft) -> Life>,
 }
 
 impl FileStore<disk::RealDisk> {
@@ -85,7 +86,7 @@ impl FileStore<disk::RealDisk> {
 impl<D: Disk> FileStore<D> {
     /// The store on any disk; tests bring theirs.
     pub const fn on(disk: D, host: Host) -> Self {
-        Self { disk, host, for_dead_node: false }
+        Self { disk, host, for_dead_node: false, life: None }
     }
 
     /// Acts for a node that is off and cannot act for itself; its machine is
@@ -93,6 +94,14 @@ impl<D: Disk> FileStore<D> {
     #[must_use]
     pub fn for_dead_node(mut self) -> Self {
         self.for_dead_node = true;
+        self
+    }
+
+    /// Asks this whether the sandbox of a record of another boot is there. Without
+    /// it every such sandbox is gone.
+    #[must_use]
+    pub fn classifying_with(mut self, life: fn(&Draft) -> Life) -> Self {
+        self.life = Some(life);
         self
     }
 

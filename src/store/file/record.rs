@@ -2,7 +2,10 @@
 //! pass over keys they do not know. `docs/store.md` describes it.
 
 use super::disk::{Content, Inode};
-use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version};
+use crate::ipam::{
+    Allocation, Attachment, ContainerId, Draft, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version,
+    View,
+};
 use crate::store::StoreError;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -32,6 +35,9 @@ struct Record {
     pod: Option<Pod>,
     #[serde(skip_serializing_if = "Option::is_none")]
     netns: Option<Namespace>,
+    /// Since 0.1.0. A reader that does not know it judges by the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    view: Option<Viewpoint>,
     boot_id: String,
     since: String,
     source: String,
@@ -55,6 +61,58 @@ struct Namespace {
     directory_device: u64,
 }
 
+#[derive(Serialize, Deserialize)]
+struct Viewpoint {
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    boot_id_is_mounted: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hardware: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mounts: Option<Mounts>,
+    /// Device and inode each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    directories: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tmpfs: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Mounts {
+    inode: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
+    /// Milliseconds.
+    uptime: u64,
+}
+
+impl Viewpoint {
+    fn of(view: &View) -> Self {
+        Self {
+            boot_id_is_mounted: view.boot_id_is_mounted,
+            hardware: view.hardware.clone(),
+            mounts: view.mounts.map(|mounts| Mounts {
+                inode: mounts.inode,
+                number: mounts.number,
+                uptime: u64::try_from(mounts.uptime.as_millis()).unwrap_or(0),
+            }),
+            directories: view.directories.iter().map(ToString::to_string).collect(),
+            tmpfs: view.tmpfs,
+        }
+    }
+
+    fn view(self) -> View {
+        let mounts = |Mounts { inode, number, uptime }| MountNamespace { inode, number, uptime: std::time::Duration::from_millis(uptime) };
+        View {
+            boot_id_is_mounted: self.boot_id_is_mounted,
+            hardware: self.hardware,
+            mounts: self.mounts.map(mounts),
+            // What follows an unreadable one is at no known depth.
+            directories: self.directories.iter().map_while(|text| text.parse().ok()).collect(),
+            tmpfs: self.tmpfs,
+        }
+    }
+}
+
 /// The bytes of a record.
 pub(super) fn encode(allocation: &Allocation) -> Result<Vec<u8>, serde_json::Error> {
     let Allocation { scope, address, held, version: _ } = allocation;
@@ -74,6 +132,7 @@ pub(super) fn encode(allocation: &Allocation) -> Result<Vec<u8>, serde_json::Err
             inode: netns.inode,
             directory_device: netns.directory_device,
         }),
+        view: held.view.as_ref().map(Viewpoint::of),
         boot_id: held.boot_id.clone(),
         since: humantime::format_rfc3339_micros(held.since).to_string(),
         source: match held.source {
@@ -162,6 +221,7 @@ fn understand(record: Record) -> Result<Allocation, String> {
             inode: netns.inode,
             directory_device: netns.directory_device,
         }),
+        view: record.view.map(Viewpoint::view),
         boot_id: record.boot_id,
         since: humantime::parse_rfc3339(&record.since).or(Err(invalid("since")))?,
         source,
@@ -249,6 +309,13 @@ mod tests {
                     path: OsString::from_vec(b"/run/netns/100%25\xff".to_vec()).into(),
                     inode: 4_026_532_000,
                     directory_device: 25,
+                }),
+                view: Some(View {
+                    boot_id_is_mounted: true,
+                    hardware: Some("0123456789abcdef".to_owned()),
+                    mounts: Some(MountNamespace { inode: 4_026_532_001, number: Some(7), uptime: std::time::Duration::from_millis(1234) }),
+                    directories: vec![crate::ipam::Directory { device: 25, inode: 2 }, crate::ipam::Directory { device: 25, inode: 1 }],
+                    tmpfs: Some(u64::MAX),
                 }),
                 boot_id: "b".to_owned(),
                 since: std::time::UNIX_EPOCH + std::time::Duration::from_micros(1_700_000_000_123_456),

@@ -99,7 +99,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
         let mut stale = Vec::new();
         for allocation in super::listing::list(&self.store.disk, filter)? {
             match allocation {
-                Ok(allocation) if allocation.held.boot_id != draft.boot_id => stale.push(allocation),
+                Ok(allocation) if allocation.held.boot_id != draft.boot_id && self.is_dead(&allocation.held) => stale.push(allocation),
                 Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Newer { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -112,6 +112,11 @@ impl<'s, D: Disk> FileSession<'s, D> {
             }
         }
         Ok(freed)
+    }
+
+    /// Whether the sandbox of a record of another boot is shown to be gone.
+    fn is_dead(&self, held: &Draft) -> bool {
+        self.store.life.is_none_or(|life| life(held).is_dead())
     }
 
     /// The record at an allocation's name when it is this attachment's, as it

@@ -290,6 +290,11 @@ fn merge_spec(to: &IpAllocation) -> serde_json::Value {
                 pod.entry(key).or_insert(serde_json::Value::Null);
             }
         }
+        if let Some(view) = fields.get_mut("view").and_then(|view| view.as_object_mut()) {
+            for key in super::crd::OPTIONAL_OF_VIEW {
+                view.entry(*key).or_insert(serde_json::Value::Null);
+            }
+        }
     }
     spec
 }

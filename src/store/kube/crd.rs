@@ -5,7 +5,10 @@
 //! what is decided is decided on the spec.
 
 use super::names;
-use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version};
+use crate::ipam::{
+    Allocation, Attachment, ContainerId, Draft, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version,
+    View,
+};
 use crate::store::file::{decode_path, encode_path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,7 +24,10 @@ pub const PLURAL: &str = "ipallocations";
 pub const KIND: &str = "IPAllocation";
 
 /// The keys of the spec that may be absent.
-pub(super) const OPTIONAL: &[&str] = &["gateway", "scope", "podRef", "machine", "netns"];
+pub(super) const OPTIONAL: &[&str] = &["gateway", "scope", "podRef", "machine", "netns", "view"];
+/// The same for the view.
+pub(super) const OPTIONAL_OF_VIEW: &[&str] =
+    &["hardware", "tmpfs", "mountNamespace", "mountNamespaceNumber", "uptimeMilliseconds", "directories", "bootIDIsMounted"];
 
 /// One address held by one attachment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,6 +128,9 @@ pub struct Spec {
     /// The sandbox's network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<Namespace>,
+    /// From where the node saw the sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<Viewpoint>,
     /// The kernel's boot id of the node.
     #[serde(rename = "bootID")]
     pub boot_id: String,
@@ -162,6 +171,66 @@ pub struct Namespace {
     pub inode: u64,
     /// The device of the directory above it.
     pub directory_device: u64,
+}
+
+/// From where the node saw the sandbox: what a later call compares.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Viewpoint {
+    /// Whether the boot id was a file mounted over the kernel's.
+    #[serde(rename = "bootIDIsMounted", default, skip_serializing_if = "std::ops::Not::not")]
+    pub boot_id_is_mounted: bool,
+    /// A hash of the hardware's own id.
+    #[schemars(length(max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<String>,
+    /// Inode of the mount namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_namespace: Option<u64>,
+    /// Its number, which the kernel never uses again within one boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_namespace_number: Option<u64>,
+    /// How long the node was up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_milliseconds: Option<u64>,
+    /// Device and inode of each directory above the namespace file, the nearest first.
+    #[schemars(length(max = 32), inner(length(max = 41)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directories: Vec<String>,
+    /// Random id of the tmpfs that holds the nearest one, in hexadecimal digits.
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tmpfs: Option<String>,
+}
+
+impl Viewpoint {
+    fn of(view: &View) -> Self {
+        Self {
+            boot_id_is_mounted: view.boot_id_is_mounted,
+            hardware: view.hardware.clone(),
+            mount_namespace: view.mounts.map(|mounts| mounts.inode),
+            mount_namespace_number: view.mounts.and_then(|mounts| mounts.number),
+            uptime_milliseconds: view.mounts.and_then(|mounts| u64::try_from(mounts.uptime.as_millis()).ok()),
+            directories: view.directories.iter().map(ToString::to_string).collect(),
+            tmpfs: view.tmpfs.map(|id| format!("{id:x}")),
+        }
+    }
+
+    fn view(&self) -> View {
+        let mounts = self.mount_namespace.zip(self.uptime_milliseconds);
+        View {
+            boot_id_is_mounted: self.boot_id_is_mounted,
+            hardware: self.hardware.clone(),
+            mounts: mounts.map(|(inode, uptime)| MountNamespace {
+                inode,
+                number: self.mount_namespace_number,
+                uptime: std::time::Duration::from_millis(uptime),
+            }),
+            // What follows an unreadable one is at no known depth.
+            directories: self.directories.iter().map_while(|text| text.parse().ok()).collect(),
+            tmpfs: self.tmpfs.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok()),
+        }
+    }
 }
 
 /// Why this address was given.
@@ -205,6 +274,7 @@ impl IpAllocation {
                     inode: netns.inode,
                     directory_device: netns.directory_device,
                 }),
+                view: held.view.as_ref().map(Viewpoint::of),
                 boot_id: held.boot_id.clone(),
                 since: humantime::format_rfc3339_micros(held.since).to_string(),
                 source: match held.source {
@@ -266,6 +336,7 @@ impl IpAllocation {
                 inode: netns.inode,
                 directory_device: netns.directory_device,
             }),
+            view: spec.view.as_ref().map(Viewpoint::view),
             boot_id: spec.boot_id.clone(),
             since: humantime::parse_rfc3339(&spec.since).or(Err(invalid("since")))?,
             source: match spec.source {

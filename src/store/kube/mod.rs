@@ -50,7 +50,7 @@ use super::file::disk::{Disk, Held, RealDisk};
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::{Attachment, Scope};
+use crate::ipam::{Attachment, Draft, Life, Scope};
 use api::Api;
 use client::{Client, Server};
 use session::KubeSession;
@@ -87,6 +87,7 @@ pub struct KubeStore {
     machine: Option<String>,
     /// Acting for a node that is off: its state is not here.
     for_dead_node: bool,
+    life: Option<fn(&Draft) -> Life>,
 }
 
 /// The place of the lock of an attachment of a node that is not this one.
@@ -107,7 +108,7 @@ impl KubeStore {
     #[must_use]
     pub fn on(server: Box<dyn Server>, disk: Box<dyn Disk>, host: Host, order: Order) -> Self {
         let machine = host.machine_id.as_deref().map(|id| names::hash(&["machine", id]));
-        Self { api: Api::new(server), state: State::new(disk), host, order, machine, for_dead_node: false }
+        Self { api: Api::new(server), state: State::new(disk), host, order, machine, for_dead_node: false, life: None }
     }
 
     /// Does without node state: for a node that is off and cannot act for
@@ -115,6 +116,14 @@ impl KubeStore {
     #[must_use]
     pub fn for_dead_node(mut self) -> Self {
         self.for_dead_node = true;
+        self
+    }
+
+    /// Asks this whether the sandbox of a record of another boot is there. Without
+    /// it every such sandbox is gone.
+    #[must_use]
+    pub fn classifying_with(mut self, life: fn(&Draft) -> Life) -> Self {
+        self.life = Some(life);
         self
     }
 

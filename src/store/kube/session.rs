@@ -170,7 +170,8 @@ impl<'s> KubeSession<'s> {
                     continue;
                 };
                 let candidate = known.scope == *scope && candidates.contains(known.address);
-                if candidate && known.held.boot_id != self.store.host.boot_id {
+                let of_another_boot = known.held.boot_id != self.store.host.boot_id;
+                if candidate && of_another_boot && self.store.life.is_none_or(|life| life(&known.held).is_dead()) {
                     freed |= self.remove(&known, version, Meant::Record)? == Release::Done;
                 }
             }

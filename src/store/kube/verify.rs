@@ -221,7 +221,8 @@ impl KubeStore {
             }
             Stands::Unclear => return Ok(None),
             Stands::Ours(_) => Problem::Unconfirmed,
-            _ if !is_alive(&known.held) => Problem::LeftOver,
+            // Only what is seen is worth an object: one in doubt was perhaps freed by an operator.
+            _ if !is_alive(&known.held).is_seen() => Problem::LeftOver,
             Stands::Nothing if confirmed => Problem::Lost,
             Stands::Nothing => Problem::Unconfirmed,
             Stands::Anothers(who) if confirmed => {

@@ -10,7 +10,7 @@ use crate::support::sandbox::Sandbox;
 use hereabouts::cli::{release, repair, sweep};
 use hereabouts::cni::{Outcome, Ports, dispatch};
 use hereabouts::config::Settings;
-use hereabouts::ipam::{Draft, NodeName};
+use hereabouts::ipam::{Draft, Life, NodeName};
 use hereabouts::plugin::failure::Failure;
 use hereabouts::plugin::host::Machine;
 use hereabouts::plugin::sweep::Sweep;
@@ -165,8 +165,12 @@ impl Around {
         if elsewhere { Box::new(store.for_dead_node()) } else { Box::new(store) }
     }
 
-    fn lives(&self, held: &Draft) -> bool {
+    fn is_there(&self, held: &Draft) -> bool {
         held.boot_id == self.call.boot && !held.attachment.container.as_str().starts_with(self.call.dead)
+    }
+
+    fn life(&self, held: &Draft) -> Life {
+        if self.is_there(held) { Life::Alive } else { Life::Dead }
     }
 
     fn say(&self, event: &Event) {
@@ -204,8 +208,8 @@ impl Surroundings for Around {
         Ok(Box::new(self.files(host)))
     }
 
-    fn is_alive(&self, _: &Machine, held: &Draft) -> bool {
-        self.lives(held)
+    fn life(&self, _: &Machine, held: &Draft) -> Life {
+        self.life(held)
     }
 }
 
@@ -307,7 +311,7 @@ fn told(document: &serde_json::Value) -> Vec<IpAddr> {
 fn sweep_all(around: &Around) -> anyhow::Result<()> {
     let node = NodeName::parse(around.call.node).unwrap();
     let store = around.upkeep(around.call.node, false);
-    let is_alive = |held: &Draft| around.lives(held);
+    let is_alive = |held: &Draft| around.life(held);
     let all = Sweep { node: &node, network: None, spared: None, only_look: false, is_alive: &is_alive };
     let (stale, left_overs) = sweep::find(store.as_ref(), &all)?;
     sweep::carry_out(store.as_ref(), &stale, &left_overs, &is_alive, &mut |_, _| Ok(()))
@@ -327,7 +331,7 @@ fn release_all(around: &Around, container: Option<&str>, node: &'static str) -> 
     let is_empty = found.allocations.is_empty();
     release::carry_out(store.as_ref(), &found, &mut |_, _| Ok(()))?;
     if elsewhere {
-        release::forget_node(store.as_ref(), is_empty, &|held| around.lives(held))?;
+        release::forget_node(store.as_ref(), is_empty, &|held| around.life(held))?;
     }
     Ok(())
 }
@@ -335,7 +339,7 @@ fn release_all(around: &Around, container: Option<&str>, node: &'static str) -> 
 /// As `hereabouts repair --yes`.
 fn repair_all(around: &Around) -> anyhow::Result<()> {
     let store = around.upkeep(around.call.node, false);
-    let is_alive = |held: &Draft| around.lives(held);
+    let is_alive = |held: &Draft| around.life(held);
     let verified = match store.verify(Extent::Own, &is_alive, Deadline::after(Duration::from_secs(30))) {
         Err(StoreError::Absent { .. }) => return Ok(()),
         verified => verified?,

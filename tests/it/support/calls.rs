@@ -2,7 +2,7 @@
 //! configuration and environment are read.
 
 use crate::conformance::{attachment, candidates, draft};
-use hereabouts::ipam::{Allocation, Draft, NodeName, Offer, Part, Scope, Slot, Source};
+use hereabouts::ipam::{Allocation, Draft, Life, NodeName, Offer, Part, Scope, Slot, Source};
 use hereabouts::plugin::add::{Ask, allocate};
 use hereabouts::plugin::del::free;
 use hereabouts::plugin::sweep::{self, Sweep};
@@ -88,7 +88,13 @@ fn add(store: &dyn Store, container: &str, count: u8, boot: &str) -> Result<Vec<
 
 fn gc(store: &dyn Store, boot: &str, deadline: Deadline) -> Result<(), StoreError> {
     let node = NodeName::parse("n1").unwrap();
-    let sweep = Sweep { node: &node, network: None, spared: None, only_look: false, is_alive: &|held| is_alive(held, boot) };
+    let sweep = Sweep {
+        node: &node,
+        network: None,
+        spared: None,
+        only_look: false,
+        is_alive: &|held| if is_alive(held, boot) { Life::Alive } else { Life::Dead },
+    };
     let mut first = Ok(());
     for stale in sweep.find(store, deadline)? {
         let freed = sweep::free(store, &stale?, deadline).map(|_| ());

@@ -1,0 +1,269 @@
+//! Looks at what shows who this machine is, which boot this is, and whether a
+//! sandbox is there. Looks only: `ipam::classify_record` decides.
+
+use super::failure::Failure;
+use super::unmounted;
+use crate::ipam::{Directory, Doubt, Draft, Here, Life, Look, MountNamespace, Netns, Seen, View, classify_record};
+use crate::store::small_file::{read_small, words};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, SFlag, fstat, stat};
+use nix::sys::statfs::{NSFS_MAGIC, PROC_SUPER_MAGIC, TMPFS_MAGIC, fstatfs, statfs};
+use nix::time::{ClockId, clock_gettime};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const OWN_MOUNTS: &str = "/proc/self/ns/mnt";
+const HARDWARE_ID: &str = "/sys/class/dmi/id/product_uuid";
+/// The inode of the root of every procfs; the others do not last.
+const PROC_ROOT: u64 = 1;
+/// Ids that vendors give to every machine.
+const DUMMIES: &[&str] = &[
+    "03000200-0400-0500-0006-000700080009",
+    "00020003-0004-0005-0006-000700080009",
+    "12345678-1234-5678-90ab-cddeefaabbcc",
+    "12345678-1234-1234-1234-123456789abc",
+    "fefefefe-fefe-fefe-fefe-fefefefefefe",
+    "4c4c4544-0000-2010-8020-80c04f202020",
+];
+
+/// What identifies this machine and its boot.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Changes with every boot.
+    pub boot_id: String,
+    /// Whether `boot_id` is a file mounted over the kernel's.
+    pub boot_id_is_mounted: bool,
+    /// Stays with the installation; a few machines have none.
+    pub machine_id: Option<String>,
+    /// When it was looked at.
+    pub now: SystemTime,
+    hardware: OnceLock<Option<String>>,
+}
+
+impl Machine {
+    /// A machine that is known by its boot alone, for tests.
+    #[must_use]
+    pub const fn new(boot_id: String, machine_id: Option<String>, now: SystemTime) -> Self {
+        Self { boot_id, boot_id_is_mounted: false, machine_id, now, hardware: OnceLock::new() }
+    }
+
+    /// Reads the ids.
+    ///
+    /// # Errors
+    /// The kernel shows no boot id.
+    #[allow(clippy::disallowed_methods, reason = "the one look at the clock, handed on with the rest")]
+    pub fn look() -> Result<Self, Failure> {
+        let path = Path::new(BOOT_ID);
+        let word = |path: &Path| read_small(path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        let boot_id = word(path).map_err(|error| Failure::Machine { path: BOOT_ID.to_owned(), reason: words(&error) })?;
+        // A file of procfs that stands for another one is as good as a mounted one.
+        let boot_id_is_mounted = !statfs(path).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
+        let machine_id = word(Path::new("/etc/machine-id")).ok().filter(|id| is_telling(id));
+        Ok(Self { boot_id, boot_id_is_mounted, machine_id, now: SystemTime::now(), hardware: OnceLock::new() })
+    }
+
+    /// From where this process looks at the path of a namespace.
+    #[must_use]
+    pub fn view(&self, path: Option<&Path>) -> View {
+        let look = path.map_or_else(Look::failed, look_at);
+        View {
+            boot_id_is_mounted: self.boot_id_is_mounted,
+            hardware: self.hardware().map(str::to_owned),
+            mounts: own_mounts(),
+            directories: if look.missing == 0 { look.directories } else { Vec::new() },
+            tmpfs: look.tmpfs,
+        }
+    }
+}
+
+impl Here for Machine {
+    fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
+    fn boot_id_is_mounted(&self) -> bool {
+        self.boot_id_is_mounted
+    }
+
+    fn started(&self) -> Option<SystemTime> {
+        self.now.checked_sub(uptime()?)
+    }
+
+    fn hardware(&self) -> Option<&str> {
+        self.hardware.get_or_init(hardware).as_deref()
+    }
+
+    fn look(&self, path: &Path) -> Look {
+        // What /proc/self was for ADD, it is for nobody else.
+        if is_of_the_looker(path) { Look::failed() } else { look_at(path) }
+    }
+
+    fn is_in(&self, mounts: &MountNamespace) -> bool {
+        let Some(own) = own_mounts() else { return false };
+        match (own.number, mounts.number) {
+            (Some(own), Some(recorded)) => own == recorded,
+            _ => own.inode == mounts.inode && is_older(own.inode, mounts.uptime),
+        }
+    }
+
+    fn is_unmounted(&self, device: u64, tmpfs: u64) -> bool {
+        unmounted::is_unmounted(device, tmpfs)
+    }
+}
+
+/// An id that vendors, images and installers give to many machines tells
+/// nothing of one.
+fn is_telling(id: &str) -> bool {
+    let digits: Vec<char> = id.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let varies = digits.iter().skip(1).any(|digit| digits.first() != Some(digit));
+    // "0" and "f" alone stand for "not set"; a machine id of any one digit can
+    // have been chosen.
+    let is_blank = !varies && digits.first().is_none_or(|digit| "0fF".contains(*digit));
+    !is_blank && id != "uninitialized" && !DUMMIES.contains(&id.to_ascii_lowercase().as_str())
+}
+
+fn hardware() -> Option<String> {
+    let id = String::from_utf8(read_small(Path::new(HARDWARE_ID)).ok()?).ok()?.trim().to_ascii_lowercase();
+    let is_uuid = id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    if !is_uuid || !is_telling(&id) {
+        return None;
+    }
+    let digest = Sha256::digest(format!("hardware {id}"));
+    Some(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn uptime() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).ok().map(Duration::from)
+}
+
+nix::ioctl_read!(
+    /// `NS_GET_MNTNS_ID`
+    read_mount_namespace,
+    0xb7,
+    5,
+    u64
+);
+
+fn own_mounts() -> Option<MountNamespace> {
+    let file = File::open(OWN_MOUNTS).ok()?;
+    let inode = fstat(&file).ok()?.st_ino;
+    let mut number = 0;
+    #[allow(unsafe_code, reason = "the kernel writes one u64, and the reference is to one")]
+    // SAFETY: the descriptor is open, and `number` lives as long as the call.
+    let read = unsafe { read_mount_namespace(std::os::fd::AsRawFd::as_raw_fd(&file), &raw mut number) };
+    Some(MountNamespace { inode, number: read.ok().map(|_| number), uptime: uptime()? })
+}
+
+/// Whether this mount namespace is there since before an instant, as far as the
+/// processes tell that began this one: its inode may have been another's.
+fn is_older(inode: u64, than: Duration) -> bool {
+    let lives_there = |process: i32, started: Duration| {
+        started <= than && stat(Path::new(&format!("/proc/{process}/ns/mnt"))).is_ok_and(|found| found.st_ino == inode)
+    };
+    let first = process(1).is_some_and(|(_, started)| lives_there(1, started));
+    let mut next = Some(nix::unistd::getppid().as_raw());
+    let mut parents = std::iter::from_fn(|| {
+        let current = next.filter(|process| 1 < *process)?;
+        let (parent, started) = process(current)?;
+        next = Some(parent);
+        Some((current, started))
+    });
+    first || parents.by_ref().take(64).any(|(process, started)| lives_there(process, started))
+}
+
+/// Parent and start, since the boot, of a process.
+fn process(id: i32) -> Option<(i32, Duration)> {
+    let text = String::from_utf8_lossy(&read_small(Path::new(&format!("/proc/{id}/stat"))).ok()?).into_owned();
+    // The name in parentheses may hold anything; after it comes field 3.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: u64 = fields.get(19)?.parse().ok()?;
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+    let started = Duration::from_millis(ticks.checked_mul(1000)?.checked_div(u64::try_from(per_second).ok()?)?);
+    Some((fields.get(1)?.parse().ok()?, started))
+}
+
+/// Whether the sandbox of a record of this node is there, as seen from this
+/// process. A machine that does not say who it is shows nothing.
+#[must_use]
+pub fn life_here(held: &Draft) -> Life {
+    Machine::look().map_or(Life::Doubted(Doubt::Unclear), |machine| classify_record(held, &machine))
+}
+
+/// The namespace of a sandbox as ADD sees it. Where nothing is, there is none;
+/// where ADD cannot tell, it has the inode 0.
+#[must_use]
+pub fn find_netns(path: &Path) -> Option<Netns> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let look = look_at(&path);
+    let directory_device = look.directories.first().map_or(0, |directory| directory.device);
+    match look.seen {
+        Seen::Namespace(inode) => Some(Netns { path, inode, directory_device }),
+        Seen::File | Seen::Unclear => Some(Netns { path, inode: 0, directory_device }),
+        Seen::Gone => None,
+    }
+}
+
+fn is_of_the_looker(path: &Path) -> bool {
+    let mut names = path.components().filter_map(|component| match component {
+        Component::Normal(name) => name.to_str(),
+        _ => None,
+    });
+    names.next() == Some("proc") && matches!(names.next(), Some("self" | "thread-self"))
+}
+
+/// Looks at a path; opens nothing that has an effect.
+fn look_at(path: &Path) -> Look {
+    let seen = see(path);
+    let mut above = path.ancestors().skip(1).peekable();
+    let mut missing = 0;
+    while let Some(directory) = above.peek() {
+        match stat(*directory) {
+            Err(Errno::ENOENT) => missing += 1,
+            Err(_) => return Look { seen: Seen::Unclear, ..Look::failed() },
+            Ok(_) => break,
+        }
+        above.next();
+    }
+    let above: Vec<PathBuf> = above.map(Path::to_owned).collect();
+    let filesystem = above.first().and_then(|nearest| statfs(nearest.as_path()).ok());
+    let is_on = |kind: nix::sys::statfs::FsType| filesystem.as_ref().is_some_and(|found| found.filesystem_type() == kind);
+    let on_procfs = is_on(PROC_SUPER_MAGIC);
+    let procfs = above.first().and_then(|nearest| stat(nearest.as_path()).ok()).filter(|_| on_procfs).map(|found| found.st_dev);
+    let directory = |path: &PathBuf| stat(path.as_path()).ok().map(|found| identify(&found, procfs));
+    // Too deep a path is no runtime's.
+    let directories = above.iter().take(32).map_while(directory).collect();
+    let tmpfs = above.first().filter(|_| is_on(TMPFS_MAGIC)).and_then(|nearest| unmounted::random_id(nearest));
+    Look { seen, directories, missing, tmpfs, on_procfs }
+}
+
+fn identify(found: &FileStat, procfs: Option<u64>) -> Directory {
+    let lasts = procfs != Some(found.st_dev) || found.st_ino == PROC_ROOT;
+    Directory { device: found.st_dev, inode: if lasts { found.st_ino } else { 0 } }
+}
+
+fn see(path: &Path) -> Seen {
+    let flags = OFlag::O_PATH.bits();
+    let file = match File::options().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        // The link of a process whose first thread has ended stands, and leads
+        // nowhere; the others may live.
+        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {
+            let is_link = path.symlink_metadata().is_ok();
+            return if is_link { Seen::Unclear } else { Seen::Gone };
+        }
+        Err(_) => return Seen::Unclear,
+    };
+    let Ok(found) = fstat(&file) else { return Seen::Unclear };
+    if fstatfs(file.as_fd()).is_ok_and(|filesystem| filesystem.filesystem_type() == NSFS_MAGIC) {
+        return Seen::Namespace(found.st_ino);
+    }
+    let kind = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT;
+    if kind == SFlag::S_IFREG { Seen::File } else { Seen::Unclear }
+}
