@@ -45,6 +45,7 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
         let network = args.network.as_ref().map_or_else(String::new, |network| format!(" of network {network}"));
         output::say(&format!("no address{network} is held by a node of this name: {acting}"));
     }
+    await_calls(store.as_ref(), &found)?;
     announce(&found, &acting, other_node, &located);
     if !confirm::confirmed(args.yes, "release")? {
         bail!("nothing was released");
@@ -98,6 +99,19 @@ pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyh
         }
     }
     Ok(found)
+}
+
+/// Waits until the calls that were under way for what was found have ended. An
+/// ADD may still take back what was read, or may not have answered with it yet:
+/// after this it is gone, or the sandbox had it before the operator saw it.
+///
+/// # Errors
+/// A call does not end.
+pub fn await_calls(store: &dyn Store, found: &Found) -> Result<(), StoreError> {
+    for allocation in &found.allocations {
+        drop(store.lock_attachment(&allocation.held.attachment, Access::Release, Deadline::after(list::PATIENCE))?);
+    }
+    Ok(())
 }
 
 /// One session for each record: what takes long shall keep no ADD waiting. What

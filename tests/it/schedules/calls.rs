@@ -322,12 +322,13 @@ fn release_all(around: &Around, container: Option<&str>, node: &'static str) -> 
     let elsewhere = container.is_none();
     let filter = Filter { node: Some(NodeName::parse(node).unwrap()), ..Filter::default() };
     let found = release::find(around.upkeep(around.call.node, true).as_ref(), &filter, container)?;
+    let store = around.upkeep(node, elsewhere);
+    release::await_calls(store.as_ref(), &found)?;
     let shown = found
         .allocations
         .iter()
         .map(|allocation| Shown { holder: (node, allocation.held.attachment.container.to_string()), address: allocation.address });
     around.say(&if elsewhere { Event::GivenUp(node) } else { Event::Shown(shown.collect()) });
-    let store = around.upkeep(node, elsewhere);
     let is_empty = found.allocations.is_empty();
     release::carry_out(store.as_ref(), &found, &mut |_, _| Ok(()))?;
     if elsewhere {

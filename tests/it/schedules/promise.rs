@@ -50,6 +50,7 @@ fn looked(setting: &Setting, world: World) -> Result<Looked, String> {
 fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
     let mut standing: BTreeMap<Holder, Vec<IpAddr>> = BTreeMap::new();
     let mut ending: Vec<&Holder> = Vec::new();
+    let mut given_up = Vec::new();
     for event in events {
         match event {
             Event::Told(holder, addresses) => {
@@ -60,7 +61,9 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
                 if let Some((other, _)) = other.filter(|(other, _)| !ending.contains(other)) {
                     return Err(format!("{addresses:?} was told to {holder:?} while {other:?} relies on it"));
                 }
-                standing.insert(holder.clone(), addresses.clone());
+                if !given_up.contains(&holder.0) {
+                    standing.insert(holder.clone(), addresses.clone());
+                }
             }
             Event::Ending(holder) => ending.push(holder),
             Event::Ended(holder) => {
@@ -68,7 +71,12 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
                 standing.remove(holder);
             }
             Event::Shown(shown) => shown.iter().for_each(|shown| drop(standing.remove(&shown.holder))),
-            Event::GivenUp(node) => standing.retain(|holder, _| holder.0 != *node),
+            // The operator says that the node is off: a call that runs there all
+            // the same is promised nothing.
+            Event::GivenUp(node) => {
+                given_up.push(*node);
+                standing.retain(|holder, _| holder.0 != *node);
+            }
         }
     }
     Ok(standing)
