@@ -25,8 +25,9 @@ pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> 
     if !store.is_given() && args.file != std::path::Path::new("-") {
         store_args.config = Some(args.file.clone());
     }
-    let store = locate::locate(lookup, &store_args)?.store()?;
+    // First: what is wrong with the file is said in words of the file.
     let configurations = locate::configurations(&args.file)?;
+    let store = locate::locate(lookup, &store_args)?.store()?;
     let flat = host::flat_file(lookup, None)?;
     let mut rows = Vec::new();
     for found in configurations {

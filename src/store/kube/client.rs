@@ -157,7 +157,8 @@ impl Client {
         Ok(Self { target, authority, cluster, token: read.token, kept: RefCell::new(None) })
     }
 
-    /// The cluster's identity: a hash of its authorities and its URL.
+    /// The cluster's identity: a hash of its authorities, `-`, and one of its URL.
+    /// One of the two alone may change without its being another cluster.
     #[must_use]
     pub fn cluster(&self) -> &str {
         &self.cluster
@@ -240,13 +241,11 @@ fn proxy_of(kubeconfig: &Path, read: &Kubeconfig, lookup: Lookup<'_>) -> Result<
 }
 
 fn identity(server: &Url, trust: &Trust) -> String {
-    let mut hash = Sha256::new();
-    match trust {
-        Trust::Authorities(Pem { bytes, .. }) => hash.update(bytes),
-        Trust::System => hash.update("system"),
-        Trust::Anybody => hash.update("anybody"),
-    }
-    hash.update([0]);
-    hash.update(server.to_string());
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    let hash = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let authorities = match trust {
+        Trust::Authorities(Pem { bytes, .. }) => hash(bytes),
+        Trust::System => "system".to_owned(),
+        Trust::Anybody => "anybody".to_owned(),
+    };
+    format!("{authorities}-{}", hash(server.to_string().as_bytes()))
 }

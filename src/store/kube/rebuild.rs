@@ -6,7 +6,7 @@ use super::crd::{GROUP, IpAllocation, PLURAL};
 use super::names;
 use super::place::Place;
 use super::{KubeStore, PATIENCE};
-use crate::ipam::Scope;
+use crate::ipam::{Allocation, Scope};
 use crate::store::StoreError;
 use crate::store::retry::Deadline;
 use serde::{Deserialize, Serialize};
@@ -46,13 +46,34 @@ impl KubeStore {
         self.state.complete(&origin)
     }
 
-    /// Makes the state anew from one list of the node's objects.
+    /// Makes the state again from one list of the node's objects. The list comes
+    /// first: a kubeconfig that may not list costs the node nothing that it knows.
     fn rebuild(&self, deadline: &Deadline) -> Result<(), StoreError> {
-        tracing::info!(node = %self.host.node, "the node state is made anew from the node's objects");
-        let of_this_boot = |intent: &IpAllocation| intent.spec.node == self.host.node.as_str() && intent.spec.boot_id == self.host.boot_id;
-        self.state.clear(of_this_boot, deadline)?;
-        let selector = self.own_selector();
+        tracing::info!(node = %self.host.node, "the node state is made again from the node's objects");
+        let found = self.list_own(deadline)?;
+        // What the cluster has lost, `repair` brings back from here.
+        let remembers = self.state.origin().is_none_or(|known| is_same_cluster(&known.cluster, self.api.cluster()));
+        let of_this_boot = |object: &IpAllocation| object.spec.node == self.host.node.as_str() && object.spec.boot_id == self.host.boot_id;
+        self.state.clear(|object| of_this_boot(object) && (remembers || object.metadata.resource_version.is_none()), deadline)?;
+        // Else the first ADD would ask for one of them, and take the refusal for
+        // a neighbor's.
         let mut held: BTreeMap<Scope, Vec<IpAddr>> = BTreeMap::new();
+        for (object, allocation) in found {
+            let attachment = &allocation.held.attachment;
+            self.state.put(&names::of_attachment(attachment), &object)?;
+            self.state.note_pod(attachment, allocation.held.pod.as_ref(), true, deadline);
+            held.entry(allocation.scope).or_default().push(allocation.address);
+        }
+        for (scope, addresses) in held {
+            self.state.change_occupancy(&scope, deadline, |believed| addresses.iter().for_each(|address| believed.take(*address)))?;
+        }
+        Ok(())
+    }
+
+    /// The objects of this node that can be read.
+    fn list_own(&self, deadline: &Deadline) -> Result<Vec<(IpAllocation, Allocation)>, StoreError> {
+        let selector = self.own_selector();
+        let mut found = Vec::new();
         let mut place = Place::default();
         while !place.is_ended() {
             for item in self.api.page(&selector, &mut place, deadline)? {
@@ -66,24 +87,14 @@ impl KubeStore {
                 };
                 self.check_machine(object.spec.machine.as_deref())?;
                 match object.allocation() {
-                    Ok(allocation) => {
-                        let attachment = &allocation.held.attachment;
-                        self.state.put(&names::of_attachment(attachment), &object)?;
-                        self.state.note_pod(attachment, allocation.held.pod.as_ref(), true, deadline);
-                        held.entry(allocation.scope).or_default().push(allocation.address);
-                    }
+                    Ok(allocation) => found.push((object, allocation)),
                     Err(reason) => {
                         tracing::error!(error = %damaged(&object.metadata.name, &reason), "an object of this node is passed over")
                     }
                 }
             }
         }
-        // Else the first ADD would ask for one of them, and take the refusal for
-        // a neighbor's.
-        for (scope, addresses) in held {
-            self.state.change_occupancy(&scope, deadline, |believed| addresses.iter().for_each(|address| believed.take(*address)))?;
-        }
-        Ok(())
+        Ok(found)
     }
 
     /// Whether another machine has made an object of this node.
@@ -132,5 +143,17 @@ impl KubeStore {
             tracing::debug!(%error, "readiness could not be remembered");
         }
         Ok(())
+    }
+}
+
+/// Whether two identities may be one cluster's: a cluster keeps its authorities
+/// when its URL changes, and its URL when they are renewed. One that names no
+/// authorities, or was noted by an earlier version, speaks against nothing.
+fn is_same_cluster(known: &str, now: &str) -> bool {
+    match (known.split_once('-'), now.split_once('-')) {
+        (Some((authorities, server)), Some((authorities_now, server_now))) => {
+            server == server_now || authorities == authorities_now && !matches!(authorities, "system" | "anybody")
+        }
+        _ => true,
     }
 }

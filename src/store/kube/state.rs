@@ -85,6 +85,12 @@ impl State {
         self.disk.as_ref()
     }
 
+    /// Of what the state is, where that can be read.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        let bytes = self.read(Path::new(COMPLETE)).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
     /// Whether the state is all there is of this origin.
     pub(super) fn is_complete(&self, origin: &Origin) -> Result<bool, StoreError> {
         let found = self.read(Path::new(COMPLETE))?;
@@ -113,20 +119,23 @@ impl State {
         self.remove(Path::new(COMPLETE))
     }
 
-    /// Forgets everything, the word "complete" first; but not the intents that
-    /// are `open`: what is on its way no list of objects tells.
-    pub(super) fn clear(&self, open: impl Fn(&IpAllocation) -> bool, deadline: &Deadline) -> Result<(), StoreError> {
+    /// Forgets everything, the word "complete" first, but what `keep` selects:
+    /// no list of objects tells what is on its way, or what the cluster has lost.
+    /// What is not ours to remove stays: it stops no verb.
+    pub(super) fn clear(&self, keep: impl Fn(&IpAllocation) -> bool, deadline: &Deadline) -> Result<(), StoreError> {
         self.remove(Path::new(COMPLETE))?;
-        self.change_tombstones(deadline, |tombstones| tombstones.retain(|tombstone| open(&tombstone.object)))?;
+        self.change_tombstones(deadline, |tombstones| tombstones.retain(|tombstone| keep(&tombstone.object)))?;
         for hash in self.hashes()? {
             let mut objects = self.objects(&hash).unwrap_or_default();
-            objects.retain(|object| object.metadata.resource_version.is_none() && open(object));
+            objects.retain(&keep);
             let path = Path::new(ATTACHMENTS).join(&hash);
             if objects.is_empty() { self.remove(&path)? } else { self.write(&path, &objects)? }
         }
         for directory in [PODS, SCOPES, TMP].map(Path::new) {
             for name in self.disk.names(directory).map_err(|error| self.failed("list", directory, error))? {
-                self.remove(&directory.join(name))?;
+                if let Err(error) = self.remove(&directory.join(name)) {
+                    tracing::warn!(%error, "what is not the node state's stays in it");
+                }
             }
         }
         Ok(())

@@ -123,7 +123,7 @@ fn yaml_and_json_are_read_alike_and_what_others_write_is_passed_over() {
         .replace(",\"user\":\"u\"", "");
     let open = |text: &str| Client::open(&sandbox.write("kubeconfig", text), &|_| None).map(|client| client.cluster().to_owned());
     assert_eq!(open(&yaml), open(&json));
-    assert_eq!(open(&yaml).unwrap().len(), 64);
+    assert!(open(&yaml).unwrap().starts_with("anybody-"));
     // Another server, or another authority, is another cluster.
     assert_ne!(open(&yaml), open(&yaml.replace("10.0.0.1", "10.0.0.2")));
     sandbox.write("ca.crt", &Authority::new("ca").pem);

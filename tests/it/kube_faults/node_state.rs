@@ -159,7 +159,7 @@ fn state_of_another_cluster_says_nothing() {
     cluster.text(&["delete", "ipallocation", &format!("{}.10.9.0.2", node.scope)]);
     let complete = node.state().join("complete");
     let mut origin: Value = serde_json::from_slice(&std::fs::read(&complete).unwrap()).unwrap();
-    origin["cluster"] = "another".into();
+    origin["cluster"] = "another-cluster".into();
     std::fs::write(&complete, origin.to_string()).unwrap();
     rig.proxy.seen();
     node.check("kept", &kept).succeeded();
@@ -168,6 +168,51 @@ fn state_of_another_cluster_says_nothing() {
     assert_eq!(rig.proxy.methods(), [""; 0], "here it has nothing");
     node.del("kept").succeeded();
     rig.assert_empty("after the DEL");
+}
+
+/// Cause: a state was of an authority and a URL, and was wiped before anything was
+/// listed. Effect: after a cluster was restored and reached by another URL, or
+/// after a call with a kubeconfig that may not list, what living pods hold was
+/// forgotten, and `repair` could not bring it back. Fix: list first; keep what
+/// the same cluster may have lost.
+#[test]
+fn a_new_url_and_a_kubeconfig_without_rights_forget_nothing() {
+    let Some(cluster) = shared("node_state::a_new_url_and_a_kubeconfig_without_rights_forget_nothing") else { return };
+    let rig = Rig::new(cluster);
+    let node = &rig.node;
+    node.add("kept").succeeded();
+    cluster.text(&["delete", "ipallocation", &format!("{}.10.9.0.1", node.scope)]);
+    let complete = node.state().join("complete");
+    let mut origin: Value = serde_json::from_slice(&std::fs::read(&complete).unwrap()).unwrap();
+    let authorities = origin["cluster"].as_str().unwrap().split_once('-').unwrap().0.to_owned();
+    origin["cluster"] = format!("{authorities}-another").into();
+    std::fs::write(&complete, origin.to_string()).unwrap();
+    let remembered = || files_below(&node.state()).into_iter().filter(|file| file.starts_with("attachments/")).count();
+    rig.proxy.script(|_| Act::Answer(crate::support::proxy::Reply::status(403)));
+    assert_ne!(node.del("other").code(), 0, "it may not list");
+    assert_eq!(remembered(), 1, "a list that fails forgets nothing");
+    rig.proxy.pass();
+    node.del("other").succeeded();
+    assert_eq!(remembered(), 1, "another URL alone is no other cluster");
+    node.del("kept").succeeded();
+    rig.assert_empty("after the DEL");
+}
+
+/// A directory that somebody has made in the node state stops no verb.
+#[test]
+fn a_directory_in_the_state_stops_no_verb() {
+    let Some(cluster) = shared("node_state::a_directory_in_the_state_stops_no_verb") else { return };
+    let rig = Rig::new(cluster);
+    rig.node.add("kept").succeeded();
+    for directory in ["@tmp", "pods", "scopes"] {
+        std::fs::create_dir_all(rig.node.state().join(directory).join("nodes/n1")).unwrap();
+    }
+    std::fs::remove_file(rig.node.state().join("complete")).unwrap();
+    rig.node.add("new").succeeded();
+    for container in ["kept", "new"] {
+        rig.node.del(container).succeeded();
+    }
+    rig.assert_empty("after the DELs");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! node's and frees no address that a sandbox has.
 
 use super::{RANGE, Scene, THREE, forget_version};
-use crate::support::stopped::{Moment, Stopped, Waiting, has_strace};
+use crate::support::stopped::{Moment, Stopped, has_strace};
 use hereabouts::store::retry::Deadline;
 use serde_json::{Value, json};
 use std::fs;
@@ -179,9 +179,9 @@ fn an_add_in_flight_is_nothing_wrong() {
         scene.sandbox.del("c4", RANGE).succeeded();
         let add = Stopped::after(&scene.alive("c4"), &Moment::new("renameat", entry.file_name().unwrap().to_str().unwrap()));
         assert!(fs::read_to_string(&entry).unwrap().contains("10.1.2.2") && scene.sandbox.held() == ["10.1.2.1", "10.1.2.9"]);
-        let looker = Waiting::start(&scene.sandbox.command_call(command));
+        // The attachment is busy: nothing is said of it.
+        let ended = scene.sandbox.command_call(command).run();
         assert_eq!(add.go_on().addresses(), ["10.1.2.2"]);
-        let ended = looker.end();
         assert!(ended.status == Some(0) && ended.stderr.contains(ends), "{command:?} {ended:?}");
         assert_eq!(scene.sandbox.held(), THREE);
     }
