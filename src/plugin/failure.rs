@@ -143,7 +143,7 @@ fn store_code(error: &StoreError) -> Code {
         | StoreError::Changed
         | StoreError::OldView { .. }
         | StoreError::Unreachable { .. } => Code::TryAgain,
-        StoreError::Refused { .. } | StoreError::NoResource { .. } => Code::Api,
+        StoreError::Refused { .. } | StoreError::Denied { .. } | StoreError::NoResource { .. } => Code::Api,
         StoreError::Damaged { .. }
         | StoreError::DamagedObject { .. }
         | StoreError::BadFormat { .. }

@@ -34,9 +34,15 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>) -> Result<(), Failure> {
                 all += 1;
                 failures.extend(sweep::free(store, &stale, deadline).err());
             }
-            // One record that cannot be read costs one address, not the collection.
-            Err(unreadable @ (StoreError::Damaged { .. } | StoreError::DamagedObject { .. } | StoreError::Newer { .. })) => {
-                tracing::error!(%unreadable, "GC passes over a record");
+            // One record that cannot be read costs one address, not the collection;
+            // nor does one that another machine made under this node's name.
+            Err(
+                passed_over @ (StoreError::Damaged { .. }
+                | StoreError::DamagedObject { .. }
+                | StoreError::Newer { .. }
+                | StoreError::SecondMachine { .. }),
+            ) => {
+                tracing::error!(%passed_over, "GC passes over a record");
             }
             Err(error) => return Err(error.into()),
         }

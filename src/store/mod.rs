@@ -403,6 +403,21 @@ pub enum StoreError {
         /// Its words, and what to do.
         reason: String,
     },
+    /// The admission policy of deploy/ admits only records of the node that the
+    /// token names.
+    #[error(
+        "the API server {server} denies {call}: {reason}. \
+         A node's token must be of a pod of that node, or bound to its Node; \
+         to change another node's records give --kubeconfig FILE with an administrator's kubeconfig"
+    )]
+    Denied {
+        /// Its URL.
+        server: String,
+        /// What was asked.
+        call: String,
+        /// The policy's words.
+        reason: String,
+    },
     /// The custom resource is not defined.
     #[error("the API server {server} does not know the resource {resource}, \"kubectl apply -k deploy/crd\" installs it")]
     NoResource {

@@ -9,6 +9,8 @@ mod image;
 mod objects;
 /// The pod of the DaemonSet, played from its manifest.
 mod pod;
+/// What the admission policy lets a token do, and the whole table of it.
+mod policy;
 /// The custom resource's manifest, made from the structs.
 mod resource;
 /// Each right of the role taken away.

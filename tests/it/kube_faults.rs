@@ -6,6 +6,8 @@
 //! never has two holders; DEL succeeds or answers an error that makes the
 //! runtime try again.
 
+/// Records of another machine under this node's name.
+mod another_machine;
 /// Killed at every system call.
 mod kills;
 /// Writes that the server does after their caller has given them up.

@@ -59,7 +59,10 @@ impl Problem {
         match self {
             Self::Damaged => "its address stays taken; \"kubectl delete ipallocations/NAME\" frees it",
             Self::Misnamed => "it keeps nobody from its address; \"kubectl delete ipallocations/NAME\" removes it",
-            Self::SecondMachine => "another machine goes by this node's name: give each its own node_name",
+            Self::SecondMachine => {
+                "another machine made it under this node's name, this node never frees it: give each machine its own node_name; \
+                 \"kubectl delete ipallocations/NAME\" frees an address that no pod uses"
+            }
             Self::GivenAway => "two use one address: remove the pod that is named first, its next sandbox gets another address",
             Self::Lost => "its address is free for others and in use; \"repair\" makes it again",
             Self::Unindexed => "the DEL of its holder would not find it; \"repair\" notes it",

@@ -29,10 +29,11 @@ impl<'s> Pages<'s> {
     }
 
     /// Who lists a node's records to free those of dead sandboxes must not free
-    /// those of another machine that goes by the same name.
+    /// those of another machine that goes by the same name: each of them is an
+    /// error item, and the listing goes on.
     fn for_whom_it_is(&self, object: &IpAllocation, allocation: Allocation) -> Result<Allocation, StoreError> {
-        if !self.store.for_dead_node && self.filter.node.as_ref() == Some(&self.store.host.node) {
-            self.store.check_machine(object.spec.machine.as_deref())?;
+        if self.filter.node.as_ref() == Some(&self.store.host.node) {
+            self.store.check_machine(object)?;
         }
         Ok(allocation)
     }

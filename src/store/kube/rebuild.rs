@@ -2,7 +2,7 @@
 //! cluster, or when it was lost; and the readiness that is remembered in it.
 
 use super::answer::damaged;
-use super::crd::{GROUP, IpAllocation, PLURAL};
+use super::crd::{IpAllocation, PLURAL};
 use super::names;
 use super::place::Place;
 use super::{KubeStore, PATIENCE};
@@ -85,7 +85,10 @@ impl KubeStore {
                         continue;
                     }
                 };
-                self.check_machine(object.spec.machine.as_deref())?;
+                if let Err(another) = self.check_machine(&object) {
+                    tracing::error!(%another, "a record of another machine under this node's name is passed over");
+                    continue;
+                }
                 match object.allocation() {
                     Ok(allocation) => found.push((object, allocation)),
                     Err(reason) => {
@@ -97,21 +100,26 @@ impl KubeStore {
         Ok(found)
     }
 
-    /// Whether another machine has made an object of this node.
+    /// Returns whether another machine made an object under this node's name.
+    /// Every call passes over such an object: it is never changed or removed, and
+    /// it stops no verb, because one stolen token could put any node out of
+    /// service otherwise.
     pub(super) fn is_of_another_machine(&self, object: &IpAllocation) -> bool {
-        self.check_machine(object.spec.machine.as_deref()).is_err()
+        self.check_machine(object).is_err()
     }
 
-    /// One node name, one machine: a second one would free the first one's
-    /// addresses.
-    pub(super) fn check_machine(&self, theirs: Option<&str>) -> Result<(), StoreError> {
-        match (theirs, self.machine.as_deref()) {
-            (Some(theirs), Some(ours)) if theirs != ours => Err(StoreError::SecondMachine {
-                node: self.host.node.to_string(),
-                path: format!("{PLURAL}.{GROUP}").into(),
-                theirs: format!("{theirs} (hash)"),
-                ours: format!("{ours} (hash)"),
-            }),
+    /// The same as an error that names the object. Who acts for a node that is
+    /// off acts for all that has its name.
+    pub(super) fn check_machine(&self, object: &IpAllocation) -> Result<(), StoreError> {
+        match (object.spec.machine.as_deref(), self.machine.as_deref()) {
+            (Some(theirs), Some(ours)) if theirs != ours && !self.for_dead_node && object.spec.node == self.host.node.as_str() => {
+                Err(StoreError::SecondMachine {
+                    node: self.host.node.to_string(),
+                    path: format!("{PLURAL}/{}", object.metadata.name).into(),
+                    theirs: format!("{theirs} (hash)"),
+                    ours: format!("{ours} (hash)"),
+                })
+            }
             _ => Ok(()),
         }
     }

@@ -32,7 +32,7 @@ impl KubeSession<'_> {
                     if found.spec == object.spec {
                         return self.moved(held, to, &found);
                     }
-                    let still = found.allocation().is_ok_and(|found| found.held == held.held);
+                    let still = !store.is_of_another_machine(&found) && found.allocation().is_ok_and(|found| found.held == held.held);
                     match found.version().filter(|now| still && *now != version && now.uid == version.uid) {
                         Some(_) if self.deadline.left().is_zero() => {
                             self.take_back_intent(&hash, &name, known)?;

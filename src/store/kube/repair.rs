@@ -145,6 +145,9 @@ impl KubeStore {
     fn label(&self, session: &KubeSession<'_>, name: &str) -> Result<Repaired, StoreError> {
         let Some(mut object) = self.api.get(name, &session.deadline)? else { return Ok(Repaired::Gone) };
         let (Ok(held), Some(version)) = (object.allocation(), object.version()) else { return Ok(Repaired::Gone) };
+        if self.is_of_another_machine(&object) {
+            return Ok(Repaired::ByHand);
+        }
         object.metadata.labels = names::labels(&held.scope, held.address, &held.held);
         let Changed::Done(labelled) = self.api.patch(&object, &version, &session.deadline)? else { return Ok(Repaired::Gone) };
         // The node that knows it by the old state asks again; this one knows.
@@ -167,7 +170,9 @@ impl KubeStore {
             for object in self.api.page(&selector, &mut place, &Deadline::after(PATIENCE.min(deadline.limit())))? {
                 // What cannot be read is a finding of its own.
                 let Ok(object) = object else { continue };
-                if object.allocation().is_ok_and(|held| names::of_attachment(&held.held.attachment) == hash) {
+                if !self.is_of_another_machine(&object)
+                    && object.allocation().is_ok_and(|held| names::of_attachment(&held.held.attachment) == hash)
+                {
                     objects.push(object);
                 }
             }

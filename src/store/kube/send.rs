@@ -118,6 +118,7 @@ impl Api {
                 let reason = format!("the definition of {PLURAL}.{GROUP} is being deleted: {}", plain(&message));
                 Err(StoreError::Refused { server, call: describe(call), status: 403, reason })
             }
+            422 if let Some(reason) = denial(&message) => Err(StoreError::Denied { server, call: describe(call), reason }),
             code => {
                 let advice = match code {
                     401 => "the token or certificate of the kubeconfig is not valid any more: ".to_owned(),
@@ -148,6 +149,14 @@ impl Api {
         let still = if unsure && writes { ", it may be done still" } else { "" };
         StoreError::Unreachable { server, call: describe(call), waited: waited.to_owned(), reason: format!("{}{still}", plain(reason)) }
     }
+}
+
+/// Returns the words of the policy of deploy/node/policy.yaml where a 422 is its
+/// denial, and not the schema's or another policy's.
+fn denial(message: &str) -> Option<String> {
+    let (policy, words) = message.split_once(" denied request: ")?;
+    let is_ours = policy.contains("ValidatingAdmissionPolicy") && words.starts_with("a token changes only records of its own node");
+    is_ours.then(|| plain(words))
 }
 
 fn describe(call: &Call<'_>) -> String {

@@ -66,12 +66,17 @@ impl<'s> KubeSession<'s> {
         }
     }
 
-    /// The object of a name when it is this attachment's and not on its way out.
+    /// The object of a name when it is this attachment's and this machine's, and
+    /// not on its way out.
     pub(super) fn standing(&self, name: &str, attachment: &Attachment) -> Result<Option<Allocation>, StoreError> {
         let found = self.store.api.get(name, &self.deadline)?;
         let Some(object) = found.filter(|object| object.metadata.deletion_timestamp.is_none()) else {
             return Ok(None);
         };
+        if let Err(another) = self.store.check_machine(&object) {
+            tracing::warn!(%another, "a record of another machine under this node's name is passed over");
+            return Ok(None);
+        }
         let allocation = object.allocation().map_err(|reason| super::answer::damaged(name, &reason))?;
         Ok(Some(allocation).filter(|allocation| allocation.held.attachment == *attachment))
     }

@@ -42,7 +42,8 @@ pub(super) enum Stands {
     /// Another's, in words.
     Anothers(String),
     Nothing,
-    /// Being deleted, or nothing that can be read.
+    /// Being deleted, of another machine under this node's name, or nothing that
+    /// can be read.
     Unclear,
 }
 
@@ -123,14 +124,14 @@ impl KubeStore {
             }
         };
         look.records += 1;
+        if self.is_of_another_machine(&object) {
+            look.findings.push(self.finding(Problem::SecondMachine, Suspect::Plain { name }, holder(&allocation)));
+            return Ok(());
+        }
         if !object.is_labelled(&allocation) {
             look.suspects.push(Suspect::Labels { name: name.clone(), node: object.spec.node.clone() });
         }
         if self.for_dead_node || look.unseen.is_some() || allocation.held.attachment.node != self.host.node {
-            return Ok(());
-        }
-        if self.is_of_another_machine(&object) {
-            look.findings.push(self.finding(Problem::SecondMachine, Suspect::Plain { name }, holder(&allocation)));
             return Ok(());
         }
         let hash = names::of_attachment(&allocation.held.attachment);
@@ -236,7 +237,7 @@ impl KubeStore {
     /// What stands at a name.
     pub(super) fn stands(&self, session: &KubeSession<'_>, name: &str, attachment: &Attachment) -> Result<Stands, StoreError> {
         let Some(object) = self.api.get(name, &session.deadline)? else { return Ok(Stands::Nothing) };
-        if object.metadata.deletion_timestamp.is_some() {
+        if object.metadata.deletion_timestamp.is_some() || self.is_of_another_machine(&object) {
             return Ok(Stands::Unclear);
         }
         Ok(match object.allocation() {

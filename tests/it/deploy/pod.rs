@@ -51,7 +51,7 @@ impl Node {
 
     /// The token and CA of the ServiceAccount that the DaemonSet names.
     fn give_token(&self) -> String {
-        let token = self.cluster.text(&["create", "token", "hereabouts", "--namespace", "kube-system"]).trim().to_owned();
+        let token = self.cluster.pod_token(&self.name);
         let place = self.sandbox.path("token");
         std::fs::copy(self.cluster.directory().join("pki/ca.crt"), place.join("ca.crt")).unwrap();
         std::fs::write(place.join("token.new"), &token).unwrap();

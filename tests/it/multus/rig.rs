@@ -160,7 +160,7 @@ impl Rig {
             std::fs::create_dir_all(disk.join(directory)).unwrap();
         }
         let token = disk.join("token");
-        std::fs::write(&token, self.cluster.plugin_token()).unwrap();
+        std::fs::write(&token, self.cluster.node_token(name)).unwrap();
         let authority = self.cluster.directory().join("pki/ca.crt");
         let bin = self.directory.join("bin");
         let node = Node::boot(self, name, disk);

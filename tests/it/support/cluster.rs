@@ -137,10 +137,41 @@ impl Cluster {
         self.directory.join(format!("{user}.kubeconfig"))
     }
 
-    /// A token with the rights that the plugin ships with: those of the
-    /// ServiceAccount of `deploy/node`.
-    pub(crate) fn plugin_token(&self) -> String {
-        self.text(&["create", "token", "hereabouts", "--namespace", "kube-system", "--duration", "10h"]).trim().to_owned()
+    /// Returns a token with the rights that the plugin ships with: one of the
+    /// ServiceAccount of `deploy/node`, bound to a Node, which is made.
+    pub(crate) fn node_token(&self, node: &str) -> String {
+        self.apply(&format!("{{apiVersion: v1, kind: Node, metadata: {{name: {node}}}}}"));
+        self.plugin_token(&["--bound-object-kind", "Node", "--bound-object-name", node])
+    }
+
+    /// Returns the token that the kubelet of a node gives to the DaemonSet's pod
+    /// there: bound to that Pod, which is made.
+    pub(crate) fn pod_token(&self, node: &str) -> String {
+        self.apply(&format!("{{apiVersion: v1, kind: Node, metadata: {{name: {node}}}}}"));
+        let name = self.make_plugin_pod(node, Some(node));
+        self.plugin_token(&["--bound-object-kind", "Pod", "--bound-object-name", &name])
+    }
+
+    /// Makes a Pod of the plugin's ServiceAccount, on a node or on none yet;
+    /// returns its name.
+    pub(crate) fn make_plugin_pod(&self, name: &str, node: Option<&str>) -> String {
+        let name = format!("hereabouts-{name}");
+        let mut pod = serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "kube-system"},
+            "spec": {"serviceAccountName": "hereabouts", "containers": [{"name": "main", "image": "none"}]},
+        });
+        if let Some(node) = node {
+            pod["spec"]["nodeName"] = node.into();
+        }
+        self.apply(&pod.to_string());
+        name
+    }
+
+    /// Returns a token of the plugin's ServiceAccount, with further words for
+    /// `kubectl create token`.
+    pub(crate) fn plugin_token(&self, words: &[&str]) -> String {
+        let args = [&["create", "token", "hereabouts", "--namespace", "kube-system", "--duration", "10h"], words].concat();
+        self.text(&args).trim().to_owned()
     }
 
     /// The text of a kubeconfig for whom a token is of.
