@@ -166,7 +166,12 @@ fn what_a_dead_node_held_is_seen_and_released() {
     let held = [row("192.168.44.1", "dead-a", "net1", "dead-2"), row("192.168.44.2", "dead-b", "net1", "dead-2")];
     assert_eq!(rig.held("dead"), held);
 
-    lives.hereabouts(&["release", "--node", "dead-2", "--yes"]).succeeded();
+    // A node's token frees nothing of another node: an administrator does.
+    let refused = lives.hereabouts(&["release", "--node", "dead-2", "--yes"]);
+    assert!(refused.status == Some(1) && refused.stderr.contains("with an administrator's kubeconfig"), "{refused:?}");
+    assert_eq!(rig.held("dead"), held);
+    let administrator = rig.cluster.kubeconfig().display().to_string();
+    lives.hereabouts(&["release", "--node", "dead-2", "--yes", "--kubeconfig", &administrator]).succeeded();
     assert_eq!(rig.held("dead"), [[""; 4]; 0]);
     // That a range is full is believed for some seconds; a kubelet goes on trying.
     let waiting = lives.start_in_the_end(&waiting);
