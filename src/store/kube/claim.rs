@@ -92,6 +92,7 @@ impl KubeSession<'_> {
             // The same intent once more: whichever attempt is served, the object
             // is the same.
             object.spec.since = earlier.spec.since.clone();
+            object.spec.view = earlier.spec.view.clone();
         }
         let open = open.is_some();
         let name = &object.metadata.name;
