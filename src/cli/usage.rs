@@ -19,8 +19,7 @@ struct Row {
 }
 
 pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> anyhow::Result<()> {
-    // A configuration that names its own store is looked up there; before it is
-    // read whole, so that one of a megabyte is not held twice.
+    // A configuration that names its own store is looked up there.
     let mut store_args = store.clone();
     if !store.is_given() && args.file != std::path::Path::new("-") {
         store_args.config = Some(args.file.clone());
