@@ -2,6 +2,7 @@
 
 use super::{RANGE, silent};
 use crate::support::sandbox::{Ended, HEREABOUTS, Sandbox, configuration};
+use nix::fcntl::{FcntlArg, fcntl};
 use serde_json::json;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -171,13 +172,14 @@ fn v138_40_at_once_on_a_27_give_30_addresses_and_10_clean_errors() {
 fn v140_an_add_whose_caller_was_killed_is_taken_back() {
     let sandbox = Sandbox::new();
     let (reader, writer) = std::io::pipe().unwrap();
-    // The shell is the caller; the plugin waits for stdin when it is killed.
+    // The shell is the caller; the plugin has looked at who that is, and waits
+    // for the rest of stdin, when the shell is killed.
     let mut caller = Command::new("sh");
     caller.args(["-c", &format!("{HEREABOUTS}; true")]).env_clear().envs(sandbox.call("ADD").environment);
     let log = std::fs::File::create(sandbox.path("stderr")).unwrap();
     let answer = std::fs::File::create(sandbox.path("stdout")).unwrap();
     let mut caller = caller.stdin(reader).stdout(answer).stderr(log).spawn().unwrap();
-    wait_for_child_of(caller.id());
+    await_reader(&writer);
     caller.kill().unwrap();
     caller.wait().unwrap();
     (&writer).write_all(configuration(RANGE).as_bytes()).unwrap();
@@ -195,24 +197,9 @@ fn v140_an_add_whose_caller_was_killed_is_taken_back() {
     );
 }
 
-/// Waits until the process has started one and that one is hereabouts, past
-/// its look at who its caller is: it waits for stdin then.
-fn wait_for_child_of(parent: u32) {
-    let deadline = hereabouts::store::retry::Deadline::after(std::time::Duration::from_secs(20));
-    loop {
-        assert!(!deadline.left().is_zero(), "hereabouts did not start");
-        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-        let child = children.split_whitespace().next().map(str::to_owned);
-        let waits = child.is_some_and(|pid| {
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-            // read(0, ...): the number of the call differs by machine, its
-            // first argument does not.
-            name.trim() == "hereabouts" && call.split_whitespace().nth(1) == Some("0x0")
-        });
-        if waits {
-            return;
-        }
-        std::thread::yield_now();
-    }
+/// Waits until somebody reads from this pipe: more than it holds cannot be
+/// written before. What is written is white space, which JSON allows in front.
+fn await_reader(mut writer: &std::io::PipeWriter) {
+    let holds = fcntl(writer, FcntlArg::F_GETPIPE_SZ).unwrap();
+    writer.write_all(&vec![b' '; usize::try_from(holds).unwrap() + 1]).unwrap();
 }
