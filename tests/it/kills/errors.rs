@@ -68,8 +68,11 @@ fn refuse_every_call(scene: &Scene) -> Counts {
     for point in points.iter().filter(is_of_store) {
         counts.calls += usize::from(!errors(point).is_empty());
         for errno in errors(point) {
-            let sandbox = copy(&template);
-            let ended = strace::refused_at(&sandbox, &scene.call(&sandbox), point, errno);
+            let (sandbox, ended) = strace::until_met(point, || {
+                let sandbox = copy(&template);
+                let ended = strace::refused_at(&sandbox, &scene.call(&sandbox), point, errno)?;
+                Ok((sandbox, ended))
+            });
             let shown = format!("{}: {errno} for {}: {ended:?}", scene.name, point.line);
             if ended.status == Some(0) {
                 counts.succeeded += 1;

@@ -22,8 +22,11 @@ fn kill_at_every_call(scene: &Scene) -> Counts {
     let points = strace::points(&traced, &scene.call(&traced));
     let mut counts = Counts::default();
     for point in &points {
-        let sandbox = copy(&template);
-        let ended = strace::killed_at(&sandbox, &scene.call(&sandbox), point);
+        let (sandbox, ended) = strace::until_met(point, || {
+            let sandbox = copy(&template);
+            let ended = strace::killed_at(&sandbox, &scene.call(&sandbox), point)?;
+            Ok((sandbox, ended))
+        });
         let mut promised = scene.promised();
         if let Some(addresses) = printed(&ended) {
             counts.printed += 1;

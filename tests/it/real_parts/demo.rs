@@ -2,18 +2,29 @@
 //! interrupted.
 
 use super::tools;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe2};
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-fn start(args: &[&str]) -> Child {
+fn start(args: &[&str], stdout: Stdio) -> Child {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/demo");
     let mut command = Command::new(demo);
     command.args(["--bin", crate::support::sandbox::HEREABOUTS]).args(args);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// A pipe that holds what one write wrote: the next one waits until that was
+/// read, so that the demo is never further than a write ahead of the test.
+fn one_write_at_a_time() -> (File, OwnedFd) {
+    let (reader, writer) = pipe2(OFlag::O_DIRECT | OFlag::O_CLOEXEC).unwrap();
+    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(1)).unwrap();
+    (File::from(reader), writer)
 }
 
 /// Processes whose command line, mounts whose source, and files whose name
@@ -58,7 +69,7 @@ fn the_demo_does_the_main_job_and_leaves_nothing() {
 
 /// With these lines in what it says.
 fn runs_to_its_end(args: &[&str], lines: &[&str]) {
-    let child = start(args);
+    let child = start(args, Stdio::piped());
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -98,18 +109,20 @@ fn an_interrupted_demo_leaves_nothing() {
     }
     for (moment, signal) in moments {
         let (args, moment): (&[&str], &str) = if moment == "--kubernetes" { (&["--kubernetes"], "pod1") } else { (&[], moment) };
-        let mut child = start(args);
+        let (reader, writer) = one_write_at_a_time();
+        let mut child = start(args, Stdio::from(writer));
         let pid = child.id();
-        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut output = std::io::BufReader::new(reader);
         let mut line = String::new();
         while !line.contains(moment) {
             line.clear();
             assert!(0 < std::io::BufRead::read_line(&mut output, &mut line).unwrap(), "the demo never said {moment}");
         }
         kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+        // What waits to write goes on, and then sees the signal.
+        std::io::copy(&mut output, &mut std::io::sink()).unwrap();
         let status = child.wait().unwrap();
         assert!(status.signal().is_some() || !status.success(), "{moment}: {status}");
-        drop(output);
         assert_nothing_left(pid);
     }
 }

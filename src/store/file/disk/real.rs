@@ -9,7 +9,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -31,10 +31,11 @@ const MARK: Mode = Mode::S_ISVTX;
 /// The kernel's.
 pub struct RealDisk {
     root: PathBuf,
-    /// Directories by path: each is opened once in a process's short life.
-    directories: RefCell<HashMap<PathBuf, Rc<OwnedFd>>>,
+    /// Directories by path: each is opened once in a process's short life. In
+    /// order, so that the same call closes them in the same order each time.
+    directories: RefCell<BTreeMap<PathBuf, Rc<OwnedFd>>>,
     /// New files: each is synced through the descriptor that wrote it.
-    written: RefCell<HashMap<PathBuf, OwnedFd>>,
+    written: RefCell<BTreeMap<PathBuf, OwnedFd>>,
     /// Of the opened data directory: looked at once.
     local: Cell<Option<bool>>,
 }
