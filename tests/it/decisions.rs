@@ -400,7 +400,7 @@ fn static_addresses_come_after_the_dynamic_ones_are_recorded_and_conflict() {
 #[test]
 fn durations_are_strings_with_a_unit() {
     let sandbox = Sandbox::new();
-    sandbox.add("c1", &format!(r#"{RANGE},"deadlines":{{"add":"500ms"}}"#)).succeeded();
+    sandbox.add("c1", &format!(r#"{RANGE},"deadlines":{{"add":"9500ms"}}"#)).succeeded();
     assert_eq!(sandbox.add("c2", &format!(r#"{RANGE},"deadlines":{{"add":"10"}}"#)).code(), 7);
 }
 

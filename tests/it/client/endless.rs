@@ -149,7 +149,7 @@ fn a_wait_that_a_server_asks_for_leaves_time_for_another_attempt() {
 
 #[test]
 fn a_conflict_that_is_not_about_the_name_is_an_error_in_words() {
-    let rig = Rig::new("5s", |asked| match &*asked.method {
+    let rig = Rig::new("20s", |asked| match &*asked.method {
         "GET" => page(asked, "", &[]),
         _ => failure(409, "", "Conflict", "admission webhook \"quota\" denied the request"),
     });
@@ -162,7 +162,7 @@ fn a_conflict_that_is_not_about_the_name_is_an_error_in_words() {
 fn a_definition_that_is_being_deleted_is_not_a_missing_right() {
     let words = "ipallocations.hereabouts.dev \"10.9.0.1\" is forbidden: \
                  create not allowed while custom resource definition is terminating";
-    let rig = Rig::new("5s", move |asked| match &*asked.method {
+    let rig = Rig::new("20s", move |asked| match &*asked.method {
         "GET" => page(asked, "", &[]),
         _ => failure(403, "", "Forbidden", words),
     });
@@ -223,7 +223,7 @@ fn other_bounds_of_a_full_scope_are_no_reason_to_list_it_again() {
 /// holds. Fix: the attachment is compared.
 #[test]
 fn a_del_frees_nothing_of_another_attachment_that_shares_its_hash() {
-    let rig = Rig::new("5s", |asked| match &*asked.method {
+    let rig = Rig::new("20s", |asked| match &*asked.method {
         "GET" => page(asked, "", &[]),
         "POST" => made(asked),
         _ => say(200, "", "application/json", r#"{"kind":"Status","status":"Success"}"#),

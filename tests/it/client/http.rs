@@ -137,12 +137,13 @@ fn a_reset_before_or_within_the_answer_is_an_unknown_outcome() {
 #[test]
 fn a_call_ends_with_its_limit_wherever_the_silence_begins() {
     let (sandbox, authority) = (Sandbox::new(), Authority::new("ca"));
-    let limit = Duration::from_millis(300);
+    // Long enough for a handshake on a busy machine.
+    let limit = Duration::from_secs(2);
     // Connected by the kernel, and never served.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", silent.local_addr().unwrap());
     let (reason, may_pass) = not_sent(timed(|| client(&sandbox, &url, &authority).call(&GET, limit)));
-    assert!(reason.contains("no answer within 300ms") && may_pass, "{reason}");
+    assert!(reason.contains("no answer within 2s") && may_pass, "{reason}");
     for begun in ["", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel"] {
         let server = Server::start(&authority, move |mut talk| {
             talk.hears();
@@ -150,7 +151,7 @@ fn a_call_ends_with_its_limit_wherever_the_silence_begins() {
             talk.holds();
         });
         let reason = unknown(timed(|| client(&sandbox, &server.url(), &authority).call(&GET, limit)));
-        assert!(reason.contains("no answer within 300ms"), "{reason}");
+        assert!(reason.contains("no answer within 2s"), "{reason}");
     }
     // One that always has a little more to say.
     let server = Server::start(&authority, |mut talk| {
@@ -163,7 +164,7 @@ fn a_call_ends_with_its_limit_wherever_the_silence_begins() {
         });
     });
     let reason = unknown(timed(|| client(&sandbox, &server.url(), &authority).call(&GET, limit)));
-    assert!(reason.contains("no answer within 300ms"), "{reason}");
+    assert!(reason.contains("no answer within 2s"), "{reason}");
 }
 
 /// The kernel drops the packets of who knocks at a full queue.
@@ -180,7 +181,7 @@ fn a_call_ends_with_its_limit_where_nobody_answers_at_all() {
     }
     let client = client(&sandbox, &format!("https://{address}"), &authority);
     let (reason, may_pass) = not_sent(timed(|| client.call(&GET, Duration::from_millis(300))));
-    assert!(reason.starts_with(&format!("cannot connect to {address}: no answer within 2")) && may_pass, "{reason}");
+    assert!(reason.starts_with(&format!("cannot connect to {address}: no answer within ")) && may_pass, "{reason}");
 }
 
 #[test]
@@ -275,7 +276,7 @@ fn a_request_has_what_the_api_needs_and_nothing_twice() {
     let body = "x".repeat(1_000_000);
     let post = Request { method: Method::Post, path: "/apis/x?dryRun=All", content: Some(("application/json", body.as_bytes())), ..GET };
     for request in [GET, post, Request { method: Method::Delete, content: Some(("a/b", b"")), ..GET }] {
-        client.call(&request, Duration::from_secs(5)).unwrap();
+        client.call(&request, PATIENCE).unwrap();
     }
     let sent = server.requests();
     let agent = env!("CARGO_PKG_VERSION");
@@ -288,7 +289,7 @@ fn a_request_has_what_the_api_needs_and_nothing_twice() {
     assert_eq!(sent[1], format!("POST /k8s/clusters/c-1/apis/x?dryRun=All HTTP/1.1\r\n{fixed}{kind}\r\n{body}"));
     assert!(sent[2].starts_with("DELETE ") && sent[2].ends_with("Content-Length: 0\r\n\r\n"), "{}", sent[2]);
     for path in ["version", "/a b", "/a\r\nX: y", "/\u{e4}", ""] {
-        let (_, may_pass) = not_sent(client.call(&Request { path, ..GET }, Duration::from_secs(5)));
+        let (_, may_pass) = not_sent(client.call(&Request { path, ..GET }, PATIENCE));
         assert!(!may_pass, "{path:?}");
     }
     assert_eq!(server.requests().len(), 3);

@@ -216,7 +216,7 @@ impl Pod<'_> {
         let id = self.container_process();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         let mut child = self.child.take().unwrap();
-        let deadline = Deadline::after(Duration::from_secs(10));
+        let deadline = Deadline::after(Duration::from_secs(60));
         let ended = until(&deadline, || child.try_wait()).unwrap();
         assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", self.said());
     }

@@ -130,7 +130,7 @@ impl Watching {
 
     /// Lets it look at once, again and again, until something is so.
     pub(crate) fn until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
-        let deadline = Deadline::after(Duration::from_secs(30));
+        let deadline = Deadline::after(Duration::from_secs(60));
         let held = until(&deadline, || {
             assert!(self.child.try_wait().unwrap().is_none(), "{what}: it has ended: {}", self.said());
             if holds() {
@@ -165,7 +165,7 @@ impl Watching {
 
     /// The same for one that was asked by other means.
     pub(crate) fn ended(mut self) -> Option<i32> {
-        let deadline = Deadline::after(Duration::from_secs(10));
+        let deadline = Deadline::after(Duration::from_secs(60));
         let status = until(&deadline, || self.child.try_wait()).unwrap();
         status.unwrap_or_else(|| panic!("it does not end: {}", self.said())).code()
     }

@@ -17,7 +17,7 @@ impl Living {
         let child = Command::new("unshare").args(["--net", "sleep", "600"]).stdin(Stdio::null()).spawn().ok()?;
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         let path = format!("/proc/{}/ns/net", child.id());
-        let deadline = Deadline::after(Duration::from_secs(10));
+        let deadline = Deadline::after(Duration::from_secs(60));
         while std::fs::read_link(&path).is_ok_and(|link| link == own) {
             assert!(!deadline.left().is_zero(), "no namespace came");
             std::thread::yield_now();
