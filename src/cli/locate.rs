@@ -5,7 +5,7 @@ use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, Stor
 use crate::ipam::{self, Draft, Life, NodeName};
 use crate::json::Json;
 use crate::plugin::host::{self, Machine};
-use crate::plugin::stores;
+use crate::plugin::stores::{self, OnBehalf};
 use crate::store::file::Host;
 use crate::store::upkeep::Upkeep;
 use anyhow::{Context, bail};
@@ -29,12 +29,13 @@ pub(super) struct Located<'l> {
 impl Located<'_> {
     /// The store as this node has it.
     pub(super) fn store_of(&self, node: &NodeName) -> anyhow::Result<Box<dyn Upkeep>> {
-        self.open(node.clone(), false)
+        self.open(node.clone(), OnBehalf::OfThisNode)
     }
 
-    /// The store for one who acts for a node that is off.
-    pub(super) fn store_of_dead(&self, node: &NodeName) -> anyhow::Result<Box<dyn Upkeep>> {
-        self.open(node.clone(), true)
+    /// The store for one who acts for another node; `is_off` when that one is gone
+    /// for good, and is forgotten.
+    pub(super) fn store_of_another(&self, node: &NodeName, is_off: bool) -> anyhow::Result<Box<dyn Upkeep>> {
+        self.open(node.clone(), if is_off { OnBehalf::OfOneThatIsOff } else { OnBehalf::OfAnother })
     }
 
     /// The store for reading alone.
@@ -43,7 +44,7 @@ impl Located<'_> {
             Some(node) => node.clone(),
             None => NodeName::parse("unnamed").or_else(|_| bail!("no node name"))?,
         };
-        self.open(reader, true)
+        self.open(reader, OnBehalf::OfAnother)
     }
 
     /// This node, for what only it may do.
@@ -59,9 +60,9 @@ impl Located<'_> {
         ipam::classify_record(held, &self.machine)
     }
 
-    fn open(&self, node: NodeName, elsewhere: bool) -> anyhow::Result<Box<dyn Upkeep>> {
+    fn open(&self, node: NodeName, on_behalf: OnBehalf) -> anyhow::Result<Box<dyn Upkeep>> {
         let host = Host { node, machine_id: self.machine.machine_id.clone(), boot_id: self.machine.boot_id.clone() };
-        Ok(stores::open_to_keep(&self.settings, host, elsewhere, self.lookup)?)
+        Ok(stores::open_to_keep(&self.settings, host, on_behalf, self.lookup)?)
     }
 }
 

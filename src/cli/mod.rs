@@ -1,6 +1,7 @@
 //! The operator's commands; one a file. `output` is the only printer, `locate`
 //! finds the store. Exit status: 0 done, 1 failed, 2 usage.
 
+mod census;
 mod config_check;
 mod confirm;
 #[cfg(feature = "kube")]
@@ -117,10 +118,12 @@ enum Command {
     /// Give addresses back by hand
     ///
     /// For addresses whose holder is gone and whose DEL never came. Asks before
-    /// it frees; without a terminal it needs --yes. A record of another node is
-    /// freed only with --node, and only when that node is off: a pod that still
-    /// runs there keeps using the address, and the next pod gets it too. --node
-    /// alone frees all that the node holds.
+    /// it frees; without a terminal it needs --yes. A sandbox that is seen alive
+    /// here keeps its address without --force. On a node, a record of another one
+    /// is freed only with --node, and only when that node is off or the pod is
+    /// gone: a pod that still runs there keeps using the address, and the next
+    /// pod gets it too. With --kubeconfig no node is meant, and an address needs
+    /// no --node. --node alone frees all that the node holds.
     Release(ReleaseArgs),
     /// Free what this node holds for sandboxes that are gone
     ///
@@ -295,6 +298,9 @@ pub(crate) struct ReleaseArgs {
     /// Act for this node, which must be off
     #[arg(long)]
     pub(crate) node: Option<String>,
+    /// Free also what a sandbox has that is seen here, alive
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,

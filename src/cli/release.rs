@@ -2,7 +2,7 @@
 //! it does to a store is apart from what it asks and prints.
 
 use super::{Lookup, ReleaseArgs, StoreArgs, Usage, What, confirm, list, locate, output};
-use crate::ipam::{Allocation, NodeName};
+use crate::ipam::{Allocation, Life, NodeName};
 use crate::store::retry::Deadline;
 use crate::store::upkeep::{IsAlive, Upkeep};
 use crate::store::{Access, Filter, Release, Store, StoreError};
@@ -38,7 +38,7 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
         bail!("{} is held by node {node}, give --node {node} when that node is off", allocation.address);
     }
     let other_node = located.node.as_ref() != Some(&acting);
-    let store = if other_node { located.store_of_dead(&acting)? } else { located.store_of(&acting)? };
+    let store = if other_node { located.store_of_another(&acting, whole_node)? } else { located.store_of(&acting)? };
     if found.is_empty() {
         // Before the question: a store may not know which nodes there are, and
         // the name may be a slip.
@@ -46,6 +46,9 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
         output::say(&format!("no address{network} is held by a node of this name: {acting}"));
     }
     await_calls(store.as_ref(), &found)?;
+    if !args.force {
+        refuse_the_living(&found, &|held| located.life(held))?;
+    }
     announce(&found, &acting, other_node, &located);
     if !confirm::confirmed(args.yes, "release")? {
         bail!("nothing was released");
@@ -114,6 +117,26 @@ pub fn await_calls(store: &dyn Store, found: &Found) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Refuses where the sandbox of a record is seen from here, whatever node the
+/// record is of: a name may have changed, and a namespace is what it is.
+///
+/// # Errors
+/// Which are seen, and where.
+pub fn refuse_the_living(found: &Found, life: IsAlive<'_>) -> anyhow::Result<()> {
+    let alive: Vec<String> = found.allocations.iter().filter(|allocation| life(&allocation.held).is_seen()).map(seen_at).collect();
+    if alive.is_empty() {
+        return Ok(());
+    }
+    bail!("a sandbox that is alive uses the address, remove its pod or give --force; seen: {}", alive.join("; "))
+}
+
+fn seen_at(allocation: &Allocation) -> String {
+    let netns = allocation.held.netns.as_ref();
+    let place =
+        netns.map_or_else(String::new, |netns| format!(" at {}, inode {}", output::plain(&netns.path.to_string_lossy()), netns.inode));
+    format!("the network namespace of {}{place}", output::holder(allocation))
+}
+
 /// One session for each record: what takes long shall keep no ADD waiting. What
 /// is freed is the very record that was shown.
 /// `report` gets each address, and whether it was freed.
@@ -165,7 +188,11 @@ fn acting_node(located: &locate::Located<'_>, args: &ReleaseArgs, first: Option<
     match (&args.node, &located.node) {
         (Some(node), _) => list::parse_node(node),
         (None, Some(node)) => Ok(node.clone()),
+        // No node is meant: who names one address means its holder.
         (None, None) => {
+            if let Some(first) = first.filter(|_| args.what.address.is_some()) {
+                return Ok(first.held.attachment.node.clone());
+            }
             let holder = first.map_or_else(|| "the holder's".to_owned(), |first| first.held.attachment.node.to_string());
             bail!("this node's name cannot be told, give --node: {holder}")
         }
@@ -178,8 +205,14 @@ fn announce(found: &Found, acting: &NodeName, other_node: bool, located: &locate
     }
     for allocation in &found.allocations {
         output::say(&format!("  {}", output::holder(allocation)));
-        if !other_node && !located.life(&allocation.held).is_dead() {
-            output::say("    warning: its sandbox is still there; the next pod would get an address that is in use");
+        match located.life(&allocation.held) {
+            Life::Alive => output::say("    warning: its sandbox is still there; the next pod would get an address that is in use"),
+            Life::Doubted(doubt) if !other_node => {
+                output::say(&format!(
+                    "    warning: its sandbox may be there: {doubt}; a pod that still runs would go on using the address"
+                ));
+            }
+            Life::Doubted(_) | Life::Dead => {}
         }
     }
     for damaged in &found.damaged {
@@ -187,6 +220,6 @@ fn announce(found: &Found, acting: &NodeName, other_node: bool, located: &locate
         output::say("    warning: a pod that still runs would go on using the address");
     }
     if other_node {
-        output::say(&format!("warning: node {acting} must be off: a pod that runs there goes on using the address"));
+        output::say(&format!("warning: node {acting} must be off, or the pod be gone: one that runs there goes on using the address"));
     }
 }

@@ -1,7 +1,8 @@
 //! `verify`: what is wrong with the store.
 
-use super::{Format, Lookup, StoreArgs, VerifyArgs, list, locate, output};
+use super::{Format, Lookup, StoreArgs, VerifyArgs, census, list, locate, output};
 use crate::store::StoreError;
+use crate::store::census::Census;
 use crate::store::retry::Deadline;
 use crate::store::upkeep::{Extent, Finding, Verified};
 use anyhow::bail;
@@ -13,21 +14,26 @@ pub(super) fn verify(lookup: Lookup<'_>, store: &StoreArgs, args: &VerifyArgs) -
     let store = located.node.as_ref().map_or_else(|| located.store(), |node| located.store_of(node))?;
     let verified = match store.verify(Extent::Whole, &|held| located.life(held), Deadline::after(list::PATIENCE)) {
         Err(error @ StoreError::Absent { .. }) => {
-            Verified { format: None, records: 0, entries: 0, findings: Vec::new(), unseen: Some(error.to_string()) }
+            let (findings, census) = (Vec::new(), Census::default());
+            Verified { format: None, records: 0, entries: 0, findings, unseen: Some(error.to_string()), census }
         }
         verified => verified?,
     };
-    let Verified { format, records, entries, findings, unseen } = &verified;
+    let Verified { format, records, entries, findings, unseen, census } = &verified;
+    let now = located.machine.now;
     if let Some(unseen) = unseen {
         output::say(unseen);
     }
     if args.output == Format::Json {
         let findings: Vec<_> = findings.iter().map(document).collect();
+        let (doubted, nodes) = census::document(census, now);
         output::print_json(&json!({
             "store": located.name, "format": format, "records": records, "indexEntries": entries, "findings": findings,
+            "doubted": doubted, "moreDoubted": census.more_doubted, "nodes": nodes,
         }))?;
     } else {
         output::print(&describe(findings))?;
+        output::print(&census::describe(census, now))?;
         let format = format.map_or_else(String::new, |number| format!(", format {number}"));
         output::print(&format!("{} and {} were read{format}\n", count(*records, "record"), count(*entries, "index entry")))?;
     }

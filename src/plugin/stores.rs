@@ -21,8 +21,18 @@ pub fn open(settings: &Settings, host: Host, lookup: &dyn Fn(&str) -> Option<OsS
     }
 }
 
-/// The same for an operator. From elsewhere than the host's node: that one is
-/// off, or there is none.
+/// On whose behalf an operator uses a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnBehalf {
+    /// Of this node.
+    OfThisNode,
+    /// Of another node, or of none.
+    OfAnother,
+    /// Of a node that is off for good, and is forgotten.
+    OfOneThatIsOff,
+}
+
+/// The same for an operator.
 ///
 /// # Errors
 /// The kubeconfig cannot be used.
@@ -30,18 +40,22 @@ pub fn open(settings: &Settings, host: Host, lookup: &dyn Fn(&str) -> Option<OsS
 pub fn open_to_keep(
     settings: &Settings,
     host: Host,
-    elsewhere: bool,
+    on_behalf: OnBehalf,
     lookup: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Box<dyn Upkeep>, StoreError> {
     match &settings.store.kind {
         StoreKind::File => {
             let store = FileStore::new(settings.store.data_dir.clone(), host).classifying_with(life_here);
-            Ok(Box::new(if elsewhere { store.for_dead_node() } else { store }))
+            Ok(Box::new(match on_behalf {
+                OnBehalf::OfThisNode => store,
+                OnBehalf::OfAnother => store.for_another_node(),
+                OnBehalf::OfOneThatIsOff => store.for_dead_node(),
+            }))
         }
         #[cfg(feature = "kube")]
         StoreKind::Kubernetes { kubeconfig } => {
             let store = kubernetes(settings, kubeconfig, host, lookup)?;
-            Ok(Box::new(if elsewhere { store.for_dead_node() } else { store }))
+            Ok(Box::new(if on_behalf == OnBehalf::OfThisNode { store } else { store.for_dead_node() }))
         }
     }
 }

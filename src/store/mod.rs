@@ -10,8 +10,10 @@
 //! - [`memory`]: for tests; no configuration selects it
 //! - [`retry`]: deadlines, and the only retry loop
 //! - [`small_file`]: reads the machine's own small files
-//! - [`upkeep`]: what an operator does with a store beyond the verbs
+//! - [`upkeep`]: what an operator does with a store beyond the verbs; [`census`]:
+//!   who holds how much, as it counts
 
+pub mod census;
 pub mod file;
 #[cfg(feature = "kube")]
 pub mod kube;

@@ -2,6 +2,7 @@
 //! sound, and mends it. What can be wrong, and how it is mended, each store
 //! knows for itself; here is what all of them say of it.
 
+use super::census::Census;
 use super::retry::Deadline;
 use super::{Store, StoreError, file};
 use crate::ipam::{Draft, Life, NodeName};
@@ -65,6 +66,8 @@ pub struct Verified {
     pub findings: Vec<Finding>,
     /// What was not looked at, and why.
     pub unseen: Option<String>,
+    /// Who holds how much, and what of it is in doubt.
+    pub census: Census,
 }
 
 /// One thing that is wrong.

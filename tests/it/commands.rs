@@ -1,6 +1,8 @@
 //! The operator's commands, as one types them. All but `files` is true of both
 //! stores; `HEREABOUTS_TEST_STORE=kubernetes` tries it on the other one.
 
+/// How doubt ends.
+mod doubt;
 /// What killed calls leave in a directory.
 mod files;
 /// The store in the Kubernetes API.

@@ -114,7 +114,7 @@ fn a_second_machine_with_the_same_node_name_is_refused() {
         assert!(ended.details().contains("another machine uses the node name n1"), "{ended:?}");
     }
     sandbox.write("flat.conf", &sandbox.flat("n2"));
-    sandbox.command(&["release", "10.1.2.2", "--node", "n1", "--yes"]).succeeded();
+    sandbox.command(&["release", "--node", "n1", "--yes"]).succeeded();
     sandbox.write("flat.conf", &sandbox.flat("n1"));
     sandbox.add("c1", RANGE).succeeded();
 }

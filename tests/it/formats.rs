@@ -286,7 +286,7 @@ fn in_a_kept_store_del_and_release_leave_nothing() {
             call(sandbox, "DEL", container, "", RANGE).run().succeeded();
         }
         assert_eq!(sandbox.held(), [OF_N2]);
-        sandbox.command(&["release", OF_N2, "--node", "n2", "--yes"]).succeeded();
+        sandbox.command(&["release", "--node", "n2", "--yes"]).succeeded();
         assert_eq!(sandbox.files(), ["format", "nodes/n1/@machine-id", "nodes/n1/@tmp/77.1", "scopes/@/full"]);
         assert_eq!(std::fs::read(sandbox.store().join("scopes/@/full")).unwrap(), b"", "no shard is full");
     });

@@ -66,12 +66,22 @@ pub struct Host {
     pub boot_id: String,
 }
 
+/// For whom the store acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Acting {
+    /// This node.
+    Here,
+    /// Another node: which machine it is, is not asked for.
+    Elsewhere,
+    /// A node that is off for good: which machine it was, is forgotten.
+    Off,
+}
+
 /// The file store.
 pub struct FileStore<D: Disk> {
     disk: D,
     host: Host,
-    /// Acting for a node that is off: its machine is not asked for.
-    for_dead_node: bool,
+    acting: Acting,
     life: Option<fn(&Draft) -> Life>,
 }
 
@@ -86,14 +96,21 @@ impl FileStore<disk::RealDisk> {
 impl<D: Disk> FileStore<D> {
     /// The store on any disk; tests bring theirs.
     pub const fn on(disk: D, host: Host) -> Self {
-        Self { disk, host, for_dead_node: false, life: None }
+        Self { disk, host, acting: Acting::Here, life: None }
     }
 
     /// Acts for a node that is off and cannot act for itself; its machine is
     /// forgotten with the next session.
     #[must_use]
     pub fn for_dead_node(mut self) -> Self {
-        self.for_dead_node = true;
+        self.acting = Acting::Off;
+        self
+    }
+
+    /// Acts for another node that may come back under its name.
+    #[must_use]
+    pub fn for_another_node(mut self) -> Self {
+        self.acting = Acting::Elsewhere;
         self
     }
 

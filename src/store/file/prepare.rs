@@ -3,7 +3,7 @@
 
 use super::disk::Disk;
 use super::failed::failed;
-use super::{FileStore, layout, read, record, remove, sync, sync_name, unique};
+use super::{Acting, FileStore, layout, read, record, remove, sync, sync_name, unique};
 use crate::store::{Access, StoreError};
 use std::io;
 use std::path::Path;
@@ -145,8 +145,10 @@ impl<D: Disk> FileStore<D> {
     /// addresses.
     pub(super) fn check_machine(&self, access: Access) -> Result<(), StoreError> {
         let path = layout::machine_id(&self.host.node);
-        if self.for_dead_node {
-            return remove(&self.disk, &path);
+        match self.acting {
+            Acting::Here => {}
+            Acting::Elsewhere => return Ok(()),
+            Acting::Off => return remove(&self.disk, &path),
         }
         let Some(ours) = &self.host.machine_id else {
             return Ok(());

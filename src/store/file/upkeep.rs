@@ -2,8 +2,9 @@
 
 use super::disk::Disk;
 use super::{FileStore, finding, layout};
-use crate::ipam::NodeName;
+use crate::ipam::{Life, NodeName};
 use crate::store::StoreError;
+use crate::store::census::Census;
 use crate::store::retry::Deadline;
 use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep, Verified, What};
 use std::path::Path;
@@ -24,13 +25,20 @@ impl<D: Disk> FileStore<D> {
     }
 }
 
-/// Sandboxes are of no interest here: a record of a living one is never lost.
 impl<D: Disk> Upkeep for FileStore<D> {
     /// Reads all of it: the index by which a node finds its own is what is doubted.
-    fn verify(&self, _: Extent, _: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
-        let found = self.verify(deadline)?;
+    fn verify(&self, _: Extent, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
+        let mut census = Census::default();
+        let found = self.verify_each(deadline, &mut |allocation| {
+            census.count(&allocation);
+            if allocation.held.attachment.node == self.host.node
+                && let Life::Doubted(doubt) = is_alive(&allocation.held)
+            {
+                census.doubt(allocation, doubt);
+            }
+        })?;
         let findings = found.findings.into_iter().map(|finding| self.describe(finding)).collect();
-        Ok(Verified { format: found.format, records: found.records, entries: found.entries, findings, unseen: None })
+        Ok(Verified { format: found.format, records: found.records, entries: found.entries, findings, unseen: None, census })
     }
 
     fn left_overs(&self, _: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {

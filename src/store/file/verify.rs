@@ -7,7 +7,7 @@ use super::disk::Disk;
 use super::finding::{Finding, Problem, is_still_so};
 use super::walk::Walk;
 use super::{FileStore, layout};
-use crate::ipam::NodeName;
+use crate::ipam::{Allocation, NodeName};
 use crate::store::StoreError;
 use crate::store::retry::{self, Deadline};
 use std::path::Path;
@@ -37,6 +37,11 @@ impl<D: Disk> FileStore<D> {
     /// # Errors
     /// There is no store, or one of a newer format.
     pub fn verify(&self, deadline: Deadline) -> Result<Verified, StoreError> {
+        self.verify_each(deadline, &mut |_| {})
+    }
+
+    /// The same, and shows each record that can be read.
+    pub(super) fn verify_each(&self, deadline: Deadline, each: &mut dyn FnMut(Allocation)) -> Result<Verified, StoreError> {
         let mut walk = Walk::new(&self.disk);
         let mut format = None;
         match self.exists()?.then(|| self.read_format()) {
@@ -50,7 +55,7 @@ impl<D: Disk> FileStore<D> {
             Some(Err(error)) => return Err(error),
         }
         walk.root();
-        walk.records();
+        walk.records(each);
         walk.index(None);
         walk.unindexed();
         walk.doubles();

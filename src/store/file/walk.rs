@@ -83,13 +83,13 @@ impl<'d> Walk<'d> {
         }
     }
 
-    /// The first pass.
-    pub(super) fn records(&mut self) {
+    /// The first pass; `each` gets every record that can be read.
+    pub(super) fn records(&mut self, each: &mut dyn FnMut(Allocation)) {
         for scope in self.names(Path::new(layout::SCOPES)) {
             let scope = Path::new(layout::SCOPES).join(scope);
             for name in self.names(&scope) {
                 match name.to_str().and_then(layout::parse_shard) {
-                    Some(shard) => self.shard(&scope, shard),
+                    Some(shard) => self.shard(&scope, shard, each),
                     None if name.to_str().is_some_and(|name| layout::HINTS.contains(&name)) => {}
                     None => self.suspect(Problem::Foreign, &scope.join(name), ""),
                 }
@@ -100,7 +100,7 @@ impl<'d> Walk<'d> {
         self.rows.sort_unstable_by_key(|row| row.inode);
     }
 
-    fn shard(&mut self, scope: &Path, shard: Shard) {
+    fn shard(&mut self, scope: &Path, shard: Shard, each: &mut dyn FnMut(Allocation)) {
         let directory = layout::shard_in(scope, shard);
         let mut held = [0; 4];
         for name in self.names(&directory) {
@@ -120,18 +120,19 @@ impl<'d> Walk<'d> {
                 }
             };
             match record::decode(&content.bytes) {
-                Ok(Allocation { scope: named, address: inside, held: draft, .. })
-                    if inside == address && layout::scope(&named) == scope && path.ends_with(inside.to_string()) =>
+                Ok(found)
+                    if found.address == address && layout::scope(&found.scope) == scope && path.ends_with(found.address.to_string()) =>
                 {
-                    let stem = layout::attachment(&draft.attachment);
+                    let stem = layout::attachment(&found.held.attachment);
                     self.rows.push(Row {
                         inode: content.inode.number,
                         stem: hash(&stem.directory, &stem.name),
                         shard: u32::try_from(self.shards.len()).unwrap_or(u32::MAX),
-                        part: draft.part.index,
+                        part: found.held.part.index,
                         low,
                         indexed: false,
                     });
+                    each(found);
                     continue;
                 }
                 Ok(other) => self.suspect(Problem::Damaged, &path, &record::of_another_name(&other)),

@@ -24,7 +24,14 @@ impl Upkeep for KubeStore {
             Extent::Own => self.own_selector(),
         };
         let look = self.look(&selector, is_alive, deadline.limit())?;
-        Ok(Verified { format: None, records: look.records, entries: look.entries, findings: look.findings, unseen: look.unseen })
+        Ok(Verified {
+            format: None,
+            records: look.records,
+            entries: look.entries,
+            findings: look.findings,
+            unseen: look.unseen,
+            census: look.census,
+        })
     }
 
     fn left_overs(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {

@@ -10,7 +10,8 @@ use super::place::Place;
 use super::session::KubeSession;
 use super::state::Tombstone;
 use super::{KubeStore, PATIENCE, names};
-use crate::ipam::{Allocation, Attachment};
+use crate::ipam::{Allocation, Attachment, Life};
+use crate::store::census::Census;
 use crate::store::retry::Deadline;
 use crate::store::upkeep::{Finding, IsAlive, What};
 use crate::store::{Access, StoreError};
@@ -29,6 +30,7 @@ pub(super) struct Look {
     pub(super) findings: Vec<Finding>,
     /// Why the state was not looked at.
     pub(super) unseen: Option<String>,
+    pub(super) census: Census,
     suspects: Vec<Suspect>,
 }
 
@@ -61,7 +63,7 @@ impl KubeStore {
         let mut place = Place::default();
         while !place.is_ended() {
             for item in self.api.page(selector, &mut place, &Deadline::after(PATIENCE))? {
-                self.look_at(item, &mut entries, &mut look)?;
+                self.look_at(item, &mut entries, &mut look, is_alive)?;
             }
         }
         // No object of this node has been met for these.
@@ -104,7 +106,13 @@ impl KubeStore {
     }
 
     /// One object of the list.
-    fn look_at(&self, item: Result<IpAllocation, StoreError>, entries: &mut Entries, look: &mut Look) -> Result<(), StoreError> {
+    fn look_at(
+        &self,
+        item: Result<IpAllocation, StoreError>,
+        entries: &mut Entries,
+        look: &mut Look,
+        is_alive: IsAlive<'_>,
+    ) -> Result<(), StoreError> {
         let object = match item {
             Ok(object) => object,
             Err(StoreError::DamagedObject { name, reason }) => {
@@ -124,6 +132,7 @@ impl KubeStore {
             }
         };
         look.records += 1;
+        look.census.count(&allocation);
         if self.is_of_another_machine(&object) {
             look.findings.push(self.finding(Problem::SecondMachine, Suspect::Plain { name }, holder(&allocation)));
             return Ok(());
@@ -131,7 +140,13 @@ impl KubeStore {
         if !object.is_labelled(&allocation) {
             look.suspects.push(Suspect::Labels { name: name.clone(), node: object.spec.node.clone() });
         }
-        if self.for_dead_node || look.unseen.is_some() || allocation.held.attachment.node != self.host.node {
+        if self.for_dead_node || allocation.held.attachment.node != self.host.node {
+            return Ok(());
+        }
+        if let Life::Doubted(doubt) = is_alive(&allocation.held) {
+            look.census.doubt(allocation.clone(), doubt);
+        }
+        if look.unseen.is_some() {
             return Ok(());
         }
         let hash = names::of_attachment(&allocation.held.attachment);

@@ -4,6 +4,8 @@
 
 /// What `verify` finds and `repair` mends.
 mod damages;
+/// What is neither seen nor shown to be gone.
+mod doubt;
 
 use super::POD;
 use crate::conformance::{claim, draft, host, open};
@@ -238,7 +240,7 @@ fn from_a_workstation_one_reads_and_releases_what_a_dead_node_held() {
         verified.succeeded().stdout.contains("3 records and 0 index entries") && verified.stderr.contains("objects alone"),
         "{verified:?}"
     );
-    for refused in [&["sweep", "--yes"][..], &["repair", "--yes"], &["release", "10.1.2.9", "--yes"]] {
+    for refused in [&["sweep", "--yes"][..], &["repair", "--yes"], &["release", "--pod", "default/other-0", "--yes"]] {
         let ended = from_workstation(&scene, refused);
         assert!(ended.status == Some(1) && ended.stdout.is_empty(), "{ended:?}");
         assert!(ended.stderr.contains("without it") || ended.stderr.contains("give --node: n2"), "{ended:?}");
@@ -252,7 +254,11 @@ fn from_a_workstation_one_reads_and_releases_what_a_dead_node_held() {
     // Nobody knows which nodes there are.
     let slip = from_workstation(&scene, &["release", "--node", "n22", "--yes"]);
     assert!(slip.status == Some(0) && slip.stderr.contains("no address is held by a node of this name: n22\n"), "{slip:?}");
-    from_workstation(&scene, &["release", "--pod", "default/web-0", "--node", "n1", "--yes"]).succeeded();
+    let release = ["release", "--pod", "default/web-0", "--node", "n1", "--yes"];
+    // Its namespace is this machine's, by chance.
+    let refused = from_workstation(&scene, &release);
+    assert!(refused.status == Some(1) && refused.stderr.contains("give --force"), "{refused:?}");
+    from_workstation(&scene, &[&release[..], &["--force"]].concat()).succeeded();
     assert_eq!(scene.sandbox.held(), ["10.1.2.2"]);
     // The holder's own DEL finds out by itself.
     scene.sandbox.del("c1", RANGE).succeeded();

@@ -1,0 +1,100 @@
+//! What `verify` says beside what is wrong: which records are in doubt, which
+//! nodes hold how much and since when they were given nothing, and what frees it.
+
+use super::output;
+use crate::ipam::{Allocation, Doubt, NodeName};
+use crate::store::census::{Census, OfNode};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+/// For people: what is in doubt, then the nodes, the longest without a new
+/// address first.
+pub(super) fn describe(census: &Census, now: SystemTime) -> String {
+    let mut text = String::new();
+    let all = census.doubted.len() + census.more_doubted;
+    if 0 < all {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{all} x in doubt: neither seen nor shown to be gone, so nothing frees it by itself; \
+             when no pod uses the address, the command below it does, from elsewhere with --kubeconfig FILE or --data-dir DIR"
+        );
+    }
+    for (allocation, doubt) in &census.doubted {
+        let held = age(now, allocation.held.since);
+        let _ = writeln!(text, "  {}, for {held}: {doubt}\n    {}", output::holder(allocation), release(allocation));
+    }
+    if 0 < census.more_doubted {
+        let _ = writeln!(text, "  and {} more", census.more_doubted);
+    }
+    if census.nodes.is_empty() {
+        return text;
+    }
+    let rows: Vec<Vec<String>> = by_age(census)
+        .into_iter()
+        .map(|(node, of)| vec![output::plain(node.as_str()), of.records.to_string(), age(now, of.youngest)])
+        .collect();
+    text.push_str(&output::table(&["NODE", "ADDRESSES", "AGE OF THE YOUNGEST"], &rows));
+    text.push_str("what a node holds that is off for good: hereabouts release --node NODE\n");
+    text
+}
+
+/// The same for programs.
+pub(super) fn document(census: &Census, now: SystemTime) -> (Value, Value) {
+    let doubted = census.doubted.iter().map(|(allocation, doubt)| doubted(allocation, *doubt, now));
+    let nodes = by_age(census).into_iter().map(|(node, of)| {
+        json!({
+            "node": node.as_str(),
+            "records": of.records,
+            "youngest": humantime::format_rfc3339_seconds(of.youngest).to_string(),
+            "youngestAgeSeconds": seconds(now, of.youngest),
+            "release": format!("hereabouts release --node {node}"),
+        })
+    });
+    (doubted.collect(), nodes.collect())
+}
+
+fn doubted(allocation: &Allocation, doubt: Doubt, now: SystemTime) -> Value {
+    let mut document = output::allocation(allocation);
+    if let Some(fields) = document.as_object_mut() {
+        fields.insert("ageSeconds".to_owned(), json!(seconds(now, allocation.held.since)));
+        fields.insert("doubt".to_owned(), json!(doubt.to_string()));
+        fields.insert("release".to_owned(), json!(release(allocation)));
+    }
+    document
+}
+
+/// The command that frees one record, from anywhere.
+fn release(allocation: &Allocation) -> String {
+    let attachment = &allocation.held.attachment;
+    format!("hereabouts release {} --network {} --node {}", allocation.address, attachment.network, attachment.node)
+}
+
+fn by_age(census: &Census) -> Vec<(&NodeName, &OfNode)> {
+    let mut nodes: Vec<_> = census.nodes.iter().collect();
+    nodes.sort_by_key(|(_, of)| of.youngest);
+    nodes
+}
+
+fn seconds(now: SystemTime, since: SystemTime) -> u64 {
+    now.duration_since(since).unwrap_or_default().as_secs()
+}
+
+/// In the two largest units: days and hours, or minutes and seconds.
+fn age(now: SystemTime, since: SystemTime) -> String {
+    let whole = humantime::format_duration(Duration::from_secs(seconds(now, since))).to_string();
+    whole.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_two_units_and_is_never_negative() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(age(at(3 * 86_400 + 7_261), at(0)), "3days 2h");
+        assert_eq!(age(at(0), at(9)), "0s");
+    }
+}
