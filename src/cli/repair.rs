@@ -13,6 +13,7 @@ pub(super) fn repair(lookup: Lookup<'_>, store: &StoreArgs, args: &RepairArgs) -
     let store = located.store_of(&node)?;
     let is_alive = |held: &Draft| located.life(held);
     let extent = if args.all { Extent::Whole } else { Extent::Own };
+    store.complete(Deadline::after(list::PATIENCE))?;
     let found = match store.verify(extent, &is_alive, Deadline::after(list::PATIENCE)) {
         Err(error @ StoreError::Absent { .. }) => {
             output::say(&error.to_string());

@@ -148,7 +148,8 @@ fn store_code(error: &StoreError) -> Code {
         | StoreError::DamagedObject { .. }
         | StoreError::BadFormat { .. }
         | StoreError::NotOurs { .. }
-        | StoreError::Newer { .. } => Code::Stored,
+        | StoreError::Newer { .. }
+        | StoreError::NewerState { .. } => Code::Stored,
         StoreError::Foreign { .. } | StoreError::SecondMachine { .. } | StoreError::Kubeconfig { .. } => Code::Config,
     }
 }

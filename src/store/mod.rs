@@ -357,6 +357,20 @@ pub enum StoreError {
         /// Ours.
         known: u64,
     },
+    /// The node state was written by a newer version.
+    #[error(
+        "the node state {path} has format {found}, this version reads up to {known}: install the newer hereabouts again, \
+         or remove that directory while no pod starts or ends; then \"repair\" cannot bring back records of living pods \
+         that the cluster has lost"
+    )]
+    NewerState {
+        /// Its directory.
+        path: PathBuf,
+        /// Its number.
+        found: u64,
+        /// Ours.
+        known: u64,
+    },
     /// The directory is something else.
     #[error("{path} is not a hereabouts store, expected an empty directory or one of ours: {found}")]
     Foreign {

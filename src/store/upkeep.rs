@@ -23,6 +23,16 @@ pub enum Extent {
 
 /// A store as its operator has it. Each call may run beside everything else.
 pub trait Upkeep: Store {
+    /// Sees to it that the node that is acted for remembers all that it can, so
+    /// that a repair can bring it back.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn complete(&self, deadline: Deadline) -> Result<(), StoreError> {
+        let _ = deadline;
+        Ok(())
+    }
+
     /// Reads the store and says what is wrong; changes nothing.
     ///
     /// # Errors

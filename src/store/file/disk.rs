@@ -70,6 +70,11 @@ pub trait Disk {
     /// Reads a regular file; of one that is larger than any record, so much that
     /// it shows.
     fn read(&self, path: &Path) -> io::Result<Content>;
+    /// The same of a file that may be larger than a record, up to `most` bytes.
+    fn read_large(&self, path: &Path, most: u64) -> io::Result<Content> {
+        let _ = most;
+        self.read(path)
+    }
     /// The identity of what stands at a name.
     fn inode(&self, path: &Path) -> io::Result<Inode>;
     /// Shows each name in a directory, in no order, without `.` and `..`; and

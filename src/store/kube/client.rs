@@ -9,6 +9,7 @@ use super::http::{self, Sender, Unread};
 use super::kubeconfig::{Kubeconfig, Pem, Token, Trust};
 use super::proxy::{self, Lookup};
 use super::tls::Tls;
+use super::way::Way;
 use crate::store::retry::Deadline;
 use crate::store::small_file::{read_small, words};
 use rustls::pki_types::ServerName;
@@ -28,6 +29,8 @@ pub struct Client {
     target: Target,
     authority: String,
     cluster: String,
+    /// The kubeconfig.
+    file: String,
     token: Option<Token>,
     kept: RefCell<Option<Connection>>,
 }
@@ -39,6 +42,10 @@ pub trait Server {
     fn cluster(&self) -> &str;
     /// Its URL, for messages.
     fn url(&self) -> String;
+    /// The way to the cluster.
+    fn way(&self) -> Way {
+        Way::of(self.cluster())
+    }
     /// Sends exactly one request and reads its answer, within `limit`.
     ///
     /// # Errors
@@ -52,6 +59,9 @@ impl Server for Client {
     }
     fn url(&self) -> String {
         self.server()
+    }
+    fn way(&self) -> Way {
+        self.way()
     }
     fn call(&self, request: &Request<'_>, limit: Duration) -> Result<Answer, CallError> {
         self.call(request, limit)
@@ -154,7 +164,7 @@ impl Client {
         let cluster = identity(&read.server, &read.trust);
         let authority = read.server.authority(super::connection::HTTPS);
         let target = Target { server: read.server, name, proxy, tls };
-        Ok(Self { target, authority, cluster, token: read.token, kept: RefCell::new(None) })
+        Ok(Self { target, authority, cluster, file: kubeconfig.display().to_string(), token: read.token, kept: RefCell::new(None) })
     }
 
     /// The cluster's identity: a hash of its authorities, `-`, and one of its URL.
@@ -162,6 +172,13 @@ impl Client {
     #[must_use]
     pub fn cluster(&self) -> &str {
         &self.cluster
+    }
+
+    /// The way to the cluster. Reads the token.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        let account = self.token().ok().flatten().and_then(|token| super::token::account(&token));
+        Way { account, file: Some(self.file.clone()), ..Way::of(&self.cluster) }
     }
 
     /// The server's URL, for messages.

@@ -22,6 +22,7 @@ mod answer;
 mod api;
 mod claim;
 pub mod client;
+mod clusters;
 mod connection;
 pub mod crd;
 mod dns;
@@ -32,6 +33,7 @@ mod kubeconfig;
 mod listing;
 mod names;
 mod occupancy;
+mod origin;
 mod place;
 mod proxy;
 mod rebuild;
@@ -42,8 +44,10 @@ mod send;
 mod session;
 mod state;
 mod tls;
+mod token;
 mod tombstones;
 mod verify;
+pub mod way;
 
 use super::file::Host;
 use super::file::disk::{Disk, Held, RealDisk};
@@ -53,8 +57,9 @@ use crate::addr::AddrSet;
 use crate::ipam::{Attachment, Draft, Life, Scope};
 use api::Api;
 use client::{Client, Server};
+use origin::Origin;
 use session::KubeSession;
-use state::{Origin, State};
+use state::State;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -138,6 +143,8 @@ impl KubeStore {
 
     fn origin(&self) -> Origin {
         Origin {
+            format: origin::FORMAT,
+            ways: Vec::new(),
             cluster: self.api.cluster().to_owned(),
             node: self.host.node.to_string(),
             machine: self.machine.clone(),
@@ -182,6 +189,7 @@ impl Store for KubeStore {
 
     fn has_room(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError> {
         let deadline = Deadline::after(PATIENCE);
+        self.find_cluster()?;
         let believed = self.state.occupancy(scope);
         if believed.clone().choose(candidates).is_some() {
             return Ok(true);
@@ -189,7 +197,7 @@ impl Store for KubeStore {
         if believed.is_full(candidates, self.now()) {
             return Ok(false);
         }
-        self.state.prepare()?;
+        self.make_complete(&deadline)?;
         self.list_scope(scope, self.now(), &deadline)?;
         Ok(self.state.occupancy(scope).choose(candidates).is_some())
     }

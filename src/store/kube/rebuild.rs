@@ -1,12 +1,15 @@
-//! Making the node state what it has to be: anew after a boot, in another
-//! cluster, or when it was lost; and the readiness that is remembered in it.
+//! Making the node state what it has to be: after a boot, by a new way to the
+//! cluster, in another cluster, or when it was lost; and the readiness that is
+//! remembered in it.
 
 use super::answer::damaged;
+use super::clusters::Known;
 use super::crd::{IpAllocation, PLURAL};
 use super::names;
+use super::origin::Origin;
 use super::place::Place;
 use super::{KubeStore, PATIENCE};
-use crate::ipam::{Allocation, Scope};
+use crate::ipam::{Allocation, Draft, Scope};
 use crate::store::StoreError;
 use crate::store::retry::Deadline;
 use serde::{Deserialize, Serialize};
@@ -33,41 +36,110 @@ struct Ready {
 impl KubeStore {
     /// Sees to it that the state is all there is of this node, cluster and boot.
     pub(super) fn make_complete(&self, deadline: &Deadline) -> Result<(), StoreError> {
-        let origin = self.origin();
-        if self.state.is_complete(&origin)? {
+        if self.find_cluster()? == Known::Complete {
             return Ok(());
         }
         self.state.prepare()?;
         let _lock = self.state.lock_rebuild(deadline)?;
-        if self.state.is_complete(&origin)? {
+        let known = self.find_cluster()?;
+        if known == Known::Complete {
             return Ok(());
         }
-        self.rebuild(deadline)?;
-        self.state.complete(&origin)
+        // First of all: a kubeconfig that may not list costs the node nothing that
+        // it knows.
+        let found = self.list_own(deadline)?;
+        if known == Known::Unknown {
+            self.choose_cluster(&found);
+            self.state.prepare()?;
+        }
+        self.compare(&found, deadline)
     }
 
-    /// Makes the state again from one list of the node's objects. The list comes
-    /// first: a kubeconfig that may not list costs the node nothing that it knows.
-    fn rebuild(&self, deadline: &Deadline) -> Result<(), StoreError> {
-        tracing::info!(node = %self.host.node, "the node state is made again from the node's objects");
-        let found = self.list_own(deadline)?;
-        // What the cluster has lost, `repair` brings back from here.
-        let remembers = self.state.origin().is_none_or(|known| is_same_cluster(&known.cluster, self.api.cluster()));
-        let of_this_boot = |object: &IpAllocation| object.spec.node == self.host.node.as_str() && object.spec.boot_id == self.host.boot_id;
-        self.state.clear(|object| of_this_boot(object) && (remembers || object.metadata.resource_version.is_none()), deadline)?;
+    /// Compares the state with the node's objects. What it knows is replaced by what
+    /// is listed, and dropped only where that is of no use to anybody.
+    fn compare(&self, found: &[(IpAllocation, Allocation)], deadline: &Deadline) -> Result<(), StoreError> {
+        let ours = self.origin();
+        let origin = self.state.origin()?;
+        // Else calls that came here by another way may be at work.
+        let is_old = !origin.as_ref().is_some_and(|origin| origin.is_of(&ours));
+        tracing::info!(node = %self.host.node, is_old, "the node state is compared with the node's objects");
+        let mut held: BTreeMap<Scope, Vec<IpAddr>> = BTreeMap::new();
+        if is_old {
+            self.state.tidy();
+            self.drop_useless(&mut held, deadline)?;
+        }
+        for (object, allocation) in found {
+            let hash = names::of_attachment(&allocation.held.attachment);
+            if is_old {
+                self.note_listed(&hash, object, allocation, deadline)?;
+            } else if let Some(_lock) = self.state.try_lock_attachment(&hash).filter(|_| !self.is_noted(&hash, object)) {
+                // What the list has shown may be gone by now.
+                let standing = self.api.get(&object.metadata.name, deadline)?;
+                if standing.is_some_and(|standing| standing.metadata.uid == object.metadata.uid) {
+                    self.note_listed(&hash, object, allocation, deadline)?;
+                }
+            }
+            held.entry(allocation.scope.clone()).or_default().push(allocation.address);
+        }
         // Else the first ADD would ask for one of them, and take the refusal for
         // a neighbor's.
-        let mut held: BTreeMap<Scope, Vec<IpAddr>> = BTreeMap::new();
-        for (object, allocation) in found {
-            let attachment = &allocation.held.attachment;
-            self.state.put(&names::of_attachment(attachment), &object)?;
-            self.state.note_pod(attachment, allocation.held.pod.as_ref(), true, deadline);
-            held.entry(allocation.scope).or_default().push(allocation.address);
-        }
         for (scope, addresses) in held {
             self.state.change_occupancy(&scope, deadline, |believed| addresses.iter().for_each(|address| believed.take(*address)))?;
         }
+        let mut origin = Origin { ways: origin.map(|origin| origin.ways).unwrap_or_default(), ..ours };
+        origin.learn(self.api.server.way());
+        self.state.complete(&origin)
+    }
+
+    /// Drops what is known of sandboxes of earlier boots that are gone, and what is
+    /// another node's. What the cluster has lost of the others `repair` brings back
+    /// from here, and no list tells what is on its way.
+    fn drop_useless(&self, held: &mut BTreeMap<Scope, Vec<IpAddr>>, deadline: &Deadline) -> Result<(), StoreError> {
+        let ours = |object: &IpAllocation| object.spec.node == self.host.node.as_str() && !self.is_of_another_machine(object);
+        let of_this_boot = |object: &IpAllocation| ours(object) && object.spec.boot_id == self.host.boot_id;
+        self.state.change_tombstones(deadline, |tombstones| tombstones.retain(|tombstone| of_this_boot(&tombstone.object)))?;
+        for hash in self.state.hashes()? {
+            let known = match self.state.objects(&hash) {
+                Ok(known) => known,
+                // Its objects are listed.
+                Err(StoreError::Damaged { .. }) => {
+                    self.state.replace_objects(&hash, &[])?;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what is known of an attachment stays as it is");
+                    continue;
+                }
+            };
+            let is_dead = |held: &Draft| self.life.is_none_or(|life| life(held).is_dead());
+            let of_use = |object: &IpAllocation| {
+                of_this_boot(object) || ours(object) && object.allocation().is_ok_and(|known| !is_dead(&known.held))
+            };
+            let kept: Vec<IpAllocation> = known.iter().filter(|object| of_use(object)).cloned().collect();
+            if kept.len() < known.len() {
+                self.state.replace_objects(&hash, &kept)?;
+            }
+            for allocation in kept.iter().filter_map(|object| object.allocation().ok()) {
+                self.state.note_pod(&allocation.held.attachment, allocation.held.pod.as_ref(), true, deadline);
+                held.entry(allocation.scope).or_default().push(allocation.address);
+            }
+        }
         Ok(())
+    }
+
+    /// Notes an object of the list.
+    fn note_listed(&self, hash: &str, object: &IpAllocation, allocation: &Allocation, deadline: &Deadline) -> Result<(), StoreError> {
+        match self.state.put(hash, object) {
+            // It stays as it is, and is an error of this attachment's calls.
+            Err(error) if self.state.objects(hash).is_err() => tracing::warn!(%error, "an object of this node cannot be noted"),
+            put => drop(put?),
+        }
+        self.state.note_pod(&allocation.held.attachment, allocation.held.pod.as_ref(), true, deadline);
+        Ok(())
+    }
+
+    fn is_noted(&self, hash: &str, object: &IpAllocation) -> bool {
+        self.state.objects(hash).is_ok_and(|known| known.iter().any(|known| known.metadata.name == object.metadata.name))
     }
 
     /// The objects of this node that can be read.
@@ -128,6 +200,7 @@ impl KubeStore {
     pub(super) fn check_ready(&self) -> Result<(), StoreError> {
         let disk = self.state.disk();
         disk.check_writable().map_err(|error| crate::store::file::failed(disk, "write to", Path::new(""), error))?;
+        let known = self.find_cluster()?;
         let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let remembered = self.state.read(Path::new(READY)).ok().flatten();
         let remembered = remembered.and_then(|bytes| serde_json::from_slice::<Ready>(&bytes).ok());
@@ -146,22 +219,14 @@ impl KubeStore {
             }
         }
         let ready = Ready { cluster: self.api.cluster().to_owned(), at: u64::try_from(now.as_millis()).unwrap_or(0) };
+        // A cluster that no call has used has no place of its own yet.
+        if known == Known::Unknown {
+            return Ok(());
+        }
         let remembered = self.state.prepare().and_then(|()| self.state.write(Path::new(READY), &ready));
         if let Err(error) = remembered {
             tracing::debug!(%error, "readiness could not be remembered");
         }
         Ok(())
-    }
-}
-
-/// Whether two identities may be one cluster's: a cluster keeps its authorities
-/// when its URL changes, and its URL when they are renewed. One that names no
-/// authorities, or was noted by an earlier version, speaks against nothing.
-fn is_same_cluster(known: &str, now: &str) -> bool {
-    match (known.split_once('-'), now.split_once('-')) {
-        (Some((authorities, server)), Some((authorities_now, server_now))) => {
-            server == server_now || authorities == authorities_now && !matches!(authorities, "system" | "anybody")
-        }
-        _ => true,
     }
 }

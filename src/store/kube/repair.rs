@@ -10,7 +10,7 @@ use super::place::Place;
 use super::send::Failed;
 use super::session::KubeSession;
 use super::verify::Stands;
-use super::{KubeStore, PATIENCE, names};
+use super::{KubeStore, names};
 use crate::ipam::NodeName;
 use crate::store::retry::Deadline;
 use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep, Verified, What};
@@ -51,7 +51,7 @@ impl Upkeep for KubeStore {
             return Ok(Repaired::ByHand);
         }
         let session = KubeSession::new(self, Access::Allocate, deadline);
-        if *problem != Problem::WrongLabels && !self.state.is_complete(&self.origin())? {
+        if *problem != Problem::WrongLabels && !self.remembers()? {
             return Ok(Repaired::Gone);
         }
         match self.judge(&session, suspect, is_alive) {
@@ -59,6 +59,10 @@ impl Upkeep for KubeStore {
             Ok(_) => Ok(Repaired::Gone),
             Err(error) => Err(error),
         }
+    }
+
+    fn complete(&self, deadline: Deadline) -> Result<(), StoreError> {
+        if self.for_dead_node { Ok(()) } else { self.make_complete(&deadline) }
     }
 
     /// The API keeps no list of the nodes that have used it.
@@ -84,8 +88,8 @@ impl KubeStore {
             }
             Suspect::Labels { name, .. } => return self.label(session, name),
             Suspect::Tombstone(tombstone) => session.settle(tombstone)?,
-            Suspect::File { hash } => self.read_again(hash, &session.deadline)?,
-            Suspect::Temporary(path) => self.state.remove(path)?,
+            Suspect::File { hash } => drop(self.read_again(hash, &session.deadline)?),
+            Suspect::Temporary(path) => self.state.remove_temporary(path)?,
             Suspect::Plain { .. } => return Ok(Repaired::ByHand),
         }
         Ok(Repaired::Done)
@@ -159,7 +163,7 @@ impl KubeStore {
         let Changed::Done(labelled) = self.api.patch(&object, &version, &session.deadline)? else { return Ok(Repaired::Gone) };
         // The node that knows it by the old state asks again; this one knows.
         let hash = names::of_attachment(&held.held.attachment);
-        if held.held.attachment.node == self.host.node && self.state.is_complete(&self.origin())? {
+        if held.held.attachment.node == self.host.node && self.remembers()? {
             let is_free = session.try_lock(&hash);
             if is_free && self.state.objects(&hash)?.iter().any(|known| known.metadata.uid == labelled.metadata.uid) {
                 session.note(&labelled, &held.held);
@@ -168,13 +172,14 @@ impl KubeStore {
         Ok(Repaired::Done)
     }
 
-    /// Makes an attachment's file anew, from its objects.
-    fn read_again(&self, hash: &str, deadline: &Deadline) -> Result<(), StoreError> {
+    /// Makes an attachment's file again from its objects, which it returns. Under
+    /// the attachment's lock.
+    pub(super) fn read_again(&self, hash: &str, deadline: &Deadline) -> Result<Vec<IpAllocation>, StoreError> {
         let selector = format!("{}={hash}", names::ATTACHMENT);
         let mut objects = Vec::new();
         let mut place = Place::default();
         while !place.is_ended() {
-            for object in self.api.page(&selector, &mut place, &Deadline::after(PATIENCE.min(deadline.limit())))? {
+            for object in self.api.page(&selector, &mut place, deadline)? {
                 // What cannot be read is a finding of its own.
                 let Ok(object) = object else { continue };
                 if !self.is_of_another_machine(&object)
@@ -184,6 +189,7 @@ impl KubeStore {
                 }
             }
         }
-        self.state.replace_objects(hash, &objects)
+        self.state.replace_objects(hash, &objects)?;
+        Ok(objects)
     }
 }

@@ -52,18 +52,29 @@ impl<'s> KubeSession<'s> {
         held.is_some_and(|held| locks.insert(hash.to_owned(), held).is_none())
     }
 
-    /// The objects of an attachment. A damaged state is none: it is made anew.
+    /// The objects of an attachment that is locked. A damaged file is written
+    /// again from the attachment's objects; no other attachment is touched.
     fn objects(&self, hash: &str) -> Result<Vec<IpAllocation>, StoreError> {
-        let state = &self.store.state;
-        match state.objects(hash) {
+        match self.store.state.objects(hash) {
             Err(StoreError::Damaged { path, reason }) => {
-                tracing::warn!(path = %path.display(), %reason, "the node state is damaged");
-                state.invalidate()?;
-                self.store.make_complete(&self.deadline)?;
-                state.objects(hash)
+                tracing::warn!(path = %path.display(), %reason, "a file of the node state is damaged, its attachment's objects are listed");
+                self.store.read_again(hash, &self.deadline)
             }
             objects => objects,
         }
+    }
+
+    /// The same of another attachment, whose trouble is not this call's: what
+    /// cannot be read is nothing.
+    fn objects_of_another(&self, hash: &str) -> Vec<IpAllocation> {
+        let known = match self.store.state.objects(hash) {
+            Err(StoreError::Damaged { .. }) if self.try_lock(hash) => self.objects(hash),
+            known => known,
+        };
+        known.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what is known of another attachment cannot be read, it is passed over");
+            Vec::new()
+        })
     }
 
     /// The object of a name when it is this attachment's and this machine's, and
@@ -152,7 +163,7 @@ impl<'s> KubeSession<'s> {
         }
         let name = names::object(&held.scope, held.address);
         if !self.store.for_dead_node {
-            let known = self.store.state.objects(&names::of_attachment(&held.held.attachment))?;
+            let known = self.store.state.objects(&names::of_attachment(&held.held.attachment)).unwrap_or_default();
             if let Some(version) = known.iter().find(|object| object.metadata.name == name).and_then(IpAllocation::version) {
                 return Ok(Some(version));
             }
@@ -170,7 +181,7 @@ impl<'s> KubeSession<'s> {
             if !self.try_lock(&hash) {
                 continue;
             }
-            for object in state.objects(&hash)? {
+            for object in self.objects_of_another(&hash) {
                 let (Ok(known), Some(version)) = (object.allocation(), object.version()) else {
                     continue;
                 };
@@ -219,7 +230,7 @@ impl Session for KubeSession<'_> {
     fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError> {
         let mut held = Vec::new();
         for hash in self.store.state.attachments_of(network, pod, ifname)? {
-            for object in self.objects(&hash)? {
+            for object in self.objects_of_another(&hash) {
                 let Ok(known) = object.allocation() else {
                     continue;
                 };

@@ -7,7 +7,9 @@
 //! sandboxes, where the cluster has lost them).
 //!
 //! ```text
-//! complete                which cluster, node and boot all this is of
+//! complete                which cluster, node and boot all this is of: see `origin`
+//! clusters/<hash>/        the same for each further cluster, see `clusters`; locks
+//!                         and @tmp are at the top for all of them
 //! lock                    flock, held for a moment, around pods, scopes, tombstones
 //! rebuild                 flock of the one who lists this node's objects
 //! attachments/<hash>      the attachment's objects: as sent (intents), or as
@@ -18,10 +20,11 @@
 //! listing-<scope>         flock of the one who lists a scope
 //! tombstones              intents of attachments that are gone
 //! @tmp/<unique>           files being written
+//! @aside.<unique>         what stood in the place of one of these and is no file
 //! ```
 //!
 //! Nothing is synced: a power loss ends every sandbox of the node, and after a
-//! boot the state is made anew from one list of the node's objects.
+//! boot the state is compared with one list of the node's objects: see `rebuild`.
 
 use super::crd::IpAllocation;
 use super::names;
@@ -32,11 +35,13 @@ use crate::store::file::disk::{Disk, Held, Locked, Patience};
 use crate::store::file::failed;
 use crate::store::retry::Deadline;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::cell::RefCell;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const COMPLETE: &str = "complete";
 const LOCK: &str = "lock";
 const REBUILD: &str = "rebuild";
 const ATTACHMENTS: &str = "attachments";
@@ -45,16 +50,13 @@ const PODS: &str = "pods";
 const SCOPES: &str = "scopes";
 pub(super) const TOMBSTONES: &str = "tombstones";
 const TMP: &str = "@tmp";
+/// A file of more bytes is none of ours. One of an ADD with as many addresses as
+/// `limits` allows has two million.
+const LARGEST: u64 = 64 * 1024 * 1024;
+/// More tombstones are not kept, the oldest go first: what comes late of them is
+/// for the next sweep.
+const MOST_TOMBSTONES: usize = 8192;
 const DIRECTORIES: &[&str] = &[ATTACHMENTS, PODS, SCOPES, TMP];
-
-/// Which cluster, node and boot a state is of: of any other it says nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Origin {
-    pub(super) cluster: String,
-    pub(super) node: String,
-    pub(super) machine: Option<String>,
-    pub(super) boot: String,
-}
 
 /// An intent whose object was not there when its attachment ended: the
 /// creation may be on its way still.
@@ -74,39 +76,49 @@ pub(in crate::store) struct Tombstone {
 /// See the module.
 pub(super) struct State {
     disk: Box<dyn Disk>,
+    /// Where the files of the cluster that is meant are: see `clusters`.
+    cluster: RefCell<PathBuf>,
 }
 
 impl State {
     pub(super) fn new(disk: Box<dyn Disk>) -> Self {
-        Self { disk }
+        Self { disk, cluster: RefCell::default() }
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
         self.disk.as_ref()
     }
 
-    /// Of what the state is, where that can be read.
-    pub(super) fn origin(&self) -> Option<Origin> {
-        let bytes = self.read(Path::new(COMPLETE)).ok().flatten()?;
-        serde_json::from_slice(&bytes).ok()
+    /// Where the files of the cluster that is meant are.
+    pub(super) fn cluster(&self) -> PathBuf {
+        self.cluster.borrow().clone()
     }
 
-    /// Whether the state is all there is of this origin.
-    pub(super) fn is_complete(&self, origin: &Origin) -> Result<bool, StoreError> {
-        let found = self.read(Path::new(COMPLETE))?;
-        Ok(found.is_some_and(|bytes| serde_json::from_slice::<Origin>(&bytes).is_ok_and(|found| found == *origin)))
+    /// Means another cluster from now on.
+    pub(super) fn go_to(&self, directory: &Path) {
+        self.cluster.replace(directory.to_owned());
+    }
+
+    /// Where a file of the cluster that is meant is.
+    fn at(&self, path: &Path) -> PathBuf {
+        self.cluster.borrow().join(path)
+    }
+
+    /// The names in a directory of the cluster that is meant.
+    fn names(&self, directory: &str) -> Result<Vec<OsString>, StoreError> {
+        let directory = self.at(Path::new(directory));
+        self.disk.names(&directory).map_err(|error| self.failed("list", &directory, error))
     }
 
     /// Makes the directories.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         self.disk.make_root().map_err(|error| self.failed("make directory", Path::new(""), error))?;
-        for directory in DIRECTORIES {
-            match self.disk.make_directory(Path::new(directory)) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(self.failed("make directory", Path::new(directory), error));
-                }
-                _ => {}
-            }
+        DIRECTORIES.iter().try_for_each(|directory| self.make_directory(Path::new(directory)))?;
+        let cluster = self.cluster();
+        if let Some(above) = cluster.parent() {
+            self.make_directory(above)?;
+            self.make_directory(&cluster)?;
+            [ATTACHMENTS, PODS, SCOPES].iter().try_for_each(|directory| self.make_directory(&cluster.join(directory)))?;
         }
         match self.disk.create(Path::new(CALLS), b"") {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(self.failed("make", Path::new(CALLS), error)),
@@ -114,36 +126,24 @@ impl State {
         }
     }
 
-    /// Says that the state is not all there is.
-    pub(super) fn invalidate(&self) -> Result<(), StoreError> {
-        self.remove(Path::new(COMPLETE))
+    fn make_directory(&self, path: &Path) -> Result<(), StoreError> {
+        match self.disk.make_directory(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(self.failed("make directory", path, error)),
+            _ => Ok(()),
+        }
     }
 
-    /// Forgets everything, the word "complete" first, but what `keep` selects:
-    /// no list of objects tells what is on its way, or what the cluster has lost.
+    /// Forgets what is believed of scopes and pods, and what killed calls have left.
     /// What is not ours to remove stays: it stops no verb.
-    pub(super) fn clear(&self, keep: impl Fn(&IpAllocation) -> bool, deadline: &Deadline) -> Result<(), StoreError> {
-        self.remove(Path::new(COMPLETE))?;
-        self.change_tombstones(deadline, |tombstones| tombstones.retain(|tombstone| keep(&tombstone.object)))?;
-        for hash in self.hashes()? {
-            let mut objects = self.objects(&hash).unwrap_or_default();
-            objects.retain(&keep);
-            let path = Path::new(ATTACHMENTS).join(&hash);
-            if objects.is_empty() { self.remove(&path)? } else { self.write(&path, &objects)? }
+    pub(super) fn tidy(&self) {
+        let below =
+            |directory: &str| self.names(directory).unwrap_or_default().into_iter().map(|name| Path::new(directory).join(name)).collect();
+        let hints: Vec<PathBuf> = [PODS, SCOPES].into_iter().flat_map(|directory| -> Vec<PathBuf> { below(directory) }).collect();
+        let removed = hints.iter().try_for_each(|path| self.remove(path));
+        let temporaries = self.temporaries().unwrap_or_default();
+        if let Err(error) = removed.and_then(|()| temporaries.iter().try_for_each(|path| self.remove_temporary(path))) {
+            tracing::warn!(%error, "what is not the node state's stays in it");
         }
-        for directory in [PODS, SCOPES, TMP].map(Path::new) {
-            for name in self.disk.names(directory).map_err(|error| self.failed("list", directory, error))? {
-                if let Err(error) = self.remove(&directory.join(name)) {
-                    tracing::warn!(%error, "what is not the node state's stays in it");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Says that the state is all there is.
-    pub(super) fn complete(&self, origin: &Origin) -> Result<(), StoreError> {
-        self.write(Path::new(COMPLETE), origin)
     }
 
     /// Keeps other calls of an attachment out, and makes the state where it is
@@ -151,13 +151,15 @@ impl State {
     pub(super) fn lock_attachment(&self, attachment: &Attachment, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
         let (path, byte) = (Path::new(CALLS), lock_byte(&names::of_attachment(attachment)));
         let lock = || self.disk.lock_byte(path, byte, Patience::Queue(deadline.left()));
-        let locked = match lock() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.prepare()?;
-                lock()
-            }
-            locked => locked,
-        };
+        let mut locked = lock();
+        if locked.as_ref().is_err_and(is_no_file) {
+            self.put_aside(path)?;
+            locked = lock();
+        }
+        if locked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            self.prepare()?;
+            locked = lock();
+        }
         match locked.map_err(|error| self.failed("lock", path, error))? {
             Locked::Held(held) => Ok(held),
             Locked::Busy => Err(StoreError::AttachmentBusy {
@@ -187,7 +189,14 @@ impl State {
     }
 
     fn lock(&self, path: &Path, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
-        match self.disk.lock(path, Patience::Queue(deadline.left())) {
+        let lock = || self.disk.lock(path, Patience::Queue(deadline.left()));
+        let mut locked = lock();
+        // Nobody holds a lock on what is no file.
+        if locked.as_ref().is_err_and(is_no_file) {
+            self.put_aside(path)?;
+            locked = lock();
+        }
+        match locked {
             Ok(Locked::Held(held)) => Ok(held),
             Ok(Locked::Busy) => Err(StoreError::Busy {
                 path: self.disk.root().join(path),
@@ -198,22 +207,22 @@ impl State {
         }
     }
 
-    /// The objects of an attachment, by its hash. Damage is an error: the
-    /// state is then made anew.
+    /// The objects of an attachment, by its hash. Damage is an error of this
+    /// attachment alone: its objects are then listed.
     pub(super) fn objects(&self, hash: &str) -> Result<Vec<IpAllocation>, StoreError> {
         let path = attachment(hash);
-        let Some(bytes) = self.read(&path)? else {
-            return Ok(Vec::new());
-        };
-        serde_json::from_slice(&bytes)
-            .map_err(|error| StoreError::Damaged { path: self.disk.root().join(&path), reason: error.to_string() })
+        let damaged = |reason: String| StoreError::Damaged { path: self.disk.root().join(self.at(&path)), reason };
+        match self.read(&path) {
+            Ok(None) => Ok(Vec::new()),
+            Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string())),
+            Err(StoreError::Io { source, reason, .. }) if is_no_file(&source) => Err(damaged(reason)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Every attachment's hash.
     pub(super) fn hashes(&self) -> Result<Vec<String>, StoreError> {
-        let directory = Path::new(ATTACHMENTS);
-        let found = self.disk.names(directory).map_err(|error| self.failed("list", directory, error))?;
-        Ok(found.into_iter().filter_map(|name| name.into_string().ok()).filter(|name| names::is_hash(name)).collect())
+        Ok(self.names(ATTACHMENTS)?.into_iter().filter_map(|name| name.into_string().ok()).filter(|name| names::is_hash(name)).collect())
     }
 
     /// Puts an object in the place of the one of the same name, which it returns,
@@ -286,7 +295,7 @@ impl State {
     }
 
     fn lines(&self, path: &Path) -> Result<Vec<String>, StoreError> {
-        let bytes = self.read(path)?.unwrap_or_default();
+        let bytes = self.read_unless_damaged(path)?.unwrap_or_default();
         // A damaged line leads nowhere.
         Ok(String::from_utf8_lossy(&bytes).lines().filter(|line| names::is_hash(line)).map(str::to_owned).collect())
     }
@@ -316,10 +325,11 @@ impl State {
         Ok(result)
     }
 
-    /// The tombstones; nearly always none.
+    /// The tombstones; nearly always none. One that cannot be read costs no other.
     pub(super) fn tombstones(&self) -> Vec<Tombstone> {
-        let bytes = self.read(Path::new(TOMBSTONES)).ok().flatten();
-        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        let bytes = self.read(Path::new(TOMBSTONES)).ok().flatten().unwrap_or_default();
+        let found: Vec<Box<RawValue>> = serde_json::from_slice(&bytes).unwrap_or_default();
+        found.iter().filter_map(|tombstone| serde_json::from_str(tombstone.get()).ok()).collect()
     }
 
     /// Changes the tombstones, by one process at a time.
@@ -327,16 +337,26 @@ impl State {
         let _lock = self.lock(Path::new(LOCK), deadline)?;
         let mut tombstones = self.tombstones();
         change(&mut tombstones);
+        tombstones.drain(..tombstones.len().saturating_sub(MOST_TOMBSTONES));
         let path = Path::new(TOMBSTONES);
         if tombstones.is_empty() { self.remove(path) } else { self.write(path, &tombstones) }
     }
 
     /// A small file of a caller's own; `None` where it is not there.
     pub(super) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.disk.read(path) {
+        let path = self.at(path);
+        match self.disk.read_large(&path, LARGEST) {
             Ok(content) => Ok(Some(content.bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed("read", path, error)),
+            Err(error) => Err(self.failed("read", &path, error)),
+        }
+    }
+
+    /// The same; `None`, too, where something stands that is no file.
+    pub(super) fn read_unless_damaged(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.read(path) {
+            Err(StoreError::Io { source, .. }) if is_no_file(&source) => Ok(None),
+            read => read,
         }
     }
 
@@ -348,17 +368,49 @@ impl State {
 
     /// Readers see the old bytes or the new ones.
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        let nanos = self.disk.now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos();
-        let temporary = Path::new(TMP).join(format!("{}.{nanos:x}", std::process::id()));
-        let written = self.disk.create(&temporary, bytes).and_then(|_| self.disk.rename(&temporary, path));
+        let (temporary, path) = (Path::new(TMP).join(self.unique()), &self.at(path));
+        let written = self.disk.create(&temporary, bytes).and_then(|_| match self.disk.rename(&temporary, path) {
+            Err(error) if is_no_file(&error) => {
+                self.disk.rename(path, &self.aside())?;
+                self.disk.rename(&temporary, path)
+            }
+            renamed => renamed,
+        });
         written.map_err(|error| {
             let _ = self.disk.unlink(&temporary);
             self.failed("write", path, error)
         })
     }
 
+    /// Moves what stands in the place of one of our files, and is no file, to
+    /// where it stops no verb: somebody may have made a store here.
+    fn put_aside(&self, path: &Path) -> Result<(), StoreError> {
+        tracing::warn!(path = %self.disk.root().join(path).display(), "what is not the node state's is moved aside");
+        self.disk.rename(path, &self.aside()).map_err(|error| self.failed("move aside", path, error))
+    }
+
+    fn aside(&self) -> PathBuf {
+        format!("@aside.{}", self.unique()).into()
+    }
+
+    fn unique(&self) -> String {
+        let nanos = self.disk.now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos();
+        format!("{}.{nanos:x}", std::process::id())
+    }
+
+    /// Removes a file of the cluster that is meant.
     pub(super) fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        self.remove_at(&self.at(path))
+    }
+
+    /// Removes a file that was being written.
+    pub(super) fn remove_temporary(&self, path: &Path) -> Result<(), StoreError> {
+        self.remove_at(path)
+    }
+
+    fn remove_at(&self, path: &Path) -> Result<(), StoreError> {
         match self.disk.unlink(path) {
+            Err(error) if is_no_file(&error) => self.put_aside(path),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed("remove", path, error)),
             _ => Ok(()),
         }
@@ -367,6 +419,12 @@ impl State {
     fn failed(&self, action: &'static str, path: &Path, error: io::Error) -> StoreError {
         failed(self.disk.as_ref(), action, path, error)
     }
+}
+
+/// Whether something stands there that is no file. The disk says of a directory
+/// that is read as a file that it is no valid one.
+fn is_no_file(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::InvalidInput)
 }
 
 /// The byte of an attachment's hash; offsets of files are signed.

@@ -88,8 +88,11 @@ impl KubeStore {
             return Err("no node is meant that could tell what it remembers".to_owned());
         }
         let words = |error: StoreError| error.to_string();
-        if !self.state.is_complete(&self.origin()).map_err(words)? {
-            return Err("the node state is not of this boot, node and cluster, the next ADD or DEL makes it anew".to_owned());
+        if !self.remembers().map_err(words)? {
+            return Err(
+                "the node state is not of this boot, node and cluster, \"repair\" or the next ADD or DEL compares it with the objects"
+                    .to_owned(),
+            );
         }
         for hash in self.state.hashes().map_err(words)? {
             match self.state.objects(&hash) {

@@ -1,6 +1,9 @@
 //! Node state that is gone, damaged, another cluster's or another node's. It
 //! decides nothing: what was given stands, is found and is freed.
 
+mod single_files;
+mod ways;
+
 use super::rig::{Rig, each, shared};
 use crate::support::nodes::{DEADLINES, Node};
 use crate::support::proxy::Act;
@@ -29,8 +32,16 @@ fn lived_in(rig: &Rig<'_>) {
     node.add("web_1").succeeded();
     node.status().succeeded();
     rig.proxy.script(|asked| if asked.method == "POST" { Act::Reset } else { Act::Pass });
-    rig.deadlines(r#"{"add":"400ms"}"#);
-    assert_eq!([node.add("gone"), node.add("open")].map(|ended| ended.code()), [11, 11]);
+    // On a busy machine an ADD may have no time left to ask.
+    let attachments = || files_below(&node.state().join("attachments")).len();
+    let known = attachments();
+    for add in ["400ms", "4s", "40s"] {
+        rig.deadlines(&format!(r#"{{"add":"{add}"}}"#));
+        assert_eq!([node.add("gone"), node.add("open")].map(|ended| ended.code()), [11, 11]);
+        if attachments() == known + 2 {
+            break;
+        }
+    }
     rig.deadlines(DEADLINES);
     node.del("gone").succeeded();
     rig.proxy.pass();
@@ -131,88 +142,6 @@ fn what_single_removed_files_stood_for_is_collected() {
     assert_eq!(rig.holders().into_values().collect::<Vec<_>>(), ["other"]);
     rig.node.del("other").succeeded();
     rig.assert_empty("after GC and DEL");
-}
-
-#[test]
-fn one_damaged_attachment_costs_the_others_nothing() {
-    let Some(cluster) = shared("node_state::one_damaged_attachment_costs_the_others_nothing") else { return };
-    let rig = Rig::new(cluster);
-    let node = &rig.node;
-    node.add("first").succeeded();
-    let attachments = node.state().join("attachments");
-    let [first] = &files_below(&attachments)[..] else { panic!("more than one") };
-    std::fs::write(attachments.join(first), "[{").unwrap();
-    // Whoever does not need it does not see it.
-    assert_eq!(node.add("second").addresses(), ["10.9.0.2"]);
-    node.del("first").succeeded();
-    node.del("second").succeeded();
-    rig.assert_empty("one file damaged");
-}
-
-#[test]
-fn state_of_another_cluster_says_nothing() {
-    let Some(cluster) = shared("node_state::state_of_another_cluster_says_nothing") else { return };
-    let rig = Rig::new(cluster);
-    let node = &rig.node;
-    let kept = node.add("kept");
-    node.add("lost").succeeded();
-    cluster.text(&["delete", "ipallocation", &format!("{}.10.9.0.2", node.scope)]);
-    let complete = node.state().join("complete");
-    let mut origin: Value = serde_json::from_slice(&std::fs::read(&complete).unwrap()).unwrap();
-    origin["cluster"] = "another-cluster".into();
-    std::fs::write(&complete, origin.to_string()).unwrap();
-    rig.proxy.seen();
-    node.check("kept", &kept).succeeded();
-    assert_eq!(rig.proxy.methods(), ["GET", "GET"], "one list, one look");
-    node.del("lost").succeeded();
-    assert_eq!(rig.proxy.methods(), [""; 0], "here it has nothing");
-    node.del("kept").succeeded();
-    rig.assert_empty("after the DEL");
-}
-
-/// Cause: a state was of an authority and a URL, and was wiped before anything was
-/// listed. Effect: after a cluster was restored and reached by another URL, or
-/// after a call with a kubeconfig that may not list, what living pods hold was
-/// forgotten, and `repair` could not bring it back. Fix: list first; keep what
-/// the same cluster may have lost.
-#[test]
-fn a_new_url_and_a_kubeconfig_without_rights_forget_nothing() {
-    let Some(cluster) = shared("node_state::a_new_url_and_a_kubeconfig_without_rights_forget_nothing") else { return };
-    let rig = Rig::new(cluster);
-    let node = &rig.node;
-    node.add("kept").succeeded();
-    cluster.text(&["delete", "ipallocation", &format!("{}.10.9.0.1", node.scope)]);
-    let complete = node.state().join("complete");
-    let mut origin: Value = serde_json::from_slice(&std::fs::read(&complete).unwrap()).unwrap();
-    let authorities = origin["cluster"].as_str().unwrap().split_once('-').unwrap().0.to_owned();
-    origin["cluster"] = format!("{authorities}-another").into();
-    std::fs::write(&complete, origin.to_string()).unwrap();
-    let remembered = || files_below(&node.state()).into_iter().filter(|file| file.starts_with("attachments/")).count();
-    rig.proxy.script(|_| Act::Answer(crate::support::proxy::Reply::status(403)));
-    assert_ne!(node.del("other").code(), 0, "it may not list");
-    assert_eq!(remembered(), 1, "a list that fails forgets nothing");
-    rig.proxy.pass();
-    node.del("other").succeeded();
-    assert_eq!(remembered(), 1, "another URL alone is no other cluster");
-    node.del("kept").succeeded();
-    rig.assert_empty("after the DEL");
-}
-
-/// A directory that somebody has made in the node state stops no verb.
-#[test]
-fn a_directory_in_the_state_stops_no_verb() {
-    let Some(cluster) = shared("node_state::a_directory_in_the_state_stops_no_verb") else { return };
-    let rig = Rig::new(cluster);
-    rig.node.add("kept").succeeded();
-    for directory in ["@tmp", "pods", "scopes"] {
-        std::fs::create_dir_all(rig.node.state().join(directory).join("nodes/n1")).unwrap();
-    }
-    std::fs::remove_file(rig.node.state().join("complete")).unwrap();
-    rig.node.add("new").succeeded();
-    for container in ["kept", "new"] {
-        rig.node.del(container).succeeded();
-    }
-    rig.assert_empty("after the DELs");
 }
 
 #[test]

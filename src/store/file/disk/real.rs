@@ -194,13 +194,17 @@ impl Disk for RealDisk {
     }
 
     fn read(&self, path: &Path) -> io::Result<Content> {
+        self.read_large(path, LARGEST)
+    }
+
+    fn read_large(&self, path: &Path, most: u64) -> io::Result<Content> {
         let mut file = File::from(self.open_file(path, OFlag::O_RDONLY)?);
         let stat = fstat(file.as_fd())?;
         if !is_regular(&stat) {
             return Err(Errno::EINVAL.into());
         }
         let mut bytes = Vec::with_capacity(1024);
-        Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
+        Read::by_ref(&mut file).take(most.saturating_add(1)).read_to_end(&mut bytes)?;
         Ok(Content { bytes, inode: identity(&stat), links: stat.st_nlink })
     }
 

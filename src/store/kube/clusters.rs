@@ -1,0 +1,110 @@
+//! Where the files of a cluster are in the node state: at its top for the first
+//! cluster that this node has used, below `clusters/` for each further one. So
+//! what is known of two clusters is never mixed, and a call for one forgets
+//! nothing of the other.
+
+use super::KubeStore;
+use super::crd::IpAllocation;
+use super::names;
+use super::origin::{FORMAT, Origin};
+use super::state::State;
+use crate::ipam::Allocation;
+use crate::store::StoreError;
+use serde::Deserialize;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+const COMPLETE: &str = "complete";
+const CLUSTERS: &str = "clusters";
+
+/// What a look for a cluster's files has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// They are all there is of this node and boot, and this way is known.
+    Complete,
+    /// They are of this cluster, as far as the ways tell.
+    Shown,
+    /// Nothing here tells.
+    Unknown,
+}
+
+impl State {
+    /// What the file `complete` says; `None` where it is missing or damaged.
+    pub(super) fn origin(&self) -> Result<Option<Origin>, StoreError> {
+        #[derive(Deserialize)]
+        struct Head {
+            #[serde(default)]
+            format: Option<u64>,
+        }
+        let Some(bytes) = self.read_unless_damaged(Path::new(COMPLETE))? else {
+            return Ok(None);
+        };
+        match serde_json::from_slice::<Head>(&bytes) {
+            Ok(Head { format: Some(found) }) if FORMAT < found => {
+                Err(StoreError::NewerState { path: self.disk().root().to_owned(), found, known: FORMAT })
+            }
+            _ => Ok(serde_json::from_slice(&bytes).ok()),
+        }
+    }
+
+    /// Says that the state is all there is of this origin.
+    pub(super) fn complete(&self, origin: &Origin) -> Result<(), StoreError> {
+        self.write(Path::new(COMPLETE), origin)
+    }
+
+    /// Where files of clusters are, the top first.
+    fn clusters(&self) -> impl Iterator<Item = PathBuf> {
+        // Listed only when the top is not what is looked for.
+        let below = std::iter::once_with(|| self.disk().names(Path::new(CLUSTERS)).unwrap_or_default()).flatten();
+        std::iter::once(PathBuf::new()).chain(below.map(|name| Path::new(CLUSTERS).join(name)))
+    }
+
+    /// The uids of all objects that are known.
+    fn uids(&self) -> HashSet<String> {
+        let hashes = self.hashes().unwrap_or_default();
+        let objects = hashes.iter().flat_map(|hash| self.objects(hash).unwrap_or_default());
+        objects.filter_map(|object| object.metadata.uid).collect()
+    }
+}
+
+impl KubeStore {
+    /// Goes to the files of this cluster. On the usual way one file is read.
+    pub(super) fn find_cluster(&self) -> Result<Known, StoreError> {
+        let ours = self.origin();
+        let before = self.state.cluster();
+        let mut shown = None;
+        for directory in self.state.clusters() {
+            self.state.go_to(&directory);
+            match self.state.origin().inspect_err(|_| self.state.go_to(&before))? {
+                Some(found) if found.knows(&ours.cluster) => {
+                    return Ok(if found.is_of(&ours) { Known::Complete } else { Known::Shown });
+                }
+                Some(found) if found.is_reached_by(&self.api.server.way()) => shown = shown.or(Some(directory)),
+                // A top that names no cluster speaks against none.
+                None if directory == Path::new("") => shown = Some(directory),
+                _ => {}
+            }
+        }
+        self.state.go_to(shown.as_deref().unwrap_or(&before));
+        Ok(if shown.is_some() { Known::Shown } else { Known::Unknown })
+    }
+
+    /// Goes to the files of a cluster of which the ways tell nothing: where one of
+    /// its objects is known. Uids are unique over all clusters.
+    pub(super) fn choose_cluster(&self, found: &[(IpAllocation, Allocation)]) {
+        let met = self.state.clusters().find(|directory| {
+            self.state.go_to(directory);
+            let known = self.state.uids();
+            found.iter().any(|(object, _)| object.metadata.uid.as_ref().is_some_and(|uid| known.contains(uid)))
+        });
+        let directory = met.unwrap_or_else(|| Path::new(CLUSTERS).join(names::hash(&["cluster", self.api.cluster()])));
+        self.state.go_to(&directory);
+    }
+
+    /// Whether what is remembered is of this node, machine and boot, and of this
+    /// cluster as far as is known. Writes nothing.
+    pub(super) fn remembers(&self) -> Result<bool, StoreError> {
+        let known = self.find_cluster()?;
+        Ok(known == Known::Complete || known == Known::Shown && self.state.origin()?.is_some_and(|found| found.is_of(&self.origin())))
+    }
+}

@@ -1,0 +1,75 @@
+//! Of which cluster, node and boot a node state is, and of which format.
+
+use super::way::Way;
+use serde::{Deserialize, Serialize};
+
+/// The format of the state. It rises only where an older version would do harm to
+/// what a newer one wrote; new keys alone do not raise it. Whatever a newer
+/// version does to the other files, it writes this one at its place.
+pub(super) const FORMAT: u64 = 1;
+/// More ways are not kept; the oldest is forgotten.
+const MOST_WAYS: usize = 16;
+
+/// The file `complete`: of any other node and boot the state is not complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Origin {
+    /// Absent in what the first version wrote.
+    #[serde(default = "first_format")]
+    pub(super) format: u64,
+    /// The way of the last list. The first version reads this one alone.
+    pub(super) cluster: String,
+    pub(super) node: String,
+    pub(super) machine: Option<String>,
+    pub(super) boot: String,
+    /// All ways that are known to lead to the cluster.
+    #[serde(default)]
+    pub(super) ways: Vec<Way>,
+}
+
+const fn first_format() -> u64 {
+    1
+}
+
+impl Origin {
+    /// Whether this way is known to lead to the state's cluster.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.cluster == id || self.ways.iter().any(|way| way.id == id)
+    }
+
+    /// Whether a way that is not known leads there, as far as ways tell.
+    pub(super) fn is_reached_by(&self, way: &Way) -> bool {
+        self.ways.iter().any(|known| known.leads_where(way)) || self.ways.is_empty() && Way::of(&self.cluster).leads_where(way)
+    }
+
+    /// Whether it is of the same node, machine and boot.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        self.node == other.node && self.machine == other.machine && self.boot == other.boot
+    }
+
+    /// Adds a way, or replaces what was known of it.
+    pub(super) fn learn(&mut self, way: Way) {
+        self.cluster.clone_from(&way.id);
+        self.ways.retain(|known| known.id != way.id);
+        self.ways.insert(0, way);
+        self.ways.truncate(MOST_WAYS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_first_version_wrote_is_read_and_ways_are_bounded() {
+        let text = r#"{"cluster":"a-s","node":"n","machine":null,"boot":"b"}"#;
+        let mut origin: Origin = serde_json::from_str(text).unwrap();
+        assert_eq!(origin.format, 1);
+        assert!(origin.knows("a-s") && !origin.knows("a-s2"));
+        assert!(origin.is_reached_by(&Way::of("a-s2")) && !origin.is_reached_by(&Way::of("a2-s2")));
+        for n in 0..MOST_WAYS + 5 {
+            origin.learn(Way::of(&format!("a-s{n}")));
+        }
+        assert_eq!(origin.ways.len(), MOST_WAYS);
+        assert_eq!(origin.ways[0].id, format!("a-s{}", MOST_WAYS + 4));
+    }
+}
