@@ -24,6 +24,9 @@ impl Plugin {
         let data = store.join("data");
         let flat = store.join("hereabouts.conf");
         let content = serde_json::json!({ "datastore": "file", "data_dir": data, "node_name": crate::NODE });
+        // No ADD makes a store where a flat file names it.
+        std::fs::create_dir_all(&data)?;
+        std::fs::write(data.join("format"), "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n")?;
         std::fs::write(&flat, content.to_string()).with_context(|| format!("cannot write {}", flat.display()))?;
         let ipam = serde_json::json!({ "type": "hereabouts", "range": crate::RANGE });
         Ok(Self { program: program.to_owned(), environment: vec![("HEREABOUTS_CONFIG", flat.into())], input: network(&ipam) })

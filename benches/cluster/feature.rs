@@ -68,6 +68,9 @@ fn prepared(program: &Path, store: &Path) -> Result<Prepared> {
     std::fs::create_dir_all(store)?;
     let flat = store.join("hereabouts.conf");
     let content = serde_json::json!({ "datastore": "file", "data_dir": store.join("data"), "node_name": "bench" });
+    // No ADD makes a store where a flat file names it.
+    std::fs::create_dir_all(store.join("data"))?;
+    std::fs::write(store.join("data").join("format"), "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n")?;
     std::fs::write(&flat, content.to_string())?;
     Ok((program.to_owned(), flat))
 }

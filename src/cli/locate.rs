@@ -98,12 +98,16 @@ pub(super) fn locate<'l>(lookup: Lookup<'l>, args: &StoreArgs) -> anyhow::Result
     let known = parsed.is_ok();
     let mut settings = parsed.or_else(|_| Settings::parse(&Merged::new(&nothing, None)?, false))?;
     settings.store.kind = StoreKind::File;
-    settings.store.data_dir = std::path::absolute(directory)?;
+    let directory = std::path::absolute(directory)?;
+    if settings.store.data_dir != directory {
+        (settings.store.id, settings.store.by_flat_file) = (None, false);
+    }
+    settings.store.data_dir = directory;
     "--data-dir".clone_into(&mut settings.store.origin);
     let name = called(&settings, lookup)?;
     // A directory that was named for this command and is no store is a slip of
     // the hand; the node's own may be empty still.
-    if !settings.store.data_dir.join("format").exists() {
+    if !settings.store.data_dir.join("format").exists() && !stores::notes().knows(&settings.store.data_dir) {
         bail!("there is no store at {name}");
     }
     let node = known.then(|| node_of(&settings)).flatten();

@@ -12,6 +12,7 @@ mod output;
 pub mod release;
 pub mod repair;
 mod show;
+mod store_keep;
 mod store_test;
 pub mod sweep;
 mod usage;
@@ -48,6 +49,7 @@ Examples:
   hereabouts verify                        what is wrong with the store
   hereabouts repair                        mend what is this node's
   hereabouts store test /mnt/nfs           whether machines can share a store there
+  hereabouts store init /mnt/nfs/ipam      make one that they share
 
 The store is the one that --data-dir, --kubeconfig, --config or the node's flat
 file names, else /var/lib/cni/hereabouts; which one was used is said on stderr.
@@ -199,6 +201,21 @@ enum ConfigCommand {
 
 #[derive(Debug, Subcommand)]
 enum StoreCommand {
+    /// Make a store that machines share, and print its id
+    ///
+    /// Once, on one machine, with the filesystem mounted. The id is random and is
+    /// kept in the store; name it as store_id in each node's flat file. A node
+    /// that does not see this very store at its data_dir refuses every call: an
+    /// empty directory is a filesystem that is not mounted. No ADD makes a store
+    /// where a flat file names one or on a filesystem that machines share. Where a
+    /// store stands already its id is printed.
+    Init(PlaceArgs),
+    /// Forget which store this node has used at a directory
+    ///
+    /// A node notes the store that it uses, and refuses another one in its place.
+    /// Forget it when the node is to use another one there, and no pod of it holds
+    /// an address of the old one.
+    Forget(PlaceArgs),
     /// Test whether a filesystem is safe for a store
     ///
     /// Run it on two machines at once, with the same directory of a filesystem
@@ -213,6 +230,13 @@ enum StoreCommand {
     /// Exit status: 0 safe (also where locks keep nobody out: link decides), 1
     /// unsafe, or unproven because no partner came; 2 wrong usage.
     Test(TestArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -377,6 +401,8 @@ fn carry_out(lookup: Lookup<'_>, cli: &Cli) -> anyhow::Result<()> {
         Command::Repair(args) => repair::repair(lookup, &cli.store, args),
         #[cfg(feature = "kube")]
         Command::Install(_) | Command::Uninstall(_) => Ok(()),
+        Command::Store(StoreCommand::Init(args)) => store_keep::init(args),
+        Command::Store(StoreCommand::Forget(args)) => store_keep::forget(args),
         Command::Store(StoreCommand::Test(args)) => store_test::test(args),
         Command::Config(ConfigCommand::Check { file }) => config_check::check(lookup, file),
         Command::Completions { shell } => {

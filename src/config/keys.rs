@@ -61,6 +61,7 @@ pub const KEYS: &[Key] = &[
     key("log_level", Role::Read),
     key("allowed_paths", Role::FlatFileOnly),
     key("node_name", Role::FlatFileOnly),
+    key("store_id", Role::FlatFileOnly),
     key("limits", Role::FlatFileOnly),
     key("leader_lease_duration", Role::Accepted),
     key("leader_renew_deadline", Role::Accepted),

@@ -33,11 +33,23 @@ pub struct StoreSettings {
     pub kind: StoreKind,
     /// The directory of the file store, and of the node state of the other.
     pub data_dir: PathBuf,
+    /// Whether the node's own flat file names that directory.
+    pub by_flat_file: bool,
+    /// `store_id` of the flat file: the id of the store that has to be there.
+    pub id: Option<String>,
     /// Whether configuration or flat file name a store, rather than leaving it
     /// to the default.
     pub named: bool,
     /// Where `data_dir` comes from, for the command line.
     pub origin: String,
+}
+
+impl StoreSettings {
+    /// Whether it is where a store is when nobody says otherwise.
+    #[must_use]
+    pub fn is_default_directory(&self) -> bool {
+        self.data_dir == Path::new(DATA_DIR)
+    }
 }
 
 /// Where allocations live.
@@ -191,16 +203,34 @@ fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, Conf
         }
         (ours, theirs) => ours.or(theirs),
     };
+    let own = merged.node_setting("data_dir").or_else(|| merged.node_setting("dataDir")).and_then(|field| absolute(&field).ok());
+    let own_id = store_id(merged)?;
     let Some(Setting { field, trusted, .. }) = found else {
-        return Ok(StoreSettings { kind, data_dir: DATA_DIR.into(), named, origin: origin_of_kind });
+        let data_dir = PathBuf::from(DATA_DIR);
+        return Ok(StoreSettings { kind, data_dir, by_flat_file: false, id: own_id, named, origin: origin_of_kind });
     };
     let data_dir = absolute(&field)?;
-    if !trusted && !is_below(&data_dir, Path::new(OPEN_DATA)) && !allowed.iter().any(|root| data_dir == *root || is_below(&data_dir, root))
-    {
+    let by_flat_file = own.as_ref() == Some(&data_dir);
+    let is_allowed = by_flat_file || trusted || is_below(&data_dir, Path::new(OPEN_DATA));
+    if !is_allowed && !allowed.iter().any(|root| data_dir == *root || is_below(&data_dir, root)) {
         return Err(field
             .wrong(&format!("expected a directory below {OPEN_DATA}, any other must be listed in allowed_paths of the node's flat file")));
     }
-    Ok(StoreSettings { kind, data_dir, named: true, origin: field.path })
+    // It names the store of the flat file, whatever a network names beside it.
+    let id = own_id.filter(|_| data_dir == own.unwrap_or_else(|| DATA_DIR.into()));
+    Ok(StoreSettings { kind, data_dir, by_flat_file, id, named: true, origin: field.path })
+}
+
+/// `store_id`, which only the node's own flat file may name.
+fn store_id(merged: &Merged<'_>) -> Result<Option<String>, ConfigError> {
+    let Some(field) = merged.node_setting("store_id") else {
+        return Ok(None);
+    };
+    let text = field.text()?;
+    if text.len() != 32 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(field.wrong("expected the id that \"hereabouts store init\" printed, 32 digits and letters a to f"));
+    }
+    Ok(Some(text.to_owned()))
 }
 
 /// Which store is asked for, and whether it is named. `datastore` beats a

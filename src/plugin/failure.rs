@@ -136,7 +136,7 @@ impl Failure {
 
 fn store_code(error: &StoreError) -> Code {
     match error {
-        StoreError::Io { .. } | StoreError::NoLocks { .. } | StoreError::Absent { .. } => Code::Io,
+        StoreError::Io { .. } | StoreError::NoLocks { .. } | StoreError::Absent { .. } | StoreError::NotMounted { .. } => Code::Io,
         StoreError::Busy { .. }
         | StoreError::AttachmentBusy { .. }
         | StoreError::OutOfTime { .. }
@@ -150,7 +150,9 @@ fn store_code(error: &StoreError) -> Code {
         | StoreError::NotOurs { .. }
         | StoreError::Newer { .. }
         | StoreError::NewerState { .. } => Code::Stored,
-        StoreError::Foreign { .. } | StoreError::SecondMachine { .. } | StoreError::Kubeconfig { .. } => Code::Config,
+        StoreError::Unnamed { .. } | StoreError::Foreign { .. } | StoreError::SecondMachine { .. } | StoreError::Kubeconfig { .. } => {
+            Code::Config
+        }
     }
 }
 

@@ -2,10 +2,39 @@
 
 use super::evidence::life_here;
 use crate::config::{Settings, StoreKind};
-use crate::store::file::{FileStore, Host};
+use crate::ipam::NodeName;
+use crate::store::file::disk::RealDisk;
+use crate::store::file::{FileStore, Host, Named, Notes, Terms};
 use crate::store::upkeep::Upkeep;
 use crate::store::{Store, StoreError};
 use std::ffi::OsString;
+
+/// Where this node notes which file stores it uses; outside of them.
+const NOTES: &str = "/var/lib/cni/hereabouts/stores";
+
+/// What this node has noted of the file stores that it uses.
+#[must_use]
+pub fn notes() -> Notes {
+    Notes::new(NOTES.into())
+}
+
+/// A file store to be made by an explicit act.
+#[must_use]
+pub fn to_make(directory: &std::path::Path, maker: NodeName) -> FileStore<RealDisk> {
+    let host = Host { node: maker, machine_id: None, boot_id: String::new() };
+    FileStore::new(directory.to_owned(), host).under(Terms { named: Named::ByDefault, id: None, notes: notes() })
+}
+
+/// The file store that settings name.
+fn files(settings: &Settings, host: Host) -> FileStore<RealDisk> {
+    let store = &settings.store;
+    let named = match (store.by_flat_file, store.is_default_directory()) {
+        (true, _) => Named::ByFlatFile,
+        (false, true) => Named::ByDefault,
+        (false, false) => Named::ByNetwork,
+    };
+    FileStore::new(store.data_dir.clone(), host).under(Terms { named, id: store.id.clone(), notes: notes() }).classifying_with(life_here)
+}
 
 /// Opens it. For files that costs nothing; for Kubernetes the kubeconfig is
 /// read, and nobody is connected to.
@@ -15,7 +44,7 @@ use std::ffi::OsString;
 #[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
 pub fn open(settings: &Settings, host: Host, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
     match &settings.store.kind {
-        StoreKind::File => Ok(Box::new(FileStore::new(settings.store.data_dir.clone(), host).classifying_with(life_here))),
+        StoreKind::File => Ok(Box::new(files(settings, host))),
         #[cfg(feature = "kube")]
         StoreKind::Kubernetes { kubeconfig } => Ok(Box::new(kubernetes(settings, kubeconfig, host, lookup)?)),
     }
@@ -45,7 +74,7 @@ pub fn open_to_keep(
 ) -> Result<Box<dyn Upkeep>, StoreError> {
     match &settings.store.kind {
         StoreKind::File => {
-            let store = FileStore::new(settings.store.data_dir.clone(), host).classifying_with(life_here);
+            let store = files(settings, host);
             Ok(Box::new(match on_behalf {
                 OnBehalf::OfThisNode => store,
                 OnBehalf::OfAnother => store.for_another_node(),

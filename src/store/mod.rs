@@ -332,7 +332,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The file that says which format this is.
-    #[error("{path} is damaged, remove it while no pod starts or ends, the next ADD writes it anew: {reason}")]
+    #[error("{path} is damaged, remove it while no pod starts or ends, then \"hereabouts store init\" writes it again: {reason}")]
     BadFormat {
         /// The file.
         path: PathBuf,
@@ -448,8 +448,26 @@ pub enum StoreError {
         /// What is wrong, with the path.
         reason: String,
     },
+    /// The directory has not the store in it that it should. DEL, too, is refused:
+    /// what it would free is elsewhere.
+    #[error("{path}: not mounted? {reason}")]
+    NotMounted {
+        /// The data directory.
+        path: PathBuf,
+        /// What was expected, what is there, and what to do.
+        reason: String,
+    },
+    /// A store that machines share is named by no node.
+    #[error(
+        "{path} is on a filesystem that machines share and only the network configuration names it: name it in each node's \
+         flat file, data_dir and the store_id that \"hereabouts store init {path}\" prints"
+    )]
+    Unnamed {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// There is no store yet.
-    #[error("there is no store at {path} yet, the first ADD makes one")]
+    #[error("there is no store at {path} yet, the first ADD makes one, or \"hereabouts store init {path}\"")]
     Absent {
         /// The directory.
         path: PathBuf,

@@ -90,10 +90,15 @@ fn a_store_that_cannot_be_made_for_want_of_room_is_made_when_there_is_some() {
     let test = "a_store_that_cannot_be_made_for_want_of_room_is_made_when_there_is_some";
     for (options, bytes) in [(FEW_BYTES, 4096), (FEW_INODES, 0)] {
         let Some(disk) = mounted(test, options) else { return };
+        // Where a network names the directory, an ADD makes the store.
+        std::fs::remove_dir_all(disk.path("store")).unwrap();
+        let sandbox = &disk.sandbox;
+        sandbox.write("flat.conf", &serde_json::json!({"node_name": "n1", "allowed_paths": [sandbox.root]}).to_string());
+        let ipam = format!(r#"{RANGE},"data_dir":"{}""#, sandbox.path("disk/store").display());
         let mut failed = 0;
         for spare in 0..24 {
             disk.fill(bytes, spare);
-            let added = disk.verb("ADD", "c1", RANGE);
+            let added = disk.verb("ADD", "c1", &ipam);
             if added.status == Some(0) {
                 break;
             }
@@ -101,15 +106,15 @@ fn a_store_that_cannot_be_made_for_want_of_room_is_made_when_there_is_some() {
             check_says(&added, &FULL[1..]);
             assert!(added.details().contains("/disk/store"), "{added:?}");
             if spare == 0 {
-                check_says(&disk.verb("STATUS", "c1", RANGE), &FULL[1..]);
+                check_says(&disk.verb("STATUS", "c1", &ipam), &FULL[1..]);
             }
-            disk.verb("DEL", "c1", RANGE).succeeded();
+            disk.verb("DEL", "c1", &ipam).succeeded();
         }
         println!("{options}: {failed} first ADDs failed");
         assert!((2..24).contains(&failed));
         disk.make_room();
-        assert_eq!(disk.verb("ADD", "c1", RANGE).addresses(), ["10.1.2.1"]);
-        assert_eq!(disk.verb("ADD", "c2", RANGE).addresses(), ["10.1.2.2"]);
+        assert_eq!(disk.verb("ADD", "c1", &ipam).addresses(), ["10.1.2.1"]);
+        assert_eq!(disk.verb("ADD", "c2", &ipam).addresses(), ["10.1.2.2"]);
     }
 }
 

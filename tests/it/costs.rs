@@ -3,6 +3,7 @@
 //! it was. How long that takes is measured by `scripts/bench`.
 
 use crate::conformance;
+use crate::support::overlay::Overlay;
 use crate::support::sandbox::{Call, Sandbox, configuration};
 use hereabouts::store::file::{FileStore, Host};
 use std::collections::BTreeMap;
@@ -81,48 +82,13 @@ fn an_add_syncs_three_times_an_address_and_a_del_once_an_address() {
     }
 }
 
-/// A sandbox whose store is on an overlay, which counts as shared; in a mount
-/// namespace of its own, where each call is started.
-struct Shared {
-    sandbox: Sandbox,
-    holder: std::process::Child,
-}
-
-impl Shared {
-    fn new() -> Option<Self> {
-        let sandbox = Sandbox::new();
-        let script = r#"mkdir -p "$0/store" && mount -t tmpfs t /mnt && mkdir /mnt/l /mnt/u /mnt/w && \
-            mount -t overlay o -o lowerdir=/mnt/l,upperdir=/mnt/u,workdir=/mnt/w "$0/store" && echo ready && exec sleep 600"#;
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--kill-child", "--fork", "sh", "-c", script]).arg(&sandbox.root);
-        let mut holder = command.stdout(std::process::Stdio::piped()).spawn().ok()?;
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take()?), &mut line).ok()?;
-        let shared = Self { sandbox, holder };
-        (line == "ready\n").then_some(shared)
-    }
-
-    /// What goes in front of a command.
-    fn inside(&self) -> String {
-        let children = format!("/proc/{0}/task/{0}/children", self.holder.id());
-        let child = std::fs::read_to_string(children).unwrap_or_default();
-        format!("--mount=/proc/{}/ns/mnt", child.trim())
-    }
-
-    fn syncs(&self, verb: &str, container: &str) -> usize {
-        let trace = self.sandbox.path("trace");
-        let inside = self.inside();
-        let words: Vec<&str> = strace(&trace).into_iter().chain(["nsenter", &inside]).collect();
-        call(&self.sandbox, verb, container, &ranges(1)).run_under(&words).succeeded();
-        std::fs::read_to_string(&trace).unwrap().lines().filter(|line| line.contains("sync(")).count()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
+/// How often a call syncs on an overlay.
+fn syncs_of_shared(overlay: &Overlay, verb: &str, container: &str) -> usize {
+    let trace = overlay.sandbox.path("trace");
+    let inside = overlay.inside();
+    let words: Vec<&str> = strace(&trace).into_iter().chain(inside.iter().map(String::as_str)).collect();
+    overlay.verb(verb, container, &ranges(1)).run_under(&words).succeeded();
+    std::fs::read_to_string(&trace).unwrap().lines().filter(|line| line.contains("sync(")).count()
 }
 
 /// One more after the name was made, at a repeat, and after it was removed: see
@@ -130,12 +96,13 @@ impl Drop for Shared {
 #[test]
 fn a_filesystem_that_machines_share_costs_one_flush_more() {
     let can_trace = Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok_and(|ended| ended.status.success());
-    let Some(shared) = Shared::new().filter(|_| can_trace) else {
+    let Some(shared) = Overlay::new().filter(|_| can_trace) else {
         println!("SKIPPED a_filesystem_that_machines_share_costs_one_flush_more: no strace, or no overlay can be mounted");
         return;
     };
-    shared.syncs("ADD", "first");
-    let counts = ["ADD", "ADD", "DEL", "DEL"].map(|verb| shared.syncs(verb, "second"));
+    shared.init();
+    syncs_of_shared(&shared, "ADD", "first");
+    let counts = ["ADD", "ADD", "DEL", "DEL"].map(|verb| syncs_of_shared(&shared, verb, "second"));
     assert_eq!(counts, [4, 2, 2, 0]);
 }
 

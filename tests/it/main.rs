@@ -57,6 +57,7 @@ mod many_writers;
 mod multus;
 /// Power loss after any step, on a disk with a cache.
 mod named_files;
+mod not_mounted;
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.
 mod real_parts;

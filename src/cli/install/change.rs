@@ -64,7 +64,10 @@ impl<'a> Change<'a> {
 
     fn is_same_store(&self, plan: &Plan, before: &Settings, after: &Settings) -> anyhow::Result<bool> {
         match (&before.store.kind, &after.store.kind) {
-            (StoreKind::File, StoreKind::File) => Ok(before.store.data_dir == after.store.data_dir),
+            (StoreKind::File, StoreKind::File) => {
+                let same_id = before.store.id.is_none() || before.store.id == after.store.id;
+                Ok(same_id && before.store.data_dir == after.store.data_dir)
+            }
             (StoreKind::Kubernetes { kubeconfig: before }, StoreKind::Kubernetes { kubeconfig: after }) if before == after => {
                 Ok(!self.is_another_cluster(plan)?)
             }

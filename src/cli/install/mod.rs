@@ -4,7 +4,7 @@
 //! `options` knows flags, variables and defaults, `files` what is written,
 //! `change` whether it may be, `place` how: whole or not at all. `watch` stays,
 //! `chores` are what it runs beside, `leaving` is what `uninstall` does instead;
-//! `remove` and `check` say it themselves. None of them talks to the API server:
+//! `remove` and `check` say it themselves, `store` makes a store of files. None of them talks to the API server:
 //! the plugin itself is asked, as it is installed.
 
 mod change;
@@ -15,6 +15,7 @@ mod leaving;
 mod options;
 mod place;
 mod remove;
+mod store;
 mod watch;
 
 pub(super) use options::{InstallArgs, UninstallArgs};
@@ -33,8 +34,9 @@ use std::path::Path;
 const HOST_MOUNTS: &str = "/proc/1/ns/mnt";
 
 pub(super) fn install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
-    let plan = Plan::to_install(lookup, store, args)?;
+    let mut plan = Plan::to_install(lookup, store, args)?;
     let namespace = namespace.unwrap_or(Path::new(HOST_MOUNTS));
+    store::name(&mut plan, namespace, args.check)?;
     if args.check {
         return check::installed(&plan, namespace, args.offline);
     }

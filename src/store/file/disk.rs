@@ -4,6 +4,7 @@
 //! All paths are relative to the data directory, and no part below it may be a
 //! symbolic link. Knows nothing of records or orders.
 
+mod mounts;
 mod real;
 
 pub(super) use real::LARGEST;
@@ -62,8 +63,14 @@ pub trait Disk {
     fn exists(&self) -> io::Result<bool>;
     /// Makes the data directory and what is missing above it; durable.
     fn make_root(&self) -> io::Result<()>;
-    /// Whether only this machine can reach the filesystem.
+    /// Whether only this machine can reach the filesystem; before the directory is
+    /// made, of the nearest one above.
     fn is_local(&self) -> io::Result<bool>;
+    /// The mount point at the data directory or above it that this machine's
+    /// tables list and that has nothing mounted, in words.
+    fn unmounted(&self) -> io::Result<Option<String>> {
+        Ok(None)
+    }
     /// Whether the data directory, or the nearest directory above it, can be
     /// written.
     fn check_writable(&self) -> io::Result<()>;

@@ -63,7 +63,7 @@ impl Problem {
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Format => "missing or garbage: remove it while no pod starts or ends, the next ADD writes it anew",
+            Self::Format => "missing or garbage: remove it while no pod starts or ends, then \"hereabouts store init DIR\" writes it again",
             Self::Damaged => "its address stays taken; \"release <address>\" frees it",
             Self::Newer => "written by a later version: install a newer hereabouts",
             Self::TwoRecords => "for the same part of one ADD: DEL frees both, \"release <address>\" frees one",

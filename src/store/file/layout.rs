@@ -30,6 +30,30 @@ pub(super) const LOCK: &str = "lock";
 pub(super) const SCOPES: &str = "scopes";
 pub(super) const NODES: &str = "nodes";
 
+/// What `store test` and `store init` put beside the store, for a while.
+pub(super) const ASIDE: &str = ".hereabouts-";
+/// What filesystems and their servers put into a directory by themselves.
+const OF_FILESYSTEMS: &[&str] = &[
+    "lost+found",
+    ".snapshot",
+    ".snapshots",
+    ".snap",
+    ".zfs",
+    ".glusterfs",
+    ".trashcan",
+    ".trash",
+    ".accesslog",
+    ".config",
+    ".stats",
+    ".lustre",
+    "@eaDir",
+    "#snapshot",
+    "#recycle",
+];
+/// The same, with more behind: files that were removed while a client had them
+/// open.
+const OF_CLIENTS: &[&str] = &[".nfs", ".fuse_hidden", ".smb", ASIDE];
+
 /// In a scope's directory.
 pub(super) const FULL: &str = "full";
 const EXHAUSTED: &str = "exhausted";
@@ -90,6 +114,12 @@ pub(super) fn lock_byte(attachment: &Attachment) -> u64 {
     let digest = hash.finalize();
     // Offsets of files are signed.
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 2
+}
+
+/// Whether a name is one that filesystems make by themselves; no id meets it,
+/// and no address.
+pub(super) fn is_of_filesystem(name: &str) -> bool {
+    OF_FILESYSTEMS.contains(&name) || OF_CLIENTS.iter().any(|start| name.starts_with(start))
 }
 
 /// The first so many bytes.

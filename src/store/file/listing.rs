@@ -97,6 +97,7 @@ fn node_directories(disk: &dyn Disk, node: &crate::ipam::NodeName, filter: &Filt
 fn names(disk: &dyn Disk, directory: &Path) -> Result<Vec<std::ffi::OsString>, StoreError> {
     match disk.names(directory) {
         Ok(mut names) => {
+            names.retain(|name| !name.to_str().is_some_and(layout::is_of_filesystem));
             names.sort();
             Ok(names)
         }

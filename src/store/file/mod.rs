@@ -21,9 +21,11 @@ mod failed;
 pub mod finding;
 mod hint;
 mod index;
+mod known;
 mod layout;
 mod listing;
 mod lock;
+mod notes;
 mod prepare;
 pub mod probe;
 mod record;
@@ -49,6 +51,8 @@ use durable::sync_name;
 #[cfg(not(feature = "kube"))]
 use failed::failed;
 use failed::{is_gone, reason};
+pub use known::{Named, Terms};
+pub use notes::Notes;
 use session::FileSession;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -83,6 +87,10 @@ pub struct FileStore<D: Disk> {
     host: Host,
     acting: Acting,
     life: Option<fn(&Draft) -> Life>,
+    /// `None`: any directory will do.
+    terms: Option<Terms>,
+    /// The id of the store that has been found to be the right one.
+    agreed: std::cell::OnceCell<String>,
 }
 
 impl FileStore<disk::RealDisk> {
@@ -96,7 +104,7 @@ impl FileStore<disk::RealDisk> {
 impl<D: Disk> FileStore<D> {
     /// The store on any disk; tests bring theirs.
     pub const fn on(disk: D, host: Host) -> Self {
-        Self { disk, host, acting: Acting::Here, life: None }
+        Self { disk, host, acting: Acting::Here, life: None, terms: None, agreed: std::cell::OnceCell::new() }
     }
 
     /// Acts for a node that is off and cannot act for itself; its machine is
@@ -122,6 +130,13 @@ impl<D: Disk> FileStore<D> {
         self
     }
 
+    /// Uses the directory on these terms alone.
+    #[must_use]
+    pub fn under(mut self, terms: Terms) -> Self {
+        self.terms = Some(terms);
+        self
+    }
+
     /// The disk, for tests to look at.
     pub const fn disk(&self) -> &D {
         &self.disk
@@ -129,17 +144,15 @@ impl<D: Disk> FileStore<D> {
 
     /// The store's id; `None` where there is no store and none is to be made.
     fn find_or_make(&self, access: Access, deadline: &Deadline) -> Result<Option<String>, StoreError> {
-        if !self.exists()? {
-            if access != Access::Allocate {
-                return Ok(None);
-            }
-            self.disk.make_root().map_err(|error| failed(&self.disk, "make directory", Path::new(""), error))?;
+        let known = self.known()?;
+        if let Some(format) = &known.format {
+            let local = self.is_local()?;
+            self.check_named(access, local)?;
+            self.note(&known, access, local);
+            let _ = self.agreed.set(format.id.clone());
+            return Ok(Some(format.id.clone()));
         }
-        if let Some(format) = self.read_format()? {
-            return Ok(Some(format.id));
-        }
-        self.check_not_foreign()?;
-        if access != Access::Allocate {
+        if !self.make_place(access)? {
             return Ok(None);
         }
         // What is made once is made under the store's lock.
@@ -163,6 +176,22 @@ impl<D: Disk> FileStore<D> {
         let machine_lock = self.wait_machine(&id, &deadline)?;
         self.check_machine(access)?;
         Ok(FileSession::shared(self, deadline, machine_lock))
+    }
+
+    /// Makes the directory where no store is; whether there may be one.
+    fn make_place(&self, access: Access) -> Result<bool, StoreError> {
+        let exists = self.exists()?;
+        if exists {
+            self.check_not_foreign()?;
+        }
+        if access != Access::Allocate {
+            return Ok(false);
+        }
+        self.check_may_make()?;
+        if !exists {
+            self.disk.make_root().map_err(|error| failed(&self.disk, "make directory", Path::new(""), error))?;
+        }
+        Ok(true)
     }
 
     fn exists(&self) -> Result<bool, StoreError> {
@@ -190,7 +219,7 @@ impl<D: Disk> Store for FileStore<D> {
     }
 
     fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {
-        if !self.exists()? || self.read_format()?.is_none() {
+        if self.known()?.format.is_none() {
             return Err(StoreError::Absent { path: self.disk.root().to_owned() });
         }
         listing::list(&self.disk, filter.clone())
@@ -198,10 +227,13 @@ impl<D: Disk> Store for FileStore<D> {
 
     fn ready(&self) -> Result<(), StoreError> {
         self.disk.check_writable().map_err(|error| failed(&self.disk, "write to", Path::new(""), error))?;
-        if self.exists()? && self.read_format()?.is_none() {
-            self.check_not_foreign()?;
+        if self.known()?.format.is_none() {
+            if self.exists()? {
+                self.check_not_foreign()?;
+            }
+            self.check_may_make()?;
         }
-        Ok(())
+        self.check_named(Access::Allocate, self.is_local()?)
     }
 
     fn has_room(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError> {

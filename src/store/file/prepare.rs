@@ -6,17 +6,25 @@ use super::failed::failed;
 use super::{Acting, FileStore, layout, read, record, remove, sync, sync_name, unique};
 use crate::store::{Access, StoreError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What may be in the data directory; beside the store, the node state of the
-/// other one.
-pub(super) const OURS: &[&str] = &[layout::LOCK, layout::SCOPES, layout::NODES, layout::FORMAT, "kubernetes", "lost+found"];
+/// other one, and the notes of which store a node uses.
+const OURS: &[&str] = &[layout::LOCK, layout::SCOPES, layout::NODES, layout::FORMAT, "kubernetes", "stores"];
+
+/// Whether a name in the data directory keeps nobody from it: ours, or one that
+/// the filesystem makes by itself.
+pub(super) fn is_known_name(name: &str) -> bool {
+    OURS.contains(&name) || layout::is_of_filesystem(name)
+}
 
 /// What the file `format` says.
 pub(super) struct Format {
     pub(super) number: u64,
     /// Random, of this store.
     pub(super) id: String,
+    /// Made by an explicit act, not by an ADD.
+    pub(super) explicit: bool,
 }
 
 impl<D: Disk> FileStore<D> {
@@ -37,7 +45,8 @@ impl<D: Disk> FileStore<D> {
             return Err(StoreError::Newer { path: self.disk.root().to_owned(), found, known: record::FORMAT });
         }
         let id = json.find("id").and_then(|id| id.as_str()).ok_or_else(|| damaged("it has no id"))?;
-        Ok(Some(Format { number: found, id: id.to_owned() }))
+        let explicit = matches!(json.find("explicit"), Some(crate::json::Json::Bool(true)));
+        Ok(Some(Format { number: found, id: id.to_owned(), explicit }))
     }
 
     /// Refuses a directory with anything in it that is not ours: host-local's
@@ -45,7 +54,7 @@ impl<D: Disk> FileStore<D> {
     pub(super) fn check_not_foreign(&self) -> Result<(), StoreError> {
         let root = Path::new("");
         let names = self.disk.names(root).map_err(|error| failed(&self.disk, "list", root, error))?;
-        let foreign = names.iter().map(|name| name.to_string_lossy()).find(|name| !OURS.contains(&&**name));
+        let foreign = names.iter().map(|name| name.to_string_lossy()).find(|name| !is_known_name(name));
         let Some(name) = foreign else {
             return Ok(());
         };
@@ -67,20 +76,36 @@ impl<D: Disk> FileStore<D> {
         Ok(self.read_format()?.map_or(id, |format| format.id))
     }
 
+    /// The same by an explicit act, for no node; `known` is the id of a store that
+    /// has lost its format.
+    pub(super) fn write_explicit_format(&self, known: Option<String>) -> Result<String, StoreError> {
+        let path = Path::new(layout::FORMAT);
+        let random = self.disk.random().map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
+        let random = layout::hex(&random, random.len());
+        let temporary = PathBuf::from(format!("{}new-{random}", layout::ASIDE));
+        let id = known.unwrap_or(random);
+        let text = format!("{{\"format\":{},\"id\":\"{id}\",\"explicit\":true}}\n", record::FORMAT);
+        self.place_by(&temporary, path, text.as_bytes())?;
+        Ok(self.read_format()?.map_or(id, |format| format.id))
+    }
+
     /// Makes a small file with all its bytes or not at all; durable.
     pub(super) fn place(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         self.ensure(&layout::temporary(&self.host.node))?;
-        let temporary = unique(&self.disk, &self.host.node);
+        self.place_by(&unique(&self.disk, &self.host.node), path, bytes)
+    }
+
+    fn place_by(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let placed = self
             .disk
-            .create(&temporary, bytes)
-            .and_then(|_| self.disk.sync(&temporary))
-            .and_then(|()| match self.disk.link(&temporary, path) {
+            .create(temporary, bytes)
+            .and_then(|_| self.disk.sync(temporary))
+            .and_then(|()| match self.disk.link(temporary, path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 linked => linked,
             })
-            .and_then(|()| sync_name(&self.disk, path.parent().unwrap_or(Path::new("")), &temporary));
-        let _ = self.disk.unlink(&temporary);
+            .and_then(|()| sync_name(&self.disk, path.parent().unwrap_or(Path::new("")), temporary));
+        let _ = self.disk.unlink(temporary);
         placed.map_err(|error| failed(&self.disk, "write", path, error))
     }
 
@@ -125,7 +150,7 @@ impl<D: Disk> FileStore<D> {
 
     /// What a call that was killed may have put into a directory, visible and not
     /// durable, where the flush of the directory does not reach it.
-    fn sync_small_file(&self, directory: &Path) -> Result<(), StoreError> {
+    pub(super) fn sync_small_file(&self, directory: &Path) -> Result<(), StoreError> {
         let name = match directory.components().count() {
             0 => layout::FORMAT,
             2 => layout::MACHINE_ID,

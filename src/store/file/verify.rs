@@ -42,6 +42,7 @@ impl<D: Disk> FileStore<D> {
 
     /// The same, and shows each record that can be read.
     pub(super) fn verify_each(&self, deadline: Deadline, each: &mut dyn FnMut(Allocation)) -> Result<Verified, StoreError> {
+        self.refuse_another()?;
         let mut walk = Walk::new(&self.disk);
         let mut format = None;
         match self.exists()?.then(|| self.read_format()) {
@@ -70,6 +71,7 @@ impl<D: Disk> FileStore<D> {
     /// # Errors
     /// The lock was not free in time.
     pub fn left_overs(&self, node: &NodeName, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+        self.refuse_another()?;
         let mut walk = Walk::new(&self.disk);
         walk.index(Some(&layout::escape(node.as_str())));
         walk.suspects.retain(|suspect| matches!(suspect.problem, Problem::LeftOver | Problem::PodLeftOver | Problem::Temporary));

@@ -63,6 +63,7 @@ impl<'d> Walk<'d> {
     fn names(&mut self, directory: &Path) -> Vec<std::ffi::OsString> {
         match self.disk.names(directory) {
             Ok(mut names) => {
+                names.retain(|name| !name.to_str().is_some_and(layout::is_of_filesystem));
                 names.sort();
                 names
             }
@@ -77,7 +78,7 @@ impl<'d> Walk<'d> {
     /// What is in the data directory.
     pub(super) fn root(&mut self) {
         for name in self.names(Path::new("")) {
-            if !name.to_str().is_some_and(|name| super::prepare::OURS.contains(&name)) {
+            if !name.to_str().is_some_and(super::prepare::is_known_name) {
                 self.suspect(Problem::Foreign, Path::new(&name), "");
             }
         }

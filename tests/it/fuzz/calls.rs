@@ -53,6 +53,7 @@ pub(super) fn check(root: &Path, input: &[u8]) -> String {
         let flat = root.join(format!("{node}.conf"));
         let text = serde_json::json!({"datastore": "file", "data_dir": root.join("store"), "node_name": node});
         std::fs::write(&flat, text.to_string()).unwrap();
+        crate::support::sandbox::make_store(&root.join("store"));
         InProcess { flat }
     });
     let mut run =

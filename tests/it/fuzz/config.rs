@@ -117,6 +117,7 @@ impl Target {
             return;
         }
         let _ = std::fs::remove_dir_all(&store);
+        crate::support::sandbox::make_store(&store);
         let flat = serde_json::json!({"data_dir": store, "node_name": "n1"}).to_string();
         std::fs::write(&self.plugin.flat, flat).unwrap();
         let answer = self.plugin.call("ADD", &[("CNI_CONTAINERID", b"bystander")], BYSTANDER.as_bytes());

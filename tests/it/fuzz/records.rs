@@ -56,6 +56,7 @@ impl Target {
 
     pub(super) fn check(&mut self, input: &[u8]) -> String {
         let _ = std::fs::remove_dir_all(self.store());
+        crate::support::sandbox::make_store(&self.store());
         for container in ["c1", "c2", "c3"] {
             assert_eq!(self.add(container, if container == "c3" { POD } else { b"" }).code, 0);
         }

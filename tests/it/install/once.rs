@@ -77,12 +77,10 @@ fn the_name_whereabouts_is_taken_only_if_asked() {
 #[test]
 fn a_person_may_install_for_files_or_with_a_kubeconfig_of_ones_own() {
     let node = Node::new();
-    node.run(&["install", "--data-dir", "/mnt/shared", "--settings", r#"{"log_file":"/var/log/h.log"}"#]).succeeded();
+    let store = node.sandbox.store();
+    node.run(&["install", "--data-dir", store.to_str().unwrap(), "--settings", r#"{"log_file":"/var/log/h.log"}"#]).succeeded();
     let flat: Value = serde_json::from_slice(&std::fs::read(node.flat()).unwrap()).unwrap();
-    assert_eq!(
-        (&flat["datastore"], &flat["data_dir"], &flat["log_file"]),
-        (&json!("file"), &json!("/mnt/shared"), &json!("/var/log/h.log"))
-    );
+    assert_eq!((&flat["datastore"], &flat["data_dir"], &flat["log_file"]), (&json!("file"), &json!(store), &json!("/var/log/h.log")));
     assert!(!node.kubeconfig().exists());
 
     let path = node.path("own.kubeconfig");
@@ -195,6 +193,7 @@ fn check_looks_at_the_files_and_asks_the_plugin_where_it_will_be_called() {
     assert_eq!(checked(&[]).succeeded().stderr.trim(), "hereabouts is installed on n1, and reaches its store");
 
     // The store cannot be there: the files are as they should be, the plugin is not ready.
+    std::fs::remove_dir_all(&store).unwrap();
     std::fs::write(&store, "no directory").unwrap();
     assert_eq!(checked(&["--offline"]).succeeded().stderr.trim(), "hereabouts is installed on n1");
     let ended = checked(&[]);
@@ -204,6 +203,7 @@ fn check_looks_at_the_files_and_asks_the_plugin_where_it_will_be_called() {
     let ended = checked(&["--offline"]);
     assert!(ended.status == Some(1) && ended.stderr.contains("says something else"), "{ended:?}");
     std::fs::remove_file(node.flat()).unwrap();
+    std::fs::remove_file(&store).unwrap();
     node.install_for_files();
     std::fs::set_permissions(node.path("bin/hereabouts"), PermissionsExt::from_mode(0o644)).unwrap();
     let ended = checked(&["--offline"]);

@@ -2,7 +2,7 @@
 //! plugins, for conflists of every version; and two nodes share one directory.
 
 use super::{kernel_has, tools};
-use crate::support::sandbox::{HEREABOUTS, Sandbox, configuration};
+use crate::support::sandbox::{HEREABOUTS, Sandbox, configuration, make_store};
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
@@ -27,6 +27,7 @@ fn drive(test: &str, plugin: &str, kernel: Option<&str>) {
             r#"{{"cniVersion":"{version}","name":"test","plugins":[{{{plugin},"ipam":{{"type":"hereabouts","range":"10.88.0.0/24","gateway":"10.88.0.1"}}}}]}}"#
         );
         sandbox.write("net.d/test.conflist", &list);
+        make_store(&sandbox.store());
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/real_parts/drive.sh");
         let mut command = Command::new("unshare");
         command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", script]);

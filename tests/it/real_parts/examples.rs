@@ -44,7 +44,7 @@ fn example(name: &str, sandbox: &Sandbox) -> String {
     let bytes = std::fs::read(folder().join(name)).unwrap();
     let found = plugin_configurations(&bytes).unwrap();
     assert_eq!(found.len(), 1, "{name}");
-    text(&found[0].configuration).replace("/var/lib/cni/", &format!("{}/", sandbox.root.display()))
+    text(&found[0].configuration).replace("/mnt/shared/hereabouts", sandbox.store().to_str().unwrap())
 }
 
 fn add(sandbox: &Sandbox, configuration: &str) -> Ended {
@@ -73,6 +73,7 @@ fn every_example_is_in_the_list() {
 fn every_example_is_free_of_mistakes() {
     for (name, _) in FIRST {
         let mut call = Call::bare();
+        call.set("HEREABOUTS_CONFIG", folder().join("hereabouts.conf"));
         call.args = ["config", "check", folder().join(name).to_str().unwrap()].map(str::to_owned).to_vec();
         let ended = call.run();
         assert_eq!(ended.status, Some(0), "{name}: {ended:?}");
@@ -115,5 +116,8 @@ fn the_flat_file_example_is_one() {
     let mut call = Call::bare();
     call.set("HEREABOUTS_CONFIG", sandbox.write("example.conf", &flat));
     call.args = vec!["list".to_owned()];
-    assert_eq!(call.run().status, Some(0));
+    // It is read, and its store is not on this machine.
+    let ended = call.run();
+    let expected = format!("/mnt/shared/hereabouts: not mounted? expected the store {}", json["store_id"].as_str().unwrap());
+    assert!(ended.status == Some(1) && ended.stderr.contains(&expected), "{ended:?}");
 }

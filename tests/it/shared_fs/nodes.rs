@@ -55,6 +55,7 @@ impl Nodes {
     /// A new store on the two mounts, for the nodes `n0` and `n1`.
     pub(super) fn new() -> Self {
         let nodes = Self { sandbox: Sandbox::new(), stores: fresh() };
+        nodes.sandbox.command(&["store", "init", nodes.stores[0].to_str().unwrap()]).succeeded();
         for (node, store) in nodes.stores.iter().enumerate() {
             let flat = serde_json::json!({"datastore": "file", "data_dir": store, "node_name": format!("n{node}")});
             nodes.sandbox.write(&format!("n{node}.conf"), &flat.to_string());

@@ -13,6 +13,7 @@ pub(crate) mod living;
 pub(crate) mod mounted;
 #[cfg(feature = "kube")]
 pub(crate) mod nodes;
+pub(crate) mod overlay;
 #[cfg(feature = "kube")]
 pub(crate) mod proxy;
 pub(crate) mod sandbox;

@@ -1,7 +1,7 @@
 //! A small filesystem of a test's own, in a mount namespace of its own: it is
 //! gone with the process that holds it, however the test ends.
 
-use super::sandbox::{Call, Ended, Sandbox, configuration, files_below};
+use super::sandbox::{Call, Ended, Sandbox, configuration, files_below, make_store};
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -28,7 +28,9 @@ impl Mounted {
             let output = holder.wait_with_output().unwrap();
             return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
         }
-        Ok(Self { sandbox, holder })
+        let mounted = Self { sandbox, holder };
+        make_store(&mounted.path("store"));
+        Ok(mounted)
     }
 
     fn entering(&self) -> [String; 4] {

@@ -85,6 +85,9 @@ impl Sandbox {
 
     /// A call with the base environment of the test vectors.
     pub(crate) fn call(&self, verb: &str) -> Call {
+        if self.cluster.is_none() && verb == "ADD" {
+            make_store(&self.store());
+        }
         let mut call = Call::bare();
         call.set("CNI_COMMAND", verb)
             .set("CNI_CONTAINERID", "abc123")
@@ -132,9 +135,23 @@ impl Sandbox {
         held.iter().map(ToString::to_string).collect()
     }
 
+    /// Whether no call has written anything into the store.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.files().iter().all(|file| file == "format")
+    }
+
     /// Every file below the store, relative, in order.
     pub(crate) fn files(&self) -> Vec<String> {
         files_below(&self.store())
+    }
+}
+
+/// Makes a store in a directory that is missing or empty, as an ADD makes one
+/// where no flat file names it: its node keeps no note of it.
+pub(crate) fn make_store(directory: &Path) {
+    let nothing = || directory.read_dir().is_ok_and(|mut names| names.next().is_none());
+    if std::fs::create_dir(directory).is_ok() || nothing() {
+        let _ = std::fs::write(directory.join("format"), "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n");
     }
 }
 
@@ -165,8 +182,22 @@ pub(crate) fn files_below(root: &Path) -> Vec<String> {
     found
 }
 
+/// Removes what this machine has noted of stores below a directory: the next
+/// test there may have another one.
+fn forget_stores_below(root: &Path) {
+    const NOTES: &str = "/var/lib/cni/hereabouts/stores";
+    for entry in std::fs::read_dir(NOTES).into_iter().flatten().flatten() {
+        let note: Value = std::fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        if note["data_dir"].as_str().is_some_and(|noted| Path::new(noted).starts_with(root)) {
+            let _ = std::fs::remove_file(entry.path());
+            let _ = std::fs::remove_dir_all(Path::new(NOTES).join(note["id"].as_str().unwrap_or("@")));
+        }
+    }
+}
+
 impl Drop for Sandbox {
     fn drop(&mut self) {
+        forget_stores_below(&self.root);
         let _ = std::fs::remove_dir_all(&self.root);
     }
 }

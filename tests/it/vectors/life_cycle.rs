@@ -1,7 +1,7 @@
 //! ADD, CHECK, DEL, GC and STATUS in their order, and out of it.
 
 use super::{RANGE, silent};
-use crate::support::sandbox::{Ended, HEREABOUTS, Sandbox, configuration};
+use crate::support::sandbox::{Ended, HEREABOUTS, Sandbox, configuration, make_store};
 use nix::fcntl::{FcntlArg, fcntl};
 use serde_json::json;
 use std::io::Write;
@@ -139,6 +139,7 @@ fn v135_gc_matches_container_and_interface_both() {
 fn v137_status_is_50_when_the_store_is_down_and_for_a_full_range_only_when_asked() {
     let sandbox = Sandbox::new();
     let status = |ipam: &str| sandbox.call("STATUS").stdin(configuration(ipam)).run();
+    make_store(&sandbox.store());
     assert!(silent(&status(RANGE)));
     let one = r#""range":"10.0.0.7/32""#;
     sandbox.add("c1", one).succeeded();

@@ -45,7 +45,7 @@ fn v108_an_address_that_the_range_does_not_give_is_101() {
     ] {
         let sandbox = Sandbox::new();
         assert_eq!(with_args(&sandbox, "ADD", format!("IP={address}"), GATEWAY).code(), 101, "{why}");
-        assert!(sandbox.files().is_empty());
+        assert!(sandbox.is_untouched());
     }
 }
 

@@ -162,7 +162,15 @@ impl Disk for RealDisk {
         if let Some(known) = self.local.get() {
             return Ok(known);
         }
-        let kind = nix::sys::statfs::fstatfs(self.directory(Path::new(""))?.as_fd())?.filesystem_type();
+        let opened = self.directory(Path::new(""));
+        let kind = match &opened {
+            Ok(directory) => nix::sys::statfs::fstatfs(directory.as_fd())?.filesystem_type(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let nearest = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+                nix::sys::statfs::statfs(nearest)?.filesystem_type()
+            }
+            Err(_) => return opened.map(|_| false),
+        };
         use nix::sys::statfs as fs;
         // Short on purpose: what is not known to be local is treated as shared,
         // which costs time and never an address. overlayfs can lie on anything.
@@ -175,8 +183,12 @@ impl Disk for RealDisk {
             reason = "magic numbers are bit patterns, their type differs by platform"
         )]
         let local = local.contains(&kind) || [f2fs, zfs, bcachefs].contains(&(kind.0 as u64 & 0xffff_ffff));
-        self.local.set(Some(local));
+        self.local.set(opened.is_ok().then_some(local));
         Ok(local)
+    }
+
+    fn unmounted(&self) -> io::Result<Option<String>> {
+        super::mounts::unmounted(&self.root)
     }
 
     fn check_writable(&self) -> io::Result<()> {

@@ -1,0 +1,46 @@
+//! The store of files that a flat file names: made where there is none, and
+//! named by its id, so that the node knows it again.
+
+use super::options::Plan;
+use crate::plugin::host::read_small;
+use anyhow::{Context, bail};
+use serde_json::{Map, Value};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Puts `store_id` into the flat file to be written. Where the present one has
+/// it, that counts: the filesystem may not be mounted yet. A check makes nothing.
+///
+/// # Errors
+/// The store cannot be made.
+pub(super) fn name(plan: &mut Plan, namespace: &Path, only_look: bool) -> anyhow::Result<()> {
+    let mut flat: Map<String, Value> = serde_json::from_str(&plan.flat).unwrap_or_default();
+    let Some(data_dir) = flat.get("data_dir").and_then(Value::as_str).map(str::to_owned) else {
+        return Ok(());
+    };
+    if flat.get("datastore").is_none_or(|kind| kind != "file") || flat.contains_key("store_id") {
+        return Ok(());
+    }
+    let present = read_small(&plan.flat_path()).unwrap_or_default();
+    let present: Value = serde_json::from_slice(&present).unwrap_or_default();
+    let id = match present["store_id"].as_str().filter(|_| present["data_dir"] == *data_dir) {
+        Some(id) => id.to_owned(),
+        None if only_look => return Ok(()),
+        None => make(&data_dir, namespace)?,
+    };
+    flat.insert("store_id".to_owned(), Value::String(id));
+    plan.flat = format!("{:#}\n", Value::Object(flat));
+    Ok(())
+}
+
+/// Where the plugin will be called.
+fn make(data_dir: &str, namespace: &Path) -> anyhow::Result<String> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--mount-namespace").arg(namespace).args(["store", "init", data_dir]).env_clear().stdin(Stdio::null());
+    let made = command.output().context("cannot start store init")?;
+    let said = String::from_utf8_lossy(&made.stderr);
+    if !made.status.success() {
+        bail!("{}", said.lines().last().unwrap_or_default().trim_start_matches("error: "));
+    }
+    Ok(String::from_utf8_lossy(&made.stdout).trim().to_owned())
+}

@@ -1,0 +1,31 @@
+//! `store init` and `store forget`: a store that machines share is made by an
+//! explicit act and known by its id from then on.
+
+use super::{PlaceArgs, output};
+use crate::ipam::NodeName;
+use crate::plugin::stores;
+use anyhow::Context;
+
+pub(super) fn init(args: &PlaceArgs) -> anyhow::Result<()> {
+    let directory = std::path::absolute(&args.dir)?;
+    let maker = NodeName::parse("unnamed").map_err(|_| anyhow::anyhow!("no node name"))?;
+    let store = stores::to_make(&directory, maker);
+    let (id, made) = store.init().with_context(|| format!("cannot make a store at {}", directory.display()))?;
+    let shown = output::plain(&directory.to_string_lossy());
+    output::say(&format!("{} {shown}", if made { "made a store at" } else { "a store stands already at" }));
+    let flat = serde_json::json!({"datastore": "file", "data_dir": directory, "store_id": id});
+    output::say(&format!("to name it in each node's flat file, beside node_name: {flat}"));
+    output::print(&format!("{id}\n"))
+}
+
+pub(super) fn forget(args: &PlaceArgs) -> anyhow::Result<()> {
+    let directory = std::path::absolute(&args.dir)?;
+    let forgotten = stores::notes().forget(&directory)?;
+    let shown = output::plain(&directory.to_string_lossy());
+    output::say(&if forgotten {
+        format!("this node has forgotten which store it used at {shown}")
+    } else {
+        format!("this node has no note of a store at {shown}")
+    });
+    Ok(())
+}

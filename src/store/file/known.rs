@@ -1,0 +1,177 @@
+//! Whether the directory holds the store that it should, and whether an ADD may
+//! make one there. A filesystem that is not mounted leaves an empty directory on
+//! the local disk: a store that was made in it would give addresses that another
+//! node's pods hold.
+
+use super::disk::Disk;
+use super::notes::{Note, Notes};
+use super::prepare::Format;
+use super::{Acting, FileStore, layout};
+use crate::store::{Access, StoreError};
+use std::path::Path;
+
+/// Who names the data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// Nobody: it is the default.
+    ByDefault,
+    /// A network configuration alone.
+    ByNetwork,
+    /// The node's flat file.
+    ByFlatFile,
+}
+
+/// What is asked of a data directory before it is used.
+pub struct Terms {
+    /// Who names it.
+    pub named: Named,
+    /// Which store has to be there, where the flat file says so.
+    pub id: Option<String>,
+    /// What this node has noted of the stores that it uses.
+    pub notes: Notes,
+}
+
+/// What stands in the directory; `noted` where this node knows it already.
+pub(super) struct Known {
+    pub(super) format: Option<Format>,
+    noted: bool,
+}
+
+impl<D: Disk> FileStore<D> {
+    /// The format of the store that stands there.
+    ///
+    /// # Errors
+    /// [`StoreError::NotMounted`] where it has to be another.
+    pub(super) fn known(&self) -> Result<Known, StoreError> {
+        let format = if self.exists()? { self.read_format()? } else { None };
+        let Some(terms) = &self.terms else {
+            return Ok(Known { format, noted: false });
+        };
+        // The data directory is opened once: it stays what it was.
+        if format.as_ref().is_some_and(|format| self.agreed.get() == Some(&format.id)) {
+            return Ok(Known { format, noted: true });
+        }
+        let root = self.disk.root();
+        let note = terms.notes.read(root)?;
+        let named = terms.id.as_deref().map(|id| (id, "store_id of the flat file names it", String::new()));
+        let used = note.as_ref().map(|note| (&*note.id, "this node has used it", forget(root)));
+        for (id, why, otherwise) in named.into_iter().chain(used) {
+            let found = match &format {
+                Some(format) if format.id == id => continue,
+                Some(format) => format!("the store {}", format.id),
+                None => "no store".to_owned(),
+            };
+            return Err(self.not_mounted(format!("expected the store {id} ({why}), {found} is there: mount it{otherwise}")));
+        }
+        Ok(Known { format, noted: note.is_some() })
+    }
+
+    /// The same, where a store that is damaged is looked at all the same.
+    pub(super) fn refuse_another(&self) -> Result<(), StoreError> {
+        match self.known() {
+            Err(error @ StoreError::NotMounted { .. }) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn not_mounted(&self, reason: String) -> StoreError {
+        StoreError::NotMounted { path: self.disk.root().to_owned(), reason }
+    }
+
+    /// Whether an ADD may make a store where none is.
+    pub(super) fn check_may_make(&self) -> Result<(), StoreError> {
+        let Some(terms) = &self.terms else {
+            return Ok(());
+        };
+        let root = self.disk.root();
+        self.check_mounted()?;
+        if root.starts_with(terms.notes.root()) {
+            let found = "this node's notes of the stores that it uses".to_owned();
+            return Err(StoreError::Foreign { path: root.to_owned(), found });
+        }
+        let local = self.is_local()?;
+        // A store that has lost its format is no new one.
+        if local && self.disk.inode(Path::new(layout::SCOPES)).is_ok() {
+            return Ok(());
+        }
+        let why = match terms.named {
+            Named::ByFlatFile => "no ADD makes a store where the flat file names one",
+            _ if !local => "no ADD makes a store on a filesystem that machines share",
+            _ => return Ok(()),
+        };
+        let make = format!("\"hereabouts store init {}\" does, once", root.display());
+        Err(self.not_mounted(format!("no store is there, and {why}: {make}")))
+    }
+
+    /// Whether every mount point above is mounted that the machine's tables list.
+    pub(super) fn check_mounted(&self) -> Result<(), StoreError> {
+        let unmounted =
+            self.disk.unmounted().map_err(|error| super::failed(&self.disk, "look at the mounts above", Path::new(""), error))?;
+        unmounted.map_or(Ok(()), |listed| Err(self.not_mounted(format!("nothing is mounted at {listed}: mount it"))))
+    }
+
+    /// A network configuration is the same on all nodes, and no node could tell by
+    /// it alone that the filesystem is missing.
+    pub(super) fn check_named(&self, access: Access, local: bool) -> Result<(), StoreError> {
+        let by_network = self.terms.as_ref().is_some_and(|terms| terms.named == Named::ByNetwork);
+        if local || !by_network || access != Access::Allocate {
+            return Ok(());
+        }
+        Err(StoreError::Unnamed { path: self.disk.root().to_owned() })
+    }
+
+    /// Notes, once and durably, that this node uses a store which may be missing
+    /// one day. Where nothing can be noted, the flat file has to name the id.
+    pub(super) fn note(&self, known: &Known, access: Access, local: bool) {
+        let (Some(terms), Some(format)) = (&self.terms, &known.format) else {
+            return;
+        };
+        if known.noted || access == Access::Read || self.acting != Acting::Here || (local && !format.explicit) {
+            return;
+        }
+        let note = Note { data_dir: self.disk.root().to_owned(), id: format.id.clone(), shared: !local };
+        if let Err(error) = terms.notes.write(&note) {
+            tracing::warn!(%error, "that this node uses the store could not be noted, name store_id in the flat file");
+        }
+    }
+
+    /// Makes a store by an explicit act; its id, and whether it was made just now.
+    ///
+    /// # Errors
+    /// The directory is something else, or this node has used another store
+    /// there, which is missing.
+    pub fn init(&self) -> Result<(String, bool), StoreError> {
+        let exists = self.exists()?;
+        let format = if exists { self.read_format()? } else { None };
+        let lost_format = exists && format.is_none() && self.disk.inode(Path::new(layout::SCOPES)).is_ok();
+        let note = self.terms.as_ref().map_or(Ok(None), |terms| terms.notes.read(self.disk.root()))?;
+        let other = note.as_ref().filter(|note| format.as_ref().is_none_or(|format| format.id != note.id));
+        if let (Some(other), Some(terms), false) = (other, &self.terms, lost_format) {
+            // On a local disk it was removed, and is made again by hand; a shared
+            // one is elsewhere.
+            if other.shared || !self.is_local()? {
+                self.known()?;
+            }
+            terms.notes.forget(self.disk.root())?;
+        }
+        if let Some(format) = format {
+            self.sync_small_file(Path::new(""))?;
+            return Ok((format.id, false));
+        }
+        if exists {
+            self.check_not_foreign()?;
+        }
+        self.check_mounted()?;
+        if !exists {
+            self.disk.make_root().map_err(|error| super::failed(&self.disk, "make directory", Path::new(""), error))?;
+        }
+        let id = self.write_explicit_format(note.filter(|_| lost_format).map(|note| note.id))?;
+        self.ensure(Path::new(layout::SCOPES))?;
+        self.ensure(Path::new(layout::NODES))?;
+        Ok((id, true))
+    }
+}
+
+fn forget(root: &Path) -> String {
+    format!(", or, if this node is to use another one there, \"hereabouts store forget {}\"", root.display())
+}

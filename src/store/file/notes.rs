@@ -1,0 +1,107 @@
+//! What this node notes of the file stores that it uses, on its own disk: which
+//! store is at a data directory. Only of stores that can be missing: on a
+//! filesystem that is not local, or made by `hereabouts store init`.
+//!
+//! ```text
+//! <hash of the data directory>.store     {"data_dir":..., "id":..., "shared":...}
+//! ```
+
+use super::disk::{Disk, RealDisk};
+use super::{failed, layout};
+use crate::store::StoreError;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// That this node uses a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Note {
+    pub(super) data_dir: PathBuf,
+    pub(super) id: String,
+    /// Whether it was on a filesystem that is not local.
+    pub(super) shared: bool,
+}
+
+/// All notes of this node.
+pub struct Notes {
+    disk: Box<dyn Disk>,
+}
+
+impl Notes {
+    /// In a directory of this machine, which need not be there yet.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { disk: Box::new(RealDisk::new(root)) }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        self.disk.root()
+    }
+
+    fn path(data_dir: &Path) -> PathBuf {
+        let plain: PathBuf = data_dir.components().collect();
+        format!("{}.store", layout::hex(&Sha256::digest(plain.as_os_str().as_bytes()), 16)).into()
+    }
+
+    /// What is noted of a data directory.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub(super) fn read(&self, data_dir: &Path) -> Result<Option<Note>, StoreError> {
+        let path = Self::path(data_dir);
+        let content = match self.disk.read(&path) {
+            Ok(content) => content,
+            // Who may not look has noted nothing.
+            Err(error) if is_nothing(&error) => return Ok(None),
+            Err(error) => return Err(failed(self.disk.as_ref(), "read", &path, error)),
+        };
+        serde_json::from_slice(&content.bytes).map(Some).map_err(|error| StoreError::NotMounted {
+            path: data_dir.to_owned(),
+            reason: format!(
+                "this node's note of it is damaged ({error}), \"hereabouts store forget {}\" removes it: {}",
+                data_dir.display(),
+                self.disk.root().join(&path).display()
+            ),
+        })
+    }
+
+    /// Whether anything is noted of a data directory.
+    #[must_use]
+    pub fn knows(&self, data_dir: &Path) -> bool {
+        !matches!(self.read(data_dir), Ok(None))
+    }
+
+    /// Notes it, durably: it is of use after a boot.
+    pub(super) fn write(&self, note: &Note) -> io::Result<()> {
+        let disk = self.disk.as_ref();
+        disk.make_root()?;
+        let bytes = serde_json::to_vec(note)?;
+        let nanos = disk.now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let temporary = PathBuf::from(format!("{}.{nanos:x}.new", std::process::id()));
+        let placed = disk.create(&temporary, &bytes).and_then(|_| disk.sync(&temporary));
+        let placed = placed.and_then(|()| disk.rename(&temporary, &Self::path(&note.data_dir)));
+        if placed.is_err() {
+            let _ = disk.unlink(&temporary);
+        }
+        placed.and_then(|()| disk.sync(Path::new("")))
+    }
+
+    /// Forgets it. Whether there was anything.
+    ///
+    /// # Errors
+    /// It is noted still.
+    pub fn forget(&self, data_dir: &Path) -> Result<bool, StoreError> {
+        let path = Self::path(data_dir);
+        match self.disk.unlink(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed(self.disk.as_ref(), "remove", &path, error)),
+        }
+    }
+}
+
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied)
+}
