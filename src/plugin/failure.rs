@@ -39,7 +39,10 @@ pub enum Failure {
     #[error("every address of {0} is held or excluded, \"hereabouts list\" shows by whom")]
     Exhausted(String),
     /// The requested or static address is another's.
-    #[error("another attachment holds the {what} address, \"hereabouts show {address}\" says which: {address}")]
+    #[error(
+        "another attachment holds the {what} address, \"hereabouts show {address}\" says which, \
+         or a network of the same scope has it as its gateway: {address}"
+    )]
     Held {
         /// "requested" or "static".
         what: &'static str,

@@ -155,6 +155,8 @@ fn what_is_written_today_is_what_is_kept() {
     write_store(&sandbox);
     let mut written = Tree::read(&sandbox.store());
     written.map(normalize);
+    // Hints that stores of this format need not have.
+    written.files.retain(|path, _| !path.contains("/gateway-"));
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/store-format-1");
     written.keep(&out);
     assert_eq!(written, kept(), "diff -r {} {}", directory().display(), out.display());

@@ -35,6 +35,8 @@ mod faults;
 mod formats;
 /// Changed inputs by the thousand: configurations, stored bytes, sequences.
 mod fuzz;
+/// Gateways that standing records name.
+mod gateways;
 /// `install` and `uninstall` on nodes of their own.
 #[cfg(feature = "kube")]
 mod install;

@@ -1,6 +1,7 @@
 //! Taking an address: which one, and the order in which it becomes ours.
 
 use super::disk::{Disk, Inode};
+use super::gateways::Gateways;
 use super::hint::{FullShards, Word};
 use super::session::FileSession;
 use super::{failed, hint, index, layout, record, remove, sync_name};
@@ -24,9 +25,21 @@ pub(super) struct Look {
     passed_over: usize,
 }
 
+/// Whether a free address is not to be given all the same.
+pub(super) type Bars<'a> = &'a dyn Fn(IpAddr) -> Result<bool, StoreError>;
+
 /// Finds the lowest free candidate by listing the lowest shard that is not
 /// said to be full, then the next. Exact where the hint is.
-pub(super) fn find_free(disk: &dyn Disk, scope: &Scope, candidates: &AddrSet, hint: &FullShards) -> Result<Look, StoreError> {
+///
+/// What `bars` says of a free one is passed over. A shard with such a one is
+/// never noted as full: it is not held.
+pub(super) fn find_free(
+    disk: &dyn Disk,
+    scope: &Scope,
+    candidates: &AddrSet,
+    hint: &FullShards,
+    bars: Bars<'_>,
+) -> Result<Look, StoreError> {
     let mut look = Look { free: None, full: Vec::new(), passed_over: 0 };
     let mut at = candidates.shard_from(None);
     while let Some(shard) = at {
@@ -36,11 +49,17 @@ pub(super) fn find_free(disk: &dyn Disk, scope: &Scope, candidates: &AddrSet, hi
             Word::Full => shard,
             Word::Unknown => {
                 let held = held_in(disk, &layout::scope(scope), shard)?;
-                if let Some(low) = lowest_free(&wanted, &held) {
-                    look.free = Some(shard.member(low));
-                    return Ok(look);
+                let mut taken = held;
+                while let Some(low) = lowest_free(&wanted, &taken) {
+                    if !bars(shard.member(low))? {
+                        look.free = Some(shard.member(low));
+                        return Ok(look);
+                    }
+                    add_bit(&mut taken, low);
                 }
-                look.full.push((shard, held));
+                if taken == held {
+                    look.full.push((shard, held));
+                }
                 at = shard.next().and_then(|next| candidates.shard_from(Some(next)));
                 continue;
             }
@@ -99,10 +118,14 @@ impl<D: Disk> FileSession<'_, D> {
     fn claim_once(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Option<Claim>, StoreError> {
         let mut untried = candidates.clone();
         let mut is_believed = true;
+        let gateways = Gateways::new(self.store, scope, draft.source);
         loop {
             self.lock_store()?;
             let mut full = if is_believed { FullShards::read(&self.store.disk, scope) } else { FullShards::default() };
-            let look = find_free(&self.store.disk, scope, &untried, &full)?;
+            let look = find_free(&self.store.disk, scope, &untried, &full, &|address| gateways.bars(address))?;
+            if self.settle_gateway(&gateways)? {
+                continue;
+            }
             let news = !look.full.is_empty();
             for (shard, held) in &look.full {
                 full.insert(*shard, *held);
@@ -120,7 +143,8 @@ impl<D: Disk> FileSession<'_, D> {
                 if self.sweep_earlier_boots(draft)? {
                     continue;
                 }
-                if !self.is_really_full(scope, candidates, draft, look.passed_over)? {
+                let full = self.is_really_full(scope, candidates, draft, look.passed_over, &gateways)?;
+                if self.settle_gateway(&gateways)? || !full {
                     // Where the hint cannot be put right it would say the same again.
                     is_believed = false;
                     continue;
@@ -154,13 +178,21 @@ impl<D: Disk> FileSession<'_, D> {
     /// Before "exhausted" is said, what the hint passed over is listed: a few
     /// shards under the lock; many without it, by one process at a time, and
     /// what seems free is looked at again under it.
-    fn is_really_full(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft, passed_over: usize) -> Result<bool, StoreError> {
+    fn is_really_full(
+        &mut self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        draft: &Draft,
+        passed_over: usize,
+        gateways: &Gateways<'_, D>,
+    ) -> Result<bool, StoreError> {
         if passed_over == 0 {
             return Ok(true);
         }
         let nothing = FullShards::default();
+        let bars = |address| gateways.bars(address);
         if candidates.count() <= (FEW_SHARDS as u128) << 8 {
-            let look = find_free(&self.store.disk, scope, candidates, &nothing)?;
+            let look = find_free(&self.store.disk, scope, candidates, &nothing, &bars)?;
             return Ok(self.trust_listing(scope, &look));
         }
         let before = self.attachment_addresses(draft)?;
@@ -171,7 +203,7 @@ impl<D: Disk> FileSession<'_, D> {
         let found = if hint::is_exhausted(&self.store.disk, scope, candidates) {
             None
         } else {
-            Some(find_free(&self.store.disk, scope, candidates, &nothing)?)
+            Some(find_free(&self.store.disk, scope, candidates, &nothing, &bars)?)
         };
         self.relock()?;
         if self.attachment_addresses(draft)? != before {
@@ -201,6 +233,7 @@ impl<D: Disk> FileSession<'_, D> {
         self.store.ensure(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
         self.store.ensure(&stem.directory)?;
         let bytes = record::encode(&allocation).map_err(|error| failed(disk, "encode", &name, error.into()))?;
+        self.store.note_gateway(&allocation);
         let (entry, inode) = index::create(disk, &stem, &bytes)?;
         // The first of the two commits both on a journaling filesystem.
         if let Err(error) = disk.sync(&entry).and_then(|()| disk.sync(&stem.directory)) {

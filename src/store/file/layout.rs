@@ -7,6 +7,7 @@
 //! scopes/<scope>/full                        shards known to be full; a hint
 //! scopes/<scope>/exhausted                   which candidates ran out, and when
 //! scopes/<scope>/looking                     flock of the one who makes sure
+//! scopes/<scope>/gateway-<ip>                a record that names the gateway; a hint
 //! nodes/<node>/@machine-id                   whose node name it is
 //! nodes/<node>/@tmp/<unique>                 hints being written
 //! nodes/<node>/<network>/<attachment>.<n>    the index
@@ -58,8 +59,10 @@ const OF_CLIENTS: &[&str] = &[".nfs", ".fuse_hidden", ".smb", ASIDE];
 pub(super) const FULL: &str = "full";
 const EXHAUSTED: &str = "exhausted";
 const LOOKING: &str = "looking";
-/// What is not a shard there.
-pub(super) const HINTS: &[&str] = &[FULL, EXHAUSTED, LOOKING];
+/// Before a gateway's address.
+const GATEWAY: &str = "gateway-";
+/// What is not a shard there, beside the notes of gateways.
+const HINTS: &[&str] = &[FULL, EXHAUSTED, LOOKING];
 /// What may say that a free address is held.
 pub(super) const HINTS_OF_FULL: &[&str] = &[FULL, EXHAUSTED];
 
@@ -163,6 +166,16 @@ pub(super) fn full_hint(of: &Scope) -> PathBuf {
 
 pub(super) fn exhausted(of: &Scope) -> PathBuf {
     scope(of).join(EXHAUSTED)
+}
+
+/// The note of a gateway that records of the scope name.
+pub(super) fn gateway(of: &Scope, address: IpAddr) -> PathBuf {
+    scope(of).join(format!("{GATEWAY}{address}"))
+}
+
+/// Whether a name in a scope's directory is bookkeeping.
+pub(super) fn is_bookkeeping(name: &str) -> bool {
+    HINTS.contains(&name) || name.strip_prefix(GATEWAY).is_some_and(|address| address.parse::<IpAddr>().is_ok())
 }
 
 pub(super) fn looking(of: &Scope) -> PathBuf {

@@ -19,6 +19,7 @@ pub mod disk;
 mod durable;
 mod failed;
 pub mod finding;
+mod gateways;
 mod hint;
 mod index;
 mod known;
@@ -45,7 +46,7 @@ pub(super) use self::{
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::{Attachment, Draft, Life, NodeName, Scope};
+use crate::ipam::{Attachment, Draft, Life, NodeName, Scope, Source};
 use disk::{Content, Disk, Held};
 use durable::sync_name;
 #[cfg(not(feature = "kube"))]
@@ -240,10 +241,13 @@ impl<D: Disk> Store for FileStore<D> {
         if !self.exists()? {
             return Ok(!candidates.is_empty());
         }
-        if claim::find_free(&self.disk, scope, candidates, &hint::FullShards::read(&self.disk, scope))?.free.is_some() {
-            return Ok(true);
+        let gateways = gateways::Gateways::new(self, scope, Source::Dynamic);
+        for hint in [hint::FullShards::read(&self.disk, scope), hint::FullShards::default()] {
+            if claim::find_free(&self.disk, scope, candidates, &hint, &|address| gateways.bars(address))?.free.is_some() {
+                return Ok(true);
+            }
         }
-        Ok(claim::find_free(&self.disk, scope, candidates, &hint::FullShards::default())?.free.is_some())
+        Ok(false)
     }
 }
 

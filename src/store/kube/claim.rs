@@ -7,7 +7,7 @@ use super::send::Failed;
 use super::session::KubeSession;
 use super::{KubeStore, Order, names};
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Draft, Scope};
+use crate::ipam::{Allocation, Draft, Scope, Source};
 use crate::store::retry::{self, Deadline};
 use crate::store::{Claim, Rehome, StoreError};
 use std::net::IpAddr;
@@ -47,6 +47,13 @@ impl KubeSession<'_> {
                 return Ok(Claim::Claimed(allocation));
             }
         }
+        // What the configuration itself assigns, its author answers for.
+        let allowed = if draft.source == Source::Static {
+            candidates.clone()
+        } else {
+            self.store.without_gateways(scope, candidates, &self.deadline)?
+        };
+        let candidates = &allowed;
         match candidates.nth(0) {
             None => return Ok(Claim::Full),
             Some(only) if candidates.count() == 1 => return self.claim_only(scope, candidates, only, draft),

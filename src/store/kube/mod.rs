@@ -28,6 +28,7 @@ pub mod crd;
 mod dns;
 mod endpoint;
 pub(super) mod finding;
+mod gateways;
 mod http;
 mod kubeconfig;
 mod listing;
@@ -190,6 +191,7 @@ impl Store for KubeStore {
     fn has_room(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError> {
         let deadline = Deadline::after(PATIENCE);
         self.find_cluster()?;
+        let candidates = &self.without_gateways(scope, candidates, &deadline)?;
         let believed = self.state.occupancy(scope);
         if believed.clone().choose(candidates).is_some() {
             return Ok(true);

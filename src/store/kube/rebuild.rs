@@ -134,6 +134,7 @@ impl KubeStore {
             Err(error) if self.state.objects(hash).is_err() => tracing::warn!(%error, "an object of this node cannot be noted"),
             put => drop(put?),
         }
+        self.note_gateway(hash, object, deadline);
         self.state.note_pod(&allocation.held.attachment, allocation.held.pod.as_ref(), true, deadline);
         Ok(())
     }

@@ -100,6 +100,7 @@ impl<'s> KubeSession<'s> {
             tracing::warn!(%error, "an answer could not be noted, the next call of the attachment asks again");
         }
         state.note_pod(&held.attachment, held.pod.as_ref(), true, &self.deadline);
+        self.store.note_gateway(&names::of_attachment(&held.attachment), object, &self.deadline);
     }
 
     /// Forgets an object that is gone, or another's.

@@ -10,13 +10,14 @@
 //! complete                which cluster, node and boot all this is of: see `origin`
 //! clusters/<hash>/        the same for each further cluster, see `clusters`; locks
 //!                         and @tmp are at the top for all of them
-//! lock                    flock, held for a moment, around pods, scopes, tombstones
+//! lock                    flock, held for a moment, around pods, scopes, tombstones, gateways
 //! rebuild                 flock of the one who lists this node's objects
 //! attachments/<hash>      the attachment's objects: as sent (intents), or as
 //!                         the server answered (with a resourceVersion)
 //! calls                   locks of attachments: a byte each, at the hash
 //! pods/<hash>             attachments of a pod's interface, one a line
 //! scopes/<scope>          what is believed to be taken: see `occupancy`
+//! gateways-<scope>        each with an object that names it: see `gateways`
 //! listing-<scope>         flock of the one who lists a scope
 //! tombstones              intents of attachments that are gone
 //! @tmp/<unique>           files being written
@@ -186,6 +187,11 @@ impl State {
     /// Keeps two lists of one scope apart.
     pub(super) fn lock_listing(&self, scope: &Scope, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
         self.lock(Path::new(&format!("listing-{}", names::of_scope(scope))), deadline)
+    }
+
+    /// Held for a moment, around a change of a file that all calls share.
+    pub(super) fn lock_briefly(&self, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+        self.lock(Path::new(LOCK), deadline)
     }
 
     fn lock(&self, path: &Path, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
