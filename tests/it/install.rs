@@ -2,6 +2,8 @@
 //! each, with the plugins' directory, the configuration's, and a pod's token and
 //! CA. Rollouts, pods and the API server are in `deploy.rs`.
 
+/// Beside a call that is under way.
+mod beside_a_call;
 /// Over an install of another kind.
 mod changing;
 /// Where a node's files are, and installs that stay.

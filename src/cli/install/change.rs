@@ -4,6 +4,7 @@
 
 use super::super::Lookup;
 use super::options::{self, Plan};
+use super::quiet::Quiet;
 use super::watch::Pause;
 use super::{files, remove};
 use crate::config::{Settings, StoreKind};
@@ -28,26 +29,32 @@ impl<'a> Change<'a> {
         Self { lookup, namespace, by_hand, pause: Pause::default(), refusal: String::new() }
     }
 
+    /// No call of the plugin begins before the caller has done it, where a store
+    /// is asked: an ADD that ended between the answer and the change would leave
+    /// an address in a store that no DEL asks.
+    ///
     /// # Errors
     /// Why it may not be.
-    pub(super) fn allow(&mut self, plan: &Plan) -> anyhow::Result<()> {
+    pub(super) fn allow(&mut self, plan: &Plan) -> anyhow::Result<Quiet> {
         let flat = plan.flat_path();
         let present = read_small(&flat);
         if present.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-            return Ok(());
+            return Ok(Quiet::default());
         }
         // What cannot be read says nothing of its store: then that is asked.
         let stays = present.is_ok_and(|bytes| self.stays(plan, &bytes).unwrap_or(false));
         if stays {
-            return Ok(());
+            return Ok(Quiet::default());
         }
         if self.refusal.is_empty() || self.pause.is_over() {
-            let asked = remove::refuse_while_held(&flat, &plan.node, self.namespace);
-            let Err(error) = asked.with_context(|| format!("another store or node is named so far by {}", flat.display())) else {
-                self.refusal.clear();
-                return Ok(());
-            };
-            self.refusal = format!("{error:#}");
+            let asked = remove::quiet_node(plan, self.namespace);
+            match asked.with_context(|| format!("another store or node is named so far by {}", flat.display())) {
+                Ok(quiet) => {
+                    self.refusal.clear();
+                    return Ok(quiet);
+                }
+                Err(error) => self.refusal = format!("{error:#}"),
+            }
         }
         bail!("{}", self.refusal)
     }

@@ -3,6 +3,7 @@
 
 use super::options::{Credentials, Plan};
 use super::place::{self, Executable, Presence};
+use super::quiet::{self, Quiet};
 use crate::ipam::NodeName;
 use crate::plugin::host::read_small;
 use anyhow::{Context, bail};
@@ -86,18 +87,21 @@ impl Files {
     ///
     /// # Errors
     /// The first that cannot be written, or is another's; `allow` does not.
-    pub(super) fn put(&mut self, allow: &mut dyn FnMut(&Plan) -> anyhow::Result<()>) -> anyhow::Result<Vec<String>> {
+    pub(super) fn put(&mut self, allow: &mut dyn FnMut(&Plan) -> anyhow::Result<Quiet>) -> anyhow::Result<Vec<String>> {
         let is_alone = self.presence.show()?;
         if is_alone && !self.settled {
             place::remove_aside(&self.plan.directory)?;
             place::remove_aside(&self.plan.bin_dir)?;
+            quiet::end_others(&self.plan.bin_dir)?;
         }
         let mut changes = Vec::new();
         let insists = is_alone || !self.settled;
         let flat = self.plan.flat_path();
+        // Until all is written.
+        let mut _quiet = Quiet::default();
         if insists {
             refuse_of_others(&flat, is_our_flat_file)?;
-            allow(&self.plan)?;
+            _quiet = allow(&self.plan)?;
         }
         self.put_kubeconfig(insists, &mut changes)?;
         if insists || !flat.exists() {

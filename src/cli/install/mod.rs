@@ -2,7 +2,8 @@
 //! DaemonSet of deploy/ runs them with --watch.
 //!
 //! `options` knows flags, variables and defaults, `files` what is written,
-//! `change` whether it may be, `place` how: whole or not at all. `watch` stays,
+//! `change` whether it may be, `quiet` that it stays so, `place` how: whole or not
+//! at all. `watch` stays,
 //! `chores` are what it runs beside, `leaving` is what `uninstall` does instead;
 //! `remove` and `check` say it themselves, `store` makes a store of files. None of them talks to the API server:
 //! the plugin itself is asked, as it is installed.
@@ -14,6 +15,7 @@ mod files;
 mod leaving;
 mod options;
 mod place;
+mod quiet;
 mod remove;
 mod store;
 mod watch;
@@ -27,6 +29,7 @@ use chores::Chores;
 use files::Files;
 use leaving::Leaving;
 use options::Plan;
+use quiet::Quiet;
 use std::path::Path;
 
 /// The mount namespace in which a runtime's namespaces are seen: that of the
@@ -43,7 +46,7 @@ pub(super) fn install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs,
     require_bin_dir(&plan)?;
     let mut files = Files::new(plan)?;
     let mut change = Change::new(lookup, namespace, !args.watch);
-    let mut allow = |plan: &Plan| if args.force { Ok(()) } else { change.allow(plan) };
+    let mut allow = |plan: &Plan| if args.force { Ok(Quiet::default()) } else { change.allow(plan) };
     if !args.watch {
         let changes = files.put(&mut allow)?;
         if changes.is_empty() {

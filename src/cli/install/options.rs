@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The name of the plugin, and the one that it takes over if asked.
-const NAMES: &[&str] = &["hereabouts", "whereabouts"];
+pub(super) const NAMES: &[&str] = &["hereabouts", "whereabouts"];
 /// Where a pod finds its ServiceAccount's token and the API server's CA.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 

@@ -5,6 +5,7 @@
 use super::files;
 use super::options::{self, Plan};
 use super::place::{self, Presence};
+use super::quiet::{self, Quiet};
 use crate::ipam::NodeName;
 use crate::plugin::host::{CONFIG_VARIABLE, read_small};
 use anyhow::{Context, bail};
@@ -26,17 +27,21 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
     } else {
         None
     };
+    if presence.is_some() {
+        quiet::end_others(&plan.bin_dir)?;
+    }
     let standing = standing(plan)?;
     let flat = plan.flat_path();
+    let mut quiet = Quiet::default();
     if !force && flat.exists() {
-        refuse_while_held(&flat, &plan.node, namespace)?;
+        quiet = quiet_node(plan, namespace)?;
     } else if !force && standing.iter().any(|(path, is_ours)| *is_ours && plan.executables().any(|executable| *path == executable)) {
         bail!("{CANNOT_TELL}: nothing names the store, it is missing: {}", flat.display());
     }
     for (path, is_ours) in standing {
         if !is_ours {
             changes.push(format!("left {}: hereabouts install did not write it", path.display()));
-        } else if place::remove(&path)? {
+        } else if quiet.remove(&path)? || place::remove(&path)? {
             changes.push(format!("removed {}", path.display()));
         }
     }
@@ -74,12 +79,31 @@ pub(super) fn standing(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
 /// What is no answer is no leave.
 const CANNOT_TELL: &str = "cannot tell whether pods of this node hold addresses, mend that or give --force";
 
+/// A node that holds no address, and on which no call of the plugin begins before
+/// the caller has acted on that.
+///
+/// # Errors
+/// It holds addresses, the store cannot be asked, or a call does not end.
+pub(super) fn quiet_node(plan: &Plan, namespace: &Path) -> anyhow::Result<Quiet> {
+    // First without disturbing anybody: most are told to wait.
+    refuse_while_held(&plan.flat_path(), &plan.node, namespace)?;
+    let quiet = Quiet::begin(&plan.bin_dir)?;
+    quiet.await_calls()?;
+    loop {
+        refuse_while_held(&plan.flat_path(), &plan.node, namespace)?;
+        // One that was about to start is seen now.
+        if !quiet.await_calls()? {
+            return Ok(quiet);
+        }
+    }
+}
+
 /// Asks the store that a flat file names, for the node that it names; `node` is
 /// for one that names none.
 ///
 /// # Errors
 /// That node holds addresses there, or the store cannot be asked.
-pub(super) fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) -> anyhow::Result<()> {
+fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) -> anyhow::Result<()> {
     let named = read_small(flat).ok().and_then(|bytes| options::read_flat(flat, &bytes).ok()?.node_name);
     let node = named.as_ref().unwrap_or(node);
     let listed = Command::new("/proc/self/exe")

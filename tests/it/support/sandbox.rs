@@ -220,12 +220,13 @@ pub(crate) struct Call {
     pub(crate) stdin: Vec<u8>,
     /// What goes in front of the executable, the outermost first.
     wrapper: Vec<String>,
+    program: String,
 }
 
 impl Call {
     /// No variables at all.
     pub(crate) fn bare() -> Self {
-        Self { environment: Vec::new(), args: Vec::new(), stdin: Vec::new(), wrapper: Vec::new() }
+        Self { environment: Vec::new(), args: Vec::new(), stdin: Vec::new(), wrapper: Vec::new(), program: HEREABOUTS.to_owned() }
     }
 
     pub(crate) fn set(&mut self, name: &str, value: impl Into<std::ffi::OsString>) -> &mut Self {
@@ -241,6 +242,12 @@ impl Call {
 
     pub(crate) fn stdin(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stdin = bytes.as_ref().to_vec();
+        self
+    }
+
+    /// Starts a copy of the executable.
+    pub(crate) fn by(&mut self, copy: &Path) -> &mut Self {
+        copy.to_str().unwrap().clone_into(&mut self.program);
         self
     }
 
@@ -264,7 +271,7 @@ impl Call {
 
     /// The same through one more program, outside of all the others.
     pub(crate) fn command_under(&self, outer: &[&str]) -> Command {
-        let inner = self.wrapper.iter().cloned().chain([HEREABOUTS.to_owned()]).chain(self.args.iter().cloned());
+        let inner = self.wrapper.iter().cloned().chain([self.program.clone()]).chain(self.args.iter().cloned());
         let mut words = outer.iter().map(|word| (*word).to_owned()).chain(inner);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).env_clear().envs(self.environment.iter().cloned());

@@ -1,0 +1,141 @@
+//! A node on which no call of the plugin begins or is under way: its executables
+//! are away from their names. Only then does "this node holds no address" stay
+//! true until it is acted on.
+
+use super::super::output;
+use super::options::NAMES;
+use super::place;
+use crate::store::retry::{Deadline, until};
+use anyhow::{Context, bail};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What an executable is called meanwhile, in front of its own name.
+const RESTING: &str = ".hereabouts-resting-";
+
+/// A call ends with its deadline, which is shorter by default.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Ends when it is dropped: an executable whose name is free is put back.
+#[derive(Debug, Default)]
+pub(super) struct Quiet {
+    executables: Vec<Resting>,
+}
+
+#[derive(Debug)]
+struct Resting {
+    place: PathBuf,
+    aside: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Quiet {
+    /// Takes our executables from their names.
+    ///
+    /// # Errors
+    /// A file cannot be moved. Then all is where it was.
+    pub(super) fn begin(bin_dir: &Path) -> anyhow::Result<Self> {
+        let mut quiet = Self::default();
+        for name in NAMES {
+            let (place, aside) = (bin_dir.join(name), bin_dir.join(format!("{RESTING}{name}")));
+            if !place.is_file() || !place::is_our_executable(&place).with_context(|| format!("cannot read {}", place.display()))? {
+                continue;
+            }
+            let found = place.metadata().with_context(|| format!("cannot look at {}", place.display()))?;
+            std::fs::rename(&place, &aside).with_context(|| format!("cannot move {}", place.display()))?;
+            quiet.executables.push(Resting { place, aside, identity: identity(&found) });
+        }
+        Ok(quiet)
+    }
+
+    /// Waits until no call is under way; whether one was.
+    ///
+    /// # Errors
+    /// One does not end.
+    pub(super) fn await_calls(&self) -> anyhow::Result<bool> {
+        let deadline = Deadline::after(LONGEST);
+        let mut running = self.running().context("cannot read /proc")?;
+        let any = !running.is_empty();
+        let ended = until(&deadline, || {
+            running = self.running().context("cannot read /proc")?;
+            anyhow::Ok(running.is_empty().then_some(()))
+        })?;
+        match ended {
+            Some(()) => Ok(any),
+            None => bail!(
+                "calls of the plugin are still under way after {LONGEST:?}, try again when they have ended: process {}",
+                running.join(", ")
+            ),
+        }
+    }
+
+    /// The processes that run one of the executables, this one left out. Of those
+    /// that /proc does not show nothing is known: a pod needs hostPID for it.
+    fn running(&self) -> io::Result<Vec<String>> {
+        let own = std::process::id().to_string();
+        let mut found = Vec::new();
+        for entry in Path::new("/proc").read_dir()? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name == own || !name.bytes().all(|byte| byte.is_ascii_digit()) {
+                continue;
+            }
+            // One that has ended since, or that is the kernel's, runs nothing.
+            let Ok(runs) = Path::new("/proc").join(&name).join("exe").metadata() else { continue };
+            if self.executables.iter().any(|resting| resting.identity == identity(&runs)) {
+                found.push(name);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes the executable that was at a place; whether there was one.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub(super) fn remove(&mut self, place: &Path) -> anyhow::Result<bool> {
+        let Some(at) = self.executables.iter().position(|resting| resting.place == place) else {
+            return Ok(false);
+        };
+        place::remove(&self.executables[at].aside)?;
+        self.executables.remove(at);
+        Ok(true)
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        for Resting { place, aside, .. } in &self.executables {
+            if let Err(error) = put_back(place, aside) {
+                output::say(&format!("error: cannot put {} back: {error}", place.display()));
+            }
+        }
+    }
+}
+
+/// Puts back what a killed install or uninstall has left aside; for one that is
+/// alone.
+///
+/// # Errors
+/// As the kernel says.
+pub(super) fn end_others(bin_dir: &Path) -> anyhow::Result<()> {
+    for name in NAMES {
+        let (place, aside) = (bin_dir.join(name), bin_dir.join(format!("{RESTING}{name}")));
+        put_back(&place, &aside).with_context(|| format!("cannot put {} back", place.display()))?;
+    }
+    Ok(())
+}
+
+/// Unless something is there by now, which is newer.
+fn put_back(place: &Path, aside: &Path) -> io::Result<()> {
+    if aside.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    if place.symlink_metadata().is_ok() { std::fs::remove_file(aside) } else { std::fs::rename(aside, place) }
+}
+
+fn identity(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}

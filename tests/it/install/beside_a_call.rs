@@ -1,0 +1,81 @@
+//! `uninstall`, and `install` of another store, beside a call that is under way:
+//! what it allocates is seen before anything goes.
+
+use super::node::{Node, Watching};
+use crate::support::sandbox::{Call, configuration};
+use crate::support::stopped::{Moment, Stopped, has_strace};
+use nix::sys::signal::Signal;
+
+/// A call of the executable that is installed.
+fn call(node: &Node, verb: &str) -> Call {
+    let mut call = node.sandbox.call(verb);
+    call.by(&node.path("bin/hereabouts")).set("HEREABOUTS_CONFIG", node.flat()).stdin(configuration(r#""range":"10.1.2.0/24""#));
+    call
+}
+
+/// An ADD that has looked at the store, and has not yet written there.
+fn begun(node: &Node) -> Stopped {
+    Stopped::after(&call(node, "ADD"), &Moment::new("openat", "format"))
+}
+
+/// Starts one that has to wait for the ADD, and returns when it waits.
+fn waiting(node: &Node, args: &[&str]) -> Watching {
+    let mut waiting = Watching::start(&node.call(args), &node.path("said"));
+    waiting.until("the executable has been moved", || !node.path("bin/hereabouts").exists());
+    waiting
+}
+
+fn installed(name: &str) -> Option<Node> {
+    if !has_strace() {
+        println!("SKIPPED install::beside_a_call::{name}: no strace");
+        return None;
+    }
+    let node = Node::new();
+    node.install_for_files();
+    // The store is there.
+    call(&node, "ADD").run().succeeded();
+    call(&node, "DEL").run().succeeded();
+    Some(node)
+}
+
+#[test]
+fn what_an_add_under_way_allocates_keeps_the_node_as_it_is() {
+    let Some(node) = installed("what_an_add_under_way_allocates_keeps_the_node_as_it_is") else { return };
+    let files = node.files();
+    let elsewhere = node.path("elsewhere");
+    for args in [&["uninstall"][..], &["install", "--data-dir", elsewhere.to_str().unwrap()]] {
+        let add = begun(&node);
+        let waiting = waiting(&node, args);
+        add.go_on().succeeded();
+        let said = node.path("said");
+        assert_eq!(waiting.ended(), Some(1), "{args:?}");
+        let said = std::fs::read_to_string(said).unwrap();
+        assert!(said.contains("hold 1 of the store's addresses"), "{args:?}: {said}");
+        assert_eq!(node.files(), files);
+        assert!(!std::fs::read_to_string(node.flat()).unwrap().contains("elsewhere"));
+        call(&node, "DEL").run().succeeded();
+    }
+    // What holds nothing in the end keeps nobody.
+    let del = Stopped::after(&call(&node, "DEL"), &Moment::new("openat", "format"));
+    let waiting = waiting(&node, &["uninstall"]);
+    del.go_on().succeeded();
+    assert_eq!(waiting.ended(), Some(0));
+    assert!(node.files().is_empty(), "{:?}", node.files());
+}
+
+#[test]
+fn one_that_was_killed_while_it_waited_is_made_good() {
+    let Some(node) = installed("one_that_was_killed_while_it_waited_is_made_good") else { return };
+    let files = node.files();
+    for args in [&["install", "--data-dir", node.sandbox.store().to_str().unwrap()][..], &["uninstall"]] {
+        let add = begun(&node);
+        let killed = waiting(&node, &["uninstall"]);
+        assert_eq!(killed.end(Signal::SIGKILL), None);
+        assert_ne!(node.files(), files);
+        add.go_on().succeeded();
+        let ended = node.run(args);
+        assert_eq!(ended.status, Some(i32::from(args == ["uninstall"])), "{ended:?}");
+        assert_eq!(node.files(), files, "put back");
+        call(&node, "DEL").run().succeeded();
+    }
+}
