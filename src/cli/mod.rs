@@ -209,7 +209,7 @@ enum StoreCommand {
     /// empty directory is a filesystem that is not mounted. No ADD makes a store
     /// where a flat file names one or on a filesystem that machines share. Where a
     /// store stands already its id is printed.
-    Init(PlaceArgs),
+    Init(InitArgs),
     /// Forget which store this node has used at a directory
     ///
     /// A node notes the store that it uses, and refuses another one in its place.
@@ -230,6 +230,17 @@ enum StoreCommand {
     /// Exit status: 0 safe (also where locks keep nobody out: link decides), 1
     /// unsafe, or unproven because no partner came; 2 wrong usage.
     Test(TestArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Make a store that was lost again under its id, so that "repair" on each node
+    /// brings back what its pods hold
+    #[arg(long, value_name = "ID", value_parser = crate::config::parse_store_id)]
+    pub(crate) id: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,16 +1,16 @@
 //! `store init` and `store forget`: a store that machines share is made by an
 //! explicit act and known by its id from then on.
 
-use super::{PlaceArgs, output};
+use super::{InitArgs, PlaceArgs, output};
 use crate::ipam::NodeName;
 use crate::plugin::stores;
 use anyhow::Context;
 
-pub(super) fn init(args: &PlaceArgs) -> anyhow::Result<()> {
+pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     let directory = std::path::absolute(&args.dir)?;
     let maker = NodeName::parse("unnamed").map_err(|_| anyhow::anyhow!("no node name"))?;
     let store = stores::to_make(&directory, maker);
-    let (id, made) = store.init().with_context(|| format!("cannot make a store at {}", directory.display()))?;
+    let (id, made) = store.init(args.id.as_deref()).with_context(|| format!("cannot make a store at {}", directory.display()))?;
     let shown = output::plain(&directory.to_string_lossy());
     output::say(&format!("{} {shown}", if made { "made a store at" } else { "a store stands already at" }));
     let flat = serde_json::json!({"datastore": "file", "data_dir": directory, "store_id": id});

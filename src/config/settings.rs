@@ -226,11 +226,18 @@ fn store_id(merged: &Merged<'_>) -> Result<Option<String>, ConfigError> {
     let Some(field) = merged.node_setting("store_id") else {
         return Ok(None);
     };
-    let text = field.text()?;
+    parse_store_id(field.text()?).map(Some).map_err(|reason| field.wrong(&reason))
+}
+
+/// The id of a file store.
+///
+/// # Errors
+/// It is none.
+pub fn parse_store_id(text: &str) -> Result<String, String> {
     if text.len() != 32 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err(field.wrong("expected the id that \"hereabouts store init\" printed, 32 digits and letters a to f"));
+        return Err("expected the id that \"hereabouts store init\" printed, 32 digits and letters a to f".to_owned());
     }
-    Ok(Some(text.to_owned()))
+    Ok(text.to_owned())
 }
 
 /// Which store is asked for, and whether it is named. `datastore` beats a

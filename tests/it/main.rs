@@ -51,8 +51,10 @@ mod kube_costs;
 /// The API server fails in every way, is slow, or forgets.
 #[cfg(feature = "kube")]
 mod kube_faults;
-/// Many writers at once, against a model.
 mod limits;
+/// What a shared store has lost, and the notes that bring it back.
+mod lost_records;
+/// Many writers at once, against a model.
 mod many_writers;
 /// Pods, Multus and macvlan on a real API server, nodes as network namespaces.
 #[cfg(feature = "kube")]

@@ -175,6 +175,19 @@ impl<D: Disk> FileSession<'_, D> {
         }
     }
 
+    /// Takes an address again, as it was noted. Whether it was free: link(2)
+    /// decides.
+    pub(super) fn claim_again(&mut self, noted: &Allocation) -> Result<bool, StoreError> {
+        self.lock_store()?;
+        let written = self.write_record(&noted.scope, noted.address, &noted.held)?;
+        let is_made = self.link_name(&written)? == Link::Made;
+        self.unlock_shared();
+        if is_made {
+            self.seal(&written)?;
+        }
+        Ok(is_made)
+    }
+
     /// Before "exhausted" is said, what the hint passed over is listed: a few
     /// shards under the lock; many without it, by one process at a time, and
     /// what seems free is looked at again under it.

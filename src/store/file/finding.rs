@@ -38,6 +38,12 @@ pub enum Problem {
     WrongHint,
     /// Nothing that hereabouts puts there.
     Foreign,
+    /// What a living sandbox was given has another holder.
+    GivenAway,
+    /// What a living sandbox was given has no record.
+    Lost,
+    /// A note of what a sandbox was given that is gone, and that has no record.
+    LeftOverNote,
 }
 
 impl Problem {
@@ -56,6 +62,9 @@ impl Problem {
             Self::Temporary => "temporary-file",
             Self::WrongHint => "wrong-hint",
             Self::Foreign => "foreign-file",
+            Self::GivenAway => "given-away",
+            Self::Lost => "lost-record",
+            Self::LeftOverNote => "left-over-note",
         }
     }
 
@@ -74,13 +83,22 @@ impl Problem {
             Self::Temporary => "of a call that was killed; harmless; \"sweep\" or \"repair\" removes it",
             Self::WrongHint => "passes over a free address until the range is full; \"repair\" removes it",
             Self::Foreign => "nothing that hereabouts puts there: remove it by hand",
+            Self::GivenAway => "two use one address: remove the pod that is named first, its next sandbox gets another address",
+            Self::Lost => "its address is free for others and in use; \"repair\" makes it again",
+            Self::LeftOverNote => "of a sandbox that is not seen and has no record; harmless; \"sweep\" or \"repair\" removes it",
         }
+    }
+
+    /// Whether the node's own notes say it.
+    #[must_use]
+    pub const fn is_of_notes(self) -> bool {
+        matches!(self, Self::GivenAway | Self::Lost | Self::LeftOverNote)
     }
 
     /// Whether [`super::FileStore::repair`] mends it.
     #[must_use]
     pub const fn is_repairable(self) -> bool {
-        !matches!(self, Self::Format | Self::Damaged | Self::Newer | Self::TwoRecords | Self::Foreign)
+        !matches!(self, Self::Format | Self::Damaged | Self::Newer | Self::TwoRecords | Self::Foreign | Self::GivenAway)
     }
 }
 
@@ -147,6 +165,8 @@ pub(super) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, St
             _ => Ok(true),
         },
         Problem::WrongHint => is_wrong_hint(disk, path),
+        // By the notes of the node: see `lost`.
+        Problem::GivenAway | Problem::Lost | Problem::LeftOverNote => Ok(true),
     }
 }
 

@@ -135,17 +135,25 @@ impl<D: Disk> FileStore<D> {
         }
     }
 
-    /// Makes a store by an explicit act; its id, and whether it was made just now.
+    /// Makes a store by an explicit act, under an id where one is given; its id, and
+    /// whether it was made just now.
     ///
     /// # Errors
     /// The directory is something else, or this node has used another store
     /// there, which is missing.
-    pub fn init(&self) -> Result<(String, bool), StoreError> {
+    pub fn init(&self, id: Option<&str>) -> Result<(String, bool), StoreError> {
         let exists = self.exists()?;
         let format = if exists { self.read_format()? } else { None };
         let lost_format = exists && format.is_none() && self.disk.inode(Path::new(layout::SCOPES)).is_ok();
         let note = self.terms.as_ref().map_or(Ok(None), |terms| terms.notes.read(self.disk.root()))?;
-        let other = note.as_ref().filter(|note| format.as_ref().is_none_or(|format| format.id != note.id));
+        let found = format.as_ref().map(|format| &*format.id);
+        if let (Some(id), Some(found)) = (id, found)
+            && id != found
+        {
+            return Err(self.not_mounted(format!("the store {found} is there, not {id}")));
+        }
+        // One that is lost is made again under its id.
+        let other = note.as_ref().filter(|note| found.or(id) != Some(&note.id));
         if let (Some(other), Some(terms), false) = (other, &self.terms, lost_format) {
             // On a local disk it was removed, and is made again by hand; a shared
             // one is elsewhere.
@@ -165,7 +173,8 @@ impl<D: Disk> FileStore<D> {
         if !exists {
             self.disk.make_root().map_err(|error| super::failed(&self.disk, "make directory", Path::new(""), error))?;
         }
-        let id = self.write_explicit_format(note.filter(|_| lost_format).map(|note| note.id))?;
+        let known = id.map(str::to_owned).or_else(|| note.filter(|_| lost_format).map(|note| note.id));
+        let id = self.write_explicit_format(known)?;
         self.ensure(Path::new(layout::SCOPES))?;
         self.ensure(Path::new(layout::NODES))?;
         Ok((id, true))

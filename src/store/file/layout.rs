@@ -108,15 +108,19 @@ pub(super) fn unescape(name: &str) -> Option<String> {
 /// The byte of the file `format` that keeps calls of an attachment apart: a
 /// hash, so far apart that two attachments never share one.
 pub(super) fn lock_byte(attachment: &Attachment) -> u64 {
+    // Offsets of files are signed.
+    hash(attachment).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 2
+}
+
+/// A hash of the whole attachment.
+pub(super) fn hash(attachment: &Attachment) -> [u8; 32] {
     let parts = [attachment.node.as_str(), attachment.network.as_str(), attachment.container.as_str(), attachment.ifname.as_str()];
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.len().to_be_bytes());
         hash.update(part);
     }
-    let digest = hash.finalize();
-    // Offsets of files are signed.
-    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 2
+    hash.finalize().into()
 }
 
 /// Whether a name is one that filesystems make by themselves; no id meets it,

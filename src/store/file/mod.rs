@@ -20,12 +20,14 @@ mod durable;
 mod failed;
 pub mod finding;
 mod gateways;
+mod given;
 mod hint;
 mod index;
 mod known;
 mod layout;
 mod listing;
 mod lock;
+mod lost;
 mod notes;
 mod prepare;
 pub mod probe;
@@ -169,6 +171,11 @@ impl<D: Disk> FileStore<D> {
         let Some(id) = self.find_or_make(access, &deadline)? else {
             return Ok(FileSession::absent(self, deadline));
         };
+        if access == Access::Allocate
+            && let Err(error) = self.begin_given()
+        {
+            tracing::warn!(%error, "what this node was given before could not be noted");
+        }
         if self.is_local()? {
             let store_lock = self.wait_store(true, &deadline)?;
             self.check_machine(access)?;

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! <hash of the data directory>.store     {"data_dir":..., "id":..., "shared":...}
+//! <store's id>/                          what it was given out of it: see `given`
 //! ```
 
 use super::disk::{Disk, RealDisk};
@@ -34,6 +35,10 @@ impl Notes {
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self { disk: Box::new(RealDisk::new(root)) }
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
     }
 
     pub(super) fn root(&self) -> &Path {

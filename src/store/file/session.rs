@@ -3,7 +3,7 @@
 use super::claim::Written;
 use super::disk::{Disk, Held, Inode};
 use super::hint::FullShards;
-use super::{FileStore, failed, index, layout, read, record, remove, sync_name};
+use super::{FileStore, failed, given, index, layout, read, record, remove, sync_name};
 use crate::addr::{AddrSet, Shard};
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, Part, PodRef, Scope};
 use crate::store::retry::Deadline;
@@ -139,6 +139,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
     /// Removes a record and the entries that lead to it.
     fn remove_record(&mut self, standing: &Allocation, inode: Inode) -> Result<Release, StoreError> {
         self.forget_full(standing);
+        self.store.take_given(standing);
         let name = layout::record(&standing.scope, standing.address);
         let entry = if self.is_local() { None } else { self.entry_of(standing, inode) };
         let kept = self.store.keep_name(&name, entry)?;
@@ -292,6 +293,11 @@ impl<D: Disk> Session for FileSession<'_, D> {
             }
         }
         holdings.held.sort_by_key(|allocation| allocation.held.part.index);
+        // Of a record that the store has lost: a DEL ends what would bring it back.
+        holdings.left_over |= self
+            .store
+            .given()
+            .is_some_and(|given| given.of(attachment).iter().any(|noted| !holdings.held.iter().any(|held| given::is_at(noted, held))));
         Ok(holdings)
     }
 
@@ -320,6 +326,9 @@ impl<D: Disk> Session for FileSession<'_, D> {
     fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
         let claimed = self.claim_lowest(scope, candidates, draft);
         self.unlock_shared();
+        if let Ok(Claim::Claimed(allocation)) = &claimed {
+            self.store.note_given(allocation);
+        }
         claimed
     }
 
@@ -328,7 +337,9 @@ impl<D: Disk> Session for FileSession<'_, D> {
         // What it is a second link of was durable before.
         let name = layout::record(&held.scope, held.address);
         let directory = name.parent().unwrap_or(Path::new(layout::SCOPES));
-        sync_name(&self.store.disk, directory, &name).map_err(|error| failed(&self.store.disk, "sync", &name, error))
+        sync_name(&self.store.disk, directory, &name).map_err(|error| failed(&self.store.disk, "sync", &name, error))?;
+        self.store.note_given(held);
+        Ok(())
     }
 
     fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError> {
@@ -343,6 +354,12 @@ impl<D: Disk> Session for FileSession<'_, D> {
         self.store.ensure(&layout::temporary(&self.store.host.node))?;
         let swapped = self.write_record(&held.scope, held.address, to).and_then(|new| self.swap(&old, inode, &new));
         self.unlock_shared();
+        if let Ok(Rehome::Done(moved)) = &swapped {
+            self.store.note_given(moved);
+            if moved.held.attachment != held.held.attachment {
+                self.store.take_given(held);
+            }
+        }
         swapped
     }
 
@@ -357,6 +374,9 @@ impl<D: Disk> Session for FileSession<'_, D> {
     fn mend(&mut self, attachment: &Attachment) -> Result<(), StoreError> {
         if self.place == Place::Absent || attachment.node != self.store.host.node {
             return Ok(());
+        }
+        if let Some(Err(error)) = self.store.given().map(|given| given.forget(attachment)) {
+            tracing::warn!(%error, "a note of what was freed stays until the next sweep");
         }
         index::mend(&self.store.disk, &layout::attachment(attachment)).map(|_| ())
     }

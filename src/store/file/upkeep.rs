@@ -37,21 +37,27 @@ impl<D: Disk> Upkeep for FileStore<D> {
                 census.doubt(allocation, doubt);
             }
         })?;
-        let findings = found.findings.into_iter().map(|finding| self.describe(finding)).collect();
+        let lost = self.settle(self.noted_and_lost(is_alive)?, deadline)?;
+        let findings = found.findings.into_iter().chain(lost).map(|finding| self.describe(finding)).collect();
         Ok(Verified { format: found.format, records: found.records, entries: found.entries, findings, unseen: None, census })
     }
 
-    fn left_overs(&self, _: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+    fn left_overs(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
         let found = self.left_overs(&self.host.node, deadline)?;
-        Ok(found.into_iter().map(|finding| self.describe(finding)).collect())
+        let mut notes = self.noted_and_lost(is_alive)?;
+        notes.retain(|finding| finding.problem == finding::Problem::LeftOverNote);
+        Ok(found.into_iter().chain(self.settle(notes, deadline)?).map(|finding| self.describe(finding)).collect())
     }
 
-    fn repair(&self, finding: &Finding, _: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
+    fn repair(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
         let Some(problem) = finding.what.of_files() else {
             return Ok(Repaired::NotYours);
         };
         let Finding { path, other, reason, .. } = finding;
         let found = finding::Finding { problem, path: path.clone(), other: other.clone(), reason: reason.clone() };
+        if problem.is_of_notes() && problem.is_repairable() {
+            return self.repair_noted(&found, is_alive, deadline);
+        }
         self.repair(&found, deadline)
     }
 

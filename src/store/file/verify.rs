@@ -79,7 +79,7 @@ impl<D: Disk> FileStore<D> {
     }
 
     /// Looks again at what may have been a call in flight.
-    fn settle(&self, mut suspects: Vec<Finding>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+    pub(super) fn settle(&self, mut suspects: Vec<Finding>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
         if suspects.is_empty() {
             return Ok(suspects);
         }
@@ -103,7 +103,8 @@ impl<D: Disk> FileStore<D> {
 
     /// What cannot be looked at again stays, and says why.
     fn confirm(&self, suspect: &mut Finding) -> bool {
-        is_still_so(&self.disk, suspect).unwrap_or_else(|error| {
+        let look = if suspect.problem.is_of_notes() { self.is_noted_still(suspect) } else { is_still_so(&self.disk, suspect) };
+        look.unwrap_or_else(|error| {
             suspect.reason = error.to_string();
             true
         })

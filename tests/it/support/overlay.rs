@@ -2,6 +2,7 @@
 //! namespace of its own: it is gone with the process that holds it.
 
 use super::sandbox::{Call, Ended, Sandbox, configuration};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// A sandbox whose store is on an overlay.
@@ -60,6 +61,13 @@ impl Overlay {
             .set("CNI_ARGS", format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={container};K8S_POD_UID=u"))
             .stdin(configuration(ipam));
         call
+    }
+
+    /// A path below the mounted store.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        let [_, namespace] = self.inside();
+        let process = namespace.trim_start_matches("--mount=/proc/").trim_end_matches("/ns/mnt").to_owned();
+        PathBuf::from(format!("/proc/{process}/root{}", self.sandbox.store().display())).join(name)
     }
 }
 
