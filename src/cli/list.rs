@@ -3,8 +3,9 @@
 //! they are many.
 
 use super::output::{self, Columns};
-use super::{Format, ListArgs, Lookup, StoreArgs, Usage, locate, verify};
+use super::{Format, ListArgs, Lookup, StoreArgs, Usage, debts, locate, verify};
 use crate::ipam::{Allocation, NetworkName, NodeName, Scope};
+use crate::plugin::debts::Debt;
 use crate::store::{Filter, Listing, PodName, Store, StoreError};
 use std::io::Write;
 use std::net::IpAddr;
@@ -27,10 +28,16 @@ pub(super) fn list(lookup: Lookup<'_>, store: &StoreArgs, args: &ListArgs) -> an
         pod: args.pod.as_deref().map(parse_pod).transpose()?,
         ..Filter::default()
     };
-    let store = locate::locate(lookup, store)?.store()?;
+    let located = locate::locate(lookup, store)?;
+    let only = Some(located.place()).filter(|_| !args.debts);
+    let owed = debts::matching(debts::found(&located), &filter, only.as_ref());
+    if args.debts {
+        return debts::print(&owed, args.output);
+    }
+    let store = located.store()?;
     let stdout = std::io::BufWriter::new(output::stdout());
     let unreadable = match args.output {
-        Format::Json => write_json(stdout, store.as_ref(), &filter)?,
+        Format::Json => write_json(stdout, store.as_ref(), &filter, &owed)?,
         Format::Table => {
             let mut rows = Rows::new(stdout, SORTED);
             let unreadable = each(store.as_ref(), &filter, &mut |allocation| rows.add(&allocation))?;
@@ -40,6 +47,10 @@ pub(super) fn list(lookup: Lookup<'_>, store: &StoreArgs, args: &ListArgs) -> an
                 0 => "no address is held",
                 _ => "no address can be shown",
             })?;
+            if !owed.is_empty() {
+                output::print("\n")?;
+                debts::print(&owed, args.output)?;
+            }
             unreadable
         }
     };
@@ -51,13 +62,17 @@ pub(super) fn list(lookup: Lookup<'_>, store: &StoreArgs, args: &ListArgs) -> an
 
 /// One document, written as the store is read; nothing of it, where that
 /// cannot be begun.
-fn write_json(mut out: impl Write, store: &dyn Store, filter: &Filter) -> anyhow::Result<usize> {
+fn write_json(mut out: impl Write, store: &dyn Store, filter: &Filter, owed: &[Debt]) -> anyhow::Result<usize> {
     let mut first = true;
     let unreadable = each(store, filter, &mut |allocation| {
         out.write_all(if first { b"[\n  " } else { b",\n  " })?;
         first = false;
         // As an error of the output: a reader that has seen enough is none.
-        Ok(serde_json::to_writer(&mut out, &output::allocation(&allocation)).map_err(std::io::Error::from)?)
+        let mut document = output::allocation(&allocation);
+        if let Some(debt) = owed.iter().find(|debt| debt.attachment == allocation.held.attachment) {
+            document["debt"] = debts::document(debt);
+        }
+        Ok(serde_json::to_writer(&mut out, &document).map_err(std::io::Error::from)?)
     })?;
     out.write_all(if first { b"[]\n" } else { b"\n]\n" })?;
     out.flush()?;
@@ -137,7 +152,7 @@ fn cells(allocation: &Allocation) -> [String; 8] {
 
 /// Container ids are long and tell themselves apart early; `show` and JSON
 /// have the whole.
-fn shortened(id: &str) -> String {
+pub(super) fn shortened(id: &str) -> String {
     match id.get(..20) {
         Some(head) if 24 < id.len() => format!("{head}..."),
         _ => id.to_owned(),

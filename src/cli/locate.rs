@@ -1,13 +1,15 @@
 //! Which store a command works on, and who this node is.
 
 use super::{Lookup, StoreArgs, output};
-use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, StoreKind, plugin_configurations};
+use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, StoreKind, StoreSettings, plugin_configurations};
 use crate::ipam::{self, Draft, Life, NodeName};
 use crate::json::Json;
+use crate::plugin::debts::{Debts, Place};
 use crate::plugin::host::{self, Machine};
 use crate::plugin::stores::{self, OnBehalf};
 use crate::store::file::Host;
 use crate::store::upkeep::Upkeep;
+use crate::store::{Store, StoreError};
 use anyhow::{Context, bail};
 use std::path::Path;
 
@@ -55,14 +57,37 @@ impl Located<'_> {
         )
     }
 
+    /// What this node owes.
+    pub(super) fn debts(&self) -> Debts {
+        Debts::new(self.settings.debts_dir.clone())
+    }
+
+    /// The same as what is owed names it.
+    pub(super) fn place(&self) -> Place {
+        Place::of(&self.settings.store)
+    }
+
+    /// Where the store is.
+    pub(super) fn store_settings(&self) -> &StoreSettings {
+        &self.settings.store
+    }
+
+    /// The store that other settings name, as this node has it.
+    pub(super) fn open_as(&self, settings: &Settings, node: &NodeName) -> Result<Box<dyn Store>, StoreError> {
+        stores::open(settings, self.host(node.clone()), self.lookup)
+    }
+
     /// Whether the sandbox of one of this node's records is still there.
     pub(super) fn life(&self, held: &Draft) -> Life {
         ipam::classify_record(held, &self.machine)
     }
 
     fn open(&self, node: NodeName, on_behalf: OnBehalf) -> anyhow::Result<Box<dyn Upkeep>> {
-        let host = Host { node, machine_id: self.machine.machine_id.clone(), boot_id: self.machine.boot_id.clone() };
-        Ok(stores::open_to_keep(&self.settings, host, on_behalf, self.lookup)?)
+        Ok(stores::open_to_keep(&self.settings, self.host(node), on_behalf, self.lookup)?)
+    }
+
+    fn host(&self, node: NodeName) -> Host {
+        Host { node, machine_id: self.machine.machine_id.clone(), boot_id: self.machine.boot_id.clone() }
     }
 }
 

@@ -4,6 +4,7 @@
 mod census;
 mod config_check;
 mod confirm;
+mod debts;
 #[cfg(feature = "kube")]
 mod install;
 mod list;
@@ -133,7 +134,8 @@ enum Command {
     /// namespace is gone or was made before the last boot, and removes what
     /// calls that were killed or given up left behind. To be run where the
     /// runtime's namespaces are seen: on the node itself, not in a container; what
-    /// cannot be seen is kept.
+    /// cannot be seen is kept. Also settles what DELs that failed on this node have
+    /// left (see list --debts), in whatever store.
     Sweep(SweepArgs),
     /// Read the whole store and say what is wrong with it
     ///
@@ -283,6 +285,9 @@ pub(crate) struct ListArgs {
     /// Only addresses of this pod
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub(crate) pod: Option<String>,
+    /// Only what DELs that failed on this node have left; asks no store
+    #[arg(long)]
+    pub(crate) debts: bool,
     /// How to print
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
@@ -346,6 +351,9 @@ pub(crate) struct SweepArgs {
     /// Only records of this network
     #[arg(long)]
     pub(crate) network: Option<String>,
+    /// Only what DELs that failed have left, in whatever store
+    #[arg(long, conflicts_with = "network")]
+    pub(crate) debts: bool,
     /// Show what would be freed, free nothing
     #[arg(long, conflicts_with = "yes")]
     pub(crate) dry_run: bool,

@@ -1,7 +1,7 @@
 //! `release`: give addresses back by hand, after a look at who holds them. What
 //! it does to a store is apart from what it asks and prints.
 
-use super::{Lookup, ReleaseArgs, StoreArgs, Usage, What, confirm, list, locate, output};
+use super::{Lookup, ReleaseArgs, StoreArgs, Usage, What, confirm, debts, list, locate, output};
 use crate::ipam::{Allocation, Life, NodeName};
 use crate::store::retry::Deadline;
 use crate::store::upkeep::{IsAlive, Upkeep};
@@ -54,6 +54,9 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
         bail!("nothing was released");
     }
     carry_out(store.as_ref(), &found, &mut |address, done| output::released(address, done))?;
+    if !other_node {
+        debts::settle(&located, store.as_ref(), found.allocations.iter().map(|allocation| allocation.held.attachment.clone()));
+    }
     if whole_node {
         forget_node(store.as_ref(), found.is_empty(), &|held| located.life(held))?;
     }

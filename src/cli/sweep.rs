@@ -2,9 +2,10 @@
 //! what killed calls left behind.
 
 use super::release::Report;
-use super::{Lookup, StoreArgs, SweepArgs, confirm, list, locate, output, verify};
-use crate::ipam::{Allocation, Draft};
+use super::{Format, Lookup, StoreArgs, SweepArgs, confirm, debts, list, locate, output, verify};
+use crate::ipam::{Allocation, Draft, NodeName};
 use crate::plugin::sweep::{self, Sweep};
+use crate::store::Filter;
 use crate::store::retry::Deadline;
 use crate::store::upkeep::{Finding, IsAlive, Upkeep};
 use anyhow::bail;
@@ -12,11 +13,26 @@ use anyhow::bail;
 pub(super) fn sweep(lookup: Lookup<'_>, store: &StoreArgs, args: &SweepArgs) -> anyhow::Result<()> {
     let located = locate::locate(lookup, store)?;
     let node = located.own_node()?;
+    // What is owed is looked at also where the store is away.
+    let swept = if args.debts { Ok(()) } else { sweep_store(&located, &node, args) };
+    let only = Some(located.place()).filter(|_| !args.debts);
+    if args.dry_run {
+        swept?;
+        let owed = debts::matching(debts::found(&located), &Filter::default(), only.as_ref());
+        return if owed.is_empty() && !args.debts { Ok(()) } else { debts::print(&owed, Format::Table) };
+    }
+    if swept.is_err() && !args.yes {
+        return swept;
+    }
+    swept.and(debts::pay(&located, &node, only))
+}
+
+fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs) -> anyhow::Result<()> {
     let network = args.network.as_deref().map(list::parse_network).transpose()?;
-    let store = located.store_of(&node)?;
+    let store = located.store_of(node)?;
     let boot_id = &located.machine.boot_id;
     let is_alive = |held: &Draft| located.life(held);
-    let all = Sweep { node: &node, network: network.as_ref(), spared: None, only_look: args.dry_run, is_alive: &is_alive };
+    let all = Sweep { node, network: network.as_ref(), spared: None, only_look: args.dry_run, is_alive: &is_alive };
     let (stale, left_overs) = find(store.as_ref(), &all)?;
     if stale.is_empty() && left_overs.is_empty() {
         output::say("nothing to sweep");

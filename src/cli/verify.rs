@@ -1,6 +1,6 @@
 //! `verify`: what is wrong with the store.
 
-use super::{Format, Lookup, StoreArgs, VerifyArgs, census, list, locate, output};
+use super::{Format, Lookup, StoreArgs, VerifyArgs, census, debts, list, locate, output};
 use crate::store::StoreError;
 use crate::store::census::Census;
 use crate::store::retry::Deadline;
@@ -24,20 +24,29 @@ pub(super) fn verify(lookup: Lookup<'_>, store: &StoreArgs, args: &VerifyArgs) -
     if let Some(unseen) = unseen {
         output::say(unseen);
     }
+    let found = debts::found(&located);
+    let wrong = debts::findings(&found, &located);
+    let here = located.place();
+    let owed = found.iter().filter_map(|found| found.debt.as_ref().ok()).filter(|debt| debt.store.is(&here));
+    let owed: Vec<_> = owed.map(debts::document).collect();
     if args.output == Format::Json {
-        let findings: Vec<_> = findings.iter().map(document).collect();
+        let findings: Vec<_> = findings.iter().map(document).chain(wrong.iter().map(|finding| of_debt(finding, &located))).collect();
         let (doubted, nodes) = census::document(census, now);
         output::print_json(&json!({
-            "store": located.name, "format": format, "records": records, "indexEntries": entries, "findings": findings,
+            "store": located.name, "format": format, "records": records, "indexEntries": entries, "findings": findings, "debts": owed,
             "doubted": doubted, "moreDoubted": census.more_doubted, "nodes": nodes,
         }))?;
     } else {
         output::print(&describe(findings))?;
+        output::print(&describe_debts(&wrong))?;
+        if !owed.is_empty() {
+            output::print(&format!("{} of DELs that failed: \"hereabouts list --debts\" shows them\n", count(owed.len(), "debt")))?;
+        }
         output::print(&census::describe(census, now))?;
         let format = format.map_or_else(String::new, |number| format!(", format {number}"));
         output::print(&format!("{} and {} were read{format}\n", count(*records, "record"), count(*entries, "index entry")))?;
     }
-    match findings.len() {
+    match findings.len() + wrong.len() {
         0 => Ok(()),
         1 => bail!("1 thing is wrong"),
         more => bail!("{more} things are wrong"),
@@ -53,6 +62,29 @@ fn document(finding: &Finding) -> serde_json::Value {
         "node": finding.node,
         "repairable": finding.is_repairable,
     })
+}
+
+fn of_debt(finding: &debts::Finding, located: &locate::Located<'_>) -> serde_json::Value {
+    json!({
+        "problem": finding.problem,
+        "path": finding.path,
+        "other": null,
+        "reason": Some(&finding.reason).filter(|reason| !reason.is_empty()),
+        "node": located.node.as_ref().map(ToString::to_string),
+        "repairable": false,
+    })
+}
+
+fn describe_debts(findings: &[debts::Finding]) -> String {
+    let mut text = String::new();
+    for group in findings.chunk_by(|a, b| a.problem == b.problem) {
+        let _ = writeln!(text, "{} x {}: {}", group.len(), group[0].problem, group[0].meaning);
+        for finding in group {
+            let reason = if finding.reason.is_empty() { String::new() } else { format!(": {}", output::plain(&finding.reason)) };
+            let _ = writeln!(text, "  {}{reason}", output::plain(&finding.path.to_string_lossy()));
+        }
+    }
+    text
 }
 
 /// Findings, sorted, under what they mean.

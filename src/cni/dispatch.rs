@@ -69,6 +69,8 @@ pub trait Added {
     /// # Errors
     /// What could not be taken back.
     fn undo(self: Box<Self>) -> Result<(), CniError>;
+    /// The caller has the answer.
+    fn delivered(self: Box<Self>);
 }
 
 /// How the call ended.
@@ -135,6 +137,7 @@ fn answer_add(plugin: &dyn Plugin, ports: &Ports<'_>, call: &Call, sandbox: &San
     }
     let added = plugin.add(call, sandbox)?;
     let Err(undelivered) = hand_over(ports, call, added.success()) else {
+        added.delivered();
         return Ok(());
     };
     let kept = match added.undo() {

@@ -63,6 +63,7 @@ pub const KEYS: &[Key] = &[
     key("node_name", Role::FlatFileOnly),
     key("store_id", Role::FlatFileOnly),
     key("limits", Role::FlatFileOnly),
+    key("debts_dir", Role::FlatFileOnly),
     key("leader_lease_duration", Role::Accepted),
     key("leader_renew_deadline", Role::Accepted),
     key("leader_retry_period", Role::Accepted),

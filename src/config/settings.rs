@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// The default store.
 const DATA_DIR: &str = "/var/lib/cni/hereabouts";
+/// The default place of debts: of this machine and this boot, wherever the stores
+/// are, and in memory, so that a full or read-only disk keeps none from being noted.
+const DEBTS_DIR: &str = "/run/hereabouts/debts";
 /// The default kubeconfig: what "hereabouts install" writes.
 #[cfg(feature = "kube")]
 const KUBECONFIG: &str = "/etc/cni/net.d/hereabouts.d/hereabouts.kubeconfig";
@@ -138,6 +141,8 @@ pub struct Settings {
     pub order: AllocationOrder,
     /// `node_name` of the flat file.
     pub node_name: Option<NodeName>,
+    /// Where this node notes what it owes; outside of every store.
+    pub debts_dir: PathBuf,
     /// Time limits.
     pub deadlines: Deadlines,
     /// Logging.
@@ -169,7 +174,8 @@ impl Settings {
                 Some(NodeName::parse(text).map_err(|_| field.wrong("expected a node name"))?)
             }
         };
-        Ok(Self { store, order: order(merged)?, node_name, deadlines: deadlines(merged)?, log: log(merged, &allowed)? })
+        let debts_dir = merged.node_setting("debts_dir").map_or_else(|| Ok(DEBTS_DIR.into()), |field| absolute(&field))?;
+        Ok(Self { store, order: order(merged)?, node_name, debts_dir, deadlines: deadlines(merged)?, log: log(merged, &allowed)? })
     }
 
     /// The settings for a verb that frees: as [`Self::parse`], but a malformed

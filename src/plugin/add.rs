@@ -1,7 +1,8 @@
 //! ADD: allocate, all or nothing, and know what to undo.
 
+use super::debts::{ANSWER, Account, Owed};
 use super::failure::Failure;
-use super::{Ipam, Ready, allowed, attachment, evidence, host};
+use super::{Ipam, Ready, allowed, evidence, host};
 use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
@@ -17,6 +18,8 @@ pub(super) struct Allocated {
     success: Success,
     given: Given,
     reserve: Duration,
+    account: Account,
+    draft: Draft,
 }
 
 impl Added for Allocated {
@@ -26,7 +29,14 @@ impl Added for Allocated {
 
     fn undo(self: Box<Self>) -> Result<(), CniError> {
         let undone = self.given.undo(self.ready.store.as_ref(), Deadline::after(self.reserve));
-        Ok(undone.map_err(Failure::from)?)
+        Ok(undone.map_err(|error| self.given.owe(error, Some(&self.account), &self.draft))?)
+    }
+
+    fn delivered(self: Box<Self>) {
+        // The locks go first: from here on nothing is taken back.
+        let Self { ready, given, .. } = *self;
+        drop(given);
+        ready.answered();
     }
 }
 
@@ -42,7 +52,9 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     if let Some(path) = sandbox.netns.as_ref().filter(|path| !sandbox.own_netns_allowed && host::is_own_netns(path)) {
         return Err(Failure::OwnNetns(path.display().to_string()));
     }
-    let draft = draft(&ready, attachment(&ready, call, sandbox), sandbox, &args);
+    let attachment = ready.attachment(call, sandbox);
+    let account = ready.account(attachment.clone());
+    let draft = draft(&ready, attachment, sandbox, &args);
 
     let limit = ready.settings.deadlines.add;
     let reserve = limit / 5;
@@ -52,13 +64,20 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
         return Err(refused);
     }
     let is_alive = |held: &Draft| !ready.life(held).is_dead();
-    let ask = Ask { scope: &network.scope, slots: &slots, draft: &draft, is_alive: &is_alive, caller_gone: ipam.orphaned };
+    let ask = Ask {
+        scope: &network.scope,
+        slots: &slots,
+        draft: &draft,
+        is_alive: &is_alive,
+        caller_gone: ipam.orphaned,
+        account: Some(&account),
+    };
     let given = allocate(ready.store.as_ref(), &ask, Deadline::after(limit - reserve), reserve)?;
     for allocation in &given.held {
         tracing::info!(address = %allocation.address, scope = %allocation.scope, holder = %allocation.held.attachment, "ADD");
     }
     let success = Success { ips: given.held.iter().map(ip).collect(), routes: network.routes.iter().map(route).collect(), dns };
-    Ok(Allocated { ready, success, given, reserve })
+    Ok(Allocated { ready, success, given, reserve, account, draft })
 }
 
 /// What one ADD asks of a store.
@@ -73,6 +92,8 @@ pub struct Ask<'a> {
     pub is_alive: &'a dyn Fn(&Draft) -> bool,
     /// Whether the process that called has gone: nothing is begun for it then.
     pub caller_gone: &'a dyn Fn() -> bool,
+    /// What the node owes for the attachment, where that is noted.
+    pub account: Option<&'a Account>,
 }
 
 /// What an ADD holds. Until it is dropped, no other call sees its attachment:
@@ -114,6 +135,14 @@ impl Given {
         }
         first
     }
+
+    /// What this call made and could not take back is owed.
+    fn owe(&self, error: StoreError, account: Option<&Account>, draft: &Draft) -> Failure {
+        let Some(account) = account else { return error.into() };
+        let owed = Owed { error: &error, held: Some(self.created.clone()), exclusive: true, answered: ANSWER, seen: draft.clone() };
+        let noted = account.leave(owed);
+        Failure::Owed { failure: Box::new(error), unnoted: noted.err() }
+    }
 }
 
 /// Steps through the plan of an ADD under the lock of its attachment; may be
@@ -125,12 +154,24 @@ pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, reserve: D
     let attachment = &ask.draft.attachment;
     let lock = store.lock_attachment(attachment, Access::Allocate, deadline)?.map(|lock| (attachment.clone(), lock));
     let mut given = Given { held: Vec::new(), created: Vec::new(), locks: lock.into_iter().collect() };
-    let Err(failure) = fill(store, ask, deadline, &mut given) else {
+    let Err(failure) = settle(store, ask, deadline, &mut given) else {
         return Ok(given);
     };
     match given.undo(store, Deadline::after(reserve)) {
         Ok(()) => Err(failure),
-        Err(undo) => Err(Failure::NotUndone { failure: Box::new(failure), undo }),
+        Err(undo) => Err(Failure::NotUndone { failure: Box::new(failure), undo: Box::new(given.owe(undo, ask.account, ask.draft)) }),
+    }
+}
+
+/// Pays what an earlier DEL of the attachment has left, and allocates. From the
+/// answer on nothing is owed: what is held is what is answered.
+fn settle(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given) -> Result<(), Failure> {
+    let is_dead = |held: &Draft| !(ask.is_alive)(held);
+    let unpaid = ask.account.map_or(Ok(None), |account| account.pay_first(store, &is_dead, deadline))?;
+    fill(store, ask, deadline, given)?;
+    match (ask.account, unpaid) {
+        (Some(account), Some(unpaid)) => account.cancel(&unpaid),
+        _ => Ok(()),
     }
 }
 

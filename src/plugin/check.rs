@@ -2,8 +2,8 @@
 //! Looks at its own addresses only: prevResult may hold those
 //! of other plugins, and routes that Multus rewrote.
 
+use super::Ipam;
 use super::failure::Failure;
-use super::{Ipam, attachment};
 use crate::cni::{Call, Ip, Sandbox};
 use crate::config::Merged;
 use crate::ipam::Allocation;
@@ -14,7 +14,7 @@ pub(super) fn check(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox, previous: &
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
-    let attachment = attachment(&ready, call, sandbox);
+    let attachment = ready.attachment(call, sandbox);
     let session = ready.store.open(Access::Read, Deadline::after(ready.settings.deadlines.add))?;
     let holdings = session.holdings(&attachment)?;
     if let Some(damaged) = holdings.damaged.into_iter().next() {
@@ -26,7 +26,10 @@ pub(super) fn check(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox, previous: &
         let expected = expected.map_or_else(|| "one or more".to_owned(), |of| of.to_string());
         return Err(Failure::NotRecorded { expected, found, attachment: attachment.to_string() });
     }
-    holdings.held.iter().try_for_each(|allocation| compare(allocation, previous))
+    holdings.held.iter().try_for_each(|allocation| compare(allocation, previous))?;
+    drop(session);
+    ready.answered();
+    Ok(())
 }
 
 fn compare(allocation: &Allocation, previous: &[Ip]) -> Result<(), Failure> {

@@ -1,21 +1,74 @@
 //! DEL: free all that the attachment holds, whatever the configuration says
 //! by now. Reads no ranges and no more of `CNI_ARGS` than whether they name a
-//! pod. An error means that something may be held still.
+//! pod. An error means that something may be held still; it is then noted as a
+//! debt.
 
+use super::debts::{ANSWER, Account, Answer, Owed, seen};
 use super::failure::Failure;
-use super::{Ipam, attachment};
+use super::{Ipam, Ready, Settled};
 use crate::cni::{Call, Sandbox};
 use crate::config::Merged;
-use crate::ipam::Attachment;
+use crate::ipam::{Allocation, Attachment};
 use crate::store::retry::Deadline;
 use crate::store::{Access, Store, StoreError};
 
 pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
-    let ready = ipam.ready_to_release(call, &merged, flat.as_ref())?;
-    let attachment = attachment(&ready, call, sandbox);
-    Ok(free(ready.store.as_ref(), &attachment, Deadline::after(ready.settings.deadlines.del))?)
+    let settled = ipam.settle_to_release(call, &merged, flat.as_ref())?;
+    let del = Del {
+        account: settled.account(settled.attachment(call, sandbox)),
+        attachment: settled.attachment(call, sandbox),
+        settled: &settled,
+        sandbox,
+    };
+    let store = match settled.open(ipam.lookup) {
+        Ok(store) => store,
+        Err(error) => return del.leave(error, None, false),
+    };
+    del.carry_out(store.as_ref(), Deadline::after(settled.settings.deadlines.del))?;
+    Ready { settled, store }.answered();
+    Ok(())
+}
+
+/// One DEL.
+struct Del<'a> {
+    account: Account,
+    attachment: Attachment,
+    settled: &'a Settled,
+    sandbox: &'a Sandbox,
+}
+
+impl Del<'_> {
+    fn carry_out(&self, store: &dyn Store, deadline: Deadline) -> Result<(), Failure> {
+        let _lock = match store.lock_attachment(&self.attachment, Access::Release, deadline) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.leave(error, None, false),
+        };
+        match free_locked(store, &self.attachment, deadline) {
+            Ok(()) => {
+                self.account.forget();
+                Ok(())
+            }
+            Err(error) => self.leave(error, store.noted(&self.attachment), true),
+        }
+    }
+
+    /// Notes what could not be freed, and says what the caller is told. Nothing
+    /// is noted where it is sure that nothing is held.
+    fn leave(&self, error: StoreError, held: Option<Vec<Allocation>>, exclusive: bool) -> Result<(), Failure> {
+        let is_nothing = held.as_ref().is_some_and(Vec::is_empty) || matches!(error, StoreError::Foreign { .. });
+        if is_nothing {
+            return Err(error.into());
+        }
+        let seen = seen(&self.settled.machine, self.attachment.clone(), self.sandbox.netns.as_deref());
+        let noted = self.account.leave(Owed { error: &error, held, exclusive, answered: ANSWER, seen });
+        match (ANSWER, noted) {
+            (Answer::Success, Ok(())) => Ok(()),
+            (_, noted) => Err(Failure::Owed { failure: Box::new(error), unnoted: noted.err() }),
+        }
+    }
 }
 
 /// Releases all that an attachment holds; may be repeated.
@@ -26,6 +79,11 @@ pub fn free(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> R
     let Some(_lock) = store.lock_attachment(attachment, Access::Release, deadline)? else {
         return Ok(());
     };
+    free_locked(store, attachment, deadline)
+}
+
+/// The same for a call that has the attachment's lock.
+pub(super) fn free_locked(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> Result<(), StoreError> {
     let mut session = store.open(Access::Release, deadline)?;
     let holdings = session.holdings(attachment)?;
     // From the last to the first: the index is made upwards.

@@ -139,7 +139,8 @@ fn hardware() -> Option<String> {
     Some(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn uptime() -> Option<Duration> {
+/// Since the boot, the time asleep included.
+pub(super) fn uptime() -> Option<Duration> {
     clock_gettime(ClockId::CLOCK_BOOTTIME).ok().map(Duration::from)
 }
 

@@ -84,7 +84,23 @@ pub enum Failure {
         /// Why it failed.
         failure: Box<Self>,
         /// Why it could not be undone.
-        undo: StoreError,
+        undo: Box<Self>,
+    },
+    /// What could not be freed is noted on this node, or not even that.
+    #[error("{failure}, {}", told(unnoted.as_deref()))]
+    Owed {
+        /// Why it could not be freed.
+        failure: Box<StoreError>,
+        /// Why it could not be noted.
+        unnoted: Option<String>,
+    },
+    /// An ADD meets what an earlier DEL of its attachment has left.
+    #[error("an earlier DEL of this attachment failed, and what it left is not settled: {path}: {reason}")]
+    Unpaid {
+        /// The debt.
+        path: String,
+        /// Why it stands.
+        reason: String,
     },
     /// Several records could not be freed.
     #[error("{failed} of {all} stale records could not be freed, the first: {first}")]
@@ -123,6 +139,8 @@ impl Failure {
             },
             Self::Plan(PlanError::HoldsOthers { .. }) => Code::Requested,
             Self::Store(error) => store_code(error),
+            Self::Owed { failure, .. } => store_code(failure),
+            Self::Unpaid { .. } => Code::TryAgain,
             Self::OwnNetns(_) => Code::Netns,
             Self::CallerGone => Code::Io,
             Self::OnePerFamily { .. } => Code::Config,
@@ -134,6 +152,13 @@ impl Failure {
             Self::Machine { .. } => Code::Io,
             Self::NotUndone { failure, .. } | Self::Partly { first: failure, .. } => failure.code(),
         }
+    }
+}
+
+fn told(unnoted: Option<&str>) -> String {
+    match unnoted {
+        None => "this node frees what is held when the sandbox is gone".to_owned(),
+        Some(reason) => format!("and this node cannot note that, what is held stays held until another DEL or a sweep: {reason}"),
     }
 }
 

@@ -20,7 +20,9 @@ pub(super) fn gc(ipam: &Ipam<'_>, call: &Call, valid: &Attachments) -> Result<()
     let is_alive = |held: &Draft| ready.life(held);
     let spared = Some(Arc::new(valid.clone()));
     let sweep = Sweep { node: &ready.node, network: Some(&call.network), spared, only_look: false, is_alive: &is_alive };
-    collect(&ready, &sweep)
+    collect(&ready, &sweep)?;
+    ready.answered();
+    Ok(())
 }
 
 fn collect(ready: &Ready, sweep: &Sweep<'_>) -> Result<(), Failure> {
@@ -32,7 +34,11 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>) -> Result<(), Failure> {
         match item {
             Ok(stale) => {
                 all += 1;
-                failures.extend(sweep::free(store, &stale, deadline).err());
+                match sweep::free(store, &stale, deadline) {
+                    Ok(true) => ready.pay_debt(&stale.held.attachment, deadline),
+                    Ok(false) => {}
+                    Err(error) => failures.push(error),
+                }
             }
             // One record that cannot be read costs one address, not the collection;
             // nor does one that another machine made under this node's name.

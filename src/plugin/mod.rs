@@ -5,6 +5,7 @@
 pub mod add;
 pub(crate) mod allowed;
 mod check;
+pub mod debts;
 pub mod del;
 pub mod evidence;
 pub mod failure;
@@ -21,11 +22,15 @@ use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
 use crate::ipam::{self, Attachment, Draft, Life, NodeName};
 use crate::store::file::Host;
+use crate::store::retry::Deadline;
 use crate::store::{Store, StoreError};
+use debts::{Account, Debts};
 use failure::Failure;
 use host::Machine;
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// The plugin of one process.
 pub struct Ipam<'a> {
@@ -62,26 +67,112 @@ pub trait Surroundings {
     fn life(&self, machine: &Machine, held: &Draft) -> Life {
         ipam::classify_record(held, machine)
     }
+
+    /// What this node owes.
+    fn debts(&self, settings: &Settings) -> Debts {
+        Debts::new(settings.debts_dir.clone())
+    }
+
+    /// A call has done its work, and its store is there.
+    fn answered(&self, ready: Ready) {
+        drop(ready);
+    }
 }
 
 /// The machine that this process runs on.
-pub struct ThisMachine;
+#[derive(Default)]
+pub struct ThisMachine {
+    answered: RefCell<Option<Ready>>,
+}
 
-impl Surroundings for ThisMachine {}
+impl Surroundings for ThisMachine {
+    fn answered(&self, ready: Ready) {
+        self.answered.replace(Some(ready));
+    }
+}
 
-/// What every verb needs, settled.
-pub(crate) struct Ready {
+impl ThisMachine {
+    /// After the answer: pays debts in the store that the call has used, if there
+    /// are any; `end` sees to it that this takes no longer than it is told.
+    pub fn pay_debts(&self, end: &dyn Fn(Duration)) {
+        let Some(ready) = self.answered.take() else {
+            return;
+        };
+        if ready.debts.are_there() {
+            end(debts::OF_A_CALL);
+            ready.pay_debts();
+        }
+    }
+}
+
+/// What every verb needs but the store, settled.
+pub struct Settled {
     pub(crate) settings: Settings,
-    pub(crate) store: Box<dyn Store>,
     pub(crate) node: NodeName,
     pub(crate) machine: Machine,
+    debts: Rc<Debts>,
     surroundings: Rc<dyn Surroundings>,
+}
+
+impl Settled {
+    /// Opens the store.
+    pub(crate) fn open(&self, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
+        let machine = &self.machine;
+        let host = Host { node: self.node.clone(), machine_id: machine.machine_id.clone(), boot_id: machine.boot_id.clone() };
+        self.surroundings.open_store(&self.settings, host, lookup)
+    }
+
+    /// What this node owes for an attachment in this store.
+    pub(crate) fn account(&self, attachment: Attachment) -> Account {
+        Account::new(Rc::clone(&self.debts), &self.settings.store, attachment)
+    }
+
+    /// The holder that a call is about.
+    pub(crate) fn attachment(&self, call: &Call, sandbox: &Sandbox) -> Attachment {
+        Attachment {
+            node: self.node.clone(),
+            network: call.network.clone(),
+            container: sandbox.container.clone(),
+            ifname: sandbox.ifname.clone(),
+        }
+    }
+}
+
+/// What every verb needs.
+pub struct Ready {
+    settled: Settled,
+    pub(crate) store: Box<dyn Store>,
+}
+
+impl std::ops::Deref for Ready {
+    type Target = Settled;
+
+    fn deref(&self) -> &Settled {
+        &self.settled
+    }
 }
 
 impl Ready {
     /// Whether the sandbox of one of this node's records is there.
     pub(crate) fn life(&self, held: &Draft) -> Life {
         self.surroundings.life(&self.machine, held)
+    }
+
+    /// Pays debts in this store, for a moment. Whoever does so has no lock.
+    pub fn pay_debts(&self) {
+        self.debts.pay_after(self, Deadline::after(debts::OF_A_CALL));
+    }
+
+    /// Pays what is owed for an attachment of which something was freed.
+    pub(crate) fn pay_debt(&self, attachment: &Attachment, deadline: Deadline) {
+        let is_dead = |held: &Draft| self.life(held).is_dead();
+        self.debts.pay_of(attachment, &self.settings.store, self.store.as_ref(), &is_dead, deadline);
+    }
+
+    /// The work of the call is done.
+    pub(crate) fn answered(self) {
+        let surroundings = Rc::clone(&self.surroundings);
+        surroundings.answered(self);
     }
 }
 
@@ -93,11 +184,20 @@ impl Ipam<'_> {
 
     /// Settles store, node and machine, and starts the log.
     pub(crate) fn ready(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Ready, Failure> {
-        self.settle(call, flat, &|must_name_store| Settings::parse(merged, must_name_store))
+        let settled = self.settle(call, flat, &|must_name_store| Settings::parse(merged, must_name_store))?;
+        let store = settled.open(self.lookup)?;
+        Ok(Ready { settled, store })
     }
 
     /// The same for a verb that frees, which is stopped by as little as can be.
     pub(crate) fn ready_to_release(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Ready, Failure> {
+        let settled = self.settle_to_release(call, merged, flat)?;
+        let store = settled.open(self.lookup)?;
+        Ok(Ready { settled, store })
+    }
+
+    /// The same without the store.
+    pub(crate) fn settle_to_release(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Settled, Failure> {
         self.settle(call, flat, &|must_name_store| Settings::parse_to_release(merged, must_name_store))
     }
 
@@ -106,25 +206,14 @@ impl Ipam<'_> {
         call: &Call,
         flat: Option<&FlatFile>,
         settings: &dyn Fn(bool) -> Result<Settings, ConfigError>,
-    ) -> Result<Ready, Failure> {
+    ) -> Result<Settled, Failure> {
         let whereabouts = call.configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
         let settings = settings(whereabouts || CniArgs::name_a_pod(&call.args))?;
         (self.log)(&settings.log);
         let machine = self.surroundings.machine()?;
         let node = host::node_name(self.lookup, &settings, flat)?;
-        let host = Host { node: node.clone(), machine_id: machine.machine_id.clone(), boot_id: machine.boot_id.clone() };
-        let store = self.surroundings.open_store(&settings, host, self.lookup)?;
-        Ok(Ready { settings, store, node, machine, surroundings: Rc::clone(&self.surroundings) })
-    }
-}
-
-/// The holder that a call is about.
-pub(crate) fn attachment(ready: &Ready, call: &Call, sandbox: &Sandbox) -> Attachment {
-    Attachment {
-        node: ready.node.clone(),
-        network: call.network.clone(),
-        container: sandbox.container.clone(),
-        ifname: sandbox.ifname.clone(),
+        let debts = Rc::new(self.surroundings.debts(&settings));
+        Ok(Settled { settings, node, machine, debts, surroundings: Rc::clone(&self.surroundings) })
     }
 }
 

@@ -108,6 +108,10 @@ impl Store for MemoryStore {
         Ok(self.locked.borrow_mut().insert(attachment.clone()).then(|| Box::new(lock()) as Box<dyn Held>))
     }
 
+    fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>> {
+        Some(self.records().into_iter().filter(|allocation| allocation.held.attachment == *attachment).collect())
+    }
+
     fn open(&self, _: Access, _: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
         Ok(Box::new(MemorySession { store: self }))
     }

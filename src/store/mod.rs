@@ -56,6 +56,11 @@ pub trait Store {
     /// As [`Self::lock_attachment`].
     fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn file::disk::Held>>, StoreError>;
 
+    /// What this node can tell of an attachment's records by itself: without the
+    /// store's lock, and without asking anybody. Of a call that has the
+    /// attachment's lock. `None` where it cannot be told.
+    fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>>;
+
     /// Opens a session; takes what exclusion the store has, within the
     /// deadline. `Access::Release` makes nothing that is not there.
     ///

@@ -21,6 +21,8 @@ mod concurrency;
 mod conformance;
 /// How often a call syncs, and which calls write nothing.
 mod costs;
+/// What a DEL that fails leaves, and who pays it.
+mod debts;
 /// Every decision of ARCHITECTURE.md, section "Decisions".
 mod decisions;
 /// deploy/: manifests, chart, and both on a real API server.

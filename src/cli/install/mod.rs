@@ -3,8 +3,8 @@
 //!
 //! `options` knows flags, variables and defaults, `files` what is written,
 //! `change` whether it may be, `quiet` that it stays so, `place` how: whole or not
-//! at all. `watch` stays,
-//! `chores` are what it runs beside, `leaving` is what `uninstall` does instead;
+//! at all. `watch` stays, `chores` and `settling` are what it runs beside,
+//! `leaving` is what `uninstall` does instead;
 //! `remove` and `check` say it themselves, `store` makes a store of files. None of them talks to the API server:
 //! the plugin itself is asked, as it is installed.
 
@@ -17,6 +17,7 @@ mod options;
 mod place;
 mod quiet;
 mod remove;
+mod settling;
 mod store;
 mod watch;
 
@@ -30,6 +31,7 @@ use files::Files;
 use leaving::Leaving;
 use options::Plan;
 use quiet::Quiet;
+use settling::Settling;
 use std::path::Path;
 
 /// The mount namespace in which a runtime's namespaces are seen: that of the
@@ -55,7 +57,12 @@ pub(super) fn install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs,
         return say_each(&changes);
     }
     let mut chores = Chores::new(namespace, files.plan.flat_path(), args.sweep_every);
-    watch::watch(&mut || files.put(&mut allow), &mut |ends| chores.turn(ends))
+    let mut settling = Settling::new(namespace, files.plan.flat_path());
+    let mut beside = |ends| {
+        chores.turn(ends);
+        settling.turn(ends);
+    };
+    watch::watch(&mut || files.put(&mut allow), &mut beside)
 }
 
 pub(super) fn uninstall(lookup: Lookup<'_>, store: &StoreArgs, args: &UninstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
@@ -65,8 +72,9 @@ pub(super) fn uninstall(lookup: Lookup<'_>, store: &StoreArgs, args: &UninstallA
         return check::removed(&plan);
     }
     if args.watch {
+        let mut settling = Settling::new(namespace, plan.flat_path());
         let mut leaving = Leaving::new(Files::new(plan)?, namespace);
-        return watch::watch(&mut || leaving.step(), &mut |_| {});
+        return watch::watch(&mut || leaving.step(), &mut |ends| settling.turn(ends));
     }
     let changes = remove::remove(&plan, namespace, args.force)?;
     if changes.is_empty() {

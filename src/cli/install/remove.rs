@@ -106,22 +106,34 @@ pub(super) fn quiet_node(plan: &Plan, namespace: &Path) -> anyhow::Result<Quiet>
 fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) -> anyhow::Result<()> {
     let named = read_small(flat).ok().and_then(|bytes| options::read_flat(flat, &bytes).ok()?.node_name);
     let node = named.as_ref().unwrap_or(node);
+    let held = count(&["list", "--output", "json", "--node", node.as_str()], flat, namespace)?;
+    if 0 < held {
+        bail!("pods of this node hold {held} of the store's addresses, remove them first; to see them: hereabouts list --node {node}");
+    }
+    // In another store than the flat file's, or in one that lists nothing.
+    match count(&["list", "--debts", "--output", "json", "--node", node.as_str()], flat, namespace)? {
+        0 => Ok(()),
+        owed => bail!(
+            "this node owes {owed} of the DELs that failed, which \"hereabouts sweep --debts\" settles when their sandboxes are gone and \
+             their stores are there; to see them: hereabouts list --debts"
+        ),
+    }
+}
+
+/// How many items a listing of the plugin has, on the host.
+fn count(args: &[&str], flat: &Path, namespace: &Path) -> anyhow::Result<usize> {
     let listed = Command::new("/proc/self/exe")
         .arg("--mount-namespace")
         .arg(namespace)
-        .args(["list", "--output", "json", "--node", node.as_str()])
+        .args(args)
         .env_clear()
         .env(CONFIG_VARIABLE, flat)
         .stdin(Stdio::null())
         .output()
         .context("cannot start the listing of this node's addresses")?;
-    let held: Option<Vec<serde::de::IgnoredAny>> = serde_json::from_slice(&listed.stdout).ok();
-    match held {
-        Some(held) if listed.status.success() && held.is_empty() => Ok(()),
-        Some(held) if listed.status.success() => bail!(
-            "pods of this node hold {} of the store's addresses, remove them first; to see them: hereabouts list --node {node}",
-            held.len()
-        ),
+    let items: Option<Vec<serde::de::IgnoredAny>> = serde_json::from_slice(&listed.stdout).ok();
+    match items {
+        Some(items) if listed.status.success() => Ok(items.len()),
         _ => {
             let said = String::from_utf8_lossy(&listed.stderr);
             let reason = said.lines().last().unwrap_or_default().trim_start_matches("error: ");

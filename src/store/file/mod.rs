@@ -39,6 +39,7 @@ pub mod verify;
 mod wait;
 mod walk;
 
+pub(crate) use self::record::{record_from_json, record_to_json};
 #[cfg(feature = "kube")]
 pub(super) use self::{
     failed::failed,
@@ -48,7 +49,7 @@ pub(super) use self::{
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::{Attachment, Draft, Life, NodeName, Scope, Source};
+use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope, Source};
 use disk::{Content, Disk, Held};
 use durable::sync_name;
 #[cfg(not(feature = "kube"))]
@@ -220,6 +221,19 @@ impl<D: Disk> Store for FileStore<D> {
             return Ok(None);
         }
         self.try_attachment(attachment)
+    }
+
+    fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>> {
+        self.find_or_make(Access::Read, &Deadline::after(Duration::ZERO)).ok()??;
+        let mut held = Vec::new();
+        for entry in index::entries(&self.disk, &layout::attachment(attachment)).ok()? {
+            match entry.state {
+                index::State::Stands(allocation) if allocation.held.attachment == *attachment => held.push(*allocation),
+                index::State::Stands(_) | index::State::LeftOver(_) => {}
+                index::State::Damaged(_) => return None,
+            }
+        }
+        Some(held)
     }
 
     fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {

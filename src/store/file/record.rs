@@ -149,6 +149,19 @@ pub(super) fn encode(allocation: &Allocation) -> Result<Vec<u8>, serde_json::Err
     Ok(bytes)
 }
 
+/// A record for notes outside of a store; its version stands apart.
+pub(crate) fn record_to_json(allocation: &Allocation) -> Result<serde_json::Value, serde_json::Error> {
+    serde_json::from_slice(&encode(allocation)?)
+}
+
+/// Reads such a note back.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn record_from_json(value: &serde_json::Value) -> Result<Allocation, String> {
+    decode(value.to_string().as_bytes()).map_err(|error| error.to_string())
+}
+
 /// Why a record cannot be read.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum Unreadable {

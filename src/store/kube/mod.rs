@@ -55,7 +55,7 @@ use super::file::disk::{Disk, Held, RealDisk};
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::{Attachment, Draft, Life, Scope};
+use crate::ipam::{Allocation, Attachment, Draft, Life, Scope};
 use api::Api;
 use client::{Client, Server};
 use origin::Origin;
@@ -167,6 +167,15 @@ impl Store for KubeStore {
             return Ok(Some(Box::new(Elsewhere)));
         }
         Ok(self.state.try_lock_attachment(&names::of_attachment(attachment)))
+    }
+
+    fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>> {
+        if self.for_dead_node || self.find_cluster().ok()? != clusters::Known::Complete {
+            return None;
+        }
+        let known = self.state.objects(&names::of_attachment(attachment)).ok()?;
+        let known = known.iter().map(|object| object.allocation().ok()).collect::<Option<Vec<_>>>()?;
+        Some(known.into_iter().filter(|known| known.held.attachment == *attachment).collect())
     }
 
     fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {

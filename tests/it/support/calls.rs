@@ -81,7 +81,8 @@ pub(crate) fn run(store: &dyn Store, call: Call, boot: &str) -> Result<Vec<Alloc
 fn add(store: &dyn Store, container: &str, count: u8, boot: &str) -> Result<Vec<Allocation>, String> {
     let draft = Draft { boot_id: boot.to_owned(), ..draft("n1", container, container.split('-').nth(1)) };
     let (slots, scope, deadline) = (slots(count), Scope::default(), Deadline::after(Duration::from_secs(20)));
-    let ask = Ask { scope: &scope, slots: &slots, draft: &draft, is_alive: &|held| is_alive(held, boot), caller_gone: &|| false };
+    let ask =
+        Ask { scope: &scope, slots: &slots, draft: &draft, is_alive: &|held| is_alive(held, boot), caller_gone: &|| false, account: None };
     let given = allocate(store, &ask, deadline, Duration::from_secs(20)).map_err(|failure| failure.to_string())?;
     Ok(given.held.clone())
 }

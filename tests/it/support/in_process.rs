@@ -56,7 +56,7 @@ impl InProcess {
                 _ => None,
             }
         };
-        let ipam = Ipam { lookup: &lookup, log: &|_| {}, orphaned: &|| false, surroundings: Rc::new(ThisMachine) };
+        let ipam = Ipam { lookup: &lookup, log: &|_| {}, orphaned: &|| false, surroundings: Rc::new(ThisMachine::default()) };
         let stdout = RefCell::new(Vec::new());
         let mut bytes = stdin;
         let ports = Ports {

@@ -41,7 +41,7 @@ impl Node {
     pub(crate) fn configure(&self, kubeconfig: &Path, deadlines: &str) {
         let flat = json!({
             "datastore": "kubernetes", "kubernetes": {"kubeconfig": kubeconfig}, "data_dir": self.sandbox.store(),
-            "node_name": self.name, "deadlines": serde_json::from_str::<Value>(deadlines).unwrap(),
+            "node_name": self.name, "debts_dir": self.sandbox.path("debts"), "deadlines": serde_json::from_str::<Value>(deadlines).unwrap(),
         });
         self.sandbox.write("flat.conf", &flat.to_string());
     }

@@ -59,7 +59,8 @@ impl Sandbox {
 
     /// The text of a flat file for another node on the same store.
     pub(crate) fn flat(&self, node: &str) -> String {
-        let mut flat = serde_json::json!({"datastore": "file", "data_dir": self.store(), "node_name": node});
+        let debts = self.path("debts");
+        let mut flat = serde_json::json!({"datastore": "file", "data_dir": self.store(), "node_name": node, "debts_dir": debts});
         if let Some(cluster) = self.cluster {
             flat["datastore"] = "kubernetes".into();
             // Two nodes are one machine after the other here.

@@ -1,0 +1,159 @@
+//! What this node owes: shown by `list` and `verify`, paid by `sweep`.
+
+use super::locate::Located;
+use super::{Format, list, output};
+use crate::ipam::{Attachment, Draft, NodeName};
+use crate::plugin::debts::{Answer, Debt, Found, Paid, Payer, Place, Wrong};
+use crate::store::retry::Deadline;
+use crate::store::{Filter, Store};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Older than this nothing should be.
+const OLD: Duration = Duration::from_secs(24 * 60 * 60);
+const HEADINGS: &[&str] = &["OWED SINCE", "NETWORK", "INTERFACE", "CONTAINER", "HOLDS", "STORE", "WHY"];
+
+/// What stands where this node notes its debts, without those of other nodes.
+/// What cannot be read is said, and is nothing.
+pub(super) fn found(located: &Located<'_>) -> Vec<Found> {
+    let Some(node) = &located.node else { return Vec::new() };
+    let all = located.debts().list().unwrap_or_else(|error| {
+        output::say(&format!("warning: what this node owes cannot be read: {error}"));
+        Vec::new()
+    });
+    let is_own = |found: &Found| found.debt.as_ref().map_or(true, |debt| debt.attachment.node == *node);
+    all.into_iter().filter(is_own).collect()
+}
+
+/// The debts among them that a filter means; in one store alone.
+pub(super) fn matching(found: Vec<Found>, filter: &Filter, only: Option<&Place>) -> Vec<Debt> {
+    let is_meant = |debt: &Debt| {
+        let Attachment { node, network, .. } = &debt.attachment;
+        filter.pod.is_none()
+            && filter.node.as_ref().is_none_or(|asked| asked == node)
+            && filter.network.as_ref().is_none_or(|asked| asked == network)
+    };
+    let is_there = |debt: &Debt| only.is_none_or(|only| only.is(&debt.store));
+    found.into_iter().filter_map(|found| found.debt.ok()).filter(|debt| is_meant(debt) && is_there(debt)).collect()
+}
+
+/// `list --debts`.
+pub(super) fn print(debts: &[Debt], format: Format) -> anyhow::Result<()> {
+    match format {
+        Format::Json => output::print_json(&Value::Array(debts.iter().map(document).collect())),
+        Format::Table if debts.is_empty() => {
+            output::say("nothing is owed");
+            Ok(())
+        }
+        Format::Table => output::print(&output::table(HEADINGS, &debts.iter().map(row).collect::<Vec<_>>())),
+    }
+}
+
+/// A debt for programs; the keys are documented and stable.
+pub(super) fn document(debt: &Debt) -> Value {
+    let Attachment { node, network, container, ifname } = &debt.attachment;
+    let held = debt.held.as_ref().map(|known| known.iter().map(|known| known.address.to_string()).collect::<Vec<_>>());
+    json!({
+        "node": node.as_str(),
+        "network": network.as_str(),
+        "containerID": container.as_str(),
+        "interface": ifname.as_str(),
+        "store": debt.store.to_string(),
+        "addresses": held,
+        "since": humantime::format_rfc3339_seconds(debt.since.time).to_string(),
+        "answered": match debt.answered {
+            Answer::Error => "error",
+            Answer::Success => "success",
+        },
+        "reason": debt.reason,
+    })
+}
+
+fn row(debt: &Debt) -> Vec<String> {
+    let Attachment { network, container, ifname, .. } = &debt.attachment;
+    let held = debt.held.as_ref().map(|known| known.iter().map(|known| known.address.to_string()).collect::<Vec<_>>().join(","));
+    vec![
+        humantime::format_rfc3339_seconds(debt.since.time).to_string(),
+        network.to_string(),
+        output::plain(ifname.as_str()),
+        list::shortened(container.as_str()),
+        held.unwrap_or_else(|| "?".to_owned()),
+        output::plain(&debt.store.to_string()),
+        output::plain(&debt.reason),
+    ]
+}
+
+/// What is wrong with them.
+pub(super) struct Finding {
+    pub(super) problem: &'static str,
+    pub(super) meaning: &'static str,
+    pub(super) path: PathBuf,
+    pub(super) reason: String,
+}
+
+/// Debts that should have been paid, and what is none.
+pub(super) fn findings(found: &[Found], located: &Located<'_>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = found.iter().filter_map(|found| finding(found, located)).collect();
+    findings.sort_by_key(|finding| finding.problem);
+    findings
+}
+
+fn finding(found: &Found, located: &Located<'_>) -> Option<Finding> {
+    let (problem, meaning, reason) = match &found.debt {
+        Ok(debt) if debt.age(&located.machine) <= OLD => return None,
+        Ok(debt) => (
+            "old-debt",
+            "a DEL failed more than a day ago, and its sandbox may be there still, or its store is away: end the sandbox, \
+             mount the store, or \"hereabouts release\" what it holds",
+            format!("{}: {}", debt.attachment, debt.reason),
+        ),
+        Err(Wrong::Newer(number)) => {
+            ("newer-debt", "a newer version wrote it, and pays it when it is installed again", format!("it has format {number}"))
+        }
+        Err(Wrong::Damaged(reason)) => {
+            ("damaged-debt", "what a DEL left undone cannot be read; remove the file, \"sweep\" finds what is held", reason.clone())
+        }
+        Err(Wrong::Foreign) => ("foreign-file", "no debt has such a name; remove it", String::new()),
+    };
+    Some(Finding { problem, meaning, path: found.path.clone(), reason })
+}
+
+/// Pays what can be paid in this store, or in whatever store it is owed.
+///
+/// # Errors
+/// Something is owed and its store cannot be asked.
+pub(super) fn pay(located: &Located<'_>, node: &NodeName, only: Option<Place>) -> anyhow::Result<()> {
+    let open = |settings: &crate::config::Settings| located.open_as(settings, node);
+    let is_dead = |held: &Draft| located.life(held).is_dead();
+    let debts = located.debts();
+    let mut failed = 0;
+    let mut printed = Ok(());
+    debts.pay_all(&Payer { node, only, open: &open, is_dead: &is_dead }, &mut |debt, paid| match paid {
+        Paid::Done => {
+            let Attachment { container, ifname, network, .. } = &debt.attachment;
+            let text = format!("settled container {container}, interface {}, network {network}\n", output::plain(ifname.as_str()));
+            printed = std::mem::replace(&mut printed, Ok(())).and_then(|()| output::print(&text));
+        }
+        Paid::NotYet => {}
+        Paid::Failed(reason) => {
+            failed += 1;
+            output::say(&format!("warning: what is owed for {} cannot be settled: {reason}", debt.attachment));
+        }
+    })?;
+    debts.tidy();
+    printed?;
+    if 0 < failed {
+        anyhow::bail!("{} could not be settled", super::verify::count(failed, "debt"));
+    }
+    Ok(())
+}
+
+/// After records were freed by hand: what was owed for them is settled.
+pub(super) fn settle(located: &Located<'_>, store: &dyn Store, attachments: impl Iterator<Item = Attachment>) {
+    let is_dead = |held: &Draft| located.life(held).is_dead();
+    let debts = located.debts();
+    for attachment in attachments {
+        debts.pay_of(&attachment, located.store_settings(), store, &is_dead, Deadline::after(list::PATIENCE));
+    }
+}

@@ -1,0 +1,84 @@
+//! What `install --watch` and `uninstall --watch` do about debts: each turn they
+//! look whether this node owes anything, and let `sweep --debts` pay what can be
+//! paid. That is a process of its own in the host's mount namespace, as the other
+//! chores are; while nothing is owed none is started.
+
+use super::options;
+use crate::plugin::host::{CONFIG_VARIABLE, read_small};
+use crate::store::retry::Deadline;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Between two looks at least.
+const EVERY: Duration = Duration::from_secs(3);
+/// A store that hangs keeps the others' debts waiting for so long.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// See above.
+pub(super) struct Settling<'a> {
+    namespace: &'a Path,
+    flat: PathBuf,
+    due: Deadline,
+    running: Option<(Child, Deadline)>,
+}
+
+impl<'a> Settling<'a> {
+    pub(super) fn new(namespace: &'a Path, flat: PathBuf) -> Self {
+        Self { namespace, flat, due: Deadline::after(Duration::ZERO), running: None }
+    }
+
+    /// Begins what is due and reaps what has ended; `end` stops what runs, which
+    /// it may be at any moment.
+    pub(super) fn turn(&mut self, end: bool) {
+        if let Some((child, limit)) = &mut self.running {
+            if end || limit.left().is_zero() {
+                let _ = child.kill();
+                let _ = child.wait();
+            } else if matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            self.running = None;
+        }
+        if end || !self.due.left().is_zero() {
+            return;
+        }
+        self.due = Deadline::after(EVERY);
+        if self.may_owe() {
+            self.running = self.start().ok().map(|child| (child, Deadline::after(LIMIT)));
+        }
+    }
+
+    /// Whether something stands where this node notes its debts, as the host sees
+    /// it. What cannot be looked at may.
+    fn may_owe(&self) -> bool {
+        let Some(directory) = self.directory() else { return false };
+        match std::fs::read_dir(directory) {
+            Ok(mut names) => names.next().is_some(),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Below the root of the process whose mount namespace is the host's; `None`
+    /// where no flat file is (yet, or any more).
+    fn directory(&self) -> Option<PathBuf> {
+        let flat = read_small(&self.flat).ok()?;
+        let debts = options::read_flat(&self.flat, &flat).ok()?.debts_dir;
+        let root = self.namespace.parent().and_then(Path::parent).map(|process| process.join("root"));
+        let below = debts.strip_prefix("/").unwrap_or(&debts);
+        Some(root.filter(|_| self.namespace.ends_with("ns/mnt")).map_or_else(|| debts.clone(), |root| root.join(below)))
+    }
+
+    fn start(&self) -> std::io::Result<Child> {
+        Command::new("/proc/self/exe")
+            .arg("--mount-namespace")
+            .arg(self.namespace)
+            .args(["sweep", "--debts", "--yes"])
+            .env_clear()
+            .env(CONFIG_VARIABLE, &self.flat)
+            .stdin(Stdio::null())
+            // What cannot be paid yet would be said at every turn; `verify` says it.
+            .stderr(Stdio::null())
+            .spawn()
+    }
+}

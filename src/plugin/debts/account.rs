@@ -1,0 +1,131 @@
+//! The debt of one attachment in one store, as its own calls meet it: ADD pays
+//! it first, DEL leaves one or has paid it.
+
+use super::note::Unreadable;
+use super::pay::{self, IsDead};
+use super::{Answer, Debt, Debts, Place, Since, name_of, words};
+use crate::config::StoreSettings;
+use crate::ipam::{Allocation, Attachment, Draft};
+use crate::plugin::evidence;
+use crate::plugin::failure::Failure;
+use crate::store::retry::Deadline;
+use crate::store::{Store, StoreError};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// See the module.
+pub struct Account {
+    debts: Rc<Debts>,
+    attachment: Attachment,
+    store: Place,
+    name: PathBuf,
+}
+
+/// What a call could not free.
+pub struct Owed<'a> {
+    /// Why.
+    pub error: &'a StoreError,
+    /// What stands, where that can be told.
+    pub held: Option<Vec<Allocation>>,
+    /// Whether the call had the attachment's lock.
+    pub exclusive: bool,
+    /// What the caller is told.
+    pub answered: Answer,
+    /// What is seen of the sandbox.
+    pub seen: Draft,
+}
+
+/// A debt that an ADD met and that is not paid.
+#[must_use]
+pub struct Unpaid(crate::store::file::disk::Inode);
+
+impl Account {
+    /// The account of an attachment.
+    #[must_use]
+    pub fn new(debts: Rc<Debts>, store: &StoreSettings, attachment: Attachment) -> Self {
+        let store = Place::of(store);
+        let name = name_of(&attachment, &store);
+        Self { debts, attachment, store, name }
+    }
+
+    /// For an ADD that has the attachment's lock and has not looked at what it
+    /// holds: frees what is due. What is not due stays and is the ADD's to answer
+    /// with, as that of any earlier ADD: the DEL has not ended the attachment.
+    /// Then the debt is [void](Self::cancel) before anybody is told the answer.
+    ///
+    /// # Errors
+    /// It can be neither paid nor removed.
+    pub fn pay_first(&self, store: &dyn Store, is_dead: IsDead<'_>, deadline: Deadline) -> Result<Option<Unpaid>, Failure> {
+        let (debt, inode) = match self.debts.read(&self.name) {
+            Ok(None) => return Ok(None),
+            Ok(Some(found)) => found,
+            Err(unreadable) => return self.put_away(&unreadable).map(|()| None),
+        };
+        let paid = pay::pay(store, &debt, is_dead, deadline).map_err(|error| self.unpaid(&error.to_string()))?;
+        if paid {
+            self.remove(inode)?;
+            return Ok(None);
+        }
+        Ok(Some(Unpaid(inode)))
+    }
+
+    /// Says that nothing is owed any more: an ADD answers with what is held.
+    ///
+    /// # Errors
+    /// The debt stands, and would be paid with what is answered.
+    pub fn cancel(&self, unpaid: &Unpaid) -> Result<(), Failure> {
+        self.remove(unpaid.0)
+    }
+
+    /// A debt that this version cannot read is not paid by it, and must not be
+    /// paid by another one with what this ADD answers.
+    fn put_away(&self, unreadable: &Unreadable) -> Result<(), Failure> {
+        tracing::warn!(?unreadable, "a debt that cannot be read is put away");
+        match (self.debts.unlink(&self.name), unreadable) {
+            (Err(error), Unreadable::Newer(_)) => Err(self.unpaid(&words(&error))),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove(&self, inode: crate::store::file::disk::Inode) -> Result<(), Failure> {
+        self.debts.remove(&self.name, inode).map_err(|error| self.unpaid(&words(&error)))
+    }
+
+    fn unpaid(&self, reason: &str) -> Failure {
+        Failure::Unpaid { path: self.debts.path(&self.name).display().to_string(), reason: reason.to_owned() }
+    }
+
+    /// After a DEL that has freed all, under the attachment's lock.
+    pub fn forget(&self) {
+        if !self.debts.are_there() {
+            return;
+        }
+        if let Err(error) = self.debts.unlink(&self.name) {
+            tracing::warn!(error = %words(&error), "a debt that is paid stays until the next look at it");
+        }
+    }
+
+    /// Notes what is owed.
+    ///
+    /// # Errors
+    /// Why it is not noted.
+    pub fn leave(&self, owed: Owed<'_>) -> Result<(), String> {
+        let now = Since { time: owed.seen.since, boot_id: owed.seen.boot_id.clone(), uptime: evidence::uptime().unwrap_or(Duration::ZERO) };
+        // A repeated DEL does not make it younger.
+        let since = self.debts.read(&self.name).ok().flatten().map_or(now, |(earlier, _)| earlier.since);
+        let reason: String = owed.error.to_string().chars().take(1000).collect();
+        let debt = Debt {
+            attachment: self.attachment.clone(),
+            store: self.store.clone(),
+            held: owed.held,
+            answered: owed.answered,
+            exclusive: owed.exclusive,
+            seen: owed.seen,
+            reason,
+            since,
+        };
+        let written = self.debts.write(&debt);
+        written.map_err(|error| format!("cannot write to {}: {}", self.debts.path(Path::new("")).display(), words(&error)))
+    }
+}

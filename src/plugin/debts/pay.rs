@@ -1,0 +1,241 @@
+//! Paying debts, under the lock of their attachment.
+//!
+//! Why no payment frees what a living sandbox was told:
+//!
+//! - A record is freed when its own evidence shows that its sandbox is gone. That
+//!   is what `sweep` frees, whoever made the record and when.
+//! - Else it is freed only when the runtime was told that the attachment has
+//!   ended, the DEL had the attachment's lock, and the record is the very one that
+//!   the DEL saw. Every ADD of the attachment takes that lock, and before it
+//!   answers it has paid or removed the debt: a debt that stands, seen under the
+//!   lock, is younger than each answer that was given for the attachment. A killed
+//!   ADD has answered nothing. A creation that was on its way to the API server
+//!   when the debt was written is no record that the DEL saw.
+//! - What comes between the look and the removal is compared: a removal names the
+//!   very state that was read (`release_unchanged`).
+
+use super::{Answer, Debt, Debts, Place, is_debt, is_own};
+use crate::config::{Settings, StoreSettings};
+use crate::ipam::{Allocation, Attachment, Draft, NodeName};
+use crate::plugin::{Ready, del};
+use crate::store::file::record_to_json;
+use crate::store::retry::Deadline;
+use crate::store::{Access, Release, Store, StoreError};
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Whether the sandbox of a record is shown to be gone.
+pub type IsDead<'a> = &'a dyn Fn(&Draft) -> bool;
+
+/// Opens the store that settings name.
+pub type Open<'a> = &'a dyn Fn(&Settings) -> Result<Box<dyn Store>, StoreError>;
+
+/// A call looks at no more debts than this.
+const MOST_OF_A_CALL: usize = 32;
+/// For one debt, where nobody waits.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// For another call of its attachment.
+const LOCK: Duration = Duration::from_millis(200);
+
+/// What became of one debt.
+#[derive(Debug)]
+pub enum Paid {
+    /// Nothing is owed any more.
+    Done,
+    /// Its sandbox may be there, or a call of it is under way.
+    NotYet,
+    /// The store is away, or refuses.
+    Failed(String),
+}
+
+/// Who pays the debts of a node, whoever waits for them.
+pub struct Payer<'a> {
+    /// The node; another's debts are not touched.
+    pub node: &'a NodeName,
+    /// In this store alone.
+    pub only: Option<Place>,
+    /// Opens the store of a debt.
+    pub open: Open<'a>,
+    /// Whether the sandbox of a record is shown to be gone.
+    pub is_dead: IsDead<'a>,
+}
+
+/// A look at one debt.
+struct Visit<'a> {
+    node: &'a NodeName,
+    store: &'a dyn Store,
+    is_dead: IsDead<'a>,
+    /// Waits for the attachment.
+    waits: bool,
+    /// Looks into the store although the sandbox may be there.
+    looks: bool,
+}
+
+impl Debt {
+    /// Whether a record may be freed for this debt.
+    fn is_due(&self, standing: &Allocation, is_dead: IsDead<'_>) -> bool {
+        is_dead(&standing.held) || self.has_ended(standing)
+    }
+
+    /// Whether the runtime was told that the attachment has ended which held this
+    /// very record.
+    fn has_ended(&self, standing: &Allocation) -> bool {
+        let is_told = self.answered == Answer::Success && self.exclusive && standing.version.is_some();
+        is_told && self.held.iter().flatten().any(|known| is_same(known, standing))
+    }
+
+    /// Whether it is worth a look at the store.
+    fn may_be_due(&self, is_dead: IsDead<'_>) -> bool {
+        match &self.held {
+            Some(known) => known.iter().any(|known| self.is_due(known, is_dead)),
+            // The sandbox that the DEL saw is the one that its records name.
+            None => self.seen.netns.is_none() || is_dead(&self.seen),
+        }
+    }
+}
+
+/// Whether both are the very same state of a record, as a store writes it.
+fn is_same(one: &Allocation, other: &Allocation) -> bool {
+    let text = |allocation| record_to_json(allocation).ok();
+    one.version == other.version && text(one).is_some_and(|one| Some(one) == text(other))
+}
+
+/// Frees what is due, under the attachment's lock; whether nothing is owed any
+/// more.
+pub(super) fn pay(store: &dyn Store, debt: &Debt, is_dead: IsDead<'_>, deadline: Deadline) -> Result<bool, StoreError> {
+    // As it stands, not as this node remembers it.
+    let standing = store.open(Access::Read, deadline)?.holdings(&debt.attachment)?;
+    let mut all = true;
+    for allocation in standing.held.iter().rev() {
+        let freed = debt.is_due(allocation, is_dead) && free(store, allocation, deadline)?;
+        all &= freed;
+    }
+    // What this node has forgotten meanwhile may stand all the same.
+    let is_there = |known: &Allocation| standing.held.iter().any(|held| held.scope == known.scope && held.address == known.address);
+    for known in debt.held.iter().flatten().filter(|known| !is_there(known)) {
+        if debt.is_due(known, is_dead) {
+            free(store, known, deadline)?;
+        }
+    }
+    // Nothing stands: what is left is what any DEL tidies up.
+    if all {
+        del::free_locked(store, &debt.attachment, deadline)?;
+    }
+    Ok(all)
+}
+
+fn free(store: &dyn Store, allocation: &Allocation, deadline: Deadline) -> Result<bool, StoreError> {
+    let freed = store.open(Access::Release, deadline)?.release_unchanged(allocation)? == Release::Done;
+    if freed {
+        tracing::info!(address = %allocation.address, holder = %allocation.held.attachment, "freed for a debt");
+    }
+    Ok(freed)
+}
+
+impl Debts {
+    /// Pays one debt of a store, unless a call of its attachment is under way.
+    fn pay_named(&self, name: &Path, visit: &Visit<'_>, deadline: Deadline) -> Paid {
+        let Visit { node, store, is_dead, waits, looks } = *visit;
+        let due = |found: &Debt| is_own(found, node) && (looks || found.may_be_due(is_dead));
+        let Some((debt, _)) = self.read(name).ok().flatten().filter(|(debt, _)| due(debt)) else {
+            return Paid::NotYet;
+        };
+        let lock = match waits {
+            true => store.lock_attachment(&debt.attachment, Access::Release, Deadline::after(LOCK)),
+            false => store.try_lock_attachment(&debt.attachment),
+        };
+        let paid: Result<Paid, StoreError> = lock.and_then(|lock| {
+            let Some(_lock) = lock else { return Ok(Paid::NotYet) };
+            // Another may have paid it while we waited.
+            let Some((debt, inode)) = self.read(name).ok().flatten() else { return Ok(Paid::Done) };
+            if !pay(store, &debt, is_dead, deadline)? {
+                return Ok(Paid::NotYet);
+            }
+            if let Err(error) = self.remove(name, inode) {
+                tracing::warn!(error = %super::words(&error), "a debt that is paid cannot be removed");
+            }
+            Ok(Paid::Done)
+        });
+        match paid {
+            Ok(paid) => paid,
+            Err(StoreError::AttachmentBusy { .. }) => Paid::NotYet,
+            Err(error) => Paid::Failed(error.to_string()),
+        }
+    }
+
+    /// Pays those of the store that a call has just used, as far as they can be
+    /// paid at once: another store may be one that hangs.
+    pub(in crate::plugin) fn pay_after(&self, ready: &Ready, deadline: Deadline) {
+        let key = Place::of(&ready.settings.store).key();
+        let is_of_store = |name: &PathBuf| is_debt(name) && name.to_str().is_some_and(|name| name.ends_with(&key));
+        let mut names: Vec<PathBuf> = self.names().unwrap_or_default().into_iter().filter(is_of_store).collect();
+        rotate(&mut names);
+        for name in names.iter().take(MOST_OF_A_CALL) {
+            if deadline.left().is_zero() {
+                return;
+            }
+            let is_dead = |held: &Draft| ready.life(held).is_dead();
+            let visit = Visit { node: &ready.node, store: ready.store.as_ref(), is_dead: &is_dead, waits: false, looks: false };
+            if let Paid::Failed(reason) = self.pay_named(name, &visit, deadline) {
+                tracing::debug!(reason, "a debt could not be paid");
+                return;
+            }
+        }
+    }
+
+    /// Pays that of an attachment of which something was freed otherwise.
+    pub fn pay_of(&self, attachment: &Attachment, settings: &StoreSettings, store: &dyn Store, is_dead: IsDead<'_>, deadline: Deadline) {
+        if self.are_there() {
+            let visit = Visit { node: &attachment.node, store, is_dead, waits: false, looks: true };
+            self.pay_named(&super::name_of(attachment, &Place::of(settings)), &visit, deadline);
+        }
+    }
+
+    /// Pays what can be paid of all that this node owes. `report` is told of each
+    /// debt. A store that fails is not asked again.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn pay_all(&self, payer: &Payer<'_>, report: &mut dyn FnMut(&Debt, Paid)) -> std::io::Result<()> {
+        let mut found: Vec<Debt> = self.list()?.into_iter().filter_map(|found| found.debt.ok()).collect();
+        found.retain(|debt| is_own(debt, payer.node) && payer.only.as_ref().is_none_or(|only| only.is(&debt.store)));
+        // One store that hangs keeps the others waiting once, not each time.
+        rotate(&mut found);
+        let mut away: Vec<(Place, String)> = Vec::new();
+        for debt in found {
+            let known = away.iter().find(|(place, _)| place.is(&debt.store)).map(|(_, reason)| Paid::Failed(reason.clone()));
+            let paid = known.unwrap_or_else(|| self.pay_apart(&debt, payer));
+            if let Paid::Failed(reason) = &paid {
+                away.push((debt.store.clone(), reason.clone()));
+            }
+            report(&debt, paid);
+        }
+        Ok(())
+    }
+
+    fn pay_apart(&self, debt: &Debt, payer: &Payer<'_>) -> Paid {
+        if !debt.may_be_due(payer.is_dead) {
+            return Paid::NotYet;
+        }
+        let settings = match debt.store.settings() {
+            Ok(settings) => settings,
+            Err(error) => return Paid::Failed(error.to_string()),
+        };
+        match (payer.open)(&settings) {
+            Ok(store) => {
+                let name = super::name_of(&debt.attachment, &debt.store);
+                let visit = Visit { node: payer.node, store: store.as_ref(), is_dead: payer.is_dead, waits: true, looks: false };
+                self.pay_named(&name, &visit, Deadline::after(PATIENCE))
+            }
+            Err(error) => Paid::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Begins elsewhere each time, so that none is always behind the others.
+fn rotate<T>(all: &mut [T]) {
+    let drawn = RandomState::new().hash_one(all.len());
+    let count = u64::try_from(all.len()).unwrap_or(1).max(1);
+    all.rotate_left(usize::try_from(drawn % count).unwrap_or(0));
+}
