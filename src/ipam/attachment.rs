@@ -148,10 +148,23 @@ impl Allocation {
 
 /// One state of one record, in a store that numbers them: what is removed or
 /// changed can then be the very state that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Version {
     /// The record; a later one of the same address has another.
     pub uid: String,
     /// Its state.
     pub revision: String,
+    /// What a newer version wrote into it and this one does not know: the path of
+    /// each key, with a slash between two. A record for another sandbox takes it
+    /// out.
+    pub newer: Vec<String>,
 }
+
+/// One state has one content: what was read of it does not count.
+impl PartialEq for Version {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.uid, &self.revision) == (&other.uid, &other.revision)
+    }
+}
+
+impl Eq for Version {}

@@ -66,7 +66,7 @@ impl MemoryStore {
     /// The state that a record is written in.
     fn next_version(&self) -> Version {
         self.written.set(self.written.get() + 1);
-        Version { uid: self.written.get().to_string(), revision: String::new() }
+        Version { uid: self.written.get().to_string(), revision: String::new(), newer: Vec::new() }
     }
 
     /// Scripts the next calls of claim, rehome and release, one fault each.

@@ -12,6 +12,8 @@ mod another_machine;
 mod kills;
 /// Writes that the server does after their caller has given them up.
 mod late;
+/// Keys of objects that this version does not know.
+mod newer_keys;
 /// Node state that is gone, damaged, or another's.
 mod node_state;
 /// One call, one fault, on the way to the server and back.

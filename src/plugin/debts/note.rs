@@ -129,7 +129,7 @@ fn understand(note: Note) -> Result<Debt, String> {
         ifname: IfName::parse(&note.ifname).or(Err(invalid("ifname")))?,
     };
     let held = |held: &Held| {
-        let version = held.uid.clone().map(|uid| Version { uid, revision: held.revision.clone().unwrap_or_default() });
+        let version = held.uid.clone().map(|uid| Version { uid, revision: held.revision.clone().unwrap_or_default(), newer: Vec::new() });
         let allocation = record_from_json(&held.record)?;
         if allocation.held.attachment == attachment { Ok(Allocation { version, ..allocation }) } else { Err(invalid("held")) }
     };

@@ -257,7 +257,7 @@ pub(super) fn read(content: &Content) -> Result<Allocation, Unreadable> {
 /// The file of a record, as the state that was read: a later record of the same
 /// address is another file, or says something else.
 pub(super) fn version(inode: Inode) -> Version {
-    Version { uid: inode.number.to_string(), revision: String::new() }
+    Version { uid: inode.number.to_string(), revision: String::new(), newer: Vec::new() }
 }
 
 /// Whether both are the same file with the same content.

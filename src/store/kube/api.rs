@@ -135,11 +135,12 @@ impl Api {
     }
 
     /// Puts spec and labels of `to` in the place of those that stand, in the
-    /// very state that was read. Fields that this version does not know stay.
+    /// very state that was read. What a newer version wrote into it goes: it is
+    /// about the sandbox of before.
     pub(super) fn patch(&self, to: &IpAllocation, version: &Version, deadline: &Deadline) -> Result<Changed<IpAllocation>, Failed> {
         let body = json!({
             "metadata": { "uid": version.uid, "resourceVersion": version.revision, "labels": merge(&to.metadata.labels) },
-            "spec": merge_spec(to),
+            "spec": merge_spec(to, &version.newer),
         });
         let body = body.to_string();
         let path = collection(&format!("/{}", to.metadata.name));
@@ -279,7 +280,7 @@ fn merge(labels: &std::collections::BTreeMap<String, String>) -> serde_json::Val
     merged.into()
 }
 
-fn merge_spec(to: &IpAllocation) -> serde_json::Value {
+fn merge_spec(to: &IpAllocation, newer: &[String]) -> serde_json::Value {
     let mut spec = json!(to.spec);
     if let Some(fields) = spec.as_object_mut() {
         for key in super::crd::OPTIONAL {
@@ -294,6 +295,17 @@ fn merge_spec(to: &IpAllocation) -> serde_json::Value {
             for key in super::crd::OPTIONAL_OF_VIEW {
                 view.entry(*key).or_insert(serde_json::Value::Null);
             }
+        }
+    }
+    for path in newer {
+        let (above, key) = path.split_once('/').map_or((None, path.as_str()), |(above, key)| (Some(above), key));
+        // Where all of the object above goes, this goes with it.
+        let fields = match above {
+            Some(above) => spec.get_mut(above),
+            None => Some(&mut spec),
+        };
+        if let Some(fields) = fields.and_then(serde_json::Value::as_object_mut) {
+            fields.entry(key).or_insert(serde_json::Value::Null);
         }
     }
     spec

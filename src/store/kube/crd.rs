@@ -12,7 +12,12 @@ use crate::ipam::{
 use crate::store::file::{decode_path, encode_path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// Keys that a newer version has and this one does not know. They stay while the
+/// object is about the same sandbox, also where `repair` makes it again.
+type Newer = BTreeMap<String, Value>;
 
 /// The API group.
 pub const GROUP: &str = "hereabouts.dev";
@@ -143,6 +148,10 @@ pub struct Spec {
     pub part: u16,
     /// How many addresses that ADD was to get.
     pub of: u16,
+    /// See the type.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub newer: Newer,
 }
 
 /// The pod that an interface is for.
@@ -159,6 +168,10 @@ pub struct PodReference {
     #[schemars(length(max = 253))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    /// See the type.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub newer: Newer,
 }
 
 /// A network namespace as ADD saw it.
@@ -171,6 +184,10 @@ pub struct Namespace {
     pub inode: u64,
     /// The device of the directory above it.
     pub directory_device: u64,
+    /// See the type.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub newer: Newer,
 }
 
 /// From where the node saw the sandbox: what a later call compares.
@@ -201,6 +218,10 @@ pub struct Viewpoint {
     #[schemars(length(max = 16))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tmpfs: Option<String>,
+    /// See the type.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub newer: Newer,
 }
 
 impl Viewpoint {
@@ -213,6 +234,7 @@ impl Viewpoint {
             uptime_milliseconds: view.mounts.and_then(|mounts| u64::try_from(mounts.uptime.as_millis()).ok()),
             directories: view.directories.iter().map(ToString::to_string).collect(),
             tmpfs: view.tmpfs.map(|id| format!("{id:x}")),
+            newer: Newer::new(),
         }
     }
 
@@ -264,6 +286,7 @@ impl IpAllocation {
                     namespace: pod.namespace.clone(),
                     name: pod.name.clone(),
                     uid: pod.uid.clone(),
+                    newer: Newer::new(),
                 }),
                 interface: attachment.ifname.to_string(),
                 container_id: attachment.container.to_string(),
@@ -273,6 +296,7 @@ impl IpAllocation {
                     path: encode_path(netns.path.as_os_str()),
                     inode: netns.inode,
                     directory_device: netns.directory_device,
+                    newer: Newer::new(),
                 }),
                 view: held.view.as_ref().map(Viewpoint::of),
                 boot_id: held.boot_id.clone(),
@@ -284,6 +308,7 @@ impl IpAllocation {
                 },
                 part: held.part.index,
                 of: held.part.of,
+                newer: Newer::new(),
             },
         }
     }
@@ -294,7 +319,25 @@ impl IpAllocation {
     pub fn version(&self) -> Option<Version> {
         let uid = self.metadata.uid.clone()?;
         let revision = self.metadata.resource_version.clone()?;
-        Some(Version { uid, revision })
+        Some(Version { uid, revision, newer: self.newer() })
+    }
+
+    fn newer(&self) -> Vec<String> {
+        let spec = &self.spec;
+        let below = |key: &str, newer: &Newer| newer.keys().map(|name| format!("{key}/{name}")).collect::<Vec<_>>();
+        // The pod stays the same, and what is said of it.
+        let nested =
+            [spec.netns.as_ref().map(|netns| below("netns", &netns.newer)), spec.view.as_ref().map(|view| below("view", &view.newer))];
+        spec.newer.keys().cloned().chain(nested.into_iter().flatten().flatten()).collect()
+    }
+
+    /// Whether two objects are one record, whatever a newer version added to one.
+    #[must_use]
+    pub fn is_same_record(&self, other: &Self) -> bool {
+        let held = |object: &Self| object.allocation().map(|allocation| allocation.held).ok();
+        self.spec.machine == other.spec.machine
+            && self.metadata.name == other.metadata.name
+            && held(self).is_some_and(|ours| held(other) == Some(ours))
     }
 
     /// Whether the name is that of the scope and address.

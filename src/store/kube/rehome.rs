@@ -29,7 +29,7 @@ impl KubeSession<'_> {
                         break;
                     };
                     // Ours, when the answer to an earlier attempt was lost.
-                    if found.spec == object.spec {
+                    if found.is_same_record(&object) {
                         return self.moved(held, to, &found);
                     }
                     let still = !store.is_of_another_machine(&found) && found.allocation().is_ok_and(|found| found.held == held.held);
