@@ -9,12 +9,20 @@ use anyhow::bail;
 
 pub(super) fn repair(lookup: Lookup<'_>, store: &StoreArgs, args: &RepairArgs) -> anyhow::Result<()> {
     let located = locate::locate(lookup, store)?;
-    let node = located.own_node()?;
-    let store = located.store_of(&node)?;
-    let is_alive = |held: &Draft| located.life(held);
+    let store = located.store_of(&located.own_node()?)?;
     let extent = if args.all { Extent::Whole } else { Extent::Own };
+    let is_alive = |held: &Draft| located.life(held);
+    repair_all(store.as_ref(), extent, &is_alive, args.yes)
+}
+
+/// Looks and mends. What a call has noted of a cluster that was set back is
+/// forgotten when nothing is left that could not be tried.
+pub(super) fn repair_all(store: &dyn Upkeep, extent: Extent, is_alive: IsAlive<'_>, yes: bool) -> anyhow::Result<()> {
     store.complete(Deadline::after(list::PATIENCE))?;
-    let found = match store.verify(extent, &is_alive, Deadline::after(list::PATIENCE)) {
+    // What is noted after this look is for another one.
+    let set_back = store.set_back();
+    let forget = || set_back.iter().for_each(|known| store.forget_set_back(known));
+    let found = match store.verify(extent, is_alive, Deadline::after(list::PATIENCE)) {
         Err(error @ StoreError::Absent { .. }) => {
             output::say(&error.to_string());
             Vec::new()
@@ -28,14 +36,22 @@ pub(super) fn repair(lookup: Lookup<'_>, store: &StoreArgs, args: &RepairArgs) -
     }
     if mendable.is_empty() {
         output::say("nothing to repair");
+        forget();
         return Ok(());
     }
     output::say("will repair:");
     output::say(verify::describe(&mendable).trim_end());
-    if !confirm::confirmed(args.yes, "repair")? {
+    if !confirm::confirmed(yes, "repair")? {
         bail!("nothing was repaired");
     }
-    let failed = carry_out(store.as_ref(), &mendable, &is_alive, &mut say)?;
+    let mut was_tried = true;
+    let failed = carry_out(store, &mendable, is_alive, &mut |finding, ended| {
+        was_tried &= ended.is_ok();
+        say(finding, ended)
+    })?;
+    if was_tried {
+        forget();
+    }
     if 0 < failed {
         bail!("{} could not be repaired", verify::count(failed, "thing"));
     }

@@ -2,12 +2,12 @@
 //! what killed calls left behind.
 
 use super::release::Report;
-use super::{Format, Lookup, StoreArgs, SweepArgs, confirm, debts, list, locate, output, verify};
+use super::{Format, Lookup, StoreArgs, SweepArgs, confirm, debts, list, locate, output, repair, verify};
 use crate::ipam::{Allocation, Draft, NodeName};
 use crate::plugin::sweep::{self, Sweep};
 use crate::store::Filter;
 use crate::store::retry::Deadline;
-use crate::store::upkeep::{Finding, IsAlive, Upkeep};
+use crate::store::upkeep::{Extent, Finding, IsAlive, Upkeep};
 use anyhow::bail;
 
 pub(super) fn sweep(lookup: Lookup<'_>, store: &StoreArgs, args: &SweepArgs) -> anyhow::Result<()> {
@@ -34,6 +34,12 @@ fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs)
     let is_alive = |held: &Draft| located.life(held);
     let all = Sweep { node, network: network.as_ref(), spared: None, only_look: args.dry_run, is_alive: &is_alive };
     let (stale, left_overs) = find(store.as_ref(), &all)?;
+    if !args.dry_run && store.set_back().is_some() {
+        output::say("the store was set back to an older state: what it has lost of this node is repaired first");
+        if let Err(error) = repair::repair_all(store.as_ref(), Extent::Own, &is_alive, args.yes) {
+            output::say(&format!("warning: {error:#}"));
+        }
+    }
     if stale.is_empty() && left_overs.is_empty() {
         output::say("nothing to sweep");
         return Ok(());

@@ -33,6 +33,17 @@ pub trait Upkeep: Store {
         Ok(())
     }
 
+    /// Whether a call of the node that is acted for has seen that the store was set
+    /// back to an older state, and nothing was repaired since.
+    fn set_back(&self) -> Option<SetBack> {
+        None
+    }
+
+    /// Says that all was repaired that could be after this.
+    fn forget_set_back(&self, known: &SetBack) {
+        let _ = known;
+    }
+
     /// Reads the store and says what is wrong; changes nothing.
     ///
     /// # Errors
@@ -61,6 +72,17 @@ pub trait Upkeep: Store {
     /// # Errors
     /// It may stand still; a repeat is safe.
     fn release_damaged(&self, record: &Path, deadline: Deadline) -> Result<bool, StoreError>;
+}
+
+/// A store that was set back to an older state, as a call has seen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetBack {
+    /// The revision that had been seen before.
+    pub noted: u64,
+    /// That of the answer.
+    pub answered: u64,
+    /// Milliseconds since 1970.
+    pub at: u64,
 }
 
 /// What a look at the whole store showed.

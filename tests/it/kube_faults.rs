@@ -26,6 +26,7 @@ mod rig;
 mod rights;
 /// The servers killed, filled, set back.
 mod servers;
+mod set_back;
 /// Eight nodes, thousands of calls, all of it at once.
 mod storm;
 

@@ -1,10 +1,12 @@
 //! What `install --watch` runs beside, from time to time: `repair`, for what the
-//! cluster may have lost of this node, and `sweep` right after it. Each is a
+//! cluster may have lost of this node, and `sweep` right after it; `repair` also
+//! at once, where a call has seen that the cluster was set back. Each is a
 //! process of its own in the host's mount namespace: only there are the
 //! runtime's namespaces what they are. Seen from elsewhere nothing counts as
 //! dead.
 
 use super::super::output;
+use super::set_back::SetBack;
 use crate::store::retry::{Deadline, jittered};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,7 +24,14 @@ pub(super) struct Chores<'a> {
     every: Duration,
     due: Deadline,
     repaired: bool,
-    running: Option<(Child, Deadline)>,
+    running: Option<Running>,
+    set_back: SetBack,
+}
+
+struct Running {
+    child: Child,
+    limit: Deadline,
+    is_urgent: bool,
 }
 
 impl<'a> Chores<'a> {
@@ -30,36 +39,54 @@ impl<'a> Chores<'a> {
     pub(super) fn new(namespace: &'a Path, flat: PathBuf, every: Duration) -> Self {
         let soon = SOON.min(every);
         let due = Deadline::after(jittered(soon).saturating_sub(soon / 2));
-        Self { namespace, flat, every, due, repaired: false, running: None }
+        let set_back = SetBack::new(namespace, flat.clone());
+        Self { namespace, flat, every, due, repaired: false, running: None, set_back }
     }
 
     /// Begins what is due and reaps what has ended; `end` stops what runs, which
     /// any of them may be at any moment.
     pub(super) fn turn(&mut self, end: bool) {
-        if let Some((child, limit)) = &mut self.running {
-            if end || limit.left().is_zero() {
+        if let Some(Running { child, limit, is_urgent }) = &mut self.running {
+            let ended = if end || limit.left().is_zero() {
                 let _ = child.kill();
-                let _ = child.wait();
-            } else if matches!(child.try_wait(), Ok(None)) {
+                child.wait().map(Some)
+            } else {
+                child.try_wait()
+            };
+            if matches!(ended, Ok(None)) {
                 return;
+            }
+            if *is_urgent {
+                self.set_back.ended(ended.is_ok_and(|ended| ended.is_some_and(|status| status.success())));
             }
             self.running = None;
         }
-        if end || self.every.is_zero() || !self.due.left().is_zero() {
+        if end || self.every.is_zero() {
             return;
         }
-        let command = if self.repaired { "sweep" } else { "repair" };
-        match self.start(command) {
-            Ok(child) => self.running = Some((child, Deadline::after(LIMIT))),
-            Err(error) => output::say(&format!("error: cannot start {command}: {error}")),
+        if self.set_back.is_due() {
+            output::say("the cluster was set back to an older state, repair runs now");
+            self.start("repair", true);
+            return;
         }
+        if !self.due.left().is_zero() {
+            return;
+        }
+        self.start(if self.repaired { "sweep" } else { "repair" }, false);
         if self.repaired {
             self.due = Deadline::after((self.every / 2).saturating_add(jittered(self.every)));
         }
         self.repaired = !self.repaired;
     }
 
-    fn start(&self, command: &str) -> std::io::Result<Child> {
+    fn start(&mut self, command: &str, is_urgent: bool) {
+        match self.spawn(command) {
+            Ok(child) => self.running = Some(Running { child, limit: Deadline::after(LIMIT), is_urgent }),
+            Err(error) => output::say(&format!("error: cannot start {command}: {error}")),
+        }
+    }
+
+    fn spawn(&self, command: &str) -> std::io::Result<Child> {
         Command::new("/proc/self/exe")
             .arg("--mount-namespace")
             .arg(self.namespace)

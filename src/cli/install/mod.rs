@@ -4,8 +4,9 @@
 //! `options` knows flags, variables and defaults, `files` what is written,
 //! `change` whether it may be, `quiet` that it stays so, `place` how: whole or not
 //! at all. `watch` stays, `chores` and `settling` are what it runs beside,
-//! `leaving` is what `uninstall` does instead;
-//! `remove` and `check` say it themselves, `store` makes a store of files. None of them talks to the API server:
+//! `set_back` tells when one is urgent, `leaving` is what `uninstall` does instead;
+//! `remove` and `check` say it themselves, `store` makes a store of files. None of
+//! them talks to the API server:
 //! the plugin itself is asked, as it is installed.
 
 mod change;
@@ -17,6 +18,7 @@ mod options;
 mod place;
 mod quiet;
 mod remove;
+mod set_back;
 mod settling;
 mod store;
 mod watch;

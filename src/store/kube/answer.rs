@@ -18,9 +18,16 @@ pub(super) fn plain(text: &str) -> String {
 pub(super) struct ListMetadata {
     #[serde(default, rename = "continue")]
     next: String,
+    #[serde(default, rename = "resourceVersion")]
+    revision: String,
 }
 
 impl ListMetadata {
+    /// The cluster's, when the list was made.
+    pub(super) fn revision(&self) -> Option<String> {
+        Some(self.revision.clone()).filter(|revision| !revision.is_empty())
+    }
+
     pub(super) fn next(self) -> Option<String> {
         Some(self.next).filter(|next| !next.is_empty())
     }

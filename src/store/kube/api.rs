@@ -10,13 +10,16 @@ use super::answer::{List, Row, Table, decode_item, is_absent, is_removal, is_tak
 use super::client::{Method, Request, Server};
 use super::crd::{GROUP, IpAllocation, PLURAL, VERSION};
 use super::place::Place;
+use super::revision::Of;
 use super::send::{Call, Failed};
+use super::state::State;
 use crate::ipam::Version;
 use crate::store::StoreError;
 use crate::store::retry::Deadline;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use std::rc::Rc;
 
 /// Objects in one page of a list.
 const PAGE: usize = 500;
@@ -30,6 +33,8 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 /// Calls to one API server.
 pub(super) struct Api {
     pub(super) server: Box<dyn Server>,
+    /// Where the cluster's revision is noted: see `revision`.
+    pub(super) watched: Option<Rc<State>>,
 }
 
 /// How a creation ended.
@@ -66,12 +71,13 @@ pub(super) enum Changed<T> {
 /// A page of a list: the items as they came, and where the next begins.
 struct Page<T> {
     items: Vec<T>,
+    revision: Option<String>,
     next: Option<String>,
 }
 
 impl Api {
     pub(super) fn new(server: Box<dyn Server>) -> Self {
-        Self { server }
+        Self { server, watched: None }
     }
 
     /// Which cluster this is.
@@ -85,8 +91,13 @@ impl Api {
         let path = collection("");
         let request = Request { method: Method::Post, path: &path, accept: JSON, content: Some((JSON, &body)) };
         let call = Call { verb: "create", name: Some(&object.metadata.name), request };
+        let noted = self.noted();
         self.call(&call, deadline, |answer, unsure| match answer.status {
-            200..=202 => Ok(Some(Created::Made { object: Box::new(self.decode("create", answer)?), unsure })),
+            200..=202 => {
+                let object = Box::new(self.decode("create", answer)?);
+                self.compare(noted, object.metadata.resource_version.as_deref(), Of::Write);
+                Ok(Some(Created::Made { object, unsure }))
+            }
             409 if is_taken(answer) => Ok(Some(Created::Taken { perhaps_ours: unsure })),
             _ => Ok(None),
         })
@@ -146,8 +157,15 @@ impl Api {
         let path = collection(&format!("/{}", to.metadata.name));
         let request = Request { method: Method::Patch, path: &path, accept: JSON, content: Some((MERGE, body.as_bytes())) };
         let call = Call { verb: "patch", name: Some(&to.metadata.name), request };
+        let noted = self.noted();
         self.call(&call, deadline, |answer, unsure| match answer.status {
-            200 => Ok(Some(Changed::Done(self.decode("patch", answer)?))),
+            200 => {
+                let changed = self.decode("patch", answer)?;
+                // A patch that changes nothing has the revision of what stood.
+                let revision = changed.metadata.resource_version.as_deref().filter(|now| *now != version.revision);
+                self.compare(noted, revision, Of::Write);
+                Ok(Some(Changed::Done(changed)))
+            }
             404 if is_absent(answer) => Ok(Some(Changed::Absent { perhaps_ours: unsure })),
             409 => Ok(Some(Changed::Conflict)),
             _ => Ok(None),
@@ -165,7 +183,7 @@ impl Api {
     ) -> Result<Vec<Result<IpAllocation, StoreError>>, StoreError> {
         let items: Vec<Box<RawValue>> = self.list(selector, JSON, place, deadline, |body| {
             let list: List = serde_json::from_slice(body)?;
-            Ok(Page { items: list.items, next: list.metadata.next() })
+            Ok(Page { items: list.items, revision: list.metadata.revision(), next: list.metadata.next() })
         })?;
         Ok(items.iter().map(|item| decode_item(item.get())).collect())
     }
@@ -176,7 +194,7 @@ impl Api {
         while !place.is_ended() {
             let rows: Vec<Row> = self.list(selector, TABLE, &mut place, deadline, |body| {
                 let table: Table = serde_json::from_slice(body)?;
-                Ok(Page { items: table.rows, next: table.metadata.next() })
+                Ok(Page { items: table.rows, revision: table.metadata.revision(), next: table.metadata.next() })
             })?;
             rows.iter().for_each(|row| visitor(&row.cells.0));
         }
@@ -206,13 +224,18 @@ impl Api {
             path.push_str(&format!("&continue={}", escape(token)));
         }
         let request = Request { method: Method::Get, path: &path, accept, content: None };
+        let noted = self.noted();
         let listed = self.call(&Call { verb: "list", name: None, request }, deadline, |answer, _| match answer.status {
             200 => decode(&answer.body).map(Some).map_err(|error| self.unreadable("list", &error.to_string())),
             // The place has expired: the server names one to go on from.
-            410 => Ok(status(answer).metadata.next().map(|next| Page { items: Vec::new(), next: Some(next) })),
+            410 => Ok(status(answer).metadata.next().map(|next| Page { items: Vec::new(), revision: None, next: Some(next) })),
             _ => Ok(None),
         });
         let page = listed?;
+        // The pages after it are of the same moment.
+        if place.token().is_none() {
+            self.compare(noted, page.revision.as_deref(), Of::List);
+        }
         place.go_on(page.next).map_err(|reason| self.unreadable("list", reason).error)?;
         Ok(page.items)
     }

@@ -53,7 +53,7 @@ impl State {
     }
 
     /// Where files of clusters are, the top first.
-    fn clusters(&self) -> impl Iterator<Item = PathBuf> {
+    pub(super) fn clusters(&self) -> impl Iterator<Item = PathBuf> {
         // Listed only when the top is not what is looked for.
         let below = std::iter::once_with(|| self.disk().names(Path::new(CLUSTERS)).unwrap_or_default()).flatten();
         std::iter::once(PathBuf::new()).chain(below.map(|name| Path::new(CLUSTERS).join(name)))
@@ -71,11 +71,10 @@ impl KubeStore {
     /// Goes to the files of this cluster. On the usual way one file is read.
     pub(super) fn find_cluster(&self) -> Result<Known, StoreError> {
         let ours = self.origin();
-        let before = self.state.cluster();
         let mut shown = None;
         for directory in self.state.clusters() {
             self.state.go_to(&directory);
-            match self.state.origin().inspect_err(|_| self.state.go_to(&before))? {
+            match self.state.origin()? {
                 Some(found) if found.knows(&ours.cluster) => {
                     return Ok(if found.is_of(&ours) { Known::Complete } else { Known::Shown });
                 }
@@ -85,7 +84,7 @@ impl KubeStore {
                 _ => {}
             }
         }
-        self.state.go_to(shown.as_deref().unwrap_or(&before));
+        self.state.go_to(shown.as_deref().unwrap_or(&self.own_files()));
         Ok(if shown.is_some() { Known::Shown } else { Known::Unknown })
     }
 
@@ -97,8 +96,12 @@ impl KubeStore {
             let known = self.state.uids();
             found.iter().any(|(object, _)| object.metadata.uid.as_ref().is_some_and(|uid| known.contains(uid)))
         });
-        let directory = met.unwrap_or_else(|| Path::new(CLUSTERS).join(names::hash(&["cluster", self.api.cluster()])));
-        self.state.go_to(&directory);
+        self.state.go_to(met.as_deref().unwrap_or(&self.own_files()));
+    }
+
+    /// Where the files of this cluster are made.
+    fn own_files(&self) -> PathBuf {
+        Path::new(CLUSTERS).join(names::hash(&["cluster", self.api.cluster()]))
     }
 
     /// Whether what is remembered is of this node, machine and boot, and of this

@@ -41,6 +41,7 @@ mod rebuild;
 mod rehome;
 mod repair;
 mod resolve;
+pub mod revision;
 mod send;
 mod session;
 mod state;
@@ -55,13 +56,14 @@ use super::file::disk::{Disk, Held, RealDisk};
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, Draft, Life, Scope};
+use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope};
 use api::Api;
 use client::{Client, Server};
 use origin::Origin;
 use session::KubeSession;
 use state::State;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 /// STATUS and listings have no deadline of their own; each request of theirs
@@ -86,7 +88,7 @@ pub enum Order {
 /// See the module.
 pub struct KubeStore {
     api: Api,
-    state: State,
+    state: Rc<State>,
     host: Host,
     order: Order,
     /// A hash of the machine id: the id itself is for this machine's eyes.
@@ -105,16 +107,18 @@ impl KubeStore {
     /// The store behind an API server, with its node state below `data_dir`.
     #[must_use]
     pub fn new(client: Client, data_dir: &Path, host: Host, order: Order) -> Self {
-        let root = data_dir.join(DIRECTORY).join(super::file::escape(host.node.as_str()));
-        Self::on(Box::new(client), Box::new(RealDisk::new(root)), host, order)
+        let root = state_of(data_dir, &host.node);
+        let mut store = Self::on(Box::new(client), Box::new(RealDisk::new(root)), host, order);
+        store.api.watched = Some(Rc::clone(&store.state));
+        store
     }
 
     /// The store behind any server, with its node state on any disk; tests bring
-    /// theirs.
+    /// theirs. It does not look whether the cluster was set back.
     #[must_use]
     pub fn on(server: Box<dyn Server>, disk: Box<dyn Disk>, host: Host, order: Order) -> Self {
         let machine = host.machine_id.as_deref().map(|id| names::hash(&["machine", id]));
-        Self { api: Api::new(server), state: State::new(disk), host, order, machine, for_dead_node: false, life: None }
+        Self { api: Api::new(server), state: Rc::new(State::new(disk)), host, order, machine, for_dead_node: false, life: None }
     }
 
     /// Does without node state: for a node that is off and cannot act for
@@ -122,6 +126,7 @@ impl KubeStore {
     #[must_use]
     pub fn for_dead_node(mut self) -> Self {
         self.for_dead_node = true;
+        self.api.watched = None;
         self
     }
 
@@ -152,6 +157,11 @@ impl KubeStore {
             boot: self.host.boot_id.clone(),
         }
     }
+}
+
+/// Where the node state of a node is.
+fn state_of(data_dir: &Path, node: &NodeName) -> PathBuf {
+    data_dir.join(DIRECTORY).join(super::file::escape(node.as_str()))
 }
 
 impl Store for KubeStore {

@@ -13,7 +13,7 @@ use super::verify::Stands;
 use super::{KubeStore, names};
 use crate::ipam::NodeName;
 use crate::store::retry::Deadline;
-use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep, Verified, What};
+use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, SetBack, Upkeep, Verified, What};
 use crate::store::{Access, StoreError};
 use std::path::Path;
 
@@ -63,6 +63,14 @@ impl Upkeep for KubeStore {
 
     fn complete(&self, deadline: Deadline) -> Result<(), StoreError> {
         if self.for_dead_node { Ok(()) } else { self.make_complete(&deadline) }
+    }
+
+    fn set_back(&self) -> Option<SetBack> {
+        self.find_set_back()
+    }
+
+    fn forget_set_back(&self, known: &SetBack) {
+        self.remove_set_back(known);
     }
 
     /// The API keeps no list of the nodes that have used it.

@@ -18,6 +18,8 @@
 //! pods/<hash>             attachments of a pod's interface, one a line
 //! scopes/<scope>          what is believed to be taken: see `occupancy`
 //! gateways-<scope>        each with an object that names it: see `gateways`
+//! revision                the highest revision of the cluster that was seen, and
+//! set-back                that one below it came: see `revision`
 //! listing-<scope>         flock of the one who lists a scope
 //! tombstones              intents of attachments that are gone
 //! @tmp/<unique>           files being written

@@ -1,0 +1,115 @@
+//! That the cluster was set back: etcd was restored from a backup, say.
+//!
+//! Each answer to a creation, a change or a list names the cluster's revision, and
+//! that only grows. The node notes the highest that it has seen. An answer that is
+//! below what had been noted before its request was sent shows that the cluster
+//! has lost what came between: records of living pods, perhaps. The call leaves a
+//! mark and goes on; `install --watch` looks for it and runs `repair`, and so does
+//! `sweep`. Two files, never synced: a hint that is lost costs the hour until the
+//! next `repair`.
+//!
+//! Calls at once raise no alarm: what one has noted before another one sends, the
+//! server had reached before.
+
+use super::KubeStore;
+use super::api::Api;
+use super::state::State;
+use crate::ipam::NodeName;
+use crate::store::file::disk::RealDisk;
+use crate::store::upkeep::SetBack;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+const REVISION: &str = "revision";
+const SET_BACK: &str = "set-back";
+
+/// What an answer is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// A creation or change that was done: its revision is a new one.
+    Write,
+    /// A list of what stands.
+    List,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    noted: u64,
+    answered: u64,
+    /// Milliseconds since 1970.
+    at: u64,
+}
+
+impl State {
+    fn revision(&self) -> Option<u64> {
+        let bytes = self.read(Path::new(REVISION)).ok()??;
+        std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
+    }
+
+    fn set_back(&self) -> Option<Mark> {
+        let bytes = self.read(Path::new(SET_BACK)).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+impl Api {
+    /// What is noted before a request is sent.
+    pub(super) fn noted(&self) -> Option<u64> {
+        self.watched.as_ref().and_then(|state| state.revision())
+    }
+
+    /// Compares an answer with what had been noted before its request. No failure
+    /// of it is one of the call.
+    pub(super) fn compare(&self, noted: Option<u64>, answered: Option<&str>, of: Of) {
+        let (Some(state), Some(answered)) = (&self.watched, answered.and_then(|revision| revision.parse().ok())) else {
+            return;
+        };
+        let was_set_back = noted.is_some_and(|noted| answered < noted || of == Of::Write && answered == noted);
+        if let Some(noted) = noted.filter(|_| was_set_back) {
+            tracing::error!(noted, answered, "the cluster was set back: what it has lost of this node \"repair\" brings back");
+            let at = state.disk().now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let mark = Mark { noted, answered, at: u64::try_from(at.as_millis()).unwrap_or(0) };
+            if let Err(error) = state.write(Path::new(SET_BACK), &mark) {
+                tracing::warn!(%error, "that the cluster was set back could not be noted");
+                return;
+            }
+        }
+        if was_set_back || noted.is_none_or(|noted| noted < answered) {
+            let _ = state.write(Path::new(REVISION), &answered);
+        }
+    }
+}
+
+impl KubeStore {
+    /// See [`crate::store::upkeep::Upkeep::set_back`].
+    pub(super) fn find_set_back(&self) -> Option<SetBack> {
+        if self.for_dead_node {
+            return None;
+        }
+        self.find_cluster().ok()?;
+        self.state.set_back().map(|mark| SetBack { noted: mark.noted, answered: mark.answered, at: mark.at })
+    }
+
+    /// Removes the mark, unless there is another one by now.
+    pub(super) fn remove_set_back(&self, known: &SetBack) {
+        if self.find_set_back().as_ref() == Some(known)
+            && let Err(error) = self.state.remove(Path::new(SET_BACK))
+        {
+            tracing::warn!(%error, "the mark of a cluster that was set back stays");
+        }
+    }
+}
+
+/// The marks in a node's state, as they are; empty where there is none. `root` is
+/// where the node's own `/` is seen.
+#[must_use]
+pub fn marks(root: &Path, data_dir: &Path, node: &NodeName) -> Vec<u8> {
+    let path = super::state_of(data_dir, node);
+    let state = State::new(Box::new(RealDisk::new(root.join(path.strip_prefix("/").unwrap_or(&path)))));
+    let mark = |cluster: PathBuf| {
+        state.go_to(&cluster);
+        state.read(Path::new(SET_BACK)).ok().flatten().unwrap_or_default()
+    };
+    state.clusters().flat_map(mark).collect()
+}
