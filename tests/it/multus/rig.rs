@@ -159,19 +159,14 @@ impl Rig {
         for directory in ["etc-cni/net.d", "var-lib-cni"] {
             std::fs::create_dir_all(disk.join(directory)).unwrap();
         }
-        let token = disk.join("token");
-        std::fs::write(&token, self.cluster.node_token(name)).unwrap();
-        let authority = self.cluster.directory().join("pki/ca.crt");
-        let bin = self.directory.join("bin");
+        std::fs::write(disk.join("token"), self.cluster.node_token(name)).unwrap();
         let node = Node::boot(self, name, disk);
-        let mut args = vec!["install", "--whereabouts", "--node-name", name, "--bin-dir", bin.to_str().unwrap()];
-        let server = self.cluster.server();
-        args.extend(["--server", &server, "--token-file", token.to_str().unwrap(), "--ca-file", authority.to_str().unwrap()]);
         // One at a time: that nodes share a directory of plugins is of the rig,
         // which has no room for more of an executable with all that debuggers want.
         static INSTALLING: Mutex<()> = Mutex::new(());
         let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
-        node.hereabouts(&args).succeeded();
+        let args = node.install_args();
+        node.hereabouts(&args.iter().map(String::as_str).collect::<Vec<_>>()).succeeded();
         node
     }
 }
@@ -235,6 +230,34 @@ impl<'rig> Node<'rig> {
         let address = format!("10.99.{}.{}/16", 1 + number / 250, 1 + number % 250);
         let port = connect(&rig.inside, &inside, &format!("n{number}"), &process, &address);
         Self { rig, name: name.to_owned(), disk, inside, port, multus_keeps: true, _held: held }
+    }
+
+    /// How the plugin is installed here.
+    fn install_args(&self) -> Vec<String> {
+        let path = |path: PathBuf| path.to_str().unwrap().to_owned();
+        let (bin, token) = (path(self.rig.directory.join("bin")), path(self.disk.join("token")));
+        let authority = path(self.rig.cluster.directory().join("pki/ca.crt"));
+        let (name, server) = (self.name.clone(), self.rig.cluster.server());
+        let words = ["install", "--whereabouts", "--node-name", &name, "--bin-dir", &bin, "--server", &server];
+        words.into_iter().chain(["--token-file", &token, "--ca-file", &authority]).map(str::to_owned).collect()
+    }
+
+    /// What the DaemonSet runs; without its sweeps, which come by the hour.
+    pub(super) fn daemon(&self) -> Daemon {
+        let args = self.install_args();
+        let mut words: Vec<&str> = self.inside.iter().map(String::as_str).chain([HEREABOUTS]).collect();
+        words.extend(args.iter().map(String::as_str));
+        words.extend(["--watch", "--sweep-every=0s", "--mount-namespace", "/proc/self/ns/mnt"]);
+        let log = std::fs::File::create(self.disk.join("daemon.log")).unwrap();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        Daemon(command.spawn().unwrap())
+    }
+
+    /// Ends a sandbox whatever its DEL has said, as a kubelet does with a pod that
+    /// was force-deleted.
+    pub(super) fn remove_namespace(&self, pod: &Pod) {
+        self.run(&["ip", "netns", "delete", &pod.namespace()]).succeeded();
     }
 
     /// Cuts it off from all others, or ends that.
@@ -343,6 +366,16 @@ impl<'rig> Node<'rig> {
         let document = ended.succeeded().document();
         let addresses = document[0]["addr_info"].as_array().unwrap().iter().filter(|address| address["scope"] == "global");
         addresses.map(|address| address["local"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// One that stays; killed when it is dropped.
+pub(super) struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
