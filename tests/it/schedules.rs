@@ -4,6 +4,7 @@
 
 mod behaviors;
 mod calls;
+mod debts;
 mod disk;
 mod explore;
 mod promise;

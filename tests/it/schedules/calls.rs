@@ -11,10 +11,11 @@ use hereabouts::cli::{release, repair, sweep};
 use hereabouts::cni::{Outcome, Ports, dispatch};
 use hereabouts::config::Settings;
 use hereabouts::ipam::{Draft, Life, NodeName};
+use hereabouts::plugin::debts::Debts;
 use hereabouts::plugin::failure::Failure;
 use hereabouts::plugin::host::Machine;
 use hereabouts::plugin::sweep::Sweep;
-use hereabouts::plugin::{Ipam, Surroundings};
+use hereabouts::plugin::{Ipam, Ready, Surroundings};
 use hereabouts::store::file::{FileStore, Host};
 #[cfg(feature = "kube")]
 use hereabouts::store::kube::{KubeStore, Order};
@@ -47,6 +48,10 @@ pub(super) enum What {
     /// in the container's name.
     Add(&'static str, u8),
     Del(&'static str),
+    /// A DEL that can lock its attachment, and no more: it leaves a debt.
+    Owe(&'static str),
+    /// What a sweep does about debts.
+    Settle,
     /// Nothing is in the list.
     Gc,
     Sweep,
@@ -87,7 +92,9 @@ impl Call {
 
     pub(super) fn holder(&self) -> Option<Holder> {
         match self.what {
-            What::Add(container, _) | What::Del(container) | What::Release(container) => Some((self.node, container.to_owned())),
+            What::Add(container, _) | What::Del(container) | What::Owe(container) | What::Release(container) => {
+                Some((self.node, container.to_owned()))
+            }
             _ => None,
         }
     }
@@ -117,15 +124,19 @@ impl Setting {
 }
 
 /// What one call finds around it.
-struct Around {
+pub(super) struct Around {
     kind: Kind,
     scheduler: Arc<Scheduler>,
     thread: usize,
-    call: Call,
+    pub(super) call: Call,
 }
 
 impl Around {
-    fn host(&self, node: &str) -> Host {
+    pub(super) fn new(kind: Kind, scheduler: &Arc<Scheduler>, thread: usize, call: Call) -> Self {
+        Self { kind, scheduler: Arc::clone(scheduler), thread, call }
+    }
+
+    pub(super) fn host(&self, node: &str) -> Host {
         Host {
             node: NodeName::parse(node).unwrap(),
             machine_id: Some(format!("machine of {}", self.call.node)),
@@ -133,7 +144,7 @@ impl Around {
         }
     }
 
-    fn disk(&self, disk: &str) -> ScheduledDisk {
+    pub(super) fn disk(&self, disk: &str) -> ScheduledDisk {
         ScheduledDisk {
             scheduler: Arc::clone(&self.scheduler),
             thread: self.thread,
@@ -154,6 +165,16 @@ impl Around {
         KubeStore::on(Box::new(server), Box::new(self.disk(&format!("state of {}", self.call.node))), host, Order::Lowest)
     }
 
+    /// The store as the plugin has it.
+    pub(super) fn store(&self, host: Host) -> Box<dyn Store> {
+        if self.kind == Kind::Kubernetes { Box::new(self.objects(host)) } else { Box::new(self.files(host)) }
+    }
+
+    /// Where this node notes what it owes.
+    pub(super) fn ledger(&self) -> Debts {
+        Debts::on(Box::new(self.disk(&format!("debts of {}", self.call.node))))
+    }
+
     /// The store as a command has it; from elsewhere for a node that is off.
     fn upkeep(&self, node: &str, elsewhere: bool) -> Box<dyn Upkeep> {
         let host = self.host(node);
@@ -165,7 +186,7 @@ impl Around {
         if elsewhere { Box::new(store.for_dead_node()) } else { Box::new(store) }
     }
 
-    fn is_there(&self, held: &Draft) -> bool {
+    pub(super) fn is_there(&self, held: &Draft) -> bool {
         held.boot_id == self.call.boot && !held.attachment.container.as_str().starts_with(self.call.dead)
     }
 
@@ -202,10 +223,16 @@ impl Surroundings for Around {
     }
 
     fn open_store(&self, _: &Settings, host: Host, _: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
-        if self.kind == Kind::Kubernetes {
-            return Ok(Box::new(self.objects(host)));
-        }
-        Ok(Box::new(self.files(host)))
+        let store = self.store(host);
+        Ok(if matches!(self.call.what, What::Owe(_)) { super::debts::away(store) } else { store })
+    }
+
+    fn debts(&self, _: &Settings) -> Debts {
+        self.ledger()
+    }
+
+    fn answered(&self, ready: Ready) {
+        ready.pay_debts();
     }
 
     fn life(&self, _: &Machine, held: &Draft) -> Life {
@@ -221,7 +248,8 @@ pub(super) fn perform(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usi
     let around = Rc::new(Around { kind: setting.kind, scheduler: Arc::clone(scheduler), thread, call });
     let clock = Rc::new(ThreadClock(Arc::clone(scheduler), thread));
     with_clock(clock, || match call.what {
-        What::Add(..) | What::Del(_) | What::Gc => verb(setting, &around),
+        What::Add(..) | What::Del(_) | What::Owe(_) | What::Gc => verb(setting, &around),
+        What::Settle => operated(super::debts::settle(&around)),
         What::Sweep => operated(sweep_all(&around)),
         What::Release(container) => operated(release_all(&around, Some(container), call.node)),
         What::ReleaseNode(node) => operated(release_all(&around, None, node)),
@@ -245,7 +273,7 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
     let call = around.call;
     let (name, container, ranges) = match call.what {
         What::Add(container, ranges) => ("ADD", container, ranges),
-        What::Del(container) => ("DEL", container, 1),
+        What::Del(container) | What::Owe(container) => ("DEL", container, 1),
         _ => ("GC", "", 1),
     };
     let pod = container.split_once('-').map(|(_, pod)| pod);

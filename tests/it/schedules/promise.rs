@@ -139,5 +139,9 @@ fn nothing_is_left(setting: &Setting, world: World, calls: &[Call]) -> Result<()
 /// A file that is there because of a holder.
 fn is_entry(path: &std::path::Path) -> bool {
     let text = path.to_string_lossy();
-    text.starts_with("attachments/") || text.starts_with("pods/") || text.contains("@tmp/") || text.contains("@net1.")
+    super::debts::is_debt(&text)
+        || text.starts_with("attachments/")
+        || text.starts_with("pods/")
+        || text.contains("@tmp/")
+        || text.contains("@net1.")
 }

@@ -1,0 +1,173 @@
+//! DELs that leave a debt, and who pays it, beside the other calls of the
+//! attachment: whoever was told an address keeps it, and nothing is owed in the
+//! end.
+
+use super::calls::{Around, Call, Kind, Setting, What};
+use super::explore::{Count, Explorer};
+use super::promise::{alone, then};
+use super::scheduler::{Plan, run};
+use super::world::{Event, World};
+use super::{allowed, prepared};
+use hereabouts::addr::AddrSet;
+use hereabouts::config::Settings;
+use hereabouts::ipam::{Allocation, Attachment, Draft, Scope};
+use hereabouts::plugin::debts::Payer;
+use hereabouts::store::file::disk::{Disk, Held};
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Filter, Listing, Session, Store, StoreError};
+use std::path::Path;
+
+/// A store that is there for the lock of an attachment alone.
+struct Away(Box<dyn Store>);
+
+pub(super) fn away(store: Box<dyn Store>) -> Box<dyn Store> {
+    Box::new(Away(store))
+}
+
+impl Store for Away {
+    fn lock_attachment(&self, attachment: &Attachment, access: Access, deadline: Deadline) -> Result<Option<Box<dyn Held>>, StoreError> {
+        self.0.lock_attachment(attachment, access, deadline)
+    }
+    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn Held>>, StoreError> {
+        self.0.try_lock_attachment(attachment)
+    }
+    fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>> {
+        self.0.noted(attachment)
+    }
+    fn open(&self, _: Access, _: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
+        Err(StoreError::Changed)
+    }
+    fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {
+        self.0.list(filter)
+    }
+    fn ready(&self) -> Result<(), StoreError> {
+        self.0.ready()
+    }
+    fn has_room(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError> {
+        self.0.has_room(scope, candidates)
+    }
+}
+
+/// As `hereabouts sweep --debts`.
+pub(super) fn settle(around: &Around) -> anyhow::Result<()> {
+    let host = around.host(around.call.node);
+    let open = |_: &Settings| Ok(around.store(host.clone()));
+    let is_dead = |held: &Draft| !around.is_there(held);
+    let payer = Payer { node: &host.node, only: None, open: &open, is_dead: &is_dead };
+    Ok(around.ledger().pay_all(&payer, &mut |_, _| {})?)
+}
+
+/// A file where debts are noted.
+pub(super) fn is_debt(path: &str) -> bool {
+    path.len() == 33 && path.as_bytes()[16] == b'-' && path.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
+/// What may be owed to begin with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Owed {
+    Nothing,
+    /// The runtime was told that the DEL failed.
+    Error,
+    /// It was told that the attachment has ended.
+    Success,
+}
+
+/// `c1` holds an address, and perhaps a DEL of it is owed.
+fn world(setting: &Setting, owed: Owed) -> World {
+    let held = then(setting, prepared(setting), &[Call::new(What::Add("c1", 1))]);
+    if owed == Owed::Nothing {
+        return held;
+    }
+    let (mut world, answered) = alone(setting, held, Call::new(What::Owe("c1")));
+    assert!(answered.is_err());
+    if owed == Owed::Success {
+        world = succeed(setting, world);
+        world.events.push(Event::Ended(("n1", "c1".to_owned())));
+    }
+    world
+}
+
+/// Says in the one debt that there is that its DEL was answered with success.
+fn succeed(setting: &Setting, world: World) -> World {
+    let call = Call::new(What::Settle);
+    let run = run(
+        world,
+        &Plan::default(),
+        vec![Box::new(|scheduler, thread| {
+            let disk = Around::new(setting.kind, scheduler, thread, call).disk("debts of n1");
+            let names = disk.names(Path::new("")).unwrap();
+            let [name] = &names[..] else { panic!("{names:?}") };
+            let text = String::from_utf8(disk.read(Path::new(name)).unwrap().bytes).unwrap();
+            assert!(text.contains(r#""answered":"error""#), "{text}");
+            disk.unlink(Path::new(name)).unwrap();
+            disk.create(Path::new(name), text.replace(r#""answered":"error""#, r#""answered":"success""#).as_bytes()).unwrap();
+        })],
+        false,
+    );
+    assert!(run.faults.is_empty(), "{:?}", run.faults);
+    run.world
+}
+
+/// A DEL that is to fail may; nothing else.
+fn owing(calls: &[Call], call: &Call, error: &(u64, String)) -> bool {
+    matches!(call.what, What::Owe(_)) || allowed(calls, call, error)
+}
+
+const CALLS: &[Call] = &[
+    Call::new(What::Add("c1", 1)),
+    Call::new(What::Add("c1", 1)).lost(),
+    Call::new(What::Add("c2", 1)),
+    Call::new(What::Del("c1")),
+    Call::new(What::Owe("c1")),
+    Call::new(What::Settle),
+    Call::new(What::Sweep),
+];
+
+fn explore(setting: &Setting, world: &World, calls: &[Call], most: usize, all: &mut Count, faults: &mut Vec<String>) {
+    let mut explorer = Explorer { setting, world, calls, most, allowed: owing, count: Count::default(), faults: Vec::new() };
+    explorer.explore(0);
+    all.schedules += explorer.count.schedules;
+    all.same += explorer.count.same;
+    faults.extend(explorer.faults);
+}
+
+fn scene(kind: Kind) {
+    let setting = Setting::new(kind);
+    let (mut all, mut faults) = (Count::default(), Vec::new());
+    for owed in [Owed::Nothing, Owed::Error, Owed::Success] {
+        let world = world(&setting, owed);
+        for first in CALLS {
+            for second in CALLS {
+                let pays = |call: &Call| matches!(call.what, What::Owe(_) | What::Settle);
+                if owed != Owed::Nothing || pays(first) || pays(second) {
+                    explore(&setting, &world, &[*first, *second], 2, &mut all, &mut faults);
+                }
+            }
+        }
+        // A DEL that leaves a debt, an ADD, a payment: in each order.
+        let three = [What::Owe("c1"), What::Add("c1", 1), What::Settle].map(Call::new);
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            explore(&setting, &world, &order.map(|at| three[at]), 1, &mut all, &mut faults);
+        }
+    }
+    println!("{kind:?}: {all:?}, {} faults", faults.len());
+    for fault in faults.iter().take(10) {
+        println!("{fault}\n");
+    }
+    assert!(faults.is_empty());
+}
+
+#[test]
+fn what_a_del_left_is_paid_beside_any_call_on_local_files() {
+    scene(Kind::Local);
+}
+
+#[test]
+fn what_a_del_left_is_paid_beside_any_call_on_shared_files() {
+    scene(Kind::Shared);
+}
+
+#[test]
+fn what_a_del_left_is_paid_beside_any_call_on_kubernetes() {
+    scene(Kind::Kubernetes);
+}
