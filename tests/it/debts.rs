@@ -8,6 +8,8 @@ mod files;
 /// The store in the Kubernetes API, away.
 #[cfg(feature = "kube")]
 mod kube;
+/// Calls as Multus makes them.
+mod recorded;
 /// What the operator sees and does.
 mod shown;
 

@@ -10,6 +10,8 @@ mod changing;
 pub(crate) mod node;
 /// One run: what it writes, keeps, refuses.
 mod once;
+/// DELs that failed on the node.
+mod owing;
 /// What is removed, and when not.
 mod removal;
 /// What stays beside: repair and sweep in the host's mount namespace.
