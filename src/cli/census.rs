@@ -36,6 +36,10 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
         .map(|(node, of)| vec![output::plain(node.as_str()), of.records.to_string(), age(now, of.youngest)])
         .collect();
     text.push_str(&output::table(&["NODE", "ADDRESSES", "AGE OF THE YOUNGEST"], &rows));
+    for name in &census.earlier_names {
+        let name = output::plain(name.as_str());
+        let _ = writeln!(text, "this machine was called {name} before: DEL, GC and sweep look under that name, too");
+    }
     text.push_str("what a node holds that is off for good: hereabouts release --node NODE\n");
     text
 }
@@ -49,6 +53,7 @@ pub(super) fn document(census: &Census, now: SystemTime) -> (Value, Value) {
             "records": of.records,
             "youngest": humantime::format_rfc3339_seconds(of.youngest).to_string(),
             "youngestAgeSeconds": seconds(now, of.youngest),
+            "thisMachineBefore": census.earlier_names.contains(node),
             "release": format!("hereabouts release --node {node}"),
         })
     });

@@ -178,9 +178,11 @@ fn store_code(error: &StoreError) -> Code {
         | StoreError::NotOurs { .. }
         | StoreError::Newer { .. }
         | StoreError::NewerState { .. } => Code::Stored,
-        StoreError::Unnamed { .. } | StoreError::Foreign { .. } | StoreError::SecondMachine { .. } | StoreError::Kubeconfig { .. } => {
-            Code::Config
-        }
+        StoreError::Unnamed { .. }
+        | StoreError::Foreign { .. }
+        | StoreError::SecondMachine { .. }
+        | StoreError::Renamed { .. }
+        | StoreError::Kubeconfig { .. } => Code::Config,
     }
 }
 

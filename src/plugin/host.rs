@@ -88,7 +88,8 @@ fn is_nothing(error: &io::Error) -> bool {
 }
 
 /// This node's name: `node_name` of the node's own flat file, else `NODENAME`,
-/// else the `nodename` file beside that flat file, else the host name.
+/// else the `nodename` file beside that flat file, else, for a store of one
+/// machine, the host name.
 ///
 /// # Errors
 /// The name is none, or one that many machines share.
@@ -114,13 +115,21 @@ pub fn node_name(lookup: &dyn Fn(&str) -> Option<OsString>, settings: &Settings,
     let must_be_given = |reason: &str, name: &str| ConfigError {
         problem: Problem::Meaning,
         place: "node_name".to_owned(),
-        reason: format!("{reason}, set node_name in the flat file: {}", crate::json::excerpt(name)),
+        reason: format!(
+            "{reason}: set node_name in the flat file, or the variable NODENAME, or write the file nodename beside the flat file; \
+             the host's name is not enough: {}",
+            crate::json::excerpt(name)
+        ),
     };
     let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if name == "localhost" || name.starts_with("localhost.") {
         return Err(must_be_given("expected a name that no other machine has", &name).into());
     }
-    if settings.store.kind == StoreKind::File && is_shared(&settings.store.data_dir) {
+    if settings.store.kind != StoreKind::File {
+        let reason = "expected an explicit name for the Kubernetes store, that of this machine's Node object";
+        return Err(must_be_given(reason, &name).into());
+    }
+    if is_shared(&settings.store.data_dir) {
         return Err(must_be_given("expected an explicit name, data_dir is on a filesystem that machines share", &name).into());
     }
     Ok(parse("host name", &name)?)

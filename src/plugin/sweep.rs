@@ -29,6 +29,7 @@ impl Sweep<'_> {
         drop(store.open(if self.only_look { Access::Read } else { Access::Release }, deadline)?);
         let filter = Filter {
             node: Some(self.node.clone()),
+            earlier_names: true,
             network: self.network.cloned(),
             spared: self.spared.clone(),
             deadline: Some(deadline),

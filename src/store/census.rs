@@ -18,6 +18,8 @@ pub struct Census {
     pub doubted: Vec<(Allocation, Doubt)>,
     /// How many more of them there are.
     pub more_doubted: usize,
+    /// Other names under which the node that looks holds what is there.
+    pub earlier_names: Vec<NodeName>,
 }
 
 /// What one node holds.

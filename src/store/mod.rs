@@ -8,6 +8,7 @@
 //!   share
 //! - `kube`: one custom resource an address; a cluster of any size
 //! - [`memory`]: for tests; no configuration selects it
+//! - `filter`: which allocations a listing means
 //! - [`retry`]: deadlines, and the only retry loop
 //! - [`small_file`]: reads the machine's own small files
 //! - [`upkeep`]: what an operator does with a store beyond the verbs; [`census`]:
@@ -15,6 +16,7 @@
 
 pub mod census;
 pub mod file;
+mod filter;
 #[cfg(feature = "kube")]
 pub mod kube;
 pub mod memory;
@@ -23,10 +25,10 @@ pub mod small_file;
 pub mod upkeep;
 
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
+use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope};
+pub use filter::{Filter, PodName, Spared};
 use retry::Deadline;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// A store of allocations.
 pub trait Store {
@@ -200,58 +202,6 @@ pub enum Release {
     NotYours,
 }
 
-/// Which allocations to list.
-#[derive(Debug, Default, Clone)]
-pub struct Filter {
-    /// Of this node alone.
-    pub node: Option<NodeName>,
-    /// Of this network alone.
-    pub network: Option<NetworkName>,
-    /// Of this scope alone.
-    pub scope: Option<Scope>,
-    /// This address alone, in any scope; looked up, not searched for.
-    pub address: Option<std::net::IpAddr>,
-    /// Of this pod alone.
-    pub pod: Option<PodName>,
-    /// None of these attachments; a store may pass over them unread.
-    pub spared: Option<Spared>,
-    /// Until when to try, for a store that may have to.
-    pub deadline: Option<Deadline>,
-}
-
-/// A pod as an operator names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodName {
-    /// Its namespace; `None` for any.
-    pub namespace: Option<String>,
-    /// Its name.
-    pub name: String,
-}
-
-impl PodName {
-    fn is_of(&self, allocation: &Allocation) -> bool {
-        let pod = allocation.held.pod.as_ref();
-        pod.is_some_and(|pod| pod.name == self.name && self.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace))
-    }
-}
-
-/// Attachments by container id and interface.
-pub type Spared = Arc<crate::ipam::AttachmentSet>;
-
-impl Filter {
-    /// Whether an allocation is meant.
-    #[must_use]
-    pub fn matches(&self, allocation: &Allocation) -> bool {
-        let attachment = &allocation.held.attachment;
-        self.node.as_ref().is_none_or(|node| *node == attachment.node)
-            && self.network.as_ref().is_none_or(|network| *network == attachment.network)
-            && self.scope.as_ref().is_none_or(|scope| *scope == allocation.scope)
-            && self.address.is_none_or(|address| address == allocation.address)
-            && self.pod.as_ref().is_none_or(|pod| pod.is_of(allocation))
-            && self.spared.as_ref().is_none_or(|spared| !spared.contains(attachment.container.as_str(), attachment.ifname.as_str()))
-    }
-}
-
 /// Why a store cannot do what it was asked. Texts never hold the words that
 /// runtimes take for success of a DEL.
 #[derive(Debug, thiserror::Error)]
@@ -399,6 +349,20 @@ pub enum StoreError {
         theirs: String,
         /// This machine's id.
         ours: String,
+    },
+    /// The node had another name when it was given what a DEL is to free.
+    #[error(
+        "the addresses of {attachment} were given under the node name {earlier}, this node's name is {node} now, nothing was freed: \
+         set node_name in the flat file back to {earlier}, or, when nothing runs under that name any more, \
+         \"hereabouts release --node {earlier}\" frees what it held"
+    )]
+    Renamed {
+        /// The attachment, as it was.
+        attachment: String,
+        /// The name by now.
+        node: String,
+        /// The name then.
+        earlier: String,
     },
     /// The API server could not be reached, or could not answer, in time.
     #[error("the API server {server} did not serve {call} within {waited}: {reason}")]

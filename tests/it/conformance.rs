@@ -11,7 +11,7 @@ use hereabouts::store::{Access, Claim, Filter, Rehome, Release, Session, Store};
 use std::time::Duration;
 
 pub(crate) fn host(node: &str) -> Host {
-    Host { node: NodeName::parse(node).unwrap(), machine_id: Some("machine".to_owned()), boot_id: "today".to_owned() }
+    Host { node: NodeName::parse(node).unwrap(), machine_id: Some(format!("machine of {node}")), boot_id: "today".to_owned() }
 }
 
 pub(crate) fn attachment(node: &str, container: &str) -> Attachment {

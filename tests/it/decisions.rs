@@ -57,7 +57,7 @@ fn small_subnets_31_32_127_and_128_are_usable_whole() {
 fn the_node_belongs_to_the_attachment() {
     let sandbox = Sandbox::new();
     assert_eq!(sandbox.add("same", RANGE).addresses(), ["10.1.2.2"]);
-    sandbox.write("flat.conf", &sandbox.flat("n2"));
+    sandbox.become_another_machine("n1", "n2");
     assert_eq!(sandbox.add("same", RANGE).addresses(), ["10.1.2.3"]);
     sandbox.del("same", RANGE).succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.2"], "the DEL of one node frees nothing of another");
@@ -468,7 +468,7 @@ fn gc_touches_only_records_of_this_network_and_node_that_are_not_alive() {
     sandbox.call("ADD").set("CNI_CONTAINERID", "other-network").stdin(configuration(RANGE).replace("net1", "net2")).run().succeeded();
     sandbox.write("flat.conf", &sandbox.flat("n2"));
     sandbox.add("other-node", RANGE).succeeded();
-    sandbox.write("flat.conf", &sandbox.flat("n1"));
+    sandbox.become_another_machine("n2", "n1");
     let keys = r#""cni.dev/valid-attachments":[{"containerID":"listed","ifname":"net1"}],"cni.dev/attachments":[],"#;
     sandbox.call("GC").stdin(configuration(RANGE).replacen('{', &format!("{{{keys}"), 1)).run().succeeded();
     let mut left: Vec<String> = sandbox.list().iter().map(|record| record["container"].as_str().unwrap().to_owned()).collect();

@@ -21,7 +21,7 @@ mod on_the_way;
 /// Answers and certificates that no attempt will mend.
 mod refusals;
 /// A node behind a proxy.
-mod rig;
+pub(crate) mod rig;
 /// Users that lack one right, and tokens that are no more.
 mod rights;
 /// The servers killed, filled, set back.

@@ -67,6 +67,8 @@ mod not_mounted;
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.
 mod real_parts;
+/// A node whose name changes while its pods live.
+mod renamed;
 /// Every interleaving of two calls, step by step.
 #[cfg(feature = "kube")]
 mod schedules;

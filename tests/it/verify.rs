@@ -205,7 +205,7 @@ fn repair_asks_first_and_leaves_what_is_another_nodes() {
     let ended = sandbox.command(&["repair"]);
     assert_eq!(ended.status, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("will repair:") && ended.stderr.contains("give --yes"), "{ended:?}");
-    sandbox.write("flat.conf", &sandbox.flat("n2"));
+    sandbox.become_another_machine("n1", "n2");
     let ended = sandbox.command(&["repair", "--yes"]);
     assert!(ended.stderr.contains("not to be repaired here:") && ended.stderr.contains("nothing to repair"), "{ended:?}");
     assert_eq!(findings(&sandbox), pairs(&[("not-in-index", NAME)]));
@@ -266,7 +266,7 @@ fn a_damaged_record_names_its_holder_and_is_released_by_hand() {
     let ended = sandbox.command(&["show", "10.1.2.1"]);
     assert!(ended.status == Some(1) && ended.stderr.contains("this address is held, nobody can tell by whom"), "{ended:?}");
     // Another node's: only with --node.
-    sandbox.write("flat.conf", &sandbox.flat("n2"));
+    sandbox.become_another_machine("n1", "n2");
     let ended = sandbox.command(&["release", "10.1.2.1", "--yes"]);
     assert!(ended.status == Some(1) && ended.stderr.contains("is held by node n1, give --node n1"), "{ended:?}");
     sandbox.command(&["release", "10.1.2.1", "--node", "n1", "--yes"]).succeeded();

@@ -10,6 +10,9 @@ use super::{Acting, FileStore, layout};
 use crate::store::{Access, StoreError};
 use std::path::Path;
 
+/// A node that has had more names has forgotten the first ones.
+const MOST_NAMES: usize = 16;
+
 /// Who names the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
@@ -63,7 +66,7 @@ impl<D: Disk> FileStore<D> {
             };
             return Err(self.not_mounted(format!("expected the store {id} ({why}), {found} is there: mount it{otherwise}")));
         }
-        Ok(Known { format, noted: note.is_some() })
+        Ok(Known { format, noted: note.is_some_and(|note| note.nodes.iter().any(|node| node == self.host.node.as_str())) })
     }
 
     /// The same, where a store that is damaged is looked at all the same.
@@ -129,7 +132,12 @@ impl<D: Disk> FileStore<D> {
         if known.noted || access == Access::Read || self.acting != Acting::Here || (local && !format.explicit) {
             return;
         }
-        let note = Note { data_dir: self.disk.root().to_owned(), id: format.id.clone(), shared: !local };
+        let root = self.disk.root();
+        let mut nodes = terms.notes.read(root).ok().flatten().map(|note| note.nodes).unwrap_or_default();
+        nodes.retain(|node| node != self.host.node.as_str());
+        nodes.push(self.host.node.to_string());
+        nodes.drain(..nodes.len().saturating_sub(MOST_NAMES));
+        let note = Note { data_dir: root.to_owned(), id: format.id.clone(), shared: !local, nodes };
         if let Err(error) = terms.notes.write(&note) {
             tracing::warn!(%error, "that this node uses the store could not be noted, name store_id in the flat file");
         }

@@ -28,6 +28,7 @@ mod layout;
 mod listing;
 mod lock;
 mod lost;
+mod names;
 mod notes;
 mod prepare;
 pub mod probe;
@@ -58,6 +59,7 @@ use failed::{is_gone, reason};
 pub use known::{Named, Terms};
 pub use notes::Notes;
 use session::FileSession;
+use std::cell::OnceCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -94,7 +96,9 @@ pub struct FileStore<D: Disk> {
     /// `None`: any directory will do.
     terms: Option<Terms>,
     /// The id of the store that has been found to be the right one.
-    agreed: std::cell::OnceCell<String>,
+    agreed: OnceCell<String>,
+    /// Once it was looked for: see `names`.
+    earlier: OnceCell<Vec<NodeName>>,
 }
 
 impl FileStore<disk::RealDisk> {
@@ -108,7 +112,7 @@ impl FileStore<disk::RealDisk> {
 impl<D: Disk> FileStore<D> {
     /// The store on any disk; tests bring theirs.
     pub const fn on(disk: D, host: Host) -> Self {
-        Self { disk, host, acting: Acting::Here, life: None, terms: None, agreed: std::cell::OnceCell::new() }
+        Self { disk, host, acting: Acting::Here, life: None, terms: None, agreed: OnceCell::new(), earlier: OnceCell::new() }
     }
 
     /// Acts for a node that is off and cannot act for itself; its machine is
@@ -213,7 +217,10 @@ impl<D: Disk> Store for FileStore<D> {
         if self.find_or_make(access, &deadline)?.is_none() {
             return Ok(None);
         }
-        self.wait_attachment(attachment, &deadline).map(Some)
+        if access == Access::Release {
+            self.check_not_renamed(attachment)?;
+        }
+        self.wait_each_name(attachment, &deadline).map(Some)
     }
 
     fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn Held>>, StoreError> {
@@ -244,7 +251,13 @@ impl<D: Disk> Store for FileStore<D> {
         if self.known()?.format.is_none() {
             return Err(StoreError::Absent { path: self.disk.root().to_owned() });
         }
-        listing::list(&self.disk, filter.clone())
+        let mut all = listing::list(&self.disk, filter.clone())?;
+        if filter.earlier_names && filter.node.as_ref() == Some(&self.host.node) {
+            for node in self.earlier_names()? {
+                all = Box::new(all.chain(listing::list(&self.disk, Filter { node: Some(node.clone()), ..filter.clone() })?));
+            }
+        }
+        Ok(all)
     }
 
     fn ready(&self) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 //! filesystem that is not local, or made by `hereabouts store init`.
 //!
 //! ```text
-//! <hash of the data directory>.store     {"data_dir":..., "id":..., "shared":...}
+//! <hash of the data directory>.store     {"data_dir":..., "id":..., "shared":..., "nodes":[...]}
 //! <store's id>/                          what it was given out of it: see `given`
 //! ```
 
@@ -23,6 +23,9 @@ pub(super) struct Note {
     pub(super) id: String,
     /// Whether it was on a filesystem that is not local.
     pub(super) shared: bool,
+    /// Under which names this node has used it, the present one last.
+    #[serde(default)]
+    pub(super) nodes: Vec<String>,
 }
 
 /// All notes of this node.

@@ -6,6 +6,7 @@ use super::disk::{Disk, Inode};
 use super::finding::{Finding, Problem, is_still_so, split_from};
 use super::session::FileSession;
 use super::{FileStore, failed, index, layout, record, remove, sync_name};
+use crate::ipam::NodeName;
 use crate::store::retry::Deadline;
 pub use crate::store::upkeep::Repaired;
 use crate::store::{Access, StoreError};
@@ -20,7 +21,8 @@ impl<D: Disk> FileStore<D> {
     }
 
     fn is_own(&self, node: &OsStr) -> bool {
-        node == &*layout::escape(self.host.node.as_str())
+        let is_of = |name: &NodeName| node == &*layout::escape(name.as_str());
+        is_of(&self.host.node) || self.earlier_names().is_ok_and(|earlier| earlier.iter().any(is_of))
     }
 
     /// Mends one finding.

@@ -7,7 +7,7 @@ use super::{FileStore, failed, given, index, layout, read, record, remove, sync_
 use crate::addr::{AddrSet, Shard};
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, Part, PodRef, Scope};
 use crate::store::retry::Deadline;
-use crate::store::{Claim, Filter, Holdings, Rehome, Release, Session, StoreError};
+use crate::store::{Claim, Filter, Holdings, Rehome, Release, Session, Store, StoreError};
 use std::path::{Path, PathBuf};
 
 /// Where the store is.
@@ -95,9 +95,9 @@ impl<'s, D: Disk> FileSession<'s, D> {
     /// Frees what this node recorded before its last boot: those sandboxes are
     /// gone. Only when nothing else is free. Whether anything was freed.
     pub(super) fn sweep_earlier_boots(&mut self, draft: &Draft) -> Result<bool, StoreError> {
-        let filter = Filter { node: Some(self.store.host.node.clone()), ..Filter::default() };
+        let filter = Filter { node: Some(self.store.host.node.clone()), earlier_names: true, ..Filter::default() };
         let mut stale = Vec::new();
-        for allocation in super::listing::list(&self.store.disk, filter)? {
+        for allocation in self.store.list(&filter)? {
             match allocation {
                 Ok(allocation) if allocation.held.boot_id != draft.boot_id && self.is_dead(&allocation.held) => stale.push(allocation),
                 Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Newer { .. }) => {}
@@ -152,7 +152,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
 
     /// Frees what `find` says stands at the address.
     fn release_found(&mut self, held: &Allocation, find: Find<'s, D>) -> Result<Release, StoreError> {
-        if self.place == Place::Absent || held.held.attachment.node != self.store.host.node {
+        if self.place == Place::Absent || !self.store.is_own_name(&held.held.attachment.node)? {
             return Ok(Release::NotYours);
         }
         self.lock_store()?;
@@ -280,16 +280,19 @@ impl<D: Disk> Session for FileSession<'_, D> {
         if self.place == Place::Absent {
             return Ok(holdings);
         }
-        for entry in index::entries(&self.store.disk, &layout::attachment(attachment))? {
-            match entry.state {
-                index::State::Stands(allocation) => {
-                    let known = holdings.held.iter().any(|other| other.address == allocation.address && other.scope == allocation.scope);
-                    if allocation.held.attachment == *attachment && !known {
-                        holdings.held.push(*allocation);
+        for named in self.store.under_each_name(attachment)? {
+            for entry in index::entries(&self.store.disk, &layout::attachment(&named))? {
+                match entry.state {
+                    index::State::Stands(allocation) => {
+                        let known =
+                            holdings.held.iter().any(|other| other.address == allocation.address && other.scope == allocation.scope);
+                        if allocation.held.attachment == named && !known {
+                            holdings.held.push(*allocation);
+                        }
                     }
+                    index::State::LeftOver(_) => holdings.left_over = true,
+                    index::State::Damaged(error) => holdings.damaged.push(error),
                 }
-                index::State::LeftOver(_) => holdings.left_over = true,
-                index::State::Damaged(error) => holdings.damaged.push(error),
             }
         }
         holdings.held.sort_by_key(|allocation| allocation.held.part.index);
@@ -343,7 +346,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
     }
 
     fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError> {
-        if held.held.attachment.node != self.store.host.node {
+        if !self.store.is_own_name(&held.held.attachment.node)? {
             return Ok(Rehome::Changed);
         }
         self.lock_store()?;
@@ -378,6 +381,9 @@ impl<D: Disk> Session for FileSession<'_, D> {
         if let Some(Err(error)) = self.store.given().map(|given| given.forget(attachment)) {
             tracing::warn!(%error, "a note of what was freed stays until the next sweep");
         }
-        index::mend(&self.store.disk, &layout::attachment(attachment)).map(|_| ())
+        for named in self.store.under_each_name(attachment)? {
+            index::mend(&self.store.disk, &layout::attachment(&named))?;
+        }
+        Ok(())
     }
 }

@@ -28,10 +28,11 @@ impl<D: Disk> FileStore<D> {
 impl<D: Disk> Upkeep for FileStore<D> {
     /// Reads all of it: the index by which a node finds its own is what is doubted.
     fn verify(&self, _: Extent, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
-        let mut census = Census::default();
+        let mut census = Census { earlier_names: self.earlier_names()?.to_vec(), ..Census::default() };
+        let own = |node: &NodeName| *node == self.host.node || self.earlier_names().is_ok_and(|earlier| earlier.contains(node));
         let found = self.verify_each(deadline, &mut |allocation| {
             census.count(&allocation);
-            if allocation.held.attachment.node == self.host.node
+            if own(&allocation.held.attachment.node)
                 && let Life::Doubted(doubt) = is_alive(&allocation.held)
             {
                 census.doubt(allocation, doubt);
@@ -43,7 +44,10 @@ impl<D: Disk> Upkeep for FileStore<D> {
     }
 
     fn left_overs(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
-        let found = self.left_overs(&self.host.node, deadline)?;
+        let mut found = self.left_overs(&self.host.node, deadline)?;
+        for node in self.earlier_names()? {
+            found.extend(self.left_overs(node, deadline)?);
+        }
         let mut notes = self.noted_and_lost(is_alive)?;
         notes.retain(|finding| finding.problem == finding::Problem::LeftOverNote);
         Ok(found.into_iter().chain(self.settle(notes, deadline)?).map(|finding| self.describe(finding)).collect())

@@ -39,6 +39,7 @@ mod place;
 mod proxy;
 mod rebuild;
 mod rehome;
+mod renamed;
 mod repair;
 mod resolve;
 pub mod revision;
@@ -89,6 +90,8 @@ pub enum Order {
 pub struct KubeStore {
     api: Api,
     state: Rc<State>,
+    /// Where the states of all names of this node are.
+    all_states: Option<PathBuf>,
     host: Host,
     order: Order,
     /// A hash of the machine id: the id itself is for this machine's eyes.
@@ -110,6 +113,7 @@ impl KubeStore {
         let root = state_of(data_dir, &host.node);
         let mut store = Self::on(Box::new(client), Box::new(RealDisk::new(root)), host, order);
         store.api.watched = Some(Rc::clone(&store.state));
+        store.all_states = Some(data_dir.join(DIRECTORY));
         store
     }
 
@@ -118,7 +122,16 @@ impl KubeStore {
     #[must_use]
     pub fn on(server: Box<dyn Server>, disk: Box<dyn Disk>, host: Host, order: Order) -> Self {
         let machine = host.machine_id.as_deref().map(|id| names::hash(&["machine", id]));
-        Self { api: Api::new(server), state: Rc::new(State::new(disk)), host, order, machine, for_dead_node: false, life: None }
+        Self {
+            api: Api::new(server),
+            state: Rc::new(State::new(disk)),
+            all_states: None,
+            host,
+            order,
+            machine,
+            for_dead_node: false,
+            life: None,
+        }
     }
 
     /// Does without node state: for a node that is off and cannot act for
@@ -165,9 +178,12 @@ fn state_of(data_dir: &Path, node: &NodeName) -> PathBuf {
 }
 
 impl Store for KubeStore {
-    fn lock_attachment(&self, attachment: &Attachment, _: Access, deadline: Deadline) -> Result<Option<Box<dyn Held>>, StoreError> {
+    fn lock_attachment(&self, attachment: &Attachment, access: Access, deadline: Deadline) -> Result<Option<Box<dyn Held>>, StoreError> {
         if self.for_dead_node {
             return Ok(Some(Box::new(Elsewhere)));
+        }
+        if access == Access::Release {
+            self.check_not_renamed(attachment, &deadline)?;
         }
         self.state.lock_attachment(attachment, &deadline).map(Some)
     }

@@ -19,6 +19,7 @@ fn three_of_one_node_and_one_of_another() -> Sandbox {
     sandbox.write("n2.conf", &sandbox.flat("n2"));
     let mut other = sandbox.call("ADD");
     other.set("CNI_CONTAINERID", "other").set("HEREABOUTS_CONFIG", sandbox.path("n2.conf")).stdin(configuration(RANGE)).run().succeeded();
+    sandbox.become_another_machine("n2", "n1");
     assert_eq!(sandbox.held(), ["10.1.2.2", "10.1.2.3", "10.1.2.4", "10.1.2.5"]);
     sandbox
 }

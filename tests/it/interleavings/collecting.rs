@@ -44,10 +44,12 @@ fn gc_frees_nothing_of_an_add_in_flight_on_another_node() {
     let Some([]) = sandboxes("collecting::gc_frees_nothing_of_an_add_in_flight_on_another_node") else { return };
     for (at, without_locks) in At::ALL.into_iter().flat_map(|at| [(at, false), (at, true)]) {
         let sandbox = Sandbox::new();
-        let other = sandbox.write("n2.conf", &sandbox.flat("n2"));
+        let (other, machine) =
+            (sandbox.write("n2.conf", &sandbox.flat("n2")), sandbox.write("machine", "22222222222222222222222222222222\n"));
         let on_n2 = |verb: &str| -> Call {
             let mut call = sandbox.call(verb);
             call.set("HEREABOUTS_CONFIG", other.to_str().unwrap()).set("CNI_CONTAINERID", "c2").stdin(super::configuration(RANGE));
+            call.seeing("/etc/machine-id", &machine);
             call
         };
         prepare(&sandbox);

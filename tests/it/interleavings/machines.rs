@@ -95,7 +95,7 @@ fn dels_of_before_a_reboot_beside_the_adds_after_it_leave_each_pod_its_own() {
         let printed: BTreeSet<String> = ended[..PODS].iter().flat_map(Ended::addresses).collect();
         ended[PODS..].iter().for_each(|del| assert_eq!(del.status, Some(0), "{del:?}"));
         assert_eq!(printed.len(), PODS, "round {round}");
-        assert_eq!(sandbox.held(), printed.into_iter().collect::<Vec<_>>(), "round {round}");
+        assert_eq!(sandbox.held().into_iter().collect::<BTreeSet<_>>(), printed, "round {round}");
         let containers: Vec<String> = (0..PODS).map(|n| format!("new{n}")).collect();
         check_nothing_left(&sandbox, &containers.iter().map(String::as_str).collect::<Vec<_>>());
     }

@@ -58,7 +58,7 @@ impl<'c> Rig<'c> {
 }
 
 /// The shared cluster with the resource in it.
-pub(super) fn shared(test: &str) -> Option<&'static Cluster> {
+pub(crate) fn shared(test: &str) -> Option<&'static Cluster> {
     match Cluster::shared() {
         Ok(cluster) => {
             install(cluster);

@@ -4,7 +4,9 @@
 //! streams and its exit status are what `sandbox` is for.
 
 use hereabouts::cni::{Outcome, Ports, dispatch};
-use hereabouts::plugin::{Ipam, ThisMachine};
+use hereabouts::plugin::evidence::Machine;
+use hereabouts::plugin::failure::Failure;
+use hereabouts::plugin::{Ipam, Surroundings};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -33,6 +35,17 @@ impl Answer {
     }
 }
 
+/// The same machine under another id for each flat file.
+struct Of(PathBuf);
+
+impl Surroundings for Of {
+    fn machine(&self) -> Result<Machine, Failure> {
+        let mut machine = Machine::look()?;
+        machine.machine_id = machine.machine_id.map(|id| format!("{id} {}", self.0.display()));
+        Ok(machine)
+    }
+}
+
 /// A plugin whose flat file the environment names.
 pub(crate) struct InProcess {
     pub(crate) flat: PathBuf,
@@ -56,7 +69,7 @@ impl InProcess {
                 _ => None,
             }
         };
-        let ipam = Ipam { lookup: &lookup, log: &|_| {}, orphaned: &|| false, surroundings: Rc::new(ThisMachine::default()) };
+        let ipam = Ipam { lookup: &lookup, log: &|_| {}, orphaned: &|| false, surroundings: Rc::new(Of(self.flat.clone())) };
         let stdout = RefCell::new(Vec::new());
         let mut bytes = stdin;
         let ports = Ports {

@@ -70,6 +70,16 @@ impl Sandbox {
         flat.to_string()
     }
 
+    /// From here on this machine is the node `now`, and `before` was another one: in
+    /// files a name with this machine's id is its own.
+    pub(crate) fn become_another_machine(&self, before: &str, now: &str) {
+        let note = self.store().join("nodes").join(before).join("@machine-id");
+        if note.exists() {
+            std::fs::write(note, "another machine\n").unwrap();
+        }
+        self.write("flat.conf", &self.flat(now));
+    }
+
     pub(crate) fn store(&self) -> PathBuf {
         self.root.join("store")
     }

@@ -1,0 +1,51 @@
+//! A node whose name has changed: what its attachments hold stands under the
+//! name that it had. In the API two machines may have one id, as clones do, so
+//! nothing is freed under another name; but a DEL that freed nothing and
+//! succeeded would leak, so it is refused. The node's own memory, which has a
+//! directory for each name, tells.
+
+use super::state::State;
+use super::{KubeStore, names};
+use crate::ipam::{Attachment, NodeName};
+use crate::store::StoreError;
+use crate::store::file::disk::{Disk, RealDisk};
+use crate::store::retry::Deadline;
+use std::path::Path;
+
+impl KubeStore {
+    /// Refuses where this node was given something for the attachment under
+    /// another name, and it stands.
+    pub(super) fn check_not_renamed(&self, attachment: &Attachment, deadline: &Deadline) -> Result<(), StoreError> {
+        let Some(directory) = &self.all_states else {
+            return Ok(());
+        };
+        let own = crate::store::file::escape(attachment.node.as_str());
+        let states = RealDisk::new(directory.clone());
+        // Where nothing can be listed, nothing is remembered.
+        for name in states.names(Path::new("")).unwrap_or_default() {
+            if name == *own {
+                continue;
+            }
+            let state = State::new(Box::new(RealDisk::new(directory.join(&name))));
+            // A state that was invalidated has its name from the directory alone.
+            let named = state.origin().ok().flatten().map_or_else(|| name.to_string_lossy().into_owned(), |origin| origin.node);
+            let Ok(earlier) = NodeName::parse(&named) else { continue };
+            let held = Attachment { node: earlier, ..attachment.clone() };
+            self.check_none_stands(&state, &held, &attachment.node, deadline)?;
+        }
+        Ok(())
+    }
+
+    fn check_none_stands(&self, state: &State, held: &Attachment, now: &NodeName, deadline: &Deadline) -> Result<(), StoreError> {
+        let hash = names::of_attachment(held);
+        // A file that cannot be read is nothing that this node could name.
+        for known in state.objects(&hash).unwrap_or_default() {
+            let found = self.api.get(&known.metadata.name, deadline)?;
+            let stands = found.and_then(|object| object.allocation().ok()).is_some_and(|found| found.held.attachment == *held);
+            if stands {
+                return Err(StoreError::Renamed { attachment: held.to_string(), node: now.to_string(), earlier: held.node.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
