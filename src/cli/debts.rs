@@ -6,6 +6,7 @@ use crate::ipam::{Attachment, Draft, NodeName};
 use crate::plugin::debts::{Answer, Debt, Found, Paid, Payer, Place, Wrong};
 use crate::store::retry::Deadline;
 use crate::store::{Filter, Store};
+use anyhow::Context;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,15 +16,22 @@ const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 const HEADINGS: &[&str] = &["OWED SINCE", "NETWORK", "INTERFACE", "CONTAINER", "HOLDS", "STORE", "WHY"];
 
 /// What stands where this node notes its debts, without those of other nodes.
-/// What cannot be read is said, and is nothing.
-pub(super) fn found(located: &Located<'_>) -> Vec<Found> {
-    let Some(node) = &located.node else { return Vec::new() };
-    let all = located.debts().list().unwrap_or_else(|error| {
-        output::say(&format!("warning: what this node owes cannot be read: {error}"));
-        Vec::new()
-    });
+///
+/// # Errors
+/// It cannot be told.
+pub(super) fn found(located: &Located<'_>) -> anyhow::Result<Vec<Found>> {
+    let Some(node) = &located.node else { return Ok(Vec::new()) };
+    let all = located.debts().list().context("cannot read what this node owes")?;
     let is_own = |found: &Found| found.debt.as_ref().map_or(true, |debt| debt.attachment.node == *node);
-    all.into_iter().filter(is_own).collect()
+    Ok(all.into_iter().filter(is_own).collect())
+}
+
+/// The same beside what a store holds: what cannot be read is said, and is nothing.
+pub(super) fn beside(located: &Located<'_>) -> Vec<Found> {
+    found(located).unwrap_or_else(|error| {
+        output::say(&format!("warning: {error:#}"));
+        Vec::new()
+    })
 }
 
 /// The debts among them that a filter means; in one store alone.

@@ -30,7 +30,8 @@ pub(super) fn list(lookup: Lookup<'_>, store: &StoreArgs, args: &ListArgs) -> an
     };
     let located = locate::locate(lookup, store)?;
     let only = Some(located.place()).filter(|_| !args.debts);
-    let owed = debts::matching(debts::found(&located), &filter, only.as_ref());
+    let found = if args.debts { debts::found(&located)? } else { debts::beside(&located) };
+    let owed = debts::matching(found, &filter, only.as_ref());
     if args.debts {
         return debts::print(&owed, args.output);
     }

@@ -18,7 +18,7 @@ pub(super) fn sweep(lookup: Lookup<'_>, store: &StoreArgs, args: &SweepArgs) -> 
     let only = Some(located.place()).filter(|_| !args.debts);
     if args.dry_run {
         swept?;
-        let owed = debts::matching(debts::found(&located), &Filter::default(), only.as_ref());
+        let owed = debts::matching(debts::found(&located)?, &Filter::default(), only.as_ref());
         return if owed.is_empty() && !args.debts { Ok(()) } else { debts::print(&owed, Format::Table) };
     }
     if swept.is_err() && !args.yes {

@@ -24,7 +24,7 @@ pub(super) fn verify(lookup: Lookup<'_>, store: &StoreArgs, args: &VerifyArgs) -
     if let Some(unseen) = unseen {
         output::say(unseen);
     }
-    let found = debts::found(&located);
+    let found = debts::beside(&located);
     let wrong = debts::findings(&found, &located);
     let here = located.place();
     let owed = found.iter().filter_map(|found| found.debt.as_ref().ok()).filter(|debt| debt.store.is(&here));

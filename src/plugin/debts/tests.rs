@@ -34,7 +34,8 @@ fn store() -> MemoryStore {
 fn claim(store: &MemoryStore) -> Allocation {
     let range = Range::new("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()).unwrap();
     let candidates = AddrSet::from_range(&range);
-    let draft = Draft { prefix: 24, ..sandbox() };
+    // Two records of one address differ in nothing but what the store numbers.
+    let draft = Draft { prefix: 24, view: None, ..sandbox() };
     let mut session = store.open(Access::Allocate, Deadline::after(PATIENCE)).unwrap();
     match session.claim(&Scope::default(), &candidates, &draft).unwrap() {
         Claim::Claimed(allocation) => allocation,
@@ -156,6 +157,10 @@ fn a_debt_is_paid_once_and_not_while_a_call_of_its_attachment_is_under_way() {
     ledger.leave(vec![claim(&store)], Answer::Success);
     let lock = store.try_lock_attachment(&attachment()).unwrap().unwrap();
     assert_eq!((ledger.pay_all(&store), store.records().len()), (1, 1));
+    let place = Place { data_dir: "/x".into(), kubeconfig: None, id: None }.settings().unwrap().store;
+    let deadline = Deadline::after(PATIENCE);
+    Debts::new(ledger.0.clone()).pay_of(&attachment(), &place, store.as_ref(), &|_| false, deadline);
+    assert_eq!(store.records().len(), 1);
     drop(lock);
     assert_eq!((ledger.pay_all(&store), store.records().len()), (0, 0));
     claim(&store);
