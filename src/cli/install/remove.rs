@@ -6,7 +6,9 @@ use super::files;
 use super::options::{self, Plan};
 use super::place::{self, Presence};
 use super::quiet::{self, Quiet};
+use crate::config::{Chosen, FlatFile};
 use crate::ipam::NodeName;
+use crate::plugin::debts::Place;
 use crate::plugin::host::{CONFIG_VARIABLE, read_small};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
@@ -106,12 +108,13 @@ pub(super) fn quiet_node(plan: &Plan, namespace: &Path) -> anyhow::Result<Quiet>
 fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) -> anyhow::Result<()> {
     let named = read_small(flat).ok().and_then(|bytes| options::read_flat(flat, &bytes).ok()?.node_name);
     let node = named.as_ref().unwrap_or(node);
-    let held = count(&["list", "--output", "json", "--node", node.as_str()], flat, namespace)?;
+    let held = items(&["list", "--output", "json", "--node", node.as_str()], flat, namespace)?.len();
     if 0 < held {
         bail!("pods of this node hold {held} of the store's addresses, remove them first; to see them: hereabouts list --node {node}");
     }
     // In another store than the flat file's, or in one that lists nothing.
-    match count(&["list", "--debts", "--output", "json", "--node", node.as_str()], flat, namespace)? {
+    let owed = items(&["list", "--debts", "--output", "json", "--node", node.as_str()], flat, namespace)?;
+    match owed.iter().filter(|debt| is_used(debt, flat)).count() {
         0 => Ok(()),
         owed => bail!(
             "this node owes {owed} of the DELs that failed, which \"hereabouts sweep --debts\" settles when their sandboxes are gone and \
@@ -120,8 +123,20 @@ fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) -> anyhow::
     }
 }
 
-/// How many items a listing of the plugin has, on the host.
-fn count(args: &[&str], flat: &Path, namespace: &Path) -> anyhow::Result<usize> {
+/// Whether what is owed is in a store that networks of this flat file may use: a
+/// machine may be several nodes of one name, for a test.
+fn is_used(debt: &serde_json::Value, flat: &Path) -> bool {
+    let bytes = read_small(flat).unwrap_or_default();
+    let (Some(store), Ok(settings)) = (debt["store"].as_str(), options::read_flat(flat, &bytes)) else {
+        return true;
+    };
+    let allowed = FlatFile::parse(flat.to_owned(), &bytes, Chosen::ByNode).map(|flat| flat.allowed_paths()).unwrap_or_default();
+    let open = ["/var/lib/cni", "/etc"].into_iter().map(Path::new).chain(allowed.iter().map(PathBuf::as_path));
+    Place::of(&settings.store).to_string() == store || open.into_iter().any(|root| Path::new(store).starts_with(root))
+}
+
+/// The items of a listing of the plugin, on the host.
+fn items(args: &[&str], flat: &Path, namespace: &Path) -> anyhow::Result<Vec<serde_json::Value>> {
     let listed = Command::new("/proc/self/exe")
         .arg("--mount-namespace")
         .arg(namespace)
@@ -131,9 +146,9 @@ fn count(args: &[&str], flat: &Path, namespace: &Path) -> anyhow::Result<usize> 
         .stdin(Stdio::null())
         .output()
         .context("cannot start the listing of this node's addresses")?;
-    let items: Option<Vec<serde::de::IgnoredAny>> = serde_json::from_slice(&listed.stdout).ok();
+    let items: Option<Vec<serde_json::Value>> = serde_json::from_slice(&listed.stdout).ok();
     match items {
-        Some(items) if listed.status.success() => Ok(items.len()),
+        Some(items) if listed.status.success() => Ok(items),
         _ => {
             let said = String::from_utf8_lossy(&listed.stderr);
             let reason = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
