@@ -243,6 +243,9 @@ pub(crate) struct InitArgs {
     /// brings back what its pods hold
     #[arg(long, value_name = "ID", value_parser = crate::config::parse_store_id)]
     pub(crate) id: Option<String>,
+    /// Refuse where this node has used another store: for `install`
+    #[arg(long, hide = true)]
+    pub(crate) first: bool,
 }
 
 #[derive(Debug, Args)]

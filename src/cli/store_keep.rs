@@ -10,9 +10,13 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     let directory = std::path::absolute(&args.dir)?;
     let maker = NodeName::parse("unnamed").map_err(|_| anyhow::anyhow!("no node name"))?;
     let store = stores::to_make(&directory, maker);
-    let (id, made) = store.init(args.id.as_deref()).with_context(|| format!("cannot make a store at {}", directory.display()))?;
+    let (id, made) =
+        store.init(args.id.as_deref(), !args.first).with_context(|| format!("cannot make a store at {}", directory.display()))?;
     let shown = output::plain(&directory.to_string_lossy());
     output::say(&format!("{} {shown}", if made { "made a store at" } else { "a store stands already at" }));
+    if made && !store.is_shared()? {
+        output::say("it is on a disk of this machine: where machines are to share it, is the filesystem mounted?");
+    }
     let flat = serde_json::json!({"datastore": "file", "data_dir": directory, "store_id": id});
     output::say(&format!("to name it in each node's flat file, beside node_name: {flat}"));
     output::print(&format!("{id}\n"))

@@ -65,6 +65,9 @@ fn a_store_that_was_used_and_is_gone_or_another_is_refused_by_every_verb() {
     std::fs::write(sandbox.store().join("format"), r#"{"format":1,"id":"00000000000000000000000000000000"}"#).unwrap();
     verbs_are_refused(&sandbox);
     std::fs::remove_dir_all(sandbox.store()).unwrap();
+    std::os::unix::fs::symlink(sandbox.path("nowhere"), sandbox.store()).unwrap();
+    verbs_are_refused(&sandbox);
+    std::fs::remove_file(sandbox.store()).unwrap();
     std::fs::rename(&aside, sandbox.store()).unwrap();
     sandbox.del("c1", RANGE).succeeded();
     assert_eq!(sandbox.held(), Vec::<String>::new());

@@ -140,6 +140,39 @@ fn calls_one_after_the_other_take_the_lowest_address() {
     }
 }
 
+/// The flush of a directory does nothing on a brick: the record's own does.
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn what_was_answered_survives_a_power_loss_of_the_server() {
+    let Some(power) = nodes::power() else {
+        return println!("SKIPPED shared_fs::what_was_answered_survives_a_power_loss_of_the_server: no disk whose power can be cut");
+    };
+    let nodes = Nodes::new();
+    let answered = |node: usize, verb: &str, container: &str| {
+        let ended = nodes.call(node, verb, container).run();
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        ended
+    };
+    answered(0, "ADD", "before");
+    for round in 0..3 {
+        let container = format!("c{round}");
+        power("settle");
+        let given = answered(0, "ADD", &container).addresses();
+        power("copy");
+        power("restart");
+        let record = format!("{} n0 {container}", given[0]);
+        assert!(nodes.held(0).contains(&record), "what was printed is lost: {record}, {:?}", nodes.held(0));
+        assert_ne!(answered(1, "ADD", "other").addresses(), given, "given again");
+        answered(1, "DEL", "other");
+
+        power("settle");
+        answered(0, "DEL", &container);
+        power("copy");
+        power("restart");
+        assert!(!nodes.held(0).contains(&record), "what was freed is held again: {record}");
+    }
+}
+
 /// The command of `docs/store.md` for other filesystems, on this one.
 #[test]
 #[ignore = "scripts/test-shared-fs makes the mounts"]

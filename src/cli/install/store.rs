@@ -36,7 +36,7 @@ pub(super) fn name(plan: &mut Plan, namespace: &Path, only_look: bool) -> anyhow
 /// Where the plugin will be called.
 fn make(data_dir: &str, namespace: &Path) -> anyhow::Result<String> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg("--mount-namespace").arg(namespace).args(["store", "init", data_dir]).env_clear().stdin(Stdio::null());
+    command.arg("--mount-namespace").arg(namespace).args(["store", "init", "--first", data_dir]).env_clear().stdin(Stdio::null());
     let made = command.output().context("cannot start store init")?;
     let said = String::from_utf8_lossy(&made.stderr);
     if !made.status.success() {

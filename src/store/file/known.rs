@@ -46,9 +46,15 @@ impl<D: Disk> FileStore<D> {
     /// # Errors
     /// [`StoreError::NotMounted`] where it has to be another.
     pub(super) fn known(&self) -> Result<Known, StoreError> {
-        let format = if self.exists()? { self.read_format()? } else { None };
+        let found = self.exists().and_then(|exists| if exists { self.read_format() } else { Ok(None) });
         let Some(terms) = &self.terms else {
-            return Ok(Known { format, noted: false });
+            return Ok(Known { format: found?, noted: false });
+        };
+        // A link that leads nowhere, a server that does not answer: no store either.
+        let (format, wrong) = match found {
+            Ok(format) => (format, None),
+            Err(error @ StoreError::Io { .. }) => (None, Some(error)),
+            Err(error) => return Err(error),
         };
         // The data directory is opened once: it stays what it was.
         if format.as_ref().is_some_and(|format| self.agreed.get() == Some(&format.id)) {
@@ -62,11 +68,12 @@ impl<D: Disk> FileStore<D> {
             let found = match &format {
                 Some(format) if format.id == id => continue,
                 Some(format) => format!("the store {}", format.id),
-                None => "no store".to_owned(),
+                None => wrong.as_ref().map_or_else(|| "no store".to_owned(), |wrong| format!("no store ({wrong})")),
             };
             return Err(self.not_mounted(format!("expected the store {id} ({why}), {found} is there: mount it{otherwise}")));
         }
-        Ok(Known { format, noted: note.is_some_and(|note| note.nodes.iter().any(|node| node == self.host.node.as_str())) })
+        let noted = note.is_some_and(|note| note.nodes.iter().any(|node| node == self.host.node.as_str()));
+        wrong.map_or_else(|| Ok(Known { format, noted }), Err)
     }
 
     /// The same, where a store that is damaged is looked at all the same.
@@ -75,6 +82,14 @@ impl<D: Disk> FileStore<D> {
             Err(error @ StoreError::NotMounted { .. }) => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Whether machines share the filesystem of the store.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn is_shared(&self) -> Result<bool, StoreError> {
+        Ok(!self.is_local()?)
     }
 
     fn not_mounted(&self, reason: String) -> StoreError {
@@ -144,12 +159,13 @@ impl<D: Disk> FileStore<D> {
     }
 
     /// Makes a store by an explicit act, under an id where one is given; its id, and
-    /// whether it was made just now.
+    /// whether it was made just now. `again`: on a local filesystem also where this
+    /// node has used another.
     ///
     /// # Errors
     /// The directory is something else, or this node has used another store
     /// there, which is missing.
-    pub fn init(&self, id: Option<&str>) -> Result<(String, bool), StoreError> {
+    pub fn init(&self, id: Option<&str>, again: bool) -> Result<(String, bool), StoreError> {
         let exists = self.exists()?;
         let format = if exists { self.read_format()? } else { None };
         let lost_format = exists && format.is_none() && self.disk.inode(Path::new(layout::SCOPES)).is_ok();
@@ -165,7 +181,7 @@ impl<D: Disk> FileStore<D> {
         if let (Some(other), Some(terms), false) = (other, &self.terms, lost_format) {
             // On a local disk it was removed, and is made again by hand; a shared
             // one is elsewhere.
-            if other.shared || !self.is_local()? {
+            if other.shared || !again || !self.is_local()? {
                 self.known()?;
             }
             terms.notes.forget(self.disk.root())?;

@@ -1,10 +1,9 @@
 //! Two nodes: two mounts of one shared filesystem, each with a flat file of its
 //! own. Which mounts is said by `HEREABOUTS_SHARED_MOUNTS`, `a:b`.
 
-use crate::support::sandbox::{Call, Sandbox, configuration};
+use crate::support::sandbox::{Call, Sandbox, configuration, forget_stores_below};
 use serde_json::Value;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// 62 addresses, lowest first: both nodes take what the other has just freed.
 pub(super) const RANGE: &str = r#""range":"10.1.0.0/26""#;
@@ -39,6 +38,16 @@ pub(super) fn mounts() -> [PathBuf; 2] {
     [PathBuf::from(a), PathBuf::from(b)]
 }
 
+/// What cuts the power of the server's disk, where it can be cut: it is told
+/// `settle`, `copy` or `restart`.
+pub(super) fn power() -> Option<impl Fn(&str)> {
+    let script = variable("HEREABOUTS_SHARED_POWER")?;
+    Some(move |word: &str| {
+        let ended = std::process::Command::new(&script).args(["--power", word]).output().unwrap();
+        assert!(ended.status.success(), "{word}: {}", String::from_utf8_lossy(&ended.stderr));
+    })
+}
+
 /// So many times the calls of a short run.
 pub(super) fn scale() -> usize {
     if variable("HEREABOUTS_SHARED_LONG").is_some() { 10 } else { 1 }
@@ -46,8 +55,9 @@ pub(super) fn scale() -> usize {
 
 /// A directory that no other test uses, on each mount.
 pub(super) fn fresh() -> [PathBuf; 2] {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("store-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    // Nor any earlier run: this machine notes which store it has used where.
+    let unique = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+    let name = format!("store-{}", unique.trim());
     mounts().map(|mount| mount.join(&name))
 }
 
@@ -148,6 +158,7 @@ impl Nodes {
 impl Drop for Nodes {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.stores[0]);
+        self.stores.iter().for_each(|store| forget_stores_below(store));
     }
 }
 

@@ -195,7 +195,7 @@ pub(crate) fn files_below(root: &Path) -> Vec<String> {
 
 /// Removes what this machine has noted of stores below a directory: the next
 /// test there may have another one.
-fn forget_stores_below(root: &Path) {
+pub(crate) fn forget_stores_below(root: &Path) {
     const NOTES: &str = "/var/lib/cni/hereabouts/stores";
     for entry in std::fs::read_dir(NOTES).into_iter().flatten().flatten() {
         let note: Value = std::fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
