@@ -132,6 +132,9 @@ impl Disk for Unsynced {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.0.link(from, to)
     }
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        self.0.remove_directory(path)
+    }
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.0.unlink(path)
     }

@@ -42,6 +42,9 @@ fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs)
     }
     if stale.is_empty() && left_overs.is_empty() {
         output::say("nothing to sweep");
+        if !args.dry_run {
+            tidy(store.as_ref());
+        }
         return Ok(());
     }
     announce(&stale, &left_overs, boot_id, args.dry_run)?;
@@ -51,7 +54,17 @@ fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs)
     if !confirm::confirmed(args.yes, "sweep")? {
         bail!("nothing was swept");
     }
-    carry_out(store.as_ref(), &stale, &left_overs, &is_alive, &mut |address, done| output::released(address, done))
+    let swept = carry_out(store.as_ref(), &stale, &left_overs, &is_alive, &mut |address, done| output::released(address, done));
+    tidy(store.as_ref());
+    swept
+}
+
+/// Removes the directories that nothing is in any more. What stays costs inodes, no
+/// more: it fails no sweep.
+fn tidy(store: &dyn Upkeep) {
+    if let Err(error) = store.tidy(Deadline::after(list::PATIENCE)) {
+        output::say(&format!("warning: {error}"));
+    }
 }
 
 /// Finds the stale records, and what killed calls left behind.

@@ -63,6 +63,13 @@ pub trait Upkeep: Store {
     /// It is as it was; a repeat is safe.
     fn repair(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError>;
 
+    /// Removes what is kept for names that nothing holds an address of any more:
+    /// each network and scope that there ever was would leave some. How much.
+    ///
+    /// # Errors
+    /// Some of it may stay; a repeat is safe.
+    fn tidy(&self, deadline: Deadline) -> Result<usize, StoreError>;
+
     /// Whether a node has ever used this store, where the store keeps that.
     fn knows(&self, node: &NodeName) -> bool;
 

@@ -28,6 +28,8 @@ mod decisions;
 /// deploy/: manifests, chart, and both on a real API server.
 #[cfg(feature = "kube")]
 mod deploy;
+/// Directories that nothing is in any more.
+mod empty_directories;
 /// Every step of every call fails.
 mod every_step;
 mod evidence;

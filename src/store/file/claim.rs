@@ -4,7 +4,7 @@ use super::disk::{Disk, Inode};
 use super::gateways::Gateways;
 use super::hint::{FullShards, Word};
 use super::session::FileSession;
-use super::{failed, hint, index, layout, record, remove, sync_name};
+use super::{failed, hint, index, is_gone, layout, record, remove, sync_name};
 use crate::addr::{AddrSet, Mask, Range, Shard, add_bit, lowest_free};
 use crate::ipam::{Allocation, Draft, Scope};
 use crate::store::{Claim, StoreError, retry};
@@ -93,6 +93,14 @@ pub(super) fn held_in(disk: &dyn Disk, scope: &Path, shard: Shard) -> Result<Mas
 enum Link {
     Made,
     Taken,
+    /// Its directory was removed, empty, since it was seen.
+    Gone,
+}
+
+/// Whether a step failed because a directory is no longer there that was seen to
+/// be: [`super::tidy`] removes those that are empty.
+fn has_gone<T>(done: &Result<T, StoreError>) -> bool {
+    matches!(done, Err(StoreError::Io { source, .. }) if is_gone(source))
 }
 
 impl<D: Disk> FileSession<'_, D> {
@@ -158,10 +166,22 @@ impl<D: Disk> FileSession<'_, D> {
                 untried.remove(&Range::single(address));
                 continue;
             }
-            let written = self.write_record(scope, address, draft)?;
-            if self.link_name(&written)? == Link::Taken {
-                untried.remove(&Range::single(address));
-                continue;
+            let written = self.write_record(scope, address, draft);
+            if has_gone(&written) && !self.deadline.left().is_zero() {
+                self.unlock_shared();
+                return Ok(None);
+            }
+            let written = written?;
+            match self.link_name(&written)? {
+                Link::Made => {}
+                Link::Taken => {
+                    untried.remove(&Range::single(address));
+                    continue;
+                }
+                Link::Gone => {
+                    self.unlock_shared();
+                    return Ok(None);
+                }
             }
             // Said by the first that finds a shard full, not by the one that
             // fills it: at the edge, where one address comes and goes, nothing
@@ -271,6 +291,10 @@ impl<D: Disk> FileSession<'_, D> {
                 remove(disk, &written.entry)?;
                 Ok(Link::Taken)
             }
+            Err(error) if is_gone(&error) && disk.inode(&written.entry).ok() == Some(written.inode) => {
+                remove(disk, &written.entry)?;
+                Ok(Link::Gone)
+            }
             // Whether the name was made is not known: the entry stays, so that
             // DEL finds it.
             Err(error) => Err(failed(disk, "link", &written.name, error)),
@@ -309,8 +333,9 @@ impl<D: Disk> FileSession<'_, D> {
             return;
         };
         let stem = layout::pod(&held.attachment.node, &held.attachment.network, pod, &held.attachment.ifname);
-        let linked = self.store.ensure(&stem.directory).and_then(|()| index::link(&self.store.disk, &stem, &written.entry));
-        if let Err(error) = linked {
+        let link = || self.store.ensure(&stem.directory).and_then(|()| index::link(&self.store.disk, &stem, &written.entry));
+        let linked = link();
+        if let Err(error) = if has_gone(&linked) { link() } else { linked } {
             tracing::debug!(%error, "the entry by pod could not be made");
         }
     }

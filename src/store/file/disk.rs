@@ -107,6 +107,9 @@ pub trait Disk {
     fn sync(&self, path: &Path) -> io::Result<()>;
     /// Gives a file a second name, which must be free.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a directory that has no name in it; any other stays, and that is
+    /// an error.
+    fn remove_directory(&self, path: &Path) -> io::Result<()>;
     /// Removes a name.
     fn unlink(&self, path: &Path) -> io::Result<()>;
     /// Puts a file in the place of another.

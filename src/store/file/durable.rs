@@ -9,7 +9,7 @@
 //! as well, by a name that it has still.
 
 use super::disk::Disk;
-use super::{FileStore, failed, layout, remove, unique};
+use super::{FileStore, failed, is_gone, layout, remove, unique};
 use crate::store::StoreError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,16 @@ use std::path::{Path, PathBuf};
 pub(super) fn sync_name(disk: &dyn Disk, directory: &Path, file: &Path) -> io::Result<()> {
     disk.sync(directory)?;
     if disk.is_local()? { Ok(()) } else { disk.sync(file) }
+}
+
+/// The same for a name that was removed, perhaps with its directory: nobody removes
+/// one whose names are not durably gone.
+pub(super) fn sync_removed_name(disk: &dyn Disk, directory: &Path, file: &Path) -> io::Result<()> {
+    match disk.sync(directory) {
+        Err(error) if !is_gone(&error) => Err(error),
+        _ if disk.is_local()? => Ok(()),
+        _ => disk.sync(file),
+    }
 }
 
 /// A name by which a file can be flushed when it has lost another one.
@@ -55,7 +65,7 @@ impl<D: Disk> FileStore<D> {
         let Some(kept) = kept else {
             return self.disk.sync(directory).map_err(wrong);
         };
-        let synced = sync_name(&self.disk, directory, &kept.path).map_err(wrong);
+        let synced = sync_removed_name(&self.disk, directory, &kept.path).map_err(wrong);
         if kept.spare {
             remove(&self.disk, &kept.path)?;
         }

@@ -132,11 +132,7 @@ fn drop_left_over(disk: &dyn Disk, path: &Path, allocation: Option<&Allocation>)
     };
     let directory = layout::record(&allocation.scope, allocation.address);
     let directory = directory.parent().unwrap_or(Path::new(layout::SCOPES));
-    match super::sync_name(disk, directory, path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(disk, "sync", directory, error)),
-    }
+    super::durable::sync_removed_name(disk, directory, path).map_err(|error| failed(disk, "sync", directory, error))?;
     super::remove(disk, path)
 }
 

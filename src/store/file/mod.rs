@@ -35,6 +35,7 @@ pub mod probe;
 mod record;
 pub mod repair;
 mod session;
+mod tidy;
 mod upkeep;
 pub mod verify;
 mod wait;

@@ -65,6 +65,10 @@ impl<D: Disk> Upkeep for FileStore<D> {
         self.repair(&found, deadline)
     }
 
+    fn tidy(&self, deadline: Deadline) -> Result<usize, StoreError> {
+        self.remove_empty_directories(deadline)
+    }
+
     fn knows(&self, node: &NodeName) -> bool {
         self.disk.inode(&layout::node(node)).is_ok()
     }

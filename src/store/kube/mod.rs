@@ -46,6 +46,7 @@ pub mod revision;
 mod send;
 mod session;
 mod state;
+mod tidy;
 mod tls;
 mod token;
 mod tombstones;

@@ -21,6 +21,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const MOST_SHARDS: usize = 8192;
 /// More sets of candidates than this are not told apart.
 const MOST_SETS: usize = 64;
+/// What is believed of a scope is kept for so long when the node holds nothing there.
+const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A listing is made again at a miss when it is older than so many times what
 /// it took: no node spends more than a twentieth of its time on them.
 const LISTING_SHARE: u32 = 20;
@@ -160,6 +162,12 @@ impl Occupancy {
     /// Whether it is time to list again after a miss.
     pub(super) fn is_old(&self, now: SystemTime) -> bool {
         self.listed.is_none_or(|(at, took)| now.duration_since(at).map_or(true, |age| took * LISTING_SHARE <= age))
+    }
+
+    /// Whether no ADD has looked at the scope for a day.
+    pub(super) fn is_idle(&self, now: SystemTime) -> bool {
+        let lately = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age < IDLE);
+        !self.listed.is_some_and(|(at, _)| lately(at)) && !self.full_until.is_some_and(|until| now < until && until < now + IDLE)
     }
 
     /// Puts a listing in the place of what was believed. `before` is what was
@@ -332,6 +340,18 @@ mod tests {
         parts.take(MOST_SETS - 1).for_each(|part| hint.go_elsewhere(&part, |_| 0));
         assert!(hint.sets.iter().any(|set| set.key == key(&range)), "no other set has cost it its place");
         assert!(hint.sets.len() <= MOST_SETS && hint.is_full(&range, now));
+    }
+
+    #[test]
+    fn what_was_not_listed_for_a_day_is_idle() {
+        let mut hint = Occupancy::default();
+        let at = UNIX_EPOCH + 2 * IDLE;
+        assert!(hint.is_idle(at));
+        hint.replace(&Occupancy::default(), Occupancy::default(), at, Duration::ZERO);
+        assert!(!hint.is_idle(at) && hint.is_idle(at + IDLE));
+        assert!(hint.is_idle(UNIX_EPOCH), "a clock that was set back must not keep it for ever");
+        hint.say_full(at + IDLE + Duration::from_secs(5));
+        assert!(!hint.is_idle(at + IDLE));
     }
 
     #[test]

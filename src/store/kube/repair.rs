@@ -73,6 +73,10 @@ impl Upkeep for KubeStore {
         self.remove_set_back(known);
     }
 
+    fn tidy(&self, _: Deadline) -> Result<usize, StoreError> {
+        self.remove_vain()
+    }
+
     /// The API keeps no list of the nodes that have used it.
     fn knows(&self, _: &NodeName) -> bool {
         true

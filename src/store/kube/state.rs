@@ -32,6 +32,7 @@
 use super::crd::IpAllocation;
 use super::names;
 use super::occupancy::Occupancy;
+use super::tidy::LISTING;
 use crate::ipam::{Attachment, IfName, NetworkName, PodRef, Scope};
 use crate::store::StoreError;
 use crate::store::file::disk::{Disk, Held, Locked, Patience};
@@ -50,7 +51,7 @@ const REBUILD: &str = "rebuild";
 const ATTACHMENTS: &str = "attachments";
 const CALLS: &str = "calls";
 const PODS: &str = "pods";
-const SCOPES: &str = "scopes";
+pub(super) const SCOPES: &str = "scopes";
 pub(super) const TOMBSTONES: &str = "tombstones";
 const TMP: &str = "@tmp";
 /// A file of more bytes is none of ours. One of an ADD with as many addresses as
@@ -108,7 +109,7 @@ impl State {
     }
 
     /// The names in a directory of the cluster that is meant.
-    fn names(&self, directory: &str) -> Result<Vec<OsString>, StoreError> {
+    pub(super) fn names(&self, directory: &str) -> Result<Vec<OsString>, StoreError> {
         let directory = self.at(Path::new(directory));
         self.disk.names(&directory).map_err(|error| self.failed("list", &directory, error))
     }
@@ -188,7 +189,7 @@ impl State {
 
     /// Keeps two lists of one scope apart.
     pub(super) fn lock_listing(&self, scope: &Scope, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
-        self.lock(Path::new(&format!("listing-{}", names::of_scope(scope))), deadline)
+        self.lock(Path::new(&format!("{LISTING}{}", names::of_scope(scope))), deadline)
     }
 
     /// Held for a moment, around a change of a file that all calls share.
@@ -310,7 +311,13 @@ impl State {
 
     /// What is believed of a scope.
     pub(super) fn occupancy(&self, scope: &Scope) -> Occupancy {
-        self.read(&scope_file(scope)).ok().flatten().map_or_else(Occupancy::default, |bytes| Occupancy::decode(&bytes))
+        self.occupancy_of(&names::of_scope(scope))
+    }
+
+    /// The same by the scope's hash.
+    pub(super) fn occupancy_of(&self, hash: &str) -> Occupancy {
+        let path = Path::new(SCOPES).join(hash);
+        self.read(&path).ok().flatten().map_or_else(Occupancy::default, |bytes| Occupancy::decode(&bytes))
     }
 
     /// Changes what is believed of a scope, by one process at a time; a failure

@@ -83,7 +83,7 @@ impl World {
         let store = FileStore::on(self.disk(), host("n1"));
         let held = store.list(&Filter::default()).map(|list| list.filter_map(Result::ok).collect::<Vec<_>>()).unwrap_or_default();
         let is_meant = |allocation: &&Allocation| match call {
-            Call::Add(..) => false,
+            Call::Add(..) | Call::Tidy => false,
             Call::Del(container) | Call::Release(container) => allocation.held.attachment == attachment("n1", container),
             Call::ReleaseFirst(container) => allocation.held.attachment == attachment("n1", container) && allocation.held.part.index == 0,
             Call::Gc => !is_alive(&allocation.held, self.boot),

@@ -342,7 +342,9 @@ fn sweep_all(around: &Around) -> anyhow::Result<()> {
     let is_alive = |held: &Draft| around.life(held);
     let all = Sweep { node: &node, network: None, spared: None, only_look: false, is_alive: &is_alive };
     let (stale, left_overs) = sweep::find(store.as_ref(), &all)?;
-    sweep::carry_out(store.as_ref(), &stale, &left_overs, &is_alive, &mut |_, _| Ok(()))
+    sweep::carry_out(store.as_ref(), &stale, &left_overs, &is_alive, &mut |_, _| Ok(()))?;
+    store.tidy(Deadline::after(Duration::from_secs(20)))?;
+    Ok(())
 }
 
 /// As `hereabouts release --container ID --yes`, or `release --node NAME --yes`.

@@ -323,6 +323,21 @@ impl Disk for ScheduledDisk {
             Ok(())
         })
     }
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        self.step("rmdir", path, |on| {
+            on.reads(path);
+            on.touches.read((on.disk, "listing", Some(path)));
+            match &*on.tree.nodes[on.tree.find(path)?] {
+                Node::Directory { names, .. } if names.is_empty() => {}
+                Node::Directory { .. } => return Err(Errno::ENOTEMPTY.into()),
+                Node::File(_) => return Err(Errno::ENOTDIR.into()),
+            }
+            on.writes(path);
+            let (at, name) = on.tree.place(path)?;
+            on.tree.names_of(at)?.remove(name);
+            Ok(())
+        })
+    }
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.step("unlink", path, |on| {
             on.reads(path);

@@ -370,6 +370,17 @@ impl Disk for CachedDisk {
             image.set(place, Some(number))
         })
     }
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        self.change(|image| {
+            match &image.nodes[image.find(path)?] {
+                Node::Directory { names, .. } if names.is_empty() => {}
+                Node::Directory { .. } => return Err(Errno::ENOTEMPTY.into()),
+                Node::File { .. } => return Err(Errno::ENOTDIR.into()),
+            }
+            let place = image.place(path)?;
+            image.set(place, None)
+        })
+    }
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.change(|image| {
             image.find(path)?;

@@ -7,6 +7,7 @@ use hereabouts::plugin::add::{Ask, allocate};
 use hereabouts::plugin::del::free;
 use hereabouts::plugin::sweep::{self, Sweep};
 use hereabouts::store::retry::Deadline;
+use hereabouts::store::upkeep::Upkeep;
 use hereabouts::store::{Access, Filter, Store, StoreError};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(crate) enum Call {
     Release(&'static str),
     /// The same of the first of a container's addresses alone.
     ReleaseFirst(&'static str),
+    /// Directories without anything in them are removed, as `sweep` does in the end.
+    Tidy,
 }
 
 /// Each call that changes a prepared store in a way of its own.
@@ -38,6 +41,7 @@ pub(crate) const CALLS: &[Call] = &[
     Call::Del("two"),
     Call::Gc,
     Call::Release("two"),
+    Call::Tidy,
 ];
 
 /// Sandboxes whose name begins with `dead` are shown dead.
@@ -60,13 +64,13 @@ impl Call {
     pub(crate) const fn container(self) -> Option<&'static str> {
         match self {
             Self::Add(container, _) | Self::Del(container) | Self::Release(container) | Self::ReleaseFirst(container) => Some(container),
-            Self::Gc => None,
+            Self::Gc | Self::Tidy => None,
         }
     }
 }
 
 /// Runs a call the way its verb does; an ADD that fails is undone.
-pub(crate) fn run(store: &dyn Store, call: Call, boot: &str) -> Result<Vec<Allocation>, String> {
+pub(crate) fn run(store: &dyn Upkeep, call: Call, boot: &str) -> Result<Vec<Allocation>, String> {
     let deadline = Deadline::after(Duration::from_secs(20));
     let ended = match call {
         Call::Add(container, count) => return add(store, container, count, boot),
@@ -74,6 +78,7 @@ pub(crate) fn run(store: &dyn Store, call: Call, boot: &str) -> Result<Vec<Alloc
         Call::Gc => gc(store, boot, deadline),
         Call::Release(container) => release(store, container, &|_| true, deadline),
         Call::ReleaseFirst(container) => release(store, container, &|part| part.index == 0, deadline),
+        Call::Tidy => store.tidy(deadline).map(drop),
     };
     ended.map(|()| Vec::new()).map_err(|error| error.to_string())
 }

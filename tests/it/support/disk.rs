@@ -32,6 +32,8 @@ pub(crate) struct Faults {
     pub(crate) refuses: Option<(&'static str, usize)>,
     /// The filesystem counts as one that machines share.
     pub(crate) shared: bool,
+    /// The step before which others do something; it is then done as usual.
+    pub(crate) interrupted_at: Option<usize>,
 }
 
 pub(crate) struct FaultyDisk<D = RealDisk> {
@@ -39,7 +41,7 @@ pub(crate) struct FaultyDisk<D = RealDisk> {
     faults: Faults,
     step: Cell<usize>,
     refused: Cell<usize>,
-    /// What others do just before a step fails.
+    /// What others do just before a step fails, or is done.
     pub(crate) meanwhile: Cell<Option<Box<dyn FnOnce()>>>,
 }
 
@@ -69,6 +71,11 @@ impl<D: Disk> FaultyDisk<D> {
 
     fn step<T>(&self, work: impl FnOnce(&D) -> io::Result<T>) -> io::Result<T> {
         let step = self.step.replace(self.step.get() + 1);
+        if self.faults.interrupted_at == Some(step)
+            && let Some(meanwhile) = self.meanwhile.take()
+        {
+            meanwhile();
+        }
         match self.faults.fails_at {
             Some((at, errno)) if step == at || (self.faults.stays && at < step) => {
                 if let Some(meanwhile) = self.meanwhile.take() {
@@ -138,6 +145,9 @@ impl<D: Disk> Disk for FaultyDisk<D> {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         self.step(|disk| disk.link(from, to))
+    }
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        self.step(|disk| disk.remove_directory(path))
     }
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.step(|disk| disk.unlink(path))

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -54,9 +54,10 @@ impl RealDisk {
             return Ok(Rc::clone(known));
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let opened = match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) => openat(self.directory(parent)?.as_fd(), name, flags | OFlag::O_NOFOLLOW, Mode::empty())?,
-            _ => nix::fcntl::open(&self.root, flags, Mode::empty())?,
+        let opened = if path.file_name().is_some() {
+            self.at(path, |directory, name| openat(directory, name, flags | OFlag::O_NOFOLLOW, Mode::empty()))?
+        } else {
+            nix::fcntl::open(&self.root, flags, Mode::empty())?
         };
         let opened = Rc::new(opened);
         let mut directories = self.directories.borrow_mut();
@@ -76,15 +77,41 @@ impl RealDisk {
         Ok((self.directory(path.parent().unwrap_or(Path::new("")))?, name))
     }
 
-    fn stat(&self, path: &Path) -> io::Result<FileStat> {
+    /// Does something with a name in its directory. Where that was removed since
+    /// it was opened, and perhaps made again, once more by its path.
+    fn at<T>(&self, path: &Path, work: impl Fn(BorrowedFd<'_>, &OsStr) -> nix::Result<T>) -> io::Result<T> {
         let (directory, name) = self.place(path)?;
-        Ok(fstatat(directory.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+        match work(directory.as_fd(), name) {
+            Err(Errno::ENOENT | Errno::ESTALE) if self.forget_removed(path.parent().unwrap_or(Path::new("")), &directory) => {
+                let (directory, name) = self.place(path)?;
+                Ok(work(directory.as_fd(), name)?)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// Closes a directory that is no longer there, and those above it, which may
+    /// have gone with it. Whether it was so. Of a filesystem that does not say,
+    /// and of the data directory, nothing is known.
+    fn forget_removed(&self, path: &Path, opened: &OwnedFd) -> bool {
+        let is_removed = match fstat(opened) {
+            Ok(stat) => stat.st_nlink == 0,
+            Err(error) => matches!(error, Errno::ENOENT | Errno::ESTALE),
+        };
+        let is_known = is_removed && !path.as_os_str().is_empty();
+        if is_known {
+            self.directories.borrow_mut().retain(|known, _| known.as_os_str().is_empty() || !path.starts_with(known));
+        }
+        is_known
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<FileStat> {
+        self.at(path, |directory, name| fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW))
     }
 
     fn open_file(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
-        let (directory, name) = self.place(path)?;
         let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        Ok(openat(directory.as_fd(), name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
+        self.at(path, |directory, name| openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR))
     }
 }
 
@@ -240,12 +267,13 @@ impl Disk for RealDisk {
     }
 
     fn make_directory(&self, path: &Path) -> io::Result<()> {
-        let (directory, name) = self.place(path)?;
-        Ok(mkdirat(directory.as_fd(), name, Mode::S_IRWXU)?)
+        self.at(path, |directory, name| mkdirat(directory, name, Mode::S_IRWXU))
     }
 
     fn is_marked(&self, directory: &Path) -> io::Result<bool> {
-        let stat = fstat(self.directory(directory)?.as_fd())?;
+        let opened = self.directory(directory)?;
+        let opened = if self.forget_removed(directory, &opened) { self.directory(directory)? } else { opened };
+        let stat = fstat(opened.as_fd())?;
         Ok(Mode::from_bits_truncate(stat.st_mode).contains(MARK))
     }
 
@@ -274,6 +302,7 @@ impl Disk for RealDisk {
         }
         let known = self.directories.borrow().get(path).map(Rc::clone);
         match known {
+            Some(directory) if self.forget_removed(path, &directory) => Ok(fsync(self.directory(path)?.as_fd())?),
             Some(directory) => Ok(fsync(directory.as_fd())?),
             None if path.as_os_str().is_empty() => Ok(fsync(self.directory(path)?.as_fd())?),
             None => Ok(fsync(self.open_file(path, OFlag::O_RDONLY)?)?),
@@ -282,8 +311,14 @@ impl Disk for RealDisk {
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from_directory, from_name) = self.place(from)?;
-        let (to_directory, to_name) = self.place(to)?;
-        Ok(linkat(from_directory.as_fd(), from_name, to_directory.as_fd(), to_name, AtFlags::empty())?)
+        self.at(to, |directory, name| linkat(from_directory.as_fd(), from_name, directory, name, AtFlags::empty()))
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        let (directory, name) = self.place(path)?;
+        unlinkat(directory.as_fd(), name, UnlinkatFlags::RemoveDir)?;
+        self.directories.borrow_mut().remove(path);
+        Ok(())
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
@@ -295,8 +330,7 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from_directory, from_name) = self.place(from)?;
-        let (to_directory, to_name) = self.place(to)?;
-        renameat(from_directory.as_fd(), from_name, to_directory.as_fd(), to_name)?;
+        self.at(to, |directory, name| renameat(from_directory.as_fd(), from_name, directory, name))?;
         self.written.borrow_mut().remove(from);
         Ok(())
     }

@@ -1,0 +1,61 @@
+//! Removes what the node state keeps for scopes that this node holds nothing in
+//! any more: what is believed of them, and the locks of their lists. Each new
+//! `network_name` leaves both.
+
+use super::state::{SCOPES, State};
+use super::{KubeStore, names};
+use crate::store::StoreError;
+use crate::store::file::disk::{Locked, Patience};
+use crate::store::file::failed;
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::Path;
+
+/// The name of the lock of a scope's list, before the scope's hash.
+pub(super) const LISTING: &str = "listing-";
+
+impl KubeStore {
+    /// Removes them; how many. All of it is a hint: an ADD that comes back to the
+    /// scope meets the neighbors once more.
+    pub(super) fn remove_vain(&self) -> Result<usize, StoreError> {
+        if self.for_dead_node || !self.remembers()? {
+            return Ok(0);
+        }
+        let mut held = HashSet::new();
+        for hash in self.state.hashes()? {
+            for object in self.state.objects(&hash).unwrap_or_default() {
+                held.extend(object.allocation().ok().map(|allocation| names::of_scope(&allocation.scope)));
+            }
+        }
+        let now = self.now();
+        let is_vain = |hash: &str| names::is_hash(hash) && !held.contains(hash) && self.state.occupancy_of(hash).is_idle(now);
+        self.state.remove_scopes(&is_vain)
+    }
+}
+
+impl State {
+    fn remove_scopes(&self, is_vain: &dyn Fn(&str) -> bool) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for hash in texts(self.names(SCOPES)?).filter(|hash| is_vain(hash)) {
+            self.remove(&Path::new(SCOPES).join(hash))?;
+            removed += 1;
+        }
+        let top = Path::new("");
+        for name in texts(self.disk().names(top).map_err(|error| failed(self.disk(), "list", top, error))?) {
+            if !name.strip_prefix(LISTING).is_some_and(is_vain) {
+                continue;
+            }
+            // Who waits for it looks whether it is the file that stands at the name.
+            let path = Path::new(&name);
+            if let Ok(Locked::Held(_lock)) = self.disk().lock(path, Patience::Try) {
+                self.disk().unlink(path).map_err(|error| failed(self.disk(), "remove", path, error))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn texts(names: Vec<OsString>) -> impl Iterator<Item = String> {
+    names.into_iter().filter_map(|name| name.into_string().ok())
+}
