@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The only reader of the process environment.
 #[allow(clippy::disallowed_methods, reason = "main hands the environment to everybody else")]
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let ipam = plugin::Ipam { lookup: &lookup, log: &start_log, orphaned: &orphaned, surroundings };
     let ports = cni::Ports {
         lookup: &lookup,
-        stdin: &mut Stdin(io::stdin().lock()),
+        stdin: &mut Stdin(io::stdin().lock(), None),
         stdin_ready: &is_stdin_ready,
         deliver: &deliver,
         undeliverable: &undeliverable,
@@ -59,14 +59,21 @@ fn end_within(limit: Duration) {
 }
 
 /// Stdin whose other end may have made it non-blocking, or may have left it open
-/// and silent: no read of it lasts for ever.
-struct Stdin<'a>(io::StdinLock<'a>);
+/// and silent, or writes a byte now and then: all reads of it end within a minute.
+struct Stdin<'a>(io::StdinLock<'a>, Option<Instant>);
+
+/// Within this a caller has to have written its configuration.
+const WRITING: Duration = Duration::from_secs(60);
 
 impl Read for Stdin<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        #[allow(clippy::disallowed_methods, reason = "main may not use the store's clock")]
+        let begun = *self.1.get_or_insert_with(Instant::now);
         loop {
-            match poll(&mut [PollFd::new(io::stdin().as_fd(), PollFlags::POLLIN)], PollTimeout::from(60_000u16)) {
-                Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "it is open, and nothing came for 60 s")),
+            let left = WRITING.saturating_sub(begun.elapsed()).as_millis();
+            match poll(&mut [PollFd::new(io::stdin().as_fd(), PollFlags::POLLIN)], u16::try_from(left).unwrap_or(u16::MAX)) {
+                Ok(_) if left == 0 => return Err(io::Error::new(io::ErrorKind::TimedOut, "it is open, and its end did not come for 60 s")),
+                Ok(0) => {}
                 Err(nix::errno::Errno::EINTR) => continue,
                 Ok(_) | Err(_) => {}
             }
@@ -79,23 +86,30 @@ impl Read for Stdin<'_> {
     }
 }
 
+/// So long a caller may take to read: while it does an ADD keeps others of its
+/// attachment waiting.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A pipe that says it has room takes so many bytes at once, and no write blocks.
+const AT_ONCE: usize = 4096;
+
 /// Writes to the descriptor itself: a buffer would swallow the error of the
 /// last write.
+#[allow(clippy::disallowed_methods, reason = "main may not use the store's clock")]
 fn deliver(mut bytes: &[u8]) -> io::Result<()> {
     use nix::errno::Errno;
-    let stdout = io::stdout();
+    let (stdout, begun) = (io::stdout(), Instant::now());
     while !bytes.is_empty() {
-        match nix::unistd::write(stdout.as_fd(), bytes) {
+        let left = PATIENCE.saturating_sub(begun.elapsed()).as_millis();
+        match poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)], u16::try_from(left).unwrap_or(u16::MAX)) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "it is full, and nobody has read from it for 10 s")),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match nix::unistd::write(stdout.as_fd(), &bytes[..bytes.len().min(AT_ONCE)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(length) => bytes = &bytes[length..],
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                // A pipe that its reader made non-blocking.
-                let mut ready = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
-                if poll(&mut ready, PollTimeout::from(5000u16))? == 0 {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-            }
+            // Another writer was faster.
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(error) => return Err(error.into()),
         }
     }

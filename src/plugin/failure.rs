@@ -180,6 +180,7 @@ fn store_code(error: &StoreError) -> Code {
         | StoreError::NewerState { .. } => Code::Stored,
         StoreError::Unnamed { .. }
         | StoreError::Foreign { .. }
+        | StoreError::FoldsCase { .. }
         | StoreError::SecondMachine { .. }
         | StoreError::Renamed { .. }
         | StoreError::Kubeconfig { .. } => Code::Config,

@@ -334,6 +334,15 @@ pub enum StoreError {
         /// What is in it.
         found: String,
     },
+    /// Names that differ in capital letters alone are one name there.
+    #[error(
+        "{path} is on a filesystem that takes names which differ in capital letters alone for one: two scopes, networks \
+         or nodes would share a place, put data_dir on another (of ext4 the directory without the attribute F)"
+    )]
+    FoldsCase {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// Another machine goes by the same node name.
     #[error(
         "another machine uses the node name {node} in {path}, its machine-id is {theirs}, this machine's is {ours}: \

@@ -32,7 +32,7 @@ fn call(sandbox: &Sandbox, verb: &str, number: u8) -> Ended {
     let pod = format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-{number};K8S_POD_INFRA_CONTAINER_ID=x");
     let ipam = format!(r#""range":"10.{number}.0.0/24","network_name":"scope-{number}""#);
     let network = configuration(&ipam).replace(r#""name":"net1""#, &format!(r#""name":"net-{number}""#));
-    sandbox.call(verb).set("CNI_CONTAINERID", &format!("c{number}")).set("CNI_ARGS", &pod).stdin(network).run()
+    sandbox.call(verb).set("CNI_CONTAINERID", format!("c{number}")).set("CNI_ARGS", &pod).stdin(network).run()
 }
 
 /// Cause: each network and each `network_name` left its directories for ever.

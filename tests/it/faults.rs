@@ -250,3 +250,24 @@ fn a_stdin_that_does_not_block_is_waited_for() {
     let ended = Ended::from(child.wait_with_output().unwrap());
     assert_eq!(ended.addresses(), ["10.1.2.1"], "{written:?}");
 }
+
+/// Cause: a write to a pipe that is full waited for its reader, with the
+/// attachment's lock held. Effect: a caller that reads nothing kept every later
+/// call of its attachment waiting. Fix: it has 10 s, then the ADD is undone.
+#[test]
+fn a_caller_that_reads_nothing_ends_the_add_and_holds_no_address() {
+    let sandbox = Sandbox::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let file = std::fs::File::open(sandbox.write("conf", &configuration(r#""range":"10.1.2.0/24""#))).unwrap();
+    // Full, but for less than a result.
+    let room = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ).unwrap();
+    std::io::Write::write_all(&mut writer.try_clone().unwrap(), &vec![b' '; usize::try_from(room).unwrap()]).unwrap();
+    let mut child = sandbox.call("ADD").command().stdin(file).stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+    let ended = hereabouts::store::retry::until(&hereabouts::store::retry::Deadline::after(std::time::Duration::from_secs(300)), || {
+        child.try_wait()
+    });
+    let _ = child.kill();
+    assert!(ended.unwrap().is_some_and(|status| status.code() == Some(1)), "it waits for a reader");
+    drop(reader);
+    assert!(sandbox.held().is_empty());
+}

@@ -7,6 +7,8 @@ mod support;
 
 /// Disks that are full, read-only, planted or damaged.
 mod broken_disks;
+/// Filesystems that take capital letters for no difference.
+mod case_folding;
 /// The client of the Kubernetes API.
 #[cfg(feature = "kube")]
 mod client;

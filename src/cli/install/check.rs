@@ -3,11 +3,11 @@
 
 use super::super::output;
 use super::options::Plan;
-use super::{enter_mount_namespace, remove};
+use super::{enter_mount_namespace, files, place, remove};
 use crate::plugin::host::{CONFIG_VARIABLE, read_small};
 use anyhow::{Context, bail};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A network that asks for nothing; its range (RFC 5737) is never allocated
@@ -37,15 +37,63 @@ pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow:
     }
     if !offline {
         enter_mount_namespace(namespace)?;
-        ask(plan)?;
+        ask(&plan.bin_dir.join(plan.names[0]), &plan.flat_path())?;
     }
     output::say(&format!("hereabouts is installed on {}{}", output::plain(node), if offline { "" } else { ", and reaches its store" }));
     Ok(())
 }
 
-fn ask(plan: &Plan) -> anyhow::Result<()> {
-    let mut command = Command::new(plan.bin_dir.join(plan.names[0]));
-    command.env_clear().env("CNI_COMMAND", "STATUS").env(CONFIG_VARIABLE, plan.flat_path());
+/// The admission policy's words (deploy/node/policy.yaml).
+const OF_ANOTHER_NODE: &str = "a token changes only records of its own node";
+
+/// Lets the plugin try the token that a person gives, before anything is written.
+/// Only the admission policy's own word counts: a server that is out of reach now
+/// may be reached when pods start.
+///
+/// # Errors
+/// The token names no node, or another one.
+pub(super) fn token(plan: &Plan) -> anyhow::Result<()> {
+    let Some(credentials) = plan.credentials.as_ref().filter(|credentials| credentials.by_hand) else {
+        return Ok(());
+    };
+    let aside = Aside::make()?;
+    let (flat, kubeconfig) = (aside.0.join("hereabouts.conf"), aside.0.join("kubeconfig"));
+    place::put(&kubeconfig, 0o600, files::kubeconfig(credentials)?.as_bytes())?;
+    let said = serde_json::json!({
+        "node_name": plan.node.as_str(), "datastore": "kubernetes", "kubernetes": {"kubeconfig": kubeconfig}, "data_dir": aside.0.join("state"),
+    });
+    place::put(&flat, 0o600, said.to_string().as_bytes())?;
+    match ask(Path::new("/proc/self/exe"), &flat) {
+        Err(error) if error.to_string().contains(OF_ANOTHER_NODE) => {
+            bail!("--token-file: the token is not one of node {}: {error}", plan.node)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A directory for a moment, which root alone can read.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn make() -> anyhow::Result<Self> {
+        let drawn = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+        let path = PathBuf::from(format!("/tmp/hereabouts-install-{drawn:016x}"));
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+            .create(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn ask(executable: &Path, flat: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new(executable);
+    command.env_clear().env("CNI_COMMAND", "STATUS").env(CONFIG_VARIABLE, flat);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("cannot start the plugin")?;
     if let Some(mut stdin) = child.stdin.take() {

@@ -48,6 +48,9 @@ pub(super) fn install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs,
         return check::installed(&plan, namespace, args.offline);
     }
     require_bin_dir(&plan)?;
+    if !args.watch && !args.force {
+        check::token(&plan)?;
+    }
     let mut files = Files::new(plan)?;
     let mut change = Change::new(lookup, namespace, !args.watch);
     let mut allow = |plan: &Plan| if args.force { Ok(Quiet::default()) } else { change.allow(plan) };

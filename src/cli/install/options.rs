@@ -123,6 +123,8 @@ pub(super) struct Credentials {
     pub(super) ca_file: PathBuf,
     /// Permissions of the kubeconfig.
     pub(super) mode: u32,
+    /// A person names the server: a token is theirs then, not the pod's.
+    pub(super) by_hand: bool,
 }
 
 impl Plan {
@@ -277,5 +279,6 @@ fn credentials(lookup: Lookup<'_>, args: &NodeArgs, server: String) -> anyhow::R
         token_file: args.token_file.clone().unwrap_or_else(|| of_pod("token")),
         ca_file: args.ca_file.clone().or_else(|| from(lookup, "KUBE_CA_FILE").map(PathBuf::from)).unwrap_or_else(|| of_pod("ca.crt")),
         mode,
+        by_hand: args.server.is_some(),
     })
 }

@@ -6,7 +6,7 @@ use super::hint::{FullShards, Word};
 use super::session::FileSession;
 use super::{failed, hint, index, is_gone, layout, record, remove, sync_name};
 use crate::addr::{AddrSet, Mask, Range, Shard, add_bit, lowest_free};
-use crate::ipam::{Allocation, Draft, Scope};
+use crate::ipam::{Allocation, Attachment, Draft, Scope};
 use crate::store::{Claim, StoreError, retry};
 use std::io;
 use std::net::IpAddr;
@@ -88,6 +88,14 @@ pub(super) fn held_in(disk: &dyn Disk, scope: &Path, shard: Shard) -> Result<Mas
     Ok(held)
 }
 
+/// Whether names of this claim might be another's but for capital letters: of two
+/// such names one has some.
+fn has_capitals(scope: &Scope, draft: &Draft) -> bool {
+    let Attachment { node, network, container, ifname } = &draft.attachment;
+    let names = [scope.name().unwrap_or_default(), node.as_str(), network.as_str(), container.as_str(), ifname.as_str()];
+    names.iter().any(|name| name.chars().any(|letter| !letter.is_ascii() || letter.is_ascii_uppercase()))
+}
+
 /// How a try at one name ended.
 #[derive(PartialEq, Eq)]
 enum Link {
@@ -108,6 +116,9 @@ impl<D: Disk> FileSession<'_, D> {
     pub(super) fn claim_lowest(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
         if candidates.is_empty() || hint::is_exhausted(&self.store.disk, scope, candidates) {
             return Ok(Claim::Full);
+        }
+        if has_capitals(scope, draft) {
+            self.store.check_case()?;
         }
         self.store.ensure(&layout::scope(scope))?;
         let deadline = self.deadline;

@@ -170,6 +170,13 @@ pub(super) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, St
     }
 }
 
+/// Whether a file is the record of the name where it was found. A filesystem that
+/// takes `Blue` for `blue` lists it under one of them and finds it under both.
+pub(super) fn stands_at(disk: &dyn Disk, found: &Allocation, path: &Path, inode: Inode) -> bool {
+    let name = layout::record(&found.scope, found.address);
+    name == path || name.as_os_str().eq_ignore_ascii_case(path) && disk.inode(&name).is_ok_and(|at_name| at_name == inode)
+}
+
 enum Look {
     Gone,
     Damaged,
@@ -185,7 +192,7 @@ fn look(disk: &dyn Disk, path: &Path) -> Result<Look, StoreError> {
         Err(_) => return Ok(Look::Damaged),
     };
     Ok(match record::decode(&content.bytes) {
-        Ok(allocation) if layout::record(&allocation.scope, allocation.address) == path => Look::Whole(Box::new(allocation)),
+        Ok(allocation) if stands_at(disk, &allocation, path, content.inode) => Look::Whole(Box::new(allocation)),
         Err(Unreadable::Newer(_)) => Look::Newer,
         Ok(_) | Err(Unreadable::Damaged(_)) => Look::Damaged,
     })

@@ -269,6 +269,7 @@ impl<D: Disk> Store for FileStore<D> {
             }
             self.check_may_make()?;
         }
+        self.check_case()?;
         self.check_named(Access::Allocate, self.is_local()?)
     }
 

@@ -72,6 +72,7 @@ impl<D: Disk> FileStore<D> {
         let random = self.disk.random().map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
         let id = layout::hex(&random, random.len());
         self.place(path, format!("{{\"format\":{},\"id\":\"{id}\"}}\n", record::FORMAT).as_bytes())?;
+        self.check_case().inspect_err(|_| drop(self.disk.unlink(path)))?;
         // Where locks fail, another may have been first: its word counts.
         Ok(self.read_format()?.map_or(id, |format| format.id))
     }
@@ -86,7 +87,19 @@ impl<D: Disk> FileStore<D> {
         let id = known.unwrap_or(random);
         let text = format!("{{\"format\":{},\"id\":\"{id}\",\"explicit\":true}}\n", record::FORMAT);
         self.place_by(&temporary, path, text.as_bytes())?;
+        self.check_case().inspect_err(|_| drop(self.disk.unlink(path)))?;
         Ok(self.read_format()?.map_or(id, |format| format.id))
+    }
+
+    /// Refuses a filesystem that takes `Blue` for `blue`. Known by the one file that
+    /// every store has.
+    pub(super) fn check_case(&self) -> Result<(), StoreError> {
+        let inode = |name: &str| self.disk.inode(Path::new(name)).ok();
+        let found = inode(layout::FORMAT);
+        if found.is_none() || inode(&layout::FORMAT.to_ascii_uppercase()) != found {
+            return Ok(());
+        }
+        Err(StoreError::FoldsCase { path: self.disk.root().to_owned() })
     }
 
     /// Makes a small file with all its bytes or not at all; durable.

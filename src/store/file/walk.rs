@@ -5,7 +5,7 @@
 //! opened. [`super::verify`] looks at it again.
 
 use super::disk::Disk;
-use super::finding::{Finding, Problem};
+use super::finding::{Finding, Problem, stands_at};
 use super::record::Unreadable;
 use super::{hint, index, layout, record};
 use crate::addr::{Mask, Shard, add_bit};
@@ -121,9 +121,7 @@ impl<'d> Walk<'d> {
                 }
             };
             match record::decode(&content.bytes) {
-                Ok(found)
-                    if found.address == address && layout::scope(&found.scope) == scope && path.ends_with(found.address.to_string()) =>
-                {
+                Ok(found) if found.address == address && stands_at(self.disk, &found, &path, content.inode) => {
                     let stem = layout::attachment(&found.held.attachment);
                     self.rows.push(Row {
                         inode: content.inode.number,

@@ -103,6 +103,20 @@ impl Api {
         })
     }
 
+    /// Asks for a creation that is not done: an admission policy speaks of it as of
+    /// any other. That the name is taken is as good.
+    pub(super) fn rehearse(&self, object: &IpAllocation, deadline: &Deadline) -> Result<(), Failed> {
+        let body = serde_json::to_vec(object).map_err(|error| self.unreadable("create", &error.to_string()))?;
+        let path = collection("?dryRun=All");
+        let request = Request { method: Method::Post, path: &path, accept: JSON, content: Some((JSON, &body)) };
+        let call = Call { verb: "create", name: Some(&object.metadata.name), request };
+        self.call(&call, deadline, |answer, _| match answer.status {
+            200..=202 => Ok(Some(())),
+            409 if is_taken(answer) => Ok(Some(())),
+            _ => Ok(None),
+        })
+    }
+
     /// Reads an object; `None` when there is none of that name.
     pub(super) fn get(&self, name: &str, deadline: &Deadline) -> Result<Option<IpAllocation>, Failed> {
         let path = collection(&format!("/{name}"));

@@ -9,7 +9,7 @@ use super::names;
 use super::origin::Origin;
 use super::place::Place;
 use super::{KubeStore, PATIENCE};
-use crate::ipam::{Allocation, Draft, Scope};
+use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, Part, Scope, Source};
 use crate::store::StoreError;
 use crate::store::retry::Deadline;
 use serde::{Deserialize, Serialize};
@@ -197,6 +197,30 @@ impl KubeStore {
         }
     }
 
+    /// An object that this node might make; its address is of no network (RFC 5737).
+    fn rehearsed(&self) -> Option<IpAllocation> {
+        let attachment = Attachment {
+            node: self.host.node.clone(),
+            network: NetworkName::parse("hereabouts").ok()?,
+            container: ContainerId::parse("status").ok()?,
+            ifname: IfName::parse("status").ok()?,
+        };
+        let draft = Draft {
+            attachment,
+            pod: None,
+            netns: None,
+            view: None,
+            boot_id: self.host.boot_id.clone(),
+            since: self.now(),
+            source: Source::Dynamic,
+            part: Part { index: 0, of: 1 },
+            prefix: 24,
+            gateway: None,
+        };
+        let scope = Scope::parse("hereabouts-status").ok()?;
+        Some(IpAllocation::new(&scope, [192, 0, 2, 1].into(), &draft, self.machine.as_deref()))
+    }
+
     /// See [`crate::store::Store::ready`].
     pub(super) fn check_ready(&self) -> Result<(), StoreError> {
         let disk = self.state.disk();
@@ -218,6 +242,9 @@ impl KubeStore {
             if !self.api.may(verb, &deadline)? {
                 return Err(self.api.lacks(verb));
             }
+        }
+        if let Some(object) = self.rehearsed() {
+            self.api.rehearse(&object, &deadline)?;
         }
         let ready = Ready { cluster: self.api.cluster().to_owned(), at: u64::try_from(now.as_millis()).unwrap_or(0) };
         // A cluster that no call has used has no place of its own yet.

@@ -429,3 +429,40 @@ fn bites(cluster: &Cluster, namespace: &str, account: &str) {
     assert!(denied(&unbound.delete(&format!("{namespace}.10.9.0.1"))));
     bound.delete(&format!("{namespace}.10.9.0.1")).unwrap();
 }
+
+/// STATUS tries a creation that is not done, so that a token of no node, or of
+/// another one, is found before a pod meets it; `install` by hand refuses it.
+#[test]
+fn a_token_that_names_no_node_or_another_is_refused_by_status_and_install() {
+    let test = "a_token_that_names_no_node_or_another_is_refused_by_status_and_install";
+    let Some(cluster) = cluster(test) else { return };
+    let name = own_name("policy-token");
+    for (token, fits) in [
+        (cluster.node_token(&name), true),
+        (cluster.node_token("another"), false),
+        (cluster.text(&["--namespace", "kube-system", "create", "token", "hereabouts"]).trim().to_owned(), false),
+    ] {
+        let bearer = Bearer::new(cluster, &token);
+        let status = node(&bearer, &name, &name).status();
+        assert!(if fits { status.status == Some(0) } else { status.details().contains(DENIED) }, "{status:?}");
+        let text = std::fs::read_to_string(bearer.kubeconfig()).unwrap();
+        let line = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap().trim().trim_matches('"').to_owned();
+        let (server, ca) = (line("server:"), line("certificate-authority-data:"));
+        let ca = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, ca).unwrap();
+        std::fs::write(bearer.sandbox.path("ca"), ca).unwrap();
+        std::fs::create_dir(bearer.sandbox.path("bin")).unwrap();
+        let mut call = Call::bare();
+        let path = |name: &str| bearer.sandbox.path(name).display().to_string();
+        bearer.sandbox.write("token", &token);
+        call.args = ["install", "--server", &server, "--node-name", &name, "--token-file", &path("token"), "--ca-file", &path("ca")]
+            .into_iter()
+            .chain(["--bin-dir", &path("bin"), "--conf-dir", &path("net.d"), "--mount-namespace", "/proc/self/ns/mnt"])
+            .map(str::to_owned)
+            .collect();
+        let installed = call.run();
+        assert_eq!(installed.status, Some(i32::from(!fits)), "{installed:?}");
+        assert_eq!(bearer.sandbox.path("bin/hereabouts").exists(), fits);
+        assert!(fits || installed.stderr.contains("is not one of node"), "{installed:?}");
+    }
+    assert!(objects(cluster).iter().all(|object| object["spec"]["scope"] != "hereabouts-status"), "a trial makes nothing");
+}

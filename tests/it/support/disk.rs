@@ -32,6 +32,8 @@ pub(crate) struct Faults {
     pub(crate) refuses: Option<(&'static str, usize)>,
     /// The filesystem counts as one that machines share.
     pub(crate) shared: bool,
+    /// Names that differ in capital letters alone are one.
+    pub(crate) folds_case: bool,
     /// The step before which others do something; it is then done as usual.
     pub(crate) interrupted_at: Option<usize>,
 }
@@ -111,7 +113,8 @@ impl<D: Disk> Disk for FaultyDisk<D> {
         self.step(|disk| disk.read(path))
     }
     fn inode(&self, path: &Path) -> io::Result<Inode> {
-        self.step(|disk| disk.inode(path))
+        let folded = std::path::PathBuf::from(path.to_string_lossy().to_lowercase());
+        self.step(|disk| disk.inode(if self.faults.folds_case { &folded } else { path }))
     }
     fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()> {
         self.step(|disk| disk.visit(directory, visitor))

@@ -1,0 +1,71 @@
+//! A filesystem that takes names which differ in capital letters alone for one:
+//! refused where something would be allocated, and nothing of it counts as damage.
+
+use crate::conformance::{candidates, draft, host};
+use crate::support::disk::{Faults, FaultyDisk};
+use crate::support::sandbox::Sandbox;
+use hereabouts::ipam::Scope;
+use hereabouts::store::file::FileStore;
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Claim, Store, StoreError};
+use std::process::Command;
+use std::time::Duration;
+
+fn store(sandbox: &Sandbox, folds_case: bool) -> FileStore<FaultyDisk> {
+    FileStore::on(FaultyDisk::new(sandbox.store(), Faults { folds_case, ..Faults::default() }), host("n1"))
+}
+
+fn claim(store: &dyn Store, scope: &str, container: &str) -> Result<Claim, StoreError> {
+    let scope = Scope::parse(scope).unwrap();
+    let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_secs(20)))?;
+    session.claim(&scope, &candidates("10.0.0.0/29"), &draft("n1", container, None))
+}
+
+/// Cause: the scopes `Blue` and `blue` shared a directory. Effect: `verify` said of
+/// the records of one of them to release them. Fix: no store is made there, in one
+/// that stands no name with capital letters is begun, and DEL goes on.
+#[test]
+fn no_store_is_made_where_capital_letters_are_no_difference() {
+    let sandbox = Sandbox::new();
+    let refused = claim(&store(&sandbox, true), "blue", "c1");
+    assert!(matches!(refused, Err(StoreError::FoldsCase { .. })), "{refused:?}");
+    assert!(!sandbox.store().join("format").exists());
+    assert!(refused.is_err_and(|error| error.to_string().contains("capital letters")));
+    // One that an earlier version made.
+    assert!(matches!(claim(&store(&sandbox, false), "Blue", "c1"), Ok(Claim::Claimed(_))));
+    let found = store(&sandbox, true);
+    assert!(matches!(claim(&found, "blue", "c2"), Ok(Claim::Claimed(_))));
+    for (scope, container) in [("Blue", "c3"), ("green", "C3")] {
+        assert!(matches!(claim(&found, scope, container), Err(StoreError::FoldsCase { .. })), "{scope} {container}");
+    }
+    assert!(matches!(found.ready(), Err(StoreError::FoldsCase { .. })));
+    assert!(found.open(Access::Release, Deadline::after(Duration::from_secs(20))).is_ok());
+}
+
+/// ext4 with `casefold`, where kernel and tools have it.
+#[test]
+fn a_real_directory_that_folds_case_is_refused_by_the_executable() {
+    let test = "case_folding::a_real_directory_that_folds_case_is_refused_by_the_executable";
+    let sandbox = Sandbox::new();
+    if sandbox.cluster.is_some() {
+        return;
+    }
+    let (image, place) = (sandbox.path("image"), sandbox.path("place"));
+    std::fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
+    std::fs::create_dir(&place).unwrap();
+    let done = |program: &str, args: &[&std::ffi::OsStr]| Command::new(program).args(args).output().is_ok_and(|done| done.status.success());
+    let has_feature = std::path::Path::new("/sys/fs/ext4/features/casefold").exists();
+    let made = has_feature
+        && done("mkfs.ext4", &["-q".as_ref(), "-O".as_ref(), "casefold".as_ref(), image.as_os_str()])
+        && done("mount", &["-o".as_ref(), "loop".as_ref(), image.as_os_str(), place.as_os_str()]);
+    if !made {
+        return println!("SKIPPED {test}: this kernel, or its tools, have no ext4 that folds case");
+    }
+    let store = place.join("store");
+    std::fs::create_dir(&store).unwrap();
+    let folds = done("chattr", &["+F".as_ref(), store.as_os_str()]);
+    std::os::unix::fs::symlink(&store, sandbox.store()).unwrap();
+    let added = sandbox.add("c1", r#""range":"10.1.2.0/24""#);
+    let unmounted = done("umount", &[place.as_os_str()]);
+    assert!(folds && unmounted && added.status == Some(1) && added.details().contains("capital letters"), "{added:?}");
+}
