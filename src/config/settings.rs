@@ -12,7 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// The default store.
-const DATA_DIR: &str = "/var/lib/cni/hereabouts";
+/// Where a store is made that nobody names.
+pub const DATA_DIR: &str = "/var/lib/cni/hereabouts";
 /// The default place of debts: of this machine and this boot, wherever the stores
 /// are, and in memory, so that a full or read-only disk keeps none from being noted.
 const DEBTS_DIR: &str = "/run/hereabouts/debts";
@@ -36,6 +37,8 @@ pub struct StoreSettings {
     pub kind: StoreKind,
     /// The directory of the file store, and of the node state of the other.
     pub data_dir: PathBuf,
+    /// The data directories of this node: the default, and that of its flat file.
+    pub own: Vec<PathBuf>,
     /// Whether the node's own flat file names that directory.
     pub by_flat_file: bool,
     /// `store_id` of the flat file: the id of the store that has to be there.
@@ -213,7 +216,8 @@ fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, Conf
     let own_id = store_id(merged)?;
     let Some(Setting { field, trusted, .. }) = found else {
         let data_dir = PathBuf::from(DATA_DIR);
-        return Ok(StoreSettings { kind, data_dir, by_flat_file: false, id: own_id, named, origin: origin_of_kind });
+        let own = vec![data_dir.clone()];
+        return Ok(StoreSettings { kind, data_dir, own, by_flat_file: false, id: own_id, named, origin: origin_of_kind });
     };
     let data_dir = absolute(&field)?;
     let by_flat_file = own.as_ref() == Some(&data_dir);
@@ -223,8 +227,9 @@ fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, Conf
             .wrong(&format!("expected a directory below {OPEN_DATA}, any other must be listed in allowed_paths of the node's flat file")));
     }
     // It names the store of the flat file, whatever a network names beside it.
-    let id = own_id.filter(|_| data_dir == own.unwrap_or_else(|| DATA_DIR.into()));
-    Ok(StoreSettings { kind, data_dir, by_flat_file, id, named: true, origin: field.path })
+    let id = own_id.filter(|_| data_dir == own.clone().unwrap_or_else(|| DATA_DIR.into()));
+    let own = std::iter::once(DATA_DIR.into()).chain(own).collect();
+    Ok(StoreSettings { kind, data_dir, own, by_flat_file, id, named: true, origin: field.path })
 }
 
 /// `store_id`, which only the node's own flat file may name.

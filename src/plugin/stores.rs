@@ -1,7 +1,7 @@
 //! The store that the settings name.
 
 use super::evidence::life_here;
-use crate::config::{Settings, StoreKind};
+use crate::config::{DATA_DIR, Settings, StoreKind};
 use crate::ipam::NodeName;
 use crate::store::file::disk::RealDisk;
 use crate::store::file::{FileStore, Host, Named, Notes, Terms};
@@ -22,7 +22,12 @@ pub fn notes() -> Notes {
 #[must_use]
 pub fn to_make(directory: &std::path::Path, maker: NodeName) -> FileStore<RealDisk> {
     let host = Host { node: maker, machine_id: None, boot_id: String::new() };
-    FileStore::new(directory.to_owned(), host).under(Terms { named: Named::ByDefault, id: None, notes: notes() })
+    FileStore::new(directory.to_owned(), host).under(Terms {
+        named: Named::ByDefault,
+        id: None,
+        notes: notes(),
+        own: vec![DATA_DIR.into()],
+    })
 }
 
 /// The file store that settings name.
@@ -33,7 +38,9 @@ fn files(settings: &Settings, host: Host) -> FileStore<RealDisk> {
         (false, true) => Named::ByDefault,
         (false, false) => Named::ByNetwork,
     };
-    FileStore::new(store.data_dir.clone(), host).under(Terms { named, id: store.id.clone(), notes: notes() }).classifying_with(life_here)
+    FileStore::new(store.data_dir.clone(), host)
+        .under(Terms { named, id: store.id.clone(), notes: notes(), own: store.own.clone() })
+        .classifying_with(life_here)
 }
 
 /// Opens it. For files that costs nothing; for Kubernetes the kubeconfig is

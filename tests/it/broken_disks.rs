@@ -9,6 +9,7 @@ use crate::support::sandbox::Ended;
 
 /// The lock.
 mod locks;
+mod nested;
 /// Where the store is, and links planted in it.
 mod places;
 /// Damaged records.

@@ -7,6 +7,7 @@
 
 mod newer;
 mod tree;
+mod written;
 
 use crate::support::sandbox::{Call, Sandbox, configuration};
 use std::path::{Path, PathBuf};

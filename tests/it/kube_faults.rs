@@ -9,12 +9,14 @@
 /// Records of another machine under this node's name.
 mod another_machine;
 /// Killed at every system call.
+mod kept_state;
 mod kills;
 /// Writes that the server does after their caller has given them up.
 mod late;
+/// Node state that is gone, damaged, or another's.
+mod newer;
 /// Keys of objects that this version does not know.
 mod newer_keys;
-/// Node state that is gone, damaged, or another's.
 mod node_state;
 /// One call, one fault, on the way to the server and back.
 mod on_the_way;

@@ -5,6 +5,7 @@
 //! symbolic link. Knows nothing of records or orders.
 
 mod mounts;
+mod nested;
 mod real;
 
 pub(super) use real::LARGEST;
@@ -12,7 +13,7 @@ pub use real::RealDisk;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// What identifies a file whatever name leads to it.
@@ -70,6 +71,12 @@ pub trait Disk {
     /// tables list and that has nothing mounted, in words.
     fn unmounted(&self) -> io::Result<Option<String>> {
         Ok(None)
+    }
+    /// What the data directory lies in or holds that is a store or node state, in
+    /// words; `own` are the data directories of this node.
+    fn nested(&self, own: &[PathBuf]) -> Option<String> {
+        let _ = own;
+        None
     }
     /// Whether the data directory, or the nearest directory above it, can be
     /// written.

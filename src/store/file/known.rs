@@ -8,7 +8,7 @@ use super::notes::{Note, Notes};
 use super::prepare::Format;
 use super::{Acting, FileStore, layout};
 use crate::store::{Access, StoreError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A node that has had more names has forgotten the first ones.
 const MOST_NAMES: usize = 16;
@@ -32,6 +32,8 @@ pub struct Terms {
     pub id: Option<String>,
     /// What this node has noted of the stores that it uses.
     pub notes: Notes,
+    /// The data directories of this node: the default, and that of the flat file.
+    pub own: Vec<PathBuf>,
 }
 
 /// What stands in the directory; `noted` where this node knows it already.
@@ -107,6 +109,7 @@ impl<D: Disk> FileStore<D> {
             let found = "this node's notes of the stores that it uses".to_owned();
             return Err(StoreError::Foreign { path: root.to_owned(), found });
         }
+        self.check_not_nested()?;
         let local = self.is_local()?;
         // A store that has lost its format is no new one.
         if local && self.disk.inode(Path::new(layout::SCOPES)).is_ok() {
@@ -194,6 +197,7 @@ impl<D: Disk> FileStore<D> {
             self.check_not_foreign()?;
         }
         self.check_mounted()?;
+        self.check_not_nested()?;
         if !exists {
             self.disk.make_root().map_err(|error| super::failed(&self.disk, "make directory", Path::new(""), error))?;
         }

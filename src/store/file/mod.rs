@@ -29,6 +29,7 @@ mod listing;
 mod lock;
 mod lost;
 mod names;
+mod nested;
 mod notes;
 mod prepare;
 pub mod probe;

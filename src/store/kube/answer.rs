@@ -2,7 +2,7 @@
 //! and the Status of a failure.
 
 use super::client::Answer;
-use super::crd::{IpAllocation, KIND, PLURAL};
+use super::crd::{FORMAT, IpAllocation, KIND, PLURAL, Unreadable};
 use crate::store::StoreError;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -149,9 +149,32 @@ pub(super) fn decode_item(item: &str) -> Result<IpAllocation, StoreError> {
         name: String,
     }
     serde_json::from_str(item).map_err(|error| {
-        let name = serde_json::from_str::<Head>(item).map_or_else(|_| "?".to_owned(), |head| head.metadata.name);
-        damaged(&name, &error.to_string())
+        newer(item.as_bytes()).unwrap_or_else(|| {
+            let name = serde_json::from_str::<Head>(item).map_or_else(|_| "?".to_owned(), |head| head.metadata.name);
+            damaged(&name, &error.to_string())
+        })
     })
+}
+
+/// Of a later version's object nothing is known but its name and format.
+pub(super) fn newer(object: &[u8]) -> Option<StoreError> {
+    #[derive(Deserialize)]
+    struct Head {
+        kind: String,
+        metadata: Named,
+        spec: Format,
+    }
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    #[derive(Deserialize)]
+    struct Format {
+        format: u64,
+    }
+    let head: Head = serde_json::from_slice(object).ok()?;
+    let is_newer = head.kind == KIND && FORMAT < head.spec.format;
+    is_newer.then(|| Unreadable::Newer(head.spec.format).of(&head.metadata.name))
 }
 
 /// An object that no version of ours wrote.

@@ -110,7 +110,7 @@ impl KubeSession<'_> {
                 if open || unsure {
                     self.watch_for_twins(&object, made.metadata.uid.as_deref());
                 }
-                let allocation = made.allocation().map_err(|reason| super::answer::damaged(name, &reason))?;
+                let allocation = made.allocation().map_err(|unreadable| unreadable.of(name))?;
                 Ok(Some(allocation))
             }
             Ok(Created::Taken { perhaps_ours }) => self.taken(&object, draft, earlier, open || perhaps_ours),

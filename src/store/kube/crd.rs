@@ -9,6 +9,7 @@ use crate::ipam::{
     Allocation, Attachment, ContainerId, Draft, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version,
     View,
 };
+use crate::store::StoreError;
 use crate::store::file::{decode_path, encode_path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,8 +29,12 @@ pub const PLURAL: &str = "ipallocations";
 /// The resource's kind.
 pub const KIND: &str = "IPAllocation";
 
+/// The format of the record. It rises only where an older version would do harm to
+/// what a newer one wrote; new keys alone do not raise it.
+pub const FORMAT: u64 = 1;
+
 /// The keys of the spec that may be absent.
-pub(super) const OPTIONAL: &[&str] = &["gateway", "scope", "podRef", "machine", "netns", "view"];
+pub(super) const OPTIONAL: &[&str] = &["format", "gateway", "scope", "podRef", "machine", "netns", "view"];
 /// The same for the view.
 pub(super) const OPTIONAL_OF_VIEW: &[&str] =
     &["hardware", "tmpfs", "mountNamespace", "mountNamespaceNumber", "uptimeMilliseconds", "directories", "bootIDIsMounted"];
@@ -91,6 +96,10 @@ pub struct Metadata {
     },
 ]))]
 pub struct Spec {
+    /// The format of the record; absent for 1, the first.
+    #[schemars(range(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<u64>,
     /// The address that is held. IPv6 in its short form (RFC 5952).
     #[schemars(length(max = 45), extend("x-kubernetes-validations" = [
         { "rule": "isIP(self) && ip.isCanonical(self)", "message": "expected an IPv4 address, or an IPv6 address in its short form" },
@@ -267,6 +276,27 @@ pub enum Origin {
     Static,
 }
 
+/// Why an object is no record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// No version wrote it so.
+    #[error("{0}")]
+    Damaged(String),
+    /// A later version wrote it.
+    #[error("it has format {0}, this version reads up to {FORMAT}")]
+    Newer(u64),
+}
+
+impl Unreadable {
+    /// The same as an error that names the object.
+    pub(super) fn of(&self, name: &str) -> StoreError {
+        match self {
+            Self::Damaged(reason) => super::answer::damaged(name, reason),
+            Self::Newer(found) => StoreError::Newer { path: format!("{PLURAL}/{name}").into(), found: *found, known: FORMAT },
+        }
+    }
+}
+
 impl IpAllocation {
     /// The object for a new record.
     #[must_use]
@@ -277,6 +307,7 @@ impl IpAllocation {
             kind: KIND.to_owned(),
             metadata: Metadata { name: names::object(scope, address), labels: names::labels(scope, address, held), ..Metadata::default() },
             spec: Spec {
+                format: None,
                 address,
                 prefix: held.prefix,
                 gateway: held.gateway,
@@ -357,8 +388,15 @@ impl IpAllocation {
     /// The record that the object is.
     ///
     /// # Errors
-    /// What no ADD of ours can have written, in words.
-    pub fn allocation(&self) -> Result<Allocation, String> {
+    /// What no ADD of ours can have written, in words; a later version's.
+    pub fn allocation(&self) -> Result<Allocation, Unreadable> {
+        match self.spec.format {
+            Some(found) if FORMAT < found => Err(Unreadable::Newer(found)),
+            _ => self.understand().map_err(Unreadable::Damaged),
+        }
+    }
+
+    fn understand(&self) -> Result<Allocation, String> {
         let invalid = |key: &str| format!("spec.{key} is not valid");
         let spec = &self.spec;
         let scope = Scope::parse(spec.scope.as_deref().unwrap_or_default()).or(Err(invalid("scope")))?;

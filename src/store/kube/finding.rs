@@ -10,6 +10,8 @@ use std::path::PathBuf;
 pub(in crate::store) enum Problem {
     /// An object that cannot be read.
     Damaged,
+    /// An object that a later version wrote.
+    Newer,
     /// An object whose name is not that of its address.
     Misnamed,
     /// An object that another machine made under this node's name.
@@ -40,6 +42,7 @@ impl Problem {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Damaged => "damaged-record",
+            Self::Newer => "newer-record",
             Self::Misnamed => "misnamed-record",
             Self::SecondMachine => "second-machine",
             Self::GivenAway => "given-away",
@@ -58,6 +61,7 @@ impl Problem {
     pub(super) const fn meaning(self) -> &'static str {
         match self {
             Self::Damaged => "its address stays taken; \"kubectl delete ipallocations/NAME\" frees it",
+            Self::Newer => "written by a later version: install a newer hereabouts",
             Self::Misnamed => "it keeps nobody from its address; \"kubectl delete ipallocations/NAME\" removes it",
             Self::SecondMachine => {
                 "another machine made it under this node's name, this node never frees it: give each machine its own node_name; \
@@ -77,7 +81,7 @@ impl Problem {
 
     /// Whether `repair` mends it.
     pub(super) const fn is_repairable(self) -> bool {
-        !matches!(self, Self::Damaged | Self::Misnamed | Self::SecondMachine | Self::GivenAway)
+        !matches!(self, Self::Damaged | Self::Newer | Self::Misnamed | Self::SecondMachine | Self::GivenAway)
     }
 
     /// Whether nobody who lives needs it: what `sweep` removes.

@@ -1,6 +1,5 @@
 //! Listings, page by page: never more than a page in memory.
 
-use super::answer::damaged;
 use super::crd::IpAllocation;
 use super::names;
 use super::place::Place;
@@ -55,7 +54,7 @@ impl Iterator for Pages<'_> {
                 Some(Ok(object)) => match object.allocation() {
                     Ok(allocation) if self.filter.matches(&allocation) => return Some(self.for_whom_it_is(&object, allocation)),
                     Ok(_) => {}
-                    Err(reason) => return Some(Err(damaged(&object.metadata.name, &reason))),
+                    Err(unreadable) => return Some(Err(unreadable.of(&object.metadata.name))),
                 },
                 None if self.has_failed || self.place.is_ended() => return None,
                 None => {

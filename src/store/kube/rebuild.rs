@@ -2,9 +2,8 @@
 //! cluster, in another cluster, or when it was lost; and the readiness that is
 //! remembered in it.
 
-use super::answer::damaged;
 use super::clusters::Known;
-use super::crd::{IpAllocation, PLURAL};
+use super::crd::{IpAllocation, PLURAL, Unreadable};
 use super::names;
 use super::origin::Origin;
 use super::place::Place;
@@ -113,7 +112,11 @@ impl KubeStore {
             };
             let is_dead = |held: &Draft| self.life.is_none_or(|life| life(held).is_dead());
             let of_use = |object: &IpAllocation| {
-                of_this_boot(object) || ours(object) && object.allocation().is_ok_and(|known| !is_dead(&known.held))
+                let is_needed = || match object.allocation() {
+                    Ok(known) => !is_dead(&known.held),
+                    Err(unreadable) => matches!(unreadable, Unreadable::Newer(_)),
+                };
+                of_this_boot(object) || ours(object) && is_needed()
             };
             let kept: Vec<IpAllocation> = known.iter().filter(|object| of_use(object)).cloned().collect();
             if kept.len() < known.len() {
@@ -164,8 +167,8 @@ impl KubeStore {
                 }
                 match object.allocation() {
                     Ok(allocation) => found.push((object, allocation)),
-                    Err(reason) => {
-                        tracing::error!(error = %damaged(&object.metadata.name, &reason), "an object of this node is passed over")
+                    Err(unreadable) => {
+                        tracing::error!(error = %unreadable.of(&object.metadata.name), "an object of this node is passed over")
                     }
                 }
             }

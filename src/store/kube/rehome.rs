@@ -1,7 +1,6 @@
 //! Re-homing: an object that stands gets another record, in the very state that
 //! was read.
 
-use super::answer::damaged;
 use super::api::Changed;
 use super::crd::IpAllocation;
 use super::names;
@@ -70,6 +69,6 @@ impl KubeSession<'_> {
         if held.held.attachment != to.attachment {
             self.forget(held, false);
         }
-        object.allocation().map(Rehome::Done).map_err(|reason| damaged(&object.metadata.name, &reason))
+        object.allocation().map(Rehome::Done).map_err(|unreadable| unreadable.of(&object.metadata.name))
     }
 }

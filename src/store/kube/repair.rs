@@ -4,7 +4,7 @@
 //! holds the address by now, nothing can be mended here, and that is said.
 
 use super::api::{Changed, Created};
-use super::crd::{IpAllocation, Metadata};
+use super::crd::{IpAllocation, Metadata, Unreadable};
 use super::finding::{Problem, Suspect};
 use super::place::Place;
 use super::send::Failed;
@@ -192,11 +192,17 @@ impl KubeStore {
         let mut place = Place::default();
         while !place.is_ended() {
             for object in self.api.page(&selector, &mut place, deadline)? {
-                // What cannot be read is a finding of its own.
-                let Ok(object) = object else { continue };
-                if !self.is_of_another_machine(&object)
-                    && object.allocation().is_ok_and(|held| names::of_attachment(&held.held.attachment) == hash)
-                {
+                let object = match object {
+                    Err(newer @ StoreError::Newer { .. }) => return Err(newer),
+                    // What cannot be read is a finding of its own.
+                    Err(_) => continue,
+                    Ok(object) => object,
+                };
+                let is_its_own = match object.allocation() {
+                    Ok(held) => names::of_attachment(&held.held.attachment) == hash,
+                    Err(unreadable) => matches!(unreadable, Unreadable::Newer(_)),
+                };
+                if is_its_own && !self.is_of_another_machine(&object) {
                     objects.push(object);
                 }
             }

@@ -1,7 +1,7 @@
 //! Sending one call until an answer is one: what is tried again, what is final,
 //! and what is said of it.
 
-use super::answer::{is_terminating, is_unserved, plain, status};
+use super::answer::{is_terminating, is_unserved, newer, plain, status};
 use super::api::Api;
 use super::client::{Answer, CallError, Method, Request};
 use super::crd::{GROUP, IpAllocation, PLURAL};
@@ -132,7 +132,10 @@ impl Api {
     }
 
     pub(super) fn decode(&self, verb: &str, answer: &Answer) -> Result<IpAllocation, Failed> {
-        serde_json::from_slice(&answer.body).map_err(|error| self.unreadable(verb, &error.to_string()))
+        serde_json::from_slice(&answer.body).map_err(|error| match newer(&answer.body) {
+            Some(newer) => Failed { error: newer, unsure: true },
+            None => self.unreadable(verb, &error.to_string()),
+        })
     }
 
     /// An answer of the right status with the wrong content: another version of

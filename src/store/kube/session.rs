@@ -1,7 +1,7 @@
 //! A session: the attachment's lock, and the calls that compare.
 
 use super::api::Changed;
-use super::crd::IpAllocation;
+use super::crd::{IpAllocation, Unreadable};
 use super::{KubeStore, names};
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope, Version};
@@ -88,7 +88,7 @@ impl<'s> KubeSession<'s> {
             tracing::warn!(%another, "a record of another machine under this node's name is passed over");
             return Ok(None);
         }
-        let allocation = object.allocation().map_err(|reason| super::answer::damaged(name, &reason))?;
+        let allocation = object.allocation().map_err(|unreadable| unreadable.of(name))?;
         Ok(Some(allocation).filter(|allocation| allocation.held.attachment == *attachment))
     }
 
@@ -201,9 +201,23 @@ impl Session for KubeSession<'_> {
     fn holdings(&self, attachment: &Attachment) -> Result<Holdings, StoreError> {
         let mut holdings = Holdings::default();
         let hash = names::of_attachment(attachment);
-        for object in self.objects(&hash)? {
+        let known = match self.objects(&hash) {
+            Err(newer @ StoreError::Newer { .. }) => {
+                holdings.damaged.push(newer);
+                return Ok(holdings);
+            }
+            known => known?,
+        };
+        for object in known {
             let name = &object.metadata.name;
-            let known = object.allocation().map_err(|reason| super::answer::damaged(name, &reason))?;
+            let known = match object.allocation() {
+                Ok(known) => known,
+                Err(unreadable @ Unreadable::Newer(_)) => {
+                    holdings.damaged.push(unreadable.of(name));
+                    continue;
+                }
+                Err(unreadable) => return Err(unreadable.of(name)),
+            };
             // Two attachments of one hash have one file: the other's is not ours to
             // answer with, to free or to forget.
             if known.held.attachment != *attachment {
@@ -220,7 +234,7 @@ impl Session for KubeSession<'_> {
                     holdings.left_over = true;
                     self.lost.borrow_mut().push(object);
                 }
-                Err(damaged @ StoreError::DamagedObject { .. }) => holdings.damaged.push(damaged),
+                Err(damaged @ (StoreError::DamagedObject { .. } | StoreError::Newer { .. })) => holdings.damaged.push(damaged),
                 Err(error) => return Err(error),
             }
         }

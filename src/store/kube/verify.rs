@@ -4,7 +4,7 @@
 //! What looks wrong may be a call in flight: each suspect is looked at again,
 //! under the lock of its attachment and at the object as it stands then.
 
-use super::crd::IpAllocation;
+use super::crd::{IpAllocation, Unreadable};
 use super::finding::{Problem, Suspect};
 use super::place::Place;
 use super::session::KubeSession;
@@ -123,14 +123,23 @@ impl KubeStore {
                 look.findings.push(self.finding(Problem::Damaged, Suspect::Plain { name }, reason));
                 return Ok(());
             }
+            Err(StoreError::Newer { path, found, .. }) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                look.findings.push(self.finding(Problem::Newer, Suspect::Plain { name }, Unreadable::Newer(found).to_string()));
+                return Ok(());
+            }
             Err(error) => return Err(error),
         };
         let name = object.metadata.name.clone();
         let allocation = match object.allocation() {
             Ok(allocation) => allocation,
-            Err(reason) => {
-                let problem = if object.is_named_right() { Problem::Damaged } else { Problem::Misnamed };
-                look.findings.push(self.finding(problem, Suspect::Plain { name }, reason));
+            Err(unreadable) => {
+                let problem = match unreadable {
+                    Unreadable::Newer(_) => Problem::Newer,
+                    Unreadable::Damaged(_) if object.is_named_right() => Problem::Damaged,
+                    Unreadable::Damaged(_) => Problem::Misnamed,
+                };
+                look.findings.push(self.finding(problem, Suspect::Plain { name }, unreadable.to_string()));
                 return Ok(());
             }
         };
@@ -230,7 +239,9 @@ impl KubeStore {
         let Some(entry) = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name) else { return Ok(None) };
         let known = match entry.allocation() {
             Ok(known) => known,
-            Err(reason) => return Ok(Some((Problem::LeftOver, reason))),
+            // Said of the object itself, where there is one.
+            Err(Unreadable::Newer(_)) => return Ok(None),
+            Err(unreadable) => return Ok(Some((Problem::LeftOver, unreadable.to_string()))),
         };
         let confirmed = known.version.is_some();
         let problem = match self.stands(session, name, &known.held.attachment)? {

@@ -26,7 +26,7 @@ pub(super) fn seconds_later(node: &Node, seconds: u64) {
 
 /// A node with something in every file of its state: two pods, one in its
 /// second sandbox; what is believed of a scope; an intent and a tombstone.
-fn lived_in(rig: &Rig<'_>) {
+pub(super) fn lived_in(rig: &Rig<'_>) {
     let node = &rig.node;
     node.add("kept").succeeded();
     node.add("web_1").succeeded();

@@ -20,7 +20,12 @@ const SLACK: Duration = Duration::from_secs(20);
 impl<'c> Rig<'c> {
     /// Its first call is made: the node knows that it has nothing.
     pub(super) fn new(cluster: &'c Cluster) -> Self {
-        let rig = Self::cold(cluster);
+        Self::named(cluster, &own_name("fault"))
+    }
+
+    /// The same under a name that is given.
+    pub(super) fn named(cluster: &'c Cluster, name: &str) -> Self {
+        let rig = Self::cold_named(cluster, name);
         rig.node.del("nobody").succeeded();
         rig.proxy.seen();
         rig
@@ -28,9 +33,12 @@ impl<'c> Rig<'c> {
 
     /// A node that has never called.
     pub(super) fn cold(cluster: &'c Cluster) -> Self {
+        Self::cold_named(cluster, &own_name("fault"))
+    }
+
+    fn cold_named(cluster: &'c Cluster, name: &str) -> Self {
         let proxy = Proxy::new(cluster);
-        let name = own_name("fault");
-        let node = Node::new(&name, &name, Path::new("/"));
+        let node = Node::new(name, name, Path::new("/"));
         node.configure(&proxy.kubeconfig(&node.sandbox.root), DEADLINES);
         Self { cluster, proxy, node }
     }

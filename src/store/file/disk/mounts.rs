@@ -42,7 +42,7 @@ pub(super) fn unmounted(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// The path without symbolic links, as far as it is there.
-fn resolved(path: &Path) -> PathBuf {
+pub(super) fn resolved(path: &Path) -> PathBuf {
     let found = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
     found.map_or_else(|| path.to_owned(), |(above, real)| path.strip_prefix(above).map_or(real.clone(), |rest| real.join(rest)))
 }

@@ -214,6 +214,10 @@ impl Disk for RealDisk {
         Ok(local)
     }
 
+    fn nested(&self, own: &[PathBuf]) -> Option<String> {
+        super::nested::nested(&self.root, own)
+    }
+
     fn unmounted(&self) -> io::Result<Option<String>> {
         super::mounts::unmounted(&self.root)
     }

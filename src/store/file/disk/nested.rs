@@ -1,0 +1,78 @@
+//! Whether a directory lies in a store or in node state, or holds one: a store in
+//! the node state of another would be moved aside or listed as records. Looked at
+//! before a store is made, which is rare.
+
+use super::mounts::resolved;
+use std::path::{Path, PathBuf};
+
+/// Directories of a store, in which no other one may be.
+const LOOKED_INTO: &[&str] = &["scopes", "nodes", "kubernetes", "stores"];
+/// No deeper, and at no more names: it is to be bounded whatever stands there.
+const DEEPEST: usize = 3;
+const MOST_NAMES: usize = 4096;
+
+/// What a directory lies in or holds, in words. `own` are the data directories of
+/// this node, whether they are there or not.
+pub(super) fn nested(path: &Path, own: &[PathBuf]) -> Option<String> {
+    let real = resolved(path);
+    let of_node = own.iter().map(|own| (own, resolved(own))).filter(|(_, resolved)| *resolved != real);
+    for (own, resolved) in of_node {
+        if real.starts_with(&resolved) {
+            return Some(format!("it lies in {}, a data directory of this node", own.display()));
+        }
+        if resolved.starts_with(&real) {
+            return Some(format!("{} lies in it, a data directory of this node", own.display()));
+        }
+    }
+    if let Some((above, what)) = real.ancestors().skip(1).find_map(|above| Some((above, kind(above)?))) {
+        return Some(format!("it lies in {}, which is {what}", above.display()));
+    }
+    if is_node_state(&real) {
+        return Some("it is a node state".to_owned());
+    }
+    let mut names = 0;
+    let held = LOOKED_INTO.iter().find_map(|name| held(&real.join(name), *name == "kubernetes", 1, &mut names));
+    held.map(|(below, what)| format!("it holds {}, which is {what}", below.display()))
+}
+
+fn kind(directory: &Path) -> Option<&'static str> {
+    if is_store(directory) {
+        return Some("a store");
+    }
+    is_node_state(directory).then_some("a node state")
+}
+
+fn is_store(directory: &Path) -> bool {
+    directory.join("format").is_file() && (directory.join("scopes").is_dir() || directory.join("nodes").is_dir())
+}
+
+fn is_node_state(directory: &Path) -> bool {
+    directory.join("attachments").is_dir() && (directory.join("calls").is_file() || directory.join("complete").is_file())
+}
+
+/// What stands in a directory or below it. In `kubernetes` node state is where it
+/// should be.
+fn held(directory: &Path, is_of_states: bool, depth: usize, names: &mut usize) -> Option<(PathBuf, &'static str)> {
+    let is_link = directory.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    if is_link || !directory.is_dir() {
+        return None;
+    }
+    if let Some(what) = kind(directory) {
+        return Some((directory.to_owned(), what));
+    }
+    if DEEPEST < depth {
+        return None;
+    }
+    for entry in directory.read_dir().into_iter().flatten().flatten() {
+        *names += 1;
+        if MOST_NAMES < *names {
+            return None;
+        }
+        let path = entry.path();
+        let is_in_place = is_of_states && depth == 1 && is_node_state(&path) && !is_store(&path);
+        if !is_in_place && let Some(found) = held(&path, false, depth + 1, names) {
+            return Some(found);
+        }
+    }
+    None
+}
