@@ -39,6 +39,8 @@ fn status_counts_no_gateway_that_a_standing_record_names_as_room() {
     let silent = |bounds: &str| format!(r#""range":"10.9.0.0/29",{bounds},"status_when_full":"not_ready""#);
     let gateway_alone = silent(r#""range_start":"10.9.0.1","range_end":"10.9.0.1""#);
     let status = |ipam: &str| sandbox.call("STATUS").stdin(configuration(ipam)).run();
+    // A store that a flat file names is there from its first ADD on.
+    sandbox.add("c0", r#""range":"10.8.0.0/24""#).succeeded();
     status(&gateway_alone).succeeded();
     sandbox.add("c1", NAMING).succeeded();
     assert_eq!(status(&gateway_alone).code(), 50);
