@@ -13,7 +13,7 @@ mod server;
 mod world;
 
 use calls::{Call, Kind, Setting, What};
-use explore::{Count, Explorer};
+use explore::{Allowed, Count, Explorer};
 use promise::then;
 use world::World;
 
@@ -47,49 +47,141 @@ const CALLS: &[Call] = &[
     Call::new(What::Repair),
 ];
 
-/// A call that may end so.
-fn allowed(_: &[Call], _: &Call, _: &(u64, String)) -> bool {
+/// Where the calls begin: with a bystander and the dead alone, and beside c1.
+fn beginnings(setting: &Setting) -> [World; 2] {
+    let empty = prepared(setting);
+    let held = then(setting, empty.clone(), &[Call::new(What::Add("c1", 1))]);
+    [empty, held]
+}
+
+/// No call may fail.
+fn never(_: &Call, _: &(u64, String)) -> bool {
     false
 }
 
-fn pairs(kind: Kind, most: usize) -> Count {
-    let setting = Setting::new(kind);
-    let empty = prepared(&setting);
-    let held = then(&setting, empty.clone(), &[Call::new(What::Add("c1", 1))]);
-    let mut all = Count::default();
-    let mut faults = Vec::new();
-    for world in [&empty, &held] {
-        for first in CALLS {
-            for second in CALLS {
-                let calls = [*first, *second];
-                let mut explorer =
-                    Explorer { setting: &setting, world, calls: &calls, most, allowed, count: Count::default(), faults: Vec::new() };
-                explorer.explore(0);
-                all.schedules += explorer.count.schedules;
-                all.same += explorer.count.same;
-                faults.extend(explorer.faults);
+/// Explores calls from each beginning, and adds up.
+struct Sum {
+    setting: Setting,
+    name: &'static str,
+    all: Count,
+    faults: Vec<String>,
+}
+
+impl Sum {
+    fn new(kind: Kind, name: &'static str) -> Self {
+        Self { setting: Setting::new(kind), name, all: Count::default(), faults: Vec::new() }
+    }
+
+    fn add(&mut self, world: &World, calls: &[Call], allowed: Allowed, explore: &mut dyn FnMut(&mut Explorer<'_>)) {
+        let mut explorer = Explorer::new(&self.setting, world, calls, allowed);
+        explore(&mut explorer);
+        self.all.schedules += explorer.count.schedules;
+        self.all.same += explorer.count.same;
+        self.all.worlds += explorer.count.worlds;
+        self.faults.extend(explorer.faults);
+    }
+
+    fn end(self) {
+        println!("{:?}, {}: {:?}, {} faults", self.setting.kind, self.name, self.all, self.faults.len());
+        for fault in self.faults.iter().take(20) {
+            println!("{fault}\n");
+        }
+        assert!(self.faults.is_empty());
+    }
+}
+
+/// Every schedule of each ordered pair of calls with so many switches.
+fn pairs(kind: Kind, most: usize) {
+    let mut sum = Sum::new(kind, "pairs");
+    for world in beginnings(&sum.setting) {
+        for (first, second) in CALLS.iter().flat_map(|first| CALLS.iter().map(move |second| (*first, *second))) {
+            sum.add(&world, &[first, second], never, &mut |explorer| explorer.explore(0, most));
+        }
+    }
+    sum.end();
+}
+
+const ADD: Call = Call::new(What::Add("c1", 1));
+const DEL: Call = Call::new(What::Del("c1"));
+const OTHERS: Call = Call::new(What::Add("c2", 1));
+
+/// Three at once.
+const TRIPLES: &[[Call; 3]] = &[
+    [ADD, DEL, ADD],
+    [ADD.lost(), DEL, ADD],
+    [ADD.lost(), ADD, OTHERS],
+    [ADD.lost(), ADD.lost(), OTHERS],
+    [ADD.orphan(0), ADD, OTHERS],
+    [ADD.orphan(1), DEL, ADD],
+    [ADD, DEL, OTHERS],
+    [ADD.lost(), DEL, OTHERS],
+    [ADD.lost(), ADD, Call::new(What::Sweep)],
+    [ADD.lost(), ADD, Call::new(What::Release("c1"))],
+    [Call::new(What::Add("new-web", 1)).lost(), Call::new(What::Del("dead-web")), OTHERS],
+    [Call::new(What::Add("new-web", 1)).lost(), Call::new(What::Add("new-web", 1)), Call::new(What::Gc)],
+];
+
+/// Every schedule of three calls with so many switches, whoever is preferred when
+/// a call ends or waits.
+fn triples(kind: Kind, most: usize) {
+    let mut sum = Sum::new(kind, "triples");
+    for world in beginnings(&sum.setting) {
+        for [a, b, c] in TRIPLES.iter().copied() {
+            for order in [[a, b, c], [a, c, b], [b, a, c], [b, c, a], [c, a, b], [c, b, a]] {
+                sum.add(&world, &order, never, &mut |explorer| explorer.explore(0, most));
             }
         }
     }
-    println!("{kind:?}: {all:?}, {} faults", faults.len());
-    for fault in faults.iter().take(20) {
-        println!("{fault}\n");
+    sum.end();
+}
+
+/// Schedules that seeds draw, from `HEREABOUTS_TEST_SEED` on when it is set.
+fn drawn(kind: Kind, each: u64) {
+    #[allow(clippy::disallowed_methods, reason = "the seed of a failure is given again")]
+    let seed = std::env::var("HEREABOUTS_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1_u64);
+    println!("seeds {seed} to {}", seed + each - 1);
+    let mut sum = Sum::new(kind, "drawn triples");
+    for world in beginnings(&sum.setting) {
+        for calls in TRIPLES {
+            sum.add(&world, calls, never, &mut |explorer| (seed..seed + each).for_each(|seed| explorer.draw(seed)));
+        }
     }
-    assert!(faults.is_empty());
-    all
+    sum.end();
 }
 
-#[test]
-fn every_pair_of_calls_on_local_files() {
-    pairs(Kind::Local, 2);
+/// A name for each store, so that they run side by side.
+macro_rules! on_each_store {
+    ($($(#[$attribute:meta])* $local:ident, $shared:ident, $kubernetes:ident: $call:expr;)+) => {$(
+        $(#[$attribute])*
+        #[test]
+        fn $local() {
+            $call(Kind::Local);
+        }
+        $(#[$attribute])*
+        #[test]
+        fn $shared() {
+            $call(Kind::Shared);
+        }
+        $(#[$attribute])*
+        #[test]
+        fn $kubernetes() {
+            $call(Kind::Kubernetes);
+        }
+    )+};
 }
 
-#[test]
-fn every_pair_of_calls_on_shared_files() {
-    pairs(Kind::Shared, 2);
-}
-
-#[test]
-fn every_pair_of_calls_on_kubernetes() {
-    pairs(Kind::Kubernetes, 2);
+on_each_store! {
+    every_pair_of_calls_on_local_files, every_pair_of_calls_on_shared_files, every_pair_of_calls_on_kubernetes:
+        |kind| pairs(kind, 1);
+    drawn_triples_on_local_files, drawn_triples_on_shared_files, drawn_triples_on_kubernetes:
+        |kind| drawn(kind, 100);
+    #[ignore = "minutes"]
+    long_pairs_on_local_files, long_pairs_on_shared_files, long_pairs_on_kubernetes:
+        |kind| pairs(kind, 3);
+    #[ignore = "minutes"]
+    long_triples_on_local_files, long_triples_on_shared_files, long_triples_on_kubernetes:
+        |kind| triples(kind, 2);
+    #[ignore = "minutes"]
+    long_drawn_triples_on_local_files, long_drawn_triples_on_shared_files, long_drawn_triples_on_kubernetes:
+        |kind| drawn(kind, 5_000);
 }

@@ -62,13 +62,23 @@ pub(super) enum What {
     Repair,
 }
 
+/// When the caller of an ADD has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    Never,
+    /// When the answer is written.
+    AtTheAnswer,
+    /// From this look at it on, counted from zero.
+    From(u8),
+}
+
 /// One call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) what: What,
     pub(super) node: &'static str,
-    /// The caller goes as soon as something was written for it.
-    pub(super) gone: bool,
+    /// Whether its caller goes.
+    pub(super) gone: Gone,
     /// A flush that fails.
     pub(super) bad_flush: Option<BadFlush>,
     /// Sandboxes are gone whose container's name begins so.
@@ -78,7 +88,7 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) const fn new(what: What) -> Self {
-        Self { what, node: "n1", gone: false, bad_flush: None, dead: "dead", boot: "today" }
+        Self { what, node: "n1", gone: Gone::Never, bad_flush: None, dead: "dead", boot: "today" }
     }
 
     pub(super) const fn on(self, node: &'static str) -> Self {
@@ -87,7 +97,12 @@ impl Call {
 
     /// Its caller is gone when it answers.
     pub(super) const fn lost(self) -> Self {
-        Self { gone: true, ..self }
+        Self { gone: Gone::AtTheAnswer, ..self }
+    }
+
+    /// Its caller is gone when the call looks for it the n-th time.
+    pub(super) const fn orphan(self, look: u8) -> Self {
+        Self { gone: Gone::From(look), ..self }
     }
 
     pub(super) fn holder(&self) -> Option<Holder> {
@@ -196,8 +211,8 @@ impl Around {
 
     fn say(&self, event: &Event) {
         let holders: Vec<Holder> = match event {
-            Event::Told(holder, _) | Event::Ending(holder) | Event::Ended(holder) => vec![holder.clone()],
-            Event::Shown(shown) => shown.iter().map(|shown| shown.holder.clone()).collect(),
+            Event::Ending(holder) | Event::Ended(holder) => vec![holder.clone()],
+            Event::Told(shown) | Event::Shown(shown) => shown.iter().map(|shown| shown.holder.clone()).collect(),
             Event::GivenUp(_) => Vec::new(),
         };
         self.scheduler.step(
@@ -207,7 +222,11 @@ impl Around {
                 for holder in &holders {
                     touches.write(("holder", holder));
                 }
-                world.events.push(event.clone());
+                let mut event = event.clone();
+                if let Event::Told(told) = &mut event {
+                    told.iter_mut().for_each(|told| told.record = world.record_at(told.address));
+                }
+                world.events.push(event);
             },
         );
     }
@@ -289,7 +308,12 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
             _ => None,
         }
     };
-    let ipam = Ipam { lookup: &lookup, log: &|_| {}, orphaned: &|| false, surroundings: Rc::clone(around) as Rc<dyn Surroundings> };
+    let looks = Cell::new(0);
+    let orphaned = || {
+        looks.set(looks.get() + 1);
+        matches!(call.gone, Gone::From(look) if look < looks.get())
+    };
+    let ipam = Ipam { lookup: &lookup, log: &|_| {}, orphaned: &orphaned, surroundings: Rc::clone(around) as Rc<dyn Surroundings> };
     let holder: Holder = (call.node, container.to_owned());
     if name == "DEL" {
         around.say(&Event::Ending(holder.clone()));
@@ -306,14 +330,15 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
                 error.set(bytes.to_vec());
                 return Ok(());
             }
-            if call.gone {
+            if call.gone == Gone::AtTheAnswer || orphaned() {
                 return Err(std::io::ErrorKind::BrokenPipe.into());
             }
-            around.say(&Event::Told(holder.clone(), told(&document)));
+            let told = told(&document).into_iter().map(|address| Shown { holder: holder.clone(), address, record: None });
+            around.say(&Event::Told(told.collect()));
             Ok(())
         },
         undeliverable: &|| None,
-        orphaned: &|| false,
+        orphaned: &orphaned,
     };
     match dispatch(&ipam, ports) {
         Outcome::Done => {
@@ -354,10 +379,11 @@ fn release_all(around: &Around, container: Option<&str>, node: &'static str) -> 
     let found = release::find(around.upkeep(around.call.node, true).as_ref(), &filter, container)?;
     let store = around.upkeep(node, elsewhere);
     release::await_calls(store.as_ref(), &found)?;
-    let shown = found
-        .allocations
-        .iter()
-        .map(|allocation| Shown { holder: (node, allocation.held.attachment.container.to_string()), address: allocation.address });
+    let shown = found.allocations.iter().map(|allocation| Shown {
+        holder: (node, allocation.held.attachment.container.to_string()),
+        address: allocation.address,
+        record: allocation.version.as_ref().map(|version| version.uid.clone()),
+    });
     around.say(&if elsewhere { Event::GivenUp(node) } else { Event::Shown(shown.collect()) });
     let is_empty = found.allocations.is_empty();
     release::carry_out(store.as_ref(), &found, &mut |_, _| Ok(()))?;

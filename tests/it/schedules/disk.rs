@@ -92,6 +92,14 @@ impl Tree {
         Ok(number)
     }
 
+    /// The file of that name in any directory.
+    pub(super) fn inode_named(&self, wanted: &str) -> Option<usize> {
+        self.nodes.iter().find_map(|node| match &**node {
+            Node::Directory { names, .. } => names.get(OsStr::new(wanted)).copied(),
+            Node::File(_) => None,
+        })
+    }
+
     /// Every file below the root, for a test that looks.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();

@@ -4,7 +4,7 @@
 
 use super::calls::{Answered, Call, Looked, Setting, What, look, perform};
 use super::scheduler::{Plan, Run, run};
-use super::world::{Event, Holder, World};
+use super::world::{Event, Holder, Shown, World};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -51,18 +51,22 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
     let mut standing: BTreeMap<Holder, Vec<IpAddr>> = BTreeMap::new();
     let mut ending: Vec<&Holder> = Vec::new();
     let mut given_up = Vec::new();
+    // An operator has said to free these very records: who is told them once more
+    // is not promised them.
+    let mut condemned: Vec<&Shown> = Vec::new();
     for event in events {
         match event {
-            Event::Told(holder, addresses) => {
-                if holder.1.starts_with("dead") {
+            Event::Told(told) => {
+                let Some(holder) = told.first().map(|told| &told.holder).filter(|holder| !holder.1.starts_with("dead")) else {
                     continue;
-                }
+                };
+                let addresses: Vec<IpAddr> = told.iter().filter(|told| !condemned.contains(told)).map(|told| told.address).collect();
                 let other = standing.iter().find(|(known, held)| *known != holder && addresses.iter().any(|one| held.contains(one)));
                 if let Some((other, _)) = other.filter(|(other, _)| !ending.contains(other)) {
                     return Err(format!("{addresses:?} was told to {holder:?} while {other:?} relies on it"));
                 }
                 if !given_up.contains(&holder.0) {
-                    standing.insert(holder.clone(), addresses.clone());
+                    standing.insert(holder.clone(), addresses);
                 }
             }
             Event::Ending(holder) => ending.push(holder),
@@ -70,7 +74,10 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
                 ending.retain(|known| *known != holder);
                 standing.remove(holder);
             }
-            Event::Shown(shown) => shown.iter().for_each(|shown| drop(standing.remove(&shown.holder))),
+            Event::Shown(shown) => shown.iter().for_each(|shown| {
+                standing.remove(&shown.holder);
+                condemned.push(shown);
+            }),
             // The operator says that the node is off: a call that runs there all
             // the same is promised nothing.
             Event::GivenUp(node) => {
@@ -108,7 +115,7 @@ pub(super) fn check(setting: &Setting, run: &Run, calls: &[Call]) -> Result<(), 
 fn nothing_is_left(setting: &Setting, world: World, calls: &[Call]) -> Result<(), String> {
     let mut holders: Vec<Holder> = calls.iter().filter_map(Call::holder).collect();
     holders.extend(world.events.iter().filter_map(|event| match event {
-        Event::Told(holder, _) => Some(holder.clone()),
+        Event::Told(told) => told.first().map(|told| told.holder.clone()),
         _ => None,
     }));
     holders.sort();

@@ -7,6 +7,7 @@
 //! Knows no store: a step is a function on the world, and says what it touches.
 
 use super::world::World;
+use crate::support::cached::Draw;
 use hereabouts::store::retry::Clock;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -31,7 +32,13 @@ pub(super) struct Switch {
 pub(super) struct Plan {
     pub(super) first: usize,
     pub(super) switches: Vec<Switch>,
+    /// Besides, before each step the turn may go to any other call: with a
+    /// chance of one in `RARELY`, as this seed draws it.
+    pub(super) seed: Option<u64>,
 }
+
+/// See [`Plan`].
+const RARELY: usize = 6;
 
 /// What a step reads and writes.
 #[derive(Debug, Clone, Default)]
@@ -92,6 +99,9 @@ pub(super) struct State {
     now: Duration,
     trace: Vec<Step>,
     shown: bool,
+    draw: Draw,
+    /// The step before which was drawn.
+    drawn: Option<(usize, usize)>,
     /// A planned switch could not be made.
     void: bool,
     faults: Vec<String>,
@@ -131,6 +141,8 @@ pub(super) fn run(world: World, plan: &Plan, jobs: Vec<Job<'_>>, shown: bool) ->
         now: Duration::ZERO,
         trace: Vec::new(),
         shown,
+        draw: Draw(plan.seed.unwrap_or(0)),
+        drawn: None,
         void: false,
         faults: Vec::new(),
     };
@@ -201,6 +213,19 @@ impl State {
             _ => self.void = true,
         }
     }
+
+    /// A switch that is drawn, once before each step.
+    fn switch_drawn(&mut self, from: usize) {
+        let step = (from, self.steps[from]);
+        if self.plan.seed.is_none() || self.drawn == Some(step) {
+            return;
+        }
+        self.drawn = Some(step);
+        let ready: Vec<usize> = (0..self.threads.len()).filter(|other| *other != from && self.threads[*other] == Thread::Ready).collect();
+        if !ready.is_empty() && self.draw.below(RARELY) == 0 {
+            self.current = ready[self.draw.below(ready.len())];
+        }
+    }
 }
 
 impl Scheduler {
@@ -238,6 +263,13 @@ impl Scheduler {
                 if state.killed[thread] {
                     drop(state);
                     resume_unwind(Box::new(Killed));
+                }
+                if planned {
+                    state.switch_drawn(thread);
+                    if state.current != thread {
+                        self.turn.notify_all();
+                        continue;
+                    }
                 }
                 let due = state.plan.switches.get(state.next).copied();
                 match due.filter(|switch| planned && switch.thread == thread && switch.at == state.steps[thread]) {

@@ -18,11 +18,11 @@ pub(super) struct Objects {
     revision: u64,
 }
 
-/// Contents; what differs in revisions alone is the same.
 impl Hash for Objects {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        self.revision.hash(state);
         for (name, object) in &self.by_name {
-            (name, object["spec"].to_string(), object["metadata"]["labels"].to_string()).hash(state);
+            (name, object.to_string()).hash(state);
         }
     }
 }
@@ -57,6 +57,11 @@ impl Objects {
     fn next(&mut self) -> u64 {
         self.revision += 1;
         self.revision
+    }
+
+    /// Of an object.
+    pub(super) fn uid_of(&self, name: &str) -> Option<String> {
+        self.by_name.get(name)?["metadata"]["uid"].as_str().map(str::to_owned)
     }
 
     /// Serves one request, and says what it touches.
