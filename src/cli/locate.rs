@@ -82,6 +82,12 @@ impl Located<'_> {
         ipam::classify_record(held, &self.machine)
     }
 
+    /// Whether a record of another machine id is left behind, given who says so.
+    #[cfg(feature = "kube")]
+    pub(super) fn is_left_behind(&self, held: &Draft, word: ipam::Word) -> bool {
+        ipam::is_left_behind(held, &self.machine, word)
+    }
+
     fn open(&self, node: NodeName, on_behalf: OnBehalf) -> anyhow::Result<Box<dyn Upkeep>> {
         Ok(stores::open_to_keep(&self.settings, self.host(node), on_behalf, self.lookup)?)
     }

@@ -16,6 +16,8 @@ mod show;
 mod store_keep;
 mod store_test;
 pub mod sweep;
+#[cfg(feature = "kube")]
+mod take_over;
 mod usage;
 mod verify;
 
@@ -171,6 +173,12 @@ enum Command {
     /// and the store stay.
     #[cfg(feature = "kube")]
     Uninstall(Box<install::UninstallArgs>),
+    /// Free what a machine that is gone has left under this node's name
+    ///
+    /// For the DaemonSet: stdin is the token of its own pod.
+    #[cfg(feature = "kube")]
+    #[command(hide = true)]
+    TakeOver,
     /// Work with configurations
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -421,6 +429,8 @@ fn carry_out(lookup: Lookup<'_>, cli: &Cli) -> anyhow::Result<()> {
         Command::Sweep(args) => sweep::sweep(lookup, &cli.store, args),
         Command::Verify(args) => verify::verify(lookup, &cli.store, args),
         Command::Repair(args) => repair::repair(lookup, &cli.store, args),
+        #[cfg(feature = "kube")]
+        Command::TakeOver => take_over::take_over(lookup, &cli.store),
         #[cfg(feature = "kube")]
         Command::Install(_) | Command::Uninstall(_) => Ok(()),
         Command::Store(StoreCommand::Init(args)) => store_keep::init(args),

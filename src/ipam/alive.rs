@@ -156,12 +156,43 @@ pub fn classify_record(record: &Draft, here: &dyn Here) -> Life {
     }
 }
 
+/// By whose word the machine that made a record may be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// This machine is another Node object than the record names.
+    AnotherNode,
+    /// It is the same one, and has another machine id.
+    SameNode,
+}
+
+/// Whether a record of another machine id under this node's name is left behind,
+/// given that word. A namespace that is seen, and a boot id that one mount
+/// namespace shows, speak against it; of the same Node also other hardware and a
+/// record that is younger than this boot.
+pub fn is_left_behind(record: &Draft, here: &dyn Here, word: Word) -> bool {
+    let boot = match word {
+        Word::AnotherNode => compare_boot_ids(record, here),
+        Word::SameNode => compare_boots(record, here),
+    };
+    let is_earlier = matches!(boot, Boot::Another) || word == Word::AnotherNode && matches!(boot, Boot::Unsure(Doubt::Clock));
+    let is_seen = record.netns.as_ref().is_some_and(|netns| {
+        let look = here.look(&netns.path);
+        netns.inode != 0 && look.seen == Seen::Namespace(netns.inode) && is_recorded_place(netns, record.view.as_ref(), &look)
+    });
+    is_earlier && !is_seen
+}
+
 fn compare_boots(record: &Draft, here: &dyn Here) -> Boot {
     let view = record.view.as_ref();
     let hardware = view.and_then(|view| view.hardware.as_deref()).zip(here.hardware());
     if hardware.is_some_and(|(theirs, ours)| theirs != ours) {
         return Boot::Unsure(Doubt::Hardware);
     }
+    compare_boot_ids(record, here)
+}
+
+fn compare_boot_ids(record: &Draft, here: &dyn Here) -> Boot {
+    let view = record.view.as_ref();
     if record.boot_id == here.boot_id() {
         return Boot::Same;
     }

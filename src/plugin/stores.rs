@@ -110,12 +110,14 @@ pub fn kubernetes(
     use crate::config::AllocationOrder;
     use crate::store::kube::{KubeStore, Order};
     let client = client(kubeconfig, lookup)?;
+    let node = host.node.clone();
+    let uid = client.node_of_token().filter(|(name, _)| name == node.as_str()).map(|(_, uid)| uid);
     let order = match settings.order {
         AllocationOrder::Auto => Order::Auto,
         AllocationOrder::Lowest => Order::Lowest,
         AllocationOrder::Spread => Order::Spread,
     };
-    Ok(KubeStore::new(client, &settings.store.data_dir, host, order).classifying_with(life_here))
+    Ok(KubeStore::new(client, &settings.store.data_dir, host, order).classifying_with(life_here).with_node_uid(uid))
 }
 
 /// The URL of the API server that a kubeconfig leads to. Nobody is connected to.
@@ -133,4 +135,11 @@ fn client(
     lookup: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<crate::store::kube::client::Client, StoreError> {
     crate::store::kube::client::Client::open(kubeconfig, lookup).map_err(|error| StoreError::Kubeconfig { reason: error.to_string() })
+}
+
+/// The Node that a token is bound to: name and uid.
+#[cfg(feature = "kube")]
+#[must_use]
+pub fn node_of_token(token: &str) -> Option<(String, String)> {
+    crate::store::kube::node_of_token(token)
 }

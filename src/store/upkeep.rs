@@ -5,11 +5,23 @@
 use super::census::Census;
 use super::retry::Deadline;
 use super::{Store, StoreError, file};
-use crate::ipam::{Draft, Life, NodeName};
+use crate::ipam::{Allocation, Draft, Life, NodeName, Word};
 use std::path::{Path, PathBuf};
 
 /// Whether the sandbox of a record of this node is there.
 pub type IsAlive<'a> = &'a dyn Fn(&Draft) -> Life;
+
+/// Whether a record of another machine is left behind, given who says so.
+pub type IsLeftBehind<'a> = &'a dyn Fn(&Draft, Word) -> bool;
+
+/// What was done with the records of other machines under this node's name.
+#[derive(Debug, Default)]
+pub struct TakenOver {
+    /// Their machine is gone.
+    pub freed: Vec<Allocation>,
+    /// Their machine may live.
+    pub left: Vec<Allocation>,
+}
 
 /// How much of a store is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +54,16 @@ pub trait Upkeep: Store {
     /// Says that all was repaired that could be after this.
     fn forget_set_back(&self, known: &SetBack) {
         let _ = known;
+    }
+
+    /// Frees what a machine that is gone has left under this node's name, by the
+    /// word of the token of the node's own pod; a store that knows no Nodes, nothing.
+    ///
+    /// # Errors
+    /// Something may be held still; a repeat is safe.
+    fn take_over(&self, node_uid: &str, is_left_behind: IsLeftBehind<'_>, deadline: Deadline) -> Result<TakenOver, StoreError> {
+        let _ = (node_uid, is_left_behind, deadline);
+        Ok(TakenOver::default())
     }
 
     /// Reads the store and says what is wrong; changes nothing.

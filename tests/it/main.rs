@@ -80,6 +80,9 @@ mod schedules;
 mod shared_fs;
 /// The command that tests a filesystem, and that it sees a bad one.
 mod store_test;
+/// What another machine of a node's name has left.
+#[cfg(feature = "kube")]
+mod take_over;
 /// Rules on the sources and documents themselves.
 mod tidy;
 /// The test vectors of the protocol, by number, against the real executable.

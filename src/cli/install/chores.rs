@@ -26,6 +26,9 @@ pub(super) struct Chores<'a> {
     repaired: bool,
     running: Option<Running>,
     set_back: SetBack,
+    /// The token of the pod, where there is one: the word of `take-over`.
+    token: Option<PathBuf>,
+    taken_over: bool,
 }
 
 struct Running {
@@ -36,11 +39,11 @@ struct Running {
 
 impl<'a> Chores<'a> {
     /// None at all when `every` is zero.
-    pub(super) fn new(namespace: &'a Path, flat: PathBuf, every: Duration) -> Self {
+    pub(super) fn new(namespace: &'a Path, flat: PathBuf, every: Duration, token: Option<PathBuf>) -> Self {
         let soon = SOON.min(every);
         let due = Deadline::after(jittered(soon).saturating_sub(soon / 2));
         let set_back = SetBack::new(namespace, flat.clone());
-        Self { namespace, flat, every, due, repaired: false, running: None, set_back }
+        Self { namespace, flat, every, due, repaired: false, running: None, set_back, token, taken_over: false }
     }
 
     /// Begins what is due and reaps what has ended; `end` stops what runs, which
@@ -64,6 +67,12 @@ impl<'a> Chores<'a> {
         if end || self.every.is_zero() {
             return;
         }
+        // At once: a diskless node has its addresses back before its pods need them.
+        if !self.taken_over && self.token.is_some() {
+            self.taken_over = true;
+            self.start("take-over", false);
+            return;
+        }
         if self.set_back.is_due() {
             output::say("the cluster was set back to an older state, repair runs now");
             self.start("repair", true);
@@ -74,6 +83,7 @@ impl<'a> Chores<'a> {
         }
         self.start(if self.repaired { "sweep" } else { "repair" }, false);
         if self.repaired {
+            self.taken_over = false;
             self.due = Deadline::after((self.every / 2).saturating_add(jittered(self.every)));
         }
         self.repaired = !self.repaired;
@@ -87,13 +97,15 @@ impl<'a> Chores<'a> {
     }
 
     fn spawn(&self, command: &str) -> std::io::Result<Child> {
+        let token = self.token.as_ref().filter(|_| command == "take-over").map(std::fs::File::open).transpose()?;
+        let args: &[&str] = if token.is_some() { &[command] } else { &[command, "--yes"] };
         Command::new("/proc/self/exe")
             .arg("--mount-namespace")
             .arg(self.namespace)
-            .args([command, "--yes"])
+            .args(args)
             .env_clear()
             .env(crate::plugin::host::CONFIG_VARIABLE, &self.flat)
-            .stdin(Stdio::null())
+            .stdin(token.map_or_else(Stdio::null, Stdio::from))
             .spawn()
     }
 }

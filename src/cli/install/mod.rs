@@ -61,7 +61,9 @@ pub(super) fn install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs,
         }
         return say_each(&changes);
     }
-    let mut chores = Chores::new(namespace, files.plan.flat_path(), args.sweep_every);
+    // Of the pod itself: a kubeconfig may have been copied with an image.
+    let token = files.plan.credentials.as_ref().map(|credentials| credentials.token_file.clone());
+    let mut chores = Chores::new(namespace, files.plan.flat_path(), args.sweep_every, token);
     let mut settling = Settling::new(namespace, files.plan.flat_path());
     let mut beside = |ends| {
         chores.turn(ends);

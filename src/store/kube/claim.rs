@@ -92,6 +92,7 @@ impl KubeSession<'_> {
         let store = self.store;
         let hash = names::of_attachment(&draft.attachment);
         let mut object = IpAllocation::new(scope, address, draft, store.machine.as_deref());
+        object.spec.node_uid.clone_from(&store.node_uid);
         let earlier = store.state.objects(&hash)?.into_iter().find(|known| known.metadata.name == object.metadata.name);
         // An intent that may be on its way still.
         let open = earlier.as_ref().filter(|earlier| earlier.metadata.resource_version.is_none());
@@ -100,6 +101,7 @@ impl KubeSession<'_> {
             // is the same.
             object.spec.since = earlier.spec.since.clone();
             object.spec.view = earlier.spec.view.clone();
+            object.spec.node_uid.clone_from(&earlier.spec.node_uid);
         }
         let open = open.is_some();
         let name = &object.metadata.name;
@@ -159,6 +161,7 @@ impl KubeSession<'_> {
             return Err(StoreError::Changed);
         };
         let mut found = IpAllocation::new(&standing.scope, standing.address, &standing.held, self.store.machine.as_deref());
+        found.spec.node_uid.clone_from(&wanted.spec.node_uid);
         if found.spec == wanted.spec {
             found.metadata.uid = Some(version.uid);
             found.metadata.resource_version = Some(version.revision);

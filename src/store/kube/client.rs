@@ -237,6 +237,12 @@ impl Client {
         http::encode(&sender, request).map_err(Trouble::lasting)
     }
 
+    /// The Node that the token is bound to: name and uid.
+    #[must_use]
+    pub fn node_of_token(&self) -> Option<(String, String)> {
+        super::token::node(&self.token().ok().flatten()?)
+    }
+
     fn token(&self) -> Result<Option<String>, Trouble> {
         let path = match &self.token {
             None => return Ok(None),

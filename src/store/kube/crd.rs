@@ -34,7 +34,7 @@ pub const KIND: &str = "IPAllocation";
 pub const FORMAT: u64 = 1;
 
 /// The keys of the spec that may be absent.
-pub(super) const OPTIONAL: &[&str] = &["format", "gateway", "scope", "podRef", "machine", "netns", "view"];
+pub(super) const OPTIONAL: &[&str] = &["format", "gateway", "scope", "podRef", "machine", "nodeUID", "netns", "view"];
 /// The same for the view.
 pub(super) const OPTIONAL_OF_VIEW: &[&str] =
     &["hardware", "tmpfs", "mountNamespace", "mountNamespaceNumber", "uptimeMilliseconds", "directories", "bootIDIsMounted"];
@@ -139,6 +139,10 @@ pub struct Spec {
     /// A hash of that node's machine id: a second machine of the same name is noticed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
+    /// The uid of the Node object that the ADD's token named: another one has another machine.
+    #[schemars(length(max = 512))]
+    #[serde(rename = "nodeUID", default, skip_serializing_if = "Option::is_none")]
+    pub node_uid: Option<String>,
     /// The sandbox's network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<Namespace>,
@@ -323,6 +327,7 @@ impl IpAllocation {
                 container_id: attachment.container.to_string(),
                 node: attachment.node.to_string(),
                 machine: machine.map(str::to_owned),
+                node_uid: None,
                 netns: held.netns.as_ref().map(|netns| Namespace {
                     path: encode_path(netns.path.as_os_str()),
                     inode: netns.inode,

@@ -64,7 +64,9 @@ impl Problem {
             Self::Newer => "written by a later version: install a newer hereabouts",
             Self::Misnamed => "it keeps nobody from its address; \"kubectl delete ipallocations/NAME\" removes it",
             Self::SecondMachine => {
-                "another machine made it under this node's name, this node never frees it: give each machine its own node_name; \
+                "another machine made it under this node's name, this node never frees it; \
+                 of a machine that is gone, \"install --watch\" (the DaemonSet) frees it, or by hand \"hereabouts release --node NODE\"; \
+                 else give each machine its own node_name; \
                  \"kubectl delete ipallocations/NAME\" frees an address that no pod uses"
             }
             Self::GivenAway => "two use one address: remove the pod that is named first, its next sandbox gets another address",

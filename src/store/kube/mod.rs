@@ -46,6 +46,7 @@ pub mod revision;
 mod send;
 mod session;
 mod state;
+mod takeover;
 mod tidy;
 mod tls;
 mod token;
@@ -97,6 +98,8 @@ pub struct KubeStore {
     order: Order,
     /// A hash of the machine id: the id itself is for this machine's eyes.
     machine: Option<String>,
+    /// The uid of this node's Node object, where the token says so.
+    node_uid: Option<String>,
     /// Acting for a node that is off: its state is not here.
     for_dead_node: bool,
     life: Option<fn(&Draft) -> Life>,
@@ -130,6 +133,7 @@ impl KubeStore {
             host,
             order,
             machine,
+            node_uid: None,
             for_dead_node: false,
             life: None,
         }
@@ -149,6 +153,13 @@ impl KubeStore {
     #[must_use]
     pub fn classifying_with(mut self, life: fn(&Draft) -> Life) -> Self {
         self.life = Some(life);
+        self
+    }
+
+    /// Records this as the uid of the node's Node object.
+    #[must_use]
+    pub fn with_node_uid(mut self, uid: Option<String>) -> Self {
+        self.node_uid = uid;
         self
     }
 
@@ -176,6 +187,12 @@ impl KubeStore {
 /// Where the node state of a node is.
 fn state_of(data_dir: &Path, node: &NodeName) -> PathBuf {
     data_dir.join(DIRECTORY).join(super::file::escape(node.as_str()))
+}
+
+/// The Node that a token is bound to, by its own word: name and uid.
+#[must_use]
+pub fn node_of_token(token: &str) -> Option<(String, String)> {
+    token::node(token)
 }
 
 impl Store for KubeStore {

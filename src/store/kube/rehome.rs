@@ -15,6 +15,7 @@ impl KubeSession<'_> {
         let store = self.store;
         let hash = names::of_attachment(&to.attachment);
         let mut object = IpAllocation::new(&held.scope, held.address, to, store.machine.as_deref());
+        object.spec.node_uid.clone_from(&store.node_uid);
         object.metadata.uid = Some(version.uid.clone());
         let name = object.metadata.name.clone();
         let known = store.state.put(&hash, &object)?;

@@ -13,7 +13,7 @@ use super::verify::Stands;
 use super::{KubeStore, names};
 use crate::ipam::NodeName;
 use crate::store::retry::Deadline;
-use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, SetBack, Upkeep, Verified, What};
+use crate::store::upkeep::{Extent, Finding, IsAlive, IsLeftBehind, Repaired, SetBack, TakenOver, Upkeep, Verified, What};
 use crate::store::{Access, StoreError};
 use std::path::Path;
 
@@ -59,6 +59,10 @@ impl Upkeep for KubeStore {
             Ok(_) => Ok(Repaired::Gone),
             Err(error) => Err(error),
         }
+    }
+
+    fn take_over(&self, node_uid: &str, is_left_behind: IsLeftBehind<'_>, deadline: Deadline) -> Result<TakenOver, StoreError> {
+        self.take_over_from(node_uid, is_left_behind, &deadline)
     }
 
     fn complete(&self, deadline: Deadline) -> Result<(), StoreError> {

@@ -23,6 +23,13 @@ struct Claims {
 #[derive(Deserialize)]
 struct Bound {
     serviceaccount: Option<Named>,
+    node: Option<OfNode>,
+}
+
+#[derive(Deserialize)]
+struct OfNode {
+    name: String,
+    uid: String,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +45,14 @@ pub(super) fn account(token: &str) -> Option<Account> {
     let uid = claims.bound.and_then(|bound| bound.serviceaccount).and_then(|account| account.uid).or(claims.uid)?;
     let short = |text: &str| !text.is_empty() && text.len() <= LONGEST;
     (short(&name) && short(&uid)).then_some(Account { name, uid })
+}
+
+/// The Node that a token is bound to, by itself or by its pod: name and uid.
+pub(super) fn node(token: &str) -> Option<(String, String)> {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let node = serde_json::from_slice::<Claims>(&claims).ok()?.bound?.node?;
+    let short = |text: &str| !text.is_empty() && text.len() <= LONGEST;
+    (short(&node.name) && short(&node.uid)).then_some((node.name, node.uid))
 }
 
 #[cfg(test)]

@@ -1,0 +1,30 @@
+//! `take-over`: what the DaemonSet runs on its node, with the token of its own pod
+//! on stdin. No person needs it, so that help does not show it: `release --node`
+//! is for them.
+
+use super::{Lookup, StoreArgs, list, locate, output};
+use crate::plugin::stores;
+use crate::store::retry::Deadline;
+use anyhow::{Context, bail};
+
+pub(super) fn take_over(lookup: Lookup<'_>, store: &StoreArgs) -> anyhow::Result<()> {
+    let token = String::from_utf8(locate::read(std::path::Path::new("-"))?).context("expected a token on stdin")?;
+    let Some((name, uid)) = stores::node_of_token(token.trim()) else {
+        output::say("the token names no Node, nothing is taken over");
+        return Ok(());
+    };
+    let located = locate::locate(lookup, store)?;
+    let node = located.own_node()?;
+    if name != node.as_str() {
+        bail!("the token is of node {}, this node is {node}", output::plain(&name));
+    }
+    let judge = |held: &_, word| located.is_left_behind(held, word);
+    let taken = located.store_of(&node)?.take_over(&uid, &judge, Deadline::after(list::PATIENCE))?;
+    for allocation in &taken.left {
+        output::say(&format!("left, another machine may have it: {}", output::holder(allocation)));
+    }
+    if taken.freed.is_empty() {
+        output::say("nothing to take over");
+    }
+    taken.freed.iter().try_for_each(|allocation| output::released(&allocation.address, true))
+}

@@ -1,0 +1,79 @@
+//! What another machine of this node's name has left behind, freed on the word of
+//! the token that the kubelet put into the pod of the DaemonSet: it names the
+//! Node object that this machine is.
+//!
+//! Another Node object than a record names: the old one was deleted, so its
+//! machine is gone. The same one: a diskless machine that has started again, if
+//! every record is of an earlier boot of this hardware. Anything else stays.
+
+use super::api::Changed;
+use super::crd::IpAllocation;
+use super::place::Place;
+use super::{KubeStore, PATIENCE};
+use crate::ipam::{Allocation, Word};
+use crate::store::StoreError;
+use crate::store::retry::Deadline;
+use crate::store::upkeep::{IsLeftBehind, TakenOver};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A record of another machine under this node's name.
+struct Foreign {
+    object: IpAllocation,
+    allocation: Allocation,
+}
+
+impl Foreign {
+    fn machine(&self) -> &str {
+        self.object.spec.machine.as_deref().unwrap_or_default()
+    }
+}
+
+impl KubeStore {
+    /// See [`crate::store::upkeep::Upkeep::take_over`].
+    pub(super) fn take_over_from(&self, uid: &str, is_left_behind: IsLeftBehind<'_>, deadline: &Deadline) -> Result<TakenOver, StoreError> {
+        let foreign = self.foreign()?;
+        // Of each machine: the Node objects that its records name.
+        let mut nodes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for one in &foreign {
+            nodes.entry(one.machine()).or_default().extend(one.object.spec.node_uid.as_deref());
+        }
+        let word = |one: &Foreign| match nodes.get(one.machine()) {
+            Some(named) if named.contains(uid) => Some(Word::SameNode),
+            Some(named) if !named.is_empty() => Some(Word::AnotherNode),
+            _ => None,
+        };
+        // Where one record may be of a machine that lives, none of them is freed.
+        let mut same = foreign.iter().filter(|one| word(one) == Some(Word::SameNode));
+        let all_left = same.all(|one| is_left_behind(&one.allocation.held, Word::SameNode));
+        let mut taken = TakenOver::default();
+        for one in &foreign {
+            let gone = match word(one) {
+                Some(Word::SameNode) => all_left,
+                Some(Word::AnotherNode) => is_left_behind(&one.allocation.held, Word::AnotherNode),
+                None => false,
+            };
+            match one.object.version().filter(|_| gone) {
+                Some(version) => {
+                    let freed = self.api.delete(&one.object.metadata.name, &version, deadline)?;
+                    taken.freed.extend(matches!(freed, Changed::Done(())).then(|| one.allocation.clone()));
+                }
+                None => taken.left.push(one.allocation.clone()),
+            }
+        }
+        Ok(taken)
+    }
+
+    fn foreign(&self) -> Result<Vec<Foreign>, StoreError> {
+        let selector = self.own_selector();
+        let (mut found, mut place) = (Vec::new(), Place::default());
+        while !place.is_ended() {
+            for object in self.api.page(&selector, &mut place, &Deadline::after(PATIENCE))?.into_iter().flatten() {
+                let is_foreign = object.metadata.deletion_timestamp.is_none() && self.is_of_another_machine(&object);
+                if let Some(allocation) = object.allocation().ok().filter(|_| is_foreign) {
+                    found.push(Foreign { object, allocation });
+                }
+            }
+        }
+        Ok(found)
+    }
+}
