@@ -257,6 +257,7 @@ impl Call {
     }
 
     /// Starts a copy of the executable.
+    #[cfg(feature = "kube")]
     pub(crate) fn by(&mut self, copy: &Path) -> &mut Self {
         copy.to_str().unwrap().clone_into(&mut self.program);
         self
