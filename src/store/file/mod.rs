@@ -186,11 +186,11 @@ impl<D: Disk> FileStore<D> {
         if self.is_local()? {
             let store_lock = self.wait_store(true, &deadline)?;
             self.check_machine(access)?;
-            return Ok(FileSession::local(self, deadline, store_lock));
+            return Ok(FileSession::local(self, access, deadline, store_lock));
         }
         let machine_lock = self.wait_machine(&id, &deadline)?;
         self.check_machine(access)?;
-        Ok(FileSession::shared(self, deadline, machine_lock))
+        Ok(FileSession::shared(self, access, deadline, machine_lock))
     }
 
     /// Makes the directory where no store is; whether there may be one.

@@ -7,7 +7,7 @@ use super::{FileStore, failed, given, index, layout, read, record, remove, sync_
 use crate::addr::{AddrSet, Shard};
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, Part, PodRef, Scope};
 use crate::store::retry::Deadline;
-use crate::store::{Claim, Filter, Holdings, Rehome, Release, Session, Store, StoreError};
+use crate::store::{Access, Claim, Filter, Holdings, Rehome, Release, Session, Store, StoreError};
 use std::path::{Path, PathBuf};
 
 /// Where the store is.
@@ -29,6 +29,7 @@ type Find<'s, D> = fn(&FileSession<'s, D>, &Allocation) -> Result<Option<(Alloca
 pub(super) struct FileSession<'s, D: Disk> {
     pub(super) store: &'s FileStore<D>,
     pub(super) deadline: Deadline,
+    access: Access,
     place: Place,
     machine_lock: Option<Box<dyn Held>>,
     store_lock: Option<Box<dyn Held>>,
@@ -36,15 +37,15 @@ pub(super) struct FileSession<'s, D: Disk> {
 
 impl<'s, D: Disk> FileSession<'s, D> {
     pub(super) fn absent(store: &'s FileStore<D>, deadline: Deadline) -> Self {
-        Self { store, deadline, place: Place::Absent, machine_lock: None, store_lock: None }
+        Self { store, deadline, access: Access::Release, place: Place::Absent, machine_lock: None, store_lock: None }
     }
 
-    pub(super) fn local(store: &'s FileStore<D>, deadline: Deadline, lock: Box<dyn Held>) -> Self {
-        Self { store, deadline, place: Place::Local, machine_lock: None, store_lock: Some(lock) }
+    pub(super) fn local(store: &'s FileStore<D>, access: Access, deadline: Deadline, lock: Box<dyn Held>) -> Self {
+        Self { store, deadline, access, place: Place::Local, machine_lock: None, store_lock: Some(lock) }
     }
 
-    pub(super) fn shared(store: &'s FileStore<D>, deadline: Deadline, lock: Box<dyn Held>) -> Self {
-        Self { store, deadline, place: Place::Shared, machine_lock: Some(lock), store_lock: None }
+    pub(super) fn shared(store: &'s FileStore<D>, access: Access, deadline: Deadline, lock: Box<dyn Held>) -> Self {
+        Self { store, deadline, access, place: Place::Shared, machine_lock: Some(lock), store_lock: None }
     }
 
     pub(super) fn is_local(&self) -> bool {
@@ -281,12 +282,22 @@ impl<D: Disk> Session for FileSession<'_, D> {
             return Ok(holdings);
         }
         for named in self.store.under_each_name(attachment)? {
+            let is_earlier = named.node != attachment.node;
+            if is_earlier && !holdings.held.is_empty() {
+                break;
+            }
             for entry in index::entries(&self.store.disk, &layout::attachment(&named))? {
                 match entry.state {
                     index::State::Stands(allocation) => {
                         let known =
                             holdings.held.iter().any(|other| other.address == allocation.address && other.scope == allocation.scope);
-                        if allocation.held.attachment == named && !known {
+                        // Two names may also be two nodes, on one machine and in one
+                        // directory: an ADD answers from the other's record only
+                        // where it is shown to be of this very sandbox.
+                        let counts = !is_earlier
+                            || self.access != Access::Allocate
+                            || self.store.life.is_some_and(|life| life(&allocation.held).is_seen());
+                        if allocation.held.attachment == named && !known && counts {
                             holdings.held.push(*allocation);
                         }
                     }

@@ -28,6 +28,7 @@ impl<D: Disk> FileStore<D> {
 impl<D: Disk> Upkeep for FileStore<D> {
     /// Reads all of it: the index by which a node finds its own is what is doubted.
     fn verify(&self, _: Extent, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
+        self.refuse_another()?;
         let mut census = Census { earlier_names: self.earlier_names()?.to_vec(), ..Census::default() };
         let own = |node: &NodeName| *node == self.host.node || self.earlier_names().is_ok_and(|earlier| earlier.contains(node));
         let found = self.verify_each(deadline, &mut |allocation| {

@@ -267,6 +267,7 @@ fn a_list_goes_on_where_its_place_has_expired() {
     assert_eq!(holders(&cluster, "pages").get(&given[0]).map(String::as_str), Some("late"));
     assert_eq!(holders(&cluster, "pages").len(), 601);
     // The holder's state is made anew from two pages, the second one expired.
+    std::fs::remove_dir_all(holder.sandbox.store()).unwrap();
     expiring();
     holder.configure(&proxy.kubeconfig(&holder.sandbox.root), PATIENT);
     holder.del("many").succeeded();

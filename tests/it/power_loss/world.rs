@@ -154,7 +154,7 @@ pub(super) fn fault(world: &World) -> Option<String> {
         }
     }
     let machine = store.disk().read(Path::new("nodes/n1/@machine-id"));
-    if !world.printed.is_empty() && machine.map(|content| content.bytes).ok() != Some(b"machine\n".to_vec()) {
+    if !world.printed.is_empty() && machine.map(|content| content.bytes).ok() != Some(b"machine of n1\n".to_vec()) {
         return Some("whose node this is was forgotten".to_owned());
     }
     None

@@ -14,8 +14,13 @@ use std::time::Duration;
 
 fn start(args: &[&str], stdout: Stdio) -> Child {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/demo");
-    let mut command = Command::new(demo);
-    command.args(["--bin", crate::support::sandbox::HEREABOUTS]).args(args);
+    // Who runs tests in the background has them ignore SIGINT, which a shell
+    // can then not trap.
+    let mut command = Command::new("env");
+    command
+        .args(["--default-signal=INT,TERM,HUP".as_ref(), demo.as_os_str()])
+        .args(["--bin", crate::support::sandbox::HEREABOUTS])
+        .args(args);
     command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
 }
 
