@@ -240,6 +240,10 @@ fn the_store_must_be_named_for_a_pod_or_the_type_whereabouts() {
 fn datastore_beats_a_kubeconfig_and_a_kubeconfig_alone_means_kubernetes() {
     let sandbox = Sandbox::new();
     let kubeconfig = r#","kubernetes":{"kubeconfig":"/etc/x"}"#;
+    if sandbox.cluster.is_some() {
+        // Files in a directory that the flat file names for node state.
+        sandbox.command(&["store", "init", sandbox.store().to_str().unwrap()]).succeeded();
+    }
     assert_eq!(sandbox.add("c1", &format!(r#"{RANGE},"datastore":"file"{kubeconfig}"#)).status, Some(0));
     sandbox.write("flat.conf", r#"{"node_name":"n1","kubernetes":{"kubeconfig":"/etc/x"}}"#);
     let ended = sandbox.add("c1", RANGE);

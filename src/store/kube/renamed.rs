@@ -19,6 +19,10 @@ impl KubeStore {
         let Some(directory) = &self.all_states else {
             return Ok(());
         };
+        // What is held under the name of now is freed: that name is no slip.
+        if self.state.objects(&names::of_attachment(attachment)).is_ok_and(|known| !known.is_empty()) {
+            return Ok(());
+        }
         let own = crate::store::file::escape(attachment.node.as_str());
         let states = RealDisk::new(directory.clone());
         // Where nothing can be listed, nothing is remembered.
