@@ -3,7 +3,7 @@
 use super::locate::Located;
 use super::{Format, list, output};
 use crate::ipam::{Attachment, Draft, NodeName};
-use crate::plugin::debts::{Answer, Debt, Found, Paid, Payer, Place, Wrong};
+use crate::plugin::debts::{Debt, Found, Paid, Payer, Place, Wrong};
 use crate::store::retry::Deadline;
 use crate::store::{Filter, Store};
 use anyhow::Context;
@@ -61,32 +61,27 @@ pub(super) fn print(debts: &[Debt], format: Format) -> anyhow::Result<()> {
 /// A debt for programs; the keys are documented and stable.
 pub(super) fn document(debt: &Debt) -> Value {
     let Attachment { node, network, container, ifname } = &debt.attachment;
-    let held = debt.held.as_ref().map(|known| known.iter().map(|known| known.address.to_string()).collect::<Vec<_>>());
     json!({
         "node": node.as_str(),
         "network": network.as_str(),
         "containerID": container.as_str(),
         "interface": ifname.as_str(),
         "store": debt.store.to_string(),
-        "addresses": held,
+        "addresses": debt.addresses(),
         "since": humantime::format_rfc3339_seconds(debt.since.time).to_string(),
-        "answered": match debt.answered {
-            Answer::Error => "error",
-            Answer::Success => "success",
-        },
+        "answered": debt.answered.as_str(),
         "reason": debt.reason,
     })
 }
 
 fn row(debt: &Debt) -> Vec<String> {
     let Attachment { network, container, ifname, .. } = &debt.attachment;
-    let held = debt.held.as_ref().map(|known| known.iter().map(|known| known.address.to_string()).collect::<Vec<_>>().join(","));
     vec![
         humantime::format_rfc3339_seconds(debt.since.time).to_string(),
         network.to_string(),
         output::plain(ifname.as_str()),
         list::shortened(container.as_str()),
-        held.unwrap_or_else(|| "?".to_owned()),
+        debt.addresses().map_or_else(|| "?".to_owned(), |held| held.join(",")),
         output::plain(&debt.store.to_string()),
         output::plain(&debt.reason),
     ]

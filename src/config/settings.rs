@@ -11,7 +11,6 @@ use crate::ipam::NodeName;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-/// The default store.
 /// Where a store is made that nobody names.
 pub const DATA_DIR: &str = "/var/lib/cni/hereabouts";
 /// The default place of debts: of this machine and this boot, wherever the stores

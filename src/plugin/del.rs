@@ -16,12 +16,8 @@ pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(),
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let settled = ipam.settle_to_release(call, &merged, flat.as_ref())?;
-    let del = Del {
-        account: settled.account(settled.attachment(call, sandbox)),
-        attachment: settled.attachment(call, sandbox),
-        settled: &settled,
-        sandbox,
-    };
+    let attachment = settled.attachment(call, sandbox);
+    let del = Del { account: settled.account(attachment.clone()), attachment, settled: &settled, sandbox };
     let store = match settled.open(ipam.lookup) {
         Ok(store) => store,
         Err(error) => return del.leave(error, None, false),

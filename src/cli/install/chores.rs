@@ -9,7 +9,7 @@ use super::super::output;
 use super::set_back::SetBack;
 use crate::store::retry::{Deadline, jittered};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// The first comes soon after the start, but not on all nodes at once.
@@ -99,11 +99,8 @@ impl<'a> Chores<'a> {
     fn spawn(&self, command: &str) -> std::io::Result<Child> {
         let token = self.token.as_ref().filter(|_| command == "take-over").map(std::fs::File::open).transpose()?;
         let args: &[&str] = if token.is_some() { &[command] } else { &[command, "--yes"] };
-        Command::new("/proc/self/exe")
-            .arg("--mount-namespace")
-            .arg(self.namespace)
+        super::on_the_host(self.namespace)
             .args(args)
-            .env_clear()
             .env(crate::plugin::host::CONFIG_VARIABLE, &self.flat)
             .stdin(token.map_or_else(Stdio::null, Stdio::from))
             .spawn()

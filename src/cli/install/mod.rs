@@ -34,7 +34,8 @@ use leaving::Leaving;
 use options::Plan;
 use quiet::Quiet;
 use settling::Settling;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The mount namespace in which a runtime's namespaces are seen: that of the
 /// machine's first process.
@@ -98,6 +99,21 @@ fn require_bin_dir(plan: &Plan) -> anyhow::Result<()> {
     Err(Usage(format!("expected the directory of the runtime's plugins, give --bin-dir: {}", plan.bin_dir.display())).into())
 }
 
+/// The plugin as a command, run where the node's own files and the runtime's
+/// namespaces are seen, with nothing of our environment.
+fn on_the_host(namespace: &Path) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--mount-namespace").arg(namespace).env_clear();
+    command
+}
+
+/// Where the node's own `/` is seen: `namespace` is its mount namespace, below a
+/// process of it in /proc.
+fn host_root(namespace: &Path) -> PathBuf {
+    let process = namespace.parent().and_then(Path::parent).filter(|_| namespace.ends_with("ns/mnt"));
+    process.map_or_else(|| PathBuf::from("/"), |process| process.join("root"))
+}
+
 fn say_each(changes: &[String]) -> anyhow::Result<()> {
     changes.iter().for_each(|change| output::say(change));
     Ok(())
@@ -120,4 +136,16 @@ pub(super) fn enter_mount_namespace(path: &Path) -> anyhow::Result<()> {
     setns(&target, CloneFlags::CLONE_NEWNS)
         .with_context(|| format!("{}, it takes the capabilities SYS_ADMIN, SYS_CHROOT and SYS_PTRACE, and in a pod hostPID", named()))?;
     std::env::set_current_dir("/").context("cannot go to / of the mount namespace")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nodes_files_are_seen_through_the_process_whose_mounts_they_are_in() {
+        for (namespace, root) in [("/proc/1/ns/mnt", "/proc/1/root"), ("/run/mounts", "/"), ("mnt", "/")] {
+            assert_eq!(host_root(Path::new(namespace)), Path::new(root), "{namespace}");
+        }
+    }
 }

@@ -39,8 +39,7 @@ impl Quiet {
     /// A file cannot be moved. Then all is where it was.
     pub(super) fn begin(bin_dir: &Path) -> anyhow::Result<Self> {
         let mut quiet = Self::default();
-        for name in NAMES {
-            let (place, aside) = (bin_dir.join(name), bin_dir.join(format!("{RESTING}{name}")));
+        for (place, aside) in places(bin_dir) {
             if !place.is_file() || !place::is_our_executable(&place).with_context(|| format!("cannot read {}", place.display()))? {
                 continue;
             }
@@ -57,10 +56,10 @@ impl Quiet {
     /// One does not end.
     pub(super) fn await_calls(&self) -> anyhow::Result<bool> {
         let deadline = Deadline::after(LONGEST);
-        let mut running = self.running().context("cannot read /proc")?;
-        let any = !running.is_empty();
+        let (mut running, mut any) = (Vec::new(), false);
         let ended = until(&deadline, || {
             running = self.running().context("cannot read /proc")?;
+            any |= !running.is_empty();
             anyhow::Ok(running.is_empty().then_some(()))
         })?;
         match ended {
@@ -121,11 +120,15 @@ impl Drop for Quiet {
 /// # Errors
 /// As the kernel says.
 pub(super) fn end_others(bin_dir: &Path) -> anyhow::Result<()> {
-    for name in NAMES {
-        let (place, aside) = (bin_dir.join(name), bin_dir.join(format!("{RESTING}{name}")));
+    for (place, aside) in places(bin_dir) {
         put_back(&place, &aside).with_context(|| format!("cannot put {} back", place.display()))?;
     }
     Ok(())
+}
+
+/// Where an executable is called, and where it rests.
+fn places(bin_dir: &Path) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+    NAMES.iter().map(|name| (bin_dir.join(name), bin_dir.join(format!("{RESTING}{name}"))))
 }
 
 /// Unless something is there by now, which is newer.

@@ -12,7 +12,7 @@ use crate::plugin::debts::Place;
 use crate::plugin::host::{CONFIG_VARIABLE, read_small};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Removes; says what.
 ///
@@ -137,11 +137,8 @@ fn is_used(debt: &serde_json::Value, flat: &Path) -> bool {
 
 /// The items of a listing of the plugin, on the host.
 fn items(args: &[&str], flat: &Path, namespace: &Path) -> anyhow::Result<Vec<serde_json::Value>> {
-    let listed = Command::new("/proc/self/exe")
-        .arg("--mount-namespace")
-        .arg(namespace)
+    let listed = super::on_the_host(namespace)
         .args(args)
-        .env_clear()
         .env(CONFIG_VARIABLE, flat)
         .stdin(Stdio::null())
         .output()

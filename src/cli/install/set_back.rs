@@ -22,10 +22,9 @@ pub(super) struct SetBack {
 }
 
 impl SetBack {
-    /// `namespace` is the node's mount namespace, below its process in /proc.
+    /// `namespace` is the node's mount namespace.
     pub(super) fn new(namespace: &Path, flat: PathBuf) -> Self {
-        let process = namespace.parent().and_then(Path::parent).filter(|_| namespace.ends_with("ns/mnt"));
-        let root = process.map_or_else(|| PathBuf::from("/"), |process| process.join("root"));
+        let root = super::host_root(namespace);
         Self { flat, root, tried: Vec::new(), repaired: Vec::new(), pause: Pause::default() }
     }
 
@@ -63,17 +62,5 @@ impl SetBack {
     #[cfg(not(feature = "kube"))]
     fn marks(&self) -> Vec<u8> {
         Vec::new()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nodes_files_are_seen_through_the_process_whose_mounts_they_are_in() {
-        for (namespace, root) in [("/proc/1/ns/mnt", "/proc/1/root"), ("/run/mounts", "/"), ("mnt", "/")] {
-            assert_eq!(SetBack::new(Path::new(namespace), PathBuf::new()).root, Path::new(root), "{namespace}");
-        }
     }
 }

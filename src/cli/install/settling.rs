@@ -7,7 +7,7 @@ use super::options;
 use crate::plugin::host::{CONFIG_VARIABLE, read_small};
 use crate::store::retry::Deadline;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// Between two looks at least.
@@ -64,17 +64,12 @@ impl<'a> Settling<'a> {
     fn directory(&self) -> Option<PathBuf> {
         let flat = read_small(&self.flat).ok()?;
         let debts = options::read_flat(&self.flat, &flat).ok()?.debts_dir;
-        let root = self.namespace.parent().and_then(Path::parent).map(|process| process.join("root"));
-        let below = debts.strip_prefix("/").unwrap_or(&debts);
-        Some(root.filter(|_| self.namespace.ends_with("ns/mnt")).map_or_else(|| debts.clone(), |root| root.join(below)))
+        Some(super::host_root(self.namespace).join(debts.strip_prefix("/").unwrap_or(&debts)))
     }
 
     fn start(&self) -> std::io::Result<Child> {
-        Command::new("/proc/self/exe")
-            .arg("--mount-namespace")
-            .arg(self.namespace)
+        super::on_the_host(self.namespace)
             .args(["sweep", "--debts", "--yes"])
-            .env_clear()
             .env(CONFIG_VARIABLE, &self.flat)
             .stdin(Stdio::null())
             // What cannot be paid yet would be said at every turn; `verify` says it.

@@ -6,7 +6,7 @@ use crate::plugin::host::read_small;
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Puts `store_id` into the flat file to be written. Where the present one has
 /// it, that counts: the filesystem may not be mounted yet. A check makes nothing.
@@ -35,9 +35,8 @@ pub(super) fn name(plan: &mut Plan, namespace: &Path, only_look: bool) -> anyhow
 
 /// Where the plugin will be called.
 fn make(data_dir: &str, namespace: &Path) -> anyhow::Result<String> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg("--mount-namespace").arg(namespace).args(["store", "init", "--first", data_dir]).env_clear().stdin(Stdio::null());
-    let made = command.output().context("cannot start store init")?;
+    let mut command = super::on_the_host(namespace);
+    let made = command.args(["store", "init", "--first", data_dir]).stdin(Stdio::null()).output().context("cannot start store init")?;
     let said = String::from_utf8_lossy(&made.stderr);
     if !made.status.success() {
         bail!("{}", said.lines().last().unwrap_or_default().trim_start_matches("error: "));

@@ -57,6 +57,17 @@ pub enum Answer {
     Success,
 }
 
+impl Answer {
+    /// As notes and listings say it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Success => "success",
+        }
+    }
+}
+
 /// What a call left undone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Debt {
@@ -92,6 +103,12 @@ pub struct Since {
 }
 
 impl Debt {
+    /// The addresses that were held, where that could be told.
+    #[must_use]
+    pub fn addresses(&self) -> Option<Vec<String>> {
+        self.held.as_ref().map(|known| known.iter().map(|known| known.address.to_string()).collect())
+    }
+
     /// For how long something is owed.
     #[must_use]
     pub fn age(&self, machine: &Machine) -> Duration {

@@ -89,11 +89,7 @@ pub(super) fn encode(debt: &Debt) -> Result<Vec<u8>, serde_json::Error> {
             kubeconfig: debt.store.kubeconfig.clone(),
             id: debt.store.id.clone(),
         },
-        answered: match debt.answered {
-            Answer::Error => "error",
-            Answer::Success => "success",
-        }
-        .to_owned(),
+        answered: debt.answered.as_str().to_owned(),
         exclusive: debt.exclusive,
         held: debt.held.as_ref().map(|known| known.iter().map(held).collect()).transpose()?,
         seen: record_to_json(&seen)?,
