@@ -98,9 +98,10 @@ impl ThisMachine {
         let Some(ready) = self.answered.take() else {
             return;
         };
-        if ready.debts.are_there() {
+        let owed = ready.debts.of_store(&ready.settings.store);
+        if !owed.is_empty() {
             end(debts::OF_A_CALL);
-            ready.pay_debts();
+            ready.debts.pay_after(&ready, owed, Deadline::after(debts::OF_A_CALL));
         }
     }
 }
@@ -160,7 +161,7 @@ impl Ready {
 
     /// Pays debts in this store, for a moment. Whoever does so has no lock.
     pub fn pay_debts(&self) {
-        self.debts.pay_after(self, Deadline::after(debts::OF_A_CALL));
+        self.debts.pay_after(self, self.debts.of_store(&self.settings.store), Deadline::after(debts::OF_A_CALL));
     }
 
     /// Pays what is owed for an attachment of which something was freed.

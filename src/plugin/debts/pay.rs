@@ -164,12 +164,16 @@ impl Debts {
         }
     }
 
-    /// Pays those of the store that a call has just used, as far as they can be
-    /// paid at once: another store may be one that hangs.
-    pub(in crate::plugin) fn pay_after(&self, ready: &Ready, deadline: Deadline) {
-        let key = Place::of(&ready.settings.store).key();
+    /// The names of those of the store that a call has just used: another store
+    /// may be one that hangs.
+    pub(in crate::plugin) fn of_store(&self, settings: &StoreSettings) -> Vec<PathBuf> {
+        let key = Place::of(settings).key();
         let is_of_store = |name: &PathBuf| is_debt(name) && name.to_str().is_some_and(|name| name.ends_with(&key));
-        let mut names: Vec<PathBuf> = self.names().unwrap_or_default().into_iter().filter(is_of_store).collect();
+        self.names().unwrap_or_default().into_iter().filter(is_of_store).collect()
+    }
+
+    /// Pays those, as far as they can be paid at once.
+    pub(in crate::plugin) fn pay_after(&self, ready: &Ready, mut names: Vec<PathBuf>, deadline: Deadline) {
         rotate(&mut names);
         for name in names.iter().take(MOST_OF_A_CALL) {
             if deadline.left().is_zero() {
