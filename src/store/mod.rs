@@ -445,10 +445,12 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// There is no store yet.
-    #[error("there is no store at {path} yet, the first ADD makes one, or \"hereabouts store init {path}\"")]
+    #[error("there is no store at {path} yet: {}\"hereabouts store init {path}\" makes one", if *.by_add { "the first ADD or " } else { "" })]
     Absent {
         /// The directory.
         path: PathBuf,
+        /// Whether an ADD may make one there, too.
+        by_add: bool,
     },
 }
 

@@ -124,6 +124,11 @@ impl<D: Disk> FileStore<D> {
         Err(self.not_mounted(format!("no store is there, and {why}: {make}")))
     }
 
+    /// No store is there; who may make one.
+    pub(super) fn absent(&self) -> StoreError {
+        StoreError::Absent { path: self.disk.root().to_owned(), by_add: self.check_may_make().is_ok() }
+    }
+
     /// Whether every mount point above is mounted that the machine's tables list.
     pub(super) fn check_mounted(&self) -> Result<(), StoreError> {
         let unmounted =

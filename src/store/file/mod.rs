@@ -251,7 +251,7 @@ impl<D: Disk> Store for FileStore<D> {
 
     fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {
         if self.known()?.format.is_none() {
-            return Err(StoreError::Absent { path: self.disk.root().to_owned() });
+            return Err(self.absent());
         }
         let mut all = listing::list(&self.disk, filter.clone())?;
         if filter.earlier_names && filter.node.as_ref() == Some(&self.host.node) {

@@ -52,7 +52,7 @@ impl<D: Disk> FileStore<D> {
     /// Keeps out what the store's locks keep out, and all calls of this node.
     fn exclusive(&self, deadline: Deadline) -> Result<FileSession<'_, D>, StoreError> {
         if self.known()?.format.is_none() {
-            return Err(StoreError::Absent { path: self.disk.root().to_owned() });
+            return Err(self.absent());
         }
         let mut session = self.open_session(Access::Release, deadline)?;
         session.lock_store()?;

@@ -46,10 +46,10 @@ impl<D: Disk> FileStore<D> {
         let mut walk = Walk::new(&self.disk);
         let mut format = None;
         match self.exists()?.then(|| self.read_format()) {
-            None => return Err(StoreError::Absent { path: self.disk.root().to_owned() }),
+            None => return Err(self.absent()),
             Some(Ok(Some(found))) => format = Some(found.number),
             Some(Ok(None)) if self.disk.inode(Path::new(layout::SCOPES)).is_err() => {
-                return Err(StoreError::Absent { path: self.disk.root().to_owned() });
+                return Err(self.absent());
             }
             Some(Ok(None)) => walk.suspect(Problem::Format, Path::new(layout::FORMAT), "it is missing"),
             Some(Err(StoreError::BadFormat { reason, .. })) => walk.suspect(Problem::Format, Path::new(layout::FORMAT), &reason),

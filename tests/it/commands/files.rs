@@ -1,7 +1,10 @@
 //! Commands on a file store in which killed calls have left something behind.
 
 use super::{RANGE, sandbox};
+use crate::conformance::host;
 use crate::support::sandbox::{Sandbox, configuration};
+use hereabouts::store::file::FileStore;
+use hereabouts::store::{Filter, Store};
 
 /// Namespaces that are there: this process's own, under two names.
 const HERE: &str = "/proc/self/ns/net";
@@ -78,9 +81,15 @@ fn release_of_a_dead_node_warns_and_frees_all_it_held_and_left_behind() {
 #[test]
 fn a_store_that_is_not_there_yet_has_nothing_to_mend_or_sweep() {
     let sandbox = Sandbox::new();
-    for args in [&["repair"][..], &["sweep"], &["verify"], &["list"]] {
-        assert!(sandbox.command(args).succeeded().stderr.contains("yet, the first ADD makes one") || args == ["sweep"], "{args:?}");
+    // The flat file names the place: no ADD makes a store there.
+    for command in ["repair", "verify", "list"] {
+        let ended = sandbox.command(&[command]);
+        assert!(ended.succeeded().stderr.contains("yet: \"hereabouts store init"), "{ended:?}");
     }
+    sandbox.command(&["sweep"]).succeeded();
+    let store = FileStore::new(sandbox.store(), host("n1"));
+    let Err(absent) = store.list(&Filter::default()) else { panic!("a store is there") };
+    assert!(absent.to_string().contains("yet: the first ADD or \"hereabouts store init"), "{absent}");
 }
 
 #[test]
