@@ -19,6 +19,7 @@ fn lookup(name: &str) -> Option<OsString> {
 #[allow(clippy::disallowed_methods, reason = "main hands the environment to everybody else")]
 fn main() -> ExitCode {
     let parent = nix::unistd::getppid();
+    settle_signals();
     if lookup("CNI_COMMAND").is_none_or(|command| command.is_empty()) {
         return cli::run(&lookup, std::env::args_os());
     }
@@ -48,14 +49,29 @@ fn main() -> ExitCode {
     }
 }
 
+/// What becomes of a signal is inherited. A write beyond the limit on the size of
+/// files has to fail, not to end the process without a word; and of a child that
+/// ends, whoever waits for it has to hear.
+fn settle_signals() {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    for (signal, handler) in [(Signal::SIGXFSZ, SigHandler::SigIgn), (Signal::SIGCHLD, SigHandler::SigDfl)] {
+        let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+        #[allow(unsafe_code, reason = "the kernel's own way with a signal is set, no handler of ours")]
+        // SAFETY: no code runs for either, and no other thread is there yet.
+        let _ = unsafe { sigaction(signal, &action) };
+    }
+}
+
 /// Ends the process with success after so long, whatever it is at: the caller has
 /// its answer and waits for the end alone. What is cut off is as safe as a kill.
+/// Whether that is so: where no more processes are allowed, there is no thread.
 #[allow(clippy::disallowed_methods, clippy::exit, reason = "the answer is delivered, and no system call may keep its caller waiting")]
-fn end_within(limit: Duration) {
-    std::thread::spawn(move || {
+fn end_within(limit: Duration) -> bool {
+    let end = move || {
         std::thread::sleep(limit);
         std::process::exit(0);
-    });
+    };
+    std::thread::Builder::new().spawn(end).is_ok()
 }
 
 /// Stdin whose other end may have made it non-blocking, or may have left it open

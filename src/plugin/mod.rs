@@ -93,14 +93,14 @@ impl Surroundings for ThisMachine {
 
 impl ThisMachine {
     /// After the answer: pays debts in the store that the call has used, if there
-    /// are any; `end` sees to it that this takes no longer than it is told.
-    pub fn pay_debts(&self, end: &dyn Fn(Duration)) {
+    /// are any; `end` sees to it that this takes no longer than it is told, or
+    /// says that it cannot: then they are left to another call.
+    pub fn pay_debts(&self, end: &dyn Fn(Duration) -> bool) {
         let Some(ready) = self.answered.take() else {
             return;
         };
         let owed = ready.debts.of_store(&ready.settings.store);
-        if !owed.is_empty() {
-            end(debts::OF_A_CALL);
+        if !owed.is_empty() && end(debts::OF_A_CALL) {
             ready.debts.pay_after(&ready, owed, Deadline::after(debts::OF_A_CALL));
         }
     }

@@ -43,6 +43,8 @@ mod formats;
 mod fuzz;
 /// Gateways that standing records name.
 mod gateways;
+/// What a process gets from the one that starts it.
+mod inherited;
 /// `install` and `uninstall` on nodes of their own.
 #[cfg(feature = "kube")]
 mod install;

@@ -31,6 +31,12 @@ pub(super) struct Chores<'a> {
     taken_over: bool,
 }
 
+/// From one sweep to the next: not on all nodes at once, and `every` in the
+/// middle.
+fn next(every: Duration) -> Duration {
+    (every / 2).saturating_add(jittered(every))
+}
+
 struct Running {
     child: Child,
     limit: Deadline,
@@ -84,7 +90,7 @@ impl<'a> Chores<'a> {
         self.start(if self.repaired { "sweep" } else { "repair" }, false);
         if self.repaired {
             self.taken_over = false;
-            self.due = Deadline::after((self.every / 2).saturating_add(jittered(self.every)));
+            self.due = Deadline::after(next(self.every));
         }
         self.repaired = !self.repaired;
     }
@@ -104,5 +110,19 @@ impl<'a> Chores<'a> {
             .env(crate::plugin::host::CONFIG_VARIABLE, &self.flat)
             .stdin(token.map_or_else(Stdio::null, Stdio::from))
             .spawn()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_between_two_sweeps_is_too_long() {
+        let hour = Duration::from_secs(3600);
+        for _ in 0..100 {
+            assert!(hour <= next(hour) && next(hour) <= hour + hour / 2);
+        }
+        assert!(Duration::MAX / 2 <= next(Duration::MAX));
     }
 }

@@ -228,3 +228,15 @@ fn a_person_who_only_asks_need_not_say_what_was_installed() {
     let ended = check(&["install", "--check", "--offline"]);
     assert!(ended.status == Some(1) && ended.stderr.contains("expected JSON: "), "{ended:?}");
 }
+
+/// Cause: who ignores SIGCHLD hands that on, and the kernel then tells nobody how a
+/// child ended. Effect: `install --check` could not ask the plugin. Fix: it is
+/// ignored no more.
+#[test]
+fn a_caller_that_ignores_the_end_of_its_children_learns_the_plugins_answer() {
+    let node = Node::new();
+    let store = node.sandbox.store();
+    node.run(&["install", "--data-dir", store.to_str().unwrap()]).succeeded();
+    let mut check = node.call(&["install", "--check", "--data-dir", store.to_str().unwrap()]);
+    check.through(&["env", "--ignore-signal=CHLD"]).run().succeeded();
+}
