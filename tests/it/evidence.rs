@@ -1,6 +1,8 @@
 //! What shows a sandbox alive or gone, on the real executable: another view of
 //! the machine is doubt, and doubt keeps the address.
 
+mod unclear;
+
 use crate::support::living::Living;
 use crate::support::sandbox::{Call, Sandbox, configuration};
 

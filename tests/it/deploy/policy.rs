@@ -402,13 +402,40 @@ fn it_bites_wherever_it_is_installed() {
     bites(&cluster, "elsewhere", "hereabouts");
     cluster.text(&["delete", "-k", overlay.to_str().unwrap(), "--wait=false"]);
 
-    let helm = match tool("helm", "helm") {
-        Ok(mut helm) => helm.args(["template", "any", "deploy/chart", "--namespace", "by-chart", "--set", "name=ipam"]).output().unwrap(),
-        Err(reason) => return println!("SKIPPED deploy::policy::{test}, the chart: {reason}"),
+    let chart = |namespace: &str, values: &[&str]| {
+        let mut helm = tool("helm", "helm")?;
+        helm.args(["template", "any", "deploy/chart", "--namespace", namespace]);
+        let rendered = helm.args(values.iter().flat_map(|value| ["--set", value])).output().unwrap();
+        cluster.text(&["create", "namespace", namespace]);
+        cluster.apply(&String::from_utf8(rendered.stdout).unwrap());
+        Ok::<_, String>(())
     };
-    cluster.text(&["create", "namespace", "by-chart"]);
-    cluster.apply(&String::from_utf8(helm.stdout).unwrap());
+    if let Err(reason) = chart("by-chart", &["name=ipam"]) {
+        return println!("SKIPPED deploy::policy::{test}, the chart: {reason}");
+    }
     bites(&cluster, "by-chart", "ipam");
+    // The column "without it".
+    chart("open", &["name=open", "admissionPolicy=false"]).unwrap();
+    is_open(&cluster, "open", "open");
+}
+
+/// Without the policy a token of any node, and one that names none, does with the
+/// records of another node what it likes.
+fn is_open(cluster: &Cluster, namespace: &str, account: &str) {
+    let token = ["create", "token", account, "--namespace", namespace];
+    let bound = cluster.text(&[&token[..], &["--bound-object-kind", "Node", "--bound-object-name", "n1"]].concat());
+    for token in [bound.trim(), cluster.text(&token).trim()] {
+        let thief = Bearer::new(cluster, token);
+        let planted = record(namespace, "10.9.0.1", "n2");
+        let created = until(&Deadline::after(Duration::from_secs(60)), || Ok::<_, ()>(thief.create(&planted).ok()));
+        assert!(created.unwrap().is_some(), "{:?}", thief.create(&planted));
+        let name = format!("{namespace}.10.9.0.1");
+        thief.patch(&name, &json!({"spec": {"bootID": "x"}})).unwrap();
+        thief.delete(&name).unwrap();
+        let raw = format!("/apis/hereabouts.dev/v1alpha1/ipallocations?fieldSelector=metadata.name%3D{name}");
+        let collection = thief.kubectl(&["delete", "--raw", &raw], "");
+        assert!(collection.as_ref().is_err_and(|said| said.contains("cannot deletecollection")), "{collection:?}");
+    }
 }
 
 /// A token of the node makes a record of it, one that names no node does not,

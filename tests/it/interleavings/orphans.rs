@@ -95,6 +95,25 @@ fn an_orphan_takes_back_nothing_that_a_later_call_of_its_attachment_printed() {
     }
 }
 
+/// Cause: an ADD whose last flush failed took its name back while a repeat, which
+/// had found it, printed it. Effect: the next pod got the same address. Fix: the
+/// attachment is locked until the answer is delivered, or the name taken back.
+#[test]
+fn a_name_that_could_not_be_flushed_is_not_taken_back_from_a_repeat() {
+    let test = "orphans::a_name_that_could_not_be_flushed_is_not_taken_back_from_a_repeat";
+    let Some([living, other]) = sandboxes(test) else { return };
+    let sandbox = Sandbox::new();
+    prepare(&sandbox);
+    let call = add(&sandbox, "c1", &living, "web-0");
+    let failing = Stopped::after(&call, &At::Durable.moment(&sandbox, "n1").failing("EIO"));
+    let (failed, repeated) = run_beside(failing, true, &call);
+    assert!(failed.status == Some(1) && failed.stdout.contains("EIO"), "{failed:?}");
+    assert_eq!(repeated.addresses(), ["10.1.2.1"]);
+    assert_eq!(add(&sandbox, "c2", &other, "db-0").run().addresses(), ["10.1.2.2"]);
+    assert_eq!(held_by(&sandbox, "c1").as_deref(), Some("10.1.2.1"));
+    check_nothing_left(&sandbox, &["c1", "c2"]);
+}
+
 /// A repeat has made nothing, so that it has nothing to take back: also when
 /// its reader or its caller goes in the last instant.
 #[test]

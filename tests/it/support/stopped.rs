@@ -18,11 +18,18 @@ use std::time::Duration;
 pub(crate) struct Moment {
     pub(crate) call: &'static str,
     pub(crate) path: String,
+    /// The error that it answers with, in place of being done.
+    error: Option<&'static str>,
 }
 
 impl Moment {
     pub(crate) fn new(call: &'static str, path: impl Into<String>) -> Self {
-        Self { call, path: path.into() }
+        Self { call, path: path.into(), error: None }
+    }
+
+    /// The same of a call that fails.
+    pub(crate) fn failing(self, error: &'static str) -> Self {
+        Self { error: Some(error), ..self }
     }
 }
 
@@ -58,8 +65,9 @@ impl Stopped {
     }
 
     fn start(call: &Call, moment: &Moment, caller: &[&str]) -> Self {
-        let Moment { call: name, path } = moment;
-        let (trace, inject) = (format!("trace={name}"), format!("inject={name}:signal=STOP:when=1"));
+        let Moment { call: name, path, error } = moment;
+        let error = error.map_or_else(String::new, |error| format!(":error={error}"));
+        let (trace, inject) = (format!("trace={name}"), format!("inject={name}{error}:signal=STOP:when=1"));
         // -D: the call is the child of whoever starts it, strace is not between.
         let strace = ["strace", "-D", "-P", path, "-e", &trace, "-e", &inject];
         let outer: Vec<&str> = caller.iter().copied().chain(strace).collect();
