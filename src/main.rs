@@ -89,8 +89,8 @@ impl Read for Stdin<'_> {
             let left = WRITING.saturating_sub(begun.elapsed()).as_millis();
             match poll(&mut [PollFd::new(io::stdin().as_fd(), PollFlags::POLLIN)], u16::try_from(left).unwrap_or(u16::MAX)) {
                 Ok(_) if left == 0 => return Err(io::Error::new(io::ErrorKind::TimedOut, "it is open, and its end did not come for 60 s")),
-                Ok(0) => {}
-                Err(nix::errno::Errno::EINTR) => continue,
+                // To read now would wait for ever.
+                Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
                 Ok(_) | Err(_) => {}
             }
             match self.0.read(buffer) {

@@ -56,12 +56,12 @@ impl<'a> Chores<'a> {
     /// any of them may be at any moment.
     pub(super) fn turn(&mut self, end: bool) {
         if let Some(Running { child, limit, is_urgent }) = &mut self.running {
-            let ended = if end || limit.left().is_zero() {
+            if end || limit.left().is_zero() {
                 let _ = child.kill();
-                child.wait().map(Some)
-            } else {
-                child.try_wait()
-            };
+            }
+            // On a filesystem that hangs a process outlasts its kill: the token is
+            // renewed meanwhile.
+            let ended = if end { child.wait().map(Some) } else { child.try_wait() };
             if matches!(ended, Ok(None)) {
                 return;
             }

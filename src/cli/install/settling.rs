@@ -34,8 +34,10 @@ impl<'a> Settling<'a> {
         if let Some((child, limit)) = &mut self.running {
             if end || limit.left().is_zero() {
                 let _ = child.kill();
-                let _ = child.wait();
-            } else if matches!(child.try_wait(), Ok(None)) {
+            }
+            // As for the other chores.
+            let ended = if end { child.wait().map(Some) } else { child.try_wait() };
+            if matches!(ended, Ok(None)) {
                 return;
             }
             self.running = None;
