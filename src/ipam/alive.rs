@@ -95,13 +95,16 @@ pub struct Look {
     pub tmpfs: Option<u64>,
     /// Whether the path is on procfs: a process's own link, not a mount.
     pub on_procfs: bool,
+    /// The mount in which the name itself stands, so that nothing is mounted on it
+    /// there unless it is seen; `None` where that cannot be told.
+    pub mount: Option<u64>,
 }
 
 impl Look {
     /// A look that showed nothing.
     #[must_use]
     pub const fn failed() -> Self {
-        Self { seen: Seen::Unclear, directories: Vec::new(), missing: 0, tmpfs: None, on_procfs: false }
+        Self { seen: Seen::Unclear, directories: Vec::new(), missing: 0, tmpfs: None, on_procfs: false, mount: None }
     }
 }
 
@@ -127,6 +130,9 @@ pub trait Here {
 enum Boot {
     Same,
     Another,
+    /// Two mounted files, of one run of the kernel: a container that has started
+    /// again, or another view.
+    Masked,
     Unsure(Doubt),
 }
 
@@ -135,14 +141,14 @@ pub fn classify_record(record: &Draft, here: &dyn Here) -> Life {
     let boot = compare_boots(record, here);
     let Some(netns) = &record.netns else {
         return match boot {
-            Boot::Same | Boot::Another => Life::Dead,
+            Boot::Same | Boot::Another | Boot::Masked => Life::Dead,
             Boot::Unsure(doubt) => Life::Doubted(doubt),
         };
     };
     let look = here.look(&netns.path);
     let is_there = netns.inode != 0 && look.seen == Seen::Namespace(netns.inode);
     match boot {
-        Boot::Same => classify_in_boot(netns, record.view.as_ref(), &look, here),
+        Boot::Same | Boot::Masked => classify_in_boot(netns, record.view.as_ref(), &look, here),
         // The same place and the same namespace: rather a boot id that is shown differently.
         Boot::Another if is_there && is_recorded_place(netns, record.view.as_ref(), &look) => Life::Doubted(Doubt::Seen),
         Boot::Another => Life::Dead,
@@ -174,7 +180,8 @@ pub fn is_left_behind(record: &Draft, here: &dyn Here, word: Word) -> bool {
         Word::AnotherNode => compare_boot_ids(record, here),
         Word::SameNode => compare_boots(record, here),
     };
-    let is_earlier = matches!(boot, Boot::Another) || word == Word::AnotherNode && matches!(boot, Boot::Unsure(Doubt::Clock));
+    let is_earlier =
+        matches!(boot, Boot::Another | Boot::Masked) || word == Word::AnotherNode && matches!(boot, Boot::Unsure(Doubt::Clock));
     let is_seen = record.netns.as_ref().is_some_and(|netns| {
         let look = here.look(&netns.path);
         netns.inode != 0 && look.seen == Seen::Namespace(netns.inode) && is_recorded_place(netns, record.view.as_ref(), &look)
@@ -199,12 +206,21 @@ fn compare_boot_ids(record: &Draft, here: &dyn Here) -> Boot {
     if view.is_some_and(|view| view.boot_id_is_mounted != here.boot_id_is_mounted()) {
         return Boot::Unsure(Doubt::View);
     }
-    // What is made after this kernel was started is of no earlier boot of it.
-    let is_younger = here.started().is_some_and(|started| started + CLOCK_MARGIN < record.since);
-    if is_younger && !here.boot_id_is_mounted() {
-        return Boot::Unsure(Doubt::Clock);
+    let started = here.started();
+    // When the kernel of the ADD was started.
+    let of_record = view.and_then(|view| record.since.checked_sub(view.mounts?.uptime));
+    let is_one_run = started.zip(of_record).is_some_and(|(ours, theirs)| is_near(ours, theirs));
+    if here.boot_id_is_mounted() && is_one_run {
+        return Boot::Masked;
     }
-    Boot::Another
+    // What is made after this kernel was started is of no earlier boot of it.
+    let is_younger = started.is_some_and(|started| started + CLOCK_MARGIN < record.since);
+    if is_younger { Boot::Unsure(Doubt::Clock) } else { Boot::Another }
+}
+
+fn is_near(one: SystemTime, other: SystemTime) -> bool {
+    let apart = one.duration_since(other).unwrap_or_else(|error| error.duration());
+    apart <= CLOCK_MARGIN
 }
 
 /// In the boot of the record, seen from wherever.
@@ -226,9 +242,10 @@ fn classify_in_boot(netns: &Netns, view: Option<&View>, look: &Look, here: &dyn 
         Seen::Gone => Life::Dead,
         _ if netns.inode == 0 => Life::Doubted(Doubt::NeverSeen),
         _ if look.on_procfs => Life::Dead,
-        // A mount, and its absence, is of one mount namespace alone.
+        // A mount, and its absence, is of one mount namespace alone; and in it of the
+        // mount below: a directory that is bound to two places has it in one.
         _ => match view {
-            Some(View { mounts: Some(mounts), .. }) if here.is_in(mounts) => Life::Dead,
+            Some(View { mounts: Some(mounts), mount: Some(mount), .. }) if look.mount == Some(*mount) && here.is_in(mounts) => Life::Dead,
             // The version before recorded no more.
             None if look.seen != Seen::File => Life::Dead,
             _ => Life::Doubted(Doubt::Mounts),
@@ -295,13 +312,14 @@ mod tests {
     }
 
     fn told(seen: Seen, nearest: u64) -> Told {
-        let look = Look { seen, directories: vec![place(nearest), place(1)], missing: 0, tmpfs: None, on_procfs: false };
+        let look = Look { seen, directories: vec![place(nearest), place(1)], missing: 0, tmpfs: None, on_procfs: false, mount: Some(9) };
         Told { boot: "today", mounted: false, started: None, hardware: None, look, unmounted: false }
     }
 
     fn record(mounts: u64) -> Draft {
         let mounts = Some(MountNamespace { inode: mounts, number: None, uptime: Duration::ZERO });
-        let view = View { mounts, hardware: Some("a".to_owned()), directories: vec![place(2), place(1)], ..View::default() };
+        let (hardware, directories) = (Some("a".to_owned()), vec![place(2), place(1)]);
+        let view = View { mounts, hardware, directories, mount: Some(9), ..View::default() };
         Draft {
             attachment: Attachment {
                 node: NodeName::parse("n1").unwrap(),
@@ -338,6 +356,11 @@ mod tests {
             assert_eq!(classify_record(&record(2), &told(seen, 2)), Life::Doubted(Doubt::Mounts));
         }
         assert_eq!(classify_record(&record(2), &told(Seen::Namespace(7), 2)), Life::Alive);
+        for mount in [None, Some(8)] {
+            let mut here = told(Seen::File, 2);
+            here.look.mount = mount;
+            assert_eq!(classify_record(&record(1), &here), Life::Doubted(Doubt::Mounts), "the same directory in another mount");
+        }
     }
 
     #[test]
@@ -364,5 +387,26 @@ mod tests {
         younger.since += Duration::from_secs(60);
         let here = Told { boot: "tomorrow", started: Some(std::time::UNIX_EPOCH), ..told(Seen::Gone, 2) };
         assert_eq!(classify_record(&younger, &here), Life::Doubted(Doubt::Clock));
+    }
+
+    /// Two containers of one kernel, each with a boot id of its own: one that has
+    /// started again, or a second view.
+    #[test]
+    fn of_two_mounted_boot_ids_of_one_kernel_the_place_decides() {
+        let mut masked = record(1);
+        masked.view.as_mut().unwrap().boot_id_is_mounted = true;
+        masked.since += Duration::from_secs(60);
+        let judge = |record: &Draft, seen, nearest, started: u64| {
+            let started = Some(std::time::UNIX_EPOCH + Duration::from_secs(started));
+            classify_record(record, &Told { boot: "tomorrow", mounted: true, started, ..told(seen, nearest) })
+        };
+        masked.view.as_mut().unwrap().mounts.as_mut().unwrap().uptime = Duration::from_secs(50);
+        assert_eq!(judge(&masked, Seen::Gone, 2, 12), Life::Dead, "the name is gone");
+        assert_eq!(judge(&masked, Seen::Gone, 3, 12), Life::Doubted(Doubt::Directory), "another view");
+        assert_eq!(judge(&masked, Seen::Namespace(7), 2, 12), Life::Alive);
+        assert_eq!(judge(&masked, Seen::Gone, 2, 30), Life::Doubted(Doubt::Clock), "another kernel, which was there before the record");
+        assert_eq!(judge(&masked, Seen::Gone, 2, 70), Life::Dead, "a reboot");
+        let nothing = Draft { netns: None, ..masked };
+        assert_eq!(judge(&nothing, Seen::Gone, 2, 12), Life::Dead);
     }
 }

@@ -19,6 +19,9 @@ pub struct View {
     /// Random id of the tmpfs that holds the nearest directory; no other tmpfs
     /// has the same, on no machine and in no boot.
     pub tmpfs: Option<u64>,
+    /// Number of the mount in which the namespace's name stands; since Linux 6.8
+    /// never used again within one boot.
+    pub mount: Option<u64>,
 }
 
 /// A mount namespace. The kernel uses inodes again when a namespace is gone.
@@ -37,7 +40,8 @@ pub struct MountNamespace {
 pub struct Directory {
     /// Device of its filesystem.
     pub device: u64,
-    /// Its inode; 0 on procfs, whose inodes do not last, but for the root.
+    /// Its inode; on procfs, whose inodes do not last and whose devices are used
+    /// again, when that was mounted.
     pub inode: u64,
 }
 

@@ -2,7 +2,7 @@
 //! sandbox is there. Looks only: `ipam::classify_record` decides.
 
 use super::failure::Failure;
-use super::unmounted;
+use super::{mount, unmounted};
 use crate::ipam::{Directory, Doubt, Draft, Here, Life, Look, MountNamespace, Netns, Seen, View, classify_record};
 use crate::store::small_file::{read_small, words};
 use nix::errno::Errno;
@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const OWN_MOUNTS: &str = "/proc/self/ns/mnt";
 const HARDWARE_ID: &str = "/sys/class/dmi/id/product_uuid";
-/// The inode of the root of every procfs; the others do not last.
+/// The inode of the root of every procfs.
 const PROC_ROOT: u64 = 1;
 /// Ids that vendors give to every machine.
 const DUMMIES: &[&str] = &[
@@ -79,6 +79,7 @@ impl Machine {
             mounts: own_mounts(),
             directories: if look.missing == 0 { look.directories } else { Vec::new() },
             tmpfs: look.tmpfs,
+            mount: look.mount,
         }
     }
 }
@@ -236,17 +237,38 @@ fn look_at(path: &Path) -> Look {
     let filesystem = above.first().and_then(|nearest| statfs(nearest.as_path()).ok());
     let is_on = |kind: nix::sys::statfs::FsType| filesystem.as_ref().is_some_and(|found| found.filesystem_type() == kind);
     let on_procfs = is_on(PROC_SUPER_MAGIC);
-    let procfs = above.first().and_then(|nearest| stat(nearest.as_path()).ok()).filter(|_| on_procfs).map(|found| found.st_dev);
-    let directory = |path: &PathBuf| stat(path.as_path()).ok().map(|found| identify(&found, procfs));
+    let procfs = if on_procfs { Procfs::above(&above) } else { None };
+    let directory = |path: &PathBuf| stat(path.as_path()).ok().map(|found| identify(&found, procfs.as_ref()));
     // Too deep a path is no runtime's.
     let directories = above.iter().take(32).map_while(directory).collect();
+    let nearest = above.first().filter(|_| missing == 0);
     let tmpfs = above.first().filter(|_| is_on(TMPFS_MAGIC)).and_then(|nearest| unmounted::random_id(nearest));
-    Look { seen, directories, missing, tmpfs, on_procfs }
+    let mount = nearest.and_then(|nearest| mount::holds(nearest, path, seen == Seen::File));
+    Look { seen, directories, missing, tmpfs, on_procfs, mount }
 }
 
-fn identify(found: &FileStat, procfs: Option<u64>) -> Directory {
-    let lasts = procfs != Some(found.st_dev) || found.st_ino == PROC_ROOT;
-    Directory { device: found.st_dev, inode: if lasts { found.st_ino } else { 0 } }
+/// A procfs. Its device is used again when it is unmounted, and its inodes do not
+/// last; the change time of its root says when it was mounted.
+struct Procfs {
+    device: u64,
+    mounted: u64,
+}
+
+impl Procfs {
+    /// The one that holds the nearest of these directories; none where its root is
+    /// not among them.
+    fn above(directories: &[PathBuf]) -> Option<Self> {
+        let device = stat(directories.first()?.as_path()).ok()?.st_dev;
+        let mut found = directories.iter().filter_map(|path| stat(path.as_path()).ok());
+        let root = found.find(|found| (found.st_dev, found.st_ino) == (device, PROC_ROOT))?;
+        let since = Duration::new(u64::try_from(root.st_ctime).ok()?, u32::try_from(root.st_ctime_nsec).ok()?);
+        Some(Self { device, mounted: u64::try_from(since.as_nanos()).ok()? })
+    }
+}
+
+fn identify(found: &FileStat, procfs: Option<&Procfs>) -> Directory {
+    let procfs = procfs.filter(|procfs| procfs.device == found.st_dev);
+    Directory { device: found.st_dev, inode: procfs.map_or(found.st_ino, |procfs| procfs.mounted) }
 }
 
 fn see(path: &Path) -> Seen {

@@ -12,6 +12,7 @@ pub mod failure;
 mod gc;
 pub mod host;
 pub mod log;
+mod mount;
 mod named_file;
 mod status;
 pub mod stores;

@@ -1,7 +1,11 @@
 //! What shows a sandbox alive or gone, on the real executable: another view of
 //! the machine is doubt, and doubt keeps the address.
 
+/// A container that runs the plugin, or is a node, and ends.
+mod containers;
 mod unclear;
+/// What one directory shows in several places, or under another boot id.
+mod views;
 
 use crate::support::living::Living;
 use crate::support::sandbox::{Call, Sandbox, configuration};
@@ -21,6 +25,13 @@ fn after(mut call: Call, script: &str) -> Call {
 
 fn sweep(sandbox: &Sandbox) -> Call {
     sandbox.command_call(&["sweep", "--yes"])
+}
+
+/// A call as words of a script; it prints to stderr.
+fn words(sandbox: &Sandbox, call: &Call) -> String {
+    let input = sandbox.write("input", std::str::from_utf8(&call.stdin).unwrap());
+    let variables: Vec<String> = call.environment.iter().map(|(name, value)| format!("{name}='{}'", value.to_str().unwrap())).collect();
+    format!("env {} {} {} < {} >&2", variables.join(" "), crate::support::sandbox::HEREABOUTS, call.args.join(" "), input.display())
 }
 
 #[test]
@@ -75,16 +86,8 @@ fn a_plain_file_that_is_left_in_the_mount_namespace_of_the_add_is_a_sandbox_that
     let (add, sweep) = (add(&sandbox, file.to_str().unwrap()), sweep(&sandbox));
     let run = |script: &str, call: &Call| after(call.clone(), script).run();
     // One mount namespace for both: ADD below it, umount, sweep.
-    let input = sandbox.write("input", std::str::from_utf8(&add.stdin).unwrap());
-    let variables: Vec<String> = add.environment.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
-    let script = format!(
-        "mount --bind {} {file} && env {} {} < {} >&2 && umount {file}",
-        living.path(),
-        variables.join(" "),
-        crate::support::sandbox::HEREABOUTS,
-        input.display(),
-        file = file.display(),
-    );
+    let add = words(&sandbox, &add);
+    let script = format!("mount --bind {} {file} && {add} && umount {file}", living.path(), file = file.display());
     run(&script, &sweep).succeeded();
     assert!(sandbox.held().is_empty());
 }

@@ -74,6 +74,8 @@ struct Viewpoint {
     directories: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tmpfs: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mount: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,6 +99,7 @@ impl Viewpoint {
             }),
             directories: view.directories.iter().map(ToString::to_string).collect(),
             tmpfs: view.tmpfs,
+            mount: view.mount,
         }
     }
 
@@ -109,6 +112,7 @@ impl Viewpoint {
             // What follows an unreadable one is at no known depth.
             directories: self.directories.iter().map_while(|text| text.parse().ok()).collect(),
             tmpfs: self.tmpfs,
+            mount: self.mount,
         }
     }
 }
@@ -329,6 +333,7 @@ mod tests {
                     mounts: Some(MountNamespace { inode: 4_026_532_001, number: Some(7), uptime: std::time::Duration::from_millis(1234) }),
                     directories: vec![crate::ipam::Directory { device: 25, inode: 2 }, crate::ipam::Directory { device: 25, inode: 1 }],
                     tmpfs: Some(u64::MAX),
+                    mount: Some(77),
                 }),
                 boot_id: "b".to_owned(),
                 since: std::time::UNIX_EPOCH + std::time::Duration::from_micros(1_700_000_000_123_456),

@@ -37,7 +37,7 @@ pub const FORMAT: u64 = 1;
 pub(super) const OPTIONAL: &[&str] = &["format", "gateway", "scope", "podRef", "machine", "nodeUID", "netns", "view"];
 /// The same for the view.
 pub(super) const OPTIONAL_OF_VIEW: &[&str] =
-    &["hardware", "tmpfs", "mountNamespace", "mountNamespaceNumber", "uptimeMilliseconds", "directories", "bootIDIsMounted"];
+    &["hardware", "tmpfs", "mountNamespace", "mountNamespaceNumber", "uptimeMilliseconds", "directories", "mount", "bootIDIsMounted"];
 
 /// One address held by one attachment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -231,6 +231,9 @@ pub struct Viewpoint {
     #[schemars(length(max = 16))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tmpfs: Option<String>,
+    /// Number of the mount in which the namespace file stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<u64>,
     /// See the type.
     #[serde(flatten)]
     #[schemars(skip)]
@@ -247,6 +250,7 @@ impl Viewpoint {
             uptime_milliseconds: view.mounts.and_then(|mounts| u64::try_from(mounts.uptime.as_millis()).ok()),
             directories: view.directories.iter().map(ToString::to_string).collect(),
             tmpfs: view.tmpfs.map(|id| format!("{id:x}")),
+            mount: view.mount,
             newer: Newer::new(),
         }
     }
@@ -264,6 +268,7 @@ impl Viewpoint {
             // What follows an unreadable one is at no known depth.
             directories: self.directories.iter().map_while(|text| text.parse().ok()).collect(),
             tmpfs: self.tmpfs.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok()),
+            mount: self.mount,
         }
     }
 }

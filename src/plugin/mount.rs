@@ -1,0 +1,50 @@
+//! Which mount a name stands in. A directory can be bound to several places; what
+//! is mounted on a name in one of them is not mounted on it in the others.
+
+use nix::libc;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The mount in which the name of a path stands; `is_plain` says that a plain file
+/// is seen there, which must then be in the same mount. `None` where it cannot be
+/// told, or where the name is a link, which may lead elsewhere tomorrow.
+pub(super) fn holds(directory: &Path, path: &Path, is_plain: bool) -> Option<u64> {
+    if path.symlink_metadata().is_ok_and(|found| found.file_type().is_symlink()) {
+        return None;
+    }
+    let mount = number(directory)?;
+    (!is_plain || number(path) == Some(mount)).then_some(mount)
+}
+
+/// The number of the mount that a path is in: since Linux 6.8 one that is never
+/// used again, since 5.8 the one of the table of mounts; older ones say none.
+fn number(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let asked = libc::STATX_MNT_ID | libc::STATX_MNT_ID_UNIQUE;
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    #[allow(unsafe_code, reason = "nix has no statx, and nothing else tells the mount")]
+    // SAFETY: the path ends with a zero byte, and there is room for one struct, in
+    // which every pattern of bits is a value.
+    let found = unsafe {
+        let answer = libc::statx(libc::AT_FDCWD, path.as_ptr(), libc::AT_NO_AUTOMOUNT, asked, found.as_mut_ptr());
+        (answer == 0).then(|| found.assume_init())
+    }?;
+    (found.stx_mask & asked != 0).then_some(found.stx_mnt_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_filesystems_are_two_mounts_and_one_directory_is_in_one() {
+        let [proc, root] = ["/proc", "/"].map(|path| number(Path::new(path)));
+        assert_ne!(proc, root);
+        assert_eq!(number(Path::new("/proc/self/status")), proc);
+        assert_eq!(holds(Path::new("/proc"), Path::new("/proc/self"), false), None, "a link");
+        assert_eq!(holds(Path::new("/"), Path::new("/proc"), false), root);
+        assert_eq!(holds(Path::new("/"), Path::new("/proc"), true), None, "what is seen is in another mount");
+        assert_eq!(number(Path::new("/no such place")), None);
+    }
+}
