@@ -64,7 +64,7 @@ pub enum Doubt {
     #[error("the directory of the namespace is another one here")]
     Directory,
     /// Something else stands at the path, seen from another mount namespace.
-    #[error("the namespace is not mounted here, and ADD saw it from another mount namespace")]
+    #[error("the namespace is not mounted here, and ADD saw it from another mount namespace, or did not record from where")]
     Mounts,
 }
 
@@ -189,13 +189,16 @@ pub fn is_left_behind(record: &Draft, here: &dyn Here, word: Word) -> bool {
     is_earlier && !is_seen
 }
 
+/// Whether the machine that made a record is another one, such as the original of
+/// an image. The runtime of a clone ends the sandboxes that it was copied with, so
+/// that a DEL is no proof either.
+pub fn is_of_other_hardware(record: &Draft, here: &dyn Here) -> bool {
+    let theirs = record.view.as_ref().and_then(|view| view.hardware.as_deref());
+    theirs.is_some_and(|theirs| here.hardware().is_some_and(|ours| ours != theirs))
+}
+
 fn compare_boots(record: &Draft, here: &dyn Here) -> Boot {
-    let view = record.view.as_ref();
-    let hardware = view.and_then(|view| view.hardware.as_deref()).zip(here.hardware());
-    if hardware.is_some_and(|(theirs, ours)| theirs != ours) {
-        return Boot::Unsure(Doubt::Hardware);
-    }
-    compare_boot_ids(record, here)
+    if is_of_other_hardware(record, here) { Boot::Unsure(Doubt::Hardware) } else { compare_boot_ids(record, here) }
 }
 
 fn compare_boot_ids(record: &Draft, here: &dyn Here) -> Boot {

@@ -10,7 +10,7 @@ mod ids;
 mod request;
 mod view;
 
-pub use alive::{Doubt, Here, Life, Look, Seen, Word, classify_record, is_left_behind};
+pub use alive::{Doubt, Here, Life, Look, Seen, Word, classify_record, is_left_behind, is_of_other_hardware};
 pub use allocate::{Plan, PlanError, is_half_done, plan};
 pub use attachment::{Allocation, Attachment, AttachmentSet, Draft, Netns, Part, Source, Version};
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::{Ipam, Ready, Settled};
 use crate::cni::{Call, Sandbox};
 use crate::config::Merged;
-use crate::ipam::{Allocation, Attachment};
+use crate::ipam::{Allocation, Attachment, Draft, is_of_other_hardware};
 use crate::store::retry::Deadline;
 use crate::store::{Access, Store, StoreError};
 
@@ -27,6 +27,9 @@ pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(),
     Ok(())
 }
 
+/// Which records are left, whoever ends the attachment.
+type Spares<'a> = &'a dyn Fn(&Draft) -> bool;
+
 /// One DEL.
 struct Del<'a> {
     account: Account,
@@ -42,7 +45,8 @@ impl Del<'_> {
             Ok(None) => return Ok(()),
             Err(error) => return self.leave(error, None, false),
         };
-        match free_locked(store, &self.attachment, deadline) {
+        let spares = |held: &Draft| is_of_other_hardware(held, &self.settled.machine);
+        match free_locked(store, &self.attachment, &spares, deadline) {
             Ok(()) => {
                 self.account.forget();
                 Ok(())
@@ -75,15 +79,19 @@ pub fn free(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> R
     let Some(_lock) = store.lock_attachment(attachment, Access::Release, deadline)? else {
         return Ok(());
     };
-    free_locked(store, attachment, deadline)
+    free_locked(store, attachment, &|_| false, deadline)
 }
 
-/// The same for a call that has the attachment's lock.
-pub(super) fn free_locked(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> Result<(), StoreError> {
+/// The same for a call that has the attachment's lock, except what it `spares`.
+pub(super) fn free_locked(store: &dyn Store, attachment: &Attachment, spares: Spares<'_>, deadline: Deadline) -> Result<(), StoreError> {
     let mut session = store.open(Access::Release, deadline)?;
     let holdings = session.holdings(attachment)?;
     // From the last to the first: the index is made upwards.
     for allocation in holdings.held.iter().rev() {
+        if spares(&allocation.held) {
+            tracing::error!(address = %allocation.address, holder = %attachment, "another machine of this node name made the record, DEL passes over it");
+            continue;
+        }
         let released = session.release(allocation)?;
         tracing::info!(address = %allocation.address, scope = %allocation.scope, holder = %attachment, ?released, "DEL");
     }

@@ -20,7 +20,8 @@ use std::time::{Duration, SystemTime};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const OWN_MOUNTS: &str = "/proc/self/ns/mnt";
-const HARDWARE_ID: &str = "/sys/class/dmi/id/product_uuid";
+/// Of the board; the first one that there is.
+const HARDWARE_IDS: &[&str] = &["/sys/class/dmi/id/product_uuid", "/sys/firmware/devicetree/base/serial-number", "/sys/hypervisor/uuid"];
 /// The inode of the root of every procfs.
 const PROC_ROOT: u64 = 1;
 /// Ids that vendors give to every machine.
@@ -131,9 +132,10 @@ fn is_telling(id: &str) -> bool {
 }
 
 fn hardware() -> Option<String> {
-    let id = String::from_utf8(read_small(Path::new(HARDWARE_ID)).ok()?).ok()?.trim().to_ascii_lowercase();
-    let is_uuid = id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    if !is_uuid || !is_telling(&id) {
+    let bytes = HARDWARE_IDS.iter().find_map(|path| read_small(Path::new(path)).ok())?;
+    let id = String::from_utf8(bytes).ok()?.trim_matches(['\0', '\n', ' ']).to_ascii_lowercase();
+    let is_id = (8..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if !is_id || !is_telling(&id) {
         return None;
     }
     let digest = Sha256::digest(format!("hardware {id}"));

@@ -1,6 +1,8 @@
 //! What shows a sandbox alive or gone, on the real executable: another view of
 //! the machine is doubt, and doubt keeps the address.
 
+/// A clone of a machine's image.
+mod clones;
 /// A container that runs the plugin, or is a node, and ends.
 mod containers;
 mod unclear;

@@ -8,19 +8,15 @@
 
 /// Records of another machine under this node's name.
 mod another_machine;
-/// What the node state keeps for scopes that hold nothing.
-mod empty_scopes;
-/// What is written today, and what was written before.
-mod kept_state;
 /// Killed at every system call.
+mod kept_state;
 mod kills;
 /// Writes that the server does after their caller has given them up.
 mod late;
-/// State and objects of a later format.
+/// Node state that is gone, damaged, or another's.
 mod newer;
 /// Keys of objects that this version does not know.
 mod newer_keys;
-/// Node state that is gone, damaged, or another's.
 mod node_state;
 /// One call, one fault, on the way to the server and back.
 mod on_the_way;
@@ -32,7 +28,6 @@ pub(crate) mod rig;
 mod rights;
 /// The servers killed, filled, set back.
 mod servers;
-/// What a node sees of a cluster that was set back.
 mod set_back;
 /// Eight nodes, thousands of calls, all of it at once.
 mod storm;

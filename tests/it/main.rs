@@ -87,6 +87,8 @@ mod store_test;
 mod take_over;
 /// Rules on the sources and documents themselves.
 mod tidy;
+/// Records of the version before, under living pods.
+mod upgrade;
 /// The test vectors of the protocol, by number, against the real executable.
 mod vectors;
 /// What is wrong with a store, and mending it.

@@ -120,7 +120,7 @@ pub(super) fn pay(store: &dyn Store, debt: &Debt, is_dead: IsDead<'_>, deadline:
     }
     // Nothing stands: what is left is what any DEL tidies up.
     if all {
-        del::free_locked(store, &debt.attachment, deadline)?;
+        del::free_locked(store, &debt.attachment, &|_| false, deadline)?;
     }
     Ok(all)
 }

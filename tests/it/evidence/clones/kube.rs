@@ -1,0 +1,50 @@
+//! The same in the Kubernetes API: the image has the flat file, the kubeconfig and
+//! the node's memory.
+
+use super::{CLONE, ORIGINAL, after, on};
+use crate::kube_faults::rig::shared;
+use crate::support::living::Living;
+use crate::support::nodes::{Node, holders, own_name};
+use crate::support::sandbox::Call;
+use std::collections::BTreeMap;
+
+#[test]
+fn a_clone_frees_nothing_of_the_originals_pods() {
+    let Some(cluster) = shared("evidence::clones::kube::a_clone_frees_nothing_of_the_originals_pods") else { return };
+    let Some(living) = Living::new() else { return println!("SKIPPED evidence::clones::kube: no root") };
+    let name = own_name("cloned");
+    let mut node = Node::new(&name, &name, &cluster.kubeconfig());
+    let add = |node: &Node, container: &str, netns: &str| node.call_in("ADD", container, "10.9.0.0/30").set("CNI_NETNS", netns).clone();
+    let file = node.sandbox.write("pod", "");
+    let mount = format!("mount --bind {} {}", living.path(), file.display());
+    on(&node.sandbox, ORIGINAL, None, after(add(&node, "c1", file.to_str().unwrap()), &mount)).run().succeeded();
+    on(&node.sandbox, ORIGINAL, None, add(&node, "c2", &living.path())).run().succeeded();
+    let held = BTreeMap::from([("10.9.0.1", "c1"), ("10.9.0.2", "c2")].map(|(address, holder)| (address.to_owned(), holder.to_owned())));
+    let on_clone = |node: &Node, mut call: Call| {
+        call.through(&["unshare", "--pid", "--mount", "--fork", "--mount-proc"]);
+        let call = after(call, &format!("mount -t tmpfs t {}", node.sandbox.path("run").display()));
+        on(&node.sandbox, CLONE, None, call).run()
+    };
+    std::fs::create_dir(node.sandbox.path("run")).unwrap();
+    for keeps_state in [true, false] {
+        if !keeps_state {
+            std::fs::remove_dir_all(node.state()).unwrap();
+        }
+        on_clone(&node, node.gc_call(&[])).succeeded();
+        for command in [&["sweep", "--yes"][..], &["repair", "--yes"]] {
+            on_clone(&node, node.sandbox.command_call(command)).succeeded();
+        }
+        // Nothing is free; and a pod of the same name is no next sandbox of a living one.
+        assert_eq!(on_clone(&node, add(&node, "c1_2", "/var/run/netns/x")).code(), 100);
+        assert_eq!(holders(cluster, &name), held, "{keeps_state}");
+    }
+    // Under another name, which `install` on the clone has written: its runtime ends
+    // what the image had.
+    node.name = own_name("another");
+    node.configure(&cluster.kubeconfig(), crate::support::nodes::DEADLINES);
+    on_clone(&node, node.gc_call(&[])).succeeded();
+    on_clone(&node, node.sandbox.command_call(&["sweep", "--yes"])).succeeded();
+    let refused = on_clone(&node, node.call("DEL", "c1"));
+    assert!(refused.status == Some(0) || refused.code() == 7, "{refused:?}");
+    assert_eq!(holders(cluster, &name), held);
+}
