@@ -4,6 +4,7 @@ use crate::config::{LogLevel, LogSettings};
 use crate::store::small_file::regular;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,10 +13,21 @@ use std::path::Path;
 use std::sync::Mutex;
 use tracing::level_filters::LevelFilter;
 
+/// So long a reader of stderr is waited for.
+const PATIENCE: u16 = 1_000;
+/// A pipe that says it has room takes so many bytes at once, and no write blocks.
+const AT_ONCE: usize = 4096;
+
 /// Says a sentence on stderr, which callers forward to their own log. That
-/// nobody may be there to read it is no failure.
+/// nobody may be there to read it is no failure, and nothing is waited for.
 pub fn complain(sentence: &str) {
-    let _ = writeln!(io::stderr(), "hereabouts: {}", escape(sentence));
+    let (stderr, line) = (io::stderr(), format!("hereabouts: {}\n", escape(sentence)));
+    for part in line.as_bytes().chunks(AT_ONCE) {
+        let ready = poll(&mut [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)], PATIENCE);
+        if !ready.is_ok_and(|ready| 0 < ready) || nix::unistd::write(stderr.as_fd(), part).is_err() {
+            return;
+        }
+    }
 }
 
 /// Appends to the file from now on. Never follows a symbolic link, never waits

@@ -163,6 +163,25 @@ fn a_stdin_that_does_not_end_is_waited_for_with_a_limit() {
     assert_eq!(Ended::from(child.wait_with_output().unwrap()).addresses(), ["10.1.2.1"]);
 }
 
+/// Cause: a write to a pipe that is full waits for its reader. Effect: a call that
+/// failed never ended where nobody reads stderr. Fix: what is said there is said at
+/// once or not at all.
+#[test]
+fn a_stderr_that_nobody_reads_keeps_no_call() {
+    let sandbox = Sandbox::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let room = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ).unwrap();
+    std::io::Write::write_all(&mut writer.try_clone().unwrap(), &vec![b' '; usize::try_from(room).unwrap()]).unwrap();
+    let stdin = std::fs::File::open(sandbox.write("conf", &configuration(r#""range":"10.1.2.0/33""#))).unwrap();
+    let mut child = call(&sandbox, "ADD", "c1").command().stdin(stdin).stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+    let ended = until(&Deadline::after(Duration::from_secs(60)), || child.try_wait());
+    let _ = child.kill();
+    let output = child.wait_with_output().unwrap();
+    drop(reader);
+    assert!(ended.unwrap().is_some(), "it waits for a reader");
+    assert_eq!(Ended::from(output).code(), 7);
+}
+
 /// Cause: who pays debts after the answer starts a thread that ends it in time, and
 /// where no more processes are allowed that was a panic. Effect: an ADD that was
 /// answered ended with an error, and a second document. Fix: nothing is paid then.

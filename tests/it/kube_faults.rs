@@ -8,15 +8,19 @@
 
 /// Records of another machine under this node's name.
 mod another_machine;
-/// Killed at every system call.
+/// What the node state keeps for scopes that hold nothing.
+mod empty_scopes;
+/// What is written today, and what was written before.
 mod kept_state;
+/// Killed at every system call.
 mod kills;
 /// Writes that the server does after their caller has given them up.
 mod late;
-/// Node state that is gone, damaged, or another's.
+/// State and objects of a later format.
 mod newer;
 /// Keys of objects that this version does not know.
 mod newer_keys;
+/// Node state that is gone, damaged, or another's.
 mod node_state;
 /// One call, one fault, on the way to the server and back.
 mod on_the_way;
@@ -28,6 +32,7 @@ pub(crate) mod rig;
 mod rights;
 /// The servers killed, filled, set back.
 mod servers;
+/// What a node sees of a cluster that was set back.
 mod set_back;
 /// Eight nodes, thousands of calls, all of it at once.
 mod storm;
