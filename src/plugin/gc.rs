@@ -28,10 +28,11 @@ pub(super) fn gc(ipam: &Ipam<'_>, call: &Call, valid: &Attachments) -> Result<()
 fn collect(ready: &Ready, sweep: &Sweep<'_>) -> Result<(), Failure> {
     let deadline = Deadline::after(ready.settings.deadlines.gc);
     let store = ready.store.as_ref();
-    let mut all = 0;
+    let (mut all, mut late) = (0, 0);
     let mut failures = Vec::new();
     for item in sweep.find(store, deadline)? {
         match item {
+            Ok(_) if 0 < all && deadline.left().is_zero() => late += 1,
             Ok(stale) => {
                 all += 1;
                 match sweep::free(store, &stale, deadline) {
@@ -53,9 +54,13 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>) -> Result<(), Failure> {
             Err(error) => return Err(error.into()),
         }
     }
-    let failed = failures.len();
+    let (found, failed) = (all + late, failures.len() + late);
+    if 0 < late {
+        let limit = humantime::format_duration(deadline.limit()).to_string();
+        failures.push(StoreError::OutOfTime { limit, done: all, all: found });
+    }
     match failures.into_iter().next() {
         None => Ok(()),
-        Some(first) => Err(Failure::Partly { failed, all, first: Box::new(first.into()) }),
+        Some(first) => Err(Failure::Partly { failed, all: found, first: Box::new(first.into()) }),
     }
 }

@@ -6,7 +6,10 @@ use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Call, Ended, HEREABOUTS, Sandbox, configuration};
 use hereabouts::ipam::Draft;
 use hereabouts::store::file::FileStore;
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Filter, Store};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 
@@ -226,6 +229,22 @@ fn records_of_an_earlier_boot_are_swept_before_exhausted_is_said() {
     assert_eq!(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "new", None)).unwrap().address.to_string(), "10.0.0.1");
 }
 
+/// An ADD whose time is over frees of them what it needs, and no more.
+#[test]
+fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
+    let sandbox = Sandbox::new();
+    let store = FileStore::new(sandbox.store(), host("n1"));
+    for n in 0..6 {
+        let old = Draft { boot_id: "yesterday".to_owned(), ..draft("n1", &format!("c{n}"), None) };
+        claim(open(&store).as_mut(), "10.0.0.0/29", &old).unwrap();
+    }
+    let mut session = store.open(Access::Allocate, Deadline::after(Duration::ZERO)).unwrap();
+    assert!(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "new", None)).is_some());
+    drop(session);
+    let left = store.list(&Filter::default()).unwrap().filter(|item| item.as_ref().unwrap().held.boot_id == "yesterday").count();
+    assert_eq!(left, 5);
+}
+
 /// Cause: a pipe that the caller made non-blocking answers "not yet". Effect: an
 /// ADD that failed at once. Fix: it is waited for.
 #[test]
@@ -263,9 +282,7 @@ fn a_caller_that_reads_nothing_ends_the_add_and_holds_no_address() {
     let room = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ).unwrap();
     std::io::Write::write_all(&mut writer.try_clone().unwrap(), &vec![b' '; usize::try_from(room).unwrap()]).unwrap();
     let mut child = sandbox.call("ADD").command().stdin(file).stdout(writer).stderr(Stdio::null()).spawn().unwrap();
-    let ended = hereabouts::store::retry::until(&hereabouts::store::retry::Deadline::after(std::time::Duration::from_secs(300)), || {
-        child.try_wait()
-    });
+    let ended = hereabouts::store::retry::until(&Deadline::after(Duration::from_secs(300)), || child.try_wait());
     let _ = child.kill();
     assert!(ended.unwrap().is_some_and(|status| status.code() == Some(1)), "it waits for a reader");
     drop(reader);

@@ -5,7 +5,7 @@
 use super::super::output;
 use crate::store::retry::{Deadline, jittered};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -16,20 +16,6 @@ const EVERY_MILLISECONDS: u16 = 5_000;
 
 /// What ends the wait.
 const HEARD: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD];
-
-/// Who starts us may have ignored a signal, and that is inherited: no file
-/// descriptor would ever tell of it.
-fn stop_ignoring() -> nix::Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    for signal in HEARD {
-        #[allow(unsafe_code, reason = "the kernel's own way with a signal is set, no handler of ours")]
-        // SAFETY: no code runs for the default action, and the signals are blocked.
-        unsafe {
-            sigaction(signal, &default)?;
-        }
-    }
-    Ok(())
-}
 
 /// How long to wait before the store is asked again: each time longer, since
 /// all nodes of a cluster ask at once, and pods take their time.
@@ -67,8 +53,9 @@ impl Default for Pause {
 /// Signals cannot be waited for.
 pub(super) fn watch(step: &mut dyn FnMut() -> anyhow::Result<Vec<String>>, beside: &mut dyn FnMut(bool)) -> anyhow::Result<()> {
     let mask = SigSet::from_iter(HEARD);
+    // Of a signal that is blocked the descriptor tells, also where who started us
+    // has left it ignored.
     mask.thread_block()?;
-    stop_ignoring()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let mut failure = String::new();
     loop {

@@ -107,6 +107,9 @@ impl<'s, D: Disk> FileSession<'s, D> {
         }
         let mut freed = false;
         for allocation in stale {
+            if freed && self.deadline.left().is_zero() {
+                break;
+            }
             // A call of that attachment is under way: it decides.
             if let Some(_lock) = self.store.try_attachment(&allocation.held.attachment)? {
                 freed |= self.release_unchanged(&allocation)? == Release::Done;

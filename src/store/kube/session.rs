@@ -189,6 +189,9 @@ impl<'s> KubeSession<'s> {
                 let candidate = known.scope == *scope && candidates.contains(known.address);
                 let of_another_boot = known.held.boot_id != self.store.host.boot_id;
                 if candidate && of_another_boot && self.store.life.is_none_or(|life| life(&known.held).is_dead()) {
+                    if freed && self.deadline.left().is_zero() {
+                        return Ok(true);
+                    }
                     freed |= self.remove(&known, version, Meant::Record)? == Release::Done;
                 }
             }

@@ -80,7 +80,10 @@ impl KubeSession<'_> {
         }
         let patience = Deadline::after(LOOK.min(self.deadline.left()));
         let mut settled = Vec::new();
-        for tombstone in due {
+        for (at, tombstone) in due.into_iter().enumerate() {
+            if 0 < at && patience.left().is_zero() {
+                break;
+            }
             // Not while a call of the attachment is under way, and never waited for.
             let hash = tombstone.object.allocation().map(|allocation| names::of_attachment(&allocation.held.attachment));
             let Some((hash, _lock)) = hash.ok().and_then(|hash| state.try_lock_attachment(&hash).map(|lock| (hash, lock))) else {

@@ -242,3 +242,55 @@ fn a_del_frees_nothing_of_another_attachment_that_shares_its_hash() {
     rig.verb("DEL", "").succeeded();
     assert_eq!(rig.count("DELETE"), 1);
 }
+
+/// Records of sandboxes of an earlier boot, of the node of the rig.
+fn of_an_earlier_boot(asked: &Asked, last: std::ops::RangeInclusive<u8>) -> String {
+    let object = |low: u8| {
+        let address = format!("10.9.0.{low}");
+        json!({
+            "apiVersion": "hereabouts.dev/v1alpha1", "kind": "IPAllocation",
+            "metadata": {"name": address, "uid": format!("u{low}"), "resourceVersion": "7"},
+            "spec": {
+                "address": address, "prefix": 28, "network": "net1", "interface": "net1", "containerID": format!("old{low}"),
+                "node": "n1", "bootID": "before", "since": "2026-01-01T00:00:00Z", "source": "dynamic", "part": 0, "of": 1,
+            },
+        })
+    };
+    let rows: Vec<Value> = last.clone().map(|low| json!({"cells": [format!("10.9.0.{low}")]})).collect();
+    let body = match asked.is_table {
+        true => json!({"kind": "Table", "metadata": {}, "rows": rows}),
+        false => json!({"kind": "IPAllocationList", "metadata": {}, "items": last.map(object).collect::<Vec<_>>()}),
+    };
+    say(200, "", "application/json", &body.to_string())
+}
+
+/// Cause: a GC whose time was over went on to each further record, for one attempt
+/// each. Effect: it ended long after its deadline. Fix: it ends, and says how far it
+/// came.
+#[test]
+fn a_gc_ends_at_its_deadline_however_much_there_is_to_free() {
+    let rig = Rig::new("2s", |asked| match &*asked.method {
+        "GET" => of_an_earlier_boot(asked, 1..=200),
+        _ => failure(503, "", "ServiceUnavailable", "x"),
+    });
+    let list = configuration(r#""range":"10.9.0.0/24""#).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1);
+    let ended = Rig::end(rig.sandbox.call("GC").stdin(list));
+    assert!(ended.code() == 11 && ended.details().contains("200 of 200"), "{ended:?}");
+    let deleted = rig.server.requests().into_iter().filter(|request| request.starts_with("DELETE"));
+    let names: std::collections::BTreeSet<String> = deleted.map(|request| request.split(' ').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+}
+
+/// The same of an ADD that frees what its node held before the boot: it needs one
+/// address.
+#[test]
+fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
+    let rig = Rig::new("10ms", |asked| match &*asked.method {
+        "GET" => of_an_earlier_boot(asked, 1..=14),
+        "POST" => failure(409, "", "AlreadyExists", "already exists"),
+        _ => say(200, "", "application/json", r#"{"kind":"Status","status":"Success"}"#),
+    });
+    let ended = rig.sandbox.call("ADD").stdin(configuration(r#""range":"10.9.0.0/28""#)).run();
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    assert!(rig.count("DELETE") <= 1, "{}", rig.count("DELETE"));
+}

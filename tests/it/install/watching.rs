@@ -105,9 +105,7 @@ fn two_installs_of_a_rollout_do_not_undo_each_other() {
     old.until("the old one's files", || node.token() == "first" && !has_new_flat_file());
 }
 
-/// Cause: a signal that the caller ignores stays ignored, and no descriptor tells
-/// of it. Effect: an install that never ends when it is asked to. Fix: what ends
-/// it is ignored no more.
+/// What the caller ignores stays ignored, unless it is blocked.
 #[test]
 fn asked_to_end_it_ends_though_its_caller_ignores_that() {
     let node = Node::new();
