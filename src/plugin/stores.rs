@@ -143,3 +143,10 @@ fn client(
 pub fn node_of_token(token: &str) -> Option<(String, String)> {
     crate::store::kube::node_of_token(token)
 }
+
+/// The same of the token in a kubeconfig. Nobody is connected to.
+#[cfg(feature = "kube")]
+#[must_use]
+pub fn node_of_kubeconfig(kubeconfig: &std::path::Path, lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<(String, String)> {
+    client(kubeconfig, lookup).ok()?.node_of_token()
+}

@@ -6,6 +6,7 @@ use super::files;
 use crate::config::{self, ConfigError, FlatFile, Merged};
 use crate::ipam::NodeName;
 use crate::json::Json;
+use crate::plugin::host::read_small;
 use crate::plugin::stores;
 use anyhow::Context;
 use clap::Args;
@@ -80,7 +81,7 @@ struct NodeArgs {
     /// Where hereabouts.d is, with flat file and kubeconfig [default: CNI_CONF_DIR, else /etc/cni/net.d]
     #[arg(long, value_name = "DIR")]
     conf_dir: Option<PathBuf>,
-    /// What the cluster calls this node [default: NODENAME, else the host name]
+    /// What the cluster calls this node [default: NODENAME, else the Node that the token names; for a store of files the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
     /// The API server as this node reaches it [default in a pod: the Service kubernetes]
@@ -161,10 +162,31 @@ impl Plan {
                 None => return Err(usage("outside a pod give --server, --token-file and --ca-file, or --kubeconfig")),
             },
         };
+        if settings.wants_kubernetes() && given_name(lookup, &args.node).is_none() {
+            plan.node = plan.node_of_token(lookup, kubeconfig.as_deref())?;
+        }
         plan.flat = settings.flat_file(&plan.node, kubeconfig.as_deref());
         // A mistake must not reach the file: every pod of the node would meet it.
         plan.check_flat_file().map_err(|error| usage(&format!("--settings: {error}")))?;
         Ok(plan)
+    }
+
+    /// The Node that the token is bound to. The host's name may be another, of which
+    /// a token may change nothing, and which changes while pods live.
+    fn node_of_token(&self, lookup: Lookup<'_>, kubeconfig: Option<&Path>) -> anyhow::Result<NodeName> {
+        let named = match (&self.credentials, kubeconfig) {
+            (Some(made), _) => {
+                read_small(&made.token_file).ok().and_then(|token| stores::node_of_token(String::from_utf8_lossy(&token).trim()))
+            }
+            (None, Some(given)) => stores::node_of_kubeconfig(given, lookup),
+            (None, None) => None,
+        };
+        let Some((name, _)) = named else {
+            let reason = "for the Kubernetes store give --node-name, the name of this machine's Node object: the token names none, and the host's \
+                          name is not enough";
+            return Err(usage(&format!("{reason}: {}", self.node)));
+        };
+        NodeName::parse(&name).map_err(|_| usage(&format!("expected a node name in the token, give --node-name: {name}")))
     }
 
     /// Reads the flat file as a verb will.
@@ -235,9 +257,13 @@ fn from(lookup: Lookup<'_>, variable: &str) -> Option<String> {
     lookup(variable).filter(|value| !value.is_empty()).map(|value| value.to_string_lossy().into_owned())
 }
 
+fn given_name(lookup: Lookup<'_>, args: &NodeArgs) -> Option<String> {
+    args.node_name.clone().or_else(|| from(lookup, "NODENAME"))
+}
+
 fn node_name(lookup: Lookup<'_>, args: &NodeArgs) -> anyhow::Result<NodeName> {
-    let given = args.node_name.clone().or_else(|| from(lookup, "NODENAME"));
-    let name = given.unwrap_or_else(|| nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+    let name = given_name(lookup, args)
+        .unwrap_or_else(|| nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
     if name == "localhost" || name.starts_with("localhost.") {
         return Err(usage(&format!("expected a name that no other machine has, give --node-name: {name}")));
     }

@@ -104,6 +104,56 @@ fn a_person_may_install_for_files_or_with_a_kubeconfig_of_ones_own() {
     assert!(!node.kubeconfig().exists());
 }
 
+/// A token that is bound to a Node, as far as it can be read.
+fn token_of(name: &str) -> String {
+    let claims = json!({"sub": "system:serviceaccount:kube-system:hereabouts", "kubernetes.io": {"node": {"name": name, "uid": "u"}}});
+    let claims = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, claims.to_string());
+    format!("e30.{claims}.c2ln")
+}
+
+/// The host's name may be another than the Node object's, of which the token may
+/// change nothing.
+#[test]
+fn without_a_name_it_is_the_node_of_the_token_and_never_the_hosts() {
+    let node = Node::new();
+    let name_of = || serde_json::from_slice::<Value>(&std::fs::read(node.flat()).unwrap()).unwrap()["node_name"].clone();
+    let mut call = node.call(&["install"]);
+    call.unset("NODENAME");
+    let refused = call.run();
+    assert_eq!(refused.status, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("--node-name") && refused.stderr.contains("Node object"), "{refused:?}");
+    assert_eq!(node.files(), Vec::<String>::new(), "nothing was written");
+    let bound = node.sandbox.write("bound", &token_of("worker-1.example"));
+    call.args.retain(|arg| !arg.starts_with("--token-file"));
+    call.args.push(format!("--token-file={}", bound.display()));
+    call.run().succeeded();
+    assert_eq!(name_of(), "worker-1.example");
+    // The same of a kubeconfig that a person looks after.
+    let text = std::fs::read_to_string(node.kubeconfig()).unwrap();
+    let text: String = text.lines().filter(|line| !line.contains("certificate-authority")).map(|line| format!("{line}\n")).collect();
+    let given = node.sandbox.write("given", &text.replace(&token_of("worker-1.example"), &token_of("worker-2")));
+    call.args.retain(|arg| !arg.starts_with("--token-file"));
+    call.args.extend(["--force".to_owned(), "--kubeconfig".to_owned(), given.display().to_string()]);
+    call.unset("KUBE_CA_FILE").run().succeeded();
+    assert_eq!(name_of(), "worker-2");
+    std::fs::write(&given, text.replace(&token_of("worker-1.example"), "none")).unwrap();
+    assert_eq!(call.run().status, Some(2));
+    call.args.extend(["--node-name", "worker-3"].map(str::to_owned));
+    call.run().succeeded();
+    assert_eq!(name_of(), "worker-3");
+}
+
+/// A store of files on one machine takes the host's name, as the plugin does.
+#[test]
+fn for_a_store_of_files_the_hosts_name_does() {
+    let node = Node::new();
+    let store = node.sandbox.store();
+    let mut call = node.call(&["install", "--data-dir", store.to_str().unwrap()]);
+    call.unset("NODENAME").run().succeeded();
+    let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&std::fs::read(node.flat()).unwrap()).unwrap()["node_name"], *host);
+}
+
 #[test]
 fn a_mistake_is_refused_before_anything_is_written() {
     let node = Node::new();
