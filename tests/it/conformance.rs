@@ -3,7 +3,10 @@
 //! with it holds.
 
 use hereabouts::addr::{AddrSet, Subnet};
-use hereabouts::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, NodeName, Part, PodRef, Scope, Source};
+use hereabouts::ipam::{
+    Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, NodeName, Offer, Part, PodRef, Scope, Slot, Source,
+};
+use hereabouts::plugin::add::{Ask, allocate};
 use hereabouts::store::file::{FileStore, Host};
 use hereabouts::store::memory::MemoryStore;
 use hereabouts::store::retry::Deadline;
@@ -250,6 +253,23 @@ pub(crate) const LIST: &[Behaviour] = &[
         assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", "x", None))), "10.0.0.101");
         assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", "y", None))), "10.0.1.45");
         assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", "z", None))), "10.0.2.89");
+    }),
+    ("an_undo_of_an_add_frees_its_own_record_and_no_later_one_of_its_attachment", |store| {
+        let first = draft("n1", "c1", None);
+        let offer = Offer { candidates: candidates("10.0.0.0/29"), prefix: 29, gateway: None };
+        let slots = [Slot { part: first.part, source: Source::Dynamic, offers: vec![offer] }];
+        let (scope, limit) = (Scope::default(), Deadline::after(Duration::from_secs(20)));
+        let (is_alive, caller_gone) = (|_: &Draft| true, || false);
+        let ask = Ask { scope: &scope, slots: &slots, draft: &first, is_alive: &is_alive, caller_gone: &caller_gone, account: None };
+        let given = allocate(store, &ask, limit, Duration::from_secs(20)).unwrap();
+        let mut session = open(store);
+        session.release(&given.held[0]).unwrap();
+        let later = Draft { since: first.since + Duration::from_secs(1), ..first.clone() };
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &later)), "10.0.0.1");
+        drop(session);
+        given.undo(store, limit).unwrap();
+        let standing = open(store).holdings(&first.attachment).unwrap().held;
+        assert_eq!(standing.iter().map(|allocation| allocation.held.since).collect::<Vec<_>>(), [later.since]);
     }),
 ];
 
