@@ -67,7 +67,7 @@ impl<D: Disk> FileStore<D> {
         nodes.find(|node| layout::escape(node.as_str()) == name)
     }
 
-    /// Where machines share the store: refuses where this node's note of it has
+    /// Where machines share the store: refuses where this node's notes of it have
     /// another name, under which the attachment holds something. A DEL that freed
     /// nothing and succeeded would leak.
     pub(super) fn check_not_renamed(&self, attachment: &Attachment) -> Result<(), StoreError> {
@@ -77,7 +77,9 @@ impl<D: Disk> FileStore<D> {
         if self.is_local()? {
             return Ok(());
         }
-        let noted = terms.notes.read(self.disk.root())?.map(|note| note.nodes).unwrap_or_default();
+        // By its id: it may have been mounted elsewhere before.
+        let Some(format) = self.read_format()? else { return Ok(()) };
+        let noted = terms.notes.names_in(&format.id, self.disk.root())?;
         for earlier in noted.iter().filter_map(|name| NodeName::parse(name).ok()).filter(|name| *name != attachment.node) {
             let held = Attachment { node: earlier, ..attachment.clone() };
             let entries = index::entries(&self.disk, &layout::attachment(&held))?;

@@ -75,6 +75,26 @@ impl Notes {
         })
     }
 
+    /// Under which names this node has used a store, at this data directory or
+    /// another. A note of another directory that cannot be read says nothing.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub(super) fn names_in(&self, id: &str, data_dir: &Path) -> Result<Vec<String>, StoreError> {
+        let mut nodes = self.read(data_dir)?.map(|note| note.nodes).unwrap_or_default();
+        for name in self.disk.names(Path::new("")).unwrap_or_default() {
+            let path = PathBuf::from(name);
+            if path.extension().is_none_or(|kind| kind != "store") {
+                continue;
+            }
+            let note = self.disk.read(&path).ok().and_then(|content| serde_json::from_slice::<Note>(&content.bytes).ok());
+            nodes.extend(note.filter(|note| note.id == id).into_iter().flat_map(|note| note.nodes));
+        }
+        nodes.sort();
+        nodes.dedup();
+        Ok(nodes)
+    }
+
     /// Whether anything is noted of a data directory.
     #[must_use]
     pub fn knows(&self, data_dir: &Path) -> bool {

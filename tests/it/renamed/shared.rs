@@ -51,3 +51,28 @@ fn a_record_of_another_node_with_this_machines_id_is_left_alone() {
     let listed = overlay.command(&["list"]);
     assert!(listed.stdout.contains(" n1 "), "{listed:?}");
 }
+
+/// The filesystem is mounted at another place by now: the store is the same.
+#[test]
+fn a_changed_name_is_told_where_the_place_has_changed_too() {
+    let Some(overlay) = Overlay::new() else {
+        return println!("SKIPPED renamed::shared: this machine mounts no overlay");
+    };
+    let sandbox = &overlay.sandbox;
+    overlay.init();
+    overlay.run(&overlay.verb("ADD", "c1", RANGE)).succeeded();
+    let moved = sandbox.path("moved");
+    std::fs::create_dir(&moved).unwrap();
+    let [enter, namespace] = overlay.inside();
+    let mounted = std::process::Command::new(enter).arg(namespace).args(["mount", "--bind"]).arg(sandbox.store()).arg(&moved).status();
+    assert!(mounted.unwrap().success());
+    let flat = |node: &str| sandbox.flat(node).replace(sandbox.store().to_str().unwrap(), moved.to_str().unwrap());
+    sandbox.write("flat.conf", &flat("renamed"));
+    let refused = overlay.run(&overlay.verb("DEL", "c1", RANGE));
+    assert_eq!(refused.code(), 7, "{refused:?}");
+    assert!(refused.details().contains("hereabouts release --node n1\""), "{refused:?}");
+    // Under its name the new place does as well.
+    sandbox.write("flat.conf", &flat("n1"));
+    overlay.run(&overlay.verb("DEL", "c1", RANGE)).succeeded();
+    assert!(overlay.command(&["list"]).stderr.contains("no address is held"));
+}
