@@ -298,7 +298,7 @@ fn draft(ready: &Ready, attachment: Attachment, sandbox: &Sandbox, args: &CniArg
         attachment,
         pod: args.pod.clone(),
         netns: sandbox.netns.as_deref().and_then(evidence::find_netns),
-        view: Some(ready.machine.view(sandbox.netns.as_deref())),
+        view: Some(ready.view(sandbox.netns.as_deref())),
         boot_id: ready.machine.boot_id.clone(),
         since: ready.machine.now,
         source: Source::Dynamic,

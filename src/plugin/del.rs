@@ -62,7 +62,8 @@ impl Del<'_> {
         if is_nothing {
             return Err(error.into());
         }
-        let seen = seen(&self.settled.machine, self.attachment.clone(), self.sandbox.netns.as_deref());
+        let netns = self.sandbox.netns.as_deref();
+        let seen = seen(&self.settled.machine, self.settled.view(netns), self.attachment.clone(), netns);
         let noted = self.account.leave(Owed { error: &error, held, exclusive, answered: ANSWER, seen });
         match (ANSWER, noted) {
             (Answer::Success, Ok(())) => Ok(()),

@@ -21,7 +21,7 @@ mod unmounted;
 
 use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
-use crate::ipam::{self, Attachment, Draft, Life, NodeName};
+use crate::ipam::{self, Attachment, Draft, Life, NodeName, View};
 use crate::store::file::Host;
 use crate::store::retry::Deadline;
 use crate::store::{Store, StoreError};
@@ -30,6 +30,7 @@ use failure::Failure;
 use host::Machine;
 use std::cell::RefCell;
 use std::ffi::OsString;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -67,6 +68,11 @@ pub trait Surroundings {
     /// Whether the sandbox of a record of this machine's is still there.
     fn life(&self, machine: &Machine, held: &Draft) -> Life {
         ipam::classify_record(held, machine)
+    }
+
+    /// From where this process looks at the path of a sandbox's namespace.
+    fn view(&self, machine: &Machine, netns: Option<&Path>) -> View {
+        machine.view(netns)
     }
 
     /// What this node owes.
@@ -122,6 +128,11 @@ impl Settled {
         let machine = &self.machine;
         let host = Host { node: self.node.clone(), machine_id: machine.machine_id.clone(), boot_id: machine.boot_id.clone() };
         self.surroundings.open_store(&self.settings, host, lookup)
+    }
+
+    /// See [`Surroundings::view`].
+    pub(crate) fn view(&self, netns: Option<&Path>) -> View {
+        self.surroundings.view(&self.machine, netns)
     }
 
     /// What this node owes for an attachment in this store.

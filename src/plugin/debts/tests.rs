@@ -4,7 +4,7 @@ use super::pay::{PATIENCE, pay};
 use super::{Account, Answer, Debt, Debts, Owed, Payer, Place, Since, note, seen};
 use crate::addr::{AddrSet, Range};
 use crate::config::Settings;
-use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, NodeName, Scope};
+use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, NodeName, Scope, View};
 use crate::plugin::evidence::Machine;
 use crate::store::memory::MemoryStore;
 use crate::store::retry::Deadline;
@@ -23,7 +23,7 @@ fn attachment() -> Attachment {
 }
 
 fn sandbox() -> Draft {
-    seen(&Machine::new("today".to_owned(), None, std::time::UNIX_EPOCH), attachment(), None)
+    seen(&Machine::new("today".to_owned(), None, std::time::UNIX_EPOCH), View::default(), attachment(), None)
 }
 
 fn store() -> MemoryStore {

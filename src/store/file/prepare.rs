@@ -197,8 +197,13 @@ impl<D: Disk> FileStore<D> {
                     return Ok(());
                 }
                 self.place(&path, format!("{ours}\n").as_bytes())?;
-                // Two machines may have come at once: the link decided.
-                self.disk.read(&path)
+                match self.disk.read(&path) {
+                    // `release --node` has forgotten the machine at this moment: the next
+                    // ADD notes it.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                    // Two machines may have come at once: the link decided.
+                    noted => noted,
+                }
             }
             noted => noted,
         };

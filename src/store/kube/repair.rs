@@ -77,8 +77,8 @@ impl Upkeep for KubeStore {
         self.remove_set_back(known);
     }
 
-    fn tidy(&self, _: Deadline) -> Result<usize, StoreError> {
-        self.remove_vain()
+    fn tidy(&self, deadline: Deadline) -> Result<usize, StoreError> {
+        self.remove_vain(&deadline)
     }
 
     /// The API keeps no list of the nodes that have used it.

@@ -296,11 +296,38 @@ impl State {
             }
             lines.retain(|line| *line != hash);
             lines.extend(stands.then_some(hash));
-            if lines.is_empty() { self.remove(&path) } else { self.replace(&path, format!("{}\n", lines.join("\n")).as_bytes()) }
+            self.write_lines(&path, &lines)
         });
         if let Err(error) = noted {
             tracing::debug!(%error, "the index by pod could not be written");
         }
+    }
+
+    /// Forgets in the index by pod the attachments of which nothing is noted any
+    /// more: a call was killed in between, or could not wait for the lock. Who
+    /// notes one has written its file before.
+    pub(super) fn forget_ended(&self, deadline: &Deadline) -> Result<usize, StoreError> {
+        let has_ended = |hash: &String| {
+            let looked = self.disk.inode(&self.at(&attachment(hash)));
+            looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        let mut changed = 0;
+        for name in self.names(PODS)? {
+            let path = Path::new(PODS).join(name);
+            if !self.lines(&path)?.iter().any(has_ended) {
+                continue;
+            }
+            let _lock = self.lock_briefly(deadline)?;
+            let mut lines = self.lines(&path)?;
+            lines.retain(|line| !has_ended(line));
+            self.write_lines(&path, &lines)?;
+            changed += 1;
+        }
+        Ok(changed)
+    }
+
+    fn write_lines(&self, path: &Path, lines: &[String]) -> Result<(), StoreError> {
+        if lines.is_empty() { self.remove(path) } else { self.replace(path, format!("{}\n", lines.join("\n")).as_bytes()) }
     }
 
     fn lines(&self, path: &Path) -> Result<Vec<String>, StoreError> {

@@ -1,12 +1,13 @@
 //! Removes what the node state keeps for scopes that this node holds nothing in
 //! any more: what is believed of them, and the locks of their lists. Each new
-//! `network_name` leaves both.
+//! `network_name` leaves both. Removes from the index by pod what has ended.
 
 use super::state::{SCOPES, State};
 use super::{KubeStore, names};
 use crate::store::StoreError;
 use crate::store::file::disk::{Locked, Patience};
 use crate::store::file::failed;
+use crate::store::retry::Deadline;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::Path;
@@ -17,7 +18,7 @@ pub(super) const LISTING: &str = "listing-";
 impl KubeStore {
     /// Removes them; how many. All of it is a hint: an ADD that comes back to the
     /// scope meets the neighbors once more.
-    pub(super) fn remove_vain(&self) -> Result<usize, StoreError> {
+    pub(super) fn remove_vain(&self, deadline: &Deadline) -> Result<usize, StoreError> {
         if self.for_dead_node || !self.remembers()? {
             return Ok(0);
         }
@@ -29,7 +30,7 @@ impl KubeStore {
         }
         let now = self.now();
         let is_vain = |hash: &str| names::is_hash(hash) && !held.contains(hash) && self.state.occupancy_of(hash).is_idle(now);
-        self.state.remove_scopes(&is_vain)
+        Ok(self.state.remove_scopes(&is_vain)? + self.state.forget_ended(deadline)?)
     }
 }
 

@@ -2,7 +2,7 @@
 //! through the dispatcher and the plugin, the commands through what they do to a
 //! store. What is around them is in memory.
 
-use super::disk::{BadFlush, ScheduledDisk};
+use super::disk::ScheduledDisk;
 use super::scheduler::{Scheduler, ThreadClock};
 use super::server::ScheduledServer;
 use super::world::{Event, Holder, Shown};
@@ -10,7 +10,7 @@ use crate::support::sandbox::Sandbox;
 use hereabouts::cli::{release, repair, sweep};
 use hereabouts::cni::{Outcome, Ports, dispatch};
 use hereabouts::config::Settings;
-use hereabouts::ipam::{Draft, Life, NodeName};
+use hereabouts::ipam::{Draft, Life, NodeName, View};
 use hereabouts::plugin::debts::Debts;
 use hereabouts::plugin::failure::Failure;
 use hereabouts::plugin::host::Machine;
@@ -25,9 +25,10 @@ use hereabouts::store::{Filter, Store, StoreError};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Which store.
@@ -42,9 +43,9 @@ pub(super) enum Kind {
 }
 
 /// What is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum What {
-    /// For a container; with so many addresses. Its pod is what comes after `-`
+    /// For a container; with so many addresses, of a family each. Its pod is what comes after `-`
     /// in the container's name.
     Add(&'static str, u8),
     Del(&'static str),
@@ -60,10 +61,21 @@ pub(super) enum What {
     /// Acting from elsewhere for a node.
     ReleaseNode(&'static str),
     Repair,
+    /// No call: a request to the API server that was thought lost arrives.
+    Courier,
+}
+
+/// What happens to one request to the API server, counted from zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum BadRequest {
+    /// It is done, and its answer is lost.
+    Answered(usize),
+    /// It is held up, and done when the courier brings it.
+    HeldUp(usize),
 }
 
 /// When the caller of an ADD has gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Gone {
     Never,
     /// When the answer is written.
@@ -73,14 +85,15 @@ pub(super) enum Gone {
 }
 
 /// One call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Call {
     pub(super) what: What,
     pub(super) node: &'static str,
     /// Whether its caller goes.
     pub(super) gone: Gone,
-    /// A flush that fails.
-    pub(super) bad_flush: Option<BadFlush>,
+    /// Which flush of the store's fails, counted from zero.
+    pub(super) bad_flush: Option<usize>,
+    pub(super) bad_request: Option<BadRequest>,
     /// Sandboxes are gone whose container's name begins so.
     pub(super) dead: &'static str,
     pub(super) boot: &'static str,
@@ -88,7 +101,7 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) const fn new(what: What) -> Self {
-        Self { what, node: "n1", gone: Gone::Never, bad_flush: None, dead: "dead", boot: "today" }
+        Self { what, node: "n1", gone: Gone::Never, bad_flush: None, bad_request: None, dead: "dead", boot: "today" }
     }
 
     pub(super) const fn on(self, node: &'static str) -> Self {
@@ -103,6 +116,19 @@ impl Call {
     /// Its caller is gone when the call looks for it the n-th time.
     pub(super) const fn orphan(self, look: u8) -> Self {
         Self { gone: Gone::From(look), ..self }
+    }
+
+    pub(super) const fn bad_flush(self, after: usize) -> Self {
+        Self { bad_flush: Some(after), ..self }
+    }
+
+    pub(super) const fn bad_request(self, bad: BadRequest) -> Self {
+        Self { bad_request: Some(bad), ..self }
+    }
+
+    /// Whether what is around it makes it fail, or nobody waits for its answer.
+    pub(super) const fn may_fail(&self) -> bool {
+        !matches!(self.gone, Gone::Never) || self.bad_flush.is_some()
     }
 
     pub(super) fn holder(&self) -> Option<Holder> {
@@ -144,11 +170,13 @@ pub(super) struct Around {
     scheduler: Arc<Scheduler>,
     thread: usize,
     pub(super) call: Call,
+    flushes: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl Around {
     pub(super) fn new(kind: Kind, scheduler: &Arc<Scheduler>, thread: usize, call: Call) -> Self {
-        Self { kind, scheduler: Arc::clone(scheduler), thread, call }
+        Self { kind, scheduler: Arc::clone(scheduler), thread, call, flushes: Arc::default(), requests: Arc::default() }
     }
 
     pub(super) fn host(&self, node: &str) -> Host {
@@ -166,7 +194,9 @@ impl Around {
             disk: disk.to_owned(),
             machine: self.call.node.to_owned(),
             local: self.kind != Kind::Shared,
-            bad_flush: self.call.bad_flush,
+            bad_flush: self.call.bad_flush.filter(|_| disk == "store").map(|bad| (bad, Arc::clone(&self.flushes))),
+            // What is left is found when nobody can be writing it any more.
+            later: if self.call.dead.is_empty() { Duration::from_secs(2 * 24 * 60 * 60) } else { Duration::ZERO },
         }
     }
 
@@ -176,7 +206,8 @@ impl Around {
 
     #[cfg(feature = "kube")]
     fn objects(&self, host: Host) -> KubeStore {
-        let server = ScheduledServer { scheduler: Arc::clone(&self.scheduler), thread: self.thread };
+        let bad = self.call.bad_request.map(|bad| (bad, Arc::clone(&self.requests)));
+        let server = ScheduledServer { scheduler: Arc::clone(&self.scheduler), thread: self.thread, bad };
         KubeStore::on(Box::new(server), Box::new(self.disk(&format!("state of {}", self.call.node))), host, Order::Lowest)
     }
 
@@ -211,9 +242,9 @@ impl Around {
 
     fn say(&self, event: &Event) {
         let holders: Vec<Holder> = match event {
-            Event::Ending(holder) | Event::Ended(holder) => vec![holder.clone()],
+            Event::Ending(_, holder) | Event::Ended(_, holder) | Event::Broken(_, holder) => vec![holder.clone()],
             Event::Told(shown) | Event::Shown(shown) => shown.iter().map(|shown| shown.holder.clone()).collect(),
-            Event::GivenUp(_) => Vec::new(),
+            Event::GivenUp(_) | Event::Killed(_) => Vec::new(),
         };
         self.scheduler.step(
             self.thread,
@@ -234,16 +265,17 @@ impl Around {
 
 impl Surroundings for Around {
     fn machine(&self) -> Result<Machine, Failure> {
-        let mut machine = Machine::look()?;
-        machine.boot_id = self.call.boot.to_owned();
-        machine.machine_id = Some(format!("machine of {}", self.call.node));
-        machine.now = UNIX_EPOCH;
-        Ok(machine)
+        Ok(Machine::new(self.call.boot.to_owned(), Some(format!("machine of {}", self.call.node)), UNIX_EPOCH))
     }
 
     fn open_store(&self, _: &Settings, host: Host, _: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
         let store = self.store(host);
         Ok(if matches!(self.call.what, What::Owe(_)) { super::debts::away(store) } else { store })
+    }
+
+    /// The real one tells the time.
+    fn view(&self, _: &Machine, _: Option<&Path>) -> View {
+        View::default()
     }
 
     fn debts(&self, _: &Settings) -> Debts {
@@ -264,7 +296,7 @@ pub(super) type Answered = Result<(), (u64, String)>;
 
 /// Runs a call on a thread of the scheduler.
 pub(super) fn perform(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usize, call: Call) -> Answered {
-    let around = Rc::new(Around { kind: setting.kind, scheduler: Arc::clone(scheduler), thread, call });
+    let around = Rc::new(Around::new(setting.kind, scheduler, thread, call));
     let clock = Rc::new(ThreadClock(Arc::clone(scheduler), thread));
     with_clock(clock, || match call.what {
         What::Add(..) | What::Del(_) | What::Owe(_) | What::Gc => verb(setting, &around),
@@ -273,6 +305,10 @@ pub(super) fn perform(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usi
         What::Release(container) => operated(release_all(&around, Some(container), call.node)),
         What::ReleaseNode(node) => operated(release_all(&around, None, node)),
         What::Repair => operated(repair_all(&around)),
+        What::Courier => {
+            super::server::deliver(scheduler, thread);
+            Ok(())
+        }
     })
 }
 
@@ -281,7 +317,8 @@ fn operated(done: anyhow::Result<()>) -> Answered {
 }
 
 fn configuration(ranges: u8) -> String {
-    let ranges: Vec<String> = (0..ranges.max(1)).map(|n| format!(r#"{{"range":"10.0.{n}.0/29"}}"#)).collect();
+    let ranges: Vec<String> =
+        ["10.0.0.0/29", "fd00::/125"].iter().take(ranges.into()).map(|range| format!(r#"{{"range":"{range}"}}"#)).collect();
     format!(
         r#"{{"cniVersion":"1.1.0","name":"net1","type":"macvlan","cni.dev/valid-attachments":[],"ipam":{{"type":"hereabouts","ipRanges":[{}]}}}}"#,
         ranges.join(",")
@@ -316,7 +353,7 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
     let ipam = Ipam { lookup: &lookup, log: &|_| {}, orphaned: &orphaned, surroundings: Rc::clone(around) as Rc<dyn Surroundings> };
     let holder: Holder = (call.node, container.to_owned());
     if name == "DEL" {
-        around.say(&Event::Ending(holder.clone()));
+        around.say(&Event::Ending(around.thread, holder.clone()));
     }
     let error = Cell::new(Vec::new());
     let stdin = configuration(ranges);
@@ -330,8 +367,12 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
                 error.set(bytes.to_vec());
                 return Ok(());
             }
-            if call.gone == Gone::AtTheAnswer || orphaned() {
+            if call.gone == Gone::AtTheAnswer {
                 return Err(std::io::ErrorKind::BrokenPipe.into());
+            }
+            // A pipe takes what nobody reads: the next look finds the caller gone.
+            if matches!(call.gone, Gone::From(look) if look <= looks.get()) {
+                return Ok(());
             }
             let told = told(&document).into_iter().map(|address| Shown { holder: holder.clone(), address, record: None });
             around.say(&Event::Told(told.collect()));
@@ -343,11 +384,14 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
     match dispatch(&ipam, ports) {
         Outcome::Done => {
             if name == "DEL" {
-                around.say(&Event::Ended(holder.clone()));
+                around.say(&Event::Ended(around.thread, holder));
             }
             Ok(())
         }
         Outcome::Failed(_) => {
+            if name == "DEL" && call.bad_flush.is_some() {
+                around.say(&Event::Broken(around.thread, holder));
+            }
             let document: serde_json::Value = serde_json::from_slice(&error.take()).unwrap_or_default();
             Err((document["code"].as_u64().unwrap_or(999), document.to_string()))
         }
@@ -407,7 +451,7 @@ fn repair_all(around: &Around) -> anyhow::Result<()> {
 
 /// What stands, and what is wrong with the store, as a reader sees it.
 pub(super) fn look(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usize, call: Call) -> anyhow::Result<Looked> {
-    let around = Around { kind: setting.kind, scheduler: Arc::clone(scheduler), thread, call };
+    let around = Around::new(setting.kind, scheduler, thread, call);
     with_clock(Rc::new(ThreadClock(Arc::clone(scheduler), thread)), || {
         let mut looked = Looked::default();
         match around.upkeep(call.node, true).list(&Filter::default()) {

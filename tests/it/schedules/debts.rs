@@ -5,7 +5,7 @@
 use super::calls::{Around, Call, Kind, Setting, What};
 use super::explore::{Count, Explorer};
 use super::prepared;
-use super::promise::{alone, then};
+use super::promise::{Known, alone, then};
 use super::scheduler::{Plan, run};
 use super::world::{Event, World};
 use hereabouts::addr::AddrSet;
@@ -82,7 +82,7 @@ fn world(setting: &Setting, owed: Owed) -> World {
     assert!(answered.is_err());
     if owed == Owed::Success {
         world = succeed(setting, world);
-        world.events.push(Event::Ended(("n1", "c1".to_owned())));
+        world.events.push(Event::Ended(0, ("n1", "c1".to_owned())));
     }
     world
 }
@@ -123,8 +123,8 @@ const CALLS: &[Call] = &[
     Call::new(What::Sweep),
 ];
 
-fn explore(setting: &Setting, world: &World, calls: &[Call], most: usize, all: &mut Count, faults: &mut Vec<String>) {
-    let mut explorer = Explorer::new(setting, world, calls, owing);
+fn explore(setting: &Setting, known: &mut Known, world: &World, calls: &[Call], most: usize, all: &mut Count, faults: &mut Vec<String>) {
+    let mut explorer = Explorer::new(setting, known, world, calls, owing);
     explorer.explore(0, most);
     all.schedules += explorer.count.schedules;
     all.same += explorer.count.same;
@@ -133,21 +133,21 @@ fn explore(setting: &Setting, world: &World, calls: &[Call], most: usize, all: &
 
 fn scene(kind: Kind) {
     let setting = Setting::new(kind);
-    let (mut all, mut faults) = (Count::default(), Vec::new());
+    let (mut all, mut faults, mut known) = (Count::default(), Vec::new(), Known::default());
     for owed in [Owed::Nothing, Owed::Error, Owed::Success] {
         let world = world(&setting, owed);
         for first in CALLS {
             for second in CALLS {
                 let pays = |call: &Call| matches!(call.what, What::Owe(_) | What::Settle);
                 if owed != Owed::Nothing || pays(first) || pays(second) {
-                    explore(&setting, &world, &[*first, *second], 1, &mut all, &mut faults);
+                    explore(&setting, &mut known, &world, &[*first, *second], 1, &mut all, &mut faults);
                 }
             }
         }
         // A DEL that leaves a debt, an ADD, a payment: in each order.
         let three = [What::Owe("c1"), What::Add("c1", 1), What::Settle].map(Call::new);
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-            explore(&setting, &world, &order.map(|at| three[at]), 1, &mut all, &mut faults);
+            explore(&setting, &mut known, &world, &order.map(|at| three[at]), 1, &mut all, &mut faults);
         }
     }
     println!("{kind:?}: {all:?}, {} faults", faults.len());

@@ -11,6 +11,7 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// 2026, so that no time is before that of a record.
@@ -26,19 +27,22 @@ enum Node {
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
     nodes: Vec<Arc<Node>>,
+    /// How many names each has.
+    links: Vec<u64>,
     /// Whether the root is there.
     exists: bool,
 }
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { nodes: vec![Arc::new(Node::Directory { names: BTreeMap::new(), marked: false })], exists: false }
+        Self { nodes: vec![Arc::new(Node::Directory { names: BTreeMap::new(), marked: false })], links: vec![1], exists: false }
     }
 }
 
-/// Names and contents; what differs in inode numbers alone is the same.
-impl Hash for Tree {
-    fn hash<H: Hasher>(&self, state: &mut H) {
+impl Tree {
+    /// Names and contents; what differs in inode numbers alone is the same, but
+    /// where they count.
+    pub(super) fn hash_into(&self, state: &mut impl Hasher, numbered: bool) {
         let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
         let mut todo = vec![0];
         while let Some(at) = todo.pop() {
@@ -46,6 +50,7 @@ impl Hash for Tree {
             let first = !seen.contains_key(&at);
             seen.entry(at).or_insert(count).hash(state);
             match &*self.nodes[at] {
+                Node::File(bytes) if first && numbered => (at, bytes).hash(state),
                 Node::File(bytes) if first => bytes.hash(state),
                 Node::File(_) => {}
                 Node::Directory { names, marked } => {
@@ -58,9 +63,7 @@ impl Hash for Tree {
             }
         }
     }
-}
 
-impl Tree {
     fn find(&self, path: &Path) -> io::Result<usize> {
         path.components().try_fold(0, |at, part| match &*self.nodes[at] {
             Node::Directory { names, .. } => names.get(part.as_os_str()).copied().ok_or_else(|| Errno::ENOENT.into()),
@@ -89,6 +92,7 @@ impl Tree {
         }
         names.insert(name.to_owned(), number);
         self.nodes.push(Arc::new(node));
+        self.links.push(1);
         Ok(number)
     }
 
@@ -98,6 +102,24 @@ impl Tree {
             Node::Directory { names, .. } => names.get(OsStr::new(wanted)).copied(),
             Node::File(_) => None,
         })
+    }
+
+    /// Every file and its content; of one with several names, under the first.
+    pub(super) fn tell(&self) -> Vec<String> {
+        let mut seen: BTreeMap<usize, PathBuf> = BTreeMap::new();
+        let mut tell = |path: PathBuf| {
+            let number = self.find(&path).unwrap_or(0);
+            match (seen.get(&number), &*self.nodes[number]) {
+                (Some(first), _) => format!("{} is {}", path.display(), first.display()),
+                (None, Node::File(bytes)) => {
+                    let line = format!("{} {}", path.display(), String::from_utf8_lossy(bytes));
+                    seen.insert(number, path);
+                    line
+                }
+                (None, Node::Directory { .. }) => String::new(),
+            }
+        };
+        self.files().into_iter().map(&mut tell).collect()
     }
 
     /// Every file below the root, for a test that looks.
@@ -115,15 +137,6 @@ impl Tree {
     }
 }
 
-/// A flush of the call's that fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BadFlush {
-    /// Of paths that begin so.
-    pub(super) below: &'static str,
-    /// How many flushes of them are good before.
-    pub(super) after: usize,
-}
-
 /// One call's door to a disk.
 pub(super) struct ScheduledDisk {
     pub(super) scheduler: Arc<Scheduler>,
@@ -133,7 +146,10 @@ pub(super) struct ScheduledDisk {
     /// Which machine it is used on: locks of a machine are its own.
     pub(super) machine: String,
     pub(super) local: bool,
-    pub(super) bad_flush: Option<BadFlush>,
+    /// Which flush of the call's fails, and how many there have been.
+    pub(super) bad_flush: Option<(usize, Arc<AtomicUsize>)>,
+    /// How far its clock is ahead.
+    pub(super) later: Duration,
 }
 
 struct LockHeld {
@@ -234,11 +250,7 @@ impl Disk for ScheduledDisk {
             let number = on.tree.find(path)?;
             on.touches.read((on.disk, "links", number));
             let Node::File(bytes) = &*on.tree.nodes[number] else { return Err(Errno::EINVAL.into()) };
-            let links = on.tree.nodes.iter().map(|node| match &**node {
-                Node::Directory { names, .. } => names.values().filter(|other| **other == number).count(),
-                Node::File(_) => 0,
-            });
-            Ok(Content { bytes: bytes.to_vec(), inode: identity(number), links: links.sum::<usize>() as u64 })
+            Ok(Content { bytes: bytes.to_vec(), inode: identity(number), links: on.tree.links[number] })
         })
     }
     fn inode(&self, path: &Path) -> io::Result<Inode> {
@@ -302,19 +314,10 @@ impl Disk for ScheduledDisk {
         })
     }
     fn sync(&self, path: &Path) -> io::Result<()> {
-        let bad = self.bad_flush.filter(|bad| path.starts_with(bad.below));
-        self.scheduler.step(
-            self.thread,
-            || format!("sync {}:{}", self.disk, path.display()),
-            |world, _| match bad {
-                Some(bad) => {
-                    let count = world.flushes.entry(self.thread).or_default();
-                    *count += 1;
-                    if *count == bad.after + 1 { Err(Errno::EIO.into()) } else { Ok(()) }
-                }
-                None => Ok(()),
-            },
-        )
+        self.step("sync", path, |_| match &self.bad_flush {
+            Some((bad, count)) if count.fetch_add(1, Ordering::Relaxed) == *bad => Err(Errno::EIO.into()),
+            _ => Ok(()),
+        })
     }
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step("link", to, |on| {
@@ -328,6 +331,7 @@ impl Disk for ScheduledDisk {
             on.writes(to);
             on.links(number);
             on.tree.names_of(at)?.insert(name.to_owned(), number);
+            on.tree.links[number] += 1;
             Ok(())
         })
     }
@@ -353,6 +357,7 @@ impl Disk for ScheduledDisk {
             let Some(number) = on.tree.names_of(at)?.remove(name) else { return Err(Errno::ENOENT.into()) };
             on.writes(path);
             on.links(number);
+            on.tree.links[number] -= 1;
             Ok(())
         })
     }
@@ -370,6 +375,7 @@ impl Disk for ScheduledDisk {
             }
             if let Some(replaced) = on.tree.names_of(target)?.insert(new.to_owned(), number) {
                 on.links(replaced);
+                on.tree.links[replaced] -= 1;
             }
             on.tree.names_of(source)?.remove(old);
             Ok(())
@@ -405,6 +411,6 @@ impl Disk for ScheduledDisk {
         Ok([7 + thread; 16])
     }
     fn now(&self) -> SystemTime {
-        UNIX_EPOCH + EPOCH + self.scheduler.now()
+        UNIX_EPOCH + EPOCH + self.later + self.scheduler.now()
     }
 }

@@ -7,10 +7,11 @@
 //! that is given the turn back after a step that commutes with what follows had
 //! it back before. Both are left out.
 
-use super::calls::{Answered, Call, Gone, Setting, perform};
-use super::promise::check;
-use super::scheduler::{Job, Plan, Run, Step, Switch, run};
-use super::world::World;
+use super::calls::{Answered, Call, Setting, perform};
+use super::promise::{Known, check};
+use super::scheduler::{Job, Plan, Run, Step, Switch, To, run};
+use super::world::{Event, Shown, World};
+use crate::support::cached::Draw;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
@@ -35,14 +36,38 @@ pub(super) struct Explorer<'e> {
     pub(super) faults: Vec<String>,
     /// Worlds in which nothing is wrong.
     good: BTreeSet<u64>,
+    known: &'e mut Known,
+    /// Nothing is left out.
+    whole: bool,
+    /// What was left, and how the calls were answered: kept for a comparison.
+    pub(super) outcomes: Option<BTreeSet<String>>,
 }
+
+/// A call has about so many steps.
+const LONGEST: usize = 50;
 
 /// Whether a call may end with this code and these words.
 pub(super) type Allowed = fn(&Call, &(u64, String)) -> bool;
 
 impl<'e> Explorer<'e> {
-    pub(super) fn new(setting: &'e Setting, world: &'e World, calls: &'e [Call], allowed: Allowed) -> Self {
-        Self { setting, world, calls, allowed, count: Count::default(), faults: Vec::new(), good: BTreeSet::new() }
+    pub(super) fn new(setting: &'e Setting, known: &'e mut Known, world: &'e World, calls: &'e [Call], allowed: Allowed) -> Self {
+        Self {
+            setting,
+            world,
+            calls,
+            allowed,
+            count: Count::default(),
+            faults: Vec::new(),
+            good: BTreeSet::new(),
+            known,
+            whole: false,
+            outcomes: None,
+        }
+    }
+
+    /// Keeps what came of each run; with `whole` nothing is left out.
+    pub(super) fn compared(self, whole: bool) -> Self {
+        Self { whole, outcomes: Some(BTreeSet::new()), ..self }
     }
 
     fn run(&self, plan: &Plan, shown: bool) -> (Run, Vec<Answered>) {
@@ -60,18 +85,20 @@ impl<'e> Explorer<'e> {
     pub(super) fn try_plan(&mut self, plan: &Plan) -> Run {
         let (run, answers) = self.run(plan, false);
         self.count.schedules += 1;
+        if let Some(outcomes) = &mut self.outcomes {
+            outcomes.insert(outcome(&run, &answers));
+        }
         let failed = self.calls.iter().zip(&answers).find_map(|(call, answer)| {
             let error = answer.as_ref().err()?;
-            (call.gone == Gone::Never && call.bad_flush.is_none() && !(self.allowed)(call, error))
-                .then(|| format!("{call:?} failed: {error:?}"))
+            (!call.may_fail() && !(self.allowed)(call, error)).then(|| format!("{call:?} failed: {error:?}"))
         });
         let mut hasher = DefaultHasher::new();
-        run.world.hash(&mut hasher);
+        (run.world.state(), &run.world.events).hash(&mut hasher);
         let left = hasher.finish();
         let checked = match failed {
             Some(failed) => Err(failed),
             None if run.faults.is_empty() && self.good.contains(&left) => Ok(()),
-            None => check(self.setting, &run, self.calls),
+            None => check(self.setting, self.known, &run, self.calls),
         };
         if let Err(fault) = checked {
             let shown = self.run(plan, true).0;
@@ -104,12 +131,16 @@ impl<'e> Explorer<'e> {
                 if other == step.thread || !trace[at + 1..].iter().any(|later| later.thread == other) {
                     continue;
                 }
-                if had_it_before(plan, trace, begin, at, other) || behind.is_same(trace, at, other) {
+                // A third switch is worth its run where the calls meet.
+                let meets =
+                    plan.switches.len() < 2 || trace.iter().any(|met| met.thread != step.thread && met.touches.conflict(&step.touches));
+                let is_same = !meets || had_it_before(plan, trace, begin, at, other) || behind.is_same(trace, at, other);
+                if is_same && !self.whole {
                     self.count.same += 1;
                     continue;
                 }
                 let mut next = plan.clone();
-                next.switches.push(Switch { thread: step.thread, at: number, to: Some(other) });
+                next.switches.push(Switch { thread: step.thread, at: number, to: To::Call(other) });
                 let run = self.try_plan(&next);
                 behind.note(step.thread, other, (!run.void).then(|| stretch(&run.trace, at, step.thread)));
                 if !run.void {
@@ -119,11 +150,55 @@ impl<'e> Explorer<'e> {
         }
     }
 
-    /// A schedule that a seed draws.
+    /// The first call is killed, or stands still for good, before each of its steps
+    /// that changes something; the others run then. Before another step it is the
+    /// same as before the next.
+    pub(super) fn end_everywhere(&mut self, to: To) {
+        let run = self.run(&Plan::default(), false).0;
+        let changes = |step: &&Step| step.thread == 0 && step.touches.changes();
+        for number in run.trace.iter().filter(changes).filter_map(|step| step.number) {
+            self.try_plan(&Plan { switches: vec![Switch { thread: 0, at: number, to }], ..Plan::default() });
+        }
+    }
+
+    /// The first call stands still before each of its steps until the others have
+    /// ended, and be it by their deadlines; then it goes on.
+    pub(super) fn stop_everywhere(&mut self) {
+        let run = self.run(&Plan::default(), false).0;
+        let mut behind: Vec<Step> = Vec::new();
+        for step in run.trace.iter().filter(|step| step.thread == 0).rev() {
+            let Some(number) = step.number else { continue };
+            if commutes(step, &behind) && !behind.is_empty() {
+                self.count.same += 1;
+                continue;
+            }
+            let stopped = self.try_plan(&Plan { switches: vec![Switch { thread: 0, at: number, to: To::Stopped }], ..Plan::default() });
+            behind = stopped.trace.into_iter().filter(|step| step.thread != 0).collect();
+        }
+    }
+
+    /// A schedule that a seed draws; one of each two kills a call at one of its
+    /// first steps.
     pub(super) fn draw(&mut self, seed: u64) {
         let first = usize::try_from(seed).unwrap_or(0) % self.calls.len();
-        self.try_plan(&Plan { first, switches: Vec::new(), seed: Some(seed) });
+        let mut draw = Draw(seed);
+        let killed = Switch { thread: draw.below(self.calls.len()), at: draw.below(LONGEST), to: To::Killed };
+        let switches = if seed.is_multiple_of(2) { vec![killed] } else { Vec::new() };
+        self.try_plan(&Plan { first, switches, seed: Some(seed) });
     }
+}
+
+/// What a run has left and said, in words; records go by other numbers where files
+/// were made in another order.
+fn outcome(run: &Run, answers: &[Answered]) -> String {
+    let without_records = |event: &Event| match event {
+        Event::Told(shown) => Event::Told(shown.iter().map(|shown| Shown { record: None, ..shown.clone() }).collect()),
+        Event::Shown(shown) => Event::Shown(shown.iter().map(|shown| Shown { record: None, ..shown.clone() }).collect()),
+        event => event.clone(),
+    };
+    let mut events: Vec<String> = run.world.events.iter().map(|event| format!("{:?}", without_records(event))).collect();
+    events.sort();
+    format!("{}\n{}\n{answers:?}\n{:?}", run.world.tell(), events.join("\n"), run.faults)
 }
 
 /// Whether the step that the last switch put off commutes with all that others

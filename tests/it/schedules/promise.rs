@@ -5,9 +5,20 @@
 use super::calls::{Answered, Call, Looked, Setting, What, look, perform};
 use super::scheduler::{Plan, Run, run};
 use super::world::{Event, Holder, Shown, World};
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Mutex;
+
+/// What was seen before: the same state gives the same.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// What a reader sees, by the state of disks and API.
+    looked: BTreeMap<u64, Looked>,
+    /// Clean-ups that leave nothing, by the state in which they begin.
+    clean: BTreeSet<u64>,
+}
 
 /// Runs one call alone.
 pub(super) fn alone(setting: &Setting, world: World, call: Call) -> (World, Answered) {
@@ -49,7 +60,7 @@ fn looked(setting: &Setting, world: World) -> Result<Looked, String> {
 /// Who was told what, and may rely on it. An address that two rely on is a fault.
 fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
     let mut standing: BTreeMap<Holder, Vec<IpAddr>> = BTreeMap::new();
-    let mut ending: Vec<&Holder> = Vec::new();
+    let mut ending: Vec<(usize, &Holder)> = Vec::new();
     let mut given_up = Vec::new();
     // An operator has said to free these very records: who is told them once more
     // is not promised them.
@@ -62,18 +73,25 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
                 };
                 let addresses: Vec<IpAddr> = told.iter().filter(|told| !condemned.contains(told)).map(|told| told.address).collect();
                 let other = standing.iter().find(|(known, held)| *known != holder && addresses.iter().any(|one| held.contains(one)));
-                if let Some((other, _)) = other.filter(|(other, _)| !ending.contains(other)) {
+                if let Some((other, _)) = other.filter(|(other, _)| !ending.iter().any(|(_, known)| known == other)) {
                     return Err(format!("{addresses:?} was told to {holder:?} while {other:?} relies on it"));
                 }
                 if !given_up.contains(&holder.0) {
                     standing.insert(holder.clone(), addresses);
                 }
             }
-            Event::Ending(holder) => ending.push(holder),
-            Event::Ended(holder) => {
-                ending.retain(|known| *known != holder);
+            Event::Ending(call, holder) => ending.push((*call, holder)),
+            Event::Ended(call, holder) | Event::Broken(call, holder) => {
+                ending.retain(|known| *known != (*call, holder));
                 standing.remove(holder);
             }
+            // A DEL may have freed all or nothing, and comes again.
+            Event::Killed(call) => ending.retain(|(known, holder)| {
+                if known == call {
+                    standing.remove(*holder);
+                }
+                known != call
+            }),
             Event::Shown(shown) => shown.iter().for_each(|shown| {
                 standing.remove(&shown.holder);
                 condemned.push(shown);
@@ -93,12 +111,16 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
 ///
 /// # Errors
 /// In words.
-pub(super) fn check(setting: &Setting, run: &Run, calls: &[Call]) -> Result<(), String> {
+pub(super) fn check(setting: &Setting, known: &mut Known, run: &Run, calls: &[Call]) -> Result<(), String> {
     if let Some(fault) = run.faults.first() {
         return Err(fault.clone());
     }
     let promises = promises(&run.world.events)?;
-    let found = looked(setting, run.world.clone())?;
+    let state = run.world.state();
+    let found = match known.looked.entry(state) {
+        Entry::Occupied(seen) => seen.into_mut(),
+        Entry::Vacant(unseen) => unseen.insert(looked(setting, run.world.clone())?),
+    };
     for (holder, addresses) in &promises {
         for address in addresses {
             match found.held.iter().find(|(known, ..)| known == address) {
@@ -108,11 +130,11 @@ pub(super) fn check(setting: &Setting, run: &Run, calls: &[Call]) -> Result<(), 
             }
         }
     }
-    nothing_is_left(setting, run.world.clone(), calls)
+    nothing_is_left(setting, known, run.world.clone(), calls)
 }
 
 /// A DEL of everybody, then a GC and a sweep that see nobody alive.
-fn nothing_is_left(setting: &Setting, world: World, calls: &[Call]) -> Result<(), String> {
+fn nothing_is_left(setting: &Setting, known: &mut Known, mut world: World, calls: &[Call]) -> Result<(), String> {
     let mut holders: Vec<Holder> = calls.iter().filter_map(Call::holder).collect();
     holders.extend(world.events.iter().filter_map(|event| match event {
         Event::Told(told) => told.first().map(|told| told.holder.clone()),
@@ -120,27 +142,34 @@ fn nothing_is_left(setting: &Setting, world: World, calls: &[Call]) -> Result<()
     }));
     holders.sort();
     holders.dedup();
-    let mut world = world;
-    for (node, container) in holders {
-        let call = Call::new(What::Del(super::known(&container))).on(node);
-        let (next, answered) = alone(setting, world, call);
+    let dels = holders.iter().map(|(node, container)| Call::new(What::Del(super::known(container))).on(node));
+    let nodes = super::calls::NODES.iter();
+    let collects = nodes.flat_map(|node| [What::Gc, What::Sweep].map(|what| Call { dead: "", ..Call::new(what).on(node) }));
+    let todo: Vec<Call> = dels.chain(collects).collect();
+    let mut passed = Vec::new();
+    for (done, call) in todo.iter().enumerate() {
+        let mut hasher = DefaultHasher::new();
+        (world.state(), &todo[done..]).hash(&mut hasher);
+        let begins = hasher.finish();
+        if known.clean.contains(&begins) {
+            known.clean.extend(passed);
+            return Ok(());
+        }
+        passed.push(begins);
+        let (next, answered) = alone(setting, world, *call);
         answered.map_err(|(code, words)| format!("{call:?} afterwards: {code} {words}"))?;
         world = next;
-    }
-    for node in super::calls::NODES {
-        for what in [What::Gc, What::Sweep] {
-            let call = Call { dead: "", ..Call::new(what).on(node) };
-            let (next, answered) = alone(setting, world, call);
-            answered.map_err(|(code, words)| format!("{call:?} afterwards: {code} {words}"))?;
-            world = next;
-        }
     }
     let left = looked(setting, world.clone())?.held;
     if !left.is_empty() {
         return Err(format!("left when all is freed: {left:?}"));
     }
     let entries: Vec<_> = world.disks.values().flat_map(super::disk::Tree::files).filter(|path| is_entry(path)).collect();
-    if entries.is_empty() { Ok(()) } else { Err(format!("files are left when all is freed: {entries:?}")) }
+    if !entries.is_empty() {
+        return Err(format!("files are left when all is freed: {entries:?}"));
+    }
+    known.clean.extend(passed);
+    Ok(())
 }
 
 /// A file that is there because of a holder.

@@ -6,7 +6,7 @@
 //!
 //! Knows no store: a step is a function on the world, and says what it touches.
 
-use super::world::World;
+use super::world::{Event, World};
 use crate::support::cached::Draw;
 use hereabouts::store::retry::Clock;
 use std::collections::BTreeMap;
@@ -18,13 +18,25 @@ use std::time::{Duration, Instant};
 /// More steps of one call than this never end.
 const MOST_STEPS: usize = 20_000;
 
-/// Before its step `at`, `thread` stands still and `to` runs; without `to` it
-/// stands still for ever, and is killed when the others have ended.
+/// What happens before a call's step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum To {
+    /// It stands still, and this one runs.
+    Call(usize),
+    /// It stands still with all that it has until the others have ended.
+    Stopped,
+    /// The same, and then it is killed.
+    Frozen,
+    /// It is killed: its locks are gone, and the others go on.
+    Killed,
+}
+
+/// Before the step `at` of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Switch {
     pub(super) thread: usize,
     pub(super) at: usize,
-    pub(super) to: Option<usize>,
+    pub(super) to: To,
 }
 
 /// Which thread begins, and the switches in their order.
@@ -51,6 +63,11 @@ impl Touches {
 
     pub(super) fn write(&mut self, place: impl Hash) {
         self.0.push((hash(place), true));
+    }
+
+    /// Whether anything is another afterwards.
+    pub(super) fn changes(&self) -> bool {
+        self.0.iter().any(|(_, writes)| *writes)
     }
 
     /// Whether the order of the two steps may matter.
@@ -94,6 +111,8 @@ pub(super) struct State {
     current: usize,
     threads: Vec<Thread>,
     steps: Vec<usize>,
+    /// To be killed when nothing else runs.
+    doomed: Vec<bool>,
     killed: Vec<bool>,
     locks: BTreeMap<String, usize>,
     now: Duration,
@@ -136,6 +155,7 @@ pub(super) fn run(world: World, plan: &Plan, jobs: Vec<Job<'_>>, shown: bool) ->
         current: plan.first,
         threads: vec![Thread::Ready; count],
         steps: vec![0; count],
+        doomed: vec![false; count],
         killed: vec![false; count],
         locks: BTreeMap::new(),
         now: Duration::ZERO,
@@ -192,16 +212,28 @@ impl State {
         }
         if let Some(frozen) = self.threads.iter().position(|thread| *thread == Thread::Frozen) {
             self.threads[frozen] = Thread::Ready;
-            self.killed[frozen] = true;
             self.current = frozen;
+            if self.doomed[frozen] {
+                self.kill(frozen);
+            }
         }
     }
 
+    fn kill(&mut self, thread: usize) {
+        self.killed[thread] = true;
+        self.world.events.push(Event::Killed(thread));
+    }
+
     /// Makes a planned switch.
-    fn switch(&mut self, from: usize, to: Option<usize>) {
-        let Some(to) = to else {
-            self.threads[from] = Thread::Frozen;
-            return self.choose();
+    fn switch(&mut self, from: usize, to: To) {
+        let to = match to {
+            To::Call(to) => to,
+            To::Stopped | To::Frozen => {
+                self.threads[from] = Thread::Frozen;
+                self.doomed[from] = to == To::Frozen;
+                return self.choose();
+            }
+            To::Killed => return self.kill(from),
         };
         match self.threads[to] {
             Thread::Ready => self.current = to,

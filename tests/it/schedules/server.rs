@@ -2,6 +2,7 @@
 //! scheduler. It knows one resource and what the store asks of it; `behaviors`
 //! holds it against the real one.
 
+use super::calls::BadRequest;
 use super::scheduler::{Scheduler, Touches};
 use hereabouts::store::kube::client::{Answer, CallError, Method, Request, Server};
 use hereabouts::store::kube::crd::{GROUP, KIND, PLURAL, VERSION};
@@ -9,6 +10,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// What the server stores.
@@ -269,10 +271,44 @@ fn unescape(text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// A request that is on its way.
+#[derive(Debug, Clone)]
+pub(super) struct HeldUp {
+    method: Method,
+    path: String,
+    accept: String,
+    content: Option<(String, Vec<u8>)>,
+}
+
+impl HeldUp {
+    fn new(request: &Request<'_>) -> Self {
+        let content = request.content.map(|(kind, bytes)| (kind.to_owned(), bytes.to_vec()));
+        Self { method: request.method, path: request.path.to_owned(), accept: request.accept.to_owned(), content }
+    }
+}
+
+/// Brings what was held up, if anything was.
+pub(super) fn deliver(scheduler: &Scheduler, thread: usize) {
+    scheduler.step(
+        thread,
+        || "what was held up arrives".to_owned(),
+        |world, touches| {
+            touches.write("held up");
+            for held in std::mem::take(&mut world.held_up) {
+                let content = held.content.as_ref().map(|(kind, bytes)| (kind.as_str(), bytes.as_slice()));
+                let request = Request { method: held.method, path: &held.path, accept: &held.accept, content };
+                drop(world.objects.serve(&request, touches));
+            }
+        },
+    );
+}
+
 /// One call's connection to the server in memory.
 pub(super) struct ScheduledServer {
     pub(super) scheduler: Arc<Scheduler>,
     pub(super) thread: usize,
+    /// What happens to a request, and how many there have been.
+    pub(super) bad: Option<(BadRequest, Arc<AtomicUsize>)>,
 }
 
 impl Server for ScheduledServer {
@@ -284,6 +320,21 @@ impl Server for ScheduledServer {
     }
     fn call(&self, request: &Request<'_>, _limit: Duration) -> Result<Answer, CallError> {
         let label = || format!("{:?} {}", request.method, request.path);
-        Ok(self.scheduler.step(self.thread, label, |world, touches| world.objects.serve(request, touches)))
+        let lost = || CallError::Unknown { reason: "the connection was reset".to_owned(), may_pass: true };
+        let count = self.bad.as_ref().map(|(bad, count)| (*bad, count.fetch_add(1, Ordering::Relaxed)));
+        if let Some((BadRequest::HeldUp(which), count)) = count
+            && which == count
+        {
+            self.scheduler.step(self.thread, label, |world, touches| {
+                touches.write("held up");
+                world.held_up.push(HeldUp::new(request));
+            });
+            return Err(lost());
+        }
+        let answer = self.scheduler.step(self.thread, label, |world, touches| world.objects.serve(request, touches));
+        match count {
+            Some((BadRequest::Answered(which), count)) if which == count => Err(lost()),
+            _ => Ok(answer),
+        }
     }
 }

@@ -2,19 +2,20 @@
 //! told and did.
 
 use super::disk::Tree;
-use super::server::Objects;
+use super::server::{HeldUp, Objects};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 /// See the module. A copy is another world.
-#[derive(Debug, Clone, Default, Hash)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct World {
     /// By name.
     pub(super) disks: BTreeMap<String, Tree>,
     pub(super) objects: Objects,
     pub(super) events: Vec<Event>,
-    /// Flushes that a call's fault counts, by thread.
-    pub(super) flushes: BTreeMap<usize, usize>,
+    /// Requests to the API server that are held up.
+    pub(super) held_up: Vec<HeldUp>,
 }
 
 /// A record that `release` shows: whose, which address, and which record: its
@@ -34,10 +35,14 @@ pub(super) type Holder = (&'static str, String);
 pub(super) enum Event {
     /// An ADD's result was read, from these records.
     Told(Vec<Shown>),
-    /// A DEL begins; until it ends the addresses may go.
-    Ending(Holder),
-    /// A DEL has answered with success.
-    Ended(Holder),
+    /// A DEL begins, of this call; until it ends the addresses may go.
+    Ending(usize, Holder),
+    /// It has answered with success.
+    Ended(usize, Holder),
+    /// It has answered with an error, and may have freed what it found.
+    Broken(usize, Holder),
+    /// A call was killed.
+    Killed(usize),
     /// An operator was shown these records and said to free them.
     Shown(Vec<Shown>),
     /// A node was given up.
@@ -45,6 +50,27 @@ pub(super) enum Event {
 }
 
 impl World {
+    /// A hash of all that calls can see.
+    pub(super) fn state(&self) -> u64 {
+        // Debts alone say the numbers of files.
+        let is_owing = |(disk, tree): (&String, &Tree)| disk.starts_with("debts") && !tree.files().is_empty();
+        let numbered = self.disks.iter().any(is_owing);
+        let mut hasher = DefaultHasher::new();
+        for (name, tree) in &self.disks {
+            name.hash(&mut hasher);
+            tree.hash_into(&mut hasher, numbered);
+        }
+        self.objects.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// All that calls can see, in words.
+    pub(super) fn tell(&self) -> String {
+        let disks: Vec<String> =
+            self.disks.iter().flat_map(|(name, tree)| tree.tell().into_iter().map(move |line| format!("{name}:{line}"))).collect();
+        format!("{}\n{:?}", disks.join("\n"), self.objects)
+    }
+
     /// Which record stands at an address.
     pub(super) fn record_at(&self, address: IpAddr) -> Option<String> {
         let file = self.disks.get("store").and_then(|tree| tree.inode_named(&address.to_string()));
