@@ -209,7 +209,8 @@ fn no_configuration_costs_much() {
 fn bombs() -> Vec<(&'static str, String)> {
     let address = |high: u32, n: u32| format!("{high}.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255);
     let ranges: Vec<Value> = (0..9000).map(|n| json!({"range": format!("{}/30", address(10, n * 4))})).collect();
-    let excludes: Vec<String> = (0..16_000).map(|n| address(9, n)).collect();
+    // No two of them are one block.
+    let excludes: Vec<String> = (0..16_000).map(|n| address(9, n * 2)).collect();
     let every_other: Vec<String> = (0..24_000).map(|n| address(10, n * 2)).collect();
     let ips: Vec<String> = (0..20_000).map(|n| address(10, 100_000 + n)).collect();
     let gatewayed: Vec<Value> =
