@@ -140,7 +140,7 @@ fn scene(kind: Kind) {
             for second in CALLS {
                 let pays = |call: &Call| matches!(call.what, What::Owe(_) | What::Settle);
                 if owed != Owed::Nothing || pays(first) || pays(second) {
-                    explore(&setting, &mut known, &world, &[*first, *second], 1, &mut all, &mut faults);
+                    explore(&setting, &mut known, &world, &[*first, *second], 2, &mut all, &mut faults);
                 }
             }
         }

@@ -63,11 +63,16 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
     let mut ending: Vec<(usize, &Holder)> = Vec::new();
     let mut given_up = Vec::new();
     // An operator has said to free these very records: who is told them once more
-    // is not promised them.
+    // is not promised them. What was not told before is a call's that was under way:
+    // an operator is not shown it.
     let mut condemned: Vec<&Shown> = Vec::new();
+    let mut told_before: Vec<&Shown> = Vec::new();
+    // But for what a killed call has left.
+    let mut one_was_killed = false;
     for event in events {
         match event {
             Event::Told(told) => {
+                told_before.extend(told);
                 let Some(holder) = told.first().map(|told| &told.holder).filter(|holder| !holder.1.starts_with("dead")) else {
                     continue;
                 };
@@ -86,15 +91,18 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
                 standing.remove(holder);
             }
             // A DEL may have freed all or nothing, and comes again.
-            Event::Killed(call) => ending.retain(|(known, holder)| {
-                if known == call {
-                    standing.remove(*holder);
-                }
-                known != call
-            }),
+            Event::Killed(call) => {
+                one_was_killed = true;
+                ending.retain(|(known, holder)| {
+                    if known == call {
+                        standing.remove(*holder);
+                    }
+                    known != call
+                });
+            }
             Event::Shown(shown) => shown.iter().for_each(|shown| {
                 standing.remove(&shown.holder);
-                condemned.push(shown);
+                condemned.extend(Some(shown).filter(|shown| one_was_killed || told_before.contains(shown)));
             }),
             // The operator says that the node is off: a call that runs there all
             // the same is promised nothing.
