@@ -37,6 +37,7 @@ impl Rig {
         let path = kubeconfig(&sandbox, &format!("server: '{}', certificate-authority: ca.crt", server.url()), "token: s3cret");
         let flat = json!({
             "datastore": "kubernetes", "kubernetes": {"kubeconfig": path}, "data_dir": sandbox.store(), "node_name": "n1",
+            "debts_dir": sandbox.path("debts"),
             "deadlines": {"add": deadline, "del": deadline, "gc": deadline},
         });
         sandbox.write("flat.conf", &flat.to_string());
