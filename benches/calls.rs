@@ -65,7 +65,7 @@ use call::Plugin;
 use clap::Parser;
 use measure::{Contender, Work};
 use options::Options;
-use report::{Cell, FILLED, FLOOR, Facts, NOTHING, OURS, OURS_AT_254, Report, SWEPT, Sweep, THEIRS};
+use report::{Cell, DUAL, FILLED, FLOOR, Facts, NOTHING, ONE, OURS, OURS_AT_254, Report, SIXTEEN, SWEPT, Sweep, THEIRS};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -149,11 +149,12 @@ impl Bench<'_> {
         let cells = counts.map(|records| self.cell(records)).collect::<Result<Vec<Cell>>>()?;
         // Before the crowd, whose threads make this process larger.
         let own_peak_kib = machine::own_peak()?;
+        let several = self.several()?;
         let (ours, theirs) = self.facts()?;
         let ceiling = self.options.floor.as_ref().map(|program| crowd::ceiling(&program.canonicalize()?, 30)).transpose()?;
         let sweep = self.sweep()?;
         let collections = self.collections()?;
-        Ok(Report { collections, ceiling, machine: self.machine()?, flush, own_peak_kib, cells, ours, theirs, sweep })
+        Ok(Report { collections, ceiling, machine: self.machine()?, flush, own_peak_kib, cells, several, ours, theirs, sweep })
     }
 
     /// What the figures are of, and of when.
@@ -259,6 +260,25 @@ impl Bench<'_> {
         say(&format!("measuring at {records} records"));
         measure::interleave(&mut contenders)?;
         Ok(Cell { records, contenders })
+    }
+
+    /// ADDs of one address, of one of each family, and of sixteen, in turn on one
+    /// store.
+    fn several(&self) -> Result<Vec<Contender>> {
+        let Some(program) = &self.options.hereabouts else { return Ok(Vec::new()) };
+        let store = self.store("several", 0);
+        fs::create_dir(&store)?;
+        let program = program.canonicalize()?;
+        let sixteen: Vec<String> = (0..16).map(|number| format!("10.{number}.0.0/16")).collect();
+        let dual = [RANGE.to_owned(), "2001:db8::/64".to_owned()];
+        let mut contenders = Vec::new();
+        for (name, ranges) in [(ONE, &dual[..1]), (DUAL, &dual[..]), (SIXTEEN, &sixteen[..])] {
+            let plugin = Plugin::hereabouts_of(&program, &store, ranges)?;
+            contenders.push(Contender::new(name, Work::Pair(plugin), self.options.runs as usize));
+        }
+        say("measuring one address, two and sixteen");
+        measure::interleave(&mut contenders)?;
+        Ok(contenders)
     }
 
     fn ours(&self, records: u32) -> Result<Option<Plugin>> {

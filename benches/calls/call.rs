@@ -21,6 +21,14 @@ impl Plugin {
     /// # Errors
     /// The flat file cannot be written.
     pub(crate) fn hereabouts(program: &Path, store: &Path) -> Result<Self> {
+        Self::hereabouts_of(program, store, &[crate::RANGE])
+    }
+
+    /// The same with an address of each of these ranges.
+    ///
+    /// # Errors
+    /// The flat file cannot be written.
+    pub(crate) fn hereabouts_of(program: &Path, store: &Path, ranges: &[impl AsRef<str>]) -> Result<Self> {
         let data = store.join("data");
         let flat = store.join("hereabouts.conf");
         let content = serde_json::json!({ "datastore": "file", "data_dir": data, "node_name": crate::NODE });
@@ -28,7 +36,13 @@ impl Plugin {
         std::fs::create_dir_all(&data)?;
         std::fs::write(data.join("format"), "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n")?;
         std::fs::write(&flat, content.to_string()).with_context(|| format!("cannot write {}", flat.display()))?;
-        let ipam = serde_json::json!({ "type": "hereabouts", "range": crate::RANGE });
+        let ipam = match ranges {
+            [range] => serde_json::json!({ "type": "hereabouts", "range": range.as_ref() }),
+            ranges => {
+                let ranges: Vec<_> = ranges.iter().map(|range| serde_json::json!({ "range": range.as_ref() })).collect();
+                serde_json::json!({ "type": "hereabouts", "ipRanges": ranges })
+            }
+        };
         Ok(Self { program: program.to_owned(), environment: vec![("HEREABOUTS_CONFIG", flat.into())], input: network(&ipam) })
     }
 

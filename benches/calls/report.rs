@@ -14,6 +14,10 @@ pub(crate) const OURS_AT_254: &str = "hereabouts at 254";
 pub(crate) const THEIRS: &str = "host-local";
 pub(crate) const FLOOR: &str = "floor";
 pub(crate) const NOTHING: &str = "a process that does nothing";
+/// Of one store, by what an ADD asks for.
+pub(crate) const ONE: &str = "one address";
+pub(crate) const DUAL: &str = "dual stack";
+pub(crate) const SIXTEEN: &str = "16 addresses";
 
 /// The charts' lines.
 const COLORS: [(&str, &str); 3] = [(OURS, "#0969da"), (THEIRS, "#bc4c00"), (NOTHING, "#57606a")];
@@ -49,6 +53,8 @@ pub(crate) struct Report {
     /// Processes a second that do nothing, 32 at once.
     pub(crate) ceiling: Option<f64>,
     pub(crate) cells: Vec<Cell>,
+    /// [`ONE`], [`DUAL`] and [`SIXTEEN`].
+    pub(crate) several: Vec<Contender>,
     pub(crate) ours: Option<Facts>,
     pub(crate) theirs: Option<Facts>,
     pub(crate) sweep: Vec<Sweep>,
@@ -107,6 +113,7 @@ impl Report {
         );
         self.write_targets(&mut text);
         self.write_times(&mut text);
+        self.write_several(&mut text);
         self.write_facts(&mut text);
         self.write_sweep(&mut text);
         self.write_computed(&mut text);
@@ -166,6 +173,12 @@ impl Report {
         }
         let target = format!("GC of {STALE} stale records out of {RECORDS}: at most 2 s");
         row(&target, self.collections.as_ref().map(|times| times.median() / 1e3), " s", &|value| value <= 2.0);
+        for (name, most) in [(DUAL, 1.25), (SIXTEEN, 16.0)] {
+            for verb in [Verb::Add, Verb::Del] {
+                let target = format!("{} of {name}: at most {most} times one address", verb.name());
+                row(&target, self.against_one(name, verb), " times", &|value| value <= most);
+            }
+        }
         let memory = self.peak_kib(OURS).map(|kib| kib as f64 / 1024.0);
         row("peak memory of a call: at most 4 MB", memory, " MB", &|value| value <= 4.0);
         let binary = self.ours.as_ref().map(|facts| facts.binary_bytes as f64 / 1024.0 / 1024.0);
@@ -196,6 +209,27 @@ impl Report {
         *text += "\nThe lines of one number of records were measured together, turn by turn. With fewer than 100 pairs\n\
                   the p99 is the longest. What follows a call of host-local at 65000 is not counted for 32 turns: such\n\
                   a call leaves the machine slow for a while. The floor makes one record durable and does nothing else.\n";
+    }
+
+    /// What so many addresses cost, against one, in the same run.
+    fn against_one(&self, name: &str, verb: Verb) -> Option<f64> {
+        let median = |name| self.several.iter().find(|contender| contender.name == name).map(|of| times(of, verb).median());
+        Some(median(name)? / median(ONE)?)
+    }
+
+    fn write_several(&self, text: &mut String) {
+        if self.several.is_empty() {
+            return;
+        }
+        *text += "\n| an ADD of | ADD median / p99 ms | DEL median / p99 ms | against one address, ADD / DEL | pairs |\n\
+                  | --- | --- | --- | --- | --- |\n";
+        for contender in &self.several {
+            let pair = |times: &Times| format!("{:.2} / {:.2}", times.median(), times.p99());
+            let ratio = |verb| self.against_one(contender.name, verb).unwrap_or(0.0);
+            let (add, del) = (pair(&contender.add), pair(&contender.del));
+            let (more, less) = (ratio(Verb::Add), ratio(Verb::Del));
+            let _ = writeln!(text, "| {} | {add} | {del} | {more:.2} / {less:.2} | {} |", contender.name, contender.add.len());
+        }
     }
 
     fn write_facts(&self, text: &mut String) {

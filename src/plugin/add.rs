@@ -9,7 +9,7 @@ use crate::config::{CniArgs, FlatFile, Merged, Network};
 use crate::ipam::{self, Allocation, Attachment, Draft, Part, Scope, Slot, Source};
 use crate::store::file::disk::Held;
 use crate::store::retry::Deadline;
-use crate::store::{Access, Claim, Rehome, Session, Store, StoreError};
+use crate::store::{Access, Rehome, Session, Store, StoreError, Wanted};
 use std::time::Duration;
 
 /// An ADD that has allocated, and is not delivered.
@@ -119,6 +119,11 @@ impl Given {
         Ok(is_ours)
     }
 
+    fn made(&mut self, made: Vec<Allocation>) {
+        self.created.extend(made.iter().cloned());
+        self.held.extend(made);
+    }
+
     /// Releases what this call made, in the reverse order: those very records and
     /// no others. Goes on past a failure, and tells the first.
     ///
@@ -194,15 +199,14 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
         // While a call of the other sandbox is under way, it may take the record back.
         let is_free = given.lock(store, &old.held.attachment)?;
         let moved = if is_free { rehome(session.as_mut(), ask, old, slot)? } else { None };
-        let allocation = moved.map_or_else(|| claim(session.as_mut(), ask, slot), Ok)?;
-        given.created.push(allocation.clone());
-        given.held.push(allocation);
+        match moved {
+            Some(allocation) => given.made(vec![allocation]),
+            None => claim_all(session.as_mut(), ask, &[slot], given)?,
+        }
     }
-    for slot in plan.claim {
+    for slots in plan.claim.chunks(session.at_once().max(1)) {
         check_wanted(ask, deadline, given.created.len(), all)?;
-        let allocation = claim(session.as_mut(), ask, slot)?;
-        given.created.push(allocation.clone());
-        given.held.push(allocation);
+        claim_all(session.as_mut(), ask, slots, given)?;
     }
     given.held.sort_by_key(|allocation| allocation.held.part.index);
     Ok(())
@@ -264,23 +268,32 @@ fn dead_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>, 
     Ok(held)
 }
 
-/// Claims for one slot: the first offer that has room.
-fn claim(session: &mut dyn Session, ask: &Ask<'_>, slot: &Slot) -> Result<Allocation, Failure> {
-    for offer in &slot.offers {
-        match session.claim(ask.scope, &offer.candidates, &slot.draft(offer, ask.draft))? {
-            Claim::Claimed(allocation) => return Ok(allocation),
-            Claim::Full => {}
-        }
+/// Claims for some slots at once, each from its first offer that has room.
+fn claim_all(session: &mut dyn Session, ask: &Ask<'_>, slots: &[&Slot], given: &mut Given) -> Result<(), Failure> {
+    let wanted: Vec<Wanted<'_>> = slots
+        .iter()
+        .map(|slot| Wanted { offers: slot.offers.iter().map(|offer| (&offer.candidates, slot.draft(offer, ask.draft))).collect() })
+        .collect();
+    let mut made = Vec::new();
+    let full = session.claim_all(ask.scope, &wanted, &mut made);
+    given.made(made);
+    match full?.and_then(|number| slots.get(number)) {
+        Some(slot) => Err(no_room(slot)),
+        None => Ok(()),
     }
+}
+
+/// No offer of the slot has room.
+fn no_room(slot: &Slot) -> Failure {
     let what = match slot.source {
         Source::Dynamic => {
-            return Err(Failure::Exhausted(slot.offers.iter().map(|offer| outline(&offer.candidates)).collect::<Vec<_>>().join(", ")));
+            return Failure::Exhausted(slot.offers.iter().map(|offer| outline(&offer.candidates)).collect::<Vec<_>>().join(", "));
         }
         Source::Requested => "requested",
         Source::Static => "static",
     };
     let first = slot.offers.iter().flat_map(|offer| offer.candidates.ranges()).next();
-    Err(first.map_or_else(|| Failure::Exhausted("the range".to_owned()), |range| Failure::Held { what, address: range.first_address() }))
+    first.map_or_else(|| Failure::Exhausted("the range".to_owned()), |range| Failure::Held { what, address: range.first_address() })
 }
 
 /// A set in few words.

@@ -86,15 +86,20 @@ pub fn free(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> R
 /// The same for a call that has the attachment's lock, except what it `spares`.
 pub(super) fn free_locked(store: &dyn Store, attachment: &Attachment, spares: Spares<'_>, deadline: Deadline) -> Result<(), StoreError> {
     let mut session = store.open(Access::Release, deadline)?;
-    let holdings = session.holdings(attachment)?;
-    // From the last to the first: the index is made upwards.
-    for allocation in holdings.held.iter().rev() {
-        if spares(&allocation.held) {
+    let mut holdings = session.holdings(attachment)?;
+    holdings.held.retain(|allocation| {
+        let is_spared = spares(&allocation.held);
+        if is_spared {
             tracing::error!(address = %allocation.address, holder = %attachment, "another machine of this node name made the record, DEL passes over it");
-            continue;
         }
-        let released = session.release(allocation)?;
-        tracing::info!(address = %allocation.address, scope = %allocation.scope, holder = %attachment, ?released, "DEL");
+        !is_spared
+    });
+    // From the last to the first: the index is made upwards.
+    for held in holdings.held.rchunks(session.at_once().max(1)) {
+        session.release_all(held)?;
+        for allocation in held {
+            tracing::info!(address = %allocation.address, scope = %allocation.scope, holder = %attachment, "DEL");
+        }
     }
     // It holds nothing, so that what cannot be removed is no reason to fail.
     if holdings.left_over

@@ -21,13 +21,16 @@ mod filter;
 pub mod kube;
 pub mod memory;
 pub mod retry;
+mod session;
 pub mod small_file;
 pub mod upkeep;
 
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope};
+use crate::ipam::{Allocation, Attachment, Scope};
 pub use filter::{Filter, PodName, Spared};
 use retry::Deadline;
+use session::claim_one;
+pub use session::{Claim, Holdings, Rehome, Release, Session, Wanted};
 use std::path::PathBuf;
 
 /// A store of allocations.
@@ -102,104 +105,6 @@ pub enum Access {
     Release,
     /// Looks alone, at what stands now.
     Read,
-}
-
-/// Calls that compare. Each names the whole attachment and is refused when the
-/// store says another; each may be repeated.
-pub trait Session {
-    /// What the attachment holds, in the order of its ADD.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    fn holdings(&self, attachment: &Attachment) -> Result<Holdings, StoreError>;
-
-    /// What any attachment of this pod and interface holds on this node, in
-    /// this network.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError>;
-
-    /// Takes the lowest free one of the candidates. Durable when it returns.
-    ///
-    /// # Errors
-    /// Nothing was taken, unless the error says so.
-    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError>;
-
-    /// Makes sure that what an earlier call wrote is durable, so that it may
-    /// be printed again.
-    ///
-    /// # Errors
-    /// It is not.
-    fn confirm(&mut self, held: &Allocation) -> Result<(), StoreError>;
-
-    /// Moves an address to another holder if its record is the very one that was
-    /// read; `to` replaces the whole record. Both attachments must be locked.
-    ///
-    /// # Errors
-    /// The old holder still has it, or nobody.
-    fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError>;
-
-    /// Frees an address, whatever record of this attachment stands there: for
-    /// DEL, which ends the attachment.
-    ///
-    /// # Errors
-    /// It may be held still; a repeat is safe.
-    fn release(&mut self, held: &Allocation) -> Result<Release, StoreError>;
-
-    /// Frees an address if its record is the very one that was read or made, by
-    /// identity and content: the attachment may have another by now.
-    ///
-    /// # Errors
-    /// As [`Self::release`].
-    fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError>;
-
-    /// Removes what calls of this attachment that were stopped in the middle
-    /// left behind; it holds nothing.
-    ///
-    /// # Errors
-    /// It stays; readers ignore it.
-    fn mend(&mut self, attachment: &Attachment) -> Result<(), StoreError>;
-}
-
-/// What an attachment holds.
-#[derive(Debug, Default)]
-pub struct Holdings {
-    /// Readable records.
-    pub held: Vec<Allocation>,
-    /// Records of the attachment that cannot be read: damaged, or too new.
-    pub damaged: Vec<StoreError>,
-    /// Whether there is something to [`Session::mend`].
-    pub left_over: bool,
-}
-
-/// How a claim ended.
-#[allow(clippy::large_enum_variant, reason = "one at a time lives, on the stack")]
-#[derive(Debug)]
-pub enum Claim {
-    /// Taken.
-    Claimed(Allocation),
-    /// Every candidate is held.
-    Full,
-}
-
-/// How a re-homing ended.
-#[allow(clippy::large_enum_variant, reason = "one at a time lives, on the stack")]
-#[derive(Debug)]
-pub enum Rehome {
-    /// Moved.
-    Done(Allocation),
-    /// The record is not what it was: nothing was moved.
-    Changed,
-}
-
-/// How a release ended.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Release {
-    /// Freed.
-    Done,
-    /// The address is another's, or nobody's; nothing was freed.
-    NotYours,
 }
 
 /// Why a store cannot do what it was asked. Texts never hold the words that

@@ -20,7 +20,7 @@ pub(super) struct Look {
     /// The lowest free candidate.
     pub(super) free: Option<IpAddr>,
     /// Shards that turned out to be full, with what they hold.
-    full: Vec<(Shard, Mask)>,
+    pub(super) full: Vec<(Shard, Mask)>,
     /// Shards that were passed over on the hint's word.
     passed_over: usize,
 }
@@ -90,7 +90,7 @@ pub(super) fn held_in(disk: &dyn Disk, scope: &Path, shard: Shard) -> Result<Mas
 
 /// Whether names of this claim might be another's but for capital letters: of two
 /// such names one has some.
-fn has_capitals(scope: &Scope, draft: &Draft) -> bool {
+pub(super) fn has_capitals(scope: &Scope, draft: &Draft) -> bool {
     let Attachment { node, network, container, ifname } = &draft.attachment;
     let names = [scope.name().unwrap_or_default(), node.as_str(), network.as_str(), container.as_str(), ifname.as_str()];
     names.iter().any(|name| name.chars().any(|letter| !letter.is_ascii() || letter.is_ascii_uppercase()))
@@ -98,7 +98,7 @@ fn has_capitals(scope: &Scope, draft: &Draft) -> bool {
 
 /// How a try at one name ended.
 #[derive(PartialEq, Eq)]
-enum Link {
+pub(super) enum Link {
     Made,
     Taken,
     /// Its directory was removed, empty, since it was seen.
@@ -107,7 +107,7 @@ enum Link {
 
 /// Whether a step failed because a directory is no longer there that was seen to
 /// be: [`super::tidy`] removes those that are empty.
-fn has_gone<T>(done: &Result<T, StoreError>) -> bool {
+pub(super) fn has_gone<T>(done: &Result<T, StoreError>) -> bool {
     matches!(done, Err(StoreError::Io { source, .. }) if is_gone(source))
 }
 
@@ -183,7 +183,11 @@ impl<D: Disk> FileSession<'_, D> {
                 return Ok(None);
             }
             let written = written?;
-            match self.link_name(&written)? {
+            let link = self.link_name(&written)?;
+            if link != Link::Made {
+                remove(&self.store.disk, &written.entry)?;
+            }
+            match link {
                 Link::Made => {}
                 Link::Taken => {
                     untried.remove(&Range::single(address));
@@ -200,7 +204,7 @@ impl<D: Disk> FileSession<'_, D> {
             if news && is_believed {
                 full.write(self.store, scope);
             }
-            self.unlock_at_commit(draft.part);
+            self.unlock_store();
             self.seal(&written)?;
             return Ok(Some(Claim::Claimed(written.allocation)));
         }
@@ -212,6 +216,9 @@ impl<D: Disk> FileSession<'_, D> {
         self.lock_store()?;
         let written = self.write_record(&noted.scope, noted.address, &noted.held)?;
         let is_made = self.link_name(&written)? == Link::Made;
+        if !is_made {
+            remove(&self.store.disk, &written.entry)?;
+        }
         self.unlock_shared();
         if is_made {
             self.seal(&written)?;
@@ -270,6 +277,45 @@ impl<D: Disk> FileSession<'_, D> {
     /// Writes the record as an entry of the index, durable; it has no name yet
     /// and holds nothing.
     pub(super) fn write_record(&self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Written, StoreError> {
+        let written = self.write_records(scope, &[(address, draft)])?;
+        written.into_iter().next().ok_or(StoreError::Changed)
+    }
+
+    /// The same of several of one attachment, of which the index has one
+    /// directory.
+    pub(super) fn write_records(&self, scope: &Scope, chosen: &[(IpAddr, &Draft)]) -> Result<Vec<Written>, StoreError> {
+        let disk = &self.store.disk;
+        let mut written: Vec<Written> = Vec::with_capacity(chosen.len());
+        for (address, draft) in chosen {
+            match self.write_entry(scope, *address, draft, written.last()) {
+                Ok(Some(one)) => written.push(one),
+                // The others are taken one by one.
+                Ok(None) => break,
+                Err(error) => {
+                    self.drop_entries(&written);
+                    return Err(error);
+                }
+            }
+        }
+        if 1 < written.len() {
+            written.iter().for_each(|one| disk.begin_sync(&one.entry));
+        }
+        let directory = chosen.first().map(|(_, draft)| layout::attachment(&draft.attachment).directory);
+        // On a journaling filesystem the first of these commits all.
+        let paths = written.iter().map(|one| &one.entry).chain(&directory);
+        for path in paths {
+            if let Err(error) = disk.sync(path) {
+                let error = failed(disk, "sync", path, error);
+                // What a failed sync leaves is never trusted later.
+                self.drop_entries(&written);
+                return Err(error);
+            }
+        }
+        Ok(written)
+    }
+
+    /// Writes one, not yet durable; above the one before it, or `None`.
+    fn write_entry(&self, scope: &Scope, address: IpAddr, draft: &Draft, below: Option<&Written>) -> Result<Option<Written>, StoreError> {
         let disk = &self.store.disk;
         let mut allocation = Allocation { scope: scope.clone(), address, held: draft.clone(), version: None };
         let name = layout::record(scope, address);
@@ -278,19 +324,18 @@ impl<D: Disk> FileSession<'_, D> {
         self.store.ensure(&stem.directory)?;
         let bytes = record::encode(&allocation).map_err(|error| failed(disk, "encode", &name, error.into()))?;
         self.store.note_gateway(&allocation);
-        let (entry, inode) = index::create(disk, &stem, &bytes)?;
-        // The first of the two commits both on a journaling filesystem.
-        if let Err(error) = disk.sync(&entry).and_then(|()| disk.sync(&stem.directory)) {
-            // What a failed sync leaves is never trusted later.
-            let _ = disk.unlink(&entry);
-            return Err(failed(disk, "sync", &entry, error));
-        }
-        allocation.version = Some(record::version(inode));
-        Ok(Written { allocation, name, entry, inode })
+        let created = match below {
+            None => Some(self.next.create(disk, &stem, &bytes)?),
+            Some(below) => self.next.create_above(disk, &below.entry, &bytes)?,
+        };
+        Ok(created.map(|(entry, inode)| {
+            allocation.version = Some(record::version(inode));
+            Written { allocation, name, entry, inode }
+        }))
     }
 
-    /// The commit: the name is ours, or taken and the entry is dropped.
-    fn link_name(&self, written: &Written) -> Result<Link, StoreError> {
+    /// The commit: the name is ours, or taken.
+    pub(super) fn link_name(&self, written: &Written) -> Result<Link, StoreError> {
         let disk = &self.store.disk;
         match disk.link(&written.entry, &written.name) {
             Ok(()) => Ok(Link::Made),
@@ -298,14 +343,8 @@ impl<D: Disk> FileSession<'_, D> {
                 tracing::debug!(%error, "the link was made and its answer lost");
                 Ok(Link::Made)
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                remove(disk, &written.entry)?;
-                Ok(Link::Taken)
-            }
-            Err(error) if is_gone(&error) && disk.inode(&written.entry).ok() == Some(written.inode) => {
-                remove(disk, &written.entry)?;
-                Ok(Link::Gone)
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Link::Taken),
+            Err(error) if is_gone(&error) && disk.inode(&written.entry).ok() == Some(written.inode) => Ok(Link::Gone),
             // Whether the name was made is not known: the entry stays, so that
             // DEL finds it.
             Err(error) => Err(failed(disk, "link", &written.name, error)),
@@ -344,7 +383,7 @@ impl<D: Disk> FileSession<'_, D> {
             return;
         };
         let stem = layout::pod(&held.attachment.node, &held.attachment.network, pod, &held.attachment.ifname);
-        let link = || self.store.ensure(&stem.directory).and_then(|()| index::link(&self.store.disk, &stem, &written.entry));
+        let link = || self.store.ensure(&stem.directory).and_then(|()| self.next.link(&self.store.disk, &stem, &written.entry));
         let linked = link();
         if let Err(error) = if has_gone(&linked) { link() } else { linked } {
             tracing::debug!(%error, "the entry by pod could not be made");

@@ -110,6 +110,9 @@ pub trait Disk {
     /// written to its end is removed again, and nothing else is: where the error
     /// is another, what stands at the name is another's.
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode>;
+    /// Begins to write a new file to the medium, so that it is part of what the
+    /// next flush of another one commits. Promises nothing.
+    fn begin_sync(&self, _path: &Path) {}
     /// Flushes a file or the names of a directory to the medium.
     fn sync(&self, path: &Path) -> io::Result<()>;
     /// Gives a file a second name, which must be free.

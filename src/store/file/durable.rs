@@ -9,8 +9,9 @@
 //! as well, by a name that it has still.
 
 use super::disk::Disk;
-use super::{FileStore, failed, is_gone, layout, remove, unique};
+use super::{FileStore, failed, is_gone, layout, remove, sync, unique};
 use crate::store::StoreError;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -58,16 +59,29 @@ impl<D: Disk> FileStore<D> {
         }
     }
 
-    /// Makes the removal of a name durable.
-    pub(super) fn sync_removal(&self, name: &Path, kept: Option<Kept>) -> Result<(), StoreError> {
-        let directory = name.parent().unwrap_or(Path::new(layout::SCOPES));
-        let wrong = |error| failed(&self.disk, "sync", directory, error);
-        let Some(kept) = kept else {
-            return self.disk.sync(directory).map_err(wrong);
+    /// Flushes what has happened to names, each with another name of its file;
+    /// every directory once.
+    pub(super) fn sync_names(&self, names: &[(&Path, &Path)]) -> Result<(), StoreError> {
+        let directory = |name: &'_ Path| name.parent().unwrap_or(Path::new(layout::SCOPES)).to_owned();
+        let directories: BTreeSet<PathBuf> = names.iter().map(|(name, _)| directory(name)).collect();
+        directories.iter().try_for_each(|directory| sync(&self.disk, directory))?;
+        if self.is_local()? { Ok(()) } else { names.iter().try_for_each(|(_, file)| sync(&self.disk, file)) }
+    }
+
+    /// Makes the removal of names durable. Where machines share the filesystem one
+    /// of them may have removed a directory since, as [`sync_removed_name`] says.
+    pub(super) fn sync_removals(&self, removed: &[(PathBuf, Option<Kept>)]) -> Result<(), StoreError> {
+        let is_local = self.is_local()?;
+        let sync_directory = |directory: &Path| match self.disk.sync(directory) {
+            Err(error) if is_local || !is_gone(&error) => Err(failed(&self.disk, "sync", directory, error)),
+            _ => Ok(()),
         };
-        let synced = sync_removed_name(&self.disk, directory, &kept.path).map_err(wrong);
-        if kept.spare {
-            remove(&self.disk, &kept.path)?;
+        let directories: BTreeSet<&Path> = removed.iter().filter_map(|(name, _)| name.parent()).collect();
+        let kept = || removed.iter().filter_map(|(_, kept)| kept.as_ref());
+        let synced =
+            directories.into_iter().try_for_each(sync_directory).and_then(|()| kept().try_for_each(|kept| sync(&self.disk, &kept.path)));
+        for spare in kept().filter(|kept| kept.spare) {
+            remove(&self.disk, &spare.path)?;
         }
         synced
     }

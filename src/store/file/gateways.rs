@@ -50,6 +50,11 @@ impl<'s, D: Disk> Gateways<'s, D> {
         Ok(true)
     }
 
+    /// Whether one that was passed over has to be settled.
+    pub(super) fn are_in_doubt(&self) -> bool {
+        self.doubtful.get().is_some()
+    }
+
     /// Whether the record that a note points to stands and names the gateway.
     fn is_borne_out(&self, gateway: IpAddr, note: &[u8]) -> Result<bool, StoreError> {
         let Some(address) = std::str::from_utf8(note).ok().and_then(|text| text.parse().ok()) else {

@@ -16,6 +16,8 @@ use super::record::Unreadable;
 use super::{failed, is_gone, record};
 use crate::ipam::Allocation;
 use crate::store::StoreError;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -91,14 +93,67 @@ fn is_same_holder(one: &Allocation, other: &Allocation) -> bool {
     one.held.attachment == other.held.attachment && one.held.pod == other.held.pod
 }
 
-/// Writes a record as the first entry that is free, not yet synced.
-pub(super) fn create(disk: &dyn Disk, stem: &Stem, bytes: &[u8]) -> Result<(PathBuf, Inode), StoreError> {
-    first_free(disk, stem, "write", |path| disk.create(path, bytes))
+/// The number above all entries of a stem, as far as a session knows: else each
+/// new address of an ADD would read all that it has got.
+#[derive(Default)]
+pub(super) struct Next(RefCell<HashMap<Stem, u32>>);
+
+impl Next {
+    /// All entries of the stem stand, so many of them.
+    pub(super) fn know(&self, stem: &Stem, number: u32) {
+        self.0.borrow_mut().insert(stem.clone(), number);
+    }
+
+    /// Where a new entry can be made, without a gap below it.
+    fn find(&self, disk: &dyn Disk, stem: &Stem) -> u32 {
+        let known = self.0.borrow().get(stem).copied().unwrap_or(0);
+        let below = known.checked_sub(1).map(|below| stem.entry(below));
+        below.filter(|below| disk.inode(below).is_ok()).map_or(0, |_| known)
+    }
+
+    /// Writes a record as the first entry that is free, not yet synced.
+    pub(super) fn create(&self, disk: &dyn Disk, stem: &Stem, bytes: &[u8]) -> Result<(PathBuf, Inode), StoreError> {
+        self.first_free(disk, stem, "write", |path| disk.create(path, bytes))
+    }
+
+    /// The same right above another that has no name yet: mending would take that
+    /// one for a left-over. `None` where something stands there.
+    pub(super) fn create_above(&self, disk: &dyn Disk, below: &Path, bytes: &[u8]) -> Result<Option<(PathBuf, Inode)>, StoreError> {
+        let Some((stem, number)) = layout::parse_entry(below) else {
+            return Ok(None);
+        };
+        let path = stem.entry(number + 1);
+        match disk.create(&path, bytes) {
+            Ok(inode) => {
+                self.know(&stem, number + 2);
+                Ok(Some((path, inode)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(failed(disk, "write", &path, error)),
+        }
+    }
+
+    /// Links a record as the first entry that is free.
+    pub(super) fn link(&self, disk: &dyn Disk, stem: &Stem, from: &Path) -> Result<(), StoreError> {
+        self.first_free(disk, stem, "link", |path| disk.link(from, path)).map(|_| ())
+    }
+
+    fn first_free<T>(
+        &self,
+        disk: &dyn Disk,
+        stem: &Stem,
+        action: &'static str,
+        make: impl Fn(&Path) -> io::Result<T>,
+    ) -> Result<(PathBuf, T), StoreError> {
+        let (number, made) = first_free(disk, stem, self.find(disk, stem), action, make)?;
+        self.know(stem, number + 1);
+        Ok((stem.entry(number), made))
+    }
 }
 
 /// Links a record as the first entry that is free.
 pub(super) fn link(disk: &dyn Disk, stem: &Stem, from: &Path) -> Result<(), StoreError> {
-    first_free(disk, stem, "link", |path| disk.link(from, path)).map(|_| ())
+    first_free(disk, stem, 0, "link", |path| disk.link(from, path)).map(|_| ())
 }
 
 /// Tries numbers upwards until `make` finds one free. Left-overs are mended on
@@ -107,14 +162,15 @@ pub(super) fn link(disk: &dyn Disk, stem: &Stem, from: &Path) -> Result<(), Stor
 fn first_free<T>(
     disk: &dyn Disk,
     stem: &Stem,
+    first: u32,
     action: &'static str,
     make: impl Fn(&Path) -> io::Result<T>,
-) -> Result<(PathBuf, T), StoreError> {
-    let (mut number, mut mended) = (0, false);
+) -> Result<(u32, T), StoreError> {
+    let (mut number, mut mended) = (first, false);
     loop {
         let path = stem.entry(number);
         match make(&path) {
-            Ok(made) => return Ok((path, made)),
+            Ok(made) => return Ok((number, made)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(disk, action, &path, error)),
         }
@@ -136,22 +192,22 @@ fn drop_left_over(disk: &dyn Disk, path: &Path, allocation: Option<&Allocation>)
     super::remove(disk, path)
 }
 
-/// Removes the entries of a record that has lost its name, that loss being
-/// synced, and the left-overs below it.
-pub(super) fn remove(disk: &dyn Disk, stem: &Stem, freed: Inode) -> Result<(), StoreError> {
-    remove_down(disk, stem, Some(freed)).map(|_| ())
+/// Removes the entries of records that have lost their names, that loss being
+/// synced, and the left-overs below them.
+pub(super) fn remove(disk: &dyn Disk, stem: &Stem, freed: &[Inode]) -> Result<(), StoreError> {
+    remove_down(disk, stem, freed).map(|_| ())
 }
 
 /// Removes the left-overs above all that stands. The first number that is free
 /// then.
 pub(super) fn mend(disk: &dyn Disk, stem: &Stem) -> Result<u32, StoreError> {
-    remove_down(disk, stem, None)
+    remove_down(disk, stem, &[])
 }
 
-fn remove_down(disk: &dyn Disk, stem: &Stem, freed: Option<Inode>) -> Result<u32, StoreError> {
+fn remove_down(disk: &dyn Disk, stem: &Stem, freed: &[Inode]) -> Result<u32, StoreError> {
     for entry in entries(disk, stem)?.into_iter().rev() {
         let path = stem.entry(entry.number);
-        if Some(entry.inode) == freed {
+        if freed.contains(&entry.inode) {
             super::remove(disk, &path)?;
             continue;
         }

@@ -209,7 +209,7 @@ pub(super) fn network(of: &NodeName, network: &NetworkName) -> PathBuf {
 }
 
 /// A file name without its number, and the directory it is in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Stem {
     pub(super) directory: PathBuf,
     pub(super) name: String,

@@ -36,6 +36,7 @@ pub mod probe;
 mod record;
 pub mod repair;
 mod session;
+mod several;
 mod tidy;
 mod upkeep;
 pub mod verify;

@@ -145,7 +145,7 @@ impl<D: Disk> FileStore<D> {
         self.ensure(&layout::temporary(&self.host.node))?;
         let kept = self.keep_name(name, entries.first().cloned())?;
         remove(disk, name)?;
-        self.sync_removal(name, kept)?;
+        self.sync_removals(&[(name.to_owned(), kept)])?;
         for entry in entries {
             index::take_out(disk, &entry, |from, to| self.replace(from, to))?;
         }

@@ -3,11 +3,12 @@
 use super::claim::Written;
 use super::disk::{Disk, Held, Inode};
 use super::hint::FullShards;
+use super::several::AT_ONCE;
 use super::{FileStore, failed, given, index, layout, read, record, remove, sync_name};
 use crate::addr::{AddrSet, Shard};
-use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, Part, PodRef, Scope};
+use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope};
 use crate::store::retry::Deadline;
-use crate::store::{Access, Claim, Filter, Holdings, Rehome, Release, Session, Store, StoreError};
+use crate::store::{Access, Claim, Filter, Holdings, Rehome, Release, Session, Store, StoreError, Wanted};
 use std::path::{Path, PathBuf};
 
 /// Where the store is.
@@ -33,19 +34,29 @@ pub(super) struct FileSession<'s, D: Disk> {
     place: Place,
     machine_lock: Option<Box<dyn Held>>,
     store_lock: Option<Box<dyn Held>>,
+    /// Where entries of the index can be made.
+    pub(super) next: index::Next,
 }
 
 impl<'s, D: Disk> FileSession<'s, D> {
     pub(super) fn absent(store: &'s FileStore<D>, deadline: Deadline) -> Self {
-        Self { store, deadline, access: Access::Release, place: Place::Absent, machine_lock: None, store_lock: None }
+        Self::at(store, Access::Release, deadline, Place::Absent)
     }
 
     pub(super) fn local(store: &'s FileStore<D>, access: Access, deadline: Deadline, lock: Box<dyn Held>) -> Self {
-        Self { store, deadline, access, place: Place::Local, machine_lock: None, store_lock: Some(lock) }
+        Self { store_lock: Some(lock), ..Self::at(store, access, deadline, Place::Local) }
     }
 
     pub(super) fn shared(store: &'s FileStore<D>, access: Access, deadline: Deadline, lock: Box<dyn Held>) -> Self {
-        Self { store, deadline, access, place: Place::Shared, machine_lock: Some(lock), store_lock: None }
+        Self { machine_lock: Some(lock), ..Self::at(store, access, deadline, Place::Shared) }
+    }
+
+    fn at(store: &'s FileStore<D>, access: Access, deadline: Deadline, place: Place) -> Self {
+        Self { store, deadline, access, place, machine_lock: None, store_lock: None, next: index::Next::default() }
+    }
+
+    pub(super) fn is_absent(&self) -> bool {
+        self.place == Place::Absent
     }
 
     pub(super) fn is_local(&self) -> bool {
@@ -60,15 +71,11 @@ impl<'s, D: Disk> FileSession<'s, D> {
         Ok(())
     }
 
-    /// Lets the store's lock go once an address is ours: a sync takes as long
-    /// as all the rest, and several share one flush when they wait for it at
-    /// once. On a shared filesystem the machine's own lock still keeps calls of
-    /// one attachment apart; on a local one this lock does, so it stays where
-    /// more of the ADD is to come.
-    pub(super) fn unlock_at_commit(&mut self, part: Part) {
-        if self.place == Place::Shared || part.of == 1 {
-            self.store_lock = None;
-        }
+    /// Lets the store's lock go, once an address is ours for instance: a sync
+    /// takes as long as all the rest, and several share one flush when they wait
+    /// for it at once. The attachment's lock keeps its calls apart.
+    pub(super) fn unlock_store(&mut self) {
+        self.store_lock = None;
     }
 
     /// Lets the store's lock go where the machine's own is held as well.
@@ -115,6 +122,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
                 freed |= self.release_unchanged(&allocation)? == Release::Done;
             }
         }
+        self.lock_store()?;
         Ok(freed)
     }
 
@@ -125,7 +133,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
 
     /// The record at an allocation's name when it is this attachment's, as it
     /// stands, with its inode. It may name another pod than the caller saw.
-    fn standing(&self, held: &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError> {
+    pub(super) fn standing(&self, held: &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError> {
         let name = layout::record(&held.scope, held.address);
         let Some(content) = read(&self.store.disk, &name)? else {
             return Ok(None);
@@ -140,20 +148,6 @@ impl<'s, D: Disk> FileSession<'s, D> {
         Ok(self.standing(held)?.filter(|(standing, _)| record::is_same(standing, held)))
     }
 
-    /// Removes a record and the entries that lead to it.
-    fn remove_record(&mut self, standing: &Allocation, inode: Inode) -> Result<Release, StoreError> {
-        self.forget_full(standing);
-        self.store.take_given(standing);
-        let name = layout::record(&standing.scope, standing.address);
-        let entry = if self.is_local() { None } else { self.entry_of(standing, inode) };
-        let kept = self.store.keep_name(&name, entry)?;
-        remove(&self.store.disk, &name)?;
-        self.unlock_shared();
-        self.store.sync_removal(&name, kept)?;
-        self.unlink_entries(standing, inode)?;
-        Ok(Release::Done)
-    }
-
     /// Frees what `find` says stands at the address.
     fn release_found(&mut self, held: &Allocation, find: Find<'s, D>) -> Result<Release, StoreError> {
         if self.place == Place::Absent || !self.store.is_own_name(&held.held.attachment.node)? {
@@ -161,9 +155,13 @@ impl<'s, D: Disk> FileSession<'s, D> {
         }
         self.lock_store()?;
         match find(self, held)? {
-            Some((standing, inode)) => self.remove_record(&standing, inode),
+            Some(found) => {
+                let removed = self.remove_records(&[found]);
+                self.unlock_store();
+                removed.map(|()| Release::Done)
+            }
             None => {
-                self.unlock_shared();
+                self.unlock_store();
                 Ok(Release::NotYours)
             }
         }
@@ -173,7 +171,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
     /// that a crash in between leaves them too careful. No failure of a hint
     /// fails a verb: "exhausted" is forgotten after 5 s anyway, and "full" is
     /// looked at again before anybody says "exhausted".
-    fn forget_full(&self, allocation: &Allocation) {
+    pub(super) fn forget_full(&self, allocation: &Allocation) {
         let disk = &self.store.disk;
         if let Err(error) = remove(disk, &layout::exhausted(&allocation.scope)) {
             tracing::debug!(%error, "a hint could not be removed");
@@ -186,23 +184,31 @@ impl<'s, D: Disk> FileSession<'s, D> {
         }
     }
 
-    /// Removes the index entries of a record whose name is gone, durably. The
+    /// Removes the index entries of records of one attachment whose names are gone,
+    /// durably. The
     /// entry by pod is looked for once more in the end: its ADD may be making it
     /// just now, without the lock, for as long as there is an entry to link.
-    fn unlink_entries(&self, held: &Allocation, inode: Inode) -> Result<(), StoreError> {
-        self.unlink_pod(held, inode);
-        index::remove(&self.store.disk, &layout::attachment(&held.held.attachment), inode)?;
-        self.unlink_pod(held, inode);
+    pub(super) fn unlink_entries(&self, freed: &[(Allocation, Inode)]) -> Result<(), StoreError> {
+        let inodes: Vec<Inode> = freed.iter().map(|(_, inode)| *inode).collect();
+        // An earlier name of the node makes it another attachment.
+        for of_one in freed.chunk_by(|one, other| one.0.held.attachment == other.0.held.attachment) {
+            let pods = || of_one.chunk_by(|one, other| one.0.held.pod == other.0.held.pod).filter_map(<[_]>::first);
+            pods().for_each(|(held, _)| self.unlink_pod(held, &inodes));
+            if let Some((held, _)) = of_one.first() {
+                index::remove(&self.store.disk, &layout::attachment(&held.held.attachment), &inodes)?;
+            }
+            pods().for_each(|(held, _)| self.unlink_pod(held, &inodes));
+        }
         Ok(())
     }
 
-    fn unlink_pod(&self, held: &Allocation, inode: Inode) {
+    fn unlink_pod(&self, held: &Allocation, inodes: &[Inode]) {
         let Some(pod) = held.held.pod.as_ref().filter(|pod| pod.is_whole()) else {
             return;
         };
         let attachment = &held.held.attachment;
         let stem = layout::pod(&attachment.node, &attachment.network, pod, &attachment.ifname);
-        if let Err(error) = index::remove(&self.store.disk, &stem, inode) {
+        if let Err(error) = index::remove(&self.store.disk, &stem, inodes) {
             tracing::debug!(%error, "the entry by pod could not be removed");
         }
     }
@@ -236,14 +242,14 @@ impl<'s, D: Disk> FileSession<'s, D> {
             Some(entry) => self.lower(new, &entry),
             None => Ok(()),
         };
-        if let Err(error) = tidied.and_then(|()| self.unlink_entries(held, old)) {
+        if let Err(error) = tidied.and_then(|()| self.unlink_entries(&[(held.clone(), old)])) {
             tracing::warn!(%error, "an entry of the old holder stays until its DEL or the next sweep");
         }
         Ok(Rehome::Done(new.allocation.clone()))
     }
 
     /// Which of an attachment's entries is this file.
-    fn entry_of(&self, held: &Allocation, inode: Inode) -> Option<PathBuf> {
+    pub(super) fn entry_of(&self, held: &Allocation, inode: Inode) -> Option<PathBuf> {
         let stem = layout::attachment(&held.held.attachment);
         let entries = (0..).map(|number| stem.entry(number));
         let inodes = entries.map_while(|entry| self.store.disk.inode(&entry).ok().map(|found| (entry, found)));
@@ -289,7 +295,10 @@ impl<D: Disk> Session for FileSession<'_, D> {
             if is_earlier && !holdings.held.is_empty() {
                 break;
             }
-            for entry in index::entries(&self.store.disk, &layout::attachment(&named))? {
+            let stem = layout::attachment(&named);
+            let entries = index::entries(&self.store.disk, &stem)?;
+            let (count, before) = (entries.len(), holdings.held.len());
+            for entry in entries {
                 match entry.state {
                     index::State::Stands(allocation) => {
                         let known =
@@ -307,6 +316,9 @@ impl<D: Disk> Session for FileSession<'_, D> {
                     index::State::LeftOver(_) => holdings.left_over = true,
                     index::State::Damaged(error) => holdings.damaged.push(error),
                 }
+            }
+            if holdings.held.len() - before == count {
+                self.next.know(&stem, u32::try_from(count).unwrap_or(0));
             }
         }
         holdings.held.sort_by_key(|allocation| allocation.held.part.index);
@@ -342,10 +354,20 @@ impl<D: Disk> Session for FileSession<'_, D> {
 
     fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
         let claimed = self.claim_lowest(scope, candidates, draft);
-        self.unlock_shared();
+        self.unlock_store();
         if let Ok(Claim::Claimed(allocation)) = &claimed {
             self.store.note_given(allocation);
         }
+        claimed
+    }
+
+    fn at_once(&self) -> usize {
+        AT_ONCE
+    }
+
+    fn claim_all(&mut self, scope: &Scope, wanted: &[Wanted<'_>], made: &mut Vec<Allocation>) -> Result<Option<usize>, StoreError> {
+        let claimed = self.claim_several(scope, wanted, made);
+        self.unlock_store();
         claimed
     }
 
@@ -365,12 +387,12 @@ impl<D: Disk> Session for FileSession<'_, D> {
         }
         self.lock_store()?;
         let Some((old, inode)) = self.unchanged(held)? else {
-            self.unlock_shared();
+            self.unlock_store();
             return Ok(Rehome::Changed);
         };
         self.store.ensure(&layout::temporary(&self.store.host.node))?;
         let swapped = self.write_record(&held.scope, held.address, to).and_then(|new| self.swap(&old, inode, &new));
-        self.unlock_shared();
+        self.unlock_store();
         if let Ok(Rehome::Done(moved)) = &swapped {
             self.store.note_given(moved);
             if moved.held.attachment != held.held.attachment {
@@ -382,6 +404,10 @@ impl<D: Disk> Session for FileSession<'_, D> {
 
     fn release(&mut self, held: &Allocation) -> Result<Release, StoreError> {
         self.release_found(held, Self::standing)
+    }
+
+    fn release_all(&mut self, held: &[Allocation]) -> Result<(), StoreError> {
+        self.release_several(held)
     }
 
     fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError> {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -298,6 +298,15 @@ impl Disk for RealDisk {
         };
         self.written.borrow_mut().insert(path.to_owned(), file.into());
         Ok(inode)
+    }
+
+    #[allow(unsafe_code, reason = "no library offers sync_file_range(2)")]
+    fn begin_sync(&self, path: &Path) {
+        if let Some(file) = self.written.borrow().get(path) {
+            // SAFETY: the descriptor is open, and the call touches no memory. What
+            // becomes of it is told by the flush that follows.
+            let _ = unsafe { nix::libc::sync_file_range(file.as_raw_fd(), 0, 0, nix::libc::SYNC_FILE_RANGE_WRITE) };
+        }
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
