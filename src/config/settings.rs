@@ -117,6 +117,8 @@ pub struct LogSettings {
     /// The directory below which only a file that hereabouts made is written;
     /// `None` where the node's own flat file names the file.
     pub below: Option<PathBuf>,
+    /// Whether allowed_paths lists that directory.
+    pub is_listed: bool,
     /// Why the configured file is not written, to be said on stderr.
     pub refused: Option<String>,
 }
@@ -367,7 +369,7 @@ fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigEr
             _ => return Err(field.wrong("expected debug, verbose, error or panic")),
         },
     };
-    let settings = LogSettings { file: None, level, below: None, refused: None };
+    let settings = LogSettings { file: None, level, below: None, is_listed: false, refused: None };
     let Some(Setting { field, own, .. }) = merged.find("log_file") else {
         return Ok(settings);
     };
@@ -379,9 +381,9 @@ fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigEr
     if own {
         return Ok(LogSettings { file: Some(file), ..settings });
     }
-    let mut roots = allowed.iter().map(PathBuf::as_path).chain([Path::new(OPEN_LOG)]);
-    if let Some(root) = roots.find(|root| is_below(&file, root)) {
-        return Ok(LogSettings { file: Some(file), below: Some(root.to_owned()), ..settings });
+    let mut roots = allowed.iter().map(|root| (root.as_path(), true)).chain([(Path::new(OPEN_LOG), false)]);
+    if let Some((root, is_listed)) = roots.find(|(root, _)| is_below(&file, root)) {
+        return Ok(LogSettings { file: Some(file), below: Some(root.to_owned()), is_listed, ..settings });
     }
     // An ADD does not fail for want of a log.
     let refused = format!(

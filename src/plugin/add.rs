@@ -58,16 +58,13 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
 
     let limit = ready.settings.deadlines.add;
     let reserve = limit / 5;
-    if let Err(refused) = allowed::check_name(&draft.attachment.ifname).and_then(|()| allowed::check(&network, &slots))
-        && !allowed::holds_all(ready.store.as_ref(), &draft.attachment, Deadline::after(limit - reserve))?
-    {
-        return Err(refused);
-    }
+    let may_allocate = || allowed::check_name(&draft.attachment.ifname).and_then(|()| allowed::check(&network, &slots));
     let is_alive = |held: &Draft| !ready.life(held).is_dead();
     let ask = Ask {
         scope: &network.scope,
         slots: &slots,
         draft: &draft,
+        may_allocate: &may_allocate,
         is_alive: &is_alive,
         caller_gone: ipam.orphaned,
         account: Some(&account),
@@ -88,6 +85,9 @@ pub struct Ask<'a> {
     pub slots: &'a [Slot],
     /// The holder, and what is recorded of it.
     pub draft: &'a Draft,
+    /// Whether anything may be allocated: asked when the attachment is locked and
+    /// does not hold all that its ADD gave it.
+    pub may_allocate: &'a dyn Fn() -> Result<(), Failure>,
     /// Whether a record's sandbox is still there.
     pub is_alive: &'a dyn Fn(&Draft) -> bool,
     /// Whether the process that called has gone: nothing is begun for it then.
@@ -187,6 +187,9 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
         return Err(damaged.into());
     }
     let lacking = holdings.held.is_empty() || ipam::is_half_done(&holdings.held);
+    if lacking {
+        (ask.may_allocate)()?;
+    }
     let of_pod = if lacking { dead_of_pod(session.as_ref(), ask)? } else { Vec::new() };
     let plan = ipam::plan(ask.slots, &holdings.held, &of_pod, ask.draft.pod.as_ref())?;
     for held in plan.held {

@@ -4,9 +4,7 @@
 
 use super::failure::Failure;
 use crate::config::{ConfigError, Network, Problem};
-use crate::ipam::{self, Attachment, IfName, Slot};
-use crate::store::retry::Deadline;
-use crate::store::{Access, Store};
+use crate::ipam::{self, IfName, Slot};
 
 /// Whether these slots may be allocated anew.
 ///
@@ -35,11 +33,4 @@ pub(super) fn check_name(ifname: &IfName) -> Result<(), Failure> {
         .into()),
         false => Ok(()),
     }
-}
-
-/// Whether the attachment holds all that its ADD gave it, so that a repeat
-/// allocates nothing.
-pub(super) fn holds_all(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> Result<bool, Failure> {
-    let holdings = store.open(Access::Read, deadline)?.holdings(attachment)?;
-    Ok(!holdings.held.is_empty() && !ipam::is_half_done(&holdings.held))
 }

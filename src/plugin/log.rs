@@ -1,5 +1,6 @@
 //! The log file, and stderr for what has no other place.
 
+use super::named_file::Mounts;
 use crate::config::{LogLevel, LogSettings};
 use crate::store::small_file::regular;
 use nix::errno::Errno;
@@ -38,7 +39,7 @@ pub fn complain(sentence: &str) {
 pub fn start(path: &Path, settings: &LogSettings) -> io::Result<()> {
     let file = match &settings.below {
         None => open_any(path)?,
-        Some(root) => open_ours(path, root)?,
+        Some(root) => open_ours(path, root, settings.is_listed)?,
     };
     let level = match settings.level {
         LogLevel::Debug => LevelFilter::DEBUG,
@@ -73,7 +74,9 @@ fn open_any(path: &Path) -> io::Result<File> {
 
 /// A file that we made below a directory, and no other: what a network
 /// configuration names may be anybody's log.
-fn open_ours(path: &Path, root: &Path) -> io::Result<File> {
+fn open_ours(path: &Path, root: &Path, is_listed: bool) -> io::Result<File> {
+    let mounts = Mounts::read()?;
+    let allowed = if is_listed { vec![root.to_owned()] } else { Vec::new() };
     let beyond = || io::Error::other(format!("it is not below {}", root.display()));
     let (Ok(below), Some(name)) = (path.strip_prefix(root), path.file_name()) else {
         return Err(beyond());
@@ -83,8 +86,10 @@ fn open_ours(path: &Path, root: &Path) -> io::Result<File> {
         Err(Errno::ENOENT) => make_root(root)?,
         found => found?,
     };
+    mounts.check(&directory, root, &allowed)?;
     for part in below.parent().unwrap_or(Path::new("")).components() {
         directory = openat(directory.as_fd(), part.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty())?;
+        mounts.check(&directory, path, &allowed)?;
     }
     match openat(directory.as_fd(), name, APPEND | OFlag::O_CREAT | OFlag::O_EXCL, MODE) {
         Err(Errno::EEXIST) => {}
@@ -95,6 +100,7 @@ fn open_ours(path: &Path, root: &Path) -> io::Result<File> {
         }
     }
     let found = openat(directory.as_fd(), name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    mounts.check(&found, path, &allowed)?;
     regular(&found)?;
     let stat = fstat(found.as_fd())?;
     if !Mode::from_bits_truncate(stat.st_mode).contains(MARK) || stat.st_uid != nix::unistd::geteuid().as_raw() {

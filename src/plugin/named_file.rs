@@ -46,7 +46,7 @@ const NEVER: &[&str] = &[
 const MOST_LINKS: u32 = 40;
 
 /// The mounts of this process's namespace, by their number.
-struct Mounts {
+pub(super) struct Mounts {
     /// Device and type.
     by_id: HashMap<u64, (String, String)>,
     /// The device of the root.
@@ -129,7 +129,9 @@ impl Walk<'_> {
 }
 
 impl Mounts {
-    fn read() -> io::Result<Self> {
+    /// # Errors
+    /// The kernel does not say.
+    pub(super) fn read() -> io::Result<Self> {
         let text = std::fs::read_to_string("/proc/self/mountinfo")?;
         let (mut by_id, mut root) = (HashMap::new(), None);
         for line in text.lines() {
@@ -147,9 +149,12 @@ impl Mounts {
         Ok(Self { by_id, root })
     }
 
-    /// Refuses what is on a filesystem that is no place for a configuration.
-    /// The node's own root may be of any type.
-    fn check(&self, found: &OwnedFd, place: &Path, allowed: &[PathBuf]) -> io::Result<()> {
+    /// Refuses what is on a filesystem that is no place for a configuration, or a
+    /// log. The node's own root may be of any type.
+    ///
+    /// # Errors
+    /// It is on such a one, or that cannot be told.
+    pub(super) fn check(&self, found: &OwnedFd, place: &Path, allowed: &[PathBuf]) -> io::Result<()> {
         let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd()))?;
         let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok());
         let Some((device, kind)) = id.and_then(|id| self.by_id.get(&id)) else {
@@ -174,6 +179,26 @@ impl Mounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fuse_is_allowed_where_it_is_listed_and_the_kernels_own_nowhere() {
+        let found = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+        let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd())).unwrap();
+        let id: u64 = about.lines().find_map(|line| line.strip_prefix("mnt_id:")).unwrap().trim().parse().unwrap();
+        let check = |kind: &str, root: &str, allowed: &[PathBuf]| {
+            let mounts = Mounts { by_id: HashMap::from([(id, ("0:50".to_owned(), kind.to_owned()))]), root: Some(root.to_owned()) };
+            mounts.check(&found, Path::new("/mnt/site/file"), allowed).is_ok()
+        };
+        let [site, beside] = ["/mnt/site", "/mnt/si"].map(|path| vec![PathBuf::from(path)]);
+        for kind in ["fuse", "fuseblk", "fuse.sshfs", "fuse.bindfs"] {
+            assert!(check(kind, "8:1", &site) && !check(kind, "8:1", &beside) && !check(kind, "8:1", &[]), "{kind}");
+        }
+        for kind in ["proc", "sysfs", "devtmpfs", "autofs", "cgroup2", "bpf"] {
+            assert!(!check(kind, "8:1", &site), "{kind}");
+        }
+        // A node that lives on one.
+        assert!(check("fuse.mergerfs", "0:50", &[]) && check("ext4", "8:1", &[]) && check("nfs4", "8:1", &[]));
+    }
 
     #[test]
     fn links_are_followed_and_the_kernels_filesystems_are_not_entered() {

@@ -1,6 +1,7 @@
 //! How much one ADD may ask for, and what a document may cost. What is held
 //! already is answered, checked and freed whatever the limits say.
 
+mod allocating;
 mod late;
 
 use crate::support::sandbox::{Ended, Sandbox, configuration};

@@ -153,3 +153,40 @@ fn resolv_conf_is_below_etc_or_run_systemd() {
     sandbox.write("flat.conf", &flat);
     assert_eq!(sandbox.add("c3", RANGE).document()["dns"]["nameservers"][0], "192.0.2.53");
 }
+
+/// A FUSE filesystem whose daemon answers nothing, not even that it is there:
+/// whoever asks it waits until it is killed.
+const SILENT: &str = r#"exec 9<>/dev/fuse && mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 none "$0" &&
+    exec timeout -s KILL 300 "$@""#;
+
+/// Cause: a pod's own FUSE daemon was asked for a file. Effect: a call that never
+/// ends. Fix: the mount is looked at before anything is asked of it.
+#[test]
+fn a_filesystem_whose_daemon_never_answers_is_not_asked() {
+    if !needs_root("a_filesystem_whose_daemon_never_answers_is_not_asked") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    for directory in ["fuse", "etc/fuse", "log/hereabouts/fuse", "log/plain"] {
+        std::fs::create_dir_all(sandbox.path(directory)).unwrap();
+    }
+    let seen = |container: &str, key: &str, file: &str, over: Option<(&str, &str)>, mounted: &str| {
+        let mut call = add(&sandbox, container, &format!(r#"{RANGE},"{key}":"{file}""#));
+        if let Some((path, content)) = over {
+            call.seeing(path, &sandbox.path(content));
+        }
+        call.through(&["unshare", "--mount", "sh", "-c", SILENT, mounted]).run()
+    };
+    let fuse = sandbox.path("fuse").display().to_string();
+    std::os::unix::fs::symlink(format!("{fuse}/file"), sandbox.path("link")).unwrap();
+    for file in [format!("{fuse}/file"), fuse.clone(), sandbox.path("link").display().to_string()] {
+        let ended = seen("c1", "configuration_path", &file, None, &fuse);
+        assert_eq!((ended.code(), ended.details().contains("is on fuse")), (5, true), "{ended:?}");
+    }
+    let ended = seen("c1", "resolvConf", "/etc/fuse/resolv.conf", Some(("/etc", "etc")), "/etc/fuse");
+    assert_eq!((ended.code(), ended.details().contains("is on fuse")), (5, true), "{ended:?}");
+    for (at, mounted) in ["/var/log/hereabouts", "/var/log/hereabouts/fuse"].into_iter().enumerate() {
+        let ended = seen(&format!("log{at}"), "log_file", "/var/log/hereabouts/fuse/x.log", Some(("/var/log", "log")), mounted);
+        assert!(ended.succeeded().stderr.contains("is on fuse"), "{ended:?}");
+    }
+}

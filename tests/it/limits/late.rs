@@ -49,7 +49,15 @@ fn allocate_four(store: &MemoryStore, before: &dyn Fn() -> bool) -> Result<Given
     };
     let slots: Vec<Slot> = (0..4).map(slot).collect();
     let (scope, draft) = (Scope::default(), draft("n1", "c1", None));
-    let ask = Ask { scope: &scope, slots: &slots, draft: &draft, is_alive: &|_| true, caller_gone: before, account: None };
+    let ask = Ask {
+        scope: &scope,
+        slots: &slots,
+        draft: &draft,
+        may_allocate: &|| Ok(()),
+        is_alive: &|_| true,
+        caller_gone: before,
+        account: None,
+    };
     allocate(store, &ask, Deadline::after(LIMIT), RESERVE)
 }
 

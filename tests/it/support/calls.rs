@@ -49,7 +49,7 @@ pub(crate) fn is_alive(held: &Draft, boot: &str) -> bool {
     held.boot_id == boot && !held.attachment.container.as_str().starts_with("dead")
 }
 
-fn slots(count: u8) -> Vec<Slot> {
+pub(crate) fn slots(count: u8) -> Vec<Slot> {
     (0..count)
         .map(|n| Slot {
             source: Source::Dynamic,
@@ -86,8 +86,15 @@ pub(crate) fn run(store: &dyn Upkeep, call: Call, boot: &str) -> Result<Vec<Allo
 fn add(store: &dyn Store, container: &str, count: u8, boot: &str) -> Result<Vec<Allocation>, String> {
     let draft = Draft { boot_id: boot.to_owned(), ..draft("n1", container, container.split('-').nth(1)) };
     let (slots, scope, deadline) = (slots(count), Scope::default(), Deadline::after(Duration::from_secs(20)));
-    let ask =
-        Ask { scope: &scope, slots: &slots, draft: &draft, is_alive: &|held| is_alive(held, boot), caller_gone: &|| false, account: None };
+    let ask = Ask {
+        scope: &scope,
+        slots: &slots,
+        draft: &draft,
+        may_allocate: &|| Ok(()),
+        is_alive: &|held| is_alive(held, boot),
+        caller_gone: &|| false,
+        account: None,
+    };
     let given = allocate(store, &ask, deadline, Duration::from_secs(20)).map_err(|failure| failure.to_string())?;
     Ok(given.held.clone())
 }
