@@ -84,7 +84,10 @@ impl<'a> Pairs<'a> {
         };
         match std::str::from_utf8(value) {
             Ok(text) if text.len() <= LONGEST && !text.chars().any(char::is_control) => Ok(Some(text.to_owned())),
-            _ => Err(wrong(format!("{key}: expected a name of at most {LONGEST} bytes: {}", excerpt(&String::from_utf8_lossy(value))))),
+            _ => Err(wrong(format!(
+                "{key}: expected a name of at most {LONGEST} bytes without control characters: {}",
+                excerpt(&String::from_utf8_lossy(value))
+            ))),
         }
     }
 

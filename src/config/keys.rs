@@ -96,11 +96,11 @@ pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes>
     let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
     Mistakes::each(object.value.entries(), |(name, value)| {
         check_near_miss(object, name, value, &names)?;
-        let field = Field::new(format!("{}.{}", object.path, shown(name)), value);
+        let field = object.inner(format!("{}.{}", object.path, shown(name)), value);
         let absent = matches!(value, crate::json::Json::Null) || value.as_str() == Some("");
         match KEYS.iter().find(|key| key.name == name).map(|key| key.role) {
             Some(Role::Refused) if !absent => {
-                return Err(ConfigError::unsupported(&field.path, format!("not supported: {}", value.excerpt())));
+                return Err(ConfigError::unsupported(&field.path, format!("not supported: {}", object.excerpt(value))));
             }
             Some(Role::FlatFileOnly) if !absent && !flat_file => {
                 return Err(field.wrong("expected in the node's flat file only, not in a network configuration"));
@@ -138,7 +138,7 @@ fn check_near_miss(object: &Field<'_>, name: &str, value: &crate::json::Json, kn
         None => Ok(()),
         Some(meant) => {
             let place = format!("{}.{}", object.path, shown(name));
-            Err(ConfigError::unsupported(place, format!("unknown key, \"{meant}\" may be meant; value: {}", value.excerpt())))
+            Err(ConfigError::unsupported(place, format!("unknown key, \"{meant}\" may be meant; value: {}", object.excerpt(value))))
         }
     }
 }

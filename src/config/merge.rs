@@ -71,6 +71,12 @@ fn place(path: &Path) -> String {
     shown
 }
 
+/// See [`FlatFile::trusted`].
+fn is_trusted(path: &Path, chosen: Chosen) -> bool {
+    let plain = path.components().all(|part| !matches!(part, Component::ParentDir));
+    chosen == Chosen::ByNode || (plain && TRUSTED.iter().any(|root| path.starts_with(root)))
+}
+
 /// A flat file as it was read, and the one below it.
 #[derive(Debug, Clone)]
 pub struct FlatFile {
@@ -102,14 +108,16 @@ impl FlatFile {
             }
             Err(error) => {
                 let reason = match error {
-                    Refused::Malformed(error) => format!("expected JSON: {error}"),
+                    Refused::Malformed(error) if is_trusted(&path, chosen) => format!("expected JSON: {error}"),
+                    Refused::Malformed(error) => format!("expected JSON, at line {} column {} is none", error.line(), error.column()),
                     Refused::TooMany { .. } => error.to_string(),
                 };
                 return Err(ConfigError { problem: Problem::Shape, place, reason });
             }
         };
-        keys::check(&Field::new(&place, &content), true).map_err(ConfigError::from)?;
-        Ok(Self { path, content, chosen, below: None })
+        let file = Self { path, content, chosen, below: None };
+        keys::check(&file.field(), true).map_err(ConfigError::from)?;
+        Ok(file)
     }
 
     /// Lays this file over the node's own, where there is one.
@@ -137,8 +145,14 @@ impl FlatFile {
 
     /// Whether its author is the node's operator.
     fn trusted(&self) -> bool {
-        let plain = self.path.components().all(|part| !matches!(part, Component::ParentDir));
-        self.chosen == Chosen::ByNode || (plain && TRUSTED.iter().any(|root| self.path.starts_with(root)))
+        is_trusted(&self.path, self.chosen)
+    }
+
+    /// The whole of it. What a network configuration has named elsewhere may be any
+    /// file of root's, and errors are shown in the pod's events.
+    fn field(&self) -> Field<'_> {
+        let place = place(&self.path);
+        if self.trusted() { Field::new(place, &self.content) } else { Field::hidden(place, &self.content) }
     }
 
     /// Its `allowed_paths`, as far as they are texts: what is wrong with them is
@@ -152,7 +166,7 @@ impl FlatFile {
     }
 
     fn find(&self, key: &str) -> Option<Field<'_>> {
-        Field::new(place(&self.path), &self.content).find(key)
+        self.field().find(key)
     }
 }
 

@@ -309,7 +309,7 @@ fn order(merged: &Merged<'_>) -> Result<AllocationOrder, ConfigError> {
 }
 
 fn unsupported(field: &Option<Field<'_>>, reason: &str) -> ConfigError {
-    let (path, value) = field.as_ref().map_or(("ipam.datastore", String::new()), |field| (&*field.path, field.value.excerpt()));
+    let (path, value) = field.as_ref().map_or(("ipam.datastore", String::new()), |field| (&*field.path, field.excerpt(field.value)));
     ConfigError::unsupported(path, format!("{reason}: {value}"))
 }
 
@@ -342,12 +342,17 @@ fn deadlines(merged: &Merged<'_>) -> Result<Deadlines, ConfigError> {
     };
     field.object()?;
     for (name, value) in field.value.entries() {
-        let entry = Field::new(format!("{}.{}", field.path, keys::shown(name)), value);
+        let entry = field.inner(format!("{}.{}", field.path, keys::shown(name)), value);
         let limit = match name.as_str() {
             "add" => &mut deadlines.add,
             "del" => &mut deadlines.del,
             "gc" => &mut deadlines.gc,
-            _ => return Err(ConfigError::unsupported(&entry.path, format!("unknown verb, expected add, del or gc: {}", value.excerpt()))),
+            _ => {
+                return Err(ConfigError::unsupported(
+                    &entry.path,
+                    format!("unknown verb, expected add, del or gc: {}", field.excerpt(value)),
+                ));
+            }
         };
         let expected = "expected a duration of 10ms to 1h with its unit, such as \"10s\" or \"500ms\"";
         *limit = match super::parse_duration(entry.text()?) {
@@ -374,6 +379,10 @@ fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigEr
         return Ok(settings);
     };
     let file = match absolute(&field) {
+        Ok(file) if !own && field.text()?.chars().any(char::is_control) => {
+            let reason = format!("{}: not written, expected a path without control characters: {}", field.path, file.display());
+            return Ok(LogSettings { refused: Some(reason), ..settings });
+        }
         Ok(file) => file,
         Err(error) if own => return Err(error),
         Err(error) => return Ok(LogSettings { refused: Some(format!("not written, {error}")), ..settings }),
@@ -389,7 +398,7 @@ fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigEr
     let refused = format!(
         "{}: not written, a log must be below {OPEN_LOG} or listed in allowed_paths of the node's flat file: {}",
         field.path,
-        field.value.excerpt()
+        field.excerpt(field.value)
     );
     Ok(LogSettings { refused: Some(refused), ..settings })
 }

@@ -4,7 +4,7 @@
 
 use super::ConfigError;
 use crate::addr::{AddrError, Subnet, parse_address};
-use crate::json::{Json, excerpt};
+use crate::json::Json;
 use std::net::IpAddr;
 
 /// A value and its place.
@@ -14,23 +14,41 @@ pub(super) struct Field<'a> {
     pub path: String,
     /// The value.
     pub value: &'a Json,
+    /// Whether errors may show it.
+    is_shown: bool,
 }
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
 impl<'a> Field<'a> {
     pub(super) fn new(path: impl Into<String>, value: &'a Json) -> Self {
-        Self { path: path.into(), value }
+        Self { path: path.into(), value, is_shown: true }
+    }
+
+    /// A value of a file of root's that somebody else has named: the error is shown
+    /// to that one.
+    pub(super) fn hidden(path: impl Into<String>, value: &'a Json) -> Self {
+        Self { path: path.into(), value, is_shown: false }
+    }
+
+    /// A value that stands in this one.
+    pub(super) fn inner(&self, path: String, value: &'a Json) -> Self {
+        Self { path, value, is_shown: self.is_shown }
+    }
+
+    /// The value, or what stands in it, as errors show it.
+    pub(super) fn excerpt(&self, value: &Json) -> String {
+        if self.is_shown { value.excerpt() } else { value.kind().to_owned() }
     }
 
     /// The value under a key of this object; absent when `null` or `""`.
     pub(super) fn find(&self, key: &str) -> Option<Self> {
         let value = self.value.find(key)?;
-        (value.as_str() != Some("")).then(|| Self::new(format!("{}.{key}", self.path), value))
+        (value.as_str() != Some("")).then(|| self.inner(format!("{}.{key}", self.path), value))
     }
 
     pub(super) fn wrong(&self, expected: &str) -> ConfigError {
-        ConfigError::meaning(&self.path, format!("{expected}: {}", self.value.excerpt()))
+        ConfigError::meaning(&self.path, format!("{expected}: {}", self.excerpt(self.value)))
     }
 
     pub(super) fn text(&self) -> Result<&'a str> {
@@ -61,7 +79,7 @@ impl<'a> Field<'a> {
         let Json::Array(items) = self.value else {
             return Err(self.wrong("expected a list"));
         };
-        Ok(items.iter().enumerate().map(|(at, item)| Self::new(format!("{}[{at}]", self.path), item)))
+        Ok(items.iter().enumerate().map(|(at, item)| self.inner(format!("{}[{at}]", self.path), item)))
     }
 
     pub(super) fn object(&self) -> Result<&Self> {
@@ -79,7 +97,7 @@ impl<'a> Field<'a> {
         let text = self.text()?;
         match parse(text) {
             Ok(value) => Ok(value),
-            Err(error) => Err(ConfigError::meaning(&self.path, format!("{error}: {}", excerpt(text)))),
+            Err(error) => Err(ConfigError::meaning(&self.path, format!("{error}: {}", self.excerpt(self.value)))),
         }
     }
 

@@ -2,6 +2,7 @@
 //! already is answered, checked and freed whatever the limits say.
 
 mod allocating;
+mod edges;
 mod late;
 
 use crate::support::sandbox::{Ended, Sandbox, configuration};

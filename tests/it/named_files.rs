@@ -44,7 +44,14 @@ fn a_network_configurations_log_goes_only_to_a_file_that_hereabouts_made() {
         call.seeing("/var/log", &sandbox.path("log"));
         call.run()
     };
-    let refused = foreign.into_iter().chain(["hereabouts/link.log", "hereabouts/up/new.log", "hereabouts/fifo", "hereabouts", "new.log"]);
+    let refused = foreign.into_iter().chain([
+        "hereabouts/link.log",
+        "hereabouts/up/new.log",
+        "hereabouts/fifo",
+        "hereabouts",
+        "hereabouts/a\\nb",
+        "new.log",
+    ]);
     for (at, name) in refused.enumerate() {
         let ended = with(&format!("c{at}"), &format!("/var/log/{name}"));
         assert_eq!(ended.succeeded().stderr.lines().count(), 1, "{name}: {ended:?}");
@@ -123,6 +130,34 @@ fn a_second_flat_file_is_never_read_from_proc_or_sysfs() {
     }
     let plain = sandbox.path("planted.conf");
     assert_eq!(sandbox.add("c1", &format!(r#""configuration_path":"{}""#, plain.display())).addresses(), ["10.7.0.1"]);
+}
+
+/// Cause: an error quotes what is wrong. Effect: a network configuration names a
+/// file of root's as its flat file, and reads of it in the pod's events. Fix: of such
+/// a file the kind of a value is said.
+#[test]
+fn what_stands_in_a_file_that_a_network_named_is_not_shown() {
+    let sandbox = Sandbox::new();
+    let contents = [
+        r#"{"range":"hunter2"}"#,
+        r#"{"ranges":["hunter2"]}"#,
+        r#"{"rang":"hunter2"}"#,
+        r#"{"routes":[{"dst":"hunter2"}],"range":"10.7.0.0/24"}"#,
+        r#"{"deadlines":{"hunter2":"hunter2"},"range":"10.7.0.0/24"}"#,
+        r#"{"addresses":[{"addres":"hunter2"}]}"#,
+        r#"{"hunter2":1,"hunter2":2}"#,
+        "hunter2",
+    ];
+    for content in contents {
+        let planted = sandbox.write("planted.conf", content);
+        let ended = sandbox.add("c1", &format!(r#""configuration_path":"{}""#, planted.display()));
+        assert!(!format!("{ended:?}").contains("hunter2"), "{content}: {ended:?}");
+        assert!(ended.details().contains("planted.conf"), "{content}: {ended:?}");
+    }
+    // The network configuration's own words, and the node's own file, are.
+    assert!(sandbox.add("c1", r#""range":"hunter2""#).details().contains("hunter2"));
+    sandbox.write("flat.conf", &sandbox.flat("n1").replacen('{', r#"{"log_level":"hunter2","#, 1));
+    assert!(sandbox.add("c1", RANGE).details().contains("hunter2"));
 }
 
 #[test]
