@@ -2,11 +2,11 @@
 //! DEL reads these and nothing more, so that a range that has become invalid
 //! never keeps an address from being freed.
 
+use super::ConfigError;
 #[cfg(feature = "kube")]
 use super::merge;
 use super::merge::{Merged, Setting};
 use super::wire::Field;
-use super::{ConfigError, keys};
 use crate::ipam::NodeName;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -342,7 +342,7 @@ fn deadlines(merged: &Merged<'_>) -> Result<Deadlines, ConfigError> {
     };
     field.object()?;
     for (name, value) in field.value.entries() {
-        let entry = field.inner(format!("{}.{}", field.path, keys::shown(name)), value);
+        let entry = field.inner(format!("{}.{}", field.path, field.key(name)), value);
         let limit = match name.as_str() {
             "add" => &mut deadlines.add,
             "del" => &mut deadlines.del,

@@ -36,6 +36,11 @@ impl<'a> Field<'a> {
         Self { path, value, is_shown: self.is_shown }
     }
 
+    /// The name of a key that stands in it, as errors show it.
+    pub(super) fn key(&self, name: &str) -> String {
+        if self.is_shown { super::keys::shown(name) } else { "*".to_owned() }
+    }
+
     /// The value, or what stands in it, as errors show it.
     pub(super) fn excerpt(&self, value: &Json) -> String {
         if self.is_shown { value.excerpt() } else { value.kind().to_owned() }
