@@ -260,7 +260,15 @@ pub(crate) const LIST: &[Behaviour] = &[
         let slots = [Slot { part: first.part, source: Source::Dynamic, offers: vec![offer] }];
         let (scope, limit) = (Scope::default(), Deadline::after(Duration::from_secs(20)));
         let (is_alive, caller_gone) = (|_: &Draft| true, || false);
-        let ask = Ask { scope: &scope, slots: &slots, draft: &first, is_alive: &is_alive, caller_gone: &caller_gone, account: None };
+        let ask = Ask {
+            scope: &scope,
+            slots: &slots,
+            draft: &first,
+            may_allocate: &|| Ok(()),
+            is_alive: &is_alive,
+            caller_gone: &caller_gone,
+            account: None,
+        };
         let given = allocate(store, &ask, limit, Duration::from_secs(20)).unwrap();
         let mut session = open(store);
         session.release(&given.held[0]).unwrap();
