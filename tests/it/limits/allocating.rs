@@ -1,21 +1,16 @@
-//! What an ADD looks at on its way: whether it may allocate, when its attachment
-//! is locked; how much time is left, between its addresses and while it undoes.
+//! When an ADD asks whether it may allocate: once its attachment is locked.
 
 use crate::conformance::{attachment, draft, host};
 use crate::support::calls::slots;
 use crate::support::sandbox::Sandbox;
 use hereabouts::ipam::{Draft, Scope};
 use hereabouts::plugin::add::{Ask, Given, allocate};
-use hereabouts::plugin::del::free;
 use hereabouts::plugin::failure::Failure;
 use hereabouts::store::file::FileStore;
-use hereabouts::store::file::disk::RealDisk;
-use hereabouts::store::retry::{Clock, Deadline, with_clock};
-use hereabouts::store::{Access, Filter, Store, StoreError};
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Filter, Store};
 use std::cell::Cell;
-use std::collections::BTreeSet;
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(1_000_000);
 
@@ -66,87 +61,4 @@ fn whether_anything_may_be_allocated_is_asked_under_the_attachments_lock_and_of_
     store.open(Access::Release, Deadline::after(LONG)).unwrap().release(&lost).unwrap();
     assert!(add(&store, &ours, 2, [LONG, LONG], &may(false)).is_err());
     assert_eq!((held(&store), asked.get()), (1, 3));
-}
-
-/// Each look at this clock is a second.
-struct Ticking {
-    began: Instant,
-    looks: Cell<u64>,
-}
-
-impl Clock for Ticking {
-    fn now(&self) -> Instant {
-        self.looks.set(self.looks.get() + 1);
-        self.began + Duration::from_secs(self.looks.get())
-    }
-    fn sleep(&self, pause: Duration) {
-        self.looks.set(self.looks.get() + pause.as_secs());
-    }
-    fn draw(&self) -> u64 {
-        0
-    }
-}
-
-/// How an ADD of sixteen addresses ended.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    InTime,
-    /// After so many addresses, all of them taken back.
-    Undone(usize),
-    /// After so many, of which so many were taken back in time.
-    Left(usize, usize),
-}
-
-#[allow(clippy::disallowed_methods, reason = "a clock of its own begins somewhere")]
-fn end(store: &FileStore<RealDisk>, limits: [u64; 2]) -> End {
-    let clock = Rc::new(Ticking { began: Instant::now(), looks: Cell::new(0) });
-    let limits = limits.map(Duration::from_secs);
-    let ended = with_clock(clock, || add(store, &draft("n1", "late", None), 16, limits, &|| Ok(())).map(drop));
-    // Another error: not even the first lock was had in time.
-    let done = |failure: &Failure| match failure {
-        Failure::Store(StoreError::OutOfTime { done, all: _, limit: _ }) => *done,
-        _ => 0,
-    };
-    match ended {
-        Ok(()) => End::InTime,
-        Err(Failure::NotUndone { failure, undo }) => End::Left(done(&failure), done(&undo)),
-        Err(failure) => End::Undone(done(&failure)),
-    }
-}
-
-#[test]
-fn a_deadline_ends_an_add_between_two_addresses_and_its_undo_too() {
-    let sandbox = Sandbox::new();
-    let store = FileStore::new(sandbox.path("own"), host("n1"));
-    let clear = || free(&store, &attachment("n1", "late"), Deadline::after(LONG)).unwrap();
-    let (mut done, mut longest) = (BTreeSet::new(), 0);
-    for limit in 1.. {
-        match end(&store, [limit, LONG.as_secs()]) {
-            End::InTime => break,
-            End::Undone(count) => {
-                assert_eq!(held(&store), 0);
-                longest = if done.insert(count) { limit } else { longest };
-            }
-            left @ End::Left(..) => panic!("{left:?}"),
-        }
-        assert!(limit < 1000, "no look at the clock");
-    }
-    clear();
-    // Two at a time.
-    assert_eq!(done, (1..8).map(|group| 2 * group).collect());
-    let mut undone = BTreeSet::new();
-    for reserve in 1.. {
-        match end(&store, [longest, reserve]) {
-            End::Undone(14) => break,
-            End::Left(14, back) => {
-                assert_eq!(held(&store), 14 - back);
-                undone.insert(back);
-            }
-            other => panic!("{other:?}"),
-        }
-        // A DEL, or the next ADD, goes on from there.
-        clear();
-        assert_eq!(held(&store), 0);
-    }
-    assert_eq!(undone, (1..14).collect());
 }
