@@ -8,6 +8,9 @@ use std::path::PathBuf;
 /// 62 addresses, lowest first: both nodes take what the other has just freed.
 pub(super) const RANGE: &str = r#""range":"10.1.0.0/26""#;
 
+/// Where a machine notes which stores it uses.
+const NOTES: &str = "/var/lib/cni/hereabouts";
+
 /// Which locks are made useless: flock then answers that it was had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Locks {
@@ -65,6 +68,8 @@ impl Nodes {
     /// A new store on the two mounts, for the nodes `n0` and `n1`.
     pub(super) fn new() -> Self {
         let nodes = Self { sandbox: Sandbox::new(), stores: fresh() };
+        std::fs::create_dir_all(NOTES).unwrap();
+        std::fs::create_dir(nodes.notes()).unwrap();
         nodes.sandbox.command(&["store", "init", nodes.stores[0].to_str().unwrap()]).succeeded();
         for (node, store) in nodes.stores.iter().enumerate() {
             let flat = serde_json::json!({"datastore": "file", "data_dir": store, "node_name": format!("n{node}")});
@@ -87,7 +92,19 @@ impl Nodes {
         // strace looks for what it starts.
         call.set("PATH", "/usr/bin:/bin");
         call.stdin(configuration(RANGE));
+        self.on_its_machine(node, &mut call);
         call
+    }
+
+    /// What a machine notes of its stores is not the other machine's.
+    fn on_its_machine(&self, node: usize, call: &mut Call) {
+        if 0 < node {
+            call.seeing(NOTES, &self.notes());
+        }
+    }
+
+    fn notes(&self) -> PathBuf {
+        self.sandbox.path("notes-of-n1")
     }
 
     /// GC on a node that is told of these containers alone.
@@ -120,6 +137,7 @@ impl Nodes {
         let mut call = Call::bare();
         call.set("HEREABOUTS_CONFIG", self.sandbox.path(&format!("n{node}.conf")));
         call.args = ["list", "-o", "json"].map(str::to_owned).to_vec();
+        self.on_its_machine(node, &mut call);
         let ended = call.run();
         assert_eq!(ended.status, Some(0), "{ended:?}");
         serde_json::from_str(&ended.stdout).unwrap()
