@@ -13,6 +13,8 @@ pub(crate) struct Plugin {
     pub(crate) environment: Vec<(&'static str, OsString)>,
     /// The network configuration.
     pub(crate) input: String,
+    /// How many addresses an ADD is to answer.
+    addresses: usize,
 }
 
 impl Plugin {
@@ -43,13 +45,14 @@ impl Plugin {
                 serde_json::json!({ "type": "hereabouts", "ipRanges": ranges })
             }
         };
-        Ok(Self { program: program.to_owned(), environment: vec![("HEREABOUTS_CONFIG", flat.into())], input: network(&ipam) })
+        let environment = vec![("HEREABOUTS_CONFIG", flat.into())];
+        Ok(Self { program: program.to_owned(), environment, input: network(&ipam), addresses: ranges.len() })
     }
 
     /// host-local with its store in `store/data`.
     pub(crate) fn host_local(program: &Path, store: &Path) -> Self {
         let ipam = serde_json::json!({ "type": "host-local", "subnet": crate::RANGE, "dataDir": store.join("data") });
-        Self { program: program.to_owned(), environment: Vec::new(), input: network(&ipam) }
+        Self { program: program.to_owned(), environment: Vec::new(), input: network(&ipam), addresses: 1 }
     }
 
     /// The command of one call; `front` is what runs it, if anything does.
@@ -76,7 +79,7 @@ impl Plugin {
     pub(crate) fn call(&self, verb: Verb, container: &str) -> Result<(Ended, String)> {
         let ended = run(&mut self.command(&[], verb, container), self.input.as_bytes())?;
         let address = match verb {
-            Verb::Add => address(&ended.stdout)?,
+            Verb::Add => address(&ended.stdout, self.addresses)?,
             Verb::Del if ended.stdout.trim_ascii().is_empty() => String::new(),
             Verb::Del => bail!("DEL said: {}", String::from_utf8_lossy(&ended.stdout)),
         };

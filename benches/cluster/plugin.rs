@@ -118,7 +118,7 @@ impl Node {
         let ended = finish(&mut self.command(verb, container), self.input.as_bytes())?;
         let said = || String::from_utf8_lossy(&ended.stdout).trim().to_owned();
         let outcome = match (ended.status, verb) {
-            (0, Verb::Add) => address(&ended.stdout),
+            (0, Verb::Add) => address(&ended.stdout, 1),
             (0, Verb::Del) => Ok(String::new()),
             (status, _) => Err(anyhow::anyhow!("{} {} ended with wait status {status:#x}: {}", self.which.name(), verb.name(), said())),
         };

@@ -98,18 +98,18 @@ impl Verb {
     }
 }
 
-/// The one address in an ADD's answer.
+/// The first of the so many addresses in an ADD's answer.
 ///
 /// # Errors
-/// There is not exactly one.
-pub(crate) fn address(answer: &[u8]) -> Result<String> {
+/// There are more or fewer.
+pub(crate) fn address(answer: &[u8], expected: usize) -> Result<String> {
     let result: serde_json::Value = serde_json::from_slice(answer).context("ADD answered no JSON")?;
     match result.get("ips").and_then(|ips| ips.as_array()).map(Vec::as_slice) {
-        Some([ip]) => {
+        Some(ips @ [ip, ..]) if ips.len() == expected => {
             let text = ip.get("address").and_then(|address| address.as_str()).context("ADD answered no address")?;
             let subnet: ipnet::IpNet = text.parse().with_context(|| format!("ADD answered no address: {text}"))?;
             Ok(subnet.addr().to_string())
         }
-        _ => bail!("ADD answered not exactly one address: {}", String::from_utf8_lossy(answer)),
+        _ => bail!("ADD answered not exactly {expected} addresses: {}", String::from_utf8_lossy(answer)),
     }
 }
