@@ -2,11 +2,11 @@
 
 use super::debts::{ANSWER, Account, Owed};
 use super::failure::Failure;
-use super::{Ipam, Ready, allowed, evidence, host};
+use super::{Ipam, Ready, allowed, host};
 use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
-use crate::ipam::{self, Allocation, Attachment, Draft, Part, Scope, Slot, Source};
+use crate::ipam::{self, Allocation, Attachment, Draft, Scope, Slot, Source};
 use crate::store::file::disk::Held;
 use crate::store::retry::Deadline;
 use crate::store::{Access, Rehome, Session, Store, StoreError, Wanted};
@@ -310,18 +310,7 @@ fn outline(candidates: &AddrSet) -> String {
 }
 
 fn draft(ready: &Ready, attachment: Attachment, sandbox: &Sandbox, args: &CniArgs) -> Draft {
-    Draft {
-        attachment,
-        pod: args.pod.clone(),
-        netns: sandbox.netns.as_deref().and_then(evidence::find_netns),
-        view: Some(ready.view(sandbox.netns.as_deref())),
-        boot_id: ready.machine.boot_id.clone(),
-        since: ready.machine.now,
-        source: Source::Dynamic,
-        part: Part { index: 0, of: 1 },
-        prefix: 0,
-        gateway: None,
-    }
+    Draft { pod: args.pod.clone(), ..ready.draft(attachment, sandbox) }
 }
 
 /// 0.2.0 and older can say one address a family; more would be given and lost.

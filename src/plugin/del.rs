@@ -3,7 +3,7 @@
 //! pod. An error means that something may be held still; it is then noted as a
 //! debt.
 
-use super::debts::{ANSWER, Account, Answer, Owed, seen};
+use super::debts::{ANSWER, Account, Answer, Owed};
 use super::failure::Failure;
 use super::{Ipam, Ready, Settled};
 use crate::cni::{Call, Sandbox};
@@ -62,8 +62,7 @@ impl Del<'_> {
         if is_nothing {
             return Err(error.into());
         }
-        let netns = self.sandbox.netns.as_deref();
-        let seen = seen(&self.settled.machine, self.settled.view(netns), self.attachment.clone(), netns);
+        let seen = self.settled.draft(self.attachment.clone(), self.sandbox);
         let noted = self.account.leave(Owed { error: &error, held, exclusive, answered: ANSWER, seen });
         match (ANSWER, noted) {
             (Answer::Success, Ok(())) => Ok(()),

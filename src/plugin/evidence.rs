@@ -3,7 +3,9 @@
 
 use super::failure::Failure;
 use super::{mount, unmounted};
-use crate::ipam::{Directory, Doubt, Draft, Here, Life, Look, MountNamespace, Netns, Seen, View, classify_record};
+use crate::ipam::{
+    Attachment, Directory, Doubt, Draft, Here, Life, Look, MountNamespace, Netns, Part, Seen, Source, View, classify_record,
+};
 use crate::store::small_file::{read_small, words};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -48,6 +50,15 @@ pub struct Machine {
     hardware: OnceLock<Option<String>>,
 }
 
+/// A sandbox's namespace, and from where this process looked at it.
+#[derive(Debug, Default)]
+pub struct Sighting {
+    /// None where nothing is.
+    pub netns: Option<Netns>,
+    /// The place and the looker.
+    pub view: View,
+}
+
 impl Machine {
     /// A machine that is known by its boot alone, for tests.
     #[must_use]
@@ -70,17 +81,36 @@ impl Machine {
         Ok(Self { boot_id, boot_id_is_mounted, machine_id, now: SystemTime::now(), hardware: OnceLock::new() })
     }
 
-    /// From where this process looks at the path of a namespace.
+    /// Looks once at the path of a sandbox's namespace.
     #[must_use]
-    pub fn view(&self, path: Option<&Path>) -> View {
-        let look = path.map_or_else(Look::failed, look_at);
-        View {
+    pub fn see(&self, path: Option<&Path>) -> Sighting {
+        let path = path.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        let look = path.as_deref().map_or_else(Look::failed, look_at);
+        let netns = path.and_then(|path| find_netns(path, &look));
+        let view = View {
             boot_id_is_mounted: self.boot_id_is_mounted,
             hardware: self.hardware().map(str::to_owned),
             mounts: own_mounts(),
             directories: if look.missing == 0 { look.directories } else { Vec::new() },
             tmpfs: look.tmpfs,
             mount: look.mount,
+        };
+        Sighting { netns, view }
+    }
+
+    /// What a record says of a sandbox that was seen, but for its address and pod.
+    pub(super) fn draft(&self, attachment: Attachment, seen: Sighting) -> Draft {
+        Draft {
+            attachment,
+            pod: None,
+            netns: seen.netns,
+            view: Some(seen.view),
+            boot_id: self.boot_id.clone(),
+            since: self.now,
+            source: Source::Dynamic,
+            part: Part { index: 0, of: 1 },
+            prefix: 0,
+            gateway: None,
         }
     }
 }
@@ -202,10 +232,7 @@ pub fn life_here(held: &Draft) -> Life {
 
 /// The namespace of a sandbox as ADD sees it. Where nothing is, there is none;
 /// where ADD cannot tell, it has the inode 0.
-#[must_use]
-pub fn find_netns(path: &Path) -> Option<Netns> {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let look = look_at(&path);
+fn find_netns(path: PathBuf, look: &Look) -> Option<Netns> {
     let directory_device = look.directories.first().map_or(0, |directory| directory.device);
     match look.seen {
         Seen::Namespace(inode) => Some(Netns { path, inode, directory_device }),

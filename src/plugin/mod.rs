@@ -21,11 +21,12 @@ mod unmounted;
 
 use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
-use crate::ipam::{self, Attachment, Draft, Life, NodeName, View};
+use crate::ipam::{self, Attachment, Draft, Life, NodeName};
 use crate::store::file::Host;
 use crate::store::retry::Deadline;
 use crate::store::{Store, StoreError};
 use debts::{Account, Debts};
+pub use evidence::Sighting;
 use failure::Failure;
 use host::Machine;
 use std::cell::RefCell;
@@ -70,9 +71,9 @@ pub trait Surroundings {
         ipam::classify_record(held, machine)
     }
 
-    /// From where this process looks at the path of a sandbox's namespace.
-    fn view(&self, machine: &Machine, netns: Option<&Path>) -> View {
-        machine.view(netns)
+    /// Looks at the path of a sandbox's namespace.
+    fn see(&self, machine: &Machine, netns: Option<&Path>) -> Sighting {
+        machine.see(netns)
     }
 
     /// What this node owes.
@@ -130,9 +131,9 @@ impl Settled {
         self.surroundings.open_store(&self.settings, host, lookup)
     }
 
-    /// See [`Surroundings::view`].
-    pub(crate) fn view(&self, netns: Option<&Path>) -> View {
-        self.surroundings.view(&self.machine, netns)
+    /// What a record says of a sandbox, but for its address and pod.
+    fn draft(&self, attachment: Attachment, sandbox: &Sandbox) -> Draft {
+        self.machine.draft(attachment, self.surroundings.see(&self.machine, sandbox.netns.as_deref()))
     }
 
     /// What this node owes for an attachment in this store.

@@ -56,17 +56,11 @@ impl<'a> Chores<'a> {
     /// any of them may be at any moment.
     pub(super) fn turn(&mut self, end: bool) {
         if let Some(Running { child, limit, is_urgent }) = &mut self.running {
-            if end || limit.left().is_zero() {
-                let _ = child.kill();
-            }
-            // On a filesystem that hangs a process outlasts its kill: the token is
-            // renewed meanwhile.
-            let ended = if end { child.wait().map(Some) } else { child.try_wait() };
-            if matches!(ended, Ok(None)) {
+            let Some(ended) = super::reap(child, limit, end) else {
                 return;
-            }
+            };
             if *is_urgent {
-                self.set_back.ended(ended.is_ok_and(|ended| ended.is_some_and(|status| status.success())));
+                self.set_back.ended(ended.is_ok_and(|status| status.success()));
             }
             self.running = None;
         }

@@ -26,6 +26,7 @@ mod watch;
 pub(super) use options::{InstallArgs, UninstallArgs};
 
 use super::{Lookup, StoreArgs, Usage, output};
+use crate::store::retry::Deadline;
 use anyhow::Context;
 use change::Change;
 use chores::Chores;
@@ -34,8 +35,9 @@ use leaving::Leaving;
 use options::Plan;
 use quiet::Quiet;
 use settling::Settling;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
 
 /// The mount namespace in which a runtime's namespaces are seen: that of the
 /// machine's first process.
@@ -105,6 +107,16 @@ fn on_the_host(namespace: &Path) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg("--mount-namespace").arg(namespace).env_clear();
     command
+}
+
+/// How a command that was started has ended; `None` while it runs. It is killed
+/// when its time is over or at the `end`, which alone waits: on a filesystem that
+/// hangs a process outlasts its kill, and the token is renewed meanwhile.
+fn reap(child: &mut Child, limit: &Deadline, end: bool) -> Option<io::Result<ExitStatus>> {
+    if end || limit.left().is_zero() {
+        let _ = child.kill();
+    }
+    if end { Some(child.wait()) } else { child.try_wait().transpose() }
 }
 
 /// Where the node's own `/` is seen: `namespace` is its mount namespace, below a

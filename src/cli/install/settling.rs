@@ -32,12 +32,7 @@ impl<'a> Settling<'a> {
     /// it may be at any moment.
     pub(super) fn turn(&mut self, end: bool) {
         if let Some((child, limit)) = &mut self.running {
-            if end || limit.left().is_zero() {
-                let _ = child.kill();
-            }
-            // As for the other chores.
-            let ended = if end { child.wait().map(Some) } else { child.try_wait() };
-            if matches!(ended, Ok(None)) {
+            if super::reap(child, limit, end).is_none() {
                 return;
             }
             self.running = None;

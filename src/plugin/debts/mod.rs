@@ -22,7 +22,7 @@ pub use pay::{IsDead, Open, Paid, Payer};
 
 use super::evidence::{self, Machine};
 use crate::config::{ConfigError, FlatFile, Merged, Settings, StoreKind, StoreSettings};
-use crate::ipam::{Allocation, Attachment, Draft, NodeName, Part, Source, View};
+use crate::ipam::{Allocation, Attachment, Draft, NodeName};
 use crate::json::Json;
 use crate::store::file::disk::{Disk, Inode, RealDisk};
 use note::Unreadable;
@@ -177,23 +177,6 @@ impl Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.kubeconfig.as_ref().unwrap_or(&self.data_dir).display())
-    }
-}
-
-/// What a call sees of a sandbox, as a record has it. An attachment without a
-/// record has no address: none is said.
-pub(super) fn seen(machine: &Machine, view: View, attachment: Attachment, netns: Option<&Path>) -> Draft {
-    Draft {
-        attachment,
-        pod: None,
-        netns: netns.and_then(evidence::find_netns),
-        view: Some(view),
-        boot_id: machine.boot_id.clone(),
-        since: machine.now,
-        source: Source::Dynamic,
-        part: Part { index: 0, of: 1 },
-        prefix: 0,
-        gateway: None,
     }
 }
 

@@ -1,11 +1,11 @@
 //! What a payment frees, and what it leaves.
 
 use super::pay::{PATIENCE, pay};
-use super::{Account, Answer, Debt, Debts, Owed, Payer, Place, Since, note, seen};
+use super::{Account, Answer, Debt, Debts, Owed, Payer, Place, Since, note};
 use crate::addr::{AddrSet, Range};
 use crate::config::Settings;
-use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, NodeName, Scope, View};
-use crate::plugin::evidence::Machine;
+use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, NodeName, Scope};
+use crate::plugin::evidence::{Machine, Sighting};
 use crate::store::memory::MemoryStore;
 use crate::store::retry::Deadline;
 use crate::store::{Access, Claim, Store, StoreError};
@@ -23,7 +23,7 @@ fn attachment() -> Attachment {
 }
 
 fn sandbox() -> Draft {
-    seen(&Machine::new("today".to_owned(), None, std::time::UNIX_EPOCH), View::default(), attachment(), None)
+    Machine::new("today".to_owned(), None, std::time::UNIX_EPOCH).draft(attachment(), Sighting::default())
 }
 
 fn store() -> MemoryStore {

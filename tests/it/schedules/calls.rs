@@ -15,7 +15,7 @@ use hereabouts::plugin::debts::Debts;
 use hereabouts::plugin::failure::Failure;
 use hereabouts::plugin::host::Machine;
 use hereabouts::plugin::sweep::Sweep;
-use hereabouts::plugin::{Ipam, Ready, Surroundings};
+use hereabouts::plugin::{Ipam, Ready, Sighting, Surroundings};
 use hereabouts::store::file::{FileStore, Host};
 #[cfg(feature = "kube")]
 use hereabouts::store::kube::{KubeStore, Order};
@@ -274,8 +274,8 @@ impl Surroundings for Around {
     }
 
     /// The real one tells the time.
-    fn view(&self, _: &Machine, _: Option<&Path>) -> View {
-        View::default()
+    fn see(&self, machine: &Machine, netns: Option<&Path>) -> Sighting {
+        Sighting { view: View::default(), ..machine.see(netns) }
     }
 
     fn debts(&self, _: &Settings) -> Debts {
