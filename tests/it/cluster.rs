@@ -53,13 +53,23 @@ fn each_kubeconfig_is_somebody() {
 fn killed_servers_come_back_with_what_they_had() {
     let Some(cluster) = bare("killed_servers_come_back_with_what_they_had") else { return };
     let kubeconfig = std::fs::read(cluster.kubeconfig()).unwrap();
-    for (server, value) in [(Server::ApiServer, "1"), (Server::Etcd, "2")] {
+    let directory = cluster.directory().to_str().unwrap();
+    for (server, file, value) in [(Server::ApiServer, "apiserver.pid", "1"), (Server::Etcd, "etcd.pid", "2")] {
+        let file = cluster.directory().join(file);
         cluster.text(&["create", "configmap", &format!("c{value}")]);
         cluster.kill(server);
         assert!(!answers(&cluster), "{server:?} is killed and the API answers");
         let status = script(&["status", "--directory", cluster.directory().to_str().unwrap()]);
         assert_eq!(status.status.code(), Some(1), "{status:?}");
+        // Another process has its id by now, even one that is started with the
+        // same words: it is not the server, and lives on.
+        let words = [format!("--data-dir={directory}/etcd"), format!("--tls-cert-file={directory}/pki/apiserver.crt")];
+        let mut other = Command::new("sh").args(["-c", "read line; :"]).args(words).stdin(Stdio::piped()).spawn().unwrap();
+        std::fs::write(file, other.id().to_string()).unwrap();
         cluster.start(server);
+        assert_eq!(other.try_wait().unwrap(), None, "{server:?}: the wrong process was killed");
+        other.kill().unwrap();
+        other.wait().unwrap();
         cluster.text(&["get", "configmap", &format!("c{value}")]);
     }
     assert_eq!(kubeconfig, std::fs::read(cluster.kubeconfig()).unwrap());
