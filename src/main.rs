@@ -2,6 +2,7 @@
 //! ports: environment, standard streams, clock of the parent, panic report.
 
 use hereabouts::{cli, cni, config, plugin};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     let ipam = plugin::Ipam { lookup: &lookup, log: &start_log, orphaned: &orphaned, surroundings };
     let ports = cni::Ports {
         lookup: &lookup,
-        stdin: &mut Stdin(io::stdin().lock(), None),
+        stdin: &mut Stdin(None),
         stdin_ready: &is_stdin_ready,
         deliver: &deliver,
         undeliverable: &undeliverable,
@@ -76,27 +77,28 @@ fn end_within(limit: Duration) -> bool {
 
 /// Stdin whose other end may have made it non-blocking, or may have left it open
 /// and silent, or writes a byte now and then: all reads of it end within a minute.
-struct Stdin<'a>(io::StdinLock<'a>, Option<Instant>);
+struct Stdin(Option<Instant>);
 
 /// Within this a caller has to have written its configuration.
 const WRITING: Duration = Duration::from_secs(60);
 
-impl Read for Stdin<'_> {
+impl Read for Stdin {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         #[allow(clippy::disallowed_methods, reason = "main may not use the store's clock")]
-        let begun = *self.1.get_or_insert_with(Instant::now);
+        let begun = *self.0.get_or_insert_with(Instant::now);
+        let stdin = io::stdin();
         loop {
             let left = WRITING.saturating_sub(begun.elapsed()).as_millis();
-            match poll(&mut [PollFd::new(io::stdin().as_fd(), PollFlags::POLLIN)], u16::try_from(left).unwrap_or(u16::MAX)) {
+            match poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], u16::try_from(left).unwrap_or(u16::MAX)) {
                 Ok(_) if left == 0 => return Err(io::Error::new(io::ErrorKind::TimedOut, "it is open, and its end did not come for 60 s")),
                 // To read now would wait for ever.
-                Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
+                Ok(0) | Err(Errno::EINTR) => continue,
                 Ok(_) | Err(_) => {}
             }
-            match self.0.read(buffer) {
+            match nix::unistd::read(stdin.as_fd(), buffer) {
                 // Another reader was faster.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return read,
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                read => return Ok(read?),
             }
         }
     }
@@ -112,7 +114,6 @@ const AT_ONCE: usize = 4096;
 /// last write.
 #[allow(clippy::disallowed_methods, reason = "main may not use the store's clock")]
 fn deliver(mut bytes: &[u8]) -> io::Result<()> {
-    use nix::errno::Errno;
     let (stdout, begun) = (io::stdout(), Instant::now());
     while !bytes.is_empty() {
         let left = PATIENCE.saturating_sub(begun.elapsed()).as_millis();

@@ -177,7 +177,8 @@ fn answer_version(ports: &mut Ports<'_>) -> Result<(), CniError> {
 }
 
 fn read_stdin(stdin: &mut dyn Read) -> Result<Vec<u8>, CniError> {
-    let mut bytes = Vec::new();
+    // Room for all of a usual one: each look for more asks the kernel twice.
+    let mut bytes = Vec::with_capacity(8192);
     let read = stdin.take(LONGEST + 1).read_to_end(&mut bytes);
     match read {
         Ok(length) if LONGEST < length as u64 => {

@@ -37,7 +37,7 @@ const NAMES: &[&str] = &["hereabouts", "whereabouts"];
 #[must_use]
 pub fn flat_file_places() -> Vec<PathBuf> {
     let bases = ["/etc/kubernetes/cni/net.d", "/etc/cni/net.d", "/host/etc/cni/net.d"];
-    let in_bases = |name: &&str| bases.map(|base| PathBuf::from(format!("{base}/{name}.d/{name}.conf")));
+    let in_bases = |name: &&str| bases.map(|base| [base, "/", name, ".d/", name, ".conf"].concat().into());
     NAMES.iter().flat_map(in_bases).collect()
 }
 

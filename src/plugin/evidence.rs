@@ -6,7 +6,8 @@ use super::{mount, unmounted};
 use crate::ipam::{
     Attachment, Directory, Doubt, Draft, Here, Life, Look, MountNamespace, Netns, Part, Seen, Source, View, classify_record,
 };
-use crate::store::small_file::{read_small, words};
+use crate::store::digest::hex;
+use crate::store::small_file::{read_system, words};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag, fstat, stat};
@@ -73,7 +74,7 @@ impl Machine {
     #[allow(clippy::disallowed_methods, reason = "the one look at the clock, handed on with the rest")]
     pub fn look() -> Result<Self, Failure> {
         let path = Path::new(BOOT_ID);
-        let word = |path: &Path| read_small(path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        let word = |path: &Path| read_system(path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
         let boot_id = word(path).map_err(|error| Failure::Machine { path: BOOT_ID.to_owned(), reason: words(&error) })?;
         // A file of procfs that stands for another one is as good as a mounted one.
         let boot_id_is_mounted = !statfs(path).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
@@ -162,14 +163,13 @@ fn is_telling(id: &str) -> bool {
 }
 
 fn hardware() -> Option<String> {
-    let bytes = HARDWARE_IDS.iter().find_map(|path| read_small(Path::new(path)).ok())?;
+    let bytes = HARDWARE_IDS.iter().find_map(|path| read_system(Path::new(path)).ok())?;
     let id = String::from_utf8(bytes).ok()?.trim_matches(['\0', '\n', ' ']).to_ascii_lowercase();
     let is_id = (8..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if !is_id || !is_telling(&id) {
         return None;
     }
-    let digest = Sha256::digest(format!("hardware {id}"));
-    Some(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    Some(hex(&Sha256::digest(format!("hardware {id}"))[..8]))
 }
 
 /// Since the boot, the time asleep included.
@@ -214,7 +214,7 @@ fn is_older(inode: u64, than: Duration) -> bool {
 
 /// Parent and start, since the boot, of a process.
 fn process(id: i32) -> Option<(i32, Duration)> {
-    let text = String::from_utf8_lossy(&read_small(Path::new(&format!("/proc/{id}/stat"))).ok()?).into_owned();
+    let text = String::from_utf8_lossy(&read_system(Path::new(&format!("/proc/{id}/stat"))).ok()?).into_owned();
     // The name in parentheses may hold anything; after it comes field 3.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks: u64 = fields.get(19)?.parse().ok()?;

@@ -15,6 +15,7 @@
 //!   who holds how much, as it counts
 
 pub mod census;
+pub(crate) mod digest;
 pub mod file;
 mod filter;
 #[cfg(feature = "kube")]

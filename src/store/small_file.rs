@@ -29,7 +29,22 @@ pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
 /// As the kernel says.
 pub(crate) fn read_found(found: &(impl AsFd + AsRawFd)) -> io::Result<Vec<u8>> {
     let size = regular(found)?;
-    let mut file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+    read_opened(File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?, size)
+}
+
+/// The same for a path of the system's own, which is no configuration's to choose:
+/// what stands there may be opened at once.
+///
+/// # Errors
+/// As the kernel says.
+pub(crate) fn read_system(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    let size = regular(&file)?;
+    read_opened(file, size)
+}
+
+fn read_opened(mut file: File, size: u64) -> io::Result<Vec<u8>> {
     // Room for all of it and the look at its end, in one read each; /proc says
     // that its files are empty.
     let mut bytes = Vec::with_capacity(usize::try_from(size.min(LARGEST)).unwrap_or(0) + 64);

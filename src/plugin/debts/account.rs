@@ -10,6 +10,7 @@ use crate::plugin::evidence;
 use crate::plugin::failure::Failure;
 use crate::store::retry::Deadline;
 use crate::store::{Store, StoreError};
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,7 +20,8 @@ pub struct Account {
     debts: Rc<Debts>,
     attachment: Attachment,
     store: Place,
-    name: PathBuf,
+    /// Of its file: made when there is a debt of anybody.
+    name: OnceCell<PathBuf>,
 }
 
 /// What a call could not free.
@@ -44,9 +46,11 @@ impl Account {
     /// The account of an attachment.
     #[must_use]
     pub fn new(debts: Rc<Debts>, store: &StoreSettings, attachment: Attachment) -> Self {
-        let store = Place::of(store);
-        let name = name_of(&attachment, &store);
-        Self { debts, attachment, store, name }
+        Self { debts, attachment, store: Place::of(store), name: OnceCell::new() }
+    }
+
+    fn name(&self) -> &Path {
+        self.name.get_or_init(|| name_of(&self.attachment, &self.store))
     }
 
     /// For an ADD that has the attachment's lock and has not looked at what it
@@ -57,7 +61,10 @@ impl Account {
     /// # Errors
     /// It can be neither paid nor removed.
     pub fn pay_first(&self, store: &dyn Store, is_dead: IsDead<'_>, deadline: Deadline) -> Result<Option<Unpaid>, Failure> {
-        let (debt, inode) = match self.debts.read(&self.name) {
+        if !self.debts.are_there() {
+            return Ok(None);
+        }
+        let (debt, inode) = match self.debts.read(self.name()) {
             Ok(None) => return Ok(None),
             Ok(Some(found)) => found,
             Err(unreadable) => return self.put_away(&unreadable).map(|()| None),
@@ -82,18 +89,18 @@ impl Account {
     /// paid by another one with what this ADD answers.
     fn put_away(&self, unreadable: &Unreadable) -> Result<(), Failure> {
         tracing::warn!(?unreadable, "a debt that cannot be read is put away");
-        match (self.debts.unlink(&self.name), unreadable) {
+        match (self.debts.unlink(self.name()), unreadable) {
             (Err(error), Unreadable::Newer(_)) => Err(self.unpaid(&words(&error))),
             _ => Ok(()),
         }
     }
 
     fn remove(&self, inode: crate::store::file::disk::Inode) -> Result<(), Failure> {
-        self.debts.remove(&self.name, inode).map_err(|error| self.unpaid(&words(&error)))
+        self.debts.remove(self.name(), inode).map_err(|error| self.unpaid(&words(&error)))
     }
 
     fn unpaid(&self, reason: &str) -> Failure {
-        Failure::Unpaid { path: self.debts.path(&self.name).display().to_string(), reason: reason.to_owned() }
+        Failure::Unpaid { path: self.debts.path(self.name()).display().to_string(), reason: reason.to_owned() }
     }
 
     /// After a DEL that has freed all, under the attachment's lock.
@@ -101,7 +108,7 @@ impl Account {
         if !self.debts.are_there() {
             return;
         }
-        if let Err(error) = self.debts.unlink(&self.name) {
+        if let Err(error) = self.debts.unlink(self.name()) {
             tracing::warn!(error = %words(&error), "a debt that is paid stays until the next look at it");
         }
     }
@@ -113,7 +120,7 @@ impl Account {
     pub fn leave(&self, owed: Owed<'_>) -> Result<(), String> {
         let now = Since { time: owed.seen.since, boot_id: owed.seen.boot_id.clone(), uptime: evidence::uptime().unwrap_or(Duration::ZERO) };
         // A repeated DEL does not make it younger.
-        let since = self.debts.read(&self.name).ok().flatten().map_or(now, |(earlier, _)| earlier.since);
+        let since = self.debts.read(self.name()).ok().flatten().map_or(now, |(earlier, _)| earlier.since);
         let reason: String = owed.error.to_string().chars().take(1000).collect();
         let debt = Debt {
             attachment: self.attachment.clone(),

@@ -24,9 +24,9 @@ use super::evidence::{self, Machine};
 use crate::config::{ConfigError, FlatFile, Merged, Settings, StoreKind, StoreSettings};
 use crate::ipam::{Allocation, Attachment, Draft, NodeName};
 use crate::json::Json;
+use crate::store::digest::short;
 use crate::store::file::disk::{Disk, Inode, RealDisk};
 use note::Unreadable;
-use sha2::{Digest, Sha256};
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io;
@@ -170,7 +170,7 @@ impl Place {
     fn key(&self) -> String {
         let path = |path: &Path| path.components().collect::<PathBuf>().to_string_lossy().into_owned();
         let kubeconfig = self.kubeconfig.as_deref().map(path).unwrap_or_default();
-        hash(&["store", &path(&self.data_dir), &kubeconfig])
+        short(&["store", &path(&self.data_dir), &kubeconfig])
     }
 }
 
@@ -350,18 +350,8 @@ impl Debts {
 /// Where the debt of an attachment in a store is.
 fn name_of(attachment: &Attachment, store: &Place) -> PathBuf {
     let Attachment { node, network, container, ifname } = attachment;
-    let whose = hash(&[node.as_str(), network.as_str(), container.as_str(), ifname.as_str()]);
+    let whose = short(&[node.as_str(), network.as_str(), container.as_str(), ifname.as_str()]);
     format!("{whose}-{}", store.key()).into()
-}
-
-/// 16 hexadecimal digits of the parts, each told from the next.
-fn hash(parts: &[&str]) -> String {
-    let mut digest = Sha256::new();
-    for part in parts {
-        digest.update(part.len().to_be_bytes());
-        digest.update(part);
-    }
-    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_debt(name: &Path) -> bool {

@@ -167,9 +167,13 @@ impl Debts {
     /// The names of those of the store that a call has just used: another store
     /// may be one that hangs.
     pub(in crate::plugin) fn of_store(&self, settings: &StoreSettings) -> Vec<PathBuf> {
+        let names = self.names().unwrap_or_default();
+        if names.is_empty() {
+            return names;
+        }
         let key = Place::of(settings).key();
         let is_of_store = |name: &PathBuf| is_debt(name) && name.to_str().is_some_and(|name| name.ends_with(&key));
-        self.names().unwrap_or_default().into_iter().filter(is_of_store).collect()
+        names.into_iter().filter(is_of_store).collect()
     }
 
     /// Pays those, as far as they can be paid at once.

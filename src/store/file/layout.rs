@@ -21,6 +21,7 @@
 
 use crate::addr::{Family, Shard};
 use crate::ipam::{Attachment, IfName, NetworkName, NodeName, PodRef, Scope};
+use crate::store::digest::{hex, of_parts};
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::net::IpAddr;
@@ -86,7 +87,7 @@ pub(in crate::store) fn escape(id: &str) -> String {
         }
     }
     if LONGEST < name.len() {
-        let digest = hex(&Sha256::digest(id.as_bytes()), 16);
+        let digest = hex(&Sha256::digest(id.as_bytes())[..16]);
         // Escaped text is ASCII: any byte is a character boundary.
         name.truncate(100);
         name = format!("{name}~{digest}");
@@ -114,24 +115,14 @@ pub(super) fn lock_byte(attachment: &Attachment) -> u64 {
 
 /// A hash of the whole attachment.
 pub(super) fn hash(attachment: &Attachment) -> [u8; 32] {
-    let parts = [attachment.node.as_str(), attachment.network.as_str(), attachment.container.as_str(), attachment.ifname.as_str()];
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.len().to_be_bytes());
-        hash.update(part);
-    }
-    hash.finalize().into()
+    let Attachment { node, network, container, ifname } = attachment;
+    of_parts(&[node.as_str(), network.as_str(), container.as_str(), ifname.as_str()])
 }
 
 /// Whether a name is one that filesystems make by themselves; no id meets it,
 /// and no address.
 pub(super) fn is_of_filesystem(name: &str) -> bool {
     OF_FILESYSTEMS.contains(&name) || OF_CLIENTS.iter().any(|start| name.starts_with(start))
-}
-
-/// The first so many bytes.
-pub(super) fn hex(bytes: &[u8], count: usize) -> String {
-    bytes.iter().take(count).map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(super) fn scope(scope: &Scope) -> PathBuf {

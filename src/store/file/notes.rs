@@ -8,8 +8,9 @@
 //! ```
 
 use super::disk::{Disk, RealDisk};
-use super::{failed, layout};
+use super::failed;
 use crate::store::StoreError;
+use crate::store::digest::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io;
@@ -50,7 +51,7 @@ impl Notes {
 
     fn path(data_dir: &Path) -> PathBuf {
         let plain: PathBuf = data_dir.components().collect();
-        format!("{}.store", layout::hex(&Sha256::digest(plain.as_os_str().as_bytes()), 16)).into()
+        format!("{}.store", hex(&Sha256::digest(plain.as_os_str().as_bytes())[..16])).into()
     }
 
     /// What is noted of a data directory.
@@ -58,6 +59,10 @@ impl Notes {
     /// # Errors
     /// It cannot be told.
     pub(super) fn read(&self, data_dir: &Path) -> Result<Option<Note>, StoreError> {
+        // Most nodes have noted nothing, and need no name for it.
+        if matches!(self.disk.exists(), Ok(false)) {
+            return Ok(None);
+        }
         let path = Self::path(data_dir);
         let content = match self.disk.read(&path) {
             Ok(content) => content,

@@ -4,6 +4,7 @@
 use super::disk::Disk;
 use super::failed::failed;
 use super::{Acting, FileStore, layout, read, record, remove, sync, sync_name, unique};
+use crate::store::digest::hex;
 use crate::store::{Access, StoreError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -70,7 +71,7 @@ impl<D: Disk> FileStore<D> {
     pub(super) fn write_format(&self) -> Result<String, StoreError> {
         let path = Path::new(layout::FORMAT);
         let random = self.disk.random().map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
-        let id = layout::hex(&random, random.len());
+        let id = hex(&random);
         self.place(path, format!("{{\"format\":{},\"id\":\"{id}\"}}\n", record::FORMAT).as_bytes())?;
         self.check_case().inspect_err(|_| drop(self.disk.unlink(path)))?;
         // Where locks fail, another may have been first: its word counts.
@@ -82,7 +83,7 @@ impl<D: Disk> FileStore<D> {
     pub(super) fn write_explicit_format(&self, known: Option<String>) -> Result<String, StoreError> {
         let path = Path::new(layout::FORMAT);
         let random = self.disk.random().map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
-        let random = layout::hex(&random, random.len());
+        let random = hex(&random);
         let temporary = PathBuf::from(format!("{}new-{random}", layout::ASIDE));
         let id = known.unwrap_or(random);
         let text = format!("{{\"format\":{},\"id\":\"{id}\",\"explicit\":true}}\n", record::FORMAT);

@@ -10,6 +10,7 @@ use super::kubeconfig::{Kubeconfig, Pem, Token, Trust};
 use super::proxy::{self, Lookup};
 use super::tls::Tls;
 use super::way::Way;
+use crate::store::digest;
 use crate::store::retry::Deadline;
 use crate::store::small_file::{read_small, words};
 use rustls::pki_types::ServerName;
@@ -264,7 +265,7 @@ fn proxy_of(kubeconfig: &Path, read: &Kubeconfig, lookup: Lookup<'_>) -> Result<
 }
 
 fn identity(server: &Url, trust: &Trust) -> String {
-    let hash = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hash = |bytes: &[u8]| digest::hex(&Sha256::digest(bytes));
     let authorities = match trust {
         Trust::Authorities(Pem { bytes, .. }) => hash(bytes),
         Trust::System => "system".to_owned(),

@@ -5,7 +5,7 @@
 //! they stand for is longer than a label may be, or has other letters.
 
 use crate::ipam::{Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
-use sha2::{Digest, Sha256};
+use crate::store::digest;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -118,12 +118,7 @@ pub(super) fn of_pod_interface(network: &NetworkName, pod: &PodRef, ifname: &IfN
 
 /// 16 hexadecimal digits of the parts, each told from the next.
 pub(super) fn hash(parts: &[&str]) -> String {
-    let mut digest = Sha256::new();
-    for part in parts {
-        digest.update(part.len().to_be_bytes());
-        digest.update(part);
-    }
-    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest::short(parts)
 }
 
 /// Whether a text is what [`hash`] gives.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Longer than a server takes to start.
-const PATIENT: &str = r#"{"add":"2m","del":"2m","gc":"2m"}"#;
+const PATIENT: &str = r#"{"add":"10m","del":"10m","gc":"10m"}"#;
 
 fn own(test: &str, options: Options) -> Option<Cluster> {
     match Cluster::own(options) {

@@ -10,8 +10,9 @@ mod pair;
 mod rounds;
 
 use super::disk::{Disk, Locked, Patience};
-use super::{failed, layout};
+use super::failed;
 use crate::store::StoreError;
+use crate::store::digest::hex;
 use crate::store::retry::Deadline;
 pub use pair::Guest;
 use std::io;
@@ -152,7 +153,7 @@ pub fn run(disk: &dyn Disk, guest: &Guest, wait: Duration) -> Result<Report, Pro
     let root = Path::new("");
     let shared = !disk.is_local().map_err(|error| failed(disk, "look at the filesystem of", root, error))?;
     let random = disk.random().map_err(|error| failed(disk, "read random bytes for", root, error))?;
-    let id = layout::hex(&random, 8);
+    let id = hex(&random[..8]);
     let syncs = syncs(disk, Path::new(&format!("file.{id}")))?;
     let report = Report { shared, syncs, ..Report::default() };
     match pair::meet(disk, &id, guest, wait)? {
