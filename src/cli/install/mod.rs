@@ -26,7 +26,7 @@ mod watch;
 pub(super) use options::{InstallArgs, UninstallArgs};
 
 use super::{Lookup, StoreArgs, Usage, output};
-use crate::store::retry::Deadline;
+use crate::store::retry::{Deadline, until};
 use anyhow::Context;
 use change::Change;
 use chores::Chores;
@@ -38,6 +38,7 @@ use settling::Settling;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
 
 /// The mount namespace in which a runtime's namespaces are seen: that of the
 /// machine's first process.
@@ -109,14 +110,18 @@ fn on_the_host(namespace: &Path) -> Command {
     command
 }
 
+/// How long the end waits for a command that it has killed.
+const LAST: Duration = Duration::from_secs(2);
+
 /// How a command that was started has ended; `None` while it runs. It is killed
-/// when its time is over or at the `end`, which alone waits: on a filesystem that
-/// hangs a process outlasts its kill, and the token is renewed meanwhile.
+/// when its time is over or at the `end`. On a filesystem that hangs a process
+/// outlasts its kill: nobody waits for that, the token is renewed meanwhile, and
+/// the `end` alone gives it a moment.
 fn reap(child: &mut Child, limit: &Deadline, end: bool) -> Option<io::Result<ExitStatus>> {
     if end || limit.left().is_zero() {
         let _ = child.kill();
     }
-    if end { Some(child.wait()) } else { child.try_wait().transpose() }
+    if end { until(&Deadline::after(LAST), || child.try_wait()).transpose() } else { child.try_wait().transpose() }
 }
 
 /// Where the node's own `/` is seen: `namespace` is its mount namespace, below a
@@ -159,5 +164,41 @@ mod tests {
         for (namespace, root) in [("/proc/1/ns/mnt", "/proc/1/root"), ("/run/mounts", "/"), ("mnt", "/")] {
             assert_eq!(host_root(Path::new(namespace)), Path::new(root), "{namespace}");
         }
+    }
+    /// What the kernel says of a process.
+    fn look(process: &str, key: &str) -> Option<String> {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        status.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim().to_owned()))
+    }
+
+    /// A process whose tracer stands still: until that goes on nobody learns of its
+    /// end, as of one that waits for a disk that hangs.
+    #[test]
+    fn a_command_that_outlasts_its_kill_is_not_waited_for() {
+        use nix::sys::signal::{Signal, kill};
+        // -D: the child is the command, its tracer is beside.
+        let words = ["-D", "-qq", "-o", "/dev/null", "-e", "trace=none", "sleep", "1000"];
+        let mut child = Command::new("strace").args(words).spawn().expect("strace is there, as for the tests of kills");
+        let minute = || Deadline::after(Duration::from_secs(60));
+        let process = child.id().to_string();
+        let is_traced = || look(&process, "Name").filter(|name| name == "sleep").and_then(|_| look(&process, "TracerPid"));
+        let tracer = until(&minute(), || Ok::<_, io::Error>(is_traced().filter(|tracer| tracer != "0"))).unwrap().unwrap();
+        let id = nix::unistd::Pid::from_raw(tracer.parse().unwrap());
+        kill(id, Signal::SIGSTOP).unwrap();
+        let stands = || look(&tracer, "State").filter(|state| state.starts_with('T'));
+        until(&minute(), || Ok::<_, io::Error>(stands())).unwrap().unwrap();
+
+        // Who waits for it waits until the tracer has gone.
+        let (said, heard) = std::sync::mpsc::channel::<()>();
+        let freed = std::thread::spawn(move || {
+            let in_time = heard.recv_timeout(Duration::from_secs(30)).is_ok();
+            kill(id, Signal::SIGKILL).unwrap();
+            in_time
+        });
+        let over = Deadline::after(Duration::ZERO);
+        let ended = [reap(&mut child, &over, false), reap(&mut child, &over, false), reap(&mut child, &minute(), true)];
+        let _ = said.send(());
+        assert!(freed.join().unwrap() && ended.iter().all(Option::is_none), "{ended:?}");
+        assert!(child.wait().is_ok());
     }
 }

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 struct Asked {
     method: String,
     is_table: bool,
+    /// One object, by its name.
+    is_single: bool,
     body: String,
 }
 
@@ -30,7 +32,8 @@ impl Rig {
                 let request = talk.heard();
                 let (head, body) = request.split_once("\r\n\r\n").unwrap();
                 let method = head.split(' ').next().unwrap().to_owned();
-                talk.says(script(&Asked { method, is_table: head.contains("as=Table"), body: body.to_owned() }));
+                let is_single = head.split(' ').nth(1).unwrap().contains("/ipallocations/");
+                talk.says(script(&Asked { method, is_table: head.contains("as=Table"), is_single, body: body.to_owned() }));
             }
         });
         sandbox.write("ca.crt", &authority.pem);
@@ -294,4 +297,41 @@ fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
     let ended = rig.sandbox.call("ADD").stdin(configuration(r#""range":"10.9.0.0/28""#)).run();
     assert_eq!(ended.status, Some(1), "{ended:?}");
     assert!(rig.count("DELETE") <= 1, "{}", rig.count("DELETE"));
+}
+
+/// Each call looks at creations that may have come late. Whatever their number and
+/// however slow the server, that takes two seconds at most, and no more than the
+/// call has.
+#[test]
+fn a_call_ends_at_its_deadline_however_many_creations_may_come_late() {
+    for (deadline, most) in [("60s", 5), ("1s", 3)] {
+        let rig = Rig::new(deadline, move |asked| match &*asked.method {
+            "GET" if asked.is_single => {
+                #[allow(clippy::disallowed_methods, reason = "a server as slow as one that is overloaded")]
+                std::thread::sleep(std::time::Duration::from_millis(500));
+                failure(404, "", "NotFound", "not found")
+            }
+            "GET" => page(asked, "", &[]),
+            "POST" => made(asked),
+            _ => say(200, "", "application/json", r#"{"kind":"Status","status":"Success"}"#),
+        });
+        rig.verb("ADD", "").succeeded();
+        let state = rig.sandbox.store().join("kubernetes/n1");
+        let file = std::fs::read_dir(state.join("attachments")).unwrap().next().unwrap().unwrap().path();
+        let known: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let late = |number: usize| {
+            let mut object = known[0].clone();
+            let address = format!("10.9.{}.{}", 1 + number / 256, number % 256);
+            object["metadata"]["name"] = json!(address);
+            object["spec"]["address"] = json!(address);
+            object["spec"]["containerID"] = json!("late");
+            json!({"since": 1, "looked": 1, "object": object})
+        };
+        std::fs::write(state.join("tombstones"), json!((0..1_000).map(late).collect::<Vec<_>>()).to_string()).unwrap();
+        let before = rig.count("GET");
+        let ended = rig.verb("DEL", "");
+        assert!(deadline == "1s" || ended.status == Some(0), "{ended:?}");
+        let looked = rig.count("GET") - before;
+        assert!((1..=most).contains(&looked), "{looked} in {deadline}");
+    }
 }

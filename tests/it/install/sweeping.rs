@@ -5,7 +5,9 @@
 use super::node::{Node, Watching};
 use crate::support::living::Living;
 use crate::support::sandbox::configuration;
-use nix::sys::signal::Signal;
+use crate::support::stopped::has_strace;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
@@ -43,6 +45,52 @@ impl Drop for Host {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
+}
+
+/// A process that outlasts its kill, as one does that waits for a disk that hangs:
+/// its tracer stands still, and until that goes on nobody learns of its end.
+struct HeldUp {
+    process: String,
+    tracer: Child,
+}
+
+impl HeldUp {
+    /// `None` where it has ended meanwhile.
+    fn new(process: &str) -> Option<Self> {
+        let mut command = Command::new("strace");
+        let tracer = command.args(["-qq", "-o", "/dev/null", "-e", "trace=none", "-p", process]).stderr(Stdio::null()).spawn().unwrap();
+        let held_up = Self { process: process.to_owned(), tracer };
+        let id = held_up.tracer.id().to_string();
+        loop {
+            match look(process, "TracerPid") {
+                Some(tracer) if tracer == id => break,
+                Some(_) if look(&id, "State").is_some_and(|state| !state.starts_with('Z')) => std::thread::yield_now(),
+                _ => return None,
+            }
+        }
+        kill(Pid::from_raw(id.parse().unwrap()), Signal::SIGSTOP).unwrap();
+        while !look(&id, "State")?.starts_with('T') {
+            std::thread::yield_now();
+        }
+        Some(held_up).filter(Self::is_there)
+    }
+
+    fn is_there(&self) -> bool {
+        look(&self.process, "TracerPid").is_some_and(|tracer| tracer == self.tracer.id().to_string())
+    }
+}
+
+impl Drop for HeldUp {
+    fn drop(&mut self) {
+        let _ = self.tracer.kill();
+        let _ = self.tracer.wait();
+    }
+}
+
+/// What the kernel says of a process.
+fn look(process: &str, key: &str) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim().to_owned()))
 }
 
 fn held(node: &Node) -> usize {
@@ -115,4 +163,32 @@ fn a_sweep_that_stands_still_does_not_keep_it_from_ending() {
     watching.until("a child", || !std::fs::read_to_string(&children).unwrap().is_empty());
     assert_eq!(watching.end(Signal::SIGTERM), Some(0));
     assert_eq!(held(&node), 1);
+}
+
+/// Cause: at its end it waited for the sweep that it had killed, and a process that
+/// waits for a disk or a server outlasts its kill. Effect: the pod ended by force,
+/// after its whole time. Fix: the wait has an end.
+#[test]
+fn a_sweep_that_outlasts_its_kill_does_not_keep_it_from_ending() {
+    if !has_strace() {
+        return println!("SKIPPED install::sweeping::a_sweep_that_outlasts_its_kill_does_not_keep_it_from_ending: no strace");
+    }
+    let node = Node::new();
+    node.install_for_files();
+    node.sandbox.call("ADD").stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
+    let lock = std::fs::File::open(node.sandbox.store()).unwrap();
+    lock.lock().unwrap();
+    let mut watching = node.watch(&["install", "--watch", "--sweep-every=1s", "--data-dir", node.sandbox.store().to_str().unwrap()]);
+    let children = format!("/proc/{0}/task/{0}/children", watching.id());
+    let mut held_up = None;
+    watching.until("a sweep that outlasts its kill", || {
+        let children = std::fs::read_to_string(&children).unwrap();
+        let is_sweep = |child: &&str| {
+            std::fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == b"sweep"))
+        };
+        held_up = children.split_whitespace().find(is_sweep).and_then(HeldUp::new);
+        held_up.is_some()
+    });
+    assert_eq!(watching.end(Signal::SIGTERM), Some(0));
+    assert!(held_up.unwrap().is_there(), "the sweep did not outlast its kill");
 }
