@@ -5,28 +5,24 @@
 use crate::conformance::{attachment, candidates, draft, host};
 use crate::support::calls;
 use crate::support::disk::{Faults, FaultyDisk};
-use crate::support::sandbox::{Call, HEREABOUTS, Sandbox, configuration};
+use crate::support::lockless::{FLOCK, only_succeeds};
+use crate::support::sandbox::{Call, Sandbox, configuration};
 use hereabouts::ipam::Scope;
 use hereabouts::store::file::FileStore;
 use hereabouts::store::retry::Deadline;
 use hereabouts::store::{Access, Claim, Store};
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 const RANGE: &str = r#""range":"10.1.0.0/16""#;
 
-/// Starts all calls before it waits for one; `wrapper` goes in front of each.
-fn run_all(calls: &[Call], stdin: &str, wrapper: &[&str]) -> Vec<String> {
+/// Starts all calls before it waits for one.
+fn run_all(calls: &[Call], stdin: &str) -> Vec<String> {
     let mut children: Vec<_> = calls
         .iter()
-        .map(|call| {
-            let mut words = wrapper.iter().copied().chain([HEREABOUTS]);
-            let mut command = Command::new(words.next().unwrap());
-            command.args(words).env_clear().envs(call.environment.iter().cloned());
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-        })
+        .map(|call| call.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
         .collect();
     for child in &mut children {
         child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
@@ -47,10 +43,10 @@ fn lowest(count: u32) -> BTreeSet<String> {
 }
 
 /// 64 attachments; whether they got the 64 lowest addresses, each once.
-fn distinct_holds(wrapper: &[&str]) -> bool {
+fn distinct_holds() -> bool {
     let sandbox = Sandbox::new();
     let calls: Vec<Call> = (0..64).map(|n| sandbox.call("ADD").set("CNI_CONTAINERID", format!("c{n}")).clone()).collect();
-    let answers: BTreeSet<_> = run_all(&calls, &configuration(RANGE), wrapper).into_iter().collect();
+    let answers: BTreeSet<_> = run_all(&calls, &configuration(RANGE)).into_iter().collect();
     if answers != lowest(64) {
         println!("answers: {answers:?}");
     }
@@ -59,10 +55,10 @@ fn distinct_holds(wrapper: &[&str]) -> bool {
 
 /// 8 processes for each of 8 attachments; whether each got one address and
 /// nothing is left over.
-fn one_answer_holds(wrapper: &[&str]) -> bool {
+fn one_answer_holds() -> bool {
     let sandbox = Sandbox::new();
     let calls: Vec<Call> = (0..64).map(|n| sandbox.call("ADD").set("CNI_CONTAINERID", format!("c{}", n % 8)).clone()).collect();
-    let answers = run_all(&calls, &configuration(RANGE), wrapper);
+    let answers = run_all(&calls, &configuration(RANGE));
     let agree = (0..8).all(|c| (0..8).all(|n| answers[n * 8 + c] == answers[c]));
     let left_over = sandbox.files().iter().filter(|path| path.contains("@tmp") || path.contains("@net1.")).count();
     agree && answers.into_iter().collect::<BTreeSet<_>>() == lowest(8) && sandbox.held().len() == 8 && left_over == 8
@@ -71,14 +67,14 @@ fn one_answer_holds(wrapper: &[&str]) -> bool {
 #[test]
 fn processes_at_once_get_the_lowest_addresses_each_once() {
     for _ in 0..5 {
-        assert!(distinct_holds(&[]));
+        assert!(distinct_holds());
     }
 }
 
 #[test]
 fn processes_at_once_for_one_attachment_get_one_answer() {
     for _ in 0..5 {
-        assert!(one_answer_holds(&[]));
+        assert!(one_answer_holds());
     }
 }
 
@@ -90,39 +86,25 @@ fn processes_at_once_for_one_attachment_with_two_ranges_get_two_addresses() {
     for _ in 0..10 {
         let sandbox = Sandbox::new();
         let calls: Vec<Call> = (0..32).map(|n| sandbox.call("ADD").set("CNI_CONTAINERID", format!("c{}", n % 4)).clone()).collect();
-        let answers = run_all(&calls, &configuration(ranges), &[]);
+        let answers = run_all(&calls, &configuration(ranges));
         assert!((0..4).all(|c| (0..8).all(|n| answers[n * 4 + c] == answers[c])), "{answers:?}");
         assert_eq!(sandbox.held().len(), 8);
     }
 }
 
-const NO_FLOCK: &[&str] = &["strace", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:retval=0"];
-
-fn has_strace() -> bool {
-    Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success())
-}
-
 #[test]
 fn without_flock_addresses_stay_distinct_in_50_rounds() {
-    if !has_strace() {
-        println!("SKIPPED concurrency::without_flock_addresses_stay_distinct_in_50_rounds: no strace");
-        return;
-    }
     for round in 0..50 {
-        assert!(distinct_holds(NO_FLOCK), "round {round}");
+        assert!(only_succeeds(&[FLOCK], distinct_holds), "round {round}");
     }
 }
 
 #[test]
 fn without_flock_one_attachment_gets_one_answer_in_50_rounds() {
-    if !has_strace() {
-        println!("SKIPPED concurrency::without_flock_one_attachment_gets_one_answer_in_50_rounds: no strace");
-        return;
-    }
     // The attachment has a lock of its own. That this test can fail is shown by
     // the mutant that takes that one out.
     for round in 0..50 {
-        assert!(one_answer_holds(NO_FLOCK), "round {round}");
+        assert!(only_succeeds(&[FLOCK], one_answer_holds), "round {round}");
     }
 }
 

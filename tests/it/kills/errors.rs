@@ -6,11 +6,11 @@
 //! The errors are strace's, and the call they stand for is not made. An answer
 //! that is lost, and faults that stay, are in `every_step.rs`.
 
-use super::scene::{SCENES, Scene, copy};
+use super::scene::{SCENES, Scene, copy, state};
 use super::strace::{self, Point};
 use crate::support::checker::check;
 use crate::support::sandbox::{Ended, Sandbox};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a system call may answer with, of the errors that a store must expect.
 /// What is not here fails for other reasons; `close` lets go of a descriptor
@@ -55,6 +55,8 @@ struct Counts {
     /// By code.
     failed: BTreeMap<u64, usize>,
     left_over: usize,
+    /// What they left, each once.
+    states: usize,
 }
 
 fn refuse_every_call(scene: &Scene) -> Counts {
@@ -63,6 +65,7 @@ fn refuse_every_call(scene: &Scene) -> Counts {
     let points = strace::points(&traced, &scene.call(&traced));
     let store = traced.store();
     let mut counts = Counts::default();
+    let mut mended = BTreeSet::new();
     // The flat file names the store too.
     let is_of_store = |point: &&Point| point.line.contains(store.to_str().unwrap()) && !point.line.contains("flat.conf");
     for point in points.iter().filter(is_of_store) {
@@ -80,9 +83,13 @@ fn refuse_every_call(scene: &Scene) -> Counts {
                 *counts.failed.entry(check_error(&ended, &sandbox, errno, &shown)).or_default() += 1;
             }
             counts.left_over += check_state(scene, &sandbox, &ended, &shown);
-            scene.mend(&sandbox);
+            // From the same state follows the same.
+            if mended.insert(state(&sandbox)) {
+                scene.mend(&sandbox);
+            }
         }
     }
+    counts.states = mended.len();
     counts
 }
 
@@ -118,10 +125,10 @@ fn play(test: &str, verb: &str) {
         return;
     }
     for scene in SCENES.iter().filter(|scene| scene.verb == verb) {
-        let Counts { calls, succeeded, failed, left_over } = refuse_every_call(scene);
+        let Counts { calls, succeeded, failed, left_over, states } = refuse_every_call(scene);
         let all = succeeded + failed.values().sum::<usize>();
         println!(
-            "{}: {calls} calls of the store, {all} errors, {succeeded} succeeded, failed by code: {failed:?}, {left_over} left-overs",
+            "{}: {calls} calls of the store, {all} errors, {succeeded} succeeded, failed by code: {failed:?}, {left_over} left-overs, {states} states",
             scene.name
         );
         assert!(0 < calls && !failed.is_empty());

@@ -1,14 +1,17 @@
 //! Killed at each system call in turn: whatever stands then keeps every
 //! promise, a repeat makes it right, and GC finds what was lost.
 
-use super::scene::{SCENES, Scene, copy, printed};
+use super::scene::{SCENES, Scene, State, copy, printed, state};
 use super::strace;
 use crate::support::checker::{Found, check};
+use std::collections::BTreeMap;
 
 /// What the kills of one scene left.
 #[derive(Debug, Default)]
 struct Counts {
     kills: usize,
+    /// What they left, each once.
+    states: usize,
     printed: usize,
     leaks: usize,
     left_over: usize,
@@ -21,6 +24,9 @@ fn kill_at_every_call(scene: &Scene) -> Counts {
     let traced = copy(&template);
     let points = strace::points(&traced, &scene.call(&traced));
     let mut counts = Counts::default();
+    // From the same state follows the same: most kills come where nothing has
+    // been written yet, or nothing since the one before.
+    let mut behind: BTreeMap<State, bool> = BTreeMap::new();
     for point in &points {
         let (sandbox, ended) = strace::until_met(point, || {
             let sandbox = copy(&template);
@@ -37,10 +43,13 @@ fn kill_at_every_call(scene: &Scene) -> Counts {
         counts.kills += 1;
         counts.leaks += leaks(scene, &found);
         counts.left_over += found.left_over;
-        // Twice from the same state: by the collector, and by the repeat.
-        scene.collect(&copy(&sandbox));
-        counts.behind += usize::from(scene.mend(&sandbox));
+        counts.behind += usize::from(*behind.entry(state(&sandbox)).or_insert_with(|| {
+            // Twice from the same state: by the collector, and by the repeat.
+            scene.collect(&copy(&sandbox));
+            scene.mend(&sandbox)
+        }));
     }
+    counts.states = behind.len();
     counts
 }
 
@@ -56,8 +65,11 @@ fn play(test: &str, verb: &str) {
         return;
     }
     for scene in SCENES.iter().filter(|scene| scene.verb == verb) {
-        let Counts { kills, printed, leaks, left_over, behind } = kill_at_every_call(scene);
-        println!("{}: {kills} kills, {printed} after printing, {leaks} left a leak that GC found, {left_over} a left-over", scene.name);
+        let Counts { kills, states, printed, leaks, left_over, behind } = kill_at_every_call(scene);
+        println!(
+            "{}: {kills} kills, {states} states, {printed} after printing, {leaks} left a leak that GC found, {left_over} a left-over",
+            scene.name
+        );
         if 0 < behind {
             println!("{}: {behind} repeats did not get all addresses of the dead sandbox", scene.name);
         }

@@ -3,10 +3,10 @@
 
 use crate::support::checker::{Found, Printed, check};
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::Path;
-use std::process::Command;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 /// One address.
 const ONE: &str = r#""range":"10.1.2.0/24""#;
@@ -196,11 +196,71 @@ fn fresh() -> Sandbox {
 pub(super) fn copy(sandbox: &Sandbox) -> Sandbox {
     let twin = fresh();
     if sandbox.store().exists() {
-        // Hard links within stay links.
-        let copied = Command::new("cp").arg("-a").args([sandbox.store(), twin.store()]).status();
-        assert!(copied.unwrap().success());
+        copy_into(&sandbox.store(), &twin.store(), &mut BTreeMap::new());
     }
     twin
+}
+
+/// Copies a directory. Names of one file stay names of one file: `copies` has
+/// the first copy of each.
+fn copy_into(from: &Path, to: &Path, copies: &mut BTreeMap<u64, PathBuf>) {
+    std::fs::create_dir(to).unwrap();
+    std::fs::set_permissions(to, from.metadata().unwrap().permissions()).unwrap();
+    for entry in from.read_dir().unwrap() {
+        let entry = entry.unwrap();
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().unwrap().is_dir() {
+            copy_into(&source, &target, copies);
+        } else if let Some(first) = copies.get(&entry.ino()) {
+            std::fs::hard_link(first, &target).unwrap();
+        } else {
+            assert!(entry.file_type().unwrap().is_file(), "{source:?}");
+            std::fs::copy(&source, &target).unwrap();
+            copies.insert(entry.ino(), target);
+        }
+    }
+}
+
+/// What a later call goes by: of every name below the sandbox its mode, its
+/// content, and the first name of the same file. Of two sandboxes that are
+/// alike in this, and in what is promised, one tells what becomes of both.
+pub(super) type State = Vec<(PathBuf, u32, Vec<u8>, PathBuf)>;
+
+/// See above.
+pub(super) fn state(sandbox: &Sandbox) -> State {
+    let (mut found, mut first) = (State::new(), BTreeMap::new());
+    let mut directories = vec![PathBuf::new()];
+    while let Some(directory) = directories.pop() {
+        let entries = sandbox.root.join(&directory).read_dir().unwrap();
+        let mut names: Vec<PathBuf> = entries.map(|entry| directory.join(entry.unwrap().file_name())).collect();
+        names.sort();
+        // The configuration names the sandbox; the trace is no call's.
+        for name in names.into_iter().filter(|name| !["flat.conf", "trace"].map(Path::new).contains(&name.as_path())) {
+            let path = sandbox.root.join(&name);
+            let metadata = path.symlink_metadata().unwrap();
+            let content = if metadata.is_file() { timeless(std::fs::read(&path).unwrap()) } else { Vec::new() };
+            if metadata.is_dir() {
+                directories.push(name.clone());
+            }
+            // What was being written has the name of a process that is dead.
+            let name = if directory.ends_with("@tmp") { directory.join("#") } else { name };
+            let same = first.entry(metadata.ino()).or_insert_with(|| name.clone()).clone();
+            found.push((name, metadata.mode(), content, same));
+        }
+    }
+    found
+}
+
+/// A record without the moment at which it was made: of a run's own records no
+/// call asks which is the older by a few milliseconds.
+fn timeless(content: Vec<u8>) -> Vec<u8> {
+    let Ok(mut record) = serde_json::from_slice::<serde_json::Value>(&content) else { return content };
+    for moment in ["/since", "/uptime", "/view/mounts/uptime"] {
+        if let Some(value) = record.pointer_mut(moment) {
+            *value = serde_json::Value::Null;
+        }
+    }
+    record.to_string().into_bytes()
 }
 
 /// What an ADD printed, whole, if it did.

@@ -56,7 +56,7 @@ pub(crate) fn name_of(line: &str) -> Option<&str> {
 /// instead.
 pub(crate) fn killed_at(sandbox: &Sandbox, call: &Call, point: &Point) -> Result<Ended, String> {
     let Point { name, nth, .. } = point;
-    let (ended, trace) = under(sandbox, call, &["-e", &format!("trace={name}"), "-e", &format!("inject={name}:signal=KILL:when={nth}")]);
+    let (ended, trace) = under(sandbox, call, &killing(name, *nth));
     let until = trace.trim_end().strip_suffix("+++ killed by SIGKILL +++").unwrap_or_default();
     let entered = until.trim_end().lines().next_back().ok_or(&trace)?;
     assert_eq!(ended.status, None, "{ended:?}");
@@ -67,7 +67,7 @@ pub(crate) fn killed_at(sandbox: &Sandbox, call: &Call, point: &Point) -> Result
 #[cfg(feature = "kube")]
 pub(crate) fn perhaps_killed_at(sandbox: &Sandbox, call: &Call, point: &Point) -> Option<Ended> {
     let Point { name, nth, .. } = point;
-    let (ended, trace) = under(sandbox, call, &["-e", &format!("trace={name}"), "-e", &format!("inject={name}:signal=KILL:when={nth}")]);
+    let (ended, trace) = under(sandbox, call, &killing(name, *nth));
     trace.trim_end().ends_with("+++ killed by SIGKILL +++").then_some(ended)
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn perhaps_killed_at(sandbox: &Sandbox, call: &Call, point: &Point) -
 pub(crate) fn refused_at(sandbox: &Sandbox, call: &Call, point: &Point, errno: &str) -> Result<Ended, String> {
     let Point { name, nth, .. } = point;
     let only = ["--seccomp-bpf", "-f", "-e", &format!("trace={name}"), "-e", &format!("inject={name}:error={errno}:when={nth}")];
-    let (ended, trace) = under(sandbox, call, &only);
+    let (ended, trace) = under(sandbox, call, &only.map(str::to_owned));
     let refused = trace.lines().find(|line| line.ends_with("(INJECTED)")).ok_or(&trace)?;
     // With -f a process id stands in front.
     let refused = refused.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
@@ -124,10 +124,15 @@ fn without_numbers(line: &str) -> String {
     words
 }
 
-fn under(sandbox: &Sandbox, call: &Call, options: &[&str]) -> (Ended, String) {
+/// Without --seccomp-bpf: where that stops a process no signal reaches it.
+fn killing(name: &str, nth: usize) -> Vec<String> {
+    ["-e", &format!("trace={name}"), "-e", &format!("inject={name}:signal=KILL:when={nth}")].map(str::to_owned).to_vec()
+}
+
+fn under(sandbox: &Sandbox, call: &Call, options: &[String]) -> (Ended, String) {
     let trace = sandbox.path("trace");
     let mut wrapper = vec!["strace", "-qq", "-y", "-s", "4096", "-o", trace.to_str().unwrap()];
-    wrapper.extend(options);
+    wrapper.extend(options.iter().map(String::as_str));
     let ended = call.run_under(&wrapper);
     (ended, std::fs::read_to_string(&trace).unwrap())
 }

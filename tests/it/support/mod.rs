@@ -10,6 +10,7 @@ pub(crate) mod disk;
 pub(crate) mod history;
 pub(crate) mod in_process;
 pub(crate) mod living;
+pub(crate) mod lockless;
 pub(crate) mod mounted;
 #[cfg(feature = "kube")]
 pub(crate) mod nodes;
