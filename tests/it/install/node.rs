@@ -1,14 +1,30 @@
 //! A node of one's own below a sandbox, and installs on it.
 
-use crate::support::sandbox::{Call, Ended, Sandbox};
+use crate::support::sandbox::{Call, Ended, HEREABOUTS, Sandbox};
 use hereabouts::store::retry::{Deadline, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
+
+/// The executable without what is for debuggers, most of its 100 MB: every
+/// install copies it.
+pub(crate) static EXECUTABLE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let aside = directory.join(format!("hereabouts-{}", std::process::id()));
+    let stripped = Command::new("strip").args(["--strip-debug", "-o"]).args([&*aside, Path::new(HEREABOUTS)]).status();
+    if !stripped.is_ok_and(|status| status.success()) {
+        return HEREABOUTS.into();
+    }
+    // One stays, however often the tests run.
+    let place = directory.join("hereabouts-stripped");
+    std::fs::rename(aside, &place).unwrap();
+    place
+});
 
 /// See above.
 pub(crate) struct Node {
@@ -19,7 +35,12 @@ impl Node {
     /// With a pod's token and CA as the kubelet mounts them: names that are
     /// links into a directory that is swapped whole.
     pub(crate) fn new() -> Self {
-        let node = Self { sandbox: Sandbox::new() };
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same on a filesystem of one's choice.
+    pub(crate) fn below(directory: &Path) -> Self {
+        let node = Self { sandbox: Sandbox::below(directory) };
         std::fs::create_dir(node.path("bin")).unwrap();
         std::fs::create_dir(node.path("pod")).unwrap();
         node.rotate("first");
@@ -46,6 +67,7 @@ impl Node {
     /// The command with the environment that a pod has.
     pub(crate) fn call(&self, args: &[&str]) -> Call {
         let mut call = Call::bare();
+        call.by(&EXECUTABLE);
         call.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         call.args.extend(["--mount-namespace", "/proc/self/ns/mnt"].map(str::to_owned));
         call.set("CNI_BIN_DIR", self.path("bin"))

@@ -1,8 +1,7 @@
 //! One run of `install`: what it writes, what it keeps, what it refuses; and
 //! `install --check`.
 
-use super::node::{Node, identity};
-use crate::support::sandbox::HEREABOUTS;
+use super::node::{EXECUTABLE, Node, identity};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -18,7 +17,7 @@ fn executable_flat_file_and_kubeconfig_are_written_and_then_kept() {
     assert_eq!(first.succeeded().stderr.lines().count(), 3, "{first:?}");
     let files = ["bin/hereabouts", "net.d/hereabouts.d/hereabouts.conf", "net.d/hereabouts.d/hereabouts.kubeconfig"];
     assert_eq!(node.files(), files);
-    assert_eq!(std::fs::read(node.path("bin/hereabouts")).unwrap(), std::fs::read(HEREABOUTS).unwrap());
+    assert_eq!(std::fs::read(node.path("bin/hereabouts")).unwrap(), std::fs::read(&*EXECUTABLE).unwrap());
     assert_eq!([0o755, 0o644, 0o600], files.map(|file| mode(&node.path(file))));
     let flat: Value = serde_json::from_slice(&std::fs::read(node.flat()).unwrap()).unwrap();
     assert_eq!(
@@ -71,7 +70,7 @@ fn the_name_whereabouts_is_taken_only_if_asked() {
     node.run(&["install"]).succeeded();
     assert_eq!(std::fs::read(node.path("bin/whereabouts")).unwrap(), b"another plugin");
     node.run(&["install", "--whereabouts"]).succeeded();
-    assert_eq!(std::fs::read(node.path("bin/whereabouts")).unwrap(), std::fs::read(HEREABOUTS).unwrap());
+    assert_eq!(std::fs::read(node.path("bin/whereabouts")).unwrap(), std::fs::read(&*EXECUTABLE).unwrap());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `install` killed at every system call with which it touches the node: each
 //! file is the old one or the new one, whole, and the next run completes it.
 
+use super::scene::memory;
 use super::strace;
 use crate::install::node::Node;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ const EARLIER: &str = "#!/bin/sh\n# the executable of an earlier version\n";
 
 /// A node where an earlier version is installed, with an earlier token.
 fn earlier() -> Node {
-    let node = Node::new();
+    let node = Node::below(&memory());
     node.run(&["install", "--settings", r#"{"log_level":"debug"}"#]).succeeded();
     std::fs::write(node.path("bin/hereabouts"), EARLIER).unwrap();
     node.rotate("second");
@@ -18,7 +19,7 @@ fn earlier() -> Node {
 
 /// Another one with the same files.
 fn like(old: &[Vec<u8>]) -> Node {
-    let node = Node::new();
+    let node = Node::below(&memory());
     node.rotate("second");
     std::fs::create_dir_all(node.flat().parent().unwrap()).unwrap();
     for (path, content) in places(&node).iter().zip(old) {

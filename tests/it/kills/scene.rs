@@ -185,11 +185,15 @@ impl Scene {
     }
 }
 
-/// A sandbox in memory, where the machine has a directory for that: the system
-/// calls are the same, and thousands of syncs cost nothing.
+/// In memory, where the machine has a directory for that: the system calls are
+/// the same, and thousands of syncs cost nothing.
+pub(super) fn memory() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
+}
+
 fn fresh() -> Sandbox {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { Sandbox::below(memory) } else { Sandbox::new() }
+    Sandbox::below(&memory())
 }
 
 /// The sandbox once more, with a copy of its store.
