@@ -309,7 +309,8 @@ fn a_call_ends_at_its_deadline_however_many_creations_may_come_late() {
             "GET" if asked.is_single => {
                 #[allow(clippy::disallowed_methods, reason = "a server as slow as one that is overloaded")]
                 std::thread::sleep(std::time::Duration::from_millis(500));
-                failure(404, "", "NotFound", "not found")
+                let body = json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "details": {"name": "it"}, "code": 404});
+                say(404, "", "application/json", &body.to_string())
             }
             "GET" => page(asked, "", &[]),
             "POST" => made(asked),

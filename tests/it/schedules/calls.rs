@@ -97,11 +97,13 @@ pub(super) struct Call {
     /// Sandboxes are gone whose container's name begins so.
     pub(super) dead: &'static str,
     pub(super) boot: &'static str,
+    /// How many seconds after the others its clock stands.
+    pub(super) later: u64,
 }
 
 impl Call {
     pub(super) const fn new(what: What) -> Self {
-        Self { what, node: "n1", gone: Gone::Never, bad_flush: None, bad_request: None, dead: "dead", boot: "today" }
+        Self { what, node: "n1", gone: Gone::Never, bad_flush: None, bad_request: None, dead: "dead", boot: "today", later: 0 }
     }
 
     pub(super) const fn on(self, node: &'static str) -> Self {
@@ -116,6 +118,11 @@ impl Call {
     /// Its caller is gone when the call looks for it the n-th time.
     pub(super) const fn orphan(self, look: u8) -> Self {
         Self { gone: Gone::From(look), ..self }
+    }
+
+    /// It was called before the machine was started last.
+    pub(super) const fn before_the_boot(self) -> Self {
+        Self { boot: "yesterday", ..self }
     }
 
     pub(super) const fn bad_flush(self, after: usize) -> Self {
@@ -195,8 +202,7 @@ impl Around {
             machine: self.call.node.to_owned(),
             local: self.kind != Kind::Shared,
             bad_flush: self.call.bad_flush.filter(|_| disk == "store").map(|bad| (bad, Arc::clone(&self.flushes))),
-            // What is left is found when nobody can be writing it any more.
-            later: if self.call.dead.is_empty() { Duration::from_secs(2 * 24 * 60 * 60) } else { Duration::ZERO },
+            later: Duration::from_secs(self.call.later),
         }
     }
 
@@ -465,12 +471,25 @@ pub(super) fn look(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usize,
             Err(StoreError::Absent { .. }) => {}
             Err(error) => return Err(error.into()),
         }
+        let is_alive = |held: &Draft| around.life(held);
+        // The index by pod is a hint: what is wrong in it is for a sweep.
+        match around.upkeep(call.node, false).verify(Extent::Own, &is_alive, Deadline::after(Duration::from_secs(30))) {
+            Ok(verified) => {
+                let found = verified.findings.iter().map(|finding| format!("{} {}", finding.problem, finding.path.display()));
+                looked.wrong = found.filter(|finding| !finding.contains("@pods/")).collect();
+            }
+            Err(StoreError::Absent { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
         Ok(looked)
     })
 }
 
-/// See [`look`]: address, node and container of each record.
+/// See [`look`].
 #[derive(Debug, Default)]
 pub(super) struct Looked {
+    /// Address, node and container of each record.
     pub(super) held: Vec<(IpAddr, String, String)>,
+    /// What `verify` finds.
+    pub(super) wrong: Vec<String>,
 }

@@ -7,7 +7,7 @@ use super::explore::{Count, Explorer};
 use super::prepared;
 use super::promise::{Known, alone, then};
 use super::scheduler::{Plan, run};
-use super::world::{Event, World};
+use super::world::{Event, Holder, World};
 use hereabouts::addr::AddrSet;
 use hereabouts::config::Settings;
 use hereabouts::ipam::{Allocation, Attachment, Draft, Scope};
@@ -60,6 +60,23 @@ pub(super) fn settle(around: &Around) -> anyhow::Result<()> {
 /// A file where debts are noted.
 pub(super) fn is_debt(path: &str) -> bool {
     path.len() == 33 && path.as_bytes()[16] == b'-' && path.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
+/// Where an ADD of c1 has answered, and no DEL beside it can leave a debt, nothing
+/// is owed: what it has answered with is not to be freed for an earlier DEL.
+pub(super) fn nothing_is_owed_with_an_answer(world: &World, calls: &[Call]) -> Result<(), String> {
+    let is_c1 = |holder: &Holder| holder.1 == "c1";
+    let last = world.events.iter().rev().find(|event| match event {
+        Event::Told(told) => told.iter().any(|told| is_c1(&told.holder)),
+        Event::Ending(_, holder) | Event::Ended(_, holder) => is_c1(holder),
+        _ => false,
+    });
+    let may_owe = calls.iter().any(|call| matches!(call.what, What::Del(_) | What::Owe(_)));
+    let owed = world.disks.get("debts of n1").map(super::disk::Tree::files).unwrap_or_default();
+    match owed.iter().any(|path| is_debt(&path.to_string_lossy())) {
+        true if matches!(last, Some(Event::Told(_))) && !may_owe => Err("an ADD has answered with what is still owed".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 /// What may be owed to begin with.

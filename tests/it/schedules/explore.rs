@@ -153,12 +153,12 @@ impl<'e> Explorer<'e> {
     /// The first call is killed, or stands still for good, before each of its steps
     /// that changes something; the others run then. Before another step it is the
     /// same as before the next.
-    pub(super) fn end_everywhere(&mut self, to: To) {
+    /// Returns what each run has left.
+    pub(super) fn end_everywhere(&mut self, to: To) -> Vec<World> {
         let run = self.run(&Plan::default(), false).0;
         let changes = |step: &&Step| step.thread == 0 && step.touches.changes();
-        for number in run.trace.iter().filter(changes).filter_map(|step| step.number) {
-            self.try_plan(&Plan { switches: vec![Switch { thread: 0, at: number, to }], ..Plan::default() });
-        }
+        let ends = run.trace.iter().filter(changes).filter_map(|step| step.number);
+        ends.map(|at| self.try_plan(&Plan { switches: vec![Switch { thread: 0, at, to }], ..Plan::default() }).world).collect()
     }
 
     /// The first call stands still before each of its steps until the others have

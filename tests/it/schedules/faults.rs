@@ -4,7 +4,9 @@
 
 use super::calls::{BadRequest, Call, Kind, What};
 use super::explore::Allowed;
+use super::promise::then;
 use super::scheduler::To;
+use super::world::World;
 use super::{CALLS, Sum, beginnings, never};
 
 const fn add(container: &'static str) -> Call {
@@ -77,6 +79,25 @@ fn late_requests(kind: Kind) {
     sum.end();
 }
 
+/// The same of a call that is killed, so that it cannot ask whether it was done;
+/// its attachment has ended when the request arrives.
+fn killed_with_a_request_on_its_way(kind: Kind) {
+    let mut sum = Sum::new(kind, "late requests of killed calls");
+    for world in beginnings(&sum.setting) {
+        for (container, which) in ["c1", "new-web"].into_iter().flat_map(|container| [(container, 0), (container, 1)]) {
+            let mut left = Vec::new();
+            let late = add(container).bad_request(BadRequest::HeldUp(which));
+            sum.add(&world, &[late], never, &mut |explorer| left = explorer.end_everywhere(To::Killed));
+            let del = Call::new(What::Del(container));
+            for world in left {
+                let world = then(&sum.setting, world, &[del, Call::new(What::Courier)]);
+                sum.add(&world, &[del], never, &mut |explorer| explorer.explore(0, 0));
+            }
+        }
+    }
+    sum.end();
+}
+
 fn two_addresses(kind: Kind) {
     let two = |container| Call::new(What::Add(container, 2));
     let firsts = [two("c1"), two("c1").lost(), two("new-web"), two("c1").orphan(1)];
@@ -90,6 +111,29 @@ fn two_nodes(kind: Kind) {
     let elsewhere = elsewhere.map(|call| call.on("n2"));
     let here = [add("c1"), add("c1").lost(), add("new-web"), Call::new(What::Del("c1")), Call::new(What::Gc), Call::new(What::Repair)];
     beside(kind, "two nodes", &here, &elsewhere);
+}
+
+/// c1 and the pod's sandbox have what they were given before the boot, which nobody
+/// relies on any more: the runtime asks for each once more, or for another sandbox.
+fn after_a_boot(kind: Kind) {
+    let mut sum = Sum::new(kind, "after a boot");
+    let earlier = ["c1", "old-web"].map(|container| add(container).before_the_boot());
+    let mut world = then(&sum.setting, World::default(), &earlier);
+    world.events.clear();
+    let firsts = [add("c1"), add("c1").lost(), add("old-web"), add("new-web")];
+    let rest = [add("c2"), Call::new(What::Del("c1")), Call::new(What::Del("old-web"))];
+    let rest: Vec<Call> = rest
+        .into_iter()
+        .chain([What::Gc, What::Sweep, What::Release("c1"), What::Release("old-web"), What::Repair].map(Call::new))
+        .collect();
+    for first in firsts {
+        for second in firsts.iter().chain(&rest) {
+            for calls in [[first, *second], [*second, first]] {
+                sum.add(&world, &calls, never, &mut |explorer| explorer.explore(0, 1));
+            }
+        }
+    }
+    sum.end();
 }
 
 /// Beside a call that stands still with its locks, others may end at their
@@ -109,7 +153,7 @@ fn stops(kind: Kind, to: To) {
         for (first, second) in CALLS.iter().flat_map(|first| CALLS.iter().map(move |second| (*first, *second))) {
             sum.add(&world, &[first, second], allowed, &mut |explorer| match to {
                 To::Stopped => explorer.stop_everywhere(),
-                to => explorer.end_everywhere(to),
+                to => drop(explorer.end_everywhere(to)),
             });
         }
     }
@@ -119,6 +163,7 @@ fn stops(kind: Kind, to: To) {
 on_each_store! {
     a_caller_that_goes_on_local_files, a_caller_that_goes_on_shared_files, a_caller_that_goes_on_kubernetes: orphans;
     two_addresses_on_local_files, two_addresses_on_shared_files, two_addresses_on_kubernetes: two_addresses;
+    after_a_boot_on_local_files, after_a_boot_on_shared_files, after_a_boot_on_kubernetes: after_a_boot;
     a_killed_call_on_local_files, a_killed_call_on_shared_files, a_killed_call_on_kubernetes: |kind| stops(kind, To::Killed);
     a_frozen_call_on_local_files, a_frozen_call_on_shared_files, a_frozen_call_on_kubernetes: |kind| stops(kind, To::Frozen);
     a_stopped_call_on_local_files, a_stopped_call_on_shared_files, a_stopped_call_on_kubernetes: |kind| stops(kind, To::Stopped);
@@ -142,6 +187,11 @@ fn an_answer_that_is_lost_on_kubernetes() {
 #[test]
 fn a_request_that_comes_late_on_kubernetes() {
     late_requests(Kind::Kubernetes);
+}
+
+#[test]
+fn a_request_of_a_killed_call_that_comes_late_on_kubernetes() {
+    killed_with_a_request_on_its_way(Kind::Kubernetes);
 }
 
 #[test]

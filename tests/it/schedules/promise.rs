@@ -129,6 +129,14 @@ pub(super) fn check(setting: &Setting, known: &mut Known, run: &Run, calls: &[Ca
         Entry::Occupied(seen) => seen.into_mut(),
         Entry::Vacant(unseen) => unseen.insert(looked(setting, run.world.clone())?),
     };
+    // What a fault leaves, and a node that is given up and runs all the same, is for
+    // a sweep to find.
+    let is_fault = |event: &Event| matches!(event, Event::Killed(_) | Event::Broken(..) | Event::GivenUp(_));
+    let undisturbed =
+        !run.world.events.iter().any(is_fault) && calls.iter().all(|call| call.bad_flush.is_none() && call.bad_request.is_none());
+    if undisturbed && !found.wrong.is_empty() {
+        return Err(format!("verify finds {:?}", found.wrong));
+    }
     for (holder, addresses) in &promises {
         for address in addresses {
             match found.held.iter().find(|(known, ..)| known == address) {
@@ -138,8 +146,12 @@ pub(super) fn check(setting: &Setting, known: &mut Known, run: &Run, calls: &[Ca
             }
         }
     }
+    super::debts::nothing_is_owed_with_an_answer(&run.world, calls)?;
     nothing_is_left(setting, known, run.world.clone(), calls)
 }
+
+/// Creations that may come late are looked for that often, in seconds.
+const LOOK_AGAIN: u64 = 6;
 
 /// A DEL of everybody, then a GC and a sweep that see nobody alive.
 fn nothing_is_left(setting: &Setting, known: &mut Known, mut world: World, calls: &[Call]) -> Result<(), String> {
@@ -150,20 +162,34 @@ fn nothing_is_left(setting: &Setting, known: &mut Known, mut world: World, calls
     }));
     holders.sort();
     holders.dedup();
-    let dels = holders.iter().map(|(node, container)| Call::new(What::Del(super::known(container))).on(node));
+    let del =
+        |later: u64| holders.iter().map(move |(node, container)| Call { later, ..Call::new(What::Del(super::known(container))).on(node) });
+    // What is left is found when nobody can be writing it any more.
+    let later = 2 * 24 * 60 * 60;
     let nodes = super::calls::NODES.iter();
-    let collects = nodes.flat_map(|node| [What::Gc, What::Sweep].map(|what| Call { dead: "", ..Call::new(what).on(node) }));
-    let todo: Vec<Call> = dels.chain(collects).collect();
+    let collects = nodes.flat_map(|node| [What::Gc, What::Sweep].map(|what| Call { dead: "", later, ..Call::new(what).on(node) }));
+    // What came late is taken back by a call that looks for it: some seconds after.
+    let dels: Vec<Call> = del(0).chain(del(LOOK_AGAIN)).collect();
+    let frees = dels.len();
+    let all_free = !world.events.iter().any(|event| matches!(event, Event::Broken(..)));
+    let todo: Vec<Call> = dels.into_iter().chain(collects).collect();
     let mut passed = Vec::new();
     for (done, call) in todo.iter().enumerate() {
         let mut hasher = DefaultHasher::new();
-        (world.state(), &todo[done..]).hash(&mut hasher);
+        (world.state(), &todo[done..], all_free && done <= frees).hash(&mut hasher);
         let begins = hasher.finish();
         if known.clean.contains(&begins) {
             known.clean.extend(passed);
             return Ok(());
         }
         passed.push(begins);
+        if all_free && done == frees {
+            let found = &looked(setting, world.clone())?.held;
+            let left = found.iter().find(|(_, node, container)| holders.iter().any(|holder| holder.0 == node && holder.1 == *container));
+            if let Some(left) = left {
+                return Err(format!("a DEL of its holder has left {left:?}"));
+            }
+        }
         let (next, answered) = alone(setting, world, *call);
         answered.map_err(|(code, words)| format!("{call:?} afterwards: {code} {words}"))?;
         world = next;
