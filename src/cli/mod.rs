@@ -24,7 +24,6 @@ mod verify;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 /// How the environment is looked up.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -391,17 +390,17 @@ pub(crate) struct RepairArgs {
 }
 
 /// Runs the command line.
-pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> ExitCode {
+pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> i32 {
     let args: Vec<OsString> = args.collect();
     if args.len() <= 1 {
         output::about(&Cli::command().render_help().to_string());
-        return ExitCode::SUCCESS;
+        return 0;
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             output::say(error.render().to_string().trim_end());
-            return ExitCode::from(2);
+            return 2;
         }
         Err(help) => return output::finish(output::print(&help.render().to_string())),
     };

@@ -5,7 +5,6 @@ use crate::cni::Version;
 use crate::ipam::{Allocation, Source};
 use serde_json::{Value, json};
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 /// Standard output, whose errors say that they are its.
 pub(super) struct Stdout(io::StdoutLock<'static>);
@@ -53,15 +52,15 @@ pub(super) fn about(help: &str) {
 }
 
 /// The exit status. A reader that has seen enough (`| head`) is no failure.
-pub(super) fn finish(done: anyhow::Result<()>) -> ExitCode {
+pub(super) fn finish(done: anyhow::Result<()>) -> i32 {
     let Err(error) = done else {
-        return ExitCode::SUCCESS;
+        return 0;
     };
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-        return ExitCode::SUCCESS;
+        return 0;
     }
     say(&format!("error: {error:#}"));
-    if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+    if error.is::<Usage>() { 2 } else { 1 }
 }
 
 /// Rows under headings, columns aligned.
