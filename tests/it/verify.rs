@@ -4,14 +4,16 @@
 /// A million records.
 mod many;
 
-use crate::conformance::host;
+use crate::conformance::{claim, draft, host};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Call, Sandbox, configuration};
 use crate::support::stopped::{Moment, Stopped, Waiting, has_strace};
+use hereabouts::ipam::Draft;
 use hereabouts::store::file::finding::{Finding, Problem};
 use hereabouts::store::file::repair::Repaired;
 use hereabouts::store::file::{FileStore, Host};
 use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Rehome, Store};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -313,6 +315,24 @@ fn an_add_in_flight_is_no_left_over() {
         let ended = looker.end();
         assert!(ended.status == Some(0) && ended.stderr.contains(ends), "{command:?} {ended:?}");
         assert_eq!(sandbox.held(), ["10.1.2.1", "10.1.2.2"]);
+    }
+}
+
+/// An address that is re-homed, to the sandbox itself after a boot or to another of
+/// its pod, leaves no entry of the old record in either index.
+#[test]
+fn a_move_leaves_nothing_to_find() {
+    let sandbox = Sandbox::new();
+    for to in ["c1", "c2"] {
+        let store = FileStore::on(FaultyDisk::new(sandbox.path(to), Faults::default()), host("n1"));
+        let deadline = || Deadline::after(Duration::from_secs(20));
+        let mut session = store.open(Access::Allocate, deadline()).unwrap();
+        let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
+        let moved = Draft { boot_id: "tomorrow".to_owned(), ..draft("n1", to, Some("web")) };
+        assert!(matches!(session.rehome(&old, &moved).unwrap(), Rehome::Done(_)));
+        drop(session);
+        let found = store.verify(deadline()).unwrap().findings;
+        assert!(found.is_empty(), "{to}: {:?}", found.iter().map(|finding| &finding.path).collect::<Vec<_>>());
     }
 }
 

@@ -3,7 +3,7 @@
 use super::disk::{Disk, Inode};
 use super::gateways::Gateways;
 use super::hint::{FullShards, Word};
-use super::session::FileSession;
+use super::session::{FileSession, by_pod};
 use super::{failed, hint, index, is_gone, layout, record, remove, sync_name};
 use crate::addr::{AddrSet, Mask, Range, Shard, add_bit, lowest_free};
 use crate::ipam::{Allocation, Attachment, Draft, Scope};
@@ -378,11 +378,9 @@ impl<D: Disk> FileSession<'_, D> {
 
     /// The entry by pod: its loss costs a re-homing, no more.
     pub(super) fn link_pod(&self, written: &Written) {
-        let held = &written.allocation.held;
-        let Some(pod) = held.pod.as_ref().filter(|pod| pod.is_whole()) else {
+        let Some(stem) = by_pod(&written.allocation.held) else {
             return;
         };
-        let stem = layout::pod(&held.attachment.node, &held.attachment.network, pod, &held.attachment.ifname);
         let link = || self.store.ensure(&stem.directory).and_then(|()| self.next.link(&self.store.disk, &stem, &written.entry));
         let linked = link();
         if let Err(error) = if has_gone(&linked) { link() } else { linked } {

@@ -203,11 +203,9 @@ impl<'s, D: Disk> FileSession<'s, D> {
     }
 
     fn unlink_pod(&self, held: &Allocation, inodes: &[Inode]) {
-        let Some(pod) = held.held.pod.as_ref().filter(|pod| pod.is_whole()) else {
+        let Some(stem) = by_pod(&held.held) else {
             return;
         };
-        let attachment = &held.held.attachment;
-        let stem = layout::pod(&attachment.node, &attachment.network, pod, &attachment.ifname);
         if let Err(error) = index::remove(&self.store.disk, &stem, inodes) {
             tracing::debug!(%error, "the entry by pod could not be removed");
         }
@@ -236,7 +234,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
             return Err(failed(&self.store.disk, "sync", directory, error));
         }
         self.unlock_shared();
-        self.link_pod(new);
+        self.move_pod(held, old, new);
         // The address has moved: an error here would say that it has not.
         let tidied = match old_entry.filter(|_| held.held.attachment == new.allocation.held.attachment) {
             Some(entry) => self.lower(new, &entry),
@@ -248,9 +246,24 @@ impl<'s, D: Disk> FileSession<'s, D> {
         Ok(Rehome::Done(new.allocation.clone()))
     }
 
+    /// Puts the entry by pod of the new record in the place of that of the old one:
+    /// below it, the old one would stay until the DEL.
+    fn move_pod(&self, held: &Allocation, old: Inode, new: &Written) {
+        let stem = by_pod(&held.held);
+        let entry = stem.as_ref().filter(|_| stem == by_pod(&new.allocation.held)).and_then(|stem| self.entry_at(stem, old));
+        match entry.map(|entry| self.store.replace(&new.entry, &entry)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(%error, "the entry by pod could not be moved"),
+            None => self.link_pod(new),
+        }
+    }
+
     /// Which of an attachment's entries is this file.
     pub(super) fn entry_of(&self, held: &Allocation, inode: Inode) -> Option<PathBuf> {
-        let stem = layout::attachment(&held.held.attachment);
+        self.entry_at(&layout::attachment(&held.held.attachment), inode)
+    }
+
+    fn entry_at(&self, stem: &layout::Stem, inode: Inode) -> Option<PathBuf> {
         let entries = (0..).map(|number| stem.entry(number));
         let inodes = entries.map_while(|entry| self.store.disk.inode(&entry).ok().map(|found| (entry, found)));
         inodes.into_iter().find_map(|(entry, found)| (found == inode).then_some(entry))
@@ -282,6 +295,12 @@ impl<'s, D: Disk> FileSession<'s, D> {
             .and_then(|()| disk.unlink(&new.entry));
         tracing::debug!(?undone, "the old record was put back");
     }
+}
+
+/// Where a record is found by its pod; nowhere without the whole name of one.
+pub(super) fn by_pod(held: &Draft) -> Option<layout::Stem> {
+    let pod = held.pod.as_ref().filter(|pod| pod.is_whole())?;
+    Some(layout::pod(&held.attachment.node, &held.attachment.network, pod, &held.attachment.ifname))
 }
 
 impl<D: Disk> Session for FileSession<'_, D> {
