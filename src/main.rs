@@ -82,8 +82,8 @@ fn run() -> i32 {
 /// a word; and of a child that ends, whoever waits for it has to hear.
 fn settle_signals() {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-    let ignored = [Signal::SIGXFSZ, Signal::SIGPIPE].map(|signal| (signal, SigHandler::SigIgn));
-    for (signal, handler) in ignored.into_iter().chain([(Signal::SIGCHLD, SigHandler::SigDfl)]) {
+    let (ignored, default) = (SigHandler::SigIgn, SigHandler::SigDfl);
+    for (signal, handler) in [(Signal::SIGXFSZ, ignored), (Signal::SIGPIPE, ignored), (Signal::SIGCHLD, default)] {
         let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
         #[allow(unsafe_code, reason = "the kernel's own way with a signal is set, no handler of ours")]
         // SAFETY: no code runs for either, and no other thread is there yet.

@@ -1,10 +1,11 @@
 //! What stands for a text in the name of a file, a label or an offset that cannot
 //! hold the text itself.
 
+use crate::ipam::Attachment;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of several texts, each told from the next.
-pub(crate) fn of_parts(parts: &[&str]) -> [u8; 32] {
+fn of_parts(parts: &[&str]) -> [u8; 32] {
     let mut digest = Sha256::new();
     for part in parts {
         digest.update(part.len().to_be_bytes());
@@ -13,9 +14,25 @@ pub(crate) fn of_parts(parts: &[&str]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// The first 16 hexadecimal digits of it.
+/// The same of a whole attachment.
+pub(crate) fn of_attachment(attachment: &Attachment) -> [u8; 32] {
+    let Attachment { node, network, container, ifname } = attachment;
+    of_parts(&[node.as_str(), network.as_str(), container.as_str(), ifname.as_str()])
+}
+
+/// 16 hexadecimal digits of several texts, each told from the next.
 pub(crate) fn short(parts: &[&str]) -> String {
     hex(&of_parts(parts)[..8])
+}
+
+/// The same of a whole attachment.
+pub(crate) fn short_of_attachment(attachment: &Attachment) -> String {
+    hex(&of_attachment(attachment)[..8])
+}
+
+/// Whether a text is what [`short`] gives.
+pub(crate) fn is_short(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// Bytes as hexadecimal digits, two each. Without `format!`, which took a seventh

@@ -165,6 +165,7 @@ mod tests {
             assert_eq!(host_root(Path::new(namespace)), Path::new(root), "{namespace}");
         }
     }
+
     /// What the kernel says of a process.
     fn look(process: &str, key: &str) -> Option<String> {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;

@@ -24,7 +24,7 @@ use super::evidence::{self, Machine};
 use crate::config::{ConfigError, FlatFile, Merged, Settings, StoreKind, StoreSettings};
 use crate::ipam::{Allocation, Attachment, Draft, NodeName};
 use crate::json::Json;
-use crate::store::digest::short;
+use crate::store::digest::{is_short, short, short_of_attachment};
 use crate::store::file::disk::{Disk, Inode, RealDisk};
 use note::Unreadable;
 use std::cell::Cell;
@@ -349,14 +349,11 @@ impl Debts {
 
 /// Where the debt of an attachment in a store is.
 fn name_of(attachment: &Attachment, store: &Place) -> PathBuf {
-    let Attachment { node, network, container, ifname } = attachment;
-    let whose = short(&[node.as_str(), network.as_str(), container.as_str(), ifname.as_str()]);
-    format!("{whose}-{}", store.key()).into()
+    format!("{}-{}", short_of_attachment(attachment), store.key()).into()
 }
 
 fn is_debt(name: &Path) -> bool {
-    let is_hash = |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    name.to_str().and_then(|name| name.split_once('-')).is_some_and(|(whose, store)| is_hash(whose) && is_hash(store))
+    name.to_str().and_then(|name| name.split_once('-')).is_some_and(|(whose, store)| is_short(whose) && is_short(store))
 }
 
 fn is_aside(name: &Path) -> bool {

@@ -18,7 +18,7 @@
 use super::disk::Disk;
 use super::{Acting, FileStore, layout, listing, read, record};
 use crate::ipam::{Allocation, Attachment, NodeName};
-use crate::store::digest::hex;
+use crate::store::digest::{hex, of_attachment};
 use crate::store::{Filter, StoreError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ impl<'n> Given<'n> {
     }
 
     fn path(&self, attachment: &Attachment) -> PathBuf {
-        self.directory.join(hex(&layout::hash(attachment)[..16]))
+        self.directory.join(hex(&of_attachment(attachment)[..16]))
     }
 
     fn read(&self, path: &Path) -> Vec<Allocation> {

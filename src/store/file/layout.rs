@@ -21,7 +21,7 @@
 
 use crate::addr::{Family, Shard};
 use crate::ipam::{Attachment, IfName, NetworkName, NodeName, PodRef, Scope};
-use crate::store::digest::{hex, of_parts};
+use crate::store::digest::{hex, of_attachment};
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::net::IpAddr;
@@ -110,13 +110,7 @@ pub(super) fn unescape(name: &str) -> Option<String> {
 /// hash, so far apart that two attachments never share one.
 pub(super) fn lock_byte(attachment: &Attachment) -> u64 {
     // Offsets of files are signed.
-    hash(attachment).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 2
-}
-
-/// A hash of the whole attachment.
-pub(super) fn hash(attachment: &Attachment) -> [u8; 32] {
-    let Attachment { node, network, container, ifname } = attachment;
-    of_parts(&[node.as_str(), network.as_str(), container.as_str(), ifname.as_str()])
+    of_attachment(attachment).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 2
 }
 
 /// Whether a name is one that filesystems make by themselves; no id meets it,

@@ -5,11 +5,11 @@
 
 use super::KubeStore;
 use super::crd::IpAllocation;
-use super::names;
 use super::origin::{FORMAT, Origin};
 use super::state::State;
 use crate::ipam::Allocation;
 use crate::store::StoreError;
+use crate::store::digest;
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -101,7 +101,7 @@ impl KubeStore {
 
     /// Where the files of this cluster are made.
     fn own_files(&self) -> PathBuf {
-        Path::new(CLUSTERS).join(names::hash(&["cluster", self.api.cluster()]))
+        Path::new(CLUSTERS).join(digest::short(&["cluster", self.api.cluster()]))
     }
 
     /// Whether what is remembered is of this node, machine and boot, and of this

@@ -11,6 +11,7 @@ use super::{KubeStore, names};
 use crate::addr::{AddrSet, Range};
 use crate::ipam::Scope;
 use crate::store::StoreError;
+use crate::store::digest;
 use crate::store::retry::Deadline;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -84,7 +85,7 @@ impl KubeStore {
     /// Which object of an attachment names the gateway. What cannot be read
     /// names none.
     fn names(&self, hash: &str, scope: &Scope, gateway: IpAddr) -> Option<String> {
-        let objects = if names::is_hash(hash) { self.state.objects(hash).unwrap_or_default() } else { Vec::new() };
+        let objects = if digest::is_short(hash) { self.state.objects(hash).unwrap_or_default() } else { Vec::new() };
         let named = objects.into_iter().find(|object| object.spec.scope.as_deref() == scope.name() && object.spec.gateway == Some(gateway));
         named.map(|object| object.metadata.name)
     }

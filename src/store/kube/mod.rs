@@ -60,6 +60,7 @@ use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope};
+use crate::store::digest;
 use api::Api;
 use client::{Client, Server};
 use origin::Origin;
@@ -125,7 +126,7 @@ impl KubeStore {
     /// theirs. It does not look whether the cluster was set back.
     #[must_use]
     pub fn on(server: Box<dyn Server>, disk: Box<dyn Disk>, host: Host, order: Order) -> Self {
-        let machine = host.machine_id.as_deref().map(|id| names::hash(&["machine", id]));
+        let machine = host.machine_id.as_deref().map(|id| digest::short(&["machine", id]));
         Self {
             api: Api::new(server),
             state: Rc::new(State::new(disk)),

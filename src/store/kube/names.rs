@@ -5,7 +5,7 @@
 //! they stand for is longer than a label may be, or has other letters.
 
 use crate::ipam::{Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
-use crate::store::digest;
+use crate::store::digest::{self, short};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -66,7 +66,7 @@ fn label(name: &str) -> String {
     }
     let lowered = name.to_ascii_lowercase();
     let kept: String = lowered.bytes().map(|byte| if plain(byte) { char::from(byte) } else { '-' }).take(KEPT).collect();
-    format!("{}-{}", kept.trim_matches('-'), hash(&[name])).trim_start_matches('-').to_owned()
+    format!("{}-{}", kept.trim_matches('-'), short(&[name])).trim_start_matches('-').to_owned()
 }
 
 /// The labels of a record.
@@ -87,43 +87,32 @@ pub(super) fn labels(scope: &Scope, address: IpAddr, held: &Draft) -> BTreeMap<S
 
 /// A node's label.
 pub(super) fn of_node(node: &NodeName) -> String {
-    hash(&[node.as_str()])
+    short(&[node.as_str()])
 }
 
 /// A network's label.
 pub(super) fn of_network(network: &NetworkName) -> String {
-    hash(&[network.as_str()])
+    short(&[network.as_str()])
 }
 
 /// A scope's label.
 pub(super) fn of_scope(scope: &Scope) -> String {
-    scope.name().map_or_else(|| "unnamed".to_owned(), |name| hash(&[name]))
+    scope.name().map_or_else(|| "unnamed".to_owned(), |name| short(&[name]))
 }
 
 /// A pod's label.
 pub(super) fn of_pod(namespace: &str, name: &str) -> String {
-    hash(&[namespace, name])
+    short(&[namespace, name])
 }
 
 /// An attachment's label, and its directory in the node state.
 pub(super) fn of_attachment(attachment: &Attachment) -> String {
-    let Attachment { node, network, container, ifname } = attachment;
-    hash(&[node.as_str(), network.as_str(), container.as_str(), ifname.as_str()])
+    digest::short_of_attachment(attachment)
 }
 
 /// A pod's interface in a network of this node, in the node state.
 pub(super) fn of_pod_interface(network: &NetworkName, pod: &PodRef, ifname: &IfName) -> String {
-    hash(&[network.as_str(), &pod.namespace, &pod.name, ifname.as_str()])
-}
-
-/// 16 hexadecimal digits of the parts, each told from the next.
-pub(super) fn hash(parts: &[&str]) -> String {
-    digest::short(parts)
-}
-
-/// Whether a text is what [`hash`] gives.
-pub(super) fn is_hash(text: &str) -> bool {
-    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    short(&[network.as_str(), &pod.namespace, &pod.name, ifname.as_str()])
 }
 
 #[cfg(test)]
@@ -154,6 +143,6 @@ mod tests {
 
     #[test]
     fn parts_do_not_run_into_one_another() {
-        assert_ne!(hash(&["ab", "c"]), hash(&["a", "bc"]));
+        assert_ne!(short(&["ab", "c"]), short(&["a", "bc"]));
     }
 }

@@ -11,6 +11,7 @@
 //! with the lowest first 4.4.)
 
 use crate::addr::{AddrSet, Family, Mask, Shard, add_bit, bits_from, lowest_free, remove_bit};
+use crate::store::digest;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -249,7 +250,7 @@ impl Occupancy {
 /// The candidates in few letters without a blank.
 fn key(candidates: &AddrSet) -> String {
     let ranges: Vec<String> = candidates.ranges().map(|range| range.to_string()).collect();
-    super::names::hash(&[&ranges.join("_")])
+    digest::short(&[&ranges.join("_")])
 }
 
 fn millis(at: SystemTime) -> u128 {

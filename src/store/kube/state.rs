@@ -35,6 +35,7 @@ use super::occupancy::Occupancy;
 use super::tidy::LISTING;
 use crate::ipam::{Attachment, IfName, NetworkName, PodRef, Scope};
 use crate::store::StoreError;
+use crate::store::digest;
 use crate::store::file::disk::{Disk, Held, Locked, Patience};
 use crate::store::file::failed;
 use crate::store::retry::Deadline;
@@ -231,7 +232,7 @@ impl State {
 
     /// Every attachment's hash.
     pub(super) fn hashes(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.names(ATTACHMENTS)?.into_iter().filter_map(|name| name.into_string().ok()).filter(|name| names::is_hash(name)).collect())
+        Ok(self.names(ATTACHMENTS)?.into_iter().filter_map(|name| name.into_string().ok()).filter(|name| digest::is_short(name)).collect())
     }
 
     /// Puts an object in the place of the one of the same name, which it returns,
@@ -333,7 +334,7 @@ impl State {
     fn lines(&self, path: &Path) -> Result<Vec<String>, StoreError> {
         let bytes = self.read_unless_damaged(path)?.unwrap_or_default();
         // A damaged line leads nowhere.
-        Ok(String::from_utf8_lossy(&bytes).lines().filter(|line| names::is_hash(line)).map(str::to_owned).collect())
+        Ok(String::from_utf8_lossy(&bytes).lines().filter(|line| digest::is_short(line)).map(str::to_owned).collect())
     }
 
     /// What is believed of a scope.

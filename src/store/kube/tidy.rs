@@ -5,6 +5,7 @@
 use super::state::{SCOPES, State};
 use super::{KubeStore, names};
 use crate::store::StoreError;
+use crate::store::digest;
 use crate::store::file::disk::{Locked, Patience};
 use crate::store::file::failed;
 use crate::store::retry::Deadline;
@@ -29,7 +30,7 @@ impl KubeStore {
             }
         }
         let now = self.now();
-        let is_vain = |hash: &str| names::is_hash(hash) && !held.contains(hash) && self.state.occupancy_of(hash).is_idle(now);
+        let is_vain = |hash: &str| digest::is_short(hash) && !held.contains(hash) && self.state.occupancy_of(hash).is_idle(now);
         Ok(self.state.remove_scopes(&is_vain)? + self.state.forget_ended(deadline)?)
     }
 }

@@ -93,6 +93,18 @@ fn look(process: &str, key: &str) -> Option<String> {
     status.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim().to_owned()))
 }
 
+/// A node whose watch begins a sweep that waits for the store's lock, which is held.
+fn sweeping_in_vain() -> (Node, Watching, std::fs::File) {
+    let node = Node::new();
+    node.install_for_files();
+    node.sandbox.call("ADD").stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
+    // A FIFO in the flat file's place would be refused: the store's lock is what a sweep waits for.
+    let lock = std::fs::File::open(node.sandbox.store()).unwrap();
+    lock.lock().unwrap();
+    let watching = node.watch(&["install", "--watch", "--sweep-every=1s", "--data-dir", node.sandbox.store().to_str().unwrap()]);
+    (node, watching, lock)
+}
+
 fn held(node: &Node) -> usize {
     node.sandbox.held().len()
 }
@@ -152,13 +164,7 @@ fn a_namespace_that_cannot_be_entered_is_said_and_frees_nothing() {
 
 #[test]
 fn a_sweep_that_stands_still_does_not_keep_it_from_ending() {
-    let node = Node::new();
-    node.install_for_files();
-    node.sandbox.call("ADD").stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
-    // A FIFO in the flat file's place would be refused: the store's lock is what a sweep waits for.
-    let lock = std::fs::File::open(node.sandbox.store()).unwrap();
-    lock.lock().unwrap();
-    let mut watching = node.watch(&["install", "--watch", "--sweep-every=1s", "--data-dir", node.sandbox.store().to_str().unwrap()]);
+    let (node, mut watching, _lock) = sweeping_in_vain();
     let children = format!("/proc/{0}/task/{0}/children", watching.id());
     watching.until("a child", || !std::fs::read_to_string(&children).unwrap().is_empty());
     assert_eq!(watching.end(Signal::SIGTERM), Some(0));
@@ -173,12 +179,7 @@ fn a_sweep_that_outlasts_its_kill_does_not_keep_it_from_ending() {
     if !has_strace() {
         return println!("SKIPPED install::sweeping::a_sweep_that_outlasts_its_kill_does_not_keep_it_from_ending: no strace");
     }
-    let node = Node::new();
-    node.install_for_files();
-    node.sandbox.call("ADD").stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
-    let lock = std::fs::File::open(node.sandbox.store()).unwrap();
-    lock.lock().unwrap();
-    let mut watching = node.watch(&["install", "--watch", "--sweep-every=1s", "--data-dir", node.sandbox.store().to_str().unwrap()]);
+    let (_node, mut watching, _lock) = sweeping_in_vain();
     let children = format!("/proc/{0}/task/{0}/children", watching.id());
     let mut held_up = None;
     watching.until("a sweep that outlasts its kill", || {
