@@ -31,6 +31,15 @@ pub(super) struct Worker<'s> {
     pub(super) tally: Tally,
 }
 
+/// How a verb or a command says that others had the lock until its deadline: on a
+/// machine with much else to do so it may be.
+const IN_THE_CROWD: &str = " was not free within ";
+
+/// Whether a verb gave up for that.
+fn gave_up(fate: &Fate) -> bool {
+    fate.ended.status == Some(1) && fate.ended.code() == 11 && fate.ended.stdout.contains(IN_THE_CROWD)
+}
+
 /// What the runtime knows of its newest sandbox.
 #[derive(Debug, Clone)]
 enum Now {
@@ -111,7 +120,7 @@ impl<'s> Worker<'s> {
     fn del(&mut self, container: &str) {
         self.end(container);
         let fate = self.run("DEL", &self.call("DEL", container, &self.configuration()), 6);
-        if fate.killed {
+        if fate.killed || gave_up(&fate) {
             self.now = Now::Leaving(container.to_owned());
             return;
         }
@@ -129,14 +138,14 @@ impl<'s> Worker<'s> {
         let mut call = self.call("GC", "", &self.configuration().replacen('{', &list, 1));
         call.unset("CNI_CONTAINERID");
         let fate = self.run("GC", &call, 40);
-        assert!(fate.killed || fate.ended.status == Some(0), "{fate:?}");
+        assert!(fate.killed || fate.ended.status == Some(0) || gave_up(&fate), "{fate:?}");
     }
 
     fn sweep(&mut self) {
         let mut call = self.sandbox.command_call(&["sweep", "--yes"]);
         call.set("CNI_NETNS_OVERRIDE", "true");
         let fate = self.run("sweep", &call, 40);
-        assert!(fate.killed || fate.ended.status == Some(0), "{fate:?}");
+        assert!(fate.killed || fate.ended.status == Some(0) || fate.ended.stderr.contains(IN_THE_CROWD), "{fate:?}");
     }
 
     /// The sandbox is gone, and no DEL comes.
