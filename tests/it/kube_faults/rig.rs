@@ -4,15 +4,23 @@ use crate::support::cluster::Cluster;
 use crate::support::nodes::{DEADLINES, Node, holders, own_name};
 use crate::support::proxy::Proxy;
 use crate::support::sandbox::{Call, Ended};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub(super) struct Rig<'c> {
     pub(super) cluster: &'c Cluster,
     pub(super) proxy: Proxy,
     pub(super) node: Node,
+    /// While the proxy disturbs.
+    deadlines: Arc<Mutex<String>>,
 }
+
+/// While nothing disturbs, a busy machine may take as long as it needs: a call that
+/// is to succeed does, and none waits for the end of that.
+const UNDISTURBED: &str = r#"{"add":"2m","del":"2m","gc":"2m"}"#;
 
 /// What a call may need beyond its deadline on a busy machine.
 const SLACK: Duration = Duration::from_secs(20);
@@ -39,8 +47,15 @@ impl<'c> Rig<'c> {
     fn cold_named(cluster: &'c Cluster, name: &str) -> Self {
         let proxy = Proxy::new(cluster);
         let node = Node::new(name, name, Path::new("/"));
-        node.configure(&proxy.kubeconfig(&node.sandbox.root), DEADLINES);
-        Self { cluster, proxy, node }
+        let deadlines = Arc::new(Mutex::new(DEADLINES.to_owned()));
+        let kubeconfig = proxy.kubeconfig(&node.sandbox.root);
+        node.configure(&kubeconfig, UNDISTURBED);
+        let (flat, disturbed) = (node.sandbox.path("flat.conf"), Arc::clone(&deadlines));
+        proxy.tell(move |begins| {
+            let deadlines = if begins { disturbed.lock().unwrap().clone() } else { UNDISTURBED.to_owned() };
+            set_deadlines(&flat, &deadlines);
+        });
+        Self { cluster, proxy, node, deadlines }
     }
 
     /// Less patient than usual.
@@ -49,8 +64,10 @@ impl<'c> Rig<'c> {
         self
     }
 
+    /// From now on, and whenever the proxy begins to disturb.
     pub(super) fn deadlines(&self, deadlines: &str) {
-        self.node.configure(&self.proxy.kubeconfig(&self.node.sandbox.root), deadlines);
+        deadlines.clone_into(&mut self.deadlines.lock().unwrap());
+        set_deadlines(&self.node.sandbox.path("flat.conf"), deadlines);
     }
 
     pub(super) fn holders(&self) -> BTreeMap<String, String> {
@@ -63,6 +80,16 @@ impl<'c> Rig<'c> {
         let left = std::fs::read_dir(self.node.state().join("attachments")).unwrap().count();
         assert_eq!(left, 0, "{when}");
     }
+}
+
+/// In a flat file, of which the rest may be a test's own.
+fn set_deadlines(flat: &Path, deadlines: &str) {
+    let mut keys: Value = serde_json::from_slice(&std::fs::read(flat).unwrap()).unwrap();
+    keys["deadlines"] = serde_json::from_str(deadlines).unwrap();
+    // Whole or not at all: a call may be reading it.
+    let aside = flat.with_extension("new");
+    std::fs::write(&aside, keys.to_string()).unwrap();
+    std::fs::rename(aside, flat).unwrap();
 }
 
 /// The shared cluster with the resource in it.

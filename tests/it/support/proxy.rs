@@ -93,6 +93,8 @@ pub(crate) struct Proxy {
     pub(crate) authority: Authority,
     token: String,
     acceptor: Mutex<Option<(Arc<TcpListener>, JoinHandle<()>)>>,
+    /// Told before it begins to disturb, and before all passes again.
+    disturbs: Mutex<Box<dyn Fn(bool) + Send>>,
 }
 
 struct Shared {
@@ -142,7 +144,7 @@ impl Proxy {
         let shared = Arc::new(Shared { server, client: Arc::new(client), state: Mutex::new(state), changed: Condvar::new() });
         let listener = TcpListener::bind((host, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let proxy = Self { shared, address, authority, token, acceptor: Mutex::default() };
+        let proxy = Self { shared, address, authority, token, acceptor: Mutex::default(), disturbs: Mutex::new(Box::new(|_| {})) };
         // Not closed and bound anew: a child of another thread that has not yet
         // become its program holds what was open when it was forked.
         proxy.accept(listener);
@@ -173,7 +175,13 @@ impl Proxy {
 
     /// What is done with every request from now on.
     pub(crate) fn script(&self, script: impl FnMut(&Asked) -> Act + Send + 'static) {
+        self.disturbs.lock().unwrap()(true);
         self.state().script = Box::new(script);
+    }
+
+    /// Whom to tell of faults that begin (`true`) and end.
+    pub(crate) fn tell(&self, disturbs: impl Fn(bool) + Send + 'static) {
+        *self.disturbs.lock().unwrap() = Box::new(disturbs);
     }
 
     /// The same act for the first requests of a method, then all pass.
@@ -188,12 +196,15 @@ impl Proxy {
     }
 
     pub(crate) fn pass(&self) {
-        self.script(|_| Act::Pass);
-        self.state().door = Door::Open;
+        self.disturbs.lock().unwrap()(false);
+        let mut state = self.state();
+        state.script = Box::new(|_| Act::Pass);
+        state.door = Door::Open;
     }
 
     /// What is done with every connection from now on.
     pub(crate) fn door(&self, door: Door) {
+        self.disturbs.lock().unwrap()(true);
         self.state().door = door;
     }
 
@@ -244,6 +255,7 @@ impl Proxy {
 
     /// From here on connections are refused.
     pub(crate) fn refuse(&self) {
+        self.disturbs.lock().unwrap()(true);
         if let Some((listener, thread)) = self.acceptor.lock().unwrap().take() {
             shutdown(listener.as_raw_fd(), Shutdown::Both).unwrap();
             thread.join().unwrap();
