@@ -70,6 +70,7 @@ struct Cli {
     #[command(flatten)]
     store: StoreArgs,
     /// Look at files as this mount namespace does; from a pod, /proc/1/ns/mnt is the node's
+    /// [default: HEREABOUTS_MOUNT_NAMESPACE]
     #[cfg(feature = "kube")]
     #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     mount_namespace: Option<PathBuf>,
@@ -407,9 +408,16 @@ pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> i32 {
     output::finish(carry_out(lookup, &cli))
 }
 
+/// Where commands look at files, unless they are told: in the DaemonSet's pod, whose
+/// manifest sets it, the node's own mount namespace.
+#[cfg(feature = "kube")]
+const MOUNT_NAMESPACE: &str = "HEREABOUTS_MOUNT_NAMESPACE";
+
 fn carry_out(lookup: Lookup<'_>, cli: &Cli) -> anyhow::Result<()> {
     #[cfg(feature = "kube")]
-    match (&cli.command, cli.mount_namespace.as_deref()) {
+    let set = lookup(MOUNT_NAMESPACE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    #[cfg(feature = "kube")]
+    match (&cli.command, cli.mount_namespace.as_deref().or(set.as_deref())) {
         // These stay where they are; what they start goes there.
         (Command::Install(args), namespace) => return install::install(lookup, &cli.store, args, namespace),
         (Command::Uninstall(args), namespace) => return install::uninstall(lookup, &cli.store, args, namespace),

@@ -44,7 +44,9 @@ pub(super) fn verify(lookup: Lookup<'_>, store: &StoreArgs, args: &VerifyArgs) -
         }
         output::print(&census::describe(census, now))?;
         let format = format.map_or_else(String::new, |number| format!(", format {number}"));
-        output::print(&format!("{} and {} were read{format}\n", count(*records, "record"), count(*entries, "index entry")))?;
+        let is_well = findings.is_empty() && wrong.is_empty() && unseen.is_none();
+        let verdict = if is_well { "nothing is wrong: " } else { "" };
+        output::print(&format!("{verdict}{} and {} were read{format}\n", count(*records, "record"), count(*entries, "index entry")))?;
     }
     match findings.len() + wrong.len() {
         0 => Ok(()),

@@ -4,6 +4,7 @@
 use super::super::output;
 use super::options::Plan;
 use super::{enter_mount_namespace, files, place, remove};
+use crate::json::excerpt;
 use crate::plugin::host::{CONFIG_VARIABLE, read_small};
 use anyhow::{Context, bail};
 use std::io::Write;
@@ -15,9 +16,13 @@ use std::process::{Command, Stdio};
 const NETWORK: &str = r#"{"cniVersion":"1.1.0","name":"hereabouts","type":"hereabouts",
 "ipam":{"type":"hereabouts","range":"192.0.2.0/24"}}"#;
 
-/// Looks at the files; and lets the plugin, as it is installed and where it will
-/// be called, answer STATUS.
+/// Asks the install that stays here, or where none does compares the files with
+/// the plan; and lets the plugin, as it is installed and where it will be called,
+/// answer STATUS.
 pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow::Result<()> {
+    if let Some(Err(wrong)) = &plan.running {
+        bail!("the install that runs here says: {wrong}");
+    }
     for path in plan.executables() {
         let found = path.metadata().with_context(|| format!("is not installed: {}", path.display()))?;
         if std::os::unix::fs::MetadataExt::mode(&found) & 0o111 == 0 {
@@ -27,7 +32,7 @@ pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow:
     let flat = plan.flat_path();
     let bytes = read_small(&flat).with_context(|| format!("is not installed: {}", flat.display()))?;
     if !plan.flat.is_empty() && bytes != plan.flat.as_bytes() {
-        bail!("says something else than this install would write: {}", flat.display());
+        bail!("{}, {}", differs(&bytes, &plan.flat), flat.display());
     }
     let said: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("expected JSON: {}", flat.display()))?;
     let node = said["node_name"].as_str().unwrap_or_else(|| plan.node.as_str());
@@ -41,6 +46,20 @@ pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow:
     }
     output::say(&format!("hereabouts is installed on {}{}", output::plain(node), if offline { "" } else { ", and reaches its store" }));
     Ok(())
+}
+
+/// What a flat file says otherwise than the one that would be written.
+fn differs(present: &[u8], wanted: &str) -> String {
+    let parse = |bytes: &[u8]| serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes).unwrap_or_default();
+    let (present, wanted) = (parse(present), parse(wanted.as_bytes()));
+    let said = |keys: &serde_json::Map<String, serde_json::Value>, key: &str| {
+        keys.get(key).map_or_else(|| "nothing".to_owned(), |value| excerpt(&value.to_string()))
+    };
+    let keys: std::collections::BTreeSet<&String> = present.keys().chain(wanted.keys()).collect();
+    let others = keys.into_iter().filter(|key| present.get(*key) != wanted.get(*key));
+    let list: Vec<String> = others.map(|key| format!("{key} is {}, not {}", said(&present, key), said(&wanted, key))).collect();
+    let what = if list.is_empty() { "the same in other words".to_owned() } else { list.join("; ") };
+    format!("says something else than this install would write with these options: {what}")
 }
 
 /// The admission policy's words (deploy/node/policy.yaml).

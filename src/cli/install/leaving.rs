@@ -1,25 +1,42 @@
 //! `uninstall --watch`: what the DaemonSet runs on its way out. The plugin
-//! serves its node's pods to the end, so its token must not end before.
+//! serves its node's pods to the end, so its token must not end before; and some
+//! time longer: the kubelet's garbage collection makes the DELs of a sandbox that
+//! is gone again, one to two minutes later, and where nothing answers them never
+//! comes to an end with it.
 
 use super::super::output;
 use super::files::Files;
 use super::remove;
 use super::watch::Pause;
+use crate::store::retry::Deadline;
 use anyhow::bail;
 use std::path::Path;
+use std::time::Duration;
+
+/// Between two looks whether the node still holds nothing.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// See above.
 pub(super) struct Leaving<'a> {
     files: Files,
     namespace: &'a Path,
-    pause: Pause,
-    refusal: String,
-    has_left: bool,
+    /// So long nothing must have been held.
+    idle: Duration,
+    state: State,
+}
+
+enum State {
+    /// Addresses are held, or it cannot be told; why.
+    Held { again: Pause, refusal: String },
+    /// Nothing is, and it is looked again.
+    Idle { over: Deadline, look: Deadline },
+    /// All is removed.
+    Left,
 }
 
 impl<'a> Leaving<'a> {
-    pub(super) fn new(files: Files, namespace: &'a Path) -> Self {
-        Self { files, namespace, pause: Pause::default(), refusal: String::new(), has_left: false }
+    pub(super) fn new(files: Files, namespace: &'a Path, idle: Duration) -> Self {
+        Self { files, namespace, idle, state: State::Held { again: Pause::default(), refusal: String::new() } }
     }
 
     /// Renews the token; removes all, if that may be. Then nothing more.
@@ -27,20 +44,52 @@ impl<'a> Leaving<'a> {
     /// # Errors
     /// Why it may not yet be.
     pub(super) fn step(&mut self) -> anyhow::Result<Vec<String>> {
-        if self.has_left {
+        if matches!(self.state, State::Left) {
             return Ok(Vec::new());
         }
         self.files.renew()?.iter().for_each(|change| output::say(change));
-        if self.pause.is_over() {
-            match remove::remove(&self.files.plan, self.namespace, false) {
-                Ok(mut changes) => {
-                    self.has_left = true;
-                    changes.push("done: this node can do without the DaemonSet".to_owned());
-                    return Ok(changes);
-                }
-                Err(error) => self.refusal = format!("{error:#}"),
+        let is_due = match &mut self.state {
+            State::Held { again, .. } => again.is_over(),
+            State::Idle { over, look } => over.left().is_zero() || look.left().is_zero(),
+            State::Left => false,
+        };
+        let said = if is_due { self.look()? } else { Vec::new() };
+        match &self.state {
+            State::Held { refusal, .. } => bail!("{refusal}"),
+            State::Idle { .. } | State::Left => Ok(said),
+        }
+    }
+
+    fn look(&mut self) -> anyhow::Result<Vec<String>> {
+        let (plan, flat) = (&self.files.plan, self.files.plan.flat_path());
+        // Without a flat file nobody is served.
+        let is_over = !flat.exists()
+            || match &self.state {
+                State::Held { .. } => self.idle.is_zero(),
+                State::Idle { over, .. } => over.left().is_zero(),
+                State::Left => return Ok(Vec::new()),
+            };
+        let looked = if is_over {
+            remove::remove(plan, self.namespace, false)
+        } else {
+            remove::refuse_while_held(&flat, &plan.node, self.namespace).map(|()| Vec::new())
+        };
+        let mut said = Vec::new();
+        match (looked, &mut self.state) {
+            (Err(error), State::Held { refusal, .. }) => *refusal = format!("{error:#}"),
+            (Err(error), state) => *state = State::Held { again: Pause::default(), refusal: format!("{error:#}") },
+            (Ok(changes), state) if is_over => {
+                said = changes;
+                said.push("done: this node can do without the DaemonSet".to_owned());
+                *state = State::Left;
+            }
+            (Ok(_), State::Idle { look, .. }) => *look = Deadline::after(LOOK),
+            (Ok(_), state) => {
+                let longer = humantime::format_duration(self.idle);
+                said.push(format!("nothing is held any more: the plugin stays {longer} longer, for DELs that the kubelet repeats"));
+                *state = State::Idle { over: Deadline::after(self.idle), look: Deadline::after(LOOK) };
             }
         }
-        bail!("{}", self.refusal)
+        Ok(said)
     }
 }

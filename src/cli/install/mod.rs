@@ -3,11 +3,11 @@
 //!
 //! `options` knows flags, variables and defaults, `files` what is written,
 //! `change` whether it may be, `quiet` that it stays so, `place` how: whole or not
-//! at all. `watch` stays, `chores` and `settling` are what it runs beside,
-//! `set_back` tells when one is urgent, `leaving` is what `uninstall` does instead;
-//! `remove` and `check` say it themselves, `store` makes a store of files. None of
-//! them talks to the API server:
-//! the plugin itself is asked, as it is installed.
+//! at all. `watch` stays, `running` is what it says to probes meanwhile, `chores`
+//! and `settling` are what it runs beside, `set_back` tells when one is urgent,
+//! `leaving` is what `uninstall` does instead; `remove` and `check` say it
+//! themselves, `store` makes a store of files. None of them talks to the API
+//! server: the plugin itself is asked, as it is installed.
 
 mod change;
 mod check;
@@ -18,6 +18,7 @@ mod options;
 mod place;
 mod quiet;
 mod remove;
+mod running;
 mod set_back;
 mod settling;
 mod store;
@@ -34,6 +35,7 @@ use files::Files;
 use leaving::Leaving;
 use options::Plan;
 use quiet::Quiet;
+use running::Running;
 use settling::Settling;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,7 +75,13 @@ pub(super) fn install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs,
         chores.turn(ends);
         settling.turn(ends);
     };
-    watch::watch(&mut || files.put(&mut allow), &mut beside)
+    let mut running = Running::new(files.plan.directory.clone());
+    let mut look = || {
+        let looked = files.put(&mut allow);
+        running.say(&looked);
+        looked
+    };
+    watch::watch(&mut look, &mut beside)
 }
 
 pub(super) fn uninstall(lookup: Lookup<'_>, store: &StoreArgs, args: &UninstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
@@ -84,7 +92,7 @@ pub(super) fn uninstall(lookup: Lookup<'_>, store: &StoreArgs, args: &UninstallA
     }
     if args.watch {
         let mut settling = Settling::new(namespace, plan.flat_path());
-        let mut leaving = Leaving::new(Files::new(plan)?, namespace);
+        let mut leaving = Leaving::new(Files::new(plan)?, namespace, args.idle);
         return watch::watch(&mut || leaving.step(), &mut |ends| settling.turn(ends));
     }
     let changes = remove::remove(&plan, namespace, args.force)?;

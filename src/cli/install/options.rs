@@ -2,7 +2,7 @@
 //! knows, then defaults.
 
 use super::super::{Lookup, StoreArgs, Usage};
-use super::files;
+use super::{files, running};
 use crate::config::{self, ConfigError, FlatFile, Merged};
 use crate::ipam::NodeName;
 use crate::json::Json;
@@ -55,6 +55,10 @@ pub(crate) struct UninstallArgs {
     /// meanwhile, remove what install wrote, and stay
     #[arg(long, conflicts_with = "check")]
     pub(super) watch: bool,
+    /// With --watch: how long the node must have held nothing. The kubelet makes
+    /// the DELs of a sandbox that is gone again, up to two minutes later
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = config::parse_duration)]
+    pub(super) idle: Duration,
     /// Change nothing, say whether something is still here
     #[arg(long)]
     pub(super) check: bool,
@@ -111,6 +115,9 @@ pub(super) struct Plan {
     pub(super) flat: String,
     /// What the kubeconfig is made of; `None` where none is written.
     pub(super) credentials: Option<Credentials>,
+    /// For a check: what the install says that stays here, of which the rest of
+    /// the plan then says nothing.
+    pub(super) running: Option<Result<(), String>>,
 }
 
 /// What the kubeconfig is made of.
@@ -138,6 +145,10 @@ impl Plan {
             return Err(usage("install makes the flat file, give its keys with --settings"));
         }
         let mut plan = Self::new(lookup, &args.node, if args.whereabouts { NAMES } else { &NAMES[..1] })?;
+        plan.running = if args.check { running::ask(&plan.directory)? } else { None };
+        if plan.running.is_some() {
+            return Ok(plan);
+        }
         let settings = files::Settings::parse(args.settings.as_deref(), store.data_dir.as_deref()).map_err(|error| usage(&error))?;
         let kubeconfig = match (&store.kubeconfig, settings.wants_kubernetes()) {
             (Some(_), _) if args.node.server.is_some() || args.node.token_file.is_some() || args.node.ca_file.is_some() => {
@@ -220,6 +231,7 @@ impl Plan {
             node: node_name(lookup, args)?,
             flat: String::new(),
             credentials: None,
+            running: None,
         })
     }
 

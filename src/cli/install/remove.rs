@@ -105,7 +105,7 @@ pub(super) fn quiet_node(plan: &Plan, namespace: &Path) -> anyhow::Result<Quiet>
 ///
 /// # Errors
 /// That node holds addresses there, or the store cannot be asked.
-fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) -> anyhow::Result<()> {
+pub(super) fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) -> anyhow::Result<()> {
     let named = read_small(flat).ok().and_then(|bytes| options::read_flat(flat, &bytes).ok()?.node_name);
     let node = named.as_ref().unwrap_or(node);
     let held = items(&["list", "--output", "json", "--node", node.as_str()], flat, namespace)?.len();

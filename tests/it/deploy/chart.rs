@@ -39,7 +39,8 @@ pub(super) fn kustomized(name: &str) -> Result<Vec<Value>, String> {
     Ok(objects(&output.stdout))
 }
 
-fn rendered(args: &[&str]) -> Result<Vec<Value>, String> {
+/// What the chart renders with these arguments.
+pub(super) fn rendered(args: &[&str]) -> Result<Vec<Value>, String> {
     let output = helm(&[&["template", "any-release", "deploy/chart", "--namespace", "kube-system"], args].concat())?;
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(objects(&output.stdout))

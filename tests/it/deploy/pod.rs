@@ -3,7 +3,7 @@
 //! capabilities and the token that it ships with, it installs a plugin that
 //! works, keeps it working, sweeps, and removes it.
 
-use super::chart::kustomized;
+use super::chart::{kustomized, rendered};
 use crate::support::cluster::Cluster;
 use crate::support::sandbox::{Ended, HEREABOUTS, Sandbox, configuration};
 use hereabouts::store::retry::{Deadline, until};
@@ -103,14 +103,16 @@ impl Node {
     }
 
     fn pod_that_sweeps(&self, kustomization: &str, every: &str) -> Result<Pod<'_>, String> {
-        let objects = kustomized(kustomization)?;
+        self.pod_of(&kustomized(kustomization)?, kustomization, every)
+    }
+
+    /// The same of any objects; `what` tells it from others on the node.
+    fn pod_of(&self, objects: &[Value], what: &str, every: &str) -> Result<Pod<'_>, String> {
         let spec = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap()["spec"]["template"]["spec"].clone();
-        let said = self.sandbox.path(&format!("{kustomization}-said"));
+        let said = self.sandbox.path(&format!("{what}-said"));
         let mut pod = Pod { node: self, container: spec["containers"][0].clone(), spec, said, child: None };
         let mut words: Vec<String> = words(&pod.container["command"]);
-        if words[1] == "install" {
-            words.push(format!("--sweep-every={every}"));
-        }
+        words.push(if words[1] == "install" { format!("--sweep-every={every}") } else { "--idle=2s".to_owned() });
         let file = std::fs::File::create(&pod.said).unwrap();
         let capabilities = pod.capabilities();
         let start = [SCRIPT, "pod", self.sandbox.path("root").to_str().unwrap(), HEREABOUTS, &capabilities].map(str::to_owned);
@@ -180,10 +182,15 @@ impl Pod<'_> {
 
     /// One run of a probe, in the container.
     fn probe(&self, name: &str) -> Ended {
+        self.exec(&words(&self.container[name]["exec"]["command"]))
+    }
+
+    /// A command that somebody types with kubectl exec.
+    fn exec(&self, words: &[impl AsRef<std::ffi::OsStr>]) -> Ended {
         let process = self.container_process();
         let target = ["nsenter", "--target", &process, "--mount", "--pid", "--root", "--wd"].map(str::to_owned);
         let mut command = Command::new(SCRIPT);
-        command.args(["enter", &self.capabilities()]).args(target).args(words(&self.container[name]["exec"]["command"]));
+        command.args(["enter", &self.capabilities()]).args(target).args(words);
         Ended::from(command.envs(self.surroundings()).stdin(Stdio::null()).output().unwrap())
     }
 
@@ -265,6 +272,62 @@ fn it_installs_a_plugin_that_works_with_the_rights_it_ships_with() {
     pod.end();
     node.verb("DEL", "c1").succeeded();
     assert!(node.held().is_empty());
+}
+
+/// What a chart renders is run, its probes included.
+///
+/// Cause: the probes compared the flat file with what an install without options
+/// would write, and with `settings` no pod became ready.
+#[test]
+fn with_settings_it_becomes_ready_and_an_older_one_stays_so() {
+    const NAME: &str = "with_settings_it_becomes_ready_and_an_older_one_stays_so";
+    let Some(node) = node(NAME, "pod-settings") else { return };
+    let with = |setting: &str| rendered(&["--set", "whereabouts=true", "--set", setting]);
+    let (old, new) = match (with("settings.log_level=error"), with("settings.log_level=debug")) {
+        (Ok(old), Ok(new)) => (old, new),
+        (Err(reason), _) | (_, Err(reason)) => return println!("SKIPPED deploy::pod::{NAME}: {reason}"),
+    };
+    let says = |level: &str| node.shell("cat /etc/cni/net.d/hereabouts.d/hereabouts.conf").contains(&format!(r#""log_level": "{level}""#));
+    let old = node.pod_of(&old, "old", "1d").unwrap();
+    old.wait("the first start", || old.is_ready("startupProbe"));
+    old.probe("readinessProbe").succeeded();
+    assert!(says("error"));
+
+    let new = node.pod_of(&new, "new", "1d").unwrap();
+    new.wait("its start", || new.is_ready("startupProbe"));
+    assert!(says("debug"));
+    old.probe("readinessProbe").succeeded();
+    // A new one that cannot start changes nothing for the old one.
+    std::fs::write(node.sandbox.path("token/token"), "no token\n").unwrap();
+    new.wait("its complaint", || !new.is_ready("readinessProbe"));
+    node.give_token();
+    new.end();
+    old.wait("its own files", || says("error"));
+    old.probe("readinessProbe").succeeded();
+}
+
+/// Cause: what was typed in the pod looked at the pod's files: `sweep` had no place
+/// for its state, `verify` knew of no note, `show` doubted a sandbox that was alive.
+#[test]
+fn what_is_typed_in_it_looks_from_the_node() {
+    let Some(node) = node("what_is_typed_in_it_looks_from_the_node", "pod-exec") else { return };
+    let pod = node.pod_that_sweeps("node", "1d").unwrap();
+    pod.wait("the first start", || pod.is_ready("startupProbe"));
+    for container in ["living", "dead"] {
+        node.make_netns(container);
+        node.verb("ADD", container).succeeded();
+    }
+    node.lose_netns("dead");
+    let shown = pod.exec(&["hereabouts", "show", "192.0.2.1"]);
+    assert!(shown.succeeded().stdout.contains("Alive:     yes"), "{shown:?}");
+    let verified = pod.exec(&["hereabouts", "verify"]);
+    let said = &verified.succeeded().stdout;
+    // Records of the whole cluster, and what this node remembers of its own.
+    assert!(said.contains("nothing is wrong: ") && said.contains(" and 2 index entries were read"), "{verified:?}");
+    let swept = pod.exec(&["hereabouts", "sweep", "--yes"]);
+    assert!(swept.succeeded().stdout.contains("released 192.0.2.2"), "{swept:?}");
+    assert_eq!(node.held().len(), 1);
+    node.verb("DEL", "living").succeeded();
 }
 
 #[test]

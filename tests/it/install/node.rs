@@ -126,6 +126,9 @@ impl Node {
         if args[0] == "install" && !args.iter().any(|arg| arg.starts_with("--sweep-every")) {
             call.args.push("--sweep-every=0s".to_owned());
         }
+        if args[0] == "uninstall" && !args.iter().any(|arg| arg.starts_with("--idle")) {
+            call.args.push("--idle=0s".to_owned());
+        }
         call
     }
 }

@@ -150,6 +150,28 @@ fn one_that_stays_serves_the_pods_to_the_end_and_then_removes() {
     assert_eq!(watching.end(Signal::SIGTERM), Some(0));
 }
 
+/// Cause: "done" was said with the last record gone, and the kubelet's garbage
+/// collection makes the DELs of a sandbox again one to two minutes later: without a
+/// plugin to answer them it never came to an end.
+#[test]
+fn one_that_stays_answers_dels_for_some_time_after_the_last() {
+    let node = Node::new();
+    node.install_for_files();
+    hold(&node, "ADD");
+    let mut watching = node.watch(&["uninstall", "--watch", "--idle=5s"]);
+    watching.until("its refusal", || watching_said(&node).contains("pods of this node hold 1"));
+    hold(&node, "DEL");
+    watching.until("its word", || watching_said(&node).contains("nothing is held any more: the plugin stays 5s longer"));
+    assert!(node.path("bin/hereabouts").exists() && node.flat().exists());
+    // What is held in between begins it anew.
+    hold(&node, "ADD");
+    watching.until("its second refusal", || watching_said(&node).matches("pods of this node hold 1").count() == 2);
+    hold(&node, "DEL");
+    watching.until("the removal", || node.files().is_empty());
+    assert_eq!(watching_said(&node).matches("the plugin stays 5s longer").count(), 2, "{}", watching_said(&node));
+    assert_eq!(watching.end(Signal::SIGTERM), Some(0));
+}
+
 fn watching_said(node: &Node) -> String {
     std::fs::read_to_string(node.path("said")).unwrap()
 }

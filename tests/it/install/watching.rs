@@ -105,6 +105,61 @@ fn two_installs_of_a_rollout_do_not_undo_each_other() {
     old.until("the old one's files", || node.token() == "first" && !has_new_flat_file());
 }
 
+/// Cause: `--check` computed what an install with its own options would write, and
+/// a probe has none: with `settings` no pod of the DaemonSet became ready.
+#[test]
+fn a_probe_asks_the_install_that_runs_whatever_its_options() {
+    let node = Node::new();
+    let settings = r#"{"log_file":"/var/log/h.log"}"#;
+    let mut watching = node.watch(&["install", "--watch", "--whereabouts", "--settings", settings]);
+    watching.until("all files", || node.files().len() == 4);
+    let check = ["install", "--check", "--offline"];
+    watching.until("its word", || node.run(&check).status == Some(0));
+
+    // What it cannot do is its own words.
+    std::fs::remove_file(node.path("pod/token")).unwrap();
+    watching.until("its complaint", || node.run(&check).status == Some(1));
+    let ended = node.run(&check);
+    assert!(ended.stderr.contains("the install that runs here says: cannot read") && ended.stderr.contains("pod/token"), "{ended:?}");
+    std::os::unix::fs::symlink("..data/token", node.path("pod/token")).unwrap();
+    watching.until("its recovery", || node.run(&check).status == Some(0));
+
+    // With it goes its word. Then what is asked counts, and what differs is named.
+    assert_eq!(watching.end(Signal::SIGTERM), Some(0));
+    let ended = node.run(&check);
+    let words = r#"says something else than this install would write with these options: log_file is "\"/var/log/h.log\"", not nothing"#;
+    assert!(ended.status == Some(1) && ended.stderr.contains(words), "{ended:?}");
+    node.run(&["install", "--check", "--offline", "--settings", settings]).succeeded();
+}
+
+/// Cause: an old pod's readiness hung on the bytes of a file that the new one had
+/// written, so that the DaemonSet's controller took the old one away before the new
+/// one was ready.
+#[test]
+fn an_old_install_stays_well_whatever_a_newer_one_has_written() {
+    let node = Node::new();
+    let in_a_mount_namespace_of_its_own = |settings: &str, said: &str| {
+        let mut call = node.staying(&["install", "--watch", "--settings", settings]);
+        call.through(&["unshare", "--mount"]);
+        Watching::start(&call, &node.path(said))
+    };
+    let has = |word: &str| std::fs::read_to_string(node.flat()).is_ok_and(|text| text.contains(word));
+    let mut old = in_a_mount_namespace_of_its_own(r#"{"log_level":"error"}"#, "old");
+    old.until("its files", || has("error"));
+    let check = |id: u32| {
+        let mut call = node.call(&["install", "--check", "--offline"]);
+        call.through(&["nsenter", "--target", &id.to_string(), "--mount"]).run()
+    };
+    let of_old = old.id();
+    old.until("its word", || check(of_old).status == Some(0));
+
+    let mut new = in_a_mount_namespace_of_its_own(r#"{"log_level":"debug"}"#, "new");
+    new.until("its files", || has("debug"));
+    let of_new = new.id();
+    new.until("its word", || check(of_new).status == Some(0));
+    assert_eq!(check(of_old).status, Some(0), "{:?}", check(of_old));
+}
+
 /// What the caller ignores stays ignored, unless it is blocked.
 #[test]
 fn asked_to_end_it_ends_though_its_caller_ignores_that() {
