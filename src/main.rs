@@ -55,7 +55,8 @@ fn run() -> i32 {
     let orphaned = || nix::unistd::getppid() != parent;
     let surroundings = Rc::new(plugin::ThisMachine::default());
     let machine = Rc::clone(&surroundings);
-    let ipam = plugin::Ipam { lookup: &lookup, log: &start_log, orphaned: &orphaned, surroundings };
+    let report = plugin::report::Report::default();
+    let ipam = plugin::Ipam { lookup: &lookup, log: &start_log, report, orphaned: &orphaned, surroundings };
     let ports = cni::Ports {
         lookup: &lookup,
         stdin: &mut Stdin(None),
@@ -64,14 +65,15 @@ fn run() -> i32 {
         undeliverable: &undeliverable,
         orphaned: &orphaned,
     };
-    match cni::dispatch(&ipam, ports) {
+    let outcome = cni::dispatch(&ipam, ports);
+    ipam.report.write(&outcome);
+    match outcome {
         cni::Outcome::Done => {
             machine.pay_debts(&end_within);
             0
         }
         cni::Outcome::Failed(error) => {
             plugin::log::complain(&error.to_string());
-            tracing::error!(%error, "failed");
             1
         }
     }
@@ -198,14 +200,14 @@ fn is_stdin_ready() -> bool {
 }
 
 /// Logs to the configured file; a log that cannot be written fails no verb.
-fn start_log(settings: &config::LogSettings) {
+fn start_log(settings: &config::LogSettings, subject: &plugin::log::Subject) {
     if let Some(reason) = &settings.refused {
         plugin::log::complain(reason);
     }
     let Some(path) = &settings.file else {
         return;
     };
-    if let Err(error) = plugin::log::start(path, settings) {
+    if let Err(error) = plugin::log::start(path, settings, subject) {
         plugin::log::complain(&format!("log_file: cannot open {}: {error}", path.display()));
     }
 }

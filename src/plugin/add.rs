@@ -71,7 +71,8 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     };
     let given = allocate(ready.store.as_ref(), &ask, Deadline::after(limit - reserve), reserve)?;
     for allocation in &given.held {
-        tracing::info!(address = %allocation.address, scope = %allocation.scope, holder = %allocation.held.attachment, "ADD");
+        tracing::debug!(address = %allocation.address, scope = %allocation.scope, node = %allocation.held.attachment.node, "given");
+        ipam.report.names(allocation);
     }
     let success = Success { ips: given.held.iter().map(ip).collect(), routes: network.routes.iter().map(route).collect(), dns };
     Ok(Allocated { ready, success, given, reserve, account, draft })

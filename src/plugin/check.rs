@@ -26,6 +26,7 @@ pub(super) fn check(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox, previous: &
         let expected = expected.map_or_else(|| "one or more".to_owned(), |of| of.to_string());
         return Err(Failure::NotRecorded { expected, found, attachment: attachment.to_string() });
     }
+    holdings.held.iter().for_each(|allocation| ipam.report.names(allocation));
     holdings.held.iter().try_for_each(|allocation| compare(allocation, previous))?;
     drop(session);
     ready.answered();

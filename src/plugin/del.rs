@@ -5,6 +5,7 @@
 
 use super::debts::{ANSWER, Account, Answer, Owed};
 use super::failure::Failure;
+use super::report::Report;
 use super::{Ipam, Ready, Settled};
 use crate::cni::{Call, Sandbox};
 use crate::config::Merged;
@@ -17,7 +18,7 @@ pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(),
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let settled = ipam.settle_to_release(call, &merged, flat.as_ref())?;
     let attachment = settled.attachment(call, sandbox);
-    let del = Del { account: settled.account(attachment.clone()), attachment, settled: &settled, sandbox };
+    let del = Del { account: settled.account(attachment.clone()), attachment, settled: &settled, sandbox, report: &ipam.report };
     let store = match settled.open(ipam.lookup) {
         Ok(store) => store,
         Err(error) => return del.leave(error, None, false),
@@ -36,6 +37,7 @@ struct Del<'a> {
     attachment: Attachment,
     settled: &'a Settled,
     sandbox: &'a Sandbox,
+    report: &'a Report,
 }
 
 impl Del<'_> {
@@ -47,7 +49,8 @@ impl Del<'_> {
         };
         let spares = |held: &Draft| is_of_other_hardware(held, &self.settled.machine);
         match free_locked(store, &self.attachment, &spares, deadline) {
-            Ok(()) => {
+            Ok(freed) => {
+                freed.iter().for_each(|allocation| self.report.names(allocation));
                 self.account.forget();
                 Ok(())
             }
@@ -79,11 +82,17 @@ pub fn free(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> R
     let Some(_lock) = store.lock_attachment(attachment, Access::Release, deadline)? else {
         return Ok(());
     };
-    free_locked(store, attachment, &|_| false, deadline)
+    free_locked(store, attachment, &|_| false, deadline).map(drop)
 }
 
-/// The same for a call that has the attachment's lock, except what it `spares`.
-pub(super) fn free_locked(store: &dyn Store, attachment: &Attachment, spares: Spares<'_>, deadline: Deadline) -> Result<(), StoreError> {
+/// The same for a call that has the attachment's lock, except what it `spares`;
+/// what was freed.
+pub(super) fn free_locked(
+    store: &dyn Store,
+    attachment: &Attachment,
+    spares: Spares<'_>,
+    deadline: Deadline,
+) -> Result<Vec<Allocation>, StoreError> {
     let mut session = store.open(Access::Release, deadline)?;
     let mut holdings = session.holdings(attachment)?;
     holdings.held.retain(|allocation| {
@@ -97,7 +106,7 @@ pub(super) fn free_locked(store: &dyn Store, attachment: &Attachment, spares: Sp
     for held in holdings.held.rchunks(session.at_once().max(1)) {
         session.release_all(held)?;
         for allocation in held {
-            tracing::info!(address = %allocation.address, scope = %allocation.scope, holder = %attachment, "DEL");
+            tracing::debug!(address = %allocation.address, scope = %allocation.scope, node = %attachment.node, "freed");
         }
     }
     // It holds nothing, so that what cannot be removed is no reason to fail.
@@ -110,5 +119,5 @@ pub(super) fn free_locked(store: &dyn Store, attachment: &Attachment, spares: Sp
         // Its address stays taken: nobody can tell which it is.
         tracing::error!(%damaged, "DEL leaves a record behind");
     }
-    Ok(())
+    Ok(holdings.held)
 }

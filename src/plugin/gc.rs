@@ -4,6 +4,7 @@
 //! runtime's.
 
 use super::failure::Failure;
+use super::report::Report;
 use super::sweep::{self, Sweep};
 use super::{Ipam, Ready};
 use crate::cni::{Attachments, Call};
@@ -20,12 +21,12 @@ pub(super) fn gc(ipam: &Ipam<'_>, call: &Call, valid: &Attachments) -> Result<()
     let is_alive = |held: &Draft| ready.life(held);
     let spared = Some(Arc::new(valid.clone()));
     let sweep = Sweep { node: &ready.node, network: Some(&call.network), spared, only_look: false, is_alive: &is_alive };
-    collect(&ready, &sweep)?;
+    collect(&ready, &sweep, &ipam.report)?;
     ready.answered();
     Ok(())
 }
 
-fn collect(ready: &Ready, sweep: &Sweep<'_>) -> Result<(), Failure> {
+fn collect(ready: &Ready, sweep: &Sweep<'_>, report: &Report) -> Result<(), Failure> {
     let deadline = Deadline::after(ready.settings.deadlines.gc);
     let store = ready.store.as_ref();
     let (mut all, mut late) = (0, 0);
@@ -36,7 +37,10 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>) -> Result<(), Failure> {
             Ok(stale) => {
                 all += 1;
                 match sweep::free(store, &stale, deadline) {
-                    Ok(true) => ready.pay_debt(&stale.held.attachment, deadline),
+                    Ok(true) => {
+                        report.names(&stale);
+                        ready.pay_debt(&stale.held.attachment, deadline);
+                    }
                     Ok(false) => {}
                     Err(error) => failures.push(error),
                 }

@@ -2,6 +2,7 @@
 
 use super::named_file::Mounts;
 use crate::config::{LogLevel, LogSettings};
+use crate::ipam::PodRef;
 use crate::store::small_file::regular;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
@@ -12,6 +13,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
+use tracing::field::display;
 use tracing::level_filters::LevelFilter;
 
 /// So long a reader of stderr is waited for.
@@ -31,12 +33,38 @@ pub fn complain(sentence: &str) {
     }
 }
 
+/// Whom a call is about: in every line of the log, so that those of one pod are
+/// found by its name or its uid.
+#[derive(Debug, Clone, Default)]
+pub struct Subject {
+    /// ADD, DEL, CHECK, GC or STATUS.
+    pub verb: String,
+    /// The pod, where the runtime names one.
+    pub pod: Option<PodRef>,
+    /// The sandbox and its interface; GC and STATUS have none.
+    pub sandbox: Option<(String, String)>,
+    /// The name of the network configuration.
+    pub network: String,
+}
+
+impl Subject {
+    /// From then on each line has it, until the process ends.
+    fn stand_in_each_line(&self) {
+        let pod = self.pod.as_ref().map(display);
+        let uid = self.pod.as_ref().and_then(|pod| pod.uid.as_ref()).map(display);
+        let (container, interface) = self.sandbox.as_ref().map(|(container, interface)| (display(container), display(interface))).unzip();
+        let span = tracing::error_span!("call", verb = %self.verb, pod, uid, container, interface, network = %self.network);
+        // Entered for good: a process is one call.
+        std::mem::forget(span.entered());
+    }
+}
+
 /// Appends to the file from now on. Never follows a symbolic link, never waits
 /// for a FIFO, never opens a device.
 ///
 /// # Errors
 /// The file cannot be opened, or is none that may be written.
-pub fn start(path: &Path, settings: &LogSettings) -> io::Result<()> {
+pub fn start(path: &Path, settings: &LogSettings, subject: &Subject) -> io::Result<()> {
     let file = match &settings.below {
         None => open_any(path)?,
         Some(root) => open_ours(path, root, settings.is_listed)?,
@@ -50,7 +78,9 @@ pub fn start(path: &Path, settings: &LogSettings) -> io::Result<()> {
     let writer = Mutex::new(Escaped(file));
     let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_target(false).with_writer(writer);
     // A second call in one process keeps the first log.
-    let _ = tracing::subscriber::set_global_default(subscriber.finish());
+    if tracing::subscriber::set_global_default(subscriber.finish()).is_ok() {
+        subject.stand_in_each_line();
+    }
     Ok(())
 }
 

@@ -14,6 +14,7 @@ pub mod host;
 pub mod log;
 mod mount;
 mod named_file;
+pub mod report;
 mod status;
 pub mod stores;
 pub mod sweep;
@@ -29,6 +30,8 @@ use debts::{Account, Debts};
 pub use evidence::Sighting;
 use failure::Failure;
 use host::Machine;
+use log::Subject;
+use report::Report;
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::Path;
@@ -42,7 +45,9 @@ pub struct Ipam<'a> {
     /// Whether the process that called has gone.
     pub orphaned: &'a dyn Fn() -> bool,
     /// Starts logging as soon as the configuration says where to.
-    pub log: &'a dyn Fn(&LogSettings),
+    pub log: &'a dyn Fn(&LogSettings, &Subject),
+    /// What is done, for the last line of the log.
+    pub report: Report,
     /// What the call finds around it.
     pub surroundings: Rc<dyn Surroundings>,
 }
@@ -223,11 +228,27 @@ impl Ipam<'_> {
     ) -> Result<Settled, Failure> {
         let whereabouts = call.configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
         let settings = settings(whereabouts || CniArgs::name_a_pod(&call.args))?;
-        (self.log)(&settings.log);
+        if settings.log.file.is_some() || settings.log.refused.is_some() {
+            (self.log)(&settings.log, &self.subject(call));
+        }
         let machine = self.surroundings.machine()?;
         let node = host::node_name(self.lookup, &settings, flat)?;
         let debts = Rc::new(self.surroundings.debts(&settings));
         Ok(Settled { settings, node, machine, debts, surroundings: Rc::clone(&self.surroundings) })
+    }
+}
+
+impl Ipam<'_> {
+    /// Whom the call is about. The variables were checked before it began.
+    fn subject(&self, call: &Call) -> Subject {
+        let text = |name: &str| (self.lookup)(name).map(|value| value.to_string_lossy().into_owned());
+        Subject {
+            verb: text("CNI_COMMAND").unwrap_or_default(),
+            // A DEL has nothing to do with what is wrong with them.
+            pod: CniArgs::parse(&call.args).ok().and_then(|args| args.pod),
+            sandbox: text("CNI_CONTAINERID").zip(text("CNI_IFNAME")),
+            network: call.network.to_string(),
+        }
     }
 }
 

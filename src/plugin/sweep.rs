@@ -57,7 +57,7 @@ pub fn free(store: &dyn Store, stale: &Allocation, deadline: Deadline) -> Result
     let mut session = store.open(Access::Release, deadline)?;
     let freed = session.release_unchanged(stale)? == Release::Done;
     if freed {
-        tracing::info!(address = %stale.address, holder = %stale.held.attachment, "swept");
+        tracing::info!(address = %stale.address, holder = %stale.held.attachment, of = stale.held.pod.as_ref().map(display), "swept");
     }
     Ok(freed)
 }

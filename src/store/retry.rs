@@ -81,6 +81,25 @@ impl Deadline {
     }
 }
 
+/// Tells how long something has taken so far.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Default for Stopwatch {
+    /// Begins now.
+    fn default() -> Self {
+        Self(now())
+    }
+}
+
+impl Stopwatch {
+    /// Since it began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        now().saturating_duration_since(self.0)
+    }
+}
+
 /// How pauses between attempts grow.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {

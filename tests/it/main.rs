@@ -7,6 +7,8 @@ mod support;
 
 /// Disks that are full, read-only, planted or damaged.
 mod broken_disks;
+/// The log of calls.
+mod call_log;
 /// Filesystems that take capital letters for no difference.
 mod case_folding;
 /// The client of the Kubernetes API.

@@ -128,7 +128,8 @@ pub(super) fn pay(store: &dyn Store, debt: &Debt, is_dead: IsDead<'_>, deadline:
 fn free(store: &dyn Store, allocation: &Allocation, deadline: Deadline) -> Result<bool, StoreError> {
     let freed = store.open(Access::Release, deadline)?.release_unchanged(allocation)? == Release::Done;
     if freed {
-        tracing::info!(address = %allocation.address, holder = %allocation.held.attachment, "freed for a debt");
+        let held = &allocation.held;
+        tracing::info!(address = %allocation.address, holder = %held.attachment, of = held.pod.as_ref().map(display), "freed for a debt");
     }
     Ok(freed)
 }

@@ -15,7 +15,7 @@ use hereabouts::plugin::debts::Debts;
 use hereabouts::plugin::failure::Failure;
 use hereabouts::plugin::host::Machine;
 use hereabouts::plugin::sweep::Sweep;
-use hereabouts::plugin::{Ipam, Ready, Sighting, Surroundings};
+use hereabouts::plugin::{Ipam, Ready, Sighting, Surroundings, report::Report};
 use hereabouts::store::file::{FileStore, Host};
 #[cfg(feature = "kube")]
 use hereabouts::store::kube::{KubeStore, Order};
@@ -356,7 +356,13 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
         looks.set(looks.get() + 1);
         matches!(call.gone, Gone::From(look) if look < looks.get())
     };
-    let ipam = Ipam { lookup: &lookup, log: &|_| {}, orphaned: &orphaned, surroundings: Rc::clone(around) as Rc<dyn Surroundings> };
+    let ipam = Ipam {
+        lookup: &lookup,
+        log: &|_, _| {},
+        report: Report::default(),
+        orphaned: &orphaned,
+        surroundings: Rc::clone(around) as Rc<dyn Surroundings>,
+    };
     let holder: Holder = (call.node, container.to_owned());
     if name == "DEL" {
         around.say(&Event::Ending(around.thread, holder.clone()));

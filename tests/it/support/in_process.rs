@@ -6,7 +6,7 @@
 use hereabouts::cni::{Outcome, Ports, dispatch};
 use hereabouts::plugin::evidence::Machine;
 use hereabouts::plugin::failure::Failure;
-use hereabouts::plugin::{Ipam, Surroundings};
+use hereabouts::plugin::{Ipam, Surroundings, report::Report};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -69,7 +69,13 @@ impl InProcess {
                 _ => None,
             }
         };
-        let ipam = Ipam { lookup: &lookup, log: &|_| {}, orphaned: &|| false, surroundings: Rc::new(Of(self.flat.clone())) };
+        let ipam = Ipam {
+            lookup: &lookup,
+            log: &|_, _| {},
+            report: Report::default(),
+            orphaned: &|| false,
+            surroundings: Rc::new(Of(self.flat.clone())),
+        };
         let stdout = RefCell::new(Vec::new());
         let mut bytes = stdin;
         let ports = Ports {

@@ -1,0 +1,44 @@
+//! The last line of a call in the log: what came of it, with which code, and how
+//! long it took. One for each call, so that the times of a node are a `grep` away.
+
+use crate::cni::{CniError, Outcome};
+use crate::ipam::{Allocation, Scope};
+use crate::store::retry::Stopwatch;
+use std::cell::RefCell;
+use std::fmt::Write;
+use tracing::field::display;
+
+/// What one call has done so far.
+#[derive(Debug, Default)]
+pub struct Report {
+    begun: Stopwatch,
+    /// The addresses that it gave, freed or looked at, and the scope of the last.
+    about: RefCell<(String, Option<Scope>)>,
+}
+
+impl Report {
+    /// An address that the call is about.
+    pub(super) fn names(&self, allocation: &Allocation) {
+        let mut about = self.about.borrow_mut();
+        let (addresses, scope) = &mut *about;
+        let separator = if addresses.is_empty() { "" } else { "," };
+        // Writing to a String cannot fail.
+        let _ = write!(addresses, "{separator}{}/{}", allocation.address, allocation.held.prefix);
+        *scope = Some(allocation.scope.clone());
+    }
+
+    /// Writes the line. What held nothing and what only asked is said at debug: a
+    /// runtime repeats the DELs of a sandbox that is gone, and asks for the STATUS
+    /// every few seconds.
+    pub fn write(&self, outcome: &Outcome) {
+        let (about, time) = (self.about.borrow(), self.begun.elapsed());
+        let (addresses, scope) = (&about.0, about.1.as_ref().map(display));
+        match outcome {
+            Outcome::Failed(CniError { code, msg, details }) => {
+                tracing::error!(code = code.number(), ?time, "failed: {msg}: {details}");
+            }
+            Outcome::Done if addresses.is_empty() => tracing::debug!(addresses = "none", code = 0, ?time, "done"),
+            Outcome::Done => tracing::info!(%addresses, scope, code = 0, ?time, "done"),
+        }
+    }
+}
