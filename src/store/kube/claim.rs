@@ -178,34 +178,63 @@ impl KubeSession<'_> {
     fn choose(&self, scope: &Scope, candidates: &AddrSet, misses: u32, began: SystemTime) -> Result<Option<IpAddr>, StoreError> {
         let (state, order) = (&self.store.state, self.store.order);
         let missed = 0 < misses;
-        // The lowest one is not to be had by drawing.
-        let tried = MOST_TRIES <= misses || candidates.count() <= TRIED * u128::from(misses) || order == Order::Lowest;
-        if missed && tried {
-            let believed = state.occupancy(scope);
-            let misled = MISLED <= misses && !believed.is_listed_since(began, self.store.now());
-            // The next candidate is a guess with a list or without.
-            if (misled || believed.is_old(self.store.now()))
-                && let Err(error) = self.store.list_scope(scope, if misled { began } else { self.store.now() }, &self.deadline)
-            {
-                tracing::debug!(%error, "the scope could not be listed after a miss");
-            }
-        }
+        let looked = missed && self.look_after(scope, candidates, misses, began);
         let mut random = self.store.random();
-        let chosen = state.change_occupancy(scope, &self.deadline, |hint| {
+        let mut chosen = None;
+        let wants_a_look = state.change_occupancy(scope, &self.deadline, |hint| {
+            let now = self.store.now();
+            if order == Order::Auto && !missed && hint.is_worth_a_look(candidates, false, now) {
+                return true;
+            }
             let elsewhere = match order {
-                Order::Auto => missed,
-                Order::Spread => missed || !hint.spread,
+                Order::Auto => missed && !looked,
+                Order::Spread => missed || !hint.is_spread(now),
                 Order::Lowest => false,
             };
             if elsewhere {
-                hint.go_elsewhere(candidates, &mut random);
+                hint.go_elsewhere(candidates, now, &mut random);
             }
-            hint.choose(candidates)
+            chosen = hint.choose(candidates, now);
+            false
         })?;
+        if wants_a_look {
+            self.look(scope, None);
+            chosen = state.change_occupancy(scope, &self.deadline, |hint| hint.choose(candidates, self.store.now()))?;
+        }
         if chosen.is_some() {
             return Ok(chosen);
         }
         self.look_twice(scope, candidates, began)
+    }
+
+    /// Looks at the scope after so many misses, where that is to be before the next
+    /// guess; whether the lowest free candidate is then no guess.
+    fn look_after(&self, scope: &Scope, candidates: &AddrSet, misses: u32, began: SystemTime) -> bool {
+        let (believed, now, order) = (self.store.state.occupancy(scope), self.store.now(), self.store.order);
+        if order == Order::Auto && believed.is_worth_a_look(candidates, true, now) {
+            self.look(scope, None);
+            return true;
+        }
+        // The lowest one is not to be had by drawing.
+        let tried = MOST_TRIES <= misses || candidates.count() <= TRIED * u128::from(misses) || order == Order::Lowest;
+        if tried {
+            self.look(scope, Some(began).filter(|_| MISLED <= misses));
+        }
+        false
+    }
+
+    /// Lists the scope, unless that was done lately, or since. Without it the next
+    /// candidate is a guess as the one before.
+    fn look(&self, scope: &Scope, since: Option<SystemTime>) {
+        let is_wanted = |believed: &Occupancy| {
+            let now = self.store.now();
+            believed.is_old(now) || since.is_some_and(|since| !believed.is_listed_since(since, now))
+        };
+        // Whatever becomes of it, there is time for the claim.
+        let share = Deadline::after(self.deadline.left() / 2);
+        if let Err(error) = self.store.list_scope(scope, &is_wanted, &share) {
+            tracing::debug!(%error, "the scope could not be listed before the next claim");
+        }
     }
 
     /// Every candidate is believed to be held. That is said only after two
@@ -215,7 +244,7 @@ impl KubeSession<'_> {
     fn look_twice(&self, scope: &Scope, candidates: &AddrSet, began: SystemTime) -> Result<Option<IpAddr>, StoreError> {
         let (store, state) = (self.store, &self.store.state);
         let _lock = state.lock_listing(scope, &self.deadline)?;
-        let choose = |hint: &mut Occupancy| hint.choose(candidates);
+        let choose = |hint: &mut Occupancy| hint.choose(candidates, store.now());
         if state.occupancy(scope).is_full(candidates, store.now()) {
             return Ok(None);
         }
@@ -243,14 +272,11 @@ impl KubeSession<'_> {
 }
 
 impl KubeStore {
-    /// Reads which addresses of a scope are held, unless another process of
-    /// this node has done so since.
-    pub(super) fn list_scope(&self, scope: &Scope, since: SystemTime, deadline: &Deadline) -> Result<(), StoreError> {
+    /// Reads which addresses of a scope are held, unless that is not wanted any more
+    /// when this process is the only one of this node that does.
+    pub(super) fn list_scope(&self, scope: &Scope, is_wanted: &dyn Fn(&Occupancy) -> bool, deadline: &Deadline) -> Result<(), StoreError> {
         let _lock = self.state.lock_listing(scope, deadline)?;
-        if self.state.occupancy(scope).is_listed_since(since, self.now()) {
-            return Ok(());
-        }
-        self.list_scope_locked(scope, deadline)
+        if is_wanted(&self.state.occupancy(scope)) { self.list_scope_locked(scope, deadline) } else { Ok(()) }
     }
 
     fn list_scope_locked(&self, scope: &Scope, deadline: &Deadline) -> Result<(), StoreError> {

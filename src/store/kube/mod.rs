@@ -247,14 +247,15 @@ impl Store for KubeStore {
         self.find_cluster()?;
         let candidates = &self.without_gateways(scope, candidates, &deadline)?;
         let believed = self.state.occupancy(scope);
-        if believed.clone().choose(candidates).is_some() {
+        if believed.peek(candidates).is_some() {
             return Ok(true);
         }
         if believed.is_full(candidates, self.now()) {
             return Ok(false);
         }
         self.make_complete(&deadline)?;
-        self.list_scope(scope, self.now(), &deadline)?;
-        Ok(self.state.occupancy(scope).choose(candidates).is_some())
+        let asked = self.now();
+        self.list_scope(scope, &|believed| !believed.is_listed_since(asked, self.now()), &deadline)?;
+        Ok(self.state.occupancy(scope).peek(candidates).is_some())
     }
 }

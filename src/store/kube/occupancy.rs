@@ -2,13 +2,15 @@
 //! state, that chooses the next candidate. It decides nothing; the creation of
 //! the object does.
 //!
-//! Which candidate comes next: the lowest free one, until another node was
-//! first once. From then on this node goes on from a free address that it
-//! draws, and draws again at each miss, so that nodes that fill one range at
-//! the same time do not follow in one another's steps. (20 nodes that fill a
-//! range of 1,000 at once: 1.06 creations an ADD at half; from the middle of
-//! the largest gap it is 1.3, because nodes that look at once choose alike;
-//! with the lowest first 4.4.)
+//! Which candidate comes next: the lowest free one, while nobody races. In a range
+//! that a list shows cheaply the node looks before its first claim, and again before
+//! a claim while others take addresses, too. Where another node was first in spite
+//! of a look just now, or the range is large, there is a race: for some time from
+//! then on this node goes on from a free address that it draws, and draws again at
+//! each miss, so that nodes that fill one range at the same time do not follow in
+//! one another's steps. (20 nodes that fill a range of 1,000 at once: 1.06 creations
+//! an ADD at half; from the middle of the largest gap it is 1.3, because nodes that
+//! look at once choose alike; with the lowest first 4.4.)
 
 use crate::addr::{AddrSet, Family, Mask, Shard, add_bit, bits_from, lowest_free, remove_bit};
 use crate::store::digest;
@@ -27,6 +29,10 @@ const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A listing is made again at a miss when it is older than so many times what
 /// it took: no node spends more than a twentieth of its time on them.
 const LISTING_SHARE: u32 = 20;
+/// A range of so many addresses is looked at for its lowest free one.
+const LOOKED_AT: u128 = 4096;
+/// So long after a miss other nodes are believed to fill the range, too.
+const RACE: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,8 +43,10 @@ pub(super) struct Occupancy {
     /// Two looks have shown that a set of candidates was held; until then no look
     /// is worth its while for any other set of which nothing is free.
     full_until: Option<SystemTime>,
-    /// Whether this node spreads.
-    pub(super) spread: bool,
+    /// Whether the last listing had what other nodes had done.
+    others: bool,
+    /// Until then this node goes on from what it draws.
+    spread: Option<SystemTime>,
     sets: Vec<Set>,
 }
 
@@ -80,9 +88,9 @@ impl Occupancy {
     }
 
     /// The next candidate, which is taken from now on.
-    pub(super) fn choose(&mut self, candidates: &AddrSet) -> Option<IpAddr> {
+    pub(super) fn choose(&mut self, candidates: &AddrSet, now: SystemTime) -> Option<IpAddr> {
         let at = self.sets.iter().position(|set| set.from.is_some() && set.key == key(candidates));
-        let from = at.and_then(|at| self.sets[at].from).filter(|_| self.spread);
+        let from = at.and_then(|at| self.sets[at].from).filter(|_| self.is_spread(now));
         let chosen = match from {
             None => self.first_free(candidates, None)?,
             Some(_) => self.first_free(candidates, from).or_else(|| self.first_free(candidates, None))?,
@@ -115,9 +123,23 @@ impl Occupancy {
         }
     }
 
-    /// From now on this node goes on from a free candidate that is drawn.
-    /// Nearly full, where draws hit taken ones, from the next free one after.
-    pub(super) fn go_elsewhere(&mut self, candidates: &AddrSet, mut draw: impl FnMut(u128) -> u128) {
+    /// Whether to look at the scope before the lowest free candidate is taken for
+    /// free: where nobody has, and where others take addresses of it, unless that was
+    /// just now. In a race what is seen is no longer so.
+    pub(super) fn is_worth_a_look(&self, candidates: &AddrSet, missed: bool, now: SystemTime) -> bool {
+        let is_news = missed || self.others || self.listed.is_none();
+        is_news && candidates.count() <= LOOKED_AT && self.is_old(now) && !self.is_spread(now)
+    }
+
+    /// Whether this node goes on from what it has drawn.
+    pub(super) fn is_spread(&self, now: SystemTime) -> bool {
+        // A clock that was set back must not keep it for ever.
+        self.spread.is_some_and(|until| now < until && until <= now + RACE)
+    }
+
+    /// For some time from now on this node goes on from a free candidate that is
+    /// drawn. Nearly full, where draws hit taken ones, from the next free one after.
+    pub(super) fn go_elsewhere(&mut self, candidates: &AddrSet, now: SystemTime, mut draw: impl FnMut(u128) -> u128) {
         let count = candidates.count();
         if count == 0 {
             return;
@@ -125,7 +147,7 @@ impl Occupancy {
         let mut drawn = || candidates.nth(draw(count));
         let from = (0..64).filter_map(|_| drawn()).find(|address| !self.is_taken(*address)).or_else(drawn);
         self.set(candidates).from = from;
-        self.spread = true;
+        self.spread = Some(now + RACE);
     }
 
     fn set(&mut self, candidates: &AddrSet) -> &mut Set {
@@ -191,12 +213,13 @@ impl Occupancy {
             }
         }
         listed.taken.retain(|_, mask| *mask != [0; 4]);
+        self.others = self.taken != listed.taken;
         self.taken = listed.taken;
         self.listed = Some((began, took));
     }
 
-    /// Lines: `listed <ms> <ms it took>`, `full <until, ms>`, `spread`, `set <key>
-    /// <from> 0`, `4 <shard> <mask>`; numbers of shards in hexadecimal. The 0 is
+    /// Lines: `listed <ms> <ms it took>`, `full <until, ms>`, `others`, `spread <until,
+    /// ms>`, `set <key> <from> 0`, `4 <shard> <mask>`; numbers of shards in hexadecimal. The 0 is
     /// what earlier versions look for there: until when the set is full.
     pub(super) fn encode(&self) -> String {
         let mut text = String::new();
@@ -207,8 +230,11 @@ impl Occupancy {
         if let Some(until) = self.full_until {
             let _ = writeln!(text, "full {}", millis(until));
         }
-        if self.spread {
-            let _ = writeln!(text, "spread");
+        if self.others {
+            let _ = writeln!(text, "others");
+        }
+        if let Some(until) = self.spread {
+            let _ = writeln!(text, "spread {}", millis(until));
         }
         for set in &self.sets {
             let from = set.from.map_or_else(|| "-".to_owned(), |from| from.to_string());
@@ -227,7 +253,8 @@ impl Occupancy {
         for line in String::from_utf8_lossy(bytes).lines() {
             let words: Vec<&str> = line.split(' ').collect();
             match words.as_slice() {
-                ["spread"] => found.spread = true,
+                ["others"] => found.others = true,
+                ["spread", until] => found.spread = parse_millis(until),
                 ["listed", at, took] => {
                     let took = took.parse().map(Duration::from_millis).ok();
                     found.listed = parse_millis(at).zip(took);
@@ -266,6 +293,8 @@ mod tests {
     use super::*;
     use crate::addr::{Range, Subnet};
 
+    const NOW: SystemTime = UNIX_EPOCH;
+
     fn candidates(subnet: &str) -> AddrSet {
         AddrSet::from_range(&Subnet::parse(subnet).unwrap().usable())
     }
@@ -280,15 +309,40 @@ mod tests {
         let range = candidates("10.0.0.0/22");
         for low in 1..=600u16 {
             let [high, low] = low.to_be_bytes();
-            assert_eq!(hint.choose(&range), Some(address(&format!("10.0.{high}.{low}"))));
+            assert_eq!(hint.choose(&range, NOW), Some(address(&format!("10.0.{high}.{low}"))));
         }
         hint.free(address("10.0.0.9"));
-        assert_eq!(hint.choose(&range), Some(address("10.0.0.9")));
-        hint.go_elsewhere(&range, |count| count - 2);
-        assert_eq!(hint.choose(&range), Some(address("10.0.3.253")));
-        assert_eq!(hint.choose(&range), Some(address("10.0.3.254")));
+        assert_eq!(hint.choose(&range, NOW), Some(address("10.0.0.9")));
+        hint.go_elsewhere(&range, NOW, |count| count - 2);
+        assert_eq!(hint.choose(&range, NOW), Some(address("10.0.3.253")));
+        assert_eq!(hint.choose(&range, NOW), Some(address("10.0.3.254")));
         // The end of the range: on from its beginning.
-        assert_eq!(hint.choose(&range), Some(address("10.0.2.89")));
+        assert_eq!(hint.choose(&range, NOW), Some(address("10.0.2.89")));
+    }
+
+    /// When a look is worth its request, and when the draws of a race end.
+    #[test]
+    fn while_nobody_races_it_is_looked_where_others_take_addresses_too() {
+        let (range, large) = (candidates("10.0.0.0/20"), candidates("10.0.0.0/19"));
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut hint = Occupancy::default();
+        assert!(hint.is_worth_a_look(&range, false, at(1)) && !hint.is_worth_a_look(&large, true, at(1)));
+        // Nobody is there: from then on no look is made before a miss.
+        hint.replace(&Occupancy::default(), Occupancy::default(), at(1), Duration::from_millis(50));
+        assert!(!hint.is_worth_a_look(&range, false, at(9)) && hint.is_worth_a_look(&range, true, at(9)));
+        assert!(!hint.is_worth_a_look(&range, true, at(1)), "looked at just now");
+        // Somebody is.
+        let mut listed = Occupancy::default();
+        listed.take(address("10.0.0.1"));
+        hint.replace(&hint.clone(), listed, at(9), Duration::from_millis(50));
+        assert!(hint.is_worth_a_look(&range, false, at(10)) && !hint.is_worth_a_look(&range, false, at(9)));
+        assert_eq!(hint.choose(&range, at(10)), Some(address("10.0.0.2")));
+
+        hint.go_elsewhere(&range, at(10), |_| 99);
+        assert!(!hint.is_worth_a_look(&range, true, at(19)) && hint.is_worth_a_look(&range, true, at(20)));
+        assert_eq!(hint.choose(&range, at(19)), Some(address("10.0.0.100")));
+        assert_eq!(hint.choose(&range, at(20)), Some(address("10.0.0.3")));
+        assert!(!hint.is_spread(UNIX_EPOCH - Duration::from_secs(60)), "a clock that was set back");
     }
 
     #[test]
@@ -296,14 +350,14 @@ mod tests {
         let mut hint = Occupancy::default();
         let range = candidates("10.0.0.0/29");
         for _ in 0..6 {
-            assert!(hint.choose(&range).is_some());
+            assert!(hint.choose(&range, NOW).is_some());
         }
-        assert_eq!(hint.choose(&range), None);
-        hint.go_elsewhere(&range, |_| 3);
-        assert_eq!(hint.choose(&range), None);
+        assert_eq!(hint.choose(&range, NOW), None);
+        hint.go_elsewhere(&range, NOW, |_| 3);
+        assert_eq!(hint.choose(&range, NOW), None);
         hint.free(address("10.0.0.2"));
-        assert_eq!(hint.choose(&range), Some(address("10.0.0.2")));
-        assert_eq!(hint.choose(&candidates("2001:db8::/64")), Some(address("2001:db8::1")));
+        assert_eq!(hint.choose(&range, NOW), Some(address("10.0.0.2")));
+        assert_eq!(hint.choose(&candidates("2001:db8::/64"), NOW), Some(address("2001:db8::1")));
     }
 
     #[test]
@@ -332,13 +386,13 @@ mod tests {
     fn what_is_full_is_so_whatever_set_of_candidates_is_asked_for() {
         let mut hint = Occupancy::default();
         let range = candidates("10.0.0.0/24");
-        while hint.choose(&range).is_some() {}
+        while hint.choose(&range, NOW).is_some() {}
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
         hint.say_full(now + Duration::from_secs(5));
         let parts = (0..254u128).filter_map(|n| range.nth(n)).map(|one| AddrSet::from_range(&Range::single(one)));
         assert!(parts.clone().all(|part| hint.is_full(&part, now)));
-        hint.go_elsewhere(&range, |_| 9);
-        parts.take(MOST_SETS - 1).for_each(|part| hint.go_elsewhere(&part, |_| 0));
+        hint.go_elsewhere(&range, NOW, |_| 9);
+        parts.take(MOST_SETS - 1).for_each(|part| hint.go_elsewhere(&part, NOW, |_| 0));
         assert!(hint.sets.iter().any(|set| set.key == key(&range)), "no other set has cost it its place");
         assert!(hint.sets.len() <= MOST_SETS && hint.is_full(&range, now));
     }
@@ -399,9 +453,9 @@ mod tests {
     fn it_is_read_back_as_it_was_written_and_rubbish_is_passed_over() {
         let mut hint = Occupancy::default();
         let range = candidates("10.0.0.0/16");
-        hint.choose(&candidates("2001:db8::/64"));
-        hint.go_elsewhere(&range, |_| 700);
-        hint.choose(&range);
+        hint.choose(&candidates("2001:db8::/64"), NOW);
+        hint.go_elsewhere(&range, NOW, |_| 700);
+        hint.choose(&range, NOW);
         hint.say_full(UNIX_EPOCH + Duration::from_millis(12_345));
         hint.replace(&hint.clone(), hint.clone(), UNIX_EPOCH + Duration::from_millis(99), Duration::from_millis(7));
         assert_eq!(Occupancy::decode(hint.encode().as_bytes()), hint);

@@ -206,9 +206,11 @@ fn what_a_later_add_has_adopted_is_not_buried() {
     assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
     rig.node.del("c").succeeded();
     assert_eq!(rig.proxy.send_held_back(), [201]);
-    // From here on the address that came late is tried, whatever is believed.
+    // From here on the address that came late is tried, whatever is believed, and
+    // without a look at the scope.
     std::fs::remove_dir_all(rig.node.state().join("scopes")).unwrap();
     std::fs::create_dir(rig.node.state().join("scopes")).unwrap();
+    rig.set("allocation_order", "lowest");
     rig.proxy.first(1, "POST", Act::Reset);
     let added = rig.node.add("c");
     assert_eq!(added.addresses(), ["10.9.0.1"]);

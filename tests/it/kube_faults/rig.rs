@@ -70,6 +70,11 @@ impl<'c> Rig<'c> {
         set_deadlines(&self.node.sandbox.path("flat.conf"), deadlines);
     }
 
+    /// A key of the flat file.
+    pub(super) fn set(&self, key: &str, value: &str) {
+        change_flat_file(&self.node.sandbox.path("flat.conf"), key, value.into());
+    }
+
     pub(super) fn holders(&self) -> BTreeMap<String, String> {
         holders(self.cluster, &self.node.scope)
     }
@@ -82,10 +87,14 @@ impl<'c> Rig<'c> {
     }
 }
 
-/// In a flat file, of which the rest may be a test's own.
 fn set_deadlines(flat: &Path, deadlines: &str) {
+    change_flat_file(flat, "deadlines", serde_json::from_str(deadlines).unwrap());
+}
+
+/// The rest may be a test's own.
+fn change_flat_file(flat: &Path, key: &str, value: Value) {
     let mut keys: Value = serde_json::from_slice(&std::fs::read(flat).unwrap()).unwrap();
-    keys["deadlines"] = serde_json::from_str(deadlines).unwrap();
+    keys[key] = value;
     // Whole or not at all: a call may be reading it.
     let aside = flat.with_extension("new");
     std::fs::write(&aside, keys.to_string()).unwrap();

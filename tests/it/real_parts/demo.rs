@@ -92,7 +92,7 @@ fn the_demo_on_kubernetes_does_the_same_and_leaves_nothing() {
     if let Err(reason) = tools() {
         return println!("SKIPPED real_parts::demo::the_demo_on_kubernetes_does_the_same_and_leaves_nothing: {reason}");
     }
-    runs_to_its_end(&["--kubernetes"], &["ADD   pod2 on node2: 192.168.20.", "No address is held any more.", "What to try next"]);
+    runs_to_its_end(&["--kubernetes"], &["ADD   pod2 on node2: 192.168.20.12", "No address is held any more.", "What to try next"]);
 }
 
 #[test]

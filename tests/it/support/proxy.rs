@@ -13,6 +13,7 @@ mod wire;
 
 use super::cluster::Cluster;
 use authority::{Authority, Validity};
+use hereabouts::store::retry::{Deadline, until};
 use nix::libc;
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use rustls::crypto::ring;
@@ -235,9 +236,14 @@ impl Proxy {
         self.shared.ask(at, &asked).unwrap().status
     }
 
-    /// Takes connections, on the port that was ours from the beginning.
+    /// Takes connections, on the port that was ours from the beginning. A process that
+    /// another thread is just starting has the old socket for a moment longer.
     pub(crate) fn listen(&self) {
-        self.accept(TcpListener::bind(self.address).unwrap());
+        let bind = || match TcpListener::bind(self.address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+            bound => bound.map(Some),
+        };
+        self.accept(until(&Deadline::after(Duration::from_secs(60)), bind).unwrap().expect("the port is free again"));
     }
 
     fn accept(&self, listener: TcpListener) {

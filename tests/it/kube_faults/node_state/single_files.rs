@@ -94,7 +94,8 @@ fn a_large_file_is_read_whole() {
 }
 
 /// The files of the state, or how their names begin.
-const FILES: &[&str] = &["attachments", "calls", "complete", "lock", "pods", "ready", "rebuild", "revision", "scopes", "tombstones"];
+const FILES: &[&str] =
+    &["attachments", "calls", "complete", "listing", "lock", "pods", "ready", "rebuild", "revision", "scopes", "tombstones"];
 
 /// A directory that somebody has made in the node state stops no verb, whatever
 /// its name, and neither does what is in it.
