@@ -5,6 +5,7 @@ use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, Stor
 use crate::ipam::{self, Draft, Life, NodeName};
 use crate::json::Json;
 use crate::plugin::debts::{Debts, Place};
+use crate::plugin::freed::Freed;
 use crate::plugin::host::{self, Machine};
 use crate::plugin::stores::{self, OnBehalf};
 use crate::store::file::Host;
@@ -60,6 +61,11 @@ impl Located<'_> {
     /// What this node owes.
     pub(super) fn debts(&self) -> Debts {
         Debts::new(self.settings.debts_dir.clone())
+    }
+
+    /// What this node's pods have given back of late.
+    pub(super) fn freed(&self, node: &NodeName) -> Freed {
+        Freed::new(&self.settings.debts_dir, node, self.machine.now)
     }
 
     /// The same as what is owed names it.

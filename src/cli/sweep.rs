@@ -1,7 +1,6 @@
 //! `sweep`: frees what this node holds for sandboxes that are gone, and removes
 //! what killed calls left behind.
 
-use super::release::Report;
 use super::{Format, Lookup, StoreArgs, SweepArgs, confirm, debts, list, locate, output, repair, verify};
 use crate::ipam::{Allocation, Draft, NodeName};
 use crate::plugin::sweep::{self, Sweep};
@@ -54,7 +53,13 @@ fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs)
     if !confirm::confirmed(args.yes, "sweep")? {
         bail!("nothing was swept");
     }
-    let swept = carry_out(store.as_ref(), &stale, &left_overs, &is_alive, &mut |address, done| output::released(address, done));
+    let noted = located.freed(node);
+    let swept = carry_out(store.as_ref(), &stale, &left_overs, &is_alive, &mut |allocation, done| {
+        if done {
+            noted.note(allocation);
+        }
+        output::released(&allocation.address, done)
+    });
     tidy(store.as_ref());
     swept
 }
@@ -109,6 +114,9 @@ fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run
     Ok(())
 }
 
+/// Is told of each record, and whether it was freed.
+pub type Report<'r> = &'r mut dyn FnMut(&Allocation, bool) -> anyhow::Result<()>;
+
 /// Frees and removes what was found. Continues after a failure, and counts them.
 ///
 /// # Errors
@@ -127,7 +135,7 @@ pub fn carry_out(
     };
     for allocation in stale {
         match sweep::free(store, allocation, Deadline::after(list::PATIENCE)) {
-            Ok(done) => report(&allocation.address, done)?,
+            Ok(done) => report(allocation, done)?,
             Err(error) => failure(&error),
         }
     }

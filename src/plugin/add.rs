@@ -2,6 +2,7 @@
 
 use super::debts::{ANSWER, Account, Owed};
 use super::failure::Failure;
+use super::freed::{Freed, Lately};
 use super::{Ipam, Ready, allowed, host};
 use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
@@ -68,6 +69,7 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
         is_alive: &is_alive,
         caller_gone: ipam.orphaned,
         account: Some(&account),
+        freed: Some(&ready.freed()),
     };
     let given = allocate(ready.store.as_ref(), &ask, Deadline::after(limit - reserve), reserve)?;
     for allocation in &given.held {
@@ -95,6 +97,8 @@ pub struct Ask<'a> {
     pub caller_gone: &'a dyn Fn() -> bool,
     /// What the node owes for the attachment, where that is noted.
     pub account: Option<&'a Account>,
+    /// What the node's pods have given back of late, where that is noted.
+    pub freed: Option<&'a Freed>,
 }
 
 /// What an ADD holds. Until it is dropped, no other call sees its attachment:
@@ -198,6 +202,7 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
         given.held.push(kept);
     }
     let all = plan.rehome.len() + plan.claim.len();
+    let lately = if all == 0 { Lately::default() } else { lately(ask) };
     for (old, slot) in plan.rehome {
         check_wanted(ask, deadline, given.created.len(), all)?;
         // While a call of the other sandbox is under way, it may take the record back.
@@ -205,12 +210,12 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
         let moved = if is_free { rehome(session.as_mut(), ask, old, slot)? } else { None };
         match moved {
             Some(allocation) => given.made(vec![allocation]),
-            None => claim_all(session.as_mut(), ask, &[slot], given)?,
+            None => claim_all(session.as_mut(), ask, &lately, &[slot], given)?,
         }
     }
     for slots in plan.claim.chunks(session.at_once().max(1)) {
         check_wanted(ask, deadline, given.created.len(), all)?;
-        claim_all(session.as_mut(), ask, slots, given)?;
+        claim_all(session.as_mut(), ask, &lately, slots, given)?;
     }
     given.held.sort_by_key(|allocation| allocation.held.part.index);
     Ok(())
@@ -272,11 +277,18 @@ fn dead_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>, 
     Ok(held)
 }
 
+/// What the pod had a moment ago, and what others had.
+fn lately(ask: &Ask<'_>) -> Lately {
+    let Ask { draft, scope, freed, .. } = ask;
+    freed.map_or_else(Lately::default, |freed| freed.lately(&draft.attachment, draft.pod.as_ref(), scope))
+}
+
 /// Claims for some slots at once, each from its first offer that has room.
-fn claim_all(session: &mut dyn Session, ask: &Ask<'_>, slots: &[&Slot], given: &mut Given) -> Result<(), Failure> {
-    let wanted: Vec<Wanted<'_>> = slots
+fn claim_all(session: &mut dyn Session, ask: &Ask<'_>, lately: &Lately, slots: &[&Slot], given: &mut Given) -> Result<(), Failure> {
+    let ordered: Vec<_> = slots.iter().map(|slot| (slot, lately.order(slot))).collect();
+    let wanted: Vec<Wanted<'_>> = ordered
         .iter()
-        .map(|slot| Wanted { offers: slot.offers.iter().map(|offer| (&offer.candidates, slot.draft(offer, ask.draft))).collect() })
+        .map(|(slot, offers)| Wanted { offers: offers.iter().map(|(from, offer)| (from.as_ref(), slot.draft(offer, ask.draft))).collect() })
         .collect();
     let mut made = Vec::new();
     let full = session.claim_all(ask.scope, &wanted, &mut made);

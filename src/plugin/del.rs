@@ -50,7 +50,11 @@ impl Del<'_> {
         let spares = |held: &Draft| is_of_other_hardware(held, &self.settled.machine);
         match free_locked(store, &self.attachment, &spares, deadline) {
             Ok(freed) => {
-                freed.iter().for_each(|allocation| self.report.names(allocation));
+                let noted = self.settled.freed();
+                for allocation in &freed {
+                    self.report.names(allocation);
+                    noted.note(allocation);
+                }
                 self.account.forget();
                 Ok(())
             }

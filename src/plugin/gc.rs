@@ -39,6 +39,7 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>, report: &Report) -> Result<(), Fail
                 match sweep::free(store, &stale, deadline) {
                     Ok(true) => {
                         report.names(&stale);
+                        ready.freed().note(&stale);
                         ready.pay_debt(&stale.held.attachment, deadline);
                     }
                     Ok(false) => {}

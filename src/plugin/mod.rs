@@ -9,6 +9,7 @@ pub mod debts;
 pub mod del;
 pub mod evidence;
 pub mod failure;
+pub mod freed;
 mod gc;
 pub mod host;
 pub mod log;
@@ -29,6 +30,7 @@ use crate::store::{Store, StoreError};
 use debts::{Account, Debts};
 pub use evidence::Sighting;
 use failure::Failure;
+use freed::Freed;
 use host::Machine;
 use log::Subject;
 use report::Report;
@@ -139,6 +141,11 @@ impl Settled {
     /// What a record says of a sandbox, but for its address and pod.
     fn draft(&self, attachment: Attachment, sandbox: &Sandbox) -> Draft {
         self.machine.draft(attachment, self.surroundings.see(&self.machine, sandbox.netns.as_deref()))
+    }
+
+    /// What this node's pods have given back of late.
+    pub(crate) fn freed(&self) -> Freed {
+        Freed::new(&self.settings.debts_dir, &self.node, self.machine.now)
     }
 
     /// What this node owes for an attachment in this store.

@@ -268,6 +268,7 @@ pub(crate) const LIST: &[Behaviour] = &[
             is_alive: &is_alive,
             caller_gone: &caller_gone,
             account: None,
+            freed: None,
         };
         let given = allocate(store, &ask, limit, Duration::from_secs(20)).unwrap();
         let mut session = open(store);

@@ -63,6 +63,27 @@ fn an_add_alone_creates_and_a_del_deletes() {
     pair.node.del("first").succeeded();
 }
 
+/// A sandbox that is made anew: the DEL of the old one comes first.
+#[test]
+fn a_pod_keeps_its_address_at_no_further_request() {
+    let Some(pair) = Pair::new("a_pod_keeps_its_address_at_no_further_request") else { return };
+    let call = |verb: &str, pod: &str, container: &str| {
+        let mut call = pair.node.call(verb, container);
+        call.set("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID=uid-{pod}"));
+        call.run().succeeded().clone()
+    };
+    let mine = call("ADD", "mine", "old").addresses();
+    call("ADD", "other", "c1");
+    pair.proxy.seen();
+    call("DEL", "mine", "old");
+    assert_ne!(call("ADD", "next", "c2").addresses(), mine);
+    assert_eq!(call("ADD", "mine", "new").addresses(), mine);
+    assert_eq!(pair.proxy.methods(), ["DELETE", "POST", "POST"]);
+    for (pod, container) in [("mine", "new"), ("other", "c1"), ("next", "c2")] {
+        call("DEL", pod, container);
+    }
+}
+
 #[test]
 fn a_miss_in_a_large_range_lists_nothing() {
     let Some(pair) = Pair::new("a_miss_in_a_large_range_lists_nothing") else { return };

@@ -23,7 +23,8 @@ fn add(
 ) -> Result<Given, Failure> {
     let (slots, scope, [limit, reserve]) = (slots(count), Scope::default(), limits);
     let is_alive = |_: &Draft| true;
-    let ask = Ask { scope: &scope, slots: &slots, draft, may_allocate, is_alive: &is_alive, caller_gone: &|| false, account: None };
+    let ask =
+        Ask { scope: &scope, slots: &slots, draft, may_allocate, is_alive: &is_alive, caller_gone: &|| false, account: None, freed: None };
     allocate(store, &ask, Deadline::after(limit), reserve)
 }
 

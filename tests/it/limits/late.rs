@@ -57,6 +57,7 @@ fn allocate_four(store: &MemoryStore, before: &dyn Fn() -> bool) -> Result<Given
         is_alive: &|_| true,
         caller_gone: before,
         account: None,
+        freed: None,
     };
     allocate(store, &ask, Deadline::after(LIMIT), RESERVE)
 }
