@@ -9,47 +9,54 @@
 //! nothing: the claim does. It is of one boot and of one node, and lies beside the
 //! debts, where no store is asked.
 //!
-//! A file for each uid, network and interface; and `recent`, one line for each address
-//! that was freed a moment ago.
+//! One file, a line for each address, the newest at the end; only its end is read.
 
 use crate::addr::{AddrSet, Range};
 use crate::ipam::{Allocation, Attachment, NodeName, Offer, PodRef, Scope, Slot, Source};
 use crate::store::digest;
-use crate::store::small_file::read_small;
-use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// So long other pods pass over what was freed.
 const SPARED: Duration = Duration::from_secs(10);
-/// Of so many pods, and so long, it is noted what they had.
-const MOST: usize = 1000;
+/// So long a pod is tried the address that it had.
 const KEPT: Duration = Duration::from_secs(3600);
-/// From so many bytes on what is no longer recent is left out.
-const LARGE: u64 = 8 * 1024;
-const RECENT: &str = "recent";
+/// So much of the end is read: some 800 addresses.
+const READ: u64 = 64 * 1024;
+/// A file of more bytes is begun anew with its end.
+const LARGEST: u64 = 4 * READ;
 
-/// What is noted of one pod's interface.
-#[derive(Debug, Serialize, Deserialize)]
-struct Noted {
-    /// Whose it was: what a later sandbox had takes the place of this.
-    container: String,
-    addresses: Vec<(String, IpAddr)>,
+/// One line: milliseconds since 1970, and hashes of who held the address where,
+/// before the address itself.
+#[derive(Debug, PartialEq, Eq)]
+struct Line<'l> {
+    at: u64,
+    /// Of the pod's uid, the network and the interface.
+    key: &'l str,
+    container: &'l str,
+    scope: &'l str,
+    address: &'l str,
 }
 
-/// One address that was freed.
-#[derive(Debug, Serialize, Deserialize)]
-struct Line {
-    /// Milliseconds since 1970.
-    at: u64,
-    key: String,
-    scope: String,
-    address: IpAddr,
+impl<'l> Line<'l> {
+    fn parse(line: &'l str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let mut word = || words.next();
+        let (at, key, container, scope) = (word()?.parse().ok()?, word()?, word()?, word()?);
+        Some(Self { at, key, container, scope, address: word()? })
+    }
+}
+
+impl std::fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { at, key, container, scope, address } = self;
+        writeln!(f, "{at} {key} {container} {scope} {address}")
+    }
 }
 
 /// What an ADD is to try, and what to leave to others.
@@ -62,7 +69,7 @@ pub struct Lately {
 /// See the module.
 #[derive(Debug)]
 pub struct Freed {
-    directory: PathBuf,
+    path: PathBuf,
     now: SystemTime,
 }
 
@@ -70,81 +77,61 @@ impl Freed {
     /// Of a node that notes its debts in a directory.
     #[must_use]
     pub fn new(debts: &Path, node: &NodeName, now: SystemTime) -> Self {
-        Self { directory: debts.with_file_name("freed").join(node.as_str()), now }
+        Self { path: debts.with_file_name("freed").join(node.as_str()), now }
     }
 
     /// Notes an address that was freed just now. That it cannot be noted is no
     /// failure of anything.
     pub fn note(&self, freed: &Allocation) {
-        let Some(key) = key(&freed.held.attachment, freed.held.pod.as_ref()) else {
+        let attachment = &freed.held.attachment;
+        let Some(key) = key(attachment, freed.held.pod.as_ref()) else {
             return;
         };
-        if let Err(error) = self.write(&key, freed) {
+        let (container, scope) = (digest::short(&[attachment.container.as_str()]), hash_of(&freed.scope));
+        let address = freed.address.to_string();
+        let line = Line { at: millis(self.now), key: &key, container: &container, scope: &scope, address: &address };
+        if let Err(error) = self.add(&line) {
             tracing::debug!(%error, "what was freed could not be noted");
         }
     }
 
-    fn write(&self, key: &str, freed: &Allocation) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let (scope, container) = (name_of(&freed.scope), freed.held.attachment.container.to_string());
-        let mut noted = self.noted(key).filter(|noted| noted.container == container).unwrap_or(Noted { container, addresses: Vec::new() });
-        noted.addresses.push((scope.clone(), freed.address));
-        self.replace(key, &serde_json::to_vec(&noted)?)?;
-        let line = Line { at: millis(self.now), key: key.to_owned(), scope, address: freed.address };
-        self.add(&line)
-    }
-
     /// One write to the end of the file: what others write at once stays whole.
-    fn add(&self, line: &Line) -> io::Result<()> {
-        let path = self.directory.join(RECENT);
-        let mut file = File::options().create(true).append(true).mode(0o600).open(&path)?;
-        file.write_all(format!("{}\n", serde_json::to_string(line)?).as_bytes())?;
-        if LARGE < file.metadata()?.len() {
-            self.tidy()?;
-        }
-        Ok(())
-    }
-
-    /// Leaves out what is no longer recent, and what was noted of pods that have not
-    /// come back.
-    fn tidy(&self) -> io::Result<()> {
-        let mut text = String::new();
-        for line in self.recent() {
-            text.push_str(&serde_json::to_string(&line)?);
-            text.push('\n');
-        }
-        self.replace(RECENT, text.as_bytes())?;
-        let mut found = Vec::new();
-        for entry in self.directory.read_dir()? {
-            let entry = entry?;
-            if entry.file_name() != RECENT {
-                found.push((entry.metadata()?.modified()?, entry.path()));
+    fn add(&self, line: &Line<'_>) -> io::Result<()> {
+        let open = || File::options().create(true).append(true).mode(0o600).open(&self.path);
+        let mut file = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let directory = self.path.parent().unwrap_or(Path::new("/"));
+                DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+                open()?
             }
-        }
-        found.sort_by(|one, other| other.cmp(one));
-        let is_old = |at: &SystemTime| self.now.duration_since(*at).is_ok_and(|age| KEPT < age);
-        for (_, path) in found.iter().enumerate().filter(|(number, (at, _))| MOST <= *number || is_old(at)).map(|(_, found)| found) {
-            std::fs::remove_file(path)?;
-        }
-        Ok(())
+            opened => opened?,
+        };
+        file.write_all(line.to_string().as_bytes())?;
+        if LARGEST < file.metadata()?.len() { self.begin_anew() } else { Ok(()) }
     }
 
-    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let aside = self.directory.join(format!("{name}.{}", std::process::id()));
-        File::options().create(true).write(true).truncate(true).mode(0o600).open(&aside)?.write_all(bytes)?;
-        std::fs::rename(aside, self.directory.join(name))
+    /// What another call adds meanwhile is lost, which costs a hint.
+    fn begin_anew(&self) -> io::Result<()> {
+        let aside = self.path.with_extension(std::process::id().to_string());
+        let end = self.end();
+        File::options().create(true).write(true).truncate(true).mode(0o600).open(&aside)?.write_all(end.as_bytes())?;
+        std::fs::rename(aside, &self.path)
     }
 
-    fn noted(&self, key: &str) -> Option<Noted> {
-        read_small(&self.directory.join(key)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
-    }
-
-    /// A clock that was set back makes nothing recent for ever.
-    fn recent(&self) -> impl Iterator<Item = Line> {
-        let (bytes, until) = (read_small(&self.directory.join(RECENT)).unwrap_or_default(), millis(self.now));
-        let since = until.saturating_sub(u64::try_from(SPARED.as_millis()).unwrap_or(0));
-        let lines: Vec<Line> = bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
-        lines.into_iter().filter(move |line| since < line.at && line.at <= until)
+    /// The last lines; none of a file that is not there or cannot be read.
+    fn end(&self) -> String {
+        let read = || {
+            let file = File::open(&self.path)?;
+            let length = file.metadata()?.len();
+            let from = length.saturating_sub(READ);
+            let mut bytes = vec![0; usize::try_from(length - from).unwrap_or(0)];
+            let read = file.read_at(&mut bytes, from)?;
+            bytes.truncate(read);
+            // The first one may be cut off.
+            let whole = if from == 0 { 0 } else { bytes.iter().position(|byte| *byte == b'\n').map_or(read, |at| at + 1) };
+            io::Result::Ok(String::from_utf8_lossy(&bytes[whole..]).into_owned())
+        };
+        read().unwrap_or_default()
     }
 
     /// What an ADD of a pod has to know. Of one without a uid nothing is noted, and it
@@ -154,11 +141,23 @@ impl Freed {
         let Some(key) = key(attachment, pod) else {
             return Lately::default();
         };
-        let scope = name_of(scope);
-        let own = self.noted(&key).map_or_else(Vec::new, |noted| noted.addresses);
-        let own = own.into_iter().filter(|(of, _)| *of == scope).map(|(_, address)| address).collect();
-        let others = self.recent().filter(|line| line.key != key && line.scope == scope).map(|line| line.address).collect();
-        Lately { own, others }
+        let (mut lately, mut container, scope, now) = (Lately::default(), None, hash_of(scope), millis(self.now));
+        let end = self.end();
+        // From the newest on. A clock that was set back makes nothing recent for ever.
+        for line in end.lines().rev().filter_map(Line::parse).filter(|line| line.scope == scope && line.at <= now) {
+            let age = Duration::from_millis(now - line.at);
+            if line.key == key {
+                // What its newest sandbox had, and none before that.
+                if age < KEPT && *container.get_or_insert(line.container) == line.container {
+                    lately.own.extend(line.address.parse::<IpAddr>());
+                }
+            } else if age < SPARED {
+                lately.others.extend(line.address.parse::<IpAddr>());
+            }
+        }
+        lately.others.sort_unstable();
+        lately.others.dedup();
+        lately
     }
 }
 
@@ -195,8 +194,8 @@ fn key(attachment: &Attachment, pod: Option<&PodRef>) -> Option<String> {
     Some(digest::short(&[uid, attachment.network.as_str(), attachment.ifname.as_str()]))
 }
 
-fn name_of(scope: &Scope) -> String {
-    scope.name().unwrap_or_default().to_owned()
+fn hash_of(scope: &Scope) -> String {
+    digest::short(&[scope.name().unwrap_or_default()])
 }
 
 fn millis(at: SystemTime) -> u64 {
@@ -232,20 +231,22 @@ mod tests {
     }
 
     /// A node that makes a thousand pods an hour for a year has no more of it than one
-    /// that made a thousand.
+    /// that made a thousand; and the newest are known.
     #[test]
     fn what_is_noted_does_not_grow_without_end() {
         let root = std::env::temp_dir().join(format!("hereabouts-freed-{}", std::process::id()));
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        for uid in 0..1500 {
-            // Each a second after the one before, as the clock has it.
-            let now = now + Duration::from_secs(uid as u64 / 100);
-            Freed::new(&root.join("debts"), &NodeName::parse("n1").unwrap(), now).note(&freed(uid, now));
+        let noted = Freed::new(&root.join("debts"), &NodeName::parse("n1").unwrap(), now);
+        for uid in 0..10_000 {
+            noted.note(&freed(uid, now));
         }
-        let directory = root.join("freed/n1");
-        let files = directory.read_dir().unwrap().count();
-        assert!(files <= MOST + 200 && 500 < files, "{files}");
-        assert!(directory.join(RECENT).metadata().unwrap().len() < 200 * 1024);
+        let length = noted.path.metadata().unwrap().len();
+        assert!(READ < length && length <= LARGEST + 200, "{length}");
+        for (uid, is_known) in [(0, false), (9_999, true), (9_500, true)] {
+            let held = freed(uid, now).held;
+            let lately = noted.lately(&held.attachment, held.pod.as_ref(), &Scope::default());
+            assert_eq!(!lately.own.is_empty(), is_known, "{uid}");
+        }
         std::fs::remove_dir_all(root).unwrap();
     }
 }
