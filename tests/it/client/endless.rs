@@ -195,7 +195,8 @@ fn a_definition_that_was_made_a_moment_ago_serves_its_first_add() {
         }
     });
     assert_eq!(rig.verb("ADD", "").addresses(), ["10.9.0.1"]);
-    assert_eq!((rig.count("POST"), rig.count("GET")), (1, 3));
+    // Two that are refused, what the node has, and who is in the scope.
+    assert_eq!((rig.count("POST"), rig.count("GET")), (1, 4));
     // One that stays away is named.
     let rig = Rig::new("5s", |_| say(404, "", "text/plain", "404 page not found\n"));
     let ended = rig.verb("ADD", "");

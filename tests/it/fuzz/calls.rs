@@ -51,7 +51,8 @@ pub(super) fn check(root: &Path, input: &[u8]) -> String {
     std::fs::create_dir_all(root.join("ns")).unwrap();
     let plugins = NODES.iter().map(|node| {
         let flat = root.join(format!("{node}.conf"));
-        let text = serde_json::json!({"datastore": "file", "data_dir": root.join("store"), "node_name": node});
+        let debts = root.join("debts");
+        let text = serde_json::json!({"datastore": "file", "data_dir": root.join("store"), "node_name": node, "debts_dir": debts});
         std::fs::write(&flat, text.to_string()).unwrap();
         crate::support::sandbox::make_store(&root.join("store"));
         InProcess { flat }
@@ -109,6 +110,8 @@ impl Run {
     }
 
     fn add(&mut self, node: usize, container: usize, of: usize, pod: usize, asked: Option<&str>) {
+        // The map knows no time: what pods had is as long ago as can be.
+        let _ = std::fs::remove_dir_all(self.root.join("freed"));
         let asks = asked.map(|address| format!("IP={address}"));
         let args: Vec<&str> = asks.as_deref().into_iter().chain([PODS[pod]]).filter(|args| !args.is_empty()).collect();
         let answer = self.call(node, "ADD", container, &args.join(";"), &configuration(CONFIGURATIONS[of].ipam, &[]));

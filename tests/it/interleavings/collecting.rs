@@ -88,6 +88,7 @@ fn gc_that_saw_a_record_dead_frees_nothing_that_has_changed_since() {
             "re-homed" => ("c2", "web-0"),
             _ => {
                 del(&sandbox, "c1").run().succeeded();
+                sandbox.forget_freed();
                 ("c2", "db-0")
             }
         };

@@ -23,6 +23,7 @@ fn a_del_that_goes_on_late_frees_nothing_of_the_new_holder() {
         drop(first);
         if !rehomed {
             del(&sandbox, "c1").run().succeeded();
+            sandbox.forget_freed();
         }
         let pod = if rehomed { "web-0" } else { "db-0" };
         assert_eq!(add(&sandbox, "c2", &new, pod).run().addresses(), ["10.1.2.1"], "rehomed: {rehomed}");

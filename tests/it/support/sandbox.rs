@@ -70,6 +70,12 @@ impl Sandbox {
         flat.to_string()
     }
 
+    /// What pods had is forgotten, as it is ten seconds later: the lowest free address
+    /// is anybody's.
+    pub(crate) fn forget_freed(&self) {
+        let _ = std::fs::remove_dir_all(self.path("freed"));
+    }
+
     /// From here on this machine is the node `now`, and `before` was another one: in
     /// files a name with this machine's id is its own.
     pub(crate) fn become_another_machine(&self, before: &str, now: &str) {
