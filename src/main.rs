@@ -200,14 +200,14 @@ fn is_stdin_ready() -> bool {
 }
 
 /// Logs to the configured file; a log that cannot be written fails no verb.
-fn start_log(settings: &config::LogSettings, subject: &plugin::log::Subject) {
+fn start_log(settings: &config::LogSettings, subject: &dyn Fn() -> plugin::log::Subject) {
     if let Some(reason) = &settings.refused {
         plugin::log::complain(reason);
     }
     let Some(path) = &settings.file else {
         return;
     };
-    if let Err(error) = plugin::log::start(path, settings, subject) {
+    if let Err(error) = plugin::log::start(path, settings, &subject()) {
         plugin::log::complain(&format!("log_file: cannot open {}: {error}", path.display()));
     }
 }

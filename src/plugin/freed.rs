@@ -33,7 +33,7 @@ const LARGEST: u64 = 4 * READ;
 
 /// One line: milliseconds since 1970, and hashes of who held the address where,
 /// before the address itself.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Line<'l> {
     at: u64,
     /// Of the pod's uid, the network and the interface.

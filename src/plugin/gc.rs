@@ -31,6 +31,7 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>, report: &Report) -> Result<(), Fail
     let store = ready.store.as_ref();
     let (mut all, mut late) = (0, 0);
     let mut failures = Vec::new();
+    let noted = ready.freed();
     for item in sweep.find(store, deadline)? {
         match item {
             Ok(_) if 0 < all && deadline.left().is_zero() => late += 1,
@@ -39,7 +40,7 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>, report: &Report) -> Result<(), Fail
                 match sweep::free(store, &stale, deadline) {
                     Ok(true) => {
                         report.names(&stale);
-                        ready.freed().note(&stale);
+                        noted.note(&stale);
                         ready.pay_debt(&stale.held.attachment, deadline);
                     }
                     Ok(false) => {}

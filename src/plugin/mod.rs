@@ -47,7 +47,7 @@ pub struct Ipam<'a> {
     /// Whether the process that called has gone.
     pub orphaned: &'a dyn Fn() -> bool,
     /// Starts logging as soon as the configuration says where to.
-    pub log: &'a dyn Fn(&LogSettings, &Subject),
+    pub log: &'a dyn Fn(&LogSettings, &dyn Fn() -> Subject),
     /// What is done, for the last line of the log.
     pub report: Report,
     /// What the call finds around it.
@@ -235,9 +235,7 @@ impl Ipam<'_> {
     ) -> Result<Settled, Failure> {
         let whereabouts = call.configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
         let settings = settings(whereabouts || CniArgs::name_a_pod(&call.args))?;
-        if settings.log.file.is_some() || settings.log.refused.is_some() {
-            (self.log)(&settings.log, &self.subject(call));
-        }
+        (self.log)(&settings.log, &|| self.subject(call));
         let machine = self.surroundings.machine()?;
         let node = host::node_name(self.lookup, &settings, flat)?;
         let debts = Rc::new(self.surroundings.debts(&settings));

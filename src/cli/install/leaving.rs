@@ -48,27 +48,27 @@ impl<'a> Leaving<'a> {
             return Ok(Vec::new());
         }
         self.files.renew()?.iter().for_each(|change| output::say(change));
-        let is_due = match &mut self.state {
-            State::Held { again, .. } => again.is_over(),
-            State::Idle { over, look } => over.left().is_zero() || look.left().is_zero(),
-            State::Left => false,
+        let (is_due, is_over) = match &mut self.state {
+            State::Held { again, .. } => (again.is_over(), self.idle.is_zero()),
+            State::Idle { over, look } => {
+                let is_over = over.left().is_zero();
+                (is_over || look.left().is_zero(), is_over)
+            }
+            State::Left => (false, false),
         };
-        let said = if is_due { self.look()? } else { Vec::new() };
+        let said = if is_due { self.look(is_over) } else { Vec::new() };
         match &self.state {
             State::Held { refusal, .. } => bail!("{refusal}"),
             State::Idle { .. } | State::Left => Ok(said),
         }
     }
 
-    fn look(&mut self) -> anyhow::Result<Vec<String>> {
+    /// Looks whether something is held; removes all if nothing has been for long
+    /// enough. What there is to say.
+    fn look(&mut self, is_over: bool) -> Vec<String> {
         let (plan, flat) = (&self.files.plan, self.files.plan.flat_path());
         // Without a flat file nobody is served.
-        let is_over = !flat.exists()
-            || match &self.state {
-                State::Held { .. } => self.idle.is_zero(),
-                State::Idle { over, .. } => over.left().is_zero(),
-                State::Left => return Ok(Vec::new()),
-            };
+        let is_over = is_over || !flat.exists();
         let looked = if is_over {
             remove::remove(plan, self.namespace, false)
         } else {
@@ -90,6 +90,6 @@ impl<'a> Leaving<'a> {
                 *state = State::Idle { over: Deadline::after(self.idle), look: Deadline::after(LOOK) };
             }
         }
-        Ok(said)
+        said
     }
 }

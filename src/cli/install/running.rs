@@ -85,8 +85,10 @@ fn texts() -> io::Result<Vec<Vec<u8>>> {
     for entry in Path::new("/proc").read_dir()? {
         let process = entry?.path();
         let is_here = process.metadata().is_ok_and(|found| found.uid() == user) && namespace(&process).is_ok_and(|found| found == own);
-        let Ok(descriptors) = process.join("fd").read_dir() else { continue };
-        if is_here {
+        if !is_here {
+            continue;
+        }
+        if let Ok(descriptors) = process.join("fd").read_dir() {
             let paths = descriptors.flatten().map(|descriptor| descriptor.path());
             texts
                 .extend(paths.filter(|path| path.read_link().is_ok_and(|target| target == Path::new(LINK))).filter_map(|path| read(&path)));

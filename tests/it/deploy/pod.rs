@@ -91,6 +91,16 @@ impl Node {
         self.shell(&format!("umount /run/netns/{name} && rm /run/netns/{name}"));
     }
 
+    /// Two addresses, of which the second is of a sandbox that is gone without a DEL.
+    fn hold_for_one_living_and_one_dead(&self) {
+        for container in ["living", "dead"] {
+            self.make_netns(container);
+            self.verb("ADD", container).succeeded();
+        }
+        assert_eq!(self.held().len(), 2);
+        self.lose_netns("dead");
+    }
+
     /// The objects of this node in the cluster.
     fn held(&self) -> Vec<String> {
         let names = self.cluster.text(&["get", "ipallocations", "-o", "name"]);
@@ -313,11 +323,7 @@ fn what_is_typed_in_it_looks_from_the_node() {
     let Some(node) = node("what_is_typed_in_it_looks_from_the_node", "pod-exec") else { return };
     let pod = node.pod_that_sweeps("node", "1d").unwrap();
     pod.wait("the first start", || pod.is_ready("startupProbe"));
-    for container in ["living", "dead"] {
-        node.make_netns(container);
-        node.verb("ADD", container).succeeded();
-    }
-    node.lose_netns("dead");
+    node.hold_for_one_living_and_one_dead();
     let shown = pod.exec(&["hereabouts", "show", "192.0.2.1"]);
     assert!(shown.succeeded().stdout.contains("Alive:     yes"), "{shown:?}");
     let verified = pod.exec(&["hereabouts", "verify"]);
@@ -347,12 +353,7 @@ fn it_frees_what_a_pod_held_that_is_gone_without_a_del() {
     let Some(node) = node("it_frees_what_a_pod_held_that_is_gone_without_a_del", "pod-sweeps") else { return };
     let pod = node.pod("node").unwrap();
     pod.wait("the first start", || pod.is_ready("startupProbe"));
-    for container in ["living", "dead"] {
-        node.make_netns(container);
-        node.verb("ADD", container).succeeded();
-    }
-    assert_eq!(node.held().len(), 2);
-    node.lose_netns("dead");
+    node.hold_for_one_living_and_one_dead();
     pod.wait("the sweep", || node.held().len() == 1);
     assert!(pod.said().contains("released 192.0.2.2"), "{}", pod.said());
     node.verb("DEL", "living").succeeded();

@@ -114,6 +114,11 @@ impl Node {
         [named("bin"), named("net.d")].concat()
     }
 
+    /// What the one that stays has printed.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.path("said")).unwrap()
+    }
+
     /// Starts one that stays. Without a sweep, unless it is given: this machine
     /// may have a store.
     pub(crate) fn watch(&self, args: &[&str]) -> Watching {

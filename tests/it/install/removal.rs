@@ -145,7 +145,7 @@ fn one_that_stays_serves_the_pods_to_the_end_and_then_removes() {
     watching.until("the removal", || node.files().is_empty());
     node.run(&["uninstall", "--check"]).succeeded();
     node.rotate("third");
-    watching.until("its last word", || watching_said(&node).contains("can do without the DaemonSet"));
+    watching.until("its last word", || node.said().contains("can do without the DaemonSet"));
     assert!(node.files().is_empty(), "{:?}", node.files());
     assert_eq!(watching.end(Signal::SIGTERM), Some(0));
 }
@@ -159,19 +159,15 @@ fn one_that_stays_answers_dels_for_some_time_after_the_last() {
     node.install_for_files();
     hold(&node, "ADD");
     let mut watching = node.watch(&["uninstall", "--watch", "--idle=5s"]);
-    watching.until("its refusal", || watching_said(&node).contains("pods of this node hold 1"));
+    watching.until("its refusal", || node.said().contains("pods of this node hold 1"));
     hold(&node, "DEL");
-    watching.until("its word", || watching_said(&node).contains("nothing is held any more: the plugin stays 5s longer"));
+    watching.until("its word", || node.said().contains("nothing is held any more: the plugin stays 5s longer"));
     assert!(node.path("bin/hereabouts").exists() && node.flat().exists());
     // What is held in between begins it anew.
     hold(&node, "ADD");
-    watching.until("its second refusal", || watching_said(&node).matches("pods of this node hold 1").count() == 2);
+    watching.until("its second refusal", || node.said().matches("pods of this node hold 1").count() == 2);
     hold(&node, "DEL");
     watching.until("the removal", || node.files().is_empty());
-    assert_eq!(watching_said(&node).matches("the plugin stays 5s longer").count(), 2, "{}", watching_said(&node));
+    assert_eq!(node.said().matches("the plugin stays 5s longer").count(), 2, "{}", node.said());
     assert_eq!(watching.end(Signal::SIGTERM), Some(0));
-}
-
-fn watching_said(node: &Node) -> String {
-    std::fs::read_to_string(node.path("said")).unwrap()
 }

@@ -19,15 +19,11 @@ fn token_and_ca_are_renewed_when_the_pods_change() {
     }
     // A half-made volume: the old one stays, and it is said once.
     std::fs::remove_file(node.path("pod/token")).unwrap();
-    watching.until("the complaint", || watching_said(&node).contains("cannot read"));
+    watching.until("the complaint", || node.said().contains("cannot read"));
     std::os::unix::fs::symlink("..data/token", node.path("pod/token")).unwrap();
-    watching.until("the recovery", || watching_said(&node).contains("all is well again"));
+    watching.until("the recovery", || node.said().contains("all is well again"));
     assert_eq!(node.token(), "third");
-    assert_eq!(watching_said(&node).matches("cannot read").count(), 1, "{}", watching_said(&node));
-}
-
-fn watching_said(node: &Node) -> String {
-    std::fs::read_to_string(node.path("said")).unwrap()
+    assert_eq!(node.said().matches("cannot read").count(), 1, "{}", node.said());
 }
 
 #[test]

@@ -174,9 +174,14 @@ impl Proxy {
         self.shared.state.lock().unwrap()
     }
 
+    /// Says that faults begin, or end.
+    fn disturb(&self, begins: bool) {
+        self.disturbs.lock().unwrap()(begins);
+    }
+
     /// What is done with every request from now on.
     pub(crate) fn script(&self, script: impl FnMut(&Asked) -> Act + Send + 'static) {
-        self.disturbs.lock().unwrap()(true);
+        self.disturb(true);
         self.state().script = Box::new(script);
     }
 
@@ -197,7 +202,7 @@ impl Proxy {
     }
 
     pub(crate) fn pass(&self) {
-        self.disturbs.lock().unwrap()(false);
+        self.disturb(false);
         let mut state = self.state();
         state.script = Box::new(|_| Act::Pass);
         state.door = Door::Open;
@@ -205,7 +210,7 @@ impl Proxy {
 
     /// What is done with every connection from now on.
     pub(crate) fn door(&self, door: Door) {
-        self.disturbs.lock().unwrap()(true);
+        self.disturb(true);
         self.state().door = door;
     }
 
@@ -261,7 +266,7 @@ impl Proxy {
 
     /// From here on connections are refused.
     pub(crate) fn refuse(&self) {
-        self.disturbs.lock().unwrap()(true);
+        self.disturb(true);
         if let Some((listener, thread)) = self.acceptor.lock().unwrap().take() {
             shutdown(listener.as_raw_fd(), Shutdown::Both).unwrap();
             thread.join().unwrap();
