@@ -96,32 +96,34 @@ pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes>
     let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
     Mistakes::each(object.value.entries(), |(name, value)| {
         check_near_miss(object, name, value, &names)?;
-        let field = object.inner(format!("{}.{}", object.path, shown(name)), value);
+        // Made where something is wrong: a path for each key of each call takes its time.
+        let field = || object.inner(format!("{}.{}", object.path, shown(name)), value);
         let absent = matches!(value, crate::json::Json::Null) || value.as_str() == Some("");
         match KEYS.iter().find(|key| key.name == name).map(|key| key.role) {
             Some(Role::Refused) if !absent => {
-                return Err(ConfigError::unsupported(&field.path, format!("not supported: {}", object.excerpt(value))));
+                return Err(ConfigError::unsupported(field().path, format!("not supported: {}", object.excerpt(value))));
             }
             Some(Role::FlatFileOnly) if !absent && !flat_file => {
-                return Err(field.wrong("expected in the node's flat file only, not in a network configuration"));
+                return Err(field().wrong("expected in the node's flat file only, not in a network configuration"));
             }
             // The others say it where they are read.
-            _ if name == "kubernetes" && !absent => field.object().map(drop)?,
+            _ if name == "kubernetes" && !absent => field().object().map(drop)?,
             _ => {}
         }
-        check_inner(name, &field)
+        check_inner(name, field)
     })
     .map(|_| ())
 }
 
-fn check_inner(name: &str, field: &Field<'_>) -> Result<(), ConfigError> {
+fn check_inner<'a>(name: &str, field: impl Fn() -> Field<'a>) -> Result<(), ConfigError> {
     let Some((_, known)) = INNER_KEYS.iter().find(|(object, _)| *object == name) else {
         return Ok(());
     };
+    let field = field();
     let check = |object: &Field<'_>| object.value.entries().iter().try_for_each(|(key, value)| check_near_miss(object, key, value, known));
     match field.list() {
         Ok(mut objects) => objects.try_for_each(|object| check(&object)),
-        Err(_) => check(field),
+        Err(_) => check(&field),
     }
 }
 
