@@ -66,7 +66,7 @@ fn of_256_at_once_each_gets_one_of_the_lowest_and_nobody_starves() {
     let mut times: Vec<_> = ended.iter().map(|(_, took)| *took).collect();
     let (median, slowest) = (percentile(&mut times, 50), percentile(&mut times, 100));
     println!("256 at once: median {median:.1?}, slowest {slowest:.1?}");
-    assert!(slowest < median * 5);
+    assert!(slowest < Duration::from_secs(24), "nobody starves until the deadline of an ADD");
     sandbox.command(&["verify"]).succeeded();
 }
 
