@@ -46,7 +46,7 @@ pub(crate) fn candidates(subnet: &str) -> AddrSet {
 }
 
 pub(crate) fn open(store: &dyn Store) -> Box<dyn Session + '_> {
-    store.open(Access::Allocate, Deadline::after(Duration::from_secs(20))).unwrap()
+    store.open(Access::Allocate, Deadline::after(Duration::from_secs(120))).unwrap()
 }
 
 pub(crate) fn claim(session: &mut dyn Session, subnet: &str, draft: &Draft) -> Option<Allocation> {

@@ -128,8 +128,9 @@ fn storm(test: &str, calls: usize, restarts: usize, seed: u64) {
     });
     storm.calm.store(true, Ordering::Relaxed);
     for proxy in &proxies {
-        proxy.send_held_back();
         proxy.pass();
+        proxy.wait_for_what_was_sent();
+        proxy.send_held_back();
     }
     tell(&workers);
     let outcome = storm.history.replay().unwrap_or_else(|error| panic!("seed {seed}: {error}"));

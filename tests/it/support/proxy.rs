@@ -241,6 +241,15 @@ impl Proxy {
         self.shared.ask(at, &asked).unwrap().status
     }
 
+    /// Returns when nothing of a caller that has ended is under way any more: what
+    /// a killed call had sent may still be on its way to the server.
+    pub(crate) fn wait_for_what_was_sent(&self) {
+        let limit = Duration::from_secs(120);
+        let (state, waited) = self.shared.changed.wait_timeout_while(self.state(), limit, |state| !state.open.is_empty()).unwrap();
+        drop(state);
+        assert!(!waited.timed_out(), "connections are open though all callers have ended");
+    }
+
     /// Takes connections, on the port that was ours from the beginning. A process that
     /// another thread is just starting has the old socket for a moment longer.
     pub(crate) fn listen(&self) {
@@ -332,6 +341,7 @@ impl Shared {
             Door::Reset => reset(&stream),
         }
         self.state.lock().unwrap().open.remove(&number);
+        self.changed.notify_all();
     }
 
     /// Does with a request what the script says; an error ends the connection.
