@@ -90,12 +90,18 @@ const MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 /// name it; the store's directories carry the same.
 const MARK: Mode = Mode::S_ISVTX;
 
-/// A file of the operator's choice.
+/// A file of the operator's choice, in a directory that is made where it alone is
+/// missing: a node has no /var/log/hereabouts before its first log.
 fn open_any(path: &Path) -> io::Result<File> {
     let look = || open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
     if matches!(look(), Err(Errno::ENOENT)) {
-        match open(path, APPEND | OFlag::O_CREAT | OFlag::O_EXCL, MODE) {
-            Err(Errno::EEXIST) => {}
+        let make = || open(path, APPEND | OFlag::O_CREAT | OFlag::O_EXCL, MODE);
+        let made = match (make(), path.parent()) {
+            (Err(Errno::ENOENT), Some(directory)) => make_directory(directory).and_then(|_| Ok(make()?)),
+            (made, _) => made.map_err(io::Error::from),
+        };
+        match made {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => return Ok(made?.into()),
         }
     }
@@ -113,7 +119,7 @@ fn open_ours(path: &Path, root: &Path, is_listed: bool) -> io::Result<File> {
     };
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut directory = match open(root, flags | OFlag::O_NOFOLLOW, Mode::empty()) {
-        Err(Errno::ENOENT) => make_root(root)?,
+        Err(Errno::ENOENT) => make_directory(root)?,
         found => found?,
     };
     mounts.check(&directory, root, &allowed)?;
@@ -140,9 +146,9 @@ fn open_ours(path: &Path, root: &Path, is_listed: bool) -> io::Result<File> {
 }
 
 /// Makes the last directory of a path alone.
-fn make_root(root: &Path) -> io::Result<OwnedFd> {
+fn make_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let (Some(parent), Some(name)) = (root.parent(), root.file_name()) else {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Errno::ENOENT.into());
     };
     let parent = open(parent, flags, Mode::empty())?;

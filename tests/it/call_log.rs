@@ -71,6 +71,22 @@ fn one_line_for_each_call_says_whom_it_was_about_what_came_of_it_and_when() {
     assert!(lines.iter().all(|line| is_found(line)) && lines.last().is_some_and(|line| line.contains("code=101")), "{lines:#?}");
 }
 
+/// Cause: /var/log/hereabouts, which the documents name, is on no node before the
+/// first log. Effect: each call said on standard error that there was no log.
+#[test]
+fn the_directory_of_the_log_is_made_where_it_alone_is_missing() {
+    let mut logged = Logged::at("verbose");
+    for (file, is_written) in [("logs/calls.log", true), ("no/such/calls.log", false)] {
+        let flat = std::fs::read_to_string(logged.sandbox.path("flat.conf")).unwrap();
+        let log = logged.sandbox.path(file);
+        logged.sandbox.write("flat.conf", &flat.replace(&logged.log.display().to_string(), &log.display().to_string()));
+        logged.log = log;
+        let ended = logged.call("ADD").run();
+        assert_eq!(logged.log.exists(), is_written, "{file}");
+        assert_eq!(ended.succeeded().stderr.contains("cannot open"), !is_written, "{ended:?}");
+    }
+}
+
 #[test]
 fn what_held_nothing_and_what_only_asked_is_there_for_who_looks_closely() {
     let logged = Logged::at("debug");
