@@ -314,7 +314,15 @@ impl<'rig> Node<'rig> {
         // For a second an IPv6 address is not used until nobody else was seen
         // with it: no test waits for that.
         self.within(pod, &["sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad"]).succeeded();
-        self.verb("ADD", pod)
+        // Multus gives the API server less than a second to show it the pod, and has
+        // asked no plugin by then: on a machine with other work it is asked again.
+        let deadline = Deadline::after(Duration::from_secs(60));
+        loop {
+            let ended = self.verb("ADD", pod);
+            if !ended.stdout.contains("error waiting for pod") || deadline.left().is_zero() {
+                return ended;
+            }
+        }
     }
 
     pub(super) fn start(&self, pod: &Pod) {
