@@ -6,7 +6,7 @@ use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Call, Ended, HEREABOUTS, Sandbox, configuration};
 use hereabouts::ipam::Draft;
 use hereabouts::store::file::FileStore;
-use hereabouts::store::retry::Deadline;
+use hereabouts::store::retry::{Deadline, until};
 use hereabouts::store::{Access, Filter, Store, StoreError};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -240,12 +240,11 @@ fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
     }
     // A child of another thread that has not yet become its program holds the lock
     // of the session before for a moment longer.
-    let mut session = loop {
-        match store.open(Access::Allocate, Deadline::after(Duration::ZERO)) {
-            Err(StoreError::Busy { .. }) => std::thread::yield_now(),
-            opened => break opened.unwrap(),
-        }
-    };
+    let opened = until(&Deadline::after(Duration::from_secs(60)), || match store.open(Access::Allocate, Deadline::after(Duration::ZERO)) {
+        Err(StoreError::Busy { .. }) => Ok(None),
+        opened => opened.map(Some),
+    });
+    let mut session = opened.unwrap().expect("the lock is free again");
     assert!(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "new", None)).is_some());
     drop(session);
     let left = store.list(&Filter::default()).unwrap().filter(|item| item.as_ref().unwrap().held.boot_id == "yesterday").count();
@@ -289,7 +288,7 @@ fn a_caller_that_reads_nothing_ends_the_add_and_holds_no_address() {
     let room = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ).unwrap();
     std::io::Write::write_all(&mut writer.try_clone().unwrap(), &vec![b' '; usize::try_from(room).unwrap()]).unwrap();
     let mut child = sandbox.call("ADD").command().stdin(file).stdout(writer).stderr(Stdio::null()).spawn().unwrap();
-    let ended = hereabouts::store::retry::until(&Deadline::after(Duration::from_secs(300)), || child.try_wait());
+    let ended = until(&Deadline::after(Duration::from_secs(300)), || child.try_wait());
     let _ = child.kill();
     assert!(ended.unwrap().is_some_and(|status| status.code() == Some(1)), "it waits for a reader");
     drop(reader);

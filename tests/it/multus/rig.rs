@@ -4,7 +4,7 @@
 
 use crate::support::cluster::{Cluster, Options};
 use crate::support::sandbox::{Ended, HEREABOUTS};
-use hereabouts::store::retry::Deadline;
+use hereabouts::store::retry::{Deadline, until};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -316,13 +316,9 @@ impl<'rig> Node<'rig> {
         self.within(pod, &["sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad"]).succeeded();
         // Multus gives the API server less than a second to show it the pod, and has
         // asked no plugin by then: on a machine with other work it is asked again.
-        let deadline = Deadline::after(Duration::from_secs(60));
-        loop {
-            let ended = self.verb("ADD", pod);
-            if !ended.stdout.contains("error waiting for pod") || deadline.left().is_zero() {
-                return ended;
-            }
-        }
+        let add = || Some(self.verb("ADD", pod)).filter(|ended| !ended.stdout.contains("error waiting for pod"));
+        let ended = until::<_, ()>(&Deadline::after(Duration::from_secs(60)), || Ok(add())).unwrap();
+        ended.expect("Multus sees the pod within a minute")
     }
 
     pub(super) fn start(&self, pod: &Pod) {
