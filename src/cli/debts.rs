@@ -129,10 +129,11 @@ fn finding(found: &Found, located: &Located<'_>) -> Option<Finding> {
 pub(super) fn pay(located: &Located<'_>, node: &NodeName, only: Option<Place>) -> anyhow::Result<()> {
     let open = |settings: &crate::config::Settings| located.open_as(settings, node);
     let is_dead = |held: &Draft| located.life(held).is_dead();
+    let freed = located.freed(node);
     let debts = located.debts();
     let mut failed = 0;
     let mut printed = Ok(());
-    debts.pay_all(&Payer { node, only, open: &open, is_dead: &is_dead }, &mut |debt, paid| match paid {
+    debts.pay_all(&Payer { node, only, open: &open, is_dead: &is_dead, freed: Some(&freed) }, &mut |debt, paid| match paid {
         Paid::Done => {
             let Attachment { container, ifname, network, .. } = &debt.attachment;
             let text = format!("settled container {container}, interface {}, network {network}\n", output::plain(ifname.as_str()));

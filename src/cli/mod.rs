@@ -362,7 +362,7 @@ pub(crate) struct SweepArgs {
     /// Only records of this network
     #[arg(long)]
     pub(crate) network: Option<String>,
-    /// Only what DELs that failed have left, in whatever store
+    /// Only what DELs have left that could not be done, in whatever store
     #[arg(long, conflicts_with = "network")]
     pub(crate) debts: bool,
     /// Show what would be freed, free nothing

@@ -40,7 +40,10 @@ pub(super) fn verify(lookup: Lookup<'_>, store: &StoreArgs, args: &VerifyArgs) -
         output::print(&describe(findings))?;
         output::print(&describe_debts(&wrong))?;
         if !owed.is_empty() {
-            output::print(&format!("{} of DELs that failed: \"hereabouts list --debts\" shows them\n", count(owed.len(), "debt")))?;
+            output::print(&format!(
+                "{} of DELs that could not be done: \"hereabouts list --debts\" shows them\n",
+                count(owed.len(), "debt")
+            ))?;
         }
         output::print(&census::describe(census, now))?;
         let format = format.map_or_else(String::new, |number| format!(", format {number}"));

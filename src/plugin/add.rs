@@ -1,6 +1,6 @@
 //! ADD: allocate, all or nothing, and know what to undo.
 
-use super::debts::{ANSWER, Account, Owed};
+use super::debts::{Account, Answer, Owed};
 use super::failure::Failure;
 use super::freed::{Freed, Lately};
 use super::{Ipam, Ready, allowed, host};
@@ -149,7 +149,7 @@ impl Given {
     /// What this call made and could not take back is owed.
     fn owe(&self, error: StoreError, account: Option<&Account>, draft: &Draft) -> Failure {
         let Some(account) = account else { return error.into() };
-        let owed = Owed { error: &error, held: Some(self.created.clone()), exclusive: true, answered: ANSWER, seen: draft.clone() };
+        let owed = Owed { error: &error, held: Some(self.created.clone()), exclusive: true, answered: Answer::Error, seen: draft.clone() };
         let noted = account.leave(owed);
         Failure::Owed { failure: Box::new(error), unnoted: noted.err() }
     }
@@ -177,7 +177,7 @@ pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, reserve: D
 /// answer on nothing is owed: what is held is what is answered.
 fn settle(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given) -> Result<(), Failure> {
     let is_dead = |held: &Draft| !(ask.is_alive)(held);
-    let unpaid = ask.account.map_or(Ok(None), |account| account.pay_first(store, &is_dead, deadline))?;
+    let unpaid = ask.account.map_or(Ok(None), |account| account.pay_first(store, &is_dead, ask.freed, deadline))?;
     fill(store, ask, deadline, given)?;
     match (ask.account, unpaid) {
         (Some(account), Some(unpaid)) => account.cancel(&unpaid),
@@ -195,7 +195,7 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
     if lacking {
         (ask.may_allocate)()?;
     }
-    let of_pod = if lacking { dead_of_pod(session.as_ref(), ask)? } else { Vec::new() };
+    let of_pod = if lacking { ended_of_pod(session.as_ref(), ask)? } else { Vec::new() };
     let plan = ipam::plan(ask.slots, &holdings.held, &of_pod, ask.draft.pod.as_ref())?;
     for held in plan.held {
         let kept = keep(session.as_mut(), ask, held)?;
@@ -206,10 +206,13 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
     for (old, slot) in plan.rehome {
         check_wanted(ask, deadline, given.created.len(), all)?;
         // While a call of the other sandbox is under way, it may take the record back.
-        let is_free = given.lock(store, &old.held.attachment)?;
+        let is_free = given.lock(store, &old.held.attachment)? && has_ended(ask, old);
         let moved = if is_free { rehome(session.as_mut(), ask, old, slot)? } else { None };
         match moved {
-            Some(allocation) => given.made(vec![allocation]),
+            Some(allocation) => {
+                given.made(vec![allocation]);
+                ask.account.inspect(|account| account.moved(old));
+            }
             None => claim_all(session.as_mut(), ask, &lately, &[slot], given)?,
         }
     }
@@ -242,7 +245,7 @@ fn rehome(session: &mut dyn Session, ask: &Ask<'_>, old: &Allocation, slot: &Slo
     let to = offer.map_or_else(|| old.held.clone(), |offer| slot.draft(offer, ask.draft));
     match session.rehome(old, &to)? {
         Rehome::Done(allocation) => {
-            tracing::info!(address = %old.address, from = %old.held.attachment, "re-homed from a dead sandbox of the same pod");
+            tracing::info!(address = %old.address, from = %old.held.attachment, "re-homed from a sandbox of the same pod that has ended");
             Ok(Some(allocation))
         }
         Rehome::Changed => Ok(None),
@@ -265,15 +268,21 @@ fn keep(session: &mut dyn Session, ask: &Ask<'_>, held: &Allocation) -> Result<A
     }
 }
 
-/// What other sandboxes of the same pod hold and are shown dead.
-fn dead_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>, StoreError> {
+/// Whether the sandbox of a record has ended: it is shown dead, or a DEL of it was
+/// answered with success.
+fn has_ended(ask: &Ask<'_>, old: &Allocation) -> bool {
+    !(ask.is_alive)(&old.held) || ask.account.is_some_and(|account| account.has_ended(old))
+}
+
+/// What other sandboxes of the same pod hold that have ended.
+fn ended_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>, StoreError> {
     let Some(pod) = ask.draft.pod.as_ref().filter(|pod| pod.is_whole()) else {
         return Ok(Vec::new());
     };
     let attachment = &ask.draft.attachment;
     let mut held = session.holdings_of_pod(&attachment.network, pod, &attachment.ifname)?;
     // An address is unique in its scope alone: in today's another may hold it.
-    held.retain(|old| old.scope == *ask.scope && old.held.attachment != *attachment && !(ask.is_alive)(&old.held));
+    held.retain(|old| old.scope == *ask.scope && old.held.attachment != *attachment && has_ended(ask, old));
     Ok(held)
 }
 

@@ -3,12 +3,13 @@
 //! pod. An error means that something may be held still; it is then noted as a
 //! debt.
 
-use super::debts::{ANSWER, Account, Answer, Owed};
+use super::debts::answer::{Answer, SOON};
+use super::debts::{Account, Owed};
 use super::failure::Failure;
 use super::report::Report;
 use super::{Ipam, Ready, Settled};
 use crate::cni::{Call, Sandbox};
-use crate::config::Merged;
+use crate::config::{Merged, StoreKind};
 use crate::ipam::{Allocation, Attachment, Draft, is_of_other_hardware};
 use crate::store::retry::Deadline;
 use crate::store::{Access, Store, StoreError};
@@ -48,13 +49,15 @@ impl Del<'_> {
             Err(error) => return self.leave(error, None, false),
         };
         let spares = |held: &Draft| is_of_other_hardware(held, &self.settled.machine);
-        match free_locked(store, &self.attachment, &spares, deadline) {
-            Ok(freed) => {
-                let noted = self.settled.freed();
-                for allocation in &freed {
-                    self.report.names(allocation);
-                    noted.note(allocation);
-                }
+        let mut freed = Vec::new();
+        let done = free_locked(store, &self.attachment, &spares, &mut freed, self.patience(store, deadline));
+        let noted = self.settled.freed();
+        for allocation in &freed {
+            self.report.names(allocation);
+            noted.note(allocation);
+        }
+        match done {
+            Ok(()) => {
                 self.account.forget();
                 Ok(())
             }
@@ -62,19 +65,34 @@ impl Del<'_> {
         }
     }
 
+    /// For how long it is tried. Files are not away for a while, and who waits for
+    /// their lock keeps its place.
+    fn patience(&self, store: &dyn Store, deadline: Deadline) -> Deadline {
+        let may_succeed = match self.settled.settings.store.kind {
+            StoreKind::File => false,
+            #[cfg(feature = "kube")]
+            StoreKind::Kubernetes { .. } => Answer::may_be_success(store.noted(&self.attachment).as_deref(), true),
+        };
+        if may_succeed { deadline.or_after(SOON) } else { deadline }
+    }
+
     /// Notes what could not be freed, and says what the caller is told. Nothing
     /// is noted where it is sure that nothing is held.
     fn leave(&self, error: StoreError, held: Option<Vec<Allocation>>, exclusive: bool) -> Result<(), Failure> {
-        let is_nothing = held.as_ref().is_some_and(Vec::is_empty) || matches!(error, StoreError::Foreign { .. });
-        if is_nothing {
-            return Err(error.into());
+        let answered = Answer::to_del(&error, held.as_deref(), exclusive);
+        if held.as_ref().is_some_and(Vec::is_empty) || matches!(error, StoreError::Foreign { .. }) {
+            return if answered == Answer::Success { Ok(()) } else { Err(error.into()) };
+        }
+        for allocation in held.iter().flatten() {
+            self.report.names(allocation);
         }
         let seen = self.settled.draft(self.attachment.clone(), self.sandbox);
-        let noted = self.account.leave(Owed { error: &error, held, exclusive, answered: ANSWER, seen });
-        match (ANSWER, noted) {
-            (Answer::Success, Ok(())) => Ok(()),
-            (_, noted) => Err(Failure::Owed { failure: Box::new(error), unnoted: noted.err() }),
+        let noted = self.account.leave(Owed { error: &error, held, exclusive, answered, seen });
+        if answered == Answer::Success && noted.is_ok() {
+            tracing::warn!(%error, holder = %self.attachment, "DEL is answered with success, this node frees the address when the API server is back");
+            return Ok(());
         }
+        Err(Failure::Owed { failure: Box::new(error), unnoted: noted.err() })
     }
 }
 
@@ -86,17 +104,18 @@ pub fn free(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> R
     let Some(_lock) = store.lock_attachment(attachment, Access::Release, deadline)? else {
         return Ok(());
     };
-    free_locked(store, attachment, &|_| false, deadline).map(drop)
+    free_locked(store, attachment, &|_| false, &mut Vec::new(), deadline)
 }
 
-/// The same for a call that has the attachment's lock, except what it `spares`;
-/// what was freed.
+/// The same for a call that has the attachment's lock, except what it `spares`.
+/// What was freed is added to `freed`, also where the rest fails.
 pub(super) fn free_locked(
     store: &dyn Store,
     attachment: &Attachment,
     spares: Spares<'_>,
+    freed: &mut Vec<Allocation>,
     deadline: Deadline,
-) -> Result<Vec<Allocation>, StoreError> {
+) -> Result<(), StoreError> {
     let mut session = store.open(Access::Release, deadline)?;
     let mut holdings = session.holdings(attachment)?;
     holdings.held.retain(|allocation| {
@@ -109,6 +128,7 @@ pub(super) fn free_locked(
     // From the last to the first: the index is made upwards.
     for held in holdings.held.rchunks(session.at_once().max(1)) {
         session.release_all(held)?;
+        freed.extend_from_slice(held);
         for allocation in held {
             tracing::debug!(address = %allocation.address, scope = %allocation.scope, node = %attachment.node, "freed");
         }
@@ -123,5 +143,5 @@ pub(super) fn free_locked(
         // Its address stays taken: nobody can tell which it is.
         tracing::error!(%damaged, "DEL leaves a record behind");
     }
-    Ok(holdings.held)
+    Ok(())
 }

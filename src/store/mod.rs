@@ -290,6 +290,9 @@ pub enum StoreError {
         waited: String,
         /// What the last attempt met.
         reason: String,
+        /// Whether it may come back by itself: nobody has to mend a certificate, and
+        /// it is not that others change the object before each attempt.
+        is_away: bool,
     },
     /// The API server refuses for good.
     #[error("the API server {server} refuses {call} ({status}): {reason}")]

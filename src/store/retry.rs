@@ -68,6 +68,13 @@ impl Deadline {
         Self { end: now() + limit.min(FURTHEST), limit }
     }
 
+    /// The same, or `limit` from now where that is sooner.
+    #[must_use]
+    pub fn or_after(self, limit: Duration) -> Self {
+        let sooner = Self::after(limit);
+        if sooner.end < self.end { sooner } else { self }
+    }
+
     /// The time left; zero when it has passed.
     #[must_use]
     pub fn left(&self) -> Duration {

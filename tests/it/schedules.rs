@@ -40,7 +40,7 @@ use promise::{Known, then};
 use world::World;
 
 /// Containers, which calls name for good.
-const CONTAINERS: &[&str] = &["by", "c1", "c2", "far", "dead-web", "new-web", "old-web"];
+const CONTAINERS: &[&str] = &["by", "c1", "c2", "far", "dead-web", "new-web", "old-web", "one-db", "six-db", "two-db"];
 
 fn known(container: &str) -> &'static str {
     CONTAINERS.iter().find(|known| **known == container).unwrap()

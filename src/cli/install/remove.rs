@@ -117,7 +117,7 @@ pub(super) fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) 
     match owed.iter().filter(|debt| is_used(debt, flat)).count() {
         0 => Ok(()),
         owed => bail!(
-            "this node owes {owed} of the DELs that failed, which \"hereabouts sweep --debts\" settles when their sandboxes are gone and \
+            "this node owes {owed} of DELs that could not be done, which \"hereabouts sweep --debts\" settles when their sandboxes are gone and \
              their stores are there; to see them: hereabouts list --debts"
         ),
     }

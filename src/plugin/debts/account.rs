@@ -8,6 +8,7 @@ use crate::config::StoreSettings;
 use crate::ipam::{Allocation, Attachment, Draft};
 use crate::plugin::evidence;
 use crate::plugin::failure::Failure;
+use crate::plugin::freed::Freed;
 use crate::store::retry::Deadline;
 use crate::store::{Store, StoreError};
 use std::cell::OnceCell;
@@ -60,7 +61,13 @@ impl Account {
     ///
     /// # Errors
     /// It can be neither paid nor removed.
-    pub fn pay_first(&self, store: &dyn Store, is_dead: IsDead<'_>, deadline: Deadline) -> Result<Option<Unpaid>, Failure> {
+    pub fn pay_first(
+        &self,
+        store: &dyn Store,
+        is_dead: IsDead<'_>,
+        freed: Option<&Freed>,
+        deadline: Deadline,
+    ) -> Result<Option<Unpaid>, Failure> {
         if !self.debts.are_there() {
             return Ok(None);
         }
@@ -69,7 +76,7 @@ impl Account {
             Ok(Some(found)) => found,
             Err(unreadable) => return self.put_away(&unreadable).map(|()| None),
         };
-        let paid = pay::pay(store, &debt, is_dead, deadline).map_err(|error| self.unpaid(&error.to_string()))?;
+        let paid = pay::pay(store, &debt, is_dead, freed, deadline).map_err(|error| self.unpaid(&error.to_string()))?;
         if paid {
             self.remove(inode)?;
             return Ok(None);
@@ -101,6 +108,36 @@ impl Account {
 
     fn unpaid(&self, reason: &str) -> Failure {
         Failure::Unpaid { path: self.debts.path(self.name()).display().to_string(), reason: reason.to_owned() }
+    }
+
+    /// Whether the runtime was told that the attachment has ended which holds this
+    /// very record, of whichever attachment of the store it is. For certain only
+    /// under that one's lock.
+    #[must_use]
+    pub fn has_ended(&self, standing: &Allocation) -> bool {
+        self.of(&standing.held.attachment).is_some_and(|(_, debt)| debt.has_ended(standing))
+    }
+
+    /// After another attachment of the same pod has taken over a record, under the
+    /// lock of the one that held it: that one owes it no more.
+    pub fn moved(&self, old: &Allocation) {
+        let Some((name, mut debt)) = self.of(&old.held.attachment) else { return };
+        let Some(held) = &mut debt.held else { return };
+        held.retain(|known| (&known.scope, known.address) != (&old.scope, old.address));
+        let settled = if held.is_empty() { self.debts.unlink(&name) } else { self.debts.write(&debt) };
+        if let Err(error) = settled {
+            tracing::warn!(error = %words(&error), "a debt that is paid stays until the next look at it");
+        }
+    }
+
+    /// What another attachment owes in this store.
+    fn of(&self, attachment: &Attachment) -> Option<(PathBuf, Debt)> {
+        if !self.debts.are_there() {
+            return None;
+        }
+        let name = name_of(attachment, &self.store);
+        let (debt, _) = self.debts.read(&name).ok()??;
+        Some((name, debt))
     }
 
     /// After a DEL that has freed all, under the attachment's lock.

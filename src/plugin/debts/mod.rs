@@ -11,6 +11,7 @@
 //! is synced.
 
 mod account;
+pub mod answer;
 mod note;
 mod pay;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 
 pub(super) use account::Owed;
 pub use account::{Account, Unpaid};
+pub use answer::Answer;
 pub use pay::{IsDead, Open, Paid, Payer};
 
 use super::evidence::{self, Machine};
@@ -33,10 +35,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// What the caller of a DEL that left a debt is told. This is the only place that
-/// says so.
-pub const ANSWER: Answer = Answer::Error;
-
 /// For so long a call pays debts after its own work.
 pub const OF_A_CALL: Duration = Duration::from_millis(50);
 /// No debt is larger.
@@ -47,26 +45,6 @@ const MOST: usize = 4096;
 const ASIDE: &str = ".new";
 /// None is written for so long.
 const ABANDONED: Duration = Duration::from_secs(600);
-
-/// How the call that left a debt was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// With an error: the interface may be up and use its address.
-    Error,
-    /// With success: the attachment has ended.
-    Success,
-}
-
-impl Answer {
-    /// As notes and listings say it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Success => "success",
-        }
-    }
-}
 
 /// What a call left undone.
 #[derive(Debug, Clone, PartialEq)]

@@ -17,6 +17,7 @@
 use super::{Answer, Debt, Debts, Place, is_debt, is_own};
 use crate::config::{Settings, StoreSettings};
 use crate::ipam::{Allocation, Attachment, Draft, NodeName};
+use crate::plugin::freed::Freed;
 use crate::plugin::{Ready, del};
 use crate::store::file::record_to_json;
 use crate::store::retry::Deadline;
@@ -59,6 +60,8 @@ pub struct Payer<'a> {
     pub open: Open<'a>,
     /// Whether the sandbox of a record is shown to be gone.
     pub is_dead: IsDead<'a>,
+    /// What is told of what was freed, for the pods that had it.
+    pub freed: Option<&'a Freed>,
 }
 
 /// A look at one debt.
@@ -66,6 +69,7 @@ struct Visit<'a> {
     node: &'a NodeName,
     store: &'a dyn Store,
     is_dead: IsDead<'a>,
+    freed: Option<&'a Freed>,
     /// Waits for the attachment.
     waits: bool,
     /// Looks into the store although the sandbox may be there.
@@ -80,7 +84,7 @@ impl Debt {
 
     /// Whether the runtime was told that the attachment has ended which held this
     /// very record.
-    fn has_ended(&self, standing: &Allocation) -> bool {
+    pub(super) fn has_ended(&self, standing: &Allocation) -> bool {
         let is_told = self.answered == Answer::Success && self.exclusive && standing.version.is_some();
         is_told && self.held.iter().flatten().any(|known| is_same(known, standing))
     }
@@ -103,33 +107,42 @@ fn is_same(one: &Allocation, other: &Allocation) -> bool {
 
 /// Frees what is due, under the attachment's lock; whether nothing is owed any
 /// more.
-pub(super) fn pay(store: &dyn Store, debt: &Debt, is_dead: IsDead<'_>, deadline: Deadline) -> Result<bool, StoreError> {
+pub(super) fn pay(
+    store: &dyn Store,
+    debt: &Debt,
+    is_dead: IsDead<'_>,
+    freed: Option<&Freed>,
+    deadline: Deadline,
+) -> Result<bool, StoreError> {
     // As it stands, not as this node remembers it.
     let standing = store.open(Access::Read, deadline)?.holdings(&debt.attachment)?;
     let mut all = true;
     for allocation in standing.held.iter().rev() {
-        let freed = debt.is_due(allocation, is_dead) && free(store, allocation, deadline)?;
-        all &= freed;
+        let is_free = debt.is_due(allocation, is_dead) && free(store, allocation, freed, deadline)?;
+        all &= is_free;
     }
     // What this node has forgotten meanwhile may stand all the same.
     let is_there = |known: &Allocation| standing.held.iter().any(|held| held.scope == known.scope && held.address == known.address);
     for known in debt.held.iter().flatten().filter(|known| !is_there(known)) {
         if debt.is_due(known, is_dead) {
-            free(store, known, deadline)?;
+            free(store, known, freed, deadline)?;
         }
     }
     // Nothing stands: what is left is what any DEL tidies up.
     if all {
-        del::free_locked(store, &debt.attachment, &|_| false, deadline)?;
+        del::free_locked(store, &debt.attachment, &|_| false, &mut Vec::new(), deadline)?;
     }
     Ok(all)
 }
 
-fn free(store: &dyn Store, allocation: &Allocation, deadline: Deadline) -> Result<bool, StoreError> {
+fn free(store: &dyn Store, allocation: &Allocation, noted: Option<&Freed>, deadline: Deadline) -> Result<bool, StoreError> {
     let freed = store.open(Access::Release, deadline)?.release_unchanged(allocation)? == Release::Done;
     if freed {
         let held = &allocation.held;
         tracing::info!(address = %allocation.address, holder = %held.attachment, of = held.pod.as_ref().map(display), "freed for a debt");
+        if let Some(noted) = noted {
+            noted.note(allocation);
+        }
     }
     Ok(freed)
 }
@@ -137,7 +150,7 @@ fn free(store: &dyn Store, allocation: &Allocation, deadline: Deadline) -> Resul
 impl Debts {
     /// Pays one debt of a store, unless a call of its attachment is under way.
     fn pay_named(&self, name: &Path, visit: &Visit<'_>, deadline: Deadline) -> Paid {
-        let Visit { node, store, is_dead, waits, looks } = *visit;
+        let Visit { node, store, is_dead, freed, waits, looks } = *visit;
         let due = |found: &Debt| is_own(found, node) && (looks || found.may_be_due(is_dead));
         let Some((debt, _)) = self.read(name).ok().flatten().filter(|(debt, _)| due(debt)) else {
             return Paid::NotYet;
@@ -150,7 +163,7 @@ impl Debts {
             let Some(_lock) = lock else { return Ok(Paid::NotYet) };
             // Another may have paid it while we waited.
             let Some((debt, inode)) = self.read(name).ok().flatten() else { return Ok(Paid::Done) };
-            if !pay(store, &debt, is_dead, deadline)? {
+            if !pay(store, &debt, is_dead, freed, deadline)? {
                 return Ok(Paid::NotYet);
             }
             if let Err(error) = self.remove(name, inode) {
@@ -180,12 +193,20 @@ impl Debts {
     /// Pays those, as far as they can be paid at once.
     pub(in crate::plugin) fn pay_after(&self, ready: &Ready, mut names: Vec<PathBuf>, deadline: Deadline) {
         rotate(&mut names);
+        let freed = ready.freed();
         for name in names.iter().take(MOST_OF_A_CALL) {
             if deadline.left().is_zero() {
                 return;
             }
             let is_dead = |held: &Draft| ready.life(held).is_dead();
-            let visit = Visit { node: &ready.node, store: ready.store.as_ref(), is_dead: &is_dead, waits: false, looks: false };
+            let visit = Visit {
+                node: &ready.node,
+                store: ready.store.as_ref(),
+                is_dead: &is_dead,
+                freed: Some(&freed),
+                waits: false,
+                looks: false,
+            };
             if let Paid::Failed(reason) = self.pay_named(name, &visit, deadline) {
                 tracing::debug!(reason, "a debt could not be paid");
                 return;
@@ -196,7 +217,7 @@ impl Debts {
     /// Pays that of an attachment of which something was freed otherwise.
     pub fn pay_of(&self, attachment: &Attachment, settings: &StoreSettings, store: &dyn Store, is_dead: IsDead<'_>, deadline: Deadline) {
         if self.are_there() {
-            let visit = Visit { node: &attachment.node, store, is_dead, waits: false, looks: true };
+            let visit = Visit { node: &attachment.node, store, is_dead, freed: None, waits: false, looks: true };
             self.pay_named(&super::name_of(attachment, &Place::of(settings)), &visit, deadline);
         }
     }
@@ -234,7 +255,8 @@ impl Debts {
         match (payer.open)(&settings) {
             Ok(store) => {
                 let name = super::name_of(&debt.attachment, &debt.store);
-                let visit = Visit { node: payer.node, store: store.as_ref(), is_dead: payer.is_dead, waits: true, looks: false };
+                let Payer { node, is_dead, freed, .. } = *payer;
+                let visit = Visit { node, store: store.as_ref(), is_dead, freed, waits: true, looks: false };
                 self.pay_named(&name, &visit, Deadline::after(PATIENCE))
             }
             Err(error) => Paid::Failed(error.to_string()),

@@ -50,7 +50,7 @@ fn debt(held: Option<Vec<Allocation>>, answered: Answer, exclusive: bool) -> Deb
 }
 
 fn paid(store: &MemoryStore, debt: &Debt, is_dead: bool) -> (bool, usize) {
-    let done = pay(store, debt, &|_| is_dead, Deadline::after(PATIENCE)).unwrap();
+    let done = pay(store, debt, &|_| is_dead, None, Deadline::after(PATIENCE)).unwrap();
     (done, store.records().len())
 }
 
@@ -107,7 +107,7 @@ impl Ledger {
     fn pay_all(&self, store: &Rc<MemoryStore>) -> usize {
         let node = NodeName::parse("n1").unwrap();
         let open = |_: &Settings| -> Result<Box<dyn Store>, StoreError> { Ok(Box::new(Shared(Rc::clone(store)))) };
-        let payer = Payer { node: &node, only: None, open: &open, is_dead: &|_| false };
+        let payer = Payer { node: &node, only: None, open: &open, is_dead: &|_| false, freed: None };
         Debts::new(self.0.clone()).pay_all(&payer, &mut |_, _| {}).unwrap();
         Debts::new(self.0.clone()).list().unwrap().len()
     }
@@ -176,14 +176,14 @@ fn what_an_add_answers_with_is_owed_no_more() {
     ledger.leave(vec![held.clone()], Answer::Error);
     let account = ledger.account();
     let deadline = Deadline::after(PATIENCE);
-    let unpaid = account.pay_first(store.as_ref(), &|_| false, deadline).unwrap();
+    let unpaid = account.pay_first(store.as_ref(), &|_| false, None, deadline).unwrap();
     // Killed here it has answered nothing, and the debt stands.
     assert_eq!(ledger.pay_all(&store), 1);
     account.cancel(&unpaid.unwrap()).unwrap();
     assert_eq!((ledger.pay_all(&store), store.records()), (0, vec![held]));
     // Where the runtime was told that it ended, all is given back first.
     ledger.leave(store.records(), Answer::Success);
-    assert!(ledger.account().pay_first(store.as_ref(), &|_| false, deadline).unwrap().is_none());
+    assert!(ledger.account().pay_first(store.as_ref(), &|_| false, None, deadline).unwrap().is_none());
     assert_eq!((ledger.pay_all(&store), store.records().len()), (0, 0));
 }
 

@@ -156,6 +156,7 @@ impl Api {
             call: format!("{verb} {PLURAL}"),
             waited: humantime::format_duration(deadline.limit()).to_string(),
             reason: reason.to_owned(),
+            is_away: false,
         }
     }
 

@@ -92,13 +92,13 @@ impl Api {
                     if error.may_pass() {
                         return Ok(Attempt::Again(Duration::ZERO));
                     }
-                    Err(Failed { error: self.unreachable(call, "one attempt", &last, unsure.get()), unsure: unsure.get() })
+                    Err(self.unreachable(call, "one attempt", &last, unsure.get(), false))
                 }
             }
         })?;
         outcome.ok_or_else(|| {
             let waited = humantime::format_duration(deadline.limit()).to_string();
-            Failed { error: self.unreachable(call, &waited, &last, unsure.get()), unsure: unsure.get() }
+            self.unreachable(call, &waited, &last, unsure.get(), true)
         })
     }
 
@@ -146,11 +146,12 @@ impl Api {
         Failed { error: StoreError::Refused { server, call: format!("{verb} {PLURAL}.{GROUP}"), status: 200, reason }, unsure: true }
     }
 
-    fn unreachable(&self, call: &Call<'_>, waited: &str, reason: &str, unsure: bool) -> StoreError {
+    fn unreachable(&self, call: &Call<'_>, waited: &str, reason: &str, unsure: bool, is_away: bool) -> Failed {
         let server = self.server.url();
         let writes = !matches!(call.request.method, Method::Get);
         let still = if unsure && writes { ", it may be done still" } else { "" };
-        StoreError::Unreachable { server, call: describe(call), waited: waited.to_owned(), reason: format!("{}{still}", plain(reason)) }
+        let (call, waited, reason) = (describe(call), waited.to_owned(), format!("{}{still}", plain(reason)));
+        Failed { error: StoreError::Unreachable { server, call, waited, reason, is_away }, unsure }
     }
 }
 

@@ -20,7 +20,7 @@ fn list_and_verify_show_what_is_owed_and_a_day_later_it_is_a_finding() {
     let alone: Value = serde_json::from_str(&sandbox.command(&["list", "--debts", "-o", "json"]).succeeded().stdout).unwrap();
     assert_eq!((alone[0]["addresses"].clone(), &alone[0]["containerID"]), (serde_json::json!(["10.1.2.1"]), &"c1".into()));
     let verified = sandbox.command(&["verify"]);
-    assert!(verified.succeeded().stdout.contains("1 debt of DELs that failed"), "{verified:?}");
+    assert!(verified.succeeded().stdout.contains("1 debt of DELs that could not be done"), "{verified:?}");
 
     let path = sandbox.path("debts").join(&files_below(&sandbox.path("debts"))[0]);
     let mut debt = owed(&sandbox).remove(0);

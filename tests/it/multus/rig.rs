@@ -254,12 +254,6 @@ impl<'rig> Node<'rig> {
         Daemon(command.spawn().unwrap())
     }
 
-    /// Ends a sandbox whatever its DEL has said, as a kubelet does with a pod that
-    /// was force-deleted.
-    pub(super) fn remove_namespace(&self, pod: &Pod) {
-        self.run(&["ip", "netns", "delete", &pod.namespace()]).succeeded();
-    }
-
     /// Cuts it off from all others, or ends that.
     pub(super) fn plugged(&self, state: bool) {
         run(&self.rig.inside, &["ip", "link", "set", &self.port, if state { "up" } else { "down" }]).succeeded();

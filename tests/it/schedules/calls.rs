@@ -49,8 +49,10 @@ pub(super) enum What {
     /// in the container's name.
     Add(&'static str, u8),
     Del(&'static str),
-    /// A DEL that can lock its attachment, and no more: it leaves a debt.
+    /// A DEL that can lock its attachment, and no more: it leaves a debt, and is an error.
     Owe(&'static str),
+    /// The same while the API server is away: it is answered with success.
+    Promise(&'static str),
     /// What a sweep does about debts.
     Settle,
     /// Nothing is in the list.
@@ -140,7 +142,7 @@ impl Call {
 
     pub(super) fn holder(&self) -> Option<Holder> {
         match self.what {
-            What::Add(container, _) | What::Del(container) | What::Owe(container) | What::Release(container) => {
+            What::Add(container, _) | What::Del(container) | What::Owe(container) | What::Promise(container) | What::Release(container) => {
                 Some((self.node, container.to_owned()))
             }
             _ => None,
@@ -276,7 +278,11 @@ impl Surroundings for Around {
 
     fn open_store(&self, _: &Settings, host: Host, _: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
         let store = self.store(host);
-        Ok(if matches!(self.call.what, What::Owe(_)) { super::debts::away(store) } else { store })
+        Ok(match self.call.what {
+            What::Owe(_) => super::debts::away(store, false),
+            What::Promise(_) => super::debts::away(store, true),
+            _ => store,
+        })
     }
 
     /// The real one tells the time.
@@ -305,7 +311,7 @@ pub(super) fn perform(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usi
     let around = Rc::new(Around::new(setting.kind, scheduler, thread, call));
     let clock = Rc::new(ThreadClock(Arc::clone(scheduler), thread));
     with_clock(clock, || match call.what {
-        What::Add(..) | What::Del(_) | What::Owe(_) | What::Gc => verb(setting, &around),
+        What::Add(..) | What::Del(_) | What::Owe(_) | What::Promise(_) | What::Gc => verb(setting, &around),
         What::Settle => operated(super::debts::settle(&around)),
         What::Sweep => operated(sweep_all(&around)),
         What::Release(container) => operated(release_all(&around, Some(container), call.node)),
@@ -335,7 +341,7 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
     let call = around.call;
     let (name, container, ranges) = match call.what {
         What::Add(container, ranges) => ("ADD", container, ranges),
-        What::Del(container) | What::Owe(container) => ("DEL", container, 1),
+        What::Del(container) | What::Owe(container) | What::Promise(container) => ("DEL", container, 1),
         _ => ("GC", "", 1),
     };
     let pod = container.split_once('-').map(|(_, pod)| pod);

@@ -6,22 +6,21 @@ use super::calls::{Around, Call, Kind, Setting, What};
 use super::explore::{Count, Explorer};
 use super::prepared;
 use super::promise::{Known, alone, then};
-use super::scheduler::{Plan, run};
 use super::world::{Event, Holder, World};
 use hereabouts::addr::AddrSet;
 use hereabouts::config::Settings;
 use hereabouts::ipam::{Allocation, Attachment, Draft, Scope};
 use hereabouts::plugin::debts::Payer;
-use hereabouts::store::file::disk::{Disk, Held};
+use hereabouts::store::file::disk::Held;
 use hereabouts::store::retry::Deadline;
 use hereabouts::store::{Access, Filter, Listing, Session, Store, StoreError};
-use std::path::Path;
 
-/// A store that is there for the lock of an attachment alone.
-struct Away(Box<dyn Store>);
+/// A store that is there for the lock of an attachment alone; whether it may come
+/// back by itself.
+struct Away(Box<dyn Store>, bool);
 
-pub(super) fn away(store: Box<dyn Store>) -> Box<dyn Store> {
-    Box::new(Away(store))
+pub(super) fn away(store: Box<dyn Store>, for_a_while: bool) -> Box<dyn Store> {
+    Box::new(Away(store, for_a_while))
 }
 
 impl Store for Away {
@@ -35,7 +34,11 @@ impl Store for Away {
         self.0.noted(attachment)
     }
     fn open(&self, _: Access, _: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
-        Err(StoreError::Changed)
+        let nobody = || String::from("none");
+        Err(match self.1 {
+            true => StoreError::Unreachable { server: nobody(), call: nobody(), waited: nobody(), reason: nobody(), is_away: true },
+            false => StoreError::Changed,
+        })
     }
     fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {
         self.0.list(filter)
@@ -53,7 +56,7 @@ pub(super) fn settle(around: &Around) -> anyhow::Result<()> {
     let host = around.host(around.call.node);
     let open = |_: &Settings| Ok(around.store(host.clone()));
     let is_dead = |held: &Draft| !around.is_there(held);
-    let payer = Payer { node: &host.node, only: None, open: &open, is_dead: &is_dead };
+    let payer = Payer { node: &host.node, only: None, open: &open, is_dead: &is_dead, freed: None };
     Ok(around.ledger().pay_all(&payer, &mut |_, _| {})?)
 }
 
@@ -71,7 +74,7 @@ pub(super) fn nothing_is_owed_with_an_answer(world: &World, calls: &[Call]) -> R
         Event::Ending(_, holder) | Event::Ended(_, holder) => is_c1(holder),
         _ => false,
     });
-    let may_owe = calls.iter().any(|call| matches!(call.what, What::Del(_) | What::Owe(_)));
+    let may_owe = calls.iter().any(|call| matches!(call.what, What::Del(_) | What::Owe(_) | What::Promise(_)));
     let owed = world.disks.get("debts of n1").map(super::disk::Tree::files).unwrap_or_default();
     match owed.iter().any(|path| is_debt(&path.to_string_lossy())) {
         true if matches!(last, Some(Event::Told(_))) && !may_owe => Err("an ADD has answered with what is still owed".to_owned()),
@@ -89,40 +92,17 @@ enum Owed {
     Success,
 }
 
-/// `c1` holds an address, and perhaps a DEL of it is owed.
-fn world(setting: &Setting, owed: Owed) -> World {
-    let held = then(setting, prepared(setting), &[Call::new(What::Add("c1", 1))]);
-    if owed == Owed::Nothing {
-        return held;
-    }
-    let (mut world, answered) = alone(setting, held, Call::new(What::Owe("c1")));
-    assert!(answered.is_err());
-    if owed == Owed::Success {
-        world = succeed(setting, world);
-        world.events.push(Event::Ended(0, ("n1", "c1".to_owned())));
-    }
+/// A container holds an address, and perhaps a DEL of it is owed.
+fn world(setting: &Setting, container: &'static str, owed: Owed) -> World {
+    let held = then(setting, prepared(setting), &[Call::new(What::Add(container, 1))]);
+    let (what, fails) = match owed {
+        Owed::Nothing => return held,
+        Owed::Error => (What::Owe(container), true),
+        Owed::Success => (What::Promise(container), false),
+    };
+    let (world, answered) = alone(setting, held, Call::new(what));
+    assert_eq!(answered.is_err(), fails, "{answered:?}");
     world
-}
-
-/// Says in the one debt that there is that its DEL was answered with success.
-fn succeed(setting: &Setting, world: World) -> World {
-    let call = Call::new(What::Settle);
-    let run = run(
-        world,
-        &Plan::default(),
-        vec![Box::new(|scheduler, thread| {
-            let disk = Around::new(setting.kind, scheduler, thread, call).disk("debts of n1");
-            let names = disk.names(Path::new("")).unwrap();
-            let [name] = &names[..] else { panic!("{names:?}") };
-            let text = String::from_utf8(disk.read(Path::new(name)).unwrap().bytes).unwrap();
-            assert!(text.contains(r#""answered":"error""#), "{text}");
-            disk.unlink(Path::new(name)).unwrap();
-            disk.create(Path::new(name), text.replace(r#""answered":"error""#, r#""answered":"success""#).as_bytes()).unwrap();
-        })],
-        false,
-    );
-    assert!(run.faults.is_empty(), "{:?}", run.faults);
-    run.world
 }
 
 /// A DEL that is to fail may; nothing else.
@@ -136,6 +116,19 @@ const CALLS: &[Call] = &[
     Call::new(What::Add("c2", 1)),
     Call::new(What::Del("c1")),
     Call::new(What::Owe("c1")),
+    Call::new(What::Promise("c1")),
+    Call::new(What::Settle),
+    Call::new(What::Sweep),
+];
+
+/// Of a pod whose sandbox is made anew.
+const OF_ONE_POD: &[Call] = &[
+    Call::new(What::Add("one-db", 1)),
+    Call::new(What::Add("two-db", 1)),
+    Call::new(What::Add("two-db", 1)).lost(),
+    Call::new(What::Add("six-db", 1)),
+    Call::new(What::Del("one-db")),
+    Call::new(What::Promise("one-db")),
     Call::new(What::Settle),
     Call::new(What::Sweep),
 ];
@@ -152,19 +145,28 @@ fn scene(kind: Kind) {
     let setting = Setting::new(kind);
     let (mut all, mut faults, mut known) = (Count::default(), Vec::new(), Known::default());
     for owed in [Owed::Nothing, Owed::Error, Owed::Success] {
-        let world = world(&setting, owed);
+        let world = world(&setting, "c1", owed);
         for first in CALLS {
             for second in CALLS {
-                let pays = |call: &Call| matches!(call.what, What::Owe(_) | What::Settle);
+                let pays = |call: &Call| matches!(call.what, What::Owe(_) | What::Promise(_) | What::Settle);
                 if owed != Owed::Nothing || pays(first) || pays(second) {
                     explore(&setting, &mut known, &world, &[*first, *second], 2, &mut all, &mut faults);
                 }
             }
         }
         // A DEL that leaves a debt, an ADD, a payment: in each order.
-        let three = [What::Owe("c1"), What::Add("c1", 1), What::Settle].map(Call::new);
-        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-            explore(&setting, &mut known, &world, &order.map(|at| three[at]), 1, &mut all, &mut faults);
+        for owe in [What::Owe("c1"), What::Promise("c1")] {
+            let three = [owe, What::Add("c1", 1), What::Settle].map(Call::new);
+            for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+                explore(&setting, &mut known, &world, &order.map(|at| three[at]), 1, &mut all, &mut faults);
+            }
+        }
+    }
+    // A new sandbox takes over what the old one owes.
+    let world = world(&setting, "one-db", Owed::Success);
+    for first in OF_ONE_POD {
+        for second in OF_ONE_POD {
+            explore(&setting, &mut known, &world, &[*first, *second], 2, &mut all, &mut faults);
         }
     }
     println!("{kind:?}: {all:?}, {} faults", faults.len());
