@@ -57,6 +57,7 @@ pub const KEYS: &[Key] = &[
     key("configuration_path", Role::Read),
     key("deadlines", Role::Read),
     key("status_when_full", Role::Read),
+    key("sticky", Role::Read),
     key("log_file", Role::Read),
     key("log_level", Role::Read),
     key("allowed_paths", Role::FlatFileOnly),

@@ -31,6 +31,8 @@ pub struct Network {
     pub dns: Dns,
     /// host-local's `resolvConf`: a file to take `dns` from.
     pub resolv_conf: Option<ResolvConf>,
+    /// Whether a pod of a StatefulSet gets the address that it had.
+    pub sticky: bool,
     /// What STATUS says of a full range.
     pub when_full: WhenFull,
     /// `enable_overlapping_ranges: false` was asked for; it stays strict.
@@ -129,6 +131,7 @@ impl Network {
         let dns = mistakes.note(dns(merged));
         let resolv_conf = mistakes.note(resolv_conf(merged));
         let when_full = mistakes.note(when_full(merged));
+        let sticky = mistakes.note(sticky(merged));
         if let (Some(ranges), Some(statics)) = (&ranges, &statics)
             && ranges.sets.is_empty()
             && statics.is_empty()
@@ -159,6 +162,7 @@ impl Network {
             routes,
             dns: dns.unwrap_or_default(),
             resolv_conf: resolv_conf.flatten(),
+            sticky: sticky.unwrap_or_default(),
             when_full: when_full.unwrap_or(WhenFull::Ready),
             overlap_asked: overlap_asked == Some(false),
             excludes: ranges.excludes,
@@ -172,6 +176,16 @@ fn scope(merged: &Merged<'_>) -> Result<Scope> {
     match merged.field("network_name") {
         None => Ok(Scope::default()),
         Some(field) => Scope::parse(field.text()?).map_err(|_| field.wrong("expected a name of at most 253 bytes")),
+    }
+}
+
+fn sticky(merged: &Merged<'_>) -> Result<bool> {
+    match merged.field("sticky") {
+        None => Ok(false),
+        Some(field) => match field.text()? {
+            "statefulSet" => Ok(true),
+            _ => Err(field.wrong("expected statefulSet")),
+        },
     }
 }
 

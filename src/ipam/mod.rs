@@ -8,6 +8,7 @@ mod allocate;
 mod attachment;
 mod ids;
 mod request;
+mod sticky;
 mod view;
 
 pub use alive::{Doubt, Here, Life, Look, Seen, Word, classify_record, is_left_behind, is_of_other_hardware};
@@ -15,4 +16,5 @@ pub use allocate::{Plan, PlanError, is_half_done, plan};
 pub use attachment::{Allocation, Attachment, AttachmentSet, Draft, Netns, Part, Source, Version};
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
 pub use request::{Choice, Most, Offer, RangeSet, RequestError, Requested, Slot, Static, check, check_statics, slots};
+pub use sticky::{Sticky, StickyOwner, of_owner};
 pub use view::{Directory, MountNamespace, View};

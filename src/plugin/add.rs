@@ -2,15 +2,17 @@
 
 use super::debts::{Account, Answer, Owed};
 use super::failure::Failure;
-use super::freed::{Freed, Lately};
+use super::freed::Freed;
+use super::prefer::{self, Preferred};
 use super::{Ipam, Ready, allowed, host};
 use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
-use crate::ipam::{self, Allocation, Attachment, Draft, Scope, Slot, Source};
+use crate::ipam::{self, Allocation, Attachment, Draft, Scope, Slot, Source, Sticky};
 use crate::store::file::disk::Held;
 use crate::store::retry::Deadline;
 use crate::store::{Access, Rehome, Session, Store, StoreError, Wanted};
+use std::cell::OnceCell;
 use std::time::Duration;
 
 /// An ADD that has allocated, and is not delivered.
@@ -70,8 +72,10 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
         caller_gone: ipam.orphaned,
         account: Some(&account),
         freed: Some(&ready.freed()),
+        sticky: network.sticky,
     };
     let given = allocate(ready.store.as_ref(), &ask, Deadline::after(limit - reserve), reserve)?;
+    prefer::remember(ready.store.as_ref(), &ask, &given.sticky);
     for allocation in &given.held {
         tracing::debug!(address = %allocation.address, scope = %allocation.scope, node = %allocation.held.attachment.node, "given");
         ipam.report.names(allocation);
@@ -99,6 +103,8 @@ pub struct Ask<'a> {
     pub account: Option<&'a Account>,
     /// What the node's pods have given back of late, where that is noted.
     pub freed: Option<&'a Freed>,
+    /// Whether a pod of a StatefulSet gets the address that it had.
+    pub sticky: bool,
 }
 
 /// What an ADD holds. Until it is dropped, no other call sees its attachment:
@@ -106,6 +112,8 @@ pub struct Ask<'a> {
 pub struct Given {
     /// The addresses, in the order of the result.
     pub held: Vec<Allocation>,
+    /// What is to be remembered of them.
+    pub sticky: Vec<Sticky>,
     /// Those that this call made or moved; a repeat has made none.
     created: Vec<Allocation>,
     /// Of the attachment, and of those that it was re-homed from.
@@ -163,7 +171,7 @@ impl Given {
 pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, reserve: Duration) -> Result<Given, Failure> {
     let attachment = &ask.draft.attachment;
     let lock = store.lock_attachment(attachment, Access::Allocate, deadline)?.map(|lock| (attachment.clone(), lock));
-    let mut given = Given { held: Vec::new(), created: Vec::new(), locks: lock.into_iter().collect() };
+    let mut given = Given { held: Vec::new(), sticky: Vec::new(), created: Vec::new(), locks: lock.into_iter().collect() };
     let Err(failure) = settle(store, ask, deadline, &mut given) else {
         return Ok(given);
     };
@@ -202,7 +210,11 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
         given.held.push(kept);
     }
     let all = plan.rehome.len() + plan.claim.len();
-    let lately = if all == 0 { Lately::default() } else { lately(ask) };
+    let preferred = OnceCell::new();
+    let prefer = || match preferred.get() {
+        Some(found) => Ok(found),
+        None => Preferred::find(store, ask, deadline).map(|found| preferred.get_or_init(|| found)),
+    };
     for (old, slot) in plan.rehome {
         check_wanted(ask, deadline, given.created.len(), all)?;
         // While a call of the other sandbox is under way, it may take the record back.
@@ -213,14 +225,15 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
                 given.made(vec![allocation]);
                 ask.account.inspect(|account| account.moved(old));
             }
-            None => claim_all(session.as_mut(), ask, &lately, &[slot], given)?,
+            None => claim_all(session.as_mut(), ask, prefer()?, &[slot], given)?,
         }
     }
     for slots in plan.claim.chunks(session.at_once().max(1)) {
         check_wanted(ask, deadline, given.created.len(), all)?;
-        claim_all(session.as_mut(), ask, &lately, slots, given)?;
+        claim_all(session.as_mut(), ask, prefer()?, slots, given)?;
     }
     given.held.sort_by_key(|allocation| allocation.held.part.index);
+    given.sticky = preferred.get().map_or_else(Vec::new, |preferred| preferred.to_remember(ask, &given.held));
     Ok(())
 }
 
@@ -286,15 +299,9 @@ fn ended_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>,
     Ok(held)
 }
 
-/// What the pod had a moment ago, and what others had.
-fn lately(ask: &Ask<'_>) -> Lately {
-    let Ask { draft, scope, freed, .. } = ask;
-    freed.map_or_else(Lately::default, |freed| freed.lately(&draft.attachment, draft.pod.as_ref(), scope))
-}
-
 /// Claims for some slots at once, each from its first offer that has room.
-fn claim_all(session: &mut dyn Session, ask: &Ask<'_>, lately: &Lately, slots: &[&Slot], given: &mut Given) -> Result<(), Failure> {
-    let ordered: Vec<_> = slots.iter().map(|slot| (slot, lately.order(slot))).collect();
+fn claim_all(session: &mut dyn Session, ask: &Ask<'_>, preferred: &Preferred, slots: &[&Slot], given: &mut Given) -> Result<(), Failure> {
+    let ordered: Vec<_> = slots.iter().map(|slot| (slot, preferred.lately.order(slot))).collect();
     let wanted: Vec<Wanted<'_>> = ordered
         .iter()
         .map(|(slot, offers)| Wanted { offers: offers.iter().map(|(from, offer)| (from.as_ref(), slot.draft(offer, ask.draft))).collect() })

@@ -162,6 +162,17 @@ impl Freed {
 }
 
 impl Lately {
+    /// The same with what is remembered for longer, which comes after it.
+    #[must_use]
+    pub fn and(mut self, own: &[IpAddr], others: Vec<IpAddr>) -> Self {
+        let new: Vec<IpAddr> = own.iter().copied().filter(|address| !self.own.contains(address)).collect();
+        self.own.extend(new);
+        self.others.extend(others);
+        self.others.sort_unstable();
+        self.others.dedup();
+        self
+    }
+
     /// From where a slot's address is to come, in order: what its pod had; what no
     /// other pod had a moment ago; the rest.
     #[must_use]

@@ -15,6 +15,7 @@ pub mod host;
 pub mod log;
 mod mount;
 mod named_file;
+mod prefer;
 pub mod report;
 mod status;
 pub mod stores;

@@ -27,7 +27,7 @@ pub mod small_file;
 pub mod upkeep;
 
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, Scope};
+use crate::ipam::{Allocation, Attachment, Scope, Sticky};
 pub use filter::{Filter, PodName, Spared};
 use retry::Deadline;
 use session::claim_one;
@@ -92,6 +92,27 @@ pub trait Store {
     /// # Errors
     /// The store cannot be read.
     fn has_room(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError>;
+
+    /// What is remembered of the addresses of a scope: to whom each was given last,
+    /// of those that get theirs again. It is a hint, and says nothing of who holds an
+    /// address. A store that remembers nothing says so.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn sticky(&self, scope: &Scope, deadline: Deadline) -> Result<Vec<Sticky>, StoreError> {
+        let _ = (scope, deadline);
+        Ok(Vec::new())
+    }
+
+    /// Remembers to whom an address was given, in the place of what was remembered of
+    /// that address. May be repeated; not flushed.
+    ///
+    /// # Errors
+    /// It is not remembered.
+    fn remember(&self, scope: &Scope, sticky: &Sticky, deadline: Deadline) -> Result<(), StoreError> {
+        let _ = (scope, sticky, deadline);
+        Ok(())
+    }
 }
 
 /// Allocations as they are read.

@@ -269,6 +269,7 @@ pub(crate) const LIST: &[Behaviour] = &[
             caller_gone: &caller_gone,
             account: None,
             freed: None,
+            sticky: false,
         };
         let given = allocate(store, &ask, limit, Duration::from_secs(20)).unwrap();
         let mut session = open(store);

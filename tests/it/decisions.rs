@@ -33,6 +33,27 @@ fn lowest_free_address_first() {
 }
 
 #[test]
+fn on_a_network_with_sticky_statefulset_a_pod_whose_name_ends_in_a_number_gets_the_address_of_the_one_before_it() {
+    let sandbox = Sandbox::new();
+    let run = |verb: &str, pod: &str, number: u8| {
+        let args = pod_args(pod, &format!("{pod}-{number}"));
+        let mut call = sandbox.call(verb);
+        call.set("CNI_CONTAINERID", format!("{pod}.{number}")).set("CNI_ARGS", args);
+        let ended = call.stdin(configuration(&format!(r#"{RANGE},"sticky":"statefulSet""#))).run();
+        let _ = std::fs::remove_dir_all(sandbox.path("freed"));
+        ended.succeeded();
+        ended
+    };
+    let mine = run("ADD", "db-0", 1).addresses();
+    run("DEL", "db-0", 1);
+    if let Some(cluster) = sandbox.cluster {
+        crate::support::nodes::until_remembered(cluster, &mine[0]);
+    }
+    assert_ne!(run("ADD", "web-x", 1).addresses(), mine);
+    assert_eq!(run("ADD", "db-0", 2).addresses(), mine);
+}
+
+#[test]
 fn never_handed_out_are_gateway_network_broadcast_and_excluded_addresses() {
     let sandbox = Sandbox::new();
     let ipam = r#""range":"10.1.2.0/29","gateway":"10.1.2.2","exclude":["10.1.2.4/31"]"#;

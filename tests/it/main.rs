@@ -85,6 +85,7 @@ mod schedules;
 /// Two mounts of a real shared filesystem; started by scripts/test-shared-fs.
 mod shared_fs;
 /// The command that tests a filesystem, and that it sees a bad one.
+mod sticky;
 mod store_test;
 /// What another machine of a node's name has left.
 #[cfg(feature = "kube")]

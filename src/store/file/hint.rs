@@ -3,9 +3,10 @@
 //! read or write one is no failure of the verb.
 
 use super::disk::Disk;
-use super::{FileStore, layout};
+use super::{FileStore, failed, layout};
 use crate::addr::{AddrSet, Family, Mask, Shard, lowest_free};
 use crate::ipam::Scope;
+use crate::store::StoreError;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -159,23 +160,27 @@ impl FullShards {
     }
 
     pub(super) fn write<D: Disk>(&self, store: &FileStore<D>, scope: &Scope) {
-        replace(store, &layout::full_hint(scope), self.encode().as_bytes());
+        try_replace(store, &layout::full_hint(scope), self.encode().as_bytes());
     }
 }
 
 /// Replaces a hint as a whole; readers see the old one or the new one.
-fn replace<D: Disk>(store: &FileStore<D>, path: &Path, bytes: &[u8]) {
+pub(super) fn replace<D: Disk>(store: &FileStore<D>, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let disk = &store.disk;
     // Nearly no call writes a hint, so that none looks for this beforehand.
-    if let Err(error) = store.ensure(&layout::temporary(&store.host.node)) {
-        tracing::debug!(path = %path.display(), %error, "a hint could not be written");
-        return;
-    }
+    store.ensure(&layout::temporary(&store.host.node))?;
     let temporary = super::unique(disk, &store.host.node);
     let written = disk.create(&temporary, bytes).and_then(|_| disk.rename(&temporary, path));
-    if let Err(error) = written {
-        tracing::debug!(path = %path.display(), %error, "a hint could not be written");
+    written.map_err(|error| {
         let _ = disk.unlink(&temporary);
+        failed(disk, "write", path, error)
+    })
+}
+
+/// The same of one that is no loss.
+fn try_replace<D: Disk>(store: &FileStore<D>, path: &Path, bytes: &[u8]) {
+    if let Err(error) = replace(store, path, bytes) {
+        tracing::debug!(path = %path.display(), %error, "a hint could not be written");
     }
 }
 
@@ -210,7 +215,7 @@ pub(super) fn say_exhausted<D: Disk>(store: &FileStore<D>, scope: &Scope, candid
     };
     let mut text: String = old.lines().filter(still).take(64).map(|line| format!("{line}\n")).collect();
     text.push_str(&format!("{} {key}\n", now.as_millis()));
-    replace(store, &path, text.as_bytes());
+    try_replace(store, &path, text.as_bytes());
 }
 
 /// The candidates in few letters.

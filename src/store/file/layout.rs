@@ -8,6 +8,7 @@
 //! scopes/<scope>/exhausted                   which candidates ran out, and when
 //! scopes/<scope>/looking                     flock of the one who makes sure
 //! scopes/<scope>/gateway-<ip>                a record that names the gateway; a hint
+//! scopes/<scope>/sticky-<ip>                 which pod had the address last; a hint
 //! nodes/<node>/@machine-id                   whose node name it is
 //! nodes/<node>/@tmp/<unique>                 hints being written
 //! nodes/<node>/<network>/<attachment>.<n>    the index
@@ -62,6 +63,8 @@ const EXHAUSTED: &str = "exhausted";
 const LOOKING: &str = "looking";
 /// Before a gateway's address.
 const GATEWAY: &str = "gateway-";
+/// Before the address that a pod gets again.
+const STICKY: &str = "sticky-";
 /// What is not a shard there, beside the notes of gateways.
 const HINTS: &[&str] = &[FULL, EXHAUSTED, LOOKING];
 /// What may say that a free address is held.
@@ -162,7 +165,18 @@ pub(super) fn gateway(of: &Scope, address: IpAddr) -> PathBuf {
     scope(of).join(format!("{GATEWAY}{address}"))
 }
 
-/// Whether a name in a scope's directory is bookkeeping.
+/// Which pod of a StatefulSet had an address.
+pub(super) fn sticky(of: &Scope, address: IpAddr) -> PathBuf {
+    scope(of).join(format!("{STICKY}{address}"))
+}
+
+/// The address that such a file is about.
+pub(super) fn parse_sticky(name: &str) -> Option<IpAddr> {
+    name.strip_prefix(STICKY)?.parse().ok()
+}
+
+/// Whether a name in a scope's directory is bookkeeping that is of use to the
+/// records there alone.
 pub(super) fn is_bookkeeping(name: &str) -> bool {
     HINTS.contains(&name) || name.strip_prefix(GATEWAY).is_some_and(|address| address.parse::<IpAddr>().is_ok())
 }

@@ -37,6 +37,7 @@ mod record;
 pub mod repair;
 mod session;
 mod several;
+mod sticky;
 mod tidy;
 mod upkeep;
 pub mod verify;
@@ -53,7 +54,7 @@ pub(super) use self::{
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope, Source};
+use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope, Source, Sticky};
 use disk::{Content, Disk, Held};
 use durable::sync_name;
 #[cfg(not(feature = "kube"))]
@@ -286,6 +287,14 @@ impl<D: Disk> Store for FileStore<D> {
             }
         }
         Ok(false)
+    }
+
+    fn sticky(&self, scope: &Scope, _: Deadline) -> Result<Vec<Sticky>, StoreError> {
+        self.read_sticky(scope)
+    }
+
+    fn remember(&self, scope: &Scope, sticky: &Sticky, _: Deadline) -> Result<(), StoreError> {
+        self.write_sticky(scope, sticky)
     }
 }
 

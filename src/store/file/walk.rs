@@ -91,7 +91,7 @@ impl<'d> Walk<'d> {
             for name in self.names(&scope) {
                 match name.to_str().and_then(layout::parse_shard) {
                     Some(shard) => self.shard(&scope, shard, each),
-                    None if name.to_str().is_some_and(layout::is_bookkeeping) => {}
+                    None if name.to_str().is_some_and(|name| layout::is_bookkeeping(name) || layout::parse_sticky(name).is_some()) => {}
                     None => self.suspect(Problem::Foreign, &scope.join(name), ""),
                 }
             }

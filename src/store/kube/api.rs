@@ -23,12 +23,12 @@ use std::rc::Rc;
 
 /// Objects in one page of a list.
 const PAGE: usize = 500;
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
 /// What the resource's columns show, the name first. With `includeObject=None`
 /// without the objects, which would be six sevenths of the bytes and two thirds
 /// of the server's time.
-const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+pub(super) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// Calls to one API server.
 pub(super) struct Api {
@@ -90,7 +90,7 @@ impl Api {
         let body = serde_json::to_vec(object).map_err(|error| self.unreadable("create", &error.to_string()))?;
         let path = collection("");
         let request = Request { method: Method::Post, path: &path, accept: JSON, content: Some((JSON, &body)) };
-        let call = Call { verb: "create", name: Some(&object.metadata.name), request };
+        let call = Call { resource: PLURAL, verb: "create", name: Some(&object.metadata.name), request };
         let noted = self.noted();
         self.call(&call, deadline, |answer, unsure| match answer.status {
             200..=202 => {
@@ -109,7 +109,7 @@ impl Api {
         let body = serde_json::to_vec(object).map_err(|error| self.unreadable("create", &error.to_string()))?;
         let path = collection("?dryRun=All");
         let request = Request { method: Method::Post, path: &path, accept: JSON, content: Some((JSON, &body)) };
-        let call = Call { verb: "create", name: Some(&object.metadata.name), request };
+        let call = Call { resource: PLURAL, verb: "create", name: Some(&object.metadata.name), request };
         self.call(&call, deadline, |answer, _| match answer.status {
             200..=202 => Ok(Some(())),
             409 if is_taken(answer) => Ok(Some(())),
@@ -121,7 +121,7 @@ impl Api {
     pub(super) fn get(&self, name: &str, deadline: &Deadline) -> Result<Option<IpAllocation>, Failed> {
         let path = collection(&format!("/{name}"));
         let request = Request { method: Method::Get, path: &path, accept: JSON, content: None };
-        let call = Call { verb: "get", name: Some(name), request };
+        let call = Call { resource: PLURAL, verb: "get", name: Some(name), request };
         self.call(&call, deadline, |answer, _| match answer.status {
             200 => Ok(Some(Some(self.decode("get", answer)?))),
             404 if is_absent(answer) => Ok(Some(None)),
@@ -139,7 +139,7 @@ impl Api {
         let body = body.to_string();
         let path = collection(&format!("/{name}"));
         let request = Request { method: Method::Delete, path: &path, accept: JSON, content: Some((JSON, body.as_bytes())) };
-        let call = Call { verb: "delete", name: Some(name), request };
+        let call = Call { resource: PLURAL, verb: "delete", name: Some(name), request };
         self.call(&call, deadline, |answer, unsure| match answer.status {
             200 | 202 if is_removal(answer) => Ok(Some(Changed::Done(()))),
             200 | 202 => Err(self.unreadable("delete", "expected the object, or a Status of success")),
@@ -171,7 +171,7 @@ impl Api {
         let body = body.to_string();
         let path = collection(&format!("/{}", to.metadata.name));
         let request = Request { method: Method::Patch, path: &path, accept: JSON, content: Some((MERGE, body.as_bytes())) };
-        let call = Call { verb: "patch", name: Some(&to.metadata.name), request };
+        let call = Call { resource: PLURAL, verb: "patch", name: Some(&to.metadata.name), request };
         let noted = self.noted();
         self.call(&call, deadline, |answer, unsure| match answer.status {
             200 => {
@@ -240,7 +240,7 @@ impl Api {
         }
         let request = Request { method: Method::Get, path: &path, accept, content: None };
         let noted = self.noted();
-        let listed = self.call(&Call { verb: "list", name: None, request }, deadline, |answer, _| match answer.status {
+        let listed = self.call(&Call { resource: PLURAL, verb: "list", name: None, request }, deadline, |answer, _| match answer.status {
             200 => decode(&answer.body).map(Some).map_err(|error| self.unreadable("list", &error.to_string())),
             // The place has expired: the server names one to go on from.
             410 => Ok(status(answer).metadata.next().map(|next| Page { items: Vec::new(), revision: None, next: Some(next) })),
@@ -259,7 +259,7 @@ impl Api {
     pub(super) fn probe(&self, deadline: &Deadline) -> Result<(), StoreError> {
         let path = collection("?limit=1");
         let request = Request { method: Method::Get, path: &path, accept: TABLE, content: None };
-        let call = Call { verb: "list", name: None, request };
+        let call = Call { resource: PLURAL, verb: "list", name: None, request };
         Ok(self.call(&call, deadline, |answer, _| Ok((answer.status == 200).then_some(())))?)
     }
 
@@ -281,7 +281,7 @@ impl Api {
         let body = body.to_string();
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
         let request = Request { method: Method::Post, path, accept: JSON, content: Some((JSON, body.as_bytes())) };
-        let call = Call { verb: "review access to", name: None, request };
+        let call = Call { resource: PLURAL, verb: "review access to", name: None, request };
         let allowed = self.call(&call, deadline, |answer, _| match answer.status {
             200..=202 => serde_json::from_slice::<Review>(&answer.body)
                 .map(|review| Some(review.status.allowed))
@@ -297,7 +297,7 @@ fn collection(rest: &str) -> String {
 }
 
 /// Percent-encoding of all but unreserved characters (RFC 3986).
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

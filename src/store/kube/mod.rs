@@ -46,6 +46,7 @@ pub mod revision;
 mod send;
 mod session;
 mod state;
+pub mod sticky;
 mod takeover;
 mod tidy;
 mod tls;
@@ -59,7 +60,7 @@ use super::file::disk::{Disk, Held, RealDisk};
 use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope};
+use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope, Sticky};
 use crate::store::digest;
 use api::Api;
 use client::{Client, Server};
@@ -257,5 +258,13 @@ impl Store for KubeStore {
         let asked = self.now();
         self.list_scope(scope, &|believed| !believed.is_listed_since(asked, self.now()), &deadline)?;
         Ok(self.state.occupancy(scope).peek(candidates).is_some())
+    }
+
+    fn sticky(&self, scope: &Scope, deadline: Deadline) -> Result<Vec<Sticky>, StoreError> {
+        self.list_sticky(scope, &deadline)
+    }
+
+    fn remember(&self, scope: &Scope, sticky: &Sticky, deadline: Deadline) -> Result<(), StoreError> {
+        self.apply_sticky(scope, sticky, &deadline)
     }
 }

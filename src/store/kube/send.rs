@@ -32,6 +32,8 @@ impl From<Failed> for StoreError {
 
 /// What a call is, for messages and for how its answer is read.
 pub(super) struct Call<'a> {
+    /// The resource's plural name.
+    pub(super) resource: &'static str,
     pub(super) verb: &'static str,
     pub(super) name: Option<&'a str>,
     pub(super) request: Request<'a>,
@@ -113,16 +115,16 @@ impl Api {
                 Ok(answer.retry_after.unwrap_or(Duration::ZERO))
             }
             // 405: the definition is being deleted.
-            404 | 405 => Err(StoreError::NoResource { server, resource: format!("{PLURAL}.{GROUP}") }),
+            404 | 405 => Err(StoreError::NoResource { server, resource: format!("{}.{GROUP}", call.resource) }),
             403 if is_terminating(answer) => {
-                let reason = format!("the definition of {PLURAL}.{GROUP} is being deleted: {}", plain(&message));
+                let reason = format!("the definition of {}.{GROUP} is being deleted: {}", call.resource, plain(&message));
                 Err(StoreError::Refused { server, call: describe(call), status: 403, reason })
             }
             422 if let Some(reason) = denial(&message) => Err(StoreError::Denied { server, call: describe(call), reason }),
             code => {
                 let advice = match code {
                     401 => "the token or certificate of the kubeconfig is not valid any more: ".to_owned(),
-                    403 => format!("the kubeconfig's user lacks the right to {} {PLURAL}.{GROUP}: ", call.verb),
+                    403 => format!("the kubeconfig's user lacks the right to {} {}.{GROUP}: ", call.verb, call.resource),
                     _ => String::new(),
                 };
                 let reason = format!("{advice}{}", plain(&message));
@@ -164,5 +166,6 @@ fn denial(message: &str) -> Option<String> {
 }
 
 fn describe(call: &Call<'_>) -> String {
-    call.name.map_or_else(|| format!("{} {PLURAL}", call.verb), |name| format!("{} {PLURAL}/{name}", call.verb))
+    let Call { resource, verb, name, .. } = call;
+    name.map_or_else(|| format!("{verb} {resource}"), |name| format!("{verb} {resource}/{name}"))
 }

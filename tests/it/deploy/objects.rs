@@ -188,6 +188,7 @@ fn the_plugin_has_its_rights_and_no_other() {
     let needed = ["create", "delete", "get", "list", "patch"];
     for verb in ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"] {
         assert_eq!(may(verb, "ipallocations.hereabouts.dev"), needed.contains(&verb), "{verb}");
+        assert_eq!(may(verb, "stickyips.hereabouts.dev"), ["create", "list", "patch"].contains(&verb), "{verb}");
         for resource in
             ["pods", "secrets", "nodes", "customresourcedefinitions.apiextensions.k8s.io", "serviceaccounts/token", "daemonsets.apps"]
         {

@@ -1,22 +1,30 @@
-//! The custom resource's manifest: deploy/crd holds what the structs of
-//! `store::kube::crd` say. After a change of theirs, UPDATE_EXPECT=1 writes it
+//! The custom resources' manifests: deploy/crd holds what the structs of
+//! `store::kube::crd` and `store::kube::sticky` say. After a change of theirs, UPDATE_EXPECT=1 writes it
 //! anew.
 
 use expect_test::expect_file;
-use hereabouts::store::kube::crd;
+use hereabouts::store::kube::{crd, sticky};
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 #[test]
-fn the_manifest_is_what_the_structs_say() {
-    let text = format!("# Made from src/store/kube/crd.rs by tests/it/deploy/resource.rs: change it there.\n{}", yaml(&manifest(), 0));
+fn the_manifests_are_what_the_structs_say() {
+    let said = |kind: &str| format!("# Made from src/store/kube/{kind}.rs by tests/it/deploy/resource.rs: change it there.\n");
+    let text = format!("{}{}", said("crd"), yaml(&allocations(), 0));
     expect_file!["../../../deploy/crd/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);
-    // Helm takes it from nowhere else.
+    // Helm takes them from nowhere else.
     expect_file!["../../../deploy/chart/crds/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);
+    let text = format!("{}{}", said("sticky"), yaml(&sticky_addresses(), 0));
+    expect_file!["../../../deploy/crd/stickyips.hereabouts.dev.yaml"].assert_eq(&text);
+    expect_file!["../../../deploy/chart/crds/stickyips.hereabouts.dev.yaml"].assert_eq(&text);
 }
 
-fn manifest() -> Value {
-    let column = |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path});
+fn column(name: &str, kind: &str, path: &str) -> Value {
+    json!({"name": name, "type": kind, "jsonPath": path})
+}
+
+fn allocations() -> Value {
     let wide = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path, "priority": 1});
     let columns = [
         column("Address", "string", ".spec.address"),
@@ -30,18 +38,29 @@ fn manifest() -> Value {
         wide("Container", ".spec.containerID"),
         wide("Source", ".spec.source"),
     ];
-    json!({
+    let held = "One address, held by one interface of one pod's sandbox. Its creation is what decides who holds the address.";
+    manifest(crd::PLURAL, crd::KIND, &["ipa"], &columns, &schema::<crd::Spec>(held))
+}
+
+fn sticky_addresses() -> Value {
+    let columns = sticky::COLUMNS.map(|(name, path)| column(name, "string", path));
+    let remembered =
+        "One address, and the pod of a StatefulSet that gets it again. It decides nothing: who holds the address says its IPAllocation.";
+    manifest(sticky::PLURAL, sticky::KIND, &[], &columns, &schema::<sticky::Spec>(remembered))
+}
+
+fn manifest(plural: &str, kind: &str, short: &[&str], columns: &[Value], schema: &Value) -> Value {
+    let mut manifest = json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{}.{}", crd::PLURAL, crd::GROUP)},
+        "metadata": {"name": format!("{plural}.{}", crd::GROUP)},
         "spec": {
             "group": crd::GROUP,
             "names": {
-                "kind": crd::KIND,
-                "listKind": format!("{}List", crd::KIND),
-                "plural": crd::PLURAL,
-                "singular": crd::KIND.to_ascii_lowercase(),
-                "shortNames": ["ipa"],
+                "kind": kind,
+                "listKind": format!("{kind}List"),
+                "plural": plural,
+                "singular": kind.to_ascii_lowercase(),
             },
             "scope": "Cluster",
             "versions": [{
@@ -49,10 +68,14 @@ fn manifest() -> Value {
                 "served": true,
                 "storage": true,
                 "additionalPrinterColumns": columns,
-                "schema": {"openAPIV3Schema": schema()},
+                "schema": {"openAPIV3Schema": schema},
             }],
         },
-    })
+    });
+    if !short.is_empty() {
+        manifest["spec"]["names"]["shortNames"] = json!(short);
+    }
+    manifest
 }
 
 /// The name says scope and address, so that no two objects hold one address: a
@@ -78,17 +101,17 @@ const NAME_RULES: [(&str, &str); 2] = [
     ),
 ];
 
-fn schema() -> Value {
+fn schema<T: JsonSchema>(description: &str) -> Value {
     let mut spec = SchemaSettings::openapi3()
         .with(|settings| settings.inline_subschemas = true)
         .into_generator()
-        .into_root_schema_for::<crd::Spec>()
+        .into_root_schema_for::<T>()
         .to_value();
     make_structural(&mut spec);
     let rules: Vec<Value> = NAME_RULES.iter().map(|(rule, message)| json!({"rule": rule, "message": message})).collect();
     json!({
         "type": "object",
-        "description": "One address, held by one interface of one pod's sandbox. Its creation is what decides who holds the address.",
+        "description": description,
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},

@@ -23,8 +23,17 @@ fn add(
 ) -> Result<Given, Failure> {
     let (slots, scope, [limit, reserve]) = (slots(count), Scope::default(), limits);
     let is_alive = |_: &Draft| true;
-    let ask =
-        Ask { scope: &scope, slots: &slots, draft, may_allocate, is_alive: &is_alive, caller_gone: &|| false, account: None, freed: None };
+    let ask = Ask {
+        scope: &scope,
+        slots: &slots,
+        draft,
+        may_allocate,
+        is_alive: &is_alive,
+        caller_gone: &|| false,
+        account: None,
+        freed: None,
+        sticky: false,
+    };
     allocate(store, &ask, Deadline::after(limit), reserve)
 }
 

@@ -58,6 +58,7 @@ fn allocate_four(store: &MemoryStore, before: &dyn Fn() -> bool) -> Result<Given
         caller_gone: before,
         account: None,
         freed: None,
+        sticky: false,
     };
     allocate(store, &ask, Deadline::after(LIMIT), RESERVE)
 }

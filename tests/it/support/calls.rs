@@ -95,6 +95,7 @@ fn add(store: &dyn Store, container: &str, count: u8, boot: &str) -> Result<Vec<
         caller_gone: &|| false,
         account: None,
         freed: None,
+        sticky: false,
     };
     let given = allocate(store, &ask, deadline, Duration::from_secs(20)).map_err(|failure| failure.to_string())?;
     Ok(given.held.clone())

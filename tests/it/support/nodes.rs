@@ -5,6 +5,7 @@
 use super::cluster::Cluster;
 use super::sandbox::{Call, Ended, Sandbox, configuration};
 use hereabouts::store::kube::client::{Client, Method, Request};
+use hereabouts::store::retry::{Deadline, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,15 @@ pub(crate) fn holders(cluster: &Cluster, scope: &str) -> BTreeMap<String, String
     let objects = objects(cluster);
     let held = objects.iter().filter(|object| text(object, "scope") == scope);
     held.map(|object| (text(object, "address"), text(object, "containerID"))).collect()
+}
+
+/// Waits until the API server's memory has a StickyIP, which an ADD is content with.
+pub(crate) fn until_remembered(cluster: &Cluster, address: &str) {
+    let list = "/apis/hereabouts.dev/v1alpha1/stickyips?resourceVersion=0";
+    let seen = until(&Deadline::after(Duration::from_secs(30)), || {
+        Ok::<_, ()>(cluster.text(&["get", "--raw", list]).contains(&format!("{address}\"")).then_some(()))
+    });
+    assert_eq!(seen, Ok(Some(())), "{address}");
 }
 
 /// Every object there is.

@@ -1,0 +1,77 @@
+//! Which addresses an ADD tries first, and which it leaves to others while another
+//! is free: what the pod had a moment ago (`freed`), and on a network with `sticky`
+//! what its StatefulSet's pod of that name had before. All of it is a hint that
+//! decides nothing: the claim does.
+
+use super::add::Ask;
+use super::failure::Failure;
+use super::freed::Lately;
+use crate::ipam::{Allocation, Source, Sticky, StickyOwner, of_owner};
+use crate::store::retry::Deadline;
+use crate::store::{Store, StoreError};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// For the list of what is remembered, of the time that an ADD has.
+const LOOK: Duration = Duration::from_secs(5);
+/// For each address that is remembered anew; the addresses are given by then.
+const WRITE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Preferred {
+    pub(super) lately: Lately,
+    /// What is remembered for the pod.
+    remembered: Vec<IpAddr>,
+}
+
+impl Preferred {
+    /// Looks for what concerns an ADD. Only where something is claimed: with `sticky`
+    /// this is one request to the API server, or a look at one directory.
+    ///
+    /// # Errors
+    /// The network has `sticky` and this node may not read, or the cluster does not
+    /// know, what is remembered. A store that is away for the moment is no error:
+    /// the claim tells.
+    pub(super) fn find(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline) -> Result<Self, Failure> {
+        let draft = ask.draft;
+        let lately = ask.freed.map_or_else(Lately::default, |freed| freed.lately(&draft.attachment, draft.pod.as_ref(), ask.scope));
+        if !ask.sticky {
+            return Ok(Self { lately, remembered: Vec::new() });
+        }
+        let all = match store.sticky(ask.scope, deadline.or_after(LOOK)) {
+            Ok(all) => all,
+            Err(error @ (StoreError::Refused { .. } | StoreError::NoResource { .. })) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, "which pod had which address cannot be read, a pod of a StatefulSet may get another one");
+                Vec::new()
+            }
+        };
+        let (own, others) = of_owner(&all, owner(ask).as_ref());
+        Ok(Self { lately: lately.and(&own, others), remembered: own })
+    }
+
+    /// What is to be remembered of the addresses that an ADD gives: nothing where
+    /// that is what was remembered.
+    pub(super) fn to_remember(&self, ask: &Ask<'_>, held: &[Allocation]) -> Vec<Sticky> {
+        let Some(owner) = owner(ask) else { return Vec::new() };
+        let given: Vec<IpAddr> = held.iter().filter(|held| held.held.source == Source::Dynamic).map(|held| held.address).collect();
+        if given.iter().all(|address| self.remembered.contains(address)) {
+            return Vec::new();
+        }
+        given.into_iter().map(|address| Sticky { address, owner: owner.clone(), since: ask.draft.since }).collect()
+    }
+}
+
+fn owner(ask: &Ask<'_>) -> Option<StickyOwner> {
+    StickyOwner::of(&ask.draft.attachment, ask.draft.pod.as_ref()).filter(|_| ask.sticky)
+}
+
+/// Remembers what an ADD has given. It is given all the same where that fails.
+pub(super) fn remember(store: &dyn Store, ask: &Ask<'_>, all: &[Sticky]) {
+    for sticky in all {
+        if let Err(error) = store.remember(ask.scope, sticky, Deadline::after(WRITE)) {
+            tracing::warn!(%error, address = %sticky.address, "that a pod of a StatefulSet has this address could not be noted");
+        }
+    }
+}
