@@ -4,6 +4,7 @@
 use super::{InitArgs, PlaceArgs, output};
 use crate::ipam::NodeName;
 use crate::plugin::stores;
+use crate::store::file::disk::Kind;
 use anyhow::Context;
 
 pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
@@ -16,6 +17,15 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     output::say(&format!("{} {shown}", if made { "made a store at" } else { "a store stands already at" }));
     if made && !store.is_shared()? {
         output::say("it is on a disk of this machine: where machines are to share it, is the filesystem mounted?");
+    }
+    match store.kind()? {
+        Kind::Unknown => {}
+        Kind::Unfit(reason) => {
+            output::say(&format!("machines cannot share it, and no ADD will use it unless single_node_store is set: {reason}"))
+        }
+        Kind::Needs(setting) => {
+            output::say(&format!("what it answers survives a power loss of its server with one setting alone: {setting}"))
+        }
     }
     let flat = serde_json::json!({"datastore": "file", "data_dir": directory, "store_id": id});
     output::say(&format!("to name it in each node's flat file, beside node_name: {flat}"));

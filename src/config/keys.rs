@@ -63,6 +63,7 @@ pub const KEYS: &[Key] = &[
     key("allowed_paths", Role::FlatFileOnly),
     key("node_name", Role::FlatFileOnly),
     key("store_id", Role::FlatFileOnly),
+    key("single_node_store", Role::FlatFileOnly),
     key("limits", Role::FlatFileOnly),
     key("debts_dir", Role::FlatFileOnly),
     key("leader_lease_duration", Role::Accepted),

@@ -19,6 +19,7 @@
 //!   a list
 
 mod args;
+mod deadlines;
 mod duration;
 mod error;
 mod keys;
@@ -31,13 +32,12 @@ mod validate;
 mod wire;
 
 pub use args::CniArgs;
+pub use deadlines::Deadlines;
 pub use duration::parse_duration;
 pub use error::{ConfigError, Mistakes, Problem};
 pub use keys::{KEYS, Key};
 pub use limits::Limits;
 pub use merge::{Chosen, FlatFile, Merged, chosen_places, flat_file_places};
 pub use nad::{Found, plugin_configurations};
-pub use settings::{
-    AllocationOrder, DATA_DIR, Deadlines, LogLevel, LogSettings, Settings, StoreKind, StoreSettings, WhenFull, parse_store_id,
-};
+pub use settings::{AllocationOrder, DATA_DIR, LogLevel, LogSettings, Settings, StoreKind, StoreSettings, WhenFull, parse_store_id};
 pub use validate::{Dns, Network, ResolvConf, Route};

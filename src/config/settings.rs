@@ -3,13 +3,13 @@
 //! never keeps an address from being freed.
 
 use super::ConfigError;
+use super::deadlines::{Deadlines, deadlines};
 #[cfg(feature = "kube")]
 use super::merge;
 use super::merge::{Merged, Setting};
 use super::wire::Field;
 use crate::ipam::NodeName;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 /// Where a store is made that nobody names.
 pub const DATA_DIR: &str = "/var/lib/cni/hereabouts";
@@ -42,6 +42,8 @@ pub struct StoreSettings {
     pub by_flat_file: bool,
     /// `store_id` of the flat file: the id of the store that has to be there.
     pub id: Option<String>,
+    /// `single_node_store` of the flat file: no other machine uses that directory.
+    pub single_node: bool,
     /// Whether configuration or flat file name a store, rather than leaving it
     /// to the default.
     pub named: bool,
@@ -79,23 +81,6 @@ pub enum AllocationOrder {
     Lowest,
     /// From a drawn one on.
     Spread,
-}
-
-/// How long each verb may take. Runtimes give DEL 60 s and GC 30 s.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadlines {
-    /// ADD; a fifth of it is kept for undoing.
-    pub add: Duration,
-    /// DEL.
-    pub del: Duration,
-    /// GC.
-    pub gc: Duration,
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self { add: Duration::from_secs(30), del: Duration::from_secs(50), gc: Duration::from_secs(25) }
-    }
 }
 
 /// What STATUS says of a full range.
@@ -188,7 +173,7 @@ impl Settings {
     /// # Errors
     /// Store or node cannot be told.
     pub fn parse_to_release(merged: &Merged<'_>, must_name_store: bool) -> Result<Self, ConfigError> {
-        let lenient = merged.without(&["deadlines", "log_file", "log_level"]);
+        let lenient = merged.without(&["deadlines", "log_file", "log_level", "single_node_store"]);
         let mut settings = Self::parse(&lenient, must_name_store)?;
         if let Ok(found) = deadlines(merged) {
             settings.deadlines = found;
@@ -215,22 +200,26 @@ fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, Conf
     };
     let own = merged.node_setting("data_dir").or_else(|| merged.node_setting("dataDir")).and_then(|field| absolute(&field).ok());
     let own_id = store_id(merged)?;
-    let Some(Setting { field, trusted, .. }) = found else {
-        let data_dir = PathBuf::from(DATA_DIR);
-        let own = vec![data_dir.clone()];
-        return Ok(StoreSettings { kind, data_dir, own, by_flat_file: false, id: own_id, named, origin: origin_of_kind });
+    let own_alone = merged.node_setting("single_node_store").map_or(Ok(false), |field| field.boolean())?;
+    let (data_dir, by_flat_file, named, origin) = match found {
+        None => (DATA_DIR.into(), false, named, origin_of_kind),
+        Some(Setting { field, trusted, .. }) => {
+            let data_dir = absolute(&field)?;
+            let by_flat_file = own.as_ref() == Some(&data_dir);
+            let is_allowed = by_flat_file || trusted || is_below(&data_dir, Path::new(OPEN_DATA));
+            if !is_allowed && !allowed.iter().any(|root| data_dir == *root || is_below(&data_dir, root)) {
+                return Err(field.wrong(&format!(
+                    "expected a directory below {OPEN_DATA}, any other must be listed in allowed_paths of the node's flat file"
+                )));
+            }
+            (data_dir, by_flat_file, true, field.path)
+        }
     };
-    let data_dir = absolute(&field)?;
-    let by_flat_file = own.as_ref() == Some(&data_dir);
-    let is_allowed = by_flat_file || trusted || is_below(&data_dir, Path::new(OPEN_DATA));
-    if !is_allowed && !allowed.iter().any(|root| data_dir == *root || is_below(&data_dir, root)) {
-        return Err(field
-            .wrong(&format!("expected a directory below {OPEN_DATA}, any other must be listed in allowed_paths of the node's flat file")));
-    }
-    // It names the store of the flat file, whatever a network names beside it.
-    let id = own_id.filter(|_| data_dir == own.clone().unwrap_or_else(|| DATA_DIR.into()));
+    // Both name the store of the flat file, whatever a network names beside it.
+    let is_own = data_dir == own.clone().unwrap_or_else(|| DATA_DIR.into());
+    let (id, single_node) = (own_id.filter(|_| is_own), own_alone && is_own);
     let own = std::iter::once(DATA_DIR.into()).chain(own).collect();
-    Ok(StoreSettings { kind, data_dir, own, by_flat_file, id, named: true, origin: field.path })
+    Ok(StoreSettings { kind, data_dir, own, by_flat_file, id, single_node, named, origin })
 }
 
 /// `store_id`, which only the node's own flat file may name.
@@ -335,34 +324,6 @@ fn is_below(path: &Path, root: &Path) -> bool {
     path != root && path.starts_with(root)
 }
 
-fn deadlines(merged: &Merged<'_>) -> Result<Deadlines, ConfigError> {
-    let mut deadlines = Deadlines::default();
-    let Some(field) = merged.field("deadlines") else {
-        return Ok(deadlines);
-    };
-    field.object()?;
-    for (name, value) in field.value.entries() {
-        let entry = field.inner(format!("{}.{}", field.path, field.key(name)), value);
-        let limit = match name.as_str() {
-            "add" => &mut deadlines.add,
-            "del" => &mut deadlines.del,
-            "gc" => &mut deadlines.gc,
-            _ => {
-                return Err(ConfigError::unsupported(
-                    &entry.path,
-                    format!("unknown verb, expected add, del or gc: {}", field.excerpt(value)),
-                ));
-            }
-        };
-        let expected = "expected a duration of 10ms to 1h with its unit, such as \"10s\" or \"500ms\"";
-        *limit = match super::parse_duration(entry.text()?) {
-            Ok(limit) if Duration::from_millis(10) <= limit && limit <= Duration::from_secs(3600) => limit,
-            _ => return Err(entry.wrong(expected)),
-        };
-    }
-    Ok(deadlines)
-}
-
 fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigError> {
     let level = match merged.field("log_level") {
         None => LogLevel::Verbose,
@@ -408,6 +369,7 @@ mod tests {
     use super::*;
     use crate::config::{Chosen, FlatFile};
     use crate::json::Json;
+    use std::time::Duration;
 
     fn settings(ipam: &str, flat: Option<&str>, must_name: bool) -> Result<Settings, String> {
         let whole = Json::parse(format!("{{\"ipam\":{ipam}}}").as_bytes()).unwrap();

@@ -164,7 +164,11 @@ fn told(unnoted: Option<&str>) -> String {
 
 fn store_code(error: &StoreError) -> Code {
     match error {
-        StoreError::Io { .. } | StoreError::NoLocks { .. } | StoreError::Absent { .. } | StoreError::NotMounted { .. } => Code::Io,
+        StoreError::Io { .. }
+        | StoreError::NoLocks { .. }
+        | StoreError::NoHardLinks { .. }
+        | StoreError::Absent { .. }
+        | StoreError::NotMounted { .. } => Code::Io,
         StoreError::Busy { .. }
         | StoreError::AttachmentBusy { .. }
         | StoreError::OutOfTime { .. }
@@ -181,6 +185,7 @@ fn store_code(error: &StoreError) -> Code {
         StoreError::Unnamed { .. }
         | StoreError::Foreign { .. }
         | StoreError::FoldsCase { .. }
+        | StoreError::Unfit { .. }
         | StoreError::SecondMachine { .. }
         | StoreError::Renamed { .. }
         | StoreError::Kubeconfig { .. } => Code::Config,

@@ -27,6 +27,7 @@ pub fn to_make(directory: &std::path::Path, maker: NodeName) -> FileStore<RealDi
         id: None,
         notes: notes(),
         own: vec![DATA_DIR.into()],
+        alone: false,
     })
 }
 
@@ -39,7 +40,7 @@ fn files(settings: &Settings, host: Host) -> FileStore<RealDisk> {
         (false, false) => Named::ByNetwork,
     };
     FileStore::new(store.data_dir.clone(), host)
-        .under(Terms { named, id: store.id.clone(), notes: notes(), own: store.own.clone() })
+        .under(Terms { named, id: store.id.clone(), notes: notes(), own: store.own.clone(), alone: store.single_node })
         .classifying_with(life_here)
 }
 

@@ -197,6 +197,25 @@ pub enum StoreError {
         /// What the kernel said.
         reason: String,
     },
+    /// The filesystem gives no file a second name.
+    #[error("the filesystem of {path} has no hard links, which the store needs, put data_dir on one that has: {reason}")]
+    NoHardLinks {
+        /// The data directory.
+        path: PathBuf,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// Machines that share the filesystem could get the same address, or lose one.
+    #[error(
+        "{path} is on a filesystem on which machines cannot share a store: {reason}; put data_dir on another one, \
+         or set single_node_store in the flat file where this node alone uses that directory"
+    )]
+    Unfit {
+        /// The data directory.
+        path: PathBuf,
+        /// What it fails in.
+        reason: String,
+    },
     /// A record that no version of ours wrote.
     #[error("the record {path} is damaged, \"hereabouts verify\" tells its address and \"hereabouts release\" frees it: {reason}")]
     Damaged {

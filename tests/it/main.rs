@@ -39,6 +39,8 @@ mod every_step;
 mod evidence;
 /// What happens when the answer reaches nobody, and when the store is odd.
 mod faults;
+/// Filesystems on which machines cannot share a store.
+mod filesystems;
 /// Stores that earlier and later versions wrote.
 mod formats;
 /// Changed inputs by the thousand: configurations, stored bytes, sequences.

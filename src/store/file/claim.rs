@@ -3,8 +3,9 @@
 use super::disk::{Disk, Inode};
 use super::gateways::Gateways;
 use super::hint::{FullShards, Word};
+use super::links::{Standing, standing};
 use super::session::{FileSession, by_pod};
-use super::{failed, hint, index, is_gone, layout, record, remove, sync_name};
+use super::{failed, failed_link, hint, index, is_gone, layout, record, remove, sync_name};
 use crate::addr::{AddrSet, Mask, Range, Shard, add_bit, lowest_free};
 use crate::ipam::{Allocation, Attachment, Draft, Scope};
 use crate::store::{Claim, StoreError, retry};
@@ -345,9 +346,13 @@ impl<D: Disk> FileSession<'_, D> {
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Link::Taken),
             Err(error) if is_gone(&error) && disk.inode(&written.entry).ok() == Some(written.inode) => Ok(Link::Gone),
-            // Whether the name was made is not known: the entry stays, so that
-            // DEL finds it.
-            Err(error) => Err(failed(disk, "link", &written.name, error)),
+            Err(error) => match standing(disk, &written.entry, &written.name) {
+                Standing::Ours => Ok(Link::Made),
+                Standing::Anothers => Ok(Link::Taken),
+                // Whether the name was made is not known: the entry stays, so that
+                // DEL finds it.
+                Standing::Nothing => Err(failed_link(disk, "link", &written.name, error)),
+            },
         }
     }
 

@@ -4,6 +4,7 @@
 //! All paths are relative to the data directory, and no part below it may be a
 //! symbolic link. Knows nothing of records or orders.
 
+mod kinds;
 mod mounts;
 mod nested;
 mod real;
@@ -34,6 +35,18 @@ pub struct Content {
     pub inode: Inode,
     /// How many names the file has.
     pub links: u64,
+}
+
+/// What is known of a filesystem by its type.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// Nothing: what it keeps has to be tested.
+    #[default]
+    Unknown,
+    /// It can never keep what machines that share a store need; why, in words.
+    Unfit(String),
+    /// What its server answered survives a power loss with a setting alone, in words.
+    Needs(&'static str),
 }
 
 /// A lock that is held; closing it lets go.
@@ -67,6 +80,10 @@ pub trait Disk {
     /// Whether only this machine can reach the filesystem; before the directory is
     /// made, of the nearest one above.
     fn is_local(&self) -> io::Result<bool>;
+    /// What is known of the filesystem by its type; of a local one nothing.
+    fn kind(&self) -> io::Result<Kind> {
+        Ok(Kind::Unknown)
+    }
     /// The mount point at the data directory or above it that this machine's
     /// tables list and that has nothing mounted, in words.
     fn unmounted(&self) -> io::Result<Option<String>> {

@@ -44,7 +44,7 @@ pub(super) fn reason(error: &io::Error) -> String {
         Errno::EMFILE | Errno::ENFILE => "too many open files",
         Errno::ENOTDIR => "a part of the path is no directory, below the data directory a symbolic link is none, put a directory there",
         Errno::ELOOP => "a part of the path below the data directory is a symbolic link, remove it",
-        Errno::EXDEV => "the data directory spans two filesystems, it has to be on one",
+        Errno::EXDEV => "the data directory spans two filesystems, two subvolumes of btrfs or two branches of a union, it has to be on one",
         Errno::EMLINK => "the filesystem allows no more links",
         Errno::EINVAL => "the kernel refuses it, or it is no regular file",
         other => return format!("{} ({other:?})", other.desc().to_lowercase()),

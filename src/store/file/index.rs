@@ -13,7 +13,7 @@
 use super::disk::{Content, Disk, Inode};
 use super::layout::{self, Stem};
 use super::record::Unreadable;
-use super::{failed, is_gone, record};
+use super::{failed, is_gone, is_taken, record};
 use crate::ipam::Allocation;
 use crate::store::StoreError;
 use std::cell::RefCell;
@@ -128,7 +128,7 @@ impl Next {
                 self.know(&stem, number + 2);
                 Ok(Some((path, inode)))
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) if is_taken(disk, &error, &path) => Ok(None),
             Err(error) => Err(failed(disk, "write", &path, error)),
         }
     }
@@ -171,7 +171,7 @@ fn first_free<T>(
         let path = stem.entry(number);
         match make(&path) {
             Ok(made) => return Ok((number, made)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if is_taken(disk, &error, &path) => {}
             Err(error) => return Err(failed(disk, action, &path, error)),
         }
         // Another ADD of the pod links its entry beside us.

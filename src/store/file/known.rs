@@ -3,7 +3,7 @@
 //! the local disk: a store that was made in it would give addresses that another
 //! node's pods hold.
 
-use super::disk::Disk;
+use super::disk::{Disk, Kind};
 use super::notes::{Note, Notes};
 use super::prepare::Format;
 use super::{Acting, FileStore, layout};
@@ -34,6 +34,8 @@ pub struct Terms {
     pub notes: Notes,
     /// The data directories of this node: the default, and that of the flat file.
     pub own: Vec<PathBuf>,
+    /// The flat file says that no other machine uses it.
+    pub alone: bool,
 }
 
 /// What stands in the directory; `noted` where this node knows it already.
@@ -144,6 +146,40 @@ impl<D: Disk> FileStore<D> {
             return Ok(());
         }
         Err(StoreError::Unnamed { path: self.disk.root().to_owned() })
+    }
+
+    /// Refuses to allocate on a filesystem that is known to fail machines which share
+    /// it. A store of one machine is as safe there as that machine's own mount.
+    pub(super) fn check_fit(&self, access: Access, local: bool) -> Result<(), StoreError> {
+        let is_shared = !local && self.terms.as_ref().is_some_and(|terms| !terms.alone);
+        if access != Access::Allocate || !is_shared {
+            return Ok(());
+        }
+        match self.kind()? {
+            Kind::Unfit(reason) => Err(StoreError::Unfit { path: self.disk.root().to_owned(), reason }),
+            Kind::Unknown | Kind::Needs(_) => Ok(()),
+        }
+    }
+
+    /// What is known of the filesystem of the store by its type.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn kind(&self) -> Result<Kind, StoreError> {
+        self.disk.kind().map_err(|error| super::failed(&self.disk, "look at the filesystem of", Path::new(""), error))
+    }
+
+    /// Whether names below `nodes` and below `scopes` can be of one file: a subvolume
+    /// or another filesystem in the place of one of them makes every claim fail.
+    pub(super) fn check_is_one(&self) -> Result<(), StoreError> {
+        let device = |name: &str| self.disk.inode(Path::new(name)).ok().map(|found| found.device);
+        match (device(layout::NODES), device(layout::SCOPES)) {
+            (Some(nodes), Some(scopes)) if nodes != scopes => {
+                let error = std::io::Error::from_raw_os_error(nix::libc::EXDEV);
+                Err(super::failed(&self.disk, "link between nodes and scopes in", Path::new(""), error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Notes, once and durably, that this node uses a store which may be missing

@@ -25,6 +25,7 @@ mod hint;
 mod index;
 mod known;
 mod layout;
+mod links;
 mod listing;
 mod lock;
 mod lost;
@@ -59,8 +60,9 @@ use disk::{Content, Disk, Held};
 use durable::sync_name;
 #[cfg(not(feature = "kube"))]
 use failed::failed;
-use failed::{is_gone, reason};
+use failed::{below, is_gone, reason};
 pub use known::{Named, Terms};
+use links::{failed_link, is_taken};
 pub use notes::Notes;
 use session::FileSession;
 use std::cell::OnceCell;
@@ -160,6 +162,7 @@ impl<D: Disk> FileStore<D> {
         if let Some(format) = &known.format {
             let local = self.is_local()?;
             self.check_named(access, local)?;
+            self.check_fit(access, local)?;
             self.note(&known, access, local);
             let _ = self.agreed.set(format.id.clone());
             return Ok(Some(format.id.clone()));
@@ -204,6 +207,7 @@ impl<D: Disk> FileStore<D> {
         if access != Access::Allocate {
             return Ok(false);
         }
+        self.check_fit(access, self.is_local()?)?;
         self.check_may_make()?;
         if !exists {
             self.disk.make_root().map_err(|error| failed(&self.disk, "make directory", Path::new(""), error))?;
@@ -265,6 +269,7 @@ impl<D: Disk> Store for FileStore<D> {
     }
 
     fn ready(&self) -> Result<(), StoreError> {
+        self.check_fit(Access::Allocate, self.is_local()?)?;
         self.disk.check_writable().map_err(|error| failed(&self.disk, "write to", Path::new(""), error))?;
         if self.known()?.format.is_none() {
             if self.exists()? {
@@ -272,6 +277,7 @@ impl<D: Disk> Store for FileStore<D> {
             }
             self.check_may_make()?;
         }
+        self.check_is_one()?;
         self.check_case()?;
         self.check_named(Access::Allocate, self.is_local()?)
     }

@@ -3,7 +3,7 @@
 
 use super::disk::Disk;
 use super::failed::failed;
-use super::{Acting, FileStore, layout, read, record, remove, sync, sync_name, unique};
+use super::{Acting, FileStore, failed_link, is_taken, layout, read, record, remove, sync, sync_name, unique};
 use crate::store::digest::hex;
 use crate::store::{Access, StoreError};
 use std::io;
@@ -110,17 +110,17 @@ impl<D: Disk> FileStore<D> {
     }
 
     fn place_by(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        let placed = self
-            .disk
-            .create(temporary, bytes)
-            .and_then(|_| self.disk.sync(temporary))
-            .and_then(|()| match self.disk.link(temporary, path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                linked => linked,
-            })
-            .and_then(|()| sync_name(&self.disk, path.parent().unwrap_or(Path::new("")), temporary));
+        let not_written = |error| failed(&self.disk, "write", path, error);
+        let written = self.disk.create(temporary, bytes).and_then(|_| self.disk.sync(temporary)).map_err(not_written);
+        let placed = written.and_then(|()| {
+            match self.disk.link(temporary, path) {
+                Err(error) if !is_taken(&self.disk, &error, path) => return Err(failed_link(&self.disk, "write", path, error)),
+                _ => {}
+            }
+            sync_name(&self.disk, path.parent().unwrap_or(Path::new("")), temporary).map_err(not_written)
+        });
         let _ = self.disk.unlink(temporary);
-        placed.map_err(|error| failed(&self.disk, "write", path, error))
+        placed
     }
 
     /// Puts a second link of a file in the place of what stands at a name: at no
@@ -148,7 +148,7 @@ impl<D: Disk> FileStore<D> {
                     self.ensure(parent)?;
                 }
                 match self.disk.make_directory(directory) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    Err(error) if !is_taken(&self.disk, &error, directory) => {
                         return Err(failed(&self.disk, "make directory", directory, error));
                     }
                     _ => {}

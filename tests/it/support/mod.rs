@@ -6,6 +6,7 @@ pub(crate) mod checker;
 #[cfg_attr(not(feature = "kube"), allow(dead_code, reason = "nobody starts one then"))]
 pub(crate) mod cluster;
 pub(crate) mod disk;
+pub(crate) mod fuse;
 #[cfg(feature = "kube")]
 pub(crate) mod history;
 pub(crate) mod in_process;

@@ -15,12 +15,24 @@ impl Overlay {
     /// Mounts it at the sandbox's store; `None`, where this machine does not let
     /// us.
     pub(crate) fn new() -> Option<Self> {
+        Self::with_options("")
+    }
+
+    /// The same with more options of the overlay's.
+    pub(crate) fn with_options(options: &str) -> Option<Self> {
+        let script = format!(
+            r#"mkdir -p "$0/store" && mount -t tmpfs t /mnt && mkdir /mnt/l /mnt/u /mnt/w && \
+               mount -t overlay o -o lowerdir=/mnt/l,upperdir=/mnt/u,workdir=/mnt/w{options} "$0/store" && echo ready && exec sleep 600"#
+        );
+        Self::by(&script, Stdio::null())
+    }
+
+    /// Mounts at the sandbox's store, `$0/store`, what a script mounts there.
+    pub(crate) fn by(script: &str, stdin: Stdio) -> Option<Self> {
         let sandbox = Sandbox::new();
-        let script = r#"mkdir -p "$0/store" && mount -t tmpfs t /mnt && mkdir /mnt/l /mnt/u /mnt/w && \
-            mount -t overlay o -o lowerdir=/mnt/l,upperdir=/mnt/u,workdir=/mnt/w "$0/store" && echo ready && exec sleep 600"#;
         let mut command = Command::new("unshare");
         command.args(["--mount", "--kill-child", "--fork", "sh", "-c", script]).arg(&sandbox.root);
-        let mut holder = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let mut holder = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take()?), &mut line).ok()?;
         let overlay = Self { sandbox, holder };

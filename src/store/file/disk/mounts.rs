@@ -98,7 +98,7 @@ fn mounted() -> io::Result<HashSet<PathBuf>> {
 }
 
 /// `\040` of the kernel and of fstab, `\x2d` of systemd.
-fn unescaped(text: &[u8], radix: u32) -> PathBuf {
+pub(super) fn unescaped(text: &[u8], radix: u32) -> PathBuf {
     let (lead, digits) = if radix == 8 { (&b"\\"[..], 3) } else { (&b"\\x"[..], 2) };
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

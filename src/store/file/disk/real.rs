@@ -2,13 +2,14 @@
 //! directory that is opened once.
 
 use super::super::lock;
-use super::{Content, Disk, Inode, Locked, Patience};
+use super::kinds;
+use super::{Content, Disk, Inode, Kind, Locked, Patience};
 use crate::store::retry::Deadline;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -39,13 +40,15 @@ pub struct RealDisk {
     written: RefCell<BTreeMap<PathBuf, OwnedFd>>,
     /// Of the opened data directory: looked at once.
     local: Cell<Option<bool>>,
+    /// What its type says, once it was asked for.
+    kind: OnceCell<Kind>,
 }
 
 impl RealDisk {
     /// The disk below a data directory, which need not be there yet.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root, directories: RefCell::default(), written: RefCell::default(), local: Cell::new(None) }
+        Self { root, directories: RefCell::default(), written: RefCell::default(), local: Cell::new(None), kind: OnceCell::new() }
     }
 
     /// A directory's descriptor; the empty path is the data directory, which
@@ -237,6 +240,23 @@ impl Disk for RealDisk {
         Ok(local)
     }
 
+    fn kind(&self) -> io::Result<Kind> {
+        if let Some(known) = self.kind.get() {
+            return Ok(known.clone());
+        }
+        if self.is_local()? {
+            return Ok(Kind::Unknown);
+        }
+        let kind = match self.directory(Path::new("")) {
+            Ok(directory) => kinds::of(directory.as_fd())?,
+            Err(_) => {
+                let nearest = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+                return kinds::of(nix::fcntl::open(nearest, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?.as_fd());
+            }
+        };
+        Ok(self.kind.get_or_init(|| kind).clone())
+    }
+
     fn nested(&self, own: &[PathBuf]) -> Option<String> {
         super::nested::nested(&self.root, own)
     }
@@ -251,9 +271,10 @@ impl Disk for RealDisk {
             return Err(Errno::ENOTDIR.into());
         }
         nix::unistd::access(nearest, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)?;
-        let room = nix::sys::statvfs::statvfs(nearest)?;
-        // Filesystems without inode tables report 0 of 0.
-        if room.blocks_available() == 0 || (room.files() != 0 && room.files_available() == 0) {
+        let room = nix::sys::statfs::statfs(nearest)?;
+        // Filesystems without inode tables report 0 of 0, and some of FUSE 0 of many.
+        let counts_files = room.files() != 0 && room.filesystem_type() != nix::sys::statfs::FUSE_SUPER_MAGIC;
+        if room.blocks_available() == 0 || (counts_files && room.files_free() == 0) {
             return Err(Errno::ENOSPC.into());
         }
         Ok(())

@@ -1,0 +1,93 @@
+//! Filesystems on which machines cannot share a store: refused in words where
+//! something would be allocated, by their type alone, and not stopped where
+//! something is freed or looked at. `scripts/test-shared-fs` has the real ones.
+
+use crate::support::fuse::Fuse;
+use crate::support::overlay::Overlay;
+use crate::support::sandbox::{Ended, configuration};
+
+const RANGE: &str = r#""range":"10.9.0.0/24""#;
+const ID: &str = "0123456789abcdef0123456789abcdef";
+
+fn status(overlay: &Overlay) -> Ended {
+    overlay.run(overlay.sandbox.call("STATUS").stdin(configuration(RANGE)))
+}
+
+/// Writes a flat file that names a node's store, and whether it is that node's alone.
+fn flat(overlay: &Overlay, is_alone: bool) {
+    let mut flat: serde_json::Value = serde_json::from_str(&overlay.sandbox.flat("n1")).unwrap();
+    flat["single_node_store"] = is_alone.into();
+    overlay.sandbox.write("flat.conf", &flat.to_string());
+}
+
+fn gc(overlay: &Overlay) -> Ended {
+    let gc = r#"{"cniVersion":"1.1.0","name":"net1","type":"macvlan","ipam":{"type":"hereabouts"},"cni.dev/valid-attachments":[]}"#;
+    overlay.run(overlay.sandbox.call("GC").stdin(gc))
+}
+
+/// Cause: what every FUSE filesystem is counted as, "shared", says nothing of what it
+/// keeps. Effect: on SeaweedFS 244 addresses had two holders in a minute. Fix: what is
+/// known to fail is refused by its type in the table of mounts.
+#[test]
+fn a_filesystem_that_can_never_be_shared_is_refused_by_its_type() {
+    for (kind, words) in [("fuse.seaweedfs", "same name at once"), ("fuse.mergerfs", "each of its branches"), ("fuse.rclone", "hard links")]
+    {
+        let server = Fuse { files: vec![("format", format!("{{\"format\":1,\"id\":\"{ID}\"}}\n"))], ..Fuse::default() };
+        let Some(overlay) = server.mount(kind) else {
+            return println!("SKIPPED filesystems::a_filesystem_that_can_never_be_shared_is_refused_by_its_type: no FUSE, or not root");
+        };
+        let refused = overlay.run(&overlay.verb("ADD", "c1", RANGE));
+        assert_eq!((refused.code(), refused.details().contains(words)), (7, true), "{kind} {refused:?}");
+        assert!(refused.details().contains("single_node_store"), "{refused:?}");
+        let refused = status(&overlay);
+        assert_eq!((refused.code(), refused.details().contains(words)), (50, true), "{kind} {refused:?}");
+        overlay.command(&["list"]).succeeded();
+        // The node says that nobody else uses it: only what it has not stops it now.
+        flat(&overlay, true);
+        let tried = overlay.run(&overlay.verb("ADD", "c1", RANGE));
+        assert!(tried.code() == 5 && !tried.details().contains(words), "{tried:?}");
+    }
+}
+
+/// Cause: an overlay that is mounted `volatile` drops every flush. Effect: what was
+/// printed was lost with the power. Fix: it is refused, unless the node says that the
+/// store is its own: its pods end with it.
+#[test]
+fn a_volatile_overlay_is_refused_and_keeps_no_call_from_freeing() {
+    let Some(overlay) = Overlay::with_options(",volatile") else {
+        return println!("SKIPPED filesystems::a_volatile_overlay_is_refused_and_keeps_no_call_from_freeing: no overlay");
+    };
+    let warned = overlay.command(&["store", "init", overlay.sandbox.store().to_str().unwrap()]);
+    assert!(warned.succeeded().stderr.contains("volatile"), "{warned:?}");
+    let refused = overlay.run(&overlay.verb("ADD", "c1", RANGE));
+    assert_eq!((refused.code(), refused.details().contains("volatile")), (7, true), "{refused:?}");
+    assert_eq!(status(&overlay).code(), 50);
+    flat(&overlay, true);
+    overlay.run(&overlay.verb("ADD", "c1", RANGE)).succeeded();
+    status(&overlay).succeeded();
+    // Taken back: what is held can be looked at and freed.
+    flat(&overlay, false);
+    assert_eq!(overlay.run(&overlay.verb("ADD", "c2", RANGE)).code(), 7);
+    let check = configuration(RANGE).replacen('{', r#"{"prevResult":{"cniVersion":"1.1.0","ips":[{"address":"10.9.0.1/24"}]},"#, 1);
+    overlay.run(overlay.verb("CHECK", "c1", RANGE).stdin(check)).succeeded();
+    overlay.run(&overlay.verb("DEL", "c1", RANGE)).succeeded();
+    gc(&overlay).succeeded();
+    overlay.command(&["verify"]).succeeded();
+}
+
+/// Cause: STATUS never links. Effect: ready, where every ADD failed with EXDEV.
+#[test]
+fn a_store_on_two_filesystems_is_not_ready() {
+    let Some(overlay) = Overlay::new() else {
+        return println!("SKIPPED filesystems::a_store_on_two_filesystems_is_not_ready: no overlay");
+    };
+    overlay.init();
+    status(&overlay).succeeded();
+    let nodes = overlay.sandbox.store().join("nodes");
+    let [inside, namespace] = overlay.inside();
+    let mounted = std::process::Command::new(inside).args([&namespace, "mount", "-t", "tmpfs", "t"]).arg(&nodes).status();
+    assert!(mounted.unwrap().success());
+    let refused = status(&overlay);
+    assert!(refused.code() == 50 && refused.details().contains("EXDEV") && refused.details().contains("btrfs"), "{refused:?}");
+    assert_eq!(overlay.run(&overlay.verb("ADD", "c1", RANGE)).code(), 5);
+}
