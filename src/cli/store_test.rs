@@ -1,17 +1,14 @@
 //! `store test`: whether a filesystem gives what the store needs, also between
-//! two machines. The test is `store::file::probe`; here it is started, its
-//! directory made and removed, and its report told.
+//! two machines. The test is `store::file::probe`; here it is started and its report
+//! told: what is missing, and which setting would bring it.
 
 use super::{Format, TestArgs, output};
 use crate::plugin::host::Machine;
-use crate::store::file::disk::{Disk, RealDisk};
-use crate::store::file::probe::{self, Guest, Report, Verdict};
-use anyhow::{Context, bail};
+use crate::store::file::disk::{Kind, RealDisk};
+use crate::store::file::probe::{self, Guest, LONGEST_VIEW, Report, Verdict};
+use anyhow::bail;
 use serde_json::{Value, json};
 use std::time::Duration;
-
-/// The test's own directory, below the one that is tested.
-const PLACE: &str = ".hereabouts-store-test";
 
 pub(super) fn test(args: &TestArgs) -> anyhow::Result<()> {
     let directory = std::path::absolute(&args.dir)?;
@@ -20,17 +17,13 @@ pub(super) fn test(args: &TestArgs) -> anyhow::Result<()> {
     }
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let guest = Guest { host, process: std::process::id(), boot_id: Machine::look()?.boot_id };
-    let disk = RealDisk::new(directory.join(PLACE));
-    disk.make_root().with_context(|| format!("cannot make {}", disk.root().display()))?;
+    let disk = RealDisk::new(directory.clone());
     output::say(&format!(
         "waiting up to {} for the same command on another machine: hereabouts store test {}",
         humantime::format_duration(args.wait),
         args.dir.display()
     ));
-    let report = probe::run(&disk, &guest, args.wait);
-    // Succeeds for the last of the two, who finds it empty.
-    let _ = std::fs::remove_dir(disk.root());
-    let report = report?;
+    let report = probe::run(&disk, &guest, args.wait)?;
     match args.output {
         Format::Json => output::print_json(&encode(&directory.display().to_string(), &report))?,
         Format::Table => output::print(&page(&directory.display().to_string(), &report))?,
@@ -38,7 +31,7 @@ pub(super) fn test(args: &TestArgs) -> anyhow::Result<()> {
     match report.verdict() {
         Verdict::Safe | Verdict::SafeWithoutLocks => Ok(()),
         Verdict::Unproven => bail!("nothing is proven about two machines"),
-        Verdict::Unsafe => bail!("an address could get two holders here, do not put data_dir on this filesystem"),
+        Verdict::Unsafe => bail!("do not put data_dir on this filesystem"),
     }
 }
 
@@ -60,14 +53,17 @@ fn page(directory: &str, report: &Report) -> String {
         ("Locks", locks(report)),
         ("Renames", renames(report)),
         ("Old views", views(report)),
-        ("Syncs", format!("{} a file, {} a directory", millis(report.syncs.file), millis(report.syncs.directory))),
+        ("Names", names(report)),
+        ("Syncs", syncs(report)),
         ("Verdict", sentence(report)),
+        ("Power", power(report)),
     ];
     rows.iter().map(|(name, value)| format!("{:<11}{value}\n", format!("{name}:"))).collect()
 }
 
 fn partner(report: &Report) -> String {
     match &report.partner {
+        None if report.is_unfit() => "not waited for".to_owned(),
         None => "nobody came: ONLY ONE MACHINE WAS TESTED".to_owned(),
         Some(guest) => {
             let place =
@@ -79,6 +75,12 @@ fn partner(report: &Report) -> String {
 
 fn links(report: &Report) -> String {
     let links = report.links;
+    if let Some(reason) = &report.no_links {
+        return format!("NONE, a file cannot have a second name: {reason}");
+    }
+    if report.is_unfit() {
+        return "not tested".to_owned();
+    }
     if 0 < links.wrong {
         return format!("NOT exclusive: {} of {} names had two winners, none, or another's file", links.wrong, links.names);
     }
@@ -106,8 +108,26 @@ fn renames(report: &Report) -> String {
     }
 }
 
+fn syncs(report: &Report) -> String {
+    if report.is_unfit() {
+        return "not tested".to_owned();
+    }
+    format!("{} a file, {} a directory", millis(report.syncs.file), millis(report.syncs.directory))
+}
+
+fn names(report: &Report) -> String {
+    let Some(names) = report.names else {
+        return "not tested".to_owned();
+    };
+    match (names.same_inode, names.links) {
+        (true, 2) => "two names of one file show one inode and two links".to_owned(),
+        (true, links) => format!("two names of one file show one inode and {links} links"),
+        (false, links) => format!("two names of one file show TWO inodes, and {links} links"),
+    }
+}
+
 fn views(report: &Report) -> String {
-    let time = |time: Option<Duration>| time.map_or_else(|| "longer than 40 s".to_owned(), millis);
+    let time = |time: Option<Duration>| time.map_or_else(more, millis);
     report.views.map_or_else(
         || "not tested".to_owned(),
         |views| format!("a new name is seen after {}, a removed one can be made again after {}", time(views.made), time(views.removed)),
@@ -117,17 +137,66 @@ fn views(report: &Report) -> String {
 fn sentence(report: &Report) -> String {
     match report.verdict() {
         Verdict::Safe if report.views.is_some_and(|views| views.removed.is_none()) => {
-            "SAFE, but the mount caches names for longer than an ADD waits: lower its cache time".to_owned()
+            format!(
+                "SAFE, but the mount caches names: an address that another node freed is passed over for {}, lower its cache time",
+                more()
+            )
         }
         Verdict::Safe => "SAFE".to_owned(),
-        Verdict::SafeWithoutLocks => {
-            "SAFE, SLOWER: link decides who holds an address; without locks nodes try the same address more often".to_owned()
-        }
+        Verdict::SafeWithoutLocks => format!("SAFE, SLOWER: link decides who holds an address; {}", why_slower(report)),
         Verdict::Unproven if report.partner.is_none() => {
             "UNPROVEN: run this command on two machines at once, with the same directory".to_owned()
         }
         Verdict::Unproven => "UNPROVEN: the two were hardly ever at one name or lock at once, run it again".to_owned(),
-        Verdict::Unsafe => "UNSAFE: an address could get two holders".to_owned(),
+        Verdict::Unsafe => format!("UNSAFE: {}", why_unsafe(report)),
+    }
+}
+
+fn more() -> String {
+    format!("more than {}", humantime::format_duration(LONGEST_VIEW))
+}
+
+/// Each is still safe.
+fn why_slower(report: &Report) -> String {
+    let reasons = [
+        (report.locks.is_some_and(|locks| 0 < locks.met), "without locks nodes try the same address more often".to_owned()),
+        (
+            report.names.is_some_and(|names| !names.same_inode),
+            "names do not show of which file they are, so contents are compared".to_owned(),
+        ),
+        (
+            report.views.is_some_and(|views| views.removed.is_none()),
+            format!("the mount caches names, so a freed address is passed over for {}", more()),
+        ),
+    ];
+    reasons.into_iter().filter(|(is_so, _)| *is_so).map(|(_, reason)| reason).collect::<Vec<_>>().join("; ")
+}
+
+/// The property that is missing.
+fn why_unsafe(report: &Report) -> String {
+    if let Kind::Unfit(reason) = &report.kind {
+        return format!("{reason}; a store of one machine alone may be there, see single_node_store in docs/config.md");
+    }
+    if report.no_links.is_some() {
+        return "this filesystem has no hard links, the store needs them".to_owned();
+    }
+    if report.names.is_some_and(|names| names.are_of_a_union()) {
+        return "one file has two inodes, as on a union of several filesystems, each of which can have the same name".to_owned();
+    }
+    if 0 < report.links.wrong {
+        return "link gives a name twice, an address could get two holders".to_owned();
+    }
+    "a rename leaves the name free for a moment, an address could get two holders".to_owned()
+}
+
+/// What no test of a client can see.
+fn power(report: &Report) -> String {
+    match &report.kind {
+        Kind::Needs(setting) => format!("not tested; {setting}"),
+        Kind::Unknown | Kind::Unfit(_) if report.shared => {
+            "not tested: whether the server writes before it answers, see docs/filesystems.md".to_owned()
+        }
+        Kind::Unknown | Kind::Unfit(_) => "not tested".to_owned(),
     }
 }
 
@@ -146,6 +215,13 @@ fn encode(directory: &str, report: &Report) -> Value {
             "process": guest.process,
             "sameMachine": report.same_machine,
         })),
+        "type": match &report.kind {
+            Kind::Unknown => Value::Null,
+            Kind::Unfit(reason) => json!({"unfit": reason}),
+            Kind::Needs(setting) => json!({"needs": setting}),
+        },
+        "hardLinks": report.no_links.is_none(),
+        "names": report.names.map(|names| json!({"sameInode": names.same_inode, "links": names.links})),
         "links": {"names": report.links.names, "changes": report.links.changes, "wrong": report.links.wrong},
         "locks": report.locks.map(|locks| json!({"turns": locks.turns, "refused": locks.refused, "met": locks.met})),
         "renames": report.renames.map(|renames| json!({"times": renames.times, "free": renames.free})),

@@ -2,9 +2,17 @@
 //! something would be allocated, by their type alone, and not stopped where
 //! something is freed or looked at. `scripts/test-shared-fs` has the real ones.
 
+use crate::conformance::{LIST, candidates, draft, host};
+use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::fuse::Fuse;
 use crate::support::overlay::Overlay;
-use crate::support::sandbox::{Ended, configuration};
+use crate::support::sandbox::{Ended, Sandbox, configuration};
+use hereabouts::ipam::Scope;
+use hereabouts::store::file::FileStore;
+use hereabouts::store::file::finding::Problem;
+use hereabouts::store::retry::Deadline;
+use hereabouts::store::{Access, Claim, Store, StoreError};
+use std::time::Duration;
 
 const RANGE: &str = r#""range":"10.9.0.0/24""#;
 const ID: &str = "0123456789abcdef0123456789abcdef";
@@ -90,4 +98,58 @@ fn a_store_on_two_filesystems_is_not_ready() {
     let refused = status(&overlay);
     assert!(refused.code() == 50 && refused.details().contains("EXDEV") && refused.details().contains("btrfs"), "{refused:?}");
     assert_eq!(overlay.run(&overlay.verb("ADD", "c1", RANGE)).code(), 5);
+}
+
+/// sshfs: no names of one file show that they are, and "taken" is EPERM.
+fn like_sshfs(sandbox: &Sandbox) -> FileStore<FaultyDisk> {
+    let faults = Faults { inode_by_name: true, one_link: true, taken_errno: Some(nix::libc::EPERM), shared: true, ..Faults::default() };
+    FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"))
+}
+
+/// Cause: SFTP has one error for everything, and its names show an inode each. Effect:
+/// of two ADDs at once one failed with "permission denied", and `verify` called every
+/// record a copy. Fix: after an error the name is looked at, and a copy is a copy only
+/// where two fresh names show one inode.
+#[test]
+fn every_behavior_holds_where_taken_is_called_not_permitted() {
+    for (name, behavior) in LIST {
+        println!("{name}");
+        let faults = Faults { taken_errno: Some(nix::libc::EPERM), shared: true, ..Faults::default() };
+        behavior(&FileStore::on(FaultyDisk::new(Sandbox::new().store(), faults), host("n1")));
+    }
+}
+
+#[test]
+fn a_store_whose_names_show_two_inodes_is_not_damaged_and_a_copied_one_is() {
+    let sandbox = Sandbox::new();
+    let deadline = || Deadline::after(Duration::from_secs(20));
+    let store = like_sshfs(&sandbox);
+    for container in ["c1", "c2", "c3"] {
+        let mut session = store.open(Access::Allocate, deadline()).unwrap();
+        let claimed = session.claim(&Scope::parse("s").unwrap(), &candidates("10.0.0.0/29"), &draft("n1", container, None)).unwrap();
+        assert!(matches!(claimed, Claim::Claimed(_)));
+    }
+    let verified = store.verify(deadline()).unwrap();
+    assert_eq!((verified.records, verified.findings), (3, Vec::new()));
+    let copied = sandbox.path("copied");
+    let status = std::process::Command::new("cp").args(["-r", "--no-preserve=links"]).args([&sandbox.store(), &copied]).status();
+    assert!(status.unwrap().success());
+    let faults = Faults { shared: true, ..Faults::default() };
+    let verified = FileStore::on(FaultyDisk::new(copied, faults), host("n1")).verify(deadline()).unwrap();
+    assert_eq!(verified.findings.iter().filter(|finding| finding.problem == Problem::Split).count(), 3, "{verified:?}");
+    assert!(sandbox.files().iter().all(|file| !file.contains(".hereabouts-")), "{:?}", sandbox.files());
+}
+
+/// Cause: rclone says EIO for every link. Effect: one looks for a broken disk.
+#[test]
+fn a_filesystem_without_hard_links_is_called_so_whatever_its_error() {
+    let sandbox = Sandbox::new();
+    for errno in [nix::libc::EIO, nix::libc::EOPNOTSUPP, nix::libc::EPERM] {
+        let faults = Faults { no_links: Some(errno), ..Faults::default() };
+        let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
+        let refused = store.open(Access::Allocate, Deadline::after(Duration::from_secs(20))).map(|_| ()).unwrap_err();
+        assert!(matches!(refused, StoreError::NoHardLinks { .. }) && refused.to_string().contains("has no hard links"), "{refused}");
+        assert!(!sandbox.store().join("format").exists());
+        assert!(sandbox.files().iter().all(|file| !file.contains(".hereabouts-")), "{:?}", sandbox.files());
+    }
 }

@@ -107,6 +107,58 @@ fn a_rename_that_leaves_a_gap_is_unsafe() {
     }
 }
 
+/// What two disks with these faults say together, or the first alone at once.
+fn probe_pair(sandbox: &Sandbox, faults: [Faults; 2]) -> [Result<probe::Report, probe::ProbeError>; 2] {
+    let threads = [0, 1].map(|n| {
+        let (root, faults) = (sandbox.root.clone(), faults[n]);
+        std::thread::spawn(move || {
+            let guest = Guest { host: format!("h{n}"), process: 1, boot_id: n.to_string() };
+            probe::run(&FaultyDisk::new(root, faults), &guest, Duration::from_secs(60))
+        })
+    });
+    threads.map(|thread| thread.join().unwrap())
+}
+
+/// Cause: a union of filesystems puts the test's own directory on one of them. Effect:
+/// SAFE, where `link` in the directory itself gave 36 of 400 names twice. Fix: such a
+/// filesystem shows two inodes of one file, and the directory itself is tested as well.
+#[test]
+fn what_one_machine_can_see_is_said_before_it_waits_for_another() {
+    let sandbox = Sandbox::new();
+    let guest = Guest { host: "h".to_owned(), process: 1, boot_id: "b".to_owned() };
+    let alone = |faults| probe::run(&FaultyDisk::new(sandbox.root.clone(), faults), &guest, Duration::from_secs(600)).unwrap();
+    let union = alone(Faults { inode_by_name: true, ..Faults::default() });
+    assert!(union.names.unwrap().are_of_a_union() && union.verdict() == Verdict::Unsafe, "{union:?}");
+    let none = alone(Faults { no_links: Some(nix::libc::EIO), ..Faults::default() });
+    assert!(none.no_links.is_some() && none.verdict() == Verdict::Unsafe, "{none:?}");
+    assert!(sandbox.root.read_dir().unwrap().all(|entry| entry.unwrap().file_name() == "flat.conf"));
+}
+
+/// Cause: SFTP says EPERM for a name that is taken. Effect: no verdict, and two errors
+/// that lead nowhere.
+#[test]
+fn a_name_that_is_taken_is_taken_whatever_the_error_says() {
+    let sandbox = Sandbox::new();
+    let faults = Faults { inode_by_name: true, one_link: true, taken_errno: Some(nix::libc::EPERM), ..Faults::default() };
+    for report in probe_pair(&sandbox, [faults; 2]) {
+        let report = report.unwrap();
+        assert_eq!((report.verdict(), report.links.wrong), (Verdict::SafeWithoutLocks, 0), "{report:?}");
+    }
+    assert!(sandbox.root.read_dir().unwrap().all(|entry| entry.unwrap().file_name() == "flat.conf"));
+}
+
+/// Cause: who failed swept the files that the other was using. Effect: an error of the
+/// other's that names a file that is missing. Fix: a word is left instead.
+#[test]
+fn who_fails_leaves_a_word_for_its_partner() {
+    let sandbox = Sandbox::new();
+    let failing = Faults { fails_at: Some((400, nix::libc::ENOSPC)), ..Faults::default() };
+    let [failed, partner] = probe_pair(&sandbox, [failing, Faults::default()]).map(|told| told.unwrap_err().to_string());
+    assert!(failed.contains("is full"), "{failed}");
+    assert!(partner.contains("the partner h0") && partner.contains("is full"), "{partner}");
+    assert!(sandbox.root.read_dir().unwrap().all(|entry| entry.unwrap().file_name() == "flat.conf"));
+}
+
 #[test]
 fn without_a_partner_it_says_that_only_one_machine_was_tested() {
     let sandbox = Sandbox::new();

@@ -58,21 +58,31 @@ fn may_lack_links(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EIO | Errno::EMLINK | Errno::EINVAL))
 }
 
+/// Whether two names of one file show one inode; `None` where nothing can be made. Makes
+/// two names in the data directory, and removes them.
+pub(super) fn show_one_inode(disk: &dyn Disk) -> Option<bool> {
+    with_two_names(disk, |one, two| {
+        disk.link(one, two).ok()?;
+        Some(disk.inode(one).ok()? == disk.inode(two).ok()?)
+    })
+}
+
 /// Whether a fresh file in the data directory can be made and cannot get a second
 /// name beside its own.
 fn lacks_links(disk: &dyn Disk) -> bool {
-    let Ok(random) = disk.random() else {
-        return false;
-    };
+    with_two_names(disk, |one, two| Some(disk.link(one, two).is_err_and(|error| may_lack_links(&error)))).unwrap_or(false)
+}
+
+/// Does something with a fresh file and a name that is free.
+fn with_two_names(disk: &dyn Disk, work: impl FnOnce(&Path, &Path) -> Option<bool>) -> Option<bool> {
+    let random = disk.random().ok()?;
     let name = |which: &str| PathBuf::from(format!("{}link-{}-{which}", layout::ASIDE, hex(&random[..8])));
     let (one, two) = (name("1"), name("2"));
-    if disk.create(&one, b"").is_err() {
-        return false;
-    }
-    let lacks = disk.link(&one, &two).is_err_and(|error| may_lack_links(&error));
+    disk.create(&one, b"").ok()?;
+    let done = work(&one, &two);
     for path in [&two, &one] {
         // What stays is passed over by every reader.
         let _ = disk.unlink(path);
     }
-    lacks
+    done
 }

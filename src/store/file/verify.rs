@@ -5,6 +5,7 @@
 
 use super::disk::Disk;
 use super::finding::{Finding, Problem, is_still_so};
+use super::links::show_one_inode;
 use super::walk::Walk;
 use super::{FileStore, layout};
 use crate::ipam::{Allocation, NodeName};
@@ -61,9 +62,22 @@ impl<D: Disk> FileStore<D> {
         walk.unindexed();
         walk.doubles();
         let (records, entries) = (walk.count(), walk.entries);
-        let mut findings = self.settle(walk.suspects, deadline)?;
+        let mut suspects = walk.suspects;
+        self.drop_what_only_looks_copied(&mut suspects)?;
+        let mut findings = self.settle(suspects, deadline)?;
         findings.sort_by(|a, b| (a.problem, &a.path).cmp(&(b.problem, &b.path)));
         Ok(Verified { format, records, entries, findings })
+    }
+
+    /// On sshfs and unions the entry and the record of every healthy pair show two
+    /// inodes, as if the tree had been copied. Two fresh names tell the one from the
+    /// other.
+    fn drop_what_only_looks_copied(&self, suspects: &mut Vec<Finding>) -> Result<(), StoreError> {
+        let is_copy = |suspect: &Finding| suspect.problem == Problem::Split;
+        if suspects.iter().any(is_copy) && !self.is_local()? && show_one_inode(&self.disk) == Some(false) {
+            suspects.retain(|suspect| !is_copy(suspect));
+        }
+        Ok(())
     }
 
     /// What calls of a node that were killed have left behind.

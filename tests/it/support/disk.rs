@@ -34,6 +34,14 @@ pub(crate) struct Faults {
     pub(crate) shared: bool,
     /// Names that differ in capital letters alone are one.
     pub(crate) folds_case: bool,
+    /// Each name shows an inode of its own, as on sshfs and on unions.
+    pub(crate) inode_by_name: bool,
+    /// Each file shows one link, as on sshfs.
+    pub(crate) one_link: bool,
+    /// The errno of a name that is taken.
+    pub(crate) taken_errno: Option<i32>,
+    /// The errno of every link.
+    pub(crate) no_links: Option<i32>,
     /// The step before which others do something; it is then done as usual.
     pub(crate) interrupted_at: Option<usize>,
 }
@@ -69,6 +77,21 @@ impl<D: Disk> FaultyDisk<D> {
     /// How many links were refused.
     pub(crate) fn refused(&self) -> usize {
         self.refused.get()
+    }
+
+    /// An inode as this disk shows it.
+    fn shown(&self, path: &Path, inode: Inode) -> Inode {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+        let number = BuildHasherDefault::<DefaultHasher>::new().hash_one(path);
+        if self.faults.inode_by_name { Inode { number, ..inode } } else { inode }
+    }
+
+    /// What is said of a name that is taken.
+    fn told<T>(&self, made: io::Result<T>) -> io::Result<T> {
+        match (made, self.faults.taken_errno) {
+            (Err(error), Some(errno)) if error.kind() == io::ErrorKind::AlreadyExists => Err(io::Error::from_raw_os_error(errno)),
+            (made, _) => made,
+        }
     }
 
     fn step<T>(&self, work: impl FnOnce(&D) -> io::Result<T>) -> io::Result<T> {
@@ -110,17 +133,21 @@ impl<D: Disk> Disk for FaultyDisk<D> {
         self.inner.check_writable()
     }
     fn read(&self, path: &Path) -> io::Result<Content> {
-        self.step(|disk| disk.read(path))
+        let content = self.step(|disk| disk.read(path))?;
+        let links = if self.faults.one_link { 1 } else { content.links };
+        Ok(Content { inode: self.shown(path, content.inode), links, ..content })
     }
     fn inode(&self, path: &Path) -> io::Result<Inode> {
         let folded = std::path::PathBuf::from(path.to_string_lossy().to_lowercase());
-        self.step(|disk| disk.inode(if self.faults.folds_case { &folded } else { path }))
+        Ok(self.shown(path, self.step(|disk| disk.inode(if self.faults.folds_case { &folded } else { path }))?))
     }
     fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()> {
-        self.step(|disk| disk.visit(directory, visitor))
+        self.step(|disk| {
+            disk.visit(directory, &mut |name, number| visitor(name, if self.faults.inode_by_name { u64::MAX } else { number }))
+        })
     }
     fn make_directory(&self, path: &Path) -> io::Result<()> {
-        self.step(|disk| disk.make_directory(path))
+        self.told(self.step(|disk| disk.make_directory(path)))
     }
     fn is_marked(&self, directory: &Path) -> io::Result<bool> {
         self.step(|disk| disk.is_marked(directory))
@@ -129,7 +156,7 @@ impl<D: Disk> Disk for FaultyDisk<D> {
         self.step(|disk| disk.mark(directory))
     }
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode> {
-        self.step(|disk| disk.create(path, bytes))
+        Ok(self.shown(path, self.told(self.step(|disk| disk.create(path, bytes)))?))
     }
     fn sync(&self, path: &Path) -> io::Result<()> {
         if self.faults.unsynced {
@@ -147,7 +174,10 @@ impl<D: Disk> Disk for FaultyDisk<D> {
             self.refused.set(self.refused.get() + 1);
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        self.step(|disk| disk.link(from, to))
+        if let Some(errno) = self.faults.no_links {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        self.told(self.step(|disk| disk.link(from, to)))
     }
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
         self.step(|disk| disk.remove_directory(path))

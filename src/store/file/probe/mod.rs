@@ -1,23 +1,32 @@
 //! Proves what the store needs of a filesystem, with the store's own system
-//! calls: link(2) gives a name once, the lock keeps others out, a rename leaves
-//! no gap, fsync answers. Run on two machines at once with one directory, it
-//! proves that across them; alone it says that it could not.
+//! calls: link(2) gives a name once, two names of one file show one file, the lock
+//! keeps others out, a rename leaves no gap, fsync answers. Run on two machines at
+//! once with one directory, it proves that across them; alone it says that it could
+//! not.
 //!
-//! Touches nothing but its own directory. Decides nothing for the store, which
+//! Tests the directory itself and one of its own in it: a union of filesystems may
+//! have the one on several of them and the other on one. All its names begin with
+//! `.hereabouts-`, which a store passes over. Decides nothing for the store, which
 //! asks no probe before it works.
 
 mod pair;
+mod report;
 mod rounds;
 
 use super::disk::{Disk, Locked, Patience};
-use super::failed;
+use super::links::failed_link;
+use super::{failed, layout};
 use crate::store::StoreError;
 use crate::store::digest::hex;
 use crate::store::retry::Deadline;
 pub use pair::Guest;
+pub use report::{LONGEST_VIEW, Links, Locks, Names, Renames, Report, Syncs, Verdict, Views};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The test's own directory, in the one that is tested.
+pub const PLACE: &str = ".hereabouts-store-test";
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -35,153 +44,114 @@ pub enum ProbeError {
         /// How long.
         waited: String,
     },
-}
-
-/// Names that both tried to make.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Links {
-    /// How many.
-    pub names: usize,
-    /// How often the winner of one was not the winner of the one before: so
-    /// often both were there at once.
-    pub changes: usize,
-    /// Names with two winners, with none, or with another's file.
-    pub wrong: usize,
-}
-
-/// Turns under the lock, of both.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Locks {
-    /// How many.
-    pub turns: usize,
-    /// How often the lock was refused because the other had it.
-    pub refused: usize,
-    /// How often both were inside.
-    pub met: usize,
-}
-
-/// How long a client of the filesystem keeps an old view, at worst.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Views {
-    /// Until a name that the other has made is seen; `None`: not in time.
-    pub made: Option<Duration>,
-    /// Until a name that the other has removed can be made again.
-    pub removed: Option<Duration>,
-}
-
-/// A name whose file was replaced while the other tried to take it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Renames {
-    /// How many times.
-    pub times: usize,
-    /// How often the name was free in between.
-    pub free: usize,
-}
-
-/// How long fsync took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Syncs {
-    /// Of a new file.
-    pub file: Duration,
-    /// Of its directory.
-    pub directory: Duration,
-}
-
-/// What was seen. Both partners see the same.
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// The filesystem counts as one that machines share.
-    pub shared: bool,
-    /// The other; `None` when nobody came.
-    pub partner: Option<Guest>,
-    /// The other runs on this very machine.
-    pub same_machine: bool,
-    /// See [`Links`].
-    pub links: Links,
-    /// See [`Locks`]; `None` where links have failed already.
-    pub locks: Option<Locks>,
-    /// See [`Views`]; needs a partner.
-    pub views: Option<Views>,
-    /// See [`Renames`].
-    pub renames: Option<Renames>,
-    /// See [`Syncs`].
-    pub syncs: Syncs,
-}
-
-/// What to make of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// All that the store needs.
-    Safe,
-    /// Locks keep nobody out. Addresses stay unique, since link(2) decides;
-    /// nodes get in each other's way.
-    SafeWithoutLocks,
-    /// No partner came, or the two were never at one name at once.
-    Unproven,
-    /// An address could get two holders.
-    Unsafe,
-}
-
-/// So many changes of the winner show that both were there at once.
-const ENOUGH_CHANGES: usize = 10;
-
-impl Report {
-    /// The verdict.
-    #[must_use]
-    pub fn verdict(&self) -> Verdict {
-        let renames = self.renames.unwrap_or_default();
-        let locks = self.locks.unwrap_or_default();
-        if 0 < self.links.wrong || 0 < renames.free {
-            return Verdict::Unsafe;
-        }
-        if self.partner.is_none() || self.links.changes < ENOUGH_CHANGES {
-            return Verdict::Unproven;
-        }
-        match (locks.met, locks.refused) {
-            (0, 0) => Verdict::Unproven,
-            (0, _) => Verdict::Safe,
-            _ => Verdict::SafeWithoutLocks,
-        }
-    }
+    /// The partner has left a word that it failed.
+    #[error("the test of the partner {partner} ended with an error: {reason}")]
+    PartnerFailed {
+        /// Who.
+        partner: String,
+        /// What it said.
+        reason: String,
+    },
 }
 
 /// Waits for the partner, tests with it, and removes the files it has made.
 ///
 /// # Errors
-/// A system call failed that the store needs, or the partner fell silent.
+/// A system call failed that the store needs, or the partner failed or fell silent.
 pub fn run(disk: &dyn Disk, guest: &Guest, wait: Duration) -> Result<Report, ProbeError> {
     let root = Path::new("");
-    let shared = !disk.is_local().map_err(|error| failed(disk, "look at the filesystem of", root, error))?;
-    let random = disk.random().map_err(|error| failed(disk, "read random bytes for", root, error))?;
+    let of_root = |action: &'static str| move |error: io::Error| failed(disk, action, root, error);
+    let shared = !disk.is_local().map_err(of_root("look at the filesystem of"))?;
+    let kind = disk.kind().map_err(of_root("look at the filesystem of"))?;
+    let random = disk.random().map_err(of_root("read random bytes for"))?;
     let id = hex(&random[..8]);
-    let syncs = syncs(disk, Path::new(&format!("file.{id}")))?;
-    let report = Report { shared, syncs, ..Report::default() };
-    match pair::meet(disk, &id, guest, wait)? {
-        Some(pair) => {
-            let report = Report { same_machine: pair.other.boot_id == guest.boot_id, partner: Some(pair.other.clone()), ..report };
-            let report = together(&pair, report);
-            pair.part(report.is_ok());
-            report
-        }
-        None => Ok(alone(disk, &id, report)?),
+    let mut report = Report { shared, kind, ..Report::default() };
+    second_name(disk, &id, &mut report)?;
+    if report.is_unfit() {
+        return Ok(report);
     }
+    match disk.make_directory(Path::new(PLACE)) {
+        Err(error) if disk.inode(Path::new(PLACE)).is_err() => return Err(failed(disk, "make directory", Path::new(PLACE), error).into()),
+        _ => {}
+    }
+    let tested = test(disk, &id, guest, wait, report);
+    // Succeeds for the last of the two, who finds it empty.
+    let _ = disk.remove_directory(Path::new(PLACE));
+    tested
+}
+
+fn test(disk: &dyn Disk, id: &str, guest: &Guest, wait: Duration, mut report: Report) -> Result<Report, ProbeError> {
+    report.syncs = syncs(disk, &own(&format!("file.{id}")))?;
+    let Some(pair) = pair::meet(disk, id, guest, wait)? else {
+        return Ok(alone(disk, id, report)?);
+    };
+    report.same_machine = pair.other.boot_id == guest.boot_id;
+    report.partner = Some(pair.other.clone());
+    let report = together(&pair, report);
+    match &report {
+        Ok(_) => pair.part(),
+        Err(error) => pair.leave(error),
+    }
+    report
 }
 
 fn together(pair: &pair::Pair<'_>, mut report: Report) -> Result<Report, ProbeError> {
-    report.links = rounds::race(pair)?;
-    // The rest leans on links.
-    if 0 < report.links.wrong {
-        return Ok(report);
+    for place in [rounds::Place::Itself, rounds::Place::Own] {
+        report.links = report.links.and(rounds::race(pair, place)?);
+        // The rest leans on links.
+        if 0 < report.links.wrong {
+            return Ok(report);
+        }
     }
     report.locks = Some(rounds::turns(pair)?);
-    report.views = Some(rounds::views(pair)?);
     report.renames = Some(rounds::renames(pair)?);
+    report.views = Some(rounds::views(pair)?);
     Ok(report)
+}
+
+/// A name in the test's own directory.
+fn own(name: &str) -> PathBuf {
+    Path::new(PLACE).join(name)
+}
+
+/// A name in the directory itself.
+fn beside(name: &str) -> PathBuf {
+    PathBuf::from(format!("{}{name}", layout::ASIDE))
+}
+
+/// Gives a file a second name, in the directory itself, and looks what both show. The
+/// first thing that is done: without it there is no store.
+fn second_name(disk: &dyn Disk, id: &str, report: &mut Report) -> Result<(), StoreError> {
+    let (one, two) = (beside(&format!("{id}.one")), beside(&format!("{id}.two")));
+    make(disk, &one, id.as_bytes())?;
+    let seen = match disk.link(&one, &two) {
+        Ok(()) => look_at_both(disk, &one, &two).map(|names| report.names = names),
+        Err(error) => match failed_link(disk, "link", &two, error) {
+            StoreError::NoHardLinks { reason, .. } => {
+                report.no_links = Some(reason);
+                Ok(())
+            }
+            other => Err(other),
+        },
+    };
+    for path in [&two, &one] {
+        let _ = disk.unlink(path);
+    }
+    seen
+}
+
+/// `None` where the second name is not there: the race will show that.
+fn look_at_both(disk: &dyn Disk, one: &Path, two: &Path) -> Result<Option<Names>, StoreError> {
+    let Some(second) = super::read(disk, two)? else {
+        return Ok(None);
+    };
+    let first = disk.inode(one).map_err(|error| failed(disk, "look at", one, error))?;
+    Ok(Some(Names { same_inode: first == second.inode, links: second.links }))
 }
 
 /// What one machine can tell alone.
 fn alone(disk: &dyn Disk, id: &str, mut report: Report) -> Result<Report, StoreError> {
-    let path = |name: &str| Path::new(&format!("{name}.{id}")).to_owned();
+    let path = |name: &str| own(&format!("{name}.{id}"));
     let (ticket, name, lock) = (path("ticket"), path("name"), path("lock"));
     make(disk, &ticket, id.as_bytes())?;
     link(disk, &ticket, &name)?;
@@ -207,7 +177,7 @@ fn syncs(disk: &dyn Disk, path: &Path) -> Result<Syncs, StoreError> {
         Ok::<_, StoreError>(clock.limit() - clock.left())
     };
     disk.create(path, b"a file as large as a record is, or nearly so").map_err(|error| failed(disk, "write", path, error))?;
-    let syncs = Syncs { file: elapsed(path)?, directory: elapsed(Path::new(""))? };
+    let syncs = Syncs { file: elapsed(path)?, directory: elapsed(Path::new(PLACE))? };
     super::remove(disk, path)?;
     Ok(syncs)
 }
@@ -218,11 +188,12 @@ fn make(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     made.map_err(|error| failed(disk, "write", path, error))
 }
 
-/// Whether the link was made: the name was free.
+/// Whether the link was made. It was not where the name is taken, whatever error the
+/// client has for that.
 fn link(disk: &dyn Disk, from: &Path, to: &Path) -> Result<bool, StoreError> {
     match disk.link(from, to) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(failed(disk, "link", to, error)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists || disk.inode(to).is_ok() => Ok(false),
+        Err(error) => Err(failed_link(disk, "link", to, error)),
     }
 }

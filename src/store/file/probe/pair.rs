@@ -7,7 +7,7 @@
 
 use super::super::disk::Disk;
 use super::super::{failed, reason, remove};
-use super::{ProbeError, make};
+use super::{PLACE, ProbeError, beside, make, own};
 use crate::store::StoreError;
 use crate::store::retry::{self, Deadline};
 use serde::de::DeserializeOwned;
@@ -16,8 +16,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// For a partner that was met: longer than any client caches names by default.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// For a partner that was met, and that is at most one round behind.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The message of one whose test failed.
+const FAILED: &str = "failed";
 
 /// Who takes part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,24 +47,23 @@ pub(super) struct Pair<'d> {
 /// Waits for the other: each answers every greeting that it finds, and an
 /// answer to one's own comes from somebody who is there.
 pub(super) fn meet<'d>(disk: &'d dyn Disk, me: &str, guest: &Guest, wait: Duration) -> Result<Option<Pair<'d>>, StoreError> {
-    let root = Path::new("");
-    let greeting = PathBuf::from(format!("hello.{me}"));
+    let greeting = own(&format!("hello.{me}"));
     let bytes = serde_json::to_vec(guest).map_err(|error| failed(disk, "encode", &greeting, error.into()))?;
     make(disk, &greeting, &bytes)?;
     let mut answered: Vec<PathBuf> = Vec::new();
     let found = retry::until(&Deadline::after(wait), || {
         look_anew(disk, me)?;
-        let names = disk.names(root).map_err(|error| failed(disk, "list", root, error))?;
+        let names = disk.names(Path::new(PLACE)).map_err(|error| failed(disk, "list", Path::new(PLACE), error))?;
         let names: Vec<&str> = names.iter().filter_map(|name| name.to_str()).collect();
         for other in names.iter().filter_map(|name| name.strip_prefix("hello.")).filter(|other| *other != me) {
-            let answer = PathBuf::from(format!("answer.{me}.{other}"));
+            let answer = own(&format!("answer.{me}.{other}"));
             if !answered.contains(&answer) {
                 make(disk, &answer, b"")?;
                 answered.push(answer);
             }
         }
         let other = names.iter().find_map(|name| name.strip_prefix("answer.")?.strip_suffix(me)?.strip_suffix('.'));
-        Ok::<_, StoreError>(other.and_then(|other| Some((other.to_owned(), read(disk, Path::new(&format!("hello.{other}")))?))))
+        Ok::<_, StoreError>(other.and_then(|other| Some((other.to_owned(), read(disk, &own(&format!("hello.{other}")))?))))
     })?;
     let Some((you, other)) = found else {
         for path in answered.iter().chain([&greeting]) {
@@ -76,7 +78,7 @@ pub(super) fn meet<'d>(disk: &'d dyn Disk, me: &str, guest: &Guest, wait: Durati
 /// Changes the directory, so that a client that caches its names (NFS) asks the
 /// server when it is looked at next.
 fn look_anew(disk: &dyn Disk, me: &str) -> Result<(), StoreError> {
-    let path = PathBuf::from(format!("look.{me}"));
+    let path = own(&format!("look.{me}"));
     disk.create(&path, b"").map_err(|error| failed(disk, "write", &path, error))?;
     remove(disk, &path)
 }
@@ -94,12 +96,17 @@ impl Pair<'_> {
 
     /// A name of this meeting.
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        PathBuf::from(format!("{}.{name}", self.session))
+        own(&format!("{}.{name}", self.session))
+    }
+
+    /// The same in the directory itself.
+    pub(super) fn path_beside(&self, name: &str) -> PathBuf {
+        beside(&format!("{}.{name}", self.session))
     }
 
     /// A name of this meeting and one of the two.
     pub(super) fn path_of(&self, id: &str, name: &str) -> PathBuf {
-        PathBuf::from(format!("{}.{name}.{id}", self.session))
+        self.path(&format!("{name}.{id}"))
     }
 
     /// Tells the other.
@@ -126,9 +133,16 @@ impl Pair<'_> {
 
     /// Waits for what the other tells.
     pub(super) fn hear<T: DeserializeOwned>(&self, step: &str) -> Result<T, ProbeError> {
-        let heard = retry::until(&Deadline::after(PATIENCE), || self.heard(step))?;
+        let partner = || format!("{} (process {})", self.other.host, self.other.process);
+        let heard = retry::until(&Deadline::after(PATIENCE), || match self.heard(step)? {
+            Some(word) => Ok(Some(word)),
+            None => match self.heard::<String>(FAILED)? {
+                Some(reason) => Err(ProbeError::PartnerFailed { partner: partner(), reason }),
+                None => Ok(None),
+            },
+        })?;
         heard.ok_or_else(|| ProbeError::Silent {
-            partner: format!("{} (process {})", self.other.host, self.other.process),
+            partner: partner(),
             step: step.to_owned(),
             waited: humantime::format_duration(PATIENCE).to_string(),
         })
@@ -141,20 +155,33 @@ impl Pair<'_> {
     }
 
     /// Removes what this meeting has left: the second says goodbye, the first
-    /// sweeps; whoever fails sweeps at once. A file that cannot be removed harms
-    /// nobody.
-    pub(super) fn part(&self, in_peace: bool) {
-        if in_peace && !self.is_first() {
+    /// sweeps. A file that cannot be removed harms nobody.
+    pub(super) fn part(&self) {
+        if !self.is_first() {
             let _ = self.tell("bye", &());
             return;
         }
-        if in_peace {
-            let _: Result<(), _> = self.hear("bye");
+        let _: Result<(), _> = self.hear("bye");
+        self.sweep();
+    }
+
+    /// Goes because of an error: leaves a word of it, and all files, which the other
+    /// is using. Whoever has heard such a word is the last, and sweeps.
+    pub(super) fn leave(&self, error: &ProbeError) {
+        let has_heard = matches!(error, ProbeError::PartnerFailed { .. });
+        if !has_heard && self.tell(FAILED, &error.to_string()).is_ok() {
+            return;
         }
+        self.sweep();
+    }
+
+    fn sweep(&self) {
         let ours = |name: &str| name.contains(&self.me) || name.contains(&self.you);
-        for name in self.disk.names(Path::new("")).unwrap_or_default() {
-            if name.to_str().is_some_and(ours) {
-                let _ = self.disk.unlink(Path::new(&name));
+        for place in ["", PLACE].map(Path::new) {
+            for name in self.disk.names(place).unwrap_or_default() {
+                if name.to_str().is_some_and(ours) {
+                    let _ = self.disk.unlink(&place.join(&name));
+                }
             }
         }
     }

@@ -4,20 +4,21 @@
 use super::super::disk::{Disk, Locked, Patience};
 use super::super::{failed, refused_lock, remove};
 use super::pair::Pair;
-use super::{Links, Locks, ProbeError, Renames, Views, link, make};
+use super::{LONGEST_VIEW, Links, Locks, ProbeError, Renames, Views, link, make};
 use crate::store::StoreError;
 use crate::store::retry::{self, Deadline};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A round of its own accord is over well before; this ends one in which the
-/// two never meet.
-const LONGEST: Duration = Duration::from_secs(20);
-/// The winner has changed so often: both were there.
-const CHANGES: usize = 100;
+/// two never meet, or that is slow: the verdict is wanted within half a minute.
+const LONGEST: Duration = Duration::from_secs(5);
+/// The winner has changed so often: both were there. In each of two places.
+const CHANGES: usize = 60;
 /// Names, at most.
 const NAMES: usize = 5000;
-/// Names of one file, at most: GlusterFS notes each in an attribute of the file,
+/// Names of one file, at most, and fewer in the directory itself, where each file may
+/// lie on another branch of a union: GlusterFS notes each in an attribute of the file,
 /// and on ext4 there is room for some 40.
 const LINKS: usize = 16;
 /// Names that are read again when all are made.
@@ -29,8 +30,6 @@ const REFUSALS: usize = 10;
 const MEETINGS: usize = 10;
 /// Names that are made and removed for the other to see.
 const VIEWS: usize = 3;
-/// An old view that lasts longer is not measured: ADD has given up by then.
-const LONGEST_VIEW: Duration = Duration::from_secs(40);
 /// Files put in the place of another.
 const RENAMES: usize = 100;
 
@@ -46,14 +45,36 @@ fn ticket(pair: &Pair<'_>, number: usize) -> Result<PathBuf, StoreError> {
     Ok(path)
 }
 
+/// Where names are raced for.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    /// In the directory that is tested.
+    Itself,
+    /// In the test's own.
+    Own,
+}
+
 /// Both make the same names in the same order. Whoever is behind finds them
 /// taken, which is quicker than to make them, and so catches up.
-pub(super) fn race(pair: &Pair<'_>) -> Result<Links, ProbeError> {
-    pair.line_up("race")?;
-    let name = |number: usize| pair.path(&format!("name{number}"));
+pub(super) fn race(pair: &Pair<'_>, place: Place) -> Result<Links, ProbeError> {
+    let (word, links) = match place {
+        Place::Itself => ("itself", LINKS / 4),
+        Place::Own => ("own", LINKS),
+    };
+    let at = |name: &str| match place {
+        Place::Itself => pair.path_beside(name),
+        Place::Own => pair.path(name),
+    };
+    let step = |name: &str| format!("{name}-{word}");
+    let name = |number: usize| at(&format!("name{number}"));
+    let ticket = |number: usize| {
+        let path = at(&format!("ticket{number}.{}", pair.me));
+        make(pair.disk, &path, pair.me.as_bytes()).map(|()| path)
+    };
+    pair.line_up(&step("race"))?;
     let deadline = Deadline::after(LONGEST);
     let (mut won, mut changes, mut in_a_row): (Vec<bool>, usize, usize) = (Vec::new(), 0, 0);
-    let mut mine = ticket(pair, 0)?;
+    let mut mine = ticket(0)?;
     while changes < CHANGES && won.len() < NAMES && !deadline.left().is_zero() {
         let is_mine = link(pair.disk, &mine, &name(won.len()))?;
         changes += usize::from(won.last().is_some_and(|before| *before != is_mine));
@@ -61,19 +82,19 @@ pub(super) fn race(pair: &Pair<'_>) -> Result<Links, ProbeError> {
         in_a_row = if is_mine { in_a_row + 1 } else { 0 };
         if in_a_row % 8 == 7 {
             // Nobody beside: the other has not begun, or has ended.
-            if pair.heard::<Vec<bool>>("raced")?.is_some() {
+            if pair.heard::<Vec<bool>>(&step("raced"))?.is_some() {
                 break;
             }
             // Longer and longer: on CephFS the one who has the directory keeps it
             // for as long as it is busy there.
             (0..in_a_row.min(64)).for_each(|_| rest());
         }
-        if won.len().is_multiple_of(LINKS) {
-            mine = ticket(pair, won.len())?;
+        if won.len().is_multiple_of(links) {
+            mine = ticket(won.len())?;
         }
     }
-    pair.tell("raced", &won)?;
-    let theirs: Vec<bool> = pair.hear("raced")?;
+    pair.tell(&step("raced"), &won)?;
+    let theirs: Vec<bool> = pair.hear(&step("raced"))?;
     let both: Vec<(bool, bool)> = won.into_iter().zip(theirs).collect();
     let mut wrong = both.iter().filter(|(mine, theirs)| mine == theirs).count();
     // The names are read where the winner is not in doubt.
@@ -83,8 +104,8 @@ pub(super) fn race(pair: &Pair<'_>) -> Result<Links, ProbeError> {
     }
     let changes = both.windows(2).filter(|pair| pair[0].0 != pair[1].0).count();
     // Both say the same, whoever saw it.
-    pair.tell("wrong", &wrong)?;
-    let wrong = wrong.max(pair.hear("wrong")?);
+    pair.tell(&step("wrong"), &wrong)?;
+    let wrong = wrong.max(pair.hear(&step("wrong"))?);
     Ok(Links { names: both.len(), changes, wrong })
 }
 
@@ -152,6 +173,10 @@ pub(super) fn views(pair: &Pair<'_>) -> Result<Views, ProbeError> {
         };
         let later = |worst: Option<Duration>, micros: Option<u64>| Some(worst?.max(Duration::from_micros(micros?)));
         worst = Views { made: later(worst.made, made_after), removed: later(worst.removed, removed_after) };
+        // It takes as long each time.
+        if worst.made.is_none() || worst.removed.is_none() {
+            break;
+        }
     }
     Ok(worst)
 }
@@ -176,25 +201,32 @@ pub(super) fn renames(pair: &Pair<'_>) -> Result<Renames, ProbeError> {
             make(disk, &name, b"0")?;
             pair.tell(&step("seated"), &())?;
             pair.hear::<()>(&step("trying"))?;
-            for _ in 0..RENAMES {
+            let deadline = Deadline::after(LONGEST / 2);
+            let mut times = 0;
+            while times < RENAMES && !deadline.left().is_zero() {
+                times += 1;
                 let next = pair.path(&format!("next{number}"));
                 make(disk, &next, b"1")?;
                 disk.rename(&next, &name).map_err(|error| failed(disk, "rename to", &name, error))?;
             }
-            pair.tell(&step("renamed"), &())?;
+            pair.tell(&step("renamed"), &times)?;
+            seen.times += times;
             seen.free += pair.hear::<usize>(&step("tried"))?;
         } else {
             pair.hear::<()>(&step("seated"))?;
             pair.tell(&step("trying"), &())?;
             let mut free = 0;
-            while pair.heard::<()>(&step("renamed"))?.is_none() {
-                free += usize::from(link(disk, &mine, &name)?);
+            let times = loop {
+                match pair.heard::<usize>(&step("renamed"))? {
+                    Some(times) => break times,
+                    None => free += usize::from(link(disk, &mine, &name)?),
+                }
                 rest();
-            }
+            };
             pair.tell(&step("tried"), &free)?;
+            seen.times += times;
             seen.free += free;
         }
-        seen.times += RENAMES;
     }
     Ok(seen)
 }
