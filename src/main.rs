@@ -15,6 +15,7 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The only reader of the process environment.
@@ -53,7 +54,7 @@ fn run() -> i32 {
     }
     std::panic::set_hook(Box::new(report_panic));
     let orphaned = || nix::unistd::getppid() != parent;
-    let surroundings = Rc::new(plugin::ThisMachine::default());
+    let surroundings = Rc::new(plugin::ThisMachine::new(end_when_late));
     let machine = Rc::clone(&surroundings);
     let report = plugin::report::Report::default();
     let ipam = plugin::Ipam { lookup: &lookup, log: &start_log, report, orphaned: &orphaned, surroundings };
@@ -61,7 +62,7 @@ fn run() -> i32 {
         lookup: &lookup,
         stdin: &mut Stdin(None),
         stdin_ready: &is_stdin_ready,
-        deliver: &deliver,
+        deliver: &answer,
         undeliverable: &undeliverable,
         orphaned: &orphaned,
     };
@@ -121,6 +122,107 @@ fn end_within(limit: Duration) -> bool {
         std::process::exit(0);
     };
     std::thread::Builder::new().spawn(end).is_ok()
+}
+
+/// Whether somebody answers: the call, or who ends it when it is late.
+static IS_ANSWERED: AtomicBool = AtomicBool::new(false);
+
+/// The first of the two goes on; for the other the process ends under it.
+fn answer(bytes: &[u8]) -> io::Result<()> {
+    // The call may write twice: a result that nobody could read, and that error.
+    static BY_CALL: AtomicBool = AtomicBool::new(false);
+    if !BY_CALL.swap(true, Ordering::SeqCst) && IS_ANSWERED.swap(true, Ordering::SeqCst) {
+        loop {
+            std::thread::park();
+        }
+    }
+    deliver(bytes)
+}
+
+/// Sees to it that a call has an answer in time which uses a filesystem whose server may
+/// never answer. A process in such a system call cannot even be killed when the server
+/// has taken the request: so another one asks first. Then a thread watches this one:
+/// where the server falls silent later, the answer is in time, and the process ends when
+/// the server does.
+#[allow(clippy::disallowed_methods, reason = "the call is at what may never end, and nothing of it is waited for")]
+fn end_when_late(late: plugin::Late) {
+    if !answers(&late) {
+        end_late(&late);
+    }
+    make_room_for_descriptors();
+    let watch = move || {
+        // The timer of the locks is to interrupt the call, not this.
+        let _ = nix::sys::signal::SigSet::all().thread_block();
+        std::thread::sleep(late.after());
+        end_late(&late);
+    };
+    if let Err(error) = std::thread::Builder::new().spawn(watch) {
+        plugin::log::complain(&format!("no thread can be started that would end this call in time: {error}"));
+    }
+}
+
+/// The locks have descriptors from 900 on. Where threads share a table of descriptors, the
+/// kernel waits for all processors before it makes it larger, 10 ms: so that is done first.
+fn make_room_for_descriptors() {
+    const HIGH: i32 = 900;
+    if let Ok(high) = nix::fcntl::fcntl(io::stdout(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(HIGH)) {
+        let _ = nix::unistd::close(high);
+    }
+}
+
+/// Answers in the place of the call, unless it has answered, and ends the process.
+#[allow(clippy::disallowed_methods, clippy::exit, reason = "the call is at what may never end, and nothing of it is waited for")]
+fn end_late(late: &plugin::Late) {
+    if !IS_ANSWERED.swap(true, Ordering::SeqCst) {
+        let (error, document) = late.answer();
+        let _ = deliver(&document);
+        plugin::log::complain(&error.to_string());
+        std::process::exit(1);
+    }
+}
+
+/// Whether a process of its own that looks at the store comes back in time. One that
+/// does not holds nothing that our caller waits for, and ends with its system call.
+/// Where none can be started the call goes on: it is no worse off than without.
+fn answers(late: &plugin::Late) -> bool {
+    use nix::unistd::{ForkResult, fork};
+    let Ok((back, end)) = io::pipe() else { return true };
+    #[allow(unsafe_code, reason = "no other call makes a process that shares nothing with its parent")]
+    // SAFETY: no other thread is there yet, so that the child may do what we may.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => look_and_end(late, back),
+        Ok(ForkResult::Parent { child }) => {
+            drop(end);
+            let limit = PollTimeout::try_from(late.after()).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(back.as_fd(), PollFlags::POLLIN)], limit) {
+                Ok(0) => {
+                    // It ends when the server answers, and goes no further.
+                    let _ = nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL);
+                    false
+                }
+                Ok(_) => {
+                    let _ = nix::sys::wait::waitpid(child, None);
+                    true
+                }
+                Err(_) => true,
+            }
+        }
+        Err(_) => true,
+    }
+}
+
+/// What the child does. Its end of the pipe is closed when it ends, and our caller's
+/// streams at once.
+#[allow(unsafe_code, reason = "streams are closed by their numbers, and a child runs nothing at its exit")]
+fn look_and_end(late: &plugin::Late, back: io::PipeReader) -> ! {
+    drop(back);
+    for stream in 0..3 {
+        // SAFETY: nothing reads from or writes to it from here on.
+        let _ = unsafe { nix::libc::close(stream) };
+    }
+    late.look();
+    // SAFETY: ends this process alone.
+    unsafe { nix::libc::_exit(0) }
 }
 
 /// Stdin whose other end may have made it non-blocking, or may have left it open

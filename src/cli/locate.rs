@@ -80,7 +80,7 @@ impl Located<'_> {
 
     /// The store that other settings name, as this node has it.
     pub(super) fn open_as(&self, settings: &Settings, node: &NodeName) -> Result<Box<dyn Store>, StoreError> {
-        stores::open(settings, self.host(node.clone()), self.lookup)
+        stores::open(settings, self.host(node.clone()), stores::nothing(), self.lookup)
     }
 
     /// Whether the sandbox of one of this node's records is still there.

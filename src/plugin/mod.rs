@@ -12,6 +12,7 @@ pub mod failure;
 pub mod freed;
 mod gc;
 pub mod host;
+mod late;
 pub mod log;
 mod mount;
 mod named_file;
@@ -33,9 +34,10 @@ pub use evidence::Sighting;
 use failure::Failure;
 use freed::Freed;
 use host::Machine;
+pub use late::Late;
 use log::Subject;
 use report::Report;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::path::Path;
 use std::rc::Rc;
@@ -71,7 +73,17 @@ pub trait Surroundings {
     /// # Errors
     /// See [`stores::open`].
     fn open_store(&self, settings: &Settings, host: Host, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
-        stores::open(settings, host, lookup)
+        stores::open(settings, host, self.before_shared(), lookup)
+    }
+
+    /// What is done before a filesystem is asked whose server may never answer.
+    fn before_shared(&self) -> Rc<dyn Fn()> {
+        stores::nothing()
+    }
+
+    /// What is to be answered when the call is then at it for too long.
+    fn is_late_after(&self, late: Late) {
+        drop(late);
     }
 
     /// Whether the sandbox of a record of this machine's is still there.
@@ -96,18 +108,39 @@ pub trait Surroundings {
 }
 
 /// The machine that this process runs on.
-#[derive(Default)]
 pub struct ThisMachine {
     answered: RefCell<Option<Ready>>,
+    late: Rc<Cell<Option<Late>>>,
+    end_when_late: fn(Late),
 }
 
 impl Surroundings for ThisMachine {
+    fn before_shared(&self) -> Rc<dyn Fn()> {
+        let (late, end) = (Rc::clone(&self.late), self.end_when_late);
+        Rc::new(move || {
+            if let Some(late) = late.take() {
+                end(late);
+            }
+        })
+    }
+
+    fn is_late_after(&self, late: Late) {
+        self.late.set(Some(late));
+    }
+
     fn answered(&self, ready: Ready) {
         self.answered.replace(Some(ready));
     }
 }
 
 impl ThisMachine {
+    /// `end_when_late` ends the process with that answer when the time is over, unless
+    /// the call has answered before.
+    #[must_use]
+    pub fn new(end_when_late: fn(Late)) -> Self {
+        Self { answered: RefCell::default(), late: Rc::default(), end_when_late }
+    }
+
     /// After the answer: pays debts in the store that the call has used, if there
     /// are any; `end` sees to it that this takes no longer than it is told, or
     /// says that it cannot: then they are left to another call.
@@ -237,6 +270,7 @@ impl Ipam<'_> {
         let whereabouts = call.configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
         let settings = settings(whereabouts || CniArgs::name_a_pod(&call.args))?;
         (self.log)(&settings.log, &|| self.subject(call));
+        self.surroundings.is_late_after(Late::of(&text(self.lookup, "CNI_COMMAND"), call, &settings));
         let machine = self.surroundings.machine()?;
         let node = host::node_name(self.lookup, &settings, flat)?;
         let debts = Rc::new(self.surroundings.debts(&settings));
@@ -247,15 +281,19 @@ impl Ipam<'_> {
 impl Ipam<'_> {
     /// Whom the call is about. The variables were checked before it began.
     fn subject(&self, call: &Call) -> Subject {
-        let text = |name: &str| (self.lookup)(name).map(|value| value.to_string_lossy().into_owned());
+        let given = |name: &str| (self.lookup)(name).map(|value| value.to_string_lossy().into_owned());
         Subject {
-            verb: text("CNI_COMMAND").unwrap_or_default(),
+            verb: text(self.lookup, "CNI_COMMAND"),
             // A DEL has nothing to do with what is wrong with them.
             pod: CniArgs::parse(&call.args).ok().and_then(|args| args.pod),
-            sandbox: text("CNI_CONTAINERID").zip(text("CNI_IFNAME")),
+            sandbox: given("CNI_CONTAINERID").zip(given("CNI_IFNAME")),
             network: call.network.to_string(),
         }
     }
+}
+
+fn text(lookup: &dyn Fn(&str) -> Option<OsString>, name: &str) -> String {
+    lookup(name).map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 impl Plugin for Ipam<'_> {

@@ -8,6 +8,7 @@ use crate::store::file::{FileStore, Host, Named, Notes, Terms};
 use crate::store::upkeep::Upkeep;
 use crate::store::{Store, StoreError};
 use std::ffi::OsString;
+use std::rc::Rc;
 
 /// Where this node notes which file stores it uses; outside of them.
 const NOTES: &str = "/var/lib/cni/hereabouts/stores";
@@ -28,11 +29,18 @@ pub fn to_make(directory: &std::path::Path, maker: NodeName) -> FileStore<RealDi
         notes: notes(),
         own: vec![DATA_DIR.into()],
         alone: false,
+        before_shared: nothing(),
     })
 }
 
+/// For a caller that waits as long as it takes.
+#[must_use]
+pub fn nothing() -> Rc<dyn Fn()> {
+    Rc::new(|| {})
+}
+
 /// The file store that settings name.
-fn files(settings: &Settings, host: Host) -> FileStore<RealDisk> {
+fn files(settings: &Settings, host: Host, before_shared: Rc<dyn Fn()>) -> FileStore<RealDisk> {
     let store = &settings.store;
     let named = match (store.by_flat_file, store.is_default_directory()) {
         (true, _) => Named::ByFlatFile,
@@ -40,19 +48,25 @@ fn files(settings: &Settings, host: Host) -> FileStore<RealDisk> {
         (false, false) => Named::ByNetwork,
     };
     FileStore::new(store.data_dir.clone(), host)
-        .under(Terms { named, id: store.id.clone(), notes: notes(), own: store.own.clone(), alone: store.single_node })
+        .under(Terms { named, id: store.id.clone(), notes: notes(), own: store.own.clone(), alone: store.single_node, before_shared })
         .classifying_with(life_here)
 }
 
-/// Opens it. For files that costs nothing; for Kubernetes the kubeconfig is
+/// Opens it. Of files `before_shared` is called before a filesystem is asked whose
+/// server may never answer. For files that costs nothing; for Kubernetes the kubeconfig is
 /// read, and nobody is connected to.
 ///
 /// # Errors
 /// The kubeconfig cannot be used.
 #[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
-pub fn open(settings: &Settings, host: Host, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
+pub fn open(
+    settings: &Settings,
+    host: Host,
+    before_shared: Rc<dyn Fn()>,
+    lookup: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Box<dyn Store>, StoreError> {
     match &settings.store.kind {
-        StoreKind::File => Ok(Box::new(files(settings, host))),
+        StoreKind::File => Ok(Box::new(files(settings, host, before_shared))),
         #[cfg(feature = "kube")]
         StoreKind::Kubernetes { kubeconfig } => Ok(Box::new(kubernetes(settings, kubeconfig, host, lookup)?)),
     }
@@ -82,7 +96,7 @@ pub fn open_to_keep(
 ) -> Result<Box<dyn Upkeep>, StoreError> {
     match &settings.store.kind {
         StoreKind::File => {
-            let store = files(settings, host);
+            let store = files(settings, host, nothing());
             Ok(Box::new(match on_behalf {
                 OnBehalf::OfThisNode => store,
                 OnBehalf::OfAnother => store.for_another_node(),

@@ -4,7 +4,7 @@
 
 use crate::conformance::{LIST, candidates, draft, host};
 use crate::support::disk::{Faults, FaultyDisk};
-use crate::support::fuse::Fuse;
+use crate::support::fuse::{Fuse, OPEN, OPENDIR};
 use crate::support::overlay::Overlay;
 use crate::support::sandbox::{Ended, Sandbox, configuration};
 use hereabouts::ipam::Scope;
@@ -151,5 +151,26 @@ fn a_filesystem_without_hard_links_is_called_so_whatever_its_error() {
         assert!(matches!(refused, StoreError::NoHardLinks { .. }) && refused.to_string().contains("has no hard links"), "{refused}");
         assert!(!sandbox.store().join("format").exists());
         assert!(sandbox.files().iter().all(|file| !file.contains(".hereabouts-")), "{:?}", sandbox.files());
+    }
+}
+
+/// Cause: no look at the clock is reached while an open(2) waits for a server. Effect: 19
+/// ADDs stood there for 307 s, until they were killed. Fix: another thread answers when
+/// the deadline has passed, and ends the process.
+#[test]
+fn a_call_ends_at_its_deadline_where_an_open_never_does() {
+    for silent in [OPENDIR, OPEN] {
+        let server = Fuse { files: vec![("format", format!("{{\"format\":1,\"id\":\"{ID}\"}}\n"))], silent: vec![silent] };
+        let Some(overlay) = server.mount("fuse.x") else {
+            return println!("SKIPPED filesystems::a_call_ends_at_its_deadline_where_an_open_never_does: no FUSE, or not root");
+        };
+        let mut flat: serde_json::Value = serde_json::from_str(&overlay.sandbox.flat("n1")).unwrap();
+        flat["store_id"] = ID.into();
+        overlay.sandbox.write("flat.conf", &flat.to_string());
+        for verb in ["ADD", "DEL"] {
+            let mut call = overlay.verb(verb, "c1", &format!(r#"{RANGE},"deadlines":{{"add":"500ms","del":"500ms"}}"#));
+            let ended = overlay.run(call.through(&["timeout", "--signal=KILL", "60"]));
+            assert_eq!((ended.code(), ended.details().contains("did not answer within 500ms")), (11, true), "{verb} {silent} {ended:?}");
+        }
     }
 }

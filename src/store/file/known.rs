@@ -9,6 +9,7 @@ use super::prepare::Format;
 use super::{Acting, FileStore, layout};
 use crate::store::{Access, StoreError};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// A node that has had more names has forgotten the first ones.
 const MOST_NAMES: usize = 16;
@@ -36,6 +37,9 @@ pub struct Terms {
     pub own: Vec<PathBuf>,
     /// The flat file says that no other machine uses it.
     pub alone: bool,
+    /// Called before a system call on a filesystem that machines share: its server may
+    /// never answer. More than once.
+    pub before_shared: Rc<dyn Fn()>,
 }
 
 /// What stands in the directory; `noted` where this node knows it already.
@@ -50,10 +54,20 @@ impl<D: Disk> FileStore<D> {
     /// # Errors
     /// [`StoreError::NotMounted`] where it has to be another.
     pub(super) fn known(&self) -> Result<Known, StoreError> {
-        let found = self.exists().and_then(|exists| if exists { self.read_format() } else { Ok(None) });
-        let Some(terms) = &self.terms else {
-            return Ok(Known { format: found?, noted: false });
+        let look = || {
+            if !self.exists()? {
+                return Ok(None);
+            }
+            self.is_local_or_tell()?;
+            self.read_format()
         };
+        let Some(terms) = &self.terms else {
+            return Ok(Known { format: look()?, noted: false });
+        };
+        // The note is on this machine's own disk: what it says of the filesystem is
+        // known before that is asked.
+        let note = if self.agreed.get().is_none() { self.read_note()? } else { None };
+        let found = look();
         // A link that leads nowhere, a server that does not answer: no store either.
         let (format, wrong) = match found {
             Ok(format) => (format, None),
@@ -65,7 +79,7 @@ impl<D: Disk> FileStore<D> {
             return Ok(Known { format, noted: true });
         }
         let root = self.disk.root();
-        let note = terms.notes.read(root)?;
+        let note = if self.agreed.get().is_some() { terms.notes.read(root)? } else { note };
         let named = terms.id.as_deref().map(|id| (id, "store_id of the flat file names it", String::new()));
         let used = note.as_ref().map(|note| (&*note.id, "this node has used it", forget(root)));
         for (id, why, otherwise) in named.into_iter().chain(used) {
@@ -80,7 +94,29 @@ impl<D: Disk> FileStore<D> {
         wrong.map_or_else(|| Ok(Known { format, noted }), Err)
     }
 
-    /// The same, where a store that is damaged is looked at all the same.
+    /// What this node has noted of the directory; tells of a filesystem that machines
+    /// share, or may, before anything is asked of it.
+    pub(super) fn read_note(&self) -> Result<Option<Note>, StoreError> {
+        let Some(terms) = &self.terms else {
+            return Ok(None);
+        };
+        let note = terms.notes.read(self.disk.root())?;
+        if note.as_ref().map_or(terms.id.is_some(), |note| note.shared) {
+            (terms.before_shared)();
+        }
+        Ok(note)
+    }
+
+    /// Whether the filesystem is local; tells of one that is not.
+    pub(super) fn is_local_or_tell(&self) -> Result<bool, StoreError> {
+        let local = self.is_local()?;
+        if let (false, Some(terms)) = (local, &self.terms) {
+            (terms.before_shared)();
+        }
+        Ok(local)
+    }
+
+    /// [`Self::known`], where a store that is damaged is looked at all the same.
     pub(super) fn refuse_another(&self) -> Result<(), StoreError> {
         match self.known() {
             Err(error @ StoreError::NotMounted { .. }) => Err(error),

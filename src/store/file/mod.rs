@@ -160,7 +160,7 @@ impl<D: Disk> FileStore<D> {
     fn find_or_make(&self, access: Access, deadline: &Deadline) -> Result<Option<String>, StoreError> {
         let known = self.known()?;
         if let Some(format) = &known.format {
-            let local = self.is_local()?;
+            let local = self.is_local_or_tell()?;
             self.check_named(access, local)?;
             self.check_fit(access, local)?;
             self.note(&known, access, local);
@@ -207,7 +207,7 @@ impl<D: Disk> FileStore<D> {
         if access != Access::Allocate {
             return Ok(false);
         }
-        self.check_fit(access, self.is_local()?)?;
+        self.check_fit(access, self.is_local_or_tell()?)?;
         self.check_may_make()?;
         if !exists {
             self.disk.make_root().map_err(|error| failed(&self.disk, "make directory", Path::new(""), error))?;
@@ -269,7 +269,8 @@ impl<D: Disk> Store for FileStore<D> {
     }
 
     fn ready(&self) -> Result<(), StoreError> {
-        self.check_fit(Access::Allocate, self.is_local()?)?;
+        self.read_note()?;
+        self.check_fit(Access::Allocate, self.is_local_or_tell()?)?;
         self.disk.check_writable().map_err(|error| failed(&self.disk, "write to", Path::new(""), error))?;
         if self.known()?.format.is_none() {
             if self.exists()? {

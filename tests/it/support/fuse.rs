@@ -2,8 +2,11 @@
 //! whatever type a test names, and silent where a server would be that hangs.
 
 use super::overlay::Overlay;
+use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::Stdio;
 
 const LOOKUP: u32 = 1;
@@ -42,15 +45,22 @@ impl Fuse {
                echo ready && exec sleep 600"#
         );
         let mounted = Overlay::by(&script, Stdio::from(handed))?;
+        let holder = mounted.holder();
         // The device answers nothing before it is mounted.
-        std::thread::spawn(move || self.serve(&device));
+        std::thread::spawn(move || self.serve(&device, &holder));
         Some(mounted)
     }
 
-    /// Answers until it is unmounted.
-    fn serve(&self, mut device: &File) {
+    /// Answers until the holder of the mount is gone: then whoever waits for an answer
+    /// that never comes gets an error, since the device is closed.
+    fn serve(&self, mut device: &File, holder: &Path) {
         let mut request = vec![0; 1 << 20];
-        while let Ok(length) = device.read(&mut request) {
+        while holder.exists() {
+            let mut ready = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut ready, 100u16) == Ok(0) {
+                continue;
+            }
+            let Ok(length) = device.read(&mut request) else { return };
             let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
             let long = |at: usize| u64::from_ne_bytes(request[at..at + 8].try_into().unwrap());
             let (opcode, unique, node) = (word(4), &request[8..16], long(16));

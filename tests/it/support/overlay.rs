@@ -46,6 +46,11 @@ impl Overlay {
         ["nsenter".to_owned(), format!("--mount=/proc/{}/ns/mnt", child.trim())]
     }
 
+    /// A directory that is there for as long as the mount.
+    pub(crate) fn holder(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns", self.holder.id()))
+    }
+
     /// Makes a call where it is mounted.
     pub(crate) fn run(&self, call: &Call) -> Ended {
         call.run_under(&self.inside().each_ref().map(String::as_str))

@@ -36,7 +36,8 @@ struct Mount {
 pub(super) fn of(found: BorrowedFd<'_>) -> io::Result<Kind> {
     let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd()))?;
     let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(|id| id.trim().to_owned()).unwrap_or_default();
-    let mut table = Vec::new();
+    // Room for all of a usual one: each look for more asks the kernel again.
+    let mut table = Vec::with_capacity(64 * 1024);
     File::open("/proc/self/mountinfo")?.take(LARGEST).read_to_end(&mut table)?;
     let line = table.split(|byte| *byte == b'\n').find(|line| line.split(|byte| *byte == b' ').next() == Some(id.as_bytes()));
     Ok(line.and_then(parse).map_or(Kind::Unknown, |mount| of_mount(&mount, &|mount| branches(mount))))
