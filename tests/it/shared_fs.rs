@@ -13,6 +13,7 @@ use crate::store_test;
 use crate::support::disk::{Faults, FaultyDisk};
 use churn::Churn;
 use hereabouts::store::file::FileStore;
+use hereabouts::store::retry::Stopwatch;
 use nodes::{Locks, Nodes, fresh, scale};
 use std::time::Duration;
 
@@ -171,6 +172,43 @@ fn what_was_answered_survives_a_power_loss_of_the_server() {
         power("restart");
         assert!(!nodes.held(0).contains(&record), "what was freed is held again: {record}");
     }
+}
+
+/// A row of `docs/filesystems.md`: the verdict, within half a minute; and what comes of it.
+#[test]
+#[ignore = "scripts/test-shared-fs makes the mounts"]
+fn the_row_of_the_document_holds() {
+    let Some(expected) = nodes::expected() else {
+        return println!("SKIPPED shared_fs::the_row_of_the_document_holds: the filesystem has tests of its own");
+    };
+    let directories = fresh();
+    std::fs::create_dir_all(&directories[0]).unwrap();
+    let clock = Stopwatch::default();
+    for (ended, report) in store_test::pair([&directories[0], &directories[1]], [None; 2]) {
+        println!("{report}");
+        assert_eq!(report["verdict"].as_str(), Some(&*expected), "{ended:?}");
+    }
+    assert!(clock.elapsed() < Duration::from_secs(30), "{:?}", clock.elapsed());
+    if expected == "unsafe" {
+        return nodes::is_refused(&directories[0]);
+    }
+    let nodes = Nodes::new();
+    let mut given = std::collections::BTreeSet::new();
+    let both = |verb: &str, round: usize| {
+        let calls = [0, 1].map(|node| nodes.call(node, verb, &format!("c{round}-{node}")));
+        let threads = calls.map(|call| std::thread::spawn(move || call.run()));
+        threads.map(|thread| thread.join().unwrap().succeeded().clone())
+    };
+    for round in 0..20 {
+        for added in both("ADD", round) {
+            assert!(given.insert(added.addresses()), "given twice: {added:?}");
+        }
+    }
+    nodes.command(0, &["verify"]).succeeded();
+    for round in 0..20 {
+        both("DEL", round);
+    }
+    assert_eq!(nodes.held(0), Vec::<String>::new());
 }
 
 /// The command of `docs/store.md` for other filesystems, on this one.

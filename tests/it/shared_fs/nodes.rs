@@ -1,7 +1,7 @@
 //! Two nodes: two mounts of one shared filesystem, each with a flat file of its
 //! own. Which mounts is said by `HEREABOUTS_SHARED_MOUNTS`, `a:b`.
 
-use crate::support::sandbox::{Call, Sandbox, configuration, forget_stores_below};
+use crate::support::sandbox::{Call, Ended, Sandbox, configuration, forget_stores_below};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -49,6 +49,22 @@ pub(super) fn power() -> Option<impl Fn(&str)> {
         let ended = std::process::Command::new(&script).args(["--power", word]).output().unwrap();
         assert!(ended.status.success(), "{word}: {}", String::from_utf8_lossy(&ended.stderr));
     })
+}
+
+/// The verdict of `store test` that `docs/filesystems.md` has for this filesystem.
+pub(super) fn expected() -> Option<String> {
+    variable("HEREABOUTS_SHARED_EXPECTED")
+}
+
+/// A store there is refused by ADD and STATUS, in words that name the way out.
+pub(super) fn is_refused(directory: &std::path::Path) {
+    let sandbox = Sandbox::new();
+    sandbox.write("flat.conf", &serde_json::json!({"datastore": "file", "data_dir": directory, "node_name": "n1"}).to_string());
+    for (verb, code) in [("ADD", 7), ("STATUS", 50)] {
+        let mut call = sandbox.call("DEL");
+        let refused = call.set("CNI_COMMAND", verb).stdin(configuration(RANGE)).run();
+        assert_eq!((refused.code(), refused.details().contains("single_node_store")), (code, true), "{refused:?}");
+    }
 }
 
 /// So many times the calls of a short run.
@@ -132,13 +148,18 @@ impl Nodes {
         words
     }
 
-    /// All records as a node sees them.
-    pub(super) fn list(&self, node: usize) -> Vec<Value> {
+    /// A command of the operator's on a node.
+    pub(super) fn command(&self, node: usize, args: &[&str]) -> Ended {
         let mut call = Call::bare();
         call.set("HEREABOUTS_CONFIG", self.sandbox.path(&format!("n{node}.conf")));
-        call.args = ["list", "-o", "json"].map(str::to_owned).to_vec();
+        call.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         self.on_its_machine(node, &mut call);
-        let ended = call.run();
+        call.run()
+    }
+
+    /// All records as a node sees them.
+    pub(super) fn list(&self, node: usize) -> Vec<Value> {
+        let ended = self.command(node, &["list", "-o", "json"]);
         assert_eq!(ended.status, Some(0), "{ended:?}");
         serde_json::from_str(&ended.stdout).unwrap()
     }

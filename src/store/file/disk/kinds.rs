@@ -53,7 +53,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
         root: words.get(3)?.to_vec(),
         point: unescaped(words.get(4)?, 8),
         kind: text(rest.first()?),
-        source: text(rest.get(1)?),
+        source: unescaped(rest.get(1)?, 8).to_string_lossy().into_owned(),
         options: rest.get(2).map(|word| text(word)).unwrap_or_default(),
     })
 }
@@ -73,7 +73,7 @@ fn of_mount(mount: &Mount, branches: &dyn Fn(&Mount) -> Option<String>) -> Kind 
         "overlay" if option(&["volatile", "fsync=volatile"]) => {
             Kind::Unfit("the overlay is mounted volatile, so nothing is written to the disk when it should be, mount it without".to_owned())
         }
-        "fuse.mfs" | "fuse.moosefs" => Kind::Needs(MOOSEFS),
+        // Its type is "fuse".
         _ if mount.source.starts_with("mfs#") => Kind::Needs(MOOSEFS),
         "fuse.juicefs" => Kind::Needs(JUICEFS),
         _ => Kind::Unknown,
@@ -133,7 +133,7 @@ mod tests {
             ("fuse.seaweedfs", "127.0.0.1:8888:/", "the same name at once"),
             ("fuse.s3fs", "s3fs", "no hard links"),
             ("fuse.rclone", "remote:", "no hard links"),
-            ("fuse.mfs", "mfs#127.0.0.1:9421", "CHANGELOG_SAVE_MODE = 2"),
+            ("fuse", "mfs\\043192.0.2.1:9421", "CHANGELOG_SAVE_MODE = 2"),
             ("fuse.juicefs", "JuiceFS:hab", "appendfsync always"),
         ] {
             assert!(known(&line(kind, source, rw), None).contains(words), "{kind}");
