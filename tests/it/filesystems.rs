@@ -119,6 +119,16 @@ fn every_behavior_holds_where_taken_is_called_not_permitted() {
     }
 }
 
+/// Cause: an ADD remembered the inode that its index entry showed. Effect: its undo took
+/// the record under the name for another's, and left it. Fix: that of the name counts.
+#[test]
+fn every_behavior_holds_where_names_do_not_show_of_which_file_they_are() {
+    for (name, behavior) in LIST {
+        println!("{name}");
+        behavior(&like_sshfs(&Sandbox::new()));
+    }
+}
+
 #[test]
 fn a_store_whose_names_show_two_inodes_is_not_damaged_and_a_copied_one_is() {
     let sandbox = Sandbox::new();

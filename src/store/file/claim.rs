@@ -207,7 +207,7 @@ impl<D: Disk> FileSession<'_, D> {
             }
             self.unlock_store();
             self.seal(&written)?;
-            return Ok(Some(Claim::Claimed(written.allocation)));
+            return Ok(Some(Claim::Claimed(self.at_name(&written))));
         }
     }
 
@@ -354,6 +354,18 @@ impl<D: Disk> FileSession<'_, D> {
                 Standing::Nothing => Err(failed_link(disk, "link", &written.name, error)),
             },
         }
+    }
+
+    /// What was made, as a look at its name shows it: an undo takes back that very
+    /// record. Some filesystems that machines share show an inode for each name.
+    pub(super) fn at_name(&self, written: &Written) -> Allocation {
+        let mut allocation = written.allocation.clone();
+        if !self.is_local()
+            && let Ok(inode) = self.store.disk.inode(&written.name)
+        {
+            allocation.version = Some(record::version(inode));
+        }
+        allocation
     }
 
     /// Makes the name durable, or takes it back.

@@ -243,7 +243,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
         if let Err(error) = tidied.and_then(|()| self.unlink_entries(&[(held.clone(), old)])) {
             tracing::warn!(%error, "an entry of the old holder stays until its DEL or the next sweep");
         }
-        Ok(Rehome::Done(new.allocation.clone()))
+        Ok(Rehome::Done(self.at_name(new)))
     }
 
     /// Puts the entry by pod of the new record in the place of that of the old one:

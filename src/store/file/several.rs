@@ -85,7 +85,7 @@ impl<D: Disk> FileSession<'_, D> {
     fn link_names<'w>(&self, written: &'w [Written], made: &mut Vec<Allocation>) -> Result<&'w [Written], StoreError> {
         for (number, one) in written.iter().enumerate() {
             match self.link_name(one) {
-                Ok(Link::Made) => made.push(one.allocation.clone()),
+                Ok(Link::Made) => made.push(self.at_name(one)),
                 Ok(Link::Taken | Link::Gone) => {
                     self.drop_entries(&written[number..]);
                     return Ok(&written[..number]);
