@@ -52,8 +52,8 @@ pub(super) fn power() -> Option<impl Fn(&str)> {
 }
 
 /// The verdict of `store test` that `docs/filesystems.md` has for this filesystem.
-pub(super) fn expected() -> Option<String> {
-    variable("HEREABOUTS_SHARED_EXPECTED")
+pub(super) fn expected() -> String {
+    variable("HEREABOUTS_SHARED_EXPECTED").expect("HEREABOUTS_SHARED_EXPECTED=<verdict>, as scripts/test-shared-fs sets it")
 }
 
 /// A store there is refused by ADD and STATUS, in words that name the way out.
