@@ -12,6 +12,8 @@ use hereabouts::store::file::FileStore;
 use hereabouts::store::file::finding::Problem;
 use hereabouts::store::retry::Deadline;
 use hereabouts::store::{Access, Claim, Store, StoreError};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 const RANGE: &str = r#""range":"10.9.0.0/24""#;
@@ -183,4 +185,34 @@ fn a_call_ends_at_its_deadline_where_an_open_never_does() {
             assert_eq!((ended.code(), ended.details().contains("did not answer within 500ms")), (11, true), "{verb} {silent} {ended:?}");
         }
     }
+}
+
+/// Another machine takes the lowest address, and makes its directories, just before any
+/// step of an ADD: one of the two is told that the name is taken, by EPERM.
+#[test]
+fn a_name_that_another_machine_takes_at_any_step_is_taken_whatever_the_error() {
+    let deadline = || Deadline::after(Duration::from_secs(20));
+    let claim = move |store: &FileStore<FaultyDisk>, scope: &str, node: &str| {
+        let mut session = store.open(Access::Allocate, deadline())?;
+        let claimed = session.claim(&Scope::parse(scope).unwrap(), &candidates("10.0.0.0/29"), &draft(node, "c", None))?;
+        let Claim::Claimed(allocation) = claimed else { panic!("no room") };
+        Ok::<_, StoreError>(allocation.address)
+    };
+    let plain = Faults { shared: true, no_shared_locks: true, ..Faults::default() };
+    let mut told = 0;
+    for step in 0.. {
+        let sandbox = Sandbox::new();
+        let other = FileStore::on(FaultyDisk::new(sandbox.store(), plain), host("n2"));
+        claim(&other, "elsewhere", "n2").unwrap();
+        let faults = Faults { taken_errno: Some(nix::libc::EPERM), interrupted_at: Some(step), ..plain };
+        let mine = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
+        let taken = Rc::new(Cell::new(None));
+        let meanwhile = Rc::clone(&taken);
+        mine.disk().meanwhile.set(Some(Box::new(move || meanwhile.set(claim(&other, "s", "n2").ok()))));
+        let given = claim(&mine, "s", "n1").unwrap_or_else(|error| panic!("step {step}: {error}"));
+        let Some(theirs) = taken.get() else { break };
+        assert_ne!(given, theirs, "step {step}");
+        told += usize::from(given.to_string() == "10.0.0.2");
+    }
+    assert!(10 < told, "{told}");
 }
