@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::report::Report;
 use super::{Ipam, Ready, Settled};
 use crate::cni::{Call, Sandbox};
-use crate::config::{Merged, StoreKind};
+use crate::config::Merged;
 use crate::ipam::{Allocation, Attachment, Draft, is_of_other_hardware};
 use crate::store::retry::Deadline;
 use crate::store::{Access, Store, StoreError};
@@ -68,11 +68,7 @@ impl Del<'_> {
     /// For how long it is tried. Files are not away for a while, and who waits for
     /// their lock keeps its place.
     fn patience(&self, store: &dyn Store, deadline: Deadline) -> Deadline {
-        let may_succeed = match self.settled.settings.store.kind {
-            StoreKind::File => false,
-            #[cfg(feature = "kube")]
-            StoreKind::Kubernetes { .. } => Answer::may_be_success(store.noted(&self.attachment).as_deref(), true),
-        };
+        let may_succeed = self.account.is_of_api_server() && Answer::may_be_success(store.noted(&self.attachment).as_deref(), true);
         if may_succeed { deadline.or_after(SOON) } else { deadline }
     }
 

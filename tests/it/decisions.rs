@@ -46,6 +46,7 @@ fn on_a_network_with_sticky_statefulset_a_pod_whose_name_ends_in_a_number_gets_t
     };
     let mine = run("ADD", "db-0", 1).addresses();
     run("DEL", "db-0", 1);
+    #[cfg(feature = "kube")]
     if let Some(cluster) = sandbox.cluster {
         crate::support::nodes::until_remembered(cluster, &mine[0]);
     }

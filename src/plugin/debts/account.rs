@@ -50,6 +50,12 @@ impl Account {
         Self { debts, attachment, store: Place::of(store), name: OnceCell::new() }
     }
 
+    /// Whether the store is one behind an API server.
+    #[must_use]
+    pub const fn is_of_api_server(&self) -> bool {
+        self.store.kubeconfig.is_some()
+    }
+
     fn name(&self) -> &Path {
         self.name.get_or_init(|| name_of(&self.attachment, &self.store))
     }
