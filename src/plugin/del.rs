@@ -61,7 +61,11 @@ impl Del<'_> {
                 self.account.forget();
                 Ok(())
             }
-            Err(error) => self.leave(error, store.noted(&self.attachment), true),
+            Err(error) => {
+                // What this DEL would have passed over is not owed either.
+                let is_ours = |held: &Allocation| !spares(&held.held);
+                self.leave(error, store.noted(&self.attachment).map(|held| held.into_iter().filter(is_ours).collect()), true)
+            }
         }
     }
 

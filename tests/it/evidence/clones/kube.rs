@@ -5,8 +5,10 @@ use super::{CLONE, ORIGINAL, after, on};
 use crate::kube_faults::rig::shared;
 use crate::support::living::Living;
 use crate::support::nodes::{Node, holders, own_name};
+use crate::support::proxy::Proxy;
 use crate::support::sandbox::Call;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 #[test]
 fn a_clone_frees_nothing_of_the_originals_pods() {
@@ -47,4 +49,26 @@ fn a_clone_frees_nothing_of_the_originals_pods() {
     let refused = on_clone(&node, node.call("DEL", "c1"));
     assert!(refused.status == Some(0) || refused.code() == 7, "{refused:?}");
     assert_eq!(holders(cluster, &name), held);
+}
+
+/// What a DEL passes over it does not owe when the API server is away.
+#[test]
+fn a_clone_owes_nothing_of_what_the_original_holds() {
+    let Some(cluster) = shared("evidence::clones::kube::a_clone_owes_nothing_of_what_the_original_holds") else { return };
+    if Living::new().is_none() {
+        return println!("SKIPPED evidence::clones::kube::a_clone_owes_nothing_of_what_the_original_holds: no root");
+    }
+    let (name, proxy) = (own_name("cloned"), Proxy::new(cluster));
+    let node = Node::new(&name, &name, Path::new("/"));
+    node.configure(&proxy.kubeconfig(&node.sandbox.root), crate::support::nodes::DEADLINES);
+    let [one, other] = ["5b9dd3a4-0a8e-4a35-9b0a-1f4c3c9e7d11", "c0ffee00-17b3-4f0e-8f57-0a5d7a1be0f2"].map(Some);
+    on(&node.sandbox, ORIGINAL, one, node.call("ADD", "c1")).run().succeeded();
+    // The clone has compared its node state with the cluster.
+    on(&node.sandbox, CLONE, other, node.gc_call(&[])).run().succeeded();
+    proxy.refuse();
+    on(&node.sandbox, CLONE, other, node.call("DEL", "c1")).run().succeeded();
+    assert!(!node.sandbox.path("debts").exists());
+    proxy.listen();
+    on(&node.sandbox, CLONE, other, node.sandbox.command_call(&["sweep", "--debts", "--yes"])).run().succeeded();
+    assert_eq!(holders(cluster, &name).len(), 1);
 }
