@@ -270,7 +270,7 @@ impl Ipam<'_> {
         let whereabouts = call.configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
         let settings = settings(whereabouts || CniArgs::name_a_pod(&call.args))?;
         (self.log)(&settings.log, &|| self.subject(call));
-        self.surroundings.is_late_after(Late::of(&text(self.lookup, "CNI_COMMAND"), call, &settings));
+        self.surroundings.is_late_after(Late::of(&self.text("CNI_COMMAND").unwrap_or_default(), call, &settings));
         let machine = self.surroundings.machine()?;
         let node = host::node_name(self.lookup, &settings, flat)?;
         let debts = Rc::new(self.surroundings.debts(&settings));
@@ -281,19 +281,19 @@ impl Ipam<'_> {
 impl Ipam<'_> {
     /// Whom the call is about. The variables were checked before it began.
     fn subject(&self, call: &Call) -> Subject {
-        let given = |name: &str| (self.lookup)(name).map(|value| value.to_string_lossy().into_owned());
         Subject {
-            verb: text(self.lookup, "CNI_COMMAND"),
+            verb: self.text("CNI_COMMAND").unwrap_or_default(),
             // A DEL has nothing to do with what is wrong with them.
             pod: CniArgs::parse(&call.args).ok().and_then(|args| args.pod),
-            sandbox: given("CNI_CONTAINERID").zip(given("CNI_IFNAME")),
+            sandbox: self.text("CNI_CONTAINERID").zip(self.text("CNI_IFNAME")),
             network: call.network.to_string(),
         }
     }
-}
 
-fn text(lookup: &dyn Fn(&str) -> Option<OsString>, name: &str) -> String {
-    lookup(name).map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
+    /// A variable of the call.
+    fn text(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).map(|value| value.to_string_lossy().into_owned())
+    }
 }
 
 impl Plugin for Ipam<'_> {

@@ -18,7 +18,6 @@ const LOOK: Duration = Duration::from_secs(5);
 const WRITE: Duration = Duration::from_secs(1);
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct Preferred {
     pub(super) lately: Lately,
     /// What is remembered for the pod.
