@@ -112,33 +112,31 @@ impl World for Nodes {
     /// none the node frees those that it recorded before its last boot, unless
     /// it has just said that all are held.
     fn promise(&self, held: &mut Held, asked: &Asked<'_>) -> Promise {
-        let mut beliefs = self.beliefs.borrow_mut();
-        let beliefs = &mut beliefs[asked.node];
-        let said = beliefs.has_said_full(asked);
+        let said = self.beliefs.borrow()[asked.node].may_say_full(held, asked);
+        self.beliefs.borrow_mut()[asked.node].may_miss(held, asked);
         let mut among = asked.free(held);
-        beliefs.may_miss(held, asked);
         if among.count() == 0 {
-            let mut swept = held.clone();
-            self.sweep(&mut swept, asked);
+            let swept = self.swept(held, asked);
             among = asked.free(&swept);
             if !said {
-                *held = swept;
+                self.sweep(held, asked);
             }
         }
         let full = said || among.count() == 0;
+        let beliefs = &self.beliefs.borrow()[asked.node];
         let at_most = beliefs.is_lowest_first(self.order, asked).then(|| lowest(&beliefs.surely_free(asked, &among))).flatten();
         Promise { among, at_most, full }
     }
 
     fn claimed(&self, held: &mut Held, asked: &Asked<'_>, claim: Option<&Allocation>) {
-        let mut beliefs = self.beliefs.borrow_mut();
         // It was perhaps believed to be full no longer.
         if asked.free(held).count() == 0 && (claim.is_some() || !self.has_earlier_boots(asked)) {
             self.sweep(held, asked);
         }
+        let beliefs = &mut self.beliefs.borrow_mut()[asked.node];
         match claim {
-            Some(allocation) => beliefs[asked.node].take(allocation),
-            None => beliefs[asked.node].say_full(asked),
+            Some(allocation) => beliefs.take(allocation),
+            None => beliefs.say_full(asked),
         }
     }
 
@@ -232,9 +230,21 @@ impl World for Nodes {
 }
 
 impl Nodes {
-    fn sweep(&self, held: &mut Held, asked: &Asked<'_>) {
+    /// The map without what a sweep of these candidates frees.
+    fn swept(&self, held: &Held, asked: &Asked<'_>) -> Held {
         let candidates = asked.candidates();
-        asked.sweep(held, &self.names.nodes[asked.node], |swept| swept.scope == *asked.scope && candidates.contains(swept.address));
+        let mut left = held.clone();
+        asked.sweep(&mut left, &self.names.nodes[asked.node], |swept| swept.scope == *asked.scope && candidates.contains(swept.address));
+        left
+    }
+
+    /// Sweeps; another node may go on believing that the addresses are taken.
+    fn sweep(&self, held: &mut Held, asked: &Asked<'_>) {
+        let left = self.swept(held, asked);
+        for allocation in held.values().filter(|allocation| !left.contains_key(&key(allocation))) {
+            self.freed(Some(asked.node), allocation);
+        }
+        *held = left;
     }
 }
 

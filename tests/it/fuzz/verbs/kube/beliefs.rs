@@ -23,7 +23,9 @@ pub(super) struct Beliefs {
     outdated: BTreeSet<Key>,
     /// Where it may have met another's address: it need not begin at the lowest.
     astray: BTreeSet<Scope>,
-    full: BTreeMap<(Scope, usize), Deadline>,
+    /// Until when it says so of whatever range it believes to be taken: a look
+    /// shows the whole scope.
+    full: BTreeMap<Scope, Deadline>,
     /// Deleted behind its back: it may remember who held it.
     gone: Vec<(Key, Attachment)>,
 }
@@ -40,7 +42,7 @@ impl Beliefs {
     pub(super) fn free(&mut self, key: &Key) {
         self.told.remove(key);
         self.outdated.remove(key);
-        self.full.retain(|(scope, _), _| *scope != key.0);
+        self.full.remove(&key.0);
     }
 
     pub(super) fn freed_elsewhere(&mut self, key: &Key) {
@@ -61,11 +63,13 @@ impl Beliefs {
     }
 
     pub(super) fn say_full(&mut self, asked: &Asked<'_>) {
-        self.full.insert((asked.scope.clone(), asked.range), Deadline::after(BELIEVED));
+        self.full.insert(asked.scope.clone(), Deadline::after(BELIEVED));
     }
 
-    pub(super) fn has_said_full(&self, asked: &Asked<'_>) -> bool {
-        self.full.get(&(asked.scope.clone(), asked.range)).is_some_and(|until| !until.left().is_zero())
+    /// Whether it may still say "full", although a candidate is free by now.
+    pub(super) fn may_say_full(&self, held: &Held, asked: &Asked<'_>) -> bool {
+        let lasts = self.full.get(asked.scope).is_some_and(|until| !until.left().is_zero());
+        lasts && self.surely_free(asked, &asked.free(held)).count() == 0
     }
 
     /// Whether it knows all that are held. Not those of others, nor its own
@@ -103,7 +107,7 @@ impl Beliefs {
     /// Whether it says that there is room; where it does not know, either.
     pub(super) fn room(&self, held: &Held, asked: &Asked<'_>) -> Option<bool> {
         if 0 < asked.free(held).count() {
-            return (!self.has_said_full(asked)).then_some(true);
+            return (!self.may_say_full(held, asked)).then_some(true);
         }
         self.knows_all(held, asked).then_some(false)
     }
