@@ -8,9 +8,9 @@
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use hereabouts::addr::{AddrSet, Subnet};
 use hereabouts::ipam::{Attachment, ContainerId, Draft, IdError, IfName, NetworkName, NodeName, Part, Scope, Source};
+use hereabouts::retry::Deadline;
 use hereabouts::store::file::disk::{Content, Disk, Inode, Locked, Patience, RealDisk};
 use hereabouts::store::file::{FileStore, Host};
-use hereabouts::store::retry::Deadline;
 use hereabouts::store::{Access, Claim, Filter, Store};
 use std::collections::HashSet;
 use std::ffi::OsStr;

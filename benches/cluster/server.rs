@@ -3,7 +3,7 @@
 
 use crate::options::Options;
 use anyhow::{Context, Result, bail, ensure};
-use hereabouts::store::kube::client::{Client, Method, Request};
+use hereabouts::api_client::client::{Client, Method, Request};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -4,7 +4,7 @@ use super::locate::Located;
 use super::{Format, list, output};
 use crate::ipam::{Attachment, Draft, NodeName};
 use crate::plugin::debts::{Debt, Found, Paid, Payer, Place, Wrong};
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use crate::store::{Filter, Store};
 use anyhow::Context;
 use serde_json::{Value, json};

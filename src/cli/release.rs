@@ -3,7 +3,7 @@
 
 use super::{Lookup, ReleaseArgs, StoreArgs, Usage, What, confirm, debts, list, locate, output};
 use crate::ipam::{Allocation, Life, NodeName};
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use crate::store::upkeep::{IsAlive, Upkeep};
 use crate::store::{Access, Filter, Release, Store, StoreError};
 use anyhow::bail;

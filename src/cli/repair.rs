@@ -2,8 +2,8 @@
 
 use super::{Lookup, RepairArgs, StoreArgs, confirm, list, locate, output, verify};
 use crate::ipam::Draft;
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::retry::Deadline;
 use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep};
 use anyhow::bail;
 

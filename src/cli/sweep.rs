@@ -4,8 +4,8 @@
 use super::{Format, Lookup, StoreArgs, SweepArgs, confirm, debts, list, locate, output, repair, verify};
 use crate::ipam::{Allocation, Draft, NodeName};
 use crate::plugin::sweep::{self, Sweep};
+use crate::retry::Deadline;
 use crate::store::Filter;
-use crate::store::retry::Deadline;
 use crate::store::upkeep::{Extent, Finding, IsAlive, Upkeep};
 use anyhow::bail;
 

@@ -4,7 +4,7 @@
 
 use super::{Lookup, StoreArgs, list, locate, output};
 use crate::plugin::stores;
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use anyhow::{Context, bail};
 
 pub(super) fn take_over(lookup: Lookup<'_>, store: &StoreArgs) -> anyhow::Result<()> {

@@ -1,9 +1,9 @@
 //! `verify`: what is wrong with the store.
 
 use super::{Format, Lookup, StoreArgs, VerifyArgs, census, debts, list, locate, output};
+use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::census::Census;
-use crate::store::retry::Deadline;
 use crate::store::upkeep::{Extent, Finding, Verified};
 use anyhow::bail;
 use serde_json::json;

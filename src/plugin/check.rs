@@ -7,8 +7,8 @@ use super::failure::Failure;
 use crate::cni::{Call, Ip, Sandbox};
 use crate::config::Merged;
 use crate::ipam::Allocation;
+use crate::retry::Deadline;
 use crate::store::Access;
-use crate::store::retry::Deadline;
 
 pub(super) fn check(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox, previous: &[Ip]) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;

@@ -11,7 +11,7 @@ use super::{Ipam, Ready, Settled};
 use crate::cni::{Call, Sandbox};
 use crate::config::Merged;
 use crate::ipam::{Allocation, Attachment, Draft, is_of_other_hardware};
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use crate::store::{Access, Store, StoreError};
 
 pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(), Failure> {

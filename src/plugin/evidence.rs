@@ -3,11 +3,11 @@
 
 use super::failure::Failure;
 use super::{mount, unmounted};
+use crate::digest::hex;
 use crate::ipam::{
     Attachment, Directory, Doubt, Draft, Here, Life, Look, MountNamespace, Netns, Part, Seen, Source, View, classify_record,
 };
-use crate::store::digest::hex;
-use crate::store::small_file::{read_system, words};
+use crate::small_file::{read_system, words};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag, fstat, stat};

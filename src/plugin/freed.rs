@@ -12,8 +12,8 @@
 //! One file, a line for each address, the newest at the end; only its end is read.
 
 use crate::addr::{AddrSet, Range};
+use crate::digest;
 use crate::ipam::{Allocation, Attachment, NodeName, Offer, PodRef, Scope, Slot, Source};
-use crate::store::digest;
 use std::borrow::Cow;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};

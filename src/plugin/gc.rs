@@ -10,8 +10,8 @@ use super::{Ipam, Ready};
 use crate::cni::{Attachments, Call};
 use crate::config::Merged;
 use crate::ipam::Draft;
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::retry::Deadline;
 use std::sync::Arc;
 
 pub(super) fn gc(ipam: &Ipam<'_>, call: &Call, valid: &Attachments) -> Result<(), Failure> {

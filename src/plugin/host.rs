@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::named_file;
 use crate::config::{Chosen, ConfigError, FlatFile, Problem, ResolvConf, Settings, StoreKind, chosen_places, flat_file_places};
 use crate::ipam::NodeName;
-pub use crate::store::small_file::{read_small, words};
+pub use crate::small_file::{read_small, words};
 use nix::errno::Errno;
 use nix::sys::stat::stat;
 use std::ffi::OsString;

@@ -3,7 +3,7 @@
 use super::named_file::Mounts;
 use crate::config::{LogLevel, LogSettings};
 use crate::ipam::PodRef;
-use crate::store::small_file::regular;
+use crate::small_file::regular;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::poll::{PollFd, PollFlags, poll};

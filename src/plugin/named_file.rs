@@ -76,7 +76,7 @@ pub(super) fn read(path: &Path, allowed: &[PathBuf]) -> io::Result<(PathBuf, Vec
     walk.go(path)?;
     let place = walk.place(None);
     let found = walk.at.last().map_or(&walk.root, |(_, fd)| fd);
-    Ok((place, crate::store::small_file::read_found(found)?))
+    Ok((place, crate::small_file::read_found(found)?))
 }
 
 impl Walk<'_> {

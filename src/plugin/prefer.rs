@@ -7,7 +7,7 @@ use super::add::Ask;
 use super::failure::Failure;
 use super::freed::Lately;
 use crate::ipam::{Allocation, Source, Sticky, StickyOwner, of_owner};
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use crate::store::{Store, StoreError};
 use std::net::IpAddr;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 
 use crate::cni::{CniError, Outcome};
 use crate::ipam::{Allocation, Scope};
-use crate::store::retry::Stopwatch;
+use crate::retry::Stopwatch;
 use std::cell::RefCell;
 use std::fmt::Write;
 use tracing::field::display;

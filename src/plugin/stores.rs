@@ -148,8 +148,8 @@ pub fn server(kubeconfig: &std::path::Path, lookup: &dyn Fn(&str) -> Option<OsSt
 fn client(
     kubeconfig: &std::path::Path,
     lookup: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<crate::store::kube::client::Client, StoreError> {
-    crate::store::kube::client::Client::open(kubeconfig, lookup).map_err(|error| StoreError::Kubeconfig { reason: error.to_string() })
+) -> Result<crate::api_client::client::Client, StoreError> {
+    crate::api_client::client::Client::open(kubeconfig, lookup).map_err(|error| StoreError::Kubeconfig { reason: error.to_string() })
 }
 
 /// The Node that a token is bound to: name and uid.

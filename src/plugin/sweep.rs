@@ -2,7 +2,7 @@
 //! valid, and for the command `sweep`, which is not.
 
 use crate::ipam::{Allocation, Draft, Life, NetworkName, NodeName};
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use crate::store::{Access, Filter, Listing, Release, Spared, Store, StoreError};
 
 /// What to look for: records of this node that are not alive.

@@ -1,7 +1,7 @@
 //! Which allocations a listing means.
 
-use super::retry::Deadline;
 use crate::ipam::{Allocation, NetworkName, NodeName, Scope};
+use crate::retry::Deadline;
 use std::sync::Arc;
 
 /// Which allocations to list.

@@ -4,11 +4,11 @@
 //! answer. No configuration selects it.
 
 use super::file::disk::Held;
-use super::retry::Deadline;
 use super::{Access, Claim, Filter, Holdings, Listing, Rehome, Release, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::ipam::Version;
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
+use crate::retry::Deadline;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::IpAddr;

@@ -9,27 +9,23 @@
 //! - `kube`: one custom resource an address; a cluster of any size
 //! - [`memory`]: for tests; no configuration selects it
 //! - `filter`: which allocations a listing means
-//! - [`retry`]: deadlines, and the only retry loop
-//! - [`small_file`]: reads the machine's own small files
 //! - [`upkeep`]: what an operator does with a store beyond the verbs; [`census`]:
 //!   who holds how much, as it counts
 
+pub(crate) mod attachment_hash;
 pub mod census;
-pub(crate) mod digest;
 pub mod file;
 mod filter;
 #[cfg(feature = "kube")]
 pub mod kube;
 pub mod memory;
-pub mod retry;
 mod session;
-pub mod small_file;
 pub mod upkeep;
 
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Scope, Sticky};
+use crate::retry::Deadline;
 pub use filter::{Filter, PodName, Spared};
-use retry::Deadline;
 use session::claim_one;
 pub use session::{Claim, Holdings, Rehome, Release, Session, Wanted};
 use std::path::PathBuf;

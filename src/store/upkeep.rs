@@ -3,9 +3,9 @@
 //! knows for itself; here is what all of them say of it.
 
 use super::census::Census;
-use super::retry::Deadline;
 use super::{Store, StoreError, file};
 use crate::ipam::{Allocation, Draft, Life, NodeName, Word};
+use crate::retry::Deadline;
 use std::path::{Path, PathBuf};
 
 /// Whether the sandbox of a record of this node is there.

@@ -7,9 +7,9 @@ use hereabouts::ipam::{
     Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, NodeName, Offer, Part, PodRef, Scope, Slot, Source,
 };
 use hereabouts::plugin::add::{Ask, allocate};
+use hereabouts::retry::Deadline;
 use hereabouts::store::file::{FileStore, Host};
 use hereabouts::store::memory::MemoryStore;
-use hereabouts::store::retry::Deadline;
 use hereabouts::store::{Access, Claim, Filter, Rehome, Release, Session, Store};
 use std::time::Duration;
 
@@ -304,7 +304,8 @@ fn the_file_store_passes_the_list() {
 #[cfg(feature = "kube")]
 #[test]
 fn the_kubernetes_store_passes_the_list() {
-    use hereabouts::store::kube::{KubeStore, Order, client::Client};
+    use hereabouts::api_client::client::Client;
+    use hereabouts::store::kube::{KubeStore, Order};
     let cluster = match crate::support::cluster::Cluster::own(crate::support::cluster::Options::default()) {
         Ok(cluster) => cluster,
         Err(reason) => return println!("SKIPPED the_kubernetes_store_passes_the_list: {reason}"),

@@ -15,7 +15,7 @@ mod shown;
 
 use crate::support::living::Living;
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration, files_below};
-use hereabouts::store::retry::Deadline;
+use hereabouts::retry::Deadline;
 use serde_json::Value;
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ mod records;
 mod verbs;
 mod words;
 
-use hereabouts::store::retry::Deadline;
+use hereabouts::retry::Deadline;
 use mutate::Rng;
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@
 
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration};
 use crate::support::stopped::has_strace;
-use hereabouts::store::retry::{Deadline, until};
+use hereabouts::retry::{Deadline, until};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;

@@ -6,7 +6,7 @@
 /// The nodes, and who plays the kubelet.
 mod rig;
 
-use hereabouts::store::retry::{Attempt, Deadline, Pace, until_paced};
+use hereabouts::retry::{Attempt, Deadline, Pace, until_paced};
 use rig::{Rig, status_of};
 use std::time::Duration;
 

@@ -12,8 +12,8 @@ use crate::conformance::{LIST, host};
 use crate::store_test;
 use crate::support::disk::{Faults, FaultyDisk};
 use churn::Churn;
+use hereabouts::retry::Stopwatch;
 use hereabouts::store::file::FileStore;
-use hereabouts::store::retry::Stopwatch;
 use nodes::{Locks, Nodes, fresh, scale};
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 
 use super::super::output;
 use super::set_back::SetBack;
-use crate::store::retry::{Deadline, jittered};
+use crate::retry::{Deadline, jittered};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;

@@ -8,7 +8,7 @@ use super::super::output;
 use super::files::Files;
 use super::remove;
 use super::watch::Pause;
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use anyhow::bail;
 use std::path::Path;
 use std::time::Duration;

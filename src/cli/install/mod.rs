@@ -27,7 +27,7 @@ mod watch;
 pub(super) use options::{InstallArgs, UninstallArgs};
 
 use super::{Lookup, StoreArgs, Usage, output};
-use crate::store::retry::{Deadline, until};
+use crate::retry::{Deadline, until};
 use anyhow::Context;
 use change::Change;
 use chores::Chores;

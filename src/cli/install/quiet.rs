@@ -5,7 +5,7 @@
 use super::super::output;
 use super::options::NAMES;
 use super::place;
-use crate::store::retry::{Deadline, until};
+use crate::retry::{Deadline, until};
 use anyhow::{Context, bail};
 use std::fs::Metadata;
 use std::io;

@@ -4,7 +4,7 @@
 //! what another install on the node has written meanwhile is not its business.
 //! Nothing of it is on a disk, and it ends with who said it.
 
-use crate::store::retry::{Deadline, until};
+use crate::retry::{Deadline, until};
 use anyhow::Context;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@
 
 use super::options;
 use crate::plugin::host::{CONFIG_VARIABLE, read_small};
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;

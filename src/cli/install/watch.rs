@@ -3,7 +3,7 @@
 //! killed after its time.
 
 use super::super::output;
-use crate::store::retry::{Deadline, jittered};
+use crate::retry::{Deadline, jittered};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};

@@ -9,7 +9,7 @@ use crate::ipam::{Allocation, Attachment, Draft};
 use crate::plugin::evidence;
 use crate::plugin::failure::Failure;
 use crate::plugin::freed::Freed;
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use crate::store::{Store, StoreError};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};

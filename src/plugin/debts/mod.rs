@@ -24,9 +24,10 @@ pub use pay::{IsDead, Open, Paid, Payer};
 
 use super::evidence::{self, Machine};
 use crate::config::{ConfigError, FlatFile, Merged, Settings, StoreKind, StoreSettings};
+use crate::digest::{is_short, short};
 use crate::ipam::{Allocation, Attachment, Draft, NodeName};
 use crate::json::Json;
-use crate::store::digest::{is_short, short, short_of_attachment};
+use crate::store::attachment_hash::short_of_attachment;
 use crate::store::file::disk::{Disk, Inode, RealDisk};
 use note::Unreadable;
 use std::cell::Cell;
@@ -351,7 +352,7 @@ fn is_nothing(error: &io::Error) -> bool {
 }
 
 fn words(error: &io::Error) -> String {
-    crate::store::small_file::words(error)
+    crate::small_file::words(error)
 }
 
 /// Whether a record is of this node.

@@ -17,8 +17,9 @@
 
 use super::disk::Disk;
 use super::{Acting, FileStore, layout, listing, read, record};
+use crate::digest::hex;
 use crate::ipam::{Allocation, Attachment, NodeName};
-use crate::store::digest::{hex, of_attachment};
+use crate::store::attachment_hash::of_attachment;
 use crate::store::{Filter, StoreError};
 use std::io;
 use std::path::{Path, PathBuf};

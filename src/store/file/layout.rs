@@ -21,8 +21,9 @@
 //! for a file name is cut and ends in `~` and a hash.
 
 use crate::addr::{Family, Shard};
+use crate::digest::hex;
 use crate::ipam::{Attachment, IfName, NetworkName, NodeName, PodRef, Scope};
-use crate::store::digest::{hex, of_attachment};
+use crate::store::attachment_hash::of_attachment;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::net::IpAddr;

@@ -5,8 +5,8 @@
 
 use super::disk::Disk;
 use super::{below, failed, layout, reason};
+use crate::digest::hex;
 use crate::store::StoreError;
-use crate::store::digest::hex;
 use nix::errno::Errno;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -13,7 +13,8 @@
 //! ascending order, and the lock must go after the files it protects.
 
 use super::disk::{Held, Patience};
-use crate::store::retry::{self, Deadline};
+use crate::retry;
+use crate::retry::Deadline;
 use fs2::FileExt;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};

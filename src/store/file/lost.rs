@@ -6,7 +6,7 @@ use super::finding::{Finding, Problem};
 use super::given::{Standing, is_at};
 use super::{FileStore, layout};
 use crate::ipam::{Allocation, Life};
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use crate::store::upkeep::{IsAlive, Repaired};
 use crate::store::{Access, StoreError};
 

@@ -52,10 +52,10 @@ pub(super) use self::{
     layout::escape,
     record::{decode_path, encode_path},
 };
-use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope, Source, Sticky};
+use crate::retry::Deadline;
 use disk::{Content, Disk, Held};
 use durable::sync_name;
 #[cfg(not(feature = "kube"))]

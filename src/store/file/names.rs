@@ -6,8 +6,8 @@
 use super::disk::{Disk, Held};
 use super::{Acting, FileStore, failed, index, layout, read, record};
 use crate::ipam::{Attachment, NodeName};
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::retry::Deadline;
 use std::io;
 use std::path::Path;
 

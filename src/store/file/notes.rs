@@ -9,8 +9,8 @@
 
 use super::disk::{Disk, RealDisk};
 use super::failed;
+use crate::digest::hex;
 use crate::store::StoreError;
-use crate::store::digest::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io;

@@ -4,7 +4,7 @@
 use super::disk::Disk;
 use super::failed::failed;
 use super::{Acting, FileStore, failed_link, is_taken, layout, read, record, remove, sync, sync_name, unique};
-use crate::store::digest::hex;
+use crate::digest::hex;
 use crate::store::{Access, StoreError};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use super::finding::{Finding, Problem, is_still_so, split_from};
 use super::session::FileSession;
 use super::{FileStore, failed, index, layout, record, remove, sync_name};
 use crate::ipam::NodeName;
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 pub use crate::store::upkeep::Repaired;
 use crate::store::{Access, StoreError};
 use std::ffi::OsStr;

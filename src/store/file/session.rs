@@ -7,7 +7,7 @@ use super::several::AT_ONCE;
 use super::{FileStore, failed, given, index, layout, read, record, remove, sync_name};
 use crate::addr::{AddrSet, Shard};
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope};
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use crate::store::{Access, Claim, Filter, Holdings, Rehome, Release, Session, Store, StoreError, Wanted};
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@
 
 use super::disk::Disk;
 use super::{FileStore, failed, is_gone, layout, remove};
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use crate::store::{Access, StoreError};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -3,9 +3,9 @@
 use super::disk::Disk;
 use super::{FileStore, finding, layout};
 use crate::ipam::{Life, NodeName};
+use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::census::Census;
-use crate::store::retry::Deadline;
 use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep, Verified, What};
 use std::path::Path;
 

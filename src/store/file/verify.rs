@@ -9,8 +9,9 @@ use super::links::show_one_inode;
 use super::walk::Walk;
 use super::{FileStore, layout};
 use crate::ipam::{Allocation, NodeName};
+use crate::retry;
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::retry::{self, Deadline};
 use std::path::Path;
 use std::time::Duration;
 

@@ -5,8 +5,9 @@ use super::disk::{Disk, Held, Locked, Patience};
 use super::failed::{below, failed, reason};
 use super::{FileStore, layout};
 use crate::ipam::Attachment;
+use crate::retry;
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::retry::{self, Deadline};
 use std::io;
 use std::path::Path;
 

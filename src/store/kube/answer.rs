@@ -1,8 +1,8 @@
 //! What the API server answers, as far as it is read: pages of lists, tables,
 //! and the Status of a failure.
 
-use super::client::Answer;
 use super::crd::{FORMAT, IpAllocation, KIND, PLURAL, Unreadable};
+use crate::api_client::client::Answer;
 use crate::store::StoreError;
 use serde::Deserialize;
 use serde_json::value::RawValue;

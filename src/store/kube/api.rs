@@ -7,15 +7,15 @@
 //! and what it then meets is looked at.
 
 use super::answer::{List, Row, Table, decode_item, is_absent, is_removal, is_taken, status};
-use super::client::{Method, Request, Server};
 use super::crd::{GROUP, IpAllocation, PLURAL, VERSION};
 use super::place::Place;
 use super::revision::Of;
 use super::send::{Call, Failed};
 use super::state::State;
+use crate::api_client::client::{Method, Request, Server};
 use crate::ipam::Version;
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::retry::Deadline;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;

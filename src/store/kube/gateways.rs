@@ -9,10 +9,10 @@
 use super::crd::IpAllocation;
 use super::{KubeStore, names};
 use crate::addr::{AddrSet, Range};
+use crate::digest;
 use crate::ipam::Scope;
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::digest;
-use crate::store::retry::Deadline;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -5,7 +5,7 @@ use super::names;
 use super::place::Place;
 use super::{KubeStore, PATIENCE};
 use crate::ipam::Allocation;
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use crate::store::{Filter, PodName, StoreError};
 use std::collections::VecDeque;
 

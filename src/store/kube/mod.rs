@@ -21,27 +21,19 @@
 mod answer;
 mod api;
 mod claim;
-pub mod client;
 mod clusters;
-mod connection;
 pub mod crd;
-mod dns;
-mod endpoint;
 pub(super) mod finding;
 mod gateways;
-mod http;
-mod kubeconfig;
 mod listing;
 mod names;
 mod occupancy;
 mod origin;
 mod place;
-mod proxy;
 mod rebuild;
 mod rehome;
 mod renamed;
 mod repair;
-mod resolve;
 pub mod revision;
 mod send;
 mod session;
@@ -49,21 +41,18 @@ mod state;
 pub mod sticky;
 mod takeover;
 mod tidy;
-mod tls;
-mod token;
 mod tombstones;
 mod verify;
-pub mod way;
 
 use super::file::Host;
 use super::file::disk::{Disk, Held, RealDisk};
-use super::retry::Deadline;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
+use crate::api_client::client::{Client, Server};
+use crate::digest;
 use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope, Sticky};
-use crate::store::digest;
+use crate::retry::Deadline;
 use api::Api;
-use client::{Client, Server};
 use origin::Origin;
 use session::KubeSession;
 use state::State;
@@ -194,7 +183,7 @@ fn state_of(data_dir: &Path, node: &NodeName) -> PathBuf {
 /// The Node that a token is bound to, by its own word: name and uid.
 #[must_use]
 pub fn node_of_token(token: &str) -> Option<(String, String)> {
-    token::node(token)
+    crate::api_client::token::node(token)
 }
 
 impl Store for KubeStore {

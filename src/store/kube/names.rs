@@ -4,8 +4,9 @@
 //! lets an address be held once in its scope. Labels hold hashes: most of what
 //! they stand for is longer than a label may be, or has other letters.
 
+use crate::digest::short;
 use crate::ipam::{Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
-use crate::store::digest::{self, short};
+use crate::store::attachment_hash::short_of_attachment;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -107,7 +108,7 @@ pub(super) fn of_pod(namespace: &str, name: &str) -> String {
 
 /// An attachment's label, and its directory in the node state.
 pub(super) fn of_attachment(attachment: &Attachment) -> String {
-    digest::short_of_attachment(attachment)
+    short_of_attachment(attachment)
 }
 
 /// A pod's interface in a network of this node, in the node state.

@@ -13,7 +13,7 @@
 //! look at once choose alike; with the lowest first 4.4.)
 
 use crate::addr::{AddrSet, Family, Mask, Shard, add_bit, bits_from, lowest_free, remove_bit};
-use crate::store::digest;
+use crate::digest;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;

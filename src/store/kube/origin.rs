@@ -1,6 +1,6 @@
 //! Of which cluster, node and boot a node state is, and of which format.
 
-use super::way::Way;
+use crate::api_client::way::Way;
 use serde::{Deserialize, Serialize};
 
 /// The format of the state. It rises only where an older version would do harm to

@@ -1,7 +1,7 @@
 //! Where a list goes on, page by page, and that it ends: a server, or a cache in
 //! front of it, that names the same place twice would be read for ever.
 
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use std::collections::HashSet;
 
 /// With 500 objects a page ten million: more than etcd can hold.

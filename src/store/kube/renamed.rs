@@ -7,9 +7,9 @@
 use super::state::State;
 use super::{KubeStore, names};
 use crate::ipam::{Attachment, NodeName};
+use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::file::disk::{Disk, RealDisk};
-use crate::store::retry::Deadline;
 use std::path::Path;
 
 impl KubeStore {

@@ -12,7 +12,7 @@ use super::session::KubeSession;
 use super::verify::Stands;
 use super::{KubeStore, names};
 use crate::ipam::NodeName;
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use crate::store::upkeep::{Extent, Finding, IsAlive, IsLeftBehind, Repaired, SetBack, TakenOver, Upkeep, Verified, What};
 use crate::store::{Access, StoreError};
 use std::path::Path;

@@ -3,10 +3,11 @@
 
 use super::answer::{is_terminating, is_unserved, newer, plain, status};
 use super::api::Api;
-use super::client::{Answer, CallError, Method, Request};
 use super::crd::{GROUP, IpAllocation, PLURAL};
+use crate::api_client::client::{Answer, CallError, Method, Request};
+use crate::retry;
+use crate::retry::{Attempt, Deadline, Pace};
 use crate::store::StoreError;
-use crate::store::retry::{self, Attempt, Deadline, Pace};
 use std::cell::Cell;
 use std::time::Duration;
 

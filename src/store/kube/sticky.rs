@@ -9,13 +9,13 @@
 //! 60 ms as a rule.
 
 use super::api::{Api, JSON, TABLE, escape};
-use super::client::{Method, Request};
 use super::crd::{GROUP, Metadata, VERSION};
 use super::send::Call;
 use super::{KubeStore, names};
+use crate::api_client::client::{Method, Request};
 use crate::ipam::{IfName, NetworkName, Scope, Sticky, StickyOwner};
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::retry::Deadline;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

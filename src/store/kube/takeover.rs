@@ -11,8 +11,8 @@ use super::crd::IpAllocation;
 use super::place::Place;
 use super::{KubeStore, PATIENCE};
 use crate::ipam::{Allocation, Word};
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::retry::Deadline;
 use crate::store::upkeep::{IsLeftBehind, TakenOver};
 use std::collections::{BTreeMap, BTreeSet};
 

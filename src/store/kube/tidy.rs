@@ -4,11 +4,11 @@
 
 use super::state::{SCOPES, State};
 use super::{KubeStore, names};
+use crate::digest;
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::digest;
 use crate::store::file::disk::{Locked, Patience};
 use crate::store::file::failed;
-use crate::store::retry::Deadline;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::Path;

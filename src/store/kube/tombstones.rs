@@ -12,8 +12,8 @@ use super::names;
 use super::session::KubeSession;
 use super::state::Tombstone;
 use crate::ipam::{Attachment, Version};
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::retry::Deadline;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// The API server gives up a request after this time (`--request-timeout`):

@@ -4,8 +4,8 @@
 use super::certificates::Authority;
 use super::server::{GET, PATIENCE, Server, Talk, client, get, not_sent, timed, unknown};
 use crate::support::sandbox::Sandbox;
-use hereabouts::store::kube::client::{Answer, CallError, Method, Request};
-use hereabouts::store::retry::{Deadline, until};
+use hereabouts::api_client::client::{Answer, CallError, Method, Request};
+use hereabouts::retry::{Deadline, until};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 
 use super::certificates::Authority;
 use crate::support::sandbox::Sandbox;
-use hereabouts::store::kube::client::{Client, ClientError};
+use hereabouts::api_client::client::{Client, ClientError};
 use std::ffi::OsString;
 
 fn refused(sandbox: &Sandbox, text: &str) -> ClientError {

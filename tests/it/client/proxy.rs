@@ -3,7 +3,7 @@
 use super::certificates::Authority;
 use super::server::{GET, Server, get, kubeconfig, not_sent, timed};
 use crate::support::sandbox::Sandbox;
-use hereabouts::store::kube::client::Client;
+use hereabouts::api_client::client::Client;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

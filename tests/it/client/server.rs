@@ -4,7 +4,7 @@
 
 use super::certificates::{Authority, Certificate};
 use crate::support::sandbox::Sandbox;
-use hereabouts::store::kube::client::{Answer, CallError, Client, Method, Request};
+use hereabouts::api_client::client::{Answer, CallError, Client, Method, Request};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -4,7 +4,7 @@
 use super::certificates::{Authority, Certificate};
 use super::server::{Identity, Server, Talk, client, get, kubeconfig, not_sent};
 use crate::support::sandbox::Sandbox;
-use hereabouts::store::kube::client::Client;
+use hereabouts::api_client::client::Client;
 use rcgen::KeyPair;
 use rustls::SupportedProtocolVersion;
 use std::net::TcpListener;

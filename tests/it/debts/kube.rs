@@ -7,7 +7,7 @@ use crate::support::living::Living;
 use crate::support::nodes::{Node, holders, own_name};
 use crate::support::proxy::{Act, Proxy};
 use crate::support::sandbox::Call;
-use hereabouts::store::retry::Stopwatch;
+use hereabouts::retry::Stopwatch;
 use std::path::Path;
 use std::time::Duration;
 

@@ -6,7 +6,7 @@
 use super::chart::{kustomized, rendered};
 use crate::support::cluster::Cluster;
 use crate::support::sandbox::{Ended, HEREABOUTS, Sandbox, configuration};
-use hereabouts::store::retry::{Deadline, until};
+use hereabouts::retry::{Deadline, until};
 use serde_json::Value;
 use std::io::Read;
 use std::path::PathBuf;

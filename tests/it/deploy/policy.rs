@@ -7,7 +7,7 @@ use crate::support::cluster::{Cluster, Options};
 use crate::support::living::Living;
 use crate::support::nodes::{Node, holders, objects, own_name};
 use crate::support::sandbox::{Call, Ended, Sandbox};
-use hereabouts::store::retry::{Deadline, until};
+use hereabouts::retry::{Deadline, until};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;

@@ -36,7 +36,7 @@ use files::{Directory, Memory};
 use hereabouts::addr::{AddrSet, Range};
 use hereabouts::ipam::{Allocation, Attachment, Draft, NodeName, Scope};
 use hereabouts::plugin::del;
-use hereabouts::store::retry::Deadline;
+use hereabouts::retry::Deadline;
 use hereabouts::store::{Access, Filter, Rehome, Release, Session};
 #[cfg(feature = "kube")]
 pub(super) use kube::check as check_on_the_api_server;

@@ -1,7 +1,7 @@
 //! A node of one's own below a sandbox, and installs on it.
 
 use crate::support::sandbox::{Call, Ended, HEREABOUTS, Sandbox};
-use hereabouts::store::retry::{Deadline, until};
+use hereabouts::retry::{Deadline, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Write;

@@ -12,7 +12,7 @@ use crate::kills::strace::{self, Point};
 use crate::support::cluster::Cluster;
 use crate::support::nodes::{Node, holders, own_name};
 use crate::support::sandbox::{Call, Ended};
-use hereabouts::store::retry::{Attempt, Deadline, Pace, until_paced};
+use hereabouts::retry::{Attempt, Deadline, Pace, until_paced};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -6,7 +6,7 @@ use crate::support::cluster::{Cluster, Options, Server};
 use crate::support::nodes::{DEADLINES, Node, holders, objects, own_name};
 use crate::support::proxy::{Act, Proxy, Seen};
 use crate::support::sandbox::{Call, Ended};
-use hereabouts::store::kube::client::{Client, Method, Request};
+use hereabouts::api_client::client::{Client, Method, Request};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -4,7 +4,7 @@
 
 use crate::support::cluster::{Cluster, Options};
 use crate::support::sandbox::{Ended, HEREABOUTS};
-use hereabouts::store::retry::{Deadline, until};
+use hereabouts::retry::{Deadline, until};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;

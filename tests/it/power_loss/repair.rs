@@ -3,10 +3,10 @@
 use super::world::{World, fault, prepared};
 use crate::conformance::host;
 use crate::support::cached::CachedDisk;
+use hereabouts::retry::Deadline;
 use hereabouts::store::file::FileStore;
 use hereabouts::store::file::disk::Disk;
 use hereabouts::store::file::finding::Problem;
-use hereabouts::store::retry::Deadline;
 use std::path::Path;
 use std::time::Duration;
 

@@ -8,10 +8,10 @@ use super::{Effort, calls, power_fails_during};
 use crate::conformance::host;
 use crate::support::cached::{CachedDisk, Image, Skip};
 use crate::support::calls::{CALLS, Call};
+use hereabouts::retry::Deadline;
 use hereabouts::store::file::FileStore;
 use hereabouts::store::file::disk::Disk;
 use hereabouts::store::file::finding::{Finding, Problem};
-use hereabouts::store::retry::Deadline;
 use std::path::Path;
 use std::time::Duration;
 

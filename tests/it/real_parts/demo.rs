@@ -57,7 +57,7 @@ fn left_of(pid: u32) -> Vec<String> {
 
 /// The kernel takes a process namespace apart in its own time.
 fn assert_nothing_left(pid: u32) {
-    let deadline = hereabouts::store::retry::Deadline::after(Duration::from_secs(60));
+    let deadline = hereabouts::retry::Deadline::after(Duration::from_secs(60));
     while !left_of(pid).is_empty() {
         assert!(!deadline.left().is_zero(), "left behind: {:?}", left_of(pid));
         std::thread::yield_now();

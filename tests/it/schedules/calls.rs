@@ -16,10 +16,10 @@ use hereabouts::plugin::failure::Failure;
 use hereabouts::plugin::host::Machine;
 use hereabouts::plugin::sweep::Sweep;
 use hereabouts::plugin::{Ipam, Ready, Sighting, Surroundings, report::Report};
+use hereabouts::retry::{Deadline, with_clock};
 use hereabouts::store::file::{FileStore, Host};
 #[cfg(feature = "kube")]
 use hereabouts::store::kube::{KubeStore, Order};
-use hereabouts::store::retry::{Deadline, with_clock};
 use hereabouts::store::upkeep::{Extent, Upkeep};
 use hereabouts::store::{Filter, Store, StoreError};
 use std::cell::Cell;

@@ -11,8 +11,8 @@ use hereabouts::addr::AddrSet;
 use hereabouts::config::Settings;
 use hereabouts::ipam::{Allocation, Attachment, Draft, Scope};
 use hereabouts::plugin::debts::Payer;
+use hereabouts::retry::Deadline;
 use hereabouts::store::file::disk::Held;
-use hereabouts::store::retry::Deadline;
 use hereabouts::store::{Access, Filter, Listing, Session, Store, StoreError};
 
 /// A store that is there for the lock of an attachment alone; whether it may come

@@ -8,7 +8,7 @@
 
 use super::world::{Event, World};
 use crate::support::cached::Draw;
-use hereabouts::store::retry::Clock;
+use hereabouts::retry::Clock;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

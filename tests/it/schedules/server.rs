@@ -4,7 +4,7 @@
 
 use super::calls::BadRequest;
 use super::scheduler::{Scheduler, Touches};
-use hereabouts::store::kube::client::{Answer, CallError, Method, Request, Server};
+use hereabouts::api_client::client::{Answer, CallError, Method, Request, Server};
 use hereabouts::store::kube::crd::{GROUP, KIND, PLURAL, VERSION};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

@@ -8,8 +8,8 @@ use crate::conformance::{candidates, claim, draft, host, open};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Sandbox, configuration};
 use hereabouts::ipam::{Draft, Scope};
+use hereabouts::retry::Deadline;
 use hereabouts::store::file::FileStore;
-use hereabouts::store::retry::Deadline;
 use hereabouts::store::{Access, Claim, Rehome, Store, StoreError};
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use hereabouts::ipam::{Allocation, Draft, Life, NodeName, Offer, Part, Scope, Sl
 use hereabouts::plugin::add::{Ask, allocate};
 use hereabouts::plugin::del::free;
 use hereabouts::plugin::sweep::{self, Sweep};
-use hereabouts::store::retry::Deadline;
+use hereabouts::retry::Deadline;
 use hereabouts::store::upkeep::Upkeep;
 use hereabouts::store::{Access, Filter, Store, StoreError};
 use std::time::Duration;

@@ -7,8 +7,8 @@
 //! the store came to be as it is.
 
 use hereabouts::ipam::{Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName};
+use hereabouts::retry::Deadline;
 use hereabouts::store::file::{FileStore, Host};
-use hereabouts::store::retry::Deadline;
 use hereabouts::store::{Access, Filter, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

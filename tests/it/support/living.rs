@@ -1,7 +1,7 @@
 //! A sandbox that lives: a process in a network namespace of its own, which is
 //! gone when this is dropped.
 
-use hereabouts::store::retry::Deadline;
+use hereabouts::retry::Deadline;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 

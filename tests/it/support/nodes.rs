@@ -4,8 +4,8 @@
 
 use super::cluster::Cluster;
 use super::sandbox::{Call, Ended, Sandbox, configuration};
-use hereabouts::store::kube::client::{Client, Method, Request};
-use hereabouts::store::retry::{Deadline, until};
+use hereabouts::api_client::client::{Client, Method, Request};
+use hereabouts::retry::{Deadline, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -13,7 +13,7 @@ mod wire;
 
 use super::cluster::Cluster;
 use authority::{Authority, Validity};
-use hereabouts::store::retry::{Deadline, until};
+use hereabouts::retry::{Deadline, until};
 use nix::libc;
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use rustls::crypto::ring;

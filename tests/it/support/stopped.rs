@@ -3,7 +3,7 @@
 //! SIGSTOP and says when it has taken effect: no waiting for a time.
 
 use super::sandbox::{Call, Ended};
-use hereabouts::store::retry::Deadline;
+use hereabouts::retry::Deadline;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -185,7 +185,7 @@ fn v140_an_add_whose_caller_was_killed_is_taken_back() {
     caller.wait().unwrap();
     (&writer).write_all(configuration(RANGE).as_bytes()).unwrap();
     drop(writer);
-    let deadline = hereabouts::store::retry::Deadline::after(std::time::Duration::from_secs(20));
+    let deadline = hereabouts::retry::Deadline::after(std::time::Duration::from_secs(20));
     let said = || std::fs::read_to_string(sandbox.path("stderr")).unwrap();
     while !said().contains("nothing was allocated") {
         assert!(!deadline.left().is_zero(), "no word from the orphan: {}", said());

@@ -2,7 +2,7 @@
 //! mounted: /etc/fstab, and mount and automount units of systemd, whose file
 //! names are their paths. Looked at before a store is made, which is rare.
 
-use crate::store::small_file::read_small;
+use crate::small_file::read_small;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;

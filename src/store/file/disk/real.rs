@@ -4,7 +4,7 @@
 use super::super::lock;
 use super::kinds;
 use super::{Content, Disk, Inode, Kind, Locked, Patience};
-use crate::store::retry::Deadline;
+use crate::retry::Deadline;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};

@@ -8,8 +8,9 @@
 use super::super::disk::Disk;
 use super::super::{failed, reason, remove};
 use super::{PLACE, ProbeError, beside, make, own};
+use crate::retry;
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::retry::{self, Deadline};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io;

@@ -5,8 +5,9 @@ use super::super::disk::{Disk, Locked, Patience};
 use super::super::{failed, refused_lock, remove};
 use super::pair::Pair;
 use super::{LONGEST_VIEW, Links, Locks, ProbeError, Renames, Views, link, make};
+use crate::retry;
+use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::retry::{self, Deadline};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 
 use super::{RANGE, Scene, THREE, forget_version};
 use crate::support::stopped::{Moment, Stopped, has_strace};
-use hereabouts::store::retry::Deadline;
+use hereabouts::retry::Deadline;
 use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;

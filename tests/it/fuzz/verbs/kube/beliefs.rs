@@ -6,8 +6,8 @@ use super::super::claims::Asked;
 use super::super::{Held, Key, key};
 use hereabouts::addr::{AddrSet, Range};
 use hereabouts::ipam::{Allocation, Attachment, Scope};
+use hereabouts::retry::Deadline;
 use hereabouts::store::kube::Order;
-use hereabouts::store::retry::Deadline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -38,11 +38,10 @@ impl Beliefs {
         self.told.insert(key);
     }
 
-    /// By this node: then no range is full.
+    /// By this node.
     pub(super) fn free(&mut self, key: &Key) {
         self.told.remove(key);
         self.outdated.remove(key);
-        self.full.remove(&key.0);
     }
 
     pub(super) fn freed_elsewhere(&mut self, key: &Key) {

@@ -1,11 +1,10 @@
 //! What stands for a text in the name of a file, a label or an offset that cannot
 //! hold the text itself.
 
-use crate::ipam::Attachment;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of several texts, each told from the next.
-fn of_parts(parts: &[&str]) -> [u8; 32] {
+pub(crate) fn of_parts(parts: &[&str]) -> [u8; 32] {
     let mut digest = Sha256::new();
     for part in parts {
         digest.update(part.len().to_be_bytes());
@@ -14,20 +13,9 @@ fn of_parts(parts: &[&str]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// The same of a whole attachment.
-pub(crate) fn of_attachment(attachment: &Attachment) -> [u8; 32] {
-    let Attachment { node, network, container, ifname } = attachment;
-    of_parts(&[node.as_str(), network.as_str(), container.as_str(), ifname.as_str()])
-}
-
 /// 16 hexadecimal digits of several texts, each told from the next.
 pub(crate) fn short(parts: &[&str]) -> String {
     hex(&of_parts(parts)[..8])
-}
-
-/// The same of a whole attachment.
-pub(crate) fn short_of_attachment(attachment: &Attachment) -> String {
-    hex(&of_attachment(attachment)[..8])
 }
 
 /// Whether a text is what [`short`] gives.
@@ -49,7 +37,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::digest::*;
 
     #[test]
     fn digits_and_parts() {

@@ -38,7 +38,7 @@ struct Named {
 }
 
 /// The ServiceAccount that a token is of; `None` for any other token.
-pub(super) fn account(token: &str) -> Option<Account> {
+pub(crate) fn account(token: &str) -> Option<Account> {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Claims = serde_json::from_slice(&claims).ok()?;
     let name = claims.sub?.strip_prefix("system:serviceaccount:")?.to_owned();
@@ -48,7 +48,7 @@ pub(super) fn account(token: &str) -> Option<Account> {
 }
 
 /// The Node that a token is bound to, by itself or by its pod: name and uid.
-pub(super) fn node(token: &str) -> Option<(String, String)> {
+pub(crate) fn node(token: &str) -> Option<(String, String)> {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let node = serde_json::from_slice::<Claims>(&claims).ok()?.bound?.node?;
     let short = |text: &str| !text.is_empty() && text.len() <= LONGEST;
@@ -57,7 +57,7 @@ pub(super) fn node(token: &str) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::api_client::token::*;
 
     #[test]
     fn the_account_is_read_from_both_kinds_of_tokens_and_from_nothing_else() {

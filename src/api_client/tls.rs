@@ -3,7 +3,7 @@
 //! live long enough to.
 
 use super::kubeconfig::{Kubeconfig, Pem, Trust};
-use crate::store::small_file::read_small;
+use crate::small_file::read_small;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -26,10 +26,10 @@ const SYSTEM_BUNDLES: &[&str] = &[
 ];
 
 /// A client configuration and where its authorities come from.
-pub(super) struct Tls {
-    pub(super) config: Arc<ClientConfig>,
+pub(crate) struct Tls {
+    pub(crate) config: Arc<ClientConfig>,
     /// For messages.
-    pub(super) authorities: String,
+    pub(crate) authorities: String,
 }
 
 impl Tls {
@@ -37,7 +37,7 @@ impl Tls {
     ///
     /// # Errors
     /// What is wrong with a certificate or key, and where it stood.
-    pub(super) fn new(kubeconfig: &Kubeconfig) -> Result<Self, String> {
+    pub(crate) fn new(kubeconfig: &Kubeconfig) -> Result<Self, String> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -146,7 +146,7 @@ impl ServerCertVerifier for TrustAnybody {
 
 /// A failure of TLS in a sentence that says what to do, and whether it may
 /// pass by itself.
-pub(super) fn explain(error: &rustls::Error, authorities: &str) -> (String, bool) {
+pub(crate) fn explain(error: &rustls::Error, authorities: &str) -> (String, bool) {
     match error {
         rustls::Error::InvalidCertificate(reason) => (explain_certificate(reason, authorities), false),
         rustls::Error::AlertReceived(alert) if is_about_certificate(*alert) => {
@@ -165,7 +165,7 @@ pub(super) fn explain(error: &rustls::Error, authorities: &str) -> (String, bool
 
 /// Alerts by which a server refuses a client's certificate; with TLS 1.3 they
 /// arrive after the request was sent, which it then has not read.
-pub(super) fn is_about_certificate(alert: AlertDescription) -> bool {
+pub(crate) fn is_about_certificate(alert: AlertDescription) -> bool {
     use AlertDescription as Alert;
     [
         Alert::NoCertificate,

@@ -2,19 +2,19 @@
 //! kubeconfig, else `HTTPS_PROXY` unless `NO_PROXY` names the server, with
 //! Go's reading of both. Only http proxies are spoken to.
 
-use super::endpoint::{Host, Url};
+use super::url::{Host, Url};
 use crate::addr::Subnet;
 use std::ffi::OsString;
 use std::net::IpAddr;
 
 /// The environment.
-pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The proxy in front of a server.
 ///
 /// # Errors
 /// Where a proxy was named, and why it cannot be used.
-pub(super) fn choose(server: &Url, proxy_url: Option<&str>, lookup: Lookup<'_>) -> Result<Option<Url>, (String, String)> {
+pub(crate) fn choose(server: &Url, proxy_url: Option<&str>, lookup: Lookup<'_>) -> Result<Option<Url>, (String, String)> {
     if let Some(text) = proxy_url {
         return parse(text).map(Some).map_err(|reason| ("proxy-url".to_owned(), reason));
     }
@@ -91,7 +91,7 @@ fn without_port(entry: &str) -> (&str, Option<u16>) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::api_client::proxy::*;
 
     fn direct(server: &str, exceptions: &str) -> bool {
         is_direct(&Url::parse(server).unwrap(), exceptions)

@@ -2,8 +2,8 @@
 //! the search list of resolv.conf(5). UDP alone: the addresses of an API server
 //! fit, and of a longer answer what has come is used. Reads no file.
 
-use crate::store::retry::Deadline;
-use crate::store::small_file::words;
+use crate::retry::Deadline;
+use crate::small_file::words;
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, Question, RCODE, TYPE};
 use std::io;
@@ -19,8 +19,8 @@ const SECOND_FAMILY: Duration = Duration::from_millis(200);
 
 /// What resolv.conf says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Resolver {
-    pub(super) servers: Vec<SocketAddr>,
+pub(crate) struct Resolver {
+    pub(crate) servers: Vec<SocketAddr>,
     search: Vec<String>,
     /// A name with fewer dots is looked for in the search list first.
     dots: usize,
@@ -30,7 +30,7 @@ pub(super) struct Resolver {
 
 /// How a question ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// The addresses, IPv4 first: where it is not routed, connecting to one
     /// fails at once.
     Addresses(Vec<IpAddr>),
@@ -42,7 +42,7 @@ pub(super) enum Found {
 
 impl Resolver {
     /// Reads a resolv.conf; what we do not act on is passed over.
-    pub(super) fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut parsed = Self { servers: Vec::new(), search: Vec::new(), dots: 1, timeout: Duration::from_secs(5), attempts: 2 };
         for line in text.lines() {
             let mut words = line.split_ascii_whitespace().take_while(|word| !word.starts_with(['#', ';']));
@@ -88,7 +88,7 @@ impl Resolver {
     }
 
     /// Looks a name up.
-    pub(super) fn find(&self, name: &str, deadline: &Deadline) -> Found {
+    pub(crate) fn find(&self, name: &str, deadline: &Deadline) -> Found {
         let mut failed = None;
         for name in self.names(name) {
             match self.ask(&name, deadline) {
@@ -223,7 +223,7 @@ fn identifier() -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::api_client::dns_query::*;
     use simple_dns::ResourceRecord;
     use simple_dns::rdata::{A, AAAA};
     use std::sync::mpsc;

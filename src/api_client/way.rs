@@ -40,7 +40,7 @@ impl Way {
     /// Whether both lead to one cluster, as far as they tell. A cluster may get
     /// another URL, or other authorities; another one has both. Where one authority
     /// signs for several clusters, the uids of the same ServiceAccount differ.
-    pub(super) fn leads_where(&self, other: &Self) -> bool {
+    pub(crate) fn leads_where(&self, other: &Self) -> bool {
         let (authorities, server) = self.compare(other);
         let file = self.file.is_some() && self.file == other.file;
         let accounts = self.account.as_ref().zip(other.account.as_ref());
@@ -66,7 +66,7 @@ impl Way {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::api_client::way::*;
 
     fn way(id: &str, file: &str, uid: &str) -> Way {
         let account = Some(Account { name: "kube-system/hereabouts".to_owned(), uid: uid.to_owned() });

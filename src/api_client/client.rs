@@ -4,15 +4,17 @@
 //! may be repeated is known to the caller alone. Knows nothing of objects.
 
 use super::connection::{Connection, Target, Trouble, is_refusal};
-use super::endpoint::{Host, Url};
-use super::http::{self, Sender, Unread};
+use super::http;
+use super::http::{Sender, Unread};
 use super::kubeconfig::{Kubeconfig, Pem, Token, Trust};
-use super::proxy::{self, Lookup};
+use super::proxy;
+use super::proxy::Lookup;
 use super::tls::Tls;
+use super::url::{Host, Url};
 use super::way::Way;
-use crate::store::digest;
-use crate::store::retry::Deadline;
-use crate::store::small_file::{read_small, words};
+use crate::digest;
+use crate::retry::Deadline;
+use crate::small_file::{read_small, words};
 use rustls::pki_types::ServerName;
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;

@@ -19,7 +19,7 @@ const LONGEST_CHUNK_LINE: usize = 4096;
 
 /// Why no whole answer was read.
 #[derive(Debug)]
-pub(super) enum Unread {
+pub(crate) enum Unread {
     /// The connection failed or ended.
     Failed(io::Error),
     /// What came is not HTTP/1.1, or too large.
@@ -33,20 +33,20 @@ impl From<io::Error> for Unread {
 }
 
 /// Where a request goes and who sends it.
-pub(super) struct Sender<'a> {
+pub(crate) struct Sender<'a> {
     /// `Host:`.
-    pub(super) authority: &'a str,
+    pub(crate) authority: &'a str,
     /// What stands before each path.
-    pub(super) base: &'a str,
+    pub(crate) base: &'a str,
     /// The bearer token.
-    pub(super) token: Option<&'a str>,
+    pub(crate) token: Option<&'a str>,
 }
 
 /// The bytes of a request.
 ///
 /// # Errors
 /// The path or the token holds what would end its line.
-pub(super) fn encode(sender: &Sender<'_>, request: &Request<'_>) -> Result<Vec<u8>, &'static str> {
+pub(crate) fn encode(sender: &Sender<'_>, request: &Request<'_>) -> Result<Vec<u8>, &'static str> {
     if !request.path.starts_with('/') || !is_word(request.path) {
         return Err("expected a path of visible ASCII letters");
     }
@@ -87,7 +87,7 @@ fn is_word(text: &str) -> bool {
 ///
 /// # Errors
 /// See [`Unread`].
-pub(super) fn read_answer(source: &mut dyn Read) -> Result<(Answer, bool), Unread> {
+pub(crate) fn read_answer(source: &mut dyn Read) -> Result<(Answer, bool), Unread> {
     let mut incoming = Incoming { source, buffer: Vec::with_capacity(8 * 1024) };
     let head = loop {
         let head = incoming.head()?;
@@ -111,7 +111,7 @@ pub(super) fn read_answer(source: &mut dyn Read) -> Result<(Answer, bool), Unrea
 ///
 /// # Errors
 /// See [`Unread`].
-pub(super) fn read_head(source: &mut dyn Read) -> Result<u16, Unread> {
+pub(crate) fn read_head(source: &mut dyn Read) -> Result<u16, Unread> {
     Incoming { source, buffer: Vec::new() }.head().map(|head| head.status)
 }
 
@@ -293,7 +293,7 @@ fn ended() -> Unread {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::api_client::http::*;
     use proptest::prelude::*;
 
     /// Gives its bytes in pieces of this length.

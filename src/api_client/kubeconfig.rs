@@ -5,8 +5,8 @@
 //! kubeconfig. What we do not understand is refused, not passed over: to act
 //! as somebody else would be worse. No error shows content: it may be secret.
 
-use super::endpoint::Url;
-use crate::store::small_file::{read_small, words};
+use super::url::Url;
+use crate::small_file::{read_small, words};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -45,13 +45,13 @@ pub enum ClientError {
 }
 
 /// Bytes in PEM, and where they stood.
-pub(super) struct Pem {
-    pub(super) bytes: Vec<u8>,
-    pub(super) place: String,
+pub(crate) struct Pem {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) place: String,
 }
 
 /// Whose word is taken for the server's name.
-pub(super) enum Trust {
+pub(crate) enum Trust {
     /// These authorities'.
     Authorities(Pem),
     /// Those that the system trusts.
@@ -61,7 +61,7 @@ pub(super) enum Trust {
 }
 
 /// A bearer token.
-pub(super) enum Token {
+pub(crate) enum Token {
     /// As it stands.
     Text(String),
     /// Read anew for each request, because it is renewed there.
@@ -69,14 +69,14 @@ pub(super) enum Token {
 }
 
 /// What is used of a kubeconfig, with the files that it names read.
-pub(super) struct Kubeconfig {
-    pub(super) server: Url,
-    pub(super) tls_server_name: Option<String>,
-    pub(super) trust: Trust,
+pub(crate) struct Kubeconfig {
+    pub(crate) server: Url,
+    pub(crate) tls_server_name: Option<String>,
+    pub(crate) trust: Trust,
     /// Certificate chain and key.
-    pub(super) certificate: Option<(Pem, Pem)>,
-    pub(super) token: Option<Token>,
-    pub(super) proxy_url: Option<String>,
+    pub(crate) certificate: Option<(Pem, Pem)>,
+    pub(crate) token: Option<Token>,
+    pub(crate) proxy_url: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -155,7 +155,7 @@ impl Kubeconfig {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub(super) fn read(path: &Path) -> Result<Self, ClientError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ClientError> {
         let bytes = read(path, "the kubeconfig")?;
         Reader { path }.parse(&bytes)
     }

@@ -5,10 +5,10 @@
 //! of DNS. What else a host may have in nsswitch.conf is not asked.
 
 use super::connection::Trouble;
-use super::dns::{Found, Resolver};
-use super::endpoint::Host;
-use crate::store::retry::Deadline;
-use crate::store::small_file::read_small;
+use super::dns_query::{Found, Resolver};
+use super::url::Host;
+use crate::retry::Deadline;
+use crate::small_file::read_small;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
@@ -19,7 +19,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 ///
 /// # Errors
 /// Nobody knows the name.
-pub(super) fn addresses(host: &Host, deadline: &Deadline) -> Result<Vec<IpAddr>, Trouble> {
+pub(crate) fn addresses(host: &Host, deadline: &Deadline) -> Result<Vec<IpAddr>, Trouble> {
     let name = match host {
         Host::Address(address) => return Ok(vec![*address]),
         Host::Name(name) => name,
@@ -64,7 +64,7 @@ fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::api_client::resolver::*;
 
     #[test]
     fn hosts_has_names_and_aliases_in_any_case() {

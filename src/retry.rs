@@ -184,7 +184,7 @@ pub fn jittered(pause: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::retry::*;
 
     #[test]
     fn a_value_ends_the_loop_and_a_deadline_does_too() {

@@ -1,12 +1,14 @@
 //! One connection to the API server, TCP and TLS, through a proxy where there
 //! is one. Every wait ends with the deadline of the call.
 
-use super::endpoint::{Host, Url};
-use super::http::{self, Unread};
-use super::resolve;
-use super::tls::{self, Tls};
-use crate::store::retry::Deadline;
-use crate::store::small_file::words;
+use super::http;
+use super::http::Unread;
+use super::resolver;
+use super::tls;
+use super::tls::Tls;
+use super::url::{Host, Url};
+use crate::retry::Deadline;
+use crate::small_file::words;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::ClientConnection;
@@ -18,38 +20,38 @@ use std::time::Duration;
 
 /// Why something did not work, and whether it may by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Trouble {
-    pub(super) reason: String,
-    pub(super) may_pass: bool,
+pub(crate) struct Trouble {
+    pub(crate) reason: String,
+    pub(crate) may_pass: bool,
 }
 
 impl Trouble {
-    pub(super) fn passing(reason: impl Into<String>) -> Self {
+    pub(crate) fn passing(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), may_pass: true }
     }
 
-    pub(super) fn lasting(reason: impl Into<String>) -> Self {
+    pub(crate) fn lasting(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), may_pass: false }
     }
 }
 
 /// Where to connect to.
-pub(super) struct Target {
-    pub(super) server: Url,
-    pub(super) name: ServerName<'static>,
-    pub(super) proxy: Option<Url>,
-    pub(super) tls: Tls,
+pub(crate) struct Target {
+    pub(crate) server: Url,
+    pub(crate) name: ServerName<'static>,
+    pub(crate) proxy: Option<Url>,
+    pub(crate) tls: Tls,
 }
 
 /// The port of https, and of an http proxy.
-pub(super) const HTTPS: u16 = 443;
+pub(crate) const HTTPS: u16 = 443;
 const HTTP: u16 = 80;
 
 /// A server that has so much to say to nobody's question is not asked one.
 const MOST_READS: usize = 64;
 
 /// An open connection.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     socket: TcpStream,
     tls: ClientConnection,
 }
@@ -59,7 +61,7 @@ impl Connection {
     ///
     /// # Errors
     /// No byte of a request was sent.
-    pub(super) fn open(target: &Target, deadline: &Deadline) -> Result<Self, Trouble> {
+    pub(crate) fn open(target: &Target, deadline: &Deadline) -> Result<Self, Trouble> {
         let socket = match &target.proxy {
             None => connect(&target.server.host, target.server.port.unwrap_or(HTTPS), deadline)?,
             Some(proxy) => through(proxy, &target.server.authority(HTTPS), deadline)?,
@@ -78,7 +80,7 @@ impl Connection {
 
     /// Whether a request may be sent on a connection that was kept: reads what
     /// came meanwhile, without waiting, and sees an end.
-    pub(super) fn is_open(&mut self) -> bool {
+    pub(crate) fn is_open(&mut self) -> bool {
         if self.socket.set_nonblocking(true).is_err() {
             return false;
         }
@@ -101,7 +103,7 @@ impl Connection {
     ///
     /// # Errors
     /// A part of it was not: the server cannot have the whole of it.
-    pub(super) fn send(&mut self, bytes: &[u8], deadline: &Deadline) -> io::Result<()> {
+    pub(crate) fn send(&mut self, bytes: &[u8], deadline: &Deadline) -> io::Result<()> {
         let mut wire = Wire { socket: &self.socket, deadline };
         self.tls.set_buffer_limit(None);
         self.tls.writer().write_all(bytes)?;
@@ -112,14 +114,14 @@ impl Connection {
     }
 
     /// Reads as long as the deadline lets it.
-    pub(super) fn incoming<'a>(&'a mut self, deadline: &'a Deadline) -> impl Read + 'a {
+    pub(crate) fn incoming<'a>(&'a mut self, deadline: &'a Deadline) -> impl Read + 'a {
         Incoming { connection: self, deadline }
     }
 }
 
 impl Target {
     /// An I/O error on this way, in words.
-    pub(super) fn explain(&self, doing: &str, error: &io::Error, deadline: &Deadline) -> Trouble {
+    pub(crate) fn explain(&self, doing: &str, error: &io::Error, deadline: &Deadline) -> Trouble {
         let (reason, may_pass) = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(error) => tls::explain(error, &self.tls.authorities),
             None => (plain(error, deadline), true),
@@ -148,7 +150,7 @@ fn shake_hands(tls: &mut ClientConnection, wire: &mut Wire<'_>) -> io::Result<()
 }
 
 /// Whether the server refused our certificate, and so the request unread.
-pub(super) fn is_refusal(error: &io::Error) -> bool {
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(inner, Some(rustls::Error::AlertReceived(alert)) if tls::is_about_certificate(*alert))
 }
@@ -243,7 +245,7 @@ impl Write for Wire<'_> {
 /// Connects to the first of a host's addresses that answers; each gets its
 /// share of the time, so that a silent one does not hide the next.
 fn connect(host: &Host, port: u16, deadline: &Deadline) -> Result<TcpStream, Trouble> {
-    let addresses: Vec<IpAddr> = resolve::addresses(host, deadline)?;
+    let addresses: Vec<IpAddr> = resolver::addresses(host, deadline)?;
     let mut failed = Vec::new();
     for (at, address) in addresses.iter().enumerate() {
         let share = deadline.left() / u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 /// A host as a URL names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Host {
+pub(crate) enum Host {
     /// An address; an IPv6 one stands in brackets.
     Address(IpAddr),
     /// A DNS name, in lower case.
@@ -16,7 +16,7 @@ pub(super) enum Host {
 impl Host {
     /// A host without brackets around an IPv6 address; `None` for what no host
     /// name can be.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse() {
             return Some(Self::Address(address));
         }
@@ -43,17 +43,17 @@ impl fmt::Display for Host {
 
 /// The parts of a URL. Its display leaves out what is secret.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Url {
+pub(crate) struct Url {
     /// In lower case; empty where the text has none.
-    pub(super) scheme: String,
+    pub(crate) scheme: String,
     /// `user:password`, as written.
-    pub(super) credentials: Option<String>,
+    pub(crate) credentials: Option<String>,
     /// The host.
-    pub(super) host: Host,
+    pub(crate) host: Host,
     /// The port, where one is written.
-    pub(super) port: Option<u16>,
+    pub(crate) port: Option<u16>,
     /// Without a slash at its end; query and fragment are refused.
-    pub(super) path: String,
+    pub(crate) path: String,
 }
 
 impl Url {
@@ -61,7 +61,7 @@ impl Url {
     ///
     /// # Errors
     /// What was expected; the text is left out, it may hold a password.
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("expected a URL without spaces and other than ASCII letters");
         }
@@ -91,7 +91,7 @@ impl Url {
     }
 
     /// Host and port as `Host:` of HTTP and CONNECT write them.
-    pub(super) fn authority(&self, default_port: u16) -> String {
+    pub(crate) fn authority(&self, default_port: u16) -> String {
         format!("{}:{}", self.host, self.port.unwrap_or(default_port))
     }
 }
@@ -131,7 +131,7 @@ fn split_port(place: &str) -> Option<(&str, Option<&str>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::api_client::url::*;
 
     fn parse(text: &str) -> Result<(String, Option<u16>, String), &'static str> {
         Url::parse(text).map(|url| (url.host.to_string(), url.port, url.path))
