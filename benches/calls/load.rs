@@ -9,8 +9,9 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use hereabouts::addr::{AddrSet, Subnet};
 use hereabouts::ipam::{Attachment, ContainerId, Draft, IdError, IfName, NetworkName, NodeName, Part, Scope, Source};
 use hereabouts::retry::Deadline;
-use hereabouts::store::file::disk::{Content, Disk, Inode, Locked, Patience, RealDisk};
-use hereabouts::store::file::{FileStore, Host};
+use hereabouts::store::disk::{Content, Disk, Inode, Locked, Patience, RealDisk};
+use hereabouts::store::file::FileStore;
+use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::{Access, Claim, Filter, Store};
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -32,7 +33,7 @@ pub(crate) fn load(data_dir: &Path, network: &str, node: &str, containers: Range
     // As the plugin finds them, so that these are records of this machine's.
     let machine_id = std::fs::read_to_string("/etc/machine-id").ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-    let host = Host { node: node.clone(), machine_id, boot_id: boot_id.clone() };
+    let host = NodeIdentity { node: node.clone(), machine_id, boot_id: boot_id.clone() };
     let store = || FileStore::on(Unsynced(RealDisk::new(data_dir.to_owned())), host.clone());
     let scope = Scope::default();
     let candidates = AddrSet::from_range(&Subnet::parse(crate::RANGE)?.usable());

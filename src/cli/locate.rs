@@ -8,7 +8,7 @@ use crate::plugin::debts::{Debts, Place};
 use crate::plugin::freed::Freed;
 use crate::plugin::host::{self, Machine};
 use crate::plugin::stores::{self, OnBehalf};
-use crate::store::file::Host;
+use crate::store::node_identity::NodeIdentity;
 use crate::store::upkeep::Upkeep;
 use crate::store::{Store, StoreError};
 use anyhow::{Context, bail};
@@ -98,8 +98,8 @@ impl Located<'_> {
         Ok(stores::open_to_keep(&self.settings, self.host(node), on_behalf, self.lookup)?)
     }
 
-    fn host(&self, node: NodeName) -> Host {
-        Host { node, machine_id: self.machine.machine_id.clone(), boot_id: self.machine.boot_id.clone() }
+    fn host(&self, node: NodeName) -> NodeIdentity {
+        NodeIdentity { node, machine_id: self.machine.machine_id.clone(), boot_id: self.machine.boot_id.clone() }
     }
 }
 

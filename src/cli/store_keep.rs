@@ -4,7 +4,7 @@
 use super::{InitArgs, PlaceArgs, output};
 use crate::ipam::NodeName;
 use crate::plugin::stores;
-use crate::store::file::disk::Kind;
+use crate::store::disk::Kind;
 use anyhow::Context;
 
 pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {

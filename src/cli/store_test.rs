@@ -4,7 +4,7 @@
 
 use super::{Format, TestArgs, output};
 use crate::plugin::host::Machine;
-use crate::store::file::disk::{Kind, RealDisk};
+use crate::store::disk::{Kind, RealDisk};
 use crate::store::file::probe::{self, Guest, LONGEST_VIEW, Report, Verdict};
 use anyhow::bail;
 use serde_json::{Value, json};

@@ -10,7 +10,7 @@ use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
 use crate::ipam::{self, Allocation, Attachment, Draft, Scope, Slot, Source, Sticky};
 use crate::retry::Deadline;
-use crate::store::file::disk::Held;
+use crate::store::disk::Held;
 use crate::store::{Access, Rehome, Session, Store, StoreError, Wanted};
 use std::cell::OnceCell;
 use std::time::Duration;

@@ -138,7 +138,7 @@ pub fn node_name(lookup: &dyn Fn(&str) -> Option<OsString>, settings: &Settings,
 /// Whether the directory, or the nearest one above it, is on a filesystem
 /// that other machines may reach.
 fn is_shared(directory: &Path) -> bool {
-    use crate::store::file::disk::{Disk, RealDisk};
+    use crate::store::disk::{Disk, RealDisk};
     let nearest = directory.ancestors().find(|path| path.is_dir());
     nearest.is_some_and(|path| !RealDisk::new(path.to_owned()).is_local().unwrap_or(true))
 }

@@ -27,7 +27,7 @@ use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
 use crate::ipam::{self, Attachment, Draft, Life, NodeName};
 use crate::retry::Deadline;
-use crate::store::file::Host;
+use crate::store::node_identity::NodeIdentity;
 use crate::store::{Store, StoreError};
 use debts::{Account, Debts};
 pub use evidence::Sighting;
@@ -72,7 +72,12 @@ pub trait Surroundings {
     ///
     /// # Errors
     /// See [`stores::open`].
-    fn open_store(&self, settings: &Settings, host: Host, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
+    fn open_store(
+        &self,
+        settings: &Settings,
+        host: NodeIdentity,
+        lookup: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Box<dyn Store>, StoreError> {
         stores::open(settings, host, self.before_shared(), lookup)
     }
 
@@ -168,7 +173,7 @@ impl Settled {
     /// Opens the store.
     pub(crate) fn open(&self, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
         let machine = &self.machine;
-        let host = Host { node: self.node.clone(), machine_id: machine.machine_id.clone(), boot_id: machine.boot_id.clone() };
+        let host = NodeIdentity { node: self.node.clone(), machine_id: machine.machine_id.clone(), boot_id: machine.boot_id.clone() };
         self.surroundings.open_store(&self.settings, host, lookup)
     }
 

@@ -3,8 +3,9 @@
 use super::evidence::life_here;
 use crate::config::{DATA_DIR, Settings, StoreKind};
 use crate::ipam::NodeName;
-use crate::store::file::disk::RealDisk;
-use crate::store::file::{FileStore, Host, Named, Notes, Terms};
+use crate::store::disk::RealDisk;
+use crate::store::file::{FileStore, Named, Notes, Terms};
+use crate::store::node_identity::NodeIdentity;
 use crate::store::upkeep::Upkeep;
 use crate::store::{Store, StoreError};
 use std::ffi::OsString;
@@ -22,7 +23,7 @@ pub fn notes() -> Notes {
 /// A file store to be made by an explicit act.
 #[must_use]
 pub fn to_make(directory: &std::path::Path, maker: NodeName) -> FileStore<RealDisk> {
-    let host = Host { node: maker, machine_id: None, boot_id: String::new() };
+    let host = NodeIdentity { node: maker, machine_id: None, boot_id: String::new() };
     FileStore::new(directory.to_owned(), host).under(Terms {
         named: Named::ByDefault,
         id: None,
@@ -40,7 +41,7 @@ pub fn nothing() -> Rc<dyn Fn()> {
 }
 
 /// The file store that settings name.
-fn files(settings: &Settings, host: Host, before_shared: Rc<dyn Fn()>) -> FileStore<RealDisk> {
+fn files(settings: &Settings, host: NodeIdentity, before_shared: Rc<dyn Fn()>) -> FileStore<RealDisk> {
     let store = &settings.store;
     let named = match (store.by_flat_file, store.is_default_directory()) {
         (true, _) => Named::ByFlatFile,
@@ -61,7 +62,7 @@ fn files(settings: &Settings, host: Host, before_shared: Rc<dyn Fn()>) -> FileSt
 #[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
 pub fn open(
     settings: &Settings,
-    host: Host,
+    host: NodeIdentity,
     before_shared: Rc<dyn Fn()>,
     lookup: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Box<dyn Store>, StoreError> {
@@ -90,7 +91,7 @@ pub enum OnBehalf {
 #[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
 pub fn open_to_keep(
     settings: &Settings,
-    host: Host,
+    host: NodeIdentity,
     on_behalf: OnBehalf,
     lookup: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Box<dyn Upkeep>, StoreError> {
@@ -119,7 +120,7 @@ pub fn open_to_keep(
 pub fn kubernetes(
     settings: &Settings,
     kubeconfig: &std::path::Path,
-    host: Host,
+    host: NodeIdentity,
     lookup: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<crate::store::kube::KubeStore, StoreError> {
     use crate::config::AllocationOrder;

@@ -3,7 +3,7 @@
 //! run full, find a record changed, fail, or do what it was asked and lose the
 //! answer. No configuration selects it.
 
-use super::file::disk::Held;
+use super::disk::Held;
 use super::{Access, Claim, Filter, Holdings, Listing, Rehome, Release, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::ipam::Version;

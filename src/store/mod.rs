@@ -8,17 +8,23 @@
 //!   share
 //! - `kube`: one custom resource an address; a cluster of any size
 //! - [`memory`]: for tests; no configuration selects it
+//! - [`disk`]: the port to the disk and the locks, for both stores
+//! - [`node_identity`]: which node and machine a store acts for
+//! - `percent`: ids as file names
 //! - `filter`: which allocations a listing means
 //! - [`upkeep`]: what an operator does with a store beyond the verbs; [`census`]:
 //!   who holds how much, as it counts
 
 pub(crate) mod attachment_hash;
 pub mod census;
+pub mod disk;
 pub mod file;
 mod filter;
 #[cfg(feature = "kube")]
 pub mod kube;
 pub mod memory;
+pub mod node_identity;
+pub(crate) mod percent;
 mod session;
 pub mod upkeep;
 
@@ -49,14 +55,14 @@ pub trait Store {
         attachment: &Attachment,
         access: Access,
         deadline: Deadline,
-    ) -> Result<Option<Box<dyn file::disk::Held>>, StoreError>;
+    ) -> Result<Option<Box<dyn disk::Held>>, StoreError>;
 
     /// The same without waiting, for a call that may pass over a busy
     /// attachment: GC, sweep, re-homing. `None` when it is busy, too.
     ///
     /// # Errors
     /// As [`Self::lock_attachment`].
-    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn file::disk::Held>>, StoreError>;
+    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn disk::Held>>, StoreError>;
 
     /// What this node can tell of an attachment's records by itself: without the
     /// store's lock, and without asking anybody. Of a call that has the

@@ -8,13 +8,14 @@ use hereabouts::ipam::{
 };
 use hereabouts::plugin::add::{Ask, allocate};
 use hereabouts::retry::Deadline;
-use hereabouts::store::file::{FileStore, Host};
+use hereabouts::store::file::FileStore;
 use hereabouts::store::memory::MemoryStore;
+use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::{Access, Claim, Filter, Rehome, Release, Session, Store};
 use std::time::Duration;
 
-pub(crate) fn host(node: &str) -> Host {
-    Host { node: NodeName::parse(node).unwrap(), machine_id: Some(format!("machine of {node}")), boot_id: "today".to_owned() }
+pub(crate) fn host(node: &str) -> NodeIdentity {
+    NodeIdentity { node: NodeName::parse(node).unwrap(), machine_id: Some(format!("machine of {node}")), boot_id: "today".to_owned() }
 }
 
 pub(crate) fn attachment(node: &str, container: &str) -> Attachment {

@@ -5,7 +5,8 @@
 use crate::conformance;
 use crate::support::overlay::Overlay;
 use crate::support::sandbox::{Call, Sandbox, configuration};
-use hereabouts::store::file::{FileStore, Host};
+use hereabouts::store::file::FileStore;
+use hereabouts::store::node_identity::NodeIdentity;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -200,7 +201,7 @@ fn a_hint_is_written_by_a_node_that_has_no_directory_for_it() {
         let draft = conformance::draft("n1", &format!("c{number}"), None);
         assert!(conformance::claim(conformance::open(&full).as_mut(), "10.0.0.0/29", &draft).is_some());
     }
-    let store = FileStore::new(sandbox.store(), Host { machine_id: None, ..conformance::host("n2") });
+    let store = FileStore::new(sandbox.store(), NodeIdentity { machine_id: None, ..conformance::host("n2") });
     let draft = conformance::draft("n2", "late", None);
     assert!(conformance::claim(conformance::open(&store).as_mut(), "10.0.0.0/29", &draft).is_none());
     assert!(sandbox.files().contains(&"scopes/@/exhausted".to_owned()), "{:?}", sandbox.files());

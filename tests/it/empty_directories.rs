@@ -6,7 +6,8 @@ use crate::support::calls::{Call, run};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Ended, Sandbox, configuration};
 use hereabouts::retry::Deadline;
-use hereabouts::store::file::{FileStore, Host};
+use hereabouts::store::file::FileStore;
+use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::upkeep::Upkeep;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -57,7 +58,7 @@ fn networks_that_hold_nothing_leave_no_directory() {
     let always = ["nodes", "nodes/n1", "nodes/n1/@pods", "nodes/n1/@tmp", "scopes"];
     let mut expected: Vec<PathBuf> = held.iter().chain(&always).map(PathBuf::from).collect();
     expected.sort();
-    let store = FileStore::new(sandbox.store(), Host { machine_id: None, ..host("n1") });
+    let store = FileStore::new(sandbox.store(), NodeIdentity { machine_id: None, ..host("n1") });
     let removed = store.tidy(Deadline::after(Duration::from_secs(60)));
     assert!(removed.is_ok_and(|removed| removed == 8 * held.len()));
     assert_eq!(directories(&sandbox.store()), expected);
@@ -80,7 +81,7 @@ fn what_is_not_ours_stays_where_it_is() {
     call(&sandbox, "DEL", 1).succeeded();
     let foreign = ["scopes/scope-1/notes", "nodes/n1/net-1/notes", "scopes/notes", "nodes/n1/notes"];
     foreign.iter().for_each(|name| std::fs::write(sandbox.store().join(name), "x").unwrap());
-    let store = FileStore::new(sandbox.store(), Host { machine_id: None, ..host("n1") });
+    let store = FileStore::new(sandbox.store(), NodeIdentity { machine_id: None, ..host("n1") });
     store.tidy(Deadline::after(Duration::from_secs(60))).unwrap();
     assert!(foreign.iter().all(|name| sandbox.store().join(name).exists()));
     let found = directories(&sandbox.store());

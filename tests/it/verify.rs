@@ -10,9 +10,10 @@ use crate::support::sandbox::{Call, Sandbox, configuration};
 use crate::support::stopped::{Moment, Stopped, Waiting, has_strace};
 use hereabouts::ipam::Draft;
 use hereabouts::retry::Deadline;
+use hereabouts::store::file::FileStore;
 use hereabouts::store::file::finding::{Finding, Problem};
 use hereabouts::store::file::repair::Repaired;
-use hereabouts::store::file::{FileStore, Host};
+use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::{Access, Rehome, Store};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -240,7 +241,7 @@ fn a_record_of_a_later_version_is_not_released_as_a_damaged_one() {
 #[test]
 fn what_is_no_longer_so_is_neither_repaired_nor_released() {
     let sandbox = sandbox();
-    let store = FileStore::new(sandbox.store(), Host { machine_id: None, ..host("n1") });
+    let store = FileStore::new(sandbox.store(), NodeIdentity { machine_id: None, ..host("n1") });
     let deadline = Deadline::after(Duration::from_secs(20));
     let before = state(&sandbox.store());
     let finding = |problem, path: &str| Finding { problem, path: path.into(), other: None, reason: String::new() };

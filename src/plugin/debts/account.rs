@@ -41,7 +41,7 @@ pub struct Owed<'a> {
 
 /// A debt that an ADD met and that is not paid.
 #[must_use]
-pub struct Unpaid(crate::store::file::disk::Inode);
+pub struct Unpaid(crate::store::disk::Inode);
 
 impl Account {
     /// The account of an attachment.
@@ -108,7 +108,7 @@ impl Account {
         }
     }
 
-    fn remove(&self, inode: crate::store::file::disk::Inode) -> Result<(), Failure> {
+    fn remove(&self, inode: crate::store::disk::Inode) -> Result<(), Failure> {
         self.debts.remove(self.name(), inode).map_err(|error| self.unpaid(&words(&error)))
     }
 

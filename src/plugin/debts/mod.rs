@@ -28,7 +28,7 @@ use crate::digest::{is_short, short};
 use crate::ipam::{Allocation, Attachment, Draft, NodeName};
 use crate::json::Json;
 use crate::store::attachment_hash::short_of_attachment;
-use crate::store::file::disk::{Disk, Inode, RealDisk};
+use crate::store::disk::{Disk, Inode, RealDisk};
 use note::Unreadable;
 use std::cell::Cell;
 use std::ffi::OsStr;

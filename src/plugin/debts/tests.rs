@@ -128,10 +128,10 @@ impl Store for Shared {
         attachment: &Attachment,
         access: Access,
         deadline: Deadline,
-    ) -> Result<Option<Box<dyn crate::store::file::disk::Held>>, StoreError> {
+    ) -> Result<Option<Box<dyn crate::store::disk::Held>>, StoreError> {
         self.0.lock_attachment(attachment, access, deadline)
     }
-    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn crate::store::file::disk::Held>>, StoreError> {
+    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn crate::store::disk::Held>>, StoreError> {
         self.0.try_lock_attachment(attachment)
     }
     fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>> {

@@ -1,14 +1,15 @@
 //! Taking an address: which one, and the order in which it becomes ours.
 
-use super::disk::{Disk, Inode};
 use super::gateways::Gateways;
 use super::hint::{FullShards, Word};
 use super::links::{Standing, standing};
 use super::session::{FileSession, by_pod};
-use super::{failed, failed_link, hint, index, is_gone, layout, record, remove, sync_name};
+use super::{failed_link, hint, index, is_gone, layout, record, remove, sync_name};
 use crate::addr::{AddrSet, Mask, Range, Shard, add_bit, lowest_free};
 use crate::ipam::{Allocation, Attachment, Draft, Scope};
 use crate::retry;
+use crate::store::disk::error::failed;
+use crate::store::disk::{Disk, Inode};
 use crate::store::{Claim, StoreError};
 use std::io;
 use std::net::IpAddr;

@@ -8,9 +8,10 @@
 //! file and to the directories above them. So there the record's file is flushed
 //! as well, by a name that it has still.
 
-use super::disk::Disk;
-use super::{FileStore, failed, is_gone, layout, remove, sync, unique};
+use super::{FileStore, is_gone, layout, remove, sync, unique};
 use crate::store::StoreError;
+use crate::store::disk::Disk;
+use crate::store::disk::error::failed;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};

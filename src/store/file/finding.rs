@@ -2,13 +2,14 @@
 //! wrong from what a call in flight has just not finished.
 
 use super::claim::held_in;
-use super::disk::{Disk, Inode};
 use super::hint::FullShards;
 use super::layout;
 use super::record::Unreadable;
-use super::{failed, index, read, record};
+use super::{index, read, record};
 use crate::ipam::Allocation;
 use crate::store::StoreError;
+use crate::store::disk::error::failed;
+use crate::store::disk::{Disk, Inode};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -7,10 +7,10 @@
 //! claim reads it when that very address is free and the lowest. A note is as
 //! good as the record that it points to, so that it ends with the last of them.
 
-use super::disk::Disk;
 use super::session::FileSession;
 use super::{FileStore, layout, listing, read, record, remove};
 use crate::ipam::{Allocation, Scope, Source};
+use crate::store::disk::Disk;
 use crate::store::{Filter, StoreError};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;

@@ -15,11 +15,12 @@
 //! and their notes say nothing then. No failure here fails a verb: it costs a
 //! record that cannot be brought back.
 
-use super::disk::Disk;
 use super::{Acting, FileStore, layout, listing, read, record};
 use crate::digest::hex;
 use crate::ipam::{Allocation, Attachment, NodeName};
 use crate::store::attachment_hash::of_attachment;
+use crate::store::disk::Disk;
+use crate::store::percent;
 use crate::store::{Filter, StoreError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,7 @@ pub(super) enum Standing {
 
 impl<'n> Given<'n> {
     pub(super) fn new(disk: &'n dyn Disk, id: &str, node: &NodeName) -> Self {
-        Self { disk, directory: Path::new(&*layout::escape(id)).join(&*layout::escape(node.as_str())) }
+        Self { disk, directory: Path::new(&*percent::escape(id)).join(&*percent::escape(node.as_str())) }
     }
 
     fn path(&self, attachment: &Attachment) -> PathBuf {

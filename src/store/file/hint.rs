@@ -2,11 +2,13 @@
 //! They save looks, they never decide; they are not synced, and a failure to
 //! read or write one is no failure of the verb.
 
-use super::disk::Disk;
-use super::{FileStore, failed, layout};
+use super::{FileStore, layout};
 use crate::addr::{AddrSet, Family, Mask, Shard, lowest_free};
 use crate::ipam::Scope;
 use crate::store::StoreError;
+use crate::store::disk::Disk;
+use crate::store::disk::error::failed;
+use crate::store::percent;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -221,7 +223,7 @@ pub(super) fn say_exhausted<D: Disk>(store: &FileStore<D>, scope: &Scope, candid
 /// The candidates in few letters.
 fn describe(candidates: &AddrSet) -> String {
     let ranges: Vec<String> = candidates.ranges().map(|range| range.to_string()).collect();
-    layout::escape(&ranges.join("_"))
+    percent::escape(&ranges.join("_"))
 }
 
 #[cfg(test)]

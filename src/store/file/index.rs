@@ -10,12 +10,13 @@
 //! at the first number that is missing. One freed below a higher one stays as a
 //! left-over until that one goes.
 
-use super::disk::{Content, Disk, Inode};
 use super::layout::{self, Stem};
 use super::record::Unreadable;
-use super::{failed, is_gone, is_taken, record};
+use super::{is_gone, is_taken, record};
 use crate::ipam::Allocation;
 use crate::store::StoreError;
+use crate::store::disk::error::failed;
+use crate::store::disk::{Content, Disk, Inode};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;

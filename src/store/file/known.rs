@@ -3,10 +3,10 @@
 //! the local disk: a store that was made in it would give addresses that another
 //! node's pods hold.
 
-use super::disk::{Disk, Kind};
 use super::notes::{Note, Notes};
 use super::prepare::Format;
 use super::{Acting, FileStore, layout};
+use crate::store::disk::{Disk, Kind};
 use crate::store::{Access, StoreError};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -169,8 +169,10 @@ impl<D: Disk> FileStore<D> {
 
     /// Whether every mount point above is mounted that the machine's tables list.
     pub(super) fn check_mounted(&self) -> Result<(), StoreError> {
-        let unmounted =
-            self.disk.unmounted().map_err(|error| super::failed(&self.disk, "look at the mounts above", Path::new(""), error))?;
+        let unmounted = self
+            .disk
+            .unmounted()
+            .map_err(|error| crate::store::disk::error::failed(&self.disk, "look at the mounts above", Path::new(""), error))?;
         unmounted.map_or(Ok(()), |listed| Err(self.not_mounted(format!("nothing is mounted at {listed}: mount it"))))
     }
 
@@ -202,7 +204,7 @@ impl<D: Disk> FileStore<D> {
     /// # Errors
     /// It cannot be looked at.
     pub fn kind(&self) -> Result<Kind, StoreError> {
-        self.disk.kind().map_err(|error| super::failed(&self.disk, "look at the filesystem of", Path::new(""), error))
+        self.disk.kind().map_err(|error| crate::store::disk::error::failed(&self.disk, "look at the filesystem of", Path::new(""), error))
     }
 
     /// Whether names below `nodes` and below `scopes` can be of one file: a subvolume
@@ -212,7 +214,7 @@ impl<D: Disk> FileStore<D> {
         match (device(layout::NODES), device(layout::SCOPES)) {
             (Some(nodes), Some(scopes)) if nodes != scopes => {
                 let error = std::io::Error::from_raw_os_error(nix::libc::EXDEV);
-                Err(super::failed(&self.disk, "link between nodes and scopes in", Path::new(""), error))
+                Err(crate::store::disk::error::failed(&self.disk, "link between nodes and scopes in", Path::new(""), error))
             }
             _ => Ok(()),
         }
@@ -276,7 +278,7 @@ impl<D: Disk> FileStore<D> {
         self.check_mounted()?;
         self.check_not_nested()?;
         if !exists {
-            self.disk.make_root().map_err(|error| super::failed(&self.disk, "make directory", Path::new(""), error))?;
+            self.disk.make_root().map_err(|error| crate::store::disk::error::failed(&self.disk, "make directory", Path::new(""), error))?;
         }
         let known = id.map(str::to_owned).or_else(|| note.filter(|_| lost_format).map(|note| note.id));
         let id = self.write_explicit_format(known)?;

@@ -21,10 +21,9 @@
 //! for a file name is cut and ends in `~` and a hash.
 
 use crate::addr::{Family, Shard};
-use crate::digest::hex;
 use crate::ipam::{Attachment, IfName, NetworkName, NodeName, PodRef, Scope};
 use crate::store::attachment_hash::of_attachment;
-use sha2::{Digest, Sha256};
+use crate::store::percent::escape;
 use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -75,40 +74,6 @@ pub(super) const HINTS_OF_FULL: &[&str] = &[FULL, EXHAUSTED];
 pub(super) const MACHINE_ID: &str = "@machine-id";
 pub(super) const TMP: &str = "@tmp";
 pub(super) const PODS: &str = "@pods";
-
-/// Leaves room for an interface name and a number in 255 bytes.
-const LONGEST: usize = 180;
-
-/// An id as one file name.
-pub(in crate::store) fn escape(id: &str) -> String {
-    let mut name = String::with_capacity(id.len());
-    for (at, byte) in id.bytes().enumerate() {
-        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b':') || (byte == b'.' && 0 < at);
-        if plain {
-            name.push(char::from(byte));
-        } else {
-            name.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    if LONGEST < name.len() {
-        let digest = hex(&Sha256::digest(id.as_bytes())[..16]);
-        // Escaped text is ASCII: any byte is a character boundary.
-        name.truncate(100);
-        name = format!("{name}~{digest}");
-    }
-    name
-}
-
-/// The id that a name stands for; `None` for one that was cut, or is no name.
-pub(super) fn unescape(name: &str) -> Option<String> {
-    let mut parts = name.split('%');
-    let mut id = parts.next().filter(|_| !name.contains('~'))?.as_bytes().to_vec();
-    for part in parts {
-        id.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
-        id.extend_from_slice(&part.as_bytes()[2..]);
-    }
-    String::from_utf8(id).ok()
-}
 
 /// The byte of the file `format` that keeps calls of an attachment apart: a
 /// hash, so far apart that two attachments never share one.
@@ -248,29 +213,6 @@ pub(super) fn pod(of: &NodeName, network: &NetworkName, pod: &PodRef, ifname: &I
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_id_escapes_its_folder_or_meets_bookkeeping() {
-        for id in ["lock", "a..b", "..", ".", "...", "@", "@tmp", "a/b", "\u{1}", "~", "%41"] {
-            let name = escape(id);
-            assert!(!name.contains(['/', '@', '~']) && !name.starts_with('.'), "{id} {name}");
-        }
-        assert_ne!(escape("%41"), escape("A"));
-        for id in ["lock", ".a", "a@b", "%41", "\u{e9}/x", "100%"] {
-            assert_eq!(unescape(&escape(id)).as_deref(), Some(id));
-        }
-        for name in ["%4", "%", "%zz", "a~0123", "%E9"] {
-            assert_eq!(unescape(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn long_ids_stay_apart_and_fit_a_file_name() {
-        let (one, other) = (escape(&"a".repeat(300)), escape(&"a".repeat(301)));
-        assert_ne!(one, other);
-        assert!(one.len() < 200);
-        assert!(escape(&"\u{1}".repeat(70)).len() < 200);
-    }
 
     #[test]
     fn entries_are_read_back_and_nothing_else() {

@@ -3,10 +3,11 @@
 //! (rclone: EIO). So the names themselves are looked at: only after a failure, and
 //! never instead of the link.
 
-use super::disk::Disk;
-use super::{below, failed, layout, reason};
+use super::{below, layout, reason};
 use crate::digest::hex;
 use crate::store::StoreError;
+use crate::store::disk::Disk;
+use crate::store::disk::error::failed;
 use nix::errno::Errno;
 use std::io;
 use std::path::{Path, PathBuf};

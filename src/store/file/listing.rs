@@ -1,9 +1,11 @@
 //! Listing what is stored, without a lock: by scope and shard, or, where one
 //! node is asked for, by that node's part of the index.
 
-use super::disk::Disk;
-use super::{failed, index, is_gone, layout, record};
+use super::{index, is_gone, layout, record};
 use crate::ipam::{Allocation, AttachmentSet};
+use crate::store::disk::Disk;
+use crate::store::disk::error::failed;
+use crate::store::percent;
 use crate::store::{Filter, Listing, StoreError};
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -55,7 +57,7 @@ fn is_spared(name: &OsStr, spared: &AttachmentSet) -> bool {
     let stem = name.to_str().and_then(|name| name.rsplit_once('.')).map(|(stem, _)| stem);
     let parts = stem.and_then(|stem| stem.split_once('@')).filter(|_| !spared.is_empty());
     parts
-        .and_then(|(container, ifname)| Some((layout::unescape(container)?, layout::unescape(ifname)?)))
+        .and_then(|(container, ifname)| Some((percent::unescape(container)?, percent::unescape(ifname)?)))
         .is_some_and(|(container, ifname)| spared.contains(&container, &ifname))
 }
 

@@ -1,12 +1,12 @@
 //! Records that this node was given and that the store has lost: found by the
 //! node's notes ([`super::given`]), and made again for sandboxes that live.
 
-use super::disk::Disk;
 use super::finding::{Finding, Problem};
 use super::given::{Standing, is_at};
 use super::{FileStore, layout};
 use crate::ipam::{Allocation, Life};
 use crate::retry::Deadline;
+use crate::store::disk::Disk;
 use crate::store::upkeep::{IsAlive, Repaired};
 use crate::store::{Access, StoreError};
 

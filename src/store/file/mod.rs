@@ -15,9 +15,7 @@
 //! by every reader, mended on the way.
 
 mod claim;
-pub mod disk;
 mod durable;
-mod failed;
 pub mod finding;
 mod gateways;
 mod given;
@@ -27,7 +25,6 @@ mod known;
 mod layout;
 mod links;
 mod listing;
-mod lock;
 mod lost;
 mod names;
 mod nested;
@@ -46,21 +43,14 @@ mod wait;
 mod walk;
 
 pub(crate) use self::record::{record_from_json, record_to_json};
-#[cfg(feature = "kube")]
-pub(super) use self::{
-    failed::failed,
-    layout::escape,
-    record::{decode_path, encode_path},
-};
+use super::disk::error::{below, failed, is_gone, reason};
+use super::disk::{Content, Disk, Held, RealDisk};
+use super::node_identity::NodeIdentity;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope, Source, Sticky};
 use crate::retry::Deadline;
-use disk::{Content, Disk, Held};
 use durable::sync_name;
-#[cfg(not(feature = "kube"))]
-use failed::failed;
-use failed::{below, is_gone, reason};
 pub use known::{Named, Terms};
 use links::{failed_link, is_taken};
 pub use notes::Notes;
@@ -70,17 +60,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wait::refused_lock;
-
-/// On whose behalf the store is used.
-#[derive(Debug, Clone)]
-pub struct Host {
-    /// The node.
-    pub node: NodeName,
-    /// `/etc/machine-id`, where the machine has one.
-    pub machine_id: Option<String>,
-    /// The kernel's boot id.
-    pub boot_id: String,
-}
 
 /// For whom the store acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +75,7 @@ enum Acting {
 /// The file store.
 pub struct FileStore<D: Disk> {
     disk: D,
-    host: Host,
+    host: NodeIdentity,
     acting: Acting,
     life: Option<fn(&Draft) -> Life>,
     /// `None`: any directory will do.
@@ -107,17 +86,17 @@ pub struct FileStore<D: Disk> {
     earlier: OnceCell<Vec<NodeName>>,
 }
 
-impl FileStore<disk::RealDisk> {
+impl FileStore<RealDisk> {
     /// The store in a directory, which need not be there yet.
     #[must_use]
-    pub fn new(data_dir: PathBuf, host: Host) -> Self {
-        Self::on(disk::RealDisk::new(data_dir), host)
+    pub fn new(data_dir: PathBuf, host: NodeIdentity) -> Self {
+        Self::on(RealDisk::new(data_dir), host)
     }
 }
 
 impl<D: Disk> FileStore<D> {
     /// The store on any disk; tests bring theirs.
-    pub const fn on(disk: D, host: Host) -> Self {
+    pub const fn on(disk: D, host: NodeIdentity) -> Self {
         Self { disk, host, acting: Acting::Here, life: None, terms: None, agreed: OnceCell::new(), earlier: OnceCell::new() }
     }
 

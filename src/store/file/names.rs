@@ -3,11 +3,13 @@
 //! is its own whatever its name is: the host was called that before. Where
 //! machines share a store it may be a clone's, and is left alone.
 
-use super::disk::{Disk, Held};
-use super::{Acting, FileStore, failed, index, layout, read, record};
+use super::{Acting, FileStore, index, layout, read, record};
 use crate::ipam::{Attachment, NodeName};
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::disk::error::failed;
+use crate::store::disk::{Disk, Held};
+use crate::store::percent;
 use std::io;
 use std::path::Path;
 
@@ -39,7 +41,7 @@ impl<D: Disk> FileStore<D> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(failed(&self.disk, "list", nodes, error)),
         };
-        let own = layout::escape(self.host.node.as_str());
+        let own = percent::escape(self.host.node.as_str());
         let mut found = Vec::new();
         for name in names.iter().filter_map(|name| name.to_str()).filter(|name| *name != own) {
             let directory = nodes.join(name);
@@ -55,7 +57,7 @@ impl<D: Disk> FileStore<D> {
     /// The node that a directory is of. One whose name was cut says so in any of
     /// its records; without a record it holds nothing.
     fn name_of(&self, name: &str, directory: &Path) -> Option<NodeName> {
-        if let Some(whole) = layout::unescape(name) {
+        if let Some(whole) = percent::unescape(name) {
             return NodeName::parse(&whole).ok();
         }
         let networks = self.disk.names(directory).ok()?.into_iter().filter(|name| !name.to_string_lossy().starts_with('@'));
@@ -64,7 +66,7 @@ impl<D: Disk> FileStore<D> {
             Some(self.disk.names(&network).ok()?.into_iter().map(move |entry| network.join(entry)))
         });
         let mut nodes = entries.flatten().filter_map(|entry| Some(record::read(&self.disk.read(&entry).ok()?).ok()?.held.attachment.node));
-        nodes.find(|node| layout::escape(node.as_str()) == name)
+        nodes.find(|node| percent::escape(node.as_str()) == name)
     }
 
     /// Where machines share the store: refuses where this node's notes of it have

@@ -2,8 +2,8 @@
 //! them. What stands there already stops no verb.
 
 use super::FileStore;
-use super::disk::Disk;
 use crate::store::StoreError;
+use crate::store::disk::Disk;
 
 impl<D: Disk> FileStore<D> {
     /// # Errors

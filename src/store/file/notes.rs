@@ -7,10 +7,10 @@
 //! <store's id>/                          what it was given out of it: see `given`
 //! ```
 
-use super::disk::{Disk, RealDisk};
-use super::failed;
 use crate::digest::hex;
 use crate::store::StoreError;
+use crate::store::disk::error::failed;
+use crate::store::disk::{Disk, RealDisk};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io;

@@ -1,10 +1,10 @@
 //! What is there before a record is: the format, the directories, the note whose
 //! machine a node name is. Each is made once and durable.
 
-use super::disk::Disk;
-use super::failed::failed;
 use super::{Acting, FileStore, failed_link, is_taken, layout, read, record, remove, sync, sync_name, unique};
 use crate::digest::hex;
+use crate::store::disk::Disk;
+use crate::store::disk::error::failed;
 use crate::store::{Access, StoreError};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,16 +1,15 @@
 //! A record as JSON, format 1. The only place that knows its shape; readers
 //! pass over keys they do not know. `docs/store.md` describes it.
 
-use super::disk::{Content, Inode};
 use crate::ipam::{
     Allocation, Attachment, ContainerId, Draft, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version,
     View,
 };
 use crate::store::StoreError;
+use crate::store::disk::{Content, Inode};
+use crate::store::percent::{decode_path, encode_path};
 use serde::{Deserialize, Serialize};
-use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 /// The format that this version writes, and the newest that it reads.
@@ -195,7 +194,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Allocation, Unreadable> {
     if bytes.is_empty() {
         return Err(Unreadable::Damaged("it is empty".to_owned()));
     }
-    if super::disk::LARGEST < bytes.len() as u64 {
+    if crate::store::disk::LARGEST < bytes.len() as u64 {
         return Err(Unreadable::Damaged("it is larger than any record".to_owned()));
     }
     let record: Record = match serde_json::from_slice(bytes) {
@@ -275,40 +274,11 @@ pub(super) fn of_another_name(found: &Allocation) -> String {
     format!("it is the record of {} in scope {}", found.address, found.scope)
 }
 
-/// A path need not be text; what is not, and `%`, becomes `%XX`.
-pub(in crate::store) fn encode_path(path: &OsStr) -> String {
-    let mut text = String::new();
-    for chunk in path.as_bytes().utf8_chunks() {
-        text.push_str(&chunk.valid().replace('%', "%25"));
-        for byte in chunk.invalid() {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
-}
-
-pub(in crate::store) fn decode_path(text: &str) -> OsString {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let escaped = after.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    OsString::from_vec(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
 
     fn allocation() -> Allocation {
         Allocation {

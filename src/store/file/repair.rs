@@ -2,12 +2,14 @@
 //! locks, after another look, in steps that each leave the store as good as
 //! before. Only what belongs to this node, and hints, which are everybody's.
 
-use super::disk::{Disk, Inode};
 use super::finding::{Finding, Problem, is_still_so, split_from};
 use super::session::FileSession;
-use super::{FileStore, failed, index, layout, record, remove, sync_name};
+use super::{FileStore, index, layout, record, remove, sync_name};
 use crate::ipam::NodeName;
 use crate::retry::Deadline;
+use crate::store::disk::error::failed;
+use crate::store::disk::{Disk, Inode};
+use crate::store::percent;
 pub use crate::store::upkeep::Repaired;
 use crate::store::{Access, StoreError};
 use std::ffi::OsStr;
@@ -21,7 +23,7 @@ impl<D: Disk> FileStore<D> {
     }
 
     fn is_own(&self, node: &OsStr) -> bool {
-        let is_of = |name: &NodeName| node == &*layout::escape(name.as_str());
+        let is_of = |name: &NodeName| node == &*percent::escape(name.as_str());
         is_of(&self.host.node) || self.earlier_names().is_ok_and(|earlier| earlier.iter().any(is_of))
     }
 

@@ -1,13 +1,14 @@
 //! A session: the locks that are held, and the calls that compare.
 
 use super::claim::Written;
-use super::disk::{Disk, Held, Inode};
 use super::hint::FullShards;
 use super::several::AT_ONCE;
-use super::{FileStore, failed, given, index, layout, read, record, remove, sync_name};
+use super::{FileStore, given, index, layout, read, record, remove, sync_name};
 use crate::addr::{AddrSet, Shard};
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope};
 use crate::retry::Deadline;
+use crate::store::disk::error::failed;
+use crate::store::disk::{Disk, Held, Inode};
 use crate::store::{Access, Claim, Filter, Holdings, Rehome, Release, Session, Store, StoreError, Wanted};
 use std::path::{Path, PathBuf};
 

@@ -12,13 +12,14 @@
 //! one such group and the next: no other call waits for a large ADD to end.
 
 use super::claim::{Link, Written, find_free, has_capitals, has_gone};
-use super::disk::{Disk, Inode};
 use super::gateways::Gateways;
 use super::hint::FullShards;
 use super::session::FileSession;
-use super::{failed, layout, remove};
+use super::{layout, remove};
 use crate::addr::Range;
 use crate::ipam::{Allocation, Draft, Scope};
+use crate::store::disk::error::failed;
+use crate::store::disk::{Disk, Inode};
 use crate::store::{Claim, StoreError, Wanted, claim_one};
 use std::net::IpAddr;
 use std::path::Path;

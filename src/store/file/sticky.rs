@@ -2,11 +2,12 @@
 //! which pod of a StatefulSet was given the address last. One JSON object a file,
 //! put in the place of the one before; not flushed, and decides nothing.
 
-use super::disk::Disk;
 use super::hint::replace;
-use super::{FileStore, failed, layout, read};
+use super::{FileStore, layout, read};
 use crate::ipam::{IfName, NetworkName, Scope, Sticky, StickyOwner};
 use crate::store::StoreError;
+use crate::store::disk::Disk;
+use crate::store::disk::error::failed;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::IpAddr;

@@ -6,9 +6,10 @@
 //! whatever locks do, and an ADD that finds a directory gone that it has just seen
 //! makes it again.
 
-use super::disk::Disk;
-use super::{FileStore, failed, is_gone, layout, remove};
+use super::{FileStore, is_gone, layout, remove};
 use crate::retry::Deadline;
+use crate::store::disk::Disk;
+use crate::store::disk::error::failed;
 use crate::store::{Access, StoreError};
 use std::io;
 use std::path::{Path, PathBuf};

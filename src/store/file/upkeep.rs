@@ -1,11 +1,11 @@
 //! What an operator does with a file store, in the words that all stores have.
 
-use super::disk::Disk;
 use super::{FileStore, finding, layout};
 use crate::ipam::{Life, NodeName};
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::census::Census;
+use crate::store::disk::Disk;
 use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep, Verified, What};
 use std::path::Path;
 

@@ -3,7 +3,6 @@
 //! What looks wrong may be a call in flight: it is looked at again under the
 //! lock, or, where no lock keeps all nodes out, until a call would have ended.
 
-use super::disk::Disk;
 use super::finding::{Finding, Problem, is_still_so};
 use super::links::show_one_inode;
 use super::walk::Walk;
@@ -12,6 +11,8 @@ use crate::ipam::{Allocation, NodeName};
 use crate::retry;
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::disk::Disk;
+use crate::store::percent;
 use std::path::Path;
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ impl<D: Disk> FileStore<D> {
     pub fn left_overs(&self, node: &NodeName, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
         self.refuse_another()?;
         let mut walk = Walk::new(&self.disk);
-        walk.index(Some(&layout::escape(node.as_str())));
+        walk.index(Some(&percent::escape(node.as_str())));
         walk.suspects.retain(|suspect| matches!(suspect.problem, Problem::LeftOver | Problem::PodLeftOver | Problem::Temporary));
         self.settle(walk.suspects, deadline)
     }

@@ -1,13 +1,14 @@
 //! Waiting for the locks: which file each is on, how long, and what is said
 //! when it is not to be had.
 
-use super::disk::{Disk, Held, Locked, Patience};
-use super::failed::{below, failed, reason};
 use super::{FileStore, layout};
 use crate::ipam::Attachment;
 use crate::retry;
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::disk::error::{below, failed, reason};
+use crate::store::disk::{Disk, Held, Locked, Patience};
+use crate::store::percent;
 use std::io;
 use std::path::Path;
 
@@ -55,7 +56,7 @@ impl<D: Disk> FileStore<D> {
     /// The lock that keeps calls of this machine apart, also where the shared
     /// filesystem's locks fail.
     pub(super) fn wait_machine(&self, id: &str, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
-        let path = Path::new(LOCAL_LOCKS).join(format!("{}-{id}.lock", layout::escape(self.host.node.as_str())));
+        let path = Path::new(LOCAL_LOCKS).join(format!("{}-{id}.lock", percent::escape(self.host.node.as_str())));
         self.wait(&path, true, deadline, &|path, patience| self.disk.lock_local(path, patience))
     }
 }

@@ -4,12 +4,12 @@
 //! entries are told by their inode numbers, so that only what does not match is
 //! opened. [`super::verify`] looks at it again.
 
-use super::disk::Disk;
 use super::finding::{Finding, Problem, stands_at};
 use super::record::Unreadable;
 use super::{hint, index, layout, record};
 use crate::addr::{Mask, Shard, add_bit};
 use crate::ipam::Allocation;
+use crate::store::disk::Disk;
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsStr;
@@ -69,7 +69,7 @@ impl<'d> Walk<'d> {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
-                self.suspect(Problem::Foreign, directory, &super::failed::reason(&error));
+                self.suspect(Problem::Foreign, directory, &crate::store::disk::error::reason(&error));
                 Vec::new()
             }
         }
@@ -116,7 +116,7 @@ impl<'d> Walk<'d> {
                 Ok(content) => content,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    self.suspect(Problem::Damaged, &path, &super::failed::reason(&error));
+                    self.suspect(Problem::Damaged, &path, &crate::store::disk::error::reason(&error));
                     continue;
                 }
             };
@@ -189,7 +189,7 @@ impl<'d> Walk<'d> {
         let disk = self.disk;
         match disk.visit(directory, &mut |name, inode| self.entry(directory, name, inode, problem)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                self.suspect(Problem::Foreign, directory, &super::failed::reason(&error));
+                self.suspect(Problem::Foreign, directory, &crate::store::disk::error::reason(&error));
             }
             _ => {}
         }
@@ -218,7 +218,7 @@ impl<'d> Walk<'d> {
         let content = match self.disk.read(&path) {
             Ok(content) => content,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-            Err(error) => return self.suspect(Problem::Foreign, &path, &super::failed::reason(&error)),
+            Err(error) => return self.suspect(Problem::Foreign, &path, &crate::store::disk::error::reason(&error)),
         };
         match index::judge(self.disk, &path, &content) {
             Err(error) => self.suspect(Problem::Foreign, &path, &error.to_string()),

@@ -10,7 +10,7 @@ use crate::ipam::{
     View,
 };
 use crate::store::StoreError;
-use crate::store::file::{decode_path, encode_path};
+use crate::store::percent::{decode_path, encode_path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -44,8 +44,8 @@ mod tidy;
 mod tombstones;
 mod verify;
 
-use super::file::Host;
-use super::file::disk::{Disk, Held, RealDisk};
+use super::disk::{Disk, Held, RealDisk};
+use super::node_identity::NodeIdentity;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::api_client::client::{Client, Server};
@@ -85,7 +85,7 @@ pub struct KubeStore {
     state: Rc<State>,
     /// Where the states of all names of this node are.
     all_states: Option<PathBuf>,
-    host: Host,
+    host: NodeIdentity,
     order: Order,
     /// A hash of the machine id: the id itself is for this machine's eyes.
     machine: Option<String>,
@@ -104,7 +104,7 @@ impl Held for Elsewhere {}
 impl KubeStore {
     /// The store behind an API server, with its node state below `data_dir`.
     #[must_use]
-    pub fn new(client: Client, data_dir: &Path, host: Host, order: Order) -> Self {
+    pub fn new(client: Client, data_dir: &Path, host: NodeIdentity, order: Order) -> Self {
         let root = state_of(data_dir, &host.node);
         let mut store = Self::on(Box::new(client), Box::new(RealDisk::new(root)), host, order);
         store.api.watched = Some(Rc::clone(&store.state));
@@ -115,7 +115,7 @@ impl KubeStore {
     /// The store behind any server, with its node state on any disk; tests bring
     /// theirs. It does not look whether the cluster was set back.
     #[must_use]
-    pub fn on(server: Box<dyn Server>, disk: Box<dyn Disk>, host: Host, order: Order) -> Self {
+    pub fn on(server: Box<dyn Server>, disk: Box<dyn Disk>, host: NodeIdentity, order: Order) -> Self {
         let machine = host.machine_id.as_deref().map(|id| digest::short(&["machine", id]));
         Self {
             api: Api::new(server),
@@ -177,7 +177,7 @@ impl KubeStore {
 
 /// Where the node state of a node is.
 fn state_of(data_dir: &Path, node: &NodeName) -> PathBuf {
-    data_dir.join(DIRECTORY).join(super::file::escape(node.as_str()))
+    data_dir.join(DIRECTORY).join(super::percent::escape(node.as_str()))
 }
 
 /// The Node that a token is bound to, by its own word: name and uid.

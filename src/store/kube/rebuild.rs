@@ -227,7 +227,7 @@ impl KubeStore {
     /// See [`crate::store::Store::ready`].
     pub(super) fn check_ready(&self) -> Result<(), StoreError> {
         let disk = self.state.disk();
-        disk.check_writable().map_err(|error| crate::store::file::failed(disk, "write to", Path::new(""), error))?;
+        disk.check_writable().map_err(|error| crate::store::disk::error::failed(disk, "write to", Path::new(""), error))?;
         let known = self.find_cluster()?;
         let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let remembered = self.state.read(Path::new(READY)).ok().flatten();

@@ -9,7 +9,7 @@ use super::{KubeStore, names};
 use crate::ipam::{Attachment, NodeName};
 use crate::retry::Deadline;
 use crate::store::StoreError;
-use crate::store::file::disk::{Disk, RealDisk};
+use crate::store::disk::{Disk, RealDisk};
 use std::path::Path;
 
 impl KubeStore {
@@ -23,7 +23,7 @@ impl KubeStore {
         if self.state.objects(&names::of_attachment(attachment)).is_ok_and(|known| !known.is_empty()) {
             return Ok(());
         }
-        let own = crate::store::file::escape(attachment.node.as_str());
+        let own = crate::store::percent::escape(attachment.node.as_str());
         let states = RealDisk::new(directory.clone());
         // Where nothing can be listed, nothing is remembered.
         for name in states.names(Path::new("")).unwrap_or_default() {

@@ -15,7 +15,7 @@ use super::KubeStore;
 use super::api::Api;
 use super::state::State;
 use crate::ipam::NodeName;
-use crate::store::file::disk::RealDisk;
+use crate::store::disk::RealDisk;
 use crate::store::upkeep::SetBack;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope, Version};
 use crate::retry;
 use crate::retry::{Attempt, Deadline, Pace};
-use crate::store::file::disk::Held;
+use crate::store::disk::Held;
 use crate::store::{Access, Claim, Holdings, Rehome, Release, Session, StoreError};
 use std::cell::RefCell;
 use std::collections::BTreeMap;

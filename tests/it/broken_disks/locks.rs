@@ -4,7 +4,7 @@
 use super::{RANGE, check_says};
 use crate::support::sandbox::{Call, Sandbox, configuration};
 use crate::support::stopped::{Moment, Stopped, Waiting, has_strace};
-use hereabouts::store::file::disk::{Disk, Locked, Patience, RealDisk};
+use hereabouts::store::disk::{Disk, Locked, Patience, RealDisk};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use super::{RANGE, check_says};
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration, files_below};
-use hereabouts::store::file::disk::{Disk, Patience, RealDisk};
+use hereabouts::store::disk::{Disk, Patience, RealDisk};
 use nix::errno::Errno;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;

@@ -20,7 +20,8 @@ mod map;
 use super::verbs::check_nothing_left;
 use crate::support::in_process::{Answer, InProcess};
 use hereabouts::ipam::NodeName;
-use hereabouts::store::file::{FileStore, Host};
+use hereabouts::store::file::FileStore;
+use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::{Filter, Store};
 use map::{CONFIGURATIONS, CONTAINERS, Ended, Held, Map, PODS, Record};
 use std::collections::BTreeMap;
@@ -165,7 +166,7 @@ impl Run {
 
     /// The store says what the map says, by name and by node.
     fn compare(&self) {
-        let host = Host { node: NodeName::parse("n1").unwrap(), machine_id: None, boot_id: String::new() };
+        let host = NodeIdentity { node: NodeName::parse("n1").unwrap(), machine_id: None, boot_id: String::new() };
         let store = FileStore::new(self.root.join("store"), host);
         let read = |filter: &Filter| -> Held {
             let records = store.list(filter).into_iter().flatten().map(Result::unwrap).map(|held| {

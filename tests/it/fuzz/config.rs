@@ -13,7 +13,8 @@ use hereabouts::addr::{Subnet, parse_prefixed};
 use hereabouts::config::{Chosen, CniArgs, FlatFile, Merged, Network, Settings, plugin_configurations};
 use hereabouts::ipam::{Allocation, NodeName, slots};
 use hereabouts::json::Json;
-use hereabouts::store::file::{FileStore, Host};
+use hereabouts::store::file::FileStore;
+use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::{Filter, Store};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -125,7 +126,7 @@ impl Target {
     }
 
     fn held(&self, data_dir: &Path) -> BTreeMap<String, Allocation> {
-        let host = Host { node: NodeName::parse("n1").unwrap(), machine_id: None, boot_id: String::new() };
+        let host = NodeIdentity { node: NodeName::parse("n1").unwrap(), machine_id: None, boot_id: String::new() };
         let store = FileStore::new(data_dir.to_owned(), host);
         let Ok(listing) = store.list(&Filter::default()) else {
             return BTreeMap::new();

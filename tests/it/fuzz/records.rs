@@ -11,7 +11,8 @@ use super::{outline, sections};
 use crate::support::in_process::{Answer, InProcess};
 use hereabouts::addr::parse_prefixed;
 use hereabouts::ipam::NodeName;
-use hereabouts::store::file::{FileStore, Host};
+use hereabouts::store::file::FileStore;
+use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::{Filter, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -106,7 +107,7 @@ impl Target {
 
     /// Lists in every way; how many records and how many damaged ones.
     fn list(&self) -> String {
-        let host = Host { node: NodeName::parse("n1").unwrap(), machine_id: None, boot_id: String::new() };
+        let host = NodeIdentity { node: NodeName::parse("n1").unwrap(), machine_id: None, boot_id: String::new() };
         let store = FileStore::new(self.store(), host);
         let filters = [
             Filter::default(),

@@ -17,9 +17,10 @@ use hereabouts::plugin::host::Machine;
 use hereabouts::plugin::sweep::Sweep;
 use hereabouts::plugin::{Ipam, Ready, Sighting, Surroundings, report::Report};
 use hereabouts::retry::{Deadline, with_clock};
-use hereabouts::store::file::{FileStore, Host};
+use hereabouts::store::file::FileStore;
 #[cfg(feature = "kube")]
 use hereabouts::store::kube::{KubeStore, Order};
+use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::upkeep::{Extent, Upkeep};
 use hereabouts::store::{Filter, Store, StoreError};
 use std::cell::Cell;
@@ -188,8 +189,8 @@ impl Around {
         Self { kind, scheduler: Arc::clone(scheduler), thread, call, flushes: Arc::default(), requests: Arc::default() }
     }
 
-    pub(super) fn host(&self, node: &str) -> Host {
-        Host {
+    pub(super) fn host(&self, node: &str) -> NodeIdentity {
+        NodeIdentity {
             node: NodeName::parse(node).unwrap(),
             machine_id: Some(format!("machine of {}", self.call.node)),
             boot_id: self.call.boot.to_owned(),
@@ -208,19 +209,19 @@ impl Around {
         }
     }
 
-    fn files(&self, host: Host) -> FileStore<ScheduledDisk> {
+    fn files(&self, host: NodeIdentity) -> FileStore<ScheduledDisk> {
         FileStore::on(self.disk("store"), host)
     }
 
     #[cfg(feature = "kube")]
-    fn objects(&self, host: Host) -> KubeStore {
+    fn objects(&self, host: NodeIdentity) -> KubeStore {
         let bad = self.call.bad_request.map(|bad| (bad, Arc::clone(&self.requests)));
         let server = ScheduledServer { scheduler: Arc::clone(&self.scheduler), thread: self.thread, bad };
         KubeStore::on(Box::new(server), Box::new(self.disk(&format!("state of {}", self.call.node))), host, Order::Lowest)
     }
 
     /// The store as the plugin has it.
-    pub(super) fn store(&self, host: Host) -> Box<dyn Store> {
+    pub(super) fn store(&self, host: NodeIdentity) -> Box<dyn Store> {
         if self.kind == Kind::Kubernetes { Box::new(self.objects(host)) } else { Box::new(self.files(host)) }
     }
 
@@ -276,7 +277,7 @@ impl Surroundings for Around {
         Ok(Machine::new(self.call.boot.to_owned(), Some(format!("machine of {}", self.call.node)), UNIX_EPOCH))
     }
 
-    fn open_store(&self, _: &Settings, host: Host, _: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
+    fn open_store(&self, _: &Settings, host: NodeIdentity, _: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
         let store = self.store(host);
         Ok(match self.call.what {
             What::Owe(_) => super::debts::away(store, false),

@@ -12,7 +12,7 @@ use hereabouts::config::Settings;
 use hereabouts::ipam::{Allocation, Attachment, Draft, Scope};
 use hereabouts::plugin::debts::Payer;
 use hereabouts::retry::Deadline;
-use hereabouts::store::file::disk::Held;
+use hereabouts::store::disk::Held;
 use hereabouts::store::{Access, Filter, Listing, Session, Store, StoreError};
 
 /// A store that is there for the lock of an attachment alone; whether it may come

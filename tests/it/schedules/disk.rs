@@ -3,7 +3,7 @@
 
 use super::scheduler::{Scheduler, Touches};
 use super::world::World;
-use hereabouts::store::file::disk::{Content, Disk, Held, Inode, Locked, Patience};
+use hereabouts::store::disk::{Content, Disk, Held, Inode, Locked, Patience};
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

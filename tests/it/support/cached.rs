@@ -10,7 +10,7 @@
 //! A call can be killed before any of its steps; it unwinds, and nothing of it
 //! happens any more. Locks are always had: one call runs at a time.
 
-use hereabouts::store::file::disk::{Content, Disk, Held, Inode, Locked, Patience};
+use hereabouts::store::disk::{Content, Disk, Held, Inode, Locked, Patience};
 use nix::errno::Errno;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -8,7 +8,8 @@
 
 use hereabouts::ipam::{Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName};
 use hereabouts::retry::Deadline;
-use hereabouts::store::file::{FileStore, Host};
+use hereabouts::store::file::FileStore;
+use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::{Access, Filter, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -62,7 +63,7 @@ pub(crate) fn check(store: &Path, printed: &Printed) -> Found {
 
 /// Every printed address has one record, which is its holder's, and which its
 /// holder finds.
-fn check_printed(files: &FileStore<impl hereabouts::store::file::disk::Disk>, records: &[Allocation], printed: &Printed) {
+fn check_printed(files: &FileStore<impl hereabouts::store::disk::Disk>, records: &[Allocation], printed: &Printed) {
     let mut holders: BTreeMap<IpAddr, &str> = BTreeMap::new();
     if printed.is_empty() {
         return;
@@ -83,8 +84,8 @@ fn check_printed(files: &FileStore<impl hereabouts::store::file::disk::Disk>, re
 }
 
 /// What the checker looks as: no machine is asked for, nothing is written.
-fn host() -> Host {
-    Host { node: NodeName::parse("n1").unwrap(), machine_id: None, boot_id: String::new() }
+fn host() -> NodeIdentity {
+    NodeIdentity { node: NodeName::parse("n1").unwrap(), machine_id: None, boot_id: String::new() }
 }
 
 fn attachment(container: &str) -> Attachment {

@@ -1,7 +1,7 @@
 //! The real disk with faults: a step that fails, or that is done and answers
 //! with an error; locks that do not lock; a link that overwrites.
 
-use hereabouts::store::file::disk::{Content, Disk, Held, Inode, Locked, Patience, RealDisk};
+use hereabouts::store::disk::{Content, Disk, Held, Inode, Locked, Patience, RealDisk};
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io;

@@ -13,12 +13,13 @@ mod pair;
 mod report;
 mod rounds;
 
-use super::disk::{Disk, Locked, Patience};
+use super::layout;
 use super::links::failed_link;
-use super::{failed, layout};
 use crate::digest::hex;
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::disk::error::failed;
+use crate::store::disk::{Disk, Locked, Patience};
 pub use pair::Guest;
 pub use report::{LONGEST_VIEW, Links, Locks, Names, Renames, Report, Syncs, Verdict, Views};
 use std::io;

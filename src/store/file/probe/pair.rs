@@ -5,12 +5,13 @@
 //! all. Names hold random ids, so that what a killed run has left is never
 //! taken for an answer.
 
-use super::super::disk::Disk;
-use super::super::{failed, reason, remove};
+use super::super::{reason, remove};
 use super::{PLACE, ProbeError, beside, make, own};
 use crate::retry;
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::disk::Disk;
+use crate::store::disk::error::failed;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io;

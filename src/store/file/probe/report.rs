@@ -1,7 +1,7 @@
 //! What a test of a filesystem has seen, and what to make of it.
 
-use super::super::disk::Kind;
 use super::Guest;
+use crate::store::disk::Kind;
 use std::time::Duration;
 
 /// Names that both tried to make.

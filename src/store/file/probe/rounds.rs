@@ -1,13 +1,14 @@
 //! What the two do against each other. Each round leaves both with the same
 //! figures: what one saw it tells the other.
 
-use super::super::disk::{Disk, Locked, Patience};
-use super::super::{failed, refused_lock, remove};
+use super::super::{refused_lock, remove};
 use super::pair::Pair;
 use super::{LONGEST_VIEW, Links, Locks, ProbeError, Renames, Views, link, make};
 use crate::retry;
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::disk::error::failed;
+use crate::store::disk::{Disk, Locked, Patience};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

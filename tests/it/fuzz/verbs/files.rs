@@ -7,8 +7,8 @@ use super::world::{Names, World};
 use crate::conformance::host;
 use hereabouts::ipam::NodeName;
 use hereabouts::store::Store;
+use hereabouts::store::disk::RealDisk;
 use hereabouts::store::file::FileStore;
-use hereabouts::store::file::disk::RealDisk;
 use hereabouts::store::memory::MemoryStore;
 use std::path::PathBuf;
 

@@ -13,9 +13,9 @@ use crate::support::nodes::own_name;
 use beliefs::Beliefs;
 use hereabouts::api_client::client::{Answer, Client, Method, Request};
 use hereabouts::ipam::{Allocation, Attachment, Draft, NodeName, Version};
-use hereabouts::store::file::Host;
 use hereabouts::store::kube::crd::IpAllocation;
 use hereabouts::store::kube::{KubeStore, Order};
+use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::{Access, Filter, Store};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ impl Nodes {
     }
 
     fn open(&self, node: usize) -> KubeStore {
-        let host = Host { boot_id: boot_id(self.boot), ..host(&self.names.nodes[node]) };
+        let host = NodeIdentity { boot_id: boot_id(self.boot), ..host(&self.names.nodes[node]) };
         KubeStore::new(client(self.cluster), &self.data(node), host, self.order)
     }
 

@@ -1,8 +1,8 @@
 //! The kernel's disk: each step is an `openat` with `O_NOFOLLOW`, relative to a
 //! directory that is opened once.
 
-use super::super::lock;
 use super::kinds;
+use super::lock;
 use super::{Content, Disk, Inode, Kind, Locked, Patience};
 use crate::retry::Deadline;
 use nix::errno::Errno;
@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 /// Records are a few hundred bytes; more than this is none.
-pub(in crate::store::file) const LARGEST: u64 = 1024 * 1024;
+pub(in crate::store) const LARGEST: u64 = 1024 * 1024;
 
 /// Directories that are kept open; well below the usual limit of 1024.
 const MOST_OPEN: usize = 128;

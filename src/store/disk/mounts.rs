@@ -27,7 +27,7 @@ const LARGEST: u64 = 64 * 1024 * 1024;
 
 /// The mount point at a path or above it that is listed and not mounted, in
 /// words.
-pub(super) fn unmounted(path: &Path) -> io::Result<Option<String>> {
+pub(crate) fn unmounted(path: &Path) -> io::Result<Option<String>> {
     let real = resolved(path);
     let mut listed = Vec::new();
     fstab(&mut listed);
@@ -42,7 +42,7 @@ pub(super) fn unmounted(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// The path without symbolic links, as far as it is there.
-pub(super) fn resolved(path: &Path) -> PathBuf {
+pub(crate) fn resolved(path: &Path) -> PathBuf {
     let found = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
     found.map_or_else(|| path.to_owned(), |(above, real)| path.strip_prefix(above).map_or(real.clone(), |rest| real.join(rest)))
 }
@@ -98,7 +98,7 @@ fn mounted() -> io::Result<HashSet<PathBuf>> {
 }
 
 /// `\040` of the kernel and of fstab, `\x2d` of systemd.
-pub(super) fn unescaped(text: &[u8], radix: u32) -> PathBuf {
+pub(crate) fn unescaped(text: &[u8], radix: u32) -> PathBuf {
     let (lead, digits) = if radix == 8 { (&b"\\"[..], 3) } else { (&b"\\x"[..], 2) };
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -121,7 +121,7 @@ pub(super) fn unescaped(text: &[u8], radix: u32) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::store::disk::mounts::*;
 
     #[test]
     fn paths_in_tables_are_read_back() {

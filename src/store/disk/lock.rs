@@ -12,7 +12,7 @@
 //! The descriptor is moved high: at exit the kernel closes descriptors in
 //! ascending order, and the lock must go after the files it protects.
 
-use super::disk::{Held, Patience};
+use super::{Held, Patience};
 use crate::retry;
 use crate::retry::Deadline;
 use fs2::FileExt;
@@ -30,7 +30,7 @@ use std::time::Duration;
 const HIGH: i32 = 900;
 
 /// A lock that is held until this is dropped.
-pub(super) struct FileLock(File);
+pub(crate) struct FileLock(File);
 
 impl Held for FileLock {}
 
@@ -41,7 +41,7 @@ impl AsFd for FileLock {
 }
 
 /// Takes the lock, or `None` when it was not free in time.
-pub(super) fn take(file: File, patience: Patience) -> io::Result<Option<FileLock>> {
+pub(crate) fn take(file: File, patience: Patience) -> io::Result<Option<FileLock>> {
     let file = raise(file)?;
     let held = take_by(patience, || file.try_lock_exclusive(), || file.lock_exclusive())?;
     Ok(held.then_some(FileLock(file)))
@@ -52,7 +52,7 @@ pub(super) fn take(file: File, patience: Patience) -> io::Result<Option<FileLock
 /// The lock belongs to the open file, not to the process (`F_OFD_SETLK`): it
 /// also excludes another thread, and no other descriptor of the same file that
 /// is closed lets it go.
-pub(super) fn take_byte(file: File, byte: u64, patience: Patience) -> io::Result<Option<FileLock>> {
+pub(crate) fn take_byte(file: File, byte: u64, patience: Patience) -> io::Result<Option<FileLock>> {
     let file = raise(file)?;
     let start = i64::try_from(byte).map_err(|_| Errno::EINVAL)?;
     #[allow(clippy::cast_possible_truncation, reason = "F_WRLCK and SEEK_SET are 1 and 0")]
@@ -143,7 +143,7 @@ fn alarm(limit: Duration) -> io::Result<Timer> {
 }
 
 /// Looks the lock's holder up in /proc/locks; it may be on another machine.
-pub(super) fn describe_holder(inode: u64) -> String {
+pub(crate) fn describe_holder(inode: u64) -> String {
     let unseen = || "its holder is not to be seen from here".to_owned();
     let Ok(table) = std::fs::read_to_string("/proc/locks") else {
         return unseen();
@@ -160,7 +160,7 @@ pub(super) fn describe_holder(inode: u64) -> String {
 
 /// Looks for the process that holds the lock on one byte. /proc/locks names no
 /// process there; the descriptors of each process do.
-pub(super) fn describe_byte_holder(inode: u64, byte: u64) -> String {
+pub(crate) fn describe_byte_holder(inode: u64, byte: u64) -> String {
     let names = |directory: &str| {
         let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()

@@ -4,12 +4,14 @@
 //! All paths are relative to the data directory, and no part below it may be a
 //! symbolic link. Knows nothing of records or orders.
 
+pub(crate) mod error;
 mod kinds;
+pub(crate) mod lock;
 mod mounts;
 mod nested;
 mod real;
 
-pub(super) use real::LARGEST;
+pub(in crate::store) use real::LARGEST;
 pub use real::RealDisk;
 
 use std::ffi::{OsStr, OsString};

@@ -13,7 +13,7 @@ const MOST_NAMES: usize = 4096;
 
 /// What a directory lies in or holds, in words. `own` are the data directories of
 /// this node, whether they are there or not.
-pub(super) fn nested(path: &Path, own: &[PathBuf]) -> Option<String> {
+pub(crate) fn nested(path: &Path, own: &[PathBuf]) -> Option<String> {
     let real = resolved(path);
     let of_node = own.iter().map(|own| (own, resolved(own))).filter(|(_, resolved)| *resolved != real);
     for (own, resolved) in of_node {

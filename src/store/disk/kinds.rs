@@ -33,7 +33,7 @@ struct Mount {
 ///
 /// # Errors
 /// The kernel does not say which mount it is.
-pub(super) fn of(found: BorrowedFd<'_>) -> io::Result<Kind> {
+pub(crate) fn of(found: BorrowedFd<'_>) -> io::Result<Kind> {
     let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd()))?;
     let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(|id| id.trim().to_owned()).unwrap_or_default();
     // Room for all of a usual one: each look for more asks the kernel again.
@@ -109,7 +109,7 @@ fn branches(mount: &Mount) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::store::disk::kinds::*;
 
     fn known(line: &str, branches: Option<&str>) -> String {
         let mount = parse(line.as_bytes()).unwrap();

@@ -1,12 +1,12 @@
 //! What is said of a system call that failed.
 
-use super::disk::Disk;
+use super::Disk;
 use crate::store::StoreError;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// A path for a message; the empty one is the data directory.
-pub(super) fn below(disk: &dyn Disk, path: &Path) -> PathBuf {
+pub(crate) fn below(disk: &dyn Disk, path: &Path) -> PathBuf {
     if path.as_os_str().is_empty() { disk.root().to_owned() } else { disk.root().join(path) }
 }
 
@@ -14,7 +14,7 @@ pub(super) fn below(disk: &dyn Disk, path: &Path) -> PathBuf {
 /// client of a network filesystem may open from its cache what the server no
 /// longer has, and learn of it only when it reads. Not to be asked of one's own
 /// entry: who looks for that is told.
-pub(super) fn is_gone(error: &io::Error) -> bool {
+pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
 }
 
@@ -26,7 +26,7 @@ pub(in crate::store) fn failed(disk: &dyn Disk, action: &'static str, path: &Pat
 /// Our words for what the kernel said. Runtimes take "no such file or
 /// directory" and "not found" in a DEL's error for success, so those words
 /// never appear.
-pub(super) fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     use nix::errno::Errno;
     let Some(errno) = error.raw_os_error().map(Errno::from_raw) else {
         return match error.kind() {
