@@ -7,7 +7,7 @@ use crate::plugin::{container, pod};
 use crate::server::{OUR_OBJECTS, Server, THEIR_POOLS, THEIR_RESERVATIONS};
 use anyhow::{Result, anyhow};
 use hereabouts::ipam::{Attachment, ContainerId, Draft, IdError, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source};
-use hereabouts::store::kube::crd::IpAllocation;
+use hereabouts::store::kube::objects::ip_allocation::IpAllocation;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

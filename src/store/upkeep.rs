@@ -159,7 +159,7 @@ pub struct Finding {
 pub(super) enum What {
     File(file::finding::Problem),
     #[cfg(feature = "kube")]
-    Kubernetes(super::kube::finding::Problem, super::kube::finding::Suspect),
+    Kubernetes(super::kube::upkeep::finding::Problem, super::kube::upkeep::finding::Suspect),
 }
 
 impl What {

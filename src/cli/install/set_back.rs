@@ -56,7 +56,7 @@ impl SetBack {
             return Vec::new();
         };
         let node = settings.node_name.as_ref();
-        node.map(|node| crate::store::kube::revision::marks(&self.root, &settings.store.data_dir, node)).unwrap_or_default()
+        node.map(|node| crate::store::kube::node_state::revision::marks(&self.root, &settings.store.data_dir, node)).unwrap_or_default()
     }
 
     #[cfg(not(feature = "kube"))]

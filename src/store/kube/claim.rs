@@ -1,11 +1,12 @@
 //! A claim: which candidate is tried next, and what is made of the answer.
 
 use super::api::Created;
-use super::crd::IpAllocation;
-use super::occupancy::Occupancy;
-use super::send::Failed;
+use super::api::retries::Failed;
+use super::node_state::occupancy::Occupancy;
+use super::objects::ip_allocation::IpAllocation;
+use super::objects::names;
 use super::session::KubeSession;
-use super::{KubeStore, Order, names};
+use super::{KubeStore, Order};
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Draft, Scope, Source};
 use crate::retry;

@@ -1,8 +1,8 @@
 //! Listings, page by page: never more than a page in memory.
 
-use super::crd::IpAllocation;
-use super::names;
-use super::place::Place;
+use super::api::paging::Place;
+use super::objects::ip_allocation::IpAllocation;
+use super::objects::names;
 use super::{KubeStore, PATIENCE};
 use crate::ipam::Allocation;
 use crate::retry::Deadline;

@@ -18,31 +18,15 @@
 //! Killed anywhere, this leaves at worst an intent whose object is there, is
 //! another's, or is not there (yet): the next call of the attachment asks.
 
-mod answer;
-mod api;
+pub(crate) mod api;
 mod claim;
-mod clusters;
-pub mod crd;
-pub(super) mod finding;
-mod gateways;
 mod listing;
-mod names;
-mod occupancy;
-mod origin;
-mod place;
-mod rebuild;
+pub(crate) mod node_state;
+pub mod objects;
 mod rehome;
-mod renamed;
-mod repair;
-pub mod revision;
-mod send;
 mod session;
-mod state;
 pub mod sticky;
-mod takeover;
-mod tidy;
-mod tombstones;
-mod verify;
+pub(super) mod upkeep;
 
 use super::disk::{Disk, Held, RealDisk};
 use super::node_identity::NodeIdentity;
@@ -53,9 +37,11 @@ use crate::digest;
 use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope, Sticky};
 use crate::retry::Deadline;
 use api::Api;
-use origin::Origin;
+use node_state::State;
+use node_state::cluster_identity::{self, Origin};
+use node_state::clusters;
+use objects::names;
 use session::KubeSession;
-use state::State;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -165,7 +151,7 @@ impl KubeStore {
 
     fn origin(&self) -> Origin {
         Origin {
-            format: origin::FORMAT,
+            format: cluster_identity::FORMAT,
             ways: Vec::new(),
             cluster: self.api.cluster().to_owned(),
             node: self.host.node.to_string(),

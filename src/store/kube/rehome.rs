@@ -2,9 +2,9 @@
 //! was read.
 
 use super::api::Changed;
-use super::crd::IpAllocation;
-use super::names;
-use super::send::Failed;
+use super::api::retries::Failed;
+use super::objects::ip_allocation::IpAllocation;
+use super::objects::names;
 use super::session::KubeSession;
 use crate::ipam::{Allocation, Draft, Version};
 use crate::store::{Rehome, StoreError};

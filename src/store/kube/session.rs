@@ -1,8 +1,9 @@
 //! A session: the attachment's lock, and the calls that compare.
 
+use super::KubeStore;
 use super::api::Changed;
-use super::crd::{IpAllocation, Unreadable};
-use super::{KubeStore, names};
+use super::objects::ip_allocation::{IpAllocation, Unreadable};
+use super::objects::names;
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope, Version};
 use crate::retry;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// See [`Session`].
-pub(super) struct KubeSession<'s> {
+pub(crate) struct KubeSession<'s> {
     pub(super) store: &'s KubeStore,
     pub(super) deadline: Deadline,
     access: Access,

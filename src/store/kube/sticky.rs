@@ -8,10 +8,11 @@
 //! to be of this moment waits until etcd has told the server that nothing is newer,
 //! 60 ms as a rule.
 
+use super::KubeStore;
+use super::api::retries::Call;
 use super::api::{Api, JSON, TABLE, escape};
-use super::crd::{GROUP, Metadata, VERSION};
-use super::send::Call;
-use super::{KubeStore, names};
+use super::objects::ip_allocation::{GROUP, Metadata, VERSION};
+use super::objects::names;
 use crate::api_client::client::{Method, Request};
 use crate::ipam::{IfName, NetworkName, Scope, Sticky, StickyOwner};
 use crate::retry::Deadline;

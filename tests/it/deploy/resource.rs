@@ -1,9 +1,10 @@
 //! The custom resources' manifests: deploy/crd holds what the structs of
-//! `store::kube::crd` and `store::kube::sticky` say. After a change of theirs, UPDATE_EXPECT=1 writes it
+//! `store::kube::objects::ip_allocation` and `store::kube::sticky` say. After a change of theirs, UPDATE_EXPECT=1 writes it
 //! anew.
 
 use expect_test::expect_file;
-use hereabouts::store::kube::{crd, sticky};
+use hereabouts::store::kube::objects::ip_allocation;
+use hereabouts::store::kube::sticky;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -39,7 +40,7 @@ fn allocations() -> Value {
         wide("Source", ".spec.source"),
     ];
     let held = "One address, held by one interface of one pod's sandbox. Its creation is what decides who holds the address.";
-    manifest(crd::PLURAL, crd::KIND, &["ipa"], &columns, &schema::<crd::Spec>(held))
+    manifest(ip_allocation::PLURAL, ip_allocation::KIND, &["ipa"], &columns, &schema::<ip_allocation::Spec>(held))
 }
 
 fn sticky_addresses() -> Value {
@@ -53,9 +54,9 @@ fn manifest(plural: &str, kind: &str, short: &[&str], columns: &[Value], schema:
     let mut manifest = json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{plural}.{}", crd::GROUP)},
+        "metadata": {"name": format!("{plural}.{}", ip_allocation::GROUP)},
         "spec": {
-            "group": crd::GROUP,
+            "group": ip_allocation::GROUP,
             "names": {
                 "kind": kind,
                 "listKind": format!("{kind}List"),
@@ -64,7 +65,7 @@ fn manifest(plural: &str, kind: &str, short: &[&str], columns: &[Value], schema:
             },
             "scope": "Cluster",
             "versions": [{
-                "name": crd::VERSION,
+                "name": ip_allocation::VERSION,
                 "served": true,
                 "storage": true,
                 "additionalPrinterColumns": columns,

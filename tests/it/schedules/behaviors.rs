@@ -8,7 +8,7 @@ use crate::support::cluster::Cluster;
 use crate::support::nodes::own_name;
 use hereabouts::api_client::client::{Client, Method, Request, Server};
 use hereabouts::ipam::Scope;
-use hereabouts::store::kube::crd::{GROUP, IpAllocation, PLURAL, VERSION};
+use hereabouts::store::kube::objects::ip_allocation::{GROUP, IpAllocation, PLURAL, VERSION};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::time::Duration;

@@ -5,7 +5,7 @@
 use super::calls::BadRequest;
 use super::scheduler::{Scheduler, Touches};
 use hereabouts::api_client::client::{Answer, CallError, Method, Request, Server};
-use hereabouts::store::kube::crd::{GROUP, KIND, PLURAL, VERSION};
+use hereabouts::store::kube::objects::ip_allocation::{GROUP, KIND, PLURAL, VERSION};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};

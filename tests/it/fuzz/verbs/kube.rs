@@ -13,7 +13,7 @@ use crate::support::nodes::own_name;
 use beliefs::Beliefs;
 use hereabouts::api_client::client::{Answer, Client, Method, Request};
 use hereabouts::ipam::{Allocation, Attachment, Draft, NodeName, Version};
-use hereabouts::store::kube::crd::IpAllocation;
+use hereabouts::store::kube::objects::ip_allocation::IpAllocation;
 use hereabouts::store::kube::{KubeStore, Order};
 use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::{Access, Filter, Store};

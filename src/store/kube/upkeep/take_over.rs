@@ -6,13 +6,13 @@
 //! machine is gone. The same one: a diskless machine that has started again, if
 //! every record is of an earlier boot of this hardware. Anything else stays.
 
-use super::api::Changed;
-use super::crd::IpAllocation;
-use super::place::Place;
-use super::{KubeStore, PATIENCE};
 use crate::ipam::{Allocation, Word};
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::kube::api::Changed;
+use crate::store::kube::api::paging::Place;
+use crate::store::kube::objects::ip_allocation::IpAllocation;
+use crate::store::kube::{KubeStore, PATIENCE};
 use crate::store::upkeep::{IsLeftBehind, TakenOver};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ impl Foreign {
 
 impl KubeStore {
     /// See [`crate::store::upkeep::Upkeep::take_over`].
-    pub(super) fn take_over_from(&self, uid: &str, is_left_behind: IsLeftBehind<'_>, deadline: &Deadline) -> Result<TakenOver, StoreError> {
+    pub(crate) fn take_over_from(&self, uid: &str, is_left_behind: IsLeftBehind<'_>, deadline: &Deadline) -> Result<TakenOver, StoreError> {
         let foreign = self.foreign()?;
         // Of each machine: the Node objects that its records name.
         let mut nodes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

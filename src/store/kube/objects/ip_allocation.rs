@@ -34,9 +34,9 @@ pub const KIND: &str = "IPAllocation";
 pub const FORMAT: u64 = 1;
 
 /// The keys of the spec that may be absent.
-pub(super) const OPTIONAL: &[&str] = &["format", "gateway", "scope", "podRef", "machine", "nodeUID", "netns", "view"];
+pub(crate) const OPTIONAL: &[&str] = &["format", "gateway", "scope", "podRef", "machine", "nodeUID", "netns", "view"];
 /// The same for the view.
-pub(super) const OPTIONAL_OF_VIEW: &[&str] =
+pub(crate) const OPTIONAL_OF_VIEW: &[&str] =
     &["hardware", "tmpfs", "mountNamespace", "mountNamespaceNumber", "uptimeMilliseconds", "directories", "mount", "bootIDIsMounted"];
 
 /// One address held by one attachment.
@@ -298,9 +298,9 @@ pub enum Unreadable {
 
 impl Unreadable {
     /// The same as an error that names the object.
-    pub(super) fn of(&self, name: &str) -> StoreError {
+    pub(crate) fn of(&self, name: &str) -> StoreError {
         match self {
-            Self::Damaged(reason) => super::answer::damaged(name, reason),
+            Self::Damaged(reason) => crate::store::kube::api::answer::damaged(name, reason),
             Self::Newer(found) => StoreError::Newer { path: format!("{PLURAL}/{name}").into(), found: *found, known: FORMAT },
         }
     }

@@ -4,18 +4,19 @@
 //! succeeded would leak, so it is refused. The node's own memory, which has a
 //! directory for each name, tells.
 
-use super::state::State;
-use super::{KubeStore, names};
+use super::State;
 use crate::ipam::{Attachment, NodeName};
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::disk::{Disk, RealDisk};
+use crate::store::kube::KubeStore;
+use crate::store::kube::objects::names;
 use std::path::Path;
 
 impl KubeStore {
     /// Refuses where this node was given something for the attachment under
     /// another name, and it stands.
-    pub(super) fn check_not_renamed(&self, attachment: &Attachment, deadline: &Deadline) -> Result<(), StoreError> {
+    pub(crate) fn check_not_renamed(&self, attachment: &Attachment, deadline: &Deadline) -> Result<(), StoreError> {
         let Some(directory) = &self.all_states else {
             return Ok(());
         };

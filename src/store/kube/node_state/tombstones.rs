@@ -7,13 +7,13 @@
 //! would take it back? The next calls of this node: they look at the name until
 //! the server would have given the request up.
 
-use super::crd::IpAllocation;
-use super::names;
-use super::session::KubeSession;
-use super::state::Tombstone;
+use super::Tombstone;
 use crate::ipam::{Attachment, Version};
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::kube::objects::ip_allocation::IpAllocation;
+use crate::store::kube::objects::names;
+use crate::store::kube::session::KubeSession;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// The API server gives up a request after this time (`--request-timeout`):
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_secs(2);
 
 impl KubeSession<'_> {
     /// Turns what is left of an attachment that ends into tombstones.
-    pub(super) fn put_tombstones(&self, attachment: &Attachment) -> Result<(), StoreError> {
+    pub(crate) fn put_tombstones(&self, attachment: &Attachment) -> Result<(), StoreError> {
         let hash = names::of_attachment(attachment);
         for object in self.lost.take() {
             // What the server had confirmed once is gone for good; a creation or a
@@ -41,7 +41,7 @@ impl KubeSession<'_> {
     /// An intent that was sent more than once: one attempt made the object of
     /// this uid, or another holder has the name; the other attempts may be on
     /// their way. The address is given all the same, so that this cannot fail.
-    pub(super) fn watch_for_twins(&self, intent: &IpAllocation, made: Option<&str>) {
+    pub(crate) fn watch_for_twins(&self, intent: &IpAllocation, made: Option<&str>) {
         if let Err(error) = self.put_tombstone(intent, made) {
             tracing::warn!(%error, "an attempt that may come late could not be noted");
         }
@@ -62,7 +62,7 @@ impl KubeSession<'_> {
     /// Looks once more at creations that had not come when their attachment
     /// ended, until the server would have given them up. A failure keeps the
     /// tombstone, and no verb waits for it.
-    pub(super) fn look_at_tombstones(&self) {
+    pub(crate) fn look_at_tombstones(&self) {
         let state = &self.store.state;
         if self.store.for_dead_node || state.tombstones().is_empty() {
             return;
@@ -120,7 +120,7 @@ impl KubeSession<'_> {
 
     /// The object of a creation that came late. One whose answer the attachment
     /// has noted did not.
-    pub(super) fn find_late(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<Option<Version>, StoreError> {
+    pub(crate) fn find_late(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<Option<Version>, StoreError> {
         let ours = &tombstone.object;
         let Some(found) = self.store.api.get(&ours.metadata.name, patience)?.filter(|found| found.spec == ours.spec) else {
             return Ok(None);
@@ -133,13 +133,13 @@ impl KubeSession<'_> {
     }
 
     /// Whether nothing of a tombstone can come any more.
-    pub(super) fn is_over(&self, tombstone: &Tombstone) -> bool {
+    pub(crate) fn is_over(&self, tombstone: &Tombstone) -> bool {
         tombstone.is_old(self.milliseconds())
     }
 
     /// Takes back what came late, now, and forgets the tombstone when nothing can
     /// come any more. Under the lock of its attachment.
-    pub(super) fn settle(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
+    pub(crate) fn settle(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
         if let Ok(known) = tombstone.object.allocation() {
             self.bury(tombstone, &names::of_attachment(&known.held.attachment), &self.deadline)?;
         }

@@ -1,13 +1,13 @@
 //! Sending one call until an answer is one: what is tried again, what is final,
 //! and what is said of it.
 
+use super::Api;
 use super::answer::{is_terminating, is_unserved, newer, plain, status};
-use super::api::Api;
-use super::crd::{GROUP, IpAllocation, PLURAL};
 use crate::api_client::client::{Answer, CallError, Method, Request};
 use crate::retry;
 use crate::retry::{Attempt, Deadline, Pace};
 use crate::store::StoreError;
+use crate::store::kube::objects::ip_allocation::{GROUP, IpAllocation, PLURAL};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 const YOUNG: Duration = Duration::from_secs(1);
 
 /// A call that failed, and whether it may have been done, or may be yet.
-pub(super) struct Failed {
-    pub(super) error: StoreError,
-    pub(super) unsure: bool,
+pub(crate) struct Failed {
+    pub(crate) error: StoreError,
+    pub(crate) unsure: bool,
 }
 
 impl From<Failed> for StoreError {
@@ -32,17 +32,17 @@ impl From<Failed> for StoreError {
 }
 
 /// What a call is, for messages and for how its answer is read.
-pub(super) struct Call<'a> {
+pub(crate) struct Call<'a> {
     /// The resource's plural name.
-    pub(super) resource: &'static str,
-    pub(super) verb: &'static str,
-    pub(super) name: Option<&'a str>,
-    pub(super) request: Request<'a>,
+    pub(crate) resource: &'static str,
+    pub(crate) verb: &'static str,
+    pub(crate) name: Option<&'a str>,
+    pub(crate) request: Request<'a>,
 }
 
 impl Api {
     /// What is said of a right that is missing.
-    pub(super) fn lacks(&self, verb: &str) -> StoreError {
+    pub(crate) fn lacks(&self, verb: &str) -> StoreError {
         StoreError::Refused {
             server: self.server.url(),
             call: format!("{verb} {PLURAL}"),
@@ -53,7 +53,7 @@ impl Api {
 
     /// Sends a call until an answer is one. `read` gives the value of the
     /// answers that it knows; what it passes over is judged here.
-    pub(super) fn call<T>(
+    pub(crate) fn call<T>(
         &self,
         call: &Call<'_>,
         deadline: &Deadline,
@@ -134,7 +134,7 @@ impl Api {
         }
     }
 
-    pub(super) fn decode(&self, verb: &str, answer: &Answer) -> Result<IpAllocation, Failed> {
+    pub(crate) fn decode(&self, verb: &str, answer: &Answer) -> Result<IpAllocation, Failed> {
         serde_json::from_slice(&answer.body).map_err(|error| match newer(&answer.body) {
             Some(newer) => Failed { error: newer, unsure: true },
             None => self.unreadable(verb, &error.to_string()),
@@ -143,7 +143,7 @@ impl Api {
 
     /// An answer of the right status with the wrong content: another version of
     /// the resource, or a proxy that speaks for itself.
-    pub(super) fn unreadable(&self, verb: &str, reason: &str) -> Failed {
+    pub(crate) fn unreadable(&self, verb: &str, reason: &str) -> Failed {
         let server = self.server.url();
         let reason = format!("its answer is not what was asked for: {}", plain(reason));
         Failed { error: StoreError::Refused { server, call: format!("{verb} {PLURAL}.{GROUP}"), status: 200, reason }, unsure: true }

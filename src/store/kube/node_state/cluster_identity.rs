@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 /// The format of the state. It rises only where an older version would do harm to
 /// what a newer one wrote; new keys alone do not raise it. Whatever a newer
 /// version does to the other files, it writes this one at its place.
-pub(super) const FORMAT: u64 = 1;
+pub(crate) const FORMAT: u64 = 1;
 /// More ways are not kept; the oldest is forgotten.
 const MOST_WAYS: usize = 16;
 
 /// The file `complete`: of any other node and boot the state is not complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Origin {
+pub(crate) struct Origin {
     /// Absent in what the first version wrote.
     #[serde(default = "first_format")]
-    pub(super) format: u64,
+    pub(crate) format: u64,
     /// The way of the last list. The first version reads this one alone.
-    pub(super) cluster: String,
-    pub(super) node: String,
-    pub(super) machine: Option<String>,
-    pub(super) boot: String,
+    pub(crate) cluster: String,
+    pub(crate) node: String,
+    pub(crate) machine: Option<String>,
+    pub(crate) boot: String,
     /// All ways that are known to lead to the cluster.
     #[serde(default)]
-    pub(super) ways: Vec<Way>,
+    pub(crate) ways: Vec<Way>,
 }
 
 const fn first_format() -> u64 {
@@ -32,22 +32,22 @@ const fn first_format() -> u64 {
 
 impl Origin {
     /// Whether this way is known to lead to the state's cluster.
-    pub(super) fn knows(&self, id: &str) -> bool {
+    pub(crate) fn knows(&self, id: &str) -> bool {
         self.cluster == id || self.ways.iter().any(|way| way.id == id)
     }
 
     /// Whether a way that is not known leads there, as far as ways tell.
-    pub(super) fn is_reached_by(&self, way: &Way) -> bool {
+    pub(crate) fn is_reached_by(&self, way: &Way) -> bool {
         self.ways.iter().any(|known| known.leads_where(way)) || self.ways.is_empty() && Way::of(&self.cluster).leads_where(way)
     }
 
     /// Whether it is of the same node, machine and boot.
-    pub(super) fn is_of(&self, other: &Self) -> bool {
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
         self.node == other.node && self.machine == other.machine && self.boot == other.boot
     }
 
     /// Adds a way, or replaces what was known of it.
-    pub(super) fn learn(&mut self, way: Way) {
+    pub(crate) fn learn(&mut self, way: Way) {
         self.cluster.clone_from(&way.id);
         self.ways.retain(|known| known.id != way.id);
         self.ways.insert(0, way);
@@ -57,7 +57,7 @@ impl Origin {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::store::kube::node_state::cluster_identity::*;
 
     #[test]
     fn what_the_first_version_wrote_is_read_and_ways_are_bounded() {

@@ -6,12 +6,16 @@
 //! and a resourceVersion that must stand), only that same write is sent again,
 //! and what it then meets is looked at.
 
-use super::answer::{List, Row, Table, decode_item, is_absent, is_removal, is_taken, status};
-use super::crd::{GROUP, IpAllocation, PLURAL, VERSION};
-use super::place::Place;
-use super::revision::Of;
-use super::send::{Call, Failed};
-use super::state::State;
+pub(crate) mod answer;
+pub(crate) mod paging;
+pub(crate) mod retries;
+
+use super::api::answer::{List, Row, Table, decode_item, is_absent, is_removal, is_taken, status};
+use super::api::paging::Place;
+use super::api::retries::{Call, Failed};
+use super::node_state::State;
+use super::node_state::revision::Of;
+use super::objects::ip_allocation::{GROUP, IpAllocation, PLURAL, VERSION};
 use crate::api_client::client::{Method, Request, Server};
 use crate::ipam::Version;
 use crate::retry::Deadline;
@@ -312,7 +316,7 @@ pub(super) fn escape(text: &str) -> String {
 /// A merge patch leaves alone what it does not name: what is gone is named.
 fn merge(labels: &std::collections::BTreeMap<String, String>) -> serde_json::Value {
     let mut merged: serde_json::Map<_, _> = labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
-    for key in super::names::LABELS {
+    for key in super::objects::names::LABELS {
         merged.entry(*key).or_insert(serde_json::Value::Null);
     }
     merged.into()
@@ -321,7 +325,7 @@ fn merge(labels: &std::collections::BTreeMap<String, String>) -> serde_json::Val
 fn merge_spec(to: &IpAllocation, newer: &[String]) -> serde_json::Value {
     let mut spec = json!(to.spec);
     if let Some(fields) = spec.as_object_mut() {
-        for key in super::crd::OPTIONAL {
+        for key in super::objects::ip_allocation::OPTIONAL {
             fields.entry(*key).or_insert(serde_json::Value::Null);
         }
         if let Some(pod) = fields.get_mut("podRef").and_then(|pod| pod.as_object_mut()) {
@@ -330,7 +334,7 @@ fn merge_spec(to: &IpAllocation, newer: &[String]) -> serde_json::Value {
             }
         }
         if let Some(view) = fields.get_mut("view").and_then(|view| view.as_object_mut()) {
-            for key in super::crd::OPTIONAL_OF_VIEW {
+            for key in super::objects::ip_allocation::OPTIONAL_OF_VIEW {
                 view.entry(*key).or_insert(serde_json::Value::Null);
             }
         }

@@ -29,10 +29,20 @@
 //! Nothing is synced: a power loss ends every sandbox of the node, and after a
 //! boot the state is compared with one list of the node's objects: see `rebuild`.
 
-use super::crd::IpAllocation;
-use super::names;
-use super::occupancy::Occupancy;
-use super::tidy::LISTING;
+pub(crate) mod cleanup;
+pub(crate) mod cluster_identity;
+pub(crate) mod clusters;
+pub(crate) mod gateways;
+pub(crate) mod occupancy;
+pub(crate) mod rebuild;
+pub(crate) mod renamed;
+pub(crate) mod revision;
+pub(crate) mod tombstones;
+
+use super::node_state::cleanup::LISTING;
+use super::node_state::occupancy::Occupancy;
+use super::objects::ip_allocation::IpAllocation;
+use super::objects::names;
 use crate::digest;
 use crate::ipam::{Attachment, IfName, NetworkName, PodRef, Scope};
 use crate::retry::Deadline;
@@ -66,7 +76,7 @@ const DIRECTORIES: &[&str] = &[ATTACHMENTS, PODS, SCOPES, TMP];
 /// An intent whose object was not there when its attachment ended: the
 /// creation may be on its way still.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(in crate::store) struct Tombstone {
+pub(crate) struct Tombstone {
     /// Milliseconds since 1970.
     pub(super) since: u64,
     /// When it was looked at last.

@@ -11,11 +11,11 @@
 //! Calls at once raise no alarm: what one has noted before another one sends, the
 //! server had reached before.
 
-use super::KubeStore;
-use super::api::Api;
-use super::state::State;
+use super::State;
 use crate::ipam::NodeName;
 use crate::store::disk::RealDisk;
+use crate::store::kube::KubeStore;
+use crate::store::kube::api::Api;
 use crate::store::upkeep::SetBack;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ const SET_BACK: &str = "set-back";
 
 /// What an answer is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
+pub(crate) enum Of {
     /// A creation or change that was done: its revision is a new one.
     Write,
     /// A list of what stands.
@@ -55,13 +55,13 @@ impl State {
 
 impl Api {
     /// What is noted before a request is sent.
-    pub(super) fn noted(&self) -> Option<u64> {
+    pub(crate) fn noted(&self) -> Option<u64> {
         self.watched.as_ref().and_then(|state| state.revision())
     }
 
     /// Compares an answer with what had been noted before its request. No failure
     /// of it is one of the call.
-    pub(super) fn compare(&self, noted: Option<u64>, answered: Option<&str>, of: Of) {
+    pub(crate) fn compare(&self, noted: Option<u64>, answered: Option<&str>, of: Of) {
         let (Some(state), Some(answered)) = (&self.watched, answered.and_then(|revision| revision.parse().ok())) else {
             return;
         };
@@ -83,7 +83,7 @@ impl Api {
 
 impl KubeStore {
     /// See [`crate::store::upkeep::Upkeep::set_back`].
-    pub(super) fn find_set_back(&self) -> Option<SetBack> {
+    pub(crate) fn find_set_back(&self) -> Option<SetBack> {
         if self.for_dead_node {
             return None;
         }
@@ -92,7 +92,7 @@ impl KubeStore {
     }
 
     /// Removes the mark, unless there is another one by now.
-    pub(super) fn remove_set_back(&self, known: &SetBack) {
+    pub(crate) fn remove_set_back(&self, known: &SetBack) {
         if self.find_set_back().as_ref() == Some(known)
             && let Err(error) = self.state.remove(Path::new(SET_BACK))
         {
@@ -104,8 +104,8 @@ impl KubeStore {
 /// The marks in a node's state, as they are; empty where there is none. `root` is
 /// where the node's own `/` is seen.
 #[must_use]
-pub fn marks(root: &Path, data_dir: &Path, node: &NodeName) -> Vec<u8> {
-    let path = super::state_of(data_dir, node);
+pub(crate) fn marks(root: &Path, data_dir: &Path, node: &NodeName) -> Vec<u8> {
+    let path = crate::store::kube::state_of(data_dir, node);
     let state = State::new(Box::new(RealDisk::new(root.join(path.strip_prefix("/").unwrap_or(&path)))));
     let mark = |cluster: PathBuf| {
         state.go_to(&cluster);

@@ -3,16 +3,17 @@
 //! living sandbox, what this node remembers is written again; where another
 //! holds the address by now, nothing can be mended here, and that is said.
 
-use super::api::{Changed, Created};
-use super::crd::{IpAllocation, Metadata, Unreadable};
 use super::finding::{Problem, Suspect};
-use super::place::Place;
-use super::send::Failed;
-use super::session::KubeSession;
 use super::verify::Stands;
-use super::{KubeStore, names};
 use crate::ipam::NodeName;
 use crate::retry::Deadline;
+use crate::store::kube::KubeStore;
+use crate::store::kube::api::paging::Place;
+use crate::store::kube::api::retries::Failed;
+use crate::store::kube::api::{Changed, Created};
+use crate::store::kube::objects::ip_allocation::{IpAllocation, Metadata, Unreadable};
+use crate::store::kube::objects::names;
+use crate::store::kube::session::KubeSession;
 use crate::store::upkeep::{Extent, Finding, IsAlive, IsLeftBehind, Repaired, SetBack, TakenOver, Upkeep, Verified, What};
 use crate::store::{Access, StoreError};
 use std::path::Path;
@@ -190,7 +191,7 @@ impl KubeStore {
 
     /// Makes an attachment's file again from its objects, which it returns. Under
     /// the attachment's lock.
-    pub(super) fn read_again(&self, hash: &str, deadline: &Deadline) -> Result<Vec<IpAllocation>, StoreError> {
+    pub(crate) fn read_again(&self, hash: &str, deadline: &Deadline) -> Result<Vec<IpAllocation>, StoreError> {
         let selector = format!("{}={hash}", names::ATTACHMENT);
         let mut objects = Vec::new();
         let mut place = Place::default();

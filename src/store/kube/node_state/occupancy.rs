@@ -36,7 +36,7 @@ const RACE: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Occupancy {
+pub(crate) struct Occupancy {
     taken: BTreeMap<Shard, Mask>,
     /// When the scope was last listed, and how long that took.
     listed: Option<(SystemTime, Duration)>,
@@ -60,7 +60,7 @@ struct Set {
 
 impl Occupancy {
     /// Whether the address is believed to be taken.
-    pub(super) fn is_taken(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_taken(&self, address: IpAddr) -> bool {
         let shard = Shard::of(address);
         let low = shard.position(address).unwrap_or(0);
         let mut wanted = [0; 4];
@@ -69,7 +69,7 @@ impl Occupancy {
     }
 
     /// Notes that an address is taken.
-    pub(super) fn take(&mut self, address: IpAddr) {
+    pub(crate) fn take(&mut self, address: IpAddr) {
         let shard = Shard::of(address);
         if let Some(low) = shard.position(address) {
             add_bit(self.taken.entry(shard).or_default(), low);
@@ -77,7 +77,7 @@ impl Occupancy {
     }
 
     /// Notes that an address is free.
-    pub(super) fn free(&mut self, address: IpAddr) {
+    pub(crate) fn free(&mut self, address: IpAddr) {
         let shard = Shard::of(address);
         if let (Some(taken), Some(low)) = (self.taken.get_mut(&shard), shard.position(address)) {
             remove_bit(taken, low);
@@ -88,7 +88,7 @@ impl Occupancy {
     }
 
     /// The next candidate, which is taken from now on.
-    pub(super) fn choose(&mut self, candidates: &AddrSet, now: SystemTime) -> Option<IpAddr> {
+    pub(crate) fn choose(&mut self, candidates: &AddrSet, now: SystemTime) -> Option<IpAddr> {
         let at = self.sets.iter().position(|set| set.from.is_some() && set.key == key(candidates));
         let from = at.and_then(|at| self.sets[at].from).filter(|_| self.is_spread(now));
         let chosen = match from {
@@ -103,7 +103,7 @@ impl Occupancy {
     }
 
     /// The next candidate, which nobody takes.
-    pub(super) fn peek(&self, candidates: &AddrSet) -> Option<IpAddr> {
+    pub(crate) fn peek(&self, candidates: &AddrSet) -> Option<IpAddr> {
         self.first_free(candidates, None)
     }
 
@@ -126,20 +126,20 @@ impl Occupancy {
     /// Whether to look at the scope before the lowest free candidate is taken for
     /// free: where nobody has, and where others take addresses of it, unless that was
     /// just now. In a race what is seen is no longer so.
-    pub(super) fn is_worth_a_look(&self, candidates: &AddrSet, missed: bool, now: SystemTime) -> bool {
+    pub(crate) fn is_worth_a_look(&self, candidates: &AddrSet, missed: bool, now: SystemTime) -> bool {
         let is_news = missed || self.others || self.listed.is_none();
         is_news && candidates.count() <= LOOKED_AT && self.is_old(now) && !self.is_spread(now)
     }
 
     /// Whether this node goes on from what it has drawn.
-    pub(super) fn is_spread(&self, now: SystemTime) -> bool {
+    pub(crate) fn is_spread(&self, now: SystemTime) -> bool {
         // A clock that was set back must not keep it for ever.
         self.spread.is_some_and(|until| now < until && until <= now + RACE)
     }
 
     /// For some time from now on this node goes on from a free candidate that is
     /// drawn. Nearly full, where draws hit taken ones, from the next free one after.
-    pub(super) fn go_elsewhere(&mut self, candidates: &AddrSet, now: SystemTime, mut draw: impl FnMut(u128) -> u128) {
+    pub(crate) fn go_elsewhere(&mut self, candidates: &AddrSet, now: SystemTime, mut draw: impl FnMut(u128) -> u128) {
         let count = candidates.count();
         if count == 0 {
             return;
@@ -165,30 +165,30 @@ impl Occupancy {
 
     /// Whether all of these candidates were held a moment ago, whichever set of
     /// candidates was looked for: a look shows the whole scope.
-    pub(super) fn is_full(&self, candidates: &AddrSet, now: SystemTime) -> bool {
+    pub(crate) fn is_full(&self, candidates: &AddrSet, now: SystemTime) -> bool {
         // A clock that was set back must not keep it full for ever.
         let believed = |until: SystemTime| now < until && until < now + Duration::from_secs(60);
         self.full_until.is_some_and(believed) && self.peek(candidates).is_none()
     }
 
     /// Notes that what is taken now was seen twice; believed until then.
-    pub(super) fn say_full(&mut self, until: SystemTime) {
+    pub(crate) fn say_full(&mut self, until: SystemTime) {
         self.full_until = Some(until);
     }
 
     /// Whether the scope was listed after `since`. A listing from the future, as
     /// of a clock that was set back, is none.
-    pub(super) fn is_listed_since(&self, since: SystemTime, now: SystemTime) -> bool {
+    pub(crate) fn is_listed_since(&self, since: SystemTime, now: SystemTime) -> bool {
         self.listed.is_some_and(|(at, _)| since <= at && at <= now)
     }
 
     /// Whether it is time to list again after a miss.
-    pub(super) fn is_old(&self, now: SystemTime) -> bool {
+    pub(crate) fn is_old(&self, now: SystemTime) -> bool {
         self.listed.is_none_or(|(at, took)| now.duration_since(at).map_or(true, |age| took * LISTING_SHARE <= age))
     }
 
     /// Whether no ADD has looked at the scope for a day.
-    pub(super) fn is_idle(&self, now: SystemTime) -> bool {
+    pub(crate) fn is_idle(&self, now: SystemTime) -> bool {
         let lately = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age < IDLE);
         !self.listed.is_some_and(|(at, _)| lately(at)) && !self.full_until.is_some_and(|until| now < until && until < now + IDLE)
     }
@@ -196,7 +196,7 @@ impl Occupancy {
     /// Puts a listing in the place of what was believed. `before` is what was
     /// believed when the listing began: what was taken or freed by this node
     /// since then is news that the listing may not have.
-    pub(super) fn replace(&mut self, before: &Self, mut listed: Self, began: SystemTime, took: Duration) {
+    pub(crate) fn replace(&mut self, before: &Self, mut listed: Self, began: SystemTime, took: Duration) {
         for (shard, now) in &self.taken {
             let then = before.taken.get(shard).copied().unwrap_or_default();
             let entry = listed.taken.entry(*shard).or_default();
@@ -221,7 +221,7 @@ impl Occupancy {
     /// Lines: `listed <ms> <ms it took>`, `full <until, ms>`, `others`, `spread <until,
     /// ms>`, `set <key> <from> 0`, `4 <shard> <mask>`; numbers of shards in hexadecimal. The 0 is
     /// what earlier versions look for there: until when the set is full.
-    pub(super) fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
         if let Some((at, took)) = self.listed {
@@ -248,7 +248,7 @@ impl Occupancy {
     }
 
     /// Reads it back; a line that makes no sense is passed over.
-    pub(super) fn decode(bytes: &[u8]) -> Self {
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
         let mut found = Self::default();
         for line in String::from_utf8_lossy(bytes).lines() {
             let words: Vec<&str> = line.split(' ').collect();
@@ -290,8 +290,8 @@ fn parse_millis(text: &str) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::addr::{Range, Subnet};
+    use crate::store::kube::node_state::occupancy::*;
 
     const NOW: SystemTime = UNIX_EPOCH;
 

@@ -3,13 +3,13 @@
 //! what is known of two clusters is never mixed, and a call for one forgets
 //! nothing of the other.
 
-use super::KubeStore;
-use super::crd::IpAllocation;
-use super::origin::{FORMAT, Origin};
-use super::state::State;
+use super::State;
+use super::cluster_identity::{FORMAT, Origin};
 use crate::digest;
 use crate::ipam::Allocation;
 use crate::store::StoreError;
+use crate::store::kube::KubeStore;
+use crate::store::kube::objects::ip_allocation::IpAllocation;
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const CLUSTERS: &str = "clusters";
 
 /// What a look for a cluster's files has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(crate) enum Known {
     /// They are all there is of this node and boot, and this way is known.
     Complete,
     /// They are of this cluster, as far as the ways tell.
@@ -30,7 +30,7 @@ pub(super) enum Known {
 
 impl State {
     /// What the file `complete` says; `None` where it is missing or damaged.
-    pub(super) fn origin(&self) -> Result<Option<Origin>, StoreError> {
+    pub(crate) fn origin(&self) -> Result<Option<Origin>, StoreError> {
         #[derive(Deserialize)]
         struct Head {
             #[serde(default)]
@@ -48,12 +48,12 @@ impl State {
     }
 
     /// Says that the state is all there is of this origin.
-    pub(super) fn complete(&self, origin: &Origin) -> Result<(), StoreError> {
+    pub(crate) fn complete(&self, origin: &Origin) -> Result<(), StoreError> {
         self.write(Path::new(COMPLETE), origin)
     }
 
     /// Where files of clusters are, the top first.
-    pub(super) fn clusters(&self) -> impl Iterator<Item = PathBuf> {
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = PathBuf> {
         // Listed only when the top is not what is looked for.
         let below = std::iter::once_with(|| self.disk().names(Path::new(CLUSTERS)).unwrap_or_default()).flatten();
         std::iter::once(PathBuf::new()).chain(below.map(|name| Path::new(CLUSTERS).join(name)))
@@ -69,7 +69,7 @@ impl State {
 
 impl KubeStore {
     /// Goes to the files of this cluster. On the usual way one file is read.
-    pub(super) fn find_cluster(&self) -> Result<Known, StoreError> {
+    pub(crate) fn find_cluster(&self) -> Result<Known, StoreError> {
         let ours = self.origin();
         let mut shown = None;
         for directory in self.state.clusters() {
@@ -90,7 +90,7 @@ impl KubeStore {
 
     /// Goes to the files of a cluster of which the ways tell nothing: where one of
     /// its objects is known. Uids are unique over all clusters.
-    pub(super) fn choose_cluster(&self, found: &[(IpAllocation, Allocation)]) {
+    pub(crate) fn choose_cluster(&self, found: &[(IpAllocation, Allocation)]) {
         let met = self.state.clusters().find(|directory| {
             self.state.go_to(directory);
             let known = self.state.uids();
@@ -106,7 +106,7 @@ impl KubeStore {
 
     /// Whether what is remembered is of this node, machine and boot, and of this
     /// cluster as far as is known. Writes nothing.
-    pub(super) fn remembers(&self) -> Result<bool, StoreError> {
+    pub(crate) fn remembers(&self) -> Result<bool, StoreError> {
         let known = self.find_cluster()?;
         Ok(known == Known::Complete || known == Known::Shown && self.state.origin()?.is_some_and(|found| found.is_of(&self.origin())))
     }

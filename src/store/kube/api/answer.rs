@@ -1,21 +1,21 @@
 //! What the API server answers, as far as it is read: pages of lists, tables,
 //! and the Status of a failure.
 
-use super::crd::{FORMAT, IpAllocation, KIND, PLURAL, Unreadable};
 use crate::api_client::client::Answer;
 use crate::store::StoreError;
+use crate::store::kube::objects::ip_allocation::{FORMAT, IpAllocation, KIND, PLURAL, Unreadable};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// The server's words on one line, without those that runtimes take for the
 /// success of a DEL.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect();
     line.replace("not found", "missing").replace("no such file or directory", "missing").trim().to_owned()
 }
 
 #[derive(Deserialize, Default)]
-pub(super) struct ListMetadata {
+pub(crate) struct ListMetadata {
     #[serde(default, rename = "continue")]
     next: String,
     #[serde(default, rename = "resourceVersion")]
@@ -24,37 +24,37 @@ pub(super) struct ListMetadata {
 
 impl ListMetadata {
     /// The cluster's, when the list was made.
-    pub(super) fn revision(&self) -> Option<String> {
+    pub(crate) fn revision(&self) -> Option<String> {
         Some(self.revision.clone()).filter(|revision| !revision.is_empty())
     }
 
-    pub(super) fn next(self) -> Option<String> {
+    pub(crate) fn next(self) -> Option<String> {
         Some(self.next).filter(|next| !next.is_empty())
     }
 }
 
 #[derive(Deserialize)]
-pub(super) struct List {
+pub(crate) struct List {
     #[serde(default)]
-    pub(super) metadata: ListMetadata,
-    pub(super) items: Vec<Box<RawValue>>,
+    pub(crate) metadata: ListMetadata,
+    pub(crate) items: Vec<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Table {
+pub(crate) struct Table {
     #[serde(default)]
-    pub(super) metadata: ListMetadata,
+    pub(crate) metadata: ListMetadata,
     #[serde(default)]
-    pub(super) rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Row {
-    pub(super) cells: Cells,
+pub(crate) struct Row {
+    pub(crate) cells: Cells,
 }
 
 /// The first cell is the name; the others are for people.
-pub(super) struct Cells(pub(super) String);
+pub(crate) struct Cells(pub(crate) String);
 
 impl<'de> Deserialize<'de> for Cells {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -75,26 +75,26 @@ impl<'de> Deserialize<'de> for Cells {
 }
 
 #[derive(Deserialize, Default)]
-pub(super) struct Status {
+pub(crate) struct Status {
     #[serde(default)]
-    pub(super) metadata: ListMetadata,
+    pub(crate) metadata: ListMetadata,
     #[serde(default)]
-    pub(super) message: String,
+    pub(crate) message: String,
     /// A word for programs.
     #[serde(default)]
     reason: String,
     #[serde(default)]
-    pub(super) details: Details,
+    pub(crate) details: Details,
 }
 
 #[derive(Deserialize, Default)]
-pub(super) struct Details {
+pub(crate) struct Details {
     #[serde(default)]
-    pub(super) name: String,
+    pub(crate) name: String,
 }
 
 /// The API's own words on a failure; of a proxy's page, its first line.
-pub(super) fn status(answer: &Answer) -> Status {
+pub(crate) fn status(answer: &Answer) -> Status {
     serde_json::from_slice(&answer.body).unwrap_or_else(|_| {
         let text = String::from_utf8_lossy(&answer.body);
         Status { message: text.lines().next().unwrap_or_default().to_owned(), ..Status::default() }
@@ -103,7 +103,7 @@ pub(super) fn status(answer: &Answer) -> Status {
 
 /// Whether this is what the server says of a removal: the object as it goes, or
 /// a Status of success. What something on the way says frees nothing.
-pub(super) fn is_removal(answer: &Answer) -> bool {
+pub(crate) fn is_removal(answer: &Answer) -> bool {
     #[derive(Deserialize)]
     struct Head {
         kind: String,
@@ -116,30 +116,30 @@ pub(super) fn is_removal(answer: &Answer) -> bool {
 
 /// Whether a 409 says that the name of a creation is taken. A conflict of another
 /// kind, as a webhook may make one, would be met at every name.
-pub(super) fn is_taken(answer: &Answer) -> bool {
+pub(crate) fn is_taken(answer: &Answer) -> bool {
     status(answer).reason == "AlreadyExists"
 }
 
 /// Whether a 403 is about the definition of the resource, which is being deleted:
 /// nobody may create any more, whatever rights they have. The server gives no
 /// word for programs with it.
-pub(super) fn is_terminating(answer: &Answer) -> bool {
+pub(crate) fn is_terminating(answer: &Answer) -> bool {
     status(answer).message.contains("custom resource definition is terminating")
 }
 
 /// Whether a 404 is not of the API's own making. The definition of the resource
 /// is missing, or so young that nothing serves it yet.
-pub(super) fn is_unserved(answer: &Answer) -> bool {
+pub(crate) fn is_unserved(answer: &Answer) -> bool {
     serde_json::from_slice::<Status>(&answer.body).is_err()
 }
 
 /// Whether a 404 is about the object; without its name it is about the
 /// resource.
-pub(super) fn is_absent(answer: &Answer) -> bool {
+pub(crate) fn is_absent(answer: &Answer) -> bool {
     !status(answer).details.name.is_empty()
 }
 
-pub(super) fn decode_item(item: &str) -> Result<IpAllocation, StoreError> {
+pub(crate) fn decode_item(item: &str) -> Result<IpAllocation, StoreError> {
     #[derive(Deserialize)]
     struct Head {
         metadata: Named,
@@ -157,7 +157,7 @@ pub(super) fn decode_item(item: &str) -> Result<IpAllocation, StoreError> {
 }
 
 /// Of a later version's object nothing is known but its name and format.
-pub(super) fn newer(object: &[u8]) -> Option<StoreError> {
+pub(crate) fn newer(object: &[u8]) -> Option<StoreError> {
     #[derive(Deserialize)]
     struct Head {
         kind: String,
@@ -178,6 +178,6 @@ pub(super) fn newer(object: &[u8]) -> Option<StoreError> {
 }
 
 /// An object that no version of ours wrote.
-pub(super) fn damaged(name: &str, reason: &str) -> StoreError {
+pub(crate) fn damaged(name: &str, reason: &str) -> StoreError {
     StoreError::DamagedObject { name: format!("{PLURAL}/{name}"), reason: plain(reason) }
 }

@@ -11,27 +11,27 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// By node.
-pub(super) const NODE: &str = "hereabouts.dev/node";
+pub(crate) const NODE: &str = "hereabouts.dev/node";
 /// By network.
-pub(super) const NETWORK: &str = "hereabouts.dev/network";
+pub(crate) const NETWORK: &str = "hereabouts.dev/network";
 /// By scope.
-pub(super) const SCOPE: &str = "hereabouts.dev/scope";
+pub(crate) const SCOPE: &str = "hereabouts.dev/scope";
 /// By pod.
-pub(super) const POD: &str = "hereabouts.dev/pod";
+pub(crate) const POD: &str = "hereabouts.dev/pod";
 /// By attachment.
-pub(super) const ATTACHMENT: &str = "hereabouts.dev/attachment";
+pub(crate) const ATTACHMENT: &str = "hereabouts.dev/attachment";
 /// By address, in any scope.
-pub(super) const ADDRESS: &str = "hereabouts.dev/address";
+pub(crate) const ADDRESS: &str = "hereabouts.dev/address";
 
 /// All that an object may have.
-pub(super) const LABELS: &[&str] = &[NODE, NETWORK, SCOPE, POD, ATTACHMENT, ADDRESS];
+pub(crate) const LABELS: &[&str] = &[NODE, NETWORK, SCOPE, POD, ATTACHMENT, ADDRESS];
 
 /// The longest DNS label (RFC 1123), and what of it a hash leaves.
 const LONGEST_LABEL: usize = 63;
 const KEPT: usize = 40;
 
 /// The name of the object of an address.
-pub(super) fn object(scope: &Scope, address: IpAddr) -> String {
+pub(crate) fn object(scope: &Scope, address: IpAddr) -> String {
     match scope.name() {
         None => text(address),
         Some(name) => format!("{}.{}", label(name), text(address)),
@@ -40,7 +40,7 @@ pub(super) fn object(scope: &Scope, address: IpAddr) -> String {
 
 /// An address in the letters of a name: all of IPv6's groups, so that names
 /// sort as addresses do.
-pub(super) fn text(address: IpAddr) -> String {
+pub(crate) fn text(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => v6.segments().map(|group| format!("{group:04x}")).join("-"),
@@ -48,7 +48,7 @@ pub(super) fn text(address: IpAddr) -> String {
 }
 
 /// The address of an object's name.
-pub(super) fn parse(name: &str) -> Option<IpAddr> {
+pub(crate) fn parse(name: &str) -> Option<IpAddr> {
     let last = name.rsplit('.').next()?;
     if last.contains('-') {
         return last.replace('-', ":").parse().ok().map(IpAddr::V6);
@@ -71,7 +71,7 @@ fn label(name: &str) -> String {
 }
 
 /// The labels of a record.
-pub(super) fn labels(scope: &Scope, address: IpAddr, held: &Draft) -> BTreeMap<String, String> {
+pub(crate) fn labels(scope: &Scope, address: IpAddr, held: &Draft) -> BTreeMap<String, String> {
     let attachment = &held.attachment;
     let mut labels = BTreeMap::from([
         (NODE.to_owned(), of_node(&attachment.node)),
@@ -87,38 +87,38 @@ pub(super) fn labels(scope: &Scope, address: IpAddr, held: &Draft) -> BTreeMap<S
 }
 
 /// A node's label.
-pub(super) fn of_node(node: &NodeName) -> String {
+pub(crate) fn of_node(node: &NodeName) -> String {
     short(&[node.as_str()])
 }
 
 /// A network's label.
-pub(super) fn of_network(network: &NetworkName) -> String {
+pub(crate) fn of_network(network: &NetworkName) -> String {
     short(&[network.as_str()])
 }
 
 /// A scope's label.
-pub(super) fn of_scope(scope: &Scope) -> String {
+pub(crate) fn of_scope(scope: &Scope) -> String {
     scope.name().map_or_else(|| "unnamed".to_owned(), |name| short(&[name]))
 }
 
 /// A pod's label.
-pub(super) fn of_pod(namespace: &str, name: &str) -> String {
+pub(crate) fn of_pod(namespace: &str, name: &str) -> String {
     short(&[namespace, name])
 }
 
 /// An attachment's label, and its directory in the node state.
-pub(super) fn of_attachment(attachment: &Attachment) -> String {
+pub(crate) fn of_attachment(attachment: &Attachment) -> String {
     short_of_attachment(attachment)
 }
 
 /// A pod's interface in a network of this node, in the node state.
-pub(super) fn of_pod_interface(network: &NetworkName, pod: &PodRef, ifname: &IfName) -> String {
+pub(crate) fn of_pod_interface(network: &NetworkName, pod: &PodRef, ifname: &IfName) -> String {
     short(&[network.as_str(), &pod.namespace, &pod.name, ifname.as_str()])
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::store::kube::objects::names::*;
 
     #[test]
     fn names_are_dns_names_and_tell_scopes_apart() {

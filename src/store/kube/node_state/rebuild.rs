@@ -2,15 +2,15 @@
 //! cluster, in another cluster, or when it was lost; and the readiness that is
 //! remembered in it.
 
+use super::cluster_identity::Origin;
 use super::clusters::Known;
-use super::crd::{IpAllocation, PLURAL, Unreadable};
-use super::names;
-use super::origin::Origin;
-use super::place::Place;
-use super::{KubeStore, PATIENCE};
 use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, Part, Scope, Source};
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::kube::api::paging::Place;
+use crate::store::kube::objects::ip_allocation::{IpAllocation, PLURAL, Unreadable};
+use crate::store::kube::objects::names;
+use crate::store::kube::{KubeStore, PATIENCE};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ struct Ready {
 
 impl KubeStore {
     /// Sees to it that the state is all there is of this node, cluster and boot.
-    pub(super) fn make_complete(&self, deadline: &Deadline) -> Result<(), StoreError> {
+    pub(crate) fn make_complete(&self, deadline: &Deadline) -> Result<(), StoreError> {
         if self.find_cluster()? == Known::Complete {
             return Ok(());
         }
@@ -180,13 +180,13 @@ impl KubeStore {
     /// Every call passes over such an object: it is never changed or removed, and
     /// it stops no verb, because one stolen token could put any node out of
     /// service otherwise.
-    pub(super) fn is_of_another_machine(&self, object: &IpAllocation) -> bool {
+    pub(crate) fn is_of_another_machine(&self, object: &IpAllocation) -> bool {
         self.check_machine(object).is_err()
     }
 
     /// The same as an error that names the object. Who acts for a node that is
     /// off acts for all that has its name.
-    pub(super) fn check_machine(&self, object: &IpAllocation) -> Result<(), StoreError> {
+    pub(crate) fn check_machine(&self, object: &IpAllocation) -> Result<(), StoreError> {
         match (object.spec.machine.as_deref(), self.machine.as_deref()) {
             (Some(theirs), Some(ours)) if theirs != ours && !self.for_dead_node && object.spec.node == self.host.node.as_str() => {
                 Err(StoreError::SecondMachine {
@@ -225,7 +225,7 @@ impl KubeStore {
     }
 
     /// See [`crate::store::Store::ready`].
-    pub(super) fn check_ready(&self) -> Result<(), StoreError> {
+    pub(crate) fn check_ready(&self) -> Result<(), StoreError> {
         let disk = self.state.disk();
         disk.check_writable().map_err(|error| crate::store::disk::error::failed(disk, "write to", Path::new(""), error))?;
         let known = self.find_cluster()?;

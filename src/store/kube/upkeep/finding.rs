@@ -1,13 +1,13 @@
 //! What can be wrong with the Kubernetes store, in words for people and names
 //! for programs. How it is told is for `verify`.
 
-use super::crd::PLURAL;
-use super::state;
+use crate::store::kube::node_state;
+use crate::store::kube::objects::ip_allocation::PLURAL;
 use std::path::PathBuf;
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::store) enum Problem {
+pub(crate) enum Problem {
     /// An object that cannot be read.
     Damaged,
     /// An object that a later version wrote.
@@ -39,7 +39,7 @@ pub(in crate::store) enum Problem {
 impl Problem {
     /// For programs; stable. The same words as the file store's where they mean
     /// the same.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Damaged => "damaged-record",
             Self::Newer => "newer-record",
@@ -58,7 +58,7 @@ impl Problem {
     }
 
     /// What it means and what to do.
-    pub(super) const fn meaning(self) -> &'static str {
+    pub(crate) const fn meaning(self) -> &'static str {
         match self {
             Self::Damaged => "its address stays taken; \"kubectl delete ipallocations/NAME\" frees it",
             Self::Newer => "written by a later version: install a newer hereabouts",
@@ -82,19 +82,19 @@ impl Problem {
     }
 
     /// Whether `repair` mends it.
-    pub(super) const fn is_repairable(self) -> bool {
+    pub(crate) const fn is_repairable(self) -> bool {
         !matches!(self, Self::Damaged | Self::Newer | Self::Misnamed | Self::SecondMachine | Self::GivenAway)
     }
 
     /// Whether nobody who lives needs it: what `sweep` removes.
-    pub(super) const fn is_left_over(self) -> bool {
+    pub(crate) const fn is_left_over(self) -> bool {
         matches!(self, Self::Late | Self::LeftOver | Self::Temporary)
     }
 }
 
 /// What may be wrong, and is looked at again before anybody says so.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::store) enum Suspect {
+pub(crate) enum Suspect {
     /// What this node remembers: the attachment's hash, the object's name.
     Entry { hash: String, name: String },
     /// An object that this node may not know.
@@ -102,7 +102,7 @@ pub(in crate::store) enum Suspect {
     /// An object with other labels than it should have, and its node.
     Labels { name: String, node: String },
     /// A creation that may have come late.
-    Tombstone(Box<state::Tombstone>),
+    Tombstone(Box<node_state::Tombstone>),
     /// An attachment's file, by its hash.
     File { hash: String },
     /// A file that was being written.
@@ -113,22 +113,22 @@ pub(in crate::store) enum Suspect {
 
 impl Suspect {
     /// Where it is: the object, or the file below the node state.
-    pub(super) fn path(&self, problem: Problem) -> PathBuf {
+    pub(crate) fn path(&self, problem: Problem) -> PathBuf {
         match self {
-            Self::Entry { hash, .. } if problem == Problem::LeftOver => state::attachment(hash),
+            Self::Entry { hash, .. } if problem == Problem::LeftOver => node_state::attachment(hash),
             Self::Entry { name, .. } | Self::Object { name } | Self::Labels { name, .. } | Self::Plain { name } => object(name),
             Self::Tombstone(tombstone) if problem == Problem::Late => object(&tombstone.object.metadata.name),
-            Self::Tombstone(_) => state::TOMBSTONES.into(),
-            Self::File { hash } => state::attachment(hash),
+            Self::Tombstone(_) => node_state::TOMBSTONES.into(),
+            Self::File { hash } => node_state::attachment(hash),
             Self::Temporary(path) => path.clone(),
         }
     }
 
     /// The other end of it.
-    pub(super) fn other(&self, problem: Problem) -> Option<PathBuf> {
+    pub(crate) fn other(&self, problem: Problem) -> Option<PathBuf> {
         match self {
             Self::Entry { name, .. } if problem == Problem::LeftOver => Some(object(name)),
-            Self::Entry { hash, .. } => Some(state::attachment(hash)),
+            Self::Entry { hash, .. } => Some(node_state::attachment(hash)),
             Self::Tombstone(tombstone) if problem != Problem::Late => Some(object(&tombstone.object.metadata.name)),
             _ => None,
         }

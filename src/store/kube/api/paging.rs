@@ -9,7 +9,7 @@ const MOST_PAGES: usize = 20_000;
 
 /// See the module. The default is the start of a list.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// What the server called the next page; `None` for the first.
     next: Option<String>,
     /// Each place that the server has named.
@@ -19,18 +19,18 @@ pub(super) struct Place {
 
 impl Place {
     /// Whether the last page was read.
-    pub(super) fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         self.is_ended
     }
 
     /// The server's name for the next page; `None` for the first.
-    pub(super) fn token(&self) -> Option<&str> {
+    pub(crate) fn token(&self) -> Option<&str> {
         self.next.as_deref()
     }
 
     /// Whether there is time for another page. The first is asked for in any
     /// case: a call makes one attempt.
-    pub(super) fn has_time(&self, deadline: &Deadline) -> bool {
+    pub(crate) fn has_time(&self, deadline: &Deadline) -> bool {
         self.next.is_none() || !deadline.left().is_zero()
     }
 
@@ -38,7 +38,7 @@ impl Place {
     ///
     /// # Errors
     /// Why that would not end, in words.
-    pub(super) fn go_on(&mut self, next: Option<String>) -> Result<(), &'static str> {
+    pub(crate) fn go_on(&mut self, next: Option<String>) -> Result<(), &'static str> {
         let Some(next) = next else {
             self.is_ended = true;
             return Ok(());
@@ -56,7 +56,7 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::store::kube::api::paging::*;
     use std::time::Duration;
 
     #[test]

@@ -2,24 +2,25 @@
 //! any more: what is believed of them, and the locks of their lists. Each new
 //! `network_name` leaves both. Removes from the index by pod what has ended.
 
-use super::state::{SCOPES, State};
-use super::{KubeStore, names};
+use super::{SCOPES, State};
 use crate::digest;
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Locked, Patience};
+use crate::store::kube::KubeStore;
+use crate::store::kube::objects::names;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::Path;
 
 /// The name of the lock of a scope's list, before the scope's hash.
-pub(super) const LISTING: &str = "listing-";
+pub(crate) const LISTING: &str = "listing-";
 
 impl KubeStore {
     /// Removes them; how many. All of it is a hint: an ADD that comes back to the
     /// scope meets the neighbors once more.
-    pub(super) fn remove_vain(&self, deadline: &Deadline) -> Result<usize, StoreError> {
+    pub(crate) fn remove_vain(&self, deadline: &Deadline) -> Result<usize, StoreError> {
         if self.for_dead_node || !self.remembers()? {
             return Ok(0);
         }

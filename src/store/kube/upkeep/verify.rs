@@ -4,15 +4,16 @@
 //! What looks wrong may be a call in flight: each suspect is looked at again,
 //! under the lock of its attachment and at the object as it stands then.
 
-use super::crd::{IpAllocation, Unreadable};
 use super::finding::{Problem, Suspect};
-use super::place::Place;
-use super::session::KubeSession;
-use super::state::Tombstone;
-use super::{KubeStore, PATIENCE, names};
 use crate::ipam::{Allocation, Attachment, Life};
 use crate::retry::Deadline;
 use crate::store::census::Census;
+use crate::store::kube::api::paging::Place;
+use crate::store::kube::node_state::Tombstone;
+use crate::store::kube::objects::ip_allocation::{IpAllocation, Unreadable};
+use crate::store::kube::objects::names;
+use crate::store::kube::session::KubeSession;
+use crate::store::kube::{KubeStore, PATIENCE};
 use crate::store::upkeep::{Finding, IsAlive, What};
 use crate::store::{Access, StoreError};
 use std::collections::BTreeMap;
@@ -22,15 +23,15 @@ const WRITING: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What a look at objects and state showed.
 #[derive(Default)]
-pub(super) struct Look {
+pub(crate) struct Look {
     /// Objects that can be read.
-    pub(super) records: usize,
+    pub(crate) records: usize,
     /// What this node remembers.
-    pub(super) entries: usize,
-    pub(super) findings: Vec<Finding>,
+    pub(crate) entries: usize,
+    pub(crate) findings: Vec<Finding>,
     /// Why the state was not looked at.
-    pub(super) unseen: Option<String>,
-    pub(super) census: Census,
+    pub(crate) unseen: Option<String>,
+    pub(crate) census: Census,
     suspects: Vec<Suspect>,
 }
 
@@ -39,7 +40,7 @@ pub(super) struct Look {
 type Entries = BTreeMap<(String, String), bool>;
 
 /// What stands at a name, for an attachment.
-pub(super) enum Stands {
+pub(crate) enum Stands {
     Ours(Box<IpAllocation>),
     /// Another's, in words.
     Anothers(String),
@@ -52,7 +53,7 @@ pub(super) enum Stands {
 impl KubeStore {
     /// Looks at the objects that a label selector means, and at the state where
     /// there is one.
-    pub(super) fn look(&self, selector: &str, is_alive: IsAlive<'_>, patience: std::time::Duration) -> Result<Look, StoreError> {
+    pub(crate) fn look(&self, selector: &str, is_alive: IsAlive<'_>, patience: std::time::Duration) -> Result<Look, StoreError> {
         let mut look = Look::default();
         let mut entries = Entries::new();
         match self.remembered(&mut entries, &mut look.suspects) {
@@ -173,7 +174,7 @@ impl KubeStore {
     /// Whether a suspect is as it seemed, and more words. Under the lock of its
     /// attachment, which the session keeps; while a call of it is under way
     /// nothing is said of it.
-    pub(super) fn judge(
+    pub(crate) fn judge(
         &self,
         session: &KubeSession<'_>,
         suspect: &Suspect,
@@ -264,7 +265,7 @@ impl KubeStore {
     }
 
     /// What stands at a name.
-    pub(super) fn stands(&self, session: &KubeSession<'_>, name: &str, attachment: &Attachment) -> Result<Stands, StoreError> {
+    pub(crate) fn stands(&self, session: &KubeSession<'_>, name: &str, attachment: &Attachment) -> Result<Stands, StoreError> {
         let Some(object) = self.api.get(name, &session.deadline)? else { return Ok(Stands::Nothing) };
         if object.metadata.deletion_timestamp.is_some() || self.is_of_another_machine(&object) {
             return Ok(Stands::Unclear);
@@ -277,7 +278,7 @@ impl KubeStore {
     }
 
     /// An object of this node and machine.
-    pub(super) fn own(&self, session: &KubeSession<'_>, name: &str) -> Result<Option<(IpAllocation, Allocation)>, StoreError> {
+    pub(crate) fn own(&self, session: &KubeSession<'_>, name: &str) -> Result<Option<(IpAllocation, Allocation)>, StoreError> {
         let found = self.api.get(name, &session.deadline)?;
         let found = found.filter(|object| object.metadata.deletion_timestamp.is_none() && !self.is_of_another_machine(object));
         let read = found.and_then(|object| object.allocation().ok().map(|allocation| (object, allocation)));

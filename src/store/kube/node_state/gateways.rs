@@ -6,13 +6,14 @@
 //! each gateway with one object that names it. It is as good as that object, so
 //! that a gateway is forgotten with the last of them.
 
-use super::crd::IpAllocation;
-use super::{KubeStore, names};
 use crate::addr::{AddrSet, Range};
 use crate::digest;
 use crate::ipam::Scope;
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::kube::KubeStore;
+use crate::store::kube::objects::ip_allocation::IpAllocation;
+use crate::store::kube::objects::names;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -32,7 +33,7 @@ type Known = BTreeMap<IpAddr, Witness>;
 
 impl KubeStore {
     /// Notes the gateway that an object names. A failure fails no verb.
-    pub(super) fn note_gateway(&self, hash: &str, object: &IpAllocation, deadline: &Deadline) {
+    pub(crate) fn note_gateway(&self, hash: &str, object: &IpAllocation, deadline: &Deadline) {
         let scope = Scope::parse(object.spec.scope.as_deref().unwrap_or_default());
         let (Some(gateway), Ok(scope)) = (object.spec.gateway, scope) else {
             return;
@@ -50,7 +51,7 @@ impl KubeStore {
     }
 
     /// The candidates without the gateways of the scope.
-    pub(super) fn without_gateways(&self, scope: &Scope, candidates: &AddrSet, deadline: &Deadline) -> Result<AddrSet, StoreError> {
+    pub(crate) fn without_gateways(&self, scope: &Scope, candidates: &AddrSet, deadline: &Deadline) -> Result<AddrSet, StoreError> {
         let mut left = candidates.clone();
         for (gateway, witness) in self.known(scope) {
             if candidates.contains(gateway) && self.is_borne_out(scope, gateway, &witness, deadline)? {
