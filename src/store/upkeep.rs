@@ -157,14 +157,14 @@ pub struct Finding {
 /// A finding in the words of the store that found it.
 #[derive(Debug, Clone)]
 pub(super) enum What {
-    File(file::finding::Problem),
+    File(file::upkeep::finding::Problem),
     #[cfg(feature = "kube")]
     Kubernetes(super::kube::upkeep::finding::Problem, super::kube::upkeep::finding::Suspect),
 }
 
 impl What {
     /// What a file store has found.
-    pub(super) fn of_files(&self) -> Option<file::finding::Problem> {
+    pub(super) fn of_files(&self) -> Option<file::upkeep::finding::Problem> {
         match self {
             Self::File(problem) => Some(*problem),
             #[cfg(feature = "kube")]

@@ -10,7 +10,7 @@ use crate::support::sandbox::{Ended, Sandbox, configuration};
 use hereabouts::ipam::Scope;
 use hereabouts::retry::Deadline;
 use hereabouts::store::file::FileStore;
-use hereabouts::store::file::finding::Problem;
+use hereabouts::store::file::upkeep::finding::Problem;
 use hereabouts::store::{Access, Claim, Store, StoreError};
 use std::cell::Cell;
 use std::rc::Rc;

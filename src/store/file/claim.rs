@@ -109,7 +109,7 @@ pub(super) enum Link {
 }
 
 /// Whether a step failed because a directory is no longer there that was seen to
-/// be: [`super::tidy`] removes those that are empty.
+/// be: [`super::empty_directories`] removes those that are empty.
 pub(super) fn has_gone<T>(done: &Result<T, StoreError>) -> bool {
     matches!(done, Err(StoreError::Io { source, .. }) if is_gone(source))
 }

@@ -127,7 +127,7 @@ fn read_one(disk: &dyn Disk, path: &Path, by_index: bool) -> Option<Result<Alloc
         Ok(allocation) => allocation,
         Err(unreadable) => return Some(Err(unreadable.at(disk.root().join(path)))),
     };
-    if !super::finding::stands_at(disk, &allocation, path, content.inode) {
+    if !super::upkeep::finding::stands_at(disk, &allocation, path, content.inode) {
         let reason = record::of_another_name(&allocation);
         return Some(Err(StoreError::Damaged { path: disk.root().join(path), reason }));
     }

@@ -15,32 +15,27 @@
 //! by every reader, mended on the way.
 
 mod claim;
+mod claim_several;
 mod durable;
-pub mod finding;
+mod earlier_names;
+mod empty_directories;
+mod expected_store;
 mod gateways;
-mod given;
+mod given_notes;
 mod hint;
 mod index;
-mod known;
 mod layout;
 mod links;
 mod listing;
-mod lost;
-mod names;
+mod lock_waits;
 mod nested;
-mod notes;
 mod prepare;
 pub mod probe;
 mod record;
-pub mod repair;
 mod session;
-mod several;
 mod sticky;
-mod tidy;
-mod upkeep;
-pub mod verify;
-mod wait;
-mod walk;
+mod store_notes;
+pub mod upkeep;
 
 pub(crate) use self::record::{record_from_json, record_to_json};
 use super::disk::error::{below, failed, is_gone, reason};
@@ -51,15 +46,15 @@ use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope, Source, Sticky};
 use crate::retry::Deadline;
 use durable::sync_name;
-pub use known::{Named, Terms};
+pub use expected_store::{Named, Terms};
 use links::{failed_link, is_taken};
-pub use notes::Notes;
+use lock_waits::refused_lock;
 use session::FileSession;
 use std::cell::OnceCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wait::refused_lock;
+pub use store_notes::Notes;
 
 /// For whom the store acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! A session: the locks that are held, and the calls that compare.
 
 use super::claim::Written;
+use super::claim_several::AT_ONCE;
 use super::hint::FullShards;
-use super::several::AT_ONCE;
-use super::{FileStore, given, index, layout, read, record, remove, sync_name};
+use super::{FileStore, given_notes, index, layout, read, record, remove, sync_name};
 use crate::addr::{AddrSet, Shard};
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope};
 use crate::retry::Deadline;
@@ -343,10 +343,9 @@ impl<D: Disk> Session for FileSession<'_, D> {
         }
         holdings.held.sort_by_key(|allocation| allocation.held.part.index);
         // Of a record that the store has lost: a DEL ends what would bring it back.
-        holdings.left_over |= self
-            .store
-            .given()
-            .is_some_and(|given| given.of(attachment).iter().any(|noted| !holdings.held.iter().any(|held| given::is_at(noted, held))));
+        holdings.left_over |= self.store.given().is_some_and(|given| {
+            given.of(attachment).iter().any(|noted| !holdings.held.iter().any(|held| given_notes::is_at(noted, held)))
+        });
         Ok(holdings)
     }
 

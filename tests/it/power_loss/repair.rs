@@ -6,7 +6,7 @@ use crate::support::cached::CachedDisk;
 use hereabouts::retry::Deadline;
 use hereabouts::store::disk::Disk;
 use hereabouts::store::file::FileStore;
-use hereabouts::store::file::finding::Problem;
+use hereabouts::store::file::upkeep::finding::Problem;
 use std::path::Path;
 use std::time::Duration;
 

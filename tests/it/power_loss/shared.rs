@@ -11,7 +11,7 @@ use crate::support::calls::{CALLS, Call};
 use hereabouts::retry::Deadline;
 use hereabouts::store::disk::Disk;
 use hereabouts::store::file::FileStore;
-use hereabouts::store::file::finding::{Finding, Problem};
+use hereabouts::store::file::upkeep::finding::{Finding, Problem};
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,6 +1,12 @@
 //! What an operator does with a file store, in the words that all stores have.
 
-use super::{FileStore, finding, layout};
+pub mod finding;
+mod missing_records;
+pub mod repair;
+pub mod verify;
+mod walk;
+
+use super::{FileStore, layout};
 use crate::ipam::{Life, NodeName};
 use crate::retry::Deadline;
 use crate::store::StoreError;

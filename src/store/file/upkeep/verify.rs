@@ -4,14 +4,14 @@
 //! lock, or, where no lock keeps all nodes out, until a call would have ended.
 
 use super::finding::{Finding, Problem, is_still_so};
-use super::links::show_one_inode;
 use super::walk::Walk;
-use super::{FileStore, layout};
 use crate::ipam::{Allocation, NodeName};
 use crate::retry;
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::disk::Disk;
+use crate::store::file::links::show_one_inode;
+use crate::store::file::{FileStore, layout};
 use crate::store::percent;
 use std::path::Path;
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl<D: Disk> FileStore<D> {
     }
 
     /// The same, and shows each record that can be read.
-    pub(super) fn verify_each(&self, deadline: Deadline, each: &mut dyn FnMut(Allocation)) -> Result<Verified, StoreError> {
+    pub(crate) fn verify_each(&self, deadline: Deadline, each: &mut dyn FnMut(Allocation)) -> Result<Verified, StoreError> {
         self.refuse_another()?;
         let mut walk = Walk::new(&self.disk);
         let mut format = None;
@@ -95,7 +95,7 @@ impl<D: Disk> FileStore<D> {
     }
 
     /// Looks again at what may have been a call in flight.
-    pub(super) fn settle(&self, mut suspects: Vec<Finding>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+    pub(crate) fn settle(&self, mut suspects: Vec<Finding>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
         if suspects.is_empty() {
             return Ok(suspects);
         }

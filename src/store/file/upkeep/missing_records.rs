@@ -1,18 +1,18 @@
 //! Records that this node was given and that the store has lost: found by the
-//! node's notes ([`super::given`]), and made again for sandboxes that live.
+//! node's notes ([`crate::store::file::given_notes`]), and made again for sandboxes that live.
 
 use super::finding::{Finding, Problem};
-use super::given::{Standing, is_at};
-use super::{FileStore, layout};
 use crate::ipam::{Allocation, Life};
 use crate::retry::Deadline;
 use crate::store::disk::Disk;
+use crate::store::file::given_notes::{Standing, is_at};
+use crate::store::file::{FileStore, layout};
 use crate::store::upkeep::{IsAlive, Repaired};
 use crate::store::{Access, StoreError};
 
 impl<D: Disk> FileStore<D> {
     /// What the notes say and the store does not.
-    pub(super) fn noted_and_lost(&self, is_alive: IsAlive<'_>) -> Result<Vec<Finding>, StoreError> {
+    pub(crate) fn noted_and_lost(&self, is_alive: IsAlive<'_>) -> Result<Vec<Finding>, StoreError> {
         let mut found = Vec::new();
         for noted in self.given().map(|given| given.all()).unwrap_or_default() {
             found.extend(self.judge_noted(&noted, is_alive(&noted.held))?);
@@ -45,7 +45,7 @@ impl<D: Disk> FileStore<D> {
 
     /// Whether a finding about a note is still so; of the sandbox, what was seen
     /// at the first look.
-    pub(super) fn is_noted_still(&self, finding: &Finding) -> Result<bool, StoreError> {
+    pub(crate) fn is_noted_still(&self, finding: &Finding) -> Result<bool, StoreError> {
         let Some(noted) = self.noted_at(finding) else { return Ok(false) };
         let life = if finding.problem == Problem::LeftOverNote { Life::Dead } else { Life::Alive };
         Ok(self.judge_noted(&noted, life)?.is_some_and(|now| now.problem == finding.problem))
@@ -53,7 +53,7 @@ impl<D: Disk> FileStore<D> {
 
     /// Makes a lost record of a living sandbox again, or forgets a note. Never in
     /// the place of another record: link(2) decides, as for every ADD.
-    pub(super) fn repair_noted(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
+    pub(crate) fn repair_noted(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
         let Some(noted) = self.noted_at(finding) else { return Ok(Repaired::Gone) };
         let _lock = self.wait_attachment(&noted.held.attachment, &deadline)?;
         let mut session = self.open_session(Access::Release, deadline)?;

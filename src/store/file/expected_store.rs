@@ -3,8 +3,8 @@
 //! the local disk: a store that was made in it would give addresses that another
 //! node's pods hold.
 
-use super::notes::{Note, Notes};
 use super::prepare::Format;
+use super::store_notes::{Note, Notes};
 use super::{Acting, FileStore, layout};
 use crate::store::disk::{Disk, Kind};
 use crate::store::{Access, StoreError};

@@ -1,15 +1,15 @@
 //! What can be wrong with a store, and the second look that tells what is
 //! wrong from what a call in flight has just not finished.
 
-use super::claim::held_in;
-use super::hint::FullShards;
-use super::layout;
-use super::record::Unreadable;
-use super::{index, read, record};
 use crate::ipam::Allocation;
 use crate::store::StoreError;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Inode};
+use crate::store::file::claim::held_in;
+use crate::store::file::hint::FullShards;
+use crate::store::file::layout;
+use crate::store::file::record::Unreadable;
+use crate::store::file::{index, read, record};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ impl Problem {
         matches!(self, Self::GivenAway | Self::Lost | Self::LeftOverNote)
     }
 
-    /// Whether [`super::FileStore::repair`] mends it.
+    /// Whether [`crate::store::file::FileStore::repair`] mends it.
     #[must_use]
     pub const fn is_repairable(self) -> bool {
         !matches!(self, Self::Format | Self::Damaged | Self::Newer | Self::TwoRecords | Self::Foreign | Self::GivenAway)
@@ -119,15 +119,15 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(problem: Problem, path: PathBuf) -> Self {
+    pub(crate) fn new(problem: Problem, path: PathBuf) -> Self {
         Self { problem, path, other: None, reason: String::new() }
     }
 
-    pub(super) fn with_reason(self, reason: String) -> Self {
+    pub(crate) fn with_reason(self, reason: String) -> Self {
         Self { reason, ..self }
     }
 
-    pub(super) fn with_other(self, other: PathBuf) -> Self {
+    pub(crate) fn with_other(self, other: PathBuf) -> Self {
         Self { other: Some(other), ..self }
     }
 
@@ -140,7 +140,7 @@ impl Finding {
 
 /// Whether it is still so; nothing else is then in flight, or has been given
 /// the time to end.
-pub(super) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, StoreError> {
+pub(crate) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, StoreError> {
     let path = &finding.path;
     match finding.problem {
         Problem::Format => Ok(true),
@@ -173,7 +173,7 @@ pub(super) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, St
 
 /// Whether a file is the record of the name where it was found. A filesystem that
 /// takes `Blue` for `blue` lists it under one of them and finds it under both.
-pub(super) fn stands_at(disk: &dyn Disk, found: &Allocation, path: &Path, inode: Inode) -> bool {
+pub(crate) fn stands_at(disk: &dyn Disk, found: &Allocation, path: &Path, inode: Inode) -> bool {
     let name = layout::record(&found.scope, found.address);
     name == path || name.as_os_str().eq_ignore_ascii_case(path) && disk.inode(&name).is_ok_and(|at_name| at_name == inode)
 }
@@ -209,7 +209,7 @@ fn is_indexed(disk: &dyn Disk, allocation: &Allocation) -> Result<bool, StoreErr
 }
 
 /// The record of which an index entry is a copy.
-pub(super) fn split_from(disk: &dyn Disk, path: &Path) -> Result<Option<PathBuf>, StoreError> {
+pub(crate) fn split_from(disk: &dyn Disk, path: &Path) -> Result<Option<PathBuf>, StoreError> {
     let Some(content) = read(disk, path)? else {
         return Ok(None);
     };

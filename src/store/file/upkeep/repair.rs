@@ -3,12 +3,12 @@
 //! before. Only what belongs to this node, and hints, which are everybody's.
 
 use super::finding::{Finding, Problem, is_still_so, split_from};
-use super::session::FileSession;
-use super::{FileStore, index, layout, record, remove, sync_name};
 use crate::ipam::NodeName;
 use crate::retry::Deadline;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Inode};
+use crate::store::file::session::FileSession;
+use crate::store::file::{FileStore, index, layout, record, remove, sync_name};
 use crate::store::percent;
 pub use crate::store::upkeep::Repaired;
 use crate::store::{Access, StoreError};

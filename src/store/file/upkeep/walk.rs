@@ -5,11 +5,11 @@
 //! opened. [`super::verify`] looks at it again.
 
 use super::finding::{Finding, Problem, stands_at};
-use super::record::Unreadable;
-use super::{hint, index, layout, record};
 use crate::addr::{Mask, Shard, add_bit};
 use crate::ipam::Allocation;
 use crate::store::disk::Disk;
+use crate::store::file::record::Unreadable;
+use crate::store::file::{hint, index, layout, record};
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsStr;
@@ -37,7 +37,7 @@ struct ShardRow {
 }
 
 /// The state of a look.
-pub(super) struct Walk<'d> {
+pub(crate) struct Walk<'d> {
     disk: &'d dyn Disk,
     scopes: Vec<PathBuf>,
     shards: Vec<ShardRow>,
@@ -45,17 +45,17 @@ pub(super) struct Walk<'d> {
     /// Damaged records by inode: which suspect.
     damaged: HashMap<u64, usize>,
     /// How many the index has.
-    pub(super) entries: usize,
+    pub(crate) entries: usize,
     /// What looks wrong.
-    pub(super) suspects: Vec<Finding>,
+    pub(crate) suspects: Vec<Finding>,
 }
 
 impl<'d> Walk<'d> {
-    pub(super) fn new(disk: &'d dyn Disk) -> Self {
+    pub(crate) fn new(disk: &'d dyn Disk) -> Self {
         Self { disk, scopes: Vec::new(), shards: Vec::new(), rows: Vec::new(), damaged: HashMap::new(), entries: 0, suspects: Vec::new() }
     }
 
-    pub(super) fn suspect(&mut self, problem: Problem, path: &Path, reason: &str) {
+    pub(crate) fn suspect(&mut self, problem: Problem, path: &Path, reason: &str) {
         self.suspects.push(Finding::new(problem, path.to_owned()).with_reason(reason.to_owned()));
     }
 
@@ -76,16 +76,16 @@ impl<'d> Walk<'d> {
     }
 
     /// What is in the data directory.
-    pub(super) fn root(&mut self) {
+    pub(crate) fn root(&mut self) {
         for name in self.names(Path::new("")) {
-            if !name.to_str().is_some_and(super::prepare::is_known_name) {
+            if !name.to_str().is_some_and(crate::store::file::prepare::is_known_name) {
                 self.suspect(Problem::Foreign, Path::new(&name), "");
             }
         }
     }
 
     /// The first pass; `each` gets every record that can be read.
-    pub(super) fn records(&mut self, each: &mut dyn FnMut(Allocation)) {
+    pub(crate) fn records(&mut self, each: &mut dyn FnMut(Allocation)) {
         for scope in self.names(Path::new(layout::SCOPES)) {
             let scope = Path::new(layout::SCOPES).join(scope);
             for name in self.names(&scope) {
@@ -158,7 +158,7 @@ impl<'d> Walk<'d> {
     }
 
     /// The index of all nodes, or of one.
-    pub(super) fn index(&mut self, only: Option<&str>) {
+    pub(crate) fn index(&mut self, only: Option<&str>) {
         for node in self.names(Path::new(layout::NODES)) {
             if only.is_some_and(|only| node != only) {
                 continue;
@@ -246,12 +246,12 @@ impl<'d> Walk<'d> {
     }
 
     /// How many records can be read.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.rows.len()
     }
 
     /// Records that no entry leads to; after the index.
-    pub(super) fn unindexed(&mut self) {
+    pub(crate) fn unindexed(&mut self) {
         let missed: Vec<PathBuf> = self.rows.iter().filter(|row| !row.indexed).map(|row| self.path_of(row)).collect();
         for path in missed {
             let stem = self.disk.read(&path).ok().and_then(|content| record::decode(&content.bytes).ok());
@@ -263,7 +263,7 @@ impl<'d> Walk<'d> {
     }
 
     /// Records of one part of one ADD; last, since it sorts.
-    pub(super) fn doubles(&mut self) {
+    pub(crate) fn doubles(&mut self) {
         self.rows.sort_unstable_by_key(|row| (row.stem, row.part));
         let doubles: Vec<_> = self
             .rows
