@@ -56,7 +56,7 @@ fn run() -> i32 {
     let orphaned = || nix::unistd::getppid() != parent;
     let surroundings = Rc::new(plugin::ThisMachine::new(end_when_late));
     let machine = Rc::clone(&surroundings);
-    let report = plugin::report::Report::default();
+    let report = plugin::call_summary::Report::default();
     let ipam = plugin::Ipam { lookup: &lookup, log: &start_log, report, orphaned: &orphaned, surroundings };
     let ports = cni::Ports {
         lookup: &lookup,

@@ -9,14 +9,14 @@ use crate::json::Json;
 use crate::plugin::failure::Failure;
 #[cfg(feature = "kube")]
 use crate::plugin::stores;
-use crate::plugin::{allowed, host};
+use crate::plugin::{limit_check, machine};
 use anyhow::bail;
 use std::collections::HashSet;
 use std::path::Path;
 
 pub(super) fn check(lookup: Lookup<'_>, file: &Path) -> anyhow::Result<()> {
     let configurations = locate::configurations(file)?;
-    let flat = host::flat_file(lookup, None)?;
+    let flat = machine::flat_file(lookup, None)?;
     let mut mistakes = 0;
     for found in configurations {
         let text = |key: &str| found.configuration.find(key).and_then(Json::as_str).unwrap_or_default().to_owned();
@@ -66,7 +66,7 @@ fn one(merged: &Merged<'_>, configuration: &Json, lookup: Lookup<'_>) -> anyhow:
         Ok(network) => {
             describe(&network)?;
             let checked = ipam::slots(&network.sets, &[], &network.statics).map_err(Failure::from);
-            if let Err(failure) = checked.and_then(|slots| allowed::check(&network, &slots)) {
+            if let Err(failure) = checked.and_then(|slots| limit_check::check(&network, &slots)) {
                 match failure {
                     Failure::Config(error) => errors.add(error),
                     other => errors.add(ConfigError::meaning("ipam", other.to_string())),

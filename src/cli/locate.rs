@@ -5,8 +5,9 @@ use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, Stor
 use crate::ipam::{self, Draft, Life, NodeName};
 use crate::json::Json;
 use crate::plugin::debts::{Debts, Place};
-use crate::plugin::freed::Freed;
-use crate::plugin::host::{self, Machine};
+use crate::plugin::machine;
+use crate::plugin::machine::Machine;
+use crate::plugin::recently_freed::Freed;
 use crate::plugin::stores::{self, OnBehalf};
 use crate::store::node_identity::NodeIdentity;
 use crate::store::upkeep::Upkeep;
@@ -117,11 +118,11 @@ pub(super) fn locate<'l>(lookup: Lookup<'l>, args: &StoreArgs) -> anyhow::Result
     }
     let source = match &args.config {
         Some(path) => read_config(lookup, path)?,
-        None => Source { flat: host::flat_file(lookup, None)?, network: None },
+        None => Source { flat: machine::flat_file(lookup, None)?, network: None },
     };
     let merged = Merged::new(source.network.as_ref().unwrap_or(&nothing), source.flat.as_ref())?;
     let parsed = Settings::parse(&merged, false);
-    let node_of = |settings: &Settings| host::node_name(lookup, settings, source.flat.as_ref()).ok();
+    let node_of = |settings: &Settings| machine::node_name(lookup, settings, source.flat.as_ref()).ok();
     let Some(directory) = &args.data_dir else {
         let settings = parsed?;
         let name = called(&settings, lookup)?;
@@ -180,7 +181,7 @@ fn read_config(lookup: Lookup<'_>, path: &Path) -> anyhow::Result<Source> {
     let bytes = read(path)?;
     if let Ok(found) = plugin_configurations(&bytes) {
         let network = found.into_iter().next().map(|found| found.configuration);
-        return Ok(Source { flat: host::flat_file(lookup, None)?, network });
+        return Ok(Source { flat: machine::flat_file(lookup, None)?, network });
     }
     Ok(Source { flat: Some(FlatFile::parse(path.to_owned(), &bytes, Chosen::ByNode)?), network: None })
 }
@@ -205,5 +206,5 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         }
         return Ok(bytes);
     }
-    host::read_small(path).with_context(|| format!("cannot read {}", path.display()))
+    machine::read_small(path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -13,8 +13,8 @@ mod output;
 pub mod release;
 pub mod repair;
 mod show;
-mod store_keep;
-mod store_test;
+mod store_init;
+mod store_probe;
 pub mod sweep;
 #[cfg(feature = "kube")]
 mod take_over;
@@ -440,9 +440,9 @@ fn carry_out(lookup: Lookup<'_>, cli: &Cli) -> anyhow::Result<()> {
         Command::TakeOver => take_over::take_over(lookup, &cli.store),
         #[cfg(feature = "kube")]
         Command::Install(_) | Command::Uninstall(_) => Ok(()),
-        Command::Store(StoreCommand::Init(args)) => store_keep::init(args),
-        Command::Store(StoreCommand::Forget(args)) => store_keep::forget(args),
-        Command::Store(StoreCommand::Test(args)) => store_test::test(args),
+        Command::Store(StoreCommand::Init(args)) => store_init::init(args),
+        Command::Store(StoreCommand::Forget(args)) => store_init::forget(args),
+        Command::Store(StoreCommand::Test(args)) => store_probe::test(args),
         Command::Config(ConfigCommand::Check { file }) => config_check::check(lookup, file),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -4,7 +4,7 @@ use super::{Format, Lookup, StoreArgs, UsageArgs, list, locate, output};
 use crate::addr::AddrSet;
 use crate::config::{CniArgs, Merged, Network};
 use crate::ipam::Choice;
-use crate::plugin::host;
+use crate::plugin::machine;
 use crate::store::{Filter, Store};
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> 
     // First: what is wrong with the file is said in words of the file.
     let configurations = locate::configurations(&args.file)?;
     let store = locate::locate(lookup, &store_args)?.store()?;
-    let flat = host::flat_file(lookup, None)?;
+    let flat = machine::flat_file(lookup, None)?;
     let mut rows = Vec::new();
     for found in configurations {
         let merged = Merged::new(&found.configuration, flat.as_ref())?;

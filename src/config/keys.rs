@@ -1,7 +1,7 @@
 //! Every key that may stand in `ipam`, and what a mistyped one was meant to
 //! be. `docs/config.md` has a row for each; a test holds the two together.
 
-use super::wire::Field;
+use super::field::Field;
 use super::{ConfigError, Mistakes};
 
 /// A known key of `ipam`.

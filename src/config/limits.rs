@@ -6,8 +6,8 @@
 //! and freed whatever they say, so that what goes beyond is noted while a
 //! configuration is read, and said when something would be allocated.
 
+use super::field::Field;
 use super::merge::Merged;
-use super::wire::Field;
 use super::{ConfigError, Mistakes};
 use crate::ipam::Most;
 

@@ -4,8 +4,8 @@
 //! node.
 
 use super::error::{ConfigError, Problem};
+use super::field::Field;
 use super::keys;
-use super::wire::Field;
 use crate::json::{Json, MOST_VALUES, Refused};
 use std::path::{Component, Path, PathBuf};
 

@@ -22,6 +22,7 @@ mod args;
 mod deadlines;
 mod duration;
 mod error;
+mod field;
 mod keys;
 mod limits;
 mod merge;
@@ -29,7 +30,6 @@ mod nad;
 mod ranges;
 mod settings;
 mod validate;
-mod wire;
 
 pub use args::CniArgs;
 pub use deadlines::Deadlines;

@@ -2,9 +2,9 @@
 //! `ipRanges`: one address from each) and in host-local's (`subnet`, `ranges`:
 //! outer list all of, inner list the first that has room).
 
+use super::field::Field;
 use super::keys;
 use super::merge::Merged;
-use super::wire::Field;
 use super::{ConfigError, Mistakes};
 use crate::addr::{Blocks, Family, Range, Subnet, number, parse_address, parse_prefixed};
 use crate::ipam::{Choice, RangeSet};

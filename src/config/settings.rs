@@ -4,10 +4,10 @@
 
 use super::ConfigError;
 use super::deadlines::{Deadlines, deadlines};
+use super::field::Field;
 #[cfg(feature = "kube")]
 use super::merge;
 use super::merge::{Merged, Setting};
-use super::wire::Field;
 use crate::ipam::NodeName;
 use std::path::{Component, Path, PathBuf};
 

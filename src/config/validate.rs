@@ -1,11 +1,11 @@
 //! The whole configuration, as ADD, CHECK and STATUS need it.
 
 use super::args::{CniArgs, parse_requested};
+use super::field::Field;
 use super::limits::{self, Limits};
 use super::merge::{Merged, Setting};
 use super::ranges;
 use super::settings::WhenFull;
-use super::wire::Field;
 use super::{ConfigError, Mistakes};
 use crate::addr::Range;
 use crate::addr::{Family, Subnet, parse_address, parse_prefixed};

@@ -2,9 +2,10 @@
 
 use super::debts::{Account, Answer, Owed};
 use super::failure::Failure;
-use super::freed::Freed;
-use super::prefer::{self, Preferred};
-use super::{Ipam, Ready, allowed, host};
+use super::preferred;
+use super::preferred::Preferred;
+use super::recently_freed::Freed;
+use super::{Ipam, Ready, limit_check, machine};
 use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
@@ -52,7 +53,7 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     check_one_per_family(&slots, call.version)?;
     let dns = dns(&mut network, flat.as_ref())?;
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
-    if let Some(path) = sandbox.netns.as_ref().filter(|path| !sandbox.own_netns_allowed && host::is_own_netns(path)) {
+    if let Some(path) = sandbox.netns.as_ref().filter(|path| !sandbox.own_netns_allowed && machine::is_own_netns(path)) {
         return Err(Failure::OwnNetns(path.display().to_string()));
     }
     let attachment = ready.attachment(call, sandbox);
@@ -61,7 +62,7 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
 
     let limit = ready.settings.deadlines.add;
     let reserve = limit / 5;
-    let may_allocate = || allowed::check_name(&draft.attachment.ifname).and_then(|()| allowed::check(&network, &slots));
+    let may_allocate = || limit_check::check_name(&draft.attachment.ifname).and_then(|()| limit_check::check(&network, &slots));
     let is_alive = |held: &Draft| !ready.life(held).is_dead();
     let ask = Ask {
         scope: &network.scope,
@@ -75,7 +76,7 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
         sticky: network.sticky,
     };
     let given = allocate(ready.store.as_ref(), &ask, Deadline::after(limit - reserve), reserve)?;
-    prefer::remember(ready.store.as_ref(), &ask, &given.sticky);
+    preferred::remember(ready.store.as_ref(), &ask, &given.sticky);
     for allocation in &given.held {
         tracing::debug!(address = %allocation.address, scope = %allocation.scope, node = %allocation.held.attachment.node, "given");
         ipam.report.names(allocation);
@@ -359,8 +360,8 @@ fn check_one_per_family(slots: &[Slot], version: Version) -> Result<(), Failure>
 fn dns(network: &mut Network, flat: Option<&FlatFile>) -> Result<cni::Dns, Failure> {
     let mut dns = std::mem::take(&mut network.dns);
     if let Some(file) = network.resolv_conf.as_ref().filter(|_| dns.is_empty()) {
-        let bytes = host::read_resolv_conf(file, flat)
-            .map_err(|error| Failure::Machine { path: file.path.display().to_string(), reason: host::words(&error) })?;
+        let bytes = machine::read_resolv_conf(file, flat)
+            .map_err(|error| Failure::Machine { path: file.path.display().to_string(), reason: machine::words(&error) })?;
         dns = crate::config::Dns::from_resolv_conf(&bytes);
     }
     Ok(cni::Dns { nameservers: dns.nameservers, domain: dns.domain, search: dns.search, options: dns.options })

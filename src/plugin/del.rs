@@ -3,10 +3,10 @@
 //! pod. An error means that something may be held still; it is then noted as a
 //! debt.
 
+use super::call_summary::Report;
 use super::debts::answer::{Answer, SOON};
 use super::debts::{Account, Owed};
 use super::failure::Failure;
-use super::report::Report;
 use super::{Ipam, Ready, Settled};
 use crate::cni::{Call, Sandbox};
 use crate::config::Merged;

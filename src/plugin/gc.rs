@@ -3,8 +3,8 @@
 //! even when it is not listed: its ADD may be in flight, and the list another
 //! runtime's.
 
+use super::call_summary::Report;
 use super::failure::Failure;
-use super::report::Report;
 use super::sweep::{self, Sweep};
 use super::{Ipam, Ready};
 use crate::cni::{Attachments, Call};

@@ -3,21 +3,21 @@
 //! at the machine.
 
 pub mod add;
-pub(crate) mod allowed;
+pub mod call_summary;
 mod check;
 pub mod debts;
 pub mod del;
 pub mod evidence;
 pub mod failure;
-pub mod freed;
 mod gc;
-pub mod host;
-mod late;
+pub(crate) mod limit_check;
 pub mod log;
+pub mod machine;
 mod mount;
 mod named_file;
-mod prefer;
-pub mod report;
+mod preferred;
+pub mod recently_freed;
+mod silent_server;
 mod status;
 pub mod stores;
 pub mod sweep;
@@ -29,14 +29,14 @@ use crate::ipam::{self, Attachment, Draft, Life, NodeName};
 use crate::retry::Deadline;
 use crate::store::node_identity::NodeIdentity;
 use crate::store::{Store, StoreError};
+use call_summary::Report;
 use debts::{Account, Debts};
 pub use evidence::Sighting;
 use failure::Failure;
-use freed::Freed;
-use host::Machine;
-pub use late::Late;
 use log::Subject;
-use report::Report;
+use machine::Machine;
+use recently_freed::Freed;
+pub use silent_server::Late;
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::path::Path;
@@ -244,7 +244,7 @@ impl Ready {
 impl Ipam<'_> {
     /// Finds the flat file for a configuration.
     pub(crate) fn flat_file(&self, call: &Call) -> Result<Option<FlatFile>, ConfigError> {
-        host::flat_file(self.lookup, Merged::configuration_path(&call.configuration))
+        machine::flat_file(self.lookup, Merged::configuration_path(&call.configuration))
     }
 
     /// Settles store, node and machine, and starts the log.
@@ -277,7 +277,7 @@ impl Ipam<'_> {
         (self.log)(&settings.log, &|| self.subject(call));
         self.surroundings.is_late_after(Late::of(&self.text("CNI_COMMAND").unwrap_or_default(), call, &settings));
         let machine = self.surroundings.machine()?;
-        let node = host::node_name(self.lookup, &settings, flat)?;
+        let node = machine::node_name(self.lookup, &settings, flat)?;
         let debts = Rc::new(self.surroundings.debts(&settings));
         Ok(Settled { settings, node, machine, debts, surroundings: Rc::clone(&self.surroundings) })
     }

@@ -3,7 +3,7 @@
 //! one only when the operator asks for that.
 
 use super::failure::Failure;
-use super::{Ipam, allowed};
+use super::{Ipam, limit_check};
 use crate::cni::Call;
 use crate::config::{CniArgs, Merged, Network, WhenFull};
 use crate::ipam;
@@ -13,7 +13,7 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let network = Network::parse(&merged, &CniArgs::default())?;
     let slots = ipam::slots(&network.sets, &[], &network.statics)?;
-    allowed::check(&network, &slots)?;
+    limit_check::check(&network, &slots)?;
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
     let not_ready = |error: crate::store::StoreError| Failure::NotReady(error.to_string());
     ready.store.ready().map_err(&not_ready)?;

@@ -3,9 +3,9 @@
 
 use super::super::output;
 use super::options::Plan;
-use super::{enter_mount_namespace, files, place, remove};
+use super::{atomic_write, enter_mount_namespace, files, remove};
 use crate::json::excerpt;
-use crate::plugin::host::{CONFIG_VARIABLE, read_small};
+use crate::plugin::machine::{CONFIG_VARIABLE, read_small};
 use anyhow::{Context, bail};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -77,11 +77,11 @@ pub(super) fn token(plan: &Plan) -> anyhow::Result<()> {
     };
     let aside = Aside::make()?;
     let (flat, kubeconfig) = (aside.0.join("hereabouts.conf"), aside.0.join("kubeconfig"));
-    place::put(&kubeconfig, 0o600, files::kubeconfig(credentials)?.as_bytes())?;
+    atomic_write::put(&kubeconfig, 0o600, files::kubeconfig(credentials)?.as_bytes())?;
     let said = serde_json::json!({
         "node_name": plan.node.as_str(), "datastore": "kubernetes", "kubernetes": {"kubeconfig": kubeconfig}, "data_dir": aside.0.join("state"),
     });
-    place::put(&flat, 0o600, said.to_string().as_bytes())?;
+    atomic_write::put(&flat, 0o600, said.to_string().as_bytes())?;
     match ask(Path::new("/proc/self/exe"), &flat) {
         Err(error) if error.to_string().contains(OF_ANOTHER_NODE) => {
             bail!("--token-file: the token is not one of node {}: {error}", plan.node)

@@ -1,11 +1,13 @@
 //! What install writes: the flat file, the kubeconfig, the executable; and how
 //! each of them is known again as ours.
 
+use super::atomic_write;
+use super::atomic_write::{Executable, Presence};
+use super::executables_aside;
+use super::executables_aside::Quiet;
 use super::options::{Credentials, Plan};
-use super::place::{self, Executable, Presence};
-use super::quiet::{self, Quiet};
 use crate::ipam::NodeName;
-use crate::plugin::host::read_small;
+use crate::plugin::machine::read_small;
 use anyhow::{Context, bail};
 use base64::Engine;
 use serde_json::{Map, Value, json};
@@ -90,9 +92,9 @@ impl Files {
     pub(super) fn put(&mut self, allow: &mut dyn FnMut(&Plan) -> anyhow::Result<Quiet>) -> anyhow::Result<Vec<String>> {
         let is_alone = self.presence.show()?;
         if is_alone && !self.settled {
-            place::remove_aside(&self.plan.directory)?;
-            place::remove_aside(&self.plan.bin_dir)?;
-            quiet::end_others(&self.plan.bin_dir)?;
+            atomic_write::remove_aside(&self.plan.directory)?;
+            atomic_write::remove_aside(&self.plan.bin_dir)?;
+            executables_aside::end_others(&self.plan.bin_dir)?;
         }
         let mut changes = Vec::new();
         let insists = is_alone || !self.settled;
@@ -105,7 +107,7 @@ impl Files {
         }
         self.put_kubeconfig(insists, &mut changes)?;
         if insists || !flat.exists() {
-            place::put(&flat, 0o644, self.plan.flat.as_bytes())?.then(|| changes.push(wrote(&flat)));
+            atomic_write::put(&flat, 0o644, self.plan.flat.as_bytes())?.then(|| changes.push(wrote(&flat)));
         }
         for path in self.plan.executables() {
             if insists || !path.exists() {
@@ -129,7 +131,7 @@ impl Files {
             return Ok(());
         }
         refuse_of_others(&path, is_our_kubeconfig)?;
-        place::put(&path, credentials.mode, text.as_bytes())?.then(|| changes.push(wrote(&path)));
+        atomic_write::put(&path, credentials.mode, text.as_bytes())?.then(|| changes.push(wrote(&path)));
         self.kubeconfig = text;
         Ok(())
     }
@@ -140,7 +142,7 @@ impl Files {
         let path = self.plan.kubeconfig_path();
         let flat: Value = serde_json::from_str(&self.plan.flat)?;
         let is_needed = flat["kubernetes"]["kubeconfig"].as_str().is_some_and(|used| Path::new(used) == path);
-        if !is_needed && read_small(&path).is_ok_and(|bytes| is_our_kubeconfig(&bytes)) && place::remove(&path)? {
+        if !is_needed && read_small(&path).is_ok_and(|bytes| is_our_kubeconfig(&bytes)) && atomic_write::remove(&path)? {
             changes.push(format!("removed {}", path.display()));
         }
         Ok(())

@@ -9,19 +9,19 @@
 //! themselves, `store` makes a store of files. None of them talks to the API
 //! server: the plugin itself is asked, as it is installed.
 
-mod change;
+mod atomic_write;
 mod check;
-mod chores;
+mod debt_payment;
+mod drain;
+mod executables_aside;
+mod file_store;
 mod files;
-mod leaving;
 mod options;
-mod place;
-mod quiet;
+mod periodic;
+mod probe_status;
 mod remove;
-mod running;
-mod set_back;
-mod settling;
-mod store;
+mod restored_cluster;
+mod store_guard;
 mod watch;
 
 pub(super) use options::{InstallArgs, UninstallArgs};
@@ -29,18 +29,18 @@ pub(super) use options::{InstallArgs, UninstallArgs};
 use super::{Lookup, StoreArgs, Usage, output};
 use crate::retry::{Deadline, until};
 use anyhow::Context;
-use change::Change;
-use chores::Chores;
+use debt_payment::Settling;
+use drain::Leaving;
+use executables_aside::Quiet;
 use files::Files;
-use leaving::Leaving;
 use options::Plan;
-use quiet::Quiet;
-use running::Running;
-use settling::Settling;
+use periodic::Chores;
+use probe_status::Running;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
+use store_guard::Change;
 
 /// The mount namespace in which a runtime's namespaces are seen: that of the
 /// machine's first process.
@@ -49,7 +49,7 @@ const HOST_MOUNTS: &str = "/proc/1/ns/mnt";
 pub(super) fn install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
     let mut plan = Plan::to_install(lookup, store, args)?;
     let namespace = namespace.unwrap_or(Path::new(HOST_MOUNTS));
-    store::name(&mut plan, namespace, args.check)?;
+    file_store::name(&mut plan, namespace, args.check)?;
     if args.check {
         return check::installed(&plan, namespace, args.offline);
     }

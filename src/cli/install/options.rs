@@ -2,11 +2,11 @@
 //! knows, then defaults.
 
 use super::super::{Lookup, StoreArgs, Usage};
-use super::{files, running};
+use super::{files, probe_status};
 use crate::config::{self, ConfigError, FlatFile, Merged};
 use crate::ipam::NodeName;
 use crate::json::Json;
-use crate::plugin::host::read_small;
+use crate::plugin::machine::read_small;
 use crate::plugin::stores;
 use anyhow::Context;
 use clap::Args;
@@ -145,7 +145,7 @@ impl Plan {
             return Err(usage("install makes the flat file, give its keys with --settings"));
         }
         let mut plan = Self::new(lookup, &args.node, if args.whereabouts { NAMES } else { &NAMES[..1] })?;
-        plan.running = if args.check { running::ask(&plan.directory)? } else { None };
+        plan.running = if args.check { probe_status::ask(&plan.directory)? } else { None };
         if plan.running.is_some() {
             return Ok(plan);
         }

@@ -2,14 +2,16 @@
 //! the custom resource, not the store, no file of somebody else's. Refuses while
 //! this node holds addresses: nobody could give them back.
 
+use super::atomic_write;
+use super::atomic_write::Presence;
+use super::executables_aside;
+use super::executables_aside::Quiet;
 use super::files;
 use super::options::{self, Plan};
-use super::place::{self, Presence};
-use super::quiet::{self, Quiet};
 use crate::config::{Chosen, FlatFile};
 use crate::ipam::NodeName;
 use crate::plugin::debts::Place;
-use crate::plugin::host::{CONFIG_VARIABLE, read_small};
+use crate::plugin::machine::{CONFIG_VARIABLE, read_small};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -30,7 +32,7 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
         None
     };
     if presence.is_some() {
-        quiet::end_others(&plan.bin_dir)?;
+        executables_aside::end_others(&plan.bin_dir)?;
     }
     let standing = standing(plan)?;
     let flat = plan.flat_path();
@@ -43,7 +45,7 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
     for (path, is_ours) in standing {
         if !is_ours {
             changes.push(format!("left {}: hereabouts install did not write it", path.display()));
-        } else if quiet.remove(&path)? || place::remove(&path)? {
+        } else if quiet.remove(&path)? || atomic_write::remove(&path)? {
             changes.push(format!("removed {}", path.display()));
         }
     }
@@ -64,7 +66,8 @@ pub(super) fn standing(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
     plan.flat_path().try_exists().with_context(|| format!("cannot look at {}", plan.flat_path().display()))?;
     let mut found = Vec::new();
     for path in plan.executables().filter(|path| path.symlink_metadata().is_ok()) {
-        let is_ours = path.is_file() && place::is_our_executable(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let is_ours =
+            path.is_file() && atomic_write::is_our_executable(&path).with_context(|| format!("cannot read {}", path.display()))?;
         found.push((path, is_ours));
     }
     let mut look = |path: PathBuf, is_ours: fn(&[u8]) -> bool| {

@@ -8,7 +8,7 @@ use crate::config::StoreSettings;
 use crate::ipam::{Allocation, Attachment, Draft};
 use crate::plugin::evidence;
 use crate::plugin::failure::Failure;
-use crate::plugin::freed::Freed;
+use crate::plugin::recently_freed::Freed;
 use crate::retry::Deadline;
 use crate::store::{Store, StoreError};
 use std::cell::OnceCell;

@@ -17,7 +17,7 @@
 use super::{Answer, Debt, Debts, Place, is_debt, is_own};
 use crate::config::{Settings, StoreSettings};
 use crate::ipam::{Allocation, Attachment, Draft, NodeName};
-use crate::plugin::freed::Freed;
+use crate::plugin::recently_freed::Freed;
 use crate::plugin::{Ready, del};
 use crate::retry::Deadline;
 use crate::store::file::record_to_json;

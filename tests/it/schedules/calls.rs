@@ -11,11 +11,12 @@ use hereabouts::cli::{release, repair, sweep};
 use hereabouts::cni::{Outcome, Ports, dispatch};
 use hereabouts::config::Settings;
 use hereabouts::ipam::{Draft, Life, NodeName, View};
+use hereabouts::plugin::call_summary::Report;
 use hereabouts::plugin::debts::Debts;
 use hereabouts::plugin::failure::Failure;
-use hereabouts::plugin::host::Machine;
+use hereabouts::plugin::machine::Machine;
 use hereabouts::plugin::sweep::Sweep;
-use hereabouts::plugin::{Ipam, Ready, Sighting, Surroundings, report::Report};
+use hereabouts::plugin::{Ipam, Ready, Sighting, Surroundings};
 use hereabouts::retry::{Deadline, with_clock};
 use hereabouts::store::file::FileStore;
 #[cfg(feature = "kube")]

@@ -4,9 +4,10 @@
 //! streams and its exit status are what `sandbox` is for.
 
 use hereabouts::cni::{Outcome, Ports, dispatch};
+use hereabouts::plugin::call_summary::Report;
 use hereabouts::plugin::evidence::Machine;
 use hereabouts::plugin::failure::Failure;
-use hereabouts::plugin::{Ipam, Surroundings, report::Report};
+use hereabouts::plugin::{Ipam, Surroundings};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::ffi::OsString;

@@ -215,8 +215,8 @@ fn millis(at: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::ipam::{ContainerId, Draft, IfName, NetworkName, Part};
+    use crate::plugin::recently_freed::*;
 
     fn freed(uid: usize, now: SystemTime) -> Allocation {
         let attachment = Attachment {

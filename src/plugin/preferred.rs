@@ -5,7 +5,7 @@
 
 use super::add::Ask;
 use super::failure::Failure;
-use super::freed::Lately;
+use super::recently_freed::Lately;
 use crate::ipam::{Allocation, Source, Sticky, StickyOwner, of_owner};
 use crate::retry::Deadline;
 use crate::store::{Store, StoreError};

@@ -2,7 +2,7 @@
 //! named by its id, so that the node knows it again.
 
 use super::options::Plan;
-use crate::plugin::host::read_small;
+use crate::plugin::machine::read_small;
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use std::path::Path;

@@ -4,10 +4,10 @@
 //! is gone again, one to two minutes later, and where nothing answers them never
 //! comes to an end with it.
 
-use super::super::output;
 use super::files::Files;
 use super::remove;
 use super::watch::Pause;
+use crate::cli::output;
 use crate::retry::Deadline;
 use anyhow::bail;
 use std::path::Path;

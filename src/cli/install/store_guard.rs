@@ -2,13 +2,14 @@
 //! node's flat file names: not while pods of this node hold addresses there,
 //! whose DELs would ask the new one. Where the store stays, nobody is asked.
 
-use super::super::Lookup;
-use super::options::{self, Plan};
-use super::quiet::Quiet;
+use super::executables_aside::Quiet;
+use super::options;
+use super::options::Plan;
 use super::watch::Pause;
 use super::{files, remove};
+use crate::cli::Lookup;
 use crate::config::{Settings, StoreKind};
-use crate::plugin::host::read_small;
+use crate::plugin::machine::read_small;
 use crate::plugin::stores;
 use anyhow::{Context, bail};
 use std::path::Path;

@@ -5,7 +5,7 @@
 use super::options;
 use super::watch::Pause;
 use crate::config::StoreKind;
-use crate::plugin::host::read_small;
+use crate::plugin::machine::read_small;
 use std::path::{Path, PathBuf};
 
 /// See above.

@@ -5,8 +5,8 @@
 //! runtime's namespaces what they are. Seen from elsewhere nothing counts as
 //! dead.
 
-use super::super::output;
-use super::set_back::SetBack;
+use super::restored_cluster::SetBack;
+use crate::cli::output;
 use crate::retry::{Deadline, jittered};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -101,7 +101,7 @@ impl<'a> Chores<'a> {
         let args: &[&str] = if token.is_some() { &[command] } else { &[command, "--yes"] };
         super::on_the_host(self.namespace)
             .args(args)
-            .env(crate::plugin::host::CONFIG_VARIABLE, &self.flat)
+            .env(crate::plugin::machine::CONFIG_VARIABLE, &self.flat)
             .stdin(token.map_or_else(Stdio::null, Stdio::from))
             .spawn()
     }
@@ -109,7 +109,7 @@ impl<'a> Chores<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cli::install::periodic::*;
 
     #[test]
     fn no_time_between_two_sweeps_is_too_long() {

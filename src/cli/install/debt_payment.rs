@@ -4,7 +4,7 @@
 //! chores are; while nothing is owed none is started.
 
 use super::options;
-use crate::plugin::host::{CONFIG_VARIABLE, read_small};
+use crate::plugin::machine::{CONFIG_VARIABLE, read_small};
 use crate::retry::Deadline;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};

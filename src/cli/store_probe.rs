@@ -3,7 +3,7 @@
 //! told: what is missing, and which setting would bring it.
 
 use super::{Format, TestArgs, output};
-use crate::plugin::host::Machine;
+use crate::plugin::machine::Machine;
 use crate::store::disk::{Kind, RealDisk};
 use crate::store::file::probe::{self, Guest, LONGEST_VIEW, Report, Verdict};
 use anyhow::bail;

@@ -2,9 +2,9 @@
 //! are away from their names. Only then does "this node holds no address" stay
 //! true until it is acted on.
 
-use super::super::output;
+use super::atomic_write;
 use super::options::NAMES;
-use super::place;
+use crate::cli::output;
 use crate::retry::{Deadline, until};
 use anyhow::{Context, bail};
 use std::fs::Metadata;
@@ -40,7 +40,7 @@ impl Quiet {
     pub(super) fn begin(bin_dir: &Path) -> anyhow::Result<Self> {
         let mut quiet = Self::default();
         for (place, aside) in places(bin_dir) {
-            if !place.is_file() || !place::is_our_executable(&place).with_context(|| format!("cannot read {}", place.display()))? {
+            if !place.is_file() || !atomic_write::is_our_executable(&place).with_context(|| format!("cannot read {}", place.display()))? {
                 continue;
             }
             let found = place.metadata().with_context(|| format!("cannot look at {}", place.display()))?;
@@ -98,7 +98,7 @@ impl Quiet {
         let Some(at) = self.executables.iter().position(|resting| resting.place == place) else {
             return Ok(false);
         };
-        place::remove(&self.executables[at].aside)?;
+        atomic_write::remove(&self.executables[at].aside)?;
         self.executables.remove(at);
         Ok(true)
     }
