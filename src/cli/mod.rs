@@ -390,11 +390,18 @@ pub(crate) struct RepairArgs {
     pub(crate) yes: bool,
 }
 
+/// Returns the command line as clap knows it, for completions and for the test that
+/// keeps the help of every command.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line.
 pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> i32 {
     let args: Vec<OsString> = args.collect();
     if args.len() <= 1 {
-        output::about(&Cli::command().render_help().to_string());
+        output::about(&command().render_help().to_string());
         return 0;
     }
     let cli = match Cli::try_parse_from(args) {
@@ -446,7 +453,7 @@ fn carry_out(lookup: Lookup<'_>, cli: &Cli) -> anyhow::Result<()> {
         Command::Config(ConfigCommand::Check { file }) => config_check::check(lookup, file),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "hereabouts", &mut script);
+            clap_complete::generate(*shell, &mut command(), "hereabouts", &mut script);
             output::print(&String::from_utf8_lossy(&script))
         }
     }

@@ -47,6 +47,9 @@ mod formats;
 mod fuzz;
 /// Gateways that standing records name.
 mod gateways;
+/// The help of every command, in full.
+#[cfg(feature = "kube")]
+mod help;
 /// What a process gets from the one that starts it.
 mod inherited;
 /// `install` and `uninstall` on nodes of their own.
@@ -68,12 +71,18 @@ mod limits;
 mod lost_records;
 /// Many writers at once, against a model.
 mod many_writers;
+/// Every error as text, in full.
+#[cfg(feature = "kube")]
+mod messages;
 /// Pods, Multus and macvlan on a real API server, nodes as network namespaces.
 #[cfg(feature = "kube")]
 mod multus;
-/// Power loss after any step, on a disk with a cache.
 mod named_files;
 mod not_mounted;
+/// What the commands print, in full.
+#[cfg(feature = "kube")]
+mod outputs;
+/// Power loss after any step, on a disk with a cache.
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.
 mod real_parts;

@@ -6,6 +6,8 @@
 mod damages;
 /// What is neither seen nor shown to be gone.
 mod doubt;
+/// What all of them print, in full.
+mod outputs;
 
 use super::POD;
 use crate::conformance::{claim, draft, host, open};

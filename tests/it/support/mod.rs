@@ -20,3 +20,5 @@ pub(crate) mod overlay;
 pub(crate) mod proxy;
 pub(crate) mod sandbox;
 pub(crate) mod stopped;
+#[cfg(feature = "kube")]
+pub(crate) mod transcript;

@@ -1,0 +1,90 @@
+//! Every `Failure` that is not the store's, and what it is made of.
+
+use super::{assert_all, document, variants};
+use hereabouts::addr::{Family, Subnet};
+use hereabouts::cni::CniError;
+use hereabouts::config::{ConfigError, Problem};
+use hereabouts::ipam::{PlanError, RequestError};
+use hereabouts::plugin::failure::Failure;
+use hereabouts::store::StoreError;
+use std::net::IpAddr;
+
+fn address() -> IpAddr {
+    "10.1.2.7".parse().unwrap()
+}
+
+fn subnet() -> Subnet {
+    Subnet::parse("10.1.2.0/24").unwrap()
+}
+
+fn attachment() -> String {
+    "container c1, interface net1, network net1".to_owned()
+}
+
+fn plan() -> PlanError {
+    PlanError::HoldsOthers { asked: address(), holds: "10.1.2.1, 10.1.2.2".to_owned() }
+}
+
+fn requests() -> [RequestError; 6] {
+    let origin = || "runtimeConfig.ips[0]".to_owned();
+    [
+        RequestError::Outside { origin: origin(), address: address() },
+        RequestError::Barred { origin: origin(), address: address(), what: "excluded" },
+        RequestError::Prefix { origin: origin(), address: address(), prefix: 25, subnet: subnet() },
+        RequestError::BarredStatic { address: address(), what: "a gateway" },
+        RequestError::TooMany { found: 17, most: 16 },
+        RequestError::TooManyRequested { origin: origin(), address: address(), most: 1, of: "one range".to_owned() },
+    ]
+}
+
+fn busy() -> StoreError {
+    StoreError::Unreachable {
+        server: "https://192.0.2.1:6443".to_owned(),
+        call: "delete ipallocations/10.1.2.1".to_owned(),
+        waited: "30s".to_owned(),
+        reason: "connection refused".to_owned(),
+        is_away: true,
+    }
+}
+
+fn failures() -> Vec<Failure> {
+    let exhausted = || Failure::Exhausted("10.1.2.0/24".to_owned());
+    let config = ConfigError { problem: Problem::Meaning, place: "ipam.range".to_owned(), reason: "expected a string: 7".to_owned() };
+    vec![
+        Failure::Config(config),
+        Failure::Request(RequestError::Outside { origin: "CNI_ARGS IP".to_owned(), address: address() }),
+        Failure::Plan(plan()),
+        Failure::Store(busy()),
+        Failure::OwnNetns("/proc/1/ns/net".to_owned()),
+        Failure::CallerGone,
+        Failure::OnePerFamily { version: "0.2.0", family: Family::V4 },
+        exhausted(),
+        Failure::Held { what: "requested", address: address() },
+        Failure::NotRecorded { expected: "2".to_owned(), found: 1, attachment: attachment() },
+        Failure::Differs { recorded: "10.1.2.1/24".to_owned(), previous: "10.1.2.7/24".to_owned() },
+        Failure::NotReady("https://192.0.2.1:6443 cannot be reached".to_owned()),
+        Failure::Machine { path: "/proc/sys/kernel/random/boot_id".to_owned(), reason: "permission denied".to_owned() },
+        Failure::NotUndone { failure: Box::new(exhausted()), undo: Box::new(Failure::Store(busy())) },
+        Failure::Owed { failure: Box::new(busy()), unnoted: None },
+        Failure::Owed { failure: Box::new(busy()), unnoted: Some("cannot write /run/hereabouts/debts/x: no space left".to_owned()) },
+        Failure::Unpaid { path: "/run/hereabouts/debts/x".to_owned(), reason: "its store is away".to_owned() },
+        Failure::Partly { failed: 1, all: 3, first: Box::new(Failure::Store(busy())) },
+    ]
+}
+
+#[test]
+fn every_failure_of_a_verb_reads_so() {
+    let (variants, name_of) = variants!(Failure: Config Request Plan Store OwnNetns CallerGone OnePerFamily Exhausted Held NotRecorded
+        Differs NotReady Machine NotUndone Owed Unpaid Partly);
+    let text = |failure: Failure| (name_of(&failure), document(&CniError::from(failure)));
+    assert_all("failure", variants, &failures().into_iter().map(text).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_refusal_of_a_request_reads_so() {
+    let (variants, name_of) = variants!(RequestError: Outside Barred Prefix BarredStatic TooMany TooManyRequested);
+    let text = |error: RequestError| (name_of(&error), document(&CniError::from(Failure::from(error))));
+    assert_all("request", variants, &requests().map(text));
+    let (variants, name_of) = variants!(PlanError: HoldsOthers);
+    assert_all("plan", variants, &[(name_of(&plan()), document(&CniError::from(Failure::from(plan()))))]);
+}
