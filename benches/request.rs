@@ -6,7 +6,8 @@
 #[cfg(feature = "kube")]
 #[allow(clippy::print_stdout, clippy::disallowed_methods, reason = "it is a program for people, and reads the environment as main does")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    use hereabouts::api_client::client::{Client, Method, Request};
+    use hereabouts::api_client::client::Client;
+    use hereabouts::api_client::http::{Method, Request};
     use hereabouts::retry::Deadline;
     use std::time::Duration;
 

@@ -162,7 +162,7 @@ impl Held {
         let admin = server.admin()?;
         // Collects garbage first; what it prints is not looked at.
         for _ in 0..2 {
-            admin.status(hereabouts::api_client::client::Method::Get, "/debug/pprof/heap?gc=1", None)?;
+            admin.status(hereabouts::api_client::http::Method::Get, "/debug/pprof/heap?gc=1", None)?;
         }
         let metrics = admin.text("/metrics")?;
         let etcd = plain_text(server.etcd_port()?, "/metrics")?;

@@ -3,7 +3,8 @@
 
 use crate::options::Options;
 use anyhow::{Context, Result, bail, ensure};
-use hereabouts::api_client::client::{Client, Method, Request};
+use hereabouts::api_client::client::Client;
+use hereabouts::api_client::http::{Method, Request};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

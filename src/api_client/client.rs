@@ -3,13 +3,12 @@
 //! Never tries again and never follows a redirect: whether an unknown outcome
 //! may be repeated is known to the caller alone. Knows nothing of objects.
 
-use super::connection::{Connection, Target, Trouble, is_refusal};
-use super::http;
-use super::http::{Sender, Unread};
+use super::connection::{Connection, Target, is_refusal};
+use super::http::{self, Answer, Request, Sender, Unread};
 use super::kubeconfig::{Kubeconfig, Pem, Token, Trust};
-use super::proxy;
-use super::proxy::Lookup;
+use super::proxy::{self, Lookup};
 use super::tls::Tls;
+use super::trouble::Trouble;
 use super::url::{Host, Url};
 use super::way::Way;
 use crate::digest;
@@ -71,45 +70,6 @@ impl Server for Client {
     }
 }
 
-/// One request. Sent once.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    /// What to do.
-    pub method: Method,
-    /// With the query.
-    pub path: &'a str,
-    /// `Accept:`.
-    pub accept: &'a str,
-    /// `Content-Type:` and body.
-    pub content: Option<(&'a str, &'a [u8])>,
-}
-
-/// The methods of the Kubernetes API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// Get or list.
-    Get,
-    /// Create.
-    Post,
-    /// Replace.
-    Put,
-    /// Change.
-    Patch,
-    /// Delete.
-    Delete,
-}
-
-/// What the server said, whatever the status.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// `Retry-After:`, where it is in seconds.
-    pub retry_after: Option<Duration>,
-    /// At most 16 MiB.
-    pub body: Vec<u8>,
-}
-
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
@@ -165,7 +125,7 @@ impl Client {
             return Err(malformed("expected tls-server-name or the host in server to be a DNS name or an address".to_owned()));
         };
         let cluster = identity(&read.server, &read.trust);
-        let authority = read.server.authority(super::connection::HTTPS);
+        let authority = read.server.authority(super::url::HTTPS);
         let target = Target { server: read.server, name, proxy, tls };
         Ok(Self { target, authority, cluster, file: kubeconfig.display().to_string(), token: read.token, kept: RefCell::new(None) })
     }

@@ -1,12 +1,11 @@
 //! One connection to the API server, TCP and TLS, through a proxy where there
 //! is one. Every wait ends with the deadline of the call.
 
-use super::http;
-use super::http::Unread;
+use super::http::{self, Unread};
 use super::resolver;
-use super::tls;
-use super::tls::Tls;
-use super::url::{Host, Url};
+use super::tls::{self, Tls};
+use super::trouble::Trouble;
+use super::url::{HTTPS, Host, Url};
 use crate::retry::Deadline;
 use crate::small_file::words;
 use base64::Engine;
@@ -18,23 +17,6 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Why something did not work, and whether it may by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Trouble {
-    pub(crate) reason: String,
-    pub(crate) may_pass: bool,
-}
-
-impl Trouble {
-    pub(crate) fn passing(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), may_pass: true }
-    }
-
-    pub(crate) fn lasting(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), may_pass: false }
-    }
-}
-
 /// Where to connect to.
 pub(crate) struct Target {
     pub(crate) server: Url,
@@ -43,8 +25,6 @@ pub(crate) struct Target {
     pub(crate) tls: Tls,
 }
 
-/// The port of https, and of an http proxy.
-pub(crate) const HTTPS: u16 = 443;
 const HTTP: u16 = 80;
 
 /// A server that has so much to say to nobody's question is not asked one.

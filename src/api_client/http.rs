@@ -2,7 +2,6 @@
 //! answer read, bounded in size. Knows nothing of sockets, time or what is
 //! said; follows no redirect and tries nothing again.
 
-use super::client::{Answer, Method, Request};
 use httparse::Status;
 use std::io::{self, Read};
 use std::time::Duration;
@@ -16,6 +15,43 @@ const MOST_HEADERS: usize = 128;
 const LONGEST_WAIT: u64 = 3600;
 /// The line before a chunk holds its length.
 const LONGEST_CHUNK_LINE: usize = 4096;
+
+/// One request. Sent once.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What to do.
+    pub method: Method,
+    /// With the query.
+    pub path: &'a str,
+    /// `Accept:`.
+    pub accept: &'a str,
+    /// `Content-Type:` and body.
+    pub content: Option<(&'a str, &'a [u8])>,
+}
+
+/// The methods of the Kubernetes API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Get or list.
+    Get,
+    /// Create.
+    Post,
+    /// Change.
+    Patch,
+    /// Delete.
+    Delete,
+}
+
+/// What the server said, whatever the status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// `Retry-After:`, where it is in seconds.
+    pub retry_after: Option<Duration>,
+    /// At most 16 MiB.
+    pub body: Vec<u8>,
+}
 
 /// Why no whole answer was read.
 #[derive(Debug)]
@@ -56,7 +92,6 @@ pub(crate) fn encode(sender: &Sender<'_>, request: &Request<'_>) -> Result<Vec<u
     let method = match request.method {
         Method::Get => "GET",
         Method::Post => "POST",
-        Method::Put => "PUT",
         Method::Patch => "PATCH",
         Method::Delete => "DELETE",
     };

@@ -17,11 +17,12 @@
 pub mod client;
 mod connection;
 mod dns_query;
-mod http;
+pub mod http;
 mod kubeconfig;
 mod proxy;
 mod resolver;
 mod tls;
 pub(crate) mod token;
+mod trouble;
 mod url;
 pub mod way;

@@ -50,7 +50,7 @@ fn is_direct(server: &Url, exceptions: &str) -> bool {
         Host::Address(address) if address.is_loopback() => return true,
         Host::Name(_) | Host::Address(_) => {}
     }
-    let port = server.port.unwrap_or(super::connection::HTTPS);
+    let port = server.port.unwrap_or(super::url::HTTPS);
     exceptions.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| entry == "*" || names(entry, &server.host, port))
 }
 

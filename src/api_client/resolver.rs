@@ -4,8 +4,8 @@
 //! Addresses stand for themselves; names are looked up in /etc/hosts, then asked
 //! of DNS. What else a host may have in nsswitch.conf is not asked.
 
-use super::connection::Trouble;
 use super::dns_query::{Found, Resolver};
+use super::trouble::Trouble;
 use super::url::Host;
 use crate::retry::Deadline;
 use crate::small_file::read_small;

@@ -4,6 +4,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+/// The port of https, and of an http proxy.
+pub(crate) const HTTPS: u16 = 443;
+
 /// A host as a URL names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Host {

@@ -5,8 +5,7 @@ use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, Stor
 use crate::ipam::{self, Draft, Life, NodeName};
 use crate::json::Json;
 use crate::plugin::debts::{Debts, Place};
-use crate::plugin::machine;
-use crate::plugin::machine::Machine;
+use crate::plugin::machine::{self, Machine};
 use crate::plugin::recently_freed::Freed;
 use crate::plugin::stores::{self, OnBehalf};
 use crate::store::node_identity::NodeIdentity;

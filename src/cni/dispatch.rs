@@ -4,9 +4,10 @@
 //! Order of checks, which the test vectors fix: variables, stdin, JSON, name,
 //! version, verb. Nothing is done before all of them have passed.
 
-use super::invocation::{self, Attachments, Call, Lookup, Sandbox, Verb};
-use super::version;
-use super::{CniError, Code, Ip, Success, Version, result};
+use super::invocation::{self, Call, Lookup, Sandbox};
+use super::valid_attachments::Attachments;
+use super::verb::Verb;
+use super::{CniError, Code, Ip, Success, Version, result, version};
 use std::io::{self, Read};
 
 /// More than this is no network configuration.

@@ -1,6 +1,8 @@
 //! What a runtime hands over: `CNI_*` variables and the configuration on
 //! stdin (CNI spec 1.1.0, "Parameters" and "CNI operations").
 
+use super::valid_attachments::{Attachments, attachments};
+use super::verb::Verb;
 use super::{CniError, Code, Version, outline};
 use crate::ipam::{ContainerId, IdError, IfName, NetworkName};
 use crate::json::{Json, MOST_VALUES, Refused, excerpt};
@@ -36,9 +38,6 @@ pub struct Sandbox {
     pub own_netns_allowed: bool,
 }
 
-/// GC's list of attachments that still exist.
-pub type Attachments = crate::ipam::AttachmentSet;
-
 /// What stdin says, as far as the verb reads it.
 pub(super) struct Document {
     pub(super) configuration: Json,
@@ -51,33 +50,6 @@ impl Document {
     /// GC's list; none is an error.
     pub(super) fn attachments(&mut self) -> Result<Attachments, CniError> {
         self.attachments.take().unwrap_or_else(|| attachments(&self.configuration))
-    }
-}
-
-/// A verb of the protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verb {
-    Add,
-    Del,
-    Check,
-    Gc,
-    Status,
-    Version,
-}
-
-impl Verb {
-    pub(super) fn find(text: &str) -> Option<Self> {
-        [
-            ("ADD", Self::Add),
-            ("DEL", Self::Del),
-            ("CHECK", Self::Check),
-            ("GC", Self::Gc),
-            ("STATUS", Self::Status),
-            ("VERSION", Self::Version),
-        ]
-        .into_iter()
-        .find(|(name, _)| *name == text)
-        .map(|(_, verb)| verb)
     }
 }
 
@@ -191,43 +163,4 @@ fn network(json: &Json) -> Result<NetworkName, CniError> {
 /// The value itself, so that it can be searched for; bounded.
 fn shown(name: &str) -> String {
     name.chars().take(120).collect()
-}
-
-/// The keys of GC's list: the spec's text, and its tag's.
-pub(super) const LISTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
-
-/// GC's list: the union of both keys when both are there. `null` is a list of
-/// nothing, as CRI-O sends it; no list at all is an error, because cnitool
-/// means "everything" by it and frees what lives.
-fn attachments(configuration: &Json) -> Result<Attachments, CniError> {
-    if !LISTS.iter().any(|key| configuration.has(key)) {
-        return Err(CniError::new(
-            Code::Config,
-            format!("{}: expected the list of valid attachments, found none, nothing was freed", LISTS[0]),
-        ));
-    }
-    let mut valid = Attachments::default();
-    for key in LISTS {
-        let Some(value) = configuration.find(key) else {
-            continue;
-        };
-        let Json::Array(items) = value else {
-            return Err(CniError::new(Code::Config, format!("{key}: expected a list: {}", value.excerpt())));
-        };
-        for (at, item) in items.iter().enumerate() {
-            note_attachment(&mut valid, key, at, item)?;
-        }
-    }
-    Ok(valid)
-}
-
-/// Adds one entry of the list.
-pub(super) fn note_attachment(valid: &mut Attachments, key: &str, at: usize, item: &Json) -> Result<(), CniError> {
-    let text = |name: &str| item.find(name).and_then(Json::as_str).filter(|text| !text.is_empty());
-    let Some((container, ifname)) = text("containerID").zip(text("ifname")) else {
-        let reason = format!("{key}[{at}]: expected the strings containerID and ifname: {}", item.excerpt());
-        return Err(CniError::new(Code::Config, reason));
-    };
-    valid.insert(container, ifname);
-    Ok(())
 }

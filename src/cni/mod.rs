@@ -7,10 +7,13 @@ mod error;
 mod invocation;
 mod outline;
 mod result;
+mod valid_attachments;
+mod verb;
 mod version;
 
 pub use dispatch::{Added, Outcome, Plugin, Ports, dispatch};
 pub use error::{CniError, Code};
-pub use invocation::{Attachments, Call, Sandbox};
+pub use invocation::{Call, Sandbox};
 pub use result::{Dns, Ip, Route, Success};
+pub use valid_attachments::Attachments;
 pub use version::Version;

@@ -4,7 +4,8 @@
 //! takes room.
 
 use super::CniError;
-use super::invocation::{self, Attachments, Verb};
+use super::valid_attachments::{self, Attachments};
+use super::verb::Verb;
 use crate::json::{Json, Tree, excerpt};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::cell::{Cell, RefCell};
@@ -101,11 +102,11 @@ impl<'de> Visitor<'de> for Object<'_> {
                 (Place::Top, "prevResult") if reader.verb == Verb::Check => map.next_value_seed(inner(Place::PrevResult))?,
                 (Place::Ipam, known) if IPAM.contains(&known) => map.next_value_seed(tree)?,
                 (Place::PrevResult, "ips") => Json::Array(map.next_value_seed(Items { key: "ips", each: &mut keep_ip })?),
-                (Place::Top, list) if reader.verb == Verb::Gc && invocation::LISTS.contains(&list) => {
+                (Place::Top, list) if reader.verb == Verb::Gc && valid_attachments::LISTS.contains(&list) => {
                     let note = &mut |at: usize, item: Json| {
                         let mut found = reader.attachments.borrow_mut();
                         if let Ok(valid) = found.get_or_insert_with(|| Ok(Attachments::default()))
-                            && let Err(error) = invocation::note_attachment(valid, list, at, &item)
+                            && let Err(error) = valid_attachments::note_attachment(valid, list, at, &item)
                         {
                             *found = Some(Err(error));
                         }

@@ -38,7 +38,7 @@ impl<'a> Field<'a> {
 
     /// The name of a key that stands in it, as errors show it.
     pub(super) fn key(&self, name: &str) -> String {
-        if self.is_shown { super::keys::shown(name) } else { "*".to_owned() }
+        if self.is_shown { shown(name) } else { "*".to_owned() }
     }
 
     /// The value, or what stands in it, as errors show it.
@@ -120,4 +120,9 @@ impl<'a> Field<'a> {
             Subnet::new(address, crate::addr::Family::of(address).bits())
         })
     }
+}
+
+/// A key as a path shows it, which nobody can make long.
+pub(super) fn shown(name: &str) -> String {
+    crate::json::excerpt(name).trim_matches('"').to_owned()
 }

@@ -1,7 +1,7 @@
 //! Every key that may stand in `ipam`, and what a mistyped one was meant to
 //! be. `docs/config.md` has a row for each; a test holds the two together.
 
-use super::field::Field;
+use super::field::{Field, shown};
 use super::{ConfigError, Mistakes};
 
 /// A known key of `ipam`.
@@ -145,11 +145,6 @@ fn check_near_miss(object: &Field<'_>, name: &str, value: &crate::json::Json, kn
             Err(ConfigError::unsupported(place, format!("unknown key, \"{meant}\" may be meant; value: {}", object.excerpt(value))))
         }
     }
-}
-
-/// A key as a path shows it, which nobody can make long.
-pub(super) fn shown(name: &str) -> String {
-    crate::json::excerpt(name).trim_matches('"').to_owned()
 }
 
 /// The same letters in other case, with `-` or `_`, or one edit away.

@@ -3,9 +3,8 @@
 //! outer list all of, inner list the first that has room).
 
 use super::field::Field;
-use super::keys;
 use super::merge::Merged;
-use super::{ConfigError, Mistakes};
+use super::{ConfigError, Mistakes, keys};
 use crate::addr::{Blocks, Family, Range, Subnet, number, parse_address, parse_prefixed};
 use crate::ipam::{Choice, RangeSet};
 use std::net::IpAddr;

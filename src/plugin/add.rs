@@ -1,15 +1,14 @@
 //! ADD: allocate, all or nothing, and know what to undo.
 
+use super::ask::Ask;
 use super::debts::{Account, Answer, Owed};
 use super::failure::Failure;
-use super::preferred;
-use super::preferred::Preferred;
-use super::recently_freed::Freed;
+use super::preferred::{self, Preferred};
 use super::{Ipam, Ready, limit_check, machine};
 use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
-use crate::ipam::{self, Allocation, Attachment, Draft, Scope, Slot, Source, Sticky};
+use crate::ipam::{self, Allocation, Attachment, Draft, Slot, Source, Sticky};
 use crate::retry::Deadline;
 use crate::store::disk::Held;
 use crate::store::{Access, Rehome, Session, Store, StoreError, Wanted};
@@ -83,29 +82,6 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     }
     let success = Success { ips: given.held.iter().map(ip).collect(), routes: network.routes.iter().map(route).collect(), dns };
     Ok(Allocated { ready, success, given, reserve, account, draft })
-}
-
-/// What one ADD asks of a store.
-pub struct Ask<'a> {
-    /// Where the addresses have to be unique.
-    pub scope: &'a Scope,
-    /// One for each address.
-    pub slots: &'a [Slot],
-    /// The holder, and what is recorded of it.
-    pub draft: &'a Draft,
-    /// Whether anything may be allocated: asked when the attachment is locked and
-    /// does not hold all that its ADD gave it.
-    pub may_allocate: &'a dyn Fn() -> Result<(), Failure>,
-    /// Whether a record's sandbox is still there.
-    pub is_alive: &'a dyn Fn(&Draft) -> bool,
-    /// Whether the process that called has gone: nothing is begun for it then.
-    pub caller_gone: &'a dyn Fn() -> bool,
-    /// What the node owes for the attachment, where that is noted.
-    pub account: Option<&'a Account>,
-    /// What the node's pods have given back of late, where that is noted.
-    pub freed: Option<&'a Freed>,
-    /// Whether a pod of a StatefulSet gets the address that it had.
-    pub sticky: bool,
 }
 
 /// What an ADD holds. Until it is dropped, no other call sees its attachment:

@@ -3,6 +3,7 @@
 //! at the machine.
 
 pub mod add;
+pub mod ask;
 pub mod call_summary;
 mod check;
 pub mod debts;

@@ -3,7 +3,7 @@
 //! what its StatefulSet's pod of that name had before. All of it is a hint that
 //! decides nothing: the claim does.
 
-use super::add::Ask;
+use super::ask::Ask;
 use super::failure::Failure;
 use super::recently_freed::Lately;
 use crate::ipam::{Allocation, Source, Sticky, StickyOwner, of_owner};

@@ -6,8 +6,7 @@
 use super::disk::Held;
 use super::{Access, Claim, Filter, Holdings, Listing, Rehome, Release, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::Version;
-use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
+use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope, Version};
 use crate::retry::Deadline;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet, VecDeque};

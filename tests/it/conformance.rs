@@ -6,7 +6,8 @@ use hereabouts::addr::{AddrSet, Subnet};
 use hereabouts::ipam::{
     Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, NodeName, Offer, Part, PodRef, Scope, Slot, Source,
 };
-use hereabouts::plugin::add::{Ask, allocate};
+use hereabouts::plugin::add::allocate;
+use hereabouts::plugin::ask::Ask;
 use hereabouts::retry::Deadline;
 use hereabouts::store::file::FileStore;
 use hereabouts::store::memory::MemoryStore;

@@ -1,10 +1,8 @@
 //! What install writes: the flat file, the kubeconfig, the executable; and how
 //! each of them is known again as ours.
 
-use super::atomic_write;
-use super::atomic_write::{Executable, Presence};
-use super::executables_aside;
-use super::executables_aside::Quiet;
+use super::atomic_write::{self, Executable, Presence};
+use super::executables_aside::{self, Quiet};
 use super::options::{Credentials, Plan};
 use crate::ipam::NodeName;
 use crate::plugin::machine::read_small;

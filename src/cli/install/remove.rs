@@ -2,10 +2,8 @@
 //! the custom resource, not the store, no file of somebody else's. Refuses while
 //! this node holds addresses: nobody could give them back.
 
-use super::atomic_write;
-use super::atomic_write::Presence;
-use super::executables_aside;
-use super::executables_aside::Quiet;
+use super::atomic_write::{self, Presence};
+use super::executables_aside::{self, Quiet};
 use super::files;
 use super::options::{self, Plan};
 use crate::config::{Chosen, FlatFile};

@@ -3,8 +3,7 @@
 //! whose DELs would ask the new one. Where the store stays, nobody is asked.
 
 use super::executables_aside::Quiet;
-use super::options;
-use super::options::Plan;
+use super::options::{self, Plan};
 use super::watch::Pause;
 use super::{files, remove};
 use crate::cli::Lookup;

@@ -13,8 +13,7 @@
 //! ascending order, and the lock must go after the files it protects.
 
 use super::{Held, Patience};
-use crate::retry;
-use crate::retry::Deadline;
+use crate::retry::{self, Deadline};
 use fs2::FileExt;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};

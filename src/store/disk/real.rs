@@ -1,9 +1,7 @@
 //! The kernel's disk: each step is an `openat` with `O_NOFOLLOW`, relative to a
 //! directory that is opened once.
 
-use super::kinds;
-use super::lock;
-use super::{Content, Disk, Inode, Kind, Locked, Patience};
+use super::{Content, Disk, Inode, Kind, Locked, Patience, kinds, lock};
 use crate::retry::Deadline;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};

@@ -11,10 +11,11 @@
 //! Each address keeps the order that it has alone. The lock is let go between
 //! one such group and the next: no other call waits for a large ADD to end.
 
-use super::claim::{Link, Written, find_free, has_capitals, has_gone};
+use super::free_address::find_free;
 use super::gateways::Gateways;
 use super::hint::FullShards;
 use super::session::FileSession;
+use super::writer::{Link, Written, has_capitals, has_gone};
 use super::{layout, remove};
 use crate::addr::Range;
 use crate::ipam::{Allocation, Draft, Scope};
@@ -23,10 +24,6 @@ use crate::store::disk::{Disk, Inode};
 use crate::store::{Claim, StoreError, Wanted, claim_one};
 use std::net::IpAddr;
 use std::path::Path;
-
-/// So many are a group: as many as a dual-stack ADD has. The lock is held for
-/// the flush of so many entries.
-pub(super) const AT_ONCE: usize = 2;
 
 /// What a look has shown free.
 struct Chosen<'w> {

@@ -6,10 +6,9 @@
 use super::{Acting, FileStore, index, layout, read, record};
 use crate::ipam::{Attachment, NodeName};
 use crate::retry::Deadline;
-use crate::store::StoreError;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Held};
-use crate::store::percent;
+use crate::store::{StoreError, percent};
 use std::io;
 use std::path::Path;
 

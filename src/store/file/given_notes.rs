@@ -20,8 +20,7 @@ use crate::digest::hex;
 use crate::ipam::{Allocation, Attachment, NodeName};
 use crate::store::attachment_hash::of_attachment;
 use crate::store::disk::Disk;
-use crate::store::percent;
-use crate::store::{Filter, StoreError};
+use crate::store::{Filter, StoreError, percent};
 use std::io;
 use std::path::{Path, PathBuf};
 

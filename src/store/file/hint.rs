@@ -5,10 +5,9 @@
 use super::{FileStore, layout};
 use crate::addr::{AddrSet, Family, Mask, Shard, lowest_free};
 use crate::ipam::Scope;
-use crate::store::StoreError;
 use crate::store::disk::Disk;
 use crate::store::disk::error::failed;
-use crate::store::percent;
+use crate::store::{StoreError, percent};
 use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};

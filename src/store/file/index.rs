@@ -11,9 +11,9 @@
 //! left-over until that one goes.
 
 use super::layout::{self, Stem};
-use super::record::Unreadable;
-use super::{is_gone, is_taken, record};
-use crate::ipam::Allocation;
+use super::record::{self, Unreadable};
+use super::{is_gone, is_taken};
+use crate::ipam::{Allocation, Draft};
 use crate::store::StoreError;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Content, Disk, Inode};
@@ -232,4 +232,10 @@ pub(super) fn take_out(disk: &dyn Disk, entry: &Path, replace: impl Fn(&Path, &P
     };
     replace(&highest, entry).map_err(|error| failed(disk, "rename to", entry, error))?;
     super::remove(disk, &highest)
+}
+
+/// Where a record is found by its pod; nowhere without the whole name of one.
+pub(super) fn by_pod(held: &Draft) -> Option<Stem> {
+    let pod = held.pod.as_ref().filter(|pod| pod.is_whole())?;
+    Some(layout::pod(&held.attachment.node, &held.attachment.network, pod, &held.attachment.ifname))
 }

@@ -3,12 +3,10 @@
 
 use super::{FileStore, layout};
 use crate::ipam::Attachment;
-use crate::retry;
-use crate::retry::Deadline;
-use crate::store::StoreError;
+use crate::retry::{self, Deadline};
 use crate::store::disk::error::{below, failed, reason};
 use crate::store::disk::{Disk, Held, Locked, Patience};
-use crate::store::percent;
+use crate::store::{StoreError, percent};
 use std::io;
 use std::path::Path;
 

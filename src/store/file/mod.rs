@@ -20,6 +20,7 @@ mod durable;
 mod earlier_names;
 mod empty_directories;
 mod expected_store;
+mod free_address;
 mod gateways;
 mod given_notes;
 mod hint;
@@ -32,10 +33,12 @@ mod nested;
 mod prepare;
 pub mod probe;
 mod record;
+mod rehome;
 mod session;
 mod sticky;
 mod store_notes;
 pub mod upkeep;
+mod writer;
 
 pub(crate) use self::record::{record_from_json, record_to_json};
 use super::disk::error::{below, failed, is_gone, reason};
@@ -263,7 +266,7 @@ impl<D: Disk> Store for FileStore<D> {
         }
         let gateways = gateways::Gateways::new(self, scope, Source::Dynamic);
         for hint in [hint::FullShards::read(&self.disk, scope), hint::FullShards::default()] {
-            if claim::find_free(&self.disk, scope, candidates, &hint, &|address| gateways.bars(address))?.free.is_some() {
+            if free_address::find_free(&self.disk, scope, candidates, &hint, &|address| gateways.bars(address))?.free.is_some() {
                 return Ok(true);
             }
         }

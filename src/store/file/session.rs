@@ -1,7 +1,5 @@
 //! A session: the locks that are held, and the calls that compare.
 
-use super::claim::Written;
-use super::claim_several::AT_ONCE;
 use super::hint::FullShards;
 use super::{FileStore, given_notes, index, layout, read, record, remove, sync_name};
 use crate::addr::{AddrSet, Shard};
@@ -11,6 +9,10 @@ use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Held, Inode};
 use crate::store::{Access, Claim, Filter, Holdings, Rehome, Release, Session, Store, StoreError, Wanted};
 use std::path::{Path, PathBuf};
+
+/// So many are a group: as many as a dual-stack ADD has. The lock is held for
+/// the flush of so many entries.
+const AT_ONCE: usize = 2;
 
 /// Where the store is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -204,58 +206,11 @@ impl<'s, D: Disk> FileSession<'s, D> {
     }
 
     fn unlink_pod(&self, held: &Allocation, inodes: &[Inode]) {
-        let Some(stem) = by_pod(&held.held) else {
+        let Some(stem) = index::by_pod(&held.held) else {
             return;
         };
         if let Err(error) = index::remove(&self.store.disk, &stem, inodes) {
             tracing::debug!(%error, "the entry by pod could not be removed");
-        }
-    }
-
-    /// Gives the name of an old record to a new one, by a rename: at no instant
-    /// is the name without a record. Nothing of another's can be replaced: only
-    /// this node removes its records, and a link to a name that stands fails.
-    fn swap(&mut self, held: &Allocation, old: Inode, new: &Written) -> Result<Rehome, StoreError> {
-        let old_entry = self.entry_of(held, old);
-        if let Err(error) = self.store.replace(&new.entry, &new.name) {
-            match self.store.disk.inode(&new.name) {
-                Ok(now) if now == new.inode => tracing::debug!(%error, "the name was given and the answer lost"),
-                // Whether the name was given is not known: the entry stays, so
-                // that DEL finds it.
-                Err(_) => return Err(failed(&self.store.disk, "rename to", &new.name, error)),
-                Ok(_) => {
-                    remove(&self.store.disk, &new.entry)?;
-                    return Err(failed(&self.store.disk, "rename to", &new.name, error));
-                }
-            }
-        }
-        let directory = new.name.parent().unwrap_or(Path::new(layout::SCOPES));
-        if let Err(error) = sync_name(&self.store.disk, directory, &new.entry) {
-            self.put_back(old_entry.as_deref(), new, directory);
-            return Err(failed(&self.store.disk, "sync", directory, error));
-        }
-        self.unlock_shared();
-        self.move_pod(held, old, new);
-        // The address has moved: an error here would say that it has not.
-        let tidied = match old_entry.filter(|_| held.held.attachment == new.allocation.held.attachment) {
-            Some(entry) => self.lower(new, &entry),
-            None => Ok(()),
-        };
-        if let Err(error) = tidied.and_then(|()| self.unlink_entries(&[(held.clone(), old)])) {
-            tracing::warn!(%error, "an entry of the old holder stays until its DEL or the next sweep");
-        }
-        Ok(Rehome::Done(self.at_name(new)))
-    }
-
-    /// Puts the entry by pod of the new record in the place of that of the old one:
-    /// below it, the old one would stay until the DEL.
-    fn move_pod(&self, held: &Allocation, old: Inode, new: &Written) {
-        let stem = by_pod(&held.held);
-        let entry = stem.as_ref().filter(|_| stem == by_pod(&new.allocation.held)).and_then(|stem| self.entry_at(stem, old));
-        match entry.map(|entry| self.store.replace(&new.entry, &entry)) {
-            Some(Ok(())) => {}
-            Some(Err(error)) => tracing::debug!(%error, "the entry by pod could not be moved"),
-            None => self.link_pod(new),
         }
     }
 
@@ -264,44 +219,11 @@ impl<'s, D: Disk> FileSession<'s, D> {
         self.entry_at(&layout::attachment(&held.held.attachment), inode)
     }
 
-    fn entry_at(&self, stem: &layout::Stem, inode: Inode) -> Option<PathBuf> {
+    pub(super) fn entry_at(&self, stem: &layout::Stem, inode: Inode) -> Option<PathBuf> {
         let entries = (0..).map(|number| stem.entry(number));
         let inodes = entries.map_while(|entry| self.store.disk.inode(&entry).ok().map(|found| (entry, found)));
         inodes.into_iter().find_map(|(entry, found)| (found == inode).then_some(entry))
     }
-
-    /// Puts the new entry of an attachment that was re-homed to itself in the
-    /// place of its old one, which is always below it. Left there, the old one
-    /// would be a left-over; and a client of CephFS (16, ceph-fuse) that has put a
-    /// file in the place of a hard link takes the other links of that file for
-    /// gone, so that a look from the lowest number upwards would end there. Not
-    /// flushed: where a power loss brings it back, the old entry leads to the
-    /// record all the same, by its content.
-    fn lower(&self, new: &Written, old_entry: &Path) -> Result<(), StoreError> {
-        self.store.replace(&new.entry, old_entry).map_err(|error| failed(&self.store.disk, "rename to", old_entry, error))?;
-        remove(&self.store.disk, &new.entry)
-    }
-
-    /// After a sync that failed: the old record's index entry is still there,
-    /// and it gets its name again. The new entry goes only when that is durable.
-    fn put_back(&self, old_entry: Option<&Path>, new: &Written, directory: &Path) {
-        let disk = &self.store.disk;
-        let Some(old_entry) = old_entry else {
-            return;
-        };
-        let undone = self
-            .store
-            .replace(old_entry, &new.name)
-            .and_then(|()| sync_name(disk, directory, old_entry))
-            .and_then(|()| disk.unlink(&new.entry));
-        tracing::debug!(?undone, "the old record was put back");
-    }
-}
-
-/// Where a record is found by its pod; nowhere without the whole name of one.
-pub(super) fn by_pod(held: &Draft) -> Option<layout::Stem> {
-    let pod = held.pod.as_ref().filter(|pod| pod.is_whole())?;
-    Some(layout::pod(&held.attachment.node, &held.attachment.network, pod, &held.attachment.ifname))
 }
 
 impl<D: Disk> Session for FileSession<'_, D> {

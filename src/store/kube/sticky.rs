@@ -13,7 +13,7 @@ use super::api::retries::Call;
 use super::api::{Api, JSON, TABLE, escape};
 use super::objects::ip_allocation::{GROUP, Metadata, VERSION};
 use super::objects::names;
-use crate::api_client::client::{Method, Request};
+use crate::api_client::http::{Method, Request};
 use crate::ipam::{IfName, NetworkName, Scope, Sticky, StickyOwner};
 use crate::retry::Deadline;
 use crate::store::StoreError;

@@ -4,7 +4,8 @@
 use super::certificates::Authority;
 use super::server::{GET, PATIENCE, Server, Talk, client, get, not_sent, timed, unknown};
 use crate::support::sandbox::Sandbox;
-use hereabouts::api_client::client::{Answer, CallError, Method, Request};
+use hereabouts::api_client::client::CallError;
+use hereabouts::api_client::http::{Answer, Method, Request};
 use hereabouts::retry::{Deadline, until};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;

@@ -4,7 +4,8 @@
 use super::server::{GET, PATIENCE};
 use crate::support::cluster::Cluster;
 use crate::support::sandbox::Sandbox;
-use hereabouts::api_client::client::{Client, Method, Request};
+use hereabouts::api_client::client::Client;
+use hereabouts::api_client::http::{Method, Request};
 
 fn cluster(test: &str) -> Option<&'static Cluster> {
     Cluster::shared().map_err(|reason| println!("SKIPPED client::real::{test}: {reason}")).ok()

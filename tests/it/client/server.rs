@@ -4,7 +4,8 @@
 
 use super::certificates::{Authority, Certificate};
 use crate::support::sandbox::Sandbox;
-use hereabouts::api_client::client::{Answer, CallError, Client, Method, Request};
+use hereabouts::api_client::client::{CallError, Client};
+use hereabouts::api_client::http::{Answer, Method, Request};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

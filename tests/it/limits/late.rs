@@ -3,7 +3,8 @@
 
 use crate::conformance::{candidates, draft};
 use hereabouts::ipam::{NodeName, Offer, Part, Scope, Slot, Source};
-use hereabouts::plugin::add::{Ask, Given, allocate};
+use hereabouts::plugin::add::{Given, allocate};
+use hereabouts::plugin::ask::Ask;
 use hereabouts::plugin::failure::Failure;
 use hereabouts::retry::{Clock, Deadline, with_clock};
 use hereabouts::store::memory::MemoryStore;

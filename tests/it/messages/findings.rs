@@ -3,7 +3,7 @@
 
 use super::{assert_all, variants};
 use hereabouts::ipam::Doubt;
-use hereabouts::store::file::finding::Problem;
+use hereabouts::store::file::upkeep::finding::Problem;
 
 #[test]
 fn every_problem_of_a_file_store_reads_so() {

@@ -4,7 +4,8 @@
 
 use super::calls::BadRequest;
 use super::scheduler::{Scheduler, Touches};
-use hereabouts::api_client::client::{Answer, CallError, Method, Request, Server};
+use hereabouts::api_client::client::{CallError, Server};
+use hereabouts::api_client::http::{Answer, Method, Request};
 use hereabouts::store::kube::objects::ip_allocation::{GROUP, KIND, PLURAL, VERSION};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

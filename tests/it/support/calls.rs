@@ -3,7 +3,8 @@
 
 use crate::conformance::{attachment, candidates, draft};
 use hereabouts::ipam::{Allocation, Draft, Life, NodeName, Offer, Part, Scope, Slot, Source};
-use hereabouts::plugin::add::{Ask, allocate};
+use hereabouts::plugin::add::allocate;
+use hereabouts::plugin::ask::Ask;
 use hereabouts::plugin::del::free;
 use hereabouts::plugin::sweep::{self, Sweep};
 use hereabouts::retry::Deadline;

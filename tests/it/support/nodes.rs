@@ -4,7 +4,8 @@
 
 use super::cluster::Cluster;
 use super::sandbox::{Call, Ended, Sandbox, configuration};
-use hereabouts::api_client::client::{Client, Method, Request};
+use hereabouts::api_client::client::Client;
+use hereabouts::api_client::http::{Method, Request};
 use hereabouts::retry::{Deadline, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -7,8 +7,7 @@
 
 use super::super::{reason, remove};
 use super::{PLACE, ProbeError, beside, make, own};
-use crate::retry;
-use crate::retry::Deadline;
+use crate::retry::{self, Deadline};
 use crate::store::StoreError;
 use crate::store::disk::Disk;
 use crate::store::disk::error::failed;

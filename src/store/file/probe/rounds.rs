@@ -4,8 +4,7 @@
 use super::super::{refused_lock, remove};
 use super::pair::Pair;
 use super::{LONGEST_VIEW, Links, Locks, ProbeError, Renames, Views, link, make};
-use crate::retry;
-use crate::retry::Deadline;
+use crate::retry::{self, Deadline};
 use crate::store::StoreError;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Locked, Patience};

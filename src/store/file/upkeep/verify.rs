@@ -6,13 +6,11 @@
 use super::finding::{Finding, Problem, is_still_so};
 use super::walk::Walk;
 use crate::ipam::{Allocation, NodeName};
-use crate::retry;
-use crate::retry::Deadline;
-use crate::store::StoreError;
+use crate::retry::{self, Deadline};
 use crate::store::disk::Disk;
 use crate::store::file::links::show_one_inode;
 use crate::store::file::{FileStore, layout};
-use crate::store::percent;
+use crate::store::{StoreError, percent};
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,18 +1,11 @@
 //! What the API server answers, as far as it is read: pages of lists, tables,
 //! and the Status of a failure.
 
-use crate::api_client::client::Answer;
+use crate::api_client::http::Answer;
 use crate::store::StoreError;
-use crate::store::kube::objects::ip_allocation::{FORMAT, IpAllocation, KIND, PLURAL, Unreadable};
+use crate::store::kube::objects::ip_allocation::{FORMAT, IpAllocation, KIND, Unreadable, damaged};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-
-/// The server's words on one line, without those that runtimes take for the
-/// success of a DEL.
-pub(crate) fn plain(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect();
-    line.replace("not found", "missing").replace("no such file or directory", "missing").trim().to_owned()
-}
 
 #[derive(Deserialize, Default)]
 pub(crate) struct ListMetadata {
@@ -175,9 +168,4 @@ pub(crate) fn newer(object: &[u8]) -> Option<StoreError> {
     let head: Head = serde_json::from_slice(object).ok()?;
     let is_newer = head.kind == KIND && FORMAT < head.spec.format;
     is_newer.then(|| Unreadable::Newer(head.spec.format).of(&head.metadata.name))
-}
-
-/// An object that no version of ours wrote.
-pub(crate) fn damaged(name: &str, reason: &str) -> StoreError {
-    StoreError::DamagedObject { name: format!("{PLURAL}/{name}"), reason: plain(reason) }
 }

@@ -10,20 +10,29 @@ pub(crate) mod answer;
 pub(crate) mod paging;
 pub(crate) mod retries;
 
-use super::api::answer::{List, Row, Table, decode_item, is_absent, is_removal, is_taken, status};
-use super::api::paging::Place;
-use super::api::retries::{Call, Failed};
 use super::node_state::State;
-use super::node_state::revision::Of;
 use super::objects::ip_allocation::{GROUP, IpAllocation, PLURAL, VERSION};
-use crate::api_client::client::{Method, Request, Server};
+use crate::api_client::client::Server;
+use crate::api_client::http::{Method, Request};
 use crate::ipam::Version;
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use answer::{List, Row, Table, decode_item, is_absent, is_removal, is_taken, status};
+use paging::Place;
+use retries::{Call, Failed};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::rc::Rc;
+
+/// What an answer is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// A creation or change that was done: its revision is a new one.
+    Write,
+    /// A list of what stands.
+    List,
+}
 
 /// Objects in one page of a list.
 const PAGE: usize = 500;

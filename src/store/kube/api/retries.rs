@@ -2,11 +2,12 @@
 //! and what is said of it.
 
 use super::Api;
-use super::answer::{is_terminating, is_unserved, newer, plain, status};
-use crate::api_client::client::{Answer, CallError, Method, Request};
-use crate::retry;
-use crate::retry::{Attempt, Deadline, Pace};
+use super::answer::{is_terminating, is_unserved, newer, status};
+use crate::api_client::client::CallError;
+use crate::api_client::http::{Answer, Method, Request};
+use crate::retry::{self, Attempt, Deadline, Pace};
 use crate::store::StoreError;
+use crate::store::kube::objects::error_text::plain;
 use crate::store::kube::objects::ip_allocation::{GROUP, IpAllocation, PLURAL};
 use std::cell::Cell;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use super::State;
 use crate::ipam::NodeName;
 use crate::store::disk::RealDisk;
 use crate::store::kube::KubeStore;
-use crate::store::kube::api::Api;
+use crate::store::kube::api::{Api, Of};
 use crate::store::upkeep::SetBack;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -23,15 +23,6 @@ use std::time::UNIX_EPOCH;
 
 const REVISION: &str = "revision";
 const SET_BACK: &str = "set-back";
-
-/// What an answer is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Of {
-    /// A creation or change that was done: its revision is a new one.
-    Write,
-    /// A list of what stands.
-    List,
-}
 
 #[derive(Serialize, Deserialize)]
 struct Mark {

@@ -4,6 +4,7 @@
 //! The only place that knows the object's shape. Labels are for selecting;
 //! what is decided is decided on the spec.
 
+use super::error_text::plain;
 use super::names;
 use crate::ipam::{
     Allocation, Attachment, ContainerId, Draft, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version,
@@ -300,7 +301,7 @@ impl Unreadable {
     /// The same as an error that names the object.
     pub(crate) fn of(&self, name: &str) -> StoreError {
         match self {
-            Self::Damaged(reason) => crate::store::kube::api::answer::damaged(name, reason),
+            Self::Damaged(reason) => damaged(name, reason),
             Self::Newer(found) => StoreError::Newer { path: format!("{PLURAL}/{name}").into(), found: *found, known: FORMAT },
         }
     }
@@ -443,4 +444,9 @@ impl IpAllocation {
         allocation.impossible().map_or(Ok(()), |key| Err(invalid(key)))?;
         Ok(allocation)
     }
+}
+
+/// An object that no version of ours wrote.
+pub(crate) fn damaged(name: &str, reason: &str) -> StoreError {
+    StoreError::DamagedObject { name: format!("{PLURAL}/{name}"), reason: plain(reason) }
 }

@@ -1,0 +1,193 @@
+//! Writes a record: its entry in the index, and its name, which commits it.
+
+use super::index::by_pod;
+use super::links::{Standing, standing};
+use super::session::FileSession;
+use super::{failed_link, index, is_gone, layout, record, sync_name};
+use crate::ipam::{Allocation, Attachment, Draft, Scope};
+use crate::store::StoreError;
+use crate::store::disk::error::failed;
+use crate::store::disk::{Disk, Inode};
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// A record that is written, and whose name may be given.
+pub(super) struct Written {
+    pub(super) allocation: Allocation,
+    pub(super) name: PathBuf,
+    pub(super) entry: PathBuf,
+    pub(super) inode: Inode,
+}
+
+/// Whether names of this claim might be another's but for capital letters: of two
+/// such names one has some.
+pub(super) fn has_capitals(scope: &Scope, draft: &Draft) -> bool {
+    let Attachment { node, network, container, ifname } = &draft.attachment;
+    let names = [scope.name().unwrap_or_default(), node.as_str(), network.as_str(), container.as_str(), ifname.as_str()];
+    names.iter().any(|name| name.chars().any(|letter| !letter.is_ascii() || letter.is_ascii_uppercase()))
+}
+
+/// How a try at one name ended.
+#[derive(PartialEq, Eq)]
+pub(super) enum Link {
+    Made,
+    Taken,
+    /// Its directory was removed, empty, since it was seen.
+    Gone,
+}
+
+/// Whether a step failed because a directory is no longer there that was seen to
+/// be: [`super::empty_directories`] removes those that are empty.
+pub(super) fn has_gone<T>(done: &Result<T, StoreError>) -> bool {
+    matches!(done, Err(StoreError::Io { source, .. }) if is_gone(source))
+}
+
+impl<D: Disk> FileSession<'_, D> {
+    /// Writes the record as an entry of the index, durable; it has no name yet
+    /// and holds nothing.
+    pub(super) fn write_record(&self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Written, StoreError> {
+        let written = self.write_records(scope, &[(address, draft)])?;
+        written.into_iter().next().ok_or(StoreError::Changed)
+    }
+
+    /// The same of several of one attachment, of which the index has one
+    /// directory.
+    pub(super) fn write_records(&self, scope: &Scope, chosen: &[(IpAddr, &Draft)]) -> Result<Vec<Written>, StoreError> {
+        let disk = &self.store.disk;
+        let mut written: Vec<Written> = Vec::with_capacity(chosen.len());
+        for (address, draft) in chosen {
+            match self.write_entry(scope, *address, draft, written.last()) {
+                Ok(Some(one)) => written.push(one),
+                // The others are taken one by one.
+                Ok(None) => break,
+                Err(error) => {
+                    self.drop_entries(&written);
+                    return Err(error);
+                }
+            }
+        }
+        if 1 < written.len() {
+            written.iter().for_each(|one| disk.begin_sync(&one.entry));
+        }
+        let directory = chosen.first().map(|(_, draft)| layout::attachment(&draft.attachment).directory);
+        // On a journaling filesystem the first of these commits all.
+        let paths = written.iter().map(|one| &one.entry).chain(&directory);
+        for path in paths {
+            if let Err(error) = disk.sync(path) {
+                let error = failed(disk, "sync", path, error);
+                // What a failed sync leaves is never trusted later.
+                self.drop_entries(&written);
+                return Err(error);
+            }
+        }
+        Ok(written)
+    }
+
+    /// Writes one, not yet durable; above the one before it, or `None`.
+    pub(super) fn write_entry(
+        &self,
+        scope: &Scope,
+        address: IpAddr,
+        draft: &Draft,
+        below: Option<&Written>,
+    ) -> Result<Option<Written>, StoreError> {
+        let disk = &self.store.disk;
+        let mut allocation = Allocation { scope: scope.clone(), address, held: draft.clone(), version: None };
+        let name = layout::record(scope, address);
+        let stem = layout::attachment(&draft.attachment);
+        self.store.ensure(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
+        self.store.ensure(&stem.directory)?;
+        let bytes = record::encode(&allocation).map_err(|error| failed(disk, "encode", &name, error.into()))?;
+        self.store.note_gateway(&allocation);
+        let created = match below {
+            None => Some(self.next.create(disk, &stem, &bytes)?),
+            Some(below) => self.next.create_above(disk, &below.entry, &bytes)?,
+        };
+        Ok(created.map(|(entry, inode)| {
+            allocation.version = Some(record::version(inode));
+            Written { allocation, name, entry, inode }
+        }))
+    }
+
+    /// The commit: the name is ours, or taken.
+    pub(super) fn link_name(&self, written: &Written) -> Result<Link, StoreError> {
+        let disk = &self.store.disk;
+        match disk.link(&written.entry, &written.name) {
+            Ok(()) => Ok(Link::Made),
+            Err(error) if disk.inode(&written.name).ok() == Some(written.inode) => {
+                tracing::debug!(%error, "the link was made and its answer lost");
+                Ok(Link::Made)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Link::Taken),
+            Err(error) if is_gone(&error) && disk.inode(&written.entry).ok() == Some(written.inode) => Ok(Link::Gone),
+            Err(error) => match standing(disk, &written.entry, &written.name) {
+                Standing::Ours => Ok(Link::Made),
+                Standing::Anothers => Ok(Link::Taken),
+                // Whether the name was made is not known: the entry stays, so that
+                // DEL finds it.
+                Standing::Nothing => Err(failed_link(disk, "link", &written.name, error)),
+            },
+        }
+    }
+
+    /// What was made, as a look at its name shows it: an undo takes back that very
+    /// record. Some filesystems that machines share show an inode for each name.
+    pub(super) fn at_name(&self, written: &Written) -> Allocation {
+        let mut allocation = written.allocation.clone();
+        if !self.is_local()
+            && let Ok(inode) = self.store.disk.inode(&written.name)
+        {
+            allocation.version = Some(record::version(inode));
+        }
+        allocation
+    }
+
+    /// Makes the name durable, or takes it back.
+    pub(super) fn seal(&mut self, written: &Written) -> Result<(), StoreError> {
+        let directory = written.name.parent().unwrap_or(Path::new(layout::SCOPES));
+        if let Err(error) = sync_name(&self.store.disk, directory, &written.entry) {
+            let error = failed(&self.store.disk, "sync", directory, error);
+            self.lock_store()?;
+            self.take_back(written, directory);
+            return Err(error);
+        }
+        self.link_pod(written);
+        Ok(())
+    }
+
+    /// Removes a name that could not be made durable, if it is still ours. The
+    /// entry goes only when that removal is durable.
+    pub(super) fn take_back(&self, written: &Written, directory: &Path) {
+        let disk = &self.store.disk;
+        if disk.inode(&written.name).ok() != Some(written.inode) {
+            return;
+        }
+        let undone =
+            disk.unlink(&written.name).and_then(|()| sync_name(disk, directory, &written.entry)).and_then(|()| disk.unlink(&written.entry));
+        tracing::debug!(?undone, name = %written.name.display(), "a name that could not be synced was taken back");
+    }
+
+    /// The entry by pod: its loss costs a re-homing, no more.
+    pub(super) fn link_pod(&self, written: &Written) {
+        let Some(stem) = by_pod(&written.allocation.held) else {
+            return;
+        };
+        let link = || self.store.ensure(&stem.directory).and_then(|()| self.next.link(&self.store.disk, &stem, &written.entry));
+        let linked = link();
+        if let Err(error) = if has_gone(&linked) { link() } else { linked } {
+            tracing::debug!(%error, "the entry by pod could not be made");
+        }
+    }
+
+    pub(super) fn attachment_addresses(&self, draft: &Draft) -> Result<Vec<IpAddr>, StoreError> {
+        let found = index::entries(&self.store.disk, &layout::attachment(&draft.attachment))?;
+        Ok(found
+            .into_iter()
+            .filter_map(|entry| match entry.state {
+                index::State::Stands(allocation) => Some(allocation.address),
+                index::State::LeftOver(_) | index::State::Damaged(_) => None,
+            })
+            .collect())
+    }
+}
