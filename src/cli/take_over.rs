@@ -7,13 +7,13 @@ use crate::plugin::stores;
 use crate::retry::Deadline;
 use anyhow::{Context, bail};
 
-pub(super) fn take_over(lookup: Lookup<'_>, store: &StoreArgs) -> anyhow::Result<()> {
+pub(super) fn take_over(lookup: Lookup<'_>) -> anyhow::Result<()> {
     let token = String::from_utf8(locate::read(std::path::Path::new("-"))?).context("expected a token on stdin")?;
     let Some((name, uid)) = stores::node_of_token(token.trim()) else {
         output::say("the token names no Node, nothing is taken over");
         return Ok(());
     };
-    let located = locate::locate(lookup, store)?;
+    let located = locate::locate(lookup, &StoreArgs::default())?;
     let node = located.own_node()?;
     if name != node.as_str() {
         bail!("the token is of node {}, this node is {node}", output::plain(&name));

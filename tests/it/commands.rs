@@ -42,9 +42,9 @@ fn wrong_usage_ends_with_2_and_help_with_0() {
         (&["release", "fe80::1%eth0"], "without a zone"),
         (&["list", "--pod", "default/"], "--pod: expected NAMESPACE/NAME: default/"),
         (&["release", "--pod", "a/b/c"], "--pod: expected NAMESPACE/NAME: a/b/c"),
-        (&["completions", "bash", "--data-dir", "/x"], "asks no store"),
-        (&["config", "check", "/x", "--config", "/x"], "asks no store"),
-        (&["store", "test", "/x", "--data-dir", "/x"], "asks no store"),
+        (&["completions", "bash", "--data-dir", "/x"], "unexpected argument '--data-dir'"),
+        (&["config", "check", "/x", "--config", "/x"], "unexpected argument '--config'"),
+        (&["store", "test", "/x", "--data-dir", "/x"], "unexpected argument '--data-dir'"),
     ] {
         let ended = sandbox.command(args);
         assert!(ended.status == Some(2) && ended.stderr.contains(words), "{args:?} {ended:?}");

@@ -26,7 +26,7 @@ mod watch;
 
 pub(super) use options::{InstallArgs, UninstallArgs};
 
-use super::{Lookup, StoreArgs, Usage, output};
+use super::{Lookup, Usage, output};
 use crate::retry::{Deadline, until};
 use anyhow::Context;
 use debt_payment::Settling;
@@ -46,8 +46,8 @@ use store_guard::Change;
 /// machine's first process.
 const HOST_MOUNTS: &str = "/proc/1/ns/mnt";
 
-pub(super) fn install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
-    let mut plan = Plan::to_install(lookup, store, args)?;
+pub(super) fn install(lookup: Lookup<'_>, args: &InstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
+    let mut plan = Plan::to_install(lookup, args)?;
     let namespace = namespace.unwrap_or(Path::new(HOST_MOUNTS));
     file_store::name(&mut plan, namespace, args.check)?;
     if args.check {
@@ -84,8 +84,8 @@ pub(super) fn install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs,
     watch::watch(&mut look, &mut beside)
 }
 
-pub(super) fn uninstall(lookup: Lookup<'_>, store: &StoreArgs, args: &UninstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
-    let plan = Plan::to_uninstall(lookup, store, args)?;
+pub(super) fn uninstall(lookup: Lookup<'_>, args: &UninstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
+    let plan = Plan::to_uninstall(lookup, args)?;
     let namespace = namespace.unwrap_or(Path::new(HOST_MOUNTS));
     if args.check {
         return check::removed(&plan);

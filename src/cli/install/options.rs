@@ -1,7 +1,7 @@
 //! What install is told: flags, then the variables that Whereabouts' installer
 //! knows, then defaults.
 
-use super::super::{Lookup, StoreArgs, Usage};
+use super::super::{Lookup, Usage};
 use super::{files, probe_status};
 use crate::config::{self, ConfigError, FlatFile, Merged};
 use crate::ipam::NodeName;
@@ -21,28 +21,35 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 #[derive(Debug, Args)]
 pub(crate) struct InstallArgs {
+    /// Install for the file store in this directory
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Let the plugin use this kubeconfig; do not write one
+    #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
+    kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     node: NodeArgs,
-    /// Take the place of whereabouts, too: answer to networks of that type
+    /// Also install under the name whereabouts, for networks of that type
     #[arg(long)]
     whereabouts: bool,
-    /// More keys of the flat file (docs/config.md)
+    /// Add these keys to the flat file (see docs/config.md)
     #[arg(long, value_name = "JSON")]
     settings: Option<String>,
-    /// Stay: put back what changes, renew token and CA, sweep from time to time
+    /// Keep running: restore changed files, renew token and CA, and sweep at intervals
     #[arg(long, conflicts_with = "check")]
     pub(super) watch: bool,
-    /// With --watch: how long to wait between two sweeps; 0s is never
+    /// With --watch, sweep at this interval; 0s means never
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = config::parse_duration)]
     pub(super) sweep_every: Duration,
-    /// Change nothing, say whether the plugin is here and reaches its store
+    /// Check that the plugin is installed and reaches its store; change nothing
     #[arg(long)]
     pub(super) check: bool,
-    /// Take another store although pods of this node may hold addresses of the
-    /// present one; they can then not be removed until that one is back
+    /// Switch stores even if pods on this node hold addresses in the current one
+    ///
+    /// Those pods cannot be deleted until the current store is configured again.
     #[arg(long, conflicts_with_all = ["watch", "check"])]
     pub(super) force: bool,
-    /// With --check: do not ask the store
+    /// With --check, do not contact the store
     #[arg(long, requires = "check")]
     pub(super) offline: bool,
 }
@@ -51,19 +58,22 @@ pub(crate) struct InstallArgs {
 pub(crate) struct UninstallArgs {
     #[command(flatten)]
     node: NodeArgs,
-    /// Stay: wait until this node holds no address, renewing the plugin's token
-    /// meanwhile, remove what install wrote, and stay
+    /// Keep running: wait until this node holds no addresses, then remove the installed files
+    ///
+    /// Renews the plugin's token while it waits, and keeps running afterwards.
     #[arg(long, conflicts_with = "check")]
     pub(super) watch: bool,
-    /// With --watch: how long the node must have held nothing. The kubelet makes
-    /// the DELs of a sandbox that is gone again, up to two minutes later
+    /// With --watch, wait until the node has held no addresses for this long
+    ///
+    /// The kubelet repeats the DELs of a sandbox that is gone, up to two minutes later.
     #[arg(long, value_name = "TIME", default_value = "3m", value_parser = config::parse_duration)]
     pub(super) idle: Duration,
-    /// Change nothing, say whether something is still here
+    /// Check that nothing is installed; change nothing
     #[arg(long)]
     pub(super) check: bool,
-    /// Do not look whether this node holds addresses; pods that do can then not
-    /// be removed until the plugin is back
+    /// Uninstall without checking whether this node holds addresses
+    ///
+    /// Pods that hold addresses cannot be deleted until the plugin is installed again.
     #[arg(long, conflicts_with = "watch")]
     pub(super) force: bool,
 }
@@ -79,22 +89,22 @@ impl InstallArgs {
 /// The node, and how it reaches the API server.
 #[derive(Debug, Args)]
 struct NodeArgs {
-    /// Where the runtime looks for plugins [default: CNI_BIN_DIR, else /opt/cni/bin]
+    /// Set the runtime's plugin directory [default: CNI_BIN_DIR, else /opt/cni/bin]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
-    /// Where hereabouts.d is, with flat file and kubeconfig [default: CNI_CONF_DIR, else /etc/cni/net.d]
+    /// Set the directory of hereabouts.d, which has the flat file and the kubeconfig [default: CNI_CONF_DIR, else /etc/cni/net.d]
     #[arg(long, value_name = "DIR")]
     conf_dir: Option<PathBuf>,
-    /// What the cluster calls this node [default: NODENAME, else the Node that the token names; for a store of files the host name]
+    /// Set the name of this node in the cluster [default: NODENAME, else the Node that the token names; for a file store, the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
-    /// The API server as this node reaches it [default in a pod: the Service kubernetes]
+    /// Set the URL at which this node reaches the API server [default in a pod: the Service kubernetes]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// The token of the plugin [default: the pod's ServiceAccount's]
+    /// Read the plugin's token from this file [default: the token of the pod's ServiceAccount]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// The CA of the API server [default: KUBE_CA_FILE, else as the pod sees it]
+    /// Read the CA of the API server from this file [default: KUBE_CA_FILE, else the CA of the pod]
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }
@@ -140,17 +150,14 @@ impl Plan {
     ///
     /// # Errors
     /// A flag or variable that cannot be used, or one that is missing.
-    pub(super) fn to_install(lookup: Lookup<'_>, store: &StoreArgs, args: &InstallArgs) -> anyhow::Result<Self> {
-        if store.config.is_some() {
-            return Err(usage("install makes the flat file, give its keys with --settings"));
-        }
+    pub(super) fn to_install(lookup: Lookup<'_>, args: &InstallArgs) -> anyhow::Result<Self> {
         let mut plan = Self::new(lookup, &args.node, if args.whereabouts { NAMES } else { &NAMES[..1] })?;
         plan.running = if args.check { probe_status::ask(&plan.directory)? } else { None };
         if plan.running.is_some() {
             return Ok(plan);
         }
-        let settings = files::Settings::parse(args.settings.as_deref(), store.data_dir.as_deref()).map_err(|error| usage(&error))?;
-        let kubeconfig = match (&store.kubeconfig, settings.wants_kubernetes()) {
+        let settings = files::Settings::parse(args.settings.as_deref(), args.data_dir.as_deref()).map_err(|error| usage(&error))?;
+        let kubeconfig = match (&args.kubeconfig, settings.wants_kubernetes()) {
             (Some(_), _) if args.node.server.is_some() || args.node.token_file.is_some() || args.node.ca_file.is_some() => {
                 return Err(usage("give --kubeconfig, or what one is to be made of, not both"));
             }
@@ -209,10 +216,7 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Self::to_install`].
-    pub(super) fn to_uninstall(lookup: Lookup<'_>, store: &StoreArgs, args: &UninstallArgs) -> anyhow::Result<Self> {
-        if store.config.is_some() || store.data_dir.is_some() || store.kubeconfig.is_some() {
-            return Err(usage("uninstall asks the store that the node's flat file names, and takes no other"));
-        }
+    pub(super) fn to_uninstall(lookup: Lookup<'_>, args: &UninstallArgs) -> anyhow::Result<Self> {
         let mut plan = Self::new(lookup, &args.node, NAMES)?;
         if args.watch {
             plan.credentials = server(lookup, &args.node)?.map(|server| credentials(lookup, &args.node, server)).transpose()?;

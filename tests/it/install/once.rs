@@ -168,7 +168,7 @@ fn a_mistake_is_refused_before_anything_is_written() {
         (&["--server", "http://10.0.0.1"], &[], "begins with https://"),
         (&["--node-name", "localhost"], &[], "no other machine has"),
         (&["--node-name", "a b"], &[], "expected a node name"),
-        (&["--config", "/etc/x"], &[], "--settings"),
+        (&["--config", "/etc/x"], &[], "unexpected argument '--config'"),
         (&["--kubeconfig", "/etc/x"], &[], "not both"),
         (&["--bin-dir", "/nonexistent/bin"], &[], "the runtime's plugins"),
         (&[], &[("KUBERNETES_SERVICE_HOST", "")], "--server"),

@@ -45,7 +45,7 @@ fn an_install_that_stays_settles_what_is_owed_in_any_store() {
         watching.until("nothing is owed", || owed(&node) == 0);
         assert!(node.said().contains("settled container abc123"));
         assert_eq!(watching.end(Signal::SIGTERM), Some(0));
-        let left = node.sandbox.command(&["--data-dir", store.to_str().unwrap(), "list", "-o", "json"]);
+        let left = node.sandbox.command(&["list", "-o", "json", "--data-dir", store.to_str().unwrap()]);
         assert_eq!(left.succeeded().stdout.trim(), "[]", "{}", store.display());
     }
 }

@@ -67,7 +67,6 @@ fn install_and_uninstall_print_this() {
         &["install", "--kubeconfig", "/nowhere/k", "--settings", r#"{"datastore":"file"}"#],
         &["install", "--server", "http://x"],
         &["uninstall", "--check"],
-        &["uninstall", "--data-dir", &store],
         &["uninstall"],
         &["uninstall"],
         &["uninstall", "--check"],

@@ -1,0 +1,393 @@
+//! The command line as clap reads it: commands, options and the text of their help.
+//! tests/data/help has all of it.
+
+#[cfg(feature = "kube")]
+use super::install;
+use super::list;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const ABOUT: &str = "Give each pod an IP address that no other pod in the cluster has";
+
+const LONG_ABOUT: &str = "\
+Give each pod an IP address that no other pod in the cluster has
+
+hereabouts is a CNI IPAM plugin. A container runtime starts it with CNI_COMMAND
+set. Without CNI_COMMAND it is the operator's command line: it shows who holds
+which address, releases addresses that nothing uses any more, and checks
+configurations before a pod uses them.";
+
+const EXAMPLES: &str = "\
+Examples:
+  hereabouts list                          list the held addresses
+  hereabouts list --pod default/web-0      list the addresses of one pod
+  hereabouts show 192.168.20.10            show the record of an address
+  hereabouts usage net-attach-def.yaml     show how full its ranges are
+  hereabouts config check nad.yaml         check a configuration for mistakes
+  hereabouts release 192.168.20.10         release one address
+  hereabouts release --node worker-7       release all addresses of a dead node
+  hereabouts sweep --dry-run               show what sweep would release on this node
+  hereabouts verify                        check the store for problems
+  hereabouts repair                        repair the problems of this node
+  hereabouts store test /mnt/nfs           test whether machines can share a store there
+  hereabouts store init /mnt/nfs/ipam      create a store that machines share
+
+The store is the one that --data-dir, --kubeconfig, --config or the node's flat
+file names, otherwise /var/lib/cni/hereabouts. Each command prints to stderr
+which store it uses. On a workstation, pass --kubeconfig to list, show, usage,
+verify and release. Run sweep and repair on the node itself.
+
+Exit status: 0 success, 1 failure, 2 wrong usage.";
+
+/// Where help shows the options that select the store.
+const STORE: &str = "Store options";
+
+/// Where help shows what every command accepts.
+const GLOBAL: &str = "Global options";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "hereabouts", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+pub(super) struct Cli {
+    /// Access files in this mount namespace; from a pod, /proc/1/ns/mnt is the node's
+    /// [default: HEREABOUTS_MOUNT_NAMESPACE]
+    #[cfg(feature = "kube")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
+    pub(super) mount_namespace: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Which store.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct StoreArgs {
+    /// Use the file store in this directory
+    #[arg(long, value_name = "DIR", help_heading = STORE)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Use the store that this flat file or network configuration names
+    #[arg(long, value_name = "FILE", help_heading = STORE)]
+    pub(crate) config: Option<PathBuf>,
+    /// Use the Kubernetes store that this kubeconfig points to, without acting as a node
+    #[cfg(feature = "kube")]
+    #[arg(long, value_name = "FILE", help_heading = STORE, conflicts_with_all = ["data_dir", "config"])]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// Whether the command itself says which.
+    pub(super) fn is_given(&self) -> bool {
+        #[cfg(feature = "kube")]
+        if self.kubeconfig.is_some() {
+            return true;
+        }
+        self.data_dir.is_some() || self.config.is_some()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List who holds which address
+    ///
+    /// Prints one line per held address, sorted by scope and address. More than
+    /// 10000 addresses are printed unsorted. Reads without a lock, so it never
+    /// delays a pod. -o json prints one list, written while the store is read.
+    List(ListArgs),
+    /// Show the record of an address
+    Show(ShowArgs),
+    /// Show how full the ranges of a configuration are
+    ///
+    /// Counts the held, free and excluded addresses of each range. Gateways count
+    /// as excluded.
+    Usage(UsageArgs),
+    /// Release addresses by hand
+    ///
+    /// Use it for addresses whose holder is gone and that no DEL has released. Asks
+    /// before it releases; without a terminal, pass --yes. It does not release the
+    /// address of a sandbox that is running here unless --force is given.
+    ///
+    /// On a node, another node's record also needs --node. Release it only if that
+    /// node is off or the pod is gone: a pod that still runs there keeps using the
+    /// address, and the next pod gets it too. With --kubeconfig, an address needs no
+    /// --node. --node alone releases everything that the node holds.
+    Release(ReleaseArgs),
+    /// Release this node's addresses whose sandboxes are gone
+    ///
+    /// Run it from a timer if the container runtime does not call GC. It releases
+    /// records whose network namespace is gone or was created before the last boot,
+    /// and removes what killed calls left behind. It also completes the DELs that
+    /// failed on this node, whichever store they used (see list --debts).
+    ///
+    /// Run it on the node itself, where the runtime's namespaces are visible, not in
+    /// a container. It keeps every address whose sandbox it cannot check.
+    Sweep(SweepArgs),
+    /// Check the whole store for problems
+    ///
+    /// Changes nothing and can run at any time. For the Kubernetes store, it compares
+    /// the objects with this node's local state. It cannot check the local state of
+    /// other nodes. Exit status: 0 no problems, 1 problems.
+    Verify(VerifyArgs),
+    /// Repair the problems verify finds that belong to this node
+    ///
+    /// Prints what it will do and asks; without a terminal, pass --yes. It can run at
+    /// any time and can be interrupted at any time. It never releases an address that
+    /// a sandbox uses.
+    ///
+    /// If the cluster has lost objects (the resource was deleted, or etcd was restored
+    /// from an older state), it recreates the objects of this node's running sandboxes
+    /// and names those whose address another pod has been given since.
+    Repair(RepairArgs),
+    /// Install the plugin on this node
+    ///
+    /// Copies this executable to the runtime's plugin directory, and writes the node's
+    /// flat file and a kubeconfig for the plugin. Each file is written whole or not at
+    /// all; files that are already correct are kept. In a pod with a ServiceAccount no
+    /// option is needed. --data-dir installs for a file store. The DaemonSet of deploy/
+    /// runs it with --watch.
+    ///
+    /// Refuses to switch to another store while pods on this node hold addresses in the
+    /// current one.
+    #[cfg(feature = "kube")]
+    Install(Box<install::InstallArgs>),
+    /// Uninstall the plugin from this node
+    ///
+    /// Removes the files that install wrote, and nothing else. The custom resource and
+    /// the store stay.
+    ///
+    /// Refuses if pods on this node hold addresses, because nothing could release them
+    /// afterwards, or if no store is configured and it therefore cannot tell.
+    #[cfg(feature = "kube")]
+    Uninstall(Box<install::UninstallArgs>),
+    /// Release what a machine that is gone has left under this node's name
+    ///
+    /// For the DaemonSet. Reads the token of its own pod from stdin.
+    #[cfg(feature = "kube")]
+    #[command(hide = true)]
+    TakeOver,
+    /// Check configurations
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Create and test file stores
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Print a completion script for a shell
+    ///
+    /// For bash: hereabouts completions bash > /etc/bash_completion.d/hereabouts
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Show what a configuration would allocate from, and every mistake in it
+    ///
+    /// FILE is a NetworkAttachmentDefinition (YAML or JSON), a plugin list (conflist)
+    /// or a plugin configuration. Each mistake is reported with its JSON path, and the
+    /// exit status is then 1. Valid but suspicious settings are reported as notes, for
+    /// example a range with no usable addresses or an exclude outside every range.
+    Check {
+        /// The configuration; - reads stdin
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StoreCommand {
+    /// Create a store that machines share, and print its id
+    ///
+    /// Run it once, on one machine, with the filesystem mounted. The id is random and
+    /// is kept in the store. Set it as store_id in each node's flat file: a node whose
+    /// data_dir does not contain that store refuses every call, because an empty
+    /// directory means that the filesystem is not mounted. If the directory already
+    /// contains a store, its id is printed.
+    ///
+    /// ADD never creates a store where a flat file names one, or on a filesystem that
+    /// machines share.
+    Init(InitArgs),
+    /// Forget which store this node has used in a directory
+    ///
+    /// A node records which store it uses in a directory, and refuses any other store
+    /// there. Run this before the node uses another store in that directory, when none
+    /// of its pods holds an address of the old one.
+    Forget(PlaceArgs),
+    /// Test whether a filesystem is safe for a store
+    ///
+    /// Run it on two machines at the same time, with the same directory of a shared
+    /// filesystem such as NFS. The two find each other there and test, with the system
+    /// calls that the store uses: whether a link gives a name to only one of them,
+    /// whether the lock excludes the other, whether a rename leaves a gap, and how long
+    /// each keeps an old view of what the other has changed.
+    ///
+    /// The test takes up to a minute. It works in .hereabouts-store-test below the
+    /// directory, and removes that afterwards unless it is interrupted. It does not
+    /// touch a store in the directory.
+    ///
+    /// Exit status: 0 safe (even if locks do not exclude, because links decide), 1
+    /// unsafe, or not proven because no partner came, 2 wrong usage.
+    Test(TestArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Recreate a lost store under its old id
+    ///
+    /// "repair" on each node then brings back the records of its pods.
+    #[arg(long, value_name = "ID", value_parser = crate::config::parse_store_id)]
+    pub(crate) id: Option<String>,
+    /// Refuse if this node has used another store: for `install`
+    #[arg(long, hide = true)]
+    pub(crate) first: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// A directory on the filesystem to test
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Wait this long for the other machine
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = crate::config::parse_duration)]
+    pub(crate) wait: std::time::Duration,
+    /// Choose the output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// For programs; the keys are stable
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// List only addresses of this network (the name in its configuration)
+    #[arg(long)]
+    pub(crate) network: Option<String>,
+    /// List only addresses of this node
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// List only addresses of this pod
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(crate) pod: Option<String>,
+    /// List only the DELs that failed on this node and are not completed yet
+    #[arg(long)]
+    pub(crate) debts: bool,
+    /// Choose the output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The address, without a prefix length
+    #[arg(value_parser = list::parse_address)]
+    pub(crate) address: std::net::IpAddr,
+    /// Choose the output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    /// A NetworkAttachmentDefinition, conflist or plugin configuration; - reads stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Choose the output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// What to release: exactly one of these, or all of --node.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct What {
+    /// The address, without a prefix length
+    #[arg(value_parser = list::parse_address)]
+    pub(crate) address: Option<std::net::IpAddr>,
+    /// Release all addresses of this pod
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(crate) pod: Option<String>,
+    /// Release all addresses of this container
+    #[arg(long, value_name = "ID")]
+    pub(crate) container: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArgs {
+    #[command(flatten)]
+    pub(crate) what: What,
+    /// Release only addresses of this network
+    #[arg(long)]
+    pub(crate) network: Option<String>,
+    /// Act for this node, which must be off
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Release even the address of a sandbox that is running here
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    /// Sweep only addresses of this network
+    #[arg(long)]
+    pub(crate) network: Option<String>,
+    /// Complete only the DELs that failed on this node, whichever store they used
+    #[arg(long, conflicts_with = "network")]
+    pub(crate) debts: bool,
+    /// Show what would be released, and change nothing
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Choose the output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    /// Also check other nodes' records and repair what any node may repair
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
