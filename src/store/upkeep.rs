@@ -3,7 +3,7 @@
 //! knows for itself; here is what all of them say of it.
 
 use super::census::Census;
-use super::{Store, StoreError, file};
+use super::{Store, StoreError};
 use crate::ipam::{Allocation, Draft, Life, NodeName, Word};
 use crate::retry::Deadline;
 use std::path::{Path, PathBuf};
@@ -150,27 +150,8 @@ pub struct Finding {
     pub reason: String,
     /// The node that it belongs to; what is everybody's has none.
     pub node: Option<String>,
-    /// For the store that found it.
-    pub(super) what: What,
-}
-
-/// A finding in the words of the store that found it.
-#[derive(Debug, Clone)]
-pub(super) enum What {
-    File(file::upkeep::finding::Problem),
-    #[cfg(feature = "kube")]
-    Kubernetes(super::kube::upkeep::finding::Problem, super::kube::upkeep::finding::Suspect),
-}
-
-impl What {
-    /// What a file store has found.
-    pub(super) fn of_files(&self) -> Option<file::upkeep::finding::Problem> {
-        match self {
-            Self::File(problem) => Some(*problem),
-            #[cfg(feature = "kube")]
-            Self::Kubernetes(..) => None,
-        }
-    }
+    /// By which the store that found it finds it again; opaque to everybody else.
+    pub(super) key: String,
 }
 
 /// How a repair ended.

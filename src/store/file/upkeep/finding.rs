@@ -47,6 +47,30 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Every problem, in order.
+    pub const ALL: [Self; 14] = [
+        Self::Format,
+        Self::Damaged,
+        Self::Newer,
+        Self::TwoRecords,
+        Self::Unindexed,
+        Self::Split,
+        Self::LeftOver,
+        Self::PodLeftOver,
+        Self::Temporary,
+        Self::WrongHint,
+        Self::Foreign,
+        Self::GivenAway,
+        Self::Lost,
+        Self::LeftOverNote,
+    ];
+
+    /// Returns the problem that [`Self::name`] names.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|problem| problem.name() == name)
+    }
+
     /// For programs; stable.
     #[must_use]
     pub const fn name(self) -> &'static str {

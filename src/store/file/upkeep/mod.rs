@@ -12,7 +12,7 @@ use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::census::Census;
 use crate::store::disk::Disk;
-use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep, Verified, What};
+use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep, Verified};
 use std::path::Path;
 
 impl<D: Disk> FileStore<D> {
@@ -23,7 +23,7 @@ impl<D: Disk> FileStore<D> {
             is_repairable: found.problem.is_repairable(),
             is_ours: self.is_ours(&found),
             node: found.node().map(|node| node.to_string_lossy().into_owned()),
-            what: What::File(found.problem),
+            key: found.problem.name().to_owned(),
             path: found.path,
             other: found.other,
             reason: found.reason,
@@ -61,10 +61,10 @@ impl<D: Disk> Upkeep for FileStore<D> {
     }
 
     fn repair(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
-        let Some(problem) = finding.what.of_files() else {
+        let Finding { path, other, reason, key, .. } = finding;
+        let Some(problem) = finding::Problem::find(key) else {
             return Ok(Repaired::NotYours);
         };
-        let Finding { path, other, reason, .. } = finding;
         let found = finding::Finding { problem, path: path.clone(), other: other.clone(), reason: reason.clone() };
         if problem.is_of_notes() && problem.is_repairable() {
             return self.repair_noted(&found, is_alive, deadline);

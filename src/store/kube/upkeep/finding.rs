@@ -3,6 +3,8 @@
 
 use crate::store::kube::node_state;
 use crate::store::kube::objects::ip_allocation::PLURAL;
+use crate::store::percent::decode_path;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// What is wrong.
@@ -37,6 +39,22 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
+    const ALL: [Self; 13] = [
+        Self::Damaged,
+        Self::Newer,
+        Self::Misnamed,
+        Self::SecondMachine,
+        Self::GivenAway,
+        Self::Lost,
+        Self::Unindexed,
+        Self::Unconfirmed,
+        Self::Late,
+        Self::WrongLabels,
+        Self::DamagedState,
+        Self::LeftOver,
+        Self::Temporary,
+    ];
+
     /// For programs; stable. The same words as the file store's where they mean
     /// the same.
     pub(crate) const fn name(self) -> &'static str {
@@ -55,6 +73,11 @@ impl Problem {
             Self::LeftOver => "left-over",
             Self::Temporary => "temporary-file",
         }
+    }
+
+    /// Returns the problem that [`Self::name`] names.
+    pub(crate) fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|problem| problem.name() == name)
     }
 
     /// What it means and what to do.
@@ -93,7 +116,8 @@ impl Problem {
 }
 
 /// What may be wrong, and is looked at again before anybody says so.
-#[derive(Debug, Clone, PartialEq)]
+/// As JSON it is the key of a [`Finding`](crate::store::upkeep::Finding).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Suspect {
     /// What this node remembers: the attachment's hash, the object's name.
     Entry { hash: String, name: String },
@@ -105,8 +129,8 @@ pub(crate) enum Suspect {
     Tombstone(Box<node_state::Tombstone>),
     /// An attachment's file, by its hash.
     File { hash: String },
-    /// A file that was being written.
-    Temporary(PathBuf),
+    /// A file that was being written: its path, percent-encoded.
+    Temporary(String),
     /// An object that is wrong whatever else happens.
     Plain { name: String },
 }
@@ -120,7 +144,7 @@ impl Suspect {
             Self::Tombstone(tombstone) if problem == Problem::Late => object(&tombstone.object.metadata.name),
             Self::Tombstone(_) => node_state::TOMBSTONES.into(),
             Self::File { hash } => node_state::attachment(hash),
-            Self::Temporary(path) => path.clone(),
+            Self::Temporary(path) => decode_path(path).into(),
         }
     }
 

@@ -14,7 +14,8 @@ use crate::store::kube::api::{Changed, Created};
 use crate::store::kube::objects::ip_allocation::{IpAllocation, Metadata, Unreadable};
 use crate::store::kube::objects::names;
 use crate::store::kube::session::KubeSession;
-use crate::store::upkeep::{Extent, Finding, IsAlive, IsLeftBehind, Repaired, SetBack, TakenOver, Upkeep, Verified, What};
+use crate::store::percent::decode_path;
+use crate::store::upkeep::{Extent, Finding, IsAlive, IsLeftBehind, Repaired, SetBack, TakenOver, Upkeep, Verified};
 use crate::store::{Access, StoreError};
 use std::path::Path;
 
@@ -40,23 +41,23 @@ impl Upkeep for KubeStore {
             return Ok(Vec::new());
         }
         let mut found = self.look(&self.own_selector(), is_alive, deadline.limit())?.findings;
-        found.retain(|finding| matches!(&finding.what, What::Kubernetes(problem, _) if problem.is_left_over()));
+        found.retain(|finding| Problem::find(finding.problem).is_some_and(Problem::is_left_over));
         Ok(found)
     }
 
     fn repair(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
-        let What::Kubernetes(problem, suspect) = &finding.what else {
+        let (Some(problem), Ok(suspect)) = (Problem::find(finding.problem), serde_json::from_str(&finding.key)) else {
             return Ok(Repaired::NotYours);
         };
         if !problem.is_repairable() {
             return Ok(Repaired::ByHand);
         }
         let session = KubeSession::new(self, Access::Allocate, deadline);
-        if *problem != Problem::WrongLabels && !self.remembers()? {
+        if problem != Problem::WrongLabels && !self.remembers()? {
             return Ok(Repaired::Gone);
         }
-        match self.judge(&session, suspect, is_alive) {
-            Ok(Some((now, _))) if now == *problem => self.mend(&session, now, suspect),
+        match self.judge(&session, &suspect, is_alive) {
+            Ok(Some((now, _))) if now == problem => self.mend(&session, now, &suspect),
             Ok(_) => Ok(Repaired::Gone),
             Err(error) => Err(error),
         }
@@ -106,7 +107,7 @@ impl KubeStore {
             Suspect::Labels { name, .. } => return self.label(session, name),
             Suspect::Tombstone(tombstone) => session.settle(tombstone)?,
             Suspect::File { hash } => drop(self.read_again(hash, &session.deadline)?),
-            Suspect::Temporary(path) => self.state.remove_temporary(path)?,
+            Suspect::Temporary(path) => self.state.remove_temporary(Path::new(&decode_path(path)))?,
             Suspect::Plain { .. } => return Ok(Repaired::ByHand),
         }
         Ok(Repaired::Done)

@@ -14,9 +14,11 @@ use crate::store::kube::objects::ip_allocation::{IpAllocation, Unreadable};
 use crate::store::kube::objects::names;
 use crate::store::kube::session::KubeSession;
 use crate::store::kube::{KubeStore, PATIENCE};
-use crate::store::upkeep::{Finding, IsAlive, What};
+use crate::store::percent::{decode_path, encode_path};
+use crate::store::upkeep::{Finding, IsAlive};
 use crate::store::{Access, StoreError};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A file that is being written is no older.
 const WRITING: std::time::Duration = std::time::Duration::from_secs(60);
@@ -105,7 +107,7 @@ impl KubeStore {
             }
         }
         suspects.extend(self.state.tombstones().into_iter().map(|tombstone| Suspect::Tombstone(Box::new(tombstone))));
-        suspects.extend(self.state.temporaries().map_err(words)?.into_iter().map(Suspect::Temporary));
+        suspects.extend(self.state.temporaries().map_err(words)?.iter().map(|path| Suspect::Temporary(encode_path(path.as_os_str()))));
         Ok(())
     }
 
@@ -225,7 +227,9 @@ impl KubeStore {
                     Err(error) => Err(error),
                 }
             }
-            Suspect::Temporary(path) => Ok(plain(Problem::Temporary).filter(|_| self.state.is_abandoned(path, WRITING))),
+            Suspect::Temporary(path) => {
+                Ok(plain(Problem::Temporary).filter(|_| self.state.is_abandoned(Path::new(&decode_path(path)), WRITING)))
+            }
             Suspect::Plain { .. } => Ok(None),
         }
     }
@@ -301,16 +305,14 @@ impl KubeStore {
             other: suspect.other(problem),
             reason,
             node,
-            what: What::Kubernetes(problem, suspect),
+            // Text, so that nothing of it fails.
+            key: serde_json::to_string(&suspect).unwrap_or_default(),
         }
     }
 }
 
 fn order(finding: &Finding) -> Option<Problem> {
-    match &finding.what {
-        What::Kubernetes(problem, _) => Some(*problem),
-        What::File(_) => None,
-    }
+    Problem::find(finding.problem)
 }
 
 /// Who holds an address, the pod first.
