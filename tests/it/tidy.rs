@@ -1,6 +1,8 @@
 //! Rules on the sources and documents themselves: who may use whom, sizes,
 //! ASCII, and that documents and code say the same.
 
+mod circles;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
