@@ -2,8 +2,8 @@
 //! gone. What a probe of the DaemonSet asks, and a person.
 
 use super::super::output;
-use super::options::Plan;
-use super::{atomic_write, enter_mount_namespace, files, remove};
+use super::plan::Plan;
+use super::{atomic_write, enter_mount_namespace, kubeconfig, remove};
 use crate::json::excerpt;
 use crate::plugin::machine::{CONFIG_VARIABLE, read_small};
 use anyhow::{Context, bail};
@@ -77,7 +77,7 @@ pub(super) fn token(plan: &Plan) -> anyhow::Result<()> {
     };
     let aside = Aside::make()?;
     let (flat, kubeconfig) = (aside.0.join("hereabouts.conf"), aside.0.join("kubeconfig"));
-    atomic_write::put(&kubeconfig, 0o600, files::kubeconfig(credentials)?.as_bytes())?;
+    atomic_write::put(&kubeconfig, 0o600, kubeconfig::render(credentials)?.as_bytes())?;
     let said = serde_json::json!({
         "node_name": plan.node.as_str(), "datastore": "kubernetes", "kubernetes": {"kubeconfig": kubeconfig}, "data_dir": aside.0.join("state"),
     });

@@ -3,7 +3,7 @@
 //! paid. That is a process of its own in the host's mount namespace, as the other
 //! chores are; while nothing is owed none is started.
 
-use super::options;
+use super::flat_file;
 use crate::plugin::machine::{CONFIG_VARIABLE, read_small};
 use crate::retry::Deadline;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ impl<'a> Settling<'a> {
     /// where no flat file is (yet, or any more).
     fn directory(&self) -> Option<PathBuf> {
         let flat = read_small(&self.flat).ok()?;
-        let debts = options::read_flat(&self.flat, &flat).ok()?.debts_dir;
+        let debts = flat_file::read_flat(&self.flat, &flat).ok()?.debts_dir;
         Some(super::host_root(self.namespace).join(debts.strip_prefix("/").unwrap_or(&debts)))
     }
 

@@ -3,7 +3,7 @@
 //! true until it is acted on.
 
 use super::atomic_write;
-use super::options::NAMES;
+use super::plan::NAMES;
 use crate::cli::output;
 use crate::retry::{Deadline, until};
 use anyhow::{Context, bail};

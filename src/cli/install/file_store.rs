@@ -1,7 +1,7 @@
 //! The store of files that a flat file names: made where there is none, and
 //! named by its id, so that the node knows it again.
 
-use super::options::Plan;
+use super::plan::Plan;
 use crate::plugin::machine::read_small;
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};

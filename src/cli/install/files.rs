@@ -1,63 +1,14 @@
-//! What install writes: the flat file, the kubeconfig, the executable; and how
-//! each of them is known again as ours.
+//! Puts the files of a plan on the node: flat file, kubeconfig, executable.
 
 use super::atomic_write::{self, Executable, Presence};
 use super::executables_aside::{self, Quiet};
-use super::options::{Credentials, Plan};
-use crate::ipam::NodeName;
+use super::flat_file::is_our_flat_file;
+use super::kubeconfig::{is_our_kubeconfig, render};
+use super::plan::Plan;
 use crate::plugin::machine::read_small;
-use anyhow::{Context, bail};
-use base64::Engine;
-use serde_json::{Map, Value, json};
+use anyhow::bail;
+use serde_json::Value;
 use std::path::Path;
-
-/// How our flat file says that it is ours: JSON has no comments.
-const WRITTEN_BY: (&str, &str) = ("written_by", "hereabouts install");
-/// How our kubeconfig says so.
-const KUBECONFIG_HEAD: &str = "# Written by hereabouts install, anew when token or CA change.\n";
-
-/// What a person adds to the flat file.
-pub(super) struct Settings(Map<String, Value>);
-
-impl Settings {
-    /// # Errors
-    /// Not an object, or a key that install itself sets.
-    pub(super) fn parse(settings: Option<&str>, data_dir: Option<&Path>) -> Result<Self, String> {
-        let parsed = settings.map(serde_json::from_str::<Map<String, Value>>).transpose();
-        let mut keys = parsed.map_err(|error| format!("--settings: expected a JSON object: {error}"))?.unwrap_or_default();
-        for key in ["node_name", "kubernetes", WRITTEN_BY.0] {
-            if keys.contains_key(key) {
-                return Err(format!("--settings: not the place for {key}, which install sets itself"));
-            }
-        }
-        if let Some(datastore) = keys.get("datastore").filter(|datastore| *datastore != "file" && *datastore != "kubernetes") {
-            return Err(format!("--settings: datastore: expected \"file\" or \"kubernetes\": {datastore}"));
-        }
-        if let Some(data_dir) = data_dir {
-            keys.insert("datastore".to_owned(), json!("file"));
-            keys.insert("data_dir".to_owned(), json!(data_dir));
-        }
-        Ok(Self(keys))
-    }
-
-    /// Whether the store is the Kubernetes API, as it is when nobody says
-    /// otherwise.
-    pub(super) fn wants_kubernetes(&self) -> bool {
-        self.0.get("datastore").is_none_or(|datastore| datastore == "kubernetes")
-    }
-
-    /// The flat file of a node.
-    pub(super) fn flat_file(self, node: &NodeName, kubeconfig: Option<&Path>) -> String {
-        let mut keys = self.0;
-        keys.insert(WRITTEN_BY.0.to_owned(), json!(WRITTEN_BY.1));
-        keys.insert("node_name".to_owned(), json!(node.as_str()));
-        if let Some(kubeconfig) = kubeconfig {
-            keys.insert("datastore".to_owned(), json!("kubernetes"));
-            keys.insert("kubernetes".to_owned(), json!({"kubeconfig": kubeconfig}));
-        }
-        format!("{:#}\n", Value::Object(keys))
-    }
-}
 
 /// All files of a plan.
 pub(super) struct Files {
@@ -124,7 +75,7 @@ impl Files {
             return Ok(());
         };
         let path = self.plan.kubeconfig_path();
-        let text = kubeconfig(credentials)?;
+        let text = render(credentials)?;
         if !insists && text == self.kubeconfig && path.exists() {
             return Ok(());
         }
@@ -172,56 +123,4 @@ fn refuse_of_others(path: &Path, is_ours: fn(&[u8]) -> bool) -> anyhow::Result<(
         }
         _ => Ok(()),
     }
-}
-
-/// Whether install wrote this flat file.
-pub(super) fn is_our_flat_file(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<Value>(bytes).is_ok_and(|flat| flat[WRITTEN_BY.0] == WRITTEN_BY.1)
-}
-
-/// Whether install wrote this kubeconfig.
-pub(super) fn is_our_kubeconfig(bytes: &[u8]) -> bool {
-    bytes.starts_with(KUBECONFIG_HEAD.as_bytes())
-}
-
-/// What a kubeconfig of ours says for a key.
-pub(super) fn line_of<'t>(text: &'t str, key: &str) -> Option<&'t str> {
-    text.lines().find_map(|line| line.trim_start().strip_prefix(key))
-}
-
-/// The kubeconfig of this moment's token and CA: one file, so that they never
-/// come from two moments.
-pub(super) fn kubeconfig(credentials: &Credentials) -> anyhow::Result<String> {
-    let read =
-        |path: &Path, flag: &str| read_small(path).with_context(|| format!("cannot read {}, another is given with {flag}", path.display()));
-    let token = String::from_utf8_lossy(&read(&credentials.token_file, "--token-file")?).trim().to_owned();
-    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
-        bail!("expected a token: {}", credentials.token_file.display());
-    }
-    let ca = read(&credentials.ca_file, "--ca-file")?;
-    if !String::from_utf8_lossy(&ca).contains("-----BEGIN CERTIFICATE-----") {
-        bail!("expected certificates in PEM: {}", credentials.ca_file.display());
-    }
-    // JSON's strings are YAML's.
-    let (server, token) = (json!(credentials.server), json!(token));
-    let ca = base64::engine::general_purpose::STANDARD.encode(ca);
-    Ok(format!(
-        "{KUBECONFIG_HEAD}\
-apiVersion: v1
-kind: Config
-current-context: hereabouts
-contexts:
-- name: hereabouts
-  context: {{cluster: hereabouts, user: hereabouts}}
-clusters:
-- name: hereabouts
-  cluster:
-    server: {server}
-    certificate-authority-data: {ca}
-users:
-- name: hereabouts
-  user:
-    token: {token}
-"
-    ))
 }

@@ -1,13 +1,18 @@
 //! `install` and `uninstall`: the plugin on a node. A person runs them once; the
 //! DaemonSet of deploy/ runs them with --watch.
 //!
-//! `options` knows flags, variables and defaults, `files` what is written,
-//! `change` whether it may be, `quiet` that it stays so, `place` how: whole or not
-//! at all. `watch` stays, `running` is what it says to probes meanwhile, `chores`
-//! and `settling` are what it runs beside, `set_back` tells when one is urgent,
-//! `leaving` is what `uninstall` does instead; `remove` and `check` say it
-//! themselves, `store` makes a store of files. None of them talks to the API
-//! server: the plugin itself is asked, as it is installed.
+//! - `options`: flags, variables and defaults; `plan`: what they decide
+//! - `flat_file`, `kubeconfig`: the two files that install writes; `files` puts them
+//! - `atomic_write`: a file is written whole or not at all
+//! - `store_guard`: whether another store may replace the current one
+//! - `executables_aside`: no call of the plugin starts while that is decided
+//! - `remove`, `check`: uninstall, and `--check`
+//! - `file_store`: creates a store of files
+//! - `watch`: what `--watch` repeats; `periodic` runs repair and sweep, `debt_payment`
+//!   settles debts, `restored_cluster` makes a repair urgent, `probe_status` answers
+//!   probes, `drain` is `uninstall --watch`
+//!
+//! None of them talks to the API server: they run the installed plugin, which does.
 
 mod atomic_write;
 mod check;
@@ -16,8 +21,11 @@ mod drain;
 mod executables_aside;
 mod file_store;
 mod files;
+mod flat_file;
+mod kubeconfig;
 mod options;
 mod periodic;
+mod plan;
 mod probe_status;
 mod remove;
 mod restored_cluster;
@@ -33,8 +41,8 @@ use debt_payment::Settling;
 use drain::Leaving;
 use executables_aside::Quiet;
 use files::Files;
-use options::Plan;
 use periodic::Chores;
+use plan::Plan;
 use probe_status::Running;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -2,10 +2,11 @@
 //! knows, then defaults.
 
 use super::super::{Lookup, Usage};
-use super::{files, probe_status};
-use crate::config::{self, ConfigError, FlatFile, Merged};
+use super::flat_file::{Settings, read_flat};
+use super::plan::{Credentials, NAMES, Plan};
+use super::probe_status;
+use crate::config::{self, ConfigError};
 use crate::ipam::NodeName;
-use crate::json::Json;
 use crate::plugin::machine::read_small;
 use crate::plugin::stores;
 use anyhow::Context;
@@ -14,8 +15,6 @@ use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The name of the plugin, and the one that it takes over if asked.
-pub(super) const NAMES: &[&str] = &["hereabouts", "whereabouts"];
 /// Where a pod finds its ServiceAccount's token and the API server's CA.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -109,42 +108,6 @@ struct NodeArgs {
     ca_file: Option<PathBuf>,
 }
 
-/// All that is decided before anything is done.
-#[derive(Debug)]
-pub(super) struct Plan {
-    /// Where the executable goes.
-    pub(super) bin_dir: PathBuf,
-    /// Under which names.
-    pub(super) names: &'static [&'static str],
-    /// Where flat file and kubeconfig go.
-    pub(super) directory: PathBuf,
-    /// Whose they are.
-    pub(super) node: NodeName,
-    /// The flat file; empty where nothing is to be written, and where whatever
-    /// is there will do.
-    pub(super) flat: String,
-    /// What the kubeconfig is made of; `None` where none is written.
-    pub(super) credentials: Option<Credentials>,
-    /// For a check: what the install says that stays here, of which the rest of
-    /// the plan then says nothing.
-    pub(super) running: Option<Result<(), String>>,
-}
-
-/// What the kubeconfig is made of.
-#[derive(Debug)]
-pub(super) struct Credentials {
-    /// URL.
-    pub(super) server: String,
-    /// Read anew each time.
-    pub(super) token_file: PathBuf,
-    /// Read anew each time.
-    pub(super) ca_file: PathBuf,
-    /// Permissions of the kubeconfig.
-    pub(super) mode: u32,
-    /// A person names the server: a token is theirs then, not the pod's.
-    pub(super) by_hand: bool,
-}
-
 impl Plan {
     /// What to write.
     ///
@@ -156,7 +119,7 @@ impl Plan {
         if plan.running.is_some() {
             return Ok(plan);
         }
-        let settings = files::Settings::parse(args.settings.as_deref(), args.data_dir.as_deref()).map_err(|error| usage(&error))?;
+        let settings = Settings::parse(args.settings.as_deref(), args.data_dir.as_deref()).map_err(|error| usage(&error))?;
         let kubeconfig = match (&args.kubeconfig, settings.wants_kubernetes()) {
             (Some(_), _) if args.node.server.is_some() || args.node.token_file.is_some() || args.node.ca_file.is_some() => {
                 return Err(usage("give --kubeconfig, or what one is to be made of, not both"));
@@ -238,31 +201,6 @@ impl Plan {
             running: None,
         })
     }
-
-    /// Where the flat file is.
-    pub(super) fn flat_path(&self) -> PathBuf {
-        self.directory.join("hereabouts.conf")
-    }
-
-    /// Where the kubeconfig is.
-    pub(super) fn kubeconfig_path(&self) -> PathBuf {
-        self.directory.join("hereabouts.kubeconfig")
-    }
-
-    /// Where the executable is, by each of its names.
-    pub(super) fn executables(&self) -> impl Iterator<Item = PathBuf> {
-        self.names.iter().map(|name| self.bin_dir.join(name))
-    }
-}
-
-/// What a flat file says to a verb.
-///
-/// # Errors
-/// A mistake in it.
-pub(super) fn read_flat(path: &Path, bytes: &[u8]) -> Result<config::Settings, ConfigError> {
-    let flat = FlatFile::parse(path.to_owned(), bytes, config::Chosen::ByNode)?;
-    let network = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
-    config::Settings::parse(&Merged::new(&network, Some(&flat))?, true)
 }
 
 fn usage(text: &str) -> anyhow::Error {

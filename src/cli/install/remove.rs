@@ -4,8 +4,8 @@
 
 use super::atomic_write::{self, Presence};
 use super::executables_aside::{self, Quiet};
-use super::files;
-use super::options::{self, Plan};
+use super::plan::Plan;
+use super::{flat_file, kubeconfig};
 use crate::config::{Chosen, FlatFile};
 use crate::ipam::NodeName;
 use crate::plugin::debts::Place;
@@ -74,8 +74,8 @@ pub(super) fn standing(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
             found.push((path, is_ours));
         }
     };
-    look(plan.flat_path(), files::is_our_flat_file);
-    look(plan.kubeconfig_path(), files::is_our_kubeconfig);
+    look(plan.flat_path(), flat_file::is_our_flat_file);
+    look(plan.kubeconfig_path(), kubeconfig::is_our_kubeconfig);
     Ok(found)
 }
 
@@ -107,7 +107,7 @@ pub(super) fn quiet_node(plan: &Plan, namespace: &Path) -> anyhow::Result<Quiet>
 /// # Errors
 /// That node holds addresses there, or the store cannot be asked.
 pub(super) fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) -> anyhow::Result<()> {
-    let named = read_small(flat).ok().and_then(|bytes| options::read_flat(flat, &bytes).ok()?.node_name);
+    let named = read_small(flat).ok().and_then(|bytes| flat_file::read_flat(flat, &bytes).ok()?.node_name);
     let node = named.as_ref().unwrap_or(node);
     let held = items(&["list", "--output", "json", "--node", node.as_str()], flat, namespace)?.len();
     if 0 < held {
@@ -128,7 +128,7 @@ pub(super) fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) 
 /// machine may be several nodes of one name, for a test.
 fn is_used(debt: &serde_json::Value, flat: &Path) -> bool {
     let bytes = read_small(flat).unwrap_or_default();
-    let (Some(store), Ok(settings)) = (debt["store"].as_str(), options::read_flat(flat, &bytes)) else {
+    let (Some(store), Ok(settings)) = (debt["store"].as_str(), flat_file::read_flat(flat, &bytes)) else {
         return true;
     };
     let allowed = FlatFile::parse(flat.to_owned(), &bytes, Chosen::ByNode).map(|flat| flat.allowed_paths()).unwrap_or_default();

@@ -2,7 +2,7 @@
 //! the node state, looked for every few seconds. A `repair` is then not to wait for
 //! its hour.
 
-use super::options;
+use super::flat_file;
 use super::watch::Pause;
 use crate::config::StoreKind;
 use crate::plugin::machine::read_small;
@@ -51,7 +51,7 @@ impl SetBack {
 
     #[cfg(feature = "kube")]
     fn marks(&self) -> Vec<u8> {
-        let settings = read_small(&self.flat).ok().and_then(|bytes| options::read_flat(&self.flat, &bytes).ok());
+        let settings = read_small(&self.flat).ok().and_then(|bytes| flat_file::read_flat(&self.flat, &bytes).ok());
         let Some(settings) = settings.filter(|settings| matches!(settings.store.kind, StoreKind::Kubernetes { .. })) else {
             return Vec::new();
         };

@@ -3,9 +3,9 @@
 //! whose DELs would ask the new one. Where the store stays, nobody is asked.
 
 use super::executables_aside::Quiet;
-use super::options::{self, Plan};
+use super::plan::Plan;
 use super::watch::Pause;
-use super::{files, remove};
+use super::{flat_file, kubeconfig, remove};
 use crate::cli::Lookup;
 use crate::config::{Settings, StoreKind};
 use crate::plugin::machine::read_small;
@@ -65,7 +65,7 @@ impl<'a> Change<'a> {
             return Ok(!self.is_another_cluster(plan)?);
         }
         let flat = plan.flat_path();
-        let (before, after) = (options::read_flat(&flat, present)?, options::read_flat(&flat, plan.flat.as_bytes())?);
+        let (before, after) = (flat_file::read_flat(&flat, present)?, flat_file::read_flat(&flat, plan.flat.as_bytes())?);
         Ok(before.node_name == after.node_name && self.is_same_store(plan, &before, &after)?)
     }
 
@@ -95,8 +95,8 @@ impl<'a> Change<'a> {
         let Some(credentials) = plan.credentials.as_ref().filter(|_| self.by_hand && path.exists()) else {
             return Ok(false);
         };
-        let (before, after) = (String::from_utf8(read_small(&path)?)?, files::kubeconfig(credentials)?);
-        let differ = |key: &str| files::line_of(&before, key) != files::line_of(&after, key);
+        let (before, after) = (String::from_utf8(read_small(&path)?)?, kubeconfig::render(credentials)?);
+        let differ = |key: &str| kubeconfig::line_of(&before, key) != kubeconfig::line_of(&after, key);
         Ok(differ("server: ") && differ("certificate-authority-data: "))
     }
 }

@@ -1,0 +1,68 @@
+//! The flat file that install writes: what it says, how it is known again, and what
+//! a verb will read in it.
+
+use crate::config::{self, ConfigError, FlatFile, Merged};
+use crate::ipam::NodeName;
+use crate::json::Json;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// How our flat file says that it is ours: JSON has no comments.
+const WRITTEN_BY: (&str, &str) = ("written_by", "hereabouts install");
+/// What a person adds to the flat file.
+pub(super) struct Settings(Map<String, Value>);
+
+impl Settings {
+    /// # Errors
+    /// Not an object, or a key that install itself sets.
+    pub(super) fn parse(settings: Option<&str>, data_dir: Option<&Path>) -> Result<Self, String> {
+        let parsed = settings.map(serde_json::from_str::<Map<String, Value>>).transpose();
+        let mut keys = parsed.map_err(|error| format!("--settings: expected a JSON object: {error}"))?.unwrap_or_default();
+        for key in ["node_name", "kubernetes", WRITTEN_BY.0] {
+            if keys.contains_key(key) {
+                return Err(format!("--settings: not the place for {key}, which install sets itself"));
+            }
+        }
+        if let Some(datastore) = keys.get("datastore").filter(|datastore| *datastore != "file" && *datastore != "kubernetes") {
+            return Err(format!("--settings: datastore: expected \"file\" or \"kubernetes\": {datastore}"));
+        }
+        if let Some(data_dir) = data_dir {
+            keys.insert("datastore".to_owned(), json!("file"));
+            keys.insert("data_dir".to_owned(), json!(data_dir));
+        }
+        Ok(Self(keys))
+    }
+
+    /// Whether the store is the Kubernetes API, as it is when nobody says
+    /// otherwise.
+    pub(super) fn wants_kubernetes(&self) -> bool {
+        self.0.get("datastore").is_none_or(|datastore| datastore == "kubernetes")
+    }
+
+    /// The flat file of a node.
+    pub(super) fn flat_file(self, node: &NodeName, kubeconfig: Option<&Path>) -> String {
+        let mut keys = self.0;
+        keys.insert(WRITTEN_BY.0.to_owned(), json!(WRITTEN_BY.1));
+        keys.insert("node_name".to_owned(), json!(node.as_str()));
+        if let Some(kubeconfig) = kubeconfig {
+            keys.insert("datastore".to_owned(), json!("kubernetes"));
+            keys.insert("kubernetes".to_owned(), json!({"kubeconfig": kubeconfig}));
+        }
+        format!("{:#}\n", Value::Object(keys))
+    }
+}
+
+/// Whether install wrote this flat file.
+pub(super) fn is_our_flat_file(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(bytes).is_ok_and(|flat| flat[WRITTEN_BY.0] == WRITTEN_BY.1)
+}
+
+/// What a flat file says to a verb.
+///
+/// # Errors
+/// A mistake in it.
+pub(super) fn read_flat(path: &Path, bytes: &[u8]) -> Result<config::Settings, ConfigError> {
+    let flat = FlatFile::parse(path.to_owned(), bytes, config::Chosen::ByNode)?;
+    let network = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
+    config::Settings::parse(&Merged::new(&network, Some(&flat))?, true)
+}

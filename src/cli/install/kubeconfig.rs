@@ -1,0 +1,59 @@
+//! The kubeconfig that install writes, from this moment's token and CA, and how it
+//! is known again. A changed CA or token makes a new file.
+
+use super::plan::Credentials;
+use crate::plugin::machine::read_small;
+use anyhow::{Context, bail};
+use base64::Engine;
+use serde_json::json;
+use std::path::Path;
+
+/// How our kubeconfig says so.
+const KUBECONFIG_HEAD: &str = "# Written by hereabouts install, anew when token or CA change.\n";
+
+/// Whether install wrote this kubeconfig.
+pub(super) fn is_our_kubeconfig(bytes: &[u8]) -> bool {
+    bytes.starts_with(KUBECONFIG_HEAD.as_bytes())
+}
+
+/// What a kubeconfig of ours says for a key.
+pub(super) fn line_of<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| line.trim_start().strip_prefix(key))
+}
+
+/// The kubeconfig of this moment's token and CA: one file, so that they never
+/// come from two moments.
+pub(super) fn render(credentials: &Credentials) -> anyhow::Result<String> {
+    let read =
+        |path: &Path, flag: &str| read_small(path).with_context(|| format!("cannot read {}, another is given with {flag}", path.display()));
+    let token = String::from_utf8_lossy(&read(&credentials.token_file, "--token-file")?).trim().to_owned();
+    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
+        bail!("expected a token: {}", credentials.token_file.display());
+    }
+    let ca = read(&credentials.ca_file, "--ca-file")?;
+    if !String::from_utf8_lossy(&ca).contains("-----BEGIN CERTIFICATE-----") {
+        bail!("expected certificates in PEM: {}", credentials.ca_file.display());
+    }
+    // JSON's strings are YAML's.
+    let (server, token) = (json!(credentials.server), json!(token));
+    let ca = base64::engine::general_purpose::STANDARD.encode(ca);
+    Ok(format!(
+        "{KUBECONFIG_HEAD}\
+apiVersion: v1
+kind: Config
+current-context: hereabouts
+contexts:
+- name: hereabouts
+  context: {{cluster: hereabouts, user: hereabouts}}
+clusters:
+- name: hereabouts
+  cluster:
+    server: {server}
+    certificate-authority-data: {ca}
+users:
+- name: hereabouts
+  user:
+    token: {token}
+"
+    ))
+}
