@@ -21,11 +21,11 @@ const FEW_BYTES: &str = "size=96k,mode=700";
 const FEW_INODES: &str = "size=4m,nr_inodes=48,mode=700";
 
 /// A small filesystem, or the reason why there is none.
-fn mounted(test: &str, options: &str) -> Option<Mounted> {
+fn mounted(options: &str) -> Option<Mounted> {
     match Mounted::new(options) {
         Ok(mounted) => Some(mounted),
         Err(reason) => {
-            println!("SKIPPED broken_disks::{test}: needs root for a mount: {reason}");
+            skipped!("needs root for a mount: {reason}");
             None
         }
     }
@@ -68,8 +68,8 @@ fn check_add_beside(disk: &Mounted, bytes: usize, spare: usize) -> bool {
     done
 }
 
-fn check_full(test: &str, options: &str, bytes: usize) {
-    let Some(disk) = mounted(test, options) else { return };
+fn check_full(options: &str, bytes: usize) {
+    let Some(disk) = mounted(options) else { return };
     let done: Vec<bool> = (0..6).map(|spare| check_add_beside(&disk, bytes, spare)).collect();
     println!("ADD with room for 0 to 5 files: {done:?}");
     assert!(!done[0] && done[5], "both happened: {done:?}");
@@ -77,20 +77,19 @@ fn check_full(test: &str, options: &str, bytes: usize) {
 
 #[test]
 fn on_a_disk_without_bytes_an_add_fails_as_if_it_had_not_been_and_a_del_is_done() {
-    check_full("on_a_disk_without_bytes_an_add_fails_as_if_it_had_not_been_and_a_del_is_done", FEW_BYTES, 4096);
+    check_full(FEW_BYTES, 4096);
 }
 
 #[test]
 fn on_a_disk_without_inodes_an_add_fails_as_if_it_had_not_been_and_a_del_is_done() {
-    check_full("on_a_disk_without_inodes_an_add_fails_as_if_it_had_not_been_and_a_del_is_done", FEW_INODES, 0);
+    check_full(FEW_INODES, 0);
 }
 
 /// The first ADD makes directories, the format and the machine's note.
 #[test]
 fn a_store_that_cannot_be_made_for_want_of_room_is_made_when_there_is_some() {
-    let test = "a_store_that_cannot_be_made_for_want_of_room_is_made_when_there_is_some";
     for (options, bytes) in [(FEW_BYTES, 4096), (FEW_INODES, 0)] {
-        let Some(disk) = mounted(test, options) else { return };
+        let Some(disk) = mounted(options) else { return };
         // Where a network names the directory, an ADD makes the store.
         std::fs::remove_dir_all(disk.path("store")).unwrap();
         let sandbox = &disk.sandbox;
@@ -122,9 +121,8 @@ fn a_store_that_cannot_be_made_for_want_of_room_is_made_when_there_is_some() {
 /// Hints cannot be written: no verb fails for that, and none is misled later.
 #[test]
 fn on_a_full_disk_a_full_range_is_exhausted_and_what_a_del_frees_is_given_again() {
-    let test = "on_a_full_disk_a_full_range_is_exhausted_and_what_a_del_frees_is_given_again";
     let two_shards = r#""range":"10.1.0.0/16","range_start":"10.1.2.254","range_end":"10.1.3.2""#;
-    let Some(disk) = mounted(test, "size=512k,mode=700") else { return };
+    let Some(disk) = mounted("size=512k,mode=700") else { return };
     for n in 0..5 {
         // The third finds the first shard full, and writes that down.
         disk.verb("ADD", &format!("c{n}"), two_shards).succeeded();
@@ -142,7 +140,7 @@ fn on_a_full_disk_a_full_range_is_exhausted_and_what_a_del_frees_is_given_again(
 
 #[test]
 fn on_a_read_only_disk_what_would_write_says_so_and_all_else_works() {
-    let Some(disk) = mounted("on_a_read_only_disk_what_would_write_says_so_and_all_else_works", FEW_BYTES) else { return };
+    let Some(disk) = mounted(FEW_BYTES) else { return };
     disk.verb("ADD", "c1", RANGE).succeeded();
     let (held, files) = (disk.list(), disk.files());
     disk.remount("ro");

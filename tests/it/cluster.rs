@@ -11,8 +11,8 @@ fn script(args: &[&str]) -> Output {
 }
 
 /// One of a test's own, without what `deploy/` says.
-fn bare(test: &str) -> Option<Cluster> {
-    Cluster::own(Options { deploy: false, ..Options::default() }).map_err(|reason| println!("SKIPPED cluster::{test}: {reason}")).ok()
+fn bare() -> Option<Cluster> {
+    Cluster::own(Options { deploy: false, ..Options::default() }).map_err(|reason| skipped!("{reason}")).ok()
 }
 
 fn answers(cluster: &Cluster) -> bool {
@@ -23,7 +23,7 @@ fn answers(cluster: &Cluster) -> bool {
 fn the_shared_cluster_is_one() {
     let cluster = match Cluster::shared() {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("SKIPPED cluster::the_shared_cluster_is_one: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     assert_eq!(cluster.text(&["get", "--raw", "/readyz"]), "ok");
     assert_eq!(cluster.directory(), Cluster::shared().unwrap().directory());
@@ -37,7 +37,7 @@ fn the_shared_cluster_is_one() {
 fn each_kubeconfig_is_somebody() {
     let cluster = match Cluster::shared() {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("SKIPPED cluster::each_kubeconfig_is_somebody: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     for (user, may) in [("admin", "yes"), ("admin-certificate", "yes"), ("nobody", "no")] {
         let kubeconfig = cluster.kubeconfig_of(user);
@@ -51,7 +51,7 @@ fn each_kubeconfig_is_somebody() {
 
 #[test]
 fn killed_servers_come_back_with_what_they_had() {
-    let Some(cluster) = bare("killed_servers_come_back_with_what_they_had") else { return };
+    let Some(cluster) = bare() else { return };
     let kubeconfig = std::fs::read(cluster.kubeconfig()).unwrap();
     let directory = cluster.directory().to_str().unwrap();
     for (server, file, value) in [(Server::ApiServer, "apiserver.pid", "1"), (Server::Etcd, "etcd.pid", "2")] {
@@ -77,7 +77,7 @@ fn killed_servers_come_back_with_what_they_had() {
 
 #[test]
 fn an_older_state_of_etcd_can_be_restored() {
-    let Some(cluster) = bare("an_older_state_of_etcd_can_be_restored") else { return };
+    let Some(cluster) = bare() else { return };
     cluster.apply(r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "before", "namespace": "default"}}"#);
     cluster.save();
     cluster.text(&["create", "configmap", "after"]);
@@ -91,7 +91,7 @@ fn etcd_with_a_small_quota_takes_no_more_writes() {
     let options = Options { deploy: false, etcd_quota_bytes: Some(4 << 20), ..Options::default() };
     let cluster = match Cluster::own(options) {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("SKIPPED cluster::etcd_with_a_small_quota_takes_no_more_writes: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     let value = cluster.directory().join("value");
     std::fs::write(&value, vec![b'x'; 900_000]).unwrap();
@@ -107,7 +107,7 @@ fn etcd_with_a_small_quota_takes_no_more_writes() {
 /// As after a SIGKILL of a test process and its keeper.
 #[test]
 fn what_a_dead_process_left_is_taken_down() {
-    let Some(cluster) = bare("what_a_dead_process_left_is_taken_down") else { return };
+    let Some(cluster) = bare() else { return };
     let mut dead = Command::new("true").spawn().unwrap();
     dead.wait().unwrap();
     let left = cluster.directory().with_file_name(format!("{}-0", dead.id()));

@@ -160,7 +160,7 @@ fn answers_on_a_shared_filesystem_without_locks(sandbox: &Sandbox) -> BTreeSet<S
 #[test]
 fn on_a_shared_filesystem_without_locks_one_attachment_gets_one_answer() {
     if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED concurrency::on_a_shared_filesystem_without_locks_one_attachment_gets_one_answer: the lock is below /run");
+        skipped!("the lock is below /run");
         return;
     }
     for round in 0..50 {

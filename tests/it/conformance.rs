@@ -1,6 +1,6 @@
-//! One list of behaviours, run against every store. A store is finished when
-//! it passes; the store in memory passes the same list, so that what is tested
-//! with it holds.
+//! The behaviors that every store has: each is a test on each store. A new store is
+//! finished when it passes; the store in memory passes them too, so that what is
+//! tested with it holds.
 
 use hereabouts::addr::{AddrSet, Subnet};
 use hereabouts::ipam::{
@@ -62,18 +62,39 @@ fn text(allocation: Option<Allocation>) -> String {
     allocation.map_or_else(|| "full".to_owned(), |allocation| allocation.address.to_string())
 }
 
-pub(crate) type Behaviour = (&'static str, fn(&dyn Store));
+/// Makes each behavior a function, an entry of [`LIST`], and a test on every store.
+macro_rules! behaviors {
+    ($($(#[$doc:meta])* fn $name:ident($store:ident) $body:block)*) => {
+        $($(#[$doc])* fn $name($store: &dyn Store) $body)*
 
-pub(crate) const LIST: &[Behaviour] = &[
-    ("the lowest free address comes first, a freed one again", |store| {
+        pub(crate) const LIST: &[Behavior] = &[$((stringify!($name), $name)),*];
+
+        mod in_memory {
+            $(#[test] fn $name() { super::in_memory(super::$name) })*
+        }
+        mod in_files {
+            $(#[test] fn $name() { super::in_files(super::$name) })*
+        }
+        mod in_files_on_a_disk_in_memory {
+            $(#[test] fn $name() { super::on_a_disk_in_memory(super::$name) })*
+        }
+    };
+}
+
+/// A behavior that every store has, and its name.
+pub(crate) type Behavior = (&'static str, fn(&dyn Store));
+
+behaviors! {
+    fn the_lowest_free_address_comes_first_a_freed_one_again(store) {
         let mut session = open(store);
         let first = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
         assert_eq!(first.address.to_string(), "10.0.0.1");
         assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c2", None))), "10.0.0.2");
         assert_eq!(session.release(&first).unwrap(), Release::Done);
         assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c3", None))), "10.0.0.1");
-    }),
-    ("a full range is full, until one is freed", |store| {
+    }
+
+    fn a_full_range_is_full_until_one_is_freed(store) {
         let mut session = open(store);
         let held: Vec<_> = (1..=6).map(|n| claim(session.as_mut(), "10.0.0.0/29", &draft("n1", &format!("c{n}"), None)).unwrap()).collect();
         assert!(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c7", None)).is_none());
@@ -81,58 +102,66 @@ pub(crate) const LIST: &[Behaviour] = &[
         session.release(&held[3]).unwrap();
         assert!(store.has_room(&Scope::default(), &candidates("10.0.0.0/29")).unwrap());
         assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c8", None))), "10.0.0.4");
-    }),
-    ("an empty set of candidates is full", |store| {
+    }
+
+    fn an_empty_set_of_candidates_is_full(store) {
         let mut empty = candidates("10.0.0.0/29");
         empty.remove(&Subnet::parse("10.0.0.0/8").unwrap().whole());
         let claimed = open(store).claim(&Scope::default(), &empty, &draft("n1", "c1", None)).unwrap();
         assert!(matches!(claimed, Claim::Full));
-    }),
-    ("a range of one address is given once, and has no room then", |store| {
+    }
+
+    fn a_range_of_one_address_is_given_once_and_has_no_room_then(store) {
         let mut session = open(store);
         let part = |index| Draft { part: Part { index, of: 2 }, ..draft("n1", "c1", None) };
         let first = claim(session.as_mut(), "10.0.0.7/32", &part(0)).unwrap();
         assert!(!store.has_room(&Scope::default(), &candidates("10.0.0.7/32")).unwrap());
         assert!(claim(session.as_mut(), "10.0.0.7/32", &part(1)).is_none());
         assert_eq!(session.holdings(&attachment("n1", "c1")).unwrap().held, [first]);
-    }),
-    ("scopes hold the same address apart", |store| {
+    }
+
+    fn scopes_hold_the_same_address_apart(store) {
         let mut session = open(store);
         for scope in ["", "blue", "a/b", ".."] {
             let scope = Scope::parse(scope).unwrap();
             let claimed = session.claim(&scope, &candidates("10.0.0.0/29"), &draft("n1", "c1", None)).unwrap();
             assert!(matches!(claimed, Claim::Claimed(a) if a.address.to_string() == "10.0.0.1"));
         }
-    }),
-    ("holdings are those of the whole attachment", |store| {
+    }
+
+    fn holdings_are_those_of_the_whole_attachment(store) {
         let mut session = open(store);
         let held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
         assert_eq!(session.holdings(&attachment("n1", "c1")).unwrap().held, [held]);
         assert!(session.holdings(&attachment("n1", "c2")).unwrap().held.is_empty());
         assert!(session.holdings(&attachment("n2", "c1")).unwrap().held.is_empty());
-    }),
-    ("a release of what another holds by now is refused", |store| {
+    }
+
+    fn a_release_of_what_another_holds_by_now_is_refused(store) {
         let mut session = open(store);
         let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
         session.release(&old).unwrap();
         claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c2", None)).unwrap();
         assert_eq!(session.release(&old).unwrap(), Release::NotYours);
         assert_eq!(session.holdings(&attachment("n1", "c2")).unwrap().held.len(), 1);
-    }),
-    ("a release is refused to another node", |store| {
+    }
+
+    fn a_release_is_refused_to_another_node(store) {
         let mut session = open(store);
         let mut held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
         held.held.attachment = attachment("n2", "c1");
         assert_eq!(session.release(&held).unwrap(), Release::NotYours);
         assert_eq!(session.holdings(&attachment("n1", "c1")).unwrap().held.len(), 1);
-    }),
-    ("a second release finds nothing of ours", |store| {
+    }
+
+    fn a_second_release_finds_nothing_of_ours(store) {
         let mut session = open(store);
         let held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
         assert_eq!(session.release(&held).unwrap(), Release::Done);
         assert_eq!(session.release(&held).unwrap(), Release::NotYours);
-    }),
-    ("a re-homed address has the new holder alone", |store| {
+    }
+
+    fn a_re_homed_address_has_the_new_holder_alone(store) {
         let mut session = open(store);
         let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
         let moved = session.rehome(&old, &draft("n1", "c2", Some("web"))).unwrap();
@@ -141,8 +170,9 @@ pub(crate) const LIST: &[Behaviour] = &[
         assert_eq!(session.holdings(&attachment("n1", "c2")).unwrap().held.len(), 1);
         assert_eq!(session.release(&old).unwrap(), Release::NotYours);
         assert!(matches!(session.rehome(&old, &draft("n1", "c3", Some("web"))).unwrap(), Rehome::Changed));
-    }),
-    ("a move that comes too late leaves the new holder what it holds", |store| {
+    }
+
+    fn a_move_that_comes_too_late_leaves_the_new_holder_what_it_holds(store) {
         let mut session = open(store);
         let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
         session.rehome(&old, &draft("n1", "c2", Some("web"))).unwrap();
@@ -151,8 +181,9 @@ pub(crate) const LIST: &[Behaviour] = &[
         let held = session.holdings(&attachment("n1", "c2")).unwrap().held;
         assert_eq!(held.len(), 1);
         assert_eq!(session.release(&held[0]).unwrap(), Release::Done);
-    }),
-    ("an attachment can be re-homed to itself", |store| {
+    }
+
+    fn an_attachment_can_be_re_homed_to_itself(store) {
         let mut session = open(store);
         let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
         let to = Draft { boot_id: "tomorrow".to_owned(), ..old.held.clone() };
@@ -168,9 +199,10 @@ pub(crate) const LIST: &[Behaviour] = &[
         assert_eq!(session.holdings_of_pod(&old.held.attachment.network, pod, &old.held.attachment.ifname).unwrap().len(), 1);
         assert_eq!(session.release(&held[0]).unwrap(), Release::Done);
         assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
-    }),
+    }
+
     // An index that fills its first gap put the new entry there, and took it away again.
-    ("an attachment that has freed its first address can be re-homed to itself", |store| {
+    fn an_attachment_that_has_freed_its_first_address_can_be_re_homed_to_itself(store) {
         let mut session = open(store);
         let first = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
         let second = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
@@ -185,8 +217,9 @@ pub(crate) const LIST: &[Behaviour] = &[
             assert_eq!(session.release(held).unwrap(), Release::Done);
         }
         assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
-    }),
-    ("holdings of a pod are those of its name, whoever the container is", |store| {
+    }
+
+    fn holdings_of_a_pod_are_those_of_its_name_whoever_the_container_is(store) {
         let mut session = open(store);
         claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
         claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c2", Some("web"))).unwrap();
@@ -197,8 +230,9 @@ pub(crate) const LIST: &[Behaviour] = &[
             session.holdings_of_pod(&network, &pod, &IfName::parse("eth0").unwrap()).unwrap().len()
         };
         assert_eq!((of("web"), of("db"), of("none")), (2, 1, 0));
-    }),
-    ("several addresses of one attachment are kept in order and freed one by one", |store| {
+    }
+
+    fn several_addresses_of_one_attachment_are_kept_in_order_and_freed_one_by_one(store) {
         let mut session = open(store);
         for index in 0..3 {
             let part = Draft { part: Part { index, of: 3 }, ..draft("n1", "c1", None) };
@@ -210,8 +244,9 @@ pub(crate) const LIST: &[Behaviour] = &[
             assert_eq!(session.release(&held[usize::from(left)]).unwrap(), Release::Done);
         }
         assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
-    }),
-    ("the first of several may be freed first", |store| {
+    }
+
+    fn the_first_of_several_may_be_freed_first(store) {
         let mut session = open(store);
         for index in 0..3 {
             let part = Draft { part: Part { index, of: 3 }, ..draft("n1", "c1", None) };
@@ -222,8 +257,9 @@ pub(crate) const LIST: &[Behaviour] = &[
             assert_eq!(session.release(&held[0]).unwrap(), Release::Done);
         }
         assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
-    }),
-    ("a listing holds everything, and what a filter means", |store| {
+    }
+
+    fn a_listing_holds_everything_and_what_a_filter_means(store) {
         let mut session = open(store);
         claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
         claim(session.as_mut(), "2001:db8::/120", &draft("n1", "c2", None)).unwrap();
@@ -235,14 +271,16 @@ pub(crate) const LIST: &[Behaviour] = &[
         let network = |name: &str| Filter { node: NodeName::parse("n1").ok(), network: NetworkName::parse(name).ok(), ..Filter::default() };
         assert_eq!((count(network("net1")), count(network("net2"))), (2, 0));
         assert_eq!(count(Filter { scope: Scope::parse("blue").ok(), ..Filter::default() }), 0);
-    }),
-    ("confirming what is held changes nothing", |store| {
+    }
+
+    fn confirming_what_is_held_changes_nothing(store) {
         let mut session = open(store);
         let held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
         session.confirm(&held).unwrap();
         assert_eq!(session.holdings(&attachment("n1", "c1")).unwrap().held, [held]);
-    }),
-    ("claims go past the end of a shard and fill holes first", |store| {
+    }
+
+    fn claims_go_past_the_end_of_a_shard_and_fill_holes_first(store) {
         let mut session = open(store);
         let mut held = Vec::new();
         for n in 0..600 {
@@ -255,8 +293,9 @@ pub(crate) const LIST: &[Behaviour] = &[
         assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", "x", None))), "10.0.0.101");
         assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", "y", None))), "10.0.1.45");
         assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", "z", None))), "10.0.2.89");
-    }),
-    ("an_undo_of_an_add_frees_its_own_record_and_no_later_one_of_its_attachment", |store| {
+    }
+
+    fn an_undo_of_an_add_frees_its_own_record_and_no_later_one_of_its_attachment(store) {
         let first = draft("n1", "c1", None);
         let offer = Offer { candidates: candidates("10.0.0.0/29"), prefix: 29, gateway: None };
         let slots = [Slot { part: first.part, source: Source::Dynamic, offers: vec![offer] }];
@@ -282,24 +321,23 @@ pub(crate) const LIST: &[Behaviour] = &[
         given.undo(store, limit).unwrap();
         let standing = open(store).holdings(&first.attachment).unwrap().held;
         assert_eq!(standing.iter().map(|allocation| allocation.held.since).collect::<Vec<_>>(), [later.since]);
-    }),
-];
-
-#[test]
-fn the_store_in_memory_passes_the_list() {
-    for (name, behaviour) in LIST {
-        println!("{name}");
-        behaviour(&MemoryStore::new(NodeName::parse("n1").unwrap()));
     }
 }
 
-#[test]
-fn the_file_store_passes_the_list() {
-    for (name, behaviour) in LIST {
-        println!("{name}");
-        let sandbox = crate::support::sandbox::Sandbox::new();
-        behaviour(&FileStore::new(sandbox.store(), host("n1")));
-    }
+fn in_memory(behavior: fn(&dyn Store)) {
+    behavior(&MemoryStore::new(NodeName::parse("n1").unwrap()));
+}
+
+fn in_files(behavior: fn(&dyn Store)) {
+    let sandbox = crate::support::sandbox::Sandbox::new();
+    behavior(&FileStore::new(sandbox.store(), host("n1")));
+}
+
+/// Faults and power loss are tried on a disk in memory: it has to behave as the
+/// real one does.
+fn on_a_disk_in_memory(behavior: fn(&dyn Store)) {
+    let disk = crate::support::cached::CachedDisk::new(crate::support::cached::Image::new(), 1_000);
+    behavior(&FileStore::on(disk, host("n1")));
 }
 
 /// On the real API server, with everything gone in between.
@@ -310,25 +348,14 @@ fn the_kubernetes_store_passes_the_list() {
     use hereabouts::store::kube::{KubeStore, Order};
     let cluster = match crate::support::cluster::Cluster::own(crate::support::cluster::Options::default()) {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("SKIPPED the_kubernetes_store_passes_the_list: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
-    for (name, behaviour) in LIST {
+    for (name, behavior) in LIST {
         println!("{name}");
         let sandbox = crate::support::sandbox::Sandbox::new();
         let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
-        behaviour(&KubeStore::new(client, &sandbox.store(), host("n1"), Order::Auto));
+        behavior(&KubeStore::new(client, &sandbox.store(), host("n1"), Order::Auto));
         cluster.text(&["delete", "--raw", "/apis/hereabouts.dev/v1alpha1/ipallocations"]);
-    }
-}
-
-/// Faults and power loss are tried on a disk in memory: it has to behave as the
-/// real one does.
-#[test]
-fn the_file_store_on_a_disk_in_memory_passes_the_list() {
-    for (name, behaviour) in LIST {
-        println!("{name}");
-        let disk = crate::support::cached::CachedDisk::new(crate::support::cached::Image::new(), 1_000);
-        behaviour(&FileStore::on(disk, host("n1")));
     }
 }
 

@@ -68,7 +68,7 @@ fn syncs(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> usize {
 #[test]
 fn what_makes_an_add_durable_is_shared_by_two_addresses() {
     if !Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok_and(|ended| ended.status.success()) {
-        println!("SKIPPED what_makes_an_add_durable_is_shared_by_two_addresses: strace is missing or may not trace");
+        skipped!("strace is missing or may not trace");
         return;
     }
     for (count, add) in [(1, 3), (2, 5), (3, 8), (4, 10)] {
@@ -120,7 +120,7 @@ fn flushes_under_lock(calls: &[String]) -> Vec<usize> {
 #[test]
 fn an_add_of_sixteen_lets_others_in_after_two_and_costs_no_more_than_sixteen() {
     if !Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok_and(|ended| ended.status.success()) {
-        println!("SKIPPED an_add_of_sixteen_lets_others_in_after_two_and_costs_no_more_than_sixteen: strace is missing or may not trace");
+        skipped!("strace is missing or may not trace");
         return;
     }
     let (sandbox, one, sixteen) = (Sandbox::new(), ranges(1), ranges(16));
@@ -153,7 +153,7 @@ fn syncs_of_shared(overlay: &Overlay, verb: &str, container: &str) -> usize {
 fn a_filesystem_that_machines_share_costs_one_flush_more() {
     let can_trace = Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok_and(|ended| ended.status.success());
     let Some(shared) = Overlay::new().filter(|_| can_trace) else {
-        println!("SKIPPED a_filesystem_that_machines_share_costs_one_flush_more: no strace, or no overlay can be mounted");
+        skipped!("no strace, or no overlay can be mounted");
         return;
     };
     shared.init();

@@ -102,7 +102,7 @@ fn node_name_comes_from_the_flat_file_then_nodename_then_the_file_beside_it() {
 #[test]
 fn a_node_called_localhost_is_refused() {
     if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED decisions::a_node_called_localhost_is_refused: needs root for a host name of its own");
+        skipped!("needs root for a host name of its own");
         return;
     }
     let sandbox = Sandbox::new();
@@ -125,7 +125,7 @@ fn a_second_machine_with_the_same_node_name_is_refused() {
     sandbox.add("c1", RANGE).succeeded();
     let note = sandbox.store().join("nodes/n1/@machine-id");
     if !note.exists() {
-        println!("SKIPPED decisions::a_second_machine_with_the_same_node_name_is_refused: this machine has no /etc/machine-id");
+        skipped!("this machine has no /etc/machine-id");
         return;
     }
     std::fs::write(&note, "another machine\n").unwrap();
@@ -148,11 +148,11 @@ fn add_living(living: &Living, sandbox: &Sandbox, container: &str, args: &str) -
 }
 
 macro_rules! living {
-    ($test:literal) => {
+    () => {
         match Living::new() {
             Some(living) => living,
             None => {
-                println!("SKIPPED decisions::{}: needs root for a network namespace", $test);
+                skipped!("needs root for a network namespace");
                 return;
             }
         }
@@ -162,7 +162,7 @@ macro_rules! living {
 #[test]
 fn rehoming_is_from_the_dead_only() {
     let sandbox = Sandbox::new();
-    let (first, second) = (living!("rehoming_is_from_the_dead_only"), living!("rehoming_is_from_the_dead_only"));
+    let (first, second) = (living!(), living!());
     let args = pod_args("web-0", "u1");
     assert_eq!(add_living(&first, &sandbox, "c1", &args).addresses(), ["10.1.2.2"]);
     assert_eq!(add_living(&second, &sandbox, "c2", &args).addresses(), ["10.1.2.3"], "the first sandbox lives");
@@ -231,11 +231,11 @@ fn a_repeated_add_that_asks_for_another_address_is_101() {
 #[test]
 fn a_repeat_whose_record_is_no_longer_alive_is_rehomed_to_itself() {
     let sandbox = Sandbox::new();
-    let first = living!("a_repeat_whose_record_is_no_longer_alive_is_rehomed_to_itself");
+    let first = living!();
     add_living(&first, &sandbox, "c1", "").succeeded();
     let old = sandbox.list()[0]["netns"].clone();
     drop(first);
-    let second = living!("a_repeat_whose_record_is_no_longer_alive_is_rehomed_to_itself");
+    let second = living!();
     assert_eq!(add_living(&second, &sandbox, "c1", "").addresses(), ["10.1.2.2"]);
     let new = sandbox.list();
     assert_eq!(new.len(), 1);
@@ -304,7 +304,7 @@ fn a_flat_file_that_a_network_configuration_chose_elsewhere_has_no_authority() {
 #[test]
 fn a_network_configuration_does_not_choose_the_nodes_name() {
     if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED decisions::a_network_configuration_does_not_choose_the_nodes_name: needs root for an /etc of its own");
+        skipped!("needs root for an /etc of its own");
         return;
     }
     let sandbox = Sandbox::new();
@@ -487,7 +487,7 @@ fn requested_addresses_are_recorded_and_conflict_checked() {
 #[test]
 fn gc_touches_only_records_of_this_network_and_node_that_are_not_alive() {
     let sandbox = Sandbox::new();
-    let living = living!("gc_touches_only_records_of_this_network_and_node_that_are_not_alive");
+    let living = living!();
     add_living(&living, &sandbox, "alive", "").succeeded();
     sandbox.add("stale", RANGE).succeeded();
     sandbox.add("listed", RANGE).succeeded();

@@ -39,7 +39,7 @@ fn words(sandbox: &Sandbox, call: &Call) -> String {
 #[test]
 fn a_boot_id_of_one_mount_namespace_frees_nothing_of_the_living() {
     let Some(living) = Living::new() else {
-        return println!("SKIPPED evidence::a_boot_id_of_one_mount_namespace_frees_nothing_of_the_living: no root");
+        return skipped!("no root");
     };
     let sandbox = Sandbox::new();
     let id = sandbox.write("boot", "33333333-3333-4333-8333-333333333333\n");
@@ -56,7 +56,7 @@ fn a_boot_id_of_one_mount_namespace_frees_nothing_of_the_living() {
 #[test]
 fn another_directory_and_a_plain_file_elsewhere_free_nothing_and_at_home_they_do() {
     let Some(living) = Living::new() else {
-        return println!("SKIPPED evidence::another_directory_and_a_plain_file_elsewhere_free_nothing_and_at_home_they_do: no root");
+        return skipped!("no root");
     };
     let sandbox = Sandbox::new();
     let (run, file) = (sandbox.path("run"), sandbox.path("run/pod"));
@@ -81,8 +81,7 @@ fn another_directory_and_a_plain_file_elsewhere_free_nothing_and_at_home_they_do
 
 #[test]
 fn a_plain_file_that_is_left_in_the_mount_namespace_of_the_add_is_a_sandbox_that_is_gone() {
-    let test = "a_plain_file_that_is_left_in_the_mount_namespace_of_the_add_is_a_sandbox_that_is_gone";
-    let Some(living) = Living::new() else { return println!("SKIPPED evidence::{test}: no root") };
+    let Some(living) = Living::new() else { return skipped!("no root") };
     let sandbox = Sandbox::new();
     let file = sandbox.write("pod", "");
     let (add, sweep) = (add(&sandbox, file.to_str().unwrap()), sweep(&sandbox));

@@ -44,7 +44,7 @@ fn a_filesystem_that_can_never_be_shared_is_refused_by_its_type() {
     {
         let server = Fuse { files: vec![("format", format!("{{\"format\":1,\"id\":\"{ID}\"}}\n"))], ..Fuse::default() };
         let Some(overlay) = server.mount(kind) else {
-            return println!("SKIPPED filesystems::a_filesystem_that_can_never_be_shared_is_refused_by_its_type: no FUSE, or not root");
+            return skipped!("no FUSE, or not root");
         };
         let refused = overlay.run(&overlay.verb("ADD", "c1", RANGE));
         assert_eq!((refused.code(), refused.details().contains(words)), (7, true), "{kind} {refused:?}");
@@ -65,7 +65,7 @@ fn a_filesystem_that_can_never_be_shared_is_refused_by_its_type() {
 #[test]
 fn a_volatile_overlay_is_refused_and_keeps_no_call_from_freeing() {
     let Some(overlay) = Overlay::with_options(",volatile") else {
-        return println!("SKIPPED filesystems::a_volatile_overlay_is_refused_and_keeps_no_call_from_freeing: no overlay");
+        return skipped!("no overlay");
     };
     let warned = overlay.command(&["store", "init", overlay.sandbox.store().to_str().unwrap()]);
     assert!(warned.succeeded().stderr.contains("volatile"), "{warned:?}");
@@ -89,7 +89,7 @@ fn a_volatile_overlay_is_refused_and_keeps_no_call_from_freeing() {
 #[test]
 fn a_store_on_two_filesystems_is_not_ready() {
     let Some(overlay) = Overlay::new() else {
-        return println!("SKIPPED filesystems::a_store_on_two_filesystems_is_not_ready: no overlay");
+        return skipped!("no overlay");
     };
     overlay.init();
     status(&overlay).succeeded();
@@ -174,7 +174,7 @@ fn a_call_ends_at_its_deadline_where_an_open_never_does() {
     for silent in [OPENDIR, OPEN] {
         let server = Fuse { files: vec![("format", format!("{{\"format\":1,\"id\":\"{ID}\"}}\n"))], silent: vec![silent] };
         let Some(overlay) = server.mount("fuse.x") else {
-            return println!("SKIPPED filesystems::a_call_ends_at_its_deadline_where_an_open_never_does: no FUSE, or not root");
+            return skipped!("no FUSE, or not root");
         };
         let mut flat: serde_json::Value = serde_json::from_str(&overlay.sandbox.flat("n1")).unwrap();
         flat["store_id"] = ID.into();

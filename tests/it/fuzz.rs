@@ -67,7 +67,7 @@ fn verbs_in_any_order_agree_with_a_plain_map() {
 fn verbs_on_the_api_server_agree_with_a_plain_map() {
     let cluster = match crate::support::cluster::Cluster::shared() {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("SKIPPED fuzz::verbs_on_the_api_server_agree_with_a_plain_map: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     let place = Place::new("verbs-kube");
     let words = [words::VERBS, words::OBJECTS].concat();

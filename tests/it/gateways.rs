@@ -80,7 +80,7 @@ fn in_the_kubernetes_store_a_gateway_that_a_record_of_the_node_names_is_not_give
     use crate::support::{cluster::Cluster, nodes, proxy::Proxy};
     let cluster = match Cluster::shared() {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("SKIPPED in_the_kubernetes_store_a_gateway_that_a_record_of_the_node_names_is_not_given: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     crate::kube_faults::install(cluster);
     let scope = nodes::own_name("gateways");

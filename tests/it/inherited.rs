@@ -127,9 +127,8 @@ fn a_large_environment_is_read_as_any_other() {
 /// never ended. Fix: it is read only when it has something.
 #[test]
 fn a_stdin_that_does_not_end_is_waited_for_with_a_limit() {
-    let test = "a_stdin_that_does_not_end_is_waited_for_with_a_limit";
     if !has_strace() {
-        return println!("SKIPPED inherited::{test}: no strace");
+        return skipped!("no strace");
     }
     let sandbox = Sandbox::new();
     let trace = sandbox.path("trace");
@@ -187,10 +186,9 @@ fn a_stderr_that_nobody_reads_keeps_no_call() {
 /// answered ended with an error, and a second document. Fix: nothing is paid then.
 #[test]
 fn where_no_thread_can_be_started_debts_are_left_to_another_call() {
-    let test = "where_no_thread_can_be_started_debts_are_left_to_another_call";
     let sandbox = Sandbox::new();
     if !has_strace() || sandbox.cluster.is_some() {
-        return println!("SKIPPED inherited::{test}: no strace, or another store");
+        return skipped!("no strace, or another store");
     }
     call(&sandbox, "ADD", "owing").run().succeeded();
     let lock = std::fs::File::open(sandbox.store()).unwrap();

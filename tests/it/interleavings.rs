@@ -139,14 +139,14 @@ fn check_nothing_left(sandbox: &Sandbox, containers: &[&str]) {
 }
 
 /// Namespaces of sandboxes, or why there are none; skips the test then.
-fn sandboxes<const COUNT: usize>(test: &str) -> Option<[Living; COUNT]> {
+fn sandboxes<const COUNT: usize>() -> Option<[Living; COUNT]> {
     if !has_strace() {
-        println!("SKIPPED interleavings::{test}: no strace");
+        skipped!("no strace");
         return None;
     }
     let living: Option<Vec<Living>> = (0..COUNT).map(|_| Living::new()).collect();
     if living.is_none() {
-        println!("SKIPPED interleavings::{test}: needs root for a network namespace");
+        skipped!("needs root for a network namespace");
     }
     living?.try_into().ok()
 }

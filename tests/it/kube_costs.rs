@@ -16,11 +16,11 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(test: &str) -> Option<Self> {
+    fn new() -> Option<Self> {
         let cluster = match Cluster::shared() {
             Ok(cluster) => cluster,
             Err(reason) => {
-                println!("SKIPPED kube_costs::{test}: {reason}");
+                skipped!("{reason}");
                 return None;
             }
         };
@@ -53,7 +53,7 @@ impl Pair {
 
 #[test]
 fn an_add_alone_creates_and_a_del_deletes() {
-    let Some(pair) = Pair::new("an_add_alone_creates_and_a_del_deletes") else { return };
+    let Some(pair) = Pair::new() else { return };
     // The first of a node in a scope looks who is there.
     pair.node.add("first").succeeded();
     assert_eq!(pair.proxy.methods(), ["GET", "POST"]);
@@ -66,7 +66,7 @@ fn an_add_alone_creates_and_a_del_deletes() {
 /// A sandbox that is made anew: the DEL of the old one comes first.
 #[test]
 fn a_pod_keeps_its_address_at_no_further_request() {
-    let Some(pair) = Pair::new("a_pod_keeps_its_address_at_no_further_request") else { return };
+    let Some(pair) = Pair::new() else { return };
     let call = |verb: &str, pod: &str, container: &str| {
         let mut call = pair.node.call(verb, container);
         call.set("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID=uid-{pod}"));
@@ -86,13 +86,13 @@ fn a_pod_keeps_its_address_at_no_further_request() {
 
 #[test]
 fn a_miss_in_a_large_range_lists_nothing() {
-    let Some(pair) = Pair::new("a_miss_in_a_large_range_lists_nothing") else { return };
+    let Some(pair) = Pair::new() else { return };
     assert_eq!(pair.second_in("10.64.0.0/16").0, ["POST", "POST"]);
 }
 
 #[test]
 fn a_small_range_is_looked_at_by_names_without_the_objects() {
-    let Some(pair) = Pair::new("a_small_range_is_looked_at_by_names_without_the_objects") else { return };
+    let Some(pair) = Pair::new() else { return };
     let (methods, lists) = pair.second_in("10.9.0.0/24");
     assert_eq!(methods, ["GET", "POST"]);
     assert!(lists[0].contains("includeObject=None"), "{lists:?}");
@@ -100,7 +100,7 @@ fn a_small_range_is_looked_at_by_names_without_the_objects() {
 
 #[test]
 fn a_node_that_begins_again_does_not_meet_its_own_addresses() {
-    let Some(pair) = Pair::new("a_node_that_begins_again_does_not_meet_its_own_addresses") else { return };
+    let Some(pair) = Pair::new() else { return };
     let lowest: Vec<_> = ["first", "second"].iter().flat_map(|container| pair.node.add(container).addresses()).collect();
     std::fs::remove_dir_all(pair.node.sandbox.store()).unwrap();
     pair.proxy.seen();
@@ -122,7 +122,7 @@ fn pods_started_one_after_another_get_the_lowest_addresses_whatever_their_nodes(
     let cluster = match Cluster::shared() {
         Ok(cluster) => cluster,
         Err(reason) => {
-            return println!("SKIPPED kube_costs::pods_started_one_after_another_get_the_lowest_addresses_whatever_their_nodes: {reason}");
+            return skipped!("{reason}");
         }
     };
     crate::kube_faults::install(cluster);

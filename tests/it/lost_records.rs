@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 const RANGE: &str = r#""range":"10.9.0.0/24""#;
 
 /// A node `n1` on a shared store, and a test that needs one.
-fn node(test: &str) -> Option<(Overlay, String)> {
+fn node() -> Option<(Overlay, String)> {
     let Some(overlay) = Overlay::new() else {
-        println!("SKIPPED lost_records::{test}: no overlay can be mounted");
+        skipped!("no overlay can be mounted");
         return None;
     };
     let id = overlay.init();
@@ -56,7 +56,7 @@ fn notes(id: &str) -> PathBuf {
 
 #[test]
 fn repair_brings_back_what_living_pods_hold() {
-    let Some((overlay, _)) = node("repair_brings_back_what_living_pods_hold") else { return };
+    let Some((overlay, _)) = node() else { return };
     add(&overlay, "c1").succeeded();
     add(&overlay, "c2").succeeded();
     assert_eq!(problems(&overlay), Vec::<String>::new());
@@ -77,8 +77,7 @@ fn repair_brings_back_what_living_pods_hold() {
 
 #[test]
 fn what_another_was_given_meanwhile_is_a_finding_and_never_overwritten() {
-    let test = "what_another_was_given_meanwhile_is_a_finding_and_never_overwritten";
-    let Some((overlay, _)) = node(test) else { return };
+    let Some((overlay, _)) = node() else { return };
     add(&overlay, "c1").succeeded();
     lose(&overlay, "10.9.0.1", "c1");
     assert_eq!(add_of_another_node(&overlay, "other").addresses(), ["10.9.0.1"]);
@@ -94,8 +93,7 @@ fn what_another_was_given_meanwhile_is_a_finding_and_never_overwritten() {
 
 #[test]
 fn what_was_freed_or_has_died_is_not_brought_back() {
-    let test = "what_was_freed_or_has_died_is_not_brought_back";
-    let (Some((overlay, id)), Some(living)) = (node(test), Living::new()) else { return };
+    let (Some((overlay, id)), Some(living)) = (node(), Living::new()) else { return };
     add(&overlay, "c1").succeeded();
     overlay.run(overlay.verb("ADD", "dies", RANGE).set("CNI_NETNS", living.path())).succeeded();
     drop(living);
@@ -116,7 +114,7 @@ fn what_was_freed_or_has_died_is_not_brought_back() {
 /// its own.
 #[test]
 fn what_was_given_without_a_note_is_noted_later() {
-    let Some((overlay, id)) = node("what_was_given_without_a_note_is_noted_later") else { return };
+    let Some((overlay, id)) = node() else { return };
     add(&overlay, "c1").succeeded();
     add(&overlay, "c2").succeeded();
     std::fs::remove_dir_all(notes(&id)).unwrap();
@@ -138,8 +136,7 @@ fn what_was_given_without_a_note_is_noted_later() {
 /// After a loss a repeated ADD is given another address: that one counts.
 #[test]
 fn a_repeated_add_that_was_given_another_address_has_that_one_alone() {
-    let test = "a_repeated_add_that_was_given_another_address_has_that_one_alone";
-    let Some((overlay, _)) = node(test) else { return };
+    let Some((overlay, _)) = node() else { return };
     add(&overlay, "c1").succeeded();
     lose(&overlay, "10.9.0.1", "c1");
     assert_eq!(add_of_another_node(&overlay, "other").addresses(), ["10.9.0.1"]);
@@ -150,7 +147,7 @@ fn a_repeated_add_that_was_given_another_address_has_that_one_alone() {
 /// All of it is gone, its format too: the operator makes it again under its id.
 #[test]
 fn a_store_that_is_gone_is_made_again_under_its_id() {
-    let Some((overlay, id)) = node("a_store_that_is_gone_is_made_again_under_its_id") else { return };
+    let Some((overlay, id)) = node() else { return };
     add(&overlay, "c1").succeeded();
     for name in ["format", "lock"] {
         let _ = std::fs::remove_file(overlay.path(name));

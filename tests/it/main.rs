@@ -3,6 +3,14 @@
 #![allow(missing_docs, reason = "tests say what they are for in their names")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on has failed")]
 
+/// Says that a test is skipped and why, under the test's own name: `scripts/test`
+/// counts these lines. `return skipped!("needs root")` ends a test.
+macro_rules! skipped {
+    ($($reason:tt)*) => {
+        println!("SKIPPED {}: {}", std::thread::current().name().unwrap_or("?"), format_args!($($reason)*))
+    };
+}
+
 mod support;
 
 /// Disks that are full, read-only, planted or damaged.
@@ -21,7 +29,7 @@ mod cluster;
 mod commands;
 /// Many processes at once.
 mod concurrency;
-/// The list of behaviours that every store passes.
+/// The list of behaviors that every store passes.
 mod conformance;
 /// How often a call syncs, and which calls write nothing.
 mod costs;

@@ -11,8 +11,8 @@ use rig::{Rig, status_of};
 use std::time::Duration;
 
 /// The rig, or why this test is skipped.
-fn rig(test: &str) -> Option<&'static Rig> {
-    Rig::shared().map_err(|reason| println!("SKIPPED multus::{test}: {reason}")).ok()
+fn rig() -> Option<&'static Rig> {
+    Rig::shared().map_err(|reason| skipped!("{reason}")).ok()
 }
 
 fn row(address: &str, pod: &str, interface: &str, node: &str) -> [String; 4] {
@@ -25,7 +25,7 @@ fn status(network: &str, interface: &str, addresses: &[&str]) -> (String, String
 
 #[test]
 fn pods_of_two_nodes_reach_each_other() {
-    let Some(rig) = rig("pods_of_two_nodes_reach_each_other") else { return };
+    let Some(rig) = rig() else { return };
     rig.cluster.text(&["apply", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/conf-examples/macvlan-conf.yaml")]);
     let (one, two) = (rig.node("reach-1"), rig.node("reach-2"));
     let pods = [(&one, "reach-a"), (&one, "reach-b"), (&two, "reach-c")].map(|(node, name)| (node, rig.pod(name, "macvlan-conf")));
@@ -64,7 +64,7 @@ fn pods_of_two_nodes_reach_each_other() {
 
 #[test]
 fn a_pod_with_two_interfaces_has_two_addresses() {
-    let Some(rig) = rig("a_pod_with_two_interfaces_has_two_addresses") else { return };
+    let Some(rig) = rig() else { return };
     rig.network("twice", r#""ipam": {"type": "hereabouts", "allocation_order": "lowest", "range": "192.168.40.0/24"}"#);
     rig.network("other", r#""ipam": {"type": "hereabouts", "allocation_order": "lowest", "range": "192.168.41.0/24"}"#);
     let node = rig.node("twice-1");
@@ -87,7 +87,7 @@ fn a_pod_with_two_interfaces_has_two_addresses() {
 
 #[test]
 fn a_pod_that_cannot_have_both_networks_keeps_no_address() {
-    let Some(rig) = rig("a_pod_that_cannot_have_both_networks_keeps_no_address") else { return };
+    let Some(rig) = rig() else { return };
     for (name, range) in [("room", "192.168.47.0/24"), ("single", "192.168.48.1/32")] {
         rig.network(name, &format!(r#""ipam": {{"type": "hereabouts", "range": "{range}"}}"#));
     }
@@ -104,7 +104,7 @@ fn a_pod_that_cannot_have_both_networks_keeps_no_address() {
 
 #[test]
 fn a_dual_stack_pod_is_reached_by_both() {
-    let Some(rig) = rig("a_dual_stack_pod_is_reached_by_both") else { return };
+    let Some(rig) = rig() else { return };
     let keys = r#""ipam": {"type": "hereabouts", "allocation_order": "lowest", "ipRanges": [{"range": "192.168.42.0/24"}, {"range": "fd00:42::/64"}]}"#;
     rig.network("dual", keys);
     let (one, two) = (rig.node("dual-1"), rig.node("dual-2"));
@@ -123,7 +123,7 @@ fn a_dual_stack_pod_is_reached_by_both() {
 
 #[test]
 fn a_pod_asks_for_its_address_in_the_annotation() {
-    let Some(rig) = rig("a_pod_asks_for_its_address_in_the_annotation") else { return };
+    let Some(rig) = rig() else { return };
     rig.network(
         "asked",
         r#""capabilities": {"ips": true}, "ipam": {"type": "hereabouts", "allocation_order": "lowest", "range": "192.168.43.0/24"}"#,
@@ -152,7 +152,7 @@ fn a_pod_asks_for_its_address_in_the_annotation() {
 
 #[test]
 fn what_a_dead_node_held_is_seen_and_released() {
-    let Some(rig) = rig("what_a_dead_node_held_is_seen_and_released") else { return };
+    let Some(rig) = rig() else { return };
     rig.network("dead", r#""ipam": {"type": "hereabouts", "allocation_order": "lowest", "range": "192.168.44.0/30"}"#);
     let (lives, dies) = (rig.node("dead-1"), rig.node("dead-2"));
     let pods = ["dead-a", "dead-b"].map(|name| rig.pod(name, "dead"));
@@ -183,7 +183,7 @@ fn what_a_dead_node_held_is_seen_and_released() {
 
 #[test]
 fn after_a_reboot_a_pod_has_its_address_again() {
-    let Some(rig) = rig("after_a_reboot_a_pod_has_its_address_again") else { return };
+    let Some(rig) = rig() else { return };
     rig.network("boot", r#""ipam": {"type": "hereabouts", "allocation_order": "lowest", "range": "192.168.45.0/24"}"#);
     let (other, node) = (rig.node("boot-1"), rig.node("boot-2"));
     let (neighbor, pod, gone) = (rig.pod("boot-a", "boot"), rig.pod("boot-b", "boot"), rig.pod("boot-c", "boot"));
@@ -218,7 +218,7 @@ fn after_a_reboot_a_pod_has_its_address_again() {
 /// noted, a DEL without the API server fails.
 #[test]
 fn a_del_that_could_not_be_done_is_done_when_it_is_repeated() {
-    let Some(rig) = rig("a_del_that_could_not_be_done_is_done_when_it_is_repeated") else { return };
+    let Some(rig) = rig() else { return };
     rig.network("cut", r#""ipam": {"type": "hereabouts", "range": "192.168.46.0/24", "deadlines": {"del": "1s"}}"#);
     for (name, keeps) in [("cut-1", true), ("cut-2", false)] {
         let mut node = rig.node(name);
@@ -246,7 +246,7 @@ fn a_del_that_could_not_be_done_is_done_when_it_is_repeated() {
 /// server succeeds, and its node frees the address as soon as that is back.
 #[test]
 fn what_a_del_without_the_api_server_left_is_freed_without_a_further_call() {
-    let Some(rig) = rig("what_a_del_without_the_api_server_left_is_freed_without_a_further_call") else { return };
+    let Some(rig) = rig() else { return };
     rig.network("owed", r#""ipam": {"type": "hereabouts", "range": "192.168.49.0/24", "deadlines": {"del": "1s"}}"#);
     let mut node = rig.node("owed-1");
     node.multus_keeps = false;

@@ -6,10 +6,10 @@ use std::path::Path;
 
 const RANGE: &str = r#""range":"10.9.0.0/24""#;
 
-fn needs_root(test: &str) -> bool {
+fn needs_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        println!("SKIPPED named_files::{test}: needs root for directories of its own");
+        skipped!("needs root for directories of its own");
     }
     root
 }
@@ -27,7 +27,7 @@ fn read(path: &Path) -> String {
 /// Lines of its author's choice were appended to any file below /var/log.
 #[test]
 fn a_network_configurations_log_goes_only_to_a_file_that_hereabouts_made() {
-    if !needs_root("a_network_configurations_log_goes_only_to_a_file_that_hereabouts_made") {
+    if !needs_root() {
         return;
     }
     let sandbox = Sandbox::new();
@@ -162,7 +162,7 @@ fn what_stands_in_a_file_that_a_network_named_is_not_shown() {
 
 #[test]
 fn resolv_conf_is_below_etc_or_run_systemd() {
-    if !needs_root("resolv_conf_is_below_etc_or_run_systemd") {
+    if !needs_root() {
         return;
     }
     let sandbox = Sandbox::new();
@@ -198,7 +198,7 @@ const SILENT: &str = r#"exec 9<>/dev/fuse && mount -i -t fuse -o fd=9,rootmode=4
 /// ends. Fix: the mount is looked at before anything is asked of it.
 #[test]
 fn a_filesystem_whose_daemon_never_answers_is_not_asked() {
-    if !needs_root("a_filesystem_whose_daemon_never_answers_is_not_asked") {
+    if !needs_root() {
         return;
     }
     let sandbox = Sandbox::new();

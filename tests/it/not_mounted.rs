@@ -52,7 +52,7 @@ fn no_add_makes_a_store_where_a_flat_file_names_one() {
 #[test]
 fn a_store_that_was_used_and_is_gone_or_another_is_refused_by_every_verb() {
     if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED a_store_that_was_used_and_is_gone_or_another_is_refused_by_every_verb: needs root");
+        skipped!("needs root");
         return;
     }
     let (sandbox, _) = initialized();
@@ -108,7 +108,7 @@ fn what_filesystems_make_by_themselves_stops_no_pod() {
 #[test]
 fn a_mount_point_that_fstab_lists_and_that_is_not_mounted_gets_no_store() {
     if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED a_mount_point_that_fstab_lists_and_that_is_not_mounted_gets_no_store: needs root");
+        skipped!("needs root");
         return;
     }
     let sandbox = Sandbox::new();
@@ -129,9 +129,7 @@ fn a_mount_point_that_fstab_lists_and_that_is_not_mounted_gets_no_store() {
 #[test]
 fn the_example_of_a_shared_directory_gives_addresses_only_where_it_is_mounted_and_named() {
     let Some(overlay) = Overlay::new() else {
-        return println!(
-            "SKIPPED not_mounted::the_example_of_a_shared_directory_gives_addresses_only_where_it_is_mounted_and_named: no overlay"
-        );
+        return skipped!("no overlay");
     };
     let sandbox = &overlay.sandbox;
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("conf-examples");
@@ -165,7 +163,7 @@ fn the_example_of_a_shared_directory_gives_addresses_only_where_it_is_mounted_an
 #[test]
 fn a_shared_filesystem_that_only_a_network_names_is_refused() {
     let Some(overlay) = Overlay::new() else {
-        return println!("SKIPPED not_mounted::a_shared_filesystem_that_only_a_network_names_is_refused: no overlay");
+        return skipped!("no overlay");
     };
     let sandbox = &overlay.sandbox;
     sandbox.write("flat.conf", &serde_json::json!({"node_name": "n1", "allowed_paths": [sandbox.root]}).to_string());

@@ -20,11 +20,11 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(test: &str) -> Option<Self> {
+    fn new() -> Option<Self> {
         let sandbox = Sandbox::new();
         let has_id = std::fs::read_to_string("/etc/machine-id").is_ok_and(|id| !id.trim().is_empty());
         let Some(living) = Living::new().filter(|_| has_id && sandbox.cluster.is_none()) else {
-            println!("SKIPPED renamed::{test}: it takes root, a machine id and the file store");
+            skipped!("it takes root, a machine id and the file store");
             return None;
         };
         sandbox.write("flat.conf", &serde_json::json!({"datastore": "file", "data_dir": sandbox.store()}).to_string());
@@ -58,7 +58,7 @@ const NOW: &str = "worker1.example.com";
 
 #[test]
 fn del_repeat_and_check_find_what_a_host_holds_under_its_earlier_name() {
-    let Some(scene) = Scene::new("del_repeat_and_check_find_what_a_host_holds_under_its_earlier_name") else { return };
+    let Some(scene) = Scene::new() else { return };
     let added = scene.call(BEFORE, "ADD", "c1", true);
     assert_eq!(added.addresses(), ["10.1.2.1"]);
     assert_eq!(scene.call(NOW, "ADD", "c2", true).addresses(), ["10.1.2.2"]);
@@ -77,7 +77,7 @@ fn del_repeat_and_check_find_what_a_host_holds_under_its_earlier_name() {
 
 #[test]
 fn gc_and_sweep_free_the_dead_of_an_earlier_name_and_verify_names_it() {
-    let Some(scene) = Scene::new("gc_and_sweep_free_the_dead_of_an_earlier_name_and_verify_names_it") else { return };
+    let Some(scene) = Scene::new() else { return };
     for (container, alive) in [("living", true), ("dead1", false)] {
         scene.call(BEFORE, "ADD", container, alive).succeeded();
     }
@@ -99,7 +99,7 @@ fn gc_and_sweep_free_the_dead_of_an_earlier_name_and_verify_names_it() {
 /// A range that is full of records from before a reboot that changed the name.
 #[test]
 fn a_full_range_is_swept_of_what_an_earlier_name_held_before_the_boot() {
-    let Some(scene) = Scene::new("a_full_range_is_swept_of_what_an_earlier_name_held_before_the_boot") else { return };
+    let Some(scene) = Scene::new() else { return };
     let boot = |id: &str, mut call: Call| -> Call {
         let file = scene.sandbox.write(id, &format!("{id}\n"));
         call.seeing("/proc/sys/kernel/random/boot_id", &file).stdin(configuration(r#""range":"10.1.2.0/31""#)).clone()
@@ -113,7 +113,7 @@ fn a_full_range_is_swept_of_what_an_earlier_name_held_before_the_boot() {
 /// A name whose note has another machine's id is another machine's.
 #[test]
 fn another_machines_records_are_not_an_earlier_names() {
-    let Some(scene) = Scene::new("another_machines_records_are_not_an_earlier_names") else { return };
+    let Some(scene) = Scene::new() else { return };
     scene.call(BEFORE, "ADD", "c1", false).succeeded();
     std::fs::write(scene.sandbox.store().join("nodes").join(BEFORE).join("@machine-id"), "another\n").unwrap();
     scene.call(NOW, "DEL", "c1", false).succeeded();

@@ -34,10 +34,10 @@ fn churn(change: Churn) {
 #[ignore = "scripts/test-shared-fs makes the mounts"]
 fn each_mount_passes_the_list() {
     for mount in 0..2 {
-        for (name, behaviour) in LIST {
+        for (name, behavior) in LIST {
             println!("{name}");
             let directory = &fresh()[mount];
-            behaviour(&FileStore::new(directory.clone(), host("n1")));
+            behavior(&FileStore::new(directory.clone(), host("n1")));
             std::fs::remove_dir_all(directory).unwrap();
         }
     }
@@ -47,11 +47,11 @@ fn each_mount_passes_the_list() {
 #[ignore = "scripts/test-shared-fs makes the mounts"]
 fn each_mount_passes_the_list_where_no_lock_locks() {
     for mount in 0..2 {
-        for (name, behaviour) in LIST {
+        for (name, behavior) in LIST {
             println!("{name}");
             let directory = &fresh()[mount];
             let faults = Faults { no_locks: true, ..Faults::default() };
-            behaviour(&FileStore::on(FaultyDisk::new(directory.clone(), faults), host("n1")));
+            behavior(&FileStore::on(FaultyDisk::new(directory.clone(), faults), host("n1")));
             std::fs::remove_dir_all(directory).unwrap();
         }
     }
@@ -146,7 +146,7 @@ fn calls_one_after_the_other_take_the_lowest_address() {
 #[ignore = "scripts/test-shared-fs makes the mounts"]
 fn what_was_answered_survives_a_power_loss_of_the_server() {
     let Some(power) = nodes::power() else {
-        return println!("SKIPPED shared_fs::what_was_answered_survives_a_power_loss_of_the_server: no disk whose power can be cut");
+        return skipped!("no disk whose power can be cut");
     };
     let nodes = Nodes::new();
     let answered = |node: usize, verb: &str, container: &str| {

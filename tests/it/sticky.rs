@@ -165,15 +165,15 @@ mod kube {
         let _ = std::fs::remove_dir_all(node.sandbox.path("freed"));
     }
 
-    fn shared(test: &str) -> Option<&'static Cluster> {
-        let cluster = Cluster::shared().map_err(|reason| println!("SKIPPED sticky::kube::{test}: {reason}")).ok()?;
+    fn shared() -> Option<&'static Cluster> {
+        let cluster = Cluster::shared().map_err(|reason| skipped!("{reason}")).ok()?;
         install(cluster);
         Some(cluster)
     }
 
     #[test]
     fn a_pod_of_a_statefulset_gets_its_address_on_whatever_node() {
-        let Some(cluster) = shared("a_pod_of_a_statefulset_gets_its_address_on_whatever_node") else { return };
+        let Some(cluster) = shared() else { return };
         let scope = own_name("sticky");
         let [one, two] = ["one", "two"].map(|name| Node::new(&format!("{scope}-{name}"), &scope, &cluster.kubeconfig()));
         assert_eq!(add(&one, "web-x2k9q_0").addresses(), ["10.9.0.1"]);
@@ -201,7 +201,7 @@ mod kube {
     /// One request more where the address is as remembered, two where it is not.
     #[test]
     fn what_it_costs_is_one_request_of_an_add() {
-        let Some(cluster) = shared("what_it_costs_is_one_request_of_an_add") else { return };
+        let Some(cluster) = shared() else { return };
         let node = Node::new(&own_name("sticky"), &own_name("sticky"), &cluster.kubeconfig());
         let proxy = Proxy::new(cluster);
         node.configure(&proxy.kubeconfig(&node.sandbox.root), DEADLINES);
@@ -228,7 +228,7 @@ mod kube {
     fn a_cluster_without_the_resource_is_named() {
         let cluster = match Cluster::own(Options::default()) {
             Ok(cluster) => cluster,
-            Err(reason) => return println!("SKIPPED sticky::kube::a_cluster_without_the_resource_is_named: {reason}"),
+            Err(reason) => return skipped!("{reason}"),
         };
         install(&cluster);
         let node = Node::new("n1", "sticky", &cluster.kubeconfig());

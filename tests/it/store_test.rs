@@ -47,10 +47,10 @@ fn check(directory: &Path, useless: [Option<&str>; 2], verdict: &str, status: i3
     report
 }
 
-fn has_strace(test: &str) -> bool {
+fn has_strace() -> bool {
     let found = std::process::Command::new("strace").arg("--version").output().is_ok();
     if !found {
-        println!("SKIPPED {test}: there is no strace");
+        skipped!("there is no strace");
     }
     found
 }
@@ -70,7 +70,7 @@ fn a_good_filesystem_is_safe_and_a_store_on_it_is_not_touched() {
 
 #[test]
 fn useless_locks_are_seen_and_leave_it_safe_whoever_has_them() {
-    if !has_strace("useless_locks_are_seen_and_leave_it_safe_whoever_has_them") {
+    if !has_strace() {
         return;
     }
     for useless in [[Some(NO_FLOCK); 2], [Some(NO_FLOCK), None]] {
@@ -81,7 +81,7 @@ fn useless_locks_are_seen_and_leave_it_safe_whoever_has_them() {
 
 #[test]
 fn a_link_that_succeeds_twice_is_unsafe_though_only_one_of_them_sees_it() {
-    if !has_strace("a_link_that_succeeds_twice_is_unsafe_though_only_one_of_them_sees_it") {
+    if !has_strace() {
         return;
     }
     let report = check(&Sandbox::new().root, [Some(NO_LINK), None], "unsafe", 1);

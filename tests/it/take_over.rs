@@ -19,10 +19,10 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(test: &str) -> Option<Self> {
-        let cluster = shared(&format!("take_over::{test}"))?;
+    fn new() -> Option<Self> {
+        let cluster = shared()?;
         if !nix::unistd::geteuid().is_root() {
-            println!("SKIPPED take_over::{test}: not root");
+            skipped!("not root");
             return None;
         }
         let name = own_name("taken");
@@ -67,7 +67,7 @@ impl Scene {
 
 #[test]
 fn a_diskless_node_has_its_addresses_back_after_a_boot() {
-    let Some(scene) = Scene::new("a_diskless_node_has_its_addresses_back_after_a_boot") else { return };
+    let Some(scene) = Scene::new() else { return };
     scene.add(BEFORE, "c1");
     scene.add(BEFORE, "c2");
     std::fs::remove_dir_all(scene.node.state()).unwrap();
@@ -87,7 +87,7 @@ fn a_diskless_node_has_its_addresses_back_after_a_boot() {
 
 #[test]
 fn another_node_object_than_recorded_is_another_machine_that_is_gone() {
-    let Some(scene) = Scene::new("another_node_object_than_recorded_is_another_machine_that_is_gone") else { return };
+    let Some(scene) = Scene::new() else { return };
     scene.add(BEFORE, "c1");
     let scene = scene.replace_node();
     let taken = scene.take_over(NOW, &scene.token);
@@ -98,7 +98,7 @@ fn another_node_object_than_recorded_is_another_machine_that_is_gone() {
 /// The word alone is not enough: each of these is doubt.
 #[test]
 fn what_may_live_is_left() {
-    let Some(scene) = Scene::new("what_may_live_is_left") else { return };
+    let Some(scene) = Scene::new() else { return };
     let Some(living) = Living::new() else { return };
     scene.add(BEFORE, "c1");
     // A record of this very boot: a second machine, or a machine id that changed meanwhile.
@@ -122,7 +122,7 @@ fn what_may_live_is_left() {
 
 #[test]
 fn a_token_of_another_node_or_of_none_takes_nothing() {
-    let Some(scene) = Scene::new("a_token_of_another_node_or_of_none_takes_nothing") else { return };
+    let Some(scene) = Scene::new() else { return };
     scene.add(BEFORE, "c1");
     let other = scene.cluster.node_token(&own_name("other"));
     let refused = scene.take_over(NOW, &other);
@@ -137,7 +137,7 @@ fn a_token_of_another_node_or_of_none_takes_nothing() {
 /// The whole of it: what runs in the pod, with the token that the kubelet gave it.
 #[test]
 fn install_that_stays_does_it_by_itself() {
-    let Some(scene) = Scene::new("install_that_stays_does_it_by_itself") else { return };
+    let Some(scene) = Scene::new() else { return };
     scene.add(BEFORE, "c1");
     let installed = Installed::new();
     let token = installed.sandbox.write("node-token", &scene.token);

@@ -159,24 +159,14 @@ fn the_architecture_document_has_the_table_of_who_may_use_whom() {
 
 #[test]
 fn what_the_documents_link_to_is_there() {
-    for document in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "CHANGELOG.md",
-        "docs/config.md",
-        "docs/errors.md",
-        "docs/filesystems.md",
-        "docs/store.md",
-        "docs/performance.md",
-        "docs/reliability.md",
-    ] {
-        let text = read(document);
-        let folder = root().join(document).parent().unwrap().to_owned();
+    let top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(|name| root().join(name));
+    for document in files("docs", "md").into_iter().chain(files("deploy", "md")).chain(files("conf-examples", "md")).chain(top) {
+        let text = read(&document);
+        let folder = document.parent().unwrap().to_owned();
         for part in text.split("](").skip(1) {
             let target = part.split([')', '#']).next().unwrap();
             if !target.is_empty() && !target.contains("://") {
-                assert!(folder.join(target).exists(), "{document} links to {target}");
+                assert!(folder.join(target).exists(), "{} links to {target}", document.display());
             }
         }
     }

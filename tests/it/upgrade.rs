@@ -106,7 +106,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 }
 
 fn check_upgrade(world: &dyn World) {
-    let Some(mut pods) = Pods::new(world.sandbox()) else { return println!("SKIPPED upgrade: no root") };
+    let Some(mut pods) = Pods::new(world.sandbox()) else { return skipped!("no root") };
     let add = |container: &str, netns: &str| world.call("ADD", container).set("CNI_NETNS", netns).run();
     let mut previous = None;
     for (number, name) in ["living", "elsewhere", "removed", "left"].into_iter().enumerate() {

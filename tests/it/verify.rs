@@ -297,7 +297,7 @@ fn the_other_address_of_a_damaged_record_that_was_released_is_found() {
 #[test]
 fn an_add_in_flight_is_no_left_over() {
     if !has_strace() {
-        println!("SKIPPED verify::an_add_in_flight_is_no_left_over: no strace");
+        skipped!("no strace");
         return;
     }
     for (command, ends) in [(&["verify"][..], ""), (&["repair", "--yes"], "nothing to repair"), (&["sweep", "--yes"], "nothing to sweep")] {

@@ -9,10 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-fn is_skipped(test: &str) -> bool {
+fn is_skipped() -> bool {
     let skipped = !has_strace();
     if skipped {
-        println!("SKIPPED broken_disks::locks::{test}: no strace");
+        skipped!("no strace");
     }
     skipped
 }
@@ -23,8 +23,7 @@ fn call(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> Call {
 
 #[test]
 fn the_message_of_a_lock_that_stays_held_names_the_process_that_stands_still() {
-    let test = "the_message_of_a_lock_that_stays_held_names_the_process_that_stands_still";
-    if is_skipped(test) {
+    if is_skipped() {
         return;
     }
     let sandbox = Sandbox::new();
@@ -92,8 +91,7 @@ fn a_lock_file_that_was_removed_is_made_anew() {
 /// Fix: the directory is locked, and nobody makes that anew.
 #[test]
 fn a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder() {
-    let test = "a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder";
-    if is_skipped(test) {
+    if is_skipped() {
         return;
     }
     let sandbox = Sandbox::new();
@@ -114,8 +112,7 @@ fn a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder() {
 /// The same for two ADDs of one attachment: one answer.
 #[test]
 fn a_lock_that_is_removed_and_made_anew_gives_one_attachment_one_answer() {
-    let test = "a_lock_that_is_removed_and_made_anew_gives_one_attachment_one_answer";
-    if is_skipped(test) {
+    if is_skipped() {
         return;
     }
     let sandbox = Sandbox::new();

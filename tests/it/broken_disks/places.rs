@@ -37,7 +37,7 @@ fn a_data_directory_that_is_none_is_named_with_what_to_do() {
 #[test]
 fn a_data_directory_of_somebody_else_is_refused_to_who_may_not_write_it() {
     if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED broken_disks::places::a_data_directory_of_somebody_else_is_refused_to_who_may_not_write_it: needs root");
+        skipped!("needs root");
         return;
     }
     let sandbox = Sandbox::new();

@@ -149,7 +149,7 @@ fn a_hint_that_cannot_be_replaced_keeps_no_add() {
     let mut call = sandbox.call("ADD");
     call.set("CNI_CONTAINERID", "c2").stdin(configuration(super::RANGE));
     if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED broken_disks::records::a_hint_that_cannot_be_replaced_keeps_no_add: needs root for a mount");
+        skipped!("needs root for a mount");
         return;
     }
     let added = call.through(&["timeout", "--signal=KILL", "60"]).seeing(hint.to_str().unwrap(), &lie).run();

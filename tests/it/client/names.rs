@@ -103,7 +103,7 @@ fn refusing(authority: &Authority) -> Server {
 fn a_name_of_etc_hosts_is_found_without_the_c_library() {
     let trap = match Trap::set() {
         Ok(trap) => trap,
-        Err(reason) => return println!("SKIPPED client::names::a_name_of_etc_hosts_is_found_without_the_c_library: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     trap.shuts();
     let authority = Authority::new("ca");
@@ -119,12 +119,12 @@ fn a_name_of_etc_hosts_is_found_without_the_c_library() {
 fn a_name_of_dns_is_found_without_the_c_library() {
     let trap = match Trap::set() {
         Ok(trap) => trap,
-        Err(reason) => return println!("SKIPPED client::names::a_name_of_dns_is_found_without_the_c_library: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     // An address of this machine's that nobody listens on.
     let socket = match UdpSocket::bind("127.0.0.153:53") {
         Ok(socket) => socket,
-        Err(error) => return println!("SKIPPED client::names::a_name_of_dns_is_found_without_the_c_library: 127.0.0.153:53: {error}"),
+        Err(error) => return skipped!("127.0.0.153:53: {error}"),
     };
     std::thread::spawn(move || {
         let mut buffer = [0; 512];

@@ -7,8 +7,8 @@ use crate::support::sandbox::Sandbox;
 use hereabouts::api_client::client::Client;
 use hereabouts::api_client::http::{Method, Request};
 
-fn cluster(test: &str) -> Option<&'static Cluster> {
-    Cluster::shared().map_err(|reason| println!("SKIPPED client::real::{test}: {reason}")).ok()
+fn cluster() -> Option<&'static Cluster> {
+    Cluster::shared().map_err(|reason| skipped!("{reason}")).ok()
 }
 
 fn status(client: &Client, path: &str) -> u16 {
@@ -17,7 +17,7 @@ fn status(client: &Client, path: &str) -> u16 {
 
 #[test]
 fn each_kubeconfig_is_understood_as_kubectl_understands_it() {
-    let Some(cluster) = cluster("each_kubeconfig_is_understood_as_kubectl_understands_it") else { return };
+    let Some(cluster) = cluster() else { return };
     for (user, pods) in [("admin", 200), ("admin-certificate", 200), ("nobody", 403)] {
         let client = Client::open(&cluster.kubeconfig_of(user), &|_| None).unwrap();
         let answer = client.call(&GET, PATIENCE).unwrap();
@@ -28,7 +28,7 @@ fn each_kubeconfig_is_understood_as_kubectl_understands_it() {
 
 #[test]
 fn a_token_that_is_renewed_between_two_calls_is_used_at_once() {
-    let Some(cluster) = cluster("a_token_that_is_renewed_between_two_calls_is_used_at_once") else { return };
+    let Some(cluster) = cluster() else { return };
     let sandbox = Sandbox::new();
     let view = |path: &str| cluster.text(&["config", "view", "--raw", "-o", &format!("jsonpath={{{path}}}")]);
     let (server, authority) = (view(".clusters[0].cluster.server"), view(".clusters[0].cluster.certificate-authority-data"));
@@ -46,7 +46,7 @@ fn a_token_that_is_renewed_between_two_calls_is_used_at_once() {
 
 #[test]
 fn an_object_is_made_taken_and_unmade() {
-    let Some(cluster) = cluster("an_object_is_made_taken_and_unmade") else { return };
+    let Some(cluster) = cluster() else { return };
     let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
     let namespaces = "/api/v1/namespaces";
     let body = br#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"made-by-the-client"}}"#;

@@ -68,7 +68,7 @@ fn both_versions_of_tls_are_spoken_on_both_families_and_by_name() {
             assert_eq!(get(&client(&sandbox, &url, &authority)).unwrap().status, 200);
         }
         if TcpListener::bind("[::1]:0").is_err() {
-            println!("SKIPPED client::tls::both_versions_of_tls_are_spoken_on_both_families_and_by_name: no IPv6 here");
+            skipped!("no IPv6 here");
             continue;
         }
         let server = Server::start_as(&identity(), "::1", answers);

@@ -28,17 +28,17 @@ fn run(sandbox: &Sandbox, words: &[String]) -> Ended {
     sandbox.command(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-fn scene(test: &str) -> Option<(Sandbox, Living)> {
+fn scene() -> Option<(Sandbox, Living)> {
     let living = Living::new();
     if living.is_none() {
-        println!("SKIPPED commands::doubt::{test}: no root");
+        skipped!("no root");
     }
     Some((Sandbox::new(), living?))
 }
 
 #[test]
 fn verify_names_what_is_in_doubt_with_its_age_and_the_command_that_frees_it() {
-    let Some((sandbox, living)) = scene("verify_names_what_is_in_doubt_with_its_age_and_the_command_that_frees_it") else { return };
+    let Some((sandbox, living)) = scene() else { return };
     add_in_doubt(&sandbox, &living, "c1");
     sandbox.call("ADD").set("CNI_CONTAINERID", "c2").set("CNI_NETNS", living.path()).stdin(configuration(RANGE)).run().succeeded();
     let text = sandbox.command(&["verify"]);
@@ -82,7 +82,7 @@ fn verify_names_each_node_with_the_age_of_its_youngest_record() {
 
 #[test]
 fn what_a_sandbox_has_that_is_seen_alive_is_released_by_force_alone() {
-    let Some((sandbox, living)) = scene("what_a_sandbox_has_that_is_seen_alive_is_released_by_force_alone") else { return };
+    let Some((sandbox, living)) = scene() else { return };
     sandbox.call("ADD").set("CNI_NETNS", living.path()).stdin(configuration(RANGE)).run().succeeded();
     // Under whatever name it is asked for: also that of another node, which this machine had.
     sandbox.write("n2.conf", &sandbox.flat("n2"));
@@ -118,7 +118,7 @@ fn releasing_one_address_of_another_node_does_not_forget_whose_name_it_is() {
     sandbox.add("c1", RANGE).succeeded();
     let note = sandbox.store().join("nodes/n1/@machine-id");
     if !note.exists() {
-        return println!("SKIPPED commands::doubt::releasing_one_address_of_another_node: this machine has no machine id");
+        return skipped!("this machine has no machine id");
     }
     sandbox.write("flat.conf", &sandbox.flat("n2"));
     sandbox.command(&["release", "10.1.2.1", "--node", "n1", "--yes"]).succeeded();

@@ -40,24 +40,24 @@ struct Scene {
 }
 
 /// An empty store, and the turn to use it.
-fn empty(test: &str) -> Option<(&'static Cluster, Sandbox, MutexGuard<'static, ()>)> {
+fn empty() -> Option<(&'static Cluster, Sandbox, MutexGuard<'static, ()>)> {
     static OWN: LazyLock<Result<Cluster, String>> = LazyLock::new(|| Cluster::own(Options::default()));
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match OWN.as_ref() {
         Ok(cluster) => Some((cluster, Sandbox::on(cluster), turn)),
         Err(reason) => {
-            println!("SKIPPED commands::kube::{test}: {reason}");
+            skipped!("{reason}");
             None
         }
     }
 }
 
 impl Scene {
-    fn new(test: &str) -> Option<Self> {
-        let (cluster, sandbox, turn) = empty(test)?;
+    fn new() -> Option<Self> {
+        let (cluster, sandbox, turn) = empty()?;
         let Some(living) = Living::new() else {
-            println!("SKIPPED commands::kube::{test}: not root");
+            skipped!("not root");
             return None;
         };
         let scene = Self { cluster, sandbox, living, _turn: turn };
@@ -149,7 +149,7 @@ fn forget_version(object: &mut Value) {
 /// was given to another meanwhile is named, what is gone is forgotten.
 #[test]
 fn after_the_resource_was_deleted_repair_makes_again_what_lives() {
-    let Some(scene) = Scene::new("after_the_resource_was_deleted_repair_makes_again_what_lives") else { return };
+    let Some(scene) = Scene::new() else { return };
     scene.alive("c4").set("CNI_ARGS", "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-1").run().succeeded();
     let before: Value = serde_json::from_str(&scene.cluster.text(&["get", "ipa", "10.1.2.1", "-o", "json"])).unwrap();
     let crd = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crd");
@@ -181,7 +181,7 @@ fn after_the_resource_was_deleted_repair_makes_again_what_lives() {
 
 #[test]
 fn sweep_frees_what_is_gone_and_nothing_of_a_second_machine() {
-    let Some(scene) = Scene::new("sweep_frees_what_is_gone_and_nothing_of_a_second_machine") else { return };
+    let Some(scene) = Scene::new() else { return };
     scene.sandbox.add("c4", RANGE).succeeded();
     scene.patch("10.1.2.3", &json!({"spec": {"machine": "another"}}));
     scene.sandbox.add("c5", RANGE).succeeded();
@@ -205,7 +205,7 @@ fn sweep_frees_what_is_gone_and_nothing_of_a_second_machine() {
 /// What was shown is what is freed: not what has become of it since.
 #[test]
 fn the_record_of_a_dead_node_is_freed_as_it_was_shown() {
-    let Some(scene) = Scene::new("the_record_of_a_dead_node_is_freed_as_it_was_shown") else { return };
+    let Some(scene) = Scene::new() else { return };
     let store = store(scene.cluster, &scene.sandbox, "n2").for_dead_node();
     let shown = || store.list(&Filter { address: "10.1.2.9".parse().ok(), ..Filter::default() }).unwrap().next().unwrap().unwrap();
     let release = |allocation: &Allocation| {
@@ -230,7 +230,7 @@ fn from_workstation(scene: &Scene, args: &[&str]) -> Ended {
 
 #[test]
 fn from_a_workstation_one_reads_and_releases_what_a_dead_node_held() {
-    let Some(scene) = Scene::new("from_a_workstation_one_reads_and_releases_what_a_dead_node_held") else { return };
+    let Some(scene) = Scene::new() else { return };
     let (store, kubeconfig) = (scene.cluster.server(), scene.cluster.kubeconfig());
     for args in [&["list"][..], &["list", "-o", "json"], &["show", "10.1.2.1"], &["list", "--pod", "default/other-0"]] {
         let (here, there) = (scene.sandbox.command(args), from_workstation(&scene, args));
@@ -272,7 +272,7 @@ fn from_a_workstation_one_reads_and_releases_what_a_dead_node_held() {
 /// What cannot be read is no empty store.
 #[test]
 fn a_store_that_refuses_holds_no_answer() {
-    let Some(scene) = Scene::new("a_store_that_refuses_holds_no_answer") else { return };
+    let Some(scene) = Scene::new() else { return };
     let nobody = scene.cluster.kubeconfig_of("nobody");
     let network = scene.sandbox.write("net.json", &configuration(RANGE));
     let usage = ["usage", network.to_str().unwrap()];
@@ -293,7 +293,7 @@ fn a_store_that_refuses_holds_no_answer() {
 
 #[test]
 fn config_check_names_the_store_and_whether_its_kubeconfig_can_be_used() {
-    let Some(scene) = Scene::new("config_check_names_the_store_and_whether_its_kubeconfig_can_be_used") else { return };
+    let Some(scene) = Scene::new() else { return };
     let network = scene.sandbox.write("net.json", &configuration(RANGE));
     let checked = scene.sandbox.command(&["config", "check", network.to_str().unwrap()]);
     let kubeconfig = scene.cluster.kubeconfig();
@@ -323,7 +323,7 @@ fn lists(cluster: &Cluster) -> f64 {
 
 #[test]
 fn more_than_a_page_is_listed_in_order_and_counted() {
-    let Some((cluster, sandbox, _turn)) = empty("more_than_a_page_is_listed_in_order_and_counted") else { return };
+    let Some((cluster, sandbox, _turn)) = empty() else { return };
     let store = store(cluster, &sandbox, "n3");
     for number in 0..600 {
         claim(open(&store).as_mut(), "10.0.0.0/22", &draft("n3", &format!("c{number}"), None)).unwrap();

@@ -87,10 +87,9 @@ fn a_debt_of_another_node_is_not_touched() {
 
 #[test]
 fn a_thousand_debts_make_no_call_slow() {
-    let test = "a_thousand_debts_make_no_call_slow";
-    let (sandbox, Some(living)) = (Sandbox::new(), super::living(test)) else { return };
+    let (sandbox, Some(living)) = (Sandbox::new(), super::living()) else { return };
     if !has_strace() {
-        return println!("SKIPPED debts::damaged::{test}: strace is missing");
+        return skipped!("strace is missing");
     }
     run(&sandbox, "ADD", "c1", Some(&living)).succeeded();
     fail_to_del(&sandbox, "c1", Some(&living));
@@ -111,9 +110,8 @@ fn a_thousand_debts_make_no_call_slow() {
 
 #[test]
 fn where_nothing_was_ever_owed_a_call_looks_once() {
-    let test = "where_nothing_was_ever_owed_a_call_looks_once";
     if !has_strace() {
-        return println!("SKIPPED debts::damaged::{test}: strace is missing");
+        return skipped!("strace is missing");
     }
     let sandbox = Sandbox::new();
     for verb in ["ADD", "ADD", "DEL", "DEL"] {

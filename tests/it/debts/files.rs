@@ -6,8 +6,7 @@ use crate::support::stopped::{Moment, Stopped, has_strace};
 
 #[test]
 fn a_del_that_finds_the_store_busy_is_owed_and_paid_by_another_call_when_the_sandbox_is_gone() {
-    let test = "a_del_that_finds_the_store_busy_is_owed_and_paid_by_another_call_when_the_sandbox_is_gone";
-    let (sandbox, Some(living)) = (Sandbox::new(), living(test)) else { return };
+    let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
     assert_eq!(run(&sandbox, "ADD", "c1", Some(&living)).addresses(), ["10.1.2.1"]);
     let failed = fail_to_del(&sandbox, "c1", Some(&living));
     assert!(failed.details().contains("this node frees what is held when the sandbox is gone"), "{failed:?}");
@@ -55,7 +54,7 @@ fn every_verb_but_status_and_version_pays() {
 
 #[test]
 fn the_runtimes_next_del_pays_though_the_sandbox_lives() {
-    let (sandbox, Some(living)) = (Sandbox::new(), living("the_runtimes_next_del_pays_though_the_sandbox_lives")) else { return };
+    let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
     run(&sandbox, "ADD", "c1", Some(&living)).succeeded();
     let first = fail_to_del(&sandbox, "c1", Some(&living));
     let since = owed(&sandbox)[0]["since"].clone();
@@ -78,8 +77,7 @@ fn a_del_that_has_nothing_to_free_owes_nothing() {
 /// The sandbox is made again while a DEL of it is owed: it keeps what it has.
 #[test]
 fn an_add_of_a_living_sandbox_answers_with_what_it_holds_and_nothing_is_owed_any_more() {
-    let test = "an_add_of_a_living_sandbox_answers_with_what_it_holds_and_nothing_is_owed_any_more";
-    let (sandbox, Some(living)) = (Sandbox::new(), living(test)) else { return };
+    let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
     run(&sandbox, "ADD", "before", None).succeeded();
     run(&sandbox, "ADD", "c1", Some(&living)).succeeded();
     run(&sandbox, "DEL", "before", None).succeeded();
@@ -109,7 +107,7 @@ fn an_add_frees_what_its_dead_sandbox_owes_before_it_looks() {
 
 #[test]
 fn an_add_answers_11_where_what_is_owed_cannot_be_settled() {
-    let (sandbox, Some(living)) = (Sandbox::new(), living("an_add_answers_11_where_what_is_owed_cannot_be_settled")) else { return };
+    let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
     run(&sandbox, "ADD", "c1", Some(&living)).succeeded();
     fail_to_del(&sandbox, "c1", Some(&living));
     let debts = sandbox.path("debts");
@@ -152,10 +150,9 @@ fn a_del_of_a_store_that_is_away_is_owed_until_it_is_back() {
 /// answers with is freed. Fix: such a debt is paid with what is shown dead alone.
 #[test]
 fn an_add_that_ends_after_its_del_keeps_its_address_while_its_sandbox_lives() {
-    let test = "an_add_that_ends_after_its_del_keeps_its_address_while_its_sandbox_lives";
-    let (sandbox, Some(living)) = (Sandbox::new(), living(test)) else { return };
+    let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
     if !has_strace() {
-        return println!("SKIPPED debts::files::{test}: strace is missing");
+        return skipped!("strace is missing");
     }
     run(&sandbox, "ADD", "before", None).succeeded();
     let shard = sandbox.store().join("scopes/@/10.1.2.0_24");
@@ -177,10 +174,9 @@ fn an_add_that_ends_after_its_del_keeps_its_address_while_its_sandbox_lives() {
 /// The same for an ADD that takes back what it made, and cannot.
 #[test]
 fn an_add_that_cannot_take_back_what_it_made_owes_it() {
-    let test = "an_add_that_cannot_take_back_what_it_made_owes_it";
-    let (sandbox, Some(living)) = (Sandbox::new(), living(test)) else { return };
+    let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
     if !has_strace() {
-        return println!("SKIPPED debts::files::{test}: strace is missing");
+        return skipped!("strace is missing");
     }
     run(&sandbox, "ADD", "before", None).succeeded();
     let shard = sandbox.store().join("scopes/@/10.1.2.0_24");

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::time::Duration;
 
 /// A node behind a proxy that has made its first call.
-fn node(test: &str) -> Option<(&'static Cluster, Proxy, Node)> {
-    let cluster = Cluster::shared().map_err(|reason| println!("SKIPPED debts::kube::{test}: {reason}")).ok()?;
+fn node() -> Option<(&'static Cluster, Proxy, Node)> {
+    let cluster = Cluster::shared().map_err(|reason| skipped!("{reason}")).ok()?;
     install(cluster);
     let proxy = Proxy::new(cluster);
     let name = own_name("debt");
@@ -37,8 +37,7 @@ fn of(node: &Node, verb: &str, container: &str, uid: &str, living: &Living) -> C
 /// though the namespace is still there.
 #[test]
 fn a_del_without_the_api_server_succeeds_and_is_paid_when_that_is_back() {
-    let test = "a_del_without_the_api_server_succeeds_and_is_paid_when_that_is_back";
-    let (Some((cluster, proxy, node)), Some(living)) = (node(test), living(test)) else { return };
+    let (Some((cluster, proxy, node)), Some(living)) = (node(), living()) else { return };
     let address = of(&node, "ADD", "web_1", "u1", &living).run().addresses().remove(0);
     proxy.refuse();
     of(&node, "DEL", "web_1", "u1", &living).run().succeeded();
@@ -70,8 +69,7 @@ fn a_del_without_the_api_server_succeeds_and_is_paid_when_that_is_back() {
 /// payment that comes later frees nothing.
 #[test]
 fn an_add_of_the_same_pod_takes_over_what_is_owed() {
-    let test = "an_add_of_the_same_pod_takes_over_what_is_owed";
-    let (Some((cluster, proxy, node)), Some(old), Some(new)) = (node(test), living(test), living(test)) else { return };
+    let (Some((cluster, proxy, node)), Some(old), Some(new)) = (node(), living(), living()) else { return };
     let address = of(&node, "ADD", "web_1", "u1", &old).run().addresses().remove(0);
     let outage = |container: &str, living: &Living| {
         proxy.refuse();
@@ -96,8 +94,7 @@ fn an_add_of_the_same_pod_takes_over_what_is_owed() {
 /// DELs in a row; what the node cannot tell by itself is an error, and tried longer.
 #[test]
 fn a_silent_api_server_keeps_a_del_waiting_for_twelve_seconds() {
-    let test = "a_silent_api_server_keeps_a_del_waiting_for_twelve_seconds";
-    let (Some((_, proxy, node)), Some(living)) = (node(test), living(test)) else { return };
+    let (Some((_, proxy, node)), Some(living)) = (node(), living()) else { return };
     node.configure(&proxy.kubeconfig(&node.sandbox.root), r#"{"add":"10s","del":"25s"}"#);
     for container in ["c1", "c2"] {
         node.call("ADD", container).set("CNI_NETNS", living.path()).run().succeeded();
@@ -119,7 +116,7 @@ fn a_silent_api_server_keeps_a_del_waiting_for_twelve_seconds() {
 /// was lost: no payment could tell it from a later one.
 #[test]
 fn a_del_of_what_may_not_stand_is_an_error_still() {
-    let Some((_, proxy, node)) = node("a_del_of_what_may_not_stand_is_an_error_still") else { return };
+    let Some((_, proxy, node)) = node() else { return };
     proxy.script(|asked| if asked.method == "POST" { Act::Lose } else { Act::Pass });
     node.configure(&proxy.kubeconfig(&node.sandbox.root), r#"{"add":"1s","del":"300ms"}"#);
     assert_eq!(node.add("c1").code(), 11);
@@ -131,8 +128,7 @@ fn a_del_of_what_may_not_stand_is_an_error_still() {
 /// One request for an ADD and for a DEL, with debts that cannot be paid yet.
 #[test]
 fn debts_of_living_sandboxes_cost_no_requests() {
-    let test = "debts_of_living_sandboxes_cost_no_requests";
-    let (Some((cluster, proxy, node)), Some(living)) = (node(test), living(test)) else { return };
+    let (Some((cluster, proxy, node)), Some(living)) = (node(), living()) else { return };
     node.call("ADD", "c1").set("CNI_NETNS", living.path()).run().succeeded();
     let refusal = crate::support::proxy::Reply::status(403);
     proxy.script(move |asked| if asked.method == "DELETE" { Act::Answer(refusal.clone()) } else { Act::Pass });
@@ -155,7 +151,7 @@ fn debts_of_living_sandboxes_cost_no_requests() {
 /// A right that is missing is no reason to forget.
 #[test]
 fn a_del_that_is_refused_is_owed_too() {
-    let Some((cluster, proxy, node)) = node("a_del_that_is_refused_is_owed_too") else { return };
+    let Some((cluster, proxy, node)) = node() else { return };
     node.add("c1").succeeded();
     let refusal = crate::support::proxy::Reply::status(403);
     proxy.script(move |asked| if asked.method == "DELETE" { Act::Answer(refusal.clone()) } else { Act::Pass });
@@ -172,7 +168,7 @@ fn a_del_that_is_refused_is_owed_too() {
 /// what a dead sandbox holds is freed as it stands.
 #[test]
 fn a_record_that_was_edited_meanwhile_is_freed_all_the_same() {
-    let Some((cluster, proxy, node)) = node("a_record_that_was_edited_meanwhile_is_freed_all_the_same") else { return };
+    let Some((cluster, proxy, node)) = node() else { return };
     let address = node.add("c1").addresses().remove(0);
     proxy.refuse();
     node.del("c1").succeeded();

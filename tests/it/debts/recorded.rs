@@ -106,8 +106,7 @@ fn gc(sandbox: &Sandbox, listed: &serde_json::Value) {
 
 #[test]
 fn no_list_of_gc_frees_the_living_or_keeps_what_is_owed() {
-    let test = "no_list_of_gc_frees_the_living_or_keeps_what_is_owed";
-    let (sandbox, Some(lives)) = (Sandbox::new(), living(test)) else { return };
+    let (sandbox, Some(lives)) = (Sandbox::new(), living()) else { return };
     let add = |pod: &str, living: &Living| {
         let mut add = call(&sandbox, "ADD", pod, "net1", &whole("n"));
         add.set("CNI_NETNS", living.path()).run().succeeded();
@@ -117,7 +116,7 @@ fn no_list_of_gc_frees_the_living_or_keeps_what_is_owed() {
     // Nothing is cached: nothing of the living goes.
     gc(&sandbox, &json!([]));
     assert_eq!(sandbox.held().len(), 1);
-    let Some(dies) = living(test) else { return };
+    let Some(dies) = living() else { return };
     add("p2", &dies);
     let lock = super::lock(&sandbox);
     let mut del = stripped("n");

@@ -6,8 +6,7 @@ use serde_json::Value;
 
 #[test]
 fn list_and_verify_show_what_is_owed_and_a_day_later_it_is_a_finding() {
-    let test = "list_and_verify_show_what_is_owed_and_a_day_later_it_is_a_finding";
-    let (sandbox, Some(living)) = (Sandbox::new(), living(test)) else { return };
+    let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
     run(&sandbox, "ADD", "c1", Some(&living)).succeeded();
     run(&sandbox, "ADD", "c2", Some(&living)).succeeded();
     fail_to_del(&sandbox, "c1", Some(&living));
@@ -35,7 +34,7 @@ fn list_and_verify_show_what_is_owed_and_a_day_later_it_is_a_finding() {
 
 #[test]
 fn what_is_released_by_hand_is_owed_no_more() {
-    let (sandbox, Some(living)) = (Sandbox::new(), living("what_is_released_by_hand_is_owed_no_more")) else { return };
+    let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
     for (container, release) in
         [("c1", &["release", "10.1.2.1", "--force", "--yes"][..]), ("c2", &["release", "--node", "n1", "--force", "--yes"])]
     {

@@ -60,31 +60,31 @@ fn command(objects: &[Value]) -> Vec<&str> {
         .collect()
 }
 
-fn compare(test: &str, kustomization: &str, args: &[&str]) {
+fn compare(kustomization: &str, args: &[&str]) {
     match (kustomized(kustomization), rendered(args)) {
         (Ok(kustomized), Ok(rendered)) => {
             assert!(3 < kustomized.len(), "{kustomized:?}");
             assert_eq!(kustomized, rendered);
         }
-        (Err(reason), _) | (_, Err(reason)) => println!("SKIPPED deploy::chart::{test}: {reason}"),
+        (Err(reason), _) | (_, Err(reason)) => skipped!("{reason}"),
     }
 }
 
 #[test]
 fn the_chart_renders_what_kustomize_builds() {
-    compare("the_chart_renders_what_kustomize_builds", "node", &[]);
+    compare("node", &[]);
 }
 
 #[test]
 fn so_it_does_to_uninstall() {
-    compare("so_it_does_to_uninstall", "uninstall", &["--set", "uninstall=true"]);
+    compare("uninstall", &["--set", "uninstall=true"]);
 }
 
 #[test]
 fn the_chart_is_without_reproach() {
     match helm(&["lint", "--strict", "deploy/chart"]) {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
-        Err(reason) => println!("SKIPPED deploy::chart::the_chart_is_without_reproach: {reason}"),
+        Err(reason) => skipped!("{reason}"),
     }
 }
 
@@ -106,7 +106,7 @@ fn values_reach_what_they_are_for() {
     let args: Vec<&str> = values.iter().flat_map(|value| ["--set", value]).collect();
     let objects = match rendered(&args) {
         Ok(objects) => objects,
-        Err(reason) => return println!("SKIPPED deploy::chart::values_reach_what_they_are_for: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     assert!(objects.iter().all(|object| object["metadata"]["name"] == "ipam"), "{objects:?}");
     let pod = &daemon_set(&objects)["spec"]["template"]["spec"];
@@ -145,7 +145,7 @@ fn a_mistyped_value_is_refused() {
             Ok(output) => {
                 assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("schema"), "{value}: {output:?}")
             }
-            Err(reason) => return println!("SKIPPED deploy::chart::a_mistyped_value_is_refused: {reason}"),
+            Err(reason) => return skipped!("{reason}"),
         }
     }
 }

@@ -29,14 +29,13 @@ fn below(directory: &Path) -> Vec<String> {
 
 #[test]
 fn the_image_holds_the_executable_and_starts_what_the_daemon_set_does() {
-    let name = "deploy::image::the_image_holds_the_executable_and_starts_what_the_daemon_set_does";
     let sandbox = Sandbox::new();
     if let Err(error) = buildah(&sandbox, &["--version"]) {
-        return println!("SKIPPED {name}: buildah: {error}");
+        return skipped!("buildah: {error}");
     }
     let objects = match kustomized("node") {
         Ok(objects) => objects,
-        Err(reason) => return println!("SKIPPED {name}: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     let bin = sandbox.path("context/target/bin");
     std::fs::create_dir_all(&bin).unwrap();

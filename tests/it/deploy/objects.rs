@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Output, Stdio};
 
-fn cluster(test: &str) -> Option<&'static Cluster> {
-    Cluster::shared().map_err(|reason| println!("SKIPPED deploy::objects::{test}: {reason}")).ok()
+fn cluster() -> Option<&'static Cluster> {
+    Cluster::shared().map_err(|reason| skipped!("{reason}")).ok()
 }
 
 fn kubectl(cluster: &Cluster, args: &[&str], stdin: &Value) -> Output {
@@ -53,7 +53,7 @@ fn taken(cluster: &Cluster, object: &Value) -> Result<(), String> {
 
 #[test]
 fn every_manifest_is_taken_strictly() {
-    let Some(cluster) = cluster("every_manifest_is_taken_strictly") else { return };
+    let Some(cluster) = cluster() else { return };
     for folder in ["crd", "node", "uninstall", "node"] {
         let path = format!("{}/deploy/{folder}", env!("CARGO_MANIFEST_DIR"));
         let output = cluster.kubectl(&["apply", "--validate=strict", "--dry-run=server", "-k", &path]);
@@ -64,7 +64,7 @@ fn every_manifest_is_taken_strictly() {
 
 #[test]
 fn names_that_say_scope_and_address_are_taken() {
-    let Some(cluster) = cluster("names_that_say_scope_and_address_are_taken") else { return };
+    let Some(cluster) = cluster() else { return };
     let hash = "0123456789abcdef";
     for (name, scope, address) in [
         ("192.0.2.7", None, "192.0.2.7"),
@@ -80,7 +80,7 @@ fn names_that_say_scope_and_address_are_taken() {
 
 #[test]
 fn other_names_are_refused() {
-    let Some(cluster) = cluster("other_names_are_refused") else { return };
+    let Some(cluster) = cluster() else { return };
     for (name, scope, address) in [
         ("192.0.2.8", None, "192.0.2.7"),
         ("1192.0.2.7", None, "192.0.2.7"),
@@ -102,7 +102,7 @@ fn other_names_are_refused() {
 
 #[test]
 fn what_no_add_writes_is_refused() {
-    let Some(cluster) = cluster("what_no_add_writes_is_refused") else { return };
+    let Some(cluster) = cluster() else { return };
     let cases: &[(&str, Value, &str)] = &[
         ("/spec/address", json!("192.0.2.07"), "expected an IPv4 address"),
         ("/spec/address", json!("example"), "expected an IPv4 address"),
@@ -130,7 +130,7 @@ fn what_no_add_writes_is_refused() {
 
 #[test]
 fn only_a_rehoming_changes_an_object() {
-    let Some(cluster) = cluster("only_a_rehoming_changes_an_object") else { return };
+    let Some(cluster) = cluster() else { return };
     let name = "only-a-rehoming.192.0.2.7";
     let created = kubectl(cluster, &["create", "-f", "-"], &allocation(name, Some("only-a-rehoming"), "192.0.2.7"));
     assert!(created.status.success(), "{created:?}");
@@ -170,7 +170,7 @@ fn only_a_rehoming_changes_an_object() {
 /// and its word on itself.
 #[test]
 fn the_plugin_has_its_rights_and_no_other() {
-    let Some(cluster) = cluster("the_plugin_has_its_rights_and_no_other") else { return };
+    let Some(cluster) = cluster() else { return };
     let plugin = "--as=system:serviceaccount:kube-system:hereabouts";
     let may = |verb: &str, resource: &str| {
         let output = cluster.kubectl(&[
@@ -203,7 +203,7 @@ fn the_resource_outlives_the_daemon_set() {
     let own = Cluster::own(Options::default());
     let cluster = match own {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("SKIPPED deploy::objects::the_resource_outlives_the_daemon_set: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     assert!(kubectl(&cluster, &["create", "-f", "-"], &allocation("192.0.2.7", None, "192.0.2.7")).status.success());
     cluster.text(&["delete", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/node"), "--wait=false"]);

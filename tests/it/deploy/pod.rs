@@ -252,13 +252,13 @@ impl Drop for Pod<'_> {
     }
 }
 
-fn node(test: &str, name: &str) -> Option<Node> {
-    kustomized("node").and_then(|_| Node::new(name)).map_err(|reason| println!("SKIPPED deploy::pod::{test}: {reason}")).ok()
+fn node(name: &str) -> Option<Node> {
+    kustomized("node").and_then(|_| Node::new(name)).map_err(|reason| skipped!("{reason}")).ok()
 }
 
 #[test]
 fn it_installs_a_plugin_that_works_with_the_rights_it_ships_with() {
-    let Some(node) = node("it_installs_a_plugin_that_works_with_the_rights_it_ships_with", "pod-installs") else { return };
+    let Some(node) = node("pod-installs") else { return };
     let pod = node.pod("node").unwrap();
     pod.wait("the first start", || pod.is_ready("startupProbe"));
     pod.probe("readinessProbe").succeeded();
@@ -290,12 +290,11 @@ fn it_installs_a_plugin_that_works_with_the_rights_it_ships_with() {
 /// would write, and with `settings` no pod became ready.
 #[test]
 fn with_settings_it_becomes_ready_and_an_older_one_stays_so() {
-    const NAME: &str = "with_settings_it_becomes_ready_and_an_older_one_stays_so";
-    let Some(node) = node(NAME, "pod-settings") else { return };
+    let Some(node) = node("pod-settings") else { return };
     let with = |setting: &str| rendered(&["--set", "whereabouts=true", "--set", setting]);
     let (old, new) = match (with("settings.log_level=error"), with("settings.log_level=debug")) {
         (Ok(old), Ok(new)) => (old, new),
-        (Err(reason), _) | (_, Err(reason)) => return println!("SKIPPED deploy::pod::{NAME}: {reason}"),
+        (Err(reason), _) | (_, Err(reason)) => return skipped!("{reason}"),
     };
     let says = |level: &str| node.shell("cat /etc/cni/net.d/hereabouts.d/hereabouts.conf").contains(&format!(r#""log_level": "{level}""#));
     let old = node.pod_of(&old, "old", "1d").unwrap();
@@ -320,7 +319,7 @@ fn with_settings_it_becomes_ready_and_an_older_one_stays_so() {
 /// for its state, `verify` knew of no note, `show` doubted a sandbox that was alive.
 #[test]
 fn what_is_typed_in_it_looks_from_the_node() {
-    let Some(node) = node("what_is_typed_in_it_looks_from_the_node", "pod-exec") else { return };
+    let Some(node) = node("pod-exec") else { return };
     let pod = node.pod_that_sweeps("node", "1d").unwrap();
     pod.wait("the first start", || pod.is_ready("startupProbe"));
     node.hold_for_one_living_and_one_dead();
@@ -338,7 +337,7 @@ fn what_is_typed_in_it_looks_from_the_node() {
 
 #[test]
 fn it_says_why_it_is_not_ready() {
-    let Some(node) = node("it_says_why_it_is_not_ready", "pod-not-ready") else { return };
+    let Some(node) = node("pod-not-ready") else { return };
     std::fs::write(node.sandbox.path("token/token"), "nobodys").unwrap();
     let pod = node.pod("node").unwrap();
     pod.wait("the files", || pod.is_ready("readinessProbe"));
@@ -350,7 +349,7 @@ fn it_says_why_it_is_not_ready() {
 
 #[test]
 fn it_frees_what_a_pod_held_that_is_gone_without_a_del() {
-    let Some(node) = node("it_frees_what_a_pod_held_that_is_gone_without_a_del", "pod-sweeps") else { return };
+    let Some(node) = node("pod-sweeps") else { return };
     let pod = node.pod("node").unwrap();
     pod.wait("the first start", || pod.is_ready("startupProbe"));
     node.hold_for_one_living_and_one_dead();
@@ -364,7 +363,7 @@ fn it_frees_what_a_pod_held_that_is_gone_without_a_del() {
 /// pod looks for every few seconds.
 #[test]
 fn it_repairs_at_once_what_a_cluster_that_was_set_back_has_lost() {
-    let Some(node) = node("it_repairs_at_once_what_a_cluster_that_was_set_back_has_lost", "pod-set-back") else { return };
+    let Some(node) = node("pod-set-back") else { return };
     let pod = node.pod_that_sweeps("node", "1d").unwrap();
     pod.wait("the first start", || pod.is_ready("startupProbe"));
     for container in ["lost", "kept"] {
@@ -389,7 +388,7 @@ fn it_repairs_at_once_what_a_cluster_that_was_set_back_has_lost() {
 
 #[test]
 fn it_takes_the_plugin_off_when_nothing_is_held_any_more() {
-    let Some(node) = node("it_takes_the_plugin_off_when_nothing_is_held_any_more", "pod-uninstalls") else { return };
+    let Some(node) = node("pod-uninstalls") else { return };
     let pod = node.pod("node").unwrap();
     pod.wait("the first start", || pod.is_ready("startupProbe"));
     node.make_netns("c1");

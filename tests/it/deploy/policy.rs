@@ -17,8 +17,8 @@ use std::time::Duration;
 /// The policy's words.
 const DENIED: &str = "a token changes only records of its own node";
 
-fn cluster(test: &str) -> Option<&'static Cluster> {
-    Cluster::shared().map_err(|reason| println!("SKIPPED deploy::policy::{test}: {reason}")).ok()
+fn cluster() -> Option<&'static Cluster> {
+    Cluster::shared().map_err(|reason| skipped!("{reason}")).ok()
 }
 
 /// Who has a token, wherever that is used.
@@ -94,12 +94,11 @@ fn tokens(cluster: &Cluster, node: &str) -> [String; 2] {
 
 #[test]
 fn the_plugin_works_with_a_token_of_its_node() {
-    let test = "the_plugin_works_with_a_token_of_its_node";
-    let Some(cluster) = cluster(test) else { return };
+    let Some(cluster) = cluster() else { return };
     let name = own_name("policy");
     for token in tokens(cluster, &name) {
         let (Some(first), Some(second)) = (Living::new(), Living::new()) else {
-            return println!("SKIPPED deploy::policy::{test}: not root");
+            return skipped!("not root");
         };
         let bearer = Bearer::new(cluster, &token);
         let node = node(&bearer, &name, &name);
@@ -135,9 +134,8 @@ fn the_plugin_works_with_a_token_of_its_node() {
 /// The row "change, free or take over a record of another node".
 #[test]
 fn a_token_changes_no_record_of_another_node() {
-    let test = "a_token_changes_no_record_of_another_node";
-    let Some(cluster) = cluster(test) else { return };
-    let Some(living) = Living::new() else { return println!("SKIPPED deploy::policy::{test}: not root") };
+    let Some(cluster) = cluster() else { return };
+    let Some(living) = Living::new() else { return skipped!("not root") };
     let (own, other) = (own_name("victim"), own_name("thief"));
     let bearer = Bearer::new(cluster, &cluster.node_token(&own));
     let victim = node(&bearer, &own, &own);
@@ -181,9 +179,8 @@ fn a_token_changes_no_record_of_another_node() {
 /// addresses as it likes.
 #[test]
 fn a_token_frees_and_makes_records_of_its_own_node() {
-    let test = "a_token_frees_and_makes_records_of_its_own_node";
-    let Some(cluster) = cluster(test) else { return };
-    let Some(living) = Living::new() else { return println!("SKIPPED deploy::policy::{test}: not root") };
+    let Some(cluster) = cluster() else { return };
+    let Some(living) = Living::new() else { return skipped!("not root") };
     let own = own_name("stolen");
     let thief = Bearer::new(cluster, &cluster.node_token(&own));
     let node = node(&thief, &own, &own);
@@ -219,7 +216,7 @@ fn release_node(cluster: &Cluster, node: &str) -> Ended {
 /// The row "read every record", and those of what no token may do.
 #[test]
 fn a_token_reads_every_record_and_nothing_else() {
-    let Some(cluster) = cluster("a_token_reads_every_record_and_nothing_else") else { return };
+    let Some(cluster) = cluster() else { return };
     let own = own_name("reader");
     for token in [cluster.node_token(&own), cluster.plugin_token(&[])] {
         let thief = Bearer::new(cluster, &token);
@@ -243,7 +240,7 @@ fn a_token_reads_every_record_and_nothing_else() {
 /// The row of tokens that name no node: also of a pod that has none yet.
 #[test]
 fn a_token_that_names_no_node_changes_nothing() {
-    let Some(cluster) = cluster("a_token_that_names_no_node_changes_nothing") else { return };
+    let Some(cluster) = cluster() else { return };
     let own = own_name("unplaced");
     let pod = cluster.make_plugin_pod(&own, None);
     let unplaced = cluster.plugin_token(&["--bound-object-kind", "Pod", "--bound-object-name", &pod]);
@@ -276,7 +273,7 @@ fn a_token_that_names_no_node_changes_nothing() {
 /// The row of how long a token is of use.
 #[test]
 fn a_token_ends_with_its_pod_and_with_its_node() {
-    let Some(cluster) = cluster("a_token_ends_with_its_pod_and_with_its_node") else { return };
+    let Some(cluster) = cluster() else { return };
     let own = own_name("ending");
     let [by_node, by_pod] = tokens(cluster, &own);
     let pod = ["delete", "pod", "--namespace", "kube-system", "--grace-period=0", "--force"];
@@ -297,7 +294,7 @@ fn a_token_ends_with_its_pod_and_with_its_node() {
 /// The row of credentials that are not this ServiceAccount's: their roles decide.
 #[test]
 fn other_credentials_are_not_restricted() {
-    let Some(cluster) = cluster("other_credentials_are_not_restricted") else { return };
+    let Some(cluster) = cluster() else { return };
     let own = own_name("unrestricted");
     let mut role = kustomized("node").unwrap().into_iter().find(|object| object["kind"] == "ClusterRole").unwrap();
     role["metadata"]["name"] = json!(own);
@@ -319,7 +316,7 @@ fn other_credentials_are_not_restricted() {
 
 #[test]
 fn with_a_token_of_another_node_or_of_none_the_plugin_says_what_to_do() {
-    let Some(cluster) = cluster("with_a_token_of_another_node_or_of_none_the_plugin_says_what_to_do") else { return };
+    let Some(cluster) = cluster() else { return };
     let (own, other) = (own_name("wrong-token"), own_name("right-token"));
     let right = Bearer::new(cluster, &cluster.node_token(&own));
     let node = node(&right, &own, &own);
@@ -346,7 +343,7 @@ fn with_a_token_of_another_node_or_of_none_the_plugin_says_what_to_do() {
 /// and the refusal says so.
 #[test]
 fn records_of_another_node_take_an_administrator() {
-    let Some(cluster) = cluster("records_of_another_node_take_an_administrator") else { return };
+    let Some(cluster) = cluster() else { return };
     let (own, off) = (own_name("here"), own_name("off"));
     let here = Bearer::new(cluster, &cluster.node_token(&own));
     let there = Bearer::new(cluster, &cluster.node_token(&off));
@@ -378,10 +375,9 @@ fn records_of_another_node_take_an_administrator() {
 /// renders for a namespace and a name.
 #[test]
 fn it_bites_wherever_it_is_installed() {
-    let test = "it_bites_wherever_it_is_installed";
     let cluster = match Cluster::own(Options { deploy: false, ..Options::default() }) {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("SKIPPED deploy::policy::{test}: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     let root = env!("CARGO_MANIFEST_DIR");
     cluster.text(&["apply", "-k", &format!("{root}/deploy/crd")]);
@@ -411,7 +407,7 @@ fn it_bites_wherever_it_is_installed() {
         Ok::<_, String>(())
     };
     if let Err(reason) = chart("by-chart", &["name=ipam"]) {
-        return println!("SKIPPED deploy::policy::{test}, the chart: {reason}");
+        return skipped!("{reason}");
     }
     bites(&cluster, "by-chart", "ipam");
     // The column "without it".
@@ -461,8 +457,7 @@ fn bites(cluster: &Cluster, namespace: &str, account: &str) {
 /// another one, is found before a pod meets it; `install` by hand refuses it.
 #[test]
 fn a_token_that_names_no_node_or_another_is_refused_by_status_and_install() {
-    let test = "a_token_that_names_no_node_or_another_is_refused_by_status_and_install";
-    let Some(cluster) = cluster(test) else { return };
+    let Some(cluster) = cluster() else { return };
     let name = own_name("policy-token");
     for (token, fits) in [
         (cluster.node_token(&name), true),

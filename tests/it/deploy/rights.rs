@@ -79,17 +79,16 @@ fn says_missing(ended: &Ended, verb: &str) {
 /// What happens on a node without a right: an ADD, its repeat, the ADD of a new
 /// sandbox of the same pod after the first one died, and the DEL.
 fn play(verb: &str, expect: impl FnOnce(&Node<'_>, [Ended; 3], &dyn Fn() -> Ended)) {
-    let test = format!("SKIPPED deploy::rights::without_{verb}");
     let cluster = match Cluster::shared() {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("{test}: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     let (Some(first), Some(second)) = (Living::new(), Living::new()) else {
-        return println!("{test}: no root, no namespaces");
+        return skipped!("no root, no namespaces");
     };
     let node = match Node::without(cluster, verb) {
         Ok(node) => node,
-        Err(reason) => return println!("{test}: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     let added = node.verb("ADD", "c1", &first.path());
     let repeated = node.verb("ADD", "c1", &first.path());

@@ -42,7 +42,7 @@ fn gc(sandbox: &Sandbox) -> Call {
 #[test]
 fn a_clone_frees_nothing_of_the_originals_pods() {
     let Some(living) = Living::new() else {
-        return println!("SKIPPED evidence::clones::a_clone_frees_nothing_of_the_originals_pods: no root");
+        return skipped!("no root");
     };
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.path("run")).unwrap();
@@ -73,7 +73,7 @@ fn a_clone_frees_nothing_of_the_originals_pods() {
 #[test]
 fn hardware_with_another_id_is_a_clone_and_without_one_or_with_a_dummy_says_nothing() {
     if Living::new().is_none() {
-        return println!("SKIPPED evidence::clones::hardware_with_another_id_is_a_clone: no root");
+        return skipped!("no root");
     }
     let sandbox = Sandbox::new();
     let held_at = |place: &str, before: Option<&str>, now: Option<&str>| {
@@ -104,7 +104,7 @@ fn hardware_with_another_id_is_a_clone_and_without_one_or_with_a_dummy_says_noth
 #[test]
 fn a_del_on_other_hardware_frees_nothing_and_that_of_the_original_does() {
     if Living::new().is_none() {
-        return println!("SKIPPED evidence::clones::a_del_on_other_hardware_frees_nothing_and_that_of_the_original_does: no root");
+        return skipped!("no root");
     }
     let sandbox = Sandbox::new();
     let [one, other] = ["5b9dd3a4-0a8e-4a35-9b0a-1f4c3c9e7d11", "c0ffee00-17b3-4f0e-8f57-0a5d7a1be0f2"].map(Some);
@@ -120,7 +120,7 @@ fn a_del_on_other_hardware_frees_nothing_and_that_of_the_original_does() {
 #[test]
 fn a_machine_id_that_is_absent_or_a_dummy_says_nothing() {
     if Living::new().is_none() {
-        return println!("SKIPPED evidence::clones::a_machine_id_that_is_absent_or_a_dummy_says_nothing: no root");
+        return skipped!("no root");
     }
     for dummy in ["", "uninitialized\n", "00000000000000000000000000000000\n"] {
         let sandbox = Sandbox::new();

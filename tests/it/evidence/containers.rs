@@ -23,7 +23,7 @@ fn inside(call: Call, script: &str) -> Call {
 #[test]
 fn a_container_that_runs_the_plugin_is_replaced_while_its_pods_live() {
     let Some(living) = Living::new() else {
-        return println!("SKIPPED evidence::containers::a_container_that_runs_the_plugin_is_replaced_while_its_pods_live: no root");
+        return skipped!("no root");
     };
     let sandbox = Sandbox::new();
     let file = sandbox.write("pod", "");
@@ -50,7 +50,7 @@ fn a_container_that_runs_the_plugin_is_replaced_while_its_pods_live() {
 #[test]
 fn a_process_is_not_gone_because_a_containers_own_proc_lacks_it() {
     let Some(living) = Living::new() else {
-        return println!("SKIPPED evidence::containers::a_process_is_not_gone_because_a_containers_own_proc_lacks_it: no root");
+        return skipped!("no root");
     };
     let sandbox = Sandbox::new();
     add(&sandbox, &living.path()).run().succeeded();
@@ -67,7 +67,7 @@ fn a_process_is_not_gone_because_a_containers_own_proc_lacks_it() {
 #[test]
 fn a_node_that_is_a_container_restarts_and_what_its_pods_held_is_free() {
     let Some(living) = Living::new() else {
-        return println!("SKIPPED evidence::containers::a_node_that_is_a_container_restarts_and_what_its_pods_held_is_free: no root");
+        return skipped!("no root");
     };
     let sandbox = Sandbox::new();
     let (run, file) = (sandbox.path("run"), sandbox.path("run/netns/p"));

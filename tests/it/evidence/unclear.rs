@@ -42,9 +42,8 @@ ctypes.CDLL(None).syscall(60, 0)";
 /// that stands and cannot be followed is doubt.
 #[test]
 fn a_process_whose_first_thread_has_ended_is_not_gone() {
-    let test = "evidence::unclear::a_process_whose_first_thread_has_ended_is_not_gone";
     if !nix::unistd::geteuid().is_root() || !cfg!(target_arch = "x86_64") {
-        return println!("SKIPPED {test}: no root, or another number of exit(2)");
+        return skipped!("no root, or another number of exit(2)");
     }
     let sandbox = Sandbox::new();
     let mut command = Command::new("unshare");

@@ -7,8 +7,8 @@ use crate::support::sandbox::Sandbox;
 
 /// ADD and sweep in one mount namespace; `between` changes what is at the path
 /// while the sandbox lives. `add` goes in front of the ADD.
-fn check_in_one_namespace(test: &str, path: &str, before_add: &str, between: &str, kept: bool) {
-    let Some(living) = Living::new() else { return println!("SKIPPED evidence::views::{test}: no root") };
+fn check_in_one_namespace(path: &str, before_add: &str, between: &str, kept: bool) {
+    let Some(living) = Living::new() else { return skipped!("no root") };
     let sandbox = Sandbox::new();
     let root = sandbox.root.display();
     let script = format!(
@@ -22,39 +22,37 @@ fn check_in_one_namespace(test: &str, path: &str, before_add: &str, between: &st
 
 #[test]
 fn a_directory_that_is_bound_over_itself_without_what_is_mounted_in_it_is_doubt() {
-    let test = "a_directory_that_is_bound_over_itself_without_what_is_mounted_in_it_is_doubt";
-    check_in_one_namespace(test, "run/p", "", "mount --bind run run", true);
+    check_in_one_namespace("run/p", "", "mount --bind run run", true);
 }
 
 /// As Multus does, whose pod has the host's root at /hostroot.
 #[test]
 fn what_an_add_saw_below_another_root_is_not_gone_because_this_root_lacks_the_mount() {
-    let test = "what_an_add_saw_below_another_root_is_not_gone_because_this_root_lacks_the_mount";
     let root = "mkdir root && mount --rbind / root && mount --make-rprivate / && mount --make-rprivate root && umount run/p && chroot root";
-    check_in_one_namespace(test, "run/p", root, "true", true);
+    check_in_one_namespace("run/p", root, "true", true);
 }
 
 #[test]
 fn a_plain_file_that_is_bound_over_the_namespace_is_doubt() {
-    check_in_one_namespace("a_plain_file_that_is_bound_over_the_namespace_is_doubt", "run/p", "", "mount --bind plain run/p", true);
+    check_in_one_namespace("run/p", "", "mount --bind plain run/p", true);
 }
 
 #[test]
 fn a_link_that_leads_elsewhere_is_doubt() {
-    check_in_one_namespace("a_link_that_leads_elsewhere_is_doubt", "link", "", "ln -sfn other/p link", true);
+    check_in_one_namespace("link", "", "ln -sfn other/p link", true);
 }
 
 /// What they are told from: here the sandbox is gone.
 #[test]
 fn a_mount_that_is_gone_from_its_own_directory_is_a_sandbox_that_is_gone() {
-    check_in_one_namespace("a_mount_that_is_gone_from_its_own_directory_is_a_sandbox_that_is_gone", "run/p", "", "umount run/p", false);
+    check_in_one_namespace("run/p", "", "umount run/p", false);
 }
 
 /// As clones and containers with a boot id of their own show it.
 #[test]
 fn of_two_boot_ids_that_are_both_mounted_files_another_view_is_doubt_and_a_name_that_is_gone_is_not() {
     let Some(living) = Living::new() else {
-        return println!("SKIPPED evidence::views::of_two_boot_ids_that_are_both_mounted_files: no root");
+        return skipped!("no root");
     };
     let sandbox = Sandbox::new();
     let (run, file) = (sandbox.path("run"), sandbox.path("run/p"));
@@ -78,7 +76,7 @@ fn of_two_boot_ids_that_are_both_mounted_files_another_view_is_doubt_and_a_name_
 #[test]
 fn another_procfs_of_the_same_device_shows_nothing_of_a_process_of_the_first() {
     if Living::new().is_none() {
-        return println!("SKIPPED evidence::views::another_procfs_of_the_same_device_shows_nothing_of_a_process_of_the_first: no root");
+        return skipped!("no root");
     }
     let sandbox = Sandbox::new();
     let [go, gone] = ["go", "gone"].map(|name| {

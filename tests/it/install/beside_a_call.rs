@@ -25,9 +25,9 @@ fn waiting(node: &Node, args: &[&str]) -> Watching {
     waiting
 }
 
-fn installed(name: &str) -> Option<Node> {
+fn installed() -> Option<Node> {
     if !has_strace() {
-        println!("SKIPPED install::beside_a_call::{name}: no strace");
+        skipped!("no strace");
         return None;
     }
     let node = Node::new();
@@ -40,7 +40,7 @@ fn installed(name: &str) -> Option<Node> {
 
 #[test]
 fn what_an_add_under_way_allocates_keeps_the_node_as_it_is() {
-    let Some(node) = installed("what_an_add_under_way_allocates_keeps_the_node_as_it_is") else { return };
+    let Some(node) = installed() else { return };
     let files = node.files();
     let elsewhere = node.path("elsewhere");
     for args in [&["uninstall"][..], &["install", "--data-dir", elsewhere.to_str().unwrap()]] {
@@ -65,7 +65,7 @@ fn what_an_add_under_way_allocates_keeps_the_node_as_it_is() {
 
 #[test]
 fn one_that_was_killed_while_it_waited_is_made_good() {
-    let Some(node) = installed("one_that_was_killed_while_it_waited_is_made_good") else { return };
+    let Some(node) = installed() else { return };
     let files = node.files();
     for args in [&["install", "--data-dir", node.sandbox.store().to_str().unwrap()][..], &["uninstall"]] {
         let add = begun(&node);

@@ -113,7 +113,7 @@ fn held(node: &Node) -> usize {
 fn sweep_frees_from_the_hosts_mounts_and_nothing_from_a_pods() {
     let node = Node::new();
     let (Some(living), Some(host)) = (Living::new(), Host::new(&node)) else {
-        return println!("SKIPPED install::sweeping::sweep_frees_from_the_hosts_mounts_and_nothing_from_a_pods: no root, no namespaces");
+        return skipped!("no root, no namespaces");
     };
     let netns = node.path("netns/pod");
     let netns = netns.to_str().unwrap();
@@ -177,7 +177,7 @@ fn a_sweep_that_stands_still_does_not_keep_it_from_ending() {
 #[test]
 fn a_sweep_that_outlasts_its_kill_does_not_keep_it_from_ending() {
     if !has_strace() {
-        return println!("SKIPPED install::sweeping::a_sweep_that_outlasts_its_kill_does_not_keep_it_from_ending: no strace");
+        return skipped!("no strace");
     }
     let (_node, mut watching, _lock) = sweeping_in_vain();
     let children = format!("/proc/{0}/task/{0}/children", watching.id());

@@ -59,10 +59,10 @@ fn as_the_first_process_of_a_container_it_ends_too() {
     let mut call = node.staying(&["install", "--watch"]);
     call.through(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     let Ok(output) = std::process::Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "true"]).output() else {
-        return println!("SKIPPED install::watching::as_the_first_process_of_a_container_it_ends_too: no unshare");
+        return skipped!("no unshare");
     };
     if !output.status.success() {
-        return println!("SKIPPED install::watching::as_the_first_process_of_a_container_it_ends_too: no namespaces here");
+        return skipped!("no namespaces here");
     }
     let mut watching = Watching::start(&call, &node.path("said"));
     // unshare itself is no install: what it starts is.

@@ -8,7 +8,7 @@ use crate::support::stopped::{Moment, NO_LOCKS, Stopped};
 /// GC at each place of an ADD. Where the ADD holds the lock GC waits; and once
 /// more with locks that are useless, so that it looks at what is half made.
 fn check_beside_add(at: At, without_locks: bool) {
-    let [living, other] = sandboxes("collecting").unwrap();
+    let [living, other] = sandboxes().unwrap();
     let case = format!("{at:?}, without locks: {without_locks}");
     let sandbox = Sandbox::new();
     prepare(&sandbox);
@@ -29,7 +29,7 @@ fn check_beside_add(at: At, without_locks: bool) {
 
 #[test]
 fn gc_frees_nothing_of_an_add_in_flight() {
-    let Some([]) = sandboxes("collecting::gc_frees_nothing_of_an_add_in_flight") else { return };
+    let Some([]) = sandboxes() else { return };
     for at in At::ALL {
         check_beside_add(at, false);
         check_beside_add(at, true);
@@ -41,7 +41,7 @@ fn gc_frees_nothing_of_an_add_in_flight() {
 /// its record would look dead.
 #[test]
 fn gc_frees_nothing_of_an_add_in_flight_on_another_node() {
-    let Some([]) = sandboxes("collecting::gc_frees_nothing_of_an_add_in_flight_on_another_node") else { return };
+    let Some([]) = sandboxes() else { return };
     for (at, without_locks) in At::ALL.into_iter().flat_map(|at| [(at, false), (at, true)]) {
         let sandbox = Sandbox::new();
         let (other, machine) =
@@ -74,11 +74,10 @@ fn gc_frees_nothing_of_an_add_in_flight_on_another_node() {
 /// world goes on in three ways. It looks again under the lock.
 #[test]
 fn gc_that_saw_a_record_dead_frees_nothing_that_has_changed_since() {
-    let test = "collecting::gc_that_saw_a_record_dead_frees_nothing_that_has_changed_since";
-    let Some([new]) = sandboxes(test) else { return };
+    let Some([new]) = sandboxes() else { return };
     for way in ["repeated", "re-homed", "given to another"] {
         let sandbox = Sandbox::new();
-        let [old] = sandboxes("collecting").unwrap();
+        let [old] = sandboxes().unwrap();
         let path = old.path();
         add(&sandbox, "c1", &old, "web-0").run().succeeded();
         drop(old);

@@ -14,10 +14,10 @@ fn one(address: &str, container: &str) -> Vec<(String, String)> {
 /// sandbox by re-homing, where there is no second DEL.
 #[test]
 fn a_del_that_goes_on_late_frees_nothing_of_the_new_holder() {
-    let Some([old, new]) = sandboxes("late_dels::a_del_that_goes_on_late_frees_nothing_of_the_new_holder") else { return };
+    let Some([old, new]) = sandboxes() else { return };
     for rehomed in [false, true] {
         let sandbox = Sandbox::new();
-        let first = sandboxes::<1>("late_dels").unwrap();
+        let first = sandboxes::<1>().unwrap();
         add(&sandbox, "c1", &first[0], "web-0").run().succeeded();
         let late = Stopped::after(&del(&sandbox, "c1"), &At::Start.moment(&sandbox, "n1"));
         drop(first);
@@ -38,8 +38,7 @@ fn a_del_that_goes_on_late_frees_nothing_of_the_new_holder() {
 /// it is, and after it has taken the name away but not yet the index entry.
 #[test]
 fn a_del_that_stands_still_under_the_lock_keeps_others_away_until_it_is_done() {
-    let test = "late_dels::a_del_that_stands_still_under_the_lock_keeps_others_away_until_it_is_done";
-    let Some([living]) = sandboxes(test) else { return };
+    let Some([living]) = sandboxes() else { return };
     for call in ["openat", "unlinkat"] {
         let sandbox = Sandbox::new();
         sandbox.add("c1", RANGE).succeeded();
@@ -55,7 +54,7 @@ fn a_del_that_stands_still_under_the_lock_keeps_others_away_until_it_is_done() {
 /// The runtime gives up, says DEL, removes the sandbox, and the ADD goes on.
 /// What it prints is a dead sandbox's; what it records GC finds.
 fn check_overtaken(at: At, caller: Caller) -> bool {
-    let [old, new] = sandboxes("late_dels").unwrap();
+    let [old, new] = sandboxes().unwrap();
     let case = format!("{at:?}, caller {caller:?}");
     let sandbox = Sandbox::new();
     let late = caller.stopped(&sandbox, &add(&sandbox, "c1", &old, "web-0"), at);
@@ -83,7 +82,7 @@ fn check_overtaken(at: At, caller: Caller) -> bool {
 
 #[test]
 fn a_del_that_overtakes_its_add_leaves_nothing_that_gc_does_not_find() {
-    let Some([]) = sandboxes("late_dels::a_del_that_overtakes_its_add_leaves_nothing_that_gc_does_not_find") else { return };
+    let Some([]) = sandboxes() else { return };
     let orders = At::ALL.into_iter().flat_map(|at| Caller::BOTH.map(|caller| (at, caller)));
     let leaks: Vec<_> = orders.filter(|(at, caller)| check_overtaken(*at, *caller)).collect();
     println!("8 orders, records left for GC: {leaks:?}");
@@ -94,7 +93,7 @@ fn a_del_that_overtakes_its_add_leaves_nothing_that_gc_does_not_find() {
 /// end: it frees both.
 #[test]
 fn a_del_between_two_addresses_of_an_add_frees_both() {
-    let Some([living]) = sandboxes("late_dels::a_del_between_two_addresses_of_an_add_frees_both") else { return };
+    let Some([living]) = sandboxes() else { return };
     let ranges = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"10.1.3.0/24"}]"#;
     let sandbox = Sandbox::new();
     prepare(&sandbox);
@@ -110,8 +109,7 @@ fn a_del_between_two_addresses_of_an_add_frees_both() {
 /// waits until the ADD has ended, and removes that entry too.
 #[test]
 fn an_entry_by_pod_that_is_made_late_goes_with_the_del() {
-    let test = "late_dels::an_entry_by_pod_that_is_made_late_goes_with_the_del";
-    let Some([living]) = sandboxes(test) else { return };
+    let Some([living]) = sandboxes() else { return };
     let sandbox = Sandbox::new();
     add(&sandbox, "c0", &living, "web-0").run().succeeded();
     del(&sandbox, "c0").run().succeeded();

@@ -36,7 +36,7 @@ fn adds(sandbox: &Sandbox, boot: &str, living: &Living, generation: &str, pod: &
 /// All pods are made again, `pod` telling whether as the same ones, while the
 /// DELs of the boot before stand still. The range has no address to spare.
 fn check_reboot(pod: &str, at: &Moment) {
-    let [old, new] = sandboxes("machines").unwrap();
+    let [old, new] = sandboxes().unwrap();
     let sandbox = Sandbox::new();
     let small = |mut call: Call| call.stdin(configuration(r#""range":"10.1.2.0/29""#)).clone();
     for call in adds(&sandbox, "yesterday", &old, "old", "web") {
@@ -68,7 +68,7 @@ fn check_reboot(pod: &str, at: &Moment) {
 
 #[test]
 fn dels_of_before_a_reboot_free_nothing_of_the_pods_made_again_since() {
-    let Some([]) = sandboxes("machines::dels_of_before_a_reboot_free_nothing_of_the_pods_made_again_since") else { return };
+    let Some([]) = sandboxes() else { return };
     for pod in ["web", "other"] {
         check_reboot(pod, &Moment::new("openat", "format"));
     }
@@ -77,11 +77,10 @@ fn dels_of_before_a_reboot_free_nothing_of_the_pods_made_again_since() {
 /// The same, nobody waiting for anybody.
 #[test]
 fn dels_of_before_a_reboot_beside_the_adds_after_it_leave_each_pod_its_own() {
-    let test = "machines::dels_of_before_a_reboot_beside_the_adds_after_it_leave_each_pod_its_own";
-    let Some([new]) = sandboxes(test) else { return };
+    let Some([new]) = sandboxes() else { return };
     for round in 0..5 {
         let sandbox = Sandbox::new();
-        let [old] = sandboxes("machines").unwrap();
+        let [old] = sandboxes().unwrap();
         for call in adds(&sandbox, "yesterday", &old, "old", "web") {
             call.run().succeeded();
         }
@@ -110,12 +109,11 @@ fn check_refused(ended: &Ended) {
 
 #[test]
 fn a_second_machine_of_one_node_name_is_refused_and_both_are_named() {
-    let test = "machines::a_second_machine_of_one_node_name_is_refused_and_both_are_named";
     if !Path::new(MACHINE_ID).exists() {
-        println!("SKIPPED interleavings::{test}: this machine has no /etc/machine-id");
+        skipped!("this machine has no /etc/machine-id");
         return;
     }
-    let Some([]) = sandboxes(test) else { return };
+    let Some([]) = sandboxes() else { return };
     let sandbox = Sandbox::new();
     let call = |verb: &str| sandbox.call(verb).stdin(configuration(RANGE)).clone();
     on_machine(&sandbox, FIRST, call("ADD")).run().succeeded();
@@ -133,12 +131,11 @@ fn a_second_machine_of_one_node_name_is_refused_and_both_are_named() {
 /// has seen that nobody has the name and stands still, the other takes it.
 #[test]
 fn of_two_machines_that_take_one_node_name_at_once_one_is_refused() {
-    let test = "machines::of_two_machines_that_take_one_node_name_at_once_one_is_refused";
     if !Path::new(MACHINE_ID).exists() {
-        println!("SKIPPED interleavings::{test}: this machine has no /etc/machine-id");
+        skipped!("this machine has no /etc/machine-id");
         return;
     }
-    let Some([]) = sandboxes(test) else { return };
+    let Some([]) = sandboxes() else { return };
     let sandbox = Sandbox::new();
     prepare(&sandbox);
     std::fs::remove_file(sandbox.store().join("nodes/n1/@machine-id")).unwrap();

@@ -8,7 +8,7 @@ use crate::support::stopped::{Moment, Stopped};
 /// One order of events. `old_lives`: the runtime has left the old sandbox's
 /// namespace behind.
 fn check_new_sandbox(at: At, caller: Caller, old_lives: bool, printed: &mut usize) {
-    let [old, new, other] = sandboxes("orphans").unwrap();
+    let [old, new, other] = sandboxes().unwrap();
     let case = format!("{at:?}, caller {caller:?}, old sandbox lives: {old_lives}");
     let sandbox = Sandbox::new();
     let orphan = caller.stopped(&sandbox, &add(&sandbox, "c1", &old, "web-0"), at);
@@ -35,7 +35,7 @@ fn check_new_sandbox(at: At, caller: Caller, old_lives: bool, printed: &mut usiz
 
 #[test]
 fn an_add_that_goes_on_late_shares_no_address_with_the_new_sandbox_of_its_pod() {
-    let Some([]) = sandboxes("orphans::an_add_that_goes_on_late_shares_no_address_with_the_new_sandbox_of_its_pod") else { return };
+    let Some([]) = sandboxes() else { return };
     let (mut orders, mut printed) = (0, 0);
     for (at, caller) in At::ALL.into_iter().flat_map(|at| Caller::BOTH.map(|caller| (at, caller))) {
         for old_lives in [true, false] {
@@ -50,8 +50,7 @@ fn an_add_that_goes_on_late_shares_no_address_with_the_new_sandbox_of_its_pod() 
 /// address, because the old ADD may still take its own back.
 #[test]
 fn what_an_orphan_may_take_back_is_not_rehomed() {
-    let test = "orphans::what_an_orphan_may_take_back_is_not_rehomed";
-    let Some([old, new]) = sandboxes(test) else { return };
+    let Some([old, new]) = sandboxes() else { return };
     let sandbox = Sandbox::new();
     let pod_entry = Moment::new("linkat", "default%2Fweb-0@net1.0");
     let mut orphan = Stopped::below_caller(&add(&sandbox, "c1", &old, "web-0"), &pod_entry);
@@ -72,8 +71,7 @@ fn what_an_orphan_may_take_back_is_not_rehomed() {
 /// record that its call made.
 #[test]
 fn an_orphan_takes_back_nothing_that_a_later_call_of_its_attachment_printed() {
-    let test = "orphans::an_orphan_takes_back_nothing_that_a_later_call_of_its_attachment_printed";
-    let Some([living, other]) = sandboxes(test) else { return };
+    let Some([living, other]) = sandboxes() else { return };
     for (at, ends_first) in At::ALL.into_iter().flat_map(|at| [(at, false), (at, true)]) {
         let case = format!("{at:?}, DEL first: {ends_first}");
         let sandbox = Sandbox::new();
@@ -100,8 +98,7 @@ fn an_orphan_takes_back_nothing_that_a_later_call_of_its_attachment_printed() {
 /// attachment is locked until the answer is delivered, or the name taken back.
 #[test]
 fn a_name_that_could_not_be_flushed_is_not_taken_back_from_a_repeat() {
-    let test = "orphans::a_name_that_could_not_be_flushed_is_not_taken_back_from_a_repeat";
-    let Some([living, other]) = sandboxes(test) else { return };
+    let Some([living, other]) = sandboxes() else { return };
     let sandbox = Sandbox::new();
     prepare(&sandbox);
     let call = add(&sandbox, "c1", &living, "web-0");
@@ -118,7 +115,7 @@ fn a_name_that_could_not_be_flushed_is_not_taken_back_from_a_repeat() {
 /// its reader or its caller goes in the last instant.
 #[test]
 fn a_repeat_that_reaches_nobody_undoes_nothing() {
-    let Some([living]) = sandboxes("orphans::a_repeat_that_reaches_nobody_undoes_nothing") else { return };
+    let Some([living]) = sandboxes() else { return };
     for caller in Caller::BOTH {
         let sandbox = Sandbox::new();
         let call = add(&sandbox, "c1", &living, "web-0");
@@ -141,8 +138,7 @@ fn a_repeat_that_reaches_nobody_undoes_nothing() {
 /// sandbox that it now names lives.
 #[test]
 fn a_repeat_that_was_rehomed_to_itself_and_reaches_nobody_undoes_nothing() {
-    let test = "orphans::a_repeat_that_was_rehomed_to_itself_and_reaches_nobody_undoes_nothing";
-    let Some([old, new]) = sandboxes(test) else { return };
+    let Some([old, new]) = sandboxes() else { return };
     let sandbox = Sandbox::new();
     add(&sandbox, "c1", &old, "web-0").run().succeeded();
     drop(old);

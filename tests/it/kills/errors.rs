@@ -119,9 +119,9 @@ fn check_state(scene: &Scene, sandbox: &Sandbox, ended: &Ended, shown: &str) -> 
     found.left_over
 }
 
-fn play(test: &str, verb: &str) {
+fn play(verb: &str) {
     if let Some(reason) = strace::missing() {
-        println!("SKIPPED kills::errors::{test}: {reason}");
+        skipped!("{reason}");
         return;
     }
     for scene in SCENES.iter().filter(|scene| scene.verb == verb) {
@@ -137,15 +137,15 @@ fn play(test: &str, verb: &str) {
 
 #[test]
 fn an_add_with_an_error_from_any_system_call_is_whole_or_not_done() {
-    play("an_add_with_an_error_from_any_system_call_is_whole_or_not_done", "ADD");
+    play("ADD");
 }
 
 #[test]
 fn a_del_with_an_error_from_any_system_call_is_done_or_says_why_not() {
-    play("a_del_with_an_error_from_any_system_call_is_done_or_says_why_not", "DEL");
+    play("DEL");
 }
 
 #[test]
 fn a_gc_with_an_error_from_any_system_call_is_done_or_says_why_not() {
-    play("a_gc_with_an_error_from_any_system_call_is_done_or_says_why_not", "GC");
+    play("GC");
 }

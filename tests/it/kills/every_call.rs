@@ -59,9 +59,9 @@ fn leaks(scene: &Scene, found: &Found) -> usize {
     found.leaked.iter().filter(|(container, _)| scene.verb == "ADD" && container == "c").count()
 }
 
-fn play(test: &str, verb: &str) {
+fn play(verb: &str) {
     if let Some(reason) = strace::missing() {
-        println!("SKIPPED kills::every_call::{test}: {reason}");
+        skipped!("{reason}");
         return;
     }
     for scene in SCENES.iter().filter(|scene| scene.verb == verb) {
@@ -79,15 +79,15 @@ fn play(test: &str, verb: &str) {
 
 #[test]
 fn an_add_killed_at_any_system_call_breaks_no_promise() {
-    play("an_add_killed_at_any_system_call_breaks_no_promise", "ADD");
+    play("ADD");
 }
 
 #[test]
 fn a_del_killed_at_any_system_call_breaks_no_promise() {
-    play("a_del_killed_at_any_system_call_breaks_no_promise", "DEL");
+    play("DEL");
 }
 
 #[test]
 fn a_gc_killed_at_any_system_call_breaks_no_promise() {
-    play("a_gc_killed_at_any_system_call_breaks_no_promise", "GC");
+    play("GC");
 }

@@ -44,7 +44,7 @@ fn contents(node: &Node) -> Vec<Vec<u8>> {
 #[test]
 fn an_install_killed_at_any_system_call_leaves_each_file_old_or_new() {
     if let Some(reason) = strace::missing() {
-        return println!("SKIPPED kills::install::an_install_killed_at_any_system_call_leaves_each_file_old_or_new: {reason}");
+        return skipped!("{reason}");
     }
     let old = contents(&earlier());
     let traced = like(&old);

@@ -126,13 +126,13 @@ fn findings(sandbox: &Sandbox) -> BTreeMap<String, usize> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the time is told, and decides nothing")]
-fn play(test: &str, directory: &Path, least: usize) {
+fn play(directory: &Path, least: usize) {
     if let Some(reason) = strace::missing() {
-        println!("SKIPPED kills::storm::{test}: {reason}");
+        skipped!("{reason}");
         return;
     }
     if !directory.is_dir() {
-        println!("SKIPPED kills::storm::{test}: no {}", directory.display());
+        skipped!("no {}", directory.display());
         return;
     }
     let start = Instant::now();
@@ -159,22 +159,22 @@ const MEMORY: &str = "/dev/shm";
 
 #[test]
 fn a_storm_of_kills_on_a_disk_breaks_no_promise() {
-    play("a_storm_of_kills_on_a_disk_breaks_no_promise", Path::new(DISK), 500);
+    play(Path::new(DISK), 500);
 }
 
 #[test]
 fn a_storm_of_kills_in_memory_breaks_no_promise() {
-    play("a_storm_of_kills_in_memory_breaks_no_promise", Path::new(MEMORY), 500);
+    play(Path::new(MEMORY), 500);
 }
 
 #[test]
 #[ignore = "minutes; scripts/test --long"]
 fn long_a_storm_of_10_000_kills_on_a_disk_breaks_no_promise() {
-    play("long_a_storm_of_10_000_kills_on_a_disk_breaks_no_promise", Path::new(DISK), 10_000);
+    play(Path::new(DISK), 10_000);
 }
 
 #[test]
 #[ignore = "minutes; scripts/test --long"]
 fn long_a_storm_of_10_000_kills_in_memory_breaks_no_promise() {
-    play("long_a_storm_of_10_000_kills_in_memory_breaks_no_promise", Path::new(MEMORY), 10_000);
+    play(Path::new(MEMORY), 10_000);
 }

@@ -30,10 +30,10 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(test: &str) -> Option<Self> {
-        let cluster = shared(&format!("another_machine::{test}"))?;
+    fn new() -> Option<Self> {
+        let cluster = shared()?;
         if !std::fs::read_to_string("/etc/machine-id").is_ok_and(|id| !id.trim().is_empty()) {
-            println!("SKIPPED kube_faults::another_machine::{test}: this machine has no /etc/machine-id");
+            skipped!("this machine has no /etc/machine-id");
             return None;
         }
         let name = own_name("machine");
@@ -80,7 +80,7 @@ impl Scene {
 /// of service.
 #[test]
 fn an_object_of_another_machine_stops_no_verb_of_a_node() {
-    let Some(scene) = Scene::new("an_object_of_another_machine_stops_no_verb_of_a_node") else { return };
+    let Some(scene) = Scene::new() else { return };
     let node = &scene.node;
     node.add("first").succeeded();
     scene.plant("10.9.0.7", "foreign", |object| object["spec"]["bootID"] = json!("an earlier one"));
@@ -112,9 +112,9 @@ fn an_object_of_another_machine_stops_no_verb_of_a_node() {
 /// What a node knows and what has another machine's mark by now.
 #[test]
 fn a_record_that_got_another_machines_mark_is_neither_freed_nor_moved() {
-    let Some(scene) = Scene::new("a_record_that_got_another_machines_mark_is_neither_freed_nor_moved") else { return };
+    let Some(scene) = Scene::new() else { return };
     let (node, Some(living)) = (&scene.node, Living::new()) else {
-        return println!("SKIPPED kube_faults::another_machine: not root");
+        return skipped!("not root");
     };
     let mut call = node.call("ADD", "web_1");
     call.set("CNI_NETNS", living.path()).run().succeeded();
@@ -146,7 +146,7 @@ fn a_record_that_got_another_machines_mark_is_neither_freed_nor_moved() {
 /// Wrong labels of such a record are not this node's to repair.
 #[test]
 fn its_labels_are_left_alone() {
-    let Some(scene) = Scene::new("its_labels_are_left_alone") else { return };
+    let Some(scene) = Scene::new() else { return };
     scene.node.add("first").succeeded();
     scene.plant("10.9.0.7", "foreign", |object| object["metadata"]["labels"]["hereabouts.dev/pod"] = json!("x"));
     assert_eq!(scene.findings(), [scene.second("10.9.0.7")], "and no wrong labels");
@@ -159,7 +159,7 @@ fn its_labels_are_left_alone() {
 /// An address that such a record holds is held: it is given to nobody.
 #[test]
 fn its_address_is_held() {
-    let Some(scene) = Scene::new("its_address_is_held") else { return };
+    let Some(scene) = Scene::new() else { return };
     let node = &scene.node;
     node.add("first").succeeded();
     scene.plant("10.9.0.2", "foreign", |_| {});

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// list, for ever. Effect: inodes. Fix: `sweep` removes what belongs to no record.
 #[test]
 fn sweep_removes_what_is_kept_for_scopes_that_hold_nothing() {
-    let Some(cluster) = shared("empty_scopes::sweep_removes_what_is_kept_for_scopes_that_hold_nothing") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     let node = &rig.node;
     // What was looked at lately is kept for a day, and this order never looks.

@@ -72,7 +72,7 @@ fn write_today(rig: &Rig<'_>) -> PathBuf {
 
 #[test]
 fn what_is_written_today_has_no_key_that_is_not_kept() {
-    let Some(cluster) = shared("kept_state::what_is_written_today_has_no_key_that_is_not_kept") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::named(cluster, &own_name("today"));
     let out = write_today(&rig);
     let (today, before) = (keys_of(&out.join("node-state")), keys_of(&kept().join("node-state")));
@@ -134,7 +134,7 @@ fn here(rig: &Rig<'_>) -> Vec<(String, String)> {
 
 #[test]
 fn what_was_written_is_read() {
-    let Some(cluster) = shared("kept_state::what_was_written_is_read") else { return };
+    let Some(cluster) = shared() else { return };
     let name = read(&kept().join("node-state/complete"))["node"].as_str().unwrap().to_owned();
     let rig = Rig::named(cluster, &name);
     let (node, proxy) = (&rig.node, &rig.proxy);

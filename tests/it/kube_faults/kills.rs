@@ -151,21 +151,21 @@ impl Scene {
     }
 }
 
-fn play(test: &str, meant: impl Fn(&Scene) -> bool) {
+fn play(meant: impl Fn(&Scene) -> bool) {
     if let Some(reason) = strace::missing() {
-        return println!("SKIPPED kube_faults::kills::{test}: {reason}");
+        return skipped!("{reason}");
     }
-    let Some(cluster) = shared(&format!("kills::{test}")) else { return };
+    let Some(cluster) = shared() else { return };
     SCENES.iter().filter(|scene| meant(scene)).for_each(|scene| scene.play(cluster));
 }
 
 #[test]
 fn an_add_and_a_del_killed_at_any_system_call_break_no_promise() {
-    play("an_add_and_a_del_killed_at_any_system_call_break_no_promise", |scene| ["ADD", "DEL"].contains(&scene.name));
+    play(|scene| ["ADD", "DEL"].contains(&scene.name));
 }
 
 #[test]
 #[ignore = "minutes; scripts/test --long"]
 fn long_every_call_killed_at_any_system_call_breaks_no_promise() {
-    play("long_every_call_killed_at_any_system_call_breaks_no_promise", |_| true);
+    play(|_| true);
 }

@@ -17,7 +17,7 @@ fn holds(address: &str, container: &str) -> Vec<(String, String)> {
 
 #[test]
 fn a_creation_that_comes_after_the_del_is_taken_back() {
-    let Some(cluster) = shared("late::a_creation_that_comes_after_the_del_is_taken_back") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.proxy.first(1, "POST", Act::HoldBack);
     assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
@@ -38,7 +38,7 @@ fn a_creation_that_comes_after_the_del_is_taken_back() {
 
 #[test]
 fn a_tombstone_is_looked_at_for_a_minute_and_then_forgotten() {
-    let Some(cluster) = shared("late::a_tombstone_is_looked_at_for_a_minute_and_then_forgotten") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.proxy.first(1, "POST", Act::HoldBack);
     assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
@@ -59,7 +59,7 @@ fn a_tombstone_is_looked_at_for_a_minute_and_then_forgotten() {
 /// The node's state is made anew from the objects, and this one is none yet.
 #[test]
 fn a_creation_that_comes_after_the_state_was_made_anew_is_taken_back() {
-    let Some(cluster) = shared("late::a_creation_that_comes_after_the_state_was_made_anew_is_taken_back") else { return };
+    let Some(cluster) = shared() else { return };
     for when in ["before the DEL", "after the DEL"] {
         let rig = Rig::new(cluster).impatient();
         rig.proxy.first(1, "POST", Act::HoldBack);
@@ -80,8 +80,7 @@ fn a_creation_that_comes_after_the_state_was_made_anew_is_taken_back() {
 /// Each attempt may come by itself.
 #[test]
 fn a_second_attempt_that_comes_after_the_first_was_taken_back_is_taken_back() {
-    let name = "late::a_second_attempt_that_comes_after_the_first_was_taken_back_is_taken_back";
-    let Some(cluster) = shared(name) else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.proxy.script(|asked| if asked.method == "POST" { Act::HoldBackAfter(Reply::status(504)) } else { Act::Pass });
     assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
@@ -98,7 +97,7 @@ fn a_second_attempt_that_comes_after_the_first_was_taken_back_is_taken_back() {
 /// may make the object anew when the DEL has removed it.
 #[test]
 fn a_first_attempt_that_comes_after_the_del_is_taken_back() {
-    let Some(cluster) = shared("late::a_first_attempt_that_comes_after_the_del_is_taken_back") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     rig.proxy.first(1, "POST", Act::HoldBackAfter(Reply::status(504)));
     assert_eq!(within(5.0, &rig.node.call("ADD", "c")).addresses(), ["10.9.0.1"]);
@@ -111,7 +110,7 @@ fn a_first_attempt_that_comes_after_the_del_is_taken_back() {
 
 #[test]
 fn a_first_attempt_that_comes_late_is_refused_while_the_second_stands() {
-    let Some(cluster) = shared("late::a_first_attempt_that_comes_late_is_refused_while_the_second_stands") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     rig.proxy.first(1, "POST", Act::HoldBackAfter(Reply::status(504)));
     let added = within(5.0, &rig.node.call("ADD", "c"));
@@ -124,7 +123,7 @@ fn a_first_attempt_that_comes_late_is_refused_while_the_second_stands() {
 
 #[test]
 fn a_repeated_add_asks_for_the_same_address_first() {
-    let Some(cluster) = shared("late::a_repeated_add_asks_for_the_same_address_first") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.proxy.first(1, "POST", Act::HoldBack);
     assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
@@ -140,7 +139,7 @@ fn a_repeated_add_asks_for_the_same_address_first() {
 /// ADD is not that which it names.
 #[test]
 fn a_repeated_add_takes_what_came_late() {
-    let Some(cluster) = shared("late::a_repeated_add_takes_what_came_late") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.proxy.first(1, "POST", Act::HoldBack);
     assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
@@ -155,7 +154,7 @@ fn a_repeated_add_takes_what_came_late() {
 /// attachment comes back after its DEL.
 #[test]
 fn a_tombstone_does_not_bury_the_next_add_of_the_same_attachment() {
-    let Some(cluster) = shared("late::a_tombstone_does_not_bury_the_next_add_of_the_same_attachment") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.proxy.first(1, "POST", Act::HoldBack);
     assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
@@ -175,7 +174,7 @@ fn a_tombstone_does_not_bury_the_next_add_of_the_same_attachment() {
 /// the next one.
 #[test]
 fn what_another_holds_by_now_is_not_buried() {
-    let Some(cluster) = shared("late::what_another_holds_by_now_is_not_buried") else { return };
+    let Some(cluster) = shared() else { return };
     for of_neighbor in [false, true] {
         let rig = Rig::new(cluster).impatient();
         let neighbor = Node::new(&own_name("neighbor"), &rig.node.scope, &cluster.kubeconfig());
@@ -200,7 +199,7 @@ fn what_another_holds_by_now_is_not_buried() {
 /// second ADD could not tell it from its own first attempt.
 #[test]
 fn what_a_later_add_has_adopted_is_not_buried() {
-    let Some(cluster) = shared("late::what_a_later_add_has_adopted_is_not_buried") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.proxy.first(1, "POST", Act::HoldBack);
     assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
@@ -224,7 +223,7 @@ fn what_a_later_add_has_adopted_is_not_buried() {
 
 #[test]
 fn a_creation_of_an_earlier_add_that_comes_after_the_del_is_taken_back() {
-    let Some(cluster) = shared("late::a_creation_of_an_earlier_add_that_comes_after_the_del_is_taken_back") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.proxy.first(1, "POST", Act::HoldBack);
     assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
@@ -239,7 +238,7 @@ fn a_creation_of_an_earlier_add_that_comes_after_the_del_is_taken_back() {
 /// Another node had the address meanwhile, and the attachment got another.
 #[test]
 fn a_creation_that_comes_after_another_holder_is_taken_back() {
-    let Some(cluster) = shared("late::a_creation_that_comes_after_another_holder_is_taken_back") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     let neighbor = Node::new(&own_name("neighbor"), &rig.node.scope, &cluster.kubeconfig());
     rig.proxy.first(1, "POST", Act::HoldBack);
@@ -257,7 +256,7 @@ fn a_creation_that_comes_after_another_holder_is_taken_back() {
 
 #[test]
 fn a_removal_that_comes_late_removes_nothing_of_the_next_holder() {
-    let Some(cluster) = shared("late::a_removal_that_comes_late_removes_nothing_of_the_next_holder") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     rig.node.add("c").succeeded();
     rig.proxy.first(1, "DELETE", Act::HoldBackAfter(Reply::status(504)));
@@ -269,7 +268,7 @@ fn a_removal_that_comes_late_removes_nothing_of_the_next_holder() {
 
 #[test]
 fn a_re_homing_that_comes_after_the_dels_moves_nothing() {
-    let Some(cluster) = shared("late::a_re_homing_that_comes_after_the_dels_moves_nothing") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.node.add("web_1").succeeded();
     rig.proxy.first(1, "PATCH", Act::HoldBack);
@@ -283,7 +282,7 @@ fn a_re_homing_that_comes_after_the_dels_moves_nothing() {
 
 #[test]
 fn a_re_homing_that_comes_after_the_next_one_moves_nothing() {
-    let Some(cluster) = shared("late::a_re_homing_that_comes_after_the_next_one_moves_nothing") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.node.add("web_1").succeeded();
     rig.proxy.first(1, "PATCH", Act::HoldBack);
@@ -296,7 +295,7 @@ fn a_re_homing_that_comes_after_the_next_one_moves_nothing() {
 /// The new sandbox's DEL has run, and nobody will ask for it again.
 #[test]
 fn a_re_homing_that_comes_between_the_dels_is_taken_back() {
-    let Some(cluster) = shared("late::a_re_homing_that_comes_between_the_dels_is_taken_back") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.node.add("web_1").succeeded();
     rig.proxy.first(1, "PATCH", Act::HoldBack);

@@ -40,8 +40,7 @@ fn verb(node: &Node, verb: &str, added: &Ended) -> Ended {
 /// of an older version found nothing in a newer layout, and succeeded.
 #[test]
 fn a_newer_state_is_refused_by_every_verb_and_command_that_uses_it() {
-    let name = "newer::a_newer_state_is_refused_by_every_verb_and_command_that_uses_it";
-    let Some(cluster) = shared(name) else { return };
+    let Some(cluster) = shared() else { return };
     for shape in ["today's", "another"] {
         let rig = Rig::new(cluster);
         let node = &rig.node;
@@ -79,7 +78,7 @@ fn a_newer_state_is_refused_by_every_verb_and_command_that_uses_it() {
 /// Cause: an object of a later version was "damaged", with the advice to remove it.
 #[test]
 fn a_newer_object_costs_its_address_and_no_other() {
-    let Some(cluster) = shared("newer::a_newer_object_costs_its_address_and_no_other") else { return };
+    let Some(cluster) = shared() else { return };
     for known in ["as the server answered", "as it was", "in a damaged file"] {
         let rig = Rig::new(cluster);
         let node = &rig.node;

@@ -22,7 +22,7 @@ fn patch(rig: &Rig<'_>, spec: &Value) {
 
 #[test]
 fn a_record_for_another_sandbox_has_none_of_the_keys_of_a_newer_version() {
-    let Some(cluster) = shared("newer_keys::a_record_for_another_sandbox_has_none_of_the_keys_of_a_newer_version") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     rig.node.add("web_1").succeeded();
     patch(&rig, &json!({"cgroup": {"id": 7}, "podRef": {"class": "a"}}));
@@ -36,9 +36,8 @@ fn a_record_for_another_sandbox_has_none_of_the_keys_of_a_newer_version() {
 
 #[test]
 fn a_record_that_is_made_again_has_the_keys_of_a_newer_version() {
-    let test = "newer_keys::a_record_that_is_made_again_has_the_keys_of_a_newer_version";
-    let Some(cluster) = shared(test) else { return };
-    let Some(living) = Living::new() else { return println!("SKIPPED kube_faults::{test}: no network namespace without root") };
+    let Some(cluster) = shared() else { return };
+    let Some(living) = Living::new() else { return skipped!("no network namespace without root") };
     let rig = Rig::new(cluster);
     rig.node.call("ADD", "c").set("CNI_NETNS", living.path()).run().succeeded();
     patch(&rig, &json!({"cgroup": {"id": 7}, "netns": {"cookie": "x"}}));

@@ -69,7 +69,7 @@ fn assert_nothing_is_lost(rig: &Rig<'_>, when: &str) {
 
 #[test]
 fn state_that_is_gone_is_made_anew() {
-    let Some(cluster) = shared("node_state::state_that_is_gone_is_made_anew") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     lived_in(&rig);
     std::fs::remove_dir_all(rig.node.sandbox.store()).unwrap();
@@ -102,7 +102,7 @@ fn file_kind(path: &str) -> &str {
 
 #[test]
 fn every_file_of_the_state_may_be_damaged() {
-    let Some(cluster) = shared("node_state::every_file_of_the_state_may_be_damaged") else { return };
+    let Some(cluster) = shared() else { return };
     let template = Rig::new(cluster);
     lived_in(&template);
     let mut kinds: Vec<String> = files_below(&template.node.state()).iter().map(|path| file_kind(path).to_owned()).collect();
@@ -131,7 +131,7 @@ fn every_file_of_the_state_may_be_damaged() {
 /// stood for is freed by GC.
 #[test]
 fn what_single_removed_files_stood_for_is_collected() {
-    let Some(cluster) = shared("node_state::what_single_removed_files_stood_for_is_collected") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     rig.node.add("kept").succeeded();
     std::fs::remove_dir_all(rig.node.state().join("attachments")).unwrap();
@@ -146,7 +146,7 @@ fn what_single_removed_files_stood_for_is_collected() {
 
 #[test]
 fn state_of_another_node_frees_nothing_of_it() {
-    let Some(cluster) = shared("node_state::state_of_another_node_frees_nothing_of_it") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     rig.node.add("c").succeeded();
     let other = Node::new(&format!("{}-other", rig.node.name), &rig.node.scope, &cluster.kubeconfig());
@@ -165,7 +165,7 @@ fn state_of_another_node_frees_nothing_of_it() {
 /// A node that comes back with a hundred pods asks once what it has.
 #[test]
 fn many_calls_at_once_make_the_state_anew_once() {
-    let Some(cluster) = shared("node_state::many_calls_at_once_make_the_state_anew_once") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::cold(cluster);
     let node = &rig.node;
     std::thread::scope(|scope| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 #[test]
 fn one_request_each_when_nothing_fails() {
-    let Some(cluster) = shared("on_the_way::one_request_each_when_nothing_fails") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::cold(cluster);
     let node = &rig.node;
     // The first call of a node asks what it has.
@@ -57,7 +57,7 @@ fn passing() -> Vec<(&'static str, Act)> {
 
 #[test]
 fn what_passes_fails_no_verb() {
-    let Some(cluster) = shared("on_the_way::what_passes_fails_no_verb") else { return };
+    let Some(cluster) = shared() else { return };
     each(passing(), |name, act| {
         let rig = Rig::new(cluster);
         let (proxy, node) = (&rig.proxy, &rig.node);
@@ -114,7 +114,7 @@ fn lasting() -> Vec<(&'static str, Break)> {
 
 #[test]
 fn what_lasts_is_try_again_in_time_and_nothing_is_lost() {
-    let Some(cluster) = shared("on_the_way::what_lasts_is_try_again_in_time_and_nothing_is_lost") else { return };
+    let Some(cluster) = shared() else { return };
     each(lasting(), |name, broken| {
         let rig = Rig::new(cluster).impatient();
         let (proxy, node) = (&rig.proxy, &rig.node);
@@ -149,7 +149,7 @@ fn what_lasts_is_try_again_in_time_and_nothing_is_lost() {
 
 #[test]
 fn a_server_that_says_when_is_asked_then() {
-    let Some(cluster) = shared("on_the_way::a_server_that_says_when_is_asked_then") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     rig.proxy.first(1, "POST", Act::Answer(Reply::retry_after(429, 1)));
     #[allow(clippy::disallowed_methods, reason = "a test measures time")]
@@ -162,7 +162,7 @@ fn a_server_that_says_when_is_asked_then() {
 /// STATUS has no deadline in the configuration: runtimes poll it.
 #[test]
 fn status_says_in_time_why_it_is_not_ready() {
-    let Some(cluster) = shared("on_the_way::status_says_in_time_why_it_is_not_ready") else { return };
+    let Some(cluster) = shared() else { return };
     each(lasting(), |name, broken| {
         let rig = Rig::new(cluster);
         broken(&rig.proxy);
@@ -184,7 +184,7 @@ fn status_says_in_time_why_it_is_not_ready() {
 /// many.
 #[test]
 fn a_server_that_takes_no_connection_is_try_again_in_time() {
-    let Some(cluster) = shared("on_the_way::a_server_that_takes_no_connection_is_try_again_in_time") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     let kept = rig.node.add("kept");
     rig.proxy.refuse();
@@ -208,7 +208,7 @@ fn a_server_that_takes_no_connection_is_try_again_in_time() {
 /// does not try them one by one.
 #[test]
 fn a_node_that_knows_nothing_looks_before_it_tries_them_all() {
-    let Some(cluster) = shared("on_the_way::a_node_that_knows_nothing_looks_before_it_tries_them_all") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     let neighbor = Node::new(&own_name("neighbor"), &rig.node.scope, &cluster.kubeconfig());
     for n in 0..40 {

@@ -30,7 +30,7 @@ fn assert_all_refused(rig: &Rig<'_>, kept: &Ended, code: u64, words: &str, mend:
 
 #[test]
 fn a_server_that_refuses_is_105_at_once() {
-    let Some(cluster) = shared("refusals::a_server_that_refuses_is_105_at_once") else { return };
+    let Some(cluster) = shared() else { return };
     for (status, words) in
         [(401, "token or certificate"), (403, "lacks the right to"), (400, "said by the test"), (422, "said by the test")]
     {
@@ -43,7 +43,7 @@ fn a_server_that_refuses_is_105_at_once() {
 
 #[test]
 fn what_is_no_answer_of_an_api_server_is_not_believed() {
-    let Some(cluster) = shared("refusals::what_is_no_answer_of_an_api_server_is_not_believed") else { return };
+    let Some(cluster) = shared() else { return };
     for status in [200, 201, 202, 302, 404] {
         let rig = Rig::new(cluster);
         let kept = rig.node.add("kept");
@@ -54,7 +54,7 @@ fn what_is_no_answer_of_an_api_server_is_not_believed() {
 
 #[test]
 fn garbage_after_it_was_done_loses_nothing() {
-    let Some(cluster) = shared("refusals::garbage_after_it_was_done_loses_nothing") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     rig.proxy.first(1, "POST", Act::AnswerAfter(Reply::garbage(201)));
     assert_eq!(within(1.0, &rig.node.call("ADD", "c")).code(), 105);
@@ -72,7 +72,7 @@ fn garbage_after_it_was_done_loses_nothing() {
 /// Conflicts that have no reason: what stands is what is wanted.
 #[test]
 fn a_conflict_without_reason_frees_all_the_same() {
-    let Some(cluster) = shared("refusals::a_conflict_without_reason_frees_all_the_same") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     rig.node.add("c").succeeded();
     rig.proxy.first(1, "DELETE", Act::Answer(Reply::status(409)));
@@ -88,7 +88,7 @@ fn a_conflict_without_reason_frees_all_the_same() {
 
 #[test]
 fn a_conflict_at_a_creation_is_somebody_elses_address() {
-    let Some(cluster) = shared("refusals::a_conflict_at_a_creation_is_somebody_elses_address") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     rig.proxy.first(1, "POST", Act::Answer(Reply::taken()));
     let added = within(5.0, &rig.node.call("ADD", "c")).addresses();
@@ -99,7 +99,7 @@ fn a_conflict_at_a_creation_is_somebody_elses_address() {
 
 #[test]
 fn an_authority_that_is_not_ours_is_named_at_once() {
-    let Some(cluster) = shared("refusals::an_authority_that_is_not_ours_is_named_at_once") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     let kept = rig.node.add("kept");
     rig.proxy.certificate(Authority::new("another").server(&[&rig.proxy.host()], Validity::Today));
@@ -109,7 +109,7 @@ fn an_authority_that_is_not_ours_is_named_at_once() {
 
 #[test]
 fn a_certificate_that_is_not_valid_today_is_named_at_once() {
-    let Some(cluster) = shared("refusals::a_certificate_that_is_not_valid_today_is_named_at_once") else { return };
+    let Some(cluster) = shared() else { return };
     for (validity, words) in [(Validity::Expired, "certificate expired at 2020-01-01"), (Validity::NotYet, "valid from 2089-01-01")] {
         let rig = Rig::new(cluster);
         let kept = rig.node.add("kept");
@@ -122,7 +122,7 @@ fn a_certificate_that_is_not_valid_today_is_named_at_once() {
 /// Client certificates are judged by the real server.
 #[test]
 fn a_client_certificate_that_is_not_valid_today_is_105() {
-    let Some(cluster) = shared("refusals::a_client_certificate_that_is_not_valid_today_is_105") else { return };
+    let Some(cluster) = shared() else { return };
     let pki = |name: &str| std::fs::read_to_string(cluster.directory().join("pki").join(name)).unwrap();
     let authority = Authority::known("hereabouts-cluster", &pki("ca.key"), &pki("ca.crt"));
     let rig = Rig::new(cluster);

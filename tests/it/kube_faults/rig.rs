@@ -102,14 +102,14 @@ fn change_flat_file(flat: &Path, key: &str, value: Value) {
 }
 
 /// The shared cluster with the resource in it.
-pub(crate) fn shared(test: &str) -> Option<&'static Cluster> {
+pub(crate) fn shared() -> Option<&'static Cluster> {
     match Cluster::shared() {
         Ok(cluster) => {
             install(cluster);
             Some(cluster)
         }
         Err(reason) => {
-            println!("SKIPPED kube_faults::{test}: {reason}");
+            skipped!("{reason}");
             None
         }
     }

@@ -46,7 +46,7 @@ fn token(cluster: &Cluster, name: &str) -> String {
 
 #[test]
 fn each_right_that_is_missing_is_named() {
-    let Some(cluster) = shared("rights::each_right_that_is_missing_is_named") else { return };
+    let Some(cluster) = shared() else { return };
     for lacking in VERBS {
         let rig = Rig::new(cluster);
         let node = &rig.node;
@@ -87,7 +87,7 @@ fn each_right_that_is_missing_is_named() {
 /// the old one.
 #[test]
 fn a_token_is_read_anew_when_it_was_renewed() {
-    let Some(cluster) = shared("rights::a_token_is_read_anew_when_it_was_renewed") else { return };
+    let Some(cluster) = shared() else { return };
     let (rig, name) = (Rig::new(cluster), own_name("rotated"));
     user(cluster, &name, VERBS);
     let file = log_in(&rig, &token(cluster, &name));

@@ -18,14 +18,14 @@ use std::time::Duration;
 /// Longer than a server takes to start.
 const PATIENT: &str = r#"{"add":"10m","del":"10m","gc":"10m"}"#;
 
-fn own(test: &str, options: Options) -> Option<Cluster> {
+fn own(options: Options) -> Option<Cluster> {
     match Cluster::own(options) {
         Ok(cluster) => {
             install(&cluster);
             Some(cluster)
         }
         Err(reason) => {
-            println!("SKIPPED kube_faults::servers::{test}: {reason}");
+            skipped!("{reason}");
             None
         }
     }
@@ -76,7 +76,7 @@ fn outage(cluster: &Cluster, server: Server) {
 
 #[test]
 fn calls_wait_for_a_server_that_was_killed() {
-    let Some(cluster) = own("calls_wait_for_a_server_that_was_killed", Options::default()) else { return };
+    let Some(cluster) = own(Options::default()) else { return };
     outage(&cluster, Server::ApiServer);
     outage(&cluster, Server::Etcd);
 }
@@ -116,7 +116,7 @@ fn disarm(cluster: &Cluster) {
 #[test]
 fn an_etcd_without_space_gives_no_address_and_takes_them_back() {
     let options = Options { etcd_quota_bytes: Some(24 << 20), ..Options::default() };
-    let Some(cluster) = own("an_etcd_without_space_gives_no_address_and_takes_them_back", options) else { return };
+    let Some(cluster) = own(options) else { return };
     let node = node(&cluster, "space");
     let kept = node.add("kept");
     let value = cluster.directory().join("value");
@@ -150,7 +150,7 @@ fn of_living(node: &Node, verb: &str, container: &str) -> Call {
 /// that came.
 #[test]
 fn an_etcd_that_was_set_back_costs_no_other_pod_its_address() {
-    let Some(cluster) = own("an_etcd_that_was_set_back_costs_no_other_pod_its_address", Options::default()) else { return };
+    let Some(cluster) = own(Options::default()) else { return };
     let (node, other) = (node(&cluster, "back"), node(&cluster, "back"));
     for container in ["kept", "went", "web_1"] {
         node.add(container).succeeded();
@@ -194,8 +194,7 @@ fn an_etcd_that_was_set_back_costs_no_other_pod_its_address() {
 /// Until somebody repairs what was lost, the pod's own next ADD does.
 #[test]
 fn a_definition_that_was_deleted_is_named_and_what_it_took_is_asked_for_again() {
-    let name = "a_definition_that_was_deleted_is_named_and_what_it_took_is_asked_for_again";
-    let Some(cluster) = own(name, Options::default()) else { return };
+    let Some(cluster) = own(Options::default()) else { return };
     let node = node(&cluster, "definition");
     let kept = node.add("kept");
     node.add("gone").succeeded();
@@ -239,7 +238,7 @@ fn multiply(cluster: &Cluster, like: &Value, count: u32) {
 /// The server forgets the state of which it has shown the first page.
 #[test]
 fn a_list_goes_on_where_its_place_has_expired() {
-    let Some(cluster) = own("a_list_goes_on_where_its_place_has_expired", Options::default()) else { return };
+    let Some(cluster) = own(Options::default()) else { return };
     let cluster = Arc::new(cluster);
     let proxy = Proxy::new(&cluster);
     let holder = node(&cluster, "pages");

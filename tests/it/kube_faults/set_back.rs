@@ -33,10 +33,9 @@ fn revision(node: &Node) -> u64 {
 /// within the hour and a half. Effect: addresses of living pods were free for others.
 #[test]
 fn an_etcd_that_was_set_back_is_noticed_by_the_next_answer_and_repaired_by_sweep() {
-    let name = "set_back::an_etcd_that_was_set_back_is_noticed_by_the_next_answer_and_repaired_by_sweep";
     let cluster = match Cluster::own(Options::default()) {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("SKIPPED kube_faults::{name}: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     install(&cluster);
     let (one, two) = (own_name("n"), own_name("n"));
@@ -74,7 +73,7 @@ fn an_etcd_that_was_set_back_is_noticed_by_the_next_answer_and_repaired_by_sweep
 
 #[test]
 fn a_mark_stays_until_everything_was_tried() {
-    let Some(cluster) = shared("set_back::a_mark_stays_until_everything_was_tried") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     let node = &rig.node;
     for container in ["lost", "kept"] {
@@ -104,7 +103,7 @@ fn a_mark_stays_until_everything_was_tried() {
 /// Answers come in any order, and each call notes its own.
 #[test]
 fn thirty_two_calls_at_once_raise_no_alarm() {
-    let Some(cluster) = shared("set_back::thirty_two_calls_at_once_raise_no_alarm") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     let node = &rig.node;
     for round in 0..4 {

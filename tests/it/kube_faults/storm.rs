@@ -92,10 +92,10 @@ fn disturb(cluster: &Cluster, proxies: &[Proxy], mut draw: Draw, restarts: usize
     }
 }
 
-fn storm(test: &str, calls: usize, restarts: usize, seed: u64) {
+fn storm(calls: usize, restarts: usize, seed: u64) {
     let cluster = match Cluster::own(Options::default()) {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("SKIPPED kube_faults::storm::{test}: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     install(&cluster);
     println!("seed {seed}");
@@ -224,13 +224,13 @@ fn tell(workers: &[Worker<'_>]) {
 
 #[test]
 fn a_storm_of_faults_gives_no_address_twice_and_loses_none() {
-    storm("a_storm_of_faults_gives_no_address_twice_and_loses_none", 400, 1, 1);
+    storm(400, 1, 1);
 }
 
 #[test]
 #[ignore = "minutes; scripts/test --long"]
 fn long_storm_of_10_000_calls_gives_no_address_twice_and_loses_none() {
     for seed in [2, 3] {
-        storm("long_storm_of_10_000_calls_gives_no_address_twice_and_loses_none", 10_000, 8, seed);
+        storm(10_000, 8, seed);
     }
 }

@@ -47,7 +47,7 @@ fn release_prints_this() {
 #[test]
 fn release_of_what_lives_prints_this() {
     let Some(living) = Living::new() else {
-        return println!("SKIPPED outputs::changing::release_of_what_lives_prints_this: no root, no namespaces");
+        return skipped!("no root, no namespaces");
     };
     let sandbox = sandbox();
     let add = |container: &str, ipam: &str| {

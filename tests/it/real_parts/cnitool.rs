@@ -10,13 +10,13 @@ const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0
 
 /// Drives one attachment with each version; prints why it cannot where it
 /// cannot.
-fn drive(test: &str, plugin: &str, kernel: Option<&str>) {
+fn drive(plugin: &str, kernel: Option<&str>) {
     let tools = match tools() {
         Ok(tools) => tools,
-        Err(reason) => return println!("SKIPPED real_parts::cnitool::{test}: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     if let Some(kind) = kernel.filter(|kind| !kernel_has(kind)) {
-        return println!("SKIPPED real_parts::cnitool::{test}: this kernel has no {kind}");
+        return skipped!("this kernel has no {kind}");
     }
     for version in VERSIONS {
         let sandbox = Sandbox::new();
@@ -39,22 +39,22 @@ fn drive(test: &str, plugin: &str, kernel: Option<&str>) {
 
 #[test]
 fn macvlan_of_every_version() {
-    drive("macvlan_of_every_version", r#""type":"macvlan","master":"eth0","mode":"bridge""#, Some("macvlan"));
+    drive(r#""type":"macvlan","master":"eth0","mode":"bridge""#, Some("macvlan"));
 }
 
 #[test]
 fn ipvlan_of_every_version() {
-    drive("ipvlan_of_every_version", r#""type":"ipvlan","master":"eth0""#, Some("ipvlan"));
+    drive(r#""type":"ipvlan","master":"eth0""#, Some("ipvlan"));
 }
 
 #[test]
 fn bridge_of_every_version() {
-    drive("bridge_of_every_version", r#""type":"bridge","bridge":"br0","isGateway":true"#, Some("macvlan"));
+    drive(r#""type":"bridge","bridge":"br0","isGateway":true"#, Some("macvlan"));
 }
 
 #[test]
 fn ptp_of_every_version() {
-    drive("ptp_of_every_version", r#""type":"ptp""#, Some("macvlan"));
+    drive(r#""type":"ptp""#, Some("macvlan"));
 }
 
 /// Each node in network and mount namespaces of its own, with a flat file of
@@ -62,7 +62,7 @@ fn ptp_of_every_version() {
 #[test]
 fn two_nodes_at_once_share_one_directory() {
     if !nix::unistd::geteuid().is_root() {
-        return println!("SKIPPED real_parts::cnitool::two_nodes_at_once_share_one_directory: needs root");
+        return skipped!("needs root");
     }
     let sandbox = Sandbox::new();
     let stdin = sandbox.write("stdin", &configuration(r#""range":"10.1.0.0/16""#));

@@ -67,7 +67,7 @@ fn assert_nothing_left(pid: u32) {
 #[test]
 fn the_demo_does_the_main_job_and_leaves_nothing() {
     if let Err(reason) = tools() {
-        return println!("SKIPPED real_parts::demo::the_demo_does_the_main_job_and_leaves_nothing: {reason}");
+        return skipped!("{reason}");
     }
     runs_to_its_end(&[], &["192.168.20.10/24", "192.168.20.11/24", "192.168.20.12/24", "What to try next"]);
 }
@@ -90,7 +90,7 @@ fn runs_to_its_end(args: &[&str], lines: &[&str]) {
 #[test]
 fn the_demo_on_kubernetes_does_the_same_and_leaves_nothing() {
     if let Err(reason) = tools() {
-        return println!("SKIPPED real_parts::demo::the_demo_on_kubernetes_does_the_same_and_leaves_nothing: {reason}");
+        return skipped!("{reason}");
     }
     runs_to_its_end(&["--kubernetes"], &["ADD   pod2 on node2: 192.168.20.12", "No address is held any more.", "What to try next"]);
 }
@@ -98,7 +98,7 @@ fn the_demo_on_kubernetes_does_the_same_and_leaves_nothing() {
 #[test]
 fn an_interrupted_demo_leaves_nothing() {
     if let Err(reason) = tools() {
-        return println!("SKIPPED real_parts::demo::an_interrupted_demo_leaves_nothing: {reason}");
+        return skipped!("{reason}");
     }
     // A word of its output marks each moment: no clock is in this.
     let mut moments = vec![

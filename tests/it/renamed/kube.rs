@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 #[test]
 fn a_del_under_a_changed_name_is_refused_names_both_and_frees_nothing() {
-    let Some(cluster) = shared("renamed::a_del_under_a_changed_name_is_refused_names_both_and_frees_nothing") else { return };
+    let Some(cluster) = shared() else { return };
     let before = own_name("before");
     let mut node = Node::new(&before, &before, &cluster.kubeconfig());
     node.add("c1").succeeded();
@@ -42,7 +42,7 @@ fn a_del_under_a_changed_name_is_refused_names_both_and_frees_nothing() {
 /// The other way out: the name as it was.
 #[test]
 fn with_its_name_back_the_del_frees() {
-    let Some(cluster) = shared("renamed::with_its_name_back_the_del_frees") else { return };
+    let Some(cluster) = shared() else { return };
     let before = own_name("before");
     let mut node = Node::new(&before, &before, &cluster.kubeconfig());
     node.add("c1").succeeded();
@@ -60,7 +60,7 @@ fn with_its_name_back_the_del_frees() {
 /// The flat file is away for a while, and the network names the store.
 #[test]
 fn the_kubernetes_store_takes_no_hosts_name() {
-    let Some(cluster) = shared("renamed::the_kubernetes_store_takes_no_hosts_name") else { return };
+    let Some(cluster) = shared() else { return };
     let name = own_name("named");
     let node = Node::new(&name, &name, &cluster.kubeconfig());
     node.add("c1").succeeded();

@@ -8,7 +8,7 @@ const RANGE: &str = r#""range":"10.1.2.0/24""#;
 #[test]
 fn a_del_under_a_changed_name_is_refused_names_both_and_frees_nothing() {
     let Some(overlay) = Overlay::new() else {
-        return println!("SKIPPED renamed::shared: this machine mounts no overlay");
+        return skipped!("this machine mounts no overlay");
     };
     let sandbox = &overlay.sandbox;
     overlay.init();
@@ -35,7 +35,7 @@ fn a_del_under_a_changed_name_is_refused_names_both_and_frees_nothing() {
 #[test]
 fn a_record_of_another_node_with_this_machines_id_is_left_alone() {
     let Some(overlay) = Overlay::new() else {
-        return println!("SKIPPED renamed::shared: this machine mounts no overlay");
+        return skipped!("this machine mounts no overlay");
     };
     overlay.init();
     overlay.run(&overlay.verb("ADD", "c1", RANGE)).succeeded();
@@ -56,7 +56,7 @@ fn a_record_of_another_node_with_this_machines_id_is_left_alone() {
 #[test]
 fn a_changed_name_is_told_where_the_place_has_changed_too() {
     let Some(overlay) = Overlay::new() else {
-        return println!("SKIPPED renamed::shared: this machine mounts no overlay");
+        return skipped!("this machine mounts no overlay");
     };
     let sandbox = &overlay.sandbox;
     overlay.init();

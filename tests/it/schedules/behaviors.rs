@@ -145,7 +145,7 @@ fn the_server_in_memory_behaves_like_an_api_server() {
 fn a_real_api_server_behaves_like_the_one_in_memory() {
     let cluster = match Cluster::shared() {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("SKIPPED schedules::behaviors::a_real_api_server_behaves_like_the_one_in_memory: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
     let server: &dyn Server = &client;

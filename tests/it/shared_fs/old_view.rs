@@ -60,9 +60,8 @@ fn a_name_that_stays_refused_ends_at_the_deadline() {
 /// "stale file handle" and left the rest of its work undone.
 #[test]
 fn a_record_that_goes_between_its_opening_and_its_reading_is_passed_over() {
-    const NAME: &str = "a_record_that_goes_between_its_opening_and_its_reading_is_passed_over";
     if let Some(reason) = no_strace() {
-        println!("SKIPPED {NAME}: {reason}");
+        skipped!("{reason}");
         return;
     }
     let sandbox = Sandbox::new();
@@ -84,7 +83,7 @@ fn a_record_that_goes_between_its_opening_and_its_reading_is_passed_over() {
 #[test]
 fn an_entry_whose_name_another_holds_and_frees_is_a_left_over() {
     if let Some(reason) = no_strace() {
-        println!("SKIPPED an_entry_whose_name_another_holds_and_frees_is_a_left_over: {reason}");
+        skipped!("{reason}");
         return;
     }
     let sandbox = Sandbox::new();

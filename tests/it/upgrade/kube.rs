@@ -60,7 +60,7 @@ impl World for Api {
 
 #[test]
 fn none_of_the_living_is_taken_for_dead_and_the_dead_are_freed() {
-    let Some(cluster) = shared("upgrade::kube::none_of_the_living_is_taken_for_dead_and_the_dead_are_freed") else { return };
+    let Some(cluster) = shared() else { return };
     let name = own_name("upgraded");
     check_upgrade(&Api { cluster, node: Node::new(&name, &name, &cluster.kubeconfig()) });
 }

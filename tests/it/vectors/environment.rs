@@ -16,13 +16,13 @@ fn message(ended: &Ended) -> String {
 const ALL_MISSING: &str = "required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH] missing";
 
 #[test]
-fn v022_all_missing_variables_are_named_in_order() {
+fn all_missing_variables_are_named_in_order() {
     let ended = Call::bare().set("CNI_COMMAND", "ADD").stdin(configuration(RANGE)).run();
     assert_eq!((ended.code(), message(&ended).as_str()), (4, ALL_MISSING));
 }
 
 #[test]
-fn v023_an_empty_variable_is_a_missing_one() {
+fn an_empty_variable_is_a_missing_one() {
     let mut call = Call::bare();
     call.set("CNI_COMMAND", "ADD");
     for name in ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"] {
@@ -33,7 +33,7 @@ fn v023_an_empty_variable_is_a_missing_one() {
 }
 
 #[test]
-fn v025_del_and_check_need_container_and_interface_and_check_a_namespace() {
+fn del_and_check_need_container_and_interface_and_check_a_namespace() {
     for (verb, name) in
         [("DEL", "CNI_CONTAINERID"), ("DEL", "CNI_IFNAME"), ("CHECK", "CNI_CONTAINERID"), ("CHECK", "CNI_IFNAME"), ("CHECK", "CNI_NETNS")]
     {
@@ -44,7 +44,7 @@ fn v025_del_and_check_need_container_and_interface_and_check_a_namespace() {
 }
 
 #[test]
-fn v026_cni_path_may_be_missing() {
+fn cni_path_may_be_missing() {
     let sandbox = Sandbox::new();
     let add = sandbox.call("ADD").unset("CNI_PATH").stdin(configuration(RANGE)).run();
     let previous = format!(r#"{{"prevResult":{},"#, add.succeeded().stdout.trim());
@@ -54,13 +54,13 @@ fn v026_cni_path_may_be_missing() {
 }
 
 #[test]
-fn v027_gc_needs_cni_path() {
+fn gc_needs_cni_path() {
     let ended = Sandbox::new().call("GC").unset("CNI_PATH").stdin(configuration(RANGE)).run();
     assert_eq!((ended.code(), message(&ended).as_str()), (4, "required env variables [CNI_PATH] missing"));
 }
 
 #[test]
-fn v028_container_ids_with_other_characters_are_refused() {
+fn container_ids_with_other_characters_are_refused() {
     for id in ["../x", "a/b", ".a", "-a", "_a", "a b", "ab\n", "\u{e9}", "a:b", "a%00b"] {
         let ended = add_with("CNI_CONTAINERID", id);
         assert_eq!((ended.code(), ended.details().as_str()), (4, id));
@@ -68,21 +68,21 @@ fn v028_container_ids_with_other_characters_are_refused() {
 }
 
 #[test]
-fn v030_a_malformed_container_id_is_said_before_a_missing_namespace() {
+fn a_malformed_container_id_is_said_before_a_missing_namespace() {
     let ended = Sandbox::new().call("ADD").set("CNI_CONTAINERID", "../x").unset("CNI_NETNS").stdin(configuration(RANGE)).run();
     assert_eq!(ended.code(), 4);
     assert!(message(&ended).contains("CNI_CONTAINERID") && !ended.stdout.contains("CNI_NETNS"), "{ended:?}");
 }
 
 #[test]
-fn v031_interface_names_have_at_most_15_bytes() {
+fn interface_names_have_at_most_15_bytes() {
     add_with("CNI_IFNAME", "123456789012345").succeeded();
     assert_eq!(add_with("CNI_IFNAME", "1234567890123456").code(), 4);
     assert_eq!(add_with("CNI_IFNAME", "\u{e9}".repeat(8)).code(), 4);
 }
 
 #[test]
-fn v032_interface_names_that_the_kernel_would_not_take_are_refused() {
+fn interface_names_that_the_kernel_would_not_take_are_refused() {
     for name in [".", "..", "a/b", "a:b", "a b", "a\tb", "a\u{a0}b", "a\u{2003}b"] {
         assert_eq!(add_with("CNI_IFNAME", name).code(), 4, "{name:?}");
     }
@@ -91,7 +91,7 @@ fn v032_interface_names_that_the_kernel_would_not_take_are_refused() {
 }
 
 #[test]
-fn v034_gc_and_status_do_not_look_at_container_and_interface() {
+fn gc_and_status_do_not_look_at_container_and_interface() {
     let gc = configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1);
     for (verb, text) in [("GC", gc), ("STATUS", configuration(RANGE))] {
         let sandbox = Sandbox::new();
@@ -102,7 +102,7 @@ fn v034_gc_and_status_do_not_look_at_container_and_interface() {
 }
 
 #[test]
-fn v035_an_add_into_the_plugins_own_namespace_is_8_and_allocates_nothing() {
+fn an_add_into_the_plugins_own_namespace_is_8_and_allocates_nothing() {
     let sandbox = Sandbox::new();
     let ended = sandbox.call("ADD").set("CNI_NETNS", "/proc/self/ns/net").stdin(configuration(RANGE)).run();
     assert_eq!(ended.code(), 8);
@@ -117,7 +117,7 @@ fn v035_an_add_into_the_plugins_own_namespace_is_8_and_allocates_nothing() {
 }
 
 #[test]
-fn v036_a_del_in_the_plugins_own_namespace_frees_and_succeeds() {
+fn a_del_in_the_plugins_own_namespace_frees_and_succeeds() {
     let sandbox = Sandbox::new();
     sandbox.add("abc123", RANGE).succeeded();
     let ended = sandbox.call("DEL").set("CNI_NETNS", "/proc/self/ns/net").stdin(configuration(RANGE)).run();
@@ -126,7 +126,7 @@ fn v036_a_del_in_the_plugins_own_namespace_frees_and_succeeds() {
 }
 
 #[test]
-fn v038_the_namespace_path_may_lead_anywhere() {
+fn the_namespace_path_may_lead_anywhere() {
     for path in ["/nonexistent/x", "/tmp", "/etc/passwd", "relative/path"] {
         add_with("CNI_NETNS", path).succeeded();
     }

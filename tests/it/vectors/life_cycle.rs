@@ -16,7 +16,7 @@ fn check(sandbox: &Sandbox, previous: &str, ifname: &str) -> Ended {
 }
 
 #[test]
-fn v122_a_del_of_nothing_and_a_second_del_succeed() {
+fn a_del_of_nothing_and_a_second_del_succeed() {
     let sandbox = Sandbox::new();
     assert!(silent(&sandbox.del("abc123", RANGE)));
     assert!(!sandbox.store().exists(), "a DEL makes no store");
@@ -29,7 +29,7 @@ fn v122_a_del_of_nothing_and_a_second_del_succeed() {
 }
 
 #[test]
-fn v123_del_does_not_look_at_prev_result() {
+fn del_does_not_look_at_prev_result() {
     for previous in ["\"text\"", "{\"garbage\":[1]}", "null"] {
         let sandbox = Sandbox::new();
         sandbox.add("abc123", RANGE).succeeded();
@@ -39,14 +39,14 @@ fn v123_del_does_not_look_at_prev_result() {
 }
 
 #[test]
-fn v125_a_del_that_cannot_be_understood_is_an_error() {
+fn a_del_that_cannot_be_understood_is_an_error() {
     let sandbox = Sandbox::new();
     assert_eq!(sandbox.call("DEL").stdin(configuration(RANGE).replace("1.1.0", "9.9.9")).run().code(), 1);
     assert_eq!(sandbox.call("DEL").stdin("{").run().code(), 6);
 }
 
 #[test]
-fn v126_a_repeated_add_gives_the_same_result() {
+fn a_repeated_add_gives_the_same_result() {
     let sandbox = Sandbox::new();
     let first = sandbox.add("abc123", RANGE);
     assert_eq!(sandbox.add("abc123", RANGE).succeeded().stdout, first.succeeded().stdout);
@@ -54,7 +54,7 @@ fn v126_a_repeated_add_gives_the_same_result() {
 }
 
 #[test]
-fn v127_another_interface_or_container_gets_another_address() {
+fn another_interface_or_container_gets_another_address() {
     let sandbox = Sandbox::new();
     let add = |id: &str, ifname: &str| {
         sandbox.call("ADD").set("CNI_CONTAINERID", id).set("CNI_IFNAME", ifname).stdin(configuration(RANGE)).run().addresses()
@@ -65,7 +65,7 @@ fn v127_another_interface_or_container_gets_another_address() {
 }
 
 #[test]
-fn v129_check_passes_between_add_and_del_only() {
+fn check_passes_between_add_and_del_only() {
     let sandbox = Sandbox::new();
     let good = r#"{"cniVersion":"1.1.0","ips":[{"address":"10.1.2.1/24"}]}"#;
     assert!(100 <= check(&sandbox, good, "net1").code());
@@ -77,14 +77,14 @@ fn v129_check_passes_between_add_and_del_only() {
 }
 
 #[test]
-fn v130_check_without_prev_result_is_7() {
+fn check_without_prev_result_is_7() {
     let sandbox = Sandbox::new();
     sandbox.add("abc123", RANGE).succeeded();
     assert_eq!(sandbox.call("CHECK").stdin(configuration(RANGE)).run().code(), 7);
 }
 
 #[test]
-fn v132_prev_result_may_have_no_version_or_another_one() {
+fn prev_result_may_have_no_version_or_another_one() {
     let sandbox = Sandbox::new();
     sandbox.add("abc123", RANGE).succeeded();
     check(&sandbox, r#"{"ips":[{"address":"10.1.2.1/24"}]}"#, "net1").succeeded();
@@ -108,7 +108,7 @@ fn with_two() -> Sandbox {
 }
 
 #[test]
-fn v133_gc_frees_what_is_not_listed_and_nothing_by_a_malformed_list() {
+fn gc_frees_what_is_not_listed_and_nothing_by_a_malformed_list() {
     let sandbox = with_two();
     assert!(silent(&gc(&sandbox, r#"[{"containerID":"c1","ifname":"net1"}]"#)));
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
@@ -126,7 +126,7 @@ fn v133_gc_frees_what_is_not_listed_and_nothing_by_a_malformed_list() {
 }
 
 #[test]
-fn v135_gc_matches_container_and_interface_both() {
+fn gc_matches_container_and_interface_both() {
     let sandbox = Sandbox::new();
     for (id, ifname) in [("abc123", "net1"), ("abc123", "net2"), ("zzz", "net1")] {
         sandbox.call("ADD").set("CNI_CONTAINERID", id).set("CNI_IFNAME", ifname).stdin(configuration(RANGE)).run().succeeded();
@@ -136,7 +136,7 @@ fn v135_gc_matches_container_and_interface_both() {
 }
 
 #[test]
-fn v137_status_is_50_when_the_store_is_down_and_for_a_full_range_only_when_asked() {
+fn status_is_50_when_the_store_is_down_and_for_a_full_range_only_when_asked() {
     let sandbox = Sandbox::new();
     let status = |ipam: &str| sandbox.call("STATUS").stdin(configuration(ipam)).run();
     make_store(&sandbox.store());
@@ -151,7 +151,7 @@ fn v137_status_is_50_when_the_store_is_down_and_for_a_full_range_only_when_asked
 }
 
 #[test]
-fn v138_40_at_once_on_a_27_give_30_addresses_and_10_clean_errors() {
+fn forty_at_once_on_a_27_give_30_addresses_and_10_clean_errors() {
     let sandbox = Sandbox::new();
     let children: Vec<_> = (0..40)
         .map(|n| {
@@ -170,7 +170,7 @@ fn v138_40_at_once_on_a_27_give_30_addresses_and_10_clean_errors() {
 }
 
 #[test]
-fn v140_an_add_whose_caller_was_killed_is_taken_back() {
+fn an_add_whose_caller_was_killed_is_taken_back() {
     let sandbox = Sandbox::new();
     let (reader, writer) = std::io::pipe().unwrap();
     // The shell is the caller; the plugin has looked at who that is, and waits

@@ -55,42 +55,42 @@ fn newest(version: &str) -> Value {
 }
 
 #[test]
-fn v001_result_of_0_1_0() {
+fn result_of_0_1_0() {
     assert_eq!(dual("0.1.0"), oldest("0.1.0"));
 }
 
 #[test]
-fn v002_result_of_0_2_0() {
+fn result_of_0_2_0() {
     assert_eq!(dual("0.2.0"), oldest("0.2.0"));
 }
 
 #[test]
-fn v003_result_of_0_3_0() {
+fn result_of_0_3_0() {
     assert_eq!(dual("0.3.0"), middle("0.3.0"));
 }
 
 #[test]
-fn v004_result_of_0_3_1() {
+fn result_of_0_3_1() {
     assert_eq!(dual("0.3.1"), middle("0.3.1"));
 }
 
 #[test]
-fn v005_result_of_0_4_0() {
+fn result_of_0_4_0() {
     assert_eq!(dual("0.4.0"), middle("0.4.0"));
 }
 
 #[test]
-fn v006_result_of_1_0_0() {
+fn result_of_1_0_0() {
     assert_eq!(dual("1.0.0"), newest("1.0.0"));
 }
 
 #[test]
-fn v007_result_of_1_1_0() {
+fn result_of_1_1_0() {
     assert_eq!(dual("1.1.0"), newest("1.1.0"));
 }
 
 #[test]
-fn v008_a_missing_empty_or_null_version_is_0_1_0() {
+fn a_missing_empty_or_null_version_is_0_1_0() {
     for key in ["", r#""cniVersion":"","#, r#""cniVersion":null,"#] {
         let text = format!(r#"{{{key}"name":"net1","ipam":{{"type":"hereabouts",{RANGE}}}}}"#);
         let document = Sandbox::new().call("ADD").stdin(text).run().succeeded().document();
@@ -104,7 +104,7 @@ fn with_version(verb: &str, version: &str) -> Ended {
 }
 
 #[test]
-fn v009_an_unknown_version_is_1_and_the_details_list_the_known_ones() {
+fn an_unknown_version_is_1_and_the_details_list_the_known_ones() {
     for version in ["1.0", "v1.0.0", "01.0.0", "1.1.0-rc1", "1.2.0", "2.0.0", "abc"] {
         let ended = with_version("ADD", version);
         assert_eq!(ended.code(), 1, "{version}");
@@ -115,14 +115,14 @@ fn v009_an_unknown_version_is_1_and_the_details_list_the_known_ones() {
 }
 
 #[test]
-fn v010_a_version_that_is_none_is_6_for_later_verbs() {
+fn a_version_that_is_none_is_6_for_later_verbs() {
     for verb in ["CHECK", "GC", "STATUS"] {
         assert_eq!(with_version(verb, "abc").code(), 6, "{verb}");
     }
 }
 
 #[test]
-fn v011_a_short_version_is_1_for_gc() {
+fn a_short_version_is_1_for_gc() {
     assert_eq!(with_version("GC", "1.1").code(), 1);
 }
 
@@ -131,7 +131,7 @@ fn message(ended: &Ended) -> String {
 }
 
 #[test]
-fn v013_a_verb_that_the_version_does_not_have_is_1() {
+fn a_verb_that_the_version_does_not_have_is_1() {
     for (verb, version) in [("CHECK", "0.3.1"), ("GC", "1.0.0"), ("STATUS", "1.0.0")] {
         let ended = with_version(verb, version);
         assert_eq!(ended.code(), 1, "{verb}");
@@ -140,7 +140,7 @@ fn v013_a_verb_that_the_version_does_not_have_is_1() {
 }
 
 #[test]
-fn v014_a_later_version_than_ours_is_1() {
+fn a_later_version_than_ours_is_1() {
     for verb in ["CHECK", "GC", "STATUS"] {
         let ended = with_version(verb, "2.0.0");
         assert_eq!(ended.code(), 1, "{verb}");
@@ -149,7 +149,7 @@ fn v014_a_later_version_than_ours_is_1() {
 }
 
 #[test]
-fn v015_without_a_command_it_says_what_it_is_on_stderr() {
+fn without_a_command_it_says_what_it_is_on_stderr() {
     for mut call in [Call::bare(), Call::bare().set("CNI_COMMAND", "").clone()] {
         let ended = call.stdin("").run();
         assert!(silent(&ended), "{ended:?}");
@@ -164,17 +164,17 @@ fn version(stdin: &str) -> Value {
 }
 
 #[test]
-fn v016_version_needs_nothing_but_the_command() {
+fn version_needs_nothing_but_the_command() {
     assert_eq!(version(""), json!({"cniVersion": "1.1.0", "supportedVersions": SUPPORTED}));
 }
 
 #[test]
-fn v017_version_echoes_the_version_asked_with() {
+fn version_echoes_the_version_asked_with() {
     assert_eq!(version(r#"{"cniVersion":"0.3.1"}"#), json!({"cniVersion": "0.3.1", "supportedVersions": SUPPORTED}));
 }
 
 #[test]
-fn v018_version_does_not_mind_garbage_or_an_open_stdin() {
+fn version_does_not_mind_garbage_or_an_open_stdin() {
     assert_eq!(version("garbage"), json!({"cniVersion": "1.1.0", "supportedVersions": SUPPORTED}));
     let (reader, _open) = std::io::pipe().unwrap();
     let output = Call::bare().set("CNI_COMMAND", "VERSION").command().stdin(reader).output().unwrap();
@@ -182,12 +182,12 @@ fn v018_version_does_not_mind_garbage_or_an_open_stdin() {
 }
 
 #[test]
-fn v020_an_unknown_command_with_empty_stdin_is_6() {
+fn an_unknown_command_with_empty_stdin_is_6() {
     assert_eq!(Sandbox::new().call("NOPE").stdin("").run().code(), 6);
 }
 
 #[test]
-fn v021_commands_are_case_sensitive_and_untrimmed() {
+fn commands_are_case_sensitive_and_untrimmed() {
     for command in ["add", "ADD "] {
         let ended = Sandbox::new().call(command).stdin(versioned("1.1.0", RANGE)).run();
         assert_eq!(ended.code(), 4, "{command}");

@@ -101,7 +101,7 @@ const DAMAGES: &[Damage] = &[
 #[test]
 fn each_damage_is_named_and_what_is_this_nodes_is_mended() {
     for (number, damage) in DAMAGES.iter().enumerate() {
-        let Some(scene) = Scene::new("damages::each_damage_is_named_and_what_is_this_nodes_is_mended") else { return };
+        let Some(scene) = Scene::new() else { return };
         (damage.done)(&scene);
         let before = scene.all();
         let expected: Vec<_> = damage.found.iter().map(|(problem, path)| ((*problem).to_owned(), (*path).to_owned())).collect();
@@ -129,7 +129,7 @@ fn each_damage_is_named_and_what_is_this_nodes_is_mended() {
 /// What an older definition let through, or none.
 #[test]
 fn objects_that_nobody_of_ours_made_are_for_kubectl() {
-    let Some(scene) = Scene::new("damages::objects_that_nobody_of_ours_made_are_for_kubectl") else { return };
+    let Some(scene) = Scene::new() else { return };
     let anything = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
         "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]);
     let crd = "crd/ipallocations.hereabouts.dev";
@@ -168,10 +168,10 @@ fn objects_that_nobody_of_ours_made_are_for_kubectl() {
 #[test]
 fn an_add_in_flight_is_nothing_wrong() {
     if !has_strace() {
-        return println!("SKIPPED commands::kube::damages::an_add_in_flight_is_nothing_wrong: no strace");
+        return skipped!("no strace");
     }
     for (command, ends) in [(&["verify"][..], ""), (&["repair", "--yes"], "nothing to repair"), (&["sweep", "--yes"], "nothing to sweep")] {
-        let Some(scene) = Scene::new("damages::an_add_in_flight_is_nothing_wrong") else { return };
+        let Some(scene) = Scene::new() else { return };
         scene.sandbox.del("c2", RANGE).succeeded();
         // A file of this name will be written.
         scene.alive("c4").run().succeeded();

@@ -8,7 +8,7 @@ use std::fs;
 /// What a node remembers and cannot see: an operator has freed it.
 #[test]
 fn what_is_in_doubt_is_freed_from_a_workstation_and_not_made_again() {
-    let Some(scene) = Scene::new("doubt::what_is_in_doubt_is_freed_from_a_workstation_and_not_made_again") else { return };
+    let Some(scene) = Scene::new() else { return };
     add_in_doubt(&scene.sandbox, &scene.living, "c7");
     assert_eq!(scene.sandbox.held(), ["10.1.2.1", "10.1.2.2", "10.1.2.3", "10.1.2.9"]);
     let document = scene.sandbox.command(&["verify", "-o", "json"]).document();
@@ -31,7 +31,7 @@ fn what_is_in_doubt_is_freed_from_a_workstation_and_not_made_again() {
 /// The same by kubectl; and an address that is named needs no node from there.
 #[test]
 fn an_object_removed_with_kubectl_is_made_again_for_the_living_alone() {
-    let Some(scene) = Scene::new("doubt::an_object_removed_with_kubectl_is_made_again_for_the_living_alone") else { return };
+    let Some(scene) = Scene::new() else { return };
     add_in_doubt(&scene.sandbox, &scene.living, "c7");
     for address in ["10.1.2.1", "10.1.2.2", "10.1.2.3"] {
         scene.delete(address);

@@ -9,7 +9,7 @@ use std::fs;
 
 #[test]
 fn what_is_held_is_printed_so() {
-    let Some(scene) = Scene::new("outputs::what_is_held_is_printed_so") else { return };
+    let Some(scene) = Scene::new() else { return };
     let mut seen = Transcript::new(&scene.sandbox);
     let network = scene.sandbox.write("net.json", &configuration(RANGE)).display().to_string();
     for args in [
@@ -50,7 +50,7 @@ fn what_is_held_is_printed_so() {
 
 #[test]
 fn verify_sweep_and_repair_print_this() {
-    let Some(scene) = Scene::new("outputs::verify_sweep_and_repair_print_this") else { return };
+    let Some(scene) = Scene::new() else { return };
     let mut seen = Transcript::new(&scene.sandbox);
     seen.note("a sound store");
     seen.run(&scene.sandbox, &["verify"]);

@@ -12,8 +12,8 @@ use std::path::Path;
 
 #[test]
 fn a_clone_frees_nothing_of_the_originals_pods() {
-    let Some(cluster) = shared("evidence::clones::kube::a_clone_frees_nothing_of_the_originals_pods") else { return };
-    let Some(living) = Living::new() else { return println!("SKIPPED evidence::clones::kube: no root") };
+    let Some(cluster) = shared() else { return };
+    let Some(living) = Living::new() else { return skipped!("no root") };
     let name = own_name("cloned");
     let mut node = Node::new(&name, &name, &cluster.kubeconfig());
     let add = |node: &Node, container: &str, netns: &str| node.call_in("ADD", container, "10.9.0.0/30").set("CNI_NETNS", netns).clone();
@@ -54,9 +54,9 @@ fn a_clone_frees_nothing_of_the_originals_pods() {
 /// What a DEL passes over it does not owe when the API server is away.
 #[test]
 fn a_clone_owes_nothing_of_what_the_original_holds() {
-    let Some(cluster) = shared("evidence::clones::kube::a_clone_owes_nothing_of_what_the_original_holds") else { return };
+    let Some(cluster) = shared() else { return };
     if Living::new().is_none() {
-        return println!("SKIPPED evidence::clones::kube::a_clone_owes_nothing_of_what_the_original_holds: no root");
+        return skipped!("no root");
     }
     let (name, proxy) = (own_name("cloned"), Proxy::new(cluster));
     let node = Node::new(&name, &name, Path::new("/"));

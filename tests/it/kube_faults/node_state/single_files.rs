@@ -27,7 +27,7 @@ fn lists(rig: &Rig<'_>) -> Vec<String> {
 /// objects alone are listed.
 #[test]
 fn one_damaged_attachment_costs_the_others_nothing() {
-    let Some(cluster) = shared("node_state::one_damaged_attachment_costs_the_others_nothing") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     let node = &rig.node;
     let first = node.add("first");
@@ -62,7 +62,7 @@ fn one_damaged_attachment_costs_the_others_nothing() {
 /// addresses could not be undone or repeated, and many tombstones were none.
 #[test]
 fn a_large_file_is_read_whole() {
-    let Some(cluster) = shared("node_state::a_large_file_is_read_whole") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     let node = &rig.node;
     lived_in(&rig);
@@ -101,7 +101,7 @@ const FILES: &[&str] =
 /// its name, and neither does what is in it.
 #[test]
 fn a_directory_in_the_place_of_any_file_stops_no_verb() {
-    let Some(cluster) = shared("node_state::a_directory_in_the_place_of_any_file_stops_no_verb") else { return };
+    let Some(cluster) = shared() else { return };
     let of_kind = |path: &str, kind: &str| path.split(['/', '-']).next() == Some(kind);
     {
         let template = Rig::new(cluster);

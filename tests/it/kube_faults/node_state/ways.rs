@@ -68,8 +68,7 @@ type ChangeOfWay = fn(&mut Value);
 /// living pods hold was forgotten, and `repair` could not bring it back.
 #[test]
 fn a_new_url_new_authorities_or_both_forget_nothing_and_repair_brings_it_back() {
-    let name = "node_state::ways::a_new_url_new_authorities_or_both_forget_nothing_and_repair_brings_it_back";
-    let Some(cluster) = shared(name) else { return };
+    let Some(cluster) = shared() else { return };
     let ways: [(&str, ChangeOfWay); 5] = [
         ("another URL", |way| {
             another(way, false, true);
@@ -122,7 +121,7 @@ fn a_new_url_new_authorities_or_both_forget_nothing_and_repair_brings_it_back() 
 /// may not list wiped what the other knew.
 #[test]
 fn two_kubeconfigs_for_one_cluster_share_what_the_node_knows() {
-    let Some(cluster) = shared("node_state::ways::two_kubeconfigs_for_one_cluster_share_what_the_node_knows") else { return };
+    let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     let node = &rig.node;
     allow(node);
@@ -158,10 +157,10 @@ fn two_kubeconfigs_for_one_cluster_share_what_the_node_knows() {
 /// network names another cluster's kubeconfig wiped what the node knew of its own.
 #[test]
 fn another_cluster_has_files_of_its_own() {
-    let Some(cluster) = shared("node_state::ways::another_cluster_has_files_of_its_own") else { return };
+    let Some(cluster) = shared() else { return };
     let another = match Cluster::own(Options::default()) {
         Ok(another) => another,
-        Err(reason) => return println!("SKIPPED kube_faults::node_state::ways::another_cluster_has_files_of_its_own: {reason}"),
+        Err(reason) => return skipped!("{reason}"),
     };
     install(&another);
     let rig = Rig::new(cluster);
@@ -207,7 +206,7 @@ fn another_cluster_has_files_of_its_own() {
 /// Cause: what was known was dropped before the objects had been listed.
 #[test]
 fn a_state_that_does_not_say_what_it_is_of_still_remembers() {
-    let Some(cluster) = shared("node_state::ways::a_state_that_does_not_say_what_it_is_of_still_remembers") else { return };
+    let Some(cluster) = shared() else { return };
     for complete in [None, Some("{"), Some("another node's boot")] {
         let rig = Rig::new(cluster);
         let node = &rig.node;
