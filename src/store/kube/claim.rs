@@ -43,6 +43,8 @@ impl KubeSession<'_> {
             .collect();
         lost.retain(|address| candidates.contains(*address));
         for address in lost {
+            // A look since may have shown it free.
+            self.store.state.change_occupancy(scope, &self.deadline, |hint| hint.take(address))?;
             if let Some(allocation) = self.try_claim(scope, address, draft)? {
                 self.lost.borrow_mut().retain(|object| names::object(scope, address) != object.metadata.name);
                 return Ok(Claim::Claimed(allocation));

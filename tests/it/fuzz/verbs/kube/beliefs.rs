@@ -53,8 +53,14 @@ impl Beliefs {
         self.gone.push((key.clone(), attachment.clone()));
     }
 
+    /// A node that finds what it remembers gone may believe the address to be free,
+    /// whoever of its attachments has been given it since.
     pub(super) fn forget(&mut self, attachment: &Attachment, address: Option<&Key>) {
-        self.gone.retain(|(gone, of)| of != attachment || address.is_some_and(|address| address != gone));
+        let is_forgotten = |(gone, of): &(Key, Attachment)| of == attachment && address.is_none_or(|address| address == gone);
+        for (key, _) in self.gone.iter().filter(|gone| is_forgotten(gone)) {
+            self.told.remove(key);
+        }
+        self.gone.retain(|gone| !is_forgotten(gone));
     }
 
     pub(super) fn remembers(&self, key: &Key, attachment: &Attachment) -> bool {
