@@ -39,5 +39,5 @@ pub use keys::{KEYS, Key};
 pub use limits::Limits;
 pub use merge::{Chosen, FlatFile, Merged, chosen_places, flat_file_places};
 pub use nad::{Found, plugin_configurations};
-pub use settings::{AllocationOrder, DATA_DIR, LogLevel, LogSettings, Settings, StoreKind, StoreSettings, WhenFull, parse_store_id};
+pub use settings::{DATA_DIR, LogLevel, LogSettings, Settings, StoreKind, StoreSettings, WhenFull, parse_store_id};
 pub use validate::{Dns, Network, ResolvConf, Route};

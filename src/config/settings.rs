@@ -8,7 +8,7 @@ use super::field::Field;
 #[cfg(feature = "kube")]
 use super::merge;
 use super::merge::{Merged, Setting};
-use crate::ipam::NodeName;
+use crate::ipam::{AllocationOrder, NodeName};
 use std::path::{Component, Path, PathBuf};
 
 /// Where a store is made that nobody names.
@@ -70,17 +70,6 @@ pub enum StoreKind {
         /// How to reach it.
         kubeconfig: PathBuf,
     },
-}
-
-/// In which order the addresses of a range are given by the Kubernetes store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AllocationOrder {
-    /// The lowest free one first until several nodes want the same.
-    Auto,
-    /// Always the lowest that is believed to be free.
-    Lowest,
-    /// From a drawn one on.
-    Spread,
 }
 
 /// What STATUS says of a full range.

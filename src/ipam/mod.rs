@@ -7,6 +7,7 @@ mod alive;
 mod allocate;
 mod attachment;
 mod ids;
+mod order;
 mod request;
 mod sticky;
 mod view;
@@ -15,6 +16,7 @@ pub use alive::{Doubt, Here, Life, Look, Seen, Word, classify_record, is_left_be
 pub use allocate::{Plan, PlanError, is_half_done, plan};
 pub use attachment::{Allocation, Attachment, AttachmentSet, Draft, Netns, Part, Source, Version};
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
+pub use order::AllocationOrder;
 pub use request::{Choice, Most, Offer, RangeSet, RequestError, Requested, Slot, Static, check, check_statics, slots};
 pub use sticky::{Sticky, StickyOwner, of_owner};
 pub use view::{Directory, MountNamespace, View};

@@ -123,17 +123,11 @@ pub fn kubernetes(
     host: NodeIdentity,
     lookup: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<crate::store::kube::KubeStore, StoreError> {
-    use crate::config::AllocationOrder;
-    use crate::store::kube::{KubeStore, Order};
+    use crate::store::kube::KubeStore;
     let client = client(kubeconfig, lookup)?;
     let node = host.node.clone();
     let uid = client.node_of_token().filter(|(name, _)| name == node.as_str()).map(|(_, uid)| uid);
-    let order = match settings.order {
-        AllocationOrder::Auto => Order::Auto,
-        AllocationOrder::Lowest => Order::Lowest,
-        AllocationOrder::Spread => Order::Spread,
-    };
-    Ok(KubeStore::new(client, &settings.store.data_dir, host, order).classifying_with(life_here).with_node_uid(uid))
+    Ok(KubeStore::new(client, &settings.store.data_dir, host, settings.order).classifying_with(life_here).with_node_uid(uid))
 }
 
 /// The URL of the API server that a kubeconfig leads to. Nobody is connected to.

@@ -1,7 +1,5 @@
-//! A store in memory, for tests. It passes the same conformance list as the
-//! real ones, and can be told to do what they cannot be made to do on demand:
-//! run full, find a record changed, fail, or do what it was asked and lose the
-//! answer. No configuration selects it.
+//! A store in memory, for tests. It has the behaviors that all stores have (see
+//! tests/it/conformance.rs). No configuration selects it.
 
 use super::disk::Held;
 use super::{Access, Claim, Filter, Holdings, Listing, Rehome, Release, Session, Store, StoreError};
@@ -9,32 +7,14 @@ use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope, Version};
 use crate::retry::Deadline;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
-
-/// What the next call of a session shall do instead of its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Its work after all: lets a script pass over calls.
-    None,
-    /// A claim finds every candidate held.
-    Full,
-    /// A re-homing finds the record changed.
-    Changed,
-    /// A release finds the record another's.
-    NotYours,
-    /// It fails and nothing was done.
-    Fails,
-    /// It does its work, and fails.
-    LostAnswer,
-}
 
 /// See the module.
 pub struct MemoryStore {
     node: NodeName,
     records: RefCell<BTreeMap<(Scope, IpAddr), Allocation>>,
-    script: RefCell<VecDeque<Fault>>,
     /// Attachments that a call has locked.
     locked: Rc<RefCell<HashSet<Attachment>>>,
     /// How many records were written.
@@ -59,7 +39,7 @@ impl MemoryStore {
     /// An empty store as one node sees it.
     #[must_use]
     pub fn new(node: NodeName) -> Self {
-        Self { node, records: RefCell::default(), script: RefCell::default(), locked: Rc::default(), written: Cell::default() }
+        Self { node, records: RefCell::default(), locked: Rc::default(), written: Cell::default() }
     }
 
     /// The state that a record is written in.
@@ -68,25 +48,11 @@ impl MemoryStore {
         Version { uid: self.written.get().to_string(), revision: String::new(), newer: Vec::new() }
     }
 
-    /// Scripts the next calls of claim, rehome and release, one fault each.
-    pub fn script(&self, faults: &[Fault]) {
-        self.script.borrow_mut().extend(faults);
-    }
-
     /// All that is held, in order.
     #[must_use]
     pub fn records(&self) -> Vec<Allocation> {
         self.records.borrow().values().cloned().collect()
     }
-
-    fn fault(&self) -> Fault {
-        self.script.borrow_mut().pop_front().unwrap_or(Fault::None)
-    }
-}
-
-fn failure() -> StoreError {
-    let source = std::io::Error::other("scripted");
-    StoreError::Io { action: "use", path: "memory".into(), reason: "scripted".to_owned(), source }
 }
 
 impl Store for MemoryStore {
@@ -146,16 +112,12 @@ impl MemoryStore {
         standing.filter(|standing| held.held.attachment.node == self.node && standing.held.attachment == held.held.attachment)
     }
 
-    fn release_if(&self, held: &Allocation, is_meant: impl Fn(&Allocation) -> bool) -> Result<Release, StoreError> {
-        let fault = self.fault();
-        match fault {
-            Fault::NotYours => return Ok(Release::NotYours),
-            Fault::Fails => return Err(failure()),
-            _ if !self.standing(held).is_some_and(|standing| is_meant(&standing)) => return Ok(Release::NotYours),
-            _ => {}
+    fn release_if(&self, held: &Allocation, is_meant: impl Fn(&Allocation) -> bool) -> Release {
+        if !self.standing(held).is_some_and(|standing| is_meant(&standing)) {
+            return Release::NotYours;
         }
         self.records.borrow_mut().remove(&(held.scope.clone(), held.address));
-        if fault == Fault::LostAnswer { Err(failure()) } else { Ok(Release::Done) }
+        Release::Done
     }
 }
 
@@ -183,19 +145,13 @@ impl Session for MemorySession<'_> {
     }
 
     fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
-        let fault = self.store.fault();
-        match fault {
-            Fault::Full => return Ok(Claim::Full),
-            Fault::Fails => return Err(failure()),
-            _ => {}
-        }
         let Some(address) = self.store.lowest_free(scope, candidates) else {
             return Ok(Claim::Full);
         };
         let version = Some(self.store.next_version());
         let allocation = Allocation { scope: scope.clone(), address, held: draft.clone(), version };
         self.store.records.borrow_mut().insert((scope.clone(), address), allocation.clone());
-        if fault == Fault::LostAnswer { Err(failure()) } else { Ok(Claim::Claimed(allocation)) }
+        Ok(Claim::Claimed(allocation))
     }
 
     fn confirm(&mut self, _: &Allocation) -> Result<(), StoreError> {
@@ -203,24 +159,20 @@ impl Session for MemorySession<'_> {
     }
 
     fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError> {
-        let fault = self.store.fault();
-        match fault {
-            Fault::Changed => return Ok(Rehome::Changed),
-            Fault::Fails => return Err(failure()),
-            _ if self.store.standing(held).as_ref() != Some(held) => return Ok(Rehome::Changed),
-            _ => {}
+        if self.store.standing(held).as_ref() != Some(held) {
+            return Ok(Rehome::Changed);
         }
         let moved = Allocation { held: to.clone(), version: Some(self.store.next_version()), ..held.clone() };
         self.store.records.borrow_mut().insert((held.scope.clone(), held.address), moved.clone());
-        if fault == Fault::LostAnswer { Err(failure()) } else { Ok(Rehome::Done(moved)) }
+        Ok(Rehome::Done(moved))
     }
 
     fn release(&mut self, held: &Allocation) -> Result<Release, StoreError> {
-        self.store.release_if(held, |_| true)
+        Ok(self.store.release_if(held, |_| true))
     }
 
     fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError> {
-        self.store.release_if(held, |standing| standing == held)
+        Ok(self.store.release_if(held, |standing| standing == held))
     }
 
     fn mend(&mut self, _attachment: &Attachment) -> Result<(), StoreError> {

@@ -345,7 +345,8 @@ fn on_a_disk_in_memory(behavior: fn(&dyn Store)) {
 #[test]
 fn the_kubernetes_store_passes_the_list() {
     use hereabouts::api_client::client::Client;
-    use hereabouts::store::kube::{KubeStore, Order};
+    use hereabouts::ipam::AllocationOrder;
+    use hereabouts::store::kube::KubeStore;
     let cluster = match crate::support::cluster::Cluster::own(crate::support::cluster::Options::default()) {
         Ok(cluster) => cluster,
         Err(reason) => return skipped!("{reason}"),
@@ -354,7 +355,7 @@ fn the_kubernetes_store_passes_the_list() {
         println!("{name}");
         let sandbox = crate::support::sandbox::Sandbox::new();
         let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
-        behavior(&KubeStore::new(client, &sandbox.store(), host("n1"), Order::Auto));
+        behavior(&KubeStore::new(client, &sandbox.store(), host("n1"), AllocationOrder::Auto));
         cluster.text(&["delete", "--raw", "/apis/hereabouts.dev/v1alpha1/ipallocations"]);
     }
 }

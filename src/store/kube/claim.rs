@@ -1,14 +1,14 @@
 //! A claim: which candidate is tried next, and what is made of the answer.
 
+use super::KubeStore;
 use super::api::Created;
 use super::api::retries::Failed;
 use super::node_state::occupancy::Occupancy;
 use super::objects::ip_allocation::IpAllocation;
 use super::objects::names;
 use super::session::KubeSession;
-use super::{KubeStore, Order};
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Draft, Scope, Source};
+use crate::ipam::{Allocation, AllocationOrder, Draft, Scope, Source};
 use crate::retry::{self, Deadline};
 use crate::store::{Claim, Rehome, StoreError};
 use std::net::IpAddr;
@@ -186,13 +186,13 @@ impl KubeSession<'_> {
         let mut chosen = None;
         let wants_a_look = state.change_occupancy(scope, &self.deadline, |hint| {
             let now = self.store.now();
-            if order == Order::Auto && !missed && hint.is_worth_a_look(candidates, false, now) {
+            if order == AllocationOrder::Auto && !missed && hint.is_worth_a_look(candidates, false, now) {
                 return true;
             }
             let elsewhere = match order {
-                Order::Auto => missed && !looked,
-                Order::Spread => missed || !hint.is_spread(now),
-                Order::Lowest => false,
+                AllocationOrder::Auto => missed && !looked,
+                AllocationOrder::Spread => missed || !hint.is_spread(now),
+                AllocationOrder::Lowest => false,
             };
             if elsewhere {
                 hint.go_elsewhere(candidates, now, &mut random);
@@ -214,12 +214,12 @@ impl KubeSession<'_> {
     /// guess; whether the lowest free candidate is then no guess.
     fn look_after(&self, scope: &Scope, candidates: &AddrSet, misses: u32, began: SystemTime) -> bool {
         let (believed, now, order) = (self.store.state.occupancy(scope), self.store.now(), self.store.order);
-        if order == Order::Auto && believed.is_worth_a_look(candidates, true, now) {
+        if order == AllocationOrder::Auto && believed.is_worth_a_look(candidates, true, now) {
             self.look(scope, None);
             return true;
         }
         // The lowest one is not to be had by drawing.
-        let tried = MOST_TRIES <= misses || candidates.count() <= TRIED * u128::from(misses) || order == Order::Lowest;
+        let tried = MOST_TRIES <= misses || candidates.count() <= TRIED * u128::from(misses) || order == AllocationOrder::Lowest;
         if tried {
             self.look(scope, Some(began).filter(|_| MISLED <= misses));
         }

@@ -34,7 +34,7 @@ use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::api_client::client::{Client, Server};
 use crate::digest;
-use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope, Sticky};
+use crate::ipam::{Allocation, AllocationOrder, Attachment, Draft, Life, NodeName, Scope, Sticky};
 use crate::retry::Deadline;
 use api::Api;
 use node_state::cluster_identity::{self, Origin};
@@ -51,19 +51,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Below the data directory.
 const DIRECTORY: &str = "kubernetes";
 
-/// In which order the addresses of a range are given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Order {
-    /// The lowest free one first until several nodes want the same; from then
-    /// on this node spreads.
-    #[default]
-    Auto,
-    /// Always the lowest that is believed to be free.
-    Lowest,
-    /// From a drawn one on.
-    Spread,
-}
-
 /// See the module.
 pub struct KubeStore {
     api: Api,
@@ -71,7 +58,7 @@ pub struct KubeStore {
     /// Where the states of all names of this node are.
     all_states: Option<PathBuf>,
     host: NodeIdentity,
-    order: Order,
+    order: AllocationOrder,
     /// A hash of the machine id: the id itself is for this machine's eyes.
     machine: Option<String>,
     /// The uid of this node's Node object, where the token says so.
@@ -89,7 +76,7 @@ impl Held for Elsewhere {}
 impl KubeStore {
     /// The store behind an API server, with its node state below `data_dir`.
     #[must_use]
-    pub fn new(client: Client, data_dir: &Path, host: NodeIdentity, order: Order) -> Self {
+    pub fn new(client: Client, data_dir: &Path, host: NodeIdentity, order: AllocationOrder) -> Self {
         let root = state_of(data_dir, &host.node);
         let mut store = Self::on(Box::new(client), Box::new(RealDisk::new(root)), host, order);
         store.api.watched = Some(Rc::clone(&store.state));
@@ -100,7 +87,7 @@ impl KubeStore {
     /// The store behind any server, with its node state on any disk; tests bring
     /// theirs. It does not look whether the cluster was set back.
     #[must_use]
-    pub fn on(server: Box<dyn Server>, disk: Box<dyn Disk>, host: NodeIdentity, order: Order) -> Self {
+    pub fn on(server: Box<dyn Server>, disk: Box<dyn Disk>, host: NodeIdentity, order: AllocationOrder) -> Self {
         let machine = host.machine_id.as_deref().map(|id| digest::short(&["machine", id]));
         Self {
             api: Api::new(server),

@@ -16,8 +16,9 @@ use crate::support::living::Living;
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration, files_below};
 use hereabouts::api_client::client::Client;
 use hereabouts::ipam::Allocation;
+use hereabouts::ipam::AllocationOrder;
 use hereabouts::retry::Deadline;
-use hereabouts::store::kube::{KubeStore, Order};
+use hereabouts::store::kube::KubeStore;
 use hereabouts::store::{Access, Filter, Release, Store};
 use serde_json::{Value, json};
 use std::fs;
@@ -308,7 +309,7 @@ fn config_check_names_the_store_and_whether_its_kubeconfig_can_be_used() {
 /// The store as a node has it whose state is nowhere else.
 fn store(cluster: &Cluster, sandbox: &Sandbox, node: &str) -> KubeStore {
     let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
-    KubeStore::new(client, &sandbox.path("elsewhere"), host(node), Order::Auto)
+    KubeStore::new(client, &sandbox.path("elsewhere"), host(node), AllocationOrder::Auto)
 }
 
 /// Lists of the resource that the API server has served.

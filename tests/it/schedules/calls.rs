@@ -10,6 +10,8 @@ use crate::support::sandbox::Sandbox;
 use hereabouts::cli::{release, repair, sweep};
 use hereabouts::cni::{Outcome, Ports, dispatch};
 use hereabouts::config::Settings;
+#[cfg(feature = "kube")]
+use hereabouts::ipam::AllocationOrder;
 use hereabouts::ipam::{Draft, Life, NodeName, View};
 use hereabouts::plugin::call_summary::Report;
 use hereabouts::plugin::debts::Debts;
@@ -19,8 +21,7 @@ use hereabouts::plugin::sweep::Sweep;
 use hereabouts::plugin::{Ipam, Ready, Sighting, Surroundings};
 use hereabouts::retry::{Deadline, with_clock};
 use hereabouts::store::file::FileStore;
-#[cfg(feature = "kube")]
-use hereabouts::store::kube::{KubeStore, Order};
+use hereabouts::store::kube::KubeStore;
 use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::upkeep::{Extent, Upkeep};
 use hereabouts::store::{Filter, Store, StoreError};
@@ -218,7 +219,7 @@ impl Around {
     fn objects(&self, host: NodeIdentity) -> KubeStore {
         let bad = self.call.bad_request.map(|bad| (bad, Arc::clone(&self.requests)));
         let server = ScheduledServer { scheduler: Arc::clone(&self.scheduler), thread: self.thread, bad };
-        KubeStore::on(Box::new(server), Box::new(self.disk(&format!("state of {}", self.call.node))), host, Order::Lowest)
+        KubeStore::on(Box::new(server), Box::new(self.disk(&format!("state of {}", self.call.node))), host, AllocationOrder::Lowest)
     }
 
     /// The store as the plugin has it.

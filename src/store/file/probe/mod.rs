@@ -16,7 +16,7 @@ mod rounds;
 use super::layout;
 use super::links::failed_link;
 use crate::digest::hex;
-use crate::retry::Deadline;
+use crate::retry::Stopwatch;
 use crate::store::StoreError;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Locked, Patience};
@@ -173,9 +173,9 @@ fn alone(disk: &dyn Disk, id: &str, mut report: Report) -> Result<Report, StoreE
 /// Makes a file and syncs it and its directory, timed.
 fn syncs(disk: &dyn Disk, path: &Path) -> Result<Syncs, StoreError> {
     let elapsed = |what: &Path| {
-        let clock = Deadline::after(Duration::from_secs(600));
+        let clock = Stopwatch::default();
         super::sync(disk, what)?;
-        Ok::<_, StoreError>(clock.limit() - clock.left())
+        Ok::<_, StoreError>(clock.elapsed())
     };
     disk.create(path, b"a file as large as a record is, or nearly so").map_err(|error| failed(disk, "write", path, error))?;
     let syncs = Syncs { file: elapsed(path)?, directory: elapsed(Path::new(PLACE))? };

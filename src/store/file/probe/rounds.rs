@@ -4,7 +4,7 @@
 use super::super::{refused_lock, remove};
 use super::pair::Pair;
 use super::{LONGEST_VIEW, Links, Locks, ProbeError, Renames, Views, link, make};
-use crate::retry::{self, Deadline};
+use crate::retry::{self, Deadline, Stopwatch};
 use crate::store::StoreError;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Locked, Patience};
@@ -184,9 +184,9 @@ pub(super) fn views(pair: &Pair<'_>) -> Result<Views, ProbeError> {
 
 /// Microseconds until it is so; `None` when it never was.
 fn until(mut is_so: impl FnMut() -> Result<bool, StoreError>) -> Result<Option<u64>, StoreError> {
-    let clock = Deadline::after(LONGEST_VIEW);
-    let came = retry::until(&clock, || Ok::<_, StoreError>(is_so()?.then_some(())))?;
-    Ok(came.and_then(|()| u64::try_from((clock.limit() - clock.left()).as_micros()).ok()))
+    let clock = Stopwatch::default();
+    let came = retry::until(&Deadline::after(LONGEST_VIEW), || Ok::<_, StoreError>(is_so()?.then_some(())))?;
+    Ok(came.and_then(|()| u64::try_from(clock.elapsed().as_micros()).ok()))
 }
 
 /// One puts files in the place of another, the other tries to take the name:

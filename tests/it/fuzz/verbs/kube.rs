@@ -13,9 +13,10 @@ use crate::support::nodes::own_name;
 use beliefs::Beliefs;
 use hereabouts::api_client::client::Client;
 use hereabouts::api_client::http::{Answer, Method, Request};
+use hereabouts::ipam::AllocationOrder;
 use hereabouts::ipam::{Allocation, Attachment, Draft, NodeName, Version};
+use hereabouts::store::kube::KubeStore;
 use hereabouts::store::kube::objects::ip_allocation::IpAllocation;
-use hereabouts::store::kube::{KubeStore, Order};
 use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::{Access, Filter, Store};
 use std::cell::RefCell;
@@ -29,7 +30,7 @@ const MOST_STEPS: usize = 40;
 pub(in crate::fuzz) fn check(cluster: &'static Cluster, root: &Path, input: &[u8]) -> String {
     let mut steps = steps(input);
     steps.truncate(MOST_STEPS);
-    let order = if input.len().is_multiple_of(2) { Order::Lowest } else { Order::Auto };
+    let order = if input.len().is_multiple_of(2) { AllocationOrder::Lowest } else { AllocationOrder::Auto };
     let _ = std::fs::remove_dir_all(root);
     let played = Run::new(Box::new(Nodes::new(cluster, root.to_owned(), order))).play(&steps);
     format!("{order:?} {played}")
@@ -39,7 +40,7 @@ struct Nodes {
     cluster: &'static Cluster,
     /// A directory for each node.
     root: PathBuf,
-    order: Order,
+    order: AllocationOrder,
     names: Names,
     boot: usize,
     stores: Vec<KubeStore>,
@@ -48,7 +49,7 @@ struct Nodes {
 }
 
 impl Nodes {
-    fn new(cluster: &'static Cluster, root: PathBuf, order: Order) -> Self {
+    fn new(cluster: &'static Cluster, root: PathBuf, order: AllocationOrder) -> Self {
         let own = own_name("verbs");
         let of = |words: [&str; 2]| words.map(|word| format!("{own}-{word}"));
         let nodes = of(["n1", "n2"]);

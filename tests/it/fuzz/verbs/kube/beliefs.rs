@@ -5,9 +5,9 @@
 use super::super::claims::Asked;
 use super::super::{Held, Key, key};
 use hereabouts::addr::{AddrSet, Range};
+use hereabouts::ipam::AllocationOrder;
 use hereabouts::ipam::{Allocation, Attachment, Scope};
 use hereabouts::retry::Deadline;
-use hereabouts::store::kube::Order;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -93,8 +93,8 @@ impl Beliefs {
 
     /// Whether a claim takes the lowest that this node believes to be free.
     /// What the attachment has lost comes before.
-    pub(super) fn is_lowest_first(&self, order: Order, asked: &Asked<'_>) -> bool {
-        let straight = order == Order::Lowest || !self.astray.contains(asked.scope);
+    pub(super) fn is_lowest_first(&self, order: AllocationOrder, asked: &Asked<'_>) -> bool {
+        let straight = order == AllocationOrder::Lowest || !self.astray.contains(asked.scope);
         let candidates = asked.candidates();
         let lost = |(gone, of): &(Key, Attachment)| Some(of) == asked.attachment && gone.0 == *asked.scope && candidates.contains(gone.1);
         straight && !self.gone.iter().any(lost)
