@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let times: u32 = words.next().map_or(Ok(1), |word| word.parse())?;
     let limit = Duration::from_secs(10);
     let clock = Deadline::after(limit);
-    let client = Client::open(kubeconfig.as_ref(), &|name| std::env::var_os(name))?;
+    let client = Client::open(kubeconfig.as_ref(), &hereabouts::environment::Environment::read(&|name| std::env::var_os(name)).proxy)?;
     println!("opened at {:?}, cluster {}", limit - clock.left(), client.cluster());
     for _ in 0..times {
         let request = Request { method: Method::Get, path: &path, accept: "application/json", content: None };

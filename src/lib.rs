@@ -4,6 +4,7 @@
 //! In reading order:
 //! - [`addr`]: address arithmetic; no I/O
 //! - [`json`]: a JSON tree that refuses repeated keys
+//! - [`environment`]: the variables that hereabouts reads
 //! - [`retry`]: deadlines, the clock, and the retry loop
 //! - [`small_file`]: bounded reads of small files that belong to the machine
 //! - [`ipam`]: the pure core: who holds what, which address next
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod cni;
 pub mod config;
 pub(crate) mod digest;
+pub mod environment;
 pub mod ipam;
 pub mod json;
 pub mod plugin;

@@ -8,6 +8,7 @@
 
 #![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
+use hereabouts::environment::Environment;
 use hereabouts::{cli, cni, config, plugin};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -49,17 +50,18 @@ fn run() -> i32 {
     let parent = nix::unistd::getppid();
     settle_signals();
     fill_streams();
-    if lookup("CNI_COMMAND").is_none_or(|command| command.is_empty()) {
-        return cli::run(&lookup, std::env::args_os());
+    let environment = Environment::read(&lookup);
+    if environment.call.command.is_none() {
+        return cli::run(&environment, std::env::args_os());
     }
     std::panic::set_hook(Box::new(report_panic));
     let orphaned = || nix::unistd::getppid() != parent;
     let surroundings = Rc::new(plugin::ThisMachine::new(end_when_late));
     let machine = Rc::clone(&surroundings);
     let report = plugin::call_summary::Report::default();
-    let ipam = plugin::Ipam { lookup: &lookup, log: &start_log, report, orphaned: &orphaned, surroundings };
+    let ipam = plugin::Ipam { environment: &environment, log: &start_log, report, orphaned: &orphaned, surroundings };
     let ports = cni::Ports {
-        lookup: &lookup,
+        variables: &environment.call,
         stdin: &mut Stdin(None),
         stdin_ready: &is_stdin_ready,
         deliver: &answer,

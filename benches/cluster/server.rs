@@ -5,6 +5,7 @@ use crate::options::Options;
 use anyhow::{Context, Result, bail, ensure};
 use hereabouts::api_client::client::Client;
 use hereabouts::api_client::http::{Method, Request};
+use hereabouts::environment::ProxyVariables;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -79,7 +80,7 @@ impl Server {
     /// # Errors
     /// The kubeconfig cannot be read.
     pub(crate) fn admin(&self) -> Result<Admin> {
-        let client = Client::open(&self.kubeconfig(), &|_| None)?;
+        let client = Client::open(&self.kubeconfig(), &ProxyVariables::default())?;
         Ok(Admin(client))
     }
 

@@ -6,18 +6,18 @@
 use super::connection::{Connection, Target, is_refusal};
 use super::http::{self, Answer, Request, Sender, Unread};
 use super::kubeconfig::{Kubeconfig, Pem, Token, Trust};
-use super::proxy::{self, Lookup};
+use super::proxy;
 use super::tls::Tls;
 use super::trouble::Trouble;
 use super::url::{Host, Url};
 use super::way::Way;
 use crate::digest;
+use crate::environment::ProxyVariables;
 use crate::retry::Deadline;
 use crate::small_file::{read_small, words};
 use rustls::pki_types::ServerName;
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
-use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -111,11 +111,11 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub fn open(kubeconfig: &Path, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ClientError> {
+    pub fn open(kubeconfig: &Path, proxy: &ProxyVariables) -> Result<Self, ClientError> {
         let malformed = |reason: String| ClientError::Malformed { path: kubeconfig.to_owned(), reason };
         let read = Kubeconfig::read(kubeconfig)?;
         let tls = Tls::new(&read).map_err(malformed)?;
-        let proxy = proxy_of(kubeconfig, &read, lookup)?;
+        let proxy = proxy_of(kubeconfig, &read, proxy)?;
         let name = match (&read.tls_server_name, &read.server.host) {
             (Some(name), _) => ServerName::try_from(name.clone()).ok(),
             (None, Host::Address(address)) => Some(ServerName::from(*address)),
@@ -221,8 +221,8 @@ impl Client {
     }
 }
 
-fn proxy_of(kubeconfig: &Path, read: &Kubeconfig, lookup: Lookup<'_>) -> Result<Option<Url>, ClientError> {
-    proxy::choose(&read.server, read.proxy_url.as_deref(), lookup)
+fn proxy_of(kubeconfig: &Path, read: &Kubeconfig, variables: &ProxyVariables) -> Result<Option<Url>, ClientError> {
+    proxy::choose(&read.server, read.proxy_url.as_deref(), variables)
         .map_err(|(place, reason)| ClientError::Unsupported { path: kubeconfig.to_owned(), reason: format!("{place}: {reason}") })
 }
 

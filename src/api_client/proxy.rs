@@ -4,32 +4,25 @@
 
 use super::url::{Host, Url};
 use crate::addr::Subnet;
-use std::ffi::OsString;
+use crate::environment::ProxyVariables;
 use std::net::IpAddr;
-
-/// The environment.
-pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The proxy in front of a server.
 ///
 /// # Errors
 /// Where a proxy was named, and why it cannot be used.
-pub(crate) fn choose(server: &Url, proxy_url: Option<&str>, lookup: Lookup<'_>) -> Result<Option<Url>, (String, String)> {
+pub(crate) fn choose(server: &Url, proxy_url: Option<&str>, variables: &ProxyVariables) -> Result<Option<Url>, (String, String)> {
     if let Some(text) = proxy_url {
         return parse(text).map(Some).map_err(|reason| ("proxy-url".to_owned(), reason));
     }
-    let variable = |names: [&'static str; 2]| {
-        let set = |name: &'static str| lookup(name).filter(|value| !value.is_empty()).map(|value| (name, value));
-        names.into_iter().find_map(set).map(|(name, value)| (name, value.to_string_lossy().into_owned()))
-    };
-    let Some((name, text)) = variable(["HTTPS_PROXY", "https_proxy"]) else {
+    let Some((name, text)) = &variables.https else {
         return Ok(None);
     };
-    let exceptions = variable(["NO_PROXY", "no_proxy"]).map(|(_, value)| value).unwrap_or_default();
+    let exceptions = variables.exceptions.as_ref().map(|value| value.to_string_lossy()).unwrap_or_default();
     if is_direct(server, &exceptions) {
         return Ok(None);
     }
-    parse(&text).map(Some).map_err(|reason| (name.to_owned(), reason))
+    parse(&text.to_string_lossy()).map(Some).map_err(|reason| ((*name).to_owned(), reason))
 }
 
 fn parse(text: &str) -> Result<Url, String> {
@@ -136,8 +129,8 @@ mod tests {
     #[test]
     fn the_kubeconfig_beats_the_environment_and_only_http_is_spoken() {
         let server = Url::parse("https://10.0.0.1").unwrap();
-        let lookup = |name: &str| (name == "https_proxy").then(|| OsString::from("p.example:3128"));
-        let chosen = |proxy_url: Option<&str>| choose(&server, proxy_url, &lookup).map(|url| url.map(|url| url.to_string()));
+        let variables = ProxyVariables { https: Some(("https_proxy", "p.example:3128".into())), exceptions: None };
+        let chosen = |proxy_url: Option<&str>| choose(&server, proxy_url, &variables).map(|url| url.map(|url| url.to_string()));
         assert_eq!(chosen(None), Ok(Some("http://p.example:3128".to_owned())));
         assert_eq!(chosen(Some("http://q:1")), Ok(Some("http://q:1".to_owned())));
         for scheme in ["socks5", "https"] {
@@ -145,6 +138,6 @@ mod tests {
             assert_eq!(place, "proxy-url");
             assert!(reason.ends_with(scheme) && !reason.contains("secret"), "{reason}");
         }
-        assert_eq!(choose(&server, None, &|_| None), Ok(None));
+        assert_eq!(choose(&server, None, &ProxyVariables::default()), Ok(None));
     }
 }

@@ -43,6 +43,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage.";
 const STORE: &str = "Store options";
 
 /// Where help shows what every command accepts.
+#[cfg(feature = "kube")]
 const GLOBAL: &str = "Global options";
 
 /// The command line.

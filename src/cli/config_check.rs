@@ -1,9 +1,10 @@
 //! `config check`: what a configuration would allocate from, and every mistake
 //! with its JSON path.
 
-use super::{Lookup, locate, output};
+use super::{locate, output};
 use crate::addr::Blocks;
 use crate::config::{CniArgs, ConfigError, Merged, Mistakes, Network, Settings, StoreKind};
+use crate::environment::Environment;
 use crate::ipam::{self, Choice};
 use crate::json::Json;
 use crate::plugin::failure::Failure;
@@ -14,9 +15,9 @@ use anyhow::bail;
 use std::collections::HashSet;
 use std::path::Path;
 
-pub(super) fn check(lookup: Lookup<'_>, file: &Path) -> anyhow::Result<()> {
+pub(super) fn check(environment: &Environment, file: &Path) -> anyhow::Result<()> {
     let configurations = locate::configurations(file)?;
-    let flat = machine::flat_file(lookup, None)?;
+    let flat = machine::flat_file(&environment.node, None)?;
     let mut mistakes = 0;
     for found in configurations {
         let text = |key: &str| found.configuration.find(key).and_then(Json::as_str).unwrap_or_default().to_owned();
@@ -24,7 +25,7 @@ pub(super) fn check(lookup: Lookup<'_>, file: &Path) -> anyhow::Result<()> {
         output::print(&format!("network {}{place}\n", output::plain(&text("name"))))?;
         let errors = match Merged::new(&found.configuration, flat.as_ref()) {
             Err(error) => error.into(),
-            Ok(merged) => one(&merged, &found.configuration, lookup)?,
+            Ok(merged) => one(&merged, &found.configuration, environment)?,
         };
         mistakes += errors.first().len() + errors.more();
         for error in errors.first() {
@@ -41,7 +42,7 @@ pub(super) fn check(lookup: Lookup<'_>, file: &Path) -> anyhow::Result<()> {
 }
 
 /// Prints what one configuration would do; gives its mistakes.
-fn one(merged: &Merged<'_>, configuration: &Json, lookup: Lookup<'_>) -> anyhow::Result<Mistakes> {
+fn one(merged: &Merged<'_>, configuration: &Json, environment: &Environment) -> anyhow::Result<Mistakes> {
     let mut errors = Mistakes::default();
     if configuration.find("name").is_none() {
         output::print("  note: no name, the runtime has to fill it in\n")?;
@@ -50,7 +51,7 @@ fn one(merged: &Merged<'_>, configuration: &Json, lookup: Lookup<'_>) -> anyhow:
         Err(error) => errors.add(error),
         Ok(settings) => {
             let store = &settings.store;
-            say_store(&settings, lookup)?;
+            say_store(&settings, environment)?;
             let whereabouts = configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
             if !store.named {
                 let who = if whereabouts { "type whereabouts needs" } else { "Kubernetes pods need" };
@@ -80,14 +81,14 @@ fn one(merged: &Merged<'_>, configuration: &Json, lookup: Lookup<'_>) -> anyhow:
 /// Which store it would be. Nobody is connected to; and the kubeconfig may be
 /// on the nodes alone, so that it cannot be read here is no mistake.
 #[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
-fn say_store(settings: &Settings, lookup: Lookup<'_>) -> anyhow::Result<()> {
+fn say_store(settings: &Settings, environment: &Environment) -> anyhow::Result<()> {
     let store = &settings.store;
     match &store.kind {
         StoreKind::File => output::print(&format!("  store: {} ({})\n", store.data_dir.display(), store.origin)),
         #[cfg(feature = "kube")]
         StoreKind::Kubernetes { kubeconfig } => {
             output::print(&format!("  store: Kubernetes ({})\n", kubeconfig.display()))?;
-            output::print(&match stores::server(kubeconfig, lookup) {
+            output::print(&match stores::server(kubeconfig, &environment.proxy) {
                 Ok(server) => format!("  API server: {server}\n"),
                 Err(error) => format!("  note: on this machine the kubeconfig cannot be used, {error}\n"),
             })

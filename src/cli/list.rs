@@ -3,7 +3,8 @@
 //! they are many.
 
 use super::output::{self, Columns};
-use super::{Format, ListArgs, Lookup, StoreArgs, Usage, debts, locate, verify};
+use super::{Format, ListArgs, StoreArgs, Usage, debts, locate, verify};
+use crate::environment::Environment;
 use crate::ipam::{Allocation, NetworkName, NodeName, Scope};
 use crate::plugin::debts::Debt;
 use crate::store::{Filter, Listing, PodName, Store, StoreError};
@@ -21,14 +22,14 @@ const HEADINGS: [&str; 8] = ["ADDRESS", "SCOPE", "NETWORK", "POD", "INTERFACE", 
 /// Shown where an address is in a scope that has a name, or may be.
 const SCOPE: usize = 1;
 
-pub(super) fn list(lookup: Lookup<'_>, store: &StoreArgs, args: &ListArgs) -> anyhow::Result<()> {
+pub(super) fn list(environment: &Environment, store: &StoreArgs, args: &ListArgs) -> anyhow::Result<()> {
     let filter = Filter {
         node: args.node.as_deref().map(parse_node).transpose()?,
         network: args.network.as_deref().map(parse_network).transpose()?,
         pod: args.pod.as_deref().map(parse_pod).transpose()?,
         ..Filter::default()
     };
-    let located = locate::locate(lookup, store)?;
+    let located = locate::locate(environment, store)?;
     let only = Some(located.place()).filter(|_| !args.debts);
     let found = if args.debts { debts::found(&located)? } else { debts::beside(&located) };
     let owed = debts::matching(found, &filter, only.as_ref());

@@ -1,7 +1,8 @@
 //! Which store a command works on, and who this node is.
 
-use super::{Lookup, StoreArgs, output};
+use super::{StoreArgs, output};
 use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, StoreKind, StoreSettings, plugin_configurations};
+use crate::environment::Environment;
 use crate::ipam::{self, Draft, Life, NodeName};
 use crate::json::Json;
 use crate::plugin::debts::{Debts, Place};
@@ -20,7 +21,7 @@ const MOST_BYTES: u64 = 4 * 1024 * 1024;
 /// A store, and what is known of this node.
 pub(super) struct Located<'l> {
     settings: Settings,
-    lookup: Lookup<'l>,
+    environment: &'l Environment,
     /// What the store is called: a directory, or the URL of an API server.
     pub(super) name: String,
     /// `None` when the name cannot be told, or no node is meant; reading needs
@@ -80,7 +81,7 @@ impl Located<'_> {
 
     /// The store that other settings name, as this node has it.
     pub(super) fn open_as(&self, settings: &Settings, node: &NodeName) -> Result<Box<dyn Store>, StoreError> {
-        stores::open(settings, self.host(node.clone()), stores::nothing(), self.lookup)
+        stores::open(settings, self.host(node.clone()), stores::nothing(), &self.environment.proxy)
     }
 
     /// Whether the sandbox of one of this node's records is still there.
@@ -95,7 +96,7 @@ impl Located<'_> {
     }
 
     fn open(&self, node: NodeName, on_behalf: OnBehalf) -> anyhow::Result<Box<dyn Upkeep>> {
-        Ok(stores::open_to_keep(&self.settings, self.host(node), on_behalf, self.lookup)?)
+        Ok(stores::open_to_keep(&self.settings, self.host(node), on_behalf, &self.environment.proxy)?)
     }
 
     fn host(&self, node: NodeName) -> NodeIdentity {
@@ -105,31 +106,31 @@ impl Located<'_> {
 
 /// `--data-dir` or `--kubeconfig`, else `--config`, else the flat file, else
 /// the default.
-pub(super) fn locate<'l>(lookup: Lookup<'l>, args: &StoreArgs) -> anyhow::Result<Located<'l>> {
+pub(super) fn locate<'l>(environment: &'l Environment, args: &StoreArgs) -> anyhow::Result<Located<'l>> {
     let machine = Machine::look()?;
     let nothing = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
     #[cfg(feature = "kube")]
     if let Some(path) = &args.kubeconfig {
         let mut settings = Settings::parse(&Merged::new(&nothing, None)?, false)?;
         settings.store.kind = StoreKind::Kubernetes { kubeconfig: std::path::absolute(path)? };
-        let name = called(&settings, lookup)?;
-        return Ok(Located { settings, lookup, name, node: None, machine });
+        let name = called(&settings, environment)?;
+        return Ok(Located { settings, environment, name, node: None, machine });
     }
     let source = match &args.config {
-        Some(path) => read_config(lookup, path)?,
-        None => Source { flat: machine::flat_file(lookup, None)?, network: None },
+        Some(path) => read_config(environment, path)?,
+        None => Source { flat: machine::flat_file(&environment.node, None)?, network: None },
     };
     let merged = Merged::new(source.network.as_ref().unwrap_or(&nothing), source.flat.as_ref())?;
     let parsed = Settings::parse(&merged, false);
-    let node_of = |settings: &Settings| machine::node_name(lookup, settings, source.flat.as_ref()).ok();
+    let node_of = |settings: &Settings| machine::node_name(&environment.node, settings, source.flat.as_ref()).ok();
     let Some(directory) = &args.data_dir else {
         let settings = parsed?;
-        let name = called(&settings, lookup)?;
+        let name = called(&settings, environment)?;
         if !settings.store.named && !settings.store.data_dir.join("format").exists() {
             say_how_to_name_one();
         }
         let node = node_of(&settings);
-        return Ok(Located { settings, lookup, name, node, machine });
+        return Ok(Located { settings, environment, name, node, machine });
     };
     // A mistake in the configuration keeps nobody from a directory that is given.
     let known = parsed.is_ok();
@@ -141,23 +142,23 @@ pub(super) fn locate<'l>(lookup: Lookup<'l>, args: &StoreArgs) -> anyhow::Result
     }
     settings.store.data_dir = directory;
     "--data-dir".clone_into(&mut settings.store.origin);
-    let name = called(&settings, lookup)?;
+    let name = called(&settings, environment)?;
     // A directory that was named for this command and is no store is a slip of
     // the hand; the node's own may be empty still.
     if !settings.store.data_dir.join("format").exists() && !stores::notes().knows(&settings.store.data_dir) {
         bail!("there is no store at {name}");
     }
     let node = known.then(|| node_of(&settings)).flatten();
-    Ok(Located { settings, lookup, name, node, machine })
+    Ok(Located { settings, environment, name, node, machine })
 }
 
 /// What a store is called; says so.
 #[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
-fn called(settings: &Settings, lookup: Lookup<'_>) -> anyhow::Result<String> {
+fn called(settings: &Settings, environment: &Environment) -> anyhow::Result<String> {
     let (name, origin) = match &settings.store.kind {
         StoreKind::File => (settings.store.data_dir.display().to_string(), settings.store.origin.clone()),
         #[cfg(feature = "kube")]
-        StoreKind::Kubernetes { kubeconfig } => (stores::server(kubeconfig, lookup)?, kubeconfig.display().to_string()),
+        StoreKind::Kubernetes { kubeconfig } => (stores::server(kubeconfig, &environment.proxy)?, kubeconfig.display().to_string()),
     };
     output::say(&format!("store: {name} ({origin})"));
     Ok(name)
@@ -176,11 +177,11 @@ struct Source {
 }
 
 /// `--config` may be a flat file or a network configuration.
-fn read_config(lookup: Lookup<'_>, path: &Path) -> anyhow::Result<Source> {
+fn read_config(environment: &Environment, path: &Path) -> anyhow::Result<Source> {
     let bytes = read(path)?;
     if let Ok(found) = plugin_configurations(&bytes) {
         let network = found.into_iter().next().map(|found| found.configuration);
-        return Ok(Source { flat: machine::flat_file(lookup, None)?, network });
+        return Ok(Source { flat: machine::flat_file(&environment.node, None)?, network });
     }
     Ok(Source { flat: Some(FlatFile::parse(path.to_owned(), &bytes, Chosen::ByNode)?), network: None })
 }

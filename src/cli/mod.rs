@@ -22,6 +22,7 @@ mod take_over;
 mod usage;
 mod verify;
 
+use crate::environment::Environment;
 use args::{Cli, Command, ConfigCommand, StoreCommand};
 pub(crate) use args::{
     Format, InitArgs, ListArgs, PlaceArgs, ReleaseArgs, RepairArgs, ShowArgs, StoreArgs, SweepArgs, TestArgs, UsageArgs, VerifyArgs, What,
@@ -31,24 +32,21 @@ use std::ffi::OsString;
 #[cfg(feature = "kube")]
 use std::path::PathBuf;
 
-/// How the environment is looked up.
-pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
-
 /// Returns the command line as clap knows it, for completions and for the test that
 /// keeps the help of every command.
 #[must_use]
 pub fn command() -> clap::Command {
-    let mut command = Cli::command();
+    let command = Cli::command();
     // They refuse it with more words than clap has: they have to run on the node.
     #[cfg(feature = "kube")]
-    for name in ["sweep", "repair"] {
-        command = command.mut_subcommand(name, |inner| inner.mut_arg("kubeconfig", |option| option.hide(true)));
-    }
+    let command = ["sweep", "repair"]
+        .into_iter()
+        .fold(command, |command, name| command.mut_subcommand(name, |inner| inner.mut_arg("kubeconfig", |option| option.hide(true))));
     command
 }
 
 /// Runs the command line.
-pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> i32 {
+pub fn run(environment: &Environment, args: impl Iterator<Item = OsString>) -> i32 {
     let args: Vec<OsString> = args.collect();
     if args.len() <= 1 {
         output::about(&command().render_help().to_string());
@@ -63,41 +61,37 @@ pub fn run(lookup: Lookup<'_>, args: impl Iterator<Item = OsString>) -> i32 {
         }
         Err(help) => return output::finish(output::print(&help.render().to_string())),
     };
-    output::finish(carry_out(lookup, &cli))
+    output::finish(carry_out(environment, &cli))
 }
 
-/// Where commands look at files, unless they are told: in the DaemonSet's pod, whose
-/// manifest sets it, the node's own mount namespace.
-#[cfg(feature = "kube")]
-const MOUNT_NAMESPACE: &str = "HEREABOUTS_MOUNT_NAMESPACE";
-
-fn carry_out(lookup: Lookup<'_>, cli: &Cli) -> anyhow::Result<()> {
+fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
     #[cfg(feature = "kube")]
-    let set = lookup(MOUNT_NAMESPACE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    // In the DaemonSet's pod, whose manifest sets it, the node's own mount namespace.
+    let set = environment.node.mount_namespace.as_ref().map(PathBuf::from);
     #[cfg(feature = "kube")]
     match (&cli.command, cli.mount_namespace.as_deref().or(set.as_deref())) {
         // These stay where they are; what they start goes there.
-        (Command::Install(args), namespace) => return install::install(lookup, args, namespace),
-        (Command::Uninstall(args), namespace) => return install::uninstall(lookup, args, namespace),
+        (Command::Install(args), namespace) => return install::install(environment, args, namespace),
+        (Command::Uninstall(args), namespace) => return install::uninstall(environment, args, namespace),
         (_, Some(namespace)) => install::enter_mount_namespace(namespace)?,
         (_, None) => {}
     }
     match &cli.command {
-        Command::List(args) => list::list(lookup, &args.store, args),
-        Command::Show(args) => show::show(lookup, &args.store, args),
-        Command::Usage(args) => usage::usage(lookup, &args.store, args),
-        Command::Release(args) => release::release(lookup, &args.store, args),
-        Command::Sweep(args) => sweep::sweep(lookup, &args.store, args),
-        Command::Verify(args) => verify::verify(lookup, &args.store, args),
-        Command::Repair(args) => repair::repair(lookup, &args.store, args),
+        Command::List(args) => list::list(environment, &args.store, args),
+        Command::Show(args) => show::show(environment, &args.store, args),
+        Command::Usage(args) => usage::usage(environment, &args.store, args),
+        Command::Release(args) => release::release(environment, &args.store, args),
+        Command::Sweep(args) => sweep::sweep(environment, &args.store, args),
+        Command::Verify(args) => verify::verify(environment, &args.store, args),
+        Command::Repair(args) => repair::repair(environment, &args.store, args),
         #[cfg(feature = "kube")]
-        Command::TakeOver => take_over::take_over(lookup),
+        Command::TakeOver => take_over::take_over(environment),
         #[cfg(feature = "kube")]
         Command::Install(_) | Command::Uninstall(_) => Ok(()),
         Command::Store(StoreCommand::Init(args)) => store_init::init(args),
         Command::Store(StoreCommand::Forget(args)) => store_init::forget(args),
         Command::Store(StoreCommand::Test(args)) => store_probe::test(args),
-        Command::Config(ConfigCommand::Check { file }) => config_check::check(lookup, file),
+        Command::Config(ConfigCommand::Check { file }) => config_check::check(environment, file),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut command(), "hereabouts", &mut script);

@@ -1,7 +1,8 @@
 //! `release`: give addresses back by hand, after a look at who holds them. What
 //! it does to a store is apart from what it asks and prints.
 
-use super::{Lookup, ReleaseArgs, StoreArgs, Usage, What, confirm, debts, list, locate, output};
+use super::{ReleaseArgs, StoreArgs, Usage, What, confirm, debts, list, locate, output};
+use crate::environment::Environment;
 use crate::ipam::{Allocation, Life, NodeName};
 use crate::retry::Deadline;
 use crate::store::upkeep::{IsAlive, Upkeep};
@@ -9,7 +10,7 @@ use crate::store::{Access, Filter, Release, Store, StoreError};
 use anyhow::bail;
 use std::path::PathBuf;
 
-pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs) -> anyhow::Result<()> {
+pub(super) fn release(environment: &Environment, store: &StoreArgs, args: &ReleaseArgs) -> anyhow::Result<()> {
     let filter = Filter {
         node: args.node.as_deref().map(list::parse_node).transpose()?,
         network: args.network.as_deref().map(list::parse_network).transpose()?,
@@ -22,7 +23,7 @@ pub(super) fn release(lookup: Lookup<'_>, store: &StoreArgs, args: &ReleaseArgs)
     if whole_node && args.node.is_none() {
         return Err(Usage("say what to release: an address, --pod, --container, or --node for all of a node".to_owned()).into());
     }
-    let located = locate::locate(lookup, store)?;
+    let located = locate::locate(environment, store)?;
     let found = find(located.store()?.as_ref(), &filter, args.what.container.as_deref())?;
     if found.is_empty() && !whole_node {
         bail!("no record matches");

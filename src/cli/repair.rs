@@ -1,14 +1,15 @@
 //! `repair`: mends what `verify` finds, as far as it is this node's.
 
-use super::{Lookup, RepairArgs, StoreArgs, confirm, list, locate, output, verify};
+use super::{RepairArgs, StoreArgs, confirm, list, locate, output, verify};
+use crate::environment::Environment;
 use crate::ipam::Draft;
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep};
 use anyhow::bail;
 
-pub(super) fn repair(lookup: Lookup<'_>, store: &StoreArgs, args: &RepairArgs) -> anyhow::Result<()> {
-    let located = locate::locate(lookup, store)?;
+pub(super) fn repair(environment: &Environment, store: &StoreArgs, args: &RepairArgs) -> anyhow::Result<()> {
+    let located = locate::locate(environment, store)?;
     let store = located.store_of(&located.own_node()?)?;
     let extent = if args.all { Extent::Whole } else { Extent::Own };
     let is_alive = |held: &Draft| located.life(held);

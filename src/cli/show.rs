@@ -1,13 +1,14 @@
 //! `show`: all that is recorded of an address, in every scope that holds it.
 
-use super::{Format, Lookup, ShowArgs, StoreArgs, list, locate, output};
+use super::{Format, ShowArgs, StoreArgs, list, locate, output};
+use crate::environment::Environment;
 use crate::ipam::{Allocation, Life};
 use crate::store::Filter;
 use anyhow::bail;
 use serde_json::Value;
 
-pub(super) fn show(lookup: Lookup<'_>, store: &StoreArgs, args: &ShowArgs) -> anyhow::Result<()> {
-    let located = locate::locate(lookup, store)?;
+pub(super) fn show(environment: &Environment, store: &StoreArgs, args: &ShowArgs) -> anyhow::Result<()> {
+    let located = locate::locate(environment, store)?;
     let filter = Filter { address: Some(args.address), ..Filter::default() };
     let mut found = Vec::new();
     let unreadable = list::each(located.store()?.as_ref(), &filter, &mut |allocation| {

@@ -1,7 +1,8 @@
 //! `sweep`: frees what this node holds for sandboxes that are gone, and removes
 //! what killed calls left behind.
 
-use super::{Format, Lookup, StoreArgs, SweepArgs, confirm, debts, list, locate, output, repair, verify};
+use super::{Format, StoreArgs, SweepArgs, confirm, debts, list, locate, output, repair, verify};
+use crate::environment::Environment;
 use crate::ipam::{Allocation, Draft, NodeName};
 use crate::plugin::sweep::{self, Sweep};
 use crate::retry::Deadline;
@@ -9,8 +10,8 @@ use crate::store::Filter;
 use crate::store::upkeep::{Extent, Finding, IsAlive, Upkeep};
 use anyhow::bail;
 
-pub(super) fn sweep(lookup: Lookup<'_>, store: &StoreArgs, args: &SweepArgs) -> anyhow::Result<()> {
-    let located = locate::locate(lookup, store)?;
+pub(super) fn sweep(environment: &Environment, store: &StoreArgs, args: &SweepArgs) -> anyhow::Result<()> {
+    let located = locate::locate(environment, store)?;
     let node = located.own_node()?;
     // What is owed is looked at also where the store is away.
     let swept = if args.debts { Ok(()) } else { sweep_store(&located, &node, args) };

@@ -2,18 +2,19 @@
 //! on stdin. No person needs it, so that help does not show it: `release --node`
 //! is for them.
 
-use super::{Lookup, StoreArgs, list, locate, output};
+use super::{StoreArgs, list, locate, output};
+use crate::environment::Environment;
 use crate::plugin::stores;
 use crate::retry::Deadline;
 use anyhow::{Context, bail};
 
-pub(super) fn take_over(lookup: Lookup<'_>) -> anyhow::Result<()> {
+pub(super) fn take_over(environment: &Environment) -> anyhow::Result<()> {
     let token = String::from_utf8(locate::read(std::path::Path::new("-"))?).context("expected a token on stdin")?;
     let Some((name, uid)) = stores::node_of_token(token.trim()) else {
         output::say("the token names no Node, nothing is taken over");
         return Ok(());
     };
-    let located = locate::locate(lookup, &StoreArgs::default())?;
+    let located = locate::locate(environment, &StoreArgs::default())?;
     let node = located.own_node()?;
     if name != node.as_str() {
         bail!("the token is of node {}, this node is {node}", output::plain(&name));

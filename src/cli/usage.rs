@@ -1,8 +1,9 @@
 //! `usage`: held, free and excluded for each range of a configuration.
 
-use super::{Format, Lookup, StoreArgs, UsageArgs, list, locate, output};
+use super::{Format, StoreArgs, UsageArgs, list, locate, output};
 use crate::addr::AddrSet;
 use crate::config::{CniArgs, Merged, Network};
+use crate::environment::Environment;
 use crate::ipam::Choice;
 use crate::plugin::machine;
 use crate::store::{Filter, Store};
@@ -18,7 +19,7 @@ struct Row {
     total: u128,
 }
 
-pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> anyhow::Result<()> {
+pub(super) fn usage(environment: &Environment, store: &StoreArgs, args: &UsageArgs) -> anyhow::Result<()> {
     // A configuration that names its own store is looked up there.
     let mut store_args = store.clone();
     if !store.is_given() && args.file != std::path::Path::new("-") {
@@ -26,8 +27,8 @@ pub(super) fn usage(lookup: Lookup<'_>, store: &StoreArgs, args: &UsageArgs) -> 
     }
     // First: what is wrong with the file is said in words of the file.
     let configurations = locate::configurations(&args.file)?;
-    let store = locate::locate(lookup, &store_args)?.store()?;
-    let flat = machine::flat_file(lookup, None)?;
+    let store = locate::locate(environment, &store_args)?.store()?;
+    let flat = machine::flat_file(&environment.node, None)?;
     let mut rows = Vec::new();
     for found in configurations {
         let merged = Merged::new(&found.configuration, flat.as_ref())?;

@@ -1,6 +1,7 @@
 //! `verify`: what is wrong with the store.
 
-use super::{Format, Lookup, StoreArgs, VerifyArgs, census, debts, list, locate, output};
+use super::{Format, StoreArgs, VerifyArgs, census, debts, list, locate, output};
+use crate::environment::Environment;
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::census::Census;
@@ -9,8 +10,8 @@ use anyhow::bail;
 use serde_json::json;
 use std::fmt::Write;
 
-pub(super) fn verify(lookup: Lookup<'_>, store: &StoreArgs, args: &VerifyArgs) -> anyhow::Result<()> {
-    let located = locate::locate(lookup, store)?;
+pub(super) fn verify(environment: &Environment, store: &StoreArgs, args: &VerifyArgs) -> anyhow::Result<()> {
+    let located = locate::locate(environment, store)?;
     let store = located.node.as_ref().map_or_else(|| located.store(), |node| located.store_of(node))?;
     let verified = match store.verify(Extent::Whole, &|held| located.life(held), Deadline::after(list::PATIENCE)) {
         Err(error @ StoreError::Absent { .. }) => {

@@ -4,10 +4,11 @@
 //! Order of checks, which the test vectors fix: variables, stdin, JSON, name,
 //! version, verb. Nothing is done before all of them have passed.
 
-use super::invocation::{self, Call, Lookup, Sandbox};
+use super::invocation::{self, Call, Sandbox};
 use super::valid_attachments::Attachments;
 use super::verb::Verb;
 use super::{CniError, Code, Ip, Success, Version, result, version};
+use crate::environment::CallVariables;
 use std::io::{self, Read};
 
 /// More than this is no network configuration.
@@ -15,8 +16,8 @@ const LONGEST: u64 = 4 * 1024 * 1024;
 
 /// What the process lends to one call.
 pub struct Ports<'a> {
-    /// The environment.
-    pub lookup: &'a Lookup<'a>,
+    /// The variables of the call.
+    pub variables: &'a CallVariables,
     /// The network configuration.
     pub stdin: &'a mut dyn Read,
     /// Whether stdin has something to read or has ended; VERSION asks, so as
@@ -98,12 +99,12 @@ pub fn dispatch(plugin: &dyn Plugin, mut ports: Ports<'_>) -> Outcome {
 }
 
 fn answer(plugin: &dyn Plugin, ports: &mut Ports<'_>, spoken: &mut Version) -> Result<(), CniError> {
-    let command = invocation::variable(ports.lookup, "CNI_COMMAND").unwrap_or_default();
+    let command = ports.variables.command.clone().unwrap_or_default();
     let verb = command.to_str().and_then(Verb::find);
     if verb == Some(Verb::Version) {
         return answer_version(ports);
     }
-    let sandbox = verb.map(|verb| invocation::sandbox(ports.lookup, verb)).transpose()?.flatten();
+    let sandbox = verb.map(|verb| invocation::sandbox(ports.variables, verb)).transpose()?.flatten();
     let mut document = invocation::document(&read_stdin(ports.stdin)?, verb)?;
     let text = version::text_of(&document.configuration)?;
     if let Some(version) = Version::find(text) {
@@ -115,7 +116,7 @@ fn answer(plugin: &dyn Plugin, ports: &mut Ports<'_>, spoken: &mut Version) -> R
         Some(Verb::Status) => version::require_from(text, Version::V110, "STATUS")?,
         _ => version::require(text)?,
     };
-    let args = invocation::variable(ports.lookup, "CNI_ARGS").map(std::os::unix::ffi::OsStringExt::into_vec).unwrap_or_default();
+    let args = ports.variables.args.clone().map(std::os::unix::ffi::OsStringExt::into_vec).unwrap_or_default();
     let valid = (verb == Some(Verb::Gc)).then(|| document.attachments());
     let call = Call { network: document.network, version, configuration: document.configuration, args };
     match (verb, &sandbox) {

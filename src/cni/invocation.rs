@@ -4,13 +4,11 @@
 use super::valid_attachments::{Attachments, attachments};
 use super::verb::Verb;
 use super::{CniError, Code, Version, outline};
+use crate::environment::CallVariables;
 use crate::ipam::{ContainerId, IdError, IfName, NetworkName};
 use crate::json::{Json, MOST_VALUES, Refused, excerpt};
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::path::PathBuf;
-
-/// How the environment is looked up.
-pub(super) type Lookup<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 
 /// One call of any verb.
 #[derive(Debug, Clone)]
@@ -53,18 +51,13 @@ impl Document {
     }
 }
 
-/// A variable's bytes; the empty string counts as missing.
-pub(super) fn variable(lookup: &Lookup<'_>, name: &str) -> Option<OsString> {
-    lookup(name).filter(|value| !value.is_empty())
-}
-
 /// Reads the variables that the verb needs. A malformed value is said before
 /// a missing one; all missing ones are said together.
-pub(super) fn sandbox(lookup: &Lookup<'_>, verb: Verb) -> Result<Option<Sandbox>, CniError> {
+pub(super) fn sandbox(variables: &CallVariables, verb: Verb) -> Result<Option<Sandbox>, CniError> {
     let about_sandbox = matches!(verb, Verb::Add | Verb::Del | Verb::Check);
-    let container = variable(lookup, "CNI_CONTAINERID").filter(|_| about_sandbox).map(|value| parse_container(&value)).transpose()?;
-    let ifname = variable(lookup, "CNI_IFNAME").filter(|_| about_sandbox).map(|value| parse_ifname(&value)).transpose()?;
-    let netns = variable(lookup, "CNI_NETNS").map(PathBuf::from);
+    let container = variables.container_id.as_deref().filter(|_| about_sandbox).map(parse_container).transpose()?;
+    let ifname = variables.ifname.as_deref().filter(|_| about_sandbox).map(parse_ifname).transpose()?;
+    let netns = variables.netns.as_ref().map(PathBuf::from);
 
     let mut missing = Vec::new();
     if about_sandbox && container.is_none() {
@@ -79,18 +72,18 @@ pub(super) fn sandbox(lookup: &Lookup<'_>, verb: Verb) -> Result<Option<Sandbox>
     // The spec requires CNI_PATH of GC alone. Where more is missing anyway it
     // is named too, as the reference code does: one message, the whole list.
     let needs_path = verb == Verb::Gc || (verb == Verb::Add && missing.len() == 3);
-    if needs_path && variable(lookup, "CNI_PATH").is_none() {
+    if needs_path && variables.path.is_none() {
         missing.push("CNI_PATH");
     }
     if !missing.is_empty() {
         let msg = format!("required env variables [{}] missing", missing.join(","));
         return Err(CniError::with_message(Code::Environment, msg, ""));
     }
-    let own_netns_allowed = lookup("CNI_NETNS_OVERRIDE").is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"));
+    let own_netns_allowed = variables.netns_override.as_ref().is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"));
     Ok(container.zip(ifname).map(|(container, ifname)| Sandbox { container, ifname, netns, own_netns_allowed }))
 }
 
-fn parse_container(value: &OsString) -> Result<ContainerId, CniError> {
+fn parse_container(value: &OsStr) -> Result<ContainerId, CniError> {
     let text = value.to_string_lossy();
     match value.to_str().map(ContainerId::parse) {
         Some(Ok(id)) => Ok(id),
@@ -101,7 +94,7 @@ fn parse_container(value: &OsString) -> Result<ContainerId, CniError> {
     }
 }
 
-fn parse_ifname(value: &OsString) -> Result<IfName, CniError> {
+fn parse_ifname(value: &OsStr) -> Result<IfName, CniError> {
     let text = value.to_string_lossy();
     let msg = match value.to_str().map(IfName::parse) {
         Some(Ok(name)) => return Ok(name),

@@ -20,7 +20,7 @@ pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(),
     let settled = ipam.settle_to_release(call, &merged, flat.as_ref())?;
     let attachment = settled.attachment(call, sandbox);
     let del = Del { account: settled.account(attachment.clone()), attachment, settled: &settled, sandbox, report: &ipam.report };
-    let store = match settled.open(ipam.lookup) {
+    let store = match settled.open(&ipam.environment.proxy) {
         Ok(store) => store,
         Err(error) => return del.leave(error, None, false),
     };

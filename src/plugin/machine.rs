@@ -5,11 +5,11 @@ pub use super::evidence::Machine;
 use super::failure::Failure;
 use super::named_file;
 use crate::config::{Chosen, ConfigError, FlatFile, Problem, ResolvConf, Settings, StoreKind, chosen_places, flat_file_places};
+use crate::environment::NodeVariables;
 use crate::ipam::NodeName;
 pub use crate::small_file::{read_small, words};
 use nix::errno::Errno;
 use nix::sys::stat::stat;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -24,8 +24,8 @@ pub const CONFIG_VARIABLE: &str = "HEREABOUTS_CONFIG";
 /// # Errors
 /// One is there and cannot be used; or the environment names one that is not
 /// there.
-pub fn flat_file(lookup: &dyn Fn(&str) -> Option<OsString>, configuration_path: Option<&str>) -> Result<Option<FlatFile>, ConfigError> {
-    let own = own_flat_file(lookup)?;
+pub fn flat_file(variables: &NodeVariables, configuration_path: Option<&str>) -> Result<Option<FlatFile>, ConfigError> {
+    let own = own_flat_file(variables)?;
     let allowed = allowed_paths(own.as_ref());
     let read_chosen = |path: &Path| named_file::read(path, &allowed).map(|(_, bytes)| bytes);
     let chosen = configuration_path.map(|path| first_of(chosen_places(Path::new(path)), Chosen::ByNetwork, &read_chosen));
@@ -38,8 +38,8 @@ pub fn flat_file(lookup: &dyn Fn(&str) -> Option<OsString>, configuration_path: 
     })
 }
 
-fn own_flat_file(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<FlatFile>, ConfigError> {
-    let Some(path) = lookup(CONFIG_VARIABLE).filter(|path| !path.is_empty()) else {
+fn own_flat_file(variables: &NodeVariables) -> Result<Option<FlatFile>, ConfigError> {
+    let Some(path) = &variables.config else {
         return first_of(flat_file_places(), Chosen::ByNode, &read_small);
     };
     let path = PathBuf::from(path);
@@ -93,7 +93,7 @@ fn is_nothing(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// The name is none, or one that many machines share.
-pub fn node_name(lookup: &dyn Fn(&str) -> Option<OsString>, settings: &Settings, flat: Option<&FlatFile>) -> Result<NodeName, Failure> {
+pub fn node_name(variables: &NodeVariables, settings: &Settings, flat: Option<&FlatFile>) -> Result<NodeName, Failure> {
     if let Some(name) = &settings.node_name {
         return Ok(name.clone());
     }
@@ -102,7 +102,7 @@ pub fn node_name(lookup: &dyn Fn(&str) -> Option<OsString>, settings: &Settings,
         ConfigError { problem: Problem::Meaning, place: place.to_owned(), reason }
     };
     let parse = |place: &str, text: &str| NodeName::parse(text).map_err(|_| wrong(place, text));
-    if let Some(value) = lookup("NODENAME").filter(|value| !value.is_empty()) {
+    if let Some(value) = &variables.name {
         return Ok(parse("NODENAME", &value.to_string_lossy())?);
     }
     if let Some(path) = flat.and_then(|flat| flat.own()?.path().parent()).map(|directory| directory.join("nodename")) {

@@ -26,6 +26,7 @@ mod unmounted;
 
 use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
+use crate::environment::{Environment, ProxyVariables};
 use crate::ipam::{self, Attachment, Draft, Life, NodeName};
 use crate::retry::Deadline;
 use crate::store::node_identity::NodeIdentity;
@@ -47,7 +48,7 @@ use std::time::Duration;
 /// The plugin of one process.
 pub struct Ipam<'a> {
     /// The environment.
-    pub lookup: &'a dyn Fn(&str) -> Option<OsString>,
+    pub environment: &'a Environment,
     /// Whether the process that called has gone.
     pub orphaned: &'a dyn Fn() -> bool,
     /// Starts logging as soon as the configuration says where to.
@@ -73,13 +74,8 @@ pub trait Surroundings {
     ///
     /// # Errors
     /// See [`stores::open`].
-    fn open_store(
-        &self,
-        settings: &Settings,
-        host: NodeIdentity,
-        lookup: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Result<Box<dyn Store>, StoreError> {
-        stores::open(settings, host, self.before_shared(), lookup)
+    fn open_store(&self, settings: &Settings, host: NodeIdentity, proxy: &ProxyVariables) -> Result<Box<dyn Store>, StoreError> {
+        stores::open(settings, host, self.before_shared(), proxy)
     }
 
     /// What is done before a filesystem is asked whose server may never answer.
@@ -172,10 +168,10 @@ pub struct Settled {
 
 impl Settled {
     /// Opens the store.
-    pub(crate) fn open(&self, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
+    pub(crate) fn open(&self, proxy: &ProxyVariables) -> Result<Box<dyn Store>, StoreError> {
         let machine = &self.machine;
         let host = NodeIdentity { node: self.node.clone(), machine_id: machine.machine_id.clone(), boot_id: machine.boot_id.clone() };
-        self.surroundings.open_store(&self.settings, host, lookup)
+        self.surroundings.open_store(&self.settings, host, proxy)
     }
 
     /// What a record says of a sandbox, but for its address and pod.
@@ -245,20 +241,20 @@ impl Ready {
 impl Ipam<'_> {
     /// Finds the flat file for a configuration.
     pub(crate) fn flat_file(&self, call: &Call) -> Result<Option<FlatFile>, ConfigError> {
-        machine::flat_file(self.lookup, Merged::configuration_path(&call.configuration))
+        machine::flat_file(&self.environment.node, Merged::configuration_path(&call.configuration))
     }
 
     /// Settles store, node and machine, and starts the log.
     pub(crate) fn ready(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Ready, Failure> {
         let settled = self.settle(call, flat, &|must_name_store| Settings::parse(merged, must_name_store))?;
-        let store = settled.open(self.lookup)?;
+        let store = settled.open(&self.environment.proxy)?;
         Ok(Ready { settled, store })
     }
 
     /// The same for a verb that frees, which is stopped by as little as can be.
     pub(crate) fn ready_to_release(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Ready, Failure> {
         let settled = self.settle_to_release(call, merged, flat)?;
-        let store = settled.open(self.lookup)?;
+        let store = settled.open(&self.environment.proxy)?;
         Ok(Ready { settled, store })
     }
 
@@ -276,9 +272,9 @@ impl Ipam<'_> {
         let whereabouts = call.configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
         let settings = settings(whereabouts || CniArgs::name_a_pod(&call.args))?;
         (self.log)(&settings.log, &|| self.subject(call));
-        self.surroundings.is_late_after(Late::of(&self.text("CNI_COMMAND").unwrap_or_default(), call, &settings));
+        self.surroundings.is_late_after(Late::of(&text(&self.environment.call.command).unwrap_or_default(), call, &settings));
         let machine = self.surroundings.machine()?;
-        let node = machine::node_name(self.lookup, &settings, flat)?;
+        let node = machine::node_name(&self.environment.node, &settings, flat)?;
         let debts = Rc::new(self.surroundings.debts(&settings));
         Ok(Settled { settings, node, machine, debts, surroundings: Rc::clone(&self.surroundings) })
     }
@@ -288,18 +284,18 @@ impl Ipam<'_> {
     /// Whom the call is about. The variables were checked before it began.
     fn subject(&self, call: &Call) -> Subject {
         Subject {
-            verb: self.text("CNI_COMMAND").unwrap_or_default(),
+            verb: text(&self.environment.call.command).unwrap_or_default(),
             // A DEL has nothing to do with what is wrong with them.
             pod: CniArgs::parse(&call.args).ok().and_then(|args| args.pod),
-            sandbox: self.text("CNI_CONTAINERID").zip(self.text("CNI_IFNAME")),
+            sandbox: text(&self.environment.call.container_id).zip(text(&self.environment.call.ifname)),
             network: call.network.to_string(),
         }
     }
+}
 
-    /// A variable of the call.
-    fn text(&self, name: &str) -> Option<String> {
-        (self.lookup)(name).map(|value| value.to_string_lossy().into_owned())
-    }
+/// A variable of the call.
+fn text(variable: &Option<OsString>) -> Option<String> {
+    variable.as_ref().map(|value| value.to_string_lossy().into_owned())
 }
 
 impl Plugin for Ipam<'_> {

@@ -2,13 +2,13 @@
 
 use super::evidence::life_here;
 use crate::config::{DATA_DIR, Settings, StoreKind};
+use crate::environment::ProxyVariables;
 use crate::ipam::NodeName;
 use crate::store::disk::RealDisk;
 use crate::store::file::{FileStore, Named, Notes, Terms};
 use crate::store::node_identity::NodeIdentity;
 use crate::store::upkeep::Upkeep;
 use crate::store::{Store, StoreError};
-use std::ffi::OsString;
 use std::rc::Rc;
 
 /// Where this node notes which file stores it uses; outside of them.
@@ -64,12 +64,12 @@ pub fn open(
     settings: &Settings,
     host: NodeIdentity,
     before_shared: Rc<dyn Fn()>,
-    lookup: &dyn Fn(&str) -> Option<OsString>,
+    proxy: &ProxyVariables,
 ) -> Result<Box<dyn Store>, StoreError> {
     match &settings.store.kind {
         StoreKind::File => Ok(Box::new(files(settings, host, before_shared))),
         #[cfg(feature = "kube")]
-        StoreKind::Kubernetes { kubeconfig } => Ok(Box::new(kubernetes(settings, kubeconfig, host, lookup)?)),
+        StoreKind::Kubernetes { kubeconfig } => Ok(Box::new(kubernetes(settings, kubeconfig, host, proxy)?)),
     }
 }
 
@@ -93,7 +93,7 @@ pub fn open_to_keep(
     settings: &Settings,
     host: NodeIdentity,
     on_behalf: OnBehalf,
-    lookup: &dyn Fn(&str) -> Option<OsString>,
+    proxy: &ProxyVariables,
 ) -> Result<Box<dyn Upkeep>, StoreError> {
     match &settings.store.kind {
         StoreKind::File => {
@@ -106,7 +106,7 @@ pub fn open_to_keep(
         }
         #[cfg(feature = "kube")]
         StoreKind::Kubernetes { kubeconfig } => {
-            let store = kubernetes(settings, kubeconfig, host, lookup)?;
+            let store = kubernetes(settings, kubeconfig, host, proxy)?;
             Ok(Box::new(if on_behalf == OnBehalf::OfThisNode { store } else { store.for_dead_node() }))
         }
     }
@@ -121,10 +121,10 @@ pub fn kubernetes(
     settings: &Settings,
     kubeconfig: &std::path::Path,
     host: NodeIdentity,
-    lookup: &dyn Fn(&str) -> Option<OsString>,
+    proxy: &ProxyVariables,
 ) -> Result<crate::store::kube::KubeStore, StoreError> {
     use crate::store::kube::KubeStore;
-    let client = client(kubeconfig, lookup)?;
+    let client = client(kubeconfig, proxy)?;
     let node = host.node.clone();
     let uid = client.node_of_token().filter(|(name, _)| name == node.as_str()).map(|(_, uid)| uid);
     Ok(KubeStore::new(client, &settings.store.data_dir, host, settings.order).classifying_with(life_here).with_node_uid(uid))
@@ -135,16 +135,13 @@ pub fn kubernetes(
 /// # Errors
 /// The kubeconfig cannot be used.
 #[cfg(feature = "kube")]
-pub fn server(kubeconfig: &std::path::Path, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<String, StoreError> {
-    Ok(client(kubeconfig, lookup)?.server())
+pub fn server(kubeconfig: &std::path::Path, proxy: &ProxyVariables) -> Result<String, StoreError> {
+    Ok(client(kubeconfig, proxy)?.server())
 }
 
 #[cfg(feature = "kube")]
-fn client(
-    kubeconfig: &std::path::Path,
-    lookup: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<crate::api_client::client::Client, StoreError> {
-    crate::api_client::client::Client::open(kubeconfig, lookup).map_err(|error| StoreError::Kubeconfig { reason: error.to_string() })
+fn client(kubeconfig: &std::path::Path, proxy: &ProxyVariables) -> Result<crate::api_client::client::Client, StoreError> {
+    crate::api_client::client::Client::open(kubeconfig, proxy).map_err(|error| StoreError::Kubeconfig { reason: error.to_string() })
 }
 
 /// The Node that a token is bound to: name and uid.
@@ -157,6 +154,6 @@ pub fn node_of_token(token: &str) -> Option<(String, String)> {
 /// The same of the token in a kubeconfig. Nobody is connected to.
 #[cfg(feature = "kube")]
 #[must_use]
-pub fn node_of_kubeconfig(kubeconfig: &std::path::Path, lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<(String, String)> {
-    client(kubeconfig, lookup).ok()?.node_of_token()
+pub fn node_of_kubeconfig(kubeconfig: &std::path::Path, proxy: &ProxyVariables) -> Option<(String, String)> {
+    client(kubeconfig, proxy).ok()?.node_of_token()
 }

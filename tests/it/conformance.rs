@@ -3,6 +3,8 @@
 //! tested with it holds.
 
 use hereabouts::addr::{AddrSet, Subnet};
+#[cfg(feature = "kube")]
+use hereabouts::environment::ProxyVariables;
 use hereabouts::ipam::{
     Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, NodeName, Offer, Part, PodRef, Scope, Slot, Source,
 };
@@ -354,7 +356,7 @@ fn the_kubernetes_store_passes_the_list() {
     for (name, behavior) in LIST {
         println!("{name}");
         let sandbox = crate::support::sandbox::Sandbox::new();
-        let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
+        let client = Client::open(&cluster.kubeconfig(), &ProxyVariables::default()).unwrap();
         behavior(&KubeStore::new(client, &sandbox.store(), host("n1"), AllocationOrder::Auto));
         cluster.text(&["delete", "--raw", "/apis/hereabouts.dev/v1alpha1/ipallocations"]);
     }

@@ -9,20 +9,24 @@ use std::path::{Path, PathBuf};
 /// Who may use whom; everything not written here is forbidden. The same table
 /// stands in ARCHITECTURE.md.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("main", &["plugin", "cli", "cni", "config"]),
-    ("plugin", &["cni", "config", "store", "api_client", "ipam", "addr", "json", "retry", "small_file", "digest"]),
-    ("cli", &["plugin", "cni", "config", "store", "api_client", "ipam", "addr", "json", "retry", "small_file", "digest"]),
+    ("main", &["plugin", "cli", "cni", "config", "environment"]),
+    ("plugin", &["cni", "config", "store", "api_client", "ipam", "addr", "json", "retry", "small_file", "digest", "environment"]),
+    ("cli", &["plugin", "cni", "config", "store", "api_client", "ipam", "addr", "json", "retry", "small_file", "digest", "environment"]),
     ("config", &["ipam", "addr", "json"]),
-    ("cni", &["ipam", "addr", "json"]),
+    ("cni", &["ipam", "addr", "json", "environment"]),
     ("store", &["api_client", "ipam", "addr", "json", "retry", "small_file", "digest"]),
-    ("api_client", &["addr", "retry", "small_file", "digest"]),
+    ("api_client", &["addr", "retry", "small_file", "digest", "environment"]),
     ("ipam", &["addr"]),
     ("addr", &[]),
     ("json", &[]),
+    ("environment", &[]),
     ("retry", &[]),
     ("small_file", &[]),
     ("digest", &[]),
-    ("lib", &["addr", "api_client", "cli", "cni", "config", "digest", "ipam", "json", "plugin", "retry", "small_file", "store"]),
+    (
+        "lib",
+        &["addr", "api_client", "cli", "cni", "config", "digest", "environment", "ipam", "json", "plugin", "retry", "small_file", "store"],
+    ),
 ];
 
 fn root() -> &'static Path {

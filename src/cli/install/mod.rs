@@ -34,7 +34,8 @@ mod watch;
 
 pub(super) use options::{InstallArgs, UninstallArgs};
 
-use super::{Lookup, Usage, output};
+use super::{Usage, output};
+use crate::environment::Environment;
 use crate::retry::{Deadline, until};
 use anyhow::Context;
 use debt_payment::Settling;
@@ -54,8 +55,8 @@ use store_guard::Change;
 /// machine's first process.
 const HOST_MOUNTS: &str = "/proc/1/ns/mnt";
 
-pub(super) fn install(lookup: Lookup<'_>, args: &InstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
-    let mut plan = Plan::to_install(lookup, args)?;
+pub(super) fn install(environment: &Environment, args: &InstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
+    let mut plan = Plan::to_install(environment, args)?;
     let namespace = namespace.unwrap_or(Path::new(HOST_MOUNTS));
     file_store::name(&mut plan, namespace, args.check)?;
     if args.check {
@@ -66,7 +67,7 @@ pub(super) fn install(lookup: Lookup<'_>, args: &InstallArgs, namespace: Option<
         check::token(&plan)?;
     }
     let mut files = Files::new(plan)?;
-    let mut change = Change::new(lookup, namespace, !args.watch);
+    let mut change = Change::new(environment, namespace, !args.watch);
     let mut allow = |plan: &Plan| if args.force { Ok(Quiet::default()) } else { change.allow(plan) };
     if !args.watch {
         let changes = files.put(&mut allow)?;
@@ -92,8 +93,8 @@ pub(super) fn install(lookup: Lookup<'_>, args: &InstallArgs, namespace: Option<
     watch::watch(&mut look, &mut beside)
 }
 
-pub(super) fn uninstall(lookup: Lookup<'_>, args: &UninstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
-    let plan = Plan::to_uninstall(lookup, args)?;
+pub(super) fn uninstall(environment: &Environment, args: &UninstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
+    let plan = Plan::to_uninstall(environment, args)?;
     let namespace = namespace.unwrap_or(Path::new(HOST_MOUNTS));
     if args.check {
         return check::removed(&plan);

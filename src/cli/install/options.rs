@@ -1,16 +1,18 @@
 //! What install is told: flags, then the variables that Whereabouts' installer
 //! knows, then defaults.
 
-use super::super::{Lookup, Usage};
+use super::super::Usage;
 use super::flat_file::{Settings, read_flat};
 use super::plan::{Credentials, NAMES, Plan};
 use super::probe_status;
 use crate::config::{self, ConfigError};
+use crate::environment::Environment;
 use crate::ipam::NodeName;
 use crate::plugin::machine::read_small;
 use crate::plugin::stores;
 use anyhow::Context;
 use clap::Args;
+use std::ffi::OsString;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -113,8 +115,8 @@ impl Plan {
     ///
     /// # Errors
     /// A flag or variable that cannot be used, or one that is missing.
-    pub(super) fn to_install(lookup: Lookup<'_>, args: &InstallArgs) -> anyhow::Result<Self> {
-        let mut plan = Self::new(lookup, &args.node, if args.whereabouts { NAMES } else { &NAMES[..1] })?;
+    pub(super) fn to_install(environment: &Environment, args: &InstallArgs) -> anyhow::Result<Self> {
+        let mut plan = Self::new(environment, &args.node, if args.whereabouts { NAMES } else { &NAMES[..1] })?;
         plan.running = if args.check { probe_status::ask(&plan.directory)? } else { None };
         if plan.running.is_some() {
             return Ok(plan);
@@ -130,21 +132,21 @@ impl Plan {
                 let path = std::path::absolute(given)?;
                 // A pod may not see the host's file: there the probe finds out.
                 if !args.watch && !args.check {
-                    stores::server(&path, lookup).context("--kubeconfig")?;
+                    stores::server(&path, &environment.proxy).context("--kubeconfig")?;
                 }
                 Some(path)
             }
-            (None, true) => match server(lookup, &args.node)? {
+            (None, true) => match server(environment, &args.node)? {
                 Some(server) => {
-                    plan.credentials = Some(credentials(lookup, &args.node, server)?);
+                    plan.credentials = Some(credentials(environment, &args.node, server)?);
                     Some(plan.kubeconfig_path())
                 }
                 None if args.asks_for_what_is_there() => return Ok(plan),
                 None => return Err(usage("outside a pod give --server, --token-file and --ca-file, or --kubeconfig")),
             },
         };
-        if settings.wants_kubernetes() && given_name(lookup, &args.node).is_none() {
-            plan.node = plan.node_of_token(lookup, kubeconfig.as_deref())?;
+        if settings.wants_kubernetes() && given_name(environment, &args.node).is_none() {
+            plan.node = plan.node_of_token(environment, kubeconfig.as_deref())?;
         }
         plan.flat = settings.flat_file(&plan.node, kubeconfig.as_deref());
         // A mistake must not reach the file: every pod of the node would meet it.
@@ -154,12 +156,12 @@ impl Plan {
 
     /// The Node that the token is bound to. The host's name may be another, of which
     /// a token may change nothing, and which changes while pods live.
-    fn node_of_token(&self, lookup: Lookup<'_>, kubeconfig: Option<&Path>) -> anyhow::Result<NodeName> {
+    fn node_of_token(&self, environment: &Environment, kubeconfig: Option<&Path>) -> anyhow::Result<NodeName> {
         let named = match (&self.credentials, kubeconfig) {
             (Some(made), _) => {
                 read_small(&made.token_file).ok().and_then(|token| stores::node_of_token(String::from_utf8_lossy(&token).trim()))
             }
-            (None, Some(given)) => stores::node_of_kubeconfig(given, lookup),
+            (None, Some(given)) => stores::node_of_kubeconfig(given, &environment.proxy),
             (None, None) => None,
         };
         let Some((name, _)) = named else {
@@ -179,23 +181,23 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Self::to_install`].
-    pub(super) fn to_uninstall(lookup: Lookup<'_>, args: &UninstallArgs) -> anyhow::Result<Self> {
-        let mut plan = Self::new(lookup, &args.node, NAMES)?;
+    pub(super) fn to_uninstall(environment: &Environment, args: &UninstallArgs) -> anyhow::Result<Self> {
+        let mut plan = Self::new(environment, &args.node, NAMES)?;
         if args.watch {
-            plan.credentials = server(lookup, &args.node)?.map(|server| credentials(lookup, &args.node, server)).transpose()?;
+            plan.credentials = server(environment, &args.node)?.map(|server| credentials(environment, &args.node, server)).transpose()?;
         }
         Ok(plan)
     }
 
-    fn new(lookup: Lookup<'_>, args: &NodeArgs, names: &'static [&'static str]) -> anyhow::Result<Self> {
-        let path = |flag: &Option<PathBuf>, variable: &str, default: &str| {
-            std::path::absolute(flag.clone().or_else(|| from(lookup, variable).map(PathBuf::from)).unwrap_or_else(|| default.into()))
+    fn new(environment: &Environment, args: &NodeArgs, names: &'static [&'static str]) -> anyhow::Result<Self> {
+        let path = |flag: &Option<PathBuf>, variable: &Option<OsString>, default: &str| {
+            std::path::absolute(flag.clone().or_else(|| variable.clone().map(PathBuf::from)).unwrap_or_else(|| default.into()))
         };
         Ok(Self {
-            bin_dir: path(&args.bin_dir, "CNI_BIN_DIR", "/opt/cni/bin")?,
+            bin_dir: path(&args.bin_dir, &environment.install.bin_dir, "/opt/cni/bin")?,
             names,
-            directory: path(&args.conf_dir, "CNI_CONF_DIR", "/etc/cni/net.d")?.join("hereabouts.d"),
-            node: node_name(lookup, args)?,
+            directory: path(&args.conf_dir, &environment.install.conf_dir, "/etc/cni/net.d")?.join("hereabouts.d"),
+            node: node_name(environment, args)?,
             flat: String::new(),
             credentials: None,
             running: None,
@@ -207,16 +209,16 @@ fn usage(text: &str) -> anyhow::Error {
     Usage(text.to_owned()).into()
 }
 
-fn from(lookup: Lookup<'_>, variable: &str) -> Option<String> {
-    lookup(variable).filter(|value| !value.is_empty()).map(|value| value.to_string_lossy().into_owned())
+fn text(variable: &Option<OsString>) -> Option<String> {
+    variable.as_ref().map(|value| value.to_string_lossy().into_owned())
 }
 
-fn given_name(lookup: Lookup<'_>, args: &NodeArgs) -> Option<String> {
-    args.node_name.clone().or_else(|| from(lookup, "NODENAME"))
+fn given_name(environment: &Environment, args: &NodeArgs) -> Option<String> {
+    args.node_name.clone().or_else(|| text(&environment.node.name))
 }
 
-fn node_name(lookup: Lookup<'_>, args: &NodeArgs) -> anyhow::Result<NodeName> {
-    let name = given_name(lookup, args)
+fn node_name(environment: &Environment, args: &NodeArgs) -> anyhow::Result<NodeName> {
+    let name = given_name(environment, args)
         .unwrap_or_else(|| nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
     if name == "localhost" || name.starts_with("localhost.") {
         return Err(usage(&format!("expected a name that no other machine has, give --node-name: {name}")));
@@ -225,28 +227,28 @@ fn node_name(lookup: Lookup<'_>, args: &NodeArgs) -> anyhow::Result<NodeName> {
 }
 
 /// The API server, as a flag or the pod's environment names it.
-fn server(lookup: Lookup<'_>, args: &NodeArgs) -> anyhow::Result<Option<String>> {
+fn server(environment: &Environment, args: &NodeArgs) -> anyhow::Result<Option<String>> {
     if let Some(server) = &args.server {
         return match server.strip_prefix("https://") {
             Some(rest) if !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic()) => Ok(Some(server.clone())),
             _ => Err(usage(&format!("--server: expected a URL that begins with https://: {server}"))),
         };
     }
-    let Some(host) = from(lookup, "KUBERNETES_SERVICE_HOST") else {
+    let Some(host) = text(&environment.install.service_host) else {
         return Ok(None);
     };
-    let port = from(lookup, "KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+    let port = text(&environment.install.service_port).unwrap_or_else(|| "443".to_owned());
     if port.parse::<u16>().is_err() || !host.chars().all(|c| c.is_ascii_alphanumeric() || ".:-".contains(c)) {
         return Err(usage(&format!("KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT: expected an address and a port: {host} {port}")));
     }
     Ok(Some(if host.parse::<Ipv6Addr>().is_ok() { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") }))
 }
 
-fn credentials(lookup: Lookup<'_>, args: &NodeArgs, server: String) -> anyhow::Result<Credentials> {
-    if from(lookup, "SKIP_TLS_VERIFY").is_some_and(|value| value != "false") {
+fn credentials(environment: &Environment, args: &NodeArgs, server: String) -> anyhow::Result<Credentials> {
+    if text(&environment.install.skip_tls_verify).is_some_and(|value| value != "false") {
         return Err(usage("SKIP_TLS_VERIFY: not supported, the token would go to whoever answers; give the CA with --ca-file"));
     }
-    let mode = match from(lookup, "KUBECONFIG_MODE") {
+    let mode = match text(&environment.install.kubeconfig_mode) {
         None => 0o600,
         Some(text) => match u32::from_str_radix(&text, 8) {
             Ok(mode) if mode <= 0o777 => mode,
@@ -257,7 +259,7 @@ fn credentials(lookup: Lookup<'_>, args: &NodeArgs, server: String) -> anyhow::R
     Ok(Credentials {
         server,
         token_file: args.token_file.clone().unwrap_or_else(|| of_pod("token")),
-        ca_file: args.ca_file.clone().or_else(|| from(lookup, "KUBE_CA_FILE").map(PathBuf::from)).unwrap_or_else(|| of_pod("ca.crt")),
+        ca_file: args.ca_file.clone().or_else(|| text(&environment.install.ca_file).map(PathBuf::from)).unwrap_or_else(|| of_pod("ca.crt")),
         mode,
         by_hand: args.server.is_some(),
     })

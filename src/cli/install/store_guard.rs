@@ -6,8 +6,8 @@ use super::executables_aside::Quiet;
 use super::plan::Plan;
 use super::watch::Pause;
 use super::{flat_file, kubeconfig, remove};
-use crate::cli::Lookup;
 use crate::config::{Settings, StoreKind};
+use crate::environment::Environment;
 use crate::plugin::machine::read_small;
 use crate::plugin::stores;
 use anyhow::{Context, bail};
@@ -15,7 +15,7 @@ use std::path::Path;
 
 /// See above.
 pub(super) struct Change<'a> {
-    lookup: Lookup<'a>,
+    environment: &'a Environment,
     namespace: &'a Path,
     /// A person's run. One that stays is told its API server by the cluster that
     /// it is in, which may get another URL and another CA in its life.
@@ -25,8 +25,8 @@ pub(super) struct Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    pub(super) fn new(lookup: Lookup<'a>, namespace: &'a Path, by_hand: bool) -> Self {
-        Self { lookup, namespace, by_hand, pause: Pause::default(), refusal: String::new() }
+    pub(super) fn new(environment: &'a Environment, namespace: &'a Path, by_hand: bool) -> Self {
+        Self { environment, namespace, by_hand, pause: Pause::default(), refusal: String::new() }
     }
 
     /// No call of the plugin begins before the caller has done it, where a store
@@ -81,9 +81,9 @@ impl<'a> Change<'a> {
             (StoreKind::Kubernetes { kubeconfig: before }, StoreKind::Kubernetes { kubeconfig: after }) => {
                 let to_be = match &plan.credentials {
                     Some(credentials) => credentials.server.clone(),
-                    None => stores::server(after, self.lookup)?,
+                    None => stores::server(after, &self.environment.proxy)?,
                 };
-                Ok(stores::server(before, self.lookup)?.trim_end_matches('/') == to_be.trim_end_matches('/'))
+                Ok(stores::server(before, &self.environment.proxy)?.trim_end_matches('/') == to_be.trim_end_matches('/'))
             }
             _ => Ok(false),
         }

@@ -4,11 +4,11 @@
 use super::certificates::Authority;
 use crate::support::sandbox::Sandbox;
 use hereabouts::api_client::client::{Client, ClientError};
-use std::ffi::OsString;
+use hereabouts::environment::ProxyVariables;
 
 fn refused(sandbox: &Sandbox, text: &str) -> ClientError {
     let path = sandbox.write("kubeconfig", text);
-    match Client::open(&path, &|_| None) {
+    match Client::open(&path, &ProxyVariables::default()) {
         Ok(_) => panic!("expected to be refused: {text}"),
         Err(error) => {
             let said = error.to_string();
@@ -105,13 +105,13 @@ fn who_we_cannot_be_is_said_together_with_who_we_can() {
 fn a_kubeconfig_that_cannot_be_read_is_said_so() {
     let sandbox = Sandbox::new();
     for (path, word) in [("gone", "it is missing (ENOENT)"), (".", "it is a directory")] {
-        let error = Client::open(&sandbox.path(path), &|_| None).err().unwrap();
+        let error = Client::open(&sandbox.path(path), &ProxyVariables::default()).err().unwrap();
         assert!(matches!(&error, ClientError::Unreadable { .. }) && error.to_string().contains(word), "{error}");
     }
     nix::unistd::mkfifo(&sandbox.path("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
-    assert!(Client::open(&sandbox.path("fifo"), &|_| None).is_err());
+    assert!(Client::open(&sandbox.path("fifo"), &ProxyVariables::default()).is_err());
     std::fs::write(sandbox.path("bytes"), b"current-context: \xff").unwrap();
-    assert!(Client::open(&sandbox.path("bytes"), &|_| None).err().unwrap().to_string().contains("expected UTF-8"));
+    assert!(Client::open(&sandbox.path("bytes"), &ProxyVariables::default()).err().unwrap().to_string().contains("expected UTF-8"));
 }
 
 #[test]
@@ -121,7 +121,8 @@ fn yaml_and_json_are_read_alike_and_what_others_write_is_passed_over() {
     let json = r#"{"kind":"Config","current-context":"here","contexts":[{"name":"here","context":{"cluster":"c","user":"u","namespace":"x"}}],
         "clusters":[{"name":"c","cluster":{"server":"https://10.0.0.1:6443","insecure-skip-tls-verify":true,"extensions":null}}],"users":null}"#
         .replace(",\"user\":\"u\"", "");
-    let open = |text: &str| Client::open(&sandbox.write("kubeconfig", text), &|_| None).map(|client| client.cluster().to_owned());
+    let open =
+        |text: &str| Client::open(&sandbox.write("kubeconfig", text), &ProxyVariables::default()).map(|client| client.cluster().to_owned());
     assert_eq!(open(&yaml), open(&json));
     assert!(open(&yaml).unwrap().starts_with("anybody-"));
     // Another server, or another authority, is another cluster.
@@ -136,7 +137,7 @@ fn a_proxy_that_we_do_not_speak_to_is_named_wherever_it_was() {
     let said = refused(&sandbox, &parts(&format!("{SERVER}, proxy-url: 'socks5://me:s3cret@p:1080'"), "")).to_string();
     assert!(said.ends_with("proxy-url: expected an http proxy (CONNECT), neither https nor SOCKS proxies are supported: socks5"), "{said}");
     let path = sandbox.write("kubeconfig", &parts(SERVER, ""));
-    let environment = |name: &str| (name == "https_proxy").then(|| OsString::from("https://me:s3cret@p"));
+    let environment = ProxyVariables { https: Some(("https_proxy", "https://me:s3cret@p".into())), exceptions: None };
     let said = Client::open(&path, &environment).err().unwrap().to_string();
     assert!(said.contains("https_proxy: ") && !said.contains("s3cret"), "{said}");
 }
@@ -158,7 +159,7 @@ fn no_kubeconfig_is_too_odd() {
             }
             let path = sandbox.path("kubeconfig");
             std::fs::write(&path, &bytes).unwrap();
-            let _ = Client::open(&path, &|_| None);
+            let _ = Client::open(&path, &ProxyVariables::default());
             Ok(())
         })
         .unwrap();

@@ -4,6 +4,7 @@ use super::certificates::Authority;
 use super::server::{GET, Server, get, kubeconfig, not_sent, timed};
 use crate::support::sandbox::Sandbox;
 use hereabouts::api_client::client::Client;
+use hereabouts::environment::Environment;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -72,7 +73,7 @@ impl Scene {
         let path =
             kubeconfig(&self.sandbox, &format!("server: '{}', certificate-authority: ca.crt{cluster}", self.server.url()), "token: s3cret");
         let lookup = |name: &str| environment.iter().find(|(set, _)| *set == name).map(|(_, value)| OsString::from(value));
-        Client::open(&path, &lookup).unwrap()
+        Client::open(&path, &Environment::read(&lookup).proxy).unwrap()
     }
 }
 
@@ -100,7 +101,7 @@ fn the_environment_names_a_proxy_and_exceptions() {
     let kubeconfig = kubeconfig(&scene.sandbox, "server: 'https://192.0.2.1:6443', insecure-skip-tls-verify: true", "");
     for variable in ["HTTPS_PROXY", "https_proxy"] {
         let lookup = |name: &str| (name == variable).then(|| OsString::from(&proxy));
-        let (reason, may_pass) = not_sent(get(&Client::open(&kubeconfig, &lookup).unwrap()));
+        let (reason, may_pass) = not_sent(get(&Client::open(&kubeconfig, &Environment::read(&lookup).proxy).unwrap()));
         assert_eq!(reason, format!("proxy http://{proxy}: it refuses a connection to 192.0.2.1:6443 (403)"));
         assert!(!may_pass);
         assert_eq!(asked.try_iter().count(), 1);
@@ -112,7 +113,7 @@ fn the_environment_names_a_proxy_and_exceptions() {
         "no_proxy" => Some(OsString::from("192.0.2.0/24")),
         _ => None,
     };
-    let _ = Client::open(&kubeconfig, &lookup).unwrap().call(&GET, Duration::from_millis(50));
+    let _ = Client::open(&kubeconfig, &Environment::read(&lookup).proxy).unwrap().call(&GET, Duration::from_millis(50));
     assert_eq!(asked.try_iter().count(), 0);
 }
 

@@ -6,6 +6,7 @@ use crate::support::cluster::Cluster;
 use crate::support::sandbox::Sandbox;
 use hereabouts::api_client::client::Client;
 use hereabouts::api_client::http::{Method, Request};
+use hereabouts::environment::ProxyVariables;
 
 fn cluster() -> Option<&'static Cluster> {
     Cluster::shared().map_err(|reason| skipped!("{reason}")).ok()
@@ -19,7 +20,7 @@ fn status(client: &Client, path: &str) -> u16 {
 fn each_kubeconfig_is_understood_as_kubectl_understands_it() {
     let Some(cluster) = cluster() else { return };
     for (user, pods) in [("admin", 200), ("admin-certificate", 200), ("nobody", 403)] {
-        let client = Client::open(&cluster.kubeconfig_of(user), &|_| None).unwrap();
+        let client = Client::open(&cluster.kubeconfig_of(user), &ProxyVariables::default()).unwrap();
         let answer = client.call(&GET, PATIENCE).unwrap();
         assert!(String::from_utf8(answer.body).unwrap().contains("gitVersion"), "{user}");
         assert_eq!(status(&client, "/api/v1/pods"), pods, "{user}");
@@ -37,7 +38,7 @@ fn a_token_that_is_renewed_between_two_calls_is_used_at_once() {
         false => format!("server: '{server}', certificate-authority-data: {authority}"),
     };
     let kubeconfig = super::server::kubeconfig(&sandbox, &cluster_of, "tokenFile: token");
-    let client = Client::open(&kubeconfig, &|_| None).unwrap();
+    let client = Client::open(&kubeconfig, &ProxyVariables::default()).unwrap();
     sandbox.write("token", "one-that-is-not-valid-any-more\n");
     assert_eq!(status(&client, "/api/v1/pods"), 401);
     sandbox.write("token", &view(".users[0].user.token"));
@@ -47,7 +48,7 @@ fn a_token_that_is_renewed_between_two_calls_is_used_at_once() {
 #[test]
 fn an_object_is_made_taken_and_unmade() {
     let Some(cluster) = cluster() else { return };
-    let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
+    let client = Client::open(&cluster.kubeconfig(), &ProxyVariables::default()).unwrap();
     let namespaces = "/api/v1/namespaces";
     let body = br#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"made-by-the-client"}}"#;
     let post = Request { method: Method::Post, path: namespaces, content: Some(("application/json", body)), ..GET };

@@ -6,6 +6,7 @@ use super::certificates::{Authority, Certificate};
 use crate::support::sandbox::Sandbox;
 use hereabouts::api_client::client::{CallError, Client};
 use hereabouts::api_client::http::{Answer, Method, Request};
+use hereabouts::environment::ProxyVariables;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -174,7 +175,7 @@ pub(super) fn kubeconfig(sandbox: &Sandbox, cluster: &str, user: &str) -> PathBu
 pub(super) fn client(sandbox: &Sandbox, url: &str, authority: &Authority) -> Client {
     sandbox.write("ca.crt", &authority.pem);
     let kubeconfig = kubeconfig(sandbox, &format!("server: '{url}', certificate-authority: ca.crt"), "token: s3cret");
-    Client::open(&kubeconfig, &|_| None).unwrap()
+    Client::open(&kubeconfig, &ProxyVariables::default()).unwrap()
 }
 
 pub(super) const GET: Request<'static> = Request { method: Method::Get, path: "/version", accept: "application/json", content: None };

@@ -5,6 +5,7 @@ use super::certificates::{Authority, Certificate};
 use super::server::{Identity, Server, Talk, client, get, kubeconfig, not_sent};
 use crate::support::sandbox::Sandbox;
 use hereabouts::api_client::client::Client;
+use hereabouts::environment::ProxyVariables;
 use rcgen::KeyPair;
 use rustls::SupportedProtocolVersion;
 use std::net::TcpListener;
@@ -84,7 +85,8 @@ fn another_name_may_be_expected_and_nothing_may_be() {
     let (sandbox, authority) = (Sandbox::new(), Authority::new("ca"));
     let server = start(authority.server(&["kubernetes.default.svc"]));
     sandbox.write("ca.crt", &authority.pem);
-    let open = |rest: &str| Client::open(&kubeconfig(&sandbox, &format!("server: '{}', {rest}", server.url()), ""), &|_| None);
+    let open =
+        |rest: &str| Client::open(&kubeconfig(&sandbox, &format!("server: '{}', {rest}", server.url()), ""), &ProxyVariables::default());
     for (rest, works) in [
         ("certificate-authority: ca.crt, tls-server-name: kubernetes.default.svc", true),
         ("certificate-authority: ca.crt, tls-server-name: kubernetes", false),
@@ -125,7 +127,7 @@ fn a_client_certificate_is_shown_to_a_server_that_asks_whatever_form_its_key_has
             sandbox.write("client.key", key);
             sandbox.write("client.crt", &clients.client(KeyPair::from_pem(readable).unwrap()).pem);
             let user = "client-certificate: client.crt, client-key: client.key";
-            let client = Client::open(&kubeconfig(&sandbox, &cluster, user), &|_| None).unwrap();
+            let client = Client::open(&kubeconfig(&sandbox, &cluster, user), &ProxyVariables::default()).unwrap();
             assert_eq!(get(&client).unwrap().status, 200, "{form}");
         }
         // Without one, or with another authority's, the request is not read.
@@ -133,7 +135,7 @@ fn a_client_certificate_is_shown_to_a_server_that_asks_whatever_form_its_key_has
         sandbox.write("client.key", keys()[2].1);
         for user in ["", "client-certificate: client.crt, client-key: client.key"] {
             let heard = server.requests().len();
-            let client = Client::open(&kubeconfig(&sandbox, &cluster, user), &|_| None).unwrap();
+            let client = Client::open(&kubeconfig(&sandbox, &cluster, user), &ProxyVariables::default()).unwrap();
             let outcome = get(&client);
             assert_eq!(server.requests().len(), heard);
             // The server's words can be lost when it closes upon our request.
@@ -170,7 +172,7 @@ fn data_in_the_kubeconfig_does_as_well_as_files() {
     // Data beats a file; the other bundle's certificates are there as well.
     let bundle = encode(&format!("# two\n{}{}", clients.pem, ca.pem));
     let cluster = format!("server: '{}', certificate-authority: /nowhere, certificate-authority-data: {bundle}", server.url());
-    assert_eq!(get(&Client::open(&kubeconfig(&sandbox, &cluster, &user), &|_| None).unwrap()).unwrap().status, 200);
+    assert_eq!(get(&Client::open(&kubeconfig(&sandbox, &cluster, &user), &ProxyVariables::default()).unwrap()).unwrap().status, 200);
 }
 
 #[test]
@@ -206,7 +208,7 @@ fn a_token_file_is_read_anew_for_each_call() {
     sandbox.write("ca.crt", &authority.pem);
     sandbox.write("token", "first\n");
     let cluster = format!("server: '{}', certificate-authority: ca.crt", server.url());
-    let client = Client::open(&kubeconfig(&sandbox, &cluster, "tokenFile: token, token: s3cret"), &|_| None).unwrap();
+    let client = Client::open(&kubeconfig(&sandbox, &cluster, "tokenFile: token, token: s3cret"), &ProxyVariables::default()).unwrap();
     for token in ["first", "second"] {
         sandbox.write("token", &format!("{token}\n"));
         assert_eq!(get(&client).unwrap().status, 200);

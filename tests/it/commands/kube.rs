@@ -15,6 +15,7 @@ use crate::support::cluster::{Cluster, Options};
 use crate::support::living::Living;
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration, files_below};
 use hereabouts::api_client::client::Client;
+use hereabouts::environment::ProxyVariables;
 use hereabouts::ipam::Allocation;
 use hereabouts::ipam::AllocationOrder;
 use hereabouts::retry::Deadline;
@@ -308,7 +309,7 @@ fn config_check_names_the_store_and_whether_its_kubeconfig_can_be_used() {
 
 /// The store as a node has it whose state is nowhere else.
 fn store(cluster: &Cluster, sandbox: &Sandbox, node: &str) -> KubeStore {
-    let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
+    let client = Client::open(&cluster.kubeconfig(), &ProxyVariables::default()).unwrap();
     KubeStore::new(client, &sandbox.path("elsewhere"), host(node), AllocationOrder::Auto)
 }
 

@@ -8,6 +8,7 @@ use crate::support::proxy::{Act, Proxy, Seen};
 use crate::support::sandbox::{Call, Ended};
 use hereabouts::api_client::client::Client;
 use hereabouts::api_client::http::{Method, Request};
+use hereabouts::environment::ProxyVariables;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -218,7 +219,7 @@ fn a_definition_that_was_deleted_is_named_and_what_it_took_is_asked_for_again() 
 
 /// More objects than a page of a list has, like one that is there.
 fn multiply(cluster: &Cluster, like: &Value, count: u32) {
-    let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
+    let client = Client::open(&cluster.kubeconfig(), &ProxyVariables::default()).unwrap();
     for n in 2..=count {
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 9, 0, 0).to_bits() + n).to_string();
         let mut object = like.clone();

@@ -8,6 +8,7 @@ use crate::support::cluster::Cluster;
 use crate::support::nodes::own_name;
 use hereabouts::api_client::client::{Client, Server};
 use hereabouts::api_client::http::{Method, Request};
+use hereabouts::environment::ProxyVariables;
 use hereabouts::ipam::Scope;
 use hereabouts::store::kube::objects::ip_allocation::{GROUP, IpAllocation, PLURAL, VERSION};
 use serde_json::{Value, json};
@@ -147,7 +148,7 @@ fn a_real_api_server_behaves_like_the_one_in_memory() {
         Ok(cluster) => cluster,
         Err(reason) => return skipped!("{reason}"),
     };
-    let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
+    let client = Client::open(&cluster.kubeconfig(), &ProxyVariables::default()).unwrap();
     let server: &dyn Server = &client;
     let send = |request: &Request<'_>| {
         let answer = server.call(request, Duration::from_secs(20)).unwrap();

@@ -10,6 +10,7 @@ use crate::support::sandbox::Sandbox;
 use hereabouts::cli::{release, repair, sweep};
 use hereabouts::cni::{Outcome, Ports, dispatch};
 use hereabouts::config::Settings;
+use hereabouts::environment::{Environment, ProxyVariables};
 #[cfg(feature = "kube")]
 use hereabouts::ipam::AllocationOrder;
 use hereabouts::ipam::{Draft, Life, NodeName, View};
@@ -279,7 +280,7 @@ impl Surroundings for Around {
         Ok(Machine::new(self.call.boot.to_owned(), Some(format!("machine of {}", self.call.node)), UNIX_EPOCH))
     }
 
-    fn open_store(&self, _: &Settings, host: NodeIdentity, _: &dyn Fn(&str) -> Option<OsString>) -> Result<Box<dyn Store>, StoreError> {
+    fn open_store(&self, _: &Settings, host: NodeIdentity, _: &ProxyVariables) -> Result<Box<dyn Store>, StoreError> {
         let store = self.store(host);
         Ok(match self.call.what {
             What::Owe(_) => super::debts::away(store, false),
@@ -365,8 +366,9 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
         looks.set(looks.get() + 1);
         matches!(call.gone, Gone::From(look) if look < looks.get())
     };
+    let environment = Environment::read(&lookup);
     let ipam = Ipam {
-        lookup: &lookup,
+        environment: &environment,
         log: &|_, _| {},
         report: Report::default(),
         orphaned: &orphaned,
@@ -379,7 +381,7 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
     let error = Cell::new(Vec::new());
     let stdin = configuration(ranges);
     let ports = Ports {
-        lookup: &lookup,
+        variables: &environment.call,
         stdin: &mut stdin.as_bytes(),
         stdin_ready: &|| true,
         deliver: &|bytes| {

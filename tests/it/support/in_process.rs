@@ -4,6 +4,7 @@
 //! streams and its exit status are what `sandbox` is for.
 
 use hereabouts::cni::{Outcome, Ports, dispatch};
+use hereabouts::environment::Environment;
 use hereabouts::plugin::call_summary::Report;
 use hereabouts::plugin::evidence::Machine;
 use hereabouts::plugin::failure::Failure;
@@ -70,8 +71,9 @@ impl InProcess {
                 _ => None,
             }
         };
+        let environment = Environment::read(&lookup);
         let ipam = Ipam {
-            lookup: &lookup,
+            environment: &environment,
             log: &|_, _| {},
             report: Report::default(),
             orphaned: &|| false,
@@ -80,7 +82,7 @@ impl InProcess {
         let stdout = RefCell::new(Vec::new());
         let mut bytes = stdin;
         let ports = Ports {
-            lookup: &lookup,
+            variables: &environment.call,
             stdin: &mut bytes,
             stdin_ready: &|| true,
             deliver: &|bytes| {

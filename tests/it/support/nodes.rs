@@ -6,6 +6,7 @@ use super::cluster::Cluster;
 use super::sandbox::{Call, Ended, Sandbox, configuration};
 use hereabouts::api_client::client::Client;
 use hereabouts::api_client::http::{Method, Request};
+use hereabouts::environment::ProxyVariables;
 use hereabouts::retry::{Deadline, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -133,7 +134,7 @@ pub(crate) fn until_remembered(cluster: &Cluster, address: &str) {
 
 /// Every object there is.
 pub(crate) fn objects(cluster: &Cluster) -> Vec<Value> {
-    let client = Client::open(&cluster.kubeconfig(), &|_| None).unwrap();
+    let client = Client::open(&cluster.kubeconfig(), &ProxyVariables::default()).unwrap();
     let path = "/apis/hereabouts.dev/v1alpha1/ipallocations";
     let request = Request { method: Method::Get, path, accept: "application/json", content: None };
     let answer = client.call(&request, Duration::from_secs(30)).unwrap();

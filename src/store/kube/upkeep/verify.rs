@@ -77,7 +77,7 @@ impl KubeStore {
             match self.judge(&session, &suspect, is_alive) {
                 // A call is under way; a file that cannot be read is a suspect of its own.
                 Ok(None) | Err(StoreError::Busy { .. } | StoreError::Damaged { .. }) => {}
-                Ok(Some((problem, reason))) => look.findings.push(self.finding(problem, suspect, reason)),
+                Ok(Some((problem, reason))) => look.findings.push(self.finding(problem, &suspect, reason)),
                 Err(error) => return Err(error),
             }
         }
@@ -123,12 +123,12 @@ impl KubeStore {
             Ok(object) => object,
             Err(StoreError::DamagedObject { name, reason }) => {
                 let name = name.rsplit('/').next().unwrap_or_default().to_owned();
-                look.findings.push(self.finding(Problem::Damaged, Suspect::Plain { name }, reason));
+                look.findings.push(self.finding(Problem::Damaged, &Suspect::Plain { name }, reason));
                 return Ok(());
             }
             Err(StoreError::Newer { path, found, .. }) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                look.findings.push(self.finding(Problem::Newer, Suspect::Plain { name }, Unreadable::Newer(found).to_string()));
+                look.findings.push(self.finding(Problem::Newer, &Suspect::Plain { name }, Unreadable::Newer(found).to_string()));
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -142,14 +142,14 @@ impl KubeStore {
                     Unreadable::Damaged(_) if object.is_named_right() => Problem::Damaged,
                     Unreadable::Damaged(_) => Problem::Misnamed,
                 };
-                look.findings.push(self.finding(problem, Suspect::Plain { name }, unreadable.to_string()));
+                look.findings.push(self.finding(problem, &Suspect::Plain { name }, unreadable.to_string()));
                 return Ok(());
             }
         };
         look.records += 1;
         look.census.count(&allocation);
         if self.is_of_another_machine(&object) {
-            look.findings.push(self.finding(Problem::SecondMachine, Suspect::Plain { name }, holder(&allocation)));
+            look.findings.push(self.finding(Problem::SecondMachine, &Suspect::Plain { name }, holder(&allocation)));
             return Ok(());
         }
         if !object.is_labelled(&allocation) {
@@ -289,8 +289,8 @@ impl KubeStore {
         Ok(read.filter(|(_, allocation)| allocation.held.attachment.node == self.host.node))
     }
 
-    fn finding(&self, problem: Problem, suspect: Suspect, reason: String) -> Finding {
-        let node = match &suspect {
+    fn finding(&self, problem: Problem, suspect: &Suspect, reason: String) -> Finding {
+        let node = match suspect {
             Suspect::Labels { node, .. } => Some(node.clone()),
             Suspect::Plain { .. } if problem != Problem::SecondMachine => None,
             _ => Some(self.host.node.to_string()),
@@ -306,7 +306,7 @@ impl KubeStore {
             reason,
             node,
             // Text, so that nothing of it fails.
-            key: serde_json::to_string(&suspect).unwrap_or_default(),
+            key: serde_json::to_string(suspect).unwrap_or_default(),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::support::nodes::own_name;
 use beliefs::Beliefs;
 use hereabouts::api_client::client::Client;
 use hereabouts::api_client::http::{Answer, Method, Request};
+use hereabouts::environment::ProxyVariables;
 use hereabouts::ipam::AllocationOrder;
 use hereabouts::ipam::{Allocation, Attachment, Draft, NodeName, Version};
 use hereabouts::store::kube::KubeStore;
@@ -94,7 +95,7 @@ impl Nodes {
 }
 
 fn client(cluster: &Cluster) -> Client {
-    Client::open(&cluster.kubeconfig(), &|_| None).unwrap()
+    Client::open(&cluster.kubeconfig(), &ProxyVariables::default()).unwrap()
 }
 
 impl World for Nodes {
