@@ -242,7 +242,7 @@ impl Read for Stdin {
         loop {
             let left = WRITING.saturating_sub(begun.elapsed()).as_millis();
             match poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], u16::try_from(left).unwrap_or(u16::MAX)) {
-                Ok(_) if left == 0 => return Err(io::Error::new(io::ErrorKind::TimedOut, "it is open, and its end did not come for 60 s")),
+                Ok(_) if left == 0 => return Err(io::Error::new(io::ErrorKind::TimedOut, "no end of input within 60 s")),
                 // To read now would wait for ever.
                 Ok(0) | Err(Errno::EINTR) => continue,
                 Ok(_) | Err(_) => {}
@@ -270,7 +270,7 @@ fn deliver(mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let left = PATIENCE.saturating_sub(begun.elapsed()).as_millis();
         match poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)], u16::try_from(left).unwrap_or(u16::MAX)) {
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "it is full, and nobody has read from it for 10 s")),
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the reader took nothing for 10 s")),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -292,7 +292,7 @@ fn undeliverable() -> Option<String> {
     let stdout = nix::sys::stat::fstat(io::stdout().as_fd()).ok()?;
     let device = nix::sys::stat::SFlag::from_bits_truncate(stdout.st_mode) & nix::sys::stat::SFlag::S_IFMT;
     (device == nix::sys::stat::SFlag::S_IFCHR && stdout.st_rdev == null.st_rdev)
-        .then(|| "stdout: expected a reader for the result, it is closed or the null device, nothing was allocated".to_owned())
+        .then(|| "stdout: expected a reader for the result, found a closed stream or the null device; nothing was allocated".to_owned())
 }
 
 /// Whether reading stdin would return at once: VERSION must not wait for a

@@ -1,5 +1,5 @@
-//! What `verify` says beside what is wrong: which records are in doubt, which
-//! nodes hold how much and since when they were given nothing, and what frees it.
+//! What `verify` reports beside problems: which records are in doubt, how much each
+//! node holds, how old its newest record is, and the command that releases it.
 
 use super::output;
 use crate::ipam::{Allocation, Doubt, NodeName};
@@ -17,8 +17,8 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{all} x in doubt: neither seen nor shown to be gone, so nothing frees it by itself; \
-             when no pod uses the address, the command below it does, from elsewhere with --kubeconfig FILE or --data-dir DIR"
+            "{all} x in doubt: its sandbox is neither visible nor proven gone, so nothing releases it automatically; \
+             if no pod uses the address, run the command below it (on another machine, add --kubeconfig FILE or --data-dir DIR)"
         );
     }
     for (allocation, doubt) in &census.doubted {
@@ -35,12 +35,12 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
         .into_iter()
         .map(|(node, of)| vec![output::plain(node.as_str()), of.records.to_string(), age(now, of.youngest)])
         .collect();
-    text.push_str(&output::table(&["NODE", "ADDRESSES", "AGE OF THE YOUNGEST"], &rows));
+    text.push_str(&output::table(&["NODE", "ADDRESSES", "AGE OF NEWEST"], &rows));
     for name in &census.earlier_names {
         let name = output::plain(name.as_str());
-        let _ = writeln!(text, "this machine was called {name} before: DEL, GC and sweep look under that name, too");
+        let _ = writeln!(text, "this machine was named {name} before: DEL, GC and sweep also check that name");
     }
-    text.push_str("what a node holds that is off for good: hereabouts release --node NODE\n");
+    text.push_str("to release everything that a node which is permanently off holds: hereabouts release --node NODE\n");
     text
 }
 

@@ -30,6 +30,9 @@ pub(super) fn check(environment: &Environment, file: &Path) -> anyhow::Result<()
         mistakes += errors.first().len() + errors.more();
         for error in errors.first() {
             output::print(&format!("  mistake: {error}\n"))?;
+            if let Some(hint) = &error.hint {
+                output::print(&format!("    hint: {hint}\n"))?;
+            }
         }
         if 0 < errors.more() {
             output::print(&format!("  mistake: and {} more\n", errors.more()))?;
@@ -45,7 +48,7 @@ pub(super) fn check(environment: &Environment, file: &Path) -> anyhow::Result<()
 fn one(merged: &Merged<'_>, configuration: &Json, environment: &Environment) -> anyhow::Result<Mistakes> {
     let mut errors = Mistakes::default();
     if configuration.find("name").is_none() {
-        output::print("  note: no name, the runtime has to fill it in\n")?;
+        output::print("  note: no name: the runtime must fill it in\n")?;
     }
     match Settings::parse(merged, false) {
         Err(error) => errors.add(error),
@@ -55,7 +58,7 @@ fn one(merged: &Merged<'_>, configuration: &Json, environment: &Environment) -> 
             let whereabouts = configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
             if !store.named {
                 let who = if whereabouts { "type whereabouts needs" } else { "Kubernetes pods need" };
-                output::print(&format!("  note: no store is named here, {who} datastore or data_dir in each node's flat file\n"))?;
+                output::print(&format!("  note: no store is configured here: {who} datastore or data_dir in each node's flat file\n"))?;
             }
             if let Some(reason) = settings.log.refused {
                 output::print(&format!("  note: {reason}\n"))?;
@@ -70,7 +73,7 @@ fn one(merged: &Merged<'_>, configuration: &Json, environment: &Environment) -> 
             if let Err(failure) = checked.and_then(|slots| limit_check::check(&network, &slots)) {
                 match failure {
                     Failure::Config(error) => errors.add(error),
-                    other => errors.add(ConfigError::meaning("ipam", other.to_string())),
+                    other => errors.add(ConfigError { hint: other.hint(), ..ConfigError::meaning("ipam", other.to_string()) }),
                 }
             }
         }
@@ -90,7 +93,7 @@ fn say_store(settings: &Settings, environment: &Environment) -> anyhow::Result<(
             output::print(&format!("  store: Kubernetes ({})\n", kubeconfig.display()))?;
             output::print(&match stores::server(kubeconfig, &environment.proxy) {
                 Ok(server) => format!("  API server: {server}\n"),
-                Err(error) => format!("  note: on this machine the kubeconfig cannot be used, {error}\n"),
+                Err(error) => format!("  note: the kubeconfig cannot be used on this machine: {error}\n"),
             })
         }
     }
@@ -100,13 +103,13 @@ fn describe(network: &Network) -> anyhow::Result<()> {
     output::print(&format!("  scope: {}\n", output::plain(&network.scope.to_string())))?;
     if network.overlap_asked {
         output::print(
-            "  note: enable_overlapping_ranges is false, addresses stay unique in the scope all the same; \
-             give networks their own network_name to use the same addresses twice\n",
+            "  note: enable_overlapping_ranges is false, but addresses stay unique in their scope; \
+             to use the same addresses twice, give the networks different values of network_name\n",
         )?;
     }
     for set in &network.sets {
         let choices: Vec<String> = set.choices.iter().map(outline).collect();
-        output::print(&format!("  one address of: {}\n", choices.join(", else ")))?;
+        output::print(&format!("  one address from: {}\n", choices.join(", else ")))?;
     }
     note_vain(network)?;
     for fixed in &network.statics {
@@ -119,12 +122,12 @@ fn describe(network: &Network) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is no mistake, and hardly meant: a range that gives nothing, and an
-/// exclude that takes nothing away.
+/// Prints notes about valid but suspicious settings: a range without a usable address,
+/// and an exclude without an effect.
 fn note_vain(network: &Network) -> anyhow::Result<()> {
     let choices = || network.sets.iter().flat_map(|set| &set.choices);
     for choice in choices().filter(|choice| choice.candidates().is_empty()) {
-        output::print(&format!("  note: nothing is left of {}, all of it is excluded or a gateway\n", choice.range))?;
+        output::print(&format!("  note: no usable address in {}: every address is excluded or a gateway\n", choice.range))?;
     }
     // Of the subnet: to exclude its broadcast address, too, is a habit.
     let subnets: Blocks = choices().map(|choice| choice.subnet.whole()).collect();
@@ -135,17 +138,18 @@ fn note_vain(network: &Network) -> anyhow::Result<()> {
     });
     let mut said = HashSet::new();
     for range in of_all.chain(of_one).filter(|range| said.insert(*range)) {
-        output::print(&format!("  note: exclude lies outside every range: {range}\n"))?;
+        output::print(&format!("  note: exclude is outside every range: {range}\n"))?;
     }
     let excluded: Blocks = network.excludes.iter().copied().chain(choices().flat_map(|choice| choice.excluded[1].ranges())).collect();
     for fixed in network.statics.iter().filter(|fixed| excluded.contains(fixed.address)) {
-        output::print(&format!("  note: exclude does not bar addresses of the same configuration, it is given: {}\n", fixed.address))?;
+        output::print(&format!("  note: static address is assigned although exclude covers it: {}\n", fixed.address))?;
     }
     Ok(())
 }
 
 fn outline(choice: &Choice) -> String {
     let free = choice.candidates().count();
+    let addresses = if free == 1 { "address" } else { "addresses" };
     let gateway = choice.gateway.map_or_else(|| "no gateway".to_owned(), |gateway| format!("gateway {gateway}"));
-    format!("{} in {} ({free} addresses, {gateway})", choice.range, choice.subnet)
+    format!("{} in {} ({free} {addresses}, {gateway})", choice.range, choice.subnet)
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Older than this nothing should be.
 const OLD: Duration = Duration::from_secs(24 * 60 * 60);
-const HEADINGS: &[&str] = &["OWED SINCE", "NETWORK", "INTERFACE", "CONTAINER", "HOLDS", "STORE", "WHY"];
+const HEADINGS: &[&str] = &["DEL FAILED", "NETWORK", "INTERFACE", "CONTAINER", "HOLDS", "STORE", "REASON"];
 
 /// What stands where this node notes its debts, without those of other nodes.
 ///
@@ -21,7 +21,7 @@ const HEADINGS: &[&str] = &["OWED SINCE", "NETWORK", "INTERFACE", "CONTAINER", "
 /// It cannot be told.
 pub(super) fn found(located: &Located<'_>) -> anyhow::Result<Vec<Found>> {
     let Some(node) = &located.node else { return Ok(Vec::new()) };
-    let all = located.debts().list().context("cannot read what this node owes")?;
+    let all = located.debts().list().context("cannot read the unfinished DELs of this node")?;
     let is_own = |found: &Found| found.debt.as_ref().map_or(true, |debt| debt.attachment.node == *node);
     Ok(all.into_iter().filter(is_own).collect())
 }
@@ -51,7 +51,7 @@ pub(super) fn print(debts: &[Debt], format: Format) -> anyhow::Result<()> {
     match format {
         Format::Json => output::print_json(&Value::Array(debts.iter().map(document).collect())),
         Format::Table if debts.is_empty() => {
-            output::say("nothing is owed");
+            output::say("no unfinished DELs");
             Ok(())
         }
         Format::Table => output::print(&output::table(HEADINGS, &debts.iter().map(row).collect::<Vec<_>>())),
@@ -107,17 +107,19 @@ fn finding(found: &Found, located: &Located<'_>) -> Option<Finding> {
         Ok(debt) if debt.age(&located.machine) <= OLD => return None,
         Ok(debt) => (
             "old-debt",
-            "a DEL failed more than a day ago, and its sandbox may be there still, or its store is away: end the sandbox, \
-             mount the store, or \"hereabouts release\" what it holds",
+            "a DEL failed more than a day ago and is still unfinished, because its sandbox may exist or its store is unavailable; \
+             end the sandbox, make the store available, or release the addresses with \"hereabouts release\"",
             format!("{}: {}", debt.attachment, debt.reason),
         ),
         Err(Wrong::Newer(number)) => {
-            ("newer-debt", "a newer version wrote it, and pays it when it is installed again", format!("it has format {number}"))
+            ("newer-debt", "written by a newer version, which completes it when it is installed again", format!("format {number}"))
         }
-        Err(Wrong::Damaged(reason)) => {
-            ("damaged-debt", "what a DEL left undone cannot be read; remove the file, \"sweep\" finds what is held", reason.clone())
-        }
-        Err(Wrong::Foreign) => ("foreign-file", "no debt has such a name; remove it", String::new()),
+        Err(Wrong::Damaged(reason)) => (
+            "damaged-debt",
+            "an unfinished DEL is unreadable; remove the file, then \"sweep\" releases what its sandbox held",
+            reason.clone(),
+        ),
+        Err(Wrong::Foreign) => ("foreign-file", "not a file of hereabouts; remove it by hand", String::new()),
     };
     Some(Finding { problem, meaning, path: found.path.clone(), reason })
 }
@@ -136,19 +138,20 @@ pub(super) fn pay(located: &Located<'_>, node: &NodeName, only: Option<Place>) -
     debts.pay_all(&Payer { node, only, open: &open, is_dead: &is_dead, freed: Some(&freed) }, &mut |debt, paid| match paid {
         Paid::Done => {
             let Attachment { container, ifname, network, .. } = &debt.attachment;
-            let text = format!("settled container {container}, interface {}, network {network}\n", output::plain(ifname.as_str()));
+            let text =
+                format!("completed the DEL of container {container}, interface {}, network {network}\n", output::plain(ifname.as_str()));
             printed = std::mem::replace(&mut printed, Ok(())).and_then(|()| output::print(&text));
         }
         Paid::NotYet => {}
         Paid::Failed(reason) => {
             failed += 1;
-            output::say(&format!("warning: what is owed for {} cannot be settled: {reason}", debt.attachment));
+            output::say(&format!("warning: cannot complete the DEL of {}: {reason}", debt.attachment));
         }
     })?;
     debts.tidy();
     printed?;
     if 0 < failed {
-        anyhow::bail!("{} could not be settled", super::verify::count(failed, "debt"));
+        anyhow::bail!("{} could not be completed", super::verify::count(failed, "DEL"));
     }
     Ok(())
 }

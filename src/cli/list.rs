@@ -47,7 +47,7 @@ pub(super) fn list(environment: &Environment, store: &StoreArgs, args: &ListArgs
             rows.end(match unreadable {
                 0 if is_filtered => "no address matches",
                 0 => "no address is held",
-                _ => "no address can be shown",
+                _ => "no address is readable",
             })?;
             if !owed.is_empty() {
                 output::print("\n")?;
@@ -103,7 +103,7 @@ impl<W: Write> Rows<W> {
         }
         self.kept.push((allocation.scope.clone(), allocation.address, cells));
         if self.most < self.kept.len() {
-            output::say(&format!("more than {} addresses are held: shown as the store names them, not in order", self.most));
+            output::say(&format!("more than {} addresses are held: they are not sorted", self.most));
             // What comes may be in a scope, and wider.
             self.columns = Some(self.write_kept(false)?);
         }
@@ -170,7 +170,7 @@ pub(super) fn each(store: &dyn Store, filter: &Filter, visit: &mut dyn FnMut(All
             Ok(allocation) => visit(allocation)?,
             Err(error) if error.is_of_one_record() => {
                 unreadable += 1;
-                output::say(&format!("warning: {error}"));
+                output::warn(&error);
             }
             Err(error) => return Err(error.into()),
         }
@@ -182,7 +182,7 @@ pub(super) fn each(store: &dyn Store, filter: &Filter, visit: &mut dyn FnMut(All
 pub(super) fn listing<'s>(store: &'s dyn Store, filter: &Filter) -> anyhow::Result<Listing<'s>> {
     match store.list(filter) {
         Err(error @ StoreError::Absent { .. }) => {
-            output::say(&error.to_string());
+            output::say_error(&error);
             Ok(Box::new(std::iter::empty()))
         }
         listing => Ok(listing?),
@@ -190,11 +190,11 @@ pub(super) fn listing<'s>(store: &'s dyn Store, filter: &Filter) -> anyhow::Resu
 }
 
 pub(super) fn parse_node(text: &str) -> anyhow::Result<NodeName> {
-    NodeName::parse(text).map_err(|_| Usage(format!("--node: expected a node name: {text}")).into())
+    NodeName::parse(text).map_err(|_| Usage::new(format!("--node: expected a node name: {text}")).into())
 }
 
 pub(super) fn parse_network(text: &str) -> anyhow::Result<NetworkName> {
-    NetworkName::parse(text).map_err(|_| Usage(format!("--network: expected a network name: {text}")).into())
+    NetworkName::parse(text).map_err(|_| Usage::new(format!("--network: expected a network name: {text}")).into())
 }
 
 /// A pod with its namespace, or any of that name.
@@ -205,14 +205,14 @@ pub(super) fn parse_pod(text: &str) -> anyhow::Result<PodName> {
             Ok(PodName { namespace: Some(namespace.to_owned()), name: name.to_owned() })
         }
         [name] if !name.is_empty() => Ok(PodName { namespace: None, name: name.to_owned() }),
-        _ => Err(Usage(format!("--pod: expected NAMESPACE/NAME: {text}")).into()),
+        _ => Err(Usage::new(format!("--pod: expected NAMESPACE/NAME: {text}")).into()),
     }
 }
 
 /// An address as an argument: `list` shows it with its prefix length.
 pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
     if text.contains('/') {
-        return Err("expected an address alone, without a prefix length".to_owned());
+        return Err("expected an address without a prefix length".to_owned());
     }
     crate::addr::parse_address(text).map_err(|error| error.to_string())
 }

@@ -1,6 +1,6 @@
 //! Which store a command works on, and who this node is.
 
-use super::{StoreArgs, output};
+use super::{Advised, StoreArgs, output};
 use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, StoreKind, StoreSettings, plugin_configurations};
 use crate::environment::Environment;
 use crate::ipam::{self, Draft, Life, NodeName};
@@ -53,10 +53,8 @@ impl Located<'_> {
 
     /// This node, for what only it may do.
     pub(super) fn own_node(&self) -> anyhow::Result<NodeName> {
-        self.node.clone().context(
-            "this node's name cannot be told, set node_name in the flat file; \
-             with --kubeconfig no node is meant, do this on the node and without it",
-        )
+        let hint = "set node_name in the flat file; run this command on the node itself, without --kubeconfig";
+        self.node.clone().ok_or_else(|| Advised::new("cannot determine this node's name", hint).into())
     }
 
     /// What this node owes.
@@ -167,8 +165,8 @@ fn called(settings: &Settings, environment: &Environment) -> anyhow::Result<Stri
 /// An empty answer from a place where nobody has a store would be taken for
 /// that of the cluster.
 fn say_how_to_name_one() {
-    let cluster = if cfg!(feature = "kube") { "--kubeconfig FILE looks at a cluster, " } else { "" };
-    output::say(&format!("nothing on this machine names a store: {cluster}--data-dir DIR looks at a directory"));
+    let cluster = if cfg!(feature = "kube") { "--kubeconfig FILE for a cluster or " } else { "" };
+    output::say(&format!("no store is configured on this machine\nhint: use {cluster}--data-dir DIR for a directory"));
 }
 
 struct Source {

@@ -100,7 +100,42 @@ fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
     }
 }
 
-/// A mistake of whoever typed the command: exit status 2.
+/// Wrong usage of the command line: exit status 2.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Usage(pub(crate) String);
+#[error("{message}")]
+pub(crate) struct Usage {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Usage {
+    /// Wrong usage that needs no advice.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// Wrong usage, and what to do instead.
+    pub(crate) fn hinted(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// The same where there may be nothing to say.
+    #[cfg(feature = "kube")]
+    pub(crate) fn advised(message: impl Into<String>, hint: Option<String>) -> Self {
+        Self { message: message.into(), hint }
+    }
+}
+
+/// A failure of a command, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Advised {
+    message: String,
+    hint: String,
+}
+
+impl Advised {
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+}

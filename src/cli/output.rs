@@ -1,8 +1,11 @@
 //! The command line's only printer: data to stdout, everything else to stderr.
 
-use super::Usage;
+use super::{Advised, Usage};
 use crate::cni::Version;
+use crate::config::ConfigError;
 use crate::ipam::{Allocation, Source};
+use crate::plugin::failure::Failure;
+use crate::store::StoreError;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -60,7 +63,44 @@ pub(super) fn finish(done: anyhow::Result<()>) -> i32 {
         return 0;
     }
     say(&format!("error: {error:#}"));
+    if let Some(hint) = hint_of(&error) {
+        say(&format!("hint: {hint}"));
+    }
     if error.is::<Usage>() { 2 } else { 1 }
+}
+
+/// Returns what an error advises: the advice of the outermost cause that has some.
+pub(super) fn hint_of(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        let of_usage = || cause.downcast_ref::<Usage>()?.hint.clone();
+        let of_command = || Some(cause.downcast_ref::<Advised>()?.hint.clone());
+        let of_store = || cause.downcast_ref::<StoreError>()?.hint();
+        let of_configuration = || cause.downcast_ref::<ConfigError>()?.hint.clone();
+        let of_verb = || cause.downcast_ref::<Failure>()?.hint();
+        of_usage().or_else(of_command).or_else(of_store).or_else(of_configuration).or_else(of_verb)
+    })
+}
+
+/// Returns an error and its advice in one line, for what keeps a text alone.
+pub(super) fn in_one_line(error: &anyhow::Error) -> String {
+    let hint = hint_of(error).map_or_else(String::new, |hint| format!("; hint: {hint}"));
+    format!("{error:#}{hint}")
+}
+
+/// Prints an error that does not end the command.
+pub(super) fn say_error(error: &StoreError) {
+    say(&with_hint(error));
+}
+
+/// Returns an error as it is printed: its advice has a line of its own.
+pub(super) fn with_hint(error: &StoreError) -> String {
+    let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+    format!("{error}{hint}")
+}
+
+/// Prints an error of one record, after which the others are worked on.
+pub(super) fn warn(error: &StoreError) {
+    say(&format!("warning: {}", with_hint(error)));
 }
 
 /// Rows under headings, columns aligned.
@@ -139,7 +179,7 @@ pub(super) fn released(address: &dyn std::fmt::Display, done: bool) -> anyhow::R
     if done {
         return print(&format!("released {address}\n"));
     }
-    say(&format!("{address} was freed or given to another holder meanwhile"));
+    say(&format!("{address} has been released or given to another holder in the meantime"));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `release`: give addresses back by hand, after a look at who holds them. What
 //! it does to a store is apart from what it asks and prints.
 
-use super::{ReleaseArgs, StoreArgs, Usage, What, confirm, debts, list, locate, output};
+use super::{Advised, ReleaseArgs, StoreArgs, Usage, What, confirm, debts, list, locate, output};
 use crate::environment::Environment;
 use crate::ipam::{Allocation, Life, NodeName};
 use crate::retry::Deadline;
@@ -21,7 +21,7 @@ pub(super) fn release(environment: &Environment, store: &StoreArgs, args: &Relea
     let What { address, pod, container } = &args.what;
     let whole_node = address.is_none() && pod.is_none() && container.is_none();
     if whole_node && args.node.is_none() {
-        return Err(Usage("say what to release: an address, --pod, --container, or --node for all of a node".to_owned()).into());
+        return Err(Usage::new("expected an address, --pod, --container or --node").into());
     }
     let located = locate::locate(environment, store)?;
     let found = find(located.store()?.as_ref(), &filter, args.what.container.as_deref())?;
@@ -36,7 +36,8 @@ pub(super) fn release(environment: &Environment, store: &StoreArgs, args: &Relea
     let foreign = found.allocations.iter().find(|allocation| allocation.held.attachment.node != acting);
     if let Some(allocation) = foreign {
         let node = &allocation.held.attachment.node;
-        bail!("{} is held by node {node}, give --node {node} when that node is off", allocation.address);
+        let message = format!("{} is held by another node: {node}", allocation.address);
+        return Err(Advised::new(message, format!("if that node is off, pass --node {node}")).into());
     }
     let other_node = located.node.as_ref() != Some(&acting);
     let store = if other_node { located.store_of_another(&acting, whole_node)? } else { located.store_of(&acting)? };
@@ -44,7 +45,7 @@ pub(super) fn release(environment: &Environment, store: &StoreArgs, args: &Relea
         // Before the question: a store may not know which nodes there are, and
         // the name may be a slip.
         let network = args.network.as_ref().map_or_else(String::new, |network| format!(" of network {network}"));
-        output::say(&format!("no address{network} is held by a node of this name: {acting}"));
+        output::say(&format!("node {acting} holds no addresses{network}; check the name for typos"));
     }
     await_calls(store.as_ref(), &found)?;
     if !args.force {
@@ -101,7 +102,7 @@ pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyh
                 output::say(&format!("damaged: {}: {reason}", path.display()));
                 found.damaged.push(path);
             }
-            Err(error) if error.is_of_one_record() => output::say(&format!("warning: {error}")),
+            Err(error) if error.is_of_one_record() => output::warn(&error),
             Err(error) => return Err(error.into()),
         }
     }
@@ -131,7 +132,8 @@ pub fn refuse_the_living(found: &Found, life: IsAlive<'_>) -> anyhow::Result<()>
     if alive.is_empty() {
         return Ok(());
     }
-    bail!("a sandbox that is alive uses the address, remove its pod or give --force; seen: {}", alive.join("; "))
+    let message = format!("a running sandbox uses the address: {}", alive.join("; "));
+    Err(Advised::new(message, "delete its pod, or pass --force").into())
 }
 
 fn seen_at(allocation: &Allocation) -> String {
@@ -185,7 +187,7 @@ fn check_one_scope(found: &Found, args: &ReleaseArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let holders: Vec<String> = found.allocations.iter().map(|allocation| allocation.held.attachment.network.to_string()).collect();
-    Err(Usage(format!("this address is held in several scopes, choose with --network: {}", holders.join(", "))).into())
+    Err(Usage::hinted(format!("the address is held in several scopes: {}", holders.join(", ")), "choose one with --network").into())
 }
 
 fn acting_node(located: &locate::Located<'_>, args: &ReleaseArgs, first: Option<&Allocation>) -> anyhow::Result<NodeName> {
@@ -197,33 +199,31 @@ fn acting_node(located: &locate::Located<'_>, args: &ReleaseArgs, first: Option<
             if let Some(first) = first.filter(|_| args.what.address.is_some()) {
                 return Ok(first.held.attachment.node.clone());
             }
-            let holder = first.map_or_else(|| "the holder's".to_owned(), |first| first.held.attachment.node.to_string());
-            bail!("this node's name cannot be told, give --node: {holder}")
+            let holder = first.map_or_else(|| "NODE".to_owned(), |first| first.held.attachment.node.to_string());
+            Err(Advised::new("cannot determine this node's name", format!("pass --node {holder}")).into())
         }
     }
 }
 
 fn announce(found: &Found, acting: &NodeName, other_node: bool, located: &locate::Located<'_>) {
     if !found.is_empty() {
-        output::say(if found.allocations.len() + found.damaged.len() == 1 { "will release:" } else { "will release these:" });
+        output::say("will release:");
     }
     for allocation in &found.allocations {
         output::say(&format!("  {}", output::holder(allocation)));
         match located.life(&allocation.held) {
-            Life::Alive => output::say("    warning: its sandbox is still there; the next pod would get an address that is in use"),
+            Life::Alive => output::say("    warning: its sandbox still exists; the next pod would get an address that is in use"),
             Life::Doubted(doubt) if !other_node => {
-                output::say(&format!(
-                    "    warning: its sandbox may be there: {doubt}; a pod that still runs would go on using the address"
-                ));
+                output::say(&format!("    warning: its sandbox may still exist: {doubt}; a pod that still runs keeps using the address"));
             }
             Life::Doubted(_) | Life::Dead => {}
         }
     }
     for damaged in &found.damaged {
-        output::say(&format!("  {}  damaged: it cannot say who holds it", damaged.file_name().unwrap_or_default().to_string_lossy()));
-        output::say("    warning: a pod that still runs would go on using the address");
+        output::say(&format!("  {}  damaged record, its holder is unknown", damaged.file_name().unwrap_or_default().to_string_lossy()));
+        output::say("    warning: a pod that still runs keeps using the address");
     }
     if other_node {
-        output::say(&format!("warning: node {acting} must be off, or the pod be gone: one that runs there goes on using the address"));
+        output::say(&format!("warning: node {acting} must be off or the pod gone: a pod that still runs there keeps using the address"));
     }
 }

@@ -1,4 +1,4 @@
-//! `repair`: mends what `verify` finds, as far as it is this node's.
+//! `repair`: repairs the problems `verify` finds that belong to this node.
 
 use super::{RepairArgs, StoreArgs, confirm, list, locate, output, verify};
 use crate::environment::Environment;
@@ -25,14 +25,14 @@ pub(super) fn repair_all(store: &dyn Upkeep, extent: Extent, is_alive: IsAlive<'
     let forget = || set_back.iter().for_each(|known| store.forget_set_back(known));
     let found = match store.verify(extent, is_alive, Deadline::after(list::PATIENCE)) {
         Err(error @ StoreError::Absent { .. }) => {
-            output::say(&error.to_string());
+            output::say_error(&error);
             Vec::new()
         }
         verified => verified?.findings,
     };
     let (mendable, left): (Vec<_>, Vec<_>) = found.into_iter().partition(|finding| finding.is_repairable && finding.is_ours);
     if !left.is_empty() {
-        output::say("not to be repaired here:");
+        output::say("cannot be repaired here:");
         output::say(verify::describe(&left).trim_end());
     }
     if mendable.is_empty() {
@@ -54,7 +54,7 @@ pub(super) fn repair_all(store: &dyn Upkeep, extent: Extent, is_alive: IsAlive<'
         forget();
     }
     if 0 < failed {
-        bail!("{} could not be repaired", verify::count(failed, "thing"));
+        bail!("{} could not be repaired", verify::count(failed, "problem"));
     }
     Ok(())
 }
@@ -81,11 +81,12 @@ fn say(finding: &Finding, ended: &Result<Repaired, StoreError>) -> anyhow::Resul
     let path = output::plain(&finding.path.to_string_lossy());
     match ended {
         Ok(Repaired::Done) => output::print(&format!("repaired {path}\n"))?,
-        Ok(Repaired::Gone | Repaired::NotYours | Repaired::ByHand) => output::say(&format!("{path} is no longer so")),
+        Ok(Repaired::Gone | Repaired::NotYours | Repaired::ByHand) => output::say(&format!("{path} needs no repair any more")),
         Ok(Repaired::GivenAway(holder)) => {
-            output::say(&format!("warning: {path} is held by another now, \"verify\" tells what to do: {}", output::plain(holder)));
+            output::say(&format!("warning: {path} now has another holder: {}", output::plain(holder)));
+            output::say("hint: \"hereabouts verify\" says what to do");
         }
-        Err(error) => output::say(&format!("warning: {error}")),
+        Err(error) => output::warn(error),
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `show`: all that is recorded of an address, in every scope that holds it.
+//! `show`: the record of an address, in every scope that holds it.
 
 use super::{Format, ShowArgs, StoreArgs, list, locate, output};
 use crate::environment::Environment;
@@ -16,10 +16,10 @@ pub(super) fn show(environment: &Environment, store: &StoreArgs, args: &ShowArgs
         Ok(())
     })?;
     if found.is_empty() && 0 < unreadable {
-        bail!("this address is held, nobody can tell by whom: {}", args.address);
+        bail!("this address is taken, but its record is unreadable: {}", args.address);
     }
     if found.is_empty() {
-        bail!("nobody holds this address: {}", args.address);
+        bail!("this address is not held: {}", args.address);
     }
     if args.output == Format::Json {
         return output::print_json(&Value::Array(found.iter().map(output::allocation).collect()));
@@ -34,7 +34,7 @@ fn page(allocation: &Allocation, located: &locate::Located<'_>) -> String {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let of_this_node = located.node.as_ref() == Some(&attachment.node);
     let alive = if !of_this_node {
-        "only its own node can tell".to_owned()
+        format!("unknown, only node {} can tell", attachment.node)
     } else {
         match located.life(held) {
             Life::Alive => "yes".to_owned(),

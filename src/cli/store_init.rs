@@ -12,23 +12,21 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     let maker = NodeName::parse("unnamed").map_err(|_| anyhow::anyhow!("no node name"))?;
     let store = stores::to_make(&directory, maker);
     let (id, made) =
-        store.init(args.id.as_deref(), !args.first).with_context(|| format!("cannot make a store at {}", directory.display()))?;
+        store.init(args.id.as_deref(), !args.first).with_context(|| format!("cannot create a store at {}", directory.display()))?;
     let shown = output::plain(&directory.to_string_lossy());
-    output::say(&format!("{} {shown}", if made { "made a store at" } else { "a store stands already at" }));
+    output::say(&format!("{} {shown}", if made { "created a store at" } else { "a store already exists at" }));
     if made && !store.is_shared()? {
-        output::say("it is on a disk of this machine: where machines are to share it, is the filesystem mounted?");
+        output::say("note: the directory is on a local disk; if machines are to share the store, mount the shared filesystem first");
     }
     match store.kind()? {
         Kind::Unknown => {}
         Kind::Unfit(reason) => {
-            output::say(&format!("machines cannot share it, and no ADD will use it unless single_node_store is set: {reason}"))
+            output::say(&format!("warning: machines cannot share this store, and ADD uses it only with single_node_store: {reason}"))
         }
-        Kind::Needs(setting) => {
-            output::say(&format!("what it answers survives a power loss of its server with one setting alone: {setting}"))
-        }
+        Kind::Needs(setting) => output::say(&format!("note: a power loss of its server can lose answered writes: {setting}")),
     }
     let flat = serde_json::json!({"datastore": "file", "data_dir": directory, "store_id": id});
-    output::say(&format!("to name it in each node's flat file, beside node_name: {flat}"));
+    output::say(&format!("add to each node's flat file, beside node_name: {flat}"));
     output::print(&format!("{id}\n"))
 }
 
@@ -37,9 +35,9 @@ pub(super) fn forget(args: &PlaceArgs) -> anyhow::Result<()> {
     let forgotten = stores::notes().forget(&directory)?;
     let shown = output::plain(&directory.to_string_lossy());
     output::say(&if forgotten {
-        format!("this node has forgotten which store it used at {shown}")
+        format!("this node has forgotten the store that it used at {shown}")
     } else {
-        format!("this node has no note of a store at {shown}")
+        format!("this node has not recorded a store at {shown}")
     });
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(super) fn test(args: &TestArgs) -> anyhow::Result<()> {
     let directory = std::path::absolute(&args.dir)?;
     if !directory.is_dir() {
-        bail!("expected a directory that is there, on the filesystem to test: {}", directory.display());
+        bail!("not a directory: {}", directory.display());
     }
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let guest = Guest { host, process: std::process::id(), boot_id: Machine::look()?.boot_id };
@@ -30,8 +30,8 @@ pub(super) fn test(args: &TestArgs) -> anyhow::Result<()> {
     }
     match report.verdict() {
         Verdict::Safe | Verdict::SafeWithoutLocks => Ok(()),
-        Verdict::Unproven => bail!("nothing is proven about two machines"),
-        Verdict::Unsafe => bail!("do not put data_dir on this filesystem"),
+        Verdict::Unproven => bail!("not proven for two machines"),
+        Verdict::Unsafe => bail!("this filesystem is not safe for data_dir"),
     }
 }
 
@@ -64,10 +64,9 @@ fn page(directory: &str, report: &Report) -> String {
 fn partner(report: &Report) -> String {
     match &report.partner {
         None if report.is_unfit() => "not waited for".to_owned(),
-        None => "nobody came: ONLY ONE MACHINE WAS TESTED".to_owned(),
+        None => "none came: ONLY ONE MACHINE WAS TESTED".to_owned(),
         Some(guest) => {
-            let place =
-                if report.same_machine { "on this same machine: two mounts or one, not two machines" } else { "on another machine" };
+            let place = if report.same_machine { "on this same machine, so two machines were not tested" } else { "on another machine" };
             format!("{} (process {}), {place}", output::plain(&guest.host), guest.process)
         }
     }
@@ -76,13 +75,13 @@ fn partner(report: &Report) -> String {
 fn links(report: &Report) -> String {
     let links = report.links;
     if let Some(reason) = &report.no_links {
-        return format!("NONE, a file cannot have a second name: {reason}");
+        return format!("NONE: a file cannot have a second name: {reason}");
     }
     if report.is_unfit() {
         return "not tested".to_owned();
     }
     if 0 < links.wrong {
-        return format!("NOT exclusive: {} of {} names had two winners, none, or another's file", links.wrong, links.names);
+        return format!("NOT exclusive: {} of {} names had two winners, no winner, or the other's file", links.wrong, links.names);
     }
     match report.partner {
         None => "exclusive in one process".to_owned(),
@@ -104,7 +103,7 @@ fn renames(report: &Report) -> String {
     match report.renames {
         None => "not tested".to_owned(),
         Some(renames) if 0 < renames.free => format!("leave a GAP: the name was free {} times in {} renames", renames.free, renames.times),
-        Some(renames) => format!("replace: {} times, the name never free", renames.times),
+        Some(renames) => format!("replace: {} renames, and the name was never free", renames.times),
     }
 }
 
@@ -112,7 +111,7 @@ fn syncs(report: &Report) -> String {
     if report.is_unfit() {
         return "not tested".to_owned();
     }
-    format!("{} a file, {} a directory", millis(report.syncs.file), millis(report.syncs.directory))
+    format!("{} per file, {} per directory", millis(report.syncs.file), millis(report.syncs.directory))
 }
 
 fn names(report: &Report) -> String {
@@ -130,7 +129,9 @@ fn views(report: &Report) -> String {
     let time = |time: Option<Duration>| time.map_or_else(more, millis);
     report.views.map_or_else(
         || "not tested".to_owned(),
-        |views| format!("a new name is seen after {}, a removed one can be made again after {}", time(views.made), time(views.removed)),
+        |views| {
+            format!("a new name is visible after {}, a removed one can be created again after {}", time(views.made), time(views.removed))
+        },
     )
 }
 
@@ -138,16 +139,16 @@ fn sentence(report: &Report) -> String {
     match report.verdict() {
         Verdict::Safe if report.views.is_some_and(|views| views.removed.is_none()) => {
             format!(
-                "SAFE, but the mount caches names: an address that another node freed is passed over for {}, lower its cache time",
+                "SAFE, but the mount caches names: an address that another node released is skipped for {}; lower its cache time",
                 more()
             )
         }
         Verdict::Safe => "SAFE".to_owned(),
-        Verdict::SafeWithoutLocks => format!("SAFE, SLOWER: link decides who holds an address; {}", why_slower(report)),
+        Verdict::SafeWithoutLocks => format!("SAFE, SLOWER: links decide who holds an address; {}", why_slower(report)),
         Verdict::Unproven if report.partner.is_none() => {
-            "UNPROVEN: run this command on two machines at once, with the same directory".to_owned()
+            "UNPROVEN: run this command on two machines at the same time, with the same directory".to_owned()
         }
-        Verdict::Unproven => "UNPROVEN: the two were hardly ever at one name or lock at once, run it again".to_owned(),
+        Verdict::Unproven => "UNPROVEN: the two machines rarely used one name or lock at the same time; run the test again".to_owned(),
         Verdict::Unsafe => format!("UNSAFE: {}", why_unsafe(report)),
     }
 }
@@ -162,11 +163,11 @@ fn why_slower(report: &Report) -> String {
         (report.locks.is_some_and(|locks| 0 < locks.met), "without locks nodes try the same address more often".to_owned()),
         (
             report.names.is_some_and(|names| !names.same_inode),
-            "names do not show of which file they are, so contents are compared".to_owned(),
+            "names do not show which file they belong to, so contents are compared".to_owned(),
         ),
         (
             report.views.is_some_and(|views| views.removed.is_none()),
-            format!("the mount caches names, so a freed address is passed over for {}", more()),
+            format!("the mount caches names, so a released address is skipped for {}", more()),
         ),
     ];
     reasons.into_iter().filter(|(is_so, _)| *is_so).map(|(_, reason)| reason).collect::<Vec<_>>().join("; ")
@@ -175,18 +176,18 @@ fn why_slower(report: &Report) -> String {
 /// The property that is missing.
 fn why_unsafe(report: &Report) -> String {
     if let Kind::Unfit(reason) = &report.kind {
-        return format!("{reason}; a store of one machine alone may be there, see single_node_store in docs/config.md");
+        return format!("{reason}; a store that only one machine uses can be there, see single_node_store in docs/config.md");
     }
     if report.no_links.is_some() {
-        return "this filesystem has no hard links, the store needs them".to_owned();
+        return "this filesystem has no hard links, which the store needs".to_owned();
     }
     if report.names.is_some_and(|names| names.are_of_a_union()) {
         return "one file has two inodes, as on a union of several filesystems, each of which can have the same name".to_owned();
     }
     if 0 < report.links.wrong {
-        return "link gives a name twice, an address could get two holders".to_owned();
+        return "a link can give a name twice, so an address could get two holders".to_owned();
     }
-    "a rename leaves the name free for a moment, an address could get two holders".to_owned()
+    "a rename leaves the name free for a moment, so an address could get two holders".to_owned()
 }
 
 /// What no test of a client can see.
@@ -194,7 +195,7 @@ fn power(report: &Report) -> String {
     match &report.kind {
         Kind::Needs(setting) => format!("not tested; {setting}"),
         Kind::Unknown | Kind::Unfit(_) if report.shared => {
-            "not tested: whether the server writes before it answers, see docs/filesystems.md".to_owned()
+            "not tested: whether the server writes before it answers; see docs/filesystems.md".to_owned()
         }
         Kind::Unknown | Kind::Unfit(_) => "not tested".to_owned(),
     }

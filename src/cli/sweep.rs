@@ -1,13 +1,13 @@
-//! `sweep`: frees what this node holds for sandboxes that are gone, and removes
-//! what killed calls left behind.
+//! `sweep`: releases this node's addresses whose sandboxes are gone, and removes what
+//! killed calls left behind.
 
 use super::{Format, StoreArgs, SweepArgs, confirm, debts, list, locate, output, repair, verify};
 use crate::environment::Environment;
 use crate::ipam::{Allocation, Draft, NodeName};
 use crate::plugin::sweep::{self, Sweep};
 use crate::retry::Deadline;
-use crate::store::Filter;
 use crate::store::upkeep::{Extent, Finding, IsAlive, Upkeep};
+use crate::store::{Filter, StoreError};
 use anyhow::bail;
 
 pub(super) fn sweep(environment: &Environment, store: &StoreArgs, args: &SweepArgs) -> anyhow::Result<()> {
@@ -35,9 +35,9 @@ fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs)
     let all = Sweep { node, network: network.as_ref(), spared: None, only_look: args.dry_run, is_alive: &is_alive };
     let (stale, left_overs) = find(store.as_ref(), &all)?;
     if !args.dry_run && store.set_back().is_some() {
-        output::say("the store was set back to an older state: what it has lost of this node is repaired first");
+        output::say("the store was restored to an older state; this node's lost records are repaired first");
         if let Err(error) = repair::repair_all(store.as_ref(), Extent::Own, &is_alive, args.yes) {
-            output::say(&format!("warning: {error:#}"));
+            output::say(&format!("warning: {}", output::in_one_line(&error)));
         }
     }
     if stale.is_empty() && left_overs.is_empty() {
@@ -69,7 +69,7 @@ fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs)
 /// more: it fails no sweep.
 fn tidy(store: &dyn Upkeep) {
     if let Err(error) = store.tidy(Deadline::after(list::PATIENCE)) {
-        output::say(&format!("warning: {error}"));
+        output::warn(&error);
     }
 }
 
@@ -82,7 +82,7 @@ pub fn find(store: &dyn Upkeep, all: &Sweep<'_>) -> anyhow::Result<(Vec<Allocati
     for item in all.find(store, Deadline::after(list::PATIENCE))? {
         match item {
             Ok(allocation) => stale.push(allocation),
-            Err(error) if error.is_of_one_record() => output::say(&format!("warning: {error}")),
+            Err(error) if error.is_of_one_record() => output::warn(&error),
             Err(error) => return Err(error.into()),
         }
     }
@@ -95,7 +95,7 @@ fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run
     for allocation in stale {
         let held = &allocation.held;
         let why = if held.boot_id != boot_id {
-            "held since before the last boot"
+            "from before the last boot"
         } else if held.netns.is_none() {
             "no namespace was recorded"
         } else {
@@ -107,10 +107,10 @@ fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run
         text.push_str(&format!("  {}: {}\n", output::plain(&finding.path.to_string_lossy()), finding.problem));
     }
     if dry_run {
-        output::say("would free and remove:");
+        output::say("would release and remove:");
         return output::print(&text);
     }
-    output::say("will free and remove:");
+    output::say("will release and remove:");
     output::say(text.trim_end());
     Ok(())
 }
@@ -130,9 +130,9 @@ pub fn carry_out(
     report: Report<'_>,
 ) -> anyhow::Result<()> {
     let mut failed = 0;
-    let mut failure = |error: &dyn std::fmt::Display| {
+    let mut failure = |error: &StoreError| {
         failed += 1;
-        output::say(&format!("warning: {error}"));
+        output::warn(error);
     };
     for allocation in stale {
         match sweep::free(store, allocation, Deadline::after(list::PATIENCE)) {
@@ -147,7 +147,7 @@ pub fn carry_out(
         }
     }
     if 0 < failed {
-        bail!("{} could not be swept", verify::count(failed, "thing"));
+        bail!("{} could not be swept", verify::count(failed, "item"));
     }
     Ok(())
 }

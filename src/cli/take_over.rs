@@ -11,18 +11,18 @@ use anyhow::{Context, bail};
 pub(super) fn take_over(environment: &Environment) -> anyhow::Result<()> {
     let token = String::from_utf8(locate::read(std::path::Path::new("-"))?).context("expected a token on stdin")?;
     let Some((name, uid)) = stores::node_of_token(token.trim()) else {
-        output::say("the token names no Node, nothing is taken over");
+        output::say("the token does not name a Node, nothing is taken over");
         return Ok(());
     };
     let located = locate::locate(environment, &StoreArgs::default())?;
     let node = located.own_node()?;
     if name != node.as_str() {
-        bail!("the token is of node {}, this node is {node}", output::plain(&name));
+        bail!("the token belongs to node {}, but this node is {node}", output::plain(&name));
     }
     let judge = |held: &_, word| located.is_left_behind(held, word);
     let taken = located.store_of(&node)?.take_over(&uid, &judge, Deadline::after(list::PATIENCE))?;
     for allocation in &taken.left {
-        output::say(&format!("left, another machine may have it: {}", output::holder(allocation)));
+        output::say(&format!("kept, because another machine may hold it: {}", output::holder(allocation)));
     }
     if taken.freed.is_empty() {
         output::say("nothing to take over");

@@ -39,7 +39,7 @@ pub(super) fn usage(environment: &Environment, store: &StoreArgs, args: &UsageAr
         let name = found.configuration.find("name").and_then(|name| name.as_str());
         if network.sets.is_empty() {
             output::say(&format!(
-                "network {} names no range, there is nothing to count: list shows who holds its addresses",
+                "network {} has no ranges to count; \"hereabouts list\" shows who holds its addresses",
                 output::plain(name.unwrap_or("-"))
             ));
         }

@@ -1,4 +1,4 @@
-//! `verify`: what is wrong with the store.
+//! `verify`: checks the store for problems.
 
 use super::{Format, StoreArgs, VerifyArgs, census, debts, list, locate, output};
 use crate::environment::Environment;
@@ -16,7 +16,7 @@ pub(super) fn verify(environment: &Environment, store: &StoreArgs, args: &Verify
     let verified = match store.verify(Extent::Whole, &|held| located.life(held), Deadline::after(list::PATIENCE)) {
         Err(error @ StoreError::Absent { .. }) => {
             let (findings, census) = (Vec::new(), Census::default());
-            Verified { format: None, records: 0, entries: 0, findings, unseen: Some(error.to_string()), census }
+            Verified { format: None, records: 0, entries: 0, findings, unseen: Some(output::with_hint(&error)), census }
         }
         verified => verified?,
     };
@@ -41,21 +41,17 @@ pub(super) fn verify(environment: &Environment, store: &StoreArgs, args: &Verify
         output::print(&describe(findings))?;
         output::print(&describe_debts(&wrong))?;
         if !owed.is_empty() {
-            output::print(&format!(
-                "{} of DELs that could not be done: \"hereabouts list --debts\" shows them\n",
-                count(owed.len(), "debt")
-            ))?;
+            output::print(&format!("{}: \"hereabouts list --debts\" lists them\n", count(owed.len(), "unfinished DEL")))?;
         }
         output::print(&census::describe(census, now))?;
         let format = format.map_or_else(String::new, |number| format!(", format {number}"));
         let is_well = findings.is_empty() && wrong.is_empty() && unseen.is_none();
-        let verdict = if is_well { "nothing is wrong: " } else { "" };
-        output::print(&format!("{verdict}{} and {} were read{format}\n", count(*records, "record"), count(*entries, "index entry")))?;
+        let verdict = if is_well { "no problems: " } else { "" };
+        output::print(&format!("{verdict}read {} and {}{format}\n", count(*records, "record"), count(*entries, "index entry")))?;
     }
     match findings.len() + wrong.len() {
         0 => Ok(()),
-        1 => bail!("1 thing is wrong"),
-        more => bail!("{more} things are wrong"),
+        found => bail!("{} found", count(found, "problem")),
     }
 }
 

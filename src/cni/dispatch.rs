@@ -91,7 +91,7 @@ pub fn dispatch(plugin: &dyn Plugin, mut ports: Ports<'_>) -> Outcome {
         Ok(()) => Outcome::Done,
         Err(mut error) => {
             if let Err(unwritten) = (ports.deliver)(&error.encode(spoken)) {
-                error.details = format!("{}, and stdout: {unwritten}", error.details);
+                error.details = format!("{}; stdout: {unwritten}", error.details);
             }
             Outcome::Failed(error)
         }
@@ -144,15 +144,15 @@ fn answer_add(plugin: &dyn Plugin, ports: &Ports<'_>, call: &Call, sandbox: &San
     };
     let kept = match added.undo() {
         Ok(()) => "what this call allocated was released".to_owned(),
-        Err(error) => format!("releasing what this call allocated failed too, DEL frees it: {}", error.details),
+        Err(error) => format!("releasing what this call allocated failed too: {}; hint: DEL releases it", error.details),
     };
-    Err(CniError::new(Code::Io, format!("{undelivered}, {kept}")))
+    Err(CniError::new(Code::Io, format!("{undelivered}; {kept}")))
 }
 
 /// Writes the result, and looks whether somebody was there to read it: a pipe
 /// takes bytes that nobody will read.
 fn hand_over(ports: &Ports<'_>, call: &Call, success: &Success) -> Result<(), String> {
-    let gone = || "the process that called has gone, nobody reads the result".to_owned();
+    let gone = || "the calling process has exited, so the result cannot be delivered".to_owned();
     if (ports.orphaned)() {
         return Err(gone());
     }

@@ -113,6 +113,15 @@ impl CniError {
         Self { code, msg: msg.into(), details: details.into() }
     }
 
+    /// Appends advice to the details.
+    #[must_use]
+    pub fn with_hint(mut self, hint: Option<impl AsRef<str>>) -> Self {
+        if let Some(hint) = hint {
+            self.details = format!("{}; hint: {}", self.details, hint.as_ref());
+        }
+        self
+    }
+
     /// The document for stdout.
     #[must_use]
     pub fn encode(&self, version: super::Version) -> Vec<u8> {

@@ -170,7 +170,7 @@ pub(super) fn previous(configuration: &Json, version: Version) -> Result<Vec<Ip>
         CniError::new(Code::Config, format!("prevResult{place}: {expected}: {}", value.excerpt()))
     };
     let Some(previous) = configuration.find("prevResult") else {
-        return Err(CniError::new(Code::Config, "prevResult: expected the result of ADD, CHECK needs it, found none"));
+        return Err(CniError::new(Code::Config, "prevResult: expected the result of ADD, found none"));
     };
     let Json::Object(_) = previous else {
         return Err(wrong("", previous, "expected an object"));

@@ -16,7 +16,7 @@ pub(super) fn attachments(configuration: &Json) -> Result<Attachments, CniError>
     if !LISTS.iter().any(|key| configuration.has(key)) {
         return Err(CniError::new(
             Code::Config,
-            format!("{}: expected the list of valid attachments, found none, nothing was freed", LISTS[0]),
+            format!("{}: expected the list of valid attachments, found none; nothing was released", LISTS[0]),
         ));
     }
     let mut valid = Attachments::default();

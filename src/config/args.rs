@@ -103,7 +103,7 @@ impl<'a> Pairs<'a> {
         let unknown = self.0.iter().find(|(name, _)| !KNOWN.iter().any(|known| known.as_bytes() == *name));
         match unknown {
             Some((name, _)) if !ignore => {
-                Err(wrong(format!("unknown key, and IgnoreUnknown is not set: {}", excerpt(&String::from_utf8_lossy(name)))))
+                Err(wrong(format!("expected a known key, or IgnoreUnknown=true: {}", excerpt(&String::from_utf8_lossy(name)))))
             }
             _ => Ok(()),
         }
@@ -188,7 +188,7 @@ pub(super) fn parse_requested(text: &str) -> Result<(IpAddr, Option<u8>), crate:
 }
 
 fn wrong(reason: String) -> ConfigError {
-    ConfigError { problem: Problem::Args, place: PLACE.to_owned(), reason }
+    ConfigError { problem: Problem::Args, place: PLACE.to_owned(), reason, hint: None }
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ pub struct ConfigError {
     pub place: String,
     /// What was expected, the value last.
     pub reason: String,
+    /// What to do, where there is more to say.
+    pub hint: Option<String>,
 }
 
 /// The kinds of mistakes, as the protocol tells them apart.
@@ -100,7 +102,9 @@ impl From<Mistakes> for ConfigError {
         let more = (mistakes.first.len() + mistakes.more).saturating_sub(1);
         let mut first = mistakes.first.into_iter().next().unwrap_or_else(|| Self::meaning("ipam", "not valid"));
         if 0 < more {
-            first.reason = format!("{} (and {more} more, \"hereabouts config check\" shows all)", first.reason);
+            first.reason = format!("{} (and {more} more)", first.reason);
+            let all = "\"hereabouts config check\" shows all mistakes";
+            first.hint = Some(first.hint.map_or_else(|| all.to_owned(), |hint| format!("{hint}; {all}")));
         }
         first
     }
@@ -108,10 +112,16 @@ impl From<Mistakes> for ConfigError {
 
 impl ConfigError {
     pub(crate) fn meaning(place: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { problem: Problem::Meaning, place: place.into(), reason: reason.into() }
+        Self { problem: Problem::Meaning, place: place.into(), reason: reason.into(), hint: None }
+    }
+
+    /// The same with advice.
+    #[must_use]
+    pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     pub(super) fn unsupported(place: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { problem: Problem::Unsupported, place: place.into(), reason: reason.into() }
+        Self { problem: Problem::Unsupported, place: place.into(), reason: reason.into(), hint: None }
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes>
                 return Err(ConfigError::unsupported(field().path, format!("not supported: {}", object.excerpt(value))));
             }
             Some(Role::FlatFileOnly) if !absent && !flat_file => {
-                return Err(field().wrong("expected in the node's flat file only, not in a network configuration"));
+                return Err(field().wrong("expected in the node's flat file only"));
             }
             // The others say it where they are read.
             _ if name == "kubernetes" && !absent => field().object().map(drop)?,
@@ -142,7 +142,8 @@ fn check_near_miss(object: &Field<'_>, name: &str, value: &crate::json::Json, kn
         None => Ok(()),
         Some(meant) => {
             let place = format!("{}.{}", object.path, shown(name));
-            Err(ConfigError::unsupported(place, format!("unknown key, \"{meant}\" may be meant; value: {}", object.excerpt(value))))
+            Err(ConfigError::unsupported(place, format!("unknown key with the value {}", object.excerpt(value)))
+                .with_hint(format!("did you mean \"{meant}\"?")))
         }
     }
 }

@@ -61,8 +61,8 @@ impl Limits {
 /// What goes beyond a limit, as a mistake of the configuration.
 pub(super) fn beyond(key: &str, what: &str, found: usize, most: usize) -> Option<ConfigError> {
     (most < found).then(|| {
-        let reason = format!("expected at most {most} {what}, limits.{key} in the node's flat file allows more: {found}");
-        ConfigError::meaning(format!("ipam ({what})"), reason)
+        let reason = format!("expected at most {most} {what}: {found}");
+        ConfigError::meaning(format!("ipam ({what})"), reason).with_hint(format!("limits.{key} in the node's flat file sets the limit"))
     })
 }
 

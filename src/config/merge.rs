@@ -104,7 +104,7 @@ impl FlatFile {
             Ok(json @ Json::Object(_)) => json,
             Ok(other) => {
                 let reason = format!("expected a JSON object, found {}", other.kind());
-                return Err(ConfigError { problem: Problem::Shape, place, reason });
+                return Err(ConfigError { problem: Problem::Shape, place, reason, hint: None });
             }
             Err(error) => {
                 let reason = match error {
@@ -112,7 +112,7 @@ impl FlatFile {
                     Refused::Malformed(error) => format!("expected JSON, at line {} column {} is none", error.line(), error.column()),
                     Refused::TooMany { .. } => error.to_string(),
                 };
-                return Err(ConfigError { problem: Problem::Shape, place, reason });
+                return Err(ConfigError { problem: Problem::Shape, place, reason, hint: None });
             }
         };
         let file = Self { path, content, chosen, below: None };
@@ -201,7 +201,7 @@ impl<'a> Merged<'a> {
         let ipam = match whole.find("ipam") {
             Some(value @ Json::Object(_)) => Field::new("ipam", value),
             Some(other) => return Err(Field::new("ipam", other).wrong("expected an object")),
-            None => return Err(ConfigError::meaning("ipam", "expected an object with the key \"type\", and none is there")),
+            None => return Err(ConfigError::meaning("ipam", "expected an object with the key \"type\", found none")),
         };
         let fill_ranges = RANGE_KEYS.iter().all(|key| ipam.find(key).is_none());
         Ok(Self { whole, ipam, flat, fill_ranges, hidden: &[] })

@@ -27,7 +27,7 @@ pub fn plugin_configurations(bytes: &[u8]) -> Result<Vec<Found>, ConfigError> {
     }
     if found.is_empty() {
         let reason = "expected a NetworkAttachmentDefinition, a plugin list or a plugin configuration with an ipam object".to_owned();
-        return Err(ConfigError { problem: Problem::Meaning, place: "file".to_owned(), reason });
+        return Err(ConfigError { problem: Problem::Meaning, place: "file".to_owned(), reason, hint: None });
     }
     Ok(found)
 }
@@ -108,7 +108,7 @@ fn with_default(mut object: Json, key: &str, value: Option<Json>) -> Json {
 }
 
 fn shape(place: &str, reason: &str) -> ConfigError {
-    ConfigError { problem: Problem::Shape, place: place.to_owned(), reason: reason.to_owned() }
+    ConfigError { problem: Problem::Shape, place: place.to_owned(), reason: reason.to_owned(), hint: None }
 }
 
 /// A quick proof that YAML values arrive as JSON values do.

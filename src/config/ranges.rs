@@ -86,7 +86,7 @@ impl TopLevel<'_, '_> {
             (None, Some(subnet)) => (subnet, true),
             (None, None) => {
                 return match start.or(end) {
-                    Some(bound) => Err(bound.wrong("expected a range or subnet for this bound, found none").into()),
+                    Some(bound) => Err(bound.wrong("expected a range or subnet with this bound").into()),
                     None => Ok(None),
                 };
             }
@@ -106,7 +106,7 @@ impl TopLevel<'_, '_> {
 fn either<'a>(snake: Option<Field<'a>>, camel: Option<Field<'a>>) -> Result<Option<Field<'a>>> {
     match (snake, camel) {
         (Some(one), Some(other)) if one.value != other.value => {
-            Err(other.wrong("expected one spelling of this key, the other one has another value").into())
+            Err(other.wrong("expected the same value in both spellings of this key, or only one of them").into())
         }
         (one, other) => Ok(one.or(other)),
     }
@@ -197,7 +197,7 @@ fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>
         }
     };
     let ordered = Range::new(first, last)
-        .ok_or_else(|| range.wrong(&format!("expected a first address that is not above the last, {first} is above {last}")))?;
+        .ok_or_else(|| range.wrong(&format!("expected a first address that is not above the last, but {first} is above {last}")))?;
     check_unicast(range, &subnet, &ordered)?;
     // A bound on the network or broadcast address is moved inwards.
     let usable = subnet.usable();
@@ -222,7 +222,7 @@ fn check_unicast(field: &Field<'_>, subnet: &Subnet, range: &Range) -> Result<()
         })
     });
     if let Some(never) = clash {
-        return Err(field.wrong(&format!("expected unicast addresses that an interface can hold, {never} is none of them")).into());
+        return Err(field.wrong(&format!("expected unicast addresses that an interface can have, so none of {never}")).into());
     }
     let broadcast = IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
     if subnet.contains(broadcast) && 8 < subnet.length() {
@@ -284,7 +284,7 @@ fn check_overlaps(sets: &[Vec<Raw>]) -> Result<()> {
         if pair[0].range.intersection(&pair[1].range).is_some() {
             return Err(ConfigError::meaning(
                 &pair[1].path,
-                format!("expected ranges that do not overlap, {} has addresses of {}: {}", pair[0].path, pair[0].range, pair[1].range),
+                format!("expected ranges that do not overlap, but {} has addresses of {}: {}", pair[0].path, pair[0].range, pair[1].range),
             )
             .into());
         }

@@ -23,6 +23,8 @@ const KUBECONFIG: &str = "/etc/cni/net.d/hereabouts.d/hereabouts.kubeconfig";
 /// file's leave: its author is not root.
 const OPEN_DATA: &str = "/var/lib/cni";
 const OPEN_LOG: &str = "/var/log/hereabouts";
+/// Advice for a path that only the node's operator may allow.
+const ALLOWED: &str = "list it in allowed_paths of the node's flat file";
 /// From where it may take a kubeconfig: that names a server, and files of root
 /// whose content is sent there. So only where nobody but root has ever written;
 /// below /var/lib/cni plugins keep configurations as their authors wrote them.
@@ -141,9 +143,9 @@ impl Settings {
         if must_name_store && !store.named {
             return Err(ConfigError::meaning(
                 "ipam.datastore",
-                "expected a store to be named when a Kubernetes pod or the type whereabouts asks, set datastore or data_dir in the \
-                 network configuration or the flat file, found none",
-            ));
+                "expected a store for a Kubernetes pod or the type whereabouts, found none",
+            )
+            .with_hint("set datastore or data_dir in the network configuration or the flat file"));
         }
         let node_name = match merged.node_setting("node_name") {
             None => None,
@@ -183,7 +185,7 @@ fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, Conf
     };
     let found = match (merged.find("data_dir"), merged.find("dataDir")) {
         (Some(ours), Some(theirs)) if ours.field.value != theirs.field.value => {
-            return Err(theirs.field.wrong("expected the same directory as data_dir, or only one of the two"));
+            return Err(theirs.field.wrong("expected the same directory as in data_dir, or only one of the two keys"));
         }
         (ours, theirs) => ours.or(theirs),
     };
@@ -197,9 +199,8 @@ fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, Conf
             let by_flat_file = own.as_ref() == Some(&data_dir);
             let is_allowed = by_flat_file || trusted || is_below(&data_dir, Path::new(OPEN_DATA));
             if !is_allowed && !allowed.iter().any(|root| data_dir == *root || is_below(&data_dir, root)) {
-                return Err(field.wrong(&format!(
-                    "expected a directory below {OPEN_DATA}, any other must be listed in allowed_paths of the node's flat file"
-                )));
+                let error = field.wrong(&format!("expected a directory below {OPEN_DATA}, or one that allowed_paths lists"));
+                return Err(error.with_hint(ALLOWED));
             }
             (data_dir, by_flat_file, true, field.path)
         }
@@ -225,7 +226,7 @@ fn store_id(merged: &Merged<'_>) -> Result<Option<String>, ConfigError> {
 /// It is none.
 pub fn parse_store_id(text: &str) -> Result<String, String> {
     if text.len() != 32 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err("expected the id that \"hereabouts store init\" printed, 32 digits and letters a to f".to_owned());
+        return Err("expected 32 digits and letters a to f, as \"hereabouts store init\" prints them".to_owned());
     }
     Ok(text.to_owned())
 }
@@ -239,7 +240,7 @@ fn kind(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<(StoreKind, bool), C
         Some("file") => return Ok((StoreKind::File, true)),
         None if kubeconfig.is_none() => return Ok((StoreKind::File, false)),
         Some("kubernetes") | None => {}
-        Some(_) => return Err(unsupported(&datastore, "no such store, expected \"file\" or \"kubernetes\"")),
+        Some(_) => return Err(unsupported(&datastore, "expected \"file\" or \"kubernetes\"")),
     }
     asked_for_kubernetes(datastore, kubeconfig, allowed)
 }
@@ -266,10 +267,8 @@ fn asked_for_kubernetes(
     let kubeconfig = absolute(&field)?;
     let open = OPEN_KUBECONFIG.iter().map(Path::new).chain(allowed.iter().map(PathBuf::as_path)).any(|root| is_below(&kubeconfig, root));
     if !trusted && !open {
-        return Err(field.wrong(&format!(
-            "expected a file below {}, any other must be below one of allowed_paths of the node's flat file",
-            OPEN_KUBECONFIG.join(", ")
-        )));
+        let error = field.wrong(&format!("expected a file below {}, or below one of allowed_paths", OPEN_KUBECONFIG.join(", ")));
+        return Err(error.with_hint(ALLOWED));
     }
     Ok((StoreKind::Kubernetes { kubeconfig }, true))
 }
@@ -330,12 +329,12 @@ fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigEr
     };
     let file = match absolute(&field) {
         Ok(file) if !own && field.text()?.chars().any(char::is_control) => {
-            let reason = format!("{}: not written, expected a path without control characters: {}", field.path, file.display());
+            let reason = format!("{}: not written, because a path must have no control characters: {}", field.path, file.display());
             return Ok(LogSettings { refused: Some(reason), ..settings });
         }
         Ok(file) => file,
         Err(error) if own => return Err(error),
-        Err(error) => return Ok(LogSettings { refused: Some(format!("not written, {error}")), ..settings }),
+        Err(error) => return Ok(LogSettings { refused: Some(format!("not written: {error}")), ..settings }),
     };
     if own {
         return Ok(LogSettings { file: Some(file), ..settings });
@@ -346,7 +345,7 @@ fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigEr
     }
     // An ADD does not fail for want of a log.
     let refused = format!(
-        "{}: not written, a log must be below {OPEN_LOG} or listed in allowed_paths of the node's flat file: {}",
+        "{}: not written, because a log must be below {OPEN_LOG} or listed in allowed_paths of the node's flat file: {}",
         field.path,
         field.excerpt(field.value)
     );
@@ -394,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_store_must_be_named_when_asked_for() {
-        assert!(settings("{}", None, true).unwrap_err().contains("expected a store to be named"));
+        assert!(settings("{}", None, true).unwrap_err().contains("expected a store for a Kubernetes pod"));
         for (ipam, flat) in
             [(r#"{"datastore":"file"}"#, "{}"), (r#"{"data_dir":"/var/lib/cni/x"}"#, "{}"), ("{}", r#"{"datastore":"file"}"#)]
         {

@@ -71,7 +71,7 @@ fn resolv_conf(merged: &Merged<'_>) -> Result<Option<ResolvConf>> {
     let file = ResolvConf { path: PathBuf::from(field.text()?), own };
     let plain = file.path.components().all(|part| !matches!(part, Component::ParentDir));
     if !plain || !file.may_be_at(&file.path) {
-        return Err(field.wrong("expected a file below /etc or /run/systemd, any other only the node's own flat file may name"));
+        return Err(field.wrong("expected a file below /etc or /run/systemd, because only the node's own flat file may name another"));
     }
     Ok(Some(file))
 }
@@ -216,7 +216,7 @@ fn static_address<'a>(entry: &Field<'a>) -> Result<(Field<'a>, Static)> {
     let text = entry.object()?.find("address").ok_or_else(|| entry.wrong("expected the key address"))?;
     let (address, prefix) = text.parsed(parse_prefixed)?;
     if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-        return Err(text.wrong("expected a unicast address that an interface can hold"));
+        return Err(text.wrong("expected a unicast address that an interface can have"));
     }
     let gateway = entry.find("gateway").map(|field| field.address().map(|gateway| (field, gateway))).transpose()?;
     if let Some((field, gateway)) = &gateway {

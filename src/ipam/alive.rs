@@ -43,28 +43,28 @@ impl Life {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Doubt {
     /// The record's hardware is not this machine's.
-    #[error("another machine of this node name made the record")]
+    #[error("another machine with this node name created the record")]
     Hardware,
     /// One of the two boot ids is a mounted file's, the other the kernel's.
-    #[error("the boot id was seen from another mount namespace")]
+    #[error("the boot id was read in another mount namespace")]
     View,
     /// A record of another boot is younger than this boot.
-    #[error("the record is of another boot and younger than this one")]
+    #[error("the record is from another boot, but newer than this one")]
     Clock,
     /// A record of another boot, whose namespace is seen all the same.
-    #[error("the record is of another boot, and its namespace is still there")]
+    #[error("the record is from another boot, but its namespace still exists")]
     Seen,
     /// ADD could not look.
-    #[error("ADD could not look at the namespace")]
+    #[error("ADD could not access the namespace")]
     NeverSeen,
     /// The look failed.
-    #[error("the namespace cannot be looked at")]
+    #[error("the namespace is not accessible")]
     Unclear,
     /// The directory of the namespace is another than ADD saw.
-    #[error("the directory of the namespace is another one here")]
+    #[error("the directory of the namespace is a different one here")]
     Directory,
     /// Something else stands at the path, seen from another mount namespace.
-    #[error("the namespace is not mounted here, and ADD saw it from another mount namespace, or did not record from where")]
+    #[error("the namespace is not mounted here, and ADD saw it in another mount namespace or did not record in which one")]
     Mounts,
 }
 

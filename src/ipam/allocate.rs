@@ -23,7 +23,7 @@ pub struct Plan<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// A repeated ADD asks for an address that the attachment does not hold.
-    #[error("this attachment holds other addresses than the requested {asked}; DEL frees them: {holds}")]
+    #[error("the attachment already holds addresses other than the requested {asked}: {holds}")]
     HoldsOthers {
         /// What the caller asks for.
         asked: IpAddr,
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_repeated_add_that_asks_for_another_address_is_refused() {
         let held = [allocation("10.0.0.5", 0, 2, "u"), allocation("10.0.1.5", 1, 2, "u")];
-        assert!(outline(&two_ranges(&["10.0.1.6"]), &held, &[], "u").contains("holds other addresses"));
+        assert!(outline(&two_ranges(&["10.0.1.6"]), &held, &[], "u").contains("already holds addresses"));
         assert_eq!(outline(&two_ranges(&["10.0.1.5"]), &held, &[], "u"), "10.0.0.5 10.0.1.5 /  / ");
     }
 

@@ -117,7 +117,7 @@ pub enum RequestError {
         address: IpAddr,
     },
     /// It is inside a subnet, but never given out.
-    #[error("{origin}: this address is not given out, it is {what}: {address}")]
+    #[error("{origin}: expected an address that may be given, but it is {what}: {address}")]
     Barred {
         /// Where it was asked for.
         origin: String,
@@ -139,7 +139,7 @@ pub enum RequestError {
         subnet: Subnet,
     },
     /// A static address that no interface may have here.
-    #[error("ipam.addresses: expected an address that this network may give, it is {what}: {address}")]
+    #[error("ipam.addresses: expected an address that may be given, but it is {what}: {address}")]
     BarredStatic {
         /// The address.
         address: IpAddr,
@@ -147,7 +147,7 @@ pub enum RequestError {
         what: &'static str,
     },
     /// More addresses than one ADD may take.
-    #[error("expected at most {most} addresses for one interface, limits.addresses in the node's flat file allows more: {found}")]
+    #[error("expected at most {most} addresses for one interface: {found}")]
     TooMany {
         /// How many would be taken.
         found: usize,
@@ -155,7 +155,7 @@ pub enum RequestError {
         most: usize,
     },
     /// More requested addresses than one range, or one family, may give.
-    #[error("{origin}: expected at most {most} requested of {of}, limits.requested in the node's flat file allows more: {address}")]
+    #[error("{origin}: expected at most {most} requested of {of}: {address}")]
     TooManyRequested {
         /// Where the first one too many was asked for.
         origin: String,
@@ -166,6 +166,18 @@ pub enum RequestError {
         /// "one range", or the family.
         of: String,
     },
+}
+
+impl RequestError {
+    /// Returns what to do about it, where there is something to do.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::TooMany { .. } => Some("limits.addresses in the node's flat file sets the limit"),
+            Self::TooManyRequested { .. } => Some("limits.requested in the node's flat file sets the limit"),
+            Self::Outside { .. } | Self::Barred { .. } | Self::Prefix { .. } | Self::BarredStatic { .. } => None,
+        }
+    }
 }
 
 /// How many addresses one ADD may take.

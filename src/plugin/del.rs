@@ -141,7 +141,7 @@ pub(super) fn free_locked(
     }
     for damaged in &holdings.damaged {
         // Its address stays taken: nobody can tell which it is.
-        tracing::error!(%damaged, "DEL leaves a record behind");
+        tracing::error!(damaged = damaged.in_one_line(), "DEL leaves a record behind");
     }
     Ok(())
 }

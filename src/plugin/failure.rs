@@ -24,11 +24,11 @@ pub enum Failure {
     /// `CNI_NETNS` is our own.
     #[error("CNI_NETNS: expected the namespace of a sandbox, not the plugin's own: {0}")]
     OwnNetns(String),
-    /// The process that called has gone.
-    #[error("the process that called has gone, nothing was allocated for it")]
+    /// The calling process has exited.
+    #[error("the calling process has exited, so nothing was allocated for it")]
     CallerGone,
     /// More addresses of a family than the configuration's version can say.
-    #[error("cniVersion: version {version} has room for one {family} address, this configuration gives more, use 0.3.0 or later")]
+    #[error("cniVersion: expected 0.3.0 or later, because the configuration gives more than one {family} address: {version}")]
     OnePerFamily {
         /// The version.
         version: &'static str,
@@ -36,13 +36,10 @@ pub enum Failure {
         family: crate::addr::Family,
     },
     /// No candidate is free.
-    #[error("every address of {0} is held or excluded, \"hereabouts list\" shows by whom")]
+    #[error("every address of {0} is held or excluded")]
     Exhausted(String),
     /// The requested or static address is another's.
-    #[error(
-        "another attachment holds the {what} address, \"hereabouts show {address}\" says which, \
-         or a network of the same scope has it as its gateway: {address}"
-    )]
+    #[error("the {what} address is held by another attachment, or is a gateway in its scope: {address}")]
     Held {
         /// "requested" or "static".
         what: &'static str,
@@ -68,8 +65,13 @@ pub enum Failure {
         previous: String,
     },
     /// STATUS: the store would not serve an ADD.
-    #[error("{0}")]
-    NotReady(String),
+    #[error("{reason}")]
+    NotReady {
+        /// Why not.
+        reason: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// The machine does not show what is needed.
     #[error("cannot read {path}: {reason}")]
     Machine {
@@ -79,7 +81,7 @@ pub enum Failure {
         reason: String,
     },
     /// An ADD failed half way and what it had taken could not be given back.
-    #[error("{failure}, and giving back what was taken failed too, a repeated ADD completes it and DEL frees it: {undo}")]
+    #[error("{failure}; releasing what had been allocated also failed: {undo}")]
     NotUndone {
         /// Why it failed.
         failure: Box<Self>,
@@ -87,7 +89,7 @@ pub enum Failure {
         undo: Box<Self>,
     },
     /// What could not be freed is noted on this node, or not even that.
-    #[error("{failure}, {}", told(unnoted.as_deref()))]
+    #[error("{failure}; {}", told(unnoted.as_deref()))]
     Owed {
         /// Why it could not be freed.
         failure: Box<StoreError>,
@@ -95,7 +97,7 @@ pub enum Failure {
         unnoted: Option<String>,
     },
     /// An ADD meets what an earlier DEL of its attachment has left.
-    #[error("an earlier DEL of this attachment failed, and what it left is not settled: {path}: {reason}")]
+    #[error("an earlier DEL of this attachment is unfinished: {path}: {reason}")]
     Unpaid {
         /// The debt.
         path: String,
@@ -103,7 +105,7 @@ pub enum Failure {
         reason: String,
     },
     /// Several records could not be freed.
-    #[error("{failed} of {all} stale records could not be freed, the first: {first}")]
+    #[error("{failed} of {all} stale records could not be released, the first: {first}")]
     Partly {
         /// How many.
         failed: usize,
@@ -121,6 +123,34 @@ impl From<crate::config::Mistakes> for Failure {
 }
 
 impl Failure {
+    /// Returns what to do about it, where there is something to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint.clone(),
+            Self::Request(error) => error.hint().map(str::to_owned),
+            Self::Plan(PlanError::HoldsOthers { .. }) => Some("DEL releases them".to_owned()),
+            Self::Store(error) => error.hint(),
+            Self::Exhausted(_) => Some("\"hereabouts list\" shows who holds them".to_owned()),
+            Self::Held { address, .. } => Some(format!("\"hereabouts show {address}\" shows its holder")),
+            Self::NotReady { hint, .. } => hint.clone(),
+            Self::NotUndone { .. } => Some("a repeated ADD completes the allocation, and DEL releases it".to_owned()),
+            Self::Owed { failure, unnoted: None } => failure.hint(),
+            Self::Owed { failure, unnoted: Some(_) } => {
+                let inner = failure.hint().map_or_else(String::new, |hint| format!("{hint}; "));
+                Some(format!("{inner}the addresses stay held until another DEL or a sweep"))
+            }
+            Self::Partly { first, .. } => first.hint(),
+            Self::OwnNetns(_)
+            | Self::CallerGone
+            | Self::OnePerFamily { .. }
+            | Self::NotRecorded { .. }
+            | Self::Differs { .. }
+            | Self::Machine { .. }
+            | Self::Unpaid { .. } => None,
+        }
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::Config(error) => match error.problem {
@@ -148,7 +178,7 @@ impl Failure {
             Self::Held { .. } => Code::Requested,
             Self::NotRecorded { .. } => Code::NotRecorded,
             Self::Differs { .. } => Code::Differs,
-            Self::NotReady(_) => Code::NotAvailable,
+            Self::NotReady { .. } => Code::NotAvailable,
             Self::Machine { .. } => Code::Io,
             Self::NotUndone { failure, .. } | Self::Partly { first: failure, .. } => failure.code(),
         }
@@ -157,8 +187,8 @@ impl Failure {
 
 fn told(unnoted: Option<&str>) -> String {
     match unnoted {
-        None => "this node frees what is held when the sandbox is gone".to_owned(),
-        Some(reason) => format!("and this node cannot note that, what is held stays held until another DEL or a sweep: {reason}"),
+        None => "this node completes the DEL when the sandbox is gone".to_owned(),
+        Some(reason) => format!("this node cannot record the unfinished DEL: {reason}"),
     }
 }
 
@@ -195,11 +225,12 @@ fn store_code(error: &StoreError) -> Code {
 impl From<Failure> for CniError {
     fn from(failure: Failure) -> Self {
         let code = failure.code();
-        let details = failure.to_string();
+        let text = failure.to_string();
         // The spec asks for the key and its value in the message of code 2.
-        match code {
-            Code::Unsupported => Self::with_message(code, format!("{}: {details}", code.message()), details),
-            _ => Self::new(code, details),
-        }
+        let error = match code {
+            Code::Unsupported => Self::with_message(code, format!("{}: {text}", code.message()), text),
+            _ => Self::new(code, text),
+        };
+        error.with_hint(failure.hint())
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn check_name(ifname: &IfName) -> Result<(), Failure> {
             problem: Problem::Args,
             place: "CNI_IFNAME".to_owned(),
             reason: format!("expected a name without control characters: {}", crate::json::excerpt(shown)),
+            hint: None,
         }
         .into()),
         false => Ok(()),

@@ -75,12 +75,12 @@ pub fn read_resolv_conf(file: &ResolvConf, flat: Option<&FlatFile>) -> io::Resul
     if file.may_be_at(&place) {
         return Ok(bytes);
     }
-    Err(io::Error::other(format!("it leads to {}, below neither /etc nor /run/systemd", place.display())))
+    Err(io::Error::other(format!("it leads to {}, which is not below /etc or /run/systemd", place.display())))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
     let reason = format!("cannot read the flat file: {}", words(error));
-    ConfigError { problem: Problem::Read, place: path.display().to_string(), reason }
+    ConfigError { problem: Problem::Read, place: path.display().to_string(), reason, hint: None }
 }
 
 fn is_nothing(error: &io::Error) -> bool {
@@ -99,7 +99,7 @@ pub fn node_name(variables: &NodeVariables, settings: &Settings, flat: Option<&F
     }
     let wrong = |place: &str, value: &str| {
         let reason = format!("expected a node name: {}", crate::json::excerpt(value));
-        ConfigError { problem: Problem::Meaning, place: place.to_owned(), reason }
+        ConfigError { problem: Problem::Meaning, place: place.to_owned(), reason, hint: None }
     };
     let parse = |place: &str, text: &str| NodeName::parse(text).map_err(|_| wrong(place, text));
     if let Some(value) = &variables.name {
@@ -115,22 +115,19 @@ pub fn node_name(variables: &NodeVariables, settings: &Settings, flat: Option<&F
     let must_be_given = |reason: &str, name: &str| ConfigError {
         problem: Problem::Meaning,
         place: "node_name".to_owned(),
-        reason: format!(
-            "{reason}: set node_name in the flat file, or the variable NODENAME, or write the file nodename beside the flat file; \
-             the host's name is not enough: {}",
-            crate::json::excerpt(name)
-        ),
+        reason: format!("{reason}; the host name is not enough: {}", crate::json::excerpt(name)),
+        hint: Some("set node_name in the flat file or the variable NODENAME, or write the file nodename beside the flat file".to_owned()),
     };
     let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if name == "localhost" || name.starts_with("localhost.") {
         return Err(must_be_given("expected a name that no other machine has", &name).into());
     }
     if settings.store.kind != StoreKind::File {
-        let reason = "expected an explicit name for the Kubernetes store, that of this machine's Node object";
+        let reason = "expected the name of this machine's Node object, for the Kubernetes store";
         return Err(must_be_given(reason, &name).into());
     }
     if is_shared(&settings.store.data_dir) {
-        return Err(must_be_given("expected an explicit name, data_dir is on a filesystem that machines share", &name).into());
+        return Err(must_be_given("expected an explicit name, because machines share the filesystem of data_dir", &name).into());
     }
     Ok(parse("host name", &name)?)
 }

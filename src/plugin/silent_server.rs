@@ -48,7 +48,7 @@ impl Late {
     #[must_use]
     pub fn answer(&self) -> (CniError, Vec<u8>) {
         let (directory, limit) = (self.data_dir.display(), humantime::format_duration(self.limit));
-        let details = format!("the filesystem of {directory} did not answer within {limit}, its server is silent or cannot be reached");
+        let details = format!("the filesystem of {directory} did not answer within {limit}: its server is silent or unreachable");
         let error = CniError::new(Code::TryAgain, details);
         let document = error.encode(self.version);
         (error, document)

@@ -12,6 +12,7 @@
 //! - [`node_identity`]: which node and machine a store acts for
 //! - `percent`: ids as file names
 //! - `filter`: which allocations a listing means
+//! - `hint`: what to do about an error
 //! - [`upkeep`]: what an operator does with a store beyond the verbs; [`census`]:
 //!   who holds how much, as it counts
 
@@ -20,6 +21,7 @@ pub mod census;
 pub mod disk;
 pub mod file;
 mod filter;
+mod hint;
 #[cfg(feature = "kube")]
 pub mod kube;
 pub mod memory;
@@ -147,8 +149,8 @@ pub enum StoreError {
         /// The error.
         source: std::io::Error,
     },
-    /// The lock was not to be had in time.
-    #[error("the lock {path} was not free within {waited}, {holder}, a longer limit can be set in deadlines")]
+    /// The lock was not free in time.
+    #[error("the lock {path} was not free within {waited}: {holder}")]
     Busy {
         /// The lock file.
         path: PathBuf,
@@ -168,7 +170,7 @@ pub enum StoreError {
         holder: String,
     },
     /// The deadline passed between two addresses.
-    #[error("the deadline of {limit} has passed after {done} of {all} addresses, a longer one can be set in deadlines")]
+    #[error("the deadline of {limit} passed after {done} of {all} addresses")]
     OutOfTime {
         /// The deadline.
         limit: String,
@@ -178,13 +180,10 @@ pub enum StoreError {
         all: usize,
     },
     /// The attachment changed while the store was looked through.
-    #[error("what this attachment holds has changed while free addresses were looked for")]
+    #[error("the addresses of this attachment changed while free ones were looked for")]
     Changed,
     /// Names that are listed as free are refused as taken.
-    #[error(
-        "addresses below {path} are listed as free and refused as taken for {waited} now, \
-         the mount caches names for too long, lower its entry timeout"
-    )]
+    #[error("the mount at {path} returns stale directory entries: addresses it lists as free could not be created for {waited}")]
     OldView {
         /// The scope.
         path: PathBuf,
@@ -192,7 +191,7 @@ pub enum StoreError {
         waited: String,
     },
     /// The filesystem cannot lock.
-    #[error("the filesystem of {path} does not support locks, put data_dir on one that does: {reason}")]
+    #[error("the filesystem of {path} does not support locks: {reason}")]
     NoLocks {
         /// The lock file.
         path: PathBuf,
@@ -200,7 +199,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The filesystem gives no file a second name.
-    #[error("the filesystem of {path} has no hard links, which the store needs, put data_dir on one that has: {reason}")]
+    #[error("the filesystem of {path} does not support hard links: {reason}")]
     NoHardLinks {
         /// The data directory.
         path: PathBuf,
@@ -208,10 +207,7 @@ pub enum StoreError {
         reason: String,
     },
     /// Machines that share the filesystem could get the same address, or lose one.
-    #[error(
-        "{path} is on a filesystem on which machines cannot share a store: {reason}; put data_dir on another one, \
-         or set single_node_store in the flat file where this node alone uses that directory"
-    )]
+    #[error("machines cannot share a store on the filesystem of {path}: {reason}")]
     Unfit {
         /// The data directory.
         path: PathBuf,
@@ -219,15 +215,15 @@ pub enum StoreError {
         reason: String,
     },
     /// A record that no version of ours wrote.
-    #[error("the record {path} is damaged, \"hereabouts verify\" tells its address and \"hereabouts release\" frees it: {reason}")]
+    #[error("the record {path} is damaged: {reason}")]
     Damaged {
         /// The record.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// An object that no version of ours wrote; whose it is nobody can tell.
-    #[error("the object {name} is damaged, \"kubectl delete {name}\" frees its address: {reason}")]
+    /// An object that no version of ours wrote; its holder is unknown.
+    #[error("the object {name} is damaged: {reason}")]
     DamagedObject {
         /// Resource and name.
         name: String,
@@ -235,7 +231,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The file that says which format this is.
-    #[error("{path} is damaged, remove it while no pod starts or ends, then \"hereabouts store init\" writes it again: {reason}")]
+    #[error("the format file {path} is damaged: {reason}")]
     BadFormat {
         /// The file.
         path: PathBuf,
@@ -243,7 +239,7 @@ pub enum StoreError {
         reason: String,
     },
     /// Another node's, which may use the address still.
-    #[error("{path} is held by node {node}, give --node {node} when that node is off")]
+    #[error("{path} is held by another node: {node}")]
     NotOurs {
         /// The record.
         path: PathBuf,
@@ -251,7 +247,7 @@ pub enum StoreError {
         node: String,
     },
     /// The store, or one record, was written by a newer version.
-    #[error("{path} has format {found}, this version reads up to {known}, install a newer hereabouts")]
+    #[error("{path} has format {found}, but this version reads only up to {known}")]
     Newer {
         /// The data directory, or the record.
         path: PathBuf,
@@ -261,11 +257,7 @@ pub enum StoreError {
         known: u64,
     },
     /// The node state was written by a newer version.
-    #[error(
-        "the node state {path} has format {found}, this version reads up to {known}: install the newer hereabouts again, \
-         or remove that directory while no pod starts or ends; then \"repair\" cannot bring back records of living pods \
-         that the cluster has lost"
-    )]
+    #[error("the node state {path} has format {found}, but this version reads only up to {known}")]
     NewerState {
         /// Its directory.
         path: PathBuf,
@@ -275,7 +267,7 @@ pub enum StoreError {
         known: u64,
     },
     /// The directory is something else.
-    #[error("{path} is not a hereabouts store, expected an empty directory or one of ours: {found}")]
+    #[error("{path} is not a hereabouts store: {found}")]
     Foreign {
         /// The directory.
         path: PathBuf,
@@ -283,20 +275,13 @@ pub enum StoreError {
         found: String,
     },
     /// Names that differ in capital letters alone are one name there.
-    #[error(
-        "{path} is on a filesystem that takes names which differ in capital letters alone for one: two scopes, networks \
-         or nodes would share a place, put data_dir on another (of ext4 the directory without the attribute F)"
-    )]
+    #[error("the filesystem ignores case, so two scopes, networks or nodes could share a name: {path}")]
     FoldsCase {
         /// The data directory.
         path: PathBuf,
     },
     /// Another machine goes by the same node name.
-    #[error(
-        "another machine uses the node name {node} in {path}, its machine-id is {theirs}, this machine's is {ours}: \
-         give each node its own node_name in the flat file; \
-         after a reinstall \"hereabouts release --node {node}\" forgets the old one"
-    )]
+    #[error("another machine uses the node name {node}: {path} has the machine-id {theirs}, and this machine has {ours}")]
     SecondMachine {
         /// The name.
         node: String,
@@ -308,11 +293,7 @@ pub enum StoreError {
         ours: String,
     },
     /// The node had another name when it was given what a DEL is to free.
-    #[error(
-        "the addresses of {attachment} were given under the node name {earlier}, this node's name is {node} now, nothing was freed: \
-         set node_name in the flat file back to {earlier}, or, when nothing runs under that name any more, \
-         \"hereabouts release --node {earlier}\" frees what it held"
-    )]
+    #[error("nothing was released: {attachment} got its addresses under the node name {earlier}, and this node is now named {node}")]
     Renamed {
         /// The attachment, as it was.
         attachment: String,
@@ -345,16 +326,12 @@ pub enum StoreError {
         call: String,
         /// HTTP status.
         status: u16,
-        /// Its words, and what to do.
+        /// Its words.
         reason: String,
     },
     /// The admission policy of deploy/ admits only records of the node that the
     /// token names.
-    #[error(
-        "the API server {server} denies {call}: {reason}. \
-         A node's token must be of a pod of that node, or bound to its Node; \
-         to change another node's records give --kubeconfig FILE with an administrator's kubeconfig"
-    )]
+    #[error("the API server {server} denies {call}: {reason}")]
     Denied {
         /// Its URL.
         server: String,
@@ -364,7 +341,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The custom resource is not defined.
-    #[error("the API server {server} does not know the resource {resource}, \"kubectl apply -k deploy/crd\" installs it")]
+    #[error("the API server {server} does not know the resource: {resource}")]
     NoResource {
         /// Its URL.
         server: String,
@@ -379,24 +356,23 @@ pub enum StoreError {
     },
     /// The directory has not the store in it that it should. DEL, too, is refused:
     /// what it would free is elsewhere.
-    #[error("{path}: not mounted? {reason}")]
+    #[error("wrong store at {path}: {reason}")]
     NotMounted {
         /// The data directory.
         path: PathBuf,
-        /// What was expected, what is there, and what to do.
+        /// What was expected, and what was found.
         reason: String,
+        /// What to do.
+        hint: String,
     },
     /// A store that machines share is named by no node.
-    #[error(
-        "{path} is on a filesystem that machines share and only the network configuration names it: name it in each node's \
-         flat file, data_dir and the store_id that \"hereabouts store init {path}\" prints"
-    )]
+    #[error("only the network configuration names this store, and machines share its filesystem: {path}")]
     Unnamed {
         /// The data directory.
         path: PathBuf,
     },
     /// There is no store yet.
-    #[error("there is no store at {path} yet: {}\"hereabouts store init {path}\" makes one", if *.by_add { "the first ADD or " } else { "" })]
+    #[error("there is no store at {path} yet")]
     Absent {
         /// The directory.
         path: PathBuf,
@@ -406,6 +382,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Returns what to do about it, where there is something to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        hint::of(self)
+    }
+
+    /// Returns message and advice in one line, for logs and for what keeps a text alone.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let hint = self.hint().map_or_else(String::new, |hint| format!("; hint: {hint}"));
+        format!("{self}{hint}")
+    }
+
     /// Whether it is about one record alone: a listing goes on after it.
     #[must_use]
     pub fn is_of_one_record(&self) -> bool {

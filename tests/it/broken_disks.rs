@@ -144,7 +144,7 @@ fn on_a_read_only_disk_what_would_write_says_so_and_all_else_works() {
     disk.verb("ADD", "c1", RANGE).succeeded();
     let (held, files) = (disk.list(), disk.files());
     disk.remount("ro");
-    let says_so = |verb, container| check_says(&disk.verb(verb, container, RANGE), &["/disk/store", "read-only", "remount it"]);
+    let says_so = |verb, container| check_says(&disk.verb(verb, container, RANGE), &["/disk/store", "read-only", "remount the filesystem"]);
     says_so("ADD", "c2");
     says_so("STATUS", "c1");
     assert_eq!(disk.verb("ADD", "c1", RANGE).addresses(), ["10.1.2.1"]);

@@ -101,7 +101,7 @@ fn show_tells_all_of_one_address_and_fails_for_a_free_one() {
     assert!(ended.stdout.contains("Pod:       default/web-0\n"), "{}", ended.stdout);
     let ended = sandbox.command(&["show", "10.1.2.9"]);
     assert_eq!(ended.status, Some(1));
-    assert!(ended.stderr.contains("nobody holds this address: 10.1.2.9"));
+    assert!(ended.stderr.contains("this address is not held: 10.1.2.9"));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn usage_says_where_there_is_no_range_to_count() {
     let sandbox = sandbox();
     let file = sandbox.write("net.json", &configuration(r#""addresses":[{"address":"10.9.9.9/24"}]"#));
     let ended = sandbox.command(&["usage", file.to_str().unwrap()]);
-    assert!(ended.succeeded().stdout.is_empty() && ended.stderr.contains("net1 names no range, there is nothing to count"), "{ended:?}");
+    assert!(ended.succeeded().stdout.is_empty() && ended.stderr.contains("net1 has no ranges to count"), "{ended:?}");
     let ended = sandbox.command(&["usage", file.to_str().unwrap(), "-o", "json"]);
     assert_eq!(ended.succeeded().stdout, "[]\n");
 }
@@ -146,7 +146,7 @@ fn release_of_another_nodes_record_needs_its_name() {
     sandbox.write("flat.conf", &sandbox.flat("n2"));
     let ended = sandbox.command(&["release", "10.1.2.2", "--yes"]);
     assert_eq!(ended.status, Some(1));
-    assert!(ended.stderr.contains("give --node n1 when that node is off"), "{ended:?}");
+    assert!(ended.stderr.contains("if that node is off, pass --node n1"), "{ended:?}");
     let ended = sandbox.command(&["release", "10.1.2.2", "--node", "n1", "--yes"]);
     assert!(ended.succeeded().stderr.contains("node n1 must be off"));
     assert_eq!(sandbox.held(), ["10.1.2.3"]);
@@ -174,7 +174,7 @@ fn config_check_shows_what_would_be_allocated_from() {
     let file = sandbox.write("good.json", &configuration(RANGE));
     let ended = sandbox.command(&["config", "check", file.to_str().unwrap()]);
     assert!(
-        ended.succeeded().stdout.contains("one address of: 10.1.2.1-10.1.2.254 in 10.1.2.0/24 (253 addresses, gateway 10.1.2.1)"),
+        ended.succeeded().stdout.contains("one address from: 10.1.2.1-10.1.2.254 in 10.1.2.0/24 (253 addresses, gateway 10.1.2.1)"),
         "{}",
         ended.stdout
     );
@@ -191,13 +191,13 @@ fn config_check_notes_ranges_without_addresses_and_excludes_without_effect() {
     };
     assert_eq!(
         notes(r#""range":"10.1.2.0/30","gateway":"10.1.2.1","exclude":["10.1.2.2/32"]"#),
-        ["nothing is left of 10.1.2.1-10.1.2.2, all of it is excluded or a gateway"]
+        ["no usable address in 10.1.2.1-10.1.2.2: every address is excluded or a gateway"]
     );
     let outside = r#""exclude":["10.1.3.0/25","10.1.3.0/25","10.1.2.8/29"]"#;
-    assert_eq!(notes(&format!(r#""range":"10.1.2.0/24",{outside}"#)), ["exclude lies outside every range: 10.1.3.0-10.1.3.127"]);
+    assert_eq!(notes(&format!(r#""range":"10.1.2.0/24",{outside}"#)), ["exclude is outside every range: 10.1.3.0-10.1.3.127"]);
     // It is of one range, and lies in the other.
     let (one, other) = (format!(r#"{{"range":"10.1.2.0/24",{outside}}}"#), r#"{"range":"10.1.3.0/24"}"#);
-    assert_eq!(notes(&format!(r#""ipRanges":[{one},{other}]"#)), ["exclude lies outside every range: 10.1.3.0-10.1.3.127"]);
+    assert_eq!(notes(&format!(r#""ipRanges":[{one},{other}]"#)), ["exclude is outside every range: 10.1.3.0-10.1.3.127"]);
     assert!(notes(&format!(r#""ipRanges":[{{"range":"10.1.2.0/24"}},{other}],{outside}"#)).is_empty());
     for quiet in [
         r#""range":"10.1.2.0/24","exclude":["10.1.2.0/32","10.1.2.255/32"]"#,
@@ -251,8 +251,8 @@ fn where_nothing_names_a_store_it_is_said_how_to() {
     call.set("HEREABOUTS_CONFIG", flat.to_str().unwrap()).args = vec!["list".to_owned()];
     let is_there = std::path::Path::new("/var/lib/cni/hereabouts/format").exists();
     let said = call.run().succeeded().stderr.clone();
-    assert_eq!(said.contains("--data-dir DIR looks at a directory"), !is_there, "{said}");
-    assert!(!Sandbox::new().command(&["list"]).stderr.contains("names a store"));
+    assert_eq!(said.contains("--data-dir DIR for a directory"), !is_there, "{said}");
+    assert!(!Sandbox::new().command(&["list"]).stderr.contains("no store is configured"));
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn a_store_that_is_gone_is_made_again_under_its_id() {
     assert_eq!(add(&overlay, "c2").code(), 5);
     let store = overlay.sandbox.store();
     let ended = overlay.command(&["store", "init", store.to_str().unwrap()]);
-    assert!(ended.status == Some(1) && ended.stderr.contains("not mounted?"), "{ended:?}");
+    assert!(ended.status == Some(1) && ended.stderr.contains("wrong store at"), "{ended:?}");
     let ended = overlay.command(&["store", "init", store.to_str().unwrap(), "--id", &id]);
     assert_eq!(ended.succeeded().stdout.trim(), id);
     overlay.command(&["repair", "--yes"]).succeeded();

@@ -230,7 +230,7 @@ fn a_del_that_could_not_be_done_is_done_when_it_is_repeated() {
         node.plugged(false);
         let failed = node.stop(&pod);
         assert!(failed.status == Some(1) && failed.stdout.contains("did not serve delete"), "{failed:?}");
-        assert!(failed.stdout.contains("this node cannot note that"), "{failed:?}");
+        assert!(failed.stdout.contains("this node cannot record the unfinished DEL"), "{failed:?}");
         node.plugged(true);
         node.stop(&pod).succeeded();
         let left = rig.held("cut");

@@ -15,7 +15,7 @@ fn initialized() -> (Sandbox, String) {
 
 fn refused(ended: &Ended) {
     assert_eq!(ended.code(), 5, "{ended:?}");
-    assert!(ended.details().contains("not mounted?"), "{ended:?}");
+    assert!(ended.details().contains("wrong store at"), "{ended:?}");
 }
 
 /// ADD without the store that `Sandbox::call` would make.
@@ -30,12 +30,12 @@ fn verbs_are_refused(sandbox: &Sandbox) {
     let gc = r#"{"cniVersion":"1.1.0","name":"net1","type":"macvlan","ipam":{"type":"hereabouts"},"cni.dev/valid-attachments":[]}"#;
     refused(&sandbox.call("GC").stdin(gc).run());
     let status = sandbox.call("STATUS").stdin(configuration(RANGE)).run();
-    assert!(status.code() == 50 && status.details().contains("not mounted?"), "{status:?}");
+    assert!(status.code() == 50 && status.details().contains("wrong store at"), "{status:?}");
     let check = configuration(RANGE).replacen('{', r#"{"prevResult":{"cniVersion":"1.1.0","ips":[{"address":"10.9.0.1/24"}]},"#, 1);
     refused(&sandbox.call("CHECK").stdin(check).run());
     for command in [&["list"][..], &["verify"], &["sweep", "--yes"], &["repair", "--yes"]] {
         let ended = sandbox.command(command);
-        assert!(ended.status == Some(1) && ended.stderr.contains("not mounted?"), "{command:?} {ended:?}");
+        assert!(ended.status == Some(1) && ended.stderr.contains("wrong store at"), "{command:?} {ended:?}");
     }
 }
 
@@ -172,6 +172,6 @@ fn a_shared_filesystem_that_only_a_network_names_is_refused() {
     refused(&overlay.run(&add));
     overlay.init();
     let ended = overlay.run(&add);
-    assert!(ended.code() == 7 && ended.details().contains("name it in each node's flat file"), "{ended:?}");
+    assert!(ended.code() == 7 && ended.details().contains("set data_dir and store_id in each node's flat file"), "{ended:?}");
     overlay.run(&overlay.verb("DEL", "c1", &ipam)).succeeded();
 }

@@ -82,7 +82,7 @@ fn gc_and_sweep_free_the_dead_of_an_earlier_name_and_verify_names_it() {
         scene.call(BEFORE, "ADD", container, alive).succeeded();
     }
     let verified = scene.command(NOW, &["verify"]);
-    assert!(verified.succeeded().stdout.contains("this machine was called worker1 before"), "{verified:?}");
+    assert!(verified.succeeded().stdout.contains("this machine was named worker1 before"), "{verified:?}");
     let document = scene.command(NOW, &["verify", "-o", "json"]).document();
     assert_eq!((&document["nodes"][0]["node"], &document["nodes"][0]["thisMachineBefore"]), (&"worker1".into(), &true.into()));
     let mut gc = scene.prepared("GC", "", false);
@@ -119,7 +119,7 @@ fn another_machines_records_are_not_an_earlier_names() {
     scene.call(NOW, "DEL", "c1", false).succeeded();
     scene.command(NOW, &["sweep", "--yes"]).succeeded();
     let refused = scene.command(NOW, &["release", "10.1.2.1", "--yes"]);
-    assert!(refused.status == Some(1) && refused.stderr.contains("give --node worker1"), "{refused:?}");
+    assert!(refused.status == Some(1) && refused.stderr.contains("pass --node worker1"), "{refused:?}");
     assert_eq!(scene.sandbox.held(), ["10.1.2.1"]);
-    assert!(!scene.command(NOW, &["verify"]).stdout.contains("was called"));
+    assert!(!scene.command(NOW, &["verify"]).stdout.contains("was named"));
 }

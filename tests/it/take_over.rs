@@ -104,7 +104,7 @@ fn what_may_live_is_left() {
     // A record of this very boot: a second machine, or a machine id that changed meanwhile.
     scene.add((BEFORE.0, NOW.1), "c2");
     let taken = scene.take_over(NOW, &scene.token);
-    assert!(taken.succeeded().stdout.is_empty() && taken.stderr.contains("left, another machine may have it"), "{taken:?}");
+    assert!(taken.succeeded().stdout.is_empty() && taken.stderr.contains("kept, because another machine may hold it"), "{taken:?}");
     assert_eq!(scene.held(), 2, "all of them or none");
     // The same machine id is no other machine.
     let taken = scene.take_over((BEFORE.0, "33333333-3333-4333-8333-333333333333"), &scene.token);
@@ -126,10 +126,10 @@ fn a_token_of_another_node_or_of_none_takes_nothing() {
     scene.add(BEFORE, "c1");
     let other = scene.cluster.node_token(&own_name("other"));
     let refused = scene.take_over(NOW, &other);
-    assert!(refused.status == Some(1) && refused.stderr.contains("the token is of node other-"), "{refused:?}");
+    assert!(refused.status == Some(1) && refused.stderr.contains("the token belongs to node other-"), "{refused:?}");
     for token in [scene.cluster.plugin_token(&[]), String::new(), "garbage".to_owned()] {
         let ended = scene.take_over(NOW, &token);
-        assert!(ended.succeeded().stderr.contains("names no Node"), "{ended:?}");
+        assert!(ended.succeeded().stderr.contains("does not name a Node"), "{ended:?}");
     }
     assert_eq!(scene.held(), 1);
 }

@@ -207,10 +207,10 @@ fn repair_asks_first_and_leaves_what_is_another_nodes() {
     fs::remove_file(sandbox.store().join(C1)).unwrap();
     let ended = sandbox.command(&["repair"]);
     assert_eq!(ended.status, Some(2), "{ended:?}");
-    assert!(ended.stderr.contains("will repair:") && ended.stderr.contains("give --yes"), "{ended:?}");
+    assert!(ended.stderr.contains("will repair:") && ended.stderr.contains("pass --yes"), "{ended:?}");
     sandbox.become_another_machine("n1", "n2");
     let ended = sandbox.command(&["repair", "--yes"]);
-    assert!(ended.stderr.contains("not to be repaired here:") && ended.stderr.contains("nothing to repair"), "{ended:?}");
+    assert!(ended.stderr.contains("cannot be repaired here:") && ended.stderr.contains("nothing to repair"), "{ended:?}");
     assert_eq!(findings(&sandbox), pairs(&[("not-in-index", NAME)]));
 }
 
@@ -220,7 +220,7 @@ fn an_unreadable_format_stops_the_verbs_and_says_what_to_do() {
     fs::write(sandbox.store().join("format"), "{}").unwrap();
     let ended = sandbox.add("c3", RANGE);
     assert_eq!(ended.code(), 104);
-    assert!(ended.details().contains("remove it while no pod starts or ends"), "{ended:?}");
+    assert!(ended.details().contains("while no pod starts or ends, remove it"), "{ended:?}");
     fs::remove_file(sandbox.store().join("format")).unwrap();
     assert_eq!(sandbox.add("c3", RANGE).addresses(), ["10.1.2.3"]);
     assert_eq!(findings(&sandbox), []);
@@ -265,13 +265,13 @@ fn a_damaged_record_names_its_holder_and_is_released_by_hand() {
     fs::write(sandbox.store().join(NAME), "garbage").unwrap();
     let found = sandbox.command(&["verify", "-o", "json"]).document()["findings"][0].clone();
     assert_eq!((&found["other"], &found["node"]), (&json!(C1), &json!("n1")));
-    assert!(sandbox.command(&["verify"]).stdout.ends_with("2 records and 4 index entries were read, format 1\n"));
+    assert!(sandbox.command(&["verify"]).stdout.ends_with("read 2 records and 4 index entries, format 1\n"));
     let ended = sandbox.command(&["show", "10.1.2.1"]);
-    assert!(ended.status == Some(1) && ended.stderr.contains("this address is held, nobody can tell by whom"), "{ended:?}");
+    assert!(ended.status == Some(1) && ended.stderr.contains("this address is taken, but its record is unreadable"), "{ended:?}");
     // Another node's: only with --node.
     sandbox.become_another_machine("n1", "n2");
     let ended = sandbox.command(&["release", "10.1.2.1", "--yes"]);
-    assert!(ended.status == Some(1) && ended.stderr.contains("is held by node n1, give --node n1"), "{ended:?}");
+    assert!(ended.status == Some(1) && ended.stderr.contains("is held by another node: n1"), "{ended:?}");
     sandbox.command(&["release", "10.1.2.1", "--node", "n1", "--yes"]).succeeded();
     assert_eq!(findings(&sandbox), []);
     assert_eq!(sandbox.held(), ["10.1.2.2", "10.1.3.1"]);

@@ -21,30 +21,30 @@ const NETWORK: &str = r#"{"cniVersion":"1.1.0","name":"hereabouts","type":"herea
 /// answer STATUS.
 pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow::Result<()> {
     if let Some(Err(wrong)) = &plan.running {
-        bail!("the install that runs here says: {wrong}");
+        bail!("the running install reports: {wrong}");
     }
     for path in plan.executables() {
-        let found = path.metadata().with_context(|| format!("is not installed: {}", path.display()))?;
+        let found = path.metadata().with_context(|| format!("not installed: {}", path.display()))?;
         if std::os::unix::fs::MetadataExt::mode(&found) & 0o111 == 0 {
-            bail!("is not executable: {}", path.display());
+            bail!("not executable: {}", path.display());
         }
     }
     let flat = plan.flat_path();
-    let bytes = read_small(&flat).with_context(|| format!("is not installed: {}", flat.display()))?;
+    let bytes = read_small(&flat).with_context(|| format!("not installed: {}", flat.display()))?;
     if !plan.flat.is_empty() && bytes != plan.flat.as_bytes() {
-        bail!("{}, {}", differs(&bytes, &plan.flat), flat.display());
+        bail!("{} {}", flat.display(), differs(&bytes, &plan.flat));
     }
     let said: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("expected JSON: {}", flat.display()))?;
     let node = said["node_name"].as_str().unwrap_or_else(|| plan.node.as_str());
     if plan.credentials.is_some() {
         let path = plan.kubeconfig_path();
-        read_small(&path).with_context(|| format!("is not installed: {}", path.display()))?;
+        read_small(&path).with_context(|| format!("not installed: {}", path.display()))?;
     }
     if !offline {
         enter_mount_namespace(namespace)?;
         ask(&plan.bin_dir.join(plan.names[0]), &plan.flat_path())?;
     }
-    output::say(&format!("hereabouts is installed on {}{}", output::plain(node), if offline { "" } else { ", and reaches its store" }));
+    output::say(&format!("hereabouts is installed on {}{}", output::plain(node), if offline { "" } else { " and reaches its store" }));
     Ok(())
 }
 
@@ -58,8 +58,8 @@ fn differs(present: &[u8], wanted: &str) -> String {
     let keys: std::collections::BTreeSet<&String> = present.keys().chain(wanted.keys()).collect();
     let others = keys.into_iter().filter(|key| present.get(*key) != wanted.get(*key));
     let list: Vec<String> = others.map(|key| format!("{key} is {}, not {}", said(&present, key), said(&wanted, key))).collect();
-    let what = if list.is_empty() { "the same in other words".to_owned() } else { list.join("; ") };
-    format!("says something else than this install would write with these options: {what}")
+    let what = if list.is_empty() { "the same content, written differently".to_owned() } else { list.join("; ") };
+    format!("differs from what install would write with these options: {what}")
 }
 
 /// The admission policy's words (deploy/node/policy.yaml).
@@ -132,8 +132,8 @@ fn ask(executable: &Path, flat: &Path) -> anyhow::Result<()> {
 /// That nothing of ours is left.
 pub(super) fn removed(plan: &Plan) -> anyhow::Result<()> {
     if let Some((path, _)) = remove::standing(plan)?.iter().find(|(_, is_ours)| *is_ours) {
-        bail!("still there: {}", path.display());
+        bail!("still installed: {}", path.display());
     }
-    output::say("nothing of hereabouts is installed here");
+    output::say("hereabouts is not installed here");
     Ok(())
 }

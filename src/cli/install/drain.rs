@@ -76,17 +76,17 @@ impl<'a> Leaving<'a> {
         };
         let mut said = Vec::new();
         match (looked, &mut self.state) {
-            (Err(error), State::Held { refusal, .. }) => *refusal = format!("{error:#}"),
-            (Err(error), state) => *state = State::Held { again: Pause::default(), refusal: format!("{error:#}") },
+            (Err(error), State::Held { refusal, .. }) => *refusal = output::in_one_line(&error),
+            (Err(error), state) => *state = State::Held { again: Pause::default(), refusal: output::in_one_line(&error) },
             (Ok(changes), state) if is_over => {
                 said = changes;
-                said.push("done: this node can do without the DaemonSet".to_owned());
+                said.push("done: this node no longer needs the DaemonSet".to_owned());
                 *state = State::Left;
             }
             (Ok(_), State::Idle { look, .. }) => *look = Deadline::after(LOOK),
             (Ok(_), state) => {
                 let longer = humantime::format_duration(self.idle);
-                said.push(format!("nothing is held any more: the plugin stays {longer} longer, for DELs that the kubelet repeats"));
+                said.push(format!("no addresses are held any more; the plugin stays {longer} longer for DELs that the kubelet repeats"));
                 *state = State::Idle { over: Deadline::after(self.idle), look: Deadline::after(LOOK) };
             }
         }

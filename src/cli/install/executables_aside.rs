@@ -64,10 +64,7 @@ impl Quiet {
         })?;
         match ended {
             Some(()) => Ok(any),
-            None => bail!(
-                "calls of the plugin are still under way after {LONGEST:?}, try again when they have ended: process {}",
-                running.join(", ")
-            ),
+            None => bail!("calls of the plugin are still running after {LONGEST:?}: process {}", running.join(", ")),
         }
     }
 

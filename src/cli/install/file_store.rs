@@ -39,7 +39,7 @@ fn make(data_dir: &str, namespace: &Path) -> anyhow::Result<String> {
     let made = command.args(["store", "init", "--first", data_dir]).stdin(Stdio::null()).output().context("cannot start store init")?;
     let said = String::from_utf8_lossy(&made.stderr);
     if !made.status.success() {
-        bail!("{}", said.lines().last().unwrap_or_default().trim_start_matches("error: "));
+        bail!("{}", super::error_of(&said));
     }
     Ok(String::from_utf8_lossy(&made.stdout).trim().to_owned())
 }

@@ -1,12 +1,12 @@
 //! Puts the files of a plan on the node: flat file, kubeconfig, executable.
 
+use super::super::Advised;
 use super::atomic_write::{self, Executable, Presence};
 use super::executables_aside::{self, Quiet};
 use super::flat_file::is_our_flat_file;
 use super::kubeconfig::{is_our_kubeconfig, render};
 use super::plan::Plan;
 use crate::plugin::machine::read_small;
-use anyhow::bail;
 use serde_json::Value;
 use std::path::Path;
 
@@ -119,7 +119,8 @@ fn wrote(path: &Path) -> String {
 fn refuse_of_others(path: &Path, is_ours: fn(&[u8]) -> bool) -> anyhow::Result<()> {
     match read_small(path) {
         Ok(bytes) if !is_ours(&bytes) => {
-            bail!("not written by hereabouts install, move it away, or give its keys with --settings: {}", path.display())
+            let message = format!("not written by hereabouts install: {}", path.display());
+            Err(Advised::new(message, "move it away, or pass its keys with --settings").into())
         }
         _ => Ok(()),
     }

@@ -20,7 +20,7 @@ impl Settings {
         let mut keys = parsed.map_err(|error| format!("--settings: expected a JSON object: {error}"))?.unwrap_or_default();
         for key in ["node_name", "kubernetes", WRITTEN_BY.0] {
             if keys.contains_key(key) {
-                return Err(format!("--settings: not the place for {key}, which install sets itself"));
+                return Err(format!("--settings: {key} is set by install itself"));
             }
         }
         if let Some(datastore) = keys.get("datastore").filter(|datastore| *datastore != "file" && *datastore != "kubernetes") {

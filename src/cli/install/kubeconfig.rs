@@ -24,8 +24,7 @@ pub(super) fn line_of<'t>(text: &'t str, key: &str) -> Option<&'t str> {
 /// The kubeconfig of this moment's token and CA: one file, so that they never
 /// come from two moments.
 pub(super) fn render(credentials: &Credentials) -> anyhow::Result<String> {
-    let read =
-        |path: &Path, flag: &str| read_small(path).with_context(|| format!("cannot read {}, another is given with {flag}", path.display()));
+    let read = |path: &Path, flag: &str| read_small(path).with_context(|| format!("cannot read {} ({flag})", path.display()));
     let token = String::from_utf8_lossy(&read(&credentials.token_file, "--token-file")?).trim().to_owned();
     if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
         bail!("expected a token: {}", credentials.token_file.display());

@@ -34,7 +34,7 @@ mod watch;
 
 pub(super) use options::{InstallArgs, UninstallArgs};
 
-use super::{Usage, output};
+use super::{Advised, Usage, output};
 use crate::environment::Environment;
 use crate::retry::{Deadline, until};
 use anyhow::Context;
@@ -72,7 +72,7 @@ pub(super) fn install(environment: &Environment, args: &InstallArgs, namespace: 
     if !args.watch {
         let changes = files.put(&mut allow)?;
         if changes.is_empty() {
-            output::say("all is in place");
+            output::say("hereabouts is already installed");
         }
         return say_each(&changes);
     }
@@ -106,7 +106,7 @@ pub(super) fn uninstall(environment: &Environment, args: &UninstallArgs, namespa
     }
     let changes = remove::remove(&plan, namespace, args.force)?;
     if changes.is_empty() {
-        output::say("nothing of hereabouts is installed here");
+        output::say("hereabouts is not installed here");
     }
     say_each(&changes)
 }
@@ -116,7 +116,8 @@ fn require_bin_dir(plan: &Plan) -> anyhow::Result<()> {
     if plan.bin_dir.is_dir() {
         return Ok(());
     }
-    Err(Usage(format!("expected the directory of the runtime's plugins, give --bin-dir: {}", plan.bin_dir.display())).into())
+    let message = format!("the runtime's plugin directory is missing: {}", plan.bin_dir.display());
+    Err(Usage::hinted(message, "pass another one with --bin-dir").into())
 }
 
 /// The plugin as a command, run where the node's own files and the runtime's
@@ -148,6 +149,16 @@ fn host_root(namespace: &Path) -> PathBuf {
     process.map_or_else(|| PathBuf::from("/"), |process| process.join("root"))
 }
 
+/// Returns the error that a command of ours has printed, with its advice.
+fn error_of(said: &str) -> String {
+    let find = |mark: &str| said.lines().rev().find_map(|line| line.strip_prefix(mark));
+    match (find("error: "), find("hint: ")) {
+        (Some(error), Some(hint)) => format!("{error}; hint: {hint}"),
+        (Some(error), None) => error.to_owned(),
+        (None, _) => said.lines().last().unwrap_or_default().to_owned(),
+    }
+}
+
 fn say_each(changes: &[String]) -> anyhow::Result<()> {
     changes.iter().for_each(|change| output::say(change));
     Ok(())
@@ -161,14 +172,16 @@ fn say_each(changes: &[String]) -> anyhow::Result<()> {
 pub(super) fn enter_mount_namespace(path: &Path) -> anyhow::Result<()> {
     use nix::sched::{CloneFlags, setns};
     let named = || format!("cannot enter the mount namespace {}", path.display());
-    let target = std::fs::File::open(path).with_context(|| format!("{}, it takes root, and in a pod hostPID and SYS_PTRACE", named()))?;
+    let target = std::fs::File::open(path)
+        .map_err(|error| Advised::new(format!("{}: {error}", named()), "run it as root, and in a pod with hostPID and SYS_PTRACE"))?;
     let identity = |stat: nix::sys::stat::FileStat| (stat.st_dev, stat.st_ino);
     let own = nix::sys::stat::stat("/proc/self/ns/mnt").context("cannot look at /proc/self/ns/mnt")?;
     if nix::sys::stat::fstat(&target).is_ok_and(|stat| identity(stat) == identity(own)) {
         return Ok(());
     }
-    setns(&target, CloneFlags::CLONE_NEWNS)
-        .with_context(|| format!("{}, it takes the capabilities SYS_ADMIN, SYS_CHROOT and SYS_PTRACE, and in a pod hostPID", named()))?;
+    setns(&target, CloneFlags::CLONE_NEWNS).map_err(|error| {
+        Advised::new(format!("{}: {error}", named()), "run it with SYS_ADMIN, SYS_CHROOT and SYS_PTRACE, and in a pod with hostPID")
+    })?;
     std::env::set_current_dir("/").context("cannot go to / of the mount namespace")
 }
 

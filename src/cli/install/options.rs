@@ -124,9 +124,9 @@ impl Plan {
         let settings = Settings::parse(args.settings.as_deref(), args.data_dir.as_deref()).map_err(|error| usage(&error))?;
         let kubeconfig = match (&args.kubeconfig, settings.wants_kubernetes()) {
             (Some(_), _) if args.node.server.is_some() || args.node.token_file.is_some() || args.node.ca_file.is_some() => {
-                return Err(usage("give --kubeconfig, or what one is to be made of, not both"));
+                return Err(usage("--kubeconfig cannot be combined with --server, --token-file or --ca-file"));
             }
-            (Some(_), false) => return Err(usage("--kubeconfig: a store of files needs none")),
+            (Some(_), false) => return Err(usage("--kubeconfig: a file store does not need one")),
             (None, false) => None,
             (Some(given), true) => {
                 let path = std::path::absolute(given)?;
@@ -142,7 +142,13 @@ impl Plan {
                     Some(plan.kubeconfig_path())
                 }
                 None if args.asks_for_what_is_there() => return Ok(plan),
-                None => return Err(usage("outside a pod give --server, --token-file and --ca-file, or --kubeconfig")),
+                None => {
+                    return Err(Usage::hinted(
+                        "no API server is configured",
+                        "outside a pod, pass --kubeconfig, or --server, --token-file and --ca-file",
+                    )
+                    .into());
+                }
             },
         };
         if settings.wants_kubernetes() && given_name(environment, &args.node).is_none() {
@@ -150,7 +156,7 @@ impl Plan {
         }
         plan.flat = settings.flat_file(&plan.node, kubeconfig.as_deref());
         // A mistake must not reach the file: every pod of the node would meet it.
-        plan.check_flat_file().map_err(|error| usage(&format!("--settings: {error}")))?;
+        plan.check_flat_file().map_err(|error| Usage::advised(format!("--settings: {error}"), error.hint))?;
         Ok(plan)
     }
 
@@ -165,11 +171,10 @@ impl Plan {
             (None, None) => None,
         };
         let Some((name, _)) = named else {
-            let reason = "for the Kubernetes store give --node-name, the name of this machine's Node object: the token names none, and the host's \
-                          name is not enough";
-            return Err(usage(&format!("{reason}: {}", self.node)));
+            let message = format!("the token names no Node, and the host name is not enough for the Kubernetes store: {}", self.node);
+            return Err(Usage::hinted(message, "pass --node-name with the name of this machine's Node object").into());
         };
-        NodeName::parse(&name).map_err(|_| usage(&format!("expected a node name in the token, give --node-name: {name}")))
+        NodeName::parse(&name).map_err(|_| Usage::hinted(format!("expected a node name in the token: {name}"), "pass --node-name").into())
     }
 
     /// Reads the flat file as a verb will.
@@ -206,7 +211,7 @@ impl Plan {
 }
 
 fn usage(text: &str) -> anyhow::Error {
-    Usage(text.to_owned()).into()
+    Usage::new(text).into()
 }
 
 fn text(variable: &Option<OsString>) -> Option<String> {
@@ -221,9 +226,9 @@ fn node_name(environment: &Environment, args: &NodeArgs) -> anyhow::Result<NodeN
     let name = given_name(environment, args)
         .unwrap_or_else(|| nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
     if name == "localhost" || name.starts_with("localhost.") {
-        return Err(usage(&format!("expected a name that no other machine has, give --node-name: {name}")));
+        return Err(Usage::hinted(format!("expected a name that no other machine has: {name}"), "pass --node-name").into());
     }
-    NodeName::parse(&name).map_err(|_| usage(&format!("expected a node name, give --node-name: {name}")))
+    NodeName::parse(&name).map_err(|_| Usage::hinted(format!("expected a node name: {name}"), "pass --node-name").into())
 }
 
 /// The API server, as a flag or the pod's environment names it.
@@ -246,7 +251,11 @@ fn server(environment: &Environment, args: &NodeArgs) -> anyhow::Result<Option<S
 
 fn credentials(environment: &Environment, args: &NodeArgs, server: String) -> anyhow::Result<Credentials> {
     if text(&environment.install.skip_tls_verify).is_some_and(|value| value != "false") {
-        return Err(usage("SKIP_TLS_VERIFY: not supported, the token would go to whoever answers; give the CA with --ca-file"));
+        return Err(Usage::hinted(
+            "SKIP_TLS_VERIFY is not supported, because any server could then get the token",
+            "pass the CA with --ca-file",
+        )
+        .into());
     }
     let mode = match text(&environment.install.kubeconfig_mode) {
         None => 0o600,

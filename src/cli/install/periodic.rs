@@ -74,7 +74,7 @@ impl<'a> Chores<'a> {
             return;
         }
         if self.set_back.is_due() {
-            output::say("the cluster was set back to an older state, repair runs now");
+            output::say("the cluster was restored to an older state; repairing now");
             self.start("repair", true);
             return;
         }

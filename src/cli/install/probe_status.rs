@@ -4,6 +4,7 @@
 //! what another install on the node has written meanwhile is not its business.
 //! Nothing of it is on a disk, and it ends with who said it.
 
+use super::super::output;
 use crate::retry::{Deadline, until};
 use anyhow::Context;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -45,7 +46,7 @@ impl Running {
 
     /// Says how its last look has ended.
     pub(super) fn say<T>(&mut self, ended: &anyhow::Result<T>) {
-        let wrong = ended.as_ref().err().map(|error| format!("{error:#}"));
+        let wrong = ended.as_ref().err().map(output::in_one_line);
         let said = Said { directory: self.directory.clone(), wrong };
         if self.said.as_ref().is_none_or(|(before, _)| *before != said) {
             // What was said before goes when the new text is whole.

@@ -2,6 +2,7 @@
 //! the custom resource, not the store, no file of somebody else's. Refuses while
 //! this node holds addresses: nobody could give them back.
 
+use super::super::{Advised, verify::count};
 use super::atomic_write::{self, Presence};
 use super::executables_aside::{self, Quiet};
 use super::plan::Plan;
@@ -10,7 +11,7 @@ use crate::config::{Chosen, FlatFile};
 use crate::ipam::NodeName;
 use crate::plugin::debts::Place;
 use crate::plugin::machine::{CONFIG_VARIABLE, read_small};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -23,7 +24,8 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
     let mut changes = Vec::new();
     let presence = if plan.directory.is_dir() {
         let Some(alone) = Presence::alone(&plan.directory)? else {
-            bail!("an install runs on this node and would put everything back, end it first (deploy/uninstall does, in a cluster)");
+            let message = "\"hereabouts install --watch\" is running on this node and would install everything again";
+            return Err(Advised::new(message, "end it first; in a cluster, deploy/uninstall does").into());
         };
         Some(alone)
     } else {
@@ -38,11 +40,11 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
     if !force && flat.exists() {
         quiet = quiet_node(plan, namespace)?;
     } else if !force && standing.iter().any(|(path, is_ours)| *is_ours && plan.executables().any(|executable| *path == executable)) {
-        bail!("{CANNOT_TELL}: nothing names the store, it is missing: {}", flat.display());
+        return Err(cannot_tell(&format!("no store is configured, because the flat file is missing: {}", flat.display())));
     }
     for (path, is_ours) in standing {
         if !is_ours {
-            changes.push(format!("left {}: hereabouts install did not write it", path.display()));
+            changes.push(format!("kept {}: hereabouts install did not write it", path.display()));
         } else if quiet.remove(&path)? || atomic_write::remove(&path)? {
             changes.push(format!("removed {}", path.display()));
         }
@@ -79,8 +81,11 @@ pub(super) fn standing(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
     Ok(found)
 }
 
-/// What is no answer is no leave.
-const CANNOT_TELL: &str = "cannot tell whether pods of this node hold addresses, mend that or give --force";
+/// Without an answer the node is not left.
+fn cannot_tell(reason: &str) -> anyhow::Error {
+    let message = format!("cannot determine whether pods on this node hold addresses: {reason}");
+    Advised::new(message, "fix the cause, or pass --force").into()
+}
 
 /// A node that holds no address, and on which no call of the plugin begins before
 /// the caller has acted on that.
@@ -111,16 +116,18 @@ pub(super) fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) 
     let node = named.as_ref().unwrap_or(node);
     let held = items(&["list", "--output", "json", "--node", node.as_str()], flat, namespace)?.len();
     if 0 < held {
-        bail!("pods of this node hold {held} of the store's addresses, remove them first; to see them: hereabouts list --node {node}");
+        let hint = format!("delete those pods first; \"hereabouts list --node {node}\" lists them");
+        return Err(Advised::new(format!("pods on this node hold {}", count(held, "address")), hint).into());
     }
     // In another store than the flat file's, or in one that lists nothing.
     let owed = items(&["list", "--debts", "--output", "json", "--node", node.as_str()], flat, namespace)?;
     match owed.iter().filter(|debt| is_used(debt, flat)).count() {
         0 => Ok(()),
-        owed => bail!(
-            "this node owes {owed} of DELs that could not be done, which \"hereabouts sweep --debts\" settles when their sandboxes are gone and \
-             their stores are there; to see them: hereabouts list --debts"
-        ),
+        owed => {
+            let hint = "\"hereabouts sweep --debts\" completes them when their sandboxes are gone and their stores are available; \
+                        \"hereabouts list --debts\" lists them";
+            Err(Advised::new(format!("this node has {}", count(owed, "unfinished DEL")), hint).into())
+        }
     }
 }
 
@@ -149,8 +156,7 @@ fn items(args: &[&str], flat: &Path, namespace: &Path) -> anyhow::Result<Vec<ser
         Some(items) if listed.status.success() => Ok(items),
         _ => {
             let said = String::from_utf8_lossy(&listed.stderr);
-            let reason = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            bail!("{CANNOT_TELL}: {reason}")
+            Err(cannot_tell(&super::error_of(&said)))
         }
     }
 }

@@ -2,6 +2,7 @@
 //! node's flat file names: not while pods of this node hold addresses there,
 //! whose DELs would ask the new one. Where the store stays, nobody is asked.
 
+use super::super::output;
 use super::executables_aside::Quiet;
 use super::plan::Plan;
 use super::watch::Pause;
@@ -48,12 +49,12 @@ impl<'a> Change<'a> {
         }
         if self.refusal.is_empty() || self.pause.is_over() {
             let asked = remove::quiet_node(plan, self.namespace);
-            match asked.with_context(|| format!("another store or node is named so far by {}", flat.display())) {
+            match asked.with_context(|| format!("{} names another store or node", flat.display())) {
                 Ok(quiet) => {
                     self.refusal.clear();
                     return Ok(quiet);
                 }
-                Err(error) => self.refusal = format!("{error:#}"),
+                Err(error) => self.refusal = output::in_one_line(&error),
             }
         }
         bail!("{}", self.refusal)

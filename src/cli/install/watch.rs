@@ -62,13 +62,13 @@ pub(super) fn watch(step: &mut dyn FnMut() -> anyhow::Result<Vec<String>>, besid
         match step() {
             Ok(changes) => {
                 if !failure.is_empty() {
-                    output::say("all is well again");
+                    output::say("recovered");
                 }
                 failure.clear();
                 changes.iter().for_each(|change| output::say(change));
             }
             Err(error) => {
-                let text = format!("error: {error:#}");
+                let text = format!("error: {}", output::in_one_line(&error));
                 if text != failure {
                     output::say(&text);
                 }
@@ -82,7 +82,7 @@ pub(super) fn watch(step: &mut dyn FnMut() -> anyhow::Result<Vec<String>>, besid
         }
         while let Some(signal) = signals.read_signal()? {
             if signal.ssi_signo != Signal::SIGCHLD as u32 {
-                output::say("asked to end");
+                output::say("stopping");
                 beside(true);
                 return Ok(());
             }

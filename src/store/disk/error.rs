@@ -36,17 +36,17 @@ pub(crate) fn reason(error: &io::Error) -> String {
     };
     let words = match errno {
         Errno::ENOENT => "it is missing",
-        Errno::ENOSPC => "the filesystem is full (bytes or inodes), free space on it",
-        Errno::EDQUOT => "the quota is used up, raise it or free space",
-        Errno::EROFS => "the filesystem is mounted read-only, remount it",
-        Errno::EACCES | Errno::EPERM => "permission denied, the plugin has to run as the directory's owner",
+        Errno::ENOSPC => "the filesystem is full (bytes or inodes)",
+        Errno::EDQUOT => "the quota is used up",
+        Errno::EROFS => "the filesystem is mounted read-only",
+        Errno::EACCES | Errno::EPERM => "permission denied",
         Errno::EIO => "the medium reports an input/output error",
         Errno::EMFILE | Errno::ENFILE => "too many open files",
-        Errno::ENOTDIR => "a part of the path is no directory, below the data directory a symbolic link is none, put a directory there",
-        Errno::ELOOP => "a part of the path below the data directory is a symbolic link, remove it",
-        Errno::EXDEV => "the data directory spans two filesystems, two subvolumes of btrfs or two branches of a union, it has to be on one",
+        Errno::ENOTDIR => "a part of the path is not a directory",
+        Errno::ELOOP => "a part of the path below the data directory is a symbolic link",
+        Errno::EXDEV => "the data directory spans two filesystems",
         Errno::EMLINK => "the filesystem allows no more links",
-        Errno::EINVAL => "the kernel refuses it, or it is no regular file",
+        Errno::EINVAL => "the kernel refuses it, or it is not a regular file",
         other => return format!("{} ({other:?})", other.desc().to_lowercase()),
     };
     format!("{words} ({errno:?})")

@@ -143,7 +143,7 @@ fn alarm(limit: Duration) -> io::Result<Timer> {
 
 /// Looks the lock's holder up in /proc/locks; it may be on another machine.
 pub(crate) fn describe_holder(inode: u64) -> String {
-    let unseen = || "its holder is not to be seen from here".to_owned();
+    let unseen = || "its holder is not visible from here".to_owned();
     let Ok(table) = std::fs::read_to_string("/proc/locks") else {
         return unseen();
     };

@@ -186,9 +186,7 @@ impl Disk for RealDisk {
             Err(other) => Err(other),
             // A dangling symbolic link is not "nothing there": somebody meant
             // the store to be elsewhere.
-            Ok(found) if found.is_symlink() => {
-                Err(io::Error::other("it is a symbolic link that leads nowhere, make or mount the directory that it names"))
-            }
+            Ok(found) if found.is_symlink() => Err(io::Error::other("a symbolic link to a directory that is missing or not mounted")),
             // Made between the two looks.
             Ok(_) => self.directory(Path::new("")).map(|_| true),
         }
@@ -422,14 +420,14 @@ impl Disk for RealDisk {
         };
         match stat {
             Ok(stat) => lock::describe_holder(stat.st_ino),
-            Err(_) => "its holder cannot be seen".to_owned(),
+            Err(_) => "its holder is not visible".to_owned(),
         }
     }
 
     fn byte_holder(&self, path: &Path, byte: u64) -> String {
         match self.stat(path) {
             Ok(stat) => lock::describe_byte_holder(stat.st_ino, byte),
-            Err(_) => "its holder cannot be seen".to_owned(),
+            Err(_) => "its holder is not visible".to_owned(),
         }
     }
 

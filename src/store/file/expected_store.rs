@@ -80,15 +80,16 @@ impl<D: Disk> FileStore<D> {
         }
         let root = self.disk.root();
         let note = if self.agreed.get().is_some() { terms.notes.read(root)? } else { note };
-        let named = terms.id.as_deref().map(|id| (id, "store_id of the flat file names it", String::new()));
-        let used = note.as_ref().map(|note| (&*note.id, "this node has used it", forget(root)));
+        let named = terms.id.as_deref().map(|id| (id, "store_id of the flat file", String::new()));
+        let used = note.as_ref().map(|note| (&*note.id, "used by this node before", forget(root)));
         for (id, why, otherwise) in named.into_iter().chain(used) {
             let found = match &format {
                 Some(format) if format.id == id => continue,
-                Some(format) => format!("the store {}", format.id),
+                Some(format) => format.id.clone(),
                 None => wrong.as_ref().map_or_else(|| "no store".to_owned(), |wrong| format!("no store ({wrong})")),
             };
-            return Err(self.not_mounted(format!("expected the store {id} ({why}), {found} is there: mount it{otherwise}")));
+            let hint = format!("mount the filesystem of the store{otherwise}");
+            return Err(self.not_mounted(format!("expected {id} ({why}), found {found}"), hint));
         }
         let noted = note.is_some_and(|note| note.nodes.iter().any(|node| node == self.host.node.as_str()));
         wrong.map_or_else(|| Ok(Known { format, noted }), Err)
@@ -132,8 +133,8 @@ impl<D: Disk> FileStore<D> {
         Ok(!self.is_local()?)
     }
 
-    fn not_mounted(&self, reason: String) -> StoreError {
-        StoreError::NotMounted { path: self.disk.root().to_owned(), reason }
+    fn not_mounted(&self, reason: String, hint: String) -> StoreError {
+        StoreError::NotMounted { path: self.disk.root().to_owned(), reason, hint }
     }
 
     /// Whether an ADD may make a store where none is.
@@ -144,7 +145,7 @@ impl<D: Disk> FileStore<D> {
         let root = self.disk.root();
         self.check_mounted()?;
         if root.starts_with(terms.notes.root()) {
-            let found = "this node's notes of the stores that it uses".to_owned();
+            let found = "this node's notes about stores".to_owned();
             return Err(StoreError::Foreign { path: root.to_owned(), found });
         }
         self.check_not_nested()?;
@@ -154,12 +155,12 @@ impl<D: Disk> FileStore<D> {
             return Ok(());
         }
         let why = match terms.named {
-            Named::ByFlatFile => "no ADD makes a store where the flat file names one",
-            _ if !local => "no ADD makes a store on a filesystem that machines share",
+            Named::ByFlatFile => "ADD creates none where the flat file names one",
+            _ if !local => "ADD creates none on a filesystem that machines share",
             _ => return Ok(()),
         };
-        let make = format!("\"hereabouts store init {}\" does, once", root.display());
-        Err(self.not_mounted(format!("no store is there, and {why}: {make}")))
+        let make = format!("mount the filesystem of the store, or create one with \"hereabouts store init {}\"", root.display());
+        Err(self.not_mounted(format!("found no store, and {why}"), make))
     }
 
     /// No store is there; who may make one.
@@ -173,7 +174,7 @@ impl<D: Disk> FileStore<D> {
             .disk
             .unmounted()
             .map_err(|error| crate::store::disk::error::failed(&self.disk, "look at the mounts above", Path::new(""), error))?;
-        unmounted.map_or(Ok(()), |listed| Err(self.not_mounted(format!("nothing is mounted at {listed}: mount it"))))
+        unmounted.map_or(Ok(()), |listed| Err(self.not_mounted(format!("nothing is mounted at {listed}"), "mount it".to_owned())))
     }
 
     /// A network configuration is the same on all nodes, and no node could tell by
@@ -256,7 +257,8 @@ impl<D: Disk> FileStore<D> {
         if let (Some(id), Some(found)) = (id, found)
             && id != found
         {
-            return Err(self.not_mounted(format!("the store {found} is there, not {id}")));
+            return Err(self
+                .not_mounted(format!("expected {id}, found {found}"), "mount the filesystem of the store, or leave --id out".to_owned()));
         }
         // One that is lost is made again under its id.
         let other = note.as_ref().filter(|note| found.or(id) != Some(&note.id));
@@ -289,5 +291,5 @@ impl<D: Disk> FileStore<D> {
 }
 
 fn forget(root: &Path) -> String {
-    format!(", or, if this node is to use another one there, \"hereabouts store forget {}\"", root.display())
+    format!("; if this node is to use another store there, run \"hereabouts store forget {}\"", root.display())
 }

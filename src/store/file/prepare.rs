@@ -41,11 +41,11 @@ impl<D: Disk> FileStore<D> {
             Some(crate::json::Json::Number(number)) => number.as_u64(),
             _ => None,
         };
-        let found = number.ok_or_else(|| damaged("it names no format"))?;
+        let found = number.ok_or_else(|| damaged("expected a format number"))?;
         if record::FORMAT < found {
             return Err(StoreError::Newer { path: self.disk.root().to_owned(), found, known: record::FORMAT });
         }
-        let id = json.find("id").and_then(|id| id.as_str()).ok_or_else(|| damaged("it has no id"))?;
+        let id = json.find("id").and_then(|id| id.as_str()).ok_or_else(|| damaged("expected an id"))?;
         let explicit = matches!(json.find("explicit"), Some(crate::json::Json::Bool(true)));
         Ok(Some(Format { number: found, id: id.to_owned(), explicit }))
     }

@@ -172,7 +172,7 @@ pub(super) enum Unreadable {
     #[error("{0}")]
     Damaged(String),
     /// A later version wrote it.
-    #[error("it has format {0}, this version reads up to {FORMAT}")]
+    #[error("format {0}, but this version reads only up to {FORMAT}")]
     Newer(u64),
 }
 
@@ -192,10 +192,10 @@ impl Unreadable {
 /// What is wrong with it.
 pub(super) fn decode(bytes: &[u8]) -> Result<Allocation, Unreadable> {
     if bytes.is_empty() {
-        return Err(Unreadable::Damaged("it is empty".to_owned()));
+        return Err(Unreadable::Damaged("empty file".to_owned()));
     }
     if crate::store::disk::LARGEST < bytes.len() as u64 {
-        return Err(Unreadable::Damaged("it is larger than any record".to_owned()));
+        return Err(Unreadable::Damaged("larger than any record".to_owned()));
     }
     let record: Record = match serde_json::from_slice(bytes) {
         Ok(Record { format, .. }) if FORMAT < format => return Err(Unreadable::Newer(format)),
@@ -216,7 +216,7 @@ fn newer(bytes: &[u8]) -> Option<Unreadable> {
 }
 
 fn understand(record: Record) -> Result<Allocation, String> {
-    let invalid = |key: &str| format!("{key} is not valid");
+    let invalid = |key: &str| format!("invalid {key}");
     let source = match record.source.as_str() {
         "dynamic" => Source::Dynamic,
         "requested" => Source::Requested,
@@ -346,10 +346,10 @@ mod tests {
     fn what_no_add_can_have_written_is_damaged() {
         let text = String::from_utf8(encode(&allocation()).unwrap()).unwrap();
         let cases = [
-            (r#""prefix":64"#, r#""prefix":129"#, "prefix is not valid"),
-            (r#""gateway":"fe80::1""#, r#""gateway":"10.0.0.1""#, "gateway is not valid"),
-            (r#""part":1,"of":2"#, r#""part":2,"of":2"#, "part is not valid"),
-            (r#""part":1,"of":2"#, r#""part":0,"of":0"#, "part is not valid"),
+            (r#""prefix":64"#, r#""prefix":129"#, "invalid prefix"),
+            (r#""gateway":"fe80::1""#, r#""gateway":"10.0.0.1""#, "invalid gateway"),
+            (r#""part":1,"of":2"#, r#""part":2,"of":2"#, "invalid part"),
+            (r#""part":1,"of":2"#, r#""part":0,"of":0"#, "invalid part"),
         ];
         for (whole, garbled, reason) in cases {
             assert!(text.contains(whole), "{text}");

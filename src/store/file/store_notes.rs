@@ -72,11 +72,8 @@ impl Notes {
         };
         serde_json::from_slice(&content.bytes).map(Some).map_err(|error| StoreError::NotMounted {
             path: data_dir.to_owned(),
-            reason: format!(
-                "this node's note of it is damaged ({error}), \"hereabouts store forget {}\" removes it: {}",
-                data_dir.display(),
-                self.disk.root().join(&path).display()
-            ),
+            reason: format!("this node's note about it is damaged: {}: {error}", self.disk.root().join(&path).display()),
+            hint: format!("\"hereabouts store forget {}\" removes the note", data_dir.display()),
         })
     }
 

@@ -69,7 +69,7 @@ impl KubeSession<'_> {
             }
             misses += 1;
             if self.deadline.left().is_zero() {
-                let reason = format!("each of {misses} addresses that were tried had been taken by another, the last: {address}");
+                let reason = format!("other nodes had taken each of the {misses} addresses that were tried, the last: {address}");
                 return Err(self.store.api.contended("create", &reason, &self.deadline));
             }
         }

@@ -154,7 +154,7 @@ impl<'s> KubeSession<'s> {
             }
             Ok::<_, StoreError>(Attempt::Done(release))
         })?;
-        removed.ok_or_else(|| self.store.api.contended("delete", &format!("it answers each time that {name} has changed"), &self.deadline))
+        removed.ok_or_else(|| self.store.api.contended("delete", &format!("{name} changed before each attempt"), &self.deadline))
     }
 
     /// What is known of an object that the caller has not read: from the state,

@@ -21,13 +21,13 @@ fn a_data_directory_that_is_none_is_named_with_what_to_do() {
     let store = sandbox.store();
     std::fs::write(&store, "somebody's notes").unwrap();
     for ended in all_verbs(&sandbox) {
-        check_says(&ended, &[store.to_str().unwrap(), "is no directory", "put a directory there"]);
+        check_says(&ended, &[store.to_str().unwrap(), "is not a directory", "put a directory in its place"]);
     }
     assert_eq!(std::fs::read_to_string(&store).unwrap(), "somebody's notes");
     std::fs::remove_file(&store).unwrap();
     symlink(sandbox.path("not-mounted"), &store).unwrap();
     for ended in &all_verbs(&sandbox)[..3] {
-        check_says(ended, &[store.to_str().unwrap(), "a symbolic link that leads nowhere", "make or mount"]);
+        check_says(ended, &[store.to_str().unwrap(), "a symbolic link to a directory that is missing or not mounted"]);
     }
     assert!(!sandbox.path("not-mounted").exists());
     std::fs::create_dir(sandbox.path("not-mounted")).unwrap();
@@ -47,7 +47,7 @@ fn a_data_directory_of_somebody_else_is_refused_to_who_may_not_write_it() {
         let mut call = sandbox.call(verb);
         call.through(&["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]);
         let ended = call.set("CNI_CONTAINERID", "c1").stdin(configuration(RANGE)).run();
-        check_says(&ended, &[sandbox.store().to_str().unwrap(), "permission denied", "as the directory's owner"]);
+        check_says(&ended, &[sandbox.store().to_str().unwrap(), "permission denied", "as the owner of the directory"]);
     }
     assert_eq!(sandbox.held(), held);
     // Root may; what it makes is root's and nobody else's to read.
@@ -82,7 +82,7 @@ fn no_link_below_the_data_directory_is_followed() {
         std::fs::rename(&planted, &elsewhere).unwrap();
         symlink(&elsewhere, &planted).unwrap();
         let before = (files_below(&elsewhere), std::fs::read(&elsewhere).ok());
-        let words = if *is_directory { "no directory" } else { "is a symbolic link, remove it" };
+        let words = if *is_directory { "not a directory" } else { "is a symbolic link" };
         let mut refused = 0;
         for ended in [sandbox.add("c9", RANGE), sandbox.add("c1", RANGE), sandbox.del("c1", RANGE)] {
             if ended.status != Some(0) {
@@ -115,7 +115,7 @@ fn a_dangling_link_in_the_place_of_a_file_makes_no_file_elsewhere() {
         if part.ends_with("10.1.2.2") {
             assert_eq!(ended.addresses(), ["10.1.2.3"], "it counts as taken");
         } else {
-            check_says(&ended, &["is a symbolic link, remove it"]);
+            check_says(&ended, &["is a symbolic link", "remove the symbolic link"]);
         }
     }
 }

@@ -44,7 +44,7 @@ fn verify_names_what_is_in_doubt_with_its_age_and_the_command_that_frees_it() {
     let text = sandbox.command(&["verify"]);
     let command = "hereabouts release 10.1.2.1 --network net1 --node n1\n";
     assert!(text.succeeded().stdout.contains("1 x in doubt") && text.stdout.contains(command), "{text:?}");
-    assert!(text.stdout.contains("ADD saw it from another mount namespace") && !text.stdout.contains("10.1.2.2"), "{text:?}");
+    assert!(text.stdout.contains("ADD saw it in another mount namespace") && !text.stdout.contains("10.1.2.2"), "{text:?}");
     let document = sandbox.command(&["verify", "-o", "json"]).succeeded().document();
     let doubted = document["doubted"].as_array().unwrap();
     assert_eq!((doubted.len(), &doubted[0]["address"]), (1, &Value::from("10.1.2.1")), "{document}");
@@ -75,7 +75,7 @@ fn verify_names_each_node_with_the_age_of_its_youngest_record() {
     assert_eq!(told, [("n1", 1), ("gone", 2)], "the longest without a new one first");
     assert!(nodes.iter().all(|node| node["youngestAgeSeconds"].is_u64() && node["youngest"].is_string()), "{document}");
     let text = sandbox.command(&["verify"]);
-    assert!(text.stdout.contains("NODE  ADDRESSES  AGE OF THE YOUNGEST\n"), "{text:?}");
+    assert!(text.stdout.contains("NODE  ADDRESSES  AGE OF NEWEST\n"), "{text:?}");
     run(&sandbox, &words(&nodes[1])).succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
 }
@@ -96,7 +96,7 @@ fn what_a_sandbox_has_that_is_seen_alive_is_released_by_force_alone() {
         }
         let refused = call.run();
         assert_eq!((refused.status, refused.stdout.as_str()), (Some(1), ""), "{refused:?}");
-        assert!(refused.stderr.contains("give --force") && refused.stderr.contains(&living.path()), "names what it saw: {refused:?}");
+        assert!(refused.stderr.contains("pass --force") && refused.stderr.contains(&living.path()), "names what it saw: {refused:?}");
         assert_eq!(sandbox.held(), ["10.1.2.1"]);
     }
     let forced = sandbox.command(&["release", "10.1.2.1", "--yes", "--force"]);

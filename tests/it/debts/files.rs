@@ -9,7 +9,7 @@ fn a_del_that_finds_the_store_busy_is_owed_and_paid_by_another_call_when_the_san
     let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
     assert_eq!(run(&sandbox, "ADD", "c1", Some(&living)).addresses(), ["10.1.2.1"]);
     let failed = fail_to_del(&sandbox, "c1", Some(&living));
-    assert!(failed.details().contains("this node frees what is held when the sandbox is gone"), "{failed:?}");
+    assert!(failed.details().contains("this node completes the DEL when the sandbox is gone"), "{failed:?}");
     let [debt] = &owed(&sandbox)[..] else { panic!("{:?}", owed(&sandbox)) };
     assert_eq!((&debt["answered"], &debt["exclusive"]), (&"error".into(), &true.into()));
     assert_eq!(debt["held"][0]["record"]["address"], "10.1.2.1");
@@ -115,7 +115,7 @@ fn an_add_answers_11_where_what_is_owed_cannot_be_settled() {
     let script = r#"mount --bind -o ro "$0" "$0" && exec "$@""#;
     add.through(&["unshare", "--mount", "sh", "-c", script, debts.to_str().unwrap()]);
     let refused = add.run();
-    assert!(refused.code() == 11 && refused.details().contains("an earlier DEL of this attachment failed"), "{refused:?}");
+    assert!(refused.code() == 11 && refused.details().contains("an earlier DEL of this attachment is unfinished"), "{refused:?}");
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (1, 1));
     run(&sandbox, "ADD", "c1", Some(&living)).succeeded();
     assert_eq!(owed(&sandbox).len(), 0);
@@ -134,14 +134,14 @@ fn a_del_of_a_store_that_is_away_is_owed_until_it_is_back() {
     let debt = owed(&sandbox).remove(0);
     assert_eq!((&debt["held"], &debt["exclusive"]), (&serde_json::Value::Null, &false.into()));
     let unpaid = sandbox.command(&["sweep", "--debts", "--yes"]);
-    assert!(unpaid.status == Some(1) && unpaid.stderr.contains("cannot be settled"), "{unpaid:?}");
+    assert!(unpaid.status == Some(1) && unpaid.stderr.contains("cannot complete the DEL of"), "{unpaid:?}");
     std::fs::remove_file(sandbox.store()).unwrap();
     // No directory is no answer either.
     sandbox.command(&["sweep", "--debts", "--yes"]);
     assert_eq!(owed(&sandbox).len(), 1);
     std::fs::rename(away, sandbox.store()).unwrap();
     let paid = sandbox.command(&["sweep", "--debts", "--yes"]);
-    assert_eq!(paid.succeeded().stdout, "settled container c1, interface net1, network net1\n");
+    assert_eq!(paid.succeeded().stdout, "completed the DEL of container c1, interface net1, network net1\n");
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (0, 0));
 }
 
@@ -208,14 +208,14 @@ fn a_del_of_a_store_that_is_not_mounted_is_owed_to_that_store() {
     std::fs::rename(sandbox.store(), &away).unwrap();
     std::fs::create_dir(sandbox.store()).unwrap();
     let failed = run(&sandbox, "DEL", "c1", None);
-    assert!(failed.code() == 5 && failed.details().contains("not mounted?"), "{failed:?}");
+    assert!(failed.code() == 5 && failed.details().contains("wrong store at"), "{failed:?}");
     assert_eq!(owed(&sandbox)[0]["store"]["id"], flat["store_id"]);
     for format in [None, Some(r#"{"format":1,"id":"00000000000000000000000000000000"}"#)] {
         if let Some(format) = format {
             std::fs::write(sandbox.store().join("format"), format).unwrap();
         }
         let unpaid = sandbox.command(&["sweep", "--debts", "--yes"]);
-        assert!(unpaid.status == Some(1) && unpaid.stderr.contains("not mounted?"), "{unpaid:?}");
+        assert!(unpaid.status == Some(1) && unpaid.stderr.contains("wrong store at"), "{unpaid:?}");
         assert_eq!(owed(&sandbox).len(), 1);
     }
     std::fs::remove_dir_all(sandbox.store()).unwrap();

@@ -15,11 +15,11 @@ fn list_and_verify_show_what_is_owed_and_a_day_later_it_is_a_finding() {
         records.iter().filter(|record| record["debt"].is_object()).map(|record| record["address"].as_str().unwrap()).collect();
     assert_eq!(with_debt, ["10.1.2.1"]);
     let table = sandbox.command(&["list"]).succeeded().stdout.clone();
-    assert!(table.contains("OWED SINCE") && table.contains("was not free within 50ms"), "{table}");
+    assert!(table.contains("DEL FAILED") && table.contains("was not free within 50ms"), "{table}");
     let alone: Value = serde_json::from_str(&sandbox.command(&["list", "--debts", "-o", "json"]).succeeded().stdout).unwrap();
     assert_eq!((alone[0]["addresses"].clone(), &alone[0]["containerID"]), (serde_json::json!(["10.1.2.1"]), &"c1".into()));
     let verified = sandbox.command(&["verify"]);
-    assert!(verified.succeeded().stdout.contains("1 debt of DELs that could not be done"), "{verified:?}");
+    assert!(verified.succeeded().stdout.contains("1 unfinished DEL"), "{verified:?}");
 
     let path = sandbox.path("debts").join(&files_below(&sandbox.path("debts"))[0]);
     let mut debt = owed(&sandbox).remove(0);
@@ -51,7 +51,7 @@ fn a_sweep_says_what_it_would_settle_and_settles_it() {
     run(&sandbox, "ADD", "c1", None).succeeded();
     fail_to_del(&sandbox, "c1", None);
     let dry = sandbox.command(&["sweep", "--debts", "--dry-run"]);
-    assert!(dry.succeeded().stdout.contains("OWED SINCE"), "{dry:?}");
+    assert!(dry.succeeded().stdout.contains("DEL FAILED"), "{dry:?}");
     assert_eq!(owed(&sandbox).len(), 1);
     sandbox.command(&["sweep", "--yes"]).succeeded();
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (0, 0));

@@ -50,7 +50,7 @@ fn what_an_add_under_way_allocates_keeps_the_node_as_it_is() {
         let said = node.path("said");
         assert_eq!(waiting.ended(), Some(1), "{args:?}");
         let said = std::fs::read_to_string(said).unwrap();
-        assert!(said.contains("hold 1 of the store's addresses"), "{args:?}: {said}");
+        assert!(said.contains("hold 1 address"), "{args:?}: {said}");
         assert_eq!(node.files(), files);
         assert!(!std::fs::read_to_string(node.flat()).unwrap().contains("elsewhere"));
         call(&node, "DEL").run().succeeded();

@@ -7,7 +7,7 @@ use crate::support::sandbox::Ended;
 use serde_json::json;
 
 fn refused(ended: &Ended, words: &str) {
-    assert!(ended.status == Some(1) && ended.stderr.contains("another store or node is named so far by "), "{ended:?}");
+    assert!(ended.status == Some(1) && ended.stderr.contains(" names another store or node"), "{ended:?}");
     assert!(ended.stderr.contains(words), "{ended:?}");
 }
 
@@ -20,7 +20,7 @@ fn another_store_is_refused_while_pods_of_this_node_hold_addresses() {
     let (store, elsewhere) = (node.sandbox.store(), node.path("elsewhere"));
     let other = ["install", "--data-dir", elsewhere.to_str().unwrap()];
     for args in [&other[..], &["install"]] {
-        refused(&node.run(args), "hold 1 of the store's addresses, remove them first; to see them: hereabouts list --node n1");
+        refused(&node.run(args), "hold 1 address; hint: delete those pods first; \"hereabouts list --node n1\" lists them");
         assert_eq!(std::fs::read(node.flat()).unwrap(), before);
         assert!(!node.kubeconfig().exists());
     }
@@ -30,10 +30,10 @@ fn another_store_is_refused_while_pods_of_this_node_hold_addresses() {
     // What stays the same asks nobody, not even a store that cannot answer.
     let format = std::fs::read(store.join("format")).unwrap();
     std::fs::write(store.join("format"), "{").unwrap();
-    assert!(node.run(&["install", "--data-dir", store.to_str().unwrap()]).succeeded().stderr.contains("all is in place"));
+    assert!(node.run(&["install", "--data-dir", store.to_str().unwrap()]).succeeded().stderr.contains("hereabouts is already installed"));
     let settings = ["install", "--data-dir", store.to_str().unwrap(), "--settings", r#"{"log_level":"debug"}"#];
     assert!(node.run(&settings).succeeded().stderr.contains("wrote "));
-    refused(&node.run(&other), "cannot tell whether pods of this node hold addresses, mend that or give --force: ");
+    refused(&node.run(&other), "cannot determine whether pods on this node hold addresses: ");
     std::fs::write(store.join("format"), format).unwrap();
 
     hold(&node, "DEL");
@@ -47,7 +47,7 @@ fn force_takes_another_store_and_the_token_goes_with_the_old_one() {
     node.run(&["install"]).succeeded();
     let store = node.sandbox.store();
     let for_files = ["install", "--data-dir", store.to_str().unwrap()];
-    refused(&node.run(&for_files), "cannot tell whether pods of this node hold addresses, mend that or give --force: ");
+    refused(&node.run(&for_files), "cannot determine whether pods on this node hold addresses: ");
     assert_eq!(node.token(), "first");
     let forced = node.run(&[&for_files[..], &["--force"]].concat());
     assert!(forced.succeeded().stderr.contains(&format!("removed {}", node.kubeconfig().display())), "{forced:?}");
@@ -68,7 +68,7 @@ fn another_cluster_has_another_url_and_another_ca() {
     node.rotate("second");
     node.run(&elsewhere).succeeded();
     node.rotate("third");
-    refused(&node.run(&["install"]), "cannot tell whether pods of this node hold addresses");
+    refused(&node.run(&["install"]), "cannot determine whether pods on this node hold addresses");
     assert_eq!(node.token(), "second");
     node.run(&["install", "--force"]).succeeded();
     assert_eq!(node.token(), "third");
@@ -85,7 +85,7 @@ fn two_kubeconfigs_of_one_cluster_name_one_store() {
     let mut own = node.call(&["install", "--kubeconfig", path.to_str().unwrap()]);
     own.args.retain(|arg| !arg.starts_with("--token-file"));
     own.run().succeeded();
-    refused(&node.run(&["install", "--server=https://127.0.0.1:2"]), "cannot tell whether pods of this node hold addresses");
+    refused(&node.run(&["install", "--server=https://127.0.0.1:2"]), "cannot determine whether pods on this node hold addresses");
     node.run(&["install", "--server=https://127.0.0.1:1"]).succeeded();
     assert_eq!(node.token(), "first");
 }
@@ -97,8 +97,8 @@ fn one_that_stays_waits_until_the_store_may_change() {
     hold(&node, "ADD");
     let elsewhere = node.path("elsewhere");
     let mut watching = node.watch(&["install", "--watch", "--data-dir", elsewhere.to_str().unwrap()]);
-    watching.until("the refusal", || std::fs::read_to_string(node.path("said")).unwrap().contains("hold 1 of the store's addresses"));
+    watching.until("the refusal", || std::fs::read_to_string(node.path("said")).unwrap().contains("hold 1 address"));
     hold(&node, "DEL");
     watching.until("the other store", || std::fs::read_to_string(node.flat()).unwrap().contains("/elsewhere"));
-    assert_eq!(watching.said().matches("hold 1 of").count(), 1, "{}", watching.said());
+    assert_eq!(watching.said().matches("hold 1 address").count(), 1, "{}", watching.said());
 }

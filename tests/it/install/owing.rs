@@ -43,7 +43,7 @@ fn an_install_that_stays_settles_what_is_owed_in_any_store() {
         let mut watching =
             node.watch(&["install", "--watch", "--data-dir", node.sandbox.store().to_str().unwrap(), "--settings", &settings]);
         watching.until("nothing is owed", || owed(&node) == 0);
-        assert!(node.said().contains("settled container abc123"));
+        assert!(node.said().contains("completed the DEL of container abc123"));
         assert_eq!(watching.end(Signal::SIGTERM), Some(0));
         let left = node.sandbox.command(&["list", "-o", "json", "--data-dir", store.to_str().unwrap()]);
         assert_eq!(left.succeeded().stdout.trim(), "[]", "{}", store.display());
@@ -72,7 +72,7 @@ fn an_uninstall_waits_for_what_is_owed() {
     install(&node);
     owe(&node, &node.path("other"));
     let refused = node.run(&["uninstall"]);
-    assert!(refused.status == Some(1) && refused.stderr.contains("this node owes 1 of DELs that could not be done"), "{refused:?}");
+    assert!(refused.status == Some(1) && refused.stderr.contains("this node has 1 unfinished DEL"), "{refused:?}");
     let mut leaving = node.watch(&["uninstall", "--watch"]);
     leaving.until("it has left", || node.said().contains("done: "));
     assert_eq!((owed(&node), node.files().len()), (0, 0));

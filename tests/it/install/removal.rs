@@ -15,13 +15,13 @@ fn what_install_wrote_is_removed_and_nothing_else() {
     node.run(&["install", "--whereabouts"]).succeeded();
     std::fs::write(node.path("bin/macvlan"), "a plugin").unwrap();
     let checked = node.run(&["uninstall", "--check"]);
-    assert!(checked.status == Some(1) && checked.stderr.contains("still there: "), "{checked:?}");
+    assert!(checked.status == Some(1) && checked.stderr.contains("still installed: "), "{checked:?}");
     let removed = node.run(&["uninstall", "--force"]);
     assert_eq!(removed.succeeded().stderr.lines().count(), 5, "{removed:?}");
     assert_eq!(node.files(), ["bin/macvlan"]);
     assert!(!node.flat().parent().unwrap().exists());
     let again = node.run(&["uninstall"]);
-    assert_eq!(again.succeeded().stderr.trim(), "nothing of hereabouts is installed here");
+    assert_eq!(again.succeeded().stderr.trim(), "hereabouts is not installed here");
     node.run(&["uninstall", "--check"]).succeeded();
 }
 
@@ -44,7 +44,7 @@ fn it_is_refused_while_this_node_holds_addresses() {
     hold(&node, "ADD");
     let files = node.files();
     let refused = node.run(&["uninstall"]);
-    assert!(refused.status == Some(1) && refused.stderr.contains("hold 1 of the store's addresses"), "{refused:?}");
+    assert!(refused.status == Some(1) && refused.stderr.contains("hold 1 address"), "{refused:?}");
     assert!(refused.stderr.contains("hereabouts list --node n1"), "{refused:?}");
     assert_eq!(node.files(), files);
     hold(&node, "DEL");
@@ -70,7 +70,10 @@ fn where_nothing_names_the_store_nobody_can_tell() {
     hold(&node, "ADD");
     std::fs::remove_file(node.flat()).unwrap();
     let refused = node.run(&["uninstall"]);
-    assert!(refused.status == Some(1) && refused.stderr.contains("give --force: nothing names the store, it is missing: "), "{refused:?}");
+    assert!(
+        refused.status == Some(1) && refused.stderr.contains("no store is configured, because the flat file is missing: "),
+        "{refused:?}"
+    );
     assert_eq!(node.files(), ["bin/hereabouts"]);
     node.run(&["uninstall", "--force"]).succeeded();
     assert!(node.files().is_empty(), "{:?}", node.files());
@@ -93,7 +96,10 @@ fn a_store_that_cannot_be_asked_is_no_store_that_holds_nothing() {
     hold(&node, "ADD");
     std::fs::write(node.sandbox.store().join("format"), "{").unwrap();
     let refused = node.run(&["uninstall"]);
-    assert!(refused.status == Some(1) && refused.stderr.contains("cannot tell whether pods of this node hold addresses"), "{refused:?}");
+    assert!(
+        refused.status == Some(1) && refused.stderr.contains("cannot determine whether pods on this node hold addresses"),
+        "{refused:?}"
+    );
     assert_eq!(node.files().len(), 2);
     node.run(&["uninstall", "--force"]).succeeded();
     assert!(node.files().is_empty(), "{:?}", node.files());
@@ -120,7 +126,7 @@ fn it_is_refused_while_an_install_would_put_everything_back() {
     let mut watching = node.watch(&["install", "--watch"]);
     watching.until("all files", || node.files().len() == 3);
     let refused = node.run(&["uninstall", "--force"]);
-    assert!(refused.status == Some(1) && refused.stderr.contains("an install runs on this node"), "{refused:?}");
+    assert!(refused.status == Some(1) && refused.stderr.contains("is running on this node"), "{refused:?}");
     assert_eq!(node.files().len(), 3);
     assert_eq!(watching.end(Signal::SIGTERM), Some(0));
     node.run(&["uninstall", "--force"]).succeeded();
@@ -145,7 +151,7 @@ fn one_that_stays_serves_the_pods_to_the_end_and_then_removes() {
     watching.until("the removal", || node.files().is_empty());
     node.run(&["uninstall", "--check"]).succeeded();
     node.rotate("third");
-    watching.until("its last word", || node.said().contains("can do without the DaemonSet"));
+    watching.until("its last word", || node.said().contains("no longer needs the DaemonSet"));
     assert!(node.files().is_empty(), "{:?}", node.files());
     assert_eq!(watching.end(Signal::SIGTERM), Some(0));
 }
@@ -159,13 +165,13 @@ fn one_that_stays_answers_dels_for_some_time_after_the_last() {
     node.install_for_files();
     hold(&node, "ADD");
     let mut watching = node.watch(&["uninstall", "--watch", "--idle=5s"]);
-    watching.until("its refusal", || node.said().contains("pods of this node hold 1"));
+    watching.until("its refusal", || node.said().contains("pods on this node hold 1"));
     hold(&node, "DEL");
-    watching.until("its word", || node.said().contains("nothing is held any more: the plugin stays 5s longer"));
+    watching.until("its word", || node.said().contains("no addresses are held any more; the plugin stays 5s longer"));
     assert!(node.path("bin/hereabouts").exists() && node.flat().exists());
     // What is held in between begins it anew.
     hold(&node, "ADD");
-    watching.until("its second refusal", || node.said().matches("pods of this node hold 1").count() == 2);
+    watching.until("its second refusal", || node.said().matches("pods on this node hold 1").count() == 2);
     hold(&node, "DEL");
     watching.until("the removal", || node.files().is_empty());
     assert_eq!(node.said().matches("the plugin stays 5s longer").count(), 2, "{}", node.said());

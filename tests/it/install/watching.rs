@@ -21,7 +21,7 @@ fn token_and_ca_are_renewed_when_the_pods_change() {
     std::fs::remove_file(node.path("pod/token")).unwrap();
     watching.until("the complaint", || node.said().contains("cannot read"));
     std::os::unix::fs::symlink("..data/token", node.path("pod/token")).unwrap();
-    watching.until("the recovery", || node.said().contains("all is well again"));
+    watching.until("the recovery", || node.said().contains("recovered"));
     assert_eq!(node.token(), "third");
     assert_eq!(node.said().matches("cannot read").count(), 1, "{}", node.said());
 }
@@ -116,14 +116,14 @@ fn a_probe_asks_the_install_that_runs_whatever_its_options() {
     std::fs::remove_file(node.path("pod/token")).unwrap();
     watching.until("its complaint", || node.run(&check).status == Some(1));
     let ended = node.run(&check);
-    assert!(ended.stderr.contains("the install that runs here says: cannot read") && ended.stderr.contains("pod/token"), "{ended:?}");
+    assert!(ended.stderr.contains("the running install reports: cannot read") && ended.stderr.contains("pod/token"), "{ended:?}");
     std::os::unix::fs::symlink("..data/token", node.path("pod/token")).unwrap();
     watching.until("its recovery", || node.run(&check).status == Some(0));
 
     // With it goes its word. Then what is asked counts, and what differs is named.
     assert_eq!(watching.end(Signal::SIGTERM), Some(0));
     let ended = node.run(&check);
-    let words = r#"says something else than this install would write with these options: log_file is "\"/var/log/h.log\"", not nothing"#;
+    let words = r#"differs from what install would write with these options: log_file is "\"/var/log/h.log\"", not nothing"#;
     assert!(ended.status == Some(1) && ended.stderr.contains(words), "{ended:?}");
     node.run(&["install", "--check", "--offline", "--settings", settings]).succeeded();
 }

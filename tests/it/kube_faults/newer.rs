@@ -8,7 +8,7 @@ use crate::support::sandbox::{Ended, files_below};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const FORMAT: &str = "has format 2, this version reads up to 1";
+const FORMAT: &str = "format 2, but this version reads only up to 1";
 
 fn says_what_to_install(text: &str) -> bool {
     text.contains(FORMAT) && (text.contains("install the newer hereabouts again") || text.contains("install a newer hereabouts"))

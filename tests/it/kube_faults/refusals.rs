@@ -144,9 +144,9 @@ fn a_client_certificate_that_is_not_valid_today_is_105() {
     let kept = add.run();
     for validity in [Validity::Expired, Validity::NotYet] {
         use_certificate(validity);
-        assert_says(&within(1.0, &rig.node.call("ADD", "c")), 105, "token or certificate of the kubeconfig is not valid");
-        assert_says(&within(1.0, &rig.node.call("DEL", "kept")), 105, "token or certificate of the kubeconfig is not valid");
-        assert_says(&rig.node.status(), 50, "token or certificate of the kubeconfig is not valid");
+        assert_says(&within(1.0, &rig.node.call("ADD", "c")), 105, "token or certificate of the kubeconfig is no longer valid");
+        assert_says(&within(1.0, &rig.node.call("DEL", "kept")), 105, "token or certificate of the kubeconfig is no longer valid");
+        assert_says(&rig.node.status(), 50, "token or certificate of the kubeconfig is no longer valid");
         // Renewed, it is read anew.
         use_certificate(Validity::Today);
         rig.node.check("kept", &kept).succeeded();

@@ -99,7 +99,7 @@ fn a_token_is_read_anew_when_it_was_renewed() {
     cluster.text(&["delete", "serviceaccount", &name]);
     user(cluster, &name, VERBS);
     std::fs::write(&file, old).unwrap();
-    let words = "token or certificate of the kubeconfig is not valid";
+    let words = "token or certificate of the kubeconfig is no longer valid";
     assert_says(&within(5.0, &rig.node.call("ADD", "c")), 105, words);
     assert_says(&within(4.0, &rig.node.call("DEL", "kept")), 105, words);
     assert_says(&within(5.0, &rig.node.check_call("kept", &kept.document())), 105, words);

@@ -175,7 +175,7 @@ fn an_etcd_that_was_set_back_costs_no_other_pod_its_address() {
     for (lost, holder) in [("came1", "went"), ("came2", "other")] {
         let names = format!("container {lost}, ");
         let line = said.lines().find(|line| line.contains(&names));
-        assert!(line.is_some_and(|line| line.contains(&format!("held now by pod default/{holder}"))), "{lost}: {said}");
+        assert!(line.is_some_and(|line| line.contains(&format!("now held by pod default/{holder}"))), "{lost}: {said}");
     }
     node.check("came3", &came[2]).succeeded();
     // DELs free nothing of those that have the addresses by now.

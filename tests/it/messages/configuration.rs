@@ -12,7 +12,7 @@ fn every_kind_of_mistake_reads_so() {
     let all = [Problem::Unsupported, Problem::Args, Problem::Read, Problem::Shape, Problem::Meaning];
     let text = |problem: Problem| {
         let mut mistakes =
-            Mistakes::from(ConfigError { problem, place: "ipam.range".to_owned(), reason: "expected a string: 7".to_owned() });
+            Mistakes::from(ConfigError { problem, place: "ipam.range".to_owned(), reason: "expected a string: 7".to_owned(), hint: None });
         let one = ConfigError::from(mistakes.clone()).to_string();
         mistakes.add(mistakes.clone());
         (name_of(&problem), format!("{one}\n{}", ConfigError::from(mistakes)))

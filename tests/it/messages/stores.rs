@@ -52,7 +52,7 @@ fn of_files() -> Vec<E> {
             ours: "4567".to_owned(),
         },
         E::Renamed { attachment: "container c1, interface net1, network net1".to_owned(), node: "n2".to_owned(), earlier: "n1".to_owned() },
-        E::NotMounted { path: root(), reason: "expected the store 0123, found an empty directory".to_owned() },
+        E::NotMounted { path: root(), reason: "expected 0123, found no store".to_owned(), hint: "mount it".to_owned() },
         E::Unnamed { path: root() },
         E::Absent { path: root(), by_add: true },
         E::Absent { path: root(), by_add: false },

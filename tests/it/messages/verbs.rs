@@ -49,7 +49,8 @@ fn busy() -> StoreError {
 
 fn failures() -> Vec<Failure> {
     let exhausted = || Failure::Exhausted("10.1.2.0/24".to_owned());
-    let config = ConfigError { problem: Problem::Meaning, place: "ipam.range".to_owned(), reason: "expected a string: 7".to_owned() };
+    let config =
+        ConfigError { problem: Problem::Meaning, place: "ipam.range".to_owned(), reason: "expected a string: 7".to_owned(), hint: None };
     vec![
         Failure::Config(config),
         Failure::Request(RequestError::Outside { origin: "CNI_ARGS IP".to_owned(), address: address() }),
@@ -62,7 +63,7 @@ fn failures() -> Vec<Failure> {
         Failure::Held { what: "requested", address: address() },
         Failure::NotRecorded { expected: "2".to_owned(), found: 1, attachment: attachment() },
         Failure::Differs { recorded: "10.1.2.1/24".to_owned(), previous: "10.1.2.7/24".to_owned() },
-        Failure::NotReady("https://192.0.2.1:6443 cannot be reached".to_owned()),
+        Failure::NotReady { reason: "the API server cannot be reached".to_owned(), hint: None },
         Failure::Machine { path: "/proc/sys/kernel/random/boot_id".to_owned(), reason: "permission denied".to_owned() },
         Failure::NotUndone { failure: Box::new(exhausted()), undo: Box::new(Failure::Store(busy())) },
         Failure::Owed { failure: Box::new(busy()), unnoted: None },

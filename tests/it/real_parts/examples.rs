@@ -118,6 +118,6 @@ fn the_flat_file_example_is_one() {
     call.args = vec!["list".to_owned()];
     // It is read, and its store is not on this machine.
     let ended = call.run();
-    let expected = format!("/mnt/shared/hereabouts: not mounted? expected the store {}", json["store_id"].as_str().unwrap());
+    let expected = format!("wrong store at /mnt/shared/hereabouts: expected {}", json["store_id"].as_str().unwrap());
     assert!(ended.status == Some(1) && ended.stderr.contains(&expected), "{ended:?}");
 }

@@ -139,7 +139,7 @@ fn after_a_boot(kind: Kind) {
 /// Beside a call that stands still with its locks, others may end at their
 /// deadlines, and it at its own.
 fn busy(call: &Call, (code, words): &(u64, String)) -> bool {
-    let in_time = ["was not free within", "did not end within", "has passed after", "could not be swept"];
+    let in_time = ["was not free within", "did not end within", " passed after ", "could not be swept"];
     let is_command = !matches!(call.what, What::Add(..) | What::Del(_) | What::Gc);
     *code == 11 || is_command && in_time.iter().any(|part| words.contains(part))
 }

@@ -36,7 +36,7 @@ pub enum ProbeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The partner was met and is silent now.
-    #[error("the partner {partner} did not answer within {waited} ({step}), run the test on exactly two machines at once, again")]
+    #[error("the partner {partner} did not answer within {waited} ({step})")]
     Silent {
         /// Who.
         partner: String,
@@ -46,7 +46,7 @@ pub enum ProbeError {
         waited: String,
     },
     /// The partner has left a word that it failed.
-    #[error("the test of the partner {partner} ended with an error: {reason}")]
+    #[error("the test of the partner {partner} failed: {reason}")]
     PartnerFailed {
         /// Who.
         partner: String,

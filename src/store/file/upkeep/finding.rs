@@ -96,20 +96,20 @@ impl Problem {
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Format => "missing or garbage: remove it while no pod starts or ends, then \"hereabouts store init DIR\" writes it again",
-            Self::Damaged => "its address stays taken; \"release <address>\" frees it",
-            Self::Newer => "written by a later version: install a newer hereabouts",
-            Self::TwoRecords => "for the same part of one ADD: DEL frees both, \"release <address>\" frees one",
-            Self::Unindexed => "the DEL of its holder would not find it; \"repair\" links it",
-            Self::Split => "a copy of the record, not a link to it (was the tree copied?): it works; \"repair\" links it again",
+            Self::Format => "missing or unreadable; while no pod starts or ends, remove it and run \"hereabouts store init DIR\"",
+            Self::Damaged => "its address stays taken; \"hereabouts release ADDRESS\" releases it",
+            Self::Newer => "written by a newer version; install a newer hereabouts",
+            Self::TwoRecords => "two records for the same part of one ADD; DEL releases both, \"hereabouts release ADDRESS\" releases one",
+            Self::Unindexed => "a DEL of its holder would miss it; \"repair\" links it again",
+            Self::Split => "a copy of the record instead of a link, as in a store that was copied; it works, and \"repair\" links it again",
             Self::LeftOver => "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it",
             Self::PodLeftOver => "harmless; \"sweep\" or \"repair\" removes it",
-            Self::Temporary => "of a call that was killed; harmless; \"sweep\" or \"repair\" removes it",
-            Self::WrongHint => "passes over a free address until the range is full; \"repair\" removes it",
-            Self::Foreign => "nothing that hereabouts puts there: remove it by hand",
-            Self::GivenAway => "two use one address: remove the pod that is named first, its next sandbox gets another address",
-            Self::Lost => "its address is free for others and in use; \"repair\" makes it again",
-            Self::LeftOverNote => "of a sandbox that is not seen and has no record; harmless; \"sweep\" or \"repair\" removes it",
+            Self::Temporary => "left behind by a killed call; harmless; \"sweep\" or \"repair\" removes it",
+            Self::WrongHint => "makes ADD skip a free address until the range is full; \"repair\" removes it",
+            Self::Foreign => "not a file of hereabouts; remove it by hand",
+            Self::GivenAway => "two pods use this address; delete the pod named first, and its replacement gets a new address",
+            Self::Lost => "the address is in use without a record, so another pod could get it; \"repair\" recreates the record",
+            Self::LeftOverNote => "note about a sandbox that is gone and has no record; harmless; \"sweep\" or \"repair\" removes it",
         }
     }
 

@@ -48,7 +48,7 @@ impl Api {
             server: self.server.url(),
             call: format!("{verb} {PLURAL}"),
             status: 403,
-            reason: format!("the kubeconfig's user lacks the right to {verb} {PLURAL}.{GROUP}, deploy/node/rbac.yaml grants it"),
+            reason: format!("the kubeconfig's user lacks the right to {verb} {PLURAL}.{GROUP}"),
         }
     }
 
@@ -125,7 +125,7 @@ impl Api {
             422 if let Some(reason) = denial(&message) => Err(StoreError::Denied { server, call: describe(call), reason }),
             code => {
                 let advice = match code {
-                    401 => "the token or certificate of the kubeconfig is not valid any more: ".to_owned(),
+                    401 => "the token or certificate of the kubeconfig is no longer valid: ".to_owned(),
                     403 => format!("the kubeconfig's user lacks the right to {} {}.{GROUP}: ", call.verb, call.resource),
                     _ => String::new(),
                 };
@@ -146,14 +146,14 @@ impl Api {
     /// the resource, or a proxy that speaks for itself.
     pub(crate) fn unreadable(&self, verb: &str, reason: &str) -> Failed {
         let server = self.server.url();
-        let reason = format!("its answer is not what was asked for: {}", plain(reason));
+        let reason = format!("unexpected answer: {}", plain(reason));
         Failed { error: StoreError::Refused { server, call: format!("{verb} {PLURAL}.{GROUP}"), status: 200, reason }, unsure: true }
     }
 
     fn unreachable(&self, call: &Call<'_>, waited: &str, reason: &str, unsure: bool, is_away: bool) -> Failed {
         let server = self.server.url();
         let writes = !matches!(call.request.method, Method::Get);
-        let still = if unsure && writes { ", it may be done still" } else { "" };
+        let still = if unsure && writes { "; it may still take effect" } else { "" };
         let (call, waited, reason) = (describe(call), waited.to_owned(), format!("{}{still}", plain(reason)));
         Failed { error: StoreError::Unreachable { server, call, waited, reason, is_away }, unsure }
     }

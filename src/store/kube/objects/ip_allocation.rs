@@ -293,7 +293,7 @@ pub enum Unreadable {
     #[error("{0}")]
     Damaged(String),
     /// A later version wrote it.
-    #[error("it has format {0}, this version reads up to {FORMAT}")]
+    #[error("format {0}, but this version reads only up to {FORMAT}")]
     Newer(u64),
 }
 
@@ -408,11 +408,11 @@ impl IpAllocation {
     }
 
     fn understand(&self) -> Result<Allocation, String> {
-        let invalid = |key: &str| format!("spec.{key} is not valid");
+        let invalid = |key: &str| format!("invalid spec.{key}");
         let spec = &self.spec;
         let scope = Scope::parse(spec.scope.as_deref().unwrap_or_default()).or(Err(invalid("scope")))?;
         if names::object(&scope, spec.address) != self.metadata.name {
-            return Err("its name is not that of its scope and address".to_owned());
+            return Err("its name does not match its scope and address".to_owned());
         }
         let attachment = Attachment {
             node: NodeName::parse(&spec.node).or(Err(invalid("node")))?,

@@ -83,24 +83,26 @@ impl Problem {
     /// What it means and what to do.
     pub(crate) const fn meaning(self) -> &'static str {
         match self {
-            Self::Damaged => "its address stays taken; \"kubectl delete ipallocations/NAME\" frees it",
-            Self::Newer => "written by a later version: install a newer hereabouts",
-            Self::Misnamed => "it keeps nobody from its address; \"kubectl delete ipallocations/NAME\" removes it",
-            Self::SecondMachine => {
-                "another machine made it under this node's name, this node never frees it; \
-                 of a machine that is gone, \"install --watch\" (the DaemonSet) frees it, or by hand \"hereabouts release --node NODE\"; \
-                 else give each machine its own node_name; \
-                 \"kubectl delete ipallocations/NAME\" frees an address that no pod uses"
+            Self::Damaged => "its address stays taken; \"kubectl delete ipallocations/NAME\" releases it",
+            Self::Newer => "written by a newer version; install a newer hereabouts",
+            Self::Misnamed => {
+                "its name does not match its address, so it does not reserve it; \"kubectl delete ipallocations/NAME\" removes it"
             }
-            Self::GivenAway => "two use one address: remove the pod that is named first, its next sandbox gets another address",
-            Self::Lost => "its address is free for others and in use; \"repair\" makes it again",
-            Self::Unindexed => "the DEL of its holder would not find it; \"repair\" notes it",
-            Self::Unconfirmed => "an ADD was killed or given up, its sandbox is there; its next call looks, or \"repair\"",
-            Self::Late => "made after its ADD was given up, nobody uses it; the next call, \"sweep\" or \"repair\" removes it",
-            Self::WrongLabels => "lists by node, network or pod pass it over; \"repair\" mends them",
-            Self::DamagedState => "the node does not know what is in it; \"repair\" makes it anew from the objects",
+            Self::SecondMachine => {
+                "another machine created it under this node's name, so this node never releases it; \
+                 if that machine is gone, \"install --watch\" (the DaemonSet) or \"hereabouts release --node NODE\" releases it; \
+                 otherwise give each machine its own node_name; \
+                 if no pod uses the address, \"kubectl delete ipallocations/NAME\" releases it"
+            }
+            Self::GivenAway => "two pods use this address; delete the pod named first, and its replacement gets a new address",
+            Self::Lost => "the address is in use without an object, so another pod could get it; \"repair\" recreates the object",
+            Self::Unindexed => "a DEL of its holder would miss it; \"repair\" adds it to the node state",
+            Self::Unconfirmed => "an ADD was killed or timed out but its sandbox exists; its next CNI call or \"repair\" resolves this",
+            Self::Late => "created after its ADD had given up, so no pod uses it; the next call, \"sweep\" or \"repair\" removes it",
+            Self::WrongLabels => "lists by node, network or pod miss it; \"repair\" corrects its labels",
+            Self::DamagedState => "unreadable node state; \"repair\" rebuilds it from the objects",
             Self::LeftOver => "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it",
-            Self::Temporary => "of a call that was killed; harmless; \"sweep\" or \"repair\" removes it",
+            Self::Temporary => "left behind by a killed call; harmless; \"sweep\" or \"repair\" removes it",
         }
     }
 

@@ -60,7 +60,7 @@ impl KubeStore {
         let mut entries = Entries::new();
         match self.remembered(&mut entries, &mut look.suspects) {
             Ok(()) => {}
-            Err(reason) => look.unseen = Some(format!("{reason}: objects alone were looked at")),
+            Err(reason) => look.unseen = Some(format!("only the objects were checked: {reason}")),
         }
         look.entries = entries.len();
         let mut place = Place::default();
@@ -88,12 +88,12 @@ impl KubeStore {
     /// Reads the state; the reason where there is none to be read.
     fn remembered(&self, entries: &mut Entries, suspects: &mut Vec<Suspect>) -> Result<(), String> {
         if self.for_dead_node {
-            return Err("no node is meant that could tell what it remembers".to_owned());
+            return Err("this command does not act as a node".to_owned());
         }
-        let words = |error: StoreError| error.to_string();
+        let words = |error: StoreError| error.in_one_line();
         if !self.remembers().map_err(words)? {
             return Err(
-                "the node state is not of this boot, node and cluster, \"repair\" or the next ADD or DEL compares it with the objects"
+                "the node state belongs to another boot, node or cluster; \"repair\" or the next ADD or DEL compares it with the objects"
                     .to_owned(),
             );
         }
@@ -261,7 +261,7 @@ impl KubeStore {
             Stands::Nothing if confirmed => Problem::Lost,
             Stands::Nothing => Problem::Unconfirmed,
             Stands::Anothers(who) if confirmed => {
-                return Ok(Some((Problem::GivenAway, format!("{}; held now by {who}", holder(&known)))));
+                return Ok(Some((Problem::GivenAway, format!("{}; now held by {who}", holder(&known)))));
             }
             Stands::Anothers(_) => Problem::LeftOver,
         };

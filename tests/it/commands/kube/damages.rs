@@ -151,11 +151,11 @@ fn objects_that_nobody_of_ours_made_are_for_kubectl() {
     assert_eq!(scene.findings(), found.map(|(problem, path)| (problem.to_owned(), path.to_owned())));
     for args in [&["list"][..], &["list", "-o", "json"]] {
         let listed = scene.sandbox.command(args);
-        assert!(listed.status == Some(1) && listed.stderr.contains("\"kubectl delete ipallocations/10.1.2.10\" frees"), "{listed:?}");
+        assert!(listed.status == Some(1) && listed.stderr.contains("\"kubectl delete ipallocations/10.1.2.10\" releases"), "{listed:?}");
         assert!(THREE.iter().all(|address| listed.stdout.contains(address)), "{listed:?}");
     }
     let repaired = scene.sandbox.command(&["repair", "--all", "--yes"]);
-    assert!(repaired.stderr.contains("not to be repaired here") && repaired.stderr.contains("nothing to repair"), "{repaired:?}");
+    assert!(repaired.stderr.contains("cannot be repaired here") && repaired.stderr.contains("nothing to repair"), "{repaired:?}");
     for address in ["10.1.2.10", "10.1.2.11"] {
         scene.delete(address);
     }

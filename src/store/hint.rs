@@ -1,0 +1,77 @@
+//! What an operator can do about an error of a store: advice, apart from the message.
+
+use super::StoreError;
+use nix::errno::Errno;
+use std::io;
+
+/// Returns the advice for an error; `None` where a later try may help, or where the
+/// message says all.
+pub(super) fn of(error: &StoreError) -> Option<String> {
+    let fixed = match error {
+        StoreError::Io { source, .. } => of_system(source)?,
+        StoreError::Busy { .. } | StoreError::OutOfTime { .. } => "a longer limit can be set in deadlines",
+        StoreError::OldView { .. } => "lower the entry timeout of the mount",
+        StoreError::NoLocks { .. } | StoreError::NoHardLinks { .. } => "put data_dir on another filesystem",
+        StoreError::Unfit { .. } => {
+            "put data_dir on another filesystem, or set single_node_store in the flat file if only this node uses the directory"
+        }
+        StoreError::Damaged { .. } => "\"hereabouts verify\" shows its address, and \"hereabouts release\" releases it",
+        StoreError::BadFormat { .. } => "while no pod starts or ends, remove it and run \"hereabouts store init\"",
+        StoreError::Newer { .. } => "install a newer hereabouts",
+        StoreError::NewerState { .. } => {
+            "install the newer hereabouts again, or remove that directory while no pod starts or ends; \
+             \"repair\" can then not bring back records of running pods that the cluster has lost"
+        }
+        StoreError::Foreign { .. } => "use an empty directory or an existing store",
+        StoreError::FoldsCase { .. } => "put data_dir on another filesystem; on ext4, in a directory without the attribute F",
+        StoreError::Denied { .. } => {
+            "use a token of a pod on that node, or one that is bound to its Node; \
+             to change another node's records, pass --kubeconfig FILE with an administrator's kubeconfig"
+        }
+        StoreError::Refused { status: 401, .. } => "renew the token or certificate of the kubeconfig",
+        StoreError::Refused { status: 403, reason, .. } if !reason.contains("is being deleted") => {
+            "deploy/node/rbac.yaml grants the rights that the plugin needs"
+        }
+        StoreError::NoResource { .. } => "\"kubectl apply -k deploy/crd\" installs it",
+        other => return of_value(other),
+    };
+    Some(fixed.to_owned())
+}
+
+/// The same where it names what the error is about.
+fn of_value(error: &StoreError) -> Option<String> {
+    match error {
+        StoreError::DamagedObject { name, .. } => Some(format!("\"kubectl delete {name}\" releases its address")),
+        StoreError::NotOurs { node, .. } => Some(format!("if that node is off, pass --node {node}")),
+        StoreError::SecondMachine { node, .. } => Some(format!(
+            "give each node its own node_name in the flat file; after a reinstall, \"hereabouts release --node {node}\" forgets the old machine"
+        )),
+        StoreError::Renamed { earlier, .. } => Some(format!(
+            "set node_name in the flat file back to {earlier}; if nothing runs under that name any more, \
+             \"hereabouts release --node {earlier}\" releases what it held"
+        )),
+        StoreError::NotMounted { hint, .. } => Some(hint.clone()),
+        StoreError::Unnamed { path } => {
+            Some(format!("set data_dir and store_id in each node's flat file; \"hereabouts store init {}\" prints the id", path.display()))
+        }
+        StoreError::Absent { path, by_add } => {
+            let add = if *by_add { "the first ADD or " } else { "" };
+            Some(format!("{add}\"hereabouts store init {}\" creates one", path.display()))
+        }
+        _ => None,
+    }
+}
+
+/// Advice for an error of a system call on a file of the store.
+fn of_system(error: &io::Error) -> Option<&'static str> {
+    match Errno::from_raw(error.raw_os_error()?) {
+        Errno::ENOSPC => Some("free space on the filesystem"),
+        Errno::EDQUOT => Some("raise the quota, or free space"),
+        Errno::EROFS => Some("remount the filesystem writable"),
+        Errno::EACCES | Errno::EPERM => Some("run the plugin as the owner of the directory"),
+        Errno::ENOTDIR => Some("put a directory in its place; below the data directory, a symbolic link is not followed"),
+        Errno::ELOOP => Some("remove the symbolic link"),
+        Errno::EXDEV => Some("put the data directory on one filesystem, one subvolume of btrfs or one branch of a union"),
+        _ => None,
+    }
+}
