@@ -1,9 +1,9 @@
 //! The command line as clap reads it: commands, options and the text of their help.
 //! tests/data/help has all of it.
 
-#[cfg(feature = "kube")]
 use super::install;
-use super::list;
+#[cfg(feature = "kube")]
+use super::selectors;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -298,7 +298,7 @@ pub(crate) struct ListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// The address, without a prefix length
-    #[arg(value_parser = list::parse_address)]
+    #[arg(value_parser = selectors::parse_address)]
     pub(crate) address: std::net::IpAddr,
     /// Choose the output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
@@ -324,7 +324,7 @@ pub(crate) struct UsageArgs {
 #[group(multiple = false)]
 pub(crate) struct What {
     /// The address, without a prefix length
-    #[arg(value_parser = list::parse_address)]
+    #[arg(value_parser = selectors::parse_address)]
     pub(crate) address: Option<std::net::IpAddr>,
     /// Release all addresses of this pod
     #[arg(long, value_name = "NAMESPACE/NAME")]

@@ -1,7 +1,7 @@
 //! What this node owes: shown by `list` and `verify`, paid by `sweep`.
 
 use super::locate::Located;
-use super::{Format, list, output};
+use super::{Format, output, records};
 use crate::ipam::{Attachment, Draft, NodeName};
 use crate::plugin::debts::{Debt, Found, Paid, Payer, Place, Wrong};
 use crate::retry::Deadline;
@@ -80,7 +80,7 @@ fn row(debt: &Debt) -> Vec<String> {
         humantime::format_rfc3339_seconds(debt.since.time).to_string(),
         network.to_string(),
         output::plain(ifname.as_str()),
-        list::shortened(container.as_str()),
+        records::shortened(container.as_str()),
         debt.addresses().map_or_else(|| "?".to_owned(), |held| held.join(",")),
         output::plain(&debt.store.to_string()),
         output::plain(&debt.reason),
@@ -151,7 +151,7 @@ pub(super) fn pay(located: &Located<'_>, node: &NodeName, only: Option<Place>) -
     debts.tidy();
     printed?;
     if 0 < failed {
-        anyhow::bail!("{} could not be completed", super::verify::count(failed, "DEL"));
+        anyhow::bail!("{} could not be completed", output::count(failed, "DEL"));
     }
     Ok(())
 }
@@ -161,6 +161,6 @@ pub(super) fn settle(located: &Located<'_>, store: &dyn Store, attachments: impl
     let is_dead = |held: &Draft| located.life(held).is_dead();
     let debts = located.debts();
     for attachment in attachments {
-        debts.pay_of(&attachment, located.store_settings(), store, &is_dead, Deadline::after(list::PATIENCE));
+        debts.pay_of(&attachment, located.store_settings(), store, &is_dead, Deadline::after(records::PATIENCE));
     }
 }

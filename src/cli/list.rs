@@ -3,17 +3,14 @@
 //! they are many.
 
 use super::output::{self, Columns};
-use super::{Format, ListArgs, StoreArgs, Usage, debts, locate, verify};
+use super::{Format, ListArgs, StoreArgs, debts, locate, records, selectors};
 use crate::environment::Environment;
-use crate::ipam::{Allocation, NetworkName, NodeName, Scope};
+use crate::ipam::{Allocation, Scope};
 use crate::plugin::debts::Debt;
-use crate::store::{Filter, Listing, PodName, Store, StoreError};
+use crate::store::{Filter, Store};
 use std::io::Write;
 use std::net::IpAddr;
-use std::time::Duration;
 
-/// How long a command waits for a lock.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// More rows than this are not put in order: half a kilobyte each is kept until
 /// then.
 const SORTED: usize = 10_000;
@@ -24,9 +21,9 @@ const SCOPE: usize = 1;
 
 pub(super) fn list(environment: &Environment, store: &StoreArgs, args: &ListArgs) -> anyhow::Result<()> {
     let filter = Filter {
-        node: args.node.as_deref().map(parse_node).transpose()?,
-        network: args.network.as_deref().map(parse_network).transpose()?,
-        pod: args.pod.as_deref().map(parse_pod).transpose()?,
+        node: args.node.as_deref().map(selectors::parse_node).transpose()?,
+        network: args.network.as_deref().map(selectors::parse_network).transpose()?,
+        pod: args.pod.as_deref().map(selectors::parse_pod).transpose()?,
         ..Filter::default()
     };
     let located = locate::locate(environment, store)?;
@@ -42,7 +39,7 @@ pub(super) fn list(environment: &Environment, store: &StoreArgs, args: &ListArgs
         Format::Json => write_json(stdout, store.as_ref(), &filter, &owed)?,
         Format::Table => {
             let mut rows = Rows::new(stdout, SORTED);
-            let unreadable = each(store.as_ref(), &filter, &mut |allocation| rows.add(&allocation))?;
+            let unreadable = records::each(store.as_ref(), &filter, &mut |allocation| rows.add(&allocation))?;
             let is_filtered = args.node.is_some() || args.network.is_some() || args.pod.is_some();
             rows.end(match unreadable {
                 0 if is_filtered => "no address matches",
@@ -57,7 +54,7 @@ pub(super) fn list(environment: &Environment, store: &StoreArgs, args: &ListArgs
         }
     };
     if 0 < unreadable {
-        anyhow::bail!("{} could not be read", verify::count(unreadable, "record"));
+        anyhow::bail!("{} could not be read", output::count(unreadable, "record"));
     }
     Ok(())
 }
@@ -66,7 +63,7 @@ pub(super) fn list(environment: &Environment, store: &StoreArgs, args: &ListArgs
 /// cannot be begun.
 fn write_json(mut out: impl Write, store: &dyn Store, filter: &Filter, owed: &[Debt]) -> anyhow::Result<usize> {
     let mut first = true;
-    let unreadable = each(store, filter, &mut |allocation| {
+    let unreadable = records::each(store, filter, &mut |allocation| {
         out.write_all(if first { b"[\n  " } else { b",\n  " })?;
         first = false;
         // As an error of the output: a reader that has seen enough is none.
@@ -146,81 +143,17 @@ fn cells(allocation: &Allocation) -> [String; 8] {
         attachment.network.to_string(),
         allocation.held.pod.as_ref().map_or_else(|| "-".to_owned(), |pod| output::plain(&pod.to_string())),
         output::plain(attachment.ifname.as_str()),
-        shortened(attachment.container.as_str()),
+        records::shortened(attachment.container.as_str()),
         attachment.node.to_string(),
         output::since(allocation),
     ]
-}
-
-/// Container ids are long and tell themselves apart early; `show` and JSON
-/// have the whole.
-pub(super) fn shortened(id: &str) -> String {
-    match id.get(..20) {
-        Some(head) if 24 < id.len() => format!("{head}..."),
-        _ => id.to_owned(),
-    }
-}
-
-/// Visits what the filter means, as it is read. A record that cannot be read is
-/// said, and counted; what keeps the others from being read is an error.
-pub(super) fn each(store: &dyn Store, filter: &Filter, visit: &mut dyn FnMut(Allocation) -> anyhow::Result<()>) -> anyhow::Result<usize> {
-    let mut unreadable = 0;
-    for item in listing(store, filter)? {
-        match item {
-            Ok(allocation) => visit(allocation)?,
-            Err(error) if error.is_of_one_record() => {
-                unreadable += 1;
-                output::warn(&error);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(unreadable)
-}
-
-/// The store's listing; a store that is not there yet holds nothing.
-pub(super) fn listing<'s>(store: &'s dyn Store, filter: &Filter) -> anyhow::Result<Listing<'s>> {
-    match store.list(filter) {
-        Err(error @ StoreError::Absent { .. }) => {
-            output::say_error(&error);
-            Ok(Box::new(std::iter::empty()))
-        }
-        listing => Ok(listing?),
-    }
-}
-
-pub(super) fn parse_node(text: &str) -> anyhow::Result<NodeName> {
-    NodeName::parse(text).map_err(|_| Usage::new(format!("--node: expected a node name: {text}")).into())
-}
-
-pub(super) fn parse_network(text: &str) -> anyhow::Result<NetworkName> {
-    NetworkName::parse(text).map_err(|_| Usage::new(format!("--network: expected a network name: {text}")).into())
-}
-
-/// A pod with its namespace, or any of that name.
-pub(super) fn parse_pod(text: &str) -> anyhow::Result<PodName> {
-    let parts: Vec<&str> = text.split('/').collect();
-    match parts[..] {
-        [namespace, name] if !namespace.is_empty() && !name.is_empty() => {
-            Ok(PodName { namespace: Some(namespace.to_owned()), name: name.to_owned() })
-        }
-        [name] if !name.is_empty() => Ok(PodName { namespace: None, name: name.to_owned() }),
-        _ => Err(Usage::new(format!("--pod: expected NAMESPACE/NAME: {text}")).into()),
-    }
-}
-
-/// An address as an argument: `list` shows it with its prefix length.
-pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
-    if text.contains('/') {
-        return Err("expected an address without a prefix length".to_owned());
-    }
-    crate::addr::parse_address(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ipam::{Attachment, ContainerId, Draft, IfName, Part, Source};
+    use crate::ipam::{NetworkName, NodeName};
 
     fn allocation(scope: &str, address: &str) -> Allocation {
         let attachment = Attachment {

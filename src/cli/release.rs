@@ -1,7 +1,7 @@
 //! `release`: give addresses back by hand, after a look at who holds them. What
 //! it does to a store is apart from what it asks and prints.
 
-use super::{Advised, ReleaseArgs, StoreArgs, Usage, What, confirm, debts, list, locate, output};
+use super::{Advised, ReleaseArgs, StoreArgs, Usage, What, confirm, debts, locate, output, records, selectors};
 use crate::environment::Environment;
 use crate::ipam::{Allocation, Life, NodeName};
 use crate::retry::Deadline;
@@ -12,10 +12,10 @@ use std::path::PathBuf;
 
 pub(super) fn release(environment: &Environment, store: &StoreArgs, args: &ReleaseArgs) -> anyhow::Result<()> {
     let filter = Filter {
-        node: args.node.as_deref().map(list::parse_node).transpose()?,
-        network: args.network.as_deref().map(list::parse_network).transpose()?,
+        node: args.node.as_deref().map(selectors::parse_node).transpose()?,
+        network: args.network.as_deref().map(selectors::parse_network).transpose()?,
         address: args.what.address,
-        pod: args.what.pod.as_deref().map(list::parse_pod).transpose()?,
+        pod: args.what.pod.as_deref().map(selectors::parse_pod).transpose()?,
         ..Filter::default()
     };
     let What { address, pod, container } = &args.what;
@@ -94,7 +94,7 @@ pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyh
     let is_meant = |allocation: &Allocation| {
         filter.matches(allocation) && container.is_none_or(|id| id == allocation.held.attachment.container.as_str())
     };
-    for item in list::listing(store, &by_address)? {
+    for item in records::listing(store, &by_address)? {
         match item {
             Ok(allocation) if is_meant(&allocation) => found.allocations.push(allocation),
             Ok(_) => {}
@@ -117,7 +117,7 @@ pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyh
 /// A call does not end.
 pub fn await_calls(store: &dyn Store, found: &Found) -> Result<(), StoreError> {
     for allocation in &found.allocations {
-        drop(store.lock_attachment(&allocation.held.attachment, Access::Release, Deadline::after(list::PATIENCE))?);
+        drop(store.lock_attachment(&allocation.held.attachment, Access::Release, Deadline::after(records::PATIENCE))?);
     }
     Ok(())
 }
@@ -151,7 +151,7 @@ fn seen_at(allocation: &Allocation) -> String {
 /// What comes after it may be held still; a repeat is safe.
 pub fn carry_out(store: &dyn Upkeep, found: &Found, report: Report<'_>) -> anyhow::Result<()> {
     for allocation in found.allocations.iter().rev() {
-        let deadline = Deadline::after(list::PATIENCE);
+        let deadline = Deadline::after(records::PATIENCE);
         let lock = store.lock_attachment(&allocation.held.attachment, Access::Release, deadline)?;
         let released = match lock {
             Some(_lock) => store.open(Access::Release, deadline)?.release_unchanged(allocation)?,
@@ -161,7 +161,7 @@ pub fn carry_out(store: &dyn Upkeep, found: &Found, report: Report<'_>) -> anyho
     }
     for damaged in &found.damaged {
         let address = damaged.file_name().unwrap_or_default().to_string_lossy();
-        report(&address, store.release_damaged(damaged, Deadline::after(list::PATIENCE))?)?;
+        report(&address, store.release_damaged(damaged, Deadline::after(records::PATIENCE))?)?;
     }
     Ok(())
 }
@@ -173,10 +173,10 @@ pub fn carry_out(store: &dyn Upkeep, found: &Found, report: Report<'_>) -> anyho
 pub fn forget_node(store: &dyn Upkeep, held_nothing: bool, is_alive: IsAlive<'_>) -> anyhow::Result<()> {
     if held_nothing {
         // Opening a session is what forgets the machine.
-        drop(store.open(Access::Release, Deadline::after(list::PATIENCE))?);
+        drop(store.open(Access::Release, Deadline::after(records::PATIENCE))?);
     }
-    for left_over in store.left_overs(is_alive, Deadline::after(list::PATIENCE))? {
-        store.repair(&left_over, is_alive, Deadline::after(list::PATIENCE))?;
+    for left_over in store.left_overs(is_alive, Deadline::after(records::PATIENCE))? {
+        store.repair(&left_over, is_alive, Deadline::after(records::PATIENCE))?;
     }
     Ok(())
 }
@@ -192,7 +192,7 @@ fn check_one_scope(found: &Found, args: &ReleaseArgs) -> anyhow::Result<()> {
 
 fn acting_node(located: &locate::Located<'_>, args: &ReleaseArgs, first: Option<&Allocation>) -> anyhow::Result<NodeName> {
     match (&args.node, &located.node) {
-        (Some(node), _) => list::parse_node(node),
+        (Some(node), _) => selectors::parse_node(node),
         (None, Some(node)) => Ok(node.clone()),
         // No node is meant: who names one address means its holder.
         (None, None) => {

@@ -1,6 +1,6 @@
 //! `repair`: repairs the problems `verify` finds that belong to this node.
 
-use super::{RepairArgs, StoreArgs, confirm, list, locate, output, verify};
+use super::{RepairArgs, StoreArgs, confirm, locate, output, records, verify};
 use crate::environment::Environment;
 use crate::ipam::Draft;
 use crate::retry::Deadline;
@@ -19,11 +19,11 @@ pub(super) fn repair(environment: &Environment, store: &StoreArgs, args: &Repair
 /// Looks and mends. What a call has noted of a cluster that was set back is
 /// forgotten when nothing is left that could not be tried.
 pub(super) fn repair_all(store: &dyn Upkeep, extent: Extent, is_alive: IsAlive<'_>, yes: bool) -> anyhow::Result<()> {
-    store.complete(Deadline::after(list::PATIENCE))?;
+    store.complete(Deadline::after(records::PATIENCE))?;
     // What is noted after this look is for another one.
     let set_back = store.set_back();
     let forget = || set_back.iter().for_each(|known| store.forget_set_back(known));
-    let found = match store.verify(extent, is_alive, Deadline::after(list::PATIENCE)) {
+    let found = match store.verify(extent, is_alive, Deadline::after(records::PATIENCE)) {
         Err(error @ StoreError::Absent { .. }) => {
             output::say_error(&error);
             Vec::new()
@@ -54,7 +54,7 @@ pub(super) fn repair_all(store: &dyn Upkeep, extent: Extent, is_alive: IsAlive<'
         forget();
     }
     if 0 < failed {
-        bail!("{} could not be repaired", verify::count(failed, "problem"));
+        bail!("{} could not be repaired", output::count(failed, "problem"));
     }
     Ok(())
 }
@@ -70,7 +70,7 @@ pub type Report<'r> = &'r mut dyn FnMut(&Finding, &Result<Repaired, StoreError>)
 pub fn carry_out(store: &dyn Upkeep, findings: &[Finding], is_alive: IsAlive<'_>, report: Report<'_>) -> anyhow::Result<usize> {
     let mut failed = 0;
     for finding in findings {
-        let ended = store.repair(finding, is_alive, Deadline::after(list::PATIENCE));
+        let ended = store.repair(finding, is_alive, Deadline::after(records::PATIENCE));
         failed += usize::from(matches!(ended, Ok(Repaired::GivenAway(_)) | Err(_)));
         report(finding, &ended)?;
     }

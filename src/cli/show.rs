@@ -1,6 +1,6 @@
 //! `show`: the record of an address, in every scope that holds it.
 
-use super::{Format, ShowArgs, StoreArgs, list, locate, output};
+use super::{Format, ShowArgs, StoreArgs, locate, output, records};
 use crate::environment::Environment;
 use crate::ipam::{Allocation, Life};
 use crate::store::Filter;
@@ -11,7 +11,7 @@ pub(super) fn show(environment: &Environment, store: &StoreArgs, args: &ShowArgs
     let located = locate::locate(environment, store)?;
     let filter = Filter { address: Some(args.address), ..Filter::default() };
     let mut found = Vec::new();
-    let unreadable = list::each(located.store()?.as_ref(), &filter, &mut |allocation| {
+    let unreadable = records::each(located.store()?.as_ref(), &filter, &mut |allocation| {
         found.push(allocation);
         Ok(())
     })?;

@@ -1,7 +1,7 @@
 //! `sweep`: releases this node's addresses whose sandboxes are gone, and removes what
 //! killed calls left behind.
 
-use super::{Format, StoreArgs, SweepArgs, confirm, debts, list, locate, output, repair, verify};
+use super::{Format, StoreArgs, SweepArgs, confirm, debts, locate, output, records, repair, selectors};
 use crate::environment::Environment;
 use crate::ipam::{Allocation, Draft, NodeName};
 use crate::plugin::sweep::{self, Sweep};
@@ -28,7 +28,7 @@ pub(super) fn sweep(environment: &Environment, store: &StoreArgs, args: &SweepAr
 }
 
 fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs) -> anyhow::Result<()> {
-    let network = args.network.as_deref().map(list::parse_network).transpose()?;
+    let network = args.network.as_deref().map(selectors::parse_network).transpose()?;
     let store = located.store_of(node)?;
     let boot_id = &located.machine.boot_id;
     let is_alive = |held: &Draft| located.life(held);
@@ -68,7 +68,7 @@ fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs)
 /// Removes the directories that nothing is in any more. What stays costs inodes, no
 /// more: it fails no sweep.
 fn tidy(store: &dyn Upkeep) {
-    if let Err(error) = store.tidy(Deadline::after(list::PATIENCE)) {
+    if let Err(error) = store.tidy(Deadline::after(records::PATIENCE)) {
         output::warn(&error);
     }
 }
@@ -79,14 +79,14 @@ fn tidy(store: &dyn Upkeep) {
 /// The store cannot be read.
 pub fn find(store: &dyn Upkeep, all: &Sweep<'_>) -> anyhow::Result<(Vec<Allocation>, Vec<Finding>)> {
     let mut stale = Vec::new();
-    for item in all.find(store, Deadline::after(list::PATIENCE))? {
+    for item in all.find(store, Deadline::after(records::PATIENCE))? {
         match item {
             Ok(allocation) => stale.push(allocation),
             Err(error) if error.is_of_one_record() => output::warn(&error),
             Err(error) => return Err(error.into()),
         }
     }
-    let left_overs = store.left_overs(all.is_alive, Deadline::after(list::PATIENCE))?;
+    let left_overs = store.left_overs(all.is_alive, Deadline::after(records::PATIENCE))?;
     Ok((stale, left_overs))
 }
 
@@ -135,19 +135,19 @@ pub fn carry_out(
         output::warn(error);
     };
     for allocation in stale {
-        match sweep::free(store, allocation, Deadline::after(list::PATIENCE)) {
+        match sweep::free(store, allocation, Deadline::after(records::PATIENCE)) {
             Ok(done) => report(allocation, done)?,
             Err(error) => failure(&error),
         }
     }
     for finding in left_overs {
-        match store.repair(finding, is_alive, Deadline::after(list::PATIENCE)) {
+        match store.repair(finding, is_alive, Deadline::after(records::PATIENCE)) {
             Ok(_) => {}
             Err(error) => failure(&error),
         }
     }
     if 0 < failed {
-        bail!("{} could not be swept", verify::count(failed, "item"));
+        bail!("{} could not be swept", output::count(failed, "item"));
     }
     Ok(())
 }

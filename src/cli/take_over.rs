@@ -2,7 +2,7 @@
 //! on stdin. No person needs it, so that help does not show it: `release --node`
 //! is for them.
 
-use super::{StoreArgs, list, locate, output};
+use super::{StoreArgs, locate, output, records};
 use crate::environment::Environment;
 use crate::plugin::stores;
 use crate::retry::Deadline;
@@ -20,7 +20,7 @@ pub(super) fn take_over(environment: &Environment) -> anyhow::Result<()> {
         bail!("the token belongs to node {}, but this node is {node}", output::plain(&name));
     }
     let judge = |held: &_, word| located.is_left_behind(held, word);
-    let taken = located.store_of(&node)?.take_over(&uid, &judge, Deadline::after(list::PATIENCE))?;
+    let taken = located.store_of(&node)?.take_over(&uid, &judge, Deadline::after(records::PATIENCE))?;
     for allocation in &taken.left {
         output::say(&format!("kept, because another machine may hold it: {}", output::holder(allocation)));
     }

@@ -1,6 +1,6 @@
 //! `usage`: held, free and excluded for each range of a configuration.
 
-use super::{Format, StoreArgs, UsageArgs, list, locate, output};
+use super::{Format, StoreArgs, UsageArgs, locate, output, records};
 use crate::addr::AddrSet;
 use crate::config::{CniArgs, Merged, Network};
 use crate::environment::Environment;
@@ -75,7 +75,7 @@ fn count(store: &dyn Store, name: Option<&str>, network: &Network) -> anyhow::Re
     let mut ranges: Vec<(&Choice, AddrSet, u128)> =
         network.sets.iter().flat_map(|set| &set.choices).map(|choice| (choice, choice.candidates(), 0)).collect();
     let filter = Filter { scope: Some(network.scope.clone()), ..Filter::default() };
-    list::each(store, &filter, &mut |allocation| {
+    records::each(store, &filter, &mut |allocation| {
         for (_, candidates, held) in &mut ranges {
             // Held by an earlier configuration and excluded by now: excluded counts.
             *held += u128::from(candidates.contains(allocation.address));

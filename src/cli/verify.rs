@@ -1,6 +1,6 @@
 //! `verify`: checks the store for problems.
 
-use super::{Format, StoreArgs, VerifyArgs, census, debts, list, locate, output};
+use super::{Format, StoreArgs, VerifyArgs, census, debts, locate, output, records};
 use crate::environment::Environment;
 use crate::retry::Deadline;
 use crate::store::StoreError;
@@ -13,7 +13,7 @@ use std::fmt::Write;
 pub(super) fn verify(environment: &Environment, store: &StoreArgs, args: &VerifyArgs) -> anyhow::Result<()> {
     let located = locate::locate(environment, store)?;
     let store = located.node.as_ref().map_or_else(|| located.store(), |node| located.store_of(node))?;
-    let verified = match store.verify(Extent::Whole, &|held| located.life(held), Deadline::after(list::PATIENCE)) {
+    let verified = match store.verify(Extent::Whole, &|held| located.life(held), Deadline::after(records::PATIENCE)) {
         Err(error @ StoreError::Absent { .. }) => {
             let (findings, census) = (Vec::new(), Census::default());
             Verified { format: None, records: 0, entries: 0, findings, unseen: Some(output::with_hint(&error)), census }
@@ -41,17 +41,21 @@ pub(super) fn verify(environment: &Environment, store: &StoreArgs, args: &Verify
         output::print(&describe(findings))?;
         output::print(&describe_debts(&wrong))?;
         if !owed.is_empty() {
-            output::print(&format!("{}: \"hereabouts list --debts\" lists them\n", count(owed.len(), "unfinished DEL")))?;
+            output::print(&format!("{}: \"hereabouts list --debts\" lists them\n", output::count(owed.len(), "unfinished DEL")))?;
         }
         output::print(&census::describe(census, now))?;
         let format = format.map_or_else(String::new, |number| format!(", format {number}"));
         let is_well = findings.is_empty() && wrong.is_empty() && unseen.is_none();
         let verdict = if is_well { "no problems: " } else { "" };
-        output::print(&format!("{verdict}read {} and {}{format}\n", count(*records, "record"), count(*entries, "index entry")))?;
+        output::print(&format!(
+            "{verdict}read {} and {}{format}\n",
+            output::count(*records, "record"),
+            output::count(*entries, "index entry")
+        ))?;
     }
     match findings.len() + wrong.len() {
         0 => Ok(()),
-        found => bail!("{} found", count(found, "problem")),
+        found => bail!("{} found", output::count(found, "problem")),
     }
 }
 
@@ -103,12 +107,4 @@ pub(super) fn describe(findings: &[Finding]) -> String {
         }
     }
     text
-}
-
-pub(super) fn count(number: usize, what: &str) -> String {
-    match (number, what.strip_suffix('y')) {
-        (1, _) => format!("1 {what}"),
-        (_, Some(stem)) => format!("{number} {stem}ies"),
-        (_, None) => format!("{number} {what}s"),
-    }
 }

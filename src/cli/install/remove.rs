@@ -2,7 +2,8 @@
 //! the custom resource, not the store, no file of somebody else's. Refuses while
 //! this node holds addresses: nobody could give them back.
 
-use super::super::{Advised, verify::count};
+use super::super::Advised;
+use super::super::output::count;
 use super::atomic_write::{self, Presence};
 use super::executables_aside::{self, Quiet};
 use super::plan::Plan;

@@ -1,9 +1,9 @@
 //! Writes a record: its entry in the index, and its name, which commits it.
 
-use super::index::by_pod;
+use super::index::{self, by_pod};
 use super::links::{Standing, standing};
 use super::session::FileSession;
-use super::{failed_link, index, is_gone, layout, record, sync_name};
+use super::{failed_link, is_gone, layout, record, sync_name};
 use crate::ipam::{Allocation, Attachment, Draft, Scope};
 use crate::store::StoreError;
 use crate::store::disk::error::failed;

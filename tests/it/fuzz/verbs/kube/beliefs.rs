@@ -5,8 +5,7 @@
 use super::super::claims::Asked;
 use super::super::{Held, Key, key};
 use hereabouts::addr::{AddrSet, Range};
-use hereabouts::ipam::AllocationOrder;
-use hereabouts::ipam::{Allocation, Attachment, Scope};
+use hereabouts::ipam::{Allocation, AllocationOrder, Attachment, Scope};
 use hereabouts::retry::Deadline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,0 +1,34 @@
+//! What selects records on the command line: a node, a network, a pod, an address.
+
+use super::Usage;
+use crate::ipam::{NetworkName, NodeName};
+use crate::store::PodName;
+use std::net::IpAddr;
+
+pub(super) fn parse_node(text: &str) -> anyhow::Result<NodeName> {
+    NodeName::parse(text).map_err(|_| Usage::new(format!("--node: expected a node name: {text}")).into())
+}
+
+pub(super) fn parse_network(text: &str) -> anyhow::Result<NetworkName> {
+    NetworkName::parse(text).map_err(|_| Usage::new(format!("--network: expected a network name: {text}")).into())
+}
+
+/// A pod with its namespace, or any of that name.
+pub(super) fn parse_pod(text: &str) -> anyhow::Result<PodName> {
+    let parts: Vec<&str> = text.split('/').collect();
+    match parts[..] {
+        [namespace, name] if !namespace.is_empty() && !name.is_empty() => {
+            Ok(PodName { namespace: Some(namespace.to_owned()), name: name.to_owned() })
+        }
+        [name] if !name.is_empty() => Ok(PodName { namespace: None, name: name.to_owned() }),
+        _ => Err(Usage::new(format!("--pod: expected NAMESPACE/NAME: {text}")).into()),
+    }
+}
+
+/// An address as an argument: `list` shows it with its prefix length.
+pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
+    if text.contains('/') {
+        return Err("expected an address without a prefix length".to_owned());
+    }
+    crate::addr::parse_address(text).map_err(|error| error.to_string())
+}
