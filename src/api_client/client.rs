@@ -1,7 +1,8 @@
-//! The client: one API server, one HTTP request a call, within a time limit.
+//! The HTTP client of the Kubernetes store: sends one request per call to one API server, within a
+//! time limit.
 //!
-//! Never tries again and never follows a redirect: whether an unknown outcome
-//! may be repeated is known to the caller alone. Knows nothing of objects.
+//! It never retries and never follows a redirect. Only the caller knows whether a request whose
+//! outcome is unknown may be repeated. It knows nothing of Kubernetes objects.
 
 use super::connection::{Connection, Target, is_refusal};
 use super::http::{self, Answer, Request, Sender, Unread};
@@ -23,35 +24,35 @@ use std::time::Duration;
 
 pub use super::kubeconfig::ClientError;
 
-/// One API server. Keeps its connection between calls.
+/// A client of one API server. Keeps its connection between calls.
 ///
-/// The kubeconfig and the certificates in it are those of the moment of
-/// [`Client::open`]; a token file is read anew for each call.
+/// [`Client::open`] reads the kubeconfig and the certificates in it once. A token file is read
+/// again for each call.
 pub struct Client {
     target: Target,
     authority: String,
     cluster: String,
-    /// The kubeconfig.
+    /// The path of the kubeconfig.
     file: String,
     token: Option<Token>,
     kept: RefCell<Option<Connection>>,
 }
 
-/// An API server as the store sees it: the port to the API. [`Client`] is the
-/// real one; a test brings its own.
+/// The interface to an API server that the store uses. [`Client`] implements it for a real server;
+/// tests use their own implementation.
 pub trait Server {
-    /// The cluster's identity.
+    /// Returns the cluster's identity.
     fn cluster(&self) -> &str;
-    /// Its URL, for messages.
+    /// Returns the server's URL, for messages.
     fn url(&self) -> String;
-    /// The way to the cluster.
+    /// Returns the way to the cluster.
     fn way(&self) -> Way {
         Way::of(self.cluster())
     }
     /// Sends exactly one request and reads its answer, within `limit`.
     ///
     /// # Errors
-    /// See [`CallError`]; a status is none.
+    /// See [`CallError`]. An HTTP error status is not an error here.
     fn call(&self, request: &Request<'_>, limit: Duration) -> Result<Answer, CallError>;
 }
 
@@ -70,30 +71,30 @@ impl Server for Client {
     }
 }
 
-/// Why there is no answer.
+/// The reasons why a call got no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The server has not received the request, or not the whole of it.
+    /// The server did not receive the request, or received only a part of it.
     #[error("{reason}")]
     NotSent {
         /// What failed.
         reason: String,
-        /// Whether trying again may help.
+        /// Whether a retry may help.
         may_pass: bool,
     },
-    /// The request was sent; what became of it is not known.
+    /// The request was sent, but its outcome is not known.
     #[error("{reason}")]
     Unknown {
         /// What failed.
         reason: String,
-        /// Whether trying again may help.
+        /// Whether a retry may help.
         may_pass: bool,
     },
 }
 
 impl CallError {
-    /// Whether trying again may help: a wrong authority or an expired
-    /// certificate does not get better by it.
+    /// Returns whether a retry may help. It does not help against a wrong authority or an expired
+    /// certificate.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
@@ -107,7 +108,7 @@ impl CallError {
 }
 
 impl Client {
-    /// Reads a kubeconfig and the files that it names. Connects to nothing.
+    /// Reads a kubeconfig and the files that it names. Does not connect.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -130,31 +131,31 @@ impl Client {
         Ok(Self { target, authority, cluster, file: kubeconfig.display().to_string(), token: read.token, kept: RefCell::new(None) })
     }
 
-    /// The cluster's identity: a hash of its authorities, `-`, and one of its URL.
-    /// One of the two alone may change without its being another cluster.
+    /// Returns the cluster's identity: a hash of its authorities, `-`, and a hash of its URL. If
+    /// only one of the two changes, it is still the same cluster.
     #[must_use]
     pub fn cluster(&self) -> &str {
         &self.cluster
     }
 
-    /// The way to the cluster. Reads the token.
+    /// Returns the way to the cluster. Reads the token.
     #[must_use]
     pub fn way(&self) -> Way {
         let account = self.token().ok().flatten().and_then(|token| super::token::account(&token));
         Way { account, file: Some(self.file.clone()), ..Way::of(&self.cluster) }
     }
 
-    /// The server's URL, for messages.
+    /// Returns the server's URL, for messages.
     #[must_use]
     pub fn server(&self) -> String {
         self.target.server.to_string()
     }
 
-    /// Sends exactly one request and reads its answer, all of it within
-    /// `limit`: resolving, connecting, TLS, sending and receiving.
+    /// Sends exactly one request and reads its answer. `limit` covers all of it: name resolution,
+    /// connection, TLS, sending and receiving.
     ///
     /// # Errors
-    /// See [`CallError`]; a status is none.
+    /// See [`CallError`]. An HTTP error status is not an error here.
     pub fn call(&self, request: &Request<'_>, limit: Duration) -> Result<Answer, CallError> {
         let deadline = Deadline::after(limit);
         let bytes = self.encode(request).map_err(CallError::not_sent)?;
@@ -183,8 +184,8 @@ impl Client {
         }
     }
 
-    /// The kept connection, unless the server has closed it meanwhile; else a
-    /// new one.
+    /// Returns the kept connection, or opens a new one if there is none or the server has closed
+    /// it.
     fn connection(&self, deadline: &Deadline) -> Result<Connection, Trouble> {
         if let Some(mut kept) = self.kept.take()
             && kept.is_open()
@@ -200,7 +201,7 @@ impl Client {
         http::encode(&sender, request).map_err(Trouble::lasting)
     }
 
-    /// The Node that the token is bound to: name and uid.
+    /// Returns the name and the UID of the Node that the token is bound to.
     #[must_use]
     pub fn node_of_token(&self) -> Option<(String, String)> {
         super::token::node(&self.token().ok().flatten()?)

@@ -1,5 +1,5 @@
-//! One connection to the API server, TCP and TLS, through a proxy where there
-//! is one. Every wait ends with the deadline of the call.
+//! One connection to the API server: TCP and TLS, through a proxy if one is configured. Every wait
+//! ends at the deadline of the call.
 
 use super::http::{self, Unread};
 use super::resolver;
@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where to connect to.
+/// The server to connect to, and how.
 pub(crate) struct Target {
     pub(crate) server: Url,
     pub(crate) name: ServerName<'static>,
@@ -27,7 +27,8 @@ pub(crate) struct Target {
 
 const HTTP: u16 = 80;
 
-/// A server that has so much to say to nobody's question is not asked one.
+/// The number of reads after which [`Connection::is_open`] gives up a kept connection: a server
+/// that sends so much without a request gets none on it.
 const MOST_READS: usize = 64;
 
 /// An open connection.
@@ -37,10 +38,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects and shakes hands.
+    /// Connects and completes the TLS handshake.
     ///
     /// # Errors
-    /// No byte of a request was sent.
+    /// Fails before any byte of a request was sent.
     pub(crate) fn open(target: &Target, deadline: &Deadline) -> Result<Self, Trouble> {
         let socket = match &target.proxy {
             None => connect(&target.server.host, target.server.port.unwrap_or(HTTPS), deadline)?,
@@ -58,8 +59,8 @@ impl Connection {
         }
     }
 
-    /// Whether a request may be sent on a connection that was kept: reads what
-    /// came meanwhile, without waiting, and sees an end.
+    /// Returns whether a kept connection can carry another request. Reads what has arrived since
+    /// the last answer, without waiting, and so notices a closed connection.
     pub(crate) fn is_open(&mut self) -> bool {
         if self.socket.set_nonblocking(true).is_err() {
             return false;
@@ -82,7 +83,8 @@ impl Connection {
     /// Hands a whole request to the kernel.
     ///
     /// # Errors
-    /// A part of it was not: the server cannot have the whole of it.
+    /// Fails if a part of the request was not handed over. The server cannot have the whole request
+    /// then.
     pub(crate) fn send(&mut self, bytes: &[u8], deadline: &Deadline) -> io::Result<()> {
         let mut wire = Wire { socket: &self.socket, deadline };
         self.tls.set_buffer_limit(None);
@@ -93,14 +95,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads as long as the deadline lets it.
+    /// Returns a reader of the answer that stops at the deadline.
     pub(crate) fn incoming<'a>(&'a mut self, deadline: &'a Deadline) -> impl Read + 'a {
         Incoming { connection: self, deadline }
     }
 }
 
 impl Target {
-    /// An I/O error on this way, in words.
+    /// Describes an I/O error on this connection in words.
     pub(crate) fn explain(&self, doing: &str, error: &io::Error, deadline: &Deadline) -> Trouble {
         let (reason, may_pass) = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(error) => tls::explain(error, &self.tls.authorities),
@@ -110,8 +112,8 @@ impl Target {
     }
 }
 
-/// Leaves its last message, with TLS 1.3 also the client's certificate, to be
-/// sent together with the request.
+/// Completes the TLS handshake. Does not send the last handshake message: it goes out together with
+/// the request. With TLS 1.3 it contains the client's certificate.
 fn shake_hands(tls: &mut ClientConnection, wire: &mut Wire<'_>) -> io::Result<()> {
     while tls.is_handshaking() {
         while tls.wants_write() {
@@ -121,7 +123,7 @@ fn shake_hands(tls: &mut ClientConnection, wire: &mut Wire<'_>) -> io::Result<()
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if let Err(error) = tls.process_new_packets() {
-            // The server is told why; that is all that can be done.
+            // Tell the server the reason. If this fails too, nothing more can be done.
             let _ = tls.write_tls(wire);
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
@@ -129,13 +131,13 @@ fn shake_hands(tls: &mut ClientConnection, wire: &mut Wire<'_>) -> io::Result<()
     Ok(())
 }
 
-/// Whether the server refused our certificate, and so the request unread.
+/// Returns whether the server refused the client certificate. It has not read the request then.
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(inner, Some(rustls::Error::AlertReceived(alert)) if tls::is_about_certificate(*alert))
 }
 
-/// An I/O error without TLS in it.
+/// Describes an I/O error that does not come from TLS.
 fn plain(error: &io::Error, deadline: &Deadline) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => format!("no answer within {}", humantime::format_duration(rounded(deadline.limit()))),
@@ -167,7 +169,7 @@ impl Read for Incoming<'_> {
     }
 }
 
-/// A socket on which nothing waits longer than the deadline.
+/// A socket on which no wait is longer than the deadline.
 struct Wire<'a> {
     socket: &'a TcpStream,
     deadline: &'a Deadline,
@@ -176,14 +178,14 @@ struct Wire<'a> {
 impl Wire<'_> {
     fn left(&self) -> io::Result<Duration> {
         let left = self.deadline.left();
-        // A zero would mean to wait for ever.
+        // A timeout of zero would mean to wait forever.
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
 }
 
 fn in_time<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match attempt() {
-        // How a socket says that its time is up.
+        // A socket reports an expired timeout as `WouldBlock`.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::TimedOut.into()),
         ended => ended,
     }
@@ -206,7 +208,7 @@ impl Write for Wire<'_> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
 
-    /// What TLS has to say at one time goes out in one packet.
+    /// Sends all pending TLS records in one packet.
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
             self.socket.set_write_timeout(Some(self.left()?))?;
@@ -222,8 +224,8 @@ impl Write for Wire<'_> {
     }
 }
 
-/// Connects to the first of a host's addresses that answers; each gets its
-/// share of the time, so that a silent one does not hide the next.
+/// Connects to the first address of a host that answers. Each address gets a share of the time, so
+/// that a silent address does not keep the next from being tried.
 fn connect(host: &Host, port: u16, deadline: &Deadline) -> Result<TcpStream, Trouble> {
     let addresses: Vec<IpAddr> = resolver::addresses(host, deadline)?;
     let mut failed = Vec::new();
@@ -235,7 +237,7 @@ fn connect(host: &Host, port: u16, deadline: &Deadline) -> Result<TcpStream, Tro
             break;
         }
         match TcpStream::connect_timeout(&place, share) {
-            // Nagle's algorithm would hold a request back for 40 ms.
+            // Nagle's algorithm would delay a request by 40 ms.
             Ok(socket) => match socket.set_nodelay(true) {
                 Ok(()) => return Ok(socket),
                 Err(error) => failed.push(format!("{place}: {}", words(&error))),
@@ -253,7 +255,7 @@ fn rounded(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Asks an http proxy for a way to the server (RFC 9110, 9.3.6).
+/// Opens a tunnel to the server through an HTTP proxy (CONNECT; RFC 9110, section 9.3.6).
 fn through(proxy: &Url, authority: &str, deadline: &Deadline) -> Result<TcpStream, Trouble> {
     let socket = connect(&proxy.host, proxy.port.unwrap_or(HTTP), deadline)
         .map_err(|trouble| Trouble { reason: format!("proxy {proxy}: {}", trouble.reason), ..trouble })?;
@@ -276,7 +278,7 @@ fn through(proxy: &Url, authority: &str, deadline: &Deadline) -> Result<TcpStrea
     }
 }
 
-/// `%40` and the like in the credentials of a URL (RFC 3986, 2.1).
+/// Decodes percent-encoded bytes such as `%40` in the credentials of a URL (RFC 3986, section 2.1).
 fn percent_decoded(text: &str) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,6 +1,8 @@
-//! Asks DNS for the addresses of a name (RFC 1035), of the servers and with
-//! the search list of resolv.conf(5). UDP alone: the addresses of an API server
-//! fit, and of a longer answer what has come is used. Reads no file.
+//! Asks DNS servers for the addresses of a name (RFC 1035), with the servers and the search list of
+//! resolv.conf(5).
+//!
+//! It uses UDP only: the addresses of an API server fit into one packet. If an answer is cut off,
+//! the addresses in it are used. It reads no file.
 
 use crate::retry::Deadline;
 use crate::small_file::words;
@@ -11,37 +13,36 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 const PORT: u16 = 53;
-/// As many servers as glibc asks.
+/// The maximum number of servers to ask, the same as in glibc.
 const MOST_SERVERS: usize = 3;
-/// How long the second family is waited for once the first is known: some
-/// servers never answer for a family that they do not have.
+/// The time to wait for the second address family when the first one is known. Some servers never
+/// answer for a family that they do not have.
 const SECOND_FAMILY: Duration = Duration::from_millis(200);
 
-/// What resolv.conf says.
+/// The settings of a resolv.conf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resolver {
     pub(crate) servers: Vec<SocketAddr>,
     search: Vec<String>,
-    /// A name with fewer dots is looked for in the search list first.
+    /// The search list comes first for a name with fewer dots than this.
     dots: usize,
     timeout: Duration,
     attempts: usize,
 }
 
-/// How a question ended.
+/// The result of a lookup.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// The addresses, IPv4 first: where it is not routed, connecting to one
-    /// fails at once.
+    /// The addresses, IPv4 first. If IPv4 is not routed, a connection to it fails immediately.
     Addresses(Vec<IpAddr>),
-    /// The servers say that there are none.
+    /// The servers say that the name has no addresses.
     Nothing,
-    /// No server could say; why each.
+    /// No server gave a usable answer. Contains the reason for each server.
     Failed(String),
 }
 
 impl Resolver {
-    /// Reads a resolv.conf; what we do not act on is passed over.
+    /// Reads a resolv.conf. Skips everything that this module does not use.
     pub(crate) fn parse(text: &str) -> Self {
         let mut parsed = Self { servers: Vec::new(), search: Vec::new(), dots: 1, timeout: Duration::from_secs(5), attempts: 2 };
         for line in text.lines() {
@@ -50,7 +51,7 @@ impl Resolver {
                 Some("nameserver") => {
                     parsed.servers.extend(words.next().and_then(|word| word.parse().ok()).map(|address| SocketAddr::new(address, PORT)));
                 }
-                // The last of either counts.
+                // Of several `search` and `domain` lines, the last one counts.
                 Some("search" | "domain") => parsed.search = words.map(|word| word.trim_matches('.').to_owned()).collect(),
                 Some("options") => words.for_each(|word| parsed.set(word)),
                 _ => {}
@@ -76,7 +77,7 @@ impl Resolver {
         }
     }
 
-    /// The names to ask for, in order.
+    /// Returns the names to ask for, in order.
     fn names(&self, name: &str) -> Vec<String> {
         if let Some(absolute) = name.strip_suffix('.') {
             return vec![absolute.to_owned()];
@@ -87,7 +88,7 @@ impl Resolver {
         names
     }
 
-    /// Looks a name up.
+    /// Looks up a name.
     pub(crate) fn find(&self, name: &str, deadline: &Deadline) -> Found {
         let mut failed = None;
         for name in self.names(name) {
@@ -104,7 +105,7 @@ impl Resolver {
         let mut failed: Vec<String> = Vec::new();
         for _ in 0..self.attempts {
             for server in &self.servers {
-                // Something is always left for the next server, and to connect.
+                // Leave some time for the next server and for the connection.
                 let wait = self.timeout.min(deadline.left() / 3);
                 if wait.is_zero() {
                     return Found::Failed(failed.join("; "));
@@ -124,7 +125,7 @@ impl Resolver {
     }
 }
 
-/// Asks one server for both families at once.
+/// Asks one server for both address families at once.
 fn exchange(server: SocketAddr, name: &str, deadline: &Deadline) -> Result<Vec<IpAddr>, String> {
     let own: SocketAddr = match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -134,7 +135,8 @@ fn exchange(server: SocketAddr, name: &str, deadline: &Deadline) -> Result<Vec<I
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer".to_owned(),
         _ => words(&error),
     };
-    // A connected socket hears nobody else, and hears that nobody listens.
+    // A connected socket receives packets from this server only, and reports an error if no process
+    // listens on the server's port.
     let socket = UdpSocket::bind(own).and_then(|socket| socket.connect(server).map(|()| socket)).map_err(failed)?;
     let mut open = vec![(identifier(), TYPE::A), (identifier(), TYPE::AAAA)];
     for (id, family) in &open {
@@ -173,8 +175,8 @@ fn exchange(server: SocketAddr, name: &str, deadline: &Deadline) -> Result<Vec<I
     Ok(found)
 }
 
-/// Which of the open questions a packet answers, and the addresses in it;
-/// `None` for a packet that answers none of them.
+/// Returns which of the open questions a packet answers, and the addresses in it. Returns `None`
+/// for a packet that answers none of them.
 fn read(packet: &[u8], name: &str, open: &[(u16, TYPE)]) -> Result<Option<(usize, Vec<IpAddr>)>, String> {
     let Ok(answer) = Packet::parse(packet) else {
         return Ok(None);
@@ -214,7 +216,8 @@ fn query(id: u16, name: &str, family: TYPE) -> Option<Vec<u8>> {
     packet.build_bytes_vec().ok()
 }
 
-/// A number that nobody can guess; the hasher's random keys are seed enough.
+/// Returns a random number that an attacker cannot guess. The random keys of the standard library's
+/// hasher are good enough for it.
 fn identifier() -> u16 {
     use std::hash::{BuildHasher, RandomState};
     let [first, second, ..] = RandomState::new().hash_one(PORT).to_ne_bytes();
@@ -228,7 +231,7 @@ mod tests {
     use simple_dns::rdata::{A, AAAA};
     use std::sync::mpsc;
 
-    /// What a server does with a question for a name and a family.
+    /// The reaction of a test server to a question for a name and a family.
     type Says = fn(&str, TYPE) -> Reply;
 
     enum Reply {
@@ -239,7 +242,7 @@ mod tests {
         Silence,
     }
 
-    /// A server on a port of its own; it tells what it was asked.
+    /// Starts a server on its own port. It reports each question that it receives.
     fn server(says: Says) -> (SocketAddr, mpsc::Receiver<String>) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();

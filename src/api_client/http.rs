@@ -1,35 +1,37 @@
-//! HTTP/1.1 as an API client needs it (RFC 9112): one request written, one
-//! answer read, bounded in size. Knows nothing of sockets, time or what is
-//! said; follows no redirect and tries nothing again.
+//! HTTP/1.1 for an API client (RFC 9112): writes one request and reads one answer of bounded size.
+//!
+//! It knows nothing of sockets, time or the meaning of the content. It follows no redirect and does
+//! not retry.
 
 use httparse::Status;
 use std::io::{self, Read};
 use std::time::Duration;
 
-/// An answer's head of more bytes than this is none of an API server's.
+/// The maximum size of an answer's head, in bytes. An API server sends no larger one.
 const LARGEST_HEAD: usize = 64 * 1024;
-/// An answer of more bytes than this was not asked for: lists come in pages.
+/// The maximum size of an answer's body, in bytes. Lists are read in pages, so no request needs a
+/// larger one.
 const LARGEST_BODY: u64 = 16 * 1024 * 1024;
 const MOST_HEADERS: usize = 128;
-/// No server is waited for longer: beyond it, a number is a mistake.
+/// The longest `Retry-After`, in seconds. A larger number is a mistake of the server.
 const LONGEST_WAIT: u64 = 3600;
-/// The line before a chunk holds its length.
+/// The maximum size of the line before a chunk, in bytes. It contains the chunk's length.
 const LONGEST_CHUNK_LINE: usize = 4096;
 
-/// One request. Sent once.
+/// One request. It is sent once.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// What to do.
+    /// The HTTP method.
     pub method: Method,
-    /// With the query.
+    /// The path with the query.
     pub path: &'a str,
-    /// `Accept:`.
+    /// The value of `Accept:`.
     pub accept: &'a str,
-    /// `Content-Type:` and body.
+    /// The value of `Content-Type:`, and the body.
     pub content: Option<(&'a str, &'a [u8])>,
 }
 
-/// The methods of the Kubernetes API.
+/// The HTTP methods that the store uses with the Kubernetes API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// Get or list.
@@ -42,23 +44,23 @@ pub enum Method {
     Delete,
 }
 
-/// What the server said, whatever the status.
+/// The answer of a server, whatever its status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
-    /// `Retry-After:`, where it is in seconds.
+    /// The value of `Retry-After:`, if it is in seconds.
     pub retry_after: Option<Duration>,
-    /// At most 16 MiB.
+    /// The body, at most 16 MiB.
     pub body: Vec<u8>,
 }
 
-/// Why no whole answer was read.
+/// The reasons why no complete answer was read.
 #[derive(Debug)]
 pub(crate) enum Unread {
     /// The connection failed or ended.
     Failed(io::Error),
-    /// What came is not HTTP/1.1, or too large.
+    /// The answer is not HTTP/1.1, or is too large.
     Malformed(String),
 }
 
@@ -68,20 +70,20 @@ impl From<io::Error> for Unread {
     }
 }
 
-/// Where a request goes and who sends it.
+/// The destination of a request, and its sender.
 pub(crate) struct Sender<'a> {
-    /// `Host:`.
+    /// The value of `Host:`.
     pub(crate) authority: &'a str,
-    /// What stands before each path.
+    /// The prefix of each path.
     pub(crate) base: &'a str,
     /// The bearer token.
     pub(crate) token: Option<&'a str>,
 }
 
-/// The bytes of a request.
+/// Returns the bytes of a request.
 ///
 /// # Errors
-/// The path or the token holds what would end its line.
+/// Fails if the path or the token contains a character that would end its line.
 pub(crate) fn encode(sender: &Sender<'_>, request: &Request<'_>) -> Result<Vec<u8>, &'static str> {
     if !request.path.starts_with('/') || !is_word(request.path) {
         return Err("expected a path of visible ASCII letters");
@@ -118,7 +120,7 @@ fn is_word(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// Reads one answer; also tells whether the connection may carry another.
+/// Reads one answer. Also returns whether the connection can carry another request.
 ///
 /// # Errors
 /// See [`Unread`].
@@ -142,7 +144,8 @@ pub(crate) fn read_answer(source: &mut dyn Read) -> Result<(Answer, bool), Unrea
     Ok((Answer { status: head.status, retry_after: head.retry_after, body }, reusable))
 }
 
-/// Reads a head alone, as a proxy answers to CONNECT; its status.
+/// Reads only the head of an answer and returns its status. A proxy answers CONNECT with a head
+/// alone.
 ///
 /// # Errors
 /// See [`Unread`].
@@ -163,7 +166,7 @@ enum Length {
     UntilClosed,
 }
 
-/// What has come and was not yet used stands in `buffer`.
+/// The reader of an answer. `buffer` contains the bytes that were received and not yet used.
 struct Incoming<'a> {
     source: &'a mut dyn Read,
     buffer: Vec<u8>,
@@ -297,7 +300,7 @@ impl Head {
         };
         let says = |word: &str| values("connection").any(|value| value.split(',').any(|part| part.trim() == word));
         let newest = response.version == Some(1);
-        // Both together is how requests are smuggled (RFC 9112, 6.3).
+        // An answer with both headers is a sign of request smuggling (RFC 9112, section 6.3).
         let clear = chunked.is_empty() || lengths.is_empty();
         Ok(Self {
             status: response.code.unwrap_or(0),
@@ -308,7 +311,7 @@ impl Head {
     }
 }
 
-/// Seconds; a date, which no API server sends, is passed over.
+/// Parses a number of seconds. Ignores a date, which no API server sends.
 fn retry_after(text: &str) -> Option<Duration> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| Duration::from_secs(text.parse().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)))
@@ -331,7 +334,7 @@ mod tests {
     use crate::api_client::http::*;
     use proptest::prelude::*;
 
-    /// Gives its bytes in pieces of this length.
+    /// A reader that returns its bytes in pieces of this length.
     struct Pieces<'a>(&'a [u8], usize);
 
     impl Read for Pieces<'_> {
@@ -344,7 +347,7 @@ mod tests {
         }
     }
 
-    /// Words of which answers, good and bad, are made.
+    /// Parts of valid and invalid answers.
     const WORDS: &[&str] = &[
         "HTTP/1.1 200 OK\r\n",
         "HTTP/1.1 100 C\r\n",
@@ -382,7 +385,8 @@ mod tests {
                 Err(Unread::Malformed(reason)) => Err(reason),
             };
             let (whole, cut) = (read(usize::MAX), read(piece));
-            // A connection that ends in time hides what would have come.
+            // If the connection ends in the middle, the rest of the answer is not seen. Then both
+            // reads must fail, but the reasons may differ.
             prop_assert!(whole == cut || whole.is_err() && cut.is_err(), "{:?} {:?}", whole, cut);
         }
 

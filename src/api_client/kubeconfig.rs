@@ -1,9 +1,9 @@
-//! A kubeconfig file: which API server, whom to trust, who we are.
+//! A kubeconfig file: which API server to use, whom to trust, and the client's credentials.
 //!
-//! Understood as client-go does, for what a plugin without a terminal can use:
-//! data beats files, a token file beats a token, paths are relative to the
-//! kubeconfig. What we do not understand is refused, not passed over: to act
-//! as somebody else would be worse. No error shows content: it may be secret.
+//! It is read as client-go reads it, as far as a plugin without a terminal can use it. Data takes
+//! precedence over files, and a token file over a token. Paths are relative to the kubeconfig. A
+//! setting that is not supported is refused and not ignored: to act under another identity would be
+//! worse. No error message shows content, because it may be secret.
 
 use super::url::Url;
 use crate::small_file::{read_small, words};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::path::{Path, PathBuf};
 
-/// Why no client could be made of a kubeconfig.
+/// The reasons why a kubeconfig cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// The kubeconfig, or a file that it names, cannot be read.
@@ -21,59 +21,61 @@ pub enum ClientError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What it is for.
+        /// The purpose of the file.
         role: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// It does not say what is needed.
+    /// A required setting is missing or wrong.
     #[error("kubeconfig {path}: {reason}")]
     Malformed {
         /// The kubeconfig.
         path: PathBuf,
-        /// What was expected.
+        /// The expected content.
         reason: String,
     },
-    /// It asks for what we do not do.
+    /// The kubeconfig uses a feature that is not supported.
     #[error("kubeconfig {path}: {reason}")]
     Unsupported {
         /// The kubeconfig.
         path: PathBuf,
-        /// What that is, and what to use in its place.
+        /// The feature, and the alternative.
         reason: String,
     },
 }
 
-/// Bytes in PEM, and where they stood.
+/// Bytes in PEM, and their place, for messages.
 pub(crate) struct Pem {
     pub(crate) bytes: Vec<u8>,
     pub(crate) place: String,
 }
 
-/// Whose word is taken for the server's name.
+/// The authorities that may sign the server's certificate.
 pub(crate) enum Trust {
-    /// These authorities'.
+    /// These authorities.
     Authorities(Pem),
-    /// Those that the system trusts.
+    /// The authorities that the system trusts.
     System,
-    /// Anybody's: `insecure-skip-tls-verify`.
+    /// Any certificate is accepted: `insecure-skip-tls-verify`.
     Anybody,
 }
 
 /// A bearer token.
 pub(crate) enum Token {
-    /// As it stands.
+    /// The token itself.
     Text(String),
-    /// Read anew for each request, because it is renewed there.
+    /// The path of the token file. It is read again for each request, because the token in it is
+    /// renewed.
     File(PathBuf),
 }
 
-/// What is used of a kubeconfig, with the files that it names read.
+/// The settings of a kubeconfig that are used. The files that it names are already read, except for
+/// a token file.
 pub(crate) struct Kubeconfig {
     pub(crate) server: Url,
     pub(crate) tls_server_name: Option<String>,
     pub(crate) trust: Trust,
-    /// Certificate chain and key.
+    /// The certificate chain and the key.
     pub(crate) certificate: Option<(Pem, Pem)>,
     pub(crate) token: Option<Token>,
     pub(crate) proxy_url: Option<String>,
@@ -147,7 +149,7 @@ struct User {
     as_user_extra: Option<IgnoredAny>,
 }
 
-/// What a user may have, for messages.
+/// The supported credentials of a user, for messages.
 const UNDERSTOOD: &str = "understood are token, tokenFile, client-certificate and client-key";
 
 impl Kubeconfig {
@@ -165,12 +167,12 @@ fn read(path: &Path, role: &str) -> Result<Vec<u8>, ClientError> {
     read_small(path).map_err(|error| ClientError::Unreadable { path: path.to_owned(), role: role.to_owned(), reason: words(&error) })
 }
 
-/// What is written and not empty; client-go takes an empty text for none.
+/// Returns a text that is present and not empty. client-go treats an empty text as missing.
 fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-/// Reads one kubeconfig.
+/// The reader of one kubeconfig.
 struct Reader<'a> {
     path: &'a Path,
 }
@@ -210,7 +212,7 @@ impl Reader<'_> {
         self.settle(cluster, user)
     }
 
-    /// JSON is YAML as well, and read much faster as what it is.
+    /// Parses JSON with the JSON parser. JSON is also YAML, but the JSON parser is much faster.
     fn decode(&self, bytes: &[u8]) -> Result<File, ClientError> {
         if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{')
             && let Ok(file) = serde_json::from_slice(bytes)
@@ -290,7 +292,7 @@ impl Reader<'_> {
         Err(self.unsupported(format!("user: {kind} is not supported, {UNDERSTOOD}")))
     }
 
-    /// A path as the kubeconfig means it.
+    /// Resolves a path relative to the directory of the kubeconfig.
     fn beside(&self, path: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)
     }

@@ -1,17 +1,19 @@
-//! The client of the Kubernetes API server: a kubeconfig in, one HTTP request
-//! and its answer out, within a time limit.
+//! The client of the Kubernetes API server: reads a kubeconfig, sends one HTTP request and reads
+//! its answer, within a time limit.
 //!
-//! Knows nothing of objects, allocations or stores, and never repeats a request.
+//! It knows nothing of objects, allocations or stores, and never repeats a request.
 //!
 //! ```text
-//! kubeconfig   which server, whom to trust, who we are
+//! kubeconfig   which server to use, whom to trust, the client's credentials
 //! url          the parts of a URL, for servers and proxies
 //! proxy        whether the request goes through a proxy
 //! resolver     host name to addresses: /etc/hosts, then dns_query
-//! connection   TCP, a proxy's tunnel, and tls
-//! http         HTTP/1.1: one request written, one answer read
+//! dns_query    asks DNS servers for the addresses of a name
+//! connection   TCP, the tunnel through a proxy, and tls
+//! http         HTTP/1.1: writes one request, reads one answer
 //! client       all of them, for one call
-//! token, way   what tells two clusters apart
+//! trouble      why a server was not reached, and whether a retry may help
+//! token, way   tell two clusters apart
 //! ```
 
 pub mod client;

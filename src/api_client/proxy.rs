@@ -1,16 +1,18 @@
-//! Whether the way to the API server leads through a proxy: `proxy-url` of the
-//! kubeconfig, else `HTTPS_PROXY` unless `NO_PROXY` names the server, with
-//! Go's reading of both. Only http proxies are spoken to.
+//! Decides whether the connection to the API server goes through a proxy.
+//!
+//! The proxy is `proxy-url` of the kubeconfig. Without it, the proxy is `HTTPS_PROXY`, unless
+//! `NO_PROXY` names the server. Both variables are read as Go reads them. Only HTTP proxies are
+//! supported.
 
 use super::url::{Host, Url};
 use crate::addr::Subnet;
 use crate::environment::ProxyVariables;
 use std::net::IpAddr;
 
-/// The proxy in front of a server.
+/// Returns the proxy to use for a server, if any.
 ///
 /// # Errors
-/// Where a proxy was named, and why it cannot be used.
+/// Returns the setting that names a proxy, and why that proxy cannot be used.
 pub(crate) fn choose(server: &Url, proxy_url: Option<&str>, variables: &ProxyVariables) -> Result<Option<Url>, (String, String)> {
     if let Some(text) = proxy_url {
         return parse(text).map(Some).map_err(|reason| ("proxy-url".to_owned(), reason));
@@ -33,10 +35,10 @@ fn parse(text: &str) -> Result<Url, String> {
     }
 }
 
-/// Whether a server is reached without a proxy: this machine always, and what
-/// an entry of the comma list names: `*`, an address, a CIDR, a domain with
-/// all below it, or with a leading dot only what is below it; each but a CIDR
-/// with an optional port.
+/// Returns whether a server is reached without a proxy. This is always true for this machine, and
+/// for a server that an entry of the comma-separated list names. An entry is `*`, an address, a
+/// CIDR, a domain with everything below it, or, with a leading dot, only what is below the domain.
+/// All but a CIDR may have a port.
 fn is_direct(server: &Url, exceptions: &str) -> bool {
     match &server.host {
         Host::Name(name) if name == "localhost" => return true,

@@ -1,8 +1,8 @@
-//! Host name to addresses without the C library: a static executable that
-//! called getaddrinfo would load the host's NSS modules into itself.
+//! Resolves a host name to addresses without the C library. A static executable that called
+//! getaddrinfo would load the host's NSS modules into itself.
 //!
-//! Addresses stand for themselves; names are looked up in /etc/hosts, then asked
-//! of DNS. What else a host may have in nsswitch.conf is not asked.
+//! An address resolves to itself. A name is looked up in /etc/hosts first, then in DNS. Other
+//! sources that nsswitch.conf may name are not used.
 
 use super::dns_query::{Found, Resolver};
 use super::trouble::Trouble;
@@ -15,10 +15,10 @@ use std::path::Path;
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// The addresses of a host, in the order to be tried; never none.
+/// Returns the addresses of a host, in the order in which to try them. There is at least one.
 ///
 /// # Errors
-/// Nobody knows the name.
+/// Fails if neither /etc/hosts nor DNS has the name.
 pub(crate) fn addresses(host: &Host, deadline: &Deadline) -> Result<Vec<IpAddr>, Trouble> {
     let name = match host {
         Host::Address(address) => return Ok(vec![*address]),
@@ -29,7 +29,7 @@ pub(crate) fn addresses(host: &Host, deadline: &Deadline) -> Result<Vec<IpAddr>,
     if !found.is_empty() {
         return Ok(found);
     }
-    // Never asked of anybody (RFC 6761, 6.3).
+    // These names are never looked up in DNS (RFC 6761, section 6.3).
     if plain == "localhost" || plain.ends_with(".localhost") {
         return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     }
@@ -42,12 +42,12 @@ pub(crate) fn addresses(host: &Host, deadline: &Deadline) -> Result<Vec<IpAddr>,
     }
 }
 
-/// A file that is missing is as good as an empty one.
+/// Reads a file as text. A file that cannot be read counts as empty.
 fn text_of(path: &str) -> String {
     read_small(Path::new(path)).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The addresses that hosts(5) has for a name in lower case.
+/// Returns the addresses of a name in the text of a hosts(5) file. Case does not matter.
 fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for line in text.lines() {

@@ -1,6 +1,8 @@
-//! TLS towards the API server: what is trusted, who we are, and what is said
-//! when it fails. TLS 1.3 and 1.2; no session is resumed, a process does not
-//! live long enough to.
+//! TLS to the API server: the trusted authorities, the client certificate, and the messages for
+//! failures.
+//!
+//! It supports TLS 1.3 and 1.2. It does not resume sessions, because the process does not live long
+//! enough.
 
 use super::kubeconfig::{Kubeconfig, Pem, Trust};
 use crate::small_file::read_small;
@@ -14,8 +16,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Where distributions keep the authorities that the system trusts; the first
-/// that is there is read, and only when the kubeconfig names none.
+/// The files in which distributions keep the authorities that the system trusts. The first one that
+/// can be read is used, and only if the kubeconfig names no authority.
 const SYSTEM_BUNDLES: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -25,18 +27,18 @@ const SYSTEM_BUNDLES: &[&str] = &[
     "/etc/ssl/cert.pem",
 ];
 
-/// A client configuration and where its authorities come from.
+/// A TLS configuration, and the source of its authorities.
 pub(crate) struct Tls {
     pub(crate) config: Arc<ClientConfig>,
-    /// For messages.
+    /// The place of the authorities, for messages.
     pub(crate) authorities: String,
 }
 
 impl Tls {
-    /// Builds the configuration that a kubeconfig asks for.
+    /// Builds the TLS configuration for a kubeconfig.
     ///
     /// # Errors
-    /// What is wrong with a certificate or key, and where it stood.
+    /// Returns what is wrong with a certificate or key, and its place.
     pub(crate) fn new(kubeconfig: &Kubeconfig) -> Result<Self, String> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -104,8 +106,8 @@ fn with_certificate(
     })
 }
 
-/// `insecure-skip-tls-verify`: any certificate will do, as long as the server
-/// has its key.
+/// The verifier for `insecure-skip-tls-verify`. It accepts any certificate, if the server has the
+/// key of it.
 #[derive(Debug)]
 struct TrustAnybody(Arc<CryptoProvider>);
 
@@ -144,8 +146,7 @@ impl ServerCertVerifier for TrustAnybody {
     }
 }
 
-/// A failure of TLS in a sentence that says what to do, and whether it may
-/// pass by itself.
+/// Describes a TLS failure and what to do about it. Also returns whether a retry may help.
 pub(crate) fn explain(error: &rustls::Error, authorities: &str) -> (String, bool) {
     match error {
         rustls::Error::InvalidCertificate(reason) => (explain_certificate(reason, authorities), false),
@@ -163,8 +164,8 @@ pub(crate) fn explain(error: &rustls::Error, authorities: &str) -> (String, bool
     }
 }
 
-/// Alerts by which a server refuses a client's certificate; with TLS 1.3 they
-/// arrive after the request was sent, which it then has not read.
+/// Returns whether an alert means that the server refuses the client certificate. With TLS 1.3 it
+/// arrives after the request was sent. The server has not read the request then.
 pub(crate) fn is_about_certificate(alert: AlertDescription) -> bool {
     use AlertDescription as Alert;
     [
@@ -212,14 +213,14 @@ fn explain_certificate(reason: &CertificateError, authorities: &str) -> String {
     }
 }
 
-/// `DnsName("a")` and `IpAddress(1.2.3.4)` without what is around the name.
+/// Returns the inner name of `DnsName("a")` or `IpAddress(1.2.3.4)`.
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').map_or(name, |(_, inner)| inner);
     inner.trim_end_matches(')').trim_matches('"')
 }
 
 fn date(time: &UnixTime) -> String {
-    // Later ones cannot be written, and humantime would refuse them.
+    // humantime refuses later times, because RFC 3339 has only four digits for the year.
     const LAST: u64 = 253_402_300_799;
     let since = Duration::from_secs(time.as_secs().min(LAST));
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since).to_string()

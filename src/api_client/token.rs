@@ -1,13 +1,16 @@
-//! What a ServiceAccount's token says of itself: a JSON Web Token, whose middle
-//! part can be read. It decides nothing that the server does not check: it tells
-//! two clusters apart.
+//! The claims of a ServiceAccount token: it is a JSON Web Token, and the client can read its middle
+//! part.
+//!
+//! The claims decide nothing that the server does not check. They are used to tell two clusters
+//! apart.
 
 use super::way::Account;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-/// Longer than the names of a ServiceAccount and its namespace.
+/// The maximum length of a name or a UID, in bytes. The names of a ServiceAccount and its namespace
+/// are shorter.
 const LONGEST: usize = 512;
 
 #[derive(Deserialize)]
@@ -15,7 +18,7 @@ struct Claims {
     sub: Option<String>,
     #[serde(rename = "kubernetes.io")]
     bound: Option<Bound>,
-    /// Tokens in Secrets, which never end.
+    /// The claim of tokens in Secrets, which never expire.
     #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
     uid: Option<String>,
 }
@@ -37,7 +40,7 @@ struct Named {
     uid: Option<String>,
 }
 
-/// The ServiceAccount that a token is of; `None` for any other token.
+/// Returns the ServiceAccount of a token, or `None` for any other token.
 pub(crate) fn account(token: &str) -> Option<Account> {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Claims = serde_json::from_slice(&claims).ok()?;
@@ -47,7 +50,7 @@ pub(crate) fn account(token: &str) -> Option<Account> {
     (short(&name) && short(&uid)).then_some(Account { name, uid })
 }
 
-/// The Node that a token is bound to, by itself or by its pod: name and uid.
+/// Returns the name and the UID of the Node that a token is bound to, directly or through its pod.
 pub(crate) fn node(token: &str) -> Option<(String, String)> {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let node = serde_json::from_slice::<Claims>(&claims).ok()?.bound?.node?;

@@ -1,6 +1,6 @@
-//! Why a server could not be reached, and whether a later attempt may reach it.
+//! The reason why a server could not be reached, and whether a retry may reach it.
 
-/// Why something did not work, and whether it may by itself.
+/// The reason for a failure, and whether it may end without any change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trouble {
     pub(crate) reason: String,

@@ -1,24 +1,24 @@
-//! Where a server or a proxy is reached: the parts of its URL (RFC 3986) that
-//! we act on. Resolves nothing and connects to nothing.
+//! The parts of the URL of a server or a proxy (RFC 3986). Parses only: it resolves no name and
+//! opens no connection.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// The port of https, and of an http proxy.
+/// The default port of https.
 pub(crate) const HTTPS: u16 = 443;
 
-/// A host as a URL names it.
+/// The host in a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// An address; an IPv6 one stands in brackets.
+    /// An address. In a URL, an IPv6 address is written in brackets.
     Address(IpAddr),
-    /// A DNS name, in lower case.
+    /// A DNS name in lower case.
     Name(String),
 }
 
 impl Host {
-    /// A host without brackets around an IPv6 address; `None` for what no host
-    /// name can be.
+    /// Parses a host, with an IPv6 address written without brackets. Returns `None` for a text that
+    /// cannot be a host name.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse() {
             return Some(Self::Address(address));
@@ -28,7 +28,8 @@ impl Host {
             plain && (1..=63).contains(&label.len())
         };
         let name = text.strip_suffix('.').unwrap_or(text);
-        // A last label of digits alone is a mistyped address (RFC 3696, 2).
+        // If the last label consists of digits only, the name is a mistyped address (RFC 3696,
+        // section 2).
         let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
         (name.len() <= 253 && !numeric && name.split('.').all(is_label)).then(|| Self::Name(text.to_ascii_lowercase()))
     }
@@ -44,18 +45,18 @@ impl fmt::Display for Host {
     }
 }
 
-/// The parts of a URL. Its display leaves out what is secret.
+/// The parts of a URL. `Display` and `Debug` leave out the credentials, which are secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Url {
-    /// In lower case; empty where the text has none.
+    /// The scheme in lower case, or empty if the text has none.
     pub(crate) scheme: String,
-    /// `user:password`, as written.
+    /// The credentials `user:password`, as written.
     pub(crate) credentials: Option<String>,
     /// The host.
     pub(crate) host: Host,
-    /// The port, where one is written.
+    /// The port, if the text has one.
     pub(crate) port: Option<u16>,
-    /// Without a slash at its end; query and fragment are refused.
+    /// The path without a slash at its end. A URL with a query or a fragment is refused.
     pub(crate) path: String,
 }
 
@@ -63,7 +64,7 @@ impl Url {
     /// Parses `[scheme://][user:password@]host[:port][/path]`.
     ///
     /// # Errors
-    /// What was expected; the text is left out, it may hold a password.
+    /// Returns what was expected. It does not contain the text, which may hold a password.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("expected a URL without spaces and other than ASCII letters");
@@ -93,7 +94,7 @@ impl Url {
         Ok(Self { scheme: scheme.to_ascii_lowercase(), credentials, host, port, path })
     }
 
-    /// Host and port as `Host:` of HTTP and CONNECT write them.
+    /// Returns the host and the port in the form of the HTTP header `Host:` and of CONNECT.
     pub(crate) fn authority(&self, default_port: u16) -> String {
         format!("{}:{}", self.host, self.port.unwrap_or(default_port))
     }
@@ -115,8 +116,8 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Host and port. Whereabouts' installer writes brackets around an IPv4
-/// address as well, and client-go takes them.
+/// Splits a text into host and port. An IPv4 address in brackets is accepted too: Whereabouts'
+/// installer writes it, and client-go accepts it.
 fn split_port(place: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = place.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
@@ -147,7 +148,7 @@ mod tests {
         assert_eq!(parse("https://[fd00::1]:6443/"), ok("[fd00::1]", Some(6443), ""));
         assert_eq!(parse("https://[fd00::1]"), ok("[fd00::1]", None, ""));
         assert_eq!(parse("https://API.example.com/k8s/clusters/c-1/"), ok("api.example.com", None, "/k8s/clusters/c-1"));
-        // What Whereabouts' installer writes for an IPv4 cluster.
+        // Whereabouts' installer writes this for an IPv4 cluster.
         assert_eq!(parse("https://[10.96.0.1]:443"), ok("10.96.0.1", Some(443), ""));
         assert_eq!(parse("proxy:3128"), ok("proxy", Some(3128), ""));
         assert_eq!(parse("http://me:a@b@proxy.:3128"), ok("proxy.", Some(3128), ""));

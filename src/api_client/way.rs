@@ -1,59 +1,60 @@
-//! A way to a cluster: what a kubeconfig says of where it leads.
+//! A way to a cluster: the facts that a client knows about the cluster that a kubeconfig leads to.
 //!
-//! A cluster is not its URL: a kubeconfig may reach it by a name or an address,
-//! a restored control plane may have another URL or other authorities, and two
-//! networks may name two kubeconfigs of one cluster. So a node state keeps the
-//! ways that have led to its cluster, and a new one is compared with them.
+//! The URL does not identify a cluster. One kubeconfig uses a name and another an address of the
+//! same cluster, a restored control plane may have another URL or other authorities, and two
+//! networks may name two kubeconfigs of one cluster. Therefore the node state stores the ways that
+//! have led to its cluster, and each new way is compared with them.
 
 use serde::{Deserialize, Serialize};
 
-/// See the module.
+/// A way to a cluster. See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Way {
-    /// A hash of the authorities, `-`, and one of the URL. One of the two alone
-    /// may change without its being another cluster.
+    /// A hash of the authorities, `-`, and a hash of the URL. If only one of the two changes, it is
+    /// still the same cluster.
     pub id: String,
-    /// The kubeconfig's path.
+    /// The path of the kubeconfig.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The ServiceAccount that the token is of.
+    /// The ServiceAccount of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<Account>,
 }
 
-/// A ServiceAccount. Its uid is the same in no two clusters.
+/// A ServiceAccount. No two clusters use the same UID.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// Namespace and name.
+    /// The namespace and the name.
     pub name: String,
-    /// Its uid.
+    /// The UID.
     pub uid: String,
 }
 
 impl Way {
-    /// What is known of a way from its id alone.
+    /// Returns a way of which only the ID is known.
     #[must_use]
     pub fn of(id: &str) -> Self {
         Self { id: id.to_owned(), file: None, account: None }
     }
 
-    /// Whether both lead to one cluster, as far as they tell. A cluster may get
-    /// another URL, or other authorities; another one has both. Where one authority
-    /// signs for several clusters, the uids of the same ServiceAccount differ.
+    /// Returns whether both ways lead to the same cluster, as far as they show. A cluster may get
+    /// another URL, or other authorities. A different cluster differs in both. If one authority
+    /// signs for several clusters, the UIDs of the same ServiceAccount differ.
     pub(crate) fn leads_where(&self, other: &Self) -> bool {
         let (authorities, server) = self.compare(other);
         let file = self.file.is_some() && self.file == other.file;
         let accounts = self.account.as_ref().zip(other.account.as_ref());
         match accounts.filter(|(ours, theirs)| ours.name == theirs.name) {
             Some((ours, theirs)) if ours.uid == theirs.uid => true,
-            // It may have been removed and made again.
+            // The ServiceAccount may have been deleted and created again.
             Some(_) => authorities && server || (authorities || server) && file,
             None => authorities || server || file,
         }
     }
 
-    /// Whether authorities and URL are the same. Trust in the system's authorities
-    /// names no cluster, and what an earlier version noted speaks against nothing.
+    /// Returns whether the authorities are the same, and whether the URL is the same. Trust in the
+    /// system's authorities identifies no cluster. An ID from an earlier version has no `-` and
+    /// contradicts nothing.
     fn compare(&self, other: &Self) -> (bool, bool) {
         match (self.id.split_once('-'), other.id.split_once('-')) {
             (Some((ours, our_server)), Some((theirs, their_server))) => {
@@ -81,7 +82,7 @@ mod tests {
             (way("a-s2", "other", ""), true),
             (way("a2-s", "other", ""), true),
             (way("system-s", "other", "x"), true),
-            // The node's own kubeconfig, written again.
+            // The node's own kubeconfig after it was written again.
             (way("a2-s2", "k", ""), true),
             (way("a2-s2", "other", ""), false),
             (way("a2-s2", "other", "x"), false),
@@ -105,7 +106,7 @@ mod tests {
         ] {
             assert_eq!(known.leads_where(&other), same, "{other:?}");
         }
-        // Another ServiceAccount says nothing of the cluster.
+        // A different ServiceAccount tells nothing about the cluster.
         let mut another = way("a-s2", "other", "y");
         another.account = Some(Account { name: "kube-system/other".to_owned(), uid: "y".to_owned() });
         assert!(known.leads_where(&another));
