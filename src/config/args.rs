@@ -1,6 +1,8 @@
-//! `CNI_ARGS`: `KEY=value` pairs with `;` between them, as libcni, Multus and
-//! containerd send them: in any order, sometimes every key twice (the last
-//! counts), sometimes with bytes that are no text in a value we do not use.
+//! Parses `CNI_ARGS`: `KEY=value` pairs separated by `;`, as libcni, Multus and containerd send
+//! them.
+//!
+//! The pairs come in any order. Sometimes every key comes twice, and the last value counts. A value
+//! that is not used may contain bytes that are not valid text.
 
 use super::error::{ConfigError, Problem};
 use crate::addr::{Family, Subnet, parse_address, parse_prefixed};
@@ -10,25 +12,24 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 const PLACE: &str = "CNI_ARGS";
-/// Kubernetes names end at 253; a longer one is no pod's.
+/// The maximum length of a value, in bytes. Kubernetes names are not longer than 253.
 const LONGEST: usize = 253;
 
-/// What `CNI_ARGS` say that concerns us.
+/// The values of `CNI_ARGS` that the plugin uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CniArgs {
-    /// The pod; there only when a name was given.
+    /// The pod. Present only if a pod name was given.
     pub pod: Option<PodRef>,
-    /// `IP=`: addresses asked for.
+    /// The requested addresses (`IP=`).
     pub requested: Vec<Requested>,
 }
 
 impl CniArgs {
-    /// Parses the variable's bytes.
+    /// Parses the bytes of the variable.
     ///
     /// # Errors
-    /// [`Problem::Args`] for a malformed pair, an unknown key without
-    /// `IgnoreUnknown`, or a pod name that is none; [`Problem::Meaning`] for an
-    /// `IP=` or `GATEWAY=` that is no address.
+    /// [`Problem::Args`] for a malformed pair, for an unknown key without `IgnoreUnknown`, or for
+    /// an invalid pod name. [`Problem::Meaning`] for an `IP=` or `GATEWAY=` that is not an address.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         let mut found = Pairs::default();
         if !bytes.is_empty() {
@@ -47,8 +48,8 @@ impl CniArgs {
         Ok(Self { pod, requested: found.requested()? })
     }
 
-    /// Whether the bytes name a pod, however malformed the rest is: what DEL
-    /// has to know to tell a node that lost its flat file.
+    /// Returns whether the bytes name a pod, even if other parts are malformed. DEL needs this to
+    /// recognize a node that lost its flat file.
     #[must_use]
     pub fn name_a_pod(bytes: &[u8]) -> bool {
         bytes.split(|b| *b == b';').any(|pair| pair.strip_prefix(b"K8S_POD_NAME=").is_some_and(|name| !name.is_empty()))
@@ -73,7 +74,7 @@ impl<'a> Pairs<'a> {
         }
     }
 
-    /// The last value given for a key; absent when empty.
+    /// Returns the last value of a key, or `None` if the key is missing or its last value is empty.
     fn find(&self, key: &str) -> Option<&'a [u8]> {
         self.0.iter().rev().find(|(name, _)| *name == key.as_bytes()).map(|(_, value)| *value).filter(|value| !value.is_empty())
     }
@@ -144,15 +145,15 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// Which requested address a gateway is for. Only a prefix tells; one address
-/// of its family needs no telling.
+/// Finds the requested address that a gateway belongs to. Only a prefix decides that. If there is
+/// only one address of the gateway's family, it needs no prefix.
 #[derive(Default)]
 struct Subnets {
     /// The first request of each subnet.
     first: HashMap<Subnet, usize>,
-    /// The prefix lengths in use.
+    /// The prefix lengths of the requests.
     lengths: BTreeSet<u8>,
-    /// Of a family, when it is the only one.
+    /// The only request of a family, or `None` if the family has several.
     alone: HashMap<Family, Option<usize>>,
 }
 
@@ -166,7 +167,7 @@ impl Subnets {
                 places.lengths.insert(subnet.length());
             }
         }
-        // What has a prefix is asked by that.
+        // A request with a prefix is found by its subnet only.
         places.alone.retain(|_, alone| alone.is_some_and(|at| requested.get(at).is_some_and(|request| request.prefix.is_none())));
         places
     }
@@ -178,7 +179,7 @@ impl Subnets {
     }
 }
 
-/// An address, with or without a prefix length.
+/// Parses an address with or without a prefix length.
 pub(super) fn parse_requested(text: &str) -> Result<(IpAddr, Option<u8>), crate::addr::AddrError> {
     if text.contains('/') {
         parse_prefixed(text).map(|(address, prefix)| (address, Some(prefix)))

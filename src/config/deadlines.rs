@@ -1,16 +1,16 @@
-//! `deadlines`: how long each verb may take before it gives up by itself.
+//! `deadlines`: the time that each CNI command may take before it gives up.
 
 use super::{ConfigError, Merged};
 use std::time::Duration;
 
-/// How long each verb may take. Runtimes give DEL 60 s and GC 30 s.
+/// The time limit of each CNI command. Runtimes allow 60 s for DEL and 30 s for GC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
-    /// ADD; a fifth of it is kept for undoing.
+    /// The limit of ADD. A fifth of it is reserved for undoing a failed ADD.
     pub add: Duration,
-    /// DEL.
+    /// The limit of DEL.
     pub del: Duration,
-    /// GC.
+    /// The limit of GC.
     pub gc: Duration,
 }
 
@@ -20,7 +20,7 @@ impl Default for Deadlines {
     }
 }
 
-/// Reads them; a verb that is not named keeps its own.
+/// Reads the setting. A command that is not named keeps its default.
 pub(super) fn deadlines(merged: &Merged<'_>) -> Result<Deadlines, ConfigError> {
     let mut deadlines = Deadlines::default();
     let Some(field) = merged.field("deadlines") else {

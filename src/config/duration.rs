@@ -1,14 +1,14 @@
-//! Durations as people write them: "500ms", "1h 30m".
+//! Parses durations with units, such as "500ms" or "1h 30m".
 
 use std::time::Duration;
 
-/// Reads a duration, one number with its unit at a time.
+/// Parses a duration, one number with its unit at a time.
 ///
-/// `humantime` adds the numbers up by itself, and panics where they come to
-/// exactly the longest duration there is and a second in nanoseconds.
+/// `humantime` would add up the numbers itself. It panics if the sum is exactly the longest
+/// possible duration plus one second in nanoseconds.
 ///
 /// # Errors
-/// What is wrong with the text.
+/// Returns what is wrong with the text.
 pub fn parse_duration(text: &str) -> Result<Duration, humantime::DurationError> {
     let mut sum = Duration::ZERO;
     let mut rest = text;
@@ -23,8 +23,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, humantime::DurationError> 
     }
 }
 
-/// Where the first number with its unit ends: before a digit that follows a
-/// letter.
+/// Returns the end of the first number with its unit, which is before the first digit that follows
+/// a letter.
 fn end_of_term(text: &str) -> usize {
     let mut has_unit = false;
     let next = text.char_indices().find(|(_, letter)| {
@@ -47,8 +47,8 @@ mod tests {
         }
     }
 
-    /// Cause: the sum carried beyond the longest duration. Effect: a panic, code
-    /// 999. Fix: each number is read alone, and added with a check.
+    /// Cause: the sum exceeded the longest possible duration. Effect: a panic, code 999. Fix: each
+    /// number is parsed alone, and the addition is checked.
     #[test]
     fn no_sum_is_a_panic() {
         for text in ["18446744073709551615s 1000ms", "18446744073709551615s 1000000000ns", "18446744073709551615s 1s", "99999999999y"] {

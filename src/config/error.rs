@@ -1,67 +1,67 @@
-//! What can be wrong with a configuration. Every error holds the place: a JSON
-//! path, or the name of the variable or file.
+//! The errors of a configuration. Every error contains its place: a JSON path, or the name of the
+//! variable or file.
 
-/// A configuration that cannot be used.
+/// A mistake that makes a configuration unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {reason}")]
 pub struct ConfigError {
-    /// What kind of mistake it is.
+    /// The kind of the mistake.
     pub problem: Problem,
-    /// JSON path, variable or file.
+    /// A JSON path, or the name of a variable or file.
     pub place: String,
-    /// What was expected, the value last.
+    /// What was expected, followed by the value.
     pub reason: String,
     /// What to do, where there is more to say.
     pub hint: Option<String>,
 }
 
-/// The kinds of mistakes, as the protocol tells them apart.
+/// The kinds of mistakes. The CNI error code depends on the kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// A key or value that we refuse to ignore.
+    /// A key or value that must not be ignored, but is not supported.
     Unsupported,
-    /// `CNI_ARGS` are malformed.
+    /// `CNI_ARGS` is malformed.
     Args,
     /// A file cannot be read.
     Read,
-    /// Not JSON, or not the shape of the document.
+    /// The text is not JSON, or not a document of the expected shape.
     Shape,
-    /// JSON is fine, its meaning is not.
+    /// The JSON is valid, but its meaning is not.
     Meaning,
 }
 
-/// So many mistakes are told; the others are counted.
+/// The maximum number of mistakes that are kept. Further ones are only counted.
 const MOST: usize = 100;
 
-/// All mistakes of a configuration; never empty as an error. The plugin says
-/// the first, `config check` all of them.
+/// All mistakes of a configuration. Never empty when used as an error. The plugin reports the first
+/// one, `config check` reports all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mistakes {
     first: Vec<ConfigError>,
-    /// How many there are beyond those.
+    /// The number of further mistakes.
     more: usize,
 }
 
 impl Mistakes {
-    /// The first mistakes, in the order found.
+    /// Returns the first mistakes, in the order in which they were found.
     #[must_use]
     pub fn first(&self) -> &[ConfigError] {
         &self.first
     }
 
-    /// How many there are beyond those.
+    /// Returns the number of further mistakes.
     #[must_use]
     pub const fn more(&self) -> usize {
         self.more
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no mistakes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.first.is_empty()
     }
 
-    /// Adds other ones.
+    /// Appends other mistakes.
     pub fn add(&mut self, mistakes: impl Into<Self>) {
         let mut mistakes = mistakes.into();
         let room = MOST.saturating_sub(self.first.len()).min(mistakes.first.len());
@@ -69,7 +69,7 @@ impl Mistakes {
         self.first.extend(mistakes.first.drain(..room));
     }
 
-    /// The value, or `None` and the mistakes are noted.
+    /// Returns the value of a result, or notes its mistakes and returns `None`.
     pub(super) fn note<T, E: Into<Self>>(&mut self, result: Result<T, E>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -80,7 +80,7 @@ impl Mistakes {
         }
     }
 
-    /// The values of all items, or every mistake among them.
+    /// Returns the parsed values of all items, or all mistakes among them.
     pub(super) fn each<I, T, E: Into<Self>>(
         items: impl IntoIterator<Item = I>,
         mut parse: impl FnMut(I) -> Result<T, E>,

@@ -1,6 +1,7 @@
-//! JSON values together with the path they stand at, so that every complaint
-//! about one can name its place. `null` and, where the peers read it so, the
-//! empty string are "not there".
+//! A JSON value together with its path, so that every error about a value can name its place.
+//!
+//! `null` counts as missing. An empty string does too, where Whereabouts and host-local read it
+//! that way.
 
 use super::ConfigError;
 use crate::addr::{AddrError, Subnet, parse_address};
@@ -14,7 +15,7 @@ pub(super) struct Field<'a> {
     pub path: String,
     /// The value.
     pub value: &'a Json,
-    /// Whether errors may show it.
+    /// Whether errors may show the value.
     is_shown: bool,
 }
 
@@ -25,28 +26,28 @@ impl<'a> Field<'a> {
         Self { path: path.into(), value, is_shown: true }
     }
 
-    /// A value of a file of root's that somebody else has named: the error is shown
-    /// to that one.
+    /// Creates a field that errors must not show. Its file belongs to root, but someone else named
+    /// it and sees the error.
     pub(super) fn hidden(path: impl Into<String>, value: &'a Json) -> Self {
         Self { path: path.into(), value, is_shown: false }
     }
 
-    /// A value that stands in this one.
+    /// Creates a field for a value inside this one.
     pub(super) fn inner(&self, path: String, value: &'a Json) -> Self {
         Self { path, value, is_shown: self.is_shown }
     }
 
-    /// The name of a key that stands in it, as errors show it.
+    /// Returns the name of a key inside this value, in the form that errors show.
     pub(super) fn key(&self, name: &str) -> String {
         if self.is_shown { shown(name) } else { "*".to_owned() }
     }
 
-    /// The value, or what stands in it, as errors show it.
+    /// Returns the value, or a part of it, in the form that errors show.
     pub(super) fn excerpt(&self, value: &Json) -> String {
         if self.is_shown { value.excerpt() } else { value.kind().to_owned() }
     }
 
-    /// The value under a key of this object; absent when `null` or `""`.
+    /// Returns the value of a key of this object, or `None` if it is missing, `null` or `""`.
     pub(super) fn find(&self, key: &str) -> Option<Self> {
         let value = self.value.find(key)?;
         (value.as_str() != Some("")).then(|| self.inner(format!("{}.{key}", self.path), value))
@@ -67,7 +68,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// An unsigned number as the CNI spec has them in routes.
+    /// Returns an unsigned number, as the CNI specification defines them for routes.
     pub(super) fn unsigned(&self) -> Result<u32> {
         let Json::Number(number) = self.value else {
             return Err(self.wrong("expected a number from 0 to 4294967295"));
@@ -78,8 +79,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The items of a list, one by one: their paths together could take many
-    /// times the room of the list.
+    /// Returns the items of a list, one by one. All their paths together could take many times the
+    /// memory of the list.
     pub(super) fn list(&self) -> Result<impl ExactSizeIterator<Item = Self> + use<'a, '_>> {
         let Json::Array(items) = self.value else {
             return Err(self.wrong("expected a list"));
@@ -110,7 +111,7 @@ impl<'a> Field<'a> {
         self.parsed(parse_address)
     }
 
-    /// A CIDR, or a bare address as the subnet of it alone.
+    /// Parses a CIDR. A bare address becomes a subnet of that one address.
     pub(super) fn block(&self) -> Result<Subnet> {
         self.parsed(|text| {
             if text.contains('/') {
@@ -122,7 +123,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// A key as a path shows it, which nobody can make long.
+/// Returns a key as a path shows it, with a limited length.
 pub(super) fn shown(name: &str) -> String {
     crate::json::excerpt(name).trim_matches('"').to_owned()
 }

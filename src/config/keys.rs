@@ -1,5 +1,6 @@
-//! Every key that may stand in `ipam`, and what a mistyped one was meant to
-//! be. `docs/config.md` has a row for each; a test holds the two together.
+//! All keys that `ipam` may contain, and the check for mistyped keys.
+//!
+//! `docs/config.md` has a row for each key. A test compares the two.
 
 use super::field::{Field, shown};
 use super::{ConfigError, Mistakes};
@@ -7,22 +8,22 @@ use super::{ConfigError, Mistakes};
 /// A known key of `ipam`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    /// As it is written.
+    /// The name of the key, as it is written.
     pub name: &'static str,
-    /// Where its meaning comes from and whether we act on it.
+    /// Whether the key is used, and where it may be set.
     pub role: Role,
 }
 
-/// What becomes of a known key.
+/// The treatment of a known key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Read, in the network configuration or the flat file.
+    /// Used. It may be set in the network configuration or in the flat file.
     Read,
-    /// Read in the flat file; refused in a network configuration.
+    /// Used in the flat file, refused in a network configuration.
     FlatFileOnly,
-    /// Of Whereabouts; accepted and without effect here.
+    /// A key of Whereabouts that is accepted and has no effect.
     Accepted,
-    /// Refused, because ignoring it would give out wrong addresses.
+    /// Refused, because without it wrong addresses would be given out.
     Refused,
 }
 
@@ -30,7 +31,7 @@ const fn key(name: &'static str, role: Role) -> Key {
     Key { name, role }
 }
 
-/// All known keys of `ipam` and the flat file.
+/// All known keys of `ipam` and of the flat file.
 pub const KEYS: &[Key] = &[
     key("type", Role::Read),
     key("range", Role::Read),
@@ -80,10 +81,10 @@ pub const KEYS: &[Key] = &[
     key("node_slice_size", Role::Refused),
 ];
 
-/// Keys of one entry of `ipRanges` (snake case) or `ranges` (camel case).
+/// The keys of one entry of `ipRanges` (snake case) or `ranges` (camel case).
 const RANGE_KEYS: &[&str] = &["range", "range_start", "range_end", "exclude", "gateway", "subnet", "rangeStart", "rangeEnd"];
 
-/// Keys of the other objects, or of each in a list.
+/// The keys of the other objects, or of each object of a list.
 const INNER_KEYS: &[(&str, &[&str])] = &[
     ("routes", &["dst", "gw", "mtu", "advmss", "priority", "table", "scope"]),
     ("dns", &["nameservers", "domain", "search", "options"]),
@@ -92,13 +93,14 @@ const INNER_KEYS: &[(&str, &[&str])] = &[
     ("limits", &["addresses", "requested", "ranges", "excludes", "routes"]),
 ];
 
-/// Refuses what must not be ignored at the top of `ipam` or of a flat file:
-/// near misses of known keys, and keys whose feature is not there.
+/// Refuses keys that must not be ignored at the top level of `ipam` or of a flat file: names close
+/// to a known key, and keys of features that are not supported.
 pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes> {
     let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
     Mistakes::each(object.value.entries(), |(name, value)| {
         check_near_miss(object, name, value, &names)?;
-        // Made where something is wrong: a path for each key of each call takes its time.
+        // The path is built only for an error. It would take time to build one for each key in each
+        // call.
         let field = || object.inner(format!("{}.{}", object.path, shown(name)), value);
         let absent = matches!(value, crate::json::Json::Null) || value.as_str() == Some("");
         match KEYS.iter().find(|key| key.name == name).map(|key| key.role) {
@@ -108,7 +110,7 @@ pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes>
             Some(Role::FlatFileOnly) if !absent && !flat_file => {
                 return Err(field().wrong("expected in the node's flat file only"));
             }
-            // The others say it where they are read.
+            // The other objects are checked where they are read.
             _ if name == "kubernetes" && !absent => field().object().map(drop)?,
             _ => {}
         }
@@ -129,7 +131,7 @@ fn check_inner<'a>(name: &str, field: impl Fn() -> Field<'a>) -> Result<(), Conf
     }
 }
 
-/// The same for an entry of `ipRanges` or `ranges`.
+/// Refuses names close to a known key in an entry of `ipRanges` or `ranges`.
 pub(super) fn check_range(object: &Field<'_>) -> Result<(), Mistakes> {
     Mistakes::each(object.value.entries(), |(name, value)| check_near_miss(object, name, value, RANGE_KEYS)).map(|_| ())
 }
@@ -148,9 +150,11 @@ fn check_near_miss(object: &Field<'_>, name: &str, value: &crate::json::Json, kn
     }
 }
 
-/// The same letters in other case, with `-` or `_`, or one edit away.
+/// Returns whether a name equals a known key except for case, `-` and `_`, or is one edit away from
+/// it.
 fn is_near(name: &str, known: &str) -> bool {
-    // One edit cannot bridge more; and a hostile key of a megabyte costs nothing.
+    // A name that is so much longer cannot be one edit away. Return early, so that a hostile key of
+    // a megabyte costs nothing.
     if known.len() * 2 + 2 < name.len() {
         return false;
     }
@@ -161,8 +165,8 @@ fn plain(text: &str) -> impl Iterator<Item = char> + '_ {
     text.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase)
 }
 
-/// Whether one insertion, deletion or substitution, or a swap of neighbors,
-/// turns one into the other.
+/// Returns whether one insertion, deletion or substitution, or one swap of neighbors, turns one
+/// text into the other.
 fn is_one_edit(a: &[u8], b: &[u8]) -> bool {
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     let same = short.iter().zip(long).take_while(|(x, y)| x == y).count();

@@ -1,10 +1,12 @@
-//! How much one ADD may ask for. The author of a network or of a pod is not the
-//! node's operator, and every address is taken from all the others: a site that
-//! needs more says so in the node's own flat file.
+//! `limits`: how much one ADD may ask for.
 //!
-//! Limits bind new allocations alone. What is held already is answered, checked
-//! and freed whatever they say, so that what goes beyond is noted while a
-//! configuration is read, and said when something would be allocated.
+//! The author of a network or of a pod is not the node's operator, and every address that one pod
+//! takes is missing for the others. A site that needs more sets higher limits in the node's own
+//! flat file.
+//!
+//! Limits apply only to new allocations. Existing allocations are reported, checked and freed
+//! regardless of the limits. Therefore a violation is only noted when a configuration is read, and
+//! reported when something would be allocated.
 
 use super::field::Field;
 use super::merge::Merged;
@@ -14,13 +16,14 @@ use crate::ipam::Most;
 /// The limits of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Of the addresses.
+    /// The limits on addresses.
     pub most: Most,
-    /// Ranges of a configuration, the alternatives of an inner list included.
+    /// The maximum number of ranges of a configuration, including the alternatives of an inner
+    /// list.
     pub ranges: usize,
-    /// Entries of all `exclude` lists together.
+    /// The maximum number of entries of all `exclude` lists together.
     pub excludes: usize,
-    /// Routes.
+    /// The maximum number of routes.
     pub routes: usize,
 }
 
@@ -31,7 +34,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The limits that the node's own flat file sets.
+    /// Reads the limits that the node's own flat file sets.
     pub(super) fn parse(merged: &Merged<'_>) -> Result<Self, ConfigError> {
         let mut limits = Self::default();
         let Some(field) = merged.node_setting("limits") else {
@@ -48,7 +51,7 @@ impl Limits {
                 _ => Err(entry.wrong(&format!("expected a number from 1 to {highest}"))),
             },
         };
-        // Each address is a file or an object: no site needs thousands for one interface.
+        // Each address is a file or an object. No site needs thousands of them for one interface.
         number("addresses", 1024, &mut limits.most.addresses)?;
         number("requested", 1024, &mut limits.most.requested)?;
         number("ranges", 16_384, &mut limits.ranges)?;
@@ -58,7 +61,7 @@ impl Limits {
     }
 }
 
-/// What goes beyond a limit, as a mistake of the configuration.
+/// Returns a mistake if a number exceeds its limit.
 pub(super) fn beyond(key: &str, what: &str, found: usize, most: usize) -> Option<ConfigError> {
     (most < found).then(|| {
         let reason = format!("expected at most {most} {what}: {found}");
@@ -66,7 +69,7 @@ pub(super) fn beyond(key: &str, what: &str, found: usize, most: usize) -> Option
     })
 }
 
-/// A name that is written to logs and shown in tables.
+/// Checks a name that is written to logs and shown in tables.
 pub(super) fn check_name(field: &Field<'_>) -> Result<(), Mistakes> {
     match field.text()?.chars().any(char::is_control) {
         true => Err(field.wrong("expected a name without control characters").into()),

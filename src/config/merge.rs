@@ -1,7 +1,8 @@
-//! The flat file: what a node says about itself and its store, filled in
-//! below the network configuration, which wins. Between the two comes the file
-//! that the network's `configuration_path` names; it says nothing about the
-//! node.
+//! Merges the network configuration with the flat file of the node.
+//!
+//! The flat file describes the node and its store. It provides the settings that the network
+//! configuration does not have. The file that the network's `configuration_path` names has a place
+//! between the two, and it cannot set anything about the node.
 
 use super::error::{ConfigError, Problem};
 use super::field::Field;
@@ -9,31 +10,31 @@ use super::keys;
 use crate::json::{Json, MOST_VALUES, Refused};
 use std::path::{Component, Path, PathBuf};
 
-/// Directories in which distributions keep their CNI configuration; only root
-/// writes there. A file that a network configuration chose anywhere else may be
-/// a pod's own, so it gets no more rights than the network configuration that
-/// named it. The distributions' own directories are named to the end: the root
-/// filesystems of containers lie beside them.
+/// The directories in which distributions keep their CNI configuration. Only root can write there.
+///
+/// If a network configuration names a file anywhere else, the file may belong to a pod. It gets no
+/// more rights than the network configuration that named it. The distributions' directories are
+/// given with their full path, because the root filesystems of containers are near them.
 const TRUSTED: &[&str] = &["/etc", "/host/etc", K3S_ETC, RKE2_ETC, MICROK8S_ARGS];
 pub(super) const K3S_ETC: &str = "/var/lib/rancher/k3s/agent/etc";
 pub(super) const RKE2_ETC: &str = "/var/lib/rancher/rke2/agent/etc";
 pub(super) const MICROK8S_ARGS: &str = "/var/snap/microk8s/current/args";
 
-/// Keys that choose addresses. The flat file's are used only when the network
-/// configuration has none of them: half of one range and half of another
-/// would be a third that nobody wrote.
+/// The keys that choose addresses. Those of the flat file are used only if the network
+/// configuration has none of them. Half of one range and half of another would form a third range
+/// that no one configured.
 const RANGE_KEYS: &[&str] =
     &["range", "range_start", "range_end", "exclude", "gateway", "ipRanges", "subnet", "ranges", "rangeStart", "rangeEnd", "addresses"];
 
-/// Whereabouts reads `enable_overlapping_ranges` from the network
-/// configuration alone, and a type names a plugin, not a node.
+/// The keys that the flat file never provides. Whereabouts reads `enable_overlapping_ranges` from
+/// the network configuration only, and a type names a plugin, not a node.
 const NEVER_FILLED: &[&str] = &["type", "enable_overlapping_ranges", "configuration_path"];
 
-/// The names of a flat file in a directory of its own.
+/// The directory and file names of a flat file.
 const NAMES: &[&str] = &["hereabouts", "whereabouts"];
 
-/// Where a node's own flat file is looked for, first match wins: hereabouts'
-/// own name in Whereabouts' three places, then Whereabouts'.
+/// Returns the places of a node's own flat file. The first one that exists is used: hereabouts' own
+/// name in the three places of Whereabouts, then Whereabouts' name.
 #[must_use]
 pub fn flat_file_places() -> Vec<PathBuf> {
     let bases = ["/etc/kubernetes/cni/net.d", "/etc/cni/net.d", "/host/etc/cni/net.d"];
@@ -41,28 +42,28 @@ pub fn flat_file_places() -> Vec<PathBuf> {
     NAMES.iter().flat_map(in_bases).collect()
 }
 
-/// Where the file is looked for that a `configuration_path` names: the path
-/// itself, or in the directory that it is.
+/// Returns the places of the file that a `configuration_path` names: the path itself, or a file in
+/// it if it is a directory.
 #[must_use]
 pub fn chosen_places(configuration_path: &Path) -> Vec<PathBuf> {
     let inside = NAMES.iter().map(|name| configuration_path.join(format!("{name}.conf")));
     std::iter::once(configuration_path.to_owned()).chain(inside).collect()
 }
 
-/// Who chose a flat file.
+/// The author of the choice of a flat file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chosen {
-    /// The node's operator: it is in one of the fixed places, or the process was
-    /// started with it.
+    /// The node's operator: the file is in one of the fixed places, or the process was started with
+    /// it.
     ByNode,
-    /// A network configuration, by its `configuration_path`.
+    /// A network configuration, with its `configuration_path`.
     ByNetwork,
 }
 
-/// A file that a network configuration chose has no more values than this.
+/// The maximum number of values in a file that a network configuration chose.
 const MOST_CHOSEN: usize = 5000;
 
-/// A path as errors show it: it stands before each of them.
+/// Returns a path, shortened, as errors show it. Each error about a flat file begins with it.
 fn place(path: &Path) -> String {
     let mut shown: String = path.display().to_string().chars().take(300).collect();
     if shown.len() < path.as_os_str().len() {
@@ -71,21 +72,21 @@ fn place(path: &Path) -> String {
     shown
 }
 
-/// See [`FlatFile::trusted`].
+/// Implements [`FlatFile::trusted`].
 fn is_trusted(path: &Path, chosen: Chosen) -> bool {
     let plain = path.components().all(|part| !matches!(part, Component::ParentDir));
     chosen == Chosen::ByNode || (plain && TRUSTED.iter().any(|root| path.starts_with(root)))
 }
 
-/// A flat file as it was read, and the one below it.
+/// A parsed flat file, and the one below it.
 #[derive(Debug, Clone)]
 pub struct FlatFile {
-    /// Where it was.
+    /// The path of the file.
     path: PathBuf,
-    /// What it says; an object.
+    /// The content, which is a JSON object.
     content: Json,
     chosen: Chosen,
-    /// The node's own, below one that a network configuration chose.
+    /// The node's own flat file, below one that a network configuration chose.
     below: Option<Box<Self>>,
 }
 
@@ -93,7 +94,7 @@ impl FlatFile {
     /// Parses a flat file.
     ///
     /// # Errors
-    /// Not JSON, not an object, a near miss of a known key.
+    /// Fails if the text is not JSON or not an object, or has a name close to a known key.
     pub fn parse(path: PathBuf, bytes: &[u8], chosen: Chosen) -> Result<Self, ConfigError> {
         let place = place(&path);
         let most = match chosen {
@@ -120,15 +121,15 @@ impl FlatFile {
         Ok(file)
     }
 
-    /// Lays this file over the node's own, where there is one.
+    /// Puts this file above the node's own flat file, if there is one.
     #[must_use]
     pub fn above(mut self, own: Option<Self>) -> Self {
         self.below = own.map(Box::new);
         self
     }
 
-    /// The node's own: who the node is, stands there and beside it, and nowhere
-    /// else.
+    /// Returns the node's own flat file. Only this file, and files next to it, tell which node this
+    /// is.
     #[must_use]
     pub fn own(&self) -> Option<&Self> {
         match self.chosen {
@@ -137,26 +138,27 @@ impl FlatFile {
         }
     }
 
-    /// Where it was.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether its author is the node's operator.
+    /// Returns whether the node's operator is the author of the file.
     fn trusted(&self) -> bool {
         is_trusted(&self.path, self.chosen)
     }
 
-    /// The whole of it. What a network configuration has named elsewhere may be any
-    /// file of root's, and errors are shown in the pod's events.
+    /// Returns the whole content. A network configuration may have named any file that root can
+    /// read, and errors are shown in the pod's events. Therefore the content of an untrusted file
+    /// is hidden.
     fn field(&self) -> Field<'_> {
         let place = place(&self.path);
         if self.trusted() { Field::new(place, &self.content) } else { Field::hidden(place, &self.content) }
     }
 
-    /// Its `allowed_paths`, as far as they are texts: what is wrong with them is
-    /// said where the settings are read.
+    /// Returns the absolute paths of `allowed_paths`. Ignores invalid entries, which are reported
+    /// when the settings are read.
     #[must_use]
     pub fn allowed_paths(&self) -> Vec<PathBuf> {
         let Some(Json::Array(items)) = self.content.find("allowed_paths") else {
@@ -170,12 +172,12 @@ impl FlatFile {
     }
 }
 
-/// A key's value, and whose word it is.
+/// The value of a key, and its source.
 pub(super) struct Setting<'a> {
     pub(super) field: Field<'a>,
-    /// Whether root says so, not the author of the network.
+    /// Whether root wrote the value, and not the author of the network.
     pub(super) trusted: bool,
-    /// Whether the node's own flat file says so.
+    /// Whether the value comes from the node's own flat file.
     pub(super) own: bool,
 }
 
@@ -187,16 +189,16 @@ pub struct Merged<'a> {
     ipam: Field<'a>,
     flat: Option<&'a FlatFile>,
     fill_ranges: bool,
-    /// Keys that are to be taken as absent.
+    /// The keys that are treated as missing.
     hidden: &'static [&'static str],
 }
 
 impl<'a> Merged<'a> {
-    /// Lays the network configuration over the flat file. Keys that are
-    /// refused or mistyped are not looked at here: see [`Self::check`].
+    /// Puts the network configuration above the flat file. Does not look for refused or mistyped
+    /// keys, see [`Self::check`].
     ///
     /// # Errors
-    /// No `ipam` object.
+    /// Fails if there is no `ipam` object.
     pub fn new(whole: &'a Json, flat: Option<&'a FlatFile>) -> Result<Self, ConfigError> {
         let ipam = match whole.find("ipam") {
             Some(value @ Json::Object(_)) => Field::new("ipam", value),
@@ -210,18 +212,18 @@ impl<'a> Merged<'a> {
     /// Refuses keys that must not be ignored.
     ///
     /// # Errors
-    /// [`Problem::Unsupported`], or a key that belongs in the flat file.
+    /// [`Problem::Unsupported`], or a mistake for a key that belongs in the flat file.
     pub fn check(&self) -> Result<(), super::Mistakes> {
         keys::check(&self.ipam, false)
     }
 
-    /// What `ipam.configuration_path` names, when it is a text.
+    /// Returns `ipam.configuration_path`, if it is a text.
     #[must_use]
     pub fn configuration_path(whole: &Json) -> Option<&str> {
         whole.find("ipam")?.find("configuration_path")?.as_str().filter(|path| !path.is_empty())
     }
 
-    /// The same without some keys.
+    /// Returns the same configuration without some keys.
     pub(super) fn without(&self, hidden: &'static [&'static str]) -> Self {
         Self { hidden, ipam: self.ipam.clone(), ..*self }
     }
@@ -243,13 +245,13 @@ impl<'a> Merged<'a> {
         self.flat_settings(key).next()
     }
 
-    /// What the flat files say of a key, the uppermost first.
+    /// Returns the values that the flat files have for a key, the uppermost file first.
     fn flat_settings(&self, key: &str) -> impl Iterator<Item = Setting<'a>> {
         let files = std::iter::successors(self.flat, |flat| flat.below.as_deref());
         files.filter_map(move |flat| Some(Setting { field: flat.find(key)?, trusted: flat.trusted(), own: flat.chosen == Chosen::ByNode }))
     }
 
-    /// A key of an object: one without it leaves it to the flat file.
+    /// Returns a key of an object. If the object does not have the key, the flat file provides it.
     pub(super) fn find_in(&self, object: &str, key: &str) -> Option<Setting<'a>> {
         let inner = |setting: Setting<'a>| setting.field.clone().find(key).map(|field| Setting { field, ..setting });
         self.find(object).and_then(inner).or_else(|| self.flat_settings(object).find_map(inner))
@@ -259,7 +261,7 @@ impl<'a> Merged<'a> {
         self.find(key).map(|setting| setting.field)
     }
 
-    /// A key that only the node's own flat file may set.
+    /// Returns the value of a key that only the node's own flat file may set.
     pub(super) fn node_setting(&self, key: &str) -> Option<Field<'a>> {
         self.flat?.own()?.find(key)
     }
@@ -285,7 +287,7 @@ mod tests {
         assert!(!trusted("/etc/../tmp/x.conf"));
         assert!(!trusted("/etcetera/x.conf"));
         assert!(trusted("/var/lib/rancher/k3s/agent/etc/cni/net.d/whereabouts.d/whereabouts.conf"));
-        // A file of a container's.
+        // A file that belongs to a container.
         assert!(!trusted("/var/lib/rancher/k3s/agent/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs/x.conf"));
         assert!(!trusted("/var/snap/microk8s/common/var/lib/kubelet/pods/u/volumes/kubernetes.io~empty-dir/v/x.conf"));
     }

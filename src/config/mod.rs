@@ -1,22 +1,21 @@
-//! The network configuration: bytes in, a [`Network`] out.
+//! The network configuration: parses bytes into a [`Network`].
 //!
-//! Reads no environment and no files: the flat file's bytes are handed in.
-//! Spellings are Whereabouts' and host-local's; what they ignore silently is
-//! an error here, because an ignored key is an address given out that should
-//! not be.
+//! It reads no environment variables and no files. The caller passes the bytes of the flat file.
+//! The spellings are those of Whereabouts and host-local. Keys that they ignore silently are errors
+//! here, because an ignored key can mean an address that should not be given out.
 //!
-//! - `error`: what can be wrong, with the JSON path
-//! - `wire`: values with the path they stand at
-//! - `keys`: every known key, and near misses of them
+//! - `error`: the mistakes of a configuration, with the JSON path
+//! - `field`: values with their path
+//! - `keys`: every known key, and the check for mistyped keys
 //! - `limits`: how much one ADD may ask for
 //! - `merge`: the flat file below the network configuration
 //! - `args`: `CNI_ARGS`
-//! - `duration`: durations as people write them
-//! - `settings`: store, node, paths, deadlines, log: all that DEL needs
-//! - `ranges`: ranges, gateways, exclusions
-//! - `validate`: the whole, for ADD, CHECK and STATUS
-//! - `nad`: the plugin configurations inside a NetworkAttachmentDefinition or
-//!   a list
+//! - `deadlines`: the time limit of each CNI command
+//! - `duration`: durations with units
+//! - `settings`: store, node, paths, deadlines and log, which is all that DEL needs
+//! - `ranges`: ranges, gateways and excludes
+//! - `validate`: the whole configuration, for ADD, CHECK and STATUS
+//! - `nad`: the plugin configurations inside a NetworkAttachmentDefinition or a list
 
 mod args;
 mod deadlines;

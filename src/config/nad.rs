@@ -1,24 +1,26 @@
-//! Where plugin configurations hide: a NetworkAttachmentDefinition (YAML or
-//! JSON, several documents), a plugin list (conflist), a plugin configuration.
-//! For the command line and for `plugins` lists that Multus hands over.
+//! Finds the plugin configurations in a file: a NetworkAttachmentDefinition (YAML or JSON, also
+//! several documents), a plugin list (conflist) or a plugin configuration.
+//!
+//! The command line uses it, and it serves the `plugins` lists that Multus passes on.
 
 use super::ConfigError;
 use super::error::Problem;
 use crate::json::{Json, MOST_VALUES, Refused};
 
-/// One plugin configuration with an `ipam` object.
+/// A plugin configuration with an `ipam` object.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// Where it stood, such as `spec.config` or `plugins[1]`.
+    /// The place in the file, such as `spec.config` or `plugins[1]`.
     pub place: String,
-    /// The configuration; the list's name and version are filled in.
+    /// The configuration. The name and the version of its list are filled in.
     pub configuration: Json,
 }
 
-/// All plugin configurations in a file, those without `ipam` left out.
+/// Returns all plugin configurations in a file that have an `ipam` object.
 ///
 /// # Errors
-/// Neither YAML nor JSON, or nothing with an `ipam` object in it.
+/// Fails if the text is neither YAML nor JSON, or has no plugin configuration with an `ipam`
+/// object.
 pub fn plugin_configurations(bytes: &[u8]) -> Result<Vec<Found>, ConfigError> {
     let mut found = Vec::new();
     for (at, document) in documents(bytes)?.into_iter().enumerate() {
@@ -32,7 +34,7 @@ pub fn plugin_configurations(bytes: &[u8]) -> Result<Vec<Found>, ConfigError> {
     Ok(found)
 }
 
-/// JSON keeps its own parser: its errors name line and column in its own words.
+/// Parses JSON with the JSON parser, because its errors name the line and the column.
 fn documents(bytes: &[u8]) -> Result<Vec<Json>, ConfigError> {
     let looks_like_json = bytes.iter().find(|b| !b.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'['));
     if looks_like_json {
@@ -42,7 +44,7 @@ fn documents(bytes: &[u8]) -> Result<Vec<Json>, ConfigError> {
         });
     }
     let text = std::str::from_utf8(bytes).map_err(|error| shape("file", &format!("expected UTF-8 text: {error}")))?;
-    // Keys are nodes, too.
+    // Keys count as nodes, too.
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: 2 * MOST_VALUES, max_documents: 1024 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_VALUES },
@@ -54,7 +56,8 @@ fn documents(bytes: &[u8]) -> Result<Vec<Json>, ConfigError> {
     Ok(documents.into_iter().filter(|document| *document != Json::Null).collect())
 }
 
-/// Takes the document apart: a copy of each part could be many times as large.
+/// Takes the document apart instead of copying it. Copies of all parts could be many times as
+/// large.
 fn collect(mut document: Json, place: &str, found: &mut Vec<Found>) -> Result<(), ConfigError> {
     if let Some(config) = document.find("spec").and_then(|spec| spec.find("config")) {
         let path = format!("{place}spec.config");
@@ -92,7 +95,7 @@ fn collect_plugins(mut configuration: Json, place: &str, found: &mut Vec<Found>)
     Ok(())
 }
 
-/// A name or a version; each plugin gets its own copy.
+/// Returns a copy of a name or version, if it is short. Each plugin gets its own copy.
 fn short(value: &Json) -> Option<Json> {
     value.as_str().filter(|text| text.len() <= 4096).map(|text| Json::String(text.to_owned()))
 }
@@ -111,7 +114,7 @@ fn shape(place: &str, reason: &str) -> ConfigError {
     ConfigError { problem: Problem::Shape, place: place.to_owned(), reason: reason.to_owned(), hint: None }
 }
 
-/// A quick proof that YAML values arrive as JSON values do.
+/// Quick tests that YAML values are read in the same way as JSON values.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,8 @@
-//! Ranges, gateways and exclusions, in Whereabouts' spelling (`range`,
-//! `ipRanges`: one address from each) and in host-local's (`subnet`, `ranges`:
-//! outer list all of, inner list the first that has room).
+//! Ranges, gateways and excludes.
+//!
+//! They may be written as for Whereabouts (`range`, `ipRanges`: one address from each entry) or as
+//! for host-local (`subnet`, `ranges`: one address from each set of the outer list, from the first
+//! range of the set that has a free one).
 
 use super::field::Field;
 use super::merge::Merged;
@@ -12,30 +14,29 @@ use std::rc::Rc;
 
 type Result<T> = std::result::Result<T, Mistakes>;
 
-/// A choice before gateways are settled, and where it stands.
+/// A range before gateways are assigned, and its place.
 struct Raw {
     path: String,
     subnet: Subnet,
     range: Range,
-    /// Of its own `exclude`, merged; and how many entries that has.
+    /// The addresses of its own `exclude`, merged.
     excluded: Blocks,
     excludes: usize,
     gateway: Option<IpAddr>,
 }
 
-/// What a configuration says of ranges.
+/// The ranges of a configuration.
 #[derive(Default)]
 pub(super) struct Ranges {
-    /// In the order of the result.
+    /// The range sets, in the order of the result.
     pub(super) sets: Vec<RangeSet>,
-    /// The top-level `exclude`, as it is written.
+    /// The entries of the top-level `exclude`, as written.
     pub(super) excludes: Vec<Range>,
-    /// How many entries all `exclude` lists have.
+    /// The number of entries of all `exclude` lists.
     pub(super) excluded: usize,
 }
 
-/// All range sets of the configuration. `gateways` are those of its static
-/// addresses.
+/// Parses all range sets of the configuration. `gateways` are the gateways of its static addresses.
 pub(super) fn parse(merged: &Merged<'_>, gateways: &[IpAddr]) -> Result<Ranges> {
     let mut mistakes = Mistakes::default();
     let mut sets: Vec<Vec<Raw>> = Vec::new();
@@ -46,7 +47,7 @@ pub(super) fn parse(merged: &Merged<'_>, gateways: &[IpAddr]) -> Result<Ranges> 
     sets.extend(mistakes.note(merged.field("ranges").map_or(Ok(Vec::new()), |field| parse_nested(&field))).into_iter().flatten());
     sets.extend(mistakes.note(merged.field("ipRanges").map_or(Ok(Vec::new()), |field| parse_flat(&field))).into_iter().flatten());
     let excludes = mistakes.note(merged.field("exclude").map_or(Ok(Vec::new()), |field| excluded(&field))).unwrap_or_default();
-    // What follows looks at all ranges together.
+    // The next steps need all ranges to be valid.
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
@@ -54,8 +55,8 @@ pub(super) fn parse(merged: &Merged<'_>, gateways: &[IpAddr]) -> Result<Ranges> 
         apply_gateway(&field, &mut sets)?;
     }
     check_overlaps(&sets)?;
-    // No gateway is given out, whichever range it was written at. One set for
-    // all ranges: each with its own would be their product.
+    // A gateway is never given out, no matter which range names it. All ranges share one set of
+    // gateways. With a set per range, the memory would grow with ranges times gateways.
     let gateways = sets.iter().flatten().filter_map(|raw| raw.gateway).chain(gateways.iter().copied());
     let gateways: Rc<Blocks> = Rc::new(gateways.map(Range::single).collect());
     let barred: Rc<Blocks> = Rc::new(excludes.iter().copied().collect());
@@ -71,7 +72,7 @@ pub(super) fn parse(merged: &Merged<'_>, gateways: &[IpAddr]) -> Result<Ranges> 
     Ok(Ranges { sets, excludes, excluded })
 }
 
-/// `range` or `subnet` at the top of `ipam`, with their bounds beside them.
+/// The range in `range` or `subnet` at the top level of `ipam`, with its bounds.
 struct TopLevel<'m, 'a> {
     merged: &'m Merged<'a>,
 }
@@ -112,12 +113,12 @@ fn either<'a>(snake: Option<Field<'a>>, camel: Option<Field<'a>>) -> Result<Opti
     }
 }
 
-/// Whereabouts' list of ranges.
+/// Parses Whereabouts' list of ranges.
 fn parse_flat(field: &Field<'_>) -> Result<Vec<Vec<Raw>>> {
     Mistakes::each(field.list()?, |entry| parse_entry(&entry).map(|raw| vec![raw]))
 }
 
-/// host-local's list of lists.
+/// Parses host-local's list of lists.
 fn parse_nested(field: &Field<'_>) -> Result<Vec<Vec<Raw>>> {
     Mistakes::each(field.list()?, |set| -> Result<Vec<Raw>> {
         let choices = Mistakes::each::<_, _, Mistakes>(set.list()?, |entry| parse_entry(&entry))?;
@@ -165,13 +166,13 @@ fn parse_entry(entry: &Field<'_>) -> Result<Raw> {
     Ok(raw)
 }
 
-/// host-local's rule: the subnet's first address, where the subnet has one
-/// that is not itself to be given out whole.
+/// Returns the gateway that host-local assumes: the first usable address of the subnet. Returns
+/// `None` for a subnet in which every address is usable.
 fn implied_gateway(subnet: &Subnet) -> Option<IpAddr> {
     (subnet.usable() != subnet.whole()).then(|| subnet.usable().first_address())
 }
 
-/// A subnet with its bounds. `start-end/len` overrides both bounds.
+/// Parses a subnet with its bounds. `start-end/len` takes precedence over both bounds.
 fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>) -> Result<Raw> {
     let text = range.text()?;
     let (subnet, first, last) = match text.split_once('-') {
@@ -205,9 +206,9 @@ fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>
     Ok(Raw { path: range.path.clone(), subnet, range: clamped, excluded: Blocks::default(), excludes: 0, gateway: None })
 }
 
-/// No interface can hold these: "this network", loopback, multicast, limited
-/// broadcast; the unspecified address and loopback, multicast, and what maps
-/// or embeds IPv4 (RFC 6890, RFC 4291).
+/// Refuses addresses that no interface can hold. For IPv4 these are "this network", loopback,
+/// multicast and limited broadcast. For IPv6 these are the unspecified address, loopback,
+/// multicast, and addresses that map or embed IPv4 (RFC 6890, RFC 4291).
 fn check_unicast(field: &Field<'_>, subnet: &Subnet, range: &Range) -> Result<()> {
     const NEVER: &[&str] = &["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "::/127", "::ffff:0:0/96", "ff00::/8"];
     let clash = NEVER.iter().find(|never| {
@@ -216,7 +217,8 @@ fn check_unicast(field: &Field<'_>, subnet: &Subnet, range: &Range) -> Result<()
         let length = parts.next().and_then(|text| text.parse().ok());
         address.zip(length).and_then(|(address, length)| Subnet::new(address, length).ok()).is_some_and(|never| {
             never.whole().intersection(range).is_some_and(|common| {
-                // ::/64 and 0.0.0.0/0 begin with an address that is clamped away.
+                // ::/64 and 0.0.0.0/0 begin with an address that is not usable and is removed
+                // below.
                 common.first_address() != subnet.network() || common.last_address() != subnet.network() || subnet.usable() == subnet.whole()
             })
         })
@@ -247,18 +249,19 @@ fn gateway(field: &Field<'_>) -> Result<IpAddr> {
     Ok(gateway)
 }
 
-/// Inside the subnet, or link-local, as IPv6 routers announce themselves.
+/// Returns whether a gateway is inside the subnet. A link-local IPv6 gateway fits every IPv6
+/// subnet, because routers announce themselves with it.
 fn fits(subnet: &Subnet, gateway: IpAddr) -> bool {
     let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
     subnet.contains(gateway) || (link_local && subnet.family() == Family::V6)
 }
 
-/// A top-level gateway serves the ranges of its family whose subnet holds it;
-/// a range's own gateway comes first.
+/// Assigns the top-level gateway to the ranges of its family whose subnet contains it. A range's
+/// own gateway takes precedence.
 fn apply_gateway(field: &Field<'_>, sets: &mut [Vec<Raw>]) -> Result<()> {
     let gateway = gateway(field)?;
     if sets.is_empty() {
-        // Static addresses alone: they bring their own gateways.
+        // There are only static addresses, which have their own gateways.
         return Ok(());
     }
     let mut served = false;
@@ -276,7 +279,8 @@ fn apply_gateway(field: &Field<'_>, sets: &mut [Vec<Raw>]) -> Result<()> {
     Err(field.wrong(&format!("expected a gateway inside one of the subnets {}", subnets.join(", "))).into())
 }
 
-/// Two ranges of one configuration that share an address would take two of it.
+/// Refuses ranges that overlap: an ADD that takes an address from each could take the same address
+/// twice.
 fn check_overlaps(sets: &[Vec<Raw>]) -> Result<()> {
     let mut all: Vec<&Raw> = sets.iter().flatten().collect();
     all.sort_by_key(|raw| (raw.subnet.family(), number(raw.range.first_address())));

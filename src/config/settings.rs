@@ -1,6 +1,7 @@
-//! Store, node, paths, deadlines and log: the settings that every verb needs.
-//! DEL reads these and nothing more, so that a range that has become invalid
-//! never keeps an address from being freed.
+//! The settings that every CNI command needs: store, node, paths, deadlines and log.
+//!
+//! DEL reads only these, so that a range that has become invalid never keeps an address from being
+//! freed.
 
 use super::ConfigError;
 use super::deadlines::{Deadlines, deadlines};
@@ -11,132 +12,133 @@ use super::merge::{Merged, Setting};
 use crate::ipam::{AllocationOrder, NodeName};
 use std::path::{Component, Path, PathBuf};
 
-/// Where a store is made that nobody names.
+/// The data directory if none is configured.
 pub const DATA_DIR: &str = "/var/lib/cni/hereabouts";
-/// The default place of debts: of this machine and this boot, wherever the stores
-/// are, and in memory, so that a full or read-only disk keeps none from being noted.
+/// The default directory of debts. It belongs to this machine and this boot, wherever the stores
+/// are. It is in memory, so that a debt can be noted even if a disk is full or read-only.
 const DEBTS_DIR: &str = "/run/hereabouts/debts";
-/// The default kubeconfig: what "hereabouts install" writes.
+/// The default kubeconfig. "hereabouts install" writes it.
 #[cfg(feature = "kube")]
 const KUBECONFIG: &str = "/etc/cni/net.d/hereabouts.d/hereabouts.kubeconfig";
-/// Where a network configuration may put a store and a log without the flat
-/// file's leave: its author is not root.
+/// The directories in which a network configuration may place a store and a log without permission
+/// from the flat file. The author of a network configuration is not root.
 const OPEN_DATA: &str = "/var/lib/cni";
 const OPEN_LOG: &str = "/var/log/hereabouts";
-/// Advice for a path that only the node's operator may allow.
+/// The advice for a path that only the node's operator may allow.
 const ALLOWED: &str = "list it in allowed_paths of the node's flat file";
-/// From where it may take a kubeconfig: that names a server, and files of root
-/// whose content is sent there. So only where nobody but root has ever written;
-/// below /var/lib/cni plugins keep configurations as their authors wrote them.
+/// The directories from which a network configuration may take a kubeconfig. A kubeconfig names a
+/// server, and also files of root whose content is sent to that server. Therefore only directories
+/// are listed in which nobody except root has ever written. Below /var/lib/cni, plugins store
+/// configurations as their authors wrote them.
 #[cfg(feature = "kube")]
 const OPEN_KUBECONFIG: &[&str] = &["/etc/cni", "/etc/kubernetes", merge::K3S_ETC, merge::RKE2_ETC, merge::MICROK8S_ARGS];
 
-/// Which store, and where.
+/// The store to use, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// Where allocations live.
+    /// The kind of the store.
     pub kind: StoreKind,
-    /// The directory of the file store, and of the node state of the other.
+    /// The directory of the file store, or of the node state of the Kubernetes store.
     pub data_dir: PathBuf,
-    /// The data directories of this node: the default, and that of its flat file.
+    /// The data directories of this node: the default, and the one in its flat file.
     pub own: Vec<PathBuf>,
-    /// Whether the node's own flat file names that directory.
+    /// Whether the node's own flat file names `data_dir`.
     pub by_flat_file: bool,
-    /// `store_id` of the flat file: the id of the store that has to be there.
+    /// `store_id` of the flat file: the ID that the store must have.
     pub id: Option<String>,
-    /// `single_node_store` of the flat file: no other machine uses that directory.
+    /// `single_node_store` of the flat file: whether no other machine uses `data_dir`.
     pub single_node: bool,
-    /// Whether configuration or flat file name a store, rather than leaving it
-    /// to the default.
+    /// Whether the network configuration or the flat file names a store. Otherwise the default is
+    /// used.
     pub named: bool,
-    /// Where `data_dir` comes from, for the command line.
+    /// The source of `data_dir`, for the command line.
     pub origin: String,
 }
 
 impl StoreSettings {
-    /// Whether it is where a store is when nobody says otherwise.
+    /// Returns whether `data_dir` is the default directory.
     #[must_use]
     pub fn is_default_directory(&self) -> bool {
         self.data_dir == Path::new(DATA_DIR)
     }
 }
 
-/// Where allocations live.
+/// The kind of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreKind {
-    /// In files below `data_dir`.
+    /// Files below `data_dir`.
     File,
-    /// In the Kubernetes API.
+    /// The Kubernetes API.
     #[cfg(feature = "kube")]
     Kubernetes {
-        /// How to reach it.
+        /// The path of the kubeconfig.
         kubeconfig: PathBuf,
     },
 }
 
-/// What STATUS says of a full range.
+/// The answer of STATUS if a range is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Ready: on a default network anything else takes the node away.
+    /// Ready. On the default network of a cluster, any other answer makes the node unusable.
     Ready,
-    /// Code 50.
+    /// Error code 50.
     NotReady,
 }
 
-/// Where to log, and how much.
+/// The log file and its level.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
-    /// The file; without one, failures go to stderr.
+    /// The log file. If there is none, failures go to stderr.
     pub file: Option<PathBuf>,
-    /// Threshold.
+    /// The threshold.
     pub level: LogLevel,
-    /// The directory below which only a file that hereabouts made is written;
-    /// `None` where the node's own flat file names the file.
+    /// The directory below which only a file that hereabouts created is written. `None` if the
+    /// node's own flat file names the file.
     pub below: Option<PathBuf>,
-    /// Whether allowed_paths lists that directory.
+    /// Whether `allowed_paths` lists that directory.
     pub is_listed: bool,
-    /// Why the configured file is not written, to be said on stderr.
+    /// The reason why the configured file is not written. It is reported on stderr.
     pub refused: Option<String>,
 }
 
-/// Whereabouts' levels.
+/// The log levels of Whereabouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
     /// Everything.
     Debug,
-    /// What was given and freed.
+    /// Addresses that were given out and freed.
     Verbose,
     /// Failures.
     Error,
-    /// Faults of ours alone.
+    /// Only internal errors of the plugin.
     Panic,
 }
 
-/// The settings that every verb needs.
+/// The settings that every CNI command needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Which store.
+    /// The store.
     pub store: StoreSettings,
     /// `allocation_order`.
     pub order: AllocationOrder,
     /// `node_name` of the flat file.
     pub node_name: Option<NodeName>,
-    /// Where this node notes what it owes; outside of every store.
+    /// The directory in which this node notes its debts. It is outside every store.
     pub debts_dir: PathBuf,
-    /// Time limits.
+    /// The time limits.
     pub deadlines: Deadlines,
-    /// Logging.
+    /// The log.
     pub log: LogSettings,
 }
 
 impl Settings {
-    /// Reads the settings. `must_name_store` when a pod is named or the type
-    /// is `whereabouts`: a cluster that lost its flat file must not fall back
-    /// to addresses that are unique on one machine only.
+    /// Reads the settings. `must_name_store` is true if a pod is named or the type is
+    /// `whereabouts`. A cluster that lost its flat file must not fall back to addresses that are
+    /// unique on one machine only.
     ///
     /// # Errors
-    /// A store that is not there in this version, an unnamed store, a path
-    /// that a network configuration may not choose, a malformed value.
+    /// Fails for a store that this version does not have, for a required store that is not named,
+    /// for a path that a network configuration may not choose, and for a malformed value.
     pub fn parse(merged: &Merged<'_>, must_name_store: bool) -> Result<Self, ConfigError> {
         let allowed = allowed_paths(merged)?;
         let store = store(merged, &allowed)?;
@@ -158,11 +160,11 @@ impl Settings {
         Ok(Self { store, order: order(merged)?, node_name, debts_dir, deadlines: deadlines(merged)?, log: log(merged, &allowed)? })
     }
 
-    /// The settings for a verb that frees: as [`Self::parse`], but a malformed
-    /// deadline or log setting keeps no address from being freed.
+    /// Reads the settings for a command that frees addresses. Works like [`Self::parse`], but a
+    /// malformed deadline or log setting does not keep an address from being freed.
     ///
     /// # Errors
-    /// Store or node cannot be told.
+    /// Fails if the store or the node cannot be determined.
     pub fn parse_to_release(merged: &Merged<'_>, must_name_store: bool) -> Result<Self, ConfigError> {
         let lenient = merged.without(&["deadlines", "log_file", "log_level", "single_node_store"]);
         let mut settings = Self::parse(&lenient, must_name_store)?;
@@ -205,14 +207,15 @@ fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, Conf
             (data_dir, by_flat_file, true, field.path)
         }
     };
-    // Both name the store of the flat file, whatever a network names beside it.
+    // `store_id` and `single_node_store` describe the store of the flat file. They do not apply to
+    // another store that a network configuration names.
     let is_own = data_dir == own.clone().unwrap_or_else(|| DATA_DIR.into());
     let (id, single_node) = (own_id.filter(|_| is_own), own_alone && is_own);
     let own = std::iter::once(DATA_DIR.into()).chain(own).collect();
     Ok(StoreSettings { kind, data_dir, own, by_flat_file, id, single_node, named, origin })
 }
 
-/// `store_id`, which only the node's own flat file may name.
+/// Reads `store_id`, which only the node's own flat file may set.
 fn store_id(merged: &Merged<'_>) -> Result<Option<String>, ConfigError> {
     let Some(field) = merged.node_setting("store_id") else {
         return Ok(None);
@@ -220,10 +223,10 @@ fn store_id(merged: &Merged<'_>) -> Result<Option<String>, ConfigError> {
     parse_store_id(field.text()?).map(Some).map_err(|reason| field.wrong(&reason))
 }
 
-/// The id of a file store.
+/// Parses the ID of a file store.
 ///
 /// # Errors
-/// It is none.
+/// Fails if the text is not an ID.
 pub fn parse_store_id(text: &str) -> Result<String, String> {
     if text.len() != 32 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         return Err("expected 32 digits and letters a to f, as \"hereabouts store init\" prints them".to_owned());
@@ -231,8 +234,8 @@ pub fn parse_store_id(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Which store is asked for, and whether it is named. `datastore` beats a
-/// kubeconfig; a kubeconfig alone asks for Kubernetes.
+/// Returns the store to use, and whether the configuration names it. `datastore` takes precedence
+/// over a kubeconfig. A kubeconfig alone selects Kubernetes.
 fn kind(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<(StoreKind, bool), ConfigError> {
     let kubeconfig = merged.find_in("kubernetes", "kubeconfig");
     let datastore = merged.field("datastore");
@@ -297,8 +300,8 @@ fn allowed_paths(merged: &Merged<'_>) -> Result<Vec<PathBuf>, ConfigError> {
     }
 }
 
-/// An absolute path without `..`: the runtime's working directory is nobody's
-/// choice.
+/// Parses an absolute path without `..`. A relative path would depend on the runtime's working
+/// directory, which no one chooses.
 fn absolute(field: &Field<'_>) -> Result<PathBuf, ConfigError> {
     let path = PathBuf::from(field.text()?);
     let plain = path.components().all(|part| !matches!(part, Component::ParentDir));
@@ -343,7 +346,7 @@ fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigEr
     if let Some((root, is_listed)) = roots.find(|(root, _)| is_below(&file, root)) {
         return Ok(LogSettings { file: Some(file), below: Some(root.to_owned()), is_listed, ..settings });
     }
-    // An ADD does not fail for want of a log.
+    // An ADD does not fail because its log cannot be written.
     let refused = format!(
         "{}: not written, because a log must be below {OPEN_LOG} or listed in allowed_paths of the node's flat file: {}",
         field.path,
@@ -425,7 +428,7 @@ mod tests {
         for path in ["/etc/cni/../x", "/etc/cni", "/var/lib/cni/flannel/c1", "/var/lib/rancher/k3s/agent/containerd/x/fs/k", "k"] {
             assert_eq!(kind(&format!(r#"{{"kubernetes":{{"kubeconfig":"{path}"}}}}"#), None), None, "{path}");
         }
-        // What a network configuration leaves open, the node's flat file says.
+        // The flat file provides a setting that the network configuration leaves out.
         assert_eq!(kind(r#"{"kubernetes":{}}"#, Some(elsewhere)), kubernetes("/home/k"));
         assert_eq!(kind(r#"{"kubernetes":{"kubeconfig":""}}"#, Some(elsewhere)), kubernetes("/home/k"));
     }

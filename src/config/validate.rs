@@ -1,4 +1,5 @@
-//! The whole configuration, as ADD, CHECK and STATUS need it.
+//! The whole configuration, as ADD, CHECK and STATUS need it: static and requested addresses,
+//! routes, DNS and limits, together with the ranges.
 
 use super::args::{CniArgs, parse_requested};
 use super::field::Field;
@@ -12,41 +13,42 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
-/// A network, ready to allocate from.
+/// A network configuration that is ready for allocation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
-    /// The name space of its addresses.
+    /// The scope of its addresses.
     pub scope: Scope,
-    /// One address from each.
+    /// The range sets. An ADD takes one address from each.
     pub sets: Vec<RangeSet>,
-    /// Addresses that the configuration assigns.
+    /// The static addresses of the configuration.
     pub statics: Vec<Static>,
-    /// Addresses that the caller asks for.
+    /// The addresses that the caller requests.
     pub requested: Vec<Requested>,
-    /// Routes of the result.
+    /// The routes of the result.
     pub routes: Vec<Route>,
-    /// Name servers of the result.
+    /// The DNS settings of the result.
     pub dns: Dns,
-    /// host-local's `resolvConf`: a file to take `dns` from.
+    /// host-local's `resolvConf`: the file that provides `dns`.
     pub resolv_conf: Option<ResolvConf>,
-    /// Whether a pod of a StatefulSet gets the address that it had.
+    /// Whether a StatefulSet pod gets its previous address again.
     pub sticky: bool,
-    /// What STATUS says of a full range.
+    /// The answer of STATUS if a range is full.
     pub when_full: WhenFull,
-    /// `enable_overlapping_ranges: false` was asked for; it stays strict.
+    /// Whether the configuration sets `enable_overlapping_ranges: false`. It has no effect:
+    /// addresses stay unique in their scope.
     pub overlap_asked: bool,
-    /// The top-level `exclude`, as it is written.
+    /// The entries of the top-level `exclude`, as written.
     pub excludes: Vec<Range>,
-    /// How much may be allocated.
+    /// The limits on new allocations.
     pub limits: Limits,
-    /// What stands in the way of a new allocation, and of nothing else.
+    /// The mistakes that prevent a new allocation, and nothing else.
     pub beyond: Mistakes,
 }
 
-/// A file to take `dns` from.
+/// The file that provides `dns`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvConf {
-    /// Where it is.
+    /// The path of the file.
     pub path: PathBuf,
     /// Whether the node's own flat file names it.
     pub own: bool,
@@ -55,8 +57,8 @@ pub struct ResolvConf {
 impl ResolvConf {
     const BELOW: [&str; 2] = ["/etc", "/run/systemd"];
 
-    /// Whether a network configuration may read what is there. Distributions
-    /// make /etc/resolv.conf a link to anywhere.
+    /// Returns whether a network configuration may read a file at `place`. /etc/resolv.conf may
+    /// lead anywhere, because distributions make it a symbolic link.
     #[must_use]
     pub fn may_be_at(&self, place: &Path) -> bool {
         let is_below = |root: &str| place != Path::new(root) && place.starts_with(root);
@@ -76,35 +78,35 @@ fn resolv_conf(merged: &Merged<'_>) -> Result<Option<ResolvConf>> {
     Ok(Some(file))
 }
 
-/// A route of the result (CNI spec 1.1.0, "Success").
+/// A route of the result (CNI specification 1.1.0, "Success").
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Route {
-    /// Destination; host bits are masked.
+    /// The destination, with host bits cleared.
     pub dst: Subnet,
-    /// Next hop.
+    /// The next hop.
     pub gw: Option<IpAddr>,
-    /// MTU along the path.
+    /// The MTU along the path.
     pub mtu: Option<u32>,
-    /// TCP segment size to announce.
+    /// The TCP segment size to announce.
     pub advmss: Option<u32>,
-    /// Lower is preferred.
+    /// The priority. A lower value is preferred.
     pub priority: Option<u32>,
-    /// Routing table; 0 is kept.
+    /// The routing table. The result keeps a value of 0.
     pub table: Option<u32>,
-    /// 0 global, 253 link, 254 host; 0 is kept.
+    /// The scope: 0 is global, 253 is link, 254 is host. The result keeps a value of 0.
     pub scope: Option<u32>,
 }
 
 /// The `dns` object of the result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dns {
-    /// Addresses of name servers.
+    /// The addresses of name servers.
     pub nameservers: Vec<String>,
     /// The local domain.
     pub domain: Option<String>,
-    /// Search list.
+    /// The search list.
     pub search: Vec<String>,
-    /// Resolver options.
+    /// The resolver options.
     pub options: Vec<String>,
 }
 
@@ -114,7 +116,7 @@ impl Network {
     /// Validates the configuration for an ADD with these `CNI_ARGS`.
     ///
     /// # Errors
-    /// Every mistake, with its JSON path.
+    /// Returns every mistake, with its JSON path.
     pub fn parse(merged: &Merged<'_>, args: &CniArgs) -> std::result::Result<Self, Mistakes> {
         let mut mistakes = Mistakes::default();
         mistakes.note(merged.check());
@@ -230,8 +232,9 @@ fn static_address<'a>(entry: &Field<'a>) -> Result<(Field<'a>, Static)> {
     Ok((text, Static { address, prefix, gateway: gateway.map(|(_, gateway)| gateway) }))
 }
 
-/// `runtimeConfig.ips`, else `args.cni.ips`, else `IP=` (CNI conventions:
-/// later ways replace earlier ones; Multus sends the same by two).
+/// Returns the requested addresses: `runtimeConfig.ips`, else `args.cni.ips`, else `IP=`. According
+/// to the CNI conventions, later mechanisms replace earlier ones. Multus sends the same addresses
+/// through two of them.
 fn requested(merged: &Merged<'_>, args: &CniArgs) -> Result<Vec<Requested>> {
     let runtime = merged.whole.find("runtimeConfig").map(|run| Field::new("runtimeConfig", run));
     let by_args = merged.whole.find("args").and_then(|value| Field::new("args", value).find("cni"));
@@ -300,14 +303,13 @@ fn dns(merged: &Merged<'_>) -> Result<Dns> {
 }
 
 impl Dns {
-    /// Whether nothing is said.
+    /// Returns whether there are no settings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Reads a resolv.conf as resolv.conf(5) describes it; other lines are
-    /// none of our business.
+    /// Reads a resolv.conf as resolv.conf(5) describes it. Ignores lines with other keywords.
     #[must_use]
     pub fn from_resolv_conf(bytes: &[u8]) -> Self {
         let mut dns = Self::default();
