@@ -1,8 +1,7 @@
-//! One call from start to answer. Together with the command line's printer
-//! this is the only place that writes to stdout.
+//! Handles one call of the CNI protocol, from the environment to the answer on stdout.
 //!
-//! Order of checks, which the test vectors fix: variables, stdin, JSON, name,
-//! version, verb. Nothing is done before all of them have passed.
+//! Only this module and `cli/output` write to stdout. The test vectors fix the order of the checks:
+//! variables, stdin, JSON, name, version, verb. Nothing is done before all of them have passed.
 
 use super::invocation::{self, Call, Sandbox};
 use super::valid_attachments::Attachments;
@@ -11,76 +10,76 @@ use super::{CniError, Code, Ip, Success, Version, result, version};
 use crate::environment::CallVariables;
 use std::io::{self, Read};
 
-/// More than this is no network configuration.
+/// The maximum size of a network configuration, in bytes.
 const LONGEST: u64 = 4 * 1024 * 1024;
 
-/// What the process lends to one call.
+/// The parts of the process that one call uses.
 pub struct Ports<'a> {
-    /// The variables of the call.
+    /// The environment variables of the call.
     pub variables: &'a CallVariables,
     /// The network configuration.
     pub stdin: &'a mut dyn Read,
-    /// Whether stdin has something to read or has ended; VERSION asks, so as
-    /// never to wait for a stdin that was left open.
+    /// Returns whether stdin has something to read or has ended. VERSION asks this, so that it
+    /// never waits for a stdin that was left open.
     pub stdin_ready: &'a dyn Fn() -> bool,
-    /// Writes all bytes to the caller, past every buffer.
+    /// Writes all bytes to the caller, without any buffer.
     pub deliver: &'a dyn Fn(&[u8]) -> io::Result<()>,
-    /// Why nothing written to stdout would reach a caller; asked before an ADD
-    /// begins.
+    /// Returns the reason why no output on stdout would reach a caller, if there is one. Asked
+    /// before an ADD begins.
     pub undeliverable: &'a dyn Fn() -> Option<String>,
-    /// Whether the process that started us has gone.
+    /// Returns whether the process that started this one has exited.
     pub orphaned: &'a dyn Fn() -> bool,
 }
 
-/// What the verbs do.
+/// The implementation of the verbs.
 pub trait Plugin {
-    /// Allocates; nothing stays when it fails.
+    /// Allocates addresses. After a failure, no address stays allocated.
     ///
     /// # Errors
-    /// Whatever the caller shall be told.
+    /// Any failure. The caller gets it as the answer.
     fn add<'p>(&'p self, call: &Call, sandbox: &Sandbox) -> Result<Box<dyn Added + 'p>, CniError>;
-    /// Frees all that the attachment holds.
+    /// Frees all addresses that the attachment holds.
     ///
     /// # Errors
-    /// Only where a silent success would leak.
+    /// Fails only if success would hide a leak of addresses.
     fn del(&self, call: &Call, sandbox: &Sandbox) -> Result<(), CniError>;
-    /// Compares what is recorded with the previous result.
+    /// Compares the records with the previous result.
     ///
     /// # Errors
-    /// Any difference.
+    /// Fails for any difference.
     fn check(&self, call: &Call, sandbox: &Sandbox, previous: &[Ip]) -> Result<(), CniError>;
-    /// Frees what is not valid any more.
+    /// Frees the addresses of attachments that are no longer valid.
     ///
     /// # Errors
-    /// What could not be freed.
+    /// Returns what could not be freed.
     fn gc(&self, call: &Call, valid: &Attachments) -> Result<(), CniError>;
-    /// Whether an ADD would be served.
+    /// Checks whether an ADD would be served.
     ///
     /// # Errors
-    /// Why not.
+    /// Returns the reason why it would not be served.
     fn status(&self, call: &Call) -> Result<(), CniError>;
 }
 
-/// An ADD that has allocated and is not printed yet. Until it is dropped no
-/// other call of the attachment begins.
+/// An ADD that has allocated its addresses, but whose result is not yet printed. No other call of
+/// the attachment begins until this value is dropped.
 pub trait Added {
-    /// What to print.
+    /// Returns the result to print.
     fn success(&self) -> &Success;
-    /// Takes back what this call created. A repeated ADD undoes nothing.
+    /// Frees the addresses that this call allocated. For a repeated ADD this does nothing.
     ///
     /// # Errors
-    /// What could not be taken back.
+    /// Returns what could not be freed.
     fn undo(self: Box<Self>) -> Result<(), CniError>;
-    /// The caller has the answer.
+    /// Ends the ADD after the caller received the answer.
     fn delivered(self: Box<Self>);
 }
 
-/// How the call ended.
+/// The end of a call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Exit status 0.
+    /// Success: exit status 0.
     Done,
-    /// Exit status 1; the error document was written if it could be.
+    /// Failure: exit status 1. The error document was written if possible.
     Failed(CniError),
 }
 
@@ -149,8 +148,8 @@ fn answer_add(plugin: &dyn Plugin, ports: &Ports<'_>, call: &Call, sandbox: &San
     Err(CniError::new(Code::Io, format!("{undelivered}; {kept}")))
 }
 
-/// Writes the result, and looks whether somebody was there to read it: a pipe
-/// takes bytes that nobody will read.
+/// Writes the result, and checks before and after whether the caller still exists: a pipe accepts
+/// bytes even if no process will read them.
 fn hand_over(ports: &Ports<'_>, call: &Call, success: &Success) -> Result<(), String> {
     let gone = || "the calling process has exited, so the result cannot be delivered".to_owned();
     if (ports.orphaned)() {
@@ -164,7 +163,7 @@ fn deliver(ports: &Ports<'_>, bytes: &[u8]) -> Result<(), CniError> {
     (ports.deliver)(bytes).map_err(|error| CniError::new(Code::Io, format!("stdout: cannot write the result: {error}")))
 }
 
-/// VERSION echoes a valid version on stdin and answers 1.1.0 to anything else.
+/// Answers VERSION with the version on stdin if it is valid, and with 1.1.0 otherwise.
 fn answer_version(ports: &mut Ports<'_>) -> Result<(), CniError> {
     let mut head = vec![0; 64 * 1024];
     let length = if (ports.stdin_ready)() { ports.stdin.read(&mut head).unwrap_or(0) } else { 0 };
@@ -179,7 +178,8 @@ fn answer_version(ports: &mut Ports<'_>) -> Result<(), CniError> {
 }
 
 fn read_stdin(stdin: &mut dyn Read) -> Result<Vec<u8>, CniError> {
-    // Room for all of a usual one: each look for more asks the kernel twice.
+    // Large enough for a usual configuration. Each growth of the buffer costs two more system
+    // calls.
     let mut bytes = Vec::with_capacity(8192);
     let read = stdin.take(LONGEST + 1).read_to_end(&mut bytes);
     match read {

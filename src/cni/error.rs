@@ -1,45 +1,46 @@
-//! The error document (CNI spec 1.1.0, "Error").
+//! The error document of the protocol and its codes (CNI specification 1.1.0, "Error").
 
-/// The codes we answer with. `msg` is fixed for each; `details` names the case.
+/// The error codes that the plugin uses. Each has a default `msg`, and `details` describes the
+/// case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum Code {
-    /// The configuration's version is not ours, or too old for the verb.
+    /// The version of the configuration is not supported, or is too old for the verb.
     Version = 1,
-    /// A key or value that we refuse to ignore.
+    /// A key or value that must not be ignored, but is not supported.
     Unsupported = 2,
-    /// `CNI_*` missing or malformed.
+    /// A `CNI_*` variable is missing or malformed.
     Environment = 4,
     /// stdin, stdout or a file cannot be read or written.
     Io = 5,
-    /// Not JSON, or not the shape.
+    /// The text is not JSON, or not a document of the expected shape.
     Decode = 6,
-    /// JSON is fine, its meaning is not.
+    /// The JSON is valid, but its meaning is not.
     Config = 7,
     /// `CNI_NETNS` is the plugin's own namespace.
     Netns = 8,
-    /// A later try may succeed.
+    /// A retry may succeed.
     TryAgain = 11,
-    /// STATUS: an ADD would not be served.
+    /// The answer of STATUS if an ADD would not be served.
     NotAvailable = 50,
-    /// No free address.
+    /// There is no free address.
     Exhausted = 100,
-    /// The requested address cannot be given.
+    /// The requested address cannot be given out.
     Requested = 101,
-    /// CHECK: nothing, or not everything, is recorded.
+    /// The answer of CHECK if a record is missing.
     NotRecorded = 102,
-    /// CHECK: the record differs from prevResult.
+    /// The answer of CHECK if a record differs from prevResult.
     Differs = 103,
-    /// What is stored cannot be read by this version.
+    /// This version cannot read what is stored.
     Stored = 104,
-    /// The API server refuses, or does not know the resource.
+    /// The API server refuses the request, or does not know the resource.
     Api = 105,
-    /// A fault of ours.
+    /// An internal error of the plugin.
     Internal = 999,
 }
 
 impl Code {
-    /// All codes, for the documents' test.
+    /// All codes, for the test of the documents.
     pub const ALL: &'static [Self] = &[
         Self::Version,
         Self::Unsupported,
@@ -59,13 +60,13 @@ impl Code {
         Self::Internal,
     ];
 
-    /// The number on the wire.
+    /// Returns the number in the error document.
     #[must_use]
     pub const fn number(self) -> u16 {
         self as u16
     }
 
-    /// The fixed message.
+    /// Returns the default message.
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
@@ -89,25 +90,26 @@ impl Code {
     }
 }
 
-/// One failed call.
+/// The error of a failed call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CniError {
-    /// Which code.
+    /// The error code.
     pub code: Code,
-    /// Fixed per code, but where the spec asks for names in the message.
+    /// The message. It is fixed for each code, except where the specification asks for names in it.
     pub msg: String,
-    /// What was expected, the value last.
+    /// What was expected, followed by the value.
     pub details: String,
 }
 
 impl CniError {
-    /// An error with the code's own message.
+    /// Returns an error with the default message of the code.
     #[must_use]
     pub fn new(code: Code, details: impl Into<String>) -> Self {
         Self { code, msg: code.message().to_owned(), details: details.into() }
     }
 
-    /// The spec wants names, or key and value, in the message itself.
+    /// Returns an error with its own message. The specification sometimes asks for names, or for a
+    /// key and a value, in the message itself.
     #[must_use]
     pub fn with_message(code: Code, msg: impl Into<String>, details: impl Into<String>) -> Self {
         Self { code, msg: msg.into(), details: details.into() }
@@ -122,7 +124,7 @@ impl CniError {
         self
     }
 
-    /// The document for stdout.
+    /// Returns the document for stdout.
     #[must_use]
     pub fn encode(&self, version: super::Version) -> Vec<u8> {
         let mut document = serde_json::json!({

@@ -1,5 +1,5 @@
-//! What a runtime hands over: `CNI_*` variables and the configuration on
-//! stdin (CNI spec 1.1.0, "Parameters" and "CNI operations").
+//! Parses what a runtime passes to the plugin: the `CNI_*` variables, and the configuration on
+//! stdin (CNI specification 1.1.0, "Parameters" and "CNI operations").
 
 use super::valid_attachments::{Attachments, attachments};
 use super::verb::Verb;
@@ -13,46 +13,47 @@ use std::path::PathBuf;
 /// One call of any verb.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The network's name.
+    /// The name of the network.
     pub network: NetworkName,
-    /// The configuration's version, and the result's.
+    /// The version of the configuration, and of the result.
     pub version: Version,
-    /// The plugin configuration, whole.
+    /// The whole plugin configuration.
     pub configuration: Json,
-    /// `CNI_ARGS`, unparsed: DEL must not fail over them.
+    /// The bytes of `CNI_ARGS`. They are not parsed here, because DEL must not fail if they are
+    /// malformed.
     pub args: Vec<u8>,
 }
 
-/// The sandbox that ADD, CHECK and DEL are about.
+/// The sandbox of an ADD, CHECK or DEL.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     /// `CNI_CONTAINERID`
     pub container: ContainerId,
     /// `CNI_IFNAME`
     pub ifname: IfName,
-    /// `CNI_NETNS`; DEL may come without.
+    /// `CNI_NETNS`. May be missing for DEL.
     pub netns: Option<PathBuf>,
-    /// `CNI_NETNS_OVERRIDE`: the plugin's own namespace is fine.
+    /// `CNI_NETNS_OVERRIDE`: whether the plugin's own namespace is allowed.
     pub own_netns_allowed: bool,
 }
 
-/// What stdin says, as far as the verb reads it.
+/// The part of stdin that the verb uses.
 pub(super) struct Document {
     pub(super) configuration: Json,
     pub(super) network: NetworkName,
-    /// GC's list, where it was read on the way.
+    /// The list of GC, if it was already read together with the configuration.
     attachments: Option<Result<Attachments, CniError>>,
 }
 
 impl Document {
-    /// GC's list; none is an error.
+    /// Returns the list of GC. A missing list is an error.
     pub(super) fn attachments(&mut self) -> Result<Attachments, CniError> {
         self.attachments.take().unwrap_or_else(|| attachments(&self.configuration))
     }
 }
 
-/// Reads the variables that the verb needs. A malformed value is said before
-/// a missing one; all missing ones are said together.
+/// Checks the variables that the verb needs. Reports a malformed value before a missing one, and all
+/// missing variables together.
 pub(super) fn sandbox(variables: &CallVariables, verb: Verb) -> Result<Option<Sandbox>, CniError> {
     let about_sandbox = matches!(verb, Verb::Add | Verb::Del | Verb::Check);
     let container = variables.container_id.as_deref().filter(|_| about_sandbox).map(parse_container).transpose()?;
@@ -69,8 +70,8 @@ pub(super) fn sandbox(variables: &CallVariables, verb: Verb) -> Result<Option<Sa
     if about_sandbox && ifname.is_none() {
         missing.push("CNI_IFNAME");
     }
-    // The spec requires CNI_PATH of GC alone. Where more is missing anyway it
-    // is named too, as the reference code does: one message, the whole list.
+    // The specification requires CNI_PATH for GC only. If all other variables of an ADD are
+    // missing, CNI_PATH is named too, as in the reference code: one message with the whole list.
     let needs_path = verb == Verb::Gc || (verb == Verb::Add && missing.len() == 3);
     if needs_path && variables.path.is_none() {
         missing.push("CNI_PATH");
@@ -109,9 +110,9 @@ fn malformed(msg: &str, details: String) -> CniError {
     CniError::with_message(Code::Environment, msg, details)
 }
 
-/// Parses stdin as far as every verb needs it: one JSON object with a valid
-/// `name`. One of too many values is refused by a verb that would allocate from
-/// it, and read past by one that frees.
+/// Parses stdin as far as every verb needs it: one JSON object with a valid `name`. If it has too
+/// many values, a verb that would allocate from it refuses it. A verb that checks or frees skips
+/// what it does not need.
 pub(super) fn document(bytes: &[u8], verb: Option<Verb>) -> Result<Document, CniError> {
     let decode = |reason: String| CniError::new(Code::Decode, format!("network configuration on stdin: {reason}"));
     let malformed = |error: serde_json::Error| match error.is_eof() {
@@ -153,7 +154,7 @@ fn network(json: &Json) -> Result<NetworkName, CniError> {
     })
 }
 
-/// The value itself, so that it can be searched for; bounded.
+/// Returns the value itself, so that it can be searched for, with a limited length.
 fn shown(name: &str) -> String {
     name.chars().take(120).collect()
 }

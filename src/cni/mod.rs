@@ -1,6 +1,8 @@
-//! The CNI protocol, complete to spec 1.1.0: the environment, stdin, versions,
-//! results and errors. Knows nothing of addresses to give or of stores: what a
-//! verb does is behind the trait [`Plugin`].
+//! The CNI protocol, complete up to specification 1.1.0: environment, stdin, versions, results and
+//! errors.
+//!
+//! It does not know which addresses to give out, and knows nothing of stores. The trait [`Plugin`]
+//! implements the verbs.
 
 mod dispatch;
 mod error;

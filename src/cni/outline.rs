@@ -1,7 +1,7 @@
-//! A document with more values than a network configuration has, read past:
-//! CHECK, DEL and GC need little of it, and what an attachment holds must be
-//! freed whatever its configuration has become. Nothing that is passed over
-//! takes room.
+//! Reads the needed parts of a configuration that has too many values, and skips the rest.
+//!
+//! CHECK, DEL and GC need little of a configuration, and the addresses of an attachment must be
+//! freed whatever its configuration has become. The skipped parts use no memory.
 
 use super::CniError;
 use super::valid_attachments::{self, Attachments};
@@ -11,11 +11,11 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
-/// What is kept has no more values than this, addresses of `prevResult` aside.
+/// The maximum number of values to keep, not counting the addresses of `prevResult`.
 const MOST_KEPT: usize = 1000;
-/// An interface has fewer addresses than this.
+/// The maximum number of addresses of one interface.
 const MOST_IPS: usize = 10_000;
-/// Keys of `ipam` by which store and node are told.
+/// The keys of `ipam` that identify the store and the node.
 const IPAM: &[&str] = &[
     "type",
     "datastore",
@@ -29,16 +29,16 @@ const IPAM: &[&str] = &[
     "log_level",
 ];
 
-/// What a verb reads of a document.
+/// The parts of a document that a verb reads.
 #[derive(Debug)]
 pub(super) struct Outline {
     /// The keys that the verb reads.
     pub(super) configuration: Json,
-    /// GC's list, when it was there.
+    /// The list of GC, if the document has it.
     pub(super) attachments: Option<Result<Attachments, CniError>>,
 }
 
-/// Reads past what the verb does not need.
+/// Reads what the verb needs, and skips the rest.
 pub(super) fn read(bytes: &[u8], verb: Verb) -> Result<Outline, serde_json::Error> {
     let reader = Reader { verb, left: Cell::new(MOST_KEPT), attachments: RefCell::new(None) };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
@@ -53,7 +53,7 @@ struct Reader {
     attachments: RefCell<Option<Result<Attachments, CniError>>>,
 }
 
-/// Where in the document an object is.
+/// The position of an object in the document.
 #[derive(Clone, Copy)]
 enum Place {
     Top,
@@ -61,7 +61,7 @@ enum Place {
     PrevResult,
 }
 
-/// One object, of which some keys are kept.
+/// An object of which some keys are kept.
 struct Object<'r> {
     reader: &'r Reader,
     place: Place,
@@ -113,7 +113,7 @@ impl<'de> Visitor<'de> for Object<'_> {
                         None
                     };
                     map.next_value_seed(Items { key: list, each: note })?;
-                    // A list of nothing is one, too.
+                    // An empty list is a list, too.
                     reader.attachments.borrow_mut().get_or_insert_with(|| Ok(Attachments::default()));
                     continue;
                 }
@@ -131,7 +131,7 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
-/// Of an entry of `ips`, what CHECK reads.
+/// Reduces an entry of `ips` to the keys that CHECK reads.
 fn keep_ip(at: usize, item: Json) -> Option<Json> {
     let Json::Object(mut entries) = item else {
         return Some(item).filter(|_| at < MOST_IPS);
@@ -140,7 +140,7 @@ fn keep_ip(at: usize, item: Json) -> Option<Json> {
     Some(Json::Object(entries)).filter(|_| at < MOST_IPS)
 }
 
-/// A list, item by item; what `each` gives back is kept.
+/// A list that is read item by item. The results of `each` are kept.
 struct Items<'i> {
     key: &'i str,
     each: &'i mut dyn FnMut(usize, Json) -> Option<Json>,

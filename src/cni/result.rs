@@ -1,8 +1,8 @@
-//! The result of ADD in the shape of each version, and `prevResult` in any of
-//! them.
+//! The result of ADD in the shape of each version, and the parser for `prevResult` in any of these
+//! shapes.
 //!
-//! 0.1.0 and 0.2.0 know one address a family, under `ip4` and `ip6`; 0.3.0 to
-//! 0.4.0 list them with a `version`; 1.0.0 and later without one.
+//! 0.1.0 and 0.2.0 have one address per family, under `ip4` and `ip6`. 0.3.0 to 0.4.0 have a list
+//! with a `version` in each entry. 1.0.0 and later have the list without it.
 
 use super::{CniError, Code, Version};
 use crate::addr::{Family, parse_prefixed};
@@ -10,14 +10,14 @@ use crate::json::Json;
 use serde::Serialize;
 use std::net::IpAddr;
 
-/// What an ADD gave.
+/// The result of an ADD.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Success {
-    /// In order; the first is the main one.
+    /// The addresses in order. The first one is the main address.
     pub ips: Vec<Ip>,
-    /// Routes.
+    /// The routes.
     pub routes: Vec<Route>,
-    /// Name servers.
+    /// The DNS settings.
     pub dns: Dns,
 }
 
@@ -26,34 +26,34 @@ pub struct Success {
 pub struct Ip {
     /// The address.
     pub address: IpAddr,
-    /// Its prefix length.
+    /// The prefix length.
     pub prefix: u8,
-    /// The gateway, when one is known.
+    /// The gateway, if there is one.
     pub gateway: Option<IpAddr>,
 }
 
-/// A route of the result. 0.2.0 and older know `dst` and `gw` alone; later
-/// versions keep all fields, as the reference code does.
+/// A route of the result. 0.2.0 and older have `dst` and `gw` only. Later versions contain all
+/// fields, as in the reference code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Route {
-    /// Destination in CIDR notation.
+    /// The destination in CIDR notation.
     pub dst: String,
-    /// Next hop.
+    /// The next hop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
-    /// MTU; 0 says nothing.
+    /// The MTU. 0 is left out.
     #[serde(skip_serializing_if = "says_nothing")]
     pub mtu: Option<u32>,
-    /// TCP segment size; 0 says nothing.
+    /// The TCP segment size. 0 is left out.
     #[serde(skip_serializing_if = "says_nothing")]
     pub advmss: Option<u32>,
-    /// Priority; 0 says nothing.
+    /// The priority. 0 is left out.
     #[serde(skip_serializing_if = "says_nothing")]
     pub priority: Option<u32>,
-    /// Table; 0 is a value.
+    /// The table. 0 is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<u32>,
-    /// Scope; 0 is a value.
+    /// The scope. 0 is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<u32>,
 }
@@ -62,19 +62,19 @@ fn says_nothing(value: &Option<u32>) -> bool {
     value.unwrap_or(0) == 0
 }
 
-/// Name servers of the result.
+/// The DNS settings of the result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Dns {
-    /// Addresses.
+    /// The addresses of name servers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nameservers: Vec<String>,
-    /// Local domain.
+    /// The local domain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
-    /// Search list.
+    /// The search list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
-    /// Resolver options.
+    /// The resolver options.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
 }
@@ -121,10 +121,10 @@ struct NewIp {
 }
 
 impl Success {
-    /// The document for stdout, with a newline.
+    /// Returns the document for stdout, with a newline.
     ///
     /// # Errors
-    /// [`Code::Internal`] only, if serialization fails.
+    /// [`Code::Internal`] if serialization fails.
     pub fn encode(&self, version: Version) -> Result<Vec<u8>, CniError> {
         let old = version < Version::V030;
         let document = Document {
@@ -133,7 +133,7 @@ impl Success {
             ip6: self.old_ip(Family::V6).filter(|_| old),
             ips: if old { Vec::new() } else { self.ips.iter().map(|ip| ip.encode(version)).collect() },
             routes: if old { &[] } else { &self.routes },
-            // Before 1.0.0 the object is always there.
+            // Before 1.0.0, the object is always present.
             dns: (version < Version::V100 || self.dns != Dns::default()).then_some(&self.dns),
         };
         let mut bytes = serde_json::to_vec(&document).map_err(|error| CniError::new(Code::Internal, format!("result: {error}")))?;
@@ -163,8 +163,8 @@ impl Ip {
     }
 }
 
-/// The addresses of a `prevResult`, in any version's shape. CHECK alone reads
-/// it, and only for addresses: Multus rewrites its routes.
+/// Returns the addresses of a `prevResult` in the shape of any version. Only CHECK reads it, and
+/// only for the addresses: Multus rewrites its routes.
 pub(super) fn previous(configuration: &Json, version: Version) -> Result<Vec<Ip>, CniError> {
     let wrong = |place: &str, value: &Json, expected: &str| {
         CniError::new(Code::Config, format!("prevResult{place}: {expected}: {}", value.excerpt()))

@@ -1,17 +1,18 @@
-//! GC's list of valid attachments (CNI spec 1.1.0, "GC").
+//! Parses GC's list of valid attachments (CNI specification 1.1.0, "GC").
 
 use super::{CniError, Code};
 use crate::json::Json;
 
-/// GC's list of attachments that still exist.
+/// The attachments of GC's list, which still exist.
 pub type Attachments = crate::ipam::AttachmentSet;
 
-/// The keys of GC's list: the spec's text, and its tag's.
+/// The keys of GC's list: the one in the text of the specification, and the one in the tag of its
+/// code.
 pub(super) const LISTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
 
-/// GC's list: the union of both keys when both are there. `null` is a list of
-/// nothing, as CRI-O sends it; no list at all is an error, because cnitool
-/// means "everything" by it and frees what lives.
+/// Returns GC's list. If both keys are present, it is the union of both. `null`, which CRI-O sends,
+/// is an empty list. A missing list is an error: cnitool sends no list to mean "everything", which
+/// would free addresses that are in use.
 pub(super) fn attachments(configuration: &Json) -> Result<Attachments, CniError> {
     if !LISTS.iter().any(|key| configuration.has(key)) {
         return Err(CniError::new(

@@ -1,4 +1,4 @@
-//! The verbs of the protocol.
+//! The verbs of the protocol, and their names in `CNI_COMMAND`.
 
 /// A verb of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,13 @@
-//! Spec versions: which we speak, and what each verb needs.
+//! The versions of the CNI specification: which ones the plugin supports, and which ones each verb
+//! needs.
 
 use super::{CniError, Code};
 use crate::json::{Json, excerpt};
 
-/// A version of the CNI spec that we speak, oldest first.
+/// The supported versions of the CNI specification, oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
-    /// 0.1.0; also a configuration that names none.
+    /// 0.1.0, also the version of a configuration that names none.
     V010,
     /// 0.2.0
     V020,
@@ -25,10 +26,10 @@ pub enum Version {
 impl Version {
     /// All versions, oldest first.
     pub const ALL: &'static [Self] = &[Self::V010, Self::V020, Self::V030, Self::V031, Self::V040, Self::V100, Self::V110];
-    /// The newest.
+    /// The newest version.
     pub const NEWEST: Self = Self::V110;
 
-    /// As it is written in `cniVersion`.
+    /// Returns the text in `cniVersion`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,13 +43,13 @@ impl Version {
         }
     }
 
-    /// The version of exactly this name.
+    /// Returns the version with exactly this name.
     #[must_use]
     pub fn find(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|version| version.as_str() == text)
     }
 
-    /// All names, as in the messages of the reference code.
+    /// Returns all names, in the format of the reference code's messages.
     #[must_use]
     pub fn list() -> String {
         let quoted: Vec<String> = Self::ALL.iter().map(|version| format!("\"{}\"", version.as_str())).collect();
@@ -56,7 +57,7 @@ impl Version {
     }
 }
 
-/// The text of `cniVersion`: absent, `null` and empty mean 0.1.0.
+/// Returns the text of `cniVersion`. A missing, `null` or empty value means 0.1.0.
 pub(super) fn text_of(configuration: &Json) -> Result<&str, CniError> {
     match configuration.find("cniVersion") {
         None => Ok("0.1.0"),
@@ -66,13 +67,20 @@ pub(super) fn text_of(configuration: &Json) -> Result<&str, CniError> {
     }
 }
 
-/// The version of an ADD or DEL.
+/// Returns the version of an ADD or DEL.
+///
+/// # Errors
+/// [`Code::Version`] for a version that is not supported.
 pub(super) fn require(text: &str) -> Result<Version, CniError> {
     Version::find(text)
         .ok_or_else(|| CniError::new(Code::Version, format!("config is {}, plugin supports {}", excerpt(text), Version::list())))
 }
 
-/// The version of a verb that came later than ADD and DEL.
+/// Returns the version of a verb that was added after ADD and DEL.
+///
+/// # Errors
+/// [`Code::Version`] for a version that is too old, or not supported. [`Code::Decode`] for a text
+/// that is not a version.
 pub(super) fn require_from(text: &str, oldest: Version, verb: &str) -> Result<Version, CniError> {
     let too_old = || {
         let details = format!("{verb} needs cniVersion {} or later: {}", oldest.as_str(), excerpt(text));
@@ -90,7 +98,7 @@ pub(super) fn require_from(text: &str, oldest: Version, verb: &str) -> Result<Ve
     Err(CniError::with_message(Code::Version, format!("plugin version does not allow {verb}"), details))
 }
 
-/// Up to three numbers between dots.
+/// Parses up to three numbers separated by dots.
 fn numbers(text: &str) -> Option<[u32; 3]> {
     let mut numbers = [0; 3];
     let mut parts = text.split('.');

@@ -1,9 +1,9 @@
-//! `deadlines`: the time that each CNI command may take before it gives up.
+//! `deadlines`: the time that each verb may take before it gives up.
 
 use super::{ConfigError, Merged};
 use std::time::Duration;
 
-/// The time limit of each CNI command. Runtimes allow 60 s for DEL and 30 s for GC.
+/// The time limit of each verb. Runtimes allow 60 s for DEL and 30 s for GC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
     /// The limit of ADD. A fifth of it is reserved for undoing a failed ADD.
@@ -20,7 +20,7 @@ impl Default for Deadlines {
     }
 }
 
-/// Reads the setting. A command that is not named keeps its default.
+/// Reads the setting. A verb that is not named keeps its default.
 pub(super) fn deadlines(merged: &Merged<'_>) -> Result<Deadlines, ConfigError> {
     let mut deadlines = Deadlines::default();
     let Some(field) = merged.field("deadlines") else {

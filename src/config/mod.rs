@@ -10,7 +10,7 @@
 //! - `limits`: how much one ADD may ask for
 //! - `merge`: the flat file below the network configuration
 //! - `args`: `CNI_ARGS`
-//! - `deadlines`: the time limit of each CNI command
+//! - `deadlines`: the time limit of each verb
 //! - `duration`: durations with units
 //! - `settings`: store, node, paths, deadlines and log, which is all that DEL needs
 //! - `ranges`: ranges, gateways and excludes

@@ -1,4 +1,4 @@
-//! The settings that every CNI command needs: store, node, paths, deadlines and log.
+//! The settings that every verb needs: store, node, paths, deadlines and log.
 //!
 //! DEL reads only these, so that a range that has become invalid never keeps an address from being
 //! freed.
@@ -114,7 +114,7 @@ pub enum LogLevel {
     Panic,
 }
 
-/// The settings that every CNI command needs.
+/// The settings that every verb needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The store.
@@ -160,7 +160,7 @@ impl Settings {
         Ok(Self { store, order: order(merged)?, node_name, debts_dir, deadlines: deadlines(merged)?, log: log(merged, &allowed)? })
     }
 
-    /// Reads the settings for a command that frees addresses. Works like [`Self::parse`], but a
+    /// Reads the settings for a verb that frees addresses. Works like [`Self::parse`], but a
     /// malformed deadline or log setting does not keep an address from being freed.
     ///
     /// # Errors

@@ -1,142 +1,141 @@
-//! Is this record's sandbox still there? The one definition, for re-homing,
-//! GC, `sweep`, `repair`, `verify` and `release` alike.
+//! Decides whether the sandbox of a record still exists. Re-homing, GC, `sweep`, `repair`, `verify`
+//! and `release` all use this one definition.
 //!
-//! A record is dead only when it is shown dead, and alive only when its sandbox
-//! is seen. Everything between is doubt. What frees addresses treats doubt as
-//! alive: an address that is kept too long is a leak, which an operator can
-//! end; an address that is freed under a living pod gets a second holder.
-//! ARCHITECTURE.md has the table of the evidence.
+//! A record is dead only if the evidence shows it, and alive only if its sandbox is seen.
+//! Everything between is doubt. Code that frees addresses treats doubt as alive. An address that is
+//! kept too long is a leak, which an operator can end. An address that is freed while its pod runs
+//! gets a second holder. ARCHITECTURE.md has the table of the evidence.
 
 use super::{Directory, Draft, MountNamespace, Netns, View};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// How far the wall clock may be off before it casts doubt.
+/// The largest difference between two times that is not evidence: the wall clock may be off by this
+/// much.
 const CLOCK_MARGIN: Duration = Duration::from_secs(5);
 
-/// Whether the sandbox that holds a record is there.
+/// Whether the sandbox that holds a record exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
-    /// Its namespace is seen.
+    /// The namespace of the sandbox is seen.
     Alive,
-    /// It is neither seen nor shown to be gone.
+    /// The namespace is not seen, and nothing shows that it is gone.
     Doubted(Doubt),
-    /// It is shown to be gone.
+    /// The evidence shows that the sandbox is gone.
     Dead,
 }
 
 impl Life {
-    /// Whether its address may be freed.
+    /// Returns whether the address may be freed.
     #[must_use]
     pub const fn is_dead(self) -> bool {
         matches!(self, Self::Dead)
     }
 
-    /// Whether its sandbox was seen.
+    /// Returns whether the sandbox was seen.
     #[must_use]
     pub const fn is_seen(self) -> bool {
         matches!(self, Self::Alive)
     }
 }
 
-/// Why it cannot be told whether a sandbox is there.
+/// The reasons why it is unknown whether a sandbox exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Doubt {
-    /// The record's hardware is not this machine's.
+    /// The hardware of the record is not this machine's.
     #[error("another machine with this node name created the record")]
     Hardware,
-    /// One of the two boot ids is a mounted file's, the other the kernel's.
+    /// One of the two boot IDs comes from a mounted file, the other one from the kernel.
     #[error("the boot id was read in another mount namespace")]
     View,
     /// A record of another boot is younger than this boot.
     #[error("the record is from another boot, but newer than this one")]
     Clock,
-    /// A record of another boot, whose namespace is seen all the same.
+    /// A record of another boot, but its namespace is seen.
     #[error("the record is from another boot, but its namespace still exists")]
     Seen,
-    /// ADD could not look.
+    /// ADD could not examine the namespace.
     #[error("ADD could not access the namespace")]
     NeverSeen,
-    /// The look failed.
+    /// The path of the namespace cannot be examined.
     #[error("the namespace is not accessible")]
     Unclear,
-    /// The directory of the namespace is another than ADD saw.
+    /// The directory of the namespace is not the one that ADD saw.
     #[error("the directory of the namespace is a different one here")]
     Directory,
-    /// Something else stands at the path, seen from another mount namespace.
+    /// Another file is at the path, and the view is from another mount namespace.
     #[error("the namespace is not mounted here, and ADD saw it in another mount namespace or did not record in which one")]
     Mounts,
 }
 
-/// What is at the path of a namespace.
+/// The file at the path of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
-    /// Nothing.
+    /// There is no file.
     Gone,
     /// A namespace file with this inode on nsfs.
     Namespace(u64),
-    /// A file that is not a namespace: where a namespace was mounted.
+    /// A file that is not a namespace: it was the mount point of one.
     File,
-    /// The look failed, or what is there is nothing that a runtime makes.
+    /// The path cannot be examined, or its file is not one that a runtime creates.
     Unclear,
 }
 
-/// A look at the path of a namespace.
+/// The result of examining the path of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
-    /// What is there.
+    /// The file at the path.
     pub seen: Seen,
-    /// The directories that exist above the path, up to `/`; empty where they
-    /// cannot be looked at.
+    /// The existing directories above the path, up to `/`. Empty if they cannot be examined.
     pub directories: Vec<Directory>,
-    /// How many directories of the path are missing below the first of them.
+    /// The number of missing directories in the path, below the first entry of `directories`.
     pub missing: usize,
-    /// Random id of the tmpfs that holds the first of them.
+    /// The random ID of the tmpfs that contains the first entry of `directories`.
     pub tmpfs: Option<u64>,
-    /// Whether the path is on procfs: a process's own link, not a mount.
+    /// Whether the path is on procfs. It is a link of a process then, not a mount.
     pub on_procfs: bool,
-    /// The mount in which the name itself stands, so that nothing is mounted on it
-    /// there unless it is seen; `None` where that cannot be told.
+    /// The mount that contains the name itself. If a namespace is mounted on the name in this
+    /// mount, it is seen. `None` if the mount is unknown.
     pub mount: Option<u64>,
 }
 
 impl Look {
-    /// A look that showed nothing.
+    /// Returns the result of an examination that failed.
     #[must_use]
     pub const fn failed() -> Self {
         Self { seen: Seen::Unclear, directories: Vec::new(), missing: 0, tmpfs: None, on_procfs: false, mount: None }
     }
 }
 
-/// The machine and the view of the process that asks.
+/// The machine and the view of the current process.
 pub trait Here {
-    /// The boot id as it is seen here.
+    /// Returns the boot ID as this process sees it.
     fn boot_id(&self) -> &str;
-    /// Whether that is a file mounted over the kernel's.
+    /// Returns whether the boot ID comes from a file that is mounted over the kernel's.
     fn boot_id_is_mounted(&self) -> bool;
-    /// When the kernel was started, by the wall clock.
+    /// Returns the time at which the kernel was started, by the wall clock.
     fn started(&self) -> Option<SystemTime>;
-    /// Hash of the hardware's own id.
+    /// Returns a hash of the hardware's own ID.
     fn hardware(&self) -> Option<&str>;
-    /// Looks at the path of a namespace.
+    /// Examines the path of a namespace.
     fn look(&self, path: &Path) -> Look;
-    /// Whether a recorded mount namespace is shown to be the one of this process.
+    /// Returns whether it is certain that a recorded mount namespace is the one of this process.
     fn is_in(&self, mounts: &MountNamespace) -> bool;
-    /// Whether a tmpfs is shown to be unmounted everywhere.
+    /// Returns whether it is certain that a tmpfs is unmounted everywhere.
     fn is_unmounted(&self, device: u64, tmpfs: u64) -> bool;
 }
 
-/// What two boot ids say.
+/// The result of comparing two boot IDs.
 enum Boot {
     Same,
     Another,
-    /// Two mounted files, of one run of the kernel: a container that has started
-    /// again, or another view.
+    /// Both boot IDs come from mounted files, and the kernel has not restarted: a container was
+    /// restarted, or this is another view.
     Masked,
     Unsure(Doubt),
 }
 
-/// Says whether the sandbox of a record of this node is there.
+/// Returns whether the sandbox of a record of this node exists.
 pub fn classify_record(record: &Draft, here: &dyn Here) -> Life {
     let boot = compare_boots(record, here);
     let Some(netns) = &record.netns else {
@@ -149,12 +148,12 @@ pub fn classify_record(record: &Draft, here: &dyn Here) -> Life {
     let is_there = netns.inode != 0 && look.seen == Seen::Namespace(netns.inode);
     match boot {
         Boot::Same | Boot::Masked => classify_in_boot(netns, record.view.as_ref(), &look, here),
-        // The same place and the same namespace: rather a boot id that is shown differently.
+        // The same namespace at the same place: the boot ID is probably shown differently.
         Boot::Another if is_there && is_recorded_place(netns, record.view.as_ref(), &look) => Life::Doubted(Doubt::Seen),
         Boot::Another => Life::Dead,
         Boot::Unsure(Doubt::Hardware) => Life::Doubted(Doubt::Hardware),
         Boot::Unsure(_) if is_there && is_recorded_place(netns, record.view.as_ref(), &look) => Life::Alive,
-        // The very tmpfs: so this is the kernel that made the record.
+        // The same tmpfs, so this is the kernel that ran when the record was written.
         Boot::Unsure(_) if look.tmpfs.is_some() && record.view.as_ref().is_some_and(|view| view.tmpfs == look.tmpfs) => {
             classify_in_boot(netns, record.view.as_ref(), &look, here)
         }
@@ -162,19 +161,19 @@ pub fn classify_record(record: &Draft, here: &dyn Here) -> Life {
     }
 }
 
-/// By whose word the machine that made a record may be gone.
+/// The relation between this machine and the record of a machine with another machine ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
     /// This machine is another Node object than the record names.
     AnotherNode,
-    /// It is the same one, and has another machine id.
+    /// This machine is the same Node object, but has another machine ID.
     SameNode,
 }
 
-/// Whether a record of another machine id under this node's name is left behind,
-/// given that word. A namespace that is seen, and a boot id that one mount
-/// namespace shows, speak against it; of the same Node also other hardware and a
-/// record that is younger than this boot.
+/// Returns whether a record of another machine ID under this node's name was left behind by a
+/// machine that is gone. It was not if the boot ID is the current one, if only one of the two boot
+/// IDs comes from a mounted file, or if the namespace is seen. For the same Node object, other
+/// hardware and a record that is younger than this boot are evidence against it, too.
 pub fn is_left_behind(record: &Draft, here: &dyn Here, word: Word) -> bool {
     let boot = match word {
         Word::AnotherNode => compare_boot_ids(record, here),
@@ -189,9 +188,9 @@ pub fn is_left_behind(record: &Draft, here: &dyn Here, word: Word) -> bool {
     is_earlier && !is_seen
 }
 
-/// Whether the machine that made a record is another one, such as the original of
-/// an image. The runtime of a clone ends the sandboxes that it was copied with, so
-/// that a DEL is no proof either.
+/// Returns whether another machine made the record, such as the original of an image. The runtime
+/// of a clone removes the sandboxes that were copied with the image. Therefore not even a DEL
+/// proves that the sandbox is gone.
 pub fn is_of_other_hardware(record: &Draft, here: &dyn Here) -> bool {
     let theirs = record.view.as_ref().and_then(|view| view.hardware.as_deref());
     theirs.is_some_and(|theirs| here.hardware().is_some_and(|ours| ours != theirs))
@@ -210,13 +209,14 @@ fn compare_boot_ids(record: &Draft, here: &dyn Here) -> Boot {
         return Boot::Unsure(Doubt::View);
     }
     let started = here.started();
-    // When the kernel of the ADD was started.
+    // The time at which the kernel that ran the ADD was started.
     let of_record = view.and_then(|view| record.since.checked_sub(view.mounts?.uptime));
     let is_one_run = started.zip(of_record).is_some_and(|(ours, theirs)| is_near(ours, theirs));
     if here.boot_id_is_mounted() && is_one_run {
         return Boot::Masked;
     }
-    // What is made after this kernel was started is of no earlier boot of it.
+    // A record that was made after the start of this kernel is not from an earlier boot of this
+    // machine.
     let is_younger = started.is_some_and(|started| started + CLOCK_MARGIN < record.since);
     if is_younger { Boot::Unsure(Doubt::Clock) } else { Boot::Another }
 }
@@ -226,7 +226,7 @@ fn is_near(one: SystemTime, other: SystemTime) -> bool {
     apart <= CLOCK_MARGIN
 }
 
-/// In the boot of the record, seen from wherever.
+/// Classifies a record of the current boot, from any view.
 fn classify_in_boot(netns: &Netns, view: Option<&View>, look: &Look, here: &dyn Here) -> Life {
     if netns.inode != 0 && look.seen == Seen::Namespace(netns.inode) {
         return Life::Alive;
@@ -240,25 +240,26 @@ fn classify_in_boot(netns: &Netns, view: Option<&View>, look: &Look, here: &dyn 
         return if gone { Life::Dead } else { Life::Doubted(Doubt::Directory) };
     }
     match look.seen {
-        // A directory is the same for all who see it: the name is gone, and every
-        // mount on it with it.
+        // A directory has the same entries for every process. The name is gone, and with it every
+        // mount on it.
         Seen::Gone => Life::Dead,
         _ if netns.inode == 0 => Life::Doubted(Doubt::NeverSeen),
         _ if look.on_procfs => Life::Dead,
-        // A mount, and its absence, is of one mount namespace alone; and in it of the
-        // mount below: a directory that is bound to two places has it in one.
+        // A mount exists in one mount namespace only, so its absence counts only there. Within a
+        // mount namespace, it is attached to one mount: if a directory is bind-mounted at two
+        // places, the namespace may be mounted at one of them only.
         _ => match view {
             Some(View { mounts: Some(mounts), mount: Some(mount), .. }) if look.mount == Some(*mount) && here.is_in(mounts) => Life::Dead,
-            // The version before recorded no more.
+            // The previous version recorded no more than this.
             None if look.seen != Seen::File => Life::Dead,
             _ => Life::Doubted(Doubt::Mounts),
         },
     }
 }
 
-/// Whether the directory that was looked into is one that ADD saw above the
-/// namespace, on the filesystem of the nearest one: what is mounted on a directory
-/// may be mounted elsewhere, too.
+/// Returns whether the examined directory is one that ADD saw above the namespace, on the same
+/// filesystem as the nearest directory. A filesystem that is mounted on a directory may also be
+/// mounted elsewhere.
 fn is_recorded_place(netns: &Netns, view: Option<&View>, look: &Look) -> bool {
     let Some(found) = look.directories.first() else {
         return false;
@@ -276,7 +277,7 @@ mod tests {
     use super::super::*;
     use super::*;
 
-    /// A machine as a test says.
+    /// A machine with the properties that a test sets.
     struct Told {
         boot: &'static str,
         mounted: bool,
@@ -392,8 +393,8 @@ mod tests {
         assert_eq!(classify_record(&younger, &here), Life::Doubted(Doubt::Clock));
     }
 
-    /// Two containers of one kernel, each with a boot id of its own: one that has
-    /// started again, or a second view.
+    /// Two containers on one kernel, each with its own boot ID: either one container was restarted,
+    /// or there is a second view.
     #[test]
     fn of_two_mounted_boot_ids_of_one_kernel_the_place_decides() {
         let mut masked = record(1);

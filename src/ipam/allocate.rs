@@ -1,8 +1,7 @@
-//! What an ADD has to do, given what stands: answer with what is held, move
-//! what a dead sandbox of the same pod held, claim the rest.
+//! Decides the steps of an ADD: return the addresses that the attachment holds, re-home those of a
+//! dead sandbox of the same pod, and claim the others.
 //!
-//! Only the decision is here. Which address of the candidates is free is the
-//! store's to find out, lowest first.
+//! This file only decides. The store finds out which of the candidates is free, the lowest first.
 
 use super::{Allocation, Draft, PodRef, Slot, Source};
 use std::collections::HashSet;
@@ -11,35 +10,35 @@ use std::net::IpAddr;
 /// The steps of one ADD.
 #[derive(Debug, PartialEq)]
 pub struct Plan<'a> {
-    /// Held already, to be answered with; in the order of the result.
+    /// The addresses that the attachment already holds, in the order of the result.
     pub held: Vec<&'a Allocation>,
-    /// To be re-homed, each into a slot.
+    /// The allocations to re-home, each into a slot.
     pub rehome: Vec<(&'a Allocation, &'a Slot)>,
-    /// To be claimed anew.
+    /// The slots for which an address has to be claimed.
     pub claim: Vec<&'a Slot>,
 }
 
-/// Why an ADD cannot be answered.
+/// The reasons why an ADD cannot be answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// A repeated ADD asks for an address that the attachment does not hold.
+    /// A repeated ADD requests an address that the attachment does not hold.
     #[error("the attachment already holds addresses other than the requested {asked}: {holds}")]
     HoldsOthers {
-        /// What the caller asks for.
+        /// The requested address.
         asked: IpAddr,
-        /// What is held.
+        /// The addresses that the attachment holds.
         holds: String,
     },
 }
 
 /// Decides the steps of an ADD.
 ///
-/// `held` is what the attachment holds, `of_pod` what other attachments of the
-/// same pod and interface on this node hold and is shown dead.
+/// `held` contains the allocations of the attachment. `of_pod` contains those of other attachments
+/// of the same pod and interface on this node that are dead.
 ///
-/// A repeated ADD answers with what is held, also when the ranges have changed
-/// since; a half-done one is completed. Re-homing is only for what is not held
-/// yet, and only for an address that today's configuration still allows.
+/// A repeated ADD returns the addresses that are held, even if the ranges have changed since. A
+/// partial ADD is completed. Only slots without a held address are re-homed, and only to an address
+/// that the current configuration still allows.
 ///
 /// # Errors
 /// [`PlanError::HoldsOthers`].
@@ -60,13 +59,13 @@ pub fn plan<'a>(slots: &'a [Slot], held: &'a [Allocation], of_pod: &'a [Allocati
     Ok(plan)
 }
 
-/// Whether an attachment holds fewer addresses than its ADD was to get.
+/// Returns whether an attachment holds fewer addresses than its ADD was to get.
 #[must_use]
 pub fn is_half_done(held: &[Allocation]) -> bool {
     held.iter().any(|allocation| held.len() < usize::from(allocation.held.part.of))
 }
 
-/// Answers with what is held; the slots that a half-done ADD still lacks.
+/// Adds the held addresses to the plan. Returns the slots that a partial ADD still lacks.
 fn plan_repeat<'a>(slots: &'a [Slot], held: &'a [Allocation], plan: &mut Plan<'a>) -> Result<Vec<&'a Slot>, PlanError> {
     let mut missing = Vec::new();
     plan.held = held.iter().collect();
@@ -94,7 +93,8 @@ fn plan_repeat<'a>(slots: &'a [Slot], held: &'a [Allocation], plan: &mut Plan<'a
 }
 
 impl Slot {
-    /// The record of an address given for this slot, from the ADD's `draft`.
+    /// Returns the record of an address that is given out for this slot, based on the `draft` of
+    /// the ADD.
     #[must_use]
     pub fn draft(&self, offer: &super::Offer, draft: &Draft) -> Draft {
         Draft { source: self.source, part: self.part, prefix: offer.prefix, gateway: offer.gateway, ..draft.clone() }
@@ -152,7 +152,7 @@ mod tests {
         slots(&sets, &requested, &[]).unwrap()
     }
 
-    /// "held / rehome / claim" as addresses and slot numbers.
+    /// Returns "held / rehome / claim" as addresses and slot numbers.
     fn outline(slots: &[Slot], held: &[Allocation], of_pod: &[Allocation], uid: &str) -> String {
         match plan(slots, held, of_pod, Some(&pod(uid))) {
             Err(error) => error.to_string(),

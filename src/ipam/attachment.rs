@@ -1,4 +1,5 @@
-//! What identifies a holder, and what is recorded about it.
+//! The holder of an address and the record about it: types for attachments, records and
+//! allocations.
 
 use super::{ContainerId, IfName, NetworkName, NodeName, PodRef, Scope, View};
 use crate::addr::Family;
@@ -8,14 +9,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-/// The holder of addresses: one interface of one sandbox on one node. The
-/// node belongs to it, because a container id need not be unique beyond its
-/// machine (cnitool makes it from a path).
+/// The holder of addresses: one interface of one sandbox on one node. The node is a part of it,
+/// because a container ID need not be unique beyond its machine. cnitool makes it from a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Attachment {
-    /// The machine that made the attachment.
+    /// The node that made the attachment.
     pub node: NodeName,
-    /// The network configuration's name.
+    /// The name of the network configuration.
     pub network: NetworkName,
     /// The sandbox.
     pub container: ContainerId,
@@ -29,9 +29,10 @@ impl std::fmt::Display for Attachment {
     }
 }
 
-/// Attachments of one network and node, by container id and interface: as many
-/// as a runtime lists, in little room. Whether one is in it is told by a hash:
-/// that of another is the same once in 2^64, and then that one is spared.
+/// A set of attachments of one network and node, by container ID and interface name. It is small
+/// even for all attachments that a runtime lists, because it stores only a hash of each. Two
+/// attachments have the same hash once in 2^64. In that case, an attachment that is not in the set
+/// is kept.
 #[derive(Debug, Clone, Default)]
 pub struct AttachmentSet {
     hashes: HashSet<u64>,
@@ -39,77 +40,76 @@ pub struct AttachmentSet {
 }
 
 impl AttachmentSet {
-    /// Adds one.
+    /// Adds an attachment.
     pub fn insert(&mut self, container: &str, ifname: &str) {
         self.hashes.insert(self.keyed.hash_one((container, ifname)));
     }
 
-    /// Whether it is there.
+    /// Returns whether an attachment is in the set.
     #[must_use]
     pub fn contains(&self, container: &str, ifname: &str) -> bool {
         self.hashes.contains(&self.keyed.hash_one((container, ifname)))
     }
 
-    /// Whether none is.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.hashes.is_empty()
     }
 }
 
-/// The network namespace of a sandbox as ADD saw it, enough to tell later
-/// whether it is still the same one.
+/// The network namespace of a sandbox as ADD saw it. A later call can tell whether the namespace is
+/// still the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Netns {
-    /// Absolute path of the namespace file.
+    /// The absolute path of the namespace file.
     pub path: PathBuf,
-    /// Its inode on nsfs; 0 where ADD could not look.
+    /// The inode on nsfs, or 0 if ADD could not examine it.
     pub inode: u64,
-    /// The device of the nearest existing directory above the path. Whoever
-    /// sees another device there looks from another mount namespace and
-    /// cannot tell.
+    /// The device of the nearest existing directory above the path. A process that sees another
+    /// device there is in another mount namespace and cannot tell.
     pub directory_device: u64,
 }
 
-/// Where an address came from.
+/// The reason why an address was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The lowest free one of a range.
+    /// It was free in a range.
     Dynamic,
-    /// Asked for by the caller (`runtimeConfig.ips`, `args.cni.ips`, `IP=`).
+    /// The caller requested it (`runtimeConfig.ips`, `args.cni.ips`, `IP=`).
     Requested,
-    /// Written in the configuration (`addresses`).
+    /// The configuration assigns it (`addresses`).
     Static,
 }
 
-/// Which of an ADD's addresses this is. An ADD that died half way shows by
-/// fewer records than `of`.
+/// The position of an address among the addresses of an ADD. If there are fewer records than `of`,
+/// the ADD was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// 0 for the first.
+    /// The position. The first one is 0.
     pub index: u16,
-    /// How many the ADD was to get.
+    /// The number of addresses that the ADD was to get.
     pub of: u16,
 }
 
-/// All that is recorded with an address but the address itself.
+/// The record of an address, without the address itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
-    /// Who will hold the address.
+    /// The holder of the address.
     pub attachment: Attachment,
-    /// The pod, when the runtime named one.
+    /// The pod, if the runtime named one.
     pub pod: Option<PodRef>,
-    /// The sandbox's namespace; `None` when nothing was there.
+    /// The namespace of the sandbox, or `None` if there was none.
     pub netns: Option<Netns>,
-    /// From where ADD looked; `None` in a record of a version that did not say.
+    /// The view of the ADD, or `None` in a record of a version that did not store it.
     pub view: Option<View>,
-    /// The kernel's boot id when the address was given.
+    /// The kernel's boot ID at the time of the ADD.
     pub boot_id: String,
-    /// When the address was given.
+    /// The time of the ADD.
     pub since: SystemTime,
-    /// Why this address.
+    /// The reason why this address was chosen.
     pub source: Source,
-    /// Which of the ADD's addresses.
+    /// The position among the addresses of the ADD.
     pub part: Part,
     /// The prefix length of the result.
     pub prefix: u8,
@@ -117,22 +117,22 @@ pub struct Draft {
     pub gateway: Option<IpAddr>,
 }
 
-/// One address held by one attachment.
+/// One address that an attachment holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Allocation {
-    /// The name space in which the address is unique.
+    /// The scope in which the address is unique.
     pub scope: Scope,
     /// The address.
     pub address: IpAddr,
-    /// Who holds it, and since when.
+    /// The record of the address.
     pub held: Draft,
-    /// Which state of the record was read, where the store numbers them.
+    /// The version of the record that was read, if the store has versions.
     pub version: Option<Version>,
 }
 
 impl Allocation {
-    /// Which of its fields no ADD can have written so: a repeated ADD prints
-    /// them as they stand, so that such a record is damage, and never a result.
+    /// Returns the name of a field with a value that no ADD can have written. A repeated ADD prints
+    /// the fields as they are stored. Such a record is damaged, and must never become a result.
     #[must_use]
     pub fn impossible(&self) -> Option<&'static str> {
         let (held, family) = (&self.held, Family::of(self.address));
@@ -146,21 +146,21 @@ impl Allocation {
     }
 }
 
-/// One state of one record, in a store that numbers them: what is removed or
-/// changed can then be the very state that was looked at.
+/// One version of a record, in a store that has versions. A removal or a change can then apply to
+/// exactly the version that was read.
 #[derive(Debug, Clone)]
 pub struct Version {
-    /// The record; a later one of the same address has another.
+    /// The UID of the record. A later record of the same address has another UID.
     pub uid: String,
-    /// Its state.
+    /// The revision of the record.
     pub revision: String,
-    /// What a newer version wrote into it and this one does not know: the path of
-    /// each key, with a slash between two. A record for another sandbox takes it
-    /// out.
+    /// The keys that a newer version of the plugin wrote and this one does not know. Each is a path
+    /// with slashes between the keys. They are removed when the record is written for another
+    /// sandbox.
     pub newer: Vec<String>,
 }
 
-/// One state has one content: what was read of it does not count.
+/// A revision has only one content, so `newer` is not compared.
 impl PartialEq for Version {
     fn eq(&self, other: &Self) -> bool {
         (&self.uid, &self.revision) == (&other.uid, &other.revision)

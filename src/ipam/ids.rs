@@ -1,24 +1,25 @@
-//! Names, parsed once: what a container, an interface, a network, a node, a
-//! pod and a scope may be called (CNI spec 1.1.0, "Parameters"; libcni's
-//! checks). Whoever holds one of these types need not look again. How a name
-//! is written on a disk is the store's matter: `lock`, `a..b` and ids of 300
-//! characters are all valid here.
+//! Names and the rules for them: container, interface, network, node, pod and scope (CNI
+//! specification 1.1.0, "Parameters", and the checks of libcni).
+//!
+//! A value of one of these types was checked when it was parsed, and needs no further check. Each
+//! store decides how to write a name to disk. `lock`, `a..b` and IDs of 300 characters are all
+//! valid here.
 
 use std::fmt;
 
-/// Longer names are refused: they would be carried in every record.
+/// The maximum length of a name, in bytes. A longer one would be stored in every record.
 const LONGEST: usize = 4096;
 
-/// Why a text is not a valid name.
+/// The reasons why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdError {
-    /// A character that the kind of name may not hold.
+    /// It contains a character that this kind of name does not allow.
     Characters,
-    /// More bytes than the kind of name may have; the number is the limit.
+    /// It is too long. Contains the maximum number of bytes.
     TooLong(usize),
-    /// `.` or `..`.
+    /// It is `.` or `..`.
     Dots,
-    /// Nothing there.
+    /// It is empty.
     Empty,
 }
 
@@ -29,7 +30,7 @@ macro_rules! name {
         pub struct $type(String);
 
         impl $type {
-            /// The name as it was given.
+            /// Returns the name as it was given.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -45,26 +46,25 @@ macro_rules! name {
 }
 
 name! {
-    /// What the runtime calls the sandbox: letters, digits, `_`, `.`, `-`,
-    /// beginning with a letter or a digit.
+    /// The runtime's ID of the sandbox: letters, digits, `_`, `.` and `-`, beginning with a letter
+    /// or a digit.
     ContainerId
 }
 name! {
-    /// The interface inside the sandbox: 1 to 15 bytes, not `.` or `..`, no
-    /// `/`, no `:`, no white space.
+    /// The interface inside the sandbox: 1 to 15 bytes, not `.` or `..`, without `/`, `:` and white
+    /// space.
     IfName
 }
 name! {
-    /// The name of a CNI network configuration; the same letters as a
-    /// container id.
+    /// The name of a CNI network configuration. It allows the same characters as a container ID.
     NetworkName
 }
 name! {
-    /// The machine, as the cluster calls it.
+    /// The name of the node in the cluster.
     NodeName
 }
 
-/// `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, the whole of it.
+/// Parses `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
 fn parse_plain(text: &str) -> Result<String, IdError> {
     let mut bytes = text.bytes();
     match bytes.next() {
@@ -77,24 +77,30 @@ fn parse_plain(text: &str) -> Result<String, IdError> {
 }
 
 impl ContainerId {
+    /// Parses a container ID.
+    ///
     /// # Errors
-    /// Empty, too long, or a character that no container id has.
+    /// Fails for a text that is empty, too long, or contains a character that is not allowed.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         parse_plain(text).map(Self)
     }
 }
 
 impl NetworkName {
+    /// Parses a network name.
+    ///
     /// # Errors
-    /// Empty, too long, or a character that no network name has.
+    /// Fails for a text that is empty, too long, or contains a character that is not allowed.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         parse_plain(text).map(Self)
     }
 }
 
 impl IfName {
+    /// Parses an interface name.
+    ///
     /// # Errors
-    /// What the kernel would not take as an interface name.
+    /// Fails for a text that the kernel does not accept as an interface name.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         match text {
             "" => Err(IdError::Empty),
@@ -107,8 +113,11 @@ impl IfName {
 }
 
 impl NodeName {
+    /// Parses a node name.
+    ///
     /// # Errors
-    /// Empty, more than 253 bytes, or a character that no host name has.
+    /// Fails for a text that is empty, longer than 253 bytes, or contains a character that is not
+    /// allowed in a host name.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         if 253 < text.len() {
             return Err(IdError::TooLong(253));
@@ -117,16 +126,16 @@ impl NodeName {
     }
 }
 
-/// The name space in which an address is unique: Whereabouts' `network_name`,
-/// or the unnamed one that all networks without it share.
+/// The scope in which an address is unique: Whereabouts' `network_name`, or the unnamed scope that
+/// all networks without it share.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Scope(Option<String>);
 
 impl Scope {
-    /// The scope of a `network_name`; an empty one is the unnamed scope.
+    /// Parses a `network_name`. An empty text is the unnamed scope.
     ///
     /// # Errors
-    /// More than 253 bytes.
+    /// Fails for a text of more than 253 bytes.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         match text {
             "" => Ok(Self(None)),
@@ -135,7 +144,7 @@ impl Scope {
         }
     }
 
-    /// The name, or `None` for the unnamed scope.
+    /// Returns the name, or `None` for the unnamed scope.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.as_deref()
@@ -143,8 +152,7 @@ impl Scope {
 }
 
 impl fmt::Display for Scope {
-    /// A name that could be taken for more than a name, in a log or an error,
-    /// is quoted.
+    /// Quotes a name that could be mistaken for more than a name in a log or an error.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             None => f.write_str("(unnamed)"),
@@ -154,28 +162,28 @@ impl fmt::Display for Scope {
     }
 }
 
-/// The pod that an interface is for, as `CNI_ARGS` name it. Podman gives a
-/// name alone; such a reference is shown but never re-homed.
+/// The pod of an interface, as `CNI_ARGS` names it. Podman gives a name only. Such a pod is shown,
+/// but its addresses are never re-homed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PodRef {
-    /// Kubernetes namespace; empty when the runtime gave none.
+    /// The Kubernetes namespace, or empty if the runtime gave none.
     pub namespace: String,
-    /// Pod name; never empty.
+    /// The name of the pod. Never empty.
     pub name: String,
-    /// Pod uid, when the runtime gave one.
+    /// The UID of the pod, if the runtime gave one.
     pub uid: Option<String>,
 }
 
 impl PodRef {
-    /// Whether namespace and name are both known, without which two pods
-    /// cannot be told apart.
+    /// Returns whether the namespace and the name are both known. Without them, two pods cannot be
+    /// told apart.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         !self.namespace.is_empty() && !self.name.is_empty()
     }
 
-    /// Whether `other` is surely the same pod: both whole, same names, and the
-    /// uid equal or absent in both.
+    /// Returns whether `other` is certainly the same pod: both are whole, have the same names, and
+    /// either the same UID or no UID.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.is_whole() && self == other

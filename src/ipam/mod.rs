@@ -1,7 +1,8 @@
-//! The pure core: who holds what, and which address comes next.
+//! The core of the allocation: who holds which address, which address comes next, and which sandbox
+//! is alive.
 //!
-//! No I/O, no clock, no environment: everything is handed in. It fails only
-//! for reasons of the domain, and knows neither the protocol nor a store.
+//! It does no I/O, and uses no clock and no environment. The caller passes everything. Its errors
+//! are errors of the domain. It knows neither the protocol nor a store.
 
 mod alive;
 mod allocate;

@@ -1,9 +1,8 @@
-//! What one ADD asks for: one slot for each address it is to get.
+//! The addresses that one ADD asks for: one slot for each.
 //!
-//! A range set gives one address, from the first of its choices that has
-//! room; an address that the caller requests takes the place of the dynamic
-//! one of the set that contains it; the configuration's static addresses come
-//! after the dynamic ones. How many there may be, [`check`] says.
+//! A range set gives one address, from the first of its ranges that has a free one. An address that
+//! the caller requests replaces the dynamic one of the range set that contains it. The static
+//! addresses of the configuration come after the dynamic ones. [`check`] limits their number.
 
 use super::{Part, Source};
 use crate::addr::{AddrSet, Blocks, Family, Range, Subnet, number};
@@ -11,30 +10,30 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// One subnet of a range set, and what of it may be given out.
+/// One range of a range set, with the addresses that it must not give out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// The subnet; its prefix length goes into the result.
+    /// The subnet. Its prefix length is a part of the result.
     pub subnet: Subnet,
-    /// First to last that may be given; inside the usable part of the subnet.
+    /// The first to the last address that may be given out, within the usable part of the subnet.
     pub range: Range,
-    /// Given to nobody: the exclusions of the configuration, which all its
-    /// choices share, and this one's own.
+    /// The excluded addresses: those of the whole configuration, which all its ranges share, and
+    /// those of this range.
     pub excluded: [Rc<Blocks>; 2],
-    /// Nor these: all gateways of the configuration.
+    /// All gateways of the configuration. They are not given out, either.
     pub gateways: Rc<Blocks>,
     /// The gateway of the result.
     pub gateway: Option<IpAddr>,
 }
 
 impl Choice {
-    /// The addresses that may be given out, held or not.
+    /// Returns the addresses that may be given out, whether they are held or not.
     #[must_use]
     pub fn candidates(&self) -> AddrSet {
         AddrSet::outside(&self.range, &[&self.excluded[0], &self.excluded[1], &self.gateways])
     }
 
-    /// Why an address of the subnet is not given.
+    /// Returns the reason why an address of the subnet is not given out.
     fn bar(&self, address: IpAddr) -> Option<&'static str> {
         if self.gateway == Some(address) {
             Some("the gateway")
@@ -50,28 +49,28 @@ impl Choice {
     }
 }
 
-/// Ranges of which one gives the address: Whereabouts writes sets of one,
-/// host-local's inner lists can be longer.
+/// The ranges of which one gives the address. In Whereabouts' spelling, a set has one range. An
+/// inner list of host-local may have several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RangeSet {
-    /// In order of preference; never empty, all of one family.
+    /// The ranges in order of preference. There is at least one, and all are of one family.
     pub choices: Vec<Choice>,
 }
 
-/// An address that the caller asks for.
+/// An address that the caller requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requested {
     /// The address.
     pub address: IpAddr,
-    /// The prefix length, when one was given: it must be the subnet's.
+    /// The prefix length, if one was given. It must be the one of the subnet.
     pub prefix: Option<u8>,
-    /// A gateway asked for with it (`GATEWAY=`).
+    /// The gateway that was requested with it (`GATEWAY=`).
     pub gateway: Option<IpAddr>,
-    /// Where it was written, for messages.
+    /// The place of the request, for messages.
     pub origin: String,
 }
 
-/// An address that the configuration assigns.
+/// A static address of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Static {
     /// The address.
@@ -85,19 +84,18 @@ pub struct Static {
 /// One address that an ADD is to get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
-    /// Which of the ADD's addresses.
+    /// The position among the addresses of the ADD.
     pub part: Part,
-    /// Why these candidates.
+    /// The reason for these candidates.
     pub source: Source,
-    /// Where the address may come from, in order; each with what the result
-    /// says about it.
+    /// The candidates, in order of preference. Each has its own values for the result.
     pub offers: Vec<Offer>,
 }
 
-/// Candidates, and what the result says about an address out of them.
+/// Candidates, and the values of the result for an address of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// The addresses that may be given; the lowest free one is.
+    /// The addresses that may be given out. The lowest free one is taken.
     pub candidates: AddrSet,
     /// The prefix length of the result.
     pub prefix: u8,
@@ -105,63 +103,63 @@ pub struct Offer {
     pub gateway: Option<IpAddr>,
 }
 
-/// Why a request cannot be met by this configuration, whoever holds what.
+/// The reasons why this configuration cannot serve a request, no matter who holds which address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// The requested address is in none of the ranges.
+    /// The requested address is not inside any range.
     #[error("{origin}: expected an address inside one of the ranges: {address}")]
     Outside {
-        /// Where it was asked for.
+        /// The place of the request.
         origin: String,
         /// The address.
         address: IpAddr,
     },
-    /// It is inside a subnet, but never given out.
+    /// The requested address is inside a subnet, but must not be given out.
     #[error("{origin}: expected an address that may be given, but it is {what}: {address}")]
     Barred {
-        /// Where it was asked for.
+        /// The place of the request.
         origin: String,
         /// The address.
         address: IpAddr,
-        /// What bars it.
+        /// The reason.
         what: &'static str,
     },
-    /// The prefix length is not the subnet's.
+    /// The requested prefix length is not the one of the subnet.
     #[error("{origin}: expected the prefix length of subnet {subnet}, or none: {address}/{prefix}")]
     Prefix {
-        /// Where it was asked for.
+        /// The place of the request.
         origin: String,
         /// The address.
         address: IpAddr,
-        /// The prefix length asked for.
+        /// The requested prefix length.
         prefix: u8,
-        /// The subnet that holds it.
+        /// The subnet that contains the address.
         subnet: Subnet,
     },
-    /// A static address that no interface may have here.
+    /// A static address that no interface of this network may have.
     #[error("ipam.addresses: expected an address that may be given, but it is {what}: {address}")]
     BarredStatic {
         /// The address.
         address: IpAddr,
-        /// What bars it.
+        /// The reason.
         what: &'static str,
     },
-    /// More addresses than one ADD may take.
+    /// One ADD asks for too many addresses.
     #[error("expected at most {most} addresses for one interface: {found}")]
     TooMany {
-        /// How many would be taken.
+        /// The number of addresses.
         found: usize,
-        /// How many may be.
+        /// The limit.
         most: usize,
     },
-    /// More requested addresses than one range, or one family, may give.
+    /// The caller requests too many addresses of one range, or of one family.
     #[error("{origin}: expected at most {most} requested of {of}: {address}")]
     TooManyRequested {
-        /// Where the first one too many was asked for.
+        /// The place of the first request that exceeds the limit.
         origin: String,
         /// The address.
         address: IpAddr,
-        /// How many may be.
+        /// The limit.
         most: usize,
         /// "one range", or the family.
         of: String,
@@ -180,21 +178,21 @@ impl RequestError {
     }
 }
 
-/// How many addresses one ADD may take.
+/// The limits on the addresses of one ADD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Most {
-    /// In all: of ranges, requested, static.
+    /// The limit on all addresses together: dynamic, requested and static.
     pub addresses: usize,
-    /// Requested ones of one range set; of one family, where there is none.
+    /// The limit on the requested addresses of one range set. Requested addresses outside all range
+    /// sets are counted per family.
     pub requested: usize,
 }
 
-/// Whether a network and a caller ask for no more than they may. It binds what
-/// is allocated anew: what an attachment holds already is answered, however
-/// much it is.
+/// Checks that a network and a caller do not exceed the limits. This applies to new allocations
+/// only. The addresses that an attachment already holds are returned, even if there are more.
 ///
 /// # Errors
-/// What is too much.
+/// Returns the limit that is exceeded.
 pub fn check(sets: &[RangeSet], requested: &[Requested], slots: &[Slot], most: Most) -> Result<(), RequestError> {
     let places = Places::of(sets);
     let mut asked: HashMap<(Option<usize>, Family), usize> = HashMap::new();
@@ -219,7 +217,7 @@ pub fn check(sets: &[RangeSet], requested: &[Requested], slots: &[Slot], most: M
     Ok(())
 }
 
-/// The choices by their first address: no two of one configuration overlap.
+/// The ranges by their first address. No two ranges of one configuration overlap.
 struct Places<'s>(BTreeMap<(Family, u128), (usize, &'s Choice)>);
 
 impl<'s> Places<'s> {
@@ -228,17 +226,17 @@ impl<'s> Places<'s> {
         Self(all.map(|(at, choice)| ((choice.range.family(), number(choice.range.first_address())), (at, choice))).collect())
     }
 
-    /// The set and the choice whose range has the address.
+    /// Returns the range that contains the address, and the number of its set.
     fn find(&self, address: IpAddr) -> Option<(usize, &'s Choice)> {
         let (_, found) = self.0.range(..=(Family::of(address), number(address))).next_back()?;
         Some(*found).filter(|(_, choice)| choice.range.contains(address))
     }
 }
 
-/// The slots of one ADD, in the order of the result.
+/// Returns the slots of one ADD, in the order of the result.
 ///
 /// # Errors
-/// A requested address that no range can give.
+/// Fails for a requested address that no range can give out, and for too many addresses.
 pub fn slots(sets: &[RangeSet], requested: &[Requested], statics: &[Static]) -> Result<Vec<Slot>, RequestError> {
     let places = Places::of(sets);
     let mut asked: BTreeMap<usize, Vec<Offer>> = BTreeMap::new();
@@ -280,12 +278,12 @@ fn offer_requested(choice: &Choice, request: &Requested) -> Result<Offer, Reques
     })
 }
 
-/// Whether a network may give its static addresses: none is a gateway of it, or
-/// the network or broadcast address of its own prefix or of a range's subnet.
-/// What the same configuration excludes, it may still assign.
+/// Checks that a network may give out its static addresses. Such an address must not be a gateway
+/// of the network, and not the network or broadcast address of its own prefix or of a range's
+/// subnet. An address that the same configuration excludes is allowed.
 ///
 /// # Errors
-/// One that it may not.
+/// Returns an address that is not allowed.
 pub fn check_statics(sets: &[RangeSet], statics: &[Static]) -> Result<(), RequestError> {
     let choices = || sets.iter().flat_map(|set| &set.choices);
     let gateways: Blocks =
@@ -306,7 +304,7 @@ pub fn check_statics(sets: &[RangeSet], statics: &[Static]) -> Result<(), Reques
     Ok(())
 }
 
-/// Names what stands in the way of a requested address.
+/// Returns the error that names the obstacle for a requested address.
 fn outside(sets: &[RangeSet], request: &Requested) -> RequestError {
     let address = request.address;
     let origin = request.origin.clone();

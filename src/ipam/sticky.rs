@@ -1,11 +1,13 @@
-//! Addresses that pods of StatefulSets get again, by namespace and name, however
-//! long after: what is remembered, and whom it concerns.
+//! Sticky addresses: the next StatefulSet pod of the same namespace and name gets them again, no
+//! matter how much later.
+//!
+//! This file defines the owner of such an address and the stored data about it.
 
 use super::{Attachment, IfName, NetworkName, PodRef};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-/// Who gets an address again: the pod of this name, at one interface of one network.
+/// The owner of a sticky address: the pod of this name, at one interface of one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StickyOwner {
     /// The name of the CNI network configuration.
@@ -19,9 +21,9 @@ pub struct StickyOwner {
 }
 
 impl StickyOwner {
-    /// The owner that an attachment's pod is. `None` for a pod that no StatefulSet
-    /// can have made: those are named `<set>-<number>`, and every other name (of a
-    /// Deployment's pod, with its random letters) does not come back.
+    /// Returns the owner for the pod of an attachment. Returns `None` for a pod that no StatefulSet
+    /// can have created. StatefulSet pods are named `<set>-<number>`. Other names do not come back,
+    /// for example those of a Deployment's pods, which end with random letters.
     #[must_use]
     pub fn of(attachment: &Attachment, pod: Option<&PodRef>) -> Option<Self> {
         let pod = pod.filter(|pod| pod.is_whole())?;
@@ -36,19 +38,19 @@ impl StickyOwner {
     }
 }
 
-/// An address of a scope, and who had it last.
+/// A sticky address of a scope, and its last owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sticky {
     /// The address.
     pub address: IpAddr,
-    /// Who gets it again.
+    /// The owner, which gets the address again.
     pub owner: StickyOwner,
-    /// When it was given: what one ADD gave has one time.
+    /// The time of the ADD. All addresses of one ADD have the same time.
     pub since: SystemTime,
 }
 
-/// What an owner was given last, and what others were given; what the owner had
-/// before that is neither.
+/// Returns the addresses that an owner got from its last ADD, and the addresses of other owners.
+/// Earlier addresses of the owner are in neither list.
 #[must_use]
 pub fn of_owner(all: &[Sticky], owner: Option<&StickyOwner>) -> (Vec<IpAddr>, Vec<IpAddr>) {
     let is_own = |sticky: &&Sticky| owner == Some(&sticky.owner);

@@ -1,47 +1,48 @@
-//! From where ADD saw a sandbox, and on which hardware. A later call compares
-//! this with what it sees itself: see `alive`.
+//! The view of an ADD: from where it saw the sandbox, and on which hardware. A later call compares
+//! it with its own view, see `alive`.
 
 use std::time::Duration;
 
-/// The evidence that an ADD records beside the sandbox's namespace. Each part
-/// may be missing: what is missing says nothing.
+/// The evidence that an ADD records in addition to the sandbox's namespace. Each part may be
+/// missing. A missing part proves nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
-    /// Whether the boot id was a file mounted over the kernel's: one mount
-    /// namespace's, then, and another one may see another.
+    /// Whether the boot ID came from a file that is mounted over the kernel's. Such a file belongs
+    /// to one mount namespace, and another one may see another boot ID.
     pub boot_id_is_mounted: bool,
-    /// Hash of the hardware's own id.
+    /// A hash of the hardware's own ID.
     pub hardware: Option<String>,
     /// The mount namespace of the ADD.
     pub mounts: Option<MountNamespace>,
-    /// The directories above the namespace's path, from the nearest up to `/`.
+    /// The directories above the path of the namespace, from the nearest one up to `/`.
     pub directories: Vec<Directory>,
-    /// Random id of the tmpfs that holds the nearest directory; no other tmpfs
-    /// has the same, on no machine and in no boot.
+    /// The random ID of the tmpfs that contains the nearest directory. No other tmpfs has the same
+    /// ID, on any machine and in any boot.
     pub tmpfs: Option<u64>,
-    /// Number of the mount in which the namespace's name stands; since Linux 6.8
-    /// never used again within one boot.
+    /// The number of the mount that contains the name of the namespace. Since Linux 6.8, it is not
+    /// used again within one boot.
     pub mount: Option<u64>,
 }
 
-/// A mount namespace. The kernel uses inodes again when a namespace is gone.
+/// A mount namespace. The kernel reuses the inode when a namespace is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MountNamespace {
-    /// Inode on nsfs.
+    /// The inode on nsfs.
     pub inode: u64,
-    /// Its number, which is never used again within one boot; since Linux 6.11.
+    /// The number of the namespace, available since Linux 6.11. It is not used again within one
+    /// boot.
     pub number: Option<u64>,
-    /// How long the machine was up when the ADD looked.
+    /// The time since the boot of the machine when ADD examined the namespace.
     pub uptime: Duration,
 }
 
 /// A directory within one boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Directory {
-    /// Device of its filesystem.
+    /// The device of its filesystem.
     pub device: u64,
-    /// Its inode; on procfs, whose inodes do not last and whose devices are used
-    /// again, when that was mounted.
+    /// The inode. On procfs, this is the time of its mount instead, because procfs inodes do not
+    /// last and its devices are reused.
     pub inode: u64,
 }
 
