@@ -1,9 +1,10 @@
-//! What stands for a text in the name of a file, a label or an offset that cannot
-//! hold the text itself.
+//! Hashes that stand for a text in a file name, a label or an offset, where the text itself does
+//! not fit.
 
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of several texts, each told from the next.
+/// Returns the SHA-256 of several texts. The length of each text is hashed too, so that the
+/// boundaries count.
 pub(crate) fn of_parts(parts: &[&str]) -> [u8; 32] {
     let mut digest = Sha256::new();
     for part in parts {
@@ -13,18 +14,18 @@ pub(crate) fn of_parts(parts: &[&str]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// 16 hexadecimal digits of several texts, each told from the next.
+/// Returns 16 hexadecimal digits of the hash of several texts, see [`of_parts`].
 pub(crate) fn short(parts: &[&str]) -> String {
     hex(&of_parts(parts)[..8])
 }
 
-/// Whether a text is what [`short`] gives.
+/// Returns whether a text has the form of a result of [`short`].
 pub(crate) fn is_short(text: &str) -> bool {
     text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// Bytes as hexadecimal digits, two each. Without `format!`, which took a seventh
-/// of an ADD's own time here.
+/// Returns bytes as hexadecimal digits, two for each byte. Does not use `format!`, which took a
+/// seventh of the time of an ADD here.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     let mut text = String::with_capacity(bytes.len().saturating_mul(2));

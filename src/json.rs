@@ -1,11 +1,10 @@
-//! A JSON tree that keeps what the protocol needs to judge: the order of
-//! keys, and the place of every value.
+//! A JSON tree for configurations. It keeps the order of the keys and refuses repeated keys.
 //!
-//! `serde_json::Value` would let the last of two equal keys win, so that one
-//! reader checks the first and another uses the second. Here a repeated key,
-//! at any depth, is a parse error: nothing is ever validated in one place and
-//! used from another. Nesting is bounded at 128 by the parser, and the number
-//! of values by [`Json::parse_within`]: a value costs many times its bytes.
+//! With `serde_json::Value`, the last of two equal keys wins. One reader could check the first
+//! value and another one use the second. Here a repeated key is a parse error at any depth, so a
+//! value that was checked is the value that is used. The parser limits the nesting to 128, and
+//! [`Json::parse_within`] limits the number of values, because a value in memory takes many times
+//! its bytes in the text.
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::cell::Cell;
@@ -13,23 +12,23 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
-/// No network configuration has more values than this.
+/// The maximum number of values of a network configuration.
 pub const MOST_VALUES: usize = 50_000;
 
 /// One JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json {
-    /// `null`; the CNI readers take it as absent.
+    /// `null`. Readers of CNI configurations treat it as missing.
     Null,
     /// `true` or `false`.
     Bool(bool),
     /// Any number.
     Number(serde_json::Number),
-    /// A string, valid UTF-8.
+    /// A string in valid UTF-8.
     String(String),
-    /// An array, in order.
+    /// An array in the written order.
     Array(Vec<Self>),
-    /// An object, in the order written; keys are unique.
+    /// An object in the written order. The keys are unique.
     Object(Vec<(String, Self)>),
 }
 
@@ -37,15 +36,15 @@ impl Json {
     /// Parses exactly one JSON document.
     ///
     /// # Errors
-    /// What `serde_json` says, or that a key stands twice in one object.
+    /// Returns the error of `serde_json`, or an error for a key that appears twice in one object.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
 
-    /// The same for a document of at most so many values.
+    /// Parses one JSON document with at most `most` values.
     ///
     /// # Errors
-    /// As [`Self::parse`], or the document has more.
+    /// The errors of [`Self::parse`], or [`Refused::TooMany`].
     pub fn parse_within(bytes: &[u8], most: usize) -> Result<Self, Refused> {
         let left = Cell::new(most);
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
@@ -53,15 +52,15 @@ impl Json {
         parsed.map_err(|error| if left.get() == SPENT { Refused::TooMany { most } } else { Refused::Malformed(error) })
     }
 
-    /// The value under `key`, when this is an object that has it and it is
-    /// not `null`.
+    /// Returns the value of `key`. Returns `None` if this is not an object, or if the value is
+    /// missing or `null`.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Self> {
         self.entries().iter().find(|(name, value)| name == key && *value != Self::Null).map(|(_, value)| value)
     }
 
-    /// Takes the value of a key out of this object, when it is there and not
-    /// `null`.
+    /// Removes the value of `key` from this object and returns it. Returns `None` if it is missing
+    /// or `null`.
     pub fn take(&mut self, key: &str) -> Option<Self> {
         let Self::Object(entries) = self else {
             return None;
@@ -70,13 +69,13 @@ impl Json {
         Some(entries.remove(at).1)
     }
 
-    /// Whether this is an object that has `key`, `null` or not.
+    /// Returns whether this is an object that has `key`, even with a `null` value.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
         self.entries().iter().any(|(name, _)| name == key)
     }
 
-    /// The keys and values of an object; empty for anything else.
+    /// Returns the keys and values of an object, or an empty list for any other value.
     #[must_use]
     pub fn entries(&self) -> &[(String, Self)] {
         match self {
@@ -85,7 +84,7 @@ impl Json {
         }
     }
 
-    /// The text of a string.
+    /// Returns the text of a string.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match self {
@@ -94,7 +93,7 @@ impl Json {
         }
     }
 
-    /// What kind of value this is, for sentences.
+    /// Returns the kind of the value, for messages.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -107,7 +106,7 @@ impl Json {
         }
     }
 
-    /// The value as it would be written, cut to what a sentence can hold.
+    /// Returns the value as JSON, shortened for messages.
     #[must_use]
     pub fn excerpt(&self) -> String {
         match self {
@@ -120,8 +119,8 @@ impl Json {
     }
 }
 
-/// Quotes `text` for a message: at most 120 characters of it, control
-/// characters escaped, so that a hostile value cannot flood or forge a log.
+/// Quotes a text for a message: at most 120 characters, with control characters escaped. A hostile
+/// value cannot flood or forge a log.
 #[must_use]
 pub fn excerpt(text: &str) -> String {
     let mut shown: String = text.chars().take(120).flat_map(char::escape_debug).collect();
@@ -131,21 +130,21 @@ pub fn excerpt(text: &str) -> String {
     format!("\"{shown}\"")
 }
 
-/// Why a document is not read.
+/// The reasons why a document is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// It is no JSON, or a key stands twice.
+    /// The text is not JSON, or a key appears twice in one object.
     #[error(transparent)]
     Malformed(serde_json::Error),
-    /// It has more values than may be.
+    /// The document has too many values.
     #[error("expected at most {most} values, found more")]
     TooMany {
-        /// How many may be.
+        /// The maximum number of values.
         most: usize,
     },
 }
 
-/// What is left of an allowance when one value too many was asked for.
+/// The state of an allowance that was exceeded.
 pub(crate) const SPENT: usize = usize::MAX;
 
 impl<'de> Deserialize<'de> for Json {
@@ -154,7 +153,7 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
-/// Reads one value, which takes its number of values from the allowance.
+/// The reader of one value. It subtracts the number of values from the allowance.
 #[derive(Clone, Copy)]
 pub(crate) struct Tree<'c>(pub(crate) Option<&'c Cell<usize>>);
 
@@ -207,7 +206,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Json, E> {
-        // YAML knows .inf and .nan; JSON does not.
+        // YAML has .inf and .nan, JSON does not.
         serde_json::Number::from_f64(value)
             .map_or_else(|| Err(E::custom("a number that JSON cannot hold")), |number| Ok(Json::Number(number)))
     }
@@ -244,8 +243,8 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 }
 
-/// Which keys an object has had: the hashes of many, which keeps a hostile
-/// object linear in time without a second copy of its keys.
+/// The keys of an object so far. For many keys, it stores their hashes. This keeps the time for a
+/// hostile object linear, without a second copy of its keys.
 #[derive(Default)]
 struct Seen {
     keyed: RandomState,

@@ -1,21 +1,23 @@
-//! hereabouts, a CNI IPAM plugin: it answers ADD with an address that nobody
-//! else in the cluster holds.
+//! hereabouts, a CNI IPAM plugin: it answers ADD with an address that no other pod in the cluster
+//! holds.
 //!
 //! In reading order:
-//! - [`addr`]: address arithmetic; no I/O
+//! - [`addr`]: address arithmetic, without I/O
 //! - [`json`]: a JSON tree that refuses repeated keys
-//! - [`environment`]: the variables that hereabouts reads
-//! - [`retry`]: deadlines, the clock, and the retry loop
+//! - [`environment`]: the environment variables, read once
+//! - [`retry`]: deadlines, clocks, and the retry loop
 //! - [`small_file`]: bounded reads of small files that belong to the machine
-//! - [`ipam`]: the pure core: who holds what, which address next
-//! - [`config`]: bytes of a configuration to a network that is ready to use
-//! - [`cni`]: the protocol; knows nothing of addresses or stores
-//! - `api_client`: one HTTP request to a Kubernetes API server; knows no objects
-//! - [`store`]: where allocations live
-//! - [`plugin`]: all of it put together, one verb a file
+//! - `digest`: hashes that stand for a text where it does not fit
+//! - [`ipam`]: the core, without I/O: who holds which address, which address comes next, which
+//!   sandbox is alive
+//! - [`config`]: turns the bytes of a configuration into a network that is ready to use
+//! - [`cni`]: the protocol. It knows nothing of ranges or stores
+//! - `api_client`: one HTTP request to a Kubernetes API server. It knows nothing of objects
+//! - [`store`]: the place of the allocations
+//! - [`plugin`]: the CNI verbs, one per file, which combine all of the above
 //! - [`cli`]: the operator's commands
 //!
-//! Who may use whom is drawn in ARCHITECTURE.md and held by a test.
+//! ARCHITECTURE.md shows which module may use which. A test checks it.
 
 pub mod addr;
 #[cfg(feature = "kube")]

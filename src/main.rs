@@ -1,10 +1,10 @@
-//! Picks plugin or command line by `CNI_COMMAND`, and wires the process's
-//! ports: environment, standard streams, clock of the parent, panic report.
+//! Starts the plugin or the command line, depending on `CNI_COMMAND`, and passes it the resources
+//! of the process: environment, standard streams, the parent's process ID, panic report.
 //!
-//! The C library starts it, not Rust's own start, which prepares a report of stack
-//! overflows: a second stack, handlers, and a look through /proc/self/maps. That
-//! took 80 us of each call, a sixteenth of an ADD. What else that does is done in
-//! `settle_signals` and `fill_streams`.
+//! The C library calls `main` directly, without Rust's runtime. That runtime prepares a report of
+//! stack overflows: a second stack, signal handlers, and a read of /proc/self/maps. This took 80 us
+//! of each call, a sixteenth of an ADD. `settle_signals` and `fill_streams` do the rest of what it
+//! does.
 
 #![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
@@ -19,14 +19,14 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The only reader of the process environment.
+/// Looks up a variable. This is the only access to the environment of the process.
 #[allow(clippy::disallowed_methods, reason = "main hands the environment to everybody else")]
 fn lookup(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// What the C library calls. Only glibc gives the words of the command line to a
-/// program that Rust did not start.
+/// The entry point that the C library calls. Only glibc provides the arguments of the command line
+/// to a program that Rust's runtime did not start.
 #[cfg(all(target_env = "gnu", not(test)))]
 #[allow(unsafe_code, reason = "the name is that of the C library, and nothing else has it")]
 #[unsafe(no_mangle)]
@@ -44,7 +44,7 @@ fn end() -> ! {
     std::process::exit(run())
 }
 
-/// The exit status.
+/// Runs the process and returns its exit status.
 #[allow(clippy::disallowed_methods, reason = "main hands the environment to everybody else")]
 fn run() -> i32 {
     let parent = nix::unistd::getppid();
@@ -82,22 +82,22 @@ fn run() -> i32 {
     }
 }
 
-/// What becomes of a signal is inherited. A write beyond the limit on the size of
-/// files, or to a reader that has gone, has to fail, not to end the process without
-/// a word; and of a child that ends, whoever waits for it has to hear.
+/// Sets how the process handles signals, because the parent's setting is inherited. A write beyond
+/// the limit on file sizes, or to a reader that has exited, must fail and not end the process
+/// without a message. The end of a child must be reported to the code that waits for it.
 fn settle_signals() {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
     let (ignored, default) = (SigHandler::SigIgn, SigHandler::SigDfl);
     for (signal, handler) in [(Signal::SIGXFSZ, ignored), (Signal::SIGPIPE, ignored), (Signal::SIGCHLD, default)] {
         let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
         #[allow(unsafe_code, reason = "the kernel's own way with a signal is set, no handler of ours")]
-        // SAFETY: no code runs for either, and no other thread is there yet.
+        // SAFETY: neither setting runs any code, and there is no other thread yet.
         let _ = unsafe { sigaction(signal, &action) };
     }
 }
 
-/// Puts /dev/null in the place of a standard stream that is closed: the next file
-/// would have its number, and what is printed would go into it.
+/// Opens /dev/null for each standard stream that is closed. Otherwise the next file that is opened
+/// would get the stream's number, and output would go into that file.
 fn fill_streams() {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let mut streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].map(|stream| PollFd::new(stream, PollFlags::empty()));
@@ -106,7 +106,7 @@ fn fill_streams() {
     }
     let closed = streams.iter().filter(|stream| stream.revents().is_some_and(|seen| seen.contains(PollFlags::POLLNVAL)));
     for _ in closed {
-        // The lowest number that is free.
+        // `open` returns the lowest free number.
         match nix::fcntl::open("/dev/null", nix::fcntl::OFlag::O_RDWR, nix::sys::stat::Mode::empty()) {
             Ok(null) => std::mem::forget(null),
             Err(_) => std::process::abort(),
@@ -114,9 +114,9 @@ fn fill_streams() {
     }
 }
 
-/// Ends the process with success after so long, whatever it is at: the caller has
-/// its answer and waits for the end alone. What is cut off is as safe as a kill.
-/// Whether that is so: where no more processes are allowed, there is no thread.
+/// Ends the process with success after `limit`, whatever it is doing: the caller has its answer and
+/// waits only for the exit. An interruption at this point is as safe as a kill. Returns `false` if
+/// no thread could be started, because the number of processes is limited.
 #[allow(clippy::disallowed_methods, clippy::exit, reason = "the answer is delivered, and no system call may keep its caller waiting")]
 fn end_within(limit: Duration) -> bool {
     let end = move || {
@@ -126,12 +126,13 @@ fn end_within(limit: Duration) -> bool {
     std::thread::Builder::new().spawn(end).is_ok()
 }
 
-/// Whether somebody answers: the call, or who ends it when it is late.
+/// Whether an answer was begun, by the call itself or by the thread that ends a late call.
 static IS_ANSWERED: AtomicBool = AtomicBool::new(false);
 
-/// The first of the two goes on; for the other the process ends under it.
+/// Delivers the answer of the call, unless [`end_late`] was first. In that case it never returns:
+/// the process ends while it waits.
 fn answer(bytes: &[u8]) -> io::Result<()> {
-    // The call may write twice: a result that nobody could read, and that error.
+    // The call may write twice: a result that could not be delivered, and then the error.
     static BY_CALL: AtomicBool = AtomicBool::new(false);
     if !BY_CALL.swap(true, Ordering::SeqCst) && IS_ANSWERED.swap(true, Ordering::SeqCst) {
         loop {
@@ -141,11 +142,13 @@ fn answer(bytes: &[u8]) -> io::Result<()> {
     deliver(bytes)
 }
 
-/// Sees to it that a call has an answer in time which uses a filesystem whose server may
-/// never answer. A process in such a system call cannot even be killed when the server
-/// has taken the request: so another one asks first. Then a thread watches this one:
-/// where the server falls silent later, the answer is in time, and the process ends when
-/// the server does.
+/// Ensures that a call is answered in time even if it uses a filesystem whose server may never
+/// answer.
+///
+/// A process in such a system call cannot even be killed, because the server already has the
+/// request. Therefore another process tries the filesystem first. After that, a thread watches this
+/// process. If the server stops answering later, the answer is still in time, and the process ends
+/// as soon as the server answers.
 #[allow(clippy::disallowed_methods, reason = "the call is at what may never end, and nothing of it is waited for")]
 fn end_when_late(late: plugin::Late) {
     if !answers(&late) {
@@ -153,7 +156,7 @@ fn end_when_late(late: plugin::Late) {
     }
     make_room_for_descriptors();
     let watch = move || {
-        // The timer of the locks is to interrupt the call, not this.
+        // The signals of the lock timer must interrupt the call, not this thread.
         let _ = nix::sys::signal::SigSet::all().thread_block();
         std::thread::sleep(late.after());
         end_late(&late);
@@ -163,8 +166,9 @@ fn end_when_late(late: plugin::Late) {
     }
 }
 
-/// The locks have descriptors from 900 on. Where threads share a table of descriptors, the
-/// kernel waits for all processors before it makes it larger, 10 ms: so that is done first.
+/// Enlarges the table of descriptors before a thread starts. The locks use descriptors from 900 on.
+/// If threads share the table, the kernel waits for all processors before it enlarges it, which
+/// takes 10 ms.
 fn make_room_for_descriptors() {
     const HIGH: i32 = 900;
     if let Ok(high) = nix::fcntl::fcntl(io::stdout(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(HIGH)) {
@@ -172,7 +176,7 @@ fn make_room_for_descriptors() {
     }
 }
 
-/// Answers in the place of the call, unless it has answered, and ends the process.
+/// Answers instead of the call, unless the call has answered, and ends the process.
 #[allow(clippy::disallowed_methods, clippy::exit, reason = "the call is at what may never end, and nothing of it is waited for")]
 fn end_late(late: &plugin::Late) {
     if !IS_ANSWERED.swap(true, Ordering::SeqCst) {
@@ -183,14 +187,14 @@ fn end_late(late: &plugin::Late) {
     }
 }
 
-/// Whether a process of its own that looks at the store comes back in time. One that
-/// does not holds nothing that our caller waits for, and ends with its system call.
-/// Where none can be started the call goes on: it is no worse off than without.
+/// Returns whether a separate process that examines the store finishes in time. A process that does
+/// not finish holds nothing that the caller waits for, and ends when its system call returns. If no
+/// process can be started, the call continues: it is as well off as without this check.
 fn answers(late: &plugin::Late) -> bool {
     use nix::unistd::{ForkResult, fork};
     let Ok((back, end)) = io::pipe() else { return true };
     #[allow(unsafe_code, reason = "no other call makes a process that shares nothing with its parent")]
-    // SAFETY: no other thread is there yet, so that the child may do what we may.
+    // SAFETY: there is no other thread yet, so the child may do everything that this process may.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => look_and_end(late, back),
         Ok(ForkResult::Parent { child }) => {
@@ -198,7 +202,7 @@ fn answers(late: &plugin::Late) -> bool {
             let limit = PollTimeout::try_from(late.after()).unwrap_or(PollTimeout::MAX);
             match poll(&mut [PollFd::new(back.as_fd(), PollFlags::POLLIN)], limit) {
                 Ok(0) => {
-                    // It ends when the server answers, and goes no further.
+                    // The child ends when the server answers, and does nothing more.
                     let _ = nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL);
                     false
                 }
@@ -213,25 +217,24 @@ fn answers(late: &plugin::Late) -> bool {
     }
 }
 
-/// What the child does. Its end of the pipe is closed when it ends, and our caller's
-/// streams at once.
+/// Runs the child: closes the caller's streams immediately, and its end of the pipe by exiting.
 #[allow(unsafe_code, reason = "streams are closed by their numbers, and a child runs nothing at its exit")]
 fn look_and_end(late: &plugin::Late, back: io::PipeReader) -> ! {
     drop(back);
     for stream in 0..3 {
-        // SAFETY: nothing reads from or writes to it from here on.
+        // SAFETY: no code reads from the stream or writes to it after this.
         let _ = unsafe { nix::libc::close(stream) };
     }
     late.look();
-    // SAFETY: ends this process alone.
+    // SAFETY: ends only this process.
     unsafe { nix::libc::_exit(0) }
 }
 
-/// Stdin whose other end may have made it non-blocking, or may have left it open
-/// and silent, or writes a byte now and then: all reads of it end within a minute.
+/// Reads stdin from a caller that may have made it non-blocking, left it open and silent, or that
+/// writes only a byte from time to time. All reads together end within a minute.
 struct Stdin(Option<Instant>);
 
-/// Within this a caller has to have written its configuration.
+/// The time in which a caller must have written its configuration.
 const WRITING: Duration = Duration::from_secs(60);
 
 impl Read for Stdin {
@@ -243,12 +246,12 @@ impl Read for Stdin {
             let left = WRITING.saturating_sub(begun.elapsed()).as_millis();
             match poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], u16::try_from(left).unwrap_or(u16::MAX)) {
                 Ok(_) if left == 0 => return Err(io::Error::new(io::ErrorKind::TimedOut, "no end of input within 60 s")),
-                // To read now would wait for ever.
+                // A read would block now.
                 Ok(0) | Err(Errno::EINTR) => continue,
                 Ok(_) | Err(_) => {}
             }
             match nix::unistd::read(stdin.as_fd(), buffer) {
-                // Another reader was faster.
+                // Another reader took the bytes.
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 read => return Ok(read?),
             }
@@ -256,14 +259,13 @@ impl Read for Stdin {
     }
 }
 
-/// So long a caller may take to read: while it does an ADD keeps others of its
-/// attachment waiting.
+/// The time that a caller may take to read. Until then, an ADD makes other calls of its attachment
+/// wait.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A pipe that says it has room takes so many bytes at once, and no write blocks.
+/// A pipe that reports space accepts this many bytes at once, so no write blocks.
 const AT_ONCE: usize = 4096;
 
-/// Writes to the descriptor itself: a buffer would swallow the error of the
-/// last write.
+/// Writes to the descriptor directly. A buffer would hide the error of the last write.
 #[allow(clippy::disallowed_methods, reason = "main may not use the store's clock")]
 fn deliver(mut bytes: &[u8]) -> io::Result<()> {
     let (stdout, begun) = (io::stdout(), Instant::now());
@@ -277,7 +279,7 @@ fn deliver(mut bytes: &[u8]) -> io::Result<()> {
         match nix::unistd::write(stdout.as_fd(), &bytes[..bytes.len().min(AT_ONCE)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(length) => bytes = &bytes[length..],
-            // Another writer was faster.
+            // Another writer used the space.
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(error) => return Err(error.into()),
         }
@@ -285,8 +287,8 @@ fn deliver(mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// What is written to the null device is delivered to nobody: it is in the place of
-/// a stdout that was closed before the start, see `fill_streams`.
+/// Returns an error text if stdout is the null device, where no caller receives anything. The null
+/// device also replaces a stdout that was closed before the start, see `fill_streams`.
 fn undeliverable() -> Option<String> {
     let null = nix::sys::stat::stat("/dev/null").ok()?;
     let stdout = nix::sys::stat::fstat(io::stdout().as_fd()).ok()?;
@@ -295,15 +297,15 @@ fn undeliverable() -> Option<String> {
         .then(|| "stdout: expected a reader for the result, found a closed stream or the null device; nothing was allocated".to_owned())
 }
 
-/// Whether reading stdin would return at once: VERSION must not wait for a
-/// stdin that was left open. A caller that writes needs a moment to.
+/// Returns whether a read from stdin would return immediately. VERSION must not wait for a stdin
+/// that was left open. A caller that does write gets a moment for it.
 fn is_stdin_ready() -> bool {
     let stdin = io::stdin();
     let mut ready = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
     poll(&mut ready, PollTimeout::from(100u16)).is_ok_and(|count| 0 < count)
 }
 
-/// Logs to the configured file; a log that cannot be written fails no verb.
+/// Logs to the configured file. A verb does not fail if its log cannot be written.
 fn start_log(settings: &config::LogSettings, subject: &dyn Fn() -> plugin::log::Subject) {
     if let Some(reason) = &settings.refused {
         plugin::log::complain(reason);
@@ -316,7 +318,8 @@ fn start_log(settings: &config::LogSettings, subject: &dyn Fn() -> plugin::log::
     }
 }
 
-/// A panic is a fault of ours: the caller gets a document, not an empty stdout.
+/// Reports a panic, which is an internal error of the plugin. The caller gets an error document and
+/// not an empty stdout.
 fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let details = panic.to_string().replace('\n', " ");
     plugin::log::complain(&format!("internal error: {details}"));

@@ -1,19 +1,20 @@
-//! Deadlines, and the only retry loop: tries again what may pass, with
-//! jittered backoff, until the deadline. "Taken" is news, not a failure, and
-//! never comes here.
+//! Deadlines, clocks, and the retry loop: repeats an attempt with jittered pauses until the
+//! deadline.
+//!
+//! An address that is already taken is a result, not a failure, and is not retried here.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// The clock of deadlines and pauses. The machine's, unless a test brings its
-/// own for one thread.
+/// The clock for deadlines and pauses. The default is the machine's clock. A test can set its own
+/// for one thread.
 pub trait Clock {
-    /// What time it is.
+    /// Returns the current time.
     fn now(&self) -> Instant;
     /// Returns after this time.
     fn sleep(&self, pause: Duration);
-    /// A number that spreads the pauses of several waiters.
+    /// Returns a random number that spreads the pauses of several waiters.
     fn draw(&self) -> u64;
 }
 
@@ -21,7 +22,7 @@ thread_local! {
     static CLOCK: RefCell<Option<Rc<dyn Clock>>> = const { RefCell::new(None) };
 }
 
-/// Runs `work` with another clock. This thread alone uses it.
+/// Runs `work` with another clock. Only this thread uses it.
 pub fn with_clock<T>(clock: Rc<dyn Clock>, work: impl FnOnce() -> T) -> T {
     struct Restored(Option<Rc<dyn Clock>>);
     impl Drop for Restored {
@@ -50,11 +51,11 @@ fn sleep(pause: Duration) {
     }
 }
 
-/// A deadline that lies further ahead is this far ahead: the clock has an end,
-/// and a sum beyond it is a panic.
+/// The maximum distance of a deadline. The range of the clock is limited, and a sum beyond it would
+/// panic.
 const FURTHEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// A point in time after which a verb gives up.
+/// The time at which a verb gives up.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     end: Instant,
@@ -62,52 +63,52 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// A deadline `limit` from now, however long that is.
+    /// Returns a deadline `limit` from now. Any `limit` is allowed.
     #[must_use]
     pub fn after(limit: Duration) -> Self {
         Self { end: now() + limit.min(FURTHEST), limit }
     }
 
-    /// The same, or `limit` from now where that is sooner.
+    /// Returns the earlier one of this deadline and one `limit` from now.
     #[must_use]
     pub fn or_after(self, limit: Duration) -> Self {
         let sooner = Self::after(limit);
         if sooner.end < self.end { sooner } else { self }
     }
 
-    /// The time left; zero when it has passed.
+    /// Returns the time left, or zero if the deadline has passed.
     #[must_use]
     pub fn left(&self) -> Duration {
         self.end.saturating_duration_since(now())
     }
 
-    /// The time there was at first, for messages.
+    /// Returns the original time limit, for messages.
     #[must_use]
     pub fn limit(&self) -> Duration {
         self.limit
     }
 }
 
-/// Tells how long something has taken so far.
+/// A measurement of elapsed time.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);
 
 impl Default for Stopwatch {
-    /// Begins now.
+    /// Starts now.
     fn default() -> Self {
         Self(now())
     }
 }
 
 impl Stopwatch {
-    /// Since it began.
+    /// Returns the time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         now().saturating_duration_since(self.0)
     }
 }
 
-/// How pauses between attempts grow.
+/// The growth of the pauses between attempts.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     first: Duration,
@@ -115,21 +116,21 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// For what passes in a moment on this machine: a lock, a cached name.
+    /// For a condition that ends soon on this machine, such as a lock or a cached name.
     pub const LOCAL: Self = Self { first: Duration::from_millis(1), longest: Duration::from_millis(50) };
-    /// For a server that may be overloaded, or starting.
+    /// For a server that may be overloaded or starting.
     pub const SERVER: Self = Self { first: Duration::from_millis(20), longest: Duration::from_secs(2) };
 }
 
-/// How an attempt ended that did not fail.
+/// The result of an attempt that did not fail.
 pub enum Attempt<T> {
-    /// With a value.
+    /// The attempt returned a value.
     Done(T),
-    /// Again, after the usual pause or this one, whichever is longer.
+    /// Retry after the usual pause or after this one, whichever is longer.
     Again(Duration),
 }
 
-/// [`until_paced`] at the pace of this machine.
+/// Runs [`until_paced`] with [`Pace::LOCAL`].
 ///
 /// # Errors
 /// The first error of `attempt`.
@@ -137,9 +138,10 @@ pub fn until<T, E>(deadline: &Deadline, mut attempt: impl FnMut() -> Result<Opti
     until_paced(deadline, Pace::LOCAL, || Ok(attempt()?.map_or(Attempt::Again(Duration::ZERO), Attempt::Done)))
 }
 
-/// Calls `attempt` until it gives a value, it fails, or the deadline passes
-/// (`None`). Each pause is twice as long as the one before, up to the longest,
-/// and drawn between half and all of that so that waiters do not march in step.
+/// Calls `attempt` until it returns a value or fails, or until the deadline passes (`None`).
+///
+/// Each pause is twice as long as the previous one, up to the longest. It is chosen at random
+/// between half and all of that, so that waiters do not retry at the same time.
 ///
 /// # Errors
 /// The first error of `attempt`.
@@ -159,22 +161,24 @@ pub fn until_paced<T, E>(deadline: &Deadline, pace: Pace, mut attempt: impl FnMu
     }
 }
 
-/// How long to wait before the next attempt. Not less than what the server asked
-/// for, and those it told the same are spread over what comes after; but of the
-/// time that is left at most half is given to such a wait. A server that is
-/// overloaded asks for up to 32 s, which is more than most deadlines: who waited
-/// so long would have made one attempt.
+/// Returns the pause before the next attempt.
+///
+/// It is at least as long as the server asked for, plus a random time, which spreads the callers
+/// that got the same answer. But at most half of the remaining time is spent on such a wait. An
+/// overloaded server asks for up to 32 s, which is more than most deadlines allow: a caller that
+/// waited so long would make only one attempt.
 fn next_pause(asked: Duration, pause: Duration, left: Duration) -> Duration {
     let own = jittered(pause);
     asked.saturating_add(own).min(jittered(left / 2).max(own)).min(left)
 }
 
-/// Pauses once, between half and all of `pause`, and not beyond the deadline.
+/// Pauses once for half to all of `pause`, but not beyond the deadline.
 pub fn pause(deadline: &Deadline, pause: Duration) {
     sleep(jittered(pause).min(deadline.left()));
 }
 
-/// Between half and all of `pause`. The hasher's random keys are seed enough.
+/// Returns a random time between half and all of `pause`. The random keys of the standard library's
+/// hasher are good enough for it.
 #[must_use]
 pub fn jittered(pause: Duration) -> Duration {
     use std::hash::{BuildHasher, RandomState};
@@ -222,7 +226,7 @@ mod tests {
         }
         let waited = next_pause(second, own, all);
         assert!(second < waited && waited <= second + own, "{waited:?}");
-        // A server that asks for nothing is tried again at our own pace.
+        // If the server does not ask for a pause, the own pause is used.
         assert!(next_pause(Duration::ZERO, own, all) <= own);
         assert_eq!(next_pause(second, own, Duration::from_millis(1)), Duration::from_millis(1));
     }

@@ -1,7 +1,8 @@
-//! Reads small files that belong to the machine, not to a store: kubeconfigs,
-//! tokens, certificates, /etc/hosts, the flat file. Never waits for a FIFO,
-//! never opens a device, never reads without end; says what failed in words that
-//! no runtime takes for success.
+//! Reads small files that belong to the machine and not to a store: kubeconfigs, tokens,
+//! certificates, /etc/hosts, the flat file.
+//!
+//! It never waits for a FIFO, never opens a device, and never reads without a limit. Its error
+//! texts contain no words that a runtime takes for success.
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -11,32 +12,32 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-/// A file of more bytes than this is none of those.
+/// The maximum size of a file, in bytes.
 const LARGEST: u64 = 1024 * 1024;
 
-/// Reads a small regular file. To open a device can do something already, so
-/// that the file is looked at before.
+/// Reads a small regular file. Checks the file type first, because opening a device can already
+/// have an effect.
 ///
 /// # Errors
-/// As the kernel says.
+/// Returns the kernel's error, or an error for a file that is not regular or too large.
 pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     read_found(&open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
 }
 
-/// The same for a file that is opened as a path alone.
+/// Reads a small regular file that was opened with O_PATH.
 ///
 /// # Errors
-/// As the kernel says.
+/// Returns the kernel's error, or an error for a file that is not regular or too large.
 pub(crate) fn read_found(found: &(impl AsFd + AsRawFd)) -> io::Result<Vec<u8>> {
     let size = regular(found)?;
     read_opened(File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?, size)
 }
 
-/// The same for a path of the system's own, which is no configuration's to choose:
-/// what stands there may be opened at once.
+/// Reads a small regular file at a system path that no configuration can choose. Opens it without
+/// checking its type first.
 ///
 /// # Errors
-/// As the kernel says.
+/// Returns the kernel's error, or an error for a file that is not regular or too large.
 pub(crate) fn read_system(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let file = File::from(open(path, flags, Mode::empty())?);
@@ -45,8 +46,8 @@ pub(crate) fn read_system(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn read_opened(mut file: File, size: u64) -> io::Result<Vec<u8>> {
-    // Room for all of it and the look at its end, in one read each; /proc says
-    // that its files are empty.
+    // One read for the content and one for the end of the file. The extra bytes are for /proc,
+    // which reports a size of 0 for its files.
     let mut bytes = Vec::with_capacity(usize::try_from(size.min(LARGEST)).unwrap_or(0) + 64);
     Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
     if LARGEST < bytes.len() as u64 {
@@ -55,7 +56,7 @@ fn read_opened(mut file: File, size: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The size of a regular file; anything else is refused.
+/// Returns the size of a regular file. Refuses everything else.
 pub(crate) fn regular(found: &impl AsFd) -> io::Result<u64> {
     let stat = fstat(found.as_fd())?;
     match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
@@ -65,7 +66,7 @@ pub(crate) fn regular(found: &impl AsFd) -> io::Result<u64> {
     }
 }
 
-/// An I/O error without the words that runtimes take for success of a DEL.
+/// Returns the text of an I/O error, without words that runtimes take for the success of a DEL.
 #[must_use]
 pub fn words(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw) {

@@ -1,5 +1,7 @@
-//! Many ranges of both families, merged: what a configuration excludes. Built
-//! once by sorting; a look at one range costs no more than what lies in it.
+//! The excluded ranges of a configuration: many ranges of both families, merged.
+//!
+//! They are sorted once. After that, the cost of a query about one range depends only on the number
+//! of excluded ranges inside it.
 
 use super::{Family, Range, number};
 use std::net::IpAddr;
@@ -49,25 +51,25 @@ impl Blocks {
         }
     }
 
-    /// Whether the address is in one of them.
+    /// Returns whether one of the ranges contains the address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.touches(&Range::single(address))
     }
 
-    /// Whether one of them has an address of the range.
+    /// Returns whether one of the ranges has an address of `range`.
     #[must_use]
     pub fn touches(&self, range: &Range) -> bool {
         !self.within(range).is_empty()
     }
 
-    /// The merged ranges, IPv4 first, in order.
+    /// Returns the merged ranges in order, IPv4 first.
     pub fn ranges(&self) -> impl Iterator<Item = Range> + '_ {
         let of = |family: Family| self.spans(family).iter().map(move |&(first, last)| Range::spanning(family, first, last));
         of(Family::V4).chain(of(Family::V6))
     }
 
-    /// Those that have an address of the range.
+    /// Returns the merged ranges that have an address of `range`.
     pub(super) fn within(&self, range: &Range) -> &[(u128, u128)] {
         let spans = self.spans(range.family());
         let from = spans.partition_point(|&(_, last)| last < number(range.first_address()));
@@ -85,7 +87,7 @@ mod tests {
         Range::new(address(Family::V4, first), address(Family::V4, last)).unwrap()
     }
 
-    /// Every pair of blocks in a small universe, against a plain look.
+    /// Compares every pair of blocks in a small universe with a simple loop.
     #[test]
     fn merging_and_taking_away_agree_with_brute_force() {
         let spans: Vec<(u128, u128)> = (0..9).flat_map(|a| (a..9).map(move |b| (a, b))).collect();

@@ -1,9 +1,8 @@
 //! Address arithmetic: numbers, subnets, ranges and sets of addresses.
 //!
-//! Everything is done in 128 bits, whatever the family; a /8 and a /64 cost
-//! what a /24 costs, because nothing here counts addresses one by one. The
-//! module knows std and ipnet only and cannot do I/O. No other module does
-//! arithmetic on addresses.
+//! All arithmetic uses 128 bits for both families. A /8 and a /64 cost as much as a /24, because no
+//! code here counts addresses one by one. The module uses only std and ipnet, and cannot do I/O. No
+//! other module does arithmetic on addresses.
 
 mod blocks;
 mod range;
@@ -27,7 +26,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// The family of an address.
+    /// Returns the family of an address.
     #[must_use]
     pub const fn of(address: IpAddr) -> Self {
         match address {
@@ -36,7 +35,7 @@ impl Family {
         }
     }
 
-    /// The length of an address in bits.
+    /// Returns the length of an address in bits.
     #[must_use]
     pub const fn bits(self) -> u8 {
         match self {
@@ -45,7 +44,7 @@ impl Family {
         }
     }
 
-    /// The highest number an address of this family can be.
+    /// Returns the highest number of an address of this family.
     #[must_use]
     pub const fn highest(self) -> u128 {
         match self {
@@ -64,7 +63,7 @@ impl std::fmt::Display for Family {
     }
 }
 
-/// The address as a number.
+/// Returns an address as a number.
 #[must_use]
 pub fn number(address: IpAddr) -> u128 {
     match address {
@@ -73,7 +72,7 @@ pub fn number(address: IpAddr) -> u128 {
     }
 }
 
-/// The number as an address of `family`; only the low 32 bits count in IPv4.
+/// Returns a number as an address of `family`. For IPv4, only the low 32 bits are used.
 #[must_use]
 pub fn address(family: Family, number: u128) -> IpAddr {
     match family {
@@ -85,7 +84,7 @@ pub fn address(family: Family, number: u128) -> IpAddr {
     }
 }
 
-/// Why a text is no address, subnet or range; the caller names where it stood.
+/// The reason why a text is not an address, subnet or range. The caller adds the place of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddrError(pub &'static str);
 
@@ -97,12 +96,12 @@ impl std::fmt::Display for AddrError {
 
 impl std::error::Error for AddrError {}
 
-/// Parses an address as operators write it: leading zeros in IPv4 octets are
-/// decimal padding (as Whereabouts reads them), nothing else is lenient.
+/// Parses an address as operators write it. Leading zeros in IPv4 octets are decimal padding, as
+/// for Whereabouts. Everything else is strict.
 ///
 /// # Errors
-/// Zones, IPv4-mapped IPv6 addresses (no main plugin can use one) and
-/// everything that is not one whole address.
+/// Fails for a zone, for an IPv4-mapped IPv6 address, which no main plugin can use, and for a text
+/// that is not exactly one address.
 pub fn parse_address(text: &str) -> Result<IpAddr, AddrError> {
     if text.contains('%') {
         return Err(AddrError("expected an address without a zone"));
@@ -128,10 +127,10 @@ fn parse_v4(text: &str) -> Option<Ipv4Addr> {
     parts.next().is_none().then(|| Ipv4Addr::from(octets))
 }
 
-/// Parses `address/length`; the host part is kept.
+/// Parses `address/length`. Keeps the host bits.
 ///
 /// # Errors
-/// A missing or impossible length, or a bad address.
+/// Fails for a missing or impossible length, or an invalid address.
 pub fn parse_prefixed(text: &str) -> Result<(IpAddr, u8), AddrError> {
     let (address, length) = text.split_once('/').ok_or(AddrError("expected an address with a prefix length, such as 10.0.0.0/24"))?;
     let address = parse_address(address)?;

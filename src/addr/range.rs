@@ -3,18 +3,18 @@
 use super::{Family, address, number};
 use std::net::IpAddr;
 
-/// First to last, both included, of one family.
+/// A range of addresses of one family, from the first to the last. Both are included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Range {
     family: Family,
-    /// Never above `last`; both fit the family.
+    /// Never greater than `last`. Both fit the family.
     first: u128,
     last: u128,
 }
 
 impl Range {
-    /// The range between two addresses, or `None` when they are of two
-    /// families or in the wrong order.
+    /// Returns the range between two addresses. Returns `None` if they are of different families or
+    /// in the wrong order.
     #[must_use]
     pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
         let same = Family::of(first) == Family::of(last);
@@ -22,18 +22,18 @@ impl Range {
         (same && first <= last).then_some(Self { family, first, last })
     }
 
-    /// One address.
+    /// Returns the range of one address.
     #[must_use]
     pub fn single(address: IpAddr) -> Self {
         Self { family: Family::of(address), first: number(address), last: number(address) }
     }
 
-    /// For callers inside `addr`, whose numbers are in order by construction.
+    /// Returns a range for callers inside `addr`, which pass numbers in order.
     pub(super) const fn spanning(family: Family, first: u128, last: u128) -> Self {
         Self { family, first, last }
     }
 
-    /// IPv4 or IPv6.
+    /// Returns the family.
     #[must_use]
     pub const fn family(&self) -> Family {
         self.family
@@ -47,25 +47,25 @@ impl Range {
         self.last
     }
 
-    /// The lowest address.
+    /// Returns the lowest address.
     #[must_use]
     pub fn first_address(&self) -> IpAddr {
         address(self.family, self.first)
     }
 
-    /// The highest address.
+    /// Returns the highest address.
     #[must_use]
     pub fn last_address(&self) -> IpAddr {
         address(self.family, self.last)
     }
 
-    /// Whether the address lies in this range.
+    /// Returns whether the address is in this range.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.family == Family::of(address) && self.first <= number(address) && number(address) <= self.last
     }
 
-    /// What two ranges have in common.
+    /// Returns the addresses that two ranges have in common, or `None` if there are none.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         let (first, last) = (self.first.max(other.first), self.last.min(other.last));

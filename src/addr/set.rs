@@ -1,11 +1,12 @@
-//! A set of addresses of one family, as spans; and its cut into shards, the
-//! blocks of 256 numbers that the file store keeps together.
+//! A set of addresses of one family, and its division into shards.
+//!
+//! The set is stored as spans. A shard is a block of 256 addresses, which the file store keeps
+//! together.
 
 use super::{Blocks, Family, Range, address, number};
 use std::net::IpAddr;
 
-/// Addresses of one family. A set of a /64 minus a thousand exclusions is a
-/// thousand and one pairs of numbers.
+/// A set of addresses of one family. A /64 minus a thousand excludes takes 1001 pairs of numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddrSet {
     family: Family,
@@ -13,7 +14,7 @@ pub struct AddrSet {
     spans: Vec<(u128, u128)>,
 }
 
-/// 256 neighboring addresses: all that share everything but the last 8 bits.
+/// 256 neighboring addresses, which differ only in the last 8 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shard {
     family: Family,
@@ -21,18 +22,17 @@ pub struct Shard {
     index: u128,
 }
 
-/// Which of a shard's 256 addresses are meant: bit `n` is the address that
-/// ends in `n`.
+/// A subset of the 256 addresses of a shard. Bit `n` is the address that ends in `n`.
 pub type Mask = [u64; 4];
 
 impl AddrSet {
-    /// The addresses of one range.
+    /// Returns the set of the addresses of one range.
     #[must_use]
     pub fn from_range(range: &Range) -> Self {
         Self { family: range.family(), spans: vec![(range.first(), range.last())] }
     }
 
-    /// The addresses of a range that are in none of the blocks.
+    /// Returns the set of the addresses of a range that are in none of the blocks.
     #[must_use]
     pub fn outside(range: &Range, blocks: &[&Blocks]) -> Self {
         let mut taken: Vec<(u128, u128)> = blocks.iter().flat_map(|blocks| blocks.within(range)).copied().collect();
@@ -51,7 +51,7 @@ impl AddrSet {
         Self { family: range.family(), spans }
     }
 
-    /// The set without a range. Of another family: nothing happens.
+    /// Removes a range from the set. A range of the other family changes nothing.
     ///
     /// ```text
     ///   span        [=========]         [=========]        [===]
@@ -79,19 +79,19 @@ impl AddrSet {
         self.spans = left;
     }
 
-    /// IPv4 or IPv6.
+    /// Returns the family.
     #[must_use]
     pub const fn family(&self) -> Family {
         self.family
     }
 
-    /// Whether no address is left.
+    /// Returns whether the set is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 
-    /// Whether the address is in the set.
+    /// Returns whether the address is in the set.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let wanted = number(address);
@@ -101,13 +101,13 @@ impl AddrSet {
         }
     }
 
-    /// How many addresses; saturates one below 2^128.
+    /// Returns the number of addresses. Saturates at 2^128 - 1.
     #[must_use]
     pub fn count(&self) -> u128 {
         self.spans.iter().fold(0u128, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)))
     }
 
-    /// The address that has `number` others of the set below it.
+    /// Returns the address that has `number` addresses of the set below it.
     #[must_use]
     pub fn nth(&self, number: u128) -> Option<IpAddr> {
         let mut left = number;
@@ -120,13 +120,13 @@ impl AddrSet {
         None
     }
 
-    /// The parts of the set in order.
+    /// Returns the ranges of the set, in order.
     pub fn ranges(&self) -> impl Iterator<Item = Range> + '_ {
         self.spans.iter().map(|&(first, last)| Range::spanning(self.family, first, last))
     }
 
-    /// The first shard at or above `from` that holds an address of the set;
-    /// from the lowest one without `from`.
+    /// Returns the first shard at or above `from` that has an address of the set. Without `from`,
+    /// returns the lowest one.
     #[must_use]
     pub fn shard_from(&self, from: Option<Shard>) -> Option<Shard> {
         let floor = from.map_or(0, |shard| shard.index << 8);
@@ -135,7 +135,7 @@ impl AddrSet {
         Some(Shard { family: self.family, index: first.max(floor) >> 8 })
     }
 
-    /// The addresses of the set in one shard.
+    /// Returns the addresses of the set in one shard.
     #[must_use]
     pub fn mask(&self, shard: Shard) -> Mask {
         let mut mask = [0u64; 4];
@@ -167,61 +167,61 @@ fn set_bits(mask: &mut Mask, first: u8, last: u8) {
 }
 
 impl Shard {
-    /// The shard that holds an address.
+    /// Returns the shard that contains an address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         Self { family: Family::of(address), index: number(address) >> 8 }
     }
 
-    /// The shard of the given index, or `None` when the family has no such.
+    /// Returns the shard with this index, or `None` if the family does not have it.
     #[must_use]
     pub fn at(family: Family, index: u128) -> Option<Self> {
         (index <= family.highest() >> 8).then_some(Self { family, index })
     }
 
-    /// The number of the shard among those of its family.
+    /// Returns the index of the shard in its family.
     #[must_use]
     pub const fn index(self) -> u128 {
         self.index
     }
 
-    /// IPv4 or IPv6.
+    /// Returns the family.
     #[must_use]
     pub const fn family(self) -> Family {
         self.family
     }
 
-    /// The next shard, if there is one.
+    /// Returns the next shard, if there is one.
     #[must_use]
     pub fn next(self) -> Option<Self> {
         Self::at(self.family, self.index + 1)
     }
 
-    /// The lowest address of the shard.
+    /// Returns the lowest address of the shard.
     #[must_use]
     pub fn base(self) -> IpAddr {
         address(self.family, self.index << 8)
     }
 
-    /// The address whose last 8 bits are `low`.
+    /// Returns the address that ends in the 8 bits `low`.
     #[must_use]
     pub fn member(self, low: u8) -> IpAddr {
         address(self.family, (self.index << 8) | u128::from(low))
     }
 
-    /// The last 8 bits of an address, when it belongs to this shard.
+    /// Returns the last 8 bits of an address, if it is in this shard.
     #[must_use]
     pub fn position(self, address: IpAddr) -> Option<u8> {
         (Self::of(address) == self).then(|| low_byte(number(address)))
     }
 }
 
-/// The lowest bit of `wanted` that is not in `taken`.
+/// Returns the lowest bit of `wanted` that is not in `taken`.
 #[must_use]
 pub fn lowest_free(wanted: &Mask, taken: &Mask) -> Option<u8> {
     (0u8..4).zip(wanted.iter().zip(taken)).find_map(|(word, (wanted, taken))| {
         let free = wanted & !taken;
-        // trailing_zeros of a non-zero u64 is at most 63.
+        // trailing_zeros of a u64 that is not zero is at most 63.
         (free != 0).then(|| word * 64 + u8::try_from(free.trailing_zeros()).unwrap_or(63))
     })
 }
@@ -231,12 +231,12 @@ pub fn add_bit(mask: &mut Mask, low: u8) {
     mask[usize::from(low >> 6)] |= 1 << (low & 63);
 }
 
-/// Takes away the address that ends in `low`.
+/// Removes the address that ends in `low`.
 pub fn remove_bit(mask: &mut Mask, low: u8) {
     mask[usize::from(low >> 6)] &= !(1 << (low & 63));
 }
 
-/// Those of the addresses that end in `low` or more.
+/// Returns the addresses of the mask that end in `low` or a higher number.
 #[must_use]
 pub fn bits_from(mask: &Mask, low: u8) -> Mask {
     let mut from = [0; 4];
@@ -253,7 +253,7 @@ mod tests {
         address(Family::V4, u128::from(low))
     }
 
-    /// Every pair of removals from a small universe, against a plain set.
+    /// Compares every pair of removals in a small universe with a simple set.
     #[test]
     fn removal_agrees_with_brute_force() {
         let whole = Range::new(v4(2), v4(13)).unwrap();

@@ -1,25 +1,26 @@
-//! A subnet: a network address and a prefix length. Host bits are masked on
-//! the way in, so two spellings of one subnet are equal.
+//! A subnet: a network address and a prefix length.
+//!
+//! Host bits are cleared when a subnet is created, so two spellings of one subnet are equal.
 
 use super::{AddrError, Family, Range, number, parse_prefixed};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// Network address and prefix; host bits are zero.
+/// A network address and a prefix length. The host bits are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Subnet(IpNet);
 
 impl Subnet {
-    /// The subnet of `length` bits that holds `address`.
+    /// Returns the subnet with a prefix of `length` bits that contains `address`.
     ///
     /// # Errors
-    /// A length above the family's.
+    /// Fails for a length that is too large for the family.
     pub fn new(address: IpAddr, length: u8) -> Result<Self, AddrError> {
         IpNet::new(address, length)
             .map_or(Err(AddrError("expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6)")), |net| Ok(Self(net.trunc())))
     }
 
-    /// Parses CIDR notation; host bits are masked.
+    /// Parses CIDR notation. Clears the host bits.
     ///
     /// # Errors
     /// See [`parse_prefixed`].
@@ -28,7 +29,7 @@ impl Subnet {
         Self::new(address, length)
     }
 
-    /// IPv4 or IPv6.
+    /// Returns the family.
     #[must_use]
     pub const fn family(&self) -> Family {
         match self.0 {
@@ -37,33 +38,33 @@ impl Subnet {
         }
     }
 
-    /// The prefix length in bits.
+    /// Returns the prefix length in bits.
     #[must_use]
     pub fn length(&self) -> u8 {
         self.0.prefix_len()
     }
 
-    /// The network address.
+    /// Returns the network address.
     #[must_use]
     pub fn network(&self) -> IpAddr {
         self.0.network()
     }
 
-    /// Whether the address lies in this subnet.
+    /// Returns whether the address is in this subnet.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
 
-    /// All its addresses, the unusable ones included.
+    /// Returns all addresses, including those that are not usable.
     #[must_use]
     pub fn whole(&self) -> Range {
         Range::spanning(self.family(), number(self.0.network()), number(self.0.broadcast()))
     }
 
-    /// The addresses an interface may have: all but the first and the last,
-    /// and everything of a /31, /32 (RFC 3021), /127 or /128 (RFC 6164). The
-    /// last address of an IPv6 prefix is left out as Whereabouts leaves it.
+    /// Returns the addresses that an interface may have. These are all except the first and the
+    /// last one. In a /31 or /32 (RFC 3021) and a /127 or /128 (RFC 6164), all addresses are
+    /// usable. The last address of an IPv6 prefix is left out as in Whereabouts.
     #[must_use]
     pub fn usable(&self) -> Range {
         let whole = self.whole();
