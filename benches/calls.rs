@@ -1,27 +1,27 @@
-//! hereabouts and host-local side by side, call by call, and the table of
-//! what came out. `scripts/bench` builds what it needs and runs it.
+//! Measures hereabouts and host-local side by side, call by call, and prints tables of the results.
+//! `scripts/bench` builds the required programs and runs this one.
 //!
-//! Every call is a new process with its configuration on standard input and
-//! its answer checked. What is compared is interleaved; nothing is averaged
-//! over machines; a number without the machine line above it means nothing.
+//! Every call is a new process with its configuration on standard input, and its answer is checked.
+//! The calls of programs that are compared are interleaved. No number is an average over several
+//! machines, and a number means nothing without the line about the machine above it.
 //!
 //! - [`options`]: the command line
-//! - [`process`], [`times`]: one process, timed, and many
+//! - [`process`], [`times`]: one process and its time, and many times
 //! - [`call`]: the plugins
 //! - [`measure`]: calls, interleaved
-//! - [`crowd`], [`at_once`]: many at once
+//! - [`crowd`], [`at_once`]: many calls at once
 //! - [`collect`]: GC in a large store
 //! - [`load`], [`tree`]: fill the stores
-//! - [`machine`], [`flushes`]: what it runs on, what it flushes
-//! - [`report`], [`chart`]: the tables, the charts
-//! - [`profile`], [`purpose`], [`strace`]: where the time of one call goes
+//! - [`machine`], [`flushes`]: the machine, and the flushes of its disk
+//! - [`report`], [`chart`]: the tables and the charts
+//! - [`profile`], [`purpose`], [`strace`]: the time of one call by parts
 
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
-    reason = "a program that measures prints, reads clocks, and shows no number with more than four digits"
+    reason = "a benchmark prints, reads clocks, and shows no number with more than four digits"
 )]
 
 #[path = "rig/at_once.rs"]
@@ -77,10 +77,10 @@ const NETWORK: &str = "bench";
 const NODE: &str = "bench";
 const RECORDED_BY_OTHERS: &str = "other";
 const RANGE: &str = "10.0.0.0/8";
-/// Everything that is made stands below this name in the given directory.
+/// The directory below `--dir` that contains all created files.
 const WORKPLACE: &str = "hereabouts-bench";
 
-/// What a loaded record's container is called: as long as a runtime's.
+/// Returns the container ID of a loaded record. It is as long as a runtime's.
 fn loaded_container(number: u32) -> String {
     format!("{:064x}", 0x10ad_0000_0000_u64 + u64::from(number))
 }
@@ -97,7 +97,8 @@ fn main() -> ExitCode {
 
 fn measure_all(options: &Options) -> Result<()> {
     if let Some(count) = options.load {
-        // Nobody removes the store behind a loader that goes on alone.
+        // If the driver is killed, the loader must not continue: then nothing would remove its
+        // store.
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
         return load::load(&options.dir, NETWORK, &options.load_node, options.load_from..count);
     }
@@ -110,14 +111,14 @@ fn measure_all(options: &Options) -> Result<()> {
         .with_context(|| format!("cannot make {}: another run, or what one left behind: remove it", workplace.display()))?;
     let bench = Bench { options, workplace: workplace.clone() };
     let done = if options.profile { bench.profile() } else { bench.run().map(|report| (report.markdown(), report.charts())) };
-    // Before the stores go, which takes long.
+    // Write the results first, because the removal of the stores takes long.
     let written = done.and_then(|(text, charts)| write_out(options, &text, &charts));
     say("removing the stores");
     fs::remove_dir_all(&workplace)?;
     written
 }
 
-/// Prints the tables and writes what was asked for.
+/// Prints the tables, and writes the requested files.
 fn write_out(options: &Options, text: &str, charts: &[(&str, String)]) -> Result<()> {
     print!("{text}");
     let write = |path: &Path, text: &str| fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
@@ -147,7 +148,7 @@ impl Bench<'_> {
         let flush = machine::flush_cost(&self.workplace)?;
         let counts = [0, 254, 65_000, 1_000_000].into_iter().filter(|records| *records <= self.options.most);
         let cells = counts.map(|records| self.cell(records)).collect::<Result<Vec<Cell>>>()?;
-        // Before the crowd, whose threads make this process larger.
+        // Read this before the crowd, whose threads enlarge this process.
         let own_peak_kib = machine::own_peak()?;
         let several = self.several()?;
         let (ours, theirs) = self.facts()?;
@@ -157,14 +158,14 @@ impl Bench<'_> {
         Ok(Report { collections, ceiling, machine: self.machine()?, flush, own_peak_kib, cells, several, ours, theirs, sweep })
     }
 
-    /// What the figures are of, and of when.
+    /// Describes the machine and the date of the figures.
     fn machine(&self) -> Result<String> {
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let date = now.split('T').next().unwrap_or_default();
         Ok(format!("{date}, {}", machine::describe(&self.workplace)?))
     }
 
-    /// Where the time of one call goes, at 254 records.
+    /// Measures which parts of a call take how long, at 254 records.
     fn profile(&self) -> Result<(String, Vec<(&'static str, String)>)> {
         let (Some(plugin), Some(nothing)) = (self.ours(254)?, &self.options.floor) else { bail!("--profile needs both programs") };
         nix::unistd::sync();
@@ -186,14 +187,14 @@ impl Bench<'_> {
         Ok((text, Vec::new()))
     }
 
-    /// GC in a large store of hereabouts.
+    /// Measures GC in a large store of hereabouts.
     fn collections(&self) -> Result<Option<Times>> {
         let (Some(program), 1..) = (&self.options.hereabouts, self.options.collections) else { return Ok(None) };
         say("measuring GC of a few records of many");
         collect::collect(&program.canonicalize()?, &self.store(OURS, collect::RECORDS), self.options.collections).map(Some)
     }
 
-    /// More and more writers on one store.
+    /// Measures one store with an increasing number of writers.
     fn sweep(&self) -> Result<Vec<Sweep>> {
         let time = Duration::from_millis(self.options.sweep);
         if time.is_zero() {
@@ -205,7 +206,7 @@ impl Bench<'_> {
         for writers in [1, 2, 4, 8, 16, 32, 64] {
             say(&format!("measuring {writers} writers"));
             let mut rates = [Vec::new(), Vec::new(), Vec::new()];
-            // In turn, and the middle one of three counts.
+            // The programs take turns, and the median of three rates is used.
             for _ in 0..3 {
                 let round = [
                     nothing.as_ref().map(|program| crowd::idle(program, writers as usize, time)),
@@ -227,9 +228,9 @@ impl Bench<'_> {
         self.workplace.join(format!("{name}-{records}"))
     }
 
-    /// Everybody at one number of records. At 1000000 host-local is left out,
-    /// and the store of 254 records takes part again: it is what the times are
-    /// held against, so it must be measured in the same minutes.
+    /// Measures all programs at one number of records. At 1000000, host-local is left out, and the
+    /// store of 254 records takes part again. The times are compared with those of that store, so
+    /// both must be measured in the same minutes.
     fn cell(&self, records: u32) -> Result<Cell> {
         let runs = self.options.runs as usize;
         let mut contenders = Vec::new();
@@ -255,15 +256,14 @@ impl Bench<'_> {
             contenders.push(Contender::new(FLOOR, Work::Floor { program: program.clone(), directory }, runs));
             contenders.push(Contender::new(NOTHING, Work::Nothing(program), runs));
         }
-        // What filling the stores left to be written is not theirs to pay.
+        // Data that is left to write after filling the stores must not slow the measurement.
         nix::unistd::sync();
         say(&format!("measuring at {records} records"));
         measure::interleave(&mut contenders)?;
         Ok(Cell { records, contenders })
     }
 
-    /// ADDs of one address, of one of each family, and of sixteen, in turn on one
-    /// store.
+    /// Measures ADDs of one address, of one per family, and of sixteen, in turn on one store.
     fn several(&self) -> Result<Vec<Contender>> {
         let Some(program) = &self.options.hereabouts else { return Ok(Vec::new()) };
         let store = self.store("several", 0);
@@ -303,7 +303,8 @@ impl Bench<'_> {
         Ok(Some(Plugin::host_local(&program.canonicalize()?, &store)))
     }
 
-    /// What is measured on the empty stores beside the time of single calls.
+    /// Measures the facts about the plugins other than the times of single calls. Uses the empty
+    /// stores.
     fn facts(&self) -> Result<(Option<Facts>, Option<Facts>)> {
         let (ours, theirs) = (self.ours(0)?, self.theirs(0)?);
         let mut facts = [ours.as_ref(), theirs.as_ref()].map(|plugin| plugin.map(|plugin| (plugin, Facts::default())));
@@ -317,7 +318,7 @@ impl Bench<'_> {
             }
         }
         say("measuring 32 processes at once");
-        // Alternating, and an odd number of rounds, so that one is the middle.
+        // The plugins alternate, with an odd number of rounds, so that there is a median.
         for _ in 0..5 {
             for (plugin, facts) in facts.iter_mut().flatten() {
                 facts.in_turn.push(crowd::crowd(plugin, 1, 8)?);

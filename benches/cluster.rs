@@ -1,18 +1,17 @@
-//! hereabouts and Whereabouts on one API server, side by side, and the tables
-//! of what came out. `scripts/bench --kubernetes` builds what it needs and runs
-//! it.
+//! Measures hereabouts and Whereabouts on one API server, side by side, and prints tables of the
+//! results. `scripts/bench --kubernetes` builds the required programs and runs this one.
 //!
-//! Every call is a new process with its configuration on standard input and
-//! its answer checked, as a runtime does it; the API server and etcd are real
-//! and share the machine with the calls. Compare the rows with each other.
+//! Every call is a new process with its configuration on standard input, as a runtime starts it,
+//! and its answer is checked. The API server and etcd are real and run on the same machine as the
+//! calls. Therefore, compare only the rows with each other.
 //!
-//! - [`options`]: the command line, and how much is done
-//! - [`cases`]: what is done, in order
-//! - [`server`], [`counters`]: the API server, and what the calls cost it
-//! - [`plugin`], [`prefill`]: the plugins; what was there before
-//! - [`alone`], [`storm`]: calls one by one, and many at once
-//! - [`feature`]: what this store costs the other one
-//! - [`report`], [`tables`], [`chart`]: what came out
+//! - [`options`]: the command line, and the amount of work
+//! - [`cases`]: the cases, in order
+//! - [`server`], [`counters`]: the API server, and the cost of the calls for it
+//! - [`plugin`], [`prefill`]: the plugins, and the entries that exist before a case
+//! - [`alone`], [`storm`]: single calls, and many at once
+//! - [`feature`]: the cost of this store for the file store
+//! - [`report`], [`tables`], [`chart`]: the results
 //! - [`process`], [`times`], [`at_once`], [`machine`]: as for the file store
 
 #![allow(
@@ -20,7 +19,7 @@
     clippy::print_stderr,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
-    reason = "a program that measures prints, reads clocks, waits, and shows no number with more than four digits"
+    reason = "a benchmark prints, reads clocks, waits, and shows no number with more than four digits"
 )]
 
 #[path = "cluster/alone.rs"]
@@ -69,7 +68,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::SystemTime;
 
-/// Everything that is made stands below this name in the given directory.
+/// The directory below `--dir` that contains all created files.
 const WORKPLACE: &str = "hereabouts-bench-kubernetes";
 
 fn main() -> ExitCode {
@@ -91,7 +90,7 @@ fn say(what: &str) {
     eprintln!("bench: {what}");
 }
 
-/// Runs a program with this process' own input and environment.
+/// Runs a program with the input and environment of this process, and prints its peak memory.
 fn peak(program: &Path) -> Result<()> {
     let mut input = Vec::new();
     std::io::stdin().read_to_end(&mut input)?;
@@ -114,14 +113,14 @@ fn measure_all(options: &Options) -> Result<()> {
     };
     let bench = Bench { options, amounts: options.amounts(), workplace: workplace.clone() };
     let done = bench.run(&mut report);
-    // Also what a run had measured that did not come to its end.
+    // Also write the results of a run that failed.
     write_out(options, &report)?;
     done?;
     fs::remove_dir_all(&workplace)?;
     verify(&report)
 }
 
-/// Prints the tables and writes what was asked for.
+/// Prints the tables, and writes the requested files.
 fn write_out(options: &Options, report: &Report) -> Result<()> {
     let text = report.markdown();
     print!("{text}");
@@ -138,7 +137,7 @@ fn write_out(options: &Options, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// Calls of ours that did not do what they must, however fast.
+/// Checks that hereabouts' calls did what they must, no matter how fast they were.
 fn verify(report: &Report) -> Result<()> {
     let mut good = Vec::new();
     for crowd in &report.crowds {

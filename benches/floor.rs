@@ -1,10 +1,9 @@
-//! The floor under an ADD: the least that a process can do to make one record
-//! durable under a name that only one may take. No configuration, no lock, no
-//! choice of an address, no answer.
+//! The floor of an ADD: the least work with which a process makes one record durable under a name
+//! that only one process can take. It has no configuration, no lock, no choice of an address, and
+//! no answer.
 //!
-//! `floor DIRECTORY NAME`: open, write 300 bytes, sync, link, sync the
-//! directory, unlink. `calls` holds ADD against it. Without arguments it does
-//! nothing, which is what a process costs to begin with.
+//! `floor DIRECTORY NAME`: open, write 300 bytes, sync, link, sync the directory, unlink. `calls`
+//! compares ADD with it. Without arguments it does nothing, which measures the cost of a process.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

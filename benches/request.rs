@@ -1,10 +1,11 @@
-//! Sends requests with the client of the Kubernetes store, nothing else: what
-//! one costs is seen with `strace -c`, `perf stat` and `/usr/bin/time` around it.
+//! Sends requests with the client of the Kubernetes store, and does nothing else. Use `strace -c`,
+//! `perf stat` and `/usr/bin/time` to see what a request costs.
 //!
-//! Usage: `request KUBECONFIG PATH [TIMES]`; prints status, size and time of each.
+//! Usage: `request KUBECONFIG PATH [TIMES]`. Prints the status, the size and the time of each
+//! request.
 
 #[cfg(feature = "kube")]
-#[allow(clippy::print_stdout, clippy::disallowed_methods, reason = "it is a program for people, and reads the environment as main does")]
+#[allow(clippy::print_stdout, clippy::disallowed_methods, reason = "it is a command-line program, and reads the environment as main does")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     use hereabouts::api_client::client::Client;
     use hereabouts::api_client::http::{Method, Request};

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Looks up a variable. This is the only access to the environment of the process.
-#[allow(clippy::disallowed_methods, reason = "main hands the environment to everybody else")]
+#[allow(clippy::disallowed_methods, reason = "main passes the environment to all other modules")]
 fn lookup(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
@@ -28,7 +28,7 @@ fn lookup(name: &str) -> Option<OsString> {
 /// The entry point that the C library calls. Only glibc provides the arguments of the command line
 /// to a program that Rust's runtime did not start.
 #[cfg(all(target_env = "gnu", not(test)))]
-#[allow(unsafe_code, reason = "the name is that of the C library, and nothing else has it")]
+#[allow(unsafe_code, reason = "the C library defines this name, and no other item has it")]
 #[unsafe(no_mangle)]
 extern "C" fn main() -> std::ffi::c_int {
     end()
@@ -39,13 +39,13 @@ fn main() {
     end()
 }
 
-#[allow(clippy::disallowed_methods, clippy::exit, reason = "flushes the standard streams, all else is closed")]
+#[allow(clippy::disallowed_methods, clippy::exit, reason = "it flushes the standard streams, and everything else is closed")]
 fn end() -> ! {
     std::process::exit(run())
 }
 
 /// Runs the process and returns its exit status.
-#[allow(clippy::disallowed_methods, reason = "main hands the environment to everybody else")]
+#[allow(clippy::disallowed_methods, reason = "main passes the environment to all other modules")]
 fn run() -> i32 {
     let parent = nix::unistd::getppid();
     settle_signals();
@@ -90,7 +90,7 @@ fn settle_signals() {
     let (ignored, default) = (SigHandler::SigIgn, SigHandler::SigDfl);
     for (signal, handler) in [(Signal::SIGXFSZ, ignored), (Signal::SIGPIPE, ignored), (Signal::SIGCHLD, default)] {
         let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
-        #[allow(unsafe_code, reason = "the kernel's own way with a signal is set, no handler of ours")]
+        #[allow(unsafe_code, reason = "it sets an action of the kernel, not a signal handler")]
         // SAFETY: neither setting runs any code, and there is no other thread yet.
         let _ = unsafe { sigaction(signal, &action) };
     }
@@ -117,7 +117,7 @@ fn fill_streams() {
 /// Ends the process with success after `limit`, whatever it is doing: the caller has its answer and
 /// waits only for the exit. An interruption at this point is as safe as a kill. Returns `false` if
 /// no thread could be started, because the number of processes is limited.
-#[allow(clippy::disallowed_methods, clippy::exit, reason = "the answer is delivered, and no system call may keep its caller waiting")]
+#[allow(clippy::disallowed_methods, clippy::exit, reason = "the answer is delivered, and no system call may delay the caller")]
 fn end_within(limit: Duration) -> bool {
     let end = move || {
         std::thread::sleep(limit);
@@ -149,7 +149,7 @@ fn answer(bytes: &[u8]) -> io::Result<()> {
 /// request. Therefore another process tries the filesystem first. After that, a thread watches this
 /// process. If the server stops answering later, the answer is still in time, and the process ends
 /// as soon as the server answers.
-#[allow(clippy::disallowed_methods, reason = "the call is at what may never end, and nothing of it is waited for")]
+#[allow(clippy::disallowed_methods, reason = "the call may be in a system call that never ends, and must not be waited for")]
 fn end_when_late(late: plugin::Late) {
     if !answers(&late) {
         end_late(&late);
@@ -177,7 +177,7 @@ fn make_room_for_descriptors() {
 }
 
 /// Answers instead of the call, unless the call has answered, and ends the process.
-#[allow(clippy::disallowed_methods, clippy::exit, reason = "the call is at what may never end, and nothing of it is waited for")]
+#[allow(clippy::disallowed_methods, clippy::exit, reason = "the call may be in a system call that never ends, and must not be waited for")]
 fn end_late(late: &plugin::Late) {
     if !IS_ANSWERED.swap(true, Ordering::SeqCst) {
         let (error, document) = late.answer();
@@ -193,7 +193,7 @@ fn end_late(late: &plugin::Late) {
 fn answers(late: &plugin::Late) -> bool {
     use nix::unistd::{ForkResult, fork};
     let Ok((back, end)) = io::pipe() else { return true };
-    #[allow(unsafe_code, reason = "no other call makes a process that shares nothing with its parent")]
+    #[allow(unsafe_code, reason = "only fork creates a process that shares nothing with its parent")]
     // SAFETY: there is no other thread yet, so the child may do everything that this process may.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => look_and_end(late, back),
@@ -218,7 +218,7 @@ fn answers(late: &plugin::Late) -> bool {
 }
 
 /// Runs the child: closes the caller's streams immediately, and its end of the pipe by exiting.
-#[allow(unsafe_code, reason = "streams are closed by their numbers, and a child runs nothing at its exit")]
+#[allow(unsafe_code, reason = "it closes streams by number, and the child runs no exit handlers")]
 fn look_and_end(late: &plugin::Late, back: io::PipeReader) -> ! {
     drop(back);
     for stream in 0..3 {

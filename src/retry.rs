@@ -38,12 +38,12 @@ fn clock() -> Option<Rc<dyn Clock>> {
     CLOCK.with_borrow(Clone::clone)
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
+#[allow(clippy::disallowed_methods, reason = "this module implements clocks and sleeps")]
 fn now() -> Instant {
     clock().map_or_else(Instant::now, |clock| clock.now())
 }
 
-#[allow(clippy::disallowed_methods, reason = "this is the module of clocks and sleeps")]
+#[allow(clippy::disallowed_methods, reason = "this module implements clocks and sleeps")]
 fn sleep(pause: Duration) {
     match clock() {
         Some(clock) => clock.sleep(pause),

@@ -1,4 +1,4 @@
-//! The plugins whose stores are files, and one call of theirs.
+//! The plugins with a store in files, and the calls of them.
 
 use crate::process::{Ended, Verb, address, run};
 use anyhow::{Context, Result, bail};
@@ -9,32 +9,32 @@ use std::process::Command;
 /// An IPAM plugin with one store.
 pub(crate) struct Plugin {
     pub(crate) program: PathBuf,
-    /// Variables beside `CNI_*`.
+    /// The environment variables in addition to `CNI_*`.
     pub(crate) environment: Vec<(&'static str, OsString)>,
     /// The network configuration.
     pub(crate) input: String,
-    /// How many addresses an ADD is to answer.
+    /// The number of addresses that an ADD must return.
     addresses: usize,
 }
 
 impl Plugin {
-    /// hereabouts with its store in `store/data`.
+    /// Returns hereabouts with its store in `store/data`.
     ///
     /// # Errors
-    /// The flat file cannot be written.
+    /// Fails if the flat file cannot be written.
     pub(crate) fn hereabouts(program: &Path, store: &Path) -> Result<Self> {
         Self::hereabouts_of(program, store, &[crate::RANGE])
     }
 
-    /// The same with an address of each of these ranges.
+    /// Returns hereabouts with one address from each of these ranges.
     ///
     /// # Errors
-    /// The flat file cannot be written.
+    /// Fails if the flat file cannot be written.
     pub(crate) fn hereabouts_of(program: &Path, store: &Path, ranges: &[impl AsRef<str>]) -> Result<Self> {
         let data = store.join("data");
         let flat = store.join("hereabouts.conf");
         let content = serde_json::json!({ "datastore": "file", "data_dir": data, "node_name": crate::NODE });
-        // No ADD makes a store where a flat file names it.
+        // An ADD does not create a store that the flat file names.
         std::fs::create_dir_all(&data)?;
         std::fs::write(data.join("format"), "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n")?;
         std::fs::write(&flat, content.to_string()).with_context(|| format!("cannot write {}", flat.display()))?;
@@ -49,13 +49,14 @@ impl Plugin {
         Ok(Self { program: program.to_owned(), environment, input: network(&ipam), addresses: ranges.len() })
     }
 
-    /// host-local with its store in `store/data`.
+    /// Returns host-local with its store in `store/data`.
     pub(crate) fn host_local(program: &Path, store: &Path) -> Self {
         let ipam = serde_json::json!({ "type": "host-local", "subnet": crate::RANGE, "dataDir": store.join("data") });
         Self { program: program.to_owned(), environment: Vec::new(), input: network(&ipam), addresses: 1 }
     }
 
-    /// The command of one call; `front` is what runs it, if anything does.
+    /// Returns the command of one call. `front` is the program that runs the plugin, if there is
+    /// one.
     pub(crate) fn command(&self, front: &[OsString], verb: Verb, container: &str) -> Command {
         let mut command = match front {
             [] => Command::new(&self.program),
@@ -72,10 +73,10 @@ impl Plugin {
         command
     }
 
-    /// One call, its answer checked; an ADD's address comes with it.
+    /// Makes one call and checks its answer. For an ADD, also returns its address.
     ///
     /// # Errors
-    /// The call failed, or it answered what it should not.
+    /// Fails if the call fails or returns a wrong answer.
     pub(crate) fn call(&self, verb: Verb, container: &str) -> Result<(Ended, String)> {
         let ended = run(&mut self.command(&[], verb, container), self.input.as_bytes())?;
         let address = match verb {

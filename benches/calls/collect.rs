@@ -1,9 +1,8 @@
-//! GC of a few stale records in a large store.
+//! Measures GC of a few stale records in a large store.
 //!
-//! Of 100,000 records 40,000 are this node's, which is about what a list of
-//! valid attachments can name in the 4 MiB that standard input may have. All but
-//! the stale ones are in the list; none has a network namespace, so that the
-//! list alone tells who is stale.
+//! 40,000 of 100,000 records belong to this node. A list of valid attachments of about that size
+//! fits into the 4 MiB that standard input may have. All except the stale records are in the list.
+//! No record has a network namespace, so that only the list decides which records are stale.
 
 use crate::call::Plugin;
 use crate::process::Verb;
@@ -16,17 +15,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-/// All records in the store.
+/// The number of records in the store.
 pub(crate) const RECORDS: u32 = 100_000;
-/// Those that GC is to free.
+/// The number of records that GC must free.
 pub(crate) const STALE: u32 = 500;
-/// The first of this node's.
+/// The number of the first record of this node.
 const FIRST: u32 = 60_000;
 
-/// Lets GC free the stale records, so many times.
+/// Runs GC of the stale records `rounds` times.
 ///
 /// # Errors
-/// GC failed, or it freed other records than the stale ones.
+/// Fails if GC fails, or if it did not free exactly the stale records.
 pub(crate) fn collect(program: &Path, store: &Path, rounds: u32) -> Result<Times> {
     fs::create_dir(store)?;
     let data = store.join("data");
@@ -37,7 +36,7 @@ pub(crate) fn collect(program: &Path, store: &Path, rounds: u32) -> Result<Times
     fs::write(&input, with_valid(&plugin.input, FIRST..RECORDS - STALE)?)?;
     let mut times = Times::default();
     for _ in 0..rounds {
-        // Fails where the round before has freed none, or others.
+        // This fails if the previous round did not free exactly the stale records.
         fill(&data, NODE, RECORDS - STALE..RECORDS)?;
         let mut command = plugin.command(&[], Verb::Del, "");
         command.env_remove("CNI_CONTAINERID").env_remove("CNI_IFNAME").env_remove("CNI_NETNS").env("CNI_COMMAND", "GC");
@@ -47,12 +46,12 @@ pub(crate) fn collect(program: &Path, store: &Path, rounds: u32) -> Result<Times
         times.push(start.elapsed());
         ensure!(ended.status.success(), "GC ended with {}: {}", ended.status, String::from_utf8_lossy(&ended.stdout));
     }
-    // The last round's.
+    // The same check for the last round.
     fill(&data, NODE, RECORDS - STALE..RECORDS)?;
     Ok(times)
 }
 
-/// A network configuration with the list of valid attachments.
+/// Returns a network configuration with the list of valid attachments.
 fn with_valid(input: &str, valid: Range<u32>) -> Result<String> {
     let mut configuration: serde_json::Value = serde_json::from_str(input)?;
     let valid: Vec<_> = valid.map(|number| serde_json::json!({ "containerID": loaded_container(number), "ifname": "net1" })).collect();
@@ -62,7 +61,7 @@ fn with_valid(input: &str, valid: Range<u32>) -> Result<String> {
     Ok(configuration.to_string())
 }
 
-/// Adds records of containers to a store, in a process of its own.
+/// Adds records of containers to a store, in a separate process.
 pub(crate) fn fill(data: &Path, node: &str, containers: Range<u32>) -> Result<()> {
     let mut loader = Command::new(std::env::current_exe()?);
     loader.arg("--load").arg(containers.end.to_string()).arg("--load-from").arg(containers.start.to_string());

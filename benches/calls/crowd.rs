@@ -1,4 +1,4 @@
-//! Many processes at once: how many operations a second.
+//! Measures many processes at once, in operations per second.
 
 use crate::at_once::at_once;
 use crate::call::Plugin;
@@ -11,12 +11,12 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Addresses that are held at this moment, as the answers say.
+/// The addresses that are held at the moment, according to the answers.
 #[derive(Default)]
 struct Held(Mutex<HashSet<String>>);
 
 impl Held {
-    /// ADD; its answer must be an address that nobody holds.
+    /// Runs an ADD. Its answer must be an address that is not held.
     fn add(&self, plugin: &Plugin, container: &str) -> Result<String> {
         let (_, address) = plugin.call(Verb::Add, container)?;
         ensure!(self.lock()?.insert(address.clone()), "two attachments hold {address}");
@@ -24,7 +24,8 @@ impl Held {
     }
 
     fn del(&self, plugin: &Plugin, container: &str, address: &str) -> Result<()> {
-        // Before the call: from its middle on, another may have it.
+        // Removed before the call: from the middle of the call on, another process may get the
+        // address.
         self.lock()?.remove(address);
         plugin.call(Verb::Del, container).map(|_| ())
     }
@@ -34,12 +35,12 @@ impl Held {
     }
 }
 
-/// Operations a second of [`CONTAINERS`] processes at all times. Each of so
-/// many workers makes `adds` ADDs and then frees them, `times` over: 1 keeps
-/// the store nearly empty, more fill it and empty it again.
+/// Returns the operations per second with [`CONTAINERS`] processes at all times. Each worker makes
+/// `adds` ADDs and then frees their addresses, and repeats this `times` times. With 1 ADD the store
+/// is nearly empty all the time. With more ADDs it is filled and emptied again.
 ///
 /// # Errors
-/// A call failed, or two attachments held one address at once.
+/// Fails if a call fails, or if two attachments hold the same address at the same time.
 pub(crate) fn crowd(plugin: &Plugin, adds: usize, times: usize) -> Result<f64> {
     let held = Held::default();
     let took = at_once(CONTAINERS, |worker| {
@@ -59,11 +60,11 @@ pub(crate) fn crowd(plugin: &Plugin, adds: usize, times: usize) -> Result<f64> {
     Ok((2 * adds * times * CONTAINERS) as f64 / took.as_secs_f64())
 }
 
-/// Processes a second that do nothing, as many at once: no plugin can be
-/// faster, for this is the kernel's and the driver's work alone.
+/// Returns how many processes that do nothing run per second, with the same number of workers. No
+/// plugin can be faster, because this is only the work of the kernel and the driver.
 ///
 /// # Errors
-/// One failed.
+/// Fails if a process fails.
 pub(crate) fn ceiling(program: &Path, each: usize) -> Result<f64> {
     let took = at_once(CONTAINERS, |_| {
         for _ in 0..each {
@@ -74,11 +75,11 @@ pub(crate) fn ceiling(program: &Path, each: usize) -> Result<f64> {
     Ok((each * CONTAINERS) as f64 / took.as_secs_f64())
 }
 
-/// Operations a second of so many writers, each of which ADDs and DELs in turn
-/// until the time is over.
+/// Returns the operations per second of a number of writers. Each alternates ADD and DEL until the
+/// time is over.
 ///
 /// # Errors
-/// A call failed, or two attachments held one address at once.
+/// Fails if a call fails, or if two attachments hold the same address at the same time.
 pub(crate) fn in_turn(plugin: &Plugin, writers: usize, time: Duration) -> Result<f64> {
     let held = Held::default();
     until(writers, time, |worker| {
@@ -89,16 +90,16 @@ pub(crate) fn in_turn(plugin: &Plugin, writers: usize, time: Duration) -> Result
     })
 }
 
-/// The same of processes that do nothing.
+/// Returns the same rate for processes that do nothing.
 ///
 /// # Errors
-/// One failed.
+/// Fails if a process fails.
 pub(crate) fn idle(program: &Path, writers: usize, time: Duration) -> Result<f64> {
     until(writers, time, |_| run(&mut Command::new(program), &[]).map(|_| 1))
 }
 
-/// Repeats the work of each worker for a while; its number of operations a
-/// second. What has begun when the time is over is finished and counted.
+/// Repeats the work of each worker for a while, and returns the operations per second. Work that
+/// has begun when the time is over is finished and counted.
 fn until(workers: usize, time: Duration, work: impl Fn(usize) -> Result<u32> + Sync) -> Result<f64> {
     let done = Mutex::new(0);
     let took = at_once(workers, |worker| {

@@ -1,9 +1,9 @@
-//! hereabouts' store, filled by the library's own code: every record is
-//! claimed in a session of the file store, through the port to the disk.
+//! Fills a store of hereabouts with the library's own code: it claims every record in a session of
+//! the file store, through the trait of the disk.
 //!
-//! One thing differs from so many ADDs: the port's `sync` does nothing, and
-//! everything is flushed once at the end. Afterwards the store's own listing
-//! must show every record.
+//! There is one difference to the same number of ADDs: `sync` of the disk does nothing, and
+//! everything is flushed once at the end. After that, the store's own listing must show every
+//! record.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use hereabouts::addr::{AddrSet, Subnet};
@@ -20,17 +20,17 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Claims a session makes. The port keeps directories open for the life of a
-/// process; a new session with a new port keeps their number below any limit.
+/// The number of claims per session. The disk keeps directories open for the life of a process. A
+/// new session with a new disk keeps their number below any limit.
 const BATCH: u32 = 200;
 
-/// Gives each of the containers an address, the lowest that is free.
+/// Gives each container an address, the lowest free one.
 ///
 /// # Errors
-/// The store refuses, or does not list each of them once.
+/// Fails if the store refuses a record, or does not list each of them once.
 pub(crate) fn load(data_dir: &Path, network: &str, node: &str, containers: Range<u32>) -> Result<()> {
     let node = id(NodeName::parse(node))?;
-    // As the plugin finds them, so that these are records of this machine's.
+    // Read as the plugin reads them, so that these are records of this machine.
     let machine_id = std::fs::read_to_string("/etc/machine-id").ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
     let host = NodeIdentity { node: node.clone(), machine_id, boot_id: boot_id.clone() };
@@ -55,7 +55,7 @@ pub(crate) fn load(data_dir: &Path, network: &str, node: &str, containers: Range
         gateway: None,
     };
     let mut next = containers.start;
-    // Once also for 0 records: an existing but empty store.
+    // This runs once even for 0 records and creates an empty store.
     loop {
         let store = store();
         let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_secs(10)))?;
@@ -86,7 +86,7 @@ fn id<T>(parsed: std::result::Result<T, IdError>) -> Result<T> {
     parsed.map_err(|error| anyhow!("not an id: {error:?}"))
 }
 
-/// The kernel's disk, without its flushes.
+/// The kernel's disk without its flushes.
 struct Unsynced(RealDisk);
 
 impl Disk for Unsynced {

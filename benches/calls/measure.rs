@@ -1,8 +1,8 @@
-//! Call by call: who takes how long, one beside the other.
+//! Measures single calls of several programs in turn.
 //!
-//! What is to be compared is interleaved, because a machine's speed drifts
-//! over minutes by more than some of the ratios. Every measured ADD is
-//! followed by its DEL, so a store has the same number of records throughout.
+//! The programs that are compared are interleaved, because the speed of a machine drifts over
+//! minutes by more than some of the ratios. A DEL follows each measured ADD, so the store has the
+//! same number of records all the time.
 
 use crate::call::Plugin;
 use crate::flushes::{self, flush_counter};
@@ -13,31 +13,31 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// How many attachments take turns, and how many processes run at once in
-/// [`crate::crowd::crowd`]. Few and always the same, so that the calls before the
-/// measurement make every directory that is ever used.
+/// The number of attachments that take turns, and the number of processes that run at once in
+/// [`crate::crowd::crowd`]. It is small and constant, so that the calls before the measurement
+/// create all directories that are ever used.
 pub(crate) const CONTAINERS: usize = 32;
 
-/// What a runtime calls a container: 64 hexadecimal digits.
+/// Returns a container ID like a runtime's: 64 hexadecimal digits.
 pub(crate) fn container(index: usize) -> String {
     format!("{:064x}", 0xc0de_0000_0000_u64 + index as u64)
 }
 
-/// What takes its turn in a cell.
+/// The work of one turn.
 pub(crate) enum Work {
-    /// ADD, then DEL.
+    /// An ADD and then a DEL.
     Pair(Plugin),
     /// The floor program, in this directory.
     Floor { program: PathBuf, directory: PathBuf },
-    /// A process that ends at once.
+    /// A process that ends immediately.
     Nothing(PathBuf),
 }
 
-/// One of those that are compared, and what was seen of it.
+/// One of the compared programs, and its results.
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     pub(crate) work: Work,
-    /// How many turns it gets; a slow one has the fewest, one a round.
+    /// The number of turns. A slow program has the fewest, one per round.
     pub(crate) runs: usize,
     pub(crate) is_slow: bool,
     pub(crate) add: Times,
@@ -83,23 +83,23 @@ impl Contender {
     }
 }
 
-/// Lets the contenders take turns; a slow one's few are spread over the time.
+/// Lets the contenders take turns. The few turns of a slow one are spread over the time.
 ///
 /// # Errors
-/// A call failed, or answered what it should not.
+/// Fails if a call fails or returns a wrong answer.
 pub(crate) fn interleave(contenders: &mut [Contender]) -> Result<()> {
     let rounds = contenders.iter().map(|contender| contender.runs).min().unwrap_or(0);
     warm(contenders, |_| true)?;
     for round in 0..rounds {
-        // After a call that reads tens of thousands of files the machine is
-        // slow for some 30 ms, which is not the next contender's doing.
+        // After a call that reads tens of thousands of files, the machine is slow for about 30 ms.
+        // The next contender must not pay for that.
         for contender in contenders.iter_mut().filter(|contender| contender.is_slow) {
             contender.turn(true)?;
         }
         if contenders.iter().any(|contender| contender.is_slow) {
             warm(contenders, |contender| !contender.is_slow)?;
         }
-        // Turn by turn within the round as well: A B A B, not A A B B.
+        // The contenders alternate within a round, too: A B A B, not A A B B.
         let due = |contender: &Contender| contender.runs * (round + 1) / rounds - contender.runs * round / rounds;
         for turn in 0..contenders.iter().map(due).max().unwrap_or(0) {
             for contender in contenders.iter_mut().filter(|contender| !contender.is_slow && turn < due(contender)) {
@@ -110,7 +110,7 @@ pub(crate) fn interleave(contenders: &mut [Contender]) -> Result<()> {
     Ok(())
 }
 
-/// Turns that do not count: enough for every container to have had one.
+/// Runs turns that do not count, at least one for each container.
 fn warm(contenders: &mut [Contender], which: fn(&Contender) -> bool) -> Result<()> {
     for contender in contenders.iter_mut().filter(|contender| which(contender)) {
         for _ in 0..if contender.is_slow { 1 } else { CONTAINERS } {
@@ -120,11 +120,11 @@ fn warm(contenders: &mut [Contender], which: fn(&Contender) -> bool) -> Result<(
     Ok(())
 }
 
-/// How often a call asks the kernel to flush, for ADD and DEL of a store whose
-/// directories exist; `None` where strace is missing or may not trace.
+/// Returns how many flushes an ADD and a DEL request from the kernel, in a store whose directories
+/// exist. Returns `None` if strace is missing or may not trace.
 ///
 /// # Errors
-/// The call fails when it is not traced either.
+/// Fails if the call also fails without strace.
 pub(crate) fn syncs(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u64)>> {
     let container = container(0);
     plugin.call(Verb::Add, &container)?;
@@ -138,7 +138,7 @@ pub(crate) fn syncs(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u64)
         let mut command = plugin.command(&front, verb, &container);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         if run(&mut command, plugin.input.as_bytes()).is_err() {
-            // It may have failed half-way; leave the store as it was.
+            // The call may have stopped in the middle. Restore the store.
             plugin.call(Verb::Del, &container)?;
             return Ok(None);
         }
@@ -150,12 +150,12 @@ pub(crate) fn syncs(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u64)
     }
 }
 
-/// How many flushes one ADD and one DEL ask the disk for, as the kernel counts
-/// them: the fewest, for others may use the disk as well. `None` where the
-/// kernel does not count.
+/// Returns how many flushes an ADD and a DEL request from the disk, according to the kernel's
+/// count. This is the minimum of many calls, because other programs may use the disk too. Returns
+/// `None` if the kernel does not count flushes.
 ///
 /// # Errors
-/// A call failed.
+/// Fails if a call fails.
 pub(crate) fn flushes(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u64)>> {
     let Some(counter) = flush_counter(scratch) else { return Ok(None) };
     let mut counts = [Vec::new(), Vec::new()];
@@ -173,7 +173,7 @@ pub(crate) fn flushes(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u6
     Ok(Some((add, del)))
 }
 
-/// The sum of the `calls` column: the fourth, above the line of the total.
+/// Returns the sum of the `calls` column, which is the fourth one, above the line of the total.
 fn calls_in(summary: &str) -> Result<u64> {
     let mut sum = 0;
     for line in summary.lines() {

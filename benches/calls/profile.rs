@@ -1,10 +1,10 @@
-//! Where the time of one ADD and one DEL goes: their system calls in order,
-//! and the share of each part of the work.
+//! Measures which parts of an ADD and a DEL take how long: their system calls in order, and the
+//! share of each part of the work.
 //!
-//! strace slows every call down. So nothing here is what strace measured, but
-//! what is left of it: the cheapest call of the trace is taken to cost nothing
-//! but the tracing, and that much is taken off every one. How well this works
-//! is shown: the parts are added up and held against calls without strace.
+//! strace slows every call down, so its times cannot be used directly. The cheapest call of the
+//! trace is assumed to cost nothing but the tracing, and its time is subtracted from every call.
+//! The report shows how well this works: it compares the sum of the parts with calls without
+//! strace.
 
 use crate::call::Plugin;
 use crate::measure::{CONTAINERS, container};
@@ -19,44 +19,44 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What takes part.
+/// The programs to measure, and their files.
 pub(crate) struct Subject<'s> {
     pub(crate) plugin: &'s Plugin,
-    /// Its store.
+    /// The store of the plugin.
     pub(crate) store: &'s Path,
     /// A program that does nothing.
     pub(crate) nothing: &'s Path,
     pub(crate) scratch: PathBuf,
 }
 
-/// One verb, measured.
+/// The results for one verb.
 pub(crate) struct Profile {
     verb: Verb,
     runs: usize,
     traced_runs: usize,
-    /// In microseconds, as all that follows; without strace.
+    /// The time without strace. Like all other times here, it is in microseconds.
     whole: f64,
     nothing: f64,
-    /// Taken off each call: by the tracing inside it, and around it.
+    /// The time subtracted from each call: for the tracing inside it, and after it.
     overhead: (f64, f64),
     steps: Vec<Step>,
 }
 
-/// One system call; times are medians over the runs, corrected.
+/// One system call. Its times are corrected medians over the runs.
 struct Step {
     call: String,
     of: String,
     part: Part,
     purpose: &'static str,
     kernel: f64,
-    /// From its end to the next call.
+    /// The time from the end of the call to the next call.
     after: f64,
 }
 
-/// Traces both verbs and times them without, in turn.
+/// Traces both verbs, and measures them without strace, in turn.
 ///
 /// # Errors
-/// strace cannot be used, or a call failed.
+/// Fails if strace cannot be used or a call fails.
 pub(crate) fn profile(subject: &Subject<'_>, runs: usize) -> Result<Vec<Profile>> {
     ensure!(strace::is_usable(&subject.scratch), "strace is missing, older than 5.10, or may not trace");
     let nothing_calls = strace::touches(&traced(subject, Detail::Paths, None)?);
@@ -83,7 +83,7 @@ pub(crate) fn profile(subject: &Subject<'_>, runs: usize) -> Result<Vec<Profile>
     for ((verb, whole), traces) in [Verb::Add, Verb::Del].into_iter().zip(&whole).zip(traces) {
         let touches = strace::touches(&traced(subject, Detail::Paths, Some((verb, &container(0))))?);
         let traces: Vec<_> = traces.into_iter().filter(|spans| are_alike(&touches, spans)).collect();
-        // A hint that some runs find and others do not, say.
+        // The calls of some runs differ, for example because they find a hint.
         ensure!(runs <= 2 * traces.len(), "only {} of {runs} traces of {} have the same calls", traces.len(), verb.name());
         let (steps, overhead) = steps(&touches, &traces, &nothing_calls, subject)?;
         let (whole, nothing) = (whole.median() * 1e3, nothing.median() * 1e3);
@@ -92,7 +92,7 @@ pub(crate) fn profile(subject: &Subject<'_>, runs: usize) -> Result<Vec<Profile>
     Ok(profiles)
 }
 
-/// Runs one call under strace, or the program that does nothing.
+/// Runs one call, or the program that does nothing, under strace.
 fn traced(subject: &Subject<'_>, detail: Detail, call: Option<(Verb, &str)>) -> Result<String> {
     let front = strace::front(detail, &subject.scratch);
     let (mut command, input) = match call {
@@ -112,7 +112,7 @@ fn are_alike(touches: &[Touch], spans: &[Span]) -> bool {
     touches.len() == spans.len() && touches.iter().zip(spans).all(|(touch, span)| touch.name == span.name)
 }
 
-/// Joins what was touched with the medians of the times.
+/// Combines the files that the calls touched with the medians of the times.
 fn steps(touches: &[Touch], traces: &[Vec<Span>], nothing: &[Touch], subject: &Subject<'_>) -> Result<(Vec<Step>, (f64, f64))> {
     let median = |of: &dyn Fn(&[Span]) -> Option<u64>| {
         let mut all: Vec<u64> = traces.iter().filter_map(|spans| of(spans)).collect();
@@ -125,12 +125,12 @@ fn steps(touches: &[Touch], traces: &[Vec<Span>], nothing: &[Touch], subject: &S
         Some(next.start.saturating_sub(this.start + this.took))
     };
     let gaps: Vec<f64> = (0..touches.len()).map(|at| median(&|spans| gap(spans, at))).collect();
-    // The last call has neither an end nor anything behind it.
+    // The last call has no end and no call after it.
     let least = |times: &[f64]| times.iter().take(touches.len().saturating_sub(1)).copied().fold(f64::INFINITY, f64::min);
     let overhead = (least(&took), least(&gaps));
     ensure!(overhead.0.is_finite(), "a trace without calls");
 
-    // What a process that does nothing calls as well is the process's.
+    // Calls that a process that does nothing also makes belong to the process.
     let same = |(ours, theirs): &(&Touch, &Touch)| ours.name == theirs.name;
     let first = touches.iter().zip(nothing).take_while(same).count();
     let behind = touches.iter().rev().zip(nothing.iter().rev()).take_while(same).count();
@@ -150,18 +150,17 @@ fn steps(touches: &[Touch], traces: &[Vec<Span>], nothing: &[Touch], subject: &S
             part,
             purpose,
             kernel: (took[at] - overhead.0).max(0.0),
-            // What follows execve is not the program's: strace finds its way
-            // in the new image.
+            // The time after execve does not belong to the program: strace examines the new image.
             after: if last || touch.name == "execve" { 0.0 } else { (gaps[at] - overhead.1).max(0.0) },
         });
     }
-    // At the end everything is closed; no call follows that tells.
+    // At the end, all files are closed. No later call shows that these belong to the output.
     let closing = steps.iter_mut().take(own.end).rev().take_while(|step| step.call == "close" && step.part == Part::Store);
     closing.for_each(|step| step.part = Part::Output);
     Ok((steps, overhead))
 }
 
-/// A path as the reader knows it: relative to the store, ids in few letters.
+/// Returns a path for the report: relative to the store, with short IDs.
 fn shown(touch: &Touch, data: &Path, store: &Path) -> String {
     let path = Path::new(&touch.path);
     let shown = match (path.strip_prefix(data), path.strip_prefix(store)) {
@@ -185,7 +184,7 @@ fn is_number(text: &str) -> bool {
 }
 
 impl Profile {
-    /// Both tables of one verb.
+    /// Returns both tables of one verb.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::new();
         self.write_shares(&mut text);
@@ -201,7 +200,7 @@ impl Profile {
             *time += step.kernel + step.after;
             *calls += 1;
         }
-        // Measured whole, without strace, rather than added up.
+        // Measured directly without strace, instead of adding up its calls.
         let process = parts.entry(Part::Process.name()).or_default();
         process.0 = self.nothing;
         let sum: f64 = parts.values().map(|(time, _)| time).sum();

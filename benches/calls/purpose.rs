@@ -1,13 +1,13 @@
-//! What each system call of a plugin's call is for: the part of the work it
-//! belongs to, and some words for the reader.
+//! Finds the purpose of each system call of a plugin: the part of the work that it belongs to, and
+//! a short text for the reader.
 //!
-//! Told by name and path alone, so that a change of the store's code moves a
-//! line of the profile and breaks nothing.
+//! Only names and paths are used, so that a change in the store's code moves a line of the profile
+//! but breaks nothing.
 
 use crate::strace::Touch;
 use std::path::Path;
 
-/// The parts that the time is divided into, in the order they are shown.
+/// The parts of the time, in the order of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Process,
@@ -63,16 +63,16 @@ impl Part {
     }
 }
 
-/// Descriptors from here on are the lock's.
+/// The lowest descriptor of the locks.
 const HIGH: i32 = 900;
 
-/// Reads the calls of one process in their order.
+/// The reader of one process's calls, in order.
 pub(crate) struct Reader<'p> {
     /// The data directory.
     data: &'p Path,
-    /// The descriptor of a listing that is going on.
+    /// The descriptor of an unfinished listing.
     listing: Option<i32>,
-    /// The second descriptor of the data directory, on which the lock is.
+    /// The second descriptor of the data directory, which the lock is on.
     lock: Option<i32>,
     part: Part,
 }
@@ -82,7 +82,7 @@ impl<'p> Reader<'p> {
         Self { data, listing: None, lock: None, part: Part::Configuration }
     }
 
-    /// The part of a call that is the program's own, and what it is for.
+    /// Returns the part and the purpose of a call that belongs to the program itself.
     pub(crate) fn judge(&mut self, call: &Touch) -> (Part, &'static str) {
         let inside = Path::new(&call.path).strip_prefix(self.data).ok().and_then(Path::to_str);
         let is_lock = self.is_lock(call, inside);
@@ -109,8 +109,9 @@ impl<'p> Reader<'p> {
         (self.part, if is_lock && call.opens_itself { "once more, to lock it" } else { purpose(call, inside, is_listing) })
     }
 
-    /// The lock of a store on this machine is on its data directory, opened once
-    /// more; elsewhere it is a file.
+    /// Returns whether a call belongs to the lock. If the store is on this machine's own
+    /// filesystem, the lock is on the data directory, which is opened a second time. Otherwise it
+    /// is a file.
     fn is_lock(&mut self, call: &Touch, inside: Option<&str>) -> bool {
         if inside == Some("") && call.opens_itself {
             self.lock = call.descriptor;
@@ -128,7 +129,7 @@ fn is_machine(path: &str) -> bool {
     path.starts_with("/proc/") || path == "/etc/machine-id" || path.contains("/netns")
 }
 
-/// What for. The kind of call says it, and for an opening the path.
+/// Returns the purpose of a call, by its name. For an open call, it depends on the path.
 fn purpose(call: &Touch, inside: Option<&str>, is_listing: bool) -> &'static str {
     match call.name.as_str() {
         "fsync" | "fdatasync" => "wait until it is on the medium",

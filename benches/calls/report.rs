@@ -1,5 +1,4 @@
-//! The numbers as Markdown: what was measured, and each target with its
-//! answer.
+//! The report as Markdown: the measured numbers, and whether each target is met.
 
 use crate::chart::{Chart, Series};
 use crate::collect::{RECORDS, STALE};
@@ -14,15 +13,15 @@ pub(crate) const OURS_AT_254: &str = "hereabouts at 254";
 pub(crate) const THEIRS: &str = "host-local";
 pub(crate) const FLOOR: &str = "floor";
 pub(crate) const NOTHING: &str = "a process that does nothing";
-/// Of one store, by what an ADD asks for.
+/// The contenders on one store, by what an ADD asks for.
 pub(crate) const ONE: &str = "one address";
 pub(crate) const DUAL: &str = "dual stack";
 pub(crate) const SIXTEEN: &str = "16 addresses";
 
-/// The charts' lines.
+/// The colors of the lines in the charts.
 const COLORS: [(&str, &str); 3] = [(OURS, "#0969da"), (THEIRS, "#bc4c00"), (NOTHING, "#57606a")];
 
-/// How far 32 workers fill the store before they empty it again.
+/// The number of records to which 32 workers fill the store before they empty it again.
 pub(crate) const FILLED: usize = 3_200;
 
 /// The contenders at one number of records, measured together.
@@ -31,26 +30,27 @@ pub(crate) struct Cell {
     pub(crate) contenders: Vec<Contender>,
 }
 
-/// What is known of one plugin beside its times. `None` was not measured.
+/// The facts about one plugin other than its times. `None` means not measured.
 #[derive(Default)]
 pub(crate) struct Facts {
     pub(crate) version: String,
     pub(crate) binary_bytes: u64,
     pub(crate) syncs: Option<(u64, u64)>,
-    /// Flushes that reach the disk, of one ADD and of one DEL.
+    /// The flushes that reach the disk, for one ADD and one DEL.
     pub(crate) flushes: Option<(u64, u64)>,
-    /// 32 processes at once, ADD and DEL in turn; one number a round.
+    /// The rate of 32 processes at once, ADD and DEL in turn. One number per round.
     pub(crate) in_turn: Vec<f64>,
-    /// 32 processes at once, from 0 to [`FILLED`] records and back.
+    /// The rate of 32 processes at once, from 0 to [`FILLED`] records and back. One number per
+    /// round.
     pub(crate) filling: Vec<f64>,
 }
 
-/// All that was measured.
+/// All results.
 pub(crate) struct Report {
     pub(crate) machine: String,
     pub(crate) flush: Times,
     pub(crate) own_peak_kib: u64,
-    /// Processes a second that do nothing, 32 at once.
+    /// The number of processes that do nothing per second, 32 at once.
     pub(crate) ceiling: Option<f64>,
     pub(crate) cells: Vec<Cell>,
     /// [`ONE`], [`DUAL`] and [`SIXTEEN`].
@@ -58,20 +58,20 @@ pub(crate) struct Report {
     pub(crate) ours: Option<Facts>,
     pub(crate) theirs: Option<Facts>,
     pub(crate) sweep: Vec<Sweep>,
-    /// GC in a large store.
+    /// The times of GC in a large store.
     pub(crate) collections: Option<Times>,
 }
 
-/// Operations a second of one of those that are compared, by writers.
+/// The operations per second of one program, by the number of writers.
 pub(crate) struct Sweep {
     pub(crate) name: &'static str,
     pub(crate) points: Vec<(u32, f64)>,
 }
 
-/// The store that the writers of a sweep share.
+/// The number of records in the store that the writers share.
 pub(crate) const SWEPT: u32 = 254;
 
-/// What a flush takes on the disk that is computed, in milliseconds.
+/// The time of a flush on the slower disk for which times are computed, in milliseconds.
 const SLOW_FLUSH: f64 = 5.0;
 
 fn times(contender: &Contender, verb: Verb) -> &Times {
@@ -81,7 +81,7 @@ fn times(contender: &Contender, verb: Verb) -> &Times {
     }
 }
 
-/// The middle one, of an odd number of rounds.
+/// Returns the median of an odd number of values.
 pub(crate) fn middle(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -120,7 +120,7 @@ impl Report {
         text
     }
 
-    /// The charts that can be drawn of what was measured, by file name.
+    /// Returns the charts for which there are results, with their file names.
     pub(crate) fn charts(&self) -> Vec<(&'static str, String)> {
         let color = |name| COLORS.iter().find(|(of, _)| *of == name).map_or("#57606a", |(_, color)| *color);
         let mut charts = Vec::new();
@@ -211,7 +211,8 @@ impl Report {
                   a call leaves the machine slow for a while. The floor makes one record durable and does nothing else.\n";
     }
 
-    /// What so many addresses cost, against one, in the same run.
+    /// Returns the time for this number of addresses divided by the time for one address, from the
+    /// same run.
     fn against_one(&self, name: &str, verb: Verb) -> Option<f64> {
         let median = |name| self.several.iter().find(|contender| contender.name == name).map(|of| times(of, verb).median());
         Some(median(name)? / median(ONE)?)
@@ -241,7 +242,7 @@ impl Report {
             let crowd = |rounds: &[f64]| middle(rounds).map_or("not measured".to_owned(), |value| format!("{value:.0}"));
             let crowd = format!("{} / {}", crowd(&facts.in_turn), crowd(&facts.filling));
             let peak = self.peak_kib(name).unwrap_or(0);
-            // The kernel reports the larger of the plugin's and the driver's.
+            // The kernel reports the larger one of the plugin's and the driver's peak.
             let bound = if peak <= self.own_peak_kib { "at most " } else { "" };
             let (peak, binary) = (peak as f64 / 1024.0, facts.binary_bytes as f64 / 1024.0 / 1024.0);
             let _ = writeln!(text, "| {name} | {syncs} | {crowd} | {bound}{peak:.1} | {binary:.1} |");
@@ -265,7 +266,7 @@ impl Report {
         }
     }
 
-    /// What is known of the flushes alone, moved to a slower disk.
+    /// Writes the times computed for a slower disk, from the number of flushes alone.
     fn write_computed(&self, text: &mut String) {
         let _ = writeln!(
             text,
@@ -276,7 +277,7 @@ impl Report {
         );
         for cell in &self.cells {
             for (name, facts) in [(OURS, &self.ours), (THEIRS, &self.theirs)] {
-                // Where the kernel does not count flushes, each sync is one.
+                // If the kernel does not count flushes, each sync counts as one.
                 let Some((add, del)) = facts.as_ref().and_then(|facts| facts.flushes.or(facts.syncs)) else { continue };
                 let slow = |verb, flushes: u64| {
                     let median = self.median(cell.records, name, verb)?;

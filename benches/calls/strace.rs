@@ -1,31 +1,31 @@
-//! System calls as strace writes them down, read back.
+//! Parses the output of strace.
 //!
-//! A call is traced for one of two things at a time: what it touches, with
-//! every descriptor's path, or how long it takes, with as little writing as
-//! strace can do, so that each call is slowed down by about the same.
+//! A call is traced for one purpose at a time. The first is what it touches, with the path of every
+//! descriptor. The second is how long it takes. Then strace writes as little as possible, so that
+//! it slows each call by about the same time.
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// What a trace is for.
+/// The purpose of a trace.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Detail {
     Paths,
     Times,
 }
 
-/// One system call and what it touched.
+/// A system call, and what it touched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Touch {
     pub(crate) name: String,
-    /// The descriptor it was called on.
+    /// The descriptor that was passed to it.
     pub(crate) descriptor: Option<i32>,
-    /// The last name in the arguments, made absolute; else the descriptor's.
+    /// The last name in the arguments as an absolute path, else the path of the descriptor.
     pub(crate) path: String,
-    /// What it returned: a number, or `-1` and the reason.
+    /// The result: a number, or `-1` and the reason.
     pub(crate) result: String,
-    /// It opened `.`: a second descriptor of a directory, to list it.
+    /// Whether it opened `.`, which gives a second descriptor of a directory for listing it.
     pub(crate) opens_itself: bool,
 }
 
@@ -35,7 +35,7 @@ impl Touch {
     }
 }
 
-/// One system call and its time, in nanoseconds.
+/// A system call and its time, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) name: String,
@@ -43,14 +43,14 @@ pub(crate) struct Span {
     pub(crate) took: u64,
 }
 
-/// Whether strace is there, may trace, and knows nanoseconds.
+/// Returns whether strace exists, may trace, and supports nanoseconds.
 pub(crate) fn is_usable(scratch: &Path) -> bool {
     let front = front(Detail::Times, scratch);
     let traced = Command::new("strace").args(front.iter().skip(1)).arg("true").stdout(Stdio::null()).stderr(Stdio::null()).status();
     traced.is_ok_and(|status| status.success())
 }
 
-/// What stands before the program on the command line.
+/// Returns the part of the command line before the program.
 pub(crate) fn front(detail: Detail, output: &Path) -> Vec<OsString> {
     let options: &[&str] = match detail {
         Detail::Paths => &["strace", "-y", "-o"],
@@ -59,7 +59,7 @@ pub(crate) fn front(detail: Detail, output: &Path) -> Vec<OsString> {
     options.iter().map(OsString::from).chain([output.into()]).collect()
 }
 
-/// Reads a trace with paths. Lines that are no calls are passed over.
+/// Parses a trace with paths. Skips lines that are not calls.
 pub(crate) fn touches(text: &str) -> Vec<Touch> {
     text.lines().filter_map(touch).collect()
 }
@@ -69,7 +69,7 @@ fn touch(line: &str) -> Option<Touch> {
     let (arguments, result) = rest.rsplit_once(" = ").unwrap_or((rest, ""));
     let descriptor = arguments.split(['<', ',', ')']).next().and_then(|text| text.parse().ok());
     let own = annotation(arguments).filter(|_| descriptor.is_some() || arguments.starts_with("AT_FDCWD")).unwrap_or_default();
-    // Of two names, as link has them, the one that is made.
+    // If there are two names, as for link, use the one that is created.
     let named = if name.ends_with("at") || name == "statx" {
         last_name(arguments)
     } else {
@@ -93,7 +93,7 @@ fn touch(line: &str) -> Option<Touch> {
     })
 }
 
-/// Reads a trace with times. The call that ends the process has none: 0.
+/// Parses a trace with times. The call that ends the process has no time: it gets 0.
 pub(crate) fn spans(text: &str) -> Vec<Span> {
     text.lines().filter_map(span).collect()
 }
@@ -105,7 +105,7 @@ fn span(line: &str) -> Option<Span> {
     Some(Span { name: name.to_owned(), start: nanoseconds(start)?, took })
 }
 
-/// Seconds with nine digits behind the point.
+/// Parses seconds with nine digits after the decimal point, and returns nanoseconds.
 fn nanoseconds(text: &str) -> Option<u64> {
     let (seconds, rest) = text.split_once('.')?;
     if rest.len() != 9 {
@@ -114,26 +114,26 @@ fn nanoseconds(text: &str) -> Option<u64> {
     seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(rest.parse().ok()?)
 }
 
-/// The call's name and what follows the parenthesis. Signals and the end of
-/// the process stand in lines of their own.
+/// Returns the name of a call, and the text after the parenthesis. Returns `None` for the lines
+/// about signals and the end of the process.
 fn call(line: &str) -> Option<(&str, &str)> {
     let (name, rest) = line.trim_start().split_once('(')?;
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     is_name.then_some((name, rest))
 }
 
-/// The first text between quotes.
+/// Returns the first text between quotes.
 fn quoted(text: &str) -> Option<String> {
     Some(text.split_once('"')?.1.split_once('"')?.0.to_owned())
 }
 
-/// The first path between angle brackets, without the mark of a removed file.
+/// Returns the first path between angle brackets, without the mark of a deleted file.
 fn annotation(text: &str) -> Option<String> {
     let path = text.split_once('<')?.1.split_once('>')?.0;
     Some(path.trim_end_matches(" (deleted)").to_owned())
 }
 
-/// The last name in the arguments, and the directory that stands before it.
+/// Returns the last name in the arguments, and the directory before it.
 fn last_name(arguments: &str) -> Option<(String, String)> {
     let end = arguments.rfind('"')?;
     let start = arguments.get(..end)?.rfind('"')?;

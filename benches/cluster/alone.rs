@@ -1,11 +1,11 @@
-//! One call at a time, both plugins in turn, at a number of entries.
+//! Measures one call at a time, both plugins in turn, at one number of entries.
 
 use crate::plugin::{Node, container};
 use crate::process::Verb;
 use crate::times::Times;
 use anyhow::Result;
 
-/// ADDs, and the DELs that followed them.
+/// The times of ADDs, and of the DELs after them.
 #[derive(Debug, Default)]
 pub(crate) struct Pairs {
     pub(crate) add: Times,
@@ -13,7 +13,7 @@ pub(crate) struct Pairs {
 }
 
 impl Pairs {
-    /// An ADD and its DEL.
+    /// Runs an ADD and its DEL.
     fn take(&mut self, node: &Node, index: usize) -> Result<()> {
         let container = container(index % 64);
         self.add.push(node.must(Verb::Add, &container)?.0);
@@ -22,20 +22,20 @@ impl Pairs {
     }
 }
 
-/// What was seen at one number of entries.
+/// The results at one number of entries.
 #[derive(Debug, Default)]
 pub(crate) struct Alone {
     pub(crate) entries: usize,
     pub(crate) ours: Pairs,
     pub(crate) theirs: Pairs,
-    /// The first ADD of a node, which lists what the node holds.
+    /// The first ADD of a node. It lists the addresses that the node holds.
     pub(crate) cold: Times,
 }
 
-/// Lets both take turns, which spreads the few of the slow one over the time.
+/// Lets both plugins take turns. The few calls of the slow one are spread over the time.
 ///
 /// # Errors
-/// A call failed.
+/// Fails if a call fails.
 pub(crate) fn alone(entries: usize, ours: (&Node, usize), theirs: Option<(&Node, usize)>, cold: &[Node]) -> Result<Alone> {
     let mut alone = Alone { entries, ..Alone::default() };
     for node in cold {
@@ -54,7 +54,7 @@ pub(crate) fn alone(entries: usize, ours: (&Node, usize), theirs: Option<(&Node,
     for round in 0..rounds {
         if let Some((node, _)) = theirs {
             alone.theirs.take(node, round)?;
-            // What it left for the machine to do is not the next one's.
+            // The next program must not pay for work that the slow one left to the machine.
             warm.take(ours.0, round)?;
         }
         for index in ours.1 * round / rounds..ours.1 * (round + 1) / rounds {

@@ -1,6 +1,5 @@
-//! The cases, in order, each on a cluster of its own: ranges that begin empty,
-//! one that is filled more and more with both plugins' entries, one that holds
-//! very many of ours and nothing else.
+//! The cases, in order: ranges that are empty at first, a range that both plugins fill more and
+//! more, and a range with very many entries of hereabouts only. Each has its own cluster.
 
 use crate::alone::{Alone, alone};
 use crate::counters::{Counters, Held, Idle};
@@ -19,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// How many nodes there are where there are many.
+/// The number of nodes in the cases with many nodes.
 const NODES: usize = 20;
 
 pub(crate) struct Bench<'o> {
@@ -28,7 +27,7 @@ pub(crate) struct Bench<'o> {
     pub(crate) workplace: PathBuf,
 }
 
-/// A plugin and its ServiceAccount on one cluster.
+/// A plugin and its ServiceAccount in one cluster.
 struct Subject {
     which: Which,
     program: PathBuf,
@@ -70,13 +69,13 @@ impl Bench<'_> {
         };
         let ours = subject(Which::Ours, &self.options.hereabouts, "hereabouts")?;
         let theirs = self.options.whereabouts.as_ref().map(|program| subject(Which::Theirs, program, "whereabouts")).transpose()?;
-        // It is busy with itself for a while after it has begun.
+        // The server does work of its own for a while after its start.
         std::thread::sleep(Duration::from_secs(if self.options.quick { 3 } else { 20 }));
         let idle = Idle::watch(&server, Duration::from_secs(if self.options.quick { 3 } else { 20 }))?;
         Ok(Stage { server, idle, ours, theirs })
     }
 
-    /// Nodes of a plugin for a range, each of which has made its first call.
+    /// Returns nodes of a plugin for a range. Each has already made its first call.
     fn nodes(&self, stage: &Stage, subject: &Subject, count: usize, range: &Range) -> Result<Vec<Node>> {
         let nodes = (0..count).map(|number| self.node(stage, subject, &format!("node-{number}"), range)).collect::<Result<Vec<_>>>()?;
         if subject.which == Which::Ours {
@@ -116,7 +115,7 @@ impl Bench<'_> {
         crowd.ours = stage.add_and_del(&nodes, ours, at_once)?;
         if let Some(subject) = &stage.theirs {
             let nodes = self.nodes(stage, subject, 1, range)?;
-            // What is removed at the end is not worth as long as its DELs take.
+            // Entries that are removed at the end anyway are not worth the time of their DELs.
             let (add, del) = if at_once == 1 {
                 stage.add_and_del(&nodes, theirs, at_once)?
             } else {
@@ -206,7 +205,7 @@ impl Bench<'_> {
         alone(entries, (&ours, self.amounts.pairs), theirs.as_ref().map(|(node, pairs)| (node, *pairs)), &cold)
     }
 
-    /// What it takes to hold more.
+    /// Measures the cost of more entries.
     fn growth(&self, stage: &Stage, objects: usize, range: &Range) -> Result<Growth> {
         say(&format!("filling to {objects} entries"));
         let before = Held::read(&stage.server)?;
@@ -224,7 +223,7 @@ impl Bench<'_> {
         Ok(Growth { objects, before, after, took, creating, lists, of_nothing, of_names })
     }
 
-    /// Memory and size, and its version.
+    /// Measures the memory, the size and the version of a program.
     fn size(&self, stage: &Stage, subject: &Subject) -> Result<Size> {
         let range = Range::large(0);
         let nodes = self.nodes(stage, subject, 1, &range)?;
@@ -242,7 +241,7 @@ impl Bench<'_> {
         Ok(Size { version: crate::machine::version(&subject.program)?, binary_bytes, peak_kib })
     }
 
-    /// Peak memory of one call, by a process of its own: see `--peak`.
+    /// Measures the peak memory of one call in a separate process, see `--peak`.
     fn peak(&self, node: &Node, verb: Verb) -> Result<u64> {
         let mut command = Command::new(std::env::current_exe()?);
         let call = node.command(verb, &container(1));

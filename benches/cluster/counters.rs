@@ -1,4 +1,4 @@
-//! What the calls cost the servers: requests, processor time, memory, bytes.
+//! Reads the cost of the calls for the servers: requests, processor time, memory, bytes.
 
 use crate::server::Server;
 use anyhow::{Context, Result};
@@ -7,32 +7,31 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// The counters at one moment.
+/// The counters at one time.
 pub(crate) struct Counters {
     at: Instant,
-    /// By verb and resource; those of the API server to itself are among them.
+    /// The requests by verb and resource. They include the API server's requests to itself.
     requests: BTreeMap<(String, String), u64>,
-    /// What passed priority and fairness, or was turned away there: all of the
-    /// plugins and of nobody else, for the administrator is exempt.
+    /// The requests that passed priority and fairness, or were rejected there. These are exactly
+    /// the requests of the plugins, because the administrator is exempt.
     all: u64,
     turned_away: u64,
     apiserver: Duration,
     etcd: Duration,
 }
 
-/// What came between two moments.
+/// The difference between two times.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Cost {
     pub(crate) all: u64,
     pub(crate) turned_away: u64,
     pub(crate) requests: BTreeMap<(String, String), u64>,
-    /// Milliseconds of processor time, less what the servers take when nobody
-    /// asks them.
+    /// The processor time in milliseconds, without the time that the servers take when idle.
     pub(crate) apiserver: f64,
     pub(crate) etcd: f64,
 }
 
-/// What the servers take when nobody asks them: milliseconds a second.
+/// The processor time that the servers take when idle, in milliseconds per second.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Idle {
     apiserver: f64,
@@ -40,10 +39,11 @@ pub(crate) struct Idle {
 }
 
 impl Counters {
-    /// Reads them; the processor times last, without what this costs.
+    /// Reads the counters. The processor times come last, so that they do not include the cost of
+    /// reading.
     ///
     /// # Errors
-    /// A server does not say.
+    /// Fails if a server does not report a counter.
     pub(crate) fn read(server: &Server) -> Result<Self> {
         let mut counters = Self::of_requests(&server.admin()?.text("/metrics")?);
         counters.read_times(server)?;
@@ -77,12 +77,12 @@ impl Counters {
         counters
     }
 
-    /// What came since.
+    /// Returns the cost since these counters.
     ///
     /// # Errors
-    /// A server does not say.
+    /// Fails if a server does not report a counter.
     pub(crate) fn cost(&self, server: &Server, idle: Idle) -> Result<Cost> {
-        // The times first: the metrics cost the server as much as many calls.
+        // Read the times first: the metrics cost the server as much as many calls.
         let mut times = Self::of_requests("");
         times.read_times(server)?;
         let now =
@@ -104,17 +104,17 @@ impl Counters {
 }
 
 impl Cost {
-    /// Requests of one kind.
+    /// Returns the number of requests of one kind.
     pub(crate) fn of(&self, verb: &str, resource: &str) -> u64 {
         self.requests.get(&(verb.to_owned(), resource.to_owned())).copied().unwrap_or(0)
     }
 }
 
 impl Idle {
-    /// Looks at servers that nobody asks.
+    /// Measures servers that are idle.
     ///
     /// # Errors
-    /// A server does not say.
+    /// Fails if a server does not report a counter.
     pub(crate) fn watch(server: &Server, time: Duration) -> Result<Self> {
         let before = Counters::read(server)?;
         std::thread::sleep(time);
@@ -124,43 +124,43 @@ impl Idle {
     }
 }
 
-/// Name, labels and value of a line of metrics.
+/// Splits a line of metrics into name, labels and value.
 fn sample(line: &str) -> Option<(&str, &str, &str)> {
     let (name, rest) = line.split_once('{')?;
     let (labels, value) = rest.rsplit_once("} ")?;
     Some((name, labels, value))
 }
 
-/// User and system time, fields 14 and 15 of proc_pid_stat(5).
+/// Returns the user and system time of a process: fields 14 and 15 of proc_pid_stat(5).
 fn processor_time(process: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, fields) = stat.rsplit_once(") ").context("no name in /proc/PID/stat")?;
     let ticks: u64 = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap_or(0)).sum();
-    // 100 a second on every architecture.
+    // 100 ticks per second on every architecture.
     Ok(Duration::from_millis(ticks * 10))
 }
 
-/// What the servers hold.
+/// The amount of data in the servers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Held {
-    /// Bytes of etcd's file that hold something.
+    /// The bytes in use in etcd's file.
     pub(crate) etcd: f64,
-    /// Bytes that the API server's heap holds after it was collected.
+    /// The bytes in use in the API server's heap after a garbage collection.
     pub(crate) heap: f64,
-    /// Bytes of its resident set then.
+    /// The bytes of its resident set after that.
     pub(crate) resident: f64,
-    /// Bytes of etcd's resident set.
+    /// The bytes of etcd's resident set.
     pub(crate) etcd_resident: f64,
 }
 
 impl Held {
-    /// Asks them.
+    /// Reads the values from the servers.
     ///
     /// # Errors
-    /// A server does not say.
+    /// Fails if a server does not report a value.
     pub(crate) fn read(server: &Server) -> Result<Self> {
         let admin = server.admin()?;
-        // Collects garbage first; what it prints is not looked at.
+        // This request collects garbage first. Its output is ignored.
         for _ in 0..2 {
             admin.status(hereabouts::api_client::http::Method::Get, "/debug/pprof/heap?gc=1", None)?;
         }
@@ -180,7 +180,7 @@ fn gauge(metrics: &str, name: &str) -> Result<f64> {
     Ok(value.with_context(|| format!("the server does not say {name}"))?.parse()?)
 }
 
-/// HTTP/1.0, because etcd's metrics need no more.
+/// Sends an HTTP/1.0 request, which is enough for etcd's metrics.
 fn plain_text(port: u16, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;

@@ -1,5 +1,5 @@
-//! What the Kubernetes store in the executable costs the file store: the same
-//! pairs of ADD and DEL with it and without it, in turn.
+//! Measures the cost of the Kubernetes store in the executable for the file store: the same pairs
+//! of ADD and DEL with it and without it, in turn.
 
 use crate::process::{Verb, run};
 use crate::times::Times;
@@ -7,18 +7,18 @@ use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Both, pair by pair.
+/// The results of both executables, pair by pair.
 pub(crate) struct Feature {
     pub(crate) with: [Times; 2],
     pub(crate) without: [Times; 2],
-    /// Median of the differences of the ADDs, and of the DELs, in milliseconds.
+    /// The medians of the differences of the ADDs and of the DELs, in milliseconds.
     pub(crate) slower: [f64; 2],
 }
 
-/// Makes so many pairs with each of the two executables.
+/// Measures `pairs` pairs with each of the two executables.
 ///
 /// # Errors
-/// A call failed.
+/// Fails if a call fails.
 pub(crate) fn feature(with: &Path, without: &Path, directory: &Path, pairs: usize) -> Result<Feature> {
     let stores = [(with, "with"), (without, "without")].map(|(program, name)| prepared(program, &directory.join(name)));
     let [with, without] = stores;
@@ -27,7 +27,8 @@ pub(crate) fn feature(with: &Path, without: &Path, directory: &Path, pairs: usiz
     let mut differences = [Vec::new(), Vec::new()];
     for index in 0..pairs + 32 {
         let container = crate::plugin::container(index % 32);
-        // Who begins alternates: the second finds what both use warm.
+        // The executables alternate in going first, because the second one finds the shared files
+        // in the cache.
         let order = if index % 2 == 0 { [&with, &without] } else { [&without, &with] };
         let mut took = Vec::new();
         for store in order {
@@ -35,7 +36,7 @@ pub(crate) fn feature(with: &Path, without: &Path, directory: &Path, pairs: usiz
                 took.push(run(&mut command(store, verb, &container), INPUT.as_bytes())?.took);
             }
         }
-        // The first of each container make directories.
+        // The first pair of each container creates directories, and does not count.
         let [first_add, first_del, second_add, second_del] = took.as_slice() else { continue };
         if index < 32 {
             continue;
@@ -61,14 +62,14 @@ pub(crate) fn feature(with: &Path, without: &Path, directory: &Path, pairs: usiz
 
 const INPUT: &str = r#"{"cniVersion":"1.0.0","name":"files","type":"macvlan","ipam":{"type":"hereabouts","range":"10.0.0.0/8"}}"#;
 
-/// An executable and the flat file that names its store.
+/// An executable, and the flat file that names its store.
 type Prepared = (PathBuf, PathBuf);
 
 fn prepared(program: &Path, store: &Path) -> Result<Prepared> {
     std::fs::create_dir_all(store)?;
     let flat = store.join("hereabouts.conf");
     let content = serde_json::json!({ "datastore": "file", "data_dir": store.join("data"), "node_name": "bench" });
-    // No ADD makes a store where a flat file names it.
+    // An ADD does not create a store that the flat file names.
     std::fs::create_dir_all(store.join("data"))?;
     std::fs::write(store.join("data").join("format"), "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n")?;
     std::fs::write(&flat, content.to_string())?;

@@ -1,4 +1,5 @@
-//! The driver's command line. `scripts/bench --kubernetes` is what people type.
+//! The command line of the driver for the Kubernetes store. `scripts/bench --kubernetes` is the
+//! command for users.
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -9,64 +10,64 @@ pub(crate) struct Options {
     /// The hereabouts to measure
     #[arg(long)]
     pub(crate) hereabouts: PathBuf,
-    /// A hereabouts without the Kubernetes store, for what that store costs the
-    /// other one
+    /// A hereabouts without the Kubernetes store, to measure the cost of that store for the file
+    /// store
     #[arg(long)]
     pub(crate) without_kube: Option<PathBuf>,
-    /// The Whereabouts to measure; without it hereabouts is measured alone
+    /// The Whereabouts to measure. Without it, only hereabouts is measured
     #[arg(long)]
     pub(crate) whereabouts: Option<PathBuf>,
-    /// kubectl
+    /// The kubectl to use
     #[arg(long)]
     pub(crate) kubectl: PathBuf,
-    /// scripts/cluster, which starts the API server
+    /// The path of scripts/cluster, which starts the API server
     #[arg(long)]
     pub(crate) cluster: PathBuf,
-    /// The manifests of hereabouts
+    /// The directory with the manifests of hereabouts
     #[arg(long)]
     pub(crate) deploy: PathBuf,
-    /// Where the cluster and the nodes' states are made; must be on a disk
+    /// The directory for the cluster and the node states. It must be on a disk
     #[arg(long)]
     pub(crate) dir: PathBuf,
-    /// Few calls of each kind, nothing at more than 1000 entries
+    /// Make few calls of each kind, with at most 1000 entries
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Write the tables to this file as well
+    /// Also write the tables to this file
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
     /// Draw the charts into this directory
     #[arg(long)]
     pub(crate) charts: Option<PathBuf>,
-    /// Run this program once with what is on standard input, and print its peak
-    /// memory in KiB; used by the program itself, because the kernel counts to a
-    /// process what its parent had when it was started
+    /// Run this program once with the standard input of this process, and print its peak memory in
+    /// KiB. The program itself uses this, because the kernel counts the memory that the parent had
+    /// at the start of a process as the memory of that process
     #[arg(long, hide = true)]
     pub(crate) peak: Option<PathBuf>,
 }
 
-/// How much of each is done.
+/// The amount of work for each case.
 pub(crate) struct Amounts {
-    /// Numbers of entries at which both are measured.
+    /// The numbers of entries at which both plugins are measured.
     pub(crate) fills: &'static [usize],
-    /// And ours alone.
+    /// The number of entries at which only hereabouts is measured.
     pub(crate) most: Option<usize>,
-    /// Pairs of ADD and DEL of ours, one at a time.
+    /// The pairs of ADD and DEL of hereabouts, one at a time.
     pub(crate) pairs: usize,
-    /// Of theirs, for each of `fills`.
+    /// The pairs of Whereabouts, for each of `fills`.
     pub(crate) their_pairs: &'static [usize],
-    /// First ADDs of nodes.
+    /// The number of nodes whose first ADD is measured.
     pub(crate) cold: usize,
-    /// How many at once, how many ADDs of ours, how many of theirs.
+    /// For each storm: the calls at once, the ADDs of hereabouts, and those of Whereabouts.
     pub(crate) storms: &'static [(usize, usize, usize)],
-    /// The same at the most entries that both have.
+    /// The same at the largest number of entries that both plugins have.
     pub(crate) filled_storm: (usize, usize, usize),
-    /// ADDs of theirs with 20 nodes at once.
+    /// The ADDs of Whereabouts with 20 nodes at once.
     pub(crate) their_nodes: usize,
-    /// Addresses of the range that is to be filled exactly.
+    /// The number of addresses of the range that is filled exactly.
     pub(crate) exact: usize,
-    /// ADDs against it when it is full, of ours and of theirs.
+    /// The ADDs when that range is full, of hereabouts and of Whereabouts.
     pub(crate) against_full: (usize, usize),
-    /// Pairs for the file store with and without the feature.
+    /// The pairs for the file store, with and without the Kubernetes store in the executable.
     pub(crate) feature_pairs: usize,
 }
 

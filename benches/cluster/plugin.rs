@@ -1,4 +1,4 @@
-//! The two plugins, as a runtime calls them on a node.
+//! The two plugins, called as a runtime calls them on a node.
 
 use crate::process::{Verb, address, finish};
 use anyhow::{Context, Result};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Which one.
+/// One of the two plugins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
     Ours,
@@ -23,28 +23,28 @@ impl Which {
     }
 }
 
-/// Where addresses come from, and what the network is called: each case has its
-/// own, so that what one leaves behind is not in the next one's way.
+/// The range of addresses and the name of the network. Each case has its own, so that entries that
+/// one case leaves do not disturb the next.
 #[derive(Debug, Clone)]
 pub(crate) struct Range {
     pub(crate) network: String,
     pub(crate) subnet: String,
-    /// First and last; without them all of the subnet.
+    /// The first and the last address. Without them, the range is the whole subnet.
     pub(crate) bounds: Option<(String, String)>,
 }
 
 impl Range {
-    /// Of which more is filled than a /16 has.
+    /// Returns a range for more entries than a /16 has.
     pub(crate) fn huge() -> Self {
         Self { network: "huge".to_owned(), subnet: "10.0.0.0/8".to_owned(), bounds: None }
     }
 
-    /// Of which little is used.
+    /// Returns a range of which only a small part is used.
     pub(crate) fn large(second: u8) -> Self {
         Self { network: format!("large-{second}"), subnet: format!("10.{second}.0.0/16"), bounds: None }
     }
 
-    /// Exactly so many addresses, at most 1022.
+    /// Returns a range of exactly `addresses` addresses, at most 1022.
     pub(crate) fn exactly(second: u8, addresses: usize) -> Self {
         let last = format!("10.{second}.{}.{}", addresses / 256, addresses % 256);
         let bounds = Some((format!("10.{second}.0.1"), last));
@@ -52,10 +52,10 @@ impl Range {
     }
 }
 
-/// What a call came to.
+/// The result of a call.
 pub(crate) struct Called {
     pub(crate) took: Duration,
-    /// An ADD's address; a DEL's is empty.
+    /// The address of an ADD, or an empty text for a DEL.
     pub(crate) outcome: Result<String>,
 }
 
@@ -68,10 +68,10 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// hereabouts with its node state below `directory`.
+    /// Returns hereabouts with its node state below `directory`.
     ///
     /// # Errors
-    /// The flat file cannot be written.
+    /// Fails if the flat file cannot be written.
     pub(crate) fn hereabouts(program: &Path, kubeconfig: &Path, directory: &Path, name: &str, range: &Range) -> Result<Self> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let flat = directory.join(format!("{name}.conf"));
@@ -86,10 +86,10 @@ impl Node {
         Ok(Self { which: Which::Ours, program: program.to_owned(), environment, input: input("hereabouts", None, range) })
     }
 
-    /// Whereabouts, to which all nodes are alike.
+    /// Returns Whereabouts. It makes no difference between nodes.
     ///
     /// # Errors
-    /// The flat file cannot be written.
+    /// Fails if the flat file cannot be written.
     pub(crate) fn whereabouts(program: &Path, kubeconfig: &Path, directory: &Path, range: &Range) -> Result<Self> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let flat = directory.join("whereabouts.conf");
@@ -99,7 +99,7 @@ impl Node {
         Ok(Self { which: Which::Theirs, program: program.to_owned(), environment: Vec::new(), input })
     }
 
-    /// The command of one call. Every container is another pod's.
+    /// Returns the command of one call. Every container belongs to a different pod.
     pub(crate) fn command(&self, verb: Verb, container: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(self.environment.iter().map(|(key, value)| (key, value)));
@@ -110,10 +110,10 @@ impl Node {
         command
     }
 
-    /// One call.
+    /// Makes one call.
     ///
     /// # Errors
-    /// The process cannot be started.
+    /// Fails if the process cannot be started.
     pub(crate) fn call(&self, verb: Verb, container: &str) -> Result<Called> {
         let ended = finish(&mut self.command(verb, container), self.input.as_bytes())?;
         let said = || String::from_utf8_lossy(&ended.stdout).trim().to_owned();
@@ -125,22 +125,22 @@ impl Node {
         Ok(Called { took: ended.took, outcome })
     }
 
-    /// One call, which must succeed.
+    /// Makes one call that must succeed.
     ///
     /// # Errors
-    /// It did not.
+    /// Fails if the call fails.
     pub(crate) fn must(&self, verb: Verb, container: &str) -> Result<(Duration, String)> {
         let called = self.call(verb, container)?;
         Ok((called.took, called.outcome?))
     }
 }
 
-/// What a runtime calls a container: 64 hexadecimal digits.
+/// Returns a container ID like a runtime's: 64 hexadecimal digits.
 pub(crate) fn container(index: usize) -> String {
     format!("{:064x}", 0xc0de_0000_0000_u64 + index as u64)
 }
 
-/// The name of its pod.
+/// Returns the name of the pod of a container.
 pub(crate) fn pod(container: &str) -> String {
     format!("pod-{}", container.trim_start_matches('0'))
 }

@@ -1,6 +1,8 @@
-//! Entries that were there before: written as the plugins write them, by the
-//! administrator over kept connections, for another node. They are the lowest
-//! of the range, so that every ADD has to get past them.
+//! Creates the entries that exist before a case.
+//!
+//! They are written as the plugins write them, by the administrator over kept connections, for
+//! another node. They have the lowest addresses of the range, so that every ADD has to get past
+//! them.
 
 use crate::at_once::at_once;
 use crate::plugin::{container, pod};
@@ -15,17 +17,17 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// What was there before is of containers from here on.
+/// The number of the first container of these entries.
 const CONTAINERS: usize = 0x1000_0000;
 const BASE: u32 = 0x0a00_0000;
 const POOL: &str = "10.0.0.0-8";
 const WRITERS: usize = 8;
 
-/// Fills 10.0.0.0/8 of hereabouts with these entries, each so far above the
-/// first address; how long that took.
+/// Creates these entries of hereabouts in 10.0.0.0/8. The number of an entry is its distance to the
+/// first address. Returns the time that it took.
 ///
 /// # Errors
-/// The server does not take one.
+/// Fails if the server does not accept an object.
 pub(crate) fn ours(server: &Server, network: &str, entries: Range<usize>) -> Result<Duration> {
     let object = |index: usize| -> Result<Value> {
         let draft = draft(network, index)?;
@@ -35,7 +37,7 @@ pub(crate) fn ours(server: &Server, network: &str, entries: Range<usize>) -> Res
     create(server, OUR_OBJECTS, entries, &object)
 }
 
-/// What a real ADD knows: also of pod and network namespace.
+/// Returns a record as a real ADD writes it, with a pod and a network namespace.
 fn draft(network: &str, index: usize) -> Result<Draft> {
     let container = container(CONTAINERS + index);
     let namespace = format!("/var/run/netns/cni-0a1b2c3d-4e5f-6071-8293-{index:012x}");
@@ -66,11 +68,11 @@ fn id<T>(parsed: std::result::Result<T, IdError>) -> Result<T> {
     parsed.map_err(|error| anyhow!("not an id: {error:?}"))
 }
 
-/// Fills the pool of Whereabouts for 10.0.0.0/8 up to this number of entries,
-/// with a reservation for each of those that are new.
+/// Fills the pool of Whereabouts for 10.0.0.0/8 up to this number of entries, and creates a
+/// reservation for each new entry.
 ///
 /// # Errors
-/// The server does not take one.
+/// Fails if the server does not accept an object.
 pub(crate) fn theirs(server: &Server, entries: Range<usize>) -> Result<()> {
     let admin = server.admin()?;
     let allocation = |index: usize| {
@@ -116,18 +118,18 @@ fn create(server: &Server, path: &str, entries: Range<usize>, object: &(dyn Fn(u
 /// Removes every pool and reservation of Whereabouts.
 ///
 /// # Errors
-/// The server does not.
+/// Fails if the server does not remove them.
 pub(crate) fn forget_theirs(server: &Server) -> Result<()> {
     let admin = server.admin()?;
     admin.delete(THEIR_POOLS)?;
     admin.delete(THEIR_RESERVATIONS)
 }
 
-/// Time of `count` LISTs as the first ADD of a node after a boot asks for its
-/// own: by a label that stands on no object.
+/// Returns the time of `count` LISTs by a label that no object has. The first ADD of a node after a
+/// boot sends this request for its own objects.
 ///
 /// # Errors
-/// The server does not answer.
+/// Fails if the server does not answer.
 pub(crate) fn lists_of_nothing(server: &Server, count: usize) -> Result<Duration> {
     let admin = server.admin()?;
     let start = Instant::now();
@@ -137,11 +139,11 @@ pub(crate) fn lists_of_nothing(server: &Server, count: usize) -> Result<Duration
     Ok(start.elapsed())
 }
 
-/// Time of one LIST of the names of all, page by page, as an ADD asks that
-/// found its addresses taken.
+/// Returns the time of one LIST of all names, page by page. An ADD sends these requests if it found
+/// its addresses taken.
 ///
 /// # Errors
-/// The server does not answer.
+/// Fails if the server does not answer.
 pub(crate) fn list_of_names(server: &Server) -> Result<Duration> {
     let admin = server.admin()?;
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! What was measured, and what is to be reached.
+//! The report: the results, and the targets.
 
 use crate::alone::Alone;
 use crate::chart::{Chart, Series};
@@ -10,7 +10,7 @@ use crate::times::Times;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// All of it.
+/// All results.
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) machine: String,
@@ -22,20 +22,20 @@ pub(crate) struct Report {
     pub(crate) crowds: Vec<Crowd>,
     pub(crate) nodes: Vec<Nodes>,
     pub(crate) exact: Vec<Exact>,
-    /// Ours alone, with none and with very many.
+    /// Only hereabouts, with no entries and with very many.
     pub(crate) large: Option<[Alone; 2]>,
     pub(crate) growth: Option<Growth>,
     pub(crate) feature: Option<Feature>,
 }
 
-/// An executable.
+/// The size and the version of an executable.
 pub(crate) struct Size {
     pub(crate) version: String,
     pub(crate) binary_bytes: u64,
     pub(crate) peak_kib: u64,
 }
 
-/// Many at once, ADDs and then DELs.
+/// Many calls at once: ADDs and then DELs.
 #[derive(Default)]
 pub(crate) struct Crowd {
     pub(crate) entries: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Crowd {
     pub(crate) theirs: Option<(Storm, Storm)>,
 }
 
-/// Many nodes at once: to half of the range, to the end, and all DELs.
+/// Many nodes at once: ADDs until the range is half full, ADDs until it is full, and all DELs.
 pub(crate) struct Nodes {
     pub(crate) which: Which,
     pub(crate) nodes: usize,
@@ -53,7 +53,7 @@ pub(crate) struct Nodes {
     pub(crate) del: Storm,
 }
 
-/// As many pods as addresses, then more pods, then none.
+/// As many pods as addresses, then more pods, then the DELs of all.
 pub(crate) struct Exact {
     pub(crate) which: Which,
     pub(crate) filling: Storm,
@@ -61,7 +61,7 @@ pub(crate) struct Exact {
     pub(crate) emptying: Option<Storm>,
 }
 
-/// More and more objects.
+/// The cost of an increasing number of objects.
 pub(crate) struct Growth {
     pub(crate) objects: usize,
     pub(crate) before: Held,
@@ -69,13 +69,13 @@ pub(crate) struct Growth {
     pub(crate) took: Duration,
     pub(crate) creating: Cost,
     pub(crate) lists: usize,
-    /// That many by a label that stands on no object.
+    /// The LISTs by a label that no object has.
     pub(crate) of_nothing: (Duration, Cost),
-    /// One of all names.
+    /// The LIST of all names.
     pub(crate) of_names: (Duration, Cost),
 }
 
-/// The charts' lines.
+/// The colors of the lines in the charts.
 const COLORS: [(Which, &str); 2] = [(Which::Theirs, "#bc4c00"), (Which::Ours, "#0969da")];
 
 impl Report {
@@ -83,7 +83,7 @@ impl Report {
         self.alone.iter().find(|alone| alone.entries == entries)
     }
 
-    /// The highest number of entries that both were measured at.
+    /// Returns the largest number of entries at which both plugins were measured.
     fn filled(&self) -> usize {
         self.alone.iter().filter(|alone| 0 < alone.theirs.add.len()).map(|alone| alone.entries).max().unwrap_or(0)
     }
@@ -100,7 +100,7 @@ impl Report {
         self.nodes.iter().find(|nodes| nodes.which == which)
     }
 
-    /// What is to be reached, and what was.
+    /// Writes the targets, and whether they are reached.
     pub(crate) fn write_targets(&self, text: &mut String) {
         *text += "| to reach, beside Whereabouts in the same run | measured | |\n| --- | --- | --- |\n";
         for (target, value, unit, bar) in self.targets() {
@@ -155,7 +155,7 @@ impl Report {
         rows
     }
 
-    /// The charts that can be drawn of what was measured, by file name.
+    /// Returns the charts for which there are results, with their file names.
     pub(crate) fn charts(&self) -> Vec<(&'static str, String)> {
         let by_entries = |which| {
             let point = |alone: &Alone| {
@@ -195,14 +195,14 @@ impl Report {
     }
 }
 
-/// What a value has to be.
+/// The bound of a target.
 #[derive(Clone, Copy)]
 enum Bar {
     AtLeast(f64),
     AtMost(f64),
 }
 
-/// Three digits that count, or as many as are before the point.
+/// Formats a number with three significant digits, or with all digits before the decimal point.
 pub(crate) fn short(value: f64) -> String {
     let digits = if value.abs() < 10.0 { 2 } else { usize::from(value.abs() < 100.0) };
     format!("{value:.digits$}")

@@ -1,5 +1,5 @@
-//! The API server that both plugins are measured on: started by
-//! `scripts/cluster`, asked as its administrator over a kept connection.
+//! The API server that both plugins are measured on. `scripts/cluster` starts it, and the driver
+//! sends requests as its administrator over a kept connection.
 
 use crate::options::Options;
 use anyhow::{Context, Result, bail, ensure};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const JSON: &str = "application/json";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One API server with its etcd, from start to end.
+/// An API server with its etcd, from start to end.
 pub(crate) struct Server {
     script: PathBuf,
     kubectl: PathBuf,
@@ -22,10 +22,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one, with the resources of both plugins.
+    /// Starts a server with the resources of both plugins.
     ///
     /// # Errors
-    /// It does not start, or does not take the manifests.
+    /// Fails if it does not start, or does not accept the manifests.
     pub(crate) fn start(options: &Options, directory: PathBuf) -> Result<Self> {
         let script = options.cluster.canonicalize()?;
         let server = Self { script, kubectl: options.kubectl.canonicalize()?, directory };
@@ -39,10 +39,10 @@ impl Server {
         Ok(server)
     }
 
-    /// Ends it, and removes all that was in it.
+    /// Stops the server, and removes all its data.
     ///
     /// # Errors
-    /// It does not end.
+    /// Fails if it does not stop.
     pub(crate) fn end(self) -> Result<()> {
         self.script(&["down"])
     }
@@ -58,7 +58,7 @@ impl Server {
         succeeded(command.arg("--kubeconfig").arg(self.kubeconfig()).arg("apply").args(words))
     }
 
-    /// A resource that was made a moment ago is answered with 429 at first.
+    /// Waits until the resources are served. At first, the server answers 429 for a new resource.
     fn wait_until_served(&self) -> Result<()> {
         let admin = self.admin()?;
         for path in [OUR_OBJECTS, THEIR_POOLS, THEIR_RESERVATIONS] {
@@ -75,21 +75,20 @@ impl Server {
         self.directory.join("admin.kubeconfig")
     }
 
-    /// A new connection; not for two threads.
+    /// Opens a new connection. It must not be shared between threads.
     ///
     /// # Errors
-    /// The kubeconfig cannot be read.
+    /// Fails if the kubeconfig cannot be read.
     pub(crate) fn admin(&self) -> Result<Admin> {
         let client = Client::open(&self.kubeconfig(), &ProxyVariables::default())?;
         Ok(Admin(client))
     }
 
-    /// Writes the kubeconfig of a ServiceAccount in kube-system: a plugin's
-    /// requests are then subject to authorization and to priority and fairness,
-    /// as they are on a real node.
+    /// Writes the kubeconfig of a ServiceAccount in kube-system. With it, a plugin's requests are
+    /// subject to authorization and to priority and fairness, as on a real node.
     ///
     /// # Errors
-    /// There is no such ServiceAccount.
+    /// Fails if the ServiceAccount does not exist.
     pub(crate) fn kubeconfig_of(&self, account: &str) -> Result<PathBuf> {
         let path = format!("/api/v1/namespaces/kube-system/serviceaccounts/{account}/token");
         let asked = serde_json::json!({ "spec": { "expirationSeconds": 36_000 } });
@@ -103,18 +102,18 @@ impl Server {
         Ok(written)
     }
 
-    /// The process id of `etcd` or `apiserver`.
+    /// Returns the process ID of `etcd` or `apiserver`.
     ///
     /// # Errors
-    /// It is not known.
+    /// Fails if the process ID is not known.
     pub(crate) fn process(&self, name: &str) -> Result<u32> {
         Ok(std::fs::read_to_string(self.directory.join(format!("{name}.pid")))?.trim().parse()?)
     }
 
-    /// The port of etcd, which is asked for its metrics without TLS.
+    /// Returns the port on which etcd serves its metrics without TLS.
     ///
     /// # Errors
-    /// It is not known.
+    /// Fails if the port is not known.
     pub(crate) fn etcd_port(&self) -> Result<u16> {
         let settings = std::fs::read_to_string(self.directory.join("settings"))?;
         let port = settings.lines().find_map(|line| line.strip_prefix("ETCD_PORT="));
@@ -132,20 +131,20 @@ fn succeeded(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Where hereabouts' objects are.
+/// The path of hereabouts' objects.
 pub(crate) const OUR_OBJECTS: &str = "/apis/hereabouts.dev/v1alpha1/ipallocations";
-/// Where Whereabouts' are.
+/// The paths of Whereabouts' objects.
 pub(crate) const THEIR_POOLS: &str = "/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/kube-system/ippools";
 pub(crate) const THEIR_RESERVATIONS: &str = "/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/kube-system/overlappingrangeipreservations";
 
-/// The administrator, exempt from priority and fairness.
+/// The administrator, who is exempt from priority and fairness.
 pub(crate) struct Admin(Client);
 
 impl Admin {
-    /// One request; its status and the answer.
+    /// Sends one request, and returns the status and the body of the answer.
     ///
     /// # Errors
-    /// There was no answer.
+    /// Fails if there is no answer.
     pub(crate) fn status(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Vec<u8>)> {
         let body = body.map(Value::to_string);
         let content = body.as_ref().map(|body| (JSON, body.as_bytes()));
@@ -156,7 +155,7 @@ impl Admin {
     /// Creates an object.
     ///
     /// # Errors
-    /// The server did not.
+    /// Fails if the server does not create it.
     pub(crate) fn create(&self, path: &str, object: &Value) -> Result<()> {
         match self.status(Method::Post, path, Some(object))? {
             (201, _) => Ok(()),
@@ -164,10 +163,10 @@ impl Admin {
         }
     }
 
-    /// Deletes one object, or all in a collection.
+    /// Deletes one object, or all objects of a collection.
     ///
     /// # Errors
-    /// The server did not.
+    /// Fails if the server does not delete it.
     pub(crate) fn delete(&self, path: &str) -> Result<()> {
         match self.status(Method::Delete, path, None)? {
             (200 | 404, _) => Ok(()),
@@ -175,18 +174,18 @@ impl Admin {
         }
     }
 
-    /// What is at a path that is no object's.
+    /// Reads a path that is not an object.
     ///
     /// # Errors
-    /// The server does not say.
+    /// Fails if the server does not answer with 200.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
         self.get(path, "*/*")
     }
 
-    /// A LIST as a table.
+    /// Reads a LIST as a table.
     ///
     /// # Errors
-    /// The server does not answer with one.
+    /// Fails if the server does not answer with 200.
     pub(crate) fn table(&self, path: &str) -> Result<String> {
         self.get(path, "application/json;as=Table;v=v1;g=meta.k8s.io")
     }

@@ -1,4 +1,4 @@
-//! Many calls at once, and whether two of them got one address.
+//! Makes many calls at once, and checks that no two of them get the same address.
 
 use crate::at_once::at_once;
 use crate::counters::{Cost, Counters, Idle};
@@ -13,16 +13,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What came of many calls at once.
+/// The results of many calls at once.
 #[derive(Debug, Default)]
 pub(crate) struct Storm {
     pub(crate) calls: usize,
     pub(crate) at_once: usize,
     pub(crate) took: Duration,
-    /// Of those that succeeded, or of all where all were to fail.
+    /// The times of the calls that succeeded.
     pub(crate) times: Times,
     pub(crate) failed: usize,
-    /// What the first of the failed said.
+    /// The message of the first call that failed.
     pub(crate) said: Option<String>,
     pub(crate) cost: Cost,
 }
@@ -33,15 +33,15 @@ impl Storm {
     }
 }
 
-/// What is held, by address: the container. One for all storms of a range, to
-/// which each adds its own.
+/// The container that holds each address. All storms of a range share one map, and each adds its
+/// own entries.
 pub(crate) type Holders = Mutex<HashMap<String, usize>>;
 
-/// Calls `verb` for each of the containers, so many at a time. The containers
-/// are on the nodes in turn, always on the same one.
+/// Calls `verb` for each of the containers, with `workers` calls at a time. The containers are
+/// distributed over the nodes in turn. A container is always on the same node.
 ///
 /// # Errors
-/// Two containers hold one address, or a process could not be started.
+/// Fails if two containers hold the same address, or if a process cannot be started.
 pub(crate) fn storm(
     (server, idle): (&Server, Idle),
     nodes: &[Node],
@@ -62,7 +62,8 @@ pub(crate) fn storm(
             }
             let node = nodes.get(index % nodes.len()).ok_or_else(|| anyhow!("no nodes"))?;
             if verb == Verb::Del {
-                // Before the call: from its middle on, another may have it.
+                // Removed before the call: from the middle of the call on, another container may
+                // get the address.
                 holders.lock().map_err(|_| anyhow!("another worker panicked"))?.retain(|_, holder| *holder != index);
             }
             let called = node.call(verb, &container(index))?;

@@ -1,4 +1,4 @@
-//! The tables of all that was measured.
+//! The tables of all results.
 
 use crate::plugin::Which;
 use crate::report::{Exact, Growth, Nodes, Report, mega, short};
@@ -7,7 +7,7 @@ use crate::times::Times;
 use std::fmt::Write;
 
 impl Report {
-    /// All as Markdown.
+    /// Returns the whole report as Markdown.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::new();
         let versions: Vec<&str> = [&self.ours, &self.theirs].into_iter().flatten().map(|size| size.version.as_str()).collect();
@@ -148,7 +148,7 @@ impl Report {
     }
 }
 
-/// Calls, calls a second, times, failures.
+/// Returns the calls, the calls per second, the times and the failures as cells of a table.
 fn row(storm: &Storm) -> String {
     let times = match storm.times.len() {
         0 => "-".to_owned(),
@@ -158,7 +158,7 @@ fn row(storm: &Storm) -> String {
     format!("{} | {} | {times} | {}", storm.calls, short(rate), storm.failed)
 }
 
-/// Requests a call, LISTs, and those that priority and fairness turned away.
+/// Returns the requests per call, the LISTs, and the requests that priority and fairness rejected.
 fn requests(storm: &Storm) -> String {
     let lists = ["ipallocations", "ippools"].map(|resource| storm.cost.of("LIST", resource)).iter().sum::<u64>();
     format!("{} | {lists} | {}", short(storm.cost.all as f64 / storm.calls as f64), storm.cost.turned_away)

@@ -4,10 +4,10 @@ use anyhow::{Result, anyhow};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// Lets the workers begin together; how long until all are done.
+/// Starts the workers together, and returns the time until all are done.
 ///
 /// # Errors
-/// The first of theirs.
+/// The first error of a worker.
 pub(crate) fn at_once(workers: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<Duration> {
     let ready = Barrier::new(workers + 1);
     std::thread::scope(|scope| {

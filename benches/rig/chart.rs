@@ -1,26 +1,26 @@
-//! Line charts as SVG text: for given figures always the same bytes.
+//! Draws line charts as SVG text. The same figures always give the same bytes.
 //!
-//! A white ground of its own, so that it reads in a dark page as well; every
-//! point carries its value, so that nothing has to be read off an axis.
+//! A chart has its own white background, so that it is readable on a dark page, too. Every point
+//! shows its value, so that no value has to be read from an axis.
 
 use std::fmt::Write;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 440.0;
-/// The axes' box.
+/// The box of the axes.
 const LEFT: f64 = 80.0;
 const RIGHT: f64 = 720.0;
 const TOP: f64 = 84.0;
 const BOTTOM: f64 = 376.0;
 
-/// One line of points, `x` growing.
+/// One line of points, in increasing order of `x`.
 pub(crate) struct Series {
     pub(crate) name: &'static str,
     pub(crate) color: &'static str,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// A chart whose `x` axis is logarithmic; 0 stands where 1 would.
+/// A chart with a logarithmic `x` axis. 0 is at the place of 1.
 pub(crate) struct Chart<'c> {
     pub(crate) title: &'c str,
     pub(crate) x_label: &'c str,
@@ -84,8 +84,8 @@ impl Chart<'_> {
         for &(x, y) in points {
             let (at, height) = (self.x(x), self.y(y));
             let _ = writeln!(text, "<circle cx=\"{at:.1}\" cy=\"{height:.1}\" r=\"3.5\" fill=\"{color}\"/>");
-            // The value of the lowest line stands below it where the axis leaves
-            // room, all others above.
+            // The values of the lowest line are below it if there is room above the axis. All
+            // others are above their line.
             let others = self.series.iter().filter(|other| !std::ptr::eq(*other, series));
             let is_lowest = others.flat_map(|other| &other.points).filter(|other| (other.0 - x).abs() < 0.5).all(|other| y <= other.1);
             let has_room = 1 < self.series.len() && height + 22.0 < BOTTOM;
@@ -95,7 +95,7 @@ impl Chart<'_> {
         }
     }
 
-    /// All `x` that have a point, each once.
+    /// Returns each `x` that has a point, once.
     fn x_values(&self) -> Vec<f64> {
         let mut all: Vec<f64> = self.series.iter().flat_map(|series| &series.points).map(|point| point.0).collect();
         all.sort_by(f64::total_cmp);
@@ -107,8 +107,8 @@ impl Chart<'_> {
         self.series.iter().flat_map(|series| &series.points).map(|point| point.1).fold(f64::MIN_POSITIVE, f64::max)
     }
 
-    /// The ends of the `y` axis: whole powers of ten, or from 0 to the tick
-    /// above the highest value.
+    /// Returns the ends of the `y` axis: whole powers of ten, or 0 and the first tick at or above
+    /// the highest value.
     fn y_ends(&self) -> (f64, f64) {
         if !self.is_y_logarithmic {
             let step = step(self.highest());
@@ -139,19 +139,18 @@ impl Chart<'_> {
 
     fn x(&self, value: f64) -> f64 {
         let highest = self.x_values().last().copied().unwrap_or(1.0).max(2.0);
-        // Room at both ends for the values of the first and last point.
+        // Leave room at both ends for the values of the first and the last point.
         LEFT + 36.0 + (RIGHT - LEFT - 72.0) * value.max(1.0).log10() / highest.log10()
     }
 }
 
-/// A step of 1, 2 or 5 times a power of ten, of which four to eight reach the
-/// highest value.
+/// Returns a step of 1, 2 or 5 times a power of ten. Four to eight steps reach the highest value.
 fn step(highest: f64) -> f64 {
     let power = 10f64.powf((highest / 4.0).log10().floor());
     [5.0, 2.0, 1.0].into_iter().map(|digit| digit * power).find(|step| *step * 4.0 <= highest).unwrap_or(power)
 }
 
-/// Three digits that count.
+/// Formats a number with three significant digits.
 fn value(number: f64) -> String {
     match number {
         small if small < 10.0 => format!("{small:.2}"),

@@ -1,4 +1,4 @@
-//! The machine that the numbers are of, and whether its disk is one.
+//! Describes the machine that the numbers come from, and checks that its directory is on a disk.
 
 use crate::times::Times;
 use anyhow::{Context, Result, ensure};
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-/// Files without a disk under them, from linux/magic.h.
+/// A filesystem in memory, from linux/magic.h.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
-/// Refuses a directory whose flushes cost nothing.
+/// Refuses a directory in which flushes cost nothing.
 ///
 /// # Errors
-/// It is on tmpfs or ramfs, or cannot be looked at.
+/// Fails if the directory is on tmpfs or ramfs, or cannot be examined.
 pub(crate) fn refuse_memory(directory: &Path) -> Result<()> {
     let kind = statfs(directory).with_context(|| format!("statfs {}", directory.display()))?.filesystem_type();
     ensure!(
@@ -27,16 +27,16 @@ pub(crate) fn refuse_memory(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Processor, cores, kernel and filesystem in one line.
+/// Returns the processor, the number of cores, the kernel and the filesystem in one line.
 ///
 /// # Errors
-/// `/proc` cannot be read.
+/// Fails if `/proc` cannot be read.
 pub(crate) fn describe(directory: &Path) -> Result<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
     let model = ["model name", "Model", "Hardware"].iter().find_map(|key| {
         cpuinfo.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.trim() == *key).map(|(_, value)| value.trim()))
     });
-    // Of the machine, not of this process, which may be kept to one.
+    // The cores of the machine. This process may be limited to one of them.
     let cores = cpuinfo.lines().filter(|line| line.split(':').next().is_some_and(|name| name.trim() == "processor")).count();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let filesystem = filesystem(directory)?;
@@ -44,9 +44,9 @@ pub(crate) fn describe(directory: &Path) -> Result<String> {
     Ok(format!("{model}, {cores} cores, Linux {}, {}, {filesystem}", kernel.trim(), std::env::consts::ARCH))
 }
 
-/// The name of the filesystem: that of the longest mount point above the
-/// directory, the last one where several are mounted on each other. An ext4
-/// says whether it has a journal: without one a sync is another thing.
+/// Returns the name of the filesystem. Among the mount points above the directory, it uses the
+/// longest one, and the last one if several filesystems are mounted there. For ext4 it adds whether
+/// there is a journal, because a sync without a journal is a different operation.
 fn filesystem(directory: &Path) -> Result<String> {
     let directory = directory.canonicalize()?;
     let mounts = fs::read_to_string("/proc/self/mounts")?;
@@ -67,16 +67,16 @@ fn filesystem(directory: &Path) -> Result<String> {
     })
 }
 
-/// The block device that a directory is on, in /sys.
+/// Returns the path in /sys of the block device that a directory is on.
 pub(crate) fn device(directory: &Path) -> Option<PathBuf> {
     let device = nix::sys::stat::stat(directory).ok()?.st_dev;
     fs::canonicalize(format!("/sys/dev/block/{}:{}", libc::major(device), libc::minor(device))).ok()
 }
 
-/// What one flush costs: 4 KiB written in place and `fdatasync`.
+/// Measures the cost of a flush: 4 KiB written in place, and `fdatasync`.
 ///
 /// # Errors
-/// The file cannot be written.
+/// Fails if the file cannot be written.
 pub(crate) fn flush_cost(directory: &Path) -> Result<Times> {
     let path = directory.join("flush");
     let file = File::create_new(&path)?;
@@ -94,27 +94,26 @@ pub(crate) fn flush_cost(directory: &Path) -> Result<Times> {
     Ok(times)
 }
 
-/// The largest resident set of this process so far, in KiB: no child's peak
-/// can be told from one below it.
+/// Returns the largest resident set of this process so far, in KiB. A child's peak is only known if
+/// it is larger.
 ///
 /// # Errors
-/// `/proc` cannot be read.
+/// Fails if `/proc` cannot be read.
 pub(crate) fn own_peak() -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc/self/status")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }
 
-/// Go modules whose version is written into the executable, and what they are
-/// called here.
+/// The Go modules whose version is in the executable, and their names in the report.
 const MODULES: [(&str, &[u8]); 2] =
     [("host-local", b"github.com/containernetworking/plugins\tv"), ("Whereabouts", b"github.com/k8snetworkplumbingwg/whereabouts\tv")];
 
-/// Name and version: ours says it, and Go writes that of others' modules into
-/// the executable.
+/// Returns the name and the version of a program. hereabouts prints them. For other programs, Go
+/// writes the version of their module into the executable.
 ///
 /// # Errors
-/// It cannot be read or run.
+/// Fails if the program cannot be read or run.
 pub(crate) fn version(program: &Path) -> Result<String> {
     let bytes = fs::read(program)?;
     for (name, module) in MODULES {

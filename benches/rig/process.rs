@@ -1,9 +1,9 @@
-//! One process, from its start to its end: how long, how much memory, what it
-//! said; and what an IPAM plugin is asked and answers.
+//! Runs one process and measures its time, its memory and its output. Also contains the verbs of an
+//! IPAM plugin and the parser of its answer.
 //!
-//! The time is that between the start and the reaping, as a runtime sees it.
-//! Nothing that belongs to the driver is inside: standard input is filled
-//! before the start and the answer is judged after the end.
+//! The time is measured from the start of the process until it is reaped, as a runtime sees it. It
+//! contains no work of the driver: standard input is filled before the start, and the answer is
+//! checked after the end.
 
 use anyhow::{Context, Result, bail};
 use nix::libc;
@@ -13,22 +13,22 @@ use std::time::{Duration, Instant};
 
 /// A process that ended.
 pub(crate) struct Ended {
-    /// As wait(2) has it; 0 is success.
+    /// The status of wait(2). 0 is success.
     pub(crate) status: i32,
-    /// From the start to the reaping.
+    /// The time from the start until the process was reaped.
     pub(crate) took: Duration,
-    /// The largest resident set, in KiB. The kernel counts what the child
-    /// shared with this process until its exec, so this is never less than
-    /// the driver's own; see `machine::own_peak`.
+    /// The largest resident set, in KiB. The kernel counts the memory that the child shares with
+    /// this process until its exec, so this is never less than the driver's own, see
+    /// `machine::own_peak`.
     pub(crate) peak_kib: u64,
-    /// All that it wrote to standard output.
+    /// The whole standard output.
     pub(crate) stdout: Vec<u8>,
 }
 
-/// Starts a process and waits for its end, which must be a good one.
+/// Runs a process, which must succeed.
 ///
 /// # Errors
-/// It cannot be started, or its exit status is not 0.
+/// Fails if it cannot be started, or if its exit status is not 0.
 pub(crate) fn run(command: &mut Command, input: &[u8]) -> Result<Ended> {
     let ended = finish(command, input)?;
     if ended.status != 0 {
@@ -38,12 +38,12 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Result<Ended> {
     Ok(ended)
 }
 
-/// Starts a process and waits for its end, good or bad.
+/// Runs a process, which may fail.
 ///
 /// # Errors
-/// It cannot be started.
+/// Fails if it cannot be started.
 pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Result<Ended> {
-    // A pipe holds 64 KiB, so the whole input fits before anybody reads.
+    // A pipe holds 64 KiB, so the whole input fits before the process reads.
     let (reader, mut writer) = std::io::pipe()?;
     writer.write_all(input)?;
     drop(writer);
@@ -59,15 +59,15 @@ pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Result<Ended> {
     Ok(Ended { status, took: start.elapsed(), peak_kib, stdout })
 }
 
-/// Waits for a child; its wait status and its peak memory. `Child::wait` would
-/// throw the second away.
+/// Waits for a child, and returns its wait status and its peak memory. `Child::wait` does not
+/// return the peak memory.
 #[allow(unsafe_code, reason = "no safe crate that the project has wraps wait4; both out-parameters are plain data")]
 fn reap(pid: u32) -> Result<(i32, u64)> {
     let pid = libc::pid_t::try_from(pid)?;
     let mut status = 0;
     loop {
-        // SAFETY: all-zero bytes are a valid rusage, and both pointers are to
-        // live locals of the types that the call writes.
+        // SAFETY: a rusage with all bytes zero is valid, and both pointers lead to live local
+        // variables of the types that the call writes.
         let (reaped, usage) = unsafe {
             let mut usage: libc::rusage = std::mem::zeroed();
             (libc::wait4(pid, &raw mut status, 0, &raw mut usage), usage)
@@ -98,10 +98,10 @@ impl Verb {
     }
 }
 
-/// The first of the so many addresses in an ADD's answer.
+/// Returns the first address in the answer of an ADD, which must have `expected` addresses.
 ///
 /// # Errors
-/// There are more or fewer.
+/// Fails if there are more or fewer.
 pub(crate) fn address(answer: &[u8], expected: usize) -> Result<String> {
     let result: serde_json::Value = serde_json::from_slice(answer).context("ADD answered no JSON")?;
     match result.get("ips").and_then(|ips| ips.as_array()).map(Vec::as_slice) {

@@ -1,8 +1,8 @@
-//! Times of calls, and what is said of many.
+//! The times of many calls, and their quantiles.
 
 use std::time::Duration;
 
-/// Times of one kind of call.
+/// The times of one kind of call.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Times(Vec<Duration>);
 
@@ -27,8 +27,8 @@ impl Times {
         self.0.push(took);
     }
 
-    /// In milliseconds, by nearest rank: with fewer than 100 times the 99th
-    /// percentile is the longest. NaN without any.
+    /// Returns a quantile in milliseconds, by nearest rank. With fewer than 100 times, the 99th
+    /// percentile is the longest time. Returns NaN if there are no times.
     fn quantile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
