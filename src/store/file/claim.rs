@@ -1,4 +1,4 @@
-//! Taking an address: which one, and the order in which it becomes ours.
+//! Claims an address: chooses a candidate, and takes the steps that make it ours.
 
 use super::free_address::{FEW_SHARDS, Look, find_free};
 use super::gateways::Gateways;
@@ -30,11 +30,10 @@ impl<D: Disk> FileSession<'_, D> {
         })
     }
 
-    /// Tries each candidate that is listed as free. A client of a shared
-    /// filesystem may hold a name that another node has removed for as long as
-    /// it caches names (GlusterFS: a second, or what the mount says), and
-    /// refuse the link by itself: such a candidate is passed over. `None` when
-    /// there is no other.
+    /// Tries each candidate that is listed as free. A client of a shared filesystem may keep a name
+    /// that another node has removed for as long as it caches names (GlusterFS: one second, or the
+    /// mount's setting), and refuse the link by itself. Such a candidate is skipped. Returns `None`
+    /// if there is no other.
     fn claim_once(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Option<Claim>, StoreError> {
         let mut untried = candidates.clone();
         let mut is_believed = true;
@@ -65,15 +64,15 @@ impl<D: Disk> FileSession<'_, D> {
                 }
                 let full = self.is_really_full(scope, candidates, draft, look.passed_over, &gateways)?;
                 if self.settle_gateway(&gateways)? || !full {
-                    // Where the hint cannot be put right it would say the same again.
+                    // If the hint could not be corrected, it would give the same answer again.
                     is_believed = false;
                     continue;
                 }
                 hint::say_exhausted(self.store, scope, candidates);
                 return Ok(Some(Claim::Full));
             };
-            // One old name may be followed by more: a look is cheaper than a
-            // record that is written and synced in vain.
+            // One outdated name may be followed by others. A check is cheaper than a record that is
+            // written and synced in vain.
             if refused && self.store.disk.inode(&layout::record(scope, address)).is_ok() {
                 untried.remove(&Range::single(address));
                 continue;
@@ -99,9 +98,8 @@ impl<D: Disk> FileSession<'_, D> {
                     return Ok(None);
                 }
             }
-            // Said by the first that finds a shard full, not by the one that
-            // fills it: at the edge, where one address comes and goes, nothing
-            // is written.
+            // The first call that finds a shard full writes the hint, not the call that fills the
+            // shard. So nothing is written at the edge, where one address comes and goes.
             if news && is_believed {
                 full.write(self.store, scope);
             }
@@ -111,8 +109,7 @@ impl<D: Disk> FileSession<'_, D> {
         }
     }
 
-    /// Takes an address again, as it was noted. Whether it was free: link(2)
-    /// decides.
+    /// Claims an address again, as it was noted. Returns whether it was free: link(2) decides.
     pub(super) fn claim_again(&mut self, noted: &Allocation) -> Result<bool, StoreError> {
         self.lock_store()?;
         let written = self.write_record(&noted.scope, noted.address, &noted.held)?;
@@ -127,9 +124,9 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(is_made)
     }
 
-    /// Before "exhausted" is said, what the hint passed over is listed: a few
-    /// shards under the lock; many without it, by one process at a time, and
-    /// what seems free is looked at again under it.
+    /// Lists the shards that the hint skipped, before the call reports "exhausted". Lists a few
+    /// shards under the lock, and many without it, in one process at a time. Then it checks again
+    /// under the lock what seems free.
     fn is_really_full(
         &mut self,
         scope: &Scope,
@@ -164,7 +161,7 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(found.is_none_or(|look| self.trust_listing(scope, &look)))
     }
 
-    /// Puts the hint right by what a whole listing showed. Whether it was full.
+    /// Corrects the hint after a full listing. Returns whether all candidates are held.
     fn trust_listing(&self, scope: &Scope, look: &Look) -> bool {
         let Some(address) = look.free else {
             return true;

@@ -1,15 +1,15 @@
-//! Several addresses of one attachment at once, so that they share what makes
-//! them durable: the commit of a journal, the flush of a directory.
+//! Claims or releases several addresses of one attachment together, so that they share the steps
+//! that make them durable: the commit of a journal, the flush of a directory.
 //!
 //! ```text
-//! claim    lock . look for all . write all ENTRIES . sync each . sync their directory .
+//! claim    lock . search for all . write all ENTRIES . sync each . sync their directory .
 //!          link all NAMES (the commits) . unlock . sync each directory of names once
 //! release  lock . unlink all NAMES (the commits) . sync each of their directories once .
 //!          unlink all ENTRIES . unlock
 //! ```
 //!
-//! Each address keeps the order that it has alone. The lock is let go between
-//! one such group and the next: no other call waits for a large ADD to end.
+//! Each address keeps the order of steps that it has alone. The lock is released between one such
+//! group and the next, so that no other call waits for a large ADD to end.
 
 use super::free_address::find_free;
 use super::gateways::Gateways;
@@ -25,10 +25,10 @@ use crate::store::{Claim, StoreError, Wanted, claim_one};
 use std::net::IpAddr;
 use std::path::Path;
 
-/// What a look has shown free.
+/// The free addresses that a search found.
 struct Chosen<'w> {
     addresses: Vec<(IpAddr, &'w Draft)>,
-    /// Whether shards turned out to be full.
+    /// Whether the search found shards that are full.
     news: bool,
 }
 
@@ -50,10 +50,9 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(None)
     }
 
-    /// Takes what the first look shows free. So many of the wanted have got theirs;
-    /// the others go the way of a single one: where nothing seems free, a gateway
-    /// is in doubt, a directory has gone, or a client of a shared filesystem has an
-    /// old view.
+    /// Claims what the first search shows as free. Returns how many of the wanted addresses it
+    /// claimed. The remaining ones are claimed one by one: if nothing seems free, a gateway is in
+    /// doubt, a directory is gone, or a client of a shared filesystem has an old view.
     fn claim_together(&mut self, scope: &Scope, wanted: &[Wanted<'_>], made: &mut Vec<Allocation>) -> Result<usize, StoreError> {
         if wanted.iter().flat_map(|wanted| &wanted.offers).any(|(_, draft)| has_capitals(scope, draft)) {
             self.store.check_case()?;
@@ -78,8 +77,8 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(linked.len())
     }
 
-    /// Gives the names, and drops the entries from the first that cannot have its
-    /// own: one left below an entry that stands could not go before that one.
+    /// Creates the names. If a name cannot be created, drops its entry and all later ones: an entry
+    /// that stays below a live entry could not be removed before that one.
     fn link_names<'w>(&self, written: &'w [Written], made: &mut Vec<Allocation>) -> Result<&'w [Written], StoreError> {
         for (number, one) in written.iter().enumerate() {
             match self.link_name(one) {
@@ -88,7 +87,7 @@ impl<D: Disk> FileSession<'_, D> {
                     self.drop_entries(&written[number..]);
                     return Ok(&written[..number]);
                 }
-                // Whether it has its name is not known.
+                // It is unknown whether this name was created.
                 Err(error) => {
                     self.drop_entries(&written[number + 1..]);
                     return Err(error);
@@ -98,7 +97,7 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(written)
     }
 
-    /// The lowest free candidate of each one's first offer, no address twice.
+    /// Returns the lowest free candidate of each first offer, no address twice.
     fn choose_all<'w>(&self, scope: &Scope, wanted: &'w [Wanted<'_>], full: &mut FullShards) -> Result<Option<Chosen<'w>>, StoreError> {
         let mut chosen: Vec<(IpAddr, &Draft)> = Vec::new();
         let mut news = false;
@@ -120,8 +119,8 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(Some(Chosen { addresses: chosen, news }))
     }
 
-    /// Makes names durable. One that cannot be is taken back by the caller, with
-    /// all that the ADD has made.
+    /// Makes names durable. If one cannot be made durable, the caller removes it together with
+    /// everything that the ADD has created.
     fn seal_all(&self, linked: &[Written]) -> Result<(), StoreError> {
         let names: Vec<(&Path, &Path)> = linked.iter().map(|one| (one.name.as_path(), one.entry.as_path())).collect();
         self.store.sync_names(&names)?;
@@ -149,8 +148,8 @@ impl<D: Disk> FileSession<'_, D> {
         removed
     }
 
-    /// Removes records of one attachment and the entries that lead to them, the
-    /// last one first. The lock stays.
+    /// Removes records of one attachment and the entries that lead to them, the last one first.
+    /// Keeps the lock.
     pub(super) fn remove_records(&mut self, found: &[(Allocation, Inode)]) -> Result<(), StoreError> {
         let mut kept = Vec::new();
         for (standing, inode) in found {
@@ -167,9 +166,8 @@ impl<D: Disk> FileSession<'_, D> {
         self.unlink_entries(found)
     }
 
-    /// Removes entries that have no name, from the highest down: there is no gap
-    /// at any instant. One that cannot be removed is a left-over, and so are those
-    /// below it.
+    /// Removes entries that have no name, from the highest number down, so that there is never a
+    /// gap. If one cannot be removed, it and those below it become dangling entries.
     pub(super) fn drop_entries(&self, written: &[Written]) {
         for one in written.iter().rev() {
             if let Err(error) = self.store.disk.unlink(&one.entry) {

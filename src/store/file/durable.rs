@@ -1,12 +1,11 @@
-//! What makes a name durable: that it was made, is another file's now, or is
-//! gone.
+//! Makes changes to names durable: that a name was created, that it now belongs to another file, or
+//! that it was removed.
 //!
-//! On a local filesystem the flush of its directory does that. Others answer it
-//! and do nothing: a brick of GlusterFS, and most of FUSE, where the kernel
-//! answers for a server that has no such call. The flush of a file reaches the
-//! disk on all of them, and takes along what has happened to the names of that
-//! file and to the directories above them. So there the record's file is flushed
-//! as well, by a name that it has still.
+//! On a local filesystem the flush of the directory is enough. Other filesystems answer it and do
+//! nothing: a brick of GlusterFS, and most FUSE filesystems, where the kernel answers for a server
+//! that has no such call. The flush of a file reaches the disk on all of them, and includes the
+//! changes to the names of that file and to the directories above them. So on those filesystems the
+//! record's file is flushed too, through a name that it still has.
 
 use super::{FileStore, is_gone, layout, remove, sync, unique};
 use crate::store::StoreError;
@@ -16,15 +15,15 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Flushes what has happened to a name in a directory; `file` is a name of the
-/// file that it concerns.
+/// Flushes a change to a name in a directory. `file` is a name of the file that the change
+/// concerns.
 pub(super) fn sync_name(disk: &dyn Disk, directory: &Path, file: &Path) -> io::Result<()> {
     disk.sync(directory)?;
     if disk.is_local()? { Ok(()) } else { disk.sync(file) }
 }
 
-/// The same for a name that was removed, perhaps with its directory: nobody removes
-/// one whose names are not durably gone.
+/// Does the same for a removed name, whose directory may be removed too: a directory is removed
+/// only when the removal of its names is durable.
 pub(super) fn sync_removed_name(disk: &dyn Disk, directory: &Path, file: &Path) -> io::Result<()> {
     match disk.sync(directory) {
         Err(error) if !is_gone(&error) => Err(error),
@@ -33,16 +32,16 @@ pub(super) fn sync_removed_name(disk: &dyn Disk, directory: &Path, file: &Path) 
     }
 }
 
-/// A name by which a file can be flushed when it has lost another one.
+/// A name through which a file can be flushed after it has lost another name.
 pub(super) struct Kept {
     path: PathBuf,
-    /// Made for that alone.
+    /// Whether the name was created only for that.
     spare: bool,
 }
 
 impl<D: Disk> FileStore<D> {
-    /// Finds such a name for what stands at `name`, or makes one. `None` where
-    /// the flush of the directory is enough.
+    /// Finds such a name for the file at `name`, or creates one. Returns `None` if the flush of the
+    /// directory is enough.
     pub(super) fn keep_name(&self, name: &Path, entry: Option<PathBuf>) -> Result<Option<Kept>, StoreError> {
         if self.is_local()? {
             return Ok(None);
@@ -60,8 +59,8 @@ impl<D: Disk> FileStore<D> {
         }
     }
 
-    /// Flushes what has happened to names, each with another name of its file;
-    /// every directory once.
+    /// Flushes changes to names, each given with another name of its file. Flushes each directory
+    /// once.
     pub(super) fn sync_names(&self, names: &[(&Path, &Path)]) -> Result<(), StoreError> {
         let directory = |name: &'_ Path| name.parent().unwrap_or(Path::new(layout::SCOPES)).to_owned();
         let directories: BTreeSet<PathBuf> = names.iter().map(|(name, _)| directory(name)).collect();
@@ -69,8 +68,8 @@ impl<D: Disk> FileStore<D> {
         if self.is_local()? { Ok(()) } else { names.iter().try_for_each(|(_, file)| sync(&self.disk, file)) }
     }
 
-    /// Makes the removal of names durable. Where machines share the filesystem one
-    /// of them may have removed a directory since, as [`sync_removed_name`] says.
+    /// Makes the removal of names durable. On a shared filesystem another machine may have removed
+    /// a directory in the meantime: see [`sync_removed_name`].
     pub(super) fn sync_removals(&self, removed: &[(PathBuf, Option<Kept>)]) -> Result<(), StoreError> {
         let is_local = self.is_local()?;
         let sync_directory = |directory: &Path| match self.disk.sync(directory) {

@@ -1,7 +1,7 @@
-//! The other names under which this machine holds addresses. A store on a local
-//! filesystem is of one machine, so that a node directory with this machine's id
-//! is its own whatever its name is: the host was called that before. Where
-//! machines share a store it may be a clone's, and is left alone.
+//! Finds the other names under which this machine holds addresses. One machine uses a store on a
+//! local filesystem. So a node directory with this machine's ID belongs to this machine, whatever
+//! its name is: the host had that name before. If machines share the store, the directory may
+//! belong to a clone and is left alone.
 
 use super::{Acting, FileStore, index, layout, read, record};
 use crate::ipam::{Attachment, NodeName};
@@ -12,13 +12,13 @@ use crate::store::{StoreError, percent};
 use std::io;
 use std::path::Path;
 
-/// The locks of an attachment under each name.
+/// The locks of an attachment, one under each name.
 struct Several(#[allow(dead_code, reason = "kept until they are dropped")] Vec<Box<dyn Held>>);
 
 impl Held for Several {}
 
 impl<D: Disk> FileStore<D> {
-    /// This machine's other names, in order; none where machines share the store.
+    /// Returns this machine's other names, in order; none if machines share the store.
     pub(super) fn earlier_names(&self) -> Result<&[NodeName], StoreError> {
         if let Some(known) = self.earlier.get() {
             return Ok(known);
@@ -53,8 +53,8 @@ impl<D: Disk> FileStore<D> {
         Ok(found)
     }
 
-    /// The node that a directory is of. One whose name was cut says so in any of
-    /// its records; without a record it holds nothing.
+    /// Returns the node that a directory belongs to. If the directory's name was cut, any record in
+    /// it has the full name. A directory without a record holds nothing.
     fn name_of(&self, name: &str, directory: &Path) -> Option<NodeName> {
         if let Some(whole) = percent::unescape(name) {
             return NodeName::parse(&whole).ok();
@@ -68,9 +68,9 @@ impl<D: Disk> FileStore<D> {
         nodes.find(|node| percent::escape(node.as_str()) == name)
     }
 
-    /// Where machines share the store: refuses where this node's notes of it have
-    /// another name, under which the attachment holds something. A DEL that freed
-    /// nothing and succeeded would leak.
+    /// Refuses a DEL on a shared store if this node's notes about the store contain another name
+    /// under which the attachment holds something. A DEL that freed nothing and succeeded would
+    /// leak the address.
     pub(super) fn check_not_renamed(&self, attachment: &Attachment) -> Result<(), StoreError> {
         let Some(terms) = self.terms.as_ref().filter(|_| self.acting == Acting::Here && attachment.node == self.host.node) else {
             return Ok(());
@@ -78,7 +78,7 @@ impl<D: Disk> FileStore<D> {
         if self.is_local()? {
             return Ok(());
         }
-        // By its id: it may have been mounted elsewhere before.
+        // The notes are found by the store's id, because it may have been mounted elsewhere before.
         let Some(format) = self.read_format()? else { return Ok(()) };
         let noted = terms.notes.names_in(&format.id, self.disk.root())?;
         for earlier in noted.iter().filter_map(|name| NodeName::parse(name).ok()).filter(|name| *name != attachment.node) {
@@ -95,21 +95,21 @@ impl<D: Disk> FileStore<D> {
         Ok(())
     }
 
-    /// Whether this node may change a node's records.
+    /// Returns whether this node may change a node's records.
     pub(super) fn is_own_name(&self, node: &NodeName) -> Result<bool, StoreError> {
         Ok(*node == self.host.node || self.earlier_names()?.contains(node))
     }
 
-    /// An attachment under each of this machine's names, its own first.
+    /// Returns an attachment under each of this machine's names, its own first.
     pub(super) fn under_each_name(&self, attachment: &Attachment) -> Result<Vec<Attachment>, StoreError> {
         let earlier: &[NodeName] = if attachment.node == self.host.node { self.earlier_names()? } else { &[] };
         let renamed = earlier.iter().map(|node| Attachment { node: node.clone(), ..attachment.clone() });
         Ok(std::iter::once(attachment.clone()).chain(renamed).collect())
     }
 
-    /// Waits until no other call of the attachment is under way, under any of
-    /// this machine's names. In one order, so that two names wait for each other
-    /// in no circle.
+    /// Waits until no other call of the attachment is in progress, under any of this machine's
+    /// names. All calls take the locks in one order, so that they cannot wait for each other in a
+    /// circle.
     pub(super) fn wait_each_name(&self, attachment: &Attachment, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
         let mut all = self.under_each_name(attachment)?;
         if all.len() == 1 {

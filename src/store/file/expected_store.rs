@@ -1,7 +1,6 @@
-//! Whether the directory holds the store that it should, and whether an ADD may
-//! make one there. A filesystem that is not mounted leaves an empty directory on
-//! the local disk: a store that was made in it would give addresses that another
-//! node's pods hold.
+//! Decides whether the data directory holds the expected store, and whether an ADD may create one
+//! there. An unmounted filesystem leaves an empty directory on the local disk. A store created in
+//! it would give out addresses that pods of other nodes hold.
 
 use super::prepare::Format;
 use super::store_notes::{Note, Notes};
@@ -11,48 +10,48 @@ use crate::store::{Access, StoreError};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// A node that has had more names has forgotten the first ones.
+/// A node that has had more names than this forgets the oldest ones.
 const MOST_NAMES: usize = 16;
 
-/// Who names the data directory.
+/// The source that names the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
-    /// Nobody: it is the default.
+    /// Nothing names it: it is the default directory.
     ByDefault,
-    /// A network configuration alone.
+    /// Only a network configuration.
     ByNetwork,
     /// The node's flat file.
     ByFlatFile,
 }
 
-/// What is asked of a data directory before it is used.
+/// The conditions that a data directory must meet before it is used.
 pub struct Terms {
-    /// Who names it.
+    /// The source that names the directory.
     pub named: Named,
-    /// Which store has to be there, where the flat file says so.
+    /// The id of the store that must be there, if the flat file sets one.
     pub id: Option<String>,
-    /// What this node has noted of the stores that it uses.
+    /// This node's notes about the stores that it uses.
     pub notes: Notes,
-    /// The data directories of this node: the default, and that of the flat file.
+    /// The data directories of this node: the default one and the one in the flat file.
     pub own: Vec<PathBuf>,
-    /// The flat file says that no other machine uses it.
+    /// Whether the flat file says that no other machine uses the directory.
     pub alone: bool,
-    /// Called before a system call on a filesystem that machines share: its server may
-    /// never answer. More than once.
+    /// Called before a system call on a filesystem that machines share, because its server may
+    /// never answer. May be called more than once.
     pub before_shared: Rc<dyn Fn()>,
 }
 
-/// What stands in the directory; `noted` where this node knows it already.
+/// The store found in the directory. `noted` says whether this node already has a note of it.
 pub(super) struct Known {
     pub(super) format: Option<Format>,
     noted: bool,
 }
 
 impl<D: Disk> FileStore<D> {
-    /// The format of the store that stands there.
+    /// Returns the format of the store in the directory.
     ///
     /// # Errors
-    /// [`StoreError::NotMounted`] where it has to be another.
+    /// [`StoreError::NotMounted`] if a different store is expected there.
     pub(super) fn known(&self) -> Result<Known, StoreError> {
         let look = || {
             if !self.exists()? {
@@ -64,17 +63,17 @@ impl<D: Disk> FileStore<D> {
         let Some(terms) = &self.terms else {
             return Ok(Known { format: look()?, noted: false });
         };
-        // The note is on this machine's own disk: what it says of the filesystem is
-        // known before that is asked.
+        // The note is on this machine's own disk. So the call knows what the note says about the
+        // filesystem before it asks the filesystem.
         let note = if self.agreed.get().is_none() { self.read_note()? } else { None };
         let found = look();
-        // A link that leads nowhere, a server that does not answer: no store either.
+        // A broken link or a server that does not answer also counts as no store.
         let (format, wrong) = match found {
             Ok(format) => (format, None),
             Err(error @ StoreError::Io { .. }) => (None, Some(error)),
             Err(error) => return Err(error),
         };
-        // The data directory is opened once: it stays what it was.
+        // The data directory is opened once and stays the same directory.
         if format.as_ref().is_some_and(|format| self.agreed.get() == Some(&format.id)) {
             return Ok(Known { format, noted: true });
         }
@@ -95,8 +94,8 @@ impl<D: Disk> FileStore<D> {
         wrong.map_or_else(|| Ok(Known { format, noted }), Err)
     }
 
-    /// What this node has noted of the directory; tells of a filesystem that machines
-    /// share, or may, before anything is asked of it.
+    /// Reads this node's note about the directory. Calls `before_shared` before anything is asked
+    /// of a filesystem that machines share or may share.
     pub(super) fn read_note(&self) -> Result<Option<Note>, StoreError> {
         let Some(terms) = &self.terms else {
             return Ok(None);
@@ -108,7 +107,7 @@ impl<D: Disk> FileStore<D> {
         Ok(note)
     }
 
-    /// Whether the filesystem is local; tells of one that is not.
+    /// Returns whether the filesystem is local; calls `before_shared` if it is not.
     pub(super) fn is_local_or_tell(&self) -> Result<bool, StoreError> {
         let local = self.is_local()?;
         if let (false, Some(terms)) = (local, &self.terms) {
@@ -117,7 +116,7 @@ impl<D: Disk> FileStore<D> {
         Ok(local)
     }
 
-    /// [`Self::known`], where a store that is damaged is looked at all the same.
+    /// Does the same as [`Self::known`], but accepts a damaged store.
     pub(super) fn refuse_another(&self) -> Result<(), StoreError> {
         match self.known() {
             Err(error @ StoreError::NotMounted { .. }) => Err(error),
@@ -125,10 +124,10 @@ impl<D: Disk> FileStore<D> {
         }
     }
 
-    /// Whether machines share the filesystem of the store.
+    /// Returns whether machines share the filesystem of the store.
     ///
     /// # Errors
-    /// It cannot be looked at.
+    /// The filesystem cannot be examined.
     pub fn is_shared(&self) -> Result<bool, StoreError> {
         Ok(!self.is_local()?)
     }
@@ -137,7 +136,7 @@ impl<D: Disk> FileStore<D> {
         StoreError::NotMounted { path: self.disk.root().to_owned(), reason, hint }
     }
 
-    /// Whether an ADD may make a store where none is.
+    /// Checks whether an ADD may create a store where none exists.
     pub(super) fn check_may_make(&self) -> Result<(), StoreError> {
         let Some(terms) = &self.terms else {
             return Ok(());
@@ -150,7 +149,7 @@ impl<D: Disk> FileStore<D> {
         }
         self.check_not_nested()?;
         let local = self.is_local()?;
-        // A store that has lost its format is no new one.
+        // A store that has lost its format is not a new store.
         if local && self.disk.inode(Path::new(layout::SCOPES)).is_ok() {
             return Ok(());
         }
@@ -163,12 +162,13 @@ impl<D: Disk> FileStore<D> {
         Err(self.not_mounted(format!("found no store, and {why}"), make))
     }
 
-    /// No store is there; who may make one.
+    /// Returns the error for a missing store. The error says whether an ADD may create one.
     pub(super) fn absent(&self) -> StoreError {
         StoreError::Absent { path: self.disk.root().to_owned(), by_add: self.check_may_make().is_ok() }
     }
 
-    /// Whether every mount point above is mounted that the machine's tables list.
+    /// Checks that every mount point above the directory which the machine's tables list is
+    /// mounted.
     pub(super) fn check_mounted(&self) -> Result<(), StoreError> {
         let unmounted = self
             .disk
@@ -177,8 +177,9 @@ impl<D: Disk> FileStore<D> {
         unmounted.map_or(Ok(()), |listed| Err(self.not_mounted(format!("nothing is mounted at {listed}"), "mount it".to_owned())))
     }
 
-    /// A network configuration is the same on all nodes, and no node could tell by
-    /// it alone that the filesystem is missing.
+    /// Refuses to allocate on a shared filesystem that only a network configuration names. The
+    /// configuration is the same on all nodes, so no node could tell from it alone that the
+    /// filesystem is missing.
     pub(super) fn check_named(&self, access: Access, local: bool) -> Result<(), StoreError> {
         let by_network = self.terms.as_ref().is_some_and(|terms| terms.named == Named::ByNetwork);
         if local || !by_network || access != Access::Allocate {
@@ -187,8 +188,8 @@ impl<D: Disk> FileStore<D> {
         Err(StoreError::Unnamed { path: self.disk.root().to_owned() })
     }
 
-    /// Refuses to allocate on a filesystem that is known to fail machines which share
-    /// it. A store of one machine is as safe there as that machine's own mount.
+    /// Refuses to allocate on a filesystem that is known to fail when machines share it. A store
+    /// that one machine uses alone is as safe there as that machine's own mount.
     pub(super) fn check_fit(&self, access: Access, local: bool) -> Result<(), StoreError> {
         let is_shared = !local && self.terms.as_ref().is_some_and(|terms| !terms.alone);
         if access != Access::Allocate || !is_shared {
@@ -200,16 +201,16 @@ impl<D: Disk> FileStore<D> {
         }
     }
 
-    /// What is known of the filesystem of the store by its type.
+    /// Returns what the type of the store's filesystem says about it.
     ///
     /// # Errors
-    /// It cannot be looked at.
+    /// The filesystem cannot be examined.
     pub fn kind(&self) -> Result<Kind, StoreError> {
         self.disk.kind().map_err(|error| crate::store::disk::error::failed(&self.disk, "look at the filesystem of", Path::new(""), error))
     }
 
-    /// Whether names below `nodes` and below `scopes` can be of one file: a subvolume
-    /// or another filesystem in the place of one of them makes every claim fail.
+    /// Checks that one file can have names below both `nodes` and `scopes`. If one of them is a
+    /// subvolume or another filesystem, every claim fails.
     pub(super) fn check_is_one(&self) -> Result<(), StoreError> {
         let device = |name: &str| self.disk.inode(Path::new(name)).ok().map(|found| found.device);
         match (device(layout::NODES), device(layout::SCOPES)) {
@@ -221,8 +222,8 @@ impl<D: Disk> FileStore<D> {
         }
     }
 
-    /// Notes, once and durably, that this node uses a store which may be missing
-    /// one day. Where nothing can be noted, the flat file has to name the id.
+    /// Notes, once and durably, that this node uses a store which may be missing one day. If no
+    /// note can be written, the flat file must set the store's id.
     pub(super) fn note(&self, known: &Known, access: Access, local: bool) {
         let (Some(terms), Some(format)) = (&self.terms, &known.format) else {
             return;
@@ -241,13 +242,13 @@ impl<D: Disk> FileStore<D> {
         }
     }
 
-    /// Makes a store by an explicit act, under an id where one is given; its id, and
-    /// whether it was made just now. `again`: on a local filesystem also where this
-    /// node has used another.
+    /// Creates a store by an explicit act, with the given id if there is one. Returns the store's
+    /// id, and whether this call created the store. With `again`, a call on a local filesystem also
+    /// creates it if this node has used a different store there.
     ///
     /// # Errors
-    /// The directory is something else, or this node has used another store
-    /// there, which is missing.
+    /// The directory holds something else, or this node has used another store there, which is
+    /// missing.
     pub fn init(&self, id: Option<&str>, again: bool) -> Result<(String, bool), StoreError> {
         let exists = self.exists()?;
         let format = if exists { self.read_format()? } else { None };
@@ -260,11 +261,11 @@ impl<D: Disk> FileStore<D> {
             return Err(self
                 .not_mounted(format!("expected {id}, found {found}"), "mount the filesystem of the store, or leave --id out".to_owned()));
         }
-        // One that is lost is made again under its id.
+        // A lost store is created again under its id.
         let other = note.as_ref().filter(|note| found.or(id) != Some(&note.id));
         if let (Some(other), Some(terms), false) = (other, &self.terms, lost_format) {
-            // On a local disk it was removed, and is made again by hand; a shared
-            // one is elsewhere.
+            // On a local disk, somebody removed the store and now creates it again by hand. A
+            // shared store still exists elsewhere.
             if other.shared || !again || !self.is_local()? {
                 self.known()?;
             }

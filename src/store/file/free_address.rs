@@ -1,4 +1,4 @@
-//! Which address of a scope is free: reads the names of its shards.
+//! Finds a free address of a scope: reads the names in the directories of its shards.
 
 use super::hint::{FullShards, Word};
 use super::layout;
@@ -11,27 +11,27 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-/// So many directories are listed under the lock; for more it is let go.
+/// At most this many directories are listed under the lock; for more, the lock is released.
 pub(super) const FEW_SHARDS: usize = 16;
 
-/// What a look for a free address found.
+/// The result of a search for a free address.
 pub(super) struct Look {
     /// The lowest free candidate.
     pub(super) free: Option<IpAddr>,
-    /// Shards that turned out to be full, with what they hold.
+    /// Shards that are full, with the addresses held in them.
     pub(super) full: Vec<(Shard, Mask)>,
-    /// Shards that were passed over on the hint's word.
+    /// The number of shards that were skipped because the hint calls them full.
     pub(super) passed_over: usize,
 }
 
-/// Whether a free address is not to be given all the same.
+/// Returns whether a free address must not be given even so.
 pub(super) type Bars<'a> = &'a dyn Fn(IpAddr) -> Result<bool, StoreError>;
 
-/// Finds the lowest free candidate by listing the lowest shard that is not
-/// said to be full, then the next. Exact where the hint is.
+/// Finds the lowest free candidate. Lists the lowest shard that the hint does not call full, then
+/// the next. The result is exact if the hint is.
 ///
-/// What `bars` says of a free one is passed over. A shard with such a one is
-/// never noted as full: it is not held.
+/// Free addresses that `bars` rejects are skipped. A shard with such an address is never noted as
+/// full, because the address is not held.
 pub(super) fn find_free(
     disk: &dyn Disk,
     scope: &Scope,
@@ -69,7 +69,7 @@ pub(super) fn find_free(
     Ok(look)
 }
 
-/// Which addresses of a shard have a record. A damaged one counts.
+/// Returns the addresses of a shard that have a record. A damaged record counts.
 pub(super) fn held_in(disk: &dyn Disk, scope: &Path, shard: Shard) -> Result<Mask, StoreError> {
     let directory = layout::shard_in(scope, shard);
     let names = match disk.names(&directory) {

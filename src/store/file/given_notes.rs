@@ -1,19 +1,19 @@
-//! What this node has given out of stores that machines share, noted on its own
-//! disk, outside of them: a snapshot, a split brain or an `rm` that takes a record
-//! away does not take its note. `verify` finds such a record missing, and
-//! `repair` makes it again while its sandbox lives.
+//! This node's notes about the addresses that it got from shared stores. They are on the node's own
+//! disk, outside the stores: a snapshot, a split brain or an `rm` that removes a record does not
+//! remove its note. `verify` reports such a record as missing, and `repair` recreates it while its
+//! sandbox lives.
 //!
 //! ```text
-//! <store's id>/<node>/<hash of an attachment>    its records, one a line
-//! <store's id>/<node>/begun                      what stood before is noted, too
+//! <store's id>/<node>/<hash of an attachment>    its records, one per line
+//! <store's id>/<node>/begun                      earlier records are noted too
 //! ```
 //!
-//! A note is written when the record is durable and before the answer, and goes
-//! before the record's name goes: a note without a record is of one that was
-//! taken away, or of a call under way. Each file is written under the lock of its
-//! attachment. Nothing is flushed: a power loss of the node ends its sandboxes,
-//! and their notes say nothing then. No failure here fails a verb: it costs a
-//! record that cannot be brought back.
+//! A call writes a note when the record is durable and before it answers, and removes the note
+//! before the record's name. So a note without a record means that the record was removed by
+//! something else, or that a call is in progress. Each file is written under the lock of its
+//! attachment. Nothing is flushed: a power loss of the node ends its sandboxes, and then their
+//! notes mean nothing. A failure here fails no verb. It only means that a record cannot be
+//! recreated.
 
 use super::{Acting, FileStore, layout, listing, read, record};
 use crate::digest::hex;
@@ -25,7 +25,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const BEGUN: &str = "begun";
-/// Of a file that is being written.
+/// The extension of a file that is being written.
 const NEW: &str = ".new";
 
 /// The notes of one node about one store.
@@ -34,15 +34,15 @@ pub(super) struct Given<'n> {
     directory: PathBuf,
 }
 
-/// What stands at the name of a record that was noted.
+/// The state of the name of a noted record.
 pub(super) enum Standing {
     /// A record of the same attachment.
     Ours,
-    /// Nothing.
+    /// No record.
     Nothing,
-    /// Another's record; its holder.
+    /// The record of another holder, who is named here.
     Anothers(String),
-    /// What cannot be read, and is a finding of its own.
+    /// A record that cannot be read, which is a finding of its own.
     Unreadable,
 }
 
@@ -62,12 +62,12 @@ impl<'n> Given<'n> {
         content.bytes.split(|byte| *byte == b'\n').filter_map(|line| record::decode(line).ok()).collect()
     }
 
-    /// What is noted of an attachment.
+    /// Returns the noted records of an attachment.
     pub(super) fn of(&self, attachment: &Attachment) -> Vec<Allocation> {
         self.read(&self.path(attachment))
     }
 
-    /// All that is noted; nothing where nothing can be read.
+    /// Returns all noted records; none if nothing can be read.
     pub(super) fn all(&self) -> Vec<Allocation> {
         let mut names = self.disk.names(&self.directory).unwrap_or_default();
         names.retain(|name| name != BEGUN && !name.to_string_lossy().ends_with(NEW));
@@ -75,7 +75,7 @@ impl<'n> Given<'n> {
         names.iter().flat_map(|name| self.read(&self.directory.join(name))).collect()
     }
 
-    /// Notes a record, in the place of what was noted of the same part.
+    /// Notes a record. Replaces the note about the same part.
     fn put(&self, allocation: &Allocation) -> io::Result<()> {
         let attachment = &allocation.held.attachment;
         let before = self.of(attachment);
@@ -89,7 +89,7 @@ impl<'n> Given<'n> {
         self.write(attachment, &noted)
     }
 
-    /// Takes a record out of the notes.
+    /// Removes a record from the notes.
     pub(super) fn take(&self, allocation: &Allocation) -> io::Result<()> {
         let attachment = &allocation.held.attachment;
         let mut noted = self.of(attachment);
@@ -98,7 +98,7 @@ impl<'n> Given<'n> {
         if noted.len() == before { Ok(()) } else { self.write(attachment, &noted) }
     }
 
-    /// Forgets an attachment, which has ended.
+    /// Removes all notes of an attachment that has ended.
     pub(super) fn forget(&self, attachment: &Attachment) -> io::Result<()> {
         self.write(attachment, &[])
     }
@@ -152,13 +152,13 @@ impl<'n> Given<'n> {
     }
 }
 
-/// Whether two records are of one address.
+/// Returns whether two records are of one address.
 pub(super) fn is_at(one: &Allocation, other: &Allocation) -> bool {
     one.address == other.address && one.scope == other.scope
 }
 
 impl<D: Disk> FileStore<D> {
-    /// This node's notes, where the store is one that machines share.
+    /// Returns this node's notes, if machines share the store.
     pub(super) fn given(&self) -> Option<Given<'_>> {
         let terms = self.terms.as_ref()?;
         if self.is_local().unwrap_or(true) {
@@ -171,7 +171,7 @@ impl<D: Disk> FileStore<D> {
         Some(Given::new(terms.notes.disk(), &id, &self.host.node))
     }
 
-    /// Notes what was given, which is durable by now.
+    /// Notes a given address whose record is durable.
     pub(super) fn note_given(&self, allocation: &Allocation) {
         let Some(given) = self.given().filter(|_| self.acting == Acting::Here) else {
             return;
@@ -181,22 +181,22 @@ impl<D: Disk> FileStore<D> {
         }
     }
 
-    /// Takes what is about to be freed out of the notes: "repair" must not bring
-    /// it back.
+    /// Removes a record that is about to be freed from the notes, because `repair` must not
+    /// recreate it.
     pub(super) fn take_given(&self, allocation: &Allocation) {
         if let Some(Err(error)) = self.given().map(|given| given.take(allocation)) {
             tracing::warn!(%error, "a note of what is freed stays until the next sweep");
         }
     }
 
-    /// Notes what this node was given before it kept notes of this store; once.
+    /// Notes, once, the records that this node got before it kept notes about this store.
     pub(super) fn begin_given(&self) -> Result<(), StoreError> {
         let Some(given) = self.given().filter(|given| self.acting == Acting::Here && !given.is_begun()) else {
             return Ok(());
         };
         let filter = Filter { node: Some(self.host.node.clone()), ..Filter::default() };
         for allocation in listing::list(&self.disk, filter)?.filter_map(Result::ok) {
-            // A call of that attachment is under way: it writes its own note.
+            // A call of that attachment is in progress and writes its own note.
             let Some(_lock) = self.try_attachment(&allocation.held.attachment)? else { continue };
             if matches!(self.standing_for(&allocation)?, Standing::Ours) {
                 self.note_given(&allocation);
@@ -208,7 +208,7 @@ impl<D: Disk> FileStore<D> {
         Ok(())
     }
 
-    /// What stands where a record was noted.
+    /// Returns the state of the name of a noted record.
     pub(super) fn standing_for(&self, noted: &Allocation) -> Result<Standing, StoreError> {
         let name = layout::record(&noted.scope, noted.address);
         let Some(content) = read(&self.disk, &name)? else {

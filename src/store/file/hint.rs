@@ -1,6 +1,5 @@
-//! Hints: which shards are full, and which candidates ran out a moment ago.
-//! They save looks, they never decide; they are not synced, and a failure to
-//! read or write one is no failure of the verb.
+//! Hints: which shards are full, and which candidates ran out a moment ago. They save searches and
+//! never decide. They are not synced, and a failure to read or write one does not fail the verb.
 
 use super::{FileStore, layout};
 use crate::addr::{AddrSet, Family, Mask, Shard, lowest_free};
@@ -12,13 +11,13 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// How long the word "exhausted" holds.
+/// How long the note "exhausted" is believed.
 const BELIEVED: Duration = Duration::from_secs(5);
-/// A hint that grew beyond this is begun anew.
+/// A hint with more spans than this is started again from empty.
 const MOST_SPANS: usize = 16_384;
 
-/// Shards in which at least the masked addresses are held: one at least, so that
-/// a span ends where the records do.
+/// Shards in which at least the masked addresses are held. The mask has at least one address, so
+/// that a span ends where the records do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {
     family: Family,
@@ -27,7 +26,7 @@ struct Span {
     held: Mask,
 }
 
-/// What is known to be full; sorted, disjoint.
+/// The shards known to be full: sorted, disjoint spans.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct FullShards {
     spans: Vec<Span>,
@@ -37,9 +36,9 @@ pub(super) struct FullShards {
 pub(super) enum Word {
     /// Nothing.
     Unknown,
-    /// All that is wanted of it is held.
+    /// All wanted addresses of the shard are held.
     Full,
-    /// Every address is held, of this shard and all up to the given one.
+    /// Every address is held in this shard and in all shards up to the given one.
     FullUpTo(Shard),
 }
 
@@ -49,8 +48,8 @@ impl FullShards {
         content.ok().and_then(|content| Self::decode(&content.bytes)).unwrap_or_default()
     }
 
-    /// Whether all that it names is held; `held` says what is. Ends at the
-    /// first shard that shows otherwise.
+    /// Returns whether all addresses that the hint names are held, according to `held`. Stops at
+    /// the first shard that proves otherwise.
     pub(super) fn is_true_of(&self, held: impl Fn(Shard) -> Mask) -> bool {
         self.spans.iter().all(|span| {
             (span.first..=span.last)
@@ -59,7 +58,7 @@ impl FullShards {
         })
     }
 
-    /// Lines `4 <first> <last> <mask>`, numbers in hexadecimal.
+    /// Reads lines of the form `4 <first> <last> <mask>`, with the numbers in hexadecimal.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut spans: Vec<Span> = Vec::new();
         for line in std::str::from_utf8(bytes).ok()?.lines() {
@@ -76,7 +75,7 @@ impl FullShards {
                 *word = u64::from_str_radix(words.next()?, 16).ok()?;
             }
             let sorted = spans.last().is_none_or(|before| (before.family, before.last) < (family, first));
-            // An empty mask is true of every shard, and of IPv6 there are 2^120.
+            // An empty mask is true of every shard, and IPv6 has 2^120 of them.
             if last < first || family.highest() >> 8 < last || held == [0; 4] || !sorted {
                 return None;
             }
@@ -122,7 +121,7 @@ impl FullShards {
         self.position(shard).is_ok()
     }
 
-    /// Forgets a shard.
+    /// Removes a shard from the hint.
     pub(super) fn remove(&mut self, shard: Shard) {
         let Ok(at) = self.position(shard) else {
             return;
@@ -136,7 +135,7 @@ impl FullShards {
         }
     }
 
-    /// Notes what is held of a shard; neighbors that are alike become one.
+    /// Notes the held addresses of a shard. Equal neighbors become one span.
     pub(super) fn insert(&mut self, shard: Shard, held: Mask) {
         self.remove(shard);
         if held == [0; 4] {
@@ -165,10 +164,10 @@ impl FullShards {
     }
 }
 
-/// Replaces a hint as a whole; readers see the old one or the new one.
+/// Replaces a hint as a whole: readers see the old one or the new one.
 pub(super) fn replace<D: Disk>(store: &FileStore<D>, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let disk = &store.disk;
-    // Nearly no call writes a hint, so that none looks for this beforehand.
+    // Almost no call writes a hint, so no call checks for this directory earlier.
     store.ensure(&layout::temporary(&store.host.node))?;
     let temporary = super::unique(disk, &store.host.node);
     let written = disk.create(&temporary, bytes).and_then(|_| disk.rename(&temporary, path));
@@ -178,14 +177,14 @@ pub(super) fn replace<D: Disk>(store: &FileStore<D>, path: &Path, bytes: &[u8]) 
     })
 }
 
-/// The same of one that is no loss.
+/// Does the same for a hint whose loss does not matter.
 fn try_replace<D: Disk>(store: &FileStore<D>, path: &Path, bytes: &[u8]) {
     if let Err(error) = replace(store, path, bytes) {
         tracing::debug!(path = %path.display(), %error, "a hint could not be written");
     }
 }
 
-/// Whether these candidates were all held less than 5 s ago.
+/// Returns whether these candidates were all held less than 5 s ago.
 pub(super) fn is_exhausted(disk: &dyn Disk, scope: &Scope, candidates: &AddrSet) -> bool {
     let Ok(content) = disk.read(&layout::exhausted(scope)) else {
         return false;
@@ -219,7 +218,7 @@ pub(super) fn say_exhausted<D: Disk>(store: &FileStore<D>, scope: &Scope, candid
     try_replace(store, &path, text.as_bytes());
 }
 
-/// The candidates in few letters.
+/// Returns a short key for the candidates.
 fn describe(candidates: &AddrSet) -> String {
     let ranges: Vec<String> = candidates.ranges().map(|range| range.to_string()).collect();
     percent::escape(&ranges.join("_"))
@@ -233,7 +232,7 @@ mod tests {
         Shard::at(Family::V4, index).unwrap()
     }
 
-    /// Random insertions and removals against a plain map.
+    /// Compares random insertions and removals with a plain map.
     #[test]
     fn spans_agree_with_a_plain_map() {
         let mut hint = FullShards::default();
@@ -266,13 +265,13 @@ mod tests {
         }
     }
 
-    /// Cause: a span with an empty mask is true of each of its shards. Effect:
-    /// `verify` and `repair` looked at 2^120 of them. Fix: no hint says so.
+    /// Cause: a span with an empty mask is true of each of its shards. Effect: `verify` and
+    /// `repair` looked at 2^120 of them. Fix: such a span is not a valid hint.
     #[test]
     fn a_span_of_which_nothing_is_said_is_no_hint() {
         let all = "6 0 ffffffffffffffffffffffffffffff";
         assert_eq!(FullShards::decode(format!("{all} 0 0 0 0").as_bytes()), None);
-        // One that says something of all of them ends at the first without records.
+        // A span that names addresses in all shards ends at the first shard without records.
         for mask in ["1 0 0 0", "0 0 0 8000000000000000", "ffffffffffffffff ffffffffffffffff ffffffffffffffff ffffffffffffffff"] {
             let hint = FullShards::decode(format!("{all} {mask}").as_bytes()).unwrap();
             let looks = std::cell::Cell::new(0);

@@ -1,14 +1,17 @@
-//! The index: for each attachment (and, as a hint, for each pod) hard links to
-//! its records, numbered from 0.
+//! The index. For each attachment, and as a hint for each pod, it holds hard links to their
+//! records, numbered from 0.
 //!
-//! A record is written under its entry by attachment, and gets its name as a
-//! second link; it loses the name before the entry. So at every instant a
-//! record can be found by its holder. A left-over is an entry whose record is
-//! not there or is another's, or one that was never written to its end.
-//! Entries are made above all that stands and removed from the highest down: at
-//! no instant is there a gap below an entry that stands, and a look-up may stop
-//! at the first number that is missing. One freed below a higher one stays as a
-//! left-over until that one goes.
+//! A call writes a record as an index entry by attachment, and then links the record's name to that
+//! file. The name is removed before the entry. So a record can be found by its holder at every
+//! instant.
+//!
+//! A dangling entry is an entry whose record is missing or belongs to another attachment, or an
+//! entry that was never completely written.
+//!
+//! New entries get a number above all live entries, and entries are removed from the highest number
+//! down. So there is never a gap below a live entry, and a lookup may stop at the first missing
+//! number. An entry freed below a higher one stays as a dangling entry until the higher one is
+//! removed.
 
 use super::layout::{self, Stem};
 use super::record::{self, Unreadable};
@@ -22,24 +25,25 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// One entry of the index, read.
+/// One entry of the index, as read.
 pub(super) struct Entry {
     pub(super) number: u32,
     pub(super) inode: Inode,
     pub(super) state: State,
 }
 
-/// What an entry says, compared with the record at the name.
+/// The result of comparing an entry with the record at its name.
 pub(super) enum State {
-    /// The record stands, as given here.
+    /// The record exists, as given here.
     Stands(Box<Allocation>),
-    /// The record is gone or another's; `None` when it was never whole.
+    /// The record is missing or belongs to another holder; `None` if it was never completely
+    /// written.
     LeftOver(Option<Box<Allocation>>),
-    /// It cannot be read.
+    /// The entry or its record cannot be read.
     Damaged(StoreError),
 }
 
-/// All entries of a stem, upwards.
+/// Returns all entries of a stem, in ascending order.
 pub(super) fn entries(disk: &dyn Disk, stem: &Stem) -> Result<Vec<Entry>, StoreError> {
     let mut found = Vec::new();
     for number in 0.. {
@@ -53,18 +57,17 @@ pub(super) fn entries(disk: &dyn Disk, stem: &Stem) -> Result<Vec<Entry>, StoreE
     Ok(found)
 }
 
-/// Whether no look-up comes to this number.
+/// Returns whether a lookup stops before it reaches this number.
 pub(super) fn is_beyond_gap(disk: &dyn Disk, stem: &Stem, number: u32) -> bool {
     (0..number).any(|below| disk.inode(&stem.entry(below)).is_err())
 }
 
-/// Compares an entry with the record at its name. They are one inode; when
-/// they are not, as in a copied tree, the content at the name decides.
+/// Compares an entry with the record at its name. Normally they are one inode. If they are not, as
+/// in a copied tree, the content at the name decides.
 pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<State, StoreError> {
     let entry = match record::read(content) {
         Ok(entry) => entry,
-        // No name was ever given to a file with one link: its writer was
-        // stopped in the middle.
+        // A file with a single link never got its name: its writer was interrupted.
         Err(Unreadable::Damaged(_)) if content.links == 1 => return Ok(State::LeftOver(None)),
         Err(unreadable) => return Ok(State::Damaged(unreadable.at(disk.root().join(path)))),
     };
@@ -78,7 +81,8 @@ pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<S
     }
     let content = match disk.read(&name) {
         Ok(content) => content,
-        // Another's: ours is not removed while we hold this node's lock.
+        // The record is another holder's: no other call removes ours while we hold this node's
+        // lock.
         Err(error) if is_gone(&error) => return left_over(entry),
         Err(error) => return Err(failed(disk, "read", &name, error)),
     };
@@ -89,36 +93,37 @@ pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<S
     }
 }
 
-/// An entry by pod is not of a record that names another.
+/// Returns whether both have the same attachment and pod. An entry by pod does not belong to a
+/// record that names another pod.
 fn is_same_holder(one: &Allocation, other: &Allocation) -> bool {
     one.held.attachment == other.held.attachment && one.held.pod == other.held.pod
 }
 
-/// The number above all entries of a stem, as far as a session knows: else each
-/// new address of an ADD would read all that it has got.
+/// The number above all entries of a stem, as far as a session knows it. Without it, each new
+/// address of an ADD would read all entries that the ADD already has.
 #[derive(Default)]
 pub(super) struct Next(RefCell<HashMap<Stem, u32>>);
 
 impl Next {
-    /// All entries of the stem stand, so many of them.
+    /// Records that the entries of the stem are live and how many there are.
     pub(super) fn know(&self, stem: &Stem, number: u32) {
         self.0.borrow_mut().insert(stem.clone(), number);
     }
 
-    /// Where a new entry can be made, without a gap below it.
+    /// Returns the number for a new entry that leaves no gap below it.
     fn find(&self, disk: &dyn Disk, stem: &Stem) -> u32 {
         let known = self.0.borrow().get(stem).copied().unwrap_or(0);
         let below = known.checked_sub(1).map(|below| stem.entry(below));
         below.filter(|below| disk.inode(below).is_ok()).map_or(0, |_| known)
     }
 
-    /// Writes a record as the first entry that is free, not yet synced.
+    /// Writes a record as the first free entry. Does not sync it.
     pub(super) fn create(&self, disk: &dyn Disk, stem: &Stem, bytes: &[u8]) -> Result<(PathBuf, Inode), StoreError> {
         self.first_free(disk, stem, "write", |path| disk.create(path, bytes))
     }
 
-    /// The same right above another that has no name yet: mending would take that
-    /// one for a left-over. `None` where something stands there.
+    /// Does the same directly above an entry whose record has no name yet, which a cleanup would
+    /// take for a dangling one. Returns `None` if the number is taken.
     pub(super) fn create_above(&self, disk: &dyn Disk, below: &Path, bytes: &[u8]) -> Result<Option<(PathBuf, Inode)>, StoreError> {
         let Some((stem, number)) = layout::parse_entry(below) else {
             return Ok(None);
@@ -134,7 +139,7 @@ impl Next {
         }
     }
 
-    /// Links a record as the first entry that is free.
+    /// Links a record as the first free entry.
     pub(super) fn link(&self, disk: &dyn Disk, stem: &Stem, from: &Path) -> Result<(), StoreError> {
         self.first_free(disk, stem, "link", |path| disk.link(from, path)).map(|_| ())
     }
@@ -152,14 +157,14 @@ impl Next {
     }
 }
 
-/// Links a record as the first entry that is free.
+/// Links a record as the first free entry.
 pub(super) fn link(disk: &dyn Disk, stem: &Stem, from: &Path) -> Result<(), StoreError> {
     first_free(disk, stem, 0, "link", |path| disk.link(from, path)).map(|_| ())
 }
 
-/// Tries numbers upwards until `make` finds one free. Left-overs are mended on
-/// the way where nothing stands above them; in the place of another, a crash
-/// between its removal and the new entry would leave a gap.
+/// Tries ascending numbers until `make` finds a free one. On the way it removes dangling entries
+/// that have no live entry above them. It does not reuse the number of any other dangling entry: a
+/// crash between the removal of that entry and the creation of the new one would leave a gap.
 fn first_free<T>(
     disk: &dyn Disk,
     stem: &Stem,
@@ -175,14 +180,14 @@ fn first_free<T>(
             Err(error) if is_taken(disk, &error, &path) => {}
             Err(error) => return Err(failed(disk, action, &path, error)),
         }
-        // Another ADD of the pod links its entry beside us.
+        // Another ADD of the pod may link its entry at the same time.
         number = if mended { number + 1 } else { mend(disk, stem)? };
         mended = true;
     }
 }
 
-/// No entry goes before the directory of its name was synced without the
-/// record: after a power loss the record could stand again, found by nobody.
+/// Removes a dangling entry, after a sync of its name's directory that shows no record there.
+/// Without the sync, the record could reappear after a power loss, and no lookup would find it.
 fn drop_left_over(disk: &dyn Disk, path: &Path, allocation: Option<&Allocation>) -> Result<(), StoreError> {
     let Some(allocation) = allocation else {
         return super::remove(disk, path);
@@ -193,14 +198,13 @@ fn drop_left_over(disk: &dyn Disk, path: &Path, allocation: Option<&Allocation>)
     super::remove(disk, path)
 }
 
-/// Removes the entries of records that have lost their names, that loss being
-/// synced, and the left-overs below them.
+/// Removes the entries of records whose names are durably removed, and the dangling entries below
+/// them.
 pub(super) fn remove(disk: &dyn Disk, stem: &Stem, freed: &[Inode]) -> Result<(), StoreError> {
     remove_down(disk, stem, freed).map(|_| ())
 }
 
-/// Removes the left-overs above all that stands. The first number that is free
-/// then.
+/// Removes the dangling entries above all live ones. Returns the first free number.
 pub(super) fn mend(disk: &dyn Disk, stem: &Stem) -> Result<u32, StoreError> {
     remove_down(disk, stem, &[])
 }
@@ -220,8 +224,8 @@ fn remove_down(disk: &dyn Disk, stem: &Stem, freed: &[Inode]) -> Result<u32, Sto
     Ok(0)
 }
 
-/// Removes one entry, whatever stands above it: the highest takes its place, so
-/// that there is no gap at any instant.
+/// Removes one entry, even if there are entries above it. The highest entry moves to its number, so
+/// that there is never a gap.
 pub(super) fn take_out(disk: &dyn Disk, entry: &Path, replace: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), StoreError> {
     let Some((stem, number)) = layout::parse_entry(entry) else {
         return super::remove(disk, entry);
@@ -234,7 +238,7 @@ pub(super) fn take_out(disk: &dyn Disk, entry: &Path, replace: impl Fn(&Path, &P
     super::remove(disk, &highest)
 }
 
-/// Where a record is found by its pod; nowhere without the whole name of one.
+/// Returns the stem that leads from a pod to its record; `None` unless the pod's name is complete.
 pub(super) fn by_pod(held: &Draft) -> Option<Stem> {
     let pod = held.pod.as_ref().filter(|pod| pod.is_whole())?;
     Some(layout::pod(&held.attachment.node, &held.attachment.network, pod, &held.attachment.ifname))

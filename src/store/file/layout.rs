@@ -1,4 +1,4 @@
-//! Where things are below the data directory, and how ids become file names.
+//! The paths below the data directory, and the file names for ids.
 //!
 //! ```text
 //! format                                     version and random id
@@ -6,19 +6,19 @@
 //! scopes/<scope>/<shard>/<ip>                the record: THE TRUTH
 //! scopes/<scope>/full                        shards known to be full; a hint
 //! scopes/<scope>/exhausted                   which candidates ran out, and when
-//! scopes/<scope>/looking                     flock of the one who makes sure
+//! scopes/<scope>/looking                     flock of the process that makes sure
 //! scopes/<scope>/gateway-<ip>                a record that names the gateway; a hint
 //! scopes/<scope>/sticky-<ip>                 which pod had the address last; a hint
-//! nodes/<node>/@machine-id                   whose node name it is
+//! nodes/<node>/@machine-id                   which machine uses the node name
 //! nodes/<node>/@tmp/<unique>                 hints being written
 //! nodes/<node>/<network>/<attachment>.<n>    the index
 //! nodes/<node>/@pods/<network>/<pod>.<n>     the same by pod; a hint
 //! ```
 //!
-//! A name on disk is an escaped id: letters, digits, `.`, `_`, `-` and `:`
-//! stand for themselves, all else is `%XX`, a leading dot too. Bookkeeping
-//! begins with `@` or holds no `_`, so no id meets it. What would be too long
-//! for a file name is cut and ends in `~` and a hash.
+//! A name on disk is an escaped id: letters, digits, `.`, `_`, `-` and `:` stand for themselves;
+//! every other character, and a leading dot, is `%XX`. Bookkeeping names begin with `@` or contain
+//! no `_`, so they never equal the name of an id or a shard. A name that is too long for a file is
+//! cut and ends in `~` and a hash.
 
 use crate::addr::{Family, Shard};
 use crate::ipam::{Attachment, IfName, NetworkName, NodeName, PodRef, Scope};
@@ -33,9 +33,9 @@ pub(super) const LOCK: &str = "lock";
 pub(super) const SCOPES: &str = "scopes";
 pub(super) const NODES: &str = "nodes";
 
-/// What `store test` and `store init` put beside the store, for a while.
+/// The prefix of names that `store test` and `store init` create next to the store for a while.
 pub(super) const ASIDE: &str = ".hereabouts-";
-/// What filesystems and their servers put into a directory by themselves.
+/// Names that filesystems and their servers create in a directory by themselves.
 const OF_FILESYSTEMS: &[&str] = &[
     "lost+found",
     ".snapshot",
@@ -53,37 +53,36 @@ const OF_FILESYSTEMS: &[&str] = &[
     "#snapshot",
     "#recycle",
 ];
-/// The same, with more behind: files that were removed while a client had them
-/// open.
+/// Prefixes of such names: files that were removed while a client had them open.
 const OF_CLIENTS: &[&str] = &[".nfs", ".fuse_hidden", ".smb", ASIDE];
 
-/// In a scope's directory.
+/// Names in the directory of a scope.
 pub(super) const FULL: &str = "full";
 const EXHAUSTED: &str = "exhausted";
 const LOOKING: &str = "looking";
-/// Before a gateway's address.
+/// The prefix of a gateway's address.
 const GATEWAY: &str = "gateway-";
-/// Before the address that a pod gets again.
+/// The prefix of an address that a pod gets again.
 const STICKY: &str = "sticky-";
-/// What is not a shard there, beside the notes of gateways.
+/// The names there that are not shards, in addition to the notes of gateways.
 const HINTS: &[&str] = &[FULL, EXHAUSTED, LOOKING];
-/// What may say that a free address is held.
+/// The hints that may claim that a free address is held.
 pub(super) const HINTS_OF_FULL: &[&str] = &[FULL, EXHAUSTED];
 
-/// In a node's directory.
+/// Names in the directory of a node.
 pub(super) const MACHINE_ID: &str = "@machine-id";
 pub(super) const TMP: &str = "@tmp";
 pub(super) const PODS: &str = "@pods";
 
-/// The byte of the file `format` that keeps calls of an attachment apart: a
-/// hash, so far apart that two attachments never share one.
+/// Returns the byte of the file `format` that keeps calls of an attachment apart. The byte is at a
+/// hash, in a space so large that two attachments never share one.
 pub(super) fn lock_byte(attachment: &Attachment) -> u64 {
-    // Offsets of files are signed.
+    // File offsets are signed.
     of_attachment(attachment).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 2
 }
 
-/// Whether a name is one that filesystems make by themselves; no id meets it,
-/// and no address.
+/// Returns whether a name is one that filesystems create by themselves. No escaped id and no
+/// address equals such a name.
 pub(super) fn is_of_filesystem(name: &str) -> bool {
     OF_FILESYSTEMS.contains(&name) || OF_CLIENTS.iter().any(|start| name.starts_with(start))
 }
@@ -96,22 +95,22 @@ fn shard_name(shard: Shard) -> String {
     format!("{}_{}", shard.base(), shard.family().bits() - 8)
 }
 
-/// The directory of a shard, in that of its scope.
+/// Returns the directory of a shard, in the directory of its scope.
 pub(super) fn shard_in(scope: &Path, shard: Shard) -> PathBuf {
     scope.join(shard_name(shard))
 }
 
-/// The name whose making is the commit.
+/// Returns the name whose creation is the commit.
 pub(super) fn record(of: &Scope, address: IpAddr) -> PathBuf {
     record_in(&scope(of), address)
 }
 
-/// The same, where the scope's directory is known.
+/// Returns the same, if the scope's directory is known.
 pub(super) fn record_in(scope: &Path, address: IpAddr) -> PathBuf {
     shard_in(scope, Shard::of(address)).join(address.to_string())
 }
 
-/// The shard that a directory name stands for.
+/// Returns the shard that a directory name stands for.
 pub(super) fn parse_shard(name: &str) -> Option<Shard> {
     let (base, bits) = name.split_once('_')?;
     let base: IpAddr = base.parse().ok()?;
@@ -126,23 +125,22 @@ pub(super) fn exhausted(of: &Scope) -> PathBuf {
     scope(of).join(EXHAUSTED)
 }
 
-/// The note of a gateway that records of the scope name.
+/// Returns the note of a gateway that records of the scope name.
 pub(super) fn gateway(of: &Scope, address: IpAddr) -> PathBuf {
     scope(of).join(format!("{GATEWAY}{address}"))
 }
 
-/// Which pod of a StatefulSet had an address.
+/// Returns the note that says which pod of a StatefulSet had an address.
 pub(super) fn sticky(of: &Scope, address: IpAddr) -> PathBuf {
     scope(of).join(format!("{STICKY}{address}"))
 }
 
-/// The address that such a file is about.
+/// Returns the address that such a note is about.
 pub(super) fn parse_sticky(name: &str) -> Option<IpAddr> {
     name.strip_prefix(STICKY)?.parse().ok()
 }
 
-/// Whether a name in a scope's directory is bookkeeping that is of use to the
-/// records there alone.
+/// Returns whether a name in a scope's directory is bookkeeping that serves only the records there.
 pub(super) fn is_bookkeeping(name: &str) -> bool {
     HINTS.contains(&name) || name.strip_prefix(GATEWAY).is_some_and(|address| address.parse::<IpAddr>().is_ok())
 }
@@ -155,7 +153,7 @@ pub(super) fn node(node: &NodeName) -> PathBuf {
     Path::new(NODES).join(escape(node.as_str()))
 }
 
-/// The directory name of the node that a path belongs to.
+/// Returns the directory name of the node that a path belongs to.
 pub(super) fn node_of(path: &Path) -> Option<&OsStr> {
     let mut parts = path.strip_prefix(NODES).ok()?.iter();
     parts.next()
@@ -173,7 +171,7 @@ pub(super) fn network(of: &NodeName, network: &NetworkName) -> PathBuf {
     node(of).join(escape(network.as_str()))
 }
 
-/// A file name without its number, and the directory it is in.
+/// A directory, and a file name in it without the number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Stem {
     pub(super) directory: PathBuf,
@@ -186,7 +184,7 @@ impl Stem {
     }
 }
 
-/// The stem and the number of an index entry; `None` for what is none.
+/// Returns the stem and the number of an index entry; `None` for any other path.
 pub(super) fn parse_entry(path: &Path) -> Option<(Stem, u32)> {
     let (name, digits) = path.file_name()?.to_str()?.rsplit_once('.')?;
     let number: u32 = digits.parse().ok()?;
@@ -194,17 +192,17 @@ pub(super) fn parse_entry(path: &Path) -> Option<(Stem, u32)> {
     (name.contains('@') && stem.entry(number) == path).then_some((stem, number))
 }
 
-/// Where the index keeps an attachment's addresses.
+/// Returns the stem of the index entries of an attachment.
 pub(super) fn attachment(of: &Attachment) -> Stem {
     Stem { directory: network(&of.node, &of.network), name: attachment_name(of.container.as_str(), of.ifname.as_str()) }
 }
 
-/// The name of its entries, without the number.
+/// Returns the name of an attachment's entries, without the number.
 pub(super) fn attachment_name(container: &str, ifname: &str) -> String {
     format!("{}@{}", escape(container), escape(ifname))
 }
 
-/// Where the index keeps a pod's addresses.
+/// Returns the stem of the index entries of a pod.
 pub(super) fn pod(of: &NodeName, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Stem {
     let text = format!("{}/{}", pod.namespace, pod.name);
     Stem { directory: node(of).join(PODS).join(escape(network.as_str())), name: format!("{}@{}", escape(&text), escape(ifname.as_str())) }

@@ -1,7 +1,7 @@
-//! What a link(2) that failed means. A client may have one errno for all that a
-//! server refuses (sshfs: EPERM), and a filesystem without hard links says anything
-//! (rclone: EIO). So the names themselves are looked at: only after a failure, and
-//! never instead of the link.
+//! Decides what a failed link(2) means. A client may report one errno for everything that a server
+//! refuses (sshfs: EPERM), and a filesystem without hard links may report anything (rclone: EIO).
+//! So this code examines the names themselves, but only after a failure and never instead of the
+//! link.
 
 use super::{below, layout, reason};
 use crate::digest::hex;
@@ -12,8 +12,8 @@ use nix::errno::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Whether a name could not be made because it is there. Other errors than EEXIST
-/// count where the name stands and they tell of no fault of the disk.
+/// Returns whether a name could not be created because it exists. Errors other than EEXIST count if
+/// the name exists and the error does not report a fault of the disk.
 pub(super) fn is_taken(disk: &dyn Disk, error: &io::Error, name: &Path) -> bool {
     let hides_it = || {
         let errno = error.raw_os_error().map(Errno::from_raw);
@@ -22,18 +22,19 @@ pub(super) fn is_taken(disk: &dyn Disk, error: &io::Error, name: &Path) -> bool 
     error.kind() == io::ErrorKind::AlreadyExists || (hides_it() && disk.inode(name).is_ok())
 }
 
-/// What stands at a name that a link could not give to a file.
+/// The content of a name that a link could not give to a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// That very content: the link was made, and its answer lost.
+    /// The same content: the link was made, and its answer was lost.
     Ours,
-    /// Another's.
+    /// Another file.
     Anothers,
     /// Nothing that can be read.
     Nothing,
 }
 
-/// Looks what stands there, by content: two names of one file need not show one inode.
+/// Compares by content what the name and the file hold, because two names of one file need not show
+/// one inode.
 pub(super) fn standing(disk: &dyn Disk, file: &Path, name: &Path) -> Standing {
     let Ok(found) = disk.read(name) else {
         return Standing::Nothing;
@@ -45,7 +46,7 @@ pub(super) fn standing(disk: &dyn Disk, file: &Path, name: &Path) -> Standing {
     }
 }
 
-/// The error of a link that failed for another reason than that the name is taken.
+/// Returns the error of a link that failed for another reason than a taken name.
 pub(super) fn failed_link(disk: &dyn Disk, action: &'static str, name: &Path, error: io::Error) -> StoreError {
     if may_lack_links(&error) && lacks_links(disk) {
         return StoreError::NoHardLinks { path: below(disk, Path::new("")), reason: reason(&error) };
@@ -53,14 +54,15 @@ pub(super) fn failed_link(disk: &dyn Disk, action: &'static str, name: &Path, er
     failed(disk, action, name, error)
 }
 
-/// What filesystems without hard links were seen to answer, or are said to.
+/// Returns whether the error is one that filesystems without hard links return, as observed or as
+/// documented.
 fn may_lack_links(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EIO | Errno::EMLINK | Errno::EINVAL))
 }
 
-/// Whether two names of one file show one inode; `None` where nothing can be made. Makes
-/// two names in the data directory, and removes them.
+/// Returns whether two names of one file show one inode; `None` if the names cannot be created.
+/// Creates two names in the data directory, and removes them.
 pub(super) fn show_one_inode(disk: &dyn Disk) -> Option<bool> {
     with_two_names(disk, |one, two| {
         disk.link(one, two).ok()?;
@@ -68,13 +70,12 @@ pub(super) fn show_one_inode(disk: &dyn Disk) -> Option<bool> {
     })
 }
 
-/// Whether a fresh file in the data directory can be made and cannot get a second
-/// name beside its own.
+/// Returns whether a new file in the data directory can be created but cannot get a second name.
 fn lacks_links(disk: &dyn Disk) -> bool {
     with_two_names(disk, |one, two| Some(disk.link(one, two).is_err_and(|error| may_lack_links(&error)))).unwrap_or(false)
 }
 
-/// Does something with a fresh file and a name that is free.
+/// Runs `work` with a new file and a free name.
 fn with_two_names(disk: &dyn Disk, work: impl FnOnce(&Path, &Path) -> Option<bool>) -> Option<bool> {
     let random = disk.random().ok()?;
     let name = |which: &str| PathBuf::from(format!("{}link-{}-{which}", layout::ASIDE, hex(&random[..8])));
@@ -82,7 +83,7 @@ fn with_two_names(disk: &dyn Disk, work: impl FnOnce(&Path, &Path) -> Option<boo
     disk.create(&one, b"").ok()?;
     let done = work(&one, &two);
     for path in [&two, &one] {
-        // What stays is passed over by every reader.
+        // Every reader ignores a name that could not be removed.
         let _ = disk.unlink(path);
     }
     done

@@ -1,5 +1,5 @@
-//! Waiting for the locks: which file each is on, how long, and what is said
-//! when it is not to be had.
+//! Waits for the locks: which file each lock is on, how long a call waits, and the error when the
+//! wait fails.
 
 use super::{FileStore, layout};
 use crate::ipam::Attachment;
@@ -10,14 +10,13 @@ use crate::store::{StoreError, percent};
 use std::io;
 use std::path::Path;
 
-/// Where locks of this machine alone are kept.
+/// The directory of the locks that only this machine uses.
 const LOCAL_LOCKS: &str = "/run/hereabouts";
 
 pub(super) type LockCall<'a> = &'a dyn Fn(&Path, Patience) -> io::Result<Locked>;
 
 impl<D: Disk> FileStore<D> {
-    /// Waits for a lock: in the kernel's queue on a local filesystem, by
-    /// trying again elsewhere.
+    /// Waits for a lock: in the kernel's queue on a local filesystem, by polling on others.
     pub(super) fn wait(&self, path: &Path, local: bool, deadline: &Deadline, lock: LockCall<'_>) -> Result<Box<dyn Held>, StoreError> {
         let refused = |error| refused_lock(&self.disk, path, error);
         let held = if local {
@@ -42,17 +41,17 @@ impl<D: Disk> FileStore<D> {
         self.disk.is_local().map_err(|error| failed(&self.disk, "look at the filesystem of", Path::new(""), error))
     }
 
-    /// The store's lock. On a local filesystem, where no other stands behind
-    /// it, the data directory itself: a file could be removed under its holder,
-    /// and whoever comes next would make and lock another. On a shared one a
-    /// file: not all of them lock directories.
+    /// Waits for the store's lock. On a local filesystem, where no other filesystem is behind it,
+    /// the lock is on the data directory itself: a lock file could be removed under its holder, and
+    /// the next call would create and lock another one. On a shared filesystem the lock is on a
+    /// file, because not all of them lock directories.
     pub(super) fn wait_store(&self, local: bool, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
         let path = Path::new(if local { "" } else { layout::LOCK });
         self.wait(path, local, deadline, &|path, patience| self.disk.lock(path, patience))
     }
 
-    /// The lock that keeps calls of this machine apart, also where the shared
-    /// filesystem's locks fail.
+    /// Waits for the lock that keeps the calls of this machine apart even if the locks of the
+    /// shared filesystem fail.
     pub(super) fn wait_machine(&self, id: &str, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
         let path = Path::new(LOCAL_LOCKS).join(format!("{}-{id}.lock", percent::escape(self.host.node.as_str())));
         self.wait(&path, true, deadline, &|path, patience| self.disk.lock_local(path, patience))
@@ -60,10 +59,10 @@ impl<D: Disk> FileStore<D> {
 }
 
 impl<D: Disk> FileStore<D> {
-    /// Waits until no other call of the attachment is under way. The lock is a
-    /// byte of the file `format`, which every store has and nothing replaces:
-    /// it is there before any record is, costs no file, and is found by every
-    /// mount namespace that finds the store. Calls of one node alone meet here.
+    /// Waits until no other call of the attachment is in progress. The lock is a byte of the file
+    /// `format`, which every store has and no call replaces. It exists before any record, costs no
+    /// file, and every mount namespace that finds the store finds it. Only calls of one node
+    /// compete for it.
     pub(super) fn wait_attachment(&self, attachment: &Attachment, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
         let local = self.is_local()?;
         let byte = layout::lock_byte(attachment);
@@ -78,7 +77,7 @@ impl<D: Disk> FileStore<D> {
         })
     }
 
-    /// The same where no other call of the attachment is under way.
+    /// Takes the same lock if no other call of the attachment is in progress.
     pub(super) fn try_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn Held>>, StoreError> {
         let path = Path::new(layout::FORMAT);
         match self.lock_format(path, layout::lock_byte(attachment), Patience::Try) {
@@ -88,8 +87,9 @@ impl<D: Disk> FileStore<D> {
         }
     }
 
-    /// On a filesystem that is mounted read-only nothing can change under a
-    /// call, and what it wants to change says so in its own words.
+    /// Locks a byte of the file `format`. On a filesystem that is mounted read-only nothing can
+    /// change during a call, so no lock is needed, and a call that tries to change something gets
+    /// the filesystem's own error.
     fn lock_format(&self, path: &Path, byte: u64, patience: Patience) -> io::Result<Locked> {
         match self.disk.lock_byte(path, byte, patience) {
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(Locked::Held(Box::new(Unneeded))),
@@ -98,12 +98,12 @@ impl<D: Disk> FileStore<D> {
     }
 }
 
-/// The place of a lock where none is needed.
+/// The placeholder for a lock that is not needed.
 struct Unneeded;
 
 impl Held for Unneeded {}
 
-/// A lock that was refused: the filesystem has none, or it failed.
+/// Returns the error for a refused lock: the filesystem has no locks, or the lock failed.
 pub(super) fn refused_lock(disk: &dyn Disk, path: &Path, error: io::Error) -> StoreError {
     use nix::errno::Errno;
     match error.raw_os_error().map(Errno::from_raw) {

@@ -1,9 +1,9 @@
-//! The file store: one file an address, below one directory, for one machine
-//! or a filesystem that several share.
+//! The file store: one file per address, below one directory, for one machine or on a filesystem
+//! that several machines share.
 //!
-//! link(2) decides who holds an address: it is exclusive whatever locks do.
-//! The lock keeps two calls of one attachment, and two looks at one candidate,
-//! apart. `docs/store.md` states format, orders and assumptions.
+//! link(2) decides who holds an address: it is exclusive, whatever the locks do. The lock keeps
+//! apart two calls of one attachment, and two searches that see the same candidate. `docs/store.md`
+//! describes the format, the orders and the assumptions.
 //!
 //! ```text
 //! claim    write INDEX ENTRY . sync it . sync its directory .
@@ -11,8 +11,8 @@
 //! release  unlink NAME (commit) . sync its directory . unlink @pods . unlink entry
 //! ```
 //!
-//! Killed anywhere, this leaves at worst an index entry without a name: ignored
-//! by every reader, mended on the way.
+//! A kill at any step leaves at most an index entry without a name. Readers ignore it, and later
+//! calls remove it.
 
 mod claim;
 mod claim_several;
@@ -59,14 +59,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 pub use store_notes::Notes;
 
-/// For whom the store acts.
+/// The node for which the store acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Acting {
     /// This node.
     Here,
-    /// Another node: which machine it is, is not asked for.
+    /// Another node. Which machine it is does not matter.
     Elsewhere,
-    /// A node that is off for good: which machine it was, is forgotten.
+    /// A node that is permanently off. The note of its machine is removed.
     Off,
 }
 
@@ -76,16 +76,16 @@ pub struct FileStore<D: Disk> {
     host: NodeIdentity,
     acting: Acting,
     life: Option<fn(&Draft) -> Life>,
-    /// `None`: any directory will do.
+    /// The conditions for the directory; `None` if any directory is accepted.
     terms: Option<Terms>,
-    /// The id of the store that has been found to be the right one.
+    /// The id of the store, after the check that it is the expected one.
     agreed: OnceCell<String>,
-    /// Once it was looked for: see `names`.
+    /// The result of the search for earlier names, once it was made: see `earlier_names`.
     earlier: OnceCell<Vec<NodeName>>,
 }
 
 impl FileStore<RealDisk> {
-    /// The store in a directory, which need not be there yet.
+    /// Returns the store in a directory, which need not exist yet.
     #[must_use]
     pub fn new(data_dir: PathBuf, host: NodeIdentity) -> Self {
         Self::on(RealDisk::new(data_dir), host)
@@ -93,13 +93,13 @@ impl FileStore<RealDisk> {
 }
 
 impl<D: Disk> FileStore<D> {
-    /// The store on any disk; tests bring theirs.
+    /// Returns the store on any disk; tests pass their own.
     pub const fn on(disk: D, host: NodeIdentity) -> Self {
         Self { disk, host, acting: Acting::Here, life: None, terms: None, agreed: OnceCell::new(), earlier: OnceCell::new() }
     }
 
-    /// Acts for a node that is off and cannot act for itself; its machine is
-    /// forgotten with the next session.
+    /// Acts for a node that is off and cannot act for itself. The next session removes the note of
+    /// its machine.
     #[must_use]
     pub fn for_dead_node(mut self) -> Self {
         self.acting = Acting::Off;
@@ -113,27 +113,27 @@ impl<D: Disk> FileStore<D> {
         self
     }
 
-    /// Asks this whether the sandbox of a record of another boot is there. Without
-    /// it every such sandbox is gone.
+    /// Sets the function that decides whether the sandbox of a record of another boot still exists.
+    /// Without it, every such sandbox counts as gone.
     #[must_use]
     pub fn classifying_with(mut self, life: fn(&Draft) -> Life) -> Self {
         self.life = Some(life);
         self
     }
 
-    /// Uses the directory on these terms alone.
+    /// Uses the directory only under these conditions.
     #[must_use]
     pub fn under(mut self, terms: Terms) -> Self {
         self.terms = Some(terms);
         self
     }
 
-    /// The disk, for tests to look at.
+    /// Returns the disk, so that tests can inspect it.
     pub const fn disk(&self) -> &D {
         &self.disk
     }
 
-    /// The store's id; `None` where there is no store and none is to be made.
+    /// Returns the store's id; `None` if there is no store and none is to be created.
     fn find_or_make(&self, access: Access, deadline: &Deadline) -> Result<Option<String>, StoreError> {
         let known = self.known()?;
         if let Some(format) = &known.format {
@@ -147,7 +147,7 @@ impl<D: Disk> FileStore<D> {
         if !self.make_place(access)? {
             return Ok(None);
         }
-        // What is made once is made under the store's lock.
+        // Things that are created once are created under the store's lock.
         let _lock = self.wait_store(self.is_local()?, deadline)?;
         match self.read_format()? {
             Some(format) => Ok(Some(format.id)),
@@ -175,7 +175,7 @@ impl<D: Disk> FileStore<D> {
         Ok(FileSession::shared(self, access, deadline, machine_lock))
     }
 
-    /// Makes the directory where no store is; whether there may be one.
+    /// Prepares the directory for a new store. Returns whether a store may be created.
     fn make_place(&self, access: Access) -> Result<bool, StoreError> {
         let exists = self.exists()?;
         if exists {
@@ -282,13 +282,13 @@ impl<D: Disk> Store for FileStore<D> {
     }
 }
 
-/// A name in the node's @tmp that no other process uses.
+/// Returns a name in the node's @tmp that no other process uses.
 fn unique(disk: &dyn Disk, node: &NodeName) -> PathBuf {
     let nanos = disk.now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     layout::temporary(node).join(format!("{}.{nanos:x}", std::process::id()))
 }
 
-/// Reads a file; `None` where none is.
+/// Reads a file; returns `None` if it does not exist.
 fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Content>, StoreError> {
     match disk.read(path) {
         Ok(content) => Ok(Some(content)),
@@ -297,12 +297,12 @@ fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Content>, StoreError> {
     }
 }
 
-/// Flushes a file, or the names of a directory.
+/// Flushes a file, or the names in a directory.
 fn sync(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     disk.sync(path).map_err(|error| failed(disk, "sync", path, error))
 }
 
-/// Removes a name; that it is gone already is as good.
+/// Removes a name. Succeeds if the name is already gone.
 fn remove(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     match disk.unlink(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(disk, "remove", path, error)),

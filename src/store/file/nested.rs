@@ -1,11 +1,13 @@
-//! A store is not made where it would lie in another one, in node state, or around
-//! them. What stands there already stops no verb.
+//! Refuses to create a store inside another store or node state, or around one of them. A nested
+//! store that already exists stops no verb.
 
 use super::FileStore;
 use crate::store::StoreError;
 use crate::store::disk::Disk;
 
 impl<D: Disk> FileStore<D> {
+    /// Checks that the directory is not nested.
+    ///
     /// # Errors
     /// [`StoreError::Foreign`], with what is in the way.
     pub(super) fn check_not_nested(&self) -> Result<(), StoreError> {

@@ -1,5 +1,5 @@
-//! What is there before a record is: the format, the directories, the note whose
-//! machine a node name is. Each is made once and durable.
+//! Creates what must exist before a record can: the format file, the directories, and the note that
+//! says which machine uses a node name. Each is created once and is durable.
 
 use super::{Acting, FileStore, failed_link, is_taken, layout, read, record, remove, sync, sync_name, unique};
 use crate::digest::hex;
@@ -9,27 +9,27 @@ use crate::store::{Access, StoreError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What may be in the data directory; beside the store, the node state of the
-/// other one, and the notes of which store a node uses.
+/// The names that may be in the data directory: the store's own, the node state of the Kubernetes
+/// store, and the notes about which store a node uses.
 const OURS: &[&str] = &[layout::LOCK, layout::SCOPES, layout::NODES, layout::FORMAT, "kubernetes", "stores"];
 
-/// Whether a name in the data directory keeps nobody from it: ours, or one that
-/// the filesystem makes by itself.
+/// Returns whether a name in the data directory is harmless: one of ours, or one that the
+/// filesystem creates by itself.
 pub(super) fn is_known_name(name: &str) -> bool {
     OURS.contains(&name) || layout::is_of_filesystem(name)
 }
 
-/// What the file `format` says.
+/// The content of the file `format`.
 pub(super) struct Format {
     pub(super) number: u64,
-    /// Random, of this store.
+    /// The random id of this store.
     pub(super) id: String,
-    /// Made by an explicit act, not by an ADD.
+    /// Whether the store was created by an explicit act, not by an ADD.
     pub(super) explicit: bool,
 }
 
 impl<D: Disk> FileStore<D> {
-    /// Reads the store's format; `None` when there is none yet.
+    /// Reads the store's format; returns `None` if there is none yet.
     pub(super) fn read_format(&self) -> Result<Option<Format>, StoreError> {
         let path = Path::new(layout::FORMAT);
         let Some(content) = read(&self.disk, path)? else {
@@ -50,8 +50,8 @@ impl<D: Disk> FileStore<D> {
         Ok(Some(Format { number: found, id: id.to_owned(), explicit }))
     }
 
-    /// Refuses a directory with anything in it that is not ours: host-local's
-    /// files, or a path that was meant for something else.
+    /// Refuses a directory that contains anything that is not ours, such as the files of
+    /// host-local, or a path that was intended for something else.
     pub(super) fn check_not_foreign(&self) -> Result<(), StoreError> {
         let root = Path::new("");
         let names = self.disk.names(root).map_err(|error| failed(&self.disk, "list", root, error))?;
@@ -67,19 +67,19 @@ impl<D: Disk> FileStore<D> {
         Err(StoreError::Foreign { path: self.disk.root().to_owned(), found: format!("{what} {}", crate::json::excerpt(&name)) })
     }
 
-    /// Writes `format`, once, under the lock.
+    /// Writes `format`, once, under the lock. Returns the store's id.
     pub(super) fn write_format(&self) -> Result<String, StoreError> {
         let path = Path::new(layout::FORMAT);
         let random = self.disk.random().map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
         let id = hex(&random);
         self.place(path, format!("{{\"format\":{},\"id\":\"{id}\"}}\n", record::FORMAT).as_bytes())?;
         self.check_case().inspect_err(|_| drop(self.disk.unlink(path)))?;
-        // Where locks fail, another may have been first: its word counts.
+        // If locks do not work, another call may have been first: its file counts.
         Ok(self.read_format()?.map_or(id, |format| format.id))
     }
 
-    /// The same by an explicit act, for no node; `known` is the id of a store that
-    /// has lost its format.
+    /// Does the same as an explicit act, which belongs to no node. `known` is the id of a store
+    /// that has lost its format.
     pub(super) fn write_explicit_format(&self, known: Option<String>) -> Result<String, StoreError> {
         let path = Path::new(layout::FORMAT);
         let random = self.disk.random().map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
@@ -92,8 +92,8 @@ impl<D: Disk> FileStore<D> {
         Ok(self.read_format()?.map_or(id, |format| format.id))
     }
 
-    /// Refuses a filesystem that takes `Blue` for `blue`. Known by the one file that
-    /// every store has.
+    /// Refuses a filesystem that treats `Blue` and `blue` as one name. The check uses the one file
+    /// that every store has.
     pub(super) fn check_case(&self) -> Result<(), StoreError> {
         let inode = |name: &str| self.disk.inode(Path::new(name)).ok();
         let found = inode(layout::FORMAT);
@@ -103,7 +103,7 @@ impl<D: Disk> FileStore<D> {
         Err(StoreError::FoldsCase { path: self.disk.root().to_owned() })
     }
 
-    /// Makes a small file with all its bytes or not at all; durable.
+    /// Creates a small file durably, with all its bytes or not at all.
     pub(super) fn place(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         self.ensure(&layout::temporary(&self.host.node))?;
         self.place_by(&unique(&self.disk, &self.host.node), path, bytes)
@@ -123,8 +123,8 @@ impl<D: Disk> FileStore<D> {
         placed
     }
 
-    /// Puts a second link of a file in the place of what stands at a name: at no
-    /// instant is nothing there. Needs the node's @tmp.
+    /// Replaces the file at a name by a second link of another file, so that the name always
+    /// exists. Needs the node's @tmp.
     pub(super) fn replace(&self, from: &Path, name: &Path) -> io::Result<()> {
         let disk = &self.disk;
         let seat = unique(disk, &self.host.node);
@@ -135,10 +135,10 @@ impl<D: Disk> FileStore<D> {
         placed
     }
 
-    /// Makes a directory and those above it, each durable before anything is
-    /// put into it. The mark on a directory says that its parent was synced;
-    /// whoever meets one without does that first. Where the flush of a directory
-    /// reaches nothing, that of the first file in it does: see [`sync_name`].
+    /// Creates a directory and its parents, each durable before anything is put into it. The mark
+    /// on a directory says that its parent was synced; a call that finds a directory without the
+    /// mark syncs the parent first. If the flush of a directory has no effect, the flush of the
+    /// first file in it does the same: see [`sync_name`].
     pub(super) fn ensure(&self, directory: &Path) -> Result<(), StoreError> {
         match self.disk.is_marked(directory) {
             Ok(true) => return Ok(()),
@@ -162,8 +162,8 @@ impl<D: Disk> FileStore<D> {
         self.disk.mark(directory).map_err(|error| failed(&self.disk, "mark", directory, error))
     }
 
-    /// What a call that was killed may have put into a directory, visible and not
-    /// durable, where the flush of the directory does not reach it.
+    /// Syncs the file that a killed call may have put into a directory. The file may be visible and
+    /// not durable if the flush of the directory does not reach it.
     pub(super) fn sync_small_file(&self, directory: &Path) -> Result<(), StoreError> {
         let name = match directory.components().count() {
             0 => layout::FORMAT,
@@ -180,8 +180,8 @@ impl<D: Disk> FileStore<D> {
         }
     }
 
-    /// One node name, one machine: a second one would free the first one's
-    /// addresses.
+    /// Checks that only one machine uses the node name. A second machine would free the addresses
+    /// of the first.
     pub(super) fn check_machine(&self, access: Access) -> Result<(), StoreError> {
         let path = layout::machine_id(&self.host.node);
         match self.acting {
@@ -199,10 +199,10 @@ impl<D: Disk> FileStore<D> {
                 }
                 self.place(&path, format!("{ours}\n").as_bytes())?;
                 match self.disk.read(&path) {
-                    // `release --node` has forgotten the machine at this moment: the next
-                    // ADD notes it.
+                    // `release --node` has forgotten the machine at this moment. The next ADD notes
+                    // it.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                    // Two machines may have come at once: the link decided.
+                    // Two machines may have come at the same time: the link decided.
                     noted => noted,
                 }
             }

@@ -1,5 +1,5 @@
-//! A record as JSON, format 1. The only place that knows its shape; readers
-//! pass over keys they do not know. `docs/store.md` describes it.
+//! A record as JSON, format 1. Only this file knows its shape. Readers ignore keys that they do not
+//! know. `docs/store.md` describes it.
 
 use crate::ipam::{
     Allocation, Attachment, ContainerId, Draft, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version,
@@ -17,7 +17,7 @@ pub(super) const FORMAT: u64 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct Record {
-    /// Written by none so far; a later version may change single records.
+    /// No version writes this key yet. A later version may change single records.
     #[serde(default, skip_serializing)]
     format: u64,
     address: IpAddr,
@@ -34,7 +34,7 @@ struct Record {
     pod: Option<Pod>,
     #[serde(skip_serializing_if = "Option::is_none")]
     netns: Option<Namespace>,
-    /// Since 0.1.0. A reader that does not know it judges by the rest.
+    /// Present since 0.1.0. A reader that does not know it judges by the other keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     view: Option<Viewpoint>,
     boot_id: String,
@@ -68,7 +68,7 @@ struct Viewpoint {
     hardware: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mounts: Option<Mounts>,
-    /// Device and inode each.
+    /// One `device:inode` pair per directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     directories: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,7 +82,7 @@ struct Mounts {
     inode: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
-    /// Milliseconds.
+    /// In milliseconds.
     uptime: u64,
 }
 
@@ -108,7 +108,7 @@ impl Viewpoint {
             boot_id_is_mounted: self.boot_id_is_mounted,
             hardware: self.hardware,
             mounts: self.mounts.map(mounts),
-            // What follows an unreadable one is at no known depth.
+            // An entry that follows an unreadable one has no known depth.
             directories: self.directories.iter().map_while(|text| text.parse().ok()).collect(),
             tmpfs: self.tmpfs,
             mount: self.mount,
@@ -116,7 +116,7 @@ impl Viewpoint {
     }
 }
 
-/// The bytes of a record.
+/// Returns the bytes of a record.
 pub(super) fn encode(allocation: &Allocation) -> Result<Vec<u8>, serde_json::Error> {
     let Allocation { scope, address, held, version: _ } = allocation;
     let record = Record {
@@ -152,32 +152,32 @@ pub(super) fn encode(allocation: &Allocation) -> Result<Vec<u8>, serde_json::Err
     Ok(bytes)
 }
 
-/// A record for notes outside of a store; its version stands apart.
+/// Returns a record as JSON for notes outside of a store, without its version.
 pub(crate) fn record_to_json(allocation: &Allocation) -> Result<serde_json::Value, serde_json::Error> {
     serde_json::from_slice(&encode(allocation)?)
 }
 
-/// Reads such a note back.
+/// Reads such a note.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason why it is not valid.
 pub(crate) fn record_from_json(value: &serde_json::Value) -> Result<Allocation, String> {
     decode(value.to_string().as_bytes()).map_err(|error| error.to_string())
 }
 
-/// Why a record cannot be read.
+/// The reason why a record cannot be read.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum Unreadable {
-    /// No version wrote it so.
+    /// The record has content that no version writes.
     #[error("{0}")]
     Damaged(String),
-    /// A later version wrote it.
+    /// A later version wrote the record.
     #[error("format {0}, but this version reads only up to {FORMAT}")]
     Newer(u64),
 }
 
 impl Unreadable {
-    /// What a store says of the record there.
+    /// Returns the store's error for the unreadable record at a path.
     pub(super) fn at(self, path: PathBuf) -> StoreError {
         match self {
             Self::Damaged(reason) => StoreError::Damaged { path, reason },
@@ -186,10 +186,10 @@ impl Unreadable {
     }
 }
 
-/// Reads a record back.
+/// Reads a record.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason why it cannot be read.
 pub(super) fn decode(bytes: &[u8]) -> Result<Allocation, Unreadable> {
     if bytes.is_empty() {
         return Err(Unreadable::Damaged("empty file".to_owned()));
@@ -205,7 +205,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Allocation, Unreadable> {
     understand(record).map_err(Unreadable::Damaged)
 }
 
-/// Of a later version's record nothing is known but its format.
+/// Returns the format of a later version's record; nothing else of such a record is known.
 fn newer(bytes: &[u8]) -> Option<Unreadable> {
     #[derive(Deserialize)]
     struct Head {
@@ -251,25 +251,25 @@ fn understand(record: Record) -> Result<Allocation, String> {
     Ok(allocation)
 }
 
-/// What a file says, and which file it is.
+/// Returns the record in a file, with the file as its version.
 pub(super) fn read(content: &Content) -> Result<Allocation, Unreadable> {
     let decoded = decode(&content.bytes)?;
     Ok(Allocation { version: Some(version(content.inode)), ..decoded })
 }
 
-/// The file of a record, as the state that was read: a later record of the same
-/// address is another file, or says something else.
+/// Returns the file of a record as its version: a later record of the same address is another file,
+/// or has other content.
 pub(super) fn version(inode: Inode) -> Version {
     Version { uid: inode.number.to_string(), revision: String::new(), newer: Vec::new() }
 }
 
-/// Whether both are the same file with the same content.
+/// Returns whether both are the same file with the same content.
 pub(super) fn is_same(one: &Allocation, other: &Allocation) -> bool {
     let bytes = |allocation| encode(allocation).ok();
     one.version == other.version && bytes(one).is_some_and(|one| Some(one) == bytes(other))
 }
 
-/// Why a record is none of the name where it stands.
+/// Returns the reason why a record does not belong at the name where it was found.
 pub(super) fn of_another_name(found: &Allocation) -> String {
     format!("it is the record of {} in scope {}", found.address, found.scope)
 }
@@ -339,9 +339,8 @@ mod tests {
         assert!(matches!(of("-1"), Err(Unreadable::Damaged(_))));
     }
 
-    /// Found by garbling records: a repeated ADD printed "10.0.0.2/300" and a
-    /// gateway of the other family, and an attachment of "part 3 of 2" was
-    /// never complete.
+    /// Found by garbling records: a repeated ADD printed "10.0.0.2/300" and a gateway of the other
+    /// family, and an attachment of "part 3 of 2" was never complete.
     #[test]
     fn what_no_add_can_have_written_is_damaged() {
         let text = String::from_utf8(encode(&allocation()).unwrap()).unwrap();

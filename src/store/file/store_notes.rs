@@ -1,10 +1,10 @@
-//! What this node notes of the file stores that it uses, on its own disk: which
-//! store is at a data directory. Only of stores that can be missing: on a
-//! filesystem that is not local, or made by `hereabouts store init`.
+//! This node's notes, on its own disk, about the file stores that it uses: they say which store is
+//! at a data directory. There are notes only for stores that can be missing: those on a filesystem
+//! that is not local, and those created by `hereabouts store init`.
 //!
 //! ```text
 //! <hash of the data directory>.store     {"data_dir":..., "id":..., "shared":..., "nodes":[...]}
-//! <store's id>/                          what it was given out of it: see `given`
+//! <store's id>/                          the addresses that it got from it: see `given_notes`
 //! ```
 
 use crate::digest::hex;
@@ -17,14 +17,14 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// That this node uses a store.
+/// A note that this node uses a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note {
     pub(super) data_dir: PathBuf,
     pub(super) id: String,
-    /// Whether it was on a filesystem that is not local.
+    /// Whether the store was on a filesystem that is not local.
     pub(super) shared: bool,
-    /// Under which names this node has used it, the present one last.
+    /// The names under which this node has used the store, the present one last.
     #[serde(default)]
     pub(super) nodes: Vec<String>,
 }
@@ -35,7 +35,7 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// In a directory of this machine, which need not be there yet.
+    /// Returns the notes in a directory of this machine, which need not exist yet.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self { disk: Box::new(RealDisk::new(root)) }
@@ -54,19 +54,19 @@ impl Notes {
         format!("{}.store", hex(&Sha256::digest(plain.as_os_str().as_bytes())[..16])).into()
     }
 
-    /// What is noted of a data directory.
+    /// Reads the note about a data directory.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// The note cannot be read.
     pub(super) fn read(&self, data_dir: &Path) -> Result<Option<Note>, StoreError> {
-        // Most nodes have noted nothing, and need no name for it.
+        // Most nodes have no notes, and no path is needed to find that out.
         if matches!(self.disk.exists(), Ok(false)) {
             return Ok(None);
         }
         let path = Self::path(data_dir);
         let content = match self.disk.read(&path) {
             Ok(content) => content,
-            // Who may not look has noted nothing.
+            // A process without permission to read counts as one without notes.
             Err(error) if is_nothing(&error) => return Ok(None),
             Err(error) => return Err(failed(self.disk.as_ref(), "read", &path, error)),
         };
@@ -77,11 +77,11 @@ impl Notes {
         })
     }
 
-    /// Under which names this node has used a store, at this data directory or
-    /// another. A note of another directory that cannot be read says nothing.
+    /// Returns the names under which this node has used a store, at this data directory or another.
+    /// An unreadable note about another directory is ignored.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// The note about this directory cannot be read.
     pub(super) fn names_in(&self, id: &str, data_dir: &Path) -> Result<Vec<String>, StoreError> {
         let mut nodes = self.read(data_dir)?.map(|note| note.nodes).unwrap_or_default();
         for name in self.disk.names(Path::new("")).unwrap_or_default() {
@@ -97,13 +97,13 @@ impl Notes {
         Ok(nodes)
     }
 
-    /// Whether anything is noted of a data directory.
+    /// Returns whether there is a note about a data directory.
     #[must_use]
     pub fn knows(&self, data_dir: &Path) -> bool {
         !matches!(self.read(data_dir), Ok(None))
     }
 
-    /// Notes it, durably: it is of use after a boot.
+    /// Writes a note durably: it is needed after a boot.
     pub(super) fn write(&self, note: &Note) -> io::Result<()> {
         let disk = self.disk.as_ref();
         disk.make_root()?;
@@ -118,10 +118,10 @@ impl Notes {
         placed.and_then(|()| disk.sync(Path::new("")))
     }
 
-    /// Forgets it. Whether there was anything.
+    /// Removes the note. Returns whether there was one.
     ///
     /// # Errors
-    /// It is noted still.
+    /// The note still exists.
     pub fn forget(&self, data_dir: &Path) -> Result<bool, StoreError> {
         let path = Self::path(data_dir);
         match self.disk.unlink(&path) {

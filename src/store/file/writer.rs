@@ -12,7 +12,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// A record that is written, and whose name may be given.
+/// A record that is written and can get its name.
 pub(super) struct Written {
     pub(super) allocation: Allocation,
     pub(super) name: PathBuf,
@@ -20,46 +20,45 @@ pub(super) struct Written {
     pub(super) inode: Inode,
 }
 
-/// Whether names of this claim might be another's but for capital letters: of two
-/// such names one has some.
+/// Returns whether a name of this claim may differ from another holder's name only in capital
+/// letters. At least one of two such names contains a capital letter.
 pub(super) fn has_capitals(scope: &Scope, draft: &Draft) -> bool {
     let Attachment { node, network, container, ifname } = &draft.attachment;
     let names = [scope.name().unwrap_or_default(), node.as_str(), network.as_str(), container.as_str(), ifname.as_str()];
     names.iter().any(|name| name.chars().any(|letter| !letter.is_ascii() || letter.is_ascii_uppercase()))
 }
 
-/// How a try at one name ended.
+/// The result of one try to create a name.
 #[derive(PartialEq, Eq)]
 pub(super) enum Link {
     Made,
     Taken,
-    /// Its directory was removed, empty, since it was seen.
+    /// The name's directory, which was empty, has been removed since it was seen.
     Gone,
 }
 
-/// Whether a step failed because a directory is no longer there that was seen to
-/// be: [`super::empty_directories`] removes those that are empty.
+/// Returns whether a step failed because a directory that existed before is gone:
+/// [`super::empty_directories`] removes empty ones.
 pub(super) fn has_gone<T>(done: &Result<T, StoreError>) -> bool {
     matches!(done, Err(StoreError::Io { source, .. }) if is_gone(source))
 }
 
 impl<D: Disk> FileSession<'_, D> {
-    /// Writes the record as an entry of the index, durable; it has no name yet
-    /// and holds nothing.
+    /// Writes the record durably as an entry of the index. It has no name yet and holds nothing.
     pub(super) fn write_record(&self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Written, StoreError> {
         let written = self.write_records(scope, &[(address, draft)])?;
         written.into_iter().next().ok_or(StoreError::Changed)
     }
 
-    /// The same of several of one attachment, of which the index has one
-    /// directory.
+    /// Does the same for several addresses of one attachment, which have one directory in the
+    /// index.
     pub(super) fn write_records(&self, scope: &Scope, chosen: &[(IpAddr, &Draft)]) -> Result<Vec<Written>, StoreError> {
         let disk = &self.store.disk;
         let mut written: Vec<Written> = Vec::with_capacity(chosen.len());
         for (address, draft) in chosen {
             match self.write_entry(scope, *address, draft, written.last()) {
                 Ok(Some(one)) => written.push(one),
-                // The others are taken one by one.
+                // The remaining addresses are claimed one by one.
                 Ok(None) => break,
                 Err(error) => {
                     self.drop_entries(&written);
@@ -71,12 +70,12 @@ impl<D: Disk> FileSession<'_, D> {
             written.iter().for_each(|one| disk.begin_sync(&one.entry));
         }
         let directory = chosen.first().map(|(_, draft)| layout::attachment(&draft.attachment).directory);
-        // On a journaling filesystem the first of these commits all.
+        // On a journaling filesystem the first of these syncs commits everything.
         let paths = written.iter().map(|one| &one.entry).chain(&directory);
         for path in paths {
             if let Err(error) = disk.sync(path) {
                 let error = failed(disk, "sync", path, error);
-                // What a failed sync leaves is never trusted later.
+                // Files whose sync failed are never trusted later.
                 self.drop_entries(&written);
                 return Err(error);
             }
@@ -84,7 +83,8 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(written)
     }
 
-    /// Writes one, not yet durable; above the one before it, or `None`.
+    /// Writes one entry without a sync, directly above the entry `below` if there is one. Returns
+    /// `None` if that number is taken.
     pub(super) fn write_entry(
         &self,
         scope: &Scope,
@@ -110,7 +110,7 @@ impl<D: Disk> FileSession<'_, D> {
         }))
     }
 
-    /// The commit: the name is ours, or taken.
+    /// Creates the name, which is the commit. Returns whether the name is now ours or was taken.
     pub(super) fn link_name(&self, written: &Written) -> Result<Link, StoreError> {
         let disk = &self.store.disk;
         match disk.link(&written.entry, &written.name) {
@@ -124,15 +124,15 @@ impl<D: Disk> FileSession<'_, D> {
             Err(error) => match standing(disk, &written.entry, &written.name) {
                 Standing::Ours => Ok(Link::Made),
                 Standing::Anothers => Ok(Link::Taken),
-                // Whether the name was made is not known: the entry stays, so that
-                // DEL finds it.
+                // It is unknown whether the name was created: the entry stays, so that DEL finds
+                // the record.
                 Standing::Nothing => Err(failed_link(disk, "link", &written.name, error)),
             },
         }
     }
 
-    /// What was made, as a look at its name shows it: an undo takes back that very
-    /// record. Some filesystems that machines share show an inode for each name.
+    /// Returns the new record with the version that its name shows, so that an undo removes exactly
+    /// this record. Some shared filesystems show a different inode for each name.
     pub(super) fn at_name(&self, written: &Written) -> Allocation {
         let mut allocation = written.allocation.clone();
         if !self.is_local()
@@ -143,7 +143,7 @@ impl<D: Disk> FileSession<'_, D> {
         allocation
     }
 
-    /// Makes the name durable, or takes it back.
+    /// Makes the name durable, or removes it.
     pub(super) fn seal(&mut self, written: &Written) -> Result<(), StoreError> {
         let directory = written.name.parent().unwrap_or(Path::new(layout::SCOPES));
         if let Err(error) = sync_name(&self.store.disk, directory, &written.entry) {
@@ -156,8 +156,8 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(())
     }
 
-    /// Removes a name that could not be made durable, if it is still ours. The
-    /// entry goes only when that removal is durable.
+    /// Removes a name that could not be made durable, if it is still ours. The entry is removed
+    /// only when that removal is durable.
     pub(super) fn take_back(&self, written: &Written, directory: &Path) {
         let disk = &self.store.disk;
         if disk.inode(&written.name).ok() != Some(written.inode) {
@@ -168,7 +168,7 @@ impl<D: Disk> FileSession<'_, D> {
         tracing::debug!(?undone, name = %written.name.display(), "a name that could not be synced was taken back");
     }
 
-    /// The entry by pod: its loss costs a re-homing, no more.
+    /// Creates the entry by pod. Its loss costs a re-homing and nothing else.
     pub(super) fn link_pod(&self, written: &Written) {
         let Some(stem) = by_pod(&written.allocation.held) else {
             return;

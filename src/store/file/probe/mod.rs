@@ -1,13 +1,13 @@
-//! Proves what the store needs of a filesystem, with the store's own system
-//! calls: link(2) gives a name once, two names of one file show one file, the lock
-//! keeps others out, a rename leaves no gap, fsync answers. Run on two machines at
-//! once with one directory, it proves that across them; alone it says that it could
-//! not.
+//! Tests whether a filesystem has what the store needs (`hereabouts store test`), with the store's
+//! own system calls: link(2) gives a name once, two names of one file show one file, the lock
+//! excludes other processes, a rename leaves no gap, fsync succeeds. If it runs on two machines at
+//! the same time with one directory, it proves this across the machines. If it runs alone, it
+//! reports that it could not.
 //!
-//! Tests the directory itself and one of its own in it: a union of filesystems may
-//! have the one on several of them and the other on one. All its names begin with
-//! `.hereabouts-`, which a store passes over. Decides nothing for the store, which
-//! asks no probe before it works.
+//! It tests the directory itself and a directory of its own in it, because a union of filesystems
+//! may keep the one on several filesystems and the other on a single one. All its names begin with
+//! `.hereabouts-`, which a store ignores. The result decides nothing for the store, which runs no
+//! probe before it works.
 
 mod pair;
 mod report;
@@ -26,39 +26,39 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The test's own directory, in the one that is tested.
+/// The test's own directory, inside the tested directory.
 pub const PLACE: &str = ".hereabouts-store-test";
 
-/// Why there is no report.
+/// The reason why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// The filesystem or the store's port to it.
+    /// The filesystem failed, or the store's access to it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The partner was met and is silent now.
+    /// The partner was met and no longer answers.
     #[error("the partner {partner} did not answer within {waited} ({step})")]
     Silent {
-        /// Who.
+        /// The partner.
         partner: String,
-        /// What was waited for.
+        /// The step that it should have answered.
         step: String,
-        /// How long.
+        /// The time that the test waited.
         waited: String,
     },
-    /// The partner has left a word that it failed.
+    /// The partner left a message that it failed.
     #[error("the test of the partner {partner} failed: {reason}")]
     PartnerFailed {
-        /// Who.
+        /// The partner.
         partner: String,
-        /// What it said.
+        /// The reason that it gave.
         reason: String,
     },
 }
 
-/// Waits for the partner, tests with it, and removes the files it has made.
+/// Waits for the partner, tests with it, and removes the files that it has created.
 ///
 /// # Errors
-/// A system call failed that the store needs, or the partner failed or fell silent.
+/// A system call that the store needs failed, or the partner failed or stopped answering.
 pub fn run(disk: &dyn Disk, guest: &Guest, wait: Duration) -> Result<Report, ProbeError> {
     let root = Path::new("");
     let of_root = |action: &'static str| move |error: io::Error| failed(disk, action, root, error);
@@ -76,7 +76,7 @@ pub fn run(disk: &dyn Disk, guest: &Guest, wait: Duration) -> Result<Report, Pro
         _ => {}
     }
     let tested = test(disk, &id, guest, wait, report);
-    // Succeeds for the last of the two, who finds it empty.
+    // Succeeds for the one that leaves last and finds the directory empty.
     let _ = disk.remove_directory(Path::new(PLACE));
     tested
 }
@@ -99,7 +99,7 @@ fn test(disk: &dyn Disk, id: &str, guest: &Guest, wait: Duration, mut report: Re
 fn together(pair: &pair::Pair<'_>, mut report: Report) -> Result<Report, ProbeError> {
     for place in [rounds::Place::Itself, rounds::Place::Own] {
         report.links = report.links.and(rounds::race(pair, place)?);
-        // The rest leans on links.
+        // The other rounds depend on links.
         if 0 < report.links.wrong {
             return Ok(report);
         }
@@ -110,18 +110,18 @@ fn together(pair: &pair::Pair<'_>, mut report: Report) -> Result<Report, ProbeEr
     Ok(report)
 }
 
-/// A name in the test's own directory.
+/// Returns a path in the test's own directory.
 fn own(name: &str) -> PathBuf {
     Path::new(PLACE).join(name)
 }
 
-/// A name in the directory itself.
+/// Returns a path in the tested directory itself.
 fn beside(name: &str) -> PathBuf {
     PathBuf::from(format!("{}{name}", layout::ASIDE))
 }
 
-/// Gives a file a second name, in the directory itself, and looks what both show. The
-/// first thing that is done: without it there is no store.
+/// Gives a file a second name, in the tested directory itself, and reads what both names show. This
+/// comes first: without second names a store is impossible.
 fn second_name(disk: &dyn Disk, id: &str, report: &mut Report) -> Result<(), StoreError> {
     let (one, two) = (beside(&format!("{id}.one")), beside(&format!("{id}.two")));
     make(disk, &one, id.as_bytes())?;
@@ -141,7 +141,7 @@ fn second_name(disk: &dyn Disk, id: &str, report: &mut Report) -> Result<(), Sto
     seen
 }
 
-/// `None` where the second name is not there: the race will show that.
+/// Reads both names. Returns `None` if the second name does not exist, which the race will show.
 fn look_at_both(disk: &dyn Disk, one: &Path, two: &Path) -> Result<Option<Names>, StoreError> {
     let Some(second) = super::read(disk, two)? else {
         return Ok(None);
@@ -150,7 +150,7 @@ fn look_at_both(disk: &dyn Disk, one: &Path, two: &Path) -> Result<Option<Names>
     Ok(Some(Names { same_inode: first == second.inode, links: second.links }))
 }
 
-/// What one machine can tell alone.
+/// Tests what one machine can test alone.
 fn alone(disk: &dyn Disk, id: &str, mut report: Report) -> Result<Report, StoreError> {
     let path = |name: &str| own(&format!("{name}.{id}"));
     let (ticket, name, lock) = (path("ticket"), path("name"), path("lock"));
@@ -170,7 +170,7 @@ fn alone(disk: &dyn Disk, id: &str, mut report: Report) -> Result<Report, StoreE
     Ok(report)
 }
 
-/// Makes a file and syncs it and its directory, timed.
+/// Creates a file, syncs it and its directory, and measures the time of each sync.
 fn syncs(disk: &dyn Disk, path: &Path) -> Result<Syncs, StoreError> {
     let elapsed = |what: &Path| {
         let clock = Stopwatch::default();
@@ -183,14 +183,14 @@ fn syncs(disk: &dyn Disk, path: &Path) -> Result<Syncs, StoreError> {
     Ok(syncs)
 }
 
-/// Makes a file, durable.
+/// Creates a file durably.
 fn make(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let made = disk.create(path, bytes).and_then(|_| disk.sync(path));
     made.map_err(|error| failed(disk, "write", path, error))
 }
 
-/// Whether the link was made. It was not where the name is taken, whatever error the
-/// client has for that.
+/// Returns whether the link was made. It was not if the name is taken, whatever error the client
+/// reports for that.
 fn link(disk: &dyn Disk, from: &Path, to: &Path) -> Result<bool, StoreError> {
     match disk.link(from, to) {
         Ok(()) => Ok(true),

@@ -1,9 +1,8 @@
-//! The two who test together: how they meet, and how they tell each other, all
-//! by files.
+//! How the two sides of a filesystem test meet and exchange messages. They use files for
+//! everything.
 //!
-//! A message is a file with a name of its own, written once, whole or not at
-//! all. Names hold random ids, so that what a killed run has left is never
-//! taken for an answer.
+//! A message is a file with its own name, written once, completely or not at all. Names contain
+//! random ids, so that a file of a killed run is never taken for an answer.
 
 use super::super::{reason, remove};
 use super::{PLACE, ProbeError, beside, make, own};
@@ -17,36 +16,36 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// For a partner that was met, and that is at most one round behind.
+/// The wait for a partner that was met. It is at most one round behind.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// The message of one whose test failed.
+/// The message of a side whose test failed.
 const FAILED: &str = "failed";
 
-/// Who takes part.
+/// One side of the test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guest {
-    /// The host's name.
+    /// The name of the host.
     pub host: String,
-    /// The process.
+    /// The process ID.
     pub process: u32,
-    /// The kernel's boot id: two of one are on one machine.
+    /// The kernel's boot ID: two sides with the same one are on one machine.
     pub boot_id: String,
 }
 
-/// Two who have met.
+/// Two sides that have met.
 pub(super) struct Pair<'d> {
     pub(super) disk: &'d dyn Disk,
     pub(super) me: String,
-    /// The other's id.
+    /// The other side's id.
     pub(super) you: String,
     pub(super) other: Guest,
-    /// What all names of this meeting begin with.
+    /// The prefix of all names of this meeting.
     session: String,
 }
 
-/// Waits for the other: each answers every greeting that it finds, and an
-/// answer to one's own comes from somebody who is there.
+/// Waits for the other side. Each side answers every greeting that it finds. An answer to one's own
+/// greeting comes from a side that is running now.
 pub(super) fn meet<'d>(disk: &'d dyn Disk, me: &str, guest: &Guest, wait: Duration) -> Result<Option<Pair<'d>>, StoreError> {
     let greeting = own(&format!("hello.{me}"));
     let bytes = serde_json::to_vec(guest).map_err(|error| failed(disk, "encode", &greeting, error.into()))?;
@@ -76,41 +75,41 @@ pub(super) fn meet<'d>(disk: &'d dyn Disk, me: &str, guest: &Guest, wait: Durati
     Ok(Some(Pair { disk, me: me.to_owned(), you, other, session }))
 }
 
-/// Changes the directory, so that a client that caches its names (NFS) asks the
-/// server when it is looked at next.
+/// Changes the directory, so that a client that caches its names (NFS) asks the server at the next
+/// read.
 fn look_anew(disk: &dyn Disk, me: &str) -> Result<(), StoreError> {
     let path = own(&format!("look.{me}"));
     disk.create(&path, b"").map_err(|error| failed(disk, "write", &path, error))?;
     remove(disk, &path)
 }
 
-/// What a file holds, if it is there and whole.
+/// Returns the content of a file, if the file exists and is complete.
 fn read<T: DeserializeOwned>(disk: &dyn Disk, path: &Path) -> Option<T> {
     serde_json::from_slice(&disk.read(path).ok()?.bytes).ok()
 }
 
 impl Pair<'_> {
-    /// Whether this is the first of the two, where they take turns.
+    /// Returns whether this is the first of the two sides, for the rounds in which they take turns.
     pub(super) fn is_first(&self) -> bool {
         self.me < self.you
     }
 
-    /// A name of this meeting.
+    /// Returns a path of this meeting.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         own(&format!("{}.{name}", self.session))
     }
 
-    /// The same in the directory itself.
+    /// Returns the same in the tested directory itself.
     pub(super) fn path_beside(&self, name: &str) -> PathBuf {
         beside(&format!("{}.{name}", self.session))
     }
 
-    /// A name of this meeting and one of the two.
+    /// Returns a path of this meeting that belongs to one of the two sides.
     pub(super) fn path_of(&self, id: &str, name: &str) -> PathBuf {
         self.path(&format!("{name}.{id}"))
     }
 
-    /// Tells the other.
+    /// Sends a message to the other side.
     pub(super) fn tell<T: Serialize>(&self, step: &str, body: &T) -> Result<(), StoreError> {
         let (draft, path) = (self.path_of(&self.me, "draft"), self.path_of(&self.me, step));
         let bytes = serde_json::to_vec(body).map_err(|error| failed(self.disk, "encode", &path, error.into()))?;
@@ -118,7 +117,7 @@ impl Pair<'_> {
         self.disk.rename(&draft, &path).map_err(|error| failed(self.disk, "rename to", &path, error))
     }
 
-    /// What the other has told, if it has.
+    /// Returns the other side's message, if it has been sent.
     pub(super) fn heard<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>, StoreError> {
         let path = self.path_of(&self.you, step);
         look_anew(self.disk, &self.me)?;
@@ -132,7 +131,7 @@ impl Pair<'_> {
         }
     }
 
-    /// Waits for what the other tells.
+    /// Waits for a message of the other side.
     pub(super) fn hear<T: DeserializeOwned>(&self, step: &str) -> Result<T, ProbeError> {
         let partner = || format!("{} (process {})", self.other.host, self.other.process);
         let heard = retry::until(&Deadline::after(PATIENCE), || match self.heard(step)? {
@@ -149,14 +148,14 @@ impl Pair<'_> {
         })
     }
 
-    /// Both are here.
+    /// Waits until both sides have reached this step.
     pub(super) fn line_up(&self, step: &str) -> Result<(), ProbeError> {
         self.tell(step, &())?;
         self.hear(step)
     }
 
-    /// Removes what this meeting has left: the second says goodbye, the first
-    /// sweeps. A file that cannot be removed harms nobody.
+    /// Removes the files of this meeting: the second side says goodbye, then the first cleans up. A
+    /// file that cannot be removed does no harm.
     pub(super) fn part(&self) {
         if !self.is_first() {
             let _ = self.tell("bye", &());
@@ -166,8 +165,9 @@ impl Pair<'_> {
         self.sweep();
     }
 
-    /// Goes because of an error: leaves a word of it, and all files, which the other
-    /// is using. Whoever has heard such a word is the last, and sweeps.
+    /// Ends the meeting because of an error. Leaves a message about it, and all files, which the
+    /// other side is using. The side that has received such a message is the last one and cleans
+    /// up.
     pub(super) fn leave(&self, error: &ProbeError) {
         let has_heard = matches!(error, ProbeError::PartnerFailed { .. });
         if !has_heard && self.tell(FAILED, &error.to_string()).is_ok() {

@@ -1,74 +1,75 @@
-//! What a test of a filesystem has seen, and what to make of it.
+//! The result of a filesystem test, and the verdict that follows from it.
 
 use super::Guest;
 use crate::store::disk::Kind;
 use std::time::Duration;
 
-/// Names that both tried to make.
+/// The names that both sides tried to create.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Links {
-    /// How many.
+    /// The number of names.
     pub names: usize,
-    /// How often the winner of one was not the winner of the one before: so
-    /// often both were there at once.
+    /// How often the winner of a name was not the winner of the name before. Each change shows that
+    /// both sides were active at the same time.
     pub changes: usize,
-    /// Names with two winners, with none, or with another's file.
+    /// The number of names with two winners, with no winner, or with the other side's file.
     pub wrong: usize,
 }
 
 impl Links {
-    /// Both counts in one.
+    /// Adds the counts of two reports.
     #[must_use]
     pub(super) const fn and(self, other: Self) -> Self {
         Self { names: self.names + other.names, changes: self.changes + other.changes, wrong: self.wrong + other.wrong }
     }
 }
 
-/// Turns under the lock, of both.
+/// The turns under the lock, of both sides together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Locks {
-    /// How many.
+    /// The number of turns.
     pub turns: usize,
-    /// How often the lock was refused because the other had it.
+    /// How often the lock was refused because the other side had it.
     pub refused: usize,
-    /// How often both were inside.
+    /// How often both sides were inside.
     pub met: usize,
 }
 
-/// An old view that lasts longer is not measured: a verdict is wanted within half a
-/// minute, and an ADD passes over such a name.
+/// An old view that lasts longer is not measured: the verdict is due within half a minute, and an
+/// ADD skips such a name.
 pub const LONGEST_VIEW: Duration = Duration::from_secs(5);
 
-/// How long a client of the filesystem keeps an old view, at worst.
+/// How long a client of the filesystem keeps an old view, in the worst case.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Views {
-    /// Until a name that the other has made is seen; `None`: not within [`LONGEST_VIEW`].
+    /// The time until a name created by the other side is seen; `None` if that took longer than
+    /// [`LONGEST_VIEW`].
     pub made: Option<Duration>,
-    /// Until a name that the other has removed can be made again.
+    /// The time until a name removed by the other side can be created again.
     pub removed: Option<Duration>,
 }
 
-/// A name whose file was replaced while the other tried to take it.
+/// A name whose file was replaced while the other side tried to take the name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Renames {
-    /// How many times.
+    /// The number of replacements.
     pub times: usize,
     /// How often the name was free in between.
     pub free: usize,
 }
 
-/// Two names of one file, the second just made.
+/// Two names of one file, the second just created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Names {
-    /// Both show one inode.
+    /// Whether both names show one inode.
     pub same_inode: bool,
-    /// How many names the file has, as the second one shows it.
+    /// The number of names that the file has, as the second name shows it.
     pub links: u64,
 }
 
 impl Names {
-    /// The filesystem knows that it is one file and shows two: a union of several
-    /// filesystems, each of which can have a name.
+    /// Returns whether the filesystem counts the names as one file and yet shows two files: a union
+    /// of several filesystems, each of which can have its own name.
     #[must_use]
     pub const fn are_of_a_union(&self) -> bool {
         !self.same_inode && 1 < self.links
@@ -78,30 +79,30 @@ impl Names {
 /// How long fsync took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Syncs {
-    /// Of a new file.
+    /// The fsync of a new file.
     pub file: Duration,
-    /// Of its directory.
+    /// The fsync of the file's directory.
     pub directory: Duration,
 }
 
-/// What was seen. Both partners see the same.
+/// The observations of a test. Both partners get the same.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// The filesystem counts as one that machines share.
+    /// Whether the filesystem counts as one that machines share.
     pub shared: bool,
-    /// What is known of it by its type.
+    /// What the type of the filesystem says about it.
     pub kind: Kind,
-    /// Why no file can have a second name.
+    /// The reason why no file can have a second name.
     pub no_links: Option<String>,
-    /// See [`Names`]; `None` where no second name was seen.
+    /// See [`Names`]; `None` if no second name was seen.
     pub names: Option<Names>,
-    /// The other; `None` when nobody came.
+    /// The other side; `None` if no partner came.
     pub partner: Option<Guest>,
-    /// The other runs on this very machine.
+    /// Whether the other side runs on this same machine.
     pub same_machine: bool,
     /// See [`Links`].
     pub links: Links,
-    /// See [`Locks`]; `None` where links have failed already.
+    /// See [`Locks`]; `None` if links have already failed.
     pub locks: Option<Locks>,
     /// See [`Views`]; needs a partner.
     pub views: Option<Views>,
@@ -111,32 +112,32 @@ pub struct Report {
     pub syncs: Syncs,
 }
 
-/// What to make of a report.
+/// The conclusion from a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// All that the store needs.
+    /// The filesystem has everything that the store needs.
     Safe,
-    /// Locks keep nobody out, or names do not show of which file they are. Addresses
-    /// stay unique, since link(2) decides; nodes get in each other's way.
+    /// Locks do not exclude, or names do not show which file they belong to. Addresses stay unique,
+    /// since link(2) decides, but nodes get in each other's way.
     SafeWithoutLocks,
-    /// No partner came, or the two were never at one name at once.
+    /// No partner came, or the two never wanted one name at the same time.
     Unproven,
     /// An address could get two holders.
     Unsafe,
 }
 
-/// So many changes of the winner show that both were there at once.
+/// This many changes of the winner show that both sides were active at the same time.
 const ENOUGH_CHANGES: usize = 10;
 
 impl Report {
-    /// Whether there is nothing to be tested any more: its type, or what one machine
-    /// alone can see, makes it unsafe.
+    /// Returns whether the rest of the test is pointless: the type, or what one machine alone can
+    /// see, already makes the filesystem unsafe.
     #[must_use]
     pub fn is_unfit(&self) -> bool {
         matches!(self.kind, Kind::Unfit(_)) || self.no_links.is_some() || self.names.is_some_and(|names| names.are_of_a_union())
     }
 
-    /// The verdict.
+    /// Returns the verdict.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let renames = self.renames.unwrap_or_default();

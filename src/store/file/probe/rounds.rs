@@ -1,5 +1,5 @@
-//! What the two do against each other. Each round leaves both with the same
-//! figures: what one saw it tells the other.
+//! The rounds of a filesystem test, in which the two sides compete. Each round gives both sides the
+//! same figures: each sends the other what it saw.
 
 use super::super::{refused_lock, remove};
 use super::pair::Pair;
@@ -11,52 +11,52 @@ use crate::store::disk::{Disk, Locked, Patience};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A round of its own accord is over well before; this ends one in which the
-/// two never meet, or that is slow: the verdict is wanted within half a minute.
+/// A round normally ends long before this. The limit ends a round in which the two sides never meet
+/// or which is slow, because the verdict is due within half a minute.
 const LONGEST: Duration = Duration::from_secs(5);
-/// The winner has changed so often: both were there. In each of two places.
+/// After this many changes of the winner, both sides were active. Counted in each of two places.
 const CHANGES: usize = 60;
-/// Names, at most.
+/// The maximum number of names.
 const NAMES: usize = 5000;
-/// Names of one file, at most, and fewer in the directory itself, where each file may
-/// lie on another branch of a union: GlusterFS notes each in an attribute of the file,
-/// and on ext4 there is room for some 40.
+/// The maximum number of names of one file. It is lower in the tested directory itself, where each
+/// file may be on another branch of a union: GlusterFS notes each name in an attribute of the file,
+/// and ext4 has room for about 40.
 const LINKS: usize = 16;
-/// Names that are read again when all are made.
+/// How many names are read again after all have been made.
 const READ_AGAIN: usize = 500;
-/// Turns of each under the lock, and how often it has to be refused.
+/// Turns of each side under the lock, and how often the lock must be refused.
 const TURNS: usize = 100;
 const REFUSALS: usize = 10;
-/// Seen so often inside at once, there is no more to learn.
+/// After both sides were inside this often, the round has nothing more to learn.
 const MEETINGS: usize = 10;
-/// Names that are made and removed for the other to see.
+/// The number of names that are created and removed for the other side to see.
 const VIEWS: usize = 3;
-/// Files put in the place of another.
+/// The number of files that replace another.
 const RENAMES: usize = 100;
 
-/// A rest so short that the other gets in.
+/// Pauses for long enough to let the other side in.
 fn rest() {
     let _: Result<Option<()>, ()> = retry::until(&Deadline::after(Duration::from_millis(1)), || Ok(None));
 }
 
-/// A file to make names of; not one for all, since links are limited.
+/// Creates a file to make names of. One file is not enough for all names, since links are limited.
 fn ticket(pair: &Pair<'_>, number: usize) -> Result<PathBuf, StoreError> {
     let path = pair.path_of(&pair.me, &format!("ticket{number}"));
     make(pair.disk, &path, pair.me.as_bytes())?;
     Ok(path)
 }
 
-/// Where names are raced for.
+/// The directory in which the sides race for names.
 #[derive(Clone, Copy)]
 pub(super) enum Place {
-    /// In the directory that is tested.
+    /// The tested directory.
     Itself,
-    /// In the test's own.
+    /// The test's own directory.
     Own,
 }
 
-/// Both make the same names in the same order. Whoever is behind finds them
-/// taken, which is quicker than to make them, and so catches up.
+/// Lets both sides make the same names in the same order. The side that is behind finds them taken,
+/// which is quicker than making them, and so catches up.
 pub(super) fn race(pair: &Pair<'_>, place: Place) -> Result<Links, ProbeError> {
     let (word, links) = match place {
         Place::Itself => ("itself", LINKS / 4),
@@ -82,12 +82,12 @@ pub(super) fn race(pair: &Pair<'_>, place: Place) -> Result<Links, ProbeError> {
         won.push(is_mine);
         in_a_row = if is_mine { in_a_row + 1 } else { 0 };
         if in_a_row % 8 == 7 {
-            // Nobody beside: the other has not begun, or has ended.
+            // The other side is not active: it has not begun, or has ended.
             if pair.heard::<Vec<bool>>(&step("raced"))?.is_some() {
                 break;
             }
-            // Longer and longer: on CephFS the one who has the directory keeps it
-            // for as long as it is busy there.
+            // Pause longer and longer: on CephFS, a client that has the directory keeps it for as
+            // long as it is busy there.
             (0..in_a_row.min(64)).for_each(|_| rest());
         }
         if won.len().is_multiple_of(links) {
@@ -98,13 +98,13 @@ pub(super) fn race(pair: &Pair<'_>, place: Place) -> Result<Links, ProbeError> {
     let theirs: Vec<bool> = pair.hear(&step("raced"))?;
     let both: Vec<(bool, bool)> = won.into_iter().zip(theirs).collect();
     let mut wrong = both.iter().filter(|(mine, theirs)| mine == theirs).count();
-    // The names are read where the winner is not in doubt.
+    // Read the names for which both sides agree on the winner.
     for (number, (mine, _)) in both.iter().enumerate().step_by(both.len().div_ceil(READ_AGAIN).max(1)) {
         let winner = if *mine { &pair.me } else { &pair.you };
         wrong += usize::from(wrong == 0 && content(pair.disk, &name(number))? != winner.as_bytes());
     }
     let changes = both.windows(2).filter(|pair| pair[0].0 != pair[1].0).count();
-    // Both say the same, whoever saw it.
+    // Both sides report the same number, whichever of them saw the problem.
     pair.tell(&step("wrong"), &wrong)?;
     let wrong = wrong.max(pair.hear(&step("wrong"))?);
     Ok(Links { names: both.len(), changes, wrong })
@@ -114,8 +114,8 @@ fn content(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, StoreError> {
     Ok(disk.read(path).map_err(|error| failed(disk, "read", path, error))?.bytes)
 }
 
-/// Each takes the lock, and makes a name inside that the other makes too: it is
-/// never there, unless two are inside.
+/// Lets each side take the lock and, inside, make a name that the other side makes too. The name
+/// never exists already, unless two sides are inside.
 pub(super) fn turns(pair: &Pair<'_>) -> Result<Locks, ProbeError> {
     let (disk, inside, lock) = (pair.disk, pair.path("inside"), pair.path("lock"));
     let mine = ticket(pair, NAMES + 1)?;
@@ -146,7 +146,8 @@ pub(super) fn turns(pair: &Pair<'_>) -> Result<Locks, ProbeError> {
     Ok(Locks { turns: seen.turns + turns, refused: seen.refused + refused, met: seen.met + met })
 }
 
-/// How long until the other sees what one has made and removed; each way.
+/// Measures how long it takes until the other side sees a name that was made or removed, in both
+/// directions.
 pub(super) fn views(pair: &Pair<'_>) -> Result<Views, ProbeError> {
     let mine = ticket(pair, NAMES + 2)?;
     let mut worst = Views { made: Some(Duration::ZERO), removed: Some(Duration::ZERO) };
@@ -166,7 +167,7 @@ pub(super) fn views(pair: &Pair<'_>) -> Result<Views, ProbeError> {
             let made_after = until(|| Ok(pair.disk.inode(&name).is_ok()))?;
             pair.tell(&seen, &())?;
             pair.hear::<()>(&removed)?;
-            // As an ADD would: by a link, which an old view refuses.
+            // Make a link, as an ADD would; an old view refuses it.
             let removed_after = until(|| link(pair.disk, &mine, &name))?;
             remove(pair.disk, &name)?;
             pair.tell(&free, &(made_after, removed_after))?;
@@ -174,7 +175,7 @@ pub(super) fn views(pair: &Pair<'_>) -> Result<Views, ProbeError> {
         };
         let later = |worst: Option<Duration>, micros: Option<u64>| Some(worst?.max(Duration::from_micros(micros?)));
         worst = Views { made: later(worst.made, made_after), removed: later(worst.removed, removed_after) };
-        // It takes as long each time.
+        // It takes just as long each time.
         if worst.made.is_none() || worst.removed.is_none() {
             break;
         }
@@ -182,15 +183,15 @@ pub(super) fn views(pair: &Pair<'_>) -> Result<Views, ProbeError> {
     Ok(worst)
 }
 
-/// Microseconds until it is so; `None` when it never was.
+/// Returns the microseconds until the condition holds; `None` if it never held.
 fn until(mut is_so: impl FnMut() -> Result<bool, StoreError>) -> Result<Option<u64>, StoreError> {
     let clock = Stopwatch::default();
     let came = retry::until(&Deadline::after(LONGEST_VIEW), || Ok::<_, StoreError>(is_so()?.then_some(())))?;
     Ok(came.and_then(|()| u64::try_from(clock.elapsed().as_micros()).ok()))
 }
 
-/// One puts files in the place of another, the other tries to take the name:
-/// it is never free. Then the other way round.
+/// Lets one side replace the file at a name repeatedly while the other tries to take the name,
+/// which is never free. Then the sides swap roles.
 pub(super) fn renames(pair: &Pair<'_>) -> Result<Renames, ProbeError> {
     let disk = pair.disk;
     let mut seen = Renames::default();
