@@ -1,33 +1,32 @@
-//! Who holds how much, counted while a store is read: for an operator who looks
-//! for nodes that are gone and for records that nothing frees by itself.
+//! Counts which node holds how many records while a store is read. It helps an operator to find
+//! nodes that are gone and records that nothing frees by itself.
 
 use crate::ipam::{Allocation, Doubt, NodeName};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-/// More records in doubt are counted and not kept.
+/// Records in doubt beyond this number are counted and not kept.
 const MOST_KEPT: usize = 1_000;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Census {
-    /// What each node holds.
+    /// The holdings of each node.
     pub nodes: BTreeMap<NodeName, OfNode>,
-    /// Records of the node that looks, whose sandboxes are neither seen nor shown
-    /// to be gone.
+    /// Records of this node whose sandboxes are neither seen nor proven to be gone.
     pub doubted: Vec<(Allocation, Doubt)>,
-    /// How many more of them there are.
+    /// The number of further such records.
     pub more_doubted: usize,
-    /// Other names under which the node that looks holds what is there.
+    /// The other names under which this node holds records.
     pub earlier_names: Vec<NodeName>,
 }
 
-/// What one node holds.
+/// The holdings of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OfNode {
-    /// How many addresses.
+    /// The number of addresses.
     pub records: usize,
-    /// When it was given the last of them.
+    /// The time at which the node got the last of them.
     pub youngest: SystemTime,
 }
 
@@ -35,7 +34,7 @@ impl Census {
     /// Counts a record.
     pub fn count(&mut self, allocation: &Allocation) {
         let (node, since) = (&allocation.held.attachment.node, allocation.held.since);
-        // By reference first: a million records of one node.
+        // Look up by reference first, because one node may have a million records.
         match self.nodes.get_mut(node) {
             Some(known) => {
                 known.records += 1;

@@ -1,37 +1,37 @@
-//! Which allocations a listing means.
+//! The filter that selects allocations for a listing.
 
 use crate::ipam::{Allocation, NetworkName, NodeName, Scope};
 use crate::retry::Deadline;
 use std::sync::Arc;
 
-/// Which allocations to list.
+/// The allocations to list.
 #[derive(Debug, Default, Clone)]
 pub struct Filter {
-    /// Of this node alone.
+    /// Only those of this node.
     pub node: Option<NodeName>,
-    /// Also what the store knows to be this machine's under another name, where
-    /// `node` is its own.
+    /// Also those that the store knows this machine to hold under another name, if `node` is its
+    /// own name.
     pub earlier_names: bool,
-    /// Of this network alone.
+    /// Only those of this network.
     pub network: Option<NetworkName>,
-    /// Of this scope alone.
+    /// Only those of this scope.
     pub scope: Option<Scope>,
-    /// This address alone, in any scope; looked up, not searched for.
+    /// Only this address, in any scope. The store looks it up directly.
     pub address: Option<std::net::IpAddr>,
-    /// Of this pod alone.
+    /// Only those of this pod.
     pub pod: Option<PodName>,
-    /// None of these attachments; a store may pass over them unread.
+    /// None of these attachments. A store may skip their records without reading them.
     pub spared: Option<Spared>,
-    /// Until when to try, for a store that may have to.
+    /// The time until which a store tries, if it has to try repeatedly.
     pub deadline: Option<Deadline>,
 }
 
 /// A pod as an operator names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodName {
-    /// Its namespace; `None` for any.
+    /// The namespace; `None` for any.
     pub namespace: Option<String>,
-    /// Its name.
+    /// The name.
     pub name: String,
 }
 
@@ -42,11 +42,11 @@ impl PodName {
     }
 }
 
-/// Attachments by container id and interface.
+/// Attachments by container ID and interface.
 pub type Spared = Arc<crate::ipam::AttachmentSet>;
 
 impl Filter {
-    /// Whether an allocation is meant.
+    /// Returns whether an allocation passes the filter.
     #[must_use]
     pub fn matches(&self, allocation: &Allocation) -> bool {
         let attachment = &allocation.held.attachment;

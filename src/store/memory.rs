@@ -1,5 +1,6 @@
-//! A store in memory, for tests. It has the behaviors that all stores have (see
-//! tests/it/conformance.rs). No configuration selects it.
+//! A store in memory, for tests. It passes the same conformance list as the real ones. A test can
+//! make it do what the real ones cannot be made to do on demand: be full, find a record changed,
+//! fail, or do its work and lose the answer. No configuration selects it.
 
 use super::disk::Held;
 use super::{Access, Claim, Filter, Holdings, Listing, Rehome, Release, Session, Store, StoreError};
@@ -17,7 +18,7 @@ pub struct MemoryStore {
     records: RefCell<BTreeMap<(Scope, IpAddr), Allocation>>,
     /// Attachments that a call has locked.
     locked: Rc<RefCell<HashSet<Attachment>>>,
-    /// How many records were written.
+    /// The number of records that were written.
     written: Cell<u64>,
 }
 
@@ -36,13 +37,13 @@ impl Drop for Lock {
 }
 
 impl MemoryStore {
-    /// An empty store as one node sees it.
+    /// Returns an empty store as one node sees it.
     #[must_use]
     pub fn new(node: NodeName) -> Self {
         Self { node, records: RefCell::default(), locked: Rc::default(), written: Cell::default() }
     }
 
-    /// The state that a record is written in.
+    /// Returns the version of the next record that is written.
     fn next_version(&self) -> Version {
         self.written.set(self.written.get() + 1);
         Version { uid: self.written.get().to_string(), revision: String::new(), newer: Vec::new() }
@@ -56,7 +57,7 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    /// Waits for nothing: a test that meets a busy attachment is told so.
+    /// Does not wait: a test that meets a busy attachment gets the error at once.
     fn lock_attachment(&self, attachment: &Attachment, _: Access, deadline: Deadline) -> Result<Option<Box<dyn Held>>, StoreError> {
         match self.try_lock_attachment(attachment)? {
             Some(held) => Ok(Some(held)),
@@ -106,7 +107,7 @@ impl MemoryStore {
         left.ranges().next().map(|range| range.first_address())
     }
 
-    /// What this attachment has at the address.
+    /// Returns this attachment's record at the address.
     fn standing(&self, held: &Allocation) -> Option<Allocation> {
         let standing = self.records.borrow().get(&(held.scope.clone(), held.address)).cloned();
         standing.filter(|standing| held.held.attachment.node == self.node && standing.held.attachment == held.held.attachment)

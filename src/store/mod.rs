@@ -1,20 +1,18 @@
-//! Where allocations live.
+//! The stores of allocations: the interface that all of them implement, and their errors.
 //!
-//! Neither store can commit two addresses at once, so a [`Session`] is a list
-//! of calls that compare, not a transaction. What has to be undone is known in
-//! one place, `plugin/add`, for every store.
+//! No store can commit two addresses at once. So a [`Session`] offers calls that change a record
+//! only after a comparison, not a transaction. One place, `plugin/add`, knows for every store what
+//! must be undone.
 //!
-//! - [`file`]: one file an address; one machine, or a filesystem that several
-//!   share
-//! - `kube`: one custom resource an address; a cluster of any size
+//! - [`file`]: one file per address; for one machine, or a filesystem that several machines share
+//! - `kube`: one custom resource per address; for a cluster of any size
 //! - [`memory`]: for tests; no configuration selects it
-//! - [`disk`]: the port to the disk and the locks, for both stores
-//! - [`node_identity`]: which node and machine a store acts for
+//! - [`disk`]: the interface to the disk and the locks, for both stores
+//! - [`node_identity`]: the node and the machine that a store acts for
 //! - `percent`: ids as file names
-//! - `filter`: which allocations a listing means
-//! - `hint`: what to do about an error
-//! - [`upkeep`]: what an operator does with a store beyond the verbs; [`census`]:
-//!   who holds how much, as it counts
+//! - `filter`: the allocations that a listing selects
+//! - [`upkeep`]: the operator commands for a store, beyond the verbs
+//! - [`census`]: which node holds how many records
 
 pub(crate) mod attachment_hash;
 pub mod census;
@@ -40,18 +38,17 @@ use std::path::PathBuf;
 
 /// A store of allocations.
 pub trait Store {
-    /// Keeps other calls of an attachment out until the lock is dropped: it is
-    /// taken before [`Self::open`] by everything that changes what the
-    /// attachment holds. An ADD keeps it until its answer is delivered, so that
-    /// no call sees a record that its maker may still take back. Calls of other
-    /// attachments do not wait for it; it is gone with its process.
+    /// Excludes other calls of an attachment until the lock is dropped. Every call that changes
+    /// what the attachment holds takes this lock before [`Self::open`]. An ADD keeps it until its
+    /// answer is delivered, so that no other call sees a record that the ADD may still remove.
+    /// Calls of other attachments do not wait for it. The lock ends with its process.
     ///
-    /// `None` when there is no store, so that the attachment holds nothing:
-    /// `Access::Allocate` makes one.
+    /// Returns `None` if there is no store, so that the attachment holds nothing.
+    /// `Access::Allocate` creates a store.
     ///
     /// # Errors
-    /// [`StoreError::AttachmentBusy`] at the deadline; anything but "nothing is
-    /// stored yet".
+    /// [`StoreError::AttachmentBusy`] at the deadline; any other failure, but not a store that does
+    /// not exist yet.
     fn lock_attachment(
         &self,
         attachment: &Attachment,
@@ -59,60 +56,60 @@ pub trait Store {
         deadline: Deadline,
     ) -> Result<Option<Box<dyn disk::Held>>, StoreError>;
 
-    /// The same without waiting, for a call that may pass over a busy
-    /// attachment: GC, sweep, re-homing. `None` when it is busy, too.
+    /// Does the same without waiting, for a call that may skip a busy attachment: GC, sweep,
+    /// re-homing. Returns `None` if the attachment is busy, too.
     ///
     /// # Errors
     /// As [`Self::lock_attachment`].
     fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn disk::Held>>, StoreError>;
 
-    /// What this node can tell of an attachment's records by itself: without the
-    /// store's lock, and without asking anybody. Of a call that has the
-    /// attachment's lock. `None` where it cannot be told.
+    /// Returns what this node itself knows about an attachment's records, without the store's lock
+    /// and without a request to another machine. For a call that has the attachment's lock. Returns
+    /// `None` if the node cannot tell.
     fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>>;
 
-    /// Opens a session; takes what exclusion the store has, within the
-    /// deadline. `Access::Release` makes nothing that is not there.
+    /// Opens a session and takes the store's locks, if it has any, before the deadline.
+    /// `Access::Release` creates nothing that does not exist.
     ///
     /// # Errors
-    /// Anything but "nothing is stored yet".
+    /// Any failure, but not a store that does not exist yet.
     fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError>;
 
-    /// What is allocated, one by one, without a lock. Records that are added
-    /// or removed meanwhile may be missed or seen.
+    /// Lists the allocations one by one, without a lock. Records that are added or removed in the
+    /// meantime may be missed or seen.
     ///
     /// # Errors
-    /// The store cannot be read; a single damaged record is an error item.
+    /// The store cannot be read. A single damaged record is an error item.
     fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError>;
 
-    /// Whether a claim could be served, as far as can be told without one.
+    /// Checks whether a claim could be served, as far as that can be determined without a claim.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why it could not.
     fn ready(&self) -> Result<(), StoreError>;
 
-    /// Whether one of the candidates is free; without a lock.
+    /// Returns whether one of the candidates is free. Takes no lock.
     ///
     /// # Errors
     /// The store cannot be read.
     fn has_room(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError>;
 
-    /// What is remembered of the addresses of a scope: to whom each was given last,
-    /// of those that get theirs again. It is a hint, and says nothing of who holds an
-    /// address. A store that remembers nothing says so.
+    /// Returns the notes about the sticky addresses of a scope: who got each of them last. This is
+    /// a hint that says nothing about who holds an address. A store that keeps no such notes
+    /// returns an empty list.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The notes cannot be read.
     fn sticky(&self, scope: &Scope, deadline: Deadline) -> Result<Vec<Sticky>, StoreError> {
         let _ = (scope, deadline);
         Ok(Vec::new())
     }
 
-    /// Remembers to whom an address was given, in the place of what was remembered of
-    /// that address. May be repeated; not flushed.
+    /// Notes who got an address, and replaces the earlier note about that address. May be repeated.
+    /// Is not flushed.
     ///
     /// # Errors
-    /// It is not remembered.
+    /// The note was not written.
     fn remember(&self, scope: &Scope, sticky: &Sticky, deadline: Deadline) -> Result<(), StoreError> {
         let _ = (scope, sticky, deadline);
         Ok(())
@@ -122,29 +119,29 @@ pub trait Store {
 /// Allocations as they are read.
 pub type Listing<'s> = Box<dyn Iterator<Item = Result<Allocation, StoreError>> + 's>;
 
-/// What a session is for.
+/// The purpose of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Claims: the store is made ready where it is not.
+    /// Claims addresses. A store that does not exist yet is created.
     Allocate,
-    /// Looks and releases: a store that is not there holds nothing.
+    /// Reads and releases. A store that does not exist holds nothing.
     Release,
-    /// Looks alone, at what stands now.
+    /// Only reads the present state.
     Read,
 }
 
-/// Why a store cannot do what it was asked. Texts never hold the words that
-/// runtimes take for success of a DEL.
+/// The reason why a store cannot do its work. The texts never contain the words that runtimes take
+/// for the success of a DEL.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A system call failed.
     #[error("cannot {action} {path}: {reason}")]
     Io {
-        /// What was tried.
+        /// The action that was tried.
         action: &'static str,
-        /// On what.
+        /// The path that it was tried on.
         path: PathBuf,
-        /// Our words for the error.
+        /// Our text for the error.
         reason: String,
         /// The error.
         source: std::io::Error,
@@ -154,19 +151,19 @@ pub enum StoreError {
     Busy {
         /// The lock file.
         path: PathBuf,
-        /// How long it was tried.
+        /// How long the call tried.
         waited: String,
-        /// Who holds it, as far as can be seen.
+        /// The holder of the lock, as far as it can be seen.
         holder: String,
     },
-    /// Another call of the same attachment is under way.
+    /// Another call of the same attachment is in progress.
     #[error("another call for {attachment} did not end within {waited}: {holder}")]
     AttachmentBusy {
         /// The attachment.
         attachment: String,
-        /// How long was waited.
+        /// How long the call waited.
         waited: String,
-        /// Which process it is, as far as can be seen.
+        /// The process of the other call, as far as it can be seen.
         holder: String,
     },
     /// The deadline passed between two addresses.
@@ -174,12 +171,12 @@ pub enum StoreError {
     OutOfTime {
         /// The deadline.
         limit: String,
-        /// How many addresses were served.
+        /// The number of addresses that were served.
         done: usize,
-        /// Of how many.
+        /// The number of addresses that were requested.
         all: usize,
     },
-    /// The attachment changed while the store was looked through.
+    /// The attachment changed while the call searched the store.
     #[error("the addresses of this attachment changed while free ones were looked for")]
     Changed,
     /// Names that are listed as free are refused as taken.
@@ -187,7 +184,7 @@ pub enum StoreError {
     OldView {
         /// The scope.
         path: PathBuf,
-        /// How long it was tried.
+        /// How long the call tried.
         waited: String,
     },
     /// The filesystem cannot lock.
@@ -195,7 +192,7 @@ pub enum StoreError {
     NoLocks {
         /// The lock file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         reason: String,
     },
     /// The filesystem gives no file a second name.
@@ -203,7 +200,7 @@ pub enum StoreError {
     NoHardLinks {
         /// The data directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         reason: String,
     },
     /// Machines that share the filesystem could get the same address, or lose one.
@@ -211,10 +208,10 @@ pub enum StoreError {
     Unfit {
         /// The data directory.
         path: PathBuf,
-        /// What it fails in.
+        /// The guarantee that is missing.
         reason: String,
     },
-    /// A record that no version of ours wrote.
+    /// No version of hereabouts writes such a record.
     #[error("the record {path} is damaged: {reason}")]
     Damaged {
         /// The record.
@@ -222,7 +219,7 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// An object that no version of ours wrote; its holder is unknown.
+    /// No version of hereabouts writes such an object. Its holder is unknown.
     #[error("the object {name} is damaged: {reason}")]
     DamagedObject {
         /// Resource and name.
@@ -230,7 +227,7 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file that says which format this is.
+    /// The file that states the format is damaged.
     #[error("the format file {path} is damaged: {reason}")]
     BadFormat {
         /// The file.
@@ -238,35 +235,35 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Another node's, which may use the address still.
+    /// Another node holds the address and may still use it.
     #[error("{path} is held by another node: {node}")]
     NotOurs {
         /// The record.
         path: PathBuf,
-        /// Who holds it.
+        /// The node that holds it.
         node: String,
     },
-    /// The store, or one record, was written by a newer version.
+    /// A newer version wrote the store, or one record.
     #[error("{path} has format {found}, but this version reads only up to {known}")]
     Newer {
         /// The data directory, or the record.
         path: PathBuf,
-        /// Its number.
+        /// The format that was found.
         found: u64,
-        /// Ours.
+        /// The newest format that this version reads.
         known: u64,
     },
     /// The node state was written by a newer version.
     #[error("the node state {path} has format {found}, but this version reads only up to {known}")]
     NewerState {
-        /// Its directory.
+        /// The directory of the node state.
         path: PathBuf,
-        /// Its number.
+        /// The format that was found.
         found: u64,
-        /// Ours.
+        /// The newest format that this version reads.
         known: u64,
     },
-    /// The directory is something else.
+    /// The directory is not a store.
     #[error("{path} is not a hereabouts store: {found}")]
     Foreign {
         /// The directory.
@@ -285,46 +282,46 @@ pub enum StoreError {
     SecondMachine {
         /// The name.
         node: String,
-        /// Where the first machine is noted.
+        /// The path of the note about the first machine.
         path: PathBuf,
-        /// What is noted there.
+        /// The machine ID in the note.
         theirs: String,
-        /// This machine's id.
+        /// This machine's ID.
         ours: String,
     },
     /// The node had another name when it was given what a DEL is to free.
     #[error("nothing was released: {attachment} got its addresses under the node name {earlier}, and this node is now named {node}")]
     Renamed {
-        /// The attachment, as it was.
+        /// The attachment under the earlier name.
         attachment: String,
-        /// The name by now.
+        /// The present name.
         node: String,
-        /// The name then.
+        /// The earlier name.
         earlier: String,
     },
-    /// The API server could not be reached, or could not answer, in time.
+    /// The API server could not be reached, or did not answer, in time.
     #[error("the API server {server} did not serve {call} within {waited}: {reason}")]
     Unreachable {
-        /// Its URL.
+        /// The server's URL.
         server: String,
-        /// What was asked.
+        /// The request.
         call: String,
-        /// How long it was tried.
+        /// How long the call tried.
         waited: String,
-        /// What the last attempt met.
+        /// The failure of the last attempt.
         reason: String,
-        /// Whether it may come back by itself: nobody has to mend a certificate, and
-        /// it is not that others change the object before each attempt.
+        /// Whether the server may come back by itself. False if somebody must repair a certificate,
+        /// or if other writers changed the object before each attempt.
         is_away: bool,
     },
-    /// The API server refuses for good.
+    /// The API server refuses the request permanently.
     #[error("the API server {server} refuses {call} ({status}): {reason}")]
     Refused {
-        /// Its URL.
+        /// The server's URL.
         server: String,
-        /// What was asked.
+        /// The request.
         call: String,
-        /// HTTP status.
+        /// The HTTP status.
         status: u16,
         /// Its words.
         reason: String,
@@ -333,29 +330,29 @@ pub enum StoreError {
     /// token names.
     #[error("the API server {server} denies {call}: {reason}")]
     Denied {
-        /// Its URL.
+        /// The server's URL.
         server: String,
-        /// What was asked.
+        /// The request.
         call: String,
-        /// The policy's words.
+        /// The text of the policy.
         reason: String,
     },
     /// The custom resource is not defined.
     #[error("the API server {server} does not know the resource: {resource}")]
     NoResource {
-        /// Its URL.
+        /// The server's URL.
         server: String,
         /// `ipallocations.hereabouts.dev`.
         resource: String,
     },
-    /// The kubeconfig, or what it names, cannot be used.
+    /// The kubeconfig, or a file that it names, cannot be used.
     #[error("kubernetes.kubeconfig: {reason}")]
     Kubeconfig {
         /// What is wrong, with the path.
         reason: String,
     },
-    /// The directory has not the store in it that it should. DEL, too, is refused:
-    /// what it would free is elsewhere.
+    /// The directory does not contain the expected store. DEL is refused too: the addresses that it
+    /// would free are elsewhere.
     #[error("wrong store at {path}: {reason}")]
     NotMounted {
         /// The data directory.
@@ -376,7 +373,7 @@ pub enum StoreError {
     Absent {
         /// The directory.
         path: PathBuf,
-        /// Whether an ADD may make one there, too.
+        /// Whether an ADD may create one there, too.
         by_add: bool,
     },
 }

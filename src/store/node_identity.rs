@@ -1,13 +1,13 @@
-//! Which node and which machine a store acts for.
+//! The identity of the node and the machine that a store acts for.
 
 use crate::ipam::NodeName;
 
-/// Identifies the node that uses a store.
+/// The identity of the node that uses a store.
 #[derive(Debug, Clone)]
 pub struct NodeIdentity {
     /// The node's name.
     pub node: NodeName,
-    /// `/etc/machine-id`, where the machine has one.
+    /// The content of `/etc/machine-id`, if the machine has one.
     pub machine_id: Option<String>,
     /// The kernel's boot ID.
     pub boot_id: String,

@@ -5,10 +5,11 @@ use sha2::{Digest, Sha256};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Leaves room for an interface name and a number in 255 bytes.
+/// The maximum length of an escaped id. It leaves room for an interface name and a number in 255
+/// bytes.
 const LONGEST: usize = 180;
 
-/// An id as one file name.
+/// Returns an id as one file name.
 pub(crate) fn escape(id: &str) -> String {
     let mut name = String::with_capacity(id.len());
     for (at, byte) in id.bytes().enumerate() {
@@ -28,7 +29,7 @@ pub(crate) fn escape(id: &str) -> String {
     name
 }
 
-/// The id that a name stands for; `None` for one that was cut, or is no name.
+/// Returns the id of a name; `None` if the name was cut or is not a valid name.
 pub(crate) fn unescape(name: &str) -> Option<String> {
     let mut parts = name.split('%');
     let mut id = parts.next().filter(|_| !name.contains('~'))?.as_bytes().to_vec();
@@ -39,7 +40,8 @@ pub(crate) fn unescape(name: &str) -> Option<String> {
     String::from_utf8(id).ok()
 }
 
-/// A path need not be text; what is not, and `%`, becomes `%XX`.
+/// Returns a path as text. A path need not be valid text: `%` and bytes that are not valid become
+/// `%XX`.
 pub(crate) fn encode_path(path: &OsStr) -> String {
     let mut text = String::new();
     for chunk in path.as_bytes().utf8_chunks() {

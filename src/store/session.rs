@@ -1,44 +1,43 @@
-//! What a verb does with a store that it has opened: calls that compare, and how
-//! each of them ends.
+//! The session of a store: the calls that a verb makes after it has opened the store, and the
+//! result of each.
 
 use super::StoreError;
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope};
 
-/// Calls that compare. Each names the whole attachment and is refused when the
-/// store says another; each may be repeated.
+/// Calls that change a record only after a comparison. Each names the complete attachment, and is
+/// refused if the store has another attachment. Each may be repeated.
 pub trait Session {
-    /// What the attachment holds, in the order of its ADD.
+    /// Returns what the attachment holds, in the order of its ADD.
     ///
     /// # Errors
     /// The store cannot be read.
     fn holdings(&self, attachment: &Attachment) -> Result<Holdings, StoreError>;
 
-    /// What any attachment of this pod and interface holds on this node, in
-    /// this network.
+    /// Returns what any attachment of this pod and interface holds on this node, in this network.
     ///
     /// # Errors
     /// The store cannot be read.
     fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError>;
 
-    /// Takes the lowest free one of the candidates. Durable when it returns.
+    /// Claims the lowest free candidate. The claim is durable when the call returns.
     ///
     /// # Errors
-    /// Nothing was taken, unless the error says so.
+    /// No address was claimed, unless the error says so.
     fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError>;
 
-    /// How many addresses a call of [`Self::claim_all`] or [`Self::release_all`]
-    /// is given at most: so many share what makes them durable.
+    /// Returns the maximum number of addresses for one call of [`Self::claim_all`] or
+    /// [`Self::release_all`]. These addresses share the steps that make them durable.
     fn at_once(&self) -> usize {
         1
     }
 
-    /// Claims for each that is wanted from the first of its offers that has room,
-    /// and adds what it has taken to `made`, also when it fails. `Some` is the
-    /// first that no offer has room for. Durable when it returns.
+    /// Claims an address for each wanted item, from the first of its offers that has room, and adds
+    /// the claimed addresses to `made`, even if the call fails. Returns `Some` with the index of
+    /// the first item for which no offer has room. The claims are durable when the call returns.
     ///
     /// # Errors
-    /// What is in `made` may not be durable; more is taken only when the error
+    /// The addresses in `made` may not be durable. No other address was claimed, unless the error
     /// says so.
     fn claim_all(&mut self, scope: &Scope, wanted: &[Wanted<'_>], made: &mut Vec<Allocation>) -> Result<Option<usize>, StoreError> {
         for (number, wanted) in wanted.iter().enumerate() {
@@ -50,32 +49,31 @@ pub trait Session {
         Ok(None)
     }
 
-    /// Makes sure that what an earlier call wrote is durable, so that it may
-    /// be printed again.
+    /// Makes sure that the record of an earlier call is durable, so that it may be printed again.
     ///
     /// # Errors
-    /// It is not.
+    /// The record is not durable.
     fn confirm(&mut self, held: &Allocation) -> Result<(), StoreError>;
 
-    /// Moves an address to another holder if its record is the very one that was
-    /// read; `to` replaces the whole record. Both attachments must be locked.
+    /// Moves an address to another holder if its record is exactly the one that was read. `to`
+    /// replaces the complete record. Both attachments must be locked.
     ///
     /// # Errors
-    /// The old holder still has it, or nobody.
+    /// The old holder still holds the address, or no attachment does.
     fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError>;
 
-    /// Frees an address, whatever record of this attachment stands there: for
-    /// DEL, which ends the attachment.
+    /// Frees an address, whichever record of this attachment is there. For DEL, which ends the
+    /// attachment.
     ///
     /// # Errors
-    /// It may be held still; a repeat is safe.
+    /// The address may still be held. The call may be repeated.
     fn release(&mut self, held: &Allocation) -> Result<Release, StoreError>;
 
-    /// The same of several addresses of one attachment, from the last to the
-    /// first: its index is made upwards.
+    /// Does the same for several addresses of one attachment, from the last to the first, because
+    /// the index is built upwards.
     ///
     /// # Errors
-    /// Some may be held still; a repeat is safe.
+    /// Some addresses may still be held. The call may be repeated.
     fn release_all(&mut self, held: &[Allocation]) -> Result<(), StoreError> {
         for allocation in held.iter().rev() {
             self.release(allocation)?;
@@ -83,37 +81,36 @@ pub trait Session {
         Ok(())
     }
 
-    /// Frees an address if its record is the very one that was read or made, by
-    /// identity and content: the attachment may have another by now.
+    /// Frees an address if its record is exactly the one that was read or made, by identity and
+    /// content: the attachment may have another record there now.
     ///
     /// # Errors
     /// As [`Self::release`].
     fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError>;
 
-    /// Removes what calls of this attachment that were stopped in the middle
-    /// left behind; it holds nothing.
+    /// Removes what interrupted calls of this attachment left behind. The attachment holds nothing.
     ///
     /// # Errors
-    /// It stays; readers ignore it.
+    /// The remains stay; readers ignore them.
     fn mend(&mut self, attachment: &Attachment) -> Result<(), StoreError>;
 }
 
 /// What an attachment holds.
 #[derive(Debug, Default)]
 pub struct Holdings {
-    /// Readable records.
+    /// The readable records.
     pub held: Vec<Allocation>,
-    /// Records of the attachment that cannot be read: damaged, or too new.
+    /// The records of the attachment that cannot be read: damaged, or too new.
     pub damaged: Vec<StoreError>,
-    /// Whether there is something to [`Session::mend`].
+    /// Whether there is something for [`Session::mend`] to remove.
     pub left_over: bool,
 }
 
-/// An address that an ADD is to get: candidates, and what is recorded of one of
-/// them, in the order of preference.
+/// An address that an ADD must get: sets of candidates, each with the record to write, in the order
+/// of preference.
 #[derive(Debug)]
 pub struct Wanted<'a> {
-    /// At least one.
+    /// The candidates and their records; at least one.
     pub offers: Vec<(&'a AddrSet, Draft)>,
 }
 
@@ -127,31 +124,31 @@ pub(super) fn claim_one<S: Session + ?Sized>(session: &mut S, scope: &Scope, wan
     Ok(Claim::Full)
 }
 
-/// How a claim ended.
+/// The result of a claim.
 #[allow(clippy::large_enum_variant, reason = "one at a time lives, on the stack")]
 #[derive(Debug)]
 pub enum Claim {
-    /// Taken.
+    /// The address was claimed.
     Claimed(Allocation),
     /// Every candidate is held.
     Full,
 }
 
-/// How a re-homing ended.
+/// The result of a re-homing.
 #[allow(clippy::large_enum_variant, reason = "one at a time lives, on the stack")]
 #[derive(Debug)]
 pub enum Rehome {
-    /// Moved.
+    /// The address was moved.
     Done(Allocation),
-    /// The record is not what it was: nothing was moved.
+    /// The record has changed: nothing was moved.
     Changed,
 }
 
-/// How a release ended.
+/// The result of a release.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Release {
-    /// Freed.
+    /// The address was freed.
     Done,
-    /// The address is another's, or nobody's; nothing was freed.
+    /// The address belongs to another holder or to none; nothing was freed.
     NotYours,
 }

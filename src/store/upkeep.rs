@@ -1,6 +1,5 @@
-//! What an operator does with a store beyond the verbs: looks whether it is
-//! sound, and mends it. What can be wrong, and how it is mended, each store
-//! knows for itself; here is what all of them say of it.
+//! The operator commands for a store, beyond the verbs: verify and repair. Each store itself knows
+//! its problems and their repairs; this file has the terms that all stores share.
 
 use super::census::Census;
 use super::{Store, StoreError};
@@ -8,35 +7,35 @@ use crate::ipam::{Allocation, Draft, Life, NodeName, Word};
 use crate::retry::Deadline;
 use std::path::{Path, PathBuf};
 
-/// Whether the sandbox of a record of this node is there.
+/// Returns whether the sandbox of a record of this node exists.
 pub type IsAlive<'a> = &'a dyn Fn(&Draft) -> Life;
 
-/// Whether a record of another machine is left behind, given who says so.
+/// Returns whether a record of another machine is left behind, given the source of that statement.
 pub type IsLeftBehind<'a> = &'a dyn Fn(&Draft, Word) -> bool;
 
-/// What was done with the records of other machines under this node's name.
+/// The result of taking over the records of other machines under this node's name.
 #[derive(Debug, Default)]
 pub struct TakenOver {
-    /// Their machine is gone.
+    /// The records whose machine is gone.
     pub freed: Vec<Allocation>,
-    /// Their machine may live.
+    /// The records whose machine may be alive.
     pub left: Vec<Allocation>,
 }
 
-/// How much of a store is looked at.
+/// How much of a store is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// All of it.
     Whole,
-    /// At least what is of the node that looks: where every node looks, none
-    /// should read what is of all the others.
+    /// At least the records of this node. For a check that every node runs, so that no node reads
+    /// the records of all the others.
     Own,
 }
 
-/// A store as its operator has it. Each call may run beside everything else.
+/// A store as its operator uses it. Each call may run at the same time as any other call.
 pub trait Upkeep: Store {
-    /// Sees to it that the node that is acted for remembers all that it can, so
-    /// that a repair can bring it back.
+    /// Makes sure that the node that the store acts for remembers all that it can, so that a repair
+    /// can recreate it.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -45,126 +44,126 @@ pub trait Upkeep: Store {
         Ok(())
     }
 
-    /// Whether a call of the node that is acted for has seen that the store was set
-    /// back to an older state, and nothing was repaired since.
+    /// Returns the rollback of the store to an older state that a call of this node has seen, if
+    /// nothing was repaired since.
     fn set_back(&self) -> Option<SetBack> {
         None
     }
 
-    /// Says that all was repaired that could be after this.
+    /// Records that everything which can be repaired after this rollback was repaired.
     fn forget_set_back(&self, known: &SetBack) {
         let _ = known;
     }
 
-    /// Frees what a machine that is gone has left under this node's name, by the
-    /// word of the token of the node's own pod; a store that knows no Nodes, nothing.
+    /// Frees the records that a machine which is gone has left under this node's name, on the
+    /// evidence of the token of the node's own pod. A store without Nodes frees nothing.
     ///
     /// # Errors
-    /// Something may be held still; a repeat is safe.
+    /// Some records may still be held. The call may be repeated.
     fn take_over(&self, node_uid: &str, is_left_behind: IsLeftBehind<'_>, deadline: Deadline) -> Result<TakenOver, StoreError> {
         let _ = (node_uid, is_left_behind, deadline);
         Ok(TakenOver::default())
     }
 
-    /// Reads the store and says what is wrong; changes nothing.
+    /// Reads the store and reports its problems; changes nothing.
     ///
     /// # Errors
-    /// There is no store, it cannot be read, or it is of a newer format.
+    /// There is no store, it cannot be read, or it has a newer format.
     fn verify(&self, extent: Extent, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError>;
 
-    /// What calls of the node that is acted for, killed or given up, have left
-    /// behind.
+    /// Returns what killed or interrupted calls of this node have left behind.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// The store cannot tell.
     fn left_overs(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError>;
 
-    /// Mends one finding, after another look.
+    /// Repairs one finding, after another check.
     ///
     /// # Errors
-    /// It is as it was; a repeat is safe.
+    /// The problem still exists. The call may be repeated.
     fn repair(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError>;
 
-    /// Removes what is kept for names that nothing holds an address of any more:
-    /// each network and scope that there ever was would leave some. How much.
+    /// Removes what is kept for names under which no address is held any more. Without this, each
+    /// network and scope that ever existed would leave something behind. Returns how much was
+    /// removed.
     ///
     /// # Errors
-    /// Some of it may stay; a repeat is safe.
+    /// Some of it may stay. The call may be repeated.
     fn tidy(&self, deadline: Deadline) -> Result<usize, StoreError>;
 
-    /// Whether a node has ever used this store, where the store keeps that.
+    /// Returns whether a node has ever used this store, if the store keeps that.
     fn knows(&self, node: &NodeName) -> bool;
 
-    /// Frees the address of a record that cannot be read, named as
-    /// [`StoreError::Damaged`] names it. Whether it was still there and damaged.
+    /// Frees the address of a record that cannot be read and that is named as
+    /// [`StoreError::Damaged`] names it. Returns whether the record still existed and was damaged.
     ///
     /// # Errors
-    /// It may stand still; a repeat is safe.
+    /// The record may still exist. The call may be repeated.
     fn release_damaged(&self, record: &Path, deadline: Deadline) -> Result<bool, StoreError>;
 }
 
-/// A store that was set back to an older state, as a call has seen it.
+/// The rollback of a store to an older state, as a call has seen it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetBack {
     /// The revision that had been seen before.
     pub noted: u64,
-    /// That of the answer.
+    /// The revision of the answer.
     pub answered: u64,
     /// Milliseconds since 1970.
     pub at: u64,
 }
 
-/// What a look at the whole store showed.
+/// The result of checking the whole store.
 #[derive(Debug)]
 pub struct Verified {
-    /// The store's format, where it has one and it can be read.
+    /// The store's format, if it has one and it can be read.
     pub format: Option<u64>,
-    /// Records that can be read.
+    /// The number of readable records.
     pub records: usize,
-    /// Entries by which holders find their records.
+    /// The number of entries by which holders find their records.
     pub entries: usize,
-    /// What is wrong, in order.
+    /// The problems, in order.
     pub findings: Vec<Finding>,
-    /// What was not looked at, and why.
+    /// What was not checked, and why.
     pub unseen: Option<String>,
-    /// Who holds how much, and what of it is in doubt.
+    /// Which node holds how many records, and which records are in doubt.
     pub census: Census,
 }
 
-/// One thing that is wrong.
+/// One problem that was found.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// What, for programs; stable.
+    /// The kind of the problem, for programs; stable.
     pub problem: &'static str,
-    /// What it means and what to do, for people.
+    /// What the problem means and what to do, for people.
     pub meaning: &'static str,
-    /// Whether [`Upkeep::repair`] mends it, on the right node.
+    /// Whether [`Upkeep::repair`] repairs it, on the right node.
     pub is_repairable: bool,
     /// Whether this is the right node.
     pub is_ours: bool,
-    /// Where.
+    /// The path of the problem.
     pub path: PathBuf,
-    /// The other place that it is about.
+    /// The other path that the problem concerns.
     pub other: Option<PathBuf>,
-    /// What was read or what the system said, where it says more.
+    /// The content that was read or the system's error, if it says more.
     pub reason: String,
-    /// The node that it belongs to; what is everybody's has none.
+    /// The node that the finding belongs to; `None` if it belongs to no node.
     pub node: Option<String>,
-    /// By which the store that found it finds it again; opaque to everybody else.
+    /// The key by which the store finds the finding again; opaque to all other code.
     pub(super) key: String,
 }
 
-/// How a repair ended.
+/// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Repaired {
-    /// Mended.
+    /// The problem was repaired.
     Done,
-    /// It is no longer so.
+    /// The problem no longer exists.
     Gone,
-    /// It belongs to another node, which has to repair it.
+    /// The finding belongs to another node, which must repair it.
     NotYours,
-    /// An operator has to decide.
+    /// An operator must decide.
     ByHand,
-    /// What was lost has another holder by now, who is named.
+    /// The lost address now has another holder, who is named here.
     GivenAway(String),
 }

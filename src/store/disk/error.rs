@@ -1,31 +1,30 @@
-//! What is said of a system call that failed.
+//! The texts for failed system calls.
 
 use super::Disk;
 use crate::store::StoreError;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A path for a message; the empty one is the data directory.
+/// Returns a path for a message; the empty path is the data directory.
 pub(crate) fn below(disk: &dyn Disk, path: &Path) -> PathBuf {
     if path.as_os_str().is_empty() { disk.root().to_owned() } else { disk.root().join(path) }
 }
 
-/// Whether a file went between the look at its directory and the look at it. A
-/// client of a network filesystem may open from its cache what the server no
-/// longer has, and learn of it only when it reads. Not to be asked of one's own
-/// entry: who looks for that is told.
+/// Returns whether a file was removed between the listing of its directory and the access to it. A
+/// client of a network filesystem may open a file from its cache that the server no longer has, and
+/// notice that only when it reads. Do not use this for the caller's own entry: a caller that looks
+/// for one must see the error.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
 }
 
-/// A failed system call, with its path.
+/// Returns the error for a failed system call, with its path.
 pub(in crate::store) fn failed(disk: &dyn Disk, action: &'static str, path: &Path, error: io::Error) -> StoreError {
     StoreError::Io { action, path: below(disk, path), reason: reason(&error), source: error }
 }
 
-/// Our words for what the kernel said. Runtimes take "no such file or
-/// directory" and "not found" in a DEL's error for success, so those words
-/// never appear.
+/// Returns our text for the kernel's error. Runtimes take "no such file or directory" and "not
+/// found" in a DEL's error for success, so those words never appear.
 pub(crate) fn reason(error: &io::Error) -> String {
     use nix::errno::Errno;
     let Some(errno) = error.raw_os_error().map(Errno::from_raw) else {

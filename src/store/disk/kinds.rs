@@ -1,7 +1,7 @@
-//! What is known of a filesystem by its type in the table of mounts: some can never
-//! keep what machines that share a store need, some keep it with one of their
-//! settings alone. Looked up only where statfs(2) names no local filesystem.
-//! `docs/filesystems.md` has what each was tried with.
+//! What the type in the table of mounts says about a filesystem. Some filesystems can never
+//! guarantee what a shared store needs, and some guarantee it only with one of their settings. The
+//! type is looked up only if statfs(2) names no local filesystem. `docs/filesystems.md` lists what
+//! was tested.
 
 use super::Kind;
 use super::mounts::unescaped;
@@ -29,21 +29,21 @@ struct Mount {
     options: String,
 }
 
-/// What is known of the filesystem that an open file is on.
+/// Returns what is known about the filesystem of an open file.
 ///
 /// # Errors
 /// The kernel does not say which mount it is.
 pub(crate) fn of(found: BorrowedFd<'_>) -> io::Result<Kind> {
     let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd()))?;
     let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(|id| id.trim().to_owned()).unwrap_or_default();
-    // Room for all of a usual one: each look for more asks the kernel again.
+    // Large enough for a usual table: each time the buffer is too small, the kernel is asked again.
     let mut table = Vec::with_capacity(64 * 1024);
     File::open("/proc/self/mountinfo")?.take(LARGEST).read_to_end(&mut table)?;
     let line = table.split(|byte| *byte == b'\n').find(|line| line.split(|byte| *byte == b' ').next() == Some(id.as_bytes()));
     Ok(line.and_then(parse).map_or(Kind::Unknown, |mount| of_mount(&mount, &|mount| branches(mount))))
 }
 
-/// `36 35 98:0 /root /point rw,noatime master:1 - type source options`.
+/// Parses a line: `36 35 98:0 /root /point rw,noatime master:1 - type source options`.
 fn parse(line: &[u8]) -> Option<Mount> {
     let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     let text = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
@@ -69,19 +69,19 @@ fn of_mount(mount: &Mount, branches: &dyn Fn(&Mount) -> Option<String>) -> Kind 
         "fuse.seaweedfs" => Kind::Unfit("SeaweedFS lets two machines make the same name at once".to_owned()),
         "fuse.s3fs" => no_links("s3fs"),
         "fuse.rclone" => no_links("an rclone mount"),
-        // Linux says the second since 6.16.
+        // Linux uses the second form since 6.16.
         "overlay" if option(&["volatile", "fsync=volatile"]) => {
             Kind::Unfit("the overlay is mounted volatile, so nothing is written to the disk when it should be, mount it without".to_owned())
         }
-        // Its type is "fuse".
+        // The type of MooseFS is "fuse".
         _ if mount.source.starts_with("mfs#") => Kind::Needs(MOOSEFS),
         "fuse.juicefs" => Kind::Needs(JUICEFS),
         _ => Kind::Unknown,
     }
 }
 
-/// mergerfs over one directory is as good as that directory. What it is over it tells
-/// at the root of its mount; and in the source, unless `fsname` puts a word there.
+/// Returns the kind of a mergerfs, which over one directory is as good as that directory. mergerfs
+/// reports its branches at the root of its mount, and in the source unless `fsname` replaces it.
 fn merged(branches: Option<&str>, source: &str) -> Kind {
     let is_one = branches.map_or_else(|| source.starts_with('/') && !source.contains(':'), |branches| !branches.contains(':'));
     if is_one {
@@ -92,8 +92,8 @@ fn merged(branches: Option<&str>, source: &str) -> Kind {
     Kind::Unfit(format!("{what} ({seen})"))
 }
 
-/// The branches as mergerfs says them, `/a=RW:/b=RW`. Where only a directory of it
-/// is mounted, it does not.
+/// Returns the branches as mergerfs reports them, `/a=RW:/b=RW`. It does not report them if only a
+/// directory of it is mounted.
 fn branches(mount: &Mount) -> Option<String> {
     if mount.root != b"/" {
         return None;

@@ -1,16 +1,14 @@
-//! The locks, all exclusive: flock on a file that is never removed, for a store,
-//! a machine, a scope; a byte of a file, for an attachment.
+//! The locks, all exclusive. A store, a machine and a scope have a flock on a file that is never
+//! removed; an attachment has a lock on one byte of a file.
 //!
-//! On a local filesystem waiters queue in the kernel, which is fair and four
-//! times better in the tail than polling; a timer ends the wait, whatever the
-//! process that started us has left us with (a blocked or ignored SIGALRM, a
-//! limit on timers). On a network
-//! filesystem nobody waits in the kernel: a waiter that is killed there can
-//! leave a lock that no process holds (measured on CephFS), so the caller
-//! polls with [`Patience::Try`].
+//! On a local filesystem, waiters queue in the kernel, which is fair and four times better in the
+//! tail than polling. A timer ends the wait, whatever state the parent process has left behind (a
+//! blocked or ignored SIGALRM, a limit on timers). On a network filesystem no call waits in the
+//! kernel: a waiter that is killed there can leave a lock that no process holds (measured on
+//! CephFS). So the caller polls with [`Patience::Try`].
 //!
-//! The descriptor is moved high: at exit the kernel closes descriptors in
-//! ascending order, and the lock must go after the files it protects.
+//! The descriptor is moved to a high number: at exit the kernel closes descriptors in ascending
+//! order, and the lock must be released after the files that it protects.
 
 use super::{Held, Patience};
 use crate::retry::{self, Deadline};
@@ -25,10 +23,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-/// Above any descriptor that the store opens.
+/// Higher than any descriptor that the store opens.
 const HIGH: i32 = 900;
 
-/// A lock that is held until this is dropped.
+/// A lock that is held until this value is dropped.
 pub(crate) struct FileLock(File);
 
 impl Held for FileLock {}
@@ -39,18 +37,17 @@ impl AsFd for FileLock {
     }
 }
 
-/// Takes the lock, or `None` when it was not free in time.
+/// Takes the lock; returns `None` if it was not free in time.
 pub(crate) fn take(file: File, patience: Patience) -> io::Result<Option<FileLock>> {
     let file = raise(file)?;
     let held = take_by(patience, || file.try_lock_exclusive(), || file.lock_exclusive())?;
     Ok(held.then_some(FileLock(file)))
 }
 
-/// Takes the lock on one byte of a file, or `None` when it was not free in time.
+/// Takes the lock on one byte of a file; returns `None` if it was not free in time.
 ///
-/// The lock belongs to the open file, not to the process (`F_OFD_SETLK`): it
-/// also excludes another thread, and no other descriptor of the same file that
-/// is closed lets it go.
+/// The lock belongs to the open file, not to the process (`F_OFD_SETLK`). So it also excludes
+/// another thread, and the close of another descriptor of the same file does not release it.
 pub(crate) fn take_byte(file: File, byte: u64, patience: Patience) -> io::Result<Option<FileLock>> {
     let file = raise(file)?;
     let start = i64::try_from(byte).map_err(|_| Errno::EINVAL)?;
@@ -61,9 +58,9 @@ pub(crate) fn take_byte(file: File, byte: u64, patience: Patience) -> io::Result
     Ok(held.then_some(FileLock(file)))
 }
 
-/// Tries once, and then waits as long as the patience lasts. Whether it is held.
+/// Tries once, and then waits as long as the patience allows. Returns whether the lock is held.
 fn take_by(patience: Patience, attempt: impl Fn() -> io::Result<()>, wait: impl Fn() -> io::Result<()>) -> io::Result<bool> {
-    // Nearly always free: no timer then.
+    // The lock is almost always free, and then needs no timer.
     match attempt() {
         Ok(()) => return Ok(true),
         Err(error) if is_busy(&error) => {}
@@ -99,13 +96,13 @@ fn poll(attempt: &dyn Fn() -> io::Result<()>, limit: Duration) -> io::Result<boo
     Ok(held.is_some())
 }
 
-/// fcntl(2) may also answer EACCES where a lock is held.
+/// Returns whether another process holds the lock. fcntl(2) may report that as EACCES too.
 fn is_busy(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EAGAIN | Errno::EACCES))
 }
 
-/// The same open file under a high descriptor; where the limit on descriptors
-/// is low, the one it has.
+/// Returns the same open file under a high descriptor, or unchanged if the limit on descriptors is
+/// low.
 fn raise(file: File) -> io::Result<File> {
     match fcntl(file.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(HIGH)) {
         Ok(high) => Ok(own(high)),
@@ -116,20 +113,19 @@ fn raise(file: File) -> io::Result<File> {
 
 #[allow(unsafe_code, reason = "fcntl hands out a new descriptor as a number; nothing else owns it")]
 fn own(descriptor: i32) -> File {
-    // SAFETY: F_DUPFD_CLOEXEC returned it just now, so it is open and ours.
+    // SAFETY: F_DUPFD_CLOEXEC has just returned it, so it is open and ours.
     File::from(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Interrupts this thread's system call when the time is over, and every
-/// 50 ms after that: a first signal could fall between the look at the clock
-/// and the call. The mask of signals is inherited: where the caller has blocked
-/// this one, no timer would end anything.
+/// Interrupts this thread's system call when the time is over, and every 50 ms after that: a first
+/// signal could arrive between the check of the clock and the call. Unblocks the signal, because
+/// the signal mask is inherited: with the signal blocked, no timer would end the wait.
 fn alarm(limit: Duration) -> io::Result<Timer> {
     extern "C" fn nothing(_: i32) {}
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
     #[allow(unsafe_code, reason = "a handler must be installed for a signal to interrupt instead of kill")]
-    // SAFETY: the handler does nothing, so it is safe in every context; no
-    // other code of this process handles SIGALRM.
+    // SAFETY: the handler does nothing, so it is safe in every context; no other code of this
+    // process handles SIGALRM.
     unsafe {
         sigaction(Signal::SIGALRM, &action)?;
     }
@@ -141,7 +137,8 @@ fn alarm(limit: Duration) -> io::Result<Timer> {
     Ok(timer)
 }
 
-/// Looks the lock's holder up in /proc/locks; it may be on another machine.
+/// Returns a description of the lock's holder from /proc/locks. The holder may be on another
+/// machine.
 pub(crate) fn describe_holder(inode: u64) -> String {
     let unseen = || "its holder is not visible from here".to_owned();
     let Ok(table) = std::fs::read_to_string("/proc/locks") else {
@@ -157,8 +154,8 @@ pub(crate) fn describe_holder(inode: u64) -> String {
     holder.map_or_else(unseen, |pid| describe_process(&pid))
 }
 
-/// Looks for the process that holds the lock on one byte. /proc/locks names no
-/// process there; the descriptors of each process do.
+/// Returns a description of the process that holds the lock on one byte. /proc/locks does not name
+/// the process of such a lock; the descriptors of each process do.
 pub(crate) fn describe_byte_holder(inode: u64, byte: u64) -> String {
     let names = |directory: &str| {
         let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();

@@ -1,8 +1,8 @@
-//! The port to the disk: every system call of the file store goes through
-//! [`Disk`], so that a test can fail, freeze or reorder each of them.
+//! The interface to the disk: every system call of the file store goes through [`Disk`], so that a
+//! test can fail, freeze or reorder each of them.
 //!
-//! All paths are relative to the data directory, and no part below it may be a
-//! symbolic link. Knows nothing of records or orders.
+//! All paths are relative to the data directory, and no part of a path below it may be a symbolic
+//! link. This layer knows nothing about records or orders.
 
 pub(crate) mod error;
 mod kinds;
@@ -19,144 +19,141 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// What identifies a file whatever name leads to it.
+/// The identity of a file, which is the same under each of its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inode {
-    /// Device number.
+    /// The device number.
     pub device: u64,
-    /// Inode number.
+    /// The inode number.
     pub number: u64,
 }
 
-/// A file's content and identity, of one and the same open file.
+/// A file's content and identity, both of the same open file.
 #[derive(Debug, Clone)]
 pub struct Content {
-    /// All bytes.
+    /// All bytes of the file.
     pub bytes: Vec<u8>,
-    /// Which file they are of.
+    /// The file that they belong to.
     pub inode: Inode,
-    /// How many names the file has.
+    /// The number of names that the file has.
     pub links: u64,
 }
 
-/// What is known of a filesystem by its type.
+/// What the type of a filesystem says about it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Kind {
-    /// Nothing: what it keeps has to be tested.
+    /// Nothing: its guarantees must be tested.
     #[default]
     Unknown,
-    /// It can never keep what machines that share a store need; why, in words.
+    /// It can never guarantee what a shared store needs. The text says why.
     Unfit(String),
-    /// What its server answered survives a power loss with a setting alone, in words.
+    /// Answers of its server survive a power loss only with this setting.
     Needs(&'static str),
 }
 
-/// A lock that is held; closing it lets go.
+/// A lock that is held. Dropping it releases the lock.
 pub trait Held {}
 
-/// Whether a lock was to be had.
+/// The result of an attempt to take a lock.
 pub enum Locked {
-    /// Held now.
+    /// The lock is now held.
     Held(Box<dyn Held>),
-    /// Somebody else holds it.
+    /// Another call or process holds the lock.
     Busy,
 }
 
 /// How to wait for a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// Not at all.
+    /// Without waiting.
     Try,
-    /// In the kernel's queue, at most so long.
+    /// In the kernel's queue, for at most this time.
     Queue(std::time::Duration),
 }
 
 /// The system calls of the store.
 pub trait Disk {
-    /// The data directory, for messages.
+    /// Returns the data directory, for messages.
     fn root(&self) -> &Path;
-    /// Whether the data directory is there.
+    /// Returns whether the data directory exists.
     fn exists(&self) -> io::Result<bool>;
-    /// Makes the data directory and what is missing above it; durable.
+    /// Creates the data directory and its missing parents durably.
     fn make_root(&self) -> io::Result<()>;
-    /// Whether only this machine can reach the filesystem; before the directory is
-    /// made, of the nearest one above.
+    /// Returns whether only this machine can reach the filesystem. Before the directory is created,
+    /// this is about the nearest directory above it.
     fn is_local(&self) -> io::Result<bool>;
-    /// What is known of the filesystem by its type; of a local one nothing.
+    /// Returns what the type of the filesystem says about it; nothing for a local one.
     fn kind(&self) -> io::Result<Kind> {
         Ok(Kind::Unknown)
     }
-    /// The mount point at the data directory or above it that this machine's
-    /// tables list and that has nothing mounted, in words.
+    /// Returns a description of a mount point, at the data directory or above it, that this
+    /// machine's tables list and that has nothing mounted.
     fn unmounted(&self) -> io::Result<Option<String>> {
         Ok(None)
     }
-    /// What the data directory lies in or holds that is a store or node state, in
-    /// words; `own` are the data directories of this node.
+    /// Returns a description of the store or node state that the data directory is in or contains.
+    /// `own` are the data directories of this node.
     fn nested(&self, own: &[PathBuf]) -> Option<String> {
         let _ = own;
         None
     }
-    /// Whether the data directory, or the nearest directory above it, can be
-    /// written.
+    /// Checks that the data directory, or the nearest directory above it, is writable.
     fn check_writable(&self) -> io::Result<()>;
-    /// Reads a regular file; of one that is larger than any record, so much that
-    /// it shows.
+    /// Reads a regular file. If the file is larger than any record, reads only enough to show that.
     fn read(&self, path: &Path) -> io::Result<Content>;
-    /// The same of a file that may be larger than a record, up to `most` bytes.
+    /// Does the same for a file that may be larger than a record. Reads up to `most` bytes.
     fn read_large(&self, path: &Path, most: u64) -> io::Result<Content> {
         let _ = most;
         self.read(path)
     }
-    /// The identity of what stands at a name.
+    /// Returns the identity of the file at a name.
     fn inode(&self, path: &Path) -> io::Result<Inode>;
-    /// Shows each name in a directory, in no order, without `.` and `..`; and
-    /// the number of its inode, as far as the directory knows it.
+    /// Calls `visitor` with each name in a directory, in no order and without `.` and `..`, and
+    /// with the inode number that the directory has for it.
     fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()>;
-    /// The names in a directory, in no order.
+    /// Returns the names in a directory, in no order.
     fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         self.visit(directory, &mut |name, _| names.push(name.to_owned()))?;
         Ok(names)
     }
-    /// Makes a directory, 0700, not yet marked.
+    /// Creates a directory with mode 0700, without the mark.
     fn make_directory(&self, path: &Path) -> io::Result<()>;
-    /// Whether the directory carries the mark.
+    /// Returns whether the directory has the mark.
     fn is_marked(&self, directory: &Path) -> io::Result<bool>;
-    /// Gives it the mark.
+    /// Gives the directory the mark.
     fn mark(&self, directory: &Path) -> io::Result<()>;
-    /// Makes a new file, 0600, with these bytes; not synced. What could not be
-    /// written to its end is removed again, and nothing else is: where the error
-    /// is another, what stands at the name is another's.
+    /// Creates a new file with mode 0600 and these bytes. Does not sync it. If the bytes cannot be
+    /// written completely, removes the file again. Removes nothing after any other error, because
+    /// then another call's file is at the name.
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode>;
-    /// Begins to write a new file to the medium, so that it is part of what the
-    /// next flush of another one commits. Promises nothing.
+    /// Starts writing a new file to the medium, so that the next flush of another file commits it
+    /// too. Guarantees nothing.
     fn begin_sync(&self, _path: &Path) {}
-    /// Flushes a file or the names of a directory to the medium.
+    /// Flushes a file, or the names in a directory, to the medium.
     fn sync(&self, path: &Path) -> io::Result<()>;
     /// Gives a file a second name, which must be free.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a directory that has no name in it; any other stays, and that is
-    /// an error.
+    /// Removes an empty directory. Any other directory stays, which is an error.
     fn remove_directory(&self, path: &Path) -> io::Result<()>;
     /// Removes a name.
     fn unlink(&self, path: &Path) -> io::Result<()>;
-    /// Puts a file in the place of another.
+    /// Renames a file, and replaces the file at the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Takes an exclusive lock on a file, which is made where it is missing; the
-    /// empty path is the data directory itself.
+    /// Takes an exclusive lock on a file, which is created if it is missing. The empty path is the
+    /// data directory itself.
     fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked>;
-    /// Takes an exclusive lock on one byte of a file that is there. The byte
-    /// itself need not be.
+    /// Takes an exclusive lock on one byte of an existing file. The byte itself need not exist.
     fn lock_byte(&self, path: &Path, byte: u64, patience: Patience) -> io::Result<Locked>;
-    /// Takes an exclusive lock on a file of this machine alone.
+    /// Takes an exclusive lock on a file that only this machine uses.
     fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked>;
-    /// Who holds the lock on a file, in words, as far as can be seen.
+    /// Returns a description of the holder of the lock on a file, as far as it can be seen.
     fn lock_holder(&self, path: &Path) -> String;
-    /// Who holds the lock on one byte of a file, likewise.
+    /// Returns a description of the holder of the lock on one byte of a file, as far as it can be
+    /// seen.
     fn byte_holder(&self, path: &Path, byte: u64) -> String;
-    /// 16 bytes nobody can guess.
+    /// Returns 16 unpredictable bytes.
     fn random(&self) -> io::Result<[u8; 16]>;
-    /// The wall clock.
+    /// Returns the time of the wall clock.
     fn now(&self) -> SystemTime;
 }

@@ -1,6 +1,6 @@
-//! Which mount points this machine's tables list, and which of them has nothing
-//! mounted: /etc/fstab, and mount and automount units of systemd, whose file
-//! names are their paths. Looked at before a store is made, which is rare.
+//! Finds mount points that this machine's tables list and that have nothing mounted. The tables are
+//! /etc/fstab, and the mount and automount units of systemd, whose file names are their paths. The
+//! check runs only before a store is created, which is rare.
 
 use crate::small_file::read_small;
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 const FSTAB: &str = "/etc/fstab";
-/// The first that has a unit of a name decides what it is.
+/// The first directory that has a unit of a name defines the unit.
 const UNITS: &[&str] = &[
     "/etc/systemd/system",
     "/run/systemd/system",
@@ -25,8 +25,7 @@ const UNITS: &[&str] = &[
 /// A node with thousands of pods has a megabyte of mounts.
 const LARGEST: u64 = 64 * 1024 * 1024;
 
-/// The mount point at a path or above it that is listed and not mounted, in
-/// words.
+/// Returns a description of the mount point, at a path or above it, that is listed and not mounted.
 pub(crate) fn unmounted(path: &Path) -> io::Result<Option<String>> {
     let real = resolved(path);
     let mut listed = Vec::new();
@@ -41,7 +40,7 @@ pub(crate) fn unmounted(path: &Path) -> io::Result<Option<String>> {
     Ok(listed.into_iter().find(|(point, _)| !is_mounted(point)).map(|(point, table)| format!("{} ({table} lists it)", point.display())))
 }
 
-/// The path without symbolic links, as far as it is there.
+/// Returns the path without symbolic links, as far as it exists.
 pub(crate) fn resolved(path: &Path) -> PathBuf {
     let found = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
     found.map_or_else(|| path.to_owned(), |(above, real)| path.strip_prefix(above).map_or(real.clone(), |rest| real.join(rest)))
@@ -65,7 +64,7 @@ fn units(listed: &mut Vec<(PathBuf, String)>) {
             let name = entry.file_name();
             let stem = [".mount", ".automount"].iter().find_map(|end| name.as_bytes().strip_suffix(end.as_bytes()));
             let Some(stem) = stem else { continue };
-            // An empty file, or a link to /dev/null, says that there is no such unit.
+            // An empty file, or a link to /dev/null, means that there is no such unit.
             let path = entry.path();
             if !seen.insert(name.clone()) || path.metadata().map_or(true, |found| !found.is_file() || found.len() == 0) {
                 continue;
@@ -77,12 +76,12 @@ fn units(listed: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-/// Without a slash at the end or two in a row.
+/// Returns the path without a slash at the end or two in a row.
 fn plain(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
-/// What is mounted; an automount point alone is not.
+/// Returns the mounted paths. An automount point alone does not count.
 fn mounted() -> io::Result<HashSet<PathBuf>> {
     let mut bytes = Vec::new();
     File::open("/proc/self/mountinfo")?.take(LARGEST).read_to_end(&mut bytes)?;
@@ -97,7 +96,7 @@ fn mounted() -> io::Result<HashSet<PathBuf>> {
     Ok(points)
 }
 
-/// `\040` of the kernel and of fstab, `\x2d` of systemd.
+/// Decodes `\040` of the kernel and of fstab, or `\x2d` of systemd.
 pub(crate) fn unescaped(text: &[u8], radix: u32) -> PathBuf {
     let (lead, digits) = if radix == 8 { (&b"\\"[..], 3) } else { (&b"\\x"[..], 2) };
     let mut bytes = Vec::with_capacity(text.len());

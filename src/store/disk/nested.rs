@@ -1,18 +1,19 @@
-//! Whether a directory lies in a store or in node state, or holds one: a store in
-//! the node state of another would be moved aside or listed as records. Looked at
-//! before a store is made, which is rare.
+//! Finds whether a directory is inside a store or node state, or contains one. A store inside the
+//! node state of another store would be moved aside or listed as records. The check runs only
+//! before a store is created, which is rare.
 
 use super::mounts::resolved;
 use std::path::{Path, PathBuf};
 
-/// Directories of a store, in which no other one may be.
+/// Directories of a store, which must not contain another store.
 const LOOKED_INTO: &[&str] = &["scopes", "nodes", "kubernetes", "stores"];
-/// No deeper, and at no more names: it is to be bounded whatever stands there.
+/// The search goes no deeper and reads no more names than this, so that it is bounded for any
+/// content.
 const DEEPEST: usize = 3;
 const MOST_NAMES: usize = 4096;
 
-/// What a directory lies in or holds, in words. `own` are the data directories of
-/// this node, whether they are there or not.
+/// Returns a description of what a directory is in or contains. `own` are the data directories of
+/// this node, whether they exist or not.
 pub(crate) fn nested(path: &Path, own: &[PathBuf]) -> Option<String> {
     let real = resolved(path);
     let of_node = own.iter().map(|own| (own, resolved(own))).filter(|(_, resolved)| *resolved != real);
@@ -50,8 +51,8 @@ fn is_node_state(directory: &Path) -> bool {
     directory.join("attachments").is_dir() && (directory.join("calls").is_file() || directory.join("complete").is_file())
 }
 
-/// What stands in a directory or below it. In `kubernetes` node state is where it
-/// should be.
+/// Returns the store or node state at a directory or below it. Node state directly in `kubernetes`
+/// is in its proper place and does not count.
 fn held(directory: &Path, is_of_states: bool, depth: usize, names: &mut usize) -> Option<(PathBuf, &'static str)> {
     let is_link = directory.symlink_metadata().is_ok_and(|found| found.is_symlink());
     if is_link || !directory.is_dir() {

@@ -1,5 +1,5 @@
-//! The kernel's disk: each step is an `openat` with `O_NOFOLLOW`, relative to a
-//! directory that is opened once.
+//! The kernel's disk: each step is an `openat` with `O_NOFOLLOW`, relative to a directory that is
+//! opened once.
 
 use super::{Content, Disk, Inode, Kind, Locked, Patience, kinds, lock};
 use crate::retry::Deadline;
@@ -18,39 +18,39 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::SystemTime;
 
-/// Records are a few hundred bytes; more than this is none.
+/// Records have a few hundred bytes. A larger file than this is not a record.
 pub(in crate::store) const LARGEST: u64 = 1024 * 1024;
 
-/// Directories that are kept open; well below the usual limit of 1024.
+/// The number of directories that are kept open, well below the usual limit of 1024.
 const MOST_OPEN: usize = 128;
 
 /// The mark of a directory whose name is durable in its parent.
 const MARK: Mode = Mode::S_ISVTX;
 
-/// The kernel's.
+/// The kernel's disk.
 pub struct RealDisk {
     root: PathBuf,
-    /// Directories by path: each is opened once in a process's short life. In
-    /// order, so that the same call closes them in the same order each time. By
-    /// the bytes: to compare paths part by part took a tenth of an ADD's own time.
+    /// The open directories by path: each is opened once in a process's short life. They are in
+    /// order, so that the same call closes them in the same order each time. The keys are bytes:
+    /// comparing paths component by component took a tenth of an ADD's own time.
     directories: RefCell<BTreeMap<OsString, Rc<OwnedFd>>>,
     /// New files: each is synced through the descriptor that wrote it.
     written: RefCell<BTreeMap<PathBuf, OwnedFd>>,
-    /// Of the opened data directory: looked at once.
+    /// Whether the opened data directory is on a local filesystem, once that was checked.
     local: Cell<Option<bool>>,
-    /// What its type says, once it was asked for.
+    /// What the type of the filesystem says, once that was checked.
     kind: OnceCell<Kind>,
 }
 
 impl RealDisk {
-    /// The disk below a data directory, which need not be there yet.
+    /// Returns the disk below a data directory, which need not exist yet.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self { root, directories: RefCell::default(), written: RefCell::default(), local: Cell::new(None), kind: OnceCell::new() }
     }
 
-    /// A directory's descriptor; the empty path is the data directory, which
-    /// alone may be a symbolic link.
+    /// Returns a directory's descriptor. The empty path is the data directory, which is the only
+    /// one that may be a symbolic link.
     fn directory(&self, path: &Path) -> io::Result<Rc<OwnedFd>> {
         if let Some(known) = self.directories.borrow().get(path.as_os_str()) {
             return Ok(Rc::clone(known));
@@ -63,24 +63,24 @@ impl RealDisk {
         };
         let opened = Rc::new(opened);
         let mut directories = self.directories.borrow_mut();
-        // A listing of a million records goes through thousands.
+        // A listing of a million records opens thousands of directories.
         if MOST_OPEN <= directories.len() {
-            // The data directory stays what it was, also if something is mounted
-            // over it, or is no longer, while this process runs.
+            // The data directory stays the same, even if something is mounted over it, or
+            // unmounted, while this process runs.
             directories.retain(|path, _| path.is_empty());
         }
         directories.insert(path.as_os_str().to_owned(), Rc::clone(&opened));
         Ok(opened)
     }
 
-    /// The descriptor of a name's directory, and the name in it.
+    /// Returns the descriptor of a name's directory, and the name in it.
     fn place<'p>(&self, path: &'p Path) -> io::Result<(Rc<OwnedFd>, &'p OsStr)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         Ok((self.directory(path.parent().unwrap_or(Path::new("")))?, name))
     }
 
-    /// Does something with a name in its directory. Where that was removed since
-    /// it was opened, and perhaps made again, once more by its path.
+    /// Runs `work` with a name in its directory. If the directory was removed since it was opened,
+    /// and possibly created again, opens it by its path and runs `work` once more.
     fn at<T>(&self, path: &Path, work: impl Fn(BorrowedFd<'_>, &OsStr) -> nix::Result<T>) -> io::Result<T> {
         let (directory, name) = self.place(path)?;
         match work(directory.as_fd(), name) {
@@ -92,14 +92,14 @@ impl RealDisk {
         }
     }
 
-    /// Closes a directory that is no longer there, and those above it, which may
-    /// have gone with it. Whether it was so. Of a filesystem that does not say,
-    /// and of the data directory, nothing is known.
+    /// Closes a directory that no longer exists, and those above it, which may have been removed
+    /// too. Returns whether the directory was removed. Returns false for a filesystem that does not
+    /// report this, and for the data directory.
     fn forget_removed(&self, path: &Path, opened: &OwnedFd) -> bool {
         self.forget_where_removed(path, &fstat(opened))
     }
 
-    /// The same where it has been looked at.
+    /// Does the same with the result of an fstat.
     fn forget_where_removed(&self, path: &Path, seen: &nix::Result<FileStat>) -> bool {
         let is_removed = match seen {
             Ok(stat) => stat.st_nlink == 0,
@@ -130,8 +130,8 @@ fn is_regular(stat: &FileStat) -> bool {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
 }
 
-/// Reads a file to its end, one byte beyond `most` at most. As much as it says that
-/// it has is all: the end of a file that nobody changes is not asked for.
+/// Reads a file to its end, at most one byte beyond `most`. If the file has as many bytes as its
+/// size says, no further read looks for the end, because no call changes a file.
 fn read_whole(file: &mut File, size: i64, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 1024];
     let length = loop {
@@ -147,8 +147,8 @@ fn read_whole(file: &mut File, size: i64, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Locks the file at a name. Somebody may have removed it while we waited: then
-/// the lock is on a file that nobody else will find, and it is taken anew.
+/// Locks the file at a name. If the file was removed during the wait, no other call would find the
+/// locked file, so the lock is taken again.
 fn lock_named(open: impl Fn() -> io::Result<File>, at_name: impl Fn() -> io::Result<Inode>, patience: Patience) -> io::Result<Locked> {
     let deadline = match patience {
         Patience::Queue(limit) => Some(Deadline::after(limit)),
@@ -221,8 +221,8 @@ impl Disk for RealDisk {
             Err(_) => return opened.map(|_| false),
         };
         use nix::sys::statfs as fs;
-        // Short on purpose: what is not known to be local is treated as shared,
-        // which costs time and never an address. overlayfs can lie on anything.
+        // The list is short on purpose: a filesystem not known to be local is treated as shared,
+        // which costs time and never an address. overlayfs can be on anything.
         let xfs = fs::XFS_SUPER_MAGIC;
         let local = [fs::EXT4_SUPER_MAGIC, xfs, fs::BTRFS_SUPER_MAGIC, fs::TMPFS_MAGIC];
         let (f2fs, zfs, bcachefs) = (0xf2f5_2010_u64, 0x2fc1_2fc1_u64, 0xca45_1a4e_u64);
@@ -268,7 +268,7 @@ impl Disk for RealDisk {
         }
         nix::unistd::access(nearest, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)?;
         let room = nix::sys::statfs::statfs(nearest)?;
-        // Filesystems without inode tables report 0 of 0, and some of FUSE 0 of many.
+        // Filesystems without inode tables report 0 of 0, and some FUSE filesystems 0 of many.
         let counts_files = room.files() != 0 && room.filesystem_type() != nix::sys::statfs::FUSE_SUPER_MAGIC;
         if room.blocks_available() == 0 || (counts_files && room.files_free() == 0) {
             return Err(Errno::ENOSPC.into());
@@ -295,7 +295,7 @@ impl Disk for RealDisk {
     }
 
     fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()> {
-        // A descriptor of its own: reading moves the position.
+        // Use a separate descriptor, because reading moves its position.
         let held = self.directory(directory)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut listing = nix::dir::Dir::openat(held.as_fd(), ".", flags, Mode::empty())?;
@@ -329,7 +329,7 @@ impl Disk for RealDisk {
         let inode = match written {
             Ok(inode) => inode,
             Err(error) => {
-                // Cut short by a full disk: it would only be a left-over.
+                // A full disk cut the file short: it would only be a dangling entry.
                 let _ = self.unlink(path);
                 return Err(error);
             }
@@ -341,8 +341,8 @@ impl Disk for RealDisk {
     #[allow(unsafe_code, reason = "no library offers sync_file_range(2)")]
     fn begin_sync(&self, path: &Path) {
         if let Some(file) = self.written.borrow().get(path) {
-            // SAFETY: the descriptor is open, and the call touches no memory. What
-            // becomes of it is told by the flush that follows.
+            // SAFETY: the descriptor is open, and the call touches no memory. The flush that
+            // follows reports any failure.
             let _ = unsafe { nix::libc::sync_file_range(file.as_raw_fd(), 0, 0, nix::libc::SYNC_FILE_RANGE_WRITE) };
         }
     }
@@ -388,7 +388,7 @@ impl Disk for RealDisk {
 
     fn lock(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
         if path.as_os_str().is_empty() {
-            // An open file of its own: closing it lets go.
+            // Use a separate open file, because closing it releases the lock.
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
             let directory = openat(self.directory(path)?.as_fd(), ".", flags, Mode::empty())?;
             return Ok(lock::take(directory.into(), patience)?.map_or(Locked::Busy, |held| Locked::Held(Box::new(held))));

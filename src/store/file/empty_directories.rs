@@ -1,10 +1,9 @@
-//! Removes directories that hold nothing: of networks, shards and scopes that
-//! nobody uses any more. Each new name leaves some, and inodes end.
+//! Removes empty directories: of networks, shards and scopes that are no longer used. Each new name
+//! leaves some behind, and the number of inodes is limited.
 //!
-//! Only a directory whose names are durably gone is removed: after a power loss it
-//! is there and empty, or not there. rmdir(2) takes none that has a name in it,
-//! whatever locks do, and an ADD that finds a directory gone that it has just seen
-//! makes it again.
+//! Only a directory whose names are durably removed is removed: after a power loss it is there and
+//! empty, or not there. rmdir(2) removes no directory that contains a name, whatever the locks do.
+//! An ADD that finds a directory gone which it has just seen creates it again.
 
 use super::{FileStore, is_gone, layout, remove};
 use crate::retry::Deadline;
@@ -14,12 +13,12 @@ use crate::store::{Access, StoreError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Directories that are removed while the locks are held once.
+/// The number of directories that are removed while the locks are held once.
 const REMOVALS: usize = 64;
 
 impl<D: Disk> FileStore<D> {
-    /// Removes them; how many. Ends at the deadline without an error: the next one
-    /// goes on.
+    /// Removes the empty directories and returns their number. Stops at the deadline without an
+    /// error; the next call continues.
     pub(super) fn remove_empty_directories(&self, deadline: Deadline) -> Result<usize, StoreError> {
         if !self.exists()? || self.read_format()?.is_none() {
             return Ok(0);
@@ -31,8 +30,9 @@ impl<D: Disk> FileStore<D> {
         Ok(removed)
     }
 
-    /// On a shared filesystem scopes are everybody's: one node in turn looks at
-    /// all of them, or the server would list them for each node.
+    /// Returns whether this node cleans up the scopes this time. On a shared filesystem all nodes
+    /// use the scopes. One node at a time examines all of them; otherwise the server would list
+    /// them for each node.
     fn is_its_turn(&self) -> Result<bool, StoreError> {
         if self.is_local()? {
             return Ok(true);
@@ -42,8 +42,8 @@ impl<D: Disk> FileStore<D> {
         Ok(drawn.iter().take(7).fold(0, |number, byte| number << 8 | usize::from(*byte)) % nodes == 0)
     }
 
-    /// This node's part of the index. That by pod goes after that by attachment:
-    /// while this one has an entry an ADD may be making that one.
+    /// Removes this node's empty index directories. The directory by pod is removed after the one
+    /// by attachment: while the latter has an entry, an ADD may be creating the former.
     fn remove_networks(&self, deadline: &Deadline) -> Result<usize, StoreError> {
         let node = layout::node(&self.host.node);
         let by_pod = node.join(layout::PODS);
@@ -56,7 +56,7 @@ impl<D: Disk> FileStore<D> {
         self.remove_in_turn(pairs, deadline)
     }
 
-    /// Shards, and scopes without any.
+    /// Removes empty shards, and scopes without shards.
     fn remove_scopes(&self, deadline: &Deadline) -> Result<usize, StoreError> {
         let mut removed = 0;
         for scope in self.names_in(Path::new(layout::SCOPES))? {
@@ -69,8 +69,8 @@ impl<D: Disk> FileStore<D> {
         Ok(removed)
     }
 
-    /// Removes each that is empty, and the next one of its list if that one has
-    /// gone. What is not empty is left without the locks.
+    /// Removes the first directory of each list if it is empty, and then the next one if the first
+    /// is gone. Skips lists whose first directory is not empty before it takes the locks.
     fn remove_in_turn(&self, mut lists: Vec<Vec<PathBuf>>, deadline: &Deadline) -> Result<usize, StoreError> {
         let mut removed = 0;
         lists.retain(|list| list.first().is_some_and(|first| self.is_vain(first)));
@@ -93,7 +93,7 @@ impl<D: Disk> FileStore<D> {
         Ok(removed)
     }
 
-    /// Whether nothing is in a directory but what is of use to records alone.
+    /// Returns whether a directory contains nothing, or only bookkeeping that serves its records.
     fn is_vain(&self, directory: &Path) -> bool {
         match self.disk.names(directory) {
             Ok(names) => names.iter().all(|name| is_scope(directory) && is_bookkeeping(name)),
@@ -110,7 +110,7 @@ impl<D: Disk> FileStore<D> {
                 remove(&self.disk, &directory.join(name))?;
             }
         }
-        // A DEL that was killed may have removed a name, and not durably.
+        // A killed DEL may have removed a name without making that durable.
         match self.disk.sync(directory).and_then(|()| self.disk.remove_directory(directory)) {
             Ok(()) => Ok(Removal::Done),
             Err(error) if is_gone(&error) => Ok(Removal::Gone),
@@ -122,7 +122,7 @@ impl<D: Disk> FileStore<D> {
     fn names_in(&self, directory: &Path) -> Result<Vec<std::ffi::OsString>, StoreError> {
         match self.disk.names(directory) {
             Ok(names) => Ok(names),
-            // Nothing that hereabouts puts there, as `verify` says.
+            // Not a directory of hereabouts; `verify` reports it.
             Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
             Err(error) => Err(failed(&self.disk, "list", directory, error)),
         }
@@ -131,9 +131,9 @@ impl<D: Disk> FileStore<D> {
 
 enum Removal {
     Done,
-    /// It was not there.
+    /// The directory did not exist.
     Gone,
-    /// A name is in it, by now or for good.
+    /// The directory contains a name, since a moment ago or permanently.
     InUse,
 }
 
@@ -145,7 +145,7 @@ fn is_bookkeeping(name: &std::ffi::OsStr) -> bool {
     name.to_str().is_some_and(layout::is_bookkeeping)
 }
 
-/// A filesystem is mounted there, or a name is in it.
+/// Returns whether a filesystem is mounted there, or the directory contains a name.
 fn is_in_use(error: &io::Error) -> bool {
     use io::ErrorKind::{AlreadyExists, DirectoryNotEmpty, NotADirectory, ResourceBusy};
     matches!(error.kind(), AlreadyExists | DirectoryNotEmpty | NotADirectory | ResourceBusy)

@@ -1,11 +1,10 @@
-//! The gateways that standing records of a scope name. Another network of the
-//! scope, whose configuration is silent about the router, would give the
-//! router's address to a pod.
+//! The gateways that live records of a scope name. Without this, another network of the scope,
+//! whose configuration does not mention the router, would give the router's address to a pod.
 //!
-//! `scopes/<scope>/gateway-<ip>` holds the address of one record that names the
-//! gateway. The ADD that names it writes this note and does not flush it; a
-//! claim reads it when that very address is free and the lowest. A note is as
-//! good as the record that it points to, so that it ends with the last of them.
+//! `scopes/<scope>/gateway-<ip>` contains the address of one record that names the gateway. The ADD
+//! that names it writes this note and does not flush it. A claim reads the note when exactly that
+//! address is the lowest free one. A note is valid only while the record that it points to is, so
+//! it ends with the last such record.
 
 use super::session::FileSession;
 use super::{FileStore, layout, listing, read, record, remove};
@@ -17,16 +16,16 @@ use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
-/// What one claim knows of the gateways of a scope.
+/// What one claim knows about the gateways of a scope.
 pub(super) struct Gateways<'s, D: Disk> {
     store: &'s FileStore<D>,
     scope: &'s Scope,
-    /// Whether they bar anything. What the configuration itself assigns, they
-    /// do not: a pod may be the router.
+    /// Whether gateways block addresses in this claim. They do not block an address that the
+    /// configuration itself assigns: a pod may be the router.
     bar: bool,
-    /// Whose note points to a record that has gone.
+    /// The gateway whose note points to a record that is gone.
     doubtful: Cell<Option<IpAddr>>,
-    /// Looked at already.
+    /// The gateways that were already checked.
     settled: RefCell<HashSet<IpAddr>>,
 }
 
@@ -36,7 +35,8 @@ impl<'s, D: Disk> Gateways<'s, D> {
         Self { store, scope, bar: source != Source::Static, doubtful, settled }
     }
 
-    /// Whether a free address is a gateway. One in doubt is, until it is settled.
+    /// Returns whether a free address is a gateway. A gateway in doubt counts as one until it is
+    /// settled.
     pub(super) fn bars(&self, address: IpAddr) -> Result<bool, StoreError> {
         if !self.bar {
             return Ok(false);
@@ -50,12 +50,12 @@ impl<'s, D: Disk> Gateways<'s, D> {
         Ok(true)
     }
 
-    /// Whether one that was passed over has to be settled.
+    /// Returns whether a skipped gateway must be settled.
     pub(super) fn are_in_doubt(&self) -> bool {
         self.doubtful.get().is_some()
     }
 
-    /// Whether the record that a note points to stands and names the gateway.
+    /// Returns whether the record that a note points to exists and names the gateway.
     fn is_borne_out(&self, gateway: IpAddr, note: &[u8]) -> Result<bool, StoreError> {
         let Some(address) = std::str::from_utf8(note).ok().and_then(|text| text.parse().ok()) else {
             return Ok(false);
@@ -71,8 +71,8 @@ fn names(held: &Allocation, scope: &Scope, gateway: IpAddr) -> bool {
 }
 
 impl<D: Disk> FileStore<D> {
-    /// Notes the gateway that a record is about to name. Under the store's lock.
-    /// A failure fails no verb.
+    /// Notes the gateway that a record is about to name. Runs under the store's lock. A failure
+    /// fails no verb.
     pub(super) fn note_gateway(&self, allocation: &Allocation) {
         let Some(gateway) = allocation.held.gateway else {
             return;
@@ -86,7 +86,7 @@ impl<D: Disk> FileStore<D> {
         }
     }
 
-    /// Makes a note, or another in its place.
+    /// Creates a note, or replaces it.
     fn point(&self, note: &std::path::Path, address: IpAddr) -> io::Result<()> {
         let make = || self.disk.create(note, address.to_string().as_bytes()).map(|_| ());
         match make() {
@@ -97,10 +97,9 @@ impl<D: Disk> FileStore<D> {
 }
 
 impl<D: Disk> FileSession<'_, D> {
-    /// Looks for another record that names a gateway whose note is in doubt, or
-    /// removes the note. Whether there was a doubt: free addresses have to be
-    /// looked for again then. The locks are let go meanwhile, because all records
-    /// of the scope may be read.
+    /// Finds another record that names a gateway whose note is in doubt, or removes the note.
+    /// Returns whether a gateway was in doubt: the caller must then search for free addresses
+    /// again. Releases the locks during the search, because it may read all records of the scope.
     pub(super) fn settle_gateway(&mut self, gateways: &Gateways<'_, D>) -> Result<bool, StoreError> {
         let Some(gateway) = gateways.doubtful.take() else {
             return Ok(false);
@@ -112,7 +111,7 @@ impl<D: Disk> FileSession<'_, D> {
         self.unlock();
         let found = self.find_record_with(scope, gateway);
         self.relock()?;
-        // An ADD that named it meanwhile has put another note there.
+        // An ADD that named the gateway in the meantime has written another note.
         let now = read(&store.disk, &note)?.map(|content| content.bytes);
         let is_stale = |bytes: &Vec<u8>| Ok::<_, StoreError>(!gateways.is_borne_out(gateway, bytes)?);
         if now == before.map(|content| content.bytes) && now.as_ref().map_or(Ok(false), is_stale)? {
@@ -133,7 +132,7 @@ impl<D: Disk> FileSession<'_, D> {
             match held {
                 Ok(held) if names(&held, scope, gateway) => return Ok(Some(Ok(held.address))),
                 Ok(_) if !self.deadline.left().is_zero() => {}
-                // A record that cannot be read may name it.
+                // An unreadable record may name the gateway.
                 Ok(_) | Err(_) => return Ok(Some(Err(Unsure))),
             }
         }
@@ -141,5 +140,5 @@ impl<D: Disk> FileSession<'_, D> {
     }
 }
 
-/// There may be such a record.
+/// The result of a search that cannot rule out such a record.
 struct Unsure;

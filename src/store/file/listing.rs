@@ -1,5 +1,5 @@
-//! Listing what is stored, without a lock: by scope and shard, or, where one
-//! node is asked for, by that node's part of the index.
+//! Lists the stored allocations without a lock: by scope and shard, or, for one node, by that
+//! node's part of the index.
 
 use super::{index, is_gone, layout, record};
 use crate::ipam::{Allocation, AttachmentSet};
@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Lists what the filter means; one directory at a time is in memory.
+/// Lists the allocations that match the filter. Keeps one directory at a time in memory.
 pub(super) fn list<'d, D: Disk>(disk: &'d D, filter: Filter) -> Result<Listing<'d>, StoreError> {
     if let Some(address) = filter.address {
         let found = scope_directories(disk, &filter)?
@@ -37,8 +37,8 @@ pub(super) fn list<'d, D: Disk>(disk: &'d D, filter: Filter) -> Result<Listing<'
     Ok(Box::new(found.filter(move |item| item.as_ref().map_or(true, |allocation| filter.matches(allocation)))))
 }
 
-/// Each address once: the index has two entries of a record that was re-homed
-/// to its own attachment, and both lead to the record that stands.
+/// Drops repeated addresses. The index has two entries for a record that was re-homed to its own
+/// attachment, and both lead to the live record.
 fn once(
     items: impl Iterator<Item = Result<Allocation, StoreError>>,
     by_index: bool,
@@ -50,8 +50,8 @@ fn once(
     })
 }
 
-/// Whether an entry of the index is of an attachment that is spared: it need not
-/// be read. Of a name that is cut nobody can tell, and it is read.
+/// Returns whether an index entry belongs to a spared attachment, so that it need not be read. A
+/// name that was cut does not show its attachment, so its entry is read.
 fn is_spared(name: &OsStr, spared: &AttachmentSet) -> bool {
     let stem = name.to_str().and_then(|name| name.rsplit_once('.')).map(|(stem, _)| stem);
     let parts = stem.and_then(|stem| stem.split_once('@')).filter(|_| !spared.is_empty());
@@ -60,7 +60,7 @@ fn is_spared(name: &OsStr, spared: &AttachmentSet) -> bool {
         .is_some_and(|(container, ifname)| spared.contains(&container, &ifname))
 }
 
-/// The directories of all scopes, or of one.
+/// Returns the directories of all scopes, or of one.
 fn scope_directories(disk: &dyn Disk, filter: &Filter) -> Result<Vec<PathBuf>, StoreError> {
     let root = Path::new(layout::SCOPES);
     Ok(match &filter.scope {
@@ -69,7 +69,7 @@ fn scope_directories(disk: &dyn Disk, filter: &Filter) -> Result<Vec<PathBuf>, S
     })
 }
 
-/// All their shards, in order of the addresses.
+/// Returns all shards of these scopes, in the order of their addresses.
 fn scopes(disk: &dyn Disk, filter: &Filter) -> Result<Vec<PathBuf>, StoreError> {
     let mut directories = Vec::new();
     for scope in scope_directories(disk, filter)? {
@@ -83,7 +83,7 @@ fn scopes(disk: &dyn Disk, filter: &Filter) -> Result<Vec<PathBuf>, StoreError> 
     Ok(directories)
 }
 
-/// The index directories of one node, all networks or one.
+/// Returns the index directories of one node, for all networks or one.
 fn node_directories(disk: &dyn Disk, node: &crate::ipam::NodeName, filter: &Filter) -> Result<Vec<PathBuf>, StoreError> {
     let root = layout::node(node);
     let networks = match &filter.network {
@@ -107,7 +107,8 @@ fn names(disk: &dyn Disk, directory: &Path) -> Result<Vec<std::ffi::OsString>, S
     }
 }
 
-/// The record at a path; `None` when it went meanwhile, or is a left-over.
+/// Reads the record at a path. Returns `None` if it was removed in the meantime, or if the entry is
+/// dangling.
 fn read_one(disk: &dyn Disk, path: &Path, by_index: bool) -> Option<Result<Allocation, StoreError>> {
     let content = match disk.read(path) {
         Ok(content) => content,

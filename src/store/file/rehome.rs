@@ -1,4 +1,4 @@
-//! Re-homing: a name gets another record, in one rename.
+//! Re-homes an address in the file store: gives its name another record, with one rename.
 
 use super::index::by_pod;
 use super::session::FileSession;
@@ -11,16 +11,16 @@ use crate::store::{Rehome, StoreError};
 use std::path::Path;
 
 impl<D: Disk> FileSession<'_, D> {
-    /// Gives the name of an old record to a new one, by a rename: at no instant
-    /// is the name without a record. Nothing of another's can be replaced: only
-    /// this node removes its records, and a link to a name that stands fails.
+    /// Gives the name of an old record to a new one, with a rename, so that the name always has a
+    /// record. This cannot replace another holder's record: only this node removes its records, and
+    /// a link to an existing name fails.
     pub(super) fn swap(&mut self, held: &Allocation, old: Inode, new: &Written) -> Result<Rehome, StoreError> {
         let old_entry = self.entry_of(held, old);
         if let Err(error) = self.store.replace(&new.entry, &new.name) {
             match self.store.disk.inode(&new.name) {
                 Ok(now) if now == new.inode => tracing::debug!(%error, "the name was given and the answer lost"),
-                // Whether the name was given is not known: the entry stays, so
-                // that DEL finds it.
+                // It is unknown whether the name was given: the entry stays, so that DEL finds the
+                // record.
                 Err(_) => return Err(failed(&self.store.disk, "rename to", &new.name, error)),
                 Ok(_) => {
                     remove(&self.store.disk, &new.entry)?;
@@ -35,7 +35,7 @@ impl<D: Disk> FileSession<'_, D> {
         }
         self.unlock_shared();
         self.move_pod(held, old, new);
-        // The address has moved: an error here would say that it has not.
+        // The address has moved. An error here would claim that it has not.
         let tidied = match old_entry.filter(|_| held.held.attachment == new.allocation.held.attachment) {
             Some(entry) => self.move_down(new, &entry),
             None => Ok(()),
@@ -46,8 +46,8 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(Rehome::Done(self.at_name(new)))
     }
 
-    /// Puts the entry by pod of the new record in the place of that of the old one:
-    /// below it, the old one would stay until the DEL.
+    /// Replaces the old record's entry by pod with that of the new one. Otherwise the old entry
+    /// would stay below it until the DEL.
     fn move_pod(&self, held: &Allocation, old: Inode, new: &Written) {
         let stem = by_pod(&held.held);
         let entry = stem.as_ref().filter(|_| stem == by_pod(&new.allocation.held)).and_then(|stem| self.entry_at(stem, old));
@@ -58,20 +58,19 @@ impl<D: Disk> FileSession<'_, D> {
         }
     }
 
-    /// Puts the new entry of an attachment that was re-homed to itself in the
-    /// place of its old one, which is always below it. Left there, the old one
-    /// would be a left-over; and a client of CephFS (16, ceph-fuse) that has put a
-    /// file in the place of a hard link takes the other links of that file for
-    /// gone, so that a look from the lowest number upwards would end there. Not
-    /// flushed: where a power loss brings it back, the old entry leads to the
-    /// record all the same, by its content.
+    /// Moves the new entry of an attachment that was re-homed to itself to the place of its old
+    /// one, which is always below it. If the old entry stayed, it would be a dangling entry. Also,
+    /// a client of CephFS (16, ceph-fuse) that has replaced a hard link by another file reports the
+    /// other links of the old file as gone, so that a lookup from the lowest number upwards would
+    /// end there. The move is not flushed: if a power loss brings the old entry back, it still
+    /// leads to the record, by its content.
     fn move_down(&self, new: &Written, old_entry: &Path) -> Result<(), StoreError> {
         self.store.replace(&new.entry, old_entry).map_err(|error| failed(&self.store.disk, "rename to", old_entry, error))?;
         remove(&self.store.disk, &new.entry)
     }
 
-    /// After a sync that failed: the old record's index entry is still there,
-    /// and it gets its name again. The new entry goes only when that is durable.
+    /// Gives the old record its name back after a failed sync. The old record's index entry still
+    /// exists. Removes the new entry only when that is durable.
     fn put_back(&self, old_entry: Option<&Path>, new: &Written, directory: &Path) {
         let disk = &self.store.disk;
         let Some(old_entry) = old_entry else {

@@ -1,4 +1,5 @@
-//! A session: the locks that are held, and the calls that compare.
+//! A session of the file store: the locks that it holds, and calls that change a record only after
+//! a comparison.
 
 use super::hint::FullShards;
 use super::{FileStore, given_notes, index, layout, read, record, remove, sync_name};
@@ -10,23 +11,23 @@ use crate::store::disk::{Disk, Held, Inode};
 use crate::store::{Access, Claim, Filter, Holdings, Rehome, Release, Session, Store, StoreError, Wanted};
 use std::path::{Path, PathBuf};
 
-/// So many are a group: as many as a dual-stack ADD has. The lock is held for
-/// the flush of so many entries.
+/// The size of a group of addresses: as many as a dual-stack ADD has. The lock is held while this
+/// many entries are flushed.
 const AT_ONCE: usize = 2;
 
-/// Where the store is.
+/// The place of the store.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// Nowhere yet.
+    /// The store does not exist yet.
     Absent,
-    /// On this machine: the store's lock from the start to the commit.
+    /// On this machine: the session holds the store's lock from the start to the commit.
     Local,
-    /// On a filesystem that others share: the machine's own lock around the
-    /// session, the store's from the look to the commit.
+    /// On a shared filesystem: the session holds the machine's own lock throughout, and the store's
+    /// lock from the search to the commit.
     Shared,
 }
 
-/// Looks for the record of an allocation, with its inode.
+/// Finds the record of an allocation, with its inode.
 type Find<'s, D> = fn(&FileSession<'s, D>, &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError>;
 
 /// See [`Session`].
@@ -37,7 +38,7 @@ pub(super) struct FileSession<'s, D: Disk> {
     place: Place,
     machine_lock: Option<Box<dyn Held>>,
     store_lock: Option<Box<dyn Held>>,
-    /// Where entries of the index can be made.
+    /// The numbers at which index entries can be created.
     pub(super) next: index::Next,
 }
 
@@ -66,7 +67,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
         self.place == Place::Local
     }
 
-    /// Takes the store's lock where it is not held.
+    /// Takes the store's lock unless it is already held.
     pub(super) fn lock_store(&mut self) -> Result<(), StoreError> {
         if self.store_lock.is_none() && self.place != Place::Absent {
             self.store_lock = Some(self.store.wait_store(self.is_local(), &self.deadline)?);
@@ -74,27 +75,27 @@ impl<'s, D: Disk> FileSession<'s, D> {
         Ok(())
     }
 
-    /// Lets the store's lock go, once an address is ours for instance: a sync
-    /// takes as long as all the rest, and several share one flush when they wait
-    /// for it at once. The attachment's lock keeps its calls apart.
+    /// Releases the store's lock, for example once an address is ours. A sync takes as long as
+    /// everything else, and calls that wait for it at the same time share one flush. The
+    /// attachment's lock keeps the calls of the attachment apart.
     pub(super) fn unlock_store(&mut self) {
         self.store_lock = None;
     }
 
-    /// Lets the store's lock go where the machine's own is held as well.
+    /// Releases the store's lock if the machine's own lock is held too.
     pub(super) fn unlock_shared(&mut self) {
         if self.place == Place::Shared {
             self.store_lock = None;
         }
     }
 
-    /// Lets go of everything, for a long look.
+    /// Releases all locks, for a long search.
     pub(super) fn unlock(&mut self) {
         self.store_lock = None;
         self.machine_lock = None;
     }
 
-    /// Takes again what [`Self::unlock`] let go.
+    /// Takes the locks again that [`Self::unlock`] released.
     pub(super) fn relock(&mut self) -> Result<(), StoreError> {
         if self.place == Place::Shared {
             let id = self.store.read_format()?.map(|format| format.id).unwrap_or_default();
@@ -103,8 +104,8 @@ impl<'s, D: Disk> FileSession<'s, D> {
         self.lock_store()
     }
 
-    /// Frees what this node recorded before its last boot: those sandboxes are
-    /// gone. Only when nothing else is free. Whether anything was freed.
+    /// Frees the records that this node made before its last boot and whose sandboxes are gone.
+    /// Used only when nothing else is free. Returns whether anything was freed.
     pub(super) fn sweep_earlier_boots(&mut self, draft: &Draft) -> Result<bool, StoreError> {
         let filter = Filter { node: Some(self.store.host.node.clone()), earlier_names: true, ..Filter::default() };
         let mut stale = Vec::new();
@@ -120,7 +121,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
             if freed && self.deadline.left().is_zero() {
                 break;
             }
-            // A call of that attachment is under way: it decides.
+            // A call of that attachment that is in progress decides about its record.
             if let Some(_lock) = self.store.try_attachment(&allocation.held.attachment)? {
                 freed |= self.release_unchanged(&allocation)? == Release::Done;
             }
@@ -129,13 +130,13 @@ impl<'s, D: Disk> FileSession<'s, D> {
         Ok(freed)
     }
 
-    /// Whether the sandbox of a record of another boot is shown to be gone.
+    /// Returns whether the sandbox of a record of another boot is proven to be gone.
     fn is_dead(&self, held: &Draft) -> bool {
         self.store.life.is_none_or(|life| life(held).is_dead())
     }
 
-    /// The record at an allocation's name when it is this attachment's, as it
-    /// stands, with its inode. It may name another pod than the caller saw.
+    /// Returns the record at an allocation's name, in its present state and with its inode, if it
+    /// belongs to the same attachment. It may name another pod than the one that the caller saw.
     pub(super) fn standing(&self, held: &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError> {
         let name = layout::record(&held.scope, held.address);
         let Some(content) = read(&self.store.disk, &name)? else {
@@ -145,13 +146,13 @@ impl<'s, D: Disk> FileSession<'s, D> {
         Ok(standing.map(|standing| (standing, content.inode)))
     }
 
-    /// The same when it is the very record that was read or made: the file and
-    /// what it says.
+    /// Returns the same if it is exactly the record that was read or made: the same file with the
+    /// same content.
     fn unchanged(&self, held: &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError> {
         Ok(self.standing(held)?.filter(|(standing, _)| record::is_same(standing, held)))
     }
 
-    /// Frees what `find` says stands at the address.
+    /// Frees the record that `find` returns for the address.
     fn release_found(&mut self, held: &Allocation, find: Find<'s, D>) -> Result<Release, StoreError> {
         if self.place == Place::Absent || !self.store.is_own_name(&held.held.attachment.node)? {
             return Ok(Release::NotYours);
@@ -170,10 +171,10 @@ impl<'s, D: Disk> FileSession<'s, D> {
         }
     }
 
-    /// Says to the hints that an address is about to be free; before it is, so
-    /// that a crash in between leaves them too careful. No failure of a hint
-    /// fails a verb: "exhausted" is forgotten after 5 s anyway, and "full" is
-    /// looked at again before anybody says "exhausted".
+    /// Updates the hints about an address that is about to be free. This comes before the release,
+    /// so that a crash in between leaves hints that are too careful. A failure of a hint fails no
+    /// verb: "exhausted" is forgotten after 5 s anyway, and "full" is checked again before an ADD
+    /// reports "exhausted".
     pub(super) fn forget_full(&self, allocation: &Allocation) {
         let disk = &self.store.disk;
         if let Err(error) = remove(disk, &layout::exhausted(&allocation.scope)) {
@@ -187,13 +188,12 @@ impl<'s, D: Disk> FileSession<'s, D> {
         }
     }
 
-    /// Removes the index entries of records of one attachment whose names are gone,
-    /// durably. The
-    /// entry by pod is looked for once more in the end: its ADD may be making it
-    /// just now, without the lock, for as long as there is an entry to link.
+    /// Removes the index entries of records of one attachment whose names are durably removed.
+    /// Looks for the entry by pod a second time at the end: an ADD may be creating it at that
+    /// moment, without the lock, for as long as there is an entry to link.
     pub(super) fn unlink_entries(&self, freed: &[(Allocation, Inode)]) -> Result<(), StoreError> {
         let inodes: Vec<Inode> = freed.iter().map(|(_, inode)| *inode).collect();
-        // An earlier name of the node makes it another attachment.
+        // A record under an earlier name of the node has a different attachment.
         for of_one in freed.chunk_by(|one, other| one.0.held.attachment == other.0.held.attachment) {
             let pods = || of_one.chunk_by(|one, other| one.0.held.pod == other.0.held.pod).filter_map(<[_]>::first);
             pods().for_each(|(held, _)| self.unlink_pod(held, &inodes));
@@ -214,7 +214,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
         }
     }
 
-    /// Which of an attachment's entries is this file.
+    /// Returns the entry of the attachment that is this file.
     pub(super) fn entry_of(&self, held: &Allocation, inode: Inode) -> Option<PathBuf> {
         self.entry_at(&layout::attachment(&held.held.attachment), inode)
     }
@@ -245,9 +245,9 @@ impl<D: Disk> Session for FileSession<'_, D> {
                     index::State::Stands(allocation) => {
                         let known =
                             holdings.held.iter().any(|other| other.address == allocation.address && other.scope == allocation.scope);
-                        // Two names may also be two nodes, on one machine and in one
-                        // directory: an ADD answers from the other's record only
-                        // where it is shown to be of this very sandbox.
+                        // Two names may also be two nodes on one machine with one directory. So an
+                        // ADD answers from a record of the other name only if the record is shown
+                        // to be of this sandbox.
                         let counts = !is_earlier
                             || self.access != Access::Allocate
                             || self.store.life.is_some_and(|life| life(&allocation.held).is_seen());
@@ -264,7 +264,8 @@ impl<D: Disk> Session for FileSession<'_, D> {
             }
         }
         holdings.held.sort_by_key(|allocation| allocation.held.part.index);
-        // Of a record that the store has lost: a DEL ends what would bring it back.
+        // A note may be about a record that the store has lost: a DEL must remove it, so that the
+        // record is not recreated.
         holdings.left_over |= self.store.given().is_some_and(|given| {
             given.of(attachment).iter().any(|noted| !holdings.held.iter().any(|held| given_notes::is_at(noted, held)))
         });
@@ -279,7 +280,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
         let mut held: Vec<Allocation> = Vec::new();
         for entry in index::entries(&self.store.disk, &stem)? {
             if let index::State::Stands(allocation) = entry.state {
-                // Re-homed to itself: the old entry leads to the same record.
+                // After a re-homing to itself, the old entry leads to the same record.
                 if held.iter().any(|other| other.address == allocation.address && other.scope == allocation.scope) {
                     continue;
                 }
@@ -313,8 +314,8 @@ impl<D: Disk> Session for FileSession<'_, D> {
     }
 
     fn confirm(&mut self, held: &Allocation) -> Result<(), StoreError> {
-        // A killed process may have left a name that is visible but not durable.
-        // What it is a second link of was durable before.
+        // A killed process may have left a name that is visible but not durable. The file that it
+        // is a second link of was durable before.
         let name = layout::record(&held.scope, held.address);
         let directory = name.parent().unwrap_or(Path::new(layout::SCOPES));
         sync_name(&self.store.disk, directory, &name).map_err(|error| failed(&self.store.disk, "sync", &name, error))?;

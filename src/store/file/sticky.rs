@@ -1,6 +1,6 @@
-//! What is remembered of a scope's addresses: `scopes/<scope>/sticky-<ip>` says
-//! which pod of a StatefulSet was given the address last. One JSON object a file,
-//! put in the place of the one before; not flushed, and decides nothing.
+//! The notes about sticky addresses: `scopes/<scope>/sticky-<ip>` says which pod of a StatefulSet
+//! got the address last. Each file has one JSON object and replaces the one before. It is not
+//! flushed, and decides nothing.
 
 use super::hint::replace;
 use super::{FileStore, layout, read};
@@ -18,12 +18,12 @@ struct Note {
     interface: String,
     namespace: String,
     pod: String,
-    /// RFC 3339.
+    /// In the form of RFC 3339.
     since: String,
 }
 
 impl<D: Disk> FileStore<D> {
-    /// Reads all of a scope. What no version wrote so is passed over.
+    /// Reads all notes of a scope. Skips content that no version writes.
     pub(super) fn read_sticky(&self, scope: &Scope) -> Result<Vec<Sticky>, StoreError> {
         let directory = layout::scope(scope);
         let names = match self.disk.names(&directory) {

@@ -1,5 +1,5 @@
-//! What can be wrong with a store, and the second look that tells what is
-//! wrong from what a call in flight has just not finished.
+//! The problems that a store can have, and the second check that distinguishes a problem from a
+//! call in progress.
 
 use crate::ipam::Allocation;
 use crate::store::StoreError;
@@ -13,12 +13,12 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What is wrong.
+/// The kind of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
-    /// The file that says which format this is.
+    /// The file that states the format of the store.
     Format,
-    /// A record that cannot be read, or is not of its name.
+    /// A record that cannot be read, or does not belong at its name.
     Damaged,
     /// A record that a later version wrote.
     Newer,
@@ -28,21 +28,21 @@ pub enum Problem {
     Unindexed,
     /// An index entry that is a copy of its record, no longer a link to it.
     Split,
-    /// An index entry whose record is not there.
+    /// An index entry whose record is missing.
     LeftOver,
-    /// The same by pod.
+    /// The same, by pod.
     PodLeftOver,
     /// A file of a call that was killed.
     Temporary,
-    /// The hint says that an address is held which is not.
+    /// The hint claims that an address is held which is free.
     WrongHint,
-    /// Nothing that hereabouts puts there.
+    /// A file that hereabouts does not create.
     Foreign,
-    /// What a living sandbox was given has another holder.
+    /// An address of a living sandbox that now has another holder.
     GivenAway,
-    /// What a living sandbox was given has no record.
+    /// An address of a living sandbox that has no record.
     Lost,
-    /// A note of what a sandbox was given that is gone, and that has no record.
+    /// A note about an address whose sandbox is gone and that has no record.
     LeftOverNote,
 }
 
@@ -71,7 +71,7 @@ impl Problem {
         Self::ALL.into_iter().find(|problem| problem.name() == name)
     }
 
-    /// For programs; stable.
+    /// Returns the name for programs, which is stable.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ impl Problem {
         }
     }
 
-    /// What it means and what to do, for people.
+    /// Returns what the problem means and what to do, for people.
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
@@ -113,31 +113,31 @@ impl Problem {
         }
     }
 
-    /// Whether the node's own notes say it.
+    /// Returns whether the problem follows from the node's own notes.
     #[must_use]
     pub const fn is_of_notes(self) -> bool {
         matches!(self, Self::GivenAway | Self::Lost | Self::LeftOverNote)
     }
 
-    /// Whether [`crate::store::file::FileStore::repair`] mends it.
+    /// Returns whether [`crate::store::file::FileStore::repair`] repairs the problem.
     #[must_use]
     pub const fn is_repairable(self) -> bool {
         !matches!(self, Self::Format | Self::Damaged | Self::Newer | Self::TwoRecords | Self::Foreign | Self::GivenAway)
     }
 }
 
-/// One thing that is wrong.
+/// One problem that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What.
+    /// The kind of the problem.
     pub problem: Problem,
-    /// Where, below the data directory.
+    /// The path of the file, below the data directory.
     pub path: PathBuf,
-    /// The other record, of two; where the holder would look, of a record that
-    /// it does not find; the index entry of a damaged record, which names the
-    /// holder.
+    /// The other path. For two records, the other record. For a record that its holder does not
+    /// find, the place where the holder looks. For a damaged record, its index entry, which names
+    /// the holder.
     pub other: Option<PathBuf>,
-    /// What was read or what the system said, where it says more.
+    /// The content that was read or the system's error, if it says more.
     pub reason: String,
 }
 
@@ -154,15 +154,16 @@ impl Finding {
         Self { other: Some(other), ..self }
     }
 
-    /// The directory name of the node it belongs to; a hint is everybody's.
+    /// Returns the directory name of the node that the finding belongs to. A hint belongs to no
+    /// node.
     #[must_use]
     pub fn node(&self) -> Option<&OsStr> {
         layout::node_of(&self.path).or_else(|| layout::node_of(self.other.as_deref()?))
     }
 }
 
-/// Whether it is still so; nothing else is then in flight, or has been given
-/// the time to end.
+/// Returns whether the problem still exists. The caller makes sure that no other call is in
+/// progress, or that it had time to end.
 pub(crate) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, StoreError> {
     let path = &finding.path;
     match finding.problem {
@@ -189,13 +190,13 @@ pub(crate) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, St
             _ => Ok(true),
         },
         Problem::WrongHint => is_wrong_hint(disk, path),
-        // By the notes of the node: see `lost`.
+        // The notes of the node decide: see `missing_records`.
         Problem::GivenAway | Problem::Lost | Problem::LeftOverNote => Ok(true),
     }
 }
 
-/// Whether a file is the record of the name where it was found. A filesystem that
-/// takes `Blue` for `blue` lists it under one of them and finds it under both.
+/// Returns whether a file is the record of the name where it was found. A filesystem that treats
+/// `Blue` and `blue` as one name lists it under one of them and finds it under both.
 pub(crate) fn stands_at(disk: &dyn Disk, found: &Allocation, path: &Path, inode: Inode) -> bool {
     let name = layout::record(&found.scope, found.address);
     name == path || name.as_os_str().eq_ignore_ascii_case(path) && disk.inode(&name).is_ok_and(|at_name| at_name == inode)
@@ -208,7 +209,7 @@ enum Look {
     Whole(Box<Allocation>),
 }
 
-/// A record at its name.
+/// Reads the record at a name.
 fn look(disk: &dyn Disk, path: &Path) -> Result<Look, StoreError> {
     let content = match disk.read(path) {
         Ok(content) => content,
@@ -222,7 +223,7 @@ fn look(disk: &dyn Disk, path: &Path) -> Result<Look, StoreError> {
     })
 }
 
-/// Whether a look-up by attachment leads to the record.
+/// Returns whether a lookup by attachment leads to the record.
 fn is_indexed(disk: &dyn Disk, allocation: &Allocation) -> Result<bool, StoreError> {
     let entries = index::entries(disk, &layout::attachment(&allocation.held.attachment))?;
     Ok(entries.iter().any(|entry| match &entry.state {
@@ -231,7 +232,7 @@ fn is_indexed(disk: &dyn Disk, allocation: &Allocation) -> Result<bool, StoreErr
     }))
 }
 
-/// The record of which an index entry is a copy.
+/// Returns the record of which an index entry is a copy.
 pub(crate) fn split_from(disk: &dyn Disk, path: &Path) -> Result<Option<PathBuf>, StoreError> {
     let Some(content) = read(disk, path)? else {
         return Ok(None);
@@ -243,8 +244,8 @@ pub(crate) fn split_from(disk: &dyn Disk, path: &Path) -> Result<Option<PathBuf>
     Ok(disk.inode(&name).is_ok_and(|at_name| at_name != content.inode).then_some(name))
 }
 
-/// Whether the entry leads to nothing, and nothing stands above it: one freed
-/// below a higher one stays until that one goes.
+/// Returns whether the entry leads to no record and has no live entry above it. An entry freed
+/// below a higher one stays until the higher one is removed.
 fn is_left_over(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
     let Some((stem, number)) = layout::parse_entry(path) else {
         return Ok(false);
@@ -252,7 +253,7 @@ fn is_left_over(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
     for entry in index::entries(disk, &stem)?.into_iter().rev() {
         let leads_nowhere = match &entry.state {
             index::State::LeftOver(_) => true,
-            // What a later version wrote does not say which name is its.
+            // A record of a later version does not say which name belongs to it.
             index::State::Stands(_) | index::State::Damaged(StoreError::Newer { .. }) => false,
             index::State::Damaged(_) => !has_name(disk, entry.inode)?,
         };
@@ -260,11 +261,11 @@ fn is_left_over(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
             return Ok(leads_nowhere);
         }
     }
-    // Beyond a gap nobody looks.
+    // Lookups stop at a gap and never reach this entry.
     Ok(index::is_beyond_gap(disk, &stem, number) && disk.inode(path).is_ok())
 }
 
-/// Whether any record is this file. Looks at all names: for what cannot be read.
+/// Returns whether any record is this file. Compares all names, for a file that cannot be read.
 fn has_name(disk: &dyn Disk, inode: Inode) -> Result<bool, StoreError> {
     let list = |path: &Path| match disk.names(path) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -286,7 +287,7 @@ fn has_name(disk: &dyn Disk, inode: Inode) -> Result<bool, StoreError> {
     Ok(false)
 }
 
-/// Whether the hint of a scope names an address that has no record.
+/// Returns whether the hint of a scope names an address that has no record.
 fn is_wrong_hint(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
     let Some(content) = read(disk, path)? else {
         return Ok(false);
@@ -295,6 +296,6 @@ fn is_wrong_hint(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
         return Ok(true);
     };
     let scope = path.parent().unwrap_or(Path::new(layout::SCOPES));
-    // What cannot be listed is nothing that a hint may name.
+    // A hint must not name a shard that cannot be listed.
     Ok(!hint.is_true_of(|shard| held_in(disk, scope, shard).unwrap_or_default()))
 }

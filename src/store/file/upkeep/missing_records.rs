@@ -1,5 +1,6 @@
-//! Records that this node was given and that the store has lost: found by the
-//! node's notes ([`crate::store::file::given_notes`]), and made again for sandboxes that live.
+//! Finds records that this node got and that the store has lost, and recreates them for living
+//! sandboxes. The node's notes ([`crate::store::file::given_notes`]) show which records are
+//! missing.
 
 use super::finding::{Finding, Problem};
 use crate::ipam::{Allocation, Life};
@@ -11,7 +12,7 @@ use crate::store::upkeep::{IsAlive, Repaired};
 use crate::store::{Access, StoreError};
 
 impl<D: Disk> FileStore<D> {
-    /// What the notes say and the store does not.
+    /// Returns a finding for each note without a matching record in the store.
     pub(crate) fn noted_and_lost(&self, is_alive: IsAlive<'_>) -> Result<Vec<Finding>, StoreError> {
         let mut found = Vec::new();
         for noted in self.given().map(|given| given.all()).unwrap_or_default() {
@@ -24,7 +25,7 @@ impl<D: Disk> FileStore<D> {
         let holder = noted.held.attachment.to_string();
         let (problem, reason) = match self.standing_for(noted)? {
             Standing::Ours | Standing::Unreadable => return Ok(None),
-            // Whoever is not seen needs it no more than its next DEL does.
+            // A sandbox that is not seen needs the note only until its next DEL.
             _ if !life.is_seen() => (Problem::LeftOverNote, holder),
             Standing::Nothing => (Problem::Lost, holder),
             Standing::Anothers(other) => (Problem::GivenAway, format!("{holder}, and {other}")),
@@ -34,7 +35,7 @@ impl<D: Disk> FileStore<D> {
         Ok(Some(Finding::new(problem, path).with_reason(reason).with_other(entry)))
     }
 
-    /// Which note a finding is about.
+    /// Returns the note that a finding is about.
     fn noted_at(&self, finding: &Finding) -> Option<Allocation> {
         let all = self.given()?.all();
         let entry = finding.other.as_deref()?;
@@ -43,22 +44,22 @@ impl<D: Disk> FileStore<D> {
         })
     }
 
-    /// Whether a finding about a note is still so; of the sandbox, what was seen
-    /// at the first look.
+    /// Returns whether a finding about a note still applies. Takes the state of the sandbox from
+    /// the first check.
     pub(crate) fn is_noted_still(&self, finding: &Finding) -> Result<bool, StoreError> {
         let Some(noted) = self.noted_at(finding) else { return Ok(false) };
         let life = if finding.problem == Problem::LeftOverNote { Life::Dead } else { Life::Alive };
         Ok(self.judge_noted(&noted, life)?.is_some_and(|now| now.problem == finding.problem))
     }
 
-    /// Makes a lost record of a living sandbox again, or forgets a note. Never in
-    /// the place of another record: link(2) decides, as for every ADD.
+    /// Recreates a lost record of a living sandbox, or removes a note. Never replaces another
+    /// record: link(2) decides, as for every ADD.
     pub(crate) fn repair_noted(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
         let Some(noted) = self.noted_at(finding) else { return Ok(Repaired::Gone) };
         let _lock = self.wait_attachment(&noted.held.attachment, &deadline)?;
         let mut session = self.open_session(Access::Release, deadline)?;
         let Some(given) = self.given() else { return Ok(Repaired::Gone) };
-        // A call of the attachment may have ended meanwhile.
+        // A call of the attachment may have ended in the meantime.
         let Some(noted) = given.of(&noted.held.attachment).into_iter().find(|now| is_at(now, &noted)) else {
             return Ok(Repaired::Gone);
         };

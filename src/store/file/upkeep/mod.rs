@@ -1,4 +1,5 @@
-//! What an operator does with a file store, in the words that all stores have.
+//! The operator commands for a file store (verify, repair, sweep), in the terms that all stores
+//! share.
 
 pub mod finding;
 mod missing_records;
@@ -32,7 +33,8 @@ impl<D: Disk> FileStore<D> {
 }
 
 impl<D: Disk> Upkeep for FileStore<D> {
-    /// Reads all of it: the index by which a node finds its own is what is doubted.
+    /// Reads the whole store, because the index by which a node finds its own records is itself in
+    /// doubt.
     fn verify(&self, _: Extent, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
         self.refuse_another()?;
         let mut census = Census { earlier_names: self.earlier_names()?.to_vec(), ..Census::default() };

@@ -1,6 +1,6 @@
-//! Mends what [`super::verify`] has found, one finding at a time: under the
-//! locks, after another look, in steps that each leave the store as good as
-//! before. Only what belongs to this node, and hints, which are everybody's.
+//! Repairs the problems that [`super::verify`] has found, one finding at a time: under the locks,
+//! after another check, in steps that each leave the store as good as before. Repairs only what
+//! belongs to this node, and hints, which belong to no node.
 
 use super::finding::{Finding, Problem, is_still_so, split_from};
 use crate::ipam::NodeName;
@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 impl<D: Disk> FileStore<D> {
-    /// Whether this node is the one to mend it.
+    /// Returns whether this node may repair the finding.
     pub fn is_ours(&self, finding: &Finding) -> bool {
         finding.node().is_none_or(|node| self.is_own(node))
     }
@@ -27,10 +27,10 @@ impl<D: Disk> FileStore<D> {
         is_of(&self.host.node) || self.earlier_names().is_ok_and(|earlier| earlier.iter().any(is_of))
     }
 
-    /// Mends one finding.
+    /// Repairs one finding.
     ///
     /// # Errors
-    /// It is as it was; a repeat is safe.
+    /// The problem still exists. The call may be repeated.
     pub fn repair(&self, finding: &Finding, deadline: Deadline) -> Result<Repaired, StoreError> {
         if !finding.problem.is_repairable() {
             return Ok(Repaired::ByHand);
@@ -51,7 +51,7 @@ impl<D: Disk> FileStore<D> {
         Ok(Repaired::Done)
     }
 
-    /// Keeps out what the store's locks keep out, and all calls of this node.
+    /// Opens a session that excludes what the store's locks exclude, and all calls of this node.
     fn exclusive(&self, deadline: Deadline) -> Result<FileSession<'_, D>, StoreError> {
         if self.known()?.format.is_none() {
             return Err(self.absent());
@@ -61,7 +61,7 @@ impl<D: Disk> FileStore<D> {
         Ok(session)
     }
 
-    /// Gives a record an entry where its holder looks.
+    /// Gives a record an index entry where its holder looks.
     fn link_entry(&self, name: &Path) -> Result<(), StoreError> {
         let disk = &self.disk;
         let content = disk.read(name).map_err(|error| failed(disk, "read", name, error))?;
@@ -74,8 +74,8 @@ impl<D: Disk> FileStore<D> {
         sync_name(disk, &stem.directory, name).map_err(|error| failed(disk, "sync", &stem.directory, error))
     }
 
-    /// Puts a link to the record in the place of its copy, by a rename: at no
-    /// instant is the entry missing.
+    /// Replaces the copy of a record by a link to it, with a rename, so that the entry always
+    /// exists.
     fn link_again(&self, entry: &Path) -> Result<(), StoreError> {
         let disk = &self.disk;
         let Some(name) = split_from(disk, entry)? else {
@@ -90,11 +90,11 @@ impl<D: Disk> FileStore<D> {
         if let Some((stem, _)) = layout::parse_entry(entry) {
             index::mend(&self.disk, &stem)?;
         }
-        // Damaged, or beyond a gap: no look-up comes by.
+        // The entry is damaged or beyond a gap, where no lookup reaches it.
         remove(&self.disk, entry)
     }
 
-    /// All entries that are this file, from the highest number down.
+    /// Returns all entries that are this file, from the highest number down.
     fn links_in_index(&self, inode: Inode) -> Result<Vec<PathBuf>, StoreError> {
         let mut found = Vec::new();
         let mut directories = vec![PathBuf::from(layout::NODES)];
@@ -120,12 +120,12 @@ impl<D: Disk> FileStore<D> {
         Ok(found)
     }
 
-    /// Frees the address of a record that cannot be read, name first. Whether
-    /// it was still there and damaged.
+    /// Frees the address of a record that cannot be read. Removes the name first. Returns whether
+    /// the record still existed and was damaged.
     ///
     /// # Errors
-    /// It may stand still; a repeat is safe. [`StoreError::NotOurs`] where the
-    /// index says that another node holds it.
+    /// The record may still exist. The call may be repeated. [`StoreError::NotOurs`] if the index
+    /// says that another node holds the address.
     pub fn release_damaged(&self, name: &Path, deadline: Deadline) -> Result<bool, StoreError> {
         let disk = &self.disk;
         let _session = self.exclusive(deadline)?;

@@ -1,7 +1,7 @@
-//! Reads the whole store and says what is wrong with it; changes nothing.
+//! Reads the whole store and reports its problems; changes nothing.
 //!
-//! What looks wrong may be a call in flight: it is looked at again under the
-//! lock, or, where no lock keeps all nodes out, until a call would have ended.
+//! A suspected problem may be a call in progress. So it is checked again under the lock, or, if no
+//! lock excludes all nodes, repeatedly until such a call would have ended.
 
 use super::finding::{Finding, Problem, is_still_so};
 use super::walk::Walk;
@@ -14,34 +14,34 @@ use crate::store::{StoreError, percent};
 use std::path::Path;
 use std::time::Duration;
 
-/// By then a call of another node has ended, or will never.
+/// After this time, a call of another node has ended, or never will.
 const SETTLED: Duration = Duration::from_secs(2);
-/// Looks for which the lock is held at a time.
+/// The number of checks for which the lock is held at a time.
 const LOOKS: usize = 64;
 
-/// What a whole look showed.
+/// The result of reading the whole store.
 #[derive(Debug)]
 pub struct Verified {
-    /// The store's format; `None` where it cannot be read.
+    /// The store's format; `None` if it cannot be read.
     pub format: Option<u64>,
-    /// Records that can be read.
+    /// The number of readable records.
     pub records: usize,
-    /// Entries of the index by attachment and by pod.
+    /// The number of index entries, by attachment and by pod.
     pub entries: usize,
-    /// What is wrong, in order.
+    /// The problems, in order.
     pub findings: Vec<Finding>,
 }
 
 impl<D: Disk> FileStore<D> {
-    /// Reads the whole store; waits for the lock no longer than the deadline.
+    /// Reads the whole store. Waits for the lock until the deadline.
     ///
     /// # Errors
-    /// There is no store, or one of a newer format.
+    /// There is no store, or it has a newer format.
     pub fn verify(&self, deadline: Deadline) -> Result<Verified, StoreError> {
         self.verify_each(deadline, &mut |_| {})
     }
 
-    /// The same, and shows each record that can be read.
+    /// Does the same, and passes each readable record to `each`.
     pub(crate) fn verify_each(&self, deadline: Deadline, each: &mut dyn FnMut(Allocation)) -> Result<Verified, StoreError> {
         self.refuse_another()?;
         let mut walk = Walk::new(&self.disk);
@@ -69,9 +69,9 @@ impl<D: Disk> FileStore<D> {
         Ok(Verified { format, records, entries, findings })
     }
 
-    /// On sshfs and unions the entry and the record of every healthy pair show two
-    /// inodes, as if the tree had been copied. Two fresh names tell the one from the
-    /// other.
+    /// Drops suspected copies on a filesystem where every entry looks like one. On sshfs and unions
+    /// the entry and the record of every healthy pair show two inodes, as if the tree had been
+    /// copied. Two new names of one file tell the cases apart.
     fn drop_what_only_looks_copied(&self, suspects: &mut Vec<Finding>) -> Result<(), StoreError> {
         let is_copy = |suspect: &Finding| suspect.problem == Problem::Split;
         if suspects.iter().any(is_copy) && !self.is_local()? && show_one_inode(&self.disk) == Some(false) {
@@ -80,7 +80,7 @@ impl<D: Disk> FileStore<D> {
         Ok(())
     }
 
-    /// What calls of a node that were killed have left behind.
+    /// Returns the dangling entries and temporary files that killed calls of a node have left.
     ///
     /// # Errors
     /// The lock was not free in time.
@@ -92,12 +92,12 @@ impl<D: Disk> FileStore<D> {
         self.settle(walk.suspects, deadline)
     }
 
-    /// Looks again at what may have been a call in flight.
+    /// Checks again the suspected problems that may be calls in progress.
     pub(crate) fn settle(&self, mut suspects: Vec<Finding>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
         if suspects.is_empty() {
             return Ok(suspects);
         }
-        // A store that can only be read has no lock to give.
+        // A read-only store has no lock.
         if self.is_local()? && self.wait_store(true, &deadline).is_ok() {
             let mut found = Vec::new();
             for some in suspects.chunks_mut(LOOKS) {
@@ -115,7 +115,8 @@ impl<D: Disk> FileStore<D> {
         Ok(suspects)
     }
 
-    /// What cannot be looked at again stays, and says why.
+    /// Returns whether a suspected problem still exists. A suspect that cannot be checked again
+    /// stays, with the reason.
     fn confirm(&self, suspect: &mut Finding) -> bool {
         let look = if suspect.problem.is_of_notes() { self.is_noted_still(suspect) } else { is_still_so(&self.disk, suspect) };
         look.unwrap_or_else(|error| {

@@ -1,8 +1,8 @@
-//! A walk through the whole store, without a lock, that notes what looks wrong.
+//! Walks through the whole store without a lock and notes suspected problems.
 //!
-//! Two passes: all records, of which a few bytes are kept; then the index, whose
-//! entries are told by their inode numbers, so that only what does not match is
-//! opened. [`super::verify`] looks at it again.
+//! The walk has two passes. The first reads all records and keeps a few bytes of each. The second
+//! reads the index, and recognizes entries by their inode numbers, so that it opens only entries
+//! that do not match. [`super::verify`] checks the suspects again.
 
 use super::finding::{Finding, Problem, stands_at};
 use crate::addr::{Mask, Shard, add_bit};
@@ -17,12 +17,12 @@ use std::hash::Hasher;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-/// What is kept of a record.
+/// The data that is kept of a record.
 struct Row {
     inode: u64,
-    /// Hash of where its holder looks for it.
+    /// A hash of the place where its holder looks for it.
     stem: u64,
-    /// Which of the shards.
+    /// The index of its shard in the list of shards.
     shard: u32,
     part: u16,
     low: u8,
@@ -36,17 +36,17 @@ struct ShardRow {
     held: Mask,
 }
 
-/// The state of a look.
+/// The state of a walk.
 pub(crate) struct Walk<'d> {
     disk: &'d dyn Disk,
     scopes: Vec<PathBuf>,
     shards: Vec<ShardRow>,
     rows: Vec<Row>,
-    /// Damaged records by inode: which suspect.
+    /// Damaged records by inode, each with the index of its suspect.
     damaged: HashMap<u64, usize>,
-    /// How many the index has.
+    /// The number of entries in the index.
     pub(crate) entries: usize,
-    /// What looks wrong.
+    /// The suspected problems.
     pub(crate) suspects: Vec<Finding>,
 }
 
@@ -59,7 +59,8 @@ impl<'d> Walk<'d> {
         self.suspects.push(Finding::new(problem, path.to_owned()).with_reason(reason.to_owned()));
     }
 
-    /// The names of a directory, in order; what is none is foreign.
+    /// Returns the names in a directory, in order. A path that cannot be listed becomes a foreign
+    /// file.
     fn names(&mut self, directory: &Path) -> Vec<std::ffi::OsString> {
         match self.disk.names(directory) {
             Ok(mut names) => {
@@ -75,7 +76,7 @@ impl<'d> Walk<'d> {
         }
     }
 
-    /// What is in the data directory.
+    /// Checks the names in the data directory.
     pub(crate) fn root(&mut self) {
         for name in self.names(Path::new("")) {
             if !name.to_str().is_some_and(crate::store::file::prepare::is_known_name) {
@@ -84,7 +85,7 @@ impl<'d> Walk<'d> {
         }
     }
 
-    /// The first pass; `each` gets every record that can be read.
+    /// Makes the first pass. `each` gets every readable record.
     pub(crate) fn records(&mut self, each: &mut dyn FnMut(Allocation)) {
         for scope in self.names(Path::new(layout::SCOPES)) {
             let scope = Path::new(layout::SCOPES).join(scope);
@@ -157,7 +158,7 @@ impl<'d> Walk<'d> {
         }
     }
 
-    /// The index of all nodes, or of one.
+    /// Reads the index of all nodes, or of one.
     pub(crate) fn index(&mut self, only: Option<&str>) {
         for node in self.names(Path::new(layout::NODES)) {
             if only.is_some_and(|only| node != only) {
@@ -184,7 +185,7 @@ impl<'d> Walk<'d> {
         }
     }
 
-    /// The entries of one network; a million may be in one directory.
+    /// Reads the entries of one network; one directory may have a million.
     fn network(&mut self, directory: &Path, problem: Problem) {
         let disk = self.disk;
         match disk.visit(directory, &mut |name, inode| self.entry(directory, name, inode, problem)) {
@@ -201,7 +202,7 @@ impl<'d> Walk<'d> {
             return self.suspect(Problem::Foreign, &path, "");
         };
         self.entries += 1;
-        // Nobody looks beyond a gap.
+        // Lookups stop at a gap.
         let within_reach = || !index::is_beyond_gap(self.disk, &stem, number);
         if let Ok(at) = self.rows.binary_search_by_key(&inode, |row| row.inode) {
             if problem == Problem::LeftOver && self.rows[at].stem == hash(&stem.directory, &stem.name) {
@@ -228,7 +229,7 @@ impl<'d> Walk<'d> {
                 let Ok(at_name) = self.disk.inode(&name) else {
                     return;
                 };
-                // Equal: the record was made after the first pass.
+                // If they are equal, the record was created after the first pass.
                 if at_name != content.inode {
                     let reach = problem == Problem::LeftOver && within_reach();
                     if let Ok(at) = self.rows.binary_search_by_key(&at_name.number, |row| row.inode) {
@@ -245,12 +246,12 @@ impl<'d> Walk<'d> {
         layout::record_in(&self.scopes[shard.scope as usize], shard.shard.member(row.low))
     }
 
-    /// How many records can be read.
+    /// Returns the number of readable records.
     pub(crate) fn count(&self) -> usize {
         self.rows.len()
     }
 
-    /// Records that no entry leads to; after the index.
+    /// Adds the records that no entry leads to. Must run after the index pass.
     pub(crate) fn unindexed(&mut self) {
         let missed: Vec<PathBuf> = self.rows.iter().filter(|row| !row.indexed).map(|row| self.path_of(row)).collect();
         for path in missed {
@@ -262,7 +263,7 @@ impl<'d> Walk<'d> {
         }
     }
 
-    /// Records of one part of one ADD; last, since it sorts.
+    /// Adds the records of one part of one ADD. Must run last, since it sorts the rows.
     pub(crate) fn doubles(&mut self) {
         self.rows.sort_unstable_by_key(|row| (row.stem, row.part));
         let doubles: Vec<_> = self
@@ -278,7 +279,7 @@ impl<'d> Walk<'d> {
     }
 }
 
-/// Of an index entry's place, without its number.
+/// Returns a hash of an index entry's place, without its number.
 fn hash(directory: &Path, name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(directory.as_os_str().as_bytes());
