@@ -13,11 +13,12 @@ const MOST_KEPT: usize = 1_000;
 pub struct Census {
     /// The holdings of each node.
     pub nodes: BTreeMap<NodeName, OfNode>,
-    /// Records of this node whose sandboxes are neither seen nor proven to be gone.
+    /// Records of the node that reads the store, if their sandboxes are neither seen nor proven to
+    /// be gone.
     pub doubted: Vec<(Allocation, Doubt)>,
     /// The number of further such records.
     pub more_doubted: usize,
-    /// The other names under which this node holds records.
+    /// The other names under which the node that reads the store holds records.
     pub earlier_names: Vec<NodeName>,
 }
 

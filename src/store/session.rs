@@ -125,7 +125,7 @@ pub(super) fn claim_one<S: Session + ?Sized>(session: &mut S, scope: &Scope, wan
 }
 
 /// The result of a claim.
-#[allow(clippy::large_enum_variant, reason = "one at a time lives, on the stack")]
+#[allow(clippy::large_enum_variant, reason = "only one exists at a time, on the stack")]
 #[derive(Debug)]
 pub enum Claim {
     /// The address was claimed.
@@ -135,7 +135,7 @@ pub enum Claim {
 }
 
 /// The result of a re-homing.
-#[allow(clippy::large_enum_variant, reason = "one at a time lives, on the stack")]
+#[allow(clippy::large_enum_variant, reason = "only one exists at a time, on the stack")]
 #[derive(Debug)]
 pub enum Rehome {
     /// The address was moved.

@@ -27,15 +27,15 @@ pub struct TakenOver {
 pub enum Extent {
     /// All of it.
     Whole,
-    /// At least the records of this node. For a check that every node runs, so that no node reads
-    /// the records of all the others.
+    /// At least the records of the node that runs the check. For a check that every node runs, so
+    /// that no node reads the records of all the others.
     Own,
 }
 
 /// A store as its operator uses it. Each call may run at the same time as any other call.
 pub trait Upkeep: Store {
-    /// Makes sure that the node that the store acts for remembers all that it can, so that a repair
-    /// can recreate it.
+    /// Makes sure that the node that the store acts for remembers all records that it can, so that
+    /// a repair can recreate them.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -44,13 +44,13 @@ pub trait Upkeep: Store {
         Ok(())
     }
 
-    /// Returns the rollback of the store to an older state that a call of this node has seen, if
-    /// nothing was repaired since.
+    /// Returns the rollback of the store to an older state, if a call of the node that the store
+    /// acts for has seen one and nothing was repaired since.
     fn set_back(&self) -> Option<SetBack> {
         None
     }
 
-    /// Records that everything which can be repaired after this rollback was repaired.
+    /// Notes that everything which can be repaired after this rollback has been repaired.
     fn forget_set_back(&self, known: &SetBack) {
         let _ = known;
     }
@@ -71,7 +71,7 @@ pub trait Upkeep: Store {
     /// There is no store, it cannot be read, or it has a newer format.
     fn verify(&self, extent: Extent, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError>;
 
-    /// Returns what killed or interrupted calls of this node have left behind.
+    /// Returns what killed or abandoned calls of the node that the store acts for have left behind.
     ///
     /// # Errors
     /// The store cannot tell.

@@ -80,8 +80,9 @@ fn of_mount(mount: &Mount, branches: &dyn Fn(&Mount) -> Option<String>) -> Kind 
     }
 }
 
-/// Returns the kind of a mergerfs, which over one directory is as good as that directory. mergerfs
-/// reports its branches at the root of its mount, and in the source unless `fsname` replaces it.
+/// Returns the kind of a mergerfs mount. A mergerfs over one directory is as good as that
+/// directory. mergerfs reports its branches at the root of its mount, and in the source unless
+/// `fsname` replaces it.
 fn merged(branches: Option<&str>, source: &str) -> Kind {
     let is_one = branches.map_or_else(|| source.starts_with('/') && !source.contains(':'), |branches| !branches.contains(':'));
     if is_one {

@@ -111,7 +111,7 @@ fn raise(file: File) -> io::Result<File> {
     }
 }
 
-#[allow(unsafe_code, reason = "fcntl hands out a new descriptor as a number; nothing else owns it")]
+#[allow(unsafe_code, reason = "fcntl returns a new descriptor as a number; nothing else owns it")]
 fn own(descriptor: i32) -> File {
     // SAFETY: F_DUPFD_CLOEXEC has just returned it, so it is open and ours.
     File::from(unsafe { OwnedFd::from_raw_fd(descriptor) })

@@ -76,7 +76,7 @@ fn units(listed: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-/// Returns the path without a slash at the end or two in a row.
+/// Returns the path without a slash at the end and without two slashes in a row.
 fn plain(path: &Path) -> PathBuf {
     path.components().collect()
 }

@@ -437,7 +437,7 @@ impl Disk for RealDisk {
         Ok(bytes)
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the store's clock, handed out through the port")]
+    #[allow(clippy::disallowed_methods, reason = "the clock of the store, provided through this interface")]
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }

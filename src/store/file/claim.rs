@@ -32,8 +32,8 @@ impl<D: Disk> FileSession<'_, D> {
 
     /// Tries each candidate that is listed as free. A client of a shared filesystem may keep a name
     /// that another node has removed for as long as it caches names (GlusterFS: one second, or the
-    /// mount's setting), and refuse the link by itself. Such a candidate is skipped. Returns `None`
-    /// if there is no other.
+    /// mount's setting), and refuse the link without asking the server. Such a candidate is
+    /// skipped. Returns `None` if there is no other.
     fn claim_once(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Option<Claim>, StoreError> {
         let mut untried = candidates.clone();
         let mut is_believed = true;
@@ -124,9 +124,9 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(is_made)
     }
 
-    /// Lists the shards that the hint skipped, before the call reports "exhausted". Lists a few
-    /// shards under the lock, and many without it, in one process at a time. Then it checks again
-    /// under the lock what seems free.
+    /// Returns whether all candidates are held. Lists the shards that the hint skipped, before the
+    /// call reports "exhausted": a few shards under the lock, and many without it, in one process
+    /// at a time. The caller checks again under the lock what seems free.
     fn is_really_full(
         &mut self,
         scope: &Scope,

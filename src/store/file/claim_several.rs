@@ -51,8 +51,9 @@ impl<D: Disk> FileSession<'_, D> {
     }
 
     /// Claims what the first search shows as free. Returns how many of the wanted addresses it
-    /// claimed. The remaining ones are claimed one by one: if nothing seems free, a gateway is in
-    /// doubt, a directory is gone, or a client of a shared filesystem has an old view.
+    /// claimed. The caller claims the remaining ones one by one. Some remain if nothing seems free,
+    /// a gateway is in doubt, a directory is gone, or a client of a shared filesystem has an old
+    /// view.
     fn claim_together(&mut self, scope: &Scope, wanted: &[Wanted<'_>], made: &mut Vec<Allocation>) -> Result<usize, StoreError> {
         if wanted.iter().flat_map(|wanted| &wanted.offers).any(|(_, draft)| has_capitals(scope, draft)) {
             self.store.check_case()?;

@@ -22,8 +22,8 @@ pub(super) fn sync_name(disk: &dyn Disk, directory: &Path, file: &Path) -> io::R
     if disk.is_local()? { Ok(()) } else { disk.sync(file) }
 }
 
-/// Does the same for a removed name, whose directory may be removed too: a directory is removed
-/// only when the removal of its names is durable.
+/// Does the same for a removed name. The directory of the name may be gone too: a directory is
+/// removed only when the removal of its names is durable.
 pub(super) fn sync_removed_name(disk: &dyn Disk, directory: &Path, file: &Path) -> io::Result<()> {
     match disk.sync(directory) {
         Err(error) if !is_gone(&error) => Err(error),

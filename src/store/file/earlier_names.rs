@@ -1,7 +1,7 @@
-//! Finds the other names under which this machine holds addresses. One machine uses a store on a
-//! local filesystem. So a node directory with this machine's ID belongs to this machine, whatever
-//! its name is: the host had that name before. If machines share the store, the directory may
-//! belong to a clone and is left alone.
+//! Finds the other names under which this machine holds addresses. A store on a local filesystem
+//! belongs to one machine. So a node directory with this machine's ID is this machine's own,
+//! whatever its name is: the host had that name before. If machines share the store, the directory
+//! may belong to a clone and is left alone.
 
 use super::{Acting, FileStore, index, layout, read, record};
 use crate::ipam::{Attachment, NodeName};

@@ -1,9 +1,10 @@
 //! Removes empty directories: of networks, shards and scopes that are no longer used. Each new name
 //! leaves some behind, and the number of inodes is limited.
 //!
-//! Only a directory whose names are durably removed is removed: after a power loss it is there and
-//! empty, or not there. rmdir(2) removes no directory that contains a name, whatever the locks do.
-//! An ADD that finds a directory gone which it has just seen creates it again.
+//! A directory is removed only when the removal of its names is durable: after a power loss it is
+//! there and empty, or not there. rmdir(2) removes no directory that contains a name, whatever the
+//! locks do. If an ADD finds that a directory it has just seen is gone, it creates the directory
+//! again.
 
 use super::{FileStore, is_gone, layout, remove};
 use crate::retry::Deadline;
@@ -133,7 +134,7 @@ enum Removal {
     Done,
     /// The directory did not exist.
     Gone,
-    /// The directory contains a name, since a moment ago or permanently.
+    /// The directory contains a name, which was just created or which stays.
     InUse,
 }
 

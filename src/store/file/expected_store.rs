@@ -167,7 +167,7 @@ impl<D: Disk> FileStore<D> {
         StoreError::Absent { path: self.disk.root().to_owned(), by_add: self.check_may_make().is_ok() }
     }
 
-    /// Checks that every mount point above the directory which the machine's tables list is
+    /// Checks the mount points above the directory: each one that the machine's tables list must be
     /// mounted.
     pub(super) fn check_mounted(&self) -> Result<(), StoreError> {
         let unmounted = self

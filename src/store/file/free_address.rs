@@ -24,7 +24,7 @@ pub(super) struct Look {
     pub(super) passed_over: usize,
 }
 
-/// Returns whether a free address must not be given even so.
+/// Returns whether an address must not be given although it is free.
 pub(super) type Bars<'a> = &'a dyn Fn(IpAddr) -> Result<bool, StoreError>;
 
 /// Finds the lowest free candidate. Lists the lowest shard that the hint does not call full, then

@@ -1,10 +1,11 @@
-//! The gateways that live records of a scope name. Without this, another network of the scope,
-//! whose configuration does not mention the router, would give the router's address to a pod.
+//! Keeps the address of a gateway from being given to a pod. A gateway is an address that a record
+//! of the scope names as one. Another network of the scope may have a configuration that does not
+//! mention the router, and would otherwise give the router's address to a pod.
 //!
 //! `scopes/<scope>/gateway-<ip>` contains the address of one record that names the gateway. The ADD
-//! that names it writes this note and does not flush it. A claim reads the note when exactly that
-//! address is the lowest free one. A note is valid only while the record that it points to is, so
-//! it ends with the last such record.
+//! that names it writes this note and does not flush it. A claim reads the note only when that
+//! address is the lowest free one. A note counts only while the record that it points to exists. So
+//! the notes of a gateway end with the last record that names it.
 
 use super::session::FileSession;
 use super::{FileStore, layout, listing, read, record, remove};

@@ -34,7 +34,7 @@ pub(super) struct Given<'n> {
     directory: PathBuf,
 }
 
-/// The state of the name of a noted record.
+/// What is at the name of a noted record.
 pub(super) enum Standing {
     /// A record of the same attachment.
     Ours,
@@ -152,7 +152,7 @@ impl<'n> Given<'n> {
     }
 }
 
-/// Returns whether two records are of one address.
+/// Returns whether two records have the same scope and address.
 pub(super) fn is_at(one: &Allocation, other: &Allocation) -> bool {
     one.address == other.address && one.scope == other.scope
 }
@@ -208,7 +208,7 @@ impl<D: Disk> FileStore<D> {
         Ok(())
     }
 
-    /// Returns the state of the name of a noted record.
+    /// Returns what is at the name of a noted record.
     pub(super) fn standing_for(&self, noted: &Allocation) -> Result<Standing, StoreError> {
         let name = layout::record(&noted.scope, noted.address);
         let Some(content) = read(&self.disk, &name)? else {

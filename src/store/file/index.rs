@@ -1,5 +1,5 @@
-//! The index. For each attachment, and as a hint for each pod, it holds hard links to their
-//! records, numbered from 0.
+//! The index: hard links to the records of each attachment, numbered from 0. As a hint, it also has
+//! hard links to the records of each pod.
 //!
 //! A call writes a record as an index entry by attachment, and then links the record's name to that
 //! file. The name is removed before the entry. So a record can be found by its holder at every
@@ -105,7 +105,7 @@ fn is_same_holder(one: &Allocation, other: &Allocation) -> bool {
 pub(super) struct Next(RefCell<HashMap<Stem, u32>>);
 
 impl Next {
-    /// Records that the entries of the stem are live and how many there are.
+    /// Remembers that all entries of the stem are live, and their number.
     pub(super) fn know(&self, stem: &Stem, number: u32) {
         self.0.borrow_mut().insert(stem.clone(), number);
     }
@@ -186,8 +186,8 @@ fn first_free<T>(
     }
 }
 
-/// Removes a dangling entry, after a sync of its name's directory that shows no record there.
-/// Without the sync, the record could reappear after a power loss, and no lookup would find it.
+/// Syncs the directory of the record's name, and then removes the dangling entry. Without the sync,
+/// the record could reappear after a power loss, and no lookup would find it.
 fn drop_left_over(disk: &dyn Disk, path: &Path, allocation: Option<&Allocation>) -> Result<(), StoreError> {
     let Some(allocation) = allocation else {
         return super::remove(disk, path);

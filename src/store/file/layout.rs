@@ -74,8 +74,8 @@ pub(super) const MACHINE_ID: &str = "@machine-id";
 pub(super) const TMP: &str = "@tmp";
 pub(super) const PODS: &str = "@pods";
 
-/// Returns the byte of the file `format` that keeps calls of an attachment apart. The byte is at a
-/// hash, in a space so large that two attachments never share one.
+/// Returns the byte of the file `format` that keeps calls of an attachment apart. Its offset is a
+/// hash, from a range so large that two attachments never share a byte.
 pub(super) fn lock_byte(attachment: &Attachment) -> u64 {
     // File offsets are signed.
     of_attachment(attachment).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 2

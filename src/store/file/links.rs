@@ -22,7 +22,7 @@ pub(super) fn is_taken(disk: &dyn Disk, error: &io::Error, name: &Path) -> bool 
     error.kind() == io::ErrorKind::AlreadyExists || (hides_it() && disk.inode(name).is_ok())
 }
 
-/// The content of a name that a link could not give to a file.
+/// What is at a name that a link could not create.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// The same content: the link was made, and its answer was lost.
@@ -33,8 +33,8 @@ pub(super) enum Standing {
     Nothing,
 }
 
-/// Compares by content what the name and the file hold, because two names of one file need not show
-/// one inode.
+/// Compares the content at the name with the file. Two names of one file need not show one inode,
+/// so the inodes are not compared.
 pub(super) fn standing(disk: &dyn Disk, file: &Path, name: &Path) -> Standing {
     let Ok(found) = disk.read(name) else {
         return Standing::Nothing;

@@ -1,5 +1,5 @@
-//! Waits for the locks: which file each lock is on, how long a call waits, and the error when the
-//! wait fails.
+//! Waits for the locks. Decides which file each lock is on, how long a call waits, and which error
+//! it gets when the wait fails.
 
 use super::{FileStore, layout};
 use crate::ipam::Attachment;

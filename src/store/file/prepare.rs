@@ -137,8 +137,8 @@ impl<D: Disk> FileStore<D> {
 
     /// Creates a directory and its parents, each durable before anything is put into it. The mark
     /// on a directory says that its parent was synced; a call that finds a directory without the
-    /// mark syncs the parent first. If the flush of a directory has no effect, the flush of the
-    /// first file in it does the same: see [`sync_name`].
+    /// mark syncs the parent first. If the flush of a directory does not reach the disk, the flush
+    /// of the first file in it does: see [`sync_name`].
     pub(super) fn ensure(&self, directory: &Path) -> Result<(), StoreError> {
         match self.disk.is_marked(directory) {
             Ok(true) => return Ok(()),

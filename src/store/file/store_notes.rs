@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! <hash of the data directory>.store     {"data_dir":..., "id":..., "shared":..., "nodes":[...]}
-//! <store's id>/                          the addresses that it got from it: see `given_notes`
+//! <store's id>/                          what the node got from the store: see `given_notes`
 //! ```
 
 use crate::digest::hex;

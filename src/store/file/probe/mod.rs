@@ -2,12 +2,12 @@
 //! own system calls: link(2) gives a name once, two names of one file show one file, the lock
 //! excludes other processes, a rename leaves no gap, fsync succeeds. If it runs on two machines at
 //! the same time with one directory, it proves this across the machines. If it runs alone, it
-//! reports that it could not.
+//! reports that it could not prove this.
 //!
 //! It tests the directory itself and a directory of its own in it, because a union of filesystems
 //! may keep the one on several filesystems and the other on a single one. All its names begin with
-//! `.hereabouts-`, which a store ignores. The result decides nothing for the store, which runs no
-//! probe before it works.
+//! `.hereabouts-`, which a store ignores. A store does not use the result: it runs no probe before
+//! it works.
 
 mod pair;
 mod report;

@@ -114,8 +114,8 @@ fn content(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, StoreError> {
     Ok(disk.read(path).map_err(|error| failed(disk, "read", path, error))?.bytes)
 }
 
-/// Lets each side take the lock and, inside, make a name that the other side makes too. The name
-/// never exists already, unless two sides are inside.
+/// Lets each side take the lock and, inside, make a name that the other side makes too. If the name
+/// already exists, both sides are inside.
 pub(super) fn turns(pair: &Pair<'_>) -> Result<Locks, ProbeError> {
     let (disk, inside, lock) = (pair.disk, pair.path("inside"), pair.path("lock"));
     let mine = ticket(pair, NAMES + 1)?;
@@ -191,7 +191,7 @@ fn until(mut is_so: impl FnMut() -> Result<bool, StoreError>) -> Result<Option<u
 }
 
 /// Lets one side replace the file at a name repeatedly while the other tries to take the name,
-/// which is never free. Then the sides swap roles.
+/// which must never be free. Then the sides swap roles.
 pub(super) fn renames(pair: &Pair<'_>) -> Result<Renames, ProbeError> {
     let disk = pair.disk;
     let mut seen = Renames::default();

@@ -34,7 +34,7 @@ pub enum Problem {
     PodLeftOver,
     /// A file of a call that was killed.
     Temporary,
-    /// The hint claims that an address is held which is free.
+    /// The hint claims that a free address is held.
     WrongHint,
     /// A file that hereabouts does not create.
     Foreign,

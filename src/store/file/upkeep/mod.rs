@@ -83,7 +83,7 @@ impl<D: Disk> Upkeep for FileStore<D> {
     }
 
     fn release_damaged(&self, record: &Path, deadline: Deadline) -> Result<bool, StoreError> {
-        // A listing names records with the directory in front.
+        // A listing names a record by its path including the data directory.
         match record.strip_prefix(self.disk.root()) {
             Ok(record) => self.release_damaged(record, deadline),
             Err(_) => Ok(false),
