@@ -1,5 +1,5 @@
-//! The operator commands for a store, beyond the verbs: verify and repair. Each store itself knows
-//! its problems and their repairs; this file has the terms that all stores share.
+//! The interface behind the operator commands verify, repair and sweep. Each store itself knows its
+//! problems and their repairs; this file has the terms that all stores share.
 
 use super::census::Census;
 use super::{Store, StoreError};

@@ -31,9 +31,9 @@ impl<D: Disk> FileStore<D> {
         Ok(removed)
     }
 
-    /// Returns whether this node cleans up the scopes this time. On a shared filesystem all nodes
-    /// use the scopes. One node at a time examines all of them; otherwise the server would list
-    /// them for each node.
+    /// Returns whether this call cleans up the scopes. On a shared filesystem all nodes use the
+    /// scopes. So one of N calls examines all of them, drawn at random, where N is the number of
+    /// nodes; otherwise the server would list them for each node.
     fn is_its_turn(&self) -> Result<bool, StoreError> {
         if self.is_local()? {
             return Ok(true);
