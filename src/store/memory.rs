@@ -49,7 +49,7 @@ impl MemoryStore {
         Version { uid: self.written.get().to_string(), revision: String::new(), newer: Vec::new() }
     }
 
-    /// All that is held, in order.
+    /// Returns all records, in order.
     #[must_use]
     pub fn records(&self) -> Vec<Allocation> {
         self.records.borrow().values().cloned().collect()

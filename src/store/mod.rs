@@ -253,7 +253,7 @@ pub enum StoreError {
         /// The newest format that this version reads.
         known: u64,
     },
-    /// The node state was written by a newer version.
+    /// A newer version wrote the node state.
     #[error("the node state {path} has format {found}, but this version reads only up to {known}")]
     NewerState {
         /// The directory of the node state.
@@ -271,13 +271,13 @@ pub enum StoreError {
         /// What is in it.
         found: String,
     },
-    /// Names that differ in capital letters alone are one name there.
+    /// Names that differ only in capital letters are one name on this filesystem.
     #[error("the filesystem ignores case, so two scopes, networks or nodes could share a name: {path}")]
     FoldsCase {
         /// The data directory.
         path: PathBuf,
     },
-    /// Another machine goes by the same node name.
+    /// Another machine uses the same node name.
     #[error("another machine uses the node name {node}: {path} has the machine-id {theirs}, and this machine has {ours}")]
     SecondMachine {
         /// The name.
@@ -289,7 +289,7 @@ pub enum StoreError {
         /// This machine's ID.
         ours: String,
     },
-    /// The node had another name when it was given what a DEL is to free.
+    /// The node had another name when it got the addresses that a DEL must free.
     #[error("nothing was released: {attachment} got its addresses under the node name {earlier}, and this node is now named {node}")]
     Renamed {
         /// The attachment under the earlier name.
@@ -323,11 +323,10 @@ pub enum StoreError {
         call: String,
         /// The HTTP status.
         status: u16,
-        /// Its words.
+        /// The server's text.
         reason: String,
     },
-    /// The admission policy of deploy/ admits only records of the node that the
-    /// token names.
+    /// The admission policy of deploy/ admits only records of the node that the token names.
     #[error("the API server {server} denies {call}: {reason}")]
     Denied {
         /// The server's URL.
@@ -362,7 +361,7 @@ pub enum StoreError {
         /// What to do.
         hint: String,
     },
-    /// A store that machines share is named by no node.
+    /// No node names the store, which machines share.
     #[error("only the network configuration names this store, and machines share its filesystem: {path}")]
     Unnamed {
         /// The data directory.
@@ -385,14 +384,14 @@ impl StoreError {
         hint::of(self)
     }
 
-    /// Returns message and advice in one line, for logs and for what keeps a text alone.
+    /// Returns the message and the advice in one line, for logs.
     #[must_use]
     pub fn in_one_line(&self) -> String {
         let hint = self.hint().map_or_else(String::new, |hint| format!("; hint: {hint}"));
         format!("{self}{hint}")
     }
 
-    /// Whether it is about one record alone: a listing goes on after it.
+    /// Returns whether the error is about a single record, so that a listing continues after it.
     #[must_use]
     pub fn is_of_one_record(&self) -> bool {
         matches!(

@@ -184,10 +184,10 @@ impl Disk for RealDisk {
         match std::fs::symlink_metadata(&self.root) {
             Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(other) => Err(other),
-            // A dangling symbolic link is not "nothing there": somebody meant
-            // the store to be elsewhere.
+            // A dangling symbolic link does not mean that nothing is there: the store is meant to
+            // be elsewhere.
             Ok(found) if found.is_symlink() => Err(io::Error::other("a symbolic link to a directory that is missing or not mounted")),
-            // Made between the two looks.
+            // The directory was created between the two checks.
             Ok(_) => self.directory(Path::new("")).map(|_| true),
         }
     }
