@@ -7,7 +7,7 @@
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use hereabouts::addr::{AddrSet, Subnet};
-use hereabouts::ipam::{Attachment, ContainerId, Draft, IdError, IfName, NetworkName, NodeName, Part, Scope, Source};
+use hereabouts::ipam::{Attachment, ContainerId, IdError, IfName, NetworkName, NodeName, Part, Record, Scope, Source};
 use hereabouts::retry::Deadline;
 use hereabouts::store::disk::{Content, Disk, Inode, Locked, Patience, RealDisk};
 use hereabouts::store::file::FileStore;
@@ -37,7 +37,7 @@ pub(crate) fn load(data_dir: &Path, network: &str, node: &str, containers: Range
     let store = || FileStore::on(Unsynced(RealDisk::new(data_dir.to_owned())), host.clone());
     let scope = Scope::default();
     let candidates = AddrSet::from_range(&Subnet::parse(crate::RANGE)?.usable());
-    let mut draft = Draft {
+    let mut record = Record {
         attachment: Attachment {
             node: node.clone(),
             network: id(NetworkName::parse(network))?,
@@ -61,8 +61,8 @@ pub(crate) fn load(data_dir: &Path, network: &str, node: &str, containers: Range
         let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_secs(10)))?;
         let end = containers.end.min(next + BATCH);
         while next < end {
-            draft.attachment.container = id(ContainerId::parse(&crate::loaded_container(next)))?;
-            match session.claim(&scope, &candidates, &draft)? {
+            record.attachment.container = id(ContainerId::parse(&crate::loaded_container(next)))?;
+            match session.claim(&scope, &candidates, &record)? {
                 Claim::Claimed(_) => next += 1,
                 Claim::Full => bail!("the range is full at record {next}"),
             }
@@ -75,7 +75,7 @@ pub(crate) fn load(data_dir: &Path, network: &str, node: &str, containers: Range
     let (store, mut listed) = (store(), 0);
     for record in store.list(&Filter { node: Some(node), ..Filter::default() })? {
         let record = record.context("the store's own listing finds a damaged record")?;
-        listed += usize::from(names.contains(record.held.attachment.container.as_str()));
+        listed += usize::from(names.contains(record.record.attachment.container.as_str()));
     }
     ensure!(listed == names.len(), "the store's own listing shows {listed} records of {} containers", names.len());
     nix::unistd::sync();

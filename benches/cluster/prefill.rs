@@ -8,7 +8,7 @@ use crate::at_once::at_once;
 use crate::plugin::{container, pod};
 use crate::server::{OUR_OBJECTS, Server, THEIR_POOLS, THEIR_RESERVATIONS};
 use anyhow::{Result, anyhow};
-use hereabouts::ipam::{Attachment, ContainerId, Draft, IdError, IfName, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source};
+use hereabouts::ipam::{Attachment, ContainerId, IdError, IfName, Netns, NetworkName, NodeName, Part, PodRef, Record, Scope, Source};
 use hereabouts::store::kube::objects::ip_allocation::IpAllocation;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -30,18 +30,18 @@ const WRITERS: usize = 8;
 /// Fails if the server does not accept an object.
 pub(crate) fn ours(server: &Server, network: &str, entries: Range<usize>) -> Result<Duration> {
     let object = |index: usize| -> Result<Value> {
-        let draft = draft(network, index)?;
+        let record = record(network, index)?;
         let address = Ipv4Addr::from(BASE + 1 + u32::try_from(index)?);
-        Ok(serde_json::to_value(IpAllocation::new(&Scope::default(), address.into(), &draft, Some("0123456789abcdef")))?)
+        Ok(serde_json::to_value(IpAllocation::new(&Scope::default(), address.into(), &record, Some("0123456789abcdef")))?)
     };
     create(server, OUR_OBJECTS, entries, &object)
 }
 
 /// Returns a record as a real ADD writes it, with a pod and a network namespace.
-fn draft(network: &str, index: usize) -> Result<Draft> {
+fn record(network: &str, index: usize) -> Result<Record> {
     let container = container(CONTAINERS + index);
     let namespace = format!("/var/run/netns/cni-0a1b2c3d-4e5f-6071-8293-{index:012x}");
-    Ok(Draft {
+    Ok(Record {
         attachment: Attachment {
             node: id(NodeName::parse("another-node"))?,
             network: id(NetworkName::parse(network))?,

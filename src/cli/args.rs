@@ -1,8 +1,8 @@
 //! The command line as clap reads it: commands, options and the text of their help.
 //! tests/data/help has all of it.
 
-use super::install;
 #[cfg(feature = "kube")]
+use super::install;
 use super::selectors;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;

@@ -22,7 +22,7 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
         );
     }
     for (allocation, doubt) in &census.doubted {
-        let held = age(now, allocation.held.since);
+        let held = age(now, allocation.record.since);
         let _ = writeln!(text, "  {}, for {held}: {doubt}\n    {}", output::holder(allocation), release(allocation));
     }
     if 0 < census.more_doubted {
@@ -63,7 +63,7 @@ pub(super) fn document(census: &Census, now: SystemTime) -> (Value, Value) {
 fn doubted(allocation: &Allocation, doubt: Doubt, now: SystemTime) -> Value {
     let mut document = output::allocation(allocation);
     if let Some(fields) = document.as_object_mut() {
-        fields.insert("ageSeconds".to_owned(), json!(seconds(now, allocation.held.since)));
+        fields.insert("ageSeconds".to_owned(), json!(seconds(now, allocation.record.since)));
         fields.insert("doubt".to_owned(), json!(doubt.to_string()));
         fields.insert("release".to_owned(), json!(release(allocation)));
     }
@@ -72,7 +72,7 @@ fn doubted(allocation: &Allocation, doubt: Doubt, now: SystemTime) -> Value {
 
 /// The command that frees one record, from anywhere.
 fn release(allocation: &Allocation) -> String {
-    let attachment = &allocation.held.attachment;
+    let attachment = &allocation.record.attachment;
     format!("hereabouts release {} --network {} --node {}", allocation.address, attachment.network, attachment.node)
 }
 

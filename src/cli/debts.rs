@@ -2,7 +2,7 @@
 
 use super::locate::Located;
 use super::{Format, output, records};
-use crate::ipam::{Attachment, Draft, NodeName};
+use crate::ipam::{Attachment, NodeName, Record};
 use crate::plugin::debts::{Debt, Found, Paid, Payer, Place, Wrong};
 use crate::retry::Deadline;
 use crate::store::{Filter, Store};
@@ -130,7 +130,7 @@ fn finding(found: &Found, located: &Located<'_>) -> Option<Finding> {
 /// Something is owed and its store cannot be asked.
 pub(super) fn pay(located: &Located<'_>, node: &NodeName, only: Option<Place>) -> anyhow::Result<()> {
     let open = |settings: &crate::config::Settings| located.open_as(settings, node);
-    let is_dead = |held: &Draft| located.life(held).is_dead();
+    let is_dead = |held: &Record| located.life(held).is_dead();
     let freed = located.freed(node);
     let debts = located.debts();
     let mut failed = 0;
@@ -158,7 +158,7 @@ pub(super) fn pay(located: &Located<'_>, node: &NodeName, only: Option<Place>) -
 
 /// After records were freed by hand: what was owed for them is settled.
 pub(super) fn settle(located: &Located<'_>, store: &dyn Store, attachments: impl Iterator<Item = Attachment>) {
-    let is_dead = |held: &Draft| located.life(held).is_dead();
+    let is_dead = |held: &Record| located.life(held).is_dead();
     let debts = located.debts();
     for attachment in attachments {
         debts.pay_of(&attachment, located.store_settings(), store, &is_dead, Deadline::after(records::PATIENCE));

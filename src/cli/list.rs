@@ -68,7 +68,7 @@ fn write_json(mut out: impl Write, store: &dyn Store, filter: &Filter, owed: &[D
         first = false;
         // As an error of the output: a reader that has seen enough is none.
         let mut document = output::allocation(&allocation);
-        if let Some(debt) = owed.iter().find(|debt| debt.attachment == allocation.held.attachment) {
+        if let Some(debt) = owed.iter().find(|debt| debt.attachment == allocation.record.attachment) {
             document["debt"] = debts::document(debt);
         }
         Ok(serde_json::to_writer(&mut out, &document).map_err(std::io::Error::from)?)
@@ -136,12 +136,12 @@ impl<W: Write> Rows<W> {
 }
 
 fn cells(allocation: &Allocation) -> [String; 8] {
-    let attachment = &allocation.held.attachment;
+    let attachment = &allocation.record.attachment;
     [
-        format!("{}/{}", allocation.address, allocation.held.prefix),
+        format!("{}/{}", allocation.address, allocation.record.prefix),
         output::plain(allocation.scope.name().unwrap_or("-")),
         attachment.network.to_string(),
-        allocation.held.pod.as_ref().map_or_else(|| "-".to_owned(), |pod| output::plain(&pod.to_string())),
+        allocation.record.pod.as_ref().map_or_else(|| "-".to_owned(), |pod| output::plain(&pod.to_string())),
         output::plain(attachment.ifname.as_str()),
         records::shortened(attachment.container.as_str()),
         attachment.node.to_string(),
@@ -152,7 +152,7 @@ fn cells(allocation: &Allocation) -> [String; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipam::{Attachment, ContainerId, Draft, IfName, Part, Source};
+    use crate::ipam::{Attachment, ContainerId, IfName, Part, Record, Source};
     use crate::ipam::{NetworkName, NodeName};
 
     fn allocation(scope: &str, address: &str) -> Allocation {
@@ -162,7 +162,7 @@ mod tests {
             container: ContainerId::parse("c1").unwrap(),
             ifname: IfName::parse("eth0").unwrap(),
         };
-        let held = Draft {
+        let held = Record {
             attachment,
             pod: None,
             netns: None,
@@ -174,7 +174,7 @@ mod tests {
             prefix: 24,
             gateway: None,
         };
-        Allocation { scope: Scope::parse(scope).unwrap(), address: address.parse().unwrap(), held, version: None }
+        Allocation { scope: Scope::parse(scope).unwrap(), address: address.parse().unwrap(), record: held, version: None }
     }
 
     /// The first two columns of what is printed.

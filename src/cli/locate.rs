@@ -3,7 +3,7 @@
 use super::{Advised, StoreArgs, output};
 use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, StoreKind, StoreSettings, plugin_configurations};
 use crate::environment::Environment;
-use crate::ipam::{self, Draft, Life, NodeName};
+use crate::ipam::{self, Life, NodeName, Record};
 use crate::json::Json;
 use crate::plugin::debts::{Debts, Place};
 use crate::plugin::machine::{self, Machine};
@@ -83,13 +83,13 @@ impl Located<'_> {
     }
 
     /// Whether the sandbox of one of this node's records is still there.
-    pub(super) fn life(&self, held: &Draft) -> Life {
+    pub(super) fn life(&self, held: &Record) -> Life {
         ipam::classify_record(held, &self.machine)
     }
 
     /// Whether a record of another machine id is left behind, given who says so.
     #[cfg(feature = "kube")]
-    pub(super) fn is_left_behind(&self, held: &Draft, word: ipam::Word) -> bool {
+    pub(super) fn is_left_behind(&self, held: &Record, word: ipam::Word) -> bool {
         ipam::is_left_behind(held, &self.machine, word)
     }
 

@@ -148,7 +148,7 @@ pub(super) fn print_json(value: &Value) -> anyhow::Result<()> {
 
 /// An allocation for programs; the keys are documented and stable.
 pub(super) fn allocation(allocation: &Allocation) -> Value {
-    let held = &allocation.held;
+    let held = &allocation.record;
     let attachment = &held.attachment;
     json!({
         "address": allocation.address,
@@ -169,7 +169,7 @@ pub(super) fn allocation(allocation: &Allocation) -> Value {
 
 /// Who holds an address, in one line.
 pub(super) fn holder(allocation: &Allocation) -> String {
-    let held = &allocation.held;
+    let held = &allocation.record;
     let pod = held.pod.as_ref().map_or_else(String::new, |pod| format!(", pod {}", plain(&pod.to_string())));
     format!("{}  {}{pod}", allocation.address, plain(&held.attachment.to_string()))
 }
@@ -184,7 +184,7 @@ pub(super) fn released(address: &dyn std::fmt::Display, done: bool) -> anyhow::R
 }
 
 pub(super) fn since(allocation: &Allocation) -> String {
-    humantime::format_rfc3339_seconds(allocation.held.since).to_string()
+    humantime::format_rfc3339_seconds(allocation.record.since).to_string()
 }
 
 pub(super) const fn source(source: Source) -> &'static str {

@@ -33,9 +33,9 @@ pub(super) fn release(environment: &Environment, store: &StoreArgs, args: &Relea
     }
     check_one_scope(&found, args)?;
     let acting = acting_node(&located, args, found.allocations.first())?;
-    let foreign = found.allocations.iter().find(|allocation| allocation.held.attachment.node != acting);
+    let foreign = found.allocations.iter().find(|allocation| allocation.record.attachment.node != acting);
     if let Some(allocation) = foreign {
-        let node = &allocation.held.attachment.node;
+        let node = &allocation.record.attachment.node;
         let message = format!("{} is held by another node: {node}", allocation.address);
         return Err(Advised::new(message, format!("if that node is off, pass --node {node}")).into());
     }
@@ -57,7 +57,7 @@ pub(super) fn release(environment: &Environment, store: &StoreArgs, args: &Relea
     }
     carry_out(store.as_ref(), &found, &mut |address, done| output::released(address, done))?;
     if !other_node {
-        debts::settle(&located, store.as_ref(), found.allocations.iter().map(|allocation| allocation.held.attachment.clone()));
+        debts::settle(&located, store.as_ref(), found.allocations.iter().map(|allocation| allocation.record.attachment.clone()));
     }
     if whole_node {
         forget_node(store.as_ref(), found.is_empty(), &|held| located.life(held))?;
@@ -92,7 +92,7 @@ pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyh
     // By name: a damaged record is in nobody's part of the index.
     let by_address = Filter { node: filter.node.clone().filter(|_| filter.address.is_none()), ..filter.clone() };
     let is_meant = |allocation: &Allocation| {
-        filter.matches(allocation) && container.is_none_or(|id| id == allocation.held.attachment.container.as_str())
+        filter.matches(allocation) && container.is_none_or(|id| id == allocation.record.attachment.container.as_str())
     };
     for item in records::listing(store, &by_address)? {
         match item {
@@ -117,7 +117,7 @@ pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyh
 /// A call does not end.
 pub fn await_calls(store: &dyn Store, found: &Found) -> Result<(), StoreError> {
     for allocation in &found.allocations {
-        drop(store.lock_attachment(&allocation.held.attachment, Access::Release, Deadline::after(records::PATIENCE))?);
+        drop(store.lock_attachment(&allocation.record.attachment, Access::Release, Deadline::after(records::PATIENCE))?);
     }
     Ok(())
 }
@@ -128,7 +128,7 @@ pub fn await_calls(store: &dyn Store, found: &Found) -> Result<(), StoreError> {
 /// # Errors
 /// Which are seen, and where.
 pub fn refuse_the_living(found: &Found, life: IsAlive<'_>) -> anyhow::Result<()> {
-    let alive: Vec<String> = found.allocations.iter().filter(|allocation| life(&allocation.held).is_seen()).map(seen_at).collect();
+    let alive: Vec<String> = found.allocations.iter().filter(|allocation| life(&allocation.record).is_seen()).map(seen_at).collect();
     if alive.is_empty() {
         return Ok(());
     }
@@ -137,7 +137,7 @@ pub fn refuse_the_living(found: &Found, life: IsAlive<'_>) -> anyhow::Result<()>
 }
 
 fn seen_at(allocation: &Allocation) -> String {
-    let netns = allocation.held.netns.as_ref();
+    let netns = allocation.record.netns.as_ref();
     let place =
         netns.map_or_else(String::new, |netns| format!(" at {}, inode {}", output::plain(&netns.path.to_string_lossy()), netns.inode));
     format!("the network namespace of {}{place}", output::holder(allocation))
@@ -152,7 +152,7 @@ fn seen_at(allocation: &Allocation) -> String {
 pub fn carry_out(store: &dyn Upkeep, found: &Found, report: Report<'_>) -> anyhow::Result<()> {
     for allocation in found.allocations.iter().rev() {
         let deadline = Deadline::after(records::PATIENCE);
-        let lock = store.lock_attachment(&allocation.held.attachment, Access::Release, deadline)?;
+        let lock = store.lock_attachment(&allocation.record.attachment, Access::Release, deadline)?;
         let released = match lock {
             Some(_lock) => store.open(Access::Release, deadline)?.release_unchanged(allocation)?,
             None => Release::NotYours,
@@ -186,7 +186,7 @@ fn check_one_scope(found: &Found, args: &ReleaseArgs) -> anyhow::Result<()> {
     if args.what.address.is_none() || found.allocations.len() < 2 {
         return Ok(());
     }
-    let holders: Vec<String> = found.allocations.iter().map(|allocation| allocation.held.attachment.network.to_string()).collect();
+    let holders: Vec<String> = found.allocations.iter().map(|allocation| allocation.record.attachment.network.to_string()).collect();
     Err(Usage::hinted(format!("the address is held in several scopes: {}", holders.join(", ")), "choose one with --network").into())
 }
 
@@ -197,9 +197,9 @@ fn acting_node(located: &locate::Located<'_>, args: &ReleaseArgs, first: Option<
         // No node is meant: who names one address means its holder.
         (None, None) => {
             if let Some(first) = first.filter(|_| args.what.address.is_some()) {
-                return Ok(first.held.attachment.node.clone());
+                return Ok(first.record.attachment.node.clone());
             }
-            let holder = first.map_or_else(|| "NODE".to_owned(), |first| first.held.attachment.node.to_string());
+            let holder = first.map_or_else(|| "NODE".to_owned(), |first| first.record.attachment.node.to_string());
             Err(Advised::new("cannot determine this node's name", format!("pass --node {holder}")).into())
         }
     }
@@ -211,7 +211,7 @@ fn announce(found: &Found, acting: &NodeName, other_node: bool, located: &locate
     }
     for allocation in &found.allocations {
         output::say(&format!("  {}", output::holder(allocation)));
-        match located.life(&allocation.held) {
+        match located.life(&allocation.record) {
             Life::Alive => output::say("    warning: its sandbox still exists; the next pod would get an address that is in use"),
             Life::Doubted(doubt) if !other_node => {
                 output::say(&format!("    warning: its sandbox may still exist: {doubt}; a pod that still runs keeps using the address"));

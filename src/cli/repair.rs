@@ -2,7 +2,7 @@
 
 use super::{RepairArgs, StoreArgs, confirm, locate, output, records, verify};
 use crate::environment::Environment;
-use crate::ipam::Draft;
+use crate::ipam::Record;
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep};
@@ -12,7 +12,7 @@ pub(super) fn repair(environment: &Environment, store: &StoreArgs, args: &Repair
     let located = locate::locate(environment, store)?;
     let store = located.store_of(&located.own_node()?)?;
     let extent = if args.all { Extent::Whole } else { Extent::Own };
-    let is_alive = |held: &Draft| located.life(held);
+    let is_alive = |held: &Record| located.life(held);
     repair_all(store.as_ref(), extent, &is_alive, args.yes)
 }
 

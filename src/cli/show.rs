@@ -29,7 +29,7 @@ pub(super) fn show(environment: &Environment, store: &StoreArgs, args: &ShowArgs
 }
 
 fn page(allocation: &Allocation, located: &locate::Located<'_>) -> String {
-    let held = &allocation.held;
+    let held = &allocation.record;
     let attachment = &held.attachment;
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let of_this_node = located.node.as_ref() == Some(&attachment.node);

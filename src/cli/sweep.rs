@@ -3,7 +3,7 @@
 
 use super::{Format, StoreArgs, SweepArgs, confirm, debts, locate, output, records, repair, selectors};
 use crate::environment::Environment;
-use crate::ipam::{Allocation, Draft, NodeName};
+use crate::ipam::{Allocation, NodeName, Record};
 use crate::plugin::sweep::{self, Sweep};
 use crate::retry::Deadline;
 use crate::store::upkeep::{Extent, Finding, IsAlive, Upkeep};
@@ -31,7 +31,7 @@ fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs)
     let network = args.network.as_deref().map(selectors::parse_network).transpose()?;
     let store = located.store_of(node)?;
     let boot_id = &located.machine.boot_id;
-    let is_alive = |held: &Draft| located.life(held);
+    let is_alive = |held: &Record| located.life(held);
     let all = Sweep { node, network: network.as_ref(), spared: None, only_look: args.dry_run, is_alive: &is_alive };
     let (stale, left_overs) = find(store.as_ref(), &all)?;
     if !args.dry_run && store.set_back().is_some() {
@@ -93,7 +93,7 @@ pub fn find(store: &dyn Upkeep, all: &Sweep<'_>) -> anyhow::Result<(Vec<Allocati
 fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run: bool) -> anyhow::Result<()> {
     let mut text = String::new();
     for allocation in stale {
-        let held = &allocation.held;
+        let held = &allocation.record;
         let why = if held.boot_id != boot_id {
             "from before the last boot"
         } else if held.netns.is_none() {

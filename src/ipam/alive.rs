@@ -6,7 +6,7 @@
 //! kept too long is a leak, which an operator can end. An address that is freed while its pod runs
 //! gets a second holder. ARCHITECTURE.md has the table of the evidence.
 
-use super::{Directory, Draft, MountNamespace, Netns, View};
+use super::{Directory, MountNamespace, Netns, Record, View};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -136,7 +136,7 @@ enum Boot {
 }
 
 /// Returns whether the sandbox of a record of this node exists.
-pub fn classify_record(record: &Draft, here: &dyn Here) -> Life {
+pub fn classify_record(record: &Record, here: &dyn Here) -> Life {
     let boot = compare_boots(record, here);
     let Some(netns) = &record.netns else {
         return match boot {
@@ -174,7 +174,7 @@ pub enum Word {
 /// machine that is gone. It was not if the boot ID is the current one, if only one of the two boot
 /// IDs comes from a mounted file, or if the namespace is seen. For the same Node object, other
 /// hardware and a record that is younger than this boot are evidence against it, too.
-pub fn is_left_behind(record: &Draft, here: &dyn Here, word: Word) -> bool {
+pub fn is_left_behind(record: &Record, here: &dyn Here, word: Word) -> bool {
     let boot = match word {
         Word::AnotherNode => compare_boot_ids(record, here),
         Word::SameNode => compare_boots(record, here),
@@ -191,16 +191,16 @@ pub fn is_left_behind(record: &Draft, here: &dyn Here, word: Word) -> bool {
 /// Returns whether another machine made the record, such as the original of an image. The runtime
 /// of a clone removes the sandboxes that were copied with the image. Therefore not even a DEL
 /// proves that the sandbox is gone.
-pub fn is_of_other_hardware(record: &Draft, here: &dyn Here) -> bool {
+pub fn is_of_other_hardware(record: &Record, here: &dyn Here) -> bool {
     let theirs = record.view.as_ref().and_then(|view| view.hardware.as_deref());
     theirs.is_some_and(|theirs| here.hardware().is_some_and(|ours| ours != theirs))
 }
 
-fn compare_boots(record: &Draft, here: &dyn Here) -> Boot {
+fn compare_boots(record: &Record, here: &dyn Here) -> Boot {
     if is_of_other_hardware(record, here) { Boot::Unsure(Doubt::Hardware) } else { compare_boot_ids(record, here) }
 }
 
-fn compare_boot_ids(record: &Draft, here: &dyn Here) -> Boot {
+fn compare_boot_ids(record: &Record, here: &dyn Here) -> Boot {
     let view = record.view.as_ref();
     if record.boot_id == here.boot_id() {
         return Boot::Same;
@@ -320,11 +320,11 @@ mod tests {
         Told { boot: "today", mounted: false, started: None, hardware: None, look, unmounted: false }
     }
 
-    fn record(mounts: u64) -> Draft {
+    fn record(mounts: u64) -> Record {
         let mounts = Some(MountNamespace { inode: mounts, number: None, uptime: Duration::ZERO });
         let (hardware, directories) = (Some("a".to_owned()), vec![place(2), place(1)]);
         let view = View { mounts, hardware, directories, mount: Some(9), ..View::default() };
-        Draft {
+        Record {
             attachment: Attachment {
                 node: NodeName::parse("n1").unwrap(),
                 network: NetworkName::parse("net1").unwrap(),
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_record_of_the_version_before_is_judged_by_its_device() {
-        let old = Draft { view: None, ..record(1) };
+        let old = Record { view: None, ..record(1) };
         assert_eq!(classify_record(&old, &told(Seen::Gone, 3)), Life::Dead);
         assert_eq!(classify_record(&old, &told(Seen::Namespace(7), 3)), Life::Alive);
         assert_eq!(classify_record(&old, &told(Seen::File, 3)), Life::Doubted(Doubt::Mounts));
@@ -400,7 +400,7 @@ mod tests {
         let mut masked = record(1);
         masked.view.as_mut().unwrap().boot_id_is_mounted = true;
         masked.since += Duration::from_secs(60);
-        let judge = |record: &Draft, seen, nearest, started: u64| {
+        let judge = |record: &Record, seen, nearest, started: u64| {
             let started = Some(std::time::UNIX_EPOCH + Duration::from_secs(started));
             classify_record(record, &Told { boot: "tomorrow", mounted: true, started, ..told(seen, nearest) })
         };
@@ -410,7 +410,7 @@ mod tests {
         assert_eq!(judge(&masked, Seen::Namespace(7), 2, 12), Life::Alive);
         assert_eq!(judge(&masked, Seen::Gone, 2, 30), Life::Doubted(Doubt::Clock), "another kernel, which was there before the record");
         assert_eq!(judge(&masked, Seen::Gone, 2, 70), Life::Dead, "a reboot");
-        let nothing = Draft { netns: None, ..masked };
+        let nothing = Record { netns: None, ..masked };
         assert_eq!(judge(&nothing, Seen::Gone, 2, 12), Life::Dead);
     }
 }

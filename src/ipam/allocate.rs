@@ -3,7 +3,7 @@
 //!
 //! This file only decides. The store finds out which of the candidates is free, the lowest first.
 
-use super::{Allocation, Draft, PodRef, Slot, Source};
+use super::{Allocation, PodRef, Record, Slot, Source};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -48,7 +48,7 @@ pub fn plan<'a>(slots: &'a [Slot], held: &'a [Allocation], of_pod: &'a [Allocati
     for slot in missing {
         let free = |old: &&Allocation| plan.rehome.iter().all(|(taken, _)| taken.address != old.address);
         let movable = |old: &&Allocation| {
-            pod.zip(old.held.pod.as_ref()).is_some_and(|(new, old)| new.is_same(old))
+            pod.zip(old.record.pod.as_ref()).is_some_and(|(new, old)| new.is_same(old))
                 && slot.offers.iter().any(|offer| offer.candidates.contains(old.address))
         };
         match of_pod.iter().filter(free).find(movable) {
@@ -62,16 +62,16 @@ pub fn plan<'a>(slots: &'a [Slot], held: &'a [Allocation], of_pod: &'a [Allocati
 /// Returns whether an attachment holds fewer addresses than its ADD was to get.
 #[must_use]
 pub fn is_half_done(held: &[Allocation]) -> bool {
-    held.iter().any(|allocation| held.len() < usize::from(allocation.held.part.of))
+    held.iter().any(|allocation| held.len() < usize::from(allocation.record.part.of))
 }
 
 /// Adds the held addresses to the plan. Returns the slots that a partial ADD still lacks.
 fn plan_repeat<'a>(slots: &'a [Slot], held: &'a [Allocation], plan: &mut Plan<'a>) -> Result<Vec<&'a Slot>, PlanError> {
     let mut missing = Vec::new();
     plan.held = held.iter().collect();
-    plan.held.sort_by_key(|allocation| allocation.held.part.index);
+    plan.held.sort_by_key(|allocation| allocation.record.part.index);
     let whole = !is_half_done(held);
-    let parts: HashSet<u16> = held.iter().map(|allocation| allocation.held.part.index).collect();
+    let parts: HashSet<u16> = held.iter().map(|allocation| allocation.record.part.index).collect();
     let addresses: HashSet<IpAddr> = held.iter().map(|allocation| allocation.address).collect();
     for slot in slots {
         let has_part = parts.contains(&slot.part.index);
@@ -93,11 +93,11 @@ fn plan_repeat<'a>(slots: &'a [Slot], held: &'a [Allocation], plan: &mut Plan<'a
 }
 
 impl Slot {
-    /// Returns the record of an address that is given out for this slot, based on the `draft` of
+    /// Returns the record of an address that is given out for this slot, based on the `record` of
     /// the ADD.
     #[must_use]
-    pub fn draft(&self, offer: &super::Offer, draft: &Draft) -> Draft {
-        Draft { source: self.source, part: self.part, prefix: offer.prefix, gateway: offer.gateway, ..draft.clone() }
+    pub fn record(&self, offer: &super::Offer, record: &Record) -> Record {
+        Record { source: self.source, part: self.part, prefix: offer.prefix, gateway: offer.gateway, ..record.clone() }
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
         Allocation {
             scope: Scope::default(),
             address: address.parse().unwrap(),
-            held: Draft {
+            record: Record {
                 attachment: Attachment {
                     node: NodeName::parse("n1").unwrap(),
                     network: NetworkName::parse("net1").unwrap(),

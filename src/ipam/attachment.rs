@@ -94,7 +94,7 @@ pub struct Part {
 
 /// The record of an address, without the address itself.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Draft {
+pub struct Record {
     /// The holder of the address.
     pub attachment: Attachment,
     /// The pod, if the runtime named one.
@@ -125,7 +125,7 @@ pub struct Allocation {
     /// The address.
     pub address: IpAddr,
     /// The record of the address.
-    pub held: Draft,
+    pub record: Record,
     /// The version of the record that was read, if the store has versions.
     pub version: Option<Version>,
 }
@@ -135,7 +135,7 @@ impl Allocation {
     /// the fields as they are stored. Such a record is damaged, and must never become a result.
     #[must_use]
     pub fn impossible(&self) -> Option<&'static str> {
-        let (held, family) = (&self.held, Family::of(self.address));
+        let (held, family) = (&self.record, Family::of(self.address));
         if family.bits() < held.prefix {
             return Some("prefix");
         }

@@ -8,7 +8,7 @@ use super::{Ipam, Ready, limit_check, machine};
 use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
-use crate::ipam::{self, Allocation, Attachment, Draft, Slot, Source, Sticky};
+use crate::ipam::{self, Allocation, Attachment, Record, Slot, Source, Sticky};
 use crate::retry::Deadline;
 use crate::store::disk::Held;
 use crate::store::{Access, Rehome, Session, Store, StoreError, Wanted};
@@ -22,7 +22,7 @@ pub(super) struct Allocated {
     given: Given,
     reserve: Duration,
     account: Account,
-    draft: Draft,
+    record: Record,
 }
 
 impl Added for Allocated {
@@ -32,7 +32,7 @@ impl Added for Allocated {
 
     fn undo(self: Box<Self>) -> Result<(), CniError> {
         let undone = self.given.undo(self.ready.store.as_ref(), Deadline::after(self.reserve));
-        Ok(undone.map_err(|error| self.given.owe(error, Some(&self.account), &self.draft))?)
+        Ok(undone.map_err(|error| self.given.owe(error, Some(&self.account), &self.record))?)
     }
 
     fn delivered(self: Box<Self>) {
@@ -57,16 +57,16 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     }
     let attachment = ready.attachment(call, sandbox);
     let account = ready.account(attachment.clone());
-    let draft = draft(&ready, attachment, sandbox, &args);
+    let record = record(&ready, attachment, sandbox, &args);
 
     let limit = ready.settings.deadlines.add;
     let reserve = limit / 5;
-    let may_allocate = || limit_check::check_name(&draft.attachment.ifname).and_then(|()| limit_check::check(&network, &slots));
-    let is_alive = |held: &Draft| !ready.life(held).is_dead();
+    let may_allocate = || limit_check::check_name(&record.attachment.ifname).and_then(|()| limit_check::check(&network, &slots));
+    let is_alive = |held: &Record| !ready.life(held).is_dead();
     let ask = Ask {
         scope: &network.scope,
         slots: &slots,
-        draft: &draft,
+        record: &record,
         may_allocate: &may_allocate,
         is_alive: &is_alive,
         caller_gone: ipam.orphaned,
@@ -77,11 +77,11 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     let given = allocate(ready.store.as_ref(), &ask, Deadline::after(limit - reserve), reserve)?;
     preferred::remember(ready.store.as_ref(), &ask, &given.sticky);
     for allocation in &given.held {
-        tracing::debug!(address = %allocation.address, scope = %allocation.scope, node = %allocation.held.attachment.node, "given");
+        tracing::debug!(address = %allocation.address, scope = %allocation.scope, node = %allocation.record.attachment.node, "given");
         ipam.report.names(allocation);
     }
     let success = Success { ips: given.held.iter().map(ip).collect(), routes: network.routes.iter().map(route).collect(), dns };
-    Ok(Allocated { ready, success, given, reserve, account, draft })
+    Ok(Allocated { ready, success, given, reserve, account, record })
 }
 
 /// What an ADD holds. Until it is dropped, no other call sees its attachment:
@@ -132,9 +132,9 @@ impl Given {
     }
 
     /// What this call made and could not take back is owed.
-    fn owe(&self, error: StoreError, account: Option<&Account>, draft: &Draft) -> Failure {
+    fn owe(&self, error: StoreError, account: Option<&Account>, record: &Record) -> Failure {
         let Some(account) = account else { return error.into() };
-        let owed = Owed { error: &error, held: Some(self.created.clone()), exclusive: true, answered: Answer::Error, seen: draft.clone() };
+        let owed = Owed { error: &error, held: Some(self.created.clone()), exclusive: true, answered: Answer::Error, seen: record.clone() };
         let noted = account.leave(owed);
         Failure::Owed { failure: Box::new(error), unnoted: noted.err() }
     }
@@ -146,7 +146,7 @@ impl Given {
 /// # Errors
 /// Why the ADD cannot be answered.
 pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, reserve: Duration) -> Result<Given, Failure> {
-    let attachment = &ask.draft.attachment;
+    let attachment = &ask.record.attachment;
     let lock = store.lock_attachment(attachment, Access::Allocate, deadline)?.map(|lock| (attachment.clone(), lock));
     let mut given = Given { held: Vec::new(), sticky: Vec::new(), created: Vec::new(), locks: lock.into_iter().collect() };
     let Err(failure) = settle(store, ask, deadline, &mut given) else {
@@ -154,14 +154,14 @@ pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, reserve: D
     };
     match given.undo(store, Deadline::after(reserve)) {
         Ok(()) => Err(failure),
-        Err(undo) => Err(Failure::NotUndone { failure: Box::new(failure), undo: Box::new(given.owe(undo, ask.account, ask.draft)) }),
+        Err(undo) => Err(Failure::NotUndone { failure: Box::new(failure), undo: Box::new(given.owe(undo, ask.account, ask.record)) }),
     }
 }
 
 /// Pays what an earlier DEL of the attachment has left, and allocates. From the
 /// answer on nothing is owed: what is held is what is answered.
 fn settle(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given) -> Result<(), Failure> {
-    let is_dead = |held: &Draft| !(ask.is_alive)(held);
+    let is_dead = |held: &Record| !(ask.is_alive)(held);
     let unpaid = ask.account.map_or(Ok(None), |account| account.pay_first(store, &is_dead, ask.freed, deadline))?;
     fill(store, ask, deadline, given)?;
     match (ask.account, unpaid) {
@@ -172,7 +172,7 @@ fn settle(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Give
 
 fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given) -> Result<(), Failure> {
     let mut session = store.open(Access::Allocate, deadline)?;
-    let holdings = session.holdings(&ask.draft.attachment)?;
+    let holdings = session.holdings(&ask.record.attachment)?;
     if let Some(damaged) = holdings.damaged.into_iter().next() {
         return Err(damaged.into());
     }
@@ -181,7 +181,7 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
         (ask.may_allocate)()?;
     }
     let of_pod = if lacking { ended_of_pod(session.as_ref(), ask)? } else { Vec::new() };
-    let plan = ipam::plan(ask.slots, &holdings.held, &of_pod, ask.draft.pod.as_ref())?;
+    let plan = ipam::plan(ask.slots, &holdings.held, &of_pod, ask.record.pod.as_ref())?;
     for held in plan.held {
         let kept = keep(session.as_mut(), ask, held)?;
         given.held.push(kept);
@@ -195,7 +195,7 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
     for (old, slot) in plan.rehome {
         check_wanted(ask, deadline, given.created.len(), all)?;
         // While a call of the other sandbox is under way, it may take the record back.
-        let is_free = given.lock(store, &old.held.attachment)? && has_ended(ask, old);
+        let is_free = given.lock(store, &old.record.attachment)? && has_ended(ask, old);
         let moved = if is_free { rehome(session.as_mut(), ask, old, slot)? } else { None };
         match moved {
             Some(allocation) => {
@@ -209,7 +209,7 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
         check_wanted(ask, deadline, given.created.len(), all)?;
         claim_all(session.as_mut(), ask, prefer()?, slots, given)?;
     }
-    given.held.sort_by_key(|allocation| allocation.held.part.index);
+    given.held.sort_by_key(|allocation| allocation.record.part.index);
     given.sticky = preferred.get().map_or_else(Vec::new, |preferred| preferred.to_remember(ask, &given.held));
     Ok(())
 }
@@ -232,10 +232,10 @@ fn out_of_time(deadline: Deadline, done: usize, all: usize) -> StoreError {
 /// Moves an address of a dead sandbox to this one; `None` when it has changed.
 fn rehome(session: &mut dyn Session, ask: &Ask<'_>, old: &Allocation, slot: &Slot) -> Result<Option<Allocation>, Failure> {
     let offer = slot.offers.iter().find(|offer| offer.candidates.contains(old.address));
-    let to = offer.map_or_else(|| old.held.clone(), |offer| slot.draft(offer, ask.draft));
+    let to = offer.map_or_else(|| old.record.clone(), |offer| slot.record(offer, ask.record));
     match session.rehome(old, &to)? {
         Rehome::Done(allocation) => {
-            tracing::info!(address = %old.address, from = %old.held.attachment, "re-homed from a sandbox of the same pod that has ended");
+            tracing::info!(address = %old.address, from = %old.record.attachment, "re-homed from a sandbox of the same pod that has ended");
             Ok(Some(allocation))
         }
         Rehome::Changed => Ok(None),
@@ -246,12 +246,12 @@ fn rehome(session: &mut dyn Session, ask: &Ask<'_>, old: &Allocation, slot: &Slo
 /// record that no longer looks alive gets today's namespace, lest it be swept
 /// under a living pod.
 fn keep(session: &mut dyn Session, ask: &Ask<'_>, held: &Allocation) -> Result<Allocation, Failure> {
-    let draft = ask.draft;
-    if (ask.is_alive)(&held.held) || draft.netns == held.held.netns && draft.boot_id == held.held.boot_id {
+    let record = ask.record;
+    if (ask.is_alive)(&held.record) || record.netns == held.record.netns && record.boot_id == held.record.boot_id {
         session.confirm(held)?;
         return Ok(held.clone());
     }
-    let to = Draft { boot_id: draft.boot_id.clone(), netns: draft.netns.clone(), view: draft.view.clone(), ..held.held.clone() };
+    let to = Record { boot_id: record.boot_id.clone(), netns: record.netns.clone(), view: record.view.clone(), ..held.record.clone() };
     match session.rehome(held, &to)? {
         Rehome::Done(allocation) => Ok(allocation),
         Rehome::Changed => Err(StoreError::Changed.into()),
@@ -261,18 +261,18 @@ fn keep(session: &mut dyn Session, ask: &Ask<'_>, held: &Allocation) -> Result<A
 /// Whether the sandbox of a record has ended: it is shown dead, or a DEL of it was
 /// answered with success.
 fn has_ended(ask: &Ask<'_>, old: &Allocation) -> bool {
-    !(ask.is_alive)(&old.held) || ask.account.is_some_and(|account| account.has_ended(old))
+    !(ask.is_alive)(&old.record) || ask.account.is_some_and(|account| account.has_ended(old))
 }
 
 /// What other sandboxes of the same pod hold that have ended.
 fn ended_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>, StoreError> {
-    let Some(pod) = ask.draft.pod.as_ref().filter(|pod| pod.is_whole()) else {
+    let Some(pod) = ask.record.pod.as_ref().filter(|pod| pod.is_whole()) else {
         return Ok(Vec::new());
     };
-    let attachment = &ask.draft.attachment;
+    let attachment = &ask.record.attachment;
     let mut held = session.holdings_of_pod(&attachment.network, pod, &attachment.ifname)?;
     // An address is unique in its scope alone: in today's another may hold it.
-    held.retain(|old| old.scope == *ask.scope && old.held.attachment != *attachment && has_ended(ask, old));
+    held.retain(|old| old.scope == *ask.scope && old.record.attachment != *attachment && has_ended(ask, old));
     Ok(held)
 }
 
@@ -281,7 +281,9 @@ fn claim_all(session: &mut dyn Session, ask: &Ask<'_>, preferred: &Preferred, sl
     let ordered: Vec<_> = slots.iter().map(|slot| (slot, preferred.lately.order(slot))).collect();
     let wanted: Vec<Wanted<'_>> = ordered
         .iter()
-        .map(|(slot, offers)| Wanted { offers: offers.iter().map(|(from, offer)| (from.as_ref(), slot.draft(offer, ask.draft))).collect() })
+        .map(|(slot, offers)| Wanted {
+            offers: offers.iter().map(|(from, offer)| (from.as_ref(), slot.record(offer, ask.record))).collect(),
+        })
         .collect();
     let mut made = Vec::new();
     let full = session.claim_all(ask.scope, &wanted, &mut made);
@@ -315,8 +317,8 @@ fn outline(candidates: &AddrSet) -> String {
     }
 }
 
-fn draft(ready: &Ready, attachment: Attachment, sandbox: &Sandbox, args: &CniArgs) -> Draft {
-    Draft { pod: args.pod.clone(), ..ready.draft(attachment, sandbox) }
+fn record(ready: &Ready, attachment: Attachment, sandbox: &Sandbox, args: &CniArgs) -> Record {
+    Record { pod: args.pod.clone(), ..ready.record(attachment, sandbox) }
 }
 
 /// 0.2.0 and older can say one address a family; more would be given and lost.
@@ -344,7 +346,7 @@ fn dns(network: &mut Network, flat: Option<&FlatFile>) -> Result<cni::Dns, Failu
 }
 
 fn ip(allocation: &Allocation) -> cni::Ip {
-    cni::Ip { address: allocation.address, prefix: allocation.held.prefix, gateway: allocation.held.gateway }
+    cni::Ip { address: allocation.address, prefix: allocation.record.prefix, gateway: allocation.record.gateway }
 }
 
 fn route(route: &crate::config::Route) -> cni::Route {

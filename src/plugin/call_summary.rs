@@ -23,7 +23,7 @@ impl Report {
         let (addresses, scope) = &mut *about;
         let separator = if addresses.is_empty() { "" } else { "," };
         // Writing to a String cannot fail.
-        let _ = write!(addresses, "{separator}{}/{}", allocation.address, allocation.held.prefix);
+        let _ = write!(addresses, "{separator}{}/{}", allocation.address, allocation.record.prefix);
         *scope = Some(allocation.scope.clone());
     }
 

@@ -20,7 +20,7 @@ pub(super) fn check(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox, previous: &
     if let Some(damaged) = holdings.damaged.into_iter().next() {
         return Err(damaged.into());
     }
-    let expected = holdings.held.iter().map(|allocation| allocation.held.part.of).max();
+    let expected = holdings.held.iter().map(|allocation| allocation.record.part.of).max();
     let found = holdings.held.len();
     if expected.is_none_or(|of| found < usize::from(of)) {
         let expected = expected.map_or_else(|| "one or more".to_owned(), |of| of.to_string());
@@ -34,13 +34,13 @@ pub(super) fn check(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox, previous: &
 }
 
 fn compare(allocation: &Allocation, previous: &[Ip]) -> Result<(), Failure> {
-    let recorded = format!("{}/{}", allocation.address, allocation.held.prefix);
-    let Some(ip) = previous.iter().find(|ip| ip.address == allocation.address && ip.prefix == allocation.held.prefix) else {
+    let recorded = format!("{}/{}", allocation.address, allocation.record.prefix);
+    let Some(ip) = previous.iter().find(|ip| ip.address == allocation.address && ip.prefix == allocation.record.prefix) else {
         let list: Vec<String> = previous.iter().map(|ip| format!("{}/{}", ip.address, ip.prefix)).collect();
         let previous = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
         return Err(Failure::Differs { recorded, previous });
     };
-    match (allocation.held.gateway, ip.gateway) {
+    match (allocation.record.gateway, ip.gateway) {
         (Some(ours), Some(theirs)) if ours != theirs => Err(Failure::Differs {
             recorded: format!("{recorded} with gateway {ours}"),
             previous: format!("{recorded} with gateway {theirs}"),

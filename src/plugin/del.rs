@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::{Ipam, Ready, Settled};
 use crate::cni::{Call, Sandbox};
 use crate::config::Merged;
-use crate::ipam::{Allocation, Attachment, Draft, is_of_other_hardware};
+use crate::ipam::{Allocation, Attachment, Record, is_of_other_hardware};
 use crate::retry::Deadline;
 use crate::store::{Access, Store, StoreError};
 
@@ -30,7 +30,7 @@ pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(),
 }
 
 /// Which records are left, whoever ends the attachment.
-type Spares<'a> = &'a dyn Fn(&Draft) -> bool;
+type Spares<'a> = &'a dyn Fn(&Record) -> bool;
 
 /// One DEL.
 struct Del<'a> {
@@ -48,7 +48,7 @@ impl Del<'_> {
             Ok(None) => return Ok(()),
             Err(error) => return self.leave(error, None, false),
         };
-        let spares = |held: &Draft| is_of_other_hardware(held, &self.settled.machine);
+        let spares = |held: &Record| is_of_other_hardware(held, &self.settled.machine);
         let mut freed = Vec::new();
         let done = free_locked(store, &self.attachment, &spares, &mut freed, self.patience(store, deadline));
         let noted = self.settled.freed();
@@ -63,7 +63,7 @@ impl Del<'_> {
             }
             Err(error) => {
                 // What this DEL would have passed over is not owed either.
-                let is_ours = |held: &Allocation| !spares(&held.held);
+                let is_ours = |held: &Allocation| !spares(&held.record);
                 self.leave(error, store.noted(&self.attachment).map(|held| held.into_iter().filter(is_ours).collect()), true)
             }
         }
@@ -86,7 +86,7 @@ impl Del<'_> {
         for allocation in held.iter().flatten() {
             self.report.names(allocation);
         }
-        let seen = self.settled.draft(self.attachment.clone(), self.sandbox);
+        let seen = self.settled.record(self.attachment.clone(), self.sandbox);
         let noted = self.account.leave(Owed { error: &error, held, exclusive, answered, seen });
         if answered == Answer::Success && noted.is_ok() {
             tracing::warn!(%error, holder = %self.attachment, "DEL is answered with success, this node frees the address when the API server is back");
@@ -119,7 +119,7 @@ pub(super) fn free_locked(
     let mut session = store.open(Access::Release, deadline)?;
     let mut holdings = session.holdings(attachment)?;
     holdings.held.retain(|allocation| {
-        let is_spared = spares(&allocation.held);
+        let is_spared = spares(&allocation.record);
         if is_spared {
             tracing::error!(address = %allocation.address, holder = %attachment, "another machine of this node name made the record, DEL passes over it");
         }

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::{mount, unmounted};
 use crate::digest::hex;
 use crate::ipam::{
-    Attachment, Directory, Doubt, Draft, Here, Life, Look, MountNamespace, Netns, Part, Seen, Source, View, classify_record,
+    Attachment, Directory, Doubt, Here, Life, Look, MountNamespace, Netns, Part, Record, Seen, Source, View, classify_record,
 };
 use crate::small_file::{read_system, words};
 use nix::errno::Errno;
@@ -100,8 +100,8 @@ impl Machine {
     }
 
     /// What a record says of a sandbox that was seen, but for its address and pod.
-    pub(super) fn draft(&self, attachment: Attachment, seen: Sighting) -> Draft {
-        Draft {
+    pub(super) fn record(&self, attachment: Attachment, seen: Sighting) -> Record {
+        Record {
             attachment,
             pod: None,
             netns: seen.netns,
@@ -226,7 +226,7 @@ fn process(id: i32) -> Option<(i32, Duration)> {
 /// Whether the sandbox of a record of this node is there, as seen from this
 /// process. A machine that does not say who it is shows nothing.
 #[must_use]
-pub fn life_here(held: &Draft) -> Life {
+pub fn life_here(held: &Record) -> Life {
     Machine::look().map_or(Life::Doubted(Doubt::Unclear), |machine| classify_record(held, &machine))
 }
 

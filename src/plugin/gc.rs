@@ -9,7 +9,7 @@ use super::sweep::{self, Sweep};
 use super::{Ipam, Ready};
 use crate::cni::{Attachments, Call};
 use crate::config::Merged;
-use crate::ipam::Draft;
+use crate::ipam::Record;
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(super) fn gc(ipam: &Ipam<'_>, call: &Call, valid: &Attachments) -> Result<()
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let ready = ipam.ready_to_release(call, &merged, flat.as_ref())?;
-    let is_alive = |held: &Draft| ready.life(held);
+    let is_alive = |held: &Record| ready.life(held);
     let spared = Some(Arc::new(valid.clone()));
     let sweep = Sweep { node: &ready.node, network: Some(&call.network), spared, only_look: false, is_alive: &is_alive };
     collect(&ready, &sweep, &ipam.report)?;
@@ -41,7 +41,7 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>, report: &Report) -> Result<(), Fail
                     Ok(true) => {
                         report.names(&stale);
                         noted.note(&stale);
-                        ready.pay_debt(&stale.held.attachment, deadline);
+                        ready.pay_debt(&stale.record.attachment, deadline);
                     }
                     Ok(false) => {}
                     Err(error) => failures.push(error),

@@ -27,7 +27,7 @@ mod unmounted;
 use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
 use crate::environment::{Environment, ProxyVariables};
-use crate::ipam::{self, Attachment, Draft, Life, NodeName};
+use crate::ipam::{self, Attachment, Life, NodeName, Record};
 use crate::retry::Deadline;
 use crate::store::node_identity::NodeIdentity;
 use crate::store::{Store, StoreError};
@@ -89,7 +89,7 @@ pub trait Surroundings {
     }
 
     /// Whether the sandbox of a record of this machine's is still there.
-    fn life(&self, machine: &Machine, held: &Draft) -> Life {
+    fn life(&self, machine: &Machine, held: &Record) -> Life {
         ipam::classify_record(held, machine)
     }
 
@@ -175,8 +175,8 @@ impl Settled {
     }
 
     /// What a record says of a sandbox, but for its address and pod.
-    fn draft(&self, attachment: Attachment, sandbox: &Sandbox) -> Draft {
-        self.machine.draft(attachment, self.surroundings.see(&self.machine, sandbox.netns.as_deref()))
+    fn record(&self, attachment: Attachment, sandbox: &Sandbox) -> Record {
+        self.machine.record(attachment, self.surroundings.see(&self.machine, sandbox.netns.as_deref()))
     }
 
     /// What this node's pods have given back of late.
@@ -216,7 +216,7 @@ impl std::ops::Deref for Ready {
 
 impl Ready {
     /// Whether the sandbox of one of this node's records is there.
-    pub(crate) fn life(&self, held: &Draft) -> Life {
+    pub(crate) fn life(&self, held: &Record) -> Life {
         self.surroundings.life(&self.machine, held)
     }
 
@@ -227,7 +227,7 @@ impl Ready {
 
     /// Pays what is owed for an attachment of which something was freed.
     pub(crate) fn pay_debt(&self, attachment: &Attachment, deadline: Deadline) {
-        let is_dead = |held: &Draft| self.life(held).is_dead();
+        let is_dead = |held: &Record| self.life(held).is_dead();
         self.debts.pay_of(attachment, &self.settings.store, self.store.as_ref(), &is_dead, deadline);
     }
 

@@ -33,8 +33,8 @@ impl Preferred {
     /// know, what is remembered. A store that is away for the moment is no error:
     /// the claim tells.
     pub(super) fn find(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline) -> Result<Self, Failure> {
-        let draft = ask.draft;
-        let lately = ask.freed.map_or_else(Lately::default, |freed| freed.lately(&draft.attachment, draft.pod.as_ref(), ask.scope));
+        let record = ask.record;
+        let lately = ask.freed.map_or_else(Lately::default, |freed| freed.lately(&record.attachment, record.pod.as_ref(), ask.scope));
         if !ask.sticky {
             return Ok(Self { lately, remembered: Vec::new() });
         }
@@ -54,16 +54,16 @@ impl Preferred {
     /// that is what was remembered.
     pub(super) fn to_remember(&self, ask: &Ask<'_>, held: &[Allocation]) -> Vec<Sticky> {
         let Some(owner) = owner(ask) else { return Vec::new() };
-        let given: Vec<IpAddr> = held.iter().filter(|held| held.held.source == Source::Dynamic).map(|held| held.address).collect();
+        let given: Vec<IpAddr> = held.iter().filter(|held| held.record.source == Source::Dynamic).map(|held| held.address).collect();
         if given.iter().all(|address| self.remembered.contains(address)) {
             return Vec::new();
         }
-        given.into_iter().map(|address| Sticky { address, owner: owner.clone(), since: ask.draft.since }).collect()
+        given.into_iter().map(|address| Sticky { address, owner: owner.clone(), since: ask.record.since }).collect()
     }
 }
 
 fn owner(ask: &Ask<'_>) -> Option<StickyOwner> {
-    StickyOwner::of(&ask.draft.attachment, ask.draft.pod.as_ref()).filter(|_| ask.sticky)
+    StickyOwner::of(&ask.record.attachment, ask.record.pod.as_ref()).filter(|_| ask.sticky)
 }
 
 /// Remembers what an ADD has given. It is given all the same where that fails.

@@ -83,8 +83,8 @@ impl Freed {
     /// Notes an address that was freed just now. That it cannot be noted is no
     /// failure of anything.
     pub fn note(&self, freed: &Allocation) {
-        let attachment = &freed.held.attachment;
-        let Some(key) = key(attachment, freed.held.pod.as_ref()) else {
+        let attachment = &freed.record.attachment;
+        let Some(key) = key(attachment, freed.record.pod.as_ref()) else {
             return;
         };
         let (container, scope) = (digest::short(&[attachment.container.as_str()]), hash_of(&freed.scope));
@@ -215,7 +215,7 @@ fn millis(at: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::ipam::{ContainerId, Draft, IfName, NetworkName, Part};
+    use crate::ipam::{ContainerId, IfName, NetworkName, Part, Record};
     use crate::plugin::recently_freed::*;
 
     fn freed(uid: usize, now: SystemTime) -> Allocation {
@@ -226,7 +226,7 @@ mod tests {
             ifname: IfName::parse("net1").unwrap(),
         };
         let pod = Some(PodRef { namespace: "default".to_owned(), name: "p".to_owned(), uid: Some(format!("uid-{uid}")) });
-        let held = Draft {
+        let held = Record {
             attachment,
             pod,
             netns: None,
@@ -238,7 +238,7 @@ mod tests {
             prefix: 24,
             gateway: None,
         };
-        Allocation { scope: Scope::default(), address: "10.0.0.1".parse().unwrap(), held, version: None }
+        Allocation { scope: Scope::default(), address: "10.0.0.1".parse().unwrap(), record: held, version: None }
     }
 
     /// A node that makes a thousand pods an hour for a year has no more of it than one
@@ -254,7 +254,7 @@ mod tests {
         let length = noted.path.metadata().unwrap().len();
         assert!(READ < length && length <= LARGEST + 200, "{length}");
         for (uid, is_known) in [(0, false), (9_999, true), (9_500, true)] {
-            let held = freed(uid, now).held;
+            let held = freed(uid, now).record;
             let lately = noted.lately(&held.attachment, held.pod.as_ref(), &Scope::default());
             assert_eq!(!lately.own.is_empty(), is_known, "{uid}");
         }

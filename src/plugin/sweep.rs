@@ -1,7 +1,7 @@
 //! What is stale on a node, and freeing it: for GC, which is told who is
 //! valid, and for the command `sweep`, which is not.
 
-use crate::ipam::{Allocation, Draft, Life, NetworkName, NodeName};
+use crate::ipam::{Allocation, Life, NetworkName, NodeName, Record};
 use crate::retry::Deadline;
 use crate::store::{Access, Filter, Listing, Release, Spared, Store, StoreError};
 
@@ -16,7 +16,7 @@ pub struct Sweep<'a> {
     /// Whether to look alone.
     pub only_look: bool,
     /// Whether a record's sandbox is there.
-    pub is_alive: &'a dyn Fn(&Draft) -> Life,
+    pub is_alive: &'a dyn Fn(&Record) -> Life,
 }
 
 impl Sweep<'_> {
@@ -39,7 +39,7 @@ impl Sweep<'_> {
             Err(StoreError::Absent { .. }) => return Ok(Box::new(std::iter::empty())),
             listing => listing?,
         };
-        Ok(Box::new(listing.filter(|item| item.as_ref().map_or(true, |allocation| (self.is_alive)(&allocation.held).is_dead()))))
+        Ok(Box::new(listing.filter(|item| item.as_ref().map_or(true, |allocation| (self.is_alive)(&allocation.record).is_dead()))))
     }
 }
 
@@ -51,13 +51,13 @@ impl Sweep<'_> {
 /// # Errors
 /// It may be held still; a repeat is safe.
 pub fn free(store: &dyn Store, stale: &Allocation, deadline: Deadline) -> Result<bool, StoreError> {
-    let Some(_lock) = store.try_lock_attachment(&stale.held.attachment)? else {
+    let Some(_lock) = store.try_lock_attachment(&stale.record.attachment)? else {
         return Ok(false);
     };
     let mut session = store.open(Access::Release, deadline)?;
     let freed = session.release_unchanged(stale)? == Release::Done;
     if freed {
-        tracing::info!(address = %stale.address, holder = %stale.held.attachment, of = stale.held.pod.as_ref().map(display), "swept");
+        tracing::info!(address = %stale.address, holder = %stale.record.attachment, of = stale.record.pod.as_ref().map(display), "swept");
     }
     Ok(freed)
 }

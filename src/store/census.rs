@@ -34,7 +34,7 @@ pub struct OfNode {
 impl Census {
     /// Counts a record.
     pub fn count(&mut self, allocation: &Allocation) {
-        let (node, since) = (&allocation.held.attachment.node, allocation.held.since);
+        let (node, since) = (&allocation.record.attachment.node, allocation.record.since);
         // Look up by reference first, because one node may have a million records.
         match self.nodes.get_mut(node) {
             Some(known) => {

@@ -37,7 +37,7 @@ pub struct PodName {
 
 impl PodName {
     fn is_of(&self, allocation: &Allocation) -> bool {
-        let pod = allocation.held.pod.as_ref();
+        let pod = allocation.record.pod.as_ref();
         pod.is_some_and(|pod| pod.name == self.name && self.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace))
     }
 }
@@ -49,7 +49,7 @@ impl Filter {
     /// Returns whether an allocation passes the filter.
     #[must_use]
     pub fn matches(&self, allocation: &Allocation) -> bool {
-        let attachment = &allocation.held.attachment;
+        let attachment = &allocation.record.attachment;
         self.node.as_ref().is_none_or(|node| *node == attachment.node)
             && self.network.as_ref().is_none_or(|network| *network == attachment.network)
             && self.scope.as_ref().is_none_or(|scope| *scope == allocation.scope)

@@ -5,7 +5,7 @@
 use super::disk::Held;
 use super::{Access, Claim, Filter, Holdings, Listing, Rehome, Release, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope, Version};
+use crate::ipam::{Allocation, Attachment, IfName, NetworkName, NodeName, PodRef, Record, Scope, Version};
 use crate::retry::Deadline;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
@@ -75,7 +75,7 @@ impl Store for MemoryStore {
     }
 
     fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>> {
-        Some(self.records().into_iter().filter(|allocation| allocation.held.attachment == *attachment).collect())
+        Some(self.records().into_iter().filter(|allocation| allocation.record.attachment == *attachment).collect())
     }
 
     fn open(&self, _: Access, _: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
@@ -110,7 +110,7 @@ impl MemoryStore {
     /// Returns this attachment's record at the address.
     fn standing(&self, held: &Allocation) -> Option<Allocation> {
         let standing = self.records.borrow().get(&(held.scope.clone(), held.address)).cloned();
-        standing.filter(|standing| held.held.attachment.node == self.node && standing.held.attachment == held.held.attachment)
+        standing.filter(|standing| held.record.attachment.node == self.node && standing.record.attachment == held.record.attachment)
     }
 
     fn release_if(&self, held: &Allocation, is_meant: impl Fn(&Allocation) -> bool) -> Release {
@@ -129,28 +129,28 @@ struct MemorySession<'s> {
 impl Session for MemorySession<'_> {
     fn holdings(&self, attachment: &Attachment) -> Result<Holdings, StoreError> {
         let mut held = self.store.records();
-        held.retain(|allocation| allocation.held.attachment == *attachment);
-        held.sort_by_key(|allocation| allocation.held.part.index);
+        held.retain(|allocation| allocation.record.attachment == *attachment);
+        held.sort_by_key(|allocation| allocation.record.part.index);
         Ok(Holdings { held, ..Holdings::default() })
     }
 
     fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError> {
         let mut held = self.store.records();
         held.retain(|allocation| {
-            let attachment = &allocation.held.attachment;
+            let attachment = &allocation.record.attachment;
             let place = attachment.node == self.store.node && attachment.network == *network && attachment.ifname == *ifname;
-            let same = allocation.held.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name);
+            let same = allocation.record.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name);
             place && same && pod.is_whole()
         });
         Ok(held)
     }
 
-    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
+    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError> {
         let Some(address) = self.store.lowest_free(scope, candidates) else {
             return Ok(Claim::Full);
         };
         let version = Some(self.store.next_version());
-        let allocation = Allocation { scope: scope.clone(), address, held: draft.clone(), version };
+        let allocation = Allocation { scope: scope.clone(), address, record: record.clone(), version };
         self.store.records.borrow_mut().insert((scope.clone(), address), allocation.clone());
         Ok(Claim::Claimed(allocation))
     }
@@ -159,11 +159,11 @@ impl Session for MemorySession<'_> {
         Ok(())
     }
 
-    fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError> {
+    fn rehome(&mut self, held: &Allocation, to: &Record) -> Result<Rehome, StoreError> {
         if self.store.standing(held).as_ref() != Some(held) {
             return Ok(Rehome::Changed);
         }
-        let moved = Allocation { held: to.clone(), version: Some(self.store.next_version()), ..held.clone() };
+        let moved = Allocation { record: to.clone(), version: Some(self.store.next_version()), ..held.clone() };
         self.store.records.borrow_mut().insert((held.scope.clone(), held.address), moved.clone());
         Ok(Rehome::Done(moved))
     }

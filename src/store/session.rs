@@ -3,7 +3,7 @@
 
 use super::StoreError;
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope};
+use crate::ipam::{Allocation, Attachment, IfName, NetworkName, PodRef, Record, Scope};
 
 /// Calls that change a record only after a comparison. Each names the complete attachment, and is
 /// refused if the store has another attachment. Each may be repeated.
@@ -24,7 +24,7 @@ pub trait Session {
     ///
     /// # Errors
     /// No address was claimed, unless the error says so.
-    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError>;
+    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError>;
 
     /// Returns the maximum number of addresses for one call of [`Self::claim_all`] or
     /// [`Self::release_all`]. These addresses share the steps that make them durable.
@@ -60,7 +60,7 @@ pub trait Session {
     ///
     /// # Errors
     /// The old holder still holds the address, or no attachment does.
-    fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError>;
+    fn rehome(&mut self, held: &Allocation, to: &Record) -> Result<Rehome, StoreError>;
 
     /// Frees an address, whichever record of this attachment is there. For DEL, which ends the
     /// attachment.
@@ -111,13 +111,13 @@ pub struct Holdings {
 #[derive(Debug)]
 pub struct Wanted<'a> {
     /// The candidates and their records; at least one.
-    pub offers: Vec<(&'a AddrSet, Draft)>,
+    pub offers: Vec<(&'a AddrSet, Record)>,
 }
 
 /// Claims from the first offer that has room.
 pub(super) fn claim_one<S: Session + ?Sized>(session: &mut S, scope: &Scope, wanted: &Wanted<'_>) -> Result<Claim, StoreError> {
-    for (candidates, draft) in &wanted.offers {
-        if let claimed @ Claim::Claimed(_) = session.claim(scope, candidates, draft)? {
+    for (candidates, record) in &wanted.offers {
+        if let claimed @ Claim::Claimed(_) = session.claim(scope, candidates, record)? {
             return Ok(claimed);
         }
     }

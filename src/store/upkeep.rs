@@ -3,15 +3,15 @@
 
 use super::census::Census;
 use super::{Store, StoreError};
-use crate::ipam::{Allocation, Draft, Life, NodeName, Word};
+use crate::ipam::{Allocation, Life, NodeName, Record, Word};
 use crate::retry::Deadline;
 use std::path::{Path, PathBuf};
 
 /// Returns whether the sandbox of a record of this node exists.
-pub type IsAlive<'a> = &'a dyn Fn(&Draft) -> Life;
+pub type IsAlive<'a> = &'a dyn Fn(&Record) -> Life;
 
 /// Returns whether a record of another machine is left behind, given the source of that statement.
-pub type IsLeftBehind<'a> = &'a dyn Fn(&Draft, Word) -> bool;
+pub type IsLeftBehind<'a> = &'a dyn Fn(&Record, Word) -> bool;
 
 /// The result of taking over the records of other machines under this node's name.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! A filesystem that takes names which differ in capital letters alone for one:
 //! refused where something would be allocated, and nothing of it counts as damage.
 
-use crate::conformance::{candidates, draft, host};
+use crate::conformance::{candidates, host, record};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::Sandbox;
 use hereabouts::ipam::Scope;
@@ -18,7 +18,7 @@ fn store(sandbox: &Sandbox, folds_case: bool) -> FileStore<FaultyDisk> {
 fn claim(store: &dyn Store, scope: &str, container: &str) -> Result<Claim, StoreError> {
     let scope = Scope::parse(scope).unwrap();
     let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_secs(20)))?;
-    session.claim(&scope, &candidates("10.0.0.0/29"), &draft("n1", container, None))
+    session.claim(&scope, &candidates("10.0.0.0/29"), &record("n1", container, None))
 }
 
 /// Cause: the scopes `Blue` and `blue` shared a directory. Effect: `verify` said of

@@ -2,7 +2,7 @@
 //! one attachment. And the proof that these tests can fail: with flock made to
 //! succeed without locking, and with link made to overwrite.
 
-use crate::conformance::{attachment, candidates, draft, host};
+use crate::conformance::{attachment, candidates, host, record};
 use crate::support::calls;
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::lockless::{FLOCK, only_succeeds};
@@ -119,9 +119,9 @@ fn distinct_overwriting(sandbox: &Sandbox) -> usize {
             std::thread::spawn(move || {
                 let store = FileStore::on(FaultyDisk::new(root, faults), host("n1"));
                 let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_secs(20))).ok()?;
-                let draft = draft("n1", &format!("c{n}"), None);
-                assert_eq!(draft.attachment, attachment("n1", &format!("c{n}")));
-                match session.claim(&Scope::default(), &candidates("10.1.0.0/16"), &draft).ok()? {
+                let record = record("n1", &format!("c{n}"), None);
+                assert_eq!(record.attachment, attachment("n1", &format!("c{n}")));
+                match session.claim(&Scope::default(), &candidates("10.1.0.0/16"), &record).ok()? {
                     Claim::Claimed(allocation) => Some(allocation.address),
                     Claim::Full => None,
                 }

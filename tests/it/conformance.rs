@@ -6,7 +6,7 @@ use hereabouts::addr::{AddrSet, Subnet};
 #[cfg(feature = "kube")]
 use hereabouts::environment::ProxyVariables;
 use hereabouts::ipam::{
-    Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, NodeName, Offer, Part, PodRef, Scope, Slot, Source,
+    Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName, Offer, Part, PodRef, Record, Scope, Slot, Source,
 };
 use hereabouts::plugin::add::allocate;
 use hereabouts::plugin::ask::Ask;
@@ -30,8 +30,8 @@ pub(crate) fn attachment(node: &str, container: &str) -> Attachment {
     }
 }
 
-pub(crate) fn draft(node: &str, container: &str, pod: Option<&str>) -> Draft {
-    Draft {
+pub(crate) fn record(node: &str, container: &str, pod: Option<&str>) -> Record {
+    Record {
         attachment: attachment(node, container),
         pod: pod.map(|name| PodRef { namespace: "default".to_owned(), name: name.to_owned(), uid: None }),
         netns: None,
@@ -53,8 +53,8 @@ pub(crate) fn open(store: &dyn Store) -> Box<dyn Session + '_> {
     store.open(Access::Allocate, Deadline::after(Duration::from_secs(120))).unwrap()
 }
 
-pub(crate) fn claim(session: &mut dyn Session, subnet: &str, draft: &Draft) -> Option<Allocation> {
-    match session.claim(&Scope::default(), &candidates(subnet), draft).unwrap() {
+pub(crate) fn claim(session: &mut dyn Session, subnet: &str, record: &Record) -> Option<Allocation> {
+    match session.claim(&Scope::default(), &candidates(subnet), record).unwrap() {
         Claim::Claimed(allocation) => Some(allocation),
         Claim::Full => None,
     }
@@ -89,33 +89,33 @@ pub(crate) type Behavior = (&'static str, fn(&dyn Store));
 behaviors! {
     fn the_lowest_free_address_comes_first_a_freed_one_again(store) {
         let mut session = open(store);
-        let first = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+        let first = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", None)).unwrap();
         assert_eq!(first.address.to_string(), "10.0.0.1");
-        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c2", None))), "10.0.0.2");
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c2", None))), "10.0.0.2");
         assert_eq!(session.release(&first).unwrap(), Release::Done);
-        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c3", None))), "10.0.0.1");
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c3", None))), "10.0.0.1");
     }
 
     fn a_full_range_is_full_until_one_is_freed(store) {
         let mut session = open(store);
-        let held: Vec<_> = (1..=6).map(|n| claim(session.as_mut(), "10.0.0.0/29", &draft("n1", &format!("c{n}"), None)).unwrap()).collect();
-        assert!(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c7", None)).is_none());
+        let held: Vec<_> = (1..=6).map(|n| claim(session.as_mut(), "10.0.0.0/29", &record("n1", &format!("c{n}"), None)).unwrap()).collect();
+        assert!(claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c7", None)).is_none());
         assert!(!store.has_room(&Scope::default(), &candidates("10.0.0.0/29")).unwrap());
         session.release(&held[3]).unwrap();
         assert!(store.has_room(&Scope::default(), &candidates("10.0.0.0/29")).unwrap());
-        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c8", None))), "10.0.0.4");
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c8", None))), "10.0.0.4");
     }
 
     fn an_empty_set_of_candidates_is_full(store) {
         let mut empty = candidates("10.0.0.0/29");
         empty.remove(&Subnet::parse("10.0.0.0/8").unwrap().whole());
-        let claimed = open(store).claim(&Scope::default(), &empty, &draft("n1", "c1", None)).unwrap();
+        let claimed = open(store).claim(&Scope::default(), &empty, &record("n1", "c1", None)).unwrap();
         assert!(matches!(claimed, Claim::Full));
     }
 
     fn a_range_of_one_address_is_given_once_and_has_no_room_then(store) {
         let mut session = open(store);
-        let part = |index| Draft { part: Part { index, of: 2 }, ..draft("n1", "c1", None) };
+        let part = |index| Record { part: Part { index, of: 2 }, ..record("n1", "c1", None) };
         let first = claim(session.as_mut(), "10.0.0.7/32", &part(0)).unwrap();
         assert!(!store.has_room(&Scope::default(), &candidates("10.0.0.7/32")).unwrap());
         assert!(claim(session.as_mut(), "10.0.0.7/32", &part(1)).is_none());
@@ -126,14 +126,14 @@ behaviors! {
         let mut session = open(store);
         for scope in ["", "blue", "a/b", ".."] {
             let scope = Scope::parse(scope).unwrap();
-            let claimed = session.claim(&scope, &candidates("10.0.0.0/29"), &draft("n1", "c1", None)).unwrap();
+            let claimed = session.claim(&scope, &candidates("10.0.0.0/29"), &record("n1", "c1", None)).unwrap();
             assert!(matches!(claimed, Claim::Claimed(a) if a.address.to_string() == "10.0.0.1"));
         }
     }
 
     fn holdings_are_those_of_the_whole_attachment(store) {
         let mut session = open(store);
-        let held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+        let held = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", None)).unwrap();
         assert_eq!(session.holdings(&attachment("n1", "c1")).unwrap().held, [held]);
         assert!(session.holdings(&attachment("n1", "c2")).unwrap().held.is_empty());
         assert!(session.holdings(&attachment("n2", "c1")).unwrap().held.is_empty());
@@ -141,44 +141,44 @@ behaviors! {
 
     fn a_release_of_what_another_holds_by_now_is_refused(store) {
         let mut session = open(store);
-        let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+        let old = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", None)).unwrap();
         session.release(&old).unwrap();
-        claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c2", None)).unwrap();
+        claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c2", None)).unwrap();
         assert_eq!(session.release(&old).unwrap(), Release::NotYours);
         assert_eq!(session.holdings(&attachment("n1", "c2")).unwrap().held.len(), 1);
     }
 
     fn a_release_is_refused_to_another_node(store) {
         let mut session = open(store);
-        let mut held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
-        held.held.attachment = attachment("n2", "c1");
+        let mut held = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", None)).unwrap();
+        held.record.attachment = attachment("n2", "c1");
         assert_eq!(session.release(&held).unwrap(), Release::NotYours);
         assert_eq!(session.holdings(&attachment("n1", "c1")).unwrap().held.len(), 1);
     }
 
     fn a_second_release_finds_nothing_of_ours(store) {
         let mut session = open(store);
-        let held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+        let held = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", None)).unwrap();
         assert_eq!(session.release(&held).unwrap(), Release::Done);
         assert_eq!(session.release(&held).unwrap(), Release::NotYours);
     }
 
     fn a_re_homed_address_has_the_new_holder_alone(store) {
         let mut session = open(store);
-        let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
-        let moved = session.rehome(&old, &draft("n1", "c2", Some("web"))).unwrap();
+        let old = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", Some("web"))).unwrap();
+        let moved = session.rehome(&old, &record("n1", "c2", Some("web"))).unwrap();
         assert!(matches!(moved, Rehome::Done(a) if a.address == old.address));
         assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
         assert_eq!(session.holdings(&attachment("n1", "c2")).unwrap().held.len(), 1);
         assert_eq!(session.release(&old).unwrap(), Release::NotYours);
-        assert!(matches!(session.rehome(&old, &draft("n1", "c3", Some("web"))).unwrap(), Rehome::Changed));
+        assert!(matches!(session.rehome(&old, &record("n1", "c3", Some("web"))).unwrap(), Rehome::Changed));
     }
 
     fn a_move_that_comes_too_late_leaves_the_new_holder_what_it_holds(store) {
         let mut session = open(store);
-        let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
-        session.rehome(&old, &draft("n1", "c2", Some("web"))).unwrap();
-        let again = Draft { boot_id: "tomorrow".to_owned(), ..draft("n1", "c2", Some("web")) };
+        let old = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", Some("web"))).unwrap();
+        session.rehome(&old, &record("n1", "c2", Some("web"))).unwrap();
+        let again = Record { boot_id: "tomorrow".to_owned(), ..record("n1", "c2", Some("web")) };
         assert!(matches!(session.rehome(&old, &again).unwrap(), Rehome::Changed));
         let held = session.holdings(&attachment("n1", "c2")).unwrap().held;
         assert_eq!(held.len(), 1);
@@ -187,18 +187,18 @@ behaviors! {
 
     fn an_attachment_can_be_re_homed_to_itself(store) {
         let mut session = open(store);
-        let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
-        let to = Draft { boot_id: "tomorrow".to_owned(), ..old.held.clone() };
+        let old = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", Some("web"))).unwrap();
+        let to = Record { boot_id: "tomorrow".to_owned(), ..old.record.clone() };
         assert!(matches!(session.rehome(&old, &to).unwrap(), Rehome::Done(_)));
         let held = session.holdings(&attachment("n1", "c1")).unwrap().held;
         assert_eq!(held.len(), 1);
-        assert_eq!(held[0].held.boot_id, "tomorrow");
+        assert_eq!(held[0].record.boot_id, "tomorrow");
         // The sequences of fuzz.rs found it listed twice by node and twice by
         // pod: the index keeps the old entry below the new one.
         let of_node = Filter { node: NodeName::parse("n1").ok(), ..Filter::default() };
         assert_eq!(store.list(&of_node).unwrap().count(), 1);
-        let pod = old.held.pod.as_ref().unwrap();
-        assert_eq!(session.holdings_of_pod(&old.held.attachment.network, pod, &old.held.attachment.ifname).unwrap().len(), 1);
+        let pod = old.record.pod.as_ref().unwrap();
+        assert_eq!(session.holdings_of_pod(&old.record.attachment.network, pod, &old.record.attachment.ifname).unwrap().len(), 1);
         assert_eq!(session.release(&held[0]).unwrap(), Release::Done);
         assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
     }
@@ -206,11 +206,11 @@ behaviors! {
     // An index that fills its first gap put the new entry there, and took it away again.
     fn an_attachment_that_has_freed_its_first_address_can_be_re_homed_to_itself(store) {
         let mut session = open(store);
-        let first = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
-        let second = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
-        let third = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
+        let first = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", Some("web"))).unwrap();
+        let second = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", Some("web"))).unwrap();
+        let third = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", Some("web"))).unwrap();
         assert_eq!(session.release(&first).unwrap(), Release::Done);
-        let to = Draft { boot_id: "tomorrow".to_owned(), ..second.held.clone() };
+        let to = Record { boot_id: "tomorrow".to_owned(), ..second.record.clone() };
         assert!(matches!(session.rehome(&second, &to).unwrap(), Rehome::Done(_)));
         let mut held = session.holdings(&attachment("n1", "c1")).unwrap().held;
         held.sort_by_key(|allocation| allocation.address);
@@ -223,9 +223,9 @@ behaviors! {
 
     fn holdings_of_a_pod_are_those_of_its_name_whoever_the_container_is(store) {
         let mut session = open(store);
-        claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
-        claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c2", Some("web"))).unwrap();
-        claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c3", Some("db"))).unwrap();
+        claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", Some("web"))).unwrap();
+        claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c2", Some("web"))).unwrap();
+        claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c3", Some("db"))).unwrap();
         let network = NetworkName::parse("net1").unwrap();
         let of = |name: &str| {
             let pod = PodRef { namespace: "default".to_owned(), name: name.to_owned(), uid: None };
@@ -237,12 +237,12 @@ behaviors! {
     fn several_addresses_of_one_attachment_are_kept_in_order_and_freed_one_by_one(store) {
         let mut session = open(store);
         for index in 0..3 {
-            let part = Draft { part: Part { index, of: 3 }, ..draft("n1", "c1", None) };
+            let part = Record { part: Part { index, of: 3 }, ..record("n1", "c1", None) };
             claim(session.as_mut(), "10.0.0.0/29", &part).unwrap();
         }
         for left in (0..3).rev() {
             let held = session.holdings(&attachment("n1", "c1")).unwrap().held;
-            assert_eq!(held.iter().map(|a| a.held.part.index).collect::<Vec<_>>(), (0..=left).collect::<Vec<_>>());
+            assert_eq!(held.iter().map(|a| a.record.part.index).collect::<Vec<_>>(), (0..=left).collect::<Vec<_>>());
             assert_eq!(session.release(&held[usize::from(left)]).unwrap(), Release::Done);
         }
         assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
@@ -251,7 +251,7 @@ behaviors! {
     fn the_first_of_several_may_be_freed_first(store) {
         let mut session = open(store);
         for index in 0..3 {
-            let part = Draft { part: Part { index, of: 3 }, ..draft("n1", "c1", None) };
+            let part = Record { part: Part { index, of: 3 }, ..record("n1", "c1", None) };
             claim(session.as_mut(), "10.0.0.0/29", &part).unwrap();
         }
         for _ in 0..3 {
@@ -263,8 +263,8 @@ behaviors! {
 
     fn a_listing_holds_everything_and_what_a_filter_means(store) {
         let mut session = open(store);
-        claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
-        claim(session.as_mut(), "2001:db8::/120", &draft("n1", "c2", None)).unwrap();
+        claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", None)).unwrap();
+        claim(session.as_mut(), "2001:db8::/120", &record("n1", "c2", None)).unwrap();
         drop(session);
         let count = |filter: Filter| store.list(&filter).unwrap().map(Result::unwrap).count();
         assert_eq!(count(Filter::default()), 2);
@@ -277,7 +277,7 @@ behaviors! {
 
     fn confirming_what_is_held_changes_nothing(store) {
         let mut session = open(store);
-        let held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+        let held = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", None)).unwrap();
         session.confirm(&held).unwrap();
         assert_eq!(session.holdings(&attachment("n1", "c1")).unwrap().held, [held]);
     }
@@ -286,27 +286,27 @@ behaviors! {
         let mut session = open(store);
         let mut held = Vec::new();
         for n in 0..600 {
-            held.push(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", &format!("c{n}"), None)).unwrap());
+            held.push(claim(session.as_mut(), "10.0.0.0/22", &record("n1", &format!("c{n}"), None)).unwrap());
         }
         assert_eq!(held[599].address.to_string(), "10.0.2.88");
         for hole in [100, 300] {
             session.release(&held[hole]).unwrap();
         }
-        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", "x", None))), "10.0.0.101");
-        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", "y", None))), "10.0.1.45");
-        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &draft("n1", "z", None))), "10.0.2.89");
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &record("n1", "x", None))), "10.0.0.101");
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &record("n1", "y", None))), "10.0.1.45");
+        assert_eq!(text(claim(session.as_mut(), "10.0.0.0/22", &record("n1", "z", None))), "10.0.2.89");
     }
 
     fn an_undo_of_an_add_frees_its_own_record_and_no_later_one_of_its_attachment(store) {
-        let first = draft("n1", "c1", None);
+        let first = record("n1", "c1", None);
         let offer = Offer { candidates: candidates("10.0.0.0/29"), prefix: 29, gateway: None };
         let slots = [Slot { part: first.part, source: Source::Dynamic, offers: vec![offer] }];
         let (scope, limit) = (Scope::default(), Deadline::after(Duration::from_secs(20)));
-        let (is_alive, caller_gone) = (|_: &Draft| true, || false);
+        let (is_alive, caller_gone) = (|_: &Record| true, || false);
         let ask = Ask {
             scope: &scope,
             slots: &slots,
-            draft: &first,
+            record: &first,
             may_allocate: &|| Ok(()),
             is_alive: &is_alive,
             caller_gone: &caller_gone,
@@ -317,12 +317,12 @@ behaviors! {
         let given = allocate(store, &ask, limit, Duration::from_secs(20)).unwrap();
         let mut session = open(store);
         session.release(&given.held[0]).unwrap();
-        let later = Draft { since: first.since + Duration::from_secs(1), ..first.clone() };
+        let later = Record { since: first.since + Duration::from_secs(1), ..first.clone() };
         assert_eq!(text(claim(session.as_mut(), "10.0.0.0/29", &later)), "10.0.0.1");
         drop(session);
         given.undo(store, limit).unwrap();
         let standing = open(store).holdings(&first.attachment).unwrap().held;
-        assert_eq!(standing.iter().map(|allocation| allocation.held.since).collect::<Vec<_>>(), [later.since]);
+        assert_eq!(standing.iter().map(|allocation| allocation.record.since).collect::<Vec<_>>(), [later.since]);
     }
 }
 
@@ -368,7 +368,7 @@ fn the_file_store_leaves_no_file_when_all_is_freed() {
     let store = FileStore::new(sandbox.store(), host("n1"));
     let mut session = open(&store);
     let held: Vec<_> = (0..40)
-        .map(|n| claim(session.as_mut(), "10.0.0.0/24", &draft("n1", &format!("c{n}"), Some(&format!("p{}", n % 7)))).unwrap())
+        .map(|n| claim(session.as_mut(), "10.0.0.0/24", &record("n1", &format!("c{n}"), Some(&format!("p{}", n % 7)))).unwrap())
         .collect();
     for allocation in held {
         session.release(&allocation).unwrap();

@@ -198,11 +198,11 @@ fn a_hint_is_written_by_a_node_that_has_no_directory_for_it() {
     let sandbox = Sandbox::new();
     let full = FileStore::new(sandbox.store(), conformance::host("n1"));
     for number in 0..6 {
-        let draft = conformance::draft("n1", &format!("c{number}"), None);
-        assert!(conformance::claim(conformance::open(&full).as_mut(), "10.0.0.0/29", &draft).is_some());
+        let record = conformance::record("n1", &format!("c{number}"), None);
+        assert!(conformance::claim(conformance::open(&full).as_mut(), "10.0.0.0/29", &record).is_some());
     }
     let store = FileStore::new(sandbox.store(), NodeIdentity { machine_id: None, ..conformance::host("n2") });
-    let draft = conformance::draft("n2", "late", None);
-    assert!(conformance::claim(conformance::open(&store).as_mut(), "10.0.0.0/29", &draft).is_none());
+    let record = conformance::record("n2", "late", None);
+    assert!(conformance::claim(conformance::open(&store).as_mut(), "10.0.0.0/29", &record).is_none());
     assert!(sandbox.files().contains(&"scopes/@/exhausted".to_owned()), "{:?}", sandbox.files());
 }

@@ -34,12 +34,12 @@ fn state(image: &Image) -> State {
     let standing: Vec<_> = listing.map(Result::unwrap).collect();
     let session = open(&store);
     for allocation in &standing {
-        let holdings = session.holdings(&allocation.held.attachment).unwrap();
+        let holdings = session.holdings(&allocation.record.attachment).unwrap();
         assert!(holdings.held.contains(allocation) && holdings.damaged.is_empty(), "{allocation:?} is not found by its holder");
     }
     let addresses: BTreeSet<_> = standing.iter().map(|allocation| allocation.address).collect();
     assert_eq!(addresses.len(), standing.len(), "an address twice");
-    standing.iter().map(|held| (held.held.attachment.container.as_str().to_owned(), held.address.to_string())).collect()
+    standing.iter().map(|held| (held.record.attachment.container.as_str().to_owned(), held.address.to_string())).collect()
 }
 
 /// A bystander, a pair of addresses, a dead sandbox of pod `web`, two more

@@ -1,10 +1,10 @@
 //! What happens when a step fails, when the answer reaches nobody, and when
 //! the store is not what it should be.
 
-use crate::conformance::{claim, draft, host, open};
+use crate::conformance::{claim, host, open, record};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Call, Ended, HEREABOUTS, Sandbox, configuration};
-use hereabouts::ipam::Draft;
+use hereabouts::ipam::Record;
 use hereabouts::retry::{Deadline, until};
 use hereabouts::store::file::FileStore;
 use hereabouts::store::{Access, Filter, Store, StoreError};
@@ -212,7 +212,7 @@ fn the_store_on_a_shared_filesystem_works_without_any_lock() {
     for n in 1..20 {
         let faults = Faults { shared: true, no_locks: true, ..Faults::default() };
         let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
-        let given = claim(open(&store).as_mut(), "10.0.0.0/24", &draft("n1", &format!("c{n}"), None)).unwrap();
+        let given = claim(open(&store).as_mut(), "10.0.0.0/24", &record("n1", &format!("c{n}"), None)).unwrap();
         assert_eq!(given.address.to_string(), format!("10.0.0.{n}"));
     }
 }
@@ -223,10 +223,10 @@ fn records_of_an_earlier_boot_are_swept_before_exhausted_is_said() {
     let store = FileStore::new(sandbox.store(), host("n1"));
     let mut session = open(&store);
     for n in 0..6 {
-        let old = Draft { boot_id: "yesterday".to_owned(), ..draft("n1", &format!("c{n}"), None) };
+        let old = Record { boot_id: "yesterday".to_owned(), ..record("n1", &format!("c{n}"), None) };
         claim(session.as_mut(), "10.0.0.0/29", &old).unwrap();
     }
-    assert_eq!(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "new", None)).unwrap().address.to_string(), "10.0.0.1");
+    assert_eq!(claim(session.as_mut(), "10.0.0.0/29", &record("n1", "new", None)).unwrap().address.to_string(), "10.0.0.1");
 }
 
 /// An ADD whose time is over frees of them what it needs, and no more.
@@ -235,7 +235,7 @@ fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
     let sandbox = Sandbox::new();
     let store = FileStore::new(sandbox.store(), host("n1"));
     for n in 0..6 {
-        let old = Draft { boot_id: "yesterday".to_owned(), ..draft("n1", &format!("c{n}"), None) };
+        let old = Record { boot_id: "yesterday".to_owned(), ..record("n1", &format!("c{n}"), None) };
         claim(open(&store).as_mut(), "10.0.0.0/29", &old).unwrap();
     }
     // A child of another thread that has not yet become its program holds the lock
@@ -245,9 +245,9 @@ fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
         opened => opened.map(Some),
     });
     let mut session = opened.unwrap().expect("the lock is free again");
-    assert!(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "new", None)).is_some());
+    assert!(claim(session.as_mut(), "10.0.0.0/29", &record("n1", "new", None)).is_some());
     drop(session);
-    let left = store.list(&Filter::default()).unwrap().filter(|item| item.as_ref().unwrap().held.boot_id == "yesterday").count();
+    let left = store.list(&Filter::default()).unwrap().filter(|item| item.as_ref().unwrap().record.boot_id == "yesterday").count();
     assert_eq!(left, 5);
 }
 

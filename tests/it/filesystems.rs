@@ -2,7 +2,7 @@
 //! something would be allocated, by their type alone, and not stopped where
 //! something is freed or looked at. `scripts/test-shared-fs` has the real ones.
 
-use crate::conformance::{LIST, candidates, draft, host};
+use crate::conformance::{LIST, candidates, host, record};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::fuse::{Fuse, OPEN, OPENDIR};
 use crate::support::overlay::Overlay;
@@ -138,7 +138,7 @@ fn a_store_whose_names_show_two_inodes_is_not_damaged_and_a_copied_one_is() {
     let store = like_sshfs(&sandbox);
     for container in ["c1", "c2", "c3"] {
         let mut session = store.open(Access::Allocate, deadline()).unwrap();
-        let claimed = session.claim(&Scope::parse("s").unwrap(), &candidates("10.0.0.0/29"), &draft("n1", container, None)).unwrap();
+        let claimed = session.claim(&Scope::parse("s").unwrap(), &candidates("10.0.0.0/29"), &record("n1", container, None)).unwrap();
         assert!(matches!(claimed, Claim::Claimed(_)));
     }
     let verified = store.verify(deadline()).unwrap();
@@ -194,7 +194,7 @@ fn a_name_that_another_machine_takes_at_any_step_is_taken_whatever_the_error() {
     let deadline = || Deadline::after(Duration::from_secs(20));
     let claim = move |store: &FileStore<FaultyDisk>, scope: &str, node: &str| {
         let mut session = store.open(Access::Allocate, deadline())?;
-        let claimed = session.claim(&Scope::parse(scope).unwrap(), &candidates("10.0.0.0/29"), &draft(node, "c", None))?;
+        let claimed = session.claim(&Scope::parse(scope).unwrap(), &candidates("10.0.0.0/29"), &record(node, "c", None))?;
         let Claim::Claimed(allocation) = claimed else { panic!("no room") };
         Ok::<_, StoreError>(allocation.address)
     };

@@ -4,11 +4,11 @@
 /// A million records.
 mod many;
 
-use crate::conformance::{claim, draft, host};
+use crate::conformance::{claim, host, record};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Call, Sandbox, configuration};
 use crate::support::stopped::{Moment, Stopped, Waiting, has_strace};
-use hereabouts::ipam::Draft;
+use hereabouts::ipam::Record;
 use hereabouts::retry::Deadline;
 use hereabouts::store::file::FileStore;
 use hereabouts::store::file::upkeep::finding::{Finding, Problem};
@@ -328,8 +328,8 @@ fn a_move_leaves_nothing_to_find() {
         let store = FileStore::on(FaultyDisk::new(sandbox.path(to), Faults::default()), host("n1"));
         let deadline = || Deadline::after(Duration::from_secs(20));
         let mut session = store.open(Access::Allocate, deadline()).unwrap();
-        let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", Some("web"))).unwrap();
-        let moved = Draft { boot_id: "tomorrow".to_owned(), ..draft("n1", to, Some("web")) };
+        let old = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", Some("web"))).unwrap();
+        let moved = Record { boot_id: "tomorrow".to_owned(), ..record("n1", to, Some("web")) };
         assert!(matches!(session.rehome(&old, &moved).unwrap(), Rehome::Done(_)));
         drop(session);
         let found = store.verify(deadline()).unwrap().findings;

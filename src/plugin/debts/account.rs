@@ -5,7 +5,7 @@ use super::note::Unreadable;
 use super::pay::{self, IsDead};
 use super::{Answer, Debt, Debts, Place, Since, name_of, words};
 use crate::config::StoreSettings;
-use crate::ipam::{Allocation, Attachment, Draft};
+use crate::ipam::{Allocation, Attachment, Record};
 use crate::plugin::evidence;
 use crate::plugin::failure::Failure;
 use crate::plugin::recently_freed::Freed;
@@ -36,7 +36,7 @@ pub struct Owed<'a> {
     /// What the caller is told.
     pub answered: Answer,
     /// What is seen of the sandbox.
-    pub seen: Draft,
+    pub seen: Record,
 }
 
 /// A debt that an ADD met and that is not paid.
@@ -121,13 +121,13 @@ impl Account {
     /// under that one's lock.
     #[must_use]
     pub fn has_ended(&self, standing: &Allocation) -> bool {
-        self.of(&standing.held.attachment).is_some_and(|(_, debt)| debt.has_ended(standing))
+        self.of(&standing.record.attachment).is_some_and(|(_, debt)| debt.has_ended(standing))
     }
 
     /// After another attachment of the same pod has taken over a record, under the
     /// lock of the one that held it: that one owes it no more.
     pub fn moved(&self, old: &Allocation) {
-        let Some((name, mut debt)) = self.of(&old.held.attachment) else { return };
+        let Some((name, mut debt)) = self.of(&old.record.attachment) else { return };
         let Some(held) = &mut debt.held else { return };
         held.retain(|known| (&known.scope, known.address) != (&old.scope, old.address));
         let settled = if held.is_empty() { self.debts.unlink(&name) } else { self.debts.write(&debt) };

@@ -25,7 +25,7 @@ pub use pay::{IsDead, Open, Paid, Payer};
 use super::evidence::{self, Machine};
 use crate::config::{ConfigError, FlatFile, Merged, Settings, StoreKind, StoreSettings};
 use crate::digest::{is_short, short};
-use crate::ipam::{Allocation, Attachment, Draft, NodeName};
+use crate::ipam::{Allocation, Attachment, NodeName, Record};
 use crate::json::Json;
 use crate::store::attachment_hash::short_of_attachment;
 use crate::store::disk::{Disk, Inode, RealDisk};
@@ -62,7 +62,7 @@ pub struct Debt {
     /// was under way.
     pub exclusive: bool,
     /// What the call saw of the sandbox.
-    pub seen: Draft,
+    pub seen: Record,
     /// Why it could not be done.
     pub reason: String,
     /// Since when something is owed; `seen` has the boot and the time of the last

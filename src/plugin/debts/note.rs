@@ -76,7 +76,7 @@ pub(super) fn encode(debt: &Debt) -> Result<Vec<u8>, serde_json::Error> {
         })
     };
     let nowhere = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-    let seen = Allocation { scope: Scope::default(), address: nowhere, held: debt.seen.clone(), version: None };
+    let seen = Allocation { scope: Scope::default(), address: nowhere, record: debt.seen.clone(), version: None };
     let note = Note {
         format: FORMAT,
         node: node.to_string(),
@@ -127,7 +127,7 @@ fn understand(note: Note) -> Result<Debt, String> {
     let held = |held: &Held| {
         let version = held.uid.clone().map(|uid| Version { uid, revision: held.revision.clone().unwrap_or_default(), newer: Vec::new() });
         let allocation = record_from_json(&held.record)?;
-        if allocation.held.attachment == attachment { Ok(Allocation { version, ..allocation }) } else { Err(invalid("held")) }
+        if allocation.record.attachment == attachment { Ok(Allocation { version, ..allocation }) } else { Err(invalid("held")) }
     };
     let is_kubernetes = match note.store.datastore.as_str() {
         "file" => false,
@@ -146,7 +146,7 @@ fn understand(note: Note) -> Result<Debt, String> {
             _ => return Err(invalid("answered")),
         },
         exclusive: note.exclusive,
-        seen: record_from_json(&note.seen)?.held,
+        seen: record_from_json(&note.seen)?.record,
         reason: note.reason,
         since: Since {
             time: humantime::parse_rfc3339(&note.since).or(Err(invalid("since")))?,

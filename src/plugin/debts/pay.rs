@@ -16,7 +16,7 @@
 
 use super::{Answer, Debt, Debts, Place, is_debt, is_own};
 use crate::config::{Settings, StoreSettings};
-use crate::ipam::{Allocation, Attachment, Draft, NodeName};
+use crate::ipam::{Allocation, Attachment, NodeName, Record};
 use crate::plugin::recently_freed::Freed;
 use crate::plugin::{Ready, del};
 use crate::retry::Deadline;
@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Whether the sandbox of a record is shown to be gone.
-pub type IsDead<'a> = &'a dyn Fn(&Draft) -> bool;
+pub type IsDead<'a> = &'a dyn Fn(&Record) -> bool;
 
 /// Opens the store that settings name.
 pub type Open<'a> = &'a dyn Fn(&Settings) -> Result<Box<dyn Store>, StoreError>;
@@ -79,7 +79,7 @@ struct Visit<'a> {
 impl Debt {
     /// Whether a record may be freed for this debt.
     fn is_due(&self, standing: &Allocation, is_dead: IsDead<'_>) -> bool {
-        is_dead(&standing.held) || self.has_ended(standing)
+        is_dead(&standing.record) || self.has_ended(standing)
     }
 
     /// Whether the runtime was told that the attachment has ended which held this
@@ -138,7 +138,7 @@ pub(super) fn pay(
 fn free(store: &dyn Store, allocation: &Allocation, noted: Option<&Freed>, deadline: Deadline) -> Result<bool, StoreError> {
     let freed = store.open(Access::Release, deadline)?.release_unchanged(allocation)? == Release::Done;
     if freed {
-        let held = &allocation.held;
+        let held = &allocation.record;
         tracing::info!(address = %allocation.address, holder = %held.attachment, of = held.pod.as_ref().map(display), "freed for a debt");
         if let Some(noted) = noted {
             noted.note(allocation);
@@ -198,7 +198,7 @@ impl Debts {
             if deadline.left().is_zero() {
                 return;
             }
-            let is_dead = |held: &Draft| ready.life(held).is_dead();
+            let is_dead = |held: &Record| ready.life(held).is_dead();
             let visit = Visit {
                 node: &ready.node,
                 store: ready.store.as_ref(),

@@ -4,7 +4,7 @@ use super::pay::{PATIENCE, pay};
 use super::{Account, Answer, Debt, Debts, Owed, Payer, Place, Since, note};
 use crate::addr::{AddrSet, Range};
 use crate::config::Settings;
-use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, NodeName, Scope};
+use crate::ipam::{Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName, Record, Scope};
 use crate::plugin::evidence::{Machine, Sighting};
 use crate::retry::Deadline;
 use crate::store::memory::MemoryStore;
@@ -22,8 +22,8 @@ fn attachment() -> Attachment {
     }
 }
 
-fn sandbox() -> Draft {
-    Machine::new("today".to_owned(), None, std::time::UNIX_EPOCH).draft(attachment(), Sighting::default())
+fn sandbox() -> Record {
+    Machine::new("today".to_owned(), None, std::time::UNIX_EPOCH).record(attachment(), Sighting::default())
 }
 
 fn store() -> MemoryStore {
@@ -35,9 +35,9 @@ fn claim(store: &MemoryStore) -> Allocation {
     let range = Range::new("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()).unwrap();
     let candidates = AddrSet::from_range(&range);
     // Two records of one address differ in nothing but what the store numbers.
-    let draft = Draft { prefix: 24, view: None, ..sandbox() };
+    let record = Record { prefix: 24, view: None, ..sandbox() };
     let mut session = store.open(Access::Allocate, Deadline::after(PATIENCE)).unwrap();
-    match session.claim(&Scope::default(), &candidates, &draft).unwrap() {
+    match session.claim(&Scope::default(), &candidates, &record).unwrap() {
         Claim::Claimed(allocation) => allocation,
         Claim::Full => panic!("full"),
     }

@@ -7,23 +7,23 @@ use super::session::FileSession;
 use super::writer::{Link, has_capitals, has_gone};
 use super::{layout, remove};
 use crate::addr::{AddrSet, Range, Shard};
-use crate::ipam::{Allocation, Draft, Scope};
+use crate::ipam::{Allocation, Record, Scope};
 use crate::retry;
 use crate::store::disk::Disk;
 use crate::store::{Claim, StoreError};
 
 impl<D: Disk> FileSession<'_, D> {
     /// See [`crate::store::Session::claim`].
-    pub(super) fn claim_lowest(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
+    pub(super) fn claim_lowest(&mut self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError> {
         if candidates.is_empty() || hint::is_exhausted(&self.store.disk, scope, candidates) {
             return Ok(Claim::Full);
         }
-        if has_capitals(scope, draft) {
+        if has_capitals(scope, record) {
             self.store.check_case()?;
         }
         self.store.ensure(&layout::scope(scope))?;
         let deadline = self.deadline;
-        let claimed = retry::until(&deadline, || self.claim_once(scope, candidates, draft))?;
+        let claimed = retry::until(&deadline, || self.claim_once(scope, candidates, record))?;
         claimed.ok_or_else(|| StoreError::OldView {
             path: self.store.disk.root().join(layout::scope(scope)),
             waited: humantime::format_duration(deadline.limit()).to_string(),
@@ -34,10 +34,10 @@ impl<D: Disk> FileSession<'_, D> {
     /// that another node has removed for as long as it caches names (GlusterFS: one second, or the
     /// mount's setting), and refuse the link without asking the server. Such a candidate is
     /// skipped. Returns `None` if there is no other.
-    fn claim_once(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Option<Claim>, StoreError> {
+    fn claim_once(&mut self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Option<Claim>, StoreError> {
         let mut untried = candidates.clone();
         let mut is_believed = true;
-        let gateways = Gateways::new(self.store, scope, draft.source);
+        let gateways = Gateways::new(self.store, scope, record.source);
         loop {
             self.lock_store()?;
             let mut full = if is_believed { FullShards::read(&self.store.disk, scope) } else { FullShards::default() };
@@ -59,10 +59,10 @@ impl<D: Disk> FileSession<'_, D> {
                     self.unlock_shared();
                     return Ok(None);
                 }
-                if self.sweep_earlier_boots(draft)? {
+                if self.sweep_earlier_boots(record)? {
                     continue;
                 }
-                let full = self.is_really_full(scope, candidates, draft, look.passed_over, &gateways)?;
+                let full = self.is_really_full(scope, candidates, record, look.passed_over, &gateways)?;
                 if self.settle_gateway(&gateways)? || !full {
                     // If the hint could not be corrected, it would give the same answer again.
                     is_believed = false;
@@ -77,7 +77,7 @@ impl<D: Disk> FileSession<'_, D> {
                 untried.remove(&Range::single(address));
                 continue;
             }
-            let written = self.write_record(scope, address, draft);
+            let written = self.write_record(scope, address, record);
             if has_gone(&written) && !self.deadline.left().is_zero() {
                 self.unlock_shared();
                 return Ok(None);
@@ -112,7 +112,7 @@ impl<D: Disk> FileSession<'_, D> {
     /// Claims an address again, as it was noted. Returns whether it was free: link(2) decides.
     pub(super) fn claim_again(&mut self, noted: &Allocation) -> Result<bool, StoreError> {
         self.lock_store()?;
-        let written = self.write_record(&noted.scope, noted.address, &noted.held)?;
+        let written = self.write_record(&noted.scope, noted.address, &noted.record)?;
         let is_made = self.link_name(&written)? == Link::Made;
         if !is_made {
             remove(&self.store.disk, &written.entry)?;
@@ -131,7 +131,7 @@ impl<D: Disk> FileSession<'_, D> {
         &mut self,
         scope: &Scope,
         candidates: &AddrSet,
-        draft: &Draft,
+        record: &Record,
         passed_over: usize,
         gateways: &Gateways<'_, D>,
     ) -> Result<bool, StoreError> {
@@ -144,7 +144,7 @@ impl<D: Disk> FileSession<'_, D> {
             let look = find_free(&self.store.disk, scope, candidates, &nothing, &bars)?;
             return Ok(self.trust_listing(scope, &look));
         }
-        let before = self.attachment_addresses(draft)?;
+        let before = self.attachment_addresses(record)?;
         self.unlock();
         let path = layout::looking(scope);
         let local = self.is_local();
@@ -155,7 +155,7 @@ impl<D: Disk> FileSession<'_, D> {
             Some(find_free(&self.store.disk, scope, candidates, &nothing, &bars)?)
         };
         self.relock()?;
-        if self.attachment_addresses(draft)? != before {
+        if self.attachment_addresses(record)? != before {
             return Err(StoreError::Changed);
         }
         Ok(found.is_none_or(|look| self.trust_listing(scope, &look)))

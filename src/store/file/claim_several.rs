@@ -18,7 +18,7 @@ use super::session::FileSession;
 use super::writer::{Link, Written, has_capitals, has_gone};
 use super::{layout, remove};
 use crate::addr::Range;
-use crate::ipam::{Allocation, Draft, Scope};
+use crate::ipam::{Allocation, Record, Scope};
 use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Inode};
 use crate::store::{Claim, StoreError, Wanted, claim_one};
@@ -27,7 +27,7 @@ use std::path::Path;
 
 /// The free addresses that a search found.
 struct Chosen<'w> {
-    addresses: Vec<(IpAddr, &'w Draft)>,
+    addresses: Vec<(IpAddr, &'w Record)>,
     /// Whether the search found shards that are full.
     news: bool,
 }
@@ -55,7 +55,7 @@ impl<D: Disk> FileSession<'_, D> {
     /// a gateway is in doubt, a directory is gone, or a client of a shared filesystem has an old
     /// view.
     fn claim_together(&mut self, scope: &Scope, wanted: &[Wanted<'_>], made: &mut Vec<Allocation>) -> Result<usize, StoreError> {
-        if wanted.iter().flat_map(|wanted| &wanted.offers).any(|(_, draft)| has_capitals(scope, draft)) {
+        if wanted.iter().flat_map(|wanted| &wanted.offers).any(|(_, record)| has_capitals(scope, record)) {
             self.store.check_case()?;
         }
         self.store.ensure(&layout::scope(scope))?;
@@ -100,22 +100,22 @@ impl<D: Disk> FileSession<'_, D> {
 
     /// Returns the lowest free candidate of each first offer, no address twice.
     fn choose_all<'w>(&self, scope: &Scope, wanted: &'w [Wanted<'_>], full: &mut FullShards) -> Result<Option<Chosen<'w>>, StoreError> {
-        let mut chosen: Vec<(IpAddr, &Draft)> = Vec::new();
+        let mut chosen: Vec<(IpAddr, &Record)> = Vec::new();
         let mut news = false;
         for wanted in wanted {
-            let Some((candidates, draft)) = wanted.offers.first() else {
+            let Some((candidates, record)) = wanted.offers.first() else {
                 return Ok(None);
             };
             let mut candidates = (*candidates).clone();
             chosen.iter().for_each(|(address, _)| candidates.remove(&Range::single(*address)));
-            let gateways = Gateways::new(self.store, scope, draft.source);
+            let gateways = Gateways::new(self.store, scope, record.source);
             let look = find_free(&self.store.disk, scope, &candidates, full, &|address| gateways.bars(address))?;
             let Some(address) = look.free.filter(|_| !gateways.are_in_doubt()) else {
                 return Ok(None);
             };
             news |= !look.full.is_empty();
             look.full.into_iter().for_each(|(shard, held)| full.insert(shard, held));
-            chosen.push((address, draft));
+            chosen.push((address, record));
         }
         Ok(Some(Chosen { addresses: chosen, news }))
     }
@@ -140,7 +140,7 @@ impl<D: Disk> FileSession<'_, D> {
         self.lock_store()?;
         let mut found = Vec::new();
         for held in held.iter().rev() {
-            if self.store.is_own_name(&held.held.attachment.node)? {
+            if self.store.is_own_name(&held.record.attachment.node)? {
                 found.extend(self.standing(held)?);
             }
         }

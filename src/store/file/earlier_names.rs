@@ -64,7 +64,8 @@ impl<D: Disk> FileStore<D> {
             let network = directory.join(network);
             Some(self.disk.names(&network).ok()?.into_iter().map(move |entry| network.join(entry)))
         });
-        let mut nodes = entries.flatten().filter_map(|entry| Some(record::read(&self.disk.read(&entry).ok()?).ok()?.held.attachment.node));
+        let mut nodes =
+            entries.flatten().filter_map(|entry| Some(record::read(&self.disk.read(&entry).ok()?).ok()?.record.attachment.node));
         nodes.find(|node| percent::escape(node.as_str()) == name)
     }
 

@@ -68,14 +68,14 @@ impl<'s, D: Disk> Gateways<'s, D> {
 }
 
 fn names(held: &Allocation, scope: &Scope, gateway: IpAddr) -> bool {
-    held.scope == *scope && held.held.gateway == Some(gateway)
+    held.scope == *scope && held.record.gateway == Some(gateway)
 }
 
 impl<D: Disk> FileStore<D> {
     /// Notes the gateway that a record is about to name. Runs under the store's lock. A failure
     /// fails no verb.
     pub(super) fn note_gateway(&self, allocation: &Allocation) {
-        let Some(gateway) = allocation.held.gateway else {
+        let Some(gateway) = allocation.record.gateway else {
             return;
         };
         let note = layout::gateway(&allocation.scope, gateway);

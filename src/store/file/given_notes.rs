@@ -77,13 +77,13 @@ impl<'n> Given<'n> {
 
     /// Notes a record. Replaces the note about the same part.
     fn put(&self, allocation: &Allocation) -> io::Result<()> {
-        let attachment = &allocation.held.attachment;
+        let attachment = &allocation.record.attachment;
         let before = self.of(attachment);
         let is_same = |noted: &Allocation| record::encode(noted).ok() == record::encode(allocation).ok();
         if before.iter().any(is_same) {
             return Ok(());
         }
-        let is_other = |noted: &Allocation| !is_at(noted, allocation) && noted.held.part.index != allocation.held.part.index;
+        let is_other = |noted: &Allocation| !is_at(noted, allocation) && noted.record.part.index != allocation.record.part.index;
         let mut noted: Vec<Allocation> = before.into_iter().filter(is_other).collect();
         noted.push(allocation.clone());
         self.write(attachment, &noted)
@@ -91,7 +91,7 @@ impl<'n> Given<'n> {
 
     /// Removes a record from the notes.
     pub(super) fn take(&self, allocation: &Allocation) -> io::Result<()> {
-        let attachment = &allocation.held.attachment;
+        let attachment = &allocation.record.attachment;
         let mut noted = self.of(attachment);
         let before = noted.len();
         noted.retain(|noted| !is_at(noted, allocation));
@@ -197,7 +197,7 @@ impl<D: Disk> FileStore<D> {
         let filter = Filter { node: Some(self.host.node.clone()), ..Filter::default() };
         for allocation in listing::list(&self.disk, filter)?.filter_map(Result::ok) {
             // A call of that attachment is in progress and writes its own note.
-            let Some(_lock) = self.try_attachment(&allocation.held.attachment)? else { continue };
+            let Some(_lock) = self.try_attachment(&allocation.record.attachment)? else { continue };
             if matches!(self.standing_for(&allocation)?, Standing::Ours) {
                 self.note_given(&allocation);
             }
@@ -215,8 +215,8 @@ impl<D: Disk> FileStore<D> {
             return Ok(Standing::Nothing);
         };
         Ok(match record::decode(&content.bytes) {
-            Ok(standing) if standing.held.attachment == noted.held.attachment => Standing::Ours,
-            Ok(standing) => Standing::Anothers(standing.held.attachment.to_string()),
+            Ok(standing) if standing.record.attachment == noted.record.attachment => Standing::Ours,
+            Ok(standing) => Standing::Anothers(standing.record.attachment.to_string()),
             Err(_) => Standing::Unreadable,
         })
     }

@@ -16,7 +16,7 @@
 use super::layout::{self, Stem};
 use super::record::{self, Unreadable};
 use super::{is_gone, is_taken};
-use crate::ipam::{Allocation, Draft};
+use crate::ipam::{Allocation, Record};
 use crate::store::StoreError;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Content, Disk, Inode};
@@ -96,7 +96,7 @@ pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<S
 /// Returns whether both have the same attachment and pod. An entry by pod does not belong to a
 /// record that names another pod.
 fn is_same_holder(one: &Allocation, other: &Allocation) -> bool {
-    one.held.attachment == other.held.attachment && one.held.pod == other.held.pod
+    one.record.attachment == other.record.attachment && one.record.pod == other.record.pod
 }
 
 /// The number above all entries of a stem, as far as a session knows it. Without it, each new
@@ -239,7 +239,7 @@ pub(super) fn take_out(disk: &dyn Disk, entry: &Path, replace: impl Fn(&Path, &P
 }
 
 /// Returns the stem that leads from a pod to its record; `None` unless the pod's name is complete.
-pub(super) fn by_pod(held: &Draft) -> Option<Stem> {
+pub(super) fn by_pod(held: &Record) -> Option<Stem> {
     let pod = held.pod.as_ref().filter(|pod| pod.is_whole())?;
     Some(layout::pod(&held.attachment.node, &held.attachment.network, pod, &held.attachment.ifname))
 }

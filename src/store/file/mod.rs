@@ -46,7 +46,7 @@ use super::disk::{Content, Disk, Held, RealDisk};
 use super::node_identity::NodeIdentity;
 use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, Draft, Life, NodeName, Scope, Source, Sticky};
+use crate::ipam::{Allocation, Attachment, Life, NodeName, Record, Scope, Source, Sticky};
 use crate::retry::Deadline;
 use durable::sync_name;
 pub use expected_store::{Named, Terms};
@@ -75,7 +75,7 @@ pub struct FileStore<D: Disk> {
     disk: D,
     host: NodeIdentity,
     acting: Acting,
-    life: Option<fn(&Draft) -> Life>,
+    life: Option<fn(&Record) -> Life>,
     /// The conditions for the directory; `None` if any directory is accepted.
     terms: Option<Terms>,
     /// The id of the store, after the check that it is the expected one.
@@ -116,7 +116,7 @@ impl<D: Disk> FileStore<D> {
     /// Sets the function that decides whether the sandbox of a record of another boot still exists.
     /// Without it, every such sandbox counts as gone.
     #[must_use]
-    pub fn classifying_with(mut self, life: fn(&Draft) -> Life) -> Self {
+    pub fn classifying_with(mut self, life: fn(&Record) -> Life) -> Self {
         self.life = Some(life);
         self
     }
@@ -220,7 +220,7 @@ impl<D: Disk> Store for FileStore<D> {
         let mut held = Vec::new();
         for entry in index::entries(&self.disk, &layout::attachment(attachment)).ok()? {
             match entry.state {
-                index::State::Stands(allocation) if allocation.held.attachment == *attachment => held.push(*allocation),
+                index::State::Stands(allocation) if allocation.record.attachment == *attachment => held.push(*allocation),
                 index::State::Stands(_) | index::State::LeftOver(_) => {}
                 index::State::Damaged(_) => return None,
             }

@@ -2,8 +2,8 @@
 //! know. `docs/store.md` describes it.
 
 use crate::ipam::{
-    Allocation, Attachment, ContainerId, Draft, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version,
-    View,
+    Allocation, Attachment, ContainerId, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Record, Scope, Source,
+    Version, View,
 };
 use crate::store::StoreError;
 use crate::store::disk::{Content, Inode};
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub(super) const FORMAT: u64 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct StoredRecord {
     /// No version writes this key yet. A later version may change single records.
     #[serde(default, skip_serializing)]
     format: u64,
@@ -118,8 +118,8 @@ impl Viewpoint {
 
 /// Returns the bytes of a record.
 pub(super) fn encode(allocation: &Allocation) -> Result<Vec<u8>, serde_json::Error> {
-    let Allocation { scope, address, held, version: _ } = allocation;
-    let record = Record {
+    let Allocation { scope, address, record: held, version: _ } = allocation;
+    let record = StoredRecord {
         format: FORMAT,
         address: *address,
         prefix: held.prefix,
@@ -197,8 +197,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Allocation, Unreadable> {
     if crate::store::disk::LARGEST < bytes.len() as u64 {
         return Err(Unreadable::Damaged("larger than any record".to_owned()));
     }
-    let record: Record = match serde_json::from_slice(bytes) {
-        Ok(Record { format, .. }) if FORMAT < format => return Err(Unreadable::Newer(format)),
+    let record: StoredRecord = match serde_json::from_slice(bytes) {
+        Ok(StoredRecord { format, .. }) if FORMAT < format => return Err(Unreadable::Newer(format)),
         Ok(record) => record,
         Err(error) => return Err(newer(bytes).unwrap_or_else(|| Unreadable::Damaged(error.to_string()))),
     };
@@ -215,7 +215,7 @@ fn newer(bytes: &[u8]) -> Option<Unreadable> {
     (FORMAT < head.format).then_some(Unreadable::Newer(head.format))
 }
 
-fn understand(record: Record) -> Result<Allocation, String> {
+fn understand(record: StoredRecord) -> Result<Allocation, String> {
     let invalid = |key: &str| format!("invalid {key}");
     let source = match record.source.as_str() {
         "dynamic" => Source::Dynamic,
@@ -229,7 +229,7 @@ fn understand(record: Record) -> Result<Allocation, String> {
         container: ContainerId::parse(&record.container_id).or(Err(invalid("container_id")))?,
         ifname: IfName::parse(&record.ifname).or(Err(invalid("ifname")))?,
     };
-    let held = Draft {
+    let held = Record {
         attachment,
         pod: record.pod.map(|pod| PodRef { namespace: pod.namespace, name: pod.name, uid: pod.uid }),
         netns: record.netns.map(|netns| Netns {
@@ -246,7 +246,7 @@ fn understand(record: Record) -> Result<Allocation, String> {
         gateway: record.gateway,
     };
     let scope = Scope::parse(&record.scope).or(Err(invalid("scope")))?;
-    let allocation = Allocation { scope, address: record.address, held, version: None };
+    let allocation = Allocation { scope, address: record.address, record: held, version: None };
     allocation.impossible().map_or(Ok(()), |key| Err(invalid(key)))?;
     Ok(allocation)
 }
@@ -284,7 +284,7 @@ mod tests {
         Allocation {
             scope: Scope::parse("blue").unwrap(),
             address: "2001:db8::7".parse().unwrap(),
-            held: Draft {
+            record: Record {
                 attachment: Attachment {
                     node: NodeName::parse("n1").unwrap(),
                     network: NetworkName::parse("net1").unwrap(),

@@ -36,7 +36,7 @@ impl<D: Disk> FileSession<'_, D> {
         self.unlock_shared();
         self.move_pod(held, old, new);
         // The address has moved. An error here would claim that it has not.
-        let tidied = match old_entry.filter(|_| held.held.attachment == new.allocation.held.attachment) {
+        let tidied = match old_entry.filter(|_| held.record.attachment == new.allocation.record.attachment) {
             Some(entry) => self.move_down(new, &entry),
             None => Ok(()),
         };
@@ -49,8 +49,8 @@ impl<D: Disk> FileSession<'_, D> {
     /// Replaces the old record's entry by pod with that of the new one. Otherwise the old entry
     /// would stay below it until the DEL.
     fn move_pod(&self, held: &Allocation, old: Inode, new: &Written) {
-        let stem = by_pod(&held.held);
-        let entry = stem.as_ref().filter(|_| stem == by_pod(&new.allocation.held)).and_then(|stem| self.entry_at(stem, old));
+        let stem = by_pod(&held.record);
+        let entry = stem.as_ref().filter(|_| stem == by_pod(&new.allocation.record)).and_then(|stem| self.entry_at(stem, old));
         match entry.map(|entry| self.store.replace(&new.entry, &entry)) {
             Some(Ok(())) => {}
             Some(Err(error)) => tracing::debug!(%error, "the entry by pod could not be moved"),

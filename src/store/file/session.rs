@@ -4,7 +4,7 @@
 use super::hint::FullShards;
 use super::{FileStore, given_notes, index, layout, read, record, remove, sync_name};
 use crate::addr::{AddrSet, Shard};
-use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope};
+use crate::ipam::{Allocation, Attachment, IfName, NetworkName, PodRef, Record, Scope};
 use crate::retry::Deadline;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Held, Inode};
@@ -106,12 +106,12 @@ impl<'s, D: Disk> FileSession<'s, D> {
 
     /// Frees the records that this node made before its last boot and whose sandboxes are gone.
     /// Used only when nothing else is free. Returns whether anything was freed.
-    pub(super) fn sweep_earlier_boots(&mut self, draft: &Draft) -> Result<bool, StoreError> {
+    pub(super) fn sweep_earlier_boots(&mut self, record: &Record) -> Result<bool, StoreError> {
         let filter = Filter { node: Some(self.store.host.node.clone()), earlier_names: true, ..Filter::default() };
         let mut stale = Vec::new();
         for allocation in self.store.list(&filter)? {
             match allocation {
-                Ok(allocation) if allocation.held.boot_id != draft.boot_id && self.is_dead(&allocation.held) => stale.push(allocation),
+                Ok(allocation) if allocation.record.boot_id != record.boot_id && self.is_dead(&allocation.record) => stale.push(allocation),
                 Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Newer { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -122,7 +122,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
                 break;
             }
             // A call of that attachment that is in progress decides about its record.
-            if let Some(_lock) = self.store.try_attachment(&allocation.held.attachment)? {
+            if let Some(_lock) = self.store.try_attachment(&allocation.record.attachment)? {
                 freed |= self.release_unchanged(&allocation)? == Release::Done;
             }
         }
@@ -131,7 +131,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
     }
 
     /// Returns whether the sandbox of a record of another boot is proven to be gone.
-    fn is_dead(&self, held: &Draft) -> bool {
+    fn is_dead(&self, held: &Record) -> bool {
         self.store.life.is_none_or(|life| life(held).is_dead())
     }
 
@@ -142,7 +142,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
         let Some(content) = read(&self.store.disk, &name)? else {
             return Ok(None);
         };
-        let standing = record::read(&content).ok().filter(|standing| standing.held.attachment == held.held.attachment);
+        let standing = record::read(&content).ok().filter(|standing| standing.record.attachment == held.record.attachment);
         Ok(standing.map(|standing| (standing, content.inode)))
     }
 
@@ -154,7 +154,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
 
     /// Frees the record that `find` returns for the address.
     fn release_found(&mut self, held: &Allocation, find: Find<'s, D>) -> Result<Release, StoreError> {
-        if self.place == Place::Absent || !self.store.is_own_name(&held.held.attachment.node)? {
+        if self.place == Place::Absent || !self.store.is_own_name(&held.record.attachment.node)? {
             return Ok(Release::NotYours);
         }
         self.lock_store()?;
@@ -194,11 +194,11 @@ impl<'s, D: Disk> FileSession<'s, D> {
     pub(super) fn unlink_entries(&self, freed: &[(Allocation, Inode)]) -> Result<(), StoreError> {
         let inodes: Vec<Inode> = freed.iter().map(|(_, inode)| *inode).collect();
         // A record under an earlier name of the node has a different attachment.
-        for of_one in freed.chunk_by(|one, other| one.0.held.attachment == other.0.held.attachment) {
-            let pods = || of_one.chunk_by(|one, other| one.0.held.pod == other.0.held.pod).filter_map(<[_]>::first);
+        for of_one in freed.chunk_by(|one, other| one.0.record.attachment == other.0.record.attachment) {
+            let pods = || of_one.chunk_by(|one, other| one.0.record.pod == other.0.record.pod).filter_map(<[_]>::first);
             pods().for_each(|(held, _)| self.unlink_pod(held, &inodes));
             if let Some((held, _)) = of_one.first() {
-                index::remove(&self.store.disk, &layout::attachment(&held.held.attachment), &inodes)?;
+                index::remove(&self.store.disk, &layout::attachment(&held.record.attachment), &inodes)?;
             }
             pods().for_each(|(held, _)| self.unlink_pod(held, &inodes));
         }
@@ -206,7 +206,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
     }
 
     fn unlink_pod(&self, held: &Allocation, inodes: &[Inode]) {
-        let Some(stem) = index::by_pod(&held.held) else {
+        let Some(stem) = index::by_pod(&held.record) else {
             return;
         };
         if let Err(error) = index::remove(&self.store.disk, &stem, inodes) {
@@ -216,7 +216,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
 
     /// Returns the entry of the attachment that is this file.
     pub(super) fn entry_of(&self, held: &Allocation, inode: Inode) -> Option<PathBuf> {
-        self.entry_at(&layout::attachment(&held.held.attachment), inode)
+        self.entry_at(&layout::attachment(&held.record.attachment), inode)
     }
 
     pub(super) fn entry_at(&self, stem: &layout::Stem, inode: Inode) -> Option<PathBuf> {
@@ -250,8 +250,8 @@ impl<D: Disk> Session for FileSession<'_, D> {
                         // to be of this sandbox.
                         let counts = !is_earlier
                             || self.access != Access::Allocate
-                            || self.store.life.is_some_and(|life| life(&allocation.held).is_seen());
-                        if allocation.held.attachment == named && !known && counts {
+                            || self.store.life.is_some_and(|life| life(&allocation.record).is_seen());
+                        if allocation.record.attachment == named && !known && counts {
                             holdings.held.push(*allocation);
                         }
                     }
@@ -263,7 +263,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
                 self.next.know(&stem, u32::try_from(count).unwrap_or(0));
             }
         }
-        holdings.held.sort_by_key(|allocation| allocation.held.part.index);
+        holdings.held.sort_by_key(|allocation| allocation.record.part.index);
         // A note may be about a record that the store has lost: a DEL must remove it, so that the
         // record is not recreated.
         holdings.left_over |= self.store.given().is_some_and(|given| {
@@ -284,9 +284,9 @@ impl<D: Disk> Session for FileSession<'_, D> {
                 if held.iter().any(|other| other.address == allocation.address && other.scope == allocation.scope) {
                     continue;
                 }
-                let attachment = &allocation.held.attachment;
+                let attachment = &allocation.record.attachment;
                 let ours = attachment.node == self.store.host.node && attachment.network == *network && attachment.ifname == *ifname;
-                if ours && allocation.held.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name) {
+                if ours && allocation.record.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name) {
                     held.push(*allocation);
                 }
             }
@@ -294,8 +294,8 @@ impl<D: Disk> Session for FileSession<'_, D> {
         Ok(held)
     }
 
-    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
-        let claimed = self.claim_lowest(scope, candidates, draft);
+    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError> {
+        let claimed = self.claim_lowest(scope, candidates, record);
         self.unlock_store();
         if let Ok(Claim::Claimed(allocation)) = &claimed {
             self.store.note_given(allocation);
@@ -323,8 +323,8 @@ impl<D: Disk> Session for FileSession<'_, D> {
         Ok(())
     }
 
-    fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError> {
-        if !self.store.is_own_name(&held.held.attachment.node)? {
+    fn rehome(&mut self, held: &Allocation, to: &Record) -> Result<Rehome, StoreError> {
+        if !self.store.is_own_name(&held.record.attachment.node)? {
             return Ok(Rehome::Changed);
         }
         self.lock_store()?;
@@ -337,7 +337,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
         self.unlock_store();
         if let Ok(Rehome::Done(moved)) = &swapped {
             self.store.note_given(moved);
-            if moved.held.attachment != held.held.attachment {
+            if moved.record.attachment != held.record.attachment {
                 self.store.take_given(held);
             }
         }

@@ -4,7 +4,7 @@ use super::index::{self, by_pod};
 use super::links::{Standing, standing};
 use super::session::FileSession;
 use super::{failed_link, is_gone, layout, record, sync_name};
-use crate::ipam::{Allocation, Attachment, Draft, Scope};
+use crate::ipam::{Allocation, Attachment, Record, Scope};
 use crate::store::StoreError;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Inode};
@@ -22,8 +22,8 @@ pub(super) struct Written {
 
 /// Returns whether a name of this claim may differ from another holder's name only in capital
 /// letters. At least one of two such names contains a capital letter.
-pub(super) fn has_capitals(scope: &Scope, draft: &Draft) -> bool {
-    let Attachment { node, network, container, ifname } = &draft.attachment;
+pub(super) fn has_capitals(scope: &Scope, record: &Record) -> bool {
+    let Attachment { node, network, container, ifname } = &record.attachment;
     let names = [scope.name().unwrap_or_default(), node.as_str(), network.as_str(), container.as_str(), ifname.as_str()];
     names.iter().any(|name| name.chars().any(|letter| !letter.is_ascii() || letter.is_ascii_uppercase()))
 }
@@ -45,18 +45,18 @@ pub(super) fn has_gone<T>(done: &Result<T, StoreError>) -> bool {
 
 impl<D: Disk> FileSession<'_, D> {
     /// Writes the record durably as an entry of the index. It has no name yet and holds nothing.
-    pub(super) fn write_record(&self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Written, StoreError> {
-        let written = self.write_records(scope, &[(address, draft)])?;
+    pub(super) fn write_record(&self, scope: &Scope, address: IpAddr, record: &Record) -> Result<Written, StoreError> {
+        let written = self.write_records(scope, &[(address, record)])?;
         written.into_iter().next().ok_or(StoreError::Changed)
     }
 
     /// Does the same for several addresses of one attachment, which have one directory in the
     /// index.
-    pub(super) fn write_records(&self, scope: &Scope, chosen: &[(IpAddr, &Draft)]) -> Result<Vec<Written>, StoreError> {
+    pub(super) fn write_records(&self, scope: &Scope, chosen: &[(IpAddr, &Record)]) -> Result<Vec<Written>, StoreError> {
         let disk = &self.store.disk;
         let mut written: Vec<Written> = Vec::with_capacity(chosen.len());
-        for (address, draft) in chosen {
-            match self.write_entry(scope, *address, draft, written.last()) {
+        for (address, record) in chosen {
+            match self.write_entry(scope, *address, record, written.last()) {
                 Ok(Some(one)) => written.push(one),
                 // The remaining addresses are claimed one by one.
                 Ok(None) => break,
@@ -69,7 +69,7 @@ impl<D: Disk> FileSession<'_, D> {
         if 1 < written.len() {
             written.iter().for_each(|one| disk.begin_sync(&one.entry));
         }
-        let directory = chosen.first().map(|(_, draft)| layout::attachment(&draft.attachment).directory);
+        let directory = chosen.first().map(|(_, record)| layout::attachment(&record.attachment).directory);
         // On a journaling filesystem the first of these syncs commits everything.
         let paths = written.iter().map(|one| &one.entry).chain(&directory);
         for path in paths {
@@ -89,13 +89,13 @@ impl<D: Disk> FileSession<'_, D> {
         &self,
         scope: &Scope,
         address: IpAddr,
-        draft: &Draft,
+        record: &Record,
         below: Option<&Written>,
     ) -> Result<Option<Written>, StoreError> {
         let disk = &self.store.disk;
-        let mut allocation = Allocation { scope: scope.clone(), address, held: draft.clone(), version: None };
+        let mut allocation = Allocation { scope: scope.clone(), address, record: record.clone(), version: None };
         let name = layout::record(scope, address);
-        let stem = layout::attachment(&draft.attachment);
+        let stem = layout::attachment(&record.attachment);
         self.store.ensure(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
         self.store.ensure(&stem.directory)?;
         let bytes = record::encode(&allocation).map_err(|error| failed(disk, "encode", &name, error.into()))?;
@@ -170,7 +170,7 @@ impl<D: Disk> FileSession<'_, D> {
 
     /// Creates the entry by pod. Its loss costs a re-homing and nothing else.
     pub(super) fn link_pod(&self, written: &Written) {
-        let Some(stem) = by_pod(&written.allocation.held) else {
+        let Some(stem) = by_pod(&written.allocation.record) else {
             return;
         };
         let link = || self.store.ensure(&stem.directory).and_then(|()| self.next.link(&self.store.disk, &stem, &written.entry));
@@ -180,8 +180,8 @@ impl<D: Disk> FileSession<'_, D> {
         }
     }
 
-    pub(super) fn attachment_addresses(&self, draft: &Draft) -> Result<Vec<IpAddr>, StoreError> {
-        let found = index::entries(&self.store.disk, &layout::attachment(&draft.attachment))?;
+    pub(super) fn attachment_addresses(&self, record: &Record) -> Result<Vec<IpAddr>, StoreError> {
+        let found = index::entries(&self.store.disk, &layout::attachment(&record.attachment))?;
         Ok(found
             .into_iter()
             .filter_map(|entry| match entry.state {

@@ -8,7 +8,7 @@ use super::objects::ip_allocation::IpAllocation;
 use super::objects::names;
 use super::session::KubeSession;
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, AllocationOrder, Draft, Scope, Source};
+use crate::ipam::{Allocation, AllocationOrder, Record, Scope, Source};
 use crate::retry::{self, Deadline};
 use crate::store::{Claim, Rehome, StoreError};
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ const TRIED: u128 = 1024;
 const MOST_TRIES: u32 = 32;
 
 impl KubeSession<'_> {
-    pub(super) fn claim_one(&self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
+    pub(super) fn claim_one(&self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError> {
         let began = self.store.now();
         // What an earlier call of this attachment asked for comes first: the
         // object may be on its way.
@@ -45,13 +45,13 @@ impl KubeSession<'_> {
         for address in lost {
             // A look since may have shown it free.
             self.store.state.change_occupancy(scope, &self.deadline, |hint| hint.take(address))?;
-            if let Some(allocation) = self.try_claim(scope, address, draft)? {
+            if let Some(allocation) = self.try_claim(scope, address, record)? {
                 self.lost.borrow_mut().retain(|object| names::object(scope, address) != object.metadata.name);
                 return Ok(Claim::Claimed(allocation));
             }
         }
         // What the configuration itself assigns, its author answers for.
-        let allowed = if draft.source == Source::Static {
+        let allowed = if record.source == Source::Static {
             candidates.clone()
         } else {
             self.store.without_gateways(scope, candidates, &self.deadline)?
@@ -59,12 +59,12 @@ impl KubeSession<'_> {
         let candidates = &allowed;
         match candidates.nth(0) {
             None => return Ok(Claim::Full),
-            Some(only) if candidates.count() == 1 => return self.claim_only(scope, candidates, only, draft),
+            Some(only) if candidates.count() == 1 => return self.claim_only(scope, candidates, only, record),
             Some(_) => {}
         }
         let mut misses = 0;
         while let Some(address) = self.choose(scope, candidates, misses, began)? {
-            if let Some(allocation) = self.try_claim(scope, address, draft)? {
+            if let Some(allocation) = self.try_claim(scope, address, record)? {
                 return Ok(Claim::Claimed(allocation));
             }
             misses += 1;
@@ -77,10 +77,10 @@ impl KubeSession<'_> {
     }
 
     /// One candidate alone is tried, whatever is believed of it.
-    fn claim_only(&self, scope: &Scope, candidates: &AddrSet, address: IpAddr, draft: &Draft) -> Result<Claim, StoreError> {
+    fn claim_only(&self, scope: &Scope, candidates: &AddrSet, address: IpAddr, record: &Record) -> Result<Claim, StoreError> {
         let attempt = || {
             self.store.state.change_occupancy(scope, &self.deadline, |hint| hint.take(address))?;
-            self.try_claim(scope, address, draft)
+            self.try_claim(scope, address, record)
         };
         let mut claimed = attempt()?;
         if claimed.is_none() && self.sweep_earlier_boots(scope, candidates)? {
@@ -91,10 +91,10 @@ impl KubeSession<'_> {
 
     /// Tries one candidate; `None` when it is another's, or one that the
     /// attachment holds already.
-    fn try_claim(&self, scope: &Scope, address: IpAddr, draft: &Draft) -> Result<Option<Allocation>, StoreError> {
+    fn try_claim(&self, scope: &Scope, address: IpAddr, record: &Record) -> Result<Option<Allocation>, StoreError> {
         let store = self.store;
-        let hash = names::of_attachment(&draft.attachment);
-        let mut object = IpAllocation::new(scope, address, draft, store.machine.as_deref());
+        let hash = names::of_attachment(&record.attachment);
+        let mut object = IpAllocation::new(scope, address, record, store.machine.as_deref());
         object.spec.node_uid.clone_from(&store.node_uid);
         let earlier = store.state.objects(&hash)?.into_iter().find(|known| known.metadata.name == object.metadata.name);
         // An intent that may be on its way still.
@@ -111,14 +111,14 @@ impl KubeSession<'_> {
         store.state.put(&hash, &object)?;
         match store.api.create(&object, &self.deadline) {
             Ok(Created::Made { object: made, unsure }) => {
-                self.note(&made, draft);
+                self.note(&made, record);
                 if open || unsure {
                     self.watch_for_twins(&object, made.metadata.uid.as_deref());
                 }
                 let allocation = made.allocation().map_err(|unreadable| unreadable.of(name))?;
                 Ok(Some(allocation))
             }
-            Ok(Created::Taken { perhaps_ours }) => self.taken(&object, draft, earlier, open || perhaps_ours),
+            Ok(Created::Taken { perhaps_ours }) => self.taken(&object, record, earlier, open || perhaps_ours),
             Err(Failed { error, unsure }) => {
                 // Of what was surely not made nothing has to be remembered.
                 if !unsure && !open {
@@ -135,12 +135,12 @@ impl KubeSession<'_> {
     fn taken(
         &self,
         object: &IpAllocation,
-        draft: &Draft,
+        record: &Record,
         earlier: Option<IpAllocation>,
         perhaps_ours: bool,
     ) -> Result<Option<Allocation>, StoreError> {
-        let (name, hash) = (&object.metadata.name, names::of_attachment(&draft.attachment));
-        let standing = if perhaps_ours || earlier.is_some() { self.standing(name, &draft.attachment)? } else { None };
+        let (name, hash) = (&object.metadata.name, names::of_attachment(&record.attachment));
+        let standing = if perhaps_ours || earlier.is_some() { self.standing(name, &record.attachment)? } else { None };
         let uid = standing.as_ref().and_then(|standing| Some(standing.version.as_ref()?.uid.clone()));
         let known = earlier.as_ref().and_then(IpAllocation::version).map(|version| version.uid);
         if known.is_some() && known == uid {
@@ -151,7 +151,7 @@ impl KubeSession<'_> {
             self.watch_for_twins(object, uid.as_deref());
         }
         match standing {
-            Some(standing) => self.adopt(standing, object, draft).map(Some),
+            Some(standing) => self.adopt(standing, object, record).map(Some),
             None => self.store.state.drop_object(&hash, name).map(|()| None),
         }
     }
@@ -159,19 +159,19 @@ impl KubeSession<'_> {
     /// The object is ours already, from an attempt whose answer nobody saw. One
     /// of an earlier call gets this call's fields: a tombstone may be waiting for
     /// that very object, to take it back.
-    fn adopt(&self, standing: Allocation, wanted: &IpAllocation, draft: &Draft) -> Result<Allocation, StoreError> {
+    fn adopt(&self, standing: Allocation, wanted: &IpAllocation, record: &Record) -> Result<Allocation, StoreError> {
         let Some(version) = standing.version.clone() else {
             return Err(StoreError::Changed);
         };
-        let mut found = IpAllocation::new(&standing.scope, standing.address, &standing.held, self.store.machine.as_deref());
+        let mut found = IpAllocation::new(&standing.scope, standing.address, &standing.record, self.store.machine.as_deref());
         found.spec.node_uid.clone_from(&wanted.spec.node_uid);
         if found.spec == wanted.spec {
             found.metadata.uid = Some(version.uid);
             found.metadata.resource_version = Some(version.revision);
-            self.note(&found, draft);
+            self.note(&found, record);
             return Ok(standing);
         }
-        match self.change(&standing, draft, version)? {
+        match self.change(&standing, record, version)? {
             Rehome::Done(allocation) => Ok(allocation),
             Rehome::Changed => Err(StoreError::Changed),
         }

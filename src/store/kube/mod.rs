@@ -34,7 +34,7 @@ use super::{Access, Filter, Listing, Session, Store, StoreError};
 use crate::addr::AddrSet;
 use crate::api_client::client::{Client, Server};
 use crate::digest;
-use crate::ipam::{Allocation, AllocationOrder, Attachment, Draft, Life, NodeName, Scope, Sticky};
+use crate::ipam::{Allocation, AllocationOrder, Attachment, Life, NodeName, Record, Scope, Sticky};
 use crate::retry::Deadline;
 use api::Api;
 use node_state::cluster_identity::{self, Origin};
@@ -65,7 +65,7 @@ pub struct KubeStore {
     node_uid: Option<String>,
     /// Acting for a node that is off: its state is not here.
     for_dead_node: bool,
-    life: Option<fn(&Draft) -> Life>,
+    life: Option<fn(&Record) -> Life>,
 }
 
 /// The place of the lock of an attachment of a node that is not this one.
@@ -114,7 +114,7 @@ impl KubeStore {
     /// Asks this whether the sandbox of a record of another boot is there. Without
     /// it every such sandbox is gone.
     #[must_use]
-    pub fn classifying_with(mut self, life: fn(&Draft) -> Life) -> Self {
+    pub fn classifying_with(mut self, life: fn(&Record) -> Life) -> Self {
         self.life = Some(life);
         self
     }
@@ -182,7 +182,7 @@ impl Store for KubeStore {
         }
         let known = self.state.objects(&names::of_attachment(attachment)).ok()?;
         let known = known.iter().map(|object| object.allocation().ok()).collect::<Option<Vec<_>>>()?;
-        Some(known.into_iter().filter(|known| known.held.attachment == *attachment).collect())
+        Some(known.into_iter().filter(|known| known.record.attachment == *attachment).collect())
     }
 
     fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {

@@ -6,12 +6,12 @@ use super::api::retries::Failed;
 use super::objects::ip_allocation::IpAllocation;
 use super::objects::names;
 use super::session::KubeSession;
-use crate::ipam::{Allocation, Draft, Version};
+use crate::ipam::{Allocation, Record, Version};
 use crate::store::{Rehome, StoreError};
 
 impl KubeSession<'_> {
     /// Moves an object that stands to another record.
-    pub(super) fn change(&self, held: &Allocation, to: &Draft, mut version: Version) -> Result<Rehome, StoreError> {
+    pub(super) fn change(&self, held: &Allocation, to: &Record, mut version: Version) -> Result<Rehome, StoreError> {
         let store = self.store;
         let hash = names::of_attachment(&to.attachment);
         let mut object = IpAllocation::new(&held.scope, held.address, to, store.machine.as_deref());
@@ -32,7 +32,7 @@ impl KubeSession<'_> {
                     if found.is_same_record(&object) {
                         return self.moved(held, to, &found);
                     }
-                    let still = !store.is_of_another_machine(&found) && found.allocation().is_ok_and(|found| found.held == held.held);
+                    let still = !store.is_of_another_machine(&found) && found.allocation().is_ok_and(|found| found.record == held.record);
                     match found.version().filter(|now| still && *now != version && now.uid == version.uid) {
                         Some(_) if self.deadline.left().is_zero() => {
                             self.take_back_intent(&hash, &name, known)?;
@@ -65,9 +65,9 @@ impl KubeSession<'_> {
         }
     }
 
-    fn moved(&self, held: &Allocation, to: &Draft, object: &IpAllocation) -> Result<Rehome, StoreError> {
+    fn moved(&self, held: &Allocation, to: &Record, object: &IpAllocation) -> Result<Rehome, StoreError> {
         self.note(object, to);
-        if held.held.attachment != to.attachment {
+        if held.record.attachment != to.attachment {
             self.forget(held, false);
         }
         object.allocation().map(Rehome::Done).map_err(|unreadable| unreadable.of(&object.metadata.name))

@@ -5,7 +5,7 @@ use super::api::Changed;
 use super::objects::ip_allocation::{IpAllocation, Unreadable};
 use super::objects::names;
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, Draft, IfName, NetworkName, PodRef, Scope, Version};
+use crate::ipam::{Allocation, Attachment, IfName, NetworkName, PodRef, Record, Scope, Version};
 use crate::retry::{self, Attempt, Deadline, Pace};
 use crate::store::disk::Held;
 use crate::store::{Access, Claim, Holdings, Rehome, Release, Session, StoreError};
@@ -31,7 +31,7 @@ enum Meant {
     /// That very state alone.
     State,
     /// The record, whatever labels it has got since.
-    Record,
+    ThisRecord,
     /// Whatever its holder has there.
     Holder,
 }
@@ -90,12 +90,12 @@ impl<'s> KubeSession<'s> {
             return Ok(None);
         }
         let allocation = object.allocation().map_err(|unreadable| unreadable.of(name))?;
-        Ok(Some(allocation).filter(|allocation| allocation.held.attachment == *attachment))
+        Ok(Some(allocation).filter(|allocation| allocation.record.attachment == *attachment))
     }
 
     /// Notes what the server answered. The record stands already: a failure
     /// costs the next call a look, no more.
-    pub(super) fn note(&self, object: &IpAllocation, held: &Draft) {
+    pub(super) fn note(&self, object: &IpAllocation, held: &Record) {
         let state = &self.store.state;
         if let Err(error) = state.put(&names::of_attachment(&held.attachment), object) {
             tracing::warn!(%error, "an answer could not be noted, the next call of the attachment asks again");
@@ -110,11 +110,11 @@ impl<'s> KubeSession<'s> {
             return;
         }
         let state = &self.store.state;
-        let hash = names::of_attachment(&held.held.attachment);
+        let hash = names::of_attachment(&held.record.attachment);
         let name = names::object(&held.scope, held.address);
         let forgotten = state.drop_object(&hash, &name).and_then(|()| {
             if state.objects(&hash)?.is_empty() {
-                state.note_pod(&held.held.attachment, held.held.pod.as_ref(), false, &self.deadline);
+                state.note_pod(&held.record.attachment, held.record.pod.as_ref(), false, &self.deadline);
             }
             if freed { state.change_occupancy(&held.scope, &self.deadline, |hint| hint.free(held.address)) } else { Ok(()) }
         });
@@ -134,20 +134,22 @@ impl<'s> KubeSession<'s> {
                     Release::NotYours
                 }
                 Changed::Conflict if meant == Meant::State => Release::NotYours,
-                Changed::Conflict => match self.standing(&name, &held.held.attachment)?.and_then(|now| Some((now.version?, now.held))) {
-                    Some((_, now)) if meant == Meant::Record && now != held.held => Release::NotYours,
-                    // Somebody edited a label, or the attachment was re-homed to
-                    // itself; or nothing has changed, and the conflict was with
-                    // nobody. While it stands it is not forgotten.
-                    Some((now, _)) => {
-                        version = now;
-                        return Ok(Attempt::Again(Duration::ZERO));
+                Changed::Conflict => {
+                    match self.standing(&name, &held.record.attachment)?.and_then(|now| Some((now.version?, now.record))) {
+                        Some((_, now)) if meant == Meant::ThisRecord && now != held.record => Release::NotYours,
+                        // Somebody edited a label, or the attachment was re-homed to
+                        // itself; or nothing has changed, and the conflict was with
+                        // nobody. While it stands it is not forgotten.
+                        Some((now, _)) => {
+                            version = now;
+                            return Ok(Attempt::Again(Duration::ZERO));
+                        }
+                        None => {
+                            self.forget(held, false);
+                            Release::NotYours
+                        }
                     }
-                    None => {
-                        self.forget(held, false);
-                        Release::NotYours
-                    }
-                },
+                }
             };
             if release == Release::Done {
                 self.forget(held, true);
@@ -165,12 +167,12 @@ impl<'s> KubeSession<'s> {
         }
         let name = names::object(&held.scope, held.address);
         if !self.store.for_dead_node {
-            let known = self.store.state.objects(&names::of_attachment(&held.held.attachment)).unwrap_or_default();
+            let known = self.store.state.objects(&names::of_attachment(&held.record.attachment)).unwrap_or_default();
             if let Some(version) = known.iter().find(|object| object.metadata.name == name).and_then(IpAllocation::version) {
                 return Ok(Some(version));
             }
         }
-        Ok(self.standing(&name, &held.held.attachment)?.and_then(|standing| standing.version))
+        Ok(self.standing(&name, &held.record.attachment)?.and_then(|standing| standing.version))
     }
 
     /// Frees those candidates that this node recorded before its last boot, also
@@ -188,12 +190,12 @@ impl<'s> KubeSession<'s> {
                     continue;
                 };
                 let candidate = known.scope == *scope && candidates.contains(known.address);
-                let of_another_boot = known.held.boot_id != self.store.host.boot_id;
-                if candidate && of_another_boot && self.store.life.is_none_or(|life| life(&known.held).is_dead()) {
+                let of_another_boot = known.record.boot_id != self.store.host.boot_id;
+                if candidate && of_another_boot && self.store.life.is_none_or(|life| life(&known.record).is_dead()) {
                     if freed && self.deadline.left().is_zero() {
                         return Ok(true);
                     }
-                    freed |= self.remove(&known, version, Meant::Record)? == Release::Done;
+                    freed |= self.remove(&known, version, Meant::ThisRecord)? == Release::Done;
                 }
             }
         }
@@ -224,7 +226,7 @@ impl Session for KubeSession<'_> {
             };
             // Two attachments of one hash have one file: the other's is not ours to
             // answer with, to free or to forget.
-            if known.held.attachment != *attachment {
+            if known.record.attachment != *attachment {
                 continue;
             }
             // A DEL deletes what it knows, with the condition that it stands so.
@@ -242,7 +244,7 @@ impl Session for KubeSession<'_> {
                 Err(error) => return Err(error),
             }
         }
-        holdings.held.sort_by_key(|allocation| allocation.held.part.index);
+        holdings.held.sort_by_key(|allocation| allocation.record.part.index);
         Ok(holdings)
     }
 
@@ -253,8 +255,8 @@ impl Session for KubeSession<'_> {
                 let Ok(known) = object.allocation() else {
                     continue;
                 };
-                let attachment = &known.held.attachment;
-                let same = known.held.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name);
+                let attachment = &known.record.attachment;
+                let same = known.record.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name);
                 if !same || attachment.network != *network || attachment.ifname != *ifname {
                     continue;
                 }
@@ -267,8 +269,8 @@ impl Session for KubeSession<'_> {
         Ok(held)
     }
 
-    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, draft: &Draft) -> Result<Claim, StoreError> {
-        self.claim_one(scope, candidates, draft)
+    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError> {
+        self.claim_one(scope, candidates, record)
     }
 
     fn confirm(&mut self, _: &Allocation) -> Result<(), StoreError> {
@@ -276,8 +278,8 @@ impl Session for KubeSession<'_> {
         Ok(())
     }
 
-    fn rehome(&mut self, held: &Allocation, to: &Draft) -> Result<Rehome, StoreError> {
-        if held.held.attachment.node != self.store.host.node {
+    fn rehome(&mut self, held: &Allocation, to: &Record) -> Result<Rehome, StoreError> {
+        if held.record.attachment.node != self.store.host.node {
             return Ok(Rehome::Changed);
         }
         match self.version_of(held)? {
@@ -287,7 +289,7 @@ impl Session for KubeSession<'_> {
     }
 
     fn release(&mut self, held: &Allocation) -> Result<Release, StoreError> {
-        if held.held.attachment.node != self.store.host.node {
+        if held.record.attachment.node != self.store.host.node {
             return Ok(Release::NotYours);
         }
         match self.version_of(held)? {
@@ -300,7 +302,7 @@ impl Session for KubeSession<'_> {
     }
 
     fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError> {
-        if held.held.attachment.node != self.store.host.node {
+        if held.record.attachment.node != self.store.host.node {
             return Ok(Release::NotYours);
         }
         match &held.version {

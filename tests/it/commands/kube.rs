@@ -10,7 +10,7 @@ mod doubt;
 mod outputs;
 
 use super::POD;
-use crate::conformance::{claim, draft, host, open};
+use crate::conformance::{claim, host, open, record};
 use crate::support::cluster::{Cluster, Options};
 use crate::support::living::Living;
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration, files_below};
@@ -327,7 +327,7 @@ fn more_than_a_page_is_listed_in_order_and_counted() {
     let Some((cluster, sandbox, _turn)) = empty() else { return };
     let store = store(cluster, &sandbox, "n3");
     for number in 0..600 {
-        claim(open(&store).as_mut(), "10.0.0.0/22", &draft("n3", &format!("c{number}"), None)).unwrap();
+        claim(open(&store).as_mut(), "10.0.0.0/22", &record("n3", &format!("c{number}"), None)).unwrap();
     }
     let before = lists(cluster);
     let listed = sandbox.command(&["list"]);

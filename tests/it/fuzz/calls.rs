@@ -170,11 +170,11 @@ impl Run {
         let store = FileStore::new(self.root.join("store"), host);
         let read = |filter: &Filter| -> Held {
             let records = store.list(filter).into_iter().flatten().map(Result::unwrap).map(|held| {
-                let attachment = &held.held.attachment;
+                let attachment = &held.record.attachment;
                 let record = Record {
                     node: NODES.iter().position(|node| *node == attachment.node.as_str()).unwrap(),
                     container: attachment.container.as_str()[1..].parse().unwrap(),
-                    pod: held.held.pod.as_ref().map_or_else(String::new, |pod| {
+                    pod: held.record.pod.as_ref().map_or_else(String::new, |pod| {
                         format!(
                             "K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}",
                             pod.namespace,
@@ -182,10 +182,10 @@ impl Run {
                             pod.uid.as_deref().unwrap_or("")
                         )
                     }),
-                    has_namespace: held.held.netns.is_some(),
-                    index: held.held.part.index.into(),
-                    of: held.held.part.of.into(),
-                    prefix: held.held.prefix,
+                    has_namespace: held.record.netns.is_some(),
+                    index: held.record.part.index.into(),
+                    of: held.record.part.of.into(),
+                    prefix: held.record.prefix,
                 };
                 ((held.scope.name().unwrap_or_default().to_owned(), held.address), record)
             });

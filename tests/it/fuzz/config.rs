@@ -173,7 +173,7 @@ impl Target {
         if parts.container != b"bystander" {
             assert_eq!(
                 self.held(data_dir),
-                before.into_iter().filter(|(_, held)| held.held.attachment.container.as_str().as_bytes() != parts.container).collect(),
+                before.into_iter().filter(|(_, held)| held.record.attachment.container.as_str().as_bytes() != parts.container).collect(),
                 "DEL left something"
             );
         }
@@ -182,10 +182,10 @@ impl Target {
             took.len(),
             took.iter()
                 .map(|held| (
-                    held.held.source,
+                    held.record.source,
                     held.scope.name().is_some(),
-                    held.held.pod.is_some(),
-                    held.held.gateway.is_some(),
+                    held.record.pod.is_some(),
+                    held.record.gateway.is_some(),
                     held.address.is_ipv4()
                 ))
                 .collect::<Vec<_>>()
@@ -204,7 +204,7 @@ fn check_printed(added: &Answer, took: &[&Allocation]) {
         assert!(!address.is_unspecified() && !address.is_multicast() && !address.is_loopback(), "{text}");
     }
     for held in took {
-        let text = format!("{}/{}", held.address, held.held.prefix);
+        let text = format!("{}/{}", held.address, held.record.prefix);
         assert!(printed.contains(&&*text), "{text} was recorded, and not printed: {document}");
     }
     assert!(!printed.is_empty(), "nothing was given: {document}");

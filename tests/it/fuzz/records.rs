@@ -122,7 +122,7 @@ impl Target {
             let addresses: BTreeSet<_> = good.iter().map(|held| (&held.scope, held.address)).collect();
             assert_eq!(addresses.len(), good.len(), "an address is listed twice: {good:?}");
             for held in &good {
-                let _ = humantime::format_rfc3339_seconds(held.held.since).to_string();
+                let _ = humantime::format_rfc3339_seconds(held.record.since).to_string();
             }
             counts.push(format!("{}+{}", good.len(), bad.len()));
         }

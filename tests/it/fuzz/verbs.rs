@@ -30,11 +30,11 @@ mod files;
 mod kube;
 mod world;
 
-use crate::conformance::draft;
+use crate::conformance::record;
 pub(super) use compare::check_nothing_left;
 use files::{Directory, Memory};
 use hereabouts::addr::{AddrSet, Range};
-use hereabouts::ipam::{Allocation, Attachment, Draft, NodeName, Scope};
+use hereabouts::ipam::{Allocation, Attachment, NodeName, Record, Scope};
 use hereabouts::plugin::del;
 use hereabouts::retry::Deadline;
 use hereabouts::store::{Access, Filter, Rehome, Release, Session};
@@ -134,13 +134,13 @@ impl Run {
         self.world.store(node).open(access, deadline()).unwrap()
     }
 
-    fn draft(&self, node: usize, container: usize, pod: Option<&str>) -> Draft {
-        Draft { boot_id: boot_id(self.boot), ..draft(self.node_name(node), &format!("c{container}"), pod) }
+    fn record(&self, node: usize, container: usize, pod: Option<&str>) -> Record {
+        Record { boot_id: boot_id(self.boot), ..record(self.node_name(node), &format!("c{container}"), pod) }
     }
 
     fn held_by(&self, attachment: &Attachment) -> Vec<Allocation> {
-        let mut held: Vec<_> = self.held.values().filter(|held| held.held.attachment == *attachment).cloned().collect();
-        held.sort_by_key(|held| held.held.part.index);
+        let mut held: Vec<_> = self.held.values().filter(|held| held.record.attachment == *attachment).cloned().collect();
+        held.sort_by_key(|held| held.record.part.index);
         held
     }
 
@@ -199,9 +199,9 @@ impl Run {
     /// Releases, and expects what the map says.
     fn release_if(&mut self, node: usize, allocation: &Allocation, unchanged: bool) {
         let key = key(allocation);
-        let attachment = &allocation.held.attachment;
-        let ours =
-            attachment.node.as_str() == self.node_name(node) && self.held.get(&key).is_some_and(|held| held.held.attachment == *attachment);
+        let attachment = &allocation.record.attachment;
+        let ours = attachment.node.as_str() == self.node_name(node)
+            && self.held.get(&key).is_some_and(|held| held.record.attachment == *attachment);
         let expected = if ours { Release::Done } else { Release::NotYours };
         assert_eq!(self.session(node, Access::Release).release(allocation).unwrap(), expected);
         if ours {
@@ -214,7 +214,7 @@ impl Run {
     }
 
     fn del(&mut self, node: usize, container: usize) {
-        let attachment = self.draft(node, container, None).attachment;
+        let attachment = self.record(node, container, None).attachment;
         del::free(self.world.store(node), &attachment, deadline()).unwrap();
         self.world.forgot(node, &attachment, None);
         for held in self.held_by(&attachment) {
@@ -225,7 +225,7 @@ impl Run {
     }
 
     fn first(&mut self, node: usize, container: usize) {
-        if let Some(first) = self.held_by(&self.draft(node, container, None).attachment).first() {
+        if let Some(first) = self.held_by(&self.record(node, container, None).attachment).first() {
             self.release(node, first);
         }
     }
@@ -242,15 +242,15 @@ impl Run {
 
     fn rehome(&mut self, node: usize, step: &Step) {
         let Some(old) = self.answer(step.at(1, usize::MAX)) else { return };
-        let pod = old.held.pod.as_ref().map(|pod| pod.name.clone());
-        let to = Draft { part: old.held.part, ..self.draft(node, step.at(2, CONTAINERS), pod.as_deref()) };
-        let standing = self.held.get(&key(&old)).filter(|_| old.held.attachment.node == to.attachment.node);
+        let pod = old.record.pod.as_ref().map(|pod| pod.name.clone());
+        let to = Record { part: old.record.part, ..self.record(node, step.at(2, CONTAINERS), pod.as_deref()) };
+        let standing = self.held.get(&key(&old)).filter(|_| old.record.attachment.node == to.attachment.node);
         let expected = standing.map_or(Move::Changed, |standing| self.world.moves(standing, &old, &to));
         let moved = self.session(node, Access::Allocate).rehome(&old, &to);
         match moved {
             Ok(Rehome::Done(allocation)) => {
                 assert_eq!(expected, Move::Done, "moved what another holds: {old:?}");
-                assert_eq!((&allocation.held, allocation.address), (&to, old.address));
+                assert_eq!((&allocation.record, allocation.address), (&to, old.address));
                 self.held.insert(key(&old), allocation.clone());
                 self.answers.push(allocation);
                 self.count("re-homed");
@@ -270,7 +270,7 @@ impl Run {
         let filter = Filter { node: NodeName::parse(self.node_name(node)).ok(), ..Filter::default() };
         let Ok(listing) = self.world.store(node).list(&filter) else { return };
         let listed: Vec<Allocation> = listing.map(Result::unwrap).collect();
-        for allocation in listed.iter().filter(|held| held.held.attachment.container.as_str() <= &*format!("c{up_to}")) {
+        for allocation in listed.iter().filter(|held| held.record.attachment.container.as_str() <= &*format!("c{up_to}")) {
             self.release(node, allocation);
         }
         self.count("gc");
@@ -280,11 +280,11 @@ impl Run {
         let Some(store) = self.world.operator(node) else { return };
         let mut session = store.open(Access::Release, deadline()).unwrap();
         let name = self.node_name(node).to_owned();
-        for held in self.held.values().filter(|held| held.held.attachment.node.as_str() == name) {
+        for held in self.held.values().filter(|held| held.record.attachment.node.as_str() == name) {
             assert_eq!(session.release(held).unwrap(), Release::Done);
             self.world.freed(None, held);
         }
-        self.held.retain(|_, held| held.held.attachment.node.as_str() != name);
+        self.held.retain(|_, held| held.record.attachment.node.as_str() != name);
         self.count("off");
     }
 

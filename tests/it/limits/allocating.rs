@@ -1,9 +1,9 @@
 //! When an ADD asks whether it may allocate: once its attachment is locked.
 
-use crate::conformance::{attachment, draft, host};
+use crate::conformance::{attachment, host, record};
 use crate::support::calls::slots;
 use crate::support::sandbox::Sandbox;
-use hereabouts::ipam::{Draft, Scope};
+use hereabouts::ipam::{Record, Scope};
 use hereabouts::plugin::add::{Given, allocate};
 use hereabouts::plugin::ask::Ask;
 use hereabouts::plugin::failure::Failure;
@@ -17,17 +17,17 @@ const LONG: Duration = Duration::from_secs(1_000_000);
 
 fn add(
     store: &dyn Store,
-    draft: &Draft,
+    record: &Record,
     count: u8,
     limits: [Duration; 2],
     may_allocate: &dyn Fn() -> Result<(), Failure>,
 ) -> Result<Given, Failure> {
     let (slots, scope, [limit, reserve]) = (slots(count), Scope::default(), limits);
-    let is_alive = |_: &Draft| true;
+    let is_alive = |_: &Record| true;
     let ask = Ask {
         scope: &scope,
         slots: &slots,
-        draft,
+        record,
         may_allocate,
         is_alive: &is_alive,
         caller_gone: &|| false,
@@ -48,7 +48,7 @@ fn held(store: &dyn Store) -> usize {
 fn whether_anything_may_be_allocated_is_asked_under_the_attachments_lock_and_of_no_repeat() {
     let sandbox = Sandbox::new();
     let store = FileStore::new(sandbox.path("own"), host("n1"));
-    let (ours, asked) = (draft("n1", "c1", None), Cell::new(0));
+    let (ours, asked) = (record("n1", "c1", None), Cell::new(0));
     let other = FileStore::new(sandbox.path("own"), host("n1"));
     let may = |answer: bool| {
         let (other, asked) = (&other, &asked);

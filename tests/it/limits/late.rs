@@ -1,7 +1,7 @@
 //! An ADD of several addresses that takes too long, or that nobody waits for any
 //! more: it ends between two of them, and keeps none.
 
-use crate::conformance::{candidates, draft};
+use crate::conformance::{candidates, record};
 use hereabouts::ipam::{NodeName, Offer, Part, Scope, Slot, Source};
 use hereabouts::plugin::add::{Given, allocate};
 use hereabouts::plugin::ask::Ask;
@@ -49,11 +49,11 @@ fn allocate_four(store: &MemoryStore, before: &dyn Fn() -> bool) -> Result<Given
         offers: vec![Offer { candidates: candidates(&format!("10.0.{index}.0/29")), prefix: 29, gateway: None }],
     };
     let slots: Vec<Slot> = (0..4).map(slot).collect();
-    let (scope, draft) = (Scope::default(), draft("n1", "c1", None));
+    let (scope, record) = (Scope::default(), record("n1", "c1", None));
     let ask = Ask {
         scope: &scope,
         slots: &slots,
-        draft: &draft,
+        record: &record,
         may_allocate: &|| Ok(()),
         is_alive: &|_| true,
         caller_gone: before,

@@ -84,11 +84,13 @@ impl World {
         let held = store.list(&Filter::default()).map(|list| list.filter_map(Result::ok).collect::<Vec<_>>()).unwrap_or_default();
         let is_meant = |allocation: &&Allocation| match call {
             Call::Add(..) | Call::Tidy => false,
-            Call::Del(container) | Call::Release(container) => allocation.held.attachment == attachment("n1", container),
-            Call::ReleaseFirst(container) => allocation.held.attachment == attachment("n1", container) && allocation.held.part.index == 0,
-            Call::Gc => !is_alive(&allocation.held, self.boot),
+            Call::Del(container) | Call::Release(container) => allocation.record.attachment == attachment("n1", container),
+            Call::ReleaseFirst(container) => {
+                allocation.record.attachment == attachment("n1", container) && allocation.record.part.index == 0
+            }
+            Call::Gc => !is_alive(&allocation.record, self.boot),
         };
-        let named = |allocation: &Allocation| (allocation.held.attachment.container.as_str().to_owned(), allocation.address.to_string());
+        let named = |allocation: &Allocation| (allocation.record.attachment.container.as_str().to_owned(), allocation.address.to_string());
         held.iter().filter(is_meant).map(named).collect()
     }
 
@@ -133,7 +135,7 @@ pub(super) fn fault(world: &World) -> Option<String> {
         return Some(format!("held twice: {}", twice.address));
     }
     let has = |container: &str, address: &str| {
-        standing.iter().any(|held| held.address.to_string() == address && held.held.attachment == attachment("n1", container))
+        standing.iter().any(|held| held.address.to_string() == address && held.record.attachment == attachment("n1", container))
     };
     for (container, addresses) in &world.printed {
         if let Some(address) = addresses.iter().find(|address| !has(container, address)) {
@@ -148,7 +150,7 @@ pub(super) fn fault(world: &World) -> Option<String> {
         Err(error) => return Some(format!("the store cannot be opened: {error}")),
     };
     for allocation in &standing {
-        let found = session.holdings(&allocation.held.attachment).map(|holdings| holdings.held.contains(allocation));
+        let found = session.holdings(&allocation.record.attachment).map(|holdings| holdings.held.contains(allocation));
         if !matches!(found, Ok(true)) {
             return Some(format!("not found by its holder: {}", allocation.address));
         }

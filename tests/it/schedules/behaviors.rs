@@ -3,7 +3,7 @@
 
 use super::scheduler::Touches;
 use super::server::Objects;
-use crate::conformance::draft;
+use crate::conformance::record;
 use crate::support::cluster::Cluster;
 use crate::support::nodes::own_name;
 use hereabouts::api_client::client::{Client, Server};
@@ -33,7 +33,7 @@ impl Tried<'_> {
 
     fn object(&self, address: &str) -> Value {
         let scope = Scope::parse(&self.scope).unwrap();
-        json!(IpAllocation::new(&scope, address.parse().unwrap(), &draft("n1", "c1", Some("web")), None))
+        json!(IpAllocation::new(&scope, address.parse().unwrap(), &record("n1", "c1", Some("web")), None))
     }
 
     fn create(&self, object: &Value) -> (u16, Value) {

@@ -13,7 +13,7 @@ use hereabouts::config::Settings;
 use hereabouts::environment::{Environment, ProxyVariables};
 #[cfg(feature = "kube")]
 use hereabouts::ipam::AllocationOrder;
-use hereabouts::ipam::{Draft, Life, NodeName, View};
+use hereabouts::ipam::{Life, NodeName, Record, View};
 use hereabouts::plugin::call_summary::Report;
 use hereabouts::plugin::debts::Debts;
 use hereabouts::plugin::failure::Failure;
@@ -244,11 +244,11 @@ impl Around {
         if elsewhere { Box::new(store.for_dead_node()) } else { Box::new(store) }
     }
 
-    pub(super) fn is_there(&self, held: &Draft) -> bool {
+    pub(super) fn is_there(&self, held: &Record) -> bool {
         held.boot_id == self.call.boot && !held.attachment.container.as_str().starts_with(self.call.dead)
     }
 
-    fn life(&self, held: &Draft) -> Life {
+    fn life(&self, held: &Record) -> Life {
         if self.is_there(held) { Life::Alive } else { Life::Dead }
     }
 
@@ -302,7 +302,7 @@ impl Surroundings for Around {
         ready.pay_debts();
     }
 
-    fn life(&self, _: &Machine, held: &Draft) -> Life {
+    fn life(&self, _: &Machine, held: &Record) -> Life {
         self.life(held)
     }
 }
@@ -431,7 +431,7 @@ fn told(document: &serde_json::Value) -> Vec<IpAddr> {
 fn sweep_all(around: &Around) -> anyhow::Result<()> {
     let node = NodeName::parse(around.call.node).unwrap();
     let store = around.upkeep(around.call.node, false);
-    let is_alive = |held: &Draft| around.life(held);
+    let is_alive = |held: &Record| around.life(held);
     let all = Sweep { node: &node, network: None, spared: None, only_look: false, is_alive: &is_alive };
     let (stale, left_overs) = sweep::find(store.as_ref(), &all)?;
     sweep::carry_out(store.as_ref(), &stale, &left_overs, &is_alive, &mut |_, _| Ok(()))?;
@@ -447,7 +447,7 @@ fn release_all(around: &Around, container: Option<&str>, node: &'static str) -> 
     let store = around.upkeep(node, elsewhere);
     release::await_calls(store.as_ref(), &found)?;
     let shown = found.allocations.iter().map(|allocation| Shown {
-        holder: (node, allocation.held.attachment.container.to_string()),
+        holder: (node, allocation.record.attachment.container.to_string()),
         address: allocation.address,
         record: allocation.version.as_ref().map(|version| version.uid.clone()),
     });
@@ -463,7 +463,7 @@ fn release_all(around: &Around, container: Option<&str>, node: &'static str) -> 
 /// As `hereabouts repair --yes`.
 fn repair_all(around: &Around) -> anyhow::Result<()> {
     let store = around.upkeep(around.call.node, false);
-    let is_alive = |held: &Draft| around.life(held);
+    let is_alive = |held: &Record| around.life(held);
     let verified = match store.verify(Extent::Own, &is_alive, Deadline::after(Duration::from_secs(30))) {
         Err(StoreError::Absent { .. }) => return Ok(()),
         verified => verified?,
@@ -481,14 +481,14 @@ pub(super) fn look(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usize,
             Ok(listing) => {
                 for record in listing {
                     let record = record?;
-                    let attachment = &record.held.attachment;
+                    let attachment = &record.record.attachment;
                     looked.held.push((record.address, attachment.node.to_string(), attachment.container.to_string()));
                 }
             }
             Err(StoreError::Absent { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        let is_alive = |held: &Draft| around.life(held);
+        let is_alive = |held: &Record| around.life(held);
         // The index by pod is a hint: what is wrong in it is for a sweep.
         match around.upkeep(call.node, false).verify(Extent::Own, &is_alive, Deadline::after(Duration::from_secs(30))) {
             Ok(verified) => {

@@ -9,7 +9,7 @@ use super::promise::{Known, alone, then};
 use super::world::{Event, Holder, World};
 use hereabouts::addr::AddrSet;
 use hereabouts::config::Settings;
-use hereabouts::ipam::{Allocation, Attachment, Draft, Scope};
+use hereabouts::ipam::{Allocation, Attachment, Record, Scope};
 use hereabouts::plugin::debts::Payer;
 use hereabouts::retry::Deadline;
 use hereabouts::store::disk::Held;
@@ -55,7 +55,7 @@ impl Store for Away {
 pub(super) fn settle(around: &Around) -> anyhow::Result<()> {
     let host = around.host(around.call.node);
     let open = |_: &Settings| Ok(around.store(host.clone()));
-    let is_dead = |held: &Draft| !around.is_there(held);
+    let is_dead = |held: &Record| !around.is_there(held);
     let payer = Payer { node: &host.node, only: None, open: &open, is_dead: &is_dead, freed: None };
     Ok(around.ledger().pay_all(&payer, &mut |_, _| {})?)
 }

@@ -4,10 +4,10 @@
 //! the same name some 500 times, for a second and with the lock held; with a
 //! longer entry timeout it would never have ended. Such a name is passed over.
 
-use crate::conformance::{candidates, claim, draft, host, open};
+use crate::conformance::{candidates, claim, host, open, record};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Sandbox, configuration};
-use hereabouts::ipam::{Draft, Scope};
+use hereabouts::ipam::{Record, Scope};
 use hereabouts::retry::Deadline;
 use hereabouts::store::file::FileStore;
 use hereabouts::store::{Access, Claim, Rehome, Store, StoreError};
@@ -22,7 +22,7 @@ fn store(sandbox: &Sandbox, refuses: (&'static str, usize)) -> FileStore<FaultyD
 fn a_name_that_is_refused_though_listed_as_free_is_tried_once_and_the_next_taken() {
     let sandbox = Sandbox::new();
     let store = store(&sandbox, ("10.0.0.1", 1000));
-    let held = claim(open(&store).as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
+    let held = claim(open(&store).as_mut(), "10.0.0.0/29", &record("n1", "c1", None)).unwrap();
     assert_eq!(held.address.to_string(), "10.0.0.2");
     assert_eq!(store.disk().refused(), 1);
     assert_eq!(sandbox.files().iter().filter(|path| path.contains("c1@")).count(), 1);
@@ -34,11 +34,11 @@ fn a_range_is_not_full_while_its_last_name_is_refused_and_listed_as_free() {
     let store = store(&sandbox, ("10.0.0.6", 3));
     let mut session = open(&store);
     for n in 1..=6 {
-        let held = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", &format!("c{n}"), None)).unwrap();
+        let held = claim(session.as_mut(), "10.0.0.0/29", &record("n1", &format!("c{n}"), None)).unwrap();
         assert_eq!(held.address.to_string(), format!("10.0.0.{n}"));
     }
     assert_eq!(store.disk().refused(), 3);
-    assert!(claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c7", None)).is_none());
+    assert!(claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c7", None)).is_none());
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_name_that_stays_refused_ends_at_the_deadline() {
     let store = store(&sandbox, ("10.0.0.6", usize::MAX));
     let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_millis(300))).unwrap();
     let one = candidates("10.0.0.6/32");
-    match session.claim(&Scope::default(), &one, &draft("n1", "c1", None)) {
+    match session.claim(&Scope::default(), &one, &record("n1", "c1", None)) {
         Err(StoreError::OldView { path, .. }) => assert!(path.ends_with("scopes/@")),
         Err(other) => panic!("{other}"),
         Ok(Claim::Claimed(allocation)) => panic!("{allocation:?}"),
@@ -107,8 +107,8 @@ fn an_attachment_that_was_re_homed_to_itself_has_one_entry_the_lowest() {
     let sandbox = Sandbox::new();
     let store = FileStore::new(sandbox.store(), host("n1"));
     let mut session = open(&store);
-    let old = claim(session.as_mut(), "10.0.0.0/29", &draft("n1", "c1", None)).unwrap();
-    let to = Draft { boot_id: "tomorrow".to_owned(), ..old.held.clone() };
+    let old = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", None)).unwrap();
+    let to = Record { boot_id: "tomorrow".to_owned(), ..old.record.clone() };
     assert!(matches!(session.rehome(&old, &to).unwrap(), Rehome::Done(_)));
     let files = sandbox.files();
     let entries: Vec<&String> = files.iter().filter(|path| path.contains("c1@")).collect();

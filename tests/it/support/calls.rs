@@ -1,8 +1,8 @@
 //! The calls of the plugin as functions on any store: what the verbs do once
 //! configuration and environment are read.
 
-use crate::conformance::{attachment, candidates, draft};
-use hereabouts::ipam::{Allocation, Draft, Life, NodeName, Offer, Part, Scope, Slot, Source};
+use crate::conformance::{attachment, candidates, record};
+use hereabouts::ipam::{Allocation, Life, NodeName, Offer, Part, Record, Scope, Slot, Source};
 use hereabouts::plugin::add::allocate;
 use hereabouts::plugin::ask::Ask;
 use hereabouts::plugin::del::free;
@@ -46,7 +46,7 @@ pub(crate) const CALLS: &[Call] = &[
 ];
 
 /// Sandboxes whose name begins with `dead` are shown dead.
-pub(crate) fn is_alive(held: &Draft, boot: &str) -> bool {
+pub(crate) fn is_alive(held: &Record, boot: &str) -> bool {
     held.boot_id == boot && !held.attachment.container.as_str().starts_with("dead")
 }
 
@@ -85,12 +85,12 @@ pub(crate) fn run(store: &dyn Upkeep, call: Call, boot: &str) -> Result<Vec<Allo
 }
 
 fn add(store: &dyn Store, container: &str, count: u8, boot: &str) -> Result<Vec<Allocation>, String> {
-    let draft = Draft { boot_id: boot.to_owned(), ..draft("n1", container, container.split('-').nth(1)) };
+    let record = Record { boot_id: boot.to_owned(), ..record("n1", container, container.split('-').nth(1)) };
     let (slots, scope, deadline) = (slots(count), Scope::default(), Deadline::after(Duration::from_secs(20)));
     let ask = Ask {
         scope: &scope,
         slots: &slots,
-        draft: &draft,
+        record: &record,
         may_allocate: &|| Ok(()),
         is_alive: &|held| is_alive(held, boot),
         caller_gone: &|| false,
@@ -126,7 +126,7 @@ fn release(store: &dyn Store, container: &str, is_meant: &dyn Fn(Part) -> bool, 
     };
     for item in listing {
         let allocation = item?;
-        if allocation.held.attachment == attachment("n1", container) && is_meant(allocation.held.part) {
+        if allocation.record.attachment == attachment("n1", container) && is_meant(allocation.record.part) {
             store.open(Access::Release, deadline)?.release(&allocation)?;
         }
     }

@@ -46,7 +46,7 @@ pub(crate) fn check(store: &Path, printed: &Printed) -> Found {
         let inode = names.get(&key(record)).unwrap_or_else(|| panic!("no name: {record:?}"));
         let stems = entries.get(inode).cloned().unwrap_or_default();
         assert!(stems.contains(&stem(record)), "the index does not lead to {record:?}, only {stems:?} do");
-        let whole = (record.held.attachment.clone().to_string(), record.held.part.index);
+        let whole = (record.record.attachment.clone().to_string(), record.record.part.index);
         assert!(owners.insert(whole), "one part of one attachment has two records: {record:?}");
     }
     check_printed(&files, &records, printed);
@@ -54,7 +54,7 @@ pub(crate) fn check(store: &Path, printed: &Printed) -> Found {
     Found {
         leaked: records
             .iter()
-            .map(|record| (record.held.attachment.container.to_string(), record.address))
+            .map(|record| (record.record.attachment.container.to_string(), record.address))
             .filter(|(container, address)| printed.get(container).is_none_or(|addresses| !addresses.contains(address)))
             .collect(),
         left_over: entries.keys().filter(|inode| !standing.contains(inode)).count(),
@@ -77,7 +77,7 @@ fn check_printed(files: &FileStore<impl hereabouts::store::disk::Disk>, records:
             assert_eq!(other, None, "{address} was printed to {container} as well");
             let standing: Vec<_> = records.iter().filter(|record| record.address == *address).collect();
             assert_eq!(standing.len(), 1, "printed to {container}, and it has another number of records: {standing:?}");
-            assert_eq!(standing[0].held.attachment, attachment(container), "printed to {container}");
+            assert_eq!(standing[0].record.attachment, attachment(container), "printed to {container}");
             assert!(held.held.contains(standing[0]), "{container} does not find {address}: {held:?}");
         }
     }
@@ -134,7 +134,7 @@ fn index_entries(store: &Path) -> BTreeMap<u64, Vec<String>> {
 
 /// Of a record whose ids need no escaping.
 fn stem(record: &Allocation) -> String {
-    let Attachment { node, network, container, ifname } = &record.held.attachment;
+    let Attachment { node, network, container, ifname } = &record.record.attachment;
     format!("{node}/{network}/{container}@{ifname}")
 }
 

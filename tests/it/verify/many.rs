@@ -1,6 +1,6 @@
 //! `verify` of a million records: how long, and how much memory.
 
-use crate::conformance::{candidates, draft, host, open};
+use crate::conformance::{candidates, host, open, record};
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::Sandbox;
 use hereabouts::ipam::Scope;
@@ -19,8 +19,8 @@ fn fill(sandbox: &Sandbox) {
         let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
         let mut session = open(&store);
         for number in batch * 1000..(batch + 1) * 1000 {
-            let draft = draft("n1", &format!("container-{number}"), Some(&format!("web-{number}")));
-            assert!(matches!(session.claim(&Scope::default(), &candidates, &draft).unwrap(), Claim::Claimed(_)));
+            let record = record("n1", &format!("container-{number}"), Some(&format!("web-{number}")));
+            assert!(matches!(session.claim(&Scope::default(), &candidates, &record).unwrap(), Claim::Claimed(_)));
         }
     }
 }

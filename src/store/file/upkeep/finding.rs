@@ -174,7 +174,7 @@ pub(crate) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, St
             let other = finding.other.as_deref().unwrap_or(path);
             Ok(match (look(disk, path)?, look(disk, other)?) {
                 (Look::Whole(one), Look::Whole(two)) => {
-                    one.held.attachment == two.held.attachment && one.held.part.index == two.held.part.index
+                    one.record.attachment == two.record.attachment && one.record.part.index == two.record.part.index
                 }
                 _ => false,
             })
@@ -225,7 +225,7 @@ fn look(disk: &dyn Disk, path: &Path) -> Result<Look, StoreError> {
 
 /// Returns whether a lookup by attachment leads to the record.
 fn is_indexed(disk: &dyn Disk, allocation: &Allocation) -> Result<bool, StoreError> {
-    let entries = index::entries(disk, &layout::attachment(&allocation.held.attachment))?;
+    let entries = index::entries(disk, &layout::attachment(&allocation.record.attachment))?;
     Ok(entries.iter().any(|entry| match &entry.state {
         index::State::Stands(found) => found.scope == allocation.scope && found.address == allocation.address,
         index::State::LeftOver(_) | index::State::Damaged(_) => false,

@@ -16,13 +16,13 @@ impl<D: Disk> FileStore<D> {
     pub(crate) fn noted_and_lost(&self, is_alive: IsAlive<'_>) -> Result<Vec<Finding>, StoreError> {
         let mut found = Vec::new();
         for noted in self.given().map(|given| given.all()).unwrap_or_default() {
-            found.extend(self.judge_noted(&noted, is_alive(&noted.held))?);
+            found.extend(self.judge_noted(&noted, is_alive(&noted.record))?);
         }
         Ok(found)
     }
 
     fn judge_noted(&self, noted: &Allocation, life: Life) -> Result<Option<Finding>, StoreError> {
-        let holder = noted.held.attachment.to_string();
+        let holder = noted.record.attachment.to_string();
         let (problem, reason) = match self.standing_for(noted)? {
             Standing::Ours | Standing::Unreadable => return Ok(None),
             // A sandbox that is not seen needs the note only until its next DEL.
@@ -31,7 +31,7 @@ impl<D: Disk> FileStore<D> {
             Standing::Anothers(other) => (Problem::GivenAway, format!("{holder}, and {other}")),
         };
         let path = layout::record(&noted.scope, noted.address);
-        let entry = layout::attachment(&noted.held.attachment).entry(0);
+        let entry = layout::attachment(&noted.record.attachment).entry(0);
         Ok(Some(Finding::new(problem, path).with_reason(reason).with_other(entry)))
     }
 
@@ -40,7 +40,7 @@ impl<D: Disk> FileStore<D> {
         let all = self.given()?.all();
         let entry = finding.other.as_deref()?;
         all.into_iter().find(|noted| {
-            layout::record(&noted.scope, noted.address) == finding.path && layout::attachment(&noted.held.attachment).entry(0) == entry
+            layout::record(&noted.scope, noted.address) == finding.path && layout::attachment(&noted.record.attachment).entry(0) == entry
         })
     }
 
@@ -56,20 +56,20 @@ impl<D: Disk> FileStore<D> {
     /// record: link(2) decides, as for every ADD.
     pub(crate) fn repair_noted(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
         let Some(noted) = self.noted_at(finding) else { return Ok(Repaired::Gone) };
-        let _lock = self.wait_attachment(&noted.held.attachment, &deadline)?;
+        let _lock = self.wait_attachment(&noted.record.attachment, &deadline)?;
         let mut session = self.open_session(Access::Release, deadline)?;
         let Some(given) = self.given() else { return Ok(Repaired::Gone) };
         // A call of the attachment may have ended in the meantime.
-        let Some(noted) = given.of(&noted.held.attachment).into_iter().find(|now| is_at(now, &noted)) else {
+        let Some(noted) = given.of(&noted.record.attachment).into_iter().find(|now| is_at(now, &noted)) else {
             return Ok(Repaired::Gone);
         };
-        match self.judge_noted(&noted, is_alive(&noted.held))?.map(|now| (now.problem, now.reason)) {
+        match self.judge_noted(&noted, is_alive(&noted.record))?.map(|now| (now.problem, now.reason)) {
             Some((Problem::LeftOverNote, _)) => {
                 self.take_given(&noted);
                 Ok(Repaired::Done)
             }
             Some((Problem::Lost, _)) if session.claim_again(&noted)? => Ok(Repaired::Done),
-            Some((Problem::Lost, _)) => Ok(Repaired::GivenAway(noted.held.attachment.to_string())),
+            Some((Problem::Lost, _)) => Ok(Repaired::GivenAway(noted.record.attachment.to_string())),
             Some((_, both)) => Ok(Repaired::GivenAway(both)),
             None => Ok(Repaired::Gone),
         }

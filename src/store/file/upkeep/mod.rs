@@ -41,8 +41,8 @@ impl<D: Disk> Upkeep for FileStore<D> {
         let own = |node: &NodeName| *node == self.host.node || self.earlier_names().is_ok_and(|earlier| earlier.contains(node));
         let found = self.verify_each(deadline, &mut |allocation| {
             census.count(&allocation);
-            if own(&allocation.held.attachment.node)
-                && let Life::Doubted(doubt) = is_alive(&allocation.held)
+            if own(&allocation.record.attachment.node)
+                && let Life::Doubted(doubt) = is_alive(&allocation.record)
             {
                 census.doubt(allocation, doubt);
             }

@@ -68,7 +68,7 @@ impl<D: Disk> FileStore<D> {
         let Ok(allocation) = record::decode(&content.bytes) else {
             return Ok(());
         };
-        let stem = layout::attachment(&allocation.held.attachment);
+        let stem = layout::attachment(&allocation.record.attachment);
         self.ensure(&stem.directory)?;
         index::link(disk, &stem, name)?;
         sync_name(disk, &stem.directory, name).map_err(|error| failed(disk, "sync", &stem.directory, error))

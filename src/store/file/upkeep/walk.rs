@@ -123,12 +123,12 @@ impl<'d> Walk<'d> {
             };
             match record::decode(&content.bytes) {
                 Ok(found) if found.address == address && stands_at(self.disk, &found, &path, content.inode) => {
-                    let stem = layout::attachment(&found.held.attachment);
+                    let stem = layout::attachment(&found.record.attachment);
                     self.rows.push(Row {
                         inode: content.inode.number,
                         stem: hash(&stem.directory, &stem.name),
                         shard: u32::try_from(self.shards.len()).unwrap_or(u32::MAX),
-                        part: found.held.part.index,
+                        part: found.record.part.index,
                         low,
                         indexed: false,
                     });
@@ -257,7 +257,7 @@ impl<'d> Walk<'d> {
         for path in missed {
             let stem = self.disk.read(&path).ok().and_then(|content| record::decode(&content.bytes).ok());
             if let Some(allocation) = stem {
-                let entry = layout::attachment(&allocation.held.attachment).entry(0);
+                let entry = layout::attachment(&allocation.record.attachment).entry(0);
                 self.suspects.push(Finding::new(Problem::Unindexed, path).with_other(entry));
             }
         }

@@ -4,7 +4,7 @@
 
 use super::cluster_identity::Origin;
 use super::clusters::Known;
-use crate::ipam::{Allocation, Attachment, ContainerId, Draft, IfName, NetworkName, Part, Scope, Source};
+use crate::ipam::{Allocation, Attachment, ContainerId, IfName, NetworkName, Part, Record, Scope, Source};
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::kube::api::paging::Place;
@@ -68,7 +68,7 @@ impl KubeStore {
             self.drop_useless(&mut held, deadline)?;
         }
         for (object, allocation) in found {
-            let hash = names::of_attachment(&allocation.held.attachment);
+            let hash = names::of_attachment(&allocation.record.attachment);
             if is_old {
                 self.note_listed(&hash, object, allocation, deadline)?;
             } else if let Some(_lock) = self.state.try_lock_attachment(&hash).filter(|_| !self.is_noted(&hash, object)) {
@@ -110,10 +110,10 @@ impl KubeStore {
                     continue;
                 }
             };
-            let is_dead = |held: &Draft| self.life.is_none_or(|life| life(held).is_dead());
+            let is_dead = |held: &Record| self.life.is_none_or(|life| life(held).is_dead());
             let of_use = |object: &IpAllocation| {
                 let is_needed = || match object.allocation() {
-                    Ok(known) => !is_dead(&known.held),
+                    Ok(known) => !is_dead(&known.record),
                     Err(unreadable) => matches!(unreadable, Unreadable::Newer(_)),
                 };
                 of_this_boot(object) || ours(object) && is_needed()
@@ -123,7 +123,7 @@ impl KubeStore {
                 self.state.replace_objects(&hash, &kept)?;
             }
             for allocation in kept.iter().filter_map(|object| object.allocation().ok()) {
-                self.state.note_pod(&allocation.held.attachment, allocation.held.pod.as_ref(), true, deadline);
+                self.state.note_pod(&allocation.record.attachment, allocation.record.pod.as_ref(), true, deadline);
                 held.entry(allocation.scope).or_default().push(allocation.address);
             }
         }
@@ -138,7 +138,7 @@ impl KubeStore {
             put => drop(put?),
         }
         self.note_gateway(hash, object, deadline);
-        self.state.note_pod(&allocation.held.attachment, allocation.held.pod.as_ref(), true, deadline);
+        self.state.note_pod(&allocation.record.attachment, allocation.record.pod.as_ref(), true, deadline);
         Ok(())
     }
 
@@ -208,7 +208,7 @@ impl KubeStore {
             container: ContainerId::parse("status").ok()?,
             ifname: IfName::parse("status").ok()?,
         };
-        let draft = Draft {
+        let record = Record {
             attachment,
             pod: None,
             netns: None,
@@ -221,7 +221,7 @@ impl KubeStore {
             gateway: None,
         };
         let scope = Scope::parse("hereabouts-status").ok()?;
-        Some(IpAllocation::new(&scope, [192, 0, 2, 1].into(), &draft, self.machine.as_deref()))
+        Some(IpAllocation::new(&scope, [192, 0, 2, 1].into(), &record, self.machine.as_deref()))
     }
 
     /// See [`crate::store::Store::ready`].

@@ -46,7 +46,7 @@ impl KubeStore {
         // A file that cannot be read is nothing that this node could name.
         for known in state.objects(&hash).unwrap_or_default() {
             let found = self.api.get(&known.metadata.name, deadline)?;
-            let stands = found.and_then(|object| object.allocation().ok()).is_some_and(|found| found.held.attachment == *held);
+            let stands = found.and_then(|object| object.allocation().ok()).is_some_and(|found| found.record.attachment == *held);
             if stands {
                 return Err(StoreError::Renamed { attachment: held.to_string(), node: now.to_string(), earlier: held.node.to_string() });
             }

@@ -85,7 +85,7 @@ impl KubeSession<'_> {
                 break;
             }
             // Not while a call of the attachment is under way, and never waited for.
-            let hash = tombstone.object.allocation().map(|allocation| names::of_attachment(&allocation.held.attachment));
+            let hash = tombstone.object.allocation().map(|allocation| names::of_attachment(&allocation.record.attachment));
             let Some((hash, _lock)) = hash.ok().and_then(|hash| state.try_lock_attachment(&hash).map(|lock| (hash, lock))) else {
                 continue;
             };
@@ -141,7 +141,7 @@ impl KubeSession<'_> {
     /// come any more. Under the lock of its attachment.
     pub(crate) fn settle(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
         if let Ok(known) = tombstone.object.allocation() {
-            self.bury(tombstone, &names::of_attachment(&known.held.attachment), &self.deadline)?;
+            self.bury(tombstone, &names::of_attachment(&known.record.attachment), &self.deadline)?;
         }
         if !self.is_over(tombstone) {
             return Ok(());

@@ -7,8 +7,8 @@
 use super::error_text::plain;
 use super::names;
 use crate::ipam::{
-    Allocation, Attachment, ContainerId, Draft, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Scope, Source, Version,
-    View,
+    Allocation, Attachment, ContainerId, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Record, Scope, Source,
+    Version, View,
 };
 use crate::store::StoreError;
 use crate::store::percent::{decode_path, encode_path};
@@ -310,7 +310,7 @@ impl Unreadable {
 impl IpAllocation {
     /// The object for a new record.
     #[must_use]
-    pub fn new(scope: &Scope, address: std::net::IpAddr, held: &Draft, machine: Option<&str>) -> Self {
+    pub fn new(scope: &Scope, address: std::net::IpAddr, held: &Record, machine: Option<&str>) -> Self {
         let attachment = &held.attachment;
         Self {
             api_version: format!("{GROUP}/{VERSION}"),
@@ -376,7 +376,7 @@ impl IpAllocation {
     /// Whether two objects are one record, whatever a newer version added to one.
     #[must_use]
     pub fn is_same_record(&self, other: &Self) -> bool {
-        let held = |object: &Self| object.allocation().map(|allocation| allocation.held).ok();
+        let held = |object: &Self| object.allocation().map(|allocation| allocation.record).ok();
         self.spec.machine == other.spec.machine
             && self.metadata.name == other.metadata.name
             && held(self).is_some_and(|ours| held(other) == Some(ours))
@@ -392,7 +392,7 @@ impl IpAllocation {
     /// Whether the labels are those of the record.
     #[must_use]
     pub fn is_labelled(&self, allocation: &Allocation) -> bool {
-        let labels = names::labels(&allocation.scope, allocation.address, &allocation.held);
+        let labels = names::labels(&allocation.scope, allocation.address, &allocation.record);
         names::LABELS.iter().all(|key| self.metadata.labels.get(*key) == labels.get(*key))
     }
 
@@ -420,7 +420,7 @@ impl IpAllocation {
             container: ContainerId::parse(&spec.container_id).or(Err(invalid("containerID")))?,
             ifname: IfName::parse(&spec.interface).or(Err(invalid("interface")))?,
         };
-        let held = Draft {
+        let held = Record {
             attachment,
             pod: spec.pod_ref.as_ref().map(|pod| PodRef { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }),
             netns: spec.netns.as_ref().map(|netns| Netns {
@@ -440,7 +440,7 @@ impl IpAllocation {
             prefix: spec.prefix,
             gateway: spec.gateway,
         };
-        let allocation = Allocation { scope, address: spec.address, held, version: self.version() };
+        let allocation = Allocation { scope, address: spec.address, record: held, version: self.version() };
         allocation.impossible().map_or(Ok(()), |key| Err(invalid(key)))?;
         Ok(allocation)
     }

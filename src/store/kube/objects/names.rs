@@ -5,7 +5,7 @@
 //! they stand for is longer than a label may be, or has other letters.
 
 use crate::digest::short;
-use crate::ipam::{Attachment, Draft, IfName, NetworkName, NodeName, PodRef, Scope};
+use crate::ipam::{Attachment, IfName, NetworkName, NodeName, PodRef, Record, Scope};
 use crate::store::attachment_hash::short_of_attachment;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -71,7 +71,7 @@ fn label(name: &str) -> String {
 }
 
 /// The labels of a record.
-pub(crate) fn labels(scope: &Scope, address: IpAddr, held: &Draft) -> BTreeMap<String, String> {
+pub(crate) fn labels(scope: &Scope, address: IpAddr, held: &Record) -> BTreeMap<String, String> {
     let attachment = &held.attachment;
     let mut labels = BTreeMap::from([
         (NODE.to_owned(), of_node(&attachment.node)),

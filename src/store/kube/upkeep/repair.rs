@@ -102,7 +102,7 @@ impl KubeStore {
             Suspect::Entry { hash, name } => return self.make_again(session, hash, name),
             Suspect::Object { name } => {
                 let Some((object, held)) = self.own(session, name)? else { return Ok(Repaired::Gone) };
-                session.note(&object, &held.held);
+                session.note(&object, &held.record);
             }
             Suspect::Labels { name, .. } => return self.label(session, name),
             Suspect::Tombstone(tombstone) => session.settle(tombstone)?,
@@ -119,7 +119,7 @@ impl KubeStore {
         let Some((entry, held)) = known.and_then(|known| known.allocation().ok().map(|held| (known, held))) else {
             return Ok(Repaired::Gone);
         };
-        let labels = names::labels(&held.scope, held.address, &held.held);
+        let labels = names::labels(&held.scope, held.address, &held.record);
         let metadata = Metadata { name: name.to_owned(), labels, ..Metadata::default() };
         let object = IpAllocation { metadata, ..entry.clone() };
         // As any creation: killed here, the next call of the attachment asks; what
@@ -127,7 +127,7 @@ impl KubeStore {
         self.state.put(hash, &object)?;
         let (made, unsure) = match self.api.create(&object, &session.deadline) {
             Ok(Created::Made { object, unsure }) => (object, unsure),
-            Ok(Created::Taken { perhaps_ours }) => match self.stands(session, name, &held.held.attachment)? {
+            Ok(Created::Taken { perhaps_ours }) => match self.stands(session, name, &held.record.attachment)? {
                 Stands::Ours(standing) => (standing, perhaps_ours),
                 Stands::Anothers(who) => {
                     self.state.put(hash, &entry)?;
@@ -148,7 +148,7 @@ impl KubeStore {
         if unsure || held.version.is_none() {
             session.watch_for_twins(&object, made.metadata.uid.as_deref());
         }
-        session.note(&made, &held.held);
+        session.note(&made, &held.record);
         self.state.change_occupancy(&held.scope, &session.deadline, |hint| hint.take(held.address))?;
         Ok(Repaired::Done)
     }
@@ -163,9 +163,9 @@ impl KubeStore {
             return self.state.drop_object(hash, name);
         };
         session.lost.borrow_mut().push(entry);
-        session.put_tombstones(&known.held.attachment)?;
+        session.put_tombstones(&known.record.attachment)?;
         if self.state.objects(hash)?.is_empty() {
-            self.state.note_pod(&known.held.attachment, known.held.pod.as_ref(), false, &session.deadline);
+            self.state.note_pod(&known.record.attachment, known.record.pod.as_ref(), false, &session.deadline);
         }
         Ok(())
     }
@@ -177,14 +177,14 @@ impl KubeStore {
         if self.is_of_another_machine(&object) {
             return Ok(Repaired::ByHand);
         }
-        object.metadata.labels = names::labels(&held.scope, held.address, &held.held);
+        object.metadata.labels = names::labels(&held.scope, held.address, &held.record);
         let Changed::Done(labelled) = self.api.patch(&object, &version, &session.deadline)? else { return Ok(Repaired::Gone) };
         // The node that knows it by the old state asks again; this one knows.
-        let hash = names::of_attachment(&held.held.attachment);
-        if held.held.attachment.node == self.host.node && self.remembers()? {
+        let hash = names::of_attachment(&held.record.attachment);
+        if held.record.attachment.node == self.host.node && self.remembers()? {
             let is_free = session.try_lock(&hash);
             if is_free && self.state.objects(&hash)?.iter().any(|known| known.metadata.uid == labelled.metadata.uid) {
-                session.note(&labelled, &held.held);
+                session.note(&labelled, &held.record);
             }
         }
         Ok(Repaired::Done)
@@ -205,7 +205,7 @@ impl KubeStore {
                     Ok(object) => object,
                 };
                 let is_its_own = match object.allocation() {
-                    Ok(held) => names::of_attachment(&held.held.attachment) == hash,
+                    Ok(held) => names::of_attachment(&held.record.attachment) == hash,
                     Err(unreadable) => matches!(unreadable, Unreadable::Newer(_)),
                 };
                 if is_its_own && !self.is_of_another_machine(&object) {

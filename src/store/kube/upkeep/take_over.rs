@@ -44,12 +44,12 @@ impl KubeStore {
         };
         // Where one record may be of a machine that lives, none of them is freed.
         let mut same = foreign.iter().filter(|one| word(one) == Some(Word::SameNode));
-        let all_left = same.all(|one| is_left_behind(&one.allocation.held, Word::SameNode));
+        let all_left = same.all(|one| is_left_behind(&one.allocation.record, Word::SameNode));
         let mut taken = TakenOver::default();
         for one in &foreign {
             let gone = match word(one) {
                 Some(Word::SameNode) => all_left,
-                Some(Word::AnotherNode) => is_left_behind(&one.allocation.held, Word::AnotherNode),
+                Some(Word::AnotherNode) => is_left_behind(&one.allocation.record, Word::AnotherNode),
                 None => false,
             };
             match one.object.version().filter(|_| gone) {

@@ -155,16 +155,16 @@ impl KubeStore {
         if !object.is_labelled(&allocation) {
             look.suspects.push(Suspect::Labels { name: name.clone(), node: object.spec.node.clone() });
         }
-        if self.for_dead_node || allocation.held.attachment.node != self.host.node {
+        if self.for_dead_node || allocation.record.attachment.node != self.host.node {
             return Ok(());
         }
-        if let Life::Doubted(doubt) = is_alive(&allocation.held) {
+        if let Life::Doubted(doubt) = is_alive(&allocation.record) {
             look.census.doubt(allocation.clone(), doubt);
         }
         if look.unseen.is_some() {
             return Ok(());
         }
-        let hash = names::of_attachment(&allocation.held.attachment);
+        let hash = names::of_attachment(&allocation.record.attachment);
         match entries.remove(&(hash.clone(), name.clone())) {
             Some(true) => {}
             Some(false) => look.suspects.push(Suspect::Entry { hash, name }),
@@ -192,7 +192,7 @@ impl KubeStore {
             }
             Suspect::Object { name } => {
                 let Some((object, held)) = self.own(session, name)? else { return Ok(None) };
-                let hash = names::of_attachment(&held.held.attachment);
+                let hash = names::of_attachment(&held.record.attachment);
                 if !session.try_lock(&hash) {
                     return Ok(None);
                 }
@@ -208,7 +208,7 @@ impl KubeStore {
             }
             Suspect::Tombstone(tombstone) => {
                 let Ok(held) = tombstone.object.allocation() else { return Ok(plain(Problem::LeftOver)) };
-                let hash = names::of_attachment(&held.held.attachment);
+                let hash = names::of_attachment(&held.record.attachment);
                 if !session.try_lock(&hash) {
                     return Ok(None);
                 }
@@ -249,7 +249,7 @@ impl KubeStore {
             Err(unreadable) => return Ok(Some((Problem::LeftOver, unreadable.to_string()))),
         };
         let confirmed = known.version.is_some();
-        let problem = match self.stands(session, name, &known.held.attachment)? {
+        let problem = match self.stands(session, name, &known.record.attachment)? {
             // A list by its node's label would miss it.
             Stands::Ours(object) if confirmed => {
                 return Ok(Some((Problem::WrongLabels, String::new())).filter(|_| !object.is_labelled(&known)));
@@ -257,7 +257,7 @@ impl KubeStore {
             Stands::Unclear => return Ok(None),
             Stands::Ours(_) => Problem::Unconfirmed,
             // Only what is seen is worth an object: one in doubt was perhaps freed by an operator.
-            _ if !is_alive(&known.held).is_seen() => Problem::LeftOver,
+            _ if !is_alive(&known.record).is_seen() => Problem::LeftOver,
             Stands::Nothing if confirmed => Problem::Lost,
             Stands::Nothing => Problem::Unconfirmed,
             Stands::Anothers(who) if confirmed => {
@@ -275,7 +275,7 @@ impl KubeStore {
             return Ok(Stands::Unclear);
         }
         Ok(match object.allocation() {
-            Ok(allocation) if allocation.held.attachment == *attachment => Stands::Ours(Box::new(object)),
+            Ok(allocation) if allocation.record.attachment == *attachment => Stands::Ours(Box::new(object)),
             Ok(allocation) => Stands::Anothers(holder(&allocation)),
             Err(_) => Stands::Unclear,
         })
@@ -286,7 +286,7 @@ impl KubeStore {
         let found = self.api.get(name, &session.deadline)?;
         let found = found.filter(|object| object.metadata.deletion_timestamp.is_none() && !self.is_of_another_machine(object));
         let read = found.and_then(|object| object.allocation().ok().map(|allocation| (object, allocation)));
-        Ok(read.filter(|(_, allocation)| allocation.held.attachment.node == self.host.node))
+        Ok(read.filter(|(_, allocation)| allocation.record.attachment.node == self.host.node))
     }
 
     fn finding(&self, problem: Problem, suspect: &Suspect, reason: String) -> Finding {
@@ -317,6 +317,6 @@ fn order(finding: &Finding) -> Option<Problem> {
 
 /// Who holds an address, the pod first.
 fn holder(allocation: &Allocation) -> String {
-    let attachment = &allocation.held.attachment;
-    allocation.held.pod.as_ref().map_or_else(|| attachment.to_string(), |pod| format!("pod {pod}, {attachment}"))
+    let attachment = &allocation.record.attachment;
+    allocation.record.pod.as_ref().map_or_else(|| attachment.to_string(), |pod| format!("pod {pod}, {attachment}"))
 }

@@ -3,7 +3,7 @@
 
 use super::{Held, Key, PODS, RANGES, Run, Step, candidates, key};
 use hereabouts::addr::{AddrSet, Range};
-use hereabouts::ipam::{Allocation, Attachment, Draft, Part, Scope};
+use hereabouts::ipam::{Allocation, Attachment, Part, Record, Scope};
 use hereabouts::store::{Access, Claim};
 use std::net::IpAddr;
 
@@ -38,7 +38,7 @@ impl Asked<'_> {
 
     /// The map without what this node recorded before its last boot.
     pub(super) fn sweep(&self, held: &mut Held, node: &str, swept: impl Fn(&Allocation) -> bool) {
-        held.retain(|_, held| held.held.boot_id == self.boot || held.held.attachment.node.as_str() != node || !swept(held));
+        held.retain(|_, held| held.record.boot_id == self.boot || held.record.attachment.node.as_str() != node || !swept(held));
     }
 }
 
@@ -75,18 +75,18 @@ impl Promise {
 
 impl Run {
     pub(super) fn add(&mut self, node: usize, step: &Step) {
-        let draft = self.draft(node, step.at(1, super::CONTAINERS), PODS[step.at(4, PODS.len())]);
-        let held = self.held_by(&draft.attachment);
+        let record = self.record(node, step.at(1, super::CONTAINERS), PODS[step.at(4, PODS.len())]);
+        let held = self.held_by(&record.attachment);
         if !held.is_empty() {
             let mut session = self.session(node, Access::Allocate);
-            assert_eq!(session.holdings(&draft.attachment).unwrap().held.len(), held.len());
+            assert_eq!(session.holdings(&record.attachment).unwrap().held.len(), held.len());
             held.iter().for_each(|held| session.confirm(held).unwrap());
             drop(session);
             return self.count("repeat");
         }
         let of = u16::try_from(1 + step.at(5, 3)).unwrap();
         let parts = (0..of).map(|index| Part { index, of });
-        let (made, full) = self.claim(node, step, &draft, parts);
+        let (made, full) = self.claim(node, step, &record, parts);
         if full {
             // All or nothing.
             made.iter().rev().for_each(|allocation| self.release(node, allocation));
@@ -96,30 +96,30 @@ impl Run {
 
     /// What a repeated ADD lacks.
     pub(super) fn more(&mut self, node: usize, step: &Step) {
-        let draft = self.draft(node, step.at(1, super::CONTAINERS), None);
-        let index = u16::try_from(self.held_by(&draft.attachment).len()).unwrap();
-        let (_, full) = self.claim(node, step, &draft, std::iter::once(Part { index, of: index + 1 }));
+        let record = self.record(node, step.at(1, super::CONTAINERS), None);
+        let index = u16::try_from(self.held_by(&record.attachment).len()).unwrap();
+        let (_, full) = self.claim(node, step, &record, std::iter::once(Part { index, of: index + 1 }));
         self.count(if full { "no more" } else { "more" });
     }
 
     /// Claims an address for each part, in one session, until the range is full.
-    fn claim(&mut self, node: usize, step: &Step, draft: &Draft, parts: impl Iterator<Item = Part>) -> (Vec<Allocation>, bool) {
+    fn claim(&mut self, node: usize, step: &Step, record: &Record, parts: impl Iterator<Item = Part>) -> (Vec<Allocation>, bool) {
         let mut held = std::mem::take(&mut self.held);
         let scopes = &self.world.names().scopes;
         let asked = Asked {
             node,
-            boot: draft.boot_id.clone(),
-            attachment: Some(&draft.attachment),
+            boot: record.boot_id.clone(),
+            attachment: Some(&record.attachment),
             scope: &scopes[step.at(3, scopes.len())],
             range: step.at(2, RANGES.len()),
         };
         let mut session = self.session(node, Access::Allocate);
-        session.holdings(&draft.attachment).unwrap();
+        session.holdings(&record.attachment).unwrap();
         let (mut made, mut full) = (Vec::new(), false);
         for part in parts {
-            let draft = Draft { part, ..draft.clone() };
+            let record = Record { part, ..record.clone() };
             let promise = self.world.promise(&mut held, &asked);
-            let claim = match session.claim(asked.scope, &asked.candidates(), &draft).unwrap() {
+            let claim = match session.claim(asked.scope, &asked.candidates(), &record).unwrap() {
                 Claim::Claimed(allocation) => Some(allocation),
                 Claim::Full => None,
             };
@@ -129,7 +129,7 @@ impl Run {
                 full = true;
                 break;
             };
-            assert_eq!((&allocation.scope, &allocation.held), (asked.scope, &draft));
+            assert_eq!((&allocation.scope, &allocation.record), (asked.scope, &record));
             held.insert(key(&allocation), allocation.clone());
             made.push(allocation);
         }

@@ -22,11 +22,11 @@ impl Run {
             self.compare_holdings(node, session.as_ref(), container);
         }
         for name in PODS.iter().flatten() {
-            let of = self.draft(node, 0, Some(name));
+            let of = self.record(node, 0, Some(name));
             let pod: PodRef = of.pod.unwrap();
             let mut held = session.holdings_of_pod(&of.attachment.network, &pod, &of.attachment.ifname).unwrap();
             held.retain(|held| self.stands(node, held));
-            let of_pod = |held: &&Allocation| held.held.pod.as_ref() == Some(&pod) && held.held.attachment.node == of.attachment.node;
+            let of_pod = |held: &&Allocation| held.record.pod.as_ref() == Some(&pod) && held.record.attachment.node == of.attachment.node;
             assert_eq!(held.len(), self.held.values().filter(of_pod).count(), "of pod {name}");
         }
     }
@@ -47,7 +47,7 @@ impl Run {
     }
 
     fn compare_holdings(&self, node: usize, session: &dyn Session, container: usize) {
-        let attachment = self.draft(node, container, None).attachment;
+        let attachment = self.record(node, container, None).attachment;
         let mut found = session.holdings(&attachment).unwrap();
         let mut expected = self.held_by(&attachment);
         // Re-homing can bring two with one number.
@@ -59,7 +59,7 @@ impl Run {
 
     /// Whether a record is the map's; a node may remember one that is gone.
     fn stands(&self, node: usize, known: &Allocation) -> bool {
-        let stands = self.held.get(&key(known)).is_some_and(|held| held.held == known.held);
+        let stands = self.held.get(&key(known)).is_some_and(|held| held.record == known.record);
         assert!(stands || self.world.remembers(node, known), "nobody holds {known:?}");
         stands
     }

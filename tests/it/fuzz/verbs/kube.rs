@@ -14,7 +14,7 @@ use beliefs::Beliefs;
 use hereabouts::api_client::client::Client;
 use hereabouts::api_client::http::{Answer, Method, Request};
 use hereabouts::environment::ProxyVariables;
-use hereabouts::ipam::{Allocation, AllocationOrder, Attachment, Draft, NodeName, Version};
+use hereabouts::ipam::{Allocation, AllocationOrder, Attachment, NodeName, Record, Version};
 use hereabouts::store::kube::KubeStore;
 use hereabouts::store::kube::objects::ip_allocation::IpAllocation;
 use hereabouts::store::node_identity::NodeIdentity;
@@ -76,7 +76,7 @@ impl Nodes {
 
     /// Writes to an object as an operator does, without a condition.
     fn write(&self, held: &Allocation, method: Method, content: Option<(&str, &[u8])>) -> Answer {
-        let name = IpAllocation::new(&held.scope, held.address, &held.held, None).metadata.name;
+        let name = IpAllocation::new(&held.scope, held.address, &held.record, None).metadata.name;
         let path = format!("/apis/hereabouts.dev/v1alpha1/ipallocations/{name}");
         let request = Request { method, path: &path, accept: "application/json", content };
         let answer = self.kubectl.call(&request, Duration::from_secs(20)).unwrap();
@@ -89,7 +89,7 @@ impl Nodes {
         let node = NodeName::parse(&self.names.nodes[asked.node]).ok();
         let filter = Filter { node, scope: Some(asked.scope.clone()), ..Filter::default() };
         let mut listed = self.stores[asked.node].list(&filter).unwrap().map(Result::unwrap);
-        listed.any(|listed| asked.candidates().contains(listed.address) && listed.held.boot_id != asked.boot)
+        listed.any(|listed| asked.candidates().contains(listed.address) && listed.record.boot_id != asked.boot)
     }
 }
 
@@ -148,13 +148,13 @@ impl World for Nodes {
 
     /// The record as it was read, whatever its labels; or it says so already.
     /// The definition of the resource lets an address move within a pod alone.
-    fn moves(&self, standing: &Allocation, old: &Allocation, to: &Draft) -> Move {
+    fn moves(&self, standing: &Allocation, old: &Allocation, to: &Record) -> Move {
         let uid = |allocation: &Allocation| allocation.version.as_ref().map(|version| version.uid.clone());
-        if standing.held == *to {
+        if standing.record == *to {
             Move::Done
-        } else if standing.held != old.held || uid(standing) != uid(old) {
+        } else if standing.record != old.record || uid(standing) != uid(old) {
             Move::Changed
-        } else if to.pod.is_none() && to.attachment != old.held.attachment {
+        } else if to.pod.is_none() && to.attachment != old.record.attachment {
             Move::Refused
         } else {
             Move::Done
@@ -169,8 +169,8 @@ impl World for Nodes {
             } else {
                 beliefs.freed_elsewhere(&key)
             }
-            if by.is_none() && self.node_of(&allocation.held.attachment) == Some(node) {
-                beliefs.gone(&key, &allocation.held.attachment);
+            if by.is_none() && self.node_of(&allocation.record.attachment) == Some(node) {
+                beliefs.gone(&key, &allocation.record.attachment);
             }
         }
     }
@@ -180,7 +180,7 @@ impl World for Nodes {
     }
 
     fn remembers(&self, node: usize, allocation: &Allocation) -> bool {
-        self.beliefs.borrow()[node].remembers(&key(allocation), &allocation.held.attachment)
+        self.beliefs.borrow()[node].remembers(&key(allocation), &allocation.record.attachment)
     }
 
     fn reopen(&mut self) {

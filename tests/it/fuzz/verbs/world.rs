@@ -3,7 +3,7 @@
 
 use super::claims::{Asked, Promise};
 use super::{Held, Key};
-use hereabouts::ipam::{Allocation, Attachment, Draft, Scope, Version};
+use hereabouts::ipam::{Allocation, Attachment, Record, Scope, Version};
 use hereabouts::store::Store;
 
 /// Whose steps a sequence has, and where.
@@ -43,7 +43,7 @@ pub(super) trait World {
         Some(0 < asked.free(held).count())
     }
     /// How a move of what `standing` says ends for who has read `old`.
-    fn moves(&self, standing: &Allocation, old: &Allocation, _to: &Draft) -> Move {
+    fn moves(&self, standing: &Allocation, old: &Allocation, _to: &Record) -> Move {
         if standing == old { Move::Done } else { Move::Changed }
     }
     /// An address is free now, by a node's call or an operator's.

@@ -32,7 +32,7 @@ pub(super) struct Beliefs {
 impl Beliefs {
     pub(super) fn take(&mut self, allocation: &Allocation) {
         let key = key(allocation);
-        self.gone.retain(|(gone, attachment)| (gone, attachment) != (&key, &allocation.held.attachment));
+        self.gone.retain(|(gone, attachment)| (gone, attachment) != (&key, &allocation.record.attachment));
         self.outdated.remove(&key);
         self.told.insert(key);
     }
