@@ -175,8 +175,8 @@ pub fn forget_node(store: &dyn Upkeep, held_nothing: bool, is_alive: IsAlive<'_>
         // Opening a session is what forgets the machine.
         drop(store.open(Access::Release, Deadline::after(records::PATIENCE))?);
     }
-    for left_over in store.left_overs(is_alive, Deadline::after(records::PATIENCE))? {
-        store.repair(&left_over, is_alive, Deadline::after(records::PATIENCE))?;
+    for orphan in store.orphans(is_alive, Deadline::after(records::PATIENCE))? {
+        store.repair(&orphan, is_alive, Deadline::after(records::PATIENCE))?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 use super::{Format, TestArgs, output};
 use crate::plugin::machine::Machine;
 use crate::store::disk::{Kind, RealDisk};
-use crate::store::file::probe::{self, Guest, LONGEST_VIEW, Report, Verdict};
+use crate::store::file::probe::{self, LONGEST_VIEW, Participant, Report, Verdict};
 use anyhow::bail;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(super) fn test(args: &TestArgs) -> anyhow::Result<()> {
         bail!("not a directory: {}", directory.display());
     }
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let guest = Guest { host, process: std::process::id(), boot_id: Machine::look()?.boot_id };
+    let guest = Participant { host, process: std::process::id(), boot_id: Machine::look()?.boot_id };
     let disk = RealDisk::new(directory.clone());
     output::say(&format!(
         "waiting up to {} for the same command on another machine: hereabouts store test {}",

@@ -33,21 +33,21 @@ fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs)
     let boot_id = &located.machine.boot_id;
     let is_alive = |held: &Record| located.life(held);
     let all = Sweep { node, network: network.as_ref(), spared: None, only_look: args.dry_run, is_alive: &is_alive };
-    let (stale, left_overs) = find(store.as_ref(), &all)?;
+    let (stale, orphans) = find(store.as_ref(), &all)?;
     if !args.dry_run && store.set_back().is_some() {
         output::say("the store was restored to an older state; this node's lost records are repaired first");
         if let Err(error) = repair::repair_all(store.as_ref(), Extent::Own, &is_alive, args.yes) {
             output::say(&format!("warning: {}", output::in_one_line(&error)));
         }
     }
-    if stale.is_empty() && left_overs.is_empty() {
+    if stale.is_empty() && orphans.is_empty() {
         output::say("nothing to sweep");
         if !args.dry_run {
             tidy(store.as_ref());
         }
         return Ok(());
     }
-    announce(&stale, &left_overs, boot_id, args.dry_run)?;
+    announce(&stale, &orphans, boot_id, args.dry_run)?;
     if args.dry_run {
         return Ok(());
     }
@@ -55,7 +55,7 @@ fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs)
         bail!("nothing was swept");
     }
     let noted = located.freed(node);
-    let swept = carry_out(store.as_ref(), &stale, &left_overs, &is_alive, &mut |allocation, done| {
+    let swept = carry_out(store.as_ref(), &stale, &orphans, &is_alive, &mut |allocation, done| {
         if done {
             noted.note(allocation);
         }
@@ -86,11 +86,11 @@ pub fn find(store: &dyn Upkeep, all: &Sweep<'_>) -> anyhow::Result<(Vec<Allocati
             Err(error) => return Err(error.into()),
         }
     }
-    let left_overs = store.left_overs(all.is_alive, Deadline::after(records::PATIENCE))?;
-    Ok((stale, left_overs))
+    let orphans = store.orphans(all.is_alive, Deadline::after(records::PATIENCE))?;
+    Ok((stale, orphans))
 }
 
-fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run: bool) -> anyhow::Result<()> {
+fn announce(stale: &[Allocation], orphans: &[Finding], boot_id: &str, dry_run: bool) -> anyhow::Result<()> {
     let mut text = String::new();
     for allocation in stale {
         let held = &allocation.record;
@@ -103,7 +103,7 @@ fn announce(stale: &[Allocation], left_overs: &[Finding], boot_id: &str, dry_run
         };
         text.push_str(&format!("  {}: {why}\n", output::holder(allocation)));
     }
-    for finding in left_overs {
+    for finding in orphans {
         text.push_str(&format!("  {}: {}\n", output::plain(&finding.path.to_string_lossy()), finding.problem));
     }
     if dry_run {
@@ -125,7 +125,7 @@ pub type Report<'r> = &'r mut dyn FnMut(&Allocation, bool) -> anyhow::Result<()>
 pub fn carry_out(
     store: &dyn Upkeep,
     stale: &[Allocation],
-    left_overs: &[Finding],
+    orphans: &[Finding],
     is_alive: IsAlive<'_>,
     report: Report<'_>,
 ) -> anyhow::Result<()> {
@@ -140,7 +140,7 @@ pub fn carry_out(
             Err(error) => failure(&error),
         }
     }
-    for finding in left_overs {
+    for finding in orphans {
         match store.repair(finding, is_alive, Deadline::after(records::PATIENCE)) {
             Ok(_) => {}
             Err(error) => failure(&error),

@@ -134,8 +134,8 @@ pub(super) fn free_locked(
         }
     }
     // It holds nothing, so that what cannot be removed is no reason to fail.
-    if holdings.left_over
-        && let Err(error) = session.mend(attachment)
+    if holdings.needs_cleanup
+        && let Err(error) = session.clean_up(attachment)
     {
         tracing::warn!(%error, "a left-over stays until the next sweep");
     }

@@ -176,7 +176,7 @@ impl Session for MemorySession<'_> {
         Ok(self.store.release_if(held, |standing| standing == held))
     }
 
-    fn mend(&mut self, _attachment: &Attachment) -> Result<(), StoreError> {
+    fn clean_up(&mut self, _attachment: &Attachment) -> Result<(), StoreError> {
         Ok(())
     }
 }

@@ -92,7 +92,7 @@ pub trait Session {
     ///
     /// # Errors
     /// The remains stay; readers ignore them.
-    fn mend(&mut self, attachment: &Attachment) -> Result<(), StoreError>;
+    fn clean_up(&mut self, attachment: &Attachment) -> Result<(), StoreError>;
 }
 
 /// What an attachment holds.
@@ -102,8 +102,8 @@ pub struct Holdings {
     pub held: Vec<Allocation>,
     /// The records of the attachment that cannot be read: damaged, or too new.
     pub damaged: Vec<StoreError>,
-    /// Whether there is something for [`Session::mend`] to remove.
-    pub left_over: bool,
+    /// Whether there is something for [`Session::clean_up`] to remove.
+    pub needs_cleanup: bool,
 }
 
 /// An address that an ADD must get: sets of candidates, each with the record to write, in the order

@@ -75,7 +75,7 @@ pub trait Upkeep: Store {
     ///
     /// # Errors
     /// The store cannot tell.
-    fn left_overs(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError>;
+    fn orphans(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError>;
 
     /// Repairs one finding, after another check.
     ///

@@ -60,8 +60,8 @@ fn one_answer_holds() -> bool {
     let calls: Vec<Call> = (0..64).map(|n| sandbox.call("ADD").set("CNI_CONTAINERID", format!("c{}", n % 8)).clone()).collect();
     let answers = run_all(&calls, &configuration(RANGE));
     let agree = (0..8).all(|c| (0..8).all(|n| answers[n * 8 + c] == answers[c]));
-    let left_over = sandbox.files().iter().filter(|path| path.contains("@tmp") || path.contains("@net1.")).count();
-    agree && answers.into_iter().collect::<BTreeSet<_>>() == lowest(8) && sandbox.held().len() == 8 && left_over == 8
+    let orphan = sandbox.files().iter().filter(|path| path.contains("@tmp") || path.contains("@net1.")).count();
+    agree && answers.into_iter().collect::<BTreeSet<_>>() == lowest(8) && sandbox.held().len() == 8 && orphan == 8
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn what_was_freed_or_has_died_is_not_brought_back() {
     lose(&overlay, "10.9.0.2", "dies");
     // The DEL finds no record: its note goes all the same.
     overlay.run(&overlay.verb("DEL", "c1", RANGE)).succeeded();
-    assert_eq!(problems(&overlay), ["left-over-note"]);
+    assert_eq!(problems(&overlay), ["unused-note"]);
     overlay.command(&["sweep", "--yes"]).succeeded();
     assert_eq!(problems(&overlay), Vec::<String>::new());
     overlay.command(&["repair", "--yes"]).succeeded();

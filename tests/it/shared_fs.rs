@@ -23,10 +23,10 @@ fn churn(change: Churn) {
     let nodes = Nodes::new();
     churn::run(&nodes, Churn { steps: change.steps * scale(), ..change });
     for node in 0..2 {
-        let left_over = nodes.left_over(node);
+        let orphan = nodes.orphan(node);
         // A killed DEL may leave an entry without a name: it holds nothing.
-        println!("left over on n{node}: {}", left_over.len());
-        assert!(change.kill.is_some() || left_over.is_empty(), "{left_over:?}");
+        println!("left over on n{node}: {}", orphan.len());
+        assert!(change.kill.is_some() || orphan.is_empty(), "{orphan:?}");
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Call, Ended, Sandbox};
-use hereabouts::store::file::probe::{self, Guest, Verdict};
+use hereabouts::store::file::probe::{self, Participant, Verdict};
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
@@ -96,7 +96,7 @@ fn a_rename_that_leaves_a_gap_is_unsafe() {
         let root = sandbox.root.clone();
         std::thread::spawn(move || {
             let disk = FaultyDisk::new(root, Faults { rename_leaves_gap, ..Faults::default() });
-            let guest = Guest { host: "h".to_owned(), process: 1, boot_id: format!("{rename_leaves_gap}") };
+            let guest = Participant { host: "h".to_owned(), process: 1, boot_id: format!("{rename_leaves_gap}") };
             probe::run(&disk, &guest, Duration::from_secs(60)).unwrap()
         })
     });
@@ -112,7 +112,7 @@ fn probe_pair(sandbox: &Sandbox, faults: [Faults; 2]) -> [Result<probe::Report, 
     let threads = [0, 1].map(|n| {
         let (root, faults) = (sandbox.root.clone(), faults[n]);
         std::thread::spawn(move || {
-            let guest = Guest { host: format!("h{n}"), process: 1, boot_id: n.to_string() };
+            let guest = Participant { host: format!("h{n}"), process: 1, boot_id: n.to_string() };
             probe::run(&FaultyDisk::new(root, faults), &guest, Duration::from_secs(60))
         })
     });
@@ -125,7 +125,7 @@ fn probe_pair(sandbox: &Sandbox, faults: [Faults; 2]) -> [Result<probe::Report, 
 #[test]
 fn what_one_machine_can_see_is_said_before_it_waits_for_another() {
     let sandbox = Sandbox::new();
-    let guest = Guest { host: "h".to_owned(), process: 1, boot_id: "b".to_owned() };
+    let guest = Participant { host: "h".to_owned(), process: 1, boot_id: "b".to_owned() };
     let alone = |faults| probe::run(&FaultyDisk::new(sandbox.root.clone(), faults), &guest, Duration::from_secs(600)).unwrap();
     let union = alone(Faults { inode_by_name: true, ..Faults::default() });
     assert!(union.names.unwrap().are_of_a_union() && union.verdict() == Verdict::Unsafe, "{union:?}");

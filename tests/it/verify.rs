@@ -108,12 +108,12 @@ const DAMAGES: &[Damage] = &[
     Damage { done: |store| copy_in_place(&store.join(NAME)), found: &[("split-link", POD_ENTRY), ("split-link", C1)], mended: true },
     Damage {
         done: |store| fs::remove_file(store.join(NAME)).unwrap(),
-        found: &[("left-over", C1), ("left-over-by-pod", POD_ENTRY)],
+        found: &[("dangling-entry", C1), ("dangling-pod-entry", POD_ENTRY)],
         mended: true,
     },
     Damage {
         done: |store| fs::write(store.join("nodes/n1/net1/c9@net1.0"), "{").unwrap(),
-        found: &[("left-over", "nodes/n1/net1/c9@net1.0")],
+        found: &[("dangling-entry", "nodes/n1/net1/c9@net1.0")],
         mended: true,
     },
     // Removed by hand, as the message of a damaged record once advised.
@@ -122,7 +122,7 @@ const DAMAGES: &[Damage] = &[
             fs::write(store.join(NAME), "garbage").unwrap();
             fs::remove_file(store.join(NAME)).unwrap();
         },
-        found: &[("left-over", C1), ("left-over-by-pod", POD_ENTRY)],
+        found: &[("dangling-entry", C1), ("dangling-pod-entry", POD_ENTRY)],
         mended: true,
     },
     Damage {
@@ -248,8 +248,8 @@ fn what_is_no_longer_so_is_neither_repaired_nor_released() {
     for (problem, path) in [
         (Problem::Unindexed, NAME),
         (Problem::Split, C1),
-        (Problem::LeftOver, C1),
-        (Problem::PodLeftOver, POD_ENTRY),
+        (Problem::DanglingEntry, C1),
+        (Problem::DanglingPodEntry, POD_ENTRY),
         (Problem::Temporary, "nodes/n1/@tmp/1.2"),
         (Problem::WrongHint, "scopes/@/full"),
     ] {
@@ -347,7 +347,7 @@ fn on_a_shared_filesystem_a_left_over_is_one_that_stays() {
     let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n2"));
     let start = Deadline::after(Duration::from_secs(2));
     let found = store.verify(Deadline::after(Duration::from_secs(20))).unwrap().findings;
-    assert_eq!(found.iter().map(|finding| finding.problem.name()).collect::<Vec<_>>(), ["left-over"]);
+    assert_eq!(found.iter().map(|finding| finding.problem.name()).collect::<Vec<_>>(), ["dangling-entry"]);
     assert!(start.left().is_zero(), "it was found before a call of another node could have ended");
 }
 

@@ -16,12 +16,12 @@ const ASIDE: &str = ".hereabouts-new-";
 
 /// Says to other installs and to uninstall that this install is here: a lock on
 /// the directory of our files, shared among installs.
-pub(super) struct Presence {
+pub(super) struct InstallLock {
     directory: PathBuf,
     held: Option<File>,
 }
 
-impl Presence {
+impl InstallLock {
     /// Not yet said.
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory, held: None }

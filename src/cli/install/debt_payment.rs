@@ -16,14 +16,14 @@ const EVERY: Duration = Duration::from_secs(3);
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// See above.
-pub(super) struct Settling<'a> {
+pub(super) struct DebtPayment<'a> {
     namespace: &'a Path,
     flat: PathBuf,
     due: Deadline,
     running: Option<(Child, Deadline)>,
 }
 
-impl<'a> Settling<'a> {
+impl<'a> DebtPayment<'a> {
     pub(super) fn new(namespace: &'a Path, flat: PathBuf) -> Self {
         Self { namespace, flat, due: Deadline::after(Duration::ZERO), running: None }
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_secs(30);
 
 /// See above.
-pub(super) struct Leaving<'a> {
+pub(super) struct Drain<'a> {
     files: Files,
     namespace: &'a Path,
     /// So long nothing must have been held.
@@ -34,7 +34,7 @@ enum State {
     Left,
 }
 
-impl<'a> Leaving<'a> {
+impl<'a> Drain<'a> {
     pub(super) fn new(files: Files, namespace: &'a Path, idle: Duration) -> Self {
         Self { files, namespace, idle, state: State::Held { again: Pause::default(), refusal: String::new() } }
     }

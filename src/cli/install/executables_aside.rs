@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Ends when it is dropped: an executable whose name is free is put back.
 #[derive(Debug, Default)]
-pub(super) struct Quiet {
+pub(super) struct ExecutablesAside {
     executables: Vec<Resting>,
 }
 
@@ -32,7 +32,7 @@ struct Resting {
     identity: (u64, u64),
 }
 
-impl Quiet {
+impl ExecutablesAside {
     /// Takes our executables from their names.
     ///
     /// # Errors
@@ -101,7 +101,7 @@ impl Quiet {
     }
 }
 
-impl Drop for Quiet {
+impl Drop for ExecutablesAside {
     fn drop(&mut self) {
         for Resting { place, aside, .. } in &self.executables {
             if let Err(error) = put_back(place, aside) {

@@ -1,8 +1,8 @@
 //! Puts the files of a plan on the node: flat file, kubeconfig, executable.
 
 use super::super::Advised;
-use super::atomic_write::{self, Executable, Presence};
-use super::executables_aside::{self, Quiet};
+use super::atomic_write::{self, Executable, InstallLock};
+use super::executables_aside::{self, ExecutablesAside};
 use super::flat_file::is_our_flat_file;
 use super::kubeconfig::{is_our_kubeconfig, render};
 use super::plan::Plan;
@@ -14,7 +14,7 @@ use std::path::Path;
 pub(super) struct Files {
     pub(super) plan: Plan,
     executable: Executable,
-    presence: Presence,
+    presence: InstallLock,
     /// Whether all was written once.
     settled: bool,
     /// The kubeconfig as it was last written.
@@ -25,7 +25,7 @@ impl Files {
     /// # Errors
     /// This process's executable cannot be opened.
     pub(super) fn new(plan: Plan) -> anyhow::Result<Self> {
-        let presence = Presence::new(plan.directory.clone());
+        let presence = InstallLock::new(plan.directory.clone());
         Ok(Self { plan, executable: Executable::own()?, presence, settled: false, kubeconfig: String::new() })
     }
 
@@ -38,7 +38,7 @@ impl Files {
     ///
     /// # Errors
     /// The first that cannot be written, or is another's; `allow` does not.
-    pub(super) fn put(&mut self, allow: &mut dyn FnMut(&Plan) -> anyhow::Result<Quiet>) -> anyhow::Result<Vec<String>> {
+    pub(super) fn put(&mut self, allow: &mut dyn FnMut(&Plan) -> anyhow::Result<ExecutablesAside>) -> anyhow::Result<Vec<String>> {
         let is_alone = self.presence.show()?;
         if is_alone && !self.settled {
             atomic_write::remove_aside(&self.plan.directory)?;
@@ -49,7 +49,7 @@ impl Files {
         let insists = is_alone || !self.settled;
         let flat = self.plan.flat_path();
         // Until all is written.
-        let mut _quiet = Quiet::default();
+        let mut _quiet = ExecutablesAside::default();
         if insists {
             refuse_of_others(&flat, is_our_flat_file)?;
             _quiet = allow(&self.plan)?;

@@ -38,18 +38,18 @@ use super::{Advised, Usage, output};
 use crate::environment::Environment;
 use crate::retry::{Deadline, until};
 use anyhow::Context;
-use debt_payment::Settling;
-use drain::Leaving;
-use executables_aside::Quiet;
+use debt_payment::DebtPayment;
+use drain::Drain;
+use executables_aside::ExecutablesAside;
 use files::Files;
-use periodic::Chores;
+use periodic::PeriodicTasks;
 use plan::Plan;
-use probe_status::Running;
+use probe_status::ProbeStatus;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
-use store_guard::Change;
+use store_guard::StoreGuard;
 
 /// The mount namespace in which a runtime's namespaces are seen: that of the
 /// machine's first process.
@@ -67,8 +67,8 @@ pub(super) fn install(environment: &Environment, args: &InstallArgs, namespace: 
         check::token(&plan)?;
     }
     let mut files = Files::new(plan)?;
-    let mut change = Change::new(environment, namespace, !args.watch);
-    let mut allow = |plan: &Plan| if args.force { Ok(Quiet::default()) } else { change.allow(plan) };
+    let mut change = StoreGuard::new(environment, namespace, !args.watch);
+    let mut allow = |plan: &Plan| if args.force { Ok(ExecutablesAside::default()) } else { change.allow(plan) };
     if !args.watch {
         let changes = files.put(&mut allow)?;
         if changes.is_empty() {
@@ -78,13 +78,13 @@ pub(super) fn install(environment: &Environment, args: &InstallArgs, namespace: 
     }
     // Of the pod itself: a kubeconfig may have been copied with an image.
     let token = files.plan.credentials.as_ref().map(|credentials| credentials.token_file.clone());
-    let mut chores = Chores::new(namespace, files.plan.flat_path(), args.sweep_every, token);
-    let mut settling = Settling::new(namespace, files.plan.flat_path());
+    let mut chores = PeriodicTasks::new(namespace, files.plan.flat_path(), args.sweep_every, token);
+    let mut settling = DebtPayment::new(namespace, files.plan.flat_path());
     let mut beside = |ends| {
         chores.turn(ends);
         settling.turn(ends);
     };
-    let mut running = Running::new(files.plan.directory.clone());
+    let mut running = ProbeStatus::new(files.plan.directory.clone());
     let mut look = || {
         let looked = files.put(&mut allow);
         running.say(&looked);
@@ -100,8 +100,8 @@ pub(super) fn uninstall(environment: &Environment, args: &UninstallArgs, namespa
         return check::removed(&plan);
     }
     if args.watch {
-        let mut settling = Settling::new(namespace, plan.flat_path());
-        let mut leaving = Leaving::new(Files::new(plan)?, namespace, args.idle);
+        let mut settling = DebtPayment::new(namespace, plan.flat_path());
+        let mut leaving = Drain::new(Files::new(plan)?, namespace, args.idle);
         return watch::watch(&mut || leaving.step(), &mut |ends| settling.turn(ends));
     }
     let changes = remove::remove(&plan, namespace, args.force)?;

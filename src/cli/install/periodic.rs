@@ -18,13 +18,13 @@ const SOON: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// See above.
-pub(super) struct Chores<'a> {
+pub(super) struct PeriodicTasks<'a> {
     namespace: &'a Path,
     flat: PathBuf,
     every: Duration,
     due: Deadline,
     repaired: bool,
-    running: Option<Running>,
+    running: Option<ProbeStatus>,
     set_back: SetBack,
     /// The token of the pod, where there is one: the word of `take-over`.
     token: Option<PathBuf>,
@@ -37,13 +37,13 @@ fn next(every: Duration) -> Duration {
     (every / 2).saturating_add(jittered(every))
 }
 
-struct Running {
+struct ProbeStatus {
     child: Child,
     limit: Deadline,
     is_urgent: bool,
 }
 
-impl<'a> Chores<'a> {
+impl<'a> PeriodicTasks<'a> {
     /// None at all when `every` is zero.
     pub(super) fn new(namespace: &'a Path, flat: PathBuf, every: Duration, token: Option<PathBuf>) -> Self {
         let soon = SOON.min(every);
@@ -55,7 +55,7 @@ impl<'a> Chores<'a> {
     /// Begins what is due and reaps what has ended; `end` stops what runs, which
     /// any of them may be at any moment.
     pub(super) fn turn(&mut self, end: bool) {
-        if let Some(Running { child, limit, is_urgent }) = &mut self.running {
+        if let Some(ProbeStatus { child, limit, is_urgent }) = &mut self.running {
             let Some(ended) = super::reap(child, limit, end) else {
                 return;
             };
@@ -91,7 +91,7 @@ impl<'a> Chores<'a> {
 
     fn start(&mut self, command: &str, is_urgent: bool) {
         match self.spawn(command) {
-            Ok(child) => self.running = Some(Running { child, limit: Deadline::after(LIMIT), is_urgent }),
+            Ok(child) => self.running = Some(ProbeStatus { child, limit: Deadline::after(LIMIT), is_urgent }),
             Err(error) => output::say(&format!("error: cannot start {command}: {error}")),
         }
     }

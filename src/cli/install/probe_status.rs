@@ -33,12 +33,12 @@ struct Said {
 }
 
 /// Of the install that runs.
-pub(super) struct Running {
+pub(super) struct ProbeStatus {
     directory: PathBuf,
     said: Option<(Said, File)>,
 }
 
-impl Running {
+impl ProbeStatus {
     /// One that has its files in a directory, and has said nothing yet.
     pub(super) const fn new(directory: PathBuf) -> Self {
         Self { directory, said: None }

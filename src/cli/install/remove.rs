@@ -4,8 +4,8 @@
 
 use super::super::Advised;
 use super::super::output::count;
-use super::atomic_write::{self, Presence};
-use super::executables_aside::{self, Quiet};
+use super::atomic_write::{self, InstallLock};
+use super::executables_aside::{self, ExecutablesAside};
 use super::plan::Plan;
 use super::{flat_file, kubeconfig};
 use crate::config::{Chosen, FlatFile};
@@ -24,7 +24,7 @@ use std::process::Stdio;
 pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Result<Vec<String>> {
     let mut changes = Vec::new();
     let presence = if plan.directory.is_dir() {
-        let Some(alone) = Presence::alone(&plan.directory)? else {
+        let Some(alone) = InstallLock::alone(&plan.directory)? else {
             let message = "\"hereabouts install --watch\" is running on this node and would install everything again";
             return Err(Advised::new(message, "end it first; in a cluster, deploy/uninstall does").into());
         };
@@ -37,7 +37,7 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
     }
     let standing = standing(plan)?;
     let flat = plan.flat_path();
-    let mut quiet = Quiet::default();
+    let mut quiet = ExecutablesAside::default();
     if !force && flat.exists() {
         quiet = quiet_node(plan, namespace)?;
     } else if !force && standing.iter().any(|(path, is_ours)| *is_ours && plan.executables().any(|executable| *path == executable)) {
@@ -93,10 +93,10 @@ fn cannot_tell(reason: &str) -> anyhow::Error {
 ///
 /// # Errors
 /// It holds addresses, the store cannot be asked, or a call does not end.
-pub(super) fn quiet_node(plan: &Plan, namespace: &Path) -> anyhow::Result<Quiet> {
+pub(super) fn quiet_node(plan: &Plan, namespace: &Path) -> anyhow::Result<ExecutablesAside> {
     // First without disturbing anybody: most are told to wait.
     refuse_while_held(&plan.flat_path(), &plan.node, namespace)?;
-    let quiet = Quiet::begin(&plan.bin_dir)?;
+    let quiet = ExecutablesAside::begin(&plan.bin_dir)?;
     quiet.await_calls()?;
     loop {
         refuse_while_held(&plan.flat_path(), &plan.node, namespace)?;

@@ -3,7 +3,7 @@
 //! whose DELs would ask the new one. Where the store stays, nobody is asked.
 
 use super::super::output;
-use super::executables_aside::Quiet;
+use super::executables_aside::ExecutablesAside;
 use super::plan::Plan;
 use super::watch::Pause;
 use super::{flat_file, kubeconfig, remove};
@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use std::path::Path;
 
 /// See above.
-pub(super) struct Change<'a> {
+pub(super) struct StoreGuard<'a> {
     environment: &'a Environment,
     namespace: &'a Path,
     /// A person's run. One that stays is told its API server by the cluster that
@@ -25,7 +25,7 @@ pub(super) struct Change<'a> {
     refusal: String,
 }
 
-impl<'a> Change<'a> {
+impl<'a> StoreGuard<'a> {
     pub(super) fn new(environment: &'a Environment, namespace: &'a Path, by_hand: bool) -> Self {
         Self { environment, namespace, by_hand, pause: Pause::default(), refusal: String::new() }
     }
@@ -36,16 +36,16 @@ impl<'a> Change<'a> {
     ///
     /// # Errors
     /// Why it may not be.
-    pub(super) fn allow(&mut self, plan: &Plan) -> anyhow::Result<Quiet> {
+    pub(super) fn allow(&mut self, plan: &Plan) -> anyhow::Result<ExecutablesAside> {
         let flat = plan.flat_path();
         let present = read_small(&flat);
         if present.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-            return Ok(Quiet::default());
+            return Ok(ExecutablesAside::default());
         }
         // What cannot be read says nothing of its store: then that is asked.
         let stays = present.is_ok_and(|bytes| self.stays(plan, &bytes).unwrap_or(false));
         if stays {
-            return Ok(Quiet::default());
+            return Ok(ExecutablesAside::default());
         }
         if self.refusal.is_empty() || self.pause.is_over() {
             let asked = remove::quiet_node(plan, self.namespace);

@@ -104,7 +104,7 @@ impl<D: Disk> FileSession<'_, D> {
                 full.write(self.store, scope);
             }
             self.unlock_store();
-            self.seal(&written)?;
+            self.make_durable(&written)?;
             return Ok(Some(Claim::Claimed(self.at_name(&written))));
         }
     }
@@ -119,7 +119,7 @@ impl<D: Disk> FileSession<'_, D> {
         }
         self.unlock_shared();
         if is_made {
-            self.seal(&written)?;
+            self.make_durable(&written)?;
         }
         Ok(is_made)
     }

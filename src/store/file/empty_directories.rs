@@ -74,7 +74,7 @@ impl<D: Disk> FileStore<D> {
     /// is gone. Skips lists whose first directory is not empty before it takes the locks.
     fn remove_in_turn(&self, mut lists: Vec<Vec<PathBuf>>, deadline: &Deadline) -> Result<usize, StoreError> {
         let mut removed = 0;
-        lists.retain(|list| list.first().is_some_and(|first| self.is_vain(first)));
+        lists.retain(|list| list.first().is_some_and(|first| self.is_unused(first)));
         for some in lists.chunks(REMOVALS) {
             if deadline.left().is_zero() {
                 break;
@@ -83,7 +83,7 @@ impl<D: Disk> FileStore<D> {
             session.lock_store()?;
             for list in some {
                 for directory in list {
-                    match self.remove_vain(directory)? {
+                    match self.remove_unused(directory)? {
                         Removal::Done => removed += 1,
                         Removal::Gone => {}
                         Removal::InUse => break,
@@ -95,15 +95,15 @@ impl<D: Disk> FileStore<D> {
     }
 
     /// Returns whether a directory contains nothing, or only bookkeeping that serves its records.
-    fn is_vain(&self, directory: &Path) -> bool {
+    fn is_unused(&self, directory: &Path) -> bool {
         match self.disk.names(directory) {
             Ok(names) => names.iter().all(|name| is_scope(directory) && is_bookkeeping(name)),
             Err(error) => is_gone(&error),
         }
     }
 
-    fn remove_vain(&self, directory: &Path) -> Result<Removal, StoreError> {
-        if !self.is_vain(directory) {
+    fn remove_unused(&self, directory: &Path) -> Result<Removal, StoreError> {
+        if !self.is_unused(directory) {
             return Ok(Removal::InUse);
         }
         if is_scope(directory) {

@@ -45,7 +45,7 @@ impl<'s, D: Disk> Gateways<'s, D> {
         let Some(content) = read(&self.store.disk, &layout::gateway(self.scope, address))? else {
             return Ok(false);
         };
-        if !self.settled.borrow().contains(&address) && !self.is_borne_out(address, &content.bytes)? {
+        if !self.settled.borrow().contains(&address) && !self.is_confirmed(address, &content.bytes)? {
             self.doubtful.set(Some(address));
         }
         Ok(true)
@@ -57,7 +57,7 @@ impl<'s, D: Disk> Gateways<'s, D> {
     }
 
     /// Returns whether the record that a note points to exists and names the gateway.
-    fn is_borne_out(&self, gateway: IpAddr, note: &[u8]) -> Result<bool, StoreError> {
+    fn is_confirmed(&self, gateway: IpAddr, note: &[u8]) -> Result<bool, StoreError> {
         let Some(address) = std::str::from_utf8(note).ok().and_then(|text| text.parse().ok()) else {
             return Ok(false);
         };
@@ -114,7 +114,7 @@ impl<D: Disk> FileSession<'_, D> {
         self.relock()?;
         // An ADD that named the gateway in the meantime has written another note.
         let now = read(&store.disk, &note)?.map(|content| content.bytes);
-        let is_stale = |bytes: &Vec<u8>| Ok::<_, StoreError>(!gateways.is_borne_out(gateway, bytes)?);
+        let is_stale = |bytes: &Vec<u8>| Ok::<_, StoreError>(!gateways.is_confirmed(gateway, bytes)?);
         if now == before.map(|content| content.bytes) && now.as_ref().map_or(Ok(false), is_stale)? {
             match found? {
                 Some(Ok(address)) => {

@@ -38,7 +38,7 @@ pub(super) enum State {
     Stands(Box<Allocation>),
     /// The record is missing or belongs to another holder; `None` if it was never completely
     /// written.
-    LeftOver(Option<Box<Allocation>>),
+    DanglingEntry(Option<Box<Allocation>>),
     /// The entry or its record cannot be read.
     Damaged(StoreError),
 }
@@ -51,7 +51,7 @@ pub(super) fn entries(disk: &dyn Disk, stem: &Stem) -> Result<Vec<Entry>, StoreE
         let Some(content) = super::read(disk, &path)? else {
             break;
         };
-        let state = judge(disk, &path, &content)?;
+        let state = classify(disk, &path, &content)?;
         found.push(Entry { number, inode: content.inode, state });
     }
     Ok(found)
@@ -64,31 +64,31 @@ pub(super) fn is_beyond_gap(disk: &dyn Disk, stem: &Stem, number: u32) -> bool {
 
 /// Compares an entry with the record at its name. Normally they are one inode. If they are not, as
 /// in a copied tree, the content at the name decides.
-pub(super) fn judge(disk: &dyn Disk, path: &Path, content: &Content) -> Result<State, StoreError> {
+pub(super) fn classify(disk: &dyn Disk, path: &Path, content: &Content) -> Result<State, StoreError> {
     let entry = match record::read(content) {
         Ok(entry) => entry,
         // A file with a single link never got its name: its writer was interrupted.
-        Err(Unreadable::Damaged(_)) if content.links == 1 => return Ok(State::LeftOver(None)),
+        Err(Unreadable::Damaged(_)) if content.links == 1 => return Ok(State::DanglingEntry(None)),
         Err(unreadable) => return Ok(State::Damaged(unreadable.at(disk.root().join(path)))),
     };
-    let left_over = |entry| Ok(State::LeftOver(Some(Box::new(entry))));
+    let orphan = |entry| Ok(State::DanglingEntry(Some(Box::new(entry))));
     let name = layout::record(&entry.scope, entry.address);
     match disk.inode(&name) {
         Ok(at_name) if at_name == content.inode => return Ok(State::Stands(Box::new(entry))),
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return left_over(entry),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return orphan(entry),
         Err(error) => return Err(failed(disk, "look at", &name, error)),
     }
     let content = match disk.read(&name) {
         Ok(content) => content,
         // The record is another holder's: no other call removes ours while we hold this node's
         // lock.
-        Err(error) if is_gone(&error) => return left_over(entry),
+        Err(error) if is_gone(&error) => return orphan(entry),
         Err(error) => return Err(failed(disk, "read", &name, error)),
     };
     match record::read(&content) {
         Ok(standing) if is_same_holder(&standing, &entry) => Ok(State::Stands(Box::new(standing))),
-        Ok(_) => left_over(entry),
+        Ok(_) => orphan(entry),
         Err(unreadable) => Ok(State::Damaged(unreadable.at(disk.root().join(&name)))),
     }
 }
@@ -181,7 +181,7 @@ fn first_free<T>(
             Err(error) => return Err(failed(disk, action, &path, error)),
         }
         // Another ADD of the pod may link its entry at the same time.
-        number = if mended { number + 1 } else { mend(disk, stem)? };
+        number = if mended { number + 1 } else { clean_up(disk, stem)? };
         mended = true;
     }
 }
@@ -205,7 +205,7 @@ pub(super) fn remove(disk: &dyn Disk, stem: &Stem, freed: &[Inode]) -> Result<()
 }
 
 /// Removes the dangling entries above all live ones. Returns the first free number.
-pub(super) fn mend(disk: &dyn Disk, stem: &Stem) -> Result<u32, StoreError> {
+pub(super) fn clean_up(disk: &dyn Disk, stem: &Stem) -> Result<u32, StoreError> {
     remove_down(disk, stem, &[])
 }
 
@@ -217,7 +217,7 @@ fn remove_down(disk: &dyn Disk, stem: &Stem, freed: &[Inode]) -> Result<u32, Sto
             continue;
         }
         match entry.state {
-            State::LeftOver(allocation) => drop_left_over(disk, &path, allocation.as_deref())?,
+            State::DanglingEntry(allocation) => drop_left_over(disk, &path, allocation.as_deref())?,
             State::Stands(_) | State::Damaged(_) => return Ok(entry.number + 1),
         }
     }
@@ -226,7 +226,7 @@ fn remove_down(disk: &dyn Disk, stem: &Stem, freed: &[Inode]) -> Result<u32, Sto
 
 /// Removes one entry, even if there are entries above it. The highest entry moves to its number, so
 /// that there is never a gap.
-pub(super) fn take_out(disk: &dyn Disk, entry: &Path, replace: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), StoreError> {
+pub(super) fn remove_entry(disk: &dyn Disk, entry: &Path, replace: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), StoreError> {
     let Some((stem, number)) = layout::parse_entry(entry) else {
         return super::remove(disk, entry);
     };

@@ -116,9 +116,9 @@ fn read_one(disk: &dyn Disk, path: &Path, by_index: bool) -> Option<Result<Alloc
         Err(error) => return Some(Err(failed(disk, "read", path, error))),
     };
     if by_index {
-        return match index::judge(disk, path, &content) {
+        return match index::classify(disk, path, &content) {
             Ok(index::State::Stands(allocation)) => Some(Ok(*allocation)),
-            Ok(index::State::LeftOver(_)) => None,
+            Ok(index::State::DanglingEntry(_)) => None,
             Err(StoreError::Io { source, .. }) if is_gone(&source) => None,
             Ok(index::State::Damaged(error)) | Err(error) => Some(Err(error)),
         };

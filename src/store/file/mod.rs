@@ -221,7 +221,7 @@ impl<D: Disk> Store for FileStore<D> {
         for entry in index::entries(&self.disk, &layout::attachment(attachment)).ok()? {
             match entry.state {
                 index::State::Stands(allocation) if allocation.record.attachment == *attachment => held.push(*allocation),
-                index::State::Stands(_) | index::State::LeftOver(_) => {}
+                index::State::Stands(_) | index::State::DanglingEntry(_) => {}
                 index::State::Damaged(_) => return None,
             }
         }

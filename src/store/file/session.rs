@@ -255,7 +255,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
                             holdings.held.push(*allocation);
                         }
                     }
-                    index::State::LeftOver(_) => holdings.left_over = true,
+                    index::State::DanglingEntry(_) => holdings.needs_cleanup = true,
                     index::State::Damaged(error) => holdings.damaged.push(error),
                 }
             }
@@ -266,7 +266,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
         holdings.held.sort_by_key(|allocation| allocation.record.part.index);
         // A note may be about a record that the store has lost: a DEL must remove it, so that the
         // record is not recreated.
-        holdings.left_over |= self.store.given().is_some_and(|given| {
+        holdings.needs_cleanup |= self.store.given().is_some_and(|given| {
             given.of(attachment).iter().any(|noted| !holdings.held.iter().any(|held| given_notes::is_at(noted, held)))
         });
         Ok(holdings)
@@ -356,7 +356,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
         self.release_found(held, Self::unchanged)
     }
 
-    fn mend(&mut self, attachment: &Attachment) -> Result<(), StoreError> {
+    fn clean_up(&mut self, attachment: &Attachment) -> Result<(), StoreError> {
         if self.place == Place::Absent || attachment.node != self.store.host.node {
             return Ok(());
         }
@@ -364,7 +364,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
             tracing::warn!(%error, "a note of what was freed stays until the next sweep");
         }
         for named in self.store.under_each_name(attachment)? {
-            index::mend(&self.store.disk, &layout::attachment(&named))?;
+            index::clean_up(&self.store.disk, &layout::attachment(&named))?;
         }
         Ok(())
     }

@@ -144,12 +144,12 @@ impl<D: Disk> FileSession<'_, D> {
     }
 
     /// Makes the name durable, or removes it.
-    pub(super) fn seal(&mut self, written: &Written) -> Result<(), StoreError> {
+    pub(super) fn make_durable(&mut self, written: &Written) -> Result<(), StoreError> {
         let directory = written.name.parent().unwrap_or(Path::new(layout::SCOPES));
         if let Err(error) = sync_name(&self.store.disk, directory, &written.entry) {
             let error = failed(&self.store.disk, "sync", directory, error);
             self.lock_store()?;
-            self.take_back(written, directory);
+            self.undo_name(written, directory);
             return Err(error);
         }
         self.link_pod(written);
@@ -158,7 +158,7 @@ impl<D: Disk> FileSession<'_, D> {
 
     /// Removes a name that could not be made durable, if it is still ours. The entry is removed
     /// only when that removal is durable.
-    pub(super) fn take_back(&self, written: &Written, directory: &Path) {
+    pub(super) fn undo_name(&self, written: &Written, directory: &Path) {
         let disk = &self.store.disk;
         if disk.inode(&written.name).ok() != Some(written.inode) {
             return;
@@ -186,7 +186,7 @@ impl<D: Disk> FileSession<'_, D> {
             .into_iter()
             .filter_map(|entry| match entry.state {
                 index::State::Stands(allocation) => Some(allocation.address),
-                index::State::LeftOver(_) | index::State::Damaged(_) => None,
+                index::State::DanglingEntry(_) | index::State::Damaged(_) => None,
             })
             .collect())
     }

@@ -22,7 +22,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(200);
 
 /// So many candidates of one claim were another's: what is believed is listed
 /// anew, whatever that costs.
-const MISLED: u32 = 3;
+const MAX_MISSES_BEFORE_LIST: u32 = 3;
 /// A list costs the API server as much as a try for each thousandth of the
 /// addresses held: the larger a range, the more places are tried before.
 const TRIED: u128 = 1024;
@@ -110,18 +110,18 @@ impl KubeSession<'_> {
         let name = &object.metadata.name;
         store.state.put(&hash, &object)?;
         match store.api.create(&object, &self.deadline) {
-            Ok(Created::Made { object: made, unsure }) => {
+            Ok(Created::Made { object: made, outcome_unknown }) => {
                 self.note(&made, record);
-                if open || unsure {
-                    self.watch_for_twins(&object, made.metadata.uid.as_deref());
+                if open || outcome_unknown {
+                    self.track_duplicate_create(&object, made.metadata.uid.as_deref());
                 }
                 let allocation = made.allocation().map_err(|unreadable| unreadable.of(name))?;
                 Ok(Some(allocation))
             }
-            Ok(Created::Taken { perhaps_ours }) => self.taken(&object, record, earlier, open || perhaps_ours),
-            Err(Failed { error, unsure }) => {
+            Ok(Created::Taken { maybe_ours }) => self.taken(&object, record, earlier, open || maybe_ours),
+            Err(Failed { error, outcome_unknown }) => {
                 // Of what was surely not made nothing has to be remembered.
-                if !unsure && !open {
+                if !outcome_unknown && !open {
                     self.take_back_intent(&hash, name, earlier)?;
                     store.state.change_occupancy(scope, &self.deadline, |hint| hint.free(address))?;
                 }
@@ -137,18 +137,18 @@ impl KubeSession<'_> {
         object: &IpAllocation,
         record: &Record,
         earlier: Option<IpAllocation>,
-        perhaps_ours: bool,
+        maybe_ours: bool,
     ) -> Result<Option<Allocation>, StoreError> {
         let (name, hash) = (&object.metadata.name, names::of_attachment(&record.attachment));
-        let standing = if perhaps_ours || earlier.is_some() { self.standing(name, &record.attachment)? } else { None };
+        let standing = if maybe_ours || earlier.is_some() { self.standing(name, &record.attachment)? } else { None };
         let uid = standing.as_ref().and_then(|standing| Some(standing.version.as_ref()?.uid.clone()));
         let known = earlier.as_ref().and_then(IpAllocation::version).map(|version| version.uid);
         if known.is_some() && known == uid {
             self.take_back_intent(&hash, name, earlier)?;
             return Ok(None);
         }
-        if perhaps_ours {
-            self.watch_for_twins(object, uid.as_deref());
+        if maybe_ours {
+            self.track_duplicate_create(object, uid.as_deref());
         }
         match standing {
             Some(standing) => self.adopt(standing, object, record).map(Some),
@@ -221,7 +221,7 @@ impl KubeSession<'_> {
         // The lowest one is not to be had by drawing.
         let tried = MOST_TRIES <= misses || candidates.count() <= TRIED * u128::from(misses) || order == AllocationOrder::Lowest;
         if tried {
-            self.look(scope, Some(began).filter(|_| MISLED <= misses));
+            self.look(scope, Some(began).filter(|_| MAX_MISSES_BEFORE_LIST <= misses));
         }
         false
     }

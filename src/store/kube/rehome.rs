@@ -45,8 +45,8 @@ impl KubeSession<'_> {
                 }
                 Ok(Changed::Absent { .. }) => break,
                 // Whether it was moved is not known: the intent stays.
-                Err(Failed { error, unsure: true }) => return Err(error),
-                Err(Failed { error, unsure: false }) => {
+                Err(Failed { error, outcome_unknown: true }) => return Err(error),
+                Err(Failed { error, outcome_unknown: false }) => {
                     self.take_back_intent(&hash, &name, known)?;
                     return Err(error);
                 }

@@ -27,7 +27,7 @@ pub(crate) struct KubeSession<'s> {
 
 /// What a removal is meant for, where another state stands than was known.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Meant {
+enum DeleteGuard {
     /// That very state alone.
     State,
     /// The record, whatever labels it has got since.
@@ -124,19 +124,19 @@ impl<'s> KubeSession<'s> {
     }
 
     /// Removes an object, and says what stood in the way.
-    fn remove(&self, held: &Allocation, mut version: Version, meant: Meant) -> Result<Release, StoreError> {
+    fn remove(&self, held: &Allocation, mut version: Version, meant: DeleteGuard) -> Result<Release, StoreError> {
         let name = names::object(&held.scope, held.address);
         let removed = retry::until_paced(&self.deadline, Pace::SERVER, || {
             let release = match self.store.api.delete(&name, &version, &self.deadline)? {
-                Changed::Done(()) | Changed::Absent { perhaps_ours: true } => Release::Done,
-                Changed::Absent { perhaps_ours: false } => {
+                Changed::Done(()) | Changed::Absent { maybe_ours: true } => Release::Done,
+                Changed::Absent { maybe_ours: false } => {
                     self.forget(held, true);
                     Release::NotYours
                 }
-                Changed::Conflict if meant == Meant::State => Release::NotYours,
+                Changed::Conflict if meant == DeleteGuard::State => Release::NotYours,
                 Changed::Conflict => {
                     match self.standing(&name, &held.record.attachment)?.and_then(|now| Some((now.version?, now.record))) {
-                        Some((_, now)) if meant == Meant::ThisRecord && now != held.record => Release::NotYours,
+                        Some((_, now)) if meant == DeleteGuard::ThisRecord && now != held.record => Release::NotYours,
                         // Somebody edited a label, or the attachment was re-homed to
                         // itself; or nothing has changed, and the conflict was with
                         // nobody. While it stands it is not forgotten.
@@ -195,7 +195,7 @@ impl<'s> KubeSession<'s> {
                     if freed && self.deadline.left().is_zero() {
                         return Ok(true);
                     }
-                    freed |= self.remove(&known, version, Meant::ThisRecord)? == Release::Done;
+                    freed |= self.remove(&known, version, DeleteGuard::ThisRecord)? == Release::Done;
                 }
             }
         }
@@ -237,7 +237,7 @@ impl Session for KubeSession<'_> {
             match self.standing(name, attachment) {
                 Ok(Some(standing)) => holdings.held.push(standing),
                 Ok(None) => {
-                    holdings.left_over = true;
+                    holdings.needs_cleanup = true;
                     self.lost.borrow_mut().push(object);
                 }
                 Err(damaged @ (StoreError::DamagedObject { .. } | StoreError::Newer { .. })) => holdings.damaged.push(damaged),
@@ -293,7 +293,7 @@ impl Session for KubeSession<'_> {
             return Ok(Release::NotYours);
         }
         match self.version_of(held)? {
-            Some(version) => self.remove(held, version, Meant::Holder),
+            Some(version) => self.remove(held, version, DeleteGuard::Holder),
             None => {
                 self.forget(held, false);
                 Ok(Release::NotYours)
@@ -306,12 +306,12 @@ impl Session for KubeSession<'_> {
             return Ok(Release::NotYours);
         }
         match &held.version {
-            Some(version) => self.remove(held, version.clone(), Meant::State),
+            Some(version) => self.remove(held, version.clone(), DeleteGuard::State),
             None => Ok(Release::NotYours),
         }
     }
 
-    fn mend(&mut self, attachment: &Attachment) -> Result<(), StoreError> {
+    fn clean_up(&mut self, attachment: &Attachment) -> Result<(), StoreError> {
         self.put_tombstones(attachment)
     }
 }

@@ -54,7 +54,7 @@ struct Counts {
     succeeded: usize,
     /// By code.
     failed: BTreeMap<u64, usize>,
-    left_over: usize,
+    orphan: usize,
     /// What they left, each once.
     states: usize,
 }
@@ -82,10 +82,10 @@ fn refuse_every_call(scene: &Scene) -> Counts {
             } else {
                 *counts.failed.entry(check_error(&ended, &sandbox, errno, &shown)).or_default() += 1;
             }
-            counts.left_over += check_state(scene, &sandbox, &ended, &shown);
+            counts.orphan += check_state(scene, &sandbox, &ended, &shown);
             // From the same state follows the same.
             if mended.insert(state(&sandbox)) {
-                scene.mend(&sandbox);
+                scene.repair(&sandbox);
             }
         }
     }
@@ -110,13 +110,13 @@ fn check_state(scene: &Scene, sandbox: &Sandbox, ended: &Ended, shown: &str) -> 
     if ended.status == Some(0) {
         let found = check(&sandbox.store(), &scene.promised_after());
         assert!(found.leaked.is_empty(), "{shown}: {found:?}");
-        return found.left_over;
+        return found.orphan;
     }
     let found = check(&sandbox.store(), &scene.promised());
     assert!(scene.is_expected(&found), "{shown}: {found:?}");
     let of_call = found.leaked.iter().filter(|(container, _)| container == "c").count();
     assert!(scene.verb != "ADD" || [0, scene.after.len()].contains(&of_call), "half an ADD: {shown}: {found:?}");
-    found.left_over
+    found.orphan
 }
 
 fn play(verb: &str) {
@@ -125,10 +125,10 @@ fn play(verb: &str) {
         return;
     }
     for scene in SCENES.iter().filter(|scene| scene.verb == verb) {
-        let Counts { calls, succeeded, failed, left_over, states } = refuse_every_call(scene);
+        let Counts { calls, succeeded, failed, orphan, states } = refuse_every_call(scene);
         let all = succeeded + failed.values().sum::<usize>();
         println!(
-            "{}: {calls} calls of the store, {all} errors, {succeeded} succeeded, failed by code: {failed:?}, {left_over} left-overs, {states} states",
+            "{}: {calls} calls of the store, {all} errors, {succeeded} succeeded, failed by code: {failed:?}, {orphan} left-overs, {states} states",
             scene.name
         );
         assert!(0 < calls && !failed.is_empty());

@@ -14,7 +14,7 @@ struct Counts {
     states: usize,
     printed: usize,
     leaks: usize,
-    left_over: usize,
+    orphan: usize,
     /// Repeats that did not get the dead sandbox's address.
     behind: usize,
 }
@@ -42,11 +42,11 @@ fn kill_at_every_call(scene: &Scene) -> Counts {
         assert!(scene.is_expected(&found), "{}, killed at {}: {found:?}", scene.name, point.line);
         counts.kills += 1;
         counts.leaks += leaks(scene, &found);
-        counts.left_over += found.left_over;
+        counts.orphan += found.orphan;
         counts.behind += usize::from(*behind.entry(state(&sandbox)).or_insert_with(|| {
             // Twice from the same state: by the collector, and by the repeat.
             scene.collect(&copy(&sandbox));
-            scene.mend(&sandbox)
+            scene.repair(&sandbox)
         }));
     }
     counts.states = behind.len();
@@ -65,9 +65,9 @@ fn play(verb: &str) {
         return;
     }
     for scene in SCENES.iter().filter(|scene| scene.verb == verb) {
-        let Counts { kills, states, printed, leaks, left_over, behind } = kill_at_every_call(scene);
+        let Counts { kills, states, printed, leaks, orphan, behind } = kill_at_every_call(scene);
         println!(
-            "{}: {kills} kills, {states} states, {printed} after printing, {leaks} left a leak that GC found, {left_over} a left-over",
+            "{}: {kills} kills, {states} states, {printed} after printing, {leaks} left a leak that GC found, {orphan} a left-over",
             scene.name
         );
         if 0 < behind {

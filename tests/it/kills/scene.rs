@@ -153,7 +153,7 @@ impl Scene {
     /// bystanders alone hold something. Whether an address stayed with the dead
     /// sandbox: the index by pod, which leads to it, is a hint and may have
     /// lost its first entry.
-    pub(super) fn mend(&self, sandbox: &Sandbox) -> bool {
+    pub(super) fn repair(&self, sandbox: &Sandbox) -> bool {
         let again = self.call(sandbox).run();
         again.succeeded();
         let mut promised = self.promised_after();

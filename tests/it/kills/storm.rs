@@ -109,7 +109,7 @@ fn check_round(sandbox: &Sandbox, workers: &[Worker<'_>]) -> usize {
 /// By two that know nothing of each other.
 fn check_store(sandbox: &Sandbox, printed: &Printed) -> Found {
     let found = check(&sandbox.store(), printed);
-    let harmless = ["left-over", "left-over-by-pod", "temporary-file"];
+    let harmless = ["dangling-entry", "dangling-pod-entry", "temporary-file"];
     let worse: Vec<String> = findings(sandbox).into_keys().filter(|problem| !harmless.contains(&problem.as_str())).collect();
     assert!(worse.is_empty(), "verify finds {worse:?}");
     found

@@ -7,8 +7,8 @@ use hereabouts::store::file::upkeep::finding::Problem;
 
 #[test]
 fn every_problem_of_a_file_store_reads_so() {
-    let (variants, name_of) = variants!(Problem: Format Damaged Newer TwoRecords Unindexed Split LeftOver PodLeftOver Temporary WrongHint
-        Foreign GivenAway Lost LeftOverNote);
+    let (variants, name_of) = variants!(Problem: Format Damaged Newer TwoRecords Unindexed Split DanglingEntry DanglingPodEntry Temporary WrongHint
+        Foreign GivenAway Lost UnusedNote);
     let all = [
         Problem::Format,
         Problem::Damaged,
@@ -16,14 +16,14 @@ fn every_problem_of_a_file_store_reads_so() {
         Problem::TwoRecords,
         Problem::Unindexed,
         Problem::Split,
-        Problem::LeftOver,
-        Problem::PodLeftOver,
+        Problem::DanglingEntry,
+        Problem::DanglingPodEntry,
         Problem::Temporary,
         Problem::WrongHint,
         Problem::Foreign,
         Problem::GivenAway,
         Problem::Lost,
-        Problem::LeftOverNote,
+        Problem::UnusedNote,
     ];
     let text = |problem: Problem| {
         let repair = if problem.is_repairable() { "repair" } else { "by hand" };

@@ -10,7 +10,7 @@ use hereabouts::store::file::upkeep::finding::Problem;
 use std::path::Path;
 use std::time::Duration;
 
-fn mend(store: &FileStore<CachedDisk>) {
+fn repair_all(store: &FileStore<CachedDisk>) {
     let deadline = Deadline::after(Duration::from_secs(20));
     for finding in store.verify(deadline).unwrap().findings {
         store.repair(&finding, deadline).unwrap();
@@ -48,7 +48,7 @@ fn repair_may_lose_power_or_be_killed_at_any_step() {
         damage(&disk);
         world.image = disk.image().after_power_loss(1, 0).remove(0);
         let store = FileStore::on(world.disk(), host("n1"));
-        mend(&store);
+        repair_all(&store);
         let history = store.disk().history();
         assert!(!history.is_empty(), "{what} was not repaired");
         // What was said to be repaired is, also without power; what is harmless
@@ -66,7 +66,7 @@ fn repair_may_lose_power_or_be_killed_at_any_step() {
         for image in states {
             checked += 1;
             let store = FileStore::on(CachedDisk::new(image, world.clock + 1000), host("n1"));
-            mend(&store);
+            repair_all(&store);
             let mended = World { image: store.disk().image(), ..world.clone() };
             assert_eq!(fault(&mended), None, "{what}");
             assert_eq!(store.verify(Deadline::after(Duration::from_secs(20))).unwrap().findings, [], "{what}");

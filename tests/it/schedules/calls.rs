@@ -433,8 +433,8 @@ fn sweep_all(around: &Around) -> anyhow::Result<()> {
     let store = around.upkeep(around.call.node, false);
     let is_alive = |held: &Record| around.life(held);
     let all = Sweep { node: &node, network: None, spared: None, only_look: false, is_alive: &is_alive };
-    let (stale, left_overs) = sweep::find(store.as_ref(), &all)?;
-    sweep::carry_out(store.as_ref(), &stale, &left_overs, &is_alive, &mut |_, _| Ok(()))?;
+    let (stale, orphans) = sweep::find(store.as_ref(), &all)?;
+    sweep::carry_out(store.as_ref(), &stale, &orphans, &is_alive, &mut |_, _| Ok(()))?;
     store.tidy(Deadline::after(Duration::from_secs(20)))?;
     Ok(())
 }

@@ -177,7 +177,7 @@ impl Nodes {
     }
 
     /// Files of the index and of `@tmp`, as a node sees them.
-    pub(super) fn left_over(&self, node: usize) -> Vec<String> {
+    pub(super) fn orphan(&self, node: usize) -> Vec<String> {
         let mut found = Vec::new();
         let mut directories = vec![self.stores[node].join("nodes")];
         while let Some(directory) = directories.pop() {

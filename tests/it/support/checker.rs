@@ -27,7 +27,7 @@ pub(crate) struct Found {
     /// Container and address of records whose result nobody was told.
     pub(crate) leaked: BTreeSet<(String, IpAddr)>,
     /// Index entries without a record.
-    pub(crate) left_over: usize,
+    pub(crate) orphan: usize,
 }
 
 /// Checks a store; fails the test where a promise is broken.
@@ -57,7 +57,7 @@ pub(crate) fn check(store: &Path, printed: &Printed) -> Found {
             .map(|record| (record.record.attachment.container.to_string(), record.address))
             .filter(|(container, address)| printed.get(container).is_none_or(|addresses| !addresses.contains(address)))
             .collect(),
-        left_over: entries.keys().filter(|inode| !standing.contains(inode)).count(),
+        orphan: entries.keys().filter(|inode| !standing.contains(inode)).count(),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::retry::Stopwatch;
 use crate::store::StoreError;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Locked, Patience};
-pub use pair::Guest;
+pub use pair::Participant;
 pub use report::{LONGEST_VIEW, Links, Locks, Names, Renames, Report, Syncs, Verdict, Views};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ pub enum ProbeError {
 ///
 /// # Errors
 /// A system call that the store needs failed, or the partner failed or stopped answering.
-pub fn run(disk: &dyn Disk, guest: &Guest, wait: Duration) -> Result<Report, ProbeError> {
+pub fn run(disk: &dyn Disk, guest: &Participant, wait: Duration) -> Result<Report, ProbeError> {
     let root = Path::new("");
     let of_root = |action: &'static str| move |error: io::Error| failed(disk, action, root, error);
     let shared = !disk.is_local().map_err(of_root("look at the filesystem of"))?;
@@ -81,7 +81,7 @@ pub fn run(disk: &dyn Disk, guest: &Guest, wait: Duration) -> Result<Report, Pro
     tested
 }
 
-fn test(disk: &dyn Disk, id: &str, guest: &Guest, wait: Duration, mut report: Report) -> Result<Report, ProbeError> {
+fn test(disk: &dyn Disk, id: &str, guest: &Participant, wait: Duration, mut report: Report) -> Result<Report, ProbeError> {
     report.syncs = syncs(disk, &own(&format!("file.{id}")))?;
     let Some(pair) = pair::meet(disk, id, guest, wait)? else {
         return Ok(alone(disk, id, report)?);

@@ -24,7 +24,7 @@ const FAILED: &str = "failed";
 
 /// One side of the test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Guest {
+pub struct Participant {
     /// The name of the host.
     pub host: String,
     /// The process ID.
@@ -39,20 +39,20 @@ pub(super) struct Pair<'d> {
     pub(super) me: String,
     /// The other side's id.
     pub(super) you: String,
-    pub(super) other: Guest,
+    pub(super) other: Participant,
     /// The prefix of all names of this meeting.
     session: String,
 }
 
 /// Waits for the other side. Each side answers every greeting that it finds. An answer to one's own
 /// greeting comes from a side that is running now.
-pub(super) fn meet<'d>(disk: &'d dyn Disk, me: &str, guest: &Guest, wait: Duration) -> Result<Option<Pair<'d>>, StoreError> {
+pub(super) fn meet<'d>(disk: &'d dyn Disk, me: &str, guest: &Participant, wait: Duration) -> Result<Option<Pair<'d>>, StoreError> {
     let greeting = own(&format!("hello.{me}"));
     let bytes = serde_json::to_vec(guest).map_err(|error| failed(disk, "encode", &greeting, error.into()))?;
     make(disk, &greeting, &bytes)?;
     let mut answered: Vec<PathBuf> = Vec::new();
     let found = retry::until(&Deadline::after(wait), || {
-        look_anew(disk, me)?;
+        invalidate_cache(disk, me)?;
         let names = disk.names(Path::new(PLACE)).map_err(|error| failed(disk, "list", Path::new(PLACE), error))?;
         let names: Vec<&str> = names.iter().filter_map(|name| name.to_str()).collect();
         for other in names.iter().filter_map(|name| name.strip_prefix("hello.")).filter(|other| *other != me) {
@@ -77,7 +77,7 @@ pub(super) fn meet<'d>(disk: &'d dyn Disk, me: &str, guest: &Guest, wait: Durati
 
 /// Changes the directory, so that a client that caches its names (NFS) asks the server at the next
 /// read.
-fn look_anew(disk: &dyn Disk, me: &str) -> Result<(), StoreError> {
+fn invalidate_cache(disk: &dyn Disk, me: &str) -> Result<(), StoreError> {
     let path = own(&format!("look.{me}"));
     disk.create(&path, b"").map_err(|error| failed(disk, "write", &path, error))?;
     remove(disk, &path)
@@ -110,7 +110,7 @@ impl Pair<'_> {
     }
 
     /// Sends a message to the other side.
-    pub(super) fn tell<T: Serialize>(&self, step: &str, body: &T) -> Result<(), StoreError> {
+    pub(super) fn send<T: Serialize>(&self, step: &str, body: &T) -> Result<(), StoreError> {
         let (draft, path) = (self.path_of(&self.me, "draft"), self.path_of(&self.me, step));
         let bytes = serde_json::to_vec(body).map_err(|error| failed(self.disk, "encode", &path, error.into()))?;
         make(self.disk, &draft, &bytes)?;
@@ -118,9 +118,9 @@ impl Pair<'_> {
     }
 
     /// Returns the other side's message, if it has been sent.
-    pub(super) fn heard<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>, StoreError> {
+    pub(super) fn try_receive<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>, StoreError> {
         let path = self.path_of(&self.you, step);
-        look_anew(self.disk, &self.me)?;
+        invalidate_cache(self.disk, &self.me)?;
         match self.disk.read(&path) {
             Ok(content) => Ok(serde_json::from_slice(&content.bytes).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -132,11 +132,11 @@ impl Pair<'_> {
     }
 
     /// Waits for a message of the other side.
-    pub(super) fn hear<T: DeserializeOwned>(&self, step: &str) -> Result<T, ProbeError> {
+    pub(super) fn receive<T: DeserializeOwned>(&self, step: &str) -> Result<T, ProbeError> {
         let partner = || format!("{} (process {})", self.other.host, self.other.process);
-        let heard = retry::until(&Deadline::after(PATIENCE), || match self.heard(step)? {
+        let heard = retry::until(&Deadline::after(PATIENCE), || match self.try_receive(step)? {
             Some(word) => Ok(Some(word)),
-            None => match self.heard::<String>(FAILED)? {
+            None => match self.try_receive::<String>(FAILED)? {
                 Some(reason) => Err(ProbeError::PartnerFailed { partner: partner(), reason }),
                 None => Ok(None),
             },
@@ -149,19 +149,19 @@ impl Pair<'_> {
     }
 
     /// Waits until both sides have reached this step.
-    pub(super) fn line_up(&self, step: &str) -> Result<(), ProbeError> {
-        self.tell(step, &())?;
-        self.hear(step)
+    pub(super) fn barrier(&self, step: &str) -> Result<(), ProbeError> {
+        self.send(step, &())?;
+        self.receive(step)
     }
 
     /// Removes the files of this meeting: the second side says goodbye, then the first cleans up. A
     /// file that cannot be removed does no harm.
     pub(super) fn part(&self) {
         if !self.is_first() {
-            let _ = self.tell("bye", &());
+            let _ = self.send("bye", &());
             return;
         }
-        let _: Result<(), _> = self.hear("bye");
+        let _: Result<(), _> = self.receive("bye");
         self.sweep();
     }
 
@@ -170,7 +170,7 @@ impl Pair<'_> {
     /// up.
     pub(super) fn leave(&self, error: &ProbeError) {
         let has_heard = matches!(error, ProbeError::PartnerFailed { .. });
-        if !has_heard && self.tell(FAILED, &error.to_string()).is_ok() {
+        if !has_heard && self.send(FAILED, &error.to_string()).is_ok() {
             return;
         }
         self.sweep();

@@ -1,6 +1,6 @@
 //! The result of a filesystem test, and the verdict that follows from it.
 
-use super::Guest;
+use super::Participant;
 use crate::store::disk::Kind;
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ pub struct Report {
     /// See [`Names`]; `None` if no second name was seen.
     pub names: Option<Names>,
     /// The other side; `None` if no partner came.
-    pub partner: Option<Guest>,
+    pub partner: Option<Participant>,
     /// Whether the other side runs on this same machine.
     pub same_machine: bool,
     /// See [`Links`].

@@ -72,7 +72,7 @@ pub(super) fn race(pair: &Pair<'_>, place: Place) -> Result<Links, ProbeError> {
         let path = at(&format!("ticket{number}.{}", pair.me));
         make(pair.disk, &path, pair.me.as_bytes()).map(|()| path)
     };
-    pair.line_up(&step("race"))?;
+    pair.barrier(&step("race"))?;
     let deadline = Deadline::after(LONGEST);
     let (mut won, mut changes, mut in_a_row): (Vec<bool>, usize, usize) = (Vec::new(), 0, 0);
     let mut mine = ticket(0)?;
@@ -83,7 +83,7 @@ pub(super) fn race(pair: &Pair<'_>, place: Place) -> Result<Links, ProbeError> {
         in_a_row = if is_mine { in_a_row + 1 } else { 0 };
         if in_a_row % 8 == 7 {
             // The other side is not active: it has not begun, or has ended.
-            if pair.heard::<Vec<bool>>(&step("raced"))?.is_some() {
+            if pair.try_receive::<Vec<bool>>(&step("raced"))?.is_some() {
                 break;
             }
             // Pause longer and longer: on CephFS, a client that has the directory keeps it for as
@@ -94,8 +94,8 @@ pub(super) fn race(pair: &Pair<'_>, place: Place) -> Result<Links, ProbeError> {
             mine = ticket(won.len())?;
         }
     }
-    pair.tell(&step("raced"), &won)?;
-    let theirs: Vec<bool> = pair.hear(&step("raced"))?;
+    pair.send(&step("raced"), &won)?;
+    let theirs: Vec<bool> = pair.receive(&step("raced"))?;
     let both: Vec<(bool, bool)> = won.into_iter().zip(theirs).collect();
     let mut wrong = both.iter().filter(|(mine, theirs)| mine == theirs).count();
     // Read the names for which both sides agree on the winner.
@@ -105,8 +105,8 @@ pub(super) fn race(pair: &Pair<'_>, place: Place) -> Result<Links, ProbeError> {
     }
     let changes = both.windows(2).filter(|pair| pair[0].0 != pair[1].0).count();
     // Both sides report the same number, whichever of them saw the problem.
-    pair.tell(&step("wrong"), &wrong)?;
-    let wrong = wrong.max(pair.hear(&step("wrong"))?);
+    pair.send(&step("wrong"), &wrong)?;
+    let wrong = wrong.max(pair.receive(&step("wrong"))?);
     Ok(Links { names: both.len(), changes, wrong })
 }
 
@@ -119,7 +119,7 @@ fn content(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, StoreError> {
 pub(super) fn turns(pair: &Pair<'_>) -> Result<Locks, ProbeError> {
     let (disk, inside, lock) = (pair.disk, pair.path("inside"), pair.path("lock"));
     let mine = ticket(pair, NAMES + 1)?;
-    pair.line_up("lock")?;
+    pair.barrier("lock")?;
     let deadline = Deadline::after(LONGEST);
     let mut seen = Locks::default();
     while (seen.turns < TURNS || seen.refused < REFUSALS) && seen.met < MEETINGS && !deadline.left().is_zero() {
@@ -137,12 +137,12 @@ pub(super) fn turns(pair: &Pair<'_>) -> Result<Locks, ProbeError> {
             }
         }
         rest();
-        if seen.turns % 20 == 19 && pair.heard::<(usize, usize, usize)>("turns")?.is_some() {
+        if seen.turns % 20 == 19 && pair.try_receive::<(usize, usize, usize)>("turns")?.is_some() {
             break;
         }
     }
-    pair.tell("turns", &(seen.turns, seen.refused, seen.met))?;
-    let (turns, refused, met): (usize, usize, usize) = pair.hear("turns")?;
+    pair.send("turns", &(seen.turns, seen.refused, seen.met))?;
+    let (turns, refused, met): (usize, usize, usize) = pair.receive("turns")?;
     Ok(Locks { turns: seen.turns + turns, refused: seen.refused + refused, met: seen.met + met })
 }
 
@@ -157,20 +157,20 @@ pub(super) fn views(pair: &Pair<'_>) -> Result<Views, ProbeError> {
             (format!("made{number}"), format!("seen{number}"), format!("removed{number}"), format!("free{number}"));
         let (made_after, removed_after): (Option<u64>, Option<u64>) = if pair.is_first() == (number % 2 == 0) {
             link(pair.disk, &mine, &name)?;
-            pair.tell(&made, &())?;
-            pair.hear::<()>(&seen)?;
+            pair.send(&made, &())?;
+            pair.receive::<()>(&seen)?;
             remove(pair.disk, &name)?;
-            pair.tell(&removed, &())?;
-            pair.hear(&free)?
+            pair.send(&removed, &())?;
+            pair.receive(&free)?
         } else {
-            pair.hear::<()>(&made)?;
+            pair.receive::<()>(&made)?;
             let made_after = until(|| Ok(pair.disk.inode(&name).is_ok()))?;
-            pair.tell(&seen, &())?;
-            pair.hear::<()>(&removed)?;
+            pair.send(&seen, &())?;
+            pair.receive::<()>(&removed)?;
             // Make a link, as an ADD would; an old view refuses it.
             let removed_after = until(|| link(pair.disk, &mine, &name))?;
             remove(pair.disk, &name)?;
-            pair.tell(&free, &(made_after, removed_after))?;
+            pair.send(&free, &(made_after, removed_after))?;
             (made_after, removed_after)
         };
         let later = |worst: Option<Duration>, micros: Option<u64>| Some(worst?.max(Duration::from_micros(micros?)));
@@ -201,8 +201,8 @@ pub(super) fn renames(pair: &Pair<'_>) -> Result<Renames, ProbeError> {
         let step = |word: &str| format!("{word}{number}");
         if pair.is_first() == (number == 0) {
             make(disk, &name, b"0")?;
-            pair.tell(&step("seated"), &())?;
-            pair.hear::<()>(&step("trying"))?;
+            pair.send(&step("seated"), &())?;
+            pair.receive::<()>(&step("trying"))?;
             let deadline = Deadline::after(LONGEST / 2);
             let mut times = 0;
             while times < RENAMES && !deadline.left().is_zero() {
@@ -211,21 +211,21 @@ pub(super) fn renames(pair: &Pair<'_>) -> Result<Renames, ProbeError> {
                 make(disk, &next, b"1")?;
                 disk.rename(&next, &name).map_err(|error| failed(disk, "rename to", &name, error))?;
             }
-            pair.tell(&step("renamed"), &times)?;
+            pair.send(&step("renamed"), &times)?;
             seen.times += times;
-            seen.free += pair.hear::<usize>(&step("tried"))?;
+            seen.free += pair.receive::<usize>(&step("tried"))?;
         } else {
-            pair.hear::<()>(&step("seated"))?;
-            pair.tell(&step("trying"), &())?;
+            pair.receive::<()>(&step("seated"))?;
+            pair.send(&step("trying"), &())?;
             let mut free = 0;
             let times = loop {
-                match pair.heard::<usize>(&step("renamed"))? {
+                match pair.try_receive::<usize>(&step("renamed"))? {
                     Some(times) => break times,
                     None => free += usize::from(link(disk, &mine, &name)?),
                 }
                 rest();
             };
-            pair.tell(&step("tried"), &free)?;
+            pair.send(&step("tried"), &free)?;
             seen.times += times;
             seen.free += free;
         }

@@ -29,9 +29,9 @@ pub enum Problem {
     /// An index entry that is a copy of its record, no longer a link to it.
     Split,
     /// An index entry whose record is missing.
-    LeftOver,
+    DanglingEntry,
     /// The same, by pod.
-    PodLeftOver,
+    DanglingPodEntry,
     /// A file of a call that was killed.
     Temporary,
     /// The hint claims that a free address is held.
@@ -43,7 +43,7 @@ pub enum Problem {
     /// An address of a living sandbox that has no record.
     Lost,
     /// A note about an address whose sandbox is gone and that has no record.
-    LeftOverNote,
+    UnusedNote,
 }
 
 impl Problem {
@@ -55,14 +55,14 @@ impl Problem {
         Self::TwoRecords,
         Self::Unindexed,
         Self::Split,
-        Self::LeftOver,
-        Self::PodLeftOver,
+        Self::DanglingEntry,
+        Self::DanglingPodEntry,
         Self::Temporary,
         Self::WrongHint,
         Self::Foreign,
         Self::GivenAway,
         Self::Lost,
-        Self::LeftOverNote,
+        Self::UnusedNote,
     ];
 
     /// Returns the problem that [`Self::name`] names.
@@ -81,14 +81,14 @@ impl Problem {
             Self::TwoRecords => "two-records",
             Self::Unindexed => "not-in-index",
             Self::Split => "split-link",
-            Self::LeftOver => "left-over",
-            Self::PodLeftOver => "left-over-by-pod",
+            Self::DanglingEntry => "dangling-entry",
+            Self::DanglingPodEntry => "dangling-pod-entry",
             Self::Temporary => "temporary-file",
             Self::WrongHint => "wrong-hint",
             Self::Foreign => "foreign-file",
             Self::GivenAway => "given-away",
             Self::Lost => "lost-record",
-            Self::LeftOverNote => "left-over-note",
+            Self::UnusedNote => "unused-note",
         }
     }
 
@@ -102,21 +102,21 @@ impl Problem {
             Self::TwoRecords => "two records for the same part of one ADD; DEL releases both, \"hereabouts release ADDRESS\" releases one",
             Self::Unindexed => "a DEL of its holder would miss it; \"repair\" links it again",
             Self::Split => "a copy of the record instead of a link, as in a store that was copied; it works, and \"repair\" links it again",
-            Self::LeftOver => "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it",
-            Self::PodLeftOver => "harmless; \"sweep\" or \"repair\" removes it",
+            Self::DanglingEntry => "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it",
+            Self::DanglingPodEntry => "harmless; \"sweep\" or \"repair\" removes it",
             Self::Temporary => "left behind by a killed call; harmless; \"sweep\" or \"repair\" removes it",
             Self::WrongHint => "makes ADD skip a free address until the range is full; \"repair\" removes it",
             Self::Foreign => "not a file of hereabouts; remove it by hand",
             Self::GivenAway => "two pods use this address; delete the pod named first, and its replacement gets a new address",
             Self::Lost => "the address is in use without a record, so another pod could get it; \"repair\" recreates the record",
-            Self::LeftOverNote => "note about a sandbox that is gone and has no record; harmless; \"sweep\" or \"repair\" removes it",
+            Self::UnusedNote => "note about a sandbox that is gone and has no record; harmless; \"sweep\" or \"repair\" removes it",
         }
     }
 
     /// Returns whether the problem follows from the node's own notes.
     #[must_use]
     pub const fn is_of_notes(self) -> bool {
-        matches!(self, Self::GivenAway | Self::Lost | Self::LeftOverNote)
+        matches!(self, Self::GivenAway | Self::Lost | Self::UnusedNote)
     }
 
     /// Returns whether [`crate::store::file::FileStore::repair`] repairs the problem.
@@ -184,14 +184,14 @@ pub(crate) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, St
             Look::Gone | Look::Damaged | Look::Newer => Ok(false),
         },
         Problem::Split => Ok(split_from(disk, path)?.is_some()),
-        Problem::LeftOver | Problem::PodLeftOver => is_left_over(disk, path),
+        Problem::DanglingEntry | Problem::DanglingPodEntry => is_orphan(disk, path),
         Problem::Temporary | Problem::Foreign => match disk.inode(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             _ => Ok(true),
         },
         Problem::WrongHint => is_wrong_hint(disk, path),
         // The notes of the node decide: see `missing_records`.
-        Problem::GivenAway | Problem::Lost | Problem::LeftOverNote => Ok(true),
+        Problem::GivenAway | Problem::Lost | Problem::UnusedNote => Ok(true),
     }
 }
 
@@ -228,7 +228,7 @@ fn is_indexed(disk: &dyn Disk, allocation: &Allocation) -> Result<bool, StoreErr
     let entries = index::entries(disk, &layout::attachment(&allocation.record.attachment))?;
     Ok(entries.iter().any(|entry| match &entry.state {
         index::State::Stands(found) => found.scope == allocation.scope && found.address == allocation.address,
-        index::State::LeftOver(_) | index::State::Damaged(_) => false,
+        index::State::DanglingEntry(_) | index::State::Damaged(_) => false,
     }))
 }
 
@@ -237,7 +237,7 @@ pub(crate) fn split_from(disk: &dyn Disk, path: &Path) -> Result<Option<PathBuf>
     let Some(content) = read(disk, path)? else {
         return Ok(None);
     };
-    let index::State::Stands(allocation) = index::judge(disk, path, &content)? else {
+    let index::State::Stands(allocation) = index::classify(disk, path, &content)? else {
         return Ok(None);
     };
     let name = layout::record(&allocation.scope, allocation.address);
@@ -246,13 +246,13 @@ pub(crate) fn split_from(disk: &dyn Disk, path: &Path) -> Result<Option<PathBuf>
 
 /// Returns whether the entry leads to no record and has no live entry above it. An entry freed
 /// below a higher one stays until the higher one is removed.
-fn is_left_over(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
+fn is_orphan(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
     let Some((stem, number)) = layout::parse_entry(path) else {
         return Ok(false);
     };
     for entry in index::entries(disk, &stem)?.into_iter().rev() {
         let leads_nowhere = match &entry.state {
-            index::State::LeftOver(_) => true,
+            index::State::DanglingEntry(_) => true,
             // A record of a later version does not say which name belongs to it.
             index::State::Stands(_) | index::State::Damaged(StoreError::Newer { .. }) => false,
             index::State::Damaged(_) => !has_name(disk, entry.inode)?,

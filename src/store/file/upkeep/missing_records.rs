@@ -26,7 +26,7 @@ impl<D: Disk> FileStore<D> {
         let (problem, reason) = match self.standing_for(noted)? {
             Standing::Ours | Standing::Unreadable => return Ok(None),
             // A sandbox that is not seen needs the note only until its next DEL.
-            _ if !life.is_seen() => (Problem::LeftOverNote, holder),
+            _ if !life.is_seen() => (Problem::UnusedNote, holder),
             Standing::Nothing => (Problem::Lost, holder),
             Standing::Anothers(other) => (Problem::GivenAway, format!("{holder}, and {other}")),
         };
@@ -48,7 +48,7 @@ impl<D: Disk> FileStore<D> {
     /// the first check.
     pub(crate) fn is_noted_still(&self, finding: &Finding) -> Result<bool, StoreError> {
         let Some(noted) = self.noted_at(finding) else { return Ok(false) };
-        let life = if finding.problem == Problem::LeftOverNote { Life::Dead } else { Life::Alive };
+        let life = if finding.problem == Problem::UnusedNote { Life::Dead } else { Life::Alive };
         Ok(self.judge_noted(&noted, life)?.is_some_and(|now| now.problem == finding.problem))
     }
 
@@ -64,7 +64,7 @@ impl<D: Disk> FileStore<D> {
             return Ok(Repaired::Gone);
         };
         match self.judge_noted(&noted, is_alive(&noted.record))?.map(|now| (now.problem, now.reason)) {
-            Some((Problem::LeftOverNote, _)) => {
+            Some((Problem::UnusedNote, _)) => {
                 self.take_given(&noted);
                 Ok(Repaired::Done)
             }

@@ -52,13 +52,13 @@ impl<D: Disk> Upkeep for FileStore<D> {
         Ok(Verified { format: found.format, records: found.records, entries: found.entries, findings, unseen: None, census })
     }
 
-    fn left_overs(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
-        let mut found = self.left_overs(&self.host.node, deadline)?;
+    fn orphans(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+        let mut found = self.orphans(&self.host.node, deadline)?;
         for node in self.earlier_names()? {
-            found.extend(self.left_overs(node, deadline)?);
+            found.extend(self.orphans(node, deadline)?);
         }
         let mut notes = self.noted_and_lost(is_alive)?;
-        notes.retain(|finding| finding.problem == finding::Problem::LeftOverNote);
+        notes.retain(|finding| finding.problem == finding::Problem::UnusedNote);
         Ok(found.into_iter().chain(self.settle(notes, deadline)?).map(|finding| self.describe(finding)).collect())
     }
 

@@ -45,7 +45,7 @@ impl<D: Disk> FileStore<D> {
         match finding.problem {
             Problem::Unindexed => self.link_entry(&finding.path)?,
             Problem::Split => self.link_again(&finding.path)?,
-            Problem::LeftOver | Problem::PodLeftOver => self.remove_entry(&finding.path)?,
+            Problem::DanglingEntry | Problem::DanglingPodEntry => self.remove_entry(&finding.path)?,
             _ => remove(&self.disk, &finding.path)?,
         }
         Ok(Repaired::Done)
@@ -88,7 +88,7 @@ impl<D: Disk> FileStore<D> {
 
     fn remove_entry(&self, entry: &Path) -> Result<(), StoreError> {
         if let Some((stem, _)) = layout::parse_entry(entry) {
-            index::mend(&self.disk, &stem)?;
+            index::clean_up(&self.disk, &stem)?;
         }
         // The entry is damaged or beyond a gap, where no lookup reaches it.
         remove(&self.disk, entry)
@@ -149,7 +149,7 @@ impl<D: Disk> FileStore<D> {
         remove(disk, name)?;
         self.sync_removals(&[(name.to_owned(), kept)])?;
         for entry in entries {
-            index::take_out(disk, &entry, |from, to| self.replace(from, to))?;
+            index::remove_entry(disk, &entry, |from, to| self.replace(from, to))?;
         }
         Ok(true)
     }

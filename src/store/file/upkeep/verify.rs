@@ -84,11 +84,11 @@ impl<D: Disk> FileStore<D> {
     ///
     /// # Errors
     /// The lock was not free in time.
-    pub fn left_overs(&self, node: &NodeName, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+    pub fn orphans(&self, node: &NodeName, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
         self.refuse_another()?;
         let mut walk = Walk::new(&self.disk);
         walk.index(Some(&percent::escape(node.as_str())));
-        walk.suspects.retain(|suspect| matches!(suspect.problem, Problem::LeftOver | Problem::PodLeftOver | Problem::Temporary));
+        walk.suspects.retain(|suspect| matches!(suspect.problem, Problem::DanglingEntry | Problem::DanglingPodEntry | Problem::Temporary));
         self.settle(walk.suspects, deadline)
     }
 

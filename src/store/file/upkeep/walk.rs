@@ -176,10 +176,10 @@ impl<'d> Walk<'d> {
                     }
                     Some(layout::PODS) => {
                         for network in self.names(&path) {
-                            self.network(&path.join(network), Problem::PodLeftOver);
+                            self.network(&path.join(network), Problem::DanglingPodEntry);
                         }
                     }
-                    _ => self.network(&path, Problem::LeftOver),
+                    _ => self.network(&path, Problem::DanglingEntry),
                 }
             }
         }
@@ -205,13 +205,13 @@ impl<'d> Walk<'d> {
         // Lookups stop at a gap.
         let within_reach = || !index::is_beyond_gap(self.disk, &stem, number);
         if let Ok(at) = self.rows.binary_search_by_key(&inode, |row| row.inode) {
-            if problem == Problem::LeftOver && self.rows[at].stem == hash(&stem.directory, &stem.name) {
+            if problem == Problem::DanglingEntry && self.rows[at].stem == hash(&stem.directory, &stem.name) {
                 self.rows[at].indexed |= within_reach();
             }
             return;
         }
         if let Some(at) = self.damaged.get(&inode) {
-            if problem == Problem::LeftOver {
+            if problem == Problem::DanglingEntry {
                 self.suspects[*at].other = Some(path);
             }
             return;
@@ -221,9 +221,9 @@ impl<'d> Walk<'d> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => return self.suspect(Problem::Foreign, &path, &crate::store::disk::error::reason(&error)),
         };
-        match index::judge(self.disk, &path, &content) {
+        match index::classify(self.disk, &path, &content) {
             Err(error) => self.suspect(Problem::Foreign, &path, &error.to_string()),
-            Ok(index::State::LeftOver(_) | index::State::Damaged(_)) => self.suspect(problem, &path, ""),
+            Ok(index::State::DanglingEntry(_) | index::State::Damaged(_)) => self.suspect(problem, &path, ""),
             Ok(index::State::Stands(allocation)) => {
                 let name = layout::record(&allocation.scope, allocation.address);
                 let Ok(at_name) = self.disk.inode(&name) else {
@@ -231,7 +231,7 @@ impl<'d> Walk<'d> {
                 };
                 // If they are equal, the record was created after the first pass.
                 if at_name != content.inode {
-                    let reach = problem == Problem::LeftOver && within_reach();
+                    let reach = problem == Problem::DanglingEntry && within_reach();
                     if let Ok(at) = self.rows.binary_search_by_key(&at_name.number, |row| row.inode) {
                         self.rows[at].indexed |= reach;
                     }

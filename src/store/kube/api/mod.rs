@@ -57,13 +57,13 @@ pub(super) enum Created {
         /// As the server answered.
         object: Box<IpAllocation>,
         /// Whether an earlier attempt is not accounted for: it may come yet.
-        unsure: bool,
+        outcome_unknown: bool,
     },
     /// One of that name was there. After an attempt whose outcome is not known
     /// it may be ours.
     Taken {
         /// Whether that is so.
-        perhaps_ours: bool,
+        maybe_ours: bool,
     },
 }
 
@@ -77,7 +77,7 @@ pub(super) enum Changed<T> {
     /// this may be our doing.
     Absent {
         /// Whether that is so.
-        perhaps_ours: bool,
+        maybe_ours: bool,
     },
 }
 
@@ -105,13 +105,13 @@ impl Api {
         let request = Request { method: Method::Post, path: &path, accept: JSON, content: Some((JSON, &body)) };
         let call = Call { resource: PLURAL, verb: "create", name: Some(&object.metadata.name), request };
         let noted = self.noted();
-        self.call(&call, deadline, |answer, unsure| match answer.status {
+        self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
             200..=202 => {
                 let object = Box::new(self.decode("create", answer)?);
                 self.compare(noted, object.metadata.resource_version.as_deref(), Of::Write);
-                Ok(Some(Created::Made { object, unsure }))
+                Ok(Some(Created::Made { object, outcome_unknown }))
             }
-            409 if is_taken(answer) => Ok(Some(Created::Taken { perhaps_ours: unsure })),
+            409 if is_taken(answer) => Ok(Some(Created::Taken { maybe_ours: outcome_unknown })),
             _ => Ok(None),
         })
     }
@@ -153,10 +153,10 @@ impl Api {
         let path = collection(&format!("/{name}"));
         let request = Request { method: Method::Delete, path: &path, accept: JSON, content: Some((JSON, body.as_bytes())) };
         let call = Call { resource: PLURAL, verb: "delete", name: Some(name), request };
-        self.call(&call, deadline, |answer, unsure| match answer.status {
+        self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
             200 | 202 if is_removal(answer) => Ok(Some(Changed::Done(()))),
             200 | 202 => Err(self.unreadable("delete", "expected the object, or a Status of success")),
-            404 if is_absent(answer) => Ok(Some(Changed::Absent { perhaps_ours: unsure })),
+            404 if is_absent(answer) => Ok(Some(Changed::Absent { maybe_ours: outcome_unknown })),
             409 => Ok(Some(Changed::Conflict)),
             _ => Ok(None),
         })
@@ -186,7 +186,7 @@ impl Api {
         let request = Request { method: Method::Patch, path: &path, accept: JSON, content: Some((MERGE, body.as_bytes())) };
         let call = Call { resource: PLURAL, verb: "patch", name: Some(&to.metadata.name), request };
         let noted = self.noted();
-        self.call(&call, deadline, |answer, unsure| match answer.status {
+        self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
             200 => {
                 let changed = self.decode("patch", answer)?;
                 // A patch that changes nothing has the revision of what stood.
@@ -194,7 +194,7 @@ impl Api {
                 self.compare(noted, revision, Of::Write);
                 Ok(Some(Changed::Done(changed)))
             }
-            404 if is_absent(answer) => Ok(Some(Changed::Absent { perhaps_ours: unsure })),
+            404 if is_absent(answer) => Ok(Some(Changed::Absent { maybe_ours: outcome_unknown })),
             409 => Ok(Some(Changed::Conflict)),
             _ => Ok(None),
         })

@@ -23,7 +23,7 @@ const YOUNG: Duration = Duration::from_secs(1);
 /// A call that failed, and whether it may have been done, or may be yet.
 pub(crate) struct Failed {
     pub(crate) error: StoreError,
-    pub(crate) unsure: bool,
+    pub(crate) outcome_unknown: bool,
 }
 
 impl From<Failed> for StoreError {
@@ -60,7 +60,7 @@ impl Api {
         deadline: &Deadline,
         mut read: impl FnMut(&Answer, bool) -> Result<Option<T>, Failed>,
     ) -> Result<T, Failed> {
-        let unsure = Cell::new(false);
+        let outcome_unknown = Cell::new(false);
         let mut last = String::new();
         let mut stale_token = false;
         let mut young: Option<Deadline> = None;
@@ -69,7 +69,7 @@ impl Api {
             let limit = deadline.left().clamp(Duration::from_millis(100), ATTEMPT);
             match self.server.call(&call.request, limit) {
                 Ok(answer) => {
-                    if let Some(value) = read(&answer, unsure.get())? {
+                    if let Some(value) = read(&answer, outcome_unknown.get())? {
                         return Ok(Attempt::Done(value));
                     }
                     // The token may have been renewed between the read of its file and
@@ -85,30 +85,32 @@ impl Api {
                             return Ok(Attempt::Again(Duration::ZERO));
                         }
                     }
-                    let pause = self.judge(call, &answer, &mut last).map_err(|error| Failed { error, unsure: unsure.get() })?;
+                    let pause = self
+                        .classify(call, &answer, &mut last)
+                        .map_err(|error| Failed { error, outcome_unknown: outcome_unknown.get() })?;
                     // 429 is said before anything is done; after the others nobody knows.
-                    unsure.set(unsure.get() || answer.status != 429);
+                    outcome_unknown.set(outcome_unknown.get() || answer.status != 429);
                     Ok(Attempt::Again(pause))
                 }
                 Err(error) => {
-                    unsure.set(unsure.get() || matches!(error, CallError::Unknown { .. }));
+                    outcome_unknown.set(outcome_unknown.get() || matches!(error, CallError::Unknown { .. }));
                     last = error.to_string();
                     if error.may_pass() {
                         return Ok(Attempt::Again(Duration::ZERO));
                     }
-                    Err(self.unreachable(call, "one attempt", &last, unsure.get(), false))
+                    Err(self.unreachable(call, "one attempt", &last, outcome_unknown.get(), false))
                 }
             }
         })?;
         outcome.ok_or_else(|| {
             let waited = humantime::format_duration(deadline.limit()).to_string();
-            self.unreachable(call, &waited, &last, unsure.get(), true)
+            self.unreachable(call, &waited, &last, outcome_unknown.get(), true)
         })
     }
 
     /// An answer that is none: a pause before the next attempt, or the error
     /// that no attempt will mend.
-    fn judge(&self, call: &Call<'_>, answer: &Answer, last: &mut String) -> Result<Duration, StoreError> {
+    fn classify(&self, call: &Call<'_>, answer: &Answer, last: &mut String) -> Result<Duration, StoreError> {
         let message = status(answer).message;
         let server = self.server.url();
         match answer.status {
@@ -137,7 +139,7 @@ impl Api {
 
     pub(crate) fn decode(&self, verb: &str, answer: &Answer) -> Result<IpAllocation, Failed> {
         serde_json::from_slice(&answer.body).map_err(|error| match newer(&answer.body) {
-            Some(newer) => Failed { error: newer, unsure: true },
+            Some(newer) => Failed { error: newer, outcome_unknown: true },
             None => self.unreadable(verb, &error.to_string()),
         })
     }
@@ -147,15 +149,18 @@ impl Api {
     pub(crate) fn unreadable(&self, verb: &str, reason: &str) -> Failed {
         let server = self.server.url();
         let reason = format!("unexpected answer: {}", plain(reason));
-        Failed { error: StoreError::Refused { server, call: format!("{verb} {PLURAL}.{GROUP}"), status: 200, reason }, unsure: true }
+        Failed {
+            error: StoreError::Refused { server, call: format!("{verb} {PLURAL}.{GROUP}"), status: 200, reason },
+            outcome_unknown: true,
+        }
     }
 
-    fn unreachable(&self, call: &Call<'_>, waited: &str, reason: &str, unsure: bool, is_away: bool) -> Failed {
+    fn unreachable(&self, call: &Call<'_>, waited: &str, reason: &str, outcome_unknown: bool, is_away: bool) -> Failed {
         let server = self.server.url();
         let writes = !matches!(call.request.method, Method::Get);
-        let still = if unsure && writes { "; it may still take effect" } else { "" };
+        let still = if outcome_unknown && writes { "; it may still take effect" } else { "" };
         let (call, waited, reason) = (describe(call), waited.to_owned(), format!("{}{still}", plain(reason)));
-        Failed { error: StoreError::Unreachable { server, call, waited, reason, is_away }, unsure }
+        Failed { error: StoreError::Unreachable { server, call, waited, reason, is_away }, outcome_unknown }
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) const LISTING: &str = "listing-";
 impl KubeStore {
     /// Removes them; how many. All of it is a hint: an ADD that comes back to the
     /// scope meets the neighbors once more.
-    pub(crate) fn remove_vain(&self, deadline: &Deadline) -> Result<usize, StoreError> {
+    pub(crate) fn remove_unused(&self, deadline: &Deadline) -> Result<usize, StoreError> {
         if self.for_dead_node || !self.remembers()? {
             return Ok(0);
         }
@@ -31,21 +31,21 @@ impl KubeStore {
             }
         }
         let now = self.now();
-        let is_vain = |hash: &str| digest::is_short(hash) && !held.contains(hash) && self.state.occupancy_of(hash).is_idle(now);
-        Ok(self.state.remove_scopes(&is_vain)? + self.state.forget_ended(deadline)?)
+        let is_unused = |hash: &str| digest::is_short(hash) && !held.contains(hash) && self.state.occupancy_of(hash).is_idle(now);
+        Ok(self.state.remove_scopes(&is_unused)? + self.state.forget_ended(deadline)?)
     }
 }
 
 impl State {
-    fn remove_scopes(&self, is_vain: &dyn Fn(&str) -> bool) -> Result<usize, StoreError> {
+    fn remove_scopes(&self, is_unused: &dyn Fn(&str) -> bool) -> Result<usize, StoreError> {
         let mut removed = 0;
-        for hash in texts(self.names(SCOPES)?).filter(|hash| is_vain(hash)) {
+        for hash in texts(self.names(SCOPES)?).filter(|hash| is_unused(hash)) {
             self.remove(&Path::new(SCOPES).join(hash))?;
             removed += 1;
         }
         let top = Path::new("");
         for name in texts(self.disk().names(top).map_err(|error| failed(self.disk(), "list", top, error))?) {
-            if !name.strip_prefix(LISTING).is_some_and(is_vain) {
+            if !name.strip_prefix(LISTING).is_some_and(is_unused) {
                 continue;
             }
             // Who waits for it looks whether it is the file that stands at the name.

@@ -54,7 +54,7 @@ impl KubeStore {
     pub(crate) fn without_gateways(&self, scope: &Scope, candidates: &AddrSet, deadline: &Deadline) -> Result<AddrSet, StoreError> {
         let mut left = candidates.clone();
         for (gateway, witness) in self.known(scope) {
-            if candidates.contains(gateway) && self.is_borne_out(scope, gateway, &witness, deadline)? {
+            if candidates.contains(gateway) && self.is_confirmed(scope, gateway, &witness, deadline)? {
                 left.remove(&Range::single(gateway));
             }
         }
@@ -63,7 +63,7 @@ impl KubeStore {
 
     /// Whether an object that this node made names the gateway: the one that is
     /// noted, or any other.
-    fn is_borne_out(&self, scope: &Scope, gateway: IpAddr, witness: &Witness, deadline: &Deadline) -> Result<bool, StoreError> {
+    fn is_confirmed(&self, scope: &Scope, gateway: IpAddr, witness: &Witness, deadline: &Deadline) -> Result<bool, StoreError> {
         if self.names(&witness.attachment, scope, gateway).is_some() {
             return Ok(true);
         }

@@ -41,7 +41,7 @@ impl KubeSession<'_> {
     /// An intent that was sent more than once: one attempt made the object of
     /// this uid, or another holder has the name; the other attempts may be on
     /// their way. The address is given all the same, so that this cannot fail.
-    pub(crate) fn watch_for_twins(&self, intent: &IpAllocation, made: Option<&str>) {
+    pub(crate) fn track_duplicate_create(&self, intent: &IpAllocation, made: Option<&str>) {
         if let Err(error) = self.put_tombstone(intent, made) {
             tracing::warn!(%error, "an attempt that may come late could not be noted");
         }
@@ -89,7 +89,7 @@ impl KubeSession<'_> {
             let Some((hash, _lock)) = hash.ok().and_then(|hash| state.try_lock_attachment(&hash).map(|lock| (hash, lock))) else {
                 continue;
             };
-            match self.bury(&tombstone, &hash, &patience) {
+            match self.delete_late_object(&tombstone, &hash, &patience) {
                 // Where one attempt came late another may.
                 Ok(()) if tombstone.is_old(now) => settled.push(tombstone),
                 Ok(()) => {}
@@ -108,7 +108,7 @@ impl KubeSession<'_> {
     }
 
     /// Removes the object of a creation that came late, where there is one.
-    fn bury(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<(), StoreError> {
+    fn delete_late_object(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<(), StoreError> {
         let name = &tombstone.object.metadata.name;
         if let Some(version) = self.find_late(tombstone, hash, patience)? {
             tracing::info!(name, "a creation came after its attachment had ended, it is taken back");
@@ -141,7 +141,7 @@ impl KubeSession<'_> {
     /// come any more. Under the lock of its attachment.
     pub(crate) fn settle(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
         if let Ok(known) = tombstone.object.allocation() {
-            self.bury(tombstone, &names::of_attachment(&known.record.attachment), &self.deadline)?;
+            self.delete_late_object(tombstone, &names::of_attachment(&known.record.attachment), &self.deadline)?;
         }
         if !self.is_over(tombstone) {
             return Ok(());

@@ -33,7 +33,7 @@ pub(crate) enum Problem {
     /// A file of the node state that cannot be read.
     DamagedState,
     /// What is remembered of a sandbox that is gone, and has no object.
-    LeftOver,
+    DanglingEntry,
     /// A file of a call that was killed.
     Temporary,
 }
@@ -51,7 +51,7 @@ impl Problem {
         Self::Late,
         Self::WrongLabels,
         Self::DamagedState,
-        Self::LeftOver,
+        Self::DanglingEntry,
         Self::Temporary,
     ];
 
@@ -70,7 +70,7 @@ impl Problem {
             Self::Late => "late-record",
             Self::WrongLabels => "wrong-labels",
             Self::DamagedState => "damaged-state",
-            Self::LeftOver => "left-over",
+            Self::DanglingEntry => "dangling-entry",
             Self::Temporary => "temporary-file",
         }
     }
@@ -101,7 +101,7 @@ impl Problem {
             Self::Late => "created after its ADD had given up, so no pod uses it; the next call, \"sweep\" or \"repair\" removes it",
             Self::WrongLabels => "lists by node, network or pod miss it; \"repair\" corrects its labels",
             Self::DamagedState => "unreadable node state; \"repair\" rebuilds it from the objects",
-            Self::LeftOver => "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it",
+            Self::DanglingEntry => "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it",
             Self::Temporary => "left behind by a killed call; harmless; \"sweep\" or \"repair\" removes it",
         }
     }
@@ -112,8 +112,8 @@ impl Problem {
     }
 
     /// Whether nobody who lives needs it: what `sweep` removes.
-    pub(crate) const fn is_left_over(self) -> bool {
-        matches!(self, Self::Late | Self::LeftOver | Self::Temporary)
+    pub(crate) const fn is_orphan(self) -> bool {
+        matches!(self, Self::Late | Self::DanglingEntry | Self::Temporary)
     }
 }
 
@@ -141,7 +141,7 @@ impl Suspect {
     /// Where it is: the object, or the file below the node state.
     pub(crate) fn path(&self, problem: Problem) -> PathBuf {
         match self {
-            Self::Entry { hash, .. } if problem == Problem::LeftOver => node_state::attachment(hash),
+            Self::Entry { hash, .. } if problem == Problem::DanglingEntry => node_state::attachment(hash),
             Self::Entry { name, .. } | Self::Object { name } | Self::Labels { name, .. } | Self::Plain { name } => object(name),
             Self::Tombstone(tombstone) if problem == Problem::Late => object(&tombstone.object.metadata.name),
             Self::Tombstone(_) => node_state::TOMBSTONES.into(),
@@ -153,7 +153,7 @@ impl Suspect {
     /// The other end of it.
     pub(crate) fn other(&self, problem: Problem) -> Option<PathBuf> {
         match self {
-            Self::Entry { name, .. } if problem == Problem::LeftOver => Some(object(name)),
+            Self::Entry { name, .. } if problem == Problem::DanglingEntry => Some(object(name)),
             Self::Entry { hash, .. } => Some(node_state::attachment(hash)),
             Self::Tombstone(tombstone) if problem != Problem::Late => Some(object(&tombstone.object.metadata.name)),
             _ => None,

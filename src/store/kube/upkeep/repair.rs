@@ -36,12 +36,12 @@ impl Upkeep for KubeStore {
         })
     }
 
-    fn left_overs(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+    fn orphans(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
         if self.for_dead_node {
             return Ok(Vec::new());
         }
         let mut found = self.look(&self.own_selector(), is_alive, deadline.limit())?.findings;
-        found.retain(|finding| Problem::find(finding.problem).is_some_and(Problem::is_left_over));
+        found.retain(|finding| Problem::find(finding.problem).is_some_and(Problem::is_orphan));
         Ok(found)
     }
 
@@ -56,8 +56,8 @@ impl Upkeep for KubeStore {
         if problem != Problem::WrongLabels && !self.remembers()? {
             return Ok(Repaired::Gone);
         }
-        match self.judge(&session, &suspect, is_alive) {
-            Ok(Some((now, _))) if now == problem => self.mend(&session, now, &suspect),
+        match self.classify(&session, &suspect, is_alive) {
+            Ok(Some((now, _))) if now == problem => self.clean_up(&session, now, &suspect),
             Ok(_) => Ok(Repaired::Gone),
             Err(error) => Err(error),
         }
@@ -80,7 +80,7 @@ impl Upkeep for KubeStore {
     }
 
     fn tidy(&self, deadline: Deadline) -> Result<usize, StoreError> {
-        self.remove_vain(&deadline)
+        self.remove_unused(&deadline)
     }
 
     /// The API keeps no list of the nodes that have used it.
@@ -95,9 +95,9 @@ impl Upkeep for KubeStore {
 }
 
 impl KubeStore {
-    fn mend(&self, session: &KubeSession<'_>, problem: Problem, suspect: &Suspect) -> Result<Repaired, StoreError> {
+    fn clean_up(&self, session: &KubeSession<'_>, problem: Problem, suspect: &Suspect) -> Result<Repaired, StoreError> {
         match suspect {
-            Suspect::Entry { hash, name } if problem == Problem::LeftOver => self.forget_entry(session, hash, name)?,
+            Suspect::Entry { hash, name } if problem == Problem::DanglingEntry => self.forget_entry(session, hash, name)?,
             Suspect::Entry { name, .. } if problem == Problem::WrongLabels => return self.label(session, name),
             Suspect::Entry { hash, name } => return self.make_again(session, hash, name),
             Suspect::Object { name } => {
@@ -125,10 +125,10 @@ impl KubeStore {
         // As any creation: killed here, the next call of the attachment asks; what
         // is sent twice is watched for.
         self.state.put(hash, &object)?;
-        let (made, unsure) = match self.api.create(&object, &session.deadline) {
-            Ok(Created::Made { object, unsure }) => (object, unsure),
-            Ok(Created::Taken { perhaps_ours }) => match self.stands(session, name, &held.record.attachment)? {
-                Stands::Ours(standing) => (standing, perhaps_ours),
+        let (made, outcome_unknown) = match self.api.create(&object, &session.deadline) {
+            Ok(Created::Made { object, outcome_unknown }) => (object, outcome_unknown),
+            Ok(Created::Taken { maybe_ours }) => match self.stands(session, name, &held.record.attachment)? {
+                Stands::Ours(standing) => (standing, maybe_ours),
                 Stands::Anothers(who) => {
                     self.state.put(hash, &entry)?;
                     return Ok(Repaired::GivenAway(who));
@@ -138,15 +138,15 @@ impl KubeStore {
                     return Ok(Repaired::ByHand);
                 }
             },
-            Err(Failed { error, unsure }) => {
-                if !unsure {
+            Err(Failed { error, outcome_unknown }) => {
+                if !outcome_unknown {
                     self.state.put(hash, &entry)?;
                 }
                 return Err(error);
             }
         };
-        if unsure || held.version.is_none() {
-            session.watch_for_twins(&object, made.metadata.uid.as_deref());
+        if outcome_unknown || held.version.is_none() {
+            session.track_duplicate_create(&object, made.metadata.uid.as_deref());
         }
         session.note(&made, &held.record);
         self.state.change_occupancy(&held.scope, &session.deadline, |hint| hint.take(held.address))?;

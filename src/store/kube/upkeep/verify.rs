@@ -74,7 +74,7 @@ impl KubeStore {
         for suspect in std::mem::take(&mut look.suspects) {
             // What takes long to be told does not take the others' time.
             let session = KubeSession::new(self, Access::Read, Deadline::after(patience));
-            match self.judge(&session, &suspect, is_alive) {
+            match self.classify(&session, &suspect, is_alive) {
                 // A call is under way; a file that cannot be read is a suspect of its own.
                 Ok(None) | Err(StoreError::Busy { .. } | StoreError::Damaged { .. }) => {}
                 Ok(Some((problem, reason))) => look.findings.push(self.finding(problem, &suspect, reason)),
@@ -176,7 +176,7 @@ impl KubeStore {
     /// Whether a suspect is as it seemed, and more words. Under the lock of its
     /// attachment, which the session keeps; while a call of it is under way
     /// nothing is said of it.
-    pub(crate) fn judge(
+    pub(crate) fn classify(
         &self,
         session: &KubeSession<'_>,
         suspect: &Suspect,
@@ -207,7 +207,7 @@ impl KubeStore {
                 Ok(plain(Problem::WrongLabels).filter(|_| wrong))
             }
             Suspect::Tombstone(tombstone) => {
-                let Ok(held) = tombstone.object.allocation() else { return Ok(plain(Problem::LeftOver)) };
+                let Ok(held) = tombstone.object.allocation() else { return Ok(plain(Problem::DanglingEntry)) };
                 let hash = names::of_attachment(&held.record.attachment);
                 if !session.try_lock(&hash) {
                     return Ok(None);
@@ -215,7 +215,7 @@ impl KubeStore {
                 if session.find_late(tombstone, &hash, &session.deadline)?.is_some() {
                     return Ok(Some((Problem::Late, holder(&held))));
                 }
-                Ok(plain(Problem::LeftOver).filter(|_| session.is_over(tombstone)))
+                Ok(plain(Problem::DanglingEntry).filter(|_| session.is_over(tombstone)))
             }
             Suspect::File { hash } => {
                 if !session.try_lock(hash) {
@@ -246,7 +246,7 @@ impl KubeStore {
             Ok(known) => known,
             // Said of the object itself, where there is one.
             Err(Unreadable::Newer(_)) => return Ok(None),
-            Err(unreadable) => return Ok(Some((Problem::LeftOver, unreadable.to_string()))),
+            Err(unreadable) => return Ok(Some((Problem::DanglingEntry, unreadable.to_string()))),
         };
         let confirmed = known.version.is_some();
         let problem = match self.stands(session, name, &known.record.attachment)? {
@@ -257,13 +257,13 @@ impl KubeStore {
             Stands::Unclear => return Ok(None),
             Stands::Ours(_) => Problem::Unconfirmed,
             // Only what is seen is worth an object: one in doubt was perhaps freed by an operator.
-            _ if !is_alive(&known.record).is_seen() => Problem::LeftOver,
+            _ if !is_alive(&known.record).is_seen() => Problem::DanglingEntry,
             Stands::Nothing if confirmed => Problem::Lost,
             Stands::Nothing => Problem::Unconfirmed,
             Stands::Anothers(who) if confirmed => {
                 return Ok(Some((Problem::GivenAway, format!("{}; now held by {who}", holder(&known)))));
             }
-            Stands::Anothers(_) => Problem::LeftOver,
+            Stands::Anothers(_) => Problem::DanglingEntry,
         };
         Ok(Some((problem, holder(&known))))
     }

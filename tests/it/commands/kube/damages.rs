@@ -23,7 +23,7 @@ const DAMAGES: &[Damage] = &[
     Damage { done: |scene| scene.delete("10.1.2.1"), found: &[("lost-record", "ipallocations/10.1.2.1")], mended: true, held: THREE },
     Damage {
         done: |scene| scene.delete("10.1.2.2"),
-        found: &[("left-over", "attachments/HASH")],
+        found: &[("dangling-entry", "attachments/HASH")],
         mended: true,
         held: &["10.1.2.1", "10.1.2.9"],
     },
