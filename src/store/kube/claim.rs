@@ -1,4 +1,5 @@
-//! A claim: which candidate is tried next, and what is made of the answer.
+//! Claiming an address in the Kubernetes API: which candidate is tried next, and how the server's
+//! answer is handled.
 
 use super::KubeStore;
 use super::api::Created;
@@ -14,26 +15,26 @@ use crate::store::{Claim, Rehome, StoreError};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-/// How long "every address is held" is believed: between once and twice this.
+/// How long the node believes that every address is held: between one and two times this.
 const BELIEVED: Duration = Duration::from_secs(5);
-/// Between two looks at a range that seems full: another node's ADD that fails
-/// gives its first address back in this time.
+/// The pause between two listings of a range that seems full. Within this time, a failing ADD of
+/// another node gives back its first address.
 const SECOND_LOOK: Duration = Duration::from_millis(200);
 
-/// So many candidates of one claim were another's: what is believed is listed
-/// anew, whatever that costs.
+/// After this many misses in one claim, a recent listing is not trusted: the scope is listed again,
+/// whatever that costs. A miss is a candidate that another attachment holds.
 const MAX_MISSES_BEFORE_LIST: u32 = 3;
-/// A list costs the API server as much as a try for each thousandth of the
-/// addresses held: the larger a range, the more places are tried before.
+/// A list costs the API server as much as one try per 1024 held addresses. So in a larger range,
+/// more candidates are tried before the scope is listed.
 const TRIED: u128 = 1024;
-/// But so many tries are enough.
+/// The most tries before the scope is listed, however large the range is.
 const MOST_TRIES: u32 = 32;
 
 impl KubeSession<'_> {
     pub(super) fn claim_one(&self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError> {
         let began = self.store.now();
-        // What an earlier call of this attachment asked for comes first: the
-        // object may be on its way.
+        // The addresses that an earlier call of this attachment asked for come first: the requests
+        // that create their objects may still be under way.
         let mut lost: Vec<IpAddr> = self
             .lost
             .borrow()
@@ -50,7 +51,8 @@ impl KubeSession<'_> {
                 return Ok(Claim::Claimed(allocation));
             }
         }
-        // What the configuration itself assigns, its author answers for.
+        // A static address is not compared with the gateways: the author of the configuration is
+        // responsible for it.
         let allowed = if record.source == Source::Static {
             candidates.clone()
         } else {
@@ -76,7 +78,7 @@ impl KubeSession<'_> {
         Ok(Claim::Full)
     }
 
-    /// One candidate alone is tried, whatever is believed of it.
+    /// Claims the only candidate. It is tried whatever the node believes about it.
     fn claim_only(&self, scope: &Scope, candidates: &AddrSet, address: IpAddr, record: &Record) -> Result<Claim, StoreError> {
         let attempt = || {
             self.store.state.change_occupancy(scope, &self.deadline, |hint| hint.take(address))?;
@@ -89,19 +91,19 @@ impl KubeSession<'_> {
         Ok(claimed.map_or(Claim::Full, Claim::Claimed))
     }
 
-    /// Tries one candidate; `None` when it is another's, or one that the
-    /// attachment holds already.
+    /// Tries one candidate. Returns `None` when another attachment holds it, or when this
+    /// attachment already holds it.
     fn try_claim(&self, scope: &Scope, address: IpAddr, record: &Record) -> Result<Option<Allocation>, StoreError> {
         let store = self.store;
         let hash = names::of_attachment(&record.attachment);
         let mut object = IpAllocation::new(scope, address, record, store.machine.as_deref());
         object.spec.node_uid.clone_from(&store.node_uid);
         let earlier = store.state.objects(&hash)?.into_iter().find(|known| known.metadata.name == object.metadata.name);
-        // An intent that may be on its way still.
+        // An intent whose request may still be under way.
         let open = earlier.as_ref().filter(|earlier| earlier.metadata.resource_version.is_none());
         if let Some(earlier) = open {
-            // The same intent once more: whichever attempt is served, the object
-            // is the same.
+            // Repeats the same intent: whichever attempt the server handles, the object is the
+            // same.
             object.spec.since = earlier.spec.since.clone();
             object.spec.view = earlier.spec.view.clone();
             object.spec.node_uid.clone_from(&earlier.spec.node_uid);
@@ -120,7 +122,7 @@ impl KubeSession<'_> {
             }
             Ok(Created::Taken { maybe_ours }) => self.taken(&object, record, earlier, open || maybe_ours),
             Err(Failed { error, outcome_unknown }) => {
-                // Of what was surely not made nothing has to be remembered.
+                // If the object was certainly not created, nothing has to be remembered.
                 if !outcome_unknown && !open {
                     self.take_back_intent(&hash, name, earlier)?;
                     store.state.change_occupancy(scope, &self.deadline, |hint| hint.free(address))?;
@@ -130,8 +132,8 @@ impl KubeSession<'_> {
         }
     }
 
-    /// A name that was taken: by another, by this attachment for another part of
-    /// its ADD, or by an attempt whose answer nobody saw.
+    /// Handles a name that was taken: by another attachment, by this attachment for another part of
+    /// its ADD, or by an attempt whose answer was lost.
     fn taken(
         &self,
         object: &IpAllocation,
@@ -156,9 +158,9 @@ impl KubeSession<'_> {
         }
     }
 
-    /// The object is ours already, from an attempt whose answer nobody saw. One
-    /// of an earlier call gets this call's fields: a tombstone may be waiting for
-    /// that very object, to take it back.
+    /// Takes over an object that is already ours, from an attempt whose answer was lost. An object
+    /// of an earlier call gets the fields of this call, because a tombstone may be waiting to
+    /// delete that very object.
     fn adopt(&self, standing: Allocation, wanted: &IpAllocation, record: &Record) -> Result<Allocation, StoreError> {
         let Some(version) = standing.version.clone() else {
             return Err(StoreError::Changed);
@@ -177,7 +179,7 @@ impl KubeSession<'_> {
         }
     }
 
-    /// The next candidate, or `None` when every one is held.
+    /// Returns the next candidate, or `None` when all of them are held.
     fn choose(&self, scope: &Scope, candidates: &AddrSet, misses: u32, began: SystemTime) -> Result<Option<IpAddr>, StoreError> {
         let (state, order) = (&self.store.state, self.store.order);
         let missed = 0 < misses;
@@ -210,15 +212,15 @@ impl KubeSession<'_> {
         self.look_twice(scope, candidates, began)
     }
 
-    /// Looks at the scope after so many misses, where that is to be before the next
-    /// guess; whether the lowest free candidate is then no guess.
+    /// Lists the scope after this many misses, if a listing is due before the next guess. Returns
+    /// whether the lowest free candidate is then no longer a guess.
     fn look_after(&self, scope: &Scope, candidates: &AddrSet, misses: u32, began: SystemTime) -> bool {
         let (believed, now, order) = (self.store.state.occupancy(scope), self.store.now(), self.store.order);
         if order == AllocationOrder::Auto && believed.is_worth_a_look(candidates, true, now) {
             self.look(scope, None);
             return true;
         }
-        // The lowest one is not to be had by drawing.
+        // Drawing does not find the lowest free address.
         let tried = MOST_TRIES <= misses || candidates.count() <= TRIED * u128::from(misses) || order == AllocationOrder::Lowest;
         if tried {
             self.look(scope, Some(began).filter(|_| MAX_MISSES_BEFORE_LIST <= misses));
@@ -226,24 +228,23 @@ impl KubeSession<'_> {
         false
     }
 
-    /// Lists the scope, unless that was done lately, or since. Without it the next
-    /// candidate is a guess as the one before.
+    /// Lists the scope if its last listing is old or, with `since`, if it was not listed after that
+    /// time. Without a new listing, the next candidate is a guess like the one before.
     fn look(&self, scope: &Scope, since: Option<SystemTime>) {
         let is_wanted = |believed: &Occupancy| {
             let now = self.store.now();
             believed.is_old(now) || since.is_some_and(|since| !believed.is_listed_since(since, now))
         };
-        // Whatever becomes of it, there is time for the claim.
+        // The other half of the time is left for the claim, whatever the listing does.
         let share = Deadline::after(self.deadline.left() / 2);
         if let Err(error) = self.store.list_scope(scope, &is_wanted, &share) {
             tracing::debug!(%error, "the scope could not be listed before the next claim");
         }
     }
 
-    /// Every candidate is believed to be held. That is said only after two
-    /// fresh looks, by one process of the node at a time, and is then believed
-    /// for some seconds: a full range must not be listed by every pod that waits
-    /// for it.
+    /// Lists a scope in which every candidate is believed to be held. Returns `None` only after two
+    /// fresh listings, by one process of the node at a time. The node then believes for some
+    /// seconds that the range is full, so that not every pod that waits for it lists it.
     fn look_twice(&self, scope: &Scope, candidates: &AddrSet, began: SystemTime) -> Result<Option<IpAddr>, StoreError> {
         let (store, state) = (self.store, &self.store.state);
         let _lock = state.lock_listing(scope, &self.deadline)?;
@@ -275,8 +276,8 @@ impl KubeSession<'_> {
 }
 
 impl KubeStore {
-    /// Reads which addresses of a scope are held, unless that is not wanted any more
-    /// when this process is the only one of this node that does.
+    /// Reads which addresses of a scope are held. Only one process of this node does so at a time.
+    /// When its turn comes, `is_wanted` tells whether the listing is still needed.
     pub(super) fn list_scope(&self, scope: &Scope, is_wanted: &dyn Fn(&Occupancy) -> bool, deadline: &Deadline) -> Result<(), StoreError> {
         let _lock = self.state.lock_listing(scope, deadline)?;
         if is_wanted(&self.state.occupancy(scope)) { self.list_scope_locked(scope, deadline) } else { Ok(()) }
@@ -296,14 +297,14 @@ impl KubeStore {
         self.state.change_occupancy(scope, deadline, |hint| hint.replace(&before, listed, began, took))
     }
 
-    /// A function that draws a number below another.
+    /// Returns a function that draws a number below its argument.
     fn random(&self) -> impl FnMut(u128) -> u128 {
-        // Of a machine that gives no randomness every draw is the same: more
-        // misses, nothing worse.
+        // On a machine that gives no randomness every draw is the same. That costs more misses and
+        // nothing else.
         let seed = self.state.disk().random().unwrap_or_default();
         let mut state = u128::from_be_bytes(seed);
         move |below| {
-            // A step of a linear congruential generator, its high half in front.
+            // One step of a linear congruential generator, with the high half in front.
             state = state.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).wrapping_add(0x5851_f42d_4c95_7f2d_1405_7b7e_f767_814f);
             state.rotate_right(64) % below.max(1)
         }

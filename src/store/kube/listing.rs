@@ -1,4 +1,4 @@
-//! Listings, page by page: never more than a page in memory.
+//! Listings of records in the Kubernetes API, page by page. Never more than one page is in memory.
 
 use super::api::paging::Place;
 use super::objects::ip_allocation::IpAllocation;
@@ -9,14 +9,14 @@ use crate::retry::Deadline;
 use crate::store::{Filter, PodName, StoreError};
 use std::collections::VecDeque;
 
-/// The objects that a filter means, as an iterator.
+/// An iterator over the objects that match a filter.
 pub(super) struct Pages<'s> {
     store: &'s KubeStore,
     filter: Filter,
     selector: String,
-    /// What is left of the page that was read last.
+    /// The rest of the page that was read last.
     page: VecDeque<Result<IpAllocation, StoreError>>,
-    /// Where the next page begins.
+    /// The place where the next page begins.
     place: Place,
     has_failed: bool,
 }
@@ -27,9 +27,9 @@ impl<'s> Pages<'s> {
         Self { store, filter: filter.clone(), selector, page: VecDeque::new(), place: Place::default(), has_failed: false }
     }
 
-    /// Who lists a node's records to free those of dead sandboxes must not free
-    /// those of another machine that goes by the same name: each of them is an
-    /// error item, and the listing goes on.
+    /// Returns the allocation, or an error if it belongs to another machine with this node's name.
+    /// A caller that lists the records of its node to free those of dead sandboxes must not free
+    /// such a record. Each one is an error item, and the listing continues.
     fn for_whom_it_is(&self, object: &IpAllocation, allocation: Allocation) -> Result<Allocation, StoreError> {
         if self.filter.node.as_ref() == Some(&self.store.host.node) {
             self.store.check_machine(object)?;
@@ -68,7 +68,8 @@ impl Iterator for Pages<'_> {
     }
 }
 
-/// Labels narrow what the server sends; the filter itself decides.
+/// Returns the label selector of a filter. Labels only reduce what the server sends; the filter
+/// itself decides.
 fn selector(filter: &Filter) -> String {
     let mut parts = Vec::new();
     if let Some(node) = &filter.node {

@@ -1,22 +1,22 @@
-//! The store in the Kubernetes API: one custom resource is one address held.
+//! The store in the Kubernetes API: one custom resource is one held address.
 //!
-//! The API server lets a name be created once: **the creation is the commit**,
-//! and no lock, lease or list is on its way. What is removed or changed is the
-//! very state of the object that was read. What a call leaves open (its answer
-//! was lost, it was killed) is written down on this node before it begins, so
-//! that the next call of the attachment looks at it: see `state`.
+//! The API server lets a name be created only once: **the creation is the commit**. No lock in the
+//! cluster, no lease and no list comes before it. An object is removed or changed only in the very
+//! state that was read. A call can leave a request open: its answer was lost, or the call was
+//! killed. Therefore the call writes the request down on this node before it sends it, and the next
+//! call of the attachment checks it: see `node_state`.
 //!
 //! ```text
 //! claim    choose a candidate . write the INTENT . POST the object (commit) .
-//!          put the answer in the intent's place
-//! release  DELETE the object, uid and resourceVersion given (commit) .
-//!          forget it
-//! re-home  write the INTENT . PATCH the object, resourceVersion given (commit) .
-//!          put the answer in the intent's place . forget it of the old holder
+//!          replace the intent by the answer
+//! release  DELETE the object with its uid and resourceVersion (commit) .
+//!          remove it from the node state
+//! re-home  write the INTENT . PATCH the object with its resourceVersion (commit) .
+//!          replace the intent by the answer . remove it from the old holder's state
 //! ```
 //!
-//! Killed anywhere, this leaves at worst an intent whose object is there, is
-//! another's, or is not there (yet): the next call of the attachment asks.
+//! A kill at any point leaves at most an intent. Its object exists, belongs to another attachment,
+//! or does not exist (yet): the next call of the attachment asks the server.
 
 pub(crate) mod api;
 mod claim;
@@ -45,36 +45,35 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-/// STATUS and listings have no deadline of their own; each request of theirs
-/// gets this.
+/// The deadline of each request of STATUS and of listings, which have no deadline of their own.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Below the data directory.
+/// The directory of the node states, below the data directory.
 const DIRECTORY: &str = "kubernetes";
 
-/// See the module.
+/// The store in the Kubernetes API, see the module.
 pub struct KubeStore {
     api: Api,
     state: Rc<State>,
-    /// Where the states of all names of this node are.
+    /// The directory that holds the node states of all names of this node.
     all_states: Option<PathBuf>,
     host: NodeIdentity,
     order: AllocationOrder,
-    /// A hash of the machine id: the id itself is for this machine's eyes.
+    /// A hash of the machine ID. The ID itself does not leave this machine.
     machine: Option<String>,
-    /// The uid of this node's Node object, where the token says so.
+    /// The uid of this node's Node object, if the token names it.
     node_uid: Option<String>,
-    /// Acting for a node that is off: its state is not here.
+    /// Whether the store acts for a node that is off, whose node state is not on this machine.
     for_dead_node: bool,
     life: Option<fn(&Record) -> Life>,
 }
 
-/// The place of the lock of an attachment of a node that is not this one.
+/// Stands for the lock of an attachment of another node.
 struct Elsewhere;
 
 impl Held for Elsewhere {}
 
 impl KubeStore {
-    /// The store behind an API server, with its node state below `data_dir`.
+    /// Returns the store behind an API server, with its node state below `data_dir`.
     #[must_use]
     pub fn new(client: Client, data_dir: &Path, host: NodeIdentity, order: AllocationOrder) -> Self {
         let root = state_of(data_dir, &host.node);
@@ -84,8 +83,8 @@ impl KubeStore {
         store
     }
 
-    /// The store behind any server, with its node state on any disk; tests bring
-    /// theirs. It does not look whether the cluster was set back.
+    /// Returns the store behind any server, with its node state on any disk, as tests need it. This
+    /// store does not check whether the cluster was set back.
     #[must_use]
     pub fn on(server: Box<dyn Server>, disk: Box<dyn Disk>, host: NodeIdentity, order: AllocationOrder) -> Self {
         let machine = host.machine_id.as_deref().map(|id| digest::short(&["machine", id]));
@@ -102,8 +101,8 @@ impl KubeStore {
         }
     }
 
-    /// Does without node state: for a node that is off and cannot act for
-    /// itself, or, to read, for none.
+    /// Makes the store work without node state: for a node that is off and cannot act for itself,
+    /// or, for reading, for no node.
     #[must_use]
     pub fn for_dead_node(mut self) -> Self {
         self.for_dead_node = true;
@@ -111,15 +110,15 @@ impl KubeStore {
         self
     }
 
-    /// Asks this whether the sandbox of a record of another boot is there. Without
-    /// it every such sandbox is gone.
+    /// Sets the function that decides whether the sandbox of a record of another boot exists.
+    /// Without it every such sandbox counts as gone.
     #[must_use]
     pub fn classifying_with(mut self, life: fn(&Record) -> Life) -> Self {
         self.life = Some(life);
         self
     }
 
-    /// Records this as the uid of the node's Node object.
+    /// Sets the uid of the node's Node object, which new records contain.
     #[must_use]
     pub fn with_node_uid(mut self, uid: Option<String>) -> Self {
         self.node_uid = uid;
@@ -130,7 +129,7 @@ impl KubeStore {
         self.state.disk().now()
     }
 
-    /// What this node's objects are selected by.
+    /// Returns the label selector of this node's objects.
     fn own_selector(&self) -> String {
         format!("{}={}", names::NODE, names::of_node(&self.host.node))
     }
@@ -147,12 +146,12 @@ impl KubeStore {
     }
 }
 
-/// Where the node state of a node is.
+/// Returns the directory of a node's state.
 fn state_of(data_dir: &Path, node: &NodeName) -> PathBuf {
     data_dir.join(DIRECTORY).join(super::percent::escape(node.as_str()))
 }
 
-/// The Node that a token is bound to, by its own word: name and uid.
+/// Returns the name and the uid of the Node that a token says it is bound to.
 #[must_use]
 pub fn node_of_token(token: &str) -> Option<(String, String)> {
     crate::api_client::token::node(token)

@@ -1,5 +1,5 @@
-//! Re-homing: an object that stands gets another record, in the very state that
-//! was read.
+//! Re-homing in the Kubernetes API: an existing object gets another record, under the condition
+//! that it is still in the state that was read.
 
 use super::api::Changed;
 use super::api::retries::Failed;
@@ -10,7 +10,7 @@ use crate::ipam::{Allocation, Record, Version};
 use crate::store::{Rehome, StoreError};
 
 impl KubeSession<'_> {
-    /// Moves an object that stands to another record.
+    /// Gives another record to an existing object.
     pub(super) fn change(&self, held: &Allocation, to: &Record, mut version: Version) -> Result<Rehome, StoreError> {
         let store = self.store;
         let hash = names::of_attachment(&to.attachment);
@@ -28,7 +28,7 @@ impl KubeSession<'_> {
                     else {
                         break;
                     };
-                    // Ours, when the answer to an earlier attempt was lost.
+                    // It is ours if the answer to an earlier attempt was lost.
                     if found.is_same_record(&object) {
                         return self.moved(held, to, &found);
                     }
@@ -44,7 +44,7 @@ impl KubeSession<'_> {
                     }
                 }
                 Ok(Changed::Absent { .. }) => break,
-                // Whether it was moved is not known: the intent stays.
+                // It is not known whether the object was changed: the intent stays.
                 Err(Failed { error, outcome_unknown: true }) => return Err(error),
                 Err(Failed { error, outcome_unknown: false }) => {
                     self.take_back_intent(&hash, &name, known)?;
@@ -56,8 +56,8 @@ impl KubeSession<'_> {
         Ok(Rehome::Changed)
     }
 
-    /// What was not done leaves the attachment what was known of it: it may hold
-    /// that very address, by an earlier call.
+    /// Undoes an intent that was not carried out and restores what was known before. The attachment
+    /// may hold that very address since an earlier call.
     pub(super) fn take_back_intent(&self, hash: &str, name: &str, known: Option<IpAllocation>) -> Result<(), StoreError> {
         match known {
             Some(known) => self.store.state.put(hash, &known).map(drop),

@@ -1,4 +1,5 @@
-//! A session: the attachment's lock, and the calls that compare.
+//! One session of the Kubernetes store: the locks of attachments, and requests that compare an
+//! object with the state that was read.
 
 use super::KubeStore;
 use super::api::Changed;
@@ -13,26 +14,26 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// See [`Session`].
+/// A session of the Kubernetes store, see [`Session`].
 pub(crate) struct KubeSession<'s> {
     pub(super) store: &'s KubeStore,
     pub(super) deadline: Deadline,
     access: Access,
-    /// Locks of attachments that are no caller's own, by their hash.
+    /// Locks of attachments other than the caller's own, by their hash.
     locks: RefCell<BTreeMap<String, Box<dyn Held>>>,
-    /// Addresses that the attachment was to have, and whose object is not
-    /// there: a claim tries them first.
+    /// Objects that the attachment was to get and that do not exist. A claim tries their addresses
+    /// first.
     pub(super) lost: RefCell<Vec<IpAllocation>>,
 }
 
-/// What a removal is meant for, where another state stands than was known.
+/// What a removal refers to. It decides what happens when the object is not in the known state.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum DeleteGuard {
-    /// That very state alone.
+    /// Only the known state.
     State,
     /// The record, whatever labels it has got since.
     ThisRecord,
-    /// Whatever its holder has there.
+    /// Whatever the holder has at this address.
     Holder,
 }
 
@@ -41,9 +42,9 @@ impl<'s> KubeSession<'s> {
         Self { store, deadline, access, locks: RefCell::default(), lost: RefCell::default() }
     }
 
-    /// Keeps other calls of an attachment out for as long as the session lasts,
-    /// unless one is under way. The attachment that the session was opened for
-    /// was locked before by its caller.
+    /// Keeps other calls of an attachment out for the rest of the session. Returns false when such
+    /// a call is under way. The caller of the session has already locked the attachment that it
+    /// opened the session for.
     pub(super) fn try_lock(&self, hash: &str) -> bool {
         let mut locks = self.locks.borrow_mut();
         if locks.contains_key(hash) {
@@ -53,8 +54,8 @@ impl<'s> KubeSession<'s> {
         held.is_some_and(|held| locks.insert(hash.to_owned(), held).is_none())
     }
 
-    /// The objects of an attachment that is locked. A damaged file is written
-    /// again from the attachment's objects; no other attachment is touched.
+    /// Returns the objects of an attachment that is locked. A damaged file is written again from
+    /// the attachment's objects in the API; no other attachment is touched.
     fn objects(&self, hash: &str) -> Result<Vec<IpAllocation>, StoreError> {
         match self.store.state.objects(hash) {
             Err(StoreError::Damaged { path, reason }) => {
@@ -65,8 +66,8 @@ impl<'s> KubeSession<'s> {
         }
     }
 
-    /// The same of another attachment, whose trouble is not this call's: what
-    /// cannot be read is nothing.
+    /// Returns the objects of another attachment, whose problems must not fail this call:
+    /// unreadable state counts as empty.
     fn objects_of_another(&self, hash: &str) -> Vec<IpAllocation> {
         let known = match self.store.state.objects(hash) {
             Err(StoreError::Damaged { .. }) if self.try_lock(hash) => self.objects(hash),
@@ -78,8 +79,8 @@ impl<'s> KubeSession<'s> {
         })
     }
 
-    /// The object of a name when it is this attachment's and this machine's, and
-    /// not on its way out.
+    /// Returns the object of a name if it belongs to this attachment and this machine and is not
+    /// being deleted.
     pub(super) fn standing(&self, name: &str, attachment: &Attachment) -> Result<Option<Allocation>, StoreError> {
         let found = self.store.api.get(name, &self.deadline)?;
         let Some(object) = found.filter(|object| object.metadata.deletion_timestamp.is_none()) else {
@@ -93,8 +94,8 @@ impl<'s> KubeSession<'s> {
         Ok(Some(allocation).filter(|allocation| allocation.record.attachment == *attachment))
     }
 
-    /// Notes what the server answered. The record stands already: a failure
-    /// costs the next call a look, no more.
+    /// Writes the server's answer into the node state. The record exists already: a failure only
+    /// costs the next call one more request.
     pub(super) fn note(&self, object: &IpAllocation, held: &Record) {
         let state = &self.store.state;
         if let Err(error) = state.put(&names::of_attachment(&held.attachment), object) {
@@ -104,7 +105,7 @@ impl<'s> KubeSession<'s> {
         self.store.note_gateway(&names::of_attachment(&held.attachment), object, &self.deadline);
     }
 
-    /// Forgets an object that is gone, or another's.
+    /// Removes an object from the node state: it is gone, or another attachment holds it.
     pub(super) fn forget(&self, held: &Allocation, freed: bool) {
         if self.store.for_dead_node {
             return;
@@ -123,7 +124,7 @@ impl<'s> KubeSession<'s> {
         }
     }
 
-    /// Removes an object, and says what stood in the way.
+    /// Deletes an object, or returns why it was not deleted.
     fn remove(&self, held: &Allocation, mut version: Version, meant: DeleteGuard) -> Result<Release, StoreError> {
         let name = names::object(&held.scope, held.address);
         let removed = retry::until_paced(&self.deadline, Pace::SERVER, || {
@@ -137,9 +138,9 @@ impl<'s> KubeSession<'s> {
                 Changed::Conflict => {
                     match self.standing(&name, &held.record.attachment)?.and_then(|now| Some((now.version?, now.record))) {
                         Some((_, now)) if meant == DeleteGuard::ThisRecord && now != held.record => Release::NotYours,
-                        // Somebody edited a label, or the attachment was re-homed to
-                        // itself; or nothing has changed, and the conflict was with
-                        // nobody. While it stands it is not forgotten.
+                        // A label was edited, or the attachment was re-homed to itself. It is also
+                        // possible that nothing has changed and the conflict was with no other
+                        // change. While the object exists, it is not forgotten.
                         Some((now, _)) => {
                             version = now;
                             return Ok(Attempt::Again(Duration::ZERO));
@@ -159,8 +160,8 @@ impl<'s> KubeSession<'s> {
         removed.ok_or_else(|| self.store.api.contended("delete", &format!("{name} changed before each attempt"), &self.deadline))
     }
 
-    /// What is known of an object that the caller has not read: from the state,
-    /// else from the server.
+    /// Returns the version of an object that the caller has not read: from the node state,
+    /// otherwise from the server.
     fn version_of(&self, held: &Allocation) -> Result<Option<Version>, StoreError> {
         if let Some(version) = &held.version {
             return Ok(Some(version.clone()));
@@ -175,13 +176,14 @@ impl<'s> KubeSession<'s> {
         Ok(self.standing(&name, &held.record.attachment)?.and_then(|standing| standing.version))
     }
 
-    /// Frees those candidates that this node recorded before its last boot, also
-    /// what somebody has edited since: their sandboxes are gone. Only when nothing else is free. Whether any was freed.
+    /// Frees those candidates that this node recorded before its last boot, also if their labels
+    /// were edited since: their sandboxes are gone. Called only when nothing else is free. Returns
+    /// whether any candidate was freed.
     pub(super) fn sweep_earlier_boots(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError> {
         let state = &self.store.state;
         let mut freed = false;
         for hash in state.hashes()? {
-            // Never waited for: its holder may be waiting for us.
+            // Never wait for this lock: its holder may be waiting for this call.
             if !self.try_lock(&hash) {
                 continue;
             }
@@ -224,12 +226,13 @@ impl Session for KubeSession<'_> {
                 }
                 Err(unreadable) => return Err(unreadable.of(name)),
             };
-            // Two attachments of one hash have one file: the other's is not ours to
-            // answer with, to free or to forget.
+            // Two attachments with the same hash share one file. Objects of the other attachment
+            // must not be returned, freed or forgotten here.
             if known.record.attachment != *attachment {
                 continue;
             }
-            // A DEL deletes what it knows, with the condition that it stands so.
+            // A DEL deletes what the node state contains, under the condition that the object is
+            // unchanged.
             if self.access == Access::Release && known.version.is_some() {
                 holdings.held.push(known);
                 continue;
@@ -274,7 +277,7 @@ impl Session for KubeSession<'_> {
     }
 
     fn confirm(&mut self, _: &Allocation) -> Result<(), StoreError> {
-        // The server answers with what is on a majority of etcd's disks.
+        // The server answers with what is on the disks of a majority of etcd's members.
         Ok(())
     }
 

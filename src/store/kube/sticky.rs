@@ -1,12 +1,11 @@
-//! What is remembered of a scope's addresses: one StickyIP object is one address
-//! and the pod of a StatefulSet that was given it last. It is a resource of its
-//! own, which decides nothing: who holds an address says its IPAllocation.
+//! Sticky addresses in the Kubernetes API: one StickyIP object is one address and the pod of a
+//! StatefulSet that was given it last. It is a resource of its own and decides nothing: the
+//! IPAllocation object tells who holds an address.
 //!
-//! An ADD of a network with `sticky` lists those of its scope, as a table without
-//! the objects; it writes one where it has given another address than before. The
-//! list is of the API server's memory, which may be some moments old: one that has
-//! to be of this moment waits until etcd has told the server that nothing is newer,
-//! 60 ms as a rule.
+//! An ADD of a network with `sticky` lists the StickyIP objects of its scope, as a table without
+//! the objects. It writes one if it has given another address than before. The list comes from the
+//! API server's memory, which may be some moments old. A list that must be current waits until etcd
+//! has told the server that nothing is newer, which usually takes 60 ms.
 
 use super::KubeStore;
 use super::api::retries::Call;
@@ -27,7 +26,7 @@ use std::net::IpAddr;
 pub const PLURAL: &str = "stickyips";
 /// The resource's kind.
 pub const KIND: &str = "StickyIP";
-/// What its table shows beside the name: the text of each, and where it is.
+/// The columns of its table in addition to the name: the header and the JSON path of each.
 pub const COLUMNS: [(&str, &str); 6] = [
     ("Address", ".spec.address"),
     ("Namespace", ".spec.podRef.namespace"),
@@ -37,10 +36,11 @@ pub const COLUMNS: [(&str, &str); 6] = [
     ("Since", ".spec.since"),
 ];
 
-/// Created or changed by one request, whatever stands (server-side apply).
+/// The content type of a server-side apply: one request creates or changes an object, whatever
+/// exists.
 const APPLY: &str = "application/apply-patch+yaml";
 
-/// An address, and the pod that gets it again.
+/// An address and the pod that gets it again.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct StickyIp {
@@ -164,8 +164,8 @@ struct Row {
 }
 
 impl Row {
-    /// What it says, where the columns are at these places: a later version may have
-    /// more of them. `None` of what no version wrote.
+    /// Returns the sticky address of a row. `at` gives the places of the columns, because a later
+    /// version may have more of them. Returns `None` for a row that no version wrote.
     fn sticky(&self, at: [Option<usize>; 6]) -> Option<Sticky> {
         let [address, namespace, pod, network, interface, since] = at.map(|at| self.cells.get(at?)?.as_str());
         let owner = StickyOwner {

@@ -1,5 +1,5 @@
-//! What the API server answers, as far as it is read: pages of lists, tables,
-//! and the Status of a failure.
+//! The answers of the API server, as far as they are read: pages of lists, tables, and the Status
+//! of a failure.
 
 use crate::api_client::http::Answer;
 use crate::store::StoreError;
@@ -16,7 +16,7 @@ pub(crate) struct ListMetadata {
 }
 
 impl ListMetadata {
-    /// The cluster's, when the list was made.
+    /// Returns the cluster's revision at the time of the list.
     pub(crate) fn revision(&self) -> Option<String> {
         Some(self.revision.clone()).filter(|revision| !revision.is_empty())
     }
@@ -46,7 +46,7 @@ pub(crate) struct Row {
     pub(crate) cells: Cells,
 }
 
-/// The first cell is the name; the others are for people.
+/// The first cell of a row, which is the name. The other cells are for people.
 pub(crate) struct Cells(pub(crate) String);
 
 impl<'de> Deserialize<'de> for Cells {
@@ -73,7 +73,7 @@ pub(crate) struct Status {
     pub(crate) metadata: ListMetadata,
     #[serde(default)]
     pub(crate) message: String,
-    /// A word for programs.
+    /// The reason as a word for programs.
     #[serde(default)]
     reason: String,
     #[serde(default)]
@@ -86,7 +86,7 @@ pub(crate) struct Details {
     pub(crate) name: String,
 }
 
-/// The API's own words on a failure; of a proxy's page, its first line.
+/// Returns the API's own message on a failure, or the first line of a proxy's page.
 pub(crate) fn status(answer: &Answer) -> Status {
     serde_json::from_slice(&answer.body).unwrap_or_else(|_| {
         let text = String::from_utf8_lossy(&answer.body);
@@ -94,8 +94,8 @@ pub(crate) fn status(answer: &Answer) -> Status {
     })
 }
 
-/// Whether this is what the server says of a removal: the object as it goes, or
-/// a Status of success. What something on the way says frees nothing.
+/// Returns whether this is the server's answer to a removal: the object that is being removed, or a
+/// Status of success. An answer from anything in between, such as a proxy, frees nothing.
 pub(crate) fn is_removal(answer: &Answer) -> bool {
     #[derive(Deserialize)]
     struct Head {
@@ -107,27 +107,26 @@ pub(crate) fn is_removal(answer: &Answer) -> bool {
     head.is_ok_and(|head| head.kind == KIND || head.kind == "Status" && head.status == "Success")
 }
 
-/// Whether a 409 says that the name of a creation is taken. A conflict of another
-/// kind, as a webhook may make one, would be met at every name.
+/// Returns whether a 409 says that the name of a creation is taken. A conflict of another kind, for
+/// example from a webhook, would occur with every name.
 pub(crate) fn is_taken(answer: &Answer) -> bool {
     status(answer).reason == "AlreadyExists"
 }
 
-/// Whether a 403 is about the definition of the resource, which is being deleted:
-/// nobody may create any more, whatever rights they have. The server gives no
-/// word for programs with it.
+/// Returns whether a 403 is about the definition of the resource, which is being deleted. Then no
+/// client may create objects, whatever rights it has. The server sends no word for programs with
+/// it.
 pub(crate) fn is_terminating(answer: &Answer) -> bool {
     status(answer).message.contains("custom resource definition is terminating")
 }
 
-/// Whether a 404 is not of the API's own making. The definition of the resource
-/// is missing, or so young that nothing serves it yet.
+/// Returns whether a 404 does not come from the API itself. Then the definition of the resource is
+/// missing, or it is so new that it is not served yet.
 pub(crate) fn is_unserved(answer: &Answer) -> bool {
     serde_json::from_slice::<Status>(&answer.body).is_err()
 }
 
-/// Whether a 404 is about the object; without its name it is about the
-/// resource.
+/// Returns whether a 404 is about the object. Without the object's name it is about the resource.
 pub(crate) fn is_absent(answer: &Answer) -> bool {
     !status(answer).details.name.is_empty()
 }
@@ -149,7 +148,7 @@ pub(crate) fn decode_item(item: &str) -> Result<IpAllocation, StoreError> {
     })
 }
 
-/// Of a later version's object nothing is known but its name and format.
+/// Returns the error for an object of a later version. Only its name and its format are known.
 pub(crate) fn newer(object: &[u8]) -> Option<StoreError> {
     #[derive(Deserialize)]
     struct Head {

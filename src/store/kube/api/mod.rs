@@ -1,10 +1,10 @@
-//! Typed calls on IPAllocation objects, each tried again until the deadline
-//! where trying again may help.
+//! Typed calls on IPAllocation objects. Each call is tried again until the deadline if another
+//! attempt may help.
 //!
-//! A call that was sent and not answered may have been done, or may be done
-//! later. So each write carries its condition (a name that must be free, a uid
-//! and a resourceVersion that must stand), only that same write is sent again,
-//! and what it then meets is looked at.
+//! A call that was sent and not answered may have been carried out, or may be carried out later. So
+//! each write carries its condition: a name that must be free, or a uid and a resourceVersion that
+//! must be current. Only that same write is sent again, and the state that it then finds is
+//! checked.
 
 pub(crate) mod answer;
 pub(crate) mod paging;
@@ -25,63 +25,61 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use std::rc::Rc;
 
-/// What an answer is of.
+/// The kind of request that an answer belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Of {
-    /// A creation or change that was done: its revision is a new one.
+    /// A creation or change that was carried out: its revision is a new one.
     Write,
-    /// A list of what stands.
+    /// A list of existing objects.
     List,
 }
 
-/// Objects in one page of a list.
+/// The number of objects in one page of a list.
 const PAGE: usize = 500;
 pub(super) const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
-/// What the resource's columns show, the name first. With `includeObject=None`
-/// without the objects, which would be six sevenths of the bytes and two thirds
-/// of the server's time.
+/// The format of a table: the columns of the resource, the name first. With `includeObject=None` it
+/// comes without the objects, which would be six sevenths of the bytes and two thirds of the
+/// server's time.
 pub(super) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
-/// Calls to one API server.
+/// The calls to one API server.
 pub(super) struct Api {
     pub(super) server: Box<dyn Server>,
-    /// Where the cluster's revision is noted: see `revision`.
+    /// The node state in which the cluster's revision is noted: see `revision`.
     pub(super) watched: Option<Rc<State>>,
 }
 
 /// How a creation ended.
 pub(super) enum Created {
-    /// The object is there now.
+    /// The object exists now.
     Made {
-        /// As the server answered.
+        /// The object as the server answered.
         object: Box<IpAllocation>,
-        /// Whether an earlier attempt is not accounted for: it may come yet.
+        /// Whether the outcome of an earlier attempt is unknown: it may still be carried out.
         outcome_unknown: bool,
     },
-    /// One of that name was there. After an attempt whose outcome is not known
-    /// it may be ours.
+    /// An object of that name existed. After an attempt with an unknown outcome, it may be ours.
     Taken {
-        /// Whether that is so.
+        /// Whether that is possible.
         maybe_ours: bool,
     },
 }
 
 /// How a conditional removal or change ended.
 pub(super) enum Changed<T> {
-    /// As asked.
+    /// It was carried out.
     Done(T),
     /// The condition does not hold.
     Conflict,
-    /// There is no such object. After an attempt whose outcome is not known
-    /// this may be our doing.
+    /// The object does not exist. After an attempt with an unknown outcome, we may have removed it.
     Absent {
-        /// Whether that is so.
+        /// Whether that is possible.
         maybe_ours: bool,
     },
 }
 
-/// A page of a list: the items as they came, and where the next begins.
+/// A page of a list: the items as received, and the place of the next page.
 struct Page<T> {
     items: Vec<T>,
     revision: Option<String>,
@@ -93,12 +91,12 @@ impl Api {
         Self { server, watched: None }
     }
 
-    /// Which cluster this is.
+    /// Returns which cluster this is.
     pub(super) fn cluster(&self) -> &str {
         self.server.cluster()
     }
 
-    /// Makes an object; its name must be free. The commit of an ADD.
+    /// Creates an object; its name must be free. This is the commit of an ADD.
     pub(super) fn create(&self, object: &IpAllocation, deadline: &Deadline) -> Result<Created, Failed> {
         let body = serde_json::to_vec(object).map_err(|error| self.unreadable("create", &error.to_string()))?;
         let path = collection("");
@@ -116,8 +114,8 @@ impl Api {
         })
     }
 
-    /// Asks for a creation that is not done: an admission policy speaks of it as of
-    /// any other. That the name is taken is as good.
+    /// Asks for a creation that is not carried out (a dry run): an admission policy judges it like
+    /// any other creation. A name that is taken is as good an answer.
     pub(super) fn rehearse(&self, object: &IpAllocation, deadline: &Deadline) -> Result<(), Failed> {
         let body = serde_json::to_vec(object).map_err(|error| self.unreadable("create", &error.to_string()))?;
         let path = collection("?dryRun=All");
@@ -130,7 +128,7 @@ impl Api {
         })
     }
 
-    /// Reads an object; `None` when there is none of that name.
+    /// Reads an object. Returns `None` if no object has that name.
     pub(super) fn get(&self, name: &str, deadline: &Deadline) -> Result<Option<IpAllocation>, Failed> {
         let path = collection(&format!("/{name}"));
         let request = Request { method: Method::Get, path: &path, accept: JSON, content: None };
@@ -142,8 +140,8 @@ impl Api {
         })
     }
 
-    /// Removes an object in the very state that was read. The uid alone would
-    /// not see that it has another holder by now.
+    /// Removes an object in the very state that was read. The uid alone would not show that the
+    /// object has another holder in the meantime.
     pub(super) fn delete(&self, name: &str, version: &Version, deadline: &Deadline) -> Result<Changed<()>, Failed> {
         let body = json!({
             "apiVersion": "v1", "kind": "DeleteOptions",
@@ -162,7 +160,7 @@ impl Api {
         })
     }
 
-    /// What is said when every try met the same, until the deadline.
+    /// Returns the error for a call whose attempts all met the same obstacle until the deadline.
     pub(super) fn contended(&self, verb: &str, reason: &str, deadline: &Deadline) -> StoreError {
         StoreError::Unreachable {
             server: self.server.url(),
@@ -173,9 +171,8 @@ impl Api {
         }
     }
 
-    /// Puts spec and labels of `to` in the place of those that stand, in the
-    /// very state that was read. What a newer version wrote into it goes: it is
-    /// about the sandbox of before.
+    /// Replaces spec and labels of an object by those of `to`, in the very state that was read.
+    /// Keys that a newer version wrote are removed, because they describe the previous sandbox.
     pub(super) fn patch(&self, to: &IpAllocation, version: &Version, deadline: &Deadline) -> Result<Changed<IpAllocation>, Failed> {
         let body = json!({
             "metadata": { "uid": version.uid, "resourceVersion": version.revision, "labels": merge(&to.metadata.labels) },
@@ -189,7 +186,7 @@ impl Api {
         self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
             200 => {
                 let changed = self.decode("patch", answer)?;
-                // A patch that changes nothing has the revision of what stood.
+                // A patch that changes nothing returns the revision of the existing object.
                 let revision = changed.metadata.resource_version.as_deref().filter(|now| *now != version.revision);
                 self.compare(noted, revision, Of::Write);
                 Ok(Some(Changed::Done(changed)))
@@ -200,9 +197,9 @@ impl Api {
         })
     }
 
-    /// Shows the objects that a label selector means, page by page; an item
-    /// that is none of ours is an error of its own. `place` is where to go on, and
-    /// is the next place when this returns.
+    /// Returns one page of the objects that a label selector matches. An item that is not one of
+    /// our objects is an error of its own. `place` says where to continue, and is the next place
+    /// when this returns.
     pub(super) fn page(
         &self,
         selector: &str,
@@ -216,7 +213,7 @@ impl Api {
         Ok(items.iter().map(|item| decode_item(item.get())).collect())
     }
 
-    /// Shows the names of the objects that a label selector means.
+    /// Calls `visitor` with the names of the objects that a label selector matches.
     pub(super) fn names(&self, selector: &str, deadline: &Deadline, visitor: &mut dyn FnMut(&str)) -> Result<(), StoreError> {
         let mut place = Place::default();
         while !place.is_ended() {
@@ -229,9 +226,9 @@ impl Api {
         Ok(())
     }
 
-    /// One page, and the place after it. No list names a resourceVersion: beside
-    /// `limit` it would mean exactly that revision, however old, and 0 would mean
-    /// all of a cache, without pages.
+    /// Returns one page and moves `place` to the next. No list names a resourceVersion: together
+    /// with `limit` it would mean exactly that revision, however old, and 0 would mean all of a
+    /// cache, without pages.
     fn list<T>(
         &self,
         selector: &str,
@@ -243,7 +240,7 @@ impl Api {
         if !place.has_time(deadline) {
             return Err(self.contended("list", "the list has more pages than could be read", deadline));
         }
-        // Labels and tokens hold nothing that a query has to escape but "=" and "/".
+        // In labels and tokens, a query has to escape only "=" and "/".
         let mut path = collection(&format!("?limit={PAGE}&labelSelector={}", escape(selector)));
         if accept == TABLE {
             path.push_str("&includeObject=None");
@@ -255,12 +252,12 @@ impl Api {
         let noted = self.noted();
         let listed = self.call(&Call { resource: PLURAL, verb: "list", name: None, request }, deadline, |answer, _| match answer.status {
             200 => decode(&answer.body).map(Some).map_err(|error| self.unreadable("list", &error.to_string())),
-            // The place has expired: the server names one to go on from.
+            // The place has expired: the server names one from which to continue.
             410 => Ok(status(answer).metadata.next().map(|next| Page { items: Vec::new(), revision: None, next: Some(next) })),
             _ => Ok(None),
         });
         let page = listed?;
-        // The pages after it are of the same moment.
+        // The later pages show the same moment.
         if place.token().is_none() {
             self.compare(noted, page.revision.as_deref(), Of::List);
         }
@@ -268,7 +265,7 @@ impl Api {
         Ok(page.items)
     }
 
-    /// Whether the resource is there and may be listed.
+    /// Checks that the resource exists and may be listed.
     pub(super) fn probe(&self, deadline: &Deadline) -> Result<(), StoreError> {
         let path = collection("?limit=1");
         let request = Request { method: Method::Get, path: &path, accept: TABLE, content: None };
@@ -276,7 +273,7 @@ impl Api {
         Ok(self.call(&call, deadline, |answer, _| Ok((answer.status == 200).then_some(())))?)
     }
 
-    /// Whether this user may use a verb on the resource (SelfSubjectAccessReview).
+    /// Returns whether this user may use a verb on the resource (SelfSubjectAccessReview).
     pub(super) fn may(&self, verb: &'static str, deadline: &Deadline) -> Result<bool, StoreError> {
         #[derive(Deserialize)]
         struct Review {
@@ -309,7 +306,7 @@ fn collection(rest: &str) -> String {
     format!("/apis/{GROUP}/{VERSION}/{PLURAL}{rest}")
 }
 
-/// Percent-encoding of all but unreserved characters (RFC 3986).
+/// Percent-encodes all characters except unreserved ones (RFC 3986).
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -322,7 +319,8 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// A merge patch leaves alone what it does not name: what is gone is named.
+/// Returns the labels for a merge patch. A merge patch leaves alone what it does not name, so a
+/// label to remove is named with null (RFC 7396).
 fn merge(labels: &std::collections::BTreeMap<String, String>) -> serde_json::Value {
     let mut merged: serde_json::Map<_, _> = labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     for key in super::objects::names::LABELS {
@@ -350,7 +348,7 @@ fn merge_spec(to: &IpAllocation, newer: &[String]) -> serde_json::Value {
     }
     for path in newer {
         let (above, key) = path.split_once('/').map_or((None, path.as_str()), |(above, key)| (Some(above), key));
-        // Where all of the object above goes, this goes with it.
+        // If the whole object above is removed, this key is removed with it.
         let fields = match above {
             Some(above) => spec.get_mut(above),
             None => Some(&mut spec),

@@ -1,43 +1,44 @@
-//! Where a list goes on, page by page, and that it ends: a server, or a cache in
-//! front of it, that names the same place twice would be read for ever.
+//! The place at which a list continues, page by page, and the check that the list ends: a server,
+//! or a cache in front of it, that names the same place twice would be read forever.
 
 use crate::retry::Deadline;
 use std::collections::HashSet;
 
-/// With 500 objects a page ten million: more than etcd can hold.
+/// The most pages of one list. With 500 objects per page they are ten million objects, more than
+/// etcd can hold.
 const MOST_PAGES: usize = 20_000;
 
-/// See the module. The default is the start of a list.
+/// A place in a list, see the module. The default is the start of a list.
 #[derive(Debug, Default)]
 pub(crate) struct Place {
-    /// What the server called the next page; `None` for the first.
+    /// The server's name for the next page; `None` for the first.
     next: Option<String>,
-    /// Each place that the server has named.
+    /// All places that the server has named.
     named: HashSet<String>,
     is_ended: bool,
 }
 
 impl Place {
-    /// Whether the last page was read.
+    /// Returns whether the last page was read.
     pub(crate) fn is_ended(&self) -> bool {
         self.is_ended
     }
 
-    /// The server's name for the next page; `None` for the first.
+    /// Returns the server's name for the next page; `None` for the first.
     pub(crate) fn token(&self) -> Option<&str> {
         self.next.as_deref()
     }
 
-    /// Whether there is time for another page. The first is asked for in any
-    /// case: a call makes one attempt.
+    /// Returns whether there is time for another page. The first page is always requested, because
+    /// a call makes at least one attempt.
     pub(crate) fn has_time(&self, deadline: &Deadline) -> bool {
         self.next.is_none() || !deadline.left().is_zero()
     }
 
-    /// Goes on to where the server says that the list continues.
+    /// Moves to the place where the server says that the list continues.
     ///
     /// # Errors
-    /// Why that would not end, in words.
+    /// The reason why the list would not end, in words.
     pub(crate) fn go_on(&mut self, next: Option<String>) -> Result<(), &'static str> {
         let Some(next) = next else {
             self.is_ended = true;

@@ -1,5 +1,5 @@
-//! Sending one call until an answer is one: what is tried again, what is final,
-//! and what is said of it.
+//! Retries of a call to the API server: which answers lead to another attempt, which are final, and
+//! which error a failed call returns.
 
 use super::Api;
 use super::answer::{is_terminating, is_unserved, newer, status};
@@ -12,15 +12,14 @@ use crate::store::kube::objects::ip_allocation::{GROUP, IpAllocation, PLURAL};
 use std::cell::Cell;
 use std::time::Duration;
 
-/// One attempt takes no longer: a server that fell silent may be replaced by
-/// one that answers.
+/// The limit of one attempt: a server that has fallen silent may be replaced by one that answers.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// A definition that was made a moment ago is served after so long: until then
-/// the server says 404 in plain text, then 429.
+/// The time after which a newly created definition is served. Until then the server answers 404 in
+/// plain text, then 429.
 const YOUNG: Duration = Duration::from_secs(1);
 
-/// A call that failed, and whether it may have been done, or may be yet.
+/// A call that failed, and whether it may have been carried out or may still be.
 pub(crate) struct Failed {
     pub(crate) error: StoreError,
     pub(crate) outcome_unknown: bool,
@@ -32,7 +31,7 @@ impl From<Failed> for StoreError {
     }
 }
 
-/// What a call is, for messages and for how its answer is read.
+/// A call, described for messages and for the reading of its answer.
 pub(crate) struct Call<'a> {
     /// The resource's plural name.
     pub(crate) resource: &'static str,
@@ -42,7 +41,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl Api {
-    /// What is said of a right that is missing.
+    /// Returns the error for a missing right.
     pub(crate) fn lacks(&self, verb: &str) -> StoreError {
         StoreError::Refused {
             server: self.server.url(),
@@ -52,8 +51,8 @@ impl Api {
         }
     }
 
-    /// Sends a call until an answer is one. `read` gives the value of the
-    /// answers that it knows; what it passes over is judged here.
+    /// Sends a call until an answer is final. `read` returns the value of the answers that it
+    /// knows; the other answers are judged here.
     pub(crate) fn call<T>(
         &self,
         call: &Call<'_>,
@@ -65,15 +64,15 @@ impl Api {
         let mut stale_token = false;
         let mut young: Option<Deadline> = None;
         let outcome = retry::until_paced(deadline, Pace::SERVER, || {
-            // At the very end one short attempt is made all the same.
+            // Even at the very end, one short attempt is made.
             let limit = deadline.left().clamp(Duration::from_millis(100), ATTEMPT);
             match self.server.call(&call.request, limit) {
                 Ok(answer) => {
                     if let Some(value) = read(&answer, outcome_unknown.get())? {
                         return Ok(Attempt::Done(value));
                     }
-                    // The token may have been renewed between the read of its file and
-                    // the server's look at it: the next call reads it again.
+                    // The token may have been renewed after its file was read and before the server
+                    // checked it. The next call reads the file again.
                     if answer.status == 401 && !std::mem::replace(&mut stale_token, true) {
                         last = plain(&status(&answer).message);
                         return Ok(Attempt::Again(Duration::ZERO));
@@ -88,7 +87,8 @@ impl Api {
                     let pause = self
                         .classify(call, &answer, &mut last)
                         .map_err(|error| Failed { error, outcome_unknown: outcome_unknown.get() })?;
-                    // 429 is said before anything is done; after the others nobody knows.
+                    // The server answers 429 before it does anything. After the other answers the
+                    // outcome is unknown.
                     outcome_unknown.set(outcome_unknown.get() || answer.status != 429);
                     Ok(Attempt::Again(pause))
                 }
@@ -108,8 +108,8 @@ impl Api {
         })
     }
 
-    /// An answer that is none: a pause before the next attempt, or the error
-    /// that no attempt will mend.
+    /// Judges an answer that has no value. Returns the pause before the next attempt, or the error
+    /// that no further attempt would change.
     fn classify(&self, call: &Call<'_>, answer: &Answer, last: &mut String) -> Result<Duration, StoreError> {
         let message = status(answer).message;
         let server = self.server.url();
@@ -144,8 +144,8 @@ impl Api {
         })
     }
 
-    /// An answer of the right status with the wrong content: another version of
-    /// the resource, or a proxy that speaks for itself.
+    /// Returns the error for an answer of the right status with the wrong content: from another
+    /// version of the resource, or from a proxy that answers by itself.
     pub(crate) fn unreadable(&self, verb: &str, reason: &str) -> Failed {
         let server = self.server.url();
         let reason = format!("unexpected answer: {}", plain(reason));
@@ -164,8 +164,8 @@ impl Api {
     }
 }
 
-/// Returns the words of the policy of deploy/node/policy.yaml where a 422 is its
-/// denial, and not the schema's or another policy's.
+/// Returns the text of the policy of deploy/node/policy.yaml if a 422 is its denial, and not the
+/// schema's or another policy's.
 fn denial(message: &str) -> Option<String> {
     let (policy, words) = message.split_once(" denied request: ")?;
     let is_ours = policy.contains("ValidatingAdmissionPolicy") && words.starts_with("a token changes only records of its own node");

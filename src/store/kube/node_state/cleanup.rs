@@ -1,6 +1,6 @@
-//! Removes what the node state keeps for scopes that this node holds nothing in
-//! any more: what is believed of them, and the locks of their lists. Each new
-//! `network_name` leaves both. Removes from the index by pod what has ended.
+//! Removes what the node state no longer needs. For scopes in which this node holds nothing any
+//! more these are the occupancy and the lock of their lists; each new `network_name` leaves both.
+//! From the index by pod these are the attachments that have ended.
 
 use super::{SCOPES, State};
 use crate::digest;
@@ -18,8 +18,8 @@ use std::path::Path;
 pub(crate) const LISTING: &str = "listing-";
 
 impl KubeStore {
-    /// Removes them; how many. All of it is a hint: an ADD that comes back to the
-    /// scope meets the neighbors once more.
+    /// Removes them and returns how many. All of it is a hint: an ADD that uses the scope again
+    /// tries addresses of other nodes once more.
     pub(crate) fn remove_unused(&self, deadline: &Deadline) -> Result<usize, StoreError> {
         if self.for_dead_node || !self.remembers()? {
             return Ok(0);
@@ -48,7 +48,8 @@ impl State {
             if !name.strip_prefix(LISTING).is_some_and(is_unused) {
                 continue;
             }
-            // Who waits for it looks whether it is the file that stands at the name.
+            // A process that waits for the lock checks whether the file that it has locked is still
+            // at the path.
             let path = Path::new(&name);
             if let Ok(Locked::Held(_lock)) = self.disk().lock(path, Patience::Try) {
                 self.disk().unlink(path).map_err(|error| failed(self.disk(), "remove", path, error))?;

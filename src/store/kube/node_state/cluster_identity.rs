@@ -1,22 +1,22 @@
-//! Of which cluster, node and boot a node state is, and of which format.
+//! The identity of a node state: its cluster, node and boot, and its format.
 
 use crate::api_client::way::Way;
 use serde::{Deserialize, Serialize};
 
-/// The format of the state. It rises only where an older version would do harm to
-/// what a newer one wrote; new keys alone do not raise it. Whatever a newer
-/// version does to the other files, it writes this one at its place.
+/// The format of the state. It rises only where an older version would damage what a newer one
+/// wrote; new keys alone do not raise it. Whatever a newer version does to the other files, it
+/// writes the file `complete` in the same place.
 pub(crate) const FORMAT: u64 = 1;
-/// More ways are not kept; the oldest is forgotten.
+/// The most ways that are kept; the oldest is forgotten.
 const MOST_WAYS: usize = 16;
 
-/// The file `complete`: of any other node and boot the state is not complete.
+/// The file `complete`. For any other node or boot the state is not complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Origin {
-    /// Absent in what the first version wrote.
+    /// Absent in files of the first version.
     #[serde(default = "first_format")]
     pub(crate) format: u64,
-    /// The way of the last list. The first version reads this one alone.
+    /// The way of the last list. The first version reads only this one.
     pub(crate) cluster: String,
     pub(crate) node: String,
     pub(crate) machine: Option<String>,
@@ -31,22 +31,22 @@ const fn first_format() -> u64 {
 }
 
 impl Origin {
-    /// Whether this way is known to lead to the state's cluster.
+    /// Returns whether this way is known to lead to the state's cluster.
     pub(crate) fn knows(&self, id: &str) -> bool {
         self.cluster == id || self.ways.iter().any(|way| way.id == id)
     }
 
-    /// Whether a way that is not known leads there, as far as ways tell.
+    /// Returns whether an unknown way leads there, as far as the ways show.
     pub(crate) fn is_reached_by(&self, way: &Way) -> bool {
         self.ways.iter().any(|known| known.leads_where(way)) || self.ways.is_empty() && Way::of(&self.cluster).leads_where(way)
     }
 
-    /// Whether it is of the same node, machine and boot.
+    /// Returns whether both are of the same node, machine and boot.
     pub(crate) fn is_of(&self, other: &Self) -> bool {
         self.node == other.node && self.machine == other.machine && self.boot == other.boot
     }
 
-    /// Adds a way, or replaces what was known of it.
+    /// Adds a way, or replaces the known one of the same ID.
     pub(crate) fn learn(&mut self, way: Way) {
         self.cluster.clone_from(&way.id);
         self.ways.retain(|known| known.id != way.id);

@@ -1,7 +1,6 @@
-//! Where the files of a cluster are in the node state: at its top for the first
-//! cluster that this node has used, below `clusters/` for each further one. So
-//! what is known of two clusters is never mixed, and a call for one forgets
-//! nothing of the other.
+//! Finds the files of a cluster in the node state: at its top for the first cluster that this node
+//! has used, below `clusters/` for each further one. So what is known of two clusters is never
+//! mixed, and a call for one cluster forgets nothing of the other.
 
 use super::State;
 use super::cluster_identity::{FORMAT, Origin};
@@ -17,19 +16,19 @@ use std::path::{Path, PathBuf};
 const COMPLETE: &str = "complete";
 const CLUSTERS: &str = "clusters";
 
-/// What a look for a cluster's files has found.
+/// The result of a search for a cluster's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Known {
-    /// They are all there is of this node and boot, and this way is known.
+    /// The files are complete for this node and boot, and this way is known.
     Complete,
-    /// They are of this cluster, as far as the ways tell.
+    /// The files are of this cluster, as far as the ways show.
     Shown,
-    /// Nothing here tells.
+    /// Nothing shows which files are of this cluster.
     Unknown,
 }
 
 impl State {
-    /// What the file `complete` says; `None` where it is missing or damaged.
+    /// Returns the content of the file `complete`, or `None` if it is missing or damaged.
     pub(crate) fn origin(&self) -> Result<Option<Origin>, StoreError> {
         #[derive(Deserialize)]
         struct Head {
@@ -47,19 +46,19 @@ impl State {
         }
     }
 
-    /// Says that the state is all there is of this origin.
+    /// Marks the state as complete for this origin.
     pub(crate) fn complete(&self, origin: &Origin) -> Result<(), StoreError> {
         self.write(Path::new(COMPLETE), origin)
     }
 
-    /// Where files of clusters are, the top first.
+    /// Returns the directories that can contain a cluster's files, the top first.
     pub(crate) fn clusters(&self) -> impl Iterator<Item = PathBuf> {
-        // Listed only when the top is not what is looked for.
+        // Listed only if the top is not the right one.
         let below = std::iter::once_with(|| self.disk().names(Path::new(CLUSTERS)).unwrap_or_default()).flatten();
         std::iter::once(PathBuf::new()).chain(below.map(|name| Path::new(CLUSTERS).join(name)))
     }
 
-    /// The uids of all objects that are known.
+    /// Returns the uids of all objects that are known.
     fn uids(&self) -> HashSet<String> {
         let hashes = self.hashes().unwrap_or_default();
         let objects = hashes.iter().flat_map(|hash| self.objects(hash).unwrap_or_default());
@@ -68,7 +67,7 @@ impl State {
 }
 
 impl KubeStore {
-    /// Goes to the files of this cluster. On the usual way one file is read.
+    /// Selects the files of this cluster. In the usual case this reads one file.
     pub(crate) fn find_cluster(&self) -> Result<Known, StoreError> {
         let ours = self.origin();
         let mut shown = None;
@@ -79,7 +78,7 @@ impl KubeStore {
                     return Ok(if found.is_of(&ours) { Known::Complete } else { Known::Shown });
                 }
                 Some(found) if found.is_reached_by(&self.api.server.way()) => shown = shown.or(Some(directory)),
-                // A top that names no cluster speaks against none.
+                // A top that names no cluster may be of any cluster.
                 None if directory == Path::new("") => shown = Some(directory),
                 _ => {}
             }
@@ -88,8 +87,8 @@ impl KubeStore {
         Ok(if shown.is_some() { Known::Shown } else { Known::Unknown })
     }
 
-    /// Goes to the files of a cluster of which the ways tell nothing: where one of
-    /// its objects is known. Uids are unique over all clusters.
+    /// Selects the files of a cluster about which the ways show nothing: the directory in which one
+    /// of its objects is known. Uids are unique over all clusters.
     pub(crate) fn choose_cluster(&self, found: &[(IpAllocation, Allocation)]) {
         let met = self.state.clusters().find(|directory| {
             self.state.go_to(directory);
@@ -99,13 +98,13 @@ impl KubeStore {
         self.state.go_to(met.as_deref().unwrap_or(&self.own_files()));
     }
 
-    /// Where the files of this cluster are made.
+    /// Returns the directory in which the files of this cluster are created.
     fn own_files(&self) -> PathBuf {
         Path::new(CLUSTERS).join(digest::short(&["cluster", self.api.cluster()]))
     }
 
-    /// Whether what is remembered is of this node, machine and boot, and of this
-    /// cluster as far as is known. Writes nothing.
+    /// Returns whether the state is of this node, machine and boot, and of this cluster as far as
+    /// is known. Writes nothing.
     pub(crate) fn remembers(&self) -> Result<bool, StoreError> {
         let known = self.find_cluster()?;
         Ok(known == Known::Complete || known == Known::Shown && self.state.origin()?.is_some_and(|found| found.is_of(&self.origin())))

@@ -1,10 +1,10 @@
-//! The gateways that records of a scope name, as far as this node has made
-//! those records: another network of the scope, whose configuration is silent
-//! about the router, would give the router's address to a pod.
+//! The gateways that records of a scope name, as far as this node has made those records. Without
+//! them, another network of the scope, whose configuration does not name the router, would give the
+//! router's address to a pod.
 //!
-//! One small file of the node state for each scope, which costs no request:
-//! each gateway with one object that names it. It is as good as that object, so
-//! that a gateway is forgotten with the last of them.
+//! The node state has one small file per scope, which costs no request. It contains each gateway
+//! with one object that names it. An entry is as good as that object, so a gateway is forgotten
+//! with the last object that names it.
 
 use crate::addr::{AddrSet, Range};
 use crate::digest;
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-/// Beyond so many, those whose object has gone are dropped when one is added.
+/// The number of gateways from which on those whose object is gone are dropped when one is added.
 const MANY: usize = 64;
 
 /// An object that names a gateway.
@@ -50,7 +50,7 @@ impl KubeStore {
         });
     }
 
-    /// The candidates without the gateways of the scope.
+    /// Returns the candidates without the gateways of the scope.
     pub(crate) fn without_gateways(&self, scope: &Scope, candidates: &AddrSet, deadline: &Deadline) -> Result<AddrSet, StoreError> {
         let mut left = candidates.clone();
         for (gateway, witness) in self.known(scope) {
@@ -61,8 +61,8 @@ impl KubeStore {
         Ok(left)
     }
 
-    /// Whether an object that this node made names the gateway: the one that is
-    /// noted, or any other.
+    /// Returns whether an object that this node made names the gateway: the one that is noted, or
+    /// any other.
     fn is_confirmed(&self, scope: &Scope, gateway: IpAddr, witness: &Witness, deadline: &Deadline) -> Result<bool, StoreError> {
         if self.names(&witness.attachment, scope, gateway).is_some() {
             return Ok(true);
@@ -74,7 +74,7 @@ impl KubeStore {
             .find_map(|hash| self.names(&hash, scope, gateway).map(|object| Witness { attachment: hash, object }));
         let found = other.is_some();
         self.change(scope, deadline, |known| {
-            // Another call may have noted one that was made meanwhile.
+            // Another call may have noted an object that was made in the meantime.
             if known.get(&gateway) == Some(witness) {
                 known.remove(&gateway);
                 known.extend(other.map(|other| (gateway, other)));
@@ -83,7 +83,7 @@ impl KubeStore {
         Ok(found)
     }
 
-    /// Which object of an attachment names the gateway. What cannot be read
+    /// Returns the name of the object of an attachment that names the gateway. Unreadable state
     /// names none.
     fn names(&self, hash: &str, scope: &Scope, gateway: IpAddr) -> Option<String> {
         let objects = if digest::is_short(hash) { self.state.objects(hash).unwrap_or_default() } else { Vec::new() };

@@ -1,33 +1,31 @@
-//! Node state: what this node has asked the API server for, kept on the node's
-//! own disk.
+//! Node state: what this node has asked the API server for, kept on the node's own disk.
 //!
-//! It decides nothing: the objects do. It saves requests (a DEL knows what to
-//! delete without asking), it finds what a killed call began (an intent is
-//! written before each creation), and it restores (the records of living
-//! sandboxes, where the cluster has lost them).
+//! It decides nothing: the objects do. It has three uses. It saves requests: a DEL knows what to
+//! delete without asking. It shows what a killed call began: an intent is written before each
+//! creation. It restores records of living sandboxes that the cluster has lost.
 //!
 //! ```text
-//! complete                which cluster, node and boot all this is of: see `origin`
+//! complete                the cluster, node and boot of the state: see `cluster_identity`
 //! clusters/<hash>/        the same for each further cluster, see `clusters`; locks
 //!                         and @tmp are at the top for all of them
 //! lock                    flock, held for a moment, around pods, scopes, tombstones, gateways
-//! rebuild                 flock of the one who lists this node's objects
+//! rebuild                 flock of the process that lists this node's objects
 //! attachments/<hash>      the attachment's objects: as sent (intents), or as
 //!                         the server answered (with a resourceVersion)
-//! calls                   locks of attachments: a byte each, at the hash
-//! pods/<hash>             attachments of a pod's interface, one a line
-//! scopes/<scope>          what is believed to be taken: see `occupancy`
-//! gateways-<scope>        each with an object that names it: see `gateways`
-//! revision                the highest revision of the cluster that was seen, and
-//! set-back                that one below it came: see `revision`
-//! listing-<scope>         flock of the one who lists a scope
-//! tombstones              intents of attachments that are gone
-//! @tmp/<unique>           files being written
-//! @aside.<unique>         what stood in the place of one of these and is no file
+//! calls                   locks of attachments: one byte each, at the hash
+//! pods/<hash>             attachments of a pod's interface, one per line
+//! scopes/<scope>          addresses believed to be taken: see `occupancy`
+//! gateways-<scope>        each gateway with an object that names it: see `gateways`
+//! revision                the highest revision of the cluster that was seen
+//! set-back                the mark that a lower revision came: see `revision`
+//! listing-<scope>         flock of the process that lists a scope
+//! tombstones              intents of attachments that have ended
+//! @tmp/<unique>           files that are being written
+//! @aside.<unique>         something that is not a file, found in the place of one of these
 //! ```
 //!
-//! Nothing is synced: a power loss ends every sandbox of the node, and after a
-//! boot the state is compared with one list of the node's objects: see `rebuild`.
+//! Nothing is synced: a power loss ends every sandbox of the node, and after a boot the state is
+//! compared with one list of the node's objects: see `rebuild`.
 
 pub(crate) mod cleanup;
 pub(crate) mod cluster_identity;
@@ -65,33 +63,32 @@ const PODS: &str = "pods";
 pub(super) const SCOPES: &str = "scopes";
 pub(super) const TOMBSTONES: &str = "tombstones";
 const TMP: &str = "@tmp";
-/// A file of more bytes is none of ours. One of an ADD with as many addresses as
-/// `limits` allows has two million.
+/// The largest size of one of our files, in bytes. The file of an ADD with as many addresses as
+/// `limits` allows has two million bytes.
 const LARGEST: u64 = 64 * 1024 * 1024;
-/// More tombstones are not kept, the oldest go first: what comes late of them is
-/// for the next sweep.
+/// The most tombstones that are kept. The oldest go first; an object of theirs that comes late is
+/// left to the next sweep.
 const MOST_TOMBSTONES: usize = 8192;
 const DIRECTORIES: &[&str] = &[ATTACHMENTS, PODS, SCOPES, TMP];
 
-/// An intent whose object was not there when its attachment ended: the
-/// creation may be on its way still.
+/// An intent whose object did not exist when its attachment ended: the creation may still be under
+/// way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Tombstone {
-    /// Milliseconds since 1970.
+    /// When it was written, in milliseconds since 1970.
     pub(super) since: u64,
-    /// When it was looked at last.
+    /// When its object was last checked, in milliseconds since 1970.
     pub(super) looked: u64,
     pub(super) object: IpAllocation,
-    /// The uid of the object that another attempt of the same intent made, and
-    /// that is in order.
+    /// The uid of the object that another attempt of the same intent created, and that is valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) made: Option<String>,
 }
 
-/// See the module.
+/// The node state, see the module.
 pub(super) struct State {
     disk: Box<dyn Disk>,
-    /// Where the files of the cluster that is meant are: see `clusters`.
+    /// The directory of the selected cluster: see `clusters`.
     cluster: RefCell<PathBuf>,
 }
 
@@ -104,28 +101,28 @@ impl State {
         self.disk.as_ref()
     }
 
-    /// Where the files of the cluster that is meant are.
+    /// Returns the directory of the selected cluster.
     pub(super) fn cluster(&self) -> PathBuf {
         self.cluster.borrow().clone()
     }
 
-    /// Means another cluster from now on.
+    /// Selects another cluster.
     pub(super) fn go_to(&self, directory: &Path) {
         self.cluster.replace(directory.to_owned());
     }
 
-    /// Where a file of the cluster that is meant is.
+    /// Returns the path of a file of the selected cluster.
     fn at(&self, path: &Path) -> PathBuf {
         self.cluster.borrow().join(path)
     }
 
-    /// The names in a directory of the cluster that is meant.
+    /// Returns the names in a directory of the selected cluster.
     pub(super) fn names(&self, directory: &str) -> Result<Vec<OsString>, StoreError> {
         let directory = self.at(Path::new(directory));
         self.disk.names(&directory).map_err(|error| self.failed("list", &directory, error))
     }
 
-    /// Makes the directories.
+    /// Creates the directories.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         self.disk.make_root().map_err(|error| self.failed("make directory", Path::new(""), error))?;
         DIRECTORIES.iter().try_for_each(|directory| self.make_directory(Path::new(directory)))?;
@@ -148,8 +145,8 @@ impl State {
         }
     }
 
-    /// Forgets what is believed of scopes and pods, and what killed calls have left.
-    /// What is not ours to remove stays: it stops no verb.
+    /// Removes what is believed about scopes and pods, and the temporary files of killed calls.
+    /// Anything that is not ours to remove stays, and it stops no verb.
     pub(super) fn tidy(&self) {
         let below =
             |directory: &str| self.names(directory).unwrap_or_default().into_iter().map(|name| Path::new(directory).join(name)).collect();
@@ -161,8 +158,7 @@ impl State {
         }
     }
 
-    /// Keeps other calls of an attachment out, and makes the state where it is
-    /// missing.
+    /// Keeps other calls of an attachment out, and creates the state if it is missing.
     pub(super) fn lock_attachment(&self, attachment: &Attachment, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
         let (path, byte) = (Path::new(CALLS), lock_byte(&names::of_attachment(attachment)));
         let lock = || self.disk.lock_byte(path, byte, Patience::Queue(deadline.left()));
@@ -185,7 +181,7 @@ impl State {
         }
     }
 
-    /// The same by the attachment's hash, where no other call has it.
+    /// Locks an attachment by its hash, unless another call has locked it.
     pub(super) fn try_lock_attachment(&self, hash: &str) -> Option<Box<dyn Held>> {
         match self.disk.lock_byte(Path::new(CALLS), lock_byte(hash), Patience::Try) {
             Ok(Locked::Held(held)) => Some(held),
@@ -203,7 +199,7 @@ impl State {
         self.lock(Path::new(&format!("{LISTING}{}", names::of_scope(scope))), deadline)
     }
 
-    /// Held for a moment, around a change of a file that all calls share.
+    /// Takes the lock that is held for a moment, around a change of a file that all calls share.
     pub(super) fn lock_briefly(&self, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
         self.lock(Path::new(LOCK), deadline)
     }
@@ -211,7 +207,7 @@ impl State {
     fn lock(&self, path: &Path, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
         let lock = || self.disk.lock(path, Patience::Queue(deadline.left()));
         let mut locked = lock();
-        // Nobody holds a lock on what is no file.
+        // No process holds a lock on something that is not a file.
         if locked.as_ref().is_err_and(is_no_file) {
             self.put_aside(path)?;
             locked = lock();
@@ -227,7 +223,7 @@ impl State {
         }
     }
 
-    /// The objects of an attachment, by its hash. Damage is an error of this
+    /// Returns the objects of an attachment, by its hash. A damaged file is an error of this
     /// attachment alone: its objects are then listed.
     pub(super) fn objects(&self, hash: &str) -> Result<Vec<IpAllocation>, StoreError> {
         let path = attachment(hash);
@@ -240,13 +236,13 @@ impl State {
         }
     }
 
-    /// Every attachment's hash.
+    /// Returns the hashes of all attachments.
     pub(super) fn hashes(&self) -> Result<Vec<String>, StoreError> {
         Ok(self.names(ATTACHMENTS)?.into_iter().filter_map(|name| name.into_string().ok()).filter(|name| digest::is_short(name)).collect())
     }
 
-    /// Puts an object in the place of the one of the same name, which it returns,
-    /// or after the others. Under the attachment's lock.
+    /// Puts an object in the place of the one of the same name, which it returns, or after the
+    /// others. The caller holds the attachment's lock.
     pub(super) fn put(&self, hash: &str, object: &IpAllocation) -> Result<Option<IpAllocation>, StoreError> {
         let mut objects = self.objects(hash)?;
         let known = objects.iter_mut().find(|known| known.metadata.name == object.metadata.name);
@@ -258,20 +254,21 @@ impl State {
         Ok(known)
     }
 
-    /// Puts objects in the place of all that is known of an attachment. Under
-    /// its lock.
+    /// Replaces all that is known of an attachment by these objects. The caller holds the
+    /// attachment's lock.
     pub(super) fn replace_objects(&self, hash: &str, objects: &[IpAllocation]) -> Result<(), StoreError> {
         if objects.is_empty() { self.remove(&attachment(hash)) } else { self.write(&attachment(hash), &objects) }
     }
 
-    /// Files that are being written, or were.
+    /// Returns the files that are being written, or that a killed call was writing.
     pub(super) fn temporaries(&self) -> Result<Vec<PathBuf>, StoreError> {
         let directory = Path::new(TMP);
         let names = self.disk.names(directory).map_err(|error| self.failed("list", directory, error))?;
         Ok(names.into_iter().map(|name| directory.join(name)).collect())
     }
 
-    /// Whether such a file is there, and older than any that is being written.
+    /// Returns whether such a file exists and was begun at least `age` ago, so that it is not being
+    /// written any more.
     pub(super) fn is_abandoned(&self, temporary: &Path, age: Duration) -> bool {
         let name = temporary.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('.'));
         let begun = name.and_then(|(_, nanos)| u64::from_str_radix(nanos, 16).ok()).map(Duration::from_nanos);
@@ -279,7 +276,7 @@ impl State {
         self.disk.inode(temporary).is_ok() && begun.is_none_or(|begun| now.abs_diff(begun) >= age)
     }
 
-    /// Forgets an object of an attachment. Under its lock.
+    /// Removes an object of an attachment from the state. The caller holds the attachment's lock.
     pub(super) fn drop_object(&self, hash: &str, name: &str) -> Result<(), StoreError> {
         let mut objects = self.objects(hash)?;
         objects.retain(|object| object.metadata.name != name);
@@ -287,13 +284,13 @@ impl State {
         if objects.is_empty() { self.remove(&path) } else { self.write(&path, &objects) }
     }
 
-    /// The attachments of a pod's interface.
+    /// Returns the hashes of the attachments of a pod's interface.
     pub(super) fn attachments_of(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<String>, StoreError> {
         self.lines(&pod_file(network, pod, ifname))
     }
 
-    /// Notes an attachment of a pod, or forgets it. No failure of this index
-    /// fails a verb: its loss costs a re-homing, no more.
+    /// Adds an attachment of a pod to the index by pod, or removes it. A failure of this index
+    /// fails no verb: its loss costs a re-homing and nothing else.
     pub(super) fn note_pod(&self, attachment: &Attachment, pod: Option<&PodRef>, stands: bool, deadline: &Deadline) {
         let Some(pod) = pod.filter(|pod| pod.is_whole()) else {
             return;
@@ -314,9 +311,9 @@ impl State {
         }
     }
 
-    /// Forgets in the index by pod the attachments of which nothing is noted any
-    /// more: a call was killed in between, or could not wait for the lock. Who
-    /// notes one has written its file before.
+    /// Removes from the index by pod the attachments that have no file any more: a call was killed
+    /// in between, or could not wait for the lock. A call that adds an attachment to the index has
+    /// written the attachment's file before. Returns the number of changed index files.
     pub(super) fn forget_ended(&self, deadline: &Deadline) -> Result<usize, StoreError> {
         let has_ended = |hash: &String| {
             let looked = self.disk.inode(&self.at(&attachment(hash)));
@@ -343,23 +340,23 @@ impl State {
 
     fn lines(&self, path: &Path) -> Result<Vec<String>, StoreError> {
         let bytes = self.read_unless_damaged(path)?.unwrap_or_default();
-        // A damaged line leads nowhere.
+        // A damaged line names no attachment.
         Ok(String::from_utf8_lossy(&bytes).lines().filter(|line| digest::is_short(line)).map(str::to_owned).collect())
     }
 
-    /// What is believed of a scope.
+    /// Returns what is believed about a scope.
     pub(super) fn occupancy(&self, scope: &Scope) -> Occupancy {
         self.occupancy_of(&names::of_scope(scope))
     }
 
-    /// The same by the scope's hash.
+    /// Returns the same by the scope's hash.
     pub(super) fn occupancy_of(&self, hash: &str) -> Occupancy {
         let path = Path::new(SCOPES).join(hash);
         self.read(&path).ok().flatten().map_or_else(Occupancy::default, |bytes| Occupancy::decode(&bytes))
     }
 
-    /// Changes what is believed of a scope, by one process at a time; a failure
-    /// to write it is no failure of the verb.
+    /// Changes what is believed about a scope, one process at a time. A failure to write it does
+    /// not fail the verb.
     pub(super) fn change_occupancy<T>(
         &self,
         scope: &Scope,
@@ -378,14 +375,15 @@ impl State {
         Ok(result)
     }
 
-    /// The tombstones; nearly always none. One that cannot be read costs no other.
+    /// Returns the tombstones; nearly always there are none. One that cannot be read does not hide
+    /// the others.
     pub(super) fn tombstones(&self) -> Vec<Tombstone> {
         let bytes = self.read(Path::new(TOMBSTONES)).ok().flatten().unwrap_or_default();
         let found: Vec<Box<RawValue>> = serde_json::from_slice(&bytes).unwrap_or_default();
         found.iter().filter_map(|tombstone| serde_json::from_str(tombstone.get()).ok()).collect()
     }
 
-    /// Changes the tombstones, by one process at a time.
+    /// Changes the tombstones, one process at a time.
     pub(super) fn change_tombstones(&self, deadline: &Deadline, change: impl FnOnce(&mut Vec<Tombstone>)) -> Result<(), StoreError> {
         let _lock = self.lock(Path::new(LOCK), deadline)?;
         let mut tombstones = self.tombstones();
@@ -395,7 +393,7 @@ impl State {
         if tombstones.is_empty() { self.remove(path) } else { self.write(path, &tombstones) }
     }
 
-    /// A small file of a caller's own; `None` where it is not there.
+    /// Reads a file of the selected cluster. Returns `None` if it does not exist.
     pub(super) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.at(path);
         match self.disk.read_large(&path, LARGEST) {
@@ -405,7 +403,8 @@ impl State {
         }
     }
 
-    /// The same; `None`, too, where something stands that is no file.
+    /// Reads a file like `read`. Returns `None` also if something that is not a file is in its
+    /// place.
     pub(super) fn read_unless_damaged(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
         match self.read(path) {
             Err(StoreError::Io { source, .. }) if is_no_file(&source) => Ok(None),
@@ -419,7 +418,7 @@ impl State {
         self.replace(path, &bytes)
     }
 
-    /// Readers see the old bytes or the new ones.
+    /// Replaces a file. Readers see the old bytes or the new ones.
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let (temporary, path) = (Path::new(TMP).join(self.unique()), &self.at(path));
         let written = self.disk.create(&temporary, bytes).and_then(|_| match self.disk.rename(&temporary, path) {
@@ -435,8 +434,8 @@ impl State {
         })
     }
 
-    /// Moves what stands in the place of one of our files, and is no file, to
-    /// where it stops no verb: somebody may have made a store here.
+    /// Moves something that is not a file out of the place of one of our files, to where it stops
+    /// no verb. Somebody may have created a store here.
     fn put_aside(&self, path: &Path) -> Result<(), StoreError> {
         tracing::warn!(path = %self.disk.root().join(path).display(), "what is not the node state's is moved aside");
         self.disk.rename(path, &self.aside()).map_err(|error| self.failed("move aside", path, error))
@@ -451,7 +450,7 @@ impl State {
         format!("{}.{nanos:x}", std::process::id())
     }
 
-    /// Removes a file of the cluster that is meant.
+    /// Removes a file of the selected cluster.
     pub(super) fn remove(&self, path: &Path) -> Result<(), StoreError> {
         self.remove_at(&self.at(path))
     }
@@ -474,13 +473,13 @@ impl State {
     }
 }
 
-/// Whether something stands there that is no file. The disk says of a directory
-/// that is read as a file that it is no valid one.
+/// Returns whether the error means that something that is not a file is in a file's place. For a
+/// directory that is read as a file, the disk reports an invalid file.
 fn is_no_file(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::InvalidInput)
 }
 
-/// The byte of an attachment's hash; offsets of files are signed.
+/// Returns the byte that locks an attachment, from its hash. File offsets are signed.
 fn lock_byte(hash: &str) -> u64 {
     u64::from_str_radix(hash.get(..16).unwrap_or(hash), 16).unwrap_or(0) >> 2
 }
@@ -489,7 +488,7 @@ fn pod_file(network: &NetworkName, pod: &PodRef, ifname: &IfName) -> PathBuf {
     Path::new(PODS).join(names::of_pod_interface(network, pod, ifname))
 }
 
-/// What is known of an attachment.
+/// Returns the path of the file of an attachment.
 pub(super) fn attachment(hash: &str) -> PathBuf {
     Path::new(ATTACHMENTS).join(hash)
 }

@@ -1,16 +1,15 @@
-//! What this node believes to be taken in one scope: a hint, kept in the node
-//! state, that chooses the next candidate. It decides nothing; the creation of
-//! the object does.
+//! What this node believes to be taken in one scope: a hint in the node state that chooses the next
+//! candidate. It decides nothing; the creation of the object does.
 //!
-//! Which candidate comes next: the lowest free one, while nobody races. In a range
-//! that a list shows cheaply the node looks before its first claim, and again before
-//! a claim while others take addresses, too. Where another node was first in spite
-//! of a look just now, or the range is large, there is a race: for some time from
-//! then on this node goes on from a free address that it draws, and draws again at
-//! each miss, so that nodes that fill one range at the same time do not follow in
-//! one another's steps. (20 nodes that fill a range of 1,000 at once: 1.06 creations
-//! an ADD at half; from the middle of the largest gap it is 1.3, because nodes that
-//! look at once choose alike; with the lowest first 4.4.)
+//! As long as nodes do not race, the next candidate is the lowest free one. In a range that is
+//! cheap to list, the node lists the scope before its first claim, and again before a claim while
+//! other nodes take addresses as well. If another node was first although the scope was just
+//! listed, or if the range is large, there is a race. For some time from then on, this node
+//! continues from a free address that it draws at random, and it draws again at each miss, so that
+//! nodes that fill one range at the same time do not follow one another. (20 nodes that fill a
+//! range of 1,000 addresses at once need 1.06 creations per ADD when it is half full. From the
+//! middle of the largest gap they need 1.3, because nodes that list at once choose alike; with the
+//! lowest address first they need 4.4.)
 
 use crate::addr::{AddrSet, Family, Mask, Shard, add_bit, bits_from, lowest_free, remove_bit};
 use crate::digest;
@@ -19,33 +18,33 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// More shards than this are not kept: the file would be larger than a file
-/// of the state may be.
+/// The most shards that are kept. With more, the file would be larger than a file of the state may
+/// be.
 const MOST_SHARDS: usize = 8192;
-/// More sets of candidates than this are not told apart.
+/// The most sets of candidates that are told apart.
 const MOST_SETS: usize = 64;
-/// What is believed of a scope is kept for so long when the node holds nothing there.
+/// How long the beliefs about a scope are kept when the node holds nothing there.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
-/// A listing is made again at a miss when it is older than so many times what
-/// it took: no node spends more than a twentieth of its time on them.
+/// At a miss, the scope is listed again if the last listing is older than this many times its
+/// duration. So no node spends more than a twentieth of its time on listings.
 const LISTING_SHARE: u32 = 20;
-/// A range of so many addresses is looked at for its lowest free one.
+/// The most addresses of a range that is listed to find its lowest free address.
 const LOOKED_AT: u128 = 4096;
-/// So long after a miss other nodes are believed to fill the range, too.
+/// How long after a miss other nodes are believed to fill the range as well.
 const RACE: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// The beliefs about one scope, see the module.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Occupancy {
     taken: BTreeMap<Shard, Mask>,
     /// When the scope was last listed, and how long that took.
     listed: Option<(SystemTime, Duration)>,
-    /// Two looks have shown that a set of candidates was held; until then no look
-    /// is worth its while for any other set of which nothing is free.
+    /// Two listings have shown that a set of candidates was held. Until this time no listing is
+    /// worthwhile for any other set of which nothing is free.
     full_until: Option<SystemTime>,
-    /// Whether the last listing had what other nodes had done.
+    /// Whether the last listing showed changes by other nodes.
     others: bool,
-    /// Until then this node goes on from what it draws.
+    /// Until this time the node continues from the addresses that it draws.
     spread: Option<SystemTime>,
     sets: Vec<Set>,
 }
@@ -54,12 +53,12 @@ pub(crate) struct Occupancy {
 #[derive(Debug, Clone, PartialEq)]
 struct Set {
     key: String,
-    /// Where to go on.
+    /// The address from which to continue.
     from: Option<IpAddr>,
 }
 
 impl Occupancy {
-    /// Whether the address is believed to be taken.
+    /// Returns whether the address is believed to be taken.
     pub(crate) fn is_taken(&self, address: IpAddr) -> bool {
         let shard = Shard::of(address);
         let low = shard.position(address).unwrap_or(0);
@@ -87,7 +86,7 @@ impl Occupancy {
         }
     }
 
-    /// The next candidate, which is taken from now on.
+    /// Returns the next candidate and notes it as taken.
     pub(crate) fn choose(&mut self, candidates: &AddrSet, now: SystemTime) -> Option<IpAddr> {
         let at = self.sets.iter().position(|set| set.from.is_some() && set.key == key(candidates));
         let from = at.and_then(|at| self.sets[at].from).filter(|_| self.is_spread(now));
@@ -102,12 +101,12 @@ impl Occupancy {
         Some(chosen)
     }
 
-    /// The next candidate, which nobody takes.
+    /// Returns the lowest free candidate without taking it.
     pub(crate) fn peek(&self, candidates: &AddrSet) -> Option<IpAddr> {
         self.first_free(candidates, None)
     }
 
-    /// The lowest free candidate at or above an address.
+    /// Returns the lowest free candidate at or above an address.
     fn first_free(&self, candidates: &AddrSet, from: Option<IpAddr>) -> Option<IpAddr> {
         let mut shard = candidates.shard_from(from.map(Shard::of))?;
         loop {
@@ -123,22 +122,22 @@ impl Occupancy {
         }
     }
 
-    /// Whether to look at the scope before the lowest free candidate is taken for
-    /// free: where nobody has, and where others take addresses of it, unless that was
-    /// just now. In a race what is seen is no longer so.
+    /// Returns whether to list the scope before the lowest free candidate is taken for free. That
+    /// is so if the scope was never listed, or if other nodes take its addresses, unless it was
+    /// just listed. In a race a listing is out of date at once.
     pub(crate) fn is_worth_a_look(&self, candidates: &AddrSet, missed: bool, now: SystemTime) -> bool {
         let is_news = missed || self.others || self.listed.is_none();
         is_news && candidates.count() <= LOOKED_AT && self.is_old(now) && !self.is_spread(now)
     }
 
-    /// Whether this node goes on from what it has drawn.
+    /// Returns whether this node continues from the addresses that it has drawn.
     pub(crate) fn is_spread(&self, now: SystemTime) -> bool {
-        // A clock that was set back must not keep it for ever.
+        // A clock that was set back must not keep this up forever.
         self.spread.is_some_and(|until| now < until && until <= now + RACE)
     }
 
-    /// For some time from now on this node goes on from a free candidate that is
-    /// drawn. Nearly full, where draws hit taken ones, from the next free one after.
+    /// Makes this node continue, for some time from now on, from a free candidate that is drawn. In
+    /// a nearly full range, where draws hit taken candidates, it continues from the next free one.
     pub(crate) fn go_elsewhere(&mut self, candidates: &AddrSet, now: SystemTime, mut draw: impl FnMut(u128) -> u128) {
         let count = candidates.count();
         if count == 0 {
@@ -153,7 +152,7 @@ impl Occupancy {
     fn set(&mut self, candidates: &AddrSet) -> &mut Set {
         let key = key(candidates);
         let at = self.sets.iter().position(|set| set.key == key).unwrap_or_else(|| {
-            // One who asks for ever other sets costs the oldest, not all.
+            // A client that always asks for other sets displaces the oldest set, not all of them.
             if MOST_SETS <= self.sets.len() {
                 self.sets.remove(0);
             }
@@ -163,39 +162,38 @@ impl Occupancy {
         &mut self.sets[at]
     }
 
-    /// Whether all of these candidates were held a moment ago, whichever set of
-    /// candidates was looked for: a look shows the whole scope.
+    /// Returns whether all of these candidates were held a moment ago, for whichever set of
+    /// candidates the scope was listed: a listing shows the whole scope.
     pub(crate) fn is_full(&self, candidates: &AddrSet, now: SystemTime) -> bool {
-        // A clock that was set back must not keep it full for ever.
+        // A clock that was set back must not keep the scope full forever.
         let believed = |until: SystemTime| now < until && until < now + Duration::from_secs(60);
         self.full_until.is_some_and(believed) && self.peek(candidates).is_none()
     }
 
-    /// Notes that what is taken now was seen twice; believed until then.
+    /// Notes that two listings have shown what is taken now. This is believed until `until`.
     pub(crate) fn say_full(&mut self, until: SystemTime) {
         self.full_until = Some(until);
     }
 
-    /// Whether the scope was listed after `since`. A listing from the future, as
-    /// of a clock that was set back, is none.
+    /// Returns whether the scope was listed after `since`. A listing from the future does not
+    /// count, as one from before a clock was set back.
     pub(crate) fn is_listed_since(&self, since: SystemTime, now: SystemTime) -> bool {
         self.listed.is_some_and(|(at, _)| since <= at && at <= now)
     }
 
-    /// Whether it is time to list again after a miss.
+    /// Returns whether it is time to list again after a miss.
     pub(crate) fn is_old(&self, now: SystemTime) -> bool {
         self.listed.is_none_or(|(at, took)| now.duration_since(at).map_or(true, |age| took * LISTING_SHARE <= age))
     }
 
-    /// Whether no ADD has looked at the scope for a day.
+    /// Returns whether no ADD has listed the scope for a day.
     pub(crate) fn is_idle(&self, now: SystemTime) -> bool {
         let lately = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age < IDLE);
         !self.listed.is_some_and(|(at, _)| lately(at)) && !self.full_until.is_some_and(|until| now < until && until < now + IDLE)
     }
 
-    /// Puts a listing in the place of what was believed. `before` is what was
-    /// believed when the listing began: what was taken or freed by this node
-    /// since then is news that the listing may not have.
+    /// Replaces the beliefs by a listing. `before` is what was believed when the listing began.
+    /// What this node has taken or freed since then is kept, because the listing may not show it.
     pub(crate) fn replace(&mut self, before: &Self, mut listed: Self, began: SystemTime, took: Duration) {
         for (shard, now) in &self.taken {
             let then = before.taken.get(shard).copied().unwrap_or_default();
@@ -218,9 +216,9 @@ impl Occupancy {
         self.listed = Some((began, took));
     }
 
-    /// Lines: `listed <ms> <ms it took>`, `full <until, ms>`, `others`, `spread <until,
-    /// ms>`, `set <key> <from> 0`, `4 <shard> <mask>`; numbers of shards in hexadecimal. The 0 is
-    /// what earlier versions look for there: until when the set is full.
+    /// Encodes the beliefs as lines: `listed <ms> <ms it took>`, `full <until, ms>`, `others`,
+    /// `spread <until, ms>`, `set <key> <from> 0`, `4 <shard> <mask>`. Numbers of shards are
+    /// hexadecimal. Earlier versions read the 0 as the time until which the set is full.
     pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
@@ -247,7 +245,7 @@ impl Occupancy {
         text
     }
 
-    /// Reads it back; a line that makes no sense is passed over.
+    /// Decodes the lines. A line that makes no sense is passed over.
     pub(crate) fn decode(bytes: &[u8]) -> Self {
         let mut found = Self::default();
         for line in String::from_utf8_lossy(bytes).lines() {
@@ -274,7 +272,7 @@ impl Occupancy {
     }
 }
 
-/// The candidates in few letters without a blank.
+/// Returns a short key of the candidates, without a blank.
 fn key(candidates: &AddrSet) -> String {
     let ranges: Vec<String> = candidates.ranges().map(|range| range.to_string()).collect();
     digest::short(&[&ranges.join("_")])
@@ -316,22 +314,22 @@ mod tests {
         hint.go_elsewhere(&range, NOW, |count| count - 2);
         assert_eq!(hint.choose(&range, NOW), Some(address("10.0.3.253")));
         assert_eq!(hint.choose(&range, NOW), Some(address("10.0.3.254")));
-        // The end of the range: on from its beginning.
+        // After the end of the range it continues at the beginning.
         assert_eq!(hint.choose(&range, NOW), Some(address("10.0.2.89")));
     }
 
-    /// When a look is worth its request, and when the draws of a race end.
+    /// When a listing is worth its request, and when the draws of a race end.
     #[test]
     fn while_nobody_races_it_is_looked_where_others_take_addresses_too() {
         let (range, large) = (candidates("10.0.0.0/20"), candidates("10.0.0.0/19"));
         let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
         let mut hint = Occupancy::default();
         assert!(hint.is_worth_a_look(&range, false, at(1)) && !hint.is_worth_a_look(&large, true, at(1)));
-        // Nobody is there: from then on no look is made before a miss.
+        // No other node is there: from then on the scope is not listed before a miss.
         hint.replace(&Occupancy::default(), Occupancy::default(), at(1), Duration::from_millis(50));
         assert!(!hint.is_worth_a_look(&range, false, at(9)) && hint.is_worth_a_look(&range, true, at(9)));
         assert!(!hint.is_worth_a_look(&range, true, at(1)), "looked at just now");
-        // Somebody is.
+        // Another node is there.
         let mut listed = Occupancy::default();
         listed.take(address("10.0.0.1"));
         hint.replace(&hint.clone(), listed, at(9), Duration::from_millis(50));
@@ -379,9 +377,9 @@ mod tests {
         assert!(!hint.is_full(&range, now));
     }
 
-    /// Cause: 64 sets of candidates were told apart, and all forgotten beyond.
-    /// Effect: who asks for other bounds each time made two lists of the scope an
-    /// ADD, and cost everybody else theirs. Fix: a look is of the whole scope.
+    /// Cause: 64 sets of candidates were told apart, and beyond that all were forgotten. Effect: a
+    /// client that asked for other bounds each time made two lists of the scope per ADD, and all
+    /// other clients lost their sets. Fix: a listing is valid for the whole scope.
     #[test]
     fn what_is_full_is_so_whatever_set_of_candidates_is_asked_for() {
         let mut hint = Occupancy::default();

@@ -1,6 +1,6 @@
-//! Making the node state what it has to be: after a boot, by a new way to the
-//! cluster, in another cluster, or when it was lost; and the readiness that is
-//! remembered in it.
+//! Completes the node state: after a boot, for a new way to the cluster, in another cluster, or
+//! when the state was lost. It also contains the readiness check, whose result is remembered in the
+//! state.
 
 use super::cluster_identity::Origin;
 use super::clusters::Known;
@@ -18,11 +18,11 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 const READY: &str = "ready";
-/// Runtimes poll STATUS every few seconds, on every node: the API server is
-/// asked once in this time.
+/// How long a successful readiness check holds. Runtimes poll STATUS every few seconds, on every
+/// node: the API server is asked once in this time.
 const READY_HOLDS: Duration = Duration::from_secs(60);
 
-/// What an ADD and a DEL need to be allowed.
+/// The rights that an ADD and a DEL need.
 const VERBS: &[&str] = &["create", "get", "delete", "patch"];
 
 #[derive(Serialize, Deserialize)]
@@ -33,7 +33,7 @@ struct Ready {
 }
 
 impl KubeStore {
-    /// Sees to it that the state is all there is of this node, cluster and boot.
+    /// Makes the state complete for this node, cluster and boot.
     pub(crate) fn make_complete(&self, deadline: &Deadline) -> Result<(), StoreError> {
         if self.find_cluster()? == Known::Complete {
             return Ok(());
@@ -44,7 +44,7 @@ impl KubeStore {
         if known == Known::Complete {
             return Ok(());
         }
-        // First of all: a kubeconfig that may not list costs the node nothing that
+        // The list comes first: a kubeconfig that may not list must not cost the node anything that
         // it knows.
         let found = self.list_own(deadline)?;
         if known == Known::Unknown {
@@ -54,12 +54,12 @@ impl KubeStore {
         self.compare(&found, deadline)
     }
 
-    /// Compares the state with the node's objects. What it knows is replaced by what
-    /// is listed, and dropped only where that is of no use to anybody.
+    /// Compares the state with the node's objects. Listed objects replace what the state knows.
+    /// Other entries are dropped only if nothing needs them.
     fn compare(&self, found: &[(IpAllocation, Allocation)], deadline: &Deadline) -> Result<(), StoreError> {
         let ours = self.origin();
         let origin = self.state.origin()?;
-        // Else calls that came here by another way may be at work.
+        // If the state is not old, calls that came here by another way may be running.
         let is_old = !origin.as_ref().is_some_and(|origin| origin.is_of(&ours));
         tracing::info!(node = %self.host.node, is_old, "the node state is compared with the node's objects");
         let mut held: BTreeMap<Scope, Vec<IpAddr>> = BTreeMap::new();
@@ -72,7 +72,7 @@ impl KubeStore {
             if is_old {
                 self.note_listed(&hash, object, allocation, deadline)?;
             } else if let Some(_lock) = self.state.try_lock_attachment(&hash).filter(|_| !self.is_noted(&hash, object)) {
-                // What the list has shown may be gone by now.
+                // The listed object may be gone in the meantime.
                 let standing = self.api.get(&object.metadata.name, deadline)?;
                 if standing.is_some_and(|standing| standing.metadata.uid == object.metadata.uid) {
                     self.note_listed(&hash, object, allocation, deadline)?;
@@ -80,8 +80,8 @@ impl KubeStore {
             }
             held.entry(allocation.scope.clone()).or_default().push(allocation.address);
         }
-        // Else the first ADD would ask for one of them, and take the refusal for
-        // a neighbor's.
+        // Otherwise the first ADD would ask for one of them and take the refusal for an address of
+        // another node.
         for (scope, addresses) in held {
             self.state.change_occupancy(&scope, deadline, |believed| addresses.iter().for_each(|address| believed.take(*address)))?;
         }
@@ -90,9 +90,9 @@ impl KubeStore {
         self.state.complete(&origin)
     }
 
-    /// Drops what is known of sandboxes of earlier boots that are gone, and what is
-    /// another node's. What the cluster has lost of the others `repair` brings back
-    /// from here, and no list tells what is on its way.
+    /// Drops what is known of sandboxes of earlier boots that are gone, and what belongs to another
+    /// node. The rest stays: `repair` uses it to recreate what the cluster has lost, and no list
+    /// shows a creation that is still under way.
     fn drop_useless(&self, held: &mut BTreeMap<Scope, Vec<IpAddr>>, deadline: &Deadline) -> Result<(), StoreError> {
         let ours = |object: &IpAllocation| object.spec.node == self.host.node.as_str() && !self.is_of_another_machine(object);
         let of_this_boot = |object: &IpAllocation| ours(object) && object.spec.boot_id == self.host.boot_id;
@@ -100,7 +100,7 @@ impl KubeStore {
         for hash in self.state.hashes()? {
             let known = match self.state.objects(&hash) {
                 Ok(known) => known,
-                // Its objects are listed.
+                // The list contains its objects.
                 Err(StoreError::Damaged { .. }) => {
                     self.state.replace_objects(&hash, &[])?;
                     continue;
@@ -130,10 +130,10 @@ impl KubeStore {
         Ok(())
     }
 
-    /// Notes an object of the list.
+    /// Writes an object of the list into the state.
     fn note_listed(&self, hash: &str, object: &IpAllocation, allocation: &Allocation, deadline: &Deadline) -> Result<(), StoreError> {
         match self.state.put(hash, object) {
-            // It stays as it is, and is an error of this attachment's calls.
+            // The file stays as it is, and is an error for the calls of this attachment.
             Err(error) if self.state.objects(hash).is_err() => tracing::warn!(%error, "an object of this node cannot be noted"),
             put => drop(put?),
         }
@@ -146,7 +146,7 @@ impl KubeStore {
         self.state.objects(hash).is_ok_and(|known| known.iter().any(|known| known.metadata.name == object.metadata.name))
     }
 
-    /// The objects of this node that can be read.
+    /// Returns the objects of this node that can be read.
     fn list_own(&self, deadline: &Deadline) -> Result<Vec<(IpAllocation, Allocation)>, StoreError> {
         let selector = self.own_selector();
         let mut found = Vec::new();
@@ -176,16 +176,15 @@ impl KubeStore {
         Ok(found)
     }
 
-    /// Returns whether another machine made an object under this node's name.
-    /// Every call passes over such an object: it is never changed or removed, and
-    /// it stops no verb, because one stolen token could put any node out of
-    /// service otherwise.
+    /// Returns whether another machine made an object under this node's name. Every call passes
+    /// over such an object: it is never changed or removed, and it stops no verb, because otherwise
+    /// one stolen token could put any node out of service.
     pub(crate) fn is_of_another_machine(&self, object: &IpAllocation) -> bool {
         self.check_machine(object).is_err()
     }
 
-    /// The same as an error that names the object. Who acts for a node that is
-    /// off acts for all that has its name.
+    /// Returns the same as an error that names the object. A call that acts for a node that is off
+    /// acts for everything under its name.
     pub(crate) fn check_machine(&self, object: &IpAllocation) -> Result<(), StoreError> {
         match (object.spec.machine.as_deref(), self.machine.as_deref()) {
             (Some(theirs), Some(ours)) if theirs != ours && !self.for_dead_node && object.spec.node == self.host.node.as_str() => {
@@ -200,7 +199,7 @@ impl KubeStore {
         }
     }
 
-    /// An object that this node might make; its address is of no network (RFC 5737).
+    /// Returns an object that this node could create. Its address belongs to no network (RFC 5737).
     fn rehearsed(&self) -> Option<IpAllocation> {
         let attachment = Attachment {
             node: self.host.node.clone(),
@@ -224,7 +223,7 @@ impl KubeStore {
         Some(IpAllocation::new(&scope, [192, 0, 2, 1].into(), &record, self.machine.as_deref()))
     }
 
-    /// See [`crate::store::Store::ready`].
+    /// Implements [`crate::store::Store::ready`].
     pub(crate) fn check_ready(&self) -> Result<(), StoreError> {
         let disk = self.state.disk();
         disk.check_writable().map_err(|error| crate::store::disk::error::failed(disk, "write to", Path::new(""), error))?;
@@ -250,7 +249,7 @@ impl KubeStore {
             self.api.rehearse(&object, &deadline)?;
         }
         let ready = Ready { cluster: self.api.cluster().to_owned(), at: u64::try_from(now.as_millis()).unwrap_or(0) };
-        // A cluster that no call has used has no place of its own yet.
+        // A cluster that no call has used has no directory of its own yet.
         if known == Known::Unknown {
             return Ok(());
         }

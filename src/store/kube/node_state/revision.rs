@@ -1,15 +1,14 @@
-//! That the cluster was set back: etcd was restored from a backup, say.
+//! Detects that the cluster was set back, for example because etcd was restored from a backup.
 //!
-//! Each answer to a creation, a change or a list names the cluster's revision, and
-//! that only grows. The node notes the highest that it has seen. An answer that is
-//! below what had been noted before its request was sent shows that the cluster
-//! has lost what came between: records of living pods, perhaps. The call leaves a
-//! mark and goes on; `install --watch` looks for it and runs `repair`, and so does
-//! `sweep`. Two files, never synced: a hint that is lost costs the hour until the
-//! next `repair`.
+//! Each answer to a creation, a change or a list names the cluster's revision, which only grows.
+//! The node notes the highest revision that it has seen. If an answer is below what was noted
+//! before its request was sent, the cluster has lost everything in between, perhaps records of
+//! living pods. The call leaves a mark and continues; `install --watch` looks for the mark and runs
+//! `repair`, and so does `sweep`. There are two files, never synced: they are a hint, and its loss
+//! costs the hour until the next `repair`.
 //!
-//! Calls at once raise no alarm: what one has noted before another one sends, the
-//! server had reached before.
+//! Concurrent calls raise no alarm: a revision that one call has noted before another call sends
+//! its request was reached by the server before.
 
 use super::State;
 use crate::ipam::NodeName;
@@ -45,13 +44,13 @@ impl State {
 }
 
 impl Api {
-    /// What is noted before a request is sent.
+    /// Returns what is noted before a request is sent.
     pub(crate) fn noted(&self) -> Option<u64> {
         self.watched.as_ref().and_then(|state| state.revision())
     }
 
-    /// Compares an answer with what had been noted before its request. No failure
-    /// of it is one of the call.
+    /// Compares an answer with what had been noted before its request. A failure here does not fail
+    /// the call.
     pub(crate) fn compare(&self, noted: Option<u64>, answered: Option<&str>, of: Of) {
         let (Some(state), Some(answered)) = (&self.watched, answered.and_then(|revision| revision.parse().ok())) else {
             return;
@@ -73,7 +72,7 @@ impl Api {
 }
 
 impl KubeStore {
-    /// See [`crate::store::upkeep::Upkeep::set_back`].
+    /// Implements [`crate::store::upkeep::Upkeep::set_back`].
     pub(crate) fn find_set_back(&self) -> Option<SetBack> {
         if self.for_dead_node {
             return None;
@@ -82,7 +81,7 @@ impl KubeStore {
         self.state.set_back().map(|mark| SetBack { noted: mark.noted, answered: mark.answered, at: mark.at })
     }
 
-    /// Removes the mark, unless there is another one by now.
+    /// Removes the mark, unless another one has replaced it.
     pub(crate) fn remove_set_back(&self, known: &SetBack) {
         if self.find_set_back().as_ref() == Some(known)
             && let Err(error) = self.state.remove(Path::new(SET_BACK))
@@ -92,8 +91,8 @@ impl KubeStore {
     }
 }
 
-/// The marks in a node's state, as they are; empty where there is none. `root` is
-/// where the node's own `/` is seen.
+/// Returns the marks in a node's state as they are; empty if there is none. `root` is the path at
+/// which the node's own `/` is seen.
 #[must_use]
 pub(crate) fn marks(root: &Path, data_dir: &Path, node: &NodeName) -> Vec<u8> {
     let path = crate::store::kube::state_of(data_dir, node);

@@ -1,11 +1,10 @@
-//! Tombstones: intents whose object was not there when their attachment ended,
-//! and intents that were sent more than once.
+//! Tombstones: intents whose object did not exist when their attachment ended, and intents that
+//! were sent more than once.
 //!
-//! A creation may be on its way still, in a proxy or in the server's queue, when
-//! its ADD has given up and a DEL has found nothing; or when a second attempt
-//! has made the object, and a DEL has removed that. So may a re-homing. Who
-//! would take it back? The next calls of this node: they look at the name until
-//! the server would have given the request up.
+//! A creation may still be under way, in a proxy or in the server's queue, when its ADD has given
+//! up and a DEL has found nothing. It may also be under way when a second attempt has created the
+//! object and a DEL has removed it. The same is true of a re-homing. The next calls of this node
+//! delete such a late object: they check its name until the server would have given the request up.
 
 use super::Tombstone;
 use crate::ipam::{Attachment, Version};
@@ -16,20 +15,21 @@ use crate::store::kube::objects::names;
 use crate::store::kube::session::KubeSession;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// The API server gives up a request after this time (`--request-timeout`):
-/// what has not come by then will not come.
+/// The time after which the API server gives up a request (`--request-timeout`). An object that
+/// does not exist by then will not be created.
 const LATEST: Duration = Duration::from_secs(60);
-/// A tombstone is looked at no more often, and no longer.
+/// The shortest time between two checks of a tombstone, and the longest time of one round of
+/// checks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(2);
 
 impl KubeSession<'_> {
-    /// Turns what is left of an attachment that ends into tombstones.
+    /// Turns the intents of an attachment that ends into tombstones, if their objects are missing.
     pub(crate) fn put_tombstones(&self, attachment: &Attachment) -> Result<(), StoreError> {
         let hash = names::of_attachment(attachment);
         for object in self.lost.take() {
-            // What the server had confirmed once is gone for good; a creation or a
-            // re-homing may still be on its way.
+            // An object that the server had confirmed is gone for good. A creation or a re-homing
+            // may still be under way.
             if object.metadata.resource_version.is_none() {
                 self.put_tombstone(&object, None)?;
             }
@@ -38,9 +38,9 @@ impl KubeSession<'_> {
         Ok(())
     }
 
-    /// An intent that was sent more than once: one attempt made the object of
-    /// this uid, or another holder has the name; the other attempts may be on
-    /// their way. The address is given all the same, so that this cannot fail.
+    /// Leaves a tombstone for an intent that was sent more than once. One attempt created the
+    /// object of this uid, or another attachment holds the name; the other attempts may be under
+    /// way. The address is given in any case, so this cannot fail.
     pub(crate) fn track_duplicate_create(&self, intent: &IpAllocation, made: Option<&str>) {
         if let Err(error) = self.put_tombstone(intent, made) {
             tracing::warn!(%error, "an attempt that may come late could not be noted");
@@ -53,15 +53,14 @@ impl KubeSession<'_> {
         self.store.state.change_tombstones(&self.deadline, |tombstones| tombstones.push(tombstone))
     }
 
-    /// Since 1970.
+    /// Returns the time in milliseconds since 1970.
     fn milliseconds(&self) -> u64 {
         let since = self.store.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         u64::try_from(since).unwrap_or(0)
     }
 
-    /// Looks once more at creations that had not come when their attachment
-    /// ended, until the server would have given them up. A failure keeps the
-    /// tombstone, and no verb waits for it.
+    /// Checks again for creations that had not come when their attachment ended, until the server
+    /// would have given them up. A failure keeps the tombstone, and no verb waits for it.
     pub(crate) fn look_at_tombstones(&self) {
         let state = &self.store.state;
         if self.store.for_dead_node || state.tombstones().is_empty() {
@@ -84,13 +83,13 @@ impl KubeSession<'_> {
             if 0 < at && patience.left().is_zero() {
                 break;
             }
-            // Not while a call of the attachment is under way, and never waited for.
+            // Not while a call of the attachment is under way. This never waits for the lock.
             let hash = tombstone.object.allocation().map(|allocation| names::of_attachment(&allocation.record.attachment));
             let Some((hash, _lock)) = hash.ok().and_then(|hash| state.try_lock_attachment(&hash).map(|lock| (hash, lock))) else {
                 continue;
             };
             match self.delete_late_object(&tombstone, &hash, &patience) {
-                // Where one attempt came late another may.
+                // If one attempt came late, another may follow.
                 Ok(()) if tombstone.is_old(now) => settled.push(tombstone),
                 Ok(()) => {}
                 Err(error) => {
@@ -107,19 +106,19 @@ impl KubeSession<'_> {
         }
     }
 
-    /// Removes the object of a creation that came late, where there is one.
+    /// Deletes the object of a creation that came late, if there is one.
     fn delete_late_object(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<(), StoreError> {
         let name = &tombstone.object.metadata.name;
         if let Some(version) = self.find_late(tombstone, hash, patience)? {
             tracing::info!(name, "a creation came after its attachment had ended, it is taken back");
-            // Who changed it since has it.
+            // If the object was changed since, its new holder keeps it.
             self.store.api.delete(name, &version, patience)?;
         }
         Ok(())
     }
 
-    /// The object of a creation that came late. One whose answer the attachment
-    /// has noted did not.
+    /// Returns the version of an object whose creation came late. If the attachment has noted the
+    /// answer to a creation, that object did not come late.
     pub(crate) fn find_late(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<Option<Version>, StoreError> {
         let ours = &tombstone.object;
         let Some(found) = self.store.api.get(&ours.metadata.name, patience)?.filter(|found| found.spec == ours.spec) else {
@@ -132,13 +131,13 @@ impl KubeSession<'_> {
         Ok(found.version())
     }
 
-    /// Whether nothing of a tombstone can come any more.
+    /// Returns whether nothing of a tombstone can come any more.
     pub(crate) fn is_over(&self, tombstone: &Tombstone) -> bool {
         tombstone.is_old(self.milliseconds())
     }
 
-    /// Takes back what came late, now, and forgets the tombstone when nothing can
-    /// come any more. Under the lock of its attachment.
+    /// Deletes a late object now, and removes the tombstone when nothing can come any more. The
+    /// caller holds the lock of the tombstone's attachment.
     pub(crate) fn settle(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
         if let Ok(known) = tombstone.object.allocation() {
             self.delete_late_object(tombstone, &names::of_attachment(&known.record.attachment), &self.deadline)?;

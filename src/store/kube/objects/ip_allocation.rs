@@ -1,8 +1,8 @@
-//! The custom resource: one IPAllocation object is one address held. The
-//! manifest in deploy/ is generated from these structs.
+//! The custom resource IPAllocation: one object is one held address. The manifest in deploy/ is
+//! generated from these structs.
 //!
-//! The only place that knows the object's shape. Labels are for selecting;
-//! what is decided is decided on the spec.
+//! No other file knows the shape of the object. Labels are only for selecting; decisions are made
+//! on the spec.
 
 use super::error_text::plain;
 use super::names;
@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Keys that a newer version has and this one does not know. They stay while the
-/// object is about the same sandbox, also where `repair` makes it again.
+/// Keys that a newer version has and this version does not know. They stay while the object
+/// describes the same sandbox, also when `repair` creates it again.
 type Newer = BTreeMap<String, Value>;
 
 /// The API group.
@@ -30,13 +30,13 @@ pub const PLURAL: &str = "ipallocations";
 /// The resource's kind.
 pub const KIND: &str = "IPAllocation";
 
-/// The format of the record. It rises only where an older version would do harm to
-/// what a newer one wrote; new keys alone do not raise it.
+/// The format of the record. It rises only where an older version would damage what a newer one
+/// wrote; new keys alone do not raise it.
 pub const FORMAT: u64 = 1;
 
 /// The keys of the spec that may be absent.
 pub(crate) const OPTIONAL: &[&str] = &["format", "gateway", "scope", "podRef", "machine", "nodeUID", "netns", "view"];
-/// The same for the view.
+/// The keys of the view that may be absent.
 pub(crate) const OPTIONAL_OF_VIEW: &[&str] =
     &["hardware", "tmpfs", "mountNamespace", "mountNamespaceNumber", "uptimeMilliseconds", "directories", "mount", "bootIDIsMounted"];
 
@@ -56,31 +56,31 @@ pub struct IpAllocation {
     pub spec: Spec,
 }
 
-/// What is used of an object's metadata.
+/// The parts of an object's metadata that are used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     /// Scope and address.
     pub name: String,
-    /// Given by the server; another object of the same name has another.
+    /// Given by the server. Another object of the same name has another uid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// Given by the server; changes with every change.
+    /// Given by the server. It changes with every change of the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
     /// Set while the object is being deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_timestamp: Option<String>,
-    /// What LISTs select by.
+    /// The labels that LIST requests select by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 
 /// Who holds the address, and what was known when it was given.
 ///
-/// The attributes that begin with `schemars` are what the API server itself
-/// refuses, whoever asks: all that [`IpAllocation::allocation`] refuses, and
-/// every change but that of a re-homing.
+/// The attributes that begin with `schemars` describe what the API server itself refuses from every
+/// client: everything that [`IpAllocation::allocation`] refuses, and every change other than a
+/// re-homing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(description = "Who holds the address, and what was known when it was given.")]
@@ -162,7 +162,7 @@ pub struct Spec {
     pub part: u16,
     /// How many addresses that ADD was to get.
     pub of: u16,
-    /// See the type.
+    /// Keys of a newer version, see `Newer`.
     #[serde(flatten)]
     #[schemars(skip)]
     pub newer: Newer,
@@ -182,7 +182,7 @@ pub struct PodReference {
     #[schemars(length(max = 253))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// See the type.
+    /// Keys of a newer version, see `Newer`.
     #[serde(flatten)]
     #[schemars(skip)]
     pub newer: Newer,
@@ -198,7 +198,7 @@ pub struct Namespace {
     pub inode: u64,
     /// The device of the directory above it.
     pub directory_device: u64,
-    /// See the type.
+    /// Keys of a newer version, see `Newer`.
     #[serde(flatten)]
     #[schemars(skip)]
     pub newer: Newer,
@@ -235,7 +235,7 @@ pub struct Viewpoint {
     /// Number of the mount in which the namespace file stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount: Option<u64>,
-    /// See the type.
+    /// Keys of a newer version, see `Newer`.
     #[serde(flatten)]
     #[schemars(skip)]
     pub newer: Newer,
@@ -266,7 +266,7 @@ impl Viewpoint {
                 number: self.mount_namespace_number,
                 uptime: std::time::Duration::from_millis(uptime),
             }),
-            // What follows an unreadable one is at no known depth.
+            // A directory after an unreadable one is at an unknown depth.
             directories: self.directories.iter().map_while(|text| text.parse().ok()).collect(),
             tmpfs: self.tmpfs.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok()),
             mount: self.mount,
@@ -286,19 +286,19 @@ pub enum Origin {
     Static,
 }
 
-/// Why an object is no record.
+/// Why an object does not contain a readable record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// No version wrote it so.
+    /// No version writes such an object.
     #[error("{0}")]
     Damaged(String),
-    /// A later version wrote it.
+    /// A later version wrote the object.
     #[error("format {0}, but this version reads only up to {FORMAT}")]
     Newer(u64),
 }
 
 impl Unreadable {
-    /// The same as an error that names the object.
+    /// Returns the same as an error that names the object.
     pub(crate) fn of(&self, name: &str) -> StoreError {
         match self {
             Self::Damaged(reason) => damaged(name, reason),
@@ -308,7 +308,7 @@ impl Unreadable {
 }
 
 impl IpAllocation {
-    /// The object for a new record.
+    /// Returns the object for a new record.
     #[must_use]
     pub fn new(scope: &Scope, address: std::net::IpAddr, held: &Record, machine: Option<&str>) -> Self {
         let attachment = &held.attachment;
@@ -355,8 +355,8 @@ impl IpAllocation {
         }
     }
 
-    /// What stands, where the server has said it; of an object that is being
-    /// made, nothing does.
+    /// Returns the version that the server gave the object. An object that is being created has
+    /// none.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         let uid = self.metadata.uid.clone()?;
@@ -367,13 +367,14 @@ impl IpAllocation {
     fn newer(&self) -> Vec<String> {
         let spec = &self.spec;
         let below = |key: &str, newer: &Newer| newer.keys().map(|name| format!("{key}/{name}")).collect::<Vec<_>>();
-        // The pod stays the same, and what is said of it.
+        // The pod stays the same, and so do the newer keys about it.
         let nested =
             [spec.netns.as_ref().map(|netns| below("netns", &netns.newer)), spec.view.as_ref().map(|view| below("view", &view.newer))];
         spec.newer.keys().cloned().chain(nested.into_iter().flatten().flatten()).collect()
     }
 
-    /// Whether two objects are one record, whatever a newer version added to one.
+    /// Returns whether two objects are the same record, whatever a newer version added to one of
+    /// them.
     #[must_use]
     pub fn is_same_record(&self, other: &Self) -> bool {
         let held = |object: &Self| object.allocation().map(|allocation| allocation.record).ok();
@@ -382,24 +383,25 @@ impl IpAllocation {
             && held(self).is_some_and(|ours| held(other) == Some(ours))
     }
 
-    /// Whether the name is that of the scope and address.
+    /// Returns whether the name is that of the scope and address.
     #[must_use]
     pub fn is_named_right(&self) -> bool {
         let scope = Scope::parse(self.spec.scope.as_deref().unwrap_or_default());
         scope.is_ok_and(|scope| names::object(&scope, self.spec.address) == self.metadata.name)
     }
 
-    /// Whether the labels are those of the record.
+    /// Returns whether the labels are those of the record.
     #[must_use]
     pub fn is_labelled(&self, allocation: &Allocation) -> bool {
         let labels = names::labels(&allocation.scope, allocation.address, &allocation.record);
         names::LABELS.iter().all(|key| self.metadata.labels.get(*key) == labels.get(*key))
     }
 
-    /// The record that the object is.
+    /// Returns the record that the object contains.
     ///
     /// # Errors
-    /// What no ADD of ours can have written, in words; a later version's.
+    /// Content that no ADD of this program can have written, with the reason in words; an object of
+    /// a later version.
     pub fn allocation(&self) -> Result<Allocation, Unreadable> {
         match self.spec.format {
             Some(found) if FORMAT < found => Err(Unreadable::Newer(found)),
@@ -446,7 +448,7 @@ impl IpAllocation {
     }
 }
 
-/// An object that no version of ours wrote.
+/// Returns the error for an object that no version of this program wrote.
 pub(crate) fn damaged(name: &str, reason: &str) -> StoreError {
     StoreError::DamagedObject { name: format!("{PLURAL}/{name}"), reason: plain(reason) }
 }

@@ -1,5 +1,4 @@
-//! The custom resource of an address: its shape, and how objects and labels are
-//! named.
+//! The custom resource of an address: its shape, and the names of objects and labels.
 
 pub(crate) mod error_text;
 pub mod ip_allocation;

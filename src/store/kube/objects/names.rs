@@ -1,8 +1,8 @@
-//! How objects and labels are named.
+//! The names of objects and the values of labels.
 //!
-//! An object's name is `[<scope>.]<address>`, so that the API server itself
-//! lets an address be held once in its scope. Labels hold hashes: most of what
-//! they stand for is longer than a label may be, or has other letters.
+//! An object's name is `[<scope>.]<address>`, so that the API server itself lets an address be held
+//! only once in its scope. Labels hold hashes, because most values that they stand for are longer
+//! than a label may be or contain other characters.
 
 use crate::digest::short;
 use crate::ipam::{Attachment, IfName, NetworkName, NodeName, PodRef, Record, Scope};
@@ -10,27 +10,27 @@ use crate::store::attachment_hash::short_of_attachment;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// By node.
+/// The label of the node.
 pub(crate) const NODE: &str = "hereabouts.dev/node";
-/// By network.
+/// The label of the network.
 pub(crate) const NETWORK: &str = "hereabouts.dev/network";
-/// By scope.
+/// The label of the scope.
 pub(crate) const SCOPE: &str = "hereabouts.dev/scope";
-/// By pod.
+/// The label of the pod.
 pub(crate) const POD: &str = "hereabouts.dev/pod";
-/// By attachment.
+/// The label of the attachment.
 pub(crate) const ATTACHMENT: &str = "hereabouts.dev/attachment";
-/// By address, in any scope.
+/// The label of the address, in any scope.
 pub(crate) const ADDRESS: &str = "hereabouts.dev/address";
 
-/// All that an object may have.
+/// All labels that an object may have.
 pub(crate) const LABELS: &[&str] = &[NODE, NETWORK, SCOPE, POD, ATTACHMENT, ADDRESS];
 
-/// The longest DNS label (RFC 1123), and what of it a hash leaves.
+/// The longest DNS label (RFC 1123), and the part of a name that is kept before a hash.
 const LONGEST_LABEL: usize = 63;
 const KEPT: usize = 40;
 
-/// The name of the object of an address.
+/// Returns the name of the object of an address.
 pub(crate) fn object(scope: &Scope, address: IpAddr) -> String {
     match scope.name() {
         None => text(address),
@@ -38,8 +38,8 @@ pub(crate) fn object(scope: &Scope, address: IpAddr) -> String {
     }
 }
 
-/// An address in the letters of a name: all of IPv6's groups, so that names
-/// sort as addresses do.
+/// Returns an address in the characters of a name. IPv6 addresses have all their groups, so that
+/// names sort like addresses.
 pub(crate) fn text(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => v4.to_string(),
@@ -47,7 +47,7 @@ pub(crate) fn text(address: IpAddr) -> String {
     }
 }
 
-/// The address of an object's name.
+/// Returns the address in an object's name.
 pub(crate) fn parse(name: &str) -> Option<IpAddr> {
     let last = name.rsplit('.').next()?;
     if last.contains('-') {
@@ -58,8 +58,8 @@ pub(crate) fn parse(name: &str) -> Option<IpAddr> {
     four.join(".").parse().ok().map(IpAddr::V4)
 }
 
-/// A scope's name where it is a DNS label; else what is left of it in a label's
-/// letters, and a hash.
+/// Returns a scope's name if it is a DNS label. Otherwise returns the characters of it that a label
+/// may contain, and a hash.
 fn label(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.len() <= LONGEST_LABEL && name.bytes().all(plain) && !name.starts_with('-') && !name.ends_with('-') {
@@ -70,7 +70,7 @@ fn label(name: &str) -> String {
     format!("{}-{}", kept.trim_matches('-'), short(&[name])).trim_start_matches('-').to_owned()
 }
 
-/// The labels of a record.
+/// Returns the labels of a record.
 pub(crate) fn labels(scope: &Scope, address: IpAddr, held: &Record) -> BTreeMap<String, String> {
     let attachment = &held.attachment;
     let mut labels = BTreeMap::from([
@@ -86,32 +86,32 @@ pub(crate) fn labels(scope: &Scope, address: IpAddr, held: &Record) -> BTreeMap<
     labels
 }
 
-/// A node's label.
+/// Returns the label value of a node.
 pub(crate) fn of_node(node: &NodeName) -> String {
     short(&[node.as_str()])
 }
 
-/// A network's label.
+/// Returns the label value of a network.
 pub(crate) fn of_network(network: &NetworkName) -> String {
     short(&[network.as_str()])
 }
 
-/// A scope's label.
+/// Returns the label value of a scope.
 pub(crate) fn of_scope(scope: &Scope) -> String {
     scope.name().map_or_else(|| "unnamed".to_owned(), |name| short(&[name]))
 }
 
-/// A pod's label.
+/// Returns the label value of a pod.
 pub(crate) fn of_pod(namespace: &str, name: &str) -> String {
     short(&[namespace, name])
 }
 
-/// An attachment's label, and its directory in the node state.
+/// Returns the label value of an attachment, which is also its directory in the node state.
 pub(crate) fn of_attachment(attachment: &Attachment) -> String {
     short_of_attachment(attachment)
 }
 
-/// A pod's interface in a network of this node, in the node state.
+/// Returns the key of a pod's interface in a network of this node, in the node state.
 pub(crate) fn of_pod_interface(network: &NetworkName, pod: &PodRef, ifname: &IfName) -> String {
     short(&[network.as_str(), &pod.namespace, &pod.name, ifname.as_str()])
 }

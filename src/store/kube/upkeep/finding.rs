@@ -1,5 +1,5 @@
-//! What can be wrong with the Kubernetes store, in words for people and names
-//! for programs. How it is told is for `verify`.
+//! The problems of the Kubernetes store, in words for people and names for programs. `verify`
+//! contains how they are detected.
 
 use crate::store::kube::node_state;
 use crate::store::kube::objects::ip_allocation::PLURAL;
@@ -7,7 +7,7 @@ use crate::store::percent::decode_path;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// What is wrong.
+/// A kind of problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Problem {
     /// An object that cannot be read.
@@ -18,9 +18,9 @@ pub(crate) enum Problem {
     Misnamed,
     /// An object that another machine made under this node's name.
     SecondMachine,
-    /// What a living sandbox was given has another holder.
+    /// An address of a living sandbox that another attachment holds.
     GivenAway,
-    /// What a living sandbox was given has no object.
+    /// An address of a living sandbox that has no object.
     Lost,
     /// An object of this node that the node does not know.
     Unindexed,
@@ -32,7 +32,7 @@ pub(crate) enum Problem {
     WrongLabels,
     /// A file of the node state that cannot be read.
     DamagedState,
-    /// What is remembered of a sandbox that is gone, and has no object.
+    /// An entry of the node state for a sandbox that is gone and has no object.
     DanglingEntry,
     /// A file of a call that was killed.
     Temporary,
@@ -55,8 +55,8 @@ impl Problem {
         Self::Temporary,
     ];
 
-    /// For programs; stable. The same words as the file store's where they mean
-    /// the same.
+    /// Returns the name for programs, which is stable. It is the file store's name if it means the
+    /// same.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Damaged => "damaged-record",
@@ -80,7 +80,7 @@ impl Problem {
         Self::ALL.into_iter().find(|problem| problem.name() == name)
     }
 
-    /// What it means and what to do.
+    /// Returns what the problem means and what to do.
     pub(crate) const fn meaning(self) -> &'static str {
         match self {
             Self::Damaged => "its address stays taken; \"kubectl delete ipallocations/NAME\" releases it",
@@ -106,22 +106,22 @@ impl Problem {
         }
     }
 
-    /// Whether `repair` mends it.
+    /// Returns whether `repair` corrects the problem.
     pub(crate) const fn is_repairable(self) -> bool {
         !matches!(self, Self::Damaged | Self::Newer | Self::Misnamed | Self::SecondMachine | Self::GivenAway)
     }
 
-    /// Whether nobody who lives needs it: what `sweep` removes.
+    /// Returns whether no living sandbox needs it: this is what `sweep` removes.
     pub(crate) const fn is_orphan(self) -> bool {
         matches!(self, Self::Late | Self::DanglingEntry | Self::Temporary)
     }
 }
 
-/// What may be wrong, and is looked at again before anybody says so.
-/// As JSON it is the key of a [`Finding`](crate::store::upkeep::Finding).
+/// A possible problem, which is checked again before it is reported. As JSON it is the key of a
+/// [`Finding`](crate::store::upkeep::Finding).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Suspect {
-    /// What this node remembers: the attachment's hash, the object's name.
+    /// An entry of the node state: the attachment's hash and the object's name.
     Entry { hash: String, name: String },
     /// An object that this node may not know.
     Object { name: String },
@@ -138,7 +138,7 @@ pub(crate) enum Suspect {
 }
 
 impl Suspect {
-    /// Where it is: the object, or the file below the node state.
+    /// Returns where the problem is: the object, or the file below the node state.
     pub(crate) fn path(&self, problem: Problem) -> PathBuf {
         match self {
             Self::Entry { hash, .. } if problem == Problem::DanglingEntry => node_state::attachment(hash),
@@ -150,7 +150,7 @@ impl Suspect {
         }
     }
 
-    /// The other end of it.
+    /// Returns the other end of the problem.
     pub(crate) fn other(&self, problem: Problem) -> Option<PathBuf> {
         match self {
             Self::Entry { name, .. } if problem == Problem::DanglingEntry => Some(object(name)),

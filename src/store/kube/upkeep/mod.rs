@@ -1,5 +1,5 @@
-//! What an operator does with the Kubernetes store beyond the verbs: finds what is
-//! wrong, repairs it, and frees what another machine of this node's name left.
+//! Maintenance of the Kubernetes store: finds problems, repairs them, and frees what another
+//! machine of this node's name left.
 
 pub(crate) mod finding;
 pub(crate) mod repair;

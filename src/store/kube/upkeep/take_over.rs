@@ -1,10 +1,10 @@
-//! What another machine of this node's name has left behind, freed on the word of
-//! the token that the kubelet put into the pod of the DaemonSet: it names the
-//! Node object that this machine is.
+//! Frees the records that another machine of this node's name has left behind. The authority for
+//! this is the token that the kubelet put into the pod of the DaemonSet: it names the Node object
+//! that this machine is.
 //!
-//! Another Node object than a record names: the old one was deleted, so its
-//! machine is gone. The same one: a diskless machine that has started again, if
-//! every record is of an earlier boot of this hardware. Anything else stays.
+//! If the records name another Node object, the old one was deleted, so its machine is gone. If
+//! they name the same one, it is a diskless machine that has started again, provided that every
+//! record is of an earlier boot of this hardware. Anything else stays.
 
 use crate::ipam::{Allocation, Word};
 use crate::retry::Deadline;
@@ -29,10 +29,10 @@ impl Foreign {
 }
 
 impl KubeStore {
-    /// See [`crate::store::upkeep::Upkeep::take_over`].
+    /// Implements [`crate::store::upkeep::Upkeep::take_over`].
     pub(crate) fn take_over_from(&self, uid: &str, is_left_behind: IsLeftBehind<'_>, deadline: &Deadline) -> Result<TakenOver, StoreError> {
         let foreign = self.foreign()?;
-        // Of each machine: the Node objects that its records name.
+        // For each machine, the Node objects that its records name.
         let mut nodes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for one in &foreign {
             nodes.entry(one.machine()).or_default().extend(one.object.spec.node_uid.as_deref());
@@ -42,7 +42,7 @@ impl KubeStore {
             Some(named) if !named.is_empty() => Some(Word::AnotherNode),
             _ => None,
         };
-        // Where one record may be of a machine that lives, none of them is freed.
+        // If one record may be of a machine that is alive, none of them is freed.
         let mut same = foreign.iter().filter(|one| word(one) == Some(Word::SameNode));
         let all_left = same.all(|one| is_left_behind(&one.allocation.record, Word::SameNode));
         let mut taken = TakenOver::default();
