@@ -30,7 +30,7 @@ fn no_store_is_made_where_capital_letters_are_no_difference() {
     let refused = claim(&store(&sandbox, true), "blue", "c1");
     assert!(matches!(refused, Err(StoreError::FoldsCase { .. })), "{refused:?}");
     assert!(!sandbox.store().join("format").exists());
-    assert!(refused.is_err_and(|error| error.to_string().contains("capital letters")));
+    assert!(refused.is_err_and(|error| error.to_string().contains("ignores case")));
     // One that an earlier version made.
     assert!(matches!(claim(&store(&sandbox, false), "Blue", "c1"), Ok(Claim::Claimed(_))));
     let found = store(&sandbox, true);
@@ -63,5 +63,5 @@ fn a_real_filesystem_that_folds_case_is_refused_by_the_executable() {
     let left = store.join("format").exists();
     run("umount", &[place.as_os_str()]);
     assert_eq!(refused.status, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("capital letters") && !left, "{refused:?}");
+    assert!(refused.stderr.contains("ignores case") && !left, "{refused:?}");
 }

@@ -63,7 +63,7 @@ fn an_etcd_that_was_set_back_is_noticed_by_the_next_answer_and_repaired_by_sweep
     let back = |node: &Node| holders(&cluster, &node.scope).get("10.9.0.2").map(String::as_str) == Some("lost");
     assert_eq!(said.contains("repaired first"), back(&listing), "{said}");
     let swept = command(&adding, &["sweep", "--yes"]);
-    assert!(swept.succeeded().stderr.contains("was set back"), "{swept:?}");
+    assert!(swept.succeeded().stderr.contains("was restored to an older state"), "{swept:?}");
     assert!(back(&adding) && !is_marked(&adding));
     // Once: what was noted is what the cluster says now.
     of_living(&adding, "ADD", "after").run().succeeded();
