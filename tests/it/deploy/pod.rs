@@ -378,7 +378,7 @@ fn it_repairs_at_once_what_a_cluster_that_was_set_back_has_lost() {
     node.make_netns("next");
     node.verb("ADD", "next").succeeded();
     let back = "ipallocation.hereabouts.dev/pod-set-back.192.0.2.1".to_owned();
-    pod.wait("the repair", || node.held().contains(&back) && pod.said().contains("was set back"));
+    pod.wait("the repair", || node.held().contains(&back) && pod.said().contains("was restored to an older state"));
     pod.wait("the mark to go", || !node.shell(&format!("ls {state}")).contains("set-back"));
     for container in ["lost", "kept", "next"] {
         node.verb("DEL", container).succeeded();
