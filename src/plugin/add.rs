@@ -1,4 +1,4 @@
-//! ADD: allocate, all or nothing, and know what to undo.
+//! ADD: allocates all addresses or none, and keeps track of what to undo.
 
 use super::ask::Ask;
 use super::debts::{Account, Answer, Owed};
@@ -15,7 +15,7 @@ use crate::store::{Access, Rehome, Session, Store, StoreError, Wanted};
 use std::cell::OnceCell;
 use std::time::Duration;
 
-/// An ADD that has allocated, and is not delivered.
+/// An ADD that has allocated and whose result is not delivered yet.
 pub(super) struct Allocated {
     ready: Ready,
     success: Success,
@@ -84,21 +84,21 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     Ok(Allocated { ready, success, given, reserve, account, record })
 }
 
-/// What an ADD holds. Until it is dropped, no other call sees its attachment:
-/// so long it can be taken back.
+/// What an ADD holds. Until it is dropped, no other call can use its attachment, so that the
+/// addresses can be taken back.
 pub struct Given {
     /// The addresses, in the order of the result.
     pub held: Vec<Allocation>,
-    /// What is to be remembered of them.
+    /// What is to be remembered about them.
     pub sticky: Vec<Sticky>,
-    /// Those that this call made or moved; a repeat has made none.
+    /// The addresses that this call created or moved. A repeat has created none.
     created: Vec<Allocation>,
-    /// Of the attachment, and of those that it was re-homed from.
+    /// The locks of the attachment and of those that it was re-homed from.
     locks: Vec<(Attachment, Box<dyn Held>)>,
 }
 
 impl Given {
-    /// Whether no other call of an attachment is under way, from now on.
+    /// Locks an attachment. Returns false if another call of it is under way.
     fn lock(&mut self, store: &dyn Store, attachment: &Attachment) -> Result<bool, StoreError> {
         if self.locks.iter().any(|(locked, _)| locked == attachment) {
             return Ok(true);
@@ -114,11 +114,11 @@ impl Given {
         self.held.extend(made);
     }
 
-    /// Releases what this call made, in the reverse order: those very records and
-    /// no others. Goes on past a failure, and tells the first.
+    /// Releases what this call created, in reverse order: those very records and no others.
+    /// Continues after a failure and returns the first one.
     ///
     /// # Errors
-    /// Something may be held still.
+    /// Something may still be held.
     pub fn undo(&self, store: &dyn Store, deadline: Deadline) -> Result<(), StoreError> {
         let mut first = Ok(());
         for (done, allocation) in self.created.iter().rev().enumerate() {
@@ -131,7 +131,7 @@ impl Given {
         first
     }
 
-    /// What this call made and could not take back is owed.
+    /// Leaves a debt for what this call created and could not take back.
     fn owe(&self, error: StoreError, account: Option<&Account>, record: &Record) -> Failure {
         let Some(account) = account else { return error.into() };
         let owed = Owed { error: &error, held: Some(self.created.clone()), exclusive: true, answered: Answer::Error, seen: record.clone() };
@@ -140,11 +140,11 @@ impl Given {
     }
 }
 
-/// Steps through the plan of an ADD under the lock of its attachment; may be
-/// repeated. An ADD that fails gives back what it made within `reserve`.
+/// Carries out the plan of an ADD under the lock of its attachment; may be repeated. An ADD that
+/// fails gives back what it created within `reserve`.
 ///
 /// # Errors
-/// Why the ADD cannot be answered.
+/// The reason why the ADD cannot be answered.
 pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, reserve: Duration) -> Result<Given, Failure> {
     let attachment = &ask.record.attachment;
     let lock = store.lock_attachment(attachment, Access::Allocate, deadline)?.map(|lock| (attachment.clone(), lock));
@@ -158,8 +158,8 @@ pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, reserve: D
     }
 }
 
-/// Pays what an earlier DEL of the attachment has left, and allocates. From the
-/// answer on nothing is owed: what is held is what is answered.
+/// Pays what an earlier DEL of the attachment has left, and allocates. From the answer on nothing
+/// is owed: what is held is what is answered.
 fn settle(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given) -> Result<(), Failure> {
     let is_dead = |held: &Record| !(ask.is_alive)(held);
     let unpaid = ask.account.map_or(Ok(None), |account| account.pay_first(store, &is_dead, ask.freed, deadline))?;
@@ -194,7 +194,7 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
     };
     for (old, slot) in plan.rehome {
         check_wanted(ask, deadline, given.created.len(), all)?;
-        // While a call of the other sandbox is under way, it may take the record back.
+        // While a call of the other sandbox is under way, that call may take the record back.
         let is_free = given.lock(store, &old.record.attachment)? && has_ended(ask, old);
         let moved = if is_free { rehome(session.as_mut(), ask, old, slot)? } else { None };
         match moved {
@@ -214,7 +214,7 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
     Ok(())
 }
 
-/// Before each address: is somebody still waiting for it?
+/// Checks before each address whether the caller is still waiting for it.
 fn check_wanted(ask: &Ask<'_>, deadline: Deadline, done: usize, all: usize) -> Result<(), Failure> {
     if (ask.caller_gone)() {
         return Err(Failure::CallerGone);
@@ -229,7 +229,7 @@ fn out_of_time(deadline: Deadline, done: usize, all: usize) -> StoreError {
     StoreError::OutOfTime { limit: humantime::format_duration(deadline.limit()).to_string(), done, all }
 }
 
-/// Moves an address of a dead sandbox to this one; `None` when it has changed.
+/// Moves an address of a dead sandbox to this one. Returns `None` if the record has changed.
 fn rehome(session: &mut dyn Session, ask: &Ask<'_>, old: &Allocation, slot: &Slot) -> Result<Option<Allocation>, Failure> {
     let offer = slot.offers.iter().find(|offer| offer.candidates.contains(old.address));
     let to = offer.map_or_else(|| old.record.clone(), |offer| slot.record(offer, ask.record));
@@ -242,9 +242,9 @@ fn rehome(session: &mut dyn Session, ask: &Ask<'_>, old: &Allocation, slot: &Slo
     }
 }
 
-/// What a repeated ADD finds: made durable before it is printed again; a
-/// record that no longer looks alive gets today's namespace, lest it be swept
-/// under a living pod.
+/// Keeps an address that a repeated ADD finds, and makes it durable before it is printed again. A
+/// record that no longer looks alive gets the present namespace, so that it is not swept under a
+/// living pod.
 fn keep(session: &mut dyn Session, ask: &Ask<'_>, held: &Allocation) -> Result<Allocation, Failure> {
     let record = ask.record;
     if (ask.is_alive)(&held.record) || record.netns == held.record.netns && record.boot_id == held.record.boot_id {
@@ -258,20 +258,20 @@ fn keep(session: &mut dyn Session, ask: &Ask<'_>, held: &Allocation) -> Result<A
     }
 }
 
-/// Whether the sandbox of a record has ended: it is shown dead, or a DEL of it was
-/// answered with success.
+/// Returns whether the sandbox of a record has ended: it is shown dead, or a DEL of it was answered
+/// with success.
 fn has_ended(ask: &Ask<'_>, old: &Allocation) -> bool {
     !(ask.is_alive)(&old.record) || ask.account.is_some_and(|account| account.has_ended(old))
 }
 
-/// What other sandboxes of the same pod hold that have ended.
+/// Returns what those other sandboxes of the same pod hold that have ended.
 fn ended_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>, StoreError> {
     let Some(pod) = ask.record.pod.as_ref().filter(|pod| pod.is_whole()) else {
         return Ok(Vec::new());
     };
     let attachment = &ask.record.attachment;
     let mut held = session.holdings_of_pod(&attachment.network, pod, &attachment.ifname)?;
-    // An address is unique in its scope alone: in today's another may hold it.
+    // An address is unique only in its scope: in the present scope another attachment may hold it.
     held.retain(|old| old.scope == *ask.scope && old.record.attachment != *attachment && has_ended(ask, old));
     Ok(held)
 }
@@ -294,7 +294,7 @@ fn claim_all(session: &mut dyn Session, ask: &Ask<'_>, preferred: &Preferred, sl
     }
 }
 
-/// No offer of the slot has room.
+/// Returns the failure of a slot none of whose offers has room.
 fn no_room(slot: &Slot) -> Failure {
     let what = match slot.source {
         Source::Dynamic => {
@@ -307,7 +307,7 @@ fn no_room(slot: &Slot) -> Failure {
     first.map_or_else(|| Failure::Exhausted("the range".to_owned()), |range| Failure::Held { what, address: range.first_address() })
 }
 
-/// A set in few words.
+/// Returns a set in few words.
 fn outline(candidates: &AddrSet) -> String {
     let mut ranges = candidates.ranges();
     match (ranges.next(), ranges.last()) {
@@ -321,7 +321,8 @@ fn record(ready: &Ready, attachment: Attachment, sandbox: &Sandbox, args: &CniAr
     Record { pod: args.pod.clone(), ..ready.record(attachment, sandbox) }
 }
 
-/// 0.2.0 and older can say one address a family; more would be given and lost.
+/// Refuses more addresses of a family than the version allows. 0.2.0 and older have room for one
+/// address per family; more would be given and lost.
 fn check_one_per_family(slots: &[Slot], version: Version) -> Result<(), Failure> {
     if Version::V030 <= version {
         return Ok(());

@@ -1,5 +1,5 @@
-//! The last line of a call in the log: what came of it, with which code, and how
-//! long it took. One for each call, so that the times of a node are a `grep` away.
+//! The last line of a call in the log: its outcome, its code and its duration. There is one line
+//! per call, so that `grep` finds the times of a node.
 
 use crate::cni::{CniError, Outcome};
 use crate::ipam::{Allocation, Scope};
@@ -12,12 +12,12 @@ use tracing::field::display;
 #[derive(Debug, Default)]
 pub struct Report {
     begun: Stopwatch,
-    /// The addresses that it gave, freed or looked at, and the scope of the last.
+    /// The addresses that it gave, freed or checked, and the scope of the last one.
     about: RefCell<(String, Option<Scope>)>,
 }
 
 impl Report {
-    /// An address that the call is about.
+    /// Adds an address that the call is about.
     pub(super) fn names(&self, allocation: &Allocation) {
         let mut about = self.about.borrow_mut();
         let (addresses, scope) = &mut *about;
@@ -27,9 +27,8 @@ impl Report {
         *scope = Some(allocation.scope.clone());
     }
 
-    /// Writes the line. What held nothing and what only asked is said at debug: a
-    /// runtime repeats the DELs of a sandbox that is gone, and asks for the STATUS
-    /// every few seconds.
+    /// Writes the line. A call that held nothing or only asked is logged at debug level: a runtime
+    /// repeats the DELs of a sandbox that is gone, and asks for the STATUS every few seconds.
     pub fn write(&self, outcome: &Outcome) {
         let (about, time) = (self.about.borrow(), self.begun.elapsed());
         let (addresses, scope) = (&about.0, about.1.as_ref().map(display));

@@ -1,6 +1,6 @@
-//! CHECK: is what ADD gave still recorded, and is it what prevResult says?
-//! Looks at its own addresses only: prevResult may hold those
-//! of other plugins, and routes that Multus rewrote.
+//! CHECK: checks that what ADD gave is still recorded, and that prevResult says the same. It looks
+//! only at its own addresses: prevResult may hold those of other plugins, and routes that Multus
+//! rewrote.
 
 use super::Ipam;
 use super::failure::Failure;

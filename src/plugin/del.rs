@@ -1,7 +1,6 @@
-//! DEL: free all that the attachment holds, whatever the configuration says
-//! by now. Reads no ranges and no more of `CNI_ARGS` than whether they name a
-//! pod. An error means that something may be held still; it is then noted as a
-//! debt.
+//! DEL: frees everything that the attachment holds, whatever the configuration says now. It reads
+//! no ranges, and of `CNI_ARGS` only whether they name a pod. An error means that something may
+//! still be held; it is then noted as a debt.
 
 use super::call_summary::Report;
 use super::debts::answer::{Answer, SOON};
@@ -29,7 +28,7 @@ pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(),
     Ok(())
 }
 
-/// Which records are left, whoever ends the attachment.
+/// The records that are left alone, whichever call ends the attachment.
 type Spares<'a> = &'a dyn Fn(&Record) -> bool;
 
 /// One DEL.
@@ -69,15 +68,15 @@ impl Del<'_> {
         }
     }
 
-    /// For how long it is tried. Files are not away for a while, and who waits for
-    /// their lock keeps its place.
+    /// Returns for how long the DEL is tried. It is shortened only for an API server: files are not
+    /// away for a while, and a call that waits for their lock keeps its place.
     fn patience(&self, store: &dyn Store, deadline: Deadline) -> Deadline {
         let may_succeed = self.account.is_of_api_server() && Answer::may_be_success(store.noted(&self.attachment).as_deref(), true);
         if may_succeed { deadline.or_after(SOON) } else { deadline }
     }
 
-    /// Notes what could not be freed, and says what the caller is told. Nothing
-    /// is noted where it is sure that nothing is held.
+    /// Notes what could not be freed, and returns what the caller is told. Nothing is noted if it
+    /// is certain that nothing is held.
     fn leave(&self, error: StoreError, held: Option<Vec<Allocation>>, exclusive: bool) -> Result<(), Failure> {
         let answered = Answer::to_del(&error, held.as_deref(), exclusive);
         if held.as_ref().is_some_and(Vec::is_empty) || matches!(error, StoreError::Foreign { .. }) {
@@ -96,10 +95,10 @@ impl Del<'_> {
     }
 }
 
-/// Releases all that an attachment holds; may be repeated.
+/// Releases everything that an attachment holds; may be repeated.
 ///
 /// # Errors
-/// Something may be held still.
+/// Something may still be held.
 pub fn free(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> Result<(), StoreError> {
     let Some(_lock) = store.lock_attachment(attachment, Access::Release, deadline)? else {
         return Ok(());
@@ -107,8 +106,8 @@ pub fn free(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> R
     free_locked(store, attachment, &|_| false, &mut Vec::new(), deadline)
 }
 
-/// The same for a call that has the attachment's lock, except what it `spares`.
-/// What was freed is added to `freed`, also where the rest fails.
+/// Does the same for a call that holds the attachment's lock, except for the records that it
+/// `spares`. What was freed is added to `freed`, also if the rest fails.
 pub(super) fn free_locked(
     store: &dyn Store,
     attachment: &Attachment,
@@ -125,7 +124,7 @@ pub(super) fn free_locked(
         }
         !is_spared
     });
-    // From the last to the first: the index is made upwards.
+    // From the last to the first, because the index is built upwards.
     for held in holdings.held.rchunks(session.at_once().max(1)) {
         session.release_all(held)?;
         freed.extend_from_slice(held);
@@ -133,14 +132,14 @@ pub(super) fn free_locked(
             tracing::debug!(address = %allocation.address, scope = %allocation.scope, node = %attachment.node, "freed");
         }
     }
-    // It holds nothing, so that what cannot be removed is no reason to fail.
+    // A dangling entry holds nothing, so a failure to remove it is no reason to fail.
     if holdings.needs_cleanup
         && let Err(error) = session.clean_up(attachment)
     {
         tracing::warn!(%error, "a left-over stays until the next sweep");
     }
     for damaged in &holdings.damaged {
-        // Its address stays taken: nobody can tell which it is.
+        // Its address stays taken, because it is unknown which one it is.
         tracing::error!(damaged = damaged.in_one_line(), "DEL leaves a record behind");
     }
     Ok(())

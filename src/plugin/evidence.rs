@@ -1,5 +1,5 @@
-//! Looks at what shows who this machine is, which boot this is, and whether a
-//! sandbox is there. Looks only: `ipam::classify_record` decides.
+//! Collects the evidence of which machine this is, which boot this is, and whether a sandbox
+//! exists. It only looks: `ipam::classify_record` decides.
 
 use super::failure::Failure;
 use super::{mount, unmounted};
@@ -23,11 +23,11 @@ use std::time::{Duration, SystemTime};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const OWN_MOUNTS: &str = "/proc/self/ns/mnt";
-/// Of the board; the first one that there is.
+/// The files with an ID of the board. The first one that exists is used.
 const HARDWARE_IDS: &[&str] = &["/sys/class/dmi/id/product_uuid", "/sys/firmware/devicetree/base/serial-number", "/sys/hypervisor/uuid"];
 /// The inode of the root of every procfs.
 const PROC_ROOT: u64 = 1;
-/// Ids that vendors give to every machine.
+/// IDs that vendors give to every machine.
 const DUMMIES: &[&str] = &[
     "03000200-0400-0500-0006-000700080009",
     "00020003-0004-0005-0006-000700080009",
@@ -40,43 +40,44 @@ const DUMMIES: &[&str] = &[
 /// What identifies this machine and its boot.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    /// Changes with every boot.
+    /// The boot ID, which changes with every boot.
     pub boot_id: String,
     /// Whether `boot_id` is a file mounted over the kernel's.
     pub boot_id_is_mounted: bool,
-    /// Stays with the installation; a few machines have none.
+    /// The machine ID, which stays with the installation. A few machines have none.
     pub machine_id: Option<String>,
-    /// When it was looked at.
+    /// When the machine was looked at.
     pub now: SystemTime,
     hardware: OnceLock<Option<String>>,
 }
 
-/// A sandbox's namespace, and from where this process looked at it.
+/// A sandbox's namespace, and the place from where this process looked at it.
 #[derive(Debug, Default)]
 pub struct Sighting {
-    /// None where nothing is.
+    /// The namespace; `None` if nothing is there.
     pub netns: Option<Netns>,
-    /// The place and the looker.
+    /// The place, and the process that looked.
     pub view: View,
 }
 
 impl Machine {
-    /// A machine that is known by its boot alone, for tests.
+    /// Returns a machine that is known by its boot alone, for tests.
     #[must_use]
     pub const fn new(boot_id: String, machine_id: Option<String>, now: SystemTime) -> Self {
         Self { boot_id, boot_id_is_mounted: false, machine_id, now, hardware: OnceLock::new() }
     }
 
-    /// Reads the ids.
+    /// Reads the IDs.
     ///
     /// # Errors
-    /// The kernel shows no boot id.
+    /// The kernel shows no boot ID.
     #[allow(clippy::disallowed_methods, reason = "the one look at the clock, handed on with the rest")]
     pub fn look() -> Result<Self, Failure> {
         let path = Path::new(BOOT_ID);
         let word = |path: &Path| read_system(path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
         let boot_id = word(path).map_err(|error| Failure::Machine { path: BOOT_ID.to_owned(), reason: words(&error) })?;
-        // A file of procfs that stands for another one is as good as a mounted one.
+        // The filesystem shows a file that is mounted over the kernel's, unless that is a file of
+        // procfs as well.
         let boot_id_is_mounted = !statfs(path).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
         let machine_id = word(Path::new("/etc/machine-id")).ok().filter(|id| is_telling(id));
         Ok(Self { boot_id, boot_id_is_mounted, machine_id, now: SystemTime::now(), hardware: OnceLock::new() })
@@ -99,7 +100,7 @@ impl Machine {
         Sighting { netns, view }
     }
 
-    /// What a record says of a sandbox that was seen, but for its address and pod.
+    /// Returns what a record says about a sandbox that was seen, without its address and pod.
     pub(super) fn record(&self, attachment: Attachment, seen: Sighting) -> Record {
         Record {
             attachment,
@@ -134,7 +135,8 @@ impl Here for Machine {
     }
 
     fn look(&self, path: &Path) -> Look {
-        // What /proc/self was for ADD, it is for nobody else.
+        // /proc/self means another process for each process that looks, so what ADD saw there is
+        // lost.
         if is_of_the_looker(path) { Look::failed() } else { look_at(path) }
     }
 
@@ -151,13 +153,13 @@ impl Here for Machine {
     }
 }
 
-/// An id that vendors, images and installers give to many machines tells
-/// nothing of one.
+/// Returns whether an ID identifies one machine. An ID that vendors, images and installers give to
+/// many machines does not.
 fn is_telling(id: &str) -> bool {
     let digits: Vec<char> = id.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let varies = digits.iter().skip(1).any(|digit| digits.first() != Some(digit));
-    // "0" and "f" alone stand for "not set"; a machine id of any one digit can
-    // have been chosen.
+    // "0" and "f" alone stand for "not set"; a machine ID of any other single digit may have been
+    // chosen.
     let is_blank = !varies && digits.first().is_none_or(|digit| "0fF".contains(*digit));
     !is_blank && id != "uninitialized" && !DUMMIES.contains(&id.to_ascii_lowercase().as_str())
 }
@@ -172,7 +174,7 @@ fn hardware() -> Option<String> {
     Some(hex(&Sha256::digest(format!("hardware {id}"))[..8]))
 }
 
-/// Since the boot, the time asleep included.
+/// Returns the time since the boot, including the time asleep.
 pub(super) fn uptime() -> Option<Duration> {
     clock_gettime(ClockId::CLOCK_BOOTTIME).ok().map(Duration::from)
 }
@@ -195,8 +197,8 @@ fn own_mounts() -> Option<MountNamespace> {
     Some(MountNamespace { inode, number: read.ok().map(|_| number), uptime: uptime()? })
 }
 
-/// Whether this mount namespace is there since before an instant, as far as the
-/// processes tell that began this one: its inode may have been another's.
+/// Returns whether this mount namespace has existed since before an instant, as far as the
+/// processes that began it show: its inode may have been that of another namespace.
 fn is_older(inode: u64, than: Duration) -> bool {
     let lives_there = |process: i32, started: Duration| {
         started <= than && stat(Path::new(&format!("/proc/{process}/ns/mnt"))).is_ok_and(|found| found.st_ino == inode)
@@ -212,10 +214,10 @@ fn is_older(inode: u64, than: Duration) -> bool {
     first || parents.by_ref().take(64).any(|(process, started)| lives_there(process, started))
 }
 
-/// Parent and start, since the boot, of a process.
+/// Returns the parent of a process, and its start as time since the boot.
 fn process(id: i32) -> Option<(i32, Duration)> {
     let text = String::from_utf8_lossy(&read_system(Path::new(&format!("/proc/{id}/stat"))).ok()?).into_owned();
-    // The name in parentheses may hold anything; after it comes field 3.
+    // The name in parentheses may contain anything; field 3 comes after it.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks: u64 = fields.get(19)?.parse().ok()?;
     let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
@@ -223,15 +225,15 @@ fn process(id: i32) -> Option<(i32, Duration)> {
     Some((fields.get(1)?.parse().ok()?, started))
 }
 
-/// Whether the sandbox of a record of this node is there, as seen from this
-/// process. A machine that does not say who it is shows nothing.
+/// Returns whether the sandbox of a record of this node exists, as seen from this process. A
+/// machine that does not show its identity proves nothing.
 #[must_use]
 pub fn life_here(held: &Record) -> Life {
     Machine::look().map_or(Life::Doubted(Doubt::Unclear), |machine| classify_record(held, &machine))
 }
 
-/// The namespace of a sandbox as ADD sees it. Where nothing is, there is none;
-/// where ADD cannot tell, it has the inode 0.
+/// Returns the namespace of a sandbox as ADD sees it. If nothing is there, there is none; if ADD
+/// cannot tell, it has the inode 0.
 fn find_netns(path: PathBuf, look: &Look) -> Option<Netns> {
     let directory_device = look.directories.first().map_or(0, |directory| directory.device);
     match look.seen {
@@ -268,7 +270,7 @@ fn look_at(path: &Path) -> Look {
     let on_procfs = is_on(PROC_SUPER_MAGIC);
     let procfs = if on_procfs { Procfs::above(&above) } else { None };
     let directory = |path: &PathBuf| stat(path.as_path()).ok().map(|found| identify(&found, procfs.as_ref()));
-    // Too deep a path is no runtime's.
+    // No runtime uses a deeper path.
     let directories = above.iter().take(32).map_while(directory).collect();
     let nearest = above.first().filter(|_| missing == 0);
     let tmpfs = above.first().filter(|_| is_on(TMPFS_MAGIC)).and_then(|nearest| unmounted::random_id(nearest));
@@ -276,16 +278,16 @@ fn look_at(path: &Path) -> Look {
     Look { seen, directories, missing, tmpfs, on_procfs, mount }
 }
 
-/// A procfs. Its device is used again when it is unmounted, and its inodes do not
-/// last; the change time of its root says when it was mounted.
+/// A procfs. After it is unmounted its device is used again, and its inodes do not last; the change
+/// time of its root shows when it was mounted.
 struct Procfs {
     device: u64,
     mounted: u64,
 }
 
 impl Procfs {
-    /// The one that holds the nearest of these directories; none where its root is
-    /// not among them.
+    /// Returns the procfs that holds the nearest of these directories; `None` if its root is not
+    /// among them.
     fn above(directories: &[PathBuf]) -> Option<Self> {
         let device = stat(directories.first()?.as_path()).ok()?.st_dev;
         let mut found = directories.iter().filter_map(|path| stat(path.as_path()).ok());
@@ -304,8 +306,8 @@ fn see(path: &Path) -> Seen {
     let flags = OFlag::O_PATH.bits();
     let file = match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
-        // The link of a process whose first thread has ended stands, and leads
-        // nowhere; the others may live.
+        // The link of a process whose first thread has ended exists and leads nowhere; the other
+        // threads may be alive.
         Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {
             let is_link = path.symlink_metadata().is_ok();
             return if is_link { Seen::Unclear } else { Seen::Gone };

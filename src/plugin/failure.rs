@@ -1,4 +1,4 @@
-//! Why a verb failed, and the only mapping of it to CNI codes.
+//! Why a verb failed, and the only mapping of these failures to CNI codes.
 
 use crate::cni::{CniError, Code};
 use crate::config::{ConfigError, Problem};
@@ -12,33 +12,33 @@ pub enum Failure {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The requested address is in no range that may give it.
+    /// No range may give the requested address.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// A repeat asks for other addresses.
+    /// A repeated ADD asks for other addresses.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// The store cannot do it.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// `CNI_NETNS` is our own.
+    /// `CNI_NETNS` is the plugin's own namespace.
     #[error("CNI_NETNS: expected the namespace of a sandbox, not the plugin's own: {0}")]
     OwnNetns(String),
     /// The calling process has exited.
     #[error("the calling process has exited, so nothing was allocated for it")]
     CallerGone,
-    /// More addresses of a family than the configuration's version can say.
+    /// The result would have more addresses of a family than the configuration's version allows.
     #[error("cniVersion: expected 0.3.0 or later, because the configuration gives more than one {family} address: {version}")]
     OnePerFamily {
         /// The version.
         version: &'static str,
-        /// Of which there would be more.
+        /// The family that would have more.
         family: crate::addr::Family,
     },
     /// No candidate is free.
     #[error("every address of {0} is held or excluded")]
     Exhausted(String),
-    /// The requested or static address is another's.
+    /// The requested or static address belongs to another attachment.
     #[error("the {what} address is held by another attachment, or is a gateway in its scope: {address}")]
     Held {
         /// "requested" or "static".
@@ -46,22 +46,22 @@ pub enum Failure {
         /// The address.
         address: IpAddr,
     },
-    /// CHECK: nothing is recorded, or less than ADD gave.
+    /// CHECK: no address is recorded, or fewer than ADD gave.
     #[error("expected {expected} recorded addresses, found {found}: {attachment}")]
     NotRecorded {
-        /// How many the ADD gave.
+        /// The number of addresses that the ADD gave.
         expected: String,
-        /// How many stand.
+        /// The number of addresses that are recorded.
         found: usize,
-        /// Whose.
+        /// The attachment.
         attachment: String,
     },
-    /// CHECK: prevResult says another.
+    /// CHECK: prevResult has another value.
     #[error("prevResult: expected the recorded address {recorded}: {previous}")]
     Differs {
-        /// In the store.
+        /// The value in the store.
         recorded: String,
-        /// In prevResult.
+        /// The value in prevResult.
         previous: String,
     },
     /// STATUS: the store would not serve an ADD.
@@ -75,20 +75,20 @@ pub enum Failure {
     /// The machine does not show what is needed.
     #[error("cannot read {path}: {reason}")]
     Machine {
-        /// A file of the kernel.
+        /// The file that cannot be read.
         path: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// An ADD failed half way and what it had taken could not be given back.
+    /// An ADD failed half way, and what it had taken could not be given back.
     #[error("{failure}; releasing what had been allocated also failed: {undo}")]
     NotUndone {
-        /// Why it failed.
+        /// Why the ADD failed.
         failure: Box<Self>,
         /// Why it could not be undone.
         undo: Box<Self>,
     },
-    /// What could not be freed is noted on this node, or not even that.
+    /// Something could not be freed. This is noted on this node, or could not be noted either.
     #[error("{failure}; {}", told(unnoted.as_deref()))]
     Owed {
         /// Why it could not be freed.
@@ -96,22 +96,22 @@ pub enum Failure {
         /// Why it could not be noted.
         unnoted: Option<String>,
     },
-    /// An ADD meets what an earlier DEL of its attachment has left.
+    /// An ADD finds an unpaid debt of an earlier DEL of its attachment.
     #[error("an earlier DEL of this attachment is unfinished: {path}: {reason}")]
     Unpaid {
-        /// The debt.
+        /// The path of the debt.
         path: String,
-        /// Why it stands.
+        /// Why the debt is not paid.
         reason: String,
     },
     /// Several records could not be freed.
     #[error("{failed} of {all} stale records could not be released, the first: {first}")]
     Partly {
-        /// How many.
+        /// The number of failures.
         failed: usize,
-        /// Of how many.
+        /// The number of stale records.
         all: usize,
-        /// Why.
+        /// The first failure.
         first: Box<Self>,
     },
 }

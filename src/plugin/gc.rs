@@ -1,7 +1,6 @@
-//! GC: free what is not in the list of valid attachments, of this network and
-//! this node, and not alive. A sandbox whose namespace still exists is kept
-//! even when it is not listed: its ADD may be in flight, and the list another
-//! runtime's.
+//! GC: frees the records of this network and this node that are not in the list of valid
+//! attachments and not alive. A sandbox whose namespace still exists is kept even if it is not
+//! listed: its ADD may be in flight, and the list may be of another runtime.
 
 use super::call_summary::Report;
 use super::failure::Failure;
@@ -47,8 +46,8 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>, report: &Report) -> Result<(), Fail
                     Err(error) => failures.push(error),
                 }
             }
-            // One record that cannot be read costs one address, not the collection;
-            // nor does one that another machine made under this node's name.
+            // A record that cannot be read costs one address, not the collection. The same is true
+            // of a record that another machine made under this node's name.
             Err(
                 passed_over @ (StoreError::Damaged { .. }
                 | StoreError::DamagedObject { .. }

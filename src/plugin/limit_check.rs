@@ -1,15 +1,14 @@
-//! Whether a network may allocate what it asks for. It binds new allocations
-//! alone: what an attachment holds already is answered, whatever the limits say
-//! by now.
+//! Checks whether a network may allocate what it asks for. The limits bind only new allocations:
+//! what an attachment already holds is answered, whatever the limits say now.
 
 use super::failure::Failure;
 use crate::config::{ConfigError, Network, Problem};
 use crate::ipam::{self, IfName, Slot};
 
-/// Whether these slots may be allocated anew.
+/// Checks whether addresses may be newly allocated for these slots.
 ///
 /// # Errors
-/// A limit, or a static address that no interface may have.
+/// A limit is exceeded, or a static address is one that no interface may have.
 pub(crate) fn check(network: &Network, slots: &[Slot]) -> Result<(), Failure> {
     if !network.beyond.is_empty() {
         return Err(network.beyond.clone().into());
@@ -18,10 +17,10 @@ pub(crate) fn check(network: &Network, slots: &[Slot]) -> Result<(), Failure> {
     Ok(ipam::check_statics(&network.sets, &network.statics)?)
 }
 
-/// Whether an interface's name can be shown: the kernel takes more than that.
+/// Checks that an interface's name can be shown. The kernel accepts more names than that.
 ///
 /// # Errors
-/// It has a control character.
+/// The name has a control character.
 pub(super) fn check_name(ifname: &IfName) -> Result<(), Failure> {
     let shown = ifname.as_str();
     match shown.chars().any(char::is_control) {

@@ -1,4 +1,4 @@
-//! The log file, and stderr for what has no other place.
+//! The log file, and stderr for messages that have no other place.
 
 use super::named_file::Mounts;
 use crate::config::{LogLevel, LogSettings};
@@ -16,13 +16,13 @@ use std::sync::Mutex;
 use tracing::field::display;
 use tracing::level_filters::LevelFilter;
 
-/// So long a reader of stderr is waited for.
+/// How long a reader of stderr is waited for, in milliseconds.
 const PATIENCE: u16 = 1_000;
-/// A pipe that says it has room takes so many bytes at once, and no write blocks.
+/// The number of bytes that a pipe with room takes at once, so that no write blocks.
 const AT_ONCE: usize = 4096;
 
-/// Says a sentence on stderr, which callers forward to their own log. That
-/// nobody may be there to read it is no failure, and nothing is waited for.
+/// Writes a sentence to stderr, which callers forward to their own log. It is not a failure if
+/// nothing reads it, and a write never waits.
 pub fn complain(sentence: &str) {
     let (stderr, line) = (io::stderr(), format!("hereabouts: {}\n", escape(sentence)));
     for part in line.as_bytes().chunks(AT_ONCE) {
@@ -33,13 +33,13 @@ pub fn complain(sentence: &str) {
     }
 }
 
-/// Whom a call is about: in every line of the log, so that those of one pod are
-/// found by its name or its uid.
+/// What a call is about. It is in every line of the log, so that the lines of one pod are found by
+/// its name or its uid.
 #[derive(Debug, Clone, Default)]
 pub struct Subject {
-    /// ADD, DEL, CHECK, GC or STATUS.
+    /// The verb: ADD, DEL, CHECK, GC or STATUS.
     pub verb: String,
-    /// The pod, where the runtime names one.
+    /// The pod, if the runtime names one.
     pub pod: Option<PodRef>,
     /// The sandbox and its interface; GC and STATUS have none.
     pub sandbox: Option<(String, String)>,
@@ -48,22 +48,22 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// From then on each line has it, until the process ends.
+    /// Adds it to each line from now on, until the process ends.
     fn stand_in_each_line(&self) {
         let pod = self.pod.as_ref().map(display);
         let uid = self.pod.as_ref().and_then(|pod| pod.uid.as_ref()).map(display);
         let (container, interface) = self.sandbox.as_ref().map(|(container, interface)| (display(container), display(interface))).unzip();
         let span = tracing::error_span!("call", verb = %self.verb, pod, uid, container, interface, network = %self.network);
-        // Entered for good: a process is one call.
+        // The span is never left: a process is one call.
         std::mem::forget(span.entered());
     }
 }
 
-/// Appends to the file from now on. Never follows a symbolic link, never waits
-/// for a FIFO, never opens a device.
+/// Appends to the file from now on. Never follows a symbolic link, never waits for a FIFO, never
+/// opens a device.
 ///
 /// # Errors
-/// The file cannot be opened, or is none that may be written.
+/// The file cannot be opened, or may not be written.
 pub fn start(path: &Path, settings: &LogSettings, subject: &Subject) -> io::Result<()> {
     let file = match &settings.below {
         None => open_any(path)?,
@@ -86,12 +86,12 @@ pub fn start(path: &Path, settings: &LogSettings, subject: &Subject) -> io::Resu
 
 const APPEND: OFlag = OFlag::O_WRONLY.union(OFlag::O_APPEND).union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 const MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
-/// Says of a file that hereabouts made it for the network configurations that
-/// name it; the store's directories carry the same.
+/// The mark of a file that hereabouts made for the network configurations that name it. The store's
+/// directories carry the same mark.
 const MARK: Mode = Mode::S_ISVTX;
 
-/// A file of the operator's choice, in a directory that is made where it alone is
-/// missing: a node has no /var/log/hereabouts before its first log.
+/// Opens a file of the operator's choice. If only its directory is missing, the directory is
+/// created: a node has no /var/log/hereabouts before its first log.
 fn open_any(path: &Path) -> io::Result<File> {
     let look = || open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
     if matches!(look(), Err(Errno::ENOENT)) {
@@ -108,8 +108,8 @@ fn open_any(path: &Path) -> io::Result<File> {
     reopen(&look()?)
 }
 
-/// A file that we made below a directory, and no other: what a network
-/// configuration names may be anybody's log.
+/// Opens a file below a directory only if we made it, because a network configuration may name the
+/// log of any other program.
 fn open_ours(path: &Path, root: &Path, is_listed: bool) -> io::Result<File> {
     let mounts = Mounts::read()?;
     let allowed = if is_listed { vec![root.to_owned()] } else { Vec::new() };
@@ -145,7 +145,7 @@ fn open_ours(path: &Path, root: &Path, is_listed: bool) -> io::Result<File> {
     reopen(&found)
 }
 
-/// Makes the last directory of a path alone.
+/// Creates only the last directory of a path.
 fn make_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -163,7 +163,7 @@ fn reopen(found: &OwnedFd) -> io::Result<File> {
     File::options().append(true).open(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
-/// Text on one line, in which nothing moves a terminal's cursor or turns the
+/// Returns the text on one line, without anything that moves a terminal's cursor or turns the
 /// direction of writing.
 fn escape(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -178,8 +178,8 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Writes each event as one line, whatever stands in its values: names are of
-/// the choice of authors who may not write to a log.
+/// Writes each event as one line, whatever its values contain: names are chosen by authors who may
+/// not write to a log.
 struct Escaped(File);
 
 impl Write for Escaped {

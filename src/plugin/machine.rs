@@ -1,5 +1,5 @@
-//! Looks at the machine: host name and flat file. Looks only, and decides
-//! nothing; `evidence` looks at boot, hardware and sandboxes.
+//! Looks at the machine: host name and flat file. It only looks and decides nothing; `evidence`
+//! looks at boot, hardware and sandboxes.
 
 pub use super::evidence::Machine;
 use super::failure::Failure;
@@ -13,24 +13,22 @@ use nix::sys::stat::stat;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Names a flat file explicitly; whoever sets the process's environment is
-/// its operator.
+/// The variable that names a flat file explicitly. The operator of a process sets its environment.
 pub const CONFIG_VARIABLE: &str = "HEREABOUTS_CONFIG";
 
-/// Finds and parses the node's own flat file, and lays the one over it that the
-/// network configuration's `configuration_path` names. That path never decides
-/// whether the node's own is read: who the node is, its operator alone says.
+/// Finds and parses the node's own flat file. The file that the network configuration's
+/// `configuration_path` names is laid over it. That path never decides whether the node's own file
+/// is read: only the node's operator says who the node is.
 ///
 /// # Errors
-/// One is there and cannot be used; or the environment names one that is not
-/// there.
+/// A flat file exists and cannot be used; or the environment names one that does not exist.
 pub fn flat_file(variables: &NodeVariables, configuration_path: Option<&str>) -> Result<Option<FlatFile>, ConfigError> {
     let own = own_flat_file(variables)?;
     let allowed = allowed_paths(own.as_ref());
     let read_chosen = |path: &Path| named_file::read(path, &allowed).map(|(_, bytes)| bytes);
     let chosen = configuration_path.map(|path| first_of(chosen_places(Path::new(path)), Chosen::ByNetwork, &read_chosen));
     let chosen = chosen.transpose()?.flatten();
-    // Whereabouts' networks name the file that is found without their word, too.
+    // Networks of Whereabouts also name the file that is found in any case.
     let is_own = |file: &FlatFile| own.as_ref().is_some_and(|own| own.path() == file.path());
     Ok(match chosen.filter(|file| !is_own(file)) {
         Some(chosen) => Some(chosen.above(own)),
@@ -51,7 +49,7 @@ fn first_of(places: Vec<PathBuf>, chosen: Chosen, read: &dyn Fn(&Path) -> io::Re
     for path in places {
         match read(&path) {
             Ok(bytes) => return FlatFile::parse(path, &bytes, chosen).map(Some),
-            // configuration_path may name a directory as well.
+            // configuration_path may also name a directory.
             Err(error) if is_nothing(&error) || error.raw_os_error() == Some(Errno::EISDIR as i32) => {}
             Err(error) => return Err(unreadable(&path, &error)),
         }
@@ -66,7 +64,7 @@ fn allowed_paths(flat: Option<&FlatFile>) -> Vec<PathBuf> {
 /// Reads the file that `resolvConf` names.
 ///
 /// # Errors
-/// It cannot be read, or leads to where a network configuration may not look.
+/// The file cannot be read, or leads to a place where a network configuration may not look.
 pub fn read_resolv_conf(file: &ResolvConf, flat: Option<&FlatFile>) -> io::Result<Vec<u8>> {
     if file.own {
         return read_small(&file.path);
@@ -87,12 +85,12 @@ fn is_nothing(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ENOTDIR))
 }
 
-/// This node's name: `node_name` of the node's own flat file, else `NODENAME`,
-/// else the `nodename` file beside that flat file, else, for a store of one
-/// machine, the host name.
+/// Returns this node's name: `node_name` of the node's own flat file, otherwise `NODENAME`,
+/// otherwise the `nodename` file next to that flat file, otherwise, for a store of one machine, the
+/// host name.
 ///
 /// # Errors
-/// The name is none, or one that many machines share.
+/// The name is not valid, or is one that many machines share.
 pub fn node_name(variables: &NodeVariables, settings: &Settings, flat: Option<&FlatFile>) -> Result<NodeName, Failure> {
     if let Some(name) = &settings.node_name {
         return Ok(name.clone());
@@ -132,15 +130,15 @@ pub fn node_name(variables: &NodeVariables, settings: &Settings, flat: Option<&F
     Ok(parse("host name", &name)?)
 }
 
-/// Whether the directory, or the nearest one above it, is on a filesystem
-/// that other machines may reach.
+/// Returns whether the directory, or the nearest existing one above it, is on a filesystem that
+/// other machines may reach.
 fn is_shared(directory: &Path) -> bool {
     use crate::store::disk::{Disk, RealDisk};
     let nearest = directory.ancestors().find(|path| path.is_dir());
     nearest.is_some_and(|path| !RealDisk::new(path.to_owned()).is_local().unwrap_or(true))
 }
 
-/// Whether the path leads to the namespace that this process is in.
+/// Returns whether the path leads to the namespace that this process is in.
 #[must_use]
 pub fn is_own_netns(path: &Path) -> bool {
     let own = stat("/proc/self/ns/net");

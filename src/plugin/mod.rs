@@ -1,6 +1,6 @@
-//! Protocol, configuration, allocation and store put together; one verb a
-//! file. `failure` owns the only mapping of errors to CNI codes, `host` looks
-//! at the machine.
+//! The plugin: brings protocol, configuration, allocation and store together, with one verb per
+//! file. `failure` has the only mapping of errors to CNI codes; `machine` and `evidence` look at
+//! the machine.
 
 pub mod add;
 pub mod ask;
@@ -47,25 +47,25 @@ use std::time::Duration;
 
 /// The plugin of one process.
 pub struct Ipam<'a> {
-    /// The environment.
+    /// Returns a variable of the environment.
     pub environment: &'a Environment,
-    /// Whether the process that called has gone.
+    /// Returns whether the calling process has exited.
     pub orphaned: &'a dyn Fn() -> bool,
-    /// Starts logging as soon as the configuration says where to.
+    /// Starts the log as soon as the configuration names its file.
     pub log: &'a dyn Fn(&LogSettings, &dyn Fn() -> Subject),
-    /// What is done, for the last line of the log.
+    /// What the call has done, for the last line of the log.
     pub report: Report,
     /// What the call finds around it.
     pub surroundings: Rc<dyn Surroundings>,
 }
 
-/// What a call finds around it: this machine, its stores and its sandboxes. The
-/// methods as they come look at the real ones; a test brings its own.
+/// What a call finds around it: this machine, its stores and its sandboxes. The default methods
+/// look at the real ones; a test brings its own.
 pub trait Surroundings {
-    /// What identifies this machine and its boot.
+    /// Returns what identifies this machine and its boot.
     ///
     /// # Errors
-    /// The kernel does not tell.
+    /// The kernel does not show it.
     fn machine(&self) -> Result<Machine, Failure> {
         Machine::look()
     }
@@ -78,17 +78,17 @@ pub trait Surroundings {
         stores::open(settings, host, self.before_shared(), proxy)
     }
 
-    /// What is done before a filesystem is asked whose server may never answer.
+    /// Returns what to do before the use of a filesystem whose server may never answer.
     fn before_shared(&self) -> Rc<dyn Fn()> {
         stores::nothing()
     }
 
-    /// What is to be answered when the call is then at it for too long.
+    /// Sets what to answer if the call takes too long from then on.
     fn is_late_after(&self, late: Late) {
         drop(late);
     }
 
-    /// Whether the sandbox of a record of this machine's is still there.
+    /// Returns whether the sandbox of a record of this machine still exists.
     fn life(&self, machine: &Machine, held: &Record) -> Life {
         ipam::classify_record(held, machine)
     }
@@ -98,12 +98,12 @@ pub trait Surroundings {
         machine.see(netns)
     }
 
-    /// What this node owes.
+    /// Returns the debts of this node.
     fn debts(&self, settings: &Settings) -> Debts {
         Debts::new(settings.debts_dir.clone())
     }
 
-    /// A call has done its work, and its store is there.
+    /// Takes over a call that has done its work, with its store still open.
     fn answered(&self, ready: Ready) {
         drop(ready);
     }
@@ -136,16 +136,16 @@ impl Surroundings for ThisMachine {
 }
 
 impl ThisMachine {
-    /// `end_when_late` ends the process with that answer when the time is over, unless
-    /// the call has answered before.
+    /// Returns the surroundings of a real call. `end_when_late` ends the process with that answer
+    /// when its time is over, unless the call has answered before.
     #[must_use]
     pub fn new(end_when_late: fn(Late)) -> Self {
         Self { answered: RefCell::default(), late: Rc::default(), end_when_late }
     }
 
-    /// After the answer: pays debts in the store that the call has used, if there
-    /// are any; `end` sees to it that this takes no longer than it is told, or
-    /// says that it cannot: then they are left to another call.
+    /// Pays debts after the answer, in the store that the call has used, if there are any. `end`
+    /// ensures that this takes no longer than the time that it is given. If it returns false, it
+    /// cannot ensure this, and the debts are left to another call.
     pub fn pay_debts(&self, end: &dyn Fn(Duration) -> bool) {
         let Some(ready) = self.answered.take() else {
             return;
@@ -157,7 +157,7 @@ impl ThisMachine {
     }
 }
 
-/// What every verb needs but the store, settled.
+/// Everything that a verb needs except the store.
 pub struct Settled {
     pub(crate) settings: Settings,
     pub(crate) node: NodeName,
@@ -174,22 +174,22 @@ impl Settled {
         self.surroundings.open_store(&self.settings, host, proxy)
     }
 
-    /// What a record says of a sandbox, but for its address and pod.
+    /// Returns what a record says about a sandbox, without its address and pod.
     fn record(&self, attachment: Attachment, sandbox: &Sandbox) -> Record {
         self.machine.record(attachment, self.surroundings.see(&self.machine, sandbox.netns.as_deref()))
     }
 
-    /// What this node's pods have given back of late.
+    /// Returns the notes of what this node's pods have recently given back.
     pub(crate) fn freed(&self) -> Freed {
         Freed::new(&self.settings.debts_dir, &self.node, self.machine.now)
     }
 
-    /// What this node owes for an attachment in this store.
+    /// Returns the account of what this node owes for an attachment in this store.
     pub(crate) fn account(&self, attachment: Attachment) -> Account {
         Account::new(Rc::clone(&self.debts), &self.settings.store, attachment)
     }
 
-    /// The holder that a call is about.
+    /// Returns the holder that a call is about.
     pub(crate) fn attachment(&self, call: &Call, sandbox: &Sandbox) -> Attachment {
         Attachment {
             node: self.node.clone(),
@@ -200,7 +200,7 @@ impl Settled {
     }
 }
 
-/// What every verb needs.
+/// Everything that a verb needs.
 pub struct Ready {
     settled: Settled,
     pub(crate) store: Box<dyn Store>,
@@ -215,12 +215,12 @@ impl std::ops::Deref for Ready {
 }
 
 impl Ready {
-    /// Whether the sandbox of one of this node's records is there.
+    /// Returns whether the sandbox of one of this node's records exists.
     pub(crate) fn life(&self, held: &Record) -> Life {
         self.surroundings.life(&self.machine, held)
     }
 
-    /// Pays debts in this store, for a moment. Whoever does so has no lock.
+    /// Pays debts in this store, for a moment. The caller must not hold a lock.
     pub fn pay_debts(&self) {
         self.debts.pay_after(self, self.debts.of_store(&self.settings.store), Deadline::after(debts::OF_A_CALL));
     }
@@ -231,7 +231,7 @@ impl Ready {
         self.debts.pay_of(attachment, &self.settings.store, self.store.as_ref(), &is_dead, deadline);
     }
 
-    /// The work of the call is done.
+    /// Reports that the work of the call is done.
     pub(crate) fn answered(self) {
         let surroundings = Rc::clone(&self.surroundings);
         surroundings.answered(self);
@@ -244,21 +244,21 @@ impl Ipam<'_> {
         machine::flat_file(&self.environment.node, Merged::configuration_path(&call.configuration))
     }
 
-    /// Settles store, node and machine, and starts the log.
+    /// Determines store, node and machine, and starts the log.
     pub(crate) fn ready(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Ready, Failure> {
         let settled = self.settle(call, flat, &|must_name_store| Settings::parse(merged, must_name_store))?;
         let store = settled.open(&self.environment.proxy)?;
         Ok(Ready { settled, store })
     }
 
-    /// The same for a verb that frees, which is stopped by as little as can be.
+    /// Does the same for a verb that frees, which as few problems as possible may stop.
     pub(crate) fn ready_to_release(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Ready, Failure> {
         let settled = self.settle_to_release(call, merged, flat)?;
         let store = settled.open(&self.environment.proxy)?;
         Ok(Ready { settled, store })
     }
 
-    /// The same without the store.
+    /// Does the same without the store.
     pub(crate) fn settle_to_release(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Settled, Failure> {
         self.settle(call, flat, &|must_name_store| Settings::parse_to_release(merged, must_name_store))
     }
@@ -281,11 +281,11 @@ impl Ipam<'_> {
 }
 
 impl Ipam<'_> {
-    /// Whom the call is about. The variables were checked before it began.
+    /// Returns what the call is about. The variables were checked before the call began.
     fn subject(&self, call: &Call) -> Subject {
         Subject {
             verb: text(&self.environment.call.command).unwrap_or_default(),
-            // A DEL has nothing to do with what is wrong with them.
+            // A DEL ignores errors in the arguments.
             pod: CniArgs::parse(&call.args).ok().and_then(|args| args.pod),
             sandbox: text(&self.environment.call.container_id).zip(text(&self.environment.call.ifname)),
             network: call.network.to_string(),
@@ -293,7 +293,7 @@ impl Ipam<'_> {
     }
 }
 
-/// A variable of the call.
+/// Returns a variable of the call as text.
 fn text(variable: &Option<OsString>) -> Option<String> {
     variable.as_ref().map(|value| value.to_string_lossy().into_owned())
 }

@@ -1,14 +1,14 @@
-//! Which mount a name stands in. A directory can be bound to several places; what
-//! is mounted on a name in one of them is not mounted on it in the others.
+//! Finds the mount that contains a name. A directory can be bound to several places, and a mount on
+//! a name in one of these places does not appear in the others.
 
 use nix::libc;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The mount in which the name of a path stands; `is_plain` says that a plain file
-/// is seen there, which must then be in the same mount. `None` where it cannot be
-/// told, or where the name is a link, which may lead elsewhere tomorrow.
+/// Returns the number of the mount that contains the name of a path. `is_plain` says that a plain
+/// file is seen there, which must then be in the same mount. Returns `None` if the mount is
+/// unknown, or if the name is a link, which may lead elsewhere later.
 pub(super) fn holds(directory: &Path, path: &Path, is_plain: bool) -> Option<u64> {
     if path.symlink_metadata().is_ok_and(|found| found.file_type().is_symlink()) {
         return None;
@@ -17,8 +17,8 @@ pub(super) fn holds(directory: &Path, path: &Path, is_plain: bool) -> Option<u64
     (!is_plain || number(path) == Some(mount)).then_some(mount)
 }
 
-/// The number of the mount that a path is in: since Linux 6.8 one that is never
-/// used again, since 5.8 the one of the table of mounts; older ones say none.
+/// Returns the number of the mount that a path is in. Since Linux 6.8 this number is never used
+/// again; since 5.8 it is the number in the table of mounts; older kernels give none.
 fn number(path: &Path) -> Option<u64> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
     let asked = libc::STATX_MNT_ID | libc::STATX_MNT_ID_UNIQUE;

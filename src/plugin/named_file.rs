@@ -1,9 +1,8 @@
-//! Opens a file that a network configuration names. Its author is not root, and
-//! an open alone can do harm: a watchdog starts, a line of the kernel's log is
-//! gone, a pod's own FUSE daemon never answers. So each name on the way is
-//! opened as a path, which asks the filesystem that it is found in and no
-//! other; the mount below it is looked at before anything else is done with it;
-//! and only a regular file is opened.
+//! Opens a file that a network configuration names. The author of that configuration is not root,
+//! and a mere open can do harm: a watchdog starts, a line of the kernel's log is lost, a pod's own
+//! FUSE daemon never answers. So each name on the way is opened as a path (`O_PATH`), which asks
+//! only the filesystem in which the name is found. Its mount is checked before anything else is
+//! done with it, and only a regular file is opened.
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, readlinkat};
@@ -14,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-/// The kernel's own, and those that mount on a look or ask a process.
+/// Filesystems of the kernel, and filesystems that mount something on access or ask a process.
 const NEVER: &[&str] = &[
     "autofs",
     "binder",
@@ -47,13 +46,13 @@ const MOST_LINKS: u32 = 40;
 
 /// The mounts of this process's namespace, by their number.
 pub(super) struct Mounts {
-    /// Device and type.
+    /// The device and the type of each mount.
     by_id: HashMap<u64, (String, String)>,
     /// The device of the root.
     root: Option<String>,
 }
 
-/// Where a path has led so far.
+/// The place to which a path has led so far.
 struct Walk<'a> {
     mounts: Mounts,
     allowed: &'a [PathBuf],
@@ -62,11 +61,11 @@ struct Walk<'a> {
     at: Vec<(OsString, OwnedFd)>,
 }
 
-/// The bytes of a regular file, and where it is, all links followed.
+/// Reads a regular file. Returns where it is, with all links followed, and its bytes.
 ///
 /// # Errors
-/// As the kernel says; or it is no regular file, or on a filesystem from which
-/// no network configuration is read.
+/// The kernel's error; or the file is not a regular file, or it is on a filesystem from which no
+/// network configuration is read.
 pub(super) fn read(path: &Path, allowed: &[PathBuf]) -> io::Result<(PathBuf, Vec<u8>)> {
     let root = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut walk = Walk { mounts: Mounts::read()?, allowed, root, at: Vec::new() };
@@ -106,12 +105,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Goes one name further; or says where the link that stands there leads.
+    /// Goes one name further. If the name is a link, returns where the link leads instead.
     fn enter(&mut self, name: &OsStr) -> io::Result<Option<OsString>> {
         let above = self.at.last().map_or(&self.root, |(_, fd)| fd);
         let found = openat(above.as_fd(), name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
         self.mounts.check(&found, &self.place(Some(name)), self.allowed)?;
-        // Of a link the name is read, and of anything else this fails.
+        // For a link, this reads its target; for anything else it fails.
         match readlinkat(found.as_fd(), "") {
             Ok(target) => Ok(Some(target)),
             Err(Errno::EINVAL | Errno::ENOENT) => {
@@ -129,8 +128,10 @@ impl Walk<'_> {
 }
 
 impl Mounts {
+    /// Reads the table of mounts.
+    ///
     /// # Errors
-    /// The kernel does not say.
+    /// The kernel does not show it.
     pub(super) fn read() -> io::Result<Self> {
         let text = std::fs::read_to_string("/proc/self/mountinfo")?;
         let (mut by_id, mut root) = (HashMap::new(), None);
@@ -149,11 +150,11 @@ impl Mounts {
         Ok(Self { by_id, root })
     }
 
-    /// Refuses what is on a filesystem that is no place for a configuration, or a
-    /// log. The node's own root may be of any type.
+    /// Refuses a file on a filesystem that must not contain a configuration or a log. The node's
+    /// own root may be of any type.
     ///
     /// # Errors
-    /// It is on such a one, or that cannot be told.
+    /// The file is on such a filesystem, or its mount is unknown.
     pub(super) fn check(&self, found: &OwnedFd, place: &Path, allowed: &[PathBuf]) -> io::Result<()> {
         let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd()))?;
         let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok());
@@ -196,7 +197,7 @@ mod tests {
         for kind in ["proc", "sysfs", "devtmpfs", "autofs", "cgroup2", "bpf"] {
             assert!(!check(kind, "8:1", &site), "{kind}");
         }
-        // A node that lives on one.
+        // A node whose root is on one of these.
         assert!(check("fuse.mergerfs", "0:50", &[]) && check("ext4", "8:1", &[]) && check("nfs4", "8:1", &[]));
     }
 

@@ -1,6 +1,6 @@
-//! Which addresses an ADD tries first, and which it leaves to others while another
-//! is free: what the pod had a moment ago (`freed`), and on a network with `sticky`
-//! what its StatefulSet's pod of that name had before. All of it is a hint that
+//! Which addresses an ADD tries first, and which it leaves to other pods while another address is
+//! free. It considers what pods had a moment ago (`recently_freed`) and, on a network with
+//! `sticky`, what the StatefulSet pods of the same names had before. All of it is a hint that
 //! decides nothing: the claim does.
 
 use super::ask::Ask;
@@ -12,26 +12,26 @@ use crate::store::{Store, StoreError};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// For the list of what is remembered, of the time that an ADD has.
+/// The time for the list of remembered addresses, as a part of the time of an ADD.
 const LOOK: Duration = Duration::from_secs(5);
-/// For each address that is remembered anew; the addresses are given by then.
+/// The time for each newly remembered address. The addresses have been given before that.
 const WRITE: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The preferences of one ADD, see the module.
 pub(super) struct Preferred {
     pub(super) lately: Lately,
-    /// What is remembered for the pod.
+    /// The addresses that are remembered for the pod.
     remembered: Vec<IpAddr>,
 }
 
 impl Preferred {
-    /// Looks for what concerns an ADD. Only where something is claimed: with `sticky`
-    /// this is one request to the API server, or a look at one directory.
+    /// Looks for the hints that concern an ADD. This is done only if an address is claimed: with
+    /// `sticky` it is one request to the API server, or a look at one directory.
     ///
     /// # Errors
-    /// The network has `sticky` and this node may not read, or the cluster does not
-    /// know, what is remembered. A store that is away for the moment is no error:
-    /// the claim tells.
+    /// The network has `sticky`, and this node may not read what is remembered, or the cluster does
+    /// not know the resource. A store that is away for the moment is not an error: the claim
+    /// reports it.
     pub(super) fn find(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline) -> Result<Self, Failure> {
         let record = ask.record;
         let lately = ask.freed.map_or_else(Lately::default, |freed| freed.lately(&record.attachment, record.pod.as_ref(), ask.scope));
@@ -50,8 +50,8 @@ impl Preferred {
         Ok(Self { lately: lately.and(&own, others), remembered: own })
     }
 
-    /// What is to be remembered of the addresses that an ADD gives: nothing where
-    /// that is what was remembered.
+    /// Returns what is to be remembered of the addresses that an ADD gives. Returns nothing if it
+    /// is remembered already.
     pub(super) fn to_remember(&self, ask: &Ask<'_>, held: &[Allocation]) -> Vec<Sticky> {
         let Some(owner) = owner(ask) else { return Vec::new() };
         let given: Vec<IpAddr> = held.iter().filter(|held| held.record.source == Source::Dynamic).map(|held| held.address).collect();
@@ -66,7 +66,7 @@ fn owner(ask: &Ask<'_>) -> Option<StickyOwner> {
     StickyOwner::of(&ask.record.attachment, ask.record.pod.as_ref()).filter(|_| ask.sticky)
 }
 
-/// Remembers what an ADD has given. It is given all the same where that fails.
+/// Remembers what an ADD has given. If that fails, the addresses are given in any case.
 pub(super) fn remember(store: &dyn Store, ask: &Ask<'_>, all: &[Sticky]) {
     for sticky in all {
         if let Err(error) = store.remember(ask.scope, sticky, Deadline::after(WRITE)) {

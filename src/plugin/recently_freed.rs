@@ -1,15 +1,14 @@
-//! What this node's pods have given back of late, so that a pod keeps its address
-//! when its sandbox is made anew.
+//! The addresses that this node's pods have recently given back, so that a pod keeps its address
+//! when its sandbox is recreated.
 //!
-//! A runtime makes the DEL of a sandbox that died, or of all after a boot, a moment
-//! before the ADD of the new one: the address is free by then, and others are asking.
-//! What a DEL, GC or `sweep` frees is noted by the pod's uid, network and interface.
-//! The next ADD of that uid tries it first, and for some seconds ADDs of other uids
-//! pass it over while another address is free. All of it is a hint that decides
-//! nothing: the claim does. It is of one boot and of one node, and lies beside the
-//! debts, where no store is asked.
+//! A runtime calls the DEL of a sandbox that died, or of all sandboxes after a boot, a moment
+//! before the ADD of the new one. In that moment the address is free, and others ask for addresses.
+//! So everything that a DEL, GC or `sweep` frees is noted by the pod's uid, network and interface.
+//! The next ADD of that uid tries the address first, and for some seconds ADDs of other uids pass
+//! it over while another address is free. All of it is a hint that decides nothing: the claim does.
+//! The notes are of one boot and one node, and they are next to the debts, where no store is asked.
 //!
-//! One file, a line for each address, the newest at the end; only its end is read.
+//! There is one file with one line per address, the newest at the end. Only its end is read.
 
 use crate::addr::{AddrSet, Range};
 use crate::digest;
@@ -22,21 +21,21 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// So long other pods pass over what was freed.
+/// For how long other pods pass over what was freed.
 const SPARED: Duration = Duration::from_secs(10);
-/// So long a pod is tried the address that it had.
+/// For how long the address that a pod had is tried first.
 const KEPT: Duration = Duration::from_secs(3600);
-/// So much of the end is read: some 800 addresses.
+/// The number of bytes that are read at the end: some 800 addresses.
 const READ: u64 = 64 * 1024;
-/// A file of more bytes is begun anew with its end.
+/// The number of bytes above which a file is written again with only its end.
 const LARGEST: u64 = 4 * READ;
 
-/// One line: milliseconds since 1970, and hashes of who held the address where,
-/// before the address itself.
+/// One line: milliseconds since 1970, then hashes that tell who held the address and where, then
+/// the address itself.
 #[derive(Debug)]
 struct Line<'l> {
     at: u64,
-    /// Of the pod's uid, the network and the interface.
+    /// The hash of the pod's uid, the network and the interface.
     key: &'l str,
     container: &'l str,
     scope: &'l str,
@@ -59,14 +58,14 @@ impl std::fmt::Display for Line<'_> {
     }
 }
 
-/// What an ADD is to try, and what to leave to others.
+/// The addresses that an ADD tries, and those that it leaves to others.
 #[derive(Debug, Default)]
 pub struct Lately {
     own: Vec<IpAddr>,
     others: Vec<IpAddr>,
 }
 
-/// See the module.
+/// The notes of one node, see the module.
 #[derive(Debug)]
 pub struct Freed {
     path: PathBuf,
@@ -74,14 +73,13 @@ pub struct Freed {
 }
 
 impl Freed {
-    /// Of a node that notes its debts in a directory.
+    /// Returns the notes of a node that has its debts in the directory `debts`.
     #[must_use]
     pub fn new(debts: &Path, node: &NodeName, now: SystemTime) -> Self {
         Self { path: debts.with_file_name("freed").join(node.as_str()), now }
     }
 
-    /// Notes an address that was freed just now. That it cannot be noted is no
-    /// failure of anything.
+    /// Notes an address that was freed just now. A failure to note it fails nothing.
     pub fn note(&self, freed: &Allocation) {
         let attachment = &freed.record.attachment;
         let Some(key) = key(attachment, freed.record.pod.as_ref()) else {
@@ -95,7 +93,7 @@ impl Freed {
         }
     }
 
-    /// One write to the end of the file: what others write at once stays whole.
+    /// Adds a line with one write to the end of the file, so that concurrent lines stay whole.
     fn add(&self, line: &Line<'_>) -> io::Result<()> {
         let open = || File::options().create(true).append(true).mode(0o600).open(&self.path);
         let mut file = match open() {
@@ -110,7 +108,8 @@ impl Freed {
         if LARGEST < file.metadata()?.len() { self.begin_anew() } else { Ok(()) }
     }
 
-    /// What another call adds meanwhile is lost, which costs a hint.
+    /// Writes the file again with only its end. What another call adds in the meantime is lost,
+    /// which costs a hint.
     fn begin_anew(&self) -> io::Result<()> {
         let aside = self.path.with_extension(std::process::id().to_string());
         let end = self.end();
@@ -118,7 +117,7 @@ impl Freed {
         std::fs::rename(aside, &self.path)
     }
 
-    /// The last lines; none of a file that is not there or cannot be read.
+    /// Returns the last lines; none if the file does not exist or cannot be read.
     fn end(&self) -> String {
         let read = || {
             let file = File::open(&self.path)?;
@@ -127,15 +126,15 @@ impl Freed {
             let mut bytes = vec![0; usize::try_from(length - from).unwrap_or(0)];
             let read = file.read_at(&mut bytes, from)?;
             bytes.truncate(read);
-            // The first one may be cut off.
+            // The first line may be cut off.
             let whole = if from == 0 { 0 } else { bytes.iter().position(|byte| *byte == b'\n').map_or(read, |at| at + 1) };
             io::Result::Ok(String::from_utf8_lossy(&bytes[whole..]).into_owned())
         };
         read().unwrap_or_default()
     }
 
-    /// What an ADD of a pod has to know. Of one without a uid nothing is noted, and it
-    /// gets the lowest free address as ever.
+    /// Returns what an ADD of a pod must know. For a pod without a uid nothing is noted, and it
+    /// gets the lowest free address as always.
     #[must_use]
     pub fn lately(&self, attachment: &Attachment, pod: Option<&PodRef>, scope: &Scope) -> Lately {
         let Some(key) = key(attachment, pod) else {
@@ -143,11 +142,11 @@ impl Freed {
         };
         let (mut lately, mut container, scope, now) = (Lately::default(), None, hash_of(scope), millis(self.now));
         let end = self.end();
-        // From the newest on. A clock that was set back makes nothing recent for ever.
+        // From the newest line on. A clock that was set back makes nothing recent forever.
         for line in end.lines().rev().filter_map(Line::parse).filter(|line| line.scope == scope && line.at <= now) {
             let age = Duration::from_millis(now - line.at);
             if line.key == key {
-                // What its newest sandbox had, and none before that.
+                // Only what the pod's newest sandbox had counts, not what an earlier one had.
                 if age < KEPT && *container.get_or_insert(line.container) == line.container {
                     lately.own.extend(line.address.parse::<IpAddr>());
                 }
@@ -162,7 +161,7 @@ impl Freed {
 }
 
 impl Lately {
-    /// The same with what is remembered for longer, which comes after it.
+    /// Returns the same with addresses that are remembered for longer, which come after it.
     #[must_use]
     pub fn and(mut self, own: &[IpAddr], others: Vec<IpAddr>) -> Self {
         let new: Vec<IpAddr> = own.iter().copied().filter(|address| !self.own.contains(address)).collect();
@@ -173,7 +172,7 @@ impl Lately {
         self
     }
 
-    /// From where a slot's address is to come, in order: what its pod had; what no
+    /// Returns the sets from which a slot's address is taken, in order: what its pod had; what no
     /// other pod had a moment ago; the rest.
     #[must_use]
     pub fn order<'s>(&self, slot: &'s Slot) -> Vec<(Cow<'s, AddrSet>, &'s Offer)> {
@@ -241,8 +240,8 @@ mod tests {
         Allocation { scope: Scope::default(), address: "10.0.0.1".parse().unwrap(), record: held, version: None }
     }
 
-    /// A node that makes a thousand pods an hour for a year has no more of it than one
-    /// that made a thousand; and the newest are known.
+    /// A node that makes a thousand pods per hour for a year has no larger file than one that made
+    /// a thousand pods; and the newest pods are known.
     #[test]
     fn what_is_noted_does_not_grow_without_end() {
         let root = std::env::temp_dir().join(format!("hereabouts-freed-{}", std::process::id()));

@@ -1,6 +1,6 @@
-//! STATUS: would an ADD be served? Polled by runtimes, so it takes no lock;
-//! and on a default network a "no" takes the node away, so a full range is
-//! one only when the operator asks for that.
+//! STATUS: tells whether an ADD would be served. Runtimes poll it, so it takes no lock. On a
+//! default network a "no" takes the node out of service, so a full range is a "no" only if the
+//! operator asks for that.
 
 use super::failure::Failure;
 use super::{Ipam, limit_check};

@@ -1,4 +1,4 @@
-//! The store that the settings name.
+//! Opens the store that the settings name.
 
 use super::evidence::life_here;
 use crate::config::{DATA_DIR, Settings, StoreKind};
@@ -11,16 +11,16 @@ use crate::store::upkeep::Upkeep;
 use crate::store::{Store, StoreError};
 use std::rc::Rc;
 
-/// Where this node notes which file stores it uses; outside of them.
+/// The directory in which this node notes which file stores it uses. It is outside of the stores.
 const NOTES: &str = "/var/lib/cni/hereabouts/stores";
 
-/// What this node has noted of the file stores that it uses.
+/// Returns what this node has noted about the file stores that it uses.
 #[must_use]
 pub fn notes() -> Notes {
     Notes::new(NOTES.into())
 }
 
-/// A file store to be made by an explicit act.
+/// Returns a file store that an explicit command is to create.
 #[must_use]
 pub fn to_make(directory: &std::path::Path, maker: NodeName) -> FileStore<RealDisk> {
     let host = NodeIdentity { node: maker, machine_id: None, boot_id: String::new() };
@@ -34,13 +34,13 @@ pub fn to_make(directory: &std::path::Path, maker: NodeName) -> FileStore<RealDi
     })
 }
 
-/// For a caller that waits as long as it takes.
+/// Returns an action that does nothing, for a caller that waits as long as it takes.
 #[must_use]
 pub fn nothing() -> Rc<dyn Fn()> {
     Rc::new(|| {})
 }
 
-/// The file store that settings name.
+/// Returns the file store that the settings name.
 fn files(settings: &Settings, host: NodeIdentity, before_shared: Rc<dyn Fn()>) -> FileStore<RealDisk> {
     let store = &settings.store;
     let named = match (store.by_flat_file, store.is_default_directory()) {
@@ -53,9 +53,9 @@ fn files(settings: &Settings, host: NodeIdentity, before_shared: Rc<dyn Fn()>) -
         .classifying_with(life_here)
 }
 
-/// Opens it. Of files `before_shared` is called before a filesystem is asked whose
-/// server may never answer. For files that costs nothing; for Kubernetes the kubeconfig is
-/// read, and nobody is connected to.
+/// Opens the store that the settings name. For a file store this costs nothing; `before_shared` is
+/// called before the use of a filesystem whose server may never answer. For the Kubernetes store
+/// this reads the kubeconfig and makes no connection.
 ///
 /// # Errors
 /// The kubeconfig cannot be used.
@@ -73,18 +73,18 @@ pub fn open(
     }
 }
 
-/// On whose behalf an operator uses a store.
+/// The node for which an operator uses a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnBehalf {
-    /// Of this node.
+    /// This node.
     OfThisNode,
-    /// Of another node, or of none.
+    /// Another node, or none.
     OfAnother,
-    /// Of a node that is off for good, and is forgotten.
+    /// A node that is off for good and is to be forgotten.
     OfOneThatIsOff,
 }
 
-/// The same for an operator.
+/// Opens the store for an operator.
 ///
 /// # Errors
 /// The kubeconfig cannot be used.
@@ -112,7 +112,7 @@ pub fn open_to_keep(
     }
 }
 
-/// The store in the Kubernetes API.
+/// Opens the store in the Kubernetes API.
 ///
 /// # Errors
 /// The kubeconfig cannot be used.
@@ -130,7 +130,7 @@ pub fn kubernetes(
     Ok(KubeStore::new(client, &settings.store.data_dir, host, settings.order).classifying_with(life_here).with_node_uid(uid))
 }
 
-/// The URL of the API server that a kubeconfig leads to. Nobody is connected to.
+/// Returns the URL of the API server that a kubeconfig leads to. Makes no connection.
 ///
 /// # Errors
 /// The kubeconfig cannot be used.
@@ -144,14 +144,14 @@ fn client(kubeconfig: &std::path::Path, proxy: &ProxyVariables) -> Result<crate:
     crate::api_client::client::Client::open(kubeconfig, proxy).map_err(|error| StoreError::Kubeconfig { reason: error.to_string() })
 }
 
-/// The Node that a token is bound to: name and uid.
+/// Returns the name and the uid of the Node that a token is bound to.
 #[cfg(feature = "kube")]
 #[must_use]
 pub fn node_of_token(token: &str) -> Option<(String, String)> {
     crate::store::kube::node_of_token(token)
 }
 
-/// The same of the token in a kubeconfig. Nobody is connected to.
+/// Returns the same for the token in a kubeconfig. Makes no connection.
 #[cfg(feature = "kube")]
 #[must_use]
 pub fn node_of_kubeconfig(kubeconfig: &std::path::Path, proxy: &ProxyVariables) -> Option<(String, String)> {

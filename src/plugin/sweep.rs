@@ -1,31 +1,31 @@
-//! What is stale on a node, and freeing it: for GC, which is told who is
-//! valid, and for the command `sweep`, which is not.
+//! Finds the stale records of a node and frees them: for GC, which is given a list of valid
+//! attachments, and for the command `sweep`, which is not.
 
 use crate::ipam::{Allocation, Life, NetworkName, NodeName, Record};
 use crate::retry::Deadline;
 use crate::store::{Access, Filter, Listing, Release, Spared, Store, StoreError};
 
-/// What to look for: records of this node that are not alive.
+/// What to look for: records of this node whose sandboxes are not alive.
 pub struct Sweep<'a> {
-    /// This node; another's records are never touched.
+    /// This node. Records of other nodes are never touched.
     pub node: &'a NodeName,
-    /// Only of this network.
+    /// If set, only the records of this network.
     pub network: Option<&'a NetworkName>,
-    /// Attachments that are valid whatever is seen of them.
+    /// Attachments that are valid, whatever the evidence shows.
     pub spared: Option<Spared>,
-    /// Whether to look alone.
+    /// Whether to look without freeing.
     pub only_look: bool,
-    /// Whether a record's sandbox is there.
+    /// Returns whether a record's sandbox exists.
     pub is_alive: &'a dyn Fn(&Record) -> Life,
 }
 
 impl Sweep<'_> {
-    /// The stale records, as they are read; a damaged one is an error item.
+    /// Returns the stale records as they are read; a damaged record is an error item.
     ///
     /// # Errors
     /// The store cannot be read, or another machine acts for this node.
     pub fn find<'s>(&'s self, store: &'s dyn Store, deadline: Deadline) -> Result<Listing<'s>, StoreError> {
-        // Whoever may not act for this node shall not list for it either.
+        // A caller that may not act for this node must not list for it either.
         drop(store.open(if self.only_look { Access::Read } else { Access::Release }, deadline)?);
         let filter = Filter {
             node: Some(self.node.clone()),
@@ -43,13 +43,13 @@ impl Sweep<'_> {
     }
 }
 
-/// Frees one stale record; whether it was still there, unchanged, and no call of
-/// its attachment was under way: that call decides. A session for each, because
-/// a long sweep must not keep ADDs waiting; the record is read again under the
-/// lock, it may have been re-homed to itself.
+/// Frees one stale record. Returns whether it was freed. It is not if it is gone or changed, or if
+/// a call of its attachment is under way, because that call decides. Each record has a session of
+/// its own, because a long sweep must not keep ADDs waiting. The record is read again under the
+/// lock, because it may have been re-homed to itself.
 ///
 /// # Errors
-/// It may be held still; a repeat is safe.
+/// The record may still be held; a repeat is safe.
 pub fn free(store: &dyn Store, stale: &Allocation, deadline: Deadline) -> Result<bool, StoreError> {
     let Some(_lock) = store.try_lock_attachment(&stale.record.attachment)? else {
         return Ok(false);

@@ -1,6 +1,6 @@
-//! Whether a tmpfs is unmounted everywhere, in whatever mount namespace it was:
-//! as the /run of a container is when that has ended. What was mounted in it, a
-//! sandbox's namespace, has then gone with it.
+//! Detects that a tmpfs is unmounted everywhere, in whatever mount namespace it was. The /run of a
+//! container is unmounted when the container has ended. What was mounted in it, such as a sandbox's
+//! namespace, has then gone with it.
 
 use nix::sys::stat::stat;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
@@ -8,21 +8,21 @@ use nix::sys::statvfs::statvfs;
 use std::io::Read;
 use std::path::Path;
 
-/// A longer table of mounts tells nothing.
+/// The most bytes of the table of mounts that are read.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
-/// The id that the kernel draws for a tmpfs; older ones draw none.
+/// Returns the ID that the kernel draws for a tmpfs. Older kernels draw none.
 pub(super) fn random_id(path: &Path) -> Option<u64> {
     statvfs(path).ok().map(|found| found.filesystem_id()).filter(|id| *id != 0)
 }
 
-/// Whether it is shown that the tmpfs which had this device and this random id
-/// is unmounted everywhere: no filesystem has the device, or another one has it.
+/// Returns whether it is certain that the tmpfs which had this device and this random ID is
+/// unmounted everywhere: no filesystem has the device, or another filesystem has it.
 pub(super) fn is_unmounted(device: u64, tmpfs: u64) -> bool {
     is_free(device) || is_anothers(device, tmpfs).unwrap_or(false)
 }
 
-/// Whether no mounted filesystem has this device, in any mount namespace.
+/// Returns whether no mounted filesystem has this device, in any mount namespace.
 #[cfg(target_arch = "x86_64")]
 fn is_free(device: u64) -> bool {
     use nix::libc;
@@ -35,13 +35,13 @@ fn is_free(device: u64) -> bool {
     asked != 0 && nix::errno::Errno::last() == nix::errno::Errno::EINVAL
 }
 
-/// Other architectures cannot ask.
+/// Returns false: other architectures cannot ask.
 #[cfg(not(target_arch = "x86_64"))]
 const fn is_free(_: u64) -> bool {
     false
 }
 
-/// Whether this mount namespace shows another filesystem of this device.
+/// Returns whether this mount namespace shows another filesystem with this device.
 fn is_anothers(device: u64, tmpfs: u64) -> Option<bool> {
     let mut bytes = Vec::new();
     std::fs::File::open("/proc/self/mountinfo").ok()?.take(LARGEST).read_to_end(&mut bytes).ok()?;
@@ -54,7 +54,7 @@ fn is_anothers(device: u64, tmpfs: u64) -> Option<bool> {
     }))
 }
 
-/// Whether a filesystem that has the device is another one than that tmpfs. What
+/// Returns whether a filesystem with the device is another one than that tmpfs. A filesystem that
 /// is mounted over the place hides it.
 fn holds_another(point: &Path, device: u64, tmpfs: u64) -> bool {
     if !stat(point).is_ok_and(|found| found.st_dev == device) {
@@ -67,7 +67,7 @@ fn holds_another(point: &Path, device: u64, tmpfs: u64) -> bool {
     }
 }
 
-/// Blanks and backslashes are written as `\` and three octal digits.
+/// Decodes blanks and backslashes, which are written as `\` and three octal digits.
 fn unescape(text: &str) -> std::ffi::OsString {
     use std::os::unix::ffi::OsStringExt;
     let mut bytes = Vec::with_capacity(text.len());
@@ -96,7 +96,7 @@ mod tests {
     fn a_device_that_no_filesystem_has_is_unmounted_and_that_of_the_root_is_not() {
         let root = stat("/proc").unwrap().st_dev;
         assert!(!is_free(root));
-        // Of another kind than a tmpfs, so that the tmpfs which had it is gone.
+        // This filesystem is not a tmpfs, so the tmpfs that had the device is gone.
         assert!(is_unmounted(root, 1));
         if cfg!(target_arch = "x86_64") {
             assert!(is_free(nix::sys::stat::makedev(0, 1_000_003)));

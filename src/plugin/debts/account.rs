@@ -1,5 +1,5 @@
-//! The debt of one attachment in one store, as its own calls meet it: ADD pays
-//! it first, DEL leaves one or has paid it.
+//! The debt of one attachment in one store, as its own calls use it: ADD pays it first, DEL leaves
+//! one or has paid it.
 
 use super::note::Unreadable;
 use super::pay::{self, IsDead};
@@ -16,20 +16,20 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// See the module.
+/// The account of one attachment in one store, see the module.
 pub struct Account {
     debts: Rc<Debts>,
     attachment: Attachment,
     store: Place,
-    /// Of its file: made when there is a debt of anybody.
+    /// The name of its file, computed only if there is any debt on this node.
     name: OnceCell<PathBuf>,
 }
 
 /// What a call could not free.
 pub struct Owed<'a> {
-    /// Why.
+    /// Why it could not be freed.
     pub error: &'a StoreError,
-    /// What stands, where that can be told.
+    /// The records that exist, if that is known.
     pub held: Option<Vec<Allocation>>,
     /// Whether the call had the attachment's lock.
     pub exclusive: bool,
@@ -39,18 +39,18 @@ pub struct Owed<'a> {
     pub seen: Record,
 }
 
-/// A debt that an ADD met and that is not paid.
+/// A debt that an ADD found and that is not paid.
 #[must_use]
 pub struct Unpaid(crate::store::disk::Inode);
 
 impl Account {
-    /// The account of an attachment.
+    /// Returns the account of an attachment.
     #[must_use]
     pub fn new(debts: Rc<Debts>, store: &StoreSettings, attachment: Attachment) -> Self {
         Self { debts, attachment, store: Place::of(store), name: OnceCell::new() }
     }
 
-    /// Whether the store is one behind an API server.
+    /// Returns whether the store is behind an API server.
     #[must_use]
     pub const fn is_of_api_server(&self) -> bool {
         self.store.kubeconfig.is_some()
@@ -60,13 +60,13 @@ impl Account {
         self.name.get_or_init(|| name_of(&self.attachment, &self.store))
     }
 
-    /// For an ADD that has the attachment's lock and has not looked at what it
-    /// holds: frees what is due. What is not due stays and is the ADD's to answer
-    /// with, as that of any earlier ADD: the DEL has not ended the attachment.
-    /// Then the debt is [void](Self::cancel) before anybody is told the answer.
+    /// Frees what is due, for an ADD that holds the attachment's lock and has not looked at what
+    /// the attachment holds. What is not due stays, and the ADD answers with it like with the
+    /// addresses of any earlier ADD: the DEL has not ended the attachment. The ADD must then
+    /// [cancel](Self::cancel) the debt before it answers.
     ///
     /// # Errors
-    /// It can be neither paid nor removed.
+    /// The debt can be neither paid nor removed.
     pub fn pay_first(
         &self,
         store: &dyn Store,
@@ -90,16 +90,16 @@ impl Account {
         Ok(Some(Unpaid(inode)))
     }
 
-    /// Says that nothing is owed any more: an ADD answers with what is held.
+    /// Cancels a debt, because an ADD answers with what is held.
     ///
     /// # Errors
-    /// The debt stands, and would be paid with what is answered.
+    /// The debt remains, and a payment would free what is answered.
     pub fn cancel(&self, unpaid: &Unpaid) -> Result<(), Failure> {
         self.remove(unpaid.0)
     }
 
-    /// A debt that this version cannot read is not paid by it, and must not be
-    /// paid by another one with what this ADD answers.
+    /// Removes a debt that this version cannot read. This version does not pay it, and another
+    /// version must not pay it with what this ADD answers.
     fn put_away(&self, unreadable: &Unreadable) -> Result<(), Failure> {
         tracing::warn!(?unreadable, "a debt that cannot be read is put away");
         match (self.debts.unlink(self.name()), unreadable) {
@@ -116,16 +116,16 @@ impl Account {
         Failure::Unpaid { path: self.debts.path(self.name()).display().to_string(), reason: reason.to_owned() }
     }
 
-    /// Whether the runtime was told that the attachment has ended which holds this
-    /// very record, of whichever attachment of the store it is. For certain only
-    /// under that one's lock.
+    /// Returns whether the runtime was told that the attachment which holds this very record has
+    /// ended. It may be any attachment of the store. The answer is certain only under the lock of
+    /// that attachment.
     #[must_use]
     pub fn has_ended(&self, standing: &Allocation) -> bool {
         self.of(&standing.record.attachment).is_some_and(|(_, debt)| debt.has_ended(standing))
     }
 
-    /// After another attachment of the same pod has taken over a record, under the
-    /// lock of the one that held it: that one owes it no more.
+    /// Removes a record from the debt of the attachment that held it, after another attachment of
+    /// the same pod has taken it over. The caller holds the lock of the attachment that held it.
     pub fn moved(&self, old: &Allocation) {
         let Some((name, mut debt)) = self.of(&old.record.attachment) else { return };
         let Some(held) = &mut debt.held else { return };
@@ -136,7 +136,7 @@ impl Account {
         }
     }
 
-    /// What another attachment owes in this store.
+    /// Returns what another attachment owes in this store.
     fn of(&self, attachment: &Attachment) -> Option<(PathBuf, Debt)> {
         if !self.debts.are_there() {
             return None;
@@ -146,7 +146,8 @@ impl Account {
         Some((name, debt))
     }
 
-    /// After a DEL that has freed all, under the attachment's lock.
+    /// Removes the debt after a DEL that has freed everything. The caller holds the attachment's
+    /// lock.
     pub fn forget(&self) {
         if !self.debts.are_there() {
             return;
@@ -159,10 +160,10 @@ impl Account {
     /// Notes what is owed.
     ///
     /// # Errors
-    /// Why it is not noted.
+    /// The reason why it is not noted.
     pub fn leave(&self, owed: Owed<'_>) -> Result<(), String> {
         let now = Since { time: owed.seen.since, boot_id: owed.seen.boot_id.clone(), uptime: evidence::uptime().unwrap_or(Duration::ZERO) };
-        // A repeated DEL does not make it younger.
+        // A repeated DEL does not make the debt younger.
         let since = self.debts.read(self.name()).ok().flatten().map_or(now, |(earlier, _)| earlier.since);
         let reason: String = owed.error.to_string().chars().take(1000).collect();
         let debt = Debt {

@@ -1,14 +1,13 @@
-//! Debts: what a call was to free and could not, noted on this node.
+//! Debts: notes on this node of what a call was to free and could not.
 //!
-//! Runtimes do not always repeat a DEL that failed: Multus answers the next one
-//! of a pod that was force-deleted without calling anybody. So a DEL that meets a
-//! busy or absent store, and an ADD that cannot take back what it made, leave a
-//! note here before they answer. What is known of it is paid later: see `pay`.
+//! Runtimes do not always repeat a DEL that failed: Multus answers the next DEL of a pod that was
+//! force-deleted without calling any plugin. So a DEL that meets a busy or absent store, and an ADD
+//! that cannot take back what it made, leave a note here before they answer. Later calls pay the
+//! debt, as far as it is known: see `pay`.
 //!
-//! One file for each attachment and store, outside of every store, written aside
-//! and renamed: it survives the kill of every process. A power loss ends all
-//! sandboxes of the node, and what they held is freed as before any boot: nothing
-//! is synced.
+//! There is one file per attachment and store, outside of every store, written under a temporary
+//! name and renamed: it survives the kill of every process. A power loss ends all sandboxes of the
+//! node, and what they held is freed like anything from before a boot. So nothing is synced.
 
 mod account;
 pub mod answer;
@@ -36,37 +35,36 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// For so long a call pays debts after its own work.
+/// For how long a call pays debts after its own work.
 pub const OF_A_CALL: Duration = Duration::from_millis(50);
-/// No debt is larger.
+/// The largest size of a debt, in bytes.
 const LARGEST: usize = 256 * 1024;
-/// So many names of the directory are looked at.
+/// The most names of the directory that are looked at.
 const MOST: usize = 4096;
-/// A file that is being written has this at its end.
+/// The end of the name of a file that is being written.
 const ASIDE: &str = ".new";
-/// None is written for so long.
+/// No file is being written for so long.
 const ABANDONED: Duration = Duration::from_secs(600);
 
 /// What a call left undone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Debt {
-    /// Whose records were to be freed.
+    /// The attachment whose records were to be freed.
     pub attachment: Attachment,
-    /// Where they are.
+    /// Where the records are.
     pub store: Place,
-    /// Which they were; `None` where that could not be told.
+    /// Which records they were; `None` if that is unknown.
     pub held: Option<Vec<Allocation>>,
     /// What the runtime was told.
     pub answered: Answer,
-    /// Whether the call had the attachment's lock, so that no other call of it
-    /// was under way.
+    /// Whether the call had the attachment's lock, so that no other call of it was under way.
     pub exclusive: bool,
     /// What the call saw of the sandbox.
     pub seen: Record,
-    /// Why it could not be done.
+    /// Why the records could not be freed.
     pub reason: String,
-    /// Since when something is owed; `seen` has the boot and the time of the last
-    /// call that failed.
+    /// Since when something has been owed. `seen` has the boot and the time of the last call that
+    /// failed.
     pub since: Since,
 }
 
@@ -75,20 +73,20 @@ pub struct Debt {
 pub struct Since {
     /// The wall clock.
     pub time: SystemTime,
-    /// The boot.
+    /// The boot ID.
     pub boot_id: String,
-    /// The time since then.
+    /// The time since that boot.
     pub uptime: Duration,
 }
 
 impl Debt {
-    /// The addresses that were held, where that could be told.
+    /// Returns the addresses that were held, if they are known.
     #[must_use]
     pub fn addresses(&self) -> Option<Vec<String>> {
         self.held.as_ref().map(|known| known.iter().map(|known| known.address.to_string()).collect())
     }
 
-    /// For how long something is owed.
+    /// Returns for how long something has been owed.
     #[must_use]
     pub fn age(&self, machine: &Machine) -> Duration {
         match evidence::uptime() {
@@ -98,19 +96,19 @@ impl Debt {
     }
 }
 
-/// A store as a call resolved it: what it takes to open it again.
+/// A store as a call resolved it, with everything that is needed to open it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Of the file store, or of the node state of the other.
+    /// The directory of the file store, or of the node state of the Kubernetes store.
     pub data_dir: PathBuf,
-    /// Of the store in the Kubernetes API.
+    /// The kubeconfig of the store in the Kubernetes API.
     pub kubeconfig: Option<PathBuf>,
-    /// The id that the store must have.
+    /// The ID that the store must have.
     pub id: Option<String>,
 }
 
 impl Place {
-    /// Where the settings say.
+    /// Returns the place that the settings name.
     #[must_use]
     pub fn of(store: &StoreSettings) -> Self {
         let kubeconfig = match &store.kind {
@@ -121,8 +119,8 @@ impl Place {
         Self { data_dir: store.data_dir.clone(), kubeconfig, id: store.id.clone() }
     }
 
-    /// The settings that lead there, with the word of the node's operator: a call
-    /// was allowed to use it.
+    /// Returns the settings that lead there, in the name of the node's operator, because a call was
+    /// allowed to use the store.
     ///
     /// # Errors
     /// This version has no such store.
@@ -140,7 +138,7 @@ impl Place {
         Settings::parse(&Merged::new(&network, Some(&flat))?, false)
     }
 
-    /// Whether both lead to the same place.
+    /// Returns whether both lead to the same place.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.key() == other.key()
@@ -162,44 +160,44 @@ impl std::fmt::Display for Place {
 /// The debts of this node.
 pub struct Debts {
     disk: Box<dyn Disk>,
-    /// Whether anything has ever been owed here; looked at once.
+    /// Whether anything has ever been owed here; checked once.
     used: Cell<Option<bool>>,
 }
 
-/// What stands in the directory.
+/// A file in the directory of debts.
 #[derive(Debug)]
 pub struct Found {
-    /// Where.
+    /// Where the file is.
     pub path: PathBuf,
     /// What it says, or what is wrong with it.
     pub debt: Result<Debt, Wrong>,
 }
 
-/// Why a file is no debt that can be paid.
+/// Why a file is not a debt that can be paid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wrong {
-    /// No version wrote it so.
+    /// No version writes such a file.
     Damaged(String),
     /// A newer version wrote it.
     Newer(u64),
-    /// It has no business there.
+    /// The file does not belong there.
     Foreign,
 }
 
 impl Debts {
-    /// Those in a directory of this machine, which need not be there yet.
+    /// Returns the debts in a directory of this machine, which need not exist yet.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self::on(Box::new(RealDisk::new(root)))
     }
 
-    /// The same on any disk; tests bring theirs.
+    /// Returns the debts on any disk, as tests need it.
     #[must_use]
     pub fn on(disk: Box<dyn Disk>) -> Self {
         Self { disk, used: Cell::new(None) }
     }
 
-    /// All that stands there, of whatever node, in the order of the names.
+    /// Returns everything in the directory, of any node, in the order of the names.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -225,19 +223,19 @@ impl Debts {
         Ok(found)
     }
 
-    /// Whether there may be any. Where nothing has ever been owed, a call makes one
+    /// Returns whether there may be any debts. If nothing has ever been owed, a call makes one
     /// system call, which fails.
     pub(super) fn are_there(&self) -> bool {
         if let Some(known) = self.used.get() {
             return known;
         }
-        // Opens the directory, and no more.
+        // Opens the directory and does nothing else.
         let used = !self.disk.is_marked(Path::new("")).is_err_and(|error| is_nothing(&error));
         self.used.set(Some(used));
         used
     }
 
-    /// So many names as are looked at; none where there is no directory.
+    /// Returns up to `MOST` names; none if there is no directory.
     fn names(&self) -> io::Result<Vec<PathBuf>> {
         let mut names = Vec::new();
         if !self.are_there() {
@@ -254,7 +252,7 @@ impl Debts {
         }
     }
 
-    /// Reads one; `None` where none is.
+    /// Reads a debt. Returns `None` if there is none.
     fn read(&self, name: &Path) -> Result<Option<(Debt, Inode)>, Unreadable> {
         if !self.are_there() {
             return Ok(None);
@@ -268,14 +266,14 @@ impl Debts {
             return Err(Unreadable::Damaged(format!("it is larger than {LARGEST} bytes")));
         }
         let debt = note::decode(&content.bytes)?;
-        // A copy under another name is of nobody.
+        // A copy under another name belongs to no attachment.
         if name_of(&debt.attachment, &debt.store) != name {
             return Err(Unreadable::Damaged("it is the debt of another attachment or store".to_owned()));
         }
         Ok(Some((debt, content.inode)))
     }
 
-    /// Writes one in the place of the one that stands.
+    /// Writes a debt and replaces an existing one.
     fn write(&self, debt: &Debt) -> io::Result<()> {
         let bytes = note::encode(debt)?;
         let nanos = self.disk.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -294,7 +292,7 @@ impl Debts {
         written
     }
 
-    /// Removes one, unless another stands there by now.
+    /// Removes a debt, unless another one has replaced it.
     fn remove(&self, name: &Path, inode: Inode) -> io::Result<()> {
         match self.disk.inode(name) {
             Ok(found) if found == inode => self.unlink(name),
@@ -311,7 +309,7 @@ impl Debts {
         }
     }
 
-    /// Removes what calls that were killed have left aside.
+    /// Removes the temporary files of calls that were killed.
     pub fn tidy(&self) {
         let now = self.disk.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         for name in self.names().unwrap_or_default().iter().filter(|name| is_aside(name)) {
@@ -326,7 +324,7 @@ impl Debts {
     }
 }
 
-/// Where the debt of an attachment in a store is.
+/// Returns the name of the file of an attachment's debt in a store.
 fn name_of(attachment: &Attachment, store: &Place) -> PathBuf {
     format!("{}-{}", short_of_attachment(attachment), store.key()).into()
 }
@@ -339,7 +337,7 @@ fn is_aside(name: &Path) -> bool {
     name.as_os_str().as_encoded_bytes().ends_with(ASIDE.as_bytes()) && begun(name).is_some()
 }
 
-/// When the write of a file aside began, since 1970.
+/// Returns when the write of a temporary file began, since 1970.
 fn begun(name: &Path) -> Option<Duration> {
     let text = name.file_name().and_then(OsStr::to_str)?.strip_suffix(ASIDE)?;
     let (process, nanos) = text.split_once('.')?;
@@ -355,7 +353,7 @@ fn words(error: &io::Error) -> String {
     crate::small_file::words(error)
 }
 
-/// Whether a record is of this node.
+/// Returns whether a debt is of this node.
 fn is_own(debt: &Debt, node: &NodeName) -> bool {
     debt.attachment.node == *node
 }

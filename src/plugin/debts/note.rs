@@ -1,5 +1,5 @@
-//! A debt as JSON, format 1. The only place that knows its shape; readers pass
-//! over keys that they do not know.
+//! A debt as JSON, format 1. No other file knows its shape. Readers pass over keys that they do not
+//! know.
 
 use super::{Answer, Debt, Place, Since};
 use crate::ipam::{Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName, Scope, Version};
@@ -23,9 +23,9 @@ struct Note {
     store: Store,
     answered: String,
     exclusive: bool,
-    /// `null` where it could not be told.
+    /// `null` if it is unknown.
     held: Option<Vec<Held>>,
-    /// A record of no address: evidence alone.
+    /// A record without an address: evidence alone.
     seen: Value,
     reason: String,
     since: String,
@@ -46,8 +46,8 @@ struct Store {
 
 #[derive(Serialize, Deserialize)]
 struct Held {
-    /// Which state of the record: in files the inode, in the API uid and
-    /// resourceVersion. Missing of a creation whose outcome is not known.
+    /// The state of the record: in files the inode, in the API uid and resourceVersion. Absent for
+    /// a creation whose outcome is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     uid: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,7 +58,7 @@ struct Held {
 /// Why a debt cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// No version wrote it so.
+    /// No version writes such a debt.
     Damaged(String),
     /// A newer version wrote it.
     Newer(u64),

@@ -1,18 +1,17 @@
-//! Paying debts, under the lock of their attachment.
+//! Pays debts, under the lock of their attachment.
 //!
-//! Why no payment frees what a living sandbox was told:
+//! Why no payment frees what a living sandbox was given:
 //!
-//! - A record is freed when its own evidence shows that its sandbox is gone. That
-//!   is what `sweep` frees, whoever made the record and when.
-//! - Else it is freed only when the runtime was told that the attachment has
-//!   ended, the DEL had the attachment's lock, and the record is the very one that
-//!   the DEL saw. Every ADD of the attachment takes that lock, and before it
-//!   answers it has paid or removed the debt: a debt that stands, seen under the
-//!   lock, is younger than each answer that was given for the attachment. A killed
-//!   ADD has answered nothing. A creation that was on its way to the API server
-//!   when the debt was written is no record that the DEL saw.
-//! - What comes between the look and the removal is compared: a removal names the
-//!   very state that was read (`release_unchanged`).
+//! - A record is freed if its own evidence shows that its sandbox is gone. `sweep` frees the same
+//!   records, whichever call made them, at whatever time.
+//! - Otherwise it is freed only if the runtime was told that the attachment has ended, the DEL had
+//!   the attachment's lock, and the record is the very one that the DEL saw. Every ADD of the
+//!   attachment takes that lock, and it has paid or removed the debt before it answers. So a debt
+//!   that is found under the lock is younger than each answer that was given for the attachment. A
+//!   killed ADD has answered nothing. A creation that was on its way to the API server when the
+//!   debt was written is not a record that the DEL saw.
+//! - A change between the look and the removal is noticed: a removal names the very state that was
+//!   read (`release_unchanged`).
 
 use super::{Answer, Debt, Debts, Place, is_debt, is_own};
 use crate::config::{Settings, StoreSettings};
@@ -26,41 +25,41 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Whether the sandbox of a record is shown to be gone.
+/// A function that returns whether the sandbox of a record is shown to be gone.
 pub type IsDead<'a> = &'a dyn Fn(&Record) -> bool;
 
-/// Opens the store that settings name.
+/// A function that opens the store that settings name.
 pub type Open<'a> = &'a dyn Fn(&Settings) -> Result<Box<dyn Store>, StoreError>;
 
-/// A call looks at no more debts than this.
+/// The most debts that a call looks at.
 const MOST_OF_A_CALL: usize = 32;
-/// For one debt, where nobody waits.
+/// The time for one debt, when no caller waits.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// For another call of its attachment.
+/// The time to wait for another call of the debt's attachment.
 const LOCK: Duration = Duration::from_millis(200);
 
-/// What became of one debt.
+/// The result for one debt.
 #[derive(Debug)]
 pub enum Paid {
     /// Nothing is owed any more.
     Done,
-    /// Its sandbox may be there, or a call of it is under way.
+    /// The sandbox may exist, or a call of it is under way.
     NotYet,
-    /// The store is away, or refuses.
+    /// The store is away, or it refuses.
     Failed(String),
 }
 
-/// Who pays the debts of a node, whoever waits for them.
+/// What is needed to pay the debts of a node, whichever caller waits for it.
 pub struct Payer<'a> {
-    /// The node; another's debts are not touched.
+    /// The node. Debts of other nodes are not touched.
     pub node: &'a NodeName,
-    /// In this store alone.
+    /// If set, only the debts in this store.
     pub only: Option<Place>,
     /// Opens the store of a debt.
     pub open: Open<'a>,
-    /// Whether the sandbox of a record is shown to be gone.
+    /// Returns whether the sandbox of a record is shown to be gone.
     pub is_dead: IsDead<'a>,
-    /// What is told of what was freed, for the pods that had it.
+    /// The notes of what was freed, for the pods that had it.
     pub freed: Option<&'a Freed>,
 }
 
@@ -70,26 +69,26 @@ struct Visit<'a> {
     store: &'a dyn Store,
     is_dead: IsDead<'a>,
     freed: Option<&'a Freed>,
-    /// Waits for the attachment.
+    /// Whether to wait for the attachment's lock.
     waits: bool,
-    /// Looks into the store although the sandbox may be there.
+    /// Whether to look into the store although the sandbox may exist.
     looks: bool,
 }
 
 impl Debt {
-    /// Whether a record may be freed for this debt.
+    /// Returns whether a record may be freed for this debt.
     fn is_due(&self, standing: &Allocation, is_dead: IsDead<'_>) -> bool {
         is_dead(&standing.record) || self.has_ended(standing)
     }
 
-    /// Whether the runtime was told that the attachment has ended which held this
-    /// very record.
+    /// Returns whether the runtime was told that the attachment which held this very record has
+    /// ended.
     pub(super) fn has_ended(&self, standing: &Allocation) -> bool {
         let is_told = self.answered == Answer::Success && self.exclusive && standing.version.is_some();
         is_told && self.held.iter().flatten().any(|known| is_same(known, standing))
     }
 
-    /// Whether it is worth a look at the store.
+    /// Returns whether the debt is worth a look at the store.
     fn may_be_due(&self, is_dead: IsDead<'_>) -> bool {
         match &self.held {
             Some(known) => known.iter().any(|known| self.is_due(known, is_dead)),
@@ -99,13 +98,13 @@ impl Debt {
     }
 }
 
-/// Whether both are the very same state of a record, as a store writes it.
+/// Returns whether both are the very same state of a record, as a store writes it.
 fn is_same(one: &Allocation, other: &Allocation) -> bool {
     let text = |allocation| record_to_json(allocation).ok();
     one.version == other.version && text(one).is_some_and(|one| Some(one) == text(other))
 }
 
-/// Frees what is due, under the attachment's lock; whether nothing is owed any
+/// Frees what is due. The caller holds the attachment's lock. Returns whether nothing is owed any
 /// more.
 pub(super) fn pay(
     store: &dyn Store,
@@ -114,21 +113,21 @@ pub(super) fn pay(
     freed: Option<&Freed>,
     deadline: Deadline,
 ) -> Result<bool, StoreError> {
-    // As it stands, not as this node remembers it.
+    // The records as they are in the store, not as this node remembers them.
     let standing = store.open(Access::Read, deadline)?.holdings(&debt.attachment)?;
     let mut all = true;
     for allocation in standing.held.iter().rev() {
         let is_free = debt.is_due(allocation, is_dead) && free(store, allocation, freed, deadline)?;
         all &= is_free;
     }
-    // What this node has forgotten meanwhile may stand all the same.
+    // A record that this node has forgotten in the meantime may still exist.
     let is_there = |known: &Allocation| standing.held.iter().any(|held| held.scope == known.scope && held.address == known.address);
     for known in debt.held.iter().flatten().filter(|known| !is_there(known)) {
         if debt.is_due(known, is_dead) {
             free(store, known, freed, deadline)?;
         }
     }
-    // Nothing stands: what is left is what any DEL tidies up.
+    // No record is left. What remains is what any DEL cleans up.
     if all {
         del::free_locked(store, &debt.attachment, &|_| false, &mut Vec::new(), deadline)?;
     }
@@ -161,7 +160,7 @@ impl Debts {
         };
         let paid: Result<Paid, StoreError> = lock.and_then(|lock| {
             let Some(_lock) = lock else { return Ok(Paid::NotYet) };
-            // Another may have paid it while we waited.
+            // Another call may have paid the debt while this one waited.
             let Some((debt, inode)) = self.read(name).ok().flatten() else { return Ok(Paid::Done) };
             if !pay(store, &debt, is_dead, freed, deadline)? {
                 return Ok(Paid::NotYet);
@@ -178,8 +177,8 @@ impl Debts {
         }
     }
 
-    /// The names of those of the store that a call has just used: another store
-    /// may be one that hangs.
+    /// Returns the names of the debts in the store that a call has just used. Another store may
+    /// hang.
     pub(in crate::plugin) fn of_store(&self, settings: &StoreSettings) -> Vec<PathBuf> {
         let names = self.names().unwrap_or_default();
         if names.is_empty() {
@@ -190,7 +189,7 @@ impl Debts {
         names.into_iter().filter(is_of_store).collect()
     }
 
-    /// Pays those, as far as they can be paid at once.
+    /// Pays these debts, as far as they can be paid at once.
     pub(in crate::plugin) fn pay_after(&self, ready: &Ready, mut names: Vec<PathBuf>, deadline: Deadline) {
         rotate(&mut names);
         let freed = ready.freed();
@@ -214,7 +213,7 @@ impl Debts {
         }
     }
 
-    /// Pays that of an attachment of which something was freed otherwise.
+    /// Pays the debt of an attachment of which something was freed in another way.
     pub fn pay_of(&self, attachment: &Attachment, settings: &StoreSettings, store: &dyn Store, is_dead: IsDead<'_>, deadline: Deadline) {
         if self.are_there() {
             let visit = Visit { node: &attachment.node, store, is_dead, freed: None, waits: false, looks: true };
@@ -222,15 +221,15 @@ impl Debts {
         }
     }
 
-    /// Pays what can be paid of all that this node owes. `report` is told of each
-    /// debt. A store that fails is not asked again.
+    /// Pays everything that this node owes and that can be paid. `report` is called for each debt.
+    /// A store that fails is not asked again.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub fn pay_all(&self, payer: &Payer<'_>, report: &mut dyn FnMut(&Debt, Paid)) -> std::io::Result<()> {
         let mut found: Vec<Debt> = self.list()?.into_iter().filter_map(|found| found.debt.ok()).collect();
         found.retain(|debt| is_own(debt, payer.node) && payer.only.as_ref().is_none_or(|only| only.is(&debt.store)));
-        // One store that hangs keeps the others waiting once, not each time.
+        // A store that hangs keeps the others waiting once, not each time.
         rotate(&mut found);
         let mut away: Vec<(Place, String)> = Vec::new();
         for debt in found {
@@ -264,7 +263,7 @@ impl Debts {
     }
 }
 
-/// Begins elsewhere each time, so that none is always behind the others.
+/// Begins at another place each time, so that no debt is always behind the others.
 fn rotate<T>(all: &mut [T]) {
     let drawn = RandomState::new().hash_one(all.len());
     let count = u64::try_from(all.len()).unwrap_or(1).max(1);

@@ -1,4 +1,4 @@
-//! What a payment frees, and what it leaves.
+//! Tests of what a payment frees, and of what it leaves.
 
 use super::pay::{PATIENCE, pay};
 use super::{Account, Answer, Debt, Debts, Owed, Payer, Place, Since, note};
@@ -30,11 +30,11 @@ fn store() -> MemoryStore {
     MemoryStore::new(NodeName::parse("n1").unwrap())
 }
 
-/// Takes the lowest free one of two addresses.
+/// Claims the lowest free one of two addresses.
 fn claim(store: &MemoryStore) -> Allocation {
     let range = Range::new("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()).unwrap();
     let candidates = AddrSet::from_range(&range);
-    // Two records of one address differ in nothing but what the store numbers.
+    // Two records of one address differ only in what the store numbers.
     let record = Record { prefix: 24, view: None, ..sandbox() };
     let mut session = store.open(Access::Allocate, Deadline::after(PATIENCE)).unwrap();
     match session.claim(&Scope::default(), &candidates, &record).unwrap() {
@@ -85,7 +85,7 @@ fn another_record_of_the_same_attachment_and_address_is_not_the_one_that_is_owed
     assert_eq!(store.records(), [later]);
 }
 
-/// Debts of one attachment in a directory of a test's own.
+/// The debts of one attachment in a directory of one test.
 struct Ledger(PathBuf);
 
 impl Ledger {
@@ -167,8 +167,8 @@ fn a_debt_is_paid_once_and_not_while_a_call_of_its_attachment_is_under_way() {
     assert_eq!((ledger.pay_all(&store), store.records().len()), (0, 1));
 }
 
-/// An ADD answers with the very record that a debt names: nothing is owed from
-/// before its answer on.
+/// An ADD answers with the very record that a debt names: nothing is owed from before its answer
+/// on.
 #[test]
 fn what_an_add_answers_with_is_owed_no_more() {
     let (ledger, store) = (Ledger::new("add"), Rc::new(store()));
@@ -177,11 +177,11 @@ fn what_an_add_answers_with_is_owed_no_more() {
     let account = ledger.account();
     let deadline = Deadline::after(PATIENCE);
     let unpaid = account.pay_first(store.as_ref(), &|_| false, None, deadline).unwrap();
-    // Killed here it has answered nothing, and the debt stands.
+    // A call that is killed here has answered nothing, and the debt remains.
     assert_eq!(ledger.pay_all(&store), 1);
     account.cancel(&unpaid.unwrap()).unwrap();
     assert_eq!((ledger.pay_all(&store), store.records()), (0, vec![held]));
-    // Where the runtime was told that it ended, all is given back first.
+    // If the runtime was told that the attachment ended, everything is given back first.
     ledger.leave(store.records(), Answer::Success);
     assert!(ledger.account().pay_first(store.as_ref(), &|_| false, None, deadline).unwrap().is_none());
     assert_eq!((ledger.pay_all(&store), store.records().len()), (0, 0));

@@ -1,7 +1,7 @@
-//! Mends what `verify` has found, one finding at a time: under the lock of its
-//! attachment, after another look. Where the cluster has lost the record of a
-//! living sandbox, what this node remembers is written again; where another
-//! holds the address by now, nothing can be mended here, and that is said.
+//! Repairs what `verify` has found, one finding at a time, under the lock of its attachment and
+//! after another check. If the cluster has lost the record of a living sandbox, it is created again
+//! from the node state. If another attachment holds the address in the meantime, the record cannot
+//! be repaired here, and the result says so.
 
 use super::finding::{Problem, Suspect};
 use super::verify::Stands;
@@ -83,12 +83,13 @@ impl Upkeep for KubeStore {
         self.remove_unused(&deadline)
     }
 
-    /// The API keeps no list of the nodes that have used it.
+    /// Returns true: the API keeps no list of the nodes that have used it.
     fn knows(&self, _: &NodeName) -> bool {
         true
     }
 
-    /// Nobody can tell whose it is: `kubectl delete` is for who has looked.
+    /// Returns false, because the holder is unknown. An operator who has checked it uses `kubectl
+    /// delete`.
     fn release_damaged(&self, _: &Path, _: Deadline) -> Result<bool, StoreError> {
         Ok(false)
     }
@@ -113,7 +114,7 @@ impl KubeStore {
         Ok(Repaired::Done)
     }
 
-    /// Makes the object of a living sandbox again, as its ADD made it.
+    /// Creates the object of a living sandbox again, as its ADD created it.
     fn make_again(&self, session: &KubeSession<'_>, hash: &str, name: &str) -> Result<Repaired, StoreError> {
         let known = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name);
         let Some((entry, held)) = known.and_then(|known| known.allocation().ok().map(|held| (known, held))) else {
@@ -122,8 +123,8 @@ impl KubeStore {
         let labels = names::labels(&held.scope, held.address, &held.record);
         let metadata = Metadata { name: name.to_owned(), labels, ..Metadata::default() };
         let object = IpAllocation { metadata, ..entry.clone() };
-        // As any creation: killed here, the next call of the attachment asks; what
-        // is sent twice is watched for.
+        // As with any creation: after a kill here, the next call of the attachment asks the server,
+        // and a request that is sent twice gets a tombstone.
         self.state.put(hash, &object)?;
         let (made, outcome_unknown) = match self.api.create(&object, &session.deadline) {
             Ok(Created::Made { object, outcome_unknown }) => (object, outcome_unknown),
@@ -153,8 +154,7 @@ impl KubeStore {
         Ok(Repaired::Done)
     }
 
-    /// Forgets what a sandbox that is gone was to have; a creation may be on its
-    /// way still.
+    /// Removes an entry of a sandbox that is gone. Its creation may still be under way.
     fn forget_entry(&self, session: &KubeSession<'_>, hash: &str, name: &str) -> Result<(), StoreError> {
         let Some(entry) = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name) else {
             return Ok(());
@@ -179,7 +179,8 @@ impl KubeStore {
         }
         object.metadata.labels = names::labels(&held.scope, held.address, &held.record);
         let Changed::Done(labelled) = self.api.patch(&object, &version, &session.deadline)? else { return Ok(Repaired::Gone) };
-        // The node that knows it by the old state asks again; this one knows.
+        // A node that knows the object in the old state asks the server again. This node notes the
+        // new state.
         let hash = names::of_attachment(&held.record.attachment);
         if held.record.attachment.node == self.host.node && self.remembers()? {
             let is_free = session.try_lock(&hash);
@@ -190,8 +191,8 @@ impl KubeStore {
         Ok(Repaired::Done)
     }
 
-    /// Makes an attachment's file again from its objects, which it returns. Under
-    /// the attachment's lock.
+    /// Writes an attachment's file again from the attachment's objects, and returns them. The
+    /// caller holds the attachment's lock.
     pub(crate) fn read_again(&self, hash: &str, deadline: &Deadline) -> Result<Vec<IpAllocation>, StoreError> {
         let selector = format!("{}={hash}", names::ATTACHMENT);
         let mut objects = Vec::new();
@@ -200,7 +201,7 @@ impl KubeStore {
             for object in self.api.page(&selector, &mut place, deadline)? {
                 let object = match object {
                     Err(newer @ StoreError::Newer { .. }) => return Err(newer),
-                    // What cannot be read is a finding of its own.
+                    // An object that cannot be read is a finding of its own.
                     Err(_) => continue,
                     Ok(object) => object,
                 };

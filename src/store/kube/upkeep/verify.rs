@@ -1,8 +1,9 @@
-//! Reads all objects, page by page, and this node's state beside them, and says
-//! what is wrong; changes nothing. What other nodes remember only they can tell.
+//! Finds the problems of the Kubernetes store: reads all objects, page by page, and compares them
+//! with this node's state. It changes nothing. The state of another node can be checked only on
+//! that node.
 //!
-//! What looks wrong may be a call in flight: each suspect is looked at again,
-//! under the lock of its attachment and at the object as it stands then.
+//! An apparent problem may be a call in flight. So each suspect is checked again, under the lock of
+//! its attachment and against the object as it is then.
 
 use super::finding::{Problem, Suspect};
 use crate::ipam::{Allocation, Attachment, Life};
@@ -20,41 +21,40 @@ use crate::store::{Access, StoreError};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A file that is being written is no older.
+/// The longest time for which a file is being written.
 const WRITING: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// What a look at objects and state showed.
+/// What a look at the objects and the state has shown.
 #[derive(Default)]
 pub(crate) struct Look {
-    /// Objects that can be read.
+    /// The number of objects that can be read.
     pub(crate) records: usize,
-    /// What this node remembers.
+    /// The number of entries in the node state.
     pub(crate) entries: usize,
     pub(crate) findings: Vec<Finding>,
-    /// Why the state was not looked at.
+    /// Why the state was not checked.
     pub(crate) unseen: Option<String>,
     pub(crate) census: Census,
     suspects: Vec<Suspect>,
 }
 
-/// What this node remembers: attachment's hash and object's name, and whether
-/// the server has ever answered. This node's alone are few.
+/// The entries of the node state: the attachment's hash and the object's name, and whether the
+/// server has ever answered. They are of this node alone, so they are few.
 type Entries = BTreeMap<(String, String), bool>;
 
-/// What stands at a name, for an attachment.
+/// What exists under a name, from the view of an attachment.
 pub(crate) enum Stands {
     Ours(Box<IpAllocation>),
-    /// Another's, in words.
+    /// An object of another attachment; its holder in words.
     Anothers(String),
     Nothing,
-    /// Being deleted, of another machine under this node's name, or nothing that
-    /// can be read.
+    /// An object that is being deleted, that another machine of this node's name made, or that
+    /// cannot be read.
     Unclear,
 }
 
 impl KubeStore {
-    /// Looks at the objects that a label selector means, and at the state where
-    /// there is one.
+    /// Checks the objects that a label selector matches, and the state if there is one.
     pub(crate) fn look(&self, selector: &str, is_alive: IsAlive<'_>, patience: std::time::Duration) -> Result<Look, StoreError> {
         let mut look = Look::default();
         let mut entries = Entries::new();
@@ -69,10 +69,11 @@ impl KubeStore {
                 self.look_at(item, &mut entries, &mut look, is_alive)?;
             }
         }
-        // No object of this node has been met for these.
+        // No object of this node was found for these entries.
         look.suspects.extend(entries.into_keys().map(|(hash, name)| Suspect::Entry { hash, name }));
         for suspect in std::mem::take(&mut look.suspects) {
-            // What takes long to be told does not take the others' time.
+            // Each suspect has its own deadline: one that takes long must not use up the time of
+            // the others.
             let session = KubeSession::new(self, Access::Read, Deadline::after(patience));
             match self.classify(&session, &suspect, is_alive) {
                 // A call is under way; a file that cannot be read is a suspect of its own.
@@ -85,7 +86,7 @@ impl KubeStore {
         Ok(look)
     }
 
-    /// Reads the state; the reason where there is none to be read.
+    /// Reads the state. Returns the reason if there is no state to read.
     fn remembered(&self, entries: &mut Entries, suspects: &mut Vec<Suspect>) -> Result<(), String> {
         if self.for_dead_node {
             return Err("this command does not act as a node".to_owned());
@@ -111,7 +112,7 @@ impl KubeStore {
         Ok(())
     }
 
-    /// One object of the list.
+    /// Checks one object of the list.
     fn look_at(
         &self,
         item: Result<IpAllocation, StoreError>,
@@ -173,9 +174,9 @@ impl KubeStore {
         Ok(())
     }
 
-    /// Whether a suspect is as it seemed, and more words. Under the lock of its
-    /// attachment, which the session keeps; while a call of it is under way
-    /// nothing is said of it.
+    /// Returns whether a suspect is a problem, which one, and more words. This takes the lock of
+    /// its attachment, which the session keeps. While a call of the attachment is under way, it
+    /// returns `None`.
     pub(crate) fn classify(
         &self,
         session: &KubeSession<'_>,
@@ -244,19 +245,20 @@ impl KubeStore {
         let Some(entry) = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name) else { return Ok(None) };
         let known = match entry.allocation() {
             Ok(known) => known,
-            // Said of the object itself, where there is one.
+            // This is reported for the object itself, if there is one.
             Err(Unreadable::Newer(_)) => return Ok(None),
             Err(unreadable) => return Ok(Some((Problem::DanglingEntry, unreadable.to_string()))),
         };
         let confirmed = known.version.is_some();
         let problem = match self.stands(session, name, &known.record.attachment)? {
-            // A list by its node's label would miss it.
+            // A list by the label of its node would miss it.
             Stands::Ours(object) if confirmed => {
                 return Ok(Some((Problem::WrongLabels, String::new())).filter(|_| !object.is_labelled(&known)));
             }
             Stands::Unclear => return Ok(None),
             Stands::Ours(_) => Problem::Unconfirmed,
-            // Only what is seen is worth an object: one in doubt was perhaps freed by an operator.
+            // Only a sandbox that is seen justifies an object: an operator may have freed one in
+            // doubt.
             _ if !is_alive(&known.record).is_seen() => Problem::DanglingEntry,
             Stands::Nothing if confirmed => Problem::Lost,
             Stands::Nothing => Problem::Unconfirmed,
@@ -268,7 +270,7 @@ impl KubeStore {
         Ok(Some((problem, holder(&known))))
     }
 
-    /// What stands at a name.
+    /// Returns what exists under a name.
     pub(crate) fn stands(&self, session: &KubeSession<'_>, name: &str, attachment: &Attachment) -> Result<Stands, StoreError> {
         let Some(object) = self.api.get(name, &session.deadline)? else { return Ok(Stands::Nothing) };
         if object.metadata.deletion_timestamp.is_some() || self.is_of_another_machine(&object) {
@@ -281,7 +283,7 @@ impl KubeStore {
         })
     }
 
-    /// An object of this node and machine.
+    /// Returns an object of this node and machine.
     pub(crate) fn own(&self, session: &KubeSession<'_>, name: &str) -> Result<Option<(IpAllocation, Allocation)>, StoreError> {
         let found = self.api.get(name, &session.deadline)?;
         let found = found.filter(|object| object.metadata.deletion_timestamp.is_none() && !self.is_of_another_machine(object));
@@ -299,13 +301,13 @@ impl KubeStore {
             problem: problem.name(),
             meaning: problem.meaning(),
             is_repairable: problem.is_repairable(),
-            // What is remembered is this node's own, and labels are everybody's.
+            // Entries of the state are this node's own, and any node may repair labels.
             is_ours: true,
             path: suspect.path(problem),
             other: suspect.other(problem),
             reason,
             node,
-            // Text, so that nothing of it fails.
+            // All of it is text, so that encoding it does not fail.
             key: serde_json::to_string(suspect).unwrap_or_default(),
         }
     }
@@ -315,7 +317,7 @@ fn order(finding: &Finding) -> Option<Problem> {
     Problem::find(finding.problem)
 }
 
-/// Who holds an address, the pod first.
+/// Returns who holds an address, the pod first.
 fn holder(allocation: &Allocation) -> String {
     let attachment = &allocation.record.attachment;
     allocation.record.pod.as_ref().map_or_else(|| attachment.to_string(), |pod| format!("pod {pod}, {attachment}"))
