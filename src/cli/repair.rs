@@ -16,7 +16,7 @@ pub(super) fn repair(environment: &Environment, store: &StoreArgs, args: &Repair
     repair_all(store.as_ref(), extent, &is_alive, args.yes)
 }
 
-/// Looks and mends. What a call has noted of a cluster that was set back is
+/// Looks and repairs. What a call has noted of a cluster that was set back is
 /// forgotten when nothing is left that could not be tried.
 pub(super) fn repair_all(store: &dyn Upkeep, extent: Extent, is_alive: IsAlive<'_>, yes: bool) -> anyhow::Result<()> {
     store.complete(Deadline::after(records::PATIENCE))?;

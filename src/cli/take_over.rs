@@ -19,8 +19,8 @@ pub(super) fn take_over(environment: &Environment) -> anyhow::Result<()> {
     if name != node.as_str() {
         bail!("the token belongs to node {}, but this node is {node}", output::plain(&name));
     }
-    let judge = |held: &_, word| located.is_left_behind(held, word);
-    let taken = located.store_of(&node)?.take_over(&uid, &judge, Deadline::after(records::PATIENCE))?;
+    let is_left_behind = |held: &_, word| located.is_left_behind(held, word);
+    let taken = located.store_of(&node)?.take_over(&uid, &is_left_behind, Deadline::after(records::PATIENCE))?;
     for allocation in &taken.left {
         output::say(&format!("kept, because another machine may hold it: {}", output::holder(allocation)));
     }

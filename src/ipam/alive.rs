@@ -400,17 +400,17 @@ mod tests {
         let mut masked = record(1);
         masked.view.as_mut().unwrap().boot_id_is_mounted = true;
         masked.since += Duration::from_secs(60);
-        let judge = |record: &Record, seen, nearest, started: u64| {
+        let classify = |record: &Record, seen, nearest, started: u64| {
             let started = Some(std::time::UNIX_EPOCH + Duration::from_secs(started));
             classify_record(record, &Told { boot: "tomorrow", mounted: true, started, ..told(seen, nearest) })
         };
         masked.view.as_mut().unwrap().mounts.as_mut().unwrap().uptime = Duration::from_secs(50);
-        assert_eq!(judge(&masked, Seen::Gone, 2, 12), Life::Dead, "the name is gone");
-        assert_eq!(judge(&masked, Seen::Gone, 3, 12), Life::Doubted(Doubt::Directory), "another view");
-        assert_eq!(judge(&masked, Seen::Namespace(7), 2, 12), Life::Alive);
-        assert_eq!(judge(&masked, Seen::Gone, 2, 30), Life::Doubted(Doubt::Clock), "another kernel, which was there before the record");
-        assert_eq!(judge(&masked, Seen::Gone, 2, 70), Life::Dead, "a reboot");
+        assert_eq!(classify(&masked, Seen::Gone, 2, 12), Life::Dead, "the name is gone");
+        assert_eq!(classify(&masked, Seen::Gone, 3, 12), Life::Doubted(Doubt::Directory), "another view");
+        assert_eq!(classify(&masked, Seen::Namespace(7), 2, 12), Life::Alive);
+        assert_eq!(classify(&masked, Seen::Gone, 2, 30), Life::Doubted(Doubt::Clock), "another kernel, which was there before the record");
+        assert_eq!(classify(&masked, Seen::Gone, 2, 70), Life::Dead, "a reboot");
         let nothing = Record { netns: None, ..masked };
-        assert_eq!(judge(&nothing, Seen::Gone, 2, 12), Life::Dead);
+        assert_eq!(classify(&nothing, Seen::Gone, 2, 12), Life::Dead);
     }
 }

@@ -136,7 +136,7 @@ pub(super) fn free_locked(
     if holdings.needs_cleanup
         && let Err(error) = session.clean_up(attachment)
     {
-        tracing::warn!(%error, "a left-over stays until the next sweep");
+        tracing::warn!(%error, "a dangling entry stays until the next sweep");
     }
     for damaged in &holdings.damaged {
         // Its address stays taken, because it is unknown which one it is.

@@ -207,3 +207,33 @@ fn every_mutant_still_applies() {
         assert!(checked.status.success(), "{}: {}", patch.display(), String::from_utf8_lossy(&checked.stderr));
     }
 }
+
+/// Whether a text has a word, whole; also where it begins a sentence.
+fn has_word(text: &str, word: &str) -> bool {
+    let first = word[..1].to_uppercase() + &word[1..];
+    has_exactly(text, word) || has_exactly(text, &first)
+}
+
+fn has_exactly(text: &str, word: &str) -> bool {
+    let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    text.match_indices(word).any(|(at, _)| !is_part(text[..at].chars().next_back()) && !is_part(text[at + word.len()..].chars().next()))
+}
+
+/// The last column of the glossary: one word, one meaning.
+#[test]
+fn the_words_that_the_glossary_retires_are_gone() {
+    let glossary = read("docs/glossary.md");
+    let rows = glossary.lines().filter(|line| line.starts_with("| ") && line.matches('|').count() == 4);
+    let retired: BTreeSet<&str> = rows.flat_map(|row| row.split('|').nth(3).unwrap().split('`').skip(1).step_by(2)).collect();
+    assert!(15 <= retired.len(), "{retired:?}");
+    let terms = glossary.lines().filter(|line| line.starts_with("| ")).count() - 2;
+    assert!(terms <= 30, "the glossary has {terms} terms");
+    let top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root().join(name));
+    let documents = files("docs", "md").into_iter().filter(|path| !path.ends_with("glossary.md")).chain(top);
+    for path in files("src", "rs").into_iter().chain(files("tests/data/help", "txt")).chain(documents) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for word in &retired {
+            assert!(!has_word(&text, word), "{}: {word}", path.display());
+        }
+    }
+}

@@ -27,7 +27,7 @@ impl InstallLock {
         Self { directory, held: None }
     }
 
-    /// Says it, in a directory that is made anew if somebody removed it; whether
+    /// Says it, in a directory that is created again if it was removed; whether
     /// no other install is here.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl InstallLock {
         }
         let Some(held) = &self.held else { return Ok(false) };
         let is_alone = held.try_lock_exclusive().is_ok();
-        // Whoever has it alone at this moment removes, or looks as we just did.
+        // The process that has it alone at this moment removes, or looks as we just did.
         fs2::FileExt::try_lock_shared(held).with_context(named)?;
         Ok(is_alone)
     }

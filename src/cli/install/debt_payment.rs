@@ -1,7 +1,7 @@
 //! What `install --watch` and `uninstall --watch` do about debts: each turn they
 //! look whether this node owes anything, and let `sweep --debts` pay what can be
 //! paid. That is a process of its own in the host's mount namespace, as the other
-//! chores are; while nothing is owed none is started.
+//! tasks are. While nothing is owed, none is started.
 
 use super::flat_file;
 use crate::plugin::machine::{CONFIG_VARIABLE, read_small};

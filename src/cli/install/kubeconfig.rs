@@ -8,12 +8,14 @@ use base64::Engine;
 use serde_json::json;
 use std::path::Path;
 
-/// How our kubeconfig says so.
-const KUBECONFIG_HEAD: &str = "# Written by hereabouts install, anew when token or CA change.\n";
+/// By which a kubeconfig of ours is known again; earlier versions wrote more after it.
+const WRITTEN_BY: &str = "# Written by hereabouts install";
+/// The first line of our kubeconfig.
+const KUBECONFIG_HEAD: &str = "# Written by hereabouts install. Rewritten when the token or the CA changes.\n";
 
 /// Whether install wrote this kubeconfig.
 pub(super) fn is_our_kubeconfig(bytes: &[u8]) -> bool {
-    bytes.starts_with(KUBECONFIG_HEAD.as_bytes())
+    bytes.starts_with(WRITTEN_BY.as_bytes())
 }
 
 /// What a kubeconfig of ours says for a key.

@@ -78,10 +78,10 @@ pub(super) fn install(environment: &Environment, args: &InstallArgs, namespace: 
     }
     // Of the pod itself: a kubeconfig may have been copied with an image.
     let token = files.plan.credentials.as_ref().map(|credentials| credentials.token_file.clone());
-    let mut chores = PeriodicTasks::new(namespace, files.plan.flat_path(), args.sweep_every, token);
+    let mut tasks = PeriodicTasks::new(namespace, files.plan.flat_path(), args.sweep_every, token);
     let mut settling = DebtPayment::new(namespace, files.plan.flat_path());
     let mut beside = |ends| {
-        chores.turn(ends);
+        tasks.turn(ends);
         settling.turn(ends);
     };
     let mut running = ProbeStatus::new(files.plan.directory.clone());
@@ -101,8 +101,8 @@ pub(super) fn uninstall(environment: &Environment, args: &UninstallArgs, namespa
     }
     if args.watch {
         let mut settling = DebtPayment::new(namespace, plan.flat_path());
-        let mut leaving = Drain::new(Files::new(plan)?, namespace, args.idle);
-        return watch::watch(&mut || leaving.step(), &mut |ends| settling.turn(ends));
+        let mut drain = Drain::new(Files::new(plan)?, namespace, args.idle);
+        return watch::watch(&mut || drain.step(), &mut |ends| settling.turn(ends));
     }
     let changes = remove::remove(&plan, namespace, args.force)?;
     if changes.is_empty() {

@@ -31,9 +31,9 @@ pub(super) struct Plan {
 pub(super) struct Credentials {
     /// URL.
     pub(super) server: String,
-    /// Read anew each time.
+    /// Read again each time.
     pub(super) token_file: PathBuf,
-    /// Read anew each time.
+    /// Read again each time.
     pub(super) ca_file: PathBuf,
     /// Permissions of the kubeconfig.
     pub(super) mode: u32,

@@ -172,7 +172,7 @@ fn first_free<T>(
     action: &'static str,
     make: impl Fn(&Path) -> io::Result<T>,
 ) -> Result<(u32, T), StoreError> {
-    let (mut number, mut mended) = (first, false);
+    let (mut number, mut cleaned) = (first, false);
     loop {
         let path = stem.entry(number);
         match make(&path) {
@@ -181,8 +181,8 @@ fn first_free<T>(
             Err(error) => return Err(failed(disk, action, &path, error)),
         }
         // Another ADD of the pod may link its entry at the same time.
-        number = if mended { number + 1 } else { clean_up(disk, stem)? };
-        mended = true;
+        number = if cleaned { number + 1 } else { clean_up(disk, stem)? };
+        cleaned = true;
     }
 }
 
