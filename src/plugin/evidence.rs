@@ -135,8 +135,8 @@ impl Here for Machine {
     }
 
     fn look(&self, path: &Path) -> Look {
-        // /proc/self means another process for each process that looks, so what ADD saw there is
-        // lost.
+        // /proc/self is another process for each process that looks, so what ADD saw there cannot
+        // be seen again.
         if is_of_the_looker(path) { Look::failed() } else { look_at(path) }
     }
 
@@ -180,7 +180,7 @@ pub(super) fn uptime() -> Option<Duration> {
 }
 
 nix::ioctl_read!(
-    /// `NS_GET_MNTNS_ID`
+    /// Reads the number of a mount namespace: `NS_GET_MNTNS_ID`.
     read_mount_namespace,
     0xb7,
     5,

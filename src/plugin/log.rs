@@ -22,7 +22,7 @@ const PATIENCE: u16 = 1_000;
 const AT_ONCE: usize = 4096;
 
 /// Writes a sentence to stderr, which callers forward to their own log. It is not a failure if
-/// nothing reads it, and a write never waits.
+/// nothing reads it. A full pipe is waited for at most `PATIENCE` per part.
 pub fn complain(sentence: &str) {
     let (stderr, line) = (io::stderr(), format!("hereabouts: {}\n", escape(sentence)));
     for part in line.as_bytes().chunks(AT_ONCE) {

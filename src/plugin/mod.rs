@@ -83,7 +83,7 @@ pub trait Surroundings {
         stores::nothing()
     }
 
-    /// Sets what to answer if the call takes too long from then on.
+    /// Sets when the call is late, counted from `before_shared`, and what it answers then.
     fn is_late_after(&self, late: Late) {
         drop(late);
     }
@@ -103,7 +103,7 @@ pub trait Surroundings {
         Debts::new(settings.debts_dir.clone())
     }
 
-    /// Takes over a call that has done its work, with its store still open.
+    /// Receives a call that has done its work, with its store still open.
     fn answered(&self, ready: Ready) {
         drop(ready);
     }
@@ -251,7 +251,7 @@ impl Ipam<'_> {
         Ok(Ready { settled, store })
     }
 
-    /// Does the same for a verb that frees, which as few problems as possible may stop.
+    /// Does the same for a verb that frees, with as few reasons to fail as possible.
     pub(crate) fn ready_to_release(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Ready, Failure> {
         let settled = self.settle_to_release(call, merged, flat)?;
         let store = settled.open(&self.environment.proxy)?;

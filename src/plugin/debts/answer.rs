@@ -32,8 +32,8 @@ pub const SOON: Duration = Duration::from_secs(12);
 
 impl Answer {
     /// Returns whether a DEL may be answered with success when the API server is away. `held` are
-    /// the records that its node shows, and `exclusive` is whether the DEL holds the attachment's
-    /// lock.
+    /// the records that its node shows, and `exclusive` tells whether the DEL holds the
+    /// attachment's lock.
     #[must_use]
     pub fn may_be_success(held: Option<&[Allocation]>, exclusive: bool) -> bool {
         // If the outcome of a creation is unknown, a later payment could not tell that its object

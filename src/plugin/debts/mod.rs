@@ -43,7 +43,7 @@ const LARGEST: usize = 256 * 1024;
 const MOST: usize = 4096;
 /// The end of the name of a file that is being written.
 const ASIDE: &str = ".new";
-/// No file is being written for so long.
+/// The age from which on such a file is not being written any more.
 const ABANDONED: Duration = Duration::from_secs(600);
 
 /// What a call left undone.
@@ -119,8 +119,8 @@ impl Place {
         Self { data_dir: store.data_dir.clone(), kubeconfig, id: store.id.clone() }
     }
 
-    /// Returns the settings that lead there, in the name of the node's operator, because a call was
-    /// allowed to use the store.
+    /// Returns the settings that lead there. They count as settings of the node's operator, because
+    /// a call was allowed to use the store.
     ///
     /// # Errors
     /// This version has no such store.

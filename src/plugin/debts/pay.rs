@@ -49,7 +49,7 @@ pub enum Paid {
     Failed(String),
 }
 
-/// What is needed to pay the debts of a node, whichever caller waits for it.
+/// What is needed to pay the debts of a node, for any caller.
 pub struct Payer<'a> {
     /// The node. Debts of other nodes are not touched.
     pub node: &'a NodeName,

@@ -1,6 +1,6 @@
-//! Removes what the node state no longer needs. For scopes in which this node holds nothing any
-//! more these are the occupancy and the lock of their lists; each new `network_name` leaves both.
-//! From the index by pod these are the attachments that have ended.
+//! Removes what the node state no longer needs: the occupancy and the list lock of each scope in
+//! which this node holds nothing any more, and the ended attachments in the index by pod. Each new
+//! `network_name` leaves an occupancy and a lock.
 
 use super::{SCOPES, State};
 use crate::digest;
@@ -18,8 +18,8 @@ use std::path::Path;
 pub(crate) const LISTING: &str = "listing-";
 
 impl KubeStore {
-    /// Removes them and returns how many. All of it is a hint: an ADD that uses the scope again
-    /// tries addresses of other nodes once more.
+    /// Removes all of this and returns how many files were removed or changed. These files are
+    /// hints: an ADD that uses the scope again tries addresses of other nodes once more.
     pub(crate) fn remove_unused(&self, deadline: &Deadline) -> Result<usize, StoreError> {
         if self.for_dead_node || !self.remembers()? {
             return Ok(0);

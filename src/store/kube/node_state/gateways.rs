@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-/// The number of gateways from which on those whose object is gone are dropped when one is added.
+/// At this number of gateways, those whose object is gone are dropped before one is added.
 const MANY: usize = 64;
 
 /// An object that names a gateway.

@@ -66,8 +66,8 @@ const TMP: &str = "@tmp";
 /// The largest size of one of our files, in bytes. The file of an ADD with as many addresses as
 /// `limits` allows has two million bytes.
 const LARGEST: u64 = 64 * 1024 * 1024;
-/// The most tombstones that are kept. The oldest go first; an object of theirs that comes late is
-/// left to the next sweep.
+/// The most tombstones that are kept. Beyond that the oldest are dropped, and their late objects
+/// are left to the next sweep.
 const MOST_TOMBSTONES: usize = 8192;
 const DIRECTORIES: &[&str] = &[ATTACHMENTS, PODS, SCOPES, TMP];
 

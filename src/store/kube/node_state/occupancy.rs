@@ -176,7 +176,7 @@ impl Occupancy {
     }
 
     /// Returns whether the scope was listed after `since`. A listing from the future does not
-    /// count, as one from before a clock was set back.
+    /// count, for example one from before the clock was set back.
     pub(crate) fn is_listed_since(&self, since: SystemTime, now: SystemTime) -> bool {
         self.listed.is_some_and(|(at, _)| since <= at && at <= now)
     }
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(hint.choose(&range, NOW), Some(address("10.0.2.89")));
     }
 
-    /// When a listing is worth its request, and when the draws of a race end.
+    /// Checks when a listing is worth its request, and when the draws of a race end.
     #[test]
     fn while_nobody_races_it_is_looked_where_others_take_addresses_too() {
         let (range, large) = (candidates("10.0.0.0/20"), candidates("10.0.0.0/19"));

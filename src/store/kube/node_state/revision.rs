@@ -4,11 +4,11 @@
 //! The node notes the highest revision that it has seen. If an answer is below what was noted
 //! before its request was sent, the cluster has lost everything in between, perhaps records of
 //! living pods. The call leaves a mark and continues; `install --watch` looks for the mark and runs
-//! `repair`, and so does `sweep`. There are two files, never synced: they are a hint, and its loss
-//! costs the hour until the next `repair`.
+//! `repair`, and so does `sweep`. The revision and the mark are two files, which are never synced:
+//! a hint that is lost costs the hour until the next `repair`.
 //!
-//! Concurrent calls raise no alarm: a revision that one call has noted before another call sends
-//! its request was reached by the server before.
+//! Concurrent calls raise no alarm: if one call has noted a revision before another call sends its
+//! request, the server had reached that revision before.
 
 use super::State;
 use crate::ipam::NodeName;

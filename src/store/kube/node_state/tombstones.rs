@@ -131,12 +131,12 @@ impl KubeSession<'_> {
         Ok(found.version())
     }
 
-    /// Returns whether nothing of a tombstone can come any more.
+    /// Returns whether no object of a tombstone can come any more.
     pub(crate) fn is_over(&self, tombstone: &Tombstone) -> bool {
         tombstone.is_old(self.milliseconds())
     }
 
-    /// Deletes a late object now, and removes the tombstone when nothing can come any more. The
+    /// Deletes a late object now, and removes the tombstone when no object can come any more. The
     /// caller holds the lock of the tombstone's attachment.
     pub(crate) fn settle(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
         if let Ok(known) = tombstone.object.allocation() {

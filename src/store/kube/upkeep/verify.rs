@@ -174,9 +174,9 @@ impl KubeStore {
         Ok(())
     }
 
-    /// Returns whether a suspect is a problem, which one, and more words. This takes the lock of
-    /// its attachment, which the session keeps. While a call of the attachment is under way, it
-    /// returns `None`.
+    /// Returns the problem that a suspect is, with more words, or `None` if it is not a problem.
+    /// This takes the lock of the suspect's attachment, which the session keeps. It also returns
+    /// `None` while a call of the attachment is under way.
     pub(crate) fn classify(
         &self,
         session: &KubeSession<'_>,
