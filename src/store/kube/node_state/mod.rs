@@ -19,6 +19,7 @@
 //! revision                the highest revision of the cluster that was seen
 //! set-back                the mark that a lower revision came: see `revision`
 //! listing-<scope>         flock of the process that lists a scope
+//! ready                   the last successful readiness check: see `rebuild`
 //! tombstones              intents of attachments that have ended
 //! @tmp/<unique>           files that are being written
 //! @aside.<unique>         something that is not a file, found in the place of one of these
