@@ -72,7 +72,7 @@ pub enum Failure {
         /// What to do.
         hint: Option<String>,
     },
-    /// The machine does not show what is needed.
+    /// A file that is needed cannot be read.
     #[error("cannot read {path}: {reason}")]
     Machine {
         /// The file that cannot be read.

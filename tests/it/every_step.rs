@@ -147,7 +147,7 @@ fn an_entry_that_cannot_be_made_takes_none_away() {
 /// Cause: a re-homing said that it had failed when the address had moved and
 /// only the old holder's index entry could not be removed. Effect: the first of
 /// two addresses was not on the list of what to undo, and the ADD that failed
-/// kept it. Fix: what stays of the old holder is a left-over, no failure.
+/// kept it. Fix: what stays of the old holder is a dangling-entry, no failure.
 #[test]
 fn a_rehoming_add_of_two_that_fails_keeps_neither() {
     let disk = FileStore::on(CachedDisk::new(Image::new(), 1_000), host("n1"));

@@ -40,7 +40,7 @@ fn sweep_shows_first_and_frees_what_this_node_holds_for_sandboxes_that_are_gone(
     assert_eq!(lines.len(), 4, "{shown:?}");
     assert!(lines[0].starts_with("10.1.2.2 ") && lines[0].ends_with(": no namespace was recorded"), "{shown:?}");
     assert!(lines[1].starts_with("10.1.2.3 ") && lines[1].contains("pod default/web-0"), "{shown:?}");
-    assert_eq!(&lines[2..], ["nodes/n1/@tmp/7.7: temporary-file", "nodes/n1/net1/killed@net1.0: left-over"]);
+    assert_eq!(&lines[2..], ["nodes/n1/@tmp/7.7: temporary-file", "nodes/n1/net1/killed@net1.0: dangling-entry"]);
     let asked = sandbox.command(&["sweep"]);
     assert!(asked.status == Some(2) && asked.stderr.contains("pass --yes to sweep"), "{asked:?}");
     assert_eq!(sandbox.files(), files);

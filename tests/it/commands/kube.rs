@@ -193,7 +193,7 @@ fn sweep_frees_what_is_gone_and_nothing_of_a_second_machine() {
     let shown = scene.sandbox.command(&["sweep", "--dry-run"]);
     let lines: Vec<&str> = shown.succeeded().stdout.lines().map(str::trim).collect();
     assert!(lines.len() == 3 && lines[0].starts_with("10.1.2.2 "), "{shown:?}");
-    assert!(lines[1] == "ipallocations/10.1.2.5: late-record" && lines[2].ends_with(": left-over"), "{shown:?}");
+    assert!(lines[1] == "ipallocations/10.1.2.5: late-record" && lines[2].ends_with(": dangling-entry"), "{shown:?}");
     assert!(shown.stderr.contains("another machine uses the node name n1"), "{shown:?}");
     assert_eq!(scene.all(), before);
     let swept = scene.sandbox.command(&["sweep", "--yes"]);

@@ -21,7 +21,7 @@ fn check_beside_add(at: At, without_locks: bool) {
     collected.succeeded();
     assert_eq!(added.addresses(), ["10.1.2.1"], "{case}");
     assert_eq!(holders(&sandbox), [("10.1.2.1".to_owned(), "c1".to_owned())], "{case}");
-    // And found by its holder still: the entry was not taken for a left-over.
+    // And found by its holder still: the entry was not taken for a dangling-entry.
     assert_eq!(add(&sandbox, "c1", &living, "web-0").run().addresses(), ["10.1.2.1"], "{case}");
     assert_eq!(add(&sandbox, "c2", &other, "db-0").run().addresses(), ["10.1.2.2"], "{case}");
     check_nothing_left(&sandbox, &["c1", "c2"]);

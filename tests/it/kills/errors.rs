@@ -105,7 +105,7 @@ fn check_error(ended: &Ended, sandbox: &Sandbox, errno: &str, shown: &str) -> u6
 }
 
 /// The store is as after the call, or, where that failed, as before; an ADD
-/// has all of its addresses or none. How many left-overs it has.
+/// has all of its addresses or none. How many dangling-entrys it has.
 fn check_state(scene: &Scene, sandbox: &Sandbox, ended: &Ended, shown: &str) -> usize {
     if ended.status == Some(0) {
         let found = check(&sandbox.store(), &scene.promised_after());
@@ -128,7 +128,7 @@ fn play(verb: &str) {
         let Counts { calls, succeeded, failed, orphan, states } = refuse_every_call(scene);
         let all = succeeded + failed.values().sum::<usize>();
         println!(
-            "{}: {calls} calls of the store, {all} errors, {succeeded} succeeded, failed by code: {failed:?}, {orphan} left-overs, {states} states",
+            "{}: {calls} calls of the store, {all} errors, {succeeded} succeeded, failed by code: {failed:?}, {orphan} dangling-entrys, {states} states",
             scene.name
         );
         assert!(0 < calls && !failed.is_empty());

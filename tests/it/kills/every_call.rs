@@ -67,7 +67,7 @@ fn play(verb: &str) {
     for scene in SCENES.iter().filter(|scene| scene.verb == verb) {
         let Counts { kills, states, printed, leaks, orphan, behind } = kill_at_every_call(scene);
         println!(
-            "{}: {kills} kills, {states} states, {printed} after printing, {leaks} left a leak that GC found, {orphan} a left-over",
+            "{}: {kills} kills, {states} states, {printed} after printing, {leaks} left a leak that GC found, {orphan} a dangling-entry",
             scene.name
         );
         if 0 < behind {
