@@ -19,6 +19,7 @@
 
 mod args;
 mod deadlines;
+mod dns;
 mod duration;
 mod error;
 mod field;
@@ -32,6 +33,7 @@ mod validate;
 
 pub use args::CniArgs;
 pub use deadlines::Deadlines;
+pub use dns::{Dns, ResolvConf};
 pub use duration::parse_duration;
 pub use error::{ConfigError, Mistakes, Problem};
 pub use keys::{KEYS, Key};
@@ -39,4 +41,4 @@ pub use limits::Limits;
 pub use merge::{Chosen, FlatFile, Merged, chosen_places, flat_file_places};
 pub use nad::{Found, plugin_configurations};
 pub use settings::{DATA_DIR, LogLevel, LogSettings, Settings, StoreKind, StoreSettings, WhenFull, parse_store_id};
-pub use validate::{Dns, Network, ResolvConf, Route};
+pub use validate::{Network, Route};

@@ -2,16 +2,16 @@
 //! routes, DNS and limits, together with the ranges.
 
 use super::args::{CniArgs, parse_requested};
+use super::dns::{self, Dns, ResolvConf};
 use super::field::Field;
 use super::limits::{self, Limits};
-use super::merge::{Merged, Setting};
+use super::merge::Merged;
 use super::settings::WhenFull;
 use super::{ConfigError, Mistakes, ranges};
 use crate::addr::{Family, Range, Subnet, parse_address, parse_prefixed};
 use crate::ipam::{RangeSet, Requested, Scope, Static};
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::path::{Component, Path, PathBuf};
 
 /// A network configuration that is ready for allocation.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,39 +45,6 @@ pub struct Network {
     pub beyond: Mistakes,
 }
 
-/// The file that provides `dns`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResolvConf {
-    /// The path of the file.
-    pub path: PathBuf,
-    /// Whether the node's own flat file names it.
-    pub own: bool,
-}
-
-impl ResolvConf {
-    const BELOW: [&str; 2] = ["/etc", "/run/systemd"];
-
-    /// Returns whether a network configuration may read a file at `place`. /etc/resolv.conf may
-    /// lead anywhere, because distributions make it a symbolic link.
-    #[must_use]
-    pub fn may_be_at(&self, place: &Path) -> bool {
-        let is_below = |root: &str| place != Path::new(root) && place.starts_with(root);
-        self.own || self.path == Path::new("/etc/resolv.conf") || Self::BELOW.into_iter().any(is_below)
-    }
-}
-
-fn resolv_conf(merged: &Merged<'_>) -> Result<Option<ResolvConf>> {
-    let Some(Setting { field, own, .. }) = merged.find("resolvConf") else {
-        return Ok(None);
-    };
-    let file = ResolvConf { path: PathBuf::from(field.text()?), own };
-    let plain = file.path.components().all(|part| !matches!(part, Component::ParentDir));
-    if !plain || !file.may_be_at(&file.path) {
-        return Err(field.wrong("expected a file below /etc or /run/systemd, because only the node's own flat file may name another"));
-    }
-    Ok(Some(file))
-}
-
 /// A route of the result (CNI specification 1.1.0, "Success").
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Route {
@@ -95,19 +62,6 @@ pub struct Route {
     pub table: Option<u32>,
     /// The scope: 0 is global, 253 is link, 254 is host. The result keeps a value of 0.
     pub scope: Option<u32>,
-}
-
-/// The `dns` object of the result.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dns {
-    /// The addresses of name servers.
-    pub nameservers: Vec<String>,
-    /// The local domain.
-    pub domain: Option<String>,
-    /// The search list.
-    pub search: Vec<String>,
-    /// The resolver options.
-    pub options: Vec<String>,
 }
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -128,8 +82,8 @@ impl Network {
         let ranges = mistakes.note(ranges::parse(merged, &gateways));
         let requested = mistakes.note(requested(merged, args));
         let routes = mistakes.note(routes(merged));
-        let dns = mistakes.note(dns(merged));
-        let resolv_conf = mistakes.note(resolv_conf(merged));
+        let dns = mistakes.note(dns::configured(merged));
+        let resolv_conf = mistakes.note(dns::resolv_conf(merged));
         let when_full = mistakes.note(when_full(merged));
         let sticky = mistakes.note(sticky(merged));
         if let (Some(ranges), Some(statics)) = (&ranges, &statics)
@@ -286,45 +240,4 @@ fn route(entry: &Field<'_>) -> Result<Route> {
         table: number("table")?,
         scope: number("scope")?,
     })
-}
-
-fn dns(merged: &Merged<'_>) -> Result<Dns> {
-    let Some(field) = merged.field("dns") else {
-        return Ok(Dns::default());
-    };
-    field.object()?;
-    let texts = |key: &str| field.find(key).map_or(Ok(Vec::new()), |field| field.texts());
-    Ok(Dns {
-        nameservers: texts("nameservers")?,
-        domain: field.find("domain").map(|field| field.text().map(str::to_owned)).transpose()?,
-        search: texts("search")?,
-        options: texts("options")?,
-    })
-}
-
-impl Dns {
-    /// Returns whether there are no settings.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Reads a resolv.conf as resolv.conf(5) describes it. Ignores lines with other keywords.
-    #[must_use]
-    pub fn from_resolv_conf(bytes: &[u8]) -> Self {
-        let mut dns = Self::default();
-        for line in String::from_utf8_lossy(bytes).lines() {
-            let mut words = line.split_whitespace();
-            let key = words.next().unwrap_or_default();
-            let values = words.take_while(|word| !word.starts_with(['#', ';'])).map(str::to_owned);
-            match key {
-                "nameserver" => dns.nameservers.extend(values.take(1)),
-                "domain" => dns.domain = values.take(1).next(),
-                "search" => dns.search = values.collect(),
-                "options" => dns.options.extend(values),
-                _ => {}
-            }
-        }
-        dns
-    }
 }

@@ -135,7 +135,7 @@ fn values_reach_what_they_are_for() {
     words[2] = "--check";
     words.push("--offline");
     let check = crate::install::node::Node::new().run(&words[1..]);
-    assert!(check.status == Some(1) && check.stderr.contains("is not installed"), "{check:?}");
+    assert!(check.status == Some(1) && check.stderr.contains("not installed: "), "{check:?}");
 }
 
 #[test]
