@@ -58,7 +58,7 @@ fn what_an_orphan_may_take_back_is_not_rehomed() {
     drop(old);
     assert_eq!(add(&sandbox, "c2", &new, "web-0").run().addresses(), ["10.1.2.2"]);
     let late = orphan.go_on();
-    assert!(late.stderr.contains("the process that called has gone"), "{late:?}");
+    assert!(late.stderr.contains("the calling process has exited"), "{late:?}");
     assert_eq!(holders(&sandbox), [("10.1.2.2".to_owned(), "c2".to_owned())]);
     check_nothing_left(&sandbox, &["c1", "c2"]);
 }
