@@ -1,5 +1,5 @@
-//! What `verify` reports beside problems: which records are in doubt, how much each
-//! node holds, how old its newest record is, and the command that releases it.
+//! Describes what `verify` reports in addition to problems: which records are in doubt, how many
+//! addresses each node holds, how old its newest record is, and the command that releases them.
 
 use super::output;
 use crate::ipam::{Allocation, Doubt, NodeName};
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-/// For people: what is in doubt, then the nodes, the longest without a new
-/// address first.
+/// Returns the text for people: the records in doubt, then the nodes. The node that has been
+/// without a new address for the longest time comes first.
 pub(super) fn describe(census: &Census, now: SystemTime) -> String {
     let mut text = String::new();
     let all = census.doubted.len() + census.more_doubted;
     if 0 < all {
-        // Writing to a String cannot fail.
+        // A write to a String cannot fail.
         let _ = writeln!(
             text,
             "{all} x in doubt: its sandbox is neither visible nor proven gone, so nothing releases it automatically; \
@@ -44,7 +44,7 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
     text
 }
 
-/// The same for programs.
+/// Returns the same as JSON.
 pub(super) fn document(census: &Census, now: SystemTime) -> (Value, Value) {
     let doubted = census.doubted.iter().map(|(allocation, doubt)| doubted(allocation, *doubt, now));
     let nodes = by_age(census).into_iter().map(|(node, of)| {
@@ -70,7 +70,7 @@ fn doubted(allocation: &Allocation, doubt: Doubt, now: SystemTime) -> Value {
     document
 }
 
-/// The command that frees one record, from anywhere.
+/// Returns the command that frees one record, from any machine.
 fn release(allocation: &Allocation) -> String {
     let attachment = &allocation.record.attachment;
     format!("hereabouts release {} --network {} --node {}", allocation.address, attachment.network, attachment.node)
@@ -86,7 +86,7 @@ fn seconds(now: SystemTime, since: SystemTime) -> u64 {
     now.duration_since(since).unwrap_or_default().as_secs()
 }
 
-/// In the two largest units: days and hours, or minutes and seconds.
+/// Returns an age in its two largest units: days and hours, or minutes and seconds.
 fn age(now: SystemTime, since: SystemTime) -> String {
     let whole = humantime::format_duration(Duration::from_secs(seconds(now, since))).to_string();
     whole.split(' ').take(2).collect::<Vec<_>>().join(" ")

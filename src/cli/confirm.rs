@@ -1,9 +1,9 @@
-//! Asks before something is done that cannot be taken back.
+//! Asks the operator before an action that cannot be undone.
 
 use super::Usage;
 use std::io::{BufRead, IsTerminal, Write};
 
-/// The answer to a question on the terminal; `yes` gives it in advance.
+/// Returns the answer to a question on the terminal. `yes` answers it in advance.
 pub(super) fn confirmed(yes: bool, verb: &str) -> anyhow::Result<bool> {
     if yes {
         return Ok(true);

@@ -1,6 +1,5 @@
-//! `list`: who holds what. A cluster may hold more than fits into memory: rows
-//! are put in order as long as they are few, and go out as they are read when
-//! they are many.
+//! `list`: shows who holds which address. A cluster may hold more records than fit into memory. Few
+//! rows are sorted; many rows are printed while they are read.
 
 use super::output::{self, Columns};
 use super::{Format, ListArgs, StoreArgs, debts, locate, records, selectors};
@@ -11,12 +10,13 @@ use crate::store::{Filter, Store};
 use std::io::Write;
 use std::net::IpAddr;
 
-/// More rows than this are not put in order: half a kilobyte each is kept until
-/// then.
+/// The largest number of rows that are sorted. Until then, each row takes half a kilobyte of
+/// memory.
 const SORTED: usize = 10_000;
 
 const HEADINGS: [&str; 8] = ["ADDRESS", "SCOPE", "NETWORK", "POD", "INTERFACE", "CONTAINER", "NODE", "SINCE"];
-/// Shown where an address is in a scope that has a name, or may be.
+/// The index of the scope column. It is shown if an address is in a named scope, or if one may
+/// still come.
 const SCOPE: usize = 1;
 
 pub(super) fn list(environment: &Environment, store: &StoreArgs, args: &ListArgs) -> anyhow::Result<()> {
@@ -59,14 +59,13 @@ pub(super) fn list(environment: &Environment, store: &StoreArgs, args: &ListArgs
     Ok(())
 }
 
-/// One document, written as the store is read; nothing of it, where that
-/// cannot be begun.
+/// Writes one JSON document while the store is read. Nothing is written if the read cannot begin.
 fn write_json(mut out: impl Write, store: &dyn Store, filter: &Filter, owed: &[Debt]) -> anyhow::Result<usize> {
     let mut first = true;
     let unreadable = records::each(store, filter, &mut |allocation| {
         out.write_all(if first { b"[\n  " } else { b",\n  " })?;
         first = false;
-        // As an error of the output: a reader that has seen enough is none.
+        // Converted to an output error, so that a reader that stops reading is not a failure.
         let mut document = output::allocation(&allocation);
         if let Some(debt) = owed.iter().find(|debt| debt.attachment == allocation.record.attachment) {
             document["debt"] = debts::document(debt);
@@ -78,13 +77,13 @@ fn write_json(mut out: impl Write, store: &dyn Store, filter: &Filter, owed: &[D
     Ok(unreadable)
 }
 
-/// A table as it grows.
+/// A table that is printed in the course of reading.
 struct Rows<W: Write> {
     out: W,
-    /// The rows so far, while they are few enough to be put in order.
+    /// The rows so far, as long as they are few enough to be sorted.
     kept: Vec<(Scope, IpAddr, [String; 8])>,
     most: usize,
-    /// How wide, once they are too many.
+    /// The widths of the columns, as soon as there are too many rows.
     columns: Option<Columns>,
 }
 
@@ -101,13 +100,13 @@ impl<W: Write> Rows<W> {
         self.kept.push((allocation.scope.clone(), allocation.address, cells));
         if self.most < self.kept.len() {
             output::say(&format!("more than {} addresses are held: they are not sorted", self.most));
-            // What comes may be in a scope, and wider.
+            // A following row may be in a named scope, or be wider.
             self.columns = Some(self.write_kept(false)?);
         }
         Ok(())
     }
 
-    /// `nothing` is said where there is no row.
+    /// Prints the rest. Prints `nothing` if there are no rows.
     fn end(mut self, nothing: &str) -> anyhow::Result<()> {
         if self.columns.is_none() && self.kept.is_empty() {
             output::say(nothing);
@@ -177,7 +176,7 @@ mod tests {
         Allocation { scope: Scope::parse(scope).unwrap(), address: address.parse().unwrap(), record: held, version: None }
     }
 
-    /// The first two columns of what is printed.
+    /// Returns the first two columns of the printed table.
     fn print(most: usize, held: &[(&str, &str)]) -> Vec<String> {
         let mut out = Vec::new();
         let mut rows = Rows::new(&mut out, most);

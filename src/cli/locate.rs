@@ -1,4 +1,4 @@
-//! Which store a command works on, and who this node is.
+//! Finds the store that a command works on, and the name of this node.
 
 use super::{Advised, StoreArgs, output};
 use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, StoreKind, StoreSettings, plugin_configurations};
@@ -15,34 +15,34 @@ use crate::store::{Store, StoreError};
 use anyhow::{Context, bail};
 use std::path::Path;
 
-/// No configuration on stdin is larger.
+/// The largest size of a configuration on stdin, in bytes.
 const MOST_BYTES: u64 = 4 * 1024 * 1024;
 
-/// A store, and what is known of this node.
+/// A store, and what is known about this node.
 pub(super) struct Located<'l> {
     settings: Settings,
     environment: &'l Environment,
-    /// What the store is called: a directory, or the URL of an API server.
+    /// The name of the store: a directory, or the URL of an API server.
     pub(super) name: String,
-    /// `None` when the name cannot be told, or no node is meant; reading needs
-    /// none.
+    /// The name of this node. It is `None` if it is unknown, or if the command does not act for a
+    /// node. A command that only reads does not need it.
     pub(super) node: Option<NodeName>,
     pub(super) machine: Machine,
 }
 
 impl Located<'_> {
-    /// The store as this node has it.
+    /// Opens the store for this node.
     pub(super) fn store_of(&self, node: &NodeName) -> anyhow::Result<Box<dyn Upkeep>> {
         self.open(node.clone(), OnBehalf::OfThisNode)
     }
 
-    /// The store for one who acts for another node; `is_off` when that one is gone
-    /// for good, and is forgotten.
+    /// Opens the store for a caller that acts for another node. `is_off` states that this node is
+    /// permanently off and is to be forgotten.
     pub(super) fn store_of_another(&self, node: &NodeName, is_off: bool) -> anyhow::Result<Box<dyn Upkeep>> {
         self.open(node.clone(), if is_off { OnBehalf::OfOneThatIsOff } else { OnBehalf::OfAnother })
     }
 
-    /// The store for reading alone.
+    /// Opens the store for reading only.
     pub(super) fn store(&self) -> anyhow::Result<Box<dyn Upkeep>> {
         let reader = match &self.node {
             Some(node) => node.clone(),
@@ -51,43 +51,44 @@ impl Located<'_> {
         self.open(reader, OnBehalf::OfAnother)
     }
 
-    /// This node, for what only it may do.
+    /// Returns the name of this node, for an action that only this node may do.
     pub(super) fn own_node(&self) -> anyhow::Result<NodeName> {
         let hint = "set node_name in the flat file; run this command on the node itself, without --kubeconfig";
         self.node.clone().ok_or_else(|| Advised::new("cannot determine this node's name", hint).into())
     }
 
-    /// What this node owes.
+    /// Returns the debts of this node.
     pub(super) fn debts(&self) -> Debts {
         Debts::new(self.settings.debts_dir.clone())
     }
 
-    /// What this node's pods have given back of late.
+    /// Returns the notes about the addresses that this node's pods have recently given back.
     pub(super) fn freed(&self, node: &NodeName) -> Freed {
         Freed::new(&self.settings.debts_dir, node, self.machine.now)
     }
 
-    /// The same as what is owed names it.
+    /// Returns the place of the store, in the form that debts use.
     pub(super) fn place(&self) -> Place {
         Place::of(&self.settings.store)
     }
 
-    /// Where the store is.
+    /// Returns the settings of the store.
     pub(super) fn store_settings(&self) -> &StoreSettings {
         &self.settings.store
     }
 
-    /// The store that other settings name, as this node has it.
+    /// Opens the store that other settings name, for this node.
     pub(super) fn open_as(&self, settings: &Settings, node: &NodeName) -> Result<Box<dyn Store>, StoreError> {
         stores::open(settings, self.host(node.clone()), stores::nothing(), &self.environment.proxy)
     }
 
-    /// Whether the sandbox of one of this node's records is still there.
+    /// Returns whether the sandbox of a record of this node still exists.
     pub(super) fn life(&self, held: &Record) -> Life {
         ipam::classify_record(held, &self.machine)
     }
 
-    /// Whether a record of another machine id is left behind, given who says so.
+    /// Returns whether a record with another machine ID is left behind. `word` is the source of
+    /// that statement.
     #[cfg(feature = "kube")]
     pub(super) fn is_left_behind(&self, held: &Record, word: ipam::Word) -> bool {
         ipam::is_left_behind(held, &self.machine, word)
@@ -102,8 +103,8 @@ impl Located<'_> {
     }
 }
 
-/// `--data-dir` or `--kubeconfig`, else `--config`, else the flat file, else
-/// the default.
+/// Finds the store: `--data-dir` or `--kubeconfig`, else `--config`, else the flat file, else the
+/// default.
 pub(super) fn locate<'l>(environment: &'l Environment, args: &StoreArgs) -> anyhow::Result<Located<'l>> {
     let machine = Machine::look()?;
     let nothing = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
@@ -130,7 +131,7 @@ pub(super) fn locate<'l>(environment: &'l Environment, args: &StoreArgs) -> anyh
         let node = node_of(&settings);
         return Ok(Located { settings, environment, name, node, machine });
     };
-    // A mistake in the configuration keeps nobody from a directory that is given.
+    // A mistake in the configuration does not prevent the use of a directory that is given.
     let known = parsed.is_ok();
     let mut settings = parsed.or_else(|_| Settings::parse(&Merged::new(&nothing, None)?, false))?;
     settings.store.kind = StoreKind::File;
@@ -141,8 +142,8 @@ pub(super) fn locate<'l>(environment: &'l Environment, args: &StoreArgs) -> anyh
     settings.store.data_dir = directory;
     "--data-dir".clone_into(&mut settings.store.origin);
     let name = called(&settings, environment)?;
-    // A directory that was named for this command and is no store is a slip of
-    // the hand; the node's own may be empty still.
+    // A directory that was named for this command and is not a store is a mistake of the operator.
+    // The node's own directory may still be empty.
     if !settings.store.data_dir.join("format").exists() && !stores::notes().knows(&settings.store.data_dir) {
         bail!("there is no store at {name}");
     }
@@ -150,7 +151,7 @@ pub(super) fn locate<'l>(environment: &'l Environment, args: &StoreArgs) -> anyh
     Ok(Located { settings, environment, name, node, machine })
 }
 
-/// What a store is called; says so.
+/// Returns the name of the store, and prints it.
 #[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
 fn called(settings: &Settings, environment: &Environment) -> anyhow::Result<String> {
     let (name, origin) = match &settings.store.kind {
@@ -162,8 +163,8 @@ fn called(settings: &Settings, environment: &Environment) -> anyhow::Result<Stri
     Ok(name)
 }
 
-/// An empty answer from a place where nobody has a store would be taken for
-/// that of the cluster.
+/// Prints how to name a store. Otherwise an empty answer on a machine without a store would be
+/// mistaken for that of the cluster.
 fn say_how_to_name_one() {
     let cluster = if cfg!(feature = "kube") { "--kubeconfig FILE for a cluster or " } else { "" };
     output::say(&format!("no store is configured on this machine\nhint: use {cluster}--data-dir DIR for a directory"));
@@ -174,7 +175,7 @@ struct Source {
     network: Option<Json>,
 }
 
-/// `--config` may be a flat file or a network configuration.
+/// Reads the file of `--config`, which may be a flat file or a network configuration.
 fn read_config(environment: &Environment, path: &Path) -> anyhow::Result<Source> {
     let bytes = read(path)?;
     if let Ok(found) = plugin_configurations(&bytes) {
@@ -184,7 +185,7 @@ fn read_config(environment: &Environment, path: &Path) -> anyhow::Result<Source>
     Ok(Source { flat: Some(FlatFile::parse(path.to_owned(), &bytes, Chosen::ByNode)?), network: None })
 }
 
-/// The plugin configurations in a file that the operator named.
+/// Returns the plugin configurations in a file that the operator named.
 pub(super) fn configurations(path: &Path) -> anyhow::Result<Vec<Found>> {
     let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
     Ok(plugin_configurations(&read(path)?).map_err(|error| {
@@ -193,7 +194,7 @@ pub(super) fn configurations(path: &Path) -> anyhow::Result<Vec<Found>> {
     })?)
 }
 
-/// Reads a file that the operator named; `-` is stdin.
+/// Reads a file that the operator named. `-` is stdin.
 pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path == Path::new("-") {
         let mut bytes = Vec::new();

@@ -1,5 +1,5 @@
-//! The operator's commands, one per file. `args` has their options and help, `output`
-//! is the only printer, `locate` finds the store. Exit status: 0 done, 1 failed, 2 usage.
+//! Runs the operator's commands, one per file. `args` has their options and help, `output` prints,
+//! `locate` finds the store. Exit status: 0 done, 1 failed, 2 wrong usage.
 
 mod args;
 mod census;
@@ -34,12 +34,13 @@ use std::ffi::OsString;
 #[cfg(feature = "kube")]
 use std::path::PathBuf;
 
-/// Returns the command line as clap knows it, for completions and for the test that
-/// keeps the help of every command.
+/// Returns the command line as clap knows it, for completions and for the test that keeps the help
+/// of every command.
 #[must_use]
 pub fn command() -> clap::Command {
     let command = Cli::command();
-    // They refuse it with more words than clap has: they have to run on the node.
+    // These commands refuse the option with a longer explanation than clap gives: they must run on
+    // the node.
     #[cfg(feature = "kube")]
     let command = ["sweep", "repair"]
         .into_iter()
@@ -47,7 +48,7 @@ pub fn command() -> clap::Command {
     command
 }
 
-/// Runs the command line.
+/// Runs the command line and returns the exit status.
 pub fn run(environment: &Environment, args: impl Iterator<Item = OsString>) -> i32 {
     let args: Vec<OsString> = args.collect();
     if args.len() <= 1 {
@@ -68,11 +69,13 @@ pub fn run(environment: &Environment, args: impl Iterator<Item = OsString>) -> i
 
 fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
     #[cfg(feature = "kube")]
-    // In the DaemonSet's pod, whose manifest sets it, the node's own mount namespace.
+    // In the DaemonSet's pod, this is the node's own mount namespace. Its manifest sets the
+    // variable.
     let set = environment.node.mount_namespace.as_ref().map(PathBuf::from);
     #[cfg(feature = "kube")]
     match (&cli.command, cli.mount_namespace.as_deref().or(set.as_deref())) {
-        // These stay where they are; what they start goes there.
+        // These commands stay in their mount namespace. The processes that they start enter the
+        // other one.
         (Command::Install(args), namespace) => return install::install(environment, args, namespace),
         (Command::Uninstall(args), namespace) => return install::uninstall(environment, args, namespace),
         (_, Some(namespace)) => install::enter_mount_namespace(namespace)?,
@@ -111,24 +114,24 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Wrong usage that needs no advice.
+    /// Returns an error without a hint.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }
 
-    /// Wrong usage, and what to do instead.
+    /// Returns an error with a hint.
     pub(crate) fn hinted(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: Some(hint.into()) }
     }
 
-    /// The same where there may be nothing to say.
+    /// Returns an error with an optional hint.
     #[cfg(feature = "kube")]
     pub(crate) fn advised(message: impl Into<String>, hint: Option<String>) -> Self {
         Self { message: message.into(), hint }
     }
 }
 
-/// A failure of a command, and what to do about it.
+/// A failure of a command, with a hint.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Advised {

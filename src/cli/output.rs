@@ -1,4 +1,5 @@
-//! The command line's only printer: data to stdout, everything else to stderr.
+//! Prints for the command line: data to stdout, everything else to stderr. Only `confirm` writes
+//! its prompt by itself.
 
 use super::{Advised, Usage};
 use crate::cni::Version;
@@ -9,7 +10,7 @@ use crate::store::StoreError;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
-/// Standard output, whose errors say that they are its.
+/// Standard output. Its errors state that they come from it.
 pub(super) struct Stdout(io::StdoutLock<'static>);
 
 pub(super) fn stdout() -> Stdout {
@@ -31,19 +32,19 @@ fn not_written(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write to stdout: {error}"))
 }
 
-/// Data, to stdout.
+/// Prints data to stdout.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = stdout();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
 }
 
-/// Everything else, to stderr.
+/// Prints everything else to stderr.
 pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// What a plugin says that was started without a command, and how to use it.
+/// Prints the text for a plugin that was started without a command: its versions and its usage.
 pub(super) fn about(help: &str) {
     let versions: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();
     say(&format!(
@@ -54,7 +55,8 @@ pub(super) fn about(help: &str) {
     ));
 }
 
-/// The exit status. A reader that has seen enough (`| head`) is no failure.
+/// Prints the error, if there is one, and returns the exit status. A reader that stops reading (`|
+/// head`) is not a failure.
 pub(super) fn finish(done: anyhow::Result<()>) -> i32 {
     let Err(error) = done else {
         return 0;
@@ -69,7 +71,7 @@ pub(super) fn finish(done: anyhow::Result<()>) -> i32 {
     if error.is::<Usage>() { 2 } else { 1 }
 }
 
-/// Returns what an error advises: the advice of the outermost cause that has some.
+/// Returns the hint of an error: that of the outermost cause that has one.
 pub(super) fn hint_of(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let of_usage = || cause.downcast_ref::<Usage>()?.hint.clone();
@@ -81,7 +83,7 @@ pub(super) fn hint_of(error: &anyhow::Error) -> Option<String> {
     })
 }
 
-/// Returns an error and its advice in one line, for what keeps a text alone.
+/// Returns an error and its hint in one line, for a place that holds only one text.
 pub(super) fn in_one_line(error: &anyhow::Error) -> String {
     let hint = hint_of(error).map_or_else(String::new, |hint| format!("; hint: {hint}"));
     format!("{error:#}{hint}")
@@ -92,18 +94,18 @@ pub(super) fn say_error(error: &StoreError) {
     say(&with_hint(error));
 }
 
-/// Returns an error as it is printed: its advice has a line of its own.
+/// Returns an error as it is printed: its hint has a line of its own.
 pub(super) fn with_hint(error: &StoreError) -> String {
     let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
     format!("{error}{hint}")
 }
 
-/// Prints an error of one record, after which the others are worked on.
+/// Prints an error of one record, after which the command continues with the others.
 pub(super) fn warn(error: &StoreError) {
     say(&format!("warning: {}", with_hint(error)));
 }
 
-/// Rows under headings, columns aligned.
+/// Returns rows under headings, with aligned columns.
 pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let columns = Columns::fit(headings, rows.iter().map(Vec::as_slice));
     let mut text = columns.line(headings);
@@ -111,11 +113,11 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// How wide the columns of a table are.
+/// The widths of the columns of a table, in characters. A hidden column has none.
 pub(super) struct Columns(Vec<Option<usize>>);
 
 impl Columns {
-    /// Wide enough for headings and rows.
+    /// Returns widths that fit the headings and the rows.
     pub(super) fn fit<'r>(headings: &[&str], rows: impl Iterator<Item = &'r [String]>) -> Self {
         let mut widths: Vec<usize> = headings.iter().map(|heading| heading.len()).collect();
         for row in rows {
@@ -126,14 +128,15 @@ impl Columns {
         Self(widths.into_iter().map(Some).collect())
     }
 
-    /// Leaves a column out.
+    /// Hides a column.
     pub(super) fn hide(&mut self, column: usize) {
         if let Some(width) = self.0.get_mut(column) {
             *width = None;
         }
     }
 
-    /// One line of the table. What is wider than its column moves the others.
+    /// Returns one line of the table. A cell that is wider than its column shifts the ones after
+    /// it.
     pub(super) fn line(&self, cells: &[impl AsRef<str>]) -> String {
         let shown = cells.iter().zip(&self.0).filter_map(|(cell, width)| width.map(|width| (cell.as_ref(), width)));
         let padded: Vec<String> = shown.map(|(cell, width)| format!("{cell:<width$}")).collect();
@@ -141,12 +144,12 @@ impl Columns {
     }
 }
 
-/// A document for programs.
+/// Prints a JSON document.
 pub(super) fn print_json(value: &Value) -> anyhow::Result<()> {
     print(&format!("{value:#}\n"))
 }
 
-/// An allocation for programs; the keys are documented and stable.
+/// Returns an allocation as JSON. The keys are documented and stable.
 pub(super) fn allocation(allocation: &Allocation) -> Value {
     let held = &allocation.record;
     let attachment = &held.attachment;
@@ -167,14 +170,14 @@ pub(super) fn allocation(allocation: &Allocation) -> Value {
     })
 }
 
-/// Who holds an address, in one line.
+/// Returns the address and its holder in one line.
 pub(super) fn holder(allocation: &Allocation) -> String {
     let held = &allocation.record;
     let pod = held.pod.as_ref().map_or_else(String::new, |pod| format!(", pod {}", plain(&pod.to_string())));
     format!("{}  {}{pod}", allocation.address, plain(&held.attachment.to_string()))
 }
 
-/// How the release of an address ended.
+/// Prints the outcome of the release of an address.
 pub(super) fn released(address: &dyn std::fmt::Display, done: bool) -> anyhow::Result<()> {
     if done {
         return print(&format!("released {address}\n"));
@@ -195,8 +198,8 @@ pub(super) const fn source(source: Source) -> &'static str {
     }
 }
 
-/// Text from a record, which a runtime chose: control characters must not
-/// reach a terminal.
+/// Returns text from a record without control characters. A runtime chose the text, and control
+/// characters must not reach a terminal.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -1,15 +1,15 @@
-//! Reading records for a command, and showing what is long in them.
+//! Reads records for a command, and shortens long IDs.
 
 use super::output;
 use crate::ipam::Allocation;
 use crate::store::{Filter, Listing, Store, StoreError};
 use std::time::Duration;
 
-/// How long a command waits for a lock.
+/// The time for which a command waits for a lock.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Container ids are long and tell themselves apart early; `show` and JSON
-/// have the whole.
+/// Returns the start of a container ID. IDs are long and differ early. `show` and JSON have the
+/// whole ID.
 pub(super) fn shortened(id: &str) -> String {
     match id.get(..20) {
         Some(head) if 24 < id.len() => format!("{head}..."),
@@ -17,8 +17,9 @@ pub(super) fn shortened(id: &str) -> String {
     }
 }
 
-/// Visits what the filter means, as it is read. A record that cannot be read is
-/// said, and counted; what keeps the others from being read is an error.
+/// Visits the records that the filter selects, while they are read. A record that cannot be read is
+/// reported and counted. Any other failure ends the command. Returns the number of unreadable
+/// records.
 pub(super) fn each(store: &dyn Store, filter: &Filter, visit: &mut dyn FnMut(Allocation) -> anyhow::Result<()>) -> anyhow::Result<usize> {
     let mut unreadable = 0;
     for item in listing(store, filter)? {
@@ -34,7 +35,7 @@ pub(super) fn each(store: &dyn Store, filter: &Filter, visit: &mut dyn FnMut(All
     Ok(unreadable)
 }
 
-/// The store's listing; a store that is not there yet holds nothing.
+/// Returns the listing of the store. A store that does not exist yet holds nothing.
 pub(super) fn listing<'s>(store: &'s dyn Store, filter: &Filter) -> anyhow::Result<Listing<'s>> {
     match store.list(filter) {
         Err(error @ StoreError::Absent { .. }) => {

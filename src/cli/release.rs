@@ -1,5 +1,5 @@
-//! `release`: give addresses back by hand, after a look at who holds them. What
-//! it does to a store is apart from what it asks and prints.
+//! `release`: releases addresses by hand, after a check of their holders. The functions that work
+//! on a store are separate from those that ask and print.
 
 use super::{Advised, ReleaseArgs, StoreArgs, Usage, What, confirm, debts, locate, output, records, selectors};
 use crate::environment::Environment;
@@ -42,8 +42,8 @@ pub(super) fn release(environment: &Environment, store: &StoreArgs, args: &Relea
     let other_node = located.node.as_ref() != Some(&acting);
     let store = if other_node { located.store_of_another(&acting, whole_node)? } else { located.store_of(&acting)? };
     if found.is_empty() {
-        // Before the question: a store may not know which nodes there are, and
-        // the name may be a slip.
+        // This is printed before the question: a store may not know which nodes there are, and the
+        // name may be mistyped.
         let network = args.network.as_ref().map_or_else(String::new, |network| format!(" of network {network}"));
         output::say(&format!("node {acting} holds no addresses{network}; check the name for typos"));
     }
@@ -65,14 +65,14 @@ pub(super) fn release(environment: &Environment, store: &StoreArgs, args: &Relea
     Ok(())
 }
 
-/// Is told of each address, and whether it was freed.
+/// A callback that gets each address, and whether it was freed.
 pub type Report<'r> = &'r mut dyn FnMut(&dyn std::fmt::Display, bool) -> anyhow::Result<()>;
 
-/// What a call of this command is about.
+/// The records that one run of this command is about.
 pub struct Found {
-    /// Records as they were read.
+    /// The records as they were read.
     pub allocations: Vec<Allocation>,
-    /// Records that cannot be read.
+    /// The records that cannot be read.
     pub damaged: Vec<PathBuf>,
 }
 
@@ -82,14 +82,13 @@ impl Found {
     }
 }
 
-/// Finds the records that the filter, and the container where one is named,
-/// select.
+/// Finds the records that the filter selects, and the container, if one is named.
 ///
 /// # Errors
 /// The store cannot be read.
 pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyhow::Result<Found> {
     let mut found = Found { allocations: Vec::new(), damaged: Vec::new() };
-    // By name: a damaged record is in nobody's part of the index.
+    // Found by address: a damaged record does not belong to any node in the index.
     let by_address = Filter { node: filter.node.clone().filter(|_| filter.address.is_none()), ..filter.clone() };
     let is_meant = |allocation: &Allocation| {
         filter.matches(allocation) && container.is_none_or(|id| id == allocation.record.attachment.container.as_str())
@@ -109,9 +108,9 @@ pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyh
     Ok(found)
 }
 
-/// Waits until the calls that were under way for what was found have ended. An
-/// ADD may still take back what was read, or may not have answered with it yet:
-/// after this it is gone, or the sandbox had it before the operator saw it.
+/// Waits until the calls that were under way for the found records have ended. An ADD may still
+/// take back a record that was read, or may not have answered with it yet. After this wait, either
+/// the record is gone, or the sandbox had the address before the operator saw it.
 ///
 /// # Errors
 /// A call does not end.
@@ -122,11 +121,11 @@ pub fn await_calls(store: &dyn Store, found: &Found) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Refuses where the sandbox of a record is seen from here, whatever node the
-/// record is of: a name may have changed, and a namespace is what it is.
+/// Refuses if the sandbox of a record is visible from here, no matter which node the record belongs
+/// to. The name of a node may have changed, but a visible namespace is certain.
 ///
 /// # Errors
-/// Which are seen, and where.
+/// The sandboxes that are visible, and their places.
 pub fn refuse_the_living(found: &Found, life: IsAlive<'_>) -> anyhow::Result<()> {
     let alive: Vec<String> = found.allocations.iter().filter(|allocation| life(&allocation.record).is_seen()).map(seen_at).collect();
     if alive.is_empty() {
@@ -143,12 +142,12 @@ fn seen_at(allocation: &Allocation) -> String {
     format!("the network namespace of {}{place}", output::holder(allocation))
 }
 
-/// One session for each record: what takes long shall keep no ADD waiting. What
-/// is freed is the very record that was shown.
-/// `report` gets each address, and whether it was freed.
+/// Releases what was found, with one session per record, because a long run must not make ADDs
+/// wait. Only the very records that were shown are freed. `report` gets each address, and whether
+/// it was freed.
 ///
 /// # Errors
-/// What comes after it may be held still; a repeat is safe.
+/// The records after the failed one may still be held. A repeat is safe.
 pub fn carry_out(store: &dyn Upkeep, found: &Found, report: Report<'_>) -> anyhow::Result<()> {
     for allocation in found.allocations.iter().rev() {
         let deadline = Deadline::after(records::PATIENCE);
@@ -169,10 +168,10 @@ pub fn carry_out(store: &dyn Upkeep, found: &Found, report: Report<'_>) -> anyho
 /// Removes what calls of a node that is off have left behind.
 ///
 /// # Errors
-/// It may be there still; a repeat is safe.
+/// Some of it may still exist. A repeat is safe.
 pub fn forget_node(store: &dyn Upkeep, held_nothing: bool, is_alive: IsAlive<'_>) -> anyhow::Result<()> {
     if held_nothing {
-        // Opening a session is what forgets the machine.
+        // The opening of a session is the step that forgets the machine.
         drop(store.open(Access::Release, Deadline::after(records::PATIENCE))?);
     }
     for orphan in store.orphans(is_alive, Deadline::after(records::PATIENCE))? {
@@ -181,7 +180,8 @@ pub fn forget_node(store: &dyn Upkeep, held_nothing: bool, is_alive: IsAlive<'_>
     Ok(())
 }
 
-/// One address may be held once in each scope: which one is meant must be said.
+/// Checks that the address is held in one scope only. It may be held once in each scope, and then
+/// the operator must choose one.
 fn check_one_scope(found: &Found, args: &ReleaseArgs) -> anyhow::Result<()> {
     if args.what.address.is_none() || found.allocations.len() < 2 {
         return Ok(());
@@ -194,7 +194,7 @@ fn acting_node(located: &locate::Located<'_>, args: &ReleaseArgs, first: Option<
     match (&args.node, &located.node) {
         (Some(node), _) => selectors::parse_node(node),
         (None, Some(node)) => Ok(node.clone()),
-        // No node is meant: who names one address means its holder.
+        // No node is given: an operator who names one address means its holder.
         (None, None) => {
             if let Some(first) = first.filter(|_| args.what.address.is_some()) {
                 return Ok(first.record.attachment.node.clone());

@@ -1,4 +1,5 @@
-//! What selects records on the command line: a node, a network, a pod, an address.
+//! Parses the arguments that select records on the command line: a node, a network, a pod, an
+//! address.
 
 use super::Usage;
 use crate::ipam::{NetworkName, NodeName};
@@ -13,7 +14,7 @@ pub(super) fn parse_network(text: &str) -> anyhow::Result<NetworkName> {
     NetworkName::parse(text).map_err(|_| Usage::new(format!("--network: expected a network name: {text}")).into())
 }
 
-/// A pod with its namespace, or any of that name.
+/// Parses a pod: with its namespace, or any pod of that name.
 pub(super) fn parse_pod(text: &str) -> anyhow::Result<PodName> {
     let parts: Vec<&str> = text.split('/').collect();
     match parts[..] {
@@ -25,7 +26,7 @@ pub(super) fn parse_pod(text: &str) -> anyhow::Result<PodName> {
     }
 }
 
-/// An address as an argument: `list` shows it with its prefix length.
+/// Parses an address without a prefix length, although `list` shows it with one.
 pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
     if text.contains('/') {
         return Err("expected an address without a prefix length".to_owned());

@@ -1,4 +1,4 @@
-//! `show`: the record of an address, in every scope that holds it.
+//! `show`: prints the record of an address, in every scope that holds it.
 
 use super::{Format, ShowArgs, StoreArgs, locate, output, records};
 use crate::environment::Environment;

@@ -1,5 +1,5 @@
-//! `store init` and `store forget`: a store that machines share is made by an
-//! explicit act and known by its id from then on.
+//! `store init` and `store forget`: create and forget file stores. A store that machines share is
+//! created by an explicit command, and from then on it is known by its ID.
 
 use super::{InitArgs, PlaceArgs, output};
 use crate::ipam::NodeName;

@@ -1,6 +1,6 @@
-//! `store test`: whether a filesystem gives what the store needs, also between
-//! two machines. The test is `store::file::probe`; here it is started and its report
-//! told: what is missing, and which setting would bring it.
+//! `store test`: tests whether a filesystem has the properties that the store needs, also between
+//! two machines. The test itself is `store::file::probe`. This file starts it and prints its
+//! report: which properties are missing, and which setting would provide them.
 
 use super::{Format, TestArgs, output};
 use crate::plugin::machine::Machine;
@@ -157,7 +157,7 @@ fn more() -> String {
     format!("more than {}", humantime::format_duration(LONGEST_VIEW))
 }
 
-/// Each is still safe.
+/// Returns the reasons why a store there is slower. It is still safe.
 fn why_slower(report: &Report) -> String {
     let reasons = [
         (report.locks.is_some_and(|locks| 0 < locks.met), "without locks nodes try the same address more often".to_owned()),
@@ -173,7 +173,7 @@ fn why_slower(report: &Report) -> String {
     reasons.into_iter().filter(|(is_so, _)| *is_so).map(|(_, reason)| reason).collect::<Vec<_>>().join("; ")
 }
 
-/// The property that is missing.
+/// Returns the property that is missing.
 fn why_unsafe(report: &Report) -> String {
     if let Kind::Unfit(reason) = &report.kind {
         return format!("{reason}; a store that only one machine uses can be there, see single_node_store in docs/config.md");
@@ -190,7 +190,7 @@ fn why_unsafe(report: &Report) -> String {
     "a rename leaves the name free for a moment, so an address could get two holders".to_owned()
 }
 
-/// What no test of a client can see.
+/// Returns a text about power losses, which a test on a client cannot check.
 fn power(report: &Report) -> String {
     match &report.kind {
         Kind::Needs(setting) => format!("not tested; {setting}"),
@@ -205,7 +205,7 @@ fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// For programs; the keys are documented and stable. Times are in seconds.
+/// Returns the report as JSON. The keys are documented and stable. Times are in seconds.
 fn encode(directory: &str, report: &Report) -> Value {
     let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
     json!({

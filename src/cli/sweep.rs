@@ -1,5 +1,5 @@
-//! `sweep`: releases this node's addresses whose sandboxes are gone, and removes what
-//! killed calls left behind.
+//! `sweep`: releases this node's addresses whose sandboxes are gone, and removes what killed calls
+//! left behind.
 
 use super::{Format, StoreArgs, SweepArgs, confirm, debts, locate, output, records, repair, selectors};
 use crate::environment::Environment;
@@ -13,7 +13,7 @@ use anyhow::bail;
 pub(super) fn sweep(environment: &Environment, store: &StoreArgs, args: &SweepArgs) -> anyhow::Result<()> {
     let located = locate::locate(environment, store)?;
     let node = located.own_node()?;
-    // What is owed is looked at also where the store is away.
+    // The debts are looked at even if the store is unavailable.
     let swept = if args.debts { Ok(()) } else { sweep_store(&located, &node, args) };
     let only = Some(located.place()).filter(|_| !args.debts);
     if args.dry_run {
@@ -65,8 +65,8 @@ fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs)
     swept
 }
 
-/// Removes the directories that nothing is in any more. What stays costs inodes, no
-/// more: it fails no sweep.
+/// Removes empty directories. A directory that remains only costs inodes, so a failure does not
+/// fail the sweep.
 fn tidy(store: &dyn Upkeep) {
     if let Err(error) = store.tidy(Deadline::after(records::PATIENCE)) {
         output::warn(&error);
@@ -115,13 +115,13 @@ fn announce(stale: &[Allocation], orphans: &[Finding], boot_id: &str, dry_run: b
     Ok(())
 }
 
-/// Is told of each record, and whether it was freed.
+/// A callback that gets each record, and whether it was freed.
 pub type Report<'r> = &'r mut dyn FnMut(&Allocation, bool) -> anyhow::Result<()>;
 
-/// Frees and removes what was found. Continues after a failure, and counts them.
+/// Frees and removes what was found. Continues after a failure, and counts the failures.
 ///
 /// # Errors
-/// Something may be there still; a repeat is safe.
+/// Some records or files may still exist. A repeat is safe.
 pub fn carry_out(
     store: &dyn Upkeep,
     stale: &[Allocation],

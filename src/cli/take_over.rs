@@ -1,6 +1,6 @@
-//! `take-over`: what the DaemonSet runs on its node, with the token of its own pod
-//! on stdin. No person needs it, so that help does not show it: `release --node`
-//! is for them.
+//! `take-over`: releases the records that an earlier machine has left under this node's name. The
+//! DaemonSet runs it on its node, with the token of its own pod on stdin. Help does not show it,
+//! because an operator does not need it: `release --node` is for operators.
 
 use super::{StoreArgs, locate, output, records};
 use crate::environment::Environment;

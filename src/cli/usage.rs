@@ -1,4 +1,4 @@
-//! `usage`: held, free and excluded for each range of a configuration.
+//! `usage`: counts the held, free and excluded addresses of each range of a configuration.
 
 use super::{Format, StoreArgs, UsageArgs, locate, output, records};
 use crate::addr::AddrSet;
@@ -20,12 +20,12 @@ struct Row {
 }
 
 pub(super) fn usage(environment: &Environment, store: &StoreArgs, args: &UsageArgs) -> anyhow::Result<()> {
-    // A configuration that names its own store is looked up there.
+    // If a configuration names its own store, that store is used.
     let mut store_args = store.clone();
     if !store.is_given() && args.file != std::path::Path::new("-") {
         store_args.config = Some(args.file.clone());
     }
-    // First: what is wrong with the file is said in words of the file.
+    // This comes first, so that an error in the file is reported with the file's own place.
     let configurations = locate::configurations(&args.file)?;
     let store = locate::locate(environment, &store_args)?.store()?;
     let flat = machine::flat_file(&environment.node, None)?;
@@ -70,14 +70,15 @@ pub(super) fn usage(environment: &Environment, store: &StoreArgs, args: &UsageAr
     output::print(&output::table(&["NETWORK", "RANGE", "SCOPE", "HELD", "FREE", "EXCLUDED", "TOTAL"], &cells))
 }
 
-/// One row for each range. Counts as it reads: of what is held, nothing is kept.
+/// Returns one row for each range. Counts the records while they are read, and keeps none of them.
 fn count(store: &dyn Store, name: Option<&str>, network: &Network) -> anyhow::Result<Vec<Row>> {
     let mut ranges: Vec<(&Choice, AddrSet, u128)> =
         network.sets.iter().flat_map(|set| &set.choices).map(|choice| (choice, choice.candidates(), 0)).collect();
     let filter = Filter { scope: Some(network.scope.clone()), ..Filter::default() };
     records::each(store, &filter, &mut |allocation| {
         for (_, candidates, held) in &mut ranges {
-            // Held by an earlier configuration and excluded by now: excluded counts.
+            // An address that an earlier configuration gave out and that is now excluded counts as
+            // excluded.
             *held += u128::from(candidates.contains(allocation.address));
         }
         Ok(())
@@ -99,7 +100,7 @@ fn row(name: Option<&str>, network: &Network, choice: &Choice, candidates: &Addr
     }
 }
 
-/// Numbers beyond what JSON readers hold exactly are written as text.
+/// Returns a row as JSON. Numbers that JSON readers may not hold exactly are written as text.
 fn encode(row: &Row) -> Value {
     let number = |value: u128| {
         u64::try_from(value).ok().filter(|value| *value < 1 << 53).map_or_else(|| json!(value.to_string()), |value| json!(value))

@@ -93,11 +93,11 @@ fn describe_debts(findings: &[debts::Finding]) -> String {
     text
 }
 
-/// Findings, sorted, under what they mean.
+/// Returns the sorted findings as text, grouped under their meaning.
 pub(super) fn describe(findings: &[Finding]) -> String {
     let mut text = String::new();
     for group in findings.chunk_by(|a, b| a.problem == b.problem) {
-        // Writing to a String cannot fail.
+        // A write to a String cannot fail.
         let _ = writeln!(text, "{} x {}: {}", group.len(), group[0].problem, group[0].meaning);
         for finding in group {
             let path = |path: &std::path::Path| output::plain(&path.to_string_lossy());
