@@ -1,5 +1,5 @@
-//! The command line as clap reads it: commands, options and the text of their help.
-//! tests/data/help has all of it.
+//! The command line as clap reads it: commands, options and the text of their help. tests/data/help
+//! has all of it.
 
 #[cfg(feature = "kube")]
 use super::install;
@@ -39,10 +39,10 @@ verify and release. Run sweep and repair on the node itself.
 
 Exit status: 0 success, 1 failure, 2 wrong usage.";
 
-/// Where help shows the options that select the store.
+/// The help heading of the options that select the store.
 const STORE: &str = "Store options";
 
-/// Where help shows what every command accepts.
+/// The help heading of the options that every command accepts.
 #[cfg(feature = "kube")]
 const GLOBAL: &str = "Global options";
 
@@ -75,7 +75,7 @@ pub(crate) struct StoreArgs {
 }
 
 impl StoreArgs {
-    /// Whether the command itself says which.
+    /// Returns whether the command itself names the store.
     pub(super) fn is_given(&self) -> bool {
         #[cfg(feature = "kube")]
         if self.kubeconfig.is_some() {

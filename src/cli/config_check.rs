@@ -1,5 +1,5 @@
-//! `config check`: what a configuration would allocate from, and every mistake
-//! with its JSON path.
+//! `config check`: prints what a configuration would allocate from, and every mistake with its JSON
+//! path.
 
 use super::{locate, output};
 use crate::addr::Blocks;
@@ -44,7 +44,7 @@ pub(super) fn check(environment: &Environment, file: &Path) -> anyhow::Result<()
     Ok(())
 }
 
-/// Prints what one configuration would do; gives its mistakes.
+/// Prints what one configuration would do, and returns its mistakes.
 fn one(merged: &Merged<'_>, configuration: &Json, environment: &Environment) -> anyhow::Result<Mistakes> {
     let mut errors = Mistakes::default();
     if configuration.find("name").is_none() {
@@ -81,8 +81,8 @@ fn one(merged: &Merged<'_>, configuration: &Json, environment: &Environment) -> 
     Ok(errors)
 }
 
-/// Which store it would be. Nobody is connected to; and the kubeconfig may be
-/// on the nodes alone, so that it cannot be read here is no mistake.
+/// Prints which store it would use. No connection is made. The kubeconfig may exist only on the
+/// nodes, so a failure to read it here is not a mistake.
 #[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
 fn say_store(settings: &Settings, environment: &Environment) -> anyhow::Result<()> {
     let store = &settings.store;
@@ -122,14 +122,15 @@ fn describe(network: &Network) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints notes about valid but suspicious settings: a range without a usable address,
-/// and an exclude without an effect.
+/// Prints notes about valid but suspicious settings: a range without a usable address, and an
+/// exclude without an effect.
 fn note_vain(network: &Network) -> anyhow::Result<()> {
     let choices = || network.sets.iter().flat_map(|set| &set.choices);
     for choice in choices().filter(|choice| choice.candidates().is_empty()) {
         output::print(&format!("  note: no usable address in {}: every address is excluded or a gateway\n", choice.range))?;
     }
-    // Of the subnet: to exclude its broadcast address, too, is a habit.
+    // An exclude inside the subnet is not reported: many configurations also exclude the broadcast
+    // address.
     let subnets: Blocks = choices().map(|choice| choice.subnet.whole()).collect();
     let of_all = network.excludes.iter().copied().filter(|range| !subnets.touches(range));
     let of_one = choices().flat_map(|choice| {

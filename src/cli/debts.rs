@@ -1,4 +1,4 @@
-//! What this node owes: shown by `list` and `verify`, paid by `sweep`.
+//! Shows the debts of this node for `list` and `verify`, and pays them for `sweep`.
 
 use super::locate::Located;
 use super::{Format, output, records};
@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Older than this nothing should be.
+/// The age after which a debt is reported as a problem.
 const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 const HEADINGS: &[&str] = &["DEL FAILED", "NETWORK", "INTERFACE", "CONTAINER", "HOLDS", "STORE", "REASON"];
 
-/// What stands where this node notes its debts, without those of other nodes.
+/// Returns the files in this node's directory of debts, without the debts of other nodes.
 ///
 /// # Errors
-/// It cannot be told.
+/// The directory cannot be read.
 pub(super) fn found(located: &Located<'_>) -> anyhow::Result<Vec<Found>> {
     let Some(node) = &located.node else { return Ok(Vec::new()) };
     let all = located.debts().list().context("cannot read the unfinished DELs of this node")?;
@@ -26,7 +26,8 @@ pub(super) fn found(located: &Located<'_>) -> anyhow::Result<Vec<Found>> {
     Ok(all.into_iter().filter(is_own).collect())
 }
 
-/// The same beside what a store holds: what cannot be read is said, and is nothing.
+/// Returns the same as an addition to the contents of a store. A failure is printed as a warning,
+/// and the list is empty.
 pub(super) fn beside(located: &Located<'_>) -> Vec<Found> {
     found(located).unwrap_or_else(|error| {
         output::say(&format!("warning: {error:#}"));
@@ -34,7 +35,7 @@ pub(super) fn beside(located: &Located<'_>) -> Vec<Found> {
     })
 }
 
-/// The debts among them that a filter means; in one store alone.
+/// Returns the debts that match a filter, limited to one store if `only` is given.
 pub(super) fn matching(found: Vec<Found>, filter: &Filter, only: Option<&Place>) -> Vec<Debt> {
     let is_meant = |debt: &Debt| {
         let Attachment { node, network, .. } = &debt.attachment;
@@ -46,7 +47,7 @@ pub(super) fn matching(found: Vec<Found>, filter: &Filter, only: Option<&Place>)
     found.into_iter().filter_map(|found| found.debt.ok()).filter(|debt| is_meant(debt) && is_there(debt)).collect()
 }
 
-/// `list --debts`.
+/// Prints the debts for `list --debts`.
 pub(super) fn print(debts: &[Debt], format: Format) -> anyhow::Result<()> {
     match format {
         Format::Json => output::print_json(&Value::Array(debts.iter().map(document).collect())),
@@ -58,7 +59,7 @@ pub(super) fn print(debts: &[Debt], format: Format) -> anyhow::Result<()> {
     }
 }
 
-/// A debt for programs; the keys are documented and stable.
+/// Returns a debt as JSON. The keys are documented and stable.
 pub(super) fn document(debt: &Debt) -> Value {
     let Attachment { node, network, container, ifname } = &debt.attachment;
     json!({
@@ -87,7 +88,7 @@ fn row(debt: &Debt) -> Vec<String> {
     ]
 }
 
-/// What is wrong with them.
+/// A problem with a debt or with another file in the directory.
 pub(super) struct Finding {
     pub(super) problem: &'static str,
     pub(super) meaning: &'static str,
@@ -95,7 +96,7 @@ pub(super) struct Finding {
     pub(super) reason: String,
 }
 
-/// Debts that should have been paid, and what is none.
+/// Returns the debts that should have been paid, and the files that are not debts that can be paid.
 pub(super) fn findings(found: &[Found], located: &Located<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = found.iter().filter_map(|found| finding(found, located)).collect();
     findings.sort_by_key(|finding| finding.problem);
@@ -124,10 +125,10 @@ fn finding(found: &Found, located: &Located<'_>) -> Option<Finding> {
     Some(Finding { problem, meaning, path: found.path.clone(), reason })
 }
 
-/// Pays what can be paid in this store, or in whatever store it is owed.
+/// Pays the debts that can be paid, in the given store or in every store.
 ///
 /// # Errors
-/// Something is owed and its store cannot be asked.
+/// A debt could not be paid because its store failed.
 pub(super) fn pay(located: &Located<'_>, node: &NodeName, only: Option<Place>) -> anyhow::Result<()> {
     let open = |settings: &crate::config::Settings| located.open_as(settings, node);
     let is_dead = |held: &Record| located.life(held).is_dead();
@@ -156,7 +157,7 @@ pub(super) fn pay(located: &Located<'_>, node: &NodeName, only: Option<Place>) -
     Ok(())
 }
 
-/// After records were freed by hand: what was owed for them is settled.
+/// Pays the debts of attachments whose records were released by hand.
 pub(super) fn settle(located: &Located<'_>, store: &dyn Store, attachments: impl Iterator<Item = Attachment>) {
     let is_dead = |held: &Record| located.life(held).is_dead();
     let debts = located.debts();

@@ -16,11 +16,11 @@ pub(super) fn repair(environment: &Environment, store: &StoreArgs, args: &Repair
     repair_all(store.as_ref(), extent, &is_alive, args.yes)
 }
 
-/// Looks and repairs. What a call has noted of a cluster that was set back is
-/// forgotten when nothing is left that could not be tried.
+/// Finds problems and repairs them. The note of a call that the cluster was restored to an older
+/// state is deleted when every repair could be tried.
 pub(super) fn repair_all(store: &dyn Upkeep, extent: Extent, is_alive: IsAlive<'_>, yes: bool) -> anyhow::Result<()> {
     store.complete(Deadline::after(records::PATIENCE))?;
-    // What is noted after this look is for another one.
+    // A note that is written after this read is left for the next run.
     let set_back = store.set_back();
     let forget = || set_back.iter().for_each(|known| store.forget_set_back(known));
     let found = match store.verify(extent, is_alive, Deadline::after(records::PATIENCE)) {
@@ -59,11 +59,11 @@ pub(super) fn repair_all(store: &dyn Upkeep, extent: Extent, is_alive: IsAlive<'
     Ok(())
 }
 
-/// Is told of each finding and how its repair ended.
+/// A callback that gets each finding and the outcome of its repair.
 pub type Report<'r> = &'r mut dyn FnMut(&Finding, &Result<Repaired, StoreError>) -> anyhow::Result<()>;
 
-/// Repairs each finding, and tells `report` how it ended. Continues after a
-/// failure, and returns how many there were.
+/// Repairs each finding, and calls `report` with the outcome. Continues after a failure, and
+/// returns the number of failures.
 ///
 /// # Errors
 /// Those of `report`.

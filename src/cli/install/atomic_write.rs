@@ -1,7 +1,6 @@
-//! Puts a file at its name, whole or not at all: written aside in the same
-//! directory, synced, renamed, the directory synced. Killed anywhere it leaves
-//! the old file or the new one, and at worst one more beside it, which the next
-//! install removes.
+//! Writes a file completely or not at all: it is written to a temporary file in the same directory,
+//! synced and renamed, and the directory is synced. If the process is killed, the old or the new
+//! file remains, and at worst a temporary file as well, which the next install removes.
 
 use anyhow::Context;
 use fs2::FileExt as _;
@@ -11,27 +10,27 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt as _, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// What the files beside are called, and no plugin.
+/// The start of the names of temporary files. A plugin never has such a name.
 const ASIDE: &str = ".hereabouts-new-";
 
-/// Says to other installs and to uninstall that this install is here: a lock on
-/// the directory of our files, shared among installs.
+/// Shows to other installs and to uninstall that this install is running: a lock on the directory
+/// of our files, which installs share.
 pub(super) struct InstallLock {
     directory: PathBuf,
     held: Option<File>,
 }
 
 impl InstallLock {
-    /// Not yet said.
+    /// Returns a value that does not hold the lock yet.
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory, held: None }
     }
 
-    /// Says it, in a directory that is created again if it was removed; whether
-    /// no other install is here.
+    /// Takes the lock, in a directory that is created again if it was removed. Returns whether no
+    /// other install is running.
     ///
     /// # Errors
-    /// The directory cannot be made or locked; an uninstall is at work.
+    /// The directory cannot be created or locked, or an uninstall is running.
     pub(super) fn show(&mut self) -> anyhow::Result<bool> {
         let path = &self.directory;
         let named = || format!("cannot lock {}", path.display());
@@ -44,12 +43,14 @@ impl InstallLock {
         }
         let Some(held) = &self.held else { return Ok(false) };
         let is_alone = held.try_lock_exclusive().is_ok();
-        // The process that has it alone at this moment removes, or looks as we just did.
+        // If this fails, a process holds the exclusive lock: an uninstall, or an install that is
+        // just making the same check.
         fs2::FileExt::try_lock_shared(held).with_context(named)?;
         Ok(is_alone)
     }
 
-    /// Of one that removes, who must be alone; `None` where an install is.
+    /// Takes the exclusive lock for a process that removes files. Returns `None` if an install is
+    /// running.
     ///
     /// # Errors
     /// The directory cannot be opened.
@@ -63,10 +64,11 @@ fn open_directory(path: &Path) -> anyhow::Result<File> {
     File::open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// Removes what killed installs left in a directory; for one that is alone.
+/// Removes the temporary files that killed installs left in a directory. No other install may be
+/// running.
 ///
 /// # Errors
-/// As the kernel says.
+/// The errors of the kernel.
 pub(super) fn remove_aside(directory: &Path) -> anyhow::Result<()> {
     let named = || format!("cannot tidy {}", directory.display());
     for entry in directory.read_dir().with_context(named)? {
@@ -78,10 +80,11 @@ pub(super) fn remove_aside(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a file, unless it is there as it should be; tells which.
+/// Writes a file, unless it already has this content and these permissions. Returns whether it was
+/// written.
 ///
 /// # Errors
-/// As the kernel says.
+/// The errors of the kernel.
 pub(super) fn put(path: &Path, mode: u32, content: &[u8]) -> anyhow::Result<bool> {
     let is_there = look(path).is_some_and(|found| found.mode == mode && found.size == content.len() as u64)
         && std::fs::read(path).is_ok_and(|found| found == content);
@@ -104,17 +107,17 @@ fn replace(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<(
 }
 
 fn write_aside(aside: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    // Nobody reads a token before it has its permissions.
+    // Other users cannot read a token before the file has its final permissions.
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(aside)?;
     write(&mut file)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.sync_all()
 }
 
-/// Removes a file; whether it was there.
+/// Removes a file. Returns whether it existed.
 ///
 /// # Errors
-/// As the kernel says.
+/// The errors of the kernel.
 pub(super) fn remove(path: &Path) -> anyhow::Result<bool> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -126,7 +129,7 @@ pub(super) fn remove(path: &Path) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// What tells one state of a file from another without reading it.
+/// The properties that distinguish two states of a file without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Look {
     inode: (u64, u64),
@@ -135,7 +138,7 @@ struct Look {
     modified: (i64, i64),
 }
 
-/// A regular file's; a symbolic link is none.
+/// Returns the properties of a regular file. Returns `None` for a symbolic link.
 fn look(path: &Path) -> Option<Look> {
     let found = path.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
     Some(Look {
@@ -146,25 +149,28 @@ fn look(path: &Path) -> Option<Look> {
     })
 }
 
-/// This process's own executable, to be copied. Some megabytes: what was
-/// compared is known again by a look.
+/// The executable of this process, as the source of a copy. It has some megabytes, so a file that
+/// was compared once is recognized by its properties.
 pub(super) struct Executable {
     source: File,
     known: Vec<(PathBuf, Look)>,
 }
 
 impl Executable {
+    /// Opens the executable of this process.
+    ///
     /// # Errors
-    /// /proc is not there.
+    /// /proc is not mounted.
     pub(super) fn own() -> anyhow::Result<Self> {
         let source = File::open("/proc/self/exe").context("cannot open /proc/self/exe")?;
         Ok(Self { source, known: Vec::new() })
     }
 
-    /// Writes it, unless it is there as it should be; tells which.
+    /// Writes the executable, unless it is already there with the right permissions. Returns
+    /// whether it was written.
     ///
     /// # Errors
-    /// As the kernel says.
+    /// The errors of the kernel.
     pub(super) fn put(&mut self, path: &Path) -> anyhow::Result<bool> {
         let named = || format!("cannot write {}", path.display());
         let found = look(path);
@@ -204,15 +210,16 @@ impl Executable {
     }
 }
 
-/// What every executable of ours has in it, of any version, and no other file.
+/// The text in every executable of hereabouts, of any version, and in no other file.
 const MARK: &str = "this file is an executable of hereabouts, which hereabouts uninstall may remove";
 
-/// Whether a file is an executable of ours.
+/// Returns whether a file is an executable of hereabouts.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub(super) fn is_our_executable(path: &Path) -> io::Result<bool> {
-    // Kept as bytes, in whatever way the comparison is compiled.
+    // `black_box` keeps the text in the executable as bytes, in whatever way the comparison is
+    // compiled.
     let mark = std::hint::black_box(MARK).as_bytes();
     let mut file = File::open(path)?;
     let mut window = Vec::new();
@@ -224,7 +231,7 @@ pub(super) fn is_our_executable(path: &Path) -> io::Result<bool> {
         if length == 0 {
             return Ok(false);
         }
-        // The mark may lie across two reads.
+        // The text may span two reads.
         window.drain(..window.len().saturating_sub(mark.len()));
     }
 }

@@ -1,5 +1,5 @@
-//! `--check`: whether the plugin is on this node and reaches its store, or is
-//! gone. What a probe of the DaemonSet asks, and a person.
+//! `--check`: checks that the plugin is on this node and reaches its store, or that it is removed.
+//! The probes of the DaemonSet use it, and operators.
 
 use super::super::output;
 use super::plan::Plan;
@@ -11,14 +11,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A network that asks for nothing; its range (RFC 5737) is never allocated
-/// from.
+/// A network for STATUS. Its range (RFC 5737) is never allocated from.
 const NETWORK: &str = r#"{"cniVersion":"1.1.0","name":"hereabouts","type":"hereabouts",
 "ipam":{"type":"hereabouts","range":"192.0.2.0/24"}}"#;
 
-/// Asks the install that stays here, or where none does compares the files with
-/// the plan; and lets the plugin, as it is installed and where it will be called,
-/// answer STATUS.
+/// Asks the running install, or compares the files with the plan if none is running. Then lets the
+/// installed plugin answer STATUS in the mount namespace in which it will be called.
 pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow::Result<()> {
     if let Some(Err(wrong)) = &plan.running {
         bail!("the running install reports: {wrong}");
@@ -48,7 +46,7 @@ pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow:
     Ok(())
 }
 
-/// What a flat file says otherwise than the one that would be written.
+/// Returns how a flat file differs from the one that would be written.
 fn differs(present: &[u8], wanted: &str) -> String {
     let parse = |bytes: &[u8]| serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes).unwrap_or_default();
     let (present, wanted) = (parse(present), parse(wanted.as_bytes()));
@@ -62,15 +60,15 @@ fn differs(present: &[u8], wanted: &str) -> String {
     format!("differs from what install would write with these options: {what}")
 }
 
-/// The admission policy's words (deploy/node/policy.yaml).
+/// The message of the admission policy (deploy/node/policy.yaml).
 const OF_ANOTHER_NODE: &str = "a token changes only records of its own node";
 
-/// Lets the plugin try the token that a person gives, before anything is written.
-/// Only the admission policy's own word counts: a server that is out of reach now
-/// may be reached when pods start.
+/// Lets the plugin try the token that a person gives, before anything is written. Only the message
+/// of the admission policy counts: a server that cannot be reached now may be reachable when pods
+/// start.
 ///
 /// # Errors
-/// The token names no node, or another one.
+/// The token names no node, or another node.
 pub(super) fn token(plan: &Plan) -> anyhow::Result<()> {
     let Some(credentials) = plan.credentials.as_ref().filter(|credentials| credentials.by_hand) else {
         return Ok(());
@@ -90,7 +88,7 @@ pub(super) fn token(plan: &Plan) -> anyhow::Result<()> {
     }
 }
 
-/// A directory for a moment, which root alone can read.
+/// A temporary directory that only root can read.
 struct Aside(PathBuf);
 
 impl Aside {
@@ -129,7 +127,7 @@ fn ask(executable: &Path, flat: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// That nothing of ours is left.
+/// Checks that none of our files remain.
 pub(super) fn removed(plan: &Plan) -> anyhow::Result<()> {
     if let Some((path, _)) = remove::standing(plan)?.iter().find(|(_, is_ours)| *is_ours) {
         bail!("still installed: {}", path.display());

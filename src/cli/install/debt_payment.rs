@@ -1,7 +1,7 @@
-//! What `install --watch` and `uninstall --watch` do about debts: each turn they
-//! look whether this node owes anything, and let `sweep --debts` pay what can be
-//! paid. That is a process of its own in the host's mount namespace, as the other
-//! tasks are. While nothing is owed, none is started.
+//! Pays debts for `install --watch` and `uninstall --watch`. At each turn, it checks whether this
+//! node has debts, and if so, `sweep --debts` pays what can be paid. `sweep` is a process of its
+//! own in the host's mount namespace, as the other periodic tasks are. It is not started while
+//! there are no debts.
 
 use super::flat_file;
 use crate::plugin::machine::{CONFIG_VARIABLE, read_small};
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-/// Between two looks at least.
+/// The shortest time between two checks.
 const EVERY: Duration = Duration::from_secs(3);
-/// A store that hangs keeps the others' debts waiting for so long.
+/// The time for which a store that hangs can delay the debts of other stores.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// See above.
+/// The state of the payments. See the module.
 pub(super) struct DebtPayment<'a> {
     namespace: &'a Path,
     flat: PathBuf,
@@ -28,8 +28,8 @@ impl<'a> DebtPayment<'a> {
         Self { namespace, flat, due: Deadline::after(Duration::ZERO), running: None }
     }
 
-    /// Begins what is due and reaps what has ended; `end` stops what runs, which
-    /// it may be at any moment.
+    /// Starts what is due and reaps what has ended. `end` kills the running process, which is safe
+    /// at any moment.
     pub(super) fn turn(&mut self, end: bool) {
         if let Some((child, limit)) = &mut self.running {
             if super::reap(child, limit, end).is_none() {
@@ -46,8 +46,8 @@ impl<'a> DebtPayment<'a> {
         }
     }
 
-    /// Whether something stands where this node notes its debts, as the host sees
-    /// it. What cannot be looked at may.
+    /// Returns whether there are files in this node's directory of debts, as the host sees it.
+    /// Returns true if the directory cannot be read.
     fn may_owe(&self) -> bool {
         let Some(directory) = self.directory() else { return false };
         match std::fs::read_dir(directory) {
@@ -56,8 +56,8 @@ impl<'a> DebtPayment<'a> {
         }
     }
 
-    /// Below the root of the process whose mount namespace is the host's; `None`
-    /// where no flat file is (yet, or any more).
+    /// Returns the directory of debts below the root of the process whose mount namespace is the
+    /// host's. Returns `None` if there is no flat file.
     fn directory(&self) -> Option<PathBuf> {
         let flat = read_small(&self.flat).ok()?;
         let debts = flat_file::read_flat(&self.flat, &flat).ok()?.debts_dir;
@@ -69,7 +69,7 @@ impl<'a> DebtPayment<'a> {
             .args(["sweep", "--debts", "--yes"])
             .env(CONFIG_VARIABLE, &self.flat)
             .stdin(Stdio::null())
-            // What cannot be paid yet would be said at every turn; `verify` says it.
+            // A debt that cannot be paid yet would be printed at every turn. `verify` reports it.
             .stderr(Stdio::null())
             .spawn()
     }

@@ -1,8 +1,9 @@
-//! `uninstall --watch`: what the DaemonSet runs on its way out. The plugin
-//! serves its node's pods to the end, so its token must not end before; and some
-//! time longer: the kubelet's garbage collection makes the DELs of a sandbox that
-//! is gone again, one to two minutes later, and where nothing answers them never
-//! comes to an end with it.
+//! `uninstall --watch`: keeps the plugin working until the node holds no addresses, then removes
+//! it. The DaemonSet runs it when it is removed.
+//!
+//! The plugin serves the pods of its node until then, so its token must stay valid. It also stays
+//! some time longer: the garbage collection of the kubelet repeats the DELs of a sandbox that is
+//! gone, one to two minutes later, and it never completes if these DELs get no answer.
 
 use super::files::Files;
 use super::remove;
@@ -13,24 +14,24 @@ use anyhow::bail;
 use std::path::Path;
 use std::time::Duration;
 
-/// Between two looks whether the node still holds nothing.
+/// The time between two checks that the node still holds no addresses.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// See above.
+/// The state of `uninstall --watch`. See the module.
 pub(super) struct Drain<'a> {
     files: Files,
     namespace: &'a Path,
-    /// So long nothing must have been held.
+    /// The time for which no addresses must have been held.
     idle: Duration,
     state: State,
 }
 
 enum State {
-    /// Addresses are held, or it cannot be told; why.
+    /// Addresses are held, or this is unknown. `refusal` is the reason.
     Held { again: Pause, refusal: String },
-    /// Nothing is, and it is looked again.
+    /// No addresses are held. The check is repeated.
     Idle { over: Deadline, look: Deadline },
-    /// All is removed.
+    /// All files are removed.
     Left,
 }
 
@@ -39,10 +40,11 @@ impl<'a> Drain<'a> {
         Self { files, namespace, idle, state: State::Held { again: Pause::default(), refusal: String::new() } }
     }
 
-    /// Renews the token; removes all, if that may be. Then nothing more.
+    /// Renews the token, and removes all files if this is allowed. Does nothing more after that.
+    /// Returns the messages to print.
     ///
     /// # Errors
-    /// Why it may not yet be.
+    /// The reason why the files may not be removed yet.
     pub(super) fn step(&mut self) -> anyhow::Result<Vec<String>> {
         if matches!(self.state, State::Left) {
             return Ok(Vec::new());
@@ -63,11 +65,11 @@ impl<'a> Drain<'a> {
         }
     }
 
-    /// Looks whether something is held; removes all if nothing has been for long
-    /// enough. What there is to say.
+    /// Checks whether addresses are held. Removes all files if none have been held for long enough.
+    /// Returns the messages to print.
     fn look(&mut self, is_over: bool) -> Vec<String> {
         let (plan, flat) = (&self.files.plan, self.files.plan.flat_path());
-        // Without a flat file nobody is served.
+        // Without a flat file, the plugin cannot serve any pod.
         let is_over = is_over || !flat.exists();
         let looked = if is_over {
             remove::remove(plan, self.namespace, false)

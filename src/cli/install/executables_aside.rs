@@ -1,6 +1,6 @@
-//! A node on which no call of the plugin begins or is under way: its executables
-//! are away from their names. Only then does "this node holds no address" stay
-//! true until it is acted on.
+//! Keeps a node quiet: no call of the plugin begins or is under way, because its executables are
+//! moved away from their names. Only then does "this node holds no addresses" stay true until the
+//! caller has acted on it.
 
 use super::atomic_write;
 use super::plan::NAMES;
@@ -13,13 +13,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What an executable is called meanwhile, in front of its own name.
+/// The prefix of the names of the executables in the meantime.
 const RESTING: &str = ".hereabouts-resting-";
 
-/// A call ends with its deadline, which is shorter by default.
+/// The time to wait for calls. A call ends at its deadline, which is shorter by default.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Ends when it is dropped: an executable whose name is free is put back.
+/// A quiet node. Its drop ends the quiet: an executable whose name is free is moved back.
 #[derive(Debug, Default)]
 pub(super) struct ExecutablesAside {
     executables: Vec<Resting>,
@@ -33,10 +33,10 @@ struct Resting {
 }
 
 impl ExecutablesAside {
-    /// Takes our executables from their names.
+    /// Moves our executables away from their names.
     ///
     /// # Errors
-    /// A file cannot be moved. Then all is where it was.
+    /// A file cannot be moved. In this case, all files are where they were.
     pub(super) fn begin(bin_dir: &Path) -> anyhow::Result<Self> {
         let mut quiet = Self::default();
         for (place, aside) in places(bin_dir) {
@@ -50,10 +50,10 @@ impl ExecutablesAside {
         Ok(quiet)
     }
 
-    /// Waits until no call is under way; whether one was.
+    /// Waits until no call is under way. Returns whether there was one.
     ///
     /// # Errors
-    /// One does not end.
+    /// A call does not end.
     pub(super) fn await_calls(&self) -> anyhow::Result<bool> {
         let deadline = Deadline::after(LONGEST);
         let (mut running, mut any) = (Vec::new(), false);
@@ -68,8 +68,8 @@ impl ExecutablesAside {
         }
     }
 
-    /// The processes that run one of the executables, this one left out. Of those
-    /// that /proc does not show nothing is known: a pod needs hostPID for it.
+    /// Returns the processes that run one of the executables, without this process. Processes that
+    /// /proc does not show are not found: a pod needs hostPID for that.
     fn running(&self) -> io::Result<Vec<String>> {
         let own = std::process::id().to_string();
         let mut found = Vec::new();
@@ -78,7 +78,7 @@ impl ExecutablesAside {
             if name == own || !name.bytes().all(|byte| byte.is_ascii_digit()) {
                 continue;
             }
-            // One that has ended since, or that is the kernel's, runs nothing.
+            // A process that has ended meanwhile, or a thread of the kernel, has no executable.
             let Ok(runs) = Path::new("/proc").join(&name).join("exe").metadata() else { continue };
             if self.executables.iter().any(|resting| resting.identity == identity(&runs)) {
                 found.push(name);
@@ -87,10 +87,10 @@ impl ExecutablesAside {
         Ok(found)
     }
 
-    /// Removes the executable that was at a place; whether there was one.
+    /// Removes the executable that was at a place. Returns whether there was one.
     ///
     /// # Errors
-    /// As the kernel says.
+    /// The errors of the kernel.
     pub(super) fn remove(&mut self, place: &Path) -> anyhow::Result<bool> {
         let Some(at) = self.executables.iter().position(|resting| resting.place == place) else {
             return Ok(false);
@@ -111,11 +111,11 @@ impl Drop for ExecutablesAside {
     }
 }
 
-/// Puts back what a killed install or uninstall has left aside; for one that is
-/// alone.
+/// Moves back the executables that a killed install or uninstall has left aside. No other install
+/// may be running.
 ///
 /// # Errors
-/// As the kernel says.
+/// The errors of the kernel.
 pub(super) fn end_others(bin_dir: &Path) -> anyhow::Result<()> {
     for (place, aside) in places(bin_dir) {
         put_back(&place, &aside).with_context(|| format!("cannot put {} back", place.display()))?;
@@ -123,12 +123,12 @@ pub(super) fn end_others(bin_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where an executable is called, and where it rests.
+/// Returns the name of each executable, and its name in the meantime.
 fn places(bin_dir: &Path) -> impl Iterator<Item = (PathBuf, PathBuf)> {
     NAMES.iter().map(|name| (bin_dir.join(name), bin_dir.join(format!("{RESTING}{name}"))))
 }
 
-/// Unless something is there by now, which is newer.
+/// Moves an executable back, unless its name exists again. That file is newer.
 fn put_back(place: &Path, aside: &Path) -> io::Result<()> {
     if aside.symlink_metadata().is_err() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! The store of files that a flat file names: made where there is none, and
-//! named by its id, so that the node knows it again.
+//! Creates the file store that a flat file names if it does not exist, and writes its ID to the
+//! flat file, so that the node recognizes it.
 
 use super::plan::Plan;
 use crate::plugin::machine::read_small;
@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 use std::path::Path;
 use std::process::Stdio;
 
-/// Puts `store_id` into the flat file to be written. Where the present one has
-/// it, that counts: the filesystem may not be mounted yet. A check makes nothing.
+/// Adds `store_id` to the flat file that will be written. If the current flat file has the ID, that
+/// one is used, because the filesystem may not be mounted yet. A check creates nothing.
 ///
 /// # Errors
-/// The store cannot be made.
+/// The store cannot be created.
 pub(super) fn name(plan: &mut Plan, namespace: &Path, only_look: bool) -> anyhow::Result<()> {
     let mut flat: Map<String, Value> = serde_json::from_str(&plan.flat).unwrap_or_default();
     let Some(data_dir) = flat.get("data_dir").and_then(Value::as_str).map(str::to_owned) else {
@@ -33,7 +33,7 @@ pub(super) fn name(plan: &mut Plan, namespace: &Path, only_look: bool) -> anyhow
     Ok(())
 }
 
-/// Where the plugin will be called.
+/// Creates the store in the mount namespace in which the plugin will be called. Returns its ID.
 fn make(data_dir: &str, namespace: &Path) -> anyhow::Result<String> {
     let mut command = super::on_the_host(namespace);
     let made = command.args(["store", "init", "--first", data_dir]).stdin(Stdio::null()).output().context("cannot start store init")?;

@@ -1,4 +1,4 @@
-//! Puts the files of a plan on the node: flat file, kubeconfig, executable.
+//! Writes the files of a plan to the node: flat file, kubeconfig, executable.
 
 use super::super::Advised;
 use super::atomic_write::{self, Executable, InstallLock};
@@ -15,29 +15,32 @@ pub(super) struct Files {
     pub(super) plan: Plan,
     executable: Executable,
     presence: InstallLock,
-    /// Whether all was written once.
+    /// Whether all files have been written once.
     settled: bool,
     /// The kubeconfig as it was last written.
     kubeconfig: String,
 }
 
 impl Files {
+    /// Creates the state, and writes nothing.
+    ///
     /// # Errors
-    /// This process's executable cannot be opened.
+    /// The executable of this process cannot be opened.
     pub(super) fn new(plan: Plan) -> anyhow::Result<Self> {
         let presence = InstallLock::new(plan.directory.clone());
         Ok(Self { plan, executable: Executable::own()?, presence, settled: false, kubeconfig: String::new() })
     }
 
-    /// Writes what is missing or different; says what. The executable comes
-    /// last: from then on pods meet it.
+    /// Writes the files that are missing or different, and returns the messages to print. The
+    /// executable comes last, because pods use it from then on.
     ///
-    /// While a rollout replaces one install by another, both are here, and they
-    /// do not undo each other's work for ever: what another wrote stays until
-    /// that one has gone, or it was this one's first time.
+    /// While a rollout replaces one install by another, both are running, and they must not undo
+    /// each other's work forever: a file that another install wrote stays until that install has
+    /// ended, unless this install writes for the first time.
     ///
     /// # Errors
-    /// The first that cannot be written, or is another's; `allow` does not.
+    /// The first file that cannot be written or that install did not write, or the error of
+    /// `allow`.
     pub(super) fn put(&mut self, allow: &mut dyn FnMut(&Plan) -> anyhow::Result<ExecutablesAside>) -> anyhow::Result<Vec<String>> {
         let is_alone = self.presence.show()?;
         if is_alone && !self.settled {
@@ -48,7 +51,7 @@ impl Files {
         let mut changes = Vec::new();
         let insists = is_alone || !self.settled;
         let flat = self.plan.flat_path();
-        // Until all is written.
+        // Held until all files are written.
         let mut _quiet = ExecutablesAside::default();
         if insists {
             refuse_of_others(&flat, is_our_flat_file)?;
@@ -85,8 +88,8 @@ impl Files {
         Ok(())
     }
 
-    /// The token of an install of another kind, which the flat file no longer
-    /// leads to.
+    /// Removes the token of an earlier install of a different kind. The flat file no longer names
+    /// it.
     fn remove_kubeconfig(&self, changes: &mut Vec<String>) -> anyhow::Result<()> {
         let path = self.plan.kubeconfig_path();
         let flat: Value = serde_json::from_str(&self.plan.flat)?;
@@ -97,7 +100,7 @@ impl Files {
         Ok(())
     }
 
-    /// Renews token and CA where there is a kubeconfig of ours, and nothing else.
+    /// Renews the token and the CA if there is a kubeconfig that install wrote, and nothing else.
     ///
     /// # Errors
     /// As [`Self::put`].
@@ -114,8 +117,8 @@ fn wrote(path: &Path) -> String {
     format!("wrote {}", path.display())
 }
 
-/// A file that somebody wrote by hand says more than we know: another store,
-/// say, under living pods.
+/// Refuses to replace a file that a person wrote. It may hold settings that install does not know,
+/// for example another store that living pods use.
 fn refuse_of_others(path: &Path, is_ours: fn(&[u8]) -> bool) -> anyhow::Result<()> {
     match read_small(path) {
         Ok(bytes) if !is_ours(&bytes) => {

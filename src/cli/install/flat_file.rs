@@ -1,5 +1,4 @@
-//! The flat file that install writes: what it says, how it is known again, and what
-//! a verb will read in it.
+//! Renders the flat file that install writes, recognizes it later, and reads it as a verb does.
 
 use crate::config::{self, ConfigError, FlatFile, Merged};
 use crate::ipam::NodeName;
@@ -7,14 +6,16 @@ use crate::json::Json;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// How our flat file says that it is ours: JSON has no comments.
+/// The key and the value that mark a flat file as written by install. JSON has no comments.
 const WRITTEN_BY: (&str, &str) = ("written_by", "hereabouts install");
-/// What a person adds to the flat file.
+/// The settings that an operator adds to the flat file.
 pub(super) struct Settings(Map<String, Value>);
 
 impl Settings {
+    /// Parses the settings.
+    ///
     /// # Errors
-    /// Not an object, or a key that install itself sets.
+    /// The text is not a JSON object, or it has a key that install itself sets.
     pub(super) fn parse(settings: Option<&str>, data_dir: Option<&Path>) -> Result<Self, String> {
         let parsed = settings.map(serde_json::from_str::<Map<String, Value>>).transpose();
         let mut keys = parsed.map_err(|error| format!("--settings: expected a JSON object: {error}"))?.unwrap_or_default();
@@ -33,13 +34,12 @@ impl Settings {
         Ok(Self(keys))
     }
 
-    /// Whether the store is the Kubernetes API, as it is when nobody says
-    /// otherwise.
+    /// Returns whether the store is the Kubernetes API, which is the default.
     pub(super) fn wants_kubernetes(&self) -> bool {
         self.0.get("datastore").is_none_or(|datastore| datastore == "kubernetes")
     }
 
-    /// The flat file of a node.
+    /// Returns the flat file of a node.
     pub(super) fn flat_file(self, node: &NodeName, kubeconfig: Option<&Path>) -> String {
         let mut keys = self.0;
         keys.insert(WRITTEN_BY.0.to_owned(), json!(WRITTEN_BY.1));
@@ -52,15 +52,15 @@ impl Settings {
     }
 }
 
-/// Whether install wrote this flat file.
+/// Returns whether install wrote this flat file.
 pub(super) fn is_our_flat_file(bytes: &[u8]) -> bool {
     serde_json::from_slice::<Value>(bytes).is_ok_and(|flat| flat[WRITTEN_BY.0] == WRITTEN_BY.1)
 }
 
-/// What a flat file says to a verb.
+/// Returns the settings that a verb reads from a flat file.
 ///
 /// # Errors
-/// A mistake in it.
+/// A mistake in the file.
 pub(super) fn read_flat(path: &Path, bytes: &[u8]) -> Result<config::Settings, ConfigError> {
     let flat = FlatFile::parse(path.to_owned(), bytes, config::Chosen::ByNode)?;
     let network = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);

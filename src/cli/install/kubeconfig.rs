@@ -1,5 +1,5 @@
-//! The kubeconfig that install writes, from this moment's token and CA, and how it
-//! is known again. A changed CA or token makes a new file.
+//! Renders the kubeconfig that install writes, from the current token and CA, and recognizes it
+//! later. A changed CA or token results in a new file.
 
 use super::plan::Credentials;
 use crate::plugin::machine::read_small;
@@ -13,18 +13,18 @@ const WRITTEN_BY: &str = "# Written by hereabouts install";
 /// The first line of our kubeconfig.
 const KUBECONFIG_HEAD: &str = "# Written by hereabouts install. Rewritten when the token or the CA changes.\n";
 
-/// Whether install wrote this kubeconfig.
+/// Returns whether install wrote this kubeconfig.
 pub(super) fn is_our_kubeconfig(bytes: &[u8]) -> bool {
     bytes.starts_with(WRITTEN_BY.as_bytes())
 }
 
-/// What a kubeconfig of ours says for a key.
+/// Returns the value of a key in a kubeconfig that install wrote.
 pub(super) fn line_of<'t>(text: &'t str, key: &str) -> Option<&'t str> {
     text.lines().find_map(|line| line.trim_start().strip_prefix(key))
 }
 
-/// The kubeconfig of this moment's token and CA: one file, so that they never
-/// come from two moments.
+/// Returns the kubeconfig for the current token and CA. Both are in one file, so that they always
+/// belong to the same moment.
 pub(super) fn render(credentials: &Credentials) -> anyhow::Result<String> {
     let read = |path: &Path, flag: &str| read_small(path).with_context(|| format!("cannot read {} ({flag})", path.display()));
     let token = String::from_utf8_lossy(&read(&credentials.token_file, "--token-file")?).trim().to_owned();
@@ -35,7 +35,7 @@ pub(super) fn render(credentials: &Credentials) -> anyhow::Result<String> {
     if !String::from_utf8_lossy(&ca).contains("-----BEGIN CERTIFICATE-----") {
         bail!("expected certificates in PEM: {}", credentials.ca_file.display());
     }
-    // JSON's strings are YAML's.
+    // JSON strings are valid YAML strings.
     let (server, token) = (json!(credentials.server), json!(token));
     let ca = base64::engine::general_purpose::STANDARD.encode(ca);
     Ok(format!(

@@ -1,18 +1,18 @@
-//! `install` and `uninstall`: the plugin on a node. A person runs them once; the
-//! DaemonSet of deploy/ runs them with --watch.
+//! `install` and `uninstall`: put the plugin on a node and remove it. An operator runs them once.
+//! The DaemonSet of deploy/ runs them with --watch.
 //!
-//! - `options`: flags, variables and defaults; `plan`: what they decide
-//! - `flat_file`, `kubeconfig`: the two files that install writes; `files` puts them
-//! - `atomic_write`: a file is written whole or not at all
-//! - `store_guard`: whether another store may replace the current one
-//! - `executables_aside`: no call of the plugin starts while that is decided
+//! - `options`: flags, variables and defaults; `plan`: the decisions that follow from them
+//! - `flat_file`, `kubeconfig`: the two files that install writes; `files` writes them
+//! - `atomic_write`: writes a file completely or not at all
+//! - `store_guard`: decides whether another store may replace the current one
+//! - `executables_aside`: prevents the start of plugin calls while that is decided
 //! - `remove`, `check`: uninstall, and `--check`
-//! - `file_store`: creates a store of files
-//! - `watch`: what `--watch` repeats; `periodic` runs repair and sweep, `debt_payment`
-//!   settles debts, `restored_cluster` makes a repair urgent, `probe_status` answers
-//!   probes, `drain` is `uninstall --watch`
+//! - `file_store`: creates a file store
+//! - `watch`: repeats the steps of `--watch`; `periodic` runs repair and sweep, `debt_payment` pays
+//!   debts, `restored_cluster` makes a repair urgent, `probe_status` answers probes, `drain` is
+//!   `uninstall --watch`
 //!
-//! None of them talks to the API server: they run the installed plugin, which does.
+//! None of them connects to the API server. They run the plugin as a process, which does.
 
 mod atomic_write;
 mod check;
@@ -51,8 +51,8 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 use store_guard::StoreGuard;
 
-/// The mount namespace in which a runtime's namespaces are seen: that of the
-/// machine's first process.
+/// The mount namespace in which a runtime's namespaces are visible: that of the machine's first
+/// process.
 const HOST_MOUNTS: &str = "/proc/1/ns/mnt";
 
 pub(super) fn install(environment: &Environment, args: &InstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
@@ -76,7 +76,7 @@ pub(super) fn install(environment: &Environment, args: &InstallArgs, namespace: 
         }
         return say_each(&changes);
     }
-    // Of the pod itself: a kubeconfig may have been copied with an image.
+    // Only the token of the pod itself: a kubeconfig may have been copied with an image.
     let token = files.plan.credentials.as_ref().map(|credentials| credentials.token_file.clone());
     let mut tasks = PeriodicTasks::new(namespace, files.plan.flat_path(), args.sweep_every, token);
     let mut settling = DebtPayment::new(namespace, files.plan.flat_path());
@@ -111,7 +111,8 @@ pub(super) fn uninstall(environment: &Environment, args: &UninstallArgs, namespa
     say_each(&changes)
 }
 
-/// A directory that was made for the plugin would be one where nobody looks.
+/// Refuses if the directory for the plugin does not exist. No runtime would look in a directory
+/// that install creates.
 fn require_bin_dir(plan: &Plan) -> anyhow::Result<()> {
     if plan.bin_dir.is_dir() {
         return Ok(());
@@ -120,21 +121,20 @@ fn require_bin_dir(plan: &Plan) -> anyhow::Result<()> {
     Err(Usage::hinted(message, "pass another one with --bin-dir").into())
 }
 
-/// The plugin as a command, run where the node's own files and the runtime's
-/// namespaces are seen, with nothing of our environment.
+/// Returns the plugin as a command that runs where the node's own files and the runtime's
+/// namespaces are visible. It gets nothing of our environment.
 fn on_the_host(namespace: &Path) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg("--mount-namespace").arg(namespace).env_clear();
     command
 }
 
-/// How long the end waits for a command that it has killed.
+/// The time that the end of this process waits for a command that it has killed.
 const LAST: Duration = Duration::from_secs(2);
 
-/// How a command that was started has ended; `None` while it runs. It is killed
-/// when its time is over or at the `end`. On a filesystem that hangs a process
-/// outlasts its kill: nobody waits for that, the token is renewed meanwhile, and
-/// the `end` alone gives it a moment.
+/// Returns how a command that was started has ended, or `None` while it runs. It is killed when its
+/// time is over or at the `end`. On a filesystem that hangs, a process survives its kill. It is not
+/// waited for, so that the token is still renewed; only the `end` waits for a moment.
 fn reap(child: &mut Child, limit: &Deadline, end: bool) -> Option<io::Result<ExitStatus>> {
     if end || limit.left().is_zero() {
         let _ = child.kill();
@@ -142,14 +142,14 @@ fn reap(child: &mut Child, limit: &Deadline, end: bool) -> Option<io::Result<Exi
     if end { until(&Deadline::after(LAST), || child.try_wait()).transpose() } else { child.try_wait().transpose() }
 }
 
-/// Where the node's own `/` is seen: `namespace` is its mount namespace, below a
-/// process of it in /proc.
+/// Returns the path at which the node's own `/` is visible. `namespace` is its mount namespace,
+/// below a process of that namespace in /proc.
 fn host_root(namespace: &Path) -> PathBuf {
     let process = namespace.parent().and_then(Path::parent).filter(|_| namespace.ends_with("ns/mnt"));
     process.map_or_else(|| PathBuf::from("/"), |process| process.join("root"))
 }
 
-/// Returns the error that a command of ours has printed, with its advice.
+/// Returns the error that a command of ours has printed, with its hint.
 fn error_of(said: &str) -> String {
     let find = |mark: &str| said.lines().rev().find_map(|line| line.strip_prefix(mark));
     match (find("error: "), find("hint: ")) {
@@ -164,11 +164,10 @@ fn say_each(changes: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Goes to another mount namespace. Paths mean from here on what they mean
-/// there.
+/// Enters another mount namespace. From then on, all paths are those of that namespace.
 ///
 /// # Errors
-/// It is not there, or this process may not enter it.
+/// The namespace does not exist, or this process may not enter it.
 pub(super) fn enter_mount_namespace(path: &Path) -> anyhow::Result<()> {
     use nix::sched::{CloneFlags, setns};
     let named = || format!("cannot enter the mount namespace {}", path.display());
@@ -196,18 +195,18 @@ mod tests {
         }
     }
 
-    /// What the kernel says of a process.
+    /// Returns a field that the kernel shows for a process.
     fn look(process: &str, key: &str) -> Option<String> {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
         status.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim().to_owned()))
     }
 
-    /// A process whose tracer stands still: until that goes on nobody learns of its
-    /// end, as of one that waits for a disk that hangs.
+    /// A process whose tracer is stopped. Until the tracer continues, the end of the process is not
+    /// reported, as with a process that waits for a disk that hangs.
     #[test]
     fn a_command_that_outlasts_its_kill_is_not_waited_for() {
         use nix::sys::signal::{Signal, kill};
-        // -D: the child is the command, its tracer is beside.
+        // -D: the child is the command, and its tracer is a separate process.
         let words = ["-D", "-qq", "-o", "/dev/null", "-e", "trace=none", "sleep", "1000"];
         let mut child = Command::new("strace").args(words).spawn().expect("strace is there, as for the tests of kills");
         let minute = || Deadline::after(Duration::from_secs(60));
@@ -219,7 +218,7 @@ mod tests {
         let stands = || look(&tracer, "State").filter(|state| state.starts_with('T'));
         until(&minute(), || Ok::<_, io::Error>(stands())).unwrap().unwrap();
 
-        // Who waits for it waits until the tracer has gone.
+        // A wait for the process would last until the tracer has ended.
         let (said, heard) = std::sync::mpsc::channel::<()>();
         let freed = std::thread::spawn(move || {
             let in_time = heard.recv_timeout(Duration::from_secs(30)).is_ok();

@@ -1,5 +1,5 @@
-//! What install is told: flags, then the variables that Whereabouts' installer
-//! knows, then defaults.
+//! Reads the options of install and uninstall: flags, then the variables of Whereabouts' installer,
+//! then defaults.
 
 use super::super::Usage;
 use super::flat_file::{Settings, read_flat};
@@ -17,7 +17,7 @@ use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where a pod finds its ServiceAccount's token and the API server's CA.
+/// The directory in which a pod finds its ServiceAccount's token and the API server's CA.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 #[derive(Debug, Args)]
@@ -80,7 +80,7 @@ pub(crate) struct UninstallArgs {
 }
 
 impl InstallArgs {
-    /// A check by a person who does not say what there should be.
+    /// Returns whether this is a check by a person who does not state what should be installed.
     const fn asks_for_what_is_there(&self) -> bool {
         let NodeArgs { node_name, token_file, ca_file, .. } = &self.node;
         self.check && self.settings.is_none() && node_name.is_none() && token_file.is_none() && ca_file.is_none()
@@ -111,10 +111,10 @@ struct NodeArgs {
 }
 
 impl Plan {
-    /// What to write.
+    /// Returns the plan for install: what to write.
     ///
     /// # Errors
-    /// A flag or variable that cannot be used, or one that is missing.
+    /// A flag or a variable cannot be used, or is missing.
     pub(super) fn to_install(environment: &Environment, args: &InstallArgs) -> anyhow::Result<Self> {
         let mut plan = Self::new(environment, &args.node, if args.whereabouts { NAMES } else { &NAMES[..1] })?;
         plan.running = if args.check { probe_status::ask(&plan.directory)? } else { None };
@@ -130,7 +130,7 @@ impl Plan {
             (None, false) => None,
             (Some(given), true) => {
                 let path = std::path::absolute(given)?;
-                // A pod may not see the host's file: there the probe finds out.
+                // A pod may not see the host's file. There the probe checks it.
                 if !args.watch && !args.check {
                     stores::server(&path, &environment.proxy).context("--kubeconfig")?;
                 }
@@ -155,13 +155,13 @@ impl Plan {
             plan.node = plan.node_of_token(environment, kubeconfig.as_deref())?;
         }
         plan.flat = settings.flat_file(&plan.node, kubeconfig.as_deref());
-        // A mistake must not reach the file: every pod of the node would meet it.
+        // A mistake must not reach the file, because it would affect every pod of the node.
         plan.check_flat_file().map_err(|error| Usage::advised(format!("--settings: {error}"), error.hint))?;
         Ok(plan)
     }
 
-    /// The Node that the token is bound to. The host's name may be another, of which
-    /// a token may change nothing, and which changes while pods live.
+    /// Returns the Node that the token is bound to. The host name may be a different one: the token
+    /// may change nothing of a node of that name, and the host name may change while pods live.
     fn node_of_token(&self, environment: &Environment, kubeconfig: Option<&Path>) -> anyhow::Result<NodeName> {
         let named = match (&self.credentials, kubeconfig) {
             (Some(made), _) => {
@@ -177,12 +177,12 @@ impl Plan {
         NodeName::parse(&name).map_err(|_| Usage::hinted(format!("expected a node name in the token: {name}"), "pass --node-name").into())
     }
 
-    /// Reads the flat file as a verb will.
+    /// Reads the flat file as a verb will read it.
     fn check_flat_file(&self) -> Result<(), ConfigError> {
         read_flat(&self.flat_path(), self.flat.as_bytes()).map(drop)
     }
 
-    /// What to remove, and how to keep it alive until then.
+    /// Returns the plan for uninstall: what to remove, and how to keep it working until then.
     ///
     /// # Errors
     /// As [`Self::to_install`].
@@ -231,7 +231,7 @@ fn node_name(environment: &Environment, args: &NodeArgs) -> anyhow::Result<NodeN
     NodeName::parse(&name).map_err(|_| Usage::hinted(format!("expected a node name: {name}"), "pass --node-name").into())
 }
 
-/// The API server, as a flag or the pod's environment names it.
+/// Returns the URL of the API server that a flag or the pod's environment names.
 fn server(environment: &Environment, args: &NodeArgs) -> anyhow::Result<Option<String>> {
     if let Some(server) = &args.server {
         return match server.strip_prefix("https://") {

@@ -1,9 +1,8 @@
-//! What `install --watch` runs beside, from time to time: `repair`, for what the
-//! cluster may have lost of this node, and `sweep` right after it; `repair` also
-//! at once, where a call has seen that the cluster was set back. Each is a
-//! process of its own in the host's mount namespace: only there are the
-//! runtime's namespaces what they are. Seen from elsewhere nothing counts as
-//! dead.
+//! Runs the periodic tasks of `install --watch`: `repair`, for records of this node that the
+//! cluster may have lost, and `sweep` right after it. `repair` also runs at once if a call has seen
+//! that the cluster was restored to an older state. Each task is a process of its own in the host's
+//! mount namespace, because only there do the paths of the runtime's namespaces lead to them. Seen
+//! from elsewhere, nothing counts as dead.
 
 use super::restored_cluster::SetBack;
 use crate::cli::output;
@@ -12,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-/// The first comes soon after the start, but not on all nodes at once.
+/// The time to the first run: soon after the start, but not on all nodes at once.
 const SOON: Duration = Duration::from_secs(60);
-/// None takes so long.
+/// The limit for one run, which no run needs.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// See above.
+/// The state of the periodic tasks. See the module.
 pub(super) struct PeriodicTasks<'a> {
     namespace: &'a Path,
     flat: PathBuf,
@@ -26,13 +25,13 @@ pub(super) struct PeriodicTasks<'a> {
     repaired: bool,
     running: Option<ProbeStatus>,
     set_back: SetBack,
-    /// The token of the pod, where there is one: the word of `take-over`.
+    /// The token of the pod, if there is one. `take-over` needs it as evidence.
     token: Option<PathBuf>,
     taken_over: bool,
 }
 
-/// From one sweep to the next: not on all nodes at once, and `every` in the
-/// middle.
+/// Returns the time from one sweep to the next. It differs between nodes, and is `every` on
+/// average.
 fn next(every: Duration) -> Duration {
     (every / 2).saturating_add(jittered(every))
 }
@@ -44,7 +43,7 @@ struct ProbeStatus {
 }
 
 impl<'a> PeriodicTasks<'a> {
-    /// None at all when `every` is zero.
+    /// Creates the state. No task runs if `every` is zero.
     pub(super) fn new(namespace: &'a Path, flat: PathBuf, every: Duration, token: Option<PathBuf>) -> Self {
         let soon = SOON.min(every);
         let due = Deadline::after(jittered(soon).saturating_sub(soon / 2));
@@ -52,8 +51,8 @@ impl<'a> PeriodicTasks<'a> {
         Self { namespace, flat, every, due, repaired: false, running: None, set_back, token, taken_over: false }
     }
 
-    /// Begins what is due and reaps what has ended; `end` stops what runs, which
-    /// any of them may be at any moment.
+    /// Starts what is due and reaps what has ended. `end` kills the running process, which is safe
+    /// at any moment.
     pub(super) fn turn(&mut self, end: bool) {
         if let Some(ProbeStatus { child, limit, is_urgent }) = &mut self.running {
             let Some(ended) = super::reap(child, limit, end) else {
@@ -67,7 +66,7 @@ impl<'a> PeriodicTasks<'a> {
         if end || self.every.is_zero() {
             return;
         }
-        // At once: a diskless node has its addresses back before its pods need them.
+        // At once: a diskless node gets its addresses back before its pods need them.
         if !self.taken_over && self.token.is_some() {
             self.taken_over = true;
             self.start("take-over", false);

@@ -1,58 +1,58 @@
-//! What an install or uninstall does on this node, decided before anything is written.
+//! Holds what an install or uninstall does on this node, decided before anything is written.
 
 use crate::ipam::NodeName;
 use std::path::PathBuf;
 
-/// The name of the plugin, and the one that it takes over if asked.
+/// The name of the plugin, and the name that it takes over on request.
 pub(super) const NAMES: &[&str] = &["hereabouts", "whereabouts"];
-/// All that is decided before anything is done.
+/// All decisions of an install or uninstall.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Where the executable goes.
+    /// The directory of the executable.
     pub(super) bin_dir: PathBuf,
-    /// Under which names.
+    /// The names of the executable.
     pub(super) names: &'static [&'static str],
-    /// Where flat file and kubeconfig go.
+    /// The directory of the flat file and the kubeconfig.
     pub(super) directory: PathBuf,
-    /// Whose they are.
+    /// The node that they are for.
     pub(super) node: NodeName,
-    /// The flat file; empty where nothing is to be written, and where whatever
-    /// is there will do.
+    /// The flat file. It is empty if none is to be written, or if any existing one will do.
     pub(super) flat: String,
-    /// What the kubeconfig is made of; `None` where none is written.
+    /// The contents of the kubeconfig; `None` if none is written.
     pub(super) credentials: Option<Credentials>,
-    /// For a check: what the install says that stays here, of which the rest of
-    /// the plan then says nothing.
+    /// For a check: the state of the running install. If there is one, the rest of the plan is not
+    /// used.
     pub(super) running: Option<Result<(), String>>,
 }
 
-/// What the kubeconfig is made of.
+/// The contents of the kubeconfig.
 #[derive(Debug)]
 pub(super) struct Credentials {
-    /// URL.
+    /// The URL of the API server.
     pub(super) server: String,
-    /// Read again each time.
+    /// The file of the token. It is read each time.
     pub(super) token_file: PathBuf,
-    /// Read again each time.
+    /// The file of the CA. It is read each time.
     pub(super) ca_file: PathBuf,
-    /// Permissions of the kubeconfig.
+    /// The permissions of the kubeconfig.
     pub(super) mode: u32,
-    /// A person names the server: a token is theirs then, not the pod's.
+    /// Whether a person named the server. In that case, the token is also given by that person, and
+    /// is not the pod's.
     pub(super) by_hand: bool,
 }
 
 impl Plan {
-    /// Where the flat file is.
+    /// Returns the path of the flat file.
     pub(super) fn flat_path(&self) -> PathBuf {
         self.directory.join("hereabouts.conf")
     }
 
-    /// Where the kubeconfig is.
+    /// Returns the path of the kubeconfig.
     pub(super) fn kubeconfig_path(&self) -> PathBuf {
         self.directory.join("hereabouts.kubeconfig")
     }
 
-    /// Where the executable is, by each of its names.
+    /// Returns the paths of the executable, one for each of its names.
     pub(super) fn executables(&self) -> impl Iterator<Item = PathBuf> {
         self.names.iter().map(|name| self.bin_dir.join(name))
     }

@@ -1,8 +1,9 @@
-//! What an install that stays says of itself, and how `--check` hears it: a text
-//! in memory, under a name that its process's descriptors show. A probe runs in the
-//! container of the install that it asks, which is to say in its mount namespace:
-//! what another install on the node has written meanwhile is not its business.
-//! Nothing of it is on a disk, and it ends with who said it.
+//! Publishes the state of a running install, and reads it for `--check`.
+//!
+//! The state is a text in a memfd, whose name shows in the descriptors of its process. A probe runs
+//! in the container of the install that it asks, that is, in the same mount namespace. It ignores
+//! what another install on the node has written in the meantime. The state is not stored on a disk,
+//! and it ends with its process.
 
 use super::super::output;
 use crate::retry::{Deadline, until};
@@ -16,40 +17,41 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const NAME: &str = "hereabouts-install";
-/// How a descriptor of it looks in /proc.
+/// The target of a link to such a descriptor in /proc.
 const LINK: &str = "/memfd:hereabouts-install (deleted)";
-/// What is being written is read again.
+/// The time for which a text that is being written is read again.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// What is wrong is a sentence or two.
+/// The largest size of a text, in bytes. An error has a sentence or two.
 const LONGEST: u64 = 64 * 1024;
 
-/// What is said.
+/// The state that an install publishes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Said {
-    /// Where the install has its files.
+    /// The directory in which the install has its files.
     directory: PathBuf,
-    /// What its last look found wrong.
+    /// The error that its last check found.
     wrong: Option<String>,
 }
 
-/// Of the install that runs.
+/// The published state of the running install.
 pub(super) struct ProbeStatus {
     directory: PathBuf,
     said: Option<(Said, File)>,
 }
 
 impl ProbeStatus {
-    /// One that has its files in a directory, and has said nothing yet.
+    /// Returns the state of an install that has its files in a directory and has not published
+    /// anything yet.
     pub(super) const fn new(directory: PathBuf) -> Self {
         Self { directory, said: None }
     }
 
-    /// Says how its last look has ended.
+    /// Publishes the result of the last check.
     pub(super) fn say<T>(&mut self, ended: &anyhow::Result<T>) {
         let wrong = ended.as_ref().err().map(output::in_one_line);
         let said = Said { directory: self.directory.clone(), wrong };
         if self.said.as_ref().is_none_or(|(before, _)| *before != said) {
-            // What was said before goes when the new text is whole.
+            // The earlier text is removed when the new one is complete.
             self.said = write(&said).ok().map(|memory| (said, memory));
         }
     }
@@ -61,9 +63,9 @@ fn write(said: &Said) -> io::Result<File> {
     Ok(memory)
 }
 
-/// What the install says that stays in this mount namespace and has its files in
-/// a directory: `None` where there is none, else whether all is in place, or what
-/// is wrong. Of two the one that is not content counts.
+/// Returns the state of the install that runs in this mount namespace and has its files in a
+/// directory: `None` if there is no such install, else success or the error. If there are two, an
+/// error takes precedence.
 ///
 /// # Errors
 /// /proc cannot be read.
@@ -77,8 +79,8 @@ pub(super) fn ask(directory: &Path) -> anyhow::Result<Option<Result<(), String>>
     Ok(ours.map(|said| said.wrong.map_or(Ok(()), Err)).reduce(|one, other| one.and(other)))
 }
 
-/// What this user's processes in this mount namespace say. Of one that has ended
-/// meanwhile nothing is heard.
+/// Returns the texts of this user's processes in this mount namespace. A process that has ended
+/// meanwhile is skipped.
 fn texts() -> io::Result<Vec<Vec<u8>>> {
     let namespace = |process: &Path| process.join("ns/mnt").metadata().map(|found| (found.dev(), found.ino()));
     let (own, user) = (namespace(Path::new("/proc/self"))?, nix::unistd::geteuid().as_raw());

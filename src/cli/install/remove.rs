@@ -1,6 +1,6 @@
-//! Takes away what install wrote, in the opposite order, and nothing else: not
-//! the custom resource, not the store, no file of somebody else's. Refuses while
-//! this node holds addresses: nobody could give them back.
+//! Removes what install wrote, in the opposite order, and nothing else: not the custom resource,
+//! not the store, no files of others. Refuses while this node holds addresses, because nothing
+//! could release them afterwards.
 
 use super::super::Advised;
 use super::super::output::count;
@@ -16,11 +16,11 @@ use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// Removes; says what.
+/// Removes the files, and returns the messages to print.
 ///
 /// # Errors
-/// An install runs here; this node holds addresses, or the store cannot be
-/// asked; a file cannot be removed.
+/// An install is running here; this node holds addresses, or the store does not answer; or a file
+/// cannot be removed.
 pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Result<Vec<String>> {
     let mut changes = Vec::new();
     let presence = if plan.directory.is_dir() {
@@ -50,19 +50,19 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
             changes.push(format!("removed {}", path.display()));
         }
     }
-    // Stays where somebody keeps files of his own in it.
+    // The directory stays if it contains files of others.
     if presence.is_some() && std::fs::remove_dir(&plan.directory).is_ok() {
         changes.push(format!("removed {}", plan.directory.display()));
     }
     Ok(changes)
 }
 
-/// What stands at the places of a plan, in the order in which it is removed,
-/// and whether install wrote it.
+/// Returns the files that exist at the places of a plan, in the order of their removal, and whether
+/// install wrote each of them.
 ///
 /// # Errors
-/// An executable cannot be read; or the place of the flat file cannot be looked
-/// at, and nothing there is not what that means.
+/// An executable cannot be read, or the place of the flat file cannot be checked. The second is an
+/// error because it does not mean that there is no flat file.
 pub(super) fn standing(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
     plan.flat_path().try_exists().with_context(|| format!("cannot look at {}", plan.flat_path().display()))?;
     let mut found = Vec::new();
@@ -82,36 +82,36 @@ pub(super) fn standing(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
     Ok(found)
 }
 
-/// Without an answer the node is not left.
+/// Returns the error for a node whose addresses are unknown. Without an answer, the files stay.
 fn cannot_tell(reason: &str) -> anyhow::Error {
     let message = format!("cannot determine whether pods on this node hold addresses: {reason}");
     Advised::new(message, "fix the cause, or pass --force").into()
 }
 
-/// A node that holds no address, and on which no call of the plugin begins before
-/// the caller has acted on that.
+/// Returns a quiet node: it holds no addresses, and no call of the plugin begins before the caller
+/// has acted on that.
 ///
 /// # Errors
-/// It holds addresses, the store cannot be asked, or a call does not end.
+/// The node holds addresses, the store does not answer, or a call does not end.
 pub(super) fn quiet_node(plan: &Plan, namespace: &Path) -> anyhow::Result<ExecutablesAside> {
-    // First without disturbing anybody: most are told to wait.
+    // The first check does not disturb any call. In most cases, it already refuses.
     refuse_while_held(&plan.flat_path(), &plan.node, namespace)?;
     let quiet = ExecutablesAside::begin(&plan.bin_dir)?;
     quiet.await_calls()?;
     loop {
         refuse_while_held(&plan.flat_path(), &plan.node, namespace)?;
-        // One that was about to start is seen now.
+        // A call that was about to start is visible now.
         if !quiet.await_calls()? {
             return Ok(quiet);
         }
     }
 }
 
-/// Asks the store that a flat file names, for the node that it names; `node` is
-/// for one that names none.
+/// Checks that a node holds no addresses in the store that a flat file names. The flat file also
+/// names the node; `node` is used if it does not.
 ///
 /// # Errors
-/// That node holds addresses there, or the store cannot be asked.
+/// The node holds addresses there, or the store does not answer.
 pub(super) fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) -> anyhow::Result<()> {
     let named = read_small(flat).ok().and_then(|bytes| flat_file::read_flat(flat, &bytes).ok()?.node_name);
     let node = named.as_ref().unwrap_or(node);
@@ -120,7 +120,7 @@ pub(super) fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) 
         let hint = format!("delete those pods first; \"hereabouts list --node {node}\" lists them");
         return Err(Advised::new(format!("pods on this node hold {}", count(held, "address")), hint).into());
     }
-    // In another store than the flat file's, or in one that lists nothing.
+    // A debt may be in a store other than that of the flat file, or in one that lists nothing.
     let owed = items(&["list", "--debts", "--output", "json", "--node", node.as_str()], flat, namespace)?;
     match owed.iter().filter(|debt| is_used(debt, flat)).count() {
         0 => Ok(()),
@@ -132,8 +132,8 @@ pub(super) fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) 
     }
 }
 
-/// Whether what is owed is in a store that networks of this flat file may use: a
-/// machine may be several nodes of one name, for a test.
+/// Returns whether a debt is in a store that networks of this flat file may use. For a test, one
+/// machine may be several nodes of the same name.
 fn is_used(debt: &serde_json::Value, flat: &Path) -> bool {
     let bytes = read_small(flat).unwrap_or_default();
     let (Some(store), Ok(settings)) = (debt["store"].as_str(), flat_file::read_flat(flat, &bytes)) else {
@@ -144,7 +144,7 @@ fn is_used(debt: &serde_json::Value, flat: &Path) -> bool {
     Place::of(&settings.store).to_string() == store || open.into_iter().any(|root| Path::new(store).starts_with(root))
 }
 
-/// The items of a listing of the plugin, on the host.
+/// Returns the items of a listing of the plugin, run on the host.
 fn items(args: &[&str], flat: &Path, namespace: &Path) -> anyhow::Result<Vec<serde_json::Value>> {
     let listed = super::on_the_host(namespace)
         .args(args)

@@ -1,6 +1,6 @@
-//! Whether a call of this node has seen that the cluster was set back: its mark in
-//! the node state, looked for every few seconds. A `repair` is then not to wait for
-//! its hour.
+//! Finds out whether a call of this node has seen that the cluster was restored to an older state.
+//! It checks every few seconds for the mark of that call in the node state. If there is one,
+//! `repair` runs at once and not at its scheduled time.
 
 use super::flat_file;
 use super::watch::Pause;
@@ -8,27 +8,27 @@ use crate::config::StoreKind;
 use crate::plugin::machine::read_small;
 use std::path::{Path, PathBuf};
 
-/// See above.
+/// The marks and the repairs for them. See the module.
 pub(super) struct SetBack {
     flat: PathBuf,
-    /// Where the node's own `/` is seen.
+    /// The path at which the node's own `/` is visible.
     root: PathBuf,
     /// The marks for which `repair` is running or was tried.
     tried: Vec<u8>,
-    /// Those for which it has ended well: of another cluster, which it does not
-    /// repair, they stay.
+    /// The marks for which `repair` has succeeded. Marks for a different cluster stay, because
+    /// `repair` does not act on that cluster.
     repaired: Vec<u8>,
     pause: Pause,
 }
 
 impl SetBack {
-    /// `namespace` is the node's mount namespace.
+    /// Creates the state. `namespace` is the node's mount namespace.
     pub(super) fn new(namespace: &Path, flat: PathBuf) -> Self {
         let root = super::host_root(namespace);
         Self { flat, root, tried: Vec::new(), repaired: Vec::new(), pause: Pause::default() }
     }
 
-    /// Whether a `repair` is due. Each time that one fails the next waits longer.
+    /// Returns whether a `repair` is due. After each failure, the next one waits longer.
     pub(super) fn is_due(&mut self) -> bool {
         let marks = self.marks();
         if marks.is_empty() {
@@ -42,7 +42,7 @@ impl SetBack {
         true
     }
 
-    /// The `repair` that was due has ended.
+    /// Records the end of the `repair` that was due.
     pub(super) fn ended(&mut self, well: bool) {
         if well {
             self.repaired.clone_from(&self.tried);

@@ -1,6 +1,6 @@
-//! Whether an install may put another store in the place of the one that the
-//! node's flat file names: not while pods of this node hold addresses there,
-//! whose DELs would ask the new one. Where the store stays, nobody is asked.
+//! Decides whether an install may replace the store that the node's flat file names. It may not
+//! while pods of this node hold addresses there, because their DELs would ask the new store. If the
+//! store stays the same, no store is asked.
 
 use super::super::output;
 use super::executables_aside::ExecutablesAside;
@@ -14,12 +14,12 @@ use crate::plugin::stores;
 use anyhow::{Context, bail};
 use std::path::Path;
 
-/// See above.
+/// The decision, with its earlier refusal. See the module.
 pub(super) struct StoreGuard<'a> {
     environment: &'a Environment,
     namespace: &'a Path,
-    /// A person's run. One that stays is told its API server by the cluster that
-    /// it is in, which may get another URL and another CA in its life.
+    /// Whether a person runs the install. An install that keeps running gets its API server from
+    /// the cluster that it is in, and the URL and the CA of that cluster may change over time.
     by_hand: bool,
     pause: Pause,
     refusal: String,
@@ -30,19 +30,19 @@ impl<'a> StoreGuard<'a> {
         Self { environment, namespace, by_hand, pause: Pause::default(), refusal: String::new() }
     }
 
-    /// No call of the plugin begins before the caller has done it, where a store
-    /// is asked: an ADD that ended between the answer and the change would leave
-    /// an address in a store that no DEL asks.
+    /// Returns the permission. If a store was asked, no call of the plugin begins before the caller
+    /// has done the change: an ADD that ended between the answer and the change would leave an
+    /// address in a store that no DEL asks.
     ///
     /// # Errors
-    /// Why it may not be.
+    /// The reason why the store may not be replaced.
     pub(super) fn allow(&mut self, plan: &Plan) -> anyhow::Result<ExecutablesAside> {
         let flat = plan.flat_path();
         let present = read_small(&flat);
         if present.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
             return Ok(ExecutablesAside::default());
         }
-        // What cannot be read says nothing of its store: then that is asked.
+        // A flat file that cannot be read does not show its store, so the store is asked.
         let stays = present.is_ok_and(|bytes| self.stays(plan, &bytes).unwrap_or(false));
         if stays {
             return Ok(ExecutablesAside::default());
@@ -60,7 +60,7 @@ impl<'a> StoreGuard<'a> {
         bail!("{}", self.refusal)
     }
 
-    /// Whether store and node are those of the present flat file.
+    /// Returns whether the store and the node are those of the current flat file.
     fn stays(&self, plan: &Plan, present: &[u8]) -> anyhow::Result<bool> {
         if present == plan.flat.as_bytes() {
             return Ok(!self.is_another_cluster(plan)?);
@@ -90,7 +90,8 @@ impl<'a> StoreGuard<'a> {
         }
     }
 
-    /// A cluster may get another URL, or another CA; another one has both.
+    /// Returns whether the new credentials are for a different cluster. A cluster may get another
+    /// URL or another CA; a different cluster has both.
     fn is_another_cluster(&self, plan: &Plan) -> anyhow::Result<bool> {
         let path = plan.kubeconfig_path();
         let Some(credentials) = plan.credentials.as_ref().filter(|_| self.by_hand && path.exists()) else {

@@ -1,6 +1,5 @@
-//! Stays: does a step again and again until a signal ends it. As the first
-//! process of a container it would otherwise have no handlers at all, and be
-//! killed after its time.
+//! Repeats a step until a signal ends it. The signals are handled here, because the first process
+//! of a container has no default handlers: it would be killed after its grace period.
 
 use super::super::output;
 use crate::retry::{Deadline, jittered};
@@ -10,15 +9,15 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// How often to look. The kubelet swaps a pod's token by a symbolic link, long
-/// before the old one ends; two small files are read.
+/// The time between two steps. The kubelet replaces a pod's token by a symbolic link, long before
+/// the old token expires. A step reads two small files.
 const EVERY_MILLISECONDS: u16 = 5_000;
 
-/// What ends the wait.
+/// The signals that end the wait.
 const HEARD: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD];
 
-/// How long to wait before the store is asked again: each time longer, since
-/// all nodes of a cluster ask at once, and pods take their time.
+/// The time to wait before the store is asked again. It grows each time, because all nodes of a
+/// cluster ask at once, and pods take their time to end.
 pub(super) struct Pause {
     again: Deadline,
     next: Duration,
@@ -28,7 +27,7 @@ impl Pause {
     const FIRST: Duration = Duration::from_secs(2);
     const LONGEST: Duration = Duration::from_secs(300);
 
-    /// Whether it is time; then the next one begins.
+    /// Returns whether the time is over. If so, the next wait begins.
     pub(super) fn is_over(&mut self) -> bool {
         if !self.again.left().is_zero() {
             return false;
@@ -45,16 +44,15 @@ impl Default for Pause {
     }
 }
 
-/// Calls `step` and `beside` at once, then from time to time and after each
-/// child that has ended, until SIGTERM or SIGINT. What fails is said once, and
-/// tried again.
+/// Calls `step` and `beside` at once, then at intervals and after each child that has ended, until
+/// SIGTERM or SIGINT. An error is printed once, and the step is tried again.
 ///
 /// # Errors
-/// Signals cannot be waited for.
+/// It is not possible to wait for signals.
 pub(super) fn watch(step: &mut dyn FnMut() -> anyhow::Result<Vec<String>>, beside: &mut dyn FnMut(bool)) -> anyhow::Result<()> {
     let mask = SigSet::from_iter(HEARD);
-    // Of a signal that is blocked the descriptor tells, also where who started us
-    // has left it ignored.
+    // The descriptor reports a blocked signal even if the process that started this one has left
+    // the signal ignored.
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let mut failure = String::new();
