@@ -83,7 +83,7 @@ fn one(merged: &Merged<'_>, configuration: &Json, environment: &Environment) -> 
 
 /// Prints which store it would use. No connection is made. The kubeconfig may exist only on the
 /// nodes, so a failure to read it here is not a mistake.
-#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
+#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "only the Kubernetes store needs them"))]
 fn say_store(settings: &Settings, environment: &Environment) -> anyhow::Result<()> {
     let store = &settings.store;
     match &store.kind {

@@ -152,7 +152,7 @@ pub(super) fn locate<'l>(environment: &'l Environment, args: &StoreArgs) -> anyh
 }
 
 /// Returns the name of the store, and prints it.
-#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
+#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "only the Kubernetes store needs them"))]
 fn called(settings: &Settings, environment: &Environment) -> anyhow::Result<String> {
     let (name, origin) = match &settings.store.kind {
         StoreKind::File => (settings.store.data_dir.display().to_string(), settings.store.origin.clone()),

@@ -27,7 +27,7 @@ impl Write for Stdout {
     }
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
+#[allow(clippy::needless_pass_by_value, reason = "map_err passes it by value")]
 fn not_written(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write to stdout: {error}"))
 }

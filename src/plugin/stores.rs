@@ -59,7 +59,7 @@ fn files(settings: &Settings, host: NodeIdentity, before_shared: Rc<dyn Fn()>) -
 ///
 /// # Errors
 /// The kubeconfig cannot be used.
-#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
+#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "only the Kubernetes store needs them"))]
 pub fn open(
     settings: &Settings,
     host: NodeIdentity,
@@ -88,7 +88,7 @@ pub enum OnBehalf {
 ///
 /// # Errors
 /// The kubeconfig cannot be used.
-#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "what the other store needs"))]
+#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "only the Kubernetes store needs them"))]
 pub fn open_to_keep(
     settings: &Settings,
     host: NodeIdentity,
