@@ -3,8 +3,8 @@
 use super::free_address::{FEW_SHARDS, Look, find_free};
 use super::gateways::Gateways;
 use super::hint::{self, FullShards};
+use super::record_writer::{Link, has_capitals, has_gone};
 use super::session::FileSession;
-use super::writer::{Link, has_capitals, has_gone};
 use super::{layout, remove};
 use crate::addr::{AddrSet, Range, Shard};
 use crate::ipam::{Allocation, Record, Scope};

@@ -14,8 +14,8 @@
 use super::free_address::find_free;
 use super::gateways::Gateways;
 use super::hint::FullShards;
+use super::record_writer::{Link, Written, has_capitals, has_gone};
 use super::session::FileSession;
-use super::writer::{Link, Written, has_capitals, has_gone};
 use super::{layout, remove};
 use crate::addr::Range;
 use crate::ipam::{Allocation, Record, Scope};

@@ -33,12 +33,12 @@ mod nested;
 mod prepare;
 pub mod probe;
 mod record;
+mod record_writer;
 mod rehome;
 mod session;
 mod sticky;
 mod store_notes;
 pub mod upkeep;
-mod writer;
 
 pub(crate) use self::record::{record_from_json, record_to_json};
 use super::disk::error::{below, failed, is_gone, reason};

@@ -1,8 +1,8 @@
 //! Re-homes an address in the file store: gives its name another record, with one rename.
 
 use super::index::by_pod;
+use super::record_writer::Written;
 use super::session::FileSession;
-use super::writer::Written;
 use super::{layout, remove, sync_name};
 use crate::ipam::Allocation;
 use crate::store::disk::error::failed;

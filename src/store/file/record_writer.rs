@@ -1,6 +1,7 @@
 //! Writes a record: its entry in the index, and its name, which commits it.
 
-use super::index::{self, by_pod};
+use super::index;
+use super::index::by_pod;
 use super::links::{Standing, standing};
 use super::session::FileSession;
 use super::{failed_link, is_gone, layout, record, sync_name};
