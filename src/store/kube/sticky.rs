@@ -1,11 +1,11 @@
-//! Sticky addresses in the Kubernetes API: one StickyIP object is one address and the pod of a
-//! StatefulSet that was given it last. It is a resource of its own and decides nothing: the
-//! IPAllocation object tells who holds an address.
+//! Sticky addresses in the Kubernetes store: one StickyIP object per address, which names the
+//! StatefulSet pod that was given the address last. It is a separate resource and decides nothing:
+//! the IPAllocation tells who holds an address.
 //!
-//! An ADD of a network with `sticky` lists the StickyIP objects of its scope, as a table without
+//! An ADD on a network with `sticky` lists the StickyIP objects of its scope, as a table without
 //! the objects. It writes one if it has given another address than before. The list comes from the
-//! API server's memory, which may be some moments old. A list that must be current waits until etcd
-//! has told the server that nothing is newer, which usually takes 60 ms.
+//! API server's cache, which may be some moments old: a list that has to be current waits until
+//! etcd has confirmed to the server that nothing is newer, which usually takes 60 ms.
 
 use super::KubeStore;
 use super::api::retries::Call;
@@ -22,11 +22,12 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// The resource's plural name.
+/// The plural name of the resource.
 pub const PLURAL: &str = "stickyips";
-/// The resource's kind.
+/// The kind of the resource.
 pub const KIND: &str = "StickyIP";
-/// The columns of its table in addition to the name: the header and the JSON path of each.
+/// The columns that its table shows in addition to the name: the title of each, and its path in the
+/// object.
 pub const COLUMNS: [(&str, &str); 6] = [
     ("Address", ".spec.address"),
     ("Namespace", ".spec.podRef.namespace"),
@@ -36,8 +37,7 @@ pub const COLUMNS: [(&str, &str); 6] = [
     ("Since", ".spec.since"),
 ];
 
-/// The content type of a server-side apply: one request creates or changes an object, whatever
-/// exists.
+/// The content type of server-side apply: one request creates the object or overwrites what exists.
 const APPLY: &str = "application/apply-patch+yaml";
 
 /// An address and the pod that gets it again.
@@ -61,7 +61,7 @@ pub struct Spec {
         { "rule": "self == oldSelf", "message": "never changes" },
     ]))]
     pub address: IpAddr,
-    /// The name space in which the address is unique: `network_name`; absent where none is configured.
+    /// The name space in which the address is unique (`network_name`). Absent if not configured.
     #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
@@ -71,9 +71,9 @@ pub struct Spec {
     /// The interface in the pod.
     #[schemars(length(max = 15), regex(pattern = r"^[^/:\s]+$"))]
     pub interface: String,
-    /// The pod, by name: a later pod of this name gets the address.
+    /// The name of the pod. A later pod of this name gets the address again.
     pub pod_ref: Pod,
-    /// When the address was given, RFC 3339.
+    /// When the address was given (RFC 3339).
     #[schemars(extend("format" = "date-time"))]
     pub since: String,
 }
@@ -164,8 +164,9 @@ struct Row {
 }
 
 impl Row {
-    /// Returns the sticky address of a row. `at` gives the places of the columns, because a later
-    /// version may have more of them. Returns `None` for a row that no version wrote.
+    /// Returns the sticky address of a row. `at` gives the positions of the columns, because a
+    /// later version may have more columns. Returns `None` for a row that no version of hereabouts
+    /// wrote.
     fn sticky(&self, at: [Option<usize>; 6]) -> Option<Sticky> {
         let [address, namespace, pod, network, interface, since] = at.map(|at| self.cells.get(at?)?.as_str());
         let owner = StickyOwner {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 #[test]
 fn the_manifests_are_what_the_structs_say() {
     let said = |kind: &str| format!("# Made from src/store/kube/{kind}.rs by tests/it/deploy/resource.rs: change it there.\n");
-    let text = format!("{}{}", said("crd"), yaml(&allocations(), 0));
+    let text = format!("{}{}", said("objects/ip_allocation"), yaml(&allocations(), 0));
     expect_file!["../../../deploy/crd/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);
     // Helm takes them from nowhere else.
     expect_file!["../../../deploy/chart/crds/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);

@@ -1,8 +1,8 @@
-//! The custom resource IPAllocation: one object is one held address. The manifest in deploy/ is
-//! generated from these structs.
+//! The IPAllocation custom resource: one object per address that is held. The manifest in
+//! deploy/crd is generated from these structs.
 //!
-//! No other file knows the shape of the object. Labels are only for selecting; decisions are made
-//! on the spec.
+//! Only this file knows the shape of the object. Labels only select objects; every decision is
+//! based on the spec.
 
 use super::error_text::plain;
 use super::names;
@@ -17,21 +17,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Keys that a newer version has and this version does not know. They stay while the object
-/// describes the same sandbox, also when `repair` creates it again.
+/// Keys that a newer version wrote and that this version does not know. They are kept as long as
+/// the object is about the same sandbox, also when `repair` recreates it.
 type Newer = BTreeMap<String, Value>;
 
 /// The API group.
 pub const GROUP: &str = "hereabouts.dev";
 /// The version of the resource.
 pub const VERSION: &str = "v1alpha1";
-/// The resource's plural name.
+/// The plural name of the resource.
 pub const PLURAL: &str = "ipallocations";
-/// The resource's kind.
+/// The kind of the resource.
 pub const KIND: &str = "IPAllocation";
 
-/// The format of the record. It rises only where an older version would damage what a newer one
-/// wrote; new keys alone do not raise it.
+/// The format of the record. It rises only if an older version would damage what a newer one wrote.
+/// New keys alone do not raise it.
 pub const FORMAT: u64 = 1;
 
 /// The keys of the spec that may be absent.
@@ -56,30 +56,30 @@ pub struct IpAllocation {
     pub spec: Spec,
 }
 
-/// The parts of an object's metadata that are used.
+/// The part of an object's metadata that is used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     /// Scope and address.
     pub name: String,
-    /// Given by the server. Another object of the same name has another uid.
+    /// The ID that the server gave. A later object of the same name has another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// Given by the server. It changes with every change of the object.
+    /// The version that the server gave. It changes with every change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
     /// Set while the object is being deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_timestamp: Option<String>,
-    /// The labels that LIST requests select by.
+    /// The labels by which lists select.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 
 /// Who holds the address, and what was known when it was given.
 ///
-/// The attributes that begin with `schemars` describe what the API server itself refuses from every
-/// client: everything that [`IpAllocation::allocation`] refuses, and every change other than a
+/// The `schemars` attributes are rules that the API server itself enforces for every client. It
+/// refuses all that [`IpAllocation::allocation`] refuses, and every change other than that of a
 /// re-homing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -97,7 +97,7 @@ pub struct Metadata {
     },
 ]))]
 pub struct Spec {
-    /// The format of the record; absent for 1, the first.
+    /// The format of the record. Absent for format 1, the first one.
     #[schemars(range(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<u64>,
@@ -107,14 +107,14 @@ pub struct Spec {
         { "rule": "self == oldSelf", "message": "never changes" },
     ]))]
     pub address: std::net::IpAddr,
-    /// Prefix length of the subnet.
+    /// The prefix length of the subnet.
     #[schemars(range(max = 128))]
     pub prefix: u8,
     /// The gateway that ADD answered with.
     #[schemars(length(max = 45), extend("x-kubernetes-validations" = [{ "rule": "isIP(self)", "message": "expected an address" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<std::net::IpAddr>,
-    /// The name space in which the address is unique: `network_name`; absent where none is configured.
+    /// The name space in which the address is unique (`network_name`). Absent if not configured.
     #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
@@ -129,40 +129,40 @@ pub struct Spec {
     #[schemars(length(max = 15), regex(pattern = r"^[^/:\s]+$"))]
     #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
     pub interface: String,
-    /// The pod's sandbox, as the container runtime calls it.
+    /// The container ID of the pod's sandbox (CNI).
     #[serde(rename = "containerID")]
     #[schemars(length(max = 4096), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"))]
     pub container_id: String,
-    /// The node that made the record, and alone may change or remove it.
+    /// The node that created the record. Only this node may change or remove it.
     #[schemars(length(max = 253), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"))]
     #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "never changes" }]))]
     pub node: String,
-    /// A hash of that node's machine id: a second machine of the same name is noticed.
+    /// A hash of the node's machine ID, which reveals a second machine of the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
-    /// The uid of the Node object that the ADD's token named: another one has another machine.
+    /// The uid of the Node object that the ADD's token named. Another uid means another machine.
     #[schemars(length(max = 512))]
     #[serde(rename = "nodeUID", default, skip_serializing_if = "Option::is_none")]
     pub node_uid: Option<String>,
     /// The sandbox's network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<Namespace>,
-    /// From where the node saw the sandbox.
+    /// The point of view from which the node saw the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<Viewpoint>,
-    /// The kernel's boot id of the node.
+    /// The boot ID of the node.
     #[serde(rename = "bootID")]
     pub boot_id: String,
-    /// When the address was given, RFC 3339.
+    /// When the address was given (RFC 3339).
     #[schemars(extend("format" = "date-time"))]
     pub since: String,
-    /// Why this address.
+    /// Why this address was given.
     pub source: Origin,
-    /// Which of the addresses of one ADD this is, from 0.
+    /// The position of this address among the addresses of its ADD, from 0.
     pub part: u16,
-    /// How many addresses that ADD was to get.
+    /// How many addresses the ADD had to get.
     pub of: u16,
-    /// Keys of a newer version, see `Newer`.
+    /// Keys of a newer version: see `Newer`.
     #[serde(flatten)]
     #[schemars(skip)]
     pub newer: Newer,
@@ -182,7 +182,7 @@ pub struct PodReference {
     #[schemars(length(max = 253))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// Keys of a newer version, see `Newer`.
+    /// Keys of a newer version: see `Newer`.
     #[serde(flatten)]
     #[schemars(skip)]
     pub newer: Newer,
@@ -192,50 +192,50 @@ pub struct PodReference {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Namespace {
-    /// Absolute path of the namespace file; what is not text is written %XX.
+    /// The absolute path of the namespace file. Bytes that are not text are written as %XX.
     pub path: String,
     /// Its inode.
     pub inode: u64,
-    /// The device of the directory above it.
+    /// The device of the directory that contains the file.
     pub directory_device: u64,
-    /// Keys of a newer version, see `Newer`.
+    /// Keys of a newer version: see `Newer`.
     #[serde(flatten)]
     #[schemars(skip)]
     pub newer: Newer,
 }
 
-/// From where the node saw the sandbox: what a later call compares.
+/// The point of view from which the node saw the sandbox. A later call compares it with its own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Viewpoint {
-    /// Whether the boot id was a file mounted over the kernel's.
+    /// Whether the boot ID came from a file that was mounted over the kernel's file.
     #[serde(rename = "bootIDIsMounted", default, skip_serializing_if = "std::ops::Not::not")]
     pub boot_id_is_mounted: bool,
-    /// A hash of the hardware's own id.
+    /// A hash of the hardware's own ID.
     #[schemars(length(max = 64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardware: Option<String>,
-    /// Inode of the mount namespace.
+    /// The inode of the mount namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount_namespace: Option<u64>,
-    /// Its number, which the kernel never uses again within one boot.
+    /// The number of the mount namespace. The kernel does not use it again within one boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount_namespace_number: Option<u64>,
-    /// How long the node was up.
+    /// How long the node had been up, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_milliseconds: Option<u64>,
-    /// Device and inode of each directory above the namespace file, the nearest first.
+    /// The device and inode of each directory above the namespace file, the nearest first.
     #[schemars(length(max = 32), inner(length(max = 41)))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<String>,
-    /// Random id of the tmpfs that holds the nearest one, in hexadecimal digits.
+    /// The random ID of the tmpfs that contains the nearest directory, in hexadecimal digits.
     #[schemars(length(max = 16))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tmpfs: Option<String>,
-    /// Number of the mount in which the namespace file stands.
+    /// The number of the mount that contains the namespace file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount: Option<u64>,
-    /// Keys of a newer version, see `Newer`.
+    /// Keys of a newer version: see `Newer`.
     #[serde(flatten)]
     #[schemars(skip)]
     pub newer: Newer,
@@ -266,7 +266,7 @@ impl Viewpoint {
                 number: self.mount_namespace_number,
                 uptime: std::time::Duration::from_millis(uptime),
             }),
-            // A directory after an unreadable one is at an unknown depth.
+            // After an unreadable entry, the depth of the following ones is unknown.
             directories: self.directories.iter().map_while(|text| text.parse().ok()).collect(),
             tmpfs: self.tmpfs.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok()),
             mount: self.mount,
@@ -278,18 +278,18 @@ impl Viewpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// A free one of a range.
+    /// A free address of a range.
     Dynamic,
-    /// Asked for by the pod.
+    /// An address that the pod requested.
     Requested,
-    /// Written in the network configuration.
+    /// An address written in the network configuration.
     Static,
 }
 
-/// Why an object does not contain a readable record.
+/// Why an object is not a readable record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// No version writes such an object.
+    /// No version of hereabouts wrote it like this.
     #[error("{0}")]
     Damaged(String),
     /// A later version wrote the object.
@@ -298,7 +298,7 @@ pub enum Unreadable {
 }
 
 impl Unreadable {
-    /// Returns the same as an error that names the object.
+    /// Returns the corresponding error, which names the object.
     pub(crate) fn of(&self, name: &str) -> StoreError {
         match self {
             Self::Damaged(reason) => damaged(name, reason),
@@ -355,8 +355,8 @@ impl IpAllocation {
         }
     }
 
-    /// Returns the version that the server gave the object. An object that is being created has
-    /// none.
+    /// Returns the version of the object as the server gave it; `None` for an object that is still
+    /// being created.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         let uid = self.metadata.uid.clone()?;
@@ -367,14 +367,14 @@ impl IpAllocation {
     fn newer(&self) -> Vec<String> {
         let spec = &self.spec;
         let below = |key: &str, newer: &Newer| newer.keys().map(|name| format!("{key}/{name}")).collect::<Vec<_>>();
-        // The pod stays the same, and so do the newer keys about it.
+        // Newer keys below podRef are kept: a re-homing does not change the pod.
         let nested =
             [spec.netns.as_ref().map(|netns| below("netns", &netns.newer)), spec.view.as_ref().map(|view| below("view", &view.newer))];
         spec.newer.keys().cloned().chain(nested.into_iter().flatten().flatten()).collect()
     }
 
-    /// Returns whether two objects are the same record, whatever a newer version added to one of
-    /// them.
+    /// Returns whether two objects are the same record, ignoring keys that a newer version added to
+    /// one of them.
     #[must_use]
     pub fn is_same_record(&self, other: &Self) -> bool {
         let held = |object: &Self| object.allocation().map(|allocation| allocation.record).ok();
@@ -383,25 +383,25 @@ impl IpAllocation {
             && held(self).is_some_and(|ours| held(other) == Some(ours))
     }
 
-    /// Returns whether the name is that of the scope and address.
+    /// Returns whether the object's name matches its scope and address.
     #[must_use]
     pub fn is_named_right(&self) -> bool {
         let scope = Scope::parse(self.spec.scope.as_deref().unwrap_or_default());
         scope.is_ok_and(|scope| names::object(&scope, self.spec.address) == self.metadata.name)
     }
 
-    /// Returns whether the labels are those of the record.
+    /// Returns whether the object's labels match the record.
     #[must_use]
     pub fn is_labelled(&self, allocation: &Allocation) -> bool {
         let labels = names::labels(&allocation.scope, allocation.address, &allocation.record);
         names::LABELS.iter().all(|key| self.metadata.labels.get(*key) == labels.get(*key))
     }
 
-    /// Returns the record that the object contains.
+    /// Returns the record in the object.
     ///
     /// # Errors
-    /// Content that no ADD of this program can have written, with the reason in words; an object of
-    /// a later version.
+    /// [`Unreadable::Damaged`] with the reason for content that no ADD of hereabouts can have
+    /// written; [`Unreadable::Newer`] for the format of a later version.
     pub fn allocation(&self) -> Result<Allocation, Unreadable> {
         match self.spec.format {
             Some(found) if FORMAT < found => Err(Unreadable::Newer(found)),
@@ -448,7 +448,7 @@ impl IpAllocation {
     }
 }
 
-/// Returns the error for an object that no version of this program wrote.
+/// Returns the error for an object that no version of hereabouts wrote.
 pub(crate) fn damaged(name: &str, reason: &str) -> StoreError {
     StoreError::DamagedObject { name: format!("{PLURAL}/{name}"), reason: plain(reason) }
 }
