@@ -327,39 +327,66 @@ mod tests {
 
     #[test]
     fn one_range() {
-        check(r#"{"range":"10.1.2.0/29"}"#, &expect![[r#"
+        check(
+            r#"{"range":"10.1.2.0/29"}"#,
+            &expect![[r#"
             10.1.2.1-10.1.2.6 of 10.1.2.0/29
-        "#]]);
-        check(r#"{"range":"10.1.2.3-10.1.2.5/24"}"#, &expect![[r#"
+        "#]],
+        );
+        check(
+            r#"{"range":"10.1.2.3-10.1.2.5/24"}"#,
+            &expect![[r#"
             10.1.2.3-10.1.2.5 of 10.1.2.0/24
-        "#]]);
-        check(r#"{"range":"10.1.2.0/24","range_start":"10.1.2.9","range_end":"10.1.2.12"}"#, &expect![[r#"
+        "#]],
+        );
+        check(
+            r#"{"range":"10.1.2.0/24","range_start":"10.1.2.9","range_end":"10.1.2.12"}"#,
+            &expect![[r#"
             10.1.2.9-10.1.2.12 of 10.1.2.0/24
-        "#]]);
-        check(r#"{"subnet":"10.1.2.0/29","rangeStart":"10.1.2.4","gateway":"10.1.2.1"}"#, &expect![[r#"
+        "#]],
+        );
+        check(
+            r#"{"subnet":"10.1.2.0/29","rangeStart":"10.1.2.4","gateway":"10.1.2.1"}"#,
+            &expect![[r#"
             10.1.2.4-10.1.2.6 of 10.1.2.0/29 via 10.1.2.1
-        "#]]);
-        check(r#"{"range":"2001:db8::/126"}"#, &expect![[r#"
+        "#]],
+        );
+        check(
+            r#"{"range":"2001:db8::/126"}"#,
+            &expect![[r#"
             2001:db8::1-2001:db8::2 of 2001:db8::/126
-        "#]]);
+        "#]],
+        );
     }
 
     /// RFC 3021 and RFC 6164: both addresses of the smallest subnets are usable.
     #[test]
     fn the_smallest_subnets() {
         for (range, expected) in [
-            ("10.1.2.0/31", expect![[r#"
+            (
+                "10.1.2.0/31",
+                expect![[r#"
                 10.1.2.0-10.1.2.1 of 10.1.2.0/31
-            "#]]),
-            ("10.1.2.7/32", expect![[r#"
+            "#]],
+            ),
+            (
+                "10.1.2.7/32",
+                expect![[r#"
                 10.1.2.7-10.1.2.7 of 10.1.2.7/32
-            "#]]),
-            ("2001:db8::/127", expect![[r#"
+            "#]],
+            ),
+            (
+                "2001:db8::/127",
+                expect![[r#"
                 2001:db8::-2001:db8::1 of 2001:db8::/127
-            "#]]),
-            ("2001:db8::7/128", expect![[r#"
+            "#]],
+            ),
+            (
+                "2001:db8::7/128",
+                expect![[r#"
                 2001:db8::7-2001:db8::7 of 2001:db8::7/128
-            "#]]),
+            "#]],
+            ),
         ] {
             check(&format!(r#"{{"range":"{range}"}}"#), &expected);
         }
@@ -367,53 +394,89 @@ mod tests {
 
     #[test]
     fn what_is_excluded_and_gateways_are_not_given() {
-        check(r#"{"range":"10.1.2.0/28","exclude":["10.1.2.4/30","10.1.2.9"]}"#, &expect![[r#"
+        check(
+            r#"{"range":"10.1.2.0/28","exclude":["10.1.2.4/30","10.1.2.9"]}"#,
+            &expect![[r#"
             10.1.2.1-10.1.2.3 10.1.2.8-10.1.2.8 10.1.2.10-10.1.2.14 of 10.1.2.0/28
-        "#]]);
-        check(r#"{"range":"10.1.2.0/28","gateway":"10.1.2.1","exclude":["10.1.2.2-10.1.2.6"]}"#, &expect![[r#"
+        "#]],
+        );
+        check(
+            r#"{"range":"10.1.2.0/28","gateway":"10.1.2.1","exclude":["10.1.2.2-10.1.2.6"]}"#,
+            &expect![[r#"
             ipam.exclude[0]: expected an IPv4 or IPv6 address: "10.1.2.2-10.1.2.6"
-        "#]]);
-        check(r#"{"range":"10.1.2.8-10.1.2.14/28","exclude":["10.1.2.8/29"]}"#, &expect![[r#"
+        "#]],
+        );
+        check(
+            r#"{"range":"10.1.2.8-10.1.2.14/28","exclude":["10.1.2.8/29"]}"#,
+            &expect![[r#"
              of 10.1.2.0/28
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn several_sets() {
-        check(r#"{"ipRanges":[{"range":"10.1.2.0/29"},{"range":"2001:db8::/125"}]}"#, &expect![[r#"
+        check(
+            r#"{"ipRanges":[{"range":"10.1.2.0/29"},{"range":"2001:db8::/125"}]}"#,
+            &expect![[r#"
             10.1.2.1-10.1.2.6 of 10.1.2.0/29
             2001:db8::1-2001:db8::6 of 2001:db8::/125
-        "#]]);
-        check(r#"{"ranges":[[{"subnet":"10.1.2.0/30"},{"subnet":"10.1.3.0/30"}],[{"subnet":"2001:db8::/126"}]]}"#, &expect![[r#"
+        "#]],
+        );
+        check(
+            r#"{"ranges":[[{"subnet":"10.1.2.0/30"},{"subnet":"10.1.3.0/30"}],[{"subnet":"2001:db8::/126"}]]}"#,
+            &expect![[r#"
             10.1.2.2-10.1.2.2 of 10.1.2.0/30 via 10.1.2.1, else 10.1.3.2-10.1.3.2 of 10.1.3.0/30 via 10.1.3.1
             2001:db8::2-2001:db8::2 of 2001:db8::/126 via 2001:db8::1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn mistakes() {
         for (ipam, expected) in [
-            (r#"{"range":"10.1.2.0/33"}"#, expect![[r#"
+            (
+                r#"{"range":"10.1.2.0/33"}"#,
+                expect![[r#"
                 ipam.range: expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6): "10.1.2.0/33"
-            "#]]),
-            (r#"{"range":"10.1.2.9-10.1.2.3/24"}"#, expect![[r#"
+            "#]],
+            ),
+            (
+                r#"{"range":"10.1.2.9-10.1.2.3/24"}"#,
+                expect![[r#"
                 ipam.range: expected a first address that is not above the last, but 10.1.2.9 is above 10.1.2.3: "10.1.2.9-10.1.2.3/24"
-            "#]]),
-            (r#"{"range":"10.1.2.0/24","range_start":"10.1.3.1"}"#, expect![[r#"
+            "#]],
+            ),
+            (
+                r#"{"range":"10.1.2.0/24","range_start":"10.1.3.1"}"#,
+                expect![[r#"
                 ipam.range_start: expected an address inside subnet 10.1.2.0/24: "10.1.3.1"
-            "#]]),
-            (r#"{"range":"10.1.2.0/24","exclude":["10.1.2.0/24x"]}"#, expect![[r#"
+            "#]],
+            ),
+            (
+                r#"{"range":"10.1.2.0/24","exclude":["10.1.2.0/24x"]}"#,
+                expect![[r#"
                 ipam.exclude[0]: expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6): "10.1.2.0/24x"
-            "#]]),
-            (r#"{"range":"10.1.2.0/24","gateway":"2001:db8::1"}"#, expect![[r#"
+            "#]],
+            ),
+            (
+                r#"{"range":"10.1.2.0/24","gateway":"2001:db8::1"}"#,
+                expect![[r#"
                 ipam.gateway: expected a gateway inside one of the subnets 10.1.2.0/24: "2001:db8::1"
-            "#]]),
-            (r#"{"ranges":[[{"subnet":"10.1.2.0/24"},{"subnet":"2001:db8::/64"}]]}"#, expect![[r#"
+            "#]],
+            ),
+            (
+                r#"{"ranges":[[{"subnet":"10.1.2.0/24"},{"subnet":"2001:db8::/64"}]]}"#,
+                expect![[r#"
                 ipam.ranges[0][1].subnet: expected ranges of one family in one set: 2001:db8::/64
-            "#]]),
-            (r#"{"ipRanges":[{"range":"10.1.2.0/24"},{"range":"10.1.2.128/25"}]}"#, expect![[r#"
+            "#]],
+            ),
+            (
+                r#"{"ipRanges":[{"range":"10.1.2.0/24"},{"range":"10.1.2.128/25"}]}"#,
+                expect![[r#"
                 ipam.ipRanges[1].range: expected ranges that do not overlap, but ipam.ipRanges[0].range has addresses of 10.1.2.1-10.1.2.254: 10.1.2.129-10.1.2.254
-            "#]]),
+            "#]],
+            ),
         ] {
             check(ipam, &expected);
         }

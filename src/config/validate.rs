@@ -281,62 +281,114 @@ mod tests {
                 static 2001:db8::5/64 via None
             "#]],
         );
-        check(r#"{"ipam":{"addresses":[{"address":"10.1.2.5"}]}}"#, "", &expect![[r#"
+        check(
+            r#"{"ipam":{"addresses":[{"address":"10.1.2.5"}]}}"#,
+            "",
+            &expect![[r#"
             ipam.addresses[0].address: expected an address with a prefix length, such as 10.0.0.0/24: "10.1.2.5"
-        "#]]);
-        check(r#"{"ipam":{"addresses":[{"address":"10.1.2.5/24","gateway":"10.1.3.1"}]}}"#, "", &expect![[r#"
+        "#]],
+        );
+        check(
+            r#"{"ipam":{"addresses":[{"address":"10.1.2.5/24","gateway":"10.1.3.1"}]}}"#,
+            "",
+            &expect![[r#"
             static 10.1.2.5/24 via Some(10.1.3.1)
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn requested_addresses() {
         let range = r#""ipam":{"range":"10.1.2.0/24"}"#;
-        check(&format!("{{{range}}}"), "IgnoreUnknown=1;IP=10.1.2.7", &expect![[r#"
+        check(
+            &format!("{{{range}}}"),
+            "IgnoreUnknown=1;IP=10.1.2.7",
+            &expect![[r#"
             requested 10.1.2.7 prefix None (CNI_ARGS IP)
-        "#]]);
-        check(&format!("{{{range}}}"), "IgnoreUnknown=1;IP=10.1.2.7/24", &expect![[r#"
+        "#]],
+        );
+        check(
+            &format!("{{{range}}}"),
+            "IgnoreUnknown=1;IP=10.1.2.7/24",
+            &expect![[r#"
             requested 10.1.2.7 prefix Some(24) (CNI_ARGS IP)
-        "#]]);
-        check(&format!(r#"{{{range},"args":{{"cni":{{"ips":["10.1.2.7/24"]}}}}}}"#), "", &expect![[r#"
+        "#]],
+        );
+        check(
+            &format!(r#"{{{range},"args":{{"cni":{{"ips":["10.1.2.7/24"]}}}}}}"#),
+            "",
+            &expect![[r#"
             requested 10.1.2.7 prefix Some(24) (args.cni.ips[0])
-        "#]]);
-        check(&format!(r#"{{{range},"runtimeConfig":{{"ips":["10.1.2.7"]}}}}"#), "", &expect![[r#"
+        "#]],
+        );
+        check(
+            &format!(r#"{{{range},"runtimeConfig":{{"ips":["10.1.2.7"]}}}}"#),
+            "",
+            &expect![[r#"
             requested 10.1.2.7 prefix None (runtimeConfig.ips[0])
-        "#]]);
-        check(&format!(r#"{{{range},"runtimeConfig":{{"ips":["10.1.2"]}}}}"#), "", &expect![[r#"
+        "#]],
+        );
+        check(
+            &format!(r#"{{{range},"runtimeConfig":{{"ips":["10.1.2"]}}}}"#),
+            "",
+            &expect![[r#"
             runtimeConfig.ips[0]: expected an IPv4 or IPv6 address: "10.1.2"
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn routes_of_the_result() {
         let with = |routes: &str| format!(r#"{{"ipam":{{"range":"10.1.2.0/24","routes":{routes}}}}}"#);
-        check(&with(r#"[{"dst":"0.0.0.0/0","gw":"10.1.2.1"},{"dst":"10.9.8.7/16"}]"#), "", &expect![[r#"
+        check(
+            &with(r#"[{"dst":"0.0.0.0/0","gw":"10.1.2.1"},{"dst":"10.9.8.7/16"}]"#),
+            "",
+            &expect![[r#"
             route 0.0.0.0/0 via Some(10.1.2.1) table None
             route 10.9.0.0/16 via None table None
-        "#]]);
-        check(&with(r#"[{"dst":"10.0.0.0/8","table":0},{"dst":"10.0.0.0/8","table":0}]"#), "", &expect![[r#"
+        "#]],
+        );
+        check(
+            &with(r#"[{"dst":"10.0.0.0/8","table":0},{"dst":"10.0.0.0/8","table":0}]"#),
+            "",
+            &expect![[r#"
             route 10.0.0.0/8 via None table Some(0)
-        "#]]);
-        check(&with(r#"[{"gw":"10.1.2.1"}]"#), "", &expect![[r#"
+        "#]],
+        );
+        check(
+            &with(r#"[{"gw":"10.1.2.1"}]"#),
+            "",
+            &expect![[r#"
             ipam.routes[0]: expected the key dst: an object
-        "#]]);
-        check(&with(r#"[{"dst":"10.0.0.0/8","gw":"2001:db8::1"}]"#), "", &expect![[r#"
+        "#]],
+        );
+        check(
+            &with(r#"[{"dst":"10.0.0.0/8","gw":"2001:db8::1"}]"#),
+            "",
+            &expect![[r#"
             ipam.routes[0].gw: expected a gateway of the family of 10.0.0.0/8: "2001:db8::1"
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn every_mistake_is_named_at_once() {
-        check(r#"{"ipam":{"range":"10.1.2.0/33","routes":[{}],"exclude":"x","sticky":"yes"}}"#, "", &expect![[r#"
+        check(
+            r#"{"ipam":{"range":"10.1.2.0/33","routes":[{}],"exclude":"x","sticky":"yes"}}"#,
+            "",
+            &expect![[r#"
             ipam.range: expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6): "10.1.2.0/33"
             ipam.exclude: expected a list: "x"
             ipam.routes[0]: expected the key dst: an object
             ipam.sticky: expected statefulSet: "yes"
-        "#]]);
-        check(r#"{"ipam":{}}"#, "", &expect![[r#"
+        "#]],
+        );
+        check(
+            r#"{"ipam":{}}"#,
+            "",
+            &expect![[r#"
             ipam: expected one of range, ipRanges, ranges, subnet or addresses, found none
-        "#]]);
+        "#]],
+        );
     }
 }

@@ -66,7 +66,7 @@ struct Damage {
     done: fn(&Path),
     found: &'static [(&'static str, &'static str)],
     /// Whether `repair` is the remedy.
-    mended: bool,
+    repaired: bool,
 }
 
 const C1: &str = "nodes/n1/net1/c1@net1.0";
@@ -79,64 +79,78 @@ fn copy_in_place(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-const DAMAGES: &[Damage] = &[
-    Damage { done: |_| {}, found: &[], mended: true },
-    Damage { done: |store| fs::write(store.join(NAME), "").unwrap(), found: &[("damaged-record", NAME)], mended: false },
-    Damage {
+/// Makes two tests of each damage: `verify` names it, `repair` repairs what it can.
+macro_rules! damages {
+    ($($(#[$doc:meta])* $name:ident: $damage:expr,)*) => {
+        $($(#[$doc])* fn $name() -> Damage { $damage })*
+
+        mod is_named_and_nothing_is_changed_by_looking {
+            $(#[test] fn $name() { super::check_named(&super::$name()) })*
+        }
+        mod is_repaired_where_it_can_be_and_nothing_is_freed {
+            $(#[test] fn $name() { super::check_repaired(&super::$name()) })*
+        }
+    };
+}
+
+damages! {
+    nothing_is_damaged: Damage { done: |_| {}, found: &[], repaired: true },
+    an_empty_record: Damage { done: |store| fs::write(store.join(NAME), "").unwrap(), found: &[("damaged-record", NAME)], repaired: false },
+    a_record_under_the_name_of_another_address: Damage {
         done: |store| {
             fs::rename(store.join(NAME), store.join("scopes/@/10.1.2.0_24/10.1.2.9")).unwrap();
         },
         found: &[("damaged-record", "scopes/@/10.1.2.0_24/10.1.2.9")],
-        mended: false,
+        repaired: false,
     },
-    Damage {
+    a_record_of_a_newer_format: Damage {
         done: |store| {
             let text = fs::read_to_string(store.join(NAME)).unwrap();
             fs::write(store.join(NAME), text.replacen('{', r#"{"format":2,"#, 1)).unwrap();
         },
         found: &[("newer-record", NAME)],
-        mended: false,
+        repaired: false,
     },
-    Damage { done: |store| fs::remove_file(store.join(C1)).unwrap(), found: &[("not-in-index", NAME)], mended: true },
-    // What cannot be reached: a look-up stops at the gap.
-    Damage {
+    a_record_without_its_index_entry: Damage { done: |store| fs::remove_file(store.join(C1)).unwrap(), found: &[("not-in-index", NAME)], repaired: true },
+    /// What cannot be reached: a look-up stops at the gap.
+    an_index_entry_beyond_a_gap: Damage {
         done: |store| fs::rename(store.join("nodes/n1/net1/c2@net1.1"), store.join("nodes/n1/net1/c2@net1.2")).unwrap(),
         found: &[("not-in-index", "scopes/@/10.1.3.0_24/10.1.3.1")],
-        mended: true,
+        repaired: true,
     },
-    Damage { done: |store| copy_in_place(&store.join(C1)), found: &[("split-link", C1)], mended: true },
-    Damage { done: |store| copy_in_place(&store.join(NAME)), found: &[("split-link", POD_ENTRY), ("split-link", C1)], mended: true },
-    Damage {
+    an_index_entry_that_is_a_copy: Damage { done: |store| copy_in_place(&store.join(C1)), found: &[("split-link", C1)], repaired: true },
+    a_record_that_is_a_copy: Damage { done: |store| copy_in_place(&store.join(NAME)), found: &[("split-link", POD_ENTRY), ("split-link", C1)], repaired: true },
+    a_record_that_is_removed: Damage {
         done: |store| fs::remove_file(store.join(NAME)).unwrap(),
         found: &[("dangling-entry", C1), ("dangling-pod-entry", POD_ENTRY)],
-        mended: true,
+        repaired: true,
     },
-    Damage {
+    an_index_entry_that_is_garbage: Damage {
         done: |store| fs::write(store.join("nodes/n1/net1/c9@net1.0"), "{").unwrap(),
         found: &[("dangling-entry", "nodes/n1/net1/c9@net1.0")],
-        mended: true,
+        repaired: true,
     },
-    // Removed by hand, as the message of a damaged record once advised.
-    Damage {
+    /// Removed by hand, as the message of a damaged record once advised.
+    a_damaged_record_that_is_removed: Damage {
         done: |store| {
             fs::write(store.join(NAME), "garbage").unwrap();
             fs::remove_file(store.join(NAME)).unwrap();
         },
         found: &[("dangling-entry", C1), ("dangling-pod-entry", POD_ENTRY)],
-        mended: true,
+        repaired: true,
     },
-    Damage {
+    a_file_of_a_killed_call: Damage {
         done: |store| fs::write(store.join("nodes/n1/@tmp/1.2"), "").unwrap(),
         found: &[("temporary-file", "nodes/n1/@tmp/1.2")],
-        mended: true,
+        repaired: true,
     },
-    Damage {
+    a_hint_that_a_free_address_is_held: Damage {
         done: |store| fs::write(store.join("scopes/@/full"), "4 a0102 a0102 3 0 0 0\n4 a0103 a0103 2 0 0 0\n").unwrap(),
         found: &[("wrong-hint", "scopes/@/full")],
-        mended: true,
+        repaired: true,
     },
-    Damage { done: |store| fs::write(store.join("scopes/@/full"), "4 a0102 a0102 6 0 0 0\n").unwrap(), found: &[], mended: true },
-    Damage {
+    a_hint_that_is_true: Damage { done: |store| fs::write(store.join("scopes/@/full"), "4 a0102 a0102 6 0 0 0\n").unwrap(), found: &[], repaired: true },
+    files_of_somebody_else: Damage {
         done: |store| {
             fs::write(store.join("notes.txt"), "").unwrap();
             fs::write(store.join("scopes/@/10.1.2.0_24/10.1.2.9.swp"), "").unwrap();
@@ -149,55 +163,49 @@ const DAMAGES: &[Damage] = &[
             ("foreign-file", "scopes/@/10.1.2.0_24/10.1.2.9.swp"),
             ("foreign-file", "scopes/@/10.1.4.0_24"),
         ],
-        mended: false,
+        repaired: false,
     },
-    Damage {
+    two_records_of_one_part: Damage {
         done: |store| {
             let text = fs::read_to_string(store.join(NAME)).unwrap().replace("10.1.2.1\"", "10.1.2.7\"");
             fs::write(store.join("scopes/@/10.1.2.0_24/10.1.2.7"), text).unwrap();
             fs::hard_link(store.join("scopes/@/10.1.2.0_24/10.1.2.7"), store.join("nodes/n1/net1/c1@net1.1")).unwrap();
         },
         found: &[("two-records", "scopes/@/10.1.2.0_24/10.1.2.7")],
-        mended: false,
+        repaired: false,
     },
-    Damage { done: |store| fs::remove_file(store.join("format")).unwrap(), found: &[("format", "format")], mended: false },
-    Damage { done: |store| fs::write(store.join("format"), "{}").unwrap(), found: &[("format", "format")], mended: false },
-];
-
-#[test]
-fn each_damage_is_named_and_nothing_is_changed_by_looking() {
-    for (at, Damage { done, found, .. }) in DAMAGES.iter().enumerate() {
-        let sandbox = sandbox();
-        done(&sandbox.store());
-        let before = state(&sandbox.store());
-        assert_eq!(findings(&sandbox), pairs(found), "damage {at}");
-        let ended = sandbox.command(&["verify"]);
-        for (problem, path) in *found {
-            assert!(ended.stdout.contains(&format!(" x {problem}: ")) && ended.stdout.contains(&format!("\n  {path}")), "{ended:?}");
-        }
-        assert_eq!(state(&sandbox.store()), before, "damage {at}");
-    }
+    no_format: Damage { done: |store| fs::remove_file(store.join("format")).unwrap(), found: &[("format", "format")], repaired: false },
+    a_format_that_is_garbage: Damage { done: |store| fs::write(store.join("format"), "{}").unwrap(), found: &[("format", "format")], repaired: false },
 }
 
-#[test]
-fn repair_mends_what_it_can_and_frees_nothing() {
-    for (at, Damage { done, found, mended, .. }) in DAMAGES.iter().enumerate() {
-        let sandbox = sandbox();
-        done(&sandbox.store());
-        let records = |sandbox: &Sandbox| sandbox.command(&["list", "-o", "json"]).stdout;
-        let (before, names) = (records(&sandbox), state(&sandbox.store().join("scopes")));
-        let ended = sandbox.command(&["repair", "--yes"]);
-        let left = if *mended { Vec::new() } else { pairs(found) };
-        assert_eq!(findings(&sandbox), left, "damage {at}: {ended:?}");
-        assert_eq!(ended.status, Some(0), "damage {at}: {ended:?}");
-        assert_eq!(records(&sandbox), before, "damage {at}");
-        if *mended {
-            assert!(state(&sandbox.store().join("scopes")).keys().all(|path| names.contains_key(path)), "damage {at}");
-            // Whoever holds something finds it.
-            sandbox.del("c1", RANGE).succeeded();
-            sandbox.del("c2", TWO).succeeded();
-            assert_eq!((sandbox.held(), findings(&sandbox)), (Vec::new(), Vec::new()), "damage {at}");
-        }
+fn check_named(damage: &Damage) {
+    let sandbox = sandbox();
+    (damage.done)(&sandbox.store());
+    let before = state(&sandbox.store());
+    assert_eq!(findings(&sandbox), pairs(damage.found));
+    let ended = sandbox.command(&["verify"]);
+    for (problem, path) in damage.found {
+        assert!(ended.stdout.contains(&format!(" x {problem}: ")) && ended.stdout.contains(&format!("\n  {path}")), "{ended:?}");
+    }
+    assert_eq!(state(&sandbox.store()), before);
+}
+
+fn check_repaired(damage: &Damage) {
+    let sandbox = sandbox();
+    (damage.done)(&sandbox.store());
+    let records = |sandbox: &Sandbox| sandbox.command(&["list", "-o", "json"]).stdout;
+    let (before, names) = (records(&sandbox), state(&sandbox.store().join("scopes")));
+    let ended = sandbox.command(&["repair", "--yes"]);
+    let left = if damage.repaired { Vec::new() } else { pairs(damage.found) };
+    assert_eq!(findings(&sandbox), left, "{ended:?}");
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert_eq!(records(&sandbox), before);
+    if damage.repaired {
+        assert!(state(&sandbox.store().join("scopes")).keys().all(|path| names.contains_key(path)));
+        // Each holder finds what it holds.
+        sandbox.del("c1", RANGE).succeeded();
+        sandbox.del("c2", TWO).succeeded();
+        assert_eq!((sandbox.held(), findings(&sandbox)), (Vec::new(), Vec::new()));
     }
 }
 
