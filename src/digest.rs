@@ -38,7 +38,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::digest::*;
+    use super::*;
 
     #[test]
     fn digits_and_parts() {

@@ -188,7 +188,7 @@ pub fn jittered(pause: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use crate::retry::*;
+    use super::*;
 
     #[test]
     fn a_value_ends_the_loop_and_a_deadline_does_too() {

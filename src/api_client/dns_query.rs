@@ -226,7 +226,7 @@ fn identifier() -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use crate::api_client::dns_query::*;
+    use super::*;
     use simple_dns::ResourceRecord;
     use simple_dns::rdata::{A, AAAA};
     use std::sync::mpsc;

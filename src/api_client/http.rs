@@ -331,7 +331,7 @@ fn ended() -> Unread {
 
 #[cfg(test)]
 mod tests {
-    use crate::api_client::http::*;
+    use super::*;
     use proptest::prelude::*;
 
     /// A reader that returns its bytes in pieces of this length.

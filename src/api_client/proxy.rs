@@ -86,7 +86,7 @@ fn without_port(entry: &str) -> (&str, Option<u16>) {
 
 #[cfg(test)]
 mod tests {
-    use crate::api_client::proxy::*;
+    use super::*;
 
     fn direct(server: &str, exceptions: &str) -> bool {
         is_direct(&Url::parse(server).unwrap(), exceptions)

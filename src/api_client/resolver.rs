@@ -64,7 +64,7 @@ fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use crate::api_client::resolver::*;
+    use super::*;
 
     #[test]
     fn hosts_has_names_and_aliases_in_any_case() {

@@ -60,7 +60,7 @@ pub(crate) fn node(token: &str) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use crate::api_client::token::*;
+    use super::*;
 
     #[test]
     fn the_account_is_read_from_both_kinds_of_tokens_and_from_nothing_else() {

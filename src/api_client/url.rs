@@ -135,7 +135,7 @@ fn split_port(place: &str) -> Option<(&str, Option<&str>)> {
 
 #[cfg(test)]
 mod tests {
-    use crate::api_client::url::*;
+    use super::*;
 
     fn parse(text: &str) -> Result<(String, Option<u16>, String), &'static str> {
         Url::parse(text).map(|url| (url.host.to_string(), url.port, url.path))

@@ -67,7 +67,7 @@ impl Way {
 
 #[cfg(test)]
 mod tests {
-    use crate::api_client::way::*;
+    use super::*;
 
     fn way(id: &str, file: &str, uid: &str) -> Way {
         let account = Some(Account { name: "kube-system/hereabouts".to_owned(), uid: uid.to_owned() });

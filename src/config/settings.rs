@@ -6,11 +6,13 @@
 use super::ConfigError;
 use super::deadlines::{Deadlines, deadlines};
 use super::field::Field;
+use super::log_settings::{self, LogSettings};
 #[cfg(feature = "kube")]
 use super::merge;
 use super::merge::{Merged, Setting};
+use super::paths::{absolute, is_below};
 use crate::ipam::{AllocationOrder, NodeName};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// The data directory if none is configured.
 pub const DATA_DIR: &str = "/var/lib/cni/hereabouts";
@@ -23,7 +25,6 @@ const KUBECONFIG: &str = "/etc/cni/net.d/hereabouts.d/hereabouts.kubeconfig";
 /// The directories in which a network configuration may place a store and a log without permission
 /// from the flat file. The author of a network configuration is not root.
 const OPEN_DATA: &str = "/var/lib/cni";
-const OPEN_LOG: &str = "/var/log/hereabouts";
 /// The advice for a path that only the node's operator may allow.
 const ALLOWED: &str = "list it in allowed_paths of the node's flat file";
 /// The directories from which a network configuration may take a kubeconfig. A kubeconfig names a
@@ -85,35 +86,6 @@ pub enum WhenFull {
     NotReady,
 }
 
-/// The log file and its level.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSettings {
-    /// The log file. If there is none, failures go to stderr.
-    pub file: Option<PathBuf>,
-    /// The threshold.
-    pub level: LogLevel,
-    /// The directory below which only a file that hereabouts created is written. `None` if the
-    /// node's own flat file names the file.
-    pub below: Option<PathBuf>,
-    /// Whether `allowed_paths` lists that directory.
-    pub is_listed: bool,
-    /// The reason why the configured file is not written. It is reported on stderr.
-    pub refused: Option<String>,
-}
-
-/// The log levels of Whereabouts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Everything.
-    Debug,
-    /// Addresses that were given out and freed.
-    Verbose,
-    /// Failures.
-    Error,
-    /// Only internal errors of the plugin.
-    Panic,
-}
-
 /// The settings that every verb needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -157,7 +129,14 @@ impl Settings {
             }
         };
         let debts_dir = merged.node_setting("debts_dir").map_or_else(|| Ok(DEBTS_DIR.into()), |field| absolute(&field))?;
-        Ok(Self { store, order: order(merged)?, node_name, debts_dir, deadlines: deadlines(merged)?, log: log(merged, &allowed)? })
+        Ok(Self {
+            store,
+            order: order(merged)?,
+            node_name,
+            debts_dir,
+            deadlines: deadlines(merged)?,
+            log: log_settings::parse(merged, &allowed)?,
+        })
     }
 
     /// Reads the settings for a verb that frees addresses. Works like [`Self::parse`], but a
@@ -171,7 +150,7 @@ impl Settings {
         if let Ok(found) = deadlines(merged) {
             settings.deadlines = found;
         }
-        if let Ok(found) = allowed_paths(merged).and_then(|allowed| log(merged, &allowed)) {
+        if let Ok(found) = allowed_paths(merged).and_then(|allowed| log_settings::parse(merged, &allowed)) {
             settings.log = found;
         }
         Ok(settings)
@@ -298,61 +277,6 @@ fn allowed_paths(merged: &Merged<'_>) -> Result<Vec<PathBuf>, ConfigError> {
         None => Ok(Vec::new()),
         Some(field) => field.list()?.map(|path| absolute(&path)).collect(),
     }
-}
-
-/// Parses an absolute path without `..`. A relative path would depend on the runtime's working
-/// directory, which no one chooses.
-fn absolute(field: &Field<'_>) -> Result<PathBuf, ConfigError> {
-    let path = PathBuf::from(field.text()?);
-    let plain = path.components().all(|part| !matches!(part, Component::ParentDir));
-    if !path.is_absolute() || !plain || field.text()?.contains('\0') {
-        return Err(field.wrong("expected an absolute path without \"..\""));
-    }
-    Ok(path)
-}
-
-fn is_below(path: &Path, root: &Path) -> bool {
-    path != root && path.starts_with(root)
-}
-
-fn log(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigError> {
-    let level = match merged.field("log_level") {
-        None => LogLevel::Verbose,
-        Some(field) => match field.text()? {
-            "debug" => LogLevel::Debug,
-            "verbose" => LogLevel::Verbose,
-            "error" => LogLevel::Error,
-            "panic" => LogLevel::Panic,
-            _ => return Err(field.wrong("expected debug, verbose, error or panic")),
-        },
-    };
-    let settings = LogSettings { file: None, level, below: None, is_listed: false, refused: None };
-    let Some(Setting { field, own, .. }) = merged.find("log_file") else {
-        return Ok(settings);
-    };
-    let file = match absolute(&field) {
-        Ok(file) if !own && field.text()?.chars().any(char::is_control) => {
-            let reason = format!("{}: not written, because a path must have no control characters: {}", field.path, file.display());
-            return Ok(LogSettings { refused: Some(reason), ..settings });
-        }
-        Ok(file) => file,
-        Err(error) if own => return Err(error),
-        Err(error) => return Ok(LogSettings { refused: Some(format!("not written: {error}")), ..settings }),
-    };
-    if own {
-        return Ok(LogSettings { file: Some(file), ..settings });
-    }
-    let mut roots = allowed.iter().map(|root| (root.as_path(), true)).chain([(Path::new(OPEN_LOG), false)]);
-    if let Some((root, is_listed)) = roots.find(|(root, _)| is_below(&file, root)) {
-        return Ok(LogSettings { file: Some(file), below: Some(root.to_owned()), is_listed, ..settings });
-    }
-    // An ADD does not fail because its log cannot be written.
-    let refused = format!(
-        "{}: not written, because a log must be below {OPEN_LOG} or listed in allowed_paths of the node's flat file: {}",
-        field.path,
-        field.excerpt(field.value)
-    );
-    Ok(LogSettings { refused: Some(refused), ..settings })
 }
 
 #[cfg(test)]

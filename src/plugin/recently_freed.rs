@@ -214,8 +214,8 @@ fn millis(at: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::ipam::{ContainerId, IfName, NetworkName, Part, Record};
-    use crate::plugin::recently_freed::*;
 
     fn freed(uid: usize, now: SystemTime) -> Allocation {
         let attachment = Attachment {

@@ -108,7 +108,7 @@ impl<'a> PeriodicTasks<'a> {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::install::periodic::*;
+    use super::*;
 
     #[test]
     fn no_time_between_two_sweeps_is_too_long() {

@@ -110,7 +110,7 @@ fn branches(mount: &Mount) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::store::disk::kinds::*;
+    use super::*;
 
     fn known(line: &str, branches: Option<&str>) -> String {
         let mount = parse(line.as_bytes()).unwrap();

@@ -120,7 +120,7 @@ pub(crate) fn unescaped(text: &[u8], radix: u32) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use crate::store::disk::mounts::*;
+    use super::*;
 
     #[test]
     fn paths_in_tables_are_read_back() {

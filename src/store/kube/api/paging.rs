@@ -57,7 +57,7 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use crate::store::kube::api::paging::*;
+    use super::*;
     use std::time::Duration;
 
     #[test]

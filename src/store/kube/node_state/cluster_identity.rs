@@ -57,7 +57,7 @@ impl Origin {
 
 #[cfg(test)]
 mod tests {
-    use crate::store::kube::node_state::cluster_identity::*;
+    use super::*;
 
     #[test]
     fn what_the_first_version_wrote_is_read_and_ways_are_bounded() {

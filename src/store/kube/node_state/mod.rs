@@ -32,22 +32,23 @@ pub(crate) mod cleanup;
 pub(crate) mod cluster_identity;
 pub(crate) mod clusters;
 pub(crate) mod gateways;
+mod locks;
 pub(crate) mod occupancy;
 pub(crate) mod rebuild;
 pub(crate) mod renamed;
 pub(crate) mod revision;
 pub(crate) mod tombstones;
 
-use super::node_state::cleanup::LISTING;
-use super::node_state::occupancy::Occupancy;
 use super::objects::ip_allocation::IpAllocation;
 use super::objects::names;
 use crate::digest;
 use crate::ipam::{Attachment, IfName, NetworkName, PodRef, Scope};
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::disk::Disk;
 use crate::store::disk::error::failed;
-use crate::store::disk::{Disk, Held, Locked, Patience};
+use locks::CALLS;
+use occupancy::Occupancy;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::cell::RefCell;
@@ -56,10 +57,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const LOCK: &str = "lock";
-const REBUILD: &str = "rebuild";
 const ATTACHMENTS: &str = "attachments";
-const CALLS: &str = "calls";
 const PODS: &str = "pods";
 pub(super) const SCOPES: &str = "scopes";
 pub(super) const TOMBSTONES: &str = "tombstones";
@@ -159,71 +157,6 @@ impl State {
         }
     }
 
-    /// Keeps other calls of an attachment out, and creates the state if it is missing.
-    pub(super) fn lock_attachment(&self, attachment: &Attachment, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
-        let (path, byte) = (Path::new(CALLS), lock_byte(&names::of_attachment(attachment)));
-        let lock = || self.disk.lock_byte(path, byte, Patience::Queue(deadline.left()));
-        let mut locked = lock();
-        if locked.as_ref().is_err_and(is_no_file) {
-            self.put_aside(path)?;
-            locked = lock();
-        }
-        if locked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            self.prepare()?;
-            locked = lock();
-        }
-        match locked.map_err(|error| self.failed("lock", path, error))? {
-            Locked::Held(held) => Ok(held),
-            Locked::Busy => Err(StoreError::AttachmentBusy {
-                attachment: attachment.to_string(),
-                waited: humantime::format_duration(deadline.limit()).to_string(),
-                holder: self.disk.byte_holder(path, byte),
-            }),
-        }
-    }
-
-    /// Locks an attachment by its hash, unless another call has locked it.
-    pub(super) fn try_lock_attachment(&self, hash: &str) -> Option<Box<dyn Held>> {
-        match self.disk.lock_byte(Path::new(CALLS), lock_byte(hash), Patience::Try) {
-            Ok(Locked::Held(held)) => Some(held),
-            _ => None,
-        }
-    }
-
-    /// Keeps two lists of this node's objects apart.
-    pub(super) fn lock_rebuild(&self, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
-        self.lock(Path::new(REBUILD), deadline)
-    }
-
-    /// Keeps two lists of one scope apart.
-    pub(super) fn lock_listing(&self, scope: &Scope, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
-        self.lock(Path::new(&format!("{LISTING}{}", names::of_scope(scope))), deadline)
-    }
-
-    /// Takes the lock that is held for a moment, around a change of a file that all calls share.
-    pub(super) fn lock_briefly(&self, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
-        self.lock(Path::new(LOCK), deadline)
-    }
-
-    fn lock(&self, path: &Path, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
-        let lock = || self.disk.lock(path, Patience::Queue(deadline.left()));
-        let mut locked = lock();
-        // No process holds a lock on something that is not a file.
-        if locked.as_ref().is_err_and(is_no_file) {
-            self.put_aside(path)?;
-            locked = lock();
-        }
-        match locked {
-            Ok(Locked::Held(held)) => Ok(held),
-            Ok(Locked::Busy) => Err(StoreError::Busy {
-                path: self.disk.root().join(path),
-                waited: humantime::format_duration(deadline.limit()).to_string(),
-                holder: self.disk.lock_holder(path),
-            }),
-            Err(error) => Err(self.failed("lock", path, error)),
-        }
-    }
-
     /// Returns the objects of an attachment, by its hash. A damaged file is an error of this
     /// attachment alone: its objects are then listed.
     pub(super) fn objects(&self, hash: &str) -> Result<Vec<IpAllocation>, StoreError> {
@@ -298,7 +231,7 @@ impl State {
         };
         let path = pod_file(&attachment.network, pod, &attachment.ifname);
         let hash = names::of_attachment(attachment);
-        let noted = self.lock(Path::new(LOCK), deadline).and_then(|_lock| {
+        let noted = self.lock_briefly(deadline).and_then(|_lock| {
             let mut lines = self.lines(&path)?;
             if lines.contains(&hash) == stands {
                 return Ok(());
@@ -364,7 +297,7 @@ impl State {
         deadline: &Deadline,
         change: impl FnOnce(&mut Occupancy) -> T,
     ) -> Result<T, StoreError> {
-        let _lock = self.lock(Path::new(LOCK), deadline)?;
+        let _lock = self.lock_briefly(deadline)?;
         let mut occupancy = self.occupancy(scope);
         let before = occupancy.clone();
         let result = change(&mut occupancy);
@@ -386,7 +319,7 @@ impl State {
 
     /// Changes the tombstones, one process at a time.
     pub(super) fn change_tombstones(&self, deadline: &Deadline, change: impl FnOnce(&mut Vec<Tombstone>)) -> Result<(), StoreError> {
-        let _lock = self.lock(Path::new(LOCK), deadline)?;
+        let _lock = self.lock_briefly(deadline)?;
         let mut tombstones = self.tombstones();
         change(&mut tombstones);
         tombstones.drain(..tombstones.len().saturating_sub(MOST_TOMBSTONES));
@@ -478,11 +411,6 @@ impl State {
 /// directory that is read as a file, the disk reports an invalid file.
 fn is_no_file(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::InvalidInput)
-}
-
-/// Returns the byte that locks an attachment, from its hash. File offsets are signed.
-fn lock_byte(hash: &str) -> u64 {
-    u64::from_str_radix(hash.get(..16).unwrap_or(hash), 16).unwrap_or(0) >> 2
 }
 
 fn pod_file(network: &NetworkName, pod: &PodRef, ifname: &IfName) -> PathBuf {

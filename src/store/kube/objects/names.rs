@@ -118,7 +118,7 @@ pub(crate) fn of_pod_interface(network: &NetworkName, pod: &PodRef, ifname: &IfN
 
 #[cfg(test)]
 mod tests {
-    use crate::store::kube::objects::names::*;
+    use super::*;
 
     #[test]
     fn names_are_dns_names_and_tell_scopes_apart() {

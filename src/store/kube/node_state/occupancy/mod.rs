@@ -11,12 +11,13 @@
 //! middle of the largest gap they need 1.3, because nodes that list at once choose alike; with the
 //! lowest address first they need 4.4.)
 
-use crate::addr::{AddrSet, Family, Mask, Shard, add_bit, bits_from, lowest_free, remove_bit};
+mod lines;
+
+use crate::addr::{AddrSet, Mask, Shard, add_bit, bits_from, lowest_free, remove_bit};
 use crate::digest;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// The most shards that are kept. With more, the file would be larger than a file of the state may
 /// be.
@@ -215,61 +216,6 @@ impl Occupancy {
         self.taken = listed.taken;
         self.listed = Some((began, took));
     }
-
-    /// Encodes the beliefs as lines: `listed <ms> <ms it took>`, `full <until, ms>`, `others`,
-    /// `spread <until, ms>`, `set <key> <from> 0`, `4 <shard> <mask>`. Numbers of shards are
-    /// hexadecimal. Earlier versions read the 0 as the time until which the set is full.
-    pub(crate) fn encode(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        if let Some((at, took)) = self.listed {
-            let _ = writeln!(text, "listed {} {}", millis(at), took.as_millis());
-        }
-        if let Some(until) = self.full_until {
-            let _ = writeln!(text, "full {}", millis(until));
-        }
-        if self.others {
-            let _ = writeln!(text, "others");
-        }
-        if let Some(until) = self.spread {
-            let _ = writeln!(text, "spread {}", millis(until));
-        }
-        for set in &self.sets {
-            let from = set.from.map_or_else(|| "-".to_owned(), |from| from.to_string());
-            let _ = writeln!(text, "set {} {from} 0", set.key);
-        }
-        for (shard, [a, b, c, d]) in self.taken.iter().take(MOST_SHARDS) {
-            let family = if shard.family() == Family::V4 { 4 } else { 6 };
-            let _ = writeln!(text, "{family} {:x} {a:x} {b:x} {c:x} {d:x}", shard.index());
-        }
-        text
-    }
-
-    /// Decodes the lines. A line that makes no sense is passed over.
-    pub(crate) fn decode(bytes: &[u8]) -> Self {
-        let mut found = Self::default();
-        for line in String::from_utf8_lossy(bytes).lines() {
-            let words: Vec<&str> = line.split(' ').collect();
-            match words.as_slice() {
-                ["others"] => found.others = true,
-                ["spread", until] => found.spread = parse_millis(until),
-                ["listed", at, took] => {
-                    let took = took.parse().map(Duration::from_millis).ok();
-                    found.listed = parse_millis(at).zip(took);
-                }
-                ["full", until] => found.full_until = parse_millis(until),
-                ["set", key, from, _] => found.sets.push(Set { key: (*key).to_owned(), from: from.parse().ok() }),
-                [family, index, a, b, c, d] => {
-                    let family = if *family == "4" { Family::V4 } else { Family::V6 };
-                    let shard = u128::from_str_radix(index, 16).ok().and_then(|index| Shard::at(family, index));
-                    let [a, b, c, d] = [a, b, c, d].map(|word| u64::from_str_radix(word, 16).unwrap_or(0));
-                    found.taken.extend(shard.map(|shard| (shard, [a, b, c, d])));
-                }
-                _ => {}
-            }
-        }
-        found
-    }
 }
 
 /// Returns a short key of the candidates, without a blank.
@@ -278,18 +224,11 @@ fn key(candidates: &AddrSet) -> String {
     digest::short(&[&ranges.join("_")])
 }
 
-fn millis(at: SystemTime) -> u128 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
-}
-
-fn parse_millis(text: &str) -> Option<SystemTime> {
-    text.parse().ok().and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis)))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::addr::{Range, Subnet};
-    use crate::store::kube::node_state::occupancy::*;
+    use std::time::UNIX_EPOCH;
 
     const NOW: SystemTime = UNIX_EPOCH;
 
