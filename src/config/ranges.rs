@@ -315,7 +315,8 @@ mod tests {
                     let shown = set.choices.iter().map(|choice| {
                         let given: Vec<String> = choice.candidates().ranges().map(|range| range.to_string()).collect();
                         let gateway = choice.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
-                        format!("{} of {}{gateway}", given.join(" "), choice.subnet)
+                        let given = if given.is_empty() { "nothing".to_owned() } else { given.join(" ") };
+                        format!("{given} of {}{gateway}", choice.subnet)
                     });
                     writeln!(text, "{}", shown.collect::<Vec<_>>().join(", else ")).unwrap();
                 }
@@ -409,8 +410,8 @@ mod tests {
         check(
             r#"{"range":"10.1.2.8-10.1.2.14/28","exclude":["10.1.2.8/29"]}"#,
             &expect![[r#"
-             of 10.1.2.0/28
-        "#]],
+                nothing of 10.1.2.0/28
+            "#]],
         );
     }
 
