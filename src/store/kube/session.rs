@@ -3,8 +3,9 @@
 
 use super::KubeStore;
 use super::api::Changed;
-use super::objects::ip_allocation::{IpAllocation, Unreadable};
+use super::objects::ip_allocation::IpAllocation;
 use super::objects::names;
+use super::objects::unreadable::Unreadable;
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Attachment, IfName, NetworkName, PodRef, Record, Scope, Version};
 use crate::retry::{self, Attempt, Deadline, Pace};

@@ -3,7 +3,8 @@
 
 use crate::api_client::http::Answer;
 use crate::store::StoreError;
-use crate::store::kube::objects::ip_allocation::{FORMAT, IpAllocation, KIND, Unreadable, damaged};
+use crate::store::kube::objects::ip_allocation::{FORMAT, IpAllocation, KIND};
+use crate::store::kube::objects::unreadable::{Unreadable, damaged};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

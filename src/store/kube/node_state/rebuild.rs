@@ -8,8 +8,9 @@ use crate::ipam::{Allocation, Attachment, ContainerId, IfName, NetworkName, Part
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::kube::api::paging::Place;
-use crate::store::kube::objects::ip_allocation::{IpAllocation, PLURAL, Unreadable};
+use crate::store::kube::objects::ip_allocation::{IpAllocation, PLURAL};
 use crate::store::kube::objects::names;
+use crate::store::kube::objects::unreadable::Unreadable;
 use crate::store::kube::{KubeStore, PATIENCE};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -4,13 +4,13 @@
 //! Only this file knows the shape of the object. Labels only select objects; every decision is
 //! based on the spec.
 
-use super::error_text::plain;
 use super::names;
+use super::unreadable::Unreadable;
+pub use super::{FORMAT, PLURAL};
 use crate::ipam::{
     Allocation, Attachment, ContainerId, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Record, Scope, Source,
     Version, View,
 };
-use crate::store::StoreError;
 use crate::store::percent::{decode_path, encode_path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,14 +25,8 @@ type Newer = BTreeMap<String, Value>;
 pub const GROUP: &str = "hereabouts.dev";
 /// The version of the resource.
 pub const VERSION: &str = "v1alpha1";
-/// The plural name of the resource.
-pub const PLURAL: &str = "ipallocations";
 /// The kind of the resource.
 pub const KIND: &str = "IPAllocation";
-
-/// The format of the record. It rises only if an older version would damage what a newer one wrote.
-/// New keys alone do not raise it.
-pub const FORMAT: u64 = 1;
 
 /// The keys of the spec that may be absent.
 pub(crate) const OPTIONAL: &[&str] = &["format", "gateway", "scope", "podRef", "machine", "nodeUID", "netns", "view"];
@@ -286,27 +280,6 @@ pub enum Origin {
     Static,
 }
 
-/// Why an object is not a readable record.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
-    /// No version of hereabouts wrote it like this.
-    #[error("{0}")]
-    Damaged(String),
-    /// A later version wrote the object.
-    #[error("format {0}, but this version reads only up to {FORMAT}")]
-    Newer(u64),
-}
-
-impl Unreadable {
-    /// Returns the corresponding error, which names the object.
-    pub(crate) fn of(&self, name: &str) -> StoreError {
-        match self {
-            Self::Damaged(reason) => damaged(name, reason),
-            Self::Newer(found) => StoreError::Newer { path: format!("{PLURAL}/{name}").into(), found: *found, known: FORMAT },
-        }
-    }
-}
-
 impl IpAllocation {
     /// Returns the object for a new record.
     #[must_use]
@@ -446,9 +419,4 @@ impl IpAllocation {
         allocation.impossible().map_or(Ok(()), |key| Err(invalid(key)))?;
         Ok(allocation)
     }
-}
-
-/// Returns the error for an object that no version of hereabouts wrote.
-pub(crate) fn damaged(name: &str, reason: &str) -> StoreError {
-    StoreError::DamagedObject { name: format!("{PLURAL}/{name}"), reason: plain(reason) }
 }
