@@ -65,7 +65,10 @@ use call::Plugin;
 use clap::Parser;
 use measure::{Contender, Work};
 use options::Options;
-use report::{Cell, DUAL, FILLED, FLOOR, Facts, NOTHING, ONE, OURS, OURS_AT_254, Report, SIXTEEN, SWEPT, Sweep, THEIRS};
+use report::{
+    Cell, DUAL, FILLED, FLOOR, Facts, NOTHING, ONE, OURS, OURS_AT_254, Report, SIXTEEN, SWEPT,
+    Sweep, THEIRS,
+};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -102,15 +105,27 @@ fn measure_all(options: &Options) -> Result<()> {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
         return load::load(&options.dir, NETWORK, &options.load_node, options.load_from..count);
     }
-    ensure!(options.hereabouts.is_some() || options.host_local.is_some(), "nothing to measure: give --hereabouts or --host-local");
-    fs::create_dir_all(&options.dir).with_context(|| format!("cannot make {}", options.dir.display()))?;
+    ensure!(
+        options.hereabouts.is_some() || options.host_local.is_some(),
+        "nothing to measure: give --hereabouts or --host-local"
+    );
+    fs::create_dir_all(&options.dir)
+        .with_context(|| format!("cannot make {}", options.dir.display()))?;
     machine::refuse_memory(&options.dir)?;
 
     let workplace = options.dir.canonicalize()?.join(WORKPLACE);
-    fs::create_dir(&workplace)
-        .with_context(|| format!("cannot make {}: another run, or what one left behind: remove it", workplace.display()))?;
+    fs::create_dir(&workplace).with_context(|| {
+        format!(
+            "cannot make {}: another run, or what one left behind: remove it",
+            workplace.display()
+        )
+    })?;
     let bench = Bench { options, workplace: workplace.clone() };
-    let done = if options.profile { bench.profile() } else { bench.run().map(|report| (report.markdown(), report.charts())) };
+    let done = if options.profile {
+        bench.profile()
+    } else {
+        bench.run().map(|report| (report.markdown(), report.charts()))
+    };
     // Write the results first, because the removal of the stores takes long.
     let written = done.and_then(|(text, charts)| write_out(options, &text, &charts));
     say("removing the stores");
@@ -121,12 +136,15 @@ fn measure_all(options: &Options) -> Result<()> {
 /// Prints the tables, and writes the requested files.
 fn write_out(options: &Options, text: &str, charts: &[(&str, String)]) -> Result<()> {
     print!("{text}");
-    let write = |path: &Path, text: &str| fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
+    let write = |path: &Path, text: &str| {
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
     if let Some(out) = &options.out {
         write(out, text)?;
     }
     if let Some(directory) = &options.charts {
-        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
         for (name, svg) in charts {
             write(&directory.join(name), svg)?;
         }
@@ -146,16 +164,33 @@ struct Bench<'o> {
 impl Bench<'_> {
     fn run(&self) -> Result<Report> {
         let flush = machine::flush_cost(&self.workplace)?;
-        let counts = [0, 254, 65_000, 1_000_000].into_iter().filter(|records| *records <= self.options.most);
+        let counts =
+            [0, 254, 65_000, 1_000_000].into_iter().filter(|records| *records <= self.options.most);
         let cells = counts.map(|records| self.cell(records)).collect::<Result<Vec<Cell>>>()?;
         // Read this before the crowd, whose threads enlarge this process.
         let own_peak_kib = machine::own_peak()?;
         let several = self.several()?;
         let (ours, theirs) = self.facts()?;
-        let ceiling = self.options.floor.as_ref().map(|program| crowd::ceiling(&program.canonicalize()?, 30)).transpose()?;
+        let ceiling = self
+            .options
+            .floor
+            .as_ref()
+            .map(|program| crowd::ceiling(&program.canonicalize()?, 30))
+            .transpose()?;
         let sweep = self.sweep()?;
         let collections = self.collections()?;
-        Ok(Report { collections, ceiling, machine: self.machine()?, flush, own_peak_kib, cells, several, ours, theirs, sweep })
+        Ok(Report {
+            collections,
+            ceiling,
+            machine: self.machine()?,
+            flush,
+            own_peak_kib,
+            cells,
+            several,
+            ours,
+            theirs,
+            sweep,
+        })
     }
 
     /// Describes the machine and the date of the figures.
@@ -167,7 +202,9 @@ impl Bench<'_> {
 
     /// Measures which parts of a call take how long, at 254 records.
     fn profile(&self) -> Result<(String, Vec<(&'static str, String)>)> {
-        let (Some(plugin), Some(nothing)) = (self.ours(254)?, &self.options.floor) else { bail!("--profile needs both programs") };
+        let (Some(plugin), Some(nothing)) = (self.ours(254)?, &self.options.floor) else {
+            bail!("--profile needs both programs")
+        };
         nix::unistd::sync();
         say("tracing ADD and DEL at 254 records");
         let store = self.store(OURS, 254);
@@ -180,7 +217,12 @@ impl Bench<'_> {
         let profiles = profile::profile(&subject, self.options.runs as usize)?;
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{}; {}.\n\nAll on one core, at 254 records.\n", self.machine()?, machine::version(&plugin.program)?);
+        let _ = writeln!(
+            text,
+            "{}; {}.\n\nAll on one core, at 254 records.\n",
+            self.machine()?,
+            machine::version(&plugin.program)?
+        );
         for profile in profiles {
             text += &profile.markdown();
         }
@@ -189,9 +231,16 @@ impl Bench<'_> {
 
     /// Measures GC in a large store of hereabouts.
     fn collections(&self) -> Result<Option<Times>> {
-        let (Some(program), 1..) = (&self.options.hereabouts, self.options.collections) else { return Ok(None) };
+        let (Some(program), 1..) = (&self.options.hereabouts, self.options.collections) else {
+            return Ok(None);
+        };
         say("measuring GC of a few records of many");
-        collect::collect(&program.canonicalize()?, &self.store(OURS, collect::RECORDS), self.options.collections).map(Some)
+        collect::collect(
+            &program.canonicalize()?,
+            &self.store(OURS, collect::RECORDS),
+            self.options.collections,
+        )
+        .map(Some)
     }
 
     /// Measures one store with an increasing number of writers.
@@ -201,7 +250,8 @@ impl Bench<'_> {
             return Ok(Vec::new());
         }
         let (ours, theirs) = (self.ours(SWEPT)?, self.theirs(SWEPT)?);
-        let nothing = self.options.floor.as_ref().map(|program| program.canonicalize()).transpose()?;
+        let nothing =
+            self.options.floor.as_ref().map(|program| program.canonicalize()).transpose()?;
         let mut all = [NOTHING, OURS, THEIRS].map(|name| Sweep { name, points: Vec::new() });
         for writers in [1, 2, 4, 8, 16, 32, 64] {
             say(&format!("measuring {writers} writers"));
@@ -253,7 +303,11 @@ impl Bench<'_> {
             let directory = self.workplace.join("floor");
             fs::create_dir(&directory)?;
             let program = program.canonicalize()?;
-            contenders.push(Contender::new(FLOOR, Work::Floor { program: program.clone(), directory }, runs));
+            contenders.push(Contender::new(
+                FLOOR,
+                Work::Floor { program: program.clone(), directory },
+                runs,
+            ));
             contenders.push(Contender::new(NOTHING, Work::Nothing(program), runs));
         }
         // Data that is left to write after filling the stores must not slow the measurement.
@@ -307,7 +361,8 @@ impl Bench<'_> {
     /// stores.
     fn facts(&self) -> Result<(Option<Facts>, Option<Facts>)> {
         let (ours, theirs) = (self.ours(0)?, self.theirs(0)?);
-        let mut facts = [ours.as_ref(), theirs.as_ref()].map(|plugin| plugin.map(|plugin| (plugin, Facts::default())));
+        let mut facts = [ours.as_ref(), theirs.as_ref()]
+            .map(|plugin| plugin.map(|plugin| (plugin, Facts::default())));
         for (plugin, facts) in facts.iter_mut().flatten() {
             facts.binary_bytes = fs::metadata(&plugin.program)?.len();
             facts.version = machine::version(&plugin.program)?;

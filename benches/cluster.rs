@@ -99,14 +99,23 @@ fn peak(program: &Path) -> Result<()> {
 }
 
 fn measure_all(options: &Options) -> Result<()> {
-    fs::create_dir_all(&options.dir).with_context(|| format!("cannot make {}", options.dir.display()))?;
+    fs::create_dir_all(&options.dir)
+        .with_context(|| format!("cannot make {}", options.dir.display()))?;
     machine::refuse_memory(&options.dir)?;
     let workplace = options.dir.canonicalize()?.join(WORKPLACE);
-    fs::create_dir(&workplace)
-        .with_context(|| format!("cannot make {}: another run, or what one left behind: remove it", workplace.display()))?;
+    fs::create_dir(&workplace).with_context(|| {
+        format!(
+            "cannot make {}: another run, or what one left behind: remove it",
+            workplace.display()
+        )
+    })?;
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let mut report = Report {
-        machine: format!("{}, {}", now.split('T').next().unwrap_or_default(), machine::describe(&workplace)?),
+        machine: format!(
+            "{}, {}",
+            now.split('T').next().unwrap_or_default(),
+            machine::describe(&workplace)?
+        ),
         load: fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or_default().to_owned(),
         flush: machine::flush_cost(&workplace)?,
         ..Report::default()
@@ -124,12 +133,15 @@ fn measure_all(options: &Options) -> Result<()> {
 fn write_out(options: &Options, report: &Report) -> Result<()> {
     let text = report.markdown();
     print!("{text}");
-    let write = |path: &Path, text: &str| fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
+    let write = |path: &Path, text: &str| {
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
     if let Some(out) = &options.out {
         write(out, &text)?;
     }
     if let Some(directory) = &options.charts {
-        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
         for (name, svg) in report.charts() {
             write(&directory.join(name), &svg)?;
         }
@@ -154,7 +166,13 @@ fn verify(report: &Report) -> Result<()> {
     }
     for storm in good {
         let said = storm.said.as_deref().unwrap_or_default();
-        ensure!(storm.failed == 0, "{} of {} calls failed, {} at once; the first: {said}", storm.failed, storm.calls, storm.at_once);
+        ensure!(
+            storm.failed == 0,
+            "{} of {} calls failed, {} at once; the first: {said}",
+            storm.failed,
+            storm.calls,
+            storm.at_once
+        );
     }
     Ok(())
 }

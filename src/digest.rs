@@ -21,13 +21,15 @@ pub(crate) fn short(parts: &[&str]) -> String {
 
 /// Returns whether a text has the form of a result of [`short`].
 pub(crate) fn is_short(text: &str) -> bool {
-    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    text.len() == 16
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// Returns bytes as hexadecimal digits, two for each byte. Does not use `format!`, which took a
 /// seventh of the time of an ADD here.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     let mut text = String::with_capacity(bytes.len().saturating_mul(2));
     for byte in bytes {
         text.push(DIGITS[usize::from(byte >> 4)]);

@@ -95,7 +95,9 @@ impl Environment {
                 name: set("NODENAME"),
             },
             proxy: ProxyVariables {
-                https: ["HTTPS_PROXY", "https_proxy"].into_iter().find_map(|name| Some((name, set(name)?))),
+                https: ["HTTPS_PROXY", "https_proxy"]
+                    .into_iter()
+                    .find_map(|name| Some((name, set(name)?))),
                 exceptions: set("NO_PROXY").or_else(|| set("no_proxy")),
             },
             install: InstallVariables {

@@ -48,15 +48,22 @@ impl Json {
     pub fn parse_within(bytes: &[u8], most: usize) -> Result<Self, Refused> {
         let left = Cell::new(most);
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let parsed = Tree(Some(&left)).deserialize(&mut deserializer).and_then(|json| deserializer.end().map(|()| json));
-        parsed.map_err(|error| if left.get() == SPENT { Refused::TooMany { most } } else { Refused::Malformed(error) })
+        let parsed = Tree(Some(&left))
+            .deserialize(&mut deserializer)
+            .and_then(|json| deserializer.end().map(|()| json));
+        parsed.map_err(|error| {
+            if left.get() == SPENT { Refused::TooMany { most } } else { Refused::Malformed(error) }
+        })
     }
 
     /// Returns the value of `key`. Returns `None` if this is not an object, or if the value is
     /// missing or `null`.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Self> {
-        self.entries().iter().find(|(name, value)| name == key && *value != Self::Null).map(|(_, value)| value)
+        self.entries()
+            .iter()
+            .find(|(name, value)| name == key && *value != Self::Null)
+            .map(|(_, value)| value)
     }
 
     /// Removes the value of `key` from this object and returns it. Returns `None` if it is missing
@@ -207,8 +214,10 @@ impl<'de> Visitor<'de> for Tree<'_> {
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Json, E> {
         // YAML has .inf and .nan, JSON does not.
-        serde_json::Number::from_f64(value)
-            .map_or_else(|| Err(E::custom("a number that JSON cannot hold")), |number| Ok(Json::Number(number)))
+        serde_json::Number::from_f64(value).map_or_else(
+            || Err(E::custom("a number that JSON cannot hold")),
+            |number| Ok(Json::Number(number)),
+        )
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Json, E> {
@@ -233,7 +242,10 @@ impl<'de> Visitor<'de> for Tree<'_> {
         let mut seen = Seen::default();
         while let Some(key) = map.next_key::<String>()? {
             if seen.is_repeated(&key, &entries) {
-                return Err(A::Error::custom(format_args!("key {} stands twice in one object", excerpt(&key))));
+                return Err(A::Error::custom(format_args!(
+                    "key {} stands twice in one object",
+                    excerpt(&key)
+                )));
             }
             let value = map.next_value_seed(self)?;
             entries.push((key, value));

@@ -39,7 +39,11 @@ fn main() {
     end()
 }
 
-#[allow(clippy::disallowed_methods, clippy::exit, reason = "it flushes the standard streams, and everything else is closed")]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::exit,
+    reason = "it flushes the standard streams, and everything else is closed"
+)]
 fn end() -> ! {
     std::process::exit(run())
 }
@@ -59,7 +63,13 @@ fn run() -> i32 {
     let surroundings = Rc::new(plugin::ThisMachine::new(end_when_late));
     let machine = Rc::clone(&surroundings);
     let report = plugin::call_summary::Report::default();
-    let ipam = plugin::Ipam { environment: &environment, log: &start_log, report, orphaned: &orphaned, surroundings };
+    let ipam = plugin::Ipam {
+        environment: &environment,
+        log: &start_log,
+        report,
+        orphaned: &orphaned,
+        surroundings,
+    };
     let ports = cni::Ports {
         variables: &environment.call,
         stdin: &mut Stdin(None),
@@ -88,7 +98,9 @@ fn run() -> i32 {
 fn settle_signals() {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
     let (ignored, default) = (SigHandler::SigIgn, SigHandler::SigDfl);
-    for (signal, handler) in [(Signal::SIGXFSZ, ignored), (Signal::SIGPIPE, ignored), (Signal::SIGCHLD, default)] {
+    for (signal, handler) in
+        [(Signal::SIGXFSZ, ignored), (Signal::SIGPIPE, ignored), (Signal::SIGCHLD, default)]
+    {
         let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
         #[allow(unsafe_code, reason = "it sets an action of the kernel, not a signal handler")]
         // SAFETY: neither setting runs any code, and there is no other thread yet.
@@ -100,14 +112,21 @@ fn settle_signals() {
 /// would get the stream's number, and output would go into that file.
 fn fill_streams() {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    let mut streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].map(|stream| PollFd::new(stream, PollFlags::empty()));
+    let mut streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]
+        .map(|stream| PollFd::new(stream, PollFlags::empty()));
     if poll(&mut streams, PollTimeout::ZERO).is_ok_and(|count| count == 0) {
         return;
     }
-    let closed = streams.iter().filter(|stream| stream.revents().is_some_and(|seen| seen.contains(PollFlags::POLLNVAL)));
+    let closed = streams
+        .iter()
+        .filter(|stream| stream.revents().is_some_and(|seen| seen.contains(PollFlags::POLLNVAL)));
     for _ in closed {
         // `open` returns the lowest free number.
-        match nix::fcntl::open("/dev/null", nix::fcntl::OFlag::O_RDWR, nix::sys::stat::Mode::empty()) {
+        match nix::fcntl::open(
+            "/dev/null",
+            nix::fcntl::OFlag::O_RDWR,
+            nix::sys::stat::Mode::empty(),
+        ) {
             Ok(null) => std::mem::forget(null),
             Err(_) => std::process::abort(),
         }
@@ -117,7 +136,11 @@ fn fill_streams() {
 /// Ends the process with success after `limit`, whatever it is doing: the caller has its answer and
 /// waits only for the exit. An interruption at this point is as safe as a kill. Returns `false` if
 /// no thread could be started, because the number of processes is limited.
-#[allow(clippy::disallowed_methods, clippy::exit, reason = "the answer is delivered, and no system call may delay the caller")]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::exit,
+    reason = "the answer is delivered, and no system call may delay the caller"
+)]
 fn end_within(limit: Duration) -> bool {
     let end = move || {
         std::thread::sleep(limit);
@@ -149,7 +172,10 @@ fn answer(bytes: &[u8]) -> io::Result<()> {
 /// request. Therefore another process tries the filesystem first. After that, a thread watches this
 /// process. If the server stops answering later, the answer is still in time, and the process ends
 /// as soon as the server answers.
-#[allow(clippy::disallowed_methods, reason = "the call may be in a system call that never ends, and must not be waited for")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the call may be in a system call that never ends, and must not be waited for"
+)]
 fn end_when_late(late: plugin::Late) {
     if !answers(&late) {
         end_late(&late);
@@ -162,7 +188,9 @@ fn end_when_late(late: plugin::Late) {
         end_late(&late);
     };
     if let Err(error) = std::thread::Builder::new().spawn(watch) {
-        plugin::log::complain(&format!("no thread can be started that would end this call in time: {error}"));
+        plugin::log::complain(&format!(
+            "no thread can be started that would end this call in time: {error}"
+        ));
     }
 }
 
@@ -177,7 +205,11 @@ fn make_room_for_descriptors() {
 }
 
 /// Answers instead of the call, unless the call has answered, and ends the process.
-#[allow(clippy::disallowed_methods, clippy::exit, reason = "the call may be in a system call that never ends, and must not be waited for")]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::exit,
+    reason = "the call may be in a system call that never ends, and must not be waited for"
+)]
 fn end_late(late: &plugin::Late) {
     if !IS_ANSWERED.swap(true, Ordering::SeqCst) {
         let (error, document) = late.answer();
@@ -193,7 +225,10 @@ fn end_late(late: &plugin::Late) {
 fn answers(late: &plugin::Late) -> bool {
     use nix::unistd::{ForkResult, fork};
     let Ok((back, end)) = io::pipe() else { return true };
-    #[allow(unsafe_code, reason = "only fork creates a process that shares nothing with its parent")]
+    #[allow(
+        unsafe_code,
+        reason = "only fork creates a process that shares nothing with its parent"
+    )]
     // SAFETY: there is no other thread yet, so the child may do everything that this process may.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => look_and_end(late, back),
@@ -244,8 +279,16 @@ impl Read for Stdin {
         let stdin = io::stdin();
         loop {
             let left = WRITING.saturating_sub(begun.elapsed()).as_millis();
-            match poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], u16::try_from(left).unwrap_or(u16::MAX)) {
-                Ok(_) if left == 0 => return Err(io::Error::new(io::ErrorKind::TimedOut, "no end of input within 60 s")),
+            match poll(
+                &mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)],
+                u16::try_from(left).unwrap_or(u16::MAX),
+            ) {
+                Ok(_) if left == 0 => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "no end of input within 60 s",
+                    ));
+                }
                 // A read would block now.
                 Ok(0) | Err(Errno::EINTR) => continue,
                 Ok(_) | Err(_) => {}
@@ -271,8 +314,16 @@ fn deliver(mut bytes: &[u8]) -> io::Result<()> {
     let (stdout, begun) = (io::stdout(), Instant::now());
     while !bytes.is_empty() {
         let left = PATIENCE.saturating_sub(begun.elapsed()).as_millis();
-        match poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)], u16::try_from(left).unwrap_or(u16::MAX)) {
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the reader took nothing for 10 s")),
+        match poll(
+            &mut [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)],
+            u16::try_from(left).unwrap_or(u16::MAX),
+        ) {
+            Ok(0) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the reader took nothing for 10 s",
+                ));
+            }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -292,7 +343,8 @@ fn deliver(mut bytes: &[u8]) -> io::Result<()> {
 fn undeliverable() -> Option<String> {
     let null = nix::sys::stat::stat("/dev/null").ok()?;
     let stdout = nix::sys::stat::fstat(io::stdout().as_fd()).ok()?;
-    let device = nix::sys::stat::SFlag::from_bits_truncate(stdout.st_mode) & nix::sys::stat::SFlag::S_IFMT;
+    let device =
+        nix::sys::stat::SFlag::from_bits_truncate(stdout.st_mode) & nix::sys::stat::SFlag::S_IFMT;
     (device == nix::sys::stat::SFlag::S_IFCHR && stdout.st_rdev == null.st_rdev)
         .then(|| "stdout: expected a reader for the result, found a closed stream or the null device; nothing was allocated".to_owned())
 }
@@ -325,6 +377,10 @@ fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     plugin::log::complain(&format!("internal error: {details}"));
     let error = cni::CniError::new(cni::Code::Internal, details);
     let _ = deliver(&error.encode(cni::Version::NEWEST));
-    #[allow(clippy::disallowed_methods, clippy::exit, reason = "a panic ends the process; the status must be 1, not a signal's")]
+    #[allow(
+        clippy::disallowed_methods,
+        clippy::exit,
+        reason = "a panic ends the process; the status must be 1, not a signal's"
+    )]
     std::process::exit(1);
 }

@@ -117,9 +117,11 @@ pub struct Pace {
 
 impl Pace {
     /// For a condition that ends soon on this machine, such as a lock or a cached name.
-    pub const LOCAL: Self = Self { first: Duration::from_millis(1), longest: Duration::from_millis(50) };
+    pub const LOCAL: Self =
+        Self { first: Duration::from_millis(1), longest: Duration::from_millis(50) };
     /// For a server that may be overloaded or starting.
-    pub const SERVER: Self = Self { first: Duration::from_millis(20), longest: Duration::from_secs(2) };
+    pub const SERVER: Self =
+        Self { first: Duration::from_millis(20), longest: Duration::from_secs(2) };
 }
 
 /// The result of an attempt that did not fail.
@@ -134,8 +136,13 @@ pub enum Attempt<T> {
 ///
 /// # Errors
 /// The first error of `attempt`.
-pub fn until<T, E>(deadline: &Deadline, mut attempt: impl FnMut() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
-    until_paced(deadline, Pace::LOCAL, || Ok(attempt()?.map_or(Attempt::Again(Duration::ZERO), Attempt::Done)))
+pub fn until<T, E>(
+    deadline: &Deadline,
+    mut attempt: impl FnMut() -> Result<Option<T>, E>,
+) -> Result<Option<T>, E> {
+    until_paced(deadline, Pace::LOCAL, || {
+        Ok(attempt()?.map_or(Attempt::Again(Duration::ZERO), Attempt::Done))
+    })
 }
 
 /// Calls `attempt` until it returns a value or fails, or until the deadline passes (`None`).
@@ -145,7 +152,11 @@ pub fn until<T, E>(deadline: &Deadline, mut attempt: impl FnMut() -> Result<Opti
 ///
 /// # Errors
 /// The first error of `attempt`.
-pub fn until_paced<T, E>(deadline: &Deadline, pace: Pace, mut attempt: impl FnMut() -> Result<Attempt<T>, E>) -> Result<Option<T>, E> {
+pub fn until_paced<T, E>(
+    deadline: &Deadline,
+    pace: Pace,
+    mut attempt: impl FnMut() -> Result<Attempt<T>, E>,
+) -> Result<Option<T>, E> {
     let mut pause = pace.first;
     loop {
         let asked = match attempt()? {
@@ -182,7 +193,8 @@ pub fn pause(deadline: &Deadline, pause: Duration) {
 #[must_use]
 pub fn jittered(pause: Duration) -> Duration {
     use std::hash::{BuildHasher, RandomState};
-    let draw = clock().map_or_else(|| RandomState::new().hash_one(pause), |clock| clock.draw()) % 512;
+    let draw =
+        clock().map_or_else(|| RandomState::new().hash_one(pause), |clock| clock.draw()) % 512;
     (pause / 2).saturating_add(pause.mul_f64(draw as f64 / 1024.0))
 }
 
@@ -199,7 +211,8 @@ mod tests {
             Ok((tries == 3).then_some(tries))
         });
         assert_eq!(value, Ok(Some(3)));
-        let never: Result<Option<()>, ()> = until(&Deadline::after(Duration::from_millis(5)), || Ok(None));
+        let never: Result<Option<()>, ()> =
+            until(&Deadline::after(Duration::from_millis(5)), || Ok(None));
         assert_eq!(never, Ok(None));
         assert_eq!(until(&deadline, || Err::<Option<()>, _>("x")), Err("x"));
     }
@@ -210,7 +223,9 @@ mod tests {
         assert_eq!(Deadline::after(longest).limit(), longest);
         assert!(Duration::from_secs(3600) < Deadline::after(longest).left());
         assert!(longest / 2 <= jittered(longest));
-        for (asked, pause) in [(longest, longest), (longest, Duration::ZERO), (Duration::ZERO, longest)] {
+        for (asked, pause) in
+            [(longest, longest), (longest, Duration::ZERO), (Duration::ZERO, longest)]
+        {
             assert!(next_pause(asked, pause, longest) <= longest);
             assert_eq!(next_pause(asked, pause, Duration::ZERO), Duration::ZERO);
         }

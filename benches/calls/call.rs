@@ -30,29 +30,51 @@ impl Plugin {
     ///
     /// # Errors
     /// Fails if the flat file cannot be written.
-    pub(crate) fn hereabouts_of(program: &Path, store: &Path, ranges: &[impl AsRef<str>]) -> Result<Self> {
+    pub(crate) fn hereabouts_of(
+        program: &Path,
+        store: &Path,
+        ranges: &[impl AsRef<str>],
+    ) -> Result<Self> {
         let data = store.join("data");
         let flat = store.join("hereabouts.conf");
-        let content = serde_json::json!({ "datastore": "file", "data_dir": data, "node_name": crate::NODE });
+        let content =
+            serde_json::json!({ "datastore": "file", "data_dir": data, "node_name": crate::NODE });
         // An ADD does not create a store that the flat file names.
         std::fs::create_dir_all(&data)?;
-        std::fs::write(data.join("format"), "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n")?;
-        std::fs::write(&flat, content.to_string()).with_context(|| format!("cannot write {}", flat.display()))?;
+        std::fs::write(
+            data.join("format"),
+            "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n",
+        )?;
+        std::fs::write(&flat, content.to_string())
+            .with_context(|| format!("cannot write {}", flat.display()))?;
         let ipam = match ranges {
             [range] => serde_json::json!({ "type": "hereabouts", "range": range.as_ref() }),
             ranges => {
-                let ranges: Vec<_> = ranges.iter().map(|range| serde_json::json!({ "range": range.as_ref() })).collect();
+                let ranges: Vec<_> = ranges
+                    .iter()
+                    .map(|range| serde_json::json!({ "range": range.as_ref() }))
+                    .collect();
                 serde_json::json!({ "type": "hereabouts", "ipRanges": ranges })
             }
         };
         let environment = vec![("HEREABOUTS_CONFIG", flat.into())];
-        Ok(Self { program: program.to_owned(), environment, input: network(&ipam), addresses: ranges.len() })
+        Ok(Self {
+            program: program.to_owned(),
+            environment,
+            input: network(&ipam),
+            addresses: ranges.len(),
+        })
     }
 
     /// Returns host-local with its store in `store/data`.
     pub(crate) fn host_local(program: &Path, store: &Path) -> Self {
         let ipam = serde_json::json!({ "type": "host-local", "subnet": crate::RANGE, "dataDir": store.join("data") });
-        Self { program: program.to_owned(), environment: Vec::new(), input: network(&ipam), addresses: 1 }
+        Self {
+            program: program.to_owned(),
+            environment: Vec::new(),
+            input: network(&ipam),
+            addresses: 1,
+        }
     }
 
     /// Returns the command of one call. `front` is the program that runs the plugin, if there is

@@ -39,12 +39,21 @@ pub(crate) fn collect(program: &Path, store: &Path, rounds: u32) -> Result<Times
         // This fails if the previous round did not free exactly the stale records.
         fill(&data, NODE, RECORDS - STALE..RECORDS)?;
         let mut command = plugin.command(&[], Verb::Del, "");
-        command.env_remove("CNI_CONTAINERID").env_remove("CNI_IFNAME").env_remove("CNI_NETNS").env("CNI_COMMAND", "GC");
+        command
+            .env_remove("CNI_CONTAINERID")
+            .env_remove("CNI_IFNAME")
+            .env_remove("CNI_NETNS")
+            .env("CNI_COMMAND", "GC");
         command.stdin(File::open(&input)?);
         let start = Instant::now();
         let ended = command.output()?;
         times.push(start.elapsed());
-        ensure!(ended.status.success(), "GC ended with {}: {}", ended.status, String::from_utf8_lossy(&ended.stdout));
+        ensure!(
+            ended.status.success(),
+            "GC ended with {}: {}",
+            ended.status,
+            String::from_utf8_lossy(&ended.stdout)
+        );
     }
     // The same check for the last round.
     fill(&data, NODE, RECORDS - STALE..RECORDS)?;
@@ -64,7 +73,11 @@ fn with_valid(input: &str, valid: Range<u32>) -> Result<String> {
 /// Adds records of containers to a store, in a separate process.
 pub(crate) fn fill(data: &Path, node: &str, containers: Range<u32>) -> Result<()> {
     let mut loader = Command::new(std::env::current_exe()?);
-    loader.arg("--load").arg(containers.end.to_string()).arg("--load-from").arg(containers.start.to_string());
+    loader
+        .arg("--load")
+        .arg(containers.end.to_string())
+        .arg("--load-from")
+        .arg(containers.start.to_string());
     loader.arg("--load-node").arg(node).arg("--dir").arg(data);
     ensure!(loader.status()?.success(), "the store could not be filled");
     Ok(())

@@ -100,7 +100,11 @@ pub(crate) fn idle(program: &Path, writers: usize, time: Duration) -> Result<f64
 
 /// Repeats the work of each worker for a while, and returns the operations per second. Work that
 /// has begun when the time is over is finished and counted.
-fn until(workers: usize, time: Duration, work: impl Fn(usize) -> Result<u32> + Sync) -> Result<f64> {
+fn until(
+    workers: usize,
+    time: Duration,
+    work: impl Fn(usize) -> Result<u32> + Sync,
+) -> Result<f64> {
     let done = Mutex::new(0);
     let took = at_once(workers, |worker| {
         let start = Instant::now();

@@ -7,7 +7,9 @@
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use hereabouts::addr::{AddrSet, Subnet};
-use hereabouts::ipam::{Attachment, ContainerId, IdError, IfName, NetworkName, NodeName, Part, Record, Scope, Source};
+use hereabouts::ipam::{
+    Attachment, ContainerId, IdError, IfName, NetworkName, NodeName, Part, Record, Scope, Source,
+};
 use hereabouts::retry::Deadline;
 use hereabouts::store::disk::{Content, Disk, Inode, Locked, Patience, RealDisk};
 use hereabouts::store::file::FileStore;
@@ -28,10 +30,18 @@ const BATCH: u32 = 200;
 ///
 /// # Errors
 /// Fails if the store refuses a record, or does not list each of them once.
-pub(crate) fn load(data_dir: &Path, network: &str, node: &str, containers: Range<u32>) -> Result<()> {
+pub(crate) fn load(
+    data_dir: &Path,
+    network: &str,
+    node: &str,
+    containers: Range<u32>,
+) -> Result<()> {
     let node = id(NodeName::parse(node))?;
     // Read as the plugin reads them, so that these are records of this machine.
-    let machine_id = std::fs::read_to_string("/etc/machine-id").ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let machine_id = std::fs::read_to_string("/etc/machine-id")
+        .ok()
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty());
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
     let host = NodeIdentity { node: node.clone(), machine_id, boot_id: boot_id.clone() };
     let store = || FileStore::on(Unsynced(RealDisk::new(data_dir.to_owned())), host.clone());
@@ -77,7 +87,11 @@ pub(crate) fn load(data_dir: &Path, network: &str, node: &str, containers: Range
         let record = record.context("the store's own listing finds a damaged record")?;
         listed += usize::from(names.contains(record.record.attachment.container.as_str()));
     }
-    ensure!(listed == names.len(), "the store's own listing shows {listed} records of {} containers", names.len());
+    ensure!(
+        listed == names.len(),
+        "the store's own listing shows {listed} records of {} containers",
+        names.len()
+    );
     nix::unistd::sync();
     Ok(())
 }

@@ -48,7 +48,16 @@ pub(crate) struct Contender {
 
 impl Contender {
     pub(crate) fn new(name: &'static str, work: Work, runs: usize) -> Self {
-        Self { name, work, runs, is_slow: false, add: Times::default(), del: Times::default(), peak_kib: 0, turns: 0 }
+        Self {
+            name,
+            work,
+            runs,
+            is_slow: false,
+            add: Times::default(),
+            del: Times::default(),
+            peak_kib: 0,
+            turns: 0,
+        }
     }
 
     fn turn(&mut self, measured: bool) -> Result<()> {
@@ -57,7 +66,9 @@ impl Contender {
         match &self.work {
             Work::Pair(plugin) => {
                 for verb in [Verb::Add, Verb::Del] {
-                    let (ended, _) = plugin.call(verb, &container).with_context(|| format!("{} {}", self.name, verb.name()))?;
+                    let (ended, _) = plugin
+                        .call(verb, &container)
+                        .with_context(|| format!("{} {}", self.name, verb.name()))?;
                     if measured {
                         let times = if verb == Verb::Add { &mut self.add } else { &mut self.del };
                         times.push(ended.took);
@@ -67,7 +78,8 @@ impl Contender {
             }
             Work::Floor { program, directory } => {
                 let ended = run(Command::new(program).arg(directory).arg(&container), &[])?;
-                std::fs::remove_file(directory.join(&container)).context("the floor left no record")?;
+                std::fs::remove_file(directory.join(&container))
+                    .context("the floor left no record")?;
                 if measured {
                     self.add.push(ended.took);
                 }
@@ -100,9 +112,14 @@ pub(crate) fn interleave(contenders: &mut [Contender]) -> Result<()> {
             warm(contenders, |contender| !contender.is_slow)?;
         }
         // The contenders alternate within a round, too: A B A B, not A A B B.
-        let due = |contender: &Contender| contender.runs * (round + 1) / rounds - contender.runs * round / rounds;
+        let due = |contender: &Contender| {
+            contender.runs * (round + 1) / rounds - contender.runs * round / rounds
+        };
         for turn in 0..contenders.iter().map(due).max().unwrap_or(0) {
-            for contender in contenders.iter_mut().filter(|contender| !contender.is_slow && turn < due(contender)) {
+            for contender in contenders
+                .iter_mut()
+                .filter(|contender| !contender.is_slow && turn < due(contender))
+            {
                 contender.turn(true)?;
             }
         }
@@ -133,7 +150,9 @@ pub(crate) fn syncs(plugin: &Plugin, scratch: &Path) -> Result<Option<(u64, u64)
     for verb in [Verb::Add, Verb::Del] {
         let summary = scratch.join("strace.txt");
         let mut front: Vec<OsString> =
-            ["strace", "-f", "-c", "-e", "trace=fsync,fdatasync,sync_file_range,syncfs", "-o"].map(OsString::from).into();
+            ["strace", "-f", "-c", "-e", "trace=fsync,fdatasync,sync_file_range,syncfs", "-o"]
+                .map(OsString::from)
+                .into();
         front.push(summary.clone().into());
         let mut command = plugin.command(&front, verb, &container);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());

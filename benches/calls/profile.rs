@@ -58,13 +58,17 @@ struct Step {
 /// # Errors
 /// Fails if strace cannot be used or a call fails.
 pub(crate) fn profile(subject: &Subject<'_>, runs: usize) -> Result<Vec<Profile>> {
-    ensure!(strace::is_usable(&subject.scratch), "strace is missing, older than 5.10, or may not trace");
+    ensure!(
+        strace::is_usable(&subject.scratch),
+        "strace is missing, older than 5.10, or may not trace"
+    );
     let nothing_calls = strace::touches(&traced(subject, Detail::Paths, None)?);
     let (mut whole, mut nothing) = ([Times::default(), Times::default()], Times::default());
     let mut traces: [Vec<Vec<Span>>; 2] = Default::default();
     for turn in 0..CONTAINERS + runs {
         let container = container(turn % CONTAINERS);
-        let took = [Verb::Add, Verb::Del].map(|verb| subject.plugin.call(verb, &container).map(|(ended, _)| ended.took));
+        let took = [Verb::Add, Verb::Del]
+            .map(|verb| subject.plugin.call(verb, &container).map(|(ended, _)| ended.took));
         let mut spans = Vec::new();
         for verb in [Verb::Add, Verb::Del] {
             spans.push(strace::spans(&traced(subject, Detail::Times, Some((verb, &container)))?));
@@ -74,20 +78,37 @@ pub(crate) fn profile(subject: &Subject<'_>, runs: usize) -> Result<Vec<Profile>
             continue;
         }
         nothing.push(idle);
-        for (((times, took), traces), spans) in whole.iter_mut().zip(took).zip(&mut traces).zip(spans) {
+        for (((times, took), traces), spans) in
+            whole.iter_mut().zip(took).zip(&mut traces).zip(spans)
+        {
             times.push(took?);
             traces.push(spans);
         }
     }
     let mut profiles = Vec::new();
     for ((verb, whole), traces) in [Verb::Add, Verb::Del].into_iter().zip(&whole).zip(traces) {
-        let touches = strace::touches(&traced(subject, Detail::Paths, Some((verb, &container(0))))?);
-        let traces: Vec<_> = traces.into_iter().filter(|spans| are_alike(&touches, spans)).collect();
+        let touches =
+            strace::touches(&traced(subject, Detail::Paths, Some((verb, &container(0))))?);
+        let traces: Vec<_> =
+            traces.into_iter().filter(|spans| are_alike(&touches, spans)).collect();
         // The calls of some runs differ, for example because they find a hint.
-        ensure!(runs <= 2 * traces.len(), "only {} of {runs} traces of {} have the same calls", traces.len(), verb.name());
+        ensure!(
+            runs <= 2 * traces.len(),
+            "only {} of {runs} traces of {} have the same calls",
+            traces.len(),
+            verb.name()
+        );
         let (steps, overhead) = steps(&touches, &traces, &nothing_calls, subject)?;
         let (whole, nothing) = (whole.median() * 1e3, nothing.median() * 1e3);
-        profiles.push(Profile { verb, runs, traced_runs: traces.len(), whole, nothing, overhead, steps });
+        profiles.push(Profile {
+            verb,
+            runs,
+            traced_runs: traces.len(),
+            whole,
+            nothing,
+            overhead,
+            steps,
+        });
     }
     Ok(profiles)
 }
@@ -96,7 +117,9 @@ pub(crate) fn profile(subject: &Subject<'_>, runs: usize) -> Result<Vec<Profile>
 fn traced(subject: &Subject<'_>, detail: Detail, call: Option<(Verb, &str)>) -> Result<String> {
     let front = strace::front(detail, &subject.scratch);
     let (mut command, input) = match call {
-        Some((verb, container)) => (subject.plugin.command(&front, verb, container), subject.plugin.input.as_str()),
+        Some((verb, container)) => {
+            (subject.plugin.command(&front, verb, container), subject.plugin.input.as_str())
+        }
         None => {
             let mut command = Command::new("strace");
             command.args(front.iter().skip(1)).arg(subject.nothing).env_clear();
@@ -109,24 +132,33 @@ fn traced(subject: &Subject<'_>, detail: Detail, call: Option<(Verb, &str)>) -> 
 }
 
 fn are_alike(touches: &[Touch], spans: &[Span]) -> bool {
-    touches.len() == spans.len() && touches.iter().zip(spans).all(|(touch, span)| touch.name == span.name)
+    touches.len() == spans.len()
+        && touches.iter().zip(spans).all(|(touch, span)| touch.name == span.name)
 }
 
 /// Combines the files that the calls touched with the medians of the times.
-fn steps(touches: &[Touch], traces: &[Vec<Span>], nothing: &[Touch], subject: &Subject<'_>) -> Result<(Vec<Step>, (f64, f64))> {
+fn steps(
+    touches: &[Touch],
+    traces: &[Vec<Span>],
+    nothing: &[Touch],
+    subject: &Subject<'_>,
+) -> Result<(Vec<Step>, (f64, f64))> {
     let median = |of: &dyn Fn(&[Span]) -> Option<u64>| {
         let mut all: Vec<u64> = traces.iter().filter_map(|spans| of(spans)).collect();
         all.sort_unstable();
         all.get(all.len() / 2).map_or(0.0, |nanoseconds| *nanoseconds as f64 / 1e3)
     };
-    let took: Vec<f64> = (0..touches.len()).map(|at| median(&|spans| spans.get(at).map(|span| span.took))).collect();
+    let took: Vec<f64> =
+        (0..touches.len()).map(|at| median(&|spans| spans.get(at).map(|span| span.took))).collect();
     let gap = |spans: &[Span], at: usize| {
         let (this, next) = spans.get(at).zip(spans.get(at + 1))?;
         Some(next.start.saturating_sub(this.start + this.took))
     };
     let gaps: Vec<f64> = (0..touches.len()).map(|at| median(&|spans| gap(spans, at))).collect();
     // The last call has no end and no call after it.
-    let least = |times: &[f64]| times.iter().take(touches.len().saturating_sub(1)).copied().fold(f64::INFINITY, f64::min);
+    let least = |times: &[f64]| {
+        times.iter().take(touches.len().saturating_sub(1)).copied().fold(f64::INFINITY, f64::min)
+    };
     let overhead = (least(&took), least(&gaps));
     ensure!(overhead.0.is_finite(), "a trace without calls");
 
@@ -140,7 +172,8 @@ fn steps(touches: &[Touch], traces: &[Vec<Span>], nothing: &[Touch], subject: &S
     let mut reader = Reader::new(&data);
     let mut steps = Vec::new();
     for (at, touch) in touches.iter().enumerate() {
-        let (part, purpose) = if own.contains(&at) { reader.judge(touch) } else { (Part::Process, "") };
+        let (part, purpose) =
+            if own.contains(&at) { reader.judge(touch) } else { (Part::Process, "") };
         let is_library = touch.path.contains(".so") || touch.path.contains("/ld-");
         let part = if part == Part::Process && is_library { Part::Linking } else { part };
         let last = at + 1 == touches.len();
@@ -151,11 +184,19 @@ fn steps(touches: &[Touch], traces: &[Vec<Span>], nothing: &[Touch], subject: &S
             purpose,
             kernel: (took[at] - overhead.0).max(0.0),
             // The time after execve does not belong to the program: strace examines the new image.
-            after: if last || touch.name == "execve" { 0.0 } else { (gaps[at] - overhead.1).max(0.0) },
+            after: if last || touch.name == "execve" {
+                0.0
+            } else {
+                (gaps[at] - overhead.1).max(0.0)
+            },
         });
     }
     // At the end, all files are closed. No later call shows that these belong to the output.
-    let closing = steps.iter_mut().take(own.end).rev().take_while(|step| step.call == "close" && step.part == Part::Store);
+    let closing = steps
+        .iter_mut()
+        .take(own.end)
+        .rev()
+        .take_while(|step| step.call == "close" && step.part == Part::Store);
     closing.for_each(|step| step.part = Part::Output);
     Ok((steps, overhead))
 }
@@ -170,12 +211,16 @@ fn shown(touch: &Touch, data: &Path, store: &Path) -> String {
         _ if touch.path.starts_with("pipe:") && touch.descriptor == Some(0) => "stdin".to_owned(),
         _ if touch.path.starts_with("pipe:") && touch.descriptor == Some(1) => "stdout".to_owned(),
         _ if touch.name == "execve" => String::new(),
-        _ if touch.path.starts_with("/proc/") => {
-            touch.path.split('/').map(|part| if is_number(part) { "self" } else { part }).collect::<Vec<_>>().join("/")
-        }
+        _ if touch.path.starts_with("/proc/") => touch
+            .path
+            .split('/')
+            .map(|part| if is_number(part) { "self" } else { part })
+            .collect::<Vec<_>>()
+            .join("/"),
         _ => touch.path.clone(),
     };
-    let shown = (0..CONTAINERS).map(container).fold(shown, |shown, id| shown.replace(&id, "<container>"));
+    let shown =
+        (0..CONTAINERS).map(container).fold(shown, |shown, id| shown.replace(&id, "<container>"));
     if touch.has_failed() { format!("{shown} (not there)") } else { shown }
 }
 
@@ -215,12 +260,24 @@ impl Profile {
         );
         for part in Part::ALL {
             let (time, calls) = parts.get(part.name()).copied().unwrap_or_default();
-            let words = if part == Part::Linking && calls == 0 { "none: the executable is static" } else { part.words() };
-            let _ = writeln!(text, "| {} | {time:.0} | {:.1} % | {calls} | {words} |", part.name(), 100.0 * time / self.whole);
+            let words = if part == Part::Linking && calls == 0 {
+                "none: the executable is static"
+            } else {
+                part.words()
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {time:.0} | {:.1} % | {calls} | {words} |",
+                part.name(),
+                100.0 * time / self.whole
+            );
         }
         let rest = self.whole - sum;
-        let _ =
-            writeln!(text, "| not explained | {rest:.0} | {:.1} % | | without strace, less the parts above |\n", 100.0 * rest / self.whole);
+        let _ = writeln!(
+            text,
+            "| not explained | {rest:.0} | {:.1} % | | without strace, less the parts above |\n",
+            100.0 * rest / self.whole
+        );
         let _ = writeln!(
             text,
             "From {} traces with the same calls. Taken off each call for strace: {:.1} us inside it and {:.1} us behind it.\n",

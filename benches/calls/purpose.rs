@@ -50,7 +50,9 @@ impl Part {
 
     pub(crate) const fn words(self) -> &'static str {
         match self {
-            Self::Process => "fork, execve, C library, Rust runtime, exit, reaping: all that a process costs which does nothing",
+            Self::Process => {
+                "fork, execve, C library, Rust runtime, exit, reaping: all that a process costs which does nothing"
+            }
             Self::Linking => "shared libraries",
             Self::Configuration => "stdin and flat file, read and parsed",
             Self::Machine => "boot id, machine id, network namespace",
@@ -86,7 +88,8 @@ impl<'p> Reader<'p> {
     pub(crate) fn judge(&mut self, call: &Touch) -> (Part, &'static str) {
         let inside = Path::new(&call.path).strip_prefix(self.data).ok().and_then(Path::to_str);
         let is_lock = self.is_lock(call, inside);
-        let is_listing = !is_lock && (call.opens_itself || self.listing.is_some() && call.descriptor == self.listing);
+        let is_listing = !is_lock
+            && (call.opens_itself || self.listing.is_some() && call.descriptor == self.listing);
         if call.opens_itself && !is_lock {
             self.listing = call.descriptor;
         } else if is_listing && call.name == "close" {
@@ -106,7 +109,14 @@ impl<'p> Reader<'p> {
             (_, None) if call.path.is_empty() => self.part,
             (_, None) => Part::Configuration,
         };
-        (self.part, if is_lock && call.opens_itself { "once more, to lock it" } else { purpose(call, inside, is_listing) })
+        (
+            self.part,
+            if is_lock && call.opens_itself {
+                "once more, to lock it"
+            } else {
+                purpose(call, inside, is_listing)
+            },
+        )
     }
 
     /// Returns whether a call belongs to the lock. If the store is on this machine's own
@@ -117,12 +127,16 @@ impl<'p> Reader<'p> {
             self.lock = call.descriptor;
         }
         let is_high = call.descriptor.is_some_and(|descriptor| HIGH <= descriptor);
-        inside == Some("lock") || inside == Some("") && (is_high || self.lock.is_some() && call.descriptor == self.lock)
+        inside == Some("lock")
+            || inside == Some("")
+                && (is_high || self.lock.is_some() && call.descriptor == self.lock)
     }
 }
 
 fn is_hint(path: &str) -> bool {
-    ["/full", "/exhausted", "/looking"].iter().any(|hint| path.starts_with("scopes/") && path.ends_with(hint))
+    ["/full", "/exhausted", "/looking"]
+        .iter()
+        .any(|hint| path.starts_with("scopes/") && path.ends_with(hint))
 }
 
 fn is_machine(path: &str) -> bool {
@@ -133,10 +147,14 @@ fn is_machine(path: &str) -> bool {
 fn purpose(call: &Touch, inside: Option<&str>, is_listing: bool) -> &'static str {
     match call.name.as_str() {
         "fsync" | "fdatasync" => "wait until it is on the medium",
-        "linkat" if inside.is_some_and(|path| path.starts_with("scopes/")) => "the commit: the name is ours, or taken",
+        "linkat" if inside.is_some_and(|path| path.starts_with("scopes/")) => {
+            "the commit: the name is ours, or taken"
+        }
         "linkat" => "a second name",
         "unlinkat" if inside.is_some_and(is_hint) => "the hint is not true any more",
-        "unlinkat" if inside.is_some_and(|path| path.starts_with("scopes/")) => "the commit: the address is free",
+        "unlinkat" if inside.is_some_and(|path| path.starts_with("scopes/")) => {
+            "the commit: the address is free"
+        }
         "unlinkat" => "the index entry goes",
         "write" if inside.is_some() => "the record",
         "write" => "the answer",
@@ -144,7 +162,9 @@ fn purpose(call: &Touch, inside: Option<&str>, is_listing: bool) -> &'static str
         "read" => "its content",
         "getdents64" if call.result == "0" => "its end",
         "getdents64" => "which addresses are held",
-        "fcntl" | "lseek" | "fstat" | "newfstatat" if is_listing => "by the C library, around a listing",
+        "fcntl" | "lseek" | "fstat" | "newfstatat" if is_listing => {
+            "by the C library, around a listing"
+        }
         "fcntl" => "a high descriptor, closed last",
         "flock" => "take it",
         "fstatfs" => "is the filesystem this machine's own?",
@@ -175,7 +195,10 @@ fn opened_inside(path: &str) -> &'static str {
         "lock" => "the lock",
         _ if is_hint(path) => "a hint",
         _ if path.ends_with("/@machine-id") => "is this node's name this machine's?",
-        _ if path.contains('@') && path.ends_with(|end: char| end.is_ascii_digit()) && path.starts_with("nodes/") => {
+        _ if path.contains('@')
+            && path.ends_with(|end: char| end.is_ascii_digit())
+            && path.starts_with("nodes/") =>
+        {
             "what the attachment holds: the index entry"
         }
         _ if path.starts_with("scopes/") && path.matches('/').count() == 3 => "the record",
@@ -186,11 +209,21 @@ fn opened_inside(path: &str) -> &'static str {
 fn looked_at(path: &str, inside: Option<&str>) -> &'static str {
     match inside {
         Some("lock") => "is it still the file at that name?",
-        Some(path) if path.starts_with("scopes/") && path.matches('/').count() == 3 => "does the name lead to the record?",
-        Some(path) if path.starts_with("nodes/") && path.ends_with(|end: char| end.is_ascii_digit()) => "its identity",
-        Some(path) if path == "format" || path.ends_with("machine-id") || is_hint(path) => "is it a regular file?",
+        Some(path) if path.starts_with("scopes/") && path.matches('/').count() == 3 => {
+            "does the name lead to the record?"
+        }
+        Some(path)
+            if path.starts_with("nodes/") && path.ends_with(|end: char| end.is_ascii_digit()) =>
+        {
+            "its identity"
+        }
+        Some(path) if path == "format" || path.ends_with("machine-id") || is_hint(path) => {
+            "is it a regular file?"
+        }
         Some(_) => "is the directory's name durable?",
-        None if path == "/dev/null" || path.starts_with("pipe:") => "will the answer reach anybody?",
+        None if path == "/dev/null" || path.starts_with("pipe:") => {
+            "will the answer reach anybody?"
+        }
         None if path.contains("/ns") || path.contains("/netns") => "the sandbox's namespace",
         None => "its size and kind",
     }

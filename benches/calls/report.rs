@@ -102,7 +102,11 @@ impl Report {
 
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::new();
-        let versions: Vec<&str> = [&self.ours, &self.theirs].into_iter().flatten().map(|facts| facts.version.as_str()).collect();
+        let versions: Vec<&str> = [&self.ours, &self.theirs]
+            .into_iter()
+            .flatten()
+            .map(|facts| facts.version.as_str())
+            .collect();
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{}; {}.", self.machine, versions.join(", "));
         let _ = writeln!(
@@ -122,19 +126,34 @@ impl Report {
 
     /// Returns the charts for which there are results, with their file names.
     pub(crate) fn charts(&self) -> Vec<(&'static str, String)> {
-        let color = |name| COLORS.iter().find(|(of, _)| *of == name).map_or("#57606a", |(_, color)| *color);
+        let color =
+            |name| COLORS.iter().find(|(of, _)| *of == name).map_or("#57606a", |(_, color)| *color);
         let mut charts = Vec::new();
         let line = |name| {
-            let point = |cell: &Cell| Some((f64::from(cell.records), self.median(cell.records, name, Verb::Add)?));
-            Series { name, color: color(name), points: self.cells.iter().filter_map(point).collect() }
+            let point = |cell: &Cell| {
+                Some((f64::from(cell.records), self.median(cell.records, name, Verb::Add)?))
+            };
+            Series {
+                name,
+                color: color(name),
+                points: self.cells.iter().filter_map(point).collect(),
+            }
         };
-        let series: Vec<Series> = [THEIRS, OURS].map(line).into_iter().filter(|series| 1 < series.points.len()).collect();
+        let series: Vec<Series> =
+            [THEIRS, OURS].map(line).into_iter().filter(|series| 1 < series.points.len()).collect();
         if !series.is_empty() {
             let (title, x_label) = ("Time of one ADD", "records held, logarithmic");
-            let chart = Chart { title, x_label, y_label: "milliseconds (median), logarithmic", is_y_logarithmic: true, series };
+            let chart = Chart {
+                title,
+                x_label,
+                y_label: "milliseconds (median), logarithmic",
+                is_y_logarithmic: true,
+                series,
+            };
             charts.push(("add-by-records.svg", chart.svg()));
         }
-        let series: Vec<Series> = self.sweep.iter().map(|sweep| sweep.series(color(sweep.name))).collect();
+        let series: Vec<Series> =
+            self.sweep.iter().map(|sweep| sweep.series(color(sweep.name))).collect();
         if !series.is_empty() {
             let title = format!("ADD and DEL in turn, at {SWEPT} records");
             let (x_label, y_label) = ("writers at once, logarithmic", "operations a second");
@@ -146,15 +165,22 @@ impl Report {
 
     fn write_targets(&self, text: &mut String) {
         *text += "| target | measured | met |\n| --- | --- | --- |\n";
-        let mut row = |target: &str, measured: Option<f64>, unit: &str, met: &dyn Fn(f64) -> bool| {
-            let answer = measured
-                .map_or(("not measured".to_owned(), "-"), |value| (format!("{value:.2}{unit}"), if met(value) { "yes" } else { "no" }));
-            let _ = writeln!(text, "| {target} | {} | {} |", answer.0, answer.1);
+        let mut row =
+            |target: &str, measured: Option<f64>, unit: &str, met: &dyn Fn(f64) -> bool| {
+                let answer = measured.map_or(("not measured".to_owned(), "-"), |value| {
+                    (format!("{value:.2}{unit}"), if met(value) { "yes" } else { "no" })
+                });
+                let _ = writeln!(text, "| {target} | {} | {} |", answer.0, answer.1);
+            };
+        let faster = |records, verb| {
+            Some(self.median(records, THEIRS, verb)? / self.median(records, OURS, verb)?)
         };
-        let faster = |records, verb| Some(self.median(records, THEIRS, verb)? / self.median(records, OURS, verb)?);
         for (records, least) in [(0, 2.5), (254, 4.0), (65_000, 300.0)] {
             for verb in [Verb::Add, Verb::Del] {
-                let target = format!("{} at {records} records: at least {least} times as fast as host-local", verb.name());
+                let target = format!(
+                    "{} at {records} records: at least {least} times as fast as host-local",
+                    verb.name()
+                );
                 row(&target, faster(records, verb), " times", &|value| least <= value);
             }
         }
@@ -163,16 +189,25 @@ impl Report {
             Some(middle(&self.ours)? / middle(&self.theirs)?)
         };
         let crowd = "32 processes at once: at least 8 times the operations a second of host-local";
-        row(&format!("{crowd}, ADD and DEL in turn"), crowds(|facts| &facts.in_turn), " times", &|value| 8.0 <= value);
+        row(
+            &format!("{crowd}, ADD and DEL in turn"),
+            crowds(|facts| &facts.in_turn),
+            " times",
+            &|value| 8.0 <= value,
+        );
         let filling = format!("{crowd}, from 0 to {FILLED} records and back");
         row(&filling, crowds(|facts| &facts.filling), " times", &|value| 8.0 <= value);
         for verb in [Verb::Add, Verb::Del] {
-            let target = format!("{} at 1000000 records: at most 1.3 times the time at 254", verb.name());
-            let growth = self.median(1_000_000, OURS, verb).zip(self.median(1_000_000, OURS_AT_254, verb));
+            let target =
+                format!("{} at 1000000 records: at most 1.3 times the time at 254", verb.name());
+            let growth =
+                self.median(1_000_000, OURS, verb).zip(self.median(1_000_000, OURS_AT_254, verb));
             row(&target, growth.map(|(many, few)| many / few), " times", &|value| value <= 1.3);
         }
         let target = format!("GC of {STALE} stale records out of {RECORDS}: at most 2 s");
-        row(&target, self.collections.as_ref().map(|times| times.median() / 1e3), " s", &|value| value <= 2.0);
+        row(&target, self.collections.as_ref().map(|times| times.median() / 1e3), " s", &|value| {
+            value <= 2.0
+        });
         for (name, most) in [(DUAL, 1.25), (SIXTEEN, 16.0)] {
             for verb in [Verb::Add, Verb::Del] {
                 let target = format!("{} of {name}: at most {most} times one address", verb.name());
@@ -183,7 +218,10 @@ impl Report {
         row("peak memory of a call: at most 4 MB", memory, " MB", &|value| value <= 4.0);
         let binary = self.ours.as_ref().map(|facts| facts.binary_bytes as f64 / 1024.0 / 1024.0);
         row("binary, with both stores in it: at most 8 MB", binary, " MB", &|value| value <= 8.0);
-        let floor = self.median(0, OURS, Verb::Add).zip(self.median(0, FLOOR, Verb::Add)).map(|(add, floor)| add / floor);
+        let floor = self
+            .median(0, OURS, Verb::Add)
+            .zip(self.median(0, FLOOR, Verb::Add))
+            .map(|(add, floor)| add / floor);
         row("ADD at 0 records: at most 2 times the floor", floor, " times", &|value| value <= 2.0);
     }
 
@@ -214,7 +252,12 @@ impl Report {
     /// Returns the time for this number of addresses divided by the time for one address, from the
     /// same run.
     fn against_one(&self, name: &str, verb: Verb) -> Option<f64> {
-        let median = |name| self.several.iter().find(|contender| contender.name == name).map(|of| times(of, verb).median());
+        let median = |name| {
+            self.several
+                .iter()
+                .find(|contender| contender.name == name)
+                .map(|of| times(of, verb).median())
+        };
         Some(median(name)? / median(ONE)?)
     }
 
@@ -229,7 +272,12 @@ impl Report {
             let ratio = |verb| self.against_one(contender.name, verb).unwrap_or(0.0);
             let (add, del) = (pair(&contender.add), pair(&contender.del));
             let (more, less) = (ratio(Verb::Add), ratio(Verb::Del));
-            let _ = writeln!(text, "| {} | {add} | {del} | {more:.2} / {less:.2} | {} |", contender.name, contender.add.len());
+            let _ = writeln!(
+                text,
+                "| {} | {add} | {del} | {more:.2} / {less:.2} | {} |",
+                contender.name,
+                contender.add.len()
+            );
         }
     }
 
@@ -238,14 +286,20 @@ impl Report {
                   | --- | --- | --- | --- | --- |\n";
         for (name, facts) in [(OURS, &self.ours), (THEIRS, &self.theirs)] {
             let Some(facts) = facts else { continue };
-            let syncs = facts.syncs.map_or("not measured".to_owned(), |(add, del)| format!("{add} / {del}"));
-            let crowd = |rounds: &[f64]| middle(rounds).map_or("not measured".to_owned(), |value| format!("{value:.0}"));
+            let syncs = facts
+                .syncs
+                .map_or("not measured".to_owned(), |(add, del)| format!("{add} / {del}"));
+            let crowd = |rounds: &[f64]| {
+                middle(rounds).map_or("not measured".to_owned(), |value| format!("{value:.0}"))
+            };
             let crowd = format!("{} / {}", crowd(&facts.in_turn), crowd(&facts.filling));
             let peak = self.peak_kib(name).unwrap_or(0);
             // The kernel reports the larger one of the plugin's and the driver's peak.
             let bound = if peak <= self.own_peak_kib { "at most " } else { "" };
-            let (peak, binary) = (peak as f64 / 1024.0, facts.binary_bytes as f64 / 1024.0 / 1024.0);
-            let _ = writeln!(text, "| {name} | {syncs} | {crowd} | {bound}{peak:.1} | {binary:.1} |");
+            let (peak, binary) =
+                (peak as f64 / 1024.0, facts.binary_bytes as f64 / 1024.0 / 1024.0);
+            let _ =
+                writeln!(text, "| {name} | {syncs} | {crowd} | {bound}{peak:.1} | {binary:.1} |");
         }
         if let Some(ceiling) = self.ceiling {
             let _ = writeln!(
@@ -257,11 +311,21 @@ impl Report {
 
     fn write_sweep(&self, text: &mut String) {
         let Some(first) = self.sweep.first() else { return };
-        let _ = writeln!(text, "\nOperations a second of so many writers, each of which ADDs and DELs in turn, at {SWEPT} records:\n");
-        let writers: Vec<String> = first.points.iter().map(|(writers, _)| writers.to_string()).collect();
-        let _ = writeln!(text, "| writers | {} |\n| --- |{}", writers.join(" | "), " --- |".repeat(writers.len()));
+        let _ = writeln!(
+            text,
+            "\nOperations a second of so many writers, each of which ADDs and DELs in turn, at {SWEPT} records:\n"
+        );
+        let writers: Vec<String> =
+            first.points.iter().map(|(writers, _)| writers.to_string()).collect();
+        let _ = writeln!(
+            text,
+            "| writers | {} |\n| --- |{}",
+            writers.join(" | "),
+            " --- |".repeat(writers.len())
+        );
         for sweep in &self.sweep {
-            let values: Vec<String> = sweep.points.iter().map(|(_, value)| format!("{value:.0}")).collect();
+            let values: Vec<String> =
+                sweep.points.iter().map(|(_, value)| format!("{value:.0}")).collect();
             let _ = writeln!(text, "| {} | {} |", sweep.name, values.join(" | "));
         }
     }
@@ -278,13 +342,24 @@ impl Report {
         for cell in &self.cells {
             for (name, facts) in [(OURS, &self.ours), (THEIRS, &self.theirs)] {
                 // If the kernel does not count flushes, each sync counts as one.
-                let Some((add, del)) = facts.as_ref().and_then(|facts| facts.flushes.or(facts.syncs)) else { continue };
+                let Some((add, del)) =
+                    facts.as_ref().and_then(|facts| facts.flushes.or(facts.syncs))
+                else {
+                    continue;
+                };
                 let slow = |verb, flushes: u64| {
                     let median = self.median(cell.records, name, verb)?;
-                    Some(format!("{:.1}", median + flushes as f64 * (SLOW_FLUSH - self.flush.median())))
+                    Some(format!(
+                        "{:.1}",
+                        median + flushes as f64 * (SLOW_FLUSH - self.flush.median())
+                    ))
                 };
                 if let Some((add_ms, del_ms)) = slow(Verb::Add, add).zip(slow(Verb::Del, del)) {
-                    let _ = writeln!(text, "| {} | {name} | {add} / {del} | {add_ms} | {del_ms} |", cell.records);
+                    let _ = writeln!(
+                        text,
+                        "| {} | {name} | {add} / {del} | {add_ms} | {del_ms} |",
+                        cell.records
+                    );
                 }
             }
         }
@@ -293,6 +368,14 @@ impl Report {
 
 impl Sweep {
     fn series(&self, color: &'static str) -> Series {
-        Series { name: self.name, color, points: self.points.iter().map(|(writers, value)| (f64::from(*writers), *value)).collect() }
+        Series {
+            name: self.name,
+            color,
+            points: self
+                .points
+                .iter()
+                .map(|(writers, value)| (f64::from(*writers), *value))
+                .collect(),
+        }
     }
 }

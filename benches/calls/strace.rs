@@ -46,7 +46,12 @@ pub(crate) struct Span {
 /// Returns whether strace exists, may trace, and supports nanoseconds.
 pub(crate) fn is_usable(scratch: &Path) -> bool {
     let front = front(Detail::Times, scratch);
-    let traced = Command::new("strace").args(front.iter().skip(1)).arg("true").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let traced = Command::new("strace")
+        .args(front.iter().skip(1))
+        .arg("true")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     traced.is_ok_and(|status| status.success())
 }
 
@@ -54,7 +59,14 @@ pub(crate) fn is_usable(scratch: &Path) -> bool {
 pub(crate) fn front(detail: Detail, output: &Path) -> Vec<OsString> {
     let options: &[&str] = match detail {
         Detail::Paths => &["strace", "-y", "-o"],
-        Detail::Times => &["strace", "-e", "raw=all", "--absolute-timestamps=format:unix,precision:ns", "--syscall-times=ns", "-o"],
+        Detail::Times => &[
+            "strace",
+            "-e",
+            "raw=all",
+            "--absolute-timestamps=format:unix,precision:ns",
+            "--syscall-times=ns",
+            "-o",
+        ],
     };
     options.iter().map(OsString::from).chain([output.into()]).collect()
 }
@@ -68,21 +80,31 @@ fn touch(line: &str) -> Option<Touch> {
     let (name, rest) = call(line)?;
     let (arguments, result) = rest.rsplit_once(" = ").unwrap_or((rest, ""));
     let descriptor = arguments.split(['<', ',', ')']).next().and_then(|text| text.parse().ok());
-    let own = annotation(arguments).filter(|_| descriptor.is_some() || arguments.starts_with("AT_FDCWD")).unwrap_or_default();
+    let own = annotation(arguments)
+        .filter(|_| descriptor.is_some() || arguments.starts_with("AT_FDCWD"))
+        .unwrap_or_default();
     // If there are two names, as for link, use the one that is created.
     let named = if name.ends_with("at") || name == "statx" {
         last_name(arguments)
     } else {
-        quoted(arguments).filter(|name| arguments.starts_with('"') && name.starts_with('/')).map(|name| (String::new(), name))
+        quoted(arguments)
+            .filter(|name| arguments.starts_with('"') && name.starts_with('/'))
+            .map(|name| (String::new(), name))
     };
     let path = match &named {
         Some((_, name)) if name.starts_with('/') => name.clone(),
-        Some((directory, name)) if !name.is_empty() && !directory.is_empty() => format!("{directory}/{name}"),
+        Some((directory, name)) if !name.is_empty() && !directory.is_empty() => {
+            format!("{directory}/{name}")
+        }
         Some((_, name)) if !name.is_empty() => name.clone(),
         _ => own,
     };
     let opens_itself = named.is_some_and(|(_, name)| name == ".");
-    let descriptor = if opens_itself { result.split('<').next().and_then(|text| text.parse().ok()) } else { descriptor };
+    let descriptor = if opens_itself {
+        result.split('<').next().and_then(|text| text.parse().ok())
+    } else {
+        descriptor
+    };
     let path = path.strip_suffix("/.").map(str::to_owned).unwrap_or(path);
     Some(Touch {
         name: name.to_owned(),
@@ -101,7 +123,10 @@ pub(crate) fn spans(text: &str) -> Vec<Span> {
 fn span(line: &str) -> Option<Span> {
     let (start, rest) = line.split_once(' ')?;
     let (name, rest) = call(rest)?;
-    let took = rest.rsplit_once('<').and_then(|(_, took)| nanoseconds(took.strip_suffix('>')?)).unwrap_or(0);
+    let took = rest
+        .rsplit_once('<')
+        .and_then(|(_, took)| nanoseconds(took.strip_suffix('>')?))
+        .unwrap_or(0);
     Some(Span { name: name.to_owned(), start: nanoseconds(start)?, took })
 }
 
@@ -118,7 +143,8 @@ fn nanoseconds(text: &str) -> Option<u64> {
 /// about signals and the end of the process.
 fn call(line: &str) -> Option<(&str, &str)> {
     let (name, rest) = line.trim_start().split_once('(')?;
-    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_name =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     is_name.then_some((name, rest))
 }
 
@@ -137,7 +163,10 @@ fn annotation(text: &str) -> Option<String> {
 fn last_name(arguments: &str) -> Option<(String, String)> {
     let end = arguments.rfind('"')?;
     let start = arguments.get(..end)?.rfind('"')?;
-    let directory = arguments.get(..start)?.rsplit_once('<').and_then(|(_, rest)| Some(rest.split_once('>')?.0.to_owned()));
+    let directory = arguments
+        .get(..start)?
+        .rsplit_once('<')
+        .and_then(|(_, rest)| Some(rest.split_once('>')?.0.to_owned()));
     Some((directory.unwrap_or_default(), arguments.get(start + 1..end)?.to_owned()))
 }
 
@@ -147,16 +176,38 @@ mod tests {
 
     fn check(line: &str, name: &str, descriptor: Option<i32>, path: &str, result: &str) {
         let found = touch(line).unwrap();
-        assert_eq!((&*found.name, found.descriptor, &*found.path, &*found.result), (name, descriptor, path, result), "{line}");
+        assert_eq!(
+            (&*found.name, found.descriptor, &*found.path, &*found.result),
+            (name, descriptor, path, result),
+            "{line}"
+        );
     }
 
     #[test]
     fn what_a_call_touches_is_read() {
         check("brk(NULL) = 0x30b5000", "brk", None, "", "0x30b5000");
-        check("readlink(\"/proc/self/exe\", \"/x/h\", 4096) = 31", "readlink", None, "/proc/self/exe", "31");
+        check(
+            "readlink(\"/proc/self/exe\", \"/x/h\", 4096) = 31",
+            "readlink",
+            None,
+            "/proc/self/exe",
+            "31",
+        );
         check("getrandom(\"\\x6e\\x92\", 8, GRND_NONBLOCK) = 8", "getrandom", None, "", "8");
-        check("read(4</s/format>, \"{\\\"format\\\":1\"..., 1024) = 53", "read", Some(4), "/s/format", "53");
-        check("openat(3</s>, \"format\", O_RDONLY|O_CLOEXEC) = 4</s/format>", "openat", Some(3), "/s/format", "4");
+        check(
+            "read(4</s/format>, \"{\\\"format\\\":1\"..., 1024) = 53",
+            "read",
+            Some(4),
+            "/s/format",
+            "53",
+        );
+        check(
+            "openat(3</s>, \"format\", O_RDONLY|O_CLOEXEC) = 4</s/format>",
+            "openat",
+            Some(3),
+            "/s/format",
+            "4",
+        );
         check(
             "openat(3</s>, \"no\", O_RDONLY) = -1 ENOENT (No such file or directory)",
             "openat",
@@ -164,9 +215,27 @@ mod tests {
             "/s/no",
             "-1 ENOENT (No such file or directory)",
         );
-        check("newfstatat(AT_FDCWD</cwd>, \"/dev/null\", {st_mode=S_IFCHR}, 0) = 0", "newfstatat", None, "/dev/null", "0");
-        check("newfstatat(4</s/lock>, \"\", {st_mode=S_IFREG}, AT_EMPTY_PATH) = 0", "newfstatat", Some(4), "/s/lock", "0");
-        check("linkat(6</s/n>, \"a.0\", 11</s/d>, \"10.0.0.1\", 0) = 0", "linkat", Some(6), "/s/d/10.0.0.1", "0");
+        check(
+            "newfstatat(AT_FDCWD</cwd>, \"/dev/null\", {st_mode=S_IFCHR}, 0) = 0",
+            "newfstatat",
+            None,
+            "/dev/null",
+            "0",
+        );
+        check(
+            "newfstatat(4</s/lock>, \"\", {st_mode=S_IFREG}, AT_EMPTY_PATH) = 0",
+            "newfstatat",
+            Some(4),
+            "/s/lock",
+            "0",
+        );
+        check(
+            "linkat(6</s/n>, \"a.0\", 11</s/d>, \"10.0.0.1\", 0) = 0",
+            "linkat",
+            Some(6),
+            "/s/d/10.0.0.1",
+            "0",
+        );
         check("fsync(11</s/d>) = 0", "fsync", Some(11), "/s/d", "0");
         check("exit_group(0) = ?", "exit_group", Some(0), "", "?");
         assert_eq!(touch("+++ exited with 0 +++"), None);
@@ -182,7 +251,10 @@ mod tests {
     #[test]
     fn times_are_read_to_the_nanosecond() {
         let found = span("1795245835.542321727 fsync(0xc)         = 0 <0.000356194>").unwrap();
-        assert_eq!(found, Span { name: "fsync".to_owned(), start: 1_795_245_835_542_321_727, took: 356_194 });
+        assert_eq!(
+            found,
+            Span { name: "fsync".to_owned(), start: 1_795_245_835_542_321_727, took: 356_194 }
+        );
         assert_eq!(span("1795245835.543202403 exit_group(0)      = ?").unwrap().took, 0);
         assert_eq!(span("1795245835.543260702 +++ exited with 0 +++"), None);
     }

@@ -22,7 +22,10 @@ pub(crate) fn load(data: &Path, count: u32) -> Result<()> {
     fs::create_dir_all(&network).with_context(|| format!("cannot make {}", network.display()))?;
     for number in 0..count {
         let address = Ipv4Addr::from(FIRST + number);
-        fs::write(network.join(address.to_string()), format!("{}\r\nnet1", crate::loaded_container(number)))?;
+        fs::write(
+            network.join(address.to_string()),
+            format!("{}\r\nnet1", crate::loaded_container(number)),
+        )?;
     }
     if 0 < count {
         let last = Ipv4Addr::from(FIRST + count - 1);

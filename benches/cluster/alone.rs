@@ -36,7 +36,12 @@ pub(crate) struct Alone {
 ///
 /// # Errors
 /// Fails if a call fails.
-pub(crate) fn alone(entries: usize, ours: (&Node, usize), theirs: Option<(&Node, usize)>, cold: &[Node]) -> Result<Alone> {
+pub(crate) fn alone(
+    entries: usize,
+    ours: (&Node, usize),
+    theirs: Option<(&Node, usize)>,
+    cold: &[Node],
+) -> Result<Alone> {
     let mut alone = Alone { entries, ..Alone::default() };
     for node in cold {
         let container = container(0);

@@ -47,7 +47,12 @@ impl Bench<'_> {
         let program = self.options.hereabouts.canonicalize()?;
         if let Some(without) = &self.options.without_kube {
             say("the file store, with the Kubernetes store in the executable and without it");
-            report.feature = Some(feature(&program, &without.canonicalize()?, &self.workplace.join("files"), self.amounts.feature_pairs)?);
+            report.feature = Some(feature(
+                &program,
+                &without.canonicalize()?,
+                &self.workplace.join("files"),
+                self.amounts.feature_pairs,
+            )?);
         }
         let stage = self.stage("empty")?;
         let done = self.empty_ranges(&stage, report);
@@ -65,19 +70,37 @@ impl Bench<'_> {
         say("starting an API server");
         let server = Server::start(self.options, self.workplace.join(name).join("cluster"))?;
         let subject = |which: Which, program: &Path, account: &str| -> Result<Subject> {
-            Ok(Subject { which, program: program.canonicalize()?, kubeconfig: server.kubeconfig_of(account)? })
+            Ok(Subject {
+                which,
+                program: program.canonicalize()?,
+                kubeconfig: server.kubeconfig_of(account)?,
+            })
         };
         let ours = subject(Which::Ours, &self.options.hereabouts, "hereabouts")?;
-        let theirs = self.options.whereabouts.as_ref().map(|program| subject(Which::Theirs, program, "whereabouts")).transpose()?;
+        let theirs = self
+            .options
+            .whereabouts
+            .as_ref()
+            .map(|program| subject(Which::Theirs, program, "whereabouts"))
+            .transpose()?;
         // The server does work of its own for a while after its start.
         std::thread::sleep(Duration::from_secs(if self.options.quick { 3 } else { 20 }));
-        let idle = Idle::watch(&server, Duration::from_secs(if self.options.quick { 3 } else { 20 }))?;
+        let idle =
+            Idle::watch(&server, Duration::from_secs(if self.options.quick { 3 } else { 20 }))?;
         Ok(Stage { server, idle, ours, theirs })
     }
 
     /// Returns nodes of a plugin for a range. Each has already made its first call.
-    fn nodes(&self, stage: &Stage, subject: &Subject, count: usize, range: &Range) -> Result<Vec<Node>> {
-        let nodes = (0..count).map(|number| self.node(stage, subject, &format!("node-{number}"), range)).collect::<Result<Vec<_>>>()?;
+    fn nodes(
+        &self,
+        stage: &Stage,
+        subject: &Subject,
+        count: usize,
+        range: &Range,
+    ) -> Result<Vec<Node>> {
+        let nodes = (0..count)
+            .map(|number| self.node(stage, subject, &format!("node-{number}"), range))
+            .collect::<Result<Vec<_>>>()?;
         if subject.which == Which::Ours {
             for node in &nodes {
                 node.must(Verb::Add, &container(0))?;
@@ -90,25 +113,38 @@ impl Bench<'_> {
     fn node(&self, stage: &Stage, subject: &Subject, name: &str, range: &Range) -> Result<Node> {
         let directory = stage.server.directory.with_file_name("nodes").join(&range.network);
         match subject.which {
-            Which::Ours => Node::hereabouts(&subject.program, &subject.kubeconfig, &directory, name, range),
-            Which::Theirs => Node::whereabouts(&subject.program, &subject.kubeconfig, &directory, range),
+            Which::Ours => {
+                Node::hereabouts(&subject.program, &subject.kubeconfig, &directory, name, range)
+            }
+            Which::Theirs => {
+                Node::whereabouts(&subject.program, &subject.kubeconfig, &directory, range)
+            }
         }
     }
 
     fn empty_ranges(&self, stage: &Stage, report: &mut Report) -> Result<()> {
         report.ours = Some(self.size(stage, &stage.ours)?);
-        report.theirs = stage.theirs.as_ref().map(|subject| self.size(stage, subject)).transpose()?;
+        report.theirs =
+            stage.theirs.as_ref().map(|subject| self.size(stage, subject)).transpose()?;
         for (number, &(at_once, ours, theirs)) in (1..).zip(self.amounts.storms) {
             let range = Range::large(number);
             say(&format!("{at_once} at once"));
             report.crowds.push(self.crowd(stage, 0, &range, (at_once, ours, theirs))?);
         }
-        report.nodes = stage.both().map(|subject| self.many_nodes(stage, subject)).collect::<Result<_>>()?;
-        report.exact = stage.both().map(|subject| self.exactly(stage, subject)).collect::<Result<_>>()?;
+        report.nodes =
+            stage.both().map(|subject| self.many_nodes(stage, subject)).collect::<Result<_>>()?;
+        report.exact =
+            stage.both().map(|subject| self.exactly(stage, subject)).collect::<Result<_>>()?;
         Ok(())
     }
 
-    fn crowd(&self, stage: &Stage, entries: usize, range: &Range, amounts: (usize, usize, usize)) -> Result<Crowd> {
+    fn crowd(
+        &self,
+        stage: &Stage,
+        entries: usize,
+        range: &Range,
+        amounts: (usize, usize, usize),
+    ) -> Result<Crowd> {
         let (at_once, ours, theirs) = amounts;
         let mut crowd = Crowd { entries, at_once, ..Crowd::default() };
         let nodes = self.nodes(stage, &stage.ours, 1, range)?;
@@ -119,7 +155,10 @@ impl Bench<'_> {
             let (add, del) = if at_once == 1 {
                 stage.add_and_del(&nodes, theirs, at_once)?
             } else {
-                (stage.storm(&nodes, Verb::Add, 0..theirs, at_once, &Holders::default())?, Storm::default())
+                (
+                    stage.storm(&nodes, Verb::Add, 0..theirs, at_once, &Holders::default())?,
+                    Storm::default(),
+                )
             };
             crowd.theirs = Some((add, del));
             if entries == 0 {
@@ -134,7 +173,11 @@ impl Bench<'_> {
         let range = Range::exactly(100, self.amounts.exact);
         let nodes = self.nodes(stage, subject, NODES, &range)?;
         let holders = Holders::default();
-        let half = if subject.which == Which::Ours { self.amounts.exact / 2 } else { self.amounts.their_nodes };
+        let half = if subject.which == Which::Ours {
+            self.amounts.exact / 2
+        } else {
+            self.amounts.their_nodes
+        };
         let first = stage.storm(&nodes, Verb::Add, 0..half, NODES, &holders)?;
         let mut all = half;
         let mut second = None;
@@ -156,7 +199,11 @@ impl Bench<'_> {
         let nodes = self.nodes(stage, subject, NODES, &range)?;
         let holders = Holders::default();
         let filling = stage.storm(&nodes, Verb::Add, 0..pods, 50, &holders)?;
-        let more = if subject.which == Which::Ours { self.amounts.against_full.0 } else { self.amounts.against_full.1 };
+        let more = if subject.which == Which::Ours {
+            self.amounts.against_full.0
+        } else {
+            self.amounts.against_full.1
+        };
         let full = stage.storm(&nodes, Verb::Add, pods..pods + more, 50, &holders)?;
         let emptying = if subject.which == Which::Ours {
             Some(stage.storm(&nodes, Verb::Del, 0..pods, 50, &holders)?)
@@ -192,7 +239,13 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn alone(&self, stage: &Stage, entries: usize, range: &Range, their_pairs: Option<usize>) -> Result<Alone> {
+    fn alone(
+        &self,
+        stage: &Stage,
+        entries: usize,
+        range: &Range,
+        their_pairs: Option<usize>,
+    ) -> Result<Alone> {
         say(&format!("one at a time at {entries} entries"));
         let name = format!("warm-{entries}");
         let ours = self.node(stage, &stage.ours, &name, range)?;
@@ -200,9 +253,17 @@ impl Bench<'_> {
             .map(|number| self.node(stage, &stage.ours, &format!("cold-{entries}-{number}"), range))
             .collect::<Result<Vec<_>>>()?;
         let theirs = stage.theirs.as_ref().zip(their_pairs);
-        let theirs =
-            theirs.map(|(subject, pairs)| Ok::<_, anyhow::Error>((self.node(stage, subject, &name, range)?, pairs))).transpose()?;
-        alone(entries, (&ours, self.amounts.pairs), theirs.as_ref().map(|(node, pairs)| (node, *pairs)), &cold)
+        let theirs = theirs
+            .map(|(subject, pairs)| {
+                Ok::<_, anyhow::Error>((self.node(stage, subject, &name, range)?, pairs))
+            })
+            .transpose()?;
+        alone(
+            entries,
+            (&ours, self.amounts.pairs),
+            theirs.as_ref().map(|(node, pairs)| (node, *pairs)),
+            &cold,
+        )
     }
 
     /// Measures the cost of more entries.
@@ -247,7 +308,9 @@ impl Bench<'_> {
         let call = node.command(verb, &container(1));
         command.env_clear().envs(call.get_envs().filter_map(|(key, value)| Some((key, value?))));
         command.arg("--peak").arg(&node.program);
-        for (option, value) in [("--hereabouts", &self.options.hereabouts), ("--kubectl", &self.options.kubectl)] {
+        for (option, value) in
+            [("--hereabouts", &self.options.hereabouts), ("--kubectl", &self.options.kubectl)]
+        {
             command.arg(option).arg(value);
         }
         command.args(["--cluster", "-", "--deploy", "-", "--dir", "-"]);
@@ -264,7 +327,14 @@ impl Stage {
         std::iter::once(&self.ours).chain(&self.theirs)
     }
 
-    fn storm(&self, nodes: &[Node], verb: Verb, containers: std::ops::Range<usize>, at_once: usize, holders: &Holders) -> Result<Storm> {
+    fn storm(
+        &self,
+        nodes: &[Node],
+        verb: Verb,
+        containers: std::ops::Range<usize>,
+        at_once: usize,
+        holders: &Holders,
+    ) -> Result<Storm> {
         storm((&self.server, self.idle), nodes, verb, containers, at_once, holders)
     }
 

@@ -58,18 +58,37 @@ impl Counters {
     }
 
     fn of_requests(metrics: &str) -> Self {
-        let mut counters =
-            Self { at: Instant::now(), requests: BTreeMap::new(), all: 0, turned_away: 0, apiserver: Duration::ZERO, etcd: Duration::ZERO };
+        let mut counters = Self {
+            at: Instant::now(),
+            requests: BTreeMap::new(),
+            all: 0,
+            turned_away: 0,
+            apiserver: Duration::ZERO,
+            etcd: Duration::ZERO,
+        };
         for line in metrics.lines() {
             let Some((name, labels, value)) = sample(line) else { continue };
-            let label = |key: &str| labels.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix("=\"")?.strip_suffix('"'));
+            let label = |key: &str| {
+                labels
+                    .split(',')
+                    .find_map(|pair| pair.strip_prefix(key)?.strip_prefix("=\"")?.strip_suffix('"'))
+            };
             let count: u64 = value.parse().unwrap_or(0);
             match name {
                 "apiserver_request_total" => {
-                    let (Some(verb), Some(resource)) = (label("verb"), label("resource")) else { continue };
-                    *counters.requests.entry((verb.to_owned(), resource.to_owned())).or_default() += count;
+                    let (Some(verb), Some(resource)) = (label("verb"), label("resource")) else {
+                        continue;
+                    };
+                    *counters
+                        .requests
+                        .entry((verb.to_owned(), resource.to_owned()))
+                        .or_default() += count;
                 }
-                "apiserver_flowcontrol_dispatched_requests_total" if label("flow_schema") != Some("exempt") => counters.all += count,
+                "apiserver_flowcontrol_dispatched_requests_total"
+                    if label("flow_schema") != Some("exempt") =>
+                {
+                    counters.all += count
+                }
                 "apiserver_flowcontrol_rejected_requests_total" => counters.turned_away += count,
                 _ => {}
             }
@@ -85,10 +104,16 @@ impl Counters {
         // Read the times first: the metrics cost the server as much as many calls.
         let mut times = Self::of_requests("");
         times.read_times(server)?;
-        let now =
-            Self { at: times.at, apiserver: times.apiserver, etcd: times.etcd, ..Self::of_requests(&server.admin()?.text("/metrics")?) };
+        let now = Self {
+            at: times.at,
+            apiserver: times.apiserver,
+            etcd: times.etcd,
+            ..Self::of_requests(&server.admin()?.text("/metrics")?)
+        };
         let seconds = (now.at - self.at).as_secs_f64();
-        let processor = |now: Duration, then: Duration, idle: f64| ((now - then).as_secs_f64() * 1e3 - idle * seconds).max(0.0);
+        let processor = |now: Duration, then: Duration, idle: f64| {
+            ((now - then).as_secs_f64() * 1e3 - idle * seconds).max(0.0)
+        };
         let since = |(key, count): (&(String, String), &u64)| {
             let more = count - self.requests.get(key).unwrap_or(&0).min(count);
             (0 < more).then(|| (key.clone(), more))
@@ -135,7 +160,8 @@ fn sample(line: &str) -> Option<(&str, &str, &str)> {
 fn processor_time(process: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, fields) = stat.rsplit_once(") ").context("no name in /proc/PID/stat")?;
-    let ticks: u64 = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap_or(0)).sum();
+    let ticks: u64 =
+        fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap_or(0)).sum();
     // 100 ticks per second on every architecture.
     Ok(Duration::from_millis(ticks * 10))
 }
@@ -162,7 +188,11 @@ impl Held {
         let admin = server.admin()?;
         // This request collects garbage first. Its output is ignored.
         for _ in 0..2 {
-            admin.status(hereabouts::api_client::http::Method::Get, "/debug/pprof/heap?gc=1", None)?;
+            admin.status(
+                hereabouts::api_client::http::Method::Get,
+                "/debug/pprof/heap?gc=1",
+                None,
+            )?;
         }
         let metrics = admin.text("/metrics")?;
         let etcd = plain_text(server.etcd_port()?, "/metrics")?;
@@ -195,7 +225,10 @@ mod tests {
 
     #[test]
     fn a_line_of_metrics_is_taken_apart() {
-        assert_eq!(sample("a_total{verb=\"GET\",le=\"}\"} 12"), Some(("a_total", "verb=\"GET\",le=\"}\"", "12")));
+        assert_eq!(
+            sample("a_total{verb=\"GET\",le=\"}\"} 12"),
+            Some(("a_total", "verb=\"GET\",le=\"}\"", "12"))
+        );
         assert_eq!(sample("# HELP a_total of all"), None);
         assert!((gauge("ab 3\na 1.5e+3\n", "a").unwrap() - 1500.0).abs() < 1e-9);
     }

@@ -19,11 +19,18 @@ pub(crate) struct Feature {
 ///
 /// # Errors
 /// Fails if a call fails.
-pub(crate) fn feature(with: &Path, without: &Path, directory: &Path, pairs: usize) -> Result<Feature> {
-    let stores = [(with, "with"), (without, "without")].map(|(program, name)| prepared(program, &directory.join(name)));
+pub(crate) fn feature(
+    with: &Path,
+    without: &Path,
+    directory: &Path,
+    pairs: usize,
+) -> Result<Feature> {
+    let stores = [(with, "with"), (without, "without")]
+        .map(|(program, name)| prepared(program, &directory.join(name)));
     let [with, without] = stores;
     let (with, without) = (with?, without?);
-    let mut seen = Feature { with: Default::default(), without: Default::default(), slower: [0.0; 2] };
+    let mut seen =
+        Feature { with: Default::default(), without: Default::default(), slower: [0.0; 2] };
     let mut differences = [Vec::new(), Vec::new()];
     for index in 0..pairs + 32 {
         let container = crate::plugin::container(index % 32);
@@ -71,14 +78,24 @@ fn prepared(program: &Path, store: &Path) -> Result<Prepared> {
     let content = serde_json::json!({ "datastore": "file", "data_dir": store.join("data"), "node_name": "bench" });
     // An ADD does not create a store that the flat file names.
     std::fs::create_dir_all(store.join("data"))?;
-    std::fs::write(store.join("data").join("format"), "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n")?;
+    std::fs::write(
+        store.join("data").join("format"),
+        "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n",
+    )?;
     std::fs::write(&flat, content.to_string())?;
     Ok((program.to_owned(), flat))
 }
 
 fn command((program, flat): &Prepared, verb: Verb, container: &str) -> Command {
     let mut command = Command::new(program);
-    command.env_clear().env("HEREABOUTS_CONFIG", flat).env("CNI_COMMAND", verb.name()).env("CNI_CONTAINERID", container);
-    command.env("CNI_NETNS", "/var/run/netns/none").env("CNI_IFNAME", "net1").env("CNI_PATH", "/opt/cni/bin");
+    command
+        .env_clear()
+        .env("HEREABOUTS_CONFIG", flat)
+        .env("CNI_COMMAND", verb.name())
+        .env("CNI_CONTAINERID", container);
+    command
+        .env("CNI_NETNS", "/var/run/netns/none")
+        .env("CNI_IFNAME", "net1")
+        .env("CNI_PATH", "/opt/cni/bin");
     command
 }

@@ -41,7 +41,11 @@ impl Range {
 
     /// Returns a range of which only a small part is used.
     pub(crate) fn large(second: u8) -> Self {
-        Self { network: format!("large-{second}"), subnet: format!("10.{second}.0.0/16"), bounds: None }
+        Self {
+            network: format!("large-{second}"),
+            subnet: format!("10.{second}.0.0/16"),
+            bounds: None,
+        }
     }
 
     /// Returns a range of exactly `addresses` addresses, at most 1022.
@@ -72,8 +76,15 @@ impl Node {
     ///
     /// # Errors
     /// Fails if the flat file cannot be written.
-    pub(crate) fn hereabouts(program: &Path, kubeconfig: &Path, directory: &Path, name: &str, range: &Range) -> Result<Self> {
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    pub(crate) fn hereabouts(
+        program: &Path,
+        kubeconfig: &Path,
+        directory: &Path,
+        name: &str,
+        range: &Range,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
         let flat = directory.join(format!("{name}.conf"));
         let content = serde_json::json!({
             "datastore": "kubernetes",
@@ -81,22 +92,40 @@ impl Node {
             "data_dir": directory.join(name),
             "node_name": name,
         });
-        std::fs::write(&flat, content.to_string()).with_context(|| format!("cannot write {}", flat.display()))?;
+        std::fs::write(&flat, content.to_string())
+            .with_context(|| format!("cannot write {}", flat.display()))?;
         let environment = vec![("HEREABOUTS_CONFIG", flat.into())];
-        Ok(Self { which: Which::Ours, program: program.to_owned(), environment, input: input("hereabouts", None, range) })
+        Ok(Self {
+            which: Which::Ours,
+            program: program.to_owned(),
+            environment,
+            input: input("hereabouts", None, range),
+        })
     }
 
     /// Returns Whereabouts. It makes no difference between nodes.
     ///
     /// # Errors
     /// Fails if the flat file cannot be written.
-    pub(crate) fn whereabouts(program: &Path, kubeconfig: &Path, directory: &Path, range: &Range) -> Result<Self> {
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    pub(crate) fn whereabouts(
+        program: &Path,
+        kubeconfig: &Path,
+        directory: &Path,
+        range: &Range,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
         let flat = directory.join("whereabouts.conf");
         let content = serde_json::json!({ "datastore": "kubernetes", "kubernetes": { "kubeconfig": kubeconfig } });
-        std::fs::write(&flat, content.to_string()).with_context(|| format!("cannot write {}", flat.display()))?;
+        std::fs::write(&flat, content.to_string())
+            .with_context(|| format!("cannot write {}", flat.display()))?;
         let input = input("whereabouts", Some(&flat), range);
-        Ok(Self { which: Which::Theirs, program: program.to_owned(), environment: Vec::new(), input })
+        Ok(Self {
+            which: Which::Theirs,
+            program: program.to_owned(),
+            environment: Vec::new(),
+            input,
+        })
     }
 
     /// Returns the command of one call. Every container belongs to a different pod.
@@ -106,7 +135,10 @@ impl Node {
         command.env("CNI_COMMAND", verb.name()).env("CNI_CONTAINERID", container);
         command.env("CNI_NETNS", "/var/run/netns/none").env("CNI_IFNAME", "net1");
         command.env("CNI_PATH", self.program.parent().unwrap_or(Path::new("/")));
-        command.env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME={}", pod(container)));
+        command.env(
+            "CNI_ARGS",
+            format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME={}", pod(container)),
+        );
         command
     }
 
@@ -120,7 +152,12 @@ impl Node {
         let outcome = match (ended.status, verb) {
             (0, Verb::Add) => address(&ended.stdout, 1),
             (0, Verb::Del) => Ok(String::new()),
-            (status, _) => Err(anyhow::anyhow!("{} {} ended with wait status {status:#x}: {}", self.which.name(), verb.name(), said())),
+            (status, _) => Err(anyhow::anyhow!(
+                "{} {} ended with wait status {status:#x}: {}",
+                self.which.name(),
+                verb.name(),
+                said()
+            )),
         };
         Ok(Called { took: ended.took, outcome })
     }

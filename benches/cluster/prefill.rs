@@ -8,7 +8,10 @@ use crate::at_once::at_once;
 use crate::plugin::{container, pod};
 use crate::server::{OUR_OBJECTS, Server, THEIR_POOLS, THEIR_RESERVATIONS};
 use anyhow::{Result, anyhow};
-use hereabouts::ipam::{Attachment, ContainerId, IdError, IfName, Netns, NetworkName, NodeName, Part, PodRef, Record, Scope, Source};
+use hereabouts::ipam::{
+    Attachment, ContainerId, IdError, IfName, Netns, NetworkName, NodeName, Part, PodRef, Record,
+    Scope, Source,
+};
 use hereabouts::store::kube::objects::ip_allocation::IpAllocation;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -32,7 +35,12 @@ pub(crate) fn ours(server: &Server, network: &str, entries: Range<usize>) -> Res
     let object = |index: usize| -> Result<Value> {
         let record = record(network, index)?;
         let address = Ipv4Addr::from(BASE + 1 + u32::try_from(index)?);
-        Ok(serde_json::to_value(IpAllocation::new(&Scope::default(), address.into(), &record, Some("0123456789abcdef")))?)
+        Ok(serde_json::to_value(IpAllocation::new(
+            &Scope::default(),
+            address.into(),
+            &record,
+            Some("0123456789abcdef"),
+        ))?)
     };
     create(server, OUR_OBJECTS, entries, &object)
 }
@@ -53,7 +61,11 @@ fn record(network: &str, index: usize) -> Result<Record> {
             name: pod(&container),
             uid: Some(format!("0a1b2c3d-4e5f-6071-8293-{index:012x}")),
         }),
-        netns: Some(Netns { path: namespace.into(), inode: 4_026_532_000 + index as u64, directory_device: 25 }),
+        netns: Some(Netns {
+            path: namespace.into(),
+            inode: 4_026_532_000 + index as u64,
+            directory_device: 25,
+        }),
         view: None,
         boot_id: "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9".to_owned(),
         since: SystemTime::now(),
@@ -101,7 +113,12 @@ pub(crate) fn theirs(server: &Server, entries: Range<usize>) -> Result<()> {
     create(server, THEIR_RESERVATIONS, entries, &reservation).map(|_| ())
 }
 
-fn create(server: &Server, path: &str, entries: Range<usize>, object: &(dyn Fn(usize) -> Result<Value> + Sync)) -> Result<Duration> {
+fn create(
+    server: &Server,
+    path: &str,
+    entries: Range<usize>,
+    object: &(dyn Fn(usize) -> Result<Value> + Sync),
+) -> Result<Duration> {
     let next = AtomicUsize::new(entries.start);
     at_once(WRITERS, |_| {
         let admin = server.admin()?;
@@ -134,7 +151,9 @@ pub(crate) fn lists_of_nothing(server: &Server, count: usize) -> Result<Duration
     let admin = server.admin()?;
     let start = Instant::now();
     for _ in 0..count {
-        admin.text(&format!("{OUR_OBJECTS}?limit=500&labelSelector=hereabouts.dev%2Fnode%3Dffffffffffffffff"))?;
+        admin.text(&format!(
+            "{OUR_OBJECTS}?limit=500&labelSelector=hereabouts.dev%2Fnode%3Dffffffffffffffff"
+        ))?;
     }
     Ok(start.elapsed())
 }
@@ -152,7 +171,9 @@ pub(crate) fn list_of_names(server: &Server) -> Result<Duration> {
         let page = admin.table(&format!("{OUR_OBJECTS}?limit=500&includeObject=None{token}"))?;
         let page: Value = serde_json::from_str(&page)?;
         match page.pointer("/metadata/continue").and_then(Value::as_str) {
-            Some(next) if !next.is_empty() => token = format!("&continue={}", next.replace('=', "%3D").replace('+', "%2B")),
+            Some(next) if !next.is_empty() => {
+                token = format!("&continue={}", next.replace('=', "%3D").replace('+', "%2B"))
+            }
             _ => return Ok(start.elapsed()),
         }
     }

@@ -85,7 +85,12 @@ impl Report {
 
     /// Returns the largest number of entries at which both plugins were measured.
     fn filled(&self) -> usize {
-        self.alone.iter().filter(|alone| 0 < alone.theirs.add.len()).map(|alone| alone.entries).max().unwrap_or(0)
+        self.alone
+            .iter()
+            .filter(|alone| 0 < alone.theirs.add.len())
+            .map(|alone| alone.entries)
+            .max()
+            .unwrap_or(0)
     }
 
     fn crowd(&self, entries: usize, at_once: usize) -> Option<&Crowd> {
@@ -102,7 +107,8 @@ impl Report {
 
     /// Writes the targets, and whether they are reached.
     pub(crate) fn write_targets(&self, text: &mut String) {
-        *text += "| to reach, beside Whereabouts in the same run | measured | |\n| --- | --- | --- |\n";
+        *text +=
+            "| to reach, beside Whereabouts in the same run | measured | |\n| --- | --- | --- |\n";
         for (target, value, unit, bar) in self.targets() {
             let reached = match (value, bar) {
                 (Some(value), Bar::AtLeast(bar)) if bar <= value => "reached",
@@ -110,7 +116,9 @@ impl Report {
                 (Some(value), _) if !value.is_nan() => "not reached",
                 _ => "-",
             };
-            let value = value.filter(|value| !value.is_nan()).map_or("not measured".to_owned(), |value| format!("{}{unit}", short(value)));
+            let value = value
+                .filter(|value| !value.is_nan())
+                .map_or("not measured".to_owned(), |value| format!("{}{unit}", short(value)));
             // Writing to a String cannot fail.
             let _ = writeln!(text, "| {target} | {value} | {reached} |");
         }
@@ -120,24 +128,67 @@ impl Report {
         let mut rows = Vec::new();
         let filled = self.filled();
         for (entries, bar) in [(0, 8.0), (filled, 100.0)] {
-            let faster = self.alone_at(entries).map(|alone| alone.theirs.add.median() / alone.ours.add.median());
-            rows.push((format!("ADD alone, {entries} entries: {bar} times as fast"), faster, " times", Bar::AtLeast(bar)));
+            let faster = self
+                .alone_at(entries)
+                .map(|alone| alone.theirs.add.median() / alone.ours.add.median());
+            rows.push((
+                format!("ADD alone, {entries} entries: {bar} times as fast"),
+                faster,
+                " times",
+                Bar::AtLeast(bar),
+            ));
         }
-        let faster = self.crowd(0, 1).and_then(|crowd| Some(crowd.theirs.as_ref()?.0.times.median() / crowd.ours.0.times.median()));
-        rows.push(("the same at 0, one ADD right after the other".to_owned(), faster, " times", Bar::AtLeast(8.0)));
+        let faster = self.crowd(0, 1).and_then(|crowd| {
+            Some(crowd.theirs.as_ref()?.0.times.median() / crowd.ours.0.times.median())
+        });
+        rows.push((
+            "the same at 0, one ADD right after the other".to_owned(),
+            faster,
+            " times",
+            Bar::AtLeast(8.0),
+        ));
         for (entries, bar) in [(0, 20.0), (filled, 200.0)] {
-            let more = self.crowd(entries, 50).and_then(|crowd| Some(crowd.ours.0.rate() / crowd.theirs.as_ref()?.0.rate()));
-            rows.push((format!("50 at once, {entries} entries: {bar} times the ADDs a second"), more, " times", Bar::AtLeast(bar)));
+            let more = self
+                .crowd(entries, 50)
+                .and_then(|crowd| Some(crowd.ours.0.rate() / crowd.theirs.as_ref()?.0.rate()));
+            rows.push((
+                format!("50 at once, {entries} entries: {bar} times the ADDs a second"),
+                more,
+                " times",
+                Bar::AtLeast(bar),
+            ));
         }
         let (ours, theirs) = (self.exact_of(Which::Ours), self.exact_of(Which::Theirs));
         let pods = ours.map_or(0, |exact| exact.filling.calls);
-        let faster = ours.zip(theirs).map(|(ours, theirs)| theirs.filling.took.as_secs_f64() / ours.filling.took.as_secs_f64());
-        rows.push((format!("{pods} pods for {pods} addresses: 15 times as fast"), faster, " times", Bar::AtLeast(15.0)));
-        rows.push(("the same: ADDs that failed".to_owned(), ours.map(|ours| ours.filling.failed as f64), "", Bar::AtMost(0.0)));
+        let faster = ours.zip(theirs).map(|(ours, theirs)| {
+            theirs.filling.took.as_secs_f64() / ours.filling.took.as_secs_f64()
+        });
+        rows.push((
+            format!("{pods} pods for {pods} addresses: 15 times as fast"),
+            faster,
+            " times",
+            Bar::AtLeast(15.0),
+        ));
+        rows.push((
+            "the same: ADDs that failed".to_owned(),
+            ours.map(|ours| ours.filling.failed as f64),
+            "",
+            Bar::AtMost(0.0),
+        ));
         let alone = self.crowd(0, 1).map(|crowd| &crowd.ours);
         let each = |storm: &Storm| storm.cost.all as f64 / storm.calls as f64;
-        rows.push(("requests of an ADD alone: 1".to_owned(), alone.map(|(add, _)| each(add)), "", Bar::AtMost(1.0)));
-        rows.push(("requests of a DEL alone: 1".to_owned(), alone.map(|(_, del)| each(del)), "", Bar::AtMost(1.0)));
+        rows.push((
+            "requests of an ADD alone: 1".to_owned(),
+            alone.map(|(add, _)| each(add)),
+            "",
+            Bar::AtMost(1.0),
+        ));
+        rows.push((
+            "requests of a DEL alone: 1".to_owned(),
+            alone.map(|(_, del)| each(del)),
+            "",
+            Bar::AtMost(1.0),
+        ));
         let nodes = self.nodes_of(Which::Ours);
         rows.push((
             "requests of an ADD, 20 nodes at once, range less than half full: 1.2".to_owned(),
@@ -146,12 +197,33 @@ impl Report {
             Bar::AtMost(1.2),
         ));
         let most = self.large.as_ref().map_or(50_000, |[_, most]| most.entries);
-        let growth = self.large.as_ref().map(|[none, most]| most.ours.add.median() / none.ours.add.median());
-        rows.push((format!("ADD at {most} entries: 1.2 times that at 0"), growth, " times", Bar::AtMost(1.2)));
-        rows.push(("peak memory: 10 MB".to_owned(), self.ours.as_ref().map(|ours| mega(ours.peak_kib * 1024)), " MB", Bar::AtMost(10.0)));
-        rows.push(("executable: 8 MB".to_owned(), self.ours.as_ref().map(|ours| mega(ours.binary_bytes)), " MB", Bar::AtMost(8.0)));
+        let growth =
+            self.large.as_ref().map(|[none, most]| most.ours.add.median() / none.ours.add.median());
+        rows.push((
+            format!("ADD at {most} entries: 1.2 times that at 0"),
+            growth,
+            " times",
+            Bar::AtMost(1.2),
+        ));
+        rows.push((
+            "peak memory: 10 MB".to_owned(),
+            self.ours.as_ref().map(|ours| mega(ours.peak_kib * 1024)),
+            " MB",
+            Bar::AtMost(10.0),
+        ));
+        rows.push((
+            "executable: 8 MB".to_owned(),
+            self.ours.as_ref().map(|ours| mega(ours.binary_bytes)),
+            " MB",
+            Bar::AtMost(8.0),
+        ));
         let slower = self.feature.as_ref().map(|feature| feature.slower[0]);
-        rows.push(("the file store's ADD with this store in the executable: 0.1 ms slower".to_owned(), slower, " ms", Bar::AtMost(0.1)));
+        rows.push((
+            "the file store's ADD with this store in the executable: 0.1 ms slower".to_owned(),
+            slower,
+            " ms",
+            Bar::AtMost(0.1),
+        ));
         rows
     }
 
@@ -167,14 +239,23 @@ impl Report {
         };
         let by_crowd = |which| {
             let point = |crowd: &Crowd| {
-                let storm = if which == Which::Ours { &crowd.ours.0 } else { &crowd.theirs.as_ref()?.0 };
+                let storm =
+                    if which == Which::Ours { &crowd.ours.0 } else { &crowd.theirs.as_ref()?.0 };
                 (crowd.entries == 0).then(|| (crowd.at_once as f64, storm.rate()))
             };
             self.crowds.iter().filter_map(point).collect::<Vec<_>>()
         };
         let series = |points: &dyn Fn(Which) -> Vec<(f64, f64)>| {
-            let line = |(which, color): (Which, _)| Series { name: which.name(), color, points: points(which) };
-            COLORS.map(line).into_iter().filter(|series| 1 < series.points.len()).collect::<Vec<_>>()
+            let line = |(which, color): (Which, _)| Series {
+                name: which.name(),
+                color,
+                points: points(which),
+            };
+            COLORS
+                .map(line)
+                .into_iter()
+                .filter(|series| 1 < series.points.len())
+                .collect::<Vec<_>>()
         };
         let entries = Chart {
             title: "Time of one ADD in the Kubernetes store",
@@ -190,8 +271,12 @@ impl Report {
             is_y_logarithmic: true,
             series: series(&by_crowd),
         };
-        let all = [("kubernetes-add-by-entries.svg", entries), ("kubernetes-adds-by-crowd.svg", crowd)];
-        all.into_iter().filter(|(_, chart)| !chart.series.is_empty()).map(|(name, chart)| (name, chart.svg())).collect()
+        let all =
+            [("kubernetes-add-by-entries.svg", entries), ("kubernetes-adds-by-crowd.svg", crowd)];
+        all.into_iter()
+            .filter(|(_, chart)| !chart.series.is_empty())
+            .map(|(name, chart)| (name, chart.svg()))
+            .collect()
     }
 }
 

@@ -33,7 +33,12 @@ impl Server {
         let theirs = directory_of(&server.directory)?.join("whereabouts.yaml");
         std::fs::write(&theirs, include_str!("whereabouts.yaml"))?;
         server.apply(&["-k".as_ref(), options.deploy.join("crd").as_os_str()])?;
-        server.apply(&["-n".as_ref(), "kube-system".as_ref(), "-f".as_ref(), options.deploy.join("node/rbac.yaml").as_os_str()])?;
+        server.apply(&[
+            "-n".as_ref(),
+            "kube-system".as_ref(),
+            "-f".as_ref(),
+            options.deploy.join("node/rbac.yaml").as_os_str(),
+        ])?;
         server.apply(&["-f".as_ref(), theirs.as_os_str()])?;
         server.wait_until_served()?;
         Ok(server)
@@ -94,9 +99,13 @@ impl Server {
         let asked = serde_json::json!({ "spec": { "expirationSeconds": 36_000 } });
         let (status, answer) = self.admin()?.status(Method::Post, &path, Some(&asked))?;
         let answer: Value = serde_json::from_slice(&answer)?;
-        let token = answer.pointer("/status/token").and_then(Value::as_str).with_context(|| format!("{path} answered {status}"))?;
+        let token = answer
+            .pointer("/status/token")
+            .and_then(Value::as_str)
+            .with_context(|| format!("{path} answered {status}"))?;
         let text = std::fs::read_to_string(self.kubeconfig())?;
-        let (front, _) = text.split_once("token: ").context("the administrator's kubeconfig has no token")?;
+        let (front, _) =
+            text.split_once("token: ").context("the administrator's kubeconfig has no token")?;
         let written = self.directory.join(format!("{account}.kubeconfig"));
         std::fs::write(&written, format!("{front}token: {token}\n"))?;
         Ok(written)
@@ -134,8 +143,10 @@ fn succeeded(command: &mut Command) -> Result<()> {
 /// The path of hereabouts' objects.
 pub(crate) const OUR_OBJECTS: &str = "/apis/hereabouts.dev/v1alpha1/ipallocations";
 /// The paths of Whereabouts' objects.
-pub(crate) const THEIR_POOLS: &str = "/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/kube-system/ippools";
-pub(crate) const THEIR_RESERVATIONS: &str = "/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/kube-system/overlappingrangeipreservations";
+pub(crate) const THEIR_POOLS: &str =
+    "/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/kube-system/ippools";
+pub(crate) const THEIR_RESERVATIONS: &str =
+    "/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/kube-system/overlappingrangeipreservations";
 
 /// The administrator, who is exempt from priority and fairness.
 pub(crate) struct Admin(Client);
@@ -145,7 +156,12 @@ impl Admin {
     ///
     /// # Errors
     /// Fails if there is no answer.
-    pub(crate) fn status(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Vec<u8>)> {
+    pub(crate) fn status(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Vec<u8>)> {
         let body = body.map(Value::to_string);
         let content = body.as_ref().map(|body| (JSON, body.as_bytes()));
         let answer = self.0.call(&Request { method, path, accept: JSON, content }, PATIENCE)?;
@@ -159,7 +175,10 @@ impl Admin {
     pub(crate) fn create(&self, path: &str, object: &Value) -> Result<()> {
         match self.status(Method::Post, path, Some(object))? {
             (201, _) => Ok(()),
-            (status, answer) => bail!("creating in {path} was answered with {status}: {}", String::from_utf8_lossy(&answer)),
+            (status, answer) => bail!(
+                "creating in {path} was answered with {status}: {}",
+                String::from_utf8_lossy(&answer)
+            ),
         }
     }
 
@@ -170,7 +189,10 @@ impl Admin {
     pub(crate) fn delete(&self, path: &str) -> Result<()> {
         match self.status(Method::Delete, path, None)? {
             (200 | 404, _) => Ok(()),
-            (status, answer) => bail!("deleting {path} was answered with {status}: {}", String::from_utf8_lossy(&answer)),
+            (status, answer) => bail!(
+                "deleting {path} was answered with {status}: {}",
+                String::from_utf8_lossy(&answer)
+            ),
         }
     }
 

@@ -64,14 +64,24 @@ pub(crate) fn storm(
             if verb == Verb::Del {
                 // Removed before the call: from the middle of the call on, another container may
                 // get the address.
-                holders.lock().map_err(|_| anyhow!("another worker panicked"))?.retain(|_, holder| *holder != index);
+                holders
+                    .lock()
+                    .map_err(|_| anyhow!("another worker panicked"))?
+                    .retain(|_, holder| *holder != index);
             }
             let called = node.call(verb, &container(index))?;
             let mut seen = seen.lock().map_err(|_| anyhow!("another worker panicked"))?;
             match called.outcome {
                 Ok(address) if verb == Verb::Add => {
-                    let other = holders.lock().map_err(|_| anyhow!("another worker panicked"))?.insert(address.clone(), index);
-                    ensure!(other.is_none(), "{}: two containers hold {address}", node.which.name());
+                    let other = holders
+                        .lock()
+                        .map_err(|_| anyhow!("another worker panicked"))?
+                        .insert(address.clone(), index);
+                    ensure!(
+                        other.is_none(),
+                        "{}: two containers hold {address}",
+                        node.which.name()
+                    );
                     seen.times.push(called.took);
                 }
                 Ok(_) => seen.times.push(called.took),

@@ -10,9 +10,18 @@ impl Report {
     /// Returns the whole report as Markdown.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::new();
-        let versions: Vec<&str> = [&self.ours, &self.theirs].into_iter().flatten().map(|size| size.version.as_str()).collect();
+        let versions: Vec<&str> = [&self.ours, &self.theirs]
+            .into_iter()
+            .flatten()
+            .map(|size| size.version.as_str())
+            .collect();
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{}; {}; kube-apiserver and etcd on the same machine.", self.machine, versions.join(", "));
+        let _ = writeln!(
+            text,
+            "{}; {}; kube-apiserver and etcd on the same machine.",
+            self.machine,
+            versions.join(", ")
+        );
         let _ = writeln!(
             text,
             "A flush (4 KiB written in place, fdatasync) costs {} ms here (median; p99 {} ms); load before the run: {}.\n",
@@ -44,11 +53,19 @@ impl Report {
                     continue;
                 }
                 let cold = match who {
-                    Which::Ours => format!("{} / {}", short(alone.cold.median()), short(alone.cold.worst())),
+                    Which::Ours => {
+                        format!("{} / {}", short(alone.cold.median()), short(alone.cold.worst()))
+                    }
                     Which::Theirs => "-".to_owned(),
                 };
                 let (add, del) = (both(&pairs.add), both(&pairs.del));
-                let _ = writeln!(text, "| {} | {} | {add} | {del} | {} | {cold} |", alone.entries, who.name(), pairs.add.len());
+                let _ = writeln!(
+                    text,
+                    "| {} | {} | {add} | {del} | {} | {cold} |",
+                    alone.entries,
+                    who.name(),
+                    pairs.add.len()
+                );
             }
         }
         if self.large.is_some() {
@@ -64,7 +81,14 @@ impl Report {
             let theirs = crowd.theirs.as_ref().map(|storms| (Which::Theirs, storms));
             for (who, (add, del)) in [(Which::Ours, &crowd.ours)].into_iter().chain(theirs) {
                 let dels = if del.calls == 0 { "-".to_owned() } else { short(del.rate()) };
-                let _ = writeln!(text, "| {} | {} | {} | {} | {dels} |", crowd.at_once, crowd.entries, who.name(), row(add));
+                let _ = writeln!(
+                    text,
+                    "| {} | {} | {} | {} | {dels} |",
+                    crowd.at_once,
+                    crowd.entries,
+                    who.name(),
+                    row(add)
+                );
             }
         }
     }
@@ -79,10 +103,20 @@ impl Report {
         );
         for seen in &self.nodes {
             let first = if seen.which == Which::Ours { "ADD until half full" } else { "ADD" };
-            let all = [(first, Some(&seen.first)), ("ADD until full", seen.second.as_ref()), ("DEL", Some(&seen.del))];
+            let all = [
+                (first, Some(&seen.first)),
+                ("ADD until full", seen.second.as_ref()),
+                ("DEL", Some(&seen.del)),
+            ];
             for (what, storm) in all {
                 let Some(storm) = storm else { continue };
-                let _ = writeln!(text, "| {} | {what} | {} | {} |", seen.which.name(), row(storm), requests(storm));
+                let _ = writeln!(
+                    text,
+                    "| {} | {what} | {} | {} |",
+                    seen.which.name(),
+                    row(storm),
+                    requests(storm)
+                );
             }
         }
     }
@@ -97,11 +131,21 @@ impl Report {
             filling.calls
         );
         for exact in &self.exact {
-            let all = [("ADD", Some(&exact.filling)), ("ADD when full", Some(&exact.full)), ("DEL", exact.emptying.as_ref())];
+            let all = [
+                ("ADD", Some(&exact.filling)),
+                ("ADD when full", Some(&exact.full)),
+                ("DEL", exact.emptying.as_ref()),
+            ];
             for (what, storm) in all {
                 let Some(storm) = storm else { continue };
                 let seconds = short(storm.took.as_secs_f64());
-                let _ = writeln!(text, "| {} | {what} | {} | {} | {seconds} |", exact.which.name(), row(storm), requests(storm));
+                let _ = writeln!(
+                    text,
+                    "| {} | {what} | {} | {} | {seconds} |",
+                    exact.which.name(),
+                    row(storm),
+                    requests(storm)
+                );
             }
         }
     }
@@ -112,7 +156,11 @@ impl Report {
                   | --- | --- | --- | --- | --- | --- |\n";
         let cost = |storm: &Storm| match storm.calls {
             0 => "-".to_owned(),
-            calls => format!("{} / {}", short(storm.cost.apiserver / calls as f64), short(storm.cost.etcd / calls as f64)),
+            calls => format!(
+                "{} / {}",
+                short(storm.cost.apiserver / calls as f64),
+                short(storm.cost.etcd / calls as f64)
+            ),
         };
         let asked = |storm: &Storm| match storm.calls {
             0 => "-".to_owned(),
@@ -122,8 +170,12 @@ impl Report {
             let theirs = crowd.theirs.as_ref().map(|storms| (Which::Theirs, storms));
             for (who, (add, del)) in [(Which::Ours, &crowd.ours)].into_iter().chain(theirs) {
                 let (at_once, entries, who) = (crowd.at_once, crowd.entries, who.name());
-                let (requests, add, del) = (format!("{} / {}", asked(add), asked(del)), cost(add), cost(del));
-                let _ = writeln!(text, "| {at_once} | {entries} | {who} | {add} | {del} | {requests} |");
+                let (requests, add, del) =
+                    (format!("{} / {}", asked(add), asked(del)), cost(add), cost(del));
+                let _ = writeln!(
+                    text,
+                    "| {at_once} | {entries} | {who} | {add} | {del} | {requests} |"
+                );
             }
         }
     }
@@ -131,7 +183,13 @@ impl Report {
     fn write_sizes(&self, text: &mut String) {
         *text += "\n| | peak memory MB | executable MB |\n| --- | --- | --- |\n";
         for size in [&self.ours, &self.theirs].into_iter().flatten() {
-            let _ = writeln!(text, "| {} | {} | {} |", size.version, short(mega(size.peak_kib * 1024)), short(mega(size.binary_bytes)));
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} |",
+                size.version,
+                short(mega(size.peak_kib * 1024)),
+                short(mega(size.binary_bytes))
+            );
         }
         let Some(feature) = &self.feature else { return };
         let _ = writeln!(
@@ -143,7 +201,12 @@ impl Report {
         for (verb, name) in ["ADD", "DEL"].into_iter().enumerate() {
             let of = |times: &[Times; 2]| times.get(verb).map_or(f64::NAN, Times::median);
             let difference = feature.slower.get(verb).copied().unwrap_or(f64::NAN);
-            let _ = writeln!(text, "| {name} | {:.3} | {:.3} | {difference:.3} |", of(&feature.with), of(&feature.without));
+            let _ = writeln!(
+                text,
+                "| {name} | {:.3} | {:.3} | {difference:.3} |",
+                of(&feature.with),
+                of(&feature.without)
+            );
         }
     }
 }
@@ -154,14 +217,25 @@ fn row(storm: &Storm) -> String {
         0 => "-".to_owned(),
         _ => format!("{} / {}", short(storm.times.median()), short(storm.times.worst())),
     };
-    let rate = if storm.times.len() == 0 { storm.calls as f64 / storm.took.as_secs_f64() } else { storm.rate() };
+    let rate = if storm.times.len() == 0 {
+        storm.calls as f64 / storm.took.as_secs_f64()
+    } else {
+        storm.rate()
+    };
     format!("{} | {} | {times} | {}", storm.calls, short(rate), storm.failed)
 }
 
 /// Returns the requests per call, the LISTs, and the requests that priority and fairness rejected.
 fn requests(storm: &Storm) -> String {
-    let lists = ["ipallocations", "ippools"].map(|resource| storm.cost.of("LIST", resource)).iter().sum::<u64>();
-    format!("{} | {lists} | {}", short(storm.cost.all as f64 / storm.calls as f64), storm.cost.turned_away)
+    let lists = ["ipallocations", "ippools"]
+        .map(|resource| storm.cost.of("LIST", resource))
+        .iter()
+        .sum::<u64>();
+    format!(
+        "{} | {lists} | {}",
+        short(storm.cost.all as f64 / storm.calls as f64),
+        storm.cost.turned_away
+    )
 }
 
 fn write_growth(text: &mut String, growth: &Growth) {

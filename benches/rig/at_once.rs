@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 /// The first error of a worker.
-pub(crate) fn at_once(workers: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<Duration> {
+pub(crate) fn at_once(
+    workers: usize,
+    work: impl Fn(usize) -> Result<()> + Sync,
+) -> Result<Duration> {
     let ready = Barrier::new(workers + 1);
     std::thread::scope(|scope| {
         let (work, ready) = (&work, &ready);

@@ -40,7 +40,11 @@ impl Chart<'_> {
             escaped(self.title)
         );
         let _ = writeln!(text, "<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>");
-        let _ = writeln!(text, "<text x=\"{LEFT}\" y=\"28\" font-size=\"16\" font-weight=\"bold\">{}</text>", escaped(self.title));
+        let _ = writeln!(
+            text,
+            "<text x=\"{LEFT}\" y=\"28\" font-size=\"16\" font-weight=\"bold\">{}</text>",
+            escaped(self.title)
+        );
         self.write_legend(&mut text);
         self.write_axes(&mut text);
         for series in &self.series {
@@ -53,7 +57,11 @@ impl Chart<'_> {
     fn write_legend(&self, text: &mut String) {
         for (at, Series { name, color, .. }) in self.series.iter().enumerate() {
             let x = LEFT + 230.0 * at as f64;
-            let _ = writeln!(text, "<line x1=\"{x}\" y1=\"52\" x2=\"{}\" y2=\"52\" stroke=\"{color}\" stroke-width=\"3\"/>", x + 28.0);
+            let _ = writeln!(
+                text,
+                "<line x1=\"{x}\" y1=\"52\" x2=\"{}\" y2=\"52\" stroke=\"{color}\" stroke-width=\"3\"/>",
+                x + 28.0
+            );
             let _ = writeln!(text, "<text x=\"{}\" y=\"56\">{}</text>", x + 36.0, escaped(name));
         }
     }
@@ -61,50 +69,98 @@ impl Chart<'_> {
     fn write_axes(&self, text: &mut String) {
         for value in self.y_ticks() {
             let y = self.y(value);
-            let _ = writeln!(text, "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{RIGHT}\" y2=\"{y:.1}\" stroke=\"#d0d7de\"/>");
-            let _ = writeln!(text, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", LEFT - 8.0, y + 4.0, plain(value));
+            let _ = writeln!(
+                text,
+                "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{RIGHT}\" y2=\"{y:.1}\" stroke=\"#d0d7de\"/>"
+            );
+            let _ = writeln!(
+                text,
+                "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                LEFT - 8.0,
+                y + 4.0,
+                plain(value)
+            );
         }
         for value in self.x_values() {
             let x = self.x(value);
-            let _ = writeln!(text, "<line x1=\"{x:.1}\" y1=\"{BOTTOM}\" x2=\"{x:.1}\" y2=\"{}\" stroke=\"#1f2328\"/>", BOTTOM + 5.0);
-            let _ = writeln!(text, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", BOTTOM + 20.0, plain(value));
+            let _ = writeln!(
+                text,
+                "<line x1=\"{x:.1}\" y1=\"{BOTTOM}\" x2=\"{x:.1}\" y2=\"{}\" stroke=\"#1f2328\"/>",
+                BOTTOM + 5.0
+            );
+            let _ = writeln!(
+                text,
+                "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+                BOTTOM + 20.0,
+                plain(value)
+            );
         }
-        let _ = writeln!(text, "<path d=\"M{LEFT} {TOP}V{BOTTOM}H{RIGHT}\" fill=\"none\" stroke=\"#1f2328\"/>");
+        let _ = writeln!(
+            text,
+            "<path d=\"M{LEFT} {TOP}V{BOTTOM}H{RIGHT}\" fill=\"none\" stroke=\"#1f2328\"/>"
+        );
         let (middle, low) = (f64::midpoint(LEFT, RIGHT), BOTTOM + 46.0);
-        let _ = writeln!(text, "<text x=\"{middle}\" y=\"{low}\" text-anchor=\"middle\">{}</text>", escaped(self.x_label));
+        let _ = writeln!(
+            text,
+            "<text x=\"{middle}\" y=\"{low}\" text-anchor=\"middle\">{}</text>",
+            escaped(self.x_label)
+        );
         let side = f64::midpoint(TOP, BOTTOM);
-        let turned = format!("x=\"20\" y=\"{side}\" transform=\"rotate(-90 20 {side})\" text-anchor=\"middle\"");
+        let turned = format!(
+            "x=\"20\" y=\"{side}\" transform=\"rotate(-90 20 {side})\" text-anchor=\"middle\""
+        );
         let _ = writeln!(text, "<text {turned}>{}</text>", escaped(self.y_label));
     }
 
     fn write_series(&self, text: &mut String, series: &Series) {
         let Series { color, points, .. } = series;
-        let line: Vec<String> = points.iter().map(|(x, y)| format!("{:.1},{:.1}", self.x(*x), self.y(*y))).collect();
-        let _ = writeln!(text, "<polyline points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>", line.join(" "));
+        let line: Vec<String> =
+            points.iter().map(|(x, y)| format!("{:.1},{:.1}", self.x(*x), self.y(*y))).collect();
+        let _ = writeln!(
+            text,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>",
+            line.join(" ")
+        );
         for &(x, y) in points {
             let (at, height) = (self.x(x), self.y(y));
-            let _ = writeln!(text, "<circle cx=\"{at:.1}\" cy=\"{height:.1}\" r=\"3.5\" fill=\"{color}\"/>");
+            let _ = writeln!(
+                text,
+                "<circle cx=\"{at:.1}\" cy=\"{height:.1}\" r=\"3.5\" fill=\"{color}\"/>"
+            );
             // The values of the lowest line are below it if there is room above the axis. All
             // others are above their line.
             let others = self.series.iter().filter(|other| !std::ptr::eq(*other, series));
-            let is_lowest = others.flat_map(|other| &other.points).filter(|other| (other.0 - x).abs() < 0.5).all(|other| y <= other.1);
+            let is_lowest = others
+                .flat_map(|other| &other.points)
+                .filter(|other| (other.0 - x).abs() < 0.5)
+                .all(|other| y <= other.1);
             let has_room = 1 < self.series.len() && height + 22.0 < BOTTOM;
             let offset = if is_lowest && has_room { 18.0 } else { -9.0 };
             let style = format!("text-anchor=\"middle\" font-size=\"11\" fill=\"{color}\"");
-            let _ = writeln!(text, "<text x=\"{at:.1}\" y=\"{:.1}\" {style}>{}</text>", height + offset, value(y));
+            let _ = writeln!(
+                text,
+                "<text x=\"{at:.1}\" y=\"{:.1}\" {style}>{}</text>",
+                height + offset,
+                value(y)
+            );
         }
     }
 
     /// Returns each `x` that has a point, once.
     fn x_values(&self) -> Vec<f64> {
-        let mut all: Vec<f64> = self.series.iter().flat_map(|series| &series.points).map(|point| point.0).collect();
+        let mut all: Vec<f64> =
+            self.series.iter().flat_map(|series| &series.points).map(|point| point.0).collect();
         all.sort_by(f64::total_cmp);
         all.dedup();
         all
     }
 
     fn highest(&self) -> f64 {
-        self.series.iter().flat_map(|series| &series.points).map(|point| point.1).fold(f64::MIN_POSITIVE, f64::max)
+        self.series
+            .iter()
+            .flat_map(|series| &series.points)
+            .map(|point| point.1)
+            .fold(f64::MIN_POSITIVE, f64::max)
     }
 
     /// Returns the ends of the `y` axis: whole powers of ten, or 0 and the first tick at or above
@@ -147,7 +203,11 @@ impl Chart<'_> {
 /// Returns a step of 1, 2 or 5 times a power of ten. Four to eight steps reach the highest value.
 fn step(highest: f64) -> f64 {
     let power = 10f64.powf((highest / 4.0).log10().floor());
-    [5.0, 2.0, 1.0].into_iter().map(|digit| digit * power).find(|step| *step * 4.0 <= highest).unwrap_or(power)
+    [5.0, 2.0, 1.0]
+        .into_iter()
+        .map(|digit| digit * power)
+        .find(|step| *step * 4.0 <= highest)
+        .unwrap_or(power)
 }
 
 /// Formats a number with three significant digits.
@@ -160,7 +220,11 @@ fn value(number: f64) -> String {
 }
 
 fn plain(number: f64) -> String {
-    if (number - number.round()).abs() < 1e-9 { format!("{number:.0}") } else { format!("{number}") }
+    if (number - number.round()).abs() < 1e-9 {
+        format!("{number:.0}")
+    } else {
+        format!("{number}")
+    }
 }
 
 fn escaped(text: &str) -> String {
@@ -173,8 +237,15 @@ mod tests {
 
     fn chart(is_y_logarithmic: bool) -> Chart<'static> {
         let ours = Series { name: "ours", color: "#000", points: vec![(0.0, 1.5), (1000.0, 1.6)] };
-        let theirs = Series { name: "a & b", color: "#111", points: vec![(0.0, 2.0), (1000.0, 320.0)] };
-        Chart { title: "t", x_label: "x", y_label: "y", is_y_logarithmic, series: vec![ours, theirs] }
+        let theirs =
+            Series { name: "a & b", color: "#111", points: vec![(0.0, 2.0), (1000.0, 320.0)] };
+        Chart {
+            title: "t",
+            x_label: "x",
+            y_label: "y",
+            is_y_logarithmic,
+            series: vec![ours, theirs],
+        }
     }
 
     #[test]
@@ -186,7 +257,9 @@ mod tests {
     fn every_point_has_its_value_and_every_line_its_name() {
         for is_y_logarithmic in [true, false] {
             let text = chart(is_y_logarithmic).svg();
-            for part in [">1.50<", ">1.60<", ">2.00<", ">320<", ">ours<", ">a &amp; b<", "fill=\"#ffffff\""] {
+            for part in
+                [">1.50<", ">1.60<", ">2.00<", ">320<", ">ours<", ">a &amp; b<", "fill=\"#ffffff\""]
+            {
                 assert!(text.contains(part), "{part} is not in {text}");
             }
             assert_eq!(text.matches("<circle").count(), 4);

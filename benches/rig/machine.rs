@@ -18,7 +18,9 @@ const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 /// # Errors
 /// Fails if the directory is on tmpfs or ramfs, or cannot be examined.
 pub(crate) fn refuse_memory(directory: &Path) -> Result<()> {
-    let kind = statfs(directory).with_context(|| format!("statfs {}", directory.display()))?.filesystem_type();
+    let kind = statfs(directory)
+        .with_context(|| format!("statfs {}", directory.display()))?
+        .filesystem_type();
     ensure!(
         kind != TMPFS_MAGIC && kind != RAMFS_MAGIC,
         "expected a directory on a disk, not in memory, where a flush costs nothing: {}",
@@ -34,14 +36,25 @@ pub(crate) fn refuse_memory(directory: &Path) -> Result<()> {
 pub(crate) fn describe(directory: &Path) -> Result<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
     let model = ["model name", "Model", "Hardware"].iter().find_map(|key| {
-        cpuinfo.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.trim() == *key).map(|(_, value)| value.trim()))
+        cpuinfo.lines().find_map(|line| {
+            line.split_once(':')
+                .filter(|(name, _)| name.trim() == *key)
+                .map(|(_, value)| value.trim())
+        })
     });
     // The cores of the machine. This process may be limited to one of them.
-    let cores = cpuinfo.lines().filter(|line| line.split(':').next().is_some_and(|name| name.trim() == "processor")).count();
+    let cores = cpuinfo
+        .lines()
+        .filter(|line| line.split(':').next().is_some_and(|name| name.trim() == "processor"))
+        .count();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let filesystem = filesystem(directory)?;
     let model = model.unwrap_or("unknown processor");
-    Ok(format!("{model}, {cores} cores, Linux {}, {}, {filesystem}", kernel.trim(), std::env::consts::ARCH))
+    Ok(format!(
+        "{model}, {cores} cores, Linux {}, {}, {filesystem}",
+        kernel.trim(),
+        std::env::consts::ARCH
+    ))
 }
 
 /// Returns the name of the filesystem. Among the mount points above the directory, it uses the
@@ -101,13 +114,18 @@ pub(crate) fn flush_cost(directory: &Path) -> Result<Times> {
 /// Fails if `/proc` cannot be read.
 pub(crate) fn own_peak() -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc/self/status")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .context("no VmHWM in /proc/self/status")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }
 
 /// The Go modules whose version is in the executable, and their names in the report.
-const MODULES: [(&str, &[u8]); 2] =
-    [("host-local", b"github.com/containernetworking/plugins\tv"), ("Whereabouts", b"github.com/k8snetworkplumbingwg/whereabouts\tv")];
+const MODULES: [(&str, &[u8]); 2] = [
+    ("host-local", b"github.com/containernetworking/plugins\tv"),
+    ("Whereabouts", b"github.com/k8snetworkplumbingwg/whereabouts\tv"),
+];
 
 /// Returns the name and the version of a program. hereabouts prints them. For other programs, Go
 /// writes the version of their module into the executable.
@@ -118,7 +136,8 @@ pub(crate) fn version(program: &Path) -> Result<String> {
     let bytes = fs::read(program)?;
     for (name, module) in MODULES {
         if let Some(at) = bytes.windows(module.len()).position(|window| window == module) {
-            let digits = bytes.iter().skip(at + module.len()).take_while(|byte| byte.is_ascii_graphic());
+            let digits =
+                bytes.iter().skip(at + module.len()).take_while(|byte| byte.is_ascii_graphic());
             return Ok(format!("{name} {}", String::from_utf8(digits.copied().collect())?));
         }
     }

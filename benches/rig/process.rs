@@ -51,7 +51,8 @@ pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Result<Ended> {
 
     let mut stdout = Vec::new();
     let start = Instant::now();
-    let mut child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    let mut child =
+        command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
     if let Some(mut pipe) = child.stdout.take() {
         pipe.read_to_end(&mut stdout)?;
     }
@@ -61,7 +62,10 @@ pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Result<Ended> {
 
 /// Waits for a child, and returns its wait status and its peak memory. `Child::wait` does not
 /// return the peak memory.
-#[allow(unsafe_code, reason = "no safe crate that the project has wraps wait4; both out-parameters are plain data")]
+#[allow(
+    unsafe_code,
+    reason = "no safe crate that the project has wraps wait4; both out-parameters are plain data"
+)]
 fn reap(pid: u32) -> Result<(i32, u64)> {
     let pid = libc::pid_t::try_from(pid)?;
     let mut status = 0;
@@ -103,13 +107,21 @@ impl Verb {
 /// # Errors
 /// Fails if there are more or fewer.
 pub(crate) fn address(answer: &[u8], expected: usize) -> Result<String> {
-    let result: serde_json::Value = serde_json::from_slice(answer).context("ADD answered no JSON")?;
+    let result: serde_json::Value =
+        serde_json::from_slice(answer).context("ADD answered no JSON")?;
     match result.get("ips").and_then(|ips| ips.as_array()).map(Vec::as_slice) {
         Some(ips @ [ip, ..]) if ips.len() == expected => {
-            let text = ip.get("address").and_then(|address| address.as_str()).context("ADD answered no address")?;
-            let subnet: ipnet::IpNet = text.parse().with_context(|| format!("ADD answered no address: {text}"))?;
+            let text = ip
+                .get("address")
+                .and_then(|address| address.as_str())
+                .context("ADD answered no address")?;
+            let subnet: ipnet::IpNet =
+                text.parse().with_context(|| format!("ADD answered no address: {text}"))?;
             Ok(subnet.addr().to_string())
         }
-        _ => bail!("ADD answered not exactly {expected} addresses: {}", String::from_utf8_lossy(answer)),
+        _ => bail!(
+            "ADD answered not exactly {expected} addresses: {}",
+            String::from_utf8_lossy(answer)
+        ),
     }
 }

@@ -65,7 +65,11 @@ impl Blocks {
 
     /// Returns the merged ranges in order, IPv4 first.
     pub fn ranges(&self) -> impl Iterator<Item = Range> + '_ {
-        let of = |family: Family| self.spans(family).iter().map(move |&(first, last)| Range::spanning(family, first, last));
+        let of = |family: Family| {
+            self.spans(family)
+                .iter()
+                .map(move |&(first, last)| Range::spanning(family, first, last))
+        };
         of(Family::V4).chain(of(Family::V6))
     }
 
@@ -95,22 +99,35 @@ mod tests {
             for &(c, d) in &spans {
                 let blocks: Blocks = [range(c, d), range(a, b)].into_iter().collect();
                 let left = AddrSet::outside(&range(2, 7), &[&blocks]);
-                let left_of_two =
-                    AddrSet::outside(&range(2, 7), &[&[range(a, b)].into_iter().collect(), &[range(c, d)].into_iter().collect()]);
+                let left_of_two = AddrSet::outside(
+                    &range(2, 7),
+                    &[&[range(a, b)].into_iter().collect(), &[range(c, d)].into_iter().collect()],
+                );
                 assert_eq!(left, left_of_two);
                 for n in 0..9 {
                     let held = (a..=b).contains(&n) || (c..=d).contains(&n);
                     assert_eq!(blocks.contains(address(Family::V4, n)), held);
-                    assert_eq!(left.contains(address(Family::V4, n)), !held && (2..=7).contains(&n), "{a}-{b} {c}-{d} {n}");
+                    assert_eq!(
+                        left.contains(address(Family::V4, n)),
+                        !held && (2..=7).contains(&n),
+                        "{a}-{b} {c}-{d} {n}"
+                    );
                 }
-                assert!(blocks.v4.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "sorted, disjoint, not adjacent");
+                assert!(
+                    blocks.v4.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0),
+                    "sorted, disjoint, not adjacent"
+                );
             }
         }
     }
 
     #[test]
     fn the_end_of_a_family_is_no_overflow() {
-        let all = Range::new("::".parse().unwrap(), "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()).unwrap();
+        let all = Range::new(
+            "::".parse().unwrap(),
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(),
+        )
+        .unwrap();
         let last = Range::single(all.last_address());
         let blocks: Blocks = [last, all, last].into_iter().collect();
         assert_eq!(blocks.ranges().collect::<Vec<_>>(), [all]);

@@ -106,9 +106,15 @@ pub fn parse_address(text: &str) -> Result<IpAddr, AddrError> {
     if text.contains('%') {
         return Err(AddrError("expected an address without a zone"));
     }
-    let parsed = if text.contains(':') { text.parse::<Ipv6Addr>().ok().map(IpAddr::V6) } else { parse_v4(text).map(IpAddr::V4) };
+    let parsed = if text.contains(':') {
+        text.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+    } else {
+        parse_v4(text).map(IpAddr::V4)
+    };
     match parsed {
-        Some(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => Err(AddrError("expected a plain address, not an IPv4-mapped one")),
+        Some(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => {
+            Err(AddrError("expected a plain address, not an IPv4-mapped one"))
+        }
         Some(address) => Ok(address),
         None => Err(AddrError("expected an IPv4 or IPv6 address")),
     }
@@ -132,9 +138,12 @@ fn parse_v4(text: &str) -> Option<Ipv4Addr> {
 /// # Errors
 /// Fails for a missing or impossible length, or an invalid address.
 pub fn parse_prefixed(text: &str) -> Result<(IpAddr, u8), AddrError> {
-    let (address, length) = text.split_once('/').ok_or(AddrError("expected an address with a prefix length, such as 10.0.0.0/24"))?;
+    let (address, length) = text
+        .split_once('/')
+        .ok_or(AddrError("expected an address with a prefix length, such as 10.0.0.0/24"))?;
     let address = parse_address(address)?;
-    let digits = !length.is_empty() && length.len() <= 3 && length.bytes().all(|b| b.is_ascii_digit());
+    let digits =
+        !length.is_empty() && length.len() <= 3 && length.bytes().all(|b| b.is_ascii_digit());
     let length = if digits { length.parse::<u8>().ok() } else { None };
     match length {
         Some(length) if length <= Family::of(address).bits() => Ok((address, length)),
@@ -148,7 +157,14 @@ mod tests {
 
     #[test]
     fn numbers_and_addresses_are_inverse() {
-        for text in ["0.0.0.0", "10.1.2.3", "255.255.255.255", "::", "2001:db8::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] {
+        for text in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "255.255.255.255",
+            "::",
+            "2001:db8::1",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ] {
             let ip: IpAddr = text.parse().unwrap();
             assert_eq!(address(Family::of(ip), number(ip)), ip);
         }

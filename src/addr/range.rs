@@ -62,14 +62,20 @@ impl Range {
     /// Returns whether the address is in this range.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.family == Family::of(address) && self.first <= number(address) && number(address) <= self.last
+        self.family == Family::of(address)
+            && self.first <= number(address)
+            && number(address) <= self.last
     }
 
     /// Returns the addresses that two ranges have in common, or `None` if there are none.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         let (first, last) = (self.first.max(other.first), self.last.min(other.last));
-        (self.family == other.family && first <= last).then_some(Self { family: self.family, first, last })
+        (self.family == other.family && first <= last).then_some(Self {
+            family: self.family,
+            first,
+            last,
+        })
     }
 }
 

@@ -35,7 +35,8 @@ impl AddrSet {
     /// Returns the set of the addresses of a range that are in none of the blocks.
     #[must_use]
     pub fn outside(range: &Range, blocks: &[&Blocks]) -> Self {
-        let mut taken: Vec<(u128, u128)> = blocks.iter().flat_map(|blocks| blocks.within(range)).copied().collect();
+        let mut taken: Vec<(u128, u128)> =
+            blocks.iter().flat_map(|blocks| blocks.within(range)).copied().collect();
         taken.sort_unstable();
         let (mut spans, mut next) = (Vec::with_capacity(taken.len() + 1), Some(range.first()));
         for (first, last) in taken {
@@ -104,7 +105,9 @@ impl AddrSet {
     /// Returns the number of addresses. Saturates at 2^128 - 1.
     #[must_use]
     pub fn count(&self) -> u128 {
-        self.spans.iter().fold(0u128, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)))
+        self.spans
+            .iter()
+            .fold(0u128, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)))
     }
 
     /// Returns the address that has `number` addresses of the set below it.
@@ -270,9 +273,13 @@ mod tests {
                     assert_eq!(set.contains(v4(n)), plain.contains(&n), "{a}-{b} {c}-{d} {n}");
                 }
                 assert_eq!(set.count(), plain.len() as u128);
-                let in_order: Vec<_> = (0..=plain.len() as u128).map_while(|number| set.nth(number)).collect();
+                let in_order: Vec<_> =
+                    (0..=plain.len() as u128).map_while(|number| set.nth(number)).collect();
                 assert_eq!(in_order, plain.iter().map(|n| v4(*n)).collect::<Vec<_>>());
-                assert!(set.spans.windows(2).all(|w| w[0].1 + 1 < w[1].0), "sorted, disjoint, not adjacent");
+                assert!(
+                    set.spans.windows(2).all(|w| w[0].1 + 1 < w[1].0),
+                    "sorted, disjoint, not adjacent"
+                );
             }
         }
     }
@@ -299,7 +306,10 @@ mod tests {
     #[test]
     fn the_last_shard_of_a_family_has_no_next() {
         assert_eq!(Shard::of("255.255.255.255".parse().unwrap()).next(), None);
-        assert_eq!(Shard::of("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()).next(), None);
+        assert_eq!(
+            Shard::of("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()).next(),
+            None
+        );
     }
 
     #[test]
@@ -317,7 +327,11 @@ mod tests {
 
     #[test]
     fn counting_everything_saturates() {
-        let all = Range::new("::".parse().unwrap(), "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()).unwrap();
+        let all = Range::new(
+            "::".parse().unwrap(),
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(),
+        )
+        .unwrap();
         assert_eq!(AddrSet::from_range(&all).count(), u128::MAX);
     }
 }

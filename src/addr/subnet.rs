@@ -16,8 +16,10 @@ impl Subnet {
     /// # Errors
     /// Fails for a length that is too large for the family.
     pub fn new(address: IpAddr, length: u8) -> Result<Self, AddrError> {
-        IpNet::new(address, length)
-            .map_or(Err(AddrError("expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6)")), |net| Ok(Self(net.trunc())))
+        IpNet::new(address, length).map_or(
+            Err(AddrError("expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6)")),
+            |net| Ok(Self(net.trunc())),
+        )
     }
 
     /// Parses CIDR notation. Clears the host bits.
@@ -68,7 +70,11 @@ impl Subnet {
     #[must_use]
     pub fn usable(&self) -> Range {
         let whole = self.whole();
-        if self.length() + 1 < self.family().bits() { Range::spanning(self.family(), whole.first() + 1, whole.last() - 1) } else { whole }
+        if self.length() + 1 < self.family().bits() {
+            Range::spanning(self.family(), whole.first() + 1, whole.last() - 1)
+        } else {
+            whole
+        }
     }
 }
 

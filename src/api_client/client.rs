@@ -113,22 +113,35 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn open(kubeconfig: &Path, proxy: &ProxyVariables) -> Result<Self, ClientError> {
-        let malformed = |reason: String| ClientError::Malformed { path: kubeconfig.to_owned(), reason };
+        let malformed =
+            |reason: String| ClientError::Malformed { path: kubeconfig.to_owned(), reason };
         let read = Kubeconfig::read(kubeconfig)?;
         let tls = Tls::new(&read).map_err(malformed)?;
         let proxy = proxy_of(kubeconfig, &read, proxy)?;
         let name = match (&read.tls_server_name, &read.server.host) {
             (Some(name), _) => ServerName::try_from(name.clone()).ok(),
             (None, Host::Address(address)) => Some(ServerName::from(*address)),
-            (None, Host::Name(name)) => ServerName::try_from(name.strip_suffix('.').unwrap_or(name).to_owned()).ok(),
+            (None, Host::Name(name)) => {
+                ServerName::try_from(name.strip_suffix('.').unwrap_or(name).to_owned()).ok()
+            }
         };
         let Some(name) = name else {
-            return Err(malformed("expected tls-server-name or the host in server to be a DNS name or an address".to_owned()));
+            return Err(malformed(
+                "expected tls-server-name or the host in server to be a DNS name or an address"
+                    .to_owned(),
+            ));
         };
         let cluster = identity(&read.server, &read.trust);
         let authority = read.server.authority(super::url::HTTPS);
         let target = Target { server: read.server, name, proxy, tls };
-        Ok(Self { target, authority, cluster, file: kubeconfig.display().to_string(), token: read.token, kept: RefCell::new(None) })
+        Ok(Self {
+            target,
+            authority,
+            cluster,
+            file: kubeconfig.display().to_string(),
+            token: read.token,
+            kept: RefCell::new(None),
+        })
     }
 
     /// Returns the cluster's identity: a hash of its authorities, `-`, and a hash of its URL. If
@@ -178,9 +191,10 @@ impl Client {
                 }
                 Err(CallError::Unknown { reason: trouble.reason, may_pass: trouble.may_pass })
             }
-            Err(Unread::Malformed(reason)) => {
-                Err(CallError::Unknown { reason: format!("reading the answer of {} failed: {reason}", self.target.server), may_pass: true })
-            }
+            Err(Unread::Malformed(reason)) => Err(CallError::Unknown {
+                reason: format!("reading the answer of {} failed: {reason}", self.target.server),
+                may_pass: true,
+            }),
         }
     }
 
@@ -197,7 +211,11 @@ impl Client {
 
     fn encode(&self, request: &Request<'_>) -> Result<Vec<u8>, Trouble> {
         let token = self.token()?;
-        let sender = Sender { authority: &self.authority, base: &self.target.server.path, token: token.as_deref() };
+        let sender = Sender {
+            authority: &self.authority,
+            base: &self.target.server.path,
+            token: token.as_deref(),
+        };
         http::encode(&sender, request).map_err(Trouble::lasting)
     }
 
@@ -215,16 +233,26 @@ impl Client {
         };
         match read_small(path) {
             Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
-            Err(error) => {
-                Err(Trouble::lasting(format!("cannot read {}, the tokenFile of the kubeconfig: {}", path.display(), words(&error))))
-            }
+            Err(error) => Err(Trouble::lasting(format!(
+                "cannot read {}, the tokenFile of the kubeconfig: {}",
+                path.display(),
+                words(&error)
+            ))),
         }
     }
 }
 
-fn proxy_of(kubeconfig: &Path, read: &Kubeconfig, variables: &ProxyVariables) -> Result<Option<Url>, ClientError> {
-    proxy::choose(&read.server, read.proxy_url.as_deref(), variables)
-        .map_err(|(place, reason)| ClientError::Unsupported { path: kubeconfig.to_owned(), reason: format!("{place}: {reason}") })
+fn proxy_of(
+    kubeconfig: &Path,
+    read: &Kubeconfig,
+    variables: &ProxyVariables,
+) -> Result<Option<Url>, ClientError> {
+    proxy::choose(&read.server, read.proxy_url.as_deref(), variables).map_err(|(place, reason)| {
+        ClientError::Unsupported {
+            path: kubeconfig.to_owned(),
+            reason: format!("{place}: {reason}"),
+        }
+    })
 }
 
 fn identity(server: &Url, trust: &Trust) -> String {

@@ -71,7 +71,10 @@ impl Connection {
             match self.tls.read_tls(&mut &self.socket) {
                 Ok(0) => break false,
                 Ok(_) => match self.tls.process_new_packets() {
-                    Ok(state) if reads < MOST_READS && !state.peer_has_closed() && state.plaintext_bytes_to_read() == 0 => {}
+                    Ok(state)
+                        if reads < MOST_READS
+                            && !state.peer_has_closed()
+                            && state.plaintext_bytes_to_read() == 0 => {}
                     Ok(_) | Err(_) => break false,
                 },
                 Err(error) => break error.kind() == io::ErrorKind::WouldBlock,
@@ -104,10 +107,11 @@ impl Connection {
 impl Target {
     /// Describes an I/O error on this connection in words.
     pub(crate) fn explain(&self, doing: &str, error: &io::Error, deadline: &Deadline) -> Trouble {
-        let (reason, may_pass) = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(error) => tls::explain(error, &self.tls.authorities),
-            None => (plain(error, deadline), true),
-        };
+        let (reason, may_pass) =
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(error) => tls::explain(error, &self.tls.authorities),
+                None => (plain(error, deadline), true),
+            };
         Trouble { reason: format!("{doing} {} failed: {reason}", self.server), may_pass }
     }
 }
@@ -140,7 +144,9 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
 /// Describes an I/O error that does not come from TLS.
 fn plain(error: &io::Error, deadline: &Deadline) -> String {
     match error.kind() {
-        io::ErrorKind::TimedOut => format!("no answer within {}", humantime::format_duration(rounded(deadline.limit()))),
+        io::ErrorKind::TimedOut => {
+            format!("no answer within {}", humantime::format_duration(rounded(deadline.limit())))
+        }
         io::ErrorKind::UnexpectedEof => "the connection ended too early".to_owned(),
         _ => words(error),
     }
@@ -161,7 +167,8 @@ impl Read for Incoming<'_> {
                 ended => return ended,
             }
             tls.read_tls(&mut wire)?;
-            tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            tls.process_new_packets()
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             while tls.wants_write() {
                 tls.write_tls(&mut wire)?;
             }
@@ -186,7 +193,9 @@ impl Wire<'_> {
 fn in_time<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match attempt() {
         // A socket reports an expired timeout as `WouldBlock`.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::TimedOut.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::ErrorKind::TimedOut.into())
+        }
         ended => ended,
     }
 }
@@ -243,7 +252,10 @@ fn connect(host: &Host, port: u16, deadline: &Deadline) -> Result<TcpStream, Tro
                 Err(error) => failed.push(format!("{place}: {}", words(&error))),
             },
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                failed.push(format!("{place}: no answer within {}", humantime::format_duration(rounded(share))));
+                failed.push(format!(
+                    "{place}: no answer within {}",
+                    humantime::format_duration(rounded(share))
+                ));
             }
             Err(error) => failed.push(format!("{place}: {}", words(&error))),
         }
@@ -257,24 +269,37 @@ fn rounded(time: Duration) -> Duration {
 
 /// Opens a tunnel to the server through an HTTP proxy (CONNECT; RFC 9110, section 9.3.6).
 fn through(proxy: &Url, authority: &str, deadline: &Deadline) -> Result<TcpStream, Trouble> {
-    let socket = connect(&proxy.host, proxy.port.unwrap_or(HTTP), deadline)
-        .map_err(|trouble| Trouble { reason: format!("proxy {proxy}: {}", trouble.reason), ..trouble })?;
+    let socket = connect(&proxy.host, proxy.port.unwrap_or(HTTP), deadline).map_err(|trouble| {
+        Trouble { reason: format!("proxy {proxy}: {}", trouble.reason), ..trouble }
+    })?;
     let credentials = proxy.credentials.as_ref().map_or_else(String::new, |credentials| {
         let plain = percent_decoded(credentials);
         format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(plain))
     });
     let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{credentials}\r\n");
     let mut wire = Wire { socket: &socket, deadline };
-    let status = match wire.write_all(request.as_bytes()).map_err(Unread::Failed).and_then(|()| http::read_head(&mut wire)) {
+    let status = match wire
+        .write_all(request.as_bytes())
+        .map_err(Unread::Failed)
+        .and_then(|()| http::read_head(&mut wire))
+    {
         Ok(status) => status,
-        Err(Unread::Failed(error)) => return Err(Trouble::passing(format!("proxy {proxy}: {}", plain(&error, deadline)))),
-        Err(Unread::Malformed(reason)) => return Err(Trouble::lasting(format!("proxy {proxy}: {reason}"))),
+        Err(Unread::Failed(error)) => {
+            return Err(Trouble::passing(format!("proxy {proxy}: {}", plain(&error, deadline))));
+        }
+        Err(Unread::Malformed(reason)) => {
+            return Err(Trouble::lasting(format!("proxy {proxy}: {reason}")));
+        }
     };
     match status {
         200..300 => Ok(socket),
         407 => Err(Trouble::lasting(format!("proxy {proxy}: it wants other credentials (407)"))),
-        500.. => Err(Trouble::passing(format!("proxy {proxy}: it cannot reach {authority} ({status})"))),
-        _ => Err(Trouble::lasting(format!("proxy {proxy}: it refuses a connection to {authority} ({status})"))),
+        500.. => {
+            Err(Trouble::passing(format!("proxy {proxy}: it cannot reach {authority} ({status})")))
+        }
+        _ => Err(Trouble::lasting(format!(
+            "proxy {proxy}: it refuses a connection to {authority} ({status})"
+        ))),
     }
 }
 
@@ -284,7 +309,10 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+        match digits
+            .filter(|_| *first == b'%')
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+        {
             Some(byte) => {
                 plain.push(byte);
                 rest = &after[2..];

@@ -44,15 +44,29 @@ pub(crate) enum Found {
 impl Resolver {
     /// Reads a resolv.conf. Skips everything that this module does not use.
     pub(crate) fn parse(text: &str) -> Self {
-        let mut parsed = Self { servers: Vec::new(), search: Vec::new(), dots: 1, timeout: Duration::from_secs(5), attempts: 2 };
+        let mut parsed = Self {
+            servers: Vec::new(),
+            search: Vec::new(),
+            dots: 1,
+            timeout: Duration::from_secs(5),
+            attempts: 2,
+        };
         for line in text.lines() {
-            let mut words = line.split_ascii_whitespace().take_while(|word| !word.starts_with(['#', ';']));
+            let mut words =
+                line.split_ascii_whitespace().take_while(|word| !word.starts_with(['#', ';']));
             match words.next() {
                 Some("nameserver") => {
-                    parsed.servers.extend(words.next().and_then(|word| word.parse().ok()).map(|address| SocketAddr::new(address, PORT)));
+                    parsed.servers.extend(
+                        words
+                            .next()
+                            .and_then(|word| word.parse().ok())
+                            .map(|address| SocketAddr::new(address, PORT)),
+                    );
                 }
                 // Of several `search` and `domain` lines, the last one counts.
-                Some("search" | "domain") => parsed.search = words.map(|word| word.trim_matches('.').to_owned()).collect(),
+                Some("search" | "domain") => {
+                    parsed.search = words.map(|word| word.trim_matches('.').to_owned()).collect()
+                }
                 Some("options") => words.for_each(|word| parsed.set(word)),
                 _ => {}
             }
@@ -66,7 +80,9 @@ impl Resolver {
     }
 
     fn set(&mut self, option: &str) {
-        let Some((name, Ok(value))) = option.split_once(':').map(|(name, value)| (name, value.parse::<u8>())) else {
+        let Some((name, Ok(value))) =
+            option.split_once(':').map(|(name, value)| (name, value.parse::<u8>()))
+        else {
             return;
         };
         match name {
@@ -82,7 +98,8 @@ impl Resolver {
         if let Some(absolute) = name.strip_suffix('.') {
             return vec![absolute.to_owned()];
         }
-        let mut names: Vec<String> = self.search.iter().map(|domain| format!("{name}.{domain}")).collect();
+        let mut names: Vec<String> =
+            self.search.iter().map(|domain| format!("{name}.{domain}")).collect();
         let at = if name.matches('.').count() < self.dots { names.len() } else { 0 };
         names.insert(at, name.to_owned());
         names
@@ -111,7 +128,13 @@ impl Resolver {
                     return Found::Failed(failed.join("; "));
                 }
                 match exchange(*server, name, &Deadline::after(wait)) {
-                    Ok(found) => return if found.is_empty() { Found::Nothing } else { Found::Addresses(found) },
+                    Ok(found) => {
+                        return if found.is_empty() {
+                            Found::Nothing
+                        } else {
+                            Found::Addresses(found)
+                        };
+                    }
                     Err(reason) => {
                         let sentence = format!("{}: {reason}", server.ip());
                         if !failed.contains(&sentence) {
@@ -137,7 +160,9 @@ fn exchange(server: SocketAddr, name: &str, deadline: &Deadline) -> Result<Vec<I
     };
     // A connected socket receives packets from this server only, and reports an error if no process
     // listens on the server's port.
-    let socket = UdpSocket::bind(own).and_then(|socket| socket.connect(server).map(|()| socket)).map_err(failed)?;
+    let socket = UdpSocket::bind(own)
+        .and_then(|socket| socket.connect(server).map(|()| socket))
+        .map_err(failed)?;
     let mut open = vec![(identifier(), TYPE::A), (identifier(), TYPE::AAAA)];
     for (id, family) in &open {
         let query = query(*id, name, *family).ok_or("the name is too long for DNS")?;
@@ -177,15 +202,22 @@ fn exchange(server: SocketAddr, name: &str, deadline: &Deadline) -> Result<Vec<I
 
 /// Returns which of the open questions a packet answers, and the addresses in it. Returns `None`
 /// for a packet that answers none of them.
-fn read(packet: &[u8], name: &str, open: &[(u16, TYPE)]) -> Result<Option<(usize, Vec<IpAddr>)>, String> {
+fn read(
+    packet: &[u8],
+    name: &str,
+    open: &[(u16, TYPE)],
+) -> Result<Option<(usize, Vec<IpAddr>)>, String> {
     let Ok(answer) = Packet::parse(packet) else {
         return Ok(None);
     };
     let asks = |question: &Question<'_>, family: TYPE| {
-        question.qtype == QTYPE::TYPE(family) && question.qname.to_string().eq_ignore_ascii_case(name)
+        question.qtype == QTYPE::TYPE(family)
+            && question.qname.to_string().eq_ignore_ascii_case(name)
     };
     let is_answer = |(id, family): &(u16, TYPE)| {
-        answer.id() == *id && answer.has_flags(PacketFlag::RESPONSE) && answer.questions.first().is_some_and(|found| asks(found, *family))
+        answer.id() == *id
+            && answer.has_flags(PacketFlag::RESPONSE)
+            && answer.questions.first().is_some_and(|found| asks(found, *family))
     };
     let Some(at) = open.iter().position(is_answer) else {
         return Ok(None);
@@ -212,7 +244,12 @@ fn read(packet: &[u8], name: &str, open: &[(u16, TYPE)]) -> Result<Option<(usize
 fn query(id: u16, name: &str, family: TYPE) -> Option<Vec<u8>> {
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
-    packet.questions.push(Question::new(Name::new(name).ok()?, family.into(), CLASS::IN.into(), false));
+    packet.questions.push(Question::new(
+        Name::new(name).ok()?,
+        family.into(),
+        CLASS::IN.into(),
+        false,
+    ));
     packet.build_bytes_vec().ok()
 }
 
@@ -260,7 +297,9 @@ mod tests {
                 let mut reply = Packet::new_reply(query.id());
                 reply.set_flags(PacketFlag::RECURSION_AVAILABLE);
                 match says(&name, family) {
-                    Reply::Addresses(found) => reply.answers = found.iter().map(|text| record(text)).collect(),
+                    Reply::Addresses(found) => {
+                        reply.answers = found.iter().map(|text| record(text)).collect()
+                    }
                     Reply::Code(code) => *reply.rcode_mut() = code,
                     Reply::Truncated => reply.set_flags(PacketFlag::TRUNCATION),
                     Reply::OfAnother => {
@@ -310,7 +349,9 @@ mod tests {
 
     #[test]
     fn the_search_list_comes_first_for_names_with_few_dots() {
-        let names = |options: &str, name: &str| resolver(&[], &format!("search a b\n{options}")).names(name).join(" ");
+        let names = |options: &str, name: &str| {
+            resolver(&[], &format!("search a b\n{options}")).names(name).join(" ")
+        };
         assert_eq!(names("", "api"), "api.a api.b api");
         assert_eq!(names("", "api.x"), "api.x api.x.a api.x.b");
         assert_eq!(names("options ndots:2", "api.x"), "api.x.a api.x.b api.x");
@@ -319,17 +360,30 @@ mod tests {
 
     #[test]
     fn both_families_are_asked_at_once_and_ipv4_comes_first() {
-        let (address, asked) =
-            server(|_, family| Reply::Addresses(if family == TYPE::A { &["192.0.2.1", "192.0.2.2"] } else { &["2001:db8::1"] }));
-        assert_eq!(find(&resolver(&[address], ""), "api.example"), addresses(&["192.0.2.1", "192.0.2.2", "2001:db8::1"]));
+        let (address, asked) = server(|_, family| {
+            Reply::Addresses(if family == TYPE::A {
+                &["192.0.2.1", "192.0.2.2"]
+            } else {
+                &["2001:db8::1"]
+            })
+        });
+        assert_eq!(
+            find(&resolver(&[address], ""), "api.example"),
+            addresses(&["192.0.2.1", "192.0.2.2", "2001:db8::1"])
+        );
         assert_eq!(asked.try_iter().collect::<Vec<_>>(), ["api.example A", "api.example AAAA"]);
     }
 
     #[test]
     fn a_family_that_is_never_answered_for_costs_little() {
-        let (address, _asked) = server(|_, family| if family == TYPE::A { Reply::Addresses(&["192.0.2.1"]) } else { Reply::Silence });
+        let (address, _asked) = server(|_, family| {
+            if family == TYPE::A { Reply::Addresses(&["192.0.2.1"]) } else { Reply::Silence }
+        });
         let deadline = Deadline::after(Duration::from_secs(60));
-        assert_eq!(resolver(&[address], "").find("api.example", &deadline), addresses(&["192.0.2.1"]));
+        assert_eq!(
+            resolver(&[address], "").find("api.example", &deadline),
+            addresses(&["192.0.2.1"])
+        );
         assert!(Duration::from_secs(57) < deadline.left());
     }
 
@@ -341,7 +395,10 @@ mod tests {
             _ => Reply::Code(RCODE::NameError),
         });
         assert_eq!(find(&resolver(&[address], "search x a b"), "api"), addresses(&["192.0.2.1"]));
-        assert_eq!(asked.try_iter().step_by(2).collect::<Vec<_>>(), ["api.x A", "api.a A", "api.b A"]);
+        assert_eq!(
+            asked.try_iter().step_by(2).collect::<Vec<_>>(),
+            ["api.x A", "api.a A", "api.b A"]
+        );
         assert_eq!(find(&resolver(&[address], ""), "api"), Found::Nothing);
     }
 
@@ -352,19 +409,30 @@ mod tests {
         let (good, _asked) = server(|_, _| Reply::Addresses(&["192.0.2.1"]));
         let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         for servers in [[broken, good], [cut, good], [nobody, good]] {
-            assert_eq!(find(&resolver(&servers, ""), "api.example"), addresses(&["192.0.2.1"]), "{servers:?}");
+            assert_eq!(
+                find(&resolver(&servers, ""), "api.example"),
+                addresses(&["192.0.2.1"]),
+                "{servers:?}"
+            );
         }
-        let Found::Failed(reason) = find(&resolver(&[broken, nobody], ""), "api.example") else { panic!("an answer from nobody") };
+        let Found::Failed(reason) = find(&resolver(&[broken, nobody], ""), "api.example") else {
+            panic!("an answer from nobody")
+        };
         assert!(reason.contains("ServerFailure") && reason.contains("ECONNREFUSED"), "{reason}");
     }
 
     #[test]
     fn an_answer_to_another_question_is_none_and_silence_ends() {
-        let (address, _asked) = server(|_, family| if family == TYPE::A { Reply::OfAnother } else { Reply::Silence });
-        let found = resolver(&[address], "options timeout:1 attempts:1").find("api.example", &Deadline::after(Duration::from_millis(600)));
+        let (address, _asked) =
+            server(|_, family| if family == TYPE::A { Reply::OfAnother } else { Reply::Silence });
+        let found = resolver(&[address], "options timeout:1 attempts:1")
+            .find("api.example", &Deadline::after(Duration::from_millis(600)));
         assert_eq!(found, Found::Failed("127.0.0.1: no answer".to_owned()));
         let too_long = format!("{}.example", "a".repeat(64));
-        assert!(matches!(find(&resolver(&[address], "options attempts:1"), &too_long), Found::Failed(_)));
+        assert!(matches!(
+            find(&resolver(&[address], "options attempts:1"), &too_long),
+            Found::Failed(_)
+        ));
     }
 
     proptest::proptest! {

@@ -129,7 +129,9 @@ pub(crate) fn read_answer(source: &mut dyn Read) -> Result<(Answer, bool), Unrea
     let head = loop {
         let head = incoming.head()?;
         match head.status {
-            101 => return Err(malformed("the server switches to a protocol that was not asked for")),
+            101 => {
+                return Err(malformed("the server switches to a protocol that was not asked for"));
+            }
             100..200 => {}
             _ => break head,
         }
@@ -140,7 +142,8 @@ pub(crate) fn read_answer(source: &mut dyn Read) -> Result<(Answer, bool), Unrea
         Length::Chunked => incoming.chunks()?,
         Length::UntilClosed => incoming.until_closed()?,
     };
-    let reusable = head.keep && !matches!(head.length, Length::UntilClosed) && incoming.buffer.is_empty();
+    let reusable =
+        head.keep && !matches!(head.length, Length::UntilClosed) && incoming.buffer.is_empty();
     Ok((Answer { status: head.status, retry_after: head.retry_after, body }, reusable))
 }
 
@@ -196,7 +199,9 @@ impl Incoming<'_> {
                     return Ok(head);
                 }
                 Ok(Status::Partial) if self.buffer.len() <= LARGEST_HEAD => self.fill()?,
-                Ok(Status::Partial) => return Err(malformed("the head of the answer is larger than 64 KiB")),
+                Ok(Status::Partial) => {
+                    return Err(malformed("the head of the answer is larger than 64 KiB"));
+                }
                 Err(error) => return Err(malformed(format!("the answer is no HTTP/1.1: {error}"))),
             }
         }
@@ -251,7 +256,9 @@ impl Incoming<'_> {
                     return Ok(length);
                 }
                 Ok(Status::Partial) if self.buffer.len() <= LONGEST_CHUNK_LINE => self.fill()?,
-                Ok(Status::Partial) | Err(_) => return Err(malformed("expected the length of a chunk in the answer")),
+                Ok(Status::Partial) | Err(_) => {
+                    return Err(malformed("expected the length of a chunk in the answer"));
+                }
             }
         }
     }
@@ -265,7 +272,9 @@ impl Incoming<'_> {
                     return Ok(());
                 }
                 Ok(Status::Partial) if self.buffer.len() <= LARGEST_HEAD => self.fill()?,
-                Ok(Status::Partial) | Err(_) => return Err(malformed("expected the end of the answer after its last chunk")),
+                Ok(Status::Partial) | Err(_) => {
+                    return Err(malformed("expected the end of the answer after its last chunk"));
+                }
             }
         }
     }
@@ -284,7 +293,10 @@ impl Incoming<'_> {
 impl Head {
     fn new(response: &httparse::Response<'_, '_>) -> Result<Self, Unread> {
         let values = |name: &'static str| {
-            let named = response.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+            let named = response
+                .headers
+                .iter()
+                .filter(move |header| header.name.eq_ignore_ascii_case(name));
             named.map(|header| String::from_utf8_lossy(header.value).trim().to_ascii_lowercase())
         };
         let chunked: Vec<String> = values("transfer-encoding").collect();
@@ -298,7 +310,9 @@ impl Head {
             ([], []) => Length::UntilClosed,
             _ => return Err(malformed("the answer does not say clearly how long it is")),
         };
-        let says = |word: &str| values("connection").any(|value| value.split(',').any(|part| part.trim() == word));
+        let says = |word: &str| {
+            values("connection").any(|value| value.split(',').any(|part| part.trim() == word))
+        };
         let newest = response.version == Some(1);
         // An answer with both headers is a sign of request smuggling (RFC 9112, section 6.3).
         let clear = chunked.is_empty() || lengths.is_empty();
@@ -326,7 +340,10 @@ fn too_large() -> Unread {
 }
 
 fn ended() -> Unread {
-    Unread::Failed(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended before the whole answer came"))
+    Unread::Failed(io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the connection ended before the whole answer came",
+    ))
 }
 
 #[cfg(test)]
@@ -371,7 +388,10 @@ mod tests {
     fn no_wait_is_longer_than_an_hour() {
         let read = |text: &str| retry_after(text).map(|wait| wait.as_secs());
         assert_eq!(["0", "32", "3600"].map(read), [0, 32, 3600].map(Some));
-        assert_eq!(["3601", "18446744073709551615", "99999999999999999999"].map(read), [Some(3600); 3]);
+        assert_eq!(
+            ["3601", "18446744073709551615", "99999999999999999999"].map(read),
+            [Some(3600); 3]
+        );
         assert_eq!(["", "-1", "+1", "1.5", "Fri, 27 Nov 2026 08:00:00 GMT"].map(read), [None; 5]);
     }
 

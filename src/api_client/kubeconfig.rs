@@ -164,7 +164,11 @@ impl Kubeconfig {
 }
 
 fn read(path: &Path, role: &str) -> Result<Vec<u8>, ClientError> {
-    read_small(path).map_err(|error| ClientError::Unreadable { path: path.to_owned(), role: role.to_owned(), reason: words(&error) })
+    read_small(path).map_err(|error| ClientError::Unreadable {
+        path: path.to_owned(),
+        role: role.to_owned(),
+        reason: words(&error),
+    })
 }
 
 /// Returns a text that is present and not empty. client-go treats an empty text as missing.
@@ -189,25 +193,45 @@ impl Reader<'_> {
     fn parse(&self, bytes: &[u8]) -> Result<Kubeconfig, ClientError> {
         let file = self.decode(bytes)?;
         let Some(name) = given(file.current_context) else {
-            return Err(self.malformed("expected current-context to name a context, and it is missing"));
+            return Err(
+                self.malformed("expected current-context to name a context, and it is missing")
+            );
         };
         let contexts = file.contexts.unwrap_or_default();
-        let Some(context) = contexts.into_iter().find(|context| context.name == name).and_then(|named| named.context) else {
-            return Err(self.malformed(format!("expected a context of the name that current-context says: {name:?}")));
+        let Some(context) = contexts
+            .into_iter()
+            .find(|context| context.name == name)
+            .and_then(|named| named.context)
+        else {
+            return Err(self.malformed(format!(
+                "expected a context of the name that current-context says: {name:?}"
+            )));
         };
         let Some(name) = given(context.cluster) else {
             return Err(self.malformed("expected the current context to name a cluster"));
         };
         let clusters = file.clusters.unwrap_or_default();
-        let Some(cluster) = clusters.into_iter().find(|cluster| cluster.name == name).and_then(|named| named.cluster) else {
-            return Err(self.malformed(format!("expected a cluster of the name that the current context says: {name:?}")));
+        let Some(cluster) = clusters
+            .into_iter()
+            .find(|cluster| cluster.name == name)
+            .and_then(|named| named.cluster)
+        else {
+            return Err(self.malformed(format!(
+                "expected a cluster of the name that the current context says: {name:?}"
+            )));
         };
         let user = match given(context.user) {
             None => User::default(),
-            Some(name) => match file.users.unwrap_or_default().into_iter().find(|user| user.name == name) {
-                Some(found) => found.user.unwrap_or_default(),
-                None => return Err(self.malformed(format!("expected a user of the name that the current context says: {name:?}"))),
-            },
+            Some(name) => {
+                match file.users.unwrap_or_default().into_iter().find(|user| user.name == name) {
+                    Some(found) => found.user.unwrap_or_default(),
+                    None => {
+                        return Err(self.malformed(format!(
+                            "expected a user of the name that the current context says: {name:?}"
+                        )));
+                    }
+                }
+            }
         };
         self.settle(cluster, user)
     }
@@ -221,17 +245,28 @@ impl Reader<'_> {
         }
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text,
-            Err(error) => return Err(self.malformed(format!("expected UTF-8 text, it is none from byte {}", error.valid_up_to()))),
+            Err(error) => {
+                return Err(self.malformed(format!(
+                    "expected UTF-8 text, it is none from byte {}",
+                    error.valid_up_to()
+                )));
+            }
         };
         serde_saphyr::from_str(text).map_err(|error| {
-            let place = error.location().map_or_else(String::new, |at| format!(", line {} column {}", at.line(), at.column()));
+            let place = error.location().map_or_else(String::new, |at| {
+                format!(", line {} column {}", at.line(), at.column())
+            });
             self.malformed(format!("expected a kubeconfig in YAML or JSON{place}"))
         })
     }
 
     fn settle(&self, cluster: Cluster, user: User) -> Result<Kubeconfig, ClientError> {
         let server = self.server(given(cluster.server))?;
-        let authority = self.pem(cluster.certificate_authority_data, cluster.certificate_authority, "certificate-authority")?;
+        let authority = self.pem(
+            cluster.certificate_authority_data,
+            cluster.certificate_authority,
+            "certificate-authority",
+        )?;
         let trust = match (cluster.insecure_skip_tls_verify == Some(true), authority) {
             (false, Some(pem)) => Trust::Authorities(pem),
             (false, None) => Trust::System,
@@ -241,13 +276,18 @@ impl Reader<'_> {
             }
         };
         self.refuse(&user)?;
-        let certificate = self.pem(user.client_certificate_data, user.client_certificate, "client-certificate")?;
+        let certificate =
+            self.pem(user.client_certificate_data, user.client_certificate, "client-certificate")?;
         let key = self.pem(user.client_key_data, user.client_key, "client-key")?;
         let certificate = match (certificate, key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
-            (Some(_), None) => return Err(self.malformed("expected a client-key with the client-certificate")),
-            (None, Some(_)) => return Err(self.malformed("expected a client-certificate with the client-key")),
+            (Some(_), None) => {
+                return Err(self.malformed("expected a client-key with the client-certificate"));
+            }
+            (None, Some(_)) => {
+                return Err(self.malformed("expected a client-certificate with the client-key"));
+            }
         };
         let token = match (given(user.token_file), given(user.token)) {
             (Some(file), _) => Some(Token::File(self.beside(&file))),
@@ -268,11 +308,16 @@ impl Reader<'_> {
         let Some(text) = text else {
             return Err(self.malformed("expected the current cluster to have a server"));
         };
-        let url = Url::parse(&text).map_err(|reason| self.malformed(format!("server: {reason}")))?;
+        let url =
+            Url::parse(&text).map_err(|reason| self.malformed(format!("server: {reason}")))?;
         match url.scheme.as_str() {
-            "https" if url.credentials.is_some() => Err(self.unsupported(format!("server: a password in the URL is not, {UNDERSTOOD}"))),
+            "https" if url.credentials.is_some() => {
+                Err(self.unsupported(format!("server: a password in the URL is not, {UNDERSTOOD}")))
+            }
             "https" => Ok(url),
-            "http" => Err(self.unsupported(format!("server: expected https, a token is not sent in the clear: {url}"))),
+            "http" => Err(self.unsupported(format!(
+                "server: expected https, a token is not sent in the clear: {url}"
+            ))),
             _ => Err(self.malformed("server: expected https://host:port")),
         }
     }
@@ -282,9 +327,15 @@ impl Reader<'_> {
             "exec (a credential plugin)"
         } else if user.auth_provider.is_some() {
             "auth-provider"
-        } else if user.username.as_ref().is_some_and(|name| !name.is_empty()) || user.password.is_some() {
+        } else if user.username.as_ref().is_some_and(|name| !name.is_empty())
+            || user.password.is_some()
+        {
             "username and password (gone since Kubernetes 1.19)"
-        } else if user.act_as.is_some() || user.as_uid.is_some() || user.as_groups.is_some() || user.as_user_extra.is_some() {
+        } else if user.act_as.is_some()
+            || user.as_uid.is_some()
+            || user.as_groups.is_some()
+            || user.as_user_extra.is_some()
+        {
             "impersonation (as, as-uid, as-groups, as-user-extra)"
         } else {
             return Ok(());
@@ -297,11 +348,21 @@ impl Reader<'_> {
         self.path.parent().unwrap_or(Path::new("")).join(path)
     }
 
-    fn pem(&self, data: Option<String>, file: Option<String>, key: &str) -> Result<Option<Pem>, ClientError> {
+    fn pem(
+        &self,
+        data: Option<String>,
+        file: Option<String>,
+        key: &str,
+    ) -> Result<Option<Pem>, ClientError> {
         if let Some(mut data) = given(data) {
             data.retain(|c| !c.is_ascii_whitespace());
-            let bytes = STANDARD.decode(data).map_err(|_| self.malformed(format!("{key}-data: expected base64")))?;
-            return Ok(Some(Pem { bytes, place: format!("{key}-data of {}", self.path.display()) }));
+            let bytes = STANDARD
+                .decode(data)
+                .map_err(|_| self.malformed(format!("{key}-data: expected base64")))?;
+            return Ok(Some(Pem {
+                bytes,
+                place: format!("{key}-data of {}", self.path.display()),
+            }));
         }
         let Some(file) = given(file) else {
             return Ok(None);

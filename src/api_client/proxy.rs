@@ -13,14 +13,19 @@ use std::net::IpAddr;
 ///
 /// # Errors
 /// Returns the setting that names a proxy, and why that proxy cannot be used.
-pub(crate) fn choose(server: &Url, proxy_url: Option<&str>, variables: &ProxyVariables) -> Result<Option<Url>, (String, String)> {
+pub(crate) fn choose(
+    server: &Url,
+    proxy_url: Option<&str>,
+    variables: &ProxyVariables,
+) -> Result<Option<Url>, (String, String)> {
     if let Some(text) = proxy_url {
         return parse(text).map(Some).map_err(|reason| ("proxy-url".to_owned(), reason));
     }
     let Some((name, text)) = &variables.https else {
         return Ok(None);
     };
-    let exceptions = variables.exceptions.as_ref().map(|value| value.to_string_lossy()).unwrap_or_default();
+    let exceptions =
+        variables.exceptions.as_ref().map(|value| value.to_string_lossy()).unwrap_or_default();
     if is_direct(server, &exceptions) {
         return Ok(None);
     }
@@ -31,7 +36,9 @@ fn parse(text: &str) -> Result<Url, String> {
     let url = Url::parse(text)?;
     match url.scheme.as_str() {
         "http" | "" => Ok(Url { scheme: "http".to_owned(), ..url }),
-        other => Err(format!("expected an http proxy (CONNECT), neither https nor SOCKS proxies are supported: {other}")),
+        other => Err(format!(
+            "expected an http proxy (CONNECT), neither https nor SOCKS proxies are supported: {other}"
+        )),
     }
 }
 
@@ -46,7 +53,11 @@ fn is_direct(server: &Url, exceptions: &str) -> bool {
         Host::Name(_) | Host::Address(_) => {}
     }
     let port = server.port.unwrap_or(super::url::HTTPS);
-    exceptions.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| entry == "*" || names(entry, &server.host, port))
+    exceptions
+        .split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+        .any(|entry| entry == "*" || names(entry, &server.host, port))
 }
 
 fn names(entry: &str, host: &Host, port: u16) -> bool {
@@ -62,7 +73,8 @@ fn names(entry: &str, host: &Host, port: u16) -> bool {
         Host::Name(name) => {
             let entry = entry.to_ascii_lowercase();
             let name = name.strip_suffix('.').unwrap_or(name);
-            let (domain, itself) = match entry.strip_prefix('*').unwrap_or(&entry).strip_prefix('.') {
+            let (domain, itself) = match entry.strip_prefix('*').unwrap_or(&entry).strip_prefix('.')
+            {
                 Some(domain) => (domain, false),
                 None => (entry.as_str(), true),
             };
@@ -131,8 +143,13 @@ mod tests {
     #[test]
     fn the_kubeconfig_beats_the_environment_and_only_http_is_spoken() {
         let server = Url::parse("https://10.0.0.1").unwrap();
-        let variables = ProxyVariables { https: Some(("https_proxy", "p.example:3128".into())), exceptions: None };
-        let chosen = |proxy_url: Option<&str>| choose(&server, proxy_url, &variables).map(|url| url.map(|url| url.to_string()));
+        let variables = ProxyVariables {
+            https: Some(("https_proxy", "p.example:3128".into())),
+            exceptions: None,
+        };
+        let chosen = |proxy_url: Option<&str>| {
+            choose(&server, proxy_url, &variables).map(|url| url.map(|url| url.to_string()))
+        };
         assert_eq!(chosen(None), Ok(Some("http://p.example:3128".to_owned())));
         assert_eq!(chosen(Some("http://q:1")), Ok(Some("http://q:1".to_owned())));
         for scheme in ["socks5", "https"] {

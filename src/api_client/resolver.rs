@@ -35,16 +35,19 @@ pub(crate) fn addresses(host: &Host, deadline: &Deadline) -> Result<Vec<IpAddr>,
     }
     match Resolver::parse(&text_of(RESOLV_CONF)).find(name, deadline) {
         Found::Addresses(found) => Ok(found),
-        Found::Nothing => Err(Trouble::lasting(format!("neither {HOSTS} nor the DNS servers of {RESOLV_CONF} know the name: {name}"))),
-        Found::Failed(reason) => {
-            Err(Trouble::passing(format!("{HOSTS} does not have the name {name}, and DNS ({RESOLV_CONF}) gives no answer: {reason}")))
-        }
+        Found::Nothing => Err(Trouble::lasting(format!(
+            "neither {HOSTS} nor the DNS servers of {RESOLV_CONF} know the name: {name}"
+        ))),
+        Found::Failed(reason) => Err(Trouble::passing(format!(
+            "{HOSTS} does not have the name {name}, and DNS ({RESOLV_CONF}) gives no answer: {reason}"
+        ))),
     }
 }
 
 /// Reads a file as text. A file that cannot be read counts as empty.
 fn text_of(path: &str) -> String {
-    read_small(Path::new(path)).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+    read_small(Path::new(path))
+        .map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Returns the addresses of a name in the text of a hosts(5) file. Case does not matter.
@@ -69,7 +72,10 @@ mod tests {
     #[test]
     fn hosts_has_names_and_aliases_in_any_case() {
         let text = "# comment\n127.0.0.1 localhost\nfd00::1\tApi.example api # 10.0.0.9 api\n10.0.0.1 api\nbad api\n10.0.0.1 api\n";
-        assert_eq!(in_hosts(text, "api"), ["fd00::1".parse::<IpAddr>().unwrap(), "10.0.0.1".parse().unwrap()]);
+        assert_eq!(
+            in_hosts(text, "api"),
+            ["fd00::1".parse::<IpAddr>().unwrap(), "10.0.0.1".parse().unwrap()]
+        );
         assert_eq!(in_hosts(text, "api.example").len(), 1);
         assert!(in_hosts(text, "pi").is_empty());
         assert!(in_hosts(text, "127.0.0.1").is_empty());

@@ -11,7 +11,10 @@ use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{AlertDescription, CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct,
+    RootCertStore, SignatureScheme,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -45,14 +48,19 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("TLS cannot be set up: {error}"))?;
         let (builder, authorities) = match &kubeconfig.trust {
-            Trust::Authorities(pem) => (builder.with_root_certificates(authorities(pem)?), pem.place.clone()),
+            Trust::Authorities(pem) => {
+                (builder.with_root_certificates(authorities(pem)?), pem.place.clone())
+            }
             Trust::System => {
                 let (roots, path) = system_authorities()?;
                 (builder.with_root_certificates(roots), path.to_owned())
             }
             Trust::Anybody => {
                 let verifier = Arc::new(TrustAnybody(provider));
-                (builder.dangerous().with_custom_certificate_verifier(verifier), "insecure-skip-tls-verify".to_owned())
+                (
+                    builder.dangerous().with_custom_certificate_verifier(verifier),
+                    "insecure-skip-tls-verify".to_owned(),
+                )
             }
         };
         let mut config = with_certificate(builder, kubeconfig.certificate.as_ref())?;
@@ -66,7 +74,9 @@ fn authorities(pem: &Pem) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let found = certificates(pem)?;
     match roots.add_parsable_certificates(found) {
-        (0, _) => Err(format!("expected an X.509 certificate of an authority in PEM: {}", pem.place)),
+        (0, _) => {
+            Err(format!("expected an X.509 certificate of an authority in PEM: {}", pem.place))
+        }
         _ => Ok(roots),
     }
 }
@@ -86,7 +96,10 @@ fn system_authorities() -> Result<(RootCertStore, &'static str), String> {
             return Ok((roots, path));
         }
     }
-    Err(format!("the kubeconfig names no certificate-authority, and none of the system's files can be read: {}", SYSTEM_BUNDLES.join(", ")))
+    Err(format!(
+        "the kubeconfig names no certificate-authority, and none of the system's files can be read: {}",
+        SYSTEM_BUNDLES.join(", ")
+    ))
 }
 
 fn with_certificate(
@@ -96,11 +109,19 @@ fn with_certificate(
     let Some((chain, key)) = certificate else {
         return Ok(builder.with_no_client_auth());
     };
-    let expected = || format!("expected an unencrypted private key in PEM (PKCS#8, PKCS#1 or SEC1): {}", key.place);
+    let expected = || {
+        format!(
+            "expected an unencrypted private key in PEM (PKCS#8, PKCS#1 or SEC1): {}",
+            key.place
+        )
+    };
     let parsed = PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|_| expected())?;
     builder.with_client_auth_cert(certificates(chain)?, parsed).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
-            format!("expected the key of the certificate {}, the two do not belong together: {}", chain.place, key.place)
+            format!(
+                "expected the key of the certificate {}, the two do not belong together: {}",
+                chain.place, key.place
+            )
         }
         _ => format!("expected an RSA, ECDSA or Ed25519 key and its certificate: {}", key.place),
     })
@@ -129,7 +150,12 @@ impl ServerCertVerifier for TrustAnybody {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -138,7 +164,12 @@ impl ServerCertVerifier for TrustAnybody {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -45,7 +45,11 @@ pub(crate) fn account(token: &str) -> Option<Account> {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Claims = serde_json::from_slice(&claims).ok()?;
     let name = claims.sub?.strip_prefix("system:serviceaccount:")?.to_owned();
-    let uid = claims.bound.and_then(|bound| bound.serviceaccount).and_then(|account| account.uid).or(claims.uid)?;
+    let uid = claims
+        .bound
+        .and_then(|bound| bound.serviceaccount)
+        .and_then(|account| account.uid)
+        .or(claims.uid)?;
     let short = |text: &str| !text.is_empty() && text.len() <= LONGEST;
     (short(&name) && short(&uid)).then_some(Account { name, uid })
 }
@@ -70,9 +74,15 @@ mod tests {
                 r#"{"sub":"system:serviceaccount:n:h","kubernetes.io":{"namespace":"n","serviceaccount":{"name":"h","uid":"u1"}}}"#,
                 Some("u1"),
             ),
-            (r#"{"sub":"system:serviceaccount:n:h","kubernetes.io/serviceaccount/service-account.uid":"u2"}"#, Some("u2")),
+            (
+                r#"{"sub":"system:serviceaccount:n:h","kubernetes.io/serviceaccount/service-account.uid":"u2"}"#,
+                Some("u2"),
+            ),
             (r#"{"sub":"somebody","kubernetes.io":{"serviceaccount":{"uid":"u"}}}"#, None),
-            (r#"{"sub":"system:serviceaccount:n:h","kubernetes.io":{"serviceaccount":{"uid":""}}}"#, None),
+            (
+                r#"{"sub":"system:serviceaccount:n:h","kubernetes.io":{"serviceaccount":{"uid":""}}}"#,
+                None,
+            ),
             (r#"{"kubernetes.io":3}"#, None),
         ] {
             let expected = uid.map(|uid| Account { name: "n:h".to_owned(), uid: uid.to_owned() });

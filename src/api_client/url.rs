@@ -30,8 +30,10 @@ impl Host {
         let name = text.strip_suffix('.').unwrap_or(text);
         // If the last label consists of digits only, the name is a mistyped address (RFC 3696,
         // section 2).
-        let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
-        (name.len() <= 253 && !numeric && name.split('.').all(is_label)).then(|| Self::Name(text.to_ascii_lowercase()))
+        let numeric =
+            name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+        (name.len() <= 253 && !numeric && name.split('.').all(is_label))
+            .then(|| Self::Name(text.to_ascii_lowercase()))
     }
 }
 
@@ -81,7 +83,8 @@ impl Url {
             Some((credentials, place)) => (Some(credentials.to_owned()), place),
             None => (None, authority),
         };
-        let (host, port) = split_port(place).ok_or("expected a host with an optional port, an IPv6 address in brackets")?;
+        let (host, port) = split_port(place)
+            .ok_or("expected a host with an optional port, an IPv6 address in brackets")?;
         let host = Host::parse(host).ok_or("expected a host that is an address or a DNS name")?;
         let port = match port {
             None | Some("") => None,
@@ -147,7 +150,10 @@ mod tests {
         assert_eq!(parse("https://10.0.0.1:6443"), ok("10.0.0.1", Some(6443), ""));
         assert_eq!(parse("https://[fd00::1]:6443/"), ok("[fd00::1]", Some(6443), ""));
         assert_eq!(parse("https://[fd00::1]"), ok("[fd00::1]", None, ""));
-        assert_eq!(parse("https://API.example.com/k8s/clusters/c-1/"), ok("api.example.com", None, "/k8s/clusters/c-1"));
+        assert_eq!(
+            parse("https://API.example.com/k8s/clusters/c-1/"),
+            ok("api.example.com", None, "/k8s/clusters/c-1")
+        );
         // Whereabouts' installer writes this for an IPv4 cluster.
         assert_eq!(parse("https://[10.96.0.1]:443"), ok("10.96.0.1", Some(443), ""));
         assert_eq!(parse("proxy:3128"), ok("proxy", Some(3128), ""));

@@ -57,9 +57,10 @@ impl Way {
     /// contradicts nothing.
     fn compare(&self, other: &Self) -> (bool, bool) {
         match (self.id.split_once('-'), other.id.split_once('-')) {
-            (Some((ours, our_server)), Some((theirs, their_server))) => {
-                (ours == theirs && !matches!(ours, "system" | "anybody"), our_server == their_server)
-            }
+            (Some((ours, our_server)), Some((theirs, their_server))) => (
+                ours == theirs && !matches!(ours, "system" | "anybody"),
+                our_server == their_server,
+            ),
             _ => (true, true),
         }
     }
@@ -70,8 +71,13 @@ mod tests {
     use super::*;
 
     fn way(id: &str, file: &str, uid: &str) -> Way {
-        let account = Some(Account { name: "kube-system/hereabouts".to_owned(), uid: uid.to_owned() });
-        Way { file: Some(file.to_owned()), account: account.filter(|_| !uid.is_empty()), ..Way::of(id) }
+        let account =
+            Some(Account { name: "kube-system/hereabouts".to_owned(), uid: uid.to_owned() });
+        Way {
+            file: Some(file.to_owned()),
+            account: account.filter(|_| !uid.is_empty()),
+            ..Way::of(id)
+        }
     }
 
     #[test]
@@ -108,7 +114,8 @@ mod tests {
         }
         // A different ServiceAccount tells nothing about the cluster.
         let mut another = way("a-s2", "other", "y");
-        another.account = Some(Account { name: "kube-system/other".to_owned(), uid: "y".to_owned() });
+        another.account =
+            Some(Account { name: "kube-system/other".to_owned(), uid: "y".to_owned() });
         assert!(known.leads_where(&another));
     }
 }

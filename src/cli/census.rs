@@ -23,7 +23,12 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
     }
     for (allocation, doubt) in &census.doubted {
         let held = age(now, allocation.record.since);
-        let _ = writeln!(text, "  {}, for {held}: {doubt}\n    {}", output::holder(allocation), release(allocation));
+        let _ = writeln!(
+            text,
+            "  {}, for {held}: {doubt}\n    {}",
+            output::holder(allocation),
+            release(allocation)
+        );
     }
     if 0 < census.more_doubted {
         let _ = writeln!(text, "  and {} more", census.more_doubted);
@@ -33,12 +38,17 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
     }
     let rows: Vec<Vec<String>> = by_age(census)
         .into_iter()
-        .map(|(node, of)| vec![output::plain(node.as_str()), of.records.to_string(), age(now, of.youngest)])
+        .map(|(node, of)| {
+            vec![output::plain(node.as_str()), of.records.to_string(), age(now, of.youngest)]
+        })
         .collect();
     text.push_str(&output::table(&["NODE", "ADDRESSES", "AGE OF NEWEST"], &rows));
     for name in &census.earlier_names {
         let name = output::plain(name.as_str());
-        let _ = writeln!(text, "this machine was named {name} before: DEL, GC and sweep also check that name");
+        let _ = writeln!(
+            text,
+            "this machine was named {name} before: DEL, GC and sweep also check that name"
+        );
     }
     text.push_str("to release everything that a node which is permanently off holds: hereabouts release --node NODE\n");
     text
@@ -73,7 +83,10 @@ fn doubted(allocation: &Allocation, doubt: Doubt, now: SystemTime) -> Value {
 /// Returns the command that frees one record, from any machine.
 fn release(allocation: &Allocation) -> String {
     let attachment = &allocation.record.attachment;
-    format!("hereabouts release {} --network {} --node {}", allocation.address, attachment.network, attachment.node)
+    format!(
+        "hereabouts release {} --network {} --node {}",
+        allocation.address, attachment.network, attachment.node
+    )
 }
 
 fn by_age(census: &Census) -> Vec<(&NodeName, &OfNode)> {

@@ -20,8 +20,11 @@ pub(super) fn check(environment: &Environment, file: &Path) -> anyhow::Result<()
     let flat = machine::flat_file(&environment.node, None)?;
     let mut mistakes = 0;
     for found in configurations {
-        let text = |key: &str| found.configuration.find(key).and_then(Json::as_str).unwrap_or_default().to_owned();
-        let place = if found.place.is_empty() { String::new() } else { format!(" ({})", found.place) };
+        let text = |key: &str| {
+            found.configuration.find(key).and_then(Json::as_str).unwrap_or_default().to_owned()
+        };
+        let place =
+            if found.place.is_empty() { String::new() } else { format!(" ({})", found.place) };
         output::print(&format!("network {}{place}\n", output::plain(&text("name"))))?;
         let errors = match Merged::new(&found.configuration, flat.as_ref()) {
             Err(error) => error.into(),
@@ -45,7 +48,11 @@ pub(super) fn check(environment: &Environment, file: &Path) -> anyhow::Result<()
 }
 
 /// Prints what one configuration would do, and returns its mistakes.
-fn one(merged: &Merged<'_>, configuration: &Json, environment: &Environment) -> anyhow::Result<Mistakes> {
+fn one(
+    merged: &Merged<'_>,
+    configuration: &Json,
+    environment: &Environment,
+) -> anyhow::Result<Mistakes> {
     let mut errors = Mistakes::default();
     if configuration.find("name").is_none() {
         output::print("  note: no name: the runtime must fill it in\n")?;
@@ -55,10 +62,15 @@ fn one(merged: &Merged<'_>, configuration: &Json, environment: &Environment) -> 
         Ok(settings) => {
             let store = &settings.store;
             say_store(&settings, environment)?;
-            let whereabouts = configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
+            let whereabouts =
+                configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str())
+                    == Some("whereabouts");
             if !store.named {
-                let who = if whereabouts { "type whereabouts needs" } else { "Kubernetes pods need" };
-                output::print(&format!("  note: no store is configured here: {who} datastore or data_dir in each node's flat file\n"))?;
+                let who =
+                    if whereabouts { "type whereabouts needs" } else { "Kubernetes pods need" };
+                output::print(&format!(
+                    "  note: no store is configured here: {who} datastore or data_dir in each node's flat file\n"
+                ))?;
             }
             if let Some(reason) = settings.log.refused {
                 output::print(&format!("  note: {reason}\n"))?;
@@ -73,7 +85,10 @@ fn one(merged: &Merged<'_>, configuration: &Json, environment: &Environment) -> 
             if let Err(failure) = checked.and_then(|slots| limit_check::check(&network, &slots)) {
                 match failure {
                     Failure::Config(error) => errors.add(error),
-                    other => errors.add(ConfigError { hint: other.hint(), ..ConfigError::meaning("ipam", other.to_string()) }),
+                    other => errors.add(ConfigError {
+                        hint: other.hint(),
+                        ..ConfigError::meaning("ipam", other.to_string())
+                    }),
                 }
             }
         }
@@ -83,17 +98,24 @@ fn one(merged: &Merged<'_>, configuration: &Json, environment: &Environment) -> 
 
 /// Prints which store it would use. No connection is made. The kubeconfig may exist only on the
 /// nodes, so a failure to read it here is not a mistake.
-#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "only the Kubernetes store needs them"))]
+#[cfg_attr(
+    not(feature = "kube"),
+    allow(unused_variables, reason = "only the Kubernetes store needs them")
+)]
 fn say_store(settings: &Settings, environment: &Environment) -> anyhow::Result<()> {
     let store = &settings.store;
     match &store.kind {
-        StoreKind::File => output::print(&format!("  store: {} ({})\n", store.data_dir.display(), store.origin)),
+        StoreKind::File => {
+            output::print(&format!("  store: {} ({})\n", store.data_dir.display(), store.origin))
+        }
         #[cfg(feature = "kube")]
         StoreKind::Kubernetes { kubeconfig } => {
             output::print(&format!("  store: Kubernetes ({})\n", kubeconfig.display()))?;
             output::print(&match stores::server(kubeconfig, &environment.proxy) {
                 Ok(server) => format!("  API server: {server}\n"),
-                Err(error) => format!("  note: the kubeconfig cannot be used on this machine: {error}\n"),
+                Err(error) => {
+                    format!("  note: the kubeconfig cannot be used on this machine: {error}\n")
+                }
             })
         }
     }
@@ -127,7 +149,10 @@ fn describe(network: &Network) -> anyhow::Result<()> {
 fn note_vain(network: &Network) -> anyhow::Result<()> {
     let choices = || network.sets.iter().flat_map(|set| &set.choices);
     for choice in choices().filter(|choice| choice.candidates().is_empty()) {
-        output::print(&format!("  note: no usable address in {}: every address is excluded or a gateway\n", choice.range))?;
+        output::print(&format!(
+            "  note: no usable address in {}: every address is excluded or a gateway\n",
+            choice.range
+        ))?;
     }
     // An exclude inside the subnet is not reported: many configurations also exclude the broadcast
     // address.
@@ -141,9 +166,17 @@ fn note_vain(network: &Network) -> anyhow::Result<()> {
     for range in of_all.chain(of_one).filter(|range| said.insert(*range)) {
         output::print(&format!("  note: exclude is outside every range: {range}\n"))?;
     }
-    let excluded: Blocks = network.excludes.iter().copied().chain(choices().flat_map(|choice| choice.excluded[1].ranges())).collect();
+    let excluded: Blocks = network
+        .excludes
+        .iter()
+        .copied()
+        .chain(choices().flat_map(|choice| choice.excluded[1].ranges()))
+        .collect();
     for fixed in network.statics.iter().filter(|fixed| excluded.contains(fixed.address)) {
-        output::print(&format!("  note: static address is assigned although exclude covers it: {}\n", fixed.address))?;
+        output::print(&format!(
+            "  note: static address is assigned although exclude covers it: {}\n",
+            fixed.address
+        ))?;
     }
     Ok(())
 }
@@ -151,6 +184,8 @@ fn note_vain(network: &Network) -> anyhow::Result<()> {
 fn outline(choice: &Choice) -> String {
     let free = choice.candidates().count();
     let addresses = if free == 1 { "address" } else { "addresses" };
-    let gateway = choice.gateway.map_or_else(|| "no gateway".to_owned(), |gateway| format!("gateway {gateway}"));
+    let gateway = choice
+        .gateway
+        .map_or_else(|| "no gateway".to_owned(), |gateway| format!("gateway {gateway}"));
     format!("{} in {} ({free} {addresses}, {gateway})", choice.range, choice.subnet)
 }

@@ -9,7 +9,11 @@ pub(super) fn confirmed(yes: bool, verb: &str) -> anyhow::Result<bool> {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Usage::hinted("stdin is not a terminal", format!("pass --yes to {verb} without being asked")).into());
+        return Err(Usage::hinted(
+            "stdin is not a terminal",
+            format!("pass --yes to {verb} without being asked"),
+        )
+        .into());
     }
     let mut stderr = std::io::stderr();
     write!(stderr, "{verb}? [y/N] ")?;

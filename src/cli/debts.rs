@@ -13,7 +13,8 @@ use std::time::Duration;
 
 /// The age after which a debt is reported as a problem.
 const OLD: Duration = Duration::from_secs(24 * 60 * 60);
-const HEADINGS: &[&str] = &["DEL FAILED", "NETWORK", "INTERFACE", "CONTAINER", "HOLDS", "STORE", "REASON"];
+const HEADINGS: &[&str] =
+    &["DEL FAILED", "NETWORK", "INTERFACE", "CONTAINER", "HOLDS", "STORE", "REASON"];
 
 /// Returns the files in this node's directory of debts, without the debts of other nodes.
 ///
@@ -22,7 +23,8 @@ const HEADINGS: &[&str] = &["DEL FAILED", "NETWORK", "INTERFACE", "CONTAINER", "
 pub(super) fn found(located: &Located<'_>) -> anyhow::Result<Vec<Found>> {
     let Some(node) = &located.node else { return Ok(Vec::new()) };
     let all = located.debts().list().context("cannot read the unfinished DELs of this node")?;
-    let is_own = |found: &Found| found.debt.as_ref().map_or(true, |debt| debt.attachment.node == *node);
+    let is_own =
+        |found: &Found| found.debt.as_ref().map_or(true, |debt| debt.attachment.node == *node);
     Ok(all.into_iter().filter(is_own).collect())
 }
 
@@ -44,7 +46,11 @@ pub(super) fn matching(found: Vec<Found>, filter: &Filter, only: Option<&Place>)
             && filter.network.as_ref().is_none_or(|asked| asked == network)
     };
     let is_there = |debt: &Debt| only.is_none_or(|only| only.is(&debt.store));
-    found.into_iter().filter_map(|found| found.debt.ok()).filter(|debt| is_meant(debt) && is_there(debt)).collect()
+    found
+        .into_iter()
+        .filter_map(|found| found.debt.ok())
+        .filter(|debt| is_meant(debt) && is_there(debt))
+        .collect()
 }
 
 /// Prints the debts for `list --debts`.
@@ -55,7 +61,9 @@ pub(super) fn print(debts: &[Debt], format: Format) -> anyhow::Result<()> {
             output::say("no unfinished DELs");
             Ok(())
         }
-        Format::Table => output::print(&output::table(HEADINGS, &debts.iter().map(row).collect::<Vec<_>>())),
+        Format::Table => {
+            output::print(&output::table(HEADINGS, &debts.iter().map(row).collect::<Vec<_>>()))
+        }
     }
 }
 
@@ -98,7 +106,8 @@ pub(super) struct Finding {
 
 /// Returns the debts that should have been paid, and the files that are not debts that can be paid.
 pub(super) fn findings(found: &[Found], located: &Located<'_>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = found.iter().filter_map(|found| finding(found, located)).collect();
+    let mut findings: Vec<Finding> =
+        found.iter().filter_map(|found| finding(found, located)).collect();
     findings.sort_by_key(|finding| finding.problem);
     findings
 }
@@ -112,15 +121,19 @@ fn finding(found: &Found, located: &Located<'_>) -> Option<Finding> {
              end the sandbox, make the store available, or release the addresses with \"hereabouts release\"",
             format!("{}: {}", debt.attachment, debt.reason),
         ),
-        Err(Wrong::Newer(number)) => {
-            ("newer-debt", "written by a newer version, which completes it when it is installed again", format!("format {number}"))
-        }
+        Err(Wrong::Newer(number)) => (
+            "newer-debt",
+            "written by a newer version, which completes it when it is installed again",
+            format!("format {number}"),
+        ),
         Err(Wrong::Damaged(reason)) => (
             "damaged-debt",
             "an unfinished DEL is unreadable; remove the file, then \"sweep\" releases what its sandbox held",
             reason.clone(),
         ),
-        Err(Wrong::Foreign) => ("foreign-file", "not a file of hereabouts; remove it by hand", String::new()),
+        Err(Wrong::Foreign) => {
+            ("foreign-file", "not a file of hereabouts; remove it by hand", String::new())
+        }
     };
     Some(Finding { problem, meaning, path: found.path.clone(), reason })
 }
@@ -129,26 +142,39 @@ fn finding(found: &Found, located: &Located<'_>) -> Option<Finding> {
 ///
 /// # Errors
 /// A debt could not be paid because its store failed.
-pub(super) fn pay(located: &Located<'_>, node: &NodeName, only: Option<Place>) -> anyhow::Result<()> {
+pub(super) fn pay(
+    located: &Located<'_>,
+    node: &NodeName,
+    only: Option<Place>,
+) -> anyhow::Result<()> {
     let open = |settings: &crate::config::Settings| located.open_as(settings, node);
     let is_dead = |held: &Record| located.life(held).is_dead();
     let freed = located.freed(node);
     let debts = located.debts();
     let mut failed = 0;
     let mut printed = Ok(());
-    debts.pay_all(&Payer { node, only, open: &open, is_dead: &is_dead, freed: Some(&freed) }, &mut |debt, paid| match paid {
-        Paid::Done => {
-            let Attachment { container, ifname, network, .. } = &debt.attachment;
-            let text =
-                format!("completed the DEL of container {container}, interface {}, network {network}\n", output::plain(ifname.as_str()));
-            printed = std::mem::replace(&mut printed, Ok(())).and_then(|()| output::print(&text));
-        }
-        Paid::NotYet => {}
-        Paid::Failed(reason) => {
-            failed += 1;
-            output::say(&format!("warning: cannot complete the DEL of {}: {reason}", debt.attachment));
-        }
-    })?;
+    debts.pay_all(
+        &Payer { node, only, open: &open, is_dead: &is_dead, freed: Some(&freed) },
+        &mut |debt, paid| match paid {
+            Paid::Done => {
+                let Attachment { container, ifname, network, .. } = &debt.attachment;
+                let text = format!(
+                    "completed the DEL of container {container}, interface {}, network {network}\n",
+                    output::plain(ifname.as_str())
+                );
+                printed =
+                    std::mem::replace(&mut printed, Ok(())).and_then(|()| output::print(&text));
+            }
+            Paid::NotYet => {}
+            Paid::Failed(reason) => {
+                failed += 1;
+                output::say(&format!(
+                    "warning: cannot complete the DEL of {}: {reason}",
+                    debt.attachment
+                ));
+            }
+        },
+    )?;
     debts.tidy();
     printed?;
     if 0 < failed {
@@ -158,10 +184,20 @@ pub(super) fn pay(located: &Located<'_>, node: &NodeName, only: Option<Place>) -
 }
 
 /// Pays the debts of attachments whose records were released by hand.
-pub(super) fn settle(located: &Located<'_>, store: &dyn Store, attachments: impl Iterator<Item = Attachment>) {
+pub(super) fn settle(
+    located: &Located<'_>,
+    store: &dyn Store,
+    attachments: impl Iterator<Item = Attachment>,
+) {
     let is_dead = |held: &Record| located.life(held).is_dead();
     let debts = located.debts();
     for attachment in attachments {
-        debts.pay_of(&attachment, located.store_settings(), store, &is_dead, Deadline::after(records::PATIENCE));
+        debts.pay_of(
+            &attachment,
+            located.store_settings(),
+            store,
+            &is_dead,
+            Deadline::after(records::PATIENCE),
+        );
     }
 }

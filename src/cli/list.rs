@@ -14,12 +14,17 @@ use std::net::IpAddr;
 /// memory.
 const SORTED: usize = 10_000;
 
-const HEADINGS: [&str; 8] = ["ADDRESS", "SCOPE", "NETWORK", "POD", "INTERFACE", "CONTAINER", "NODE", "SINCE"];
+const HEADINGS: [&str; 8] =
+    ["ADDRESS", "SCOPE", "NETWORK", "POD", "INTERFACE", "CONTAINER", "NODE", "SINCE"];
 /// The index of the scope column. It is shown if an address is in a named scope, or if one may
 /// still come.
 const SCOPE: usize = 1;
 
-pub(super) fn list(environment: &Environment, store: &StoreArgs, args: &ListArgs) -> anyhow::Result<()> {
+pub(super) fn list(
+    environment: &Environment,
+    store: &StoreArgs,
+    args: &ListArgs,
+) -> anyhow::Result<()> {
     let filter = Filter {
         node: args.node.as_deref().map(selectors::parse_node).transpose()?,
         network: args.network.as_deref().map(selectors::parse_network).transpose()?,
@@ -39,7 +44,8 @@ pub(super) fn list(environment: &Environment, store: &StoreArgs, args: &ListArgs
         Format::Json => write_json(stdout, store.as_ref(), &filter, &owed)?,
         Format::Table => {
             let mut rows = Rows::new(stdout, SORTED);
-            let unreadable = records::each(store.as_ref(), &filter, &mut |allocation| rows.add(&allocation))?;
+            let unreadable =
+                records::each(store.as_ref(), &filter, &mut |allocation| rows.add(&allocation))?;
             let is_filtered = args.node.is_some() || args.network.is_some() || args.pod.is_some();
             rows.end(match unreadable {
                 0 if is_filtered => "no address matches",
@@ -60,14 +66,20 @@ pub(super) fn list(environment: &Environment, store: &StoreArgs, args: &ListArgs
 }
 
 /// Writes one JSON document while the store is read. Nothing is written if the read cannot begin.
-fn write_json(mut out: impl Write, store: &dyn Store, filter: &Filter, owed: &[Debt]) -> anyhow::Result<usize> {
+fn write_json(
+    mut out: impl Write,
+    store: &dyn Store,
+    filter: &Filter,
+    owed: &[Debt],
+) -> anyhow::Result<usize> {
     let mut first = true;
     let unreadable = records::each(store, filter, &mut |allocation| {
         out.write_all(if first { b"[\n  " } else { b",\n  " })?;
         first = false;
         // Converted to an output error, so that a reader that stops reading is not a failure.
         let mut document = output::allocation(&allocation);
-        if let Some(debt) = owed.iter().find(|debt| debt.attachment == allocation.record.attachment) {
+        if let Some(debt) = owed.iter().find(|debt| debt.attachment == allocation.record.attachment)
+        {
             document["debt"] = debts::document(debt);
         }
         Ok(serde_json::to_writer(&mut out, &document).map_err(std::io::Error::from)?)
@@ -99,7 +111,10 @@ impl<W: Write> Rows<W> {
         }
         self.kept.push((allocation.scope.clone(), allocation.address, cells));
         if self.most < self.kept.len() {
-            output::say(&format!("more than {} addresses are held: they are not sorted", self.most));
+            output::say(&format!(
+                "more than {} addresses are held: they are not sorted",
+                self.most
+            ));
             // A following row may be in a named scope, or be wider.
             self.columns = Some(self.write_kept(false)?);
         }
@@ -140,7 +155,11 @@ fn cells(allocation: &Allocation) -> [String; 8] {
         format!("{}/{}", allocation.address, allocation.record.prefix),
         output::plain(allocation.scope.name().unwrap_or("-")),
         attachment.network.to_string(),
-        allocation.record.pod.as_ref().map_or_else(|| "-".to_owned(), |pod| output::plain(&pod.to_string())),
+        allocation
+            .record
+            .pod
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |pod| output::plain(&pod.to_string())),
         output::plain(attachment.ifname.as_str()),
         records::shortened(attachment.container.as_str()),
         attachment.node.to_string(),
@@ -173,7 +192,12 @@ mod tests {
             prefix: 24,
             gateway: None,
         };
-        Allocation { scope: Scope::parse(scope).unwrap(), address: address.parse().unwrap(), record: held, version: None }
+        Allocation {
+            scope: Scope::parse(scope).unwrap(),
+            address: address.parse().unwrap(),
+            record: held,
+            version: None,
+        }
     }
 
     /// Returns the first two columns of the printed table.
@@ -185,20 +209,32 @@ mod tests {
         }
         rows.end("nothing").unwrap();
         let lines = String::from_utf8(out).unwrap();
-        lines.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect()
+        lines
+            .lines()
+            .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+            .collect()
     }
 
     #[test]
     fn a_few_rows_are_in_order_and_have_a_scope_where_one_is() {
         let few = [("", "10.0.0.10"), ("", "10.0.0.2"), ("", "10.0.0.1")];
-        assert_eq!(print(3, &few), ["ADDRESS NETWORK", "10.0.0.1/24 net1", "10.0.0.2/24 net1", "10.0.0.10/24 net1"]);
-        assert_eq!(print(3, &[("b", "10.0.0.1"), ("", "10.0.0.2")]), ["ADDRESS SCOPE", "10.0.0.2/24 -", "10.0.0.1/24 b"]);
+        assert_eq!(
+            print(3, &few),
+            ["ADDRESS NETWORK", "10.0.0.1/24 net1", "10.0.0.2/24 net1", "10.0.0.10/24 net1"]
+        );
+        assert_eq!(
+            print(3, &[("b", "10.0.0.1"), ("", "10.0.0.2")]),
+            ["ADDRESS SCOPE", "10.0.0.2/24 -", "10.0.0.1/24 b"]
+        );
     }
 
     #[test]
     fn many_rows_come_as_they_are_read_and_none_is_kept() {
         let many = [("", "10.0.0.10"), ("", "10.0.0.2"), ("", "10.0.0.1"), ("b", "10.0.0.1")];
-        assert_eq!(print(2, &many), ["ADDRESS SCOPE", "10.0.0.10/24 -", "10.0.0.2/24 -", "10.0.0.1/24 -", "10.0.0.1/24 b"]);
+        assert_eq!(
+            print(2, &many),
+            ["ADDRESS SCOPE", "10.0.0.10/24 -", "10.0.0.2/24 -", "10.0.0.1/24 -", "10.0.0.1/24 b"]
+        );
         let mut rows = Rows::new(std::io::sink(), 2);
         many.iter().for_each(|(scope, address)| rows.add(&allocation(scope, address)).unwrap());
         assert!(rows.kept.is_empty());

@@ -1,7 +1,10 @@
 //! Finds the store that a command works on, and the name of this node.
 
 use super::{Advised, StoreArgs, output};
-use crate::config::{Chosen, ConfigError, FlatFile, Found, Merged, Settings, StoreKind, StoreSettings, plugin_configurations};
+use crate::config::{
+    Chosen, ConfigError, FlatFile, Found, Merged, Settings, StoreKind, StoreSettings,
+    plugin_configurations,
+};
 use crate::environment::Environment;
 use crate::ipam::{self, Life, NodeName, Record};
 use crate::json::Json;
@@ -38,7 +41,11 @@ impl Located<'_> {
 
     /// Opens the store for a caller that acts for another node. `is_off` states that this node is
     /// permanently off and is to be forgotten.
-    pub(super) fn store_of_another(&self, node: &NodeName, is_off: bool) -> anyhow::Result<Box<dyn Upkeep>> {
+    pub(super) fn store_of_another(
+        &self,
+        node: &NodeName,
+        is_off: bool,
+    ) -> anyhow::Result<Box<dyn Upkeep>> {
         self.open(node.clone(), if is_off { OnBehalf::OfOneThatIsOff } else { OnBehalf::OfAnother })
     }
 
@@ -54,7 +61,9 @@ impl Located<'_> {
     /// Returns the name of this node, for an action that only this node may do.
     pub(super) fn own_node(&self) -> anyhow::Result<NodeName> {
         let hint = "set node_name in the flat file; run this command on the node itself, without --kubeconfig";
-        self.node.clone().ok_or_else(|| Advised::new("cannot determine this node's name", hint).into())
+        self.node
+            .clone()
+            .ok_or_else(|| Advised::new("cannot determine this node's name", hint).into())
     }
 
     /// Returns the debts of this node.
@@ -78,7 +87,11 @@ impl Located<'_> {
     }
 
     /// Opens the store that other settings name, for this node.
-    pub(super) fn open_as(&self, settings: &Settings, node: &NodeName) -> Result<Box<dyn Store>, StoreError> {
+    pub(super) fn open_as(
+        &self,
+        settings: &Settings,
+        node: &NodeName,
+    ) -> Result<Box<dyn Store>, StoreError> {
         stores::open(settings, self.host(node.clone()), stores::nothing(), &self.environment.proxy)
     }
 
@@ -95,17 +108,29 @@ impl Located<'_> {
     }
 
     fn open(&self, node: NodeName, on_behalf: OnBehalf) -> anyhow::Result<Box<dyn Upkeep>> {
-        Ok(stores::open_to_keep(&self.settings, self.host(node), on_behalf, &self.environment.proxy)?)
+        Ok(stores::open_to_keep(
+            &self.settings,
+            self.host(node),
+            on_behalf,
+            &self.environment.proxy,
+        )?)
     }
 
     fn host(&self, node: NodeName) -> NodeIdentity {
-        NodeIdentity { node, machine_id: self.machine.machine_id.clone(), boot_id: self.machine.boot_id.clone() }
+        NodeIdentity {
+            node,
+            machine_id: self.machine.machine_id.clone(),
+            boot_id: self.machine.boot_id.clone(),
+        }
     }
 }
 
 /// Finds the store: `--data-dir` or `--kubeconfig`, else `--config`, else the flat file, else the
 /// default.
-pub(super) fn locate<'l>(environment: &'l Environment, args: &StoreArgs) -> anyhow::Result<Located<'l>> {
+pub(super) fn locate<'l>(
+    environment: &'l Environment,
+    args: &StoreArgs,
+) -> anyhow::Result<Located<'l>> {
     let machine = Machine::look()?;
     let nothing = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
     #[cfg(feature = "kube")]
@@ -121,7 +146,9 @@ pub(super) fn locate<'l>(environment: &'l Environment, args: &StoreArgs) -> anyh
     };
     let merged = Merged::new(source.network.as_ref().unwrap_or(&nothing), source.flat.as_ref())?;
     let parsed = Settings::parse(&merged, false);
-    let node_of = |settings: &Settings| machine::node_name(&environment.node, settings, source.flat.as_ref()).ok();
+    let node_of = |settings: &Settings| {
+        machine::node_name(&environment.node, settings, source.flat.as_ref()).ok()
+    };
     let Some(directory) = &args.data_dir else {
         let settings = parsed?;
         let name = called(&settings, environment)?;
@@ -144,7 +171,9 @@ pub(super) fn locate<'l>(environment: &'l Environment, args: &StoreArgs) -> anyh
     let name = called(&settings, environment)?;
     // A directory that was named for this command and is not a store is a mistake of the operator.
     // The node's own directory may still be empty.
-    if !settings.store.data_dir.join("format").exists() && !stores::notes().knows(&settings.store.data_dir) {
+    if !settings.store.data_dir.join("format").exists()
+        && !stores::notes().knows(&settings.store.data_dir)
+    {
         bail!("there is no store at {name}");
     }
     let node = known.then(|| node_of(&settings)).flatten();
@@ -152,12 +181,19 @@ pub(super) fn locate<'l>(environment: &'l Environment, args: &StoreArgs) -> anyh
 }
 
 /// Returns the name of the store, and prints it.
-#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "only the Kubernetes store needs them"))]
+#[cfg_attr(
+    not(feature = "kube"),
+    allow(unused_variables, reason = "only the Kubernetes store needs them")
+)]
 fn called(settings: &Settings, environment: &Environment) -> anyhow::Result<String> {
     let (name, origin) = match &settings.store.kind {
-        StoreKind::File => (settings.store.data_dir.display().to_string(), settings.store.origin.clone()),
+        StoreKind::File => {
+            (settings.store.data_dir.display().to_string(), settings.store.origin.clone())
+        }
         #[cfg(feature = "kube")]
-        StoreKind::Kubernetes { kubeconfig } => (stores::server(kubeconfig, &environment.proxy)?, kubeconfig.display().to_string()),
+        StoreKind::Kubernetes { kubeconfig } => {
+            (stores::server(kubeconfig, &environment.proxy)?, kubeconfig.display().to_string())
+        }
     };
     output::say(&format!("store: {name} ({origin})"));
     Ok(name)
@@ -167,7 +203,9 @@ fn called(settings: &Settings, environment: &Environment) -> anyhow::Result<Stri
 /// mistaken for that of the cluster.
 fn say_how_to_name_one() {
     let cluster = if cfg!(feature = "kube") { "--kubeconfig FILE for a cluster or " } else { "" };
-    output::say(&format!("no store is configured on this machine\nhint: use {cluster}--data-dir DIR for a directory"));
+    output::say(&format!(
+        "no store is configured on this machine\nhint: use {cluster}--data-dir DIR for a directory"
+    ));
 }
 
 struct Source {
@@ -182,7 +220,10 @@ fn read_config(environment: &Environment, path: &Path) -> anyhow::Result<Source>
         let network = found.into_iter().next().map(|found| found.configuration);
         return Ok(Source { flat: machine::flat_file(&environment.node, None)?, network });
     }
-    Ok(Source { flat: Some(FlatFile::parse(path.to_owned(), &bytes, Chosen::ByNode)?), network: None })
+    Ok(Source {
+        flat: Some(FlatFile::parse(path.to_owned(), &bytes, Chosen::ByNode)?),
+        network: None,
+    })
 }
 
 /// Returns the plugin configurations in a file that the operator named.
@@ -199,7 +240,8 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path == Path::new("-") {
         let mut bytes = Vec::new();
         let stdin = std::io::stdin().lock();
-        std::io::Read::read_to_end(&mut std::io::Read::take(stdin, MOST_BYTES + 1), &mut bytes).context("cannot read stdin")?;
+        std::io::Read::read_to_end(&mut std::io::Read::take(stdin, MOST_BYTES + 1), &mut bytes)
+            .context("cannot read stdin")?;
         if MOST_BYTES < bytes.len() as u64 {
             bail!("cannot read stdin: it is larger than 4 MiB");
         }

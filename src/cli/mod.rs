@@ -27,7 +27,8 @@ mod verify;
 use crate::environment::Environment;
 use args::{Cli, Command, ConfigCommand, StoreCommand};
 pub(crate) use args::{
-    Format, InitArgs, ListArgs, PlaceArgs, ReleaseArgs, RepairArgs, ShowArgs, StoreArgs, SweepArgs, TestArgs, UsageArgs, VerifyArgs, What,
+    Format, InitArgs, ListArgs, PlaceArgs, ReleaseArgs, RepairArgs, ShowArgs, StoreArgs, SweepArgs,
+    TestArgs, UsageArgs, VerifyArgs, What,
 };
 use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
@@ -42,9 +43,10 @@ pub fn command() -> clap::Command {
     // These commands refuse the option with a longer explanation than clap gives: they must run on
     // the node.
     #[cfg(feature = "kube")]
-    let command = ["sweep", "repair"]
-        .into_iter()
-        .fold(command, |command, name| command.mut_subcommand(name, |inner| inner.mut_arg("kubeconfig", |option| option.hide(true))));
+    let command = ["sweep", "repair"].into_iter().fold(command, |command, name| {
+        command
+            .mut_subcommand(name, |inner| inner.mut_arg("kubeconfig", |option| option.hide(true)))
+    });
     command
 }
 
@@ -55,7 +57,8 @@ pub fn run(environment: &Environment, args: impl Iterator<Item = OsString>) -> i
         output::about(&command().render_help().to_string());
         return 0;
     }
-    let parsed = command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed =
+        command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
@@ -76,8 +79,12 @@ fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
     match (&cli.command, cli.mount_namespace.as_deref().or(set.as_deref())) {
         // These commands stay in their mount namespace. The processes that they start enter the
         // other one.
-        (Command::Install(args), namespace) => return install::install(environment, args, namespace),
-        (Command::Uninstall(args), namespace) => return install::uninstall(environment, args, namespace),
+        (Command::Install(args), namespace) => {
+            return install::install(environment, args, namespace);
+        }
+        (Command::Uninstall(args), namespace) => {
+            return install::uninstall(environment, args, namespace);
+        }
         (_, Some(namespace)) => install::enter_mount_namespace(namespace)?,
         (_, None) => {}
     }

@@ -61,7 +61,10 @@ pub(super) fn finish(done: anyhow::Result<()>) -> i32 {
     let Err(error) = done else {
         return 0;
     };
-    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+    if error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    {
         return 0;
     }
     say(&format!("error: {error:#}"));
@@ -138,7 +141,10 @@ impl Columns {
     /// Returns one line of the table. A cell that is wider than its column shifts the ones after
     /// it.
     pub(super) fn line(&self, cells: &[impl AsRef<str>]) -> String {
-        let shown = cells.iter().zip(&self.0).filter_map(|(cell, width)| width.map(|width| (cell.as_ref(), width)));
+        let shown = cells
+            .iter()
+            .zip(&self.0)
+            .filter_map(|(cell, width)| width.map(|width| (cell.as_ref(), width)));
         let padded: Vec<String> = shown.map(|(cell, width)| format!("{cell:<width$}")).collect();
         format!("{}\n", padded.join("  ").trim_end())
     }
@@ -173,7 +179,10 @@ pub(super) fn allocation(allocation: &Allocation) -> Value {
 /// Returns the address and its holder in one line.
 pub(super) fn holder(allocation: &Allocation) -> String {
     let held = &allocation.record;
-    let pod = held.pod.as_ref().map_or_else(String::new, |pod| format!(", pod {}", plain(&pod.to_string())));
+    let pod = held
+        .pod
+        .as_ref()
+        .map_or_else(String::new, |pod| format!(", pod {}", plain(&pod.to_string())));
     format!("{}  {}{pod}", allocation.address, plain(&held.attachment.to_string()))
 }
 

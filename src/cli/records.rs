@@ -20,7 +20,11 @@ pub(super) fn shortened(id: &str) -> String {
 /// Visits the records that the filter selects, while they are read. A record that cannot be read is
 /// reported and counted. Any other failure ends the command. Returns the number of unreadable
 /// records.
-pub(super) fn each(store: &dyn Store, filter: &Filter, visit: &mut dyn FnMut(Allocation) -> anyhow::Result<()>) -> anyhow::Result<usize> {
+pub(super) fn each(
+    store: &dyn Store,
+    filter: &Filter,
+    visit: &mut dyn FnMut(Allocation) -> anyhow::Result<()>,
+) -> anyhow::Result<usize> {
     let mut unreadable = 0;
     for item in listing(store, filter)? {
         match item {

@@ -1,7 +1,10 @@
 //! `release`: releases addresses by hand, after a check of their holders. The functions that work
 //! on a store are separate from those that ask and print.
 
-use super::{Advised, ReleaseArgs, StoreArgs, Usage, What, confirm, debts, locate, output, records, selectors};
+use super::{
+    Advised, ReleaseArgs, StoreArgs, Usage, What, confirm, debts, locate, output, records,
+    selectors,
+};
 use crate::environment::Environment;
 use crate::ipam::{Allocation, Life, NodeName};
 use crate::retry::Deadline;
@@ -10,7 +13,11 @@ use crate::store::{Access, Filter, Release, Store, StoreError};
 use anyhow::bail;
 use std::path::PathBuf;
 
-pub(super) fn release(environment: &Environment, store: &StoreArgs, args: &ReleaseArgs) -> anyhow::Result<()> {
+pub(super) fn release(
+    environment: &Environment,
+    store: &StoreArgs,
+    args: &ReleaseArgs,
+) -> anyhow::Result<()> {
     let filter = Filter {
         node: args.node.as_deref().map(selectors::parse_node).transpose()?,
         network: args.network.as_deref().map(selectors::parse_network).transpose()?,
@@ -28,24 +35,40 @@ pub(super) fn release(environment: &Environment, store: &StoreArgs, args: &Relea
     if found.is_empty() && !whole_node {
         bail!("no record matches");
     }
-    if let Some(node) = filter.node.as_ref().filter(|node| whole_node && !located.store().is_ok_and(|store| store.knows(node))) {
+    if let Some(node) = filter
+        .node
+        .as_ref()
+        .filter(|node| whole_node && !located.store().is_ok_and(|store| store.knows(node)))
+    {
         bail!("no node of this name has used this store: {node}");
     }
     check_one_scope(&found, args)?;
     let acting = acting_node(&located, args, found.allocations.first())?;
-    let foreign = found.allocations.iter().find(|allocation| allocation.record.attachment.node != acting);
+    let foreign =
+        found.allocations.iter().find(|allocation| allocation.record.attachment.node != acting);
     if let Some(allocation) = foreign {
         let node = &allocation.record.attachment.node;
         let message = format!("{} is held by another node: {node}", allocation.address);
-        return Err(Advised::new(message, format!("if that node is off, pass --node {node}")).into());
+        return Err(
+            Advised::new(message, format!("if that node is off, pass --node {node}")).into()
+        );
     }
     let other_node = located.node.as_ref() != Some(&acting);
-    let store = if other_node { located.store_of_another(&acting, whole_node)? } else { located.store_of(&acting)? };
+    let store = if other_node {
+        located.store_of_another(&acting, whole_node)?
+    } else {
+        located.store_of(&acting)?
+    };
     if found.is_empty() {
         // This is printed before the question: a store may not know which nodes there are, and the
         // name may be mistyped.
-        let network = args.network.as_ref().map_or_else(String::new, |network| format!(" of network {network}"));
-        output::say(&format!("node {acting} holds no addresses{network}; check the name for typos"));
+        let network = args
+            .network
+            .as_ref()
+            .map_or_else(String::new, |network| format!(" of network {network}"));
+        output::say(&format!(
+            "node {acting} holds no addresses{network}; check the name for typos"
+        ));
     }
     await_calls(store.as_ref(), &found)?;
     if !args.force {
@@ -57,7 +80,11 @@ pub(super) fn release(environment: &Environment, store: &StoreArgs, args: &Relea
     }
     carry_out(store.as_ref(), &found, &mut |address, done| output::released(address, done))?;
     if !other_node {
-        debts::settle(&located, store.as_ref(), found.allocations.iter().map(|allocation| allocation.record.attachment.clone()));
+        debts::settle(
+            &located,
+            store.as_ref(),
+            found.allocations.iter().map(|allocation| allocation.record.attachment.clone()),
+        );
     }
     if whole_node {
         forget_node(store.as_ref(), found.is_empty(), &|held| located.life(held))?;
@@ -89,9 +116,11 @@ impl Found {
 pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyhow::Result<Found> {
     let mut found = Found { allocations: Vec::new(), damaged: Vec::new() };
     // Found by address: a damaged record does not belong to any node in the index.
-    let by_address = Filter { node: filter.node.clone().filter(|_| filter.address.is_none()), ..filter.clone() };
+    let by_address =
+        Filter { node: filter.node.clone().filter(|_| filter.address.is_none()), ..filter.clone() };
     let is_meant = |allocation: &Allocation| {
-        filter.matches(allocation) && container.is_none_or(|id| id == allocation.record.attachment.container.as_str())
+        filter.matches(allocation)
+            && container.is_none_or(|id| id == allocation.record.attachment.container.as_str())
     };
     for item in records::listing(store, &by_address)? {
         match item {
@@ -116,7 +145,11 @@ pub fn find(store: &dyn Store, filter: &Filter, container: Option<&str>) -> anyh
 /// A call does not end.
 pub fn await_calls(store: &dyn Store, found: &Found) -> Result<(), StoreError> {
     for allocation in &found.allocations {
-        drop(store.lock_attachment(&allocation.record.attachment, Access::Release, Deadline::after(records::PATIENCE))?);
+        drop(store.lock_attachment(
+            &allocation.record.attachment,
+            Access::Release,
+            Deadline::after(records::PATIENCE),
+        )?);
     }
     Ok(())
 }
@@ -127,7 +160,12 @@ pub fn await_calls(store: &dyn Store, found: &Found) -> Result<(), StoreError> {
 /// # Errors
 /// The sandboxes that are visible, and their places.
 pub fn refuse_the_living(found: &Found, life: IsAlive<'_>) -> anyhow::Result<()> {
-    let alive: Vec<String> = found.allocations.iter().filter(|allocation| life(&allocation.record).is_seen()).map(seen_at).collect();
+    let alive: Vec<String> = found
+        .allocations
+        .iter()
+        .filter(|allocation| life(&allocation.record).is_seen())
+        .map(seen_at)
+        .collect();
     if alive.is_empty() {
         return Ok(());
     }
@@ -137,8 +175,9 @@ pub fn refuse_the_living(found: &Found, life: IsAlive<'_>) -> anyhow::Result<()>
 
 fn seen_at(allocation: &Allocation) -> String {
     let netns = allocation.record.netns.as_ref();
-    let place =
-        netns.map_or_else(String::new, |netns| format!(" at {}, inode {}", output::plain(&netns.path.to_string_lossy()), netns.inode));
+    let place = netns.map_or_else(String::new, |netns| {
+        format!(" at {}, inode {}", output::plain(&netns.path.to_string_lossy()), netns.inode)
+    });
     format!("the network namespace of {}{place}", output::holder(allocation))
 }
 
@@ -151,7 +190,8 @@ fn seen_at(allocation: &Allocation) -> String {
 pub fn carry_out(store: &dyn Upkeep, found: &Found, report: Report<'_>) -> anyhow::Result<()> {
     for allocation in found.allocations.iter().rev() {
         let deadline = Deadline::after(records::PATIENCE);
-        let lock = store.lock_attachment(&allocation.record.attachment, Access::Release, deadline)?;
+        let lock =
+            store.lock_attachment(&allocation.record.attachment, Access::Release, deadline)?;
         let released = match lock {
             Some(_lock) => store.open(Access::Release, deadline)?.release_unchanged(allocation)?,
             None => Release::NotYours,
@@ -169,7 +209,11 @@ pub fn carry_out(store: &dyn Upkeep, found: &Found, report: Report<'_>) -> anyho
 ///
 /// # Errors
 /// Some of it may still exist. A repeat is safe.
-pub fn forget_node(store: &dyn Upkeep, held_nothing: bool, is_alive: IsAlive<'_>) -> anyhow::Result<()> {
+pub fn forget_node(
+    store: &dyn Upkeep,
+    held_nothing: bool,
+    is_alive: IsAlive<'_>,
+) -> anyhow::Result<()> {
     if held_nothing {
         // The opening of a session is the step that forgets the machine.
         drop(store.open(Access::Release, Deadline::after(records::PATIENCE))?);
@@ -186,11 +230,23 @@ fn check_one_scope(found: &Found, args: &ReleaseArgs) -> anyhow::Result<()> {
     if args.what.address.is_none() || found.allocations.len() < 2 {
         return Ok(());
     }
-    let holders: Vec<String> = found.allocations.iter().map(|allocation| allocation.record.attachment.network.to_string()).collect();
-    Err(Usage::hinted(format!("the address is held in several scopes: {}", holders.join(", ")), "choose one with --network").into())
+    let holders: Vec<String> = found
+        .allocations
+        .iter()
+        .map(|allocation| allocation.record.attachment.network.to_string())
+        .collect();
+    Err(Usage::hinted(
+        format!("the address is held in several scopes: {}", holders.join(", ")),
+        "choose one with --network",
+    )
+    .into())
 }
 
-fn acting_node(located: &locate::Located<'_>, args: &ReleaseArgs, first: Option<&Allocation>) -> anyhow::Result<NodeName> {
+fn acting_node(
+    located: &locate::Located<'_>,
+    args: &ReleaseArgs,
+    first: Option<&Allocation>,
+) -> anyhow::Result<NodeName> {
     match (&args.node, &located.node) {
         (Some(node), _) => selectors::parse_node(node),
         (None, Some(node)) => Ok(node.clone()),
@@ -199,8 +255,12 @@ fn acting_node(located: &locate::Located<'_>, args: &ReleaseArgs, first: Option<
             if let Some(first) = first.filter(|_| args.what.address.is_some()) {
                 return Ok(first.record.attachment.node.clone());
             }
-            let holder = first.map_or_else(|| "NODE".to_owned(), |first| first.record.attachment.node.to_string());
-            Err(Advised::new("cannot determine this node's name", format!("pass --node {holder}")).into())
+            let holder = first.map_or_else(
+                || "NODE".to_owned(),
+                |first| first.record.attachment.node.to_string(),
+            );
+            Err(Advised::new("cannot determine this node's name", format!("pass --node {holder}"))
+                .into())
         }
     }
 }
@@ -212,18 +272,27 @@ fn announce(found: &Found, acting: &NodeName, other_node: bool, located: &locate
     for allocation in &found.allocations {
         output::say(&format!("  {}", output::holder(allocation)));
         match located.life(&allocation.record) {
-            Life::Alive => output::say("    warning: its sandbox still exists; the next pod would get an address that is in use"),
+            Life::Alive => output::say(
+                "    warning: its sandbox still exists; the next pod would get an address that is in use",
+            ),
             Life::Doubted(doubt) if !other_node => {
-                output::say(&format!("    warning: its sandbox may still exist: {doubt}; a pod that still runs keeps using the address"));
+                output::say(&format!(
+                    "    warning: its sandbox may still exist: {doubt}; a pod that still runs keeps using the address"
+                ));
             }
             Life::Doubted(_) | Life::Dead => {}
         }
     }
     for damaged in &found.damaged {
-        output::say(&format!("  {}  damaged record, its holder is unknown", damaged.file_name().unwrap_or_default().to_string_lossy()));
+        output::say(&format!(
+            "  {}  damaged record, its holder is unknown",
+            damaged.file_name().unwrap_or_default().to_string_lossy()
+        ));
         output::say("    warning: a pod that still runs keeps using the address");
     }
     if other_node {
-        output::say(&format!("warning: node {acting} must be off or the pod gone: a pod that still runs there keeps using the address"));
+        output::say(&format!(
+            "warning: node {acting} must be off or the pod gone: a pod that still runs there keeps using the address"
+        ));
     }
 }

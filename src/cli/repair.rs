@@ -8,7 +8,11 @@ use crate::store::StoreError;
 use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep};
 use anyhow::bail;
 
-pub(super) fn repair(environment: &Environment, store: &StoreArgs, args: &RepairArgs) -> anyhow::Result<()> {
+pub(super) fn repair(
+    environment: &Environment,
+    store: &StoreArgs,
+    args: &RepairArgs,
+) -> anyhow::Result<()> {
     let located = locate::locate(environment, store)?;
     let store = located.store_of(&located.own_node()?)?;
     let extent = if args.all { Extent::Whole } else { Extent::Own };
@@ -18,7 +22,12 @@ pub(super) fn repair(environment: &Environment, store: &StoreArgs, args: &Repair
 
 /// Finds problems and repairs them. The note of a call that the cluster was restored to an older
 /// state is deleted when every repair could be tried.
-pub(super) fn repair_all(store: &dyn Upkeep, extent: Extent, is_alive: IsAlive<'_>, yes: bool) -> anyhow::Result<()> {
+pub(super) fn repair_all(
+    store: &dyn Upkeep,
+    extent: Extent,
+    is_alive: IsAlive<'_>,
+    yes: bool,
+) -> anyhow::Result<()> {
     store.complete(Deadline::after(records::PATIENCE))?;
     // A note that is written after this read is left for the next run.
     let set_back = store.set_back();
@@ -30,7 +39,8 @@ pub(super) fn repair_all(store: &dyn Upkeep, extent: Extent, is_alive: IsAlive<'
         }
         verified => verified?.findings,
     };
-    let (mendable, left): (Vec<_>, Vec<_>) = found.into_iter().partition(|finding| finding.is_repairable && finding.is_ours);
+    let (mendable, left): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|finding| finding.is_repairable && finding.is_ours);
     if !left.is_empty() {
         output::say("cannot be repaired here:");
         output::say(verify::describe(&left).trim_end());
@@ -60,14 +70,20 @@ pub(super) fn repair_all(store: &dyn Upkeep, extent: Extent, is_alive: IsAlive<'
 }
 
 /// A callback that gets each finding and the outcome of its repair.
-pub type Report<'r> = &'r mut dyn FnMut(&Finding, &Result<Repaired, StoreError>) -> anyhow::Result<()>;
+pub type Report<'r> =
+    &'r mut dyn FnMut(&Finding, &Result<Repaired, StoreError>) -> anyhow::Result<()>;
 
 /// Repairs each finding, and calls `report` with the outcome. Continues after a failure, and
 /// returns the number of failures.
 ///
 /// # Errors
 /// Those of `report`.
-pub fn carry_out(store: &dyn Upkeep, findings: &[Finding], is_alive: IsAlive<'_>, report: Report<'_>) -> anyhow::Result<usize> {
+pub fn carry_out(
+    store: &dyn Upkeep,
+    findings: &[Finding],
+    is_alive: IsAlive<'_>,
+    report: Report<'_>,
+) -> anyhow::Result<usize> {
     let mut failed = 0;
     for finding in findings {
         let ended = store.repair(finding, is_alive, Deadline::after(records::PATIENCE));
@@ -81,9 +97,14 @@ fn say(finding: &Finding, ended: &Result<Repaired, StoreError>) -> anyhow::Resul
     let path = output::plain(&finding.path.to_string_lossy());
     match ended {
         Ok(Repaired::Done) => output::print(&format!("repaired {path}\n"))?,
-        Ok(Repaired::Gone | Repaired::NotYours | Repaired::ByHand) => output::say(&format!("{path} needs no repair any more")),
+        Ok(Repaired::Gone | Repaired::NotYours | Repaired::ByHand) => {
+            output::say(&format!("{path} needs no repair any more"))
+        }
         Ok(Repaired::GivenAway(holder)) => {
-            output::say(&format!("warning: {path} now has another holder: {}", output::plain(holder)));
+            output::say(&format!(
+                "warning: {path} now has another holder: {}",
+                output::plain(holder)
+            ));
             output::say("hint: \"hereabouts verify\" says what to do");
         }
         Err(error) => output::warn(error),

@@ -7,11 +7,13 @@ use crate::store::PodName;
 use std::net::IpAddr;
 
 pub(super) fn parse_node(text: &str) -> anyhow::Result<NodeName> {
-    NodeName::parse(text).map_err(|_| Usage::new(format!("--node: expected a node name: {text}")).into())
+    NodeName::parse(text)
+        .map_err(|_| Usage::new(format!("--node: expected a node name: {text}")).into())
 }
 
 pub(super) fn parse_network(text: &str) -> anyhow::Result<NetworkName> {
-    NetworkName::parse(text).map_err(|_| Usage::new(format!("--network: expected a network name: {text}")).into())
+    NetworkName::parse(text)
+        .map_err(|_| Usage::new(format!("--network: expected a network name: {text}")).into())
 }
 
 /// Parses a pod: with its namespace, or any pod of that name.

@@ -7,7 +7,11 @@ use crate::store::Filter;
 use anyhow::bail;
 use serde_json::Value;
 
-pub(super) fn show(environment: &Environment, store: &StoreArgs, args: &ShowArgs) -> anyhow::Result<()> {
+pub(super) fn show(
+    environment: &Environment,
+    store: &StoreArgs,
+    args: &ShowArgs,
+) -> anyhow::Result<()> {
     let located = locate::locate(environment, store)?;
     let filter = Filter { address: Some(args.address), ..Filter::default() };
     let mut found = Vec::new();
@@ -48,11 +52,17 @@ fn page(allocation: &Allocation, located: &locate::Located<'_>) -> String {
         ("Scope", output::plain(&allocation.scope.to_string())),
         ("Network", attachment.network.to_string()),
         ("Pod", or_dash(held.pod.as_ref().map(|pod| output::plain(&pod.to_string())))),
-        ("Pod UID", or_dash(held.pod.as_ref().and_then(|pod| pod.uid.as_deref()).map(output::plain))),
+        (
+            "Pod UID",
+            or_dash(held.pod.as_ref().and_then(|pod| pod.uid.as_deref()).map(output::plain)),
+        ),
         ("Interface", output::plain(attachment.ifname.as_str())),
         ("Container", attachment.container.to_string()),
         ("Node", attachment.node.to_string()),
-        ("Namespace", or_dash(held.netns.as_ref().map(|netns| output::plain(&netns.path.to_string_lossy())))),
+        (
+            "Namespace",
+            or_dash(held.netns.as_ref().map(|netns| output::plain(&netns.path.to_string_lossy()))),
+        ),
         ("Alive", alive),
         ("Since", output::since(allocation)),
         ("Source", output::source(held.source).to_owned()),

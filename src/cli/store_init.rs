@@ -11,19 +11,27 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     let directory = std::path::absolute(&args.dir)?;
     let maker = NodeName::parse("unnamed").map_err(|_| anyhow::anyhow!("no node name"))?;
     let store = stores::to_make(&directory, maker);
-    let (id, made) =
-        store.init(args.id.as_deref(), !args.first).with_context(|| format!("cannot create a store at {}", directory.display()))?;
+    let (id, made) = store
+        .init(args.id.as_deref(), !args.first)
+        .with_context(|| format!("cannot create a store at {}", directory.display()))?;
     let shown = output::plain(&directory.to_string_lossy());
-    output::say(&format!("{} {shown}", if made { "created a store at" } else { "a store already exists at" }));
+    output::say(&format!(
+        "{} {shown}",
+        if made { "created a store at" } else { "a store already exists at" }
+    ));
     if made && !store.is_shared()? {
-        output::say("note: the directory is on a local disk; if machines are to share the store, mount the shared filesystem first");
+        output::say(
+            "note: the directory is on a local disk; if machines are to share the store, mount the shared filesystem first",
+        );
     }
     match store.kind()? {
         Kind::Unknown => {}
-        Kind::Unfit(reason) => {
-            output::say(&format!("warning: machines cannot share this store, and ADD uses it only with single_node_store: {reason}"))
-        }
-        Kind::Needs(setting) => output::say(&format!("note: a power loss of its server can lose answered writes: {setting}")),
+        Kind::Unfit(reason) => output::say(&format!(
+            "warning: machines cannot share this store, and ADD uses it only with single_node_store: {reason}"
+        )),
+        Kind::Needs(setting) => output::say(&format!(
+            "note: a power loss of its server can lose answered writes: {setting}"
+        )),
     }
     let flat = serde_json::json!({"datastore": "file", "data_dir": directory, "store_id": id});
     output::say(&format!("add to each node's flat file, beside node_name: {flat}"));

@@ -15,8 +15,11 @@ pub(super) fn test(args: &TestArgs) -> anyhow::Result<()> {
     if !directory.is_dir() {
         bail!("not a directory: {}", directory.display());
     }
-    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let guest = Participant { host, process: std::process::id(), boot_id: Machine::look()?.boot_id };
+    let host = nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let guest =
+        Participant { host, process: std::process::id(), boot_id: Machine::look()?.boot_id };
     let disk = RealDisk::new(directory.clone());
     output::say(&format!(
         "waiting up to {} for the same command on another machine: hereabouts store test {}",
@@ -66,7 +69,11 @@ fn partner(report: &Report) -> String {
         None if report.is_unfit() => "not waited for".to_owned(),
         None => "none came: ONLY ONE MACHINE WAS TESTED".to_owned(),
         Some(guest) => {
-            let place = if report.same_machine { "on this same machine, so two machines were not tested" } else { "on another machine" };
+            let place = if report.same_machine {
+                "on this same machine, so two machines were not tested"
+            } else {
+                "on another machine"
+            };
             format!("{} (process {}), {place}", output::plain(&guest.host), guest.process)
         }
     }
@@ -81,11 +88,17 @@ fn links(report: &Report) -> String {
         return "not tested".to_owned();
     }
     if 0 < links.wrong {
-        return format!("NOT exclusive: {} of {} names had two winners, no winner, or the other's file", links.wrong, links.names);
+        return format!(
+            "NOT exclusive: {} of {} names had two winners, no winner, or the other's file",
+            links.wrong, links.names
+        );
     }
     match report.partner {
         None => "exclusive in one process".to_owned(),
-        Some(_) => format!("exclusive: {} names, each with one winner, which changed {} times", links.names, links.changes),
+        Some(_) => format!(
+            "exclusive: {} names, each with one winner, which changed {} times",
+            links.names, links.changes
+        ),
     }
 }
 
@@ -93,8 +106,13 @@ fn locks(report: &Report) -> String {
     match (&report.locks, &report.partner) {
         (None, _) => "not tested".to_owned(),
         (Some(locks), None) if locks.met == 0 => "exclude in one process".to_owned(),
-        (Some(locks), _) if 0 < locks.met => format!("do NOT exclude: both were inside {} times in {} turns", locks.met, locks.turns),
-        (Some(locks), Some(_)) => format!("exclude: {} turns, refused {} times, never both inside", locks.turns, locks.refused),
+        (Some(locks), _) if 0 < locks.met => {
+            format!("do NOT exclude: both were inside {} times in {} turns", locks.met, locks.turns)
+        }
+        (Some(locks), Some(_)) => format!(
+            "exclude: {} turns, refused {} times, never both inside",
+            locks.turns, locks.refused
+        ),
         (Some(_), None) => "not tested".to_owned(),
     }
 }
@@ -102,7 +120,10 @@ fn locks(report: &Report) -> String {
 fn renames(report: &Report) -> String {
     match report.renames {
         None => "not tested".to_owned(),
-        Some(renames) if 0 < renames.free => format!("leave a GAP: the name was free {} times in {} renames", renames.free, renames.times),
+        Some(renames) if 0 < renames.free => format!(
+            "leave a GAP: the name was free {} times in {} renames",
+            renames.free, renames.times
+        ),
         Some(renames) => format!("replace: {} renames, and the name was never free", renames.times),
     }
 }
@@ -111,7 +132,11 @@ fn syncs(report: &Report) -> String {
     if report.is_unfit() {
         return "not tested".to_owned();
     }
-    format!("{} per file, {} per directory", millis(report.syncs.file), millis(report.syncs.directory))
+    format!(
+        "{} per file, {} per directory",
+        millis(report.syncs.file),
+        millis(report.syncs.directory)
+    )
 }
 
 fn names(report: &Report) -> String {
@@ -130,7 +155,11 @@ fn views(report: &Report) -> String {
     report.views.map_or_else(
         || "not tested".to_owned(),
         |views| {
-            format!("a new name is visible after {}, a removed one can be created again after {}", time(views.made), time(views.removed))
+            format!(
+                "a new name is visible after {}, a removed one can be created again after {}",
+                time(views.made),
+                time(views.removed)
+            )
         },
     )
 }
@@ -160,7 +189,10 @@ fn more() -> String {
 /// Returns the reasons why a store there is slower. It is still safe.
 fn why_slower(report: &Report) -> String {
     let reasons = [
-        (report.locks.is_some_and(|locks| 0 < locks.met), "without locks nodes try the same address more often".to_owned()),
+        (
+            report.locks.is_some_and(|locks| 0 < locks.met),
+            "without locks nodes try the same address more often".to_owned(),
+        ),
         (
             report.names.is_some_and(|names| !names.same_inode),
             "names do not show which file they belong to, so contents are compared".to_owned(),
@@ -170,13 +202,20 @@ fn why_slower(report: &Report) -> String {
             format!("the mount caches names, so a released address is skipped for {}", more()),
         ),
     ];
-    reasons.into_iter().filter(|(is_so, _)| *is_so).map(|(_, reason)| reason).collect::<Vec<_>>().join("; ")
+    reasons
+        .into_iter()
+        .filter(|(is_so, _)| *is_so)
+        .map(|(_, reason)| reason)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// Returns the property that is missing.
 fn why_unsafe(report: &Report) -> String {
     if let Kind::Unfit(reason) = &report.kind {
-        return format!("{reason}; a store that only one machine uses can be there, see single_node_store in docs/config.md");
+        return format!(
+            "{reason}; a store that only one machine uses can be there, see single_node_store in docs/config.md"
+        );
     }
     if report.no_links.is_some() {
         return "this filesystem has no hard links, which the store needs".to_owned();
@@ -195,7 +234,8 @@ fn power(report: &Report) -> String {
     match &report.kind {
         Kind::Needs(setting) => format!("not tested; {setting}"),
         Kind::Unknown | Kind::Unfit(_) if report.shared => {
-            "not tested: whether the server writes before it answers; see docs/filesystems.md".to_owned()
+            "not tested: whether the server writes before it answers; see docs/filesystems.md"
+                .to_owned()
         }
         Kind::Unknown | Kind::Unfit(_) => "not tested".to_owned(),
     }

@@ -1,7 +1,9 @@
 //! `sweep`: releases this node's addresses whose sandboxes are gone, and removes what killed calls
 //! left behind.
 
-use super::{Format, StoreArgs, SweepArgs, confirm, debts, locate, output, records, repair, selectors};
+use super::{
+    Format, StoreArgs, SweepArgs, confirm, debts, locate, output, records, repair, selectors,
+};
 use crate::environment::Environment;
 use crate::ipam::{Allocation, NodeName, Record};
 use crate::plugin::sweep::{self, Sweep};
@@ -10,7 +12,11 @@ use crate::store::upkeep::{Extent, Finding, IsAlive, Upkeep};
 use crate::store::{Filter, StoreError};
 use anyhow::bail;
 
-pub(super) fn sweep(environment: &Environment, store: &StoreArgs, args: &SweepArgs) -> anyhow::Result<()> {
+pub(super) fn sweep(
+    environment: &Environment,
+    store: &StoreArgs,
+    args: &SweepArgs,
+) -> anyhow::Result<()> {
     let located = locate::locate(environment, store)?;
     let node = located.own_node()?;
     // The debts are looked at even if the store is unavailable.
@@ -19,7 +25,11 @@ pub(super) fn sweep(environment: &Environment, store: &StoreArgs, args: &SweepAr
     if args.dry_run {
         swept?;
         let owed = debts::matching(debts::found(&located)?, &Filter::default(), only.as_ref());
-        return if owed.is_empty() && !args.debts { Ok(()) } else { debts::print(&owed, Format::Table) };
+        return if owed.is_empty() && !args.debts {
+            Ok(())
+        } else {
+            debts::print(&owed, Format::Table)
+        };
     }
     if swept.is_err() && !args.yes {
         return swept;
@@ -27,15 +37,27 @@ pub(super) fn sweep(environment: &Environment, store: &StoreArgs, args: &SweepAr
     swept.and(debts::pay(&located, &node, only))
 }
 
-fn sweep_store(located: &locate::Located<'_>, node: &NodeName, args: &SweepArgs) -> anyhow::Result<()> {
+fn sweep_store(
+    located: &locate::Located<'_>,
+    node: &NodeName,
+    args: &SweepArgs,
+) -> anyhow::Result<()> {
     let network = args.network.as_deref().map(selectors::parse_network).transpose()?;
     let store = located.store_of(node)?;
     let boot_id = &located.machine.boot_id;
     let is_alive = |held: &Record| located.life(held);
-    let all = Sweep { node, network: network.as_ref(), spared: None, only_look: args.dry_run, is_alive: &is_alive };
+    let all = Sweep {
+        node,
+        network: network.as_ref(),
+        spared: None,
+        only_look: args.dry_run,
+        is_alive: &is_alive,
+    };
     let (stale, orphans) = find(store.as_ref(), &all)?;
     if !args.dry_run && store.set_back().is_some() {
-        output::say("the store was restored to an older state; this node's lost records are repaired first");
+        output::say(
+            "the store was restored to an older state; this node's lost records are repaired first",
+        );
         if let Err(error) = repair::repair_all(store.as_ref(), Extent::Own, &is_alive, args.yes) {
             output::say(&format!("warning: {}", output::in_one_line(&error)));
         }
@@ -77,7 +99,10 @@ fn tidy(store: &dyn Upkeep) {
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn find(store: &dyn Upkeep, all: &Sweep<'_>) -> anyhow::Result<(Vec<Allocation>, Vec<Finding>)> {
+pub fn find(
+    store: &dyn Upkeep,
+    all: &Sweep<'_>,
+) -> anyhow::Result<(Vec<Allocation>, Vec<Finding>)> {
     let mut stale = Vec::new();
     for item in all.find(store, Deadline::after(records::PATIENCE))? {
         match item {
@@ -90,7 +115,12 @@ pub fn find(store: &dyn Upkeep, all: &Sweep<'_>) -> anyhow::Result<(Vec<Allocati
     Ok((stale, orphans))
 }
 
-fn announce(stale: &[Allocation], orphans: &[Finding], boot_id: &str, dry_run: bool) -> anyhow::Result<()> {
+fn announce(
+    stale: &[Allocation],
+    orphans: &[Finding],
+    boot_id: &str,
+    dry_run: bool,
+) -> anyhow::Result<()> {
     let mut text = String::new();
     for allocation in stale {
         let held = &allocation.record;
@@ -104,7 +134,11 @@ fn announce(stale: &[Allocation], orphans: &[Finding], boot_id: &str, dry_run: b
         text.push_str(&format!("  {}: {why}\n", output::holder(allocation)));
     }
     for finding in orphans {
-        text.push_str(&format!("  {}: {}\n", output::plain(&finding.path.to_string_lossy()), finding.problem));
+        text.push_str(&format!(
+            "  {}: {}\n",
+            output::plain(&finding.path.to_string_lossy()),
+            finding.problem
+        ));
     }
     if dry_run {
         output::say("would release and remove:");

@@ -9,7 +9,8 @@ use crate::retry::Deadline;
 use anyhow::{Context, bail};
 
 pub(super) fn take_over(environment: &Environment) -> anyhow::Result<()> {
-    let token = String::from_utf8(locate::read(std::path::Path::new("-"))?).context("expected a token on stdin")?;
+    let token = String::from_utf8(locate::read(std::path::Path::new("-"))?)
+        .context("expected a token on stdin")?;
     let Some((name, uid)) = stores::node_of_token(token.trim()) else {
         output::say("the token does not name a Node, nothing is taken over");
         return Ok(());
@@ -20,9 +21,16 @@ pub(super) fn take_over(environment: &Environment) -> anyhow::Result<()> {
         bail!("the token belongs to node {}, but this node is {node}", output::plain(&name));
     }
     let is_left_behind = |held: &_, word| located.is_left_behind(held, word);
-    let taken = located.store_of(&node)?.take_over(&uid, &is_left_behind, Deadline::after(records::PATIENCE))?;
+    let taken = located.store_of(&node)?.take_over(
+        &uid,
+        &is_left_behind,
+        Deadline::after(records::PATIENCE),
+    )?;
     for allocation in &taken.left {
-        output::say(&format!("kept, because another machine may hold it: {}", output::holder(allocation)));
+        output::say(&format!(
+            "kept, because another machine may hold it: {}",
+            output::holder(allocation)
+        ));
     }
     if taken.freed.is_empty() {
         output::say("nothing to take over");

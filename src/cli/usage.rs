@@ -19,7 +19,11 @@ struct Row {
     total: u128,
 }
 
-pub(super) fn usage(environment: &Environment, store: &StoreArgs, args: &UsageArgs) -> anyhow::Result<()> {
+pub(super) fn usage(
+    environment: &Environment,
+    store: &StoreArgs,
+    args: &UsageArgs,
+) -> anyhow::Result<()> {
     // If a configuration names its own store, that store is used.
     let mut store_args = store.clone();
     if !store.is_given() && args.file != std::path::Path::new("-") {
@@ -32,7 +36,8 @@ pub(super) fn usage(environment: &Environment, store: &StoreArgs, args: &UsageAr
     let mut rows = Vec::new();
     for found in configurations {
         let merged = Merged::new(&found.configuration, flat.as_ref())?;
-        let network = Network::parse(&merged, &CniArgs::default()).map_err(crate::config::ConfigError::from)?;
+        let network = Network::parse(&merged, &CniArgs::default())
+            .map_err(crate::config::ConfigError::from)?;
         if let Some(beyond) = network.beyond.first().first() {
             return Err(beyond.clone().into());
         }
@@ -54,8 +59,12 @@ pub(super) fn usage(environment: &Environment, store: &StoreArgs, args: &UsageAr
     let cells: Vec<Vec<String>> = rows
         .into_iter()
         .map(|row| {
-            let count = |number: u128| if number == u128::MAX { ">= 2^128-1".to_owned() } else { number.to_string() };
-            let or_dash = |name: Option<String>| name.map_or_else(|| "-".to_owned(), |name| output::plain(&name));
+            let count = |number: u128| {
+                if number == u128::MAX { ">= 2^128-1".to_owned() } else { number.to_string() }
+            };
+            let or_dash = |name: Option<String>| {
+                name.map_or_else(|| "-".to_owned(), |name| output::plain(&name))
+            };
             vec![
                 or_dash(row.network),
                 row.range,
@@ -67,13 +76,20 @@ pub(super) fn usage(environment: &Environment, store: &StoreArgs, args: &UsageAr
             ]
         })
         .collect();
-    output::print(&output::table(&["NETWORK", "RANGE", "SCOPE", "HELD", "FREE", "EXCLUDED", "TOTAL"], &cells))
+    output::print(&output::table(
+        &["NETWORK", "RANGE", "SCOPE", "HELD", "FREE", "EXCLUDED", "TOTAL"],
+        &cells,
+    ))
 }
 
 /// Returns one row for each range. Counts the records while they are read, and keeps none of them.
 fn count(store: &dyn Store, name: Option<&str>, network: &Network) -> anyhow::Result<Vec<Row>> {
-    let mut ranges: Vec<(&Choice, AddrSet, u128)> =
-        network.sets.iter().flat_map(|set| &set.choices).map(|choice| (choice, choice.candidates(), 0)).collect();
+    let mut ranges: Vec<(&Choice, AddrSet, u128)> = network
+        .sets
+        .iter()
+        .flat_map(|set| &set.choices)
+        .map(|choice| (choice, choice.candidates(), 0))
+        .collect();
     let filter = Filter { scope: Some(network.scope.clone()), ..Filter::default() };
     records::each(store, &filter, &mut |allocation| {
         for (_, candidates, held) in &mut ranges {
@@ -83,10 +99,19 @@ fn count(store: &dyn Store, name: Option<&str>, network: &Network) -> anyhow::Re
         }
         Ok(())
     })?;
-    Ok(ranges.into_iter().map(|(choice, candidates, held)| row(name, network, choice, &candidates, held)).collect())
+    Ok(ranges
+        .into_iter()
+        .map(|(choice, candidates, held)| row(name, network, choice, &candidates, held))
+        .collect())
 }
 
-fn row(name: Option<&str>, network: &Network, choice: &Choice, candidates: &AddrSet, held: u128) -> Row {
+fn row(
+    name: Option<&str>,
+    network: &Network,
+    choice: &Choice,
+    candidates: &AddrSet,
+    held: u128,
+) -> Row {
     let total = AddrSet::from_range(&choice.range).count();
     let usable = candidates.count();
     Row {
@@ -103,7 +128,10 @@ fn row(name: Option<&str>, network: &Network, choice: &Choice, candidates: &Addr
 /// Returns a row as JSON. Numbers that JSON readers may not hold exactly are written as text.
 fn encode(row: &Row) -> Value {
     let number = |value: u128| {
-        u64::try_from(value).ok().filter(|value| *value < 1 << 53).map_or_else(|| json!(value.to_string()), |value| json!(value))
+        u64::try_from(value)
+            .ok()
+            .filter(|value| *value < 1 << 53)
+            .map_or_else(|| json!(value.to_string()), |value| json!(value))
     };
     json!({
         "network": row.network,

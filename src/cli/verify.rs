@@ -10,13 +10,29 @@ use anyhow::bail;
 use serde_json::json;
 use std::fmt::Write;
 
-pub(super) fn verify(environment: &Environment, store: &StoreArgs, args: &VerifyArgs) -> anyhow::Result<()> {
+pub(super) fn verify(
+    environment: &Environment,
+    store: &StoreArgs,
+    args: &VerifyArgs,
+) -> anyhow::Result<()> {
     let located = locate::locate(environment, store)?;
-    let store = located.node.as_ref().map_or_else(|| located.store(), |node| located.store_of(node))?;
-    let verified = match store.verify(Extent::Whole, &|held| located.life(held), Deadline::after(records::PATIENCE)) {
+    let store =
+        located.node.as_ref().map_or_else(|| located.store(), |node| located.store_of(node))?;
+    let verified = match store.verify(
+        Extent::Whole,
+        &|held| located.life(held),
+        Deadline::after(records::PATIENCE),
+    ) {
         Err(error @ StoreError::Absent { .. }) => {
             let (findings, census) = (Vec::new(), Census::default());
-            Verified { format: None, records: 0, entries: 0, findings, unseen: Some(output::with_hint(&error)), census }
+            Verified {
+                format: None,
+                records: 0,
+                entries: 0,
+                findings,
+                unseen: Some(output::with_hint(&error)),
+                census,
+            }
         }
         verified => verified?,
     };
@@ -28,10 +44,17 @@ pub(super) fn verify(environment: &Environment, store: &StoreArgs, args: &Verify
     let found = debts::beside(&located);
     let wrong = debts::findings(&found, &located);
     let here = located.place();
-    let owed = found.iter().filter_map(|found| found.debt.as_ref().ok()).filter(|debt| debt.store.is(&here));
+    let owed = found
+        .iter()
+        .filter_map(|found| found.debt.as_ref().ok())
+        .filter(|debt| debt.store.is(&here));
     let owed: Vec<_> = owed.map(debts::document).collect();
     if args.output == Format::Json {
-        let findings: Vec<_> = findings.iter().map(document).chain(wrong.iter().map(|finding| of_debt(finding, &located))).collect();
+        let findings: Vec<_> = findings
+            .iter()
+            .map(document)
+            .chain(wrong.iter().map(|finding| of_debt(finding, &located)))
+            .collect();
         let (doubted, nodes) = census::document(census, now);
         output::print_json(&json!({
             "store": located.name, "format": format, "records": records, "indexEntries": entries, "findings": findings, "debts": owed,
@@ -41,7 +64,10 @@ pub(super) fn verify(environment: &Environment, store: &StoreArgs, args: &Verify
         output::print(&describe(findings))?;
         output::print(&describe_debts(&wrong))?;
         if !owed.is_empty() {
-            output::print(&format!("{}: \"hereabouts list --debts\" lists them\n", output::count(owed.len(), "unfinished DEL")))?;
+            output::print(&format!(
+                "{}: \"hereabouts list --debts\" lists them\n",
+                output::count(owed.len(), "unfinished DEL")
+            ))?;
         }
         output::print(&census::describe(census, now))?;
         let format = format.map_or_else(String::new, |number| format!(", format {number}"));
@@ -86,7 +112,11 @@ fn describe_debts(findings: &[debts::Finding]) -> String {
     for group in findings.chunk_by(|a, b| a.problem == b.problem) {
         let _ = writeln!(text, "{} x {}: {}", group.len(), group[0].problem, group[0].meaning);
         for finding in group {
-            let reason = if finding.reason.is_empty() { String::new() } else { format!(": {}", output::plain(&finding.reason)) };
+            let reason = if finding.reason.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", output::plain(&finding.reason))
+            };
             let _ = writeln!(text, "  {}{reason}", output::plain(&finding.path.to_string_lossy()));
         }
     }
@@ -101,8 +131,15 @@ pub(super) fn describe(findings: &[Finding]) -> String {
         let _ = writeln!(text, "{} x {}: {}", group.len(), group[0].problem, group[0].meaning);
         for finding in group {
             let path = |path: &std::path::Path| output::plain(&path.to_string_lossy());
-            let other = finding.other.as_deref().map_or_else(String::new, |other| format!(" ({})", path(other)));
-            let reason = if finding.reason.is_empty() { String::new() } else { format!(": {}", output::plain(&finding.reason)) };
+            let other = finding
+                .other
+                .as_deref()
+                .map_or_else(String::new, |other| format!(" ({})", path(other)));
+            let reason = if finding.reason.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", output::plain(&finding.reason))
+            };
             let _ = writeln!(text, "  {}{other}{reason}", path(&finding.path));
         }
     }

@@ -97,13 +97,18 @@ pub fn dispatch(plugin: &dyn Plugin, mut ports: Ports<'_>) -> Outcome {
     }
 }
 
-fn answer(plugin: &dyn Plugin, ports: &mut Ports<'_>, spoken: &mut Version) -> Result<(), CniError> {
+fn answer(
+    plugin: &dyn Plugin,
+    ports: &mut Ports<'_>,
+    spoken: &mut Version,
+) -> Result<(), CniError> {
     let command = ports.variables.command.clone().unwrap_or_default();
     let verb = command.to_str().and_then(Verb::find);
     if verb == Some(Verb::Version) {
         return answer_version(ports);
     }
-    let sandbox = verb.map(|verb| invocation::sandbox(ports.variables, verb)).transpose()?.flatten();
+    let sandbox =
+        verb.map(|verb| invocation::sandbox(ports.variables, verb)).transpose()?.flatten();
     let mut document = invocation::document(&read_stdin(ports.stdin)?, verb)?;
     let text = version::text_of(&document.configuration)?;
     if let Some(version) = Version::find(text) {
@@ -115,24 +120,42 @@ fn answer(plugin: &dyn Plugin, ports: &mut Ports<'_>, spoken: &mut Version) -> R
         Some(Verb::Status) => version::require_from(text, Version::V110, "STATUS")?,
         _ => version::require(text)?,
     };
-    let args = ports.variables.args.clone().map(std::os::unix::ffi::OsStringExt::into_vec).unwrap_or_default();
+    let args = ports
+        .variables
+        .args
+        .clone()
+        .map(std::os::unix::ffi::OsStringExt::into_vec)
+        .unwrap_or_default();
     let valid = (verb == Some(Verb::Gc)).then(|| document.attachments());
-    let call = Call { network: document.network, version, configuration: document.configuration, args };
+    let call =
+        Call { network: document.network, version, configuration: document.configuration, args };
     match (verb, &sandbox) {
         (Some(Verb::Add), Some(sandbox)) => answer_add(plugin, ports, &call, sandbox),
         (Some(Verb::Del), Some(sandbox)) => plugin.del(&call, sandbox),
-        (Some(Verb::Check), Some(sandbox)) => plugin.check(&call, sandbox, &result::previous(&call.configuration, version)?),
-        (Some(Verb::Gc), _) => plugin.gc(&call, &valid.unwrap_or_else(|| Ok(Attachments::default()))?),
+        (Some(Verb::Check), Some(sandbox)) => {
+            plugin.check(&call, sandbox, &result::previous(&call.configuration, version)?)
+        }
+        (Some(Verb::Gc), _) => {
+            plugin.gc(&call, &valid.unwrap_or_else(|| Ok(Attachments::default()))?)
+        }
         (Some(Verb::Status), _) => plugin.status(&call),
         _ => {
             let shown = command.to_string_lossy();
-            let details = format!("CNI_COMMAND: expected ADD, DEL, CHECK, GC, STATUS or VERSION: {}", crate::json::excerpt(&shown));
+            let details = format!(
+                "CNI_COMMAND: expected ADD, DEL, CHECK, GC, STATUS or VERSION: {}",
+                crate::json::excerpt(&shown)
+            );
             Err(CniError::with_message(Code::Environment, "unknown CNI_COMMAND", details))
         }
     }
 }
 
-fn answer_add(plugin: &dyn Plugin, ports: &Ports<'_>, call: &Call, sandbox: &Sandbox) -> Result<(), CniError> {
+fn answer_add(
+    plugin: &dyn Plugin,
+    ports: &Ports<'_>,
+    call: &Call,
+    sandbox: &Sandbox,
+) -> Result<(), CniError> {
     if let Some(reason) = (ports.undeliverable)() {
         return Err(CniError::new(Code::Io, reason));
     }
@@ -143,7 +166,10 @@ fn answer_add(plugin: &dyn Plugin, ports: &Ports<'_>, call: &Call, sandbox: &San
     };
     let kept = match added.undo() {
         Ok(()) => "what this call allocated was released".to_owned(),
-        Err(error) => format!("releasing what this call allocated failed too: {}; hint: DEL releases it", error.details),
+        Err(error) => format!(
+            "releasing what this call allocated failed too: {}; hint: DEL releases it",
+            error.details
+        ),
     };
     Err(CniError::new(Code::Io, format!("{undelivered}; {kept}")))
 }
@@ -155,12 +181,17 @@ fn hand_over(ports: &Ports<'_>, call: &Call, success: &Success) -> Result<(), St
     if (ports.orphaned)() {
         return Err(gone());
     }
-    success.encode(call.version).and_then(|bytes| deliver(ports, &bytes)).map_err(|error| error.details)?;
+    success
+        .encode(call.version)
+        .and_then(|bytes| deliver(ports, &bytes))
+        .map_err(|error| error.details)?;
     if (ports.orphaned)() { Err(gone()) } else { Ok(()) }
 }
 
 fn deliver(ports: &Ports<'_>, bytes: &[u8]) -> Result<(), CniError> {
-    (ports.deliver)(bytes).map_err(|error| CniError::new(Code::Io, format!("stdout: cannot write the result: {error}")))
+    (ports.deliver)(bytes).map_err(|error| {
+        CniError::new(Code::Io, format!("stdout: cannot write the result: {error}"))
+    })
 }
 
 /// Answers VERSION with the version on stdin if it is valid, and with 1.1.0 otherwise.
@@ -168,7 +199,8 @@ fn answer_version(ports: &mut Ports<'_>) -> Result<(), CniError> {
     let mut head = vec![0; 64 * 1024];
     let length = if (ports.stdin_ready)() { ports.stdin.read(&mut head).unwrap_or(0) } else { 0 };
     let asked = crate::json::Json::parse(&head[..length]).ok();
-    let version = asked.as_ref().and_then(|json| json.find("cniVersion")?.as_str().and_then(Version::find));
+    let version =
+        asked.as_ref().and_then(|json| json.find("cniVersion")?.as_str().and_then(Version::find));
     let supported: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();
     let document = serde_json::json!({
         "cniVersion": version.unwrap_or(Version::NEWEST).as_str(),
@@ -183,10 +215,16 @@ fn read_stdin(stdin: &mut dyn Read) -> Result<Vec<u8>, CniError> {
     let mut bytes = Vec::with_capacity(8192);
     let read = stdin.take(LONGEST + 1).read_to_end(&mut bytes);
     match read {
-        Ok(length) if LONGEST < length as u64 => {
-            Err(CniError::new(Code::Io, format!("stdin: expected a network configuration of at most {LONGEST} bytes, found more")))
-        }
+        Ok(length) if LONGEST < length as u64 => Err(CniError::new(
+            Code::Io,
+            format!(
+                "stdin: expected a network configuration of at most {LONGEST} bytes, found more"
+            ),
+        )),
         Ok(_) => Ok(bytes),
-        Err(error) => Err(CniError::new(Code::Io, format!("stdin: cannot read the network configuration: {error}"))),
+        Err(error) => Err(CniError::new(
+            Code::Io,
+            format!("stdin: cannot read the network configuration: {error}"),
+        )),
     }
 }

@@ -56,8 +56,14 @@ impl Document {
 /// missing variables together.
 pub(super) fn sandbox(variables: &CallVariables, verb: Verb) -> Result<Option<Sandbox>, CniError> {
     let about_sandbox = matches!(verb, Verb::Add | Verb::Del | Verb::Check);
-    let container = variables.container_id.as_deref().filter(|_| about_sandbox).map(parse_container).transpose()?;
-    let ifname = variables.ifname.as_deref().filter(|_| about_sandbox).map(parse_ifname).transpose()?;
+    let container = variables
+        .container_id
+        .as_deref()
+        .filter(|_| about_sandbox)
+        .map(parse_container)
+        .transpose()?;
+    let ifname =
+        variables.ifname.as_deref().filter(|_| about_sandbox).map(parse_ifname).transpose()?;
     let netns = variables.netns.as_ref().map(PathBuf::from);
 
     let mut missing = Vec::new();
@@ -80,17 +86,26 @@ pub(super) fn sandbox(variables: &CallVariables, verb: Verb) -> Result<Option<Sa
         let msg = format!("required env variables [{}] missing", missing.join(","));
         return Err(CniError::with_message(Code::Environment, msg, ""));
     }
-    let own_netns_allowed = variables.netns_override.as_ref().is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"));
-    Ok(container.zip(ifname).map(|(container, ifname)| Sandbox { container, ifname, netns, own_netns_allowed }))
+    let own_netns_allowed = variables
+        .netns_override
+        .as_ref()
+        .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"));
+    Ok(container.zip(ifname).map(|(container, ifname)| Sandbox {
+        container,
+        ifname,
+        netns,
+        own_netns_allowed,
+    }))
 }
 
 fn parse_container(value: &OsStr) -> Result<ContainerId, CniError> {
     let text = value.to_string_lossy();
     match value.to_str().map(ContainerId::parse) {
         Some(Ok(id)) => Ok(id),
-        Some(Err(IdError::TooLong(limit))) => {
-            Err(malformed("invalid CNI_CONTAINERID", format!("CNI_CONTAINERID: expected at most {limit} bytes: {}", text.len())))
-        }
+        Some(Err(IdError::TooLong(limit))) => Err(malformed(
+            "invalid CNI_CONTAINERID",
+            format!("CNI_CONTAINERID: expected at most {limit} bytes: {}", text.len()),
+        )),
         _ => Err(malformed("invalid characters in CNI_CONTAINERID", text.into_owned())),
     }
 }
@@ -103,7 +118,13 @@ fn parse_ifname(value: &OsStr) -> Result<IfName, CniError> {
         Some(Err(IdError::Dots)) => "interface name in CNI_IFNAME is . or ..",
         _ => "interface name in CNI_IFNAME contains / or : or whitespace characters",
     };
-    Err(malformed(msg, format!("CNI_IFNAME: expected 1 to 15 bytes without /, : and white space: {}", excerpt(&text))))
+    Err(malformed(
+        msg,
+        format!(
+            "CNI_IFNAME: expected 1 to 15 bytes without /, : and white space: {}",
+            excerpt(&text)
+        ),
+    ))
 }
 
 fn malformed(msg: &str, details: String) -> CniError {
@@ -114,7 +135,9 @@ fn malformed(msg: &str, details: String) -> CniError {
 /// many values, a verb that would allocate from it refuses it. A verb that checks or frees skips
 /// what it does not need.
 pub(super) fn document(bytes: &[u8], verb: Option<Verb>) -> Result<Document, CniError> {
-    let decode = |reason: String| CniError::new(Code::Decode, format!("network configuration on stdin: {reason}"));
+    let decode = |reason: String| {
+        CniError::new(Code::Decode, format!("network configuration on stdin: {reason}"))
+    };
     let malformed = |error: serde_json::Error| match error.is_eof() {
         true => decode(format!("unexpected end of JSON input: {error}")),
         false => decode(format!("expected JSON: {error}")),
@@ -141,7 +164,12 @@ fn network(json: &Json) -> Result<NetworkName, CniError> {
         None => return Err(missing()),
         Some(Json::String(text)) if text.is_empty() => return Err(missing()),
         Some(Json::String(text)) => text,
-        Some(other) => return Err(CniError::new(Code::Decode, format!("name: expected a string: {}", other.excerpt()))),
+        Some(other) => {
+            return Err(CniError::new(
+                Code::Decode,
+                format!("name: expected a string: {}", other.excerpt()),
+            ));
+        }
     };
     NetworkName::parse(name).map_err(|error| {
         CniError::new(

@@ -97,16 +97,24 @@ impl<'de> Visitor<'de> for Object<'_> {
         while let Some(key) = map.next_key::<String>()? {
             let inner = |place| Object { reader, place };
             let value = match (self.place, key.as_str()) {
-                (Place::Top, "cniVersion" | "name") | (Place::PrevResult, "cniVersion" | "ip4" | "ip6") => map.next_value_seed(tree)?,
+                (Place::Top, "cniVersion" | "name")
+                | (Place::PrevResult, "cniVersion" | "ip4" | "ip6") => map.next_value_seed(tree)?,
                 (Place::Top, "ipam") => map.next_value_seed(inner(Place::Ipam))?,
-                (Place::Top, "prevResult") if reader.verb == Verb::Check => map.next_value_seed(inner(Place::PrevResult))?,
+                (Place::Top, "prevResult") if reader.verb == Verb::Check => {
+                    map.next_value_seed(inner(Place::PrevResult))?
+                }
                 (Place::Ipam, known) if IPAM.contains(&known) => map.next_value_seed(tree)?,
-                (Place::PrevResult, "ips") => Json::Array(map.next_value_seed(Items { key: "ips", each: &mut keep_ip })?),
-                (Place::Top, list) if reader.verb == Verb::Gc && valid_attachments::LISTS.contains(&list) => {
+                (Place::PrevResult, "ips") => {
+                    Json::Array(map.next_value_seed(Items { key: "ips", each: &mut keep_ip })?)
+                }
+                (Place::Top, list)
+                    if reader.verb == Verb::Gc && valid_attachments::LISTS.contains(&list) =>
+                {
                     let note = &mut |at: usize, item: Json| {
                         let mut found = reader.attachments.borrow_mut();
                         if let Ok(valid) = found.get_or_insert_with(|| Ok(Attachments::default()))
-                            && let Err(error) = valid_attachments::note_attachment(valid, list, at, &item)
+                            && let Err(error) =
+                                valid_attachments::note_attachment(valid, list, at, &item)
                         {
                             *found = Some(Err(error));
                         }
@@ -114,7 +122,10 @@ impl<'de> Visitor<'de> for Object<'_> {
                     };
                     map.next_value_seed(Items { key: list, each: note })?;
                     // An empty list is a list, too.
-                    reader.attachments.borrow_mut().get_or_insert_with(|| Ok(Attachments::default()));
+                    reader
+                        .attachments
+                        .borrow_mut()
+                        .get_or_insert_with(|| Ok(Attachments::default()));
                     continue;
                 }
                 _ => {
@@ -123,7 +134,10 @@ impl<'de> Visitor<'de> for Object<'_> {
                 }
             };
             if kept.iter().any(|(name, _)| *name == key) {
-                return Err(A::Error::custom(format_args!("key {} stands twice in one object", excerpt(&key))));
+                return Err(A::Error::custom(format_args!(
+                    "key {} stands twice in one object",
+                    excerpt(&key)
+                )));
             }
             kept.push((key, value));
         }

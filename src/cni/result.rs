@@ -131,12 +131,17 @@ impl Success {
             cni_version: version.as_str(),
             ip4: self.old_ip(Family::V4).filter(|_| old),
             ip6: self.old_ip(Family::V6).filter(|_| old),
-            ips: if old { Vec::new() } else { self.ips.iter().map(|ip| ip.encode(version)).collect() },
+            ips: if old {
+                Vec::new()
+            } else {
+                self.ips.iter().map(|ip| ip.encode(version)).collect()
+            },
             routes: if old { &[] } else { &self.routes },
             // Before 1.0.0, the object is always present.
             dns: (version < Version::V100 || self.dns != Dns::default()).then_some(&self.dns),
         };
-        let mut bytes = serde_json::to_vec(&document).map_err(|error| CniError::new(Code::Internal, format!("result: {error}")))?;
+        let mut bytes = serde_json::to_vec(&document)
+            .map_err(|error| CniError::new(Code::Internal, format!("result: {error}")))?;
         bytes.push(b'\n');
         Ok(bytes)
     }
@@ -144,8 +149,16 @@ impl Success {
     fn old_ip(&self, family: Family) -> Option<OldIp<'_>> {
         let ip = self.ips.iter().find(|ip| Family::of(ip.address) == family)?;
         let of_family = |route: &&Route| route.dst.contains(':') == (family == Family::V6);
-        let routes = self.routes.iter().filter(of_family).map(|route| OldRoute { dst: &route.dst, gw: route.gw });
-        Some(OldIp { ip: format!("{}/{}", ip.address, ip.prefix), gateway: ip.gateway, routes: routes.collect() })
+        let routes = self
+            .routes
+            .iter()
+            .filter(of_family)
+            .map(|route| OldRoute { dst: &route.dst, gw: route.gw });
+        Some(OldIp {
+            ip: format!("{}/{}", ip.address, ip.prefix),
+            gateway: ip.gateway,
+            routes: routes.collect(),
+        })
     }
 }
 
@@ -170,7 +183,10 @@ pub(super) fn previous(configuration: &Json, version: Version) -> Result<Vec<Ip>
         CniError::new(Code::Config, format!("prevResult{place}: {expected}: {}", value.excerpt()))
     };
     let Some(previous) = configuration.find("prevResult") else {
-        return Err(CniError::new(Code::Config, "prevResult: expected the result of ADD, found none"));
+        return Err(CniError::new(
+            Code::Config,
+            "prevResult: expected the result of ADD, found none",
+        ));
     };
     let Json::Object(_) = previous else {
         return Err(wrong("", previous, "expected an object"));
@@ -179,8 +195,13 @@ pub(super) fn previous(configuration: &Json, version: Version) -> Result<Vec<Ip>
         None => version,
         Some(value) => match value.as_str() {
             Some("") => version,
-            Some(text) => Version::find(text)
-                .ok_or_else(|| wrong(".cniVersion", value, "expected a version of the CNI spec that the plugin supports"))?,
+            Some(text) => Version::find(text).ok_or_else(|| {
+                wrong(
+                    ".cniVersion",
+                    value,
+                    "expected a version of the CNI spec that the plugin supports",
+                )
+            })?,
             None => return Err(wrong(".cniVersion", value, "expected a string")),
         },
     };
@@ -195,17 +216,21 @@ pub(super) fn previous(configuration: &Json, version: Version) -> Result<Vec<Ip>
         let Json::Array(items) = list else {
             return Err(wrong(".ips", list, "expected a list"));
         };
-        found.extend(items.iter().enumerate().map(|(at, item)| (format!(".ips[{at}]"), item, "address")));
+        found.extend(
+            items.iter().enumerate().map(|(at, item)| (format!(".ips[{at}]"), item, "address")),
+        );
     }
     let mut ips = Vec::new();
     for (place, entry, key) in found {
-        let text = entry
-            .find(key)
-            .and_then(Json::as_str)
-            .ok_or_else(|| wrong(&format!("{place}.{key}"), entry, "expected an address with its prefix length"))?;
+        let text = entry.find(key).and_then(Json::as_str).ok_or_else(|| {
+            wrong(&format!("{place}.{key}"), entry, "expected an address with its prefix length")
+        })?;
         let parsed = parse_prefixed(text);
-        let (address, prefix) = parsed.map_err(|error| wrong(&format!("{place}.{key}"), &Json::String(text.to_owned()), error.0))?;
-        let gateway = entry.find("gateway").and_then(Json::as_str).and_then(|text| text.parse().ok());
+        let (address, prefix) = parsed.map_err(|error| {
+            wrong(&format!("{place}.{key}"), &Json::String(text.to_owned()), error.0)
+        })?;
+        let gateway =
+            entry.find("gateway").and_then(Json::as_str).and_then(|text| text.parse().ok());
         ips.push(Ip { address, prefix, gateway });
     }
     Ok(ips)

@@ -17,7 +17,10 @@ pub(super) fn attachments(configuration: &Json) -> Result<Attachments, CniError>
     if !LISTS.iter().any(|key| configuration.has(key)) {
         return Err(CniError::new(
             Code::Config,
-            format!("{}: expected the list of valid attachments, found none; nothing was released", LISTS[0]),
+            format!(
+                "{}: expected the list of valid attachments, found none; nothing was released",
+                LISTS[0]
+            ),
         ));
     }
     let mut valid = Attachments::default();
@@ -26,7 +29,10 @@ pub(super) fn attachments(configuration: &Json) -> Result<Attachments, CniError>
             continue;
         };
         let Json::Array(items) = value else {
-            return Err(CniError::new(Code::Config, format!("{key}: expected a list: {}", value.excerpt())));
+            return Err(CniError::new(
+                Code::Config,
+                format!("{key}: expected a list: {}", value.excerpt()),
+            ));
         };
         for (at, item) in items.iter().enumerate() {
             note_attachment(&mut valid, key, at, item)?;
@@ -36,10 +42,16 @@ pub(super) fn attachments(configuration: &Json) -> Result<Attachments, CniError>
 }
 
 /// Adds one entry of the list.
-pub(super) fn note_attachment(valid: &mut Attachments, key: &str, at: usize, item: &Json) -> Result<(), CniError> {
+pub(super) fn note_attachment(
+    valid: &mut Attachments,
+    key: &str,
+    at: usize,
+    item: &Json,
+) -> Result<(), CniError> {
     let text = |name: &str| item.find(name).and_then(Json::as_str).filter(|text| !text.is_empty());
     let Some((container, ifname)) = text("containerID").zip(text("ifname")) else {
-        let reason = format!("{key}[{at}]: expected the strings containerID and ifname: {}", item.excerpt());
+        let reason =
+            format!("{key}[{at}]: expected the strings containerID and ifname: {}", item.excerpt());
         return Err(CniError::new(Code::Config, reason));
     };
     valid.insert(container, ifname);

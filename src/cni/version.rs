@@ -25,7 +25,8 @@ pub enum Version {
 
 impl Version {
     /// All versions, oldest first.
-    pub const ALL: &'static [Self] = &[Self::V010, Self::V020, Self::V030, Self::V031, Self::V040, Self::V100, Self::V110];
+    pub const ALL: &'static [Self] =
+        &[Self::V010, Self::V020, Self::V030, Self::V031, Self::V040, Self::V100, Self::V110];
     /// The newest version.
     pub const NEWEST: Self = Self::V110;
 
@@ -52,7 +53,8 @@ impl Version {
     /// Returns all names, in the format of the reference code's messages.
     #[must_use]
     pub fn list() -> String {
-        let quoted: Vec<String> = Self::ALL.iter().map(|version| format!("\"{}\"", version.as_str())).collect();
+        let quoted: Vec<String> =
+            Self::ALL.iter().map(|version| format!("\"{}\"", version.as_str())).collect();
         format!("[{}]", quoted.join(" "))
     }
 }
@@ -63,7 +65,10 @@ pub(super) fn text_of(configuration: &Json) -> Result<&str, CniError> {
         None => Ok("0.1.0"),
         Some(Json::String(text)) if text.is_empty() => Ok("0.1.0"),
         Some(Json::String(text)) => Ok(text),
-        Some(other) => Err(CniError::new(Code::Decode, format!("cniVersion: expected a string: {}", other.excerpt()))),
+        Some(other) => Err(CniError::new(
+            Code::Decode,
+            format!("cniVersion: expected a string: {}", other.excerpt()),
+        )),
     }
 }
 
@@ -72,8 +77,12 @@ pub(super) fn text_of(configuration: &Json) -> Result<&str, CniError> {
 /// # Errors
 /// [`Code::Version`] for a version that is not supported.
 pub(super) fn require(text: &str) -> Result<Version, CniError> {
-    Version::find(text)
-        .ok_or_else(|| CniError::new(Code::Version, format!("config is {}, plugin supports {}", excerpt(text), Version::list())))
+    Version::find(text).ok_or_else(|| {
+        CniError::new(
+            Code::Version,
+            format!("config is {}, plugin supports {}", excerpt(text), Version::list()),
+        )
+    })
 }
 
 /// Returns the version of a verb that was added after ADD and DEL.
@@ -83,19 +92,32 @@ pub(super) fn require(text: &str) -> Result<Version, CniError> {
 /// that is not a version.
 pub(super) fn require_from(text: &str, oldest: Version, verb: &str) -> Result<Version, CniError> {
     let too_old = || {
-        let details = format!("{verb} needs cniVersion {} or later: {}", oldest.as_str(), excerpt(text));
-        CniError::with_message(Code::Version, format!("config version does not allow {verb}"), details)
+        let details =
+            format!("{verb} needs cniVersion {} or later: {}", oldest.as_str(), excerpt(text));
+        CniError::with_message(
+            Code::Version,
+            format!("config version does not allow {verb}"),
+            details,
+        )
     };
     if let Some(version) = Version::find(text) {
         return if version < oldest { Err(too_old()) } else { Ok(version) };
     }
-    let parts = numbers(text)
-        .ok_or_else(|| CniError::new(Code::Decode, format!("cniVersion: expected a version such as 1.1.0: {}", excerpt(text))))?;
+    let parts = numbers(text).ok_or_else(|| {
+        CniError::new(
+            Code::Decode,
+            format!("cniVersion: expected a version such as 1.1.0: {}", excerpt(text)),
+        )
+    })?;
     if parts < numbers(oldest.as_str()).unwrap_or_default() {
         return Err(too_old());
     }
     let details = format!("config is {}, plugin supports {}", excerpt(text), Version::list());
-    Err(CniError::with_message(Code::Version, format!("plugin version does not allow {verb}"), details))
+    Err(CniError::with_message(
+        Code::Version,
+        format!("plugin version does not allow {verb}"),
+        details,
+    ))
 }
 
 /// Parses up to three numbers separated by dots.
@@ -104,7 +126,9 @@ fn numbers(text: &str) -> Option<[u32; 3]> {
     let mut parts = text.split('.');
     for number in &mut numbers {
         match parts.next() {
-            Some(part) if part.bytes().all(|b| b.is_ascii_digit()) => *number = part.parse().ok()?,
+            Some(part) if part.bytes().all(|b| b.is_ascii_digit()) => {
+                *number = part.parse().ok()?
+            }
             Some(_) => return None,
             None => break,
         }
@@ -118,14 +142,18 @@ mod tests {
 
     #[test]
     fn only_exact_names_are_versions() {
-        for text in ["1.0", "v1.0.0", "01.0.0", "1.1.0-rc1", " 1.1.0", "0.9.9", "1.2.0", "2.0.0", "abc"] {
+        for text in
+            ["1.0", "v1.0.0", "01.0.0", "1.1.0-rc1", " 1.1.0", "0.9.9", "1.2.0", "2.0.0", "abc"]
+        {
             assert_eq!(require(text).unwrap_err().code, Code::Version, "{text}");
         }
     }
 
     #[test]
     fn later_verbs_tell_too_old_from_too_new_from_nonsense() {
-        let gate = |text: &str| require_from(text, Version::V110, "GC").map_err(|error| (error.code, error.msg));
+        let gate = |text: &str| {
+            require_from(text, Version::V110, "GC").map_err(|error| (error.code, error.msg))
+        };
         assert_eq!(gate("1.1.0"), Ok(Version::V110));
         assert_eq!(gate("1.0.0").unwrap_err().1, "config version does not allow GC");
         assert_eq!(gate("2.0.0").unwrap_err().1, "plugin version does not allow GC");

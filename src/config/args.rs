@@ -40,9 +40,11 @@ impl CniArgs {
         found.check_unknown()?;
         let name = found.text("K8S_POD_NAME")?;
         let pod = match name {
-            Some(name) => {
-                Some(PodRef { namespace: found.text("K8S_POD_NAMESPACE")?.unwrap_or_default(), name, uid: found.text("K8S_POD_UID")? })
-            }
+            Some(name) => Some(PodRef {
+                namespace: found.text("K8S_POD_NAMESPACE")?.unwrap_or_default(),
+                name,
+                uid: found.text("K8S_POD_UID")?,
+            }),
             None => None,
         };
         Ok(Self { pod, requested: found.requested()? })
@@ -52,15 +54,24 @@ impl CniArgs {
     /// recognize a node that lost its flat file.
     #[must_use]
     pub fn name_a_pod(bytes: &[u8]) -> bool {
-        bytes.split(|b| *b == b';').any(|pair| pair.strip_prefix(b"K8S_POD_NAME=").is_some_and(|name| !name.is_empty()))
+        bytes
+            .split(|b| *b == b';')
+            .any(|pair| pair.strip_prefix(b"K8S_POD_NAME=").is_some_and(|name| !name.is_empty()))
     }
 }
 
 #[derive(Default)]
 struct Pairs<'a>(Vec<(&'a [u8], &'a [u8])>);
 
-const KNOWN: &[&str] =
-    &["IgnoreUnknown", "IP", "GATEWAY", "K8S_POD_NAME", "K8S_POD_NAMESPACE", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID"];
+const KNOWN: &[&str] = &[
+    "IgnoreUnknown",
+    "IP",
+    "GATEWAY",
+    "K8S_POD_NAME",
+    "K8S_POD_NAMESPACE",
+    "K8S_POD_INFRA_CONTAINER_ID",
+    "K8S_POD_UID",
+];
 
 impl<'a> Pairs<'a> {
     fn add(&mut self, pair: &'a [u8]) -> Result<(), ConfigError> {
@@ -70,13 +81,21 @@ impl<'a> Pairs<'a> {
                 self.0.push((key, value));
                 Ok(())
             }
-            _ => Err(wrong(format!("expected KEY=value pairs separated by ';': {}", excerpt(&String::from_utf8_lossy(pair))))),
+            _ => Err(wrong(format!(
+                "expected KEY=value pairs separated by ';': {}",
+                excerpt(&String::from_utf8_lossy(pair))
+            ))),
         }
     }
 
     /// Returns the last value of a key, or `None` if the key is missing or its last value is empty.
     fn find(&self, key: &str) -> Option<&'a [u8]> {
-        self.0.iter().rev().find(|(name, _)| *name == key.as_bytes()).map(|(_, value)| *value).filter(|value| !value.is_empty())
+        self.0
+            .iter()
+            .rev()
+            .find(|(name, _)| *name == key.as_bytes())
+            .map(|(_, value)| *value)
+            .filter(|value| !value.is_empty())
     }
 
     fn text(&self, key: &str) -> Result<Option<String>, ConfigError> {
@@ -84,7 +103,9 @@ impl<'a> Pairs<'a> {
             return Ok(None);
         };
         match std::str::from_utf8(value) {
-            Ok(text) if text.len() <= LONGEST && !text.chars().any(char::is_control) => Ok(Some(text.to_owned())),
+            Ok(text) if text.len() <= LONGEST && !text.chars().any(char::is_control) => {
+                Ok(Some(text.to_owned()))
+            }
             _ => Err(wrong(format!(
                 "{key}: expected a name of at most {LONGEST} bytes without control characters: {}",
                 excerpt(&String::from_utf8_lossy(value))
@@ -98,14 +119,19 @@ impl<'a> Pairs<'a> {
             Some(value) if value == b"1" || value.eq_ignore_ascii_case(b"true") => true,
             Some(value) if value == b"0" || value.eq_ignore_ascii_case(b"false") => false,
             Some(value) => {
-                return Err(wrong(format!("IgnoreUnknown: expected true or false: {}", excerpt(&String::from_utf8_lossy(value)))));
+                return Err(wrong(format!(
+                    "IgnoreUnknown: expected true or false: {}",
+                    excerpt(&String::from_utf8_lossy(value))
+                )));
             }
         };
-        let unknown = self.0.iter().find(|(name, _)| !KNOWN.iter().any(|known| known.as_bytes() == *name));
+        let unknown =
+            self.0.iter().find(|(name, _)| !KNOWN.iter().any(|known| known.as_bytes() == *name));
         match unknown {
-            Some((name, _)) if !ignore => {
-                Err(wrong(format!("expected a known key, or IgnoreUnknown=true: {}", excerpt(&String::from_utf8_lossy(name)))))
-            }
+            Some((name, _)) if !ignore => Err(wrong(format!(
+                "expected a known key, or IgnoreUnknown=true: {}",
+                excerpt(&String::from_utf8_lossy(name))
+            ))),
             _ => Ok(()),
         }
     }
@@ -115,7 +141,12 @@ impl<'a> Pairs<'a> {
         let mut requested: Vec<Requested> = self
             .list("IP", parse_requested)?
             .into_iter()
-            .map(|(address, prefix)| Requested { address, prefix, gateway: None, origin: format!("{PLACE} IP") })
+            .map(|(address, prefix)| Requested {
+                address,
+                prefix,
+                gateway: None,
+                origin: format!("{PLACE} IP"),
+            })
             .collect();
         if !gateways.is_empty() {
             let places = Subnets::of(&requested);
@@ -123,7 +154,9 @@ impl<'a> Pairs<'a> {
                 let Some(at) = places.find(gateway) else {
                     return Err(ConfigError::meaning(
                         format!("{PLACE} GATEWAY"),
-                        format!("expected a gateway inside the subnet of an address of IP=: {gateway}"),
+                        format!(
+                            "expected a gateway inside the subnet of an address of IP=: {gateway}"
+                        ),
                     ));
                 };
                 requested[at].gateway = Some(gateway);
@@ -132,14 +165,21 @@ impl<'a> Pairs<'a> {
         Ok(requested)
     }
 
-    fn list<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, crate::addr::AddrError>) -> Result<Vec<T>, ConfigError> {
+    fn list<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, crate::addr::AddrError>,
+    ) -> Result<Vec<T>, ConfigError> {
         let Some(value) = self.find(key) else {
             return Ok(Vec::new());
         };
         let text = String::from_utf8_lossy(value);
         let item = |item: &str| match parse(item.trim_matches(' ')) {
             Ok(value) => Ok(value),
-            Err(error) => Err(ConfigError::meaning(format!("{PLACE} {key}"), format!("{error}: {}", excerpt(item)))),
+            Err(error) => Err(ConfigError::meaning(
+                format!("{PLACE} {key}"),
+                format!("{error}: {}", excerpt(item)),
+            )),
         };
         text.split(',').map(item).collect()
     }
@@ -161,14 +201,23 @@ impl Subnets {
     fn of(requested: &[Requested]) -> Self {
         let mut places = Self::default();
         for (at, request) in requested.iter().enumerate() {
-            places.alone.entry(Family::of(request.address)).and_modify(|alone| *alone = None).or_insert(Some(at));
-            if let Some(subnet) = request.prefix.and_then(|prefix| Subnet::new(request.address, prefix).ok()) {
+            places
+                .alone
+                .entry(Family::of(request.address))
+                .and_modify(|alone| *alone = None)
+                .or_insert(Some(at));
+            if let Some(subnet) =
+                request.prefix.and_then(|prefix| Subnet::new(request.address, prefix).ok())
+            {
                 places.first.entry(subnet).or_insert(at);
                 places.lengths.insert(subnet.length());
             }
         }
         // A request with a prefix is found by its subnet only.
-        places.alone.retain(|_, alone| alone.is_some_and(|at| requested.get(at).is_some_and(|request| request.prefix.is_none())));
+        places.alone.retain(|_, alone| {
+            alone
+                .is_some_and(|at| requested.get(at).is_some_and(|request| request.prefix.is_none()))
+        });
         places
     }
 
@@ -211,7 +260,16 @@ mod tests {
 
     #[test]
     fn malformed_pairs_are_args_errors() {
-        for text in ["FOO", "A=b=c", "IP=1.2.3.4;", ";;", "=x", "FOO=BAR", "IgnoreUnknown=maybe", "ip=10.0.0.1"] {
+        for text in [
+            "FOO",
+            "A=b=c",
+            "IP=1.2.3.4;",
+            ";;",
+            "=x",
+            "FOO=BAR",
+            "IgnoreUnknown=maybe",
+            "ip=10.0.0.1",
+        ] {
             assert_eq!(parse(text).unwrap_err().problem, Problem::Args, "{text}");
         }
         assert!(parse("FOO=BAR;IgnoreUnknown=TRUE").is_ok());

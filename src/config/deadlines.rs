@@ -16,7 +16,11 @@ pub struct Deadlines {
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self { add: Duration::from_secs(30), del: Duration::from_secs(50), gc: Duration::from_secs(25) }
+        Self {
+            add: Duration::from_secs(30),
+            del: Duration::from_secs(50),
+            gc: Duration::from_secs(25),
+        }
     }
 }
 
@@ -40,9 +44,14 @@ pub(super) fn deadlines(merged: &Merged<'_>) -> Result<Deadlines, ConfigError> {
                 ));
             }
         };
-        let expected = "expected a duration of 10ms to 1h with its unit, such as \"10s\" or \"500ms\"";
+        let expected =
+            "expected a duration of 10ms to 1h with its unit, such as \"10s\" or \"500ms\"";
         *limit = match super::parse_duration(entry.text()?) {
-            Ok(limit) if Duration::from_millis(10) <= limit && limit <= Duration::from_secs(3600) => limit,
+            Ok(limit)
+                if Duration::from_millis(10) <= limit && limit <= Duration::from_secs(3600) =>
+            {
+                limit
+            }
             _ => return Err(entry.wrong(expected)),
         };
     }

@@ -37,7 +37,9 @@ impl ResolvConf {
     #[must_use]
     pub fn may_be_at(&self, place: &Path) -> bool {
         let is_below = |root: &str| place != Path::new(root) && place.starts_with(root);
-        self.own || self.path == Path::new("/etc/resolv.conf") || Self::BELOW.into_iter().any(is_below)
+        self.own
+            || self.path == Path::new("/etc/resolv.conf")
+            || Self::BELOW.into_iter().any(is_below)
     }
 }
 

@@ -40,9 +40,24 @@ mod tests {
 
     #[test]
     fn it_reads_what_humantime_reads() {
-        for text in
-            ["10s", "500ms", "1h30m", "1h 30m ", " 2days  5 us", "1.5s", "4.2s 1m", "0", "", " ", "5", "s", "1h 5", "1x", "-1s", "1s;"]
-        {
+        for text in [
+            "10s",
+            "500ms",
+            "1h30m",
+            "1h 30m ",
+            " 2days  5 us",
+            "1.5s",
+            "4.2s 1m",
+            "0",
+            "",
+            " ",
+            "5",
+            "s",
+            "1h 5",
+            "1x",
+            "-1s",
+            "1s;",
+        ] {
             assert_eq!(parse_duration(text).ok(), humantime::parse_duration(text).ok(), "{text}");
         }
     }
@@ -51,10 +66,18 @@ mod tests {
     /// number is parsed alone, and the addition is checked.
     #[test]
     fn no_sum_is_a_panic() {
-        for text in ["18446744073709551615s 1000ms", "18446744073709551615s 1000000000ns", "18446744073709551615s 1s", "99999999999y"] {
+        for text in [
+            "18446744073709551615s 1000ms",
+            "18446744073709551615s 1000000000ns",
+            "18446744073709551615s 1s",
+            "99999999999y",
+        ] {
             let read = parse_duration(text);
             assert!(read.is_err() || text.ends_with('y'), "{text}: {read:?}");
         }
-        assert_eq!(parse_duration("18446744073709551615s 999ms").map(|sum| sum.as_secs()), Ok(u64::MAX));
+        assert_eq!(
+            parse_duration("18446744073709551615s 999ms").map(|sum| sum.as_secs()),
+            Ok(u64::MAX)
+        );
     }
 }

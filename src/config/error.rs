@@ -100,11 +100,13 @@ impl From<ConfigError> for Mistakes {
 impl From<Mistakes> for ConfigError {
     fn from(mistakes: Mistakes) -> Self {
         let more = (mistakes.first.len() + mistakes.more).saturating_sub(1);
-        let mut first = mistakes.first.into_iter().next().unwrap_or_else(|| Self::meaning("ipam", "not valid"));
+        let mut first =
+            mistakes.first.into_iter().next().unwrap_or_else(|| Self::meaning("ipam", "not valid"));
         if 0 < more {
             first.reason = format!("{} (and {more} more)", first.reason);
             let all = "\"hereabouts config check\" shows all mistakes";
-            first.hint = Some(first.hint.map_or_else(|| all.to_owned(), |hint| format!("{hint}; {all}")));
+            first.hint =
+                Some(first.hint.map_or_else(|| all.to_owned(), |hint| format!("{hint}; {all}")));
         }
         first
     }
@@ -122,6 +124,11 @@ impl ConfigError {
     }
 
     pub(super) fn unsupported(place: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { problem: Problem::Unsupported, place: place.into(), reason: reason.into(), hint: None }
+        Self {
+            problem: Problem::Unsupported,
+            place: place.into(),
+            reason: reason.into(),
+            hint: None,
+        }
     }
 }

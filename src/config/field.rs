@@ -85,7 +85,10 @@ impl<'a> Field<'a> {
         let Json::Array(items) = self.value else {
             return Err(self.wrong("expected a list"));
         };
-        Ok(items.iter().enumerate().map(|(at, item)| self.inner(format!("{}[{at}]", self.path), item)))
+        Ok(items
+            .iter()
+            .enumerate()
+            .map(|(at, item)| self.inner(format!("{}[{at}]", self.path), item)))
     }
 
     pub(super) fn object(&self) -> Result<&Self> {
@@ -99,11 +102,17 @@ impl<'a> Field<'a> {
         self.list()?.map(|item| item.text().map(str::to_owned)).collect()
     }
 
-    pub(super) fn parsed<T>(&self, parse: impl Fn(&str) -> std::result::Result<T, AddrError>) -> Result<T> {
+    pub(super) fn parsed<T>(
+        &self,
+        parse: impl Fn(&str) -> std::result::Result<T, AddrError>,
+    ) -> Result<T> {
         let text = self.text()?;
         match parse(text) {
             Ok(value) => Ok(value),
-            Err(error) => Err(ConfigError::meaning(&self.path, format!("{error}: {}", self.excerpt(self.value)))),
+            Err(error) => Err(ConfigError::meaning(
+                &self.path,
+                format!("{error}: {}", self.excerpt(self.value)),
+            )),
         }
     }
 

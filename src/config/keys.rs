@@ -82,7 +82,16 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// The keys of one entry of `ipRanges` (snake case) or `ranges` (camel case).
-const RANGE_KEYS: &[&str] = &["range", "range_start", "range_end", "exclude", "gateway", "subnet", "rangeStart", "rangeEnd"];
+const RANGE_KEYS: &[&str] = &[
+    "range",
+    "range_start",
+    "range_end",
+    "exclude",
+    "gateway",
+    "subnet",
+    "rangeStart",
+    "rangeEnd",
+];
 
 /// The keys of the other objects, or of each object of a list.
 const INNER_KEYS: &[(&str, &[&str])] = &[
@@ -105,7 +114,10 @@ pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes>
         let absent = matches!(value, crate::json::Json::Null) || value.as_str() == Some("");
         match KEYS.iter().find(|key| key.name == name).map(|key| key.role) {
             Some(Role::Refused) if !absent => {
-                return Err(ConfigError::unsupported(field().path, format!("not supported: {}", object.excerpt(value))));
+                return Err(ConfigError::unsupported(
+                    field().path,
+                    format!("not supported: {}", object.excerpt(value)),
+                ));
             }
             Some(Role::FlatFileOnly) if !absent && !flat_file => {
                 return Err(field().wrong("expected in the node's flat file only"));
@@ -124,7 +136,13 @@ fn check_inner<'a>(name: &str, field: impl Fn() -> Field<'a>) -> Result<(), Conf
         return Ok(());
     };
     let field = field();
-    let check = |object: &Field<'_>| object.value.entries().iter().try_for_each(|(key, value)| check_near_miss(object, key, value, known));
+    let check = |object: &Field<'_>| {
+        object
+            .value
+            .entries()
+            .iter()
+            .try_for_each(|(key, value)| check_near_miss(object, key, value, known))
+    };
     match field.list() {
         Ok(mut objects) => objects.try_for_each(|object| check(&object)),
         Err(_) => check(&field),
@@ -133,10 +151,18 @@ fn check_inner<'a>(name: &str, field: impl Fn() -> Field<'a>) -> Result<(), Conf
 
 /// Refuses names close to a known key in an entry of `ipRanges` or `ranges`.
 pub(super) fn check_range(object: &Field<'_>) -> Result<(), Mistakes> {
-    Mistakes::each(object.value.entries(), |(name, value)| check_near_miss(object, name, value, RANGE_KEYS)).map(|_| ())
+    Mistakes::each(object.value.entries(), |(name, value)| {
+        check_near_miss(object, name, value, RANGE_KEYS)
+    })
+    .map(|_| ())
 }
 
-fn check_near_miss(object: &Field<'_>, name: &str, value: &crate::json::Json, known: &[&str]) -> Result<(), ConfigError> {
+fn check_near_miss(
+    object: &Field<'_>,
+    name: &str,
+    value: &crate::json::Json,
+    known: &[&str],
+) -> Result<(), ConfigError> {
     if known.contains(&name) {
         return Ok(());
     }
@@ -144,8 +170,11 @@ fn check_near_miss(object: &Field<'_>, name: &str, value: &crate::json::Json, kn
         None => Ok(()),
         Some(meant) => {
             let place = format!("{}.{}", object.path, shown(name));
-            Err(ConfigError::unsupported(place, format!("unknown key with the value {}", object.excerpt(value)))
-                .with_hint(format!("did you mean \"{meant}\"?")))
+            Err(ConfigError::unsupported(
+                place,
+                format!("unknown key with the value {}", object.excerpt(value)),
+            )
+            .with_hint(format!("did you mean \"{meant}\"?")))
         }
     }
 }
@@ -174,7 +203,10 @@ fn is_one_edit(a: &[u8], b: &[u8]) -> bool {
     match long.len() - short.len() {
         0 => {
             let substituted = !short.is_empty() && short[1..] == long[1..];
-            let swapped = 2 <= short.len() && short[0] == long[1] && short[1] == long[0] && short[2..] == long[2..];
+            let swapped = 2 <= short.len()
+                && short[0] == long[1]
+                && short[1] == long[0]
+                && short[2..] == long[2..];
             substituted || swapped
         }
         1 => short == &long[1..],

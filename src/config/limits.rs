@@ -29,7 +29,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { most: Most { addresses: 16, requested: 1 }, ranges: 64, excludes: 4096, routes: 1024 }
+        Self {
+            most: Most { addresses: 16, requested: 1 },
+            ranges: 64,
+            excludes: 4096,
+            routes: 1024,
+        }
     }
 }
 
@@ -65,7 +70,8 @@ impl Limits {
 pub(super) fn beyond(key: &str, what: &str, found: usize, most: usize) -> Option<ConfigError> {
     (most < found).then(|| {
         let reason = format!("expected at most {most} {what}: {found}");
-        ConfigError::meaning(format!("ipam ({what})"), reason).with_hint(format!("limits.{key} in the node's flat file sets the limit"))
+        ConfigError::meaning(format!("ipam ({what})"), reason)
+            .with_hint(format!("limits.{key} in the node's flat file sets the limit"))
     })
 }
 

@@ -56,19 +56,31 @@ pub(super) fn parse(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSetti
     };
     let file = match absolute(&field) {
         Ok(file) if !own && field.text()?.chars().any(char::is_control) => {
-            let reason = format!("{}: not written, because a path must have no control characters: {}", field.path, file.display());
+            let reason = format!(
+                "{}: not written, because a path must have no control characters: {}",
+                field.path,
+                file.display()
+            );
             return Ok(LogSettings { refused: Some(reason), ..settings });
         }
         Ok(file) => file,
         Err(error) if own => return Err(error),
-        Err(error) => return Ok(LogSettings { refused: Some(format!("not written: {error}")), ..settings }),
+        Err(error) => {
+            return Ok(LogSettings { refused: Some(format!("not written: {error}")), ..settings });
+        }
     };
     if own {
         return Ok(LogSettings { file: Some(file), ..settings });
     }
-    let mut roots = allowed.iter().map(|root| (root.as_path(), true)).chain([(Path::new(OPEN_LOG), false)]);
+    let mut roots =
+        allowed.iter().map(|root| (root.as_path(), true)).chain([(Path::new(OPEN_LOG), false)]);
     if let Some((root, is_listed)) = roots.find(|(root, _)| is_below(&file, root)) {
-        return Ok(LogSettings { file: Some(file), below: Some(root.to_owned()), is_listed, ..settings });
+        return Ok(LogSettings {
+            file: Some(file),
+            below: Some(root.to_owned()),
+            is_listed,
+            ..settings
+        });
     }
     // An ADD does not fail because its log cannot be written.
     let refused = format!(

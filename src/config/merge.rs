@@ -23,8 +23,19 @@ pub(super) const MICROK8S_ARGS: &str = "/var/snap/microk8s/current/args";
 /// The keys that choose addresses. Those of the flat file are used only if the network
 /// configuration has none of them. Half of one range and half of another would form a third range
 /// that no one configured.
-const RANGE_KEYS: &[&str] =
-    &["range", "range_start", "range_end", "exclude", "gateway", "ipRanges", "subnet", "ranges", "rangeStart", "rangeEnd", "addresses"];
+const RANGE_KEYS: &[&str] = &[
+    "range",
+    "range_start",
+    "range_end",
+    "exclude",
+    "gateway",
+    "ipRanges",
+    "subnet",
+    "ranges",
+    "rangeStart",
+    "rangeEnd",
+    "addresses",
+];
 
 /// The keys that the flat file never provides. Whereabouts reads `enable_overlapping_ranges` from
 /// the network configuration only, and a type names a plugin, not a node.
@@ -38,7 +49,8 @@ const NAMES: &[&str] = &["hereabouts", "whereabouts"];
 #[must_use]
 pub fn flat_file_places() -> Vec<PathBuf> {
     let bases = ["/etc/kubernetes/cni/net.d", "/etc/cni/net.d", "/host/etc/cni/net.d"];
-    let in_bases = |name: &&str| bases.map(|base| [base, "/", name, ".d/", name, ".conf"].concat().into());
+    let in_bases =
+        |name: &&str| bases.map(|base| [base, "/", name, ".d/", name, ".conf"].concat().into());
     NAMES.iter().flat_map(in_bases).collect()
 }
 
@@ -109,8 +121,14 @@ impl FlatFile {
             }
             Err(error) => {
                 let reason = match error {
-                    Refused::Malformed(error) if is_trusted(&path, chosen) => format!("expected JSON: {error}"),
-                    Refused::Malformed(error) => format!("expected JSON, at line {} column {} is none", error.line(), error.column()),
+                    Refused::Malformed(error) if is_trusted(&path, chosen) => {
+                        format!("expected JSON: {error}")
+                    }
+                    Refused::Malformed(error) => format!(
+                        "expected JSON, at line {} column {} is none",
+                        error.line(),
+                        error.column()
+                    ),
                     Refused::TooMany { .. } => error.to_string(),
                 };
                 return Err(ConfigError { problem: Problem::Shape, place, reason, hint: None });
@@ -154,7 +172,11 @@ impl FlatFile {
     /// is hidden.
     fn field(&self) -> Field<'_> {
         let place = place(&self.path);
-        if self.trusted() { Field::new(place, &self.content) } else { Field::hidden(place, &self.content) }
+        if self.trusted() {
+            Field::new(place, &self.content)
+        } else {
+            Field::hidden(place, &self.content)
+        }
     }
 
     /// Returns the absolute paths of `allowed_paths`. Ignores invalid entries, which are reported
@@ -164,7 +186,11 @@ impl FlatFile {
         let Some(Json::Array(items)) = self.content.find("allowed_paths") else {
             return Vec::new();
         };
-        items.iter().filter_map(|item| item.as_str().map(PathBuf::from)).filter(|path| path.is_absolute()).collect()
+        items
+            .iter()
+            .filter_map(|item| item.as_str().map(PathBuf::from))
+            .filter(|path| path.is_absolute())
+            .collect()
     }
 
     fn find(&self, key: &str) -> Option<Field<'_>> {
@@ -203,7 +229,12 @@ impl<'a> Merged<'a> {
         let ipam = match whole.find("ipam") {
             Some(value @ Json::Object(_)) => Field::new("ipam", value),
             Some(other) => return Err(Field::new("ipam", other).wrong("expected an object")),
-            None => return Err(ConfigError::meaning("ipam", "expected an object with the key \"type\", found none")),
+            None => {
+                return Err(ConfigError::meaning(
+                    "ipam",
+                    "expected an object with the key \"type\", found none",
+                ));
+            }
         };
         let fill_ranges = RANGE_KEYS.iter().all(|key| ipam.find(key).is_none());
         Ok(Self { whole, ipam, flat, fill_ranges, hidden: &[] })
@@ -248,12 +279,20 @@ impl<'a> Merged<'a> {
     /// Returns the values that the flat files have for a key, the uppermost file first.
     fn flat_settings(&self, key: &str) -> impl Iterator<Item = Setting<'a>> {
         let files = std::iter::successors(self.flat, |flat| flat.below.as_deref());
-        files.filter_map(move |flat| Some(Setting { field: flat.find(key)?, trusted: flat.trusted(), own: flat.chosen == Chosen::ByNode }))
+        files.filter_map(move |flat| {
+            Some(Setting {
+                field: flat.find(key)?,
+                trusted: flat.trusted(),
+                own: flat.chosen == Chosen::ByNode,
+            })
+        })
     }
 
     /// Returns a key of an object. If the object does not have the key, the flat file provides it.
     pub(super) fn find_in(&self, object: &str, key: &str) -> Option<Setting<'a>> {
-        let inner = |setting: Setting<'a>| setting.field.clone().find(key).map(|field| Setting { field, ..setting });
+        let inner = |setting: Setting<'a>| {
+            setting.field.clone().find(key).map(|field| Setting { field, ..setting })
+        };
         self.find(object).and_then(inner).or_else(|| self.flat_settings(object).find_map(inner))
     }
 
@@ -276,28 +315,39 @@ mod tests {
         let places = flat_file_places();
         assert_eq!(places.len(), 6);
         assert!(places[..3].iter().all(|path| path.ends_with("hereabouts.d/hereabouts.conf")));
-        assert_eq!(chosen_places(Path::new("/x/y"))[..2], [PathBuf::from("/x/y"), PathBuf::from("/x/y/hereabouts.conf")]);
+        assert_eq!(
+            chosen_places(Path::new("/x/y"))[..2],
+            [PathBuf::from("/x/y"), PathBuf::from("/x/y/hereabouts.conf")]
+        );
     }
 
     #[test]
     fn a_flat_file_outside_the_configuration_directories_has_no_authority() {
-        let trusted = |path: &str| FlatFile::parse(path.into(), b"{}", Chosen::ByNetwork).unwrap().trusted();
+        let trusted =
+            |path: &str| FlatFile::parse(path.into(), b"{}", Chosen::ByNetwork).unwrap().trusted();
         assert!(trusted("/etc/cni/net.d/hereabouts.d/hereabouts.conf"));
         assert!(!trusted("/proc/77/root/etc/x.conf"));
         assert!(!trusted("/etc/../tmp/x.conf"));
         assert!(!trusted("/etcetera/x.conf"));
         assert!(trusted("/var/lib/rancher/k3s/agent/etc/cni/net.d/whereabouts.d/whereabouts.conf"));
         // A file that belongs to a container.
-        assert!(!trusted("/var/lib/rancher/k3s/agent/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs/x.conf"));
-        assert!(!trusted("/var/snap/microk8s/common/var/lib/kubelet/pods/u/volumes/kubernetes.io~empty-dir/v/x.conf"));
+        assert!(!trusted(
+            "/var/lib/rancher/k3s/agent/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs/x.conf"
+        ));
+        assert!(!trusted(
+            "/var/snap/microk8s/common/var/lib/kubelet/pods/u/volumes/kubernetes.io~empty-dir/v/x.conf"
+        ));
     }
 
     #[test]
     fn the_network_configuration_wins_and_ranges_are_not_mixed() {
         let whole = Json::parse(br#"{"ipam":{"range":"10.0.0.0/24","log_level":""}}"#).unwrap();
-        let flat =
-            FlatFile::parse("/etc/f".into(), br#"{"range":"10.9.0.0/24","range_start":"10.9.0.7","log_level":"debug"}"#, Chosen::ByNode)
-                .unwrap();
+        let flat = FlatFile::parse(
+            "/etc/f".into(),
+            br#"{"range":"10.9.0.0/24","range_start":"10.9.0.7","log_level":"debug"}"#,
+            Chosen::ByNode,
+        )
+        .unwrap();
         let merged = Merged::new(&whole, Some(&flat)).unwrap();
         assert_eq!(merged.field("range").unwrap().text(), Ok("10.0.0.0/24"));
         assert!(merged.field("range_start").is_none());
@@ -310,7 +360,9 @@ mod tests {
         let own = br#"{"node_name":"n1","allowed_paths":["/a"],"log_level":"debug","data_dir":"/own","datastore":"file"}"#;
         let own = FlatFile::parse("/etc/own".into(), own, Chosen::ByNode).unwrap();
         let chosen = br#"{"node_name":"n2","log_level":"error","data_dir":"/chosen"}"#;
-        let flat = FlatFile::parse("/etc/chosen".into(), chosen, Chosen::ByNetwork).unwrap().above(Some(own));
+        let flat = FlatFile::parse("/etc/chosen".into(), chosen, Chosen::ByNetwork)
+            .unwrap()
+            .above(Some(own));
         let merged = Merged::new(&whole, Some(&flat)).unwrap();
         let text = |field: Option<Field<'_>>| field.unwrap().text().unwrap().to_owned();
         assert_eq!(text(merged.field("log_level")), "panic");

@@ -29,30 +29,43 @@ pub fn plugin_configurations(bytes: &[u8]) -> Result<Vec<Found>, ConfigError> {
     }
     if found.is_empty() {
         let reason = "expected a NetworkAttachmentDefinition, a plugin list or a plugin configuration with an ipam object".to_owned();
-        return Err(ConfigError { problem: Problem::Meaning, place: "file".to_owned(), reason, hint: None });
+        return Err(ConfigError {
+            problem: Problem::Meaning,
+            place: "file".to_owned(),
+            reason,
+            hint: None,
+        });
     }
     Ok(found)
 }
 
 /// Parses JSON with the JSON parser, because its errors name the line and the column.
 fn documents(bytes: &[u8]) -> Result<Vec<Json>, ConfigError> {
-    let looks_like_json = bytes.iter().find(|b| !b.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'['));
+    let looks_like_json =
+        bytes.iter().find(|b| !b.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'['));
     if looks_like_json {
-        return Json::parse_within(bytes, MOST_VALUES).map(|json| vec![json]).map_err(|refused| match refused {
-            Refused::Malformed(error) => shape("file", &format!("expected JSON: {error}")),
-            Refused::TooMany { .. } => shape("file", &refused.to_string()),
+        return Json::parse_within(bytes, MOST_VALUES).map(|json| vec![json]).map_err(|refused| {
+            match refused {
+                Refused::Malformed(error) => shape("file", &format!("expected JSON: {error}")),
+                Refused::TooMany { .. } => shape("file", &refused.to_string()),
+            }
         });
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| shape("file", &format!("expected UTF-8 text: {error}")))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| shape("file", &format!("expected UTF-8 text: {error}")))?;
     // Keys count as nodes, too.
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: 2 * MOST_VALUES, max_documents: 1024 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_VALUES },
     };
-    let documents = serde_saphyr::from_multiple_with_options::<Json>(text, options).map_err(|error| {
-        let sentence = error.to_string();
-        shape("file", &format!("expected YAML or JSON: {}", sentence.lines().next().unwrap_or_default()))
-    })?;
+    let documents =
+        serde_saphyr::from_multiple_with_options::<Json>(text, options).map_err(|error| {
+            let sentence = error.to_string();
+            shape(
+                "file",
+                &format!("expected YAML or JSON: {}", sentence.lines().next().unwrap_or_default()),
+            )
+        })?;
     Ok(documents.into_iter().filter(|document| *document != Json::Null).collect())
 }
 
@@ -64,7 +77,8 @@ fn collect(mut document: Json, place: &str, found: &mut Vec<Found>) -> Result<()
         let Some(text) = config.as_str() else {
             return Err(shape(&path, "expected a string that holds JSON"));
         };
-        let inner = Json::parse_within(text.as_bytes(), MOST_VALUES).map_err(|error| shape(&path, &format!("expected JSON: {error}")))?;
+        let inner = Json::parse_within(text.as_bytes(), MOST_VALUES)
+            .map_err(|error| shape(&path, &format!("expected JSON: {error}")))?;
         let name = document.find("metadata").and_then(|meta| meta.find("name")).and_then(short);
         drop(document);
         return collect_plugins(with_default(inner, "name", name), &format!("{path}: "), found);
@@ -75,7 +89,11 @@ fn collect(mut document: Json, place: &str, found: &mut Vec<Found>) -> Result<()
     collect_plugins(document, place, found)
 }
 
-fn collect_plugins(mut configuration: Json, place: &str, found: &mut Vec<Found>) -> Result<(), ConfigError> {
+fn collect_plugins(
+    mut configuration: Json,
+    place: &str,
+    found: &mut Vec<Found>,
+) -> Result<(), ConfigError> {
     match configuration.take("plugins") {
         None => {
             if configuration.has("ipam") {
@@ -83,8 +101,13 @@ fn collect_plugins(mut configuration: Json, place: &str, found: &mut Vec<Found>)
             }
         }
         Some(Json::Array(plugins)) => {
-            let (name, version) = (configuration.find("name").and_then(short), configuration.find("cniVersion").and_then(short));
-            for (at, plugin) in plugins.into_iter().enumerate().filter(|(_, plugin)| plugin.has("ipam")) {
+            let (name, version) = (
+                configuration.find("name").and_then(short),
+                configuration.find("cniVersion").and_then(short),
+            );
+            for (at, plugin) in
+                plugins.into_iter().enumerate().filter(|(_, plugin)| plugin.has("ipam"))
+            {
                 let named = with_default(plugin, "name", name.clone());
                 let configuration = with_default(named, "cniVersion", version.clone());
                 found.push(Found { place: format!("{place}plugins[{at}]"), configuration });
@@ -111,7 +134,12 @@ fn with_default(mut object: Json, key: &str, value: Option<Json>) -> Json {
 }
 
 fn shape(place: &str, reason: &str) -> ConfigError {
-    ConfigError { problem: Problem::Shape, place: place.to_owned(), reason: reason.to_owned(), hint: None }
+    ConfigError {
+        problem: Problem::Shape,
+        place: place.to_owned(),
+        reason: reason.to_owned(),
+        hint: None,
+    }
 }
 
 /// Quick tests that YAML values are read in the same way as JSON values.

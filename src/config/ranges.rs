@@ -40,13 +40,33 @@ pub(super) struct Ranges {
 pub(super) fn parse(merged: &Merged<'_>, gateways: &[IpAddr]) -> Result<Ranges> {
     let mut mistakes = Mistakes::default();
     let mut sets: Vec<Vec<Raw>> = Vec::new();
-    let runtime = merged.whole.find("runtimeConfig").and_then(|run| Field::new("runtimeConfig", run).find("ipRanges"));
-    sets.extend(mistakes.note(runtime.map_or(Ok(Vec::new()), |field| parse_nested(&field))).into_iter().flatten());
+    let runtime = merged
+        .whole
+        .find("runtimeConfig")
+        .and_then(|run| Field::new("runtimeConfig", run).find("ipRanges"));
+    sets.extend(
+        mistakes
+            .note(runtime.map_or(Ok(Vec::new()), |field| parse_nested(&field)))
+            .into_iter()
+            .flatten(),
+    );
     let top = TopLevel { merged };
     sets.extend(mistakes.note(top.range()).flatten().map(|raw| vec![raw]));
-    sets.extend(mistakes.note(merged.field("ranges").map_or(Ok(Vec::new()), |field| parse_nested(&field))).into_iter().flatten());
-    sets.extend(mistakes.note(merged.field("ipRanges").map_or(Ok(Vec::new()), |field| parse_flat(&field))).into_iter().flatten());
-    let excludes = mistakes.note(merged.field("exclude").map_or(Ok(Vec::new()), |field| excluded(&field))).unwrap_or_default();
+    sets.extend(
+        mistakes
+            .note(merged.field("ranges").map_or(Ok(Vec::new()), |field| parse_nested(&field)))
+            .into_iter()
+            .flatten(),
+    );
+    sets.extend(
+        mistakes
+            .note(merged.field("ipRanges").map_or(Ok(Vec::new()), |field| parse_flat(&field)))
+            .into_iter()
+            .flatten(),
+    );
+    let excludes = mistakes
+        .note(merged.field("exclude").map_or(Ok(Vec::new()), |field| excluded(&field)))
+        .unwrap_or_default();
     // The next steps need all ranges to be valid.
     if !mistakes.is_empty() {
         return Err(mistakes);
@@ -57,7 +77,8 @@ pub(super) fn parse(merged: &Merged<'_>, gateways: &[IpAddr]) -> Result<Ranges> 
     check_overlaps(&sets)?;
     // A gateway is never given out, no matter which range names it. All ranges share one set of
     // gateways. With a set per range, the memory would grow with ranges times gateways.
-    let gateways = sets.iter().flatten().filter_map(|raw| raw.gateway).chain(gateways.iter().copied());
+    let gateways =
+        sets.iter().flatten().filter_map(|raw| raw.gateway).chain(gateways.iter().copied());
     let gateways: Rc<Blocks> = Rc::new(gateways.map(Range::single).collect());
     let barred: Rc<Blocks> = Rc::new(excludes.iter().copied().collect());
     let excluded = excludes.len() + sets.iter().flatten().map(|raw| raw.excludes).sum::<usize>();
@@ -68,7 +89,10 @@ pub(super) fn parse(merged: &Merged<'_>, gateways: &[IpAddr]) -> Result<Ranges> 
         gateways: Rc::clone(&gateways),
         gateway: raw.gateway,
     };
-    let sets = sets.into_iter().map(|set| RangeSet { choices: set.into_iter().map(settle).collect() }).collect();
+    let sets = sets
+        .into_iter()
+        .map(|set| RangeSet { choices: set.into_iter().map(settle).collect() })
+        .collect();
     Ok(Ranges { sets, excludes, excluded })
 }
 
@@ -82,12 +106,16 @@ impl TopLevel<'_, '_> {
         let start = self.either("range_start", "rangeStart")?;
         let end = self.either("range_end", "rangeEnd")?;
         let (range, implied) = match (self.merged.field("range"), self.merged.field("subnet")) {
-            (Some(_), Some(subnet)) => return Err(subnet.wrong("expected either range or subnet, not both").into()),
+            (Some(_), Some(subnet)) => {
+                return Err(subnet.wrong("expected either range or subnet, not both").into());
+            }
             (Some(range), None) => (range, false),
             (None, Some(subnet)) => (subnet, true),
             (None, None) => {
                 return match start.or(end) {
-                    Some(bound) => Err(bound.wrong("expected a range or subnet with this bound").into()),
+                    Some(bound) => {
+                        Err(bound.wrong("expected a range or subnet with this bound").into())
+                    }
                     None => Ok(None),
                 };
             }
@@ -106,9 +134,9 @@ impl TopLevel<'_, '_> {
 
 fn either<'a>(snake: Option<Field<'a>>, camel: Option<Field<'a>>) -> Result<Option<Field<'a>>> {
     match (snake, camel) {
-        (Some(one), Some(other)) if one.value != other.value => {
-            Err(other.wrong("expected the same value in both spellings of this key, or only one of them").into())
-        }
+        (Some(one), Some(other)) if one.value != other.value => Err(other
+            .wrong("expected the same value in both spellings of this key, or only one of them")
+            .into()),
         (one, other) => Ok(one.or(other)),
     }
 }
@@ -127,9 +155,11 @@ fn parse_nested(field: &Field<'_>) -> Result<Vec<Vec<Raw>>> {
         };
         let family = first.subnet.family();
         match choices.iter().find(|raw| raw.subnet.family() != family) {
-            Some(other) => {
-                Err(ConfigError::meaning(&other.path, format!("expected ranges of one family in one set: {}", other.subnet)).into())
-            }
+            Some(other) => Err(ConfigError::meaning(
+                &other.path,
+                format!("expected ranges of one family in one set: {}", other.subnet),
+            )
+            .into()),
             None => Ok(choices),
         }
     })
@@ -141,7 +171,9 @@ fn parse_entry(entry: &Field<'_>) -> Result<Raw> {
     let (range, implied) = match (entry.find("range"), entry.find("subnet")) {
         (Some(range), None) => (range, false),
         (None, Some(subnet)) => (subnet, true),
-        (Some(_), Some(subnet)) => return Err(subnet.wrong("expected either range or subnet, not both").into()),
+        (Some(_), Some(subnet)) => {
+            return Err(subnet.wrong("expected either range or subnet, not both").into());
+        }
         (None, None) => return Err(entry.wrong("expected the key range or subnet").into()),
     };
     let start = either(entry.find("range_start"), entry.find("rangeStart"))?;
@@ -156,7 +188,9 @@ fn parse_entry(entry: &Field<'_>) -> Result<Raw> {
         Some(field) => {
             let gateway = gateway(&field)?;
             if !fits(&raw.subnet, gateway) {
-                return Err(field.wrong(&format!("expected a gateway inside subnet {}", raw.subnet)).into());
+                return Err(field
+                    .wrong(&format!("expected a gateway inside subnet {}", raw.subnet))
+                    .into());
             }
             raw.gateway = Some(gateway);
         }
@@ -181,7 +215,9 @@ fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>
             let (last, length) = range.parsed(|_| parse_prefixed(rest))?;
             let subnet = range.parsed(|_| Subnet::new(last, length))?;
             if Family::of(first) != Family::of(last) || !subnet.contains(first) {
-                return Err(range.wrong(&format!("expected a first address inside subnet {subnet}")).into());
+                return Err(range
+                    .wrong(&format!("expected a first address inside subnet {subnet}"))
+                    .into());
             }
             (subnet, first, last)
         }
@@ -191,44 +227,74 @@ fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>
                 None => Ok(otherwise),
                 Some(field) => match field.address()? {
                     bound if subnet.contains(bound) => Ok(bound),
-                    _ => Err(Mistakes::from(field.wrong(&format!("expected an address inside subnet {subnet}")))),
+                    _ => Err(Mistakes::from(
+                        field.wrong(&format!("expected an address inside subnet {subnet}")),
+                    )),
                 },
             };
-            (subnet, bound(start, subnet.whole().first_address())?, bound(end, subnet.whole().last_address())?)
+            (
+                subnet,
+                bound(start, subnet.whole().first_address())?,
+                bound(end, subnet.whole().last_address())?,
+            )
         }
     };
-    let ordered = Range::new(first, last)
-        .ok_or_else(|| range.wrong(&format!("expected a first address that is not above the last, but {first} is above {last}")))?;
+    let ordered = Range::new(first, last).ok_or_else(|| {
+        range.wrong(&format!(
+            "expected a first address that is not above the last, but {first} is above {last}"
+        ))
+    })?;
     check_unicast(range, &subnet, &ordered)?;
     // A bound on the network or broadcast address is moved inwards.
     let usable = subnet.usable();
-    let clamped = usable.intersection(&ordered).ok_or_else(|| range.wrong("expected a range with at least one usable address"))?;
-    Ok(Raw { path: range.path.clone(), subnet, range: clamped, excluded: Blocks::default(), excludes: 0, gateway: None })
+    let clamped = usable
+        .intersection(&ordered)
+        .ok_or_else(|| range.wrong("expected a range with at least one usable address"))?;
+    Ok(Raw {
+        path: range.path.clone(),
+        subnet,
+        range: clamped,
+        excluded: Blocks::default(),
+        excludes: 0,
+        gateway: None,
+    })
 }
 
 /// Refuses addresses that no interface can hold. For IPv4 these are "this network", loopback,
 /// multicast and limited broadcast. For IPv6 these are the unspecified address, loopback,
 /// multicast, and addresses that map or embed IPv4 (RFC 6890, RFC 4291).
 fn check_unicast(field: &Field<'_>, subnet: &Subnet, range: &Range) -> Result<()> {
-    const NEVER: &[&str] = &["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "::/127", "::ffff:0:0/96", "ff00::/8"];
+    const NEVER: &[&str] =
+        &["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "::/127", "::ffff:0:0/96", "ff00::/8"];
     let clash = NEVER.iter().find(|never| {
         let mut parts = never.split('/');
         let address = parts.next().and_then(|text| text.parse::<IpAddr>().ok());
         let length = parts.next().and_then(|text| text.parse().ok());
-        address.zip(length).and_then(|(address, length)| Subnet::new(address, length).ok()).is_some_and(|never| {
-            never.whole().intersection(range).is_some_and(|common| {
-                // ::/64 and 0.0.0.0/0 begin with an address that is not usable and is removed
-                // below.
-                common.first_address() != subnet.network() || common.last_address() != subnet.network() || subnet.usable() == subnet.whole()
+        address
+            .zip(length)
+            .and_then(|(address, length)| Subnet::new(address, length).ok())
+            .is_some_and(|never| {
+                never.whole().intersection(range).is_some_and(|common| {
+                    // ::/64 and 0.0.0.0/0 begin with an address that is not usable and is removed
+                    // below.
+                    common.first_address() != subnet.network()
+                        || common.last_address() != subnet.network()
+                        || subnet.usable() == subnet.whole()
+                })
             })
-        })
     });
     if let Some(never) = clash {
-        return Err(field.wrong(&format!("expected unicast addresses that an interface can have, so none of {never}")).into());
+        return Err(field
+            .wrong(&format!(
+                "expected unicast addresses that an interface can have, so none of {never}"
+            ))
+            .into());
     }
     let broadcast = IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
     if subnet.contains(broadcast) && 8 < subnet.length() {
-        return Err(field.wrong("expected a subnet without the limited broadcast address 255.255.255.255").into());
+        return Err(field
+            .wrong("expected a subnet without the limited broadcast address 255.255.255.255")
+            .into());
     }
     Ok(())
 }
@@ -272,11 +338,14 @@ fn apply_gateway(field: &Field<'_>, sets: &mut [Vec<Raw>]) -> Result<()> {
     if served {
         return Ok(());
     }
-    let mut subnets: Vec<String> = sets.iter().flatten().take(9).map(|raw| raw.subnet.to_string()).collect();
+    let mut subnets: Vec<String> =
+        sets.iter().flatten().take(9).map(|raw| raw.subnet.to_string()).collect();
     if subnets.len() == 9 {
         "...".clone_into(&mut subnets[8]);
     }
-    Err(field.wrong(&format!("expected a gateway inside one of the subnets {}", subnets.join(", "))).into())
+    Err(field
+        .wrong(&format!("expected a gateway inside one of the subnets {}", subnets.join(", ")))
+        .into())
 }
 
 /// Refuses ranges that overlap: an ADD that takes an address from each could take the same address
@@ -288,7 +357,10 @@ fn check_overlaps(sets: &[Vec<Raw>]) -> Result<()> {
         if pair[0].range.intersection(&pair[1].range).is_some() {
             return Err(ConfigError::meaning(
                 &pair[1].path,
-                format!("expected ranges that do not overlap, but {} has addresses of {}: {}", pair[0].path, pair[0].range, pair[1].range),
+                format!(
+                    "expected ranges that do not overlap, but {} has addresses of {}: {}",
+                    pair[0].path, pair[0].range, pair[1].range
+                ),
             )
             .into());
         }
@@ -313,15 +385,21 @@ mod tests {
             Ok(ranges) => {
                 for set in ranges.sets {
                     let shown = set.choices.iter().map(|choice| {
-                        let given: Vec<String> = choice.candidates().ranges().map(|range| range.to_string()).collect();
-                        let gateway = choice.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
-                        let given = if given.is_empty() { "nothing".to_owned() } else { given.join(" ") };
+                        let given: Vec<String> =
+                            choice.candidates().ranges().map(|range| range.to_string()).collect();
+                        let gateway = choice
+                            .gateway
+                            .map_or_else(String::new, |gateway| format!(" via {gateway}"));
+                        let given =
+                            if given.is_empty() { "nothing".to_owned() } else { given.join(" ") };
                         format!("{given} of {}{gateway}", choice.subnet)
                     });
                     writeln!(text, "{}", shown.collect::<Vec<_>>().join(", else ")).unwrap();
                 }
             }
-            Err(mistakes) => mistakes.first().iter().for_each(|mistake| writeln!(text, "{mistake}").unwrap()),
+            Err(mistakes) => {
+                mistakes.first().iter().for_each(|mistake| writeln!(text, "{mistake}").unwrap())
+            }
         }
         expected.assert_eq(&text);
     }

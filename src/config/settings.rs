@@ -32,7 +32,8 @@ const ALLOWED: &str = "list it in allowed_paths of the node's flat file";
 /// are listed in which nobody except root has ever written. Below /var/lib/cni, plugins store
 /// configurations as their authors wrote them.
 #[cfg(feature = "kube")]
-const OPEN_KUBECONFIG: &[&str] = &["/etc/cni", "/etc/kubernetes", merge::K3S_ETC, merge::RKE2_ETC, merge::MICROK8S_ARGS];
+const OPEN_KUBECONFIG: &[&str] =
+    &["/etc/cni", "/etc/kubernetes", merge::K3S_ETC, merge::RKE2_ETC, merge::MICROK8S_ARGS];
 
 /// The store to use, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +129,9 @@ impl Settings {
                 Some(NodeName::parse(text).map_err(|_| field.wrong("expected a node name"))?)
             }
         };
-        let debts_dir = merged.node_setting("debts_dir").map_or_else(|| Ok(DEBTS_DIR.into()), |field| absolute(&field))?;
+        let debts_dir = merged
+            .node_setting("debts_dir")
+            .map_or_else(|| Ok(DEBTS_DIR.into()), |field| absolute(&field))?;
         Ok(Self {
             store,
             order: order(merged)?,
@@ -144,13 +147,18 @@ impl Settings {
     ///
     /// # Errors
     /// Fails if the store or the node cannot be determined.
-    pub fn parse_to_release(merged: &Merged<'_>, must_name_store: bool) -> Result<Self, ConfigError> {
+    pub fn parse_to_release(
+        merged: &Merged<'_>,
+        must_name_store: bool,
+    ) -> Result<Self, ConfigError> {
         let lenient = merged.without(&["deadlines", "log_file", "log_level", "single_node_store"]);
         let mut settings = Self::parse(&lenient, must_name_store)?;
         if let Ok(found) = deadlines(merged) {
             settings.deadlines = found;
         }
-        if let Ok(found) = allowed_paths(merged).and_then(|allowed| log_settings::parse(merged, &allowed)) {
+        if let Ok(found) =
+            allowed_paths(merged).and_then(|allowed| log_settings::parse(merged, &allowed))
+        {
             settings.log = found;
         }
         Ok(settings)
@@ -166,21 +174,31 @@ fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, Conf
     };
     let found = match (merged.find("data_dir"), merged.find("dataDir")) {
         (Some(ours), Some(theirs)) if ours.field.value != theirs.field.value => {
-            return Err(theirs.field.wrong("expected the same directory as in data_dir, or only one of the two keys"));
+            return Err(theirs
+                .field
+                .wrong("expected the same directory as in data_dir, or only one of the two keys"));
         }
         (ours, theirs) => ours.or(theirs),
     };
-    let own = merged.node_setting("data_dir").or_else(|| merged.node_setting("dataDir")).and_then(|field| absolute(&field).ok());
+    let own = merged
+        .node_setting("data_dir")
+        .or_else(|| merged.node_setting("dataDir"))
+        .and_then(|field| absolute(&field).ok());
     let own_id = store_id(merged)?;
-    let own_alone = merged.node_setting("single_node_store").map_or(Ok(false), |field| field.boolean())?;
+    let own_alone =
+        merged.node_setting("single_node_store").map_or(Ok(false), |field| field.boolean())?;
     let (data_dir, by_flat_file, named, origin) = match found {
         None => (DATA_DIR.into(), false, named, origin_of_kind),
         Some(Setting { field, trusted, .. }) => {
             let data_dir = absolute(&field)?;
             let by_flat_file = own.as_ref() == Some(&data_dir);
             let is_allowed = by_flat_file || trusted || is_below(&data_dir, Path::new(OPEN_DATA));
-            if !is_allowed && !allowed.iter().any(|root| data_dir == *root || is_below(&data_dir, root)) {
-                let error = field.wrong(&format!("expected a directory below {OPEN_DATA}, or one that allowed_paths lists"));
+            if !is_allowed
+                && !allowed.iter().any(|root| data_dir == *root || is_below(&data_dir, root))
+            {
+                let error = field.wrong(&format!(
+                    "expected a directory below {OPEN_DATA}, or one that allowed_paths lists"
+                ));
                 return Err(error.with_hint(ALLOWED));
             }
             (data_dir, by_flat_file, true, field.path)
@@ -208,7 +226,10 @@ fn store_id(merged: &Merged<'_>) -> Result<Option<String>, ConfigError> {
 /// Fails if the text is not an ID.
 pub fn parse_store_id(text: &str) -> Result<String, String> {
     if text.len() != 32 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err("expected 32 digits and letters a to f, as \"hereabouts store init\" prints them".to_owned());
+        return Err(
+            "expected 32 digits and letters a to f, as \"hereabouts store init\" prints them"
+                .to_owned(),
+        );
     }
     Ok(text.to_owned())
 }
@@ -234,7 +255,10 @@ fn asked_for_kubernetes(
     _: &[PathBuf],
 ) -> Result<(StoreKind, bool), ConfigError> {
     let asked = datastore.or(kubeconfig.map(|setting| setting.field));
-    Err(unsupported(&asked, "this executable was built without the Kubernetes store, expected datastore \"file\""))
+    Err(unsupported(
+        &asked,
+        "this executable was built without the Kubernetes store, expected datastore \"file\"",
+    ))
 }
 
 #[cfg(feature = "kube")]
@@ -247,9 +271,16 @@ fn asked_for_kubernetes(
         return Ok((StoreKind::Kubernetes { kubeconfig: KUBECONFIG.into() }, true));
     };
     let kubeconfig = absolute(&field)?;
-    let open = OPEN_KUBECONFIG.iter().map(Path::new).chain(allowed.iter().map(PathBuf::as_path)).any(|root| is_below(&kubeconfig, root));
+    let open = OPEN_KUBECONFIG
+        .iter()
+        .map(Path::new)
+        .chain(allowed.iter().map(PathBuf::as_path))
+        .any(|root| is_below(&kubeconfig, root));
     if !trusted && !open {
-        let error = field.wrong(&format!("expected a file below {}, or below one of allowed_paths", OPEN_KUBECONFIG.join(", ")));
+        let error = field.wrong(&format!(
+            "expected a file below {}, or below one of allowed_paths",
+            OPEN_KUBECONFIG.join(", ")
+        ));
         return Err(error.with_hint(ALLOWED));
     }
     Ok((StoreKind::Kubernetes { kubeconfig }, true))
@@ -268,7 +299,9 @@ fn order(merged: &Merged<'_>) -> Result<AllocationOrder, ConfigError> {
 }
 
 fn unsupported(field: &Option<Field<'_>>, reason: &str) -> ConfigError {
-    let (path, value) = field.as_ref().map_or(("ipam.datastore", String::new()), |field| (&*field.path, field.excerpt(field.value)));
+    let (path, value) = field.as_ref().map_or(("ipam.datastore", String::new()), |field| {
+        (&*field.path, field.excerpt(field.value))
+    });
     ConfigError::unsupported(path, format!("{reason}: {value}"))
 }
 
@@ -288,7 +321,8 @@ mod tests {
 
     fn settings(ipam: &str, flat: Option<&str>, must_name: bool) -> Result<Settings, String> {
         let whole = Json::parse(format!("{{\"ipam\":{ipam}}}").as_bytes()).unwrap();
-        let flat = flat.map(|text| FlatFile::parse("/etc/f".into(), text.as_bytes(), Chosen::ByNode).unwrap());
+        let flat = flat
+            .map(|text| FlatFile::parse("/etc/f".into(), text.as_bytes(), Chosen::ByNode).unwrap());
         let merged = Merged::new(&whole, flat.as_ref()).unwrap();
         merged
             .check()
@@ -304,34 +338,59 @@ mod tests {
             let error = settings(&format!("{{\"data_dir\":\"{path}\"}}"), None, false).unwrap_err();
             assert!(error.starts_with("Meaning ipam.data_dir: "), "{error}");
         }
-        assert!(settings(r#"{"data_dir":"/mnt/a/b"}"#, Some(r#"{"allowed_paths":["/mnt/a"]}"#), false).is_ok());
+        assert!(
+            settings(r#"{"data_dir":"/mnt/a/b"}"#, Some(r#"{"allowed_paths":["/mnt/a"]}"#), false)
+                .is_ok()
+        );
         assert!(settings("{}", Some(r#"{"data_dir":"/mnt/a"}"#), false).is_ok());
     }
 
     #[test]
     fn a_log_elsewhere_is_not_written_but_fails_nothing() {
-        let log = settings(r#"{"log_file":"/root/.ssh/authorized_keys"}"#, None, false).unwrap().log;
+        let log =
+            settings(r#"{"log_file":"/root/.ssh/authorized_keys"}"#, None, false).unwrap().log;
         assert_eq!(log.file, None);
         assert!(log.refused.unwrap().contains("not written"));
-        assert_eq!(settings(r#"{"log_file":"/var/log/auth.log"}"#, None, false).unwrap().log.file, None);
+        assert_eq!(
+            settings(r#"{"log_file":"/var/log/auth.log"}"#, None, false).unwrap().log.file,
+            None
+        );
         assert!(settings(r#"{"log_file":"relative"}"#, None, false).unwrap().log.refused.is_some());
-        assert!(settings(r#"{"log_file":"/var/log/hereabouts/h.log"}"#, None, false).unwrap().log.file.is_some());
+        assert!(
+            settings(r#"{"log_file":"/var/log/hereabouts/h.log"}"#, None, false)
+                .unwrap()
+                .log
+                .file
+                .is_some()
+        );
     }
 
     #[test]
     fn a_store_must_be_named_when_asked_for() {
-        assert!(settings("{}", None, true).unwrap_err().contains("expected a store for a Kubernetes pod"));
-        for (ipam, flat) in
-            [(r#"{"datastore":"file"}"#, "{}"), (r#"{"data_dir":"/var/lib/cni/x"}"#, "{}"), ("{}", r#"{"datastore":"file"}"#)]
-        {
+        assert!(
+            settings("{}", None, true)
+                .unwrap_err()
+                .contains("expected a store for a Kubernetes pod")
+        );
+        for (ipam, flat) in [
+            (r#"{"datastore":"file"}"#, "{}"),
+            (r#"{"data_dir":"/var/lib/cni/x"}"#, "{}"),
+            ("{}", r#"{"datastore":"file"}"#),
+        ] {
             assert!(settings(ipam, Some(flat), true).is_ok(), "{ipam} {flat}");
         }
     }
 
     #[test]
     fn stores_that_are_not_there_are_unsupported_and_datastore_beats_a_kubeconfig() {
-        assert!(settings(r#"{"datastore":"etcd"}"#, None, false).unwrap_err().starts_with("Unsupported"));
-        let both = settings(r#"{"datastore":"file","kubernetes":{"kubeconfig":"/x"}}"#, None, false).unwrap();
+        assert!(
+            settings(r#"{"datastore":"etcd"}"#, None, false)
+                .unwrap_err()
+                .starts_with("Unsupported")
+        );
+        let both =
+            settings(r#"{"datastore":"file","kubernetes":{"kubeconfig":"/x"}}"#, None, false)
+                .unwrap();
         assert_eq!(both.store.kind, StoreKind::File);
     }
 
@@ -339,7 +398,9 @@ mod tests {
     #[test]
     fn a_kubeconfig_alone_means_kubernetes_and_untrusted_hands_choose_among_roots_files() {
         let kubernetes = |path: &str| Some(StoreKind::Kubernetes { kubeconfig: path.into() });
-        let kind = |ipam: &str, flat: Option<&str>| settings(ipam, flat, true).ok().map(|settings| settings.store.kind);
+        let kind = |ipam: &str, flat: Option<&str>| {
+            settings(ipam, flat, true).ok().map(|settings| settings.store.kind)
+        };
         assert_eq!(kind(r#"{"datastore":"kubernetes"}"#, None), kubernetes(KUBECONFIG));
         let whereabouts = "/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig";
         let named = format!(r#"{{"kubernetes":{{"kubeconfig":"{whereabouts}"}}}}"#);
@@ -349,12 +410,25 @@ mod tests {
         assert_eq!(kind(elsewhere, None), None);
         assert_eq!(kind("{}", Some(elsewhere)), kubernetes("/home/k"));
         assert_eq!(kind(elsewhere, Some(r#"{"allowed_paths":["/home"]}"#)), kubernetes("/home/k"));
-        for path in ["/etc/cni/../x", "/etc/cni", "/var/lib/cni/flannel/c1", "/var/lib/rancher/k3s/agent/containerd/x/fs/k", "k"] {
-            assert_eq!(kind(&format!(r#"{{"kubernetes":{{"kubeconfig":"{path}"}}}}"#), None), None, "{path}");
+        for path in [
+            "/etc/cni/../x",
+            "/etc/cni",
+            "/var/lib/cni/flannel/c1",
+            "/var/lib/rancher/k3s/agent/containerd/x/fs/k",
+            "k",
+        ] {
+            assert_eq!(
+                kind(&format!(r#"{{"kubernetes":{{"kubeconfig":"{path}"}}}}"#), None),
+                None,
+                "{path}"
+            );
         }
         // The flat file provides a setting that the network configuration leaves out.
         assert_eq!(kind(r#"{"kubernetes":{}}"#, Some(elsewhere)), kubernetes("/home/k"));
-        assert_eq!(kind(r#"{"kubernetes":{"kubeconfig":""}}"#, Some(elsewhere)), kubernetes("/home/k"));
+        assert_eq!(
+            kind(r#"{"kubernetes":{"kubeconfig":""}}"#, Some(elsewhere)),
+            kubernetes("/home/k")
+        );
     }
 
     #[test]
@@ -362,12 +436,22 @@ mod tests {
         for ipam in [r#"{"node_name":"n2"}"#, r#"{"allowed_paths":["/"]}"#] {
             assert!(settings(ipam, None, false).unwrap_err().contains("flat file only"), "{ipam}");
         }
-        assert_eq!(settings("{}", Some(r#"{"node_name":"n2"}"#), false).unwrap().node_name.unwrap().as_str(), "n2");
+        assert_eq!(
+            settings("{}", Some(r#"{"node_name":"n2"}"#), false)
+                .unwrap()
+                .node_name
+                .unwrap()
+                .as_str(),
+            "n2"
+        );
     }
 
     #[test]
     fn durations_have_a_unit() {
-        let add = |text: &str| settings(&format!("{{\"deadlines\":{{\"add\":\"{text}\"}}}}"), None, false).map(|s| s.deadlines.add);
+        let add = |text: &str| {
+            settings(&format!("{{\"deadlines\":{{\"add\":\"{text}\"}}}}"), None, false)
+                .map(|s| s.deadlines.add)
+        };
         assert_eq!(add("500ms"), Ok(Duration::from_millis(500)));
         assert!(add("10").is_err());
         assert!(add("0s").is_err());

@@ -75,10 +75,13 @@ impl Network {
         let mut mistakes = Mistakes::default();
         mistakes.note(merged.check());
         let scope = mistakes.note(scope(merged));
-        let overlap_asked = mistakes.note(merged.field("enable_overlapping_ranges").map_or(Ok(true), |field| field.boolean()));
+        let overlap_asked = mistakes.note(
+            merged.field("enable_overlapping_ranges").map_or(Ok(true), |field| field.boolean()),
+        );
         let limits = mistakes.note(Limits::parse(merged)).unwrap_or_default();
         let statics = mistakes.note(statics(merged));
-        let gateways: Vec<IpAddr> = statics.iter().flatten().filter_map(|fixed: &Static| fixed.gateway).collect();
+        let gateways: Vec<IpAddr> =
+            statics.iter().flatten().filter_map(|fixed: &Static| fixed.gateway).collect();
         let ranges = mistakes.note(ranges::parse(merged, &gateways));
         let requested = mistakes.note(requested(merged, args));
         let routes = mistakes.note(routes(merged));
@@ -129,7 +132,8 @@ impl Network {
 fn scope(merged: &Merged<'_>) -> Result<Scope> {
     match merged.field("network_name") {
         None => Ok(Scope::default()),
-        Some(field) => Scope::parse(field.text()?).map_err(|_| field.wrong("expected a name of at most 253 bytes")),
+        Some(field) => Scope::parse(field.text()?)
+            .map_err(|_| field.wrong("expected a name of at most 253 bytes")),
     }
 }
 
@@ -169,12 +173,16 @@ fn statics(merged: &Merged<'_>) -> std::result::Result<Vec<Static>, Mistakes> {
 }
 
 fn static_address<'a>(entry: &Field<'a>) -> Result<(Field<'a>, Static)> {
-    let text = entry.object()?.find("address").ok_or_else(|| entry.wrong("expected the key address"))?;
+    let text =
+        entry.object()?.find("address").ok_or_else(|| entry.wrong("expected the key address"))?;
     let (address, prefix) = text.parsed(parse_prefixed)?;
     if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
         return Err(text.wrong("expected a unicast address that an interface can have"));
     }
-    let gateway = entry.find("gateway").map(|field| field.address().map(|gateway| (field, gateway))).transpose()?;
+    let gateway = entry
+        .find("gateway")
+        .map(|field| field.address().map(|gateway| (field, gateway)))
+        .transpose()?;
     if let Some((field, gateway)) = &gateway {
         if Family::of(*gateway) != Family::of(address) {
             return Err(field.wrong("expected a gateway of the address's family"));
@@ -192,7 +200,8 @@ fn static_address<'a>(entry: &Field<'a>) -> Result<(Field<'a>, Static)> {
 fn requested(merged: &Merged<'_>, args: &CniArgs) -> Result<Vec<Requested>> {
     let runtime = merged.whole.find("runtimeConfig").map(|run| Field::new("runtimeConfig", run));
     let by_args = merged.whole.find("args").and_then(|value| Field::new("args", value).find("cni"));
-    let lists = [runtime.and_then(|field| field.find("ips")), by_args.and_then(|field| field.find("ips"))];
+    let lists =
+        [runtime.and_then(|field| field.find("ips")), by_args.and_then(|field| field.find("ips"))];
     for field in lists.into_iter().flatten() {
         let items = field.list()?;
         if items.len() == 0 {
@@ -202,7 +211,12 @@ fn requested(merged: &Merged<'_>, args: &CniArgs) -> Result<Vec<Requested>> {
         for item in items {
             let (address, prefix) = item.parsed(parse_requested)?;
             if seen.insert(address) {
-                requested.push(Requested { address, prefix, gateway: None, origin: item.path.clone() });
+                requested.push(Requested {
+                    address,
+                    prefix,
+                    gateway: None,
+                    origin: item.path.clone(),
+                });
             }
         }
         return Ok(requested);
@@ -223,8 +237,15 @@ fn routes(merged: &Merged<'_>) -> std::result::Result<Vec<Route>, Mistakes> {
 }
 
 fn route(entry: &Field<'_>) -> Result<Route> {
-    let dst = entry.object()?.find("dst").ok_or_else(|| entry.wrong("expected the key dst"))?.parsed(Subnet::parse)?;
-    let gw = entry.find("gw").map(|field| field.parsed(parse_address).map(|gw| (field, gw))).transpose()?;
+    let dst = entry
+        .object()?
+        .find("dst")
+        .ok_or_else(|| entry.wrong("expected the key dst"))?
+        .parsed(Subnet::parse)?;
+    let gw = entry
+        .find("gw")
+        .map(|field| field.parsed(parse_address).map(|gw| (field, gw)))
+        .transpose()?;
     if let Some((field, gw)) = &gw
         && Family::of(*gw) != dst.family()
     {
@@ -257,16 +278,33 @@ mod tests {
         match Network::parse(&merged, &CniArgs::parse(args.as_bytes()).unwrap()) {
             Ok(network) => {
                 for fixed in network.statics {
-                    writeln!(text, "static {}/{} via {:?}", fixed.address, fixed.prefix, fixed.gateway).unwrap();
+                    writeln!(
+                        text,
+                        "static {}/{} via {:?}",
+                        fixed.address, fixed.prefix, fixed.gateway
+                    )
+                    .unwrap();
                 }
                 for asked in network.requested {
-                    writeln!(text, "requested {} prefix {:?} ({})", asked.address, asked.prefix, asked.origin).unwrap();
+                    writeln!(
+                        text,
+                        "requested {} prefix {:?} ({})",
+                        asked.address, asked.prefix, asked.origin
+                    )
+                    .unwrap();
                 }
                 for route in network.routes {
-                    writeln!(text, "route {} via {:?} table {:?}", route.dst, route.gw, route.table).unwrap();
+                    writeln!(
+                        text,
+                        "route {} via {:?} table {:?}",
+                        route.dst, route.gw, route.table
+                    )
+                    .unwrap();
                 }
             }
-            Err(mistakes) => mistakes.first().iter().for_each(|mistake| writeln!(text, "{mistake}").unwrap()),
+            Err(mistakes) => {
+                mistakes.first().iter().for_each(|mistake| writeln!(text, "{mistake}").unwrap())
+            }
         }
         expected.assert_eq(&text);
     }
@@ -339,7 +377,8 @@ mod tests {
 
     #[test]
     fn routes_of_the_result() {
-        let with = |routes: &str| format!(r#"{{"ipam":{{"range":"10.1.2.0/24","routes":{routes}}}}}"#);
+        let with =
+            |routes: &str| format!(r#"{{"ipam":{{"range":"10.1.2.0/24","routes":{routes}}}}}"#);
         check(
             &with(r#"[{"dst":"0.0.0.0/0","gw":"10.1.2.1"},{"dst":"10.9.8.7/16"}]"#),
             "",

@@ -64,7 +64,9 @@ pub enum Doubt {
     #[error("the directory of the namespace is a different one here")]
     Directory,
     /// Another file is at the path, and the view is from another mount namespace.
-    #[error("the namespace is not mounted here, and ADD saw it in another mount namespace or did not record in which one")]
+    #[error(
+        "the namespace is not mounted here, and ADD saw it in another mount namespace or did not record in which one"
+    )]
     Mounts,
 }
 
@@ -103,7 +105,14 @@ impl Look {
     /// Returns the result of an examination that failed.
     #[must_use]
     pub const fn failed() -> Self {
-        Self { seen: Seen::Unclear, directories: Vec::new(), missing: 0, tmpfs: None, on_procfs: false, mount: None }
+        Self {
+            seen: Seen::Unclear,
+            directories: Vec::new(),
+            missing: 0,
+            tmpfs: None,
+            on_procfs: false,
+            mount: None,
+        }
     }
 }
 
@@ -149,12 +158,19 @@ pub fn classify_record(record: &Record, here: &dyn Here) -> Life {
     match boot {
         Boot::Same | Boot::Masked => classify_in_boot(netns, record.view.as_ref(), &look, here),
         // The same namespace at the same place: the boot ID is probably shown differently.
-        Boot::Another if is_there && is_recorded_place(netns, record.view.as_ref(), &look) => Life::Doubted(Doubt::Seen),
+        Boot::Another if is_there && is_recorded_place(netns, record.view.as_ref(), &look) => {
+            Life::Doubted(Doubt::Seen)
+        }
         Boot::Another => Life::Dead,
         Boot::Unsure(Doubt::Hardware) => Life::Doubted(Doubt::Hardware),
-        Boot::Unsure(_) if is_there && is_recorded_place(netns, record.view.as_ref(), &look) => Life::Alive,
+        Boot::Unsure(_) if is_there && is_recorded_place(netns, record.view.as_ref(), &look) => {
+            Life::Alive
+        }
         // The same tmpfs, so this is the kernel that ran when the record was written.
-        Boot::Unsure(_) if look.tmpfs.is_some() && record.view.as_ref().is_some_and(|view| view.tmpfs == look.tmpfs) => {
+        Boot::Unsure(_)
+            if look.tmpfs.is_some()
+                && record.view.as_ref().is_some_and(|view| view.tmpfs == look.tmpfs) =>
+        {
             classify_in_boot(netns, record.view.as_ref(), &look, here)
         }
         Boot::Unsure(doubt) => Life::Doubted(doubt),
@@ -179,11 +195,13 @@ pub fn is_left_behind(record: &Record, here: &dyn Here, word: Word) -> bool {
         Word::AnotherNode => compare_boot_ids(record, here),
         Word::SameNode => compare_boots(record, here),
     };
-    let is_earlier =
-        matches!(boot, Boot::Another | Boot::Masked) || word == Word::AnotherNode && matches!(boot, Boot::Unsure(Doubt::Clock));
+    let is_earlier = matches!(boot, Boot::Another | Boot::Masked)
+        || word == Word::AnotherNode && matches!(boot, Boot::Unsure(Doubt::Clock));
     let is_seen = record.netns.as_ref().is_some_and(|netns| {
         let look = here.look(&netns.path);
-        netns.inode != 0 && look.seen == Seen::Namespace(netns.inode) && is_recorded_place(netns, record.view.as_ref(), &look)
+        netns.inode != 0
+            && look.seen == Seen::Namespace(netns.inode)
+            && is_recorded_place(netns, record.view.as_ref(), &look)
     });
     is_earlier && !is_seen
 }
@@ -197,7 +215,11 @@ pub fn is_of_other_hardware(record: &Record, here: &dyn Here) -> bool {
 }
 
 fn compare_boots(record: &Record, here: &dyn Here) -> Boot {
-    if is_of_other_hardware(record, here) { Boot::Unsure(Doubt::Hardware) } else { compare_boot_ids(record, here) }
+    if is_of_other_hardware(record, here) {
+        Boot::Unsure(Doubt::Hardware)
+    } else {
+        compare_boot_ids(record, here)
+    }
 }
 
 fn compare_boot_ids(record: &Record, here: &dyn Here) -> Boot {
@@ -249,7 +271,11 @@ fn classify_in_boot(netns: &Netns, view: Option<&View>, look: &Look, here: &dyn 
         // mount namespace, it is attached to one mount: if a directory is bind-mounted at two
         // places, the namespace may be mounted at one of them only.
         _ => match view {
-            Some(View { mounts: Some(mounts), mount: Some(mount), .. }) if look.mount == Some(*mount) && here.is_in(mounts) => Life::Dead,
+            Some(View { mounts: Some(mounts), mount: Some(mount), .. })
+                if look.mount == Some(*mount) && here.is_in(mounts) =>
+            {
+                Life::Dead
+            }
             // The previous version recorded no more than this.
             None if look.seen != Seen::File => Life::Dead,
             _ => Life::Doubted(Doubt::Mounts),
@@ -269,7 +295,9 @@ fn is_recorded_place(netns: &Netns, view: Option<&View>, look: &Look) -> bool {
     };
     let is_same_tmpfs = view.tmpfs.is_none() || look.tmpfs.is_none() || view.tmpfs == look.tmpfs;
     let nearest = view.directories.first();
-    is_same_tmpfs && nearest.is_some_and(|nearest| nearest.device == found.device) && view.directories.get(look.missing) == Some(found)
+    is_same_tmpfs
+        && nearest.is_some_and(|nearest| nearest.device == found.device)
+        && view.directories.get(look.missing) == Some(found)
 }
 
 #[cfg(test)]
@@ -316,8 +344,22 @@ mod tests {
     }
 
     fn told(seen: Seen, nearest: u64) -> Told {
-        let look = Look { seen, directories: vec![place(nearest), place(1)], missing: 0, tmpfs: None, on_procfs: false, mount: Some(9) };
-        Told { boot: "today", mounted: false, started: None, hardware: None, look, unmounted: false }
+        let look = Look {
+            seen,
+            directories: vec![place(nearest), place(1)],
+            missing: 0,
+            tmpfs: None,
+            on_procfs: false,
+            mount: Some(9),
+        };
+        Told {
+            boot: "today",
+            mounted: false,
+            started: None,
+            hardware: None,
+            look,
+            unmounted: false,
+        }
     }
 
     fn record(mounts: u64) -> Record {
@@ -346,7 +388,10 @@ mod tests {
     #[test]
     fn only_the_recorded_directory_shows_that_a_name_is_gone() {
         assert_eq!(classify_record(&record(1), &told(Seen::Gone, 2)), Life::Dead);
-        assert_eq!(classify_record(&record(1), &told(Seen::Gone, 3)), Life::Doubted(Doubt::Directory));
+        assert_eq!(
+            classify_record(&record(1), &told(Seen::Gone, 3)),
+            Life::Doubted(Doubt::Directory)
+        );
         let restarted = Told { unmounted: true, ..told(Seen::Gone, 3) };
         let mut on_tmpfs = record(1);
         on_tmpfs.view.as_mut().unwrap().tmpfs = Some(5);
@@ -363,7 +408,11 @@ mod tests {
         for mount in [None, Some(8)] {
             let mut here = told(Seen::File, 2);
             here.look.mount = mount;
-            assert_eq!(classify_record(&record(1), &here), Life::Doubted(Doubt::Mounts), "the same directory in another mount");
+            assert_eq!(
+                classify_record(&record(1), &here),
+                Life::Doubted(Doubt::Mounts),
+                "the same directory in another mount"
+            );
         }
     }
 
@@ -384,12 +433,16 @@ mod tests {
         };
         assert_eq!(boot(|_| {}, Seen::Gone), Life::Dead);
         assert_eq!(boot(|here| here.hardware = Some("a"), Seen::Gone), Life::Dead);
-        assert_eq!(boot(|here| here.hardware = Some("b"), Seen::Gone), Life::Doubted(Doubt::Hardware));
+        assert_eq!(
+            boot(|here| here.hardware = Some("b"), Seen::Gone),
+            Life::Doubted(Doubt::Hardware)
+        );
         assert_eq!(boot(|here| here.mounted = true, Seen::Gone), Life::Doubted(Doubt::View));
         assert_eq!(boot(|_| {}, Seen::Namespace(7)), Life::Doubted(Doubt::Seen));
         let mut younger = record(1);
         younger.since += Duration::from_secs(60);
-        let here = Told { boot: "tomorrow", started: Some(std::time::UNIX_EPOCH), ..told(Seen::Gone, 2) };
+        let here =
+            Told { boot: "tomorrow", started: Some(std::time::UNIX_EPOCH), ..told(Seen::Gone, 2) };
         assert_eq!(classify_record(&younger, &here), Life::Doubted(Doubt::Clock));
     }
 
@@ -402,13 +455,24 @@ mod tests {
         masked.since += Duration::from_secs(60);
         let classify = |record: &Record, seen, nearest, started: u64| {
             let started = Some(std::time::UNIX_EPOCH + Duration::from_secs(started));
-            classify_record(record, &Told { boot: "tomorrow", mounted: true, started, ..told(seen, nearest) })
+            classify_record(
+                record,
+                &Told { boot: "tomorrow", mounted: true, started, ..told(seen, nearest) },
+            )
         };
         masked.view.as_mut().unwrap().mounts.as_mut().unwrap().uptime = Duration::from_secs(50);
         assert_eq!(classify(&masked, Seen::Gone, 2, 12), Life::Dead, "the name is gone");
-        assert_eq!(classify(&masked, Seen::Gone, 3, 12), Life::Doubted(Doubt::Directory), "another view");
+        assert_eq!(
+            classify(&masked, Seen::Gone, 3, 12),
+            Life::Doubted(Doubt::Directory),
+            "another view"
+        );
         assert_eq!(classify(&masked, Seen::Namespace(7), 2, 12), Life::Alive);
-        assert_eq!(classify(&masked, Seen::Gone, 2, 30), Life::Doubted(Doubt::Clock), "another kernel, which was there before the record");
+        assert_eq!(
+            classify(&masked, Seen::Gone, 2, 30),
+            Life::Doubted(Doubt::Clock),
+            "another kernel, which was there before the record"
+        );
         assert_eq!(classify(&masked, Seen::Gone, 2, 70), Life::Dead, "a reboot");
         let nothing = Record { netns: None, ..masked };
         assert_eq!(classify(&nothing, Seen::Gone, 2, 12), Life::Dead);

@@ -42,11 +42,18 @@ pub enum PlanError {
 ///
 /// # Errors
 /// [`PlanError::HoldsOthers`].
-pub fn plan<'a>(slots: &'a [Slot], held: &'a [Allocation], of_pod: &'a [Allocation], pod: Option<&PodRef>) -> Result<Plan<'a>, PlanError> {
+pub fn plan<'a>(
+    slots: &'a [Slot],
+    held: &'a [Allocation],
+    of_pod: &'a [Allocation],
+    pod: Option<&PodRef>,
+) -> Result<Plan<'a>, PlanError> {
     let mut plan = Plan { held: Vec::new(), rehome: Vec::new(), claim: Vec::new() };
-    let missing = if held.is_empty() { slots.iter().collect() } else { plan_repeat(slots, held, &mut plan)? };
+    let missing =
+        if held.is_empty() { slots.iter().collect() } else { plan_repeat(slots, held, &mut plan)? };
     for slot in missing {
-        let free = |old: &&Allocation| plan.rehome.iter().all(|(taken, _)| taken.address != old.address);
+        let free =
+            |old: &&Allocation| plan.rehome.iter().all(|(taken, _)| taken.address != old.address);
         let movable = |old: &&Allocation| {
             pod.zip(old.record.pod.as_ref()).is_some_and(|(new, old)| new.is_same(old))
                 && slot.offers.iter().any(|offer| offer.candidates.contains(old.address))
@@ -66,7 +73,11 @@ pub fn is_half_done(held: &[Allocation]) -> bool {
 }
 
 /// Adds the held addresses to the plan. Returns the slots that a partial ADD still lacks.
-fn plan_repeat<'a>(slots: &'a [Slot], held: &'a [Allocation], plan: &mut Plan<'a>) -> Result<Vec<&'a Slot>, PlanError> {
+fn plan_repeat<'a>(
+    slots: &'a [Slot],
+    held: &'a [Allocation],
+    plan: &mut Plan<'a>,
+) -> Result<Vec<&'a Slot>, PlanError> {
     let mut missing = Vec::new();
     plan.held = held.iter().collect();
     plan.held.sort_by_key(|allocation| allocation.record.part.index);
@@ -76,10 +87,19 @@ fn plan_repeat<'a>(slots: &'a [Slot], held: &'a [Allocation], plan: &mut Plan<'a
     for slot in slots {
         let has_part = parts.contains(&slot.part.index);
         // A requested slot offers one address.
-        let lacks = || slot.offers.iter().all(|offer| offer.candidates.nth(0).is_none_or(|address| !addresses.contains(&address)));
+        let lacks = || {
+            slot.offers.iter().all(|offer| {
+                offer.candidates.nth(0).is_none_or(|address| !addresses.contains(&address))
+            })
+        };
         if slot.source == Source::Requested && (whole || has_part) && lacks() {
-            let holds: Vec<String> = plan.held.iter().map(|allocation| allocation.address.to_string()).collect();
-            let asked = slot.offers.iter().flat_map(|offer| offer.candidates.ranges()).map(|range| range.first_address());
+            let holds: Vec<String> =
+                plan.held.iter().map(|allocation| allocation.address.to_string()).collect();
+            let asked = slot
+                .offers
+                .iter()
+                .flat_map(|offer| offer.candidates.ranges())
+                .map(|range| range.first_address());
             return match asked.into_iter().next() {
                 Some(asked) => Err(PlanError::HoldsOthers { asked, holds: holds.join(", ") }),
                 None => Ok(missing),
@@ -97,7 +117,13 @@ impl Slot {
     /// the ADD.
     #[must_use]
     pub fn record(&self, offer: &super::Offer, record: &Record) -> Record {
-        Record { source: self.source, part: self.part, prefix: offer.prefix, gateway: offer.gateway, ..record.clone() }
+        Record {
+            source: self.source,
+            part: self.part,
+            prefix: offer.prefix,
+            gateway: offer.gateway,
+            ..record.clone()
+        }
     }
 }
 
@@ -108,7 +134,11 @@ mod tests {
     use crate::addr::Subnet;
 
     fn pod(uid: &str) -> PodRef {
-        PodRef { namespace: "default".to_owned(), name: "web-0".to_owned(), uid: Some(uid.to_owned()) }
+        PodRef {
+            namespace: "default".to_owned(),
+            name: "web-0".to_owned(),
+            uid: Some(uid.to_owned()),
+        }
     }
 
     fn allocation(address: &str, index: u16, of: u16, uid: &str) -> Allocation {
@@ -142,12 +172,25 @@ mod tests {
             .map(|text| {
                 let subnet = Subnet::parse(text).unwrap();
                 let (excluded, gateways) = Default::default();
-                RangeSet { choices: vec![Choice { subnet, range: subnet.usable(), excluded, gateways, gateway: None }] }
+                RangeSet {
+                    choices: vec![Choice {
+                        subnet,
+                        range: subnet.usable(),
+                        excluded,
+                        gateways,
+                        gateway: None,
+                    }],
+                }
             })
             .collect();
         let requested: Vec<Requested> = requested
             .iter()
-            .map(|text| Requested { address: text.parse().unwrap(), prefix: None, gateway: None, origin: String::new() })
+            .map(|text| Requested {
+                address: text.parse().unwrap(),
+                prefix: None,
+                gateway: None,
+                origin: String::new(),
+            })
             .collect();
         slots(&sets, &requested, &[]).unwrap()
     }
@@ -158,7 +201,11 @@ mod tests {
             Err(error) => error.to_string(),
             Ok(plan) => {
                 let held: Vec<_> = plan.held.iter().map(|a| a.address.to_string()).collect();
-                let rehome: Vec<_> = plan.rehome.iter().map(|(a, s)| format!("{}>{}", a.address, s.part.index)).collect();
+                let rehome: Vec<_> = plan
+                    .rehome
+                    .iter()
+                    .map(|(a, s)| format!("{}>{}", a.address, s.part.index))
+                    .collect();
                 let claim: Vec<_> = plan.claim.iter().map(|s| s.part.index.to_string()).collect();
                 format!("{} / {} / {}", held.join(" "), rehome.join(" "), claim.join(" "))
             }
@@ -178,13 +225,19 @@ mod tests {
 
     #[test]
     fn a_half_done_add_is_completed() {
-        assert_eq!(outline(&two_ranges(&[]), &[allocation("10.0.0.5", 0, 2, "u")], &[], "u"), "10.0.0.5 /  / 1");
+        assert_eq!(
+            outline(&two_ranges(&[]), &[allocation("10.0.0.5", 0, 2, "u")], &[], "u"),
+            "10.0.0.5 /  / 1"
+        );
     }
 
     #[test]
     fn a_repeated_add_that_asks_for_another_address_is_refused() {
         let held = [allocation("10.0.0.5", 0, 2, "u"), allocation("10.0.1.5", 1, 2, "u")];
-        assert!(outline(&two_ranges(&["10.0.1.6"]), &held, &[], "u").contains("already holds addresses"));
+        assert!(
+            outline(&two_ranges(&["10.0.1.6"]), &held, &[], "u")
+                .contains("already holds addresses")
+        );
         assert_eq!(outline(&two_ranges(&["10.0.1.5"]), &held, &[], "u"), "10.0.0.5 10.0.1.5 /  / ");
     }
 
@@ -196,7 +249,8 @@ mod tests {
 
     #[test]
     fn a_half_done_add_takes_the_rest_from_the_dead_sandbox_too() {
-        let (held, old) = ([allocation("10.0.0.5", 0, 2, "u")], [allocation("10.0.1.5", 1, 2, "u")]);
+        let (held, old) =
+            ([allocation("10.0.0.5", 0, 2, "u")], [allocation("10.0.1.5", 1, 2, "u")]);
         assert_eq!(outline(&two_ranges(&[]), &held, &old, "u"), "10.0.0.5 / 10.0.1.5>1 / ");
         let whole = [allocation("10.0.0.5", 0, 2, "u"), allocation("10.0.1.6", 1, 2, "u")];
         assert_eq!(outline(&two_ranges(&[]), &whole, &old, "u"), "10.0.0.5 10.0.1.6 /  / ");
@@ -204,7 +258,13 @@ mod tests {
 
     #[test]
     fn another_uid_or_an_address_no_longer_allowed_is_not_rehomed() {
-        assert_eq!(outline(&two_ranges(&[]), &[], &[allocation("10.0.0.5", 0, 1, "v")], "u"), " /  / 0 1");
-        assert_eq!(outline(&two_ranges(&[]), &[], &[allocation("10.9.0.5", 0, 1, "u")], "u"), " /  / 0 1");
+        assert_eq!(
+            outline(&two_ranges(&[]), &[], &[allocation("10.0.0.5", 0, 1, "v")], "u"),
+            " /  / 0 1"
+        );
+        assert_eq!(
+            outline(&two_ranges(&[]), &[], &[allocation("10.9.0.5", 0, 1, "u")], "u"),
+            " /  / 0 1"
+        );
     }
 }

@@ -25,7 +25,11 @@ pub struct Attachment {
 
 impl std::fmt::Display for Attachment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "container {}, interface {}, network {}, node {}", self.container, self.ifname, self.network, self.node)
+        write!(
+            f,
+            "container {}, interface {}, network {}, node {}",
+            self.container, self.ifname, self.network, self.node
+        )
     }
 }
 

@@ -70,7 +70,9 @@ fn parse_plain(text: &str) -> Result<String, IdError> {
     match bytes.next() {
         None => Err(IdError::Empty),
         Some(first) if !first.is_ascii_alphanumeric() => Err(IdError::Characters),
-        Some(_) if !bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')) => Err(IdError::Characters),
+        Some(_) if !bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')) => {
+            Err(IdError::Characters)
+        }
         Some(_) if LONGEST < text.len() => Err(IdError::TooLong(LONGEST)),
         Some(_) => Ok(text.to_owned()),
     }
@@ -106,7 +108,9 @@ impl IfName {
             "" => Err(IdError::Empty),
             "." | ".." => Err(IdError::Dots),
             _ if 15 < text.len() => Err(IdError::TooLong(15)),
-            _ if text.chars().any(|c| c == '/' || c == ':' || c.is_whitespace()) => Err(IdError::Characters),
+            _ if text.chars().any(|c| c == '/' || c == ':' || c.is_whitespace()) => {
+                Err(IdError::Characters)
+            }
             _ => Ok(Self(text.to_owned())),
         }
     }
@@ -156,7 +160,13 @@ impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             None => f.write_str("(unnamed)"),
-            Some(name) if name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/' | '@')) => f.write_str(name),
+            Some(name)
+                if name.chars().all(|c| {
+                    c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/' | '@')
+                }) =>
+            {
+                f.write_str(name)
+            }
             Some(name) => write!(f, "{name:?}"),
         }
     }
@@ -192,7 +202,11 @@ impl PodRef {
 
 impl fmt::Display for PodRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
     }
 }
 

@@ -13,11 +13,16 @@ mod request;
 mod sticky;
 mod view;
 
-pub use alive::{Doubt, Here, Life, Look, Seen, Word, classify_record, is_left_behind, is_of_other_hardware};
+pub use alive::{
+    Doubt, Here, Life, Look, Seen, Word, classify_record, is_left_behind, is_of_other_hardware,
+};
 pub use allocate::{Plan, PlanError, is_half_done, plan};
 pub use attachment::{Allocation, Attachment, AttachmentSet, Netns, Part, Record, Source, Version};
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
 pub use order::AllocationOrder;
-pub use request::{Choice, Most, Offer, RangeSet, RequestError, Requested, Slot, Static, check, check_statics, slots};
+pub use request::{
+    Choice, Most, Offer, RangeSet, RequestError, Requested, Slot, Static, check, check_statics,
+    slots,
+};
 pub use sticky::{Sticky, StickyOwner, of_owner};
 pub use view::{Directory, MountNamespace, View};

@@ -172,8 +172,13 @@ impl RequestError {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::TooMany { .. } => Some("limits.addresses in the node's flat file sets the limit"),
-            Self::TooManyRequested { .. } => Some("limits.requested in the node's flat file sets the limit"),
-            Self::Outside { .. } | Self::Barred { .. } | Self::Prefix { .. } | Self::BarredStatic { .. } => None,
+            Self::TooManyRequested { .. } => {
+                Some("limits.requested in the node's flat file sets the limit")
+            }
+            Self::Outside { .. }
+            | Self::Barred { .. }
+            | Self::Prefix { .. }
+            | Self::BarredStatic { .. } => None,
         }
     }
 }
@@ -193,7 +198,12 @@ pub struct Most {
 ///
 /// # Errors
 /// Returns the limit that is exceeded.
-pub fn check(sets: &[RangeSet], requested: &[Requested], slots: &[Slot], most: Most) -> Result<(), RequestError> {
+pub fn check(
+    sets: &[RangeSet],
+    requested: &[Requested],
+    slots: &[Slot],
+    most: Most,
+) -> Result<(), RequestError> {
     let places = Places::of(sets);
     let mut asked: HashMap<(Option<usize>, Family), usize> = HashMap::new();
     for request in requested {
@@ -202,7 +212,11 @@ pub fn check(sets: &[RangeSet], requested: &[Requested], slots: &[Slot], most: M
         let count = asked.entry((set, family)).or_default();
         *count += 1;
         if most.requested < *count {
-            let of = if set.is_some() { "one range".to_owned() } else { format!("{family} where there is no range") };
+            let of = if set.is_some() {
+                "one range".to_owned()
+            } else {
+                format!("{family} where there is no range")
+            };
             return Err(RequestError::TooManyRequested {
                 origin: request.origin.clone(),
                 address: request.address,
@@ -222,8 +236,16 @@ struct Places<'s>(BTreeMap<(Family, u128), (usize, &'s Choice)>);
 
 impl<'s> Places<'s> {
     fn of(sets: &'s [RangeSet]) -> Self {
-        let all = sets.iter().enumerate().flat_map(|(at, set)| set.choices.iter().map(move |choice| (at, choice)));
-        Self(all.map(|(at, choice)| ((choice.range.family(), number(choice.range.first_address())), (at, choice))).collect())
+        let all = sets
+            .iter()
+            .enumerate()
+            .flat_map(|(at, set)| set.choices.iter().map(move |choice| (at, choice)));
+        Self(
+            all.map(|(at, choice)| {
+                ((choice.range.family(), number(choice.range.first_address())), (at, choice))
+            })
+            .collect(),
+        )
     }
 
     /// Returns the range that contains the address, and the number of its set.
@@ -237,11 +259,17 @@ impl<'s> Places<'s> {
 ///
 /// # Errors
 /// Fails for a requested address that no range can give out, and for too many addresses.
-pub fn slots(sets: &[RangeSet], requested: &[Requested], statics: &[Static]) -> Result<Vec<Slot>, RequestError> {
+pub fn slots(
+    sets: &[RangeSet],
+    requested: &[Requested],
+    statics: &[Static],
+) -> Result<Vec<Slot>, RequestError> {
     let places = Places::of(sets);
     let mut asked: BTreeMap<usize, Vec<Offer>> = BTreeMap::new();
     for request in requested {
-        let place = places.find(request.address).filter(|(_, choice)| choice.bar(request.address).is_none());
+        let place = places
+            .find(request.address)
+            .filter(|(_, choice)| choice.bar(request.address).is_none());
         let Some((set, choice)) = place else {
             return Err(outside(sets, request));
         };
@@ -250,26 +278,44 @@ pub fn slots(sets: &[RangeSet], requested: &[Requested], statics: &[Static]) -> 
     let mut wanted: Vec<(Source, Vec<Offer>)> = Vec::new();
     for (at, set) in sets.iter().enumerate() {
         match asked.remove(&at) {
-            Some(offers) => wanted.extend(offers.into_iter().map(|offer| (Source::Requested, vec![offer]))),
+            Some(offers) => {
+                wanted.extend(offers.into_iter().map(|offer| (Source::Requested, vec![offer])))
+            }
             None => {
-                let offer =
-                    |choice: &Choice| Offer { candidates: choice.candidates(), prefix: choice.subnet.length(), gateway: choice.gateway };
+                let offer = |choice: &Choice| Offer {
+                    candidates: choice.candidates(),
+                    prefix: choice.subnet.length(),
+                    gateway: choice.gateway,
+                };
                 wanted.push((Source::Dynamic, set.choices.iter().map(offer).collect()));
             }
         }
     }
     wanted.extend(statics.iter().map(|fixed| {
-        let offer = Offer { candidates: AddrSet::from_range(&Range::single(fixed.address)), prefix: fixed.prefix, gateway: fixed.gateway };
+        let offer = Offer {
+            candidates: AddrSet::from_range(&Range::single(fixed.address)),
+            prefix: fixed.prefix,
+            gateway: fixed.gateway,
+        };
         (Source::Static, vec![offer])
     }));
     let found = wanted.len();
-    let of = u16::try_from(found).map_err(|_| RequestError::TooMany { found, most: usize::from(u16::MAX) })?;
-    Ok((0..of).zip(wanted).map(|(index, (source, offers))| Slot { part: Part { index, of }, source, offers }).collect())
+    let of = u16::try_from(found)
+        .map_err(|_| RequestError::TooMany { found, most: usize::from(u16::MAX) })?;
+    Ok((0..of)
+        .zip(wanted)
+        .map(|(index, (source, offers))| Slot { part: Part { index, of }, source, offers })
+        .collect())
 }
 
 fn offer_requested(choice: &Choice, request: &Requested) -> Result<Offer, RequestError> {
     if let Some(prefix) = request.prefix.filter(|prefix| *prefix != choice.subnet.length()) {
-        return Err(RequestError::Prefix { origin: request.origin.clone(), address: request.address, prefix, subnet: choice.subnet });
+        return Err(RequestError::Prefix {
+            origin: request.origin.clone(),
+            address: request.address,
+            prefix,
+            subnet: choice.subnet,
+        });
     }
     Ok(Offer {
         candidates: AddrSet::from_range(&Range::single(request.address)),
@@ -286,15 +332,24 @@ fn offer_requested(choice: &Choice, request: &Requested) -> Result<Offer, Reques
 /// Returns an address that is not allowed.
 pub fn check_statics(sets: &[RangeSet], statics: &[Static]) -> Result<(), RequestError> {
     let choices = || sets.iter().flat_map(|set| &set.choices);
-    let gateways: Blocks =
-        choices().filter_map(|choice| choice.gateway).chain(statics.iter().filter_map(|fixed| fixed.gateway)).map(Range::single).collect();
-    let ends = choices().map(|choice| choice.subnet).filter(|subnet| subnet.usable() != subnet.whole());
-    let ends: Blocks = ends.flat_map(|subnet| [subnet.whole().first_address(), subnet.whole().last_address()]).map(Range::single).collect();
+    let gateways: Blocks = choices()
+        .filter_map(|choice| choice.gateway)
+        .chain(statics.iter().filter_map(|fixed| fixed.gateway))
+        .map(Range::single)
+        .collect();
+    let ends =
+        choices().map(|choice| choice.subnet).filter(|subnet| subnet.usable() != subnet.whole());
+    let ends: Blocks = ends
+        .flat_map(|subnet| [subnet.whole().first_address(), subnet.whole().last_address()])
+        .map(Range::single)
+        .collect();
     for fixed in statics {
         let own = Subnet::new(fixed.address, fixed.prefix);
         let what = if gateways.contains(fixed.address) {
             "a gateway of this configuration"
-        } else if ends.contains(fixed.address) || own.is_ok_and(|subnet| !subnet.usable().contains(fixed.address)) {
+        } else if ends.contains(fixed.address)
+            || own.is_ok_and(|subnet| !subnet.usable().contains(fixed.address))
+        {
             "the network or broadcast address"
         } else {
             continue;
@@ -308,7 +363,8 @@ pub fn check_statics(sets: &[RangeSet], statics: &[Static]) -> Result<(), Reques
 fn outside(sets: &[RangeSet], request: &Requested) -> RequestError {
     let address = request.address;
     let origin = request.origin.clone();
-    let mut choices = sets.iter().flat_map(|set| &set.choices).filter(|choice| choice.subnet.contains(address));
+    let mut choices =
+        sets.iter().flat_map(|set| &set.choices).filter(|choice| choice.subnet.contains(address));
     let Some(choice) = choices.next() else {
         return RequestError::Outside { origin, address };
     };
@@ -337,7 +393,12 @@ mod tests {
     }
 
     fn ask(address: &str) -> Requested {
-        Requested { address: address.parse().unwrap(), prefix: None, gateway: None, origin: "ips".to_owned() }
+        Requested {
+            address: address.parse().unwrap(),
+            prefix: None,
+            gateway: None,
+            origin: "ips".to_owned(),
+        }
     }
 
     fn sources(slots: &[Slot]) -> Vec<Source> {
@@ -351,7 +412,9 @@ mod tests {
         let slots = slots(&sets, &requested, &[]).unwrap();
         assert_eq!(sources(&slots), [Source::Dynamic, Source::Requested, Source::Requested]);
         assert_eq!(slots[2].part, Part { index: 2, of: 3 });
-        let most = |addresses, requested_of_one| check(&sets, &requested, &slots, Most { addresses, requested: requested_of_one });
+        let most = |addresses, requested_of_one| {
+            check(&sets, &requested, &slots, Most { addresses, requested: requested_of_one })
+        };
         assert_eq!(most(3, 2), Ok(()));
         assert!(matches!(most(3, 1), Err(RequestError::TooManyRequested { most: 1, .. })));
         assert_eq!(most(2, 2), Err(RequestError::TooMany { found: 3, most: 2 }));
@@ -393,6 +456,9 @@ mod tests {
     #[test]
     fn another_prefix_than_the_subnets_is_refused() {
         let request = Requested { prefix: Some(16), ..ask("10.0.0.9") };
-        assert!(matches!(slots(&[set("10.0.0.0/24")], &[request], &[]), Err(RequestError::Prefix { .. })));
+        assert!(matches!(
+            slots(&[set("10.0.0.0/24")], &[request], &[]),
+            Err(RequestError::Prefix { .. })
+        ));
     }
 }

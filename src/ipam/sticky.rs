@@ -73,7 +73,10 @@ mod tests {
             container: ContainerId::parse("c1").unwrap(),
             ifname: IfName::parse("net1").unwrap(),
         };
-        StickyOwner::of(&attachment, Some(&PodRef { namespace: "db".to_owned(), name: pod.to_owned(), uid: None }))
+        StickyOwner::of(
+            &attachment,
+            Some(&PodRef { namespace: "db".to_owned(), name: pod.to_owned(), uid: None }),
+        )
     }
 
     #[test]
@@ -93,11 +96,17 @@ mod tests {
             owner: owner(pod).unwrap(),
             since: UNIX_EPOCH + Duration::from_secs(since),
         };
-        let all =
-            [sticky("10.0.0.1", "db-0", 1), sticky("10.0.0.2", "db-0", 2), sticky("10.0.0.3", "db-1", 3), sticky("fd00::2", "db-0", 2)];
+        let all = [
+            sticky("10.0.0.1", "db-0", 1),
+            sticky("10.0.0.2", "db-0", 2),
+            sticky("10.0.0.3", "db-1", 3),
+            sticky("fd00::2", "db-0", 2),
+        ];
         let words = |pod: &str| {
             let (own, others) = of_owner(&all, owner(pod).as_ref());
-            let text = |all: Vec<IpAddr>| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            let text = |all: Vec<IpAddr>| {
+                all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+            };
             format!("{}; {}", text(own), text(others))
         };
         assert_eq!(words("db-0"), "10.0.0.2 fd00::2; 10.0.0.3");

@@ -52,7 +52,11 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     check_one_per_family(&slots, call.version)?;
     let dns = dns(&mut network, flat.as_ref())?;
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
-    if let Some(path) = sandbox.netns.as_ref().filter(|path| !sandbox.own_netns_allowed && machine::is_own_netns(path)) {
+    if let Some(path) = sandbox
+        .netns
+        .as_ref()
+        .filter(|path| !sandbox.own_netns_allowed && machine::is_own_netns(path))
+    {
         return Err(Failure::OwnNetns(path.display().to_string()));
     }
     let attachment = ready.attachment(call, sandbox);
@@ -61,7 +65,10 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
 
     let limit = ready.settings.deadlines.add;
     let reserve = limit / 5;
-    let may_allocate = || limit_check::check_name(&record.attachment.ifname).and_then(|()| limit_check::check(&network, &slots));
+    let may_allocate = || {
+        limit_check::check_name(&record.attachment.ifname)
+            .and_then(|()| limit_check::check(&network, &slots))
+    };
     let is_alive = |held: &Record| !ready.life(held).is_dead();
     let ask = Ask {
         scope: &network.scope,
@@ -80,7 +87,11 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
         tracing::debug!(address = %allocation.address, scope = %allocation.scope, node = %allocation.record.attachment.node, "given");
         ipam.report.names(allocation);
     }
-    let success = Success { ips: given.held.iter().map(ip).collect(), routes: network.routes.iter().map(route).collect(), dns };
+    let success = Success {
+        ips: given.held.iter().map(ip).collect(),
+        routes: network.routes.iter().map(route).collect(),
+        dns,
+    };
     Ok(Allocated { ready, success, given, reserve, account, record })
 }
 
@@ -125,7 +136,9 @@ impl Given {
             if 0 < done && deadline.left().is_zero() {
                 return first.and(Err(out_of_time(deadline, done, self.created.len())));
             }
-            let released = store.open(Access::Release, deadline).and_then(|mut session| session.release_unchanged(allocation));
+            let released = store
+                .open(Access::Release, deadline)
+                .and_then(|mut session| session.release_unchanged(allocation));
             first = first.and(released.map(drop));
         }
         first
@@ -134,7 +147,13 @@ impl Given {
     /// Leaves a debt for what this call created and could not take back.
     fn owe(&self, error: StoreError, account: Option<&Account>, record: &Record) -> Failure {
         let Some(account) = account else { return error.into() };
-        let owed = Owed { error: &error, held: Some(self.created.clone()), exclusive: true, answered: Answer::Error, seen: record.clone() };
+        let owed = Owed {
+            error: &error,
+            held: Some(self.created.clone()),
+            exclusive: true,
+            answered: Answer::Error,
+            seen: record.clone(),
+        };
         let noted = account.leave(owed);
         Failure::Owed { failure: Box::new(error), unnoted: noted.err() }
     }
@@ -145,24 +164,46 @@ impl Given {
 ///
 /// # Errors
 /// The reason why the ADD cannot be answered.
-pub fn allocate(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, reserve: Duration) -> Result<Given, Failure> {
+pub fn allocate(
+    store: &dyn Store,
+    ask: &Ask<'_>,
+    deadline: Deadline,
+    reserve: Duration,
+) -> Result<Given, Failure> {
     let attachment = &ask.record.attachment;
-    let lock = store.lock_attachment(attachment, Access::Allocate, deadline)?.map(|lock| (attachment.clone(), lock));
-    let mut given = Given { held: Vec::new(), sticky: Vec::new(), created: Vec::new(), locks: lock.into_iter().collect() };
+    let lock = store
+        .lock_attachment(attachment, Access::Allocate, deadline)?
+        .map(|lock| (attachment.clone(), lock));
+    let mut given = Given {
+        held: Vec::new(),
+        sticky: Vec::new(),
+        created: Vec::new(),
+        locks: lock.into_iter().collect(),
+    };
     let Err(failure) = settle(store, ask, deadline, &mut given) else {
         return Ok(given);
     };
     match given.undo(store, Deadline::after(reserve)) {
         Ok(()) => Err(failure),
-        Err(undo) => Err(Failure::NotUndone { failure: Box::new(failure), undo: Box::new(given.owe(undo, ask.account, ask.record)) }),
+        Err(undo) => Err(Failure::NotUndone {
+            failure: Box::new(failure),
+            undo: Box::new(given.owe(undo, ask.account, ask.record)),
+        }),
     }
 }
 
 /// Pays what an earlier DEL of the attachment has left, and allocates. From the answer on nothing
 /// is owed: what is held is what is answered.
-fn settle(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given) -> Result<(), Failure> {
+fn settle(
+    store: &dyn Store,
+    ask: &Ask<'_>,
+    deadline: Deadline,
+    given: &mut Given,
+) -> Result<(), Failure> {
     let is_dead = |held: &Record| !(ask.is_alive)(held);
-    let unpaid = ask.account.map_or(Ok(None), |account| account.pay_first(store, &is_dead, ask.freed, deadline))?;
+    let unpaid = ask
+        .account
+        .map_or(Ok(None), |account| account.pay_first(store, &is_dead, ask.freed, deadline))?;
     fill(store, ask, deadline, given)?;
     match (ask.account, unpaid) {
         (Some(account), Some(unpaid)) => account.cancel(&unpaid),
@@ -170,7 +211,12 @@ fn settle(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Give
     }
 }
 
-fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given) -> Result<(), Failure> {
+fn fill(
+    store: &dyn Store,
+    ask: &Ask<'_>,
+    deadline: Deadline,
+    given: &mut Given,
+) -> Result<(), Failure> {
     let mut session = store.open(Access::Allocate, deadline)?;
     let holdings = session.holdings(&ask.record.attachment)?;
     if let Some(damaged) = holdings.damaged.into_iter().next() {
@@ -210,7 +256,8 @@ fn fill(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline, given: &mut Given)
         claim_all(session.as_mut(), ask, prefer()?, slots, given)?;
     }
     given.held.sort_by_key(|allocation| allocation.record.part.index);
-    given.sticky = preferred.get().map_or_else(Vec::new, |preferred| preferred.to_remember(ask, &given.held));
+    given.sticky =
+        preferred.get().map_or_else(Vec::new, |preferred| preferred.to_remember(ask, &given.held));
     Ok(())
 }
 
@@ -226,11 +273,20 @@ fn check_wanted(ask: &Ask<'_>, deadline: Deadline, done: usize, all: usize) -> R
 }
 
 fn out_of_time(deadline: Deadline, done: usize, all: usize) -> StoreError {
-    StoreError::OutOfTime { limit: humantime::format_duration(deadline.limit()).to_string(), done, all }
+    StoreError::OutOfTime {
+        limit: humantime::format_duration(deadline.limit()).to_string(),
+        done,
+        all,
+    }
 }
 
 /// Moves an address of a dead sandbox to this one. Returns `None` if the record has changed.
-fn rehome(session: &mut dyn Session, ask: &Ask<'_>, old: &Allocation, slot: &Slot) -> Result<Option<Allocation>, Failure> {
+fn rehome(
+    session: &mut dyn Session,
+    ask: &Ask<'_>,
+    old: &Allocation,
+    slot: &Slot,
+) -> Result<Option<Allocation>, Failure> {
     let offer = slot.offers.iter().find(|offer| offer.candidates.contains(old.address));
     let to = offer.map_or_else(|| old.record.clone(), |offer| slot.record(offer, ask.record));
     match session.rehome(old, &to)? {
@@ -245,13 +301,24 @@ fn rehome(session: &mut dyn Session, ask: &Ask<'_>, old: &Allocation, slot: &Slo
 /// Keeps an address that a repeated ADD finds, and makes it durable before it is printed again. A
 /// record that no longer looks alive gets the present namespace, so that it is not swept under a
 /// living pod.
-fn keep(session: &mut dyn Session, ask: &Ask<'_>, held: &Allocation) -> Result<Allocation, Failure> {
+fn keep(
+    session: &mut dyn Session,
+    ask: &Ask<'_>,
+    held: &Allocation,
+) -> Result<Allocation, Failure> {
     let record = ask.record;
-    if (ask.is_alive)(&held.record) || record.netns == held.record.netns && record.boot_id == held.record.boot_id {
+    if (ask.is_alive)(&held.record)
+        || record.netns == held.record.netns && record.boot_id == held.record.boot_id
+    {
         session.confirm(held)?;
         return Ok(held.clone());
     }
-    let to = Record { boot_id: record.boot_id.clone(), netns: record.netns.clone(), view: record.view.clone(), ..held.record.clone() };
+    let to = Record {
+        boot_id: record.boot_id.clone(),
+        netns: record.netns.clone(),
+        view: record.view.clone(),
+        ..held.record.clone()
+    };
     match session.rehome(held, &to)? {
         Rehome::Done(allocation) => Ok(allocation),
         Rehome::Changed => Err(StoreError::Changed.into()),
@@ -272,17 +339,28 @@ fn ended_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>,
     let attachment = &ask.record.attachment;
     let mut held = session.holdings_of_pod(&attachment.network, pod, &attachment.ifname)?;
     // An address is unique only in its scope: in the present scope another attachment may hold it.
-    held.retain(|old| old.scope == *ask.scope && old.record.attachment != *attachment && has_ended(ask, old));
+    held.retain(|old| {
+        old.scope == *ask.scope && old.record.attachment != *attachment && has_ended(ask, old)
+    });
     Ok(held)
 }
 
 /// Claims for some slots at once, each from its first offer that has room.
-fn claim_all(session: &mut dyn Session, ask: &Ask<'_>, preferred: &Preferred, slots: &[&Slot], given: &mut Given) -> Result<(), Failure> {
+fn claim_all(
+    session: &mut dyn Session,
+    ask: &Ask<'_>,
+    preferred: &Preferred,
+    slots: &[&Slot],
+    given: &mut Given,
+) -> Result<(), Failure> {
     let ordered: Vec<_> = slots.iter().map(|slot| (slot, preferred.lately.order(slot))).collect();
     let wanted: Vec<Wanted<'_>> = ordered
         .iter()
         .map(|(slot, offers)| Wanted {
-            offers: offers.iter().map(|(from, offer)| (from.as_ref(), slot.record(offer, ask.record))).collect(),
+            offers: offers
+                .iter()
+                .map(|(from, offer)| (from.as_ref(), slot.record(offer, ask.record)))
+                .collect(),
         })
         .collect();
     let mut made = Vec::new();
@@ -298,13 +376,22 @@ fn claim_all(session: &mut dyn Session, ask: &Ask<'_>, preferred: &Preferred, sl
 fn no_room(slot: &Slot) -> Failure {
     let what = match slot.source {
         Source::Dynamic => {
-            return Failure::Exhausted(slot.offers.iter().map(|offer| outline(&offer.candidates)).collect::<Vec<_>>().join(", "));
+            return Failure::Exhausted(
+                slot.offers
+                    .iter()
+                    .map(|offer| outline(&offer.candidates))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            );
         }
         Source::Requested => "requested",
         Source::Static => "static",
     };
     let first = slot.offers.iter().flat_map(|offer| offer.candidates.ranges()).next();
-    first.map_or_else(|| Failure::Exhausted("the range".to_owned()), |range| Failure::Held { what, address: range.first_address() })
+    first.map_or_else(
+        || Failure::Exhausted("the range".to_owned()),
+        |range| Failure::Held { what, address: range.first_address() },
+    )
 }
 
 /// Returns a set in few words.
@@ -328,7 +415,9 @@ fn check_one_per_family(slots: &[Slot], version: Version) -> Result<(), Failure>
         return Ok(());
     }
     for family in [Family::V4, Family::V6] {
-        let of_family = |slot: &&Slot| slot.offers.first().is_some_and(|offer| offer.candidates.family() == family);
+        let of_family = |slot: &&Slot| {
+            slot.offers.first().is_some_and(|offer| offer.candidates.family() == family)
+        };
         if 1 < slots.iter().filter(of_family).count() {
             return Err(Failure::OnePerFamily { version: version.as_str(), family });
         }
@@ -339,15 +428,26 @@ fn check_one_per_family(slots: &[Slot], version: Version) -> Result<(), Failure>
 fn dns(network: &mut Network, flat: Option<&FlatFile>) -> Result<cni::Dns, Failure> {
     let mut dns = std::mem::take(&mut network.dns);
     if let Some(file) = network.resolv_conf.as_ref().filter(|_| dns.is_empty()) {
-        let bytes = machine::read_resolv_conf(file, flat)
-            .map_err(|error| Failure::Machine { path: file.path.display().to_string(), reason: machine::words(&error) })?;
+        let bytes = machine::read_resolv_conf(file, flat).map_err(|error| Failure::Machine {
+            path: file.path.display().to_string(),
+            reason: machine::words(&error),
+        })?;
         dns = crate::config::Dns::from_resolv_conf(&bytes);
     }
-    Ok(cni::Dns { nameservers: dns.nameservers, domain: dns.domain, search: dns.search, options: dns.options })
+    Ok(cni::Dns {
+        nameservers: dns.nameservers,
+        domain: dns.domain,
+        search: dns.search,
+        options: dns.options,
+    })
 }
 
 fn ip(allocation: &Allocation) -> cni::Ip {
-    cni::Ip { address: allocation.address, prefix: allocation.record.prefix, gateway: allocation.record.gateway }
+    cni::Ip {
+        address: allocation.address,
+        prefix: allocation.record.prefix,
+        gateway: allocation.record.gateway,
+    }
 }
 
 fn route(route: &crate::config::Route) -> cni::Route {

@@ -36,7 +36,9 @@ impl Report {
             Outcome::Failed(CniError { code, msg, details }) => {
                 tracing::error!(code = code.number(), ?time, "failed: {msg}: {details}");
             }
-            Outcome::Done if addresses.is_empty() => tracing::debug!(addresses = "none", code = 0, ?time, "done"),
+            Outcome::Done if addresses.is_empty() => {
+                tracing::debug!(addresses = "none", code = 0, ?time, "done")
+            }
             Outcome::Done => tracing::info!(%addresses, scope, code = 0, ?time, "done"),
         }
     }

@@ -10,7 +10,12 @@ use crate::ipam::Allocation;
 use crate::retry::Deadline;
 use crate::store::Access;
 
-pub(super) fn check(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox, previous: &[Ip]) -> Result<(), Failure> {
+pub(super) fn check(
+    ipam: &Ipam<'_>,
+    call: &Call,
+    sandbox: &Sandbox,
+    previous: &[Ip],
+) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
@@ -35,8 +40,12 @@ pub(super) fn check(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox, previous: &
 
 fn compare(allocation: &Allocation, previous: &[Ip]) -> Result<(), Failure> {
     let recorded = format!("{}/{}", allocation.address, allocation.record.prefix);
-    let Some(ip) = previous.iter().find(|ip| ip.address == allocation.address && ip.prefix == allocation.record.prefix) else {
-        let list: Vec<String> = previous.iter().map(|ip| format!("{}/{}", ip.address, ip.prefix)).collect();
+    let Some(ip) = previous
+        .iter()
+        .find(|ip| ip.address == allocation.address && ip.prefix == allocation.record.prefix)
+    else {
+        let list: Vec<String> =
+            previous.iter().map(|ip| format!("{}/{}", ip.address, ip.prefix)).collect();
         let previous = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
         return Err(Failure::Differs { recorded, previous });
     };

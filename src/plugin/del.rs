@@ -18,7 +18,13 @@ pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(),
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let settled = ipam.settle_to_release(call, &merged, flat.as_ref())?;
     let attachment = settled.attachment(call, sandbox);
-    let del = Del { account: settled.account(attachment.clone()), attachment, settled: &settled, sandbox, report: &ipam.report };
+    let del = Del {
+        account: settled.account(attachment.clone()),
+        attachment,
+        settled: &settled,
+        sandbox,
+        report: &ipam.report,
+    };
     let store = match settled.open(&ipam.environment.proxy) {
         Ok(store) => store,
         Err(error) => return del.leave(error, None, false),
@@ -49,7 +55,13 @@ impl Del<'_> {
         };
         let spares = |held: &Record| is_of_other_hardware(held, &self.settled.machine);
         let mut freed = Vec::new();
-        let done = free_locked(store, &self.attachment, &spares, &mut freed, self.patience(store, deadline));
+        let done = free_locked(
+            store,
+            &self.attachment,
+            &spares,
+            &mut freed,
+            self.patience(store, deadline),
+        );
         let noted = self.settled.freed();
         for allocation in &freed {
             self.report.names(allocation);
@@ -63,7 +75,13 @@ impl Del<'_> {
             Err(error) => {
                 // What this DEL would have passed over is not owed either.
                 let is_ours = |held: &Allocation| !spares(&held.record);
-                self.leave(error, store.noted(&self.attachment).map(|held| held.into_iter().filter(is_ours).collect()), true)
+                self.leave(
+                    error,
+                    store
+                        .noted(&self.attachment)
+                        .map(|held| held.into_iter().filter(is_ours).collect()),
+                    true,
+                )
             }
         }
     }
@@ -71,13 +89,19 @@ impl Del<'_> {
     /// Returns for how long the DEL is tried. It is shortened only for an API server: files are not
     /// away for a while, and a call that waits for their lock keeps its place.
     fn patience(&self, store: &dyn Store, deadline: Deadline) -> Deadline {
-        let may_succeed = self.account.is_of_api_server() && Answer::may_be_success(store.noted(&self.attachment).as_deref(), true);
+        let may_succeed = self.account.is_of_api_server()
+            && Answer::may_be_success(store.noted(&self.attachment).as_deref(), true);
         if may_succeed { deadline.or_after(SOON) } else { deadline }
     }
 
     /// Notes what could not be freed, and returns what the caller is told. Nothing is noted if it
     /// is certain that nothing is held.
-    fn leave(&self, error: StoreError, held: Option<Vec<Allocation>>, exclusive: bool) -> Result<(), Failure> {
+    fn leave(
+        &self,
+        error: StoreError,
+        held: Option<Vec<Allocation>>,
+        exclusive: bool,
+    ) -> Result<(), Failure> {
         let answered = Answer::to_del(&error, held.as_deref(), exclusive);
         if held.as_ref().is_some_and(Vec::is_empty) || matches!(error, StoreError::Foreign { .. }) {
             return if answered == Answer::Success { Ok(()) } else { Err(error.into()) };
@@ -99,7 +123,11 @@ impl Del<'_> {
 ///
 /// # Errors
 /// Something may still be held.
-pub fn free(store: &dyn Store, attachment: &Attachment, deadline: Deadline) -> Result<(), StoreError> {
+pub fn free(
+    store: &dyn Store,
+    attachment: &Attachment,
+    deadline: Deadline,
+) -> Result<(), StoreError> {
     let Some(_lock) = store.lock_attachment(attachment, Access::Release, deadline)? else {
         return Ok(());
     };

@@ -5,7 +5,8 @@ use super::failure::Failure;
 use super::{mount, unmounted};
 use crate::digest::hex;
 use crate::ipam::{
-    Attachment, Directory, Doubt, Here, Life, Look, MountNamespace, Netns, Part, Record, Seen, Source, View, classify_record,
+    Attachment, Directory, Doubt, Here, Life, Look, MountNamespace, Netns, Part, Record, Seen,
+    Source, View, classify_record,
 };
 use crate::small_file::{read_system, words};
 use nix::errno::Errno;
@@ -24,7 +25,11 @@ use std::time::{Duration, SystemTime};
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const OWN_MOUNTS: &str = "/proc/self/ns/mnt";
 /// The files with an ID of the board. The first one that exists is used.
-const HARDWARE_IDS: &[&str] = &["/sys/class/dmi/id/product_uuid", "/sys/firmware/devicetree/base/serial-number", "/sys/hypervisor/uuid"];
+const HARDWARE_IDS: &[&str] = &[
+    "/sys/class/dmi/id/product_uuid",
+    "/sys/firmware/devicetree/base/serial-number",
+    "/sys/hypervisor/uuid",
+];
 /// The inode of the root of every procfs.
 const PROC_ROOT: u64 = 1;
 /// IDs that vendors give to every machine.
@@ -71,16 +76,31 @@ impl Machine {
     ///
     /// # Errors
     /// The kernel shows no boot ID.
-    #[allow(clippy::disallowed_methods, reason = "the one look at the clock, handed on with the rest")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one look at the clock, handed on with the rest"
+    )]
     pub fn look() -> Result<Self, Failure> {
         let path = Path::new(BOOT_ID);
-        let word = |path: &Path| read_system(path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
-        let boot_id = word(path).map_err(|error| Failure::Machine { path: BOOT_ID.to_owned(), reason: words(&error) })?;
+        let word = |path: &Path| {
+            read_system(path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
+        };
+        let boot_id = word(path).map_err(|error| Failure::Machine {
+            path: BOOT_ID.to_owned(),
+            reason: words(&error),
+        })?;
         // The filesystem shows a file that is mounted over the kernel's, unless that is a file of
         // procfs as well.
-        let boot_id_is_mounted = !statfs(path).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
+        let boot_id_is_mounted =
+            !statfs(path).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
         let machine_id = word(Path::new("/etc/machine-id")).ok().filter(|id| is_telling(id));
-        Ok(Self { boot_id, boot_id_is_mounted, machine_id, now: SystemTime::now(), hardware: OnceLock::new() })
+        Ok(Self {
+            boot_id,
+            boot_id_is_mounted,
+            machine_id,
+            now: SystemTime::now(),
+            hardware: OnceLock::new(),
+        })
     }
 
     /// Looks once at the path of a sandbox's namespace.
@@ -167,7 +187,8 @@ fn is_telling(id: &str) -> bool {
 fn hardware() -> Option<String> {
     let bytes = HARDWARE_IDS.iter().find_map(|path| read_system(Path::new(path)).ok())?;
     let id = String::from_utf8(bytes).ok()?.trim_matches(['\0', '\n', ' ']).to_ascii_lowercase();
-    let is_id = (8..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let is_id = (8..=64).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if !is_id || !is_telling(&id) {
         return None;
     }
@@ -193,7 +214,8 @@ fn own_mounts() -> Option<MountNamespace> {
     let mut number = 0;
     #[allow(unsafe_code, reason = "the kernel writes one u64, and the reference is to one")]
     // SAFETY: the descriptor is open, and `number` lives as long as the call.
-    let read = unsafe { read_mount_namespace(std::os::fd::AsRawFd::as_raw_fd(&file), &raw mut number) };
+    let read =
+        unsafe { read_mount_namespace(std::os::fd::AsRawFd::as_raw_fd(&file), &raw mut number) };
     Some(MountNamespace { inode, number: read.ok().map(|_| number), uptime: uptime()? })
 }
 
@@ -201,7 +223,9 @@ fn own_mounts() -> Option<MountNamespace> {
 /// processes that began it show: its inode may have been that of another namespace.
 fn is_older(inode: u64, than: Duration) -> bool {
     let lives_there = |process: i32, started: Duration| {
-        started <= than && stat(Path::new(&format!("/proc/{process}/ns/mnt"))).is_ok_and(|found| found.st_ino == inode)
+        started <= than
+            && stat(Path::new(&format!("/proc/{process}/ns/mnt")))
+                .is_ok_and(|found| found.st_ino == inode)
     };
     let first = process(1).is_some_and(|(_, started)| lives_there(1, started));
     let mut next = Some(nix::unistd::getppid().as_raw());
@@ -216,12 +240,15 @@ fn is_older(inode: u64, than: Duration) -> bool {
 
 /// Returns the parent of a process, and its start as time since the boot.
 fn process(id: i32) -> Option<(i32, Duration)> {
-    let text = String::from_utf8_lossy(&read_system(Path::new(&format!("/proc/{id}/stat"))).ok()?).into_owned();
+    let text = String::from_utf8_lossy(&read_system(Path::new(&format!("/proc/{id}/stat"))).ok()?)
+        .into_owned();
     // The name in parentheses may contain anything; field 3 comes after it.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks: u64 = fields.get(19)?.parse().ok()?;
     let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
-    let started = Duration::from_millis(ticks.checked_mul(1000)?.checked_div(u64::try_from(per_second).ok()?)?);
+    let started = Duration::from_millis(
+        ticks.checked_mul(1000)?.checked_div(u64::try_from(per_second).ok()?)?,
+    );
     Some((fields.get(1)?.parse().ok()?, started))
 }
 
@@ -266,14 +293,20 @@ fn look_at(path: &Path) -> Look {
     }
     let above: Vec<PathBuf> = above.map(Path::to_owned).collect();
     let filesystem = above.first().and_then(|nearest| statfs(nearest.as_path()).ok());
-    let is_on = |kind: nix::sys::statfs::FsType| filesystem.as_ref().is_some_and(|found| found.filesystem_type() == kind);
+    let is_on = |kind: nix::sys::statfs::FsType| {
+        filesystem.as_ref().is_some_and(|found| found.filesystem_type() == kind)
+    };
     let on_procfs = is_on(PROC_SUPER_MAGIC);
     let procfs = if on_procfs { Procfs::above(&above) } else { None };
-    let directory = |path: &PathBuf| stat(path.as_path()).ok().map(|found| identify(&found, procfs.as_ref()));
+    let directory =
+        |path: &PathBuf| stat(path.as_path()).ok().map(|found| identify(&found, procfs.as_ref()));
     // No runtime uses a deeper path.
     let directories = above.iter().take(32).map_while(directory).collect();
     let nearest = above.first().filter(|_| missing == 0);
-    let tmpfs = above.first().filter(|_| is_on(TMPFS_MAGIC)).and_then(|nearest| unmounted::random_id(nearest));
+    let tmpfs = above
+        .first()
+        .filter(|_| is_on(TMPFS_MAGIC))
+        .and_then(|nearest| unmounted::random_id(nearest));
     let mount = nearest.and_then(|nearest| mount::holds(nearest, path, seen == Seen::File));
     Look { seen, directories, missing, tmpfs, on_procfs, mount }
 }
@@ -292,7 +325,10 @@ impl Procfs {
         let device = stat(directories.first()?.as_path()).ok()?.st_dev;
         let mut found = directories.iter().filter_map(|path| stat(path.as_path()).ok());
         let root = found.find(|found| (found.st_dev, found.st_ino) == (device, PROC_ROOT))?;
-        let since = Duration::new(u64::try_from(root.st_ctime).ok()?, u32::try_from(root.st_ctime_nsec).ok()?);
+        let since = Duration::new(
+            u64::try_from(root.st_ctime).ok()?,
+            u32::try_from(root.st_ctime_nsec).ok()?,
+        );
         Some(Self { device, mounted: u64::try_from(since.as_nanos()).ok()? })
     }
 }

@@ -28,7 +28,9 @@ pub enum Failure {
     #[error("the calling process has exited, so nothing was allocated for it")]
     CallerGone,
     /// The result would have more addresses of a family than the configuration's version allows.
-    #[error("cniVersion: expected 0.3.0 or later, because the configuration gives more than one {family} address: {version}")]
+    #[error(
+        "cniVersion: expected 0.3.0 or later, because the configuration gives more than one {family} address: {version}"
+    )]
     OnePerFamily {
         /// The version.
         version: &'static str,
@@ -39,7 +41,9 @@ pub enum Failure {
     #[error("every address of {0} is held or excluded")]
     Exhausted(String),
     /// The requested or static address belongs to another attachment.
-    #[error("the {what} address is held by another attachment, or is a gateway in its scope: {address}")]
+    #[error(
+        "the {what} address is held by another attachment, or is a gateway in its scope: {address}"
+    )]
     Held {
         /// "requested" or "static".
         what: &'static str,
@@ -132,9 +136,13 @@ impl Failure {
             Self::Plan(PlanError::HoldsOthers { .. }) => Some("DEL releases them".to_owned()),
             Self::Store(error) => error.hint(),
             Self::Exhausted(_) => Some("\"hereabouts list\" shows who holds them".to_owned()),
-            Self::Held { address, .. } => Some(format!("\"hereabouts show {address}\" shows its holder")),
+            Self::Held { address, .. } => {
+                Some(format!("\"hereabouts show {address}\" shows its holder"))
+            }
             Self::NotReady { hint, .. } => hint.clone(),
-            Self::NotUndone { .. } => Some("a repeated ADD completes the allocation, and DEL releases it".to_owned()),
+            Self::NotUndone { .. } => {
+                Some("a repeated ADD completes the allocation, and DEL releases it".to_owned())
+            }
             Self::Owed { failure, unnoted: None } => failure.hint(),
             Self::Owed { failure, unnoted: Some(_) } => {
                 let inner = failure.hint().map_or_else(String::new, |hint| format!("{hint}; "));
@@ -205,7 +213,9 @@ fn store_code(error: &StoreError) -> Code {
         | StoreError::Changed
         | StoreError::OldView { .. }
         | StoreError::Unreachable { .. } => Code::TryAgain,
-        StoreError::Refused { .. } | StoreError::Denied { .. } | StoreError::NoResource { .. } => Code::Api,
+        StoreError::Refused { .. } | StoreError::Denied { .. } | StoreError::NoResource { .. } => {
+            Code::Api
+        }
         StoreError::Damaged { .. }
         | StoreError::DamagedObject { .. }
         | StoreError::BadFormat { .. }
@@ -228,7 +238,9 @@ impl From<Failure> for CniError {
         let text = failure.to_string();
         // The spec asks for the key and its value in the message of code 2.
         let error = match code {
-            Code::Unsupported => Self::with_message(code, format!("{}: {text}", code.message()), text),
+            Code::Unsupported => {
+                Self::with_message(code, format!("{}: {text}", code.message()), text)
+            }
             _ => Self::new(code, text),
         };
         error.with_hint(failure.hint())

@@ -19,7 +19,13 @@ pub(super) fn gc(ipam: &Ipam<'_>, call: &Call, valid: &Attachments) -> Result<()
     let ready = ipam.ready_to_release(call, &merged, flat.as_ref())?;
     let is_alive = |held: &Record| ready.life(held);
     let spared = Some(Arc::new(valid.clone()));
-    let sweep = Sweep { node: &ready.node, network: Some(&call.network), spared, only_look: false, is_alive: &is_alive };
+    let sweep = Sweep {
+        node: &ready.node,
+        network: Some(&call.network),
+        spared,
+        only_look: false,
+        is_alive: &is_alive,
+    };
     collect(&ready, &sweep, &ipam.report)?;
     ready.answered();
     Ok(())

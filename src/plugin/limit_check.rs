@@ -27,7 +27,10 @@ pub(super) fn check_name(ifname: &IfName) -> Result<(), Failure> {
         true => Err(ConfigError {
             problem: Problem::Args,
             place: "CNI_IFNAME".to_owned(),
-            reason: format!("expected a name without control characters: {}", crate::json::excerpt(shown)),
+            reason: format!(
+                "expected a name without control characters: {}",
+                crate::json::excerpt(shown)
+            ),
             hint: None,
         }
         .into()),

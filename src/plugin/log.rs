@@ -27,7 +27,8 @@ pub fn complain(sentence: &str) {
     let (stderr, line) = (io::stderr(), format!("hereabouts: {}\n", escape(sentence)));
     for part in line.as_bytes().chunks(AT_ONCE) {
         let ready = poll(&mut [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)], PATIENCE);
-        if !ready.is_ok_and(|ready| 0 < ready) || nix::unistd::write(stderr.as_fd(), part).is_err() {
+        if !ready.is_ok_and(|ready| 0 < ready) || nix::unistd::write(stderr.as_fd(), part).is_err()
+        {
             return;
         }
     }
@@ -52,7 +53,11 @@ impl Subject {
     fn stand_in_each_line(&self) {
         let pod = self.pod.as_ref().map(display);
         let uid = self.pod.as_ref().and_then(|pod| pod.uid.as_ref()).map(display);
-        let (container, interface) = self.sandbox.as_ref().map(|(container, interface)| (display(container), display(interface))).unzip();
+        let (container, interface) = self
+            .sandbox
+            .as_ref()
+            .map(|(container, interface)| (display(container), display(interface)))
+            .unzip();
         let span = tracing::error_span!("call", verb = %self.verb, pod, uid, container, interface, network = %self.network);
         // The span is never left: a process is one call.
         std::mem::forget(span.entered());
@@ -76,7 +81,11 @@ pub fn start(path: &Path, settings: &LogSettings, subject: &Subject) -> io::Resu
         LogLevel::Panic => LevelFilter::OFF,
     };
     let writer = Mutex::new(Escaped(file));
-    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_target(false).with_writer(writer);
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(writer);
     // A second call in one process keeps the first log.
     if tracing::subscriber::set_global_default(subscriber.finish()).is_ok() {
         subject.stand_in_each_line();
@@ -84,7 +93,8 @@ pub fn start(path: &Path, settings: &LogSettings, subject: &Subject) -> io::Resu
     Ok(())
 }
 
-const APPEND: OFlag = OFlag::O_WRONLY.union(OFlag::O_APPEND).union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
+const APPEND: OFlag =
+    OFlag::O_WRONLY.union(OFlag::O_APPEND).union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 const MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 /// The mark of a file that hereabouts made for the network configurations that name it. The store's
 /// directories carry the same mark.
@@ -97,7 +107,9 @@ fn open_any(path: &Path) -> io::Result<File> {
     if matches!(look(), Err(Errno::ENOENT)) {
         let make = || open(path, APPEND | OFlag::O_CREAT | OFlag::O_EXCL, MODE);
         let made = match (make(), path.parent()) {
-            (Err(Errno::ENOENT), Some(directory)) => make_directory(directory).and_then(|_| Ok(make()?)),
+            (Err(Errno::ENOENT), Some(directory)) => {
+                make_directory(directory).and_then(|_| Ok(make()?))
+            }
             (made, _) => made.map_err(io::Error::from),
         };
         match made {
@@ -124,7 +136,8 @@ fn open_ours(path: &Path, root: &Path, is_listed: bool) -> io::Result<File> {
     };
     mounts.check(&directory, root, &allowed)?;
     for part in below.parent().unwrap_or(Path::new("")).components() {
-        directory = openat(directory.as_fd(), part.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty())?;
+        directory =
+            openat(directory.as_fd(), part.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty())?;
         mounts.check(&directory, path, &allowed)?;
     }
     match openat(directory.as_fd(), name, APPEND | OFlag::O_CREAT | OFlag::O_EXCL, MODE) {
@@ -135,11 +148,18 @@ fn open_ours(path: &Path, root: &Path, is_listed: bool) -> io::Result<File> {
             return Ok(made.into());
         }
     }
-    let found = openat(directory.as_fd(), name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    let found = openat(
+        directory.as_fd(),
+        name,
+        OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
     mounts.check(&found, path, &allowed)?;
     regular(&found)?;
     let stat = fstat(found.as_fd())?;
-    if !Mode::from_bits_truncate(stat.st_mode).contains(MARK) || stat.st_uid != nix::unistd::geteuid().as_raw() {
+    if !Mode::from_bits_truncate(stat.st_mode).contains(MARK)
+        || stat.st_uid != nix::unistd::geteuid().as_raw()
+    {
         return Err(io::Error::other("it was not made by hereabouts, remove it or name another"));
     }
     reopen(&found)
@@ -153,7 +173,9 @@ fn make_directory(path: &Path) -> io::Result<OwnedFd> {
     };
     let parent = open(parent, flags, Mode::empty())?;
     match mkdirat(parent.as_fd(), name, Mode::S_IRWXU) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(openat(parent.as_fd(), name, flags | OFlag::O_NOFOLLOW, Mode::empty())?),
+        Ok(()) | Err(Errno::EEXIST) => {
+            Ok(openat(parent.as_fd(), name, flags | OFlag::O_NOFOLLOW, Mode::empty())?)
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -205,7 +227,10 @@ mod tests {
         let path = std::env::temp_dir().join(format!("hereabouts-log-{}", std::process::id()));
         let mut log = Escaped(open_any(&path).unwrap());
         log.write_all("ADD scope=x\nforged\u{1b}[2J\u{202e}\n".as_bytes()).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "ADD scope=x\\nforged\\u{1b}[2J\\u{202e}\n");
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "ADD scope=x\\nforged\\u{1b}[2J\\u{202e}\n"
+        );
         std::fs::remove_file(path).unwrap();
     }
 }

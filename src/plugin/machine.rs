@@ -4,7 +4,10 @@
 pub use super::evidence::Machine;
 use super::failure::Failure;
 use super::named_file;
-use crate::config::{Chosen, ConfigError, FlatFile, Problem, ResolvConf, Settings, StoreKind, chosen_places, flat_file_places};
+use crate::config::{
+    Chosen, ConfigError, FlatFile, Problem, ResolvConf, Settings, StoreKind, chosen_places,
+    flat_file_places,
+};
 use crate::environment::NodeVariables;
 use crate::ipam::NodeName;
 pub use crate::small_file::{read_small, words};
@@ -22,11 +25,15 @@ pub const CONFIG_VARIABLE: &str = "HEREABOUTS_CONFIG";
 ///
 /// # Errors
 /// A flat file exists and cannot be used; or the environment names one that does not exist.
-pub fn flat_file(variables: &NodeVariables, configuration_path: Option<&str>) -> Result<Option<FlatFile>, ConfigError> {
+pub fn flat_file(
+    variables: &NodeVariables,
+    configuration_path: Option<&str>,
+) -> Result<Option<FlatFile>, ConfigError> {
     let own = own_flat_file(variables)?;
     let allowed = allowed_paths(own.as_ref());
     let read_chosen = |path: &Path| named_file::read(path, &allowed).map(|(_, bytes)| bytes);
-    let chosen = configuration_path.map(|path| first_of(chosen_places(Path::new(path)), Chosen::ByNetwork, &read_chosen));
+    let chosen = configuration_path
+        .map(|path| first_of(chosen_places(Path::new(path)), Chosen::ByNetwork, &read_chosen));
     let chosen = chosen.transpose()?.flatten();
     // Networks of Whereabouts also name the file that is found in any case.
     let is_own = |file: &FlatFile| own.as_ref().is_some_and(|own| own.path() == file.path());
@@ -45,12 +52,17 @@ fn own_flat_file(variables: &NodeVariables) -> Result<Option<FlatFile>, ConfigEr
     FlatFile::parse(path, &bytes, Chosen::ByNode).map(Some)
 }
 
-fn first_of(places: Vec<PathBuf>, chosen: Chosen, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Option<FlatFile>, ConfigError> {
+fn first_of(
+    places: Vec<PathBuf>,
+    chosen: Chosen,
+    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Result<Option<FlatFile>, ConfigError> {
     for path in places {
         match read(&path) {
             Ok(bytes) => return FlatFile::parse(path, &bytes, chosen).map(Some),
             // configuration_path may also name a directory.
-            Err(error) if is_nothing(&error) || error.raw_os_error() == Some(Errno::EISDIR as i32) => {}
+            Err(error)
+                if is_nothing(&error) || error.raw_os_error() == Some(Errno::EISDIR as i32) => {}
             Err(error) => return Err(unreadable(&path, &error)),
         }
     }
@@ -73,7 +85,10 @@ pub fn read_resolv_conf(file: &ResolvConf, flat: Option<&FlatFile>) -> io::Resul
     if file.may_be_at(&place) {
         return Ok(bytes);
     }
-    Err(io::Error::other(format!("it leads to {}, which is not below /etc or /run/systemd", place.display())))
+    Err(io::Error::other(format!(
+        "it leads to {}, which is not below /etc or /run/systemd",
+        place.display()
+    )))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
@@ -91,7 +106,11 @@ fn is_nothing(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// The name is not valid, or is one that many machines share.
-pub fn node_name(variables: &NodeVariables, settings: &Settings, flat: Option<&FlatFile>) -> Result<NodeName, Failure> {
+pub fn node_name(
+    variables: &NodeVariables,
+    settings: &Settings,
+    flat: Option<&FlatFile>,
+) -> Result<NodeName, Failure> {
     if let Some(name) = &settings.node_name {
         return Ok(name.clone());
     }
@@ -103,20 +122,37 @@ pub fn node_name(variables: &NodeVariables, settings: &Settings, flat: Option<&F
     if let Some(value) = &variables.name {
         return Ok(parse("NODENAME", &value.to_string_lossy())?);
     }
-    if let Some(path) = flat.and_then(|flat| flat.own()?.path().parent()).map(|directory| directory.join("nodename")) {
+    if let Some(path) = flat
+        .and_then(|flat| flat.own()?.path().parent())
+        .map(|directory| directory.join("nodename"))
+    {
         match read_small(&path) {
-            Ok(bytes) => return Ok(parse(&path.display().to_string(), String::from_utf8_lossy(&bytes).trim())?),
+            Ok(bytes) => {
+                return Ok(parse(
+                    &path.display().to_string(),
+                    String::from_utf8_lossy(&bytes).trim(),
+                )?);
+            }
             Err(error) if is_nothing(&error) => {}
-            Err(error) => return Err(Failure::Machine { path: path.display().to_string(), reason: words(&error) }),
+            Err(error) => {
+                return Err(Failure::Machine {
+                    path: path.display().to_string(),
+                    reason: words(&error),
+                });
+            }
         }
     }
-    let must_be_given = |reason: &str, name: &str| ConfigError {
+    let must_be_given = |reason: &str, name: &str| {
+        ConfigError {
         problem: Problem::Meaning,
         place: "node_name".to_owned(),
         reason: format!("{reason}; the host name is not enough: {}", crate::json::excerpt(name)),
         hint: Some("set node_name in the flat file or the variable NODENAME, or write the file nodename beside the flat file".to_owned()),
+    }
     };
-    let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     if name == "localhost" || name.starts_with("localhost.") {
         return Err(must_be_given("expected a name that no other machine has", &name).into());
     }
@@ -125,7 +161,11 @@ pub fn node_name(variables: &NodeVariables, settings: &Settings, flat: Option<&F
         return Err(must_be_given(reason, &name).into());
     }
     if is_shared(&settings.store.data_dir) {
-        return Err(must_be_given("expected an explicit name, because machines share the filesystem of data_dir", &name).into());
+        return Err(must_be_given(
+            "expected an explicit name, because machines share the filesystem of data_dir",
+            &name,
+        )
+        .into());
     }
     Ok(parse("host name", &name)?)
 }
@@ -142,5 +182,7 @@ fn is_shared(directory: &Path) -> bool {
 #[must_use]
 pub fn is_own_netns(path: &Path) -> bool {
     let own = stat("/proc/self/ns/net");
-    own.is_ok_and(|own| stat(path).is_ok_and(|other| (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino)))
+    own.is_ok_and(|own| {
+        stat(path).is_ok_and(|other| (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
+    })
 }

@@ -74,7 +74,12 @@ pub trait Surroundings {
     ///
     /// # Errors
     /// See [`stores::open`].
-    fn open_store(&self, settings: &Settings, host: NodeIdentity, proxy: &ProxyVariables) -> Result<Box<dyn Store>, StoreError> {
+    fn open_store(
+        &self,
+        settings: &Settings,
+        host: NodeIdentity,
+        proxy: &ProxyVariables,
+    ) -> Result<Box<dyn Store>, StoreError> {
         stores::open(settings, host, self.before_shared(), proxy)
     }
 
@@ -170,13 +175,18 @@ impl Settled {
     /// Opens the store.
     pub(crate) fn open(&self, proxy: &ProxyVariables) -> Result<Box<dyn Store>, StoreError> {
         let machine = &self.machine;
-        let host = NodeIdentity { node: self.node.clone(), machine_id: machine.machine_id.clone(), boot_id: machine.boot_id.clone() };
+        let host = NodeIdentity {
+            node: self.node.clone(),
+            machine_id: machine.machine_id.clone(),
+            boot_id: machine.boot_id.clone(),
+        };
         self.surroundings.open_store(&self.settings, host, proxy)
     }
 
     /// Returns what a record says about a sandbox, without its address and pod.
     fn record(&self, attachment: Attachment, sandbox: &Sandbox) -> Record {
-        self.machine.record(attachment, self.surroundings.see(&self.machine, sandbox.netns.as_deref()))
+        self.machine
+            .record(attachment, self.surroundings.see(&self.machine, sandbox.netns.as_deref()))
     }
 
     /// Returns the notes of what this node's pods have recently given back.
@@ -222,13 +232,23 @@ impl Ready {
 
     /// Pays debts in this store, for a moment. The caller must not hold a lock.
     pub fn pay_debts(&self) {
-        self.debts.pay_after(self, self.debts.of_store(&self.settings.store), Deadline::after(debts::OF_A_CALL));
+        self.debts.pay_after(
+            self,
+            self.debts.of_store(&self.settings.store),
+            Deadline::after(debts::OF_A_CALL),
+        );
     }
 
     /// Pays what is owed for an attachment of which something was freed.
     pub(crate) fn pay_debt(&self, attachment: &Attachment, deadline: Deadline) {
         let is_dead = |held: &Record| self.life(held).is_dead();
-        self.debts.pay_of(attachment, &self.settings.store, self.store.as_ref(), &is_dead, deadline);
+        self.debts.pay_of(
+            attachment,
+            &self.settings.store,
+            self.store.as_ref(),
+            &is_dead,
+            deadline,
+        );
     }
 
     /// Reports that the work of the call is done.
@@ -245,22 +265,40 @@ impl Ipam<'_> {
     }
 
     /// Determines store, node and machine, and starts the log.
-    pub(crate) fn ready(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Ready, Failure> {
-        let settled = self.settle(call, flat, &|must_name_store| Settings::parse(merged, must_name_store))?;
+    pub(crate) fn ready(
+        &self,
+        call: &Call,
+        merged: &Merged<'_>,
+        flat: Option<&FlatFile>,
+    ) -> Result<Ready, Failure> {
+        let settled =
+            self.settle(call, flat, &|must_name_store| Settings::parse(merged, must_name_store))?;
         let store = settled.open(&self.environment.proxy)?;
         Ok(Ready { settled, store })
     }
 
     /// Does the same for a verb that frees, with as few reasons to fail as possible.
-    pub(crate) fn ready_to_release(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Ready, Failure> {
+    pub(crate) fn ready_to_release(
+        &self,
+        call: &Call,
+        merged: &Merged<'_>,
+        flat: Option<&FlatFile>,
+    ) -> Result<Ready, Failure> {
         let settled = self.settle_to_release(call, merged, flat)?;
         let store = settled.open(&self.environment.proxy)?;
         Ok(Ready { settled, store })
     }
 
     /// Does the same without the store.
-    pub(crate) fn settle_to_release(&self, call: &Call, merged: &Merged<'_>, flat: Option<&FlatFile>) -> Result<Settled, Failure> {
-        self.settle(call, flat, &|must_name_store| Settings::parse_to_release(merged, must_name_store))
+    pub(crate) fn settle_to_release(
+        &self,
+        call: &Call,
+        merged: &Merged<'_>,
+        flat: Option<&FlatFile>,
+    ) -> Result<Settled, Failure> {
+        self.settle(call, flat, &|must_name_store| {
+            Settings::parse_to_release(merged, must_name_store)
+        })
     }
 
     fn settle(
@@ -269,10 +307,16 @@ impl Ipam<'_> {
         flat: Option<&FlatFile>,
         settings: &dyn Fn(bool) -> Result<Settings, ConfigError>,
     ) -> Result<Settled, Failure> {
-        let whereabouts = call.configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str()) == Some("whereabouts");
+        let whereabouts =
+            call.configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str())
+                == Some("whereabouts");
         let settings = settings(whereabouts || CniArgs::name_a_pod(&call.args))?;
         (self.log)(&settings.log, &|| self.subject(call));
-        self.surroundings.is_late_after(Late::of(&text(&self.environment.call.command).unwrap_or_default(), call, &settings));
+        self.surroundings.is_late_after(Late::of(
+            &text(&self.environment.call.command).unwrap_or_default(),
+            call,
+            &settings,
+        ));
         let machine = self.surroundings.machine()?;
         let node = machine::node_name(&self.environment.node, &settings, flat)?;
         let debts = Rc::new(self.surroundings.debts(&settings));
@@ -287,7 +331,8 @@ impl Ipam<'_> {
             verb: text(&self.environment.call.command).unwrap_or_default(),
             // A DEL ignores errors in the arguments.
             pod: CniArgs::parse(&call.args).ok().and_then(|args| args.pod),
-            sandbox: text(&self.environment.call.container_id).zip(text(&self.environment.call.ifname)),
+            sandbox: text(&self.environment.call.container_id)
+                .zip(text(&self.environment.call.ifname)),
             network: call.network.to_string(),
         }
     }

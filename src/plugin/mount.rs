@@ -27,7 +27,13 @@ fn number(path: &Path) -> Option<u64> {
     // SAFETY: the path ends with a zero byte, and there is room for one struct, in
     // which every pattern of bits is a value.
     let found = unsafe {
-        let answer = libc::statx(libc::AT_FDCWD, path.as_ptr(), libc::AT_NO_AUTOMOUNT, asked, found.as_mut_ptr());
+        let answer = libc::statx(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_NO_AUTOMOUNT,
+            asked,
+            found.as_mut_ptr(),
+        );
         (answer == 0).then(|| found.assume_init())
     }?;
     (found.stx_mask & asked != 0).then_some(found.stx_mnt_id)
@@ -44,7 +50,11 @@ mod tests {
         assert_eq!(number(Path::new("/proc/self/status")), proc);
         assert_eq!(holds(Path::new("/proc"), Path::new("/proc/self"), false), None, "a link");
         assert_eq!(holds(Path::new("/"), Path::new("/proc"), false), root);
-        assert_eq!(holds(Path::new("/"), Path::new("/proc"), true), None, "what is seen is in another mount");
+        assert_eq!(
+            holds(Path::new("/"), Path::new("/proc"), true),
+            None,
+            "what is seen is in another mount"
+        );
         assert_eq!(number(Path::new("/no such place")), None);
     }
 }

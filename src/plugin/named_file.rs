@@ -80,7 +80,8 @@ pub(super) fn read(path: &Path, allowed: &[PathBuf]) -> io::Result<(PathBuf, Vec
 
 impl Walk<'_> {
     fn go(&mut self, path: &Path) -> io::Result<()> {
-        let mut todo: VecDeque<OsString> = path.components().map(|part| part.as_os_str().to_owned()).collect();
+        let mut todo: VecDeque<OsString> =
+            path.components().map(|part| part.as_os_str().to_owned()).collect();
         let mut links = 0;
         while let Some(next) = todo.pop_front() {
             match Path::new(&next).components().next() {
@@ -108,7 +109,12 @@ impl Walk<'_> {
     /// Goes one name further. If the name is a link, returns where the link leads instead.
     fn enter(&mut self, name: &OsStr) -> io::Result<Option<OsString>> {
         let above = self.at.last().map_or(&self.root, |(_, fd)| fd);
-        let found = openat(above.as_fd(), name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+        let found = openat(
+            above.as_fd(),
+            name,
+            OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?;
         self.mounts.check(&found, &self.place(Some(name)), self.allowed)?;
         // For a link, this reads its target; for anything else it fails.
         match readlinkat(found.as_fd(), "") {
@@ -155,9 +161,15 @@ impl Mounts {
     ///
     /// # Errors
     /// The file is on such a filesystem, or its mount is unknown.
-    pub(super) fn check(&self, found: &OwnedFd, place: &Path, allowed: &[PathBuf]) -> io::Result<()> {
+    pub(super) fn check(
+        &self,
+        found: &OwnedFd,
+        place: &Path,
+        allowed: &[PathBuf],
+    ) -> io::Result<()> {
         let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd()))?;
-        let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok());
+        let id =
+            about.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok());
         let Some((device, kind)) = id.and_then(|id| self.by_id.get(&id)) else {
             return Err(io::Error::other("the mount that it is on cannot be told"));
         };
@@ -184,41 +196,72 @@ mod tests {
     #[test]
     fn fuse_is_allowed_where_it_is_listed_and_the_kernels_own_nowhere() {
         let found = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
-        let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd())).unwrap();
-        let id: u64 = about.lines().find_map(|line| line.strip_prefix("mnt_id:")).unwrap().trim().parse().unwrap();
+        let about =
+            std::fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd())).unwrap();
+        let id: u64 = about
+            .lines()
+            .find_map(|line| line.strip_prefix("mnt_id:"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         let check = |kind: &str, root: &str, allowed: &[PathBuf]| {
-            let mounts = Mounts { by_id: HashMap::from([(id, ("0:50".to_owned(), kind.to_owned()))]), root: Some(root.to_owned()) };
+            let mounts = Mounts {
+                by_id: HashMap::from([(id, ("0:50".to_owned(), kind.to_owned()))]),
+                root: Some(root.to_owned()),
+            };
             mounts.check(&found, Path::new("/mnt/site/file"), allowed).is_ok()
         };
         let [site, beside] = ["/mnt/site", "/mnt/si"].map(|path| vec![PathBuf::from(path)]);
         for kind in ["fuse", "fuseblk", "fuse.sshfs", "fuse.bindfs"] {
-            assert!(check(kind, "8:1", &site) && !check(kind, "8:1", &beside) && !check(kind, "8:1", &[]), "{kind}");
+            assert!(
+                check(kind, "8:1", &site)
+                    && !check(kind, "8:1", &beside)
+                    && !check(kind, "8:1", &[]),
+                "{kind}"
+            );
         }
         for kind in ["proc", "sysfs", "devtmpfs", "autofs", "cgroup2", "bpf"] {
             assert!(!check(kind, "8:1", &site), "{kind}");
         }
         // A node whose root is on one of these.
-        assert!(check("fuse.mergerfs", "0:50", &[]) && check("ext4", "8:1", &[]) && check("nfs4", "8:1", &[]));
+        assert!(
+            check("fuse.mergerfs", "0:50", &[])
+                && check("ext4", "8:1", &[])
+                && check("nfs4", "8:1", &[])
+        );
     }
 
     #[test]
     fn links_are_followed_and_the_kernels_filesystems_are_not_entered() {
-        let directory = std::env::temp_dir().join(format!("hereabouts-named-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("hereabouts-named-{}", std::process::id()));
         std::fs::create_dir_all(directory.join("a/b")).unwrap();
         std::fs::write(directory.join("a/b/file"), "x").unwrap();
-        for (name, target) in [("link", "a/./b/../b/file"), ("absolute", "/proc/self/status"), ("round", "round")] {
+        for (name, target) in
+            [("link", "a/./b/../b/file"), ("absolute", "/proc/self/status"), ("round", "round")]
+        {
             std::os::unix::fs::symlink(target, directory.join(name)).unwrap();
         }
         let real = directory.canonicalize().unwrap();
         for path in ["a/b/file", "link"] {
-            assert_eq!(read(&directory.join(path), &[]).unwrap(), (real.join("a/b/file"), b"x".to_vec()));
+            assert_eq!(
+                read(&directory.join(path), &[]).unwrap(),
+                (real.join("a/b/file"), b"x".to_vec())
+            );
         }
         let refused = |path: &Path| read(path, &[]).unwrap_err().to_string();
         assert!(refused(&directory.join("absolute")).contains("is on proc"));
         assert!(refused(Path::new("/proc/self/root/etc/hostname")).contains("is on proc"));
         assert!(refused(Path::new("/sys/kernel/notes")).contains("is on sysfs"));
-        assert!(refused(&directory.join("a")).contains("EISDIR") || refused(&directory.join("a")).contains("directory"));
-        assert_eq!(read(&directory.join("round"), &[]).unwrap_err().raw_os_error(), Some(Errno::ELOOP as i32));
+        assert!(
+            refused(&directory.join("a")).contains("EISDIR")
+                || refused(&directory.join("a")).contains("directory")
+        );
+        assert_eq!(
+            read(&directory.join("round"), &[]).unwrap_err().raw_os_error(),
+            Some(Errno::ELOOP as i32)
+        );
         assert_eq!(read(&directory.join("none"), &[]).unwrap_err().kind(), io::ErrorKind::NotFound);
         std::fs::remove_dir_all(directory).unwrap();
     }

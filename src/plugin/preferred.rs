@@ -32,15 +32,23 @@ impl Preferred {
     /// The network has `sticky`, and this node may not read what is remembered, or the cluster does
     /// not know the resource. A store that is away for the moment is not an error: the claim
     /// reports it.
-    pub(super) fn find(store: &dyn Store, ask: &Ask<'_>, deadline: Deadline) -> Result<Self, Failure> {
+    pub(super) fn find(
+        store: &dyn Store,
+        ask: &Ask<'_>,
+        deadline: Deadline,
+    ) -> Result<Self, Failure> {
         let record = ask.record;
-        let lately = ask.freed.map_or_else(Lately::default, |freed| freed.lately(&record.attachment, record.pod.as_ref(), ask.scope));
+        let lately = ask.freed.map_or_else(Lately::default, |freed| {
+            freed.lately(&record.attachment, record.pod.as_ref(), ask.scope)
+        });
         if !ask.sticky {
             return Ok(Self { lately, remembered: Vec::new() });
         }
         let all = match store.sticky(ask.scope, deadline.or_after(LOOK)) {
             Ok(all) => all,
-            Err(error @ (StoreError::Refused { .. } | StoreError::NoResource { .. })) => return Err(error.into()),
+            Err(error @ (StoreError::Refused { .. } | StoreError::NoResource { .. })) => {
+                return Err(error.into());
+            }
             Err(error) => {
                 tracing::warn!(%error, "which pod had which address cannot be read, a pod of a StatefulSet may get another one");
                 Vec::new()
@@ -54,11 +62,18 @@ impl Preferred {
     /// is remembered already.
     pub(super) fn to_remember(&self, ask: &Ask<'_>, held: &[Allocation]) -> Vec<Sticky> {
         let Some(owner) = owner(ask) else { return Vec::new() };
-        let given: Vec<IpAddr> = held.iter().filter(|held| held.record.source == Source::Dynamic).map(|held| held.address).collect();
+        let given: Vec<IpAddr> = held
+            .iter()
+            .filter(|held| held.record.source == Source::Dynamic)
+            .map(|held| held.address)
+            .collect();
         if given.iter().all(|address| self.remembered.contains(address)) {
             return Vec::new();
         }
-        given.into_iter().map(|address| Sticky { address, owner: owner.clone(), since: ask.record.since }).collect()
+        given
+            .into_iter()
+            .map(|address| Sticky { address, owner: owner.clone(), since: ask.record.since })
+            .collect()
     }
 }
 

@@ -85,9 +85,16 @@ impl Freed {
         let Some(key) = key(attachment, freed.record.pod.as_ref()) else {
             return;
         };
-        let (container, scope) = (digest::short(&[attachment.container.as_str()]), hash_of(&freed.scope));
+        let (container, scope) =
+            (digest::short(&[attachment.container.as_str()]), hash_of(&freed.scope));
         let address = freed.address.to_string();
-        let line = Line { at: millis(self.now), key: &key, container: &container, scope: &scope, address: &address };
+        let line = Line {
+            at: millis(self.now),
+            key: &key,
+            container: &container,
+            scope: &scope,
+            address: &address,
+        };
         if let Err(error) = self.add(&line) {
             tracing::debug!(%error, "what was freed could not be noted");
         }
@@ -113,7 +120,13 @@ impl Freed {
     fn begin_anew(&self) -> io::Result<()> {
         let aside = self.path.with_extension(std::process::id().to_string());
         let end = self.end();
-        File::options().create(true).write(true).truncate(true).mode(0o600).open(&aside)?.write_all(end.as_bytes())?;
+        File::options()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&aside)?
+            .write_all(end.as_bytes())?;
         std::fs::rename(aside, &self.path)
     }
 
@@ -127,7 +140,11 @@ impl Freed {
             let read = file.read_at(&mut bytes, from)?;
             bytes.truncate(read);
             // The first line may be cut off.
-            let whole = if from == 0 { 0 } else { bytes.iter().position(|byte| *byte == b'\n').map_or(read, |at| at + 1) };
+            let whole = if from == 0 {
+                0
+            } else {
+                bytes.iter().position(|byte| *byte == b'\n').map_or(read, |at| at + 1)
+            };
             io::Result::Ok(String::from_utf8_lossy(&bytes[whole..]).into_owned())
         };
         read().unwrap_or_default()
@@ -140,10 +157,16 @@ impl Freed {
         let Some(key) = key(attachment, pod) else {
             return Lately::default();
         };
-        let (mut lately, mut container, scope, now) = (Lately::default(), None, hash_of(scope), millis(self.now));
+        let (mut lately, mut container, scope, now) =
+            (Lately::default(), None, hash_of(scope), millis(self.now));
         let end = self.end();
         // From the newest line on. A clock that was set back makes nothing recent forever.
-        for line in end.lines().rev().filter_map(Line::parse).filter(|line| line.scope == scope && line.at <= now) {
+        for line in end
+            .lines()
+            .rev()
+            .filter_map(Line::parse)
+            .filter(|line| line.scope == scope && line.at <= now)
+        {
             let age = Duration::from_millis(now - line.at);
             if line.key == key {
                 // Only what the pod's newest sandbox had counts, not what an earlier one had.
@@ -164,7 +187,8 @@ impl Lately {
     /// Returns the same with addresses that are remembered for longer, which come after it.
     #[must_use]
     pub fn and(mut self, own: &[IpAddr], others: Vec<IpAddr>) -> Self {
-        let new: Vec<IpAddr> = own.iter().copied().filter(|address| !self.own.contains(address)).collect();
+        let new: Vec<IpAddr> =
+            own.iter().copied().filter(|address| !self.own.contains(address)).collect();
         self.own.extend(new);
         self.others.extend(others);
         self.others.sort_unstable();
@@ -180,10 +204,17 @@ impl Lately {
         if slot.source == Source::Dynamic {
             for address in &self.own {
                 let offer = slot.offers.iter().find(|offer| offer.candidates.contains(*address));
-                ordered.extend(offer.map(|offer| (Cow::Owned(AddrSet::from_range(&Range::single(*address))), offer)));
+                ordered.extend(offer.map(|offer| {
+                    (Cow::Owned(AddrSet::from_range(&Range::single(*address))), offer)
+                }));
             }
             for offer in &slot.offers {
-                let spared: Vec<IpAddr> = self.others.iter().copied().filter(|address| offer.candidates.contains(*address)).collect();
+                let spared: Vec<IpAddr> = self
+                    .others
+                    .iter()
+                    .copied()
+                    .filter(|address| offer.candidates.contains(*address))
+                    .collect();
                 if spared.is_empty() {
                     continue;
                 }
@@ -209,7 +240,8 @@ fn hash_of(scope: &Scope) -> String {
 }
 
 fn millis(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -224,7 +256,11 @@ mod tests {
             container: ContainerId::parse(&format!("c{uid}")).unwrap(),
             ifname: IfName::parse("net1").unwrap(),
         };
-        let pod = Some(PodRef { namespace: "default".to_owned(), name: "p".to_owned(), uid: Some(format!("uid-{uid}")) });
+        let pod = Some(PodRef {
+            namespace: "default".to_owned(),
+            name: "p".to_owned(),
+            uid: Some(format!("uid-{uid}")),
+        });
         let held = Record {
             attachment,
             pod,
@@ -237,7 +273,12 @@ mod tests {
             prefix: 24,
             gateway: None,
         };
-        Allocation { scope: Scope::default(), address: "10.0.0.1".parse().unwrap(), record: held, version: None }
+        Allocation {
+            scope: Scope::default(),
+            address: "10.0.0.1".parse().unwrap(),
+            record: held,
+            version: None,
+        }
     }
 
     /// A node that makes a thousand pods per hour for a year has no larger file than one that made

@@ -27,7 +27,12 @@ impl Late {
             "GC" => deadlines.gc,
             _ => deadlines.add,
         };
-        Self { after: limit + GRACE, limit, version: call.version, data_dir: settings.store.data_dir.clone() }
+        Self {
+            after: limit + GRACE,
+            limit,
+            version: call.version,
+            data_dir: settings.store.data_dir.clone(),
+        }
     }
 
     /// Returns the time after which the call is late, from when it begins to use its store.
@@ -48,7 +53,9 @@ impl Late {
     #[must_use]
     pub fn answer(&self) -> (CniError, Vec<u8>) {
         let (directory, limit) = (self.data_dir.display(), humantime::format_duration(self.limit));
-        let details = format!("the filesystem of {directory} did not answer within {limit}: its server is silent or unreachable");
+        let details = format!(
+            "the filesystem of {directory} did not answer within {limit}: its server is silent or unreachable"
+        );
         let error = CniError::new(Code::TryAgain, details);
         let document = error.encode(self.version);
         (error, document)

@@ -15,7 +15,10 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     let slots = ipam::slots(&network.sets, &[], &network.statics)?;
     limit_check::check(&network, &slots)?;
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
-    let not_ready = |error: crate::store::StoreError| Failure::NotReady { reason: error.to_string(), hint: error.hint() };
+    let not_ready = |error: crate::store::StoreError| Failure::NotReady {
+        reason: error.to_string(),
+        hint: error.hint(),
+    };
     ready.store.ready().map_err(&not_ready)?;
     if network.when_full == WhenFull::Ready {
         return Ok(());
@@ -26,7 +29,9 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
             room |= ready.store.has_room(&network.scope, &offer.candidates).map_err(&not_ready)?;
         }
         if !room {
-            let reason = "every address of a range is held or excluded, and status_when_full is not_ready".to_owned();
+            let reason =
+                "every address of a range is held or excluded, and status_when_full is not_ready"
+                    .to_owned();
             return Err(Failure::NotReady { reason, hint: None });
         }
     }

@@ -41,7 +41,11 @@ pub fn nothing() -> Rc<dyn Fn()> {
 }
 
 /// Returns the file store that the settings name.
-fn files(settings: &Settings, host: NodeIdentity, before_shared: Rc<dyn Fn()>) -> FileStore<RealDisk> {
+fn files(
+    settings: &Settings,
+    host: NodeIdentity,
+    before_shared: Rc<dyn Fn()>,
+) -> FileStore<RealDisk> {
     let store = &settings.store;
     let named = match (store.by_flat_file, store.is_default_directory()) {
         (true, _) => Named::ByFlatFile,
@@ -49,7 +53,14 @@ fn files(settings: &Settings, host: NodeIdentity, before_shared: Rc<dyn Fn()>) -
         (false, false) => Named::ByNetwork,
     };
     FileStore::new(store.data_dir.clone(), host)
-        .under(Terms { named, id: store.id.clone(), notes: notes(), own: store.own.clone(), alone: store.single_node, before_shared })
+        .under(Terms {
+            named,
+            id: store.id.clone(),
+            notes: notes(),
+            own: store.own.clone(),
+            alone: store.single_node,
+            before_shared,
+        })
         .classifying_with(life_here)
 }
 
@@ -59,7 +70,10 @@ fn files(settings: &Settings, host: NodeIdentity, before_shared: Rc<dyn Fn()>) -
 ///
 /// # Errors
 /// The kubeconfig cannot be used.
-#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "only the Kubernetes store needs them"))]
+#[cfg_attr(
+    not(feature = "kube"),
+    allow(unused_variables, reason = "only the Kubernetes store needs them")
+)]
 pub fn open(
     settings: &Settings,
     host: NodeIdentity,
@@ -69,7 +83,9 @@ pub fn open(
     match &settings.store.kind {
         StoreKind::File => Ok(Box::new(files(settings, host, before_shared))),
         #[cfg(feature = "kube")]
-        StoreKind::Kubernetes { kubeconfig } => Ok(Box::new(kubernetes(settings, kubeconfig, host, proxy)?)),
+        StoreKind::Kubernetes { kubeconfig } => {
+            Ok(Box::new(kubernetes(settings, kubeconfig, host, proxy)?))
+        }
     }
 }
 
@@ -88,7 +104,10 @@ pub enum OnBehalf {
 ///
 /// # Errors
 /// The kubeconfig cannot be used.
-#[cfg_attr(not(feature = "kube"), allow(unused_variables, reason = "only the Kubernetes store needs them"))]
+#[cfg_attr(
+    not(feature = "kube"),
+    allow(unused_variables, reason = "only the Kubernetes store needs them")
+)]
 pub fn open_to_keep(
     settings: &Settings,
     host: NodeIdentity,
@@ -107,7 +126,11 @@ pub fn open_to_keep(
         #[cfg(feature = "kube")]
         StoreKind::Kubernetes { kubeconfig } => {
             let store = kubernetes(settings, kubeconfig, host, proxy)?;
-            Ok(Box::new(if on_behalf == OnBehalf::OfThisNode { store } else { store.for_dead_node() }))
+            Ok(Box::new(if on_behalf == OnBehalf::OfThisNode {
+                store
+            } else {
+                store.for_dead_node()
+            }))
         }
     }
 }
@@ -127,7 +150,9 @@ pub fn kubernetes(
     let client = client(kubeconfig, proxy)?;
     let node = host.node.clone();
     let uid = client.node_of_token().filter(|(name, _)| name == node.as_str()).map(|(_, uid)| uid);
-    Ok(KubeStore::new(client, &settings.store.data_dir, host, settings.order).classifying_with(life_here).with_node_uid(uid))
+    Ok(KubeStore::new(client, &settings.store.data_dir, host, settings.order)
+        .classifying_with(life_here)
+        .with_node_uid(uid))
 }
 
 /// Returns the URL of the API server that a kubeconfig leads to. Makes no connection.
@@ -140,8 +165,12 @@ pub fn server(kubeconfig: &std::path::Path, proxy: &ProxyVariables) -> Result<St
 }
 
 #[cfg(feature = "kube")]
-fn client(kubeconfig: &std::path::Path, proxy: &ProxyVariables) -> Result<crate::api_client::client::Client, StoreError> {
-    crate::api_client::client::Client::open(kubeconfig, proxy).map_err(|error| StoreError::Kubeconfig { reason: error.to_string() })
+fn client(
+    kubeconfig: &std::path::Path,
+    proxy: &ProxyVariables,
+) -> Result<crate::api_client::client::Client, StoreError> {
+    crate::api_client::client::Client::open(kubeconfig, proxy)
+        .map_err(|error| StoreError::Kubeconfig { reason: error.to_string() })
 }
 
 /// Returns the name and the uid of the Node that a token is bound to.
@@ -154,6 +183,9 @@ pub fn node_of_token(token: &str) -> Option<(String, String)> {
 /// Returns the same for the token in a kubeconfig. Makes no connection.
 #[cfg(feature = "kube")]
 #[must_use]
-pub fn node_of_kubeconfig(kubeconfig: &std::path::Path, proxy: &ProxyVariables) -> Option<(String, String)> {
+pub fn node_of_kubeconfig(
+    kubeconfig: &std::path::Path,
+    proxy: &ProxyVariables,
+) -> Option<(String, String)> {
     client(kubeconfig, proxy).ok()?.node_of_token()
 }

@@ -24,7 +24,11 @@ impl Sweep<'_> {
     ///
     /// # Errors
     /// The store cannot be read, or another machine acts for this node.
-    pub fn find<'s>(&'s self, store: &'s dyn Store, deadline: Deadline) -> Result<Listing<'s>, StoreError> {
+    pub fn find<'s>(
+        &'s self,
+        store: &'s dyn Store,
+        deadline: Deadline,
+    ) -> Result<Listing<'s>, StoreError> {
         // A caller that may not act for this node must not list for it either.
         drop(store.open(if self.only_look { Access::Read } else { Access::Release }, deadline)?);
         let filter = Filter {
@@ -39,7 +43,9 @@ impl Sweep<'_> {
             Err(StoreError::Absent { .. }) => return Ok(Box::new(std::iter::empty())),
             listing => listing?,
         };
-        Ok(Box::new(listing.filter(|item| item.as_ref().map_or(true, |allocation| (self.is_alive)(&allocation.record).is_dead()))))
+        Ok(Box::new(listing.filter(|item| {
+            item.as_ref().map_or(true, |allocation| (self.is_alive)(&allocation.record).is_dead())
+        })))
     }
 }
 

@@ -29,9 +29,13 @@ fn is_free(device: u64) -> bool {
     let Ok(device) = u32::try_from(device) else { return false };
     // struct ustat has 32 bytes here.
     let mut answer = [0u64; 8];
-    #[allow(unsafe_code, reason = "the only call that asks the kernel about a device that has no path")]
+    #[allow(
+        unsafe_code,
+        reason = "the only call that asks the kernel about a device that has no path"
+    )]
     // SAFETY: the kernel writes one struct ustat, and there is room for two.
-    let asked = unsafe { libc::syscall(libc::SYS_ustat, libc::c_ulong::from(device), answer.as_mut_ptr()) };
+    let asked =
+        unsafe { libc::syscall(libc::SYS_ustat, libc::c_ulong::from(device), answer.as_mut_ptr()) };
     asked != 0 && nix::errno::Errno::last() == nix::errno::Errno::EINVAL
 }
 
@@ -61,7 +65,9 @@ fn holds_another(point: &Path, device: u64, tmpfs: u64) -> bool {
         return false;
     }
     match statfs(point) {
-        Ok(found) if found.filesystem_type() == TMPFS_MAGIC => random_id(point).is_some_and(|id| id != tmpfs),
+        Ok(found) if found.filesystem_type() == TMPFS_MAGIC => {
+            random_id(point).is_some_and(|id| id != tmpfs)
+        }
         Ok(_) => true,
         Err(_) => false,
     }
@@ -73,7 +79,10 @@ fn unescape(text: &str) -> std::ffi::OsString {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
-        let digits = after.get(..3).filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = after
+            .get(..3)
+            .filter(|_| first == b'\\')
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(byte) => {
                 bytes.push(byte);

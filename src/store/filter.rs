@@ -38,7 +38,10 @@ pub struct PodName {
 impl PodName {
     fn is_of(&self, allocation: &Allocation) -> bool {
         let pod = allocation.record.pod.as_ref();
-        pod.is_some_and(|pod| pod.name == self.name && self.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace))
+        pod.is_some_and(|pod| {
+            pod.name == self.name
+                && self.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace)
+        })
     }
 }
 
@@ -55,6 +58,8 @@ impl Filter {
             && self.scope.as_ref().is_none_or(|scope| *scope == allocation.scope)
             && self.address.is_none_or(|address| address == allocation.address)
             && self.pod.as_ref().is_none_or(|pod| pod.is_of(allocation))
-            && self.spared.as_ref().is_none_or(|spared| !spared.contains(attachment.container.as_str(), attachment.ifname.as_str()))
+            && self.spared.as_ref().is_none_or(|spared| {
+                !spared.contains(attachment.container.as_str(), attachment.ifname.as_str())
+            })
     }
 }

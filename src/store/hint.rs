@@ -9,26 +9,38 @@ use std::io;
 pub(super) fn of(error: &StoreError) -> Option<String> {
     let fixed = match error {
         StoreError::Io { source, .. } => of_system(source)?,
-        StoreError::Busy { .. } | StoreError::OutOfTime { .. } => "a longer limit can be set in deadlines",
+        StoreError::Busy { .. } | StoreError::OutOfTime { .. } => {
+            "a longer limit can be set in deadlines"
+        }
         StoreError::OldView { .. } => "lower the entry timeout of the mount",
-        StoreError::NoLocks { .. } | StoreError::NoHardLinks { .. } => "put data_dir on another filesystem",
+        StoreError::NoLocks { .. } | StoreError::NoHardLinks { .. } => {
+            "put data_dir on another filesystem"
+        }
         StoreError::Unfit { .. } => {
             "put data_dir on another filesystem, or set single_node_store in the flat file if only this node uses the directory"
         }
-        StoreError::Damaged { .. } => "\"hereabouts verify\" shows its address, and \"hereabouts release\" releases it",
-        StoreError::BadFormat { .. } => "while no pod starts or ends, remove it and run \"hereabouts store init\"",
+        StoreError::Damaged { .. } => {
+            "\"hereabouts verify\" shows its address, and \"hereabouts release\" releases it"
+        }
+        StoreError::BadFormat { .. } => {
+            "while no pod starts or ends, remove it and run \"hereabouts store init\""
+        }
         StoreError::Newer { .. } => "install a newer hereabouts",
         StoreError::NewerState { .. } => {
             "install the newer hereabouts again, or remove that directory while no pod starts or ends; \
              \"repair\" can then not bring back records of running pods that the cluster has lost"
         }
         StoreError::Foreign { .. } => "use an empty directory or an existing store",
-        StoreError::FoldsCase { .. } => "put data_dir on another filesystem; on ext4, in a directory without the attribute F",
+        StoreError::FoldsCase { .. } => {
+            "put data_dir on another filesystem; on ext4, in a directory without the attribute F"
+        }
         StoreError::Denied { .. } => {
             "use a token of a pod on that node, or one that is bound to its Node; \
              to change another node's records, pass --kubeconfig FILE with an administrator's kubeconfig"
         }
-        StoreError::Refused { status: 401, .. } => "renew the token or certificate of the kubeconfig",
+        StoreError::Refused { status: 401, .. } => {
+            "renew the token or certificate of the kubeconfig"
+        }
         StoreError::Refused { status: 403, reason, .. } if !reason.contains("is being deleted") => {
             "deploy/node/rbac.yaml grants the rights that the plugin needs"
         }
@@ -41,8 +53,12 @@ pub(super) fn of(error: &StoreError) -> Option<String> {
 /// The same where it names what the error is about.
 fn of_value(error: &StoreError) -> Option<String> {
     match error {
-        StoreError::DamagedObject { name, .. } => Some(format!("\"kubectl delete {name}\" releases its address")),
-        StoreError::NotOurs { node, .. } => Some(format!("if that node is off, pass --node {node}")),
+        StoreError::DamagedObject { name, .. } => {
+            Some(format!("\"kubectl delete {name}\" releases its address"))
+        }
+        StoreError::NotOurs { node, .. } => {
+            Some(format!("if that node is off, pass --node {node}"))
+        }
         StoreError::SecondMachine { node, .. } => Some(format!(
             "give each node its own node_name in the flat file; after a reinstall, \"hereabouts release --node {node}\" forgets the old machine"
         )),
@@ -51,9 +67,10 @@ fn of_value(error: &StoreError) -> Option<String> {
              \"hereabouts release --node {earlier}\" releases what it held"
         )),
         StoreError::NotMounted { hint, .. } => Some(hint.clone()),
-        StoreError::Unnamed { path } => {
-            Some(format!("set data_dir and store_id in each node's flat file; \"hereabouts store init {}\" prints the id", path.display()))
-        }
+        StoreError::Unnamed { path } => Some(format!(
+            "set data_dir and store_id in each node's flat file; \"hereabouts store init {}\" prints the id",
+            path.display()
+        )),
         StoreError::Absent { path, by_add } => {
             let add = if *by_add { "the first ADD or " } else { "" };
             Some(format!("{add}\"hereabouts store init {}\" creates one", path.display()))
@@ -69,9 +86,13 @@ fn of_system(error: &io::Error) -> Option<&'static str> {
         Errno::EDQUOT => Some("raise the quota, or free space"),
         Errno::EROFS => Some("remount the filesystem writable"),
         Errno::EACCES | Errno::EPERM => Some("run the plugin as the owner of the directory"),
-        Errno::ENOTDIR => Some("put a directory in its place; below the data directory, a symbolic link is not followed"),
+        Errno::ENOTDIR => Some(
+            "put a directory in its place; below the data directory, a symbolic link is not followed",
+        ),
         Errno::ELOOP => Some("remove the symbolic link"),
-        Errno::EXDEV => Some("put the data directory on one filesystem, one subvolume of btrfs or one branch of a union"),
+        Errno::EXDEV => Some(
+            "put the data directory on one filesystem, one subvolume of btrfs or one branch of a union",
+        ),
         _ => None,
     }
 }

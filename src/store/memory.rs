@@ -3,9 +3,13 @@
 //! fail, or do its work and lose the answer. No configuration selects it.
 
 use super::disk::Held;
-use super::{Access, Claim, Filter, Holdings, Listing, Rehome, Release, Session, Store, StoreError};
+use super::{
+    Access, Claim, Filter, Holdings, Listing, Rehome, Release, Session, Store, StoreError,
+};
 use crate::addr::AddrSet;
-use crate::ipam::{Allocation, Attachment, IfName, NetworkName, NodeName, PodRef, Record, Scope, Version};
+use crate::ipam::{
+    Allocation, Attachment, IfName, NetworkName, NodeName, PodRef, Record, Scope, Version,
+};
 use crate::retry::Deadline;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
@@ -58,7 +62,12 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     /// Does not wait: a test that meets a busy attachment gets the error at once.
-    fn lock_attachment(&self, attachment: &Attachment, _: Access, deadline: Deadline) -> Result<Option<Box<dyn Held>>, StoreError> {
+    fn lock_attachment(
+        &self,
+        attachment: &Attachment,
+        _: Access,
+        deadline: Deadline,
+    ) -> Result<Option<Box<dyn Held>>, StoreError> {
         match self.try_lock_attachment(attachment)? {
             Some(held) => Ok(Some(held)),
             None => Err(StoreError::AttachmentBusy {
@@ -69,13 +78,25 @@ impl Store for MemoryStore {
         }
     }
 
-    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn Held>>, StoreError> {
+    fn try_lock_attachment(
+        &self,
+        attachment: &Attachment,
+    ) -> Result<Option<Box<dyn Held>>, StoreError> {
         let lock = || Lock { locked: Rc::clone(&self.locked), attachment: attachment.clone() };
-        Ok(self.locked.borrow_mut().insert(attachment.clone()).then(|| Box::new(lock()) as Box<dyn Held>))
+        Ok(self
+            .locked
+            .borrow_mut()
+            .insert(attachment.clone())
+            .then(|| Box::new(lock()) as Box<dyn Held>))
     }
 
     fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>> {
-        Some(self.records().into_iter().filter(|allocation| allocation.record.attachment == *attachment).collect())
+        Some(
+            self.records()
+                .into_iter()
+                .filter(|allocation| allocation.record.attachment == *attachment)
+                .collect(),
+        )
     }
 
     fn open(&self, _: Access, _: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
@@ -84,7 +105,9 @@ impl Store for MemoryStore {
 
     fn list(&self, filter: &Filter) -> Result<Listing<'_>, StoreError> {
         let filter = filter.clone();
-        Ok(Box::new(self.records().into_iter().filter(move |allocation| filter.matches(allocation)).map(Ok)))
+        Ok(Box::new(
+            self.records().into_iter().filter(move |allocation| filter.matches(allocation)).map(Ok),
+        ))
     }
 
     fn ready(&self) -> Result<(), StoreError> {
@@ -110,7 +133,10 @@ impl MemoryStore {
     /// Returns this attachment's record at the address.
     fn standing(&self, held: &Allocation) -> Option<Allocation> {
         let standing = self.records.borrow().get(&(held.scope.clone(), held.address)).cloned();
-        standing.filter(|standing| held.record.attachment.node == self.node && standing.record.attachment == held.record.attachment)
+        standing.filter(|standing| {
+            held.record.attachment.node == self.node
+                && standing.record.attachment == held.record.attachment
+        })
     }
 
     fn release_if(&self, held: &Allocation, is_meant: impl Fn(&Allocation) -> bool) -> Release {
@@ -134,23 +160,39 @@ impl Session for MemorySession<'_> {
         Ok(Holdings { held, ..Holdings::default() })
     }
 
-    fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError> {
+    fn holdings_of_pod(
+        &self,
+        network: &NetworkName,
+        pod: &PodRef,
+        ifname: &IfName,
+    ) -> Result<Vec<Allocation>, StoreError> {
         let mut held = self.store.records();
         held.retain(|allocation| {
             let attachment = &allocation.record.attachment;
-            let place = attachment.node == self.store.node && attachment.network == *network && attachment.ifname == *ifname;
-            let same = allocation.record.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name);
+            let place = attachment.node == self.store.node
+                && attachment.network == *network
+                && attachment.ifname == *ifname;
+            let same =
+                allocation.record.pod.as_ref().is_some_and(|other| {
+                    other.namespace == pod.namespace && other.name == pod.name
+                });
             place && same && pod.is_whole()
         });
         Ok(held)
     }
 
-    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError> {
+    fn claim(
+        &mut self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        record: &Record,
+    ) -> Result<Claim, StoreError> {
         let Some(address) = self.store.lowest_free(scope, candidates) else {
             return Ok(Claim::Full);
         };
         let version = Some(self.store.next_version());
-        let allocation = Allocation { scope: scope.clone(), address, record: record.clone(), version };
+        let allocation =
+            Allocation { scope: scope.clone(), address, record: record.clone(), version };
         self.store.records.borrow_mut().insert((scope.clone(), address), allocation.clone());
         Ok(Claim::Claimed(allocation))
     }
@@ -163,7 +205,11 @@ impl Session for MemorySession<'_> {
         if self.store.standing(held).as_ref() != Some(held) {
             return Ok(Rehome::Changed);
         }
-        let moved = Allocation { record: to.clone(), version: Some(self.store.next_version()), ..held.clone() };
+        let moved = Allocation {
+            record: to.clone(),
+            version: Some(self.store.next_version()),
+            ..held.clone()
+        };
         self.store.records.borrow_mut().insert((held.scope.clone(), held.address), moved.clone());
         Ok(Rehome::Done(moved))
     }

@@ -61,7 +61,10 @@ pub trait Store {
     ///
     /// # Errors
     /// As [`Self::lock_attachment`].
-    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn disk::Held>>, StoreError>;
+    fn try_lock_attachment(
+        &self,
+        attachment: &Attachment,
+    ) -> Result<Option<Box<dyn disk::Held>>, StoreError>;
 
     /// Returns what this node itself knows about an attachment's records, without the store's lock
     /// and without a request to another machine. For a call that has the attachment's lock. Returns
@@ -73,7 +76,8 @@ pub trait Store {
     ///
     /// # Errors
     /// Any failure, but not a store that does not exist yet.
-    fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError>;
+    fn open(&self, access: Access, deadline: Deadline)
+    -> Result<Box<dyn Session + '_>, StoreError>;
 
     /// Lists the allocations one by one, without a lock. Records that are added or removed in the
     /// meantime may be missed or seen.
@@ -110,7 +114,12 @@ pub trait Store {
     ///
     /// # Errors
     /// The note was not written.
-    fn remember(&self, scope: &Scope, sticky: &Sticky, deadline: Deadline) -> Result<(), StoreError> {
+    fn remember(
+        &self,
+        scope: &Scope,
+        sticky: &Sticky,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
         let _ = (scope, sticky, deadline);
         Ok(())
     }
@@ -180,7 +189,9 @@ pub enum StoreError {
     #[error("the addresses of this attachment changed while free ones were looked for")]
     Changed,
     /// Names that are listed as free are refused as taken.
-    #[error("the mount at {path} returns stale directory entries: addresses it lists as free could not be created for {waited}")]
+    #[error(
+        "the mount at {path} returns stale directory entries: addresses it lists as free could not be created for {waited}"
+    )]
     OldView {
         /// The scope.
         path: PathBuf,
@@ -272,13 +283,17 @@ pub enum StoreError {
         found: String,
     },
     /// Names that differ only in capital letters are one name on this filesystem.
-    #[error("the filesystem ignores case, so two scopes, networks or nodes could share a name: {path}")]
+    #[error(
+        "the filesystem ignores case, so two scopes, networks or nodes could share a name: {path}"
+    )]
     FoldsCase {
         /// The data directory.
         path: PathBuf,
     },
     /// Another machine uses the same node name.
-    #[error("another machine uses the node name {node}: {path} has the machine-id {theirs}, and this machine has {ours}")]
+    #[error(
+        "another machine uses the node name {node}: {path} has the machine-id {theirs}, and this machine has {ours}"
+    )]
     SecondMachine {
         /// The name.
         node: String,
@@ -290,7 +305,9 @@ pub enum StoreError {
         ours: String,
     },
     /// The node had another name when it got the addresses that a DEL must free.
-    #[error("nothing was released: {attachment} got its addresses under the node name {earlier}, and this node is now named {node}")]
+    #[error(
+        "nothing was released: {attachment} got its addresses under the node name {earlier}, and this node is now named {node}"
+    )]
     Renamed {
         /// The attachment under the earlier name.
         attachment: String,
@@ -362,7 +379,9 @@ pub enum StoreError {
         hint: String,
     },
     /// No node names the store, which machines share.
-    #[error("only the network configuration names this store, and machines share its filesystem: {path}")]
+    #[error(
+        "only the network configuration names this store, and machines share its filesystem: {path}"
+    )]
     Unnamed {
         /// The data directory.
         path: PathBuf,
@@ -396,7 +415,11 @@ impl StoreError {
     pub fn is_of_one_record(&self) -> bool {
         matches!(
             self,
-            Self::Damaged { .. } | Self::DamagedObject { .. } | Self::Newer { .. } | Self::Io { .. } | Self::SecondMachine { .. }
+            Self::Damaged { .. }
+                | Self::DamagedObject { .. }
+                | Self::Newer { .. }
+                | Self::Io { .. }
+                | Self::SecondMachine { .. }
         )
     }
 }

@@ -13,7 +13,9 @@ const LONGEST: usize = 180;
 pub(crate) fn escape(id: &str) -> String {
     let mut name = String::with_capacity(id.len());
     for (at, byte) in id.bytes().enumerate() {
-        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b':') || (byte == b'.' && 0 < at);
+        let plain = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'_' | b'-' | b':')
+            || (byte == b'.' && 0 < at);
         if plain {
             name.push(char::from(byte));
         } else {
@@ -58,7 +60,10 @@ pub(crate) fn decode_path(text: &str) -> OsString {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
-        let escaped = after.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = after
+            .get(..2)
+            .filter(|_| first == b'%')
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);

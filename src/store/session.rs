@@ -18,13 +18,23 @@ pub trait Session {
     ///
     /// # Errors
     /// The store cannot be read.
-    fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError>;
+    fn holdings_of_pod(
+        &self,
+        network: &NetworkName,
+        pod: &PodRef,
+        ifname: &IfName,
+    ) -> Result<Vec<Allocation>, StoreError>;
 
     /// Claims the lowest free candidate. The claim is durable when the call returns.
     ///
     /// # Errors
     /// No address was claimed, unless the error says so.
-    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError>;
+    fn claim(
+        &mut self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        record: &Record,
+    ) -> Result<Claim, StoreError>;
 
     /// Returns the maximum number of addresses for one call of [`Self::claim_all`] or
     /// [`Self::release_all`]. These addresses share the steps that make them durable.
@@ -39,7 +49,12 @@ pub trait Session {
     /// # Errors
     /// The addresses in `made` may not be durable. No other address was claimed, unless the error
     /// says so.
-    fn claim_all(&mut self, scope: &Scope, wanted: &[Wanted<'_>], made: &mut Vec<Allocation>) -> Result<Option<usize>, StoreError> {
+    fn claim_all(
+        &mut self,
+        scope: &Scope,
+        wanted: &[Wanted<'_>],
+        made: &mut Vec<Allocation>,
+    ) -> Result<Option<usize>, StoreError> {
         for (number, wanted) in wanted.iter().enumerate() {
             match claim_one(self, scope, wanted)? {
                 Claim::Claimed(allocation) => made.push(allocation),
@@ -115,7 +130,11 @@ pub struct Wanted<'a> {
 }
 
 /// Claims from the first offer that has room.
-pub(super) fn claim_one<S: Session + ?Sized>(session: &mut S, scope: &Scope, wanted: &Wanted<'_>) -> Result<Claim, StoreError> {
+pub(super) fn claim_one<S: Session + ?Sized>(
+    session: &mut S,
+    scope: &Scope,
+    wanted: &Wanted<'_>,
+) -> Result<Claim, StoreError> {
     for (candidates, record) in &wanted.offers {
         if let claimed @ Claim::Claimed(_) = session.claim(scope, candidates, record)? {
             return Ok(claimed);

@@ -60,7 +60,12 @@ pub trait Upkeep: Store {
     ///
     /// # Errors
     /// Some records may still be held. The call may be repeated.
-    fn take_over(&self, node_uid: &str, is_left_behind: IsLeftBehind<'_>, deadline: Deadline) -> Result<TakenOver, StoreError> {
+    fn take_over(
+        &self,
+        node_uid: &str,
+        is_left_behind: IsLeftBehind<'_>,
+        deadline: Deadline,
+    ) -> Result<TakenOver, StoreError> {
         let _ = (node_uid, is_left_behind, deadline);
         Ok(TakenOver::default())
     }
@@ -69,19 +74,33 @@ pub trait Upkeep: Store {
     ///
     /// # Errors
     /// There is no store, it cannot be read, or it has a newer format.
-    fn verify(&self, extent: Extent, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError>;
+    fn verify(
+        &self,
+        extent: Extent,
+        is_alive: IsAlive<'_>,
+        deadline: Deadline,
+    ) -> Result<Verified, StoreError>;
 
     /// Returns what killed or abandoned calls of the node that the store acts for have left behind.
     ///
     /// # Errors
     /// The store cannot tell.
-    fn orphans(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError>;
+    fn orphans(
+        &self,
+        is_alive: IsAlive<'_>,
+        deadline: Deadline,
+    ) -> Result<Vec<Finding>, StoreError>;
 
     /// Repairs one finding, after another check.
     ///
     /// # Errors
     /// The problem still exists. The call may be repeated.
-    fn repair(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError>;
+    fn repair(
+        &self,
+        finding: &Finding,
+        is_alive: IsAlive<'_>,
+        deadline: Deadline,
+    ) -> Result<Repaired, StoreError>;
 
     /// Removes what is kept for names under which no address is held any more. Without this, each
     /// network and scope that ever existed would leave something behind. Returns how much was

@@ -37,7 +37,10 @@ fn check_says(ended: &Ended, words: &[&str]) {
         assert!(ended.details().contains(word), "{word}: {ended:?}");
     }
     for words in ["not found", "no such file or directory"] {
-        assert!(!ended.stdout.to_lowercase().contains(words), "runtimes take these words for success: {ended:?}");
+        assert!(
+            !ended.stdout.to_lowercase().contains(words),
+            "runtimes take these words for success: {ended:?}"
+        );
     }
 }
 
@@ -63,7 +66,11 @@ fn check_add_beside(disk: &Mounted, bytes: usize, spare: usize) -> bool {
     disk.verb("DEL", "c1", RANGE).succeeded();
     assert_eq!(disk.list().trim(), "[]");
     disk.make_room();
-    assert_eq!(disk.verb("ADD", "c3", RANGE).addresses(), ["10.1.2.1"], "{spare}: with room it goes on");
+    assert_eq!(
+        disk.verb("ADD", "c3", RANGE).addresses(),
+        ["10.1.2.1"],
+        "{spare}: with room it goes on"
+    );
     disk.verb("DEL", "c3", RANGE).succeeded();
     done
 }
@@ -93,7 +100,10 @@ fn a_store_that_cannot_be_made_for_want_of_room_is_made_when_there_is_some() {
         // Where a network names the directory, an ADD makes the store.
         std::fs::remove_dir_all(disk.path("store")).unwrap();
         let sandbox = &disk.sandbox;
-        sandbox.write("flat.conf", &serde_json::json!({"node_name": "n1", "allowed_paths": [sandbox.root]}).to_string());
+        sandbox.write(
+            "flat.conf",
+            &serde_json::json!({"node_name": "n1", "allowed_paths": [sandbox.root]}).to_string(),
+        );
         let ipam = format!(r#"{RANGE},"data_dir":"{}""#, sandbox.path("disk/store").display());
         let mut failed = 0;
         for spare in 0..24 {
@@ -130,7 +140,11 @@ fn on_a_full_disk_a_full_range_is_exhausted_and_what_a_del_frees_is_given_again(
     assert!(disk.files().contains(&"scopes/@/full".to_owned()));
     let held = disk.list();
     disk.fill(4096, 0);
-    assert_eq!(disk.verb("ADD", "more", two_shards).code(), 100, "said without a hint that can be written");
+    assert_eq!(
+        disk.verb("ADD", "more", two_shards).code(),
+        100,
+        "said without a hint that can be written"
+    );
     disk.verb("DEL", "c0", two_shards).succeeded();
     disk.make_room();
     assert_eq!(disk.verb("ADD", "c0", two_shards).addresses(), ["10.1.2.254"]);
@@ -144,7 +158,12 @@ fn on_a_read_only_disk_what_would_write_says_so_and_all_else_works() {
     disk.verb("ADD", "c1", RANGE).succeeded();
     let (held, files) = (disk.list(), disk.files());
     disk.remount("ro");
-    let says_so = |verb, container| check_says(&disk.verb(verb, container, RANGE), &["/disk/store", "read-only", "remount the filesystem"]);
+    let says_so = |verb, container| {
+        check_says(
+            &disk.verb(verb, container, RANGE),
+            &["/disk/store", "read-only", "remount the filesystem"],
+        )
+    };
     says_so("ADD", "c2");
     says_so("STATUS", "c1");
     assert_eq!(disk.verb("ADD", "c1", RANGE).addresses(), ["10.1.2.1"]);

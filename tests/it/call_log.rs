@@ -29,7 +29,12 @@ impl Logged {
     /// As containerd and Multus name a pod.
     fn call(&self, verb: &str) -> Call {
         let mut call = self.sandbox.call(verb);
-        call.set("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID={UID}"));
+        call.set(
+            "CNI_ARGS",
+            format!(
+                "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID={UID}"
+            ),
+        );
         call.stdin(configuration(RANGE));
         call
     }
@@ -60,15 +65,23 @@ fn one_line_for_each_call_says_whom_it_was_about_what_came_of_it_and_when() {
         let line = &lines[0];
         let about = format!("verb={verb} ");
         assert!(
-            is_found(line) && [level, &about, words, "container=abc123 interface=net1 network="].iter().all(|part| line.contains(part)),
+            is_found(line)
+                && [level, &about, words, "container=abc123 interface=net1 network="]
+                    .iter()
+                    .all(|part| line.contains(part)),
             "{line}"
         );
     }
     // A runtime's own mistake is found by the pod, too.
     let mut wrong = logged.call("ADD");
-    wrong.stdin(configuration(r#""range":"10.1.2.0/24","addresses":[{"address":"10.1.2.255/24"}]"#));
+    wrong
+        .stdin(configuration(r#""range":"10.1.2.0/24","addresses":[{"address":"10.1.2.255/24"}]"#));
     let lines = logged.lines_of(&mut wrong);
-    assert!(lines.iter().all(|line| is_found(line)) && lines.last().is_some_and(|line| line.contains("code=101")), "{lines:#?}");
+    assert!(
+        lines.iter().all(|line| is_found(line))
+            && lines.last().is_some_and(|line| line.contains("code=101")),
+        "{lines:#?}"
+    );
 }
 
 /// Cause: /var/log/hereabouts, which the documents name, is on no node before the
@@ -79,7 +92,10 @@ fn the_directory_of_the_log_is_made_where_it_alone_is_missing() {
     for (file, is_written) in [("logs/calls.log", true), ("no/such/calls.log", false)] {
         let flat = std::fs::read_to_string(logged.sandbox.path("flat.conf")).unwrap();
         let log = logged.sandbox.path(file);
-        logged.sandbox.write("flat.conf", &flat.replace(&logged.log.display().to_string(), &log.display().to_string()));
+        logged.sandbox.write(
+            "flat.conf",
+            &flat.replace(&logged.log.display().to_string(), &log.display().to_string()),
+        );
         logged.log = log;
         let ended = logged.call("ADD").run();
         assert_eq!(logged.log.exists(), is_written, "{file}");
@@ -96,20 +112,33 @@ fn what_held_nothing_and_what_only_asked_is_there_for_who_looks_closely() {
     }
     let last = |verb: &str| {
         let mut call = logged.call(verb);
-        call.stdin(configuration(RANGE).replace("1.0.0", "1.1.0").replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1));
+        call.stdin(configuration(RANGE).replace("1.0.0", "1.1.0").replacen(
+            '{',
+            r#"{"cni.dev/valid-attachments":[],"#,
+            1,
+        ));
         logged.lines_of(&mut call).pop().unwrap_or_default()
     };
     for verb in ["DEL", "STATUS", "GC"] {
         let line = last(verb);
         let words = format!("verb={verb} ");
-        assert!(line.contains(" DEBUG ") && line.contains(&words) && line.contains(r#"addresses="none" code=0 time="#), "{verb}: {line}");
+        assert!(
+            line.contains(" DEBUG ")
+                && line.contains(&words)
+                && line.contains(r#"addresses="none" code=0 time="#),
+            "{verb}: {line}"
+        );
     }
     let quiet = Logged::at("verbose");
     quiet.call("ADD").run().succeeded();
     quiet.call("DEL").run().succeeded();
     for verb in ["STATUS", "GC"] {
         let mut call = quiet.call(verb);
-        call.stdin(configuration(RANGE).replace("1.0.0", "1.1.0").replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1));
+        call.stdin(configuration(RANGE).replace("1.0.0", "1.1.0").replacen(
+            '{',
+            r#"{"cni.dev/valid-attachments":[],"#,
+            1,
+        ));
         assert_eq!(quiet.lines_of(&mut call), [""; 0], "{verb}");
     }
 }
@@ -121,5 +150,9 @@ fn arguments_that_are_no_arguments_leave_the_pod_out() {
     let mut call = logged.call("DEL");
     call.set("CNI_ARGS", "K8S_POD_NAME=a=b=c");
     let lines = logged.lines_of(&mut call);
-    assert!(lines.iter().all(|line| line.contains("verb=DEL") && !line.contains("pod=")) && !lines.is_empty(), "{lines:#?}");
+    assert!(
+        lines.iter().all(|line| line.contains("verb=DEL") && !line.contains("pod="))
+            && !lines.is_empty(),
+        "{lines:#?}"
+    );
 }

@@ -12,7 +12,10 @@ use std::process::Command;
 use std::time::Duration;
 
 fn store(sandbox: &Sandbox, folds_case: bool) -> FileStore<FaultyDisk> {
-    FileStore::on(FaultyDisk::new(sandbox.store(), Faults { folds_case, ..Faults::default() }), host("n1"))
+    FileStore::on(
+        FaultyDisk::new(sandbox.store(), Faults { folds_case, ..Faults::default() }),
+        host("n1"),
+    )
 }
 
 fn claim(store: &dyn Store, scope: &str, container: &str) -> Result<Claim, StoreError> {
@@ -36,7 +39,10 @@ fn no_store_is_made_where_capital_letters_are_no_difference() {
     let found = store(&sandbox, true);
     assert!(matches!(claim(&found, "blue", "c2"), Ok(Claim::Claimed(_))));
     for (scope, container) in [("Blue", "c3"), ("green", "C3")] {
-        assert!(matches!(claim(&found, scope, container), Err(StoreError::FoldsCase { .. })), "{scope} {container}");
+        assert!(
+            matches!(claim(&found, scope, container), Err(StoreError::FoldsCase { .. })),
+            "{scope} {container}"
+        );
     }
     assert!(matches!(found.ready(), Err(StoreError::FoldsCase { .. })));
     assert!(found.open(Access::Release, Deadline::after(Duration::from_secs(20))).is_ok());
@@ -57,7 +63,10 @@ fn a_real_filesystem_that_folds_case_is_refused_by_the_executable() {
         assert!(done.status.success(), "{program}: {done:?}");
     };
     run("mkntfs", &["-q".as_ref(), "-F".as_ref(), "-Q".as_ref(), image.as_os_str()]);
-    run("lowntfs-3g", &["-o".as_ref(), "ignore_case".as_ref(), image.as_os_str(), place.as_os_str()]);
+    run(
+        "lowntfs-3g",
+        &["-o".as_ref(), "ignore_case".as_ref(), image.as_os_str(), place.as_os_str()],
+    );
     let store = place.join("store");
     let refused = sandbox.command(&["store", "init", store.to_str().unwrap()]);
     let left = store.join("format").exists();

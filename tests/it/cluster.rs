@@ -7,12 +7,18 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 fn script(args: &[&str]) -> Output {
-    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/cluster")).args(args).stdin(Stdio::null()).output().unwrap()
+    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/cluster"))
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 /// One of a test's own, without what `deploy/` says.
 fn bare() -> Option<Cluster> {
-    Cluster::own(Options { deploy: false, ..Options::default() }).map_err(|reason| skipped!("{reason}")).ok()
+    Cluster::own(Options { deploy: false, ..Options::default() })
+        .map_err(|reason| skipped!("{reason}"))
+        .ok()
 }
 
 fn answers(cluster: &Cluster) -> bool {
@@ -29,7 +35,10 @@ fn the_shared_cluster_is_one() {
     assert_eq!(cluster.directory(), Cluster::shared().unwrap().directory());
     // What is there already is not started again.
     let again = script(&["up", "--directory", cluster.directory().to_str().unwrap()]);
-    assert_eq!(String::from_utf8(again.stdout).unwrap().trim(), cluster.kubeconfig().to_str().unwrap());
+    assert_eq!(
+        String::from_utf8(again.stdout).unwrap().trim(),
+        cluster.kubeconfig().to_str().unwrap()
+    );
     assert!(String::from_utf8_lossy(&again.stderr).contains("runs already"), "{:?}", again.stderr);
 }
 
@@ -41,7 +50,14 @@ fn each_kubeconfig_is_somebody() {
     };
     for (user, may) in [("admin", "yes"), ("admin-certificate", "yes"), ("nobody", "no")] {
         let kubeconfig = cluster.kubeconfig_of(user);
-        let output = cluster.kubectl(&["--kubeconfig", kubeconfig.to_str().unwrap(), "auth", "can-i", "delete", "secrets"]);
+        let output = cluster.kubectl(&[
+            "--kubeconfig",
+            kubeconfig.to_str().unwrap(),
+            "auth",
+            "can-i",
+            "delete",
+            "secrets",
+        ]);
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), may, "{user}: {output:?}");
     }
     let token = cluster.text(&["create", "token", "default"]);
@@ -54,7 +70,9 @@ fn killed_servers_come_back_with_what_they_had() {
     let Some(cluster) = bare() else { return };
     let kubeconfig = std::fs::read(cluster.kubeconfig()).unwrap();
     let directory = cluster.directory().to_str().unwrap();
-    for (server, file, value) in [(Server::ApiServer, "apiserver.pid", "1"), (Server::Etcd, "etcd.pid", "2")] {
+    for (server, file, value) in
+        [(Server::ApiServer, "apiserver.pid", "1"), (Server::Etcd, "etcd.pid", "2")]
+    {
         let file = cluster.directory().join(file);
         cluster.text(&["create", "configmap", &format!("c{value}")]);
         cluster.kill(server);
@@ -63,8 +81,16 @@ fn killed_servers_come_back_with_what_they_had() {
         assert_eq!(status.status.code(), Some(1), "{status:?}");
         // Another process has its id by now, even one that is started with the
         // same words: it is not the server, and lives on.
-        let words = [format!("--data-dir={directory}/etcd"), format!("--tls-cert-file={directory}/pki/apiserver.crt")];
-        let mut other = Command::new("sh").args(["-c", "read line; :"]).args(words).stdin(Stdio::piped()).spawn().unwrap();
+        let words = [
+            format!("--data-dir={directory}/etcd"),
+            format!("--tls-cert-file={directory}/pki/apiserver.crt"),
+        ];
+        let mut other = Command::new("sh")
+            .args(["-c", "read line; :"])
+            .args(words)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
         std::fs::write(file, other.id().to_string()).unwrap();
         cluster.start(server);
         assert_eq!(other.try_wait().unwrap(), None, "{server:?}: the wrong process was killed");
@@ -83,7 +109,10 @@ fn an_older_state_of_etcd_can_be_restored() {
     cluster.text(&["create", "configmap", "after"]);
     cluster.restore();
     let names = cluster.text(&["get", "configmap", "-o", "name"]);
-    assert_eq!(names.lines().filter(|name| !name.contains("kube-root")).collect::<Vec<_>>(), ["configmap/before"]);
+    assert_eq!(
+        names.lines().filter(|name| !name.contains("kube-root")).collect::<Vec<_>>(),
+        ["configmap/before"]
+    );
 }
 
 #[test]
@@ -113,11 +142,13 @@ fn what_a_dead_process_left_is_taken_down() {
     let left = cluster.directory().with_file_name(format!("{}-0", dead.id()));
     let up = script(&["up", "--no-deploy", "--directory", left.to_str().unwrap()]);
     assert!(up.status.success(), "{up:?}");
-    let processes = ["etcd", "apiserver"].map(|server| std::fs::read_to_string(left.join(format!("{server}.pid"))).unwrap());
+    let processes = ["etcd", "apiserver"]
+        .map(|server| std::fs::read_to_string(left.join(format!("{server}.pid"))).unwrap());
     end_left_overs();
     assert!(!left.exists());
     for process in processes {
-        let line = std::fs::read_to_string(Path::new("/proc").join(process.trim()).join("cmdline")).unwrap_or_default();
+        let line = std::fs::read_to_string(Path::new("/proc").join(process.trim()).join("cmdline"))
+            .unwrap_or_default();
         assert!(!line.contains(left.to_str().unwrap()), "{line}");
     }
     assert!(answers(&cluster), "the one of a living process went with it");
@@ -131,7 +162,14 @@ fn what_is_no_cluster_is_left_alone() {
     assert!(down.status.success() && sandbox.path("flat.conf").exists(), "{down:?}");
     assert_eq!(script(&["status", "--directory", directory]).status.code(), Some(1));
     assert_eq!(script(&["start", "etcd", "--directory", directory]).status.code(), Some(1));
-    for wrong in [&["upp"][..], &[], &["up", "now"], &["stop", "kubelet"], &["up", "--fast"], &["up", "--etcd-quota-bytes", "4G"]] {
+    for wrong in [
+        &["upp"][..],
+        &[],
+        &["up", "now"],
+        &["stop", "kubelet"],
+        &["up", "--fast"],
+        &["up", "--etcd-quota-bytes", "4G"],
+    ] {
         assert_eq!(script(wrong).status.code(), Some(2), "{wrong:?}");
     }
 }

@@ -17,7 +17,13 @@ const POD: &str = "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.add("c1", RANGE).succeeded();
-    sandbox.call("ADD").set("CNI_CONTAINERID", "c2").set("CNI_ARGS", POD).stdin(configuration(RANGE)).run().succeeded();
+    sandbox
+        .call("ADD")
+        .set("CNI_CONTAINERID", "c2")
+        .set("CNI_ARGS", POD)
+        .stdin(configuration(RANGE))
+        .run()
+        .succeeded();
     sandbox
 }
 
@@ -25,14 +31,23 @@ fn sandbox() -> Sandbox {
 fn without_arguments_it_says_what_it_is_and_how_to_use_it() {
     let ended = Call::bare().run();
     assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), ""));
-    assert!(ended.stderr.contains("CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"));
+    assert!(ended.stderr.contains(
+        "CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"
+    ));
     assert!(ended.stderr.contains("Usage:"));
 }
 
 #[test]
 fn wrong_usage_ends_with_2_and_help_with_0() {
     let sandbox = Sandbox::new();
-    for args in [&["lst"][..], &["list", "--nod", "x"], &["show"], &["show", "10.0.0"], &["release"], &["list", "--node", "a/b"]] {
+    for args in [
+        &["lst"][..],
+        &["list", "--nod", "x"],
+        &["show"],
+        &["show", "10.0.0"],
+        &["release"],
+        &["list", "--node", "a/b"],
+    ] {
         let ended = sandbox.command(args);
         assert_eq!((ended.status, ended.stdout.as_str()), (Some(2), ""), "{args:?}");
         assert!(ended.stderr.contains("error:"), "{ended:?}");
@@ -58,13 +73,20 @@ fn wrong_usage_ends_with_2_and_help_with_0() {
 fn list_shows_who_holds_what_and_says_which_store_it_read() {
     let sandbox = sandbox();
     let ended = sandbox.command(&["list"]);
-    let lines: Vec<Vec<&str>> = ended.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let lines: Vec<Vec<&str>> =
+        ended.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["ADDRESS", "NETWORK", "POD", "INTERFACE", "CONTAINER", "NODE", "SINCE"]);
     assert_eq!(lines[1][..6], ["10.1.2.2/24", "net1", "-", "net1", "c1", "n1"]);
     assert_eq!(lines[2][..6], ["10.1.2.3/24", "net1", "default/web-0", "net1", "c2", "n1"]);
     let named = match sandbox.cluster {
-        None => format!("store: {} ({}.data_dir)", sandbox.store().display(), sandbox.path("flat.conf").display()),
-        Some(cluster) => format!("store: {} ({})", cluster.server(), cluster.kubeconfig().display()),
+        None => format!(
+            "store: {} ({}.data_dir)",
+            sandbox.store().display(),
+            sandbox.path("flat.conf").display()
+        ),
+        Some(cluster) => {
+            format!("store: {} ({})", cluster.server(), cluster.kubeconfig().display())
+        }
     };
     assert_eq!(ended.stderr.trim(), named);
 }
@@ -72,7 +94,9 @@ fn list_shows_who_holds_what_and_says_which_store_it_read() {
 #[test]
 fn list_filters_by_network_node_and_pod() {
     let sandbox = sandbox();
-    let count = |args: &[&str]| sandbox.command(&[&["list"][..], args].concat()).stdout.lines().skip(1).count();
+    let count = |args: &[&str]| {
+        sandbox.command(&[&["list"][..], args].concat()).stdout.lines().skip(1).count()
+    };
     assert_eq!(count(&["--network", "net1"]), 2);
     assert_eq!(count(&["--network", "net2"]), 0);
     assert_eq!(count(&["--node", "n1"]), 2);
@@ -89,7 +113,10 @@ fn json_lists_are_for_programs() {
     let sandbox = sandbox();
     let records = sandbox.list();
     assert_eq!(records.len(), 2);
-    assert_eq!(records[1]["pod"], serde_json::json!({"namespace": "default", "name": "web-0", "uid": "u1"}));
+    assert_eq!(
+        records[1]["pod"],
+        serde_json::json!({"namespace": "default", "name": "web-0", "uid": "u1"})
+    );
     assert_eq!(records[1]["address"], "10.1.2.3");
     assert_eq!(Sandbox::new().command(&["list", "-o", "json"]).stdout, "[]\n");
 }
@@ -107,12 +134,20 @@ fn show_tells_all_of_one_address_and_fails_for_a_free_one() {
 #[test]
 fn usage_counts_held_free_and_excluded() {
     let sandbox = sandbox();
-    let file = sandbox.write("net.json", &configuration(r#""range":"10.1.2.0/24","gateway":"10.1.2.1","exclude":["10.1.2.128/25"]"#));
+    let file = sandbox.write(
+        "net.json",
+        &configuration(r#""range":"10.1.2.0/24","gateway":"10.1.2.1","exclude":["10.1.2.128/25"]"#),
+    );
     let ended = sandbox.command(&["usage", file.to_str().unwrap(), "-o", "json"]);
     let rows: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     let row = &rows[0];
     assert_eq!(
-        (row["held"].as_u64(), row["free"].as_u64(), row["excluded"].as_u64(), row["total"].as_u64()),
+        (
+            row["held"].as_u64(),
+            row["free"].as_u64(),
+            row["excluded"].as_u64(),
+            row["total"].as_u64()
+        ),
         (Some(2), Some(124), Some(128), Some(254))
     );
 }
@@ -120,9 +155,13 @@ fn usage_counts_held_free_and_excluded() {
 #[test]
 fn usage_says_where_there_is_no_range_to_count() {
     let sandbox = sandbox();
-    let file = sandbox.write("net.json", &configuration(r#""addresses":[{"address":"10.9.9.9/24"}]"#));
+    let file =
+        sandbox.write("net.json", &configuration(r#""addresses":[{"address":"10.9.9.9/24"}]"#));
     let ended = sandbox.command(&["usage", file.to_str().unwrap()]);
-    assert!(ended.succeeded().stdout.is_empty() && ended.stderr.contains("net1 has no ranges to count"), "{ended:?}");
+    assert!(
+        ended.succeeded().stdout.is_empty() && ended.stderr.contains("net1 has no ranges to count"),
+        "{ended:?}"
+    );
     let ended = sandbox.command(&["usage", file.to_str().unwrap(), "-o", "json"]);
     assert_eq!(ended.succeeded().stdout, "[]\n");
 }
@@ -134,7 +173,10 @@ fn release_needs_yes_without_a_terminal_and_frees_then() {
     assert_eq!(ended.status, Some(2));
     assert!(ended.stderr.contains("--yes"), "{ended:?}");
     assert_eq!(sandbox.held().len(), 2);
-    assert_eq!(sandbox.command(&["release", "10.1.2.2", "--yes"]).succeeded().stdout, "released 10.1.2.2\n");
+    assert_eq!(
+        sandbox.command(&["release", "10.1.2.2", "--yes"]).succeeded().stdout,
+        "released 10.1.2.2\n"
+    );
     sandbox.command(&["release", "--pod", "default/web-0", "--yes"]).succeeded();
     assert!(sandbox.held().is_empty());
     assert_eq!(sandbox.command(&["release", "--container", "c1", "--yes"]).status, Some(1));
@@ -159,11 +201,20 @@ fn config_check_tells_every_mistake_with_its_path() {
     let file = sandbox.write("bad.json", &configuration(ipam));
     let ended = sandbox.command(&["config", "check", file.to_str().unwrap()]);
     assert_eq!(ended.status, Some(1));
-    let mistakes: Vec<&str> = ended.stdout.lines().filter_map(|line| line.trim().strip_prefix("mistake: ")).collect();
-    let paths: Vec<&str> = mistakes.iter().map(|mistake| mistake.split(": ").next().unwrap()).collect();
+    let mistakes: Vec<&str> =
+        ended.stdout.lines().filter_map(|line| line.trim().strip_prefix("mistake: ")).collect();
+    let paths: Vec<&str> =
+        mistakes.iter().map(|mistake| mistake.split(": ").next().unwrap()).collect();
     assert_eq!(
         paths,
-        ["ipam.log_level", "ipam.gatway", "ipam.range", "ipam.exclude[0]", "ipam.routes[0].dst", "ipam.routes[1]"],
+        [
+            "ipam.log_level",
+            "ipam.gatway",
+            "ipam.range",
+            "ipam.exclude[0]",
+            "ipam.routes[0].dst",
+            "ipam.routes[1]"
+        ],
         "{mistakes:#?}"
     );
 }
@@ -174,7 +225,9 @@ fn config_check_shows_what_would_be_allocated_from() {
     let file = sandbox.write("good.json", &configuration(RANGE));
     let ended = sandbox.command(&["config", "check", file.to_str().unwrap()]);
     assert!(
-        ended.succeeded().stdout.contains("one address from: 10.1.2.1-10.1.2.254 in 10.1.2.0/24 (253 addresses, gateway 10.1.2.1)"),
+        ended.succeeded().stdout.contains(
+            "one address from: 10.1.2.1-10.1.2.254 in 10.1.2.0/24 (253 addresses, gateway 10.1.2.1)"
+        ),
         "{}",
         ended.stdout
     );
@@ -186,7 +239,8 @@ fn config_check_notes_ranges_without_addresses_and_excludes_without_effect() {
     let notes = |ipam: &str| {
         let file = sandbox.write("net.json", &configuration(ipam));
         let ended = sandbox.command(&["config", "check", file.to_str().unwrap()]);
-        let lines = ended.succeeded().stdout.lines().filter_map(|line| line.strip_prefix("  note: "));
+        let lines =
+            ended.succeeded().stdout.lines().filter_map(|line| line.strip_prefix("  note: "));
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(
@@ -194,11 +248,20 @@ fn config_check_notes_ranges_without_addresses_and_excludes_without_effect() {
         ["no usable address in 10.1.2.1-10.1.2.2: every address is excluded or a gateway"]
     );
     let outside = r#""exclude":["10.1.3.0/25","10.1.3.0/25","10.1.2.8/29"]"#;
-    assert_eq!(notes(&format!(r#""range":"10.1.2.0/24",{outside}"#)), ["exclude is outside every range: 10.1.3.0-10.1.3.127"]);
+    assert_eq!(
+        notes(&format!(r#""range":"10.1.2.0/24",{outside}"#)),
+        ["exclude is outside every range: 10.1.3.0-10.1.3.127"]
+    );
     // It is of one range, and lies in the other.
-    let (one, other) = (format!(r#"{{"range":"10.1.2.0/24",{outside}}}"#), r#"{"range":"10.1.3.0/24"}"#);
-    assert_eq!(notes(&format!(r#""ipRanges":[{one},{other}]"#)), ["exclude is outside every range: 10.1.3.0-10.1.3.127"]);
-    assert!(notes(&format!(r#""ipRanges":[{{"range":"10.1.2.0/24"}},{other}],{outside}"#)).is_empty());
+    let (one, other) =
+        (format!(r#"{{"range":"10.1.2.0/24",{outside}}}"#), r#"{"range":"10.1.3.0/24"}"#);
+    assert_eq!(
+        notes(&format!(r#""ipRanges":[{one},{other}]"#)),
+        ["exclude is outside every range: 10.1.3.0-10.1.3.127"]
+    );
+    assert!(
+        notes(&format!(r#""ipRanges":[{{"range":"10.1.2.0/24"}},{other}],{outside}"#)).is_empty()
+    );
     for quiet in [
         r#""range":"10.1.2.0/24","exclude":["10.1.2.0/32","10.1.2.255/32"]"#,
         r#""range":"10.1.2.0/24","gateway":"10.1.2.1","range_start":"10.1.2.9""#,
@@ -212,13 +275,19 @@ fn config_check_notes_ranges_without_addresses_and_excludes_without_effect() {
 fn a_file_that_is_no_configuration_is_named() {
     let sandbox = Sandbox::new();
     let nad = r#"{"metadata":{"name":"n"},"spec":{"config":"{"}}"#;
-    for (content, words) in
-        [("", ": expected a NetworkAttachmentDefinition"), ("{", ": expected JSON"), (nad, ": spec.config: expected JSON")]
-    {
+    for (content, words) in [
+        ("", ": expected a NetworkAttachmentDefinition"),
+        ("{", ": expected JSON"),
+        (nad, ": spec.config: expected JSON"),
+    ] {
         let file = sandbox.write("net.json", content);
         for command in [&["config", "check"][..], &["usage"]] {
             let ended = sandbox.command(&[command, &[file.to_str().unwrap()]].concat());
-            assert!(ended.status == Some(1) && ended.stderr.contains(&format!("error: {}{words}", file.display())), "{ended:?}");
+            assert!(
+                ended.status == Some(1)
+                    && ended.stderr.contains(&format!("error: {}{words}", file.display())),
+                "{ended:?}"
+            );
         }
     }
 }
@@ -228,10 +297,20 @@ fn the_store_comes_from_data_dir_before_config_before_the_flat_file() {
     let sandbox = sandbox();
     let other = sandbox.path("other");
     let ended = sandbox.command(&["list", "--data-dir", other.to_str().unwrap()]);
-    assert!(ended.stderr.starts_with(&format!("store: {} (--data-dir)", other.display())), "{ended:?}");
+    assert!(
+        ended.stderr.starts_with(&format!("store: {} (--data-dir)", other.display())),
+        "{ended:?}"
+    );
     let config = sandbox.write("config.conf", &serde_json::json!({"data_dir": other}).to_string());
     let ended = sandbox.command(&["list", "--config", config.to_str().unwrap()]);
-    assert!(ended.stderr.starts_with(&format!("store: {} ({}.data_dir)", other.display(), config.display())), "{ended:?}");
+    assert!(
+        ended.stderr.starts_with(&format!(
+            "store: {} ({}.data_dir)",
+            other.display(),
+            config.display()
+        )),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -258,7 +337,13 @@ fn where_nothing_names_a_store_it_is_said_how_to() {
 #[test]
 fn completions_are_printed_for_every_shell() {
     for shell in ["bash", "zsh", "fish"] {
-        assert!(Sandbox::new().command(&["completions", shell]).succeeded().stdout.contains("hereabouts"));
+        assert!(
+            Sandbox::new()
+                .command(&["completions", shell])
+                .succeeded()
+                .stdout
+                .contains("hereabouts")
+        );
     }
 }
 
@@ -270,7 +355,14 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     call.args = vec!["list".to_owned()];
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    assert!(call.command().stdout(writer).stderr(std::process::Stdio::null()).status().unwrap().success());
+    assert!(
+        call.command()
+            .stdout(writer)
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 #[test]
@@ -280,6 +372,9 @@ fn an_output_that_takes_nothing_is_a_failure_that_says_so() {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let ended = sandbox.command_call(args).command().stdout(full).output().unwrap();
         let said = String::from_utf8_lossy(&ended.stderr);
-        assert!(ended.status.code() == Some(1) && said.contains("error: cannot write to stdout: "), "{args:?} {said}");
+        assert!(
+            ended.status.code() == Some(1) && said.contains("error: cannot write to stdout: "),
+            "{args:?} {said}"
+        );
     }
 }

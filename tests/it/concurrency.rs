@@ -22,7 +22,14 @@ const RANGE: &str = r#""range":"10.1.0.0/16""#;
 fn run_all(calls: &[Call], stdin: &str) -> Vec<String> {
     let mut children: Vec<_> = calls
         .iter()
-        .map(|call| call.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        .map(|call| {
+            call.command()
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
         .collect();
     for child in &mut children {
         child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
@@ -33,7 +40,9 @@ fn run_all(calls: &[Call], stdin: &str) -> Vec<String> {
             let output = child.wait_with_output().unwrap();
             let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
             // A call that failed is no answer, and fails the round.
-            document["ips"][0]["address"].as_str().map_or_else(|| document.to_string(), str::to_owned)
+            document["ips"][0]["address"]
+                .as_str()
+                .map_or_else(|| document.to_string(), str::to_owned)
         })
         .collect()
 }
@@ -45,7 +54,9 @@ fn lowest(count: u32) -> BTreeSet<String> {
 /// 64 attachments; whether they got the 64 lowest addresses, each once.
 fn distinct_holds() -> bool {
     let sandbox = Sandbox::new();
-    let calls: Vec<Call> = (0..64).map(|n| sandbox.call("ADD").set("CNI_CONTAINERID", format!("c{n}")).clone()).collect();
+    let calls: Vec<Call> = (0..64)
+        .map(|n| sandbox.call("ADD").set("CNI_CONTAINERID", format!("c{n}")).clone())
+        .collect();
     let answers: BTreeSet<_> = run_all(&calls, &configuration(RANGE)).into_iter().collect();
     if answers != lowest(64) {
         println!("answers: {answers:?}");
@@ -57,11 +68,20 @@ fn distinct_holds() -> bool {
 /// nothing is left over.
 fn one_answer_holds() -> bool {
     let sandbox = Sandbox::new();
-    let calls: Vec<Call> = (0..64).map(|n| sandbox.call("ADD").set("CNI_CONTAINERID", format!("c{}", n % 8)).clone()).collect();
+    let calls: Vec<Call> = (0..64)
+        .map(|n| sandbox.call("ADD").set("CNI_CONTAINERID", format!("c{}", n % 8)).clone())
+        .collect();
     let answers = run_all(&calls, &configuration(RANGE));
     let agree = (0..8).all(|c| (0..8).all(|n| answers[n * 8 + c] == answers[c]));
-    let orphan = sandbox.files().iter().filter(|path| path.contains("@tmp") || path.contains("@net1.")).count();
-    agree && answers.into_iter().collect::<BTreeSet<_>>() == lowest(8) && sandbox.held().len() == 8 && orphan == 8
+    let orphan = sandbox
+        .files()
+        .iter()
+        .filter(|path| path.contains("@tmp") || path.contains("@net1."))
+        .count();
+    agree
+        && answers.into_iter().collect::<BTreeSet<_>>() == lowest(8)
+        && sandbox.held().len() == 8
+        && orphan == 8
 }
 
 #[test]
@@ -85,7 +105,9 @@ fn processes_at_once_for_one_attachment_with_two_ranges_get_two_addresses() {
     let ranges = r#""ipRanges":[{"range":"10.1.0.0/16"},{"range":"10.2.0.0/16"}]"#;
     for _ in 0..10 {
         let sandbox = Sandbox::new();
-        let calls: Vec<Call> = (0..32).map(|n| sandbox.call("ADD").set("CNI_CONTAINERID", format!("c{}", n % 4)).clone()).collect();
+        let calls: Vec<Call> = (0..32)
+            .map(|n| sandbox.call("ADD").set("CNI_CONTAINERID", format!("c{}", n % 4)).clone())
+            .collect();
         let answers = run_all(&calls, &configuration(ranges));
         assert!((0..4).all(|c| (0..8).all(|n| answers[n * 4 + c] == answers[c])), "{answers:?}");
         assert_eq!(sandbox.held().len(), 8);
@@ -111,14 +133,19 @@ fn without_flock_one_attachment_gets_one_answer_in_50_rounds() {
 /// 64 claims at once through the library; how many different addresses.
 fn distinct_overwriting(sandbox: &Sandbox) -> usize {
     // The store is there before the storm: its making is not what is tested.
-    drop(FileStore::new(sandbox.store(), host("n1")).open(Access::Allocate, Deadline::after(Duration::from_secs(20))).unwrap());
+    drop(
+        FileStore::new(sandbox.store(), host("n1"))
+            .open(Access::Allocate, Deadline::after(Duration::from_secs(20)))
+            .unwrap(),
+    );
     let faults = Faults { no_locks: true, link_overwrites: true, ..Faults::default() };
     let claims: Vec<_> = (0..64)
         .map(|n| {
             let root = sandbox.store();
             std::thread::spawn(move || {
                 let store = FileStore::on(FaultyDisk::new(root, faults), host("n1"));
-                let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_secs(20))).ok()?;
+                let mut session =
+                    store.open(Access::Allocate, Deadline::after(Duration::from_secs(20))).ok()?;
                 let record = record("n1", &format!("c{n}"), None);
                 assert_eq!(record.attachment, attachment("n1", &format!("c{n}")));
                 match session.claim(&Scope::default(), &candidates("10.1.0.0/16"), &record).ok()? {
@@ -165,10 +192,19 @@ fn on_a_shared_filesystem_without_locks_one_attachment_gets_one_answer() {
     }
     for round in 0..50 {
         let sandbox = Sandbox::new();
-        drop(FileStore::new(sandbox.store(), host("n1")).open(Access::Allocate, Deadline::after(Duration::from_secs(20))).unwrap());
+        drop(
+            FileStore::new(sandbox.store(), host("n1"))
+                .open(Access::Allocate, Deadline::after(Duration::from_secs(20)))
+                .unwrap(),
+        );
         let answers = answers_on_a_shared_filesystem_without_locks(&sandbox);
-        let format: serde_json::Value = serde_json::from_slice(&std::fs::read(sandbox.store().join("format")).unwrap()).unwrap();
-        let _ = std::fs::remove_file(format!("/run/hereabouts/n1-{}.lock", format["id"].as_str().unwrap()));
+        let format: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(sandbox.store().join("format")).unwrap())
+                .unwrap();
+        let _ = std::fs::remove_file(format!(
+            "/run/hereabouts/n1-{}.lock",
+            format["id"].as_str().unwrap()
+        ));
         assert_eq!((answers.len(), sandbox.held().len()), (1, 1), "round {round}: {answers:?}");
     }
 }
@@ -181,8 +217,15 @@ fn processes_killed_midway_leave_no_address_with_two_holders_and_the_rest_finish
     for round in 0..10 {
         let mut children: Vec<_> = (0..32)
             .map(|n| {
-                let call = sandbox.call("ADD").set("CNI_CONTAINERID", format!("r{round}c{n}")).clone();
-                let mut child = call.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+                let call =
+                    sandbox.call("ADD").set("CNI_CONTAINERID", format!("r{round}c{n}")).clone();
+                let mut child = call
+                    .command()
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap();
                 child.stdin.take().unwrap().write_all(configuration(RANGE).as_bytes()).unwrap();
                 child
             })
@@ -199,7 +242,8 @@ fn processes_killed_midway_leave_no_address_with_two_holders_and_the_rest_finish
             }
         }
     }
-    let held: BTreeSet<String> = sandbox.held().into_iter().map(|address| format!("{address}/16")).collect();
+    let held: BTreeSet<String> =
+        sandbox.held().into_iter().map(|address| format!("{address}/16")).collect();
     assert!(printed.is_subset(&held), "a printed result is missing");
     println!("{} printed, {} held after 160 kills", printed.len(), held.len());
     // What was lost is found again: the made-up namespaces are not alive.

@@ -6,7 +6,8 @@ use hereabouts::addr::{AddrSet, Subnet};
 #[cfg(feature = "kube")]
 use hereabouts::environment::ProxyVariables;
 use hereabouts::ipam::{
-    Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName, Offer, Part, PodRef, Record, Scope, Slot, Source,
+    Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName, Offer, Part, PodRef,
+    Record, Scope, Slot, Source,
 };
 use hereabouts::plugin::add::allocate;
 use hereabouts::plugin::ask::Ask;
@@ -18,7 +19,11 @@ use hereabouts::store::{Access, Claim, Filter, Rehome, Release, Session, Store};
 use std::time::Duration;
 
 pub(crate) fn host(node: &str) -> NodeIdentity {
-    NodeIdentity { node: NodeName::parse(node).unwrap(), machine_id: Some(format!("machine of {node}")), boot_id: "today".to_owned() }
+    NodeIdentity {
+        node: NodeName::parse(node).unwrap(),
+        machine_id: Some(format!("machine of {node}")),
+        boot_id: "today".to_owned(),
+    }
 }
 
 pub(crate) fn attachment(node: &str, container: &str) -> Attachment {
@@ -33,7 +38,11 @@ pub(crate) fn attachment(node: &str, container: &str) -> Attachment {
 pub(crate) fn record(node: &str, container: &str, pod: Option<&str>) -> Record {
     Record {
         attachment: attachment(node, container),
-        pod: pod.map(|name| PodRef { namespace: "default".to_owned(), name: name.to_owned(), uid: None }),
+        pod: pod.map(|name| PodRef {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            uid: None,
+        }),
         netns: None,
         view: None,
         boot_id: "today".to_owned(),
@@ -53,7 +62,11 @@ pub(crate) fn open(store: &dyn Store) -> Box<dyn Session + '_> {
     store.open(Access::Allocate, Deadline::after(Duration::from_secs(120))).unwrap()
 }
 
-pub(crate) fn claim(session: &mut dyn Session, subnet: &str, record: &Record) -> Option<Allocation> {
+pub(crate) fn claim(
+    session: &mut dyn Session,
+    subnet: &str,
+    record: &Record,
+) -> Option<Allocation> {
     match session.claim(&Scope::default(), &candidates(subnet), record).unwrap() {
         Claim::Claimed(allocation) => Some(allocation),
         Claim::Full => None,
@@ -349,10 +362,11 @@ fn the_kubernetes_store_passes_the_list() {
     use hereabouts::api_client::client::Client;
     use hereabouts::ipam::AllocationOrder;
     use hereabouts::store::kube::KubeStore;
-    let cluster = match crate::support::cluster::Cluster::own(crate::support::cluster::Options::default()) {
-        Ok(cluster) => cluster,
-        Err(reason) => return skipped!("{reason}"),
-    };
+    let cluster =
+        match crate::support::cluster::Cluster::own(crate::support::cluster::Options::default()) {
+            Ok(cluster) => cluster,
+            Err(reason) => return skipped!("{reason}"),
+        };
     for (name, behavior) in LIST {
         println!("{name}");
         let sandbox = crate::support::sandbox::Sandbox::new();
@@ -368,7 +382,14 @@ fn the_file_store_leaves_no_file_when_all_is_freed() {
     let store = FileStore::new(sandbox.store(), host("n1"));
     let mut session = open(&store);
     let held: Vec<_> = (0..40)
-        .map(|n| claim(session.as_mut(), "10.0.0.0/24", &record("n1", &format!("c{n}"), Some(&format!("p{}", n % 7)))).unwrap())
+        .map(|n| {
+            claim(
+                session.as_mut(),
+                "10.0.0.0/24",
+                &record("n1", &format!("c{n}"), Some(&format!("p{}", n % 7))),
+            )
+            .unwrap()
+        })
         .collect();
     for allocation in held {
         session.release(&allocation).unwrap();

@@ -15,7 +15,8 @@ use std::process::Command;
 /// The keys of an `ipam` with so many ranges, of which an ADD gets one address
 /// each.
 fn ranges(count: usize) -> String {
-    let ranges: Vec<String> = (0..count).map(|number| format!(r#"{{"range":"10.{number}.0.0/24"}}"#)).collect();
+    let ranges: Vec<String> =
+        (0..count).map(|number| format!(r#"{{"range":"10.{number}.0.0/24"}}"#)).collect();
     format!(r#""ipRanges":[{}]"#, ranges.join(","))
 }
 
@@ -24,9 +25,17 @@ fn ranges(count: usize) -> String {
 fn state(sandbox: &Sandbox) -> BTreeMap<PathBuf, [i128; 6]> {
     fn walk(path: &Path, found: &mut BTreeMap<PathBuf, [i128; 6]>) {
         let Ok(seen) = path.symlink_metadata() else { return };
-        let time = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-        let (written, changed) = (time(seen.mtime(), seen.mtime_nsec()), time(seen.ctime(), seen.ctime_nsec()));
-        let kind = [i128::from(seen.ino()), i128::from(seen.mode()), i128::from(seen.nlink()), i128::from(seen.size())];
+        let time = |seconds: i64, nanoseconds: i64| {
+            i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+        };
+        let (written, changed) =
+            (time(seen.mtime(), seen.mtime_nsec()), time(seen.ctime(), seen.ctime_nsec()));
+        let kind = [
+            i128::from(seen.ino()),
+            i128::from(seen.mode()),
+            i128::from(seen.nlink()),
+            i128::from(seen.size()),
+        ];
         found.insert(path.to_owned(), [kind[0], kind[1], kind[2], kind[3], written, changed]);
         for entry in std::fs::read_dir(path).into_iter().flatten() {
             walk(&entry.unwrap().path(), found);
@@ -44,7 +53,10 @@ fn call(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> Call {
     call.set("CNI_CONTAINERID", container)
         .set("CNI_NETNS", format!("/proc/{}/ns/net", std::process::id()))
         .set("CNI_NETNS_OVERRIDE", "1")
-        .set("CNI_ARGS", format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={container};K8S_POD_UID=u"))
+        .set(
+            "CNI_ARGS",
+            format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={container};K8S_POD_UID=u"),
+        )
         .stdin(configuration(ipam));
     call
 }
@@ -67,7 +79,11 @@ fn syncs(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> usize {
 /// directories of the names. A third one is alone.
 #[test]
 fn what_makes_an_add_durable_is_shared_by_two_addresses() {
-    if !Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok_and(|ended| ended.status.success()) {
+    if !Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .output()
+        .is_ok_and(|ended| ended.status.success())
+    {
         skipped!("strace is missing or may not trace");
         return;
     }
@@ -83,7 +99,8 @@ fn what_makes_an_add_durable_is_shared_by_two_addresses() {
         assert_eq!(syncs, [add, count, count, 0], "{count} addresses");
     }
     // One directory of names is flushed once.
-    let (sandbox, ipam) = (Sandbox::new(), r#""ipRanges":[{"range":"10.0.0.0/28"},{"range":"10.0.0.16/28"}]"#);
+    let (sandbox, ipam) =
+        (Sandbox::new(), r#""ipRanges":[{"range":"10.0.0.0/28"},{"range":"10.0.0.16/28"}]"#);
     call(&sandbox, "ADD", "first", ipam).run().succeeded();
     assert_eq!(["ADD", "DEL"].map(|verb| syncs(&sandbox, verb, "second", ipam)), [4, 1]);
 }
@@ -99,7 +116,9 @@ fn traced(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str, kinds: &st
 /// How many flushes there were each time that the store's lock was held: from
 /// flock(2) to the closing of its descriptor, which is a high one.
 fn flushes_under_lock(calls: &[String]) -> Vec<usize> {
-    let descriptor = |line: &str, call: &str| line.split_once(call)?.1.split([',', ')']).next()?.parse::<u32>().ok();
+    let descriptor = |line: &str, call: &str| {
+        line.split_once(call)?.1.split([',', ')']).next()?.parse::<u32>().ok()
+    };
     let (mut held, mut counts) = (None, Vec::new());
     for line in calls {
         if let Some(lock) = descriptor(line, "flock(") {
@@ -119,13 +138,19 @@ fn flushes_under_lock(calls: &[String]) -> Vec<usize> {
 /// alone.
 #[test]
 fn an_add_of_sixteen_lets_others_in_after_two_and_costs_no_more_than_sixteen() {
-    if !Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok_and(|ended| ended.status.success()) {
+    if !Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .output()
+        .is_ok_and(|ended| ended.status.success())
+    {
         skipped!("strace is missing or may not trace");
         return;
     }
     let (sandbox, one, sixteen) = (Sandbox::new(), ranges(1), ranges(16));
     call(&sandbox, "ADD", "first", &sixteen).run().succeeded();
-    let locks = |verb: &str| flushes_under_lock(&traced(&sandbox, verb, "c16", &sixteen, "trace=flock,fsync,close"));
+    let locks = |verb: &str| {
+        flushes_under_lock(&traced(&sandbox, verb, "c16", &sixteen, "trace=flock,fsync,close"))
+    };
     assert_eq!(locks("ADD"), [3; 8]);
     assert_eq!(locks("DEL"), [2; 8]);
     for verb in ["ADD", "DEL"] {
@@ -142,7 +167,8 @@ fn an_add_of_sixteen_lets_others_in_after_two_and_costs_no_more_than_sixteen() {
 fn syncs_of_shared(overlay: &Overlay, verb: &str, container: &str) -> usize {
     let trace = overlay.sandbox.path("trace");
     let inside = overlay.inside();
-    let words: Vec<&str> = strace(&trace).into_iter().chain(inside.iter().map(String::as_str)).collect();
+    let words: Vec<&str> =
+        strace(&trace).into_iter().chain(inside.iter().map(String::as_str)).collect();
     overlay.verb(verb, container, &ranges(1)).run_under(&words).succeeded();
     std::fs::read_to_string(&trace).unwrap().lines().filter(|line| line.contains("sync(")).count()
 }
@@ -151,7 +177,10 @@ fn syncs_of_shared(overlay: &Overlay, verb: &str, container: &str) -> usize {
 /// `docs/store.md`, "What is assumed of the filesystem".
 #[test]
 fn a_filesystem_that_machines_share_costs_one_flush_more() {
-    let can_trace = Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok_and(|ended| ended.status.success());
+    let can_trace = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .output()
+        .is_ok_and(|ended| ended.status.success());
     let Some(shared) = Overlay::new().filter(|_| can_trace) else {
         skipped!("no strace, or no overlay can be mounted");
         return;
@@ -199,10 +228,17 @@ fn a_hint_is_written_by_a_node_that_has_no_directory_for_it() {
     let full = FileStore::new(sandbox.store(), conformance::host("n1"));
     for number in 0..6 {
         let record = conformance::record("n1", &format!("c{number}"), None);
-        assert!(conformance::claim(conformance::open(&full).as_mut(), "10.0.0.0/29", &record).is_some());
+        assert!(
+            conformance::claim(conformance::open(&full).as_mut(), "10.0.0.0/29", &record).is_some()
+        );
     }
-    let store = FileStore::new(sandbox.store(), NodeIdentity { machine_id: None, ..conformance::host("n2") });
+    let store = FileStore::new(
+        sandbox.store(),
+        NodeIdentity { machine_id: None, ..conformance::host("n2") },
+    );
     let record = conformance::record("n2", "late", None);
-    assert!(conformance::claim(conformance::open(&store).as_mut(), "10.0.0.0/29", &record).is_none());
+    assert!(
+        conformance::claim(conformance::open(&store).as_mut(), "10.0.0.0/29", &record).is_none()
+    );
     assert!(sandbox.files().contains(&"scopes/@/exhausted".to_owned()), "{:?}", sandbox.files());
 }

@@ -36,7 +36,9 @@ fn run(sandbox: &Sandbox, verb: &str, container: &str, living: Option<&Living>) 
 
 /// The debts as they stand.
 fn owed(sandbox: &Sandbox) -> Vec<Value> {
-    let read = |name: &String| serde_json::from_slice(&std::fs::read(sandbox.path("debts").join(name)).unwrap()).unwrap();
+    let read = |name: &String| {
+        serde_json::from_slice(&std::fs::read(sandbox.path("debts").join(name)).unwrap()).unwrap()
+    };
     files_below(&sandbox.path("debts")).iter().map(read).collect()
 }
 

@@ -8,17 +8,25 @@ use std::process::{Command, Stdio};
 const RANGE: &str = r#""range":"10.1.2.0/24","gateway":"10.1.2.1""#;
 
 fn pod_args(name: &str, uid: &str) -> String {
-    format!("IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME={name};K8S_POD_INFRA_CONTAINER_ID=;K8S_POD_UID={uid}")
+    format!(
+        "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME={name};K8S_POD_INFRA_CONTAINER_ID=;K8S_POD_UID={uid}"
+    )
 }
 
 fn add_pod(sandbox: &Sandbox, container: &str, args: &str, ipam: &str) -> Ended {
-    sandbox.call("ADD").set("CNI_CONTAINERID", container).set("CNI_ARGS", args).stdin(configuration(ipam)).run()
+    sandbox
+        .call("ADD")
+        .set("CNI_CONTAINERID", container)
+        .set("CNI_ARGS", args)
+        .stdin(configuration(ipam))
+        .run()
 }
 
 #[test]
 fn the_plugin_answers_to_the_types_hereabouts_and_whereabouts() {
     let sandbox = Sandbox::new();
-    let whereabouts = configuration(RANGE).replace(r#""type":"hereabouts""#, r#""type":"whereabouts""#);
+    let whereabouts =
+        configuration(RANGE).replace(r#""type":"hereabouts""#, r#""type":"whereabouts""#);
     assert_eq!(sandbox.call("ADD").stdin(whereabouts).run().addresses(), ["10.1.2.2"]);
 }
 
@@ -33,7 +41,8 @@ fn lowest_free_address_first() {
 }
 
 #[test]
-fn on_a_network_with_sticky_statefulset_a_pod_whose_name_ends_in_a_number_gets_the_address_of_the_one_before_it() {
+fn on_a_network_with_sticky_statefulset_a_pod_whose_name_ends_in_a_number_gets_the_address_of_the_one_before_it()
+ {
     let sandbox = Sandbox::new();
     let run = |verb: &str, pod: &str, number: u8| {
         let args = pod_args(pod, &format!("{pod}-{number}"));
@@ -58,14 +67,17 @@ fn on_a_network_with_sticky_statefulset_a_pod_whose_name_ends_in_a_number_gets_t
 fn never_handed_out_are_gateway_network_broadcast_and_excluded_addresses() {
     let sandbox = Sandbox::new();
     let ipam = r#""range":"10.1.2.0/29","gateway":"10.1.2.2","exclude":["10.1.2.4/31"]"#;
-    let given: Vec<String> = (0..3).flat_map(|n| sandbox.add(&format!("c{n}"), ipam).addresses()).collect();
+    let given: Vec<String> =
+        (0..3).flat_map(|n| sandbox.add(&format!("c{n}"), ipam).addresses()).collect();
     assert_eq!(given, ["10.1.2.1", "10.1.2.3", "10.1.2.6"]);
     assert_eq!(sandbox.add("c9", ipam).code(), 100);
 }
 
 #[test]
 fn small_subnets_31_32_127_and_128_are_usable_whole() {
-    for (range, count) in [("10.0.0.0/31", 2), ("10.0.0.7/32", 1), ("2001:db8::/127", 2), ("2001:db8::7/128", 1)] {
+    for (range, count) in
+        [("10.0.0.0/31", 2), ("10.0.0.7/32", 1), ("2001:db8::/127", 2), ("2001:db8::7/128", 1)]
+    {
         let sandbox = Sandbox::new();
         let ipam = format!(r#""range":"{range}""#);
         for n in 0..count {
@@ -111,9 +123,19 @@ fn a_node_called_localhost_is_refused() {
     let call = sandbox.call("ADD");
     let mut command = Command::new("unshare");
     let script = format!("hostname localhost && exec {}", crate::support::sandbox::HEREABOUTS);
-    command.args(["--uts", "sh", "-c", &script]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(call.environment);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), configuration(RANGE).as_bytes()).unwrap();
+    command
+        .args(["--uts", "sh", "-c", &script])
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .envs(call.environment);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), configuration(RANGE).as_bytes())
+        .unwrap();
     let ended = Ended::from(child.wait_with_output().unwrap());
     assert_eq!(ended.code(), 7);
     assert!(ended.details().contains("set node_name in the flat file"), "{ended:?}");
@@ -130,7 +152,8 @@ fn a_second_machine_with_the_same_node_name_is_refused() {
     }
     std::fs::write(&note, "another machine\n").unwrap();
     for verb in ["ADD", "DEL"] {
-        let ended = sandbox.call(verb).set("CNI_CONTAINERID", "c1").stdin(configuration(RANGE)).run();
+        let ended =
+            sandbox.call(verb).set("CNI_CONTAINERID", "c1").stdin(configuration(RANGE)).run();
         assert_eq!(ended.code(), 7, "{verb}");
         assert!(ended.details().contains("another machine uses the node name n1"), "{ended:?}");
     }
@@ -165,10 +188,18 @@ fn rehoming_is_from_the_dead_only() {
     let (first, second) = (living!(), living!());
     let args = pod_args("web-0", "u1");
     assert_eq!(add_living(&first, &sandbox, "c1", &args).addresses(), ["10.1.2.2"]);
-    assert_eq!(add_living(&second, &sandbox, "c2", &args).addresses(), ["10.1.2.3"], "the first sandbox lives");
+    assert_eq!(
+        add_living(&second, &sandbox, "c2", &args).addresses(),
+        ["10.1.2.3"],
+        "the first sandbox lives"
+    );
     sandbox.del("c2", RANGE).succeeded();
     drop(first);
-    assert_eq!(add_living(&second, &sandbox, "c3", &args).addresses(), ["10.1.2.2"], "the first sandbox is dead");
+    assert_eq!(
+        add_living(&second, &sandbox, "c3", &args).addresses(),
+        ["10.1.2.2"],
+        "the first sandbox is dead"
+    );
     sandbox.del("c1", RANGE).succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.2"], "the old one's DEL finds that it is not its own");
 }
@@ -193,7 +224,10 @@ fn rehoming_stays_on_its_node_and_inside_todays_ranges() {
     let sandbox = Sandbox::new();
     let args = pod_args("web", "u1");
     assert_eq!(add_pod(&sandbox, "c1", &args, RANGE).addresses(), ["10.1.2.2"]);
-    assert_eq!(add_pod(&sandbox, "c2", &args, r#""range":"10.9.0.0/24""#).addresses(), ["10.9.0.1"]);
+    assert_eq!(
+        add_pod(&sandbox, "c2", &args, r#""range":"10.9.0.0/24""#).addresses(),
+        ["10.9.0.1"]
+    );
     sandbox.write("flat.conf", &sandbox.flat("n2"));
     assert_eq!(add_pod(&sandbox, "c3", &args, RANGE).addresses(), ["10.1.2.3"]);
 }
@@ -208,7 +242,11 @@ fn rehoming_stays_in_todays_scope() {
     let blue = format!(r#"{RANGE},"network_name":"blue""#);
     assert_eq!(add_pod(&sandbox, "other", "", &blue).addresses(), ["10.1.2.2"]);
     assert_eq!(add_pod(&sandbox, "c1", &args, RANGE).addresses(), ["10.1.2.2"]);
-    assert_eq!(add_pod(&sandbox, "c2", &args, &blue).addresses(), ["10.1.2.3"], "another holds 10.1.2.2 there");
+    assert_eq!(
+        add_pod(&sandbox, "c2", &args, &blue).addresses(),
+        ["10.1.2.3"],
+        "another holds 10.1.2.2 there"
+    );
 }
 
 #[test]
@@ -250,10 +288,20 @@ fn the_store_must_be_named_for_a_pod_or_the_type_whereabouts() {
     let sandbox = Sandbox::new();
     sandbox.write("flat.conf", r#"{"node_name":"n1"}"#);
     for verb in ["ADD", "DEL"] {
-        let ended = sandbox.call(verb).set("CNI_ARGS", pod_args("web", "u1")).stdin(configuration(RANGE)).run();
+        let ended = sandbox
+            .call(verb)
+            .set("CNI_ARGS", pod_args("web", "u1"))
+            .stdin(configuration(RANGE))
+            .run();
         assert_eq!(ended.code(), 7, "{verb}: {ended:?}");
-        assert!(ended.details().contains("expected a store for a Kubernetes pod or the type whereabouts"), "{ended:?}");
-        let whereabouts = configuration(RANGE).replace(r#""type":"hereabouts""#, r#""type":"whereabouts""#);
+        assert!(
+            ended
+                .details()
+                .contains("expected a store for a Kubernetes pod or the type whereabouts"),
+            "{ended:?}"
+        );
+        let whereabouts =
+            configuration(RANGE).replace(r#""type":"hereabouts""#, r#""type":"whereabouts""#);
         assert_eq!(sandbox.call(verb).stdin(whereabouts).run().code(), 7, "{verb}");
     }
 }
@@ -266,7 +314,10 @@ fn datastore_beats_a_kubeconfig_and_a_kubeconfig_alone_means_kubernetes() {
         // Files in a directory that the flat file names for node state.
         sandbox.command(&["store", "init", sandbox.store().to_str().unwrap()]).succeeded();
     }
-    assert_eq!(sandbox.add("c1", &format!(r#"{RANGE},"datastore":"file"{kubeconfig}"#)).status, Some(0));
+    assert_eq!(
+        sandbox.add("c1", &format!(r#"{RANGE},"datastore":"file"{kubeconfig}"#)).status,
+        Some(0)
+    );
     sandbox.write("flat.conf", r#"{"node_name":"n1","kubernetes":{"kubeconfig":"/etc/x"}}"#);
     let ended = sandbox.add("c1", RANGE);
     assert_eq!(ended.code(), if cfg!(feature = "kube") { 7 } else { 2 });
@@ -292,9 +343,17 @@ fn a_network_configuration_may_name_data_dir_only_below_var_lib_cni() {
 fn a_flat_file_that_a_network_configuration_chose_elsewhere_has_no_authority() {
     let sandbox = Sandbox::new();
     let other = sandbox.path("other");
-    let flat = sandbox.write("planted.conf", &serde_json::json!({"data_dir": other, "allowed_paths": ["/"]}).to_string());
+    let flat = sandbox.write(
+        "planted.conf",
+        &serde_json::json!({"data_dir": other, "allowed_paths": ["/"]}).to_string(),
+    );
     let ipam = format!(r#"{RANGE},"configuration_path":"{}""#, flat.display());
-    let ended = sandbox.call("ADD").unset("HEREABOUTS_CONFIG").set("NODENAME", "n1").stdin(configuration(&ipam)).run();
+    let ended = sandbox
+        .call("ADD")
+        .unset("HEREABOUTS_CONFIG")
+        .set("NODENAME", "n1")
+        .stdin(configuration(&ipam))
+        .run();
     assert_eq!(ended.code(), 7);
     assert!(!other.exists());
 }
@@ -316,7 +375,10 @@ fn a_network_configuration_does_not_choose_the_nodes_name() {
     sandbox.write("volume/nodename", "n3");
     let call = |verb: &str, container: &str, ipam: &str| {
         let mut call = sandbox.call(verb);
-        call.unset("HEREABOUTS_CONFIG").set("CNI_CONTAINERID", container).stdin(configuration(ipam)).seeing("/etc", &sandbox.path("etc"));
+        call.unset("HEREABOUTS_CONFIG")
+            .set("CNI_CONTAINERID", container)
+            .stdin(configuration(ipam))
+            .seeing("/etc", &sandbox.path("etc"));
         call.run()
     };
     let volume = sandbox.path("volume");
@@ -336,7 +398,10 @@ fn a_network_configuration_does_not_choose_the_nodes_name() {
     assert_eq!(call("ADD", "c2", &chosen).addresses(), ["10.7.0.1"]);
     call("DEL", "c2", &chosen).succeeded();
     // A `nodename` counts beside the node's own, and nowhere else.
-    sandbox.write(&format!("{own}/hereabouts.conf"), &sandbox.flat("n1").replace(r#""node_name":"n1""#, r#""node_name":"""#));
+    sandbox.write(
+        &format!("{own}/hereabouts.conf"),
+        &sandbox.flat("n1").replace(r#""node_name":"n1""#, r#""node_name":"""#),
+    );
     sandbox.write(&format!("{own}/nodename"), "n4");
     call("ADD", "c4", &chosen).succeeded();
     assert_eq!(sandbox.list()[0]["node"], "n4");
@@ -362,9 +427,16 @@ fn a_top_level_gateway_serves_the_ranges_of_its_family_and_7_only_if_it_fits_non
     let ranges = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"2001:db8::/64"}]"#;
     let ended = sandbox.add("c1", &format!(r#"{ranges},"gateway":"10.1.2.1""#));
     let ips = ended.document()["ips"].clone();
-    assert_eq!((&ips[0]["gateway"], &ips[1]["gateway"]), (&"10.1.2.1".into(), &serde_json::Value::Null));
+    assert_eq!(
+        (&ips[0]["gateway"], &ips[1]["gateway"]),
+        (&"10.1.2.1".into(), &serde_json::Value::Null)
+    );
     for gateway in ["10.9.9.9", "2001:db8:9::1"] {
-        assert_eq!(sandbox.add("c2", &format!(r#"{ranges},"gateway":"{gateway}""#)).code(), 7, "{gateway}");
+        assert_eq!(
+            sandbox.add("c2", &format!(r#"{ranges},"gateway":"{gateway}""#)).code(),
+            7,
+            "{gateway}"
+        );
     }
     assert_eq!(sandbox.add("c3", r#""range":"10.1.3.0/24","gateway":"2001:db8::1""#).code(), 7);
 }
@@ -376,7 +448,11 @@ fn host_locals_spelling_takes_all_of_the_outer_list_and_the_first_with_room_of_t
     assert_eq!(sandbox.add("c1", ipam).addresses(), ["10.0.0.2", "10.2.0.9"]);
     let second = sandbox.add("c2", ipam);
     assert_eq!(second.addresses(), ["10.0.1.2", "10.2.0.10"]);
-    assert_eq!(second.document()["ips"][0]["gateway"], "10.0.1.1", "a missing gateway is the subnet's first address");
+    assert_eq!(
+        second.document()["ips"][0]["gateway"],
+        "10.0.1.1",
+        "a missing gateway is the subnet's first address"
+    );
     assert_eq!(sandbox.add("c3", ipam).code(), 100);
     assert_eq!(sandbox.held().len(), 4, "all or nothing");
 }
@@ -414,12 +490,17 @@ fn the_last_ipv6_address_of_a_prefix_is_not_given_out() {
 #[test]
 fn static_addresses_come_after_the_dynamic_ones_are_recorded_and_conflict() {
     let sandbox = Sandbox::new();
-    let ipam = format!(r#"{RANGE},"addresses":[{{"address":"192.0.2.7/24","gateway":"192.0.2.1"}}]"#);
+    let ipam =
+        format!(r#"{RANGE},"addresses":[{{"address":"192.0.2.7/24","gateway":"192.0.2.1"}}]"#);
     assert_eq!(sandbox.add("c1", &ipam).addresses(), ["10.1.2.2", "192.0.2.7"]);
     assert_eq!(sandbox.add("c2", &ipam).code(), 101);
     assert_eq!(sandbox.held(), ["10.1.2.2", "192.0.2.7"], "nothing of the failed ADD stays");
     let alone = r#""addresses":[{"address":"192.0.2.8/24"}]"#;
-    assert_eq!(sandbox.add("c3", alone).addresses(), ["192.0.2.8"], "static addresses need no range");
+    assert_eq!(
+        sandbox.add("c3", alone).addresses(),
+        ["192.0.2.8"],
+        "static addresses need no range"
+    );
 }
 
 #[test]
@@ -432,10 +513,18 @@ fn durations_are_strings_with_a_unit() {
 #[test]
 fn stdin_is_at_most_4_mib_and_nesting_128() {
     let sandbox = Sandbox::new();
-    let padded = |bytes: usize| configuration(RANGE).replacen('{', &format!(r#"{{"x":"{}","#, "x".repeat(bytes)), 1);
+    let padded = |bytes: usize| {
+        configuration(RANGE).replacen('{', &format!(r#"{{"x":"{}","#, "x".repeat(bytes)), 1)
+    };
     sandbox.call("ADD").stdin(padded(4_000_000)).run().succeeded();
     assert_eq!(sandbox.call("ADD").stdin(padded(4_200_000)).run().code(), 5);
-    let nested = |depth: usize| configuration(RANGE).replacen('{', &format!(r#"{{"x":{}{},"#, "[".repeat(depth), "]".repeat(depth)), 1);
+    let nested = |depth: usize| {
+        configuration(RANGE).replacen(
+            '{',
+            &format!(r#"{{"x":{}{},"#, "[".repeat(depth), "]".repeat(depth)),
+            1,
+        )
+    };
     sandbox.call("ADD").stdin(nested(120)).run().succeeded();
     assert_eq!(sandbox.call("ADD").stdin(nested(128)).run().code(), 6);
 }
@@ -443,9 +532,18 @@ fn stdin_is_at_most_4_mib_and_nesting_128() {
 #[test]
 fn del_validates_as_little_as_it_can_and_frees_everything() {
     let sandbox = Sandbox::new();
-    sandbox.add("c1", r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"10.1.3.0/24"}]"#).succeeded();
-    let broken = r#""range":"nonsense","exclude":7,"gatway":1,"log_level":"loud","deadlines":{"del":1}"#;
-    sandbox.call("DEL").set("CNI_CONTAINERID", "c1").set("CNI_ARGS", "FOO;;").stdin(configuration(broken)).run().succeeded();
+    sandbox
+        .add("c1", r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"10.1.3.0/24"}]"#)
+        .succeeded();
+    let broken =
+        r#""range":"nonsense","exclude":7,"gatway":1,"log_level":"loud","deadlines":{"del":1}"#;
+    sandbox
+        .call("DEL")
+        .set("CNI_CONTAINERID", "c1")
+        .set("CNI_ARGS", "FOO;;")
+        .stdin(configuration(broken))
+        .run()
+        .succeeded();
     assert!(sandbox.held().is_empty());
 }
 
@@ -456,7 +554,10 @@ fn del_returns_an_error_when_the_store_cannot_be_reached() {
     let ended = sandbox.del("c1", RANGE);
     assert_eq!(ended.code(), 5);
     for words in ["not found", "no such file or directory"] {
-        assert!(!ended.stdout.to_lowercase().contains(words), "runtimes take these words for success: {ended:?}");
+        assert!(
+            !ended.stdout.to_lowercase().contains(words),
+            "runtimes take these words for success: {ended:?}"
+        );
     }
 }
 
@@ -466,13 +567,21 @@ fn requested_addresses_come_from_runtime_config_else_args_else_cni_args() {
         let text = configuration(RANGE).replacen('{', &format!("{{{extra}"), 1);
         sandbox.call("ADD").set("CNI_ARGS", args).stdin(text).run()
     };
-    let all = (r#""runtimeConfig":{"ips":["10.1.2.7"]},"#, r#""args":{"cni":{"ips":["10.1.2.8/24"]}},"#, "IP=10.1.2.9");
-    assert_eq!(request(&Sandbox::new(), &format!("{}{}", all.0, all.1), all.2).addresses(), ["10.1.2.7"]);
+    let all = (
+        r#""runtimeConfig":{"ips":["10.1.2.7"]},"#,
+        r#""args":{"cni":{"ips":["10.1.2.8/24"]}},"#,
+        "IP=10.1.2.9",
+    );
+    assert_eq!(
+        request(&Sandbox::new(), &format!("{}{}", all.0, all.1), all.2).addresses(),
+        ["10.1.2.7"]
+    );
     assert_eq!(request(&Sandbox::new(), all.1, all.2).addresses(), ["10.1.2.8"]);
     assert_eq!(request(&Sandbox::new(), "", all.2).addresses(), ["10.1.2.9"]);
     let several = r#""runtimeConfig":{"ips":["10.1.2.7","10.1.2.5"]},"#;
     let sandbox = Sandbox::new();
-    sandbox.write("flat.conf", &sandbox.flat("n1").replacen('{', r#"{"limits":{"requested":2},"#, 1));
+    sandbox
+        .write("flat.conf", &sandbox.flat("n1").replacen('{', r#"{"limits":{"requested":2},"#, 1));
     assert_eq!(request(&sandbox, several, "").addresses(), ["10.1.2.7", "10.1.2.5"]);
 }
 
@@ -491,13 +600,26 @@ fn gc_touches_only_records_of_this_network_and_node_that_are_not_alive() {
     add_living(&living, &sandbox, "alive", "").succeeded();
     sandbox.add("stale", RANGE).succeeded();
     sandbox.add("listed", RANGE).succeeded();
-    sandbox.call("ADD").set("CNI_CONTAINERID", "other-network").stdin(configuration(RANGE).replace("net1", "net2")).run().succeeded();
+    sandbox
+        .call("ADD")
+        .set("CNI_CONTAINERID", "other-network")
+        .stdin(configuration(RANGE).replace("net1", "net2"))
+        .run()
+        .succeeded();
     sandbox.write("flat.conf", &sandbox.flat("n2"));
     sandbox.add("other-node", RANGE).succeeded();
     sandbox.become_another_machine("n2", "n1");
     let keys = r#""cni.dev/valid-attachments":[{"containerID":"listed","ifname":"net1"}],"cni.dev/attachments":[],"#;
-    sandbox.call("GC").stdin(configuration(RANGE).replacen('{', &format!("{{{keys}"), 1)).run().succeeded();
-    let mut left: Vec<String> = sandbox.list().iter().map(|record| record["container"].as_str().unwrap().to_owned()).collect();
+    sandbox
+        .call("GC")
+        .stdin(configuration(RANGE).replacen('{', &format!("{{{keys}"), 1))
+        .run()
+        .succeeded();
+    let mut left: Vec<String> = sandbox
+        .list()
+        .iter()
+        .map(|record| record["container"].as_str().unwrap().to_owned())
+        .collect();
     left.sort();
     assert_eq!(left, ["alive", "listed", "other-network", "other-node"]);
 }
@@ -514,7 +636,10 @@ fn gc_without_a_list_is_7_and_frees_nothing() {
 fn version_echoes_a_valid_input_version_and_never_blocks_on_an_open_stdin() {
     let mut call = Call::bare();
     call.set("CNI_COMMAND", "VERSION");
-    assert_eq!(call.clone().stdin(r#"{"cniVersion":"0.4.0"}"#).run().document()["cniVersion"], "0.4.0");
+    assert_eq!(
+        call.clone().stdin(r#"{"cniVersion":"0.4.0"}"#).run().document()["cniVersion"],
+        "0.4.0"
+    );
     let (reader, _writer) = std::io::pipe().unwrap();
     let output = call.command().stdin(reader).output().unwrap();
     assert_eq!(Ended::from(output).document()["cniVersion"], "1.1.0");
@@ -533,11 +658,18 @@ fn cni_path_is_required_by_gc_and_nowhere_else() {
 fn unknown_keys_are_ignored_but_a_near_miss_in_ipam_is_2_and_names_the_right_spelling() {
     let sandbox = Sandbox::new();
     sandbox.add("c1", &format!(r#"{RANGE},"vlan":7,"my_own_key":{{}}"#)).succeeded();
-    for (key, meant) in [("range-start", "range_start"), ("Range_Start", "range_start"), ("excludes", "exclude"), ("data-dir", "data_dir")]
-    {
+    for (key, meant) in [
+        ("range-start", "range_start"),
+        ("Range_Start", "range_start"),
+        ("excludes", "exclude"),
+        ("data-dir", "data_dir"),
+    ] {
         let ended = sandbox.add("c2", &format!(r#"{RANGE},"{key}":"x""#));
         assert_eq!(ended.code(), 2, "{key}");
-        assert!(ended.document()["msg"].as_str().unwrap().contains(&format!("ipam.{key}")), "{ended:?}");
+        assert!(
+            ended.document()["msg"].as_str().unwrap().contains(&format!("ipam.{key}")),
+            "{ended:?}"
+        );
         assert!(ended.details().ends_with(&format!("did you mean \"{meant}\"?")), "{ended:?}");
     }
     for (inner, meant) in [
@@ -548,7 +680,13 @@ fn unknown_keys_are_ignored_but_a_near_miss_in_ipam_is_2_and_names_the_right_spe
     ] {
         let ended = sandbox.add("c2", &format!("{RANGE},{inner}"));
         assert_eq!(ended.code(), 2, "{inner}");
-        assert!(ended.document()["details"].as_str().unwrap().ends_with(&format!("did you mean \"{meant}\"?")), "{ended:?}");
+        assert!(
+            ended.document()["details"]
+                .as_str()
+                .unwrap()
+                .ends_with(&format!("did you mean \"{meant}\"?")),
+            "{ended:?}"
+        );
     }
     assert_eq!(sandbox.add("c2", &format!(r#"{RANGE},"kubernetes":"/x""#)).code(), 7);
     for key in ["sleep_for_race", "leader_lease_duration", "etcd_host"] {
@@ -567,10 +705,16 @@ fn duplicate_json_keys_at_any_depth_are_an_error() {
 fn an_address_is_unique_in_its_scope_whatever_ranges_the_configurations_name() {
     let sandbox = Sandbox::new();
     assert_eq!(sandbox.add("c1", r#""range":"10.1.2.0/24""#).addresses(), ["10.1.2.1"]);
-    assert_eq!(sandbox.add("c2", r#""range":"10.1.0.0/16","range_start":"10.1.2.1""#).addresses(), ["10.1.2.2"]);
+    assert_eq!(
+        sandbox.add("c2", r#""range":"10.1.0.0/16","range_start":"10.1.2.1""#).addresses(),
+        ["10.1.2.2"]
+    );
     let overlapping = r#""range":"10.1.2.0/25","enable_overlapping_ranges":false"#;
     assert_eq!(sandbox.add("c3", overlapping).addresses(), ["10.1.2.3"], "it stays strict");
-    assert_eq!(sandbox.add("c4", r#""range":"10.1.2.0/24","network_name":"blue""#).addresses(), ["10.1.2.1"]);
+    assert_eq!(
+        sandbox.add("c4", r#""range":"10.1.2.0/24","network_name":"blue""#).addresses(),
+        ["10.1.2.1"]
+    );
 }
 
 #[test]

@@ -30,10 +30,17 @@ fn directories(root: &Path) -> Vec<PathBuf> {
 }
 
 fn call(sandbox: &Sandbox, verb: &str, number: u8) -> Ended {
-    let pod = format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-{number};K8S_POD_INFRA_CONTAINER_ID=x");
+    let pod =
+        format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-{number};K8S_POD_INFRA_CONTAINER_ID=x");
     let ipam = format!(r#""range":"10.{number}.0.0/24","network_name":"scope-{number}""#);
-    let network = configuration(&ipam).replace(r#""name":"net1""#, &format!(r#""name":"net-{number}""#));
-    sandbox.call(verb).set("CNI_CONTAINERID", format!("c{number}")).set("CNI_ARGS", &pod).stdin(network).run()
+    let network =
+        configuration(&ipam).replace(r#""name":"net1""#, &format!(r#""name":"net-{number}""#));
+    sandbox
+        .call(verb)
+        .set("CNI_CONTAINERID", format!("c{number}"))
+        .set("CNI_ARGS", &pod)
+        .stdin(network)
+        .run()
 }
 
 /// Cause: each network and each `network_name` left its directories for ever.
@@ -54,7 +61,8 @@ fn networks_that_hold_nothing_leave_no_directory() {
     sandbox.command(&["sweep", "--dry-run"]);
     assert!(40 < directories(&sandbox.store()).len());
     // The sandboxes of the test are none: c1 is swept in the second round.
-    let held = ["nodes/n1/@pods/net-1", "nodes/n1/net-1", "scopes/scope-1", "scopes/scope-1/10.1.0.0_24"];
+    let held =
+        ["nodes/n1/@pods/net-1", "nodes/n1/net-1", "scopes/scope-1", "scopes/scope-1/10.1.0.0_24"];
     let always = ["nodes", "nodes/n1", "nodes/n1/@pods", "nodes/n1/@tmp", "scopes"];
     let mut expected: Vec<PathBuf> = held.iter().chain(&always).map(PathBuf::from).collect();
     expected.sort();
@@ -79,7 +87,8 @@ fn what_is_not_ours_stays_where_it_is() {
     }
     call(&sandbox, "ADD", 1).succeeded();
     call(&sandbox, "DEL", 1).succeeded();
-    let foreign = ["scopes/scope-1/notes", "nodes/n1/net-1/notes", "scopes/notes", "nodes/n1/notes"];
+    let foreign =
+        ["scopes/scope-1/notes", "nodes/n1/net-1/notes", "scopes/notes", "nodes/n1/notes"];
     foreign.iter().for_each(|name| std::fs::write(sandbox.store().join(name), "x").unwrap());
     let store = FileStore::new(sandbox.store(), NodeIdentity { machine_id: None, ..host("n1") });
     store.tidy(Deadline::after(Duration::from_secs(60))).unwrap();
@@ -103,17 +112,25 @@ fn tidied_beside(call: Call, shared: bool) -> usize {
         }
         let root = sandbox.store();
         let store = on(Faults { interrupted_at: Some(step), ..faults });
-        let other = FileStore::on(FaultyDisk::new(root, Faults { no_locks: true, unsynced: true, ..Faults::default() }), host("n1"));
+        let other = FileStore::on(
+            FaultyDisk::new(root, Faults { no_locks: true, unsynced: true, ..Faults::default() }),
+            host("n1"),
+        );
         store.disk().meanwhile.set(Some(Box::new(move || {
             other.tidy(Deadline::after(Duration::from_secs(60))).unwrap();
         })));
-        let held = run(&store, call, "today").unwrap_or_else(|error| panic!("{call:?}, before step {step}: {error}"));
+        let held = run(&store, call, "today")
+            .unwrap_or_else(|error| panic!("{call:?}, before step {step}: {error}"));
         let steps = store.disk().steps();
         drop(store);
         let found = on(faults).verify(Deadline::after(Duration::from_secs(60))).unwrap();
         assert!(found.findings.is_empty(), "{call:?}, before step {step}: {:?}", found.findings);
         let expected = if matches!(call, Call::Add(..)) { 2 } else { 0 };
-        assert_eq!((held.len(), found.records), (expected, expected), "{call:?}, before step {step}");
+        assert_eq!(
+            (held.len(), found.records),
+            (expected, expected),
+            "{call:?}, before step {step}"
+        );
         if steps <= step {
             return step;
         }

@@ -17,7 +17,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
-const ERRORS: &[Errno] = &[Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::EACCES, Errno::EROFS, Errno::EMFILE, Errno::EINTR];
+const ERRORS: &[Errno] = &[
+    Errno::EIO,
+    Errno::ENOSPC,
+    Errno::EDQUOT,
+    Errno::EACCES,
+    Errno::EROFS,
+    Errno::EMFILE,
+    Errno::EINTR,
+];
 
 /// Who holds what.
 type State = BTreeSet<(String, String)>;
@@ -35,11 +43,19 @@ fn state(image: &Image) -> State {
     let session = open(&store);
     for allocation in &standing {
         let holdings = session.holdings(&allocation.record.attachment).unwrap();
-        assert!(holdings.held.contains(allocation) && holdings.damaged.is_empty(), "{allocation:?} is not found by its holder");
+        assert!(
+            holdings.held.contains(allocation) && holdings.damaged.is_empty(),
+            "{allocation:?} is not found by its holder"
+        );
     }
     let addresses: BTreeSet<_> = standing.iter().map(|allocation| allocation.address).collect();
     assert_eq!(addresses.len(), standing.len(), "an address twice");
-    standing.iter().map(|held| (held.record.attachment.container.as_str().to_owned(), held.address.to_string())).collect()
+    standing
+        .iter()
+        .map(|held| {
+            (held.record.attachment.container.as_str().to_owned(), held.address.to_string())
+        })
+        .collect()
 }
 
 /// A bystander, a pair of addresses, a dead sandbox of pod `web`, two more
@@ -50,15 +66,22 @@ fn prepared() -> Image {
     for call in [Call::Add("self", 1), Call::Add("half", 2), Call::ReleaseFirst("half")] {
         run(&store, call, "yesterday").unwrap();
     }
-    for call in [Call::Add("by", 1), Call::Add("two", 2), Call::Add("dead-web", 1), Call::Add("dead-db", 1)] {
+    for call in
+        [Call::Add("by", 1), Call::Add("two", 2), Call::Add("dead-web", 1), Call::Add("dead-db", 1)]
+    {
         run(&store, call, "today").unwrap();
     }
     store.disk().image()
 }
 
 /// Runs a call on a disk with a fault; what is left, and how it ended.
-fn run_with(image: &Image, call: Call, faults: Faults) -> (FileStore<FaultyDisk<CachedDisk>>, Result<(), String>) {
-    let store = FileStore::on(FaultyDisk::over(CachedDisk::new(image.clone(), 2_000), faults), host("n1"));
+fn run_with(
+    image: &Image,
+    call: Call,
+    faults: Faults,
+) -> (FileStore<FaultyDisk<CachedDisk>>, Result<(), String>) {
+    let store =
+        FileStore::on(FaultyDisk::over(CachedDisk::new(image.clone(), 2_000), faults), host("n1"));
     let ended = run(&store, call, "today").map(|_| ());
     (store, ended)
 }
@@ -71,7 +94,13 @@ fn check_error(error: &str, errno: Errno) {
 }
 
 /// Each address as before or as after; an ADD as a whole.
-fn check_state(found: &State, before: &State, after: &State, call: Call, ended: &Result<(), String>) {
+fn check_state(
+    found: &State,
+    before: &State,
+    after: &State,
+    call: Call,
+    ended: &Result<(), String>,
+) {
     match (ended, call) {
         (Ok(()), _) => assert_eq!(found, after, "it said that it was done"),
         (Err(_), Call::Add(..)) => assert!(found == before || found == after, "{found:?}"),
@@ -100,7 +129,8 @@ fn every_step(image: &Image, call: Call) -> usize {
     let (steps, after) = (done.disk().steps(), state(&done.disk().inner.image()));
     for step in 0..steps {
         for (errno, but_done) in ERRORS.iter().flat_map(|errno| [(*errno, false), (*errno, true)]) {
-            let faults = Faults { fails_at: Some((step, errno as i32)), but_done, ..Faults::default() };
+            let faults =
+                Faults { fails_at: Some((step, errno as i32)), but_done, ..Faults::default() };
             let (store, ended) = run_with(image, call, faults);
             let image = store.disk().inner.image();
             if let Err(error) = &ended {
@@ -139,7 +169,10 @@ fn an_entry_that_cannot_be_made_takes_none_away() {
     for step in 0..done.disk().steps() {
         let faults = Faults { fails_at: Some((step, Errno::EIO as i32)), ..Faults::default() };
         let (store, _) = run_with(&image, Call::Add("self", 1), faults);
-        let held = open(&self::store(&store.disk().inner.image())).holdings(&attachment("n1", "self")).unwrap().held;
+        let held = open(&self::store(&store.disk().inner.image()))
+            .holdings(&attachment("n1", "self"))
+            .unwrap()
+            .held;
         assert_eq!(held.len(), 1, "{step}");
     }
 }
@@ -154,8 +187,10 @@ fn a_rehoming_add_of_two_that_fails_keeps_neither() {
     run(&disk, Call::Add("dead-web", 2), "today").unwrap();
     let image = disk.disk().image();
     let (done, _) = run_with(&image, Call::Add("new-web", 2), Faults::default());
-    for (step, but_done) in (0..done.disk().steps()).flat_map(|step| [(step, false), (step, true)]) {
-        let faults = Faults { fails_at: Some((step, Errno::EIO as i32)), but_done, ..Faults::default() };
+    for (step, but_done) in (0..done.disk().steps()).flat_map(|step| [(step, false), (step, true)])
+    {
+        let faults =
+            Faults { fails_at: Some((step, Errno::EIO as i32)), but_done, ..Faults::default() };
         let (store, ended) = run_with(&image, Call::Add("new-web", 2), faults);
         let found = state(&store.disk().inner.image());
         let held = found.iter().filter(|(container, _)| container == "new-web").count();
@@ -175,7 +210,12 @@ fn every_step_of_every_call_fails_and_goes_on_failing() {
         let (steps, after) = (done.disk().steps(), state(&done.disk().inner.image()));
         for step in 0..steps {
             for but_done in [false, true] {
-                let faults = Faults { fails_at: Some((step, Errno::EIO as i32)), but_done, stays: true, ..Faults::default() };
+                let faults = Faults {
+                    fails_at: Some((step, Errno::EIO as i32)),
+                    but_done,
+                    stays: true,
+                    ..Faults::default()
+                };
                 let (store, ended) = run_with(&image, *call, faults);
                 let image = store.disk().inner.image();
                 let found = state(&image);
@@ -202,13 +242,18 @@ fn every_step_of_an_add_and_a_del_on_a_real_disk_fails() {
             run(&real, Call::Add("by", 1), "today").unwrap();
             let faulty = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
             let ended = run(&faulty, call, "today");
-            let held = |container| open(&real).holdings(&attachment("n1", container)).unwrap().held.len();
+            let held =
+                |container| open(&real).holdings(&attachment("n1", container)).unwrap().held.len();
             (faulty.disk().steps(), ended, held("c1"), held("by"))
         };
         let (steps, ended, c1, by) = run_on(Faults::default());
         ended.unwrap();
         for (step, but_done) in (0..steps).flat_map(|step| [(step, false), (step, true)]) {
-            let (_, ended, c1_now, by_now) = run_on(Faults { fails_at: Some((step, Errno::EIO as i32)), but_done, ..Faults::default() });
+            let (_, ended, c1_now, by_now) = run_on(Faults {
+                fails_at: Some((step, Errno::EIO as i32)),
+                but_done,
+                ..Faults::default()
+            });
             let states = [(0, 1), (c1, by)];
             assert!(states.contains(&(c1_now, by_now)), "{call:?} {step}: {c1_now} {by_now}");
             assert!(ended.is_err() || (c1_now, by_now) == (c1, by), "{call:?} {step}");
@@ -247,7 +292,8 @@ fn what_could_not_be_flushed_is_nobody_elses_by_then() {
         match got.get() {
             Some(true) => {
                 before += 1;
-                let held = open(&store_at(&sandbox)).holdings(&attachment("n1", "c1")).unwrap().held;
+                let held =
+                    open(&store_at(&sandbox)).holdings(&attachment("n1", "c1")).unwrap().held;
                 assert_eq!(held.len(), 1, "step {step} took it away");
             }
             Some(false) => beside += 1,

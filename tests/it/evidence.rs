@@ -32,8 +32,18 @@ fn sweep(sandbox: &Sandbox) -> Call {
 /// A call as words of a script; it prints to stderr.
 fn words(sandbox: &Sandbox, call: &Call) -> String {
     let input = sandbox.write("input", std::str::from_utf8(&call.stdin).unwrap());
-    let variables: Vec<String> = call.environment.iter().map(|(name, value)| format!("{name}='{}'", value.to_str().unwrap())).collect();
-    format!("env {} {} {} < {} >&2", variables.join(" "), crate::support::sandbox::HEREABOUTS, call.args.join(" "), input.display())
+    let variables: Vec<String> = call
+        .environment
+        .iter()
+        .map(|(name, value)| format!("{name}='{}'", value.to_str().unwrap()))
+        .collect();
+    format!(
+        "env {} {} {} < {} >&2",
+        variables.join(" "),
+        crate::support::sandbox::HEREABOUTS,
+        call.args.join(" "),
+        input.display()
+    )
 }
 
 #[test]
@@ -49,7 +59,9 @@ fn a_boot_id_of_one_mount_namespace_frees_nothing_of_the_living() {
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
     // And the other way round.
     let mut call = sweep(&sandbox);
-    call.seeing(BOOT_ID, &sandbox.write("other", "44444444-3333-4333-8333-333333333333\n")).run().succeeded();
+    call.seeing(BOOT_ID, &sandbox.write("other", "44444444-3333-4333-8333-333333333333\n"))
+        .run()
+        .succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
 }
 
@@ -88,7 +100,11 @@ fn a_plain_file_that_is_left_in_the_mount_namespace_of_the_add_is_a_sandbox_that
     let run = |script: &str, call: &Call| after(call.clone(), script).run();
     // One mount namespace for both: ADD below it, umount, sweep.
     let add = words(&sandbox, &add);
-    let script = format!("mount --bind {} {file} && {add} && umount {file}", living.path(), file = file.display());
+    let script = format!(
+        "mount --bind {} {file} && {add} && umount {file}",
+        living.path(),
+        file = file.display()
+    );
     run(&script, &sweep).succeeded();
     assert!(sandbox.held().is_empty());
 }

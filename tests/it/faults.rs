@@ -16,9 +16,18 @@ const RANGE: &str = r#""range":"10.1.2.0/24""#;
 /// Runs a call under `sh -c`, where redirections can be written.
 fn redirected(call: &Call, script: &str) -> Ended {
     let mut command = Command::new("sh");
-    command.args(["-c", &script.replace("HEREABOUTS", HEREABOUTS)]).env_clear().envs(call.environment.iter().cloned());
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), configuration(RANGE).as_bytes()).unwrap();
+    command
+        .args(["-c", &script.replace("HEREABOUTS", HEREABOUTS)])
+        .env_clear()
+        .envs(call.environment.iter().cloned());
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), configuration(RANGE).as_bytes())
+        .unwrap();
     Ended::from(child.wait_with_output().unwrap())
 }
 
@@ -44,7 +53,14 @@ fn a_result_that_cannot_be_written_is_taken_back() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let file = std::fs::File::open(sandbox.write("stdin", &configuration(RANGE))).unwrap();
-    let status = sandbox.call("ADD").command().stdin(file).stdout(writer).stderr(Stdio::null()).status().unwrap();
+    let status = sandbox
+        .call("ADD")
+        .command()
+        .stdin(file)
+        .stdout(writer)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
     assert_eq!(status.code(), Some(1));
     assert!(sandbox.held().is_empty());
 }
@@ -61,7 +77,13 @@ fn a_repeated_add_that_cannot_be_written_undoes_nothing() {
 fn a_rehomed_address_that_cannot_be_written_is_released() {
     let sandbox = Sandbox::new();
     let args = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web";
-    sandbox.call("ADD").set("CNI_CONTAINERID", "old").set("CNI_ARGS", args).stdin(configuration(RANGE)).run().succeeded();
+    sandbox
+        .call("ADD")
+        .set("CNI_CONTAINERID", "old")
+        .set("CNI_ARGS", args)
+        .stdin(configuration(RANGE))
+        .run()
+        .succeeded();
     redirected(sandbox.call("ADD").set("CNI_ARGS", args), "exec HEREABOUTS >/dev/full");
     assert!(sandbox.held().is_empty());
 }
@@ -115,7 +137,11 @@ fn a_data_directory_that_is_none_is_a_clear_error() {
     std::fs::remove_file(sandbox.store()).unwrap();
     std::os::unix::fs::symlink("/nonexistent/place", sandbox.store()).unwrap();
     for ended in [sandbox.add("c1", RANGE), sandbox.del("c1", RANGE)] {
-        assert_eq!(ended.code(), 5, "a dangling link means that the store should be elsewhere: {ended:?}");
+        assert_eq!(
+            ended.code(),
+            5,
+            "a dangling link means that the store should be elsewhere: {ended:?}"
+        );
     }
 }
 
@@ -130,7 +156,11 @@ fn the_data_directory_may_be_a_symbolic_link_but_nothing_below_it() {
     std::os::unix::fs::symlink(sandbox.path("elsewhere"), &scope).unwrap();
     let ended = sandbox.add("c2", RANGE);
     assert_eq!(ended.code(), 5, "{ended:?}");
-    assert_eq!(std::fs::read_dir(sandbox.path("elsewhere/10.1.2.0_24")).unwrap().count(), 1, "nothing was written through the link");
+    assert_eq!(
+        std::fs::read_dir(sandbox.path("elsewhere/10.1.2.0_24")).unwrap().count(),
+        1,
+        "nothing was written through the link"
+    );
 }
 
 /// The default data_dir of both stores is the same: a node that had the
@@ -170,7 +200,10 @@ fn one_damaged_record_costs_one_address() {
     sandbox.del("c1", RANGE).succeeded();
     let ended = sandbox.command(&["list"]);
     assert_eq!(ended.status, Some(1), "a listing that misses a record says so");
-    assert!(ended.stdout.contains("10.1.2.3") && ended.stderr.contains("10.1.2.2 is damaged"), "{ended:?}");
+    assert!(
+        ended.stdout.contains("10.1.2.3") && ended.stderr.contains("10.1.2.2 is damaged"),
+        "{ended:?}"
+    );
     let gc = configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1);
     sandbox.call("GC").stdin(gc).run().succeeded();
     assert!(!sandbox.command(&["list"]).stdout.contains("10.1.2.3"));
@@ -182,7 +215,14 @@ fn a_copied_tree_that_split_the_links_still_works() {
     sandbox.add("c1", RANGE).succeeded();
     sandbox.add("c2", RANGE).succeeded();
     let copy = sandbox.path("copy");
-    assert!(Command::new("cp").args(["-r", "--no-preserve=links"]).args([sandbox.store(), copy.clone()]).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .args(["-r", "--no-preserve=links"])
+            .args([sandbox.store(), copy.clone()])
+            .status()
+            .unwrap()
+            .success()
+    );
     std::fs::remove_dir_all(sandbox.store()).unwrap();
     std::fs::rename(copy, sandbox.store()).unwrap();
     assert_eq!(sandbox.add("c1", RANGE).addresses(), ["10.1.2.1"]);
@@ -212,7 +252,9 @@ fn the_store_on_a_shared_filesystem_works_without_any_lock() {
     for n in 1..20 {
         let faults = Faults { shared: true, no_locks: true, ..Faults::default() };
         let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
-        let given = claim(open(&store).as_mut(), "10.0.0.0/24", &record("n1", &format!("c{n}"), None)).unwrap();
+        let given =
+            claim(open(&store).as_mut(), "10.0.0.0/24", &record("n1", &format!("c{n}"), None))
+                .unwrap();
         assert_eq!(given.address.to_string(), format!("10.0.0.{n}"));
     }
 }
@@ -223,10 +265,17 @@ fn records_of_an_earlier_boot_are_swept_before_exhausted_is_said() {
     let store = FileStore::new(sandbox.store(), host("n1"));
     let mut session = open(&store);
     for n in 0..6 {
-        let old = Record { boot_id: "yesterday".to_owned(), ..record("n1", &format!("c{n}"), None) };
+        let old =
+            Record { boot_id: "yesterday".to_owned(), ..record("n1", &format!("c{n}"), None) };
         claim(session.as_mut(), "10.0.0.0/29", &old).unwrap();
     }
-    assert_eq!(claim(session.as_mut(), "10.0.0.0/29", &record("n1", "new", None)).unwrap().address.to_string(), "10.0.0.1");
+    assert_eq!(
+        claim(session.as_mut(), "10.0.0.0/29", &record("n1", "new", None))
+            .unwrap()
+            .address
+            .to_string(),
+        "10.0.0.1"
+    );
 }
 
 /// An ADD whose time is over frees of them what it needs, and no more.
@@ -235,19 +284,26 @@ fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
     let sandbox = Sandbox::new();
     let store = FileStore::new(sandbox.store(), host("n1"));
     for n in 0..6 {
-        let old = Record { boot_id: "yesterday".to_owned(), ..record("n1", &format!("c{n}"), None) };
+        let old =
+            Record { boot_id: "yesterday".to_owned(), ..record("n1", &format!("c{n}"), None) };
         claim(open(&store).as_mut(), "10.0.0.0/29", &old).unwrap();
     }
     // A child of another thread that has not yet become its program holds the lock
     // of the session before for a moment longer.
-    let opened = until(&Deadline::after(Duration::from_secs(60)), || match store.open(Access::Allocate, Deadline::after(Duration::ZERO)) {
-        Err(StoreError::Busy { .. }) => Ok(None),
-        opened => opened.map(Some),
+    let opened = until(&Deadline::after(Duration::from_secs(60)), || {
+        match store.open(Access::Allocate, Deadline::after(Duration::ZERO)) {
+            Err(StoreError::Busy { .. }) => Ok(None),
+            opened => opened.map(Some),
+        }
     });
     let mut session = opened.unwrap().expect("the lock is free again");
     assert!(claim(session.as_mut(), "10.0.0.0/29", &record("n1", "new", None)).is_some());
     drop(session);
-    let left = store.list(&Filter::default()).unwrap().filter(|item| item.as_ref().unwrap().record.boot_id == "yesterday").count();
+    let left = store
+        .list(&Filter::default())
+        .unwrap()
+        .filter(|item| item.as_ref().unwrap().record.boot_id == "yesterday")
+        .count();
     assert_eq!(left, 5);
 }
 
@@ -264,7 +320,8 @@ fn a_stdin_that_does_not_block_is_waited_for() {
     let child = command.spawn().unwrap();
     drop(command);
     let sleeps = || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['S', 'Z']))
     };
     while !sleeps() {
@@ -283,11 +340,24 @@ fn a_stdin_that_does_not_block_is_waited_for() {
 fn a_caller_that_reads_nothing_ends_the_add_and_holds_no_address() {
     let sandbox = Sandbox::new();
     let (reader, writer) = std::io::pipe().unwrap();
-    let file = std::fs::File::open(sandbox.write("conf", &configuration(r#""range":"10.1.2.0/24""#))).unwrap();
+    let file =
+        std::fs::File::open(sandbox.write("conf", &configuration(r#""range":"10.1.2.0/24""#)))
+            .unwrap();
     // Full, but for less than a result.
     let room = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ).unwrap();
-    std::io::Write::write_all(&mut writer.try_clone().unwrap(), &vec![b' '; usize::try_from(room).unwrap()]).unwrap();
-    let mut child = sandbox.call("ADD").command().stdin(file).stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+    std::io::Write::write_all(
+        &mut writer.try_clone().unwrap(),
+        &vec![b' '; usize::try_from(room).unwrap()],
+    )
+    .unwrap();
+    let mut child = sandbox
+        .call("ADD")
+        .command()
+        .stdin(file)
+        .stdout(writer)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let ended = until(&Deadline::after(Duration::from_secs(300)), || child.try_wait());
     let _ = child.kill();
     assert!(ended.unwrap().is_some_and(|status| status.code() == Some(1)), "it waits for a reader");

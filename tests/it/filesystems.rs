@@ -40,17 +40,31 @@ fn gc(overlay: &Overlay) -> Ended {
 /// known to fail is refused by its type in the table of mounts.
 #[test]
 fn a_filesystem_that_can_never_be_shared_is_refused_by_its_type() {
-    for (kind, words) in [("fuse.seaweedfs", "same name at once"), ("fuse.mergerfs", "each of its branches"), ("fuse.rclone", "hard links")]
-    {
-        let server = Fuse { files: vec![("format", format!("{{\"format\":1,\"id\":\"{ID}\"}}\n"))], ..Fuse::default() };
+    for (kind, words) in [
+        ("fuse.seaweedfs", "same name at once"),
+        ("fuse.mergerfs", "each of its branches"),
+        ("fuse.rclone", "hard links"),
+    ] {
+        let server = Fuse {
+            files: vec![("format", format!("{{\"format\":1,\"id\":\"{ID}\"}}\n"))],
+            ..Fuse::default()
+        };
         let Some(overlay) = server.mount(kind) else {
             return skipped!("no FUSE, or not root");
         };
         let refused = overlay.run(&overlay.verb("ADD", "c1", RANGE));
-        assert_eq!((refused.code(), refused.details().contains(words)), (7, true), "{kind} {refused:?}");
+        assert_eq!(
+            (refused.code(), refused.details().contains(words)),
+            (7, true),
+            "{kind} {refused:?}"
+        );
         assert!(refused.details().contains("single_node_store"), "{refused:?}");
         let refused = status(&overlay);
-        assert_eq!((refused.code(), refused.details().contains(words)), (50, true), "{kind} {refused:?}");
+        assert_eq!(
+            (refused.code(), refused.details().contains(words)),
+            (50, true),
+            "{kind} {refused:?}"
+        );
         overlay.command(&["list"]).succeeded();
         // The node says that nobody else uses it: only what it has not stops it now.
         flat(&overlay, true);
@@ -78,7 +92,11 @@ fn a_volatile_overlay_is_refused_and_keeps_no_call_from_freeing() {
     // Taken back: what is held can be looked at and freed.
     flat(&overlay, false);
     assert_eq!(overlay.run(&overlay.verb("ADD", "c2", RANGE)).code(), 7);
-    let check = configuration(RANGE).replacen('{', r#"{"prevResult":{"cniVersion":"1.1.0","ips":[{"address":"10.9.0.1/24"}]},"#, 1);
+    let check = configuration(RANGE).replacen(
+        '{',
+        r#"{"prevResult":{"cniVersion":"1.1.0","ips":[{"address":"10.9.0.1/24"}]},"#,
+        1,
+    );
     overlay.run(overlay.verb("CHECK", "c1", RANGE).stdin(check)).succeeded();
     overlay.run(&overlay.verb("DEL", "c1", RANGE)).succeeded();
     gc(&overlay).succeeded();
@@ -95,16 +113,30 @@ fn a_store_on_two_filesystems_is_not_ready() {
     status(&overlay).succeeded();
     let nodes = overlay.sandbox.store().join("nodes");
     let [inside, namespace] = overlay.inside();
-    let mounted = std::process::Command::new(inside).args([&namespace, "mount", "-t", "tmpfs", "t"]).arg(&nodes).status();
+    let mounted = std::process::Command::new(inside)
+        .args([&namespace, "mount", "-t", "tmpfs", "t"])
+        .arg(&nodes)
+        .status();
     assert!(mounted.unwrap().success());
     let refused = status(&overlay);
-    assert!(refused.code() == 50 && refused.details().contains("EXDEV") && refused.details().contains("btrfs"), "{refused:?}");
+    assert!(
+        refused.code() == 50
+            && refused.details().contains("EXDEV")
+            && refused.details().contains("btrfs"),
+        "{refused:?}"
+    );
     assert_eq!(overlay.run(&overlay.verb("ADD", "c1", RANGE)).code(), 5);
 }
 
 /// sshfs: no names of one file show that they are, and "taken" is EPERM.
 fn like_sshfs(sandbox: &Sandbox) -> FileStore<FaultyDisk> {
-    let faults = Faults { inode_by_name: true, one_link: true, taken_errno: Some(nix::libc::EPERM), shared: true, ..Faults::default() };
+    let faults = Faults {
+        inode_by_name: true,
+        one_link: true,
+        taken_errno: Some(nix::libc::EPERM),
+        shared: true,
+        ..Faults::default()
+    };
     FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"))
 }
 
@@ -116,7 +148,8 @@ fn like_sshfs(sandbox: &Sandbox) -> FileStore<FaultyDisk> {
 fn every_behavior_holds_where_taken_is_called_not_permitted() {
     for (name, behavior) in LIST {
         println!("{name}");
-        let faults = Faults { taken_errno: Some(nix::libc::EPERM), shared: true, ..Faults::default() };
+        let faults =
+            Faults { taken_errno: Some(nix::libc::EPERM), shared: true, ..Faults::default() };
         behavior(&FileStore::on(FaultyDisk::new(Sandbox::new().store(), faults), host("n1")));
     }
 }
@@ -138,18 +171,36 @@ fn a_store_whose_names_show_two_inodes_is_not_damaged_and_a_copied_one_is() {
     let store = like_sshfs(&sandbox);
     for container in ["c1", "c2", "c3"] {
         let mut session = store.open(Access::Allocate, deadline()).unwrap();
-        let claimed = session.claim(&Scope::parse("s").unwrap(), &candidates("10.0.0.0/29"), &record("n1", container, None)).unwrap();
+        let claimed = session
+            .claim(
+                &Scope::parse("s").unwrap(),
+                &candidates("10.0.0.0/29"),
+                &record("n1", container, None),
+            )
+            .unwrap();
         assert!(matches!(claimed, Claim::Claimed(_)));
     }
     let verified = store.verify(deadline()).unwrap();
     assert_eq!((verified.records, verified.findings), (3, Vec::new()));
     let copied = sandbox.path("copied");
-    let status = std::process::Command::new("cp").args(["-r", "--no-preserve=links"]).args([&sandbox.store(), &copied]).status();
+    let status = std::process::Command::new("cp")
+        .args(["-r", "--no-preserve=links"])
+        .args([&sandbox.store(), &copied])
+        .status();
     assert!(status.unwrap().success());
     let faults = Faults { shared: true, ..Faults::default() };
-    let verified = FileStore::on(FaultyDisk::new(copied, faults), host("n1")).verify(deadline()).unwrap();
-    assert_eq!(verified.findings.iter().filter(|finding| finding.problem == Problem::Split).count(), 3, "{verified:?}");
-    assert!(sandbox.files().iter().all(|file| !file.contains(".hereabouts-")), "{:?}", sandbox.files());
+    let verified =
+        FileStore::on(FaultyDisk::new(copied, faults), host("n1")).verify(deadline()).unwrap();
+    assert_eq!(
+        verified.findings.iter().filter(|finding| finding.problem == Problem::Split).count(),
+        3,
+        "{verified:?}"
+    );
+    assert!(
+        sandbox.files().iter().all(|file| !file.contains(".hereabouts-")),
+        "{:?}",
+        sandbox.files()
+    );
 }
 
 /// Cause: rclone says EIO for every link. Effect: one looks for a broken disk.
@@ -159,13 +210,21 @@ fn a_filesystem_without_hard_links_is_called_so_whatever_its_error() {
     for errno in [nix::libc::EIO, nix::libc::EOPNOTSUPP, nix::libc::EPERM] {
         let faults = Faults { no_links: Some(errno), ..Faults::default() };
         let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
-        let refused = store.open(Access::Allocate, Deadline::after(Duration::from_secs(20))).map(|_| ()).unwrap_err();
+        let refused = store
+            .open(Access::Allocate, Deadline::after(Duration::from_secs(20)))
+            .map(|_| ())
+            .unwrap_err();
         assert!(
-            matches!(refused, StoreError::NoHardLinks { .. }) && refused.to_string().contains("does not support hard links"),
+            matches!(refused, StoreError::NoHardLinks { .. })
+                && refused.to_string().contains("does not support hard links"),
             "{refused}"
         );
         assert!(!sandbox.store().join("format").exists());
-        assert!(sandbox.files().iter().all(|file| !file.contains(".hereabouts-")), "{:?}", sandbox.files());
+        assert!(
+            sandbox.files().iter().all(|file| !file.contains(".hereabouts-")),
+            "{:?}",
+            sandbox.files()
+        );
     }
 }
 
@@ -175,17 +234,29 @@ fn a_filesystem_without_hard_links_is_called_so_whatever_its_error() {
 #[test]
 fn a_call_ends_at_its_deadline_where_an_open_never_does() {
     for silent in [OPENDIR, OPEN] {
-        let server = Fuse { files: vec![("format", format!("{{\"format\":1,\"id\":\"{ID}\"}}\n"))], silent: vec![silent] };
+        let server = Fuse {
+            files: vec![("format", format!("{{\"format\":1,\"id\":\"{ID}\"}}\n"))],
+            silent: vec![silent],
+        };
         let Some(overlay) = server.mount("fuse.x") else {
             return skipped!("no FUSE, or not root");
         };
-        let mut flat: serde_json::Value = serde_json::from_str(&overlay.sandbox.flat("n1")).unwrap();
+        let mut flat: serde_json::Value =
+            serde_json::from_str(&overlay.sandbox.flat("n1")).unwrap();
         flat["store_id"] = ID.into();
         overlay.sandbox.write("flat.conf", &flat.to_string());
         for verb in ["ADD", "DEL"] {
-            let mut call = overlay.verb(verb, "c1", &format!(r#"{RANGE},"deadlines":{{"add":"500ms","del":"500ms"}}"#));
+            let mut call = overlay.verb(
+                verb,
+                "c1",
+                &format!(r#"{RANGE},"deadlines":{{"add":"500ms","del":"500ms"}}"#),
+            );
             let ended = overlay.run(call.through(&["timeout", "--signal=KILL", "60"]));
-            assert_eq!((ended.code(), ended.details().contains("did not answer within 500ms")), (11, true), "{verb} {silent} {ended:?}");
+            assert_eq!(
+                (ended.code(), ended.details().contains("did not answer within 500ms")),
+                (11, true),
+                "{verb} {silent} {ended:?}"
+            );
         }
     }
 }
@@ -197,7 +268,11 @@ fn a_name_that_another_machine_takes_at_any_step_is_taken_whatever_the_error() {
     let deadline = || Deadline::after(Duration::from_secs(20));
     let claim = move |store: &FileStore<FaultyDisk>, scope: &str, node: &str| {
         let mut session = store.open(Access::Allocate, deadline())?;
-        let claimed = session.claim(&Scope::parse(scope).unwrap(), &candidates("10.0.0.0/29"), &record(node, "c", None))?;
+        let claimed = session.claim(
+            &Scope::parse(scope).unwrap(),
+            &candidates("10.0.0.0/29"),
+            &record(node, "c", None),
+        )?;
         let Claim::Claimed(allocation) = claimed else { panic!("no room") };
         Ok::<_, StoreError>(allocation.address)
     };
@@ -207,11 +282,14 @@ fn a_name_that_another_machine_takes_at_any_step_is_taken_whatever_the_error() {
         let sandbox = Sandbox::new();
         let other = FileStore::on(FaultyDisk::new(sandbox.store(), plain), host("n2"));
         claim(&other, "elsewhere", "n2").unwrap();
-        let faults = Faults { taken_errno: Some(nix::libc::EPERM), interrupted_at: Some(step), ..plain };
+        let faults =
+            Faults { taken_errno: Some(nix::libc::EPERM), interrupted_at: Some(step), ..plain };
         let mine = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
         let taken = Rc::new(Cell::new(None));
         let meanwhile = Rc::clone(&taken);
-        mine.disk().meanwhile.set(Some(Box::new(move || meanwhile.set(claim(&other, "s", "n2").ok()))));
+        mine.disk()
+            .meanwhile
+            .set(Some(Box::new(move || meanwhile.set(claim(&other, "s", "n2").ok()))));
         let given = claim(&mine, "s", "n1").unwrap_or_else(|error| panic!("step {step}: {error}"));
         let Some(theirs) = taken.get() else { break };
         assert_ne!(given, theirs, "step {step}");

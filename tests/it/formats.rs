@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use tree::{As, Tree};
 
 const RANGE: &str = r#""range":"10.1.2.0/24","gateway":"10.1.2.1""#;
-const DUAL: &str = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"2001:db8::/64"}],"gateway":"10.1.2.1""#;
+const DUAL: &str =
+    r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"2001:db8::/64"}],"gateway":"10.1.2.1""#;
 const BLUE: &str = r#""range":"10.1.2.0/24","network_name":"blue/green""#;
 const STATIC: &str = r#""addresses":[{"address":"172.16.0.9/24","gateway":"172.16.0.1"}]"#;
 const EDGE: &str = r#""range":"10.1.8.0/23","range_start":"10.1.8.254","range_end":"10.1.9.1""#;
@@ -69,7 +70,10 @@ fn write_store(sandbox: &Sandbox) {
     }
     assert_eq!(call(sandbox, "ADD", "c12", "", TINY).run().code(), 100);
     let n2 = sandbox.write("n2.conf", &sandbox.flat("n2"));
-    assert_eq!(call(sandbox, "ADD", "c9", "", RANGE).set("HEREABOUTS_CONFIG", n2).run().addresses(), [OF_N2]);
+    assert_eq!(
+        call(sandbox, "ADD", "c9", "", RANGE).set("HEREABOUTS_CONFIG", n2).run().addresses(),
+        [OF_N2]
+    );
     // What calls that were killed leave behind: an entry whose name was not
     // given, one that was not written to its end, a file in @tmp.
     let store = sandbox.store();
@@ -90,7 +94,10 @@ fn set(text: &str, key: &str, end: char, value: &str) -> String {
 
 /// An optional key, of which each machine writes what it has.
 fn without_view(text: &str) -> String {
-    match text.split_once(r#""view":"#).and_then(|(head, tail)| Some((head, tail.split_once(r#","boot_id""#)?.1))) {
+    match text
+        .split_once(r#""view":"#)
+        .and_then(|(head, tail)| Some((head, tail.split_once(r#","boot_id""#)?.1)))
+    {
         Some((head, tail)) => format!(r#"{head}"boot_id"{tail}"#),
         None => text.to_owned(),
     }
@@ -100,8 +107,12 @@ fn without_view(text: &str) -> String {
 fn normalize(path: &str, text: &str) -> String {
     match path {
         "format" => set(text, "\"id\":\"", '"', "0123456789abcdef"),
-        "nodes/n1/@machine-id" | "nodes/n2/@machine-id" => "00000000000000000000000000000001\n".to_owned(),
-        _ if path.ends_with("/exhausted") => text.lines().map(|line| set(line, "", ' ', "1795231918") + "\n").collect(),
+        "nodes/n1/@machine-id" | "nodes/n2/@machine-id" => {
+            "00000000000000000000000000000001\n".to_owned()
+        }
+        _ if path.ends_with("/exhausted") => {
+            text.lines().map(|line| set(line, "", ' ', "1795231918") + "\n").collect()
+        }
         _ => [
             ("\"boot_id\":\"", '"', "11111111-2222-4333-8444-555555555555"),
             ("\"since\":\"", '"', "2026-11-21T03:31:58.197431Z"),
@@ -116,7 +127,8 @@ fn normalize(path: &str, text: &str) -> String {
 /// The tree in the repository; a machine without an id writes none.
 fn kept() -> Tree {
     let mut tree = Tree::kept(&directory());
-    tree.files.retain(|path, _| !path.ends_with("@machine-id") || Path::new("/etc/machine-id").exists());
+    tree.files
+        .retain(|path, _| !path.ends_with("@machine-id") || Path::new("/etc/machine-id").exists());
     tree
 }
 
@@ -126,7 +138,9 @@ fn open_kept(how: As) -> Sandbox {
     let mut tree = kept();
     let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     // n2 is another machine's: in files a name with this machine's id is its own.
-    tree.map(|path, text| if path == "nodes/n1/@machine-id" { machine.clone() } else { text.to_owned() });
+    tree.map(
+        |path, text| if path == "nodes/n1/@machine-id" { machine.clone() } else { text.to_owned() },
+    );
     tree.lay_out(&sandbox.store(), how);
     sandbox
 }
@@ -141,10 +155,20 @@ fn rows(sandbox: &Sandbox, args: &[&str]) -> Vec<String> {
         .unwrap()
         .iter()
         .map(|record| {
-            let text = |key: &str| record[key].as_str().map_or_else(|| record[key].to_string(), ToOwned::to_owned);
-            let id = if text("container").len() < 20 { text("container") } else { "long".to_owned() };
+            let text = |key: &str| {
+                record[key].as_str().map_or_else(|| record[key].to_string(), ToOwned::to_owned)
+            };
+            let id =
+                if text("container").len() < 20 { text("container") } else { "long".to_owned() };
             let pod = record["pod"]["name"].as_str().unwrap_or("-");
-            format!("{}/{} {} {pod} {id} {} {}", text("address"), text("prefix"), text("scope"), text("node"), text("source"))
+            format!(
+                "{}/{} {} {pod} {id} {} {}",
+                text("address"),
+                text("prefix"),
+                text("scope"),
+                text("node"),
+                text("source")
+            )
         })
         .collect();
     rows.sort();
@@ -204,7 +228,14 @@ fn a_kept_store_is_listed_shown_and_counted() {
         }]);
         assert_eq!(shown.document(), expected);
         let file = sandbox.write("net.conf", &configuration(RANGE));
-        let usage = sandbox.command(&["usage", file.to_str().unwrap(), "--data-dir", sandbox.store().to_str().unwrap(), "-o", "json"]);
+        let usage = sandbox.command(&[
+            "usage",
+            file.to_str().unwrap(),
+            "--data-dir",
+            sandbox.store().to_str().unwrap(),
+            "-o",
+            "json",
+        ]);
         let expected = serde_json::json!([{
             "network": "net1", "range": "10.1.2.1-10.1.2.254 (10.1.2.0/24)", "scope": null,
             "held": 5, "free": 248, "excluded": 1, "total": 254,
@@ -244,8 +275,17 @@ fn in_a_kept_store_a_repeated_add_answers_as_before() {
         for (container, pod, ipam, given) in holders() {
             let added = call(sandbox, "ADD", &container, pod, ipam).run();
             assert_eq!(added.addresses(), given, "{container}");
-            let previous = configuration(ipam).replacen('{', &format!("{{\"prevResult\":{},", added.stdout), 1);
-            sandbox.call("CHECK").set("CNI_CONTAINERID", &*container).stdin(previous).run().succeeded();
+            let previous = configuration(ipam).replacen(
+                '{',
+                &format!("{{\"prevResult\":{},", added.stdout),
+                1,
+            );
+            sandbox
+                .call("CHECK")
+                .set("CNI_CONTAINERID", &*container)
+                .stdin(previous)
+                .run()
+                .succeeded();
         }
         assert_eq!(rows(sandbox, &[]), LISTED);
     });
@@ -295,7 +335,14 @@ fn in_a_kept_store_del_and_release_leave_nothing() {
         }
         assert_eq!(sandbox.held(), [OF_N2]);
         sandbox.command(&["release", "--node", "n2", "--yes"]).succeeded();
-        assert_eq!(sandbox.files(), ["format", "nodes/n1/@machine-id", "nodes/n1/@tmp/77.1", "scopes/@/full"]);
-        assert_eq!(std::fs::read(sandbox.store().join("scopes/@/full")).unwrap(), b"", "no shard is full");
+        assert_eq!(
+            sandbox.files(),
+            ["format", "nodes/n1/@machine-id", "nodes/n1/@tmp/77.1", "scopes/@/full"]
+        );
+        assert_eq!(
+            std::fs::read(sandbox.store().join("scopes/@/full")).unwrap(),
+            b"",
+            "no shard is full"
+        );
     });
 }

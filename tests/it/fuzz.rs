@@ -71,7 +71,9 @@ fn verbs_on_the_api_server_agree_with_a_plain_map() {
     };
     let place = Place::new("verbs-kube");
     let words = [words::VERBS, words::OBJECTS].concat();
-    fuzz("verbs-kube", "verbs", &words, &mut |input| verbs::check_on_the_api_server(cluster, &place.0.join("nodes"), input));
+    fuzz("verbs-kube", "verbs", &words, &mut |input| {
+        verbs::check_on_the_api_server(cluster, &place.0.join("nodes"), input)
+    });
 }
 
 /// A directory in memory where there is one: the disk is not what is tested.
@@ -80,7 +82,9 @@ struct Place(PathBuf);
 impl Place {
     fn new(name: &str) -> Self {
         let memory = Path::new("/dev/shm");
-        let base = if memory.is_dir() && nix::unistd::access(memory, nix::unistd::AccessFlags::W_OK).is_ok() {
+        let base = if memory.is_dir()
+            && nix::unistd::access(memory, nix::unistd::AccessFlags::W_OK).is_ok()
+        {
             memory.to_owned()
         } else {
             std::env::temp_dir()
@@ -107,12 +111,18 @@ fn number(variable: &str) -> Option<u64> {
 fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = root.join("tests/data/corpus").join(name);
-    let examples = (name == "config").then(|| std::fs::read_dir(root.join("conf-examples")).unwrap());
+    let examples =
+        (name == "config").then(|| std::fs::read_dir(root.join("conf-examples")).unwrap());
     let mut kept: Vec<_> = std::fs::read_dir(&directory)
         .unwrap()
         .chain(examples.into_iter().flatten())
         .map(|entry| entry.unwrap().path())
-        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap()))
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                std::fs::read(&path).unwrap(),
+            )
+        })
         .collect();
     kept.sort();
     assert!(!kept.is_empty(), "{} is empty", directory.display());
@@ -123,9 +133,14 @@ fn holds(check: Check<'_>, input: &[u8]) -> Result<String, String> {
     let deadline = Deadline::after(LONGEST);
     let behavior = catch_unwind(AssertUnwindSafe(|| check(input))).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_default()
     })?;
-    if deadline.left().is_zero() { Err(format!("it took longer than {LONGEST:?}")) } else { Ok(behavior) }
+    if deadline.left().is_zero() {
+        Err(format!("it took longer than {LONGEST:?}"))
+    } else {
+        Ok(behavior)
+    }
 }
 
 /// `name` is the target's, `folder` that of its corpus.
@@ -151,7 +166,8 @@ fn fuzz(name: &str, folder: &str, words: &[&str], check: Check<'_>) {
     let (kept, at_first) = (pool.len(), seen.len());
     // Kept inputs that all end alike, at the first check say, test nothing.
     assert!(8 <= at_first, "{name}: the kept inputs show only {seen:?}");
-    let deadline = Deadline::after(Duration::from_secs(number("HEREABOUTS_FUZZ_SECONDS").unwrap_or(3)));
+    let deadline =
+        Deadline::after(Duration::from_secs(number("HEREABOUTS_FUZZ_SECONDS").unwrap_or(3)));
     let mut count = 0;
     while !deadline.left().is_zero() {
         let input = mutate::mutate(&pool, words, &mut Rng::new(seed, count));
@@ -170,7 +186,10 @@ fn fuzz(name: &str, folder: &str, words: &[&str], check: Check<'_>) {
     }
     let _ = std::fs::remove_file(current);
     // libtest has begun a line.
-    println!("\n{name}: {kept} kept inputs with {at_first} behaviors, {count} new ones, now {} behaviors, seed {seed}", seen.len());
+    println!(
+        "\n{name}: {kept} kept inputs with {at_first} behaviors, {count} new ones, now {} behaviors, seed {seed}",
+        seen.len()
+    );
     let mut common: Vec<_> = seen.iter().map(|(behavior, times)| (times, behavior)).collect();
     common.sort_by(|one, other| other.cmp(one));
     for (times, behavior) in common.iter().take(8) {
@@ -191,7 +210,10 @@ fn keep(pool: &mut Vec<Vec<u8>>, kept: usize, input: Vec<u8>, rng: &mut Rng) {
 /// Writes the input and the least of it that still fails, and fails the test.
 fn report(name: &str, seed: u64, count: u64, input: &[u8], reason: &str, check: Check<'_>) -> ! {
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fuzz");
-    let (whole, least) = (out.join(format!("{name}-{seed}-{count}")), out.join(format!("{name}-{seed}-{count}.least")));
+    let (whole, least) = (
+        out.join(format!("{name}-{seed}-{count}")),
+        out.join(format!("{name}-{seed}-{count}.least")),
+    );
     std::fs::write(&whole, input).unwrap();
     std::fs::write(&least, shrink(input, check)).unwrap();
     panic!(

@@ -12,11 +12,19 @@ fn a_gateway_that_a_standing_record_names_is_not_given_in_its_scope() {
     assert_eq!(sandbox.add("c1", NAMING).addresses(), ["10.9.0.2"]);
     assert_eq!(sandbox.add("c2", SILENT).addresses(), ["10.9.0.3"]);
     let asked = |container: &str| {
-        sandbox.call("ADD").set("CNI_CONTAINERID", container).set("CNI_ARGS", "IP=10.9.0.1").stdin(configuration(SILENT)).run()
+        sandbox
+            .call("ADD")
+            .set("CNI_CONTAINERID", container)
+            .set("CNI_ARGS", "IP=10.9.0.1")
+            .stdin(configuration(SILENT))
+            .run()
     };
     assert_eq!(asked("c3").code(), 101);
     // Another scope has another router.
-    assert_eq!(sandbox.add("c4", &format!(r#"{SILENT},"network_name":"blue""#)).addresses(), ["10.9.0.1"]);
+    assert_eq!(
+        sandbox.add("c4", &format!(r#"{SILENT},"network_name":"blue""#)).addresses(),
+        ["10.9.0.1"]
+    );
     // A full range is exhausted, with the gateway free.
     for (container, address) in [("c5", "10.9.0.4"), ("c6", "10.9.0.5"), ("c7", "10.9.0.6")] {
         assert_eq!(sandbox.add(container, SILENT).addresses(), [address]);
@@ -36,7 +44,8 @@ fn a_gateway_that_a_standing_record_names_is_not_given_in_its_scope() {
 #[test]
 fn status_counts_no_gateway_that_a_standing_record_names_as_room() {
     let sandbox = Sandbox::new();
-    let silent = |bounds: &str| format!(r#""range":"10.9.0.0/29",{bounds},"status_when_full":"not_ready""#);
+    let silent =
+        |bounds: &str| format!(r#""range":"10.9.0.0/29",{bounds},"status_when_full":"not_ready""#);
     let gateway_alone = silent(r#""range_start":"10.9.0.1","range_end":"10.9.0.1""#);
     let status = |ipam: &str| sandbox.call("STATUS").stdin(configuration(ipam)).run();
     // A store that a flat file names is there from its first ADD on.
@@ -59,8 +68,14 @@ fn a_static_address_may_be_the_gateway_of_another_network() {
 #[test]
 fn static_addresses_obey_the_networks_gateways_and_the_ends_of_its_subnets() {
     let sandbox = Sandbox::new();
-    let fixed = |address: &str| format!(r#"{NAMING},"exclude":["10.9.0.5"],"addresses":[{{"address":"{address}/29"}}]"#);
-    for (address, what) in [("10.9.0.1", "gateway"), ("10.9.0.0", "network or broadcast"), ("10.9.0.7", "network or broadcast")] {
+    let fixed = |address: &str| {
+        format!(r#"{NAMING},"exclude":["10.9.0.5"],"addresses":[{{"address":"{address}/29"}}]"#)
+    };
+    for (address, what) in [
+        ("10.9.0.1", "gateway"),
+        ("10.9.0.0", "network or broadcast"),
+        ("10.9.0.7", "network or broadcast"),
+    ] {
         let refused = sandbox.add("c1", &fixed(address));
         assert_eq!((refused.code(), refused.details().contains(what)), (101, true), "{refused:?}");
         assert_eq!(sandbox.call("STATUS").stdin(configuration(&fixed(address))).run().code(), 101);
@@ -70,7 +85,13 @@ fn static_addresses_obey_the_networks_gateways_and_the_ends_of_its_subnets() {
     assert_eq!(sandbox.add("c1", &fixed("10.9.0.5")).addresses(), ["10.9.0.2", "10.9.0.5"]);
     let file = sandbox.write("network.json", &configuration(&fixed("10.9.0.5")));
     let checked = sandbox.command(&["config", "check", file.to_str().unwrap()]);
-    assert!(checked.succeeded().stdout.contains("note: static address is assigned although exclude covers it"), "{checked:?}");
+    assert!(
+        checked
+            .succeeded()
+            .stdout
+            .contains("note: static address is assigned although exclude covers it"),
+        "{checked:?}"
+    );
 }
 
 /// As far as this node has made the records, and for no request.
@@ -89,7 +110,9 @@ fn in_the_kubernetes_store_a_gateway_that_a_record_of_the_node_names_is_not_give
     node.configure(&proxy.kubeconfig(&node.sandbox.root), nodes::DEADLINES);
     let call = |verb: &str, container: &str, keys: &str, args: &str| {
         let mut call = node.call(verb, container);
-        call.set("CNI_ARGS", args).stdin(configuration(&format!(r#""network_name":"{scope}","range":"10.9.0.0/29"{keys}"#)));
+        call.set("CNI_ARGS", args).stdin(configuration(&format!(
+            r#""network_name":"{scope}","range":"10.9.0.0/29"{keys}"#
+        )));
         call.run()
     };
     let naming = r#","gateway":"10.9.0.1""#;

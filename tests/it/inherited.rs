@@ -72,9 +72,14 @@ fn no_mask_of_permissions_opens_the_store_to_others_or_shuts_it_to_us() {
     for mask in ["0", "0777"] {
         check(&sandbox, &["sh", "-c", &format!("umask {mask}; exec \"$0\" \"$@\"")]);
     }
-    call(&sandbox, "ADD", "c1").through(&["sh", "-c", "umask 0; exec \"$0\" \"$@\""]).run().succeeded();
+    call(&sandbox, "ADD", "c1")
+        .through(&["sh", "-c", "umask 0; exec \"$0\" \"$@\""])
+        .run()
+        .succeeded();
     let roots = [sandbox.store(), sandbox.path("debts")];
-    for (root, file) in roots.iter().flat_map(|root| crate::support::sandbox::files_below(root).into_iter().map(move |file| (root, file))) {
+    for (root, file) in roots.iter().flat_map(|root| {
+        crate::support::sandbox::files_below(root).into_iter().map(move |file| (root, file))
+    }) {
         let mode = root.join(&file).metadata().unwrap().mode();
         // The note of the store is made by the sandbox.
         assert!(mode & 0o022 == 0 || file == "format", "{file}: {mode:o}");
@@ -89,8 +94,21 @@ fn closed_descriptors_a_directory_that_is_gone_and_other_signals_change_nothing(
         &["sh", "-c", "d=$(mktemp -d) && cd \"$d\" && rmdir \"$d\" && exec \"$0\" \"$@\""],
         &["env", "--ignore-signal"],
         &["env", "--block-signal"],
-        &["env", "LC_ALL=tr_TR.UTF-8", "LANG=xx", "TZ=:/nowhere", "RUST_BACKTRACE=full", "TMPDIR=/nonexistent"],
-        &["prlimit", "--stack=262144:262144", "--memlock=0:0", "--msgqueue=0:0", "--sigpending=0:0"],
+        &[
+            "env",
+            "LC_ALL=tr_TR.UTF-8",
+            "LANG=xx",
+            "TZ=:/nowhere",
+            "RUST_BACKTRACE=full",
+            "TMPDIR=/nonexistent",
+        ],
+        &[
+            "prlimit",
+            "--stack=262144:262144",
+            "--memlock=0:0",
+            "--msgqueue=0:0",
+            "--sigpending=0:0",
+        ],
     ];
     for caller in callers {
         check(&sandbox, caller);
@@ -113,7 +131,10 @@ fn a_large_environment_is_read_as_any_other() {
         add.set(&format!("VARIABLE_{n}"), "x".repeat(1000));
     }
     let pairs: String = (0..6000).map(|n| format!("KEY{n}=value;")).collect();
-    add.set("CNI_ARGS", format!("IgnoreUnknown=1;{pairs}K8S_POD_NAMESPACE=default;K8S_POD_NAME=web"));
+    add.set(
+        "CNI_ARGS",
+        format!("IgnoreUnknown=1;{pairs}K8S_POD_NAMESPACE=default;K8S_POD_NAME=web"),
+    );
     assert_eq!(add.run().addresses(), ["10.1.2.1"]);
     assert_eq!(sandbox.list()[0]["pod"]["name"], "web", "{:?}", sandbox.list());
     add.set("CNI_COMMAND", "DEL").run().succeeded();
@@ -133,7 +154,15 @@ fn a_stdin_that_does_not_end_is_waited_for_with_a_limit() {
     let sandbox = Sandbox::new();
     let trace = sandbox.path("trace");
     let mut child = call(&sandbox, "ADD", "c1")
-        .command_under(&["strace", "-o", trace.to_str().unwrap(), "-e", "trace=poll,read", "-e", "inject=poll:retval=0:when=2"])
+        .command_under(&[
+            "strace",
+            "-o",
+            trace.to_str().unwrap(),
+            "-e",
+            "trace=poll,read",
+            "-e",
+            "inject=poll:retval=0:when=2",
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -145,7 +174,14 @@ fn a_stdin_that_does_not_end_is_waited_for_with_a_limit() {
             let text = std::fs::read_to_string(&trace).unwrap_or_default();
             let polls: Vec<u32> = text
                 .lines()
-                .filter_map(|line| line.split_once("poll([{fd=0, events=POLLIN}], 1, ")?.1.split(')').next()?.parse().ok())
+                .filter_map(|line| {
+                    line.split_once("poll([{fd=0, events=POLLIN}], 1, ")?
+                        .1
+                        .split(')')
+                        .next()?
+                        .parse()
+                        .ok()
+                })
                 .collect();
             Ok((count <= polls.len()).then_some(polls))
         });
@@ -170,9 +206,21 @@ fn a_stderr_that_nobody_reads_keeps_no_call() {
     let sandbox = Sandbox::new();
     let (reader, writer) = std::io::pipe().unwrap();
     let room = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ).unwrap();
-    std::io::Write::write_all(&mut writer.try_clone().unwrap(), &vec![b' '; usize::try_from(room).unwrap()]).unwrap();
-    let stdin = std::fs::File::open(sandbox.write("conf", &configuration(r#""range":"10.1.2.0/33""#))).unwrap();
-    let mut child = call(&sandbox, "ADD", "c1").command().stdin(stdin).stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+    std::io::Write::write_all(
+        &mut writer.try_clone().unwrap(),
+        &vec![b' '; usize::try_from(room).unwrap()],
+    )
+    .unwrap();
+    let stdin =
+        std::fs::File::open(sandbox.write("conf", &configuration(r#""range":"10.1.2.0/33""#)))
+            .unwrap();
+    let mut child = call(&sandbox, "ADD", "c1")
+        .command()
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(writer)
+        .spawn()
+        .unwrap();
     let ended = until(&Deadline::after(Duration::from_secs(60)), || child.try_wait());
     let _ = child.kill();
     let output = child.wait_with_output().unwrap();
@@ -202,7 +250,17 @@ fn where_no_thread_can_be_started_debts_are_left_to_another_call() {
     drop(lock);
     let debts = || crate::support::sandbox::files_below(&sandbox.path("debts")).len();
     assert_eq!(debts(), 1);
-    let none = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=clone,clone3", "-e", "inject=clone,clone3:error=EAGAIN"];
+    let none = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=clone,clone3",
+        "-e",
+        "inject=clone,clone3:error=EAGAIN",
+    ];
     let added = call(&sandbox, "ADD", "c1").through(&none).run();
     assert_eq!(added.addresses(), ["10.1.2.2"], "{added:?}");
     assert_eq!(debts(), 1, "no thread was refused");

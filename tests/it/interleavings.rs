@@ -88,9 +88,14 @@ fn prepare(sandbox: &Sandbox) {
 }
 
 fn add(sandbox: &Sandbox, container: &str, living: &Living, pod: &str) -> Call {
-    let args = format!("IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID={pod}");
+    let args = format!(
+        "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID={pod}"
+    );
     let mut call = sandbox.call("ADD");
-    call.set("CNI_CONTAINERID", container).set("CNI_NETNS", living.path()).set("CNI_ARGS", args).stdin(configuration(RANGE));
+    call.set("CNI_CONTAINERID", container)
+        .set("CNI_NETNS", living.path())
+        .set("CNI_ARGS", args)
+        .stdin(configuration(RANGE));
     call
 }
 
@@ -100,7 +105,10 @@ fn del(sandbox: &Sandbox, container: &str) -> Call {
 
 /// GC with nobody in the list.
 fn gc(sandbox: &Sandbox) -> Call {
-    sandbox.call("GC").stdin(configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1)).clone()
+    sandbox
+        .call("GC")
+        .stdin(configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1))
+        .clone()
 }
 
 /// Runs a call beside one that stands still: at once, or in the queue of the
@@ -117,14 +125,21 @@ fn run_beside(stopped: Stopped, is_locked: bool, call: &Call) -> (Ended, Ended) 
 /// Who holds what, in order of the addresses.
 fn holders(sandbox: &Sandbox) -> Vec<(String, String)> {
     let text = |record: &serde_json::Value, key: &str| record[key].as_str().unwrap().to_owned();
-    let mut holders: Vec<_> = sandbox.list().iter().map(|record| (text(record, "address"), text(record, "container"))).collect();
+    let mut holders: Vec<_> = sandbox
+        .list()
+        .iter()
+        .map(|record| (text(record, "address"), text(record, "container")))
+        .collect();
     holders.sort();
     holders
 }
 
 /// The one address that a container holds by the records.
 fn held_by(sandbox: &Sandbox, container: &str) -> Option<String> {
-    let mut held = holders(sandbox).into_iter().filter(|(_, holder)| holder == container).map(|(address, _)| address);
+    let mut held = holders(sandbox)
+        .into_iter()
+        .filter(|(_, holder)| holder == container)
+        .map(|(address, _)| address);
     let first = held.next();
     assert_eq!(held.next(), None, "{container} holds two");
     first

@@ -43,7 +43,8 @@ impl Pair {
         self.other.call_in("ADD", "first", range).run().succeeded();
         self.node.call_in("ADD", "second", range).run().succeeded();
         let seen = self.proxy.seen();
-        let lists = seen.iter().filter(|seen| seen.method == "GET").map(|seen| seen.path.clone()).collect();
+        let lists =
+            seen.iter().filter(|seen| seen.method == "GET").map(|seen| seen.path.clone()).collect();
         for (node, container) in [(&self.other, "first"), (&self.node, "second")] {
             node.call_in("DEL", container, range).run().succeeded();
         }
@@ -69,7 +70,12 @@ fn a_pod_keeps_its_address_at_no_further_request() {
     let Some(pair) = Pair::new() else { return };
     let call = |verb: &str, pod: &str, container: &str| {
         let mut call = pair.node.call(verb, container);
-        call.set("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID=uid-{pod}"));
+        call.set(
+            "CNI_ARGS",
+            format!(
+                "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID=uid-{pod}"
+            ),
+        );
         call.run().succeeded().clone()
     };
     let mine = call("ADD", "mine", "old").addresses();
@@ -101,7 +107,10 @@ fn a_small_range_is_looked_at_by_names_without_the_objects() {
 #[test]
 fn a_node_that_begins_again_does_not_meet_its_own_addresses() {
     let Some(pair) = Pair::new() else { return };
-    let lowest: Vec<_> = ["first", "second"].iter().flat_map(|container| pair.node.add(container).addresses()).collect();
+    let lowest: Vec<_> = ["first", "second"]
+        .iter()
+        .flat_map(|container| pair.node.add(container).addresses())
+        .collect();
     std::fs::remove_dir_all(pair.node.sandbox.store()).unwrap();
     pair.proxy.seen();
     let next = pair.node.add("third").addresses();
@@ -111,7 +120,10 @@ fn a_node_that_begins_again_does_not_meet_its_own_addresses() {
         pair.node.del(container).succeeded();
     }
     // Nor does it draw, as where another node was first.
-    assert!(lowest < next && pair.node.add("fourth").addresses()[0] == lowest[0], "{lowest:?} {next:?}");
+    assert!(
+        lowest < next && pair.node.add("fourth").addresses()[0] == lowest[0],
+        "{lowest:?} {next:?}"
+    );
     pair.node.del("fourth").succeeded();
 }
 
@@ -140,10 +152,18 @@ fn pods_started_one_after_another_get_the_lowest_addresses_whatever_their_nodes(
     let range = "192.168.20.0/20";
     let lowest = |number: usize| format!("192.168.16.{number}");
     for (number, node) in (1..).zip(&nodes) {
-        assert_eq!(node.call_in("ADD", "pod", range).run().succeeded().addresses(), [lowest(number)]);
+        assert_eq!(
+            node.call_in("ADD", "pod", range).run().succeeded().addresses(),
+            [lowest(number)]
+        );
     }
     let asked = proxy.methods();
-    assert!(asked.len() <= 2 * nodes.len(), "{} requests for {} ADDs: {asked:?}", asked.len(), nodes.len());
+    assert!(
+        asked.len() <= 2 * nodes.len(),
+        "{} requests for {} ADDs: {asked:?}",
+        asked.len(),
+        nodes.len()
+    );
     // One node alone asks no more than it must, once it has seen that it is alone; on a
     // busy machine it may be time to look again.
     let last = nodes.last().unwrap();

@@ -31,20 +31,27 @@ fn add_of_another_node(overlay: &Overlay, container: &str) -> Ended {
 /// Takes a record and its entries away, as an older snapshot would.
 fn lose(overlay: &Overlay, address: &str, container: &str) {
     std::fs::remove_file(overlay.path("scopes/@/10.9.0.0_24").join(address)).unwrap();
-    std::fs::remove_file(overlay.path("nodes/n1/net1").join(format!("{container}@net1.0"))).unwrap();
-    let _ = std::fs::remove_file(overlay.path("nodes/n1/@pods/net1").join(format!("default%2F{container}@net1.0")));
+    std::fs::remove_file(overlay.path("nodes/n1/net1").join(format!("{container}@net1.0")))
+        .unwrap();
+    let _ = std::fs::remove_file(
+        overlay.path("nodes/n1/@pods/net1").join(format!("default%2F{container}@net1.0")),
+    );
 }
 
 fn held(overlay: &Overlay) -> Vec<String> {
     let ended = overlay.command(&["list", "-o", "json"]);
     let records: Vec<serde_json::Value> = serde_json::from_str(&ended.succeeded().stdout).unwrap();
     let text = |record: &serde_json::Value, key: &str| record[key].as_str().unwrap().to_owned();
-    records.iter().map(|record| format!("{} {}", text(record, "address"), text(record, "container"))).collect()
+    records
+        .iter()
+        .map(|record| format!("{} {}", text(record, "address"), text(record, "container")))
+        .collect()
 }
 
 fn problems(overlay: &Overlay) -> Vec<String> {
     let ended = overlay.command(&["verify", "-o", "json"]);
-    let found: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+    let found: serde_json::Value =
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
     let findings = found["findings"].as_array().cloned().unwrap_or_default();
     findings.iter().map(|finding| finding["problem"].as_str().unwrap().to_owned()).collect()
 }
@@ -106,7 +113,8 @@ fn what_was_freed_or_has_died_is_not_brought_back() {
     assert_eq!(problems(&overlay), Vec::<String>::new());
     overlay.command(&["repair", "--yes"]).succeeded();
     assert_eq!(held(&overlay), Vec::<String>::new());
-    let left: Vec<_> = std::fs::read_dir(notes(&id)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(notes(&id)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["begun"]);
 }
 
@@ -119,7 +127,11 @@ fn what_was_given_without_a_note_is_noted_later() {
     add(&overlay, "c2").succeeded();
     std::fs::remove_dir_all(notes(&id)).unwrap();
     add(&overlay, "c3").succeeded();
-    assert_eq!(std::fs::read_dir(notes(&id)).unwrap().count(), 4, "three and the word that it is all");
+    assert_eq!(
+        std::fs::read_dir(notes(&id)).unwrap().count(),
+        4,
+        "three and the word that it is all"
+    );
     for entry in std::fs::read_dir(notes(&id)).unwrap() {
         let path = entry.unwrap().path();
         if !path.ends_with("begun") {

@@ -1,7 +1,12 @@
 //! The integration tests: one binary, a line for each module.
 
 #![allow(missing_docs, reason = "tests say what they are for in their names")]
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on has failed"
+)]
 
 /// Says that a test is skipped and why, under the test's own name: `scripts/test`
 /// counts these lines. `return skipped!("needs root")` ends a test.

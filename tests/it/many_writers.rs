@@ -26,16 +26,28 @@ fn timed(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> (Value, 
     let call = sandbox.call(verb).set("CNI_CONTAINERID", container).clone();
     #[allow(clippy::disallowed_methods, reason = "a test measures time")]
     let start = Instant::now();
-    let mut child = call.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = call
+        .command()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(configuration(ipam).as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let document = if output.stdout.is_empty() { Value::Null } else { serde_json::from_slice(&output.stdout).unwrap() };
+    let document = if output.stdout.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
     (document, start.elapsed())
 }
 
 fn addresses(document: &Value) -> Vec<Ipv4Addr> {
     let ips = document["ips"].as_array().unwrap_or_else(|| panic!("no result: {document}"));
-    ips.iter().map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap()).collect()
+    ips.iter()
+        .map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap())
+        .collect()
 }
 
 /// The time that so many of a hundred stayed below.
@@ -46,7 +58,11 @@ fn percentile(times: &mut [Duration], percent: usize) -> Duration {
 
 /// Nothing in the store but what stays for ever, and `verify` agrees.
 fn assert_nothing_is_left(sandbox: &Sandbox) {
-    let stays = |path: &String| ["format", "lock", "@machine-id", "full", "exhausted", "looking"].iter().any(|name| path.ends_with(name));
+    let stays = |path: &String| {
+        ["format", "lock", "@machine-id", "full", "exhausted", "looking"]
+            .iter()
+            .any(|name| path.ends_with(name))
+    };
     let left: Vec<_> = sandbox.files().into_iter().filter(|path| !stays(path)).collect();
     assert_eq!(left, Vec::<String>::new());
     sandbox.command(&["verify"]).succeeded();
@@ -64,8 +80,10 @@ fn of_256_at_once_each_gets_one_of_the_lowest_and_nobody_starves() {
             .collect();
         calls.into_iter().map(|call| call.join().unwrap()).collect()
     });
-    let given: BTreeSet<Ipv4Addr> = ended.iter().flat_map(|(document, _)| addresses(document)).collect();
-    let lowest: BTreeSet<Ipv4Addr> = (1..=256).map(|n| Ipv4Addr::from_bits(0x0a01_0000 + n)).collect();
+    let given: BTreeSet<Ipv4Addr> =
+        ended.iter().flat_map(|(document, _)| addresses(document)).collect();
+    let lowest: BTreeSet<Ipv4Addr> =
+        (1..=256).map(|n| Ipv4Addr::from_bits(0x0a01_0000 + n)).collect();
     assert_eq!(given, lowest);
     let mut times: Vec<_> = ended.iter().map(|(_, took)| *took).collect();
     let (median, slowest) = (percentile(&mut times, 50), percentile(&mut times, 100));
@@ -93,7 +111,10 @@ struct Worker<'m> {
 
 impl Worker<'_> {
     fn draw(&mut self, below: usize) -> usize {
-        self.draw = self.draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.draw = self
+            .draw
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.draw >> 33).unwrap() % below
     }
 
@@ -164,12 +185,20 @@ fn churn(calls: usize) {
     let (sandbox, model) = (Sandbox::new(), Model::default());
     std::thread::scope(|scope| {
         for number in 0..32 {
-            let worker = Worker { sandbox: &sandbox, model: &model, number, draw: number, held: Vec::new(), times: Vec::new() };
+            let worker = Worker {
+                sandbox: &sandbox,
+                model: &model,
+                number,
+                draw: number,
+                held: Vec::new(),
+                times: Vec::new(),
+            };
             scope.spawn(move || worker.play(calls / 32));
         }
     });
     let mut times = model.times.into_inner().unwrap();
-    let (median, most, slowest) = (percentile(&mut times, 50), percentile(&mut times, 99), percentile(&mut times, 100));
+    let (median, most, slowest) =
+        (percentile(&mut times, 50), percentile(&mut times, 99), percentile(&mut times, 100));
     println!(
         "{} calls by 32 workers ({} of them repeats): median {median:.1?}, p99 {most:.1?}, slowest {slowest:.1?}",
         times.len(),
@@ -240,6 +269,8 @@ fn adds_that_find_nothing_hold_up_dels_no_more_than_twice_those_that_succeed() {
         beside_room.extend(dels_beside_500_adds(&sandbox, 2 * round + 1, true));
     }
     let (full, room) = (percentile(&mut beside_full, 99), percentile(&mut beside_room, 99));
-    println!("p99 of DEL: {full:.1?} beside ADDs on a full range, {room:.1?} beside ADDs that succeed");
+    println!(
+        "p99 of DEL: {full:.1?} beside ADDs on a full range, {room:.1?} beside ADDs that succeed"
+    );
     assert!(full < room * 2);
 }

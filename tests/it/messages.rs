@@ -37,7 +37,8 @@ fn assert_all(name: &str, variants: &[&str], cases: &[(&str, String)]) {
     for variant in variants {
         assert!(cases.iter().any(|(of, _)| of == variant), "{name}: no case for {variant}");
     }
-    let text: String = cases.iter().map(|(of, text)| format!("{of}\n{}\n", indented(text))).collect();
+    let text: String =
+        cases.iter().map(|(of, text)| format!("{of}\n{}\n", indented(text))).collect();
     // Runtimes take these words for success of a DEL.
     for words in ["not found", "no such file or directory"] {
         assert!(!text.to_lowercase().contains(words), "{text}");

@@ -20,15 +20,24 @@ fn row(address: &str, pod: &str, interface: &str, node: &str) -> [String; 4] {
 }
 
 fn status(network: &str, interface: &str, addresses: &[&str]) -> (String, String, Vec<String>) {
-    (format!("default/{network}"), interface.to_owned(), addresses.iter().map(|a| (*a).to_owned()).collect())
+    (
+        format!("default/{network}"),
+        interface.to_owned(),
+        addresses.iter().map(|a| (*a).to_owned()).collect(),
+    )
 }
 
 #[test]
 fn pods_of_two_nodes_reach_each_other() {
     let Some(rig) = rig() else { return };
-    rig.cluster.text(&["apply", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/conf-examples/macvlan-conf.yaml")]);
+    rig.cluster.text(&[
+        "apply",
+        "-f",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/conf-examples/macvlan-conf.yaml"),
+    ]);
     let (one, two) = (rig.node("reach-1"), rig.node("reach-2"));
-    let pods = [(&one, "reach-a"), (&one, "reach-b"), (&two, "reach-c")].map(|(node, name)| (node, rig.pod(name, "macvlan-conf")));
+    let pods = [(&one, "reach-a"), (&one, "reach-b"), (&two, "reach-c")]
+        .map(|(node, name)| (node, rig.pod(name, "macvlan-conf")));
     let mut addresses = Vec::new();
     for (node, pod) in &pods {
         node.start(pod);
@@ -44,7 +53,11 @@ fn pods_of_two_nodes_reach_each_other() {
             node.pings(pod, "net1", address);
         }
     }
-    let held: Vec<_> = pods.iter().zip(&addresses).map(|((node, pod), address)| row(address, &pod.name, "net1", &node.name)).collect();
+    let held: Vec<_> = pods
+        .iter()
+        .zip(&addresses)
+        .map(|((node, pod), address)| row(address, &pod.name, "net1", &node.name))
+        .collect();
     assert_eq!(rig.held("macvlan-conf"), held);
 
     for (node, pod) in &pods {
@@ -54,7 +67,14 @@ fn pods_of_two_nodes_reach_each_other() {
     node.stop(pod).succeeded();
     assert_eq!(rig.held("macvlan-conf"), [held[0].clone(), held[2].clone()]);
     // Runtimes repeat a DEL, and the Pod may be gone from the API by then.
-    rig.cluster.text(&["delete", "pod", &pods[0].1.name, "--wait=false", "--grace-period=0", "--force"]);
+    rig.cluster.text(&[
+        "delete",
+        "pod",
+        &pods[0].1.name,
+        "--wait=false",
+        "--grace-period=0",
+        "--force",
+    ]);
     for _ in 0..2 {
         one.stop(&pods[0].1).succeeded();
     }
@@ -77,7 +97,10 @@ fn a_pod_with_two_interfaces_has_two_addresses() {
         status("other", "data0", &["192.168.41.1"]),
     ];
     assert_eq!(status_of(rig, &pod), expected);
-    let held = [row("192.168.40.1", "twice-a", "net1", "twice-1"), row("192.168.40.2", "twice-a", "net2", "twice-1")];
+    let held = [
+        row("192.168.40.1", "twice-a", "net1", "twice-1"),
+        row("192.168.40.2", "twice-a", "net2", "twice-1"),
+    ];
     assert_eq!(rig.held("twice"), held);
     node.stop(&pod).succeeded();
     for network in ["twice", "other"] {
@@ -117,7 +140,13 @@ fn a_dual_stack_pod_is_reached_by_both() {
         one.pings(&a, "net1", address);
     }
     one.stop(&a).succeeded();
-    assert_eq!(rig.held("dual"), [row("192.168.42.2", "dual-b", "net1", "dual-2"), row("fd00:42::2", "dual-b", "net1", "dual-2")]);
+    assert_eq!(
+        rig.held("dual"),
+        [
+            row("192.168.42.2", "dual-b", "net1", "dual-2"),
+            row("fd00:42::2", "dual-b", "net1", "dual-2")
+        ]
+    );
     two.stop(&b).succeeded();
 }
 
@@ -138,7 +167,9 @@ fn a_pod_asks_for_its_address_in_the_annotation() {
     let refused = node.try_start(&second);
     assert_ne!(refused.status, Some(0), "{refused:?}");
     assert!(refused.stdout.contains("hereabouts show 192.168.43.77"), "{refused:?}");
-    assert!(node.hereabouts(&["show", "192.168.43.77"]).succeeded().stdout.contains("default/asked-a"));
+    assert!(
+        node.hereabouts(&["show", "192.168.43.77"]).succeeded().stdout.contains("default/asked-a")
+    );
     assert_eq!(rig.held("asked"), [row("192.168.43.77", "asked-a", "net1", "asked-1")]);
 
     // Tried again, as a kubelet does, it has it when the first is gone.
@@ -165,15 +196,23 @@ fn what_a_dead_node_held_is_seen_and_released() {
     let refused = lives.try_start(&waiting);
     assert_ne!(refused.status, Some(0), "{refused:?}");
     lives.stop(&waiting).succeeded();
-    let held = [row("192.168.44.1", "dead-a", "net1", "dead-2"), row("192.168.44.2", "dead-b", "net1", "dead-2")];
+    let held = [
+        row("192.168.44.1", "dead-a", "net1", "dead-2"),
+        row("192.168.44.2", "dead-b", "net1", "dead-2"),
+    ];
     assert_eq!(rig.held("dead"), held);
 
     // A node's token frees nothing of another node: an administrator does.
     let refused = lives.hereabouts(&["release", "--node", "dead-2", "--yes"]);
-    assert!(refused.status == Some(1) && refused.stderr.contains("with an administrator's kubeconfig"), "{refused:?}");
+    assert!(
+        refused.status == Some(1) && refused.stderr.contains("with an administrator's kubeconfig"),
+        "{refused:?}"
+    );
     assert_eq!(rig.held("dead"), held);
     let administrator = rig.cluster.kubeconfig().display().to_string();
-    lives.hereabouts(&["release", "--node", "dead-2", "--yes", "--kubeconfig", &administrator]).succeeded();
+    lives
+        .hereabouts(&["release", "--node", "dead-2", "--yes", "--kubeconfig", &administrator])
+        .succeeded();
     assert_eq!(rig.held("dead"), [[""; 4]; 0]);
     // That a range is full is believed for some seconds; a kubelet goes on trying.
     let waiting = lives.start_in_the_end(&waiting);
@@ -186,7 +225,8 @@ fn after_a_reboot_a_pod_has_its_address_again() {
     let Some(rig) = rig() else { return };
     rig.network("boot", r#""ipam": {"type": "hereabouts", "allocation_order": "lowest", "range": "192.168.45.0/24"}"#);
     let (other, node) = (rig.node("boot-1"), rig.node("boot-2"));
-    let (neighbor, pod, gone) = (rig.pod("boot-a", "boot"), rig.pod("boot-b", "boot"), rig.pod("boot-c", "boot"));
+    let (neighbor, pod, gone) =
+        (rig.pod("boot-a", "boot"), rig.pod("boot-b", "boot"), rig.pod("boot-c", "boot"));
     other.start(&neighbor);
     node.start(&pod);
     node.start(&gone);
@@ -199,7 +239,9 @@ fn after_a_reboot_a_pod_has_its_address_again() {
     node.pings(&again, "net1", "192.168.45.1");
     // The runtime takes down what it remembers; that is not the Pod's any more.
     node.stop(&pod).succeeded();
-    let held = |pods: &[(&str, &str, &str)]| pods.iter().map(|(a, pod, node)| row(a, pod, "net1", node)).collect::<Vec<_>>();
+    let held = |pods: &[(&str, &str, &str)]| {
+        pods.iter().map(|(a, pod, node)| row(a, pod, "net1", node)).collect::<Vec<_>>()
+    };
     let both = [("192.168.45.1", "boot-a", "boot-1"), ("192.168.45.2", "boot-b", "boot-2")];
     assert_eq!(rig.held("boot"), held(&[both[0], both[1], ("192.168.45.3", "boot-c", "boot-2")]));
     // One whose DEL never comes is swept, on its own node only.
@@ -219,17 +261,28 @@ fn after_a_reboot_a_pod_has_its_address_again() {
 #[test]
 fn a_del_that_could_not_be_done_is_done_when_it_is_repeated() {
     let Some(rig) = rig() else { return };
-    rig.network("cut", r#""ipam": {"type": "hereabouts", "range": "192.168.46.0/24", "deadlines": {"del": "1s"}}"#);
+    rig.network(
+        "cut",
+        r#""ipam": {"type": "hereabouts", "range": "192.168.46.0/24", "deadlines": {"del": "1s"}}"#,
+    );
     for (name, keeps) in [("cut-1", true), ("cut-2", false)] {
         let mut node = rig.node(name);
         node.multus_keeps = keeps;
         let pod = rig.pod(&format!("{name}-a"), "cut");
         node.start(&pod);
         rig.cluster.text(&["delete", "pod", &pod.name, "--grace-period=0", "--force"]);
-        node.run(&["sh", "-c", "mkdir -p /run/hereabouts/debts && mount -t tmpfs -o ro none /run/hereabouts/debts"]).succeeded();
+        node.run(&[
+            "sh",
+            "-c",
+            "mkdir -p /run/hereabouts/debts && mount -t tmpfs -o ro none /run/hereabouts/debts",
+        ])
+        .succeeded();
         node.plugged(false);
         let failed = node.stop(&pod);
-        assert!(failed.status == Some(1) && failed.stdout.contains("did not serve delete"), "{failed:?}");
+        assert!(
+            failed.status == Some(1) && failed.stdout.contains("did not serve delete"),
+            "{failed:?}"
+        );
         assert!(failed.stdout.contains("this node cannot record the unfinished DEL"), "{failed:?}");
         node.plugged(true);
         node.stop(&pod).succeeded();
@@ -247,7 +300,10 @@ fn a_del_that_could_not_be_done_is_done_when_it_is_repeated() {
 #[test]
 fn what_a_del_without_the_api_server_left_is_freed_without_a_further_call() {
     let Some(rig) = rig() else { return };
-    rig.network("owed", r#""ipam": {"type": "hereabouts", "range": "192.168.49.0/24", "deadlines": {"del": "1s"}}"#);
+    rig.network(
+        "owed",
+        r#""ipam": {"type": "hereabouts", "range": "192.168.49.0/24", "deadlines": {"del": "1s"}}"#,
+    );
     let mut node = rig.node("owed-1");
     node.multus_keeps = false;
     let _daemon = node.daemon();
@@ -263,8 +319,9 @@ fn what_a_del_without_the_api_server_left_is_freed_without_a_further_call() {
     node.plugged(true);
     // Within 10 s; a busy machine may take its time.
     let deadline = Deadline::after(Duration::from_secs(60));
-    let freed =
-        until_paced(&deadline, Pace::SERVER, || Ok::<_, ()>(if is_held() { Attempt::Again(Duration::ZERO) } else { Attempt::Done(()) }));
+    let freed = until_paced(&deadline, Pace::SERVER, || {
+        Ok::<_, ()>(if is_held() { Attempt::Again(Duration::ZERO) } else { Attempt::Done(()) })
+    });
     assert_eq!(freed, Ok(Some(())), "{:?}", rig.held("owed"));
     println!("freed after {:.1?}", Duration::from_secs(60) - deadline.left());
     assert_eq!(rig.held("owed").len(), 1);

@@ -38,7 +38,8 @@ fn a_network_configurations_log_goes_only_to_a_file_that_hereabouts_made() {
     }
     std::os::unix::fs::symlink("../auth.log", sandbox.path("log/hereabouts/link.log")).unwrap();
     std::os::unix::fs::symlink("..", sandbox.path("log/hereabouts/up")).unwrap();
-    nix::unistd::mkfifo(&sandbox.path("log/hereabouts/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    nix::unistd::mkfifo(&sandbox.path("log/hereabouts/fifo"), nix::sys::stat::Mode::S_IRWXU)
+        .unwrap();
     let with = |container: &str, file: &str| {
         let mut call = add(&sandbox, container, &format!(r#"{RANGE},"log_file":"{file}""#));
         call.seeing("/var/log", &sandbox.path("log"));
@@ -72,7 +73,11 @@ fn a_network_configurations_log_goes_only_to_a_file_that_hereabouts_made() {
     assert!(read(&sandbox.path("log/hereabouts/ours.log")).contains("third"));
 
     // Below allowed_paths the same: a store lies there, perhaps.
-    let flat = sandbox.flat("n1").replacen('{', &format!(r#"{{"allowed_paths":["{}"],"#, sandbox.root.display()), 1);
+    let flat = sandbox.flat("n1").replacen(
+        '{',
+        &format!(r#"{{"allowed_paths":["{}"],"#, sandbox.root.display()),
+        1,
+    );
     sandbox.write("flat.conf", &flat);
     let format = read(&sandbox.path("store/format"));
     with("fourth", sandbox.path("store/format").to_str().unwrap()).succeeded();
@@ -85,11 +90,19 @@ fn a_network_configurations_log_goes_only_to_a_file_that_hereabouts_made() {
 fn values_in_a_log_are_escaped() {
     let sandbox = Sandbox::new();
     let log = sandbox.path("own.log");
-    sandbox.write("flat.conf", &sandbox.flat("n1").replacen('{', &format!(r#"{{"log_file":"{}","#, log.display()), 1));
-    sandbox.add("c1", &format!(r#"{RANGE},"network_name":"x sshd[7]: Failed password\u202e""#)).succeeded();
+    sandbox.write(
+        "flat.conf",
+        &sandbox.flat("n1").replacen('{', &format!(r#"{{"log_file":"{}","#, log.display()), 1),
+    );
+    sandbox
+        .add("c1", &format!(r#"{RANGE},"network_name":"x sshd[7]: Failed password\u202e""#))
+        .succeeded();
     sandbox.add("c2", &format!(r#"{RANGE},"network_name":"x\nforged line\u001b[2J""#)).code();
     let text = read(&log);
-    assert!(text.lines().all(|line| line.starts_with("20")) && !text.contains(['\u{1b}', '\u{202e}']), "{text}");
+    assert!(
+        text.lines().all(|line| line.starts_with("20")) && !text.contains(['\u{1b}', '\u{202e}']),
+        "{text}"
+    );
     assert!(text.contains(r#"scope="x sshd[7]: Failed password"#), "{text}");
 }
 
@@ -100,15 +113,23 @@ fn what_is_no_regular_file_is_never_opened() {
     let fifo = sandbox.path("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let keys = ["configuration_path", "resolvConf", "log_file"];
-    for (at, (key, path)) in keys.iter().flat_map(|key| [(key, "/dev/ptmx".to_owned()), (key, fifo.display().to_string())]).enumerate() {
+    for (at, (key, path)) in keys
+        .iter()
+        .flat_map(|key| [(key, "/dev/ptmx".to_owned()), (key, fifo.display().to_string())])
+        .enumerate()
+    {
         let call = add(&sandbox, &format!("c{at}"), &format!(r#"{RANGE},"{key}":"{path}""#));
         let ended = call.run_under(&["strace", "-f", "-e", "trace=open,openat"]);
-        for line in
-            ended.stderr.lines().filter(|line| line.contains("/ptmx") || line.contains("/fifo")).filter(|line| line.contains("open"))
+        for line in ended
+            .stderr
+            .lines()
+            .filter(|line| line.contains("/ptmx") || line.contains("/fifo"))
+            .filter(|line| line.contains("open"))
         {
             assert!(line.contains("O_PATH"), "{line}");
         }
-        let opened_again = ended.stderr.lines().filter(|line| line.contains("/proc/self/fd/")).count();
+        let opened_again =
+            ended.stderr.lines().filter(|line| line.contains("/proc/self/fd/")).count();
         assert!(opened_again <= 1 + 2, "{ended:?}");
     }
     // The operator's own file is looked at before, too.
@@ -122,14 +143,29 @@ fn what_is_no_regular_file_is_never_opened() {
 fn a_second_flat_file_is_never_read_from_proc_or_sysfs() {
     let sandbox = Sandbox::new();
     let link = sandbox.path("link");
-    std::os::unix::fs::symlink(format!("/proc/self/root{}", sandbox.path("planted.conf").display()), &link).unwrap();
+    std::os::unix::fs::symlink(
+        format!("/proc/self/root{}", sandbox.path("planted.conf").display()),
+        &link,
+    )
+    .unwrap();
     sandbox.write("planted.conf", r#"{"range":"10.7.0.0/24"}"#);
-    for (path, kind) in [(link.to_str().unwrap(), "proc"), ("/proc/self/mountinfo", "proc"), ("/sys/kernel/notes", "sysfs")] {
+    for (path, kind) in [
+        (link.to_str().unwrap(), "proc"),
+        ("/proc/self/mountinfo", "proc"),
+        ("/sys/kernel/notes", "sysfs"),
+    ] {
         let ended = sandbox.add("c1", &format!(r#"{RANGE},"configuration_path":"{path}""#));
-        assert_eq!((ended.code(), ended.details().contains(&format!("is on {kind}"))), (5, true), "{ended:?}");
+        assert_eq!(
+            (ended.code(), ended.details().contains(&format!("is on {kind}"))),
+            (5, true),
+            "{ended:?}"
+        );
     }
     let plain = sandbox.path("planted.conf");
-    assert_eq!(sandbox.add("c1", &format!(r#""configuration_path":"{}""#, plain.display())).addresses(), ["10.7.0.1"]);
+    assert_eq!(
+        sandbox.add("c1", &format!(r#""configuration_path":"{}""#, plain.display())).addresses(),
+        ["10.7.0.1"]
+    );
 }
 
 /// Cause: an error quotes what is wrong. Effect: a network configuration names a
@@ -184,7 +220,11 @@ fn resolv_conf_is_below_etc_or_run_systemd() {
     assert_eq!((led.code(), led.details().contains("it leads to")), (5, true), "{led:?}");
     assert_eq!(named("c1", "/etc/plain").document()["dns"]["nameservers"][0], "192.0.2.54");
     assert_eq!(named("c2", "/etc/resolv.conf").document()["dns"]["nameservers"][0], "192.0.2.53");
-    let flat = sandbox.flat("n1").replacen('{', &format!(r#"{{"resolvConf":"{}","#, elsewhere.display()), 1);
+    let flat = sandbox.flat("n1").replacen(
+        '{',
+        &format!(r#"{{"resolvConf":"{}","#, elsewhere.display()),
+        1,
+    );
     sandbox.write("flat.conf", &flat);
     assert_eq!(sandbox.add("c3", RANGE).document()["dns"]["nameservers"][0], "192.0.2.53");
 }
@@ -205,23 +245,32 @@ fn a_filesystem_whose_daemon_never_answers_is_not_asked() {
     for directory in ["fuse", "etc/fuse", "log/hereabouts/fuse", "log/plain"] {
         std::fs::create_dir_all(sandbox.path(directory)).unwrap();
     }
-    let seen = |container: &str, key: &str, file: &str, over: Option<(&str, &str)>, mounted: &str| {
-        let mut call = add(&sandbox, container, &format!(r#"{RANGE},"{key}":"{file}""#));
-        if let Some((path, content)) = over {
-            call.seeing(path, &sandbox.path(content));
-        }
-        call.through(&["unshare", "--mount", "sh", "-c", SILENT, mounted]).run()
-    };
+    let seen =
+        |container: &str, key: &str, file: &str, over: Option<(&str, &str)>, mounted: &str| {
+            let mut call = add(&sandbox, container, &format!(r#"{RANGE},"{key}":"{file}""#));
+            if let Some((path, content)) = over {
+                call.seeing(path, &sandbox.path(content));
+            }
+            call.through(&["unshare", "--mount", "sh", "-c", SILENT, mounted]).run()
+        };
     let fuse = sandbox.path("fuse").display().to_string();
     std::os::unix::fs::symlink(format!("{fuse}/file"), sandbox.path("link")).unwrap();
     for file in [format!("{fuse}/file"), fuse.clone(), sandbox.path("link").display().to_string()] {
         let ended = seen("c1", "configuration_path", &file, None, &fuse);
         assert_eq!((ended.code(), ended.details().contains("is on fuse")), (5, true), "{ended:?}");
     }
-    let ended = seen("c1", "resolvConf", "/etc/fuse/resolv.conf", Some(("/etc", "etc")), "/etc/fuse");
+    let ended =
+        seen("c1", "resolvConf", "/etc/fuse/resolv.conf", Some(("/etc", "etc")), "/etc/fuse");
     assert_eq!((ended.code(), ended.details().contains("is on fuse")), (5, true), "{ended:?}");
-    for (at, mounted) in ["/var/log/hereabouts", "/var/log/hereabouts/fuse"].into_iter().enumerate() {
-        let ended = seen(&format!("log{at}"), "log_file", "/var/log/hereabouts/fuse/x.log", Some(("/var/log", "log")), mounted);
+    for (at, mounted) in ["/var/log/hereabouts", "/var/log/hereabouts/fuse"].into_iter().enumerate()
+    {
+        let ended = seen(
+            &format!("log{at}"),
+            "log_file",
+            "/var/log/hereabouts/fuse/x.log",
+            Some(("/var/log", "log")),
+            mounted,
+        );
         assert!(ended.succeeded().stderr.contains("is on fuse"), "{ended:?}");
     }
 }

@@ -21,7 +21,10 @@ fn refused(ended: &Ended) {
 /// ADD without the store that `Sandbox::call` would make.
 fn add(sandbox: &Sandbox, container: &str) -> Ended {
     let mut call = sandbox.call("DEL");
-    call.set("CNI_COMMAND", "ADD").set("CNI_CONTAINERID", container).stdin(configuration(RANGE)).run()
+    call.set("CNI_COMMAND", "ADD")
+        .set("CNI_CONTAINERID", container)
+        .stdin(configuration(RANGE))
+        .run()
 }
 
 fn verbs_are_refused(sandbox: &Sandbox) {
@@ -31,11 +34,18 @@ fn verbs_are_refused(sandbox: &Sandbox) {
     refused(&sandbox.call("GC").stdin(gc).run());
     let status = sandbox.call("STATUS").stdin(configuration(RANGE)).run();
     assert!(status.code() == 50 && status.details().contains("wrong store at"), "{status:?}");
-    let check = configuration(RANGE).replacen('{', r#"{"prevResult":{"cniVersion":"1.1.0","ips":[{"address":"10.9.0.1/24"}]},"#, 1);
+    let check = configuration(RANGE).replacen(
+        '{',
+        r#"{"prevResult":{"cniVersion":"1.1.0","ips":[{"address":"10.9.0.1/24"}]},"#,
+        1,
+    );
     refused(&sandbox.call("CHECK").stdin(check).run());
     for command in [&["list"][..], &["verify"], &["sweep", "--yes"], &["repair", "--yes"]] {
         let ended = sandbox.command(command);
-        assert!(ended.status == Some(1) && ended.stderr.contains("wrong store at"), "{command:?} {ended:?}");
+        assert!(
+            ended.status == Some(1) && ended.stderr.contains("wrong store at"),
+            "{command:?} {ended:?}"
+        );
     }
 }
 
@@ -62,7 +72,11 @@ fn a_store_that_was_used_and_is_gone_or_another_is_refused_by_every_verb() {
     verbs_are_refused(&sandbox);
     std::fs::create_dir(sandbox.store()).unwrap();
     verbs_are_refused(&sandbox);
-    std::fs::write(sandbox.store().join("format"), r#"{"format":1,"id":"00000000000000000000000000000000"}"#).unwrap();
+    std::fs::write(
+        sandbox.store().join("format"),
+        r#"{"format":1,"id":"00000000000000000000000000000000"}"#,
+    )
+    .unwrap();
     verbs_are_refused(&sandbox);
     std::fs::remove_dir_all(sandbox.store()).unwrap();
     std::os::unix::fs::symlink(sandbox.path("nowhere"), sandbox.store()).unwrap();
@@ -112,10 +126,12 @@ fn a_mount_point_that_fstab_lists_and_that_is_not_mounted_gets_no_store() {
         return;
     }
     let sandbox = Sandbox::new();
-    let fstab = sandbox.write("fstab", &format!("server:/x {} nfs defaults 0 0\n", sandbox.root.display()));
+    let fstab =
+        sandbox.write("fstab", &format!("server:/x {} nfs defaults 0 0\n", sandbox.root.display()));
     let flat = serde_json::json!({"node_name": "n1", "allowed_paths": [sandbox.root]});
     sandbox.write("flat.conf", &flat.to_string());
-    let ipam = format!(r#"{RANGE},"datastore":"file","data_dir":"{}""#, sandbox.path("network").display());
+    let ipam =
+        format!(r#"{RANGE},"datastore":"file","data_dir":"{}""#, sandbox.path("network").display());
     let mut call = sandbox.call("DEL");
     call.set("CNI_COMMAND", "ADD").stdin(configuration(&ipam));
     let ended = call.clone().seeing("/etc/fstab", &fstab).run();
@@ -134,15 +150,25 @@ fn the_example_of_a_shared_directory_gives_addresses_only_where_it_is_mounted_an
     let sandbox = &overlay.sandbox;
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("conf-examples");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
-    let here = |text: &str| text.replace("/mnt/shared/hereabouts", sandbox.store().to_str().unwrap());
+    let here =
+        |text: &str| text.replace("/mnt/shared/hereabouts", sandbox.store().to_str().unwrap());
     let example = here(&read("shared-data-dir.yaml"));
-    let network = example.split_once("config: |").unwrap().1.replacen('{', r#"{"name":"shared-data-dir","#, 1);
+    let network = example.split_once("config: |").unwrap().1.replacen(
+        '{',
+        r#"{"name":"shared-data-dir","#,
+        1,
+    );
     let mut add = overlay.verb("ADD", "c1", "");
     add.stdin(network);
 
     sandbox.write("flat.conf", r#"{"node_name":"node1"}"#);
-    assert_eq!((add.run().code(), overlay.run(&add).code()), (7, 7), "no flat file names the directory");
-    let mut flat: serde_json::Value = serde_json::from_str(&here(&read("hereabouts.conf"))).unwrap();
+    assert_eq!(
+        (add.run().code(), overlay.run(&add).code()),
+        (7, 7),
+        "no flat file names the directory"
+    );
+    let mut flat: serde_json::Value =
+        serde_json::from_str(&here(&read("hereabouts.conf"))).unwrap();
     // This machine's own are no test's.
     flat["debts_dir"] = sandbox.path("debts").to_str().into();
     sandbox.write("flat.conf", &flat.to_string());
@@ -166,12 +192,19 @@ fn a_shared_filesystem_that_only_a_network_names_is_refused() {
         return skipped!("no overlay");
     };
     let sandbox = &overlay.sandbox;
-    sandbox.write("flat.conf", &serde_json::json!({"node_name": "n1", "allowed_paths": [sandbox.root]}).to_string());
+    sandbox.write(
+        "flat.conf",
+        &serde_json::json!({"node_name": "n1", "allowed_paths": [sandbox.root]}).to_string(),
+    );
     let ipam = format!(r#"{RANGE},"datastore":"file","data_dir":"{}""#, sandbox.store().display());
     let add = overlay.verb("ADD", "c1", &ipam);
     refused(&overlay.run(&add));
     overlay.init();
     let ended = overlay.run(&add);
-    assert!(ended.code() == 7 && ended.details().contains("set data_dir and store_id in each node's flat file"), "{ended:?}");
+    assert!(
+        ended.code() == 7
+            && ended.details().contains("set data_dir and store_id in each node's flat file"),
+        "{ended:?}"
+    );
     overlay.run(&overlay.verb("DEL", "c1", &ipam)).succeeded();
 }

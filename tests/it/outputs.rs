@@ -22,7 +22,13 @@ const C1: &str = "scopes/@/10.1.2.0_24/10.1.2.2";
 fn held() -> Sandbox {
     let sandbox = crate::support::transcript::sandbox();
     sandbox.add("c1", RANGE).succeeded();
-    sandbox.call("ADD").set("CNI_CONTAINERID", "c2").set("CNI_ARGS", POD).stdin(configuration(RANGE)).run().succeeded();
+    sandbox
+        .call("ADD")
+        .set("CNI_CONTAINERID", "c2")
+        .set("CNI_ARGS", POD)
+        .stdin(configuration(RANGE))
+        .run()
+        .succeeded();
     sandbox
 }
 

@@ -34,7 +34,13 @@ struct Effort {
 
 /// Runs a call with the power failing after each of its steps; returns how
 /// many states were checked, or the first fault.
-fn power_fails_during(world: &World, call: Call, so_far: &[Call], skip: Option<Skip>, effort: &Effort) -> Result<usize, String> {
+fn power_fails_during(
+    world: &World,
+    call: Call,
+    so_far: &[Call],
+    skip: Option<Skip>,
+    effort: &Effort,
+) -> Result<usize, String> {
     let mut during = world.clone();
     during.begin(call);
     let freed = world.about_to_free(call);
@@ -50,11 +56,15 @@ fn power_fails_during(world: &World, call: Call, so_far: &[Call], skip: Option<S
     let mut checked = 0;
     let last = history.len();
     let ended = std::iter::once(&after).map(|world| (last, world.image.clone(), world));
-    for (step, image, told) in history.into_iter().enumerate().map(|(step, image)| (step, image, &during)).chain(ended) {
+    for (step, image, told) in
+        history.into_iter().enumerate().map(|(step, image)| (step, image, &during)).chain(ended)
+    {
         for found in image.after_power_loss(effort.most, step as u64) {
             checked += 1;
             let world = World { image: found, ..told.clone() };
-            let wrong = fault(&world).or_else(|| if checked % effort.later_every == 0 { fault_later(&world, &calls) } else { None });
+            let wrong = fault(&world).or_else(|| {
+                if checked % effort.later_every == 0 { fault_later(&world, &calls) } else { None }
+            });
             if let Some(wrong) = wrong {
                 return Err(format!("{calls:?}, power lost after step {step}: {wrong}"));
             }
@@ -126,7 +136,8 @@ fn power_lost_after_any_step_of_a_call_that_follows_one_killed_at_any_step() {
 #[test]
 #[ignore = "minutes; scripts/test --long"]
 fn long_power_lost_after_any_step_of_a_call_that_follows_one_killed_at_any_step() {
-    let checked = pairs(&[World::new(), prepared()], &Effort { most: 300, later_every: 5 }).unwrap();
+    let checked =
+        pairs(&[World::new(), prepared()], &Effort { most: 300, later_every: 5 }).unwrap();
     println!("{checked} states");
 }
 
@@ -154,7 +165,8 @@ fn power_lost_after_any_step_beside_the_removal_of_empty_directories() {
         for killed in world.clone().then(add).killed(Call::Del("c1")) {
             let tidied = killed.then(Call::Tidy);
             for last in [Call::Del("c1"), add, Call::Gc] {
-                checked += power_fails_during(&tidied, last, &[Call::Del("c1")], None, &effort).unwrap();
+                checked +=
+                    power_fails_during(&tidied, last, &[Call::Del("c1")], None, &effort).unwrap();
             }
         }
     }
@@ -165,15 +177,16 @@ fn power_lost_after_any_step_beside_the_removal_of_empty_directories() {
 #[test]
 fn the_model_finds_the_bug_when_a_directory_is_removed_that_was_not_flushed() {
     let effort = Effort { most: 2000, later_every: 1 };
-    let found = emptied().then(Call::Add("c1", 1)).killed(Call::Del("c1")).iter().find_map(|killed| {
-        let mut disk = killed.disk();
-        // That of the scope, which goes next, would do for its shard.
-        disk.skip = Some(|path| path.starts_with("scopes"));
-        let store = FileStore::on(disk, host("n1"));
-        run(&store, Call::Tidy, killed.boot).unwrap();
-        let tidied = World { image: store.disk().image(), ..killed.clone() };
-        power_fails_during(&tidied, Call::Del("c1"), &[Call::Del("c1")], None, &effort).err()
-    });
+    let found =
+        emptied().then(Call::Add("c1", 1)).killed(Call::Del("c1")).iter().find_map(|killed| {
+            let mut disk = killed.disk();
+            // That of the scope, which goes next, would do for its shard.
+            disk.skip = Some(|path| path.starts_with("scopes"));
+            let store = FileStore::on(disk, host("n1"));
+            run(&store, Call::Tidy, killed.boot).unwrap();
+            let tidied = World { image: store.disk().image(), ..killed.clone() };
+            power_fails_during(&tidied, Call::Del("c1"), &[Call::Del("c1")], None, &effort).err()
+        });
     println!("{found:?}");
     assert!(found.is_some());
 }
@@ -188,9 +201,21 @@ fn is_entry(path: &Path) -> bool {
 /// Each kind of sync, and the calls of which one is unsafe without it.
 const SYNCS: &[(&str, Skip, &[Call])] = &[
     ("the record's bytes", is_entry, &[Call::Add("c1", 1), Call::Add("new-web", 1)]),
-    ("the directory of the index entry", |path| path == Path::new("nodes/n1/net1"), &[Call::Add("c1", 1), Call::Add("new-web", 1)]),
-    ("the directory of the name", is_shard, &[Call::Add("c1", 1), Call::Add("new-web", 1), Call::Del("by"), Call::Del("two")]),
-    ("bytes of a small file", |path| path.starts_with("nodes/n1/@tmp") && path.components().count() == 4, &[]),
+    (
+        "the directory of the index entry",
+        |path| path == Path::new("nodes/n1/net1"),
+        &[Call::Add("c1", 1), Call::Add("new-web", 1)],
+    ),
+    (
+        "the directory of the name",
+        is_shard,
+        &[Call::Add("c1", 1), Call::Add("new-web", 1), Call::Del("by"), Call::Del("two")],
+    ),
+    (
+        "bytes of a small file",
+        |path| path.starts_with("nodes/n1/@tmp") && path.components().count() == 4,
+        &[],
+    ),
     ("the data directory", |path| path == Path::new(""), &[]),
     ("the directory of scopes", |path| path == Path::new("scopes"), &[]),
     ("the directory of shards", |path| path == Path::new("scopes/@"), &[]),
@@ -203,7 +228,8 @@ fn the_model_finds_the_bug_when_any_one_sync_is_taken_out() {
     let effort = Effort { most: 2000, later_every: 1 };
     for (what, skip, calls) in SYNCS {
         if calls.is_empty() {
-            let found = power_fails_during(&World::new(), Call::Add("c1", 1), &[], Some(*skip), &effort);
+            let found =
+                power_fails_during(&World::new(), Call::Add("c1", 1), &[], Some(*skip), &effort);
             println!("without {what}: {found:?}");
             assert!(found.is_err(), "{what}");
         }
@@ -220,7 +246,9 @@ fn the_model_finds_the_bug_when_any_one_sync_is_taken_out() {
 fn the_model_finds_the_bug_when_a_repeated_add_does_not_sync() {
     let effort = Effort { most: 2000, later_every: 1 };
     let call = Call::Add("c1", 1);
-    let found = prepared().killed(call).iter().find_map(|killed| power_fails_during(killed, call, &[call], Some(is_shard), &effort).err());
+    let found = prepared().killed(call).iter().find_map(|killed| {
+        power_fails_during(killed, call, &[call], Some(is_shard), &effort).err()
+    });
     println!("{found:?}");
     assert!(found.is_some());
 }
@@ -237,7 +265,8 @@ fn the_cached_disk_forgets_and_keeps_what_it_may() {
     disk.link(Path::new("a"), Path::new("b")).unwrap();
     disk.unlink(Path::new("a")).unwrap();
     let states = disk.image().after_power_loss(100, 0);
-    let names = |image: &Image| CachedDisk::new(image.clone(), 0).names(Path::new("")).unwrap().len();
+    let names =
+        |image: &Image| CachedDisk::new(image.clone(), 0).names(Path::new("")).unwrap().len();
     let mut counts: Vec<_> = states.iter().map(names).collect();
     counts.sort_unstable();
     assert_eq!(counts, [0, 1, 1, 2]);

@@ -22,12 +22,16 @@ struct Scene {
 impl Scene {
     fn new() -> Option<Self> {
         let sandbox = Sandbox::new();
-        let has_id = std::fs::read_to_string("/etc/machine-id").is_ok_and(|id| !id.trim().is_empty());
+        let has_id =
+            std::fs::read_to_string("/etc/machine-id").is_ok_and(|id| !id.trim().is_empty());
         let Some(living) = Living::new().filter(|_| has_id && sandbox.cluster.is_none()) else {
             skipped!("it takes root, a machine id and the file store");
             return None;
         };
-        sandbox.write("flat.conf", &serde_json::json!({"datastore": "file", "data_dir": sandbox.store()}).to_string());
+        sandbox.write(
+            "flat.conf",
+            &serde_json::json!({"datastore": "file", "data_dir": sandbox.store()}).to_string(),
+        );
         Some(Self { sandbox, living })
     }
 
@@ -64,7 +68,11 @@ fn del_repeat_and_check_find_what_a_host_holds_under_its_earlier_name() {
     assert_eq!(scene.call(NOW, "ADD", "c2", true).addresses(), ["10.1.2.2"]);
     assert_eq!(scene.call(NOW, "ADD", "c1", true).addresses(), ["10.1.2.1"], "a repeat");
     let mut check = scene.prepared("CHECK", "c1", true);
-    check.stdin(configuration(RANGE).replacen('{', &format!(r#"{{"prevResult":{},"#, added.stdout.trim()), 1));
+    check.stdin(configuration(RANGE).replacen(
+        '{',
+        &format!(r#"{{"prevResult":{},"#, added.stdout.trim()),
+        1,
+    ));
     scene.named(NOW, check).succeeded();
     scene.call(NOW, "DEL", "c1", false).succeeded();
     assert_eq!(scene.sandbox.held(), ["10.1.2.2"]);
@@ -72,7 +80,10 @@ fn del_repeat_and_check_find_what_a_host_holds_under_its_earlier_name() {
     scene.call(BEFORE, "DEL", "c2", false).succeeded();
     assert!(scene.sandbox.held().is_empty());
     let verified = scene.command(NOW, &["verify"]);
-    assert!(verified.succeeded().stdout.contains("0 records and 0 index entries"), "nothing is left: {verified:?}");
+    assert!(
+        verified.succeeded().stdout.contains("0 records and 0 index entries"),
+        "nothing is left: {verified:?}"
+    );
 }
 
 #[test]
@@ -82,9 +93,15 @@ fn gc_and_sweep_free_the_dead_of_an_earlier_name_and_verify_names_it() {
         scene.call(BEFORE, "ADD", container, alive).succeeded();
     }
     let verified = scene.command(NOW, &["verify"]);
-    assert!(verified.succeeded().stdout.contains("this machine was named worker1 before"), "{verified:?}");
+    assert!(
+        verified.succeeded().stdout.contains("this machine was named worker1 before"),
+        "{verified:?}"
+    );
     let document = scene.command(NOW, &["verify", "-o", "json"]).document();
-    assert_eq!((&document["nodes"][0]["node"], &document["nodes"][0]["thisMachineBefore"]), (&"worker1".into(), &true.into()));
+    assert_eq!(
+        (&document["nodes"][0]["node"], &document["nodes"][0]["thisMachineBefore"]),
+        (&"worker1".into(), &true.into())
+    );
     let mut gc = scene.prepared("GC", "", false);
     gc.stdin(configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1));
     scene.named(NOW, gc).succeeded();
@@ -102,12 +119,17 @@ fn a_full_range_is_swept_of_what_an_earlier_name_held_before_the_boot() {
     let Some(scene) = Scene::new() else { return };
     let boot = |id: &str, mut call: Call| -> Call {
         let file = scene.sandbox.write(id, &format!("{id}\n"));
-        call.seeing("/proc/sys/kernel/random/boot_id", &file).stdin(configuration(r#""range":"10.1.2.0/31""#)).clone()
+        call.seeing("/proc/sys/kernel/random/boot_id", &file)
+            .stdin(configuration(r#""range":"10.1.2.0/31""#))
+            .clone()
     };
     for container in ["a", "b"] {
         scene.named(BEFORE, boot("yesterday", scene.prepared("ADD", container, false))).succeeded();
     }
-    assert_eq!(scene.named(NOW, boot("today", scene.prepared("ADD", "c", true))).addresses(), ["10.1.2.0"]);
+    assert_eq!(
+        scene.named(NOW, boot("today", scene.prepared("ADD", "c", true))).addresses(),
+        ["10.1.2.0"]
+    );
 }
 
 /// A name whose note has another machine's id is another machine's.
@@ -115,11 +137,18 @@ fn a_full_range_is_swept_of_what_an_earlier_name_held_before_the_boot() {
 fn another_machines_records_are_not_an_earlier_names() {
     let Some(scene) = Scene::new() else { return };
     scene.call(BEFORE, "ADD", "c1", false).succeeded();
-    std::fs::write(scene.sandbox.store().join("nodes").join(BEFORE).join("@machine-id"), "another\n").unwrap();
+    std::fs::write(
+        scene.sandbox.store().join("nodes").join(BEFORE).join("@machine-id"),
+        "another\n",
+    )
+    .unwrap();
     scene.call(NOW, "DEL", "c1", false).succeeded();
     scene.command(NOW, &["sweep", "--yes"]).succeeded();
     let refused = scene.command(NOW, &["release", "10.1.2.1", "--yes"]);
-    assert!(refused.status == Some(1) && refused.stderr.contains("pass --node worker1"), "{refused:?}");
+    assert!(
+        refused.status == Some(1) && refused.stderr.contains("pass --node worker1"),
+        "{refused:?}"
+    );
     assert_eq!(scene.sandbox.held(), ["10.1.2.1"]);
     assert!(!scene.command(NOW, &["verify"]).stdout.contains("was named"));
 }

@@ -10,7 +10,12 @@ fn call(sandbox: &Sandbox, verb: &str, pod: &str, container: &str, ipam: &str) -
     let mut call = sandbox.call(verb);
     call.set("CNI_CONTAINERID", container)
         .set("CNI_NETNS", format!("/var/run/netns/{container}"))
-        .set("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID=uid-{pod}"))
+        .set(
+            "CNI_ARGS",
+            format!(
+                "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID=uid-{pod}"
+            ),
+        )
         .stdin(configuration(ipam));
     call
 }
@@ -32,7 +37,8 @@ fn after_a_reboot_each_pod_has_the_address_that_it_had() {
     let pods: Vec<String> = (0..14).map(|number| format!("p{number}")).collect();
     let before: Vec<_> = pods.iter().map(|pod| add(&sandbox, pod, &format!("{pod}-old"))).collect();
     pods.iter().for_each(|pod| del(&sandbox, pod, &format!("{pod}-old")));
-    let mut after: Vec<_> = pods.iter().rev().map(|pod| add(&sandbox, pod, &format!("{pod}-new"))).collect();
+    let mut after: Vec<_> =
+        pods.iter().rev().map(|pod| add(&sandbox, pod, &format!("{pod}-new"))).collect();
     after.reverse();
     assert_eq!(after, before);
 }
@@ -86,14 +92,23 @@ fn without_a_uid_the_lowest_free_address_comes_first() {
     let first = add(&sandbox, "mine", "old");
     del(&sandbox, "mine", "old");
     let mut nameless = call(&sandbox, "ADD", "next", "c1", RANGE);
-    assert_eq!(nameless.set("CNI_ARGS", "K8S_POD_NAMESPACE=default;K8S_POD_NAME=next").run().succeeded().addresses(), first);
+    assert_eq!(
+        nameless
+            .set("CNI_ARGS", "K8S_POD_NAMESPACE=default;K8S_POD_NAME=next")
+            .run()
+            .succeeded()
+            .addresses(),
+        first
+    );
 }
 
 #[test]
 fn every_address_of_a_dual_stack_pod_is_kept_and_what_no_longer_fits_is_not() {
     let sandbox = Sandbox::new();
     let two = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"fd00::/64"}]"#;
-    let added = |pod: &str, container: &str, ipam: &str| call(&sandbox, "ADD", pod, container, ipam).run().succeeded().addresses();
+    let added = |pod: &str, container: &str, ipam: &str| {
+        call(&sandbox, "ADD", pod, container, ipam).run().succeeded().addresses()
+    };
     added("other", "c1", two);
     let mine = added("mine", "old", two);
     call(&sandbox, "DEL", "other", "c1", two).run().succeeded();
@@ -110,7 +125,9 @@ fn a_pod_whose_del_never_came_keeps_its_address() {
     let sandbox = Sandbox::new();
     let mine = add(&sandbox, "mine", "old");
     let mut gc = call(&sandbox, "GC", "", "", RANGE);
-    let listed = configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1).replace("1.0.0", "1.1.0");
+    let listed = configuration(RANGE)
+        .replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1)
+        .replace("1.0.0", "1.1.0");
     gc.unset("CNI_CONTAINERID").stdin(listed).run().succeeded();
     assert!(sandbox.held().is_empty());
     assert_ne!(add(&sandbox, "next", "c1"), mine);
@@ -130,6 +147,10 @@ fn what_cannot_be_noted_or_read_costs_nothing_but_the_hint() {
     assert_eq!(add(&sandbox, "next", "c1"), mine);
     std::fs::remove_file(sandbox.path("freed")).unwrap();
     del(&sandbox, "next", "c1");
-    std::fs::write(sandbox.path("freed/n1"), b"12 half\n\xff\xfe\n\n99999999999999999999999 a b c d").unwrap();
+    std::fs::write(
+        sandbox.path("freed/n1"),
+        b"12 half\n\xff\xfe\n\n99999999999999999999999 a b c d",
+    )
+    .unwrap();
     assert_eq!(add(&sandbox, "next", "c2"), mine);
 }

@@ -40,7 +40,8 @@ use promise::{Known, then};
 use world::World;
 
 /// Containers, which calls name for good.
-const CONTAINERS: &[&str] = &["by", "c1", "c2", "far", "dead-web", "new-web", "old-web", "one-db", "six-db", "two-db"];
+const CONTAINERS: &[&str] =
+    &["by", "c1", "c2", "far", "dead-web", "new-web", "old-web", "one-db", "six-db", "two-db"];
 
 fn known(container: &str) -> &'static str {
     CONTAINERS.iter().find(|known| **known == container).unwrap()
@@ -92,10 +93,22 @@ struct Sum {
 
 impl Sum {
     fn new(kind: Kind, name: &'static str) -> Self {
-        Self { setting: Setting::new(kind), known: Known::default(), name, all: Count::default(), faults: Vec::new() }
+        Self {
+            setting: Setting::new(kind),
+            known: Known::default(),
+            name,
+            all: Count::default(),
+            faults: Vec::new(),
+        }
     }
 
-    fn add(&mut self, world: &World, calls: &[Call], allowed: Allowed, explore: &mut dyn FnMut(&mut Explorer<'_>)) {
+    fn add(
+        &mut self,
+        world: &World,
+        calls: &[Call],
+        allowed: Allowed,
+        explore: &mut dyn FnMut(&mut Explorer<'_>),
+    ) {
         let mut explorer = Explorer::new(&self.setting, &mut self.known, world, calls, allowed);
         explore(&mut explorer);
         self.all.schedules += explorer.count.schedules;
@@ -105,7 +118,13 @@ impl Sum {
     }
 
     fn end(self) {
-        println!("{:?}, {}: {:?}, {} faults", self.setting.kind, self.name, self.all, self.faults.len());
+        println!(
+            "{:?}, {}: {:?}, {} faults",
+            self.setting.kind,
+            self.name,
+            self.all,
+            self.faults.len()
+        );
         for fault in self.faults.iter().take(20) {
             println!("{fault}\n");
         }
@@ -117,7 +136,9 @@ impl Sum {
 fn pairs(kind: Kind, most: usize) {
     let mut sum = Sum::new(kind, "pairs");
     for world in beginnings(&sum.setting) {
-        for (first, second) in CALLS.iter().flat_map(|first| CALLS.iter().map(move |second| (*first, *second))) {
+        for (first, second) in
+            CALLS.iter().flat_map(|first| CALLS.iter().map(move |second| (*first, *second)))
+        {
             sum.add(&world, &[first, second], never, &mut |explorer| explorer.explore(0, most));
         }
     }
@@ -135,7 +156,8 @@ fn compare(kind: Kind) {
     let mut counts = [0; 2];
     for (world, calls, most) in one.chain(other).chain(two) {
         let outcomes = [false, true].map(|whole| {
-            let mut explorer = Explorer::new(&setting, &mut known, world, &calls, never).compared(whole);
+            let mut explorer =
+                Explorer::new(&setting, &mut known, world, &calls, never).compared(whole);
             explorer.explore(0, most);
             assert!(explorer.faults.is_empty(), "{:?}", explorer.faults);
             counts[usize::from(whole)] += explorer.count.schedules;
@@ -143,7 +165,12 @@ fn compare(kind: Kind) {
         });
         let apart = outcomes[0].symmetric_difference(&outcomes[1]).next();
         let counts = outcomes.iter().map(std::collections::BTreeSet::len).collect::<Vec<_>>();
-        assert!(apart.is_none(), "{calls:?}: {counts:?}: {}\nand\n{}", apart.unwrap(), outcomes[0].first().unwrap());
+        assert!(
+            apart.is_none(),
+            "{calls:?}: {counts:?}: {}\nand\n{}",
+            apart.unwrap(),
+            outcomes[0].first().unwrap()
+        );
     }
     println!("{kind:?}: of {} schedules {} are run", counts[1], counts[0]);
 }
@@ -165,8 +192,16 @@ const TRIPLES: &[[Call; 3]] = &[
     [ADD.lost(), ADD, Call::new(What::Sweep)],
     [ADD.lost(), ADD, Call::new(What::Release("c1"))],
     [Call::new(What::Add("new-web", 1)).lost(), Call::new(What::Del("dead-web")), OTHERS],
-    [Call::new(What::Add("new-web", 1)).lost(), Call::new(What::Add("new-web", 1)), Call::new(What::Gc)],
-    [Call::new(What::Add("c1", 2)).lost(), Call::new(What::Add("c1", 2)), Call::new(What::Add("c2", 2))],
+    [
+        Call::new(What::Add("new-web", 1)).lost(),
+        Call::new(What::Add("new-web", 1)),
+        Call::new(What::Gc),
+    ],
+    [
+        Call::new(What::Add("c1", 2)).lost(),
+        Call::new(What::Add("c1", 2)),
+        Call::new(What::Add("c2", 2)),
+    ],
     [ADD.lost(), OTHERS.on("n2"), Call::new(What::ReleaseNode("n1")).on("n2")],
 ];
 
@@ -187,12 +222,17 @@ fn triples(kind: Kind, most: usize) {
 /// Schedules that seeds draw, from `HEREABOUTS_TEST_SEED` on when it is set.
 fn drawn(kind: Kind, each: u64) {
     #[allow(clippy::disallowed_methods, reason = "the seed of a failure is given again")]
-    let seed = std::env::var("HEREABOUTS_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1_u64);
+    let seed = std::env::var("HEREABOUTS_TEST_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1_u64);
     println!("seeds {seed} to {}", seed + each - 1);
     let mut sum = Sum::new(kind, "drawn triples");
     for world in beginnings(&sum.setting) {
         for calls in TRIPLES {
-            sum.add(&world, calls, never, &mut |explorer| (seed..seed + each).for_each(|seed| explorer.draw(seed)));
+            sum.add(&world, calls, never, &mut |explorer| {
+                (seed..seed + each).for_each(|seed| explorer.draw(seed))
+            });
         }
     }
     sum.end();

@@ -17,7 +17,15 @@ use hereabouts::store::file::FileStore;
 use nodes::{Locks, Nodes, fresh, scale};
 use std::time::Duration;
 
-const PLAIN: Churn = Churn { locks: Locks::Real, workers: 4, steps: 40, kill: None, repeat_del: false, gc: false, seed: 1 };
+const PLAIN: Churn = Churn {
+    locks: Locks::Real,
+    workers: 4,
+    steps: 40,
+    kill: None,
+    repeat_del: false,
+    gc: false,
+    seed: 1,
+};
 
 fn churn(change: Churn) {
     let nodes = Nodes::new();
@@ -110,7 +118,14 @@ fn gc_from_both_nodes_frees_nothing_that_lives() {
 #[test]
 #[ignore = "scripts/test-shared-fs makes the mounts"]
 fn gc_that_is_killed_frees_nothing_that_lives_where_shared_locks_do_not_lock() {
-    churn(Churn { gc: true, kill: Some(1), repeat_del: true, locks: Locks::SharedUseless, seed: 9, ..PLAIN });
+    churn(Churn {
+        gc: true,
+        kill: Some(1),
+        repeat_del: true,
+        locks: Locks::SharedUseless,
+        seed: 9,
+        ..PLAIN
+    });
 }
 
 /// Alone, so that the times of `docs/store.md` are those of a call that waits
@@ -130,14 +145,21 @@ fn calls_one_after_the_other_take_the_lowest_address() {
                 assert_eq!(ended.status, Some(0), "{ended:?}");
                 // The other node's view of a freed name may be an old one, which
                 // passes over it; never more than the two of the round before.
-                let lowest = |address: &String| ["10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4"].contains(&address.as_str());
+                let lowest = |address: &String| {
+                    ["10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4"].contains(&address.as_str())
+                };
                 assert!(verb == "DEL" || ended.addresses().iter().all(lowest), "{ended:?}");
             }
         }
     }
     for (verb, mut times) in ["ADD", "DEL"].into_iter().zip(times) {
         times.sort();
-        println!("{verb} alone: median {:?}, slowest {:?} of {}", times[times.len() / 2], times[times.len() - 1], times.len());
+        println!(
+            "{verb} alone: median {:?}, slowest {:?} of {}",
+            times[times.len() / 2],
+            times[times.len() - 1],
+            times.len()
+        );
     }
 }
 
@@ -162,7 +184,11 @@ fn what_was_answered_survives_a_power_loss_of_the_server() {
         power("copy");
         power("restart");
         let record = format!("{} n0 {container}", given[0]);
-        assert!(nodes.held(0).contains(&record), "what was printed is lost: {record}, {:?}", nodes.held(0));
+        assert!(
+            nodes.held(0).contains(&record),
+            "what was printed is lost: {record}, {:?}",
+            nodes.held(0)
+        );
         assert_ne!(answered(1, "ADD", "other").addresses(), given, "given again");
         answered(1, "DEL", "other");
 
@@ -218,7 +244,11 @@ fn the_command_that_tests_a_filesystem_finds_this_one_safe() {
         std::fs::create_dir_all(directories[0].join(".hereabouts-store-test")).unwrap();
         for (ended, report) in store_test::pair([&directories[0], &directories[1]], [useless; 2]) {
             println!("{report}");
-            assert_eq!((ended.status, report["verdict"].as_str()), (Some(0), Some(verdict)), "{ended:?}");
+            assert_eq!(
+                (ended.status, report["verdict"].as_str()),
+                (Some(0), Some(verdict)),
+                "{ended:?}"
+            );
         }
     }
 }

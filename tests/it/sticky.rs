@@ -88,16 +88,23 @@ fn it_is_of_one_name_in_one_namespace_at_one_interface_of_one_network() {
     let sandbox = Sandbox::new();
     assert_eq!(add(&sandbox, "db-0", 0), ["10.1.2.1"]);
     del(&sandbox, "db-0", 0);
-    let mut others: Vec<Call> = (0..3).map(|number| call(&sandbox, "ADD", "db-0", 10 + number, RANGE)).collect();
+    let mut others: Vec<Call> =
+        (0..3).map(|number| call(&sandbox, "ADD", "db-0", 10 + number, RANGE)).collect();
     others[0].set("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=test;K8S_POD_NAME=db-0");
     others[1].set("CNI_IFNAME", "net2");
     let text = String::from_utf8(others[2].stdin.clone()).unwrap();
     others[2].stdin(text.replace(r#""name":"net1""#, r#""name":"net7""#));
     for (number, other) in others.iter().enumerate() {
-        assert_eq!(other.run().succeeded().addresses(), [format!("10.1.2.{}", number + 2)], "{number}");
+        assert_eq!(
+            other.run().succeeded().addresses(),
+            [format!("10.1.2.{}", number + 2)],
+            "{number}"
+        );
     }
     let mut plain = call(&sandbox, "ADD", "db-0", 20, RANGE);
-    plain.stdin(configuration(RANGE)).set("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=db;K8S_POD_NAME=x");
+    plain
+        .stdin(configuration(RANGE))
+        .set("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=db;K8S_POD_NAME=x");
     assert_eq!(plain.run().succeeded().addresses(), ["10.1.2.1"]);
 }
 
@@ -137,7 +144,10 @@ fn another_word_is_a_mistake_of_the_configuration() {
     let sandbox = Sandbox::new();
     let mut add = call(&sandbox, "ADD", "db-0", 0, RANGE);
     let refused = add.stdin(configuration(r#""range":"10.1.2.0/24","sticky":"pod""#)).run();
-    assert!(refused.code() == 7 && refused.details().contains("ipam.sticky: expected statefulSet"), "{refused:?}");
+    assert!(
+        refused.code() == 7 && refused.details().contains("ipam.sticky: expected statefulSet"),
+        "{refused:?}"
+    );
 }
 
 #[cfg(feature = "kube")]
@@ -175,7 +185,8 @@ mod kube {
     fn a_pod_of_a_statefulset_gets_its_address_on_whatever_node() {
         let Some(cluster) = shared() else { return };
         let scope = own_name("sticky");
-        let [one, two] = ["one", "two"].map(|name| Node::new(&format!("{scope}-{name}"), &scope, &cluster.kubeconfig()));
+        let [one, two] = ["one", "two"]
+            .map(|name| Node::new(&format!("{scope}-{name}"), &scope, &cluster.kubeconfig()));
         assert_eq!(add(&one, "web-x2k9q_0").addresses(), ["10.9.0.1"]);
         assert_eq!(add(&one, "db-0_0").addresses(), ["10.9.0.2"]);
         assert_eq!(add(&two, "db-1_0").addresses(), ["10.9.0.3"]);
@@ -184,7 +195,11 @@ mod kube {
         }
         let shown = cluster.text(&["get", "stickyips", &format!("{scope}.10.9.0.3")]);
         let row: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(row[..6], [&format!("{scope}.10.9.0.3"), "10.9.0.3", "default", "db-1", "net1", "net1"], "{shown}");
+        assert_eq!(
+            row[..6],
+            [&format!("{scope}.10.9.0.3"), "10.9.0.3", "default", "db-1", "net1", "net1"],
+            "{shown}"
+        );
         for address in ["10.9.0.2", "10.9.0.3"] {
             until_remembered(cluster, &format!("{scope}.{address}"));
         }
@@ -211,7 +226,10 @@ mod kube {
             call(&node, verb, container).run().succeeded();
             let seen = proxy.seen();
             let what = |path: &str| if path.contains("/stickyips") { "sticky" } else { "" };
-            seen.iter().map(|seen| format!("{}{}", seen.method, what(&seen.path))).collect::<Vec<_>>().join(" ")
+            seen.iter()
+                .map(|seen| format!("{}{}", seen.method, what(&seen.path)))
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(asked("ADD", "db-0_0"), "GETsticky POST PATCHsticky");
         until_remembered(cluster, &format!("{}.10.9.0.2", node.scope));
@@ -236,7 +254,10 @@ mod kube {
         del(&node, "db-0_0");
         cluster.text(&["delete", "crd", "stickyips.hereabouts.dev"]);
         let refused = add(&node, "db-0_1");
-        assert!(refused.details().contains("does not know the resource stickyips.hereabouts.dev"), "{refused:?}");
+        assert!(
+            refused.details().contains("does not know the resource stickyips.hereabouts.dev"),
+            "{refused:?}"
+        );
         node.add("db-0_1").succeeded();
     }
 }

@@ -15,9 +15,15 @@ const NO_LINK: &str = "linkat";
 
 fn call(directory: &Path, args: &[&str], useless: Option<&str>) -> Call {
     let mut call = Call::bare();
-    call.args = ["store", "test", directory.to_str().unwrap()].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
+    call.args = ["store", "test", directory.to_str().unwrap()]
+        .iter()
+        .chain(args)
+        .map(|arg| (*arg).to_owned())
+        .collect();
     if let Some(name) = useless {
-        let words = format!("strace -f --seccomp-bpf -qq -o /dev/null -e trace={name} -e inject={name}:retval=0");
+        let words = format!(
+            "strace -f --seccomp-bpf -qq -o /dev/null -e trace={name} -e inject={name}:retval=0"
+        );
         call.through(&words.split(' ').collect::<Vec<_>>());
     }
     call
@@ -29,7 +35,8 @@ pub(crate) fn pair(directories: [&Path; 2], useless: [Option<&str>; 2]) -> [(End
     let threads = calls.map(|call| std::thread::spawn(move || call.run()));
     threads.map(|thread| {
         let ended = thread.join().unwrap();
-        let report = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+        let report = serde_json::from_str(&ended.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {ended:?}"));
         (ended, report)
     })
 }
@@ -38,8 +45,16 @@ pub(crate) fn pair(directories: [&Path; 2], useless: [Option<&str>; 2]) -> [(End
 fn check(directory: &Path, useless: [Option<&str>; 2], verdict: &str, status: i32) -> Value {
     let [(one, report), (other, theirs)] = pair([directory, directory], useless);
     println!("{report}");
-    assert_eq!((report["verdict"].as_str(), one.status), (Some(verdict), Some(status)), "{report} {one:?}");
-    assert_eq!((theirs["verdict"].as_str(), other.status), (Some(verdict), Some(status)), "{theirs} {other:?}");
+    assert_eq!(
+        (report["verdict"].as_str(), one.status),
+        (Some(verdict), Some(status)),
+        "{report} {one:?}"
+    );
+    assert_eq!(
+        (theirs["verdict"].as_str(), other.status),
+        (Some(verdict), Some(status)),
+        "{theirs} {other:?}"
+    );
     for key in ["links", "locks", "renames", "views", "directory", "shared"] {
         assert_eq!(report[key], theirs[key], "{key}");
     }
@@ -96,7 +111,11 @@ fn a_rename_that_leaves_a_gap_is_unsafe() {
         let root = sandbox.root.clone();
         std::thread::spawn(move || {
             let disk = FaultyDisk::new(root, Faults { rename_leaves_gap, ..Faults::default() });
-            let guest = Participant { host: "h".to_owned(), process: 1, boot_id: format!("{rename_leaves_gap}") };
+            let guest = Participant {
+                host: "h".to_owned(),
+                process: 1,
+                boot_id: format!("{rename_leaves_gap}"),
+            };
             probe::run(&disk, &guest, Duration::from_secs(60)).unwrap()
         })
     });
@@ -108,7 +127,10 @@ fn a_rename_that_leaves_a_gap_is_unsafe() {
 }
 
 /// What two disks with these faults say together, or the first alone at once.
-fn probe_pair(sandbox: &Sandbox, faults: [Faults; 2]) -> [Result<probe::Report, probe::ProbeError>; 2] {
+fn probe_pair(
+    sandbox: &Sandbox,
+    faults: [Faults; 2],
+) -> [Result<probe::Report, probe::ProbeError>; 2] {
     let threads = [0, 1].map(|n| {
         let (root, faults) = (sandbox.root.clone(), faults[n]);
         std::thread::spawn(move || {
@@ -126,12 +148,20 @@ fn probe_pair(sandbox: &Sandbox, faults: [Faults; 2]) -> [Result<probe::Report, 
 fn what_one_machine_can_see_is_said_before_it_waits_for_another() {
     let sandbox = Sandbox::new();
     let guest = Participant { host: "h".to_owned(), process: 1, boot_id: "b".to_owned() };
-    let alone = |faults| probe::run(&FaultyDisk::new(sandbox.root.clone(), faults), &guest, Duration::from_secs(600)).unwrap();
+    let alone = |faults| {
+        probe::run(&FaultyDisk::new(sandbox.root.clone(), faults), &guest, Duration::from_secs(600))
+            .unwrap()
+    };
     let union = alone(Faults { inode_by_name: true, ..Faults::default() });
-    assert!(union.names.unwrap().are_of_a_union() && union.verdict() == Verdict::Unsafe, "{union:?}");
+    assert!(
+        union.names.unwrap().are_of_a_union() && union.verdict() == Verdict::Unsafe,
+        "{union:?}"
+    );
     let none = alone(Faults { no_links: Some(nix::libc::EIO), ..Faults::default() });
     assert!(none.no_links.is_some() && none.verdict() == Verdict::Unsafe, "{none:?}");
-    assert!(sandbox.root.read_dir().unwrap().all(|entry| entry.unwrap().file_name() == "flat.conf"));
+    assert!(
+        sandbox.root.read_dir().unwrap().all(|entry| entry.unwrap().file_name() == "flat.conf")
+    );
 }
 
 /// Cause: SFTP says EPERM for a name that is taken. Effect: no verdict, and two errors
@@ -139,12 +169,23 @@ fn what_one_machine_can_see_is_said_before_it_waits_for_another() {
 #[test]
 fn a_name_that_is_taken_is_taken_whatever_the_error_says() {
     let sandbox = Sandbox::new();
-    let faults = Faults { inode_by_name: true, one_link: true, taken_errno: Some(nix::libc::EPERM), ..Faults::default() };
+    let faults = Faults {
+        inode_by_name: true,
+        one_link: true,
+        taken_errno: Some(nix::libc::EPERM),
+        ..Faults::default()
+    };
     for report in probe_pair(&sandbox, [faults; 2]) {
         let report = report.unwrap();
-        assert_eq!((report.verdict(), report.links.wrong), (Verdict::SafeWithoutLocks, 0), "{report:?}");
+        assert_eq!(
+            (report.verdict(), report.links.wrong),
+            (Verdict::SafeWithoutLocks, 0),
+            "{report:?}"
+        );
     }
-    assert!(sandbox.root.read_dir().unwrap().all(|entry| entry.unwrap().file_name() == "flat.conf"));
+    assert!(
+        sandbox.root.read_dir().unwrap().all(|entry| entry.unwrap().file_name() == "flat.conf")
+    );
 }
 
 /// Cause: who failed swept the files that the other was using. Effect: an error of the
@@ -155,11 +196,15 @@ fn who_fails_leaves_a_word_for_its_partner() {
     for step in 400..440 {
         let sandbox = Sandbox::new();
         let failing = Faults { fails_at: Some((step, nix::libc::ENOSPC)), ..Faults::default() };
-        let [Err(failed), told] = probe_pair(&sandbox, [failing, Faults::default()]) else { continue };
+        let [Err(failed), told] = probe_pair(&sandbox, [failing, Faults::default()]) else {
+            continue;
+        };
         let (failed, partner) = (failed.to_string(), told.unwrap_err().to_string());
         assert!(failed.contains("is full"), "{failed}");
         assert!(partner.contains("the partner h0") && partner.contains("is full"), "{partner}");
-        assert!(sandbox.root.read_dir().unwrap().all(|entry| entry.unwrap().file_name() == "flat.conf"));
+        assert!(
+            sandbox.root.read_dir().unwrap().all(|entry| entry.unwrap().file_name() == "flat.conf")
+        );
         return;
     }
     panic!("no step failed");
@@ -170,7 +215,10 @@ fn without_a_partner_it_says_that_only_one_machine_was_tested() {
     let sandbox = Sandbox::new();
     let ended = call(&sandbox.root, &["--wait", "200ms"], None).run();
     assert_eq!(ended.status, Some(1));
-    assert!(ended.stdout.contains("ONLY ONE MACHINE WAS TESTED") && ended.stdout.contains("UNPROVEN"), "{ended:?}");
+    assert!(
+        ended.stdout.contains("ONLY ONE MACHINE WAS TESTED") && ended.stdout.contains("UNPROVEN"),
+        "{ended:?}"
+    );
     assert!(ended.stderr.contains("not proven for two machines"), "{ended:?}");
     assert!(!sandbox.path(".hereabouts-store-test").exists());
 }
@@ -183,7 +231,12 @@ fn what_is_no_directory_and_what_is_no_time_is_refused() {
         assert_eq!((ended.status, ended.stdout.as_str()), (Some(1), ""));
         assert!(ended.stderr.contains("not a directory"), "{ended:?}");
     }
-    for args in [&["store"][..], &["store", "test"], &["store", "test", "/tmp", "--wait", "soon"], &["store", "tset", "/tmp"]] {
+    for args in [
+        &["store"][..],
+        &["store", "test"],
+        &["store", "test", "/tmp", "--wait", "soon"],
+        &["store", "tset", "/tmp"],
+    ] {
         assert_eq!(sandbox.command(args).status, Some(2), "{args:?}");
     }
 }
@@ -194,7 +247,13 @@ fn what_is_no_directory_and_what_is_no_time_is_refused() {
 fn no_wait_for_a_partner_is_too_long() {
     let sandbox = Sandbox::new();
     let run = |through: &[&str], wait: &str| {
-        let mut call = sandbox.command_call(&["store", "test", "--wait", wait, sandbox.root.to_str().unwrap()]);
+        let mut call = sandbox.command_call(&[
+            "store",
+            "test",
+            "--wait",
+            wait,
+            sandbox.root.to_str().unwrap(),
+        ]);
         call.through(through).run()
     };
     // It waits for as long as it is let.

@@ -26,13 +26,18 @@ impl Scene {
             return None;
         }
         let name = own_name("taken");
-        let scene = Self { cluster, node: Node::new(&name, &name, &cluster.kubeconfig()), token: cluster.node_token(&name) };
+        let scene = Self {
+            cluster,
+            node: Node::new(&name, &name, &cluster.kubeconfig()),
+            token: cluster.node_token(&name),
+        };
         Some(scene.with_token())
     }
 
     /// The kubeconfig that `install` makes of the token.
     fn with_token(self) -> Self {
-        let kubeconfig = self.node.sandbox.write("node.kubeconfig", &self.cluster.kubeconfig_with(&self.token));
+        let kubeconfig =
+            self.node.sandbox.write("node.kubeconfig", &self.cluster.kubeconfig_with(&self.token));
         self.node.configure(&kubeconfig, DEADLINES);
         self
     }
@@ -47,7 +52,9 @@ impl Scene {
     /// On the machine of this id, in the boot of that.
     fn on(&self, (machine, boot): (&str, &str), mut call: Call) -> Ended {
         let file = |text: &str| -> PathBuf { self.node.sandbox.write(text, &format!("{text}\n")) };
-        call.seeing("/etc/machine-id", &file(machine)).seeing("/proc/sys/kernel/random/boot_id", &file(boot)).run()
+        call.seeing("/etc/machine-id", &file(machine))
+            .seeing("/proc/sys/kernel/random/boot_id", &file(boot))
+            .run()
     }
 
     fn add(&self, place: (&str, &str), container: &str) {
@@ -79,7 +86,10 @@ fn a_diskless_node_has_its_addresses_back_after_a_boot() {
         scene.on(NOW, scene.node.sandbox.command_call(command));
     }
     let verified = scene.on(NOW, scene.node.sandbox.command_call(&["verify"]));
-    assert!(verified.stdout.contains("second-machine") && verified.stdout.contains("install --watch"), "{verified:?}");
+    assert!(
+        verified.stdout.contains("second-machine") && verified.stdout.contains("install --watch"),
+        "{verified:?}"
+    );
     assert!(scene.held() >= 2);
     let taken = scene.take_over(NOW, &scene.token);
     assert_eq!(taken.succeeded().stdout.matches("released ").count(), 2, "{taken:?}");
@@ -104,7 +114,11 @@ fn what_may_live_is_left() {
     // A record of this very boot: a second machine, or a machine id that changed meanwhile.
     scene.add((BEFORE.0, NOW.1), "c2");
     let taken = scene.take_over(NOW, &scene.token);
-    assert!(taken.succeeded().stdout.is_empty() && taken.stderr.contains("kept, because another machine may hold it"), "{taken:?}");
+    assert!(
+        taken.succeeded().stdout.is_empty()
+            && taken.stderr.contains("kept, because another machine may hold it"),
+        "{taken:?}"
+    );
     assert_eq!(scene.held(), 2, "all of them or none");
     // The same machine id is no other machine.
     let taken = scene.take_over((BEFORE.0, "33333333-3333-4333-8333-333333333333"), &scene.token);
@@ -117,7 +131,10 @@ fn what_may_live_is_left() {
     let taken = scene.take_over(NOW, &scene.token);
     assert!(!taken.succeeded().stdout.contains("10.9.0.3"), "{taken:?}");
     // c2 is of this boot.
-    assert_eq!(holders(scene.cluster, &scene.node.scope).into_values().collect::<Vec<_>>(), ["c2", "c3"]);
+    assert_eq!(
+        holders(scene.cluster, &scene.node.scope).into_values().collect::<Vec<_>>(),
+        ["c2", "c3"]
+    );
 }
 
 #[test]
@@ -126,7 +143,10 @@ fn a_token_of_another_node_or_of_none_takes_nothing() {
     scene.add(BEFORE, "c1");
     let other = scene.cluster.node_token(&own_name("other"));
     let refused = scene.take_over(NOW, &other);
-    assert!(refused.status == Some(1) && refused.stderr.contains("the token belongs to node other-"), "{refused:?}");
+    assert!(
+        refused.status == Some(1) && refused.stderr.contains("the token belongs to node other-"),
+        "{refused:?}"
+    );
     for token in [scene.cluster.plugin_token(&[]), String::new(), "garbage".to_owned()] {
         let ended = scene.take_over(NOW, &token);
         assert!(ended.succeeded().stderr.contains("does not name a Node"), "{ended:?}");
@@ -144,12 +164,24 @@ fn install_that_stays_does_it_by_itself() {
     let authority = installed.path("pod/ca.crt");
     std::fs::copy(scene.cluster.directory().join("pki/ca.crt"), &authority).unwrap();
     let settings = serde_json::json!({"data_dir": scene.node.sandbox.store()}).to_string();
-    let mut call = installed.call(&["install", "--watch", "--sweep-every=1h", "--node-name", &scene.node.name, "--settings", &settings]);
+    let mut call = installed.call(&[
+        "install",
+        "--watch",
+        "--sweep-every=1h",
+        "--node-name",
+        &scene.node.name,
+        "--settings",
+        &settings,
+    ]);
     call.args.retain(|arg| !arg.starts_with("--token-file"));
-    call.args.extend([format!("--token-file={}", token.display()), format!("--server={}", scene.cluster.server())]);
+    call.args.extend([
+        format!("--token-file={}", token.display()),
+        format!("--server={}", scene.cluster.server()),
+    ]);
     // In the pod's node, boot and machine are these.
     let file = |text: &str| scene.node.sandbox.write(text, &format!("{text}\n"));
-    call.seeing("/etc/machine-id", &file(NOW.0)).seeing("/proc/sys/kernel/random/boot_id", &file(NOW.1));
+    call.seeing("/etc/machine-id", &file(NOW.0))
+        .seeing("/proc/sys/kernel/random/boot_id", &file(NOW.1));
     let mut watching = Watching::start(&call, &installed.path("said"));
     watching.until("a take-over", || scene.held() == 0);
 }

@@ -34,7 +34,10 @@ impl World for Files {
     }
 
     fn call(&self, verb: &str, container: &str) -> Call {
-        let pod = format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={}", container.split('_').next().unwrap());
+        let pod = format!(
+            "K8S_POD_NAMESPACE=default;K8S_POD_NAME={}",
+            container.split('_').next().unwrap()
+        );
         let mut call = self.0.call(verb);
         call.set("CNI_CONTAINERID", container).set("CNI_ARGS", pod).stdin(configuration(RANGE));
         call
@@ -46,11 +49,17 @@ impl World for Files {
     }
 
     fn holders(&self) -> BTreeSet<String> {
-        self.0.list().iter().map(|record| record["container"].as_str().unwrap().to_owned()).collect()
+        self.0
+            .list()
+            .iter()
+            .map(|record| record["container"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     fn set_back(&self) {
-        for path in files_below(&self.0.store()).iter().filter(|path| path.starts_with("scopes/@/10.")) {
+        for path in
+            files_below(&self.0.store()).iter().filter(|path| path.starts_with("scopes/@/10."))
+        {
             let path = self.0.store().join(path);
             let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
             assert!(record.as_object_mut().unwrap().remove("view").is_some(), "{record}");
@@ -82,7 +91,10 @@ impl Pods {
     fn mount(&self, number: usize, name: &str) -> String {
         let file = self.file(name);
         std::fs::write(&file, "").unwrap();
-        let mounted = std::process::Command::new("mount").args(["--bind", &self.living[number].path(), &file]).status().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["--bind", &self.living[number].path(), &file])
+            .status()
+            .unwrap();
         assert!(mounted.success());
         file
     }
@@ -96,7 +108,10 @@ impl Pods {
 impl Drop for Pods {
     fn drop(&mut self) {
         for entry in std::fs::read_dir(&self.run).into_iter().flatten().flatten() {
-            let _ = std::process::Command::new("umount").arg(entry.path()).stderr(std::process::Stdio::null()).status();
+            let _ = std::process::Command::new("umount")
+                .arg(entry.path())
+                .stderr(std::process::Stdio::null())
+                .status();
         }
     }
 }
@@ -107,7 +122,8 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 
 fn check_upgrade(world: &dyn World) {
     let Some(mut pods) = Pods::new(world.sandbox()) else { return skipped!("no root") };
-    let add = |container: &str, netns: &str| world.call("ADD", container).set("CNI_NETNS", netns).run();
+    let add =
+        |container: &str, netns: &str| world.call("ADD", container).set("CNI_NETNS", netns).run();
     let mut previous = None;
     for (number, name) in ["living", "elsewhere", "removed", "left"].into_iter().enumerate() {
         let added = add(name, &pods.mount(number, name));
@@ -133,7 +149,8 @@ fn check_upgrade(world: &dyn World) {
     // From a container whose /run is another one, and whose processes are its own.
     let script = r#"mount -t tmpfs t "$0" && exec "$@""#;
     let run = pods.run.display().to_string();
-    let container = ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "sh", "-c", script, &run];
+    let container =
+        ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "sh", "-c", script, &run];
     world.sandbox().command(&["sweep", "--yes"]).succeeded();
     for call in [world.gc(), world.sandbox().command_call(&["sweep", "--yes"])] {
         call.run_under(&container).succeeded();
@@ -144,7 +161,11 @@ fn check_upgrade(world: &dyn World) {
     assert_eq!(add("living", &netns).addresses(), previous.addresses());
     let mut check = world.call("CHECK", "living");
     let text = String::from_utf8(check.stdin.clone()).unwrap();
-    check.set("CNI_NETNS", &*netns).stdin(text.replacen('{', &format!(r#"{{"prevResult":{},"#, previous.stdout.trim()), 1));
+    check.set("CNI_NETNS", &*netns).stdin(text.replacen(
+        '{',
+        &format!(r#"{{"prevResult":{},"#, previous.stdout.trim()),
+        1,
+    ));
     check.run().succeeded();
     // The pod's next sandbox gets the address of the one that is gone.
     drop(pods.living.pop());
@@ -176,7 +197,8 @@ fn after_a_boot_what_the_version_before_gave_is_freed() {
     }
     let world = Files(sandbox);
     world.call("ADD", "c1").run().succeeded();
-    for path in files_below(&world.0.store()).iter().filter(|path| path.starts_with("scopes/@/10.")) {
+    for path in files_below(&world.0.store()).iter().filter(|path| path.starts_with("scopes/@/10."))
+    {
         let path = world.0.store().join(path);
         let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         record["boot_id"] = "11111111-2222-4333-8444-555555555555".into();

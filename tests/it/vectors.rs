@@ -28,7 +28,11 @@ pub(crate) fn code_of_text(bytes: &[u8]) -> u64 {
     if ended.status == Some(0) {
         return 0;
     }
-    assert!(sandbox.files().iter().all(|path| !path.contains('@') || path.ends_with("@machine-id")), "left behind: {:?}", sandbox.files());
+    assert!(
+        sandbox.files().iter().all(|path| !path.contains('@') || path.ends_with("@machine-id")),
+        "left behind: {:?}",
+        sandbox.files()
+    );
     ended.code()
 }
 

@@ -29,7 +29,13 @@ const POD: &str = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u1";
 /// `c1` holds 10.1.2.1 for a pod, `c2` 10.1.2.2 and 10.1.3.1.
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
-    sandbox.call("ADD").set("CNI_CONTAINERID", "c1").set("CNI_ARGS", POD).stdin(configuration(RANGE)).run().succeeded();
+    sandbox
+        .call("ADD")
+        .set("CNI_CONTAINERID", "c1")
+        .set("CNI_ARGS", POD)
+        .stdin(configuration(RANGE))
+        .run()
+        .succeeded();
     sandbox.add("c2", TWO).succeeded();
     sandbox
 }
@@ -53,7 +59,10 @@ fn state(directory: &Path) -> BTreeMap<PathBuf, (u64, u64, u64, i64, i64)> {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let data = fs::symlink_metadata(&path).unwrap();
-        found.insert(path.clone(), (data.ino(), data.nlink(), data.size(), data.mtime(), data.ctime()));
+        found.insert(
+            path.clone(),
+            (data.ino(), data.nlink(), data.size(), data.mtime(), data.ctime()),
+        );
         if data.is_dir() {
             found.extend(state(&path));
         }
@@ -185,7 +194,11 @@ fn check_named(damage: &Damage) {
     assert_eq!(findings(&sandbox), pairs(damage.found));
     let ended = sandbox.command(&["verify"]);
     for (problem, path) in damage.found {
-        assert!(ended.stdout.contains(&format!(" x {problem}: ")) && ended.stdout.contains(&format!("\n  {path}")), "{ended:?}");
+        assert!(
+            ended.stdout.contains(&format!(" x {problem}: "))
+                && ended.stdout.contains(&format!("\n  {path}")),
+            "{ended:?}"
+        );
     }
     assert_eq!(state(&sandbox.store()), before);
 }
@@ -215,10 +228,17 @@ fn repair_asks_first_and_leaves_what_is_another_nodes() {
     fs::remove_file(sandbox.store().join(C1)).unwrap();
     let ended = sandbox.command(&["repair"]);
     assert_eq!(ended.status, Some(2), "{ended:?}");
-    assert!(ended.stderr.contains("will repair:") && ended.stderr.contains("pass --yes"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("will repair:") && ended.stderr.contains("pass --yes"),
+        "{ended:?}"
+    );
     sandbox.become_another_machine("n1", "n2");
     let ended = sandbox.command(&["repair", "--yes"]);
-    assert!(ended.stderr.contains("cannot be repaired here:") && ended.stderr.contains("nothing to repair"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("cannot be repaired here:")
+            && ended.stderr.contains("nothing to repair"),
+        "{ended:?}"
+    );
     assert_eq!(findings(&sandbox), pairs(&[("not-in-index", NAME)]));
 }
 
@@ -241,7 +261,10 @@ fn a_record_of_a_later_version_is_not_released_as_a_damaged_one() {
     let text = fs::read_to_string(sandbox.store().join(NAME)).unwrap();
     fs::write(sandbox.store().join(NAME), text.replacen('{', r#"{"format":2,"#, 1)).unwrap();
     let ended = sandbox.command(&["release", "10.1.2.1", "--yes"]);
-    assert!(ended.status == Some(1) && ended.stderr.contains("install a newer hereabouts"), "{ended:?}");
+    assert!(
+        ended.status == Some(1) && ended.stderr.contains("install a newer hereabouts"),
+        "{ended:?}"
+    );
     assert_eq!(findings(&sandbox), pairs(&[("newer-record", NAME)]));
 }
 
@@ -252,7 +275,12 @@ fn what_is_no_longer_so_is_neither_repaired_nor_released() {
     let store = FileStore::new(sandbox.store(), NodeIdentity { machine_id: None, ..host("n1") });
     let deadline = Deadline::after(Duration::from_secs(20));
     let before = state(&sandbox.store());
-    let finding = |problem, path: &str| Finding { problem, path: path.into(), other: None, reason: String::new() };
+    let finding = |problem, path: &str| Finding {
+        problem,
+        path: path.into(),
+        other: None,
+        reason: String::new(),
+    };
     for (problem, path) in [
         (Problem::Unindexed, NAME),
         (Problem::Split, C1),
@@ -261,7 +289,11 @@ fn what_is_no_longer_so_is_neither_repaired_nor_released() {
         (Problem::Temporary, "nodes/n1/@tmp/1.2"),
         (Problem::WrongHint, "scopes/@/full"),
     ] {
-        assert_eq!(store.repair(&finding(problem, path), deadline).unwrap(), Repaired::Gone, "{path}");
+        assert_eq!(
+            store.repair(&finding(problem, path), deadline).unwrap(),
+            Repaired::Gone,
+            "{path}"
+        );
     }
     assert!(!store.release_damaged(Path::new(NAME), deadline).unwrap());
     assert_eq!(state(&sandbox.store()), before);
@@ -273,13 +305,25 @@ fn a_damaged_record_names_its_holder_and_is_released_by_hand() {
     fs::write(sandbox.store().join(NAME), "garbage").unwrap();
     let found = sandbox.command(&["verify", "-o", "json"]).document()["findings"][0].clone();
     assert_eq!((&found["other"], &found["node"]), (&json!(C1), &json!("n1")));
-    assert!(sandbox.command(&["verify"]).stdout.ends_with("read 2 records and 4 index entries, format 1\n"));
+    assert!(
+        sandbox
+            .command(&["verify"])
+            .stdout
+            .ends_with("read 2 records and 4 index entries, format 1\n")
+    );
     let ended = sandbox.command(&["show", "10.1.2.1"]);
-    assert!(ended.status == Some(1) && ended.stderr.contains("this address is taken, but its record is unreadable"), "{ended:?}");
+    assert!(
+        ended.status == Some(1)
+            && ended.stderr.contains("this address is taken, but its record is unreadable"),
+        "{ended:?}"
+    );
     // Another node's: only with --node.
     sandbox.become_another_machine("n1", "n2");
     let ended = sandbox.command(&["release", "10.1.2.1", "--yes"]);
-    assert!(ended.status == Some(1) && ended.stderr.contains("is held by another node: n1"), "{ended:?}");
+    assert!(
+        ended.status == Some(1) && ended.stderr.contains("is held by another node: n1"),
+        "{ended:?}"
+    );
     sandbox.command(&["release", "10.1.2.1", "--node", "n1", "--yes"]).succeeded();
     assert_eq!(findings(&sandbox), []);
     assert_eq!(sandbox.held(), ["10.1.2.2", "10.1.3.1"]);
@@ -308,12 +352,21 @@ fn an_add_in_flight_is_no_left_over() {
         skipped!("no strace");
         return;
     }
-    for (command, ends) in [(&["verify"][..], ""), (&["repair", "--yes"], "nothing to repair"), (&["sweep", "--yes"], "nothing to sweep")] {
+    for (command, ends) in [
+        (&["verify"][..], ""),
+        (&["repair", "--yes"], "nothing to repair"),
+        (&["sweep", "--yes"], "nothing to sweep"),
+    ] {
         let sandbox = Sandbox::new();
-        let living =
-            sandbox.call("ADD").set("CNI_NETNS", "/proc/self/ns/net").set("CNI_NETNS_OVERRIDE", "true").stdin(configuration(RANGE)).clone();
+        let living = sandbox
+            .call("ADD")
+            .set("CNI_NETNS", "/proc/self/ns/net")
+            .set("CNI_NETNS_OVERRIDE", "true")
+            .stdin(configuration(RANGE))
+            .clone();
         living.clone().set("CNI_CONTAINERID", "c1").run().succeeded();
-        let entry = Moment::new("fsync", sandbox.store().join("nodes/n1/net1").display().to_string());
+        let entry =
+            Moment::new("fsync", sandbox.store().join("nodes/n1/net1").display().to_string());
         let add = Stopped::after(living.clone().set("CNI_CONTAINERID", "c2"), &entry);
         assert!(sandbox.files().contains(&"nodes/n1/net1/c2@net1.0".to_owned()));
         let mut looker = Call::bare();
@@ -341,7 +394,11 @@ fn a_move_leaves_nothing_to_find() {
         assert!(matches!(session.rehome(&old, &moved).unwrap(), Rehome::Done(_)));
         drop(session);
         let found = store.verify(deadline()).unwrap().findings;
-        assert!(found.is_empty(), "{to}: {:?}", found.iter().map(|finding| &finding.path).collect::<Vec<_>>());
+        assert!(
+            found.is_empty(),
+            "{to}: {:?}",
+            found.iter().map(|finding| &finding.path).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -355,7 +412,10 @@ fn on_a_shared_filesystem_a_left_over_is_one_that_stays() {
     let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n2"));
     let start = Deadline::after(Duration::from_secs(2));
     let found = store.verify(Deadline::after(Duration::from_secs(20))).unwrap().findings;
-    assert_eq!(found.iter().map(|finding| finding.problem.name()).collect::<Vec<_>>(), ["dangling-entry"]);
+    assert_eq!(
+        found.iter().map(|finding| finding.problem.name()).collect::<Vec<_>>(),
+        ["dangling-entry"]
+    );
     assert!(start.left().is_zero(), "it was found before a call of another node could have ended");
 }
 
@@ -368,6 +428,9 @@ fn a_store_that_is_not_there_or_not_ours_is_told_apart() {
     fs::write(sandbox.store().join("format"), r#"{"format":9,"id":"x"}"#).unwrap();
     for command in [&["verify"][..], &["repair", "--yes"], &["sweep", "--yes"]] {
         let ended = sandbox.command(command);
-        assert!(ended.status == Some(1) && ended.stderr.contains("install a newer hereabouts"), "{command:?} {ended:?}");
+        assert!(
+            ended.status == Some(1) && ended.stderr.contains("install a newer hereabouts"),
+            "{command:?} {ended:?}"
+        );
     }
 }

@@ -56,7 +56,10 @@ impl InstallLock {
     /// The directory cannot be opened.
     pub(super) fn alone(directory: &Path) -> anyhow::Result<Option<Self>> {
         let held = open_directory(directory)?;
-        Ok(held.try_lock_exclusive().is_ok().then_some(Self { directory: directory.to_owned(), held: Some(held) }))
+        Ok(held
+            .try_lock_exclusive()
+            .is_ok()
+            .then_some(Self { directory: directory.to_owned(), held: Some(held) }))
     }
 }
 
@@ -86,16 +89,22 @@ pub(super) fn remove_aside(directory: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// The errors of the kernel.
 pub(super) fn put(path: &Path, mode: u32, content: &[u8]) -> anyhow::Result<bool> {
-    let is_there = look(path).is_some_and(|found| found.mode == mode && found.size == content.len() as u64)
+    let is_there = look(path)
+        .is_some_and(|found| found.mode == mode && found.size == content.len() as u64)
         && std::fs::read(path).is_ok_and(|found| found == content);
     if is_there {
         return Ok(false);
     }
-    replace(path, mode, |file| file.write_all(content)).with_context(|| format!("cannot write {}", path.display()))?;
+    replace(path, mode, |file| file.write_all(content))
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(true)
 }
 
-fn replace(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+fn replace(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let aside = directory.join(format!("{ASIDE}{:016x}", RandomState::new().hash_one(path)));
     let placed = write_aside(&aside, mode, write).and_then(|()| std::fs::rename(&aside, path));
@@ -106,7 +115,11 @@ fn replace(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<(
     File::open(directory)?.sync_all()
 }
 
-fn write_aside(aside: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+fn write_aside(
+    aside: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     // Other users cannot read a token before the file has its final permissions.
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(aside)?;
     write(&mut file)?;
@@ -124,7 +137,9 @@ pub(super) fn remove(path: &Path) -> anyhow::Result<bool> {
         done => done.with_context(|| format!("cannot remove {}", path.display()))?,
     }
     if let Some(directory) = path.parent() {
-        open_directory(directory)?.sync_all().with_context(|| format!("cannot sync {}", directory.display()))?;
+        open_directory(directory)?
+            .sync_all()
+            .with_context(|| format!("cannot sync {}", directory.display()))?;
     }
     Ok(true)
 }
@@ -174,14 +189,18 @@ impl Executable {
     pub(super) fn put(&mut self, path: &Path) -> anyhow::Result<bool> {
         let named = || format!("cannot write {}", path.display());
         let found = look(path);
-        if found.as_ref().is_some_and(|found| self.known.iter().any(|(known, look)| known == path && look == found)) {
+        if found.as_ref().is_some_and(|found| {
+            self.known.iter().any(|(known, look)| known == path && look == found)
+        }) {
             return Ok(false);
         }
-        let is_there = found.is_some_and(|found| found.mode == 0o755) && self.is_same(path).with_context(named)?;
+        let is_there = found.is_some_and(|found| found.mode == 0o755)
+            && self.is_same(path).with_context(named)?;
         if !is_there {
             let mut source = &self.source;
             source.rewind()?;
-            replace(path, 0o755, |file| io::copy(&mut source, file).map(drop)).with_context(named)?;
+            replace(path, 0o755, |file| io::copy(&mut source, file).map(drop))
+                .with_context(named)?;
         }
         self.known.retain(|(known, _)| known != path);
         self.known.extend(look(path).map(|look| (path.to_owned(), look)));
@@ -211,7 +230,8 @@ impl Executable {
 }
 
 /// The text in every executable of hereabouts, of any version, and in no other file.
-const MARK: &str = "this file is an executable of hereabouts, which hereabouts uninstall may remove";
+const MARK: &str =
+    "this file is an executable of hereabouts, which hereabouts uninstall may remove";
 
 /// Returns whether a file is an executable of hereabouts.
 ///

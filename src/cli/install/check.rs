@@ -22,7 +22,8 @@ pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow:
         bail!("the running install reports: {wrong}");
     }
     for path in plan.executables() {
-        let found = path.metadata().with_context(|| format!("not installed: {}", path.display()))?;
+        let found =
+            path.metadata().with_context(|| format!("not installed: {}", path.display()))?;
         if std::os::unix::fs::MetadataExt::mode(&found) & 0o111 == 0 {
             bail!("not executable: {}", path.display());
         }
@@ -32,7 +33,8 @@ pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow:
     if !plan.flat.is_empty() && bytes != plan.flat.as_bytes() {
         bail!("{} {}", flat.display(), differs(&bytes, &plan.flat));
     }
-    let said: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("expected JSON: {}", flat.display()))?;
+    let said: serde_json::Value = serde_json::from_slice(&bytes)
+        .with_context(|| format!("expected JSON: {}", flat.display()))?;
     let node = said["node_name"].as_str().unwrap_or_else(|| plan.node.as_str());
     if plan.credentials.is_some() {
         let path = plan.kubeconfig_path();
@@ -42,21 +44,34 @@ pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow:
         enter_mount_namespace(namespace)?;
         ask(&plan.bin_dir.join(plan.names[0]), &plan.flat_path())?;
     }
-    output::say(&format!("hereabouts is installed on {}{}", output::plain(node), if offline { "" } else { " and reaches its store" }));
+    output::say(&format!(
+        "hereabouts is installed on {}{}",
+        output::plain(node),
+        if offline { "" } else { " and reaches its store" }
+    ));
     Ok(())
 }
 
 /// Returns how a flat file differs from the one that would be written.
 fn differs(present: &[u8], wanted: &str) -> String {
-    let parse = |bytes: &[u8]| serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes).unwrap_or_default();
+    let parse = |bytes: &[u8]| {
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes)
+            .unwrap_or_default()
+    };
     let (present, wanted) = (parse(present), parse(wanted.as_bytes()));
     let said = |keys: &serde_json::Map<String, serde_json::Value>, key: &str| {
         keys.get(key).map_or_else(|| "nothing".to_owned(), |value| excerpt(&value.to_string()))
     };
     let keys: std::collections::BTreeSet<&String> = present.keys().chain(wanted.keys()).collect();
     let others = keys.into_iter().filter(|key| present.get(*key) != wanted.get(*key));
-    let list: Vec<String> = others.map(|key| format!("{key} is {}, not {}", said(&present, key), said(&wanted, key))).collect();
-    let what = if list.is_empty() { "the same content, written differently".to_owned() } else { list.join("; ") };
+    let list: Vec<String> = others
+        .map(|key| format!("{key} is {}, not {}", said(&present, key), said(&wanted, key)))
+        .collect();
+    let what = if list.is_empty() {
+        "the same content, written differently".to_owned()
+    } else {
+        list.join("; ")
+    };
     format!("differs from what install would write with these options: {what}")
 }
 
@@ -70,7 +85,8 @@ const OF_ANOTHER_NODE: &str = "a token changes only records of its own node";
 /// # Errors
 /// The token names no node, or another node.
 pub(super) fn token(plan: &Plan) -> anyhow::Result<()> {
-    let Some(credentials) = plan.credentials.as_ref().filter(|credentials| credentials.by_hand) else {
+    let Some(credentials) = plan.credentials.as_ref().filter(|credentials| credentials.by_hand)
+    else {
         return Ok(());
     };
     let aside = Aside::make()?;
@@ -93,7 +109,8 @@ struct Aside(PathBuf);
 
 impl Aside {
     fn make() -> anyhow::Result<Self> {
-        let drawn = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+        let drawn =
+            std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
         let path = PathBuf::from(format!("/tmp/hereabouts-install-{drawn:016x}"));
         std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
             .create(&path)
@@ -111,8 +128,12 @@ impl Drop for Aside {
 fn ask(executable: &Path, flat: &Path) -> anyhow::Result<()> {
     let mut command = Command::new(executable);
     command.env_clear().env("CNI_COMMAND", "STATUS").env(CONFIG_VARIABLE, flat);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("cannot start the plugin")?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot start the plugin")?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(NETWORK.as_bytes()).context("cannot ask the plugin")?;
     }
@@ -122,7 +143,9 @@ fn ask(executable: &Path, flat: &Path) -> anyhow::Result<()> {
     }
     let document: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap_or_default();
     match document["details"].as_str() {
-        Some(details) => bail!("the plugin is not ready, code {}: {}", document["code"], output::plain(details)),
+        Some(details) => {
+            bail!("the plugin is not ready, code {}: {}", document["code"], output::plain(details))
+        }
         None => bail!("the plugin is not ready: {}", answer.status),
     }
 }

@@ -37,7 +37,12 @@ enum State {
 
 impl<'a> Drain<'a> {
     pub(super) fn new(files: Files, namespace: &'a Path, idle: Duration) -> Self {
-        Self { files, namespace, idle, state: State::Held { again: Pause::default(), refusal: String::new() } }
+        Self {
+            files,
+            namespace,
+            idle,
+            state: State::Held { again: Pause::default(), refusal: String::new() },
+        }
     }
 
     /// Renews the token, and removes all files if this is allowed. Does nothing more after that.
@@ -79,7 +84,10 @@ impl<'a> Drain<'a> {
         let mut said = Vec::new();
         match (looked, &mut self.state) {
             (Err(error), State::Held { refusal, .. }) => *refusal = output::in_one_line(&error),
-            (Err(error), state) => *state = State::Held { again: Pause::default(), refusal: output::in_one_line(&error) },
+            (Err(error), state) => {
+                *state =
+                    State::Held { again: Pause::default(), refusal: output::in_one_line(&error) }
+            }
             (Ok(changes), state) if is_over => {
                 said = changes;
                 said.push("done: this node no longer needs the DaemonSet".to_owned());
@@ -89,7 +97,8 @@ impl<'a> Drain<'a> {
             (Ok(_), state) => {
                 let longer = humantime::format_duration(self.idle);
                 said.push(format!("no addresses are held any more; the plugin stays {longer} longer for DELs that the kubelet repeats"));
-                *state = State::Idle { over: Deadline::after(self.idle), look: Deadline::after(LOOK) };
+                *state =
+                    State::Idle { over: Deadline::after(self.idle), look: Deadline::after(LOOK) };
             }
         }
         said

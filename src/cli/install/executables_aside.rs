@@ -40,11 +40,16 @@ impl ExecutablesAside {
     pub(super) fn begin(bin_dir: &Path) -> anyhow::Result<Self> {
         let mut quiet = Self::default();
         for (place, aside) in places(bin_dir) {
-            if !place.is_file() || !atomic_write::is_our_executable(&place).with_context(|| format!("cannot read {}", place.display()))? {
+            if !place.is_file()
+                || !atomic_write::is_our_executable(&place)
+                    .with_context(|| format!("cannot read {}", place.display()))?
+            {
                 continue;
             }
-            let found = place.metadata().with_context(|| format!("cannot look at {}", place.display()))?;
-            std::fs::rename(&place, &aside).with_context(|| format!("cannot move {}", place.display()))?;
+            let found =
+                place.metadata().with_context(|| format!("cannot look at {}", place.display()))?;
+            std::fs::rename(&place, &aside)
+                .with_context(|| format!("cannot move {}", place.display()))?;
             quiet.executables.push(Resting { place, aside, identity: identity(&found) });
         }
         Ok(quiet)
@@ -64,7 +69,10 @@ impl ExecutablesAside {
         })?;
         match ended {
             Some(()) => Ok(any),
-            None => bail!("calls of the plugin are still running after {LONGEST:?}: process {}", running.join(", ")),
+            None => bail!(
+                "calls of the plugin are still running after {LONGEST:?}: process {}",
+                running.join(", ")
+            ),
         }
     }
 
@@ -133,7 +141,11 @@ fn put_back(place: &Path, aside: &Path) -> io::Result<()> {
     if aside.symlink_metadata().is_err() {
         return Ok(());
     }
-    if place.symlink_metadata().is_ok() { std::fs::remove_file(aside) } else { std::fs::rename(aside, place) }
+    if place.symlink_metadata().is_ok() {
+        std::fs::remove_file(aside)
+    } else {
+        std::fs::rename(aside, place)
+    }
 }
 
 fn identity(found: &Metadata) -> (u64, u64) {

@@ -36,7 +36,11 @@ pub(super) fn name(plan: &mut Plan, namespace: &Path, only_look: bool) -> anyhow
 /// Creates the store in the mount namespace in which the plugin will be called. Returns its ID.
 fn make(data_dir: &str, namespace: &Path) -> anyhow::Result<String> {
     let mut command = super::on_the_host(namespace);
-    let made = command.args(["store", "init", "--first", data_dir]).stdin(Stdio::null()).output().context("cannot start store init")?;
+    let made = command
+        .args(["store", "init", "--first", data_dir])
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start store init")?;
     let said = String::from_utf8_lossy(&made.stderr);
     if !made.status.success() {
         bail!("{}", super::error_of(&said));

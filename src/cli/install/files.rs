@@ -28,7 +28,13 @@ impl Files {
     /// The executable of this process cannot be opened.
     pub(super) fn new(plan: Plan) -> anyhow::Result<Self> {
         let presence = InstallLock::new(plan.directory.clone());
-        Ok(Self { plan, executable: Executable::own()?, presence, settled: false, kubeconfig: String::new() })
+        Ok(Self {
+            plan,
+            executable: Executable::own()?,
+            presence,
+            settled: false,
+            kubeconfig: String::new(),
+        })
     }
 
     /// Writes the files that are missing or different, and returns the messages to print. The
@@ -41,7 +47,10 @@ impl Files {
     /// # Errors
     /// The first file that cannot be written or that install did not write, or the error of
     /// `allow`.
-    pub(super) fn put(&mut self, allow: &mut dyn FnMut(&Plan) -> anyhow::Result<ExecutablesAside>) -> anyhow::Result<Vec<String>> {
+    pub(super) fn put(
+        &mut self,
+        allow: &mut dyn FnMut(&Plan) -> anyhow::Result<ExecutablesAside>,
+    ) -> anyhow::Result<Vec<String>> {
         let is_alone = self.presence.show()?;
         if is_alone && !self.settled {
             atomic_write::remove_aside(&self.plan.directory)?;
@@ -59,7 +68,8 @@ impl Files {
         }
         self.put_kubeconfig(insists, &mut changes)?;
         if insists || !flat.exists() {
-            atomic_write::put(&flat, 0o644, self.plan.flat.as_bytes())?.then(|| changes.push(wrote(&flat)));
+            atomic_write::put(&flat, 0o644, self.plan.flat.as_bytes())?
+                .then(|| changes.push(wrote(&flat)));
         }
         for path in self.plan.executables() {
             if insists || !path.exists() {
@@ -83,7 +93,8 @@ impl Files {
             return Ok(());
         }
         refuse_of_others(&path, is_our_kubeconfig)?;
-        atomic_write::put(&path, credentials.mode, text.as_bytes())?.then(|| changes.push(wrote(&path)));
+        atomic_write::put(&path, credentials.mode, text.as_bytes())?
+            .then(|| changes.push(wrote(&path)));
         self.kubeconfig = text;
         Ok(())
     }
@@ -93,8 +104,12 @@ impl Files {
     fn remove_kubeconfig(&self, changes: &mut Vec<String>) -> anyhow::Result<()> {
         let path = self.plan.kubeconfig_path();
         let flat: Value = serde_json::from_str(&self.plan.flat)?;
-        let is_needed = flat["kubernetes"]["kubeconfig"].as_str().is_some_and(|used| Path::new(used) == path);
-        if !is_needed && read_small(&path).is_ok_and(|bytes| is_our_kubeconfig(&bytes)) && atomic_write::remove(&path)? {
+        let is_needed =
+            flat["kubernetes"]["kubeconfig"].as_str().is_some_and(|used| Path::new(used) == path);
+        if !is_needed
+            && read_small(&path).is_ok_and(|bytes| is_our_kubeconfig(&bytes))
+            && atomic_write::remove(&path)?
+        {
             changes.push(format!("removed {}", path.display()));
         }
         Ok(())

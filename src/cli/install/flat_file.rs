@@ -18,14 +18,21 @@ impl Settings {
     /// The text is not a JSON object, or it has a key that install itself sets.
     pub(super) fn parse(settings: Option<&str>, data_dir: Option<&Path>) -> Result<Self, String> {
         let parsed = settings.map(serde_json::from_str::<Map<String, Value>>).transpose();
-        let mut keys = parsed.map_err(|error| format!("--settings: expected a JSON object: {error}"))?.unwrap_or_default();
+        let mut keys = parsed
+            .map_err(|error| format!("--settings: expected a JSON object: {error}"))?
+            .unwrap_or_default();
         for key in ["node_name", "kubernetes", WRITTEN_BY.0] {
             if keys.contains_key(key) {
                 return Err(format!("--settings: {key} is set by install itself"));
             }
         }
-        if let Some(datastore) = keys.get("datastore").filter(|datastore| *datastore != "file" && *datastore != "kubernetes") {
-            return Err(format!("--settings: datastore: expected \"file\" or \"kubernetes\": {datastore}"));
+        if let Some(datastore) = keys
+            .get("datastore")
+            .filter(|datastore| *datastore != "file" && *datastore != "kubernetes")
+        {
+            return Err(format!(
+                "--settings: datastore: expected \"file\" or \"kubernetes\": {datastore}"
+            ));
         }
         if let Some(data_dir) = data_dir {
             keys.insert("datastore".to_owned(), json!("file"));

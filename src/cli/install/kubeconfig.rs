@@ -11,7 +11,8 @@ use std::path::Path;
 /// By which a kubeconfig of ours is known again; earlier versions wrote more after it.
 const WRITTEN_BY: &str = "# Written by hereabouts install";
 /// The first line of our kubeconfig.
-const KUBECONFIG_HEAD: &str = "# Written by hereabouts install. Rewritten when the token or the CA changes.\n";
+const KUBECONFIG_HEAD: &str =
+    "# Written by hereabouts install. Rewritten when the token or the CA changes.\n";
 
 /// Returns whether install wrote this kubeconfig.
 pub(super) fn is_our_kubeconfig(bytes: &[u8]) -> bool {
@@ -26,8 +27,11 @@ pub(super) fn line_of<'t>(text: &'t str, key: &str) -> Option<&'t str> {
 /// Returns the kubeconfig for the current token and CA. Both are in one file, so that they always
 /// belong to the same moment.
 pub(super) fn render(credentials: &Credentials) -> anyhow::Result<String> {
-    let read = |path: &Path, flag: &str| read_small(path).with_context(|| format!("cannot read {} ({flag})", path.display()));
-    let token = String::from_utf8_lossy(&read(&credentials.token_file, "--token-file")?).trim().to_owned();
+    let read = |path: &Path, flag: &str| {
+        read_small(path).with_context(|| format!("cannot read {} ({flag})", path.display()))
+    };
+    let token =
+        String::from_utf8_lossy(&read(&credentials.token_file, "--token-file")?).trim().to_owned();
     if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
         bail!("expected a token: {}", credentials.token_file.display());
     }

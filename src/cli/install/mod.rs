@@ -55,7 +55,11 @@ use store_guard::StoreGuard;
 /// process.
 const HOST_MOUNTS: &str = "/proc/1/ns/mnt";
 
-pub(super) fn install(environment: &Environment, args: &InstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
+pub(super) fn install(
+    environment: &Environment,
+    args: &InstallArgs,
+    namespace: Option<&Path>,
+) -> anyhow::Result<()> {
     let mut plan = Plan::to_install(environment, args)?;
     let namespace = namespace.unwrap_or(Path::new(HOST_MOUNTS));
     file_store::name(&mut plan, namespace, args.check)?;
@@ -68,7 +72,8 @@ pub(super) fn install(environment: &Environment, args: &InstallArgs, namespace: 
     }
     let mut files = Files::new(plan)?;
     let mut change = StoreGuard::new(environment, namespace, !args.watch);
-    let mut allow = |plan: &Plan| if args.force { Ok(ExecutablesAside::default()) } else { change.allow(plan) };
+    let mut allow =
+        |plan: &Plan| if args.force { Ok(ExecutablesAside::default()) } else { change.allow(plan) };
     if !args.watch {
         let changes = files.put(&mut allow)?;
         if changes.is_empty() {
@@ -93,7 +98,11 @@ pub(super) fn install(environment: &Environment, args: &InstallArgs, namespace: 
     watch::watch(&mut look, &mut beside)
 }
 
-pub(super) fn uninstall(environment: &Environment, args: &UninstallArgs, namespace: Option<&Path>) -> anyhow::Result<()> {
+pub(super) fn uninstall(
+    environment: &Environment,
+    args: &UninstallArgs,
+    namespace: Option<&Path>,
+) -> anyhow::Result<()> {
     let plan = Plan::to_uninstall(environment, args)?;
     let namespace = namespace.unwrap_or(Path::new(HOST_MOUNTS));
     if args.check {
@@ -139,13 +148,18 @@ fn reap(child: &mut Child, limit: &Deadline, end: bool) -> Option<io::Result<Exi
     if end || limit.left().is_zero() {
         let _ = child.kill();
     }
-    if end { until(&Deadline::after(LAST), || child.try_wait()).transpose() } else { child.try_wait().transpose() }
+    if end {
+        until(&Deadline::after(LAST), || child.try_wait()).transpose()
+    } else {
+        child.try_wait().transpose()
+    }
 }
 
 /// Returns the path at which the node's own `/` is visible. `namespace` is its mount namespace,
 /// below a process of that namespace in /proc.
 fn host_root(namespace: &Path) -> PathBuf {
-    let process = namespace.parent().and_then(Path::parent).filter(|_| namespace.ends_with("ns/mnt"));
+    let process =
+        namespace.parent().and_then(Path::parent).filter(|_| namespace.ends_with("ns/mnt"));
     process.map_or_else(|| PathBuf::from("/"), |process| process.join("root"))
 }
 
@@ -171,15 +185,23 @@ fn say_each(changes: &[String]) -> anyhow::Result<()> {
 pub(super) fn enter_mount_namespace(path: &Path) -> anyhow::Result<()> {
     use nix::sched::{CloneFlags, setns};
     let named = || format!("cannot enter the mount namespace {}", path.display());
-    let target = std::fs::File::open(path)
-        .map_err(|error| Advised::new(format!("{}: {error}", named()), "run it as root, and in a pod with hostPID and SYS_PTRACE"))?;
+    let target = std::fs::File::open(path).map_err(|error| {
+        Advised::new(
+            format!("{}: {error}", named()),
+            "run it as root, and in a pod with hostPID and SYS_PTRACE",
+        )
+    })?;
     let identity = |stat: nix::sys::stat::FileStat| (stat.st_dev, stat.st_ino);
-    let own = nix::sys::stat::stat("/proc/self/ns/mnt").context("cannot look at /proc/self/ns/mnt")?;
+    let own =
+        nix::sys::stat::stat("/proc/self/ns/mnt").context("cannot look at /proc/self/ns/mnt")?;
     if nix::sys::stat::fstat(&target).is_ok_and(|stat| identity(stat) == identity(own)) {
         return Ok(());
     }
     setns(&target, CloneFlags::CLONE_NEWNS).map_err(|error| {
-        Advised::new(format!("{}: {error}", named()), "run it with SYS_ADMIN, SYS_CHROOT and SYS_PTRACE, and in a pod with hostPID")
+        Advised::new(
+            format!("{}: {error}", named()),
+            "run it with SYS_ADMIN, SYS_CHROOT and SYS_PTRACE, and in a pod with hostPID",
+        )
     })?;
     std::env::set_current_dir("/").context("cannot go to / of the mount namespace")
 }
@@ -190,7 +212,9 @@ mod tests {
 
     #[test]
     fn the_nodes_files_are_seen_through_the_process_whose_mounts_they_are_in() {
-        for (namespace, root) in [("/proc/1/ns/mnt", "/proc/1/root"), ("/run/mounts", "/"), ("mnt", "/")] {
+        for (namespace, root) in
+            [("/proc/1/ns/mnt", "/proc/1/root"), ("/run/mounts", "/"), ("mnt", "/")]
+        {
             assert_eq!(host_root(Path::new(namespace)), Path::new(root), "{namespace}");
         }
     }
@@ -198,7 +222,9 @@ mod tests {
     /// Returns a field that the kernel shows for a process.
     fn look(process: &str, key: &str) -> Option<String> {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-        status.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim().to_owned()))
+        status
+            .lines()
+            .find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim().to_owned()))
     }
 
     /// A process whose tracer is stopped. Until the tracer continues, the end of the process is not
@@ -208,11 +234,21 @@ mod tests {
         use nix::sys::signal::{Signal, kill};
         // -D: the child is the command, and its tracer is a separate process.
         let words = ["-D", "-qq", "-o", "/dev/null", "-e", "trace=none", "sleep", "1000"];
-        let mut child = Command::new("strace").args(words).spawn().expect("strace is there, as for the tests of kills");
+        let mut child = Command::new("strace")
+            .args(words)
+            .spawn()
+            .expect("strace is there, as for the tests of kills");
         let minute = || Deadline::after(Duration::from_secs(60));
         let process = child.id().to_string();
-        let is_traced = || look(&process, "Name").filter(|name| name == "sleep").and_then(|_| look(&process, "TracerPid"));
-        let tracer = until(&minute(), || Ok::<_, io::Error>(is_traced().filter(|tracer| tracer != "0"))).unwrap().unwrap();
+        let is_traced = || {
+            look(&process, "Name")
+                .filter(|name| name == "sleep")
+                .and_then(|_| look(&process, "TracerPid"))
+        };
+        let tracer =
+            until(&minute(), || Ok::<_, io::Error>(is_traced().filter(|tracer| tracer != "0")))
+                .unwrap()
+                .unwrap();
         let id = nix::unistd::Pid::from_raw(tracer.parse().unwrap());
         kill(id, Signal::SIGSTOP).unwrap();
         let stands = || look(&tracer, "State").filter(|state| state.starts_with('T'));
@@ -226,7 +262,11 @@ mod tests {
             in_time
         });
         let over = Deadline::after(Duration::ZERO);
-        let ended = [reap(&mut child, &over, false), reap(&mut child, &over, false), reap(&mut child, &minute(), true)];
+        let ended = [
+            reap(&mut child, &over, false),
+            reap(&mut child, &over, false),
+            reap(&mut child, &minute(), true),
+        ];
         let _ = said.send(());
         assert!(freed.join().unwrap() && ended.iter().all(Option::is_none), "{ended:?}");
         assert!(child.wait().is_ok());

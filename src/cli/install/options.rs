@@ -83,7 +83,11 @@ impl InstallArgs {
     /// Returns whether this is a check by a person who does not state what should be installed.
     const fn asks_for_what_is_there(&self) -> bool {
         let NodeArgs { node_name, token_file, ca_file, .. } = &self.node;
-        self.check && self.settings.is_none() && node_name.is_none() && token_file.is_none() && ca_file.is_none()
+        self.check
+            && self.settings.is_none()
+            && node_name.is_none()
+            && token_file.is_none()
+            && ca_file.is_none()
     }
 }
 
@@ -115,16 +119,27 @@ impl Plan {
     ///
     /// # Errors
     /// A flag or a variable cannot be used, or is missing.
-    pub(super) fn to_install(environment: &Environment, args: &InstallArgs) -> anyhow::Result<Self> {
-        let mut plan = Self::new(environment, &args.node, if args.whereabouts { NAMES } else { &NAMES[..1] })?;
+    pub(super) fn to_install(
+        environment: &Environment,
+        args: &InstallArgs,
+    ) -> anyhow::Result<Self> {
+        let mut plan =
+            Self::new(environment, &args.node, if args.whereabouts { NAMES } else { &NAMES[..1] })?;
         plan.running = if args.check { probe_status::ask(&plan.directory)? } else { None };
         if plan.running.is_some() {
             return Ok(plan);
         }
-        let settings = Settings::parse(args.settings.as_deref(), args.data_dir.as_deref()).map_err(|error| usage(&error))?;
+        let settings = Settings::parse(args.settings.as_deref(), args.data_dir.as_deref())
+            .map_err(|error| usage(&error))?;
         let kubeconfig = match (&args.kubeconfig, settings.wants_kubernetes()) {
-            (Some(_), _) if args.node.server.is_some() || args.node.token_file.is_some() || args.node.ca_file.is_some() => {
-                return Err(usage("--kubeconfig cannot be combined with --server, --token-file or --ca-file"));
+            (Some(_), _)
+                if args.node.server.is_some()
+                    || args.node.token_file.is_some()
+                    || args.node.ca_file.is_some() =>
+            {
+                return Err(usage(
+                    "--kubeconfig cannot be combined with --server, --token-file or --ca-file",
+                ));
             }
             (Some(_), false) => return Err(usage("--kubeconfig: a file store does not need one")),
             (None, false) => None,
@@ -156,25 +171,40 @@ impl Plan {
         }
         plan.flat = settings.flat_file(&plan.node, kubeconfig.as_deref());
         // A mistake must not reach the file, because it would affect every pod of the node.
-        plan.check_flat_file().map_err(|error| Usage::advised(format!("--settings: {error}"), error.hint))?;
+        plan.check_flat_file()
+            .map_err(|error| Usage::advised(format!("--settings: {error}"), error.hint))?;
         Ok(plan)
     }
 
     /// Returns the Node that the token is bound to. The host name may be a different one: the token
     /// may change nothing of a node of that name, and the host name may change while pods live.
-    fn node_of_token(&self, environment: &Environment, kubeconfig: Option<&Path>) -> anyhow::Result<NodeName> {
+    fn node_of_token(
+        &self,
+        environment: &Environment,
+        kubeconfig: Option<&Path>,
+    ) -> anyhow::Result<NodeName> {
         let named = match (&self.credentials, kubeconfig) {
-            (Some(made), _) => {
-                read_small(&made.token_file).ok().and_then(|token| stores::node_of_token(String::from_utf8_lossy(&token).trim()))
-            }
+            (Some(made), _) => read_small(&made.token_file)
+                .ok()
+                .and_then(|token| stores::node_of_token(String::from_utf8_lossy(&token).trim())),
             (None, Some(given)) => stores::node_of_kubeconfig(given, &environment.proxy),
             (None, None) => None,
         };
         let Some((name, _)) = named else {
-            let message = format!("the token names no Node, and the host name is not enough for the Kubernetes store: {}", self.node);
-            return Err(Usage::hinted(message, "pass --node-name with the name of this machine's Node object").into());
+            let message = format!(
+                "the token names no Node, and the host name is not enough for the Kubernetes store: {}",
+                self.node
+            );
+            return Err(Usage::hinted(
+                message,
+                "pass --node-name with the name of this machine's Node object",
+            )
+            .into());
         };
-        NodeName::parse(&name).map_err(|_| Usage::hinted(format!("expected a node name in the token: {name}"), "pass --node-name").into())
+        NodeName::parse(&name).map_err(|_| {
+            Usage::hinted(format!("expected a node name in the token: {name}"), "pass --node-name")
+                .into()
+        })
     }
 
     /// Reads the flat file as a verb will read it.
@@ -186,22 +216,36 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Self::to_install`].
-    pub(super) fn to_uninstall(environment: &Environment, args: &UninstallArgs) -> anyhow::Result<Self> {
+    pub(super) fn to_uninstall(
+        environment: &Environment,
+        args: &UninstallArgs,
+    ) -> anyhow::Result<Self> {
         let mut plan = Self::new(environment, &args.node, NAMES)?;
         if args.watch {
-            plan.credentials = server(environment, &args.node)?.map(|server| credentials(environment, &args.node, server)).transpose()?;
+            plan.credentials = server(environment, &args.node)?
+                .map(|server| credentials(environment, &args.node, server))
+                .transpose()?;
         }
         Ok(plan)
     }
 
-    fn new(environment: &Environment, args: &NodeArgs, names: &'static [&'static str]) -> anyhow::Result<Self> {
+    fn new(
+        environment: &Environment,
+        args: &NodeArgs,
+        names: &'static [&'static str],
+    ) -> anyhow::Result<Self> {
         let path = |flag: &Option<PathBuf>, variable: &Option<OsString>, default: &str| {
-            std::path::absolute(flag.clone().or_else(|| variable.clone().map(PathBuf::from)).unwrap_or_else(|| default.into()))
+            std::path::absolute(
+                flag.clone()
+                    .or_else(|| variable.clone().map(PathBuf::from))
+                    .unwrap_or_else(|| default.into()),
+            )
         };
         Ok(Self {
             bin_dir: path(&args.bin_dir, &environment.install.bin_dir, "/opt/cni/bin")?,
             names,
-            directory: path(&args.conf_dir, &environment.install.conf_dir, "/etc/cni/net.d")?.join("hereabouts.d"),
+            directory: path(&args.conf_dir, &environment.install.conf_dir, "/etc/cni/net.d")?
+                .join("hereabouts.d"),
             node: node_name(environment, args)?,
             flat: String::new(),
             credentials: None,
@@ -223,33 +267,58 @@ fn given_name(environment: &Environment, args: &NodeArgs) -> Option<String> {
 }
 
 fn node_name(environment: &Environment, args: &NodeArgs) -> anyhow::Result<NodeName> {
-    let name = given_name(environment, args)
-        .unwrap_or_else(|| nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+    let name = given_name(environment, args).unwrap_or_else(|| {
+        nix::unistd::gethostname()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    });
     if name == "localhost" || name.starts_with("localhost.") {
-        return Err(Usage::hinted(format!("expected a name that no other machine has: {name}"), "pass --node-name").into());
+        return Err(Usage::hinted(
+            format!("expected a name that no other machine has: {name}"),
+            "pass --node-name",
+        )
+        .into());
     }
-    NodeName::parse(&name).map_err(|_| Usage::hinted(format!("expected a node name: {name}"), "pass --node-name").into())
+    NodeName::parse(&name).map_err(|_| {
+        Usage::hinted(format!("expected a node name: {name}"), "pass --node-name").into()
+    })
 }
 
 /// Returns the URL of the API server that a flag or the pod's environment names.
 fn server(environment: &Environment, args: &NodeArgs) -> anyhow::Result<Option<String>> {
     if let Some(server) = &args.server {
         return match server.strip_prefix("https://") {
-            Some(rest) if !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic()) => Ok(Some(server.clone())),
-            _ => Err(usage(&format!("--server: expected a URL that begins with https://: {server}"))),
+            Some(rest) if !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic()) => {
+                Ok(Some(server.clone()))
+            }
+            _ => {
+                Err(usage(&format!("--server: expected a URL that begins with https://: {server}")))
+            }
         };
     }
     let Some(host) = text(&environment.install.service_host) else {
         return Ok(None);
     };
     let port = text(&environment.install.service_port).unwrap_or_else(|| "443".to_owned());
-    if port.parse::<u16>().is_err() || !host.chars().all(|c| c.is_ascii_alphanumeric() || ".:-".contains(c)) {
-        return Err(usage(&format!("KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT: expected an address and a port: {host} {port}")));
+    if port.parse::<u16>().is_err()
+        || !host.chars().all(|c| c.is_ascii_alphanumeric() || ".:-".contains(c))
+    {
+        return Err(usage(&format!(
+            "KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT: expected an address and a port: {host} {port}"
+        )));
     }
-    Ok(Some(if host.parse::<Ipv6Addr>().is_ok() { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") }))
+    Ok(Some(if host.parse::<Ipv6Addr>().is_ok() {
+        format!("https://[{host}]:{port}")
+    } else {
+        format!("https://{host}:{port}")
+    }))
 }
 
-fn credentials(environment: &Environment, args: &NodeArgs, server: String) -> anyhow::Result<Credentials> {
+fn credentials(
+    environment: &Environment,
+    args: &NodeArgs,
+    server: String,
+) -> anyhow::Result<Credentials> {
     if text(&environment.install.skip_tls_verify).is_some_and(|value| value != "false") {
         return Err(Usage::hinted(
             "SKIP_TLS_VERIFY is not supported, because any server could then get the token",
@@ -261,14 +330,22 @@ fn credentials(environment: &Environment, args: &NodeArgs, server: String) -> an
         None => 0o600,
         Some(text) => match u32::from_str_radix(&text, 8) {
             Ok(mode) if mode <= 0o777 => mode,
-            _ => return Err(usage(&format!("KUBECONFIG_MODE: expected permissions such as 600: {text}"))),
+            _ => {
+                return Err(usage(&format!(
+                    "KUBECONFIG_MODE: expected permissions such as 600: {text}"
+                )));
+            }
         },
     };
     let of_pod = |name: &str| Path::new(SERVICE_ACCOUNT).join(name);
     Ok(Credentials {
         server,
         token_file: args.token_file.clone().unwrap_or_else(|| of_pod("token")),
-        ca_file: args.ca_file.clone().or_else(|| text(&environment.install.ca_file).map(PathBuf::from)).unwrap_or_else(|| of_pod("ca.crt")),
+        ca_file: args
+            .ca_file
+            .clone()
+            .or_else(|| text(&environment.install.ca_file).map(PathBuf::from))
+            .unwrap_or_else(|| of_pod("ca.crt")),
         mode,
         by_hand: args.server.is_some(),
     })

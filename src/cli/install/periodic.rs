@@ -44,11 +44,26 @@ struct ProbeStatus {
 
 impl<'a> PeriodicTasks<'a> {
     /// Creates the state. No task runs if `every` is zero.
-    pub(super) fn new(namespace: &'a Path, flat: PathBuf, every: Duration, token: Option<PathBuf>) -> Self {
+    pub(super) fn new(
+        namespace: &'a Path,
+        flat: PathBuf,
+        every: Duration,
+        token: Option<PathBuf>,
+    ) -> Self {
         let soon = SOON.min(every);
         let due = Deadline::after(jittered(soon).saturating_sub(soon / 2));
         let set_back = SetBack::new(namespace, flat.clone());
-        Self { namespace, flat, every, due, repaired: false, running: None, set_back, token, taken_over: false }
+        Self {
+            namespace,
+            flat,
+            every,
+            due,
+            repaired: false,
+            running: None,
+            set_back,
+            token,
+            taken_over: false,
+        }
     }
 
     /// Starts what is due and reaps what has ended. `end` kills the running process, which is safe
@@ -90,13 +105,20 @@ impl<'a> PeriodicTasks<'a> {
 
     fn start(&mut self, command: &str, is_urgent: bool) {
         match self.spawn(command) {
-            Ok(child) => self.running = Some(ProbeStatus { child, limit: Deadline::after(LIMIT), is_urgent }),
+            Ok(child) => {
+                self.running = Some(ProbeStatus { child, limit: Deadline::after(LIMIT), is_urgent })
+            }
             Err(error) => output::say(&format!("error: cannot start {command}: {error}")),
         }
     }
 
     fn spawn(&self, command: &str) -> std::io::Result<Child> {
-        let token = self.token.as_ref().filter(|_| command == "take-over").map(std::fs::File::open).transpose()?;
+        let token = self
+            .token
+            .as_ref()
+            .filter(|_| command == "take-over")
+            .map(std::fs::File::open)
+            .transpose()?;
         let args: &[&str] = if token.is_some() { &[command] } else { &[command, "--yes"] };
         super::on_the_host(self.namespace)
             .args(args)

@@ -72,7 +72,8 @@ fn write(said: &Said) -> io::Result<File> {
 pub(super) fn ask(directory: &Path) -> anyhow::Result<Option<Result<(), String>>> {
     let heard = until(&Deadline::after(PATIENCE), || {
         let texts = texts().context("cannot look for an install in /proc")?;
-        let whole: serde_json::Result<Vec<Said>> = texts.iter().map(|text| serde_json::from_slice(text)).collect();
+        let whole: serde_json::Result<Vec<Said>> =
+            texts.iter().map(|text| serde_json::from_slice(text)).collect();
         anyhow::Ok(whole.ok())
     })?;
     let ours = heard.unwrap_or_default().into_iter().filter(|said| said.directory == directory);
@@ -82,19 +83,24 @@ pub(super) fn ask(directory: &Path) -> anyhow::Result<Option<Result<(), String>>
 /// Returns the texts of this user's processes in this mount namespace. A process that has ended
 /// meanwhile is skipped.
 fn texts() -> io::Result<Vec<Vec<u8>>> {
-    let namespace = |process: &Path| process.join("ns/mnt").metadata().map(|found| (found.dev(), found.ino()));
+    let namespace =
+        |process: &Path| process.join("ns/mnt").metadata().map(|found| (found.dev(), found.ino()));
     let (own, user) = (namespace(Path::new("/proc/self"))?, nix::unistd::geteuid().as_raw());
     let mut texts = Vec::new();
     for entry in Path::new("/proc").read_dir()? {
         let process = entry?.path();
-        let is_here = process.metadata().is_ok_and(|found| found.uid() == user) && namespace(&process).is_ok_and(|found| found == own);
+        let is_here = process.metadata().is_ok_and(|found| found.uid() == user)
+            && namespace(&process).is_ok_and(|found| found == own);
         if !is_here {
             continue;
         }
         if let Ok(descriptors) = process.join("fd").read_dir() {
             let paths = descriptors.flatten().map(|descriptor| descriptor.path());
-            texts
-                .extend(paths.filter(|path| path.read_link().is_ok_and(|target| target == Path::new(LINK))).filter_map(|path| read(&path)));
+            texts.extend(
+                paths
+                    .filter(|path| path.read_link().is_ok_and(|target| target == Path::new(LINK)))
+                    .filter_map(|path| read(&path)),
+            );
         }
     }
     Ok(texts)

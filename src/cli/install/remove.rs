@@ -26,7 +26,9 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
     let presence = if plan.directory.is_dir() {
         let Some(alone) = InstallLock::alone(&plan.directory)? else {
             let message = "\"hereabouts install --watch\" is running on this node and would install everything again";
-            return Err(Advised::new(message, "end it first; in a cluster, deploy/uninstall does").into());
+            return Err(
+                Advised::new(message, "end it first; in a cluster, deploy/uninstall does").into()
+            );
         };
         Some(alone)
     } else {
@@ -40,8 +42,15 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
     let mut quiet = ExecutablesAside::default();
     if !force && flat.exists() {
         quiet = quiet_node(plan, namespace)?;
-    } else if !force && standing.iter().any(|(path, is_ours)| *is_ours && plan.executables().any(|executable| *path == executable)) {
-        return Err(cannot_tell(&format!("no store is configured, because the flat file is missing: {}", flat.display())));
+    } else if !force
+        && standing.iter().any(|(path, is_ours)| {
+            *is_ours && plan.executables().any(|executable| *path == executable)
+        })
+    {
+        return Err(cannot_tell(&format!(
+            "no store is configured, because the flat file is missing: {}",
+            flat.display()
+        )));
     }
     for (path, is_ours) in standing {
         if !is_ours {
@@ -64,11 +73,14 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
 /// An executable cannot be read, or the place of the flat file cannot be checked. The second is an
 /// error because it does not mean that there is no flat file.
 pub(super) fn standing(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
-    plan.flat_path().try_exists().with_context(|| format!("cannot look at {}", plan.flat_path().display()))?;
+    plan.flat_path()
+        .try_exists()
+        .with_context(|| format!("cannot look at {}", plan.flat_path().display()))?;
     let mut found = Vec::new();
     for path in plan.executables().filter(|path| path.symlink_metadata().is_ok()) {
-        let is_ours =
-            path.is_file() && atomic_write::is_our_executable(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let is_ours = path.is_file()
+            && atomic_write::is_our_executable(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
         found.push((path, is_ours));
     }
     let mut look = |path: PathBuf, is_ours: fn(&[u8]) -> bool| {
@@ -112,22 +124,34 @@ pub(super) fn quiet_node(plan: &Plan, namespace: &Path) -> anyhow::Result<Execut
 ///
 /// # Errors
 /// The node holds addresses there, or the store does not answer.
-pub(super) fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) -> anyhow::Result<()> {
-    let named = read_small(flat).ok().and_then(|bytes| flat_file::read_flat(flat, &bytes).ok()?.node_name);
+pub(super) fn refuse_while_held(
+    flat: &Path,
+    node: &NodeName,
+    namespace: &Path,
+) -> anyhow::Result<()> {
+    let named =
+        read_small(flat).ok().and_then(|bytes| flat_file::read_flat(flat, &bytes).ok()?.node_name);
     let node = named.as_ref().unwrap_or(node);
-    let held = items(&["list", "--output", "json", "--node", node.as_str()], flat, namespace)?.len();
+    let held =
+        items(&["list", "--output", "json", "--node", node.as_str()], flat, namespace)?.len();
     if 0 < held {
         let hint = format!("delete those pods first; \"hereabouts list --node {node}\" lists them");
-        return Err(Advised::new(format!("pods on this node hold {}", count(held, "address")), hint).into());
+        return Err(Advised::new(
+            format!("pods on this node hold {}", count(held, "address")),
+            hint,
+        )
+        .into());
     }
     // A debt may be in a store other than that of the flat file, or in one that lists nothing.
-    let owed = items(&["list", "--debts", "--output", "json", "--node", node.as_str()], flat, namespace)?;
+    let owed =
+        items(&["list", "--debts", "--output", "json", "--node", node.as_str()], flat, namespace)?;
     match owed.iter().filter(|debt| is_used(debt, flat)).count() {
         0 => Ok(()),
         owed => {
             let hint = "\"hereabouts sweep --debts\" completes them when their sandboxes are gone and their stores are available; \
                         \"hereabouts list --debts\" lists them";
-            Err(Advised::new(format!("this node has {}", count(owed, "unfinished DEL")), hint).into())
+            Err(Advised::new(format!("this node has {}", count(owed, "unfinished DEL")), hint)
+                .into())
         }
     }
 }
@@ -136,12 +160,19 @@ pub(super) fn refuse_while_held(flat: &Path, node: &NodeName, namespace: &Path) 
 /// machine may be several nodes of the same name.
 fn is_used(debt: &serde_json::Value, flat: &Path) -> bool {
     let bytes = read_small(flat).unwrap_or_default();
-    let (Some(store), Ok(settings)) = (debt["store"].as_str(), flat_file::read_flat(flat, &bytes)) else {
+    let (Some(store), Ok(settings)) = (debt["store"].as_str(), flat_file::read_flat(flat, &bytes))
+    else {
         return true;
     };
-    let allowed = FlatFile::parse(flat.to_owned(), &bytes, Chosen::ByNode).map(|flat| flat.allowed_paths()).unwrap_or_default();
-    let open = ["/var/lib/cni", "/etc"].into_iter().map(Path::new).chain(allowed.iter().map(PathBuf::as_path));
-    Place::of(&settings.store).to_string() == store || open.into_iter().any(|root| Path::new(store).starts_with(root))
+    let allowed = FlatFile::parse(flat.to_owned(), &bytes, Chosen::ByNode)
+        .map(|flat| flat.allowed_paths())
+        .unwrap_or_default();
+    let open = ["/var/lib/cni", "/etc"]
+        .into_iter()
+        .map(Path::new)
+        .chain(allowed.iter().map(PathBuf::as_path));
+    Place::of(&settings.store).to_string() == store
+        || open.into_iter().any(|root| Path::new(store).starts_with(root))
 }
 
 /// Returns the items of a listing of the plugin, run on the host.

@@ -51,12 +51,23 @@ impl SetBack {
 
     #[cfg(feature = "kube")]
     fn marks(&self) -> Vec<u8> {
-        let settings = read_small(&self.flat).ok().and_then(|bytes| flat_file::read_flat(&self.flat, &bytes).ok());
-        let Some(settings) = settings.filter(|settings| matches!(settings.store.kind, StoreKind::Kubernetes { .. })) else {
+        let settings = read_small(&self.flat)
+            .ok()
+            .and_then(|bytes| flat_file::read_flat(&self.flat, &bytes).ok());
+        let Some(settings) =
+            settings.filter(|settings| matches!(settings.store.kind, StoreKind::Kubernetes { .. }))
+        else {
             return Vec::new();
         };
         let node = settings.node_name.as_ref();
-        node.map(|node| crate::store::kube::node_state::revision::marks(&self.root, &settings.store.data_dir, node)).unwrap_or_default()
+        node.map(|node| {
+            crate::store::kube::node_state::revision::marks(
+                &self.root,
+                &settings.store.data_dir,
+                node,
+            )
+        })
+        .unwrap_or_default()
     }
 
     #[cfg(not(feature = "kube"))]

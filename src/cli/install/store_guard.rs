@@ -66,25 +66,38 @@ impl<'a> StoreGuard<'a> {
             return Ok(!self.is_another_cluster(plan)?);
         }
         let flat = plan.flat_path();
-        let (before, after) = (flat_file::read_flat(&flat, present)?, flat_file::read_flat(&flat, plan.flat.as_bytes())?);
+        let (before, after) = (
+            flat_file::read_flat(&flat, present)?,
+            flat_file::read_flat(&flat, plan.flat.as_bytes())?,
+        );
         Ok(before.node_name == after.node_name && self.is_same_store(plan, &before, &after)?)
     }
 
-    fn is_same_store(&self, plan: &Plan, before: &Settings, after: &Settings) -> anyhow::Result<bool> {
+    fn is_same_store(
+        &self,
+        plan: &Plan,
+        before: &Settings,
+        after: &Settings,
+    ) -> anyhow::Result<bool> {
         match (&before.store.kind, &after.store.kind) {
             (StoreKind::File, StoreKind::File) => {
                 let same_id = before.store.id.is_none() || before.store.id == after.store.id;
                 Ok(same_id && before.store.data_dir == after.store.data_dir)
             }
-            (StoreKind::Kubernetes { kubeconfig: before }, StoreKind::Kubernetes { kubeconfig: after }) if before == after => {
-                Ok(!self.is_another_cluster(plan)?)
-            }
-            (StoreKind::Kubernetes { kubeconfig: before }, StoreKind::Kubernetes { kubeconfig: after }) => {
+            (
+                StoreKind::Kubernetes { kubeconfig: before },
+                StoreKind::Kubernetes { kubeconfig: after },
+            ) if before == after => Ok(!self.is_another_cluster(plan)?),
+            (
+                StoreKind::Kubernetes { kubeconfig: before },
+                StoreKind::Kubernetes { kubeconfig: after },
+            ) => {
                 let to_be = match &plan.credentials {
                     Some(credentials) => credentials.server.clone(),
                     None => stores::server(after, &self.environment.proxy)?,
                 };
-                Ok(stores::server(before, &self.environment.proxy)?.trim_end_matches('/') == to_be.trim_end_matches('/'))
+                Ok(stores::server(before, &self.environment.proxy)?.trim_end_matches('/')
+                    == to_be.trim_end_matches('/'))
             }
             _ => Ok(false),
         }
@@ -94,11 +107,14 @@ impl<'a> StoreGuard<'a> {
     /// URL or another CA; a different cluster has both.
     fn is_another_cluster(&self, plan: &Plan) -> anyhow::Result<bool> {
         let path = plan.kubeconfig_path();
-        let Some(credentials) = plan.credentials.as_ref().filter(|_| self.by_hand && path.exists()) else {
+        let Some(credentials) = plan.credentials.as_ref().filter(|_| self.by_hand && path.exists())
+        else {
             return Ok(false);
         };
-        let (before, after) = (String::from_utf8(read_small(&path)?)?, kubeconfig::render(credentials)?);
-        let differ = |key: &str| kubeconfig::line_of(&before, key) != kubeconfig::line_of(&after, key);
+        let (before, after) =
+            (String::from_utf8(read_small(&path)?)?, kubeconfig::render(credentials)?);
+        let differ =
+            |key: &str| kubeconfig::line_of(&before, key) != kubeconfig::line_of(&after, key);
         Ok(differ("server: ") && differ("certificate-authority-data: "))
     }
 }

@@ -49,7 +49,10 @@ impl Default for Pause {
 ///
 /// # Errors
 /// It is not possible to wait for signals.
-pub(super) fn watch(step: &mut dyn FnMut() -> anyhow::Result<Vec<String>>, beside: &mut dyn FnMut(bool)) -> anyhow::Result<()> {
+pub(super) fn watch(
+    step: &mut dyn FnMut() -> anyhow::Result<Vec<String>>,
+    beside: &mut dyn FnMut(bool),
+) -> anyhow::Result<()> {
     let mask = SigSet::from_iter(HEARD);
     // The descriptor reports a blocked signal even if the process that started this one has left
     // the signal ignored.
@@ -74,7 +77,10 @@ pub(super) fn watch(step: &mut dyn FnMut() -> anyhow::Result<Vec<String>>, besid
             }
         }
         beside(false);
-        match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], PollTimeout::from(EVERY_MILLISECONDS)) {
+        match poll(
+            &mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)],
+            PollTimeout::from(EVERY_MILLISECONDS),
+        ) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }

@@ -82,7 +82,8 @@ impl Account {
             Ok(Some(found)) => found,
             Err(unreadable) => return self.put_away(&unreadable).map(|()| None),
         };
-        let paid = pay::pay(store, &debt, is_dead, freed, deadline).map_err(|error| self.unpaid(&error.to_string()))?;
+        let paid = pay::pay(store, &debt, is_dead, freed, deadline)
+            .map_err(|error| self.unpaid(&error.to_string()))?;
         if paid {
             self.remove(inode)?;
             return Ok(None);
@@ -113,7 +114,10 @@ impl Account {
     }
 
     fn unpaid(&self, reason: &str) -> Failure {
-        Failure::Unpaid { path: self.debts.path(self.name()).display().to_string(), reason: reason.to_owned() }
+        Failure::Unpaid {
+            path: self.debts.path(self.name()).display().to_string(),
+            reason: reason.to_owned(),
+        }
     }
 
     /// Returns whether the runtime was told that the attachment which holds this very record has
@@ -130,7 +134,8 @@ impl Account {
         let Some((name, mut debt)) = self.of(&old.record.attachment) else { return };
         let Some(held) = &mut debt.held else { return };
         held.retain(|known| (&known.scope, known.address) != (&old.scope, old.address));
-        let settled = if held.is_empty() { self.debts.unlink(&name) } else { self.debts.write(&debt) };
+        let settled =
+            if held.is_empty() { self.debts.unlink(&name) } else { self.debts.write(&debt) };
         if let Err(error) = settled {
             tracing::warn!(error = %words(&error), "a debt that is paid stays until the next look at it");
         }
@@ -162,9 +167,14 @@ impl Account {
     /// # Errors
     /// The reason why it is not noted.
     pub fn leave(&self, owed: Owed<'_>) -> Result<(), String> {
-        let now = Since { time: owed.seen.since, boot_id: owed.seen.boot_id.clone(), uptime: evidence::uptime().unwrap_or(Duration::ZERO) };
+        let now = Since {
+            time: owed.seen.since,
+            boot_id: owed.seen.boot_id.clone(),
+            uptime: evidence::uptime().unwrap_or(Duration::ZERO),
+        };
         // A repeated DEL does not make the debt younger.
-        let since = self.debts.read(self.name()).ok().flatten().map_or(now, |(earlier, _)| earlier.since);
+        let since =
+            self.debts.read(self.name()).ok().flatten().map_or(now, |(earlier, _)| earlier.since);
         let reason: String = owed.error.to_string().chars().take(1000).collect();
         let debt = Debt {
             attachment: self.attachment.clone(),
@@ -177,6 +187,12 @@ impl Account {
             since,
         };
         let written = self.debts.write(&debt);
-        written.map_err(|error| format!("cannot write to {}: {}", self.debts.path(Path::new("")).display(), words(&error)))
+        written.map_err(|error| {
+            format!(
+                "cannot write to {}: {}",
+                self.debts.path(Path::new("")).display(),
+                words(&error)
+            )
+        })
     }
 }

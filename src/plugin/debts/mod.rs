@@ -83,14 +83,18 @@ impl Debt {
     /// Returns the addresses that were held, if they are known.
     #[must_use]
     pub fn addresses(&self) -> Option<Vec<String>> {
-        self.held.as_ref().map(|known| known.iter().map(|known| known.address.to_string()).collect())
+        self.held
+            .as_ref()
+            .map(|known| known.iter().map(|known| known.address.to_string()).collect())
     }
 
     /// Returns for how long something has been owed.
     #[must_use]
     pub fn age(&self, machine: &Machine) -> Duration {
         match evidence::uptime() {
-            Some(uptime) if self.since.boot_id == machine.boot_id => uptime.saturating_sub(self.since.uptime),
+            Some(uptime) if self.since.boot_id == machine.boot_id => {
+                uptime.saturating_sub(self.since.uptime)
+            }
             _ => machine.now.duration_since(self.since.time).unwrap_or_default(),
         }
     }
@@ -133,7 +137,11 @@ impl Place {
         if let Some(id) = &self.id {
             flat["store_id"] = id.as_str().into();
         }
-        let flat = FlatFile::parse("debt".into(), flat.to_string().as_bytes(), crate::config::Chosen::ByNode)?;
+        let flat = FlatFile::parse(
+            "debt".into(),
+            flat.to_string().as_bytes(),
+            crate::config::Chosen::ByNode,
+        )?;
         let network = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
         Settings::parse(&Merged::new(&network, Some(&flat))?, false)
     }
@@ -145,7 +153,8 @@ impl Place {
     }
 
     fn key(&self) -> String {
-        let path = |path: &Path| path.components().collect::<PathBuf>().to_string_lossy().into_owned();
+        let path =
+            |path: &Path| path.components().collect::<PathBuf>().to_string_lossy().into_owned();
         let kubeconfig = self.kubeconfig.as_deref().map(path).unwrap_or_default();
         short(&["store", &path(&self.data_dir), &kubeconfig])
     }
@@ -216,8 +225,12 @@ impl Debts {
             match self.read(&name) {
                 Ok(Some((debt, _))) => found.push(Found { path, debt: Ok(debt) }),
                 Ok(None) => {}
-                Err(Unreadable::Newer(number)) => found.push(Found { path, debt: Err(Wrong::Newer(number)) }),
-                Err(Unreadable::Damaged(reason)) => found.push(Found { path, debt: Err(Wrong::Damaged(reason)) }),
+                Err(Unreadable::Newer(number)) => {
+                    found.push(Found { path, debt: Err(Wrong::Newer(number)) })
+                }
+                Err(Unreadable::Damaged(reason)) => {
+                    found.push(Found { path, debt: Err(Wrong::Damaged(reason)) })
+                }
             }
         }
         Ok(found)
@@ -268,7 +281,9 @@ impl Debts {
         let debt = note::decode(&content.bytes)?;
         // A copy under another name belongs to no attachment.
         if name_of(&debt.attachment, &debt.store) != name {
-            return Err(Unreadable::Damaged("it is the debt of another attachment or store".to_owned()));
+            return Err(Unreadable::Damaged(
+                "it is the debt of another attachment or store".to_owned(),
+            ));
         }
         Ok(Some((debt, content.inode)))
     }
@@ -276,14 +291,18 @@ impl Debts {
     /// Writes a debt and replaces an existing one.
     fn write(&self, debt: &Debt) -> io::Result<()> {
         let bytes = note::encode(debt)?;
-        let nanos = self.disk.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let nanos =
+            self.disk.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let aside = PathBuf::from(format!("{}.{nanos:x}{ASIDE}", std::process::id()));
         let create = || self.disk.create(&aside, &bytes);
         let created = match create() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.disk.make_root().and_then(|()| create()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.disk.make_root().and_then(|()| create())
+            }
             created => created,
         };
-        let written = created.and_then(|_| self.disk.rename(&aside, &name_of(&debt.attachment, &debt.store)));
+        let written =
+            created.and_then(|_| self.disk.rename(&aside, &name_of(&debt.attachment, &debt.store)));
         if written.is_err() {
             let _ = self.disk.unlink(&aside);
         } else {
@@ -330,7 +349,9 @@ fn name_of(attachment: &Attachment, store: &Place) -> PathBuf {
 }
 
 fn is_debt(name: &Path) -> bool {
-    name.to_str().and_then(|name| name.split_once('-')).is_some_and(|(whose, store)| is_short(whose) && is_short(store))
+    name.to_str()
+        .and_then(|name| name.split_once('-'))
+        .is_some_and(|(whose, store)| is_short(whose) && is_short(store))
 }
 
 fn is_aside(name: &Path) -> bool {

@@ -2,7 +2,9 @@
 //! know.
 
 use super::{Answer, Debt, Place, Since};
-use crate::ipam::{Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName, Scope, Version};
+use crate::ipam::{
+    Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName, Scope, Version,
+};
 use crate::store::file::{record_from_json, record_to_json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -71,12 +73,19 @@ pub(super) fn encode(debt: &Debt) -> Result<Vec<u8>, serde_json::Error> {
         let record = record_to_json(allocation)?;
         Ok::<_, serde_json::Error>(Held {
             uid: version.map(|version| version.uid.clone()),
-            revision: version.map(|version| version.revision.clone()).filter(|revision| !revision.is_empty()),
+            revision: version
+                .map(|version| version.revision.clone())
+                .filter(|revision| !revision.is_empty()),
             record,
         })
     };
     let nowhere = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-    let seen = Allocation { scope: Scope::default(), address: nowhere, record: debt.seen.clone(), version: None };
+    let seen = Allocation {
+        scope: Scope::default(),
+        address: nowhere,
+        record: debt.seen.clone(),
+        version: None,
+    };
     let note = Note {
         format: FORMAT,
         node: node.to_string(),
@@ -84,7 +93,8 @@ pub(super) fn encode(debt: &Debt) -> Result<Vec<u8>, serde_json::Error> {
         container_id: container.to_string(),
         ifname: ifname.to_string(),
         store: Store {
-            datastore: if debt.store.kubeconfig.is_some() { "kubernetes" } else { "file" }.to_owned(),
+            datastore: if debt.store.kubeconfig.is_some() { "kubernetes" } else { "file" }
+                .to_owned(),
             data_dir: debt.store.data_dir.clone(),
             kubeconfig: debt.store.kubeconfig.clone(),
             id: debt.store.id.clone(),
@@ -112,7 +122,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Debt, Unreadable> {
         Ok(head) if FORMAT < head.format => return Err(Unreadable::Newer(head.format)),
         _ => {}
     }
-    let note: Note = serde_json::from_slice(bytes).map_err(|error| Unreadable::Damaged(error.to_string()))?;
+    let note: Note =
+        serde_json::from_slice(bytes).map_err(|error| Unreadable::Damaged(error.to_string()))?;
     understand(note).map_err(Unreadable::Damaged)
 }
 
@@ -125,9 +136,17 @@ fn understand(note: Note) -> Result<Debt, String> {
         ifname: IfName::parse(&note.ifname).or(Err(invalid("ifname")))?,
     };
     let held = |held: &Held| {
-        let version = held.uid.clone().map(|uid| Version { uid, revision: held.revision.clone().unwrap_or_default(), newer: Vec::new() });
+        let version = held.uid.clone().map(|uid| Version {
+            uid,
+            revision: held.revision.clone().unwrap_or_default(),
+            newer: Vec::new(),
+        });
         let allocation = record_from_json(&held.record)?;
-        if allocation.record.attachment == attachment { Ok(Allocation { version, ..allocation }) } else { Err(invalid("held")) }
+        if allocation.record.attachment == attachment {
+            Ok(Allocation { version, ..allocation })
+        } else {
+            Err(invalid("held"))
+        }
     };
     let is_kubernetes = match note.store.datastore.as_str() {
         "file" => false,
@@ -138,8 +157,16 @@ fn understand(note: Note) -> Result<Debt, String> {
         return Err(invalid("store.kubeconfig"));
     }
     Ok(Debt {
-        store: Place { data_dir: note.store.data_dir, kubeconfig: note.store.kubeconfig, id: note.store.id },
-        held: note.held.as_ref().map(|known| known.iter().map(held).collect::<Result<_, String>>()).transpose()?,
+        store: Place {
+            data_dir: note.store.data_dir,
+            kubeconfig: note.store.kubeconfig,
+            id: note.store.id,
+        },
+        held: note
+            .held
+            .as_ref()
+            .map(|known| known.iter().map(held).collect::<Result<_, String>>())
+            .transpose()?,
         answered: match note.answered.as_str() {
             "error" => Answer::Error,
             "success" => Answer::Success,

@@ -84,7 +84,8 @@ impl Debt {
     /// Returns whether the runtime was told that the attachment which held this very record has
     /// ended.
     pub(super) fn has_ended(&self, standing: &Allocation) -> bool {
-        let is_told = self.answered == Answer::Success && self.exclusive && standing.version.is_some();
+        let is_told =
+            self.answered == Answer::Success && self.exclusive && standing.version.is_some();
         is_told && self.held.iter().flatten().any(|known| is_same(known, standing))
     }
 
@@ -121,7 +122,9 @@ pub(super) fn pay(
         all &= is_free;
     }
     // A record that this node has forgotten in the meantime may still exist.
-    let is_there = |known: &Allocation| standing.held.iter().any(|held| held.scope == known.scope && held.address == known.address);
+    let is_there = |known: &Allocation| {
+        standing.held.iter().any(|held| held.scope == known.scope && held.address == known.address)
+    };
     for known in debt.held.iter().flatten().filter(|known| !is_there(known)) {
         if debt.is_due(known, is_dead) {
             free(store, known, freed, deadline)?;
@@ -134,8 +137,14 @@ pub(super) fn pay(
     Ok(all)
 }
 
-fn free(store: &dyn Store, allocation: &Allocation, noted: Option<&Freed>, deadline: Deadline) -> Result<bool, StoreError> {
-    let freed = store.open(Access::Release, deadline)?.release_unchanged(allocation)? == Release::Done;
+fn free(
+    store: &dyn Store,
+    allocation: &Allocation,
+    noted: Option<&Freed>,
+    deadline: Deadline,
+) -> Result<bool, StoreError> {
+    let freed =
+        store.open(Access::Release, deadline)?.release_unchanged(allocation)? == Release::Done;
     if freed {
         let held = &allocation.record;
         tracing::info!(address = %allocation.address, holder = %held.attachment, of = held.pod.as_ref().map(display), "freed for a debt");
@@ -185,12 +194,19 @@ impl Debts {
             return names;
         }
         let key = Place::of(settings).key();
-        let is_of_store = |name: &PathBuf| is_debt(name) && name.to_str().is_some_and(|name| name.ends_with(&key));
+        let is_of_store = |name: &PathBuf| {
+            is_debt(name) && name.to_str().is_some_and(|name| name.ends_with(&key))
+        };
         names.into_iter().filter(is_of_store).collect()
     }
 
     /// Pays these debts, as far as they can be paid at once.
-    pub(in crate::plugin) fn pay_after(&self, ready: &Ready, mut names: Vec<PathBuf>, deadline: Deadline) {
+    pub(in crate::plugin) fn pay_after(
+        &self,
+        ready: &Ready,
+        mut names: Vec<PathBuf>,
+        deadline: Deadline,
+    ) {
         rotate(&mut names);
         let freed = ready.freed();
         for name in names.iter().take(MOST_OF_A_CALL) {
@@ -214,9 +230,23 @@ impl Debts {
     }
 
     /// Pays the debt of an attachment of which something was freed in another way.
-    pub fn pay_of(&self, attachment: &Attachment, settings: &StoreSettings, store: &dyn Store, is_dead: IsDead<'_>, deadline: Deadline) {
+    pub fn pay_of(
+        &self,
+        attachment: &Attachment,
+        settings: &StoreSettings,
+        store: &dyn Store,
+        is_dead: IsDead<'_>,
+        deadline: Deadline,
+    ) {
         if self.are_there() {
-            let visit = Visit { node: &attachment.node, store, is_dead, freed: None, waits: false, looks: true };
+            let visit = Visit {
+                node: &attachment.node,
+                store,
+                is_dead,
+                freed: None,
+                waits: false,
+                looks: true,
+            };
             self.pay_named(&super::name_of(attachment, &Place::of(settings)), &visit, deadline);
         }
     }
@@ -226,14 +256,24 @@ impl Debts {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn pay_all(&self, payer: &Payer<'_>, report: &mut dyn FnMut(&Debt, Paid)) -> std::io::Result<()> {
-        let mut found: Vec<Debt> = self.list()?.into_iter().filter_map(|found| found.debt.ok()).collect();
-        found.retain(|debt| is_own(debt, payer.node) && payer.only.as_ref().is_none_or(|only| only.is(&debt.store)));
+    pub fn pay_all(
+        &self,
+        payer: &Payer<'_>,
+        report: &mut dyn FnMut(&Debt, Paid),
+    ) -> std::io::Result<()> {
+        let mut found: Vec<Debt> =
+            self.list()?.into_iter().filter_map(|found| found.debt.ok()).collect();
+        found.retain(|debt| {
+            is_own(debt, payer.node) && payer.only.as_ref().is_none_or(|only| only.is(&debt.store))
+        });
         // A store that hangs keeps the others waiting once, not each time.
         rotate(&mut found);
         let mut away: Vec<(Place, String)> = Vec::new();
         for debt in found {
-            let known = away.iter().find(|(place, _)| place.is(&debt.store)).map(|(_, reason)| Paid::Failed(reason.clone()));
+            let known = away
+                .iter()
+                .find(|(place, _)| place.is(&debt.store))
+                .map(|(_, reason)| Paid::Failed(reason.clone()));
             let paid = known.unwrap_or_else(|| self.pay_apart(&debt, payer));
             if let Paid::Failed(reason) = &paid {
                 away.push((debt.store.clone(), reason.clone()));
@@ -255,7 +295,14 @@ impl Debts {
             Ok(store) => {
                 let name = super::name_of(&debt.attachment, &debt.store);
                 let Payer { node, is_dead, freed, .. } = *payer;
-                let visit = Visit { node, store: store.as_ref(), is_dead, freed, waits: true, looks: false };
+                let visit = Visit {
+                    node,
+                    store: store.as_ref(),
+                    is_dead,
+                    freed,
+                    waits: true,
+                    looks: false,
+                };
                 self.pay_named(&name, &visit, Deadline::after(PATIENCE))
             }
             Err(error) => Paid::Failed(error.to_string()),

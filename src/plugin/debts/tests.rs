@@ -4,7 +4,9 @@ use super::pay::{PATIENCE, pay};
 use super::{Account, Answer, Debt, Debts, Owed, Payer, Place, Since, note};
 use crate::addr::{AddrSet, Range};
 use crate::config::Settings;
-use crate::ipam::{Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName, Record, Scope};
+use crate::ipam::{
+    Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName, Record, Scope,
+};
 use crate::plugin::evidence::{Machine, Sighting};
 use crate::retry::Deadline;
 use crate::store::memory::MemoryStore;
@@ -23,7 +25,8 @@ fn attachment() -> Attachment {
 }
 
 fn sandbox() -> Record {
-    Machine::new("today".to_owned(), None, std::time::UNIX_EPOCH).record(attachment(), Sighting::default())
+    Machine::new("today".to_owned(), None, std::time::UNIX_EPOCH)
+        .record(attachment(), Sighting::default())
 }
 
 fn store() -> MemoryStore {
@@ -44,9 +47,19 @@ fn claim(store: &MemoryStore) -> Allocation {
 }
 
 fn debt(held: Option<Vec<Allocation>>, answered: Answer, exclusive: bool) -> Debt {
-    let since = Since { time: std::time::UNIX_EPOCH, boot_id: "today".to_owned(), uptime: Duration::ZERO };
+    let since =
+        Since { time: std::time::UNIX_EPOCH, boot_id: "today".to_owned(), uptime: Duration::ZERO };
     let store = Place { data_dir: "/x".into(), kubeconfig: None, id: None };
-    Debt { attachment: attachment(), store, held, answered, exclusive, seen: sandbox(), reason: String::new(), since }
+    Debt {
+        attachment: attachment(),
+        store,
+        held,
+        answered,
+        exclusive,
+        seen: sandbox(),
+        reason: String::new(),
+        since,
+    }
 }
 
 fn paid(store: &MemoryStore, debt: &Debt, is_dead: bool) -> (bool, usize) {
@@ -68,7 +81,11 @@ fn a_living_sandbox_is_freed_only_where_the_runtime_was_told_that_it_ended() {
         let store = store();
         let held = claim(&store);
         let debt = debt(known.then(|| vec![held]), answered, exclusive);
-        assert_eq!(paid(&store, &debt, false), (freed, usize::from(!freed)), "{answered:?} {exclusive} {known}");
+        assert_eq!(
+            paid(&store, &debt, false),
+            (freed, usize::from(!freed)),
+            "{answered:?} {exclusive} {known}"
+        );
         assert_eq!(paid(&store, &debt, true), (true, 0));
     }
 }
@@ -95,19 +112,27 @@ impl Ledger {
 
     fn account(&self) -> Account {
         let place = Place { data_dir: "/x".into(), kubeconfig: None, id: None };
-        Account::new(Rc::new(Debts::new(self.0.clone())), &place.settings().unwrap().store, attachment())
+        Account::new(
+            Rc::new(Debts::new(self.0.clone())),
+            &place.settings().unwrap().store,
+            attachment(),
+        )
     }
 
     fn leave(&self, held: Vec<Allocation>, answered: Answer) {
         let error = StoreError::Changed;
-        let owed = Owed { error: &error, held: Some(held), exclusive: true, answered, seen: sandbox() };
+        let owed =
+            Owed { error: &error, held: Some(held), exclusive: true, answered, seen: sandbox() };
         self.account().leave(owed).unwrap();
     }
 
     fn pay_all(&self, store: &Rc<MemoryStore>) -> usize {
         let node = NodeName::parse("n1").unwrap();
-        let open = |_: &Settings| -> Result<Box<dyn Store>, StoreError> { Ok(Box::new(Shared(Rc::clone(store)))) };
-        let payer = Payer { node: &node, only: None, open: &open, is_dead: &|_| false, freed: None };
+        let open = |_: &Settings| -> Result<Box<dyn Store>, StoreError> {
+            Ok(Box::new(Shared(Rc::clone(store))))
+        };
+        let payer =
+            Payer { node: &node, only: None, open: &open, is_dead: &|_| false, freed: None };
         Debts::new(self.0.clone()).pay_all(&payer, &mut |_, _| {}).unwrap();
         Debts::new(self.0.clone()).list().unwrap().len()
     }
@@ -131,13 +156,20 @@ impl Store for Shared {
     ) -> Result<Option<Box<dyn crate::store::disk::Held>>, StoreError> {
         self.0.lock_attachment(attachment, access, deadline)
     }
-    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn crate::store::disk::Held>>, StoreError> {
+    fn try_lock_attachment(
+        &self,
+        attachment: &Attachment,
+    ) -> Result<Option<Box<dyn crate::store::disk::Held>>, StoreError> {
         self.0.try_lock_attachment(attachment)
     }
     fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>> {
         self.0.noted(attachment)
     }
-    fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn crate::store::Session + '_>, StoreError> {
+    fn open(
+        &self,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Box<dyn crate::store::Session + '_>, StoreError> {
         self.0.open(access, deadline)
     }
     fn list(&self, filter: &crate::store::Filter) -> Result<crate::store::Listing<'_>, StoreError> {
@@ -157,9 +189,16 @@ fn a_debt_is_paid_once_and_not_while_a_call_of_its_attachment_is_under_way() {
     ledger.leave(vec![claim(&store)], Answer::Success);
     let lock = store.try_lock_attachment(&attachment()).unwrap().unwrap();
     assert_eq!((ledger.pay_all(&store), store.records().len()), (1, 1));
-    let place = Place { data_dir: "/x".into(), kubeconfig: None, id: None }.settings().unwrap().store;
+    let place =
+        Place { data_dir: "/x".into(), kubeconfig: None, id: None }.settings().unwrap().store;
     let deadline = Deadline::after(PATIENCE);
-    Debts::new(ledger.0.clone()).pay_of(&attachment(), &place, store.as_ref(), &|_| false, deadline);
+    Debts::new(ledger.0.clone()).pay_of(
+        &attachment(),
+        &place,
+        store.as_ref(),
+        &|_| false,
+        deadline,
+    );
     assert_eq!(store.records().len(), 1);
     drop(lock);
     assert_eq!((ledger.pay_all(&store), store.records().len()), (0, 0));
@@ -183,14 +222,18 @@ fn what_an_add_answers_with_is_owed_no_more() {
     assert_eq!((ledger.pay_all(&store), store.records()), (0, vec![held]));
     // If the runtime was told that the attachment ended, everything is given back first.
     ledger.leave(store.records(), Answer::Success);
-    assert!(ledger.account().pay_first(store.as_ref(), &|_| false, None, deadline).unwrap().is_none());
+    assert!(
+        ledger.account().pay_first(store.as_ref(), &|_| false, None, deadline).unwrap().is_none()
+    );
     assert_eq!((ledger.pay_all(&store), store.records().len()), (0, 0));
 }
 
 #[test]
 fn a_debt_is_read_back_as_it_was_written() {
     let store = store();
-    for (held, answered, exclusive) in [(Some(vec![claim(&store)]), Answer::Success, true), (None, Answer::Error, false)] {
+    for (held, answered, exclusive) in
+        [(Some(vec![claim(&store)]), Answer::Success, true), (None, Answer::Error, false)]
+    {
         let debt = debt(held, answered, exclusive);
         let bytes = note::encode(&debt).unwrap();
         assert_eq!(note::encode(&note::decode(&bytes).unwrap()).unwrap(), bytes);

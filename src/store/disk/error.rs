@@ -19,7 +19,12 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
 }
 
 /// Returns the error for a failed system call, with its path.
-pub(in crate::store) fn failed(disk: &dyn Disk, action: &'static str, path: &Path, error: io::Error) -> StoreError {
+pub(in crate::store) fn failed(
+    disk: &dyn Disk,
+    action: &'static str,
+    path: &Path,
+    error: io::Error,
+) -> StoreError {
     StoreError::Io { action, path: below(disk, path), reason: reason(&error), source: error }
 }
 

@@ -16,7 +16,8 @@ use std::path::PathBuf;
 /// A node with thousands of pods has a megabyte of mounts.
 const LARGEST: u64 = 64 * 1024 * 1024;
 
-const MOOSEFS: &str = "MooseFS answers before it writes, unless mfsmaster.cfg has CHANGELOG_SAVE_MODE = 2";
+const MOOSEFS: &str =
+    "MooseFS answers before it writes, unless mfsmaster.cfg has CHANGELOG_SAVE_MODE = 2";
 const JUICEFS: &str = "JuiceFS on Redis answers before it writes, unless redis.conf has appendonly yes and appendfsync always";
 
 /// One line of the table of mounts.
@@ -35,12 +36,20 @@ struct Mount {
 /// The kernel does not say which mount it is.
 pub(crate) fn of(found: BorrowedFd<'_>) -> io::Result<Kind> {
     let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd()))?;
-    let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(|id| id.trim().to_owned()).unwrap_or_default();
+    let id = about
+        .lines()
+        .find_map(|line| line.strip_prefix("mnt_id:"))
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default();
     // Large enough for a usual table: each time the buffer is too small, the kernel is asked again.
     let mut table = Vec::with_capacity(64 * 1024);
     File::open("/proc/self/mountinfo")?.take(LARGEST).read_to_end(&mut table)?;
-    let line = table.split(|byte| *byte == b'\n').find(|line| line.split(|byte| *byte == b' ').next() == Some(id.as_bytes()));
-    Ok(line.and_then(parse).map_or(Kind::Unknown, |mount| of_mount(&mount, &|mount| branches(mount))))
+    let line = table
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.split(|byte| *byte == b' ').next() == Some(id.as_bytes()));
+    Ok(line
+        .and_then(parse)
+        .map_or(Kind::Unknown, |mount| of_mount(&mount, &|mount| branches(mount))))
 }
 
 /// Parses a line: `36 35 98:0 /root /point rw,noatime master:1 - type source options`.
@@ -59,7 +68,8 @@ fn parse(line: &[u8]) -> Option<Mount> {
 }
 
 fn of_mount(mount: &Mount, branches: &dyn Fn(&Mount) -> Option<String>) -> Kind {
-    let no_links = |name: &str| Kind::Unfit(format!("{name} has no hard links, which the store needs"));
+    let no_links =
+        |name: &str| Kind::Unfit(format!("{name} has no hard links, which the store needs"));
     let option = |wanted: &[&str]| mount.options.split(',').any(|option| wanted.contains(&option));
     match &*mount.kind {
         "fuse.mergerfs" => merged(branches(mount).as_deref(), &mount.source),
@@ -84,7 +94,10 @@ fn of_mount(mount: &Mount, branches: &dyn Fn(&Mount) -> Option<String>) -> Kind 
 /// directory. mergerfs reports its branches at the root of its mount, and in the source unless
 /// `fsname` replaces it.
 fn merged(branches: Option<&str>, source: &str) -> Kind {
-    let is_one = branches.map_or_else(|| source.starts_with('/') && !source.contains(':'), |branches| !branches.contains(':'));
+    let is_one = branches.map_or_else(
+        || source.starts_with('/') && !source.contains(':'),
+        |branches| !branches.contains(':'),
+    );
     if is_one {
         return Kind::Unknown;
     }
@@ -103,7 +116,14 @@ fn branches(mount: &Mount) -> Option<String> {
     let mut value = vec![0u8; 64 * 1024];
     #[allow(unsafe_code, reason = "no library here reads extended attributes")]
     // SAFETY: both texts end with a zero byte, and no more is written than there is room for.
-    let length = unsafe { libc::lgetxattr(file.as_ptr(), c"user.mergerfs.branches".as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    let length = unsafe {
+        libc::lgetxattr(
+            file.as_ptr(),
+            c"user.mergerfs.branches".as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
     value.truncate(usize::try_from(length).ok()?);
     Some(String::from_utf8_lossy(&value).into_owned())
 }
@@ -139,7 +159,12 @@ mod tests {
         ] {
             assert!(known(&line(kind, source, rw), None).contains(words), "{kind}");
         }
-        for (kind, source) in [("fuse.sshfs", "x:/d"), ("fuse", "/d1"), ("fuse.glusterfs", "192.0.2.1:/hab"), ("overlay", "o")] {
+        for (kind, source) in [
+            ("fuse.sshfs", "x:/d"),
+            ("fuse", "/d1"),
+            ("fuse.glusterfs", "192.0.2.1:/hab"),
+            ("overlay", "o"),
+        ] {
             assert_eq!(known(&line(kind, source, rw), None), "", "{kind}");
         }
     }
@@ -148,7 +173,11 @@ mod tests {
     fn mergerfs_is_unfit_where_it_has_more_than_one_branch_or_hides_them() {
         let two = Some("/d1=RW:/d2=RW");
         for (source, branches) in [("1:2", two), ("pool", two), ("1:2", None), ("pool", None)] {
-            assert!(known(&line("fuse.mergerfs", source, "rw"), branches).contains("each of its branches"), "{source} {branches:?}");
+            assert!(
+                known(&line("fuse.mergerfs", source, "rw"), branches)
+                    .contains("each of its branches"),
+                "{source} {branches:?}"
+            );
         }
         for (source, branches) in [("/d1", None), ("pool", Some("/d1=RW"))] {
             assert_eq!(known(&line("fuse.mergerfs", source, "rw"), branches), "", "{source}");
@@ -157,7 +186,9 @@ mod tests {
 
     #[test]
     fn a_volatile_overlay_is_unfit_whatever_the_kernel_calls_it() {
-        for options in ["rw,lowerdir=l,upperdir=u,workdir=w,volatile", "rw,lowerdir=l,uuid=on,fsync=volatile"] {
+        for options in
+            ["rw,lowerdir=l,upperdir=u,workdir=w,volatile", "rw,lowerdir=l,uuid=on,fsync=volatile"]
+        {
             assert!(known(&line("overlay", "o", options), None).contains("volatile"), "{options}");
         }
         assert_eq!(known(&line("overlay", "volatile", "rw,lowerdir=volatile"), None), "");

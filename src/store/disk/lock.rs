@@ -16,7 +16,9 @@ use fs2::FileExt;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use nix::sys::signal::{SaFlags, SigAction, SigEvent, SigHandler, SigSet, SigevNotify, Signal, sigaction};
+use nix::sys::signal::{
+    SaFlags, SigAction, SigEvent, SigHandler, SigSet, SigevNotify, Signal, sigaction,
+};
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use std::fs::File;
 use std::io;
@@ -52,14 +54,28 @@ pub(crate) fn take_byte(file: File, byte: u64, patience: Patience) -> io::Result
     let file = raise(file)?;
     let start = i64::try_from(byte).map_err(|_| Errno::EINVAL)?;
     #[allow(clippy::cast_possible_truncation, reason = "F_WRLCK and SEEK_SET are 1 and 0")]
-    let lock = libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: start, l_len: 1, l_pid: 0 };
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: start,
+        l_len: 1,
+        l_pid: 0,
+    };
     let take = |call: FcntlArg<'_>| Ok(fcntl(file.as_fd(), call).map(drop)?);
-    let held = take_by(patience, || take(FcntlArg::F_OFD_SETLK(&lock)), || take(FcntlArg::F_OFD_SETLKW(&lock)))?;
+    let held = take_by(
+        patience,
+        || take(FcntlArg::F_OFD_SETLK(&lock)),
+        || take(FcntlArg::F_OFD_SETLKW(&lock)),
+    )?;
     Ok(held.then_some(FileLock(file)))
 }
 
 /// Tries once, and then waits as long as the patience allows. Returns whether the lock is held.
-fn take_by(patience: Patience, attempt: impl Fn() -> io::Result<()>, wait: impl Fn() -> io::Result<()>) -> io::Result<bool> {
+fn take_by(
+    patience: Patience,
+    attempt: impl Fn() -> io::Result<()>,
+    wait: impl Fn() -> io::Result<()>,
+) -> io::Result<bool> {
     // The lock is almost always free, and then needs no timer.
     match attempt() {
         Ok(()) => return Ok(true),
@@ -123,7 +139,10 @@ fn own(descriptor: i32) -> File {
 fn alarm(limit: Duration) -> io::Result<Timer> {
     extern "C" fn nothing(_: i32) {}
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
-    #[allow(unsafe_code, reason = "a handler must be installed for a signal to interrupt instead of kill")]
+    #[allow(
+        unsafe_code,
+        reason = "a handler must be installed for a signal to interrupt instead of kill"
+    )]
     // SAFETY: the handler does nothing, so it is safe in every context; no other code of this
     // process handles SIGALRM.
     unsafe {
@@ -133,7 +152,8 @@ fn alarm(limit: Duration) -> io::Result<Timer> {
     let event = SigEvent::new(SigevNotify::SigevSignal { signal: Signal::SIGALRM, si_value: 0 });
     let mut timer = Timer::new(nix::time::ClockId::CLOCK_MONOTONIC, event)?;
     let again = Duration::from_millis(50);
-    timer.set(Expiration::IntervalDelayed(limit.into(), again.into()), TimerSetTimeFlags::empty())?;
+    timer
+        .set(Expiration::IntervalDelayed(limit.into(), again.into()), TimerSetTimeFlags::empty())?;
     Ok(timer)
 }
 
@@ -148,7 +168,8 @@ pub(crate) fn describe_holder(inode: u64) -> String {
     let holder = table.lines().find_map(|line| {
         // "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF"; waiters have "->".
         let words: Vec<&str> = line.split_whitespace().collect();
-        let held = words.get(1) == Some(&"FLOCK") && words.get(5).is_some_and(|file| file.ends_with(&suffix));
+        let held = words.get(1) == Some(&"FLOCK")
+            && words.get(5).is_some_and(|file| file.ends_with(&suffix));
         words.get(4).filter(|_| held).map(|pid| (*pid).to_owned())
     });
     holder.map_or_else(unseen, |pid| describe_process(&pid))
@@ -174,10 +195,17 @@ pub(crate) fn describe_byte_holder(inode: u64, byte: u64) -> String {
         names(&directory)
             .iter()
             .filter(|number| number.parse().is_ok_and(|number: i32| HIGH <= number))
-            .any(|number| std::fs::read_to_string(format!("{directory}/{number}")).is_ok_and(|text| text.lines().any(is_meant)))
+            .any(|number| {
+                std::fs::read_to_string(format!("{directory}/{number}"))
+                    .is_ok_and(|text| text.lines().any(is_meant))
+            })
     };
-    let pids = names("/proc").into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
-    pids.into_iter().find(holds).map_or_else(|| "its process cannot be seen from here".to_owned(), |pid| describe_process(&pid))
+    let pids =
+        names("/proc").into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    pids.into_iter().find(holds).map_or_else(
+        || "its process cannot be seen from here".to_owned(),
+        |pid| describe_process(&pid),
+    )
 }
 
 fn describe_process(pid: &str) -> String {

@@ -31,25 +31,34 @@ pub(crate) fn unmounted(path: &Path) -> io::Result<Option<String>> {
     let mut listed = Vec::new();
     fstab(&mut listed);
     units(&mut listed);
-    listed.retain(|(point, _)| point != Path::new("/") && [path, &real].iter().any(|path| path.starts_with(point)));
+    listed.retain(|(point, _)| {
+        point != Path::new("/") && [path, &real].iter().any(|path| path.starts_with(point))
+    });
     if listed.is_empty() {
         return Ok(None);
     }
     let mounted = mounted()?;
     let is_mounted = |point: &Path| mounted.contains(point) || mounted.contains(&resolved(point));
-    Ok(listed.into_iter().find(|(point, _)| !is_mounted(point)).map(|(point, table)| format!("{} ({table} lists it)", point.display())))
+    Ok(listed
+        .into_iter()
+        .find(|(point, _)| !is_mounted(point))
+        .map(|(point, table)| format!("{} ({table} lists it)", point.display())))
 }
 
 /// Returns the path without symbolic links, as far as it exists.
 pub(crate) fn resolved(path: &Path) -> PathBuf {
     let found = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
-    found.map_or_else(|| path.to_owned(), |(above, real)| path.strip_prefix(above).map_or(real.clone(), |rest| real.join(rest)))
+    found.map_or_else(
+        || path.to_owned(),
+        |(above, real)| path.strip_prefix(above).map_or(real.clone(), |rest| real.join(rest)),
+    )
 }
 
 fn fstab(listed: &mut Vec<(PathBuf, String)>) {
     let bytes = read_small(Path::new(FSTAB)).unwrap_or_default();
     for line in bytes.split(|byte| *byte == b'\n') {
-        let mut words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+        let mut words =
+            line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
         let (Some(first), Some(point)) = (words.next(), words.next()) else { continue };
         if !first.starts_with(b"#") && point.starts_with(b"/") {
             listed.push((plain(&unescaped(point, 8)), FSTAB.to_owned()));
@@ -62,14 +71,19 @@ fn units(listed: &mut Vec<(PathBuf, String)>) {
     for directory in UNITS {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let stem = [".mount", ".automount"].iter().find_map(|end| name.as_bytes().strip_suffix(end.as_bytes()));
+            let stem = [".mount", ".automount"]
+                .iter()
+                .find_map(|end| name.as_bytes().strip_suffix(end.as_bytes()));
             let Some(stem) = stem else { continue };
             // An empty file, or a link to /dev/null, means that there is no such unit.
             let path = entry.path();
-            if !seen.insert(name.clone()) || path.metadata().map_or(true, |found| !found.is_file() || found.len() == 0) {
+            if !seen.insert(name.clone())
+                || path.metadata().map_or(true, |found| !found.is_file() || found.len() == 0)
+            {
                 continue;
             }
-            let slashes: Vec<u8> = stem.iter().map(|byte| if *byte == b'-' { b'/' } else { *byte }).collect();
+            let slashes: Vec<u8> =
+                stem.iter().map(|byte| if *byte == b'-' { b'/' } else { *byte }).collect();
             let point = Path::new("/").join(unescaped(&slashes, 16));
             listed.push((plain(&point), path.display().to_string()));
         }
@@ -103,7 +117,9 @@ pub(crate) fn unescaped(text: &[u8], radix: u32) -> PathBuf {
     let mut rest = text;
     while let Some((first, tail)) = rest.split_first() {
         let code = rest.strip_prefix(lead).and_then(|code| code.get(..digits));
-        let code = code.and_then(|code| std::str::from_utf8(code).ok()).and_then(|code| u8::from_str_radix(code, radix).ok());
+        let code = code
+            .and_then(|code| std::str::from_utf8(code).ok())
+            .and_then(|code| u8::from_str_radix(code, radix).ok());
         match code {
             Some(byte) => {
                 bytes.push(byte);

@@ -16,7 +16,8 @@ const MOST_NAMES: usize = 4096;
 /// this node, whether they exist or not.
 pub(crate) fn nested(path: &Path, own: &[PathBuf]) -> Option<String> {
     let real = resolved(path);
-    let of_node = own.iter().map(|own| (own, resolved(own))).filter(|(_, resolved)| *resolved != real);
+    let of_node =
+        own.iter().map(|own| (own, resolved(own))).filter(|(_, resolved)| *resolved != real);
     for (own, resolved) in of_node {
         if real.starts_with(&resolved) {
             return Some(format!("it lies in {}, a data directory of this node", own.display()));
@@ -25,14 +26,18 @@ pub(crate) fn nested(path: &Path, own: &[PathBuf]) -> Option<String> {
             return Some(format!("{} lies in it, a data directory of this node", own.display()));
         }
     }
-    if let Some((above, what)) = real.ancestors().skip(1).find_map(|above| Some((above, kind(above)?))) {
+    if let Some((above, what)) =
+        real.ancestors().skip(1).find_map(|above| Some((above, kind(above)?)))
+    {
         return Some(format!("it lies in {}, which is {what}", above.display()));
     }
     if is_node_state(&real) {
         return Some("it is a node state".to_owned());
     }
     let mut names = 0;
-    let held = LOOKED_INTO.iter().find_map(|name| held(&real.join(name), *name == "kubernetes", 1, &mut names));
+    let held = LOOKED_INTO
+        .iter()
+        .find_map(|name| held(&real.join(name), *name == "kubernetes", 1, &mut names));
     held.map(|(below, what)| format!("it holds {}, which is {what}", below.display()))
 }
 
@@ -44,16 +49,23 @@ fn kind(directory: &Path) -> Option<&'static str> {
 }
 
 fn is_store(directory: &Path) -> bool {
-    directory.join("format").is_file() && (directory.join("scopes").is_dir() || directory.join("nodes").is_dir())
+    directory.join("format").is_file()
+        && (directory.join("scopes").is_dir() || directory.join("nodes").is_dir())
 }
 
 fn is_node_state(directory: &Path) -> bool {
-    directory.join("attachments").is_dir() && (directory.join("calls").is_file() || directory.join("complete").is_file())
+    directory.join("attachments").is_dir()
+        && (directory.join("calls").is_file() || directory.join("complete").is_file())
 }
 
 /// Returns the store or node state at a directory or below it. Node state directly in `kubernetes`
 /// is in its proper place and does not count.
-fn held(directory: &Path, is_of_states: bool, depth: usize, names: &mut usize) -> Option<(PathBuf, &'static str)> {
+fn held(
+    directory: &Path,
+    is_of_states: bool,
+    depth: usize,
+    names: &mut usize,
+) -> Option<(PathBuf, &'static str)> {
     let is_link = directory.symlink_metadata().is_ok_and(|found| found.is_symlink());
     if is_link || !directory.is_dir() {
         return None;

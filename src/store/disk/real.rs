@@ -46,7 +46,13 @@ impl RealDisk {
     /// Returns the disk below a data directory, which need not exist yet.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root, directories: RefCell::default(), written: RefCell::default(), local: Cell::new(None), kind: OnceCell::new() }
+        Self {
+            root,
+            directories: RefCell::default(),
+            written: RefCell::default(),
+            local: Cell::new(None),
+            kind: OnceCell::new(),
+        }
     }
 
     /// Returns a directory's descriptor. The empty path is the data directory, which is the only
@@ -57,7 +63,9 @@ impl RealDisk {
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let opened = if path.file_name().is_some() {
-            self.at(path, |directory, name| openat(directory, name, flags | OFlag::O_NOFOLLOW, Mode::empty()))?
+            self.at(path, |directory, name| {
+                openat(directory, name, flags | OFlag::O_NOFOLLOW, Mode::empty())
+            })?
         } else {
             nix::fcntl::open(&self.root, flags, Mode::empty())?
         };
@@ -81,10 +89,16 @@ impl RealDisk {
 
     /// Runs `work` with a name in its directory. If the directory was removed since it was opened,
     /// and possibly created again, opens it by its path and runs `work` once more.
-    fn at<T>(&self, path: &Path, work: impl Fn(BorrowedFd<'_>, &OsStr) -> nix::Result<T>) -> io::Result<T> {
+    fn at<T>(
+        &self,
+        path: &Path,
+        work: impl Fn(BorrowedFd<'_>, &OsStr) -> nix::Result<T>,
+    ) -> io::Result<T> {
         let (directory, name) = self.place(path)?;
         match work(directory.as_fd(), name) {
-            Err(Errno::ENOENT | Errno::ESTALE) if self.forget_removed(path.parent().unwrap_or(Path::new("")), &directory) => {
+            Err(Errno::ENOENT | Errno::ESTALE)
+                if self.forget_removed(path.parent().unwrap_or(Path::new("")), &directory) =>
+            {
                 let (directory, name) = self.place(path)?;
                 Ok(work(directory.as_fd(), name)?)
             }
@@ -107,7 +121,9 @@ impl RealDisk {
         };
         let is_known = is_removed && !path.as_os_str().is_empty();
         if is_known {
-            self.directories.borrow_mut().retain(|known, _| known.is_empty() || !path.starts_with(known));
+            self.directories
+                .borrow_mut()
+                .retain(|known, _| known.is_empty() || !path.starts_with(known));
         }
         is_known
     }
@@ -118,7 +134,9 @@ impl RealDisk {
 
     fn open_file(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
         let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        self.at(path, |directory, name| openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR))
+        self.at(path, |directory, name| {
+            openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+        })
     }
 }
 
@@ -149,7 +167,11 @@ fn read_whole(file: &mut File, size: i64, most: u64) -> io::Result<Vec<u8>> {
 
 /// Locks the file at a name. If the file was removed during the wait, no other call would find the
 /// locked file, so the lock is taken again.
-fn lock_named(open: impl Fn() -> io::Result<File>, at_name: impl Fn() -> io::Result<Inode>, patience: Patience) -> io::Result<Locked> {
+fn lock_named(
+    open: impl Fn() -> io::Result<File>,
+    at_name: impl Fn() -> io::Result<Inode>,
+    patience: Patience,
+) -> io::Result<Locked> {
     let deadline = match patience {
         Patience::Queue(limit) => Some(Deadline::after(limit)),
         Patience::Try => None,
@@ -186,7 +208,9 @@ impl Disk for RealDisk {
             Err(other) => Err(other),
             // A dangling symbolic link does not mean that nothing is there: the store is meant to
             // be elsewhere.
-            Ok(found) if found.is_symlink() => Err(io::Error::other("a symbolic link to a directory that is missing or not mounted")),
+            Ok(found) if found.is_symlink() => Err(io::Error::other(
+                "a symbolic link to a directory that is missing or not mounted",
+            )),
             // The directory was created between the two checks.
             Ok(_) => self.directory(Path::new("")).map(|_| true),
         }
@@ -196,7 +220,9 @@ impl Disk for RealDisk {
         let missing: Vec<&Path> = self.root.ancestors().take_while(|path| !path.exists()).collect();
         for path in missing.into_iter().rev() {
             let mode = if path == self.root { 0o700 } else { 0o755 };
-            match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), mode).create(path) {
+            match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), mode)
+                .create(path)
+            {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
@@ -215,7 +241,8 @@ impl Disk for RealDisk {
         let kind = match &opened {
             Ok(directory) => nix::sys::statfs::fstatfs(directory.as_fd())?.filesystem_type(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let nearest = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+                let nearest =
+                    self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
                 nix::sys::statfs::statfs(nearest)?.filesystem_type()
             }
             Err(_) => return opened.map(|_| false),
@@ -231,7 +258,8 @@ impl Disk for RealDisk {
             clippy::unnecessary_cast,
             reason = "magic numbers are bit patterns, their type differs by platform"
         )]
-        let local = local.contains(&kind) || [f2fs, zfs, bcachefs].contains(&(kind.0 as u64 & 0xffff_ffff));
+        let local =
+            local.contains(&kind) || [f2fs, zfs, bcachefs].contains(&(kind.0 as u64 & 0xffff_ffff));
         self.local.set(opened.is_ok().then_some(local));
         Ok(local)
     }
@@ -246,8 +274,12 @@ impl Disk for RealDisk {
         let kind = match self.directory(Path::new("")) {
             Ok(directory) => kinds::of(directory.as_fd())?,
             Err(_) => {
-                let nearest = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-                return kinds::of(nix::fcntl::open(nearest, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?.as_fd());
+                let nearest =
+                    self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+                return kinds::of(
+                    nix::fcntl::open(nearest, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?
+                        .as_fd(),
+                );
             }
         };
         Ok(self.kind.get_or_init(|| kind).clone())
@@ -266,10 +298,14 @@ impl Disk for RealDisk {
         if !nearest.is_dir() {
             return Err(Errno::ENOTDIR.into());
         }
-        nix::unistd::access(nearest, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)?;
+        nix::unistd::access(
+            nearest,
+            nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK,
+        )?;
         let room = nix::sys::statfs::statfs(nearest)?;
         // Filesystems without inode tables report 0 of 0, and some FUSE filesystems 0 of many.
-        let counts_files = room.files() != 0 && room.filesystem_type() != nix::sys::statfs::FUSE_SUPER_MAGIC;
+        let counts_files =
+            room.files() != 0 && room.filesystem_type() != nix::sys::statfs::FUSE_SUPER_MAGIC;
         if room.blocks_available() == 0 || (counts_files && room.files_free() == 0) {
             return Err(Errno::ENOSPC.into());
         }
@@ -315,7 +351,11 @@ impl Disk for RealDisk {
 
     fn is_marked(&self, directory: &Path) -> io::Result<bool> {
         let seen = fstat(self.directory(directory)?.as_fd());
-        let seen = if self.forget_where_removed(directory, &seen) { fstat(self.directory(directory)?.as_fd()) } else { seen };
+        let seen = if self.forget_where_removed(directory, &seen) {
+            fstat(self.directory(directory)?.as_fd())
+        } else {
+            seen
+        };
         Ok(Mode::from_bits_truncate(seen?.st_mode).contains(MARK))
     }
 
@@ -324,7 +364,8 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode> {
-        let mut file = File::from(self.open_file(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
+        let mut file =
+            File::from(self.open_file(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
         let written = file.write_all(bytes).and_then(|()| Ok(identity(&fstat(file.as_fd())?)));
         let inode = match written {
             Ok(inode) => inode,
@@ -343,7 +384,9 @@ impl Disk for RealDisk {
         if let Some(file) = self.written.borrow().get(path) {
             // SAFETY: the descriptor is open, and the call touches no memory. The flush that
             // follows reports any failure.
-            let _ = unsafe { nix::libc::sync_file_range(file.as_raw_fd(), 0, 0, nix::libc::SYNC_FILE_RANGE_WRITE) };
+            let _ = unsafe {
+                nix::libc::sync_file_range(file.as_raw_fd(), 0, 0, nix::libc::SYNC_FILE_RANGE_WRITE)
+            };
         }
     }
 
@@ -353,7 +396,9 @@ impl Disk for RealDisk {
         }
         let known = self.directories.borrow().get(path.as_os_str()).map(Rc::clone);
         match known {
-            Some(directory) if self.forget_removed(path, &directory) => Ok(fsync(self.directory(path)?.as_fd())?),
+            Some(directory) if self.forget_removed(path, &directory) => {
+                Ok(fsync(self.directory(path)?.as_fd())?)
+            }
             Some(directory) => Ok(fsync(directory.as_fd())?),
             None if path.as_os_str().is_empty() => Ok(fsync(self.directory(path)?.as_fd())?),
             None => Ok(fsync(self.open_file(path, OFlag::O_RDONLY)?)?),
@@ -362,7 +407,9 @@ impl Disk for RealDisk {
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from_directory, from_name) = self.place(from)?;
-        self.at(to, |directory, name| linkat(from_directory.as_fd(), from_name, directory, name, AtFlags::empty()))
+        self.at(to, |directory, name| {
+            linkat(from_directory.as_fd(), from_name, directory, name, AtFlags::empty())
+        })
     }
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
@@ -381,7 +428,9 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from_directory, from_name) = self.place(from)?;
-        self.at(to, |directory, name| renameat(from_directory.as_fd(), from_name, directory, name))?;
+        self.at(to, |directory, name| {
+            renameat(from_directory.as_fd(), from_name, directory, name)
+        })?;
         self.written.borrow_mut().remove(from);
         Ok(())
     }
@@ -391,7 +440,8 @@ impl Disk for RealDisk {
             // Use a separate open file, because closing it releases the lock.
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
             let directory = openat(self.directory(path)?.as_fd(), ".", flags, Mode::empty())?;
-            return Ok(lock::take(directory.into(), patience)?.map_or(Locked::Busy, |held| Locked::Held(Box::new(held))));
+            return Ok(lock::take(directory.into(), patience)?
+                .map_or(Locked::Busy, |held| Locked::Held(Box::new(held))));
         }
         let open = || Ok(File::from(self.open_file(path, OFlag::O_RDWR | OFlag::O_CREAT)?));
         lock_named(open, || self.inode(path), patience)
@@ -399,12 +449,17 @@ impl Disk for RealDisk {
 
     fn lock_byte(&self, path: &Path, byte: u64, patience: Patience) -> io::Result<Locked> {
         let file = File::from(self.open_file(path, OFlag::O_RDWR)?);
-        Ok(lock::take_byte(file, byte, patience)?.map_or(Locked::Busy, |held| Locked::Held(Box::new(held))))
+        Ok(lock::take_byte(file, byte, patience)?
+            .map_or(Locked::Busy, |held| Locked::Held(Box::new(held))))
     }
 
     fn lock_local(&self, path: &Path, patience: Patience) -> io::Result<Locked> {
         if let Some(parent) = path.parent() {
-            std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(parent)?;
+            std::os::unix::fs::DirBuilderExt::mode(
+                std::fs::DirBuilder::new().recursive(true),
+                0o700,
+            )
+            .create(parent)?;
         }
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
@@ -437,7 +492,10 @@ impl Disk for RealDisk {
         Ok(bytes)
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the clock of the store, provided through this interface")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the clock of the store, provided through this interface"
+    )]
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }

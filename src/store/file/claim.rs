@@ -14,7 +14,12 @@ use crate::store::{Claim, StoreError};
 
 impl<D: Disk> FileSession<'_, D> {
     /// See [`crate::store::Session::claim`].
-    pub(super) fn claim_lowest(&mut self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError> {
+    pub(super) fn claim_lowest(
+        &mut self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        record: &Record,
+    ) -> Result<Claim, StoreError> {
         if candidates.is_empty() || hint::is_exhausted(&self.store.disk, scope, candidates) {
             return Ok(Claim::Full);
         }
@@ -34,14 +39,25 @@ impl<D: Disk> FileSession<'_, D> {
     /// that another node has removed for as long as it caches names (GlusterFS: one second, or the
     /// mount's setting), and refuse the link without asking the server. Such a candidate is
     /// skipped. Returns `None` if there is no other.
-    fn claim_once(&mut self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Option<Claim>, StoreError> {
+    fn claim_once(
+        &mut self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        record: &Record,
+    ) -> Result<Option<Claim>, StoreError> {
         let mut untried = candidates.clone();
         let mut is_believed = true;
         let gateways = Gateways::new(self.store, scope, record.source);
         loop {
             self.lock_store()?;
-            let mut full = if is_believed { FullShards::read(&self.store.disk, scope) } else { FullShards::default() };
-            let look = find_free(&self.store.disk, scope, &untried, &full, &|address| gateways.bars(address))?;
+            let mut full = if is_believed {
+                FullShards::read(&self.store.disk, scope)
+            } else {
+                FullShards::default()
+            };
+            let look = find_free(&self.store.disk, scope, &untried, &full, &|address| {
+                gateways.bars(address)
+            })?;
             if self.settle_gateway(&gateways)? {
                 continue;
             }
@@ -62,7 +78,8 @@ impl<D: Disk> FileSession<'_, D> {
                 if self.sweep_earlier_boots(record)? {
                     continue;
                 }
-                let full = self.is_really_full(scope, candidates, record, look.passed_over, &gateways)?;
+                let full =
+                    self.is_really_full(scope, candidates, record, look.passed_over, &gateways)?;
                 if self.settle_gateway(&gateways)? || !full {
                     // If the hint could not be corrected, it would give the same answer again.
                     is_believed = false;
@@ -148,7 +165,9 @@ impl<D: Disk> FileSession<'_, D> {
         self.unlock();
         let path = layout::looking(scope);
         let local = self.is_local();
-        let _looking = self.store.wait(&path, local, &self.deadline, &|path, patience| self.store.disk.lock(path, patience))?;
+        let _looking = self.store.wait(&path, local, &self.deadline, &|path, patience| {
+            self.store.disk.lock(path, patience)
+        })?;
         let found = if hint::is_exhausted(&self.store.disk, scope, candidates) {
             None
         } else {

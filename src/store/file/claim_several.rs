@@ -54,8 +54,17 @@ impl<D: Disk> FileSession<'_, D> {
     /// claimed. The caller claims the remaining ones one by one. Some remain if nothing seems free,
     /// a gateway is in doubt, a directory is gone, or a client of a shared filesystem has an old
     /// view.
-    fn claim_together(&mut self, scope: &Scope, wanted: &[Wanted<'_>], made: &mut Vec<Allocation>) -> Result<usize, StoreError> {
-        if wanted.iter().flat_map(|wanted| &wanted.offers).any(|(_, record)| has_capitals(scope, record)) {
+    fn claim_together(
+        &mut self,
+        scope: &Scope,
+        wanted: &[Wanted<'_>],
+        made: &mut Vec<Allocation>,
+    ) -> Result<usize, StoreError> {
+        if wanted
+            .iter()
+            .flat_map(|wanted| &wanted.offers)
+            .any(|(_, record)| has_capitals(scope, record))
+        {
             self.store.check_case()?;
         }
         self.store.ensure(&layout::scope(scope))?;
@@ -80,7 +89,11 @@ impl<D: Disk> FileSession<'_, D> {
 
     /// Creates the names. If a name cannot be created, drops its entry and all later ones: an entry
     /// that stays below a live entry could not be removed before that one.
-    fn link_names<'w>(&self, written: &'w [Written], made: &mut Vec<Allocation>) -> Result<&'w [Written], StoreError> {
+    fn link_names<'w>(
+        &self,
+        written: &'w [Written],
+        made: &mut Vec<Allocation>,
+    ) -> Result<&'w [Written], StoreError> {
         for (number, one) in written.iter().enumerate() {
             match self.link_name(one) {
                 Ok(Link::Made) => made.push(self.at_name(one)),
@@ -99,7 +112,12 @@ impl<D: Disk> FileSession<'_, D> {
     }
 
     /// Returns the lowest free candidate of each first offer, no address twice.
-    fn choose_all<'w>(&self, scope: &Scope, wanted: &'w [Wanted<'_>], full: &mut FullShards) -> Result<Option<Chosen<'w>>, StoreError> {
+    fn choose_all<'w>(
+        &self,
+        scope: &Scope,
+        wanted: &'w [Wanted<'_>],
+        full: &mut FullShards,
+    ) -> Result<Option<Chosen<'w>>, StoreError> {
         let mut chosen: Vec<(IpAddr, &Record)> = Vec::new();
         let mut news = false;
         for wanted in wanted {
@@ -109,7 +127,9 @@ impl<D: Disk> FileSession<'_, D> {
             let mut candidates = (*candidates).clone();
             chosen.iter().for_each(|(address, _)| candidates.remove(&Range::single(*address)));
             let gateways = Gateways::new(self.store, scope, record.source);
-            let look = find_free(&self.store.disk, scope, &candidates, full, &|address| gateways.bars(address))?;
+            let look = find_free(&self.store.disk, scope, &candidates, full, &|address| {
+                gateways.bars(address)
+            })?;
             let Some(address) = look.free.filter(|_| !gateways.are_in_doubt()) else {
                 return Ok(None);
             };
@@ -123,7 +143,8 @@ impl<D: Disk> FileSession<'_, D> {
     /// Makes names durable. If one cannot be made durable, the caller removes it together with
     /// everything that the ADD has created.
     fn seal_all(&self, linked: &[Written]) -> Result<(), StoreError> {
-        let names: Vec<(&Path, &Path)> = linked.iter().map(|one| (one.name.as_path(), one.entry.as_path())).collect();
+        let names: Vec<(&Path, &Path)> =
+            linked.iter().map(|one| (one.name.as_path(), one.entry.as_path())).collect();
         self.store.sync_names(&names)?;
         for one in linked {
             self.link_pod(one);
@@ -151,7 +172,10 @@ impl<D: Disk> FileSession<'_, D> {
 
     /// Removes records of one attachment and the entries that lead to them, the last one first.
     /// Keeps the lock.
-    pub(super) fn remove_records(&mut self, found: &[(Allocation, Inode)]) -> Result<(), StoreError> {
+    pub(super) fn remove_records(
+        &mut self,
+        found: &[(Allocation, Inode)],
+    ) -> Result<(), StoreError> {
         let mut kept = Vec::new();
         for (standing, inode) in found {
             self.forget_full(standing);

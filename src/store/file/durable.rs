@@ -42,7 +42,11 @@ pub(super) struct Kept {
 impl<D: Disk> FileStore<D> {
     /// Finds such a name for the file at `name`, or creates one. Returns `None` if the flush of the
     /// directory is enough.
-    pub(super) fn keep_name(&self, name: &Path, entry: Option<PathBuf>) -> Result<Option<Kept>, StoreError> {
+    pub(super) fn keep_name(
+        &self,
+        name: &Path,
+        entry: Option<PathBuf>,
+    ) -> Result<Option<Kept>, StoreError> {
         if self.is_local()? {
             return Ok(None);
         }
@@ -62,24 +66,38 @@ impl<D: Disk> FileStore<D> {
     /// Flushes changes to names, each given with another name of its file. Flushes each directory
     /// once.
     pub(super) fn sync_names(&self, names: &[(&Path, &Path)]) -> Result<(), StoreError> {
-        let directory = |name: &'_ Path| name.parent().unwrap_or(Path::new(layout::SCOPES)).to_owned();
-        let directories: BTreeSet<PathBuf> = names.iter().map(|(name, _)| directory(name)).collect();
+        let directory =
+            |name: &'_ Path| name.parent().unwrap_or(Path::new(layout::SCOPES)).to_owned();
+        let directories: BTreeSet<PathBuf> =
+            names.iter().map(|(name, _)| directory(name)).collect();
         directories.iter().try_for_each(|directory| sync(&self.disk, directory))?;
-        if self.is_local()? { Ok(()) } else { names.iter().try_for_each(|(_, file)| sync(&self.disk, file)) }
+        if self.is_local()? {
+            Ok(())
+        } else {
+            names.iter().try_for_each(|(_, file)| sync(&self.disk, file))
+        }
     }
 
     /// Makes the removal of names durable. On a shared filesystem another machine may have removed
     /// a directory in the meantime: see [`sync_removed_name`].
-    pub(super) fn sync_removals(&self, removed: &[(PathBuf, Option<Kept>)]) -> Result<(), StoreError> {
+    pub(super) fn sync_removals(
+        &self,
+        removed: &[(PathBuf, Option<Kept>)],
+    ) -> Result<(), StoreError> {
         let is_local = self.is_local()?;
         let sync_directory = |directory: &Path| match self.disk.sync(directory) {
-            Err(error) if is_local || !is_gone(&error) => Err(failed(&self.disk, "sync", directory, error)),
+            Err(error) if is_local || !is_gone(&error) => {
+                Err(failed(&self.disk, "sync", directory, error))
+            }
             _ => Ok(()),
         };
-        let directories: BTreeSet<&Path> = removed.iter().filter_map(|(name, _)| name.parent()).collect();
+        let directories: BTreeSet<&Path> =
+            removed.iter().filter_map(|(name, _)| name.parent()).collect();
         let kept = || removed.iter().filter_map(|(_, kept)| kept.as_ref());
-        let synced =
-            directories.into_iter().try_for_each(sync_directory).and_then(|()| kept().try_for_each(|kept| sync(&self.disk, &kept.path)));
+        let synced = directories
+            .into_iter()
+            .try_for_each(sync_directory)
+            .and_then(|()| kept().try_for_each(|kept| sync(&self.disk, &kept.path)));
         for spare in kept().filter(|kept| kept.spare) {
             remove(&self.disk, &spare.path)?;
         }

@@ -28,7 +28,8 @@ impl<D: Disk> FileStore<D> {
     }
 
     fn find_earlier_names(&self) -> Result<Vec<NodeName>, StoreError> {
-        let Some(ours) = self.host.machine_id.as_deref().filter(|_| self.acting == Acting::Here) else {
+        let Some(ours) = self.host.machine_id.as_deref().filter(|_| self.acting == Acting::Here)
+        else {
             return Ok(Vec::new());
         };
         if !self.exists()? || !self.is_local()? {
@@ -59,13 +60,19 @@ impl<D: Disk> FileStore<D> {
         if let Some(whole) = percent::unescape(name) {
             return NodeName::parse(&whole).ok();
         }
-        let networks = self.disk.names(directory).ok()?.into_iter().filter(|name| !name.to_string_lossy().starts_with('@'));
+        let networks = self
+            .disk
+            .names(directory)
+            .ok()?
+            .into_iter()
+            .filter(|name| !name.to_string_lossy().starts_with('@'));
         let entries = networks.filter_map(|network| {
             let network = directory.join(network);
             Some(self.disk.names(&network).ok()?.into_iter().map(move |entry| network.join(entry)))
         });
-        let mut nodes =
-            entries.flatten().filter_map(|entry| Some(record::read(&self.disk.read(&entry).ok()?).ok()?.record.attachment.node));
+        let mut nodes = entries.flatten().filter_map(|entry| {
+            Some(record::read(&self.disk.read(&entry).ok()?).ok()?.record.attachment.node)
+        });
         nodes.find(|node| percent::escape(node.as_str()) == name)
     }
 
@@ -73,7 +80,11 @@ impl<D: Disk> FileStore<D> {
     /// under which the attachment holds something. A DEL that freed nothing and succeeded would
     /// leak the address.
     pub(super) fn check_not_renamed(&self, attachment: &Attachment) -> Result<(), StoreError> {
-        let Some(terms) = self.terms.as_ref().filter(|_| self.acting == Acting::Here && attachment.node == self.host.node) else {
+        let Some(terms) = self
+            .terms
+            .as_ref()
+            .filter(|_| self.acting == Acting::Here && attachment.node == self.host.node)
+        else {
             return Ok(());
         };
         if self.is_local()? {
@@ -82,7 +93,11 @@ impl<D: Disk> FileStore<D> {
         // The notes are found by the store's id, because it may have been mounted elsewhere before.
         let Some(format) = self.read_format()? else { return Ok(()) };
         let noted = terms.notes.names_in(&format.id, self.disk.root())?;
-        for earlier in noted.iter().filter_map(|name| NodeName::parse(name).ok()).filter(|name| *name != attachment.node) {
+        for earlier in noted
+            .iter()
+            .filter_map(|name| NodeName::parse(name).ok())
+            .filter(|name| *name != attachment.node)
+        {
             let held = Attachment { node: earlier, ..attachment.clone() };
             let entries = index::entries(&self.disk, &layout::attachment(&held))?;
             if entries.iter().any(|entry| matches!(entry.state, index::State::Stands(_))) {
@@ -102,22 +117,34 @@ impl<D: Disk> FileStore<D> {
     }
 
     /// Returns an attachment under each of this machine's names, its own first.
-    pub(super) fn under_each_name(&self, attachment: &Attachment) -> Result<Vec<Attachment>, StoreError> {
-        let earlier: &[NodeName] = if attachment.node == self.host.node { self.earlier_names()? } else { &[] };
-        let renamed = earlier.iter().map(|node| Attachment { node: node.clone(), ..attachment.clone() });
+    pub(super) fn under_each_name(
+        &self,
+        attachment: &Attachment,
+    ) -> Result<Vec<Attachment>, StoreError> {
+        let earlier: &[NodeName] =
+            if attachment.node == self.host.node { self.earlier_names()? } else { &[] };
+        let renamed =
+            earlier.iter().map(|node| Attachment { node: node.clone(), ..attachment.clone() });
         Ok(std::iter::once(attachment.clone()).chain(renamed).collect())
     }
 
     /// Waits until no other call of the attachment is in progress, under any of this machine's
     /// names. All calls take the locks in one order, so that they cannot wait for each other in a
     /// circle.
-    pub(super) fn wait_each_name(&self, attachment: &Attachment, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+    pub(super) fn wait_each_name(
+        &self,
+        attachment: &Attachment,
+        deadline: &Deadline,
+    ) -> Result<Box<dyn Held>, StoreError> {
         let mut all = self.under_each_name(attachment)?;
         if all.len() == 1 {
             return self.wait_attachment(attachment, deadline);
         }
         all.sort_by(|a, b| a.node.cmp(&b.node));
-        let held = all.iter().map(|attachment| self.wait_attachment(attachment, deadline)).collect::<Result<_, _>>()?;
+        let held = all
+            .iter()
+            .map(|attachment| self.wait_attachment(attachment, deadline))
+            .collect::<Result<_, _>>()?;
         Ok(Box::new(Several(held)))
     }
 }

@@ -39,8 +39,12 @@ impl<D: Disk> FileStore<D> {
             return Ok(true);
         }
         let nodes = self.names_in(Path::new(layout::NODES))?.len().max(1);
-        let drawn = self.disk.random().map_err(|error| failed(&self.disk, "read random bytes for", Path::new(""), error))?;
-        Ok(drawn.iter().take(7).fold(0, |number, byte| number << 8 | usize::from(*byte)) % nodes == 0)
+        let drawn = self
+            .disk
+            .random()
+            .map_err(|error| failed(&self.disk, "read random bytes for", Path::new(""), error))?;
+        Ok(drawn.iter().take(7).fold(0, |number, byte| number << 8 | usize::from(*byte)) % nodes
+            == 0)
     }
 
     /// Removes this node's empty index directories. The directory by pod is removed after the one
@@ -62,9 +66,11 @@ impl<D: Disk> FileStore<D> {
         let mut removed = 0;
         for scope in self.names_in(Path::new(layout::SCOPES))? {
             let scope = Path::new(layout::SCOPES).join(scope);
-            let shards =
-                self.names_in(&scope)?.into_iter().filter(|name| name.to_str().is_some_and(|name| layout::parse_shard(name).is_some()));
-            removed += self.remove_in_turn(shards.map(|name| vec![scope.join(name)]).collect(), deadline)?;
+            let shards = self.names_in(&scope)?.into_iter().filter(|name| {
+                name.to_str().is_some_and(|name| layout::parse_shard(name).is_some())
+            });
+            removed +=
+                self.remove_in_turn(shards.map(|name| vec![scope.join(name)]).collect(), deadline)?;
             removed += self.remove_in_turn(vec![vec![scope]], deadline)?;
         }
         Ok(removed)
@@ -72,7 +78,11 @@ impl<D: Disk> FileStore<D> {
 
     /// Removes the first directory of each list if it is empty, and then the next one if the first
     /// is gone. Skips lists whose first directory is not empty before it takes the locks.
-    fn remove_in_turn(&self, mut lists: Vec<Vec<PathBuf>>, deadline: &Deadline) -> Result<usize, StoreError> {
+    fn remove_in_turn(
+        &self,
+        mut lists: Vec<Vec<PathBuf>>,
+        deadline: &Deadline,
+    ) -> Result<usize, StoreError> {
         let mut removed = 0;
         lists.retain(|list| list.first().is_some_and(|first| self.is_unused(first)));
         for some in lists.chunks(REMOVALS) {
@@ -124,7 +134,9 @@ impl<D: Disk> FileStore<D> {
         match self.disk.names(directory) {
             Ok(names) => Ok(names),
             // Not a directory of hereabouts; `verify` reports it.
-            Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
+            Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::NotADirectory => {
+                Ok(Vec::new())
+            }
             Err(error) => Err(failed(&self.disk, "list", directory, error)),
         }
     }

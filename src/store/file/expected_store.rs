@@ -85,12 +85,15 @@ impl<D: Disk> FileStore<D> {
             let found = match &format {
                 Some(format) if format.id == id => continue,
                 Some(format) => format.id.clone(),
-                None => wrong.as_ref().map_or_else(|| "no store".to_owned(), |wrong| format!("no store ({wrong})")),
+                None => wrong
+                    .as_ref()
+                    .map_or_else(|| "no store".to_owned(), |wrong| format!("no store ({wrong})")),
             };
             let hint = format!("mount the filesystem of the store{otherwise}");
             return Err(self.not_mounted(format!("expected {id} ({why}), found {found}"), hint));
         }
-        let noted = note.is_some_and(|note| note.nodes.iter().any(|node| node == self.host.node.as_str()));
+        let noted =
+            note.is_some_and(|note| note.nodes.iter().any(|node| node == self.host.node.as_str()));
         wrong.map_or_else(|| Ok(Known { format, noted }), Err)
     }
 
@@ -158,23 +161,35 @@ impl<D: Disk> FileStore<D> {
             _ if !local => "ADD creates none on a filesystem that machines share",
             _ => return Ok(()),
         };
-        let make = format!("mount the filesystem of the store, or create one with \"hereabouts store init {}\"", root.display());
+        let make = format!(
+            "mount the filesystem of the store, or create one with \"hereabouts store init {}\"",
+            root.display()
+        );
         Err(self.not_mounted(format!("found no store, and {why}"), make))
     }
 
     /// Returns the error for a missing store. The error says whether an ADD may create one.
     pub(super) fn absent(&self) -> StoreError {
-        StoreError::Absent { path: self.disk.root().to_owned(), by_add: self.check_may_make().is_ok() }
+        StoreError::Absent {
+            path: self.disk.root().to_owned(),
+            by_add: self.check_may_make().is_ok(),
+        }
     }
 
     /// Checks the mount points above the directory: each one that the machine's tables list must be
     /// mounted.
     pub(super) fn check_mounted(&self) -> Result<(), StoreError> {
-        let unmounted = self
-            .disk
-            .unmounted()
-            .map_err(|error| crate::store::disk::error::failed(&self.disk, "look at the mounts above", Path::new(""), error))?;
-        unmounted.map_or(Ok(()), |listed| Err(self.not_mounted(format!("nothing is mounted at {listed}"), "mount it".to_owned())))
+        let unmounted = self.disk.unmounted().map_err(|error| {
+            crate::store::disk::error::failed(
+                &self.disk,
+                "look at the mounts above",
+                Path::new(""),
+                error,
+            )
+        })?;
+        unmounted.map_or(Ok(()), |listed| {
+            Err(self.not_mounted(format!("nothing is mounted at {listed}"), "mount it".to_owned()))
+        })
     }
 
     /// Refuses to allocate on a shared filesystem that only a network configuration names. The
@@ -196,7 +211,9 @@ impl<D: Disk> FileStore<D> {
             return Ok(());
         }
         match self.kind()? {
-            Kind::Unfit(reason) => Err(StoreError::Unfit { path: self.disk.root().to_owned(), reason }),
+            Kind::Unfit(reason) => {
+                Err(StoreError::Unfit { path: self.disk.root().to_owned(), reason })
+            }
             Kind::Unknown | Kind::Needs(_) => Ok(()),
         }
     }
@@ -206,7 +223,14 @@ impl<D: Disk> FileStore<D> {
     /// # Errors
     /// The filesystem cannot be examined.
     pub fn kind(&self) -> Result<Kind, StoreError> {
-        self.disk.kind().map_err(|error| crate::store::disk::error::failed(&self.disk, "look at the filesystem of", Path::new(""), error))
+        self.disk.kind().map_err(|error| {
+            crate::store::disk::error::failed(
+                &self.disk,
+                "look at the filesystem of",
+                Path::new(""),
+                error,
+            )
+        })
     }
 
     /// Checks that one file can have names below both `nodes` and `scopes`. If one of them is a
@@ -216,7 +240,12 @@ impl<D: Disk> FileStore<D> {
         match (device(layout::NODES), device(layout::SCOPES)) {
             (Some(nodes), Some(scopes)) if nodes != scopes => {
                 let error = std::io::Error::from_raw_os_error(nix::libc::EXDEV);
-                Err(crate::store::disk::error::failed(&self.disk, "link between nodes and scopes in", Path::new(""), error))
+                Err(crate::store::disk::error::failed(
+                    &self.disk,
+                    "link between nodes and scopes in",
+                    Path::new(""),
+                    error,
+                ))
             }
             _ => Ok(()),
         }
@@ -228,11 +257,16 @@ impl<D: Disk> FileStore<D> {
         let (Some(terms), Some(format)) = (&self.terms, &known.format) else {
             return;
         };
-        if known.noted || access == Access::Read || self.acting != Acting::Here || (local && !format.explicit) {
+        if known.noted
+            || access == Access::Read
+            || self.acting != Acting::Here
+            || (local && !format.explicit)
+        {
             return;
         }
         let root = self.disk.root();
-        let mut nodes = terms.notes.read(root).ok().flatten().map(|note| note.nodes).unwrap_or_default();
+        let mut nodes =
+            terms.notes.read(root).ok().flatten().map(|note| note.nodes).unwrap_or_default();
         nodes.retain(|node| node != self.host.node.as_str());
         nodes.push(self.host.node.to_string());
         nodes.drain(..nodes.len().saturating_sub(MOST_NAMES));
@@ -252,14 +286,18 @@ impl<D: Disk> FileStore<D> {
     pub fn init(&self, id: Option<&str>, again: bool) -> Result<(String, bool), StoreError> {
         let exists = self.exists()?;
         let format = if exists { self.read_format()? } else { None };
-        let lost_format = exists && format.is_none() && self.disk.inode(Path::new(layout::SCOPES)).is_ok();
-        let note = self.terms.as_ref().map_or(Ok(None), |terms| terms.notes.read(self.disk.root()))?;
+        let lost_format =
+            exists && format.is_none() && self.disk.inode(Path::new(layout::SCOPES)).is_ok();
+        let note =
+            self.terms.as_ref().map_or(Ok(None), |terms| terms.notes.read(self.disk.root()))?;
         let found = format.as_ref().map(|format| &*format.id);
         if let (Some(id), Some(found)) = (id, found)
             && id != found
         {
-            return Err(self
-                .not_mounted(format!("expected {id}, found {found}"), "mount the filesystem of the store, or leave --id out".to_owned()));
+            return Err(self.not_mounted(
+                format!("expected {id}, found {found}"),
+                "mount the filesystem of the store, or leave --id out".to_owned(),
+            ));
         }
         // A lost store is created again under its id.
         let other = note.as_ref().filter(|note| found.or(id) != Some(&note.id));
@@ -281,9 +319,17 @@ impl<D: Disk> FileStore<D> {
         self.check_mounted()?;
         self.check_not_nested()?;
         if !exists {
-            self.disk.make_root().map_err(|error| crate::store::disk::error::failed(&self.disk, "make directory", Path::new(""), error))?;
+            self.disk.make_root().map_err(|error| {
+                crate::store::disk::error::failed(
+                    &self.disk,
+                    "make directory",
+                    Path::new(""),
+                    error,
+                )
+            })?;
         }
-        let known = id.map(str::to_owned).or_else(|| note.filter(|_| lost_format).map(|note| note.id));
+        let known =
+            id.map(str::to_owned).or_else(|| note.filter(|_| lost_format).map(|note| note.id));
         let id = self.write_explicit_format(known)?;
         self.ensure(Path::new(layout::SCOPES))?;
         self.ensure(Path::new(layout::NODES))?;
@@ -292,5 +338,8 @@ impl<D: Disk> FileStore<D> {
 }
 
 fn forget(root: &Path) -> String {
-    format!("; if this node is to use another store there, run \"hereabouts store forget {}\"", root.display())
+    format!(
+        "; if this node is to use another store there, run \"hereabouts store forget {}\"",
+        root.display()
+    )
 }

@@ -45,7 +45,9 @@ impl<'s, D: Disk> Gateways<'s, D> {
         let Some(content) = read(&self.store.disk, &layout::gateway(self.scope, address))? else {
             return Ok(false);
         };
-        if !self.settled.borrow().contains(&address) && !self.is_confirmed(address, &content.bytes)? {
+        if !self.settled.borrow().contains(&address)
+            && !self.is_confirmed(address, &content.bytes)?
+        {
             self.doubtful.set(Some(address));
         }
         Ok(true)
@@ -58,7 +60,8 @@ impl<'s, D: Disk> Gateways<'s, D> {
 
     /// Returns whether the record that a note points to exists and names the gateway.
     fn is_confirmed(&self, gateway: IpAddr, note: &[u8]) -> Result<bool, StoreError> {
-        let Some(address) = std::str::from_utf8(note).ok().and_then(|text| text.parse().ok()) else {
+        let Some(address) = std::str::from_utf8(note).ok().and_then(|text| text.parse().ok())
+        else {
             return Ok(false);
         };
         let content = read(&self.store.disk, &layout::record(self.scope, address))?;
@@ -80,8 +83,11 @@ impl<D: Disk> FileStore<D> {
         };
         let note = layout::gateway(&allocation.scope, gateway);
         let noted = self.disk.read(&note).ok();
-        let address = noted.and_then(|content| std::str::from_utf8(&content.bytes).ok()?.parse().ok());
-        let stands = address.is_some_and(|address| self.disk.inode(&layout::record(&allocation.scope, address)).is_ok());
+        let address =
+            noted.and_then(|content| std::str::from_utf8(&content.bytes).ok()?.parse().ok());
+        let stands = address.is_some_and(|address| {
+            self.disk.inode(&layout::record(&allocation.scope, address)).is_ok()
+        });
         if !stands && let Err(error) = self.point(&note, allocation.address) {
             tracing::debug!(%error, %gateway, "a gateway could not be noted");
         }
@@ -91,7 +97,9 @@ impl<D: Disk> FileStore<D> {
     fn point(&self, note: &std::path::Path, address: IpAddr) -> io::Result<()> {
         let make = || self.disk.create(note, address.to_string().as_bytes()).map(|_| ());
         match make() {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.disk.unlink(note).and_then(|()| make()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.disk.unlink(note).and_then(|()| make())
+            }
             made => made,
         }
     }
@@ -101,7 +109,10 @@ impl<D: Disk> FileSession<'_, D> {
     /// Finds another record that names a gateway whose note is in doubt, or removes the note.
     /// Returns whether a gateway was in doubt: the caller must then search for free addresses
     /// again. Releases the locks during the search, because it may read all records of the scope.
-    pub(super) fn settle_gateway(&mut self, gateways: &Gateways<'_, D>) -> Result<bool, StoreError> {
+    pub(super) fn settle_gateway(
+        &mut self,
+        gateways: &Gateways<'_, D>,
+    ) -> Result<bool, StoreError> {
         let Some(gateway) = gateways.doubtful.take() else {
             return Ok(false);
         };
@@ -114,7 +125,8 @@ impl<D: Disk> FileSession<'_, D> {
         self.relock()?;
         // An ADD that named the gateway in the meantime has written another note.
         let now = read(&store.disk, &note)?.map(|content| content.bytes);
-        let is_stale = |bytes: &Vec<u8>| Ok::<_, StoreError>(!gateways.is_confirmed(gateway, bytes)?);
+        let is_stale =
+            |bytes: &Vec<u8>| Ok::<_, StoreError>(!gateways.is_confirmed(gateway, bytes)?);
         if now == before.map(|content| content.bytes) && now.as_ref().map_or(Ok(false), is_stale)? {
             match found? {
                 Some(Ok(address)) => {
@@ -128,8 +140,15 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(true)
     }
 
-    fn find_record_with(&self, scope: &Scope, gateway: IpAddr) -> Result<Option<Result<IpAddr, Unsure>>, StoreError> {
-        for held in listing::list(&self.store.disk, Filter { scope: Some(scope.clone()), ..Filter::default() })? {
+    fn find_record_with(
+        &self,
+        scope: &Scope,
+        gateway: IpAddr,
+    ) -> Result<Option<Result<IpAddr, Unsure>>, StoreError> {
+        for held in listing::list(
+            &self.store.disk,
+            Filter { scope: Some(scope.clone()), ..Filter::default() },
+        )? {
             match held {
                 Ok(held) if names(&held, scope, gateway) => return Ok(Some(Ok(held.address))),
                 Ok(_) if !self.deadline.left().is_zero() => {}

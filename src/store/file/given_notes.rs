@@ -48,7 +48,10 @@ pub(super) enum Standing {
 
 impl<'n> Given<'n> {
     pub(super) fn new(disk: &'n dyn Disk, id: &str, node: &NodeName) -> Self {
-        Self { disk, directory: Path::new(&*percent::escape(id)).join(&*percent::escape(node.as_str())) }
+        Self {
+            disk,
+            directory: Path::new(&*percent::escape(id)).join(&*percent::escape(node.as_str())),
+        }
     }
 
     fn path(&self, attachment: &Attachment) -> PathBuf {
@@ -59,7 +62,11 @@ impl<'n> Given<'n> {
         let Ok(content) = self.disk.read(path) else {
             return Vec::new();
         };
-        content.bytes.split(|byte| *byte == b'\n').filter_map(|line| record::decode(line).ok()).collect()
+        content
+            .bytes
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| record::decode(line).ok())
+            .collect()
     }
 
     /// Returns the noted records of an attachment.
@@ -79,11 +86,14 @@ impl<'n> Given<'n> {
     fn put(&self, allocation: &Allocation) -> io::Result<()> {
         let attachment = &allocation.record.attachment;
         let before = self.of(attachment);
-        let is_same = |noted: &Allocation| record::encode(noted).ok() == record::encode(allocation).ok();
+        let is_same =
+            |noted: &Allocation| record::encode(noted).ok() == record::encode(allocation).ok();
         if before.iter().any(is_same) {
             return Ok(());
         }
-        let is_other = |noted: &Allocation| !is_at(noted, allocation) && noted.record.part.index != allocation.record.part.index;
+        let is_other = |noted: &Allocation| {
+            !is_at(noted, allocation) && noted.record.part.index != allocation.record.part.index
+        };
         let mut noted: Vec<Allocation> = before.into_iter().filter(is_other).collect();
         noted.push(allocation.clone());
         self.write(attachment, &noted)
@@ -191,7 +201,9 @@ impl<D: Disk> FileStore<D> {
 
     /// Notes, once, the records that this node got before it kept notes about this store.
     pub(super) fn begin_given(&self) -> Result<(), StoreError> {
-        let Some(given) = self.given().filter(|given| self.acting == Acting::Here && !given.is_begun()) else {
+        let Some(given) =
+            self.given().filter(|given| self.acting == Acting::Here && !given.is_begun())
+        else {
             return Ok(());
         };
         let filter = Filter { node: Some(self.host.node.clone()), ..Filter::default() };

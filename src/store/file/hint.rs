@@ -74,7 +74,8 @@ impl FullShards {
             for word in &mut held {
                 *word = u64::from_str_radix(words.next()?, 16).ok()?;
             }
-            let sorted = spans.last().is_none_or(|before| (before.family, before.last) < (family, first));
+            let sorted =
+                spans.last().is_none_or(|before| (before.family, before.last) < (family, first));
             // An empty mask is true of every shard, and IPv6 has 2^120 of them.
             if last < first || family.highest() >> 8 < last || held == [0; 4] || !sorted {
                 return None;
@@ -145,15 +146,18 @@ impl FullShards {
             self.spans.clear();
         }
         let (Ok(at) | Err(at)) = self.position(shard);
-        let mut span = Span { family: shard.family(), first: shard.index(), last: shard.index(), held };
-        if let Some(after) =
-            self.spans.get(at).filter(|after| after.family == span.family && after.held == held && after.first == span.last + 1)
-        {
+        let mut span =
+            Span { family: shard.family(), first: shard.index(), last: shard.index(), held };
+        if let Some(after) = self.spans.get(at).filter(|after| {
+            after.family == span.family && after.held == held && after.first == span.last + 1
+        }) {
             span.last = after.last;
             self.spans.remove(at);
         }
         let before = at.checked_sub(1).and_then(|before| self.spans.get_mut(before));
-        match before.filter(|before| before.family == span.family && before.held == held && before.last + 1 == span.first) {
+        match before.filter(|before| {
+            before.family == span.family && before.held == held && before.last + 1 == span.first
+        }) {
             Some(before) => before.last = span.last,
             None => self.spans.insert(at, span),
         }
@@ -165,7 +169,11 @@ impl FullShards {
 }
 
 /// Replaces a hint as a whole: readers see the old one or the new one.
-pub(super) fn replace<D: Disk>(store: &FileStore<D>, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+pub(super) fn replace<D: Disk>(
+    store: &FileStore<D>,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
     let disk = &store.disk;
     // Almost no call writes a hint, so no call checks for this directory earlier.
     store.ensure(&layout::temporary(&store.host.node))?;
@@ -206,14 +214,19 @@ pub(super) fn say_exhausted<D: Disk>(store: &FileStore<D>, scope: &Scope, candid
         return;
     };
     let path = layout::exhausted(scope);
-    let old = disk.read(&path).map(|content| String::from_utf8_lossy(&content.bytes).into_owned()).unwrap_or_default();
+    let old = disk
+        .read(&path)
+        .map(|content| String::from_utf8_lossy(&content.bytes).into_owned())
+        .unwrap_or_default();
     let key = describe(candidates);
     let still = |line: &&str| {
         line.split_once(' ').is_some_and(|(millis, whose)| {
-            whose != key && millis.parse().map(Duration::from_millis).is_ok_and(|said| now < said + BELIEVED)
+            whose != key
+                && millis.parse().map(Duration::from_millis).is_ok_and(|said| now < said + BELIEVED)
         })
     };
-    let mut text: String = old.lines().filter(still).take(64).map(|line| format!("{line}\n")).collect();
+    let mut text: String =
+        old.lines().filter(still).take(64).map(|line| format!("{line}\n")).collect();
     text.push_str(&format!("{} {key}\n", now.as_millis()));
     try_replace(store, &path, text.as_bytes());
 }
@@ -260,7 +273,13 @@ mod tests {
 
     #[test]
     fn a_garbled_hint_says_nothing() {
-        for text in ["x", "4 5", "4 5 4 1 0 0 0", "4 ffffffff ffffffff 1 0 0 0", "4 5 5 1 0 0 0\n4 5 5 1 0 0 0"] {
+        for text in [
+            "x",
+            "4 5",
+            "4 5 4 1 0 0 0",
+            "4 ffffffff ffffffff 1 0 0 0",
+            "4 5 5 1 0 0 0\n4 5 5 1 0 0 0",
+        ] {
             assert_eq!(FullShards::decode(text.as_bytes()), None, "{text}");
         }
     }
@@ -272,7 +291,11 @@ mod tests {
         let all = "6 0 ffffffffffffffffffffffffffffff";
         assert_eq!(FullShards::decode(format!("{all} 0 0 0 0").as_bytes()), None);
         // A span that names addresses in all shards ends at the first shard without records.
-        for mask in ["1 0 0 0", "0 0 0 8000000000000000", "ffffffffffffffff ffffffffffffffff ffffffffffffffff ffffffffffffffff"] {
+        for mask in [
+            "1 0 0 0",
+            "0 0 0 8000000000000000",
+            "ffffffffffffffff ffffffffffffffff ffffffffffffffff ffffffffffffffff",
+        ] {
             let hint = FullShards::decode(format!("{all} {mask}").as_bytes()).unwrap();
             let looks = std::cell::Cell::new(0);
             let held = |shard: Shard| {

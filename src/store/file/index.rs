@@ -64,7 +64,11 @@ pub(super) fn is_beyond_gap(disk: &dyn Disk, stem: &Stem, number: u32) -> bool {
 
 /// Compares an entry with the record at its name. Normally they are one inode. If they are not, as
 /// in a copied tree, the content at the name decides.
-pub(super) fn classify(disk: &dyn Disk, path: &Path, content: &Content) -> Result<State, StoreError> {
+pub(super) fn classify(
+    disk: &dyn Disk,
+    path: &Path,
+    content: &Content,
+) -> Result<State, StoreError> {
     let entry = match record::read(content) {
         Ok(entry) => entry,
         // A file with a single link never got its name: its writer was interrupted.
@@ -118,13 +122,23 @@ impl Next {
     }
 
     /// Writes a record as the first free entry. Does not sync it.
-    pub(super) fn create(&self, disk: &dyn Disk, stem: &Stem, bytes: &[u8]) -> Result<(PathBuf, Inode), StoreError> {
+    pub(super) fn create(
+        &self,
+        disk: &dyn Disk,
+        stem: &Stem,
+        bytes: &[u8],
+    ) -> Result<(PathBuf, Inode), StoreError> {
         self.first_free(disk, stem, "write", |path| disk.create(path, bytes))
     }
 
     /// Does the same directly above an entry whose record has no name yet, which a cleanup would
     /// take for a dangling one. Returns `None` if the number is taken.
-    pub(super) fn create_above(&self, disk: &dyn Disk, below: &Path, bytes: &[u8]) -> Result<Option<(PathBuf, Inode)>, StoreError> {
+    pub(super) fn create_above(
+        &self,
+        disk: &dyn Disk,
+        below: &Path,
+        bytes: &[u8],
+    ) -> Result<Option<(PathBuf, Inode)>, StoreError> {
         let Some((stem, number)) = layout::parse_entry(below) else {
             return Ok(None);
         };
@@ -188,13 +202,18 @@ fn first_free<T>(
 
 /// Syncs the directory of the record's name, and then removes the dangling entry. Without the sync,
 /// the record could reappear after a power loss, and no lookup would find it.
-fn drop_left_over(disk: &dyn Disk, path: &Path, allocation: Option<&Allocation>) -> Result<(), StoreError> {
+fn drop_left_over(
+    disk: &dyn Disk,
+    path: &Path,
+    allocation: Option<&Allocation>,
+) -> Result<(), StoreError> {
     let Some(allocation) = allocation else {
         return super::remove(disk, path);
     };
     let directory = layout::record(&allocation.scope, allocation.address);
     let directory = directory.parent().unwrap_or(Path::new(layout::SCOPES));
-    super::durable::sync_removed_name(disk, directory, path).map_err(|error| failed(disk, "sync", directory, error))?;
+    super::durable::sync_removed_name(disk, directory, path)
+        .map_err(|error| failed(disk, "sync", directory, error))?;
     super::remove(disk, path)
 }
 
@@ -226,11 +245,18 @@ fn remove_down(disk: &dyn Disk, stem: &Stem, freed: &[Inode]) -> Result<u32, Sto
 
 /// Removes one entry, even if there are entries above it. The highest entry moves to its number, so
 /// that there is never a gap.
-pub(super) fn remove_entry(disk: &dyn Disk, entry: &Path, replace: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), StoreError> {
+pub(super) fn remove_entry(
+    disk: &dyn Disk,
+    entry: &Path,
+    replace: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> Result<(), StoreError> {
     let Some((stem, number)) = layout::parse_entry(entry) else {
         return super::remove(disk, entry);
     };
-    let above = (number + 1..).map(|number| stem.entry(number)).take_while(|path| disk.inode(path).is_ok()).last();
+    let above = (number + 1..)
+        .map(|number| stem.entry(number))
+        .take_while(|path| disk.inode(path).is_ok())
+        .last();
     let Some(highest) = above else {
         return super::remove(disk, entry);
     };

@@ -78,7 +78,8 @@ pub(super) const PODS: &str = "@pods";
 /// hash, from a range so large that two attachments never share a byte.
 pub(super) fn lock_byte(attachment: &Attachment) -> u64 {
     // File offsets are signed.
-    of_attachment(attachment).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) >> 2
+    of_attachment(attachment).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+        >> 2
 }
 
 /// Returns whether a name is one that filesystems create by themselves. No escaped id and no
@@ -142,7 +143,8 @@ pub(super) fn parse_sticky(name: &str) -> Option<IpAddr> {
 
 /// Returns whether a name in a scope's directory is bookkeeping that serves only the records there.
 pub(super) fn is_bookkeeping(name: &str) -> bool {
-    HINTS.contains(&name) || name.strip_prefix(GATEWAY).is_some_and(|address| address.parse::<IpAddr>().is_ok())
+    HINTS.contains(&name)
+        || name.strip_prefix(GATEWAY).is_some_and(|address| address.parse::<IpAddr>().is_ok())
 }
 
 pub(super) fn looking(of: &Scope) -> PathBuf {
@@ -194,7 +196,10 @@ pub(super) fn parse_entry(path: &Path) -> Option<(Stem, u32)> {
 
 /// Returns the stem of the index entries of an attachment.
 pub(super) fn attachment(of: &Attachment) -> Stem {
-    Stem { directory: network(&of.node, &of.network), name: attachment_name(of.container.as_str(), of.ifname.as_str()) }
+    Stem {
+        directory: network(&of.node, &of.network),
+        name: attachment_name(of.container.as_str(), of.ifname.as_str()),
+    }
 }
 
 /// Returns the name of an attachment's entries, without the number.
@@ -205,7 +210,10 @@ pub(super) fn attachment_name(container: &str, ifname: &str) -> String {
 /// Returns the stem of the index entries of a pod.
 pub(super) fn pod(of: &NodeName, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Stem {
     let text = format!("{}/{}", pod.namespace, pod.name);
-    Stem { directory: node(of).join(PODS).join(escape(network.as_str())), name: format!("{}@{}", escape(&text), escape(ifname.as_str())) }
+    Stem {
+        directory: node(of).join(PODS).join(escape(network.as_str())),
+        name: format!("{}@{}", escape(&text), escape(ifname.as_str())),
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +224,15 @@ mod tests {
     fn entries_are_read_back_and_nothing_else() {
         let stem = Stem { directory: "nodes/n1/net1".into(), name: "c.1@net1.20".to_owned() };
         assert_eq!(parse_entry(&stem.entry(7)), Some((stem, 7)));
-        for name in ["c1@net1", "c1.0", "c1@net1.07", "c1@net1.+7", "c1@net1.", "c1@net1.4294967296", "@tmp"] {
+        for name in [
+            "c1@net1",
+            "c1.0",
+            "c1@net1.07",
+            "c1@net1.+7",
+            "c1@net1.",
+            "c1@net1.4294967296",
+            "@tmp",
+        ] {
             assert_eq!(parse_entry(&Path::new("nodes/n1/net1").join(name)), None, "{name}");
         }
     }

@@ -17,7 +17,10 @@ use std::path::{Path, PathBuf};
 pub(super) fn is_taken(disk: &dyn Disk, error: &io::Error, name: &Path) -> bool {
     let hides_it = || {
         let errno = error.raw_os_error().map(Errno::from_raw);
-        matches!(errno, Some(Errno::EPERM | Errno::EACCES | Errno::EBUSY | Errno::EINVAL | Errno::EOPNOTSUPP))
+        matches!(
+            errno,
+            Some(Errno::EPERM | Errno::EACCES | Errno::EBUSY | Errno::EINVAL | Errno::EOPNOTSUPP)
+        )
     };
     error.kind() == io::ErrorKind::AlreadyExists || (hides_it() && disk.inode(name).is_ok())
 }
@@ -47,9 +50,17 @@ pub(super) fn standing(disk: &dyn Disk, file: &Path, name: &Path) -> Standing {
 }
 
 /// Returns the error of a link that failed for another reason than a taken name.
-pub(super) fn failed_link(disk: &dyn Disk, action: &'static str, name: &Path, error: io::Error) -> StoreError {
+pub(super) fn failed_link(
+    disk: &dyn Disk,
+    action: &'static str,
+    name: &Path,
+    error: io::Error,
+) -> StoreError {
     if may_lack_links(&error) && lacks_links(disk) {
-        return StoreError::NoHardLinks { path: below(disk, Path::new("")), reason: reason(&error) };
+        return StoreError::NoHardLinks {
+            path: below(disk, Path::new("")),
+            reason: reason(&error),
+        };
     }
     failed(disk, action, name, error)
 }
@@ -58,7 +69,17 @@ pub(super) fn failed_link(disk: &dyn Disk, action: &'static str, name: &Path, er
 /// documented.
 fn may_lack_links(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EIO | Errno::EMLINK | Errno::EINVAL))
+    matches!(
+        errno,
+        Some(
+            Errno::EPERM
+                | Errno::EOPNOTSUPP
+                | Errno::ENOSYS
+                | Errno::EIO
+                | Errno::EMLINK
+                | Errno::EINVAL
+        )
+    )
 }
 
 /// Returns whether two names of one file show one inode; `None` if the names cannot be created.
@@ -72,13 +93,20 @@ pub(super) fn show_one_inode(disk: &dyn Disk) -> Option<bool> {
 
 /// Returns whether a new file in the data directory can be created but cannot get a second name.
 fn lacks_links(disk: &dyn Disk) -> bool {
-    with_two_names(disk, |one, two| Some(disk.link(one, two).is_err_and(|error| may_lack_links(&error)))).unwrap_or(false)
+    with_two_names(disk, |one, two| {
+        Some(disk.link(one, two).is_err_and(|error| may_lack_links(&error)))
+    })
+    .unwrap_or(false)
 }
 
 /// Runs `work` with a new file and a free name.
-fn with_two_names(disk: &dyn Disk, work: impl FnOnce(&Path, &Path) -> Option<bool>) -> Option<bool> {
+fn with_two_names(
+    disk: &dyn Disk,
+    work: impl FnOnce(&Path, &Path) -> Option<bool>,
+) -> Option<bool> {
     let random = disk.random().ok()?;
-    let name = |which: &str| PathBuf::from(format!("{}link-{}-{which}", layout::ASIDE, hex(&random[..8])));
+    let name =
+        |which: &str| PathBuf::from(format!("{}link-{}-{which}", layout::ASIDE, hex(&random[..8])));
     let (one, two) = (name("1"), name("2"));
     disk.create(&one, b"").ok()?;
     let done = work(&one, &two);

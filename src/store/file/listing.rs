@@ -17,7 +17,9 @@ pub(super) fn list<'d, D: Disk>(disk: &'d D, filter: Filter) -> Result<Listing<'
         let found = scope_directories(disk, &filter)?
             .into_iter()
             .filter_map(move |scope| read_one(disk, &layout::record_in(&scope, address), false));
-        return Ok(Box::new(found.filter(move |item| item.as_ref().map_or(true, |allocation| filter.matches(allocation)))));
+        return Ok(Box::new(found.filter(move |item| {
+            item.as_ref().map_or(true, |allocation| filter.matches(allocation))
+        })));
     }
     let directories = match &filter.node {
         None => scopes(disk, &filter)?,
@@ -31,10 +33,16 @@ pub(super) fn list<'d, D: Disk>(disk: &'d D, filter: Filter) -> Result<Listing<'
             Err(error) => (Vec::new(), Some(Err(error))),
         };
         let unspared: Vec<_> = names.into_iter().filter(|name| !is_spared(name, &spared)).collect();
-        let items = unspared.into_iter().filter_map(move |name| read_one(disk, &directory.join(name), by_index));
+        let items = unspared
+            .into_iter()
+            .filter_map(move |name| read_one(disk, &directory.join(name), by_index));
         once(items, by_index).chain(error)
     });
-    Ok(Box::new(found.filter(move |item| item.as_ref().map_or(true, |allocation| filter.matches(allocation)))))
+    Ok(Box::new(
+        found.filter(move |item| {
+            item.as_ref().map_or(true, |allocation| filter.matches(allocation))
+        }),
+    ))
 }
 
 /// Drops repeated addresses. The index has two entries for a record that was re-homed to its own
@@ -56,7 +64,9 @@ fn is_spared(name: &OsStr, spared: &AttachmentSet) -> bool {
     let stem = name.to_str().and_then(|name| name.rsplit_once('.')).map(|(stem, _)| stem);
     let parts = stem.and_then(|stem| stem.split_once('@')).filter(|_| !spared.is_empty());
     parts
-        .and_then(|(container, ifname)| Some((percent::unescape(container)?, percent::unescape(ifname)?)))
+        .and_then(|(container, ifname)| {
+            Some((percent::unescape(container)?, percent::unescape(ifname)?))
+        })
         .is_some_and(|(container, ifname)| spared.contains(&container, &ifname))
 }
 
@@ -75,7 +85,9 @@ fn scopes(disk: &dyn Disk, filter: &Filter) -> Result<Vec<PathBuf>, StoreError> 
     for scope in scope_directories(disk, filter)? {
         let mut shards: Vec<_> = names(disk, &scope)?
             .into_iter()
-            .filter_map(|name| layout::parse_shard(name.to_str()?).map(|shard| (shard, scope.join(&name))))
+            .filter_map(|name| {
+                layout::parse_shard(name.to_str()?).map(|shard| (shard, scope.join(&name)))
+            })
             .collect();
         shards.sort();
         directories.extend(shards.into_iter().map(|(_, path)| path));
@@ -84,13 +96,19 @@ fn scopes(disk: &dyn Disk, filter: &Filter) -> Result<Vec<PathBuf>, StoreError> 
 }
 
 /// Returns the index directories of one node, for all networks or one.
-fn node_directories(disk: &dyn Disk, node: &crate::ipam::NodeName, filter: &Filter) -> Result<Vec<PathBuf>, StoreError> {
+fn node_directories(
+    disk: &dyn Disk,
+    node: &crate::ipam::NodeName,
+    filter: &Filter,
+) -> Result<Vec<PathBuf>, StoreError> {
     let root = layout::node(node);
     let networks = match &filter.network {
         Some(network) => vec![layout::network(node, network)],
-        None => {
-            names(disk, &root)?.into_iter().filter(|name| !name.to_string_lossy().starts_with('@')).map(|name| root.join(name)).collect()
-        }
+        None => names(disk, &root)?
+            .into_iter()
+            .filter(|name| !name.to_string_lossy().starts_with('@'))
+            .map(|name| root.join(name))
+            .collect(),
     };
     Ok(networks)
 }
@@ -109,7 +127,11 @@ fn names(disk: &dyn Disk, directory: &Path) -> Result<Vec<std::ffi::OsString>, S
 
 /// Reads the record at a path. Returns `None` if it was removed in the meantime, or if the entry is
 /// dangling.
-fn read_one(disk: &dyn Disk, path: &Path, by_index: bool) -> Option<Result<Allocation, StoreError>> {
+fn read_one(
+    disk: &dyn Disk,
+    path: &Path,
+    by_index: bool,
+) -> Option<Result<Allocation, StoreError>> {
     let content = match disk.read(path) {
         Ok(content) => content,
         Err(error) if is_gone(&error) => return None,

@@ -95,7 +95,15 @@ impl FileStore<RealDisk> {
 impl<D: Disk> FileStore<D> {
     /// Returns the store on any disk; tests pass their own.
     pub const fn on(disk: D, host: NodeIdentity) -> Self {
-        Self { disk, host, acting: Acting::Here, life: None, terms: None, agreed: OnceCell::new(), earlier: OnceCell::new() }
+        Self {
+            disk,
+            host,
+            acting: Acting::Here,
+            life: None,
+            terms: None,
+            agreed: OnceCell::new(),
+            earlier: OnceCell::new(),
+        }
     }
 
     /// Acts for a node that is off and cannot act for itself. The next session removes the note of
@@ -134,7 +142,11 @@ impl<D: Disk> FileStore<D> {
     }
 
     /// Returns the store's id; `None` if there is no store and none is to be created.
-    fn find_or_make(&self, access: Access, deadline: &Deadline) -> Result<Option<String>, StoreError> {
+    fn find_or_make(
+        &self,
+        access: Access,
+        deadline: &Deadline,
+    ) -> Result<Option<String>, StoreError> {
         let known = self.known()?;
         if let Some(format) = &known.format {
             let local = self.is_local_or_tell()?;
@@ -156,7 +168,11 @@ impl<D: Disk> FileStore<D> {
     }
 
     /// See [`Store::open`].
-    fn open_session(&self, access: Access, deadline: Deadline) -> Result<FileSession<'_, D>, StoreError> {
+    fn open_session(
+        &self,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<FileSession<'_, D>, StoreError> {
         let Some(id) = self.find_or_make(access, &deadline)? else {
             return Ok(FileSession::absent(self, deadline));
         };
@@ -187,18 +203,27 @@ impl<D: Disk> FileStore<D> {
         self.check_fit(access, self.is_local_or_tell()?)?;
         self.check_may_make()?;
         if !exists {
-            self.disk.make_root().map_err(|error| failed(&self.disk, "make directory", Path::new(""), error))?;
+            self.disk
+                .make_root()
+                .map_err(|error| failed(&self.disk, "make directory", Path::new(""), error))?;
         }
         Ok(true)
     }
 
     fn exists(&self) -> Result<bool, StoreError> {
-        self.disk.exists().map_err(|error| failed(&self.disk, "open directory", Path::new(""), error))
+        self.disk
+            .exists()
+            .map_err(|error| failed(&self.disk, "open directory", Path::new(""), error))
     }
 }
 
 impl<D: Disk> Store for FileStore<D> {
-    fn lock_attachment(&self, attachment: &Attachment, access: Access, deadline: Deadline) -> Result<Option<Box<dyn Held>>, StoreError> {
+    fn lock_attachment(
+        &self,
+        attachment: &Attachment,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Option<Box<dyn Held>>, StoreError> {
         if self.find_or_make(access, &deadline)?.is_none() {
             return Ok(None);
         }
@@ -208,7 +233,10 @@ impl<D: Disk> Store for FileStore<D> {
         self.wait_each_name(attachment, &deadline).map(Some)
     }
 
-    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn Held>>, StoreError> {
+    fn try_lock_attachment(
+        &self,
+        attachment: &Attachment,
+    ) -> Result<Option<Box<dyn Held>>, StoreError> {
         if self.find_or_make(Access::Release, &Deadline::after(Duration::ZERO))?.is_none() {
             return Ok(None);
         }
@@ -220,7 +248,9 @@ impl<D: Disk> Store for FileStore<D> {
         let mut held = Vec::new();
         for entry in index::entries(&self.disk, &layout::attachment(attachment)).ok()? {
             match entry.state {
-                index::State::Stands(allocation) if allocation.record.attachment == *attachment => held.push(*allocation),
+                index::State::Stands(allocation) if allocation.record.attachment == *attachment => {
+                    held.push(*allocation)
+                }
                 index::State::Stands(_) | index::State::DanglingEntry(_) => {}
                 index::State::Damaged(_) => return None,
             }
@@ -228,7 +258,11 @@ impl<D: Disk> Store for FileStore<D> {
         Some(held)
     }
 
-    fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
+    fn open(
+        &self,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Box<dyn Session + '_>, StoreError> {
         Ok(Box::new(self.open_session(access, deadline)?))
     }
 
@@ -239,7 +273,10 @@ impl<D: Disk> Store for FileStore<D> {
         let mut all = listing::list(&self.disk, filter.clone())?;
         if filter.earlier_names && filter.node.as_ref() == Some(&self.host.node) {
             for node in self.earlier_names()? {
-                all = Box::new(all.chain(listing::list(&self.disk, Filter { node: Some(node.clone()), ..filter.clone() })?));
+                all = Box::new(all.chain(listing::list(
+                    &self.disk,
+                    Filter { node: Some(node.clone()), ..filter.clone() },
+                )?));
             }
         }
         Ok(all)
@@ -248,7 +285,9 @@ impl<D: Disk> Store for FileStore<D> {
     fn ready(&self) -> Result<(), StoreError> {
         self.read_note()?;
         self.check_fit(Access::Allocate, self.is_local_or_tell()?)?;
-        self.disk.check_writable().map_err(|error| failed(&self.disk, "write to", Path::new(""), error))?;
+        self.disk
+            .check_writable()
+            .map_err(|error| failed(&self.disk, "write to", Path::new(""), error))?;
         if self.known()?.format.is_none() {
             if self.exists()? {
                 self.check_not_foreign()?;
@@ -266,7 +305,12 @@ impl<D: Disk> Store for FileStore<D> {
         }
         let gateways = gateways::Gateways::new(self, scope, Source::Dynamic);
         for hint in [hint::FullShards::read(&self.disk, scope), hint::FullShards::default()] {
-            if free_address::find_free(&self.disk, scope, candidates, &hint, &|address| gateways.bars(address))?.free.is_some() {
+            if free_address::find_free(&self.disk, scope, candidates, &hint, &|address| {
+                gateways.bars(address)
+            })?
+            .free
+            .is_some()
+            {
                 return Ok(true);
             }
         }
@@ -284,7 +328,8 @@ impl<D: Disk> Store for FileStore<D> {
 
 /// Returns a name in the node's @tmp that no other process uses.
 fn unique(disk: &dyn Disk, node: &NodeName) -> PathBuf {
-    let nanos = disk.now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let nanos =
+        disk.now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     layout::temporary(node).join(format!("{}.{nanos:x}", std::process::id()))
 }
 
@@ -305,7 +350,9 @@ fn sync(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
 /// Removes a name. Succeeds if the name is already gone.
 fn remove(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     match disk.unlink(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(disk, "remove", path, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed(disk, "remove", path, error))
+        }
         _ => Ok(()),
     }
 }

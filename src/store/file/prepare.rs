@@ -1,7 +1,9 @@
 //! Creates what must exist before a record can: the format file, the directories, and the note that
 //! says which machine uses a node name. Each is created once and is durable.
 
-use super::{Acting, FileStore, failed_link, is_taken, layout, read, record, remove, sync, sync_name, unique};
+use super::{
+    Acting, FileStore, failed_link, is_taken, layout, read, record, remove, sync, sync_name, unique,
+};
 use crate::digest::hex;
 use crate::store::disk::Disk;
 use crate::store::disk::error::failed;
@@ -11,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// The names that may be in the data directory: the store's own, the node state of the Kubernetes
 /// store, and the notes about which store a node uses.
-const OURS: &[&str] = &[layout::LOCK, layout::SCOPES, layout::NODES, layout::FORMAT, "kubernetes", "stores"];
+const OURS: &[&str] =
+    &[layout::LOCK, layout::SCOPES, layout::NODES, layout::FORMAT, "kubernetes", "stores"];
 
 /// Returns whether a name in the data directory is harmless: one of ours, or one that the
 /// filesystem creates by itself.
@@ -35,17 +38,26 @@ impl<D: Disk> FileStore<D> {
         let Some(content) = read(&self.disk, path)? else {
             return Ok(None);
         };
-        let damaged = |reason: &str| StoreError::BadFormat { path: self.disk.root().join(path), reason: reason.to_owned() };
-        let json = crate::json::Json::parse(&content.bytes).map_err(|error| damaged(&error.to_string()))?;
+        let damaged = |reason: &str| StoreError::BadFormat {
+            path: self.disk.root().join(path),
+            reason: reason.to_owned(),
+        };
+        let json = crate::json::Json::parse(&content.bytes)
+            .map_err(|error| damaged(&error.to_string()))?;
         let number = match json.find("format") {
             Some(crate::json::Json::Number(number)) => number.as_u64(),
             _ => None,
         };
         let found = number.ok_or_else(|| damaged("expected a format number"))?;
         if record::FORMAT < found {
-            return Err(StoreError::Newer { path: self.disk.root().to_owned(), found, known: record::FORMAT });
+            return Err(StoreError::Newer {
+                path: self.disk.root().to_owned(),
+                found,
+                known: record::FORMAT,
+            });
         }
-        let id = json.find("id").and_then(|id| id.as_str()).ok_or_else(|| damaged("expected an id"))?;
+        let id =
+            json.find("id").and_then(|id| id.as_str()).ok_or_else(|| damaged("expected an id"))?;
         let explicit = matches!(json.find("explicit"), Some(crate::json::Json::Bool(true)));
         Ok(Some(Format { number: found, id: id.to_owned(), explicit }))
     }
@@ -54,25 +66,35 @@ impl<D: Disk> FileStore<D> {
     /// host-local, or a path that was intended for something else.
     pub(super) fn check_not_foreign(&self) -> Result<(), StoreError> {
         let root = Path::new("");
-        let names = self.disk.names(root).map_err(|error| failed(&self.disk, "list", root, error))?;
-        let foreign = names.iter().map(|name| name.to_string_lossy()).find(|name| !is_known_name(name));
+        let names =
+            self.disk.names(root).map_err(|error| failed(&self.disk, "list", root, error))?;
+        let foreign =
+            names.iter().map(|name| name.to_string_lossy()).find(|name| !is_known_name(name));
         let Some(name) = foreign else {
             return Ok(());
         };
-        let host_local = self
-            .disk
-            .names(Path::new(&*name))
-            .is_ok_and(|names| names.iter().any(|name| name.to_string_lossy().starts_with("last_reserved_ip")));
+        let host_local = self.disk.names(Path::new(&*name)).is_ok_and(|names| {
+            names.iter().any(|name| name.to_string_lossy().starts_with("last_reserved_ip"))
+        });
         let what = if host_local { "files of host-local in" } else { "found" };
-        Err(StoreError::Foreign { path: self.disk.root().to_owned(), found: format!("{what} {}", crate::json::excerpt(&name)) })
+        Err(StoreError::Foreign {
+            path: self.disk.root().to_owned(),
+            found: format!("{what} {}", crate::json::excerpt(&name)),
+        })
     }
 
     /// Writes `format`, once, under the lock. Returns the store's id.
     pub(super) fn write_format(&self) -> Result<String, StoreError> {
         let path = Path::new(layout::FORMAT);
-        let random = self.disk.random().map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
+        let random = self
+            .disk
+            .random()
+            .map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
         let id = hex(&random);
-        self.place(path, format!("{{\"format\":{},\"id\":\"{id}\"}}\n", record::FORMAT).as_bytes())?;
+        self.place(
+            path,
+            format!("{{\"format\":{},\"id\":\"{id}\"}}\n", record::FORMAT).as_bytes(),
+        )?;
         self.check_case().inspect_err(|_| drop(self.disk.unlink(path)))?;
         // If locks do not work, another call may have been first: its file counts.
         Ok(self.read_format()?.map_or(id, |format| format.id))
@@ -80,9 +102,15 @@ impl<D: Disk> FileStore<D> {
 
     /// Does the same as an explicit act, which belongs to no node. `known` is the id of a store
     /// that has lost its format.
-    pub(super) fn write_explicit_format(&self, known: Option<String>) -> Result<String, StoreError> {
+    pub(super) fn write_explicit_format(
+        &self,
+        known: Option<String>,
+    ) -> Result<String, StoreError> {
         let path = Path::new(layout::FORMAT);
-        let random = self.disk.random().map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
+        let random = self
+            .disk
+            .random()
+            .map_err(|error| failed(&self.disk, "read random bytes for", path, error))?;
         let random = hex(&random);
         let temporary = PathBuf::from(format!("{}new-{random}", layout::ASIDE));
         let id = known.unwrap_or(random);
@@ -111,13 +139,20 @@ impl<D: Disk> FileStore<D> {
 
     fn place_by(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let not_written = |error| failed(&self.disk, "write", path, error);
-        let written = self.disk.create(temporary, bytes).and_then(|_| self.disk.sync(temporary)).map_err(not_written);
+        let written = self
+            .disk
+            .create(temporary, bytes)
+            .and_then(|_| self.disk.sync(temporary))
+            .map_err(not_written);
         let placed = written.and_then(|()| {
             match self.disk.link(temporary, path) {
-                Err(error) if !is_taken(&self.disk, &error, path) => return Err(failed_link(&self.disk, "write", path, error)),
+                Err(error) if !is_taken(&self.disk, &error, path) => {
+                    return Err(failed_link(&self.disk, "write", path, error));
+                }
                 _ => {}
             }
-            sync_name(&self.disk, path.parent().unwrap_or(Path::new("")), temporary).map_err(not_written)
+            sync_name(&self.disk, path.parent().unwrap_or(Path::new("")), temporary)
+                .map_err(not_written)
         });
         let _ = self.disk.unlink(temporary);
         placed
@@ -144,7 +179,9 @@ impl<D: Disk> FileStore<D> {
             Ok(true) => return Ok(()),
             Ok(false) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                if let Some(parent) =
+                    directory.parent().filter(|parent| !parent.as_os_str().is_empty())
+                {
                     self.ensure(parent)?;
                 }
                 match self.disk.make_directory(directory) {
@@ -175,7 +212,9 @@ impl<D: Disk> FileStore<D> {
         }
         let path = directory.join(name);
         match self.disk.sync(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.disk, "sync", &path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed(&self.disk, "sync", &path, error))
+            }
             _ => Ok(()),
         }
     }

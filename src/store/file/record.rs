@@ -2,8 +2,8 @@
 //! know. `docs/store.md` describes it.
 
 use crate::ipam::{
-    Allocation, Attachment, ContainerId, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Record, Scope, Source,
-    Version, View,
+    Allocation, Attachment, ContainerId, IfName, MountNamespace, Netns, NetworkName, NodeName,
+    Part, PodRef, Record, Scope, Source, Version, View,
 };
 use crate::store::StoreError;
 use crate::store::disk::{Content, Inode};
@@ -103,7 +103,11 @@ impl Viewpoint {
     }
 
     fn view(self) -> View {
-        let mounts = |Mounts { inode, number, uptime }| MountNamespace { inode, number, uptime: std::time::Duration::from_millis(uptime) };
+        let mounts = |Mounts { inode, number, uptime }| MountNamespace {
+            inode,
+            number,
+            uptime: std::time::Duration::from_millis(uptime),
+        };
         View {
             boot_id_is_mounted: self.boot_id_is_mounted,
             hardware: self.hardware,
@@ -129,7 +133,11 @@ pub(super) fn encode(allocation: &Allocation) -> Result<Vec<u8>, serde_json::Err
         container_id: held.attachment.container.to_string(),
         ifname: held.attachment.ifname.to_string(),
         node: held.attachment.node.to_string(),
-        pod: held.pod.as_ref().map(|pod| Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }),
+        pod: held.pod.as_ref().map(|pod| Pod {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+        }),
         netns: held.netns.as_ref().map(|netns| Namespace {
             path: encode_path(netns.path.as_os_str()),
             inode: netns.inode,
@@ -153,7 +161,9 @@ pub(super) fn encode(allocation: &Allocation) -> Result<Vec<u8>, serde_json::Err
 }
 
 /// Returns a record as JSON for notes outside of a store, without its version.
-pub(crate) fn record_to_json(allocation: &Allocation) -> Result<serde_json::Value, serde_json::Error> {
+pub(crate) fn record_to_json(
+    allocation: &Allocation,
+) -> Result<serde_json::Value, serde_json::Error> {
     serde_json::from_slice(&encode(allocation)?)
 }
 
@@ -198,9 +208,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Allocation, Unreadable> {
         return Err(Unreadable::Damaged("larger than any record".to_owned()));
     }
     let record: StoredRecord = match serde_json::from_slice(bytes) {
-        Ok(StoredRecord { format, .. }) if FORMAT < format => return Err(Unreadable::Newer(format)),
+        Ok(StoredRecord { format, .. }) if FORMAT < format => {
+            return Err(Unreadable::Newer(format));
+        }
         Ok(record) => record,
-        Err(error) => return Err(newer(bytes).unwrap_or_else(|| Unreadable::Damaged(error.to_string()))),
+        Err(error) => {
+            return Err(newer(bytes).unwrap_or_else(|| Unreadable::Damaged(error.to_string())));
+        }
     };
     understand(record).map_err(Unreadable::Damaged)
 }
@@ -231,7 +245,11 @@ fn understand(record: StoredRecord) -> Result<Allocation, String> {
     };
     let held = Record {
         attachment,
-        pod: record.pod.map(|pod| PodRef { namespace: pod.namespace, name: pod.name, uid: pod.uid }),
+        pod: record.pod.map(|pod| PodRef {
+            namespace: pod.namespace,
+            name: pod.name,
+            uid: pod.uid,
+        }),
         netns: record.netns.map(|netns| Netns {
             path: decode_path(&netns.path).into(),
             inode: netns.inode,
@@ -291,7 +309,11 @@ mod tests {
                     container: ContainerId::parse("c1").unwrap(),
                     ifname: IfName::parse("a@b").unwrap(),
                 },
-                pod: Some(PodRef { namespace: "default".to_owned(), name: "web".to_owned(), uid: None }),
+                pod: Some(PodRef {
+                    namespace: "default".to_owned(),
+                    name: "web".to_owned(),
+                    uid: None,
+                }),
                 netns: Some(Netns {
                     path: OsString::from_vec(b"/run/netns/100%25\xff".to_vec()).into(),
                     inode: 4_026_532_000,
@@ -300,13 +322,21 @@ mod tests {
                 view: Some(View {
                     boot_id_is_mounted: true,
                     hardware: Some("0123456789abcdef".to_owned()),
-                    mounts: Some(MountNamespace { inode: 4_026_532_001, number: Some(7), uptime: std::time::Duration::from_millis(1234) }),
-                    directories: vec![crate::ipam::Directory { device: 25, inode: 2 }, crate::ipam::Directory { device: 25, inode: 1 }],
+                    mounts: Some(MountNamespace {
+                        inode: 4_026_532_001,
+                        number: Some(7),
+                        uptime: std::time::Duration::from_millis(1234),
+                    }),
+                    directories: vec![
+                        crate::ipam::Directory { device: 25, inode: 2 },
+                        crate::ipam::Directory { device: 25, inode: 1 },
+                    ],
                     tmpfs: Some(u64::MAX),
                     mount: Some(77),
                 }),
                 boot_id: "b".to_owned(),
-                since: std::time::UNIX_EPOCH + std::time::Duration::from_micros(1_700_000_000_123_456),
+                since: std::time::UNIX_EPOCH
+                    + std::time::Duration::from_micros(1_700_000_000_123_456),
                 source: Source::Requested,
                 part: Part { index: 1, of: 2 },
                 prefix: 64,
@@ -323,7 +353,11 @@ mod tests {
 
     #[test]
     fn keys_of_a_later_version_are_passed_over() {
-        let text = String::from_utf8(encode(&allocation()).unwrap()).unwrap().replacen('{', r#"{"later":[1],"#, 1);
+        let text = String::from_utf8(encode(&allocation()).unwrap()).unwrap().replacen(
+            '{',
+            r#"{"later":[1],"#,
+            1,
+        );
         assert_eq!(decode(text.as_bytes()), Ok(allocation()));
     }
 
@@ -331,11 +365,19 @@ mod tests {
     fn a_record_of_a_newer_format_is_told_from_a_damaged_one() {
         let text = String::from_utf8(encode(&allocation()).unwrap()).unwrap();
         assert!(!text.contains("format"), "{text}");
-        let of = |format: &str| decode(text.replacen('{', &format!("{{\"format\":{format},"), 1).as_bytes());
+        let of = |format: &str| {
+            decode(text.replacen('{', &format!("{{\"format\":{format},"), 1).as_bytes())
+        };
         assert_eq!(of("1"), Ok(allocation()));
         assert_eq!(of("2"), Err(Unreadable::Newer(2)));
-        assert_eq!(decode(br#"{"format":3,"address":{"ip":"10.0.0.1"}}"#), Err(Unreadable::Newer(3)));
-        assert!(matches!(decode(br#"{"format":1,"address":{"ip":"10.0.0.1"}}"#), Err(Unreadable::Damaged(_))));
+        assert_eq!(
+            decode(br#"{"format":3,"address":{"ip":"10.0.0.1"}}"#),
+            Err(Unreadable::Newer(3))
+        );
+        assert!(matches!(
+            decode(br#"{"format":1,"address":{"ip":"10.0.0.1"}}"#),
+            Err(Unreadable::Damaged(_))
+        ));
         assert!(matches!(of("-1"), Err(Unreadable::Damaged(_))));
     }
 
@@ -352,7 +394,10 @@ mod tests {
         ];
         for (whole, garbled, reason) in cases {
             assert!(text.contains(whole), "{text}");
-            assert_eq!(decode(text.replace(whole, garbled).as_bytes()), Err(Unreadable::Damaged(reason.to_owned())));
+            assert_eq!(
+                decode(text.replace(whole, garbled).as_bytes()),
+                Err(Unreadable::Damaged(reason.to_owned()))
+            );
         }
     }
 

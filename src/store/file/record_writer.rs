@@ -25,8 +25,16 @@ pub(super) struct Written {
 /// letters. At least one of two such names contains a capital letter.
 pub(super) fn has_capitals(scope: &Scope, record: &Record) -> bool {
     let Attachment { node, network, container, ifname } = &record.attachment;
-    let names = [scope.name().unwrap_or_default(), node.as_str(), network.as_str(), container.as_str(), ifname.as_str()];
-    names.iter().any(|name| name.chars().any(|letter| !letter.is_ascii() || letter.is_ascii_uppercase()))
+    let names = [
+        scope.name().unwrap_or_default(),
+        node.as_str(),
+        network.as_str(),
+        container.as_str(),
+        ifname.as_str(),
+    ];
+    names
+        .iter()
+        .any(|name| name.chars().any(|letter| !letter.is_ascii() || letter.is_ascii_uppercase()))
 }
 
 /// The result of one try to create a name.
@@ -46,14 +54,23 @@ pub(super) fn has_gone<T>(done: &Result<T, StoreError>) -> bool {
 
 impl<D: Disk> FileSession<'_, D> {
     /// Writes the record durably as an entry of the index. It has no name yet and holds nothing.
-    pub(super) fn write_record(&self, scope: &Scope, address: IpAddr, record: &Record) -> Result<Written, StoreError> {
+    pub(super) fn write_record(
+        &self,
+        scope: &Scope,
+        address: IpAddr,
+        record: &Record,
+    ) -> Result<Written, StoreError> {
         let written = self.write_records(scope, &[(address, record)])?;
         written.into_iter().next().ok_or(StoreError::Changed)
     }
 
     /// Does the same for several addresses of one attachment, which have one directory in the
     /// index.
-    pub(super) fn write_records(&self, scope: &Scope, chosen: &[(IpAddr, &Record)]) -> Result<Vec<Written>, StoreError> {
+    pub(super) fn write_records(
+        &self,
+        scope: &Scope,
+        chosen: &[(IpAddr, &Record)],
+    ) -> Result<Vec<Written>, StoreError> {
         let disk = &self.store.disk;
         let mut written: Vec<Written> = Vec::with_capacity(chosen.len());
         for (address, record) in chosen {
@@ -70,7 +87,8 @@ impl<D: Disk> FileSession<'_, D> {
         if 1 < written.len() {
             written.iter().for_each(|one| disk.begin_sync(&one.entry));
         }
-        let directory = chosen.first().map(|(_, record)| layout::attachment(&record.attachment).directory);
+        let directory =
+            chosen.first().map(|(_, record)| layout::attachment(&record.attachment).directory);
         // On a journaling filesystem the first of these syncs commits everything.
         let paths = written.iter().map(|one| &one.entry).chain(&directory);
         for path in paths {
@@ -94,12 +112,14 @@ impl<D: Disk> FileSession<'_, D> {
         below: Option<&Written>,
     ) -> Result<Option<Written>, StoreError> {
         let disk = &self.store.disk;
-        let mut allocation = Allocation { scope: scope.clone(), address, record: record.clone(), version: None };
+        let mut allocation =
+            Allocation { scope: scope.clone(), address, record: record.clone(), version: None };
         let name = layout::record(scope, address);
         let stem = layout::attachment(&record.attachment);
         self.store.ensure(name.parent().unwrap_or(Path::new(layout::SCOPES)))?;
         self.store.ensure(&stem.directory)?;
-        let bytes = record::encode(&allocation).map_err(|error| failed(disk, "encode", &name, error.into()))?;
+        let bytes = record::encode(&allocation)
+            .map_err(|error| failed(disk, "encode", &name, error.into()))?;
         self.store.note_gateway(&allocation);
         let created = match below {
             None => Some(self.next.create(disk, &stem, &bytes)?),
@@ -121,7 +141,11 @@ impl<D: Disk> FileSession<'_, D> {
                 Ok(Link::Made)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Link::Taken),
-            Err(error) if is_gone(&error) && disk.inode(&written.entry).ok() == Some(written.inode) => Ok(Link::Gone),
+            Err(error)
+                if is_gone(&error) && disk.inode(&written.entry).ok() == Some(written.inode) =>
+            {
+                Ok(Link::Gone)
+            }
             Err(error) => match standing(disk, &written.entry, &written.name) {
                 Standing::Ours => Ok(Link::Made),
                 Standing::Anothers => Ok(Link::Taken),
@@ -164,8 +188,10 @@ impl<D: Disk> FileSession<'_, D> {
         if disk.inode(&written.name).ok() != Some(written.inode) {
             return;
         }
-        let undone =
-            disk.unlink(&written.name).and_then(|()| sync_name(disk, directory, &written.entry)).and_then(|()| disk.unlink(&written.entry));
+        let undone = disk
+            .unlink(&written.name)
+            .and_then(|()| sync_name(disk, directory, &written.entry))
+            .and_then(|()| disk.unlink(&written.entry));
         tracing::debug!(?undone, name = %written.name.display(), "a name that could not be synced was taken back");
     }
 
@@ -174,7 +200,11 @@ impl<D: Disk> FileSession<'_, D> {
         let Some(stem) = by_pod(&written.allocation.record) else {
             return;
         };
-        let link = || self.store.ensure(&stem.directory).and_then(|()| self.next.link(&self.store.disk, &stem, &written.entry));
+        let link = || {
+            self.store
+                .ensure(&stem.directory)
+                .and_then(|()| self.next.link(&self.store.disk, &stem, &written.entry))
+        };
         let linked = link();
         if let Err(error) = if has_gone(&linked) { link() } else { linked } {
             tracing::debug!(%error, "the entry by pod could not be made");

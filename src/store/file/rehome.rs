@@ -14,11 +14,18 @@ impl<D: Disk> FileSession<'_, D> {
     /// Gives the name of an old record to a new one, with a rename, so that the name always has a
     /// record. This cannot replace another holder's record: only this node removes its records, and
     /// a link to an existing name fails.
-    pub(super) fn swap(&mut self, held: &Allocation, old: Inode, new: &Written) -> Result<Rehome, StoreError> {
+    pub(super) fn swap(
+        &mut self,
+        held: &Allocation,
+        old: Inode,
+        new: &Written,
+    ) -> Result<Rehome, StoreError> {
         let old_entry = self.entry_of(held, old);
         if let Err(error) = self.store.replace(&new.entry, &new.name) {
             match self.store.disk.inode(&new.name) {
-                Ok(now) if now == new.inode => tracing::debug!(%error, "the name was given and the answer lost"),
+                Ok(now) if now == new.inode => {
+                    tracing::debug!(%error, "the name was given and the answer lost")
+                }
                 // It is unknown whether the name was given: the entry stays, so that DEL finds the
                 // record.
                 Err(_) => return Err(failed(&self.store.disk, "rename to", &new.name, error)),
@@ -36,7 +43,9 @@ impl<D: Disk> FileSession<'_, D> {
         self.unlock_shared();
         self.move_pod(held, old, new);
         // The address has moved. An error here would claim that it has not.
-        let tidied = match old_entry.filter(|_| held.record.attachment == new.allocation.record.attachment) {
+        let tidied = match old_entry
+            .filter(|_| held.record.attachment == new.allocation.record.attachment)
+        {
             Some(entry) => self.move_down(new, &entry),
             None => Ok(()),
         };
@@ -50,7 +59,10 @@ impl<D: Disk> FileSession<'_, D> {
     /// would stay below it until the DEL.
     fn move_pod(&self, held: &Allocation, old: Inode, new: &Written) {
         let stem = by_pod(&held.record);
-        let entry = stem.as_ref().filter(|_| stem == by_pod(&new.allocation.record)).and_then(|stem| self.entry_at(stem, old));
+        let entry = stem
+            .as_ref()
+            .filter(|_| stem == by_pod(&new.allocation.record))
+            .and_then(|stem| self.entry_at(stem, old));
         match entry.map(|entry| self.store.replace(&new.entry, &entry)) {
             Some(Ok(())) => {}
             Some(Err(error)) => tracing::debug!(%error, "the entry by pod could not be moved"),
@@ -65,7 +77,9 @@ impl<D: Disk> FileSession<'_, D> {
     /// end there. The move is not flushed: if a power loss brings the old entry back, it still
     /// leads to the record, by its content.
     fn move_down(&self, new: &Written, old_entry: &Path) -> Result<(), StoreError> {
-        self.store.replace(&new.entry, old_entry).map_err(|error| failed(&self.store.disk, "rename to", old_entry, error))?;
+        self.store
+            .replace(&new.entry, old_entry)
+            .map_err(|error| failed(&self.store.disk, "rename to", old_entry, error))?;
         remove(&self.store.disk, &new.entry)
     }
 

@@ -8,7 +8,9 @@ use crate::ipam::{Allocation, Attachment, IfName, NetworkName, PodRef, Record, S
 use crate::retry::Deadline;
 use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Held, Inode};
-use crate::store::{Access, Claim, Filter, Holdings, Rehome, Release, Session, Store, StoreError, Wanted};
+use crate::store::{
+    Access, Claim, Filter, Holdings, Rehome, Release, Session, Store, StoreError, Wanted,
+};
 use std::path::{Path, PathBuf};
 
 /// The size of a group of addresses: as many as a dual-stack ADD has. The lock is held while this
@@ -28,7 +30,8 @@ enum Place {
 }
 
 /// Finds the record of an allocation, with its inode.
-type Find<'s, D> = fn(&FileSession<'s, D>, &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError>;
+type Find<'s, D> =
+    fn(&FileSession<'s, D>, &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError>;
 
 /// See [`Session`].
 pub(super) struct FileSession<'s, D: Disk> {
@@ -47,16 +50,34 @@ impl<'s, D: Disk> FileSession<'s, D> {
         Self::at(store, Access::Release, deadline, Place::Absent)
     }
 
-    pub(super) fn local(store: &'s FileStore<D>, access: Access, deadline: Deadline, lock: Box<dyn Held>) -> Self {
+    pub(super) fn local(
+        store: &'s FileStore<D>,
+        access: Access,
+        deadline: Deadline,
+        lock: Box<dyn Held>,
+    ) -> Self {
         Self { store_lock: Some(lock), ..Self::at(store, access, deadline, Place::Local) }
     }
 
-    pub(super) fn shared(store: &'s FileStore<D>, access: Access, deadline: Deadline, lock: Box<dyn Held>) -> Self {
+    pub(super) fn shared(
+        store: &'s FileStore<D>,
+        access: Access,
+        deadline: Deadline,
+        lock: Box<dyn Held>,
+    ) -> Self {
         Self { machine_lock: Some(lock), ..Self::at(store, access, deadline, Place::Shared) }
     }
 
     fn at(store: &'s FileStore<D>, access: Access, deadline: Deadline, place: Place) -> Self {
-        Self { store, deadline, access, place, machine_lock: None, store_lock: None, next: index::Next::default() }
+        Self {
+            store,
+            deadline,
+            access,
+            place,
+            machine_lock: None,
+            store_lock: None,
+            next: index::Next::default(),
+        }
     }
 
     pub(super) fn is_absent(&self) -> bool {
@@ -107,11 +128,20 @@ impl<'s, D: Disk> FileSession<'s, D> {
     /// Frees the records that this node made before its last boot and whose sandboxes are gone.
     /// Used only when nothing else is free. Returns whether anything was freed.
     pub(super) fn sweep_earlier_boots(&mut self, record: &Record) -> Result<bool, StoreError> {
-        let filter = Filter { node: Some(self.store.host.node.clone()), earlier_names: true, ..Filter::default() };
+        let filter = Filter {
+            node: Some(self.store.host.node.clone()),
+            earlier_names: true,
+            ..Filter::default()
+        };
         let mut stale = Vec::new();
         for allocation in self.store.list(&filter)? {
             match allocation {
-                Ok(allocation) if allocation.record.boot_id != record.boot_id && self.is_dead(&allocation.record) => stale.push(allocation),
+                Ok(allocation)
+                    if allocation.record.boot_id != record.boot_id
+                        && self.is_dead(&allocation.record) =>
+                {
+                    stale.push(allocation)
+                }
                 Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Newer { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -137,12 +167,17 @@ impl<'s, D: Disk> FileSession<'s, D> {
 
     /// Returns the record at an allocation's name, in its present state and with its inode, if it
     /// belongs to the same attachment. It may name another pod than the one that the caller saw.
-    pub(super) fn standing(&self, held: &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError> {
+    pub(super) fn standing(
+        &self,
+        held: &Allocation,
+    ) -> Result<Option<(Allocation, Inode)>, StoreError> {
         let name = layout::record(&held.scope, held.address);
         let Some(content) = read(&self.store.disk, &name)? else {
             return Ok(None);
         };
-        let standing = record::read(&content).ok().filter(|standing| standing.record.attachment == held.record.attachment);
+        let standing = record::read(&content)
+            .ok()
+            .filter(|standing| standing.record.attachment == held.record.attachment);
         Ok(standing.map(|standing| (standing, content.inode)))
     }
 
@@ -153,7 +188,11 @@ impl<'s, D: Disk> FileSession<'s, D> {
     }
 
     /// Frees the record that `find` returns for the address.
-    fn release_found(&mut self, held: &Allocation, find: Find<'s, D>) -> Result<Release, StoreError> {
+    fn release_found(
+        &mut self,
+        held: &Allocation,
+        find: Find<'s, D>,
+    ) -> Result<Release, StoreError> {
         if self.place == Place::Absent || !self.store.is_own_name(&held.record.attachment.node)? {
             return Ok(Release::NotYours);
         }
@@ -194,11 +233,21 @@ impl<'s, D: Disk> FileSession<'s, D> {
     pub(super) fn unlink_entries(&self, freed: &[(Allocation, Inode)]) -> Result<(), StoreError> {
         let inodes: Vec<Inode> = freed.iter().map(|(_, inode)| *inode).collect();
         // A record under an earlier name of the node has a different attachment.
-        for of_one in freed.chunk_by(|one, other| one.0.record.attachment == other.0.record.attachment) {
-            let pods = || of_one.chunk_by(|one, other| one.0.record.pod == other.0.record.pod).filter_map(<[_]>::first);
+        for of_one in
+            freed.chunk_by(|one, other| one.0.record.attachment == other.0.record.attachment)
+        {
+            let pods = || {
+                of_one
+                    .chunk_by(|one, other| one.0.record.pod == other.0.record.pod)
+                    .filter_map(<[_]>::first)
+            };
             pods().for_each(|(held, _)| self.unlink_pod(held, &inodes));
             if let Some((held, _)) = of_one.first() {
-                index::remove(&self.store.disk, &layout::attachment(&held.record.attachment), &inodes)?;
+                index::remove(
+                    &self.store.disk,
+                    &layout::attachment(&held.record.attachment),
+                    &inodes,
+                )?;
             }
             pods().for_each(|(held, _)| self.unlink_pod(held, &inodes));
         }
@@ -221,7 +270,8 @@ impl<'s, D: Disk> FileSession<'s, D> {
 
     pub(super) fn entry_at(&self, stem: &layout::Stem, inode: Inode) -> Option<PathBuf> {
         let entries = (0..).map(|number| stem.entry(number));
-        let inodes = entries.map_while(|entry| self.store.disk.inode(&entry).ok().map(|found| (entry, found)));
+        let inodes = entries
+            .map_while(|entry| self.store.disk.inode(&entry).ok().map(|found| (entry, found)));
         inodes.into_iter().find_map(|(entry, found)| (found == inode).then_some(entry))
     }
 }
@@ -243,14 +293,18 @@ impl<D: Disk> Session for FileSession<'_, D> {
             for entry in entries {
                 match entry.state {
                     index::State::Stands(allocation) => {
-                        let known =
-                            holdings.held.iter().any(|other| other.address == allocation.address && other.scope == allocation.scope);
+                        let known = holdings.held.iter().any(|other| {
+                            other.address == allocation.address && other.scope == allocation.scope
+                        });
                         // Two names may also be two nodes on one machine with one directory. So an
                         // ADD answers from a record of the other name only if the record is shown
                         // to be of this sandbox.
                         let counts = !is_earlier
                             || self.access != Access::Allocate
-                            || self.store.life.is_some_and(|life| life(&allocation.record).is_seen());
+                            || self
+                                .store
+                                .life
+                                .is_some_and(|life| life(&allocation.record).is_seen());
                         if allocation.record.attachment == named && !known && counts {
                             holdings.held.push(*allocation);
                         }
@@ -267,12 +321,20 @@ impl<D: Disk> Session for FileSession<'_, D> {
         // A note may be about a record that the store has lost: a DEL must remove it, so that the
         // record is not recreated.
         holdings.needs_cleanup |= self.store.given().is_some_and(|given| {
-            given.of(attachment).iter().any(|noted| !holdings.held.iter().any(|held| given_notes::is_at(noted, held)))
+            given
+                .of(attachment)
+                .iter()
+                .any(|noted| !holdings.held.iter().any(|held| given_notes::is_at(noted, held)))
         });
         Ok(holdings)
     }
 
-    fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError> {
+    fn holdings_of_pod(
+        &self,
+        network: &NetworkName,
+        pod: &PodRef,
+        ifname: &IfName,
+    ) -> Result<Vec<Allocation>, StoreError> {
         if self.place == Place::Absent || !pod.is_whole() {
             return Ok(Vec::new());
         }
@@ -281,12 +343,20 @@ impl<D: Disk> Session for FileSession<'_, D> {
         for entry in index::entries(&self.store.disk, &stem)? {
             if let index::State::Stands(allocation) = entry.state {
                 // After a re-homing to itself, the old entry leads to the same record.
-                if held.iter().any(|other| other.address == allocation.address && other.scope == allocation.scope) {
+                if held.iter().any(|other| {
+                    other.address == allocation.address && other.scope == allocation.scope
+                }) {
                     continue;
                 }
                 let attachment = &allocation.record.attachment;
-                let ours = attachment.node == self.store.host.node && attachment.network == *network && attachment.ifname == *ifname;
-                if ours && allocation.record.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name) {
+                let ours = attachment.node == self.store.host.node
+                    && attachment.network == *network
+                    && attachment.ifname == *ifname;
+                if ours
+                    && allocation.record.pod.as_ref().is_some_and(|other| {
+                        other.namespace == pod.namespace && other.name == pod.name
+                    })
+                {
                     held.push(*allocation);
                 }
             }
@@ -294,7 +364,12 @@ impl<D: Disk> Session for FileSession<'_, D> {
         Ok(held)
     }
 
-    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError> {
+    fn claim(
+        &mut self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        record: &Record,
+    ) -> Result<Claim, StoreError> {
         let claimed = self.claim_lowest(scope, candidates, record);
         self.unlock_store();
         if let Ok(Claim::Claimed(allocation)) = &claimed {
@@ -307,7 +382,12 @@ impl<D: Disk> Session for FileSession<'_, D> {
         AT_ONCE
     }
 
-    fn claim_all(&mut self, scope: &Scope, wanted: &[Wanted<'_>], made: &mut Vec<Allocation>) -> Result<Option<usize>, StoreError> {
+    fn claim_all(
+        &mut self,
+        scope: &Scope,
+        wanted: &[Wanted<'_>],
+        made: &mut Vec<Allocation>,
+    ) -> Result<Option<usize>, StoreError> {
         let claimed = self.claim_several(scope, wanted, made);
         self.unlock_store();
         claimed
@@ -318,7 +398,8 @@ impl<D: Disk> Session for FileSession<'_, D> {
         // is a second link of was durable before.
         let name = layout::record(&held.scope, held.address);
         let directory = name.parent().unwrap_or(Path::new(layout::SCOPES));
-        sync_name(&self.store.disk, directory, &name).map_err(|error| failed(&self.store.disk, "sync", &name, error))?;
+        sync_name(&self.store.disk, directory, &name)
+            .map_err(|error| failed(&self.store.disk, "sync", &name, error))?;
         self.store.note_given(held);
         Ok(())
     }
@@ -333,7 +414,9 @@ impl<D: Disk> Session for FileSession<'_, D> {
             return Ok(Rehome::Changed);
         };
         self.store.ensure(&layout::temporary(&self.store.host.node))?;
-        let swapped = self.write_record(&held.scope, held.address, to).and_then(|new| self.swap(&old, inode, &new));
+        let swapped = self
+            .write_record(&held.scope, held.address, to)
+            .and_then(|new| self.swap(&old, inode, &new));
         self.unlock_store();
         if let Ok(Rehome::Done(moved)) = &swapped {
             self.store.note_given(moved);

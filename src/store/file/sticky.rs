@@ -41,7 +41,8 @@ impl<D: Disk> FileStore<D> {
 
     pub(super) fn write_sticky(&self, scope: &Scope, sticky: &Sticky) -> Result<(), StoreError> {
         let path = layout::sticky(scope, sticky.address);
-        let bytes = encode(sticky).map_err(|error| failed(&self.disk, "write", &path, error.into()))?;
+        let bytes =
+            encode(sticky).map_err(|error| failed(&self.disk, "write", &path, error.into()))?;
         replace(self, &path, &bytes)
     }
 }

@@ -72,7 +72,10 @@ impl Notes {
         };
         serde_json::from_slice(&content.bytes).map(Some).map_err(|error| StoreError::NotMounted {
             path: data_dir.to_owned(),
-            reason: format!("this node's note about it is damaged: {}: {error}", self.disk.root().join(&path).display()),
+            reason: format!(
+                "this node's note about it is damaged: {}: {error}",
+                self.disk.root().join(&path).display()
+            ),
             hint: format!("\"hereabouts store forget {}\" removes the note", data_dir.display()),
         })
     }
@@ -89,7 +92,11 @@ impl Notes {
             if path.extension().is_none_or(|kind| kind != "store") {
                 continue;
             }
-            let note = self.disk.read(&path).ok().and_then(|content| serde_json::from_slice::<Note>(&content.bytes).ok());
+            let note = self
+                .disk
+                .read(&path)
+                .ok()
+                .and_then(|content| serde_json::from_slice::<Note>(&content.bytes).ok());
             nodes.extend(note.filter(|note| note.id == id).into_iter().flat_map(|note| note.nodes));
         }
         nodes.sort();
@@ -108,7 +115,8 @@ impl Notes {
         let disk = self.disk.as_ref();
         disk.make_root()?;
         let bytes = serde_json::to_vec(note)?;
-        let nanos = disk.now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let nanos =
+            disk.now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let temporary = PathBuf::from(format!("{}.{nanos:x}.new", std::process::id()));
         let placed = disk.create(&temporary, &bytes).and_then(|_| disk.sync(&temporary));
         let placed = placed.and_then(|()| disk.rename(&temporary, &Self::path(&note.data_dir)));
@@ -133,5 +141,8 @@ impl Notes {
 }
 
 fn is_nothing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied
+    )
 }

@@ -31,7 +31,12 @@ const TRIED: u128 = 1024;
 const MOST_TRIES: u32 = 32;
 
 impl KubeSession<'_> {
-    pub(super) fn claim_one(&self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError> {
+    pub(super) fn claim_one(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        record: &Record,
+    ) -> Result<Claim, StoreError> {
         let began = self.store.now();
         // The addresses that an earlier call of this attachment asked for come first: the requests
         // that create their objects may still be under way.
@@ -47,7 +52,9 @@ impl KubeSession<'_> {
             // A look since may have shown it free.
             self.store.state.change_occupancy(scope, &self.deadline, |hint| hint.take(address))?;
             if let Some(allocation) = self.try_claim(scope, address, record)? {
-                self.lost.borrow_mut().retain(|object| names::object(scope, address) != object.metadata.name);
+                self.lost
+                    .borrow_mut()
+                    .retain(|object| names::object(scope, address) != object.metadata.name);
                 return Ok(Claim::Claimed(allocation));
             }
         }
@@ -61,7 +68,9 @@ impl KubeSession<'_> {
         let candidates = &allowed;
         match candidates.nth(0) {
             None => return Ok(Claim::Full),
-            Some(only) if candidates.count() == 1 => return self.claim_only(scope, candidates, only, record),
+            Some(only) if candidates.count() == 1 => {
+                return self.claim_only(scope, candidates, only, record);
+            }
             Some(_) => {}
         }
         let mut misses = 0;
@@ -71,7 +80,9 @@ impl KubeSession<'_> {
             }
             misses += 1;
             if self.deadline.left().is_zero() {
-                let reason = format!("other nodes had taken each of the {misses} addresses that were tried, the last: {address}");
+                let reason = format!(
+                    "other nodes had taken each of the {misses} addresses that were tried, the last: {address}"
+                );
                 return Err(self.store.api.contended("create", &reason, &self.deadline));
             }
         }
@@ -79,7 +90,13 @@ impl KubeSession<'_> {
     }
 
     /// Claims the only candidate. It is tried whatever the node believes about it.
-    fn claim_only(&self, scope: &Scope, candidates: &AddrSet, address: IpAddr, record: &Record) -> Result<Claim, StoreError> {
+    fn claim_only(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        address: IpAddr,
+        record: &Record,
+    ) -> Result<Claim, StoreError> {
         let attempt = || {
             self.store.state.change_occupancy(scope, &self.deadline, |hint| hint.take(address))?;
             self.try_claim(scope, address, record)
@@ -93,12 +110,21 @@ impl KubeSession<'_> {
 
     /// Tries one candidate. Returns `None` when another attachment holds it, or when this
     /// attachment already holds it.
-    fn try_claim(&self, scope: &Scope, address: IpAddr, record: &Record) -> Result<Option<Allocation>, StoreError> {
+    fn try_claim(
+        &self,
+        scope: &Scope,
+        address: IpAddr,
+        record: &Record,
+    ) -> Result<Option<Allocation>, StoreError> {
         let store = self.store;
         let hash = names::of_attachment(&record.attachment);
         let mut object = IpAllocation::new(scope, address, record, store.machine.as_deref());
         object.spec.node_uid.clone_from(&store.node_uid);
-        let earlier = store.state.objects(&hash)?.into_iter().find(|known| known.metadata.name == object.metadata.name);
+        let earlier = store
+            .state
+            .objects(&hash)?
+            .into_iter()
+            .find(|known| known.metadata.name == object.metadata.name);
         // An intent whose request may still be under way.
         let open = earlier.as_ref().filter(|earlier| earlier.metadata.resource_version.is_none());
         if let Some(earlier) = open {
@@ -120,12 +146,16 @@ impl KubeSession<'_> {
                 let allocation = made.allocation().map_err(|unreadable| unreadable.of(name))?;
                 Ok(Some(allocation))
             }
-            Ok(Created::Taken { maybe_ours }) => self.taken(&object, record, earlier, open || maybe_ours),
+            Ok(Created::Taken { maybe_ours }) => {
+                self.taken(&object, record, earlier, open || maybe_ours)
+            }
             Err(Failed { error, outcome_unknown }) => {
                 // If the object was certainly not created, nothing has to be remembered.
                 if !outcome_unknown && !open {
                     self.take_back_intent(&hash, name, earlier)?;
-                    store.state.change_occupancy(scope, &self.deadline, |hint| hint.free(address))?;
+                    store
+                        .state
+                        .change_occupancy(scope, &self.deadline, |hint| hint.free(address))?;
                 }
                 Err(error)
             }
@@ -142,8 +172,13 @@ impl KubeSession<'_> {
         maybe_ours: bool,
     ) -> Result<Option<Allocation>, StoreError> {
         let (name, hash) = (&object.metadata.name, names::of_attachment(&record.attachment));
-        let standing = if maybe_ours || earlier.is_some() { self.standing(name, &record.attachment)? } else { None };
-        let uid = standing.as_ref().and_then(|standing| Some(standing.version.as_ref()?.uid.clone()));
+        let standing = if maybe_ours || earlier.is_some() {
+            self.standing(name, &record.attachment)?
+        } else {
+            None
+        };
+        let uid =
+            standing.as_ref().and_then(|standing| Some(standing.version.as_ref()?.uid.clone()));
         let known = earlier.as_ref().and_then(IpAllocation::version).map(|version| version.uid);
         if known.is_some() && known == uid {
             self.take_back_intent(&hash, name, earlier)?;
@@ -161,11 +196,21 @@ impl KubeSession<'_> {
     /// Takes over an object that is already ours, from an attempt whose answer was lost. An object
     /// of an earlier call gets the fields of this call, because a tombstone may be waiting to
     /// delete that very object.
-    fn adopt(&self, standing: Allocation, wanted: &IpAllocation, record: &Record) -> Result<Allocation, StoreError> {
+    fn adopt(
+        &self,
+        standing: Allocation,
+        wanted: &IpAllocation,
+        record: &Record,
+    ) -> Result<Allocation, StoreError> {
         let Some(version) = standing.version.clone() else {
             return Err(StoreError::Changed);
         };
-        let mut found = IpAllocation::new(&standing.scope, standing.address, &standing.record, self.store.machine.as_deref());
+        let mut found = IpAllocation::new(
+            &standing.scope,
+            standing.address,
+            &standing.record,
+            self.store.machine.as_deref(),
+        );
         found.spec.node_uid.clone_from(&wanted.spec.node_uid);
         if found.spec == wanted.spec {
             found.metadata.uid = Some(version.uid);
@@ -180,7 +225,13 @@ impl KubeSession<'_> {
     }
 
     /// Returns the next candidate, or `None` when all of them are held.
-    fn choose(&self, scope: &Scope, candidates: &AddrSet, misses: u32, began: SystemTime) -> Result<Option<IpAddr>, StoreError> {
+    fn choose(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        misses: u32,
+        began: SystemTime,
+    ) -> Result<Option<IpAddr>, StoreError> {
         let (state, order) = (&self.store.state, self.store.order);
         let missed = 0 < misses;
         let looked = missed && self.look_after(scope, candidates, misses, began);
@@ -188,7 +239,10 @@ impl KubeSession<'_> {
         let mut chosen = None;
         let wants_a_look = state.change_occupancy(scope, &self.deadline, |hint| {
             let now = self.store.now();
-            if order == AllocationOrder::Auto && !missed && hint.is_worth_a_look(candidates, false, now) {
+            if order == AllocationOrder::Auto
+                && !missed
+                && hint.is_worth_a_look(candidates, false, now)
+            {
                 return true;
             }
             let elsewhere = match order {
@@ -204,7 +258,9 @@ impl KubeSession<'_> {
         })?;
         if wants_a_look {
             self.look(scope, None);
-            chosen = state.change_occupancy(scope, &self.deadline, |hint| hint.choose(candidates, self.store.now()))?;
+            chosen = state.change_occupancy(scope, &self.deadline, |hint| {
+                hint.choose(candidates, self.store.now())
+            })?;
         }
         if chosen.is_some() {
             return Ok(chosen);
@@ -214,14 +270,23 @@ impl KubeSession<'_> {
 
     /// Lists the scope after this many misses, if a listing is due before the next guess. Returns
     /// whether the lowest free candidate is then no longer a guess.
-    fn look_after(&self, scope: &Scope, candidates: &AddrSet, misses: u32, began: SystemTime) -> bool {
-        let (believed, now, order) = (self.store.state.occupancy(scope), self.store.now(), self.store.order);
+    fn look_after(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        misses: u32,
+        began: SystemTime,
+    ) -> bool {
+        let (believed, now, order) =
+            (self.store.state.occupancy(scope), self.store.now(), self.store.order);
         if order == AllocationOrder::Auto && believed.is_worth_a_look(candidates, true, now) {
             self.look(scope, None);
             return true;
         }
         // Drawing does not find the lowest free address.
-        let tried = MOST_TRIES <= misses || candidates.count() <= TRIED * u128::from(misses) || order == AllocationOrder::Lowest;
+        let tried = MOST_TRIES <= misses
+            || candidates.count() <= TRIED * u128::from(misses)
+            || order == AllocationOrder::Lowest;
         if tried {
             self.look(scope, Some(began).filter(|_| MAX_MISSES_BEFORE_LIST <= misses));
         }
@@ -245,7 +310,12 @@ impl KubeSession<'_> {
     /// Lists a scope in which every candidate is believed to be held. Returns `None` only after two
     /// fresh listings, by one process of the node at a time. The node then believes for some
     /// seconds that the range is full, so that not every pod that waits for it lists it.
-    fn look_twice(&self, scope: &Scope, candidates: &AddrSet, began: SystemTime) -> Result<Option<IpAddr>, StoreError> {
+    fn look_twice(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        began: SystemTime,
+    ) -> Result<Option<IpAddr>, StoreError> {
         let (store, state) = (self.store, &self.store.state);
         let _lock = state.lock_listing(scope, &self.deadline)?;
         let choose = |hint: &mut Occupancy| hint.choose(candidates, store.now());
@@ -253,7 +323,8 @@ impl KubeSession<'_> {
             return Ok(None);
         }
         for since in [Some(began), None] {
-            if since.is_none_or(|since| !state.occupancy(scope).is_listed_since(since, store.now())) {
+            if since.is_none_or(|since| !state.occupancy(scope).is_listed_since(since, store.now()))
+            {
                 store.list_scope_locked(scope, &self.deadline)?;
             }
             if let Some(chosen) = state.change_occupancy(scope, &self.deadline, choose)? {
@@ -278,9 +349,18 @@ impl KubeSession<'_> {
 impl KubeStore {
     /// Reads which addresses of a scope are held. Only one process of this node does so at a time.
     /// When its turn comes, `is_wanted` tells whether the listing is still needed.
-    pub(super) fn list_scope(&self, scope: &Scope, is_wanted: &dyn Fn(&Occupancy) -> bool, deadline: &Deadline) -> Result<(), StoreError> {
+    pub(super) fn list_scope(
+        &self,
+        scope: &Scope,
+        is_wanted: &dyn Fn(&Occupancy) -> bool,
+        deadline: &Deadline,
+    ) -> Result<(), StoreError> {
         let _lock = self.state.lock_listing(scope, deadline)?;
-        if is_wanted(&self.state.occupancy(scope)) { self.list_scope_locked(scope, deadline) } else { Ok(()) }
+        if is_wanted(&self.state.occupancy(scope)) {
+            self.list_scope_locked(scope, deadline)
+        } else {
+            Ok(())
+        }
     }
 
     fn list_scope_locked(&self, scope: &Scope, deadline: &Deadline) -> Result<(), StoreError> {
@@ -294,7 +374,8 @@ impl KubeStore {
             }
         })?;
         let took = self.now().duration_since(began).unwrap_or_default();
-        self.state.change_occupancy(scope, deadline, |hint| hint.replace(&before, listed, began, took))
+        self.state
+            .change_occupancy(scope, deadline, |hint| hint.replace(&before, listed, began, took))
     }
 
     /// Returns a function that draws a number below its argument.
@@ -305,7 +386,9 @@ impl KubeStore {
         let mut state = u128::from_be_bytes(seed);
         move |below| {
             // One step of a linear congruential generator, with the high half in front.
-            state = state.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).wrapping_add(0x5851_f42d_4c95_7f2d_1405_7b7e_f767_814f);
+            state = state
+                .wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645)
+                .wrapping_add(0x5851_f42d_4c95_7f2d_1405_7b7e_f767_814f);
             state.rotate_right(64) % below.max(1)
         }
     }

@@ -24,13 +24,24 @@ pub(super) struct Pages<'s> {
 impl<'s> Pages<'s> {
     pub(super) fn new(store: &'s KubeStore, filter: &Filter) -> Self {
         let selector = selector(filter);
-        Self { store, filter: filter.clone(), selector, page: VecDeque::new(), place: Place::default(), has_failed: false }
+        Self {
+            store,
+            filter: filter.clone(),
+            selector,
+            page: VecDeque::new(),
+            place: Place::default(),
+            has_failed: false,
+        }
     }
 
     /// Returns the allocation, or an error if it belongs to another machine with this node's name.
     /// A caller that lists the records of its node to free those of dead sandboxes must not free
     /// such a record. Each one is an error item, and the listing continues.
-    fn for_whom_it_is(&self, object: &IpAllocation, allocation: Allocation) -> Result<Allocation, StoreError> {
+    fn for_whom_it_is(
+        &self,
+        object: &IpAllocation,
+        allocation: Allocation,
+    ) -> Result<Allocation, StoreError> {
         if self.filter.node.as_ref() == Some(&self.store.host.node) {
             self.store.check_machine(object)?;
         }
@@ -52,7 +63,9 @@ impl Iterator for Pages<'_> {
             match self.page.pop_front() {
                 Some(Err(error)) => return Some(Err(error)),
                 Some(Ok(object)) => match object.allocation() {
-                    Ok(allocation) if self.filter.matches(&allocation) => return Some(self.for_whom_it_is(&object, allocation)),
+                    Ok(allocation) if self.filter.matches(&allocation) => {
+                        return Some(self.for_whom_it_is(&object, allocation));
+                    }
                     Ok(_) => {}
                     Err(unreadable) => return Some(Err(unreadable.of(&object.metadata.name))),
                 },

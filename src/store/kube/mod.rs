@@ -75,7 +75,12 @@ impl Held for Elsewhere {}
 impl KubeStore {
     /// Returns the store behind an API server, with its node state below `data_dir`.
     #[must_use]
-    pub fn new(client: Client, data_dir: &Path, host: NodeIdentity, order: AllocationOrder) -> Self {
+    pub fn new(
+        client: Client,
+        data_dir: &Path,
+        host: NodeIdentity,
+        order: AllocationOrder,
+    ) -> Self {
         let root = state_of(data_dir, &host.node);
         let mut store = Self::on(Box::new(client), Box::new(RealDisk::new(root)), host, order);
         store.api.watched = Some(Rc::clone(&store.state));
@@ -86,7 +91,12 @@ impl KubeStore {
     /// Returns the store behind any server, with its node state on any disk, as tests need it. This
     /// store does not check whether the cluster was set back.
     #[must_use]
-    pub fn on(server: Box<dyn Server>, disk: Box<dyn Disk>, host: NodeIdentity, order: AllocationOrder) -> Self {
+    pub fn on(
+        server: Box<dyn Server>,
+        disk: Box<dyn Disk>,
+        host: NodeIdentity,
+        order: AllocationOrder,
+    ) -> Self {
         let machine = host.machine_id.as_deref().map(|id| digest::short(&["machine", id]));
         Self {
             api: Api::new(server),
@@ -158,7 +168,12 @@ pub fn node_of_token(token: &str) -> Option<(String, String)> {
 }
 
 impl Store for KubeStore {
-    fn lock_attachment(&self, attachment: &Attachment, access: Access, deadline: Deadline) -> Result<Option<Box<dyn Held>>, StoreError> {
+    fn lock_attachment(
+        &self,
+        attachment: &Attachment,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Option<Box<dyn Held>>, StoreError> {
         if self.for_dead_node {
             return Ok(Some(Box::new(Elsewhere)));
         }
@@ -168,7 +183,10 @@ impl Store for KubeStore {
         self.state.lock_attachment(attachment, &deadline).map(Some)
     }
 
-    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn Held>>, StoreError> {
+    fn try_lock_attachment(
+        &self,
+        attachment: &Attachment,
+    ) -> Result<Option<Box<dyn Held>>, StoreError> {
         if self.for_dead_node {
             return Ok(Some(Box::new(Elsewhere)));
         }
@@ -180,11 +198,16 @@ impl Store for KubeStore {
             return None;
         }
         let known = self.state.objects(&names::of_attachment(attachment)).ok()?;
-        let known = known.iter().map(|object| object.allocation().ok()).collect::<Option<Vec<_>>>()?;
+        let known =
+            known.iter().map(|object| object.allocation().ok()).collect::<Option<Vec<_>>>()?;
         Some(known.into_iter().filter(|known| known.record.attachment == *attachment).collect())
     }
 
-    fn open(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
+    fn open(
+        &self,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Box<dyn Session + '_>, StoreError> {
         if !self.for_dead_node {
             self.make_complete(&deadline)?;
         }
@@ -216,7 +239,11 @@ impl Store for KubeStore {
         }
         self.make_complete(&deadline)?;
         let asked = self.now();
-        self.list_scope(scope, &|believed| !believed.is_listed_since(asked, self.now()), &deadline)?;
+        self.list_scope(
+            scope,
+            &|believed| !believed.is_listed_since(asked, self.now()),
+            &deadline,
+        )?;
         Ok(self.state.occupancy(scope).peek(candidates).is_some())
     }
 
@@ -224,7 +251,12 @@ impl Store for KubeStore {
         self.list_sticky(scope, &deadline)
     }
 
-    fn remember(&self, scope: &Scope, sticky: &Sticky, deadline: Deadline) -> Result<(), StoreError> {
+    fn remember(
+        &self,
+        scope: &Scope,
+        sticky: &Sticky,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
         self.apply_sticky(scope, sticky, &deadline)
     }
 }

@@ -11,7 +11,12 @@ use crate::store::{Rehome, StoreError};
 
 impl KubeSession<'_> {
     /// Gives another record to an existing object.
-    pub(super) fn change(&self, held: &Allocation, to: &Record, mut version: Version) -> Result<Rehome, StoreError> {
+    pub(super) fn change(
+        &self,
+        held: &Allocation,
+        to: &Record,
+        mut version: Version,
+    ) -> Result<Rehome, StoreError> {
         let store = self.store;
         let hash = names::of_attachment(&to.attachment);
         let mut object = IpAllocation::new(&held.scope, held.address, to, store.machine.as_deref());
@@ -24,7 +29,10 @@ impl KubeSession<'_> {
             match changed {
                 Ok(Changed::Done(moved)) => return self.moved(held, to, &moved),
                 Ok(Changed::Conflict) => {
-                    let Some(found) = store.api.get(&name, &self.deadline)?.filter(|found| found.metadata.deletion_timestamp.is_none())
+                    let Some(found) = store
+                        .api
+                        .get(&name, &self.deadline)?
+                        .filter(|found| found.metadata.deletion_timestamp.is_none())
                     else {
                         break;
                     };
@@ -32,8 +40,12 @@ impl KubeSession<'_> {
                     if found.is_same_record(&object) {
                         return self.moved(held, to, &found);
                     }
-                    let still = !store.is_of_another_machine(&found) && found.allocation().is_ok_and(|found| found.record == held.record);
-                    match found.version().filter(|now| still && *now != version && now.uid == version.uid) {
+                    let still = !store.is_of_another_machine(&found)
+                        && found.allocation().is_ok_and(|found| found.record == held.record);
+                    match found
+                        .version()
+                        .filter(|now| still && *now != version && now.uid == version.uid)
+                    {
                         Some(_) if self.deadline.left().is_zero() => {
                             self.take_back_intent(&hash, &name, known)?;
                             let reason = format!("{name} has changed before each attempt");
@@ -58,18 +70,31 @@ impl KubeSession<'_> {
 
     /// Undoes an intent that was not carried out and restores what was known before. The attachment
     /// may hold that very address since an earlier call.
-    pub(super) fn take_back_intent(&self, hash: &str, name: &str, known: Option<IpAllocation>) -> Result<(), StoreError> {
+    pub(super) fn take_back_intent(
+        &self,
+        hash: &str,
+        name: &str,
+        known: Option<IpAllocation>,
+    ) -> Result<(), StoreError> {
         match known {
             Some(known) => self.store.state.put(hash, &known).map(drop),
             None => self.store.state.drop_object(hash, name),
         }
     }
 
-    fn moved(&self, held: &Allocation, to: &Record, object: &IpAllocation) -> Result<Rehome, StoreError> {
+    fn moved(
+        &self,
+        held: &Allocation,
+        to: &Record,
+        object: &IpAllocation,
+    ) -> Result<Rehome, StoreError> {
         self.note(object, to);
         if held.record.attachment != to.attachment {
             self.forget(held, false);
         }
-        object.allocation().map(Rehome::Done).map_err(|unreadable| unreadable.of(&object.metadata.name))
+        object
+            .allocation()
+            .map(Rehome::Done)
+            .map_err(|unreadable| unreadable.of(&object.metadata.name))
     }
 }

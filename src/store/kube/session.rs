@@ -82,9 +82,14 @@ impl<'s> KubeSession<'s> {
 
     /// Returns the object of a name if it belongs to this attachment and this machine and is not
     /// being deleted.
-    pub(super) fn standing(&self, name: &str, attachment: &Attachment) -> Result<Option<Allocation>, StoreError> {
+    pub(super) fn standing(
+        &self,
+        name: &str,
+        attachment: &Attachment,
+    ) -> Result<Option<Allocation>, StoreError> {
         let found = self.store.api.get(name, &self.deadline)?;
-        let Some(object) = found.filter(|object| object.metadata.deletion_timestamp.is_none()) else {
+        let Some(object) = found.filter(|object| object.metadata.deletion_timestamp.is_none())
+        else {
             return Ok(None);
         };
         if let Err(another) = self.store.check_machine(&object) {
@@ -116,9 +121,18 @@ impl<'s> KubeSession<'s> {
         let name = names::object(&held.scope, held.address);
         let forgotten = state.drop_object(&hash, &name).and_then(|()| {
             if state.objects(&hash)?.is_empty() {
-                state.note_pod(&held.record.attachment, held.record.pod.as_ref(), false, &self.deadline);
+                state.note_pod(
+                    &held.record.attachment,
+                    held.record.pod.as_ref(),
+                    false,
+                    &self.deadline,
+                );
             }
-            if freed { state.change_occupancy(&held.scope, &self.deadline, |hint| hint.free(held.address)) } else { Ok(()) }
+            if freed {
+                state.change_occupancy(&held.scope, &self.deadline, |hint| hint.free(held.address))
+            } else {
+                Ok(())
+            }
         });
         if let Err(error) = forgotten {
             tracing::warn!(%error, "the node state could not be tidied, the next call of the attachment does");
@@ -126,7 +140,12 @@ impl<'s> KubeSession<'s> {
     }
 
     /// Deletes an object, or returns why it was not deleted.
-    fn remove(&self, held: &Allocation, mut version: Version, meant: DeleteGuard) -> Result<Release, StoreError> {
+    fn remove(
+        &self,
+        held: &Allocation,
+        mut version: Version,
+        meant: DeleteGuard,
+    ) -> Result<Release, StoreError> {
         let name = names::object(&held.scope, held.address);
         let removed = retry::until_paced(&self.deadline, Pace::SERVER, || {
             let release = match self.store.api.delete(&name, &version, &self.deadline)? {
@@ -137,8 +156,15 @@ impl<'s> KubeSession<'s> {
                 }
                 Changed::Conflict if meant == DeleteGuard::State => Release::NotYours,
                 Changed::Conflict => {
-                    match self.standing(&name, &held.record.attachment)?.and_then(|now| Some((now.version?, now.record))) {
-                        Some((_, now)) if meant == DeleteGuard::ThisRecord && now != held.record => Release::NotYours,
+                    match self
+                        .standing(&name, &held.record.attachment)?
+                        .and_then(|now| Some((now.version?, now.record)))
+                    {
+                        Some((_, now))
+                            if meant == DeleteGuard::ThisRecord && now != held.record =>
+                        {
+                            Release::NotYours
+                        }
                         // A label was edited, or the attachment was re-homed to itself. It is also
                         // possible that nothing has changed and the conflict was with no other
                         // change. While the object exists, it is not forgotten.
@@ -158,7 +184,13 @@ impl<'s> KubeSession<'s> {
             }
             Ok::<_, StoreError>(Attempt::Done(release))
         })?;
-        removed.ok_or_else(|| self.store.api.contended("delete", &format!("{name} changed before each attempt"), &self.deadline))
+        removed.ok_or_else(|| {
+            self.store.api.contended(
+                "delete",
+                &format!("{name} changed before each attempt"),
+                &self.deadline,
+            )
+        })
     }
 
     /// Returns the version of an object that the caller has not read: from the node state,
@@ -169,8 +201,16 @@ impl<'s> KubeSession<'s> {
         }
         let name = names::object(&held.scope, held.address);
         if !self.store.for_dead_node {
-            let known = self.store.state.objects(&names::of_attachment(&held.record.attachment)).unwrap_or_default();
-            if let Some(version) = known.iter().find(|object| object.metadata.name == name).and_then(IpAllocation::version) {
+            let known = self
+                .store
+                .state
+                .objects(&names::of_attachment(&held.record.attachment))
+                .unwrap_or_default();
+            if let Some(version) = known
+                .iter()
+                .find(|object| object.metadata.name == name)
+                .and_then(IpAllocation::version)
+            {
                 return Ok(Some(version));
             }
         }
@@ -180,7 +220,11 @@ impl<'s> KubeSession<'s> {
     /// Frees those candidates that this node recorded before its last boot, also if their labels
     /// were edited since: their sandboxes are gone. Called only when nothing else is free. Returns
     /// whether any candidate was freed.
-    pub(super) fn sweep_earlier_boots(&self, scope: &Scope, candidates: &AddrSet) -> Result<bool, StoreError> {
+    pub(super) fn sweep_earlier_boots(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+    ) -> Result<bool, StoreError> {
         let state = &self.store.state;
         let mut freed = false;
         for hash in state.hashes()? {
@@ -194,11 +238,15 @@ impl<'s> KubeSession<'s> {
                 };
                 let candidate = known.scope == *scope && candidates.contains(known.address);
                 let of_another_boot = known.record.boot_id != self.store.host.boot_id;
-                if candidate && of_another_boot && self.store.life.is_none_or(|life| life(&known.record).is_dead()) {
+                if candidate
+                    && of_another_boot
+                    && self.store.life.is_none_or(|life| life(&known.record).is_dead())
+                {
                     if freed && self.deadline.left().is_zero() {
                         return Ok(true);
                     }
-                    freed |= self.remove(&known, version, DeleteGuard::ThisRecord)? == Release::Done;
+                    freed |=
+                        self.remove(&known, version, DeleteGuard::ThisRecord)? == Release::Done;
                 }
             }
         }
@@ -244,7 +292,9 @@ impl Session for KubeSession<'_> {
                     holdings.needs_cleanup = true;
                     self.lost.borrow_mut().push(object);
                 }
-                Err(damaged @ (StoreError::DamagedObject { .. } | StoreError::Newer { .. })) => holdings.damaged.push(damaged),
+                Err(damaged @ (StoreError::DamagedObject { .. } | StoreError::Newer { .. })) => {
+                    holdings.damaged.push(damaged)
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -252,7 +302,12 @@ impl Session for KubeSession<'_> {
         Ok(holdings)
     }
 
-    fn holdings_of_pod(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<Allocation>, StoreError> {
+    fn holdings_of_pod(
+        &self,
+        network: &NetworkName,
+        pod: &PodRef,
+        ifname: &IfName,
+    ) -> Result<Vec<Allocation>, StoreError> {
         let mut held = Vec::new();
         for hash in self.store.state.attachments_of(network, pod, ifname)? {
             for object in self.objects_of_another(&hash) {
@@ -260,7 +315,9 @@ impl Session for KubeSession<'_> {
                     continue;
                 };
                 let attachment = &known.record.attachment;
-                let same = known.record.pod.as_ref().is_some_and(|other| other.namespace == pod.namespace && other.name == pod.name);
+                let same = known.record.pod.as_ref().is_some_and(|other| {
+                    other.namespace == pod.namespace && other.name == pod.name
+                });
                 if !same || attachment.network != *network || attachment.ifname != *ifname {
                     continue;
                 }
@@ -273,7 +330,12 @@ impl Session for KubeSession<'_> {
         Ok(held)
     }
 
-    fn claim(&mut self, scope: &Scope, candidates: &AddrSet, record: &Record) -> Result<Claim, StoreError> {
+    fn claim(
+        &mut self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        record: &Record,
+    ) -> Result<Claim, StoreError> {
         self.claim_one(scope, candidates, record)
     }
 

@@ -90,14 +90,25 @@ pub struct Pod {
 }
 
 impl KubeStore {
-    pub(super) fn list_sticky(&self, scope: &Scope, deadline: &Deadline) -> Result<Vec<Sticky>, StoreError> {
+    pub(super) fn list_sticky(
+        &self,
+        scope: &Scope,
+        deadline: &Deadline,
+    ) -> Result<Vec<Sticky>, StoreError> {
         let selector = format!("{}={}", names::SCOPE, names::of_scope(scope));
         let table = self.api.sticky_table(&selector, deadline)?;
-        let at = COLUMNS.map(|(name, _)| table.column_definitions.iter().position(|column| column.name == name));
+        let at = COLUMNS.map(|(name, _)| {
+            table.column_definitions.iter().position(|column| column.name == name)
+        });
         Ok(table.rows.iter().filter_map(|row| row.sticky(at)).collect())
     }
 
-    pub(super) fn apply_sticky(&self, scope: &Scope, sticky: &Sticky, deadline: &Deadline) -> Result<(), StoreError> {
+    pub(super) fn apply_sticky(
+        &self,
+        scope: &Scope,
+        sticky: &Sticky,
+        deadline: &Deadline,
+    ) -> Result<(), StoreError> {
         let Sticky { address, owner, since } = sticky;
         let labels = BTreeMap::from([
             (names::SCOPE.to_owned(), names::of_scope(scope)),
@@ -107,7 +118,11 @@ impl KubeStore {
             &StickyIp {
                 api_version: format!("{GROUP}/{VERSION}"),
                 kind: KIND,
-                metadata: Metadata { name: names::object(scope, *address), labels, ..Metadata::default() },
+                metadata: Metadata {
+                    name: names::object(scope, *address),
+                    labels,
+                    ..Metadata::default()
+                },
                 spec: Spec {
                     address: *address,
                     scope: scope.name().map(str::to_owned),
@@ -124,23 +139,37 @@ impl KubeStore {
 
 impl Api {
     fn sticky_table(&self, selector: &str, deadline: &Deadline) -> Result<Table, StoreError> {
-        let query = format!("resourceVersion=0&includeObject=None&labelSelector={}", escape(selector));
+        let query =
+            format!("resourceVersion=0&includeObject=None&labelSelector={}", escape(selector));
         let path = format!("/apis/{GROUP}/{VERSION}/{PLURAL}?{query}");
         let request = Request { method: Method::Get, path: &path, accept: TABLE, content: None };
         let call = Call { resource: PLURAL, verb: "list", name: None, request };
         Ok(self.call(&call, deadline, |answer, _| match answer.status {
-            200 => serde_json::from_slice(&answer.body).map(Some).map_err(|error| self.unreadable("list", &error.to_string())),
+            200 => serde_json::from_slice(&answer.body)
+                .map(Some)
+                .map_err(|error| self.unreadable("list", &error.to_string())),
             _ => Ok(None),
         })?)
     }
 
     fn apply_sticky(&self, object: &StickyIp, deadline: &Deadline) -> Result<(), StoreError> {
-        let body = serde_json::to_vec(object).map_err(|error| self.unreadable("apply", &error.to_string()).error)?;
+        let body = serde_json::to_vec(object)
+            .map_err(|error| self.unreadable("apply", &error.to_string()).error)?;
         let name = &object.metadata.name;
-        let path = format!("/apis/{GROUP}/{VERSION}/{PLURAL}/{}?fieldManager=hereabouts&force=true", escape(name));
-        let request = Request { method: Method::Patch, path: &path, accept: JSON, content: Some((APPLY, &body)) };
+        let path = format!(
+            "/apis/{GROUP}/{VERSION}/{PLURAL}/{}?fieldManager=hereabouts&force=true",
+            escape(name)
+        );
+        let request = Request {
+            method: Method::Patch,
+            path: &path,
+            accept: JSON,
+            content: Some((APPLY, &body)),
+        };
         let call = Call { resource: PLURAL, verb: "patch", name: Some(name), request };
-        Ok(self.call(&call, deadline, |answer, _| Ok(matches!(answer.status, 200 | 201).then_some(())))?)
+        Ok(self.call(&call, deadline, |answer, _| {
+            Ok(matches!(answer.status, 200 | 201).then_some(()))
+        })?)
     }
 }
 
@@ -168,13 +197,18 @@ impl Row {
     /// later version may have more columns. Returns `None` for a row that no version of hereabouts
     /// wrote.
     fn sticky(&self, at: [Option<usize>; 6]) -> Option<Sticky> {
-        let [address, namespace, pod, network, interface, since] = at.map(|at| self.cells.get(at?)?.as_str());
+        let [address, namespace, pod, network, interface, since] =
+            at.map(|at| self.cells.get(at?)?.as_str());
         let owner = StickyOwner {
             network: NetworkName::parse(network?).ok()?,
             ifname: IfName::parse(interface?).ok()?,
             namespace: namespace?.to_owned(),
             pod: pod?.to_owned(),
         };
-        Some(Sticky { address: address?.parse().ok()?, owner, since: humantime::parse_rfc3339(since?).ok()? })
+        Some(Sticky {
+            address: address?.parse().ok()?,
+            owner,
+            since: humantime::parse_rfc3339(since?).ok()?,
+        })
     }
 }

@@ -28,7 +28,8 @@ fn the_message_of_a_lock_that_stays_held_names_the_process_that_stands_still() {
     }
     let sandbox = Sandbox::new();
     sandbox.add("c1", RANGE).succeeded();
-    let holder = Stopped::after(&call(&sandbox, "ADD", "c2", RANGE), &Moment::new("linkat", "10.1.2.2"));
+    let holder =
+        Stopped::after(&call(&sandbox, "ADD", "c2", RANGE), &Moment::new("linkat", "10.1.2.2"));
     let named = format!("process {} (hereabouts) holds it", holder.id());
     let ipam = format!(r#"{RANGE},"deadlines":{{"add":"250ms","del":"200ms","gc":"200ms"}}"#);
     for (verb, limit) in [("ADD", "200ms"), ("DEL", "200ms")] {
@@ -57,7 +58,11 @@ fn a_lock_file_that_was_removed_is_made_anew() {
     let path = sandbox.path("lock");
     let lock = |patience: Patience, local: bool| {
         let disk = RealDisk::new(sandbox.root.clone());
-        let locked = if local { disk.lock_local(&path, patience) } else { disk.lock(Path::new("lock"), patience) };
+        let locked = if local {
+            disk.lock_local(&path, patience)
+        } else {
+            disk.lock(Path::new("lock"), patience)
+        };
         match locked.unwrap() {
             Locked::Held(held) => Some(held),
             Locked::Busy => None,
@@ -96,12 +101,16 @@ fn a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder() {
     }
     let sandbox = Sandbox::new();
     sandbox.add("c1", RANGE).succeeded();
-    let first = Stopped::after(&call(&sandbox, "DEL", "c1", RANGE), &Moment::new("openat", "10.1.2.1"));
+    let first =
+        Stopped::after(&call(&sandbox, "DEL", "c1", RANGE), &Moment::new("openat", "10.1.2.1"));
     remove_files(&sandbox);
     let short = format!(r#"{RANGE},"deadlines":{{"del":"200ms"}}"#);
     let second = call(&sandbox, "DEL", "c1", &short).run();
     assert_eq!(second.code(), 11, "{second:?}");
-    check_says(&second, &[&format!("process {} (hereabouts) holds it", first.id()), "container c1", "200ms"]);
+    check_says(
+        &second,
+        &[&format!("process {} (hereabouts) holds it", first.id()), "container c1", "200ms"],
+    );
     let third = Waiting::start(&call(&sandbox, "ADD", "c2", RANGE));
     first.go_on().succeeded();
     assert_eq!(third.end().addresses(), ["10.1.2.1"]);
@@ -135,9 +144,16 @@ fn a_wait_for_the_lock_ends_whatever_the_caller_has_left_us_with() {
     let sandbox = Sandbox::new();
     sandbox.add("c1", RANGE).succeeded();
     let disk = RealDisk::new(sandbox.store());
-    let Locked::Held(_held) = disk.lock(Path::new(""), Patience::Try).unwrap() else { panic!("nobody else has it") };
+    let Locked::Held(_held) = disk.lock(Path::new(""), Patience::Try).unwrap() else {
+        panic!("nobody else has it")
+    };
     let ipam = format!(r#"{RANGE},"deadlines":{{"add":"500ms","del":"300ms"}}"#);
-    let callers: [&[&str]; 4] = [&[], &["env", "--block-signal=ALRM"], &["env", "--ignore-signal=ALRM"], &["prlimit", "--sigpending=0:0"]];
+    let callers: [&[&str]; 4] = [
+        &[],
+        &["env", "--block-signal=ALRM"],
+        &["env", "--ignore-signal=ALRM"],
+        &["prlimit", "--sigpending=0:0"],
+    ];
     for caller in callers {
         for verb in ["ADD", "DEL"] {
             let mut call = call(&sandbox, verb, "c1", &ipam);

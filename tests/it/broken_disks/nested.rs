@@ -10,7 +10,12 @@ use std::path::Path;
 /// kind of store; networks may name any directory of the sandbox.
 fn lived_in() -> Sandbox {
     let sandbox = Sandbox::new();
-    sandbox.call("ADD").set("CNI_CONTAINERID", "kept").stdin(configuration(RANGE)).run().succeeded();
+    sandbox
+        .call("ADD")
+        .set("CNI_CONTAINERID", "kept")
+        .stdin(configuration(RANGE))
+        .run()
+        .succeeded();
     let state = sandbox.store().join("kubernetes/n1");
     for directory in ["attachments", "pods", "scopes", "@tmp"] {
         fs::create_dir_all(state.join(directory)).unwrap();
@@ -70,9 +75,14 @@ fn a_store_in_or_around_another_or_node_state_is_refused() {
         let made = sandbox.command(&["store", "init", path.to_str().unwrap()]);
         assert!(made.status != Some(0) && !path.join("format").exists(), "{place}: {made:?}");
     }
-    for place in ["/var/lib/cni/hereabouts/kubernetes/n1/@tmp", "/var/lib/cni/hereabouts/x", "/var/lib/cni"] {
+    for place in
+        ["/var/lib/cni/hereabouts/kubernetes/n1/@tmp", "/var/lib/cni/hereabouts/x", "/var/lib/cni"]
+    {
         let ended = call(&sandbox, "ADD", Path::new(place));
-        assert!(ended.code() == 7 && !Path::new(place).join("format").exists(), "{place}: {ended:?}");
+        assert!(
+            ended.code() == 7 && !Path::new(place).join("format").exists(),
+            "{place}: {ended:?}"
+        );
     }
     // Our own layout: a store beside node state, which was there first.
     call(&sandbox, "ADD", &sandbox.path("beside")).succeeded();

@@ -8,11 +8,19 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 fn gc(sandbox: &Sandbox) -> Call {
-    sandbox.call("GC").stdin(configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1)).clone()
+    sandbox
+        .call("GC")
+        .stdin(configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1))
+        .clone()
 }
 
 fn all_verbs(sandbox: &Sandbox) -> Vec<Ended> {
-    vec![sandbox.add("c1", RANGE), sandbox.del("c1", RANGE), gc(sandbox).run(), sandbox.call("STATUS").stdin(configuration(RANGE)).run()]
+    vec![
+        sandbox.add("c1", RANGE),
+        sandbox.del("c1", RANGE),
+        gc(sandbox).run(),
+        sandbox.call("STATUS").stdin(configuration(RANGE)).run(),
+    ]
 }
 
 #[test]
@@ -21,13 +29,22 @@ fn a_data_directory_that_is_none_is_named_with_what_to_do() {
     let store = sandbox.store();
     std::fs::write(&store, "somebody's notes").unwrap();
     for ended in all_verbs(&sandbox) {
-        check_says(&ended, &[store.to_str().unwrap(), "is not a directory", "put a directory in its place"]);
+        check_says(
+            &ended,
+            &[store.to_str().unwrap(), "is not a directory", "put a directory in its place"],
+        );
     }
     assert_eq!(std::fs::read_to_string(&store).unwrap(), "somebody's notes");
     std::fs::remove_file(&store).unwrap();
     symlink(sandbox.path("not-mounted"), &store).unwrap();
     for ended in &all_verbs(&sandbox)[..3] {
-        check_says(ended, &[store.to_str().unwrap(), "a symbolic link to a directory that is missing or not mounted"]);
+        check_says(
+            ended,
+            &[
+                store.to_str().unwrap(),
+                "a symbolic link to a directory that is missing or not mounted",
+            ],
+        );
     }
     assert!(!sandbox.path("not-mounted").exists());
     std::fs::create_dir(sandbox.path("not-mounted")).unwrap();
@@ -47,7 +64,14 @@ fn a_data_directory_of_somebody_else_is_refused_to_who_may_not_write_it() {
         let mut call = sandbox.call(verb);
         call.through(&["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]);
         let ended = call.set("CNI_CONTAINERID", "c1").stdin(configuration(RANGE)).run();
-        check_says(&ended, &[sandbox.store().to_str().unwrap(), "permission denied", "as the owner of the directory"]);
+        check_says(
+            &ended,
+            &[
+                sandbox.store().to_str().unwrap(),
+                "permission denied",
+                "as the owner of the directory",
+            ],
+        );
     }
     assert_eq!(sandbox.held(), held);
     // Root may; what it makes is root's and nobody else's to read.
@@ -84,7 +108,8 @@ fn no_link_below_the_data_directory_is_followed() {
         let before = (files_below(&elsewhere), std::fs::read(&elsewhere).ok());
         let words = if *is_directory { "not a directory" } else { "is a symbolic link" };
         let mut refused = 0;
-        for ended in [sandbox.add("c9", RANGE), sandbox.add("c1", RANGE), sandbox.del("c1", RANGE)] {
+        for ended in [sandbox.add("c9", RANGE), sandbox.add("c1", RANGE), sandbox.del("c1", RANGE)]
+        {
             if ended.status != Some(0) {
                 check_says(&ended, &[sandbox.store().to_str().unwrap(), words]);
                 refused += 1;
@@ -92,11 +117,19 @@ fn no_link_below_the_data_directory_is_followed() {
         }
         // Re-homings and hints alone use @tmp.
         assert!(refused != 0 || part.ends_with("@tmp"), "{part}");
-        assert_eq!(before, (files_below(&elsewhere), std::fs::read(&elsewhere).ok()), "{part}: nothing was written through the link");
+        assert_eq!(
+            before,
+            (files_below(&elsewhere), std::fs::read(&elsewhere).ok()),
+            "{part}: nothing was written through the link"
+        );
         // The address of a planted record is nobody's to have.
         std::fs::remove_file(&planted).unwrap();
         std::fs::rename(&elsewhere, &planted).unwrap();
-        assert_eq!(sandbox.add("c1", RANGE).addresses(), ["10.1.2.1"], "{part}: put back, it is as before");
+        assert_eq!(
+            sandbox.add("c1", RANGE).addresses(),
+            ["10.1.2.1"],
+            "{part}: put back, it is as before"
+        );
     }
     println!("{} places", PARTS.len());
 }
@@ -128,7 +161,8 @@ fn a_link_in_the_place_of_a_lock_file_is_not_followed() {
     let elsewhere = sandbox.path("elsewhere");
     symlink(&elsewhere, sandbox.path("lock")).unwrap();
     let disk = RealDisk::new(sandbox.root.clone());
-    let refused = disk.lock(Path::new("lock"), Patience::Try).err().and_then(|error| error.raw_os_error());
+    let refused =
+        disk.lock(Path::new("lock"), Patience::Try).err().and_then(|error| error.raw_os_error());
     assert_eq!(refused, Some(Errno::ELOOP as i32));
     assert!(!elsewhere.exists(), "no file was made through it");
 }

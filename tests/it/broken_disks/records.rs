@@ -43,15 +43,24 @@ fn check_costs_one_address(name: &str, damage: fn(&Path), words: &[&str]) -> San
     check_says(&repeated, words);
     sandbox.del("c2", SMALL).succeeded();
     assert_eq!(sandbox.add("c1", SMALL).addresses(), ["10.1.2.1"], "{name}");
-    let given: Vec<String> = (4..7).flat_map(|n| sandbox.add(&format!("c{n}"), SMALL).addresses()).collect();
+    let given: Vec<String> =
+        (4..7).flat_map(|n| sandbox.add(&format!("c{n}"), SMALL).addresses()).collect();
     assert_eq!(given, ["10.1.2.4", "10.1.2.5", "10.1.2.6"], "{name}");
     assert_eq!(sandbox.add("c7", SMALL).code(), 100, "{name}: one address of six is lost");
     sandbox.del("c3", SMALL).succeeded();
     assert_eq!(sandbox.add("c7", SMALL).addresses(), ["10.1.2.3"], "{name}");
     let listed = sandbox.command(&["list"]);
-    assert_eq!((listed.status, listed.stdout.matches("10.1.2.").count()), (Some(1), 5), "{name}: {listed:?}");
+    assert_eq!(
+        (listed.status, listed.stdout.matches("10.1.2.").count()),
+        (Some(1), 5),
+        "{name}: {listed:?}"
+    );
     assert!(listed.stderr.contains(RECORD), "{name}: {listed:?}");
-    let gc = configuration(SMALL).replacen('{', r#"{"cni.dev/valid-attachments":[{"containerID":"c1","ifname":"net1"}],"#, 1);
+    let gc = configuration(SMALL).replacen(
+        '{',
+        r#"{"cni.dev/valid-attachments":[{"containerID":"c1","ifname":"net1"}],"#,
+        1,
+    );
     sandbox.call("GC").stdin(gc).run().succeeded();
     assert!(record.exists(), "{name}: GC frees what it can read");
     let verified = sandbox.command(&["verify"]);
@@ -62,7 +71,8 @@ fn check_costs_one_address(name: &str, damage: fn(&Path), words: &[&str]) -> San
 /// What the error says to do: the address is to be had again.
 fn check_release(name: &str, sandbox: &Sandbox) {
     sandbox.command(&["release", "10.1.2.2", "--yes"]).succeeded();
-    let again: Vec<String> = (2..7).flat_map(|n| sandbox.add(&format!("d{n}"), SMALL).addresses()).collect();
+    let again: Vec<String> =
+        (2..7).flat_map(|n| sandbox.add(&format!("d{n}"), SMALL).addresses()).collect();
     assert_eq!(again, ["10.1.2.2", "10.1.2.3", "10.1.2.4", "10.1.2.5", "10.1.2.6"], "{name}");
     sandbox.del("c2", SMALL).succeeded();
     assert_eq!(sandbox.held().len(), 6, "{name}: the late DEL of the old holder frees nothing");
@@ -83,10 +93,20 @@ fn a_damaged_record_costs_one_address_and_its_error_says_what_to_do() {
 fn a_record_of_a_newer_format_costs_one_address_and_its_error_says_what_to_install() {
     let newer: fn(&Path) = |path| {
         let text = std::fs::read_to_string(path).unwrap();
-        std::fs::write(path, text.replacen("\"format\":1,", "", 1).replacen('{', r#"{"format":2,"#, 1)).unwrap();
+        std::fs::write(
+            path,
+            text.replacen("\"format\":1,", "", 1).replacen('{', r#"{"format":2,"#, 1),
+        )
+        .unwrap();
     };
-    let sandbox = check_costs_one_address("newer", newer, &["/store/", "format 2", "install a newer hereabouts"]);
-    assert!(std::fs::read_to_string(sandbox.store().join(RECORD)).unwrap().contains("\"format\":2"));
+    let sandbox = check_costs_one_address(
+        "newer",
+        newer,
+        &["/store/", "format 2", "install a newer hereabouts"],
+    );
+    assert!(
+        std::fs::read_to_string(sandbox.store().join(RECORD)).unwrap().contains("\"format\":2")
+    );
 }
 
 /// Files that are not ours, where records are, and where entries are.
@@ -94,8 +114,11 @@ fn a_record_of_a_newer_format_costs_one_address_and_its_error_says_what_to_insta
 fn a_foreign_file_beside_the_records_costs_at_most_its_own_name() {
     let sandbox = Sandbox::new();
     sandbox.add("c1", SMALL).succeeded();
-    let (shard, index) = (sandbox.store().join("scopes/@/10.1.2.0_24"), sandbox.store().join("nodes/n1/net1"));
-    for name in ["README", ".10.1.2.1.swp", "10.1.2.1~", ".nfs0000000000000001", "10.1.2.300", "lost+found"] {
+    let (shard, index) =
+        (sandbox.store().join("scopes/@/10.1.2.0_24"), sandbox.store().join("nodes/n1/net1"));
+    for name in
+        ["README", ".10.1.2.1.swp", "10.1.2.1~", ".nfs0000000000000001", "10.1.2.300", "lost+found"]
+    {
         std::fs::write(shard.join(name), "not a record").unwrap();
         std::fs::write(index.join(name), "not an entry").unwrap();
     }
@@ -103,7 +126,8 @@ fn a_foreign_file_beside_the_records_costs_at_most_its_own_name() {
     std::fs::write(shard.join("10.1.2.3"), "not a record").unwrap();
     std::fs::create_dir(shard.join("10.1.2.4")).unwrap();
     std::fs::write(sandbox.store().join("scopes/@/10.9.9.0_24"), "not a shard").unwrap();
-    let given: Vec<String> = (2..5).flat_map(|n| sandbox.add(&format!("c{n}"), SMALL).addresses()).collect();
+    let given: Vec<String> =
+        (2..5).flat_map(|n| sandbox.add(&format!("c{n}"), SMALL).addresses()).collect();
     assert_eq!(given, ["10.1.2.2", "10.1.2.5", "10.1.2.6"]);
     assert_eq!(sandbox.add("c9", SMALL).code(), 100);
     for n in 1..5 {
@@ -113,7 +137,11 @@ fn a_foreign_file_beside_the_records_costs_at_most_its_own_name() {
     let gc = configuration(SMALL).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1);
     sandbox.call("GC").stdin(gc).run().succeeded();
     assert!(!shard.join("10.1.2.1").exists(), "GC goes on past what is not ours");
-    assert_eq!(std::fs::read_to_string(shard.join("10.1.2.3")).unwrap(), "not a record", "and leaves it alone");
+    assert_eq!(
+        std::fs::read_to_string(shard.join("10.1.2.3")).unwrap(),
+        "not a record",
+        "and leaves it alone"
+    );
 }
 
 /// Cause: a hint with an empty mask is true of all the shards it names, and of
@@ -124,11 +152,20 @@ fn a_hint_that_says_nothing_of_all_addresses_ends_verify_and_is_removed() {
     let sandbox = Sandbox::new();
     sandbox.add("c1", super::RANGE).succeeded();
     let hint = sandbox.store().join("scopes/@/full");
-    for text in ["6 0 ffffffffffffffffffffffffffffff 0 0 0 0\n", "4 0 ffffff 0 0 0 0\n", "6 0 ffffffffffffffffffffffffffffff 1 0 0 0\n"] {
+    for text in [
+        "6 0 ffffffffffffffffffffffffffffff 0 0 0 0\n",
+        "4 0 ffffff 0 0 0 0\n",
+        "6 0 ffffffffffffffffffffffffffffff 1 0 0 0\n",
+    ] {
         std::fs::write(&hint, text).unwrap();
-        let run = |args: &[&str]| sandbox.command_call(args).through(&["timeout", "--signal=KILL", "60"]).run();
+        let run = |args: &[&str]| {
+            sandbox.command_call(args).through(&["timeout", "--signal=KILL", "60"]).run()
+        };
         let verified = run(&["verify"]);
-        assert!(verified.stdout.contains("wrong-hint") || verified.stderr.contains("wrong-hint"), "{verified:?}");
+        assert!(
+            verified.stdout.contains("wrong-hint") || verified.stderr.contains("wrong-hint"),
+            "{verified:?}"
+        );
         run(&["repair", "--yes"]).succeeded();
         assert!(!hint.exists(), "{text}");
     }
@@ -144,7 +181,10 @@ fn a_hint_that_cannot_be_replaced_keeps_no_add() {
     sandbox.add("c1", super::RANGE).succeeded();
     // Every link and rename to the hint's name fails: it is a mount point.
     let hint = sandbox.store().join("scopes/@/full");
-    let lie = sandbox.write("lie", "4 a0102 a0102 ffffffffffffffff ffffffffffffffff ffffffffffffffff ffffffffffffffff\n");
+    let lie = sandbox.write(
+        "lie",
+        "4 a0102 a0102 ffffffffffffffff ffffffffffffffff ffffffffffffffff ffffffffffffffff\n",
+    );
     std::fs::write(&hint, "").unwrap();
     let mut call = sandbox.call("ADD");
     call.set("CNI_CONTAINERID", "c2").stdin(configuration(super::RANGE));
@@ -152,6 +192,9 @@ fn a_hint_that_cannot_be_replaced_keeps_no_add() {
         skipped!("needs root for a mount");
         return;
     }
-    let added = call.through(&["timeout", "--signal=KILL", "60"]).seeing(hint.to_str().unwrap(), &lie).run();
+    let added = call
+        .through(&["timeout", "--signal=KILL", "60"])
+        .seeing(hint.to_str().unwrap(), &lie)
+        .run();
     assert_eq!(added.addresses(), ["10.1.2.2"]);
 }

@@ -1,6 +1,9 @@
 //! Authorities and what they sign, made anew for each test.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    date_time_ymd,
+};
 
 /// A certificate authority.
 pub(super) struct Authority {
@@ -26,12 +29,22 @@ impl Authority {
 
     /// A server's, for names and addresses.
     pub(super) fn server(&self, names: &[&str]) -> Certificate {
-        self.sign(names, (1975, 4096), ExtendedKeyUsagePurpose::ServerAuth, KeyPair::generate().unwrap())
+        self.sign(
+            names,
+            (1975, 4096),
+            ExtendedKeyUsagePurpose::ServerAuth,
+            KeyPair::generate().unwrap(),
+        )
     }
 
     /// The same, from the first day of one year to that of another.
     pub(super) fn server_between(&self, years: (i32, i32)) -> Certificate {
-        self.sign(&["127.0.0.1"], years, ExtendedKeyUsagePurpose::ServerAuth, KeyPair::generate().unwrap())
+        self.sign(
+            &["127.0.0.1"],
+            years,
+            ExtendedKeyUsagePurpose::ServerAuth,
+            KeyPair::generate().unwrap(),
+        )
     }
 
     /// A client's.
@@ -39,7 +52,13 @@ impl Authority {
         self.sign(&[], (1975, 4096), ExtendedKeyUsagePurpose::ClientAuth, key)
     }
 
-    fn sign(&self, names: &[&str], years: (i32, i32), purpose: ExtendedKeyUsagePurpose, key: KeyPair) -> Certificate {
+    fn sign(
+        &self,
+        names: &[&str],
+        years: (i32, i32),
+        purpose: ExtendedKeyUsagePurpose,
+        key: KeyPair,
+    ) -> Certificate {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, "leaf");

@@ -33,11 +33,20 @@ impl Rig {
                 let (head, body) = request.split_once("\r\n\r\n").unwrap();
                 let method = head.split(' ').next().unwrap().to_owned();
                 let is_single = head.split(' ').nth(1).unwrap().contains("/ipallocations/");
-                talk.says(script(&Asked { method, is_table: head.contains("as=Table"), is_single, body: body.to_owned() }));
+                talk.says(script(&Asked {
+                    method,
+                    is_table: head.contains("as=Table"),
+                    is_single,
+                    body: body.to_owned(),
+                }));
             }
         });
         sandbox.write("ca.crt", &authority.pem);
-        let path = kubeconfig(&sandbox, &format!("server: '{}', certificate-authority: ca.crt", server.url()), "token: s3cret");
+        let path = kubeconfig(
+            &sandbox,
+            &format!("server: '{}', certificate-authority: ca.crt", server.url()),
+            "token: s3cret",
+        );
         let flat = json!({
             "datastore": "kubernetes", "kubernetes": {"kubeconfig": path}, "data_dir": sandbox.store(), "node_name": "n1",
             "debts_dir": sandbox.path("debts"),
@@ -53,9 +62,18 @@ impl Rig {
     }
 
     fn verb(&self, verb: &str, range: &str) -> Ended {
-        let ended = Self::end(self.sandbox.call(verb).stdin(configuration(&format!(r#""range":"10.9.0.0/24"{range}"#))));
+        let ended = Self::end(
+            self.sandbox
+                .call(verb)
+                .stdin(configuration(&format!(r#""range":"10.9.0.0/24"{range}"#))),
+        );
         // Beside a limit it would mean that very revision, and 0 a cache.
-        assert!(self.server.requests().iter().all(|request| !request.starts_with("GET") || !request.contains("resourceVersion")));
+        assert!(
+            self.server
+                .requests()
+                .iter()
+                .all(|request| !request.starts_with("GET") || !request.contains("resourceVersion"))
+        );
         ended
     }
 
@@ -65,7 +83,10 @@ impl Rig {
 }
 
 fn say(status: u16, headers: &str, kind: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn failure(status: u16, headers: &str, reason: &str, message: &str) -> String {
@@ -99,14 +120,20 @@ fn made(asked: &Asked) -> String {
 fn a_list_that_comes_to_no_end_is_an_error() {
     for (places, code) in [(1, 105), (3, 105), (usize::MAX, 11)] {
         let pages = AtomicUsize::new(0);
-        let rig = Rig::new("2s", move |asked| page(asked, &format!("p{}", pages.fetch_add(1, Ordering::SeqCst) % places), &[]));
+        let rig = Rig::new("2s", move |asked| {
+            page(asked, &format!("p{}", pages.fetch_add(1, Ordering::SeqCst) % places), &[])
+        });
         for verb in ["ADD", "DEL"] {
             assert_eq!(rig.verb(verb, "").code(), code, "{places} places");
         }
         if places < usize::MAX {
             for args in [&["list"][..], &["verify"], &["repair", "--yes"], &["sweep", "--yes"]] {
                 let ended = Rig::end(&mut rig.sandbox.command_call(args));
-                assert!(ended.status == Some(1) && ended.stderr.contains("the list continues where it has been"), "{args:?} {ended:?}");
+                assert!(
+                    ended.status == Some(1)
+                        && ended.stderr.contains("the list continues where it has been"),
+                    "{args:?} {ended:?}"
+                );
             }
         }
     }
@@ -133,7 +160,9 @@ fn no_retry_after_is_too_long() {
     let rig = Rig::new("10s", move |asked| match &*asked.method {
         "GET" => page(asked, "", &[]),
         // The pauses have grown beyond a second by then.
-        _ if posts.fetch_add(1, Ordering::SeqCst) < 7 => failure(503, "", "ServiceUnavailable", "x"),
+        _ if posts.fetch_add(1, Ordering::SeqCst) < 7 => {
+            failure(503, "", "ServiceUnavailable", "x")
+        }
         _ => failure(503, "Retry-After: 18446744073709551615\r\n", "ServiceUnavailable", "x"),
     });
     let ended = rig.verb("ADD", "");
@@ -148,7 +177,11 @@ fn a_wait_that_a_server_asks_for_leaves_time_for_another_attempt() {
         _ => failure(429, "Retry-After: 32\r\n", "TooManyRequests", "x"),
     });
     assert_eq!(rig.verb("ADD", "").code(), 11);
-    assert!(2 < rig.count("POST"), "an attempt at the end of the time is not the only other one: {}", rig.count("POST"));
+    assert!(
+        2 < rig.count("POST"),
+        "an attempt at the end of the time is not the only other one: {}",
+        rig.count("POST")
+    );
 }
 
 #[test]
@@ -184,12 +217,20 @@ fn a_definition_that_was_made_a_moment_ago_serves_its_first_add() {
             gets.store(before + 1, Ordering::SeqCst);
             match before {
                 0 => say(404, "", "text/plain", "404 page not found\n"),
-                1 => failure(429, "Retry-After: 1\r\n", "TooManyRequests", "storage is (re)initializing"),
+                1 => failure(
+                    429,
+                    "Retry-After: 1\r\n",
+                    "TooManyRequests",
+                    "storage is (re)initializing",
+                ),
                 _ => page(asked, "", &[]),
             }
         }
         _ => {
-            #[allow(clippy::disallowed_methods, reason = "the server is as slow as a real one is then")]
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "the server is as slow as a real one is then"
+            )]
             std::thread::sleep(std::time::Duration::from_millis(2100));
             made(asked)
         }
@@ -200,7 +241,10 @@ fn a_definition_that_was_made_a_moment_ago_serves_its_first_add() {
     // One that stays away is named.
     let rig = Rig::new("5s", |_| say(404, "", "text/plain", "404 page not found\n"));
     let ended = rig.verb("ADD", "");
-    assert!(ended.code() == 105 && ended.details().contains("kubectl apply -k deploy/crd"), "{ended:?}");
+    assert!(
+        ended.code() == 105 && ended.details().contains("kubectl apply -k deploy/crd"),
+        "{ended:?}"
+    );
 }
 
 /// Cause: a range that is full was known by its bounds. Effect: who asked for
@@ -216,8 +260,12 @@ fn other_bounds_of_a_full_scope_are_no_reason_to_list_it_again() {
     });
     for add in 0..ADDS {
         let container = format!("c{add}");
-        let stdin = configuration(&format!(r#""range":"10.9.0.0/24","range_end":"10.9.0.{}""#, 100 + add));
-        assert_eq!(rig.sandbox.call("ADD").set("CNI_CONTAINERID", container).stdin(stdin).run().code(), 100);
+        let stdin =
+            configuration(&format!(r#""range":"10.9.0.0/24","range_end":"10.9.0.{}""#, 100 + add));
+        assert_eq!(
+            rig.sandbox.call("ADD").set("CNI_CONTAINERID", container).stdin(stdin).run().code(),
+            100
+        );
     }
     let lists = rig.server.requests().iter().filter(|request| request.contains("as=Table")).count();
     assert!(lists < ADDS, "{lists} lists for {ADDS} ADDs");
@@ -261,10 +309,13 @@ fn of_an_earlier_boot(asked: &Asked, last: std::ops::RangeInclusive<u8>) -> Stri
             },
         })
     };
-    let rows: Vec<Value> = last.clone().map(|low| json!({"cells": [format!("10.9.0.{low}")]})).collect();
+    let rows: Vec<Value> =
+        last.clone().map(|low| json!({"cells": [format!("10.9.0.{low}")]})).collect();
     let body = match asked.is_table {
         true => json!({"kind": "Table", "metadata": {}, "rows": rows}),
-        false => json!({"kind": "IPAllocationList", "metadata": {}, "items": last.map(object).collect::<Vec<_>>()}),
+        false => {
+            json!({"kind": "IPAllocationList", "metadata": {}, "items": last.map(object).collect::<Vec<_>>()})
+        }
     };
     say(200, "", "application/json", &body.to_string())
 }
@@ -278,11 +329,16 @@ fn a_gc_ends_at_its_deadline_however_much_there_is_to_free() {
         "GET" => of_an_earlier_boot(asked, 1..=200),
         _ => failure(503, "", "ServiceUnavailable", "x"),
     });
-    let list = configuration(r#""range":"10.9.0.0/24""#).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1);
+    let list = configuration(r#""range":"10.9.0.0/24""#).replacen(
+        '{',
+        r#"{"cni.dev/valid-attachments":[],"#,
+        1,
+    );
     let ended = Rig::end(rig.sandbox.call("GC").stdin(list));
     assert!(ended.code() == 11 && ended.details().contains("200 of 200"), "{ended:?}");
     let deleted = rig.server.requests().into_iter().filter(|request| request.starts_with("DELETE"));
-    let names: std::collections::BTreeSet<String> = deleted.map(|request| request.split(' ').nth(1).unwrap().to_owned()).collect();
+    let names: std::collections::BTreeSet<String> =
+        deleted.map(|request| request.split(' ').nth(1).unwrap().to_owned()).collect();
     assert_eq!(names.len(), 1, "{names:?}");
 }
 
@@ -308,7 +364,10 @@ fn a_call_ends_at_its_deadline_however_many_creations_may_come_late() {
     for (deadline, most) in [("60s", 5), ("1s", 3)] {
         let rig = Rig::new(deadline, move |asked| match &*asked.method {
             "GET" if asked.is_single => {
-                #[allow(clippy::disallowed_methods, reason = "a server as slow as one that is overloaded")]
+                #[allow(
+                    clippy::disallowed_methods,
+                    reason = "a server as slow as one that is overloaded"
+                )]
                 std::thread::sleep(std::time::Duration::from_millis(500));
                 let body = json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "details": {"name": "it"}, "code": 404});
                 say(404, "", "application/json", &body.to_string())
@@ -319,7 +378,8 @@ fn a_call_ends_at_its_deadline_however_many_creations_may_come_late() {
         });
         rig.verb("ADD", "").succeeded();
         let state = rig.sandbox.store().join("kubernetes/n1");
-        let file = std::fs::read_dir(state.join("attachments")).unwrap().next().unwrap().unwrap().path();
+        let file =
+            std::fs::read_dir(state.join("attachments")).unwrap().next().unwrap().unwrap().path();
         let known: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         let late = |number: usize| {
             let mut object = known[0].clone();
@@ -329,7 +389,11 @@ fn a_call_ends_at_its_deadline_however_many_creations_may_come_late() {
             object["spec"]["containerID"] = json!("late");
             json!({"since": 1, "looked": 1, "object": object})
         };
-        std::fs::write(state.join("tombstones"), json!((0..1_000).map(late).collect::<Vec<_>>()).to_string()).unwrap();
+        std::fs::write(
+            state.join("tombstones"),
+            json!((0..1_000).map(late).collect::<Vec<_>>()).to_string(),
+        )
+        .unwrap();
         let before = rig.count("GET");
         let ended = rig.verb("DEL", "");
         assert!(deadline == "1s" || ended.status == Some(0), "{ended:?}");

@@ -42,12 +42,22 @@ fn a_body_is_as_long_as_its_head_says() {
     let ok = |body: &str| (200, body.to_owned());
     assert_eq!(said("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"), ok("hello"));
     assert_eq!(said("HTTP/1.1 200 OK\r\ncontent-length:0\r\n\r\n"), ok(""));
-    assert_eq!(said("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab"), ok("ab"));
     assert_eq!(
-        said("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nTrailer: 1\r\n\r\n"),
+        said("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab"),
+        ok("ab")
+    );
+    assert_eq!(
+        said(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nTrailer: 1\r\n\r\n"
+        ),
         ok("hello")
     );
-    assert_eq!(said("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"), ok("a"));
+    assert_eq!(
+        said(
+            "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"
+        ),
+        ok("a")
+    );
     assert_eq!(said("HTTP/1.1 204 No Content\r\n\r\n"), (204, String::new()));
 }
 
@@ -67,11 +77,16 @@ fn a_body_without_a_length_ends_with_the_connection_when_that_ends_well() {
 #[test]
 fn every_status_is_an_answer_and_no_redirect_is_followed() {
     for status in [307, 401, 404, 409, 500, 504] {
-        let text = format!("HTTP/1.1 {status} X\r\nLocation: https://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n");
+        let text = format!(
+            "HTTP/1.1 {status} X\r\nLocation: https://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
+        );
         assert_eq!(said(&text), (status, String::new()));
     }
-    let retry_after =
-        |value: &str| answer(format!("HTTP/1.1 429 X\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n")).unwrap().retry_after;
+    let retry_after = |value: &str| {
+        answer(format!("HTTP/1.1 429 X\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n"))
+            .unwrap()
+            .retry_after
+    };
     assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
     assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), None);
 }
@@ -86,7 +101,10 @@ fn what_is_no_whole_answer_is_an_unknown_outcome() {
         ("HTTP/1.1 100 Continue\r\n\r\n", "ended"),
         ("", "ended"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "length of a chunk"),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n", "longer than it says"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n",
+            "longer than it says",
+        ),
         ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "how long it is"),
         ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\na", "how long it is"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\na", "how long it is"),
@@ -105,12 +123,17 @@ fn what_is_no_whole_answer_is_an_unknown_outcome() {
 #[test]
 fn answers_are_bounded() {
     const MIB: usize = 1024 * 1024;
-    let whole = |length: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
+    let whole = |length: usize| {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length))
+    };
     assert_eq!(answer(whole(16 * MIB)).unwrap().body.len(), 16 * MIB);
     let chunk = format!("100000\r\n{}\r\n", "x".repeat(MIB));
     for text in [
         whole(17 * MIB),
-        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(17)),
+        format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+            chunk.repeat(17)
+        ),
         format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(17 * MIB)),
         "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n".to_owned(),
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff0\r\n".to_owned(),
@@ -119,7 +142,10 @@ fn answers_are_bounded() {
         assert!(reason.ends_with("the answer is larger than 16 MiB"), "{reason}");
     }
     for line in ["X: y\r\n".to_owned(), format!("X: {}\r\n", "y".repeat(100_000))] {
-        let reason = unknown(answer(format!("HTTP/1.1 200 OK\r\n{}\r\n", line.repeat(100_000 / line.len() + 1))));
+        let reason = unknown(answer(format!(
+            "HTTP/1.1 200 OK\r\n{}\r\n",
+            line.repeat(100_000 / line.len() + 1)
+        )));
         assert!(reason.contains("64 KiB") || reason.contains("too many headers"), "{reason}");
     }
 }
@@ -143,7 +169,8 @@ fn a_call_ends_with_its_limit_wherever_the_silence_begins() {
     // Connected by the kernel, and never served.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", silent.local_addr().unwrap());
-    let (reason, may_pass) = not_sent(timed(|| client(&sandbox, &url, &authority).call(&GET, limit)));
+    let (reason, may_pass) =
+        not_sent(timed(|| client(&sandbox, &url, &authority).call(&GET, limit)));
     assert!(reason.contains("no answer within 2s") && may_pass, "{reason}");
     for begun in ["", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel"] {
         let server = Server::start(&authority, move |mut talk| {
@@ -151,7 +178,8 @@ fn a_call_ends_with_its_limit_wherever_the_silence_begins() {
             talk.says(begun);
             talk.holds();
         });
-        let reason = unknown(timed(|| client(&sandbox, &server.url(), &authority).call(&GET, limit)));
+        let reason =
+            unknown(timed(|| client(&sandbox, &server.url(), &authority).call(&GET, limit)));
         assert!(reason.contains("no answer within 2s"), "{reason}");
     }
     // One that always has a little more to say.
@@ -182,15 +210,22 @@ fn a_call_ends_with_its_limit_where_nobody_answers_at_all() {
     }
     let client = client(&sandbox, &format!("https://{address}"), &authority);
     let (reason, may_pass) = not_sent(timed(|| client.call(&GET, Duration::from_millis(300))));
-    assert!(reason.starts_with(&format!("cannot connect to {address}: no answer within ")) && may_pass, "{reason}");
+    assert!(
+        reason.starts_with(&format!("cannot connect to {address}: no answer within ")) && may_pass,
+        "{reason}"
+    );
 }
 
 #[test]
 fn a_refused_connection_was_not_sent_and_may_pass() {
     let (sandbox, authority) = (Sandbox::new(), Authority::new("ca"));
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (reason, may_pass) = not_sent(get(&client(&sandbox, &format!("https://127.0.0.1:{port}"), &authority)));
-    assert_eq!(reason, format!("cannot connect to 127.0.0.1:{port}: connection refused (ECONNREFUSED)"));
+    let (reason, may_pass) =
+        not_sent(get(&client(&sandbox, &format!("https://127.0.0.1:{port}"), &authority)));
+    assert_eq!(
+        reason,
+        format!("cannot connect to 127.0.0.1:{port}: connection refused (ECONNREFUSED)")
+    );
     assert!(may_pass);
 }
 
@@ -205,7 +240,10 @@ fn a_connection_is_kept_unless_the_server_says_otherwise() {
         ("HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 0\r\n\r\n", 3),
         ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", 3),
         // More than was asked for: the next answer would be another's.
-        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 3),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            3,
+        ),
         ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 3),
     ] {
         let server = Server::start(&authority, move |mut talk| {
@@ -275,8 +313,15 @@ fn a_request_has_what_the_api_needs_and_nothing_twice() {
     let base = format!("{}/k8s/clusters/c-1/", server.url());
     let client = client(&sandbox, &base, &authority);
     let body = "x".repeat(1_000_000);
-    let post = Request { method: Method::Post, path: "/apis/x?dryRun=All", content: Some(("application/json", body.as_bytes())), ..GET };
-    for request in [GET, post, Request { method: Method::Delete, content: Some(("a/b", b"")), ..GET }] {
+    let post = Request {
+        method: Method::Post,
+        path: "/apis/x?dryRun=All",
+        content: Some(("application/json", body.as_bytes())),
+        ..GET
+    };
+    for request in
+        [GET, post, Request { method: Method::Delete, content: Some(("a/b", b"")), ..GET }]
+    {
         client.call(&request, PATIENCE).unwrap();
     }
     let sent = server.requests();
@@ -287,8 +332,15 @@ fn a_request_has_what_the_api_needs_and_nothing_twice() {
     );
     assert_eq!(sent[0], format!("GET /k8s/clusters/c-1/version HTTP/1.1\r\n{fixed}\r\n"));
     let kind = "Content-Type: application/json\r\nContent-Length: 1000000\r\n";
-    assert_eq!(sent[1], format!("POST /k8s/clusters/c-1/apis/x?dryRun=All HTTP/1.1\r\n{fixed}{kind}\r\n{body}"));
-    assert!(sent[2].starts_with("DELETE ") && sent[2].ends_with("Content-Length: 0\r\n\r\n"), "{}", sent[2]);
+    assert_eq!(
+        sent[1],
+        format!("POST /k8s/clusters/c-1/apis/x?dryRun=All HTTP/1.1\r\n{fixed}{kind}\r\n{body}")
+    );
+    assert!(
+        sent[2].starts_with("DELETE ") && sent[2].ends_with("Content-Length: 0\r\n\r\n"),
+        "{}",
+        sent[2]
+    );
     for path in ["version", "/a b", "/a\r\nX: y", "/\u{e4}", ""] {
         let (_, may_pass) = not_sent(client.call(&Request { path, ..GET }, PATIENCE));
         assert!(!may_pass, "{path:?}");

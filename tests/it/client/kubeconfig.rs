@@ -35,10 +35,14 @@ fn what_is_missing_or_malformed_is_named() {
     let authority = Authority::new("ca");
     sandbox.write("ca.crt", &authority.pem);
     sandbox.write("empty", "");
-    sandbox.write("broken.crt", "-----BEGIN CERTIFICATE-----\n*s3cret*\n-----END CERTIFICATE-----\n");
-    sandbox.write("other.crt", "-----BEGIN CERTIFICATE-----\nczNjcmV0\n-----END CERTIFICATE-----\n");
+    sandbox
+        .write("broken.crt", "-----BEGIN CERTIFICATE-----\n*s3cret*\n-----END CERTIFICATE-----\n");
+    sandbox
+        .write("other.crt", "-----BEGIN CERTIFICATE-----\nczNjcmV0\n-----END CERTIFICATE-----\n");
     let whole = parts(SERVER, "token: s3cret");
-    let server = |url: &str| parts(&format!("server: '{url}', insecure-skip-tls-verify: true"), "token: s3cret");
+    let server = |url: &str| {
+        parts(&format!("server: '{url}', insecure-skip-tls-verify: true"), "token: s3cret")
+    };
     let https = |rest: &str| parts(&format!("server: 'https://10.0.0.1', {rest}"), "token: s3cret");
     let key = rcgen::KeyPair::generate().unwrap();
     sandbox.write("one.crt", &authority.client(rcgen::KeyPair::generate().unwrap()).pem);
@@ -49,15 +53,24 @@ fn what_is_missing_or_malformed_is_named() {
         ("s3cret: [\n".to_owned(), "in YAML or JSON"),
         (whole.replace("token: s3cret", "token: [s3cret]"), "in YAML or JSON, line 4"),
         ("{\"current-context\": 7".to_owned(), "in YAML or JSON"),
-        (whole.replace("current-context: here", ""), "current-context to name a context, and it is missing"),
+        (
+            whole.replace("current-context: here", ""),
+            "current-context to name a context, and it is missing",
+        ),
         (whole.replace("current-context: here", "current-context: ''"), "current-context"),
         (
             whole.replace("current-context: here", "current-context: there"),
             "expected a context of the name that current-context says: \"there\"",
         ),
-        (whole.replace("cluster: c,", "cluster: d,"), "expected a cluster of the name that the current context says: \"d\""),
+        (
+            whole.replace("cluster: c,", "cluster: d,"),
+            "expected a cluster of the name that the current context says: \"d\"",
+        ),
         (whole.replace("cluster: c,", ""), "name a cluster"),
-        (whole.replace("user: u}", "user: v}"), "expected a user of the name that the current context says: \"v\""),
+        (
+            whole.replace("user: u}", "user: v}"),
+            "expected a user of the name that the current context says: \"v\"",
+        ),
         (parts("insecure-skip-tls-verify: true", ""), "to have a server"),
         (server("10.0.0.1:6443"), "https://host:port"),
         (server("ftp://10.0.0.1"), "https://host:port"),
@@ -71,13 +84,28 @@ fn what_is_missing_or_malformed_is_named() {
         (https("certificate-authority: ."), "it is a directory"),
         (https("certificate-authority: empty"), "expected certificates in PEM"),
         (https("certificate-authority: broken.crt"), "expected certificates in PEM"),
-        (https("certificate-authority: other.crt"), "expected an X.509 certificate of an authority"),
-        (https("certificate-authority-data: '*s3cret*'"), "certificate-authority-data: expected base64"),
+        (
+            https("certificate-authority: other.crt"),
+            "expected an X.509 certificate of an authority",
+        ),
+        (
+            https("certificate-authority-data: '*s3cret*'"),
+            "certificate-authority-data: expected base64",
+        ),
         (parts(SERVER, "client-certificate: one.crt"), "expected a client-key"),
         (parts(SERVER, "client-key: another.key"), "expected a client-certificate"),
-        (parts(SERVER, "client-certificate: one.crt, client-key: another.key"), "do not belong together"),
-        (parts(SERVER, "client-certificate: one.crt, client-key: one.crt"), "unencrypted private key"),
-        (parts(SERVER, "client-certificate: empty, client-key: another.key"), "expected certificates in PEM"),
+        (
+            parts(SERVER, "client-certificate: one.crt, client-key: another.key"),
+            "do not belong together",
+        ),
+        (
+            parts(SERVER, "client-certificate: one.crt, client-key: one.crt"),
+            "unencrypted private key",
+        ),
+        (
+            parts(SERVER, "client-certificate: empty, client-key: another.key"),
+            "expected certificates in PEM",
+        ),
     ] {
         let said = refused(&sandbox, &text).to_string();
         assert!(said.contains(word), "{text}\n{said}\nexpected: {word}");
@@ -97,7 +125,13 @@ fn who_we_cannot_be_is_said_together_with_who_we_can() {
         let error = refused(&sandbox, &parts(SERVER, user));
         assert!(matches!(error, ClientError::Unsupported { .. }), "{error:?}");
         let said = error.to_string();
-        assert!(said.contains(word) && said.ends_with("understood are token, tokenFile, client-certificate and client-key"), "{said}");
+        assert!(
+            said.contains(word)
+                && said.ends_with(
+                    "understood are token, tokenFile, client-certificate and client-key"
+                ),
+            "{said}"
+        );
     }
 }
 
@@ -106,38 +140,60 @@ fn a_kubeconfig_that_cannot_be_read_is_said_so() {
     let sandbox = Sandbox::new();
     for (path, word) in [("gone", "it is missing (ENOENT)"), (".", "it is a directory")] {
         let error = Client::open(&sandbox.path(path), &ProxyVariables::default()).err().unwrap();
-        assert!(matches!(&error, ClientError::Unreadable { .. }) && error.to_string().contains(word), "{error}");
+        assert!(
+            matches!(&error, ClientError::Unreadable { .. }) && error.to_string().contains(word),
+            "{error}"
+        );
     }
     nix::unistd::mkfifo(&sandbox.path("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
     assert!(Client::open(&sandbox.path("fifo"), &ProxyVariables::default()).is_err());
     std::fs::write(sandbox.path("bytes"), b"current-context: \xff").unwrap();
-    assert!(Client::open(&sandbox.path("bytes"), &ProxyVariables::default()).err().unwrap().to_string().contains("expected UTF-8"));
+    assert!(
+        Client::open(&sandbox.path("bytes"), &ProxyVariables::default())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("expected UTF-8")
+    );
 }
 
 #[test]
 fn yaml_and_json_are_read_alike_and_what_others_write_is_passed_over() {
     let sandbox = Sandbox::new();
-    let yaml = format!("apiVersion: v1\nkind: Config\npreferences: {{}}\nextensions: []\n{}", parts(SERVER, "token: '12', username: ''"));
+    let yaml = format!(
+        "apiVersion: v1\nkind: Config\npreferences: {{}}\nextensions: []\n{}",
+        parts(SERVER, "token: '12', username: ''")
+    );
     let json = r#"{"kind":"Config","current-context":"here","contexts":[{"name":"here","context":{"cluster":"c","user":"u","namespace":"x"}}],
         "clusters":[{"name":"c","cluster":{"server":"https://10.0.0.1:6443","insecure-skip-tls-verify":true,"extensions":null}}],"users":null}"#
         .replace(",\"user\":\"u\"", "");
-    let open =
-        |text: &str| Client::open(&sandbox.write("kubeconfig", text), &ProxyVariables::default()).map(|client| client.cluster().to_owned());
+    let open = |text: &str| {
+        Client::open(&sandbox.write("kubeconfig", text), &ProxyVariables::default())
+            .map(|client| client.cluster().to_owned())
+    };
     assert_eq!(open(&yaml), open(&json));
     assert!(open(&yaml).unwrap().starts_with("anybody-"));
     // Another server, or another authority, is another cluster.
     assert_ne!(open(&yaml), open(&yaml.replace("10.0.0.1", "10.0.0.2")));
     sandbox.write("ca.crt", &Authority::new("ca").pem);
-    assert_ne!(open(&yaml), open(&yaml.replace("insecure-skip-tls-verify: true", "certificate-authority: ca.crt")));
+    assert_ne!(
+        open(&yaml),
+        open(&yaml.replace("insecure-skip-tls-verify: true", "certificate-authority: ca.crt"))
+    );
 }
 
 #[test]
 fn a_proxy_that_we_do_not_speak_to_is_named_wherever_it_was() {
     let sandbox = Sandbox::new();
-    let said = refused(&sandbox, &parts(&format!("{SERVER}, proxy-url: 'socks5://me:s3cret@p:1080'"), "")).to_string();
+    let said =
+        refused(&sandbox, &parts(&format!("{SERVER}, proxy-url: 'socks5://me:s3cret@p:1080'"), ""))
+            .to_string();
     assert!(said.ends_with("proxy-url: expected an http proxy (CONNECT), neither https nor SOCKS proxies are supported: socks5"), "{said}");
     let path = sandbox.write("kubeconfig", &parts(SERVER, ""));
-    let environment = ProxyVariables { https: Some(("https_proxy", "https://me:s3cret@p".into())), exceptions: None };
+    let environment = ProxyVariables {
+        https: Some(("https_proxy", "https://me:s3cret@p".into())),
+        exceptions: None,
+    };
     let said = Client::open(&path, &environment).err().unwrap().to_string();
     assert!(said.contains("https_proxy: ") && !said.contains("s3cret"), "{said}");
 }
@@ -146,9 +202,12 @@ fn a_proxy_that_we_do_not_speak_to_is_named_wherever_it_was() {
 fn no_kubeconfig_is_too_odd() {
     use proptest::prelude::*;
     let sandbox = Sandbox::new();
-    let whole = parts(SERVER, "token: s3cret, client-certificate-data: LS0tLQ==, client-key: ca.crt");
-    let mut runner =
-        proptest::test_runner::TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) });
+    let whole =
+        parts(SERVER, "token: s3cret, client-certificate-data: LS0tLQ==, client-key: ca.crt");
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(300)
+    });
     let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4);
     runner
         .run(&changes, |changes| {

@@ -11,7 +11,8 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
 
-const MODULE: &str = "#include <stdlib.h>\n__attribute__((constructor)) static void loaded(void) { abort(); }\n";
+const MODULE: &str =
+    "#include <stdlib.h>\n__attribute__((constructor)) static void loaded(void) { abort(); }\n";
 const ASKS_THE_C_LIBRARY: &str = "#include <netdb.h>\n\
     int main(int n, char **names) { struct addrinfo *found; return n < 2 || getaddrinfo(names[1], 0, 0, &found) != 0; }\n";
 const SIGABRT: i32 = 6;
@@ -31,9 +32,17 @@ impl Trap {
         }
         let compile = |source: &str, name: &str, options: &[&str]| {
             let from = sandbox.write(&format!("{name}.c"), source);
-            let made = Command::new("gcc").args(options).arg("-o").arg(sandbox.path(name)).arg(from).output();
+            let made = Command::new("gcc")
+                .args(options)
+                .arg("-o")
+                .arg(sandbox.path(name))
+                .arg(from)
+                .output();
             made.map_err(|error| format!("no gcc: {error}")).and_then(|made| {
-                made.status.success().then_some(()).ok_or_else(|| String::from_utf8_lossy(&made.stderr).replace('\n', "; "))
+                made.status
+                    .success()
+                    .then_some(())
+                    .ok_or_else(|| String::from_utf8_lossy(&made.stderr).replace('\n', "; "))
             })
         };
         compile(MODULE, "libnss_abort.so.2", &["-shared", "-fPIC", "-nostartfiles"])?;
@@ -48,7 +57,8 @@ impl Trap {
 
     /// A call that steps into it if it asks the C library for a name.
     fn around(&self, mut call: Call) -> Call {
-        call.seeing("/etc/nsswitch.conf", &self.nsswitch).set("LD_LIBRARY_PATH", self.sandbox.root.as_os_str());
+        call.seeing("/etc/nsswitch.conf", &self.nsswitch)
+            .set("LD_LIBRARY_PATH", self.sandbox.root.as_os_str());
         call
     }
 
@@ -59,9 +69,18 @@ impl Trap {
         let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
         let (_, wrapper) = words.split_last().unwrap();
         let mut asking = Command::new(command.get_program());
-        asking.args(wrapper).arg(self.sandbox.path("asks")).arg("api.trap.test").env("LD_LIBRARY_PATH", &self.sandbox.root);
+        asking
+            .args(wrapper)
+            .arg(self.sandbox.path("asks"))
+            .arg("api.trap.test")
+            .env("LD_LIBRARY_PATH", &self.sandbox.root);
         let ended = asking.output().unwrap();
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended.status), Some(SIGABRT), "{ended:?} {:?}", command.output());
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&ended.status),
+            Some(SIGABRT),
+            "{ended:?} {:?}",
+            command.output()
+        );
     }
 
     /// An ADD with the API server at this name and port; it names the server's
@@ -69,11 +88,23 @@ impl Trap {
     fn is_not_stepped_into(&self, authority: &Authority, server: &Server, call: &mut Call) {
         self.sandbox.write("ca.crt", &authority.pem);
         let url = format!("https://api.trap.test:{}", server.address.port());
-        let kubeconfig = kubeconfig(&self.sandbox, &format!("server: '{url}', certificate-authority: ca.crt"), "token: s3cret");
+        let kubeconfig = kubeconfig(
+            &self.sandbox,
+            &format!("server: '{url}', certificate-authority: ca.crt"),
+            "token: s3cret",
+        );
         let flat = serde_json::json!({"kubernetes": {"kubeconfig": kubeconfig}, "data_dir": self.sandbox.store(), "node_name": "n1"});
         self.sandbox.write("flat.conf", &flat.to_string());
         let trace = self.sandbox.path("trace");
-        call.through(&["strace", "-f", "-qq", "-e", "trace=open,openat,connect", "-o", trace.to_str().unwrap()]);
+        call.through(&[
+            "strace",
+            "-f",
+            "-qq",
+            "-e",
+            "trace=open,openat,connect",
+            "-o",
+            trace.to_str().unwrap(),
+        ]);
         let ended = self.around(call.clone()).run();
         assert!(!server.requests().is_empty(), "{ended:?}");
         assert_eq!(ended.code(), 105, "{ended:?}");
@@ -109,7 +140,10 @@ fn a_name_of_etc_hosts_is_found_without_the_c_library() {
     let authority = Authority::new("ca");
     let server = refusing(&authority);
     // Nobody listens at the first of the two addresses.
-    let hosts = trap.sandbox.write("hosts", "127.0.0.1 localhost\n127.0.0.77 api.trap.test\n127.0.0.1 other.test API.trap.test\n");
+    let hosts = trap.sandbox.write(
+        "hosts",
+        "127.0.0.1 localhost\n127.0.0.77 api.trap.test\n127.0.0.1 other.test API.trap.test\n",
+    );
     let mut call = trap.add();
     call.seeing("/etc/hosts", &hosts);
     trap.is_not_stepped_into(&authority, &server, &mut call);
@@ -132,7 +166,9 @@ fn a_name_of_dns_is_found_without_the_c_library() {
             let query = Packet::parse(&buffer[..length]).unwrap();
             let question = query.questions[0].clone();
             let mut reply = Packet::new_reply(query.id());
-            if question.qtype == QTYPE::TYPE(TYPE::A) && question.qname.to_string() == "api.trap.test" {
+            if question.qtype == QTYPE::TYPE(TYPE::A)
+                && question.qname.to_string() == "api.trap.test"
+            {
                 let data = RData::A(A::from(Ipv4Addr::LOCALHOST));
                 reply.answers.push(ResourceRecord::new(question.qname.clone(), CLASS::IN, 5, data));
             }
@@ -143,7 +179,8 @@ fn a_name_of_dns_is_found_without_the_c_library() {
     let authority = Authority::new("ca");
     let server = refusing(&authority);
     let hosts = trap.sandbox.write("hosts", "127.0.0.1 localhost\n");
-    let resolv_conf = trap.sandbox.write("resolv.conf", "nameserver 127.0.0.153\nsearch trap.test\n");
+    let resolv_conf =
+        trap.sandbox.write("resolv.conf", "nameserver 127.0.0.153\nsearch trap.test\n");
     let mut call = trap.add();
     call.seeing("/etc/hosts", &hosts).seeing("/etc/resolv.conf", &resolv_conf);
     trap.is_not_stepped_into(&authority, &server, &mut call);

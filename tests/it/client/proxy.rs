@@ -70,9 +70,14 @@ impl Scene {
 
     /// With this in the kubeconfig beside the server, and this environment.
     fn client(&self, cluster: &str, environment: &[(&str, &str)]) -> Client {
-        let path =
-            kubeconfig(&self.sandbox, &format!("server: '{}', certificate-authority: ca.crt{cluster}", self.server.url()), "token: s3cret");
-        let lookup = |name: &str| environment.iter().find(|(set, _)| *set == name).map(|(_, value)| OsString::from(value));
+        let path = kubeconfig(
+            &self.sandbox,
+            &format!("server: '{}', certificate-authority: ca.crt{cluster}", self.server.url()),
+            "token: s3cret",
+        );
+        let lookup = |name: &str| {
+            environment.iter().find(|(set, _)| *set == name).map(|(_, value)| OsString::from(value))
+        };
         Client::open(&path, &Environment::read(&lookup).proxy).unwrap()
     }
 }
@@ -87,7 +92,10 @@ fn the_proxy_of_the_kubeconfig_is_asked_for_a_way_and_told_nothing_else() {
     }
     let server = scene.server.address;
     let credentials = "Proxy-Authorization: Basic bWU6cEBzcw==\r\n";
-    assert_eq!(asked.try_iter().collect::<Vec<_>>(), [format!("CONNECT {server} HTTP/1.1\r\nHost: {server}\r\n{credentials}\r\n")]);
+    assert_eq!(
+        asked.try_iter().collect::<Vec<_>>(),
+        [format!("CONNECT {server} HTTP/1.1\r\nHost: {server}\r\n{credentials}\r\n")]
+    );
     assert_eq!((scene.server.connections(), scene.server.requests().len()), (1, 2));
 }
 
@@ -98,11 +106,19 @@ fn the_environment_names_a_proxy_and_exceptions() {
     let scene = Scene::new();
     let (address, asked) = proxy("HTTP/1.1 403 Forbidden\r\n\r\n");
     let proxy = address.to_string();
-    let kubeconfig = kubeconfig(&scene.sandbox, "server: 'https://192.0.2.1:6443', insecure-skip-tls-verify: true", "");
+    let kubeconfig = kubeconfig(
+        &scene.sandbox,
+        "server: 'https://192.0.2.1:6443', insecure-skip-tls-verify: true",
+        "",
+    );
     for variable in ["HTTPS_PROXY", "https_proxy"] {
         let lookup = |name: &str| (name == variable).then(|| OsString::from(&proxy));
-        let (reason, may_pass) = not_sent(get(&Client::open(&kubeconfig, &Environment::read(&lookup).proxy).unwrap()));
-        assert_eq!(reason, format!("proxy http://{proxy}: it refuses a connection to 192.0.2.1:6443 (403)"));
+        let (reason, may_pass) =
+            not_sent(get(&Client::open(&kubeconfig, &Environment::read(&lookup).proxy).unwrap()));
+        assert_eq!(
+            reason,
+            format!("proxy http://{proxy}: it refuses a connection to 192.0.2.1:6443 (403)")
+        );
         assert!(!may_pass);
         assert_eq!(asked.try_iter().count(), 1);
     }
@@ -113,7 +129,9 @@ fn the_environment_names_a_proxy_and_exceptions() {
         "no_proxy" => Some(OsString::from("192.0.2.0/24")),
         _ => None,
     };
-    let _ = Client::open(&kubeconfig, &Environment::read(&lookup).proxy).unwrap().call(&GET, Duration::from_millis(50));
+    let _ = Client::open(&kubeconfig, &Environment::read(&lookup).proxy)
+        .unwrap()
+        .call(&GET, Duration::from_millis(50));
     assert_eq!(asked.try_iter().count(), 0);
 }
 
@@ -123,14 +141,19 @@ fn a_proxy_that_fails_has_passed_nothing_on() {
     for (answer, word, passes) in [
         ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "other credentials (407)", false),
         ("HTTP/1.1 502 Bad Gateway\r\n\r\n", "it cannot reach 127.0.0.1", true),
-        ("HTTP/1.1 302 Found\r\nLocation: https://elsewhere/\r\n\r\n", "it refuses a connection", false),
+        (
+            "HTTP/1.1 302 Found\r\nLocation: https://elsewhere/\r\n\r\n",
+            "it refuses a connection",
+            false,
+        ),
         ("SSH-2.0-x\r\n", "no HTTP/1.1", false),
         ("HTTP/1.1 200", "no answer within", true),
         ("", "no answer within", true),
     ] {
         let (address, asked) = proxy(answer);
         let client = scene.client(&format!(", proxy-url: 'http://me:s3cret@{address}'"), &[]);
-        let limit = Duration::from_millis(if word.starts_with("no answer") { 2_000 } else { 20_000 });
+        let limit =
+            Duration::from_millis(if word.starts_with("no answer") { 2_000 } else { 20_000 });
         // One that ends in the middle of its words is as good as silent.
         let (reason, may_pass) = not_sent(timed(|| client.call(&GET, limit)));
         let is_so = reason.contains(word) || (answer == "HTTP/1.1 200" && reason.contains("ended"));
@@ -139,7 +162,8 @@ fn a_proxy_that_fails_has_passed_nothing_on() {
         assert_eq!(asked.try_iter().count(), 1);
     }
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (reason, may_pass) = not_sent(get(&scene.client(&format!(", proxy-url: 'http://{nobody}'"), &[])));
+    let (reason, may_pass) =
+        not_sent(get(&scene.client(&format!(", proxy-url: 'http://{nobody}'"), &[])));
     assert!(reason.contains("ECONNREFUSED") && may_pass, "{reason}");
     assert_eq!(scene.server.requests().len(), 0);
 }

@@ -11,7 +11,9 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
+use rustls::{
+    RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
+};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -42,7 +44,10 @@ impl Talk {
             }
         }
         let head = String::from_utf8(request.clone()).unwrap().to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |text| text.parse().unwrap());
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |text| text.parse().unwrap());
         let mut body = vec![0; length];
         if self.stream.read_exact(&mut body).is_err() {
             return false;
@@ -72,7 +77,12 @@ impl Talk {
 
     /// The next close is a reset.
     pub(super) fn resets(self) {
-        setsockopt(&self.stream.sock, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+        setsockopt(
+            &self.stream.sock,
+            sockopt::Linger,
+            &nix::libc::linger { l_onoff: 1, l_linger: 0 },
+        )
+        .unwrap();
     }
 
     /// Holds the connection until the client lets go.
@@ -99,21 +109,38 @@ pub(super) struct Server {
 
 impl Server {
     /// Listens on 127.0.0.1 with a certificate for it.
-    pub(super) fn start(authority: &Authority, script: impl Fn(Talk) + Send + Sync + 'static) -> Self {
+    pub(super) fn start(
+        authority: &Authority,
+        script: impl Fn(Talk) + Send + Sync + 'static,
+    ) -> Self {
         let certificate = authority.server(&["127.0.0.1", "localhost"]);
-        Self::start_as(&Identity { certificate, clients: None, versions: rustls::ALL_VERSIONS }, "127.0.0.1", script)
+        Self::start_as(
+            &Identity { certificate, clients: None, versions: rustls::ALL_VERSIONS },
+            "127.0.0.1",
+            script,
+        )
     }
 
-    pub(super) fn start_as(identity: &Identity, host: &str, script: impl Fn(Talk) + Send + Sync + 'static) -> Self {
+    pub(super) fn start_as(
+        identity: &Identity,
+        host: &str,
+        script: impl Fn(Talk) + Send + Sync + 'static,
+    ) -> Self {
         let config = Arc::new(configuration(identity));
         let listener = TcpListener::bind((host, 0)).unwrap();
-        let server = Self { address: listener.local_addr().unwrap(), connections: Arc::default(), requests: Arc::default() };
-        let (connections, requests) = (Arc::clone(&server.connections), Arc::clone(&server.requests));
+        let server = Self {
+            address: listener.local_addr().unwrap(),
+            connections: Arc::default(),
+            requests: Arc::default(),
+        };
+        let (connections, requests) =
+            (Arc::clone(&server.connections), Arc::clone(&server.requests));
         let script = Arc::new(script);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let number = connections.fetch_add(1, Ordering::SeqCst);
-                let (config, script, requests) = (Arc::clone(&config), Arc::clone(&script), Arc::clone(&requests));
+                let (config, script, requests) =
+                    (Arc::clone(&config), Arc::clone(&script), Arc::clone(&requests));
                 std::thread::spawn(move || {
                     let mut socket = stream.unwrap();
                     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -145,20 +172,26 @@ impl Server {
 }
 
 fn configuration(identity: &Identity) -> ServerConfig {
-    let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(identity.versions)
-        .unwrap();
+    let builder =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(identity.versions)
+            .unwrap();
     let builder = match &identity.clients {
         None => builder.with_no_client_auth(),
         Some(pem) => {
             let mut roots = RootCertStore::empty();
             roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
             let provider = Arc::new(rustls::crypto::ring::default_provider());
-            builder.with_client_cert_verifier(WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap())
+            builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+                    .build()
+                    .unwrap(),
+            )
         }
     };
     let chain = vec![CertificateDer::from_pem_slice(identity.certificate.pem.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(identity.certificate.key.serialize_pem().as_bytes()).unwrap();
+    let key =
+        PrivateKeyDer::from_pem_slice(identity.certificate.key.serialize_pem().as_bytes()).unwrap();
     builder.with_single_cert(chain, key).unwrap()
 }
 
@@ -174,11 +207,16 @@ pub(super) fn kubeconfig(sandbox: &Sandbox, cluster: &str, user: &str) -> PathBu
 /// A client that trusts the authority and sends the token "s3cret".
 pub(super) fn client(sandbox: &Sandbox, url: &str, authority: &Authority) -> Client {
     sandbox.write("ca.crt", &authority.pem);
-    let kubeconfig = kubeconfig(sandbox, &format!("server: '{url}', certificate-authority: ca.crt"), "token: s3cret");
+    let kubeconfig = kubeconfig(
+        sandbox,
+        &format!("server: '{url}', certificate-authority: ca.crt"),
+        "token: s3cret",
+    );
     Client::open(&kubeconfig, &ProxyVariables::default()).unwrap()
 }
 
-pub(super) const GET: Request<'static> = Request { method: Method::Get, path: "/version", accept: "application/json", content: None };
+pub(super) const GET: Request<'static> =
+    Request { method: Method::Get, path: "/version", accept: "application/json", content: None };
 
 /// What becomes of one call with plenty of time.
 pub(super) fn get(client: &Client) -> Result<Answer, CallError> {

@@ -10,7 +10,8 @@ use rcgen::KeyPair;
 use rustls::SupportedProtocolVersion;
 use std::net::TcpListener;
 
-const BOTH: &[&[&SupportedProtocolVersion]] = &[&[&rustls::version::TLS12], &[&rustls::version::TLS13]];
+const BOTH: &[&[&SupportedProtocolVersion]] =
+    &[&[&rustls::version::TLS12], &[&rustls::version::TLS13]];
 
 fn answers(mut talk: Talk) {
     while talk.hears() {
@@ -19,7 +20,11 @@ fn answers(mut talk: Talk) {
 }
 
 fn start(certificate: Certificate) -> Server {
-    Server::start_as(&Identity { certificate, clients: None, versions: rustls::ALL_VERSIONS }, "127.0.0.1", answers)
+    Server::start_as(
+        &Identity { certificate, clients: None, versions: rustls::ALL_VERSIONS },
+        "127.0.0.1",
+        answers,
+    )
 }
 
 /// What is said of a server with this certificate, which nobody may trust.
@@ -60,7 +65,11 @@ fn a_server_is_believed_for_its_authority_its_names_and_its_time() {
 fn both_versions_of_tls_are_spoken_on_both_families_and_by_name() {
     let (sandbox, authority) = (Sandbox::new(), Authority::new("ca"));
     for versions in BOTH {
-        let identity = || Identity { certificate: authority.server(&["127.0.0.1", "localhost", "::1"]), clients: None, versions };
+        let identity = || Identity {
+            certificate: authority.server(&["127.0.0.1", "localhost", "::1"]),
+            clients: None,
+            versions,
+        };
         let server = Server::start_as(&identity(), "127.0.0.1", answers);
         assert_eq!(get(&client(&sandbox, &server.url(), &authority)).unwrap().status, 200);
         // As Whereabouts' installer writes an IPv4 address.
@@ -75,7 +84,11 @@ fn both_versions_of_tls_are_spoken_on_both_families_and_by_name() {
         let server = Server::start_as(&identity(), "::1", answers);
         assert!(server.url().starts_with("https://[::1]:"));
         assert_eq!(get(&client(&sandbox, &server.url(), &authority)).unwrap().status, 200);
-        let host = server.requests()[0].lines().find(|line| line.starts_with("Host: ")).unwrap().to_owned();
+        let host = server.requests()[0]
+            .lines()
+            .find(|line| line.starts_with("Host: "))
+            .unwrap()
+            .to_owned();
         assert_eq!(host, format!("Host: {}", server.address));
     }
 }
@@ -85,8 +98,12 @@ fn another_name_may_be_expected_and_nothing_may_be() {
     let (sandbox, authority) = (Sandbox::new(), Authority::new("ca"));
     let server = start(authority.server(&["kubernetes.default.svc"]));
     sandbox.write("ca.crt", &authority.pem);
-    let open =
-        |rest: &str| Client::open(&kubeconfig(&sandbox, &format!("server: '{}', {rest}", server.url()), ""), &ProxyVariables::default());
+    let open = |rest: &str| {
+        Client::open(
+            &kubeconfig(&sandbox, &format!("server: '{}', {rest}", server.url()), ""),
+            &ProxyVariables::default(),
+        )
+    };
     for (rest, works) in [
         ("certificate-authority: ca.crt, tls-server-name: kubernetes.default.svc", true),
         ("certificate-authority: ca.crt, tls-server-name: kubernetes", false),
@@ -99,7 +116,9 @@ fn another_name_may_be_expected_and_nothing_may_be() {
     // The system's authorities, where it has any, do not have ours.
     match open("insecure-skip-tls-verify: false") {
         Ok(client) => assert!(not_sent(get(&client)).0.contains("by no authority that we trust")),
-        Err(error) => assert!(error.to_string().contains("names no certificate-authority"), "{error}"),
+        Err(error) => {
+            assert!(error.to_string().contains("names no certificate-authority"), "{error}")
+        }
     }
 }
 
@@ -120,14 +139,20 @@ fn a_client_certificate_is_shown_to_a_server_that_asks_whatever_form_its_key_has
     let (sandbox, ca, clients) = (Sandbox::new(), Authority::new("ca"), Authority::new("clients"));
     sandbox.write("ca.crt", &ca.pem);
     for versions in BOTH {
-        let identity = Identity { certificate: ca.server(&["127.0.0.1"]), clients: Some(clients.pem.clone()), versions };
+        let identity = Identity {
+            certificate: ca.server(&["127.0.0.1"]),
+            clients: Some(clients.pem.clone()),
+            versions,
+        };
         let server = Server::start_as(&identity, "127.0.0.1", answers);
         let cluster = format!("server: '{}', certificate-authority: ca.crt", server.url());
         for (form, key, readable) in keys() {
             sandbox.write("client.key", key);
             sandbox.write("client.crt", &clients.client(KeyPair::from_pem(readable).unwrap()).pem);
             let user = "client-certificate: client.crt, client-key: client.key";
-            let client = Client::open(&kubeconfig(&sandbox, &cluster, user), &ProxyVariables::default()).unwrap();
+            let client =
+                Client::open(&kubeconfig(&sandbox, &cluster, user), &ProxyVariables::default())
+                    .unwrap();
             assert_eq!(get(&client).unwrap().status, 200, "{form}");
         }
         // Without one, or with another authority's, the request is not read.
@@ -135,7 +160,9 @@ fn a_client_certificate_is_shown_to_a_server_that_asks_whatever_form_its_key_has
         sandbox.write("client.key", keys()[2].1);
         for user in ["", "client-certificate: client.crt, client-key: client.key"] {
             let heard = server.requests().len();
-            let client = Client::open(&kubeconfig(&sandbox, &cluster, user), &ProxyVariables::default()).unwrap();
+            let client =
+                Client::open(&kubeconfig(&sandbox, &cluster, user), &ProxyVariables::default())
+                    .unwrap();
             let outcome = get(&client);
             assert_eq!(server.requests().len(), heard);
             // The server's words can be lost when it closes upon our request.
@@ -152,13 +179,18 @@ fn a_client_certificate_is_shown_to_a_server_that_asks_whatever_form_its_key_has
 fn data_in_the_kubeconfig_does_as_well_as_files() {
     use std::fmt::Write as _;
     let (sandbox, ca, clients) = (Sandbox::new(), Authority::new("ca"), Authority::new("clients"));
-    let identity = Identity { certificate: ca.server(&["127.0.0.1"]), clients: Some(clients.pem.clone()), versions: rustls::ALL_VERSIONS };
+    let identity = Identity {
+        certificate: ca.server(&["127.0.0.1"]),
+        clients: Some(clients.pem.clone()),
+        versions: rustls::ALL_VERSIONS,
+    };
     let server = Server::start_as(&identity, "127.0.0.1", answers);
     let encode = |text: &str| {
         const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let mut encoded = String::new();
         for group in text.as_bytes().chunks(3) {
-            let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+            let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte))
+                << (8 * (3 - group.len()));
             for at in 0..4 {
                 let letter = char::from(LETTERS[(bits >> (18 - 6 * at) & 63) as usize]);
                 encoded.write_char(if group.len() < at { '=' } else { letter }).unwrap();
@@ -167,12 +199,24 @@ fn data_in_the_kubeconfig_does_as_well_as_files() {
         encoded
     };
     let certificate = clients.client(KeyPair::generate().unwrap());
-    let user =
-        format!("client-certificate-data: {}, client-key-data: {}", encode(&certificate.pem), encode(&certificate.key.serialize_pem()));
+    let user = format!(
+        "client-certificate-data: {}, client-key-data: {}",
+        encode(&certificate.pem),
+        encode(&certificate.key.serialize_pem())
+    );
     // Data beats a file; the other bundle's certificates are there as well.
     let bundle = encode(&format!("# two\n{}{}", clients.pem, ca.pem));
-    let cluster = format!("server: '{}', certificate-authority: /nowhere, certificate-authority-data: {bundle}", server.url());
-    assert_eq!(get(&Client::open(&kubeconfig(&sandbox, &cluster, &user), &ProxyVariables::default()).unwrap()).unwrap().status, 200);
+    let cluster = format!(
+        "server: '{}', certificate-authority: /nowhere, certificate-authority-data: {bundle}",
+        server.url()
+    );
+    assert_eq!(
+        get(&Client::open(&kubeconfig(&sandbox, &cluster, &user), &ProxyVariables::default())
+            .unwrap())
+        .unwrap()
+        .status,
+        200
+    );
 }
 
 #[test]
@@ -208,14 +252,26 @@ fn a_token_file_is_read_anew_for_each_call() {
     sandbox.write("ca.crt", &authority.pem);
     sandbox.write("token", "first\n");
     let cluster = format!("server: '{}', certificate-authority: ca.crt", server.url());
-    let client = Client::open(&kubeconfig(&sandbox, &cluster, "tokenFile: token, token: s3cret"), &ProxyVariables::default()).unwrap();
+    let client = Client::open(
+        &kubeconfig(&sandbox, &cluster, "tokenFile: token, token: s3cret"),
+        &ProxyVariables::default(),
+    )
+    .unwrap();
     for token in ["first", "second"] {
         sandbox.write("token", &format!("{token}\n"));
         assert_eq!(get(&client).unwrap().status, 200);
-        assert!(server.requests().last().unwrap().contains(&format!("\r\nAuthorization: Bearer {token}\r\n")));
+        assert!(
+            server
+                .requests()
+                .last()
+                .unwrap()
+                .contains(&format!("\r\nAuthorization: Bearer {token}\r\n"))
+        );
     }
     assert_eq!(server.connections(), 1);
-    for (content, word) in [("", "expected a token"), ("a b", "expected a token"), ("a\r\nX: y", "expected a token")] {
+    for (content, word) in
+        [("", "expected a token"), ("a b", "expected a token"), ("a\r\nX: y", "expected a token")]
+    {
         sandbox.write("token", content);
         let (reason, may_pass) = not_sent(get(&client));
         assert!(reason.contains(word) && !may_pass, "{reason}");

@@ -21,7 +21,12 @@ fn three_of_one_node_and_one_of_another() -> Sandbox {
         .succeeded();
     sandbox.write("n2.conf", &sandbox.flat("n2"));
     let mut other = sandbox.call("ADD");
-    other.set("CNI_CONTAINERID", "other").set("HEREABOUTS_CONFIG", sandbox.path("n2.conf")).stdin(configuration(RANGE)).run().succeeded();
+    other
+        .set("CNI_CONTAINERID", "other")
+        .set("HEREABOUTS_CONFIG", sandbox.path("n2.conf"))
+        .stdin(configuration(RANGE))
+        .run()
+        .succeeded();
     sandbox.become_another_machine("n2", "n1");
     assert_eq!(sandbox.held(), ["10.1.2.2", "10.1.2.3", "10.1.2.4", "10.1.2.5"]);
     sandbox
@@ -38,9 +43,18 @@ fn sweep_shows_first_and_frees_what_this_node_holds_for_sandboxes_that_are_gone(
     shown.succeeded();
     let lines: Vec<&str> = shown.stdout.lines().map(str::trim).collect();
     assert_eq!(lines.len(), 4, "{shown:?}");
-    assert!(lines[0].starts_with("10.1.2.2 ") && lines[0].ends_with(": no namespace was recorded"), "{shown:?}");
-    assert!(lines[1].starts_with("10.1.2.3 ") && lines[1].contains("pod default/web-0"), "{shown:?}");
-    assert_eq!(&lines[2..], ["nodes/n1/@tmp/7.7: temporary-file", "nodes/n1/net1/killed@net1.0: dangling-entry"]);
+    assert!(
+        lines[0].starts_with("10.1.2.2 ") && lines[0].ends_with(": no namespace was recorded"),
+        "{shown:?}"
+    );
+    assert!(
+        lines[1].starts_with("10.1.2.3 ") && lines[1].contains("pod default/web-0"),
+        "{shown:?}"
+    );
+    assert_eq!(
+        &lines[2..],
+        ["nodes/n1/@tmp/7.7: temporary-file", "nodes/n1/net1/killed@net1.0: dangling-entry"]
+    );
     let asked = sandbox.command(&["sweep"]);
     assert!(asked.status == Some(2) && asked.stderr.contains("pass --yes to sweep"), "{asked:?}");
     assert_eq!(sandbox.files(), files);
@@ -48,12 +62,20 @@ fn sweep_shows_first_and_frees_what_this_node_holds_for_sandboxes_that_are_gone(
     assert!(!elsewhere.stdout.contains("10.1.2."), "{elsewhere:?}");
 
     let swept = sandbox.command(&["sweep", "--yes"]);
-    assert_eq!((swept.status, swept.stdout.as_str()), (Some(0), "released 10.1.2.2\nreleased 10.1.2.3\n"), "{swept:?}");
+    assert_eq!(
+        (swept.status, swept.stdout.as_str()),
+        (Some(0), "released 10.1.2.2\nreleased 10.1.2.3\n"),
+        "{swept:?}"
+    );
     assert_eq!(sandbox.held(), ["10.1.2.4", "10.1.2.5"]);
     let again = sandbox.command(&["sweep", "--yes"]);
     assert!(again.status == Some(0) && again.stderr.contains("nothing to sweep"), "{again:?}");
     let verified = sandbox.command(&["verify"]);
-    assert!(verified.stdout.contains("1 x temporary-file") && verified.stdout.contains("nodes/n2/@tmp/7.7"), "{verified:?}");
+    assert!(
+        verified.stdout.contains("1 x temporary-file")
+            && verified.stdout.contains("nodes/n2/@tmp/7.7"),
+        "{verified:?}"
+    );
 }
 
 #[test]
@@ -61,21 +83,45 @@ fn release_of_a_dead_node_warns_and_frees_all_it_held_and_left_behind() {
     let sandbox = three_of_one_node_and_one_of_another();
     std::fs::write(sandbox.store().join("nodes/n2/@tmp/7.7"), "").unwrap();
     let asked = sandbox.command(&["release", "--node", "n2"]);
-    assert!(asked.status == Some(2) && asked.stderr.contains("warning: node n2 must be off"), "{asked:?}");
+    assert!(
+        asked.status == Some(2) && asked.stderr.contains("warning: node n2 must be off"),
+        "{asked:?}"
+    );
     let released = sandbox.command(&["release", "--node", "n2", "--yes"]);
-    assert_eq!((released.status, released.stdout.as_str()), (Some(0), "released 10.1.2.5\n"), "{released:?}");
+    assert_eq!(
+        (released.status, released.stdout.as_str()),
+        (Some(0), "released 10.1.2.5\n"),
+        "{released:?}"
+    );
     assert_eq!(sandbox.held(), ["10.1.2.2", "10.1.2.3", "10.1.2.4"]);
     assert_eq!(sandbox.command(&["verify"]).status, Some(0));
     let of_another = sandbox.command(&["release", "--node", "n1", "--network", "net9", "--yes"]);
-    assert!(of_another.succeeded().stderr.contains("node n1 holds no addresses of network net9;"), "{of_another:?}");
+    assert!(
+        of_another.succeeded().stderr.contains("node n1 holds no addresses of network net9;"),
+        "{of_another:?}"
+    );
     let asked = sandbox.command(&["release", "--node", "n2"]);
-    assert!(asked.status == Some(2) && asked.stderr.contains("node n2 holds no addresses;"), "{asked:?}");
+    assert!(
+        asked.status == Some(2) && asked.stderr.contains("node n2 holds no addresses;"),
+        "{asked:?}"
+    );
     let again = sandbox.command(&["release", "--node", "n2", "--yes"]);
-    assert!(again.status == Some(0) && again.stderr.contains("node n2 holds no addresses;"), "{again:?}");
+    assert!(
+        again.status == Some(0) && again.stderr.contains("node n2 holds no addresses;"),
+        "{again:?}"
+    );
     let unknown = sandbox.command(&["release", "--node", "n3", "--yes"]);
-    assert!(unknown.status == Some(1) && unknown.stderr.contains("no node of this name has used this store: n3"), "{unknown:?}");
+    assert!(
+        unknown.status == Some(1)
+            && unknown.stderr.contains("no node of this name has used this store: n3"),
+        "{unknown:?}"
+    );
     let nothing = sandbox.command(&["release", "--yes"]);
-    assert!(nothing.status == Some(2) && nothing.stderr.contains("expected an address, --pod, --container or --node"), "{nothing:?}");
+    assert!(
+        nothing.status == Some(2)
+            && nothing.stderr.contains("expected an address, --pod, --container or --node"),
+        "{nothing:?}"
+    );
 }
 
 #[test]
@@ -84,12 +130,18 @@ fn a_store_that_is_not_there_yet_has_nothing_to_mend_or_sweep() {
     // The flat file names the place: no ADD makes a store there.
     for command in ["repair", "verify", "list"] {
         let ended = sandbox.command(&[command]);
-        assert!(ended.succeeded().stderr.contains("yet\nhint: \"hereabouts store init"), "{ended:?}");
+        assert!(
+            ended.succeeded().stderr.contains("yet\nhint: \"hereabouts store init"),
+            "{ended:?}"
+        );
     }
     sandbox.command(&["sweep"]).succeeded();
     let store = FileStore::new(sandbox.store(), host("n1"));
     let Err(absent) = store.list(&Filter::default()) else { panic!("a store is there") };
-    assert!(absent.hint().unwrap().starts_with("the first ADD or \"hereabouts store init"), "{absent}");
+    assert!(
+        absent.hint().unwrap().starts_with("the first ADD or \"hereabouts store init"),
+        "{absent}"
+    );
 }
 
 #[test]

@@ -42,7 +42,8 @@ struct Scene {
 
 /// An empty store, and the turn to use it.
 fn empty() -> Option<(&'static Cluster, Sandbox, MutexGuard<'static, ()>)> {
-    static OWN: LazyLock<Result<Cluster, String>> = LazyLock::new(|| Cluster::own(Options::default()));
+    static OWN: LazyLock<Result<Cluster, String>> =
+        LazyLock::new(|| Cluster::own(Options::default()));
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match OWN.as_ref() {
@@ -71,7 +72,9 @@ impl Scene {
     /// An ADD for a sandbox that lives.
     fn alive(&self, container: &str) -> Call {
         let mut call = self.sandbox.call("ADD");
-        call.set("CNI_CONTAINERID", container).set("CNI_NETNS", self.living.path()).stdin(configuration(RANGE));
+        call.set("CNI_CONTAINERID", container)
+            .set("CNI_NETNS", self.living.path())
+            .stdin(configuration(RANGE));
         call
     }
 
@@ -79,8 +82,11 @@ impl Scene {
     fn on_n2(&self, container: &str, address: &str) -> Ended {
         self.sandbox.write("n2.conf", &self.sandbox.flat("n2"));
         let mut call = self.sandbox.call("ADD");
-        call.set("CNI_CONTAINERID", container).set("HEREABOUTS_CONFIG", self.sandbox.path("n2.conf"));
-        call.set("CNI_ARGS", format!("IP={address};K8S_POD_NAMESPACE=default;K8S_POD_NAME=other-0")).stdin(configuration(RANGE)).run()
+        call.set("CNI_CONTAINERID", container)
+            .set("HEREABOUTS_CONFIG", self.sandbox.path("n2.conf"));
+        call.set("CNI_ARGS", format!("IP={address};K8S_POD_NAMESPACE=default;K8S_POD_NAME=other-0"))
+            .stdin(configuration(RANGE))
+            .run()
     }
 
     fn state(&self) -> PathBuf {
@@ -91,7 +97,9 @@ impl Scene {
     fn entry(&self, address: &str) -> PathBuf {
         let directory = self.state().join("attachments");
         let mut files = fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path());
-        files.find(|file| fs::read_to_string(file).unwrap().contains(&format!("\"{address}\""))).unwrap()
+        files
+            .find(|file| fs::read_to_string(file).unwrap().contains(&format!("\"{address}\"")))
+            .unwrap()
     }
 
     fn change_entry(&self, address: &str, change: impl FnOnce(&mut Value)) {
@@ -127,8 +135,13 @@ impl Scene {
         assert_eq!(ended.status, Some(i32::from(!found.is_empty())), "{ended:?}");
         assert_eq!(document["store"], self.cluster.server());
         let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
-        let short = |path: String| if path.starts_with("attachments/") { "attachments/HASH".to_owned() } else { path };
-        found.iter().map(|finding| (text(finding, "problem"), short(text(finding, "path")))).collect()
+        let short = |path: String| {
+            if path.starts_with("attachments/") { "attachments/HASH".to_owned() } else { path }
+        };
+        found
+            .iter()
+            .map(|finding| (text(finding, "problem"), short(text(finding, "path"))))
+            .collect()
     }
 
     /// Every object with its version, and every file of the state.
@@ -151,27 +164,58 @@ fn forget_version(object: &mut Value) {
 #[test]
 fn after_the_resource_was_deleted_repair_makes_again_what_lives() {
     let Some(scene) = Scene::new() else { return };
-    scene.alive("c4").set("CNI_ARGS", "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-1").run().succeeded();
-    let before: Value = serde_json::from_str(&scene.cluster.text(&["get", "ipa", "10.1.2.1", "-o", "json"])).unwrap();
+    scene
+        .alive("c4")
+        .set("CNI_ARGS", "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-1")
+        .run()
+        .succeeded();
+    let before: Value =
+        serde_json::from_str(&scene.cluster.text(&["get", "ipa", "10.1.2.1", "-o", "json"]))
+            .unwrap();
     let crd = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crd");
     scene.cluster.text(&["delete", "-k", crd]);
-    for command in [&["list"][..], &["verify"], &["repair", "--yes"], &["sweep", "--yes"], &["release", "--node", "n2", "--yes"]] {
+    for command in [
+        &["list"][..],
+        &["verify"],
+        &["repair", "--yes"],
+        &["sweep", "--yes"],
+        &["release", "--node", "n2", "--yes"],
+    ] {
         let ended = scene.sandbox.command(command);
-        assert!(ended.status == Some(1) && ended.stderr.contains("kubectl apply -k deploy/crd"), "{command:?} {ended:?}");
+        assert!(
+            ended.status == Some(1) && ended.stderr.contains("kubectl apply -k deploy/crd"),
+            "{command:?} {ended:?}"
+        );
     }
     scene.cluster.text(&["apply", "-k", crd]);
-    scene.cluster.text(&["wait", "--for=condition=Established", "crd/ipallocations.hereabouts.dev", "--timeout=60s"]);
+    scene.cluster.text(&[
+        "wait",
+        "--for=condition=Established",
+        "crd/ipallocations.hereabouts.dev",
+        "--timeout=60s",
+    ]);
     scene.on_n2("c5", "10.1.2.3").succeeded();
 
     let asked = scene.sandbox.command(&["repair"]);
     assert!(asked.status == Some(2) && asked.stderr.contains("pass --yes to repair"), "{asked:?}");
     let repaired = scene.sandbox.command(&["repair", "--yes"]);
-    assert!(repaired.succeeded().stdout.contains("repaired ipallocations/10.1.2.1\n"), "{repaired:?}");
+    assert!(
+        repaired.succeeded().stdout.contains("repaired ipallocations/10.1.2.1\n"),
+        "{repaired:?}"
+    );
     let named = repaired.stderr.lines().find(|line| line.contains("10.1.2.3")).unwrap();
-    assert!(named.contains("pod default/web-1") && named.contains("now held by pod default/other-0"), "{named}");
+    assert!(
+        named.contains("pod default/web-1") && named.contains("now held by pod default/other-0"),
+        "{named}"
+    );
     assert_eq!(scene.sandbox.held(), ["10.1.2.1", "10.1.2.3"]);
-    let after: Value = serde_json::from_str(&scene.cluster.text(&["get", "ipa", "10.1.2.1", "-o", "json"])).unwrap();
-    assert_eq!((&after["spec"], &after["metadata"]["labels"]), (&before["spec"], &before["metadata"]["labels"]));
+    let after: Value =
+        serde_json::from_str(&scene.cluster.text(&["get", "ipa", "10.1.2.1", "-o", "json"]))
+            .unwrap();
+    assert_eq!(
+        (&after["spec"], &after["metadata"]["labels"]),
+        (&before["spec"], &before["metadata"]["labels"])
+    );
     // The pod that lost its address ends, and takes nothing from the other.
     for container in ["c1", "c2", "c4"] {
         scene.sandbox.del(container, RANGE).succeeded();
@@ -193,11 +237,18 @@ fn sweep_frees_what_is_gone_and_nothing_of_a_second_machine() {
     let shown = scene.sandbox.command(&["sweep", "--dry-run"]);
     let lines: Vec<&str> = shown.succeeded().stdout.lines().map(str::trim).collect();
     assert!(lines.len() == 3 && lines[0].starts_with("10.1.2.2 "), "{shown:?}");
-    assert!(lines[1] == "ipallocations/10.1.2.5: late-record" && lines[2].ends_with(": dangling-entry"), "{shown:?}");
+    assert!(
+        lines[1] == "ipallocations/10.1.2.5: late-record" && lines[2].ends_with(": dangling-entry"),
+        "{shown:?}"
+    );
     assert!(shown.stderr.contains("another machine uses the node name n1"), "{shown:?}");
     assert_eq!(scene.all(), before);
     let swept = scene.sandbox.command(&["sweep", "--yes"]);
-    assert_eq!((swept.status, swept.stdout.as_str()), (Some(0), "released 10.1.2.2\n"), "{swept:?}");
+    assert_eq!(
+        (swept.status, swept.stdout.as_str()),
+        (Some(0), "released 10.1.2.2\n"),
+        "{swept:?}"
+    );
     assert_eq!(scene.sandbox.held(), ["10.1.2.1", "10.1.2.3", "10.1.2.9"]);
     let again = scene.sandbox.command(&["sweep", "--yes"]);
     assert!(again.status == Some(0) && again.stderr.contains("nothing to sweep"), "{again:?}");
@@ -208,9 +259,17 @@ fn sweep_frees_what_is_gone_and_nothing_of_a_second_machine() {
 fn the_record_of_a_dead_node_is_freed_as_it_was_shown() {
     let Some(scene) = Scene::new() else { return };
     let store = store(scene.cluster, &scene.sandbox, "n2").for_dead_node();
-    let shown = || store.list(&Filter { address: "10.1.2.9".parse().ok(), ..Filter::default() }).unwrap().next().unwrap().unwrap();
+    let shown = || {
+        store
+            .list(&Filter { address: "10.1.2.9".parse().ok(), ..Filter::default() })
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+    };
     let release = |allocation: &Allocation| {
-        let mut session = store.open(Access::Release, Deadline::after(Duration::from_secs(20))).unwrap();
+        let mut session =
+            store.open(Access::Release, Deadline::after(Duration::from_secs(20))).unwrap();
         session.release_unchanged(allocation).unwrap()
     };
     let before = shown();
@@ -233,31 +292,71 @@ fn from_workstation(scene: &Scene, args: &[&str]) -> Ended {
 fn from_a_workstation_one_reads_and_releases_what_a_dead_node_held() {
     let Some(scene) = Scene::new() else { return };
     let (store, kubeconfig) = (scene.cluster.server(), scene.cluster.kubeconfig());
-    for args in [&["list"][..], &["list", "-o", "json"], &["show", "10.1.2.1"], &["list", "--pod", "default/other-0"]] {
+    for args in [
+        &["list"][..],
+        &["list", "-o", "json"],
+        &["show", "10.1.2.1"],
+        &["list", "--pod", "default/other-0"],
+    ] {
         let (here, there) = (scene.sandbox.command(args), from_workstation(&scene, args));
-        assert_eq!(there.stderr, format!("store: {store} ({})\n", kubeconfig.display()), "{args:?}");
-        let alive = |text: &str| text.lines().filter(|line| !line.starts_with("Alive:")).map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!((there.status, alive(&there.stdout)), (Some(0), alive(&here.succeeded().stdout)), "{args:?}");
+        assert_eq!(
+            there.stderr,
+            format!("store: {store} ({})\n", kubeconfig.display()),
+            "{args:?}"
+        );
+        let alive = |text: &str| {
+            text.lines()
+                .filter(|line| !line.starts_with("Alive:"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (there.status, alive(&there.stdout)),
+            (Some(0), alive(&here.succeeded().stdout)),
+            "{args:?}"
+        );
     }
     let verified = from_workstation(&scene, &["verify"]);
     assert!(
-        verified.succeeded().stdout.contains("3 records and 0 index entries") && verified.stderr.contains("only the objects were checked"),
+        verified.succeeded().stdout.contains("3 records and 0 index entries")
+            && verified.stderr.contains("only the objects were checked"),
         "{verified:?}"
     );
-    for refused in [&["sweep", "--yes"][..], &["repair", "--yes"], &["release", "--pod", "default/other-0", "--yes"]] {
+    for refused in [
+        &["sweep", "--yes"][..],
+        &["repair", "--yes"],
+        &["release", "--pod", "default/other-0", "--yes"],
+    ] {
         let ended = from_workstation(&scene, refused);
         assert!(ended.status == Some(1) && ended.stdout.is_empty(), "{ended:?}");
-        assert!(ended.stderr.contains("without --kubeconfig") || ended.stderr.contains("pass --node n2"), "{ended:?}");
+        assert!(
+            ended.stderr.contains("without --kubeconfig")
+                || ended.stderr.contains("pass --node n2"),
+            "{ended:?}"
+        );
     }
     let asked = from_workstation(&scene, &["release", "--node", "n2"]);
-    assert!(asked.status == Some(2) && asked.stderr.contains("warning: node n2 must be off"), "{asked:?}");
+    assert!(
+        asked.status == Some(2) && asked.stderr.contains("warning: node n2 must be off"),
+        "{asked:?}"
+    );
     let released = from_workstation(&scene, &["release", "--node", "n2", "--yes"]);
-    assert_eq!((released.status, released.stdout.as_str()), (Some(0), "released 10.1.2.9\n"), "{released:?}");
+    assert_eq!(
+        (released.status, released.stdout.as_str()),
+        (Some(0), "released 10.1.2.9\n"),
+        "{released:?}"
+    );
     let again = from_workstation(&scene, &["release", "--node", "n2", "--yes"]);
-    assert!(again.status == Some(0) && again.stderr.contains("node n2 holds no addresses;"), "{again:?}");
+    assert!(
+        again.status == Some(0) && again.stderr.contains("node n2 holds no addresses;"),
+        "{again:?}"
+    );
     // Nobody knows which nodes there are.
     let slip = from_workstation(&scene, &["release", "--node", "n22", "--yes"]);
-    assert!(slip.status == Some(0) && slip.stderr.contains("node n22 holds no addresses;"), "{slip:?}");
+    assert!(
+        slip.status == Some(0) && slip.stderr.contains("node n22 holds no addresses;"),
+        "{slip:?}"
+    );
     let release = ["release", "--pod", "default/web-0", "--node", "n1", "--yes"];
     // Its namespace is this machine's, by chance.
     let refused = from_workstation(&scene, &release);
@@ -277,15 +376,32 @@ fn a_store_that_refuses_holds_no_answer() {
     let nobody = scene.cluster.kubeconfig_of("nobody");
     let network = scene.sandbox.write("net.json", &configuration(RANGE));
     let usage = ["usage", network.to_str().unwrap()];
-    for args in [&["list"][..], &["list", "-o", "json"], &["show", "10.1.2.1"], &usage, &["verify"], &["release", "--node", "n2", "--yes"]]
-    {
+    for args in [
+        &["list"][..],
+        &["list", "-o", "json"],
+        &["show", "10.1.2.1"],
+        &usage,
+        &["verify"],
+        &["release", "--node", "n2", "--yes"],
+    ] {
         let mut call = Call::bare();
-        call.args = args.iter().chain(&["--kubeconfig", nobody.to_str().unwrap()]).map(|arg| (*arg).to_owned()).collect();
+        call.args = args
+            .iter()
+            .chain(&["--kubeconfig", nobody.to_str().unwrap()])
+            .map(|arg| (*arg).to_owned())
+            .collect();
         let ended = call.run();
-        assert!(ended.status == Some(1) && ended.stderr.contains("lacks the right to list ipallocations"), "{args:?} {ended:?}");
+        assert!(
+            ended.status == Some(1)
+                && ended.stderr.contains("lacks the right to list ipallocations"),
+            "{args:?} {ended:?}"
+        );
         assert_eq!(ended.stdout, "", "{args:?}");
     }
-    let missing = scene.sandbox.write("missing.conf", r#"{"datastore":"kubernetes","kubernetes":{"kubeconfig":"/nowhere/x"}}"#);
+    let missing = scene.sandbox.write(
+        "missing.conf",
+        r#"{"datastore":"kubernetes","kubernetes":{"kubeconfig":"/nowhere/x"}}"#,
+    );
     let mut call = Call::bare();
     call.set("HEREABOUTS_CONFIG", missing).args = vec!["list".to_owned()];
     let ended = call.run();
@@ -298,12 +414,30 @@ fn config_check_names_the_store_and_whether_its_kubeconfig_can_be_used() {
     let network = scene.sandbox.write("net.json", &configuration(RANGE));
     let checked = scene.sandbox.command(&["config", "check", network.to_str().unwrap()]);
     let kubeconfig = scene.cluster.kubeconfig();
-    assert!(checked.succeeded().stdout.contains(&format!("  store: Kubernetes ({})\n", kubeconfig.display())), "{checked:?}");
-    assert!(checked.stdout.contains(&format!("  API server: {}\n", scene.cluster.server())), "{checked:?}");
-    let missing = scene.sandbox.write("missing.conf", r#"{"datastore":"kubernetes","kubernetes":{"kubeconfig":"/nowhere/x"}}"#);
+    assert!(
+        checked
+            .succeeded()
+            .stdout
+            .contains(&format!("  store: Kubernetes ({})\n", kubeconfig.display())),
+        "{checked:?}"
+    );
+    assert!(
+        checked.stdout.contains(&format!("  API server: {}\n", scene.cluster.server())),
+        "{checked:?}"
+    );
+    let missing = scene.sandbox.write(
+        "missing.conf",
+        r#"{"datastore":"kubernetes","kubernetes":{"kubeconfig":"/nowhere/x"}}"#,
+    );
     let mut call = scene.sandbox.command_call(&["config", "check", network.to_str().unwrap()]);
     let checked = call.set("HEREABOUTS_CONFIG", missing).run();
-    assert!(checked.succeeded().stdout.contains("  note: the kubeconfig cannot be used on this machine: "), "{checked:?}");
+    assert!(
+        checked
+            .succeeded()
+            .stdout
+            .contains("  note: the kubeconfig cannot be used on this machine: "),
+        "{checked:?}"
+    );
 }
 
 /// The store as a node has it whose state is nowhere else.
@@ -327,12 +461,18 @@ fn more_than_a_page_is_listed_in_order_and_counted() {
     let Some((cluster, sandbox, _turn)) = empty() else { return };
     let store = store(cluster, &sandbox, "n3");
     for number in 0..600 {
-        claim(open(&store).as_mut(), "10.0.0.0/22", &record("n3", &format!("c{number}"), None)).unwrap();
+        claim(open(&store).as_mut(), "10.0.0.0/22", &record("n3", &format!("c{number}"), None))
+            .unwrap();
     }
     let before = lists(cluster);
     let listed = sandbox.command(&["list"]);
-    let addresses: Vec<std::net::Ipv4Addr> =
-        listed.succeeded().stdout.lines().skip(1).map(|line| line.split('/').next().unwrap().parse().unwrap()).collect();
+    let addresses: Vec<std::net::Ipv4Addr> = listed
+        .succeeded()
+        .stdout
+        .lines()
+        .skip(1)
+        .map(|line| line.split('/').next().unwrap().parse().unwrap())
+        .collect();
     assert!((lists(cluster) - before - 2.0).abs() < 0.5);
     assert_eq!(addresses.len(), 600);
     assert!(addresses.is_sorted());
@@ -344,5 +484,8 @@ fn more_than_a_page_is_listed_in_order_and_counted() {
     assert!(verified.succeeded().stdout.contains("600 records"), "{verified:?}");
     let released = sandbox.command(&["release", "--node", "n3", "--yes"]);
     assert_eq!(released.succeeded().stdout.lines().count(), 600);
-    assert_eq!(cluster.text(&["get", "--raw", &format!("{ALL}?limit=1")]).matches("10.0.").count(), 0);
+    assert_eq!(
+        cluster.text(&["get", "--raw", &format!("{ALL}?limit=1")]).matches("10.0.").count(),
+        0
+    );
 }

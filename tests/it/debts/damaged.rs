@@ -16,7 +16,8 @@ fn named(sandbox: &Sandbox) -> PathBuf {
 
 fn problems(sandbox: &Sandbox) -> Vec<String> {
     let verified = sandbox.command(&["verify", "-o", "json"]);
-    let document: Value = serde_json::from_str(&verified.stdout).unwrap_or_else(|error| panic!("{error}: {verified:?}"));
+    let document: Value = serde_json::from_str(&verified.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {verified:?}"));
     let findings = document["findings"].as_array().unwrap();
     assert_eq!(verified.status == Some(0), findings.is_empty(), "{verified:?}");
     findings.iter().map(|finding| finding["problem"].as_str().unwrap().to_owned()).collect()
@@ -46,7 +47,8 @@ fn what_is_damaged_newer_too_large_or_foreign_stops_no_verb_and_is_found() {
         for command in [&["list"][..], &["list", "--debts"], &["sweep", "--debts", "--yes"]] {
             sandbox.command(command).succeeded();
         }
-        for (verb, container) in [("ADD", "other"), ("DEL", "other"), ("ADD", "c1"), ("DEL", "c1")] {
+        for (verb, container) in [("ADD", "other"), ("DEL", "other"), ("ADD", "c1"), ("DEL", "c1")]
+        {
             run(&sandbox, verb, container, None).succeeded();
         }
         assert_eq!(sandbox.held().len(), 0, "{expected}");
@@ -62,7 +64,8 @@ fn a_debt_under_another_name_frees_nothing() {
     fail_to_del(&sandbox, "c1", None);
     let path = named(&sandbox);
     let name = path.file_name().unwrap().to_str().unwrap();
-    std::fs::rename(&path, path.with_file_name(format!("0123456789abcdef{}", &name[16..]))).unwrap();
+    std::fs::rename(&path, path.with_file_name(format!("0123456789abcdef{}", &name[16..])))
+        .unwrap();
     sandbox.command(&["sweep", "--debts", "--yes"]).succeeded();
     run(&sandbox, "DEL", "other", None).succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
@@ -132,11 +135,17 @@ fn where_nothing_can_be_noted_the_error_says_so() {
     let failed = fail_to_del(&sandbox, "c1", None);
     assert!(failed.details().contains("this node cannot record the unfinished DEL"), "{failed:?}");
     // A directory that is none holds no debt, and one that cannot be looked at is no answer.
-    assert!(sandbox.command(&["list", "--debts", "-o", "json"]).succeeded().stdout.starts_with("[]"));
+    assert!(
+        sandbox.command(&["list", "--debts", "-o", "json"]).succeeded().stdout.starts_with("[]")
+    );
     std::fs::remove_file(sandbox.path("debts")).unwrap();
     std::os::unix::fs::symlink(sandbox.path("debts"), sandbox.path("debts")).unwrap();
     let unknown = sandbox.command(&["list", "--debts", "-o", "json"]);
-    assert!(unknown.status == Some(1) && unknown.stderr.contains("cannot read the unfinished DELs of this node"), "{unknown:?}");
+    assert!(
+        unknown.status == Some(1)
+            && unknown.stderr.contains("cannot read the unfinished DELs of this node"),
+        "{unknown:?}"
+    );
     sandbox.command(&["list"]).succeeded();
     run(&sandbox, "DEL", "c1", None).succeeded();
     assert_eq!(sandbox.held().len(), 0);

@@ -9,7 +9,10 @@ fn a_del_that_finds_the_store_busy_is_owed_and_paid_by_another_call_when_the_san
     let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
     assert_eq!(run(&sandbox, "ADD", "c1", Some(&living)).addresses(), ["10.1.2.1"]);
     let failed = fail_to_del(&sandbox, "c1", Some(&living));
-    assert!(failed.details().contains("this node completes the DEL when the sandbox is gone"), "{failed:?}");
+    assert!(
+        failed.details().contains("this node completes the DEL when the sandbox is gone"),
+        "{failed:?}"
+    );
     let [debt] = &owed(&sandbox)[..] else { panic!("{:?}", owed(&sandbox)) };
     assert_eq!((&debt["answered"], &debt["exclusive"]), (&"error".into(), &true.into()));
     assert_eq!(debt["held"][0]["record"]["address"], "10.1.2.1");
@@ -38,7 +41,10 @@ fn every_verb_but_status_and_version_pays() {
         let mut stdin: serde_json::Value = serde_json::from_slice(&call.stdin).unwrap();
         match verb {
             "CHECK" => stdin["prevResult"] = other.document(),
-            "GC" => stdin["cni.dev/valid-attachments"] = serde_json::json!([{"containerID": "other", "ifname": "net1"}]),
+            "GC" => {
+                stdin["cni.dev/valid-attachments"] =
+                    serde_json::json!([{"containerID": "other", "ifname": "net1"}])
+            }
             _ => {}
         }
         call.stdin(stdin.to_string()).run().succeeded();
@@ -47,7 +53,14 @@ fn every_verb_but_status_and_version_pays() {
         }
         owed(&sandbox).is_empty()
     };
-    for (verb, expected) in [("ADD", true), ("DEL", true), ("CHECK", true), ("GC", true), ("STATUS", false), ("VERSION", false)] {
+    for (verb, expected) in [
+        ("ADD", true),
+        ("DEL", true),
+        ("CHECK", true),
+        ("GC", true),
+        ("STATUS", false),
+        ("VERSION", false),
+    ] {
         assert_eq!(pays(verb), expected, "{verb}");
     }
 }
@@ -115,7 +128,11 @@ fn an_add_answers_11_where_what_is_owed_cannot_be_settled() {
     let script = r#"mount --bind -o ro "$0" "$0" && exec "$@""#;
     add.through(&["unshare", "--mount", "sh", "-c", script, debts.to_str().unwrap()]);
     let refused = add.run();
-    assert!(refused.code() == 11 && refused.details().contains("an earlier DEL of this attachment is unfinished"), "{refused:?}");
+    assert!(
+        refused.code() == 11
+            && refused.details().contains("an earlier DEL of this attachment is unfinished"),
+        "{refused:?}"
+    );
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (1, 1));
     run(&sandbox, "ADD", "c1", Some(&living)).succeeded();
     assert_eq!(owed(&sandbox).len(), 0);
@@ -134,14 +151,20 @@ fn a_del_of_a_store_that_is_away_is_owed_until_it_is_back() {
     let debt = owed(&sandbox).remove(0);
     assert_eq!((&debt["held"], &debt["exclusive"]), (&serde_json::Value::Null, &false.into()));
     let unpaid = sandbox.command(&["sweep", "--debts", "--yes"]);
-    assert!(unpaid.status == Some(1) && unpaid.stderr.contains("cannot complete the DEL of"), "{unpaid:?}");
+    assert!(
+        unpaid.status == Some(1) && unpaid.stderr.contains("cannot complete the DEL of"),
+        "{unpaid:?}"
+    );
     std::fs::remove_file(sandbox.store()).unwrap();
     // No directory is no answer either.
     sandbox.command(&["sweep", "--debts", "--yes"]);
     assert_eq!(owed(&sandbox).len(), 1);
     std::fs::rename(away, sandbox.store()).unwrap();
     let paid = sandbox.command(&["sweep", "--debts", "--yes"]);
-    assert_eq!(paid.succeeded().stdout, "completed the DEL of container c1, interface net1, network net1\n");
+    assert_eq!(
+        paid.succeeded().stdout,
+        "completed the DEL of container c1, interface net1, network net1\n"
+    );
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (0, 0));
 }
 
@@ -181,7 +204,9 @@ fn an_add_that_cannot_take_back_what_it_made_owes_it() {
     run(&sandbox, "ADD", "before", None).succeeded();
     let shard = sandbox.store().join("scopes/@/10.1.2.0_24");
     let mut add = call(&sandbox, "ADD", "c1", Some(&living));
-    add.stdin(crate::support::sandbox::configuration(r#""range":"10.1.2.0/24","deadlines":{"add":"250ms"}"#));
+    add.stdin(crate::support::sandbox::configuration(
+        r#""range":"10.1.2.0/24","deadlines":{"add":"250ms"}"#,
+    ));
     let mut stopped = Stopped::after(&add, &Moment::new("fsync", shard.to_str().unwrap()));
     stopped.lose_reader();
     let held = lock(&sandbox);

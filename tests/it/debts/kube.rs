@@ -18,7 +18,10 @@ fn node() -> Option<(&'static Cluster, Proxy, Node)> {
     let proxy = Proxy::new(cluster);
     let name = own_name("debt");
     let node = Node::new(&name, &name, Path::new("/"));
-    node.configure(&proxy.kubeconfig(&node.sandbox.root), r#"{"add":"5s","del":"300ms","gc":"2s"}"#);
+    node.configure(
+        &proxy.kubeconfig(&node.sandbox.root),
+        r#"{"add":"5s","del":"300ms","gc":"2s"}"#,
+    );
     node.del("nobody").succeeded();
     Some((cluster, proxy, node))
 }
@@ -26,7 +29,8 @@ fn node() -> Option<(&'static Cluster, Proxy, Node)> {
 /// An ADD or DEL of a pod's sandbox that lives.
 fn of(node: &Node, verb: &str, container: &str, uid: &str, living: &Living) -> Call {
     let mut call = node.call(verb, container);
-    let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_UID={uid}");
+    let args =
+        format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_UID={uid}");
     call.set("CNI_NETNS", living.path()).set("CNI_ARGS", args);
     call
 }
@@ -58,7 +62,10 @@ fn a_del_without_the_api_server_succeeds_and_is_paid_when_that_is_back() {
     assert_eq!(holders(cluster, &node.scope).len(), 2);
     proxy.listen();
     node.sandbox.command(&["sweep", "--debts", "--yes"]).succeeded();
-    assert_eq!(holders(cluster, &node.scope).into_iter().collect::<Vec<_>>(), [(given, "c".to_owned())]);
+    assert_eq!(
+        holders(cluster, &node.scope).into_iter().collect::<Vec<_>>(),
+        [(given, "c".to_owned())]
+    );
     assert_eq!(owed(&node.sandbox).len(), 0);
     // What was freed so is noted for its pod, as what any DEL frees.
     assert_eq!(of(&node, "ADD", "web_2", "u2", &living).run().addresses(), ["10.9.0.3"]);
@@ -69,7 +76,9 @@ fn a_del_without_the_api_server_succeeds_and_is_paid_when_that_is_back() {
 /// payment that comes later frees nothing.
 #[test]
 fn an_add_of_the_same_pod_takes_over_what_is_owed() {
-    let (Some((cluster, proxy, node)), Some(old), Some(new)) = (node(), living(), living()) else { return };
+    let (Some((cluster, proxy, node)), Some(old), Some(new)) = (node(), living(), living()) else {
+        return;
+    };
     let address = of(&node, "ADD", "web_1", "u1", &old).run().addresses().remove(0);
     let outage = |container: &str, living: &Living| {
         proxy.refuse();
@@ -84,7 +93,10 @@ fn an_add_of_the_same_pod_takes_over_what_is_owed() {
     node.sandbox.command(&["sweep", "--debts", "--yes"]).succeeded();
     // The kubelet's late DEL of the old sandbox finds nothing.
     of(&node, "DEL", "web_1", "u1", &old).run().succeeded();
-    assert_eq!(holders(cluster, &node.scope).into_iter().collect::<Vec<_>>(), [(address.clone(), "web_2".to_owned())]);
+    assert_eq!(
+        holders(cluster, &node.scope).into_iter().collect::<Vec<_>>(),
+        [(address.clone(), "web_2".to_owned())]
+    );
     // Another pod takes over nothing.
     outage("web_2", &new);
     assert_ne!(of(&node, "ADD", "web_3", "u2", &new).run().addresses(), [address]);
@@ -131,7 +143,11 @@ fn debts_of_living_sandboxes_cost_no_requests() {
     let (Some((cluster, proxy, node)), Some(living)) = (node(), living()) else { return };
     node.call("ADD", "c1").set("CNI_NETNS", living.path()).run().succeeded();
     let refusal = crate::support::proxy::Reply::status(403);
-    proxy.script(move |asked| if asked.method == "DELETE" { Act::Answer(refusal.clone()) } else { Act::Pass });
+    proxy.script(
+        move |asked| {
+            if asked.method == "DELETE" { Act::Answer(refusal.clone()) } else { Act::Pass }
+        },
+    );
     assert_eq!(node.del("c1").code(), 105);
     proxy.pass();
     node.add("c2").succeeded();
@@ -139,7 +155,10 @@ fn debts_of_living_sandboxes_cost_no_requests() {
     node.add("c3").succeeded();
     node.del("c3").succeeded();
     assert_eq!(proxy.methods(), ["POST", "DELETE"]);
-    assert_eq!((&owed(&node.sandbox)[0]["answered"], owed(&node.sandbox).len()), (&"error".into(), 1));
+    assert_eq!(
+        (&owed(&node.sandbox)[0]["answered"], owed(&node.sandbox).len()),
+        (&"error".into(), 1)
+    );
     // An interface may be up and use the address, however often that is looked at.
     node.sandbox.command(&["sweep", "--debts", "--yes"]).succeeded();
     assert_eq!((proxy.methods().len(), holders(cluster, &node.scope).len()), (0, 2));
@@ -154,7 +173,11 @@ fn a_del_that_is_refused_is_owed_too() {
     let Some((cluster, proxy, node)) = node() else { return };
     node.add("c1").succeeded();
     let refusal = crate::support::proxy::Reply::status(403);
-    proxy.script(move |asked| if asked.method == "DELETE" { Act::Answer(refusal.clone()) } else { Act::Pass });
+    proxy.script(
+        move |asked| {
+            if asked.method == "DELETE" { Act::Answer(refusal.clone()) } else { Act::Pass }
+        },
+    );
     assert_eq!(node.del("c1").code(), 105);
     assert_eq!(owed(&node.sandbox).len(), 1);
     proxy.pass();

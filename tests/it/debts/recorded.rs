@@ -8,13 +8,20 @@ use serde_json::json;
 
 /// `CNI_ARGS` of every call: Multus' own keys, then the runtime's again.
 fn args(pod: &str, uid: &str) -> String {
-    let named = format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_INFRA_CONTAINER_ID=sb-{pod}");
+    let named =
+        format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_INFRA_CONTAINER_ID=sb-{pod}");
     let again = if uid.is_empty() { named.clone() } else { format!("{named};K8S_POD_UID={uid}") };
     format!("IgnoreUnknown=true;{named};K8S_POD_UID={uid};IgnoreUnknown=1;{again}")
 }
 
 /// A call for an interface of a pod's sandbox.
-fn call(sandbox: &Sandbox, verb: &str, pod: &str, interface: &str, stdin: &serde_json::Value) -> Call {
+fn call(
+    sandbox: &Sandbox,
+    verb: &str,
+    pod: &str,
+    interface: &str,
+    stdin: &serde_json::Value,
+) -> Call {
     let mut call = sandbox.call(verb);
     call.set("CNI_CONTAINERID", format!("sb-{pod}")).set("CNI_IFNAME", interface);
     call.set("CNI_ARGS", args(pod, "")).stdin(stdin.to_string());
@@ -80,7 +87,9 @@ fn of_the_dels_that_fail_those_are_owed_that_have_something_to_free() {
 #[test]
 fn every_key_comes_twice_and_the_uid_is_empty() {
     let sandbox = Sandbox::new();
-    for (pod, interface, address) in [("p1", "net1", "10.1.2.1"), ("p1", "net2", "10.1.2.2"), ("p2", "net1", "10.1.2.3")] {
+    for (pod, interface, address) in
+        [("p1", "net1", "10.1.2.1"), ("p1", "net2", "10.1.2.2"), ("p2", "net1", "10.1.2.3")]
+    {
         assert_eq!(call(&sandbox, "ADD", pod, interface, &whole("n")).run().addresses(), [address]);
     }
     let mut check = whole("n");
@@ -101,7 +110,12 @@ fn gc(sandbox: &Sandbox, listed: &serde_json::Value) {
     stdin["cni.dev/attachments"] = listed.clone();
     stdin["cni.dev/valid-attachments"] = listed.clone();
     let mut call = sandbox.call("GC");
-    call.unset("CNI_CONTAINERID").unset("CNI_IFNAME").unset("CNI_NETNS").stdin(stdin.to_string()).run().succeeded();
+    call.unset("CNI_CONTAINERID")
+        .unset("CNI_IFNAME")
+        .unset("CNI_NETNS")
+        .stdin(stdin.to_string())
+        .run()
+        .succeeded();
 }
 
 #[test]

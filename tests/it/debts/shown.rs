@@ -11,13 +11,22 @@ fn list_and_verify_show_what_is_owed_and_a_day_later_it_is_a_finding() {
     run(&sandbox, "ADD", "c2", Some(&living)).succeeded();
     fail_to_del(&sandbox, "c1", Some(&living));
     let records = sandbox.list();
-    let with_debt: Vec<&str> =
-        records.iter().filter(|record| record["debt"].is_object()).map(|record| record["address"].as_str().unwrap()).collect();
+    let with_debt: Vec<&str> = records
+        .iter()
+        .filter(|record| record["debt"].is_object())
+        .map(|record| record["address"].as_str().unwrap())
+        .collect();
     assert_eq!(with_debt, ["10.1.2.1"]);
     let table = sandbox.command(&["list"]).succeeded().stdout.clone();
     assert!(table.contains("DEL FAILED") && table.contains("was not free within 50ms"), "{table}");
-    let alone: Value = serde_json::from_str(&sandbox.command(&["list", "--debts", "-o", "json"]).succeeded().stdout).unwrap();
-    assert_eq!((alone[0]["addresses"].clone(), &alone[0]["containerID"]), (serde_json::json!(["10.1.2.1"]), &"c1".into()));
+    let alone: Value = serde_json::from_str(
+        &sandbox.command(&["list", "--debts", "-o", "json"]).succeeded().stdout,
+    )
+    .unwrap();
+    assert_eq!(
+        (alone[0]["addresses"].clone(), &alone[0]["containerID"]),
+        (serde_json::json!(["10.1.2.1"]), &"c1".into())
+    );
     let verified = sandbox.command(&["verify"]);
     assert!(verified.succeeded().stdout.contains("1 unfinished DEL"), "{verified:?}");
 
@@ -28,16 +37,21 @@ fn list_and_verify_show_what_is_owed_and_a_day_later_it_is_a_finding() {
     std::fs::write(&path, debt.to_string()).unwrap();
     let verified = sandbox.command(&["verify"]);
     assert!(verified.status == Some(1) && verified.stdout.contains("1 x old-debt"), "{verified:?}");
-    let document: Value = serde_json::from_str(&sandbox.command(&["verify", "-o", "json"]).stdout).unwrap();
-    assert_eq!((&document["findings"][0]["problem"], document["debts"].as_array().unwrap().len()), (&"old-debt".into(), 1));
+    let document: Value =
+        serde_json::from_str(&sandbox.command(&["verify", "-o", "json"]).stdout).unwrap();
+    assert_eq!(
+        (&document["findings"][0]["problem"], document["debts"].as_array().unwrap().len()),
+        (&"old-debt".into(), 1)
+    );
 }
 
 #[test]
 fn what_is_released_by_hand_is_owed_no_more() {
     let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
-    for (container, release) in
-        [("c1", &["release", "10.1.2.1", "--force", "--yes"][..]), ("c2", &["release", "--node", "n1", "--force", "--yes"])]
-    {
+    for (container, release) in [
+        ("c1", &["release", "10.1.2.1", "--force", "--yes"][..]),
+        ("c2", &["release", "--node", "n1", "--force", "--yes"]),
+    ] {
         run(&sandbox, "ADD", container, Some(&living)).succeeded();
         fail_to_del(&sandbox, container, Some(&living));
         sandbox.command(release).succeeded();

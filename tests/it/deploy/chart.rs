@@ -8,7 +8,10 @@ use std::process::{Command, Output};
 /// Builds a tool if that was not done yet; says why it cannot be run.
 pub(super) fn tool(set: &str, name: &str) -> Result<Command, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let built = Command::new(root.join("scripts/tools")).arg(set).output().map_err(|error| error.to_string())?;
+    let built = Command::new(root.join("scripts/tools"))
+        .arg(set)
+        .output()
+        .map_err(|error| error.to_string())?;
     let path = root.join("target/tools/bin").join(name);
     if built.status.success() && path.exists() {
         let mut command = Command::new(path);
@@ -28,20 +31,27 @@ fn objects(yaml: &[u8]) -> Vec<Value> {
     let text = String::from_utf8(yaml.to_vec()).unwrap();
     let mut objects: Vec<Value> = serde_saphyr::from_multiple::<Value>(&text).unwrap();
     objects.retain(|object| !object.is_null());
-    objects.sort_by_key(|object| (object["kind"].to_string(), object["metadata"]["name"].to_string()));
+    objects
+        .sort_by_key(|object| (object["kind"].to_string(), object["metadata"]["name"].to_string()));
     objects
 }
 
 /// What a kustomization of deploy/ builds.
 pub(super) fn kustomized(name: &str) -> Result<Vec<Value>, String> {
-    let output = tool("kubernetes", "kubectl")?.args(["kustomize", &format!("deploy/{name}")]).output().unwrap();
+    let output = tool("kubernetes", "kubectl")?
+        .args(["kustomize", &format!("deploy/{name}")])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(objects(&output.stdout))
 }
 
 /// What the chart renders with these arguments.
 pub(super) fn rendered(args: &[&str]) -> Result<Vec<Value>, String> {
-    let output = helm(&[&["template", "any-release", "deploy/chart", "--namespace", "kube-system"], args].concat())?;
+    let output = helm(
+        &[&["template", "any-release", "deploy/chart", "--namespace", "kube-system"], args]
+            .concat(),
+    )?;
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(objects(&output.stdout))
 }
@@ -83,7 +93,9 @@ fn so_it_does_to_uninstall() {
 #[test]
 fn the_chart_is_without_reproach() {
     match helm(&["lint", "--strict", "deploy/chart"]) {
-        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout))
+        }
         Err(reason) => skipped!("{reason}"),
     }
 }
@@ -125,8 +137,12 @@ fn values_reach_what_they_are_for() {
         ]
     );
     assert_eq!(pod["tolerations"], json!([{"key": "only"}]));
-    for (name, path) in [("bin", "/var/lib/rancher/k3s/data/cni"), ("conf", "/etc/kubernetes/cni/net.d")] {
-        let of = |list: &Value| list.as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap().clone();
+    for (name, path) in
+        [("bin", "/var/lib/rancher/k3s/data/cni"), ("conf", "/etc/kubernetes/cni/net.d")]
+    {
+        let of = |list: &Value| {
+            list.as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap().clone()
+        };
         assert_eq!(of(&container["volumeMounts"])["mountPath"], path);
         assert_eq!(of(&pod["volumes"])["hostPath"]["path"], path);
     }
@@ -140,10 +156,16 @@ fn values_reach_what_they_are_for() {
 
 #[test]
 fn a_mistyped_value_is_refused() {
-    for value in ["imgae.tag=1", "sweepEvery=often", "paths.bin=opt", "server=http://x", "whereabouts=maybe"] {
+    for value in
+        ["imgae.tag=1", "sweepEvery=often", "paths.bin=opt", "server=http://x", "whereabouts=maybe"]
+    {
         match helm(&["template", "x", "deploy/chart", "--set", value]) {
             Ok(output) => {
-                assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("schema"), "{value}: {output:?}")
+                assert!(
+                    !output.status.success()
+                        && String::from_utf8_lossy(&output.stderr).contains("schema"),
+                    "{value}: {output:?}"
+                )
             }
             Err(reason) => return skipped!("{reason}"),
         }
@@ -152,8 +174,14 @@ fn a_mistyped_value_is_refused() {
 
 #[test]
 fn versions_are_the_packages() {
-    let chart = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/chart/Chart.yaml")).unwrap();
-    let kustomization = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/node/kustomization.yaml")).unwrap();
+    let chart = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/chart/Chart.yaml"),
+    )
+    .unwrap();
+    let kustomization = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/node/kustomization.yaml"),
+    )
+    .unwrap();
     let version = env!("CARGO_PKG_VERSION");
     assert!(chart.contains(&format!("\nversion: {version}\nappVersion: {version}\n")), "{chart}");
     assert!(kustomization.contains(&format!("newTag: {version}\n")), "{kustomization}");

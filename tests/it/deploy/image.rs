@@ -11,7 +11,11 @@ use std::process::Command;
 fn buildah(sandbox: &Sandbox, args: &[&str]) -> std::io::Result<Ended> {
     let mut command = Command::new("buildah");
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--storage-driver", "vfs"]);
-    command.arg("--root").arg(sandbox.path("images")).arg("--runroot").arg(sandbox.path("images-run"));
+    command
+        .arg("--root")
+        .arg(sandbox.path("images"))
+        .arg("--runroot")
+        .arg(sandbox.path("images-run"));
     command.args(args).output().map(Ended::from)
 }
 
@@ -41,7 +45,16 @@ fn the_image_holds_the_executable_and_starts_what_the_daemon_set_does() {
     std::fs::create_dir_all(&bin).unwrap();
     std::fs::copy(HEREABOUTS, bin.join("hereabouts")).unwrap();
     let context = sandbox.path("context").display().to_string();
-    let build = ["build", "--isolation", "chroot", "--file", "deploy/Containerfile", "--tag", "hereabouts:test", &context];
+    let build = [
+        "build",
+        "--isolation",
+        "chroot",
+        "--file",
+        "deploy/Containerfile",
+        "--tag",
+        "hereabouts:test",
+        &context,
+    ];
     buildah(&sandbox, &build).unwrap().succeeded();
 
     let image = "localhost/hereabouts:test";
@@ -61,6 +74,8 @@ fn the_image_holds_the_executable_and_starts_what_the_daemon_set_does() {
     let root = mounted.stdout.trim();
     assert_eq!(below(Path::new(root)), [format!("{root}/bin"), format!("{root}/bin/hereabouts")]);
     // Nothing else is there: what it starts needs no library.
-    let started = Ended::from(Command::new("chroot").args([root, "/bin/hereabouts", "--version"]).output().unwrap());
+    let started = Ended::from(
+        Command::new("chroot").args([root, "/bin/hereabouts", "--version"]).output().unwrap(),
+    );
     assert_eq!(started.succeeded().stdout, concat!("hereabouts ", env!("CARGO_PKG_VERSION"), "\n"));
 }

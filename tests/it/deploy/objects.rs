@@ -12,7 +12,12 @@ fn cluster() -> Option<&'static Cluster> {
 
 fn kubectl(cluster: &Cluster, args: &[&str], stdin: &Value) -> Output {
     let mut command = cluster.kubectl_command(args);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(stdin.to_string().as_bytes()).unwrap();
     child.wait_with_output().unwrap()
 }
@@ -48,7 +53,11 @@ fn allocation(name: &str, scope: Option<&str>, address: &str) -> Value {
 /// Whether the API server would take it, and what it says.
 fn taken(cluster: &Cluster, object: &Value) -> Result<(), String> {
     let output = kubectl(cluster, &["create", "--dry-run=server", "-f", "-"], object);
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
 }
 
 #[test]
@@ -56,9 +65,13 @@ fn every_manifest_is_taken_strictly() {
     let Some(cluster) = cluster() else { return };
     for folder in ["crd", "node", "uninstall", "node"] {
         let path = format!("{}/deploy/{folder}", env!("CARGO_MANIFEST_DIR"));
-        let output = cluster.kubectl(&["apply", "--validate=strict", "--dry-run=server", "-k", &path]);
+        let output =
+            cluster.kubectl(&["apply", "--validate=strict", "--dry-run=server", "-k", &path]);
         assert!(output.status.success(), "{folder}: {}", String::from_utf8_lossy(&output.stderr));
-        assert!(!String::from_utf8_lossy(&output.stderr).contains("Warning"), "{folder}: {output:?}");
+        assert!(
+            !String::from_utf8_lossy(&output.stderr).contains("Warning"),
+            "{folder}: {output:?}"
+        );
     }
 }
 
@@ -74,7 +87,8 @@ fn names_that_say_scope_and_address_are_taken() {
         (&format!("a-b-{hash}.192.0.2.7"), Some("A_b"), "192.0.2.7"),
         (&format!("{hash}.192.0.2.7"), Some(".."), "192.0.2.7"),
     ] {
-        taken(cluster, &allocation(name, scope, address)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        taken(cluster, &allocation(name, scope, address))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }
 
@@ -132,12 +146,28 @@ fn what_no_add_writes_is_refused() {
 fn only_a_rehoming_changes_an_object() {
     let Some(cluster) = cluster() else { return };
     let name = "only-a-rehoming.192.0.2.7";
-    let created = kubectl(cluster, &["create", "-f", "-"], &allocation(name, Some("only-a-rehoming"), "192.0.2.7"));
+    let created = kubectl(
+        cluster,
+        &["create", "-f", "-"],
+        &allocation(name, Some("only-a-rehoming"), "192.0.2.7"),
+    );
     assert!(created.status.success(), "{created:?}");
     let patch = |spec: &Value| {
         let patch = json!({"spec": spec}).to_string();
-        let output = cluster.kubectl(&["patch", "ipa", name, "--type=merge", "--dry-run=server", "--patch", &patch]);
-        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+        let output = cluster.kubectl(&[
+            "patch",
+            "ipa",
+            name,
+            "--type=merge",
+            "--dry-run=server",
+            "--patch",
+            &patch,
+        ]);
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
     };
     let same_pod = json!({
         "containerID": "c2", "bootID": "b2", "since": "2026-01-02T00:00:00Z", "prefix": 25, "gateway": "192.0.2.1",
@@ -145,7 +175,11 @@ fn only_a_rehoming_changes_an_object() {
         "added-later": {"kept": true},
     });
     assert_eq!(patch(&same_pod), Ok(()));
-    assert_eq!(patch(&json!({"podRef": {"uid": "5b20"}})), Ok(()), "the same sandbox, told more of its pod");
+    assert_eq!(
+        patch(&json!({"podRef": {"uid": "5b20"}})),
+        Ok(()),
+        "the same sandbox, told more of its pod"
+    );
     for (spec, words) in [
         (json!({"address": "192.0.2.8"}), "never changes"),
         (json!({"scope": "blue"}), "never changes"),
@@ -162,7 +196,11 @@ fn only_a_rehoming_changes_an_object() {
     }
     let shown = cluster.text(&["get", "ipa", name]);
     let row: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(row[..7], [name, "192.0.2.7", "macvlan-conf", "default", "web-0", "net1", "n1"], "{shown}");
+    assert_eq!(
+        row[..7],
+        [name, "192.0.2.7", "macvlan-conf", "default", "web-0", "net1", "n1"],
+        "{shown}"
+    );
     cluster.text(&["delete", "ipa", name]);
 }
 
@@ -186,12 +224,22 @@ fn the_plugin_has_its_rights_and_no_other() {
         output.status.success()
     };
     let needed = ["create", "delete", "get", "list", "patch"];
-    for verb in ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"] {
+    for verb in ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+    {
         assert_eq!(may(verb, "ipallocations.hereabouts.dev"), needed.contains(&verb), "{verb}");
-        assert_eq!(may(verb, "stickyips.hereabouts.dev"), ["create", "list", "patch"].contains(&verb), "{verb}");
-        for resource in
-            ["pods", "secrets", "nodes", "customresourcedefinitions.apiextensions.k8s.io", "serviceaccounts/token", "daemonsets.apps"]
-        {
+        assert_eq!(
+            may(verb, "stickyips.hereabouts.dev"),
+            ["create", "list", "patch"].contains(&verb),
+            "{verb}"
+        );
+        for resource in [
+            "pods",
+            "secrets",
+            "nodes",
+            "customresourcedefinitions.apiextensions.k8s.io",
+            "serviceaccounts/token",
+            "daemonsets.apps",
+        ] {
             assert!(!may(verb, resource), "{verb} {resource}");
         }
     }
@@ -205,13 +253,28 @@ fn the_resource_outlives_the_daemon_set() {
         Ok(cluster) => cluster,
         Err(reason) => return skipped!("{reason}"),
     };
-    assert!(kubectl(&cluster, &["create", "-f", "-"], &allocation("192.0.2.7", None, "192.0.2.7")).status.success());
-    cluster.text(&["delete", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/node"), "--wait=false"]);
-    assert!(cluster.text(&["get", "clusterroles", "-o", "name"]).lines().all(|name| !name.contains("hereabouts")));
+    assert!(
+        kubectl(&cluster, &["create", "-f", "-"], &allocation("192.0.2.7", None, "192.0.2.7"))
+            .status
+            .success()
+    );
+    cluster.text(&[
+        "delete",
+        "-k",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/node"),
+        "--wait=false",
+    ]);
+    assert!(
+        cluster
+            .text(&["get", "clusterroles", "-o", "name"])
+            .lines()
+            .all(|name| !name.contains("hereabouts"))
+    );
     assert!(cluster.text(&["get", "ipa", "-o", "name"]).contains("192.0.2.7"));
     if let Ok(mut helm) = super::chart::tool("helm", "helm") {
         let kubeconfig = cluster.kubeconfig();
-        helm.args(["--kubeconfig", kubeconfig.to_str().unwrap(), "--namespace", "kube-system"]).env("HELM_CACHE_HOME", cluster.directory());
+        helm.args(["--kubeconfig", kubeconfig.to_str().unwrap(), "--namespace", "kube-system"])
+            .env("HELM_CACHE_HOME", cluster.directory());
         let mut again = super::chart::tool("helm", "helm").unwrap();
         again.args(helm.get_args());
         let installed = helm.args(["install", "hereabouts", "deploy/chart"]).output().unwrap();

@@ -30,7 +30,9 @@ impl Node {
         let cluster = Cluster::shared()?;
         let sandbox = Sandbox::new();
         let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", SCRIPT, "node"]).arg(sandbox.path("disk"));
+        command
+            .args(["--pid", "--fork", "--kill-child", "--mount-proc", SCRIPT, "node"])
+            .arg(sandbox.path("disk"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut holder = command.spawn().map_err(|error| error.to_string())?;
         if holder.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).is_err() {
@@ -39,7 +41,8 @@ impl Node {
             let _ = holder.wait();
             return Err(format!("no namespaces here: {}", said.trim()));
         }
-        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).unwrap();
+        let children =
+            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).unwrap();
         let process = children.trim().parse().unwrap();
         for directory in ["token", "root"] {
             std::fs::create_dir(sandbox.path(directory)).unwrap();
@@ -62,7 +65,10 @@ impl Node {
     /// A command on the node itself, as its runtime would start it.
     fn on_host(&self, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.process.to_string(), "--mount", "--pid"]).args(words).stdin(Stdio::null());
+        command
+            .args(["--target", &self.process.to_string(), "--mount", "--pid"])
+            .args(words)
+            .stdin(Stdio::null());
         command
     }
 
@@ -79,7 +85,10 @@ impl Node {
         let variables = format!(
             "CNI_COMMAND={verb} CNI_CONTAINERID={container} CNI_NETNS=/run/netns/{container} CNI_IFNAME=net1 CNI_PATH=/opt/cni/bin"
         );
-        let script = format!("{variables} /opt/cni/bin/hereabouts < {}", self.sandbox.path("configuration.json").display());
+        let script = format!(
+            "{variables} /opt/cni/bin/hereabouts < {}",
+            self.sandbox.path("configuration.json").display()
+        );
         Ended::from(self.on_host(&["sh", "-c", &script]).output().unwrap())
     }
 
@@ -104,7 +113,11 @@ impl Node {
     /// The objects of this node in the cluster.
     fn held(&self) -> Vec<String> {
         let names = self.cluster.text(&["get", "ipallocations", "-o", "name"]);
-        names.lines().filter(|name| name.contains(&format!("/{}.", self.name))).map(str::to_owned).collect()
+        names
+            .lines()
+            .filter(|name| name.contains(&format!("/{}.", self.name)))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Starts the pod of a kustomization's DaemonSet.
@@ -120,14 +133,26 @@ impl Node {
     fn pod_of(&self, objects: &[Value], what: &str, every: &str) -> Result<Pod<'_>, String> {
         let spec = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap()["spec"]["template"]["spec"].clone();
         let said = self.sandbox.path(&format!("{what}-said"));
-        let mut pod = Pod { node: self, container: spec["containers"][0].clone(), spec, said, child: None };
+        let mut pod =
+            Pod { node: self, container: spec["containers"][0].clone(), spec, said, child: None };
         let mut words: Vec<String> = words(&pod.container["command"]);
-        words.push(if words[1] == "install" { format!("--sweep-every={every}") } else { "--idle=2s".to_owned() });
+        words.push(if words[1] == "install" {
+            format!("--sweep-every={every}")
+        } else {
+            "--idle=2s".to_owned()
+        });
         let file = std::fs::File::create(&pod.said).unwrap();
         let capabilities = pod.capabilities();
-        let start = [SCRIPT, "pod", self.sandbox.path("root").to_str().unwrap(), HEREABOUTS, &capabilities].map(str::to_owned);
+        let start =
+            [SCRIPT, "pod", self.sandbox.path("root").to_str().unwrap(), HEREABOUTS, &capabilities]
+                .map(str::to_owned);
         let mut command = self.on_host(&["unshare", "--mount"]);
-        command.args(start).args(&words).envs(pod.surroundings()).stdout(file.try_clone().unwrap()).stderr(file);
+        command
+            .args(start)
+            .args(&words)
+            .envs(pod.surroundings())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file);
         pod.child = Some(command.spawn().unwrap());
         Ok(pod)
     }
@@ -157,30 +182,51 @@ impl Pod<'_> {
     fn capabilities(&self) -> String {
         let capabilities = &self.container["securityContext"]["capabilities"];
         assert_eq!(words(&capabilities["drop"]), ["ALL"]);
-        words(&capabilities["add"]).iter().map(|name| format!(",+{}", name.to_lowercase())).collect()
+        words(&capabilities["add"])
+            .iter()
+            .map(|name| format!(",+{}", name.to_lowercase()))
+            .collect()
     }
 
     /// What pod.sh is told: volumes, token, and the container's environment.
     fn surroundings(&self) -> [(&'static str, String); 3] {
         // All that the emulation stands on is in the manifest.
-        assert_eq!((&self.spec["hostPID"], &self.spec["hostNetwork"]), (&Value::Bool(true), &Value::Bool(true)));
+        assert_eq!(
+            (&self.spec["hostPID"], &self.spec["hostNetwork"]),
+            (&Value::Bool(true), &Value::Bool(true))
+        );
         assert_eq!(self.spec["serviceAccountName"], "hereabouts");
         let volume = |mount: &Value| {
             let volumes = self.spec["volumes"].as_array().unwrap();
-            let host_path = &volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap()["hostPath"];
-            [&host_path["path"], &mount["mountPath"], &host_path["type"]].map(|word| word.as_str().unwrap().to_owned()).join(":")
+            let host_path =
+                &volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap()["hostPath"];
+            [&host_path["path"], &mount["mountPath"], &host_path["type"]]
+                .map(|word| word.as_str().unwrap().to_owned())
+                .join(":")
         };
-        let volumes: Vec<String> = self.container["volumeMounts"].as_array().unwrap().iter().map(volume).collect();
-        let value = |variable: &Value| match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+        let volumes: Vec<String> =
+            self.container["volumeMounts"].as_array().unwrap().iter().map(volume).collect();
+        let value = |variable: &Value| match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str()
+        {
             Some("spec.nodeName") => self.node.name.clone(),
             Some(other) => panic!("{other}"),
             None => variable["value"].as_str().unwrap().to_owned(),
         };
         let variables = self.container["env"].as_array().unwrap();
-        let mut variables: Vec<String> =
-            variables.iter().map(|variable| format!("{}={}", variable["name"].as_str().unwrap(), value(variable))).collect();
+        let mut variables: Vec<String> = variables
+            .iter()
+            .map(|variable| format!("{}={}", variable["name"].as_str().unwrap(), value(variable)))
+            .collect();
         let kubeconfig = std::fs::read_to_string(self.node.cluster.kubeconfig()).unwrap();
-        let (host, port) = kubeconfig.split_once("server: https://").unwrap().1.lines().next().unwrap().rsplit_once(':').unwrap();
+        let (host, port) = kubeconfig
+            .split_once("server: https://")
+            .unwrap()
+            .1
+            .lines()
+            .next()
+            .unwrap()
+            .rsplit_once(':')
+            .unwrap();
         variables.push(format!("KUBERNETES_SERVICE_HOST={host}"));
         variables.push(format!("KUBERNETES_SERVICE_PORT={port}"));
         [
@@ -198,7 +244,8 @@ impl Pod<'_> {
     /// A command that somebody types with kubectl exec.
     fn exec(&self, words: &[impl AsRef<std::ffi::OsStr>]) -> Ended {
         let process = self.container_process();
-        let target = ["nsenter", "--target", &process, "--mount", "--pid", "--root", "--wd"].map(str::to_owned);
+        let target = ["nsenter", "--target", &process, "--mount", "--pid", "--root", "--wd"]
+            .map(str::to_owned);
         let mut command = Command::new(SCRIPT);
         command.args(["enter", &self.capabilities()]).args(target).args(words);
         Ended::from(command.envs(self.surroundings()).stdin(Stdio::null()).output().unwrap())
@@ -262,7 +309,12 @@ fn it_installs_a_plugin_that_works_with_the_rights_it_ships_with() {
     let pod = node.pod("node").unwrap();
     pod.wait("the first start", || pod.is_ready("startupProbe"));
     pod.probe("readinessProbe").succeeded();
-    assert_eq!(node.shell("cat /etc/cni/net.d/hereabouts.d/hereabouts.conf").matches("pod-installs").count(), 1);
+    assert_eq!(
+        node.shell("cat /etc/cni/net.d/hereabouts.d/hereabouts.conf")
+            .matches("pod-installs")
+            .count(),
+        1
+    );
 
     node.make_netns("c1");
     let added = node.verb("ADD", "c1");
@@ -296,7 +348,10 @@ fn with_settings_it_becomes_ready_and_an_older_one_stays_so() {
         (Ok(old), Ok(new)) => (old, new),
         (Err(reason), _) | (_, Err(reason)) => return skipped!("{reason}"),
     };
-    let says = |level: &str| node.shell("cat /etc/cni/net.d/hereabouts.d/hereabouts.conf").contains(&format!(r#""log_level": "{level}""#));
+    let says = |level: &str| {
+        node.shell("cat /etc/cni/net.d/hereabouts.d/hereabouts.conf")
+            .contains(&format!(r#""log_level": "{level}""#))
+    };
     let old = node.pod_of(&old, "old", "1d").unwrap();
     old.wait("the first start", || old.is_ready("startupProbe"));
     old.probe("readinessProbe").succeeded();
@@ -328,7 +383,10 @@ fn what_is_typed_in_it_looks_from_the_node() {
     let verified = pod.exec(&["hereabouts", "verify"]);
     let said = &verified.succeeded().stdout;
     // Records of the whole cluster, and what this node remembers of its own.
-    assert!(said.contains("no problems: ") && said.contains(" and 2 index entries"), "{verified:?}");
+    assert!(
+        said.contains("no problems: ") && said.contains(" and 2 index entries"),
+        "{verified:?}"
+    );
     let swept = pod.exec(&["hereabouts", "sweep", "--yes"]);
     assert!(swept.succeeded().stdout.contains("released 192.0.2.2"), "{swept:?}");
     assert_eq!(node.held().len(), 1);
@@ -342,7 +400,10 @@ fn it_says_why_it_is_not_ready() {
     let pod = node.pod("node").unwrap();
     pod.wait("the files", || pod.is_ready("readinessProbe"));
     let probed = pod.probe("startupProbe");
-    assert!(probed.status == Some(1) && probed.stderr.contains("the plugin is not ready, code 50: "), "{probed:?}");
+    assert!(
+        probed.status == Some(1) && probed.stderr.contains("the plugin is not ready, code 50: "),
+        "{probed:?}"
+    );
     node.give_token();
     pod.wait("the token", || pod.is_ready("startupProbe"));
 }
@@ -378,7 +439,9 @@ fn it_repairs_at_once_what_a_cluster_that_was_set_back_has_lost() {
     node.make_netns("next");
     node.verb("ADD", "next").succeeded();
     let back = "ipallocation.hereabouts.dev/pod-set-back.192.0.2.1".to_owned();
-    pod.wait("the repair", || node.held().contains(&back) && pod.said().contains("was restored to an older state"));
+    pod.wait("the repair", || {
+        node.held().contains(&back) && pod.said().contains("was restored to an older state")
+    });
     pod.wait("the mark to go", || !node.shell(&format!("ls {state}")).contains("set-back"));
     for container in ["lost", "kept", "next"] {
         node.verb("DEL", container).succeeded();
@@ -400,9 +463,14 @@ fn it_takes_the_plugin_off_when_nothing_is_held_any_more() {
     assert!(!pod.is_ready("readinessProbe"));
     // The pods are served to the end, with a token of its own.
     let token = node.give_token();
-    pod.wait("the new token", || node.shell("cat /etc/cni/net.d/hereabouts.d/hereabouts.kubeconfig").contains(&token));
+    pod.wait("the new token", || {
+        node.shell("cat /etc/cni/net.d/hereabouts.d/hereabouts.kubeconfig").contains(&token)
+    });
     node.verb("DEL", "c1").succeeded();
     pod.wait("the removal", || pod.is_ready("readinessProbe"));
-    assert_eq!(node.shell("ls /opt/cni/bin /etc/cni/net.d | grep -c hereabouts || true").trim(), "0");
+    assert_eq!(
+        node.shell("ls /opt/cni/bin /etc/cni/net.d | grep -c hereabouts || true").trim(),
+        "0"
+    );
     pod.end();
 }

@@ -41,7 +41,11 @@ impl<'c> Bearer<'c> {
     /// What kubectl prints, or why it fails.
     fn kubectl(&self, args: &[&str], stdin: &str) -> Result<String, String> {
         let mut command = self.cluster.kubectl_command(args);
-        command.env("KUBECONFIG", self.kubeconfig()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env("KUBECONFIG", self.kubeconfig())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
@@ -105,8 +109,11 @@ fn the_plugin_works_with_a_token_of_its_node() {
         node.status().succeeded();
         let add = |container: &str, living: &Living| {
             let mut call = node.call("ADD", container);
-            call.set("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_UID=u")
-                .set("CNI_NETNS", living.path());
+            call.set(
+                "CNI_ARGS",
+                "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_UID=u",
+            )
+            .set("CNI_NETNS", living.path());
             call.run()
         };
         let added = add("web_1", &first);
@@ -161,12 +168,20 @@ fn a_token_changes_no_record_of_another_node() {
         // Not by changing the node and something else at once.
         let moved = thief.patch(&name, &json!({"spec": {"node": other, "bootID": "x"}}));
         assert!(moved.is_err(), "{moved:?}");
-        for (what, said) in [("delete", thief.delete(&name)), ("create", thief.create(&record(&own, "10.9.0.7", &own)))] {
+        for (what, said) in [
+            ("delete", thief.delete(&name)),
+            ("create", thief.create(&record(&own, "10.9.0.7", &own))),
+        ] {
             assert!(denied(&said), "{what}: {said:?}");
         }
-        let raw = format!("/apis/hereabouts.dev/v1alpha1/ipallocations?fieldSelector=metadata.name%3D{name}");
+        let raw = format!(
+            "/apis/hereabouts.dev/v1alpha1/ipallocations?fieldSelector=metadata.name%3D{name}"
+        );
         let collection = thief.kubectl(&["delete", "--raw", &raw], "");
-        assert!(collection.as_ref().is_err_and(|said| said.contains("cannot deletecollection")), "{collection:?}");
+        assert!(
+            collection.as_ref().is_err_and(|said| said.contains("cannot deletecollection")),
+            "{collection:?}"
+        );
     }
     assert_eq!(object(cluster, &name), before);
     let swept = victim.sandbox.command(&["sweep", "--yes"]);
@@ -192,10 +207,14 @@ fn a_token_frees_and_makes_records_of_its_own_node() {
     thief.create(&record(&elsewhere, "10.9.0.1", &own)).unwrap();
 
     let verified = node.sandbox.command(&["verify"]);
-    for words in [format!("ipallocations/{own}.10.9.0.1"), format!("ipallocations/{own}.10.9.0.7")] {
+    for words in [format!("ipallocations/{own}.10.9.0.1"), format!("ipallocations/{own}.10.9.0.7")]
+    {
         assert!(verified.stdout.contains(&words), "{verified:?}");
     }
-    assert!(verified.stdout.contains("lost-record") && verified.stdout.contains("second-machine"), "{verified:?}");
+    assert!(
+        verified.stdout.contains("lost-record") && verified.stdout.contains("second-machine"),
+        "{verified:?}"
+    );
     node.sandbox.command(&["repair", "--yes"]).succeeded();
     assert_eq!(holders(cluster, &own).get("10.9.0.1").map(String::as_str), Some("web"));
     node.del("web").succeeded();
@@ -209,7 +228,9 @@ fn a_token_frees_and_makes_records_of_its_own_node() {
 fn release_node(cluster: &Cluster, node: &str) -> Ended {
     let mut call = Call::bare();
     let kubeconfig = cluster.kubeconfig().display().to_string();
-    call.args = ["release", "--node", node, "--yes", "--kubeconfig", &kubeconfig].map(str::to_owned).to_vec();
+    call.args = ["release", "--node", node, "--yes", "--kubeconfig", &kubeconfig]
+        .map(str::to_owned)
+        .to_vec();
     call.run()
 }
 
@@ -226,13 +247,26 @@ fn a_token_reads_every_record_and_nothing_else() {
             &["get", "nodes"],
             &["get", "pods", "--all-namespaces"],
             &["create", "token", "hereabouts", "--namespace", "kube-system"],
-            &["create", "token", "hereabouts", "--namespace", "kube-system", "--bound-object-kind", "Node", "--bound-object-name", &own],
+            &[
+                "create",
+                "token",
+                "hereabouts",
+                "--namespace",
+                "kube-system",
+                "--bound-object-kind",
+                "Node",
+                "--bound-object-name",
+                &own,
+            ],
             &["get", "ipa", "--as", "admin"],
             &["delete", "validatingadmissionpolicybindings", "hereabouts"],
             &["delete", "crd", "ipallocations.hereabouts.dev"],
         ] {
             let said = thief.kubectl(args, "");
-            assert!(said.as_ref().is_err_and(|said| said.contains("cannot ")), "{args:?}: {said:?}");
+            assert!(
+                said.as_ref().is_err_and(|said| said.contains("cannot ")),
+                "{args:?}: {said:?}"
+            );
         }
     }
 }
@@ -243,7 +277,8 @@ fn a_token_that_names_no_node_changes_nothing() {
     let Some(cluster) = cluster() else { return };
     let own = own_name("unplaced");
     let pod = cluster.make_plugin_pod(&own, None);
-    let unplaced = cluster.plugin_token(&["--bound-object-kind", "Pod", "--bound-object-name", &pod]);
+    let unplaced =
+        cluster.plugin_token(&["--bound-object-kind", "Pod", "--bound-object-name", &pod]);
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod, "namespace": "kube-system"},
         "target": {"apiVersion": "v1", "kind": "Node", "name": own},
@@ -265,7 +300,10 @@ fn a_token_that_names_no_node_changes_nothing() {
         assert!(denied(&thief.create(&record(&own, "10.9.0.7", &own))));
     }
     cluster.apply(&format!("{{apiVersion: v1, kind: Node, metadata: {{name: {own}}}}}"));
-    let placed = Bearer::new(cluster, &cluster.plugin_token(&["--bound-object-kind", "Pod", "--bound-object-name", &pod]));
+    let placed = Bearer::new(
+        cluster,
+        &cluster.plugin_token(&["--bound-object-kind", "Pod", "--bound-object-name", &pod]),
+    );
     placed.create(&record(&own, "10.9.0.7", &own)).unwrap();
     placed.delete(&format!("{own}.10.9.0.7")).unwrap();
 }
@@ -278,14 +316,21 @@ fn a_token_ends_with_its_pod_and_with_its_node() {
     let [by_node, by_pod] = tokens(cluster, &own);
     let pod = ["delete", "pod", "--namespace", "kube-system", "--grace-period=0", "--force"];
     let node = ["delete", "node"];
-    for (token, object, name) in [(by_pod, &pod[..], format!("hereabouts-{own}")), (by_node, &node[..], own)] {
+    for (token, object, name) in
+        [(by_pod, &pod[..], format!("hereabouts-{own}")), (by_node, &node[..], own)]
+    {
         let thief = Bearer::new(cluster, &token);
         thief.kubectl(&["get", "ipa"], "").unwrap();
         cluster.text(&[object, &[&name]].concat());
         // The server believes for some seconds what it has found out.
         let deadline = Deadline::after(Duration::from_secs(120));
         let ended = until(&deadline, || {
-            Ok::<_, ()>(thief.kubectl(&["get", "ipa"], "").is_err_and(|said| said.contains("logged in")).then_some(()))
+            Ok::<_, ()>(
+                thief
+                    .kubectl(&["get", "ipa"], "")
+                    .is_err_and(|said| said.contains("logged in"))
+                    .then_some(()),
+            )
         });
         assert_eq!(ended, Ok(Some(())), "{name}");
     }
@@ -296,13 +341,24 @@ fn a_token_ends_with_its_pod_and_with_its_node() {
 fn other_credentials_are_not_restricted() {
     let Some(cluster) = cluster() else { return };
     let own = own_name("unrestricted");
-    let mut role = kustomized("node").unwrap().into_iter().find(|object| object["kind"] == "ClusterRole").unwrap();
+    let mut role = kustomized("node")
+        .unwrap()
+        .into_iter()
+        .find(|object| object["kind"] == "ClusterRole")
+        .unwrap();
     role["metadata"]["name"] = json!(own);
     cluster.apply(&role.to_string());
     cluster.text(&["create", "namespace", &own]);
     cluster.text(&["create", "serviceaccount", "hereabouts", "--namespace", &own]);
     cluster.text(&["create", "serviceaccount", &own, "--namespace", &own]);
-    cluster.text(&["create", "clusterrolebinding", &own, "--clusterrole", &own, &format!("--serviceaccount={own}:{own}")]);
+    cluster.text(&[
+        "create",
+        "clusterrolebinding",
+        &own,
+        "--clusterrole",
+        &own,
+        &format!("--serviceaccount={own}:{own}"),
+    ]);
     let token = |name: &str| cluster.text(&["create", "token", name, "--namespace", &own]);
     let other = Bearer::new(cluster, token(&own).trim());
     other.create(&record(&own, "10.9.0.7", "any-node")).unwrap();
@@ -321,19 +377,27 @@ fn with_a_token_of_another_node_or_of_none_the_plugin_says_what_to_do() {
     let right = Bearer::new(cluster, &cluster.node_token(&own));
     let node = node(&right, &own, &own);
     node.add("kept").succeeded();
-    for (token, words) in [(cluster.node_token(&other), format!("of node {other}")), (cluster.plugin_token(&[]), "of no node".to_owned())] {
+    for (token, words) in [
+        (cluster.node_token(&other), format!("of node {other}")),
+        (cluster.plugin_token(&[]), "of no node".to_owned()),
+    ] {
         let wrong = Bearer::new(cluster, &token);
         node.configure(&wrong.kubeconfig(), crate::support::nodes::DEADLINES);
         for ended in [node.add("refused"), node.del("kept")] {
             assert_eq!(ended.code(), 105, "{ended:?}");
             let details = ended.details();
-            for expected in [DENIED, &words, &format!("the record is of node {own}"), "bound to its Node"] {
+            for expected in
+                [DENIED, &words, &format!("the record is of node {own}"), "bound to its Node"]
+            {
                 assert!(details.contains(expected), "{expected}: {details}");
             }
         }
         node.del("refused").succeeded();
     }
-    assert_eq!(holders(cluster, &own).into_iter().collect::<Vec<_>>(), [("10.9.0.1".to_owned(), "kept".to_owned())]);
+    assert_eq!(
+        holders(cluster, &own).into_iter().collect::<Vec<_>>(),
+        [("10.9.0.1".to_owned(), "kept".to_owned())]
+    );
     node.configure(&right.kubeconfig(), crate::support::nodes::DEADLINES);
     node.del("kept").succeeded();
     assert!(holders(cluster, &own).is_empty());
@@ -353,7 +417,14 @@ fn records_of_another_node_take_an_administrator() {
     }
     let first = holders(cluster, scope).into_keys().next().unwrap();
     let label = json!({"metadata": {"labels": {"hereabouts.dev/pod": "x"}}});
-    cluster.text(&["patch", "ipa", &format!("{scope}.{first}"), "--type=merge", "-p", &label.to_string()]);
+    cluster.text(&[
+        "patch",
+        "ipa",
+        &format!("{scope}.{first}"),
+        "--type=merge",
+        "-p",
+        &label.to_string(),
+    ]);
     let before = holders(cluster, scope);
     for command in [
         &["release", "--node", &off, "--yes"][..],
@@ -381,7 +452,12 @@ fn it_bites_wherever_it_is_installed() {
     };
     let root = env!("CARGO_MANIFEST_DIR");
     cluster.text(&["apply", "-k", &format!("{root}/deploy/crd")]);
-    cluster.text(&["wait", "--for=condition=Established", "crd/ipallocations.hereabouts.dev", "--timeout=60s"]);
+    cluster.text(&[
+        "wait",
+        "--for=condition=Established",
+        "crd/ipallocations.hereabouts.dev",
+        "--timeout=60s",
+    ]);
     cluster.apply("{apiVersion: v1, kind: Node, metadata: {name: n1}}");
 
     let overlay = cluster.directory().join("overlay");
@@ -390,7 +466,10 @@ fn it_bites_wherever_it_is_installed() {
     let up = "../".repeat(overlay.components().count() - 1);
     std::fs::write(
         overlay.join("kustomization.yaml"),
-        format!("namespace: elsewhere\nresources: [\"{up}{}\"]\n", &format!("{root}/deploy/node")[1..]),
+        format!(
+            "namespace: elsewhere\nresources: [\"{up}{}\"]\n",
+            &format!("{root}/deploy/node")[1..]
+        ),
     )
     .unwrap();
     cluster.text(&["create", "namespace", "elsewhere"]);
@@ -401,7 +480,8 @@ fn it_bites_wherever_it_is_installed() {
     let chart = |namespace: &str, values: &[&str]| {
         let mut helm = tool("helm", "helm")?;
         helm.args(["template", "any", "deploy/chart", "--namespace", namespace]);
-        let rendered = helm.args(values.iter().flat_map(|value| ["--set", value])).output().unwrap();
+        let rendered =
+            helm.args(values.iter().flat_map(|value| ["--set", value])).output().unwrap();
         cluster.text(&["create", "namespace", namespace]);
         cluster.apply(&String::from_utf8(rendered.stdout).unwrap());
         Ok::<_, String>(())
@@ -419,18 +499,27 @@ fn it_bites_wherever_it_is_installed() {
 /// records of another node what it likes.
 fn is_open(cluster: &Cluster, namespace: &str, account: &str) {
     let token = ["create", "token", account, "--namespace", namespace];
-    let bound = cluster.text(&[&token[..], &["--bound-object-kind", "Node", "--bound-object-name", "n1"]].concat());
+    let bound = cluster.text(
+        &[&token[..], &["--bound-object-kind", "Node", "--bound-object-name", "n1"]].concat(),
+    );
     for token in [bound.trim(), cluster.text(&token).trim()] {
         let thief = Bearer::new(cluster, token);
         let planted = record(namespace, "10.9.0.1", "n2");
-        let created = until(&Deadline::after(Duration::from_secs(60)), || Ok::<_, ()>(thief.create(&planted).ok()));
+        let created = until(&Deadline::after(Duration::from_secs(60)), || {
+            Ok::<_, ()>(thief.create(&planted).ok())
+        });
         assert!(created.unwrap().is_some(), "{:?}", thief.create(&planted));
         let name = format!("{namespace}.10.9.0.1");
         thief.patch(&name, &json!({"spec": {"bootID": "x"}})).unwrap();
         thief.delete(&name).unwrap();
-        let raw = format!("/apis/hereabouts.dev/v1alpha1/ipallocations?fieldSelector=metadata.name%3D{name}");
+        let raw = format!(
+            "/apis/hereabouts.dev/v1alpha1/ipallocations?fieldSelector=metadata.name%3D{name}"
+        );
         let collection = thief.kubectl(&["delete", "--raw", &raw], "");
-        assert!(collection.as_ref().is_err_and(|said| said.contains("cannot deletecollection")), "{collection:?}");
+        assert!(
+            collection.as_ref().is_err_and(|said| said.contains("cannot deletecollection")),
+            "{collection:?}"
+        );
     }
 }
 
@@ -438,14 +527,22 @@ fn is_open(cluster: &Cluster, namespace: &str, account: &str) {
 /// and nor does one of the node for another node.
 fn bites(cluster: &Cluster, namespace: &str, account: &str) {
     let token = ["create", "token", account, "--namespace", namespace];
-    let bound = cluster.text(&[&token[..], &["--bound-object-kind", "Node", "--bound-object-name", "n1"]].concat());
-    let (bound, unbound) = (Bearer::new(cluster, bound.trim()), Bearer::new(cluster, cluster.text(&token).trim()));
+    let bound = cluster.text(
+        &[&token[..], &["--bound-object-kind", "Node", "--bound-object-name", "n1"]].concat(),
+    );
+    let (bound, unbound) =
+        (Bearer::new(cluster, bound.trim()), Bearer::new(cluster, cluster.text(&token).trim()));
     let deadline = Deadline::after(Duration::from_secs(60));
     // A role, and a policy, are in force some moments after they were taken.
     let dry = |bearer: &Bearer<'_>, node: &str| {
-        bearer.kubectl(&["create", "--dry-run=server", "-f", "-"], &record(namespace, "10.9.0.1", node).to_string())
+        bearer.kubectl(
+            &["create", "--dry-run=server", "-f", "-"],
+            &record(namespace, "10.9.0.1", node).to_string(),
+        )
     };
-    let in_force = until(&deadline, || Ok::<_, ()>((denied(&dry(&unbound, "n1")) && dry(&bound, "n1").is_ok()).then_some(())));
+    let in_force = until(&deadline, || {
+        Ok::<_, ()>((denied(&dry(&unbound, "n1")) && dry(&bound, "n1").is_ok()).then_some(()))
+    });
     assert_eq!(in_force, Ok(Some(())), "{:?} {:?}", dry(&unbound, "n1"), dry(&bound, "n1"));
     bound.create(&record(namespace, "10.9.0.1", "n1")).unwrap();
     assert!(denied(&bound.create(&record(namespace, "10.9.0.2", "n2"))));
@@ -462,13 +559,29 @@ fn a_token_that_names_no_node_or_another_is_refused_by_status_and_install() {
     for (token, fits) in [
         (cluster.node_token(&name), true),
         (cluster.node_token("another"), false),
-        (cluster.text(&["--namespace", "kube-system", "create", "token", "hereabouts"]).trim().to_owned(), false),
+        (
+            cluster
+                .text(&["--namespace", "kube-system", "create", "token", "hereabouts"])
+                .trim()
+                .to_owned(),
+            false,
+        ),
     ] {
         let bearer = Bearer::new(cluster, &token);
         let status = node(&bearer, &name, &name).status();
-        assert!(if fits { status.status == Some(0) } else { status.details().contains(DENIED) }, "{status:?}");
+        assert!(
+            if fits { status.status == Some(0) } else { status.details().contains(DENIED) },
+            "{status:?}"
+        );
         let text = std::fs::read_to_string(bearer.kubeconfig()).unwrap();
-        let line = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap().trim().trim_matches('"').to_owned();
+        let line = |key: &str| {
+            text.lines()
+                .find_map(|line| line.trim().strip_prefix(key))
+                .unwrap()
+                .trim()
+                .trim_matches('"')
+                .to_owned()
+        };
         let (server, ca) = (line("server:"), line("certificate-authority-data:"));
         let ca = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, ca).unwrap();
         std::fs::write(bearer.sandbox.path("ca"), ca).unwrap();
@@ -476,15 +589,35 @@ fn a_token_that_names_no_node_or_another_is_refused_by_status_and_install() {
         let mut call = Call::bare();
         let path = |name: &str| bearer.sandbox.path(name).display().to_string();
         bearer.sandbox.write("token", &token);
-        call.args = ["install", "--server", &server, "--node-name", &name, "--token-file", &path("token"), "--ca-file", &path("ca")]
-            .into_iter()
-            .chain(["--bin-dir", &path("bin"), "--conf-dir", &path("net.d"), "--mount-namespace", "/proc/self/ns/mnt"])
-            .map(str::to_owned)
-            .collect();
+        call.args = [
+            "install",
+            "--server",
+            &server,
+            "--node-name",
+            &name,
+            "--token-file",
+            &path("token"),
+            "--ca-file",
+            &path("ca"),
+        ]
+        .into_iter()
+        .chain([
+            "--bin-dir",
+            &path("bin"),
+            "--conf-dir",
+            &path("net.d"),
+            "--mount-namespace",
+            "/proc/self/ns/mnt",
+        ])
+        .map(str::to_owned)
+        .collect();
         let installed = call.run();
         assert_eq!(installed.status, Some(i32::from(!fits)), "{installed:?}");
         assert_eq!(bearer.sandbox.path("bin/hereabouts").exists(), fits);
         assert!(fits || installed.stderr.contains("is not one of node"), "{installed:?}");
     }
-    assert!(objects(cluster).iter().all(|object| object["spec"]["scope"] != "hereabouts-status"), "a trial makes nothing");
+    assert!(
+        objects(cluster).iter().all(|object| object["spec"]["scope"] != "hereabouts-status"),
+        "a trial makes nothing"
+    );
 }

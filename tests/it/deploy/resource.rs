@@ -11,7 +11,11 @@ use serde_json::{Map, Value, json};
 
 #[test]
 fn the_manifests_are_what_the_structs_say() {
-    let said = |kind: &str| format!("# Made from src/store/kube/{kind}.rs by tests/it/deploy/resource.rs: change it there.\n");
+    let said = |kind: &str| {
+        format!(
+            "# Made from src/store/kube/{kind}.rs by tests/it/deploy/resource.rs: change it there.\n"
+        )
+    };
     let text = format!("{}{}", said("objects/ip_allocation"), yaml(&allocations(), 0));
     expect_file!["../../../deploy/crd/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);
     // Helm takes them from nowhere else.
@@ -40,13 +44,18 @@ fn allocations() -> Value {
         wide("Source", ".spec.source"),
     ];
     let held = "One address, held by one interface of one pod's sandbox. Its creation is what decides who holds the address.";
-    manifest(ip_allocation::PLURAL, ip_allocation::KIND, &["ipa"], &columns, &schema::<ip_allocation::Spec>(held))
+    manifest(
+        ip_allocation::PLURAL,
+        ip_allocation::KIND,
+        &["ipa"],
+        &columns,
+        &schema::<ip_allocation::Spec>(held),
+    )
 }
 
 fn sticky_addresses() -> Value {
     let columns = sticky::COLUMNS.map(|(name, path)| column(name, "string", path));
-    let remembered =
-        "One address, and the pod of a StatefulSet that gets it again. It decides nothing: who holds the address says its IPAllocation.";
+    let remembered = "One address, and the pod of a StatefulSet that gets it again. It decides nothing: who holds the address says its IPAllocation.";
     manifest(sticky::PLURAL, sticky::KIND, &[], &columns, &schema::<sticky::Spec>(remembered))
 }
 
@@ -109,7 +118,10 @@ fn schema<T: JsonSchema>(description: &str) -> Value {
         .into_root_schema_for::<T>()
         .to_value();
     make_structural(&mut spec);
-    let rules: Vec<Value> = NAME_RULES.iter().map(|(rule, message)| json!({"rule": rule, "message": message})).collect();
+    let rules: Vec<Value> = NAME_RULES
+        .iter()
+        .map(|(rule, message)| json!({"rule": rule, "message": message}))
+        .collect();
     json!({
         "type": "object",
         "description": description,
@@ -162,15 +174,21 @@ fn yaml(value: &Value, depth: usize) -> String {
     let indent = "  ".repeat(depth);
     match value {
         Value::Object(keys) if !keys.is_empty() => entries(keys, &indent, depth),
-        Value::Array(items) if !items.is_empty() => items.iter().map(|item| listed(item, &indent, depth)).collect(),
+        Value::Array(items) if !items.is_empty() => {
+            items.iter().map(|item| listed(item, &indent, depth)).collect()
+        }
         scalar => format!("{indent}{}\n", plain(scalar)),
     }
 }
 
 fn entries(keys: &Map<String, Value>, indent: &str, depth: usize) -> String {
     let entry = |(key, value): (&String, &Value)| match value {
-        Value::Object(inner) if !inner.is_empty() => format!("{indent}{key}:\n{}", yaml(value, depth + 1)),
-        Value::Array(inner) if !inner.is_empty() => format!("{indent}{key}:\n{}", yaml(value, depth + 1)),
+        Value::Object(inner) if !inner.is_empty() => {
+            format!("{indent}{key}:\n{}", yaml(value, depth + 1))
+        }
+        Value::Array(inner) if !inner.is_empty() => {
+            format!("{indent}{key}:\n{}", yaml(value, depth + 1))
+        }
         scalar => format!("{indent}{key}: {}\n", plain(scalar)),
     };
     keys.iter().map(entry).collect()
@@ -184,7 +202,9 @@ fn listed(item: &Value, indent: &str, depth: usize) -> String {
 /// JSON's scalars are YAML's; a word needs no quotes.
 fn plain(scalar: &Value) -> String {
     match scalar.as_str() {
-        Some(word) if word.starts_with(|c: char| c.is_ascii_alphabetic()) && is_word(word) => word.to_owned(),
+        Some(word) if word.starts_with(|c: char| c.is_ascii_alphabetic()) && is_word(word) => {
+            word.to_owned()
+        }
         _ => scalar.to_string(),
     }
 }

@@ -19,7 +19,10 @@ fn role() -> Result<Vec<Value>, String> {
     let objects = kustomized("node")?;
     Ok(objects
         .into_iter()
-        .filter(|object| ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"].contains(&object["kind"].as_str().unwrap()))
+        .filter(|object| {
+            ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"]
+                .contains(&object["kind"].as_str().unwrap())
+        })
         .collect())
 }
 
@@ -29,7 +32,10 @@ impl<'c> Node<'c> {
         for mut object in role()? {
             object["metadata"]["name"] = json!(name);
             match object["kind"].as_str().unwrap() {
-                "ClusterRole" => object["rules"][0]["verbs"].as_array_mut().unwrap().retain(|granted| granted != verb),
+                "ClusterRole" => object["rules"][0]["verbs"]
+                    .as_array_mut()
+                    .unwrap()
+                    .retain(|granted| granted != verb),
                 "ClusterRoleBinding" => {
                     object["roleRef"]["name"] = json!(name);
                     object["subjects"][0]["name"] = json!(name);
@@ -41,8 +47,7 @@ impl<'c> Node<'c> {
         let sandbox = Sandbox::new();
         let token = cluster.text(&["create", "token", &name, "--namespace", "kube-system"]);
         let kubeconfig = sandbox.write("kubeconfig", &cluster.kubeconfig_with(token.trim()));
-        let flat =
-            json!({"datastore": "kubernetes", "kubernetes": {"kubeconfig": kubeconfig}, "data_dir": sandbox.store(), "node_name": name});
+        let flat = json!({"datastore": "kubernetes", "kubernetes": {"kubeconfig": kubeconfig}, "data_dir": sandbox.store(), "node_name": name});
         sandbox.write("flat.conf", &flat.to_string());
         Ok(Self { cluster, sandbox, scope: name })
     }
@@ -52,8 +57,14 @@ impl<'c> Node<'c> {
         let mut call = self.sandbox.call(verb);
         call.set("CNI_CONTAINERID", container)
             .set("CNI_NETNS", netns)
-            .set("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u")
-            .stdin(configuration(&format!(r#""network_name":"{}","range":"192.0.2.0/28""#, self.scope)));
+            .set(
+                "CNI_ARGS",
+                "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u",
+            )
+            .stdin(configuration(&format!(
+                r#""network_name":"{}","range":"192.0.2.0/28""#,
+                self.scope
+            )));
         call.run()
     }
 
@@ -64,7 +75,8 @@ impl<'c> Node<'c> {
 
     /// Gives the right back, by the role as it ships.
     fn grant_all(&self) {
-        let mut role = role().unwrap().into_iter().find(|object| object["kind"] == "ClusterRole").unwrap();
+        let mut role =
+            role().unwrap().into_iter().find(|object| object["kind"] == "ClusterRole").unwrap();
         role["metadata"]["name"] = json!(self.scope);
         self.cluster.apply(&role.to_string());
     }
@@ -73,7 +85,10 @@ impl<'c> Node<'c> {
 fn says_missing(ended: &Ended, verb: &str) {
     assert_eq!(ended.code(), 105, "{ended:?}");
     let details = ended.document()["details"].as_str().unwrap().to_owned();
-    assert!(details.contains(&format!("lacks the right to {verb} ipallocations.hereabouts.dev")), "{verb}: {details}");
+    assert!(
+        details.contains(&format!("lacks the right to {verb} ipallocations.hereabouts.dev")),
+        "{verb}: {details}"
+    );
 }
 
 /// What happens on a node without a right: an ADD, its repeat, the ADD of a new

@@ -20,7 +20,13 @@ fn on(sandbox: &Sandbox, boot: &str, hardware: Option<&str>, call: Call) -> Call
     on_hardware(sandbox, boot, DMI, hardware, call)
 }
 
-fn on_hardware(sandbox: &Sandbox, boot: &str, place: &str, hardware: Option<&str>, mut call: Call) -> Call {
+fn on_hardware(
+    sandbox: &Sandbox,
+    boot: &str,
+    place: &str,
+    hardware: Option<&str>,
+    mut call: Call,
+) -> Call {
     call.seeing(BOOT_ID, &sandbox.write(boot, &format!("{boot}\n")));
     let Some(id) = hardware else { return call };
     let above = std::path::Path::new(place).parent().unwrap().display();
@@ -36,7 +42,10 @@ fn on_clone(sandbox: &Sandbox, mut call: Call) -> Call {
 }
 
 fn gc(sandbox: &Sandbox) -> Call {
-    sandbox.call("GC").stdin(configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1)).clone()
+    sandbox
+        .call("GC")
+        .stdin(configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1))
+        .clone()
 }
 
 #[test]
@@ -50,7 +59,8 @@ fn a_clone_frees_nothing_of_the_originals_pods() {
     let mount = format!("mount --bind {} {}", living.path(), file.display());
     let full = configuration(r#""range":"10.1.2.0/30""#);
     let by_file = after(add(&sandbox, file.to_str().unwrap()).stdin(&full).clone(), &mount);
-    let by_process = add(&sandbox, &living.path()).set("CNI_CONTAINERID", "c2").stdin(&full).clone();
+    let by_process =
+        add(&sandbox, &living.path()).set("CNI_CONTAINERID", "c2").stdin(&full).clone();
     for call in [by_file, by_process] {
         on(&sandbox, ORIGINAL, None, call).run().succeeded();
     }
@@ -59,7 +69,11 @@ fn a_clone_frees_nothing_of_the_originals_pods() {
     }
     // Nothing is free: what is of an earlier boot would be taken now.
     let pod = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=p;K8S_POD_UID=u";
-    let asked = add(&sandbox, "/var/run/netns/x").set("CNI_CONTAINERID", "c3").set("CNI_ARGS", pod).stdin(&full).clone();
+    let asked = add(&sandbox, "/var/run/netns/x")
+        .set("CNI_CONTAINERID", "c3")
+        .set("CNI_ARGS", pod)
+        .stdin(&full)
+        .clone();
     assert_eq!(on_clone(&sandbox, asked).run().code(), 100);
     assert_eq!(sandbox.held(), ["10.1.2.1", "10.1.2.2"]);
     // A restart of the original: its sandboxes are gone from where they were.
@@ -78,7 +92,9 @@ fn hardware_with_another_id_is_a_clone_and_without_one_or_with_a_dummy_says_noth
     let sandbox = Sandbox::new();
     let held_at = |place: &str, before: Option<&str>, now: Option<&str>| {
         let file = sandbox.write("pod", "");
-        on_hardware(&sandbox, ORIGINAL, place, before, add(&sandbox, file.to_str().unwrap())).run().succeeded();
+        on_hardware(&sandbox, ORIGINAL, place, before, add(&sandbox, file.to_str().unwrap()))
+            .run()
+            .succeeded();
         std::fs::remove_file(file).unwrap();
         on_hardware(&sandbox, CLONE, place, now, sweep(&sandbox)).run().succeeded();
         let held = sandbox.held().len();
@@ -87,14 +103,32 @@ fn hardware_with_another_id_is_a_clone_and_without_one_or_with_a_dummy_says_noth
         held
     };
     let held_after = |before: Option<&str>, now: Option<&str>| held_at(DMI, before, now);
-    let (one, other) = ("5b9dd3a4-0a8e-4a35-9b0a-1f4c3c9e7d11", "c0ffee00-17b3-4f0e-8f57-0a5d7a1be0f2");
+    let (one, other) =
+        ("5b9dd3a4-0a8e-4a35-9b0a-1f4c3c9e7d11", "c0ffee00-17b3-4f0e-8f57-0a5d7a1be0f2");
     assert_eq!(held_after(Some(one), Some(other)), 1, "a clone");
-    assert_eq!(held_after(Some(one), Some(&one.to_uppercase())), 0, "the same machine after a boot");
+    assert_eq!(
+        held_after(Some(one), Some(&one.to_uppercase())),
+        0,
+        "the same machine after a boot"
+    );
     if std::path::Path::new("/sys/firmware").is_dir() {
-        assert_eq!(held_at(DEVICE_TREE, Some("10000000a1b2c3d4"), Some("10000000a1b2c3d5")), 1, "a clone of a board without DMI");
-        assert_eq!(held_at(DEVICE_TREE, Some("10000000a1b2c3d4"), Some("0000000000000000")), 0, "a board that has none");
+        assert_eq!(
+            held_at(DEVICE_TREE, Some("10000000a1b2c3d4"), Some("10000000a1b2c3d5")),
+            1,
+            "a clone of a board without DMI"
+        );
+        assert_eq!(
+            held_at(DEVICE_TREE, Some("10000000a1b2c3d4"), Some("0000000000000000")),
+            0,
+            "a board that has none"
+        );
     }
-    for dummy in ["03000200-0400-0500-0006-000700080009", "00000000-0000-0000-0000-000000000000", "Not Settable", ""] {
+    for dummy in [
+        "03000200-0400-0500-0006-000700080009",
+        "00000000-0000-0000-0000-000000000000",
+        "Not Settable",
+        "",
+    ] {
         assert_eq!(held_after(Some(dummy), Some(other)), 0, "{dummy}");
         assert_eq!(held_after(Some(one), Some(dummy)), 0, "{dummy}");
     }
@@ -107,7 +141,8 @@ fn a_del_on_other_hardware_frees_nothing_and_that_of_the_original_does() {
         return skipped!("no root");
     }
     let sandbox = Sandbox::new();
-    let [one, other] = ["5b9dd3a4-0a8e-4a35-9b0a-1f4c3c9e7d11", "c0ffee00-17b3-4f0e-8f57-0a5d7a1be0f2"].map(Some);
+    let [one, other] =
+        ["5b9dd3a4-0a8e-4a35-9b0a-1f4c3c9e7d11", "c0ffee00-17b3-4f0e-8f57-0a5d7a1be0f2"].map(Some);
     on(&sandbox, ORIGINAL, one, add(&sandbox, "/var/run/netns/x")).run().succeeded();
     let del = || sandbox.call("DEL").stdin(configuration(RANGE)).clone();
     on(&sandbox, CLONE, other, del()).run().succeeded();

@@ -6,7 +6,8 @@ use crate::support::living::Living;
 use crate::support::sandbox::{Call, Sandbox, configuration};
 
 /// PID and mount namespace of its own, on the same /run and the same store.
-const CONTAINER: &[&str] = &["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"];
+const CONTAINER: &[&str] =
+    &["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"];
 const RANGE: &str = super::RANGE;
 
 fn gc(sandbox: &Sandbox) -> Call {
@@ -41,7 +42,10 @@ fn a_container_that_runs_the_plugin_is_replaced_while_its_pods_live() {
     let verified = in_container(sandbox.command_call(&["verify"]), "true");
     assert!(verified.stdout.contains("1 x in doubt"), "what is in doubt is named: {verified:?}");
     // A repeat answers, a DEL frees.
-    assert_eq!(in_container(add(&sandbox, file.to_str().unwrap()), &mount).addresses(), ["10.1.2.1"]);
+    assert_eq!(
+        in_container(add(&sandbox, file.to_str().unwrap()), &mount).addresses(),
+        ["10.1.2.1"]
+    );
     in_container(sandbox.call("DEL").stdin(configuration(RANGE)).clone(), "true");
     assert!(sandbox.held().is_empty());
 }
@@ -73,9 +77,14 @@ fn a_node_that_is_a_container_restarts_and_what_its_pods_held_is_free() {
     let (run, file) = (sandbox.path("run"), sandbox.path("run/netns/p"));
     std::fs::create_dir(&run).unwrap();
     let tmpfs = format!("mount -t tmpfs run {0} && mkdir {0}/netns", run.display());
-    let pod = format!("{tmpfs} && touch {0} && mount --bind {1} {0}", file.display(), living.path());
+    let pod =
+        format!("{tmpfs} && touch {0} && mount --bind {1} {0}", file.display(), living.path());
     // Its GC, before it ends, frees nothing.
-    let added = format!("{} {}", CONTAINER.join(" "), words(&sandbox, &add(&sandbox, file.to_str().unwrap())));
+    let added = format!(
+        "{} {}",
+        CONTAINER.join(" "),
+        words(&sandbox, &add(&sandbox, file.to_str().unwrap()))
+    );
     inside(gc(&sandbox), &format!("{pod} && {added}")).run().succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
     // The device of the old tmpfs is free, or is given to the new one.

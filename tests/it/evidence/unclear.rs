@@ -47,7 +47,10 @@ fn a_process_whose_first_thread_has_ended_is_not_gone() {
     }
     let sandbox = Sandbox::new();
     let mut command = Command::new("unshare");
-    command.args(["--net", "python3", "-c", LEADER_ENDS]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .args(["--net", "python3", "-c", LEADER_ENDS])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut process = command.spawn().unwrap();
     let mut said = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();

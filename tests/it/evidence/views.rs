@@ -50,7 +50,8 @@ fn a_mount_that_is_gone_from_its_own_directory_is_a_sandbox_that_is_gone() {
 
 /// As clones and containers with a boot id of their own show it.
 #[test]
-fn of_two_boot_ids_that_are_both_mounted_files_another_view_is_doubt_and_a_name_that_is_gone_is_not() {
+fn of_two_boot_ids_that_are_both_mounted_files_another_view_is_doubt_and_a_name_that_is_gone_is_not()
+ {
     let Some(living) = Living::new() else {
         return skipped!("no root");
     };
@@ -58,9 +59,16 @@ fn of_two_boot_ids_that_are_both_mounted_files_another_view_is_doubt_and_a_name_
     let (run, file) = (sandbox.path("run"), sandbox.path("run/p"));
     std::fs::create_dir(&run).unwrap();
     std::fs::write(&file, "").unwrap();
-    let [one, other] = [1, 2].map(|n| sandbox.write(&n.to_string(), &format!("{n}{n}{n}{n}{n}{n}{n}{n}-3333-4333-8333-333333333333\n")));
+    let [one, other] = [1, 2].map(|n| {
+        sandbox.write(
+            &n.to_string(),
+            &format!("{n}{n}{n}{n}{n}{n}{n}{n}-3333-4333-8333-333333333333\n"),
+        )
+    });
     let mount = format!("mount --bind {} {}", living.path(), file.display());
-    after(add(&sandbox, file.to_str().unwrap()).seeing(BOOT_ID, &one).clone(), &mount).run().succeeded();
+    after(add(&sandbox, file.to_str().unwrap()).seeing(BOOT_ID, &one).clone(), &mount)
+        .run()
+        .succeeded();
     let mut swept = sweep(&sandbox);
     swept.seeing(BOOT_ID, &other);
     // A /run of its own, and the same one without the mount.
@@ -90,7 +98,11 @@ fn another_procfs_of_the_same_device_shows_nothing_of_a_process_of_the_first() {
         words(&sandbox, &add(&sandbox, "/proc/2/ns/net")),
     );
     let namespaces = ["--pid", "--mount", "--fork", "--kill-child", "--mount-proc"];
-    let mut holder = std::process::Command::new("unshare").args(namespaces).args(["sh", "-c", &script]).spawn().unwrap();
+    let mut holder = std::process::Command::new("unshare")
+        .args(namespaces)
+        .args(["sh", "-c", &script])
+        .spawn()
+        .unwrap();
     std::fs::read_to_string(&gone).unwrap();
     // A process 2 there is none.
     let swept = sweep(&sandbox).run_under(&[&["unshare"][..], &namespaces].concat());

@@ -44,14 +44,19 @@ fn verb(sandbox: &Sandbox, verb: &str, container: &str) -> Ended {
 
 fn command(sandbox: &Sandbox, args: &[&str]) -> Ended {
     let file = sandbox.write("net.conf", &configuration(RANGE)).to_str().unwrap().to_owned();
-    let args: Vec<&str> = args.iter().map(|arg| if *arg == "$FILE" { &*file } else { arg }).collect();
+    let args: Vec<&str> =
+        args.iter().map(|arg| if *arg == "$FILE" { &*file } else { arg }).collect();
     sandbox.command(&args)
 }
 
 #[test]
 fn a_newer_store_is_refused_by_every_verb_and_command() {
     let sandbox = open_kept(As::Written);
-    std::fs::write(sandbox.store().join("format"), "{\"format\":2,\"id\":{\"of\":\"another shape\"}}\n").unwrap();
+    std::fs::write(
+        sandbox.store().join("format"),
+        "{\"format\":2,\"id\":{\"of\":\"another shape\"}}\n",
+    )
+    .unwrap();
     let before = Tree::read(&sandbox.store());
     for name in VERBS {
         let ended = verb(&sandbox, name, "c2");
@@ -74,14 +79,17 @@ fn with_newer_record(how: As, text: &str) -> Sandbox {
     for name in ["scopes/@/10.1.2.0_24/10.1.2.3", "nodes/n1/net1/c2@net1.0"] {
         std::fs::write(sandbox.store().join(name), text).unwrap();
     }
-    let flat = sandbox.flat("n1").replacen('{', &format!("{{\"log_file\":{:?},", sandbox.path("log")), 1);
+    let flat =
+        sandbox.flat("n1").replacen('{', &format!("{{\"log_file\":{:?},", sandbox.path("log")), 1);
     sandbox.write("flat.conf", &flat);
     sandbox
 }
 
 /// Of another shape altogether, and of today's with one key more.
 fn records() -> [String; 2] {
-    let today = std::fs::read_to_string(super::directory().join("store/scopes/@/10.1.2.0_24/10.1.2.3")).unwrap();
+    let today =
+        std::fs::read_to_string(super::directory().join("store/scopes/@/10.1.2.0_24/10.1.2.3"))
+            .unwrap();
     ["{\"format\":2,\"lease\":[10,1,2,3]}\n".to_owned(), today.replacen('{', "{\"format\":2,", 1)]
 }
 
@@ -100,7 +108,10 @@ fn a_newer_record_costs_its_address_and_no_other() {
             for (args, status) in COMMANDS {
                 let ended = command(&sandbox, args);
                 let said = format!("{}{}", ended.stdout, ended.stderr);
-                assert!(ended.status == Some(*status) && says_what_to_install(&said), "{args:?}: {ended:?}");
+                assert!(
+                    ended.status == Some(*status) && says_what_to_install(&said),
+                    "{args:?}: {ended:?}"
+                );
                 assert!(!said.contains("damaged"), "{args:?}: {ended:?}");
             }
             for name in ["DEL", "GC"] {
@@ -114,7 +125,11 @@ fn a_newer_record_costs_its_address_and_no_other() {
             assert_eq!(listed.document().as_array().unwrap().len(), 1, "{listed:?}");
             let names = ["scopes/@/10.1.2.0_24/10.1.2.3", "nodes/n1/net1/c2@net1.0"];
             for name in names {
-                assert_eq!(std::fs::read_to_string(sandbox.store().join(name)).unwrap(), text, "{how:?} {name}");
+                assert_eq!(
+                    std::fs::read_to_string(sandbox.store().join(name)).unwrap(),
+                    text,
+                    "{how:?} {name}"
+                );
             }
             // And with the newer version's record gone, all is well.
             names.iter().for_each(|name| std::fs::remove_file(sandbox.store().join(name)).unwrap());

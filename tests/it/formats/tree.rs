@@ -31,14 +31,19 @@ fn walk(root: &Path) -> Vec<(String, u64)> {
             if path.is_dir() {
                 into(&path, root, found);
             } else {
-                found.push((path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), path.metadata().unwrap().ino()));
+                found.push((
+                    path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(),
+                    path.metadata().unwrap().ino(),
+                ));
             }
         }
     }
     let mut found = Vec::new();
     into(root, root, &mut found);
     // "scopes" before "nodes": the record is the file, an entry a link to it.
-    found.sort_by(|(one, _), (other, _)| other.starts_with("scopes").cmp(&one.starts_with("scopes")).then(one.cmp(other)));
+    found.sort_by(|(one, _), (other, _)| {
+        other.starts_with("scopes").cmp(&one.starts_with("scopes")).then(one.cmp(other))
+    });
     found
 }
 
@@ -64,7 +69,10 @@ impl Tree {
         let links = std::fs::read_to_string(directory.join("links")).unwrap();
         tree.links = links
             .lines()
-            .map(|line| line.split_once(" = ").unwrap_or_else(|| panic!("expected \"entry = record\": {line}")))
+            .map(|line| {
+                line.split_once(" = ")
+                    .unwrap_or_else(|| panic!("expected \"entry = record\": {line}"))
+            })
             .map(|(entry, record)| (entry.to_owned(), record.to_owned()))
             .collect();
         tree
@@ -76,7 +84,8 @@ impl Tree {
         for (path, text) in &self.files {
             write(&directory.join("store").join(path), text);
         }
-        let lines: Vec<String> = self.links.iter().map(|(entry, record)| format!("{entry} = {record}\n")).collect();
+        let lines: Vec<String> =
+            self.links.iter().map(|(entry, record)| format!("{entry} = {record}\n")).collect();
         write(&directory.join("links"), &lines.concat());
     }
 

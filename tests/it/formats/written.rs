@@ -52,7 +52,11 @@ fn a_store_that_was_written_with_these_keys_is_listed_and_freed() {
         let mut tree = Tree::kept(&kept());
         let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
         tree.files.retain(|path, _| !path.ends_with("@machine-id") || !machine.is_empty());
-        tree.map(|path, text| if path.ends_with("@machine-id") { machine.clone() } else { text.to_owned() });
+        tree.map(
+            |path, text| {
+                if path.ends_with("@machine-id") { machine.clone() } else { text.to_owned() }
+            },
+        );
         tree.lay_out(&sandbox.store(), how);
         assert_eq!(rows(&sandbox, &[]), LISTED, "{how:?}");
         for (container, pod, ipam, _) in holders() {

@@ -34,7 +34,8 @@ const MOST_STEPS: usize = 60;
 const NODES: [&str; 2] = ["n1", "n2"];
 
 /// What a caller may ask for; the first is nothing.
-const ASKS: &[Option<&str>] = &[None, None, None, Some("10.0.0.2"), Some("10.0.0.5"), Some("10.0.0.9"), Some("10.0.0.7")];
+const ASKS: &[Option<&str>] =
+    &[None, None, None, Some("10.0.0.2"), Some("10.0.0.5"), Some("10.0.0.9"), Some("10.0.0.7")];
 
 struct Run {
     root: PathBuf,
@@ -58,8 +59,13 @@ pub(super) fn check(root: &Path, input: &[u8]) -> String {
         crate::support::sandbox::make_store(&root.join("store"));
         InProcess { flat }
     });
-    let mut run =
-        Run { root: root.to_owned(), plugins: plugins.collect(), map: Map::default(), printed: BTreeMap::new(), counts: BTreeMap::new() };
+    let mut run = Run {
+        root: root.to_owned(),
+        plugins: plugins.collect(),
+        map: Map::default(),
+        printed: BTreeMap::new(),
+        counts: BTreeMap::new(),
+    };
     for line in String::from_utf8_lossy(input).lines().take(MOST_STEPS) {
         let mut words = line.split_whitespace();
         let Some(verb) = words.next() else { continue };
@@ -72,25 +78,39 @@ pub(super) fn check(root: &Path, input: &[u8]) -> String {
     }
     run.compare();
     check_nothing_left(&root.join("store"));
-    run.counts.iter().map(|(what, times)| format!("{what} {}", times.ilog2())).collect::<Vec<_>>().join(", ")
+    run.counts
+        .iter()
+        .map(|(what, times)| format!("{what} {}", times.ilog2()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 impl Run {
     fn step(&mut self, verb: &str, number: &dyn Fn(usize, usize) -> usize) {
         let (node, container) = (number(0, NODES.len()), number(1, CONTAINERS));
         match verb {
-            "add" => self.add(node, container, number(2, CONFIGURATIONS.len()), number(3, PODS.len()), ASKS[number(4, ASKS.len())]),
+            "add" => self.add(
+                node,
+                container,
+                number(2, CONFIGURATIONS.len()),
+                number(3, PODS.len()),
+                ASKS[number(4, ASKS.len())],
+            ),
             "del" => self.del(node, container),
             "check" => self.check(node, container),
             "gc" => self.gc(node, number(1, 1 << CONTAINERS)),
             "status" => {
-                let stdin = configuration(CONFIGURATIONS[number(1, CONFIGURATIONS.len())].ipam, &[]);
+                let stdin =
+                    configuration(CONFIGURATIONS[number(1, CONFIGURATIONS.len())].ipam, &[]);
                 let answer = self.call(node, "STATUS", 0, "", &stdin);
                 assert_eq!(answer.code, 0, "{}", answer.details());
             }
             "dies" => drop(std::fs::remove_file(self.namespace(node, container))),
             // Any namespace but the plugin's own network.
-            "lives" => drop(std::os::unix::fs::symlink("/proc/self/ns/uts", self.namespace(node, container))),
+            "lives" => drop(std::os::unix::fs::symlink(
+                "/proc/self/ns/uts",
+                self.namespace(node, container),
+            )),
             _ => {}
         }
     }
@@ -105,8 +125,11 @@ impl Run {
 
     fn call(&self, node: usize, verb: &str, container: usize, args: &str, stdin: &str) -> Answer {
         let (id, netns) = (format!("c{container}"), self.namespace(node, container));
-        let variables =
-            [("CNI_CONTAINERID", id.as_bytes()), ("CNI_ARGS", args.as_bytes()), ("CNI_NETNS", netns.to_str().unwrap().as_bytes())];
+        let variables = [
+            ("CNI_CONTAINERID", id.as_bytes()),
+            ("CNI_ARGS", args.as_bytes()),
+            ("CNI_NETNS", netns.to_str().unwrap().as_bytes()),
+        ];
         self.plugins[node].call(verb, &variables, stdin.as_bytes())
     }
 
@@ -114,16 +137,33 @@ impl Run {
         // The map knows no time: what pods had is as long ago as can be.
         let _ = std::fs::remove_dir_all(self.root.join("freed"));
         let asks = asked.map(|address| format!("IP={address}"));
-        let args: Vec<&str> = asks.as_deref().into_iter().chain([PODS[pod]]).filter(|args| !args.is_empty()).collect();
-        let answer = self.call(node, "ADD", container, &args.join(";"), &configuration(CONFIGURATIONS[of].ipam, &[]));
-        let given: Result<Vec<IpAddr>, u64> = if answer.code == 0 { Ok(addresses(&answer)) } else { Err(answer.code) };
+        let args: Vec<&str> = asks
+            .as_deref()
+            .into_iter()
+            .chain([PODS[pod]])
+            .filter(|args| !args.is_empty())
+            .collect();
+        let answer = self.call(
+            node,
+            "ADD",
+            container,
+            &args.join(";"),
+            &configuration(CONFIGURATIONS[of].ipam, &[]),
+        );
+        let given: Result<Vec<IpAddr>, u64> =
+            if answer.code == 0 { Ok(addresses(&answer)) } else { Err(answer.code) };
         let paths = self.root.clone();
         let exists = move |node, container| namespace(&paths, node, container).exists();
         let asked = asked.map(|address| address.parse().unwrap());
-        let ended = self.map.add(&exists, (node, container), &CONFIGURATIONS[of], PODS[pod], asked, &given);
+        let ended =
+            self.map.add(&exists, (node, container), &CONFIGURATIONS[of], PODS[pod], asked, &given);
         match ended {
             Ended::Right(what) => self.count(what),
-            Ended::Wrong(why) => panic!("ADD of c{container} on {}: {why}, not {given:?} {}", NODES[node], answer.details()),
+            Ended::Wrong(why) => panic!(
+                "ADD of c{container} on {}: {why}, not {given:?} {}",
+                NODES[node],
+                answer.details()
+            ),
         }
         if let Ok(given) = given {
             self.printed.insert((node, container), given);
@@ -131,7 +171,8 @@ impl Run {
     }
 
     fn del(&mut self, node: usize, container: usize) {
-        let answer = self.call(node, "DEL", container, "", &configuration(CONFIGURATIONS[0].ipam, &[]));
+        let answer =
+            self.call(node, "DEL", container, "", &configuration(CONFIGURATIONS[0].ipam, &[]));
         assert_eq!(answer.code, 0, "{}", answer.details());
         self.map.held.retain(|_, record| (record.node, record.container) != (node, container));
         self.count("del");
@@ -145,7 +186,13 @@ impl Run {
         let stdin = configuration(CONFIGURATIONS[0].ipam, &[("prevResult", previous)]);
         let answer = self.call(node, "CHECK", container, "", &stdin);
         let expected = self.map.check(node, container, &printed);
-        assert_eq!(answer.code, expected, "CHECK of c{container} on {} {}", NODES[node], answer.details());
+        assert_eq!(
+            answer.code,
+            expected,
+            "CHECK of c{container} on {} {}",
+            NODES[node],
+            answer.details()
+        );
         self.count(format!("check {expected}"));
     }
 
@@ -156,7 +203,8 @@ impl Run {
         let answer = self.call(node, "GC", 0, "", &stdin);
         assert_eq!(answer.code, 0, "{}", answer.details());
         let before = self.map.held.len();
-        let exists: Vec<bool> = (0..CONTAINERS).map(|container| self.namespace(node, container).exists()).collect();
+        let exists: Vec<bool> =
+            (0..CONTAINERS).map(|container| self.namespace(node, container).exists()).collect();
         self.map.held.retain(|_, record| {
             let alive = record.has_namespace && exists[record.container];
             record.node != node || alive || valid >> record.container & 1 == 1
@@ -166,35 +214,49 @@ impl Run {
 
     /// The store says what the map says, by name and by node.
     fn compare(&self) {
-        let host = NodeIdentity { node: NodeName::parse("n1").unwrap(), machine_id: None, boot_id: String::new() };
+        let host = NodeIdentity {
+            node: NodeName::parse("n1").unwrap(),
+            machine_id: None,
+            boot_id: String::new(),
+        };
         let store = FileStore::new(self.root.join("store"), host);
         let read = |filter: &Filter| -> Held {
-            let records = store.list(filter).into_iter().flatten().map(Result::unwrap).map(|held| {
-                let attachment = &held.record.attachment;
-                let record = Record {
-                    node: NODES.iter().position(|node| *node == attachment.node.as_str()).unwrap(),
-                    container: attachment.container.as_str()[1..].parse().unwrap(),
-                    pod: held.record.pod.as_ref().map_or_else(String::new, |pod| {
-                        format!(
-                            "K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}",
-                            pod.namespace,
-                            pod.name,
-                            pod.uid.as_deref().unwrap_or("")
-                        )
-                    }),
-                    has_namespace: held.record.netns.is_some(),
-                    index: held.record.part.index.into(),
-                    of: held.record.part.of.into(),
-                    prefix: held.record.prefix,
-                };
-                ((held.scope.name().unwrap_or_default().to_owned(), held.address), record)
-            });
+            let records =
+                store.list(filter).into_iter().flatten().map(Result::unwrap).map(|held| {
+                    let attachment = &held.record.attachment;
+                    let record = Record {
+                        node: NODES
+                            .iter()
+                            .position(|node| *node == attachment.node.as_str())
+                            .unwrap(),
+                        container: attachment.container.as_str()[1..].parse().unwrap(),
+                        pod: held.record.pod.as_ref().map_or_else(String::new, |pod| {
+                            format!(
+                                "K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}",
+                                pod.namespace,
+                                pod.name,
+                                pod.uid.as_deref().unwrap_or("")
+                            )
+                        }),
+                        has_namespace: held.record.netns.is_some(),
+                        index: held.record.part.index.into(),
+                        of: held.record.part.of.into(),
+                        prefix: held.record.prefix,
+                    };
+                    ((held.scope.name().unwrap_or_default().to_owned(), held.address), record)
+                });
             records.collect()
         };
         assert_eq!(read(&Filter::default()), self.map.held);
         for (number, node) in NODES.iter().enumerate() {
             let filter = Filter { node: NodeName::parse(node).ok(), ..Filter::default() };
-            let of_node: Held = self.map.held.clone().into_iter().filter(|(_, record)| record.node == number).collect();
+            let of_node: Held = self
+                .map
+                .held
+                .clone()
+                .into_iter()
+                .filter(|(_, record)| record.node == number)
+                .collect();
             assert_eq!(read(&filter), of_node, "of {node}");
         }
     }
@@ -205,7 +267,9 @@ fn namespace(root: &Path, node: usize, container: usize) -> PathBuf {
 }
 
 fn configuration(ipam: &str, more: &[(&str, serde_json::Value)]) -> String {
-    let mut text = format!(r#"{{"cniVersion":"1.1.0","name":"net1","type":"x","ipam":{{"type":"hereabouts",{ipam}}}"#);
+    let mut text = format!(
+        r#"{{"cniVersion":"1.1.0","name":"net1","type":"x","ipam":{{"type":"hereabouts",{ipam}}}"#
+    );
     for (key, value) in more {
         text.push_str(&format!(",\"{key}\":{value}"));
     }
@@ -215,5 +279,7 @@ fn configuration(ipam: &str, more: &[(&str, serde_json::Value)]) -> String {
 fn addresses(answer: &Answer) -> Vec<IpAddr> {
     let document = answer.document();
     let ips = document["ips"].as_array().cloned().unwrap_or_default();
-    ips.iter().map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap()).collect()
+    ips.iter()
+        .map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap())
+        .collect()
 }

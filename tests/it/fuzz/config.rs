@@ -10,7 +10,9 @@
 use super::{outline, sections};
 use crate::support::in_process::{Answer, InProcess};
 use hereabouts::addr::{Subnet, parse_prefixed};
-use hereabouts::config::{Chosen, CniArgs, FlatFile, Merged, Network, Settings, plugin_configurations};
+use hereabouts::config::{
+    Chosen, CniArgs, FlatFile, Merged, Network, Settings, plugin_configurations,
+};
 use hereabouts::ipam::{Allocation, NodeName, slots};
 use hereabouts::json::Json;
 use hereabouts::store::file::FileStore;
@@ -73,7 +75,8 @@ impl Parts {
 
     fn mentions(&self, word: &str) -> bool {
         // An escape may write any letter.
-        self.stdin.windows(word.len()).any(|window| window == word.as_bytes()) || self.stdin.contains(&b'\\')
+        self.stdin.windows(word.len()).any(|window| window == word.as_bytes())
+            || self.stdin.contains(&b'\\')
     }
 }
 
@@ -121,22 +124,33 @@ impl Target {
         crate::support::sandbox::make_store(&store);
         let flat = serde_json::json!({"data_dir": store, "node_name": "n1"}).to_string();
         std::fs::write(&self.plugin.flat, flat).unwrap();
-        let answer = self.plugin.call("ADD", &[("CNI_CONTAINERID", b"bystander")], BYSTANDER.as_bytes());
+        let answer =
+            self.plugin.call("ADD", &[("CNI_CONTAINERID", b"bystander")], BYSTANDER.as_bytes());
         assert_eq!(answer.code, 0, "{}", answer.details());
     }
 
     fn held(&self, data_dir: &Path) -> BTreeMap<String, Allocation> {
-        let host = NodeIdentity { node: NodeName::parse("n1").unwrap(), machine_id: None, boot_id: String::new() };
+        let host = NodeIdentity {
+            node: NodeName::parse("n1").unwrap(),
+            machine_id: None,
+            boot_id: String::new(),
+        };
         let store = FileStore::new(data_dir.to_owned(), host);
         let Ok(listing) = store.list(&Filter::default()) else {
             return BTreeMap::new();
         };
-        listing.map(Result::unwrap).map(|held| (format!("{} {}", held.scope, held.address), held)).collect()
+        listing
+            .map(Result::unwrap)
+            .map(|held| (format!("{} {}", held.scope, held.address), held))
+            .collect()
     }
 
     fn life_cycle(&self, parts: &Parts, data_dir: &Path) -> String {
-        let variables: &[(&str, &[u8])] =
-            &[("CNI_ARGS", &parts.args), ("CNI_CONTAINERID", &parts.container), ("CNI_IFNAME", &parts.ifname)];
+        let variables: &[(&str, &[u8])] = &[
+            ("CNI_ARGS", &parts.args),
+            ("CNI_CONTAINERID", &parts.container),
+            ("CNI_IFNAME", &parts.ifname),
+        ];
         let call = |verb: &str, stdin: &[u8]| self.plugin.call(verb, variables, stdin);
         assert_eq!(call("VERSION", &parts.stdin).code, 0);
         let before = self.held(data_dir);
@@ -150,12 +164,27 @@ impl Target {
             }
             return outline(added.code, &added.details());
         }
-        assert!(before.iter().all(|(key, held)| after.get(key) == Some(held)), "what another held was changed");
-        let took: Vec<&Allocation> = after.iter().filter(|(key, _)| !before.contains_key(*key)).map(|(_, held)| held).collect();
+        assert!(
+            before.iter().all(|(key, held)| after.get(key) == Some(held)),
+            "what another held was changed"
+        );
+        let took: Vec<&Allocation> = after
+            .iter()
+            .filter(|(key, _)| !before.contains_key(*key))
+            .map(|(_, held)| held)
+            .collect();
         check_printed(&added, &took);
         // 1 is a version without STATUS, 50 what an operator asked for.
-        assert!([0, 1, 50].contains(&status.code), "ADD succeeds, but not STATUS: {}", status.details());
-        assert_eq!(call("ADD", &parts.stdin).stdout, added.stdout, "a repeated ADD answered otherwise");
+        assert!(
+            [0, 1, 50].contains(&status.code),
+            "ADD succeeds, but not STATUS: {}",
+            status.details()
+        );
+        assert_eq!(
+            call("ADD", &parts.stdin).stdout,
+            added.stdout,
+            "a repeated ADD answered otherwise"
+        );
         if !parts.mentions("prevResult") {
             let checked = call("CHECK", &parts.with("prevResult", &added.document()));
             assert!([0, 1].contains(&checked.code), "{}", checked.details());
@@ -173,7 +202,11 @@ impl Target {
         if parts.container != b"bystander" {
             assert_eq!(
                 self.held(data_dir),
-                before.into_iter().filter(|(_, held)| held.record.attachment.container.as_str().as_bytes() != parts.container).collect(),
+                before
+                    .into_iter()
+                    .filter(|(_, held)| held.record.attachment.container.as_str().as_bytes()
+                        != parts.container)
+                    .collect(),
                 "DEL left something"
             );
         }
@@ -201,7 +234,10 @@ fn check_printed(added: &Answer, took: &[&Allocation]) {
     let printed: Vec<&str> = listed.chain(legacy).filter_map(serde_json::Value::as_str).collect();
     for text in &printed {
         let (address, _) = parse_prefixed(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        assert!(!address.is_unspecified() && !address.is_multicast() && !address.is_loopback(), "{text}");
+        assert!(
+            !address.is_unspecified() && !address.is_multicast() && !address.is_loopback(),
+            "{text}"
+        );
     }
     for held in took {
         let text = format!("{}/{}", held.address, held.record.prefix);
@@ -216,8 +252,13 @@ fn check_printed(added: &Answer, took: &[&Allocation]) {
 fn data_dir(parts: &Parts, flat: Option<&FlatFile>) -> Option<PathBuf> {
     let json = parts.json()?;
     let merged = Merged::new(&json, Some(flat?)).ok()?;
-    let ways = [Settings::parse(&merged, false), Settings::parse(&merged, true), Settings::parse_to_release(&merged, false)];
-    let mut found: Vec<PathBuf> = ways.into_iter().flatten().map(|settings| settings.store.data_dir).collect();
+    let ways = [
+        Settings::parse(&merged, false),
+        Settings::parse(&merged, true),
+        Settings::parse_to_release(&merged, false),
+    ];
+    let mut found: Vec<PathBuf> =
+        ways.into_iter().flatten().map(|settings| settings.store.data_dir).collect();
     found.dedup();
     assert!(found.len() < 2, "ADD and DEL would use two stores: {found:?}");
     found.pop()
@@ -227,7 +268,11 @@ fn data_dir(parts: &Parts, flat: Option<&FlatFile>) -> Option<PathBuf> {
 fn check_network(parts: &Parts, flat: Option<&FlatFile>) {
     let args = CniArgs::parse(&parts.args).unwrap_or_default();
     let Some(json) = parts.json() else { return };
-    let Ok(network) = Merged::new(&json, flat).and_then(|merged| Ok(Network::parse(&merged, &args)?)) else { return };
+    let Ok(network) =
+        Merged::new(&json, flat).and_then(|merged| Ok(Network::parse(&merged, &args)?))
+    else {
+        return;
+    };
     let Ok(slots) = slots(&network.sets, &network.requested, &network.statics) else { return };
     let choices: Vec<_> = network.sets.iter().flat_map(|set| &set.choices).collect();
     let gateways: Vec<IpAddr> = choices.iter().filter_map(|choice| choice.gateway).collect();
@@ -236,14 +281,22 @@ fn check_network(parts: &Parts, flat: Option<&FlatFile>) {
         for offer in &slot.offers {
             let first = offer.candidates.ranges().next().map(|range| range.first_address());
             assert!(first.is_none_or(|first| Subnet::new(first, offer.prefix).is_ok()));
-            assert!(gateways.iter().all(|gateway| !offer.candidates.contains(*gateway)), "a gateway would be given out");
+            assert!(
+                gateways.iter().all(|gateway| !offer.candidates.contains(*gateway)),
+                "a gateway would be given out"
+            );
             let _ = offer.candidates.count();
             if slot.source == hereabouts::ipam::Source::Static {
                 continue;
             }
             for range in offer.candidates.ranges() {
-                let inside = |subnet: &Subnet| subnet.contains(range.first_address()) && subnet.contains(range.last_address());
-                assert!(choices.iter().any(|choice| inside(&choice.subnet)), "{range} is in no subnet");
+                let inside = |subnet: &Subnet| {
+                    subnet.contains(range.first_address()) && subnet.contains(range.last_address())
+                };
+                assert!(
+                    choices.iter().any(|choice| inside(&choice.subnet)),
+                    "{range} is in no subnet"
+                );
             }
         }
     }

@@ -100,9 +100,13 @@ fn change_byte(input: &mut [u8], rng: &mut Rng) {
     if let Some(byte) = input.get_mut(at) {
         *byte = match rng.below(3) {
             0 => *byte ^ (1 << rng.below(8)),
-            1 => {
-                *rng.pick(&[b"\0", b"\"", b"\\", b"{", b"}", b"/", b":", b"\n", b"\x7f", b"\xff"].map(<[u8; 1]>::as_slice)).first().unwrap()
-            }
+            1 => *rng
+                .pick(
+                    &[b"\0", b"\"", b"\\", b"{", b"}", b"/", b":", b"\n", b"\x7f", b"\xff"]
+                        .map(<[u8; 1]>::as_slice),
+                )
+                .first()
+                .unwrap(),
             _ => u8::try_from(rng.below(256)).unwrap(),
         };
     }
@@ -118,7 +122,8 @@ fn repeat(input: &mut Vec<u8>, rng: &mut Rng) {
 /// A run of digits becomes another number.
 fn replace_number(input: &mut Vec<u8>, rng: &mut Rng) {
     let start = rng.below(input.len());
-    let Some(from) = input.iter().skip(start).position(u8::is_ascii_digit).map(|at| start + at) else {
+    let Some(from) = input.iter().skip(start).position(u8::is_ascii_digit).map(|at| start + at)
+    else {
         return;
     };
     let length = input[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -135,7 +140,8 @@ fn change_lines(input: &mut Vec<u8>, pool: &[Vec<u8>], rng: &mut Rng) {
         1 => lines.insert(other, lines[one].clone()),
         2 => lines.swap(one, other),
         _ => {
-            let others: Vec<&[u8]> = pool[rng.below(pool.len())].split(|byte| *byte == b'\n').collect();
+            let others: Vec<&[u8]> =
+                pool[rng.below(pool.len())].split(|byte| *byte == b'\n').collect();
             lines.insert(one, rng.pick(&others).to_vec());
         }
     }
@@ -145,7 +151,8 @@ fn change_lines(input: &mut Vec<u8>, pool: &[Vec<u8>], rng: &mut Rng) {
 /// A line that is JSON is changed as a tree.
 fn change_json(input: &mut Vec<u8>, words: &[&str], rng: &mut Rng) {
     let mut lines: Vec<Vec<u8>> = input.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
-    let documents: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].first() == Some(&b'{')).collect();
+    let documents: Vec<usize> =
+        (0..lines.len()).filter(|at| lines[*at].first() == Some(&b'{')).collect();
     if documents.is_empty() {
         return change_byte(input, rng);
     }
@@ -175,8 +182,12 @@ fn change_node(tree: &mut Value, countdown: &mut usize, words: &[&str], rng: &mu
     }
     *countdown -= 1;
     match tree {
-        Value::Array(items) => items.iter_mut().any(|item| change_node(item, countdown, words, rng)),
-        Value::Object(entries) => entries.values_mut().any(|value| change_node(value, countdown, words, rng)),
+        Value::Array(items) => {
+            items.iter_mut().any(|item| change_node(item, countdown, words, rng))
+        }
+        Value::Object(entries) => {
+            entries.values_mut().any(|value| change_node(value, countdown, words, rng))
+        }
         _ => false,
     }
 }
@@ -216,7 +227,11 @@ fn any_value(words: &[&str], rng: &mut Rng) -> Value {
         1 => Value::Bool(rng.below(2) == 0),
         2 => serde_json::from_str(rng.pick(NUMBERS)).unwrap_or(Value::Null),
         3 => Value::Array((0..rng.below(3)).map(|_| any_value(words, rng)).collect()),
-        4 => Value::Object((0..rng.below(3)).map(|_| (rng.pick(words).to_owned(), any_value(words, rng))).collect()),
+        4 => Value::Object(
+            (0..rng.below(3))
+                .map(|_| (rng.pick(words).to_owned(), any_value(words, rng)))
+                .collect(),
+        ),
         _ => Value::String(rng.pick(words).to_owned()),
     }
 }

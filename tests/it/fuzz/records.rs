@@ -85,7 +85,11 @@ impl Target {
     }
 
     fn call(&self, verb: &str, container: &str, args: &[u8], stdin: &str) -> Answer {
-        self.plugin.call(verb, &[("CNI_CONTAINERID", container.as_bytes()), ("CNI_ARGS", args)], stdin.as_bytes())
+        self.plugin.call(
+            verb,
+            &[("CNI_CONTAINERID", container.as_bytes()), ("CNI_ARGS", args)],
+            stdin.as_bytes(),
+        )
     }
 
     fn add(&self, container: &str, args: &[u8]) -> Answer {
@@ -98,7 +102,9 @@ impl Target {
         let Ok(entries) = std::fs::read_dir(self.store().join("scopes/@/10.1.2.0_24")) else {
             return BTreeMap::new();
         };
-        let read = |path: PathBuf| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+        let read = |path: PathBuf| {
+            String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+        };
         entries
             .map(|entry| entry.unwrap().path())
             .filter_map(|path| Some((path.file_name()?.to_str()?.parse().ok()?, read(path))))
@@ -107,7 +113,11 @@ impl Target {
 
     /// Lists in every way; how many records and how many damaged ones.
     fn list(&self) -> String {
-        let host = NodeIdentity { node: NodeName::parse("n1").unwrap(), machine_id: None, boot_id: String::new() };
+        let host = NodeIdentity {
+            node: NodeName::parse("n1").unwrap(),
+            machine_id: None,
+            boot_id: String::new(),
+        };
         let store = FileStore::new(self.store(), host);
         let filters = [
             Filter::default(),
@@ -119,7 +129,8 @@ impl Target {
             let Ok(listing) = store.list(&filter) else { return "unlisted".to_owned() };
             let (good, bad): (Vec<_>, Vec<_>) = listing.partition(Result::is_ok);
             let good: Vec<_> = good.into_iter().map(Result::unwrap).collect();
-            let addresses: BTreeSet<_> = good.iter().map(|held| (&held.scope, held.address)).collect();
+            let addresses: BTreeSet<_> =
+                good.iter().map(|held| (&held.scope, held.address)).collect();
             assert_eq!(addresses.len(), good.len(), "an address is listed twice: {good:?}");
             for held in &good {
                 let _ = humantime::format_rfc3339_seconds(held.record.since).to_string();
@@ -141,20 +152,35 @@ impl Target {
             behavior.push(outline(answer.code, &answer.details()));
             for ip in answer.document()["ips"].as_array().into_iter().flatten() {
                 let text = ip["address"].as_str().unwrap();
-                let (address, _) = parse_prefixed(text).unwrap_or_else(|error| panic!("{container} was told {text}: {error}"));
+                let (address, _) = parse_prefixed(text)
+                    .unwrap_or_else(|error| panic!("{container} was told {text}: {error}"));
                 let stood = before.get(&address);
-                assert!(container != "c9" || stood.is_none(), "{address} stood, and was given to c9");
+                assert!(
+                    container != "c9" || stood.is_none(),
+                    "{address} stood, and was given to c9"
+                );
                 // A record that names this pod may move: its sandbox is gone.
                 if container == "c8" && stood.is_some_and(|record| record.contains("web")) {
                     told.remove(&address);
                 }
-                assert!(told.insert(address, container).is_none_or(|other| other == container), "{address} was told twice: {told:?}");
-                assert!(self.names().contains_key(&address), "{address} was told and is not recorded");
+                assert!(
+                    told.insert(address, container).is_none_or(|other| other == container),
+                    "{address} was told twice: {told:?}"
+                );
+                assert!(
+                    self.names().contains_key(&address),
+                    "{address} was told and is not recorded"
+                );
             }
             // Hints, format and machine concern everybody; a record its holder.
             let pool = ["format", "machine", "exhausted"].iter().any(|name| garbled.contains(name));
             if container == "c9" && !pool {
-                assert_eq!(answer.code, 0, "one damaged record cost the pool: {}", answer.details());
+                assert_eq!(
+                    answer.code,
+                    0,
+                    "one damaged record cost the pool: {}",
+                    answer.details()
+                );
             }
         }
         self.frees(told, &mut behavior);

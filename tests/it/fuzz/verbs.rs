@@ -135,11 +135,19 @@ impl Run {
     }
 
     fn record(&self, node: usize, container: usize, pod: Option<&str>) -> Record {
-        Record { boot_id: boot_id(self.boot), ..record(self.node_name(node), &format!("c{container}"), pod) }
+        Record {
+            boot_id: boot_id(self.boot),
+            ..record(self.node_name(node), &format!("c{container}"), pod)
+        }
     }
 
     fn held_by(&self, attachment: &Attachment) -> Vec<Allocation> {
-        let mut held: Vec<_> = self.held.values().filter(|held| held.record.attachment == *attachment).cloned().collect();
+        let mut held: Vec<_> = self
+            .held
+            .values()
+            .filter(|held| held.record.attachment == *attachment)
+            .cloned()
+            .collect();
         held.sort_by_key(|held| held.record.part.index);
         held
     }
@@ -164,7 +172,11 @@ impl Run {
             self.compare(node);
         }
         self.world.check_nothing_left();
-        self.counts.iter().map(|(what, times)| format!("{what} {}", times.ilog2())).collect::<Vec<_>>().join(" ")
+        self.counts
+            .iter()
+            .map(|(what, times)| format!("{what} {}", times.ilog2()))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     fn step(&mut self, node: usize, step: &Step) {
@@ -243,9 +255,14 @@ impl Run {
     fn rehome(&mut self, node: usize, step: &Step) {
         let Some(old) = self.answer(step.at(1, usize::MAX)) else { return };
         let pod = old.record.pod.as_ref().map(|pod| pod.name.clone());
-        let to = Record { part: old.record.part, ..self.record(node, step.at(2, CONTAINERS), pod.as_deref()) };
-        let standing = self.held.get(&key(&old)).filter(|_| old.record.attachment.node == to.attachment.node);
-        let expected = standing.map_or(Move::Changed, |standing| self.world.moves(standing, &old, &to));
+        let to = Record {
+            part: old.record.part,
+            ..self.record(node, step.at(2, CONTAINERS), pod.as_deref())
+        };
+        let standing =
+            self.held.get(&key(&old)).filter(|_| old.record.attachment.node == to.attachment.node);
+        let expected =
+            standing.map_or(Move::Changed, |standing| self.world.moves(standing, &old, &to));
         let moved = self.session(node, Access::Allocate).rehome(&old, &to);
         match moved {
             Ok(Rehome::Done(allocation)) => {
@@ -267,10 +284,14 @@ impl Run {
     }
 
     fn gc(&mut self, node: usize, up_to: usize) {
-        let filter = Filter { node: NodeName::parse(self.node_name(node)).ok(), ..Filter::default() };
+        let filter =
+            Filter { node: NodeName::parse(self.node_name(node)).ok(), ..Filter::default() };
         let Ok(listing) = self.world.store(node).list(&filter) else { return };
         let listed: Vec<Allocation> = listing.map(Result::unwrap).collect();
-        for allocation in listed.iter().filter(|held| held.record.attachment.container.as_str() <= &*format!("c{up_to}")) {
+        for allocation in listed
+            .iter()
+            .filter(|held| held.record.attachment.container.as_str() <= &*format!("c{up_to}"))
+        {
             self.release(node, allocation);
         }
         self.count("gc");
@@ -289,7 +310,9 @@ impl Run {
     }
 
     fn vanish(&mut self, step: &Step) {
-        let Some(held) = self.held.values().nth(step.at(0, self.held.len())).cloned() else { return };
+        let Some(held) = self.held.values().nth(step.at(0, self.held.len())).cloned() else {
+            return;
+        };
         if self.world.vanish(&held) {
             self.held.remove(&key(&held));
             self.world.freed(None, &held);

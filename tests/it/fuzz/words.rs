@@ -215,8 +215,16 @@ pub(super) const VERBS: &[&str] = &[
 
 /// What happens to the objects of the Kubernetes store, and to its files.
 #[cfg(feature = "kube")]
-pub(super) const OBJECTS: &[&str] =
-    &["\nvanish 0\n", "\nvanish 1\n", "\nedit 0\n", "\nedit 2\n", "\nlose 0\n", "\nlose 1\n", "\nreboot 1\n", "\noff 0\n"];
+pub(super) const OBJECTS: &[&str] = &[
+    "\nvanish 0\n",
+    "\nvanish 1\n",
+    "\nedit 0\n",
+    "\nedit 2\n",
+    "\nlose 0\n",
+    "\nlose 1\n",
+    "\nreboot 1\n",
+    "\noff 0\n",
+];
 
 pub(super) const CALLS: &[&str] = &[
     "\nadd 0 0 0 0 0\n",

@@ -9,7 +9,9 @@ use nix::sys::signal::Signal;
 /// A call of the executable that is installed.
 fn call(node: &Node, verb: &str) -> Call {
     let mut call = node.sandbox.call(verb);
-    call.by(&node.path("bin/hereabouts")).set("HEREABOUTS_CONFIG", node.flat()).stdin(configuration(r#""range":"10.1.2.0/24""#));
+    call.by(&node.path("bin/hereabouts"))
+        .set("HEREABOUTS_CONFIG", node.flat())
+        .stdin(configuration(r#""range":"10.1.2.0/24""#));
     call
 }
 
@@ -67,7 +69,9 @@ fn what_an_add_under_way_allocates_keeps_the_node_as_it_is() {
 fn one_that_was_killed_while_it_waited_is_made_good() {
     let Some(node) = installed() else { return };
     let files = node.files();
-    for args in [&["install", "--data-dir", node.sandbox.store().to_str().unwrap()][..], &["uninstall"]] {
+    for args in
+        [&["install", "--data-dir", node.sandbox.store().to_str().unwrap()][..], &["uninstall"]]
+    {
         let add = begun(&node);
         let killed = waiting(&node, &["uninstall"]);
         assert_eq!(killed.end(Signal::SIGKILL), None);

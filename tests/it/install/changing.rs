@@ -7,7 +7,10 @@ use crate::support::sandbox::Ended;
 use serde_json::json;
 
 fn refused(ended: &Ended, words: &str) {
-    assert!(ended.status == Some(1) && ended.stderr.contains(" names another store or node"), "{ended:?}");
+    assert!(
+        ended.status == Some(1) && ended.stderr.contains(" names another store or node"),
+        "{ended:?}"
+    );
     assert!(ended.stderr.contains(words), "{ended:?}");
 }
 
@@ -20,7 +23,10 @@ fn another_store_is_refused_while_pods_of_this_node_hold_addresses() {
     let (store, elsewhere) = (node.sandbox.store(), node.path("elsewhere"));
     let other = ["install", "--data-dir", elsewhere.to_str().unwrap()];
     for args in [&other[..], &["install"]] {
-        refused(&node.run(args), "hold 1 address; hint: delete those pods first; \"hereabouts list --node n1\" lists them");
+        refused(
+            &node.run(args),
+            "hold 1 address; hint: delete those pods first; \"hereabouts list --node n1\" lists them",
+        );
         assert_eq!(std::fs::read(node.flat()).unwrap(), before);
         assert!(!node.kubeconfig().exists());
     }
@@ -30,8 +36,19 @@ fn another_store_is_refused_while_pods_of_this_node_hold_addresses() {
     // What stays the same asks nobody, not even a store that cannot answer.
     let format = std::fs::read(store.join("format")).unwrap();
     std::fs::write(store.join("format"), "{").unwrap();
-    assert!(node.run(&["install", "--data-dir", store.to_str().unwrap()]).succeeded().stderr.contains("hereabouts is already installed"));
-    let settings = ["install", "--data-dir", store.to_str().unwrap(), "--settings", r#"{"log_level":"debug"}"#];
+    assert!(
+        node.run(&["install", "--data-dir", store.to_str().unwrap()])
+            .succeeded()
+            .stderr
+            .contains("hereabouts is already installed")
+    );
+    let settings = [
+        "install",
+        "--data-dir",
+        store.to_str().unwrap(),
+        "--settings",
+        r#"{"log_level":"debug"}"#,
+    ];
     assert!(node.run(&settings).succeeded().stderr.contains("wrote "));
     refused(&node.run(&other), "cannot determine whether pods on this node hold addresses: ");
     std::fs::write(store.join("format"), format).unwrap();
@@ -50,7 +67,10 @@ fn force_takes_another_store_and_the_token_goes_with_the_old_one() {
     refused(&node.run(&for_files), "cannot determine whether pods on this node hold addresses: ");
     assert_eq!(node.token(), "first");
     let forced = node.run(&[&for_files[..], &["--force"]].concat());
-    assert!(forced.succeeded().stderr.contains(&format!("removed {}", node.kubeconfig().display())), "{forced:?}");
+    assert!(
+        forced.succeeded().stderr.contains(&format!("removed {}", node.kubeconfig().display())),
+        "{forced:?}"
+    );
     assert_eq!(node.files(), ["bin/hereabouts", "net.d/hereabouts.d/hereabouts.conf"]);
 
     // One that somebody wrote himself is his.
@@ -85,7 +105,10 @@ fn two_kubeconfigs_of_one_cluster_name_one_store() {
     let mut own = node.call(&["install", "--kubeconfig", path.to_str().unwrap()]);
     own.args.retain(|arg| !arg.starts_with("--token-file"));
     own.run().succeeded();
-    refused(&node.run(&["install", "--server=https://127.0.0.1:2"]), "cannot determine whether pods on this node hold addresses");
+    refused(
+        &node.run(&["install", "--server=https://127.0.0.1:2"]),
+        "cannot determine whether pods on this node hold addresses",
+    );
     node.run(&["install", "--server=https://127.0.0.1:1"]).succeeded();
     assert_eq!(node.token(), "first");
 }
@@ -96,9 +119,14 @@ fn one_that_stays_waits_until_the_store_may_change() {
     node.install_for_files();
     hold(&node, "ADD");
     let elsewhere = node.path("elsewhere");
-    let mut watching = node.watch(&["install", "--watch", "--data-dir", elsewhere.to_str().unwrap()]);
-    watching.until("the refusal", || std::fs::read_to_string(node.path("said")).unwrap().contains("hold 1 address"));
+    let mut watching =
+        node.watch(&["install", "--watch", "--data-dir", elsewhere.to_str().unwrap()]);
+    watching.until("the refusal", || {
+        std::fs::read_to_string(node.path("said")).unwrap().contains("hold 1 address")
+    });
     hold(&node, "DEL");
-    watching.until("the other store", || std::fs::read_to_string(node.flat()).unwrap().contains("/elsewhere"));
+    watching.until("the other store", || {
+        std::fs::read_to_string(node.flat()).unwrap().contains("/elsewhere")
+    });
     assert_eq!(watching.said().matches("hold 1 address").count(), 1, "{}", watching.said());
 }

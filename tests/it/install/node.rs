@@ -16,7 +16,10 @@ use std::time::Duration;
 pub(crate) static EXECUTABLE: LazyLock<PathBuf> = LazyLock::new(|| {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let aside = directory.join(format!("hereabouts-{}", std::process::id()));
-    let stripped = Command::new("strip").args(["--strip-debug", "-o"]).args([&*aside, Path::new(HEREABOUTS)]).status();
+    let stripped = Command::new("strip")
+        .args(["--strip-debug", "-o"])
+        .args([&*aside, Path::new(HEREABOUTS)])
+        .status();
     if !stripped.is_ok_and(|status| status.success()) {
         return HEREABOUTS.into();
     }
@@ -45,7 +48,8 @@ impl Node {
         std::fs::create_dir(node.path("pod")).unwrap();
         node.rotate("first");
         for name in ["token", "ca.crt"] {
-            std::os::unix::fs::symlink(format!("..data/{name}"), node.path("pod").join(name)).unwrap();
+            std::os::unix::fs::symlink(format!("..data/{name}"), node.path("pod").join(name))
+                .unwrap();
         }
         node
     }
@@ -59,7 +63,11 @@ impl Node {
         let pod = self.path("pod");
         std::fs::create_dir(pod.join(token)).unwrap();
         std::fs::write(pod.join(token).join("token"), token).unwrap();
-        std::fs::write(pod.join(token).join("ca.crt"), format!("-----BEGIN CERTIFICATE-----\n{token}\n")).unwrap();
+        std::fs::write(
+            pod.join(token).join("ca.crt"),
+            format!("-----BEGIN CERTIFICATE-----\n{token}\n"),
+        )
+        .unwrap();
         std::os::unix::fs::symlink(token, pod.join("..new")).unwrap();
         std::fs::rename(pod.join("..new"), pod.join("..data")).unwrap();
     }
@@ -102,7 +110,11 @@ impl Node {
     /// The token that the plugin would use.
     pub(crate) fn token(&self) -> String {
         let text = std::fs::read_to_string(self.kubeconfig()).unwrap_or_default();
-        text.lines().find_map(|line| line.trim().strip_prefix("token: ")).unwrap_or_default().trim_matches('"').to_owned()
+        text.lines()
+            .find_map(|line| line.trim().strip_prefix("token: "))
+            .unwrap_or_default()
+            .trim_matches('"')
+            .to_owned()
     }
 
     /// All that is below the node's two directories, without what is being
@@ -110,7 +122,13 @@ impl Node {
     pub(crate) fn files(&self) -> Vec<String> {
         let below = |name: &str| crate::support::sandbox::files_below(&self.path(name));
         let is_placed = |file: &&String| !file.contains(".hereabouts-new-");
-        let named = |name: &str| below(name).iter().filter(is_placed).map(|file| format!("{name}/{file}")).collect::<Vec<_>>();
+        let named = |name: &str| {
+            below(name)
+                .iter()
+                .filter(is_placed)
+                .map(|file| format!("{name}/{file}"))
+                .collect::<Vec<_>>()
+        };
         [named("bin"), named("net.d")].concat()
     }
 
@@ -153,7 +171,13 @@ pub(crate) struct Watching {
 impl Watching {
     pub(crate) fn start(call: &Call, said: &Path) -> Self {
         let file = std::fs::File::options().create(true).append(true).open(said).unwrap();
-        let mut child = call.command().stdin(Stdio::piped()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        let mut child = call
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(b"").unwrap();
         Self { child, said: said.to_owned() }
     }
@@ -162,7 +186,11 @@ impl Watching {
     pub(crate) fn until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
         let deadline = Deadline::after(Duration::from_secs(60));
         let held = until(&deadline, || {
-            assert!(self.child.try_wait().unwrap().is_none(), "{what}: it has ended: {}", self.said());
+            assert!(
+                self.child.try_wait().unwrap().is_none(),
+                "{what}: it has ended: {}",
+                self.said()
+            );
             if holds() {
                 return Ok::<_, ()>(Some(()));
             }

@@ -15,9 +15,16 @@ fn executable_flat_file_and_kubeconfig_are_written_and_then_kept() {
     let node = Node::new();
     let first = node.run(&["install"]);
     assert_eq!(first.succeeded().stderr.lines().count(), 3, "{first:?}");
-    let files = ["bin/hereabouts", "net.d/hereabouts.d/hereabouts.conf", "net.d/hereabouts.d/hereabouts.kubeconfig"];
+    let files = [
+        "bin/hereabouts",
+        "net.d/hereabouts.d/hereabouts.conf",
+        "net.d/hereabouts.d/hereabouts.kubeconfig",
+    ];
     assert_eq!(node.files(), files);
-    assert_eq!(std::fs::read(node.path("bin/hereabouts")).unwrap(), std::fs::read(&*EXECUTABLE).unwrap());
+    assert_eq!(
+        std::fs::read(node.path("bin/hereabouts")).unwrap(),
+        std::fs::read(&*EXECUTABLE).unwrap()
+    );
     assert_eq!([0o755, 0o644, 0o600], files.map(|file| mode(&node.path(file))));
     let flat: Value = serde_json::from_slice(&std::fs::read(node.flat()).unwrap()).unwrap();
     assert_eq!(
@@ -52,14 +59,21 @@ fn the_kubeconfig_names_the_api_server_as_the_host_reaches_it() {
         ("fd00::1", "6443", "https://[fd00::1]:6443"),
         ("api.example", "443", "https://api.example:443"),
     ] {
-        call.set("KUBERNETES_SERVICE_HOST", host).set("KUBERNETES_SERVICE_PORT", port).run().succeeded();
+        call.set("KUBERNETES_SERVICE_HOST", host)
+            .set("KUBERNETES_SERVICE_PORT", port)
+            .run()
+            .succeeded();
         let text = std::fs::read_to_string(node.kubeconfig()).unwrap();
         assert!(text.contains(&format!("server: \"{url}\"")), "{text}");
     }
     assert_eq!(node.token(), "first");
     call.args.push("--server=https://192.0.2.1:6443".to_owned());
     call.set("KUBECONFIG_MODE", "640").run().succeeded();
-    assert!(std::fs::read_to_string(node.kubeconfig()).unwrap().contains("server: \"https://192.0.2.1:6443\""));
+    assert!(
+        std::fs::read_to_string(node.kubeconfig())
+            .unwrap()
+            .contains("server: \"https://192.0.2.1:6443\"")
+    );
     assert_eq!(mode(&node.kubeconfig()), 0o640);
 }
 
@@ -70,16 +84,29 @@ fn the_name_whereabouts_is_taken_only_if_asked() {
     node.run(&["install"]).succeeded();
     assert_eq!(std::fs::read(node.path("bin/whereabouts")).unwrap(), b"another plugin");
     node.run(&["install", "--whereabouts"]).succeeded();
-    assert_eq!(std::fs::read(node.path("bin/whereabouts")).unwrap(), std::fs::read(&*EXECUTABLE).unwrap());
+    assert_eq!(
+        std::fs::read(node.path("bin/whereabouts")).unwrap(),
+        std::fs::read(&*EXECUTABLE).unwrap()
+    );
 }
 
 #[test]
 fn a_person_may_install_for_files_or_with_a_kubeconfig_of_ones_own() {
     let node = Node::new();
     let store = node.sandbox.store();
-    node.run(&["install", "--data-dir", store.to_str().unwrap(), "--settings", r#"{"log_file":"/var/log/h.log"}"#]).succeeded();
+    node.run(&[
+        "install",
+        "--data-dir",
+        store.to_str().unwrap(),
+        "--settings",
+        r#"{"log_file":"/var/log/h.log"}"#,
+    ])
+    .succeeded();
     let flat: Value = serde_json::from_slice(&std::fs::read(node.flat()).unwrap()).unwrap();
-    assert_eq!((&flat["datastore"], &flat["data_dir"], &flat["log_file"]), (&json!("file"), &json!(store), &json!("/var/log/h.log")));
+    assert_eq!(
+        (&flat["datastore"], &flat["data_dir"], &flat["log_file"]),
+        (&json!("file"), &json!(store), &json!("/var/log/h.log"))
+    );
     assert!(!node.kubeconfig().exists());
 
     let path = node.path("own.kubeconfig");
@@ -106,7 +133,10 @@ fn a_person_may_install_for_files_or_with_a_kubeconfig_of_ones_own() {
 /// A token that is bound to a Node, as far as it can be read.
 fn token_of(name: &str) -> String {
     let claims = json!({"sub": "system:serviceaccount:kube-system:hereabouts", "kubernetes.io": {"node": {"name": name, "uid": "u"}}});
-    let claims = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, claims.to_string());
+    let claims = base64::Engine::encode(
+        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+        claims.to_string(),
+    );
     format!("e30.{claims}.c2ln")
 }
 
@@ -115,12 +145,18 @@ fn token_of(name: &str) -> String {
 #[test]
 fn without_a_name_it_is_the_node_of_the_token_and_never_the_hosts() {
     let node = Node::new();
-    let name_of = || serde_json::from_slice::<Value>(&std::fs::read(node.flat()).unwrap()).unwrap()["node_name"].clone();
+    let name_of = || {
+        serde_json::from_slice::<Value>(&std::fs::read(node.flat()).unwrap()).unwrap()["node_name"]
+            .clone()
+    };
     let mut call = node.call(&["install"]);
     call.unset("NODENAME");
     let refused = call.run();
     assert_eq!(refused.status, Some(2), "{refused:?}");
-    assert!(refused.stderr.contains("--node-name") && refused.stderr.contains("Node object"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("--node-name") && refused.stderr.contains("Node object"),
+        "{refused:?}"
+    );
     assert_eq!(node.files(), Vec::<String>::new(), "nothing was written");
     let bound = node.sandbox.write("bound", &token_of("worker-1.example"));
     call.args.retain(|arg| !arg.starts_with("--token-file"));
@@ -129,10 +165,20 @@ fn without_a_name_it_is_the_node_of_the_token_and_never_the_hosts() {
     assert_eq!(name_of(), "worker-1.example");
     // The same of a kubeconfig that a person looks after.
     let text = std::fs::read_to_string(node.kubeconfig()).unwrap();
-    let text: String = text.lines().filter(|line| !line.contains("certificate-authority")).map(|line| format!("{line}\n")).collect();
-    let given = node.sandbox.write("given", &text.replace(&token_of("worker-1.example"), &token_of("worker-2")));
+    let text: String = text
+        .lines()
+        .filter(|line| !line.contains("certificate-authority"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let given = node
+        .sandbox
+        .write("given", &text.replace(&token_of("worker-1.example"), &token_of("worker-2")));
     call.args.retain(|arg| !arg.starts_with("--token-file"));
-    call.args.extend(["--force".to_owned(), "--kubeconfig".to_owned(), given.display().to_string()]);
+    call.args.extend([
+        "--force".to_owned(),
+        "--kubeconfig".to_owned(),
+        given.display().to_string(),
+    ]);
     call.unset("KUBE_CA_FILE").run().succeeded();
     assert_eq!(name_of(), "worker-2");
     std::fs::write(&given, text.replace(&token_of("worker-1.example"), "none")).unwrap();
@@ -150,7 +196,10 @@ fn for_a_store_of_files_the_hosts_name_does() {
     let mut call = node.call(&["install", "--data-dir", store.to_str().unwrap()]);
     call.unset("NODENAME").run().succeeded();
     let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
-    assert_eq!(serde_json::from_slice::<Value>(&std::fs::read(node.flat()).unwrap()).unwrap()["node_name"], *host);
+    assert_eq!(
+        serde_json::from_slice::<Value>(&std::fs::read(node.flat()).unwrap()).unwrap()["node_name"],
+        *host
+    );
 }
 
 #[test]
@@ -161,10 +210,22 @@ fn a_mistake_is_refused_before_anything_is_written() {
     let cases: &[Case<'_>] = &[
         (&["--settings", "[]"], &[], "expected a JSON object"),
         (&["--settings", r#"{"log_fil":"/x"}"#], &[], "did you mean \"log_file\"?"),
-        (&["--settings", r#"{"log_level":"loud"}"#], &[], "expected debug, verbose, error or panic"),
+        (
+            &["--settings", r#"{"log_level":"loud"}"#],
+            &[],
+            "expected debug, verbose, error or panic",
+        ),
         (&["--settings", r#"{"node_name":"n1"}"#], &[], "node_name is set by install itself"),
-        (&["--settings", r#"{"kubernetes":{"kubeconfig":"/x"}}"#], &[], "kubernetes is set by install itself"),
-        (&["--settings", r#"{"datastore":"etcd"}"#], &[], "datastore: expected \"file\" or \"kubernetes\""),
+        (
+            &["--settings", r#"{"kubernetes":{"kubeconfig":"/x"}}"#],
+            &[],
+            "kubernetes is set by install itself",
+        ),
+        (
+            &["--settings", r#"{"datastore":"etcd"}"#],
+            &[],
+            "datastore: expected \"file\" or \"kubernetes\"",
+        ),
         (&["--server", "http://10.0.0.1"], &[], "begins with https://"),
         (&["--node-name", "localhost"], &[], "no other machine has"),
         (&["--node-name", "a b"], &[], "expected a node name"),
@@ -173,7 +234,11 @@ fn a_mistake_is_refused_before_anything_is_written() {
         (&["--bin-dir", "/nonexistent/bin"], &[], "the runtime's plugin directory"),
         (&[], &[("KUBERNETES_SERVICE_HOST", "")], "--server"),
         (&[], &[("KUBERNETES_SERVICE_HOST", "a\"b")], "expected an address and a port"),
-        (&[], &[("KUBERNETES_SERVICE_PORT", "tcp://10.96.0.1:443")], "expected an address and a port"),
+        (
+            &[],
+            &[("KUBERNETES_SERVICE_PORT", "tcp://10.96.0.1:443")],
+            "expected an address and a port",
+        ),
         (&[], &[("SKIP_TLS_VERIFY", "true")], "not supported"),
         (&[], &[("KUBECONFIG_MODE", "rw")], "expected permissions"),
     ];
@@ -184,15 +249,23 @@ fn a_mistake_is_refused_before_anything_is_written() {
             call.set(name, *value);
         }
         let ended = call.run();
-        assert!(ended.status == Some(2) && ended.stderr.contains(words), "{args:?} {environment:?}: {ended:?}");
+        assert!(
+            ended.status == Some(2) && ended.stderr.contains(words),
+            "{args:?} {environment:?}: {ended:?}"
+        );
     }
     let mut missing = call.clone();
     missing.args.push("--ca-file=/nowhere/ca.crt".to_owned());
     let ended = missing.run();
-    assert!(ended.status == Some(1) && ended.stderr.contains("cannot read /nowhere/ca.crt (--ca-file)"), "{ended:?}");
-    for (name, content, words) in
-        [("token", "", "expected a token"), ("token", "two\nlines", "expected a token"), ("ca.crt", "x", "expected certificates")]
-    {
+    assert!(
+        ended.status == Some(1) && ended.stderr.contains("cannot read /nowhere/ca.crt (--ca-file)"),
+        "{ended:?}"
+    );
+    for (name, content, words) in [
+        ("token", "", "expected a token"),
+        ("token", "two\nlines", "expected a token"),
+        ("ca.crt", "x", "expected certificates"),
+    ] {
         let path = node.path("pod/first").join(name);
         let good = std::fs::read(&path).unwrap();
         std::fs::write(&path, content).unwrap();
@@ -211,9 +284,15 @@ fn files_of_somebody_elses_are_not_written_over() {
     for path in [node.flat(), node.kubeconfig()] {
         std::fs::write(&path, by_hand).unwrap();
         let ended = node.run(&["install"]);
-        assert!(ended.status == Some(1) && ended.stderr.contains("not written by hereabouts install"), "{ended:?}");
+        assert!(
+            ended.status == Some(1) && ended.stderr.contains("not written by hereabouts install"),
+            "{ended:?}"
+        );
         assert_eq!(std::fs::read_to_string(&path).unwrap(), by_hand);
-        assert!(!node.path("bin/hereabouts").exists(), "pods would meet a plugin that is not settled");
+        assert!(
+            !node.path("bin/hereabouts").exists(),
+            "pods would meet a plugin that is not settled"
+        );
         std::fs::remove_file(path).unwrap();
     }
     node.run(&["install"]).succeeded();
@@ -223,7 +302,8 @@ fn files_of_somebody_elses_are_not_written_over() {
 fn what_a_killed_install_left_beside_is_removed() {
     let node = Node::new();
     node.run(&["install"]).succeeded();
-    let left = ["bin/.hereabouts-new-0123", "net.d/hereabouts.d/.hereabouts-new-4567"].map(|left| node.path(left));
+    let left = ["bin/.hereabouts-new-0123", "net.d/hereabouts.d/.hereabouts-new-4567"]
+        .map(|left| node.path(left));
     left.iter().for_each(|left| std::fs::write(left, "half").unwrap());
     node.run(&["install"]).succeeded();
     assert!(left.iter().all(|left| !left.exists()));
@@ -239,22 +319,32 @@ fn check_looks_at_the_files_and_asks_the_plugin_where_it_will_be_called() {
     let ended = checked(&["--offline"]);
     assert!(ended.status == Some(1) && ended.stderr.contains("not installed: "), "{ended:?}");
     node.install_for_files();
-    assert_eq!(checked(&[]).succeeded().stderr.trim(), "hereabouts is installed on n1 and reaches its store");
+    assert_eq!(
+        checked(&[]).succeeded().stderr.trim(),
+        "hereabouts is installed on n1 and reaches its store"
+    );
 
     // The store cannot be there: the files are as they should be, the plugin is not ready.
     std::fs::remove_dir_all(&store).unwrap();
     std::fs::write(&store, "no directory").unwrap();
     assert_eq!(checked(&["--offline"]).succeeded().stderr.trim(), "hereabouts is installed on n1");
     let ended = checked(&[]);
-    assert!(ended.status == Some(1) && ended.stderr.contains("the plugin is not ready, code 50: "), "{ended:?}");
+    assert!(
+        ended.status == Some(1) && ended.stderr.contains("the plugin is not ready, code 50: "),
+        "{ended:?}"
+    );
 
     std::fs::write(node.flat(), "{}").unwrap();
     let ended = checked(&["--offline"]);
-    assert!(ended.status == Some(1) && ended.stderr.contains("differs from what install would write"), "{ended:?}");
+    assert!(
+        ended.status == Some(1) && ended.stderr.contains("differs from what install would write"),
+        "{ended:?}"
+    );
     std::fs::remove_file(node.flat()).unwrap();
     std::fs::remove_file(&store).unwrap();
     node.install_for_files();
-    std::fs::set_permissions(node.path("bin/hereabouts"), PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(node.path("bin/hereabouts"), PermissionsExt::from_mode(0o644))
+        .unwrap();
     let ended = checked(&["--offline"]);
     assert!(ended.status == Some(1) && ended.stderr.contains("not executable"), "{ended:?}");
 }
@@ -270,7 +360,10 @@ fn a_person_who_only_asks_need_not_say_what_was_installed() {
     let ended = check(&["install", "--check"]);
     assert!(ended.status == Some(1) && ended.stderr.contains("not installed: "), "{ended:?}");
     node.install_for_files();
-    assert_eq!(check(&["install", "--check"]).succeeded().stderr.trim(), "hereabouts is installed on n1 and reaches its store");
+    assert_eq!(
+        check(&["install", "--check"]).succeeded().stderr.trim(),
+        "hereabouts is installed on n1 and reaches its store"
+    );
     let ended = check(&["install", "--check", "--settings", "{}"]);
     assert!(ended.status == Some(2) && ended.stderr.contains("--server"), "{ended:?}");
     std::fs::write(node.flat(), "{").unwrap();

@@ -7,15 +7,27 @@ use std::path::Path;
 
 /// Installs for files, with debts in the sandbox, and other stores allowed.
 fn install(node: &Node) -> String {
-    let settings = serde_json::json!({"debts_dir": node.path("debts"), "allowed_paths": [node.path("")]}).to_string();
-    node.run(&["install", "--data-dir", node.sandbox.store().to_str().unwrap(), "--settings", &settings]).succeeded();
+    let settings =
+        serde_json::json!({"debts_dir": node.path("debts"), "allowed_paths": [node.path("")]})
+            .to_string();
+    node.run(&[
+        "install",
+        "--data-dir",
+        node.sandbox.store().to_str().unwrap(),
+        "--settings",
+        &settings,
+    ])
+    .succeeded();
     settings
 }
 
 /// A call in a store that the network names.
 fn call(node: &Node, verb: &str, store: &Path) -> Call {
     let mut call = node.sandbox.call(verb);
-    let ipam = format!(r#""range":"10.1.2.0/24","deadlines":{{"del":"50ms"}},"data_dir":"{}""#, store.display());
+    let ipam = format!(
+        r#""range":"10.1.2.0/24","deadlines":{{"del":"50ms"}},"data_dir":"{}""#,
+        store.display()
+    );
     call.set("HEREABOUTS_CONFIG", node.flat()).stdin(configuration(&ipam));
     call
 }
@@ -40,12 +52,19 @@ fn an_install_that_stays_settles_what_is_owed_in_any_store() {
     let settings = install(&node);
     for store in [node.sandbox.store(), node.path("other")] {
         owe(&node, &store);
-        let mut watching =
-            node.watch(&["install", "--watch", "--data-dir", node.sandbox.store().to_str().unwrap(), "--settings", &settings]);
+        let mut watching = node.watch(&[
+            "install",
+            "--watch",
+            "--data-dir",
+            node.sandbox.store().to_str().unwrap(),
+            "--settings",
+            &settings,
+        ]);
         watching.until("nothing is owed", || owed(&node) == 0);
         assert!(node.said().contains("completed the DEL of container abc123"));
         assert_eq!(watching.end(Signal::SIGTERM), Some(0));
-        let left = node.sandbox.command(&["list", "-o", "json", "--data-dir", store.to_str().unwrap()]);
+        let left =
+            node.sandbox.command(&["list", "-o", "json", "--data-dir", store.to_str().unwrap()]);
         assert_eq!(left.succeeded().stdout.trim(), "[]", "{}", store.display());
     }
 }
@@ -55,7 +74,14 @@ fn an_install_that_stays_settles_what_is_owed_in_any_store() {
 fn an_install_that_stays_starts_nothing_while_nothing_is_owed() {
     let node = Node::new();
     let settings = install(&node);
-    let mut watching = node.watch(&["install", "--watch", "--data-dir", node.sandbox.store().to_str().unwrap(), "--settings", &settings]);
+    let mut watching = node.watch(&[
+        "install",
+        "--watch",
+        "--data-dir",
+        node.sandbox.store().to_str().unwrap(),
+        "--settings",
+        &settings,
+    ]);
     let children = format!("/proc/{0}/task/{0}/children", watching.id());
     let mut looks = 0;
     watching.until("some looks", || {
@@ -72,7 +98,10 @@ fn an_uninstall_waits_for_what_is_owed() {
     install(&node);
     owe(&node, &node.path("other"));
     let refused = node.run(&["uninstall"]);
-    assert!(refused.status == Some(1) && refused.stderr.contains("this node has 1 unfinished DEL"), "{refused:?}");
+    assert!(
+        refused.status == Some(1) && refused.stderr.contains("this node has 1 unfinished DEL"),
+        "{refused:?}"
+    );
     let mut leaving = node.watch(&["uninstall", "--watch"]);
     leaving.until("it has left", || node.said().contains("done: "));
     assert_eq!((owed(&node), node.files().len()), (0, 0));

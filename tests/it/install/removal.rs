@@ -6,7 +6,10 @@ use nix::sys::signal::Signal;
 
 pub(super) fn hold(node: &Node, verb: &str) {
     let mut call = node.sandbox.call(verb);
-    call.set("HEREABOUTS_CONFIG", node.flat()).stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
+    call.set("HEREABOUTS_CONFIG", node.flat())
+        .stdin(configuration(r#""range":"10.1.2.0/24""#))
+        .run()
+        .succeeded();
 }
 
 #[test]
@@ -15,7 +18,10 @@ fn what_install_wrote_is_removed_and_nothing_else() {
     node.run(&["install", "--whereabouts"]).succeeded();
     std::fs::write(node.path("bin/macvlan"), "a plugin").unwrap();
     let checked = node.run(&["uninstall", "--check"]);
-    assert!(checked.status == Some(1) && checked.stderr.contains("still installed: "), "{checked:?}");
+    assert!(
+        checked.status == Some(1) && checked.stderr.contains("still installed: "),
+        "{checked:?}"
+    );
     let removed = node.run(&["uninstall", "--force"]);
     assert_eq!(removed.succeeded().stderr.lines().count(), 5, "{removed:?}");
     assert_eq!(node.files(), ["bin/macvlan"]);
@@ -33,8 +39,19 @@ fn files_of_somebody_elses_stay() {
     std::fs::write(node.path("net.d/hereabouts.d/nodename"), "n1").unwrap();
     std::fs::write(node.kubeconfig(), "by hand").unwrap();
     let removed = node.run(&["uninstall"]);
-    assert_eq!(removed.succeeded().stderr.matches("hereabouts install did not write it").count(), 2, "{removed:?}");
-    assert_eq!(node.files(), ["bin/whereabouts", "net.d/hereabouts.d/hereabouts.kubeconfig", "net.d/hereabouts.d/nodename"]);
+    assert_eq!(
+        removed.succeeded().stderr.matches("hereabouts install did not write it").count(),
+        2,
+        "{removed:?}"
+    );
+    assert_eq!(
+        node.files(),
+        [
+            "bin/whereabouts",
+            "net.d/hereabouts.d/hereabouts.kubeconfig",
+            "net.d/hereabouts.d/nodename"
+        ]
+    );
 }
 
 #[test]
@@ -59,7 +76,10 @@ fn the_flat_file_says_whose_addresses_are_asked_for() {
     node.install_for_files();
     hold(&node, "ADD");
     let refused = node.call(&["uninstall"]).set("NODENAME", "another").run();
-    assert!(refused.status == Some(1) && refused.stderr.contains("hereabouts list --node n1"), "{refused:?}");
+    assert!(
+        refused.status == Some(1) && refused.stderr.contains("hereabouts list --node n1"),
+        "{refused:?}"
+    );
     assert_eq!(node.files().len(), 2);
 }
 
@@ -71,7 +91,10 @@ fn where_nothing_names_the_store_nobody_can_tell() {
     std::fs::remove_file(node.flat()).unwrap();
     let refused = node.run(&["uninstall"]);
     assert!(
-        refused.status == Some(1) && refused.stderr.contains("no store is configured, because the flat file is missing: "),
+        refused.status == Some(1)
+            && refused
+                .stderr
+                .contains("no store is configured, because the flat file is missing: "),
         "{refused:?}"
     );
     assert_eq!(node.files(), ["bin/hereabouts"]);
@@ -85,7 +108,11 @@ fn what_another_node_holds_keeps_nothing_here() {
     node.install_for_files();
     let mut other = node.sandbox.call("ADD");
     node.sandbox.write("n2.conf", &node.sandbox.flat("n2"));
-    other.set("HEREABOUTS_CONFIG", node.path("n2.conf")).stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
+    other
+        .set("HEREABOUTS_CONFIG", node.path("n2.conf"))
+        .stdin(configuration(r#""range":"10.1.2.0/24""#))
+        .run()
+        .succeeded();
     node.run(&["uninstall"]).succeeded();
 }
 
@@ -97,7 +124,8 @@ fn a_store_that_cannot_be_asked_is_no_store_that_holds_nothing() {
     std::fs::write(node.sandbox.store().join("format"), "{").unwrap();
     let refused = node.run(&["uninstall"]);
     assert!(
-        refused.status == Some(1) && refused.stderr.contains("cannot determine whether pods on this node hold addresses"),
+        refused.status == Some(1)
+            && refused.stderr.contains("cannot determine whether pods on this node hold addresses"),
         "{refused:?}"
     );
     assert_eq!(node.files().len(), 2);
@@ -115,7 +143,10 @@ fn a_place_that_cannot_be_looked_at_is_no_place_where_nothing_is() {
     std::os::unix::fs::symlink(&place, &place).unwrap();
     for args in [&["uninstall"][..], &["uninstall", "--force"], &["uninstall", "--check"]] {
         let ended = node.run(args);
-        assert!(ended.status == Some(1) && ended.stderr.contains("cannot look at "), "{args:?} {ended:?}");
+        assert!(
+            ended.status == Some(1) && ended.stderr.contains("cannot look at "),
+            "{args:?} {ended:?}"
+        );
     }
     assert!(node.path("bin/hereabouts").exists());
 }
@@ -126,7 +157,10 @@ fn it_is_refused_while_an_install_would_put_everything_back() {
     let mut watching = node.watch(&["install", "--watch"]);
     watching.until("all files", || node.files().len() == 3);
     let refused = node.run(&["uninstall", "--force"]);
-    assert!(refused.status == Some(1) && refused.stderr.contains("is running on this node"), "{refused:?}");
+    assert!(
+        refused.status == Some(1) && refused.stderr.contains("is running on this node"),
+        "{refused:?}"
+    );
     assert_eq!(node.files().len(), 3);
     assert_eq!(watching.end(Signal::SIGTERM), Some(0));
     node.run(&["uninstall", "--force"]).succeeded();
@@ -138,7 +172,11 @@ fn one_that_stays_serves_the_pods_to_the_end_and_then_removes() {
     node.install_for_files();
     hold(&node, "ADD");
     // As if it were for the API: a kubeconfig whose token has to be renewed.
-    std::fs::write(node.kubeconfig(), "# Written by hereabouts install, anew when token or CA change.\ntoken: \"old\"\n").unwrap();
+    std::fs::write(
+        node.kubeconfig(),
+        "# Written by hereabouts install, anew when token or CA change.\ntoken: \"old\"\n",
+    )
+    .unwrap();
     let mut watching = node.watch(&["uninstall", "--watch"]);
     watching.until("the pod's token", || node.token() == "first");
     node.rotate("second");
@@ -167,11 +205,15 @@ fn one_that_stays_answers_dels_for_some_time_after_the_last() {
     let mut watching = node.watch(&["uninstall", "--watch", "--idle=5s"]);
     watching.until("its refusal", || node.said().contains("pods on this node hold 1"));
     hold(&node, "DEL");
-    watching.until("its word", || node.said().contains("no addresses are held any more; the plugin stays 5s longer"));
+    watching.until("its word", || {
+        node.said().contains("no addresses are held any more; the plugin stays 5s longer")
+    });
     assert!(node.path("bin/hereabouts").exists() && node.flat().exists());
     // What is held in between begins it anew.
     hold(&node, "ADD");
-    watching.until("its second refusal", || node.said().matches("pods on this node hold 1").count() == 2);
+    watching.until("its second refusal", || {
+        node.said().matches("pods on this node hold 1").count() == 2
+    });
     hold(&node, "DEL");
     watching.until("the removal", || node.files().is_empty());
     assert_eq!(node.said().matches("the plugin stays 5s longer").count(), 2, "{}", node.said());

@@ -20,7 +20,11 @@ impl Host {
         std::fs::create_dir(node.path("netns")).unwrap();
         let script = r#"mount -t tmpfs none "$0" && echo held && read x"#;
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", script]).arg(node.path("netns")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .args(["--mount", "sh", "-c", script])
+            .arg(node.path("netns"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::null()).spawn().ok()?;
         child.stdout.as_mut()?.read_exact(&mut [0; 4]).ok()?;
         Some(Self(child))
@@ -36,7 +40,15 @@ impl Host {
 
     fn run(&self, script: &str, args: &[&str]) {
         let [program, mount] = self.entering();
-        assert!(Command::new(program).args([&mount, "sh", "-c", script]).args(args).status().unwrap().success(), "{script}");
+        assert!(
+            Command::new(program)
+                .args([&mount, "sh", "-c", script])
+                .args(args)
+                .status()
+                .unwrap()
+                .success(),
+            "{script}"
+        );
     }
 }
 
@@ -58,13 +70,19 @@ impl HeldUp {
     /// `None` where it has ended meanwhile.
     fn new(process: &str) -> Option<Self> {
         let mut command = Command::new("strace");
-        let tracer = command.args(["-qq", "-o", "/dev/null", "-e", "trace=none", "-p", process]).stderr(Stdio::null()).spawn().unwrap();
+        let tracer = command
+            .args(["-qq", "-o", "/dev/null", "-e", "trace=none", "-p", process])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let held_up = Self { process: process.to_owned(), tracer };
         let id = held_up.tracer.id().to_string();
         loop {
             match look(process, "TracerPid") {
                 Some(tracer) if tracer == id => break,
-                Some(_) if look(&id, "State").is_some_and(|state| !state.starts_with('Z')) => std::thread::yield_now(),
+                Some(_) if look(&id, "State").is_some_and(|state| !state.starts_with('Z')) => {
+                    std::thread::yield_now()
+                }
                 _ => return None,
             }
         }
@@ -76,7 +94,8 @@ impl HeldUp {
     }
 
     fn is_there(&self) -> bool {
-        look(&self.process, "TracerPid").is_some_and(|tracer| tracer == self.tracer.id().to_string())
+        look(&self.process, "TracerPid")
+            .is_some_and(|tracer| tracer == self.tracer.id().to_string())
     }
 }
 
@@ -90,7 +109,9 @@ impl Drop for HeldUp {
 /// What the kernel says of a process.
 fn look(process: &str, key: &str) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    status.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim().to_owned()))
+    status
+        .lines()
+        .find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim().to_owned()))
 }
 
 /// A node whose watch begins a sweep that waits for the store's lock, which is held.
@@ -101,7 +122,13 @@ fn sweeping_in_vain() -> (Node, Watching, std::fs::File) {
     // A FIFO in the flat file's place would be refused: the store's lock is what a sweep waits for.
     let lock = std::fs::File::open(node.sandbox.store()).unwrap();
     lock.lock().unwrap();
-    let watching = node.watch(&["install", "--watch", "--sweep-every=1s", "--data-dir", node.sandbox.store().to_str().unwrap()]);
+    let watching = node.watch(&[
+        "install",
+        "--watch",
+        "--sweep-every=1s",
+        "--data-dir",
+        node.sandbox.store().to_str().unwrap(),
+    ]);
     (node, watching, lock)
 }
 
@@ -119,17 +146,29 @@ fn sweep_frees_from_the_hosts_mounts_and_nothing_from_a_pods() {
     let netns = netns.to_str().unwrap();
     host.run(r#"touch "$1" && mount --bind "$0" "$1""#, &[&living.path(), netns]);
     let mut add = node.sandbox.call("ADD");
-    add.through(&host.entering()).set("CNI_NETNS", netns).stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
+    add.through(&host.entering())
+        .set("CNI_NETNS", netns)
+        .stdin(configuration(r#""range":"10.1.2.0/24""#))
+        .run()
+        .succeeded();
 
     let every = "--sweep-every=1s";
     let install = |mounts: &str, said: &str| {
-        let mut call = node.call(&["install", "--watch", every, "--data-dir", node.sandbox.store().to_str().unwrap()]);
+        let mut call = node.call(&[
+            "install",
+            "--watch",
+            every,
+            "--data-dir",
+            node.sandbox.store().to_str().unwrap(),
+        ]);
         let at = call.args.iter().position(|arg| arg == "--mount-namespace").unwrap();
         call.args[at + 1] = mounts.to_owned();
         Watching::start(&call, &node.path(said))
     };
     // How often it has looked: each repair and sweep says what there was to do.
-    let looks = |said: &str| std::fs::read_to_string(node.path(said)).unwrap().matches("nothing to ").count();
+    let looks = |said: &str| {
+        std::fs::read_to_string(node.path(said)).unwrap().matches("nothing to ").count()
+    };
 
     let mut at_home = install(&host.mounts(), "living");
     at_home.until("a sweep while the sandbox lives", || looks("living") >= 2);
@@ -144,7 +183,9 @@ fn sweep_frees_from_the_hosts_mounts_and_nothing_from_a_pods() {
 
     let mut at_home = install(&host.mounts(), "dead");
     at_home.until("a sweep of the dead", || held(&node) == 0);
-    at_home.until("its word", || std::fs::read_to_string(node.path("dead")).unwrap().contains("released 10.1.2.1"));
+    at_home.until("its word", || {
+        std::fs::read_to_string(node.path("dead")).unwrap().contains("released 10.1.2.1")
+    });
 }
 
 #[test]
@@ -155,10 +196,16 @@ fn a_namespace_that_cannot_be_entered_is_said_and_frees_nothing() {
     add.stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
     assert_eq!(held(&node), 1);
     let ended = node.sandbox.command(&["--mount-namespace", "/proc/self/ns/net", "sweep", "--yes"]);
-    assert!(ended.status == Some(1) && ended.stderr.contains("cannot enter the mount namespace"), "{ended:?}");
+    assert!(
+        ended.status == Some(1) && ended.stderr.contains("cannot enter the mount namespace"),
+        "{ended:?}"
+    );
     assert!(ended.stderr.contains("SYS_ADMIN"), "{ended:?}");
     let ended = node.sandbox.command(&["--mount-namespace", "/nonexistent", "sweep", "--yes"]);
-    assert!(ended.status == Some(1) && ended.stderr.contains("cannot enter the mount namespace"), "{ended:?}");
+    assert!(
+        ended.status == Some(1) && ended.stderr.contains("cannot enter the mount namespace"),
+        "{ended:?}"
+    );
     assert_eq!(held(&node), 1);
 }
 
@@ -185,7 +232,8 @@ fn a_sweep_that_outlasts_its_kill_does_not_keep_it_from_ending() {
     watching.until("a sweep that outlasts its kill", || {
         let children = std::fs::read_to_string(&children).unwrap();
         let is_sweep = |child: &&str| {
-            std::fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == b"sweep"))
+            std::fs::read(format!("/proc/{child}/cmdline"))
+                .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == b"sweep"))
         };
         held_up = children.split_whitespace().find(is_sweep).and_then(HeldUp::new);
         held_up.is_some()

@@ -14,7 +14,8 @@ fn token_and_ca_are_renewed_when_the_pods_change() {
         watching.until(token, || node.token() == token);
         let text = std::fs::read_to_string(node.kubeconfig()).unwrap();
         use base64::Engine;
-        let ca = base64::engine::general_purpose::STANDARD.encode(format!("-----BEGIN CERTIFICATE-----\n{token}\n"));
+        let ca = base64::engine::general_purpose::STANDARD
+            .encode(format!("-----BEGIN CERTIFICATE-----\n{token}\n"));
         assert!(text.contains(&ca), "token and CA of two moments: {text}");
     }
     // A half-made volume: the old one stays, and it is said once.
@@ -38,7 +39,8 @@ fn what_somebody_removed_or_changed_is_put_back() {
     std::fs::rename(node.path("net.d"), node.path("elsewhere")).unwrap();
     watching.until("the directory", || node.files().len() == 4);
     std::fs::write(node.path("bin/whereabouts"), "another").unwrap();
-    watching.until("its own executable", || node.path("bin/whereabouts").metadata().unwrap().len() > 7);
+    watching
+        .until("its own executable", || node.path("bin/whereabouts").metadata().unwrap().len() > 7);
 }
 
 #[test]
@@ -58,7 +60,10 @@ fn as_the_first_process_of_a_container_it_ends_too() {
     let node = Node::new();
     let mut call = node.staying(&["install", "--watch"]);
     call.through(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-    let Ok(output) = std::process::Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "true"]).output() else {
+    let Ok(output) = std::process::Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "true"])
+        .output()
+    else {
         return skipped!("no unshare");
     };
     if !output.status.success() {
@@ -83,11 +88,13 @@ fn two_installs_of_a_rollout_do_not_undo_each_other() {
     // The new one has other settings, and a token of its own.
     std::fs::create_dir(node.path("new")).unwrap();
     std::fs::write(node.path("new/token"), "of-the-new-one").unwrap();
-    let mut call = node.staying(&["install", "--watch", "--settings", r#"{"log_file":"/var/log/h.log"}"#]);
+    let mut call =
+        node.staying(&["install", "--watch", "--settings", r#"{"log_file":"/var/log/h.log"}"#]);
     call.args.retain(|arg| !arg.starts_with("--token-file"));
     call.args.push(format!("--token-file={}", node.path("new/token").display()));
     let mut new = Watching::start(&call, &node.path("new/said"));
-    let has_new_flat_file = || std::fs::read_to_string(node.flat()).is_ok_and(|text| text.contains("log_file"));
+    let has_new_flat_file =
+        || std::fs::read_to_string(node.flat()).is_ok_and(|text| text.contains("log_file"));
     new.until("the new one's files", || node.token() == "of-the-new-one" && has_new_flat_file());
 
     // The old one looks, puts back what is missing, and leaves the rest.
@@ -116,7 +123,11 @@ fn a_probe_asks_the_install_that_runs_whatever_its_options() {
     std::fs::remove_file(node.path("pod/token")).unwrap();
     watching.until("its complaint", || node.run(&check).status == Some(1));
     let ended = node.run(&check);
-    assert!(ended.stderr.contains("the running install reports: cannot read") && ended.stderr.contains("pod/token"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("the running install reports: cannot read")
+            && ended.stderr.contains("pod/token"),
+        "{ended:?}"
+    );
     std::os::unix::fs::symlink("..data/token", node.path("pod/token")).unwrap();
     watching.until("its recovery", || node.run(&check).status == Some(0));
 
@@ -139,7 +150,8 @@ fn an_old_install_stays_well_whatever_a_newer_one_has_written() {
         call.through(&["unshare", "--mount"]);
         Watching::start(&call, &node.path(said))
     };
-    let has = |word: &str| std::fs::read_to_string(node.flat()).is_ok_and(|text| text.contains(word));
+    let has =
+        |word: &str| std::fs::read_to_string(node.flat()).is_ok_and(|text| text.contains(word));
     let mut old = in_a_mount_namespace_of_its_own(r#"{"log_level":"error"}"#, "old");
     old.until("its files", || has("error"));
     let check = |id: u32| {

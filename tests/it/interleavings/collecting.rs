@@ -44,11 +44,15 @@ fn gc_frees_nothing_of_an_add_in_flight_on_another_node() {
     let Some([]) = sandboxes() else { return };
     for (at, without_locks) in At::ALL.into_iter().flat_map(|at| [(at, false), (at, true)]) {
         let sandbox = Sandbox::new();
-        let (other, machine) =
-            (sandbox.write("n2.conf", &sandbox.flat("n2")), sandbox.write("machine", "22222222222222222222222222222222\n"));
+        let (other, machine) = (
+            sandbox.write("n2.conf", &sandbox.flat("n2")),
+            sandbox.write("machine", "22222222222222222222222222222222\n"),
+        );
         let on_n2 = |verb: &str| -> Call {
             let mut call = sandbox.call(verb);
-            call.set("HEREABOUTS_CONFIG", other.to_str().unwrap()).set("CNI_CONTAINERID", "c2").stdin(super::configuration(RANGE));
+            call.set("HEREABOUTS_CONFIG", other.to_str().unwrap())
+                .set("CNI_CONTAINERID", "c2")
+                .stdin(super::configuration(RANGE));
             call.seeing("/etc/machine-id", &machine);
             call
         };
@@ -64,7 +68,11 @@ fn gc_frees_nothing_of_an_add_in_flight_on_another_node() {
         collected.succeeded();
         assert_eq!(added.addresses(), ["10.1.2.1"], "{at:?}");
         gc(&sandbox).run().succeeded();
-        assert_eq!(holders(&sandbox), [("10.1.2.1".to_owned(), "c2".to_owned())], "{at:?} {without_locks}");
+        assert_eq!(
+            holders(&sandbox),
+            [("10.1.2.1".to_owned(), "c2".to_owned())],
+            "{at:?} {without_locks}"
+        );
         on_n2("DEL").run().succeeded();
         assert!(sandbox.held().is_empty());
     }
@@ -91,7 +99,11 @@ fn gc_that_saw_a_record_dead_frees_nothing_that_has_changed_since() {
                 ("c2", "db-0")
             }
         };
-        assert_eq!(add(&sandbox, holder.0, &new, holder.1).run().addresses(), ["10.1.2.1"], "{way}");
+        assert_eq!(
+            add(&sandbox, holder.0, &new, holder.1).run().addresses(),
+            ["10.1.2.1"],
+            "{way}"
+        );
         collecting.go_on().succeeded();
         assert_eq!(holders(&sandbox), [("10.1.2.1".to_owned(), holder.0.to_owned())], "{way}");
         check_nothing_left(&sandbox, &["c1", "c2"]);

@@ -1,7 +1,10 @@
 //! DELs that come late: after their address has gone to somebody else, or
 //! before their own ADD is done.
 
-use super::{At, Caller, RANGE, add, check_nothing_left, del, gc, held_by, holders, prepare, run_beside, sandboxes};
+use super::{
+    At, Caller, RANGE, add, check_nothing_left, del, gc, held_by, holders, prepare, run_beside,
+    sandboxes,
+};
 use crate::support::sandbox::Sandbox;
 use crate::support::stopped::{Moment, Stopped};
 
@@ -26,7 +29,11 @@ fn a_del_that_goes_on_late_frees_nothing_of_the_new_holder() {
             sandbox.forget_freed();
         }
         let pod = if rehomed { "web-0" } else { "db-0" };
-        assert_eq!(add(&sandbox, "c2", &new, pod).run().addresses(), ["10.1.2.1"], "rehomed: {rehomed}");
+        assert_eq!(
+            add(&sandbox, "c2", &new, pod).run().addresses(),
+            ["10.1.2.1"],
+            "rehomed: {rehomed}"
+        );
         late.go_on().succeeded();
         assert_eq!(holders(&sandbox), one("10.1.2.1", "c2"), "rehomed: {rehomed}");
         assert_eq!(add(&sandbox, "c3", &old, "other").run().addresses(), ["10.1.2.2"]);
@@ -75,7 +82,11 @@ fn check_overtaken(at: At, caller: Caller) -> bool {
     }
     drop(old);
     gc(&sandbox).run().succeeded();
-    assert_eq!(holders(&sandbox), one(&address, "c2"), "{case}: GC finds what is left, and that alone");
+    assert_eq!(
+        holders(&sandbox),
+        one(&address, "c2"),
+        "{case}: GC finds what is left, and that alone"
+    );
     check_nothing_left(&sandbox, &["c2"]);
     leaked
 }
@@ -98,7 +109,10 @@ fn a_del_between_two_addresses_of_an_add_frees_both() {
     let sandbox = Sandbox::new();
     prepare(&sandbox);
     let mut call = add(&sandbox, "c1", &living, "web-0");
-    let late = Stopped::after(call.stdin(super::configuration(ranges)), &At::Durable.moment(&sandbox, "n1"));
+    let late = Stopped::after(
+        call.stdin(super::configuration(ranges)),
+        &At::Durable.moment(&sandbox, "n1"),
+    );
     let (late, overtaking) = run_beside(late, true, &del(&sandbox, "c1"));
     assert_eq!(late.addresses(), ["10.1.2.1", "10.1.3.1"]);
     overtaking.succeeded();

@@ -30,7 +30,15 @@ fn on_machine(sandbox: &Sandbox, id: &str, mut call: Call) -> Call {
 
 /// The ADDs of all pods in one boot, in sandboxes of that boot.
 fn adds(sandbox: &Sandbox, boot: &str, living: &Living, generation: &str, pod: &str) -> Vec<Call> {
-    (0..PODS).map(|n| in_boot(sandbox, boot, add(sandbox, &format!("{generation}{n}"), living, &format!("{pod}-{n}")))).collect()
+    (0..PODS)
+        .map(|n| {
+            in_boot(
+                sandbox,
+                boot,
+                add(sandbox, &format!("{generation}{n}"), living, &format!("{pod}-{n}")),
+            )
+        })
+        .collect()
 }
 
 /// All pods are made again, `pod` telling whether as the same ones, while the
@@ -43,7 +51,8 @@ fn check_reboot(pod: &str, at: &Moment) {
         small(call).run().succeeded();
     }
     drop(old);
-    let dels = (0..PODS).map(|n| small(in_boot(&sandbox, "today", del(&sandbox, &format!("old{n}")))));
+    let dels =
+        (0..PODS).map(|n| small(in_boot(&sandbox, "today", del(&sandbox, &format!("old{n}")))));
     let late: Vec<Stopped> = dels.map(|call| Stopped::after(&call, at)).collect();
     let mut printed = BTreeSet::new();
     for call in adds(&sandbox, "today", &new, "new", pod) {
@@ -53,7 +62,11 @@ fn check_reboot(pod: &str, at: &Moment) {
     for stopped in late {
         stopped.go_on().succeeded();
     }
-    assert_eq!(sandbox.held(), printed.into_iter().collect::<Vec<_>>(), "{pod}: all that was printed stands, and no more");
+    assert_eq!(
+        sandbox.held(),
+        printed.into_iter().collect::<Vec<_>>(),
+        "{pod}: all that was printed stands, and no more"
+    );
     for n in 0..PODS {
         assert!(held_by(&sandbox, &format!("new{n}")).is_some(), "{pod} {n}");
     }
@@ -86,7 +99,9 @@ fn dels_of_before_a_reboot_beside_the_adds_after_it_leave_each_pod_its_own() {
         }
         drop(old);
         let mut calls = adds(&sandbox, "today", &new, "new", "web");
-        calls.extend((0..PODS).map(|n| in_boot(&sandbox, "today", del(&sandbox, &format!("old{n}")))));
+        calls.extend(
+            (0..PODS).map(|n| in_boot(&sandbox, "today", del(&sandbox, &format!("old{n}")))),
+        );
         let ended: Vec<Ended> = std::thread::scope(|scope| {
             let started: Vec<_> = calls.iter().map(|call| scope.spawn(|| call.run())).collect();
             started.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -142,7 +157,15 @@ fn of_two_machines_that_take_one_node_name_at_once_one_is_refused() {
     // Of two pods: calls of one attachment wait for each other.
     let call = |id: &str| {
         let container = if id == FIRST { "c1" } else { "abc123" };
-        on_machine(&sandbox, id, sandbox.call("ADD").set("CNI_CONTAINERID", container).stdin(configuration(RANGE)).clone())
+        on_machine(
+            &sandbox,
+            id,
+            sandbox
+                .call("ADD")
+                .set("CNI_CONTAINERID", container)
+                .stdin(configuration(RANGE))
+                .clone(),
+        )
     };
     let late = Stopped::after(&call(FIRST), &Moment::new("openat", "@machine-id"));
     call(SECOND).through(NO_LOCKS).run().succeeded();

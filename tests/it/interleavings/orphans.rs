@@ -1,7 +1,9 @@
 //! ADDs whose runtime has given up: it has made a new sandbox of the same pod,
 //! or nobody reads the result any more.
 
-use super::{At, Caller, add, check_nothing_left, del, held_by, holders, prepare, run_beside, sandboxes};
+use super::{
+    At, Caller, add, check_nothing_left, del, held_by, holders, prepare, run_beside, sandboxes,
+};
 use crate::support::sandbox::Sandbox;
 use crate::support::stopped::{Moment, Stopped};
 
@@ -15,12 +17,22 @@ fn check_new_sandbox(at: At, caller: Caller, old_lives: bool, printed: &mut usiz
     let old = Some(old).filter(|_| old_lives);
     let (late, second) = run_beside(orphan, at.is_locked(), &add(&sandbox, "c2", &new, "web-0"));
     let address = second.addresses().remove(0);
-    assert_eq!(held_by(&sandbox, "c2").as_ref(), Some(&address), "{case}: the new sandbox keeps what was printed");
+    assert_eq!(
+        held_by(&sandbox, "c2").as_ref(),
+        Some(&address),
+        "{case}: the new sandbox keeps what was printed"
+    );
     if late.stdout.contains("\"ips\"") {
         *printed += 1;
         assert_eq!(caller, Caller::Stays, "{case}: a result for nobody was printed");
-        assert!(!old_lives || !late.stdout.contains(&format!("\"{address}/")), "{case}: {address} to two that live");
-        assert!(!old_lives || held_by(&sandbox, "c1").is_some(), "{case}: printed and not recorded");
+        assert!(
+            !old_lives || !late.stdout.contains(&format!("\"{address}/")),
+            "{case}: {address} to two that live"
+        );
+        assert!(
+            !old_lives || held_by(&sandbox, "c1").is_some(),
+            "{case}: printed and not recorded"
+        );
     } else {
         assert_eq!(held_by(&sandbox, "c1"), None, "{case}: not printed, and held");
     }
@@ -28,7 +40,11 @@ fn check_new_sandbox(at: At, caller: Caller, old_lives: bool, printed: &mut usiz
     let third = add(&sandbox, "c3", &other, "db-0").run().addresses().remove(0);
     assert_ne!(third, address, "{case}");
     del(&sandbox, "c1").run().succeeded();
-    assert_eq!((held_by(&sandbox, "c2"), held_by(&sandbox, "c3")), (Some(address), Some(third)), "{case}");
+    assert_eq!(
+        (held_by(&sandbox, "c2"), held_by(&sandbox, "c3")),
+        (Some(address), Some(third)),
+        "{case}"
+    );
     check_nothing_left(&sandbox, &["c2", "c3"]);
     drop((old, new, other));
 }
@@ -142,7 +158,8 @@ fn a_repeat_that_was_rehomed_to_itself_and_reaches_nobody_undoes_nothing() {
     let sandbox = Sandbox::new();
     add(&sandbox, "c1", &old, "web-0").run().succeeded();
     drop(old);
-    let mut repeat = Stopped::after(&add(&sandbox, "c1", &new, "web-0"), &At::Durable.moment(&sandbox, "n1"));
+    let mut repeat =
+        Stopped::after(&add(&sandbox, "c1", &new, "web-0"), &At::Durable.moment(&sandbox, "n1"));
     repeat.lose_reader();
     assert_ne!(repeat.go_on().status, Some(0));
     assert_eq!(sandbox.list()[0]["netns"].as_str(), Some(&*new.path()));

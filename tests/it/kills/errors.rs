@@ -67,7 +67,9 @@ fn refuse_every_call(scene: &Scene) -> Counts {
     let mut counts = Counts::default();
     let mut mended = BTreeSet::new();
     // The flat file names the store too.
-    let is_of_store = |point: &&Point| point.line.contains(store.to_str().unwrap()) && !point.line.contains("flat.conf");
+    let is_of_store = |point: &&Point| {
+        point.line.contains(store.to_str().unwrap()) && !point.line.contains("flat.conf")
+    };
     for point in points.iter().filter(is_of_store) {
         counts.calls += usize::from(!errors(point).is_empty());
         for errno in errors(point) {
@@ -80,7 +82,8 @@ fn refuse_every_call(scene: &Scene) -> Counts {
             if ended.status == Some(0) {
                 counts.succeeded += 1;
             } else {
-                *counts.failed.entry(check_error(&ended, &sandbox, errno, &shown)).or_default() += 1;
+                *counts.failed.entry(check_error(&ended, &sandbox, errno, &shown)).or_default() +=
+                    1;
             }
             counts.orphan += check_state(scene, &sandbox, &ended, &shown);
             // From the same state follows the same.
@@ -115,7 +118,10 @@ fn check_state(scene: &Scene, sandbox: &Sandbox, ended: &Ended, shown: &str) -> 
     let found = check(&sandbox.store(), &scene.promised());
     assert!(scene.is_expected(&found), "{shown}: {found:?}");
     let of_call = found.leaked.iter().filter(|(container, _)| container == "c").count();
-    assert!(scene.verb != "ADD" || [0, scene.after.len()].contains(&of_call), "half an ADD: {shown}: {found:?}");
+    assert!(
+        scene.verb != "ADD" || [0, scene.after.len()].contains(&of_call),
+        "half an ADD: {shown}: {found:?}"
+    );
     found.orphan
 }
 

@@ -71,7 +71,10 @@ fn play(verb: &str) {
             scene.name
         );
         if 0 < behind {
-            println!("{}: {behind} repeats did not get all addresses of the dead sandbox", scene.name);
+            println!(
+                "{}: {behind} repeats did not get all addresses of the dead sandbox",
+                scene.name
+            );
         }
         assert!(50 < kills && behind * 20 < kills);
     }

@@ -36,8 +36,12 @@ fn places(node: &Node) -> [PathBuf; 3] {
 /// The three contents, with the name of this node's directory taken out.
 fn contents(node: &Node) -> Vec<Vec<u8>> {
     let root = node.sandbox.root.to_str().unwrap();
-    let small =
-        |bytes: Vec<u8>| String::from_utf8(bytes).map_or_else(|other| other.into_bytes(), |text| text.replace(root, "/node").into_bytes());
+    let small = |bytes: Vec<u8>| {
+        String::from_utf8(bytes).map_or_else(
+            |other| other.into_bytes(),
+            |text| text.replace(root, "/node").into_bytes(),
+        )
+    };
     places(node).iter().map(|path| small(std::fs::read(path).unwrap())).collect()
 }
 
@@ -68,9 +72,19 @@ fn an_install_killed_at_any_system_call_leaves_each_file_old_or_new() {
         node.run(&["install"]).succeeded();
         assert_eq!(contents(&node), new, "killed at {}", point.line);
         let aside = |path: PathBuf| {
-            path.read_dir().unwrap().filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.')).count()
+            path.read_dir()
+                .unwrap()
+                .filter(|entry| {
+                    entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.')
+                })
+                .count()
         };
-        assert_eq!(aside(node.path("bin")) + aside(node.path("net.d/hereabouts.d")), 0, "killed at {}", point.line);
+        assert_eq!(
+            aside(node.path("bin")) + aside(node.path("net.d/hereabouts.d")),
+            0,
+            "killed at {}",
+            point.line
+        );
     }
     println!("{} kills, {mixed} with some files old and some new", points.len() - first);
     assert!(30 < points.len() - first && 0 < mixed);

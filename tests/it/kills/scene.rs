@@ -39,10 +39,38 @@ enum New {
 }
 
 pub(super) const SCENES: &[Scene] = &[
-    Scene { name: "ADD, no store yet", ipam: ONE, before: &[], new: New::Nothing, verb: "ADD", after: &["10.1.2.1"] },
-    Scene { name: "ADD", ipam: ONE, before: &["b1", "b2"], new: New::Nothing, verb: "ADD", after: &["10.1.2.3"] },
-    Scene { name: "ADD of two", ipam: TWO, before: &["b1"], new: New::Nothing, verb: "ADD", after: &["10.1.2.2", "10.1.3.2"] },
-    Scene { name: "repeated ADD", ipam: ONE, before: &["b1", "c"], new: New::Nothing, verb: "ADD", after: &["10.1.2.2"] },
+    Scene {
+        name: "ADD, no store yet",
+        ipam: ONE,
+        before: &[],
+        new: New::Nothing,
+        verb: "ADD",
+        after: &["10.1.2.1"],
+    },
+    Scene {
+        name: "ADD",
+        ipam: ONE,
+        before: &["b1", "b2"],
+        new: New::Nothing,
+        verb: "ADD",
+        after: &["10.1.2.3"],
+    },
+    Scene {
+        name: "ADD of two",
+        ipam: TWO,
+        before: &["b1"],
+        new: New::Nothing,
+        verb: "ADD",
+        after: &["10.1.2.2", "10.1.3.2"],
+    },
+    Scene {
+        name: "repeated ADD",
+        ipam: ONE,
+        before: &["b1", "c"],
+        new: New::Nothing,
+        verb: "ADD",
+        after: &["10.1.2.2"],
+    },
     Scene {
         name: "repeated ADD of two",
         ipam: TWO,
@@ -51,7 +79,14 @@ pub(super) const SCENES: &[Scene] = &[
         verb: "ADD",
         after: &["10.1.2.1", "10.1.3.1"],
     },
-    Scene { name: "re-homing ADD", ipam: ONE, before: &["b1", "old"], new: New::Sandbox, verb: "ADD", after: &["10.1.2.2"] },
+    Scene {
+        name: "re-homing ADD",
+        ipam: ONE,
+        before: &["b1", "old"],
+        new: New::Sandbox,
+        verb: "ADD",
+        after: &["10.1.2.2"],
+    },
     Scene {
         name: "re-homing ADD of two",
         ipam: TWO,
@@ -68,10 +103,38 @@ pub(super) const SCENES: &[Scene] = &[
         verb: "ADD",
         after: &["10.1.2.2"],
     },
-    Scene { name: "DEL", ipam: ONE, before: &["b1", "c"], new: New::Nothing, verb: "DEL", after: &[] },
-    Scene { name: "DEL of two", ipam: TWO, before: &["c", "b1"], new: New::Nothing, verb: "DEL", after: &[] },
-    Scene { name: "DEL of nothing", ipam: ONE, before: &["b1"], new: New::Nothing, verb: "DEL", after: &[] },
-    Scene { name: "GC", ipam: ONE, before: &["c", "b1", "dead"], new: New::Nothing, verb: "GC", after: &[] },
+    Scene {
+        name: "DEL",
+        ipam: ONE,
+        before: &["b1", "c"],
+        new: New::Nothing,
+        verb: "DEL",
+        after: &[],
+    },
+    Scene {
+        name: "DEL of two",
+        ipam: TWO,
+        before: &["c", "b1"],
+        new: New::Nothing,
+        verb: "DEL",
+        after: &[],
+    },
+    Scene {
+        name: "DEL of nothing",
+        ipam: ONE,
+        before: &["b1"],
+        new: New::Nothing,
+        verb: "DEL",
+        after: &[],
+    },
+    Scene {
+        name: "GC",
+        ipam: ONE,
+        before: &["c", "b1", "dead"],
+        new: New::Nothing,
+        verb: "GC",
+        after: &[],
+    },
 ];
 
 impl Scene {
@@ -96,14 +159,25 @@ impl Scene {
     /// Any call on behalf of a container, in the scene's configuration; GC
     /// counts the bystanders as valid and nobody else.
     pub(super) fn of(&self, verb: &str, sandbox: &Sandbox, container: &str) -> Call {
-        let listed: Vec<String> = self.bystanders().iter().map(|name| format!(r#"{{"containerID":"{name}","ifname":"net1"}}"#)).collect();
+        let listed: Vec<String> = self
+            .bystanders()
+            .iter()
+            .map(|name| format!(r#"{{"containerID":"{name}","ifname":"net1"}}"#))
+            .collect();
         let mut stdin = configuration(self.ipam);
         if verb == "GC" {
-            stdin = stdin.replacen('{', &format!(r#"{{"cni.dev/valid-attachments":[{}],"#, listed.join(",")), 1);
+            stdin = stdin.replacen(
+                '{',
+                &format!(r#"{{"cni.dev/valid-attachments":[{}],"#, listed.join(",")),
+                1,
+            );
         }
-        let pod = if self.new == New::Sandbox && !container.starts_with('b') { "web" } else { container };
+        let pod =
+            if self.new == New::Sandbox && !container.starts_with('b') { "web" } else { container };
         let mut call = sandbox.call(verb);
-        call.set("CNI_CONTAINERID", container).set("CNI_ARGS", format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}")).stdin(stdin);
+        call.set("CNI_CONTAINERID", container)
+            .set("CNI_ARGS", format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}"))
+            .stdin(stdin);
         call
     }
 
@@ -118,7 +192,9 @@ impl Scene {
         let ranges = if self.ipam == TWO { 2..4 } else { 2..3 };
         let kept = |name: &str| name.starts_with('b') || (self.verb == "ADD" && name == "c");
         let numbered = self.before.iter().zip(1..).filter(|(name, _)| kept(name));
-        let addresses = |n: u32| ranges.clone().map(|range| format!("10.1.{range}.{n}").parse().unwrap()).collect();
+        let addresses = |n: u32| {
+            ranges.clone().map(|range| format!("10.1.{range}.{n}").parse().unwrap()).collect()
+        };
         numbered.map(|(name, n)| ((*name).to_owned(), addresses(n))).collect()
     }
 
@@ -131,7 +207,10 @@ impl Scene {
     pub(super) fn promised_after(&self) -> Printed {
         let mut printed = self.promised();
         if self.verb == "ADD" {
-            printed.insert("c".to_owned(), self.after.iter().map(|address| address.parse().unwrap()).collect());
+            printed.insert(
+                "c".to_owned(),
+                self.after.iter().map(|address| address.parse().unwrap()).collect(),
+            );
         }
         printed
     }
@@ -139,7 +218,8 @@ impl Scene {
     /// What the call may be found to have moved or made, before or after:
     /// records of these containers only.
     pub(super) fn is_expected(&self, found: &Found) -> bool {
-        let after: BTreeSet<IpAddr> = self.after.iter().map(|address| address.parse().unwrap()).collect();
+        let after: BTreeSet<IpAddr> =
+            self.after.iter().map(|address| address.parse().unwrap()).collect();
         found.leaked.iter().all(|(container, address)| match (self.verb, container.as_str()) {
             ("ADD", "c") => after.contains(address),
             ("ADD", "old") => self.new == New::Sandbox && after.contains(address),
@@ -167,7 +247,8 @@ impl Scene {
         let behind = found.leaked.iter().all(|(container, _)| container == "old" && !moved);
         assert!(behind, "{}: a repeat leaves {found:?}", self.name);
         self.of("DEL", sandbox, "c").run().succeeded();
-        let entries: Vec<String> = sandbox.files().into_iter().filter(|path| path.contains("/c@")).collect();
+        let entries: Vec<String> =
+            sandbox.files().into_iter().filter(|path| path.contains("/c@")).collect();
         assert!(entries.is_empty(), "{}: {entries:?}", self.name);
         self.collect(sandbox);
         !moved
@@ -236,13 +317,21 @@ pub(super) fn state(sandbox: &Sandbox) -> State {
     let mut directories = vec![PathBuf::new()];
     while let Some(directory) = directories.pop() {
         let entries = sandbox.root.join(&directory).read_dir().unwrap();
-        let mut names: Vec<PathBuf> = entries.map(|entry| directory.join(entry.unwrap().file_name())).collect();
+        let mut names: Vec<PathBuf> =
+            entries.map(|entry| directory.join(entry.unwrap().file_name())).collect();
         names.sort();
         // The configuration names the sandbox; the trace is no call's.
-        for name in names.into_iter().filter(|name| !["flat.conf", "trace"].map(Path::new).contains(&name.as_path())) {
+        for name in names
+            .into_iter()
+            .filter(|name| !["flat.conf", "trace"].map(Path::new).contains(&name.as_path()))
+        {
             let path = sandbox.root.join(&name);
             let metadata = path.symlink_metadata().unwrap();
-            let content = if metadata.is_file() { timeless(std::fs::read(&path).unwrap()) } else { Vec::new() };
+            let content = if metadata.is_file() {
+                timeless(std::fs::read(&path).unwrap())
+            } else {
+                Vec::new()
+            };
             if metadata.is_dir() {
                 directories.push(name.clone());
             }
@@ -258,7 +347,9 @@ pub(super) fn state(sandbox: &Sandbox) -> State {
 /// A record without the moment at which it was made: of a run's own records no
 /// call asks which is the older by a few milliseconds.
 fn timeless(content: Vec<u8>) -> Vec<u8> {
-    let Ok(mut record) = serde_json::from_slice::<serde_json::Value>(&content) else { return content };
+    let Ok(mut record) = serde_json::from_slice::<serde_json::Value>(&content) else {
+        return content;
+    };
     for moment in ["/since", "/uptime", "/view/mounts/uptime"] {
         if let Some(value) = record.pointer_mut(moment) {
             *value = serde_json::Value::Null;
@@ -273,5 +364,9 @@ pub(super) fn printed(ended: &Ended) -> Option<Vec<IpAddr>> {
         return None;
     }
     let ips = ended.document()["ips"].as_array().cloned()?;
-    Some(ips.iter().map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap()).collect())
+    Some(
+        ips.iter()
+            .map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap())
+            .collect(),
+    )
 }

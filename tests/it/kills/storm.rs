@@ -98,7 +98,10 @@ fn check_round(sandbox: &Sandbox, workers: &[Worker<'_>]) -> usize {
     let printed: Printed = workers.iter().flat_map(|worker| worker.printed.clone()).collect();
     let freed: BTreeSet<&String> = workers.iter().flat_map(|worker| &worker.freed).collect();
     let found = check_store(sandbox, &printed);
-    assert!(found.leaked.iter().all(|(container, _)| !freed.contains(container)), "a DEL succeeded and freed not all: {found:?}");
+    assert!(
+        found.leaked.iter().all(|(container, _)| !freed.contains(container)),
+        "a DEL succeeded and freed not all: {found:?}"
+    );
     let gc = configuration("").replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1);
     sandbox.call("GC").unset("CNI_CONTAINERID").stdin(gc).run().succeeded();
     let rest = check_store(sandbox, &printed);
@@ -110,7 +113,10 @@ fn check_round(sandbox: &Sandbox, workers: &[Worker<'_>]) -> usize {
 fn check_store(sandbox: &Sandbox, printed: &Printed) -> Found {
     let found = check(&sandbox.store(), printed);
     let harmless = ["dangling-entry", "dangling-pod-entry", "temporary-file"];
-    let worse: Vec<String> = findings(sandbox).into_keys().filter(|problem| !harmless.contains(&problem.as_str())).collect();
+    let worse: Vec<String> = findings(sandbox)
+        .into_keys()
+        .filter(|problem| !harmless.contains(&problem.as_str()))
+        .collect();
     assert!(worse.is_empty(), "verify finds {worse:?}");
     found
 }
@@ -139,13 +145,21 @@ fn play(directory: &Path, least: usize) {
     let tally = storm(directory, least);
     println!("on {}, {} s:", filesystem(directory), start.elapsed().as_secs());
     println!("{} at once, by verb {:?}, {} killed", WORKERS, tally.processes, tally.killed);
-    println!("{} killed between first write and exit, of these in a system call or after it:", tally.counted());
+    println!(
+        "{} killed between first write and exit, of these in a system call or after it:",
+        tally.counted()
+    );
     let calls: BTreeSet<&String> = tally.places.keys().map(|place| &place.call).collect();
     for call in calls {
-        let count = |done| tally.places.get(&Place { call: call.clone(), done }).copied().unwrap_or_default();
+        let count = |done| {
+            tally.places.get(&Place { call: call.clone(), done }).copied().unwrap_or_default()
+        };
         println!("  {call:<10} {:>6} {:>6}", count(false), count(true));
     }
-    println!("{} leaked, GC found all of them; ADDs refused by code: {:?}", tally.leaked, tally.refused);
+    println!(
+        "{} leaked, GC found all of them; ADDs refused by code: {:?}",
+        tally.leaked, tally.refused
+    );
 }
 
 fn filesystem(directory: &Path) -> String {

@@ -26,7 +26,10 @@ pub(crate) fn missing() -> Option<String> {
     match Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output() {
         Err(_) => Some("no strace".to_owned()),
         Ok(output) if output.status.success() => None,
-        Ok(output) => Some(format!("strace may not trace here: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Ok(output) => Some(format!(
+            "strace may not trace here: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
     }
 }
 
@@ -73,9 +76,21 @@ pub(crate) fn perhaps_killed_at(sandbox: &Sandbox, call: &Call, point: &Point) -
 
 /// Runs the call with an error in the place of the point; or what the error
 /// came to instead.
-pub(crate) fn refused_at(sandbox: &Sandbox, call: &Call, point: &Point, errno: &str) -> Result<Ended, String> {
+pub(crate) fn refused_at(
+    sandbox: &Sandbox,
+    call: &Call,
+    point: &Point,
+    errno: &str,
+) -> Result<Ended, String> {
     let Point { name, nth, .. } = point;
-    let only = ["--seccomp-bpf", "-f", "-e", &format!("trace={name}"), "-e", &format!("inject={name}:error={errno}:when={nth}")];
+    let only = [
+        "--seccomp-bpf",
+        "-f",
+        "-e",
+        &format!("trace={name}"),
+        "-e",
+        &format!("inject={name}:error={errno}:when={nth}"),
+    ];
     let (ended, trace) = under(sandbox, call, &only.map(str::to_owned));
     let refused = trace.lines().find(|line| line.ends_with("(INJECTED)")).ok_or(&trace)?;
     // With -f a process id stands in front.
@@ -101,8 +116,14 @@ pub(crate) fn until_met<T>(point: &Point, attempt: impl Fn() -> Result<T, String
 /// error, tells of the same call as a whole line. What the kernel would have
 /// written is not in it; numbers and names that are drawn at random differ.
 fn is_same_call(found: &str, meant: &str) -> bool {
-    let entered = found.rsplit_once('=').map_or(found, |(entered, _)| entered.trim_end().trim_end_matches(')'));
-    let end = [" <unfinished", "0x"].iter().filter_map(|mark| entered.find(mark)).min().unwrap_or(entered.len());
+    let entered = found
+        .rsplit_once('=')
+        .map_or(found, |(entered, _)| entered.trim_end().trim_end_matches(')'));
+    let end = [" <unfinished", "0x"]
+        .iter()
+        .filter_map(|mark| entered.find(mark))
+        .min()
+        .unwrap_or(entered.len());
     without_numbers(meant).starts_with(&without_numbers(&entered[..end]))
 }
 
@@ -116,7 +137,11 @@ fn without_numbers(line: &str) -> String {
             number.push(character);
             continue;
         }
-        words.push_str(if number.bytes().any(|byte| byte.is_ascii_digit()) { "#" } else { &number });
+        words.push_str(if number.bytes().any(|byte| byte.is_ascii_digit()) {
+            "#"
+        } else {
+            &number
+        });
         number.clear();
         words.push(character);
     }
@@ -126,7 +151,9 @@ fn without_numbers(line: &str) -> String {
 
 /// Without --seccomp-bpf: where that stops a process no signal reaches it.
 fn killing(name: &str, nth: usize) -> Vec<String> {
-    ["-e", &format!("trace={name}"), "-e", &format!("inject={name}:signal=KILL:when={nth}")].map(str::to_owned).to_vec()
+    ["-e", &format!("trace={name}"), "-e", &format!("inject={name}:signal=KILL:when={nth}")]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 fn under(sandbox: &Sandbox, call: &Call, options: &[String]) -> (Ended, String) {

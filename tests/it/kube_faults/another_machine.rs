@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 /// The object at an address of a scope.
 fn object(cluster: &Cluster, scope: &str, address: &str) -> Value {
-    let found = objects(cluster).into_iter().find(|object| object["spec"]["scope"] == scope && object["spec"]["address"] == address);
+    let found = objects(cluster)
+        .into_iter()
+        .find(|object| object["spec"]["scope"] == scope && object["spec"]["address"] == address);
     found.unwrap_or_else(|| panic!("no object: {scope} {address}"))
 }
 
@@ -122,14 +124,19 @@ fn a_record_that_got_another_machines_mark_is_neither_freed_nor_moved() {
     let name = format!("{}.10.9.0.1", node.scope);
     scene.cluster.text(&["patch", "ipa", &name, "--type=merge", "-p", &mark]);
     let marked = record(scene.cluster, &node.scope, "10.9.0.1");
-    let stands = |what: &str| assert_eq!(record(scene.cluster, &node.scope, "10.9.0.1"), marked, "{what}");
+    let stands =
+        |what: &str| assert_eq!(record(scene.cluster, &node.scope, "10.9.0.1"), marked, "{what}");
 
     let found = scene.findings();
     assert!(found.contains(&scene.second("10.9.0.1")), "{found:?}");
     scene.command(&["repair", "--yes"]);
     stands("repair");
     drop(living);
-    assert_eq!(node.add("web_2").addresses(), ["10.9.0.2"], "no re-homing of what is not this machine's");
+    assert_eq!(
+        node.add("web_2").addresses(),
+        ["10.9.0.2"],
+        "no re-homing of what is not this machine's"
+    );
     stands("re-homing");
     node.gc_call(&[]).run().succeeded();
     scene.command(&["sweep", "--yes"]).succeeded();
@@ -148,7 +155,9 @@ fn a_record_that_got_another_machines_mark_is_neither_freed_nor_moved() {
 fn its_labels_are_left_alone() {
     let Some(scene) = Scene::new() else { return };
     scene.node.add("first").succeeded();
-    scene.plant("10.9.0.7", "foreign", |object| object["metadata"]["labels"]["hereabouts.dev/pod"] = json!("x"));
+    scene.plant("10.9.0.7", "foreign", |object| {
+        object["metadata"]["labels"]["hereabouts.dev/pod"] = json!("x")
+    });
     assert_eq!(scene.findings(), [scene.second("10.9.0.7")], "and no wrong labels");
     let repaired = scene.command(&["repair", "--yes"]);
     assert!(repaired.status == Some(0) && !repaired.stdout.contains("10.9.0.7"), "{repaired:?}");
@@ -164,7 +173,8 @@ fn its_address_is_held() {
     node.add("first").succeeded();
     scene.plant("10.9.0.2", "foreign", |_| {});
     assert_ne!(node.add("second").addresses(), ["10.9.0.2"]);
-    let asked = node.call_in("ADD", "third", RANGE).set("CNI_ARGS", "IgnoreUnknown=1;IP=10.9.0.2").run();
+    let asked =
+        node.call_in("ADD", "third", RANGE).set("CNI_ARGS", "IgnoreUnknown=1;IP=10.9.0.2").run();
     assert_eq!(asked.code(), 101, "{asked:?}");
     scene.remove("10.9.0.2");
     for container in ["first", "second"] {

@@ -19,13 +19,20 @@ fn sweep_removes_what_is_kept_for_scopes_that_hold_nothing() {
     };
     node.add("c1").succeeded();
     let [scope] = &names("scopes")[..] else { panic!("{:?}", names("scopes")) };
-    let [lock, foreign]: [PathBuf; 2] = [format!("listing-{scope}"), "listing-of-nobody".to_owned()].map(|name| node.state().join(name));
+    let [lock, foreign]: [PathBuf; 2] =
+        [format!("listing-{scope}"), "listing-of-nobody".to_owned()]
+            .map(|name| node.state().join(name));
     for path in [&lock, &foreign] {
         std::fs::write(path, "").unwrap();
     }
     node.del("c1").succeeded();
     sweep();
-    assert!(names("scopes").is_empty() && !lock.exists() && foreign.exists(), "{:?} {:?}", names("scopes"), names(""));
+    assert!(
+        names("scopes").is_empty() && !lock.exists() && foreign.exists(),
+        "{:?} {:?}",
+        names("scopes"),
+        names("")
+    );
     // The sandboxes of these tests have never been: only what lives is kept.
     let Some(living) = crate::support::living::Living::new() else { return };
     node.call("ADD", "c2").set("CNI_NETNS", living.path()).run().succeeded();

@@ -57,7 +57,11 @@ fn write_today(rig: &Rig<'_>) -> PathBuf {
     // One whose namespace is seen.
     let netns = node.sandbox.path("living");
     std::os::unix::fs::symlink(format!("/proc/{}/ns/net", std::process::id()), &netns).unwrap();
-    node.call("ADD", "living").set("CNI_NETNS", netns).set("CNI_NETNS_OVERRIDE", "true").run().succeeded();
+    node.call("ADD", "living")
+        .set("CNI_NETNS", netns)
+        .set("CNI_NETNS_OVERRIDE", "true")
+        .run()
+        .succeeded();
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/written-today");
     let _ = std::fs::remove_dir_all(&out);
     for path in files_below(&node.state()) {
@@ -65,8 +69,12 @@ fn write_today(rig: &Rig<'_>) -> PathBuf {
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::fs::copy(node.state().join(path), to).unwrap();
     }
-    let own: Vec<Value> = objects(rig.cluster).into_iter().filter(|object| object["spec"]["scope"] == json!(node.scope)).collect();
-    std::fs::write(out.join("objects.json"), serde_json::to_string_pretty(&own).unwrap() + "\n").unwrap();
+    let own: Vec<Value> = objects(rig.cluster)
+        .into_iter()
+        .filter(|object| object["spec"]["scope"] == json!(node.scope))
+        .collect();
+    std::fs::write(out.join("objects.json"), serde_json::to_string_pretty(&own).unwrap() + "\n")
+        .unwrap();
     out
 }
 
@@ -77,7 +85,9 @@ fn what_is_written_today_has_no_key_that_is_not_kept() {
     let out = write_today(&rig);
     let (today, before) = (keys_of(&out.join("node-state")), keys_of(&kept().join("node-state")));
     for (kind, keys) in today {
-        let known = before.get(&kind).unwrap_or_else(|| panic!("no file {kind} is kept, {} has one", out.display()));
+        let known = before
+            .get(&kind)
+            .unwrap_or_else(|| panic!("no file {kind} is kept, {} has one", out.display()));
         let new: Vec<&String> = keys.difference(known).collect();
         assert!(new.is_empty(), "{kind}: {new:?} are not kept, {} has them", out.display());
     }
@@ -99,10 +109,12 @@ fn lay_out(rig: &Rig<'_>) {
         let mut text = object.to_string();
         here.iter().for_each(|(before, now)| text = text.replace(before, now));
         let mut bare: Value = serde_json::from_str(&text).unwrap();
-        bare["metadata"] = json!({"name": object["metadata"]["name"], "labels": object["metadata"]["labels"]});
+        bare["metadata"] =
+            json!({"name": object["metadata"]["name"], "labels": object["metadata"]["labels"]});
         rig.cluster.apply(&bare.to_string());
         let name = object["metadata"]["name"].as_str().unwrap();
-        let made = objects(rig.cluster).into_iter().find(|made| made["metadata"]["name"] == name).unwrap();
+        let made =
+            objects(rig.cluster).into_iter().find(|made| made["metadata"]["name"] == name).unwrap();
         for key in ["uid", "resourceVersion"] {
             let quoted = |object: &Value| format!("\"{key}\":{}", object["metadata"][key]);
             given.push((quoted(object), quoted(&made)));
@@ -127,9 +139,13 @@ fn lay_out(rig: &Rig<'_>) {
 fn here(rig: &Rig<'_>) -> Vec<(String, String)> {
     // A call of another node says what they are.
     let other = Rig::new(rig.cluster);
-    let (before, now) = (read(&kept().join("node-state/complete")), read(&other.node.state().join("complete")));
+    let (before, now) =
+        (read(&kept().join("node-state/complete")), read(&other.node.state().join("complete")));
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    ["machine", "boot"].iter().filter_map(|key| Some((text(&before[key])?, text(&now[key])?))).collect()
+    ["machine", "boot"]
+        .iter()
+        .filter_map(|key| Some((text(&before[key])?, text(&now[key])?)))
+        .collect()
 }
 
 #[test]
@@ -144,7 +160,10 @@ fn what_was_written_is_read() {
     assert_eq!(before.values().collect::<Vec<_>>(), ["kept", "web_1", "living"], "{before:?}");
     // The new sandbox of the pod gets its address, by the index of pods; the way is
     // another, so that the objects are listed once.
-    assert_eq!(node.add("web_2").addresses()[0], *before.iter().find(|(_, holder)| *holder == "web_1").unwrap().0);
+    assert_eq!(
+        node.add("web_2").addresses()[0],
+        *before.iter().find(|(_, holder)| *holder == "web_1").unwrap().0
+    );
     proxy.seen();
     // A DEL asks for the very state that the node knows: one request.
     node.del("kept").succeeded();

@@ -33,7 +33,13 @@ const SCENES: &[Scene] = &[
     Scene { name: "ADD", before: &["b"], verb: "ADD", container: "c", two: false },
     Scene { name: "ADD of two", before: &["b"], verb: "ADD", container: "c", two: true },
     Scene { name: "repeated ADD", before: &["b", "c"], verb: "ADD", container: "c", two: false },
-    Scene { name: "re-homing ADD", before: &["b", "web_1"], verb: "ADD", container: "web_2", two: false },
+    Scene {
+        name: "re-homing ADD",
+        before: &["b", "web_1"],
+        verb: "ADD",
+        container: "web_2",
+        two: false,
+    },
     Scene { name: "DEL", before: &["b", "c"], verb: "DEL", container: "c", two: false },
     Scene { name: "DEL of two", before: &["b", "c"], verb: "DEL", container: "c", two: true },
     Scene { name: "GC", before: &["b", "c"], verb: "GC", container: "", two: false },
@@ -76,7 +82,8 @@ impl Scene {
     /// Kills at one point, and makes it right in one of three ways.
     fn kill_at(&self, cluster: &Cluster, point: &Point, way: usize, counts: &Counts) {
         let node = self.prepare(cluster);
-        let Some(ended) = strace::perhaps_killed_at(&node.sandbox, &self.the_call(&node), point) else {
+        let Some(ended) = strace::perhaps_killed_at(&node.sandbox, &self.the_call(&node), point)
+        else {
             counts.passed_over.fetch_add(1, Ordering::Relaxed);
             return;
         };
@@ -100,13 +107,14 @@ impl Scene {
         }
         // What was on its way comes when the server has the time for it.
         let kept = if self.before.contains(&"b") { 1 + usize::from(self.two) } else { 0 };
-        let settled: Result<_, ()> = until_paced(&Deadline::after(Duration::from_secs(20)), Pace::SERVER, || {
-            seconds_later(&node, 6);
-            node.del("nobody").succeeded();
-            let held = holders(cluster, &node.scope);
-            let right = held.len() == kept && held.values().all(|container| container == "b");
-            Ok(if right { Attempt::Done(()) } else { Attempt::Again(Duration::ZERO) })
-        });
+        let settled: Result<_, ()> =
+            until_paced(&Deadline::after(Duration::from_secs(20)), Pace::SERVER, || {
+                seconds_later(&node, 6);
+                node.del("nobody").succeeded();
+                let held = holders(cluster, &node.scope);
+                let right = held.len() == kept && held.values().all(|container| container == "b");
+                Ok(if right { Attempt::Done(()) } else { Attempt::Again(Duration::ZERO) })
+            });
         assert_eq!(settled, Ok(Some(())), "{when}, way {way}: {:?}", holders(cluster, &node.scope));
         node.gc_call(&[]).run().succeeded();
     }
@@ -121,7 +129,11 @@ impl Scene {
         let given = Ended { status: Some(0), ..ended.clone() }.addresses();
         assert_eq!(given.len(), 1 + usize::from(self.two), "{when}");
         for address in given {
-            assert_eq!(held.get(&address).map(String::as_str), Some(self.container), "{when}: {held:?}");
+            assert_eq!(
+                held.get(&address).map(String::as_str),
+                Some(self.container),
+                "{when}: {held:?}"
+            );
         }
     }
 
@@ -145,8 +157,12 @@ impl Scene {
                 });
             }
         });
-        let [kills, printed, passed_over] = [counts.kills, counts.printed, counts.passed_over].map(AtomicUsize::into_inner);
-        println!("{}: {kills} kills, {printed} after printing, {passed_over} calls that did not come again", self.name);
+        let [kills, printed, passed_over] =
+            [counts.kills, counts.printed, counts.passed_over].map(AtomicUsize::into_inner);
+        println!(
+            "{}: {kills} kills, {printed} after printing, {passed_over} calls that did not come again",
+            self.name
+        );
         assert!(30 < kills && passed_over * 5 < kills);
     }
 }

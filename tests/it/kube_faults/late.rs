@@ -82,7 +82,9 @@ fn a_creation_that_comes_after_the_state_was_made_anew_is_taken_back() {
 fn a_second_attempt_that_comes_after_the_first_was_taken_back_is_taken_back() {
     let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
-    rig.proxy.script(|asked| if asked.method == "POST" { Act::HoldBackAfter(Reply::status(504)) } else { Act::Pass });
+    rig.proxy.script(|asked| {
+        if asked.method == "POST" { Act::HoldBackAfter(Reply::status(504)) } else { Act::Pass }
+    });
     assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
     rig.node.del("c").succeeded();
     for _ in 0..2 {

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 const FORMAT: &str = "format 2, but this version reads only up to 1";
 
 fn says_what_to_install(text: &str) -> bool {
-    text.contains(FORMAT) && (text.contains("install the newer hereabouts again") || text.contains("install a newer hereabouts"))
+    text.contains(FORMAT)
+        && (text.contains("install the newer hereabouts again")
+            || text.contains("install a newer hereabouts"))
 }
 
 /// Every file of a node's state but those that are only hints.
@@ -54,15 +56,26 @@ fn a_newer_state_is_refused_by_every_verb_and_command_that_uses_it() {
         rig.proxy.seen();
         for name in ["ADD", "DEL", "CHECK", "GC", "STATUS"] {
             let ended = verb(node, name, &added);
-            assert_eq!(ended.code(), if name == "STATUS" { 50 } else { 104 }, "{shape}, {name}: {ended:?}");
+            assert_eq!(
+                ended.code(),
+                if name == "STATUS" { 50 } else { 104 },
+                "{shape}, {name}: {ended:?}"
+            );
             let details = ended.details();
             assert!(says_what_to_install(&details), "{shape}, {name}: {details}");
-            assert!(details.contains(node.state().to_str().unwrap()) && details.contains("remove that directory"), "{details}");
+            assert!(
+                details.contains(node.state().to_str().unwrap())
+                    && details.contains("remove that directory"),
+                "{details}"
+            );
         }
         for command in ["repair --yes", "sweep --yes", "verify"] {
             let ended = node.sandbox.command(&command.split(' ').collect::<Vec<_>>());
             // "verify" looks at all objects, and finds those of other tests.
-            assert!(ended.status == Some(1) || command == "verify", "{shape}, {command}: {ended:?}");
+            assert!(
+                ended.status == Some(1) || command == "verify",
+                "{shape}, {command}: {ended:?}"
+            );
             assert!(says_what_to_install(&ended.stderr), "{shape}, {command}: {ended:?}");
         }
         let is_write = |seen: &Seen| seen.method != "GET";
@@ -82,16 +95,33 @@ fn a_newer_object_costs_its_address_and_no_other() {
     for known in ["as the server answered", "as it was", "in a damaged file"] {
         let rig = Rig::new(cluster);
         let node = &rig.node;
-        let flat: Value = serde_json::from_slice(&std::fs::read(node.sandbox.path("flat.conf")).unwrap()).unwrap();
+        let flat: Value =
+            serde_json::from_slice(&std::fs::read(node.sandbox.path("flat.conf")).unwrap())
+                .unwrap();
         let with_log = json!({"log_file": node.sandbox.path("log")});
-        let flat: serde_json::Map<_, _> = [flat, with_log].into_iter().flat_map(|keys| keys.as_object().unwrap().clone()).collect();
+        let flat: serde_json::Map<_, _> = [flat, with_log]
+            .into_iter()
+            .flat_map(|keys| keys.as_object().unwrap().clone())
+            .collect();
         node.sandbox.write("flat.conf", &Value::from(flat).to_string());
         let added = node.add("c");
         let object = format!("{}.10.9.0.1", node.scope);
-        cluster.text(&["patch", "ipallocation", &object, "--type=merge", "-p", r#"{"spec":{"format":2}}"#]);
-        let file = files_below(&node.state()).into_iter().find(|path| path.starts_with("attachments/")).unwrap();
+        cluster.text(&[
+            "patch",
+            "ipallocation",
+            &object,
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"format":2}}"#,
+        ]);
+        let file = files_below(&node.state())
+            .into_iter()
+            .find(|path| path.starts_with("attachments/"))
+            .unwrap();
         match known {
-            "as the server answered" => set(node, &file, |known| known[0]["spec"]["format"] = json!(2)),
+            "as the server answered" => {
+                set(node, &file, |known| known[0]["spec"]["format"] = json!(2))
+            }
             "in a damaged file" => std::fs::write(node.state().join(&file), "[{").unwrap(),
             // A DEL asks for the state that it knows, which the object has no more.
             _ => {}
@@ -104,11 +134,16 @@ fn a_newer_object_costs_its_address_and_no_other() {
         node.status().succeeded();
         assert_eq!(node.add("other").addresses(), ["10.9.0.2"], "{known}");
         node.del("other").succeeded();
-        for (command, status) in [("list", 1), ("verify", 1), ("repair --yes", 0), ("sweep --yes", 0)] {
+        for (command, status) in
+            [("list", 1), ("verify", 1), ("repair --yes", 0), ("sweep --yes", 0)]
+        {
             let ended = node.sandbox.command(&command.split(' ').collect::<Vec<_>>());
             let said = format!("{}{}", ended.stdout, ended.stderr);
             assert_eq!(ended.status, Some(status), "{known}, {command}: {ended:?}");
-            assert!(says_what_to_install(&said) && !said.contains("damaged"), "{known}, {command}: {said}");
+            assert!(
+                says_what_to_install(&said) && !said.contains("damaged"),
+                "{known}, {command}: {said}"
+            );
         }
         for name in ["GC", "DEL"] {
             let _ = std::fs::remove_file(node.sandbox.path("log"));

@@ -17,7 +17,14 @@ fn object(rig: &Rig<'_>) -> Value {
 fn patch(rig: &Rig<'_>, spec: &Value) {
     let object = object(rig);
     let patch = json!({ "spec": spec }).to_string();
-    rig.cluster.text(&["patch", "ipa", object["metadata"]["name"].as_str().unwrap(), "--type=merge", "--patch", &patch]);
+    rig.cluster.text(&[
+        "patch",
+        "ipa",
+        object["metadata"]["name"].as_str().unwrap(),
+        "--type=merge",
+        "--patch",
+        &patch,
+    ]);
 }
 
 #[test]
@@ -29,7 +36,11 @@ fn a_record_for_another_sandbox_has_none_of_the_keys_of_a_newer_version() {
     rig.node.add("web_2").succeeded();
     let spec = object(&rig)["spec"].clone();
     assert_eq!(spec["containerID"], "web_2");
-    assert_eq!((&spec["cgroup"], &spec["podRef"]["class"]), (&Value::Null, &json!("a")), "the pod is the same: {spec}");
+    assert_eq!(
+        (&spec["cgroup"], &spec["podRef"]["class"]),
+        (&Value::Null, &json!("a")),
+        "the pod is the same: {spec}"
+    );
     rig.node.del("web_2").succeeded();
     rig.assert_empty("the DEL knows the object");
 }

@@ -58,7 +58,9 @@ fn assert_nothing_is_lost(rig: &Rig<'_>, when: &str) {
     let new = node.add("new").addresses();
     let open = node.add("open").addresses();
     let holders = rig.holders();
-    for (container, given) in [("kept", "10.9.0.1"), ("web_2", &*web[0]), ("new", &*new[0]), ("open", &*open[0])] {
+    for (container, given) in
+        [("kept", "10.9.0.1"), ("web_2", &*web[0]), ("new", &*new[0]), ("open", &*open[0])]
+    {
         assert_eq!(holders.get(given).map(String::as_str), Some(container), "{when}: {holders:?}");
     }
     for container in ["kept", "web_1", "web_2", "new", "open", "gone"] {
@@ -105,7 +107,8 @@ fn every_file_of_the_state_may_be_damaged() {
     let Some(cluster) = shared() else { return };
     let template = Rig::new(cluster);
     lived_in(&template);
-    let mut kinds: Vec<String> = files_below(&template.node.state()).iter().map(|path| file_kind(path).to_owned()).collect();
+    let mut kinds: Vec<String> =
+        files_below(&template.node.state()).iter().map(|path| file_kind(path).to_owned()).collect();
     kinds.dedup();
     for known in ["attachments", "complete", "pods", "ready", "scopes", "tombstones"] {
         assert!(kinds.iter().any(|kind| kind == known), "{known} is missing: {kinds:?}");
@@ -149,9 +152,11 @@ fn state_of_another_node_frees_nothing_of_it() {
     let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     rig.node.add("c").succeeded();
-    let other = Node::new(&format!("{}-other", rig.node.name), &rig.node.scope, &cluster.kubeconfig());
+    let other =
+        Node::new(&format!("{}-other", rig.node.name), &rig.node.scope, &cluster.kubeconfig());
     std::fs::create_dir_all(other.state().parent().unwrap()).unwrap();
-    let copied = std::process::Command::new("cp").arg("-a").args([rig.node.state(), other.state()]).status();
+    let copied =
+        std::process::Command::new("cp").arg("-a").args([rig.node.state(), other.state()]).status();
     assert!(copied.unwrap().success());
     other.del("c").succeeded();
     assert_eq!(rig.holders()["10.9.0.1"], "c");

@@ -64,7 +64,11 @@ fn what_passes_fails_no_verb() {
         proxy.first(1, "POST", act.clone());
         let added = within(5.0, &node.call("ADD", "c"));
         assert_eq!(added.addresses(), ["10.9.0.1"], "{name}");
-        assert_eq!(rig.holders().into_iter().collect::<Vec<_>>(), [("10.9.0.1".to_owned(), "c".to_owned())], "{name}");
+        assert_eq!(
+            rig.holders().into_iter().collect::<Vec<_>>(),
+            [("10.9.0.1".to_owned(), "c".to_owned())],
+            "{name}"
+        );
         proxy.first(1, "GET", act.clone());
         within(5.0, &node.check_call("c", &added.document())).succeeded();
         proxy.first(1, "GET", act.clone());
@@ -143,7 +147,11 @@ fn what_lasts_is_try_again_in_time_and_nothing_is_lost() {
         assert_eq!(within(2.0, &node.call("ADD", "d")).code(), 11, "{name}");
         mended();
         let again = node.add("d").addresses();
-        assert_eq!(rig.holders().into_iter().collect::<Vec<_>>(), [(again[0].clone(), "d".to_owned())], "{name}");
+        assert_eq!(
+            rig.holders().into_iter().collect::<Vec<_>>(),
+            [(again[0].clone(), "d".to_owned())],
+            "{name}"
+        );
     });
 }
 
@@ -168,7 +176,10 @@ fn status_says_in_time_why_it_is_not_ready() {
         broken(&rig.proxy);
         let status = within(10.0, &rig.node.status_call());
         assert_eq!(status.code(), 50, "{name}");
-        assert!(status.details().contains("did not serve list ipallocations within 10s"), "{name}: {status:?}");
+        assert!(
+            status.details().contains("did not serve list ipallocations within 10s"),
+            "{name}: {status:?}"
+        );
         rig.proxy.refuse();
         rig.proxy.listen();
         rig.proxy.pass();
@@ -217,7 +228,9 @@ fn a_node_that_knows_nothing_looks_before_it_tries_them_all() {
     for (order, container) in [("lowest", "first"), ("auto", "second"), ("spread", "third")] {
         let mut call = rig.node.call("ADD", container);
         let stdin = String::from_utf8(call.stdin.clone()).unwrap();
-        call.stdin(stdin.replace(r#""range""#, &format!(r#""allocation_order":"{order}","range""#)));
+        call.stdin(
+            stdin.replace(r#""range""#, &format!(r#""allocation_order":"{order}","range""#)),
+        );
         std::fs::remove_dir_all(rig.node.state().join("scopes")).unwrap();
         std::fs::create_dir(rig.node.state().join("scopes")).unwrap();
         rig.proxy.seen();

@@ -31,9 +31,12 @@ fn assert_all_refused(rig: &Rig<'_>, kept: &Ended, code: u64, words: &str, mend:
 #[test]
 fn a_server_that_refuses_is_105_at_once() {
     let Some(cluster) = shared() else { return };
-    for (status, words) in
-        [(401, "token or certificate"), (403, "lacks the right to"), (400, "said by the test"), (422, "said by the test")]
-    {
+    for (status, words) in [
+        (401, "token or certificate"),
+        (403, "lacks the right to"),
+        (400, "said by the test"),
+        (422, "said by the test"),
+    ] {
         let rig = Rig::new(cluster);
         let kept = rig.node.add("kept");
         rig.proxy.script(move |_| Act::Answer(Reply::status(status)));
@@ -79,7 +82,9 @@ fn a_conflict_without_reason_frees_all_the_same() {
     within(4.0, &rig.node.call("DEL", "c")).succeeded();
     rig.assert_empty("one conflict");
     rig.node.add("c").succeeded();
-    rig.proxy.script(|asked| if asked.method == "DELETE" { Act::Answer(Reply::status(409)) } else { Act::Pass });
+    rig.proxy.script(|asked| {
+        if asked.method == "DELETE" { Act::Answer(Reply::status(409)) } else { Act::Pass }
+    });
     assert_eq!(within(4.0, &rig.node.call("DEL", "c")).code(), 11);
     rig.proxy.pass();
     rig.node.del("c").succeeded();
@@ -104,13 +109,18 @@ fn an_authority_that_is_not_ours_is_named_at_once() {
     let kept = rig.node.add("kept");
     rig.proxy.certificate(Authority::new("another").server(&[&rig.proxy.host()], Validity::Today));
     let right = rig.proxy.authority.server(&[&rig.proxy.host()], Validity::Today);
-    assert_all_refused(&rig, &kept, 11, "by no authority that we trust", || rig.proxy.certificate(right.clone()));
+    assert_all_refused(&rig, &kept, 11, "by no authority that we trust", || {
+        rig.proxy.certificate(right.clone())
+    });
 }
 
 #[test]
 fn a_certificate_that_is_not_valid_today_is_named_at_once() {
     let Some(cluster) = shared() else { return };
-    for (validity, words) in [(Validity::Expired, "certificate expired at 2020-01-01"), (Validity::NotYet, "valid from 2089-01-01")] {
+    for (validity, words) in [
+        (Validity::Expired, "certificate expired at 2020-01-01"),
+        (Validity::NotYet, "valid from 2089-01-01"),
+    ] {
         let rig = Rig::new(cluster);
         let kept = rig.node.add("kept");
         rig.proxy.certificate(rig.proxy.authority.server(&[&rig.proxy.host()], validity));
@@ -123,7 +133,8 @@ fn a_certificate_that_is_not_valid_today_is_named_at_once() {
 #[test]
 fn a_client_certificate_that_is_not_valid_today_is_105() {
     let Some(cluster) = shared() else { return };
-    let pki = |name: &str| std::fs::read_to_string(cluster.directory().join("pki").join(name)).unwrap();
+    let pki =
+        |name: &str| std::fs::read_to_string(cluster.directory().join("pki").join(name)).unwrap();
     let authority = Authority::known("hereabouts-cluster", &pki("ca.key"), &pki("ca.crt"));
     let rig = Rig::new(cluster);
     let use_certificate = |validity| {
@@ -140,13 +151,26 @@ fn a_client_certificate_that_is_not_valid_today_is_105() {
     use_certificate(Validity::Today);
     // Its sandbox lives: what its refused DELs leave is not settled by other calls.
     let mut add = rig.node.call("ADD", "kept");
-    add.set("CNI_NETNS", format!("/proc/{}/ns/net", std::process::id())).set("CNI_NETNS_OVERRIDE", "1");
+    add.set("CNI_NETNS", format!("/proc/{}/ns/net", std::process::id()))
+        .set("CNI_NETNS_OVERRIDE", "1");
     let kept = add.run();
     for validity in [Validity::Expired, Validity::NotYet] {
         use_certificate(validity);
-        assert_says(&within(1.0, &rig.node.call("ADD", "c")), 105, "token or certificate of the kubeconfig is no longer valid");
-        assert_says(&within(1.0, &rig.node.call("DEL", "kept")), 105, "token or certificate of the kubeconfig is no longer valid");
-        assert_says(&rig.node.status(), 50, "token or certificate of the kubeconfig is no longer valid");
+        assert_says(
+            &within(1.0, &rig.node.call("ADD", "c")),
+            105,
+            "token or certificate of the kubeconfig is no longer valid",
+        );
+        assert_says(
+            &within(1.0, &rig.node.call("DEL", "kept")),
+            105,
+            "token or certificate of the kubeconfig is no longer valid",
+        );
+        assert_says(
+            &rig.node.status(),
+            50,
+            "token or certificate of the kubeconfig is no longer valid",
+        );
         // Renewed, it is read anew.
         use_certificate(Validity::Today);
         rig.node.check("kept", &kept).succeeded();

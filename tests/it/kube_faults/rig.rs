@@ -52,7 +52,8 @@ impl<'c> Rig<'c> {
         node.configure(&kubeconfig, UNDISTURBED);
         let (flat, disturbed) = (node.sandbox.path("flat.conf"), Arc::clone(&deadlines));
         proxy.tell(move |begins| {
-            let deadlines = if begins { disturbed.lock().unwrap().clone() } else { UNDISTURBED.to_owned() };
+            let deadlines =
+                if begins { disturbed.lock().unwrap().clone() } else { UNDISTURBED.to_owned() };
             set_deadlines(&flat, &deadlines);
         });
         Self { cluster, proxy, node, deadlines }
@@ -118,7 +119,12 @@ pub(crate) fn shared() -> Option<&'static Cluster> {
 /// Defines the resource, where `scripts/cluster` has not.
 pub(crate) fn install(cluster: &Cluster) {
     cluster.text(&["apply", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crd")]);
-    cluster.text(&["wait", "--for=condition=Established", "--timeout=60s", "crd/ipallocations.hereabouts.dev"]);
+    cluster.text(&[
+        "wait",
+        "--for=condition=Established",
+        "--timeout=60s",
+        "crd/ipallocations.hereabouts.dev",
+    ]);
     // At first it is served with 429; kubectl tries again.
     cluster.text(&["get", "ipallocations"]);
 }
@@ -138,21 +144,33 @@ pub(super) fn assert_says(ended: &Ended, code: u64, words: &str) {
     assert_eq!(ended.code(), code, "{ended:?}");
     assert!(ended.details().contains(words), "{words}: {ended:?}");
     for word in ["not found", "no such file or directory"] {
-        assert!(!ended.stdout.to_lowercase().contains(word), "runtimes take that for success: {ended:?}");
+        assert!(
+            !ended.stdout.to_lowercase().contains(word),
+            "runtimes take that for success: {ended:?}"
+        );
     }
 }
 
 /// Where the API server itself is.
 pub(super) fn server_of(cluster: &Cluster) -> String {
-    cluster.text(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]).trim_start_matches("https://").to_owned()
+    cluster
+        .text(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"])
+        .trim_start_matches("https://")
+        .to_owned()
 }
 
 /// Each of a table beside the others: they mostly wait.
 pub(super) fn each<T: Send>(table: Vec<(&'static str, T)>, play: impl Fn(&str, T) + Sync) {
     let play = &play;
     std::thread::scope(|scope| {
-        let players: Vec<_> = table.into_iter().map(|(name, row)| (name, scope.spawn(move || play(name, row)))).collect();
-        let failed: Vec<_> = players.into_iter().filter_map(|(name, player)| player.join().is_err().then_some(name)).collect();
+        let players: Vec<_> = table
+            .into_iter()
+            .map(|(name, row)| (name, scope.spawn(move || play(name, row))))
+            .collect();
+        let failed: Vec<_> = players
+            .into_iter()
+            .filter_map(|(name, player)| player.join().is_err().then_some(name))
+            .collect();
         assert!(failed.is_empty(), "{failed:?}");
     });
 }

@@ -57,7 +57,12 @@ fn outage(cluster: &Cluster, server: Server) {
     }
     node.configure(&cluster.kubeconfig(), PATIENT);
     let ended: Vec<Ended> = std::thread::scope(|scope| {
-        let waiting = [node.call("ADD", "c"), node.call("ADD", "d"), node.call("DEL", "kept"), node.call("ADD", "web_1")];
+        let waiting = [
+            node.call("ADD", "c"),
+            node.call("ADD", "d"),
+            node.call("DEL", "kept"),
+            node.call("ADD", "web_1"),
+        ];
         let waiting = waiting.map(|call| scope.spawn(move || call.run()));
         cluster.start(server);
         waiting.into_iter().map(|call| call.join().unwrap()).collect()
@@ -99,19 +104,29 @@ fn ask_etcd(cluster: &Cluster, path: &str, body: &str) -> Value {
 
 /// Forgets all states but the newest.
 fn compact(cluster: &Cluster) {
-    let list: Value = serde_json::from_str(&cluster.text(&["get", "--raw", "/api/v1/configmaps"])).unwrap();
+    let list: Value =
+        serde_json::from_str(&cluster.text(&["get", "--raw", "/api/v1/configmaps"])).unwrap();
     let revision = &list["metadata"]["resourceVersion"];
-    ask_etcd(cluster, "/v3/kv/compaction", &json!({"revision": revision, "physical": true}).to_string());
+    ask_etcd(
+        cluster,
+        "/v3/kv/compaction",
+        &json!({"revision": revision, "physical": true}).to_string(),
+    );
 }
 
 /// What an operator does who has made room.
 fn disarm(cluster: &Cluster) {
     compact(cluster);
     ask_etcd(cluster, "/v3/maintenance/defragment", "{}");
-    let alarms = ask_etcd(cluster, "/v3/maintenance/alarm", r#"{"action": "GET"}"#)["alarms"].clone();
+    let alarms =
+        ask_etcd(cluster, "/v3/maintenance/alarm", r#"{"action": "GET"}"#)["alarms"].clone();
     // One of no member in particular is disarmed by nothing.
     let member = &alarms[0]["memberID"];
-    ask_etcd(cluster, "/v3/maintenance/alarm", &json!({"action": "DEACTIVATE", "memberID": member, "alarm": "NOSPACE"}).to_string());
+    ask_etcd(
+        cluster,
+        "/v3/maintenance/alarm",
+        &json!({"action": "DEACTIVATE", "memberID": member, "alarm": "NOSPACE"}).to_string(),
+    );
 }
 
 #[test]
@@ -123,7 +138,9 @@ fn an_etcd_without_space_gives_no_address_and_takes_them_back() {
     let value = cluster.directory().join("value");
     std::fs::write(&value, vec![b'x'; 900_000]).unwrap();
     let from = format!("--from-file={}", value.display());
-    let full = (0..60).any(|n| !cluster.kubectl(&["create", "configmap", &format!("c{n}"), &from]).status.success());
+    let full = (0..60).any(|n| {
+        !cluster.kubectl(&["create", "configmap", &format!("c{n}"), &from]).status.success()
+    });
     assert!(full);
     assert_says(&within(5.0, &node.call("ADD", "c")), 11, "database space exceeded");
     node.check("kept", &kept).succeeded();
@@ -159,8 +176,12 @@ fn an_etcd_that_was_set_back_costs_no_other_pod_its_address() {
     cluster.save();
     node.del("went").succeeded();
     assert_eq!(node.add("web_2").addresses(), ["10.9.0.3"], "re-homed after the backup");
-    let came = ["came1", "came2", "came3"].map(|container| of_living(&node, "ADD", container).run());
-    assert_eq!([&came[0], &came[1], &came[2]].map(|ended| ended.addresses()[0].clone()), ["10.9.0.2", "10.9.0.4", "10.9.0.5"]);
+    let came =
+        ["came1", "came2", "came3"].map(|container| of_living(&node, "ADD", container).run());
+    assert_eq!(
+        [&came[0], &came[1], &came[2]].map(|ended| ended.addresses()[0].clone()),
+        ["10.9.0.2", "10.9.0.4", "10.9.0.5"]
+    );
     cluster.restore();
     // One of the lost addresses is free to whoever asks.
     let taken = other.call_in("ADD", "other", "10.9.0.4-10.9.0.4/24").run();
@@ -169,13 +190,17 @@ fn an_etcd_that_was_set_back_costs_no_other_pod_its_address() {
         assert_eq!(node.check(container, ended).code(), 102, "what is not recorded is not there");
     }
     // What is free is written again; what is not is named, with its holder.
-    let repaired = node.sandbox.command_call(&["repair", "--yes"]).set("CNI_NETNS_OVERRIDE", "true").run();
+    let repaired =
+        node.sandbox.command_call(&["repair", "--yes"]).set("CNI_NETNS_OVERRIDE", "true").run();
     let said = &repaired.succeeded().stderr;
     assert!(said.contains("2 x given-away"), "{said}");
     for (lost, holder) in [("came1", "went"), ("came2", "other")] {
         let names = format!("container {lost}, ");
         let line = said.lines().find(|line| line.contains(&names));
-        assert!(line.is_some_and(|line| line.contains(&format!("now held by pod default/{holder}"))), "{lost}: {said}");
+        assert!(
+            line.is_some_and(|line| line.contains(&format!("now held by pod default/{holder}"))),
+            "{lost}: {said}"
+        );
     }
     node.check("came3", &came[2]).succeeded();
     // DELs free nothing of those that have the addresses by now.
@@ -224,7 +249,8 @@ fn multiply(cluster: &Cluster, like: &Value, count: u32) {
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 9, 0, 0).to_bits() + n).to_string();
         let mut object = like.clone();
         let scope = like["spec"]["scope"].as_str().unwrap();
-        object["metadata"] = json!({"name": format!("{scope}.{address}"), "labels": like["metadata"]["labels"]});
+        object["metadata"] =
+            json!({"name": format!("{scope}.{address}"), "labels": like["metadata"]["labels"]});
         object["metadata"]["labels"]["hereabouts.dev/address"] = json!(address);
         object["spec"]["address"] = json!(address);
         let body = object.to_string();

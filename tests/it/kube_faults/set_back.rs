@@ -60,7 +60,9 @@ fn an_etcd_that_was_set_back_is_noticed_by_the_next_answer_and_repaired_by_sweep
     // written since.
     let swept = command(&listing, &["sweep", "--yes"]);
     let said = &swept.succeeded().stderr;
-    let back = |node: &Node| holders(&cluster, &node.scope).get("10.9.0.2").map(String::as_str) == Some("lost");
+    let back = |node: &Node| {
+        holders(&cluster, &node.scope).get("10.9.0.2").map(String::as_str) == Some("lost")
+    };
     assert_eq!(said.contains("repaired first"), back(&listing), "{said}");
     let swept = command(&adding, &["sweep", "--yes"]);
     assert!(swept.succeeded().stderr.contains("was restored to an older state"), "{swept:?}");
@@ -83,7 +85,9 @@ fn a_mark_stays_until_everything_was_tried() {
     std::fs::write(node.state().join("revision"), "1000000000000").unwrap();
     of_living(node, "ADD", "next").run().succeeded();
     assert!(is_marked(node));
-    rig.proxy.script(|asked| if asked.method == "POST" { Act::Answer(Reply::status(403)) } else { Act::Pass });
+    rig.proxy.script(|asked| {
+        if asked.method == "POST" { Act::Answer(Reply::status(403)) } else { Act::Pass }
+    });
     assert_eq!(command(node, &["repair", "--yes"]).status, Some(1));
     assert!(is_marked(node), "what was lost could not be written");
     rig.proxy.pass();
@@ -111,7 +115,8 @@ fn thirty_two_calls_at_once_raise_no_alarm() {
             for n in 0..32 {
                 scope.spawn(move || {
                     let container = format!("c{n}");
-                    let add = |container: &str| node.call("ADD", container).run().succeeded().addresses();
+                    let add =
+                        |container: &str| node.call("ADD", container).run().succeeded().addresses();
                     // The second sandbox of a pod: a change.
                     let (first, second) = (format!("{container}_1"), format!("{container}_2"));
                     add(&first);
@@ -126,7 +131,11 @@ fn thirty_two_calls_at_once_raise_no_alarm() {
                 });
             }
         });
-        assert!(!is_marked(node), "round {round}: {}", std::fs::read_to_string(node.state().join("set-back")).unwrap_or_default());
+        assert!(
+            !is_marked(node),
+            "round {round}: {}",
+            std::fs::read_to_string(node.state().join("set-back")).unwrap_or_default()
+        );
     }
     assert_eq!(rig.holders(), BTreeMap::new());
 }

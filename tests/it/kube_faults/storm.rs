@@ -42,7 +42,9 @@ impl Storm {
     }
 
     fn is_over(&self) -> bool {
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_err()
     }
 }
 
@@ -68,7 +70,14 @@ fn fault(draw: &mut Draw, asked: &Asked) -> Act {
 
 /// Sends what was held back, and now and then takes a server away, until it is
 /// told to end.
-fn disturb(cluster: &Cluster, proxies: &[Proxy], mut draw: Draw, restarts: usize, storm: &Storm, end: &Receiver<()>) {
+fn disturb(
+    cluster: &Cluster,
+    proxies: &[Proxy],
+    mut draw: Draw,
+    restarts: usize,
+    storm: &Storm,
+    end: &Receiver<()>,
+) {
     let all = storm.left.load(Ordering::Relaxed);
     let mut done = 0;
     while end.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout) {
@@ -100,14 +109,20 @@ fn storm(calls: usize, restarts: usize, seed: u64) {
     install(&cluster);
     println!("seed {seed}");
     let proxies: Vec<Proxy> = (0..NODES).map(|_| Proxy::new(&cluster)).collect();
-    let nodes: Vec<Node> = proxies.iter().enumerate().map(|(n, proxy)| node(&format!("n{n}"), proxy)).collect();
+    let nodes: Vec<Node> =
+        proxies.iter().enumerate().map(|(n, proxy)| node(&format!("n{n}"), proxy)).collect();
     for (n, proxy) in proxies.iter().enumerate() {
         let mut draw = Draw(seed + 7 * n as u64);
         proxy.script(move |asked| fault(&mut draw, asked));
     }
-    let storm = Storm { history: History::default(), left: AtomicUsize::new(calls), calm: AtomicBool::new(false) };
-    let mut workers: Vec<Worker<'_>> =
-        (0..NODES * WORKERS_A_NODE).map(|number| Worker::new(&storm, &nodes[number % NODES], number, seed)).collect();
+    let storm = Storm {
+        history: History::default(),
+        left: AtomicUsize::new(calls),
+        calm: AtomicBool::new(false),
+    };
+    let mut workers: Vec<Worker<'_>> = (0..NODES * WORKERS_A_NODE)
+        .map(|number| Worker::new(&storm, &nodes[number % NODES], number, seed))
+        .collect();
     let (over, end) = channel();
     std::thread::scope(|scope| {
         let (cluster, proxies, storm) = (&cluster, &proxies, &storm);
@@ -155,7 +170,9 @@ fn held(cluster: &Cluster) -> BTreeMap<String, BTreeSet<IpAddr>> {
     let mut held: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
     for object in objects(cluster) {
         let text = |key: &str| object["spec"][key].as_str().unwrap().to_owned();
-        held.entry(format!("{}/{}", text("node"), text("containerID"))).or_default().insert(text("address").parse().unwrap());
+        held.entry(format!("{}/{}", text("node"), text("containerID")))
+            .or_default()
+            .insert(text("address").parse().unwrap());
     }
     held
 }
@@ -172,7 +189,12 @@ fn check_freed(cluster: &Cluster, storm: &Storm, nodes: &[Node], outcome: &Outco
         assert_eq!(held.get(holder), Some(addresses), "{}", storm.history.of(&[holder]));
     }
     for holder in held.keys() {
-        assert!(!outcome.freed.contains(holder), "leaked {:?}; {}", held[holder], storm.history.of(&[holder]));
+        assert!(
+            !outcome.freed.contains(holder),
+            "leaked {:?}; {}",
+            held[holder],
+            storm.history.of(&[holder])
+        );
     }
 }
 
@@ -194,7 +216,8 @@ fn settle(workers: &mut [Worker<'_>]) {
 
 fn collect(node: &Node, outcome: &Outcome) {
     let prefix = format!("{}/", node.name);
-    let valid: Vec<&str> = outcome.held.keys().filter_map(|holder| holder.strip_prefix(&prefix)).collect();
+    let valid: Vec<&str> =
+        outcome.held.keys().filter_map(|holder| holder.strip_prefix(&prefix)).collect();
     node.gc_call(&valid).set("CNI_NETNS_OVERRIDE", "true").run().succeeded();
 }
 

@@ -46,7 +46,11 @@ fn allocate_four(store: &MemoryStore, before: &dyn Fn() -> bool) -> Result<Given
     let slot = |index: u16| Slot {
         part: Part { index, of: 4 },
         source: Source::Dynamic,
-        offers: vec![Offer { candidates: candidates(&format!("10.0.{index}.0/29")), prefix: 29, gateway: None }],
+        offers: vec![Offer {
+            candidates: candidates(&format!("10.0.{index}.0/29")),
+            prefix: 29,
+            gateway: None,
+        }],
     };
     let slots: Vec<Slot> = (0..4).map(slot).collect();
     let (scope, record) = (Scope::default(), record("n1", "c1", None));
@@ -81,7 +85,8 @@ fn an_add_that_is_late_or_that_nobody_waits_for_ends_before_its_next_address() {
         }
         false
     };
-    let failed = with_clock(Rc::<Still>::clone(&clock), || allocate_four(&store, &late).err().unwrap());
+    let failed =
+        with_clock(Rc::<Still>::clone(&clock), || allocate_four(&store, &late).err().unwrap());
     assert!(failed.to_string().contains("2 of 4"), "{failed}");
     assert_eq!((asked.get(), store.records().len()), (3, 0));
 

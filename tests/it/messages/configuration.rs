@@ -2,17 +2,25 @@
 //! plugin say it.
 
 use super::{assert_all, variants};
-use hereabouts::config::{Chosen, CniArgs, ConfigError, FlatFile, Merged, Mistakes, Network, Problem, Settings, parse_duration};
+use hereabouts::config::{
+    Chosen, CniArgs, ConfigError, FlatFile, Merged, Mistakes, Network, Problem, Settings,
+    parse_duration,
+};
 use hereabouts::json::Json;
 use std::path::PathBuf;
 
 #[test]
 fn every_kind_of_mistake_reads_so() {
     let (variants, name_of) = variants!(Problem: Unsupported Args Read Shape Meaning);
-    let all = [Problem::Unsupported, Problem::Args, Problem::Read, Problem::Shape, Problem::Meaning];
+    let all =
+        [Problem::Unsupported, Problem::Args, Problem::Read, Problem::Shape, Problem::Meaning];
     let text = |problem: Problem| {
-        let mut mistakes =
-            Mistakes::from(ConfigError { problem, place: "ipam.range".to_owned(), reason: "expected a string: 7".to_owned(), hint: None });
+        let mut mistakes = Mistakes::from(ConfigError {
+            problem,
+            place: "ipam.range".to_owned(),
+            reason: "expected a string: 7".to_owned(),
+            hint: None,
+        });
         let one = ConfigError::from(mistakes.clone()).to_string();
         mistakes.add(mistakes.clone());
         (name_of(&problem), format!("{one}\n{}", ConfigError::from(mistakes)))
@@ -101,13 +109,20 @@ const OF_A_FLAT_FILE: &[&str] = &[
 ];
 
 fn mistakes(ipam: &str, flat: Option<&str>) -> String {
-    let flat = flat.map(|flat| FlatFile::parse(PathBuf::from("/etc/flat.conf"), flat.as_bytes(), Chosen::ByNode)).transpose();
+    let flat = flat
+        .map(|flat| {
+            FlatFile::parse(PathBuf::from("/etc/flat.conf"), flat.as_bytes(), Chosen::ByNode)
+        })
+        .transpose();
     let flat = match flat {
         Ok(flat) => flat,
         Err(error) => return error.to_string(),
     };
     let separator = if ipam.is_empty() { "" } else { "," };
-    let whole = Json::parse(format!(r#"{{"name":"a","ipam":{{"type":"hereabouts"{separator}{ipam}}}}}"#).as_bytes()).unwrap();
+    let whole = Json::parse(
+        format!(r#"{{"name":"a","ipam":{{"type":"hereabouts"{separator}{ipam}}}}}"#).as_bytes(),
+    )
+    .unwrap();
     let merged = Merged::new(&whole, flat.as_ref()).unwrap();
     let mut all = Mistakes::default();
     match Settings::parse(&merged, false) {
@@ -127,11 +142,16 @@ fn mistakes(ipam: &str, flat: Option<&str>) -> String {
 
 #[test]
 fn every_mistake_of_a_network_configuration_reads_so() {
-    let shown = |ipam: &&'static str| (if ipam.is_empty() { "(nothing)" } else { ipam }, mistakes(ipam, None));
+    let shown = |ipam: &&'static str| {
+        (if ipam.is_empty() { "(nothing)" } else { ipam }, mistakes(ipam, None))
+    };
     let mut cases: Vec<_> = OF_A_NETWORK.iter().map(shown).collect();
-    let ranges: Vec<String> = (0..65).map(|number| format!(r#"{{"range":"10.{number}.0.0/24"}}"#)).collect();
+    let ranges: Vec<String> =
+        (0..65).map(|number| format!(r#"{{"range":"10.{number}.0.0/24"}}"#)).collect();
     cases.push(("65 ranges", mistakes(&format!(r#""ipRanges":[{}]"#, ranges.join(",")), None)));
-    let unnamed = Json::parse(br#"{"name":"a","ipam":{"type":"whereabouts","range":"10.0.0.0/24"}}"#).unwrap();
+    let unnamed =
+        Json::parse(br#"{"name":"a","ipam":{"type":"whereabouts","range":"10.0.0.0/24"}}"#)
+            .unwrap();
     let error = Settings::parse(&Merged::new(&unnamed, None).unwrap(), true).unwrap_err();
     cases.push(("no store is named for a pod", error.to_string()));
     for (what, whole) in [("no ipam", "{}"), ("an ipam that is no object", r#"{"ipam":7}"#)] {
@@ -143,24 +163,39 @@ fn every_mistake_of_a_network_configuration_reads_so() {
 
 #[test]
 fn every_mistake_of_a_flat_file_reads_so() {
-    let cases: Vec<_> = OF_A_FLAT_FILE.iter().map(|flat| (*flat, mistakes(r#""range":"10.0.0.0/24""#, Some(flat)))).collect();
+    let cases: Vec<_> = OF_A_FLAT_FILE
+        .iter()
+        .map(|flat| (*flat, mistakes(r#""range":"10.0.0.0/24""#, Some(flat))))
+        .collect();
     assert_all("flat-file", &[], &cases);
 }
 
 #[test]
 fn every_duration_that_is_none_reads_so() {
-    let cases = ["", "10", "10x", "s", "99999999999999999999h"].map(|text| (text, parse_duration(text).unwrap_err().to_string()));
+    let cases = ["", "10", "10x", "s", "99999999999999999999h"]
+        .map(|text| (text, parse_duration(text).unwrap_err().to_string()));
     let cases = cases.map(|(text, said)| (if text.is_empty() { "(nothing)" } else { text }, said));
     assert_all("duration", &[], &cases);
 }
 
 #[test]
 fn every_file_that_is_no_configuration_reads_so() {
-    let cases =
-        ["", "{", "[]", "7", r#"{"plugins":[]}"#, r#"{"plugins":7}"#, r#"{"metadata":{"name":"n"},"spec":{"config":"{"}}"#, "a: [b"];
+    let cases = [
+        "",
+        "{",
+        "[]",
+        "7",
+        r#"{"plugins":[]}"#,
+        r#"{"plugins":7}"#,
+        r#"{"metadata":{"name":"n"},"spec":{"config":"{"}}"#,
+        "a: [b",
+    ];
     let said = |bytes: &'static str| {
         let found = hereabouts::config::plugin_configurations(bytes.as_bytes());
-        let said = found.map_or_else(|error| error.to_string(), |found| format!("{} configurations", found.len()));
+        let said = found.map_or_else(
+            |error| error.to_string(),
+            |found| format!("{} configurations", found.len()),
+        );
         (if bytes.is_empty() { "(nothing)" } else { bytes }, said)
     };
     assert_all("file", &[], &cases.map(said));

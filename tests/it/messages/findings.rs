@@ -34,7 +34,17 @@ fn every_problem_of_a_file_store_reads_so() {
 
 #[test]
 fn every_doubt_reads_so() {
-    let (variants, name_of) = variants!(Doubt: Hardware View Clock Seen NeverSeen Unclear Directory Mounts);
-    let all = [Doubt::Hardware, Doubt::View, Doubt::Clock, Doubt::Seen, Doubt::NeverSeen, Doubt::Unclear, Doubt::Directory, Doubt::Mounts];
+    let (variants, name_of) =
+        variants!(Doubt: Hardware View Clock Seen NeverSeen Unclear Directory Mounts);
+    let all = [
+        Doubt::Hardware,
+        Doubt::View,
+        Doubt::Clock,
+        Doubt::Seen,
+        Doubt::NeverSeen,
+        Doubt::Unclear,
+        Doubt::Directory,
+        Doubt::Mounts,
+    ];
     assert_all("doubt", variants, &all.map(|doubt| (name_of(&doubt), doubt.to_string())));
 }

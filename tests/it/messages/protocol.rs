@@ -10,7 +10,10 @@ use hereabouts::cni::{CniError, Code};
 fn every_code_has_this_message() {
     let (variants, name_of) = variants!(Code: Version Unsupported Environment Io Decode Config Netns TryAgain NotAvailable Exhausted
         Requested NotRecorded Differs Stored Api Internal);
-    let cases: Vec<_> = Code::ALL.iter().map(|code| (name_of(code), document(&CniError::new(*code, "DETAILS")))).collect();
+    let cases: Vec<_> = Code::ALL
+        .iter()
+        .map(|code| (name_of(code), document(&CniError::new(*code, "DETAILS"))))
+        .collect();
     assert_all("code", variants, &cases);
 }
 
@@ -44,24 +47,36 @@ const CASES: &[Case] = &[
     ("a long name", |call| call.stdin(format!(r#"{{"name":"{}"}}"#, "n".repeat(300)))),
     ("a version that is a number", |call| call.stdin(r#"{"cniVersion":1,"name":"a"}"#)),
     ("a version that nobody knows", |call| call.stdin(r#"{"cniVersion":"9.9.9","name":"a"}"#)),
-    ("CHECK of an old version", |call| call.set("CNI_COMMAND", "CHECK").stdin(r#"{"cniVersion":"0.3.1","name":"a"}"#)),
-    ("CHECK of a later version", |call| call.set("CNI_COMMAND", "CHECK").stdin(r#"{"cniVersion":"9.9.9","name":"a"}"#)),
-    ("CHECK of no version", |call| call.set("CNI_COMMAND", "CHECK").stdin(r#"{"cniVersion":"one","name":"a"}"#)),
+    ("CHECK of an old version", |call| {
+        call.set("CNI_COMMAND", "CHECK").stdin(r#"{"cniVersion":"0.3.1","name":"a"}"#)
+    }),
+    ("CHECK of a later version", |call| {
+        call.set("CNI_COMMAND", "CHECK").stdin(r#"{"cniVersion":"9.9.9","name":"a"}"#)
+    }),
+    ("CHECK of no version", |call| {
+        call.set("CNI_COMMAND", "CHECK").stdin(r#"{"cniVersion":"one","name":"a"}"#)
+    }),
     ("CHECK without prevResult", |call| call.set("CNI_COMMAND", "CHECK")),
     ("GC without a list", |call| call.set("CNI_COMMAND", "GC")),
     ("GC with no list", |call| {
-        call.set("CNI_COMMAND", "GC").stdin(r#"{"cniVersion":"1.1.0","name":"a","cni.dev/valid-attachments":7,"ipam":{}}"#)
+        call.set("CNI_COMMAND", "GC")
+            .stdin(r#"{"cniVersion":"1.1.0","name":"a","cni.dev/valid-attachments":7,"ipam":{}}"#)
     }),
     ("GC with no attachment", |call| {
-        call.set("CNI_COMMAND", "GC").stdin(r#"{"cniVersion":"1.1.0","name":"a","cni.dev/valid-attachments":[7],"ipam":{}}"#)
+        call.set("CNI_COMMAND", "GC")
+            .stdin(r#"{"cniVersion":"1.1.0","name":"a","cni.dev/valid-attachments":[7],"ipam":{}}"#)
     }),
     ("no ipam", |call| call.stdin(r#"{"cniVersion":"1.1.0","name":"a"}"#)),
     ("CNI_ARGS without =", |call| call.set("CNI_ARGS", "FOO")),
     ("CNI_ARGS with an unknown key", |call| call.set("CNI_ARGS", "FOO=BAR")),
     ("CNI_ARGS with neither true nor false", |call| call.set("CNI_ARGS", "IgnoreUnknown=maybe")),
-    ("CNI_ARGS with a long name", |call| call.set("CNI_ARGS", format!("K8S_POD_NAME={}", "p".repeat(300)))),
+    ("CNI_ARGS with a long name", |call| {
+        call.set("CNI_ARGS", format!("K8S_POD_NAME={}", "p".repeat(300)))
+    }),
     ("CNI_ARGS with no address", |call| call.set("CNI_ARGS", "IP=10.0.0")),
-    ("CNI_ARGS with a gateway elsewhere", |call| call.set("CNI_ARGS", "IP=10.1.2.7/24;GATEWAY=10.9.9.9")),
+    ("CNI_ARGS with a gateway elsewhere", |call| {
+        call.set("CNI_ARGS", "IP=10.1.2.7/24;GATEWAY=10.9.9.9")
+    }),
 ];
 
 #[test]

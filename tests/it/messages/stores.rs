@@ -26,8 +26,17 @@ fn waited() -> String {
 fn of_files() -> Vec<E> {
     let denied = std::io::Error::from_raw_os_error(13);
     vec![
-        E::Io { action: "write", path: record(), reason: "permission denied".to_owned(), source: denied },
-        E::Busy { path: root(), waited: waited(), holder: "held by process 12 (hereabouts)".to_owned() },
+        E::Io {
+            action: "write",
+            path: record(),
+            reason: "permission denied".to_owned(),
+            source: denied,
+        },
+        E::Busy {
+            path: root(),
+            waited: waited(),
+            holder: "held by process 12 (hereabouts)".to_owned(),
+        },
         E::AttachmentBusy {
             attachment: "container c1, interface net1, network net1".to_owned(),
             waited: waited(),
@@ -51,8 +60,16 @@ fn of_files() -> Vec<E> {
             theirs: "0123".to_owned(),
             ours: "4567".to_owned(),
         },
-        E::Renamed { attachment: "container c1, interface net1, network net1".to_owned(), node: "n2".to_owned(), earlier: "n1".to_owned() },
-        E::NotMounted { path: root(), reason: "expected 0123, found no store".to_owned(), hint: "mount it".to_owned() },
+        E::Renamed {
+            attachment: "container c1, interface net1, network net1".to_owned(),
+            node: "n2".to_owned(),
+            earlier: "n1".to_owned(),
+        },
+        E::NotMounted {
+            path: root(),
+            reason: "expected 0123, found no store".to_owned(),
+            hint: "mount it".to_owned(),
+        },
         E::Unnamed { path: root() },
         E::Absent { path: root(), by_add: true },
         E::Absent { path: root(), by_add: false },
@@ -63,13 +80,24 @@ fn of_files() -> Vec<E> {
 fn of_objects() -> Vec<E> {
     let (server, call) = (|| SERVER.to_owned(), || "create ipallocations/10.1.2.1".to_owned());
     vec![
-        E::DamagedObject { name: "ipallocations/10.1.2.1".to_owned(), reason: "spec.address: expected an address: 7".to_owned() },
+        E::DamagedObject {
+            name: "ipallocations/10.1.2.1".to_owned(),
+            reason: "spec.address: expected an address: 7".to_owned(),
+        },
         E::NewerState { path: root().join("kubernetes/n1"), found: 2, known: 1 },
-        E::Unreachable { server: server(), call: call(), waited: waited(), reason: "connection refused".to_owned(), is_away: true },
+        E::Unreachable {
+            server: server(),
+            call: call(),
+            waited: waited(),
+            reason: "connection refused".to_owned(),
+            is_away: true,
+        },
         E::Refused { server: server(), call: call(), status: 403, reason: "forbidden".to_owned() },
         E::Denied { server: server(), call: call(), reason: "the token names no node".to_owned() },
         E::NoResource { server: server(), resource: "ipallocations.hereabouts.dev".to_owned() },
-        E::Kubeconfig { reason: "/etc/k: current-context: expected the name of a context: x".to_owned() },
+        E::Kubeconfig {
+            reason: "/etc/k: current-context: expected the name of a context: x".to_owned(),
+        },
     ]
 }
 
@@ -90,7 +118,10 @@ fn every_error_of_the_filesystem_test_reads_so() {
     let cases = [
         ProbeError::Store(E::Changed),
         ProbeError::Silent { partner: partner(), step: "its turn".to_owned(), waited: waited() },
-        ProbeError::PartnerFailed { partner: partner(), reason: "cannot write x: no space left on device".to_owned() },
+        ProbeError::PartnerFailed {
+            partner: partner(),
+            reason: "cannot write x: no space left on device".to_owned(),
+        },
     ];
     assert_all("probe", variants, &cases.map(|error| (name_of(&error), error.to_string())));
 }

@@ -33,7 +33,12 @@ fn requests() -> [RequestError; 6] {
         RequestError::Prefix { origin: origin(), address: address(), prefix: 25, subnet: subnet() },
         RequestError::BarredStatic { address: address(), what: "a gateway" },
         RequestError::TooMany { found: 17, most: 16 },
-        RequestError::TooManyRequested { origin: origin(), address: address(), most: 1, of: "one range".to_owned() },
+        RequestError::TooManyRequested {
+            origin: origin(),
+            address: address(),
+            most: 1,
+            of: "one range".to_owned(),
+        },
     ]
 }
 
@@ -49,11 +54,18 @@ fn busy() -> StoreError {
 
 fn failures() -> Vec<Failure> {
     let exhausted = || Failure::Exhausted("10.1.2.0/24".to_owned());
-    let config =
-        ConfigError { problem: Problem::Meaning, place: "ipam.range".to_owned(), reason: "expected a string: 7".to_owned(), hint: None };
+    let config = ConfigError {
+        problem: Problem::Meaning,
+        place: "ipam.range".to_owned(),
+        reason: "expected a string: 7".to_owned(),
+        hint: None,
+    };
     vec![
         Failure::Config(config),
-        Failure::Request(RequestError::Outside { origin: "CNI_ARGS IP".to_owned(), address: address() }),
+        Failure::Request(RequestError::Outside {
+            origin: "CNI_ARGS IP".to_owned(),
+            address: address(),
+        }),
         Failure::Plan(plan()),
         Failure::Store(busy()),
         Failure::OwnNetns("/proc/1/ns/net".to_owned()),
@@ -64,11 +76,23 @@ fn failures() -> Vec<Failure> {
         Failure::NotRecorded { expected: "2".to_owned(), found: 1, attachment: attachment() },
         Failure::Differs { recorded: "10.1.2.1/24".to_owned(), previous: "10.1.2.7/24".to_owned() },
         Failure::NotReady { reason: "the API server cannot be reached".to_owned(), hint: None },
-        Failure::Machine { path: "/proc/sys/kernel/random/boot_id".to_owned(), reason: "permission denied".to_owned() },
-        Failure::NotUndone { failure: Box::new(exhausted()), undo: Box::new(Failure::Store(busy())) },
+        Failure::Machine {
+            path: "/proc/sys/kernel/random/boot_id".to_owned(),
+            reason: "permission denied".to_owned(),
+        },
+        Failure::NotUndone {
+            failure: Box::new(exhausted()),
+            undo: Box::new(Failure::Store(busy())),
+        },
         Failure::Owed { failure: Box::new(busy()), unnoted: None },
-        Failure::Owed { failure: Box::new(busy()), unnoted: Some("cannot write /run/hereabouts/debts/x: no space left".to_owned()) },
-        Failure::Unpaid { path: "/run/hereabouts/debts/x".to_owned(), reason: "its store is away".to_owned() },
+        Failure::Owed {
+            failure: Box::new(busy()),
+            unnoted: Some("cannot write /run/hereabouts/debts/x: no space left".to_owned()),
+        },
+        Failure::Unpaid {
+            path: "/run/hereabouts/debts/x".to_owned(),
+            reason: "its store is away".to_owned(),
+        },
         Failure::Partly { failed: 1, all: 3, first: Box::new(Failure::Store(busy())) },
     ]
 }
@@ -83,9 +107,15 @@ fn every_failure_of_a_verb_reads_so() {
 
 #[test]
 fn every_refusal_of_a_request_reads_so() {
-    let (variants, name_of) = variants!(RequestError: Outside Barred Prefix BarredStatic TooMany TooManyRequested);
-    let text = |error: RequestError| (name_of(&error), document(&CniError::from(Failure::from(error))));
+    let (variants, name_of) =
+        variants!(RequestError: Outside Barred Prefix BarredStatic TooMany TooManyRequested);
+    let text =
+        |error: RequestError| (name_of(&error), document(&CniError::from(Failure::from(error))));
     assert_all("request", variants, &requests().map(text));
     let (variants, name_of) = variants!(PlanError: HoldsOthers);
-    assert_all("plan", variants, &[(name_of(&plan()), document(&CniError::from(Failure::from(plan()))))]);
+    assert_all(
+        "plan",
+        variants,
+        &[(name_of(&plan()), document(&CniError::from(Failure::from(plan()))))],
+    );
 }

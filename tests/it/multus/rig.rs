@@ -26,7 +26,11 @@ impl Held {
     /// Starts it and waits for the line by which it says that it is ready.
     fn start(words: &[&str]) -> Result<(Self, String), String> {
         let mut command = Command::new(words[0]);
-        command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(&words[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -58,7 +62,10 @@ pub(super) struct Rig {
 }
 
 fn enter(process: &str, namespaces: &[&str]) -> Vec<String> {
-    let words = ["nsenter", "--target", process].into_iter().chain(namespaces.iter().copied()).chain(["--"]);
+    let words = ["nsenter", "--target", process]
+        .into_iter()
+        .chain(namespaces.iter().copied())
+        .chain(["--"]);
     words.map(str::to_owned).collect()
 }
 
@@ -80,24 +87,41 @@ impl Rig {
         if !nix::unistd::geteuid().is_root() {
             return Err("needs root".to_owned());
         }
-        let kinds = ["veth peer name probe1", "bridge", "macvlan"].iter().find(|kind| !crate::real_parts::kernel_has(kind));
+        let kinds = ["veth peer name probe1", "bridge", "macvlan"]
+            .iter()
+            .find(|kind| !crate::real_parts::kernel_has(kind));
         if let Some(kind) = kinds {
             return Err(format!("this kernel has no {kind}"));
         }
-        let tools = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/tools")).args(["base", "multus"]).output().unwrap();
+        let tools = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/tools"))
+            .args(["base", "multus"])
+            .output()
+            .unwrap();
         if !tools.status.success() {
             return Err(String::from_utf8_lossy(&tools.stderr).trim().replace('\n', "; "));
         }
 
         let world = format!("{HERE}/world.sh");
-        let (world, _) = Held::start(&["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", &world])?;
-        let first = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", world.0.id())).unwrap();
+        let (world, _) = Held::start(&[
+            "unshare",
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            &world,
+        ])?;
+        let first =
+            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", world.0.id())).unwrap();
         let inside = enter(first.trim(), &["--net", "--mount", "--pid"]);
 
         // The API server has a namespace on the bridge: the nodes do not see
         // anybody's loopback. etcd stays on the one in there.
-        let words: Vec<&str> = inside.iter().map(String::as_str).chain(["unshare", "--net", "bash", "-c"]).collect();
-        let (control_plane, process) = Held::start(&[&*words, &["ip link set lo up; echo $$; read -r"]].concat())?;
+        let words: Vec<&str> =
+            inside.iter().map(String::as_str).chain(["unshare", "--net", "bash", "-c"]).collect();
+        let (control_plane, process) =
+            Held::start(&[&*words, &["ip link set lo up; echo $$; read -r"]].concat())?;
         let through = [inside.clone(), enter(&process, &["--net"])].concat();
         connect(&inside, &through, "api", &process, &format!("{ADDRESS}/16"));
         let address = Some(ADDRESS.to_owned());
@@ -119,7 +143,9 @@ impl Rig {
     /// A network of Multus on the nodes' eth0, as a macvlan plugin with these
     /// further keys.
     pub(super) fn network(&self, name: &str, keys: &str) {
-        let config = format!(r#"{{"cniVersion": "1.0.0", "type": "macvlan", "master": "eth0", "mode": "bridge", {keys}}}"#);
+        let config = format!(
+            r#"{{"cniVersion": "1.0.0", "type": "macvlan", "master": "eth0", "mode": "bridge", {keys}}}"#
+        );
         let nad = json!({
             "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
             "metadata": {"name": name, "namespace": "default"}, "spec": {"config": config},
@@ -141,13 +167,23 @@ impl Rig {
 
     /// What is held in a network, by address: address, pod, interface, node.
     pub(super) fn held(&self, network: &str) -> Vec<[String; 4]> {
-        let document: Value = serde_json::from_str(&self.cluster.text(&["get", "ipa", "-o", "json"])).unwrap();
+        let document: Value =
+            serde_json::from_str(&self.cluster.text(&["get", "ipa", "-o", "json"])).unwrap();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let row = |object: &Value| {
             let spec = &object["spec"];
-            [text(&spec["address"]), text(&spec["podRef"]["name"]), text(&spec["interface"]), text(&spec["node"])]
+            [
+                text(&spec["address"]),
+                text(&spec["podRef"]["name"]),
+                text(&spec["interface"]),
+                text(&spec["node"]),
+            ]
         };
-        let objects = document["items"].as_array().unwrap().iter().filter(|object| object["spec"]["network"] == network);
+        let objects = document["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|object| object["spec"]["network"] == network);
         let mut rows: Vec<_> = objects.map(row).collect();
         rows.sort_by_key(|row| row[0].parse::<std::net::IpAddr>().unwrap());
         rows
@@ -174,7 +210,11 @@ impl Rig {
 /// Gives a namespace an eth0 on the bridge; the name of the bridge's port.
 fn connect(world: &[String], node: &[String], name: &str, process: &str, address: &str) -> String {
     let port = format!("to-{name}");
-    run(world, &["ip", "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", process]).succeeded();
+    run(
+        world,
+        &["ip", "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", process],
+    )
+    .succeeded();
     run(world, &["ip", "link", "set", &port, "master", "br0", "up"]).succeeded();
     run(node, &["ip", "link", "set", "eth0", "up"]).succeeded();
     run(node, &["ip", "address", "add", address, "dev", "eth0"]).succeeded();
@@ -222,10 +262,14 @@ impl<'rig> Node<'rig> {
     fn boot(rig: &'rig Rig, name: &str, disk: PathBuf) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        std::fs::write(disk.join("boot_id"), format!("{number:08x}-0000-4000-8000-000000000000\n")).unwrap();
+        std::fs::write(disk.join("boot_id"), format!("{number:08x}-0000-4000-8000-000000000000\n"))
+            .unwrap();
         let script = format!("{HERE}/node.sh");
         let words: Vec<&str> = rig.inside.iter().map(String::as_str).collect();
-        let (held, process) = Held::start(&[&*words, &["unshare", "--net", "--mount", &script, disk.to_str().unwrap()]].concat()).unwrap();
+        let (held, process) = Held::start(
+            &[&*words, &["unshare", "--net", "--mount", &script, disk.to_str().unwrap()]].concat(),
+        )
+        .unwrap();
         let inside = [rig.inside.clone(), enter(&process, &["--net", "--mount"])].concat();
         let address = format!("10.99.{}.{}/16", 1 + number / 250, 1 + number % 250);
         let port = connect(&rig.inside, &inside, &format!("n{number}"), &process, &address);
@@ -238,14 +282,28 @@ impl<'rig> Node<'rig> {
         let (bin, token) = (path(self.rig.directory.join("bin")), path(self.disk.join("token")));
         let authority = path(self.rig.cluster.directory().join("pki/ca.crt"));
         let (name, server) = (self.name.clone(), self.rig.cluster.server());
-        let words = ["install", "--whereabouts", "--node-name", &name, "--bin-dir", &bin, "--server", &server];
-        words.into_iter().chain(["--token-file", &token, "--ca-file", &authority]).map(str::to_owned).collect()
+        let words = [
+            "install",
+            "--whereabouts",
+            "--node-name",
+            &name,
+            "--bin-dir",
+            &bin,
+            "--server",
+            &server,
+        ];
+        words
+            .into_iter()
+            .chain(["--token-file", &token, "--ca-file", &authority])
+            .map(str::to_owned)
+            .collect()
     }
 
     /// What the DaemonSet runs; without its sweeps, which come by the hour.
     pub(super) fn daemon(&self) -> Daemon {
         let args = self.install_args();
-        let mut words: Vec<&str> = self.inside.iter().map(String::as_str).chain([HEREABOUTS]).collect();
+        let mut words: Vec<&str> =
+            self.inside.iter().map(String::as_str).chain([HEREABOUTS]).collect();
         words.extend(args.iter().map(String::as_str));
         words.extend(["--watch", "--sweep-every=0s", "--mount-namespace", "/proc/self/ns/mnt"]);
         let log = std::fs::File::create(self.disk.join("daemon.log")).unwrap();
@@ -256,7 +314,11 @@ impl<'rig> Node<'rig> {
 
     /// Cuts it off from all others, or ends that.
     pub(super) fn plugged(&self, state: bool) {
-        run(&self.rig.inside, &["ip", "link", "set", &self.port, if state { "up" } else { "down" }]).succeeded();
+        run(
+            &self.rig.inside,
+            &["ip", "link", "set", &self.port, if state { "up" } else { "down" }],
+        )
+        .succeeded();
     }
 
     /// Power loss: every process and every namespace is gone, the disk stays.
@@ -294,10 +356,20 @@ impl<'rig> Node<'rig> {
         let mut command = Command::new(&self.inside[0]);
         command.args(&self.inside[1..]).arg(format!("{TOOLS}/multus"));
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", &pod.container).env("CNI_IFNAME", "eth0");
-        command.env("CNI_NETNS", format!("/run/netns/{}", pod.namespace())).env("CNI_ARGS", arguments);
+        command
+            .env("CNI_COMMAND", verb)
+            .env("CNI_CONTAINERID", &pod.container)
+            .env("CNI_IFNAME", "eth0");
+        command
+            .env("CNI_NETNS", format!("/run/netns/{}", pod.namespace()))
+            .env("CNI_ARGS", arguments);
         command.env("CNI_PATH", self.rig.directory.join("bin"));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(self.configuration().to_string().as_bytes()).unwrap();
         Ended::from(child.wait_with_output().unwrap())
     }
@@ -307,11 +379,16 @@ impl<'rig> Node<'rig> {
         self.run(&["ip", "netns", "add", &pod.namespace()]).succeeded();
         // For a second an IPv6 address is not used until nobody else was seen
         // with it: no test waits for that.
-        self.within(pod, &["sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad"]).succeeded();
+        self.within(pod, &["sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad"])
+            .succeeded();
         // Multus gives the API server less than a second to show it the pod, and has
         // asked no plugin by then: on a machine with other work it is asked again.
-        let add = || Some(self.verb("ADD", pod)).filter(|ended| !ended.stdout.contains("error waiting for pod"));
-        let ended = until::<_, ()>(&Deadline::after(Duration::from_secs(60)), || Ok(add())).unwrap();
+        let add = || {
+            Some(self.verb("ADD", pod))
+                .filter(|ended| !ended.stdout.contains("error waiting for pod"))
+        };
+        let ended =
+            until::<_, ()>(&Deadline::after(Duration::from_secs(60)), || Ok(add())).unwrap();
         ended.expect("Multus sees the pod within a minute")
     }
 
@@ -355,14 +432,19 @@ impl<'rig> Node<'rig> {
 
     /// Within five seconds comes an answer.
     pub(super) fn pings(&self, pod: &Pod, interface: &str, address: &str) {
-        self.within(pod, &["ping", "-n", "-q", "-c", "1", "-w", "5", "-I", interface, address]).succeeded();
+        self.within(pod, &["ping", "-n", "-q", "-c", "1", "-w", "5", "-I", interface, address])
+            .succeeded();
     }
 
     /// The addresses that an interface in the pod really has.
     pub(super) fn on_interface(&self, pod: &Pod, interface: &str) -> Vec<String> {
         let ended = self.within(pod, &["ip", "-j", "address", "show", "dev", interface]);
         let document = ended.succeeded().document();
-        let addresses = document[0]["addr_info"].as_array().unwrap().iter().filter(|address| address["scope"] == "global");
+        let addresses = document[0]["addr_info"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|address| address["scope"] == "global");
         addresses.map(|address| address["local"].as_str().unwrap().to_owned()).collect()
     }
 }
@@ -396,7 +478,8 @@ impl<'rig> Off<'rig> {
 pub(super) fn status_of(rig: &Rig, pod: &Pod) -> Vec<(String, String, Vec<String>)> {
     let path = r"jsonpath={.metadata.annotations.k8s\.v1\.cni\.cncf\.io/network-status}";
     let text = rig.cluster.text(&["get", "pod", &pod.name, "-o", path]);
-    let document: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let document: Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let row = |status: &Value| {
         let ips = status["ips"].as_array().cloned().unwrap_or_default();

@@ -52,7 +52,11 @@ fn release_of_what_lives_prints_this() {
     let sandbox = sandbox();
     let add = |container: &str, ipam: &str| {
         let mut call = sandbox.call("ADD");
-        call.set("CNI_CONTAINERID", container).set("CNI_NETNS", living.path()).stdin(configuration(ipam)).run().succeeded();
+        call.set("CNI_CONTAINERID", container)
+            .set("CNI_NETNS", living.path())
+            .stdin(configuration(ipam))
+            .run()
+            .succeeded();
     };
     add("c1", r#""range":"10.1.2.0/24""#);
     add("c2", r#""range":"10.1.2.0/24","network_name":"blue""#);

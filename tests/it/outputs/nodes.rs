@@ -23,18 +23,32 @@ fn config_check_prints_this() {
         "enable_overlapping_ranges":false,"log_file":"/etc/passwd""#,
         ),
     );
-    check("alternatives", &configuration(r#""ranges":[[{"subnet":"10.1.2.0/30"},{"subnet":"10.1.3.0/30"}]]"#));
-    check("nothing is left", &configuration(r#""range":"10.1.2.0/30","gateway":"10.1.2.1","exclude":["10.1.2.2/32"]"#));
+    check(
+        "alternatives",
+        &configuration(r#""ranges":[[{"subnet":"10.1.2.0/30"},{"subnet":"10.1.3.0/30"}]]"#),
+    );
+    check(
+        "nothing is left",
+        &configuration(r#""range":"10.1.2.0/30","gateway":"10.1.2.1","exclude":["10.1.2.2/32"]"#),
+    );
     check("one mistake", &configuration(r#""range":"10.0.0.0/33""#));
     check(
         "several mistakes",
-        &configuration(r#""range":"10.0.0.0/33","exclude":["x"],"routes":[{"dst":"default"}],"gatway":"10.0.0.1","log_level":"loud""#),
+        &configuration(
+            r#""range":"10.0.0.0/33","exclude":["x"],"routes":[{"dst":"default"}],"gatway":"10.0.0.1","log_level":"loud""#,
+        ),
     );
     check("no ipam", r#"{"cniVersion":"1.1.0","name":"a","type":"macvlan"}"#);
-    check("no name", r#"{"cniVersion":"1.1.0","type":"macvlan","ipam":{"type":"whereabouts","range":"10.1.2.0/24"}}"#);
+    check(
+        "no name",
+        r#"{"cniVersion":"1.1.0","type":"macvlan","ipam":{"type":"whereabouts","range":"10.1.2.0/24"}}"#,
+    );
     check("no JSON", "{");
     sandbox.write("flat.conf", "{}");
-    check("no store", r#"{"cniVersion":"1.1.0","name":"a","type":"macvlan","ipam":{"type":"whereabouts","range":"10.1.2.0/24"}}"#);
+    check(
+        "no store",
+        r#"{"cniVersion":"1.1.0","name":"a","type":"macvlan","ipam":{"type":"whereabouts","range":"10.1.2.0/24"}}"#,
+    );
     seen.run(&sandbox, &["config", "check", "/nowhere/net.json"]);
     seen.run(&sandbox, &["config", "check", &path, "--data-dir", "/x"]);
     seen.assert("config-check");
@@ -44,7 +58,8 @@ fn config_check_prints_this() {
 fn install_and_uninstall_print_this() {
     let sandbox = sandbox();
     let mut seen = Transcript::new(&sandbox);
-    let (bin, conf, store) = (sandbox.path("bin"), sandbox.path("net.d"), sandbox.store().display().to_string());
+    let (bin, conf, store) =
+        (sandbox.path("bin"), sandbox.path("net.d"), sandbox.store().display().to_string());
     let run = |seen: &mut Transcript, args: &[&str]| {
         let mut call = sandbox.command_call(args);
         call.by(&crate::install::node::EXECUTABLE);
@@ -76,7 +91,10 @@ fn install_and_uninstall_print_this() {
     seen.note("pods hold addresses");
     run(&mut seen, &install);
     let mut add = sandbox.call("ADD");
-    add.set("HEREABOUTS_CONFIG", conf.join("hereabouts.d/hereabouts.conf")).stdin(configuration(RANGE)).run().succeeded();
+    add.set("HEREABOUTS_CONFIG", conf.join("hereabouts.d/hereabouts.conf"))
+        .stdin(configuration(RANGE))
+        .run()
+        .succeeded();
     run(&mut seen, &["uninstall"]);
     std::fs::remove_dir_all(sandbox.store()).unwrap();
     seen.note("the store is gone");

@@ -59,7 +59,10 @@ fn debts_are_printed_so() {
     let mut seen = Transcript::new(&sandbox);
     // Of the test, which has the lock.
     let process = std::process::id();
-    seen.replace(format!("process {process} ({})", fs::read_to_string("/proc/self/comm").unwrap().trim()), "process 1 (test)");
+    seen.replace(
+        format!("process {process} ({})", fs::read_to_string("/proc/self/comm").unwrap().trim()),
+        "process 1 (test)",
+    );
     for args in [
         &["list"][..],
         &["list", "--debts"],
@@ -106,7 +109,8 @@ fn show_prints_this() {
 fn usage_prints_this() {
     let sandbox = held();
     let mut seen = Transcript::new(&sandbox);
-    let file = |ipam: &str| sandbox.write("net.json", &configuration(ipam)).to_str().unwrap().to_owned();
+    let file =
+        |ipam: &str| sandbox.write("net.json", &configuration(ipam)).to_str().unwrap().to_owned();
     let path = file(r#""range":"10.1.2.0/24","gateway":"10.1.2.1","exclude":["10.1.2.128/25"]"#);
     seen.run(&sandbox, &["usage", &path]);
     seen.run(&sandbox, &["usage", &path, "-o", "json"]);
@@ -126,14 +130,24 @@ fn usage_prints_this() {
 /// Damages of many kinds, as one finds them.
 pub(super) fn damage_all(sandbox: &Sandbox) {
     let at = |path: &str| sandbox.store().join(path);
-    sandbox.call("ADD").set("CNI_CONTAINERID", "c3").set("CNI_ARGS", POD).stdin(configuration(RANGE)).run().succeeded();
+    sandbox
+        .call("ADD")
+        .set("CNI_CONTAINERID", "c3")
+        .set("CNI_ARGS", POD)
+        .stdin(configuration(RANGE))
+        .run()
+        .succeeded();
     for container in ["c4", "c5", "c6"] {
         sandbox.add(container, RANGE).succeeded();
     }
     damage(sandbox, C1);
     // 10.1.2.4 was c3's, and so on.
     fs::remove_file(at("scopes/@/10.1.2.0_24/10.1.2.5")).unwrap();
-    let newer = fs::read_to_string(at("scopes/@/10.1.2.0_24/10.1.2.6")).unwrap().replacen('{', r#"{"format":2,"#, 1);
+    let newer = fs::read_to_string(at("scopes/@/10.1.2.0_24/10.1.2.6")).unwrap().replacen(
+        '{',
+        r#"{"format":2,"#,
+        1,
+    );
     fs::write(at("scopes/@/10.1.2.0_24/10.1.2.6"), newer).unwrap();
     fs::remove_file(at("nodes/n1/net1/c6@net1.0")).unwrap();
     fs::write(at("nodes/n1/@tmp/1.2"), "").unwrap();

@@ -34,7 +34,11 @@ fn store_test_prints_this_without_a_partner() {
     let mut seen = Transcript::new(&sandbox);
     let place = sandbox.root.display().to_string();
     // A memory filesystem tells what it is, a disk does not.
-    for args in [&["store", "test", &place, "--wait", "10ms"][..], &["store", "test", "/nowhere"], &["store", "test", "/", "--wait", "1"]] {
+    for args in [
+        &["store", "test", &place, "--wait", "10ms"][..],
+        &["store", "test", "/nowhere"],
+        &["store", "test", "/", "--wait", "1"],
+    ] {
         seen.run(&sandbox, args);
     }
     seen.assert("store-test");

@@ -13,7 +13,12 @@ use nix::errno::Errno;
 /// Runs a call of which one step fails with EIO; all that the power may leave
 /// after each step. How many states, or the first fault; `None` beyond the last
 /// step.
-fn power_fails_after_step(world: &World, call: Call, step: usize, most: usize) -> Option<Result<usize, String>> {
+fn power_fails_after_step(
+    world: &World,
+    call: Call,
+    step: usize,
+    most: usize,
+) -> Option<Result<usize, String>> {
     let mut during = world.clone();
     during.begin(call);
     let freed = world.about_to_free(call);
@@ -32,14 +37,21 @@ fn power_fails_after_step(world: &World, call: Call, step: usize, most: usize) -
     let mut checked = 0;
     let history = store.disk().inner.history();
     let last = history.len();
-    let steps = history.into_iter().enumerate().map(|(at, image)| (at, image, &during)).chain([(last, image, &after)]);
+    let steps = history
+        .into_iter()
+        .enumerate()
+        .map(|(at, image)| (at, image, &during))
+        .chain([(last, image, &after)]);
     for (at, image, told) in steps {
         for found in image.after_power_loss(most, (step * 1000 + at) as u64) {
             checked += 1;
             let left = World { image: found, ..told.clone() };
-            let wrong = fault(&left).or_else(|| if checked % 7 == 0 { fault_later(&left, &[call]) } else { None });
+            let wrong = fault(&left)
+                .or_else(|| if checked % 7 == 0 { fault_later(&left, &[call]) } else { None });
             if let Some(wrong) = wrong {
-                return Some(Err(format!("{call:?}, step {step} failed ({ended:?}), power lost after step {at}: {wrong}")));
+                return Some(Err(format!(
+                    "{call:?}, step {step} failed ({ended:?}), power lost after step {at}: {wrong}"
+                )));
             }
         }
     }

@@ -59,17 +59,20 @@ fn repair_may_lose_power_or_be_killed_at_any_step() {
             assert!(found.iter().all(|finding| ![Problem::Unindexed, Problem::Split].contains(&finding.problem)), "{what}: {found:?}");
         }
         // A kill leaves what the disk shows, a power loss what it may show.
-        let states = history
-            .iter()
-            .enumerate()
-            .flat_map(|(step, image)| image.after_power_loss(400, step as u64).into_iter().chain([image.clone()]));
+        let states = history.iter().enumerate().flat_map(|(step, image)| {
+            image.after_power_loss(400, step as u64).into_iter().chain([image.clone()])
+        });
         for image in states {
             checked += 1;
             let store = FileStore::on(CachedDisk::new(image, world.clock + 1000), host("n1"));
             repair_all(&store);
             let mended = World { image: store.disk().image(), ..world.clone() };
             assert_eq!(fault(&mended), None, "{what}");
-            assert_eq!(store.verify(Deadline::after(Duration::from_secs(20))).unwrap().findings, [], "{what}");
+            assert_eq!(
+                store.verify(Deadline::after(Duration::from_secs(20))).unwrap().findings,
+                [],
+                "{what}"
+            );
         }
     }
     println!("{checked} states");

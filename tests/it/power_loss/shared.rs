@@ -40,7 +40,8 @@ fn power_lost_below_a_shared_filesystem_after_a_call_that_follows_one_killed_at_
         for first in [Call::Add("c1", 1), Call::Add("new-web", 1), Call::Del("two"), Call::Gc] {
             for killed in world.killed(first) {
                 for second in CALLS.iter().copied().chain([Call::Del("c1")]) {
-                    checked += power_fails_during(&killed, second, &[first], None, &effort).unwrap();
+                    checked +=
+                        power_fails_during(&killed, second, &[first], None, &effort).unwrap();
                 }
             }
         }
@@ -72,8 +73,16 @@ fn is_small_file(path: &Path) -> bool {
 /// without it.
 const SYNCS: &[(&str, Skip, &[Call])] = &[
     ("the record, when its name was made", is_entry, &[Call::Add("c1", 1), Call::Add("c2", 2)]),
-    ("the record, when the name of a dead one was given to it", is_index, &[Call::Add("new-web", 1)]),
-    ("the record, when its name was removed", is_entry, &[Call::Del("by"), Call::Del("two"), Call::Gc]),
+    (
+        "the record, when the name of a dead one was given to it",
+        is_index,
+        &[Call::Add("new-web", 1)],
+    ),
+    (
+        "the record, when its name was removed",
+        is_entry,
+        &[Call::Del("by"), Call::Del("two"), Call::Gc],
+    ),
 ];
 
 #[test]
@@ -96,8 +105,9 @@ fn the_model_of_a_shared_filesystem_finds_the_bug_when_any_one_sync_is_taken_out
 fn the_model_of_a_shared_filesystem_finds_the_bug_when_a_repeated_add_does_not_sync() {
     let effort = Effort { most: 400, later_every: 1 };
     let call = Call::Add("c1", 1);
-    let found =
-        prepared_shared().killed(call).iter().find_map(|killed| power_fails_during(killed, call, &[call], Some(is_record), &effort).err());
+    let found = prepared_shared().killed(call).iter().find_map(|killed| {
+        power_fails_during(killed, call, &[call], Some(is_record), &effort).err()
+    });
     println!("{found:?}");
     assert!(found.is_some());
 }
@@ -108,8 +118,9 @@ fn the_model_of_a_shared_filesystem_finds_the_bug_when_a_repeated_add_does_not_s
 fn the_model_of_a_shared_filesystem_finds_the_bug_when_a_left_over_goes_unsynced() {
     let effort = Effort { most: 400, later_every: 1 };
     let call = Call::Del("by");
-    let found =
-        prepared_shared().killed(call).iter().find_map(|killed| power_fails_during(killed, call, &[call], Some(is_entry), &effort).err());
+    let found = prepared_shared().killed(call).iter().find_map(|killed| {
+        power_fails_during(killed, call, &[call], Some(is_entry), &effort).err()
+    });
     println!("{found:?}");
     assert!(found.is_some());
 }
@@ -118,7 +129,9 @@ type Damage = fn(&CachedDisk);
 
 /// What `repair` mends by a new name, and `release` of what cannot be read.
 const DAMAGES: &[(&str, Problem, Damage)] = &[
-    ("a lost entry", Problem::Unindexed, |disk| disk.unlink(Path::new("nodes/n1/net1/by@eth0.0")).unwrap()),
+    ("a lost entry", Problem::Unindexed, |disk| {
+        disk.unlink(Path::new("nodes/n1/net1/by@eth0.0")).unwrap()
+    }),
     ("a copy", Problem::Split, |disk| {
         let path = Path::new("nodes/n1/net1/by@eth0.0");
         let bytes = disk.read(path).unwrap().bytes;
@@ -136,7 +149,10 @@ fn deadline() -> Deadline {
 
 /// As a local disk, where a second look waits for nobody.
 fn find(image: &Image, problem: Problem) -> Option<Finding> {
-    let found = FileStore::on(CachedDisk::new(image.clone(), 10_000), host("n1")).verify(deadline()).unwrap().findings;
+    let found = FileStore::on(CachedDisk::new(image.clone(), 10_000), host("n1"))
+        .verify(deadline())
+        .unwrap()
+        .findings;
     found.into_iter().find(|finding| finding.problem == problem)
 }
 
@@ -154,7 +170,13 @@ fn damaged_again(problem: Problem, damage: Damage, skip: Option<Skip>) -> usize 
         Problem::Damaged => assert!(store.release_damaged(&finding.path, deadline()).unwrap()),
         _ => drop(store.repair(&finding, deadline()).unwrap()),
     }
-    store.disk().image().after_power_loss(400, 0).iter().filter(|image| find(image, problem).is_some()).count()
+    store
+        .disk()
+        .image()
+        .after_power_loss(400, 0)
+        .iter()
+        .filter(|image| find(image, problem).is_some())
+        .count()
 }
 
 #[test]

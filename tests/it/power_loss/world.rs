@@ -30,7 +30,14 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        Self { image: Image::new(), printed: BTreeMap::new(), freed: Vec::new(), boot: "today", clock: 1_000, shared: false }
+        Self {
+            image: Image::new(),
+            printed: BTreeMap::new(),
+            freed: Vec::new(),
+            boot: "today",
+            clock: 1_000,
+            shared: false,
+        }
     }
 
     pub(super) fn disk(&self) -> CachedDisk {
@@ -46,7 +53,9 @@ impl World {
 
     /// What callers may rely on once a call has begun.
     pub(super) fn begin(&mut self, call: Call) {
-        if let Call::Del(container) | Call::Release(container) | Call::ReleaseFirst(container) = call {
+        if let Call::Del(container) | Call::Release(container) | Call::ReleaseFirst(container) =
+            call
+        {
             self.printed.remove(container);
         }
     }
@@ -55,12 +64,19 @@ impl World {
     pub(super) fn end(&mut self, call: Call, image: Image, printed: &[Allocation]) {
         if let Call::Add(container, _) = call {
             // Freed once, given again.
-            self.freed.retain(|(_, freed)| printed.iter().all(|allocation| allocation.address.to_string() != *freed));
+            self.freed.retain(|(_, freed)| {
+                printed.iter().all(|allocation| allocation.address.to_string() != *freed)
+            });
             // A re-homed address is no longer the dead one's.
             for addresses in self.printed.values_mut() {
-                addresses.retain(|address| printed.iter().all(|allocation| allocation.address.to_string() != *address));
+                addresses.retain(|address| {
+                    printed.iter().all(|allocation| allocation.address.to_string() != *address)
+                });
             }
-            self.printed.insert(container, printed.iter().map(|allocation| allocation.address.to_string()).collect());
+            self.printed.insert(
+                container,
+                printed.iter().map(|allocation| allocation.address.to_string()).collect(),
+            );
         }
         self.image = image;
         // Beyond what "exhausted" is believed.
@@ -81,16 +97,27 @@ impl World {
     /// What a call is about to free.
     pub(super) fn about_to_free(&self, call: Call) -> Vec<(String, String)> {
         let store = FileStore::on(self.disk(), host("n1"));
-        let held = store.list(&Filter::default()).map(|list| list.filter_map(Result::ok).collect::<Vec<_>>()).unwrap_or_default();
+        let held = store
+            .list(&Filter::default())
+            .map(|list| list.filter_map(Result::ok).collect::<Vec<_>>())
+            .unwrap_or_default();
         let is_meant = |allocation: &&Allocation| match call {
             Call::Add(..) | Call::Tidy => false,
-            Call::Del(container) | Call::Release(container) => allocation.record.attachment == attachment("n1", container),
+            Call::Del(container) | Call::Release(container) => {
+                allocation.record.attachment == attachment("n1", container)
+            }
             Call::ReleaseFirst(container) => {
-                allocation.record.attachment == attachment("n1", container) && allocation.record.part.index == 0
+                allocation.record.attachment == attachment("n1", container)
+                    && allocation.record.part.index == 0
             }
             Call::Gc => !is_alive(&allocation.record, self.boot),
         };
-        let named = |allocation: &Allocation| (allocation.record.attachment.container.as_str().to_owned(), allocation.address.to_string());
+        let named = |allocation: &Allocation| {
+            (
+                allocation.record.attachment.container.as_str().to_owned(),
+                allocation.address.to_string(),
+            )
+        };
         held.iter().filter(is_meant).map(named).collect()
     }
 
@@ -135,28 +162,39 @@ pub(super) fn fault(world: &World) -> Option<String> {
         return Some(format!("held twice: {}", twice.address));
     }
     let has = |container: &str, address: &str| {
-        standing.iter().any(|held| held.address.to_string() == address && held.record.attachment == attachment("n1", container))
+        standing.iter().any(|held| {
+            held.address.to_string() == address
+                && held.record.attachment == attachment("n1", container)
+        })
     };
     for (container, addresses) in &world.printed {
         if let Some(address) = addresses.iter().find(|address| !has(container, address)) {
             return Some(format!("a printed result is missing: {container} {address}"));
         }
     }
-    if let Some((container, address)) = world.freed.iter().find(|(container, address)| has(container, address)) {
+    if let Some((container, address)) =
+        world.freed.iter().find(|(container, address)| has(container, address))
+    {
         return Some(format!("freed and come back: {container} {address}"));
     }
-    let session = match store.open(hereabouts::store::Access::Release, Deadline::after(Duration::from_secs(20))) {
+    let session = match store
+        .open(hereabouts::store::Access::Release, Deadline::after(Duration::from_secs(20)))
+    {
         Ok(session) => session,
         Err(error) => return Some(format!("the store cannot be opened: {error}")),
     };
     for allocation in &standing {
-        let found = session.holdings(&allocation.record.attachment).map(|holdings| holdings.held.contains(allocation));
+        let found = session
+            .holdings(&allocation.record.attachment)
+            .map(|holdings| holdings.held.contains(allocation));
         if !matches!(found, Ok(true)) {
             return Some(format!("not found by its holder: {}", allocation.address));
         }
     }
     let machine = store.disk().read(Path::new("nodes/n1/@machine-id"));
-    if !world.printed.is_empty() && machine.map(|content| content.bytes).ok() != Some(b"machine of n1\n".to_vec()) {
+    if !world.printed.is_empty()
+        && machine.map(|content| content.bytes).ok() != Some(b"machine of n1\n".to_vec())
+    {
         return Some("whose node this is was forgotten".to_owned());
     }
     None
@@ -166,16 +204,25 @@ pub(super) fn fault(world: &World) -> Option<String> {
 /// same answer again, and when all is freed nothing stands.
 pub(super) fn fault_later(world: &World, calls: &[Call]) -> Option<String> {
     let store = world.later();
-    let mut holders: Vec<Call> =
-        world.printed.iter().map(|(container, held)| Call::Add(container, u8::try_from(held.len()).unwrap())).collect();
-    holders.extend(calls.iter().filter(|call| matches!(call, Call::Add(container, _) if !world.printed.contains_key(container))));
+    let mut holders: Vec<Call> = world
+        .printed
+        .iter()
+        .map(|(container, held)| Call::Add(container, u8::try_from(held.len()).unwrap()))
+        .collect();
+    holders.extend(calls.iter().filter(
+        |call| matches!(call, Call::Add(container, _) if !world.printed.contains_key(container)),
+    ));
     holders.insert(0, Call::Add("new", 1));
     let mut given: BTreeMap<String, &str> = BTreeMap::new();
     let mut asked = HashSet::new();
     for call in &holders {
-        let Some(container) = call.container().filter(|container| asked.insert(*container)) else { continue };
+        let Some(container) = call.container().filter(|container| asked.insert(*container)) else {
+            continue;
+        };
         let held = match run(&store, *call, world.boot) {
-            Ok(held) => held.iter().map(|allocation| allocation.address.to_string()).collect::<Vec<_>>(),
+            Ok(held) => {
+                held.iter().map(|allocation| allocation.address.to_string()).collect::<Vec<_>>()
+            }
             Err(error) => return Some(format!("{call:?} fails afterwards: {error}")),
         };
         if world.printed.get(container).is_some_and(|printed| *printed != held) {
@@ -215,7 +262,13 @@ fn prepared_on(empty: World) -> World {
         world = world.then(call);
     }
     world.boot = "today";
-    for call in [Call::Add("by", 1), Call::Add("two", 2), Call::Add("dead-web", 1), Call::Add("gone", 1), Call::Del("gone")] {
+    for call in [
+        Call::Add("by", 1),
+        Call::Add("two", 2),
+        Call::Add("dead-web", 1),
+        Call::Add("gone", 1),
+        Call::Del("gone"),
+    ] {
         world = world.then(call);
     }
     // The dead one's result is nobody's any more, nor are yesterday's.

@@ -30,8 +30,21 @@ fn drive(plugin: &str, kernel: Option<&str>) {
         make_store(&sandbox.store());
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/real_parts/drive.sh");
         let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", script]);
-        command.args([tools.to_str().unwrap(), HEREABOUTS, sandbox.root.to_str().unwrap(), version]);
+        command.args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            script,
+        ]);
+        command.args([
+            tools.to_str().unwrap(),
+            HEREABOUTS,
+            sandbox.root.to_str().unwrap(),
+            version,
+        ]);
         let output = command.stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{version}: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -87,8 +100,11 @@ fn two_nodes_at_once_share_one_directory() {
     let mut given = BTreeSet::new();
     for (node, n) in ["n1", "n2"].iter().flat_map(|node| (1..=32).map(move |n| (node, n))) {
         let text = std::fs::read_to_string(sandbox.path(&format!("{node}.{n}"))).unwrap();
-        let document: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        given.insert(document["ips"][0]["address"].as_str().unwrap_or_else(|| panic!("{text}")).to_owned());
+        let document: serde_json::Value =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        given.insert(
+            document["ips"][0]["address"].as_str().unwrap_or_else(|| panic!("{text}")).to_owned(),
+        );
     }
     assert_eq!(given, (1..=64).map(|n| format!("10.1.0.{n}/16")).collect());
     assert_eq!(sandbox.held().len(), 64);

@@ -46,7 +46,12 @@ fn left_of(pid: u32) -> Vec<String> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     left.extend(mounts.lines().filter(|line| line.starts_with("hab ")).map(str::to_owned));
     let directories = [std::env::temp_dir(), "/run".into(), "/run/netns".into()];
-    for entry in directories.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten() {
+    for entry in directories
+        .iter()
+        .filter_map(|directory| std::fs::read_dir(directory).ok())
+        .flatten()
+        .flatten()
+    {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name == format!("hab-demo.{pid}") || name.starts_with("hab-node") {
             left.push(entry.path().display().to_string());
@@ -69,7 +74,10 @@ fn the_demo_does_the_main_job_and_leaves_nothing() {
     if let Err(reason) = tools() {
         return skipped!("{reason}");
     }
-    runs_to_its_end(&[], &["192.168.20.10/24", "192.168.20.11/24", "192.168.20.12/24", "What to try next"]);
+    runs_to_its_end(
+        &[],
+        &["192.168.20.10/24", "192.168.20.11/24", "192.168.20.12/24", "What to try next"],
+    );
 }
 
 /// With these lines in what it says.
@@ -77,7 +85,8 @@ fn runs_to_its_end(args: &[&str], lines: &[&str]) {
     let child = start(args, Stdio::piped());
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     for line in lines {
         assert!(text.contains(line), "no {line} in: {text}");
@@ -92,7 +101,10 @@ fn the_demo_on_kubernetes_does_the_same_and_leaves_nothing() {
     if let Err(reason) = tools() {
         return skipped!("{reason}");
     }
-    runs_to_its_end(&["--kubernetes"], &["ADD   pod2 on node2: 192.168.20.12", "No address is held any more.", "What to try next"]);
+    runs_to_its_end(
+        &["--kubernetes"],
+        &["ADD   pod2 on node2: 192.168.20.12", "No address is held any more.", "What to try next"],
+    );
 }
 
 #[test]
@@ -113,7 +125,8 @@ fn an_interrupted_demo_leaves_nothing() {
         moments.push(("--kubernetes", Signal::SIGINT));
     }
     for (moment, signal) in moments {
-        let (args, moment): (&[&str], &str) = if moment == "--kubernetes" { (&["--kubernetes"], "pod1") } else { (&[], moment) };
+        let (args, moment): (&[&str], &str) =
+            if moment == "--kubernetes" { (&["--kubernetes"], "pod1") } else { (&[], moment) };
         let (reader, writer) = one_write_at_a_time();
         let mut child = start(args, Stdio::from(writer));
         let pid = child.id();
@@ -121,7 +134,10 @@ fn an_interrupted_demo_leaves_nothing() {
         let mut line = String::new();
         while !line.contains(moment) {
             line.clear();
-            assert!(0 < std::io::BufRead::read_line(&mut output, &mut line).unwrap(), "the demo never said {moment}");
+            assert!(
+                0 < std::io::BufRead::read_line(&mut output, &mut line).unwrap(),
+                "the demo never said {moment}"
+            );
         }
         kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
         // What waits to write goes on, and then sees the signal.
@@ -135,9 +151,13 @@ fn an_interrupted_demo_leaves_nothing() {
 #[test]
 fn without_a_network_the_demo_shows_the_protocol_on_the_store_alone() {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/demo");
-    let output =
-        Command::new(demo).args(["--store-only", "--bin", crate::support::sandbox::HEREABOUTS]).stdin(Stdio::null()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let output = Command::new(demo)
+        .args(["--store-only", "--bin", crate::support::sandbox::HEREABOUTS])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     assert!(text.contains("left out"), "{text}");
 }

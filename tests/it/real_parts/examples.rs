@@ -32,8 +32,12 @@ fn text(json: &Json) -> String {
         Json::String(value) => serde_json::to_string(value).unwrap(),
         Json::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(",")),
         Json::Object(entries) => {
-            let entries: Vec<_> =
-                entries.iter().map(|(key, value)| format!("{}:{}", serde_json::to_string(key).unwrap(), text(value))).collect();
+            let entries: Vec<_> = entries
+                .iter()
+                .map(|(key, value)| {
+                    format!("{}:{}", serde_json::to_string(key).unwrap(), text(value))
+                })
+                .collect();
             format!("{{{}}}", entries.join(","))
         }
     }
@@ -44,7 +48,8 @@ fn example(name: &str, sandbox: &Sandbox) -> String {
     let bytes = std::fs::read(folder().join(name)).unwrap();
     let found = plugin_configurations(&bytes).unwrap();
     assert_eq!(found.len(), 1, "{name}");
-    text(&found[0].configuration).replace("/mnt/shared/hereabouts", sandbox.store().to_str().unwrap())
+    text(&found[0].configuration)
+        .replace("/mnt/shared/hereabouts", sandbox.store().to_str().unwrap())
 }
 
 fn add(sandbox: &Sandbox, configuration: &str) -> Ended {
@@ -55,13 +60,20 @@ fn add(sandbox: &Sandbox, configuration: &str) -> Ended {
 
 fn given(ended: &Ended) -> Vec<String> {
     let document = ended.succeeded().document();
-    document["ips"].as_array().unwrap().iter().map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().to_owned()).collect()
+    document["ips"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
 fn every_example_is_in_the_list() {
-    let mut files: Vec<String> =
-        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut files: Vec<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     files.retain(|name| name != "hereabouts.conf");
     files.sort();
     let mut listed: Vec<String> = FIRST.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -74,7 +86,8 @@ fn every_example_is_free_of_mistakes() {
     for (name, _) in FIRST {
         let mut call = Call::bare();
         call.set("HEREABOUTS_CONFIG", folder().join("hereabouts.conf"));
-        call.args = ["config", "check", folder().join(name).to_str().unwrap()].map(str::to_owned).to_vec();
+        call.args =
+            ["config", "check", folder().join(name).to_str().unwrap()].map(str::to_owned).to_vec();
         let ended = call.run();
         assert_eq!(ended.status, Some(0), "{name}: {ended:?}");
     }
@@ -93,7 +106,8 @@ fn a_requested_address_comes_by_runtime_config() {
     let sandbox = Sandbox::new();
     let configuration = example("requested-address.yaml", &sandbox);
     let wanted = "192.168.25.77";
-    let configuration = configuration.replacen('{', &format!(r#"{{"runtimeConfig":{{"ips":["{wanted}"]}},"#), 1);
+    let configuration =
+        configuration.replacen('{', &format!(r#"{{"runtimeConfig":{{"ips":["{wanted}"]}},"#), 1);
     assert_eq!(given(&add(&sandbox, &configuration)), [wanted]);
 }
 
@@ -101,7 +115,10 @@ fn a_requested_address_comes_by_runtime_config() {
 fn a_list_of_plugins_works_as_the_single_plugin_does() {
     let nad = std::fs::read_to_string(folder().join("macvlan-conf.yaml")).unwrap();
     let single = plugin_configurations(nad.as_bytes()).unwrap().remove(0).configuration;
-    let list = format!(r#"{{"cniVersion":"1.0.0","name":"macvlan-conf","plugins":[{},{{"type":"tuning"}}]}}"#, text(&single));
+    let list = format!(
+        r#"{{"cniVersion":"1.0.0","name":"macvlan-conf","plugins":[{},{{"type":"tuning"}}]}}"#,
+        text(&single)
+    );
     let found = plugin_configurations(list.as_bytes()).unwrap();
     let sandbox = Sandbox::new();
     assert_eq!(given(&add(&sandbox, &text(&found[0].configuration))), ["192.168.20.10"]);
@@ -118,6 +135,9 @@ fn the_flat_file_example_is_one() {
     call.args = vec!["list".to_owned()];
     // It is read, and its store is not on this machine.
     let ended = call.run();
-    let expected = format!("wrong store at /mnt/shared/hereabouts: expected {}", json["store_id"].as_str().unwrap());
+    let expected = format!(
+        "wrong store at /mnt/shared/hereabouts: expected {}",
+        json["store_id"].as_str().unwrap()
+    );
     assert!(ended.status == Some(1) && ended.stderr.contains(&expected), "{ended:?}");
 }

@@ -31,7 +31,8 @@ fn a_del_under_a_changed_name_is_refused_names_both_and_frees_nothing() {
     node.del("c2").succeeded();
     // The command that the error names, with the rights that it takes.
     let kubeconfig = cluster.kubeconfig();
-    let release = ["release", "--node", &before, "--yes", "--kubeconfig", kubeconfig.to_str().unwrap()];
+    let release =
+        ["release", "--node", &before, "--yes", "--kubeconfig", kubeconfig.to_str().unwrap()];
     let mut call = Call::bare();
     call.args = release.map(str::to_owned).to_vec();
     call.run().succeeded();
@@ -50,7 +51,9 @@ fn with_its_name_back_the_del_frees() {
         node.name = name;
         node.configure(&cluster.kubeconfig(), DEADLINES);
         // Also where the memory of the earlier name was invalidated.
-        let _ = std::fs::remove_file(node.sandbox.store().join("kubernetes").join(&node.scope).join("complete"));
+        let _ = std::fs::remove_file(
+            node.sandbox.store().join("kubernetes").join(&node.scope).join("complete"),
+        );
         let ended = node.del("c1");
         assert_eq!(if ended.status == Some(0) { 0 } else { ended.code() }, code, "{ended:?}");
     }

@@ -64,9 +64,16 @@ fn a_changed_name_is_told_where_the_place_has_changed_too() {
     let moved = sandbox.path("moved");
     std::fs::create_dir(&moved).unwrap();
     let [enter, namespace] = overlay.inside();
-    let mounted = std::process::Command::new(enter).arg(namespace).args(["mount", "--bind"]).arg(sandbox.store()).arg(&moved).status();
+    let mounted = std::process::Command::new(enter)
+        .arg(namespace)
+        .args(["mount", "--bind"])
+        .arg(sandbox.store())
+        .arg(&moved)
+        .status();
     assert!(mounted.unwrap().success());
-    let flat = |node: &str| sandbox.flat(node).replace(sandbox.store().to_str().unwrap(), moved.to_str().unwrap());
+    let flat = |node: &str| {
+        sandbox.flat(node).replace(sandbox.store().to_str().unwrap(), moved.to_str().unwrap())
+    };
     sandbox.write("flat.conf", &flat("renamed"));
     let refused = overlay.run(&overlay.verb("DEL", "c1", RANGE));
     assert_eq!(refused.code(), 7, "{refused:?}");

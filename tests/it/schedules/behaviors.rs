@@ -25,15 +25,32 @@ struct Tried<'t> {
 }
 
 impl Tried<'_> {
-    fn send(&self, method: Method, rest: &str, kind: &str, accept: &str, body: Option<&Value>) -> (u16, Value) {
+    fn send(
+        &self,
+        method: Method,
+        rest: &str,
+        kind: &str,
+        accept: &str,
+        body: Option<&Value>,
+    ) -> (u16, Value) {
         let path = format!("/apis/{GROUP}/{VERSION}/{PLURAL}{rest}");
         let bytes = body.map(|body| body.to_string().into_bytes());
-        (self.send)(&Request { method, path: &path, accept, content: bytes.as_deref().map(|bytes| (kind, bytes)) })
+        (self.send)(&Request {
+            method,
+            path: &path,
+            accept,
+            content: bytes.as_deref().map(|bytes| (kind, bytes)),
+        })
     }
 
     fn object(&self, address: &str) -> Value {
         let scope = Scope::parse(&self.scope).unwrap();
-        json!(IpAllocation::new(&scope, address.parse().unwrap(), &record("n1", "c1", Some("web")), None))
+        json!(IpAllocation::new(
+            &scope,
+            address.parse().unwrap(),
+            &record("n1", "c1", Some("web")),
+            None
+        ))
     }
 
     fn create(&self, object: &Value) -> (u16, Value) {
@@ -42,7 +59,13 @@ impl Tried<'_> {
 
     fn of(&self, method: Method, object: &Value, body: Option<&Value>) -> (u16, Value) {
         let kind = if method == Method::Patch { "application/merge-patch+json" } else { JSON };
-        self.send(method, &format!("/{}", object["metadata"]["name"].as_str().unwrap()), kind, JSON, body)
+        self.send(
+            method,
+            &format!("/{}", object["metadata"]["name"].as_str().unwrap()),
+            kind,
+            JSON,
+            body,
+        )
     }
 
     fn delete(&self, object: &Value, uid: &Value, revision: &Value) -> (u16, Value) {
@@ -51,8 +74,17 @@ impl Tried<'_> {
     }
 
     fn list(&self, query: &str, accept: &str) -> (u16, Value) {
-        let label = self.object("10.0.0.1")["metadata"]["labels"]["hereabouts.dev/scope"].as_str().unwrap().to_owned();
-        self.send(Method::Get, &format!("?labelSelector=hereabouts.dev%2Fscope%3D{label}{query}"), JSON, accept, None)
+        let label = self.object("10.0.0.1")["metadata"]["labels"]["hereabouts.dev/scope"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        self.send(
+            Method::Get,
+            &format!("?labelSelector=hereabouts.dev%2Fscope%3D{label}{query}"),
+            JSON,
+            accept,
+            None,
+        )
     }
 }
 
@@ -99,7 +131,11 @@ fn behave(tried: &Tried<'_>) {
 
     // A removal in another state, of another object, and as it stands.
     refused(&tried.delete(&object, uid, revision), 409, "Conflict");
-    refused(&tried.delete(&object, &json!("00000000-0000-4000-8000-ffffffffffff"), next), 409, "Conflict");
+    refused(
+        &tried.delete(&object, &json!("00000000-0000-4000-8000-ffffffffffff"), next),
+        409,
+        "Conflict",
+    );
     let (status, gone) = tried.delete(&object, uid, next);
     assert_eq!((status, &gone["status"]), (200, &json!("Success")), "{gone}");
     let (_, again) = tried.create(&object);
@@ -108,10 +144,14 @@ fn behave(tried: &Tried<'_>) {
     // An object that something holds on to is on its way out until that lets go.
     let kept = json!({ "metadata": { "finalizers": ["hereabouts.dev/test"] } });
     let (_, kept) = tried.of(Method::Patch, &object, Some(&kept));
-    let (status, going) = tried.delete(&object, &kept["metadata"]["uid"], &kept["metadata"]["resourceVersion"]);
+    let (status, going) =
+        tried.delete(&object, &kept["metadata"]["uid"], &kept["metadata"]["resourceVersion"]);
     assert!(status == 200 && going["metadata"]["deletionTimestamp"].is_string(), "{going}");
     refused(&tried.create(&object), 409, "AlreadyExists");
-    assert_eq!(tried.of(Method::Patch, &object, Some(&json!({ "metadata": { "finalizers": null } }))).0, 200);
+    assert_eq!(
+        tried.of(Method::Patch, &object, Some(&json!({ "metadata": { "finalizers": null } }))).0,
+        200
+    );
     assert_eq!(tried.of(Method::Get, &object, None).0, 404);
 
     // Pages, and tables.
@@ -120,7 +160,12 @@ fn behave(tried: &Tried<'_>) {
     }
     let (status, page) = tried.list("&limit=2", JSON);
     assert_eq!((status, page["items"].as_array().map(Vec::len)), (200, Some(2)));
-    let token: String = page["metadata"]["continue"].as_str().unwrap().bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let token: String = page["metadata"]["continue"]
+        .as_str()
+        .unwrap()
+        .bytes()
+        .map(|byte| format!("%{byte:02X}"))
+        .collect();
     let (_, rest) = tried.list(&format!("&limit=2&continue={token}"), JSON);
     assert_eq!(rest["items"].as_array().map(Vec::len), Some(1));
     assert!(rest["metadata"]["continue"].as_str().unwrap_or_default().is_empty());

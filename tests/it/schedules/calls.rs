@@ -109,7 +109,16 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) const fn new(what: What) -> Self {
-        Self { what, node: "n1", gone: Gone::Never, bad_flush: None, bad_request: None, dead: "dead", boot: "today", later: 0 }
+        Self {
+            what,
+            node: "n1",
+            gone: Gone::Never,
+            bad_flush: None,
+            bad_request: None,
+            dead: "dead",
+            boot: "today",
+            later: 0,
+        }
     }
 
     pub(super) const fn on(self, node: &'static str) -> Self {
@@ -146,9 +155,11 @@ impl Call {
 
     pub(super) fn holder(&self) -> Option<Holder> {
         match self.what {
-            What::Add(container, _) | What::Del(container) | What::Owe(container) | What::Promise(container) | What::Release(container) => {
-                Some((self.node, container.to_owned()))
-            }
+            What::Add(container, _)
+            | What::Del(container)
+            | What::Owe(container)
+            | What::Promise(container)
+            | What::Release(container) => Some((self.node, container.to_owned())),
             _ => None,
         }
     }
@@ -170,7 +181,10 @@ impl Setting {
         let store = if kind == Kind::Kubernetes { "kubernetes" } else { "file" };
         let flats = NODES.iter().map(|node| {
             let directory = sandbox.path("unused");
-            let text = format!(r#"{{"datastore":"{store}","data_dir":"{}","node_name":"{node}"}}"#, directory.display());
+            let text = format!(
+                r#"{{"datastore":"{store}","data_dir":"{}","node_name":"{node}"}}"#,
+                directory.display()
+            );
             (*node, sandbox.write(&format!("flat-{node}"), &text))
         });
         Self { kind, flats: flats.collect(), _sandbox: sandbox }
@@ -189,7 +203,14 @@ pub(super) struct Around {
 
 impl Around {
     pub(super) fn new(kind: Kind, scheduler: &Arc<Scheduler>, thread: usize, call: Call) -> Self {
-        Self { kind, scheduler: Arc::clone(scheduler), thread, call, flushes: Arc::default(), requests: Arc::default() }
+        Self {
+            kind,
+            scheduler: Arc::clone(scheduler),
+            thread,
+            call,
+            flushes: Arc::default(),
+            requests: Arc::default(),
+        }
     }
 
     pub(super) fn host(&self, node: &str) -> NodeIdentity {
@@ -207,7 +228,11 @@ impl Around {
             disk: disk.to_owned(),
             machine: self.call.node.to_owned(),
             local: self.kind != Kind::Shared,
-            bad_flush: self.call.bad_flush.filter(|_| disk == "store").map(|bad| (bad, Arc::clone(&self.flushes))),
+            bad_flush: self
+                .call
+                .bad_flush
+                .filter(|_| disk == "store")
+                .map(|bad| (bad, Arc::clone(&self.flushes))),
             later: Duration::from_secs(self.call.later),
         }
     }
@@ -219,13 +244,23 @@ impl Around {
     #[cfg(feature = "kube")]
     fn objects(&self, host: NodeIdentity) -> KubeStore {
         let bad = self.call.bad_request.map(|bad| (bad, Arc::clone(&self.requests)));
-        let server = ScheduledServer { scheduler: Arc::clone(&self.scheduler), thread: self.thread, bad };
-        KubeStore::on(Box::new(server), Box::new(self.disk(&format!("state of {}", self.call.node))), host, AllocationOrder::Lowest)
+        let server =
+            ScheduledServer { scheduler: Arc::clone(&self.scheduler), thread: self.thread, bad };
+        KubeStore::on(
+            Box::new(server),
+            Box::new(self.disk(&format!("state of {}", self.call.node))),
+            host,
+            AllocationOrder::Lowest,
+        )
     }
 
     /// The store as the plugin has it.
     pub(super) fn store(&self, host: NodeIdentity) -> Box<dyn Store> {
-        if self.kind == Kind::Kubernetes { Box::new(self.objects(host)) } else { Box::new(self.files(host)) }
+        if self.kind == Kind::Kubernetes {
+            Box::new(self.objects(host))
+        } else {
+            Box::new(self.files(host))
+        }
     }
 
     /// Where this node notes what it owes.
@@ -245,7 +280,8 @@ impl Around {
     }
 
     pub(super) fn is_there(&self, held: &Record) -> bool {
-        held.boot_id == self.call.boot && !held.attachment.container.as_str().starts_with(self.call.dead)
+        held.boot_id == self.call.boot
+            && !held.attachment.container.as_str().starts_with(self.call.dead)
     }
 
     fn life(&self, held: &Record) -> Life {
@@ -254,8 +290,12 @@ impl Around {
 
     fn say(&self, event: &Event) {
         let holders: Vec<Holder> = match event {
-            Event::Ending(_, holder) | Event::Ended(_, holder) | Event::Broken(_, holder) => vec![holder.clone()],
-            Event::Told(shown) | Event::Shown(shown) => shown.iter().map(|shown| shown.holder.clone()).collect(),
+            Event::Ending(_, holder) | Event::Ended(_, holder) | Event::Broken(_, holder) => {
+                vec![holder.clone()]
+            }
+            Event::Told(shown) | Event::Shown(shown) => {
+                shown.iter().map(|shown| shown.holder.clone()).collect()
+            }
             Event::GivenUp(_) | Event::Killed(_) => Vec::new(),
         };
         self.scheduler.step(
@@ -277,10 +317,19 @@ impl Around {
 
 impl Surroundings for Around {
     fn machine(&self) -> Result<Machine, Failure> {
-        Ok(Machine::new(self.call.boot.to_owned(), Some(format!("machine of {}", self.call.node)), UNIX_EPOCH))
+        Ok(Machine::new(
+            self.call.boot.to_owned(),
+            Some(format!("machine of {}", self.call.node)),
+            UNIX_EPOCH,
+        ))
     }
 
-    fn open_store(&self, _: &Settings, host: NodeIdentity, _: &ProxyVariables) -> Result<Box<dyn Store>, StoreError> {
+    fn open_store(
+        &self,
+        _: &Settings,
+        host: NodeIdentity,
+        _: &ProxyVariables,
+    ) -> Result<Box<dyn Store>, StoreError> {
         let store = self.store(host);
         Ok(match self.call.what {
             What::Owe(_) => super::debts::away(store, false),
@@ -311,11 +360,18 @@ impl Surroundings for Around {
 pub(super) type Answered = Result<(), (u64, String)>;
 
 /// Runs a call on a thread of the scheduler.
-pub(super) fn perform(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usize, call: Call) -> Answered {
+pub(super) fn perform(
+    setting: &Setting,
+    scheduler: &Arc<Scheduler>,
+    thread: usize,
+    call: Call,
+) -> Answered {
     let around = Rc::new(Around::new(setting.kind, scheduler, thread, call));
     let clock = Rc::new(ThreadClock(Arc::clone(scheduler), thread));
     with_clock(clock, || match call.what {
-        What::Add(..) | What::Del(_) | What::Owe(_) | What::Promise(_) | What::Gc => verb(setting, &around),
+        What::Add(..) | What::Del(_) | What::Owe(_) | What::Promise(_) | What::Gc => {
+            verb(setting, &around)
+        }
         What::Settle => operated(super::debts::settle(&around)),
         What::Sweep => operated(sweep_all(&around)),
         What::Release(container) => operated(release_all(&around, Some(container), call.node)),
@@ -333,8 +389,11 @@ fn operated(done: anyhow::Result<()>) -> Answered {
 }
 
 fn configuration(ranges: u8) -> String {
-    let ranges: Vec<String> =
-        ["10.0.0.0/29", "fd00::/125"].iter().take(ranges.into()).map(|range| format!(r#"{{"range":"{range}"}}"#)).collect();
+    let ranges: Vec<String> = ["10.0.0.0/29", "fd00::/125"]
+        .iter()
+        .take(ranges.into())
+        .map(|range| format!(r#"{{"range":"{range}"}}"#))
+        .collect();
     format!(
         r#"{{"cniVersion":"1.1.0","name":"net1","type":"macvlan","cni.dev/valid-attachments":[],"ipam":{{"type":"hereabouts","ipRanges":[{}]}}}}"#,
         ranges.join(",")
@@ -345,7 +404,9 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
     let call = around.call;
     let (name, container, ranges) = match call.what {
         What::Add(container, ranges) => ("ADD", container, ranges),
-        What::Del(container) | What::Owe(container) | What::Promise(container) => ("DEL", container, 1),
+        What::Del(container) | What::Owe(container) | What::Promise(container) => {
+            ("DEL", container, 1)
+        }
         _ => ("GC", "", 1),
     };
     let pod = container.split_once('-').map(|(_, pod)| pod);
@@ -356,8 +417,14 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
             "CNI_NETNS" => Some("/var/run/netns/no-such-namespace".into()),
             "CNI_IFNAME" => Some("net1".into()),
             "CNI_PATH" => Some("/opt/cni/bin".into()),
-            "CNI_ARGS" => pod.map(|pod| format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}").into()),
-            "HEREABOUTS_CONFIG" => setting.flats.iter().find(|(node, _)| *node == call.node).map(|(_, path)| path.into()),
+            "CNI_ARGS" => {
+                pod.map(|pod| format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}").into())
+            }
+            "HEREABOUTS_CONFIG" => setting
+                .flats
+                .iter()
+                .find(|(node, _)| *node == call.node)
+                .map(|(_, path)| path.into()),
             _ => None,
         }
     };
@@ -397,7 +464,11 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
             if matches!(call.gone, Gone::From(look) if look <= looks.get()) {
                 return Ok(());
             }
-            let told = told(&document).into_iter().map(|address| Shown { holder: holder.clone(), address, record: None });
+            let told = told(&document).into_iter().map(|address| Shown {
+                holder: holder.clone(),
+                address,
+                record: None,
+            });
             around.say(&Event::Told(told.collect()));
             Ok(())
         },
@@ -415,7 +486,8 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
             if name == "DEL" && call.bad_flush.is_some() {
                 around.say(&Event::Broken(around.thread, holder));
             }
-            let document: serde_json::Value = serde_json::from_slice(&error.take()).unwrap_or_default();
+            let document: serde_json::Value =
+                serde_json::from_slice(&error.take()).unwrap_or_default();
             Err((document["code"].as_u64().unwrap_or(999), document.to_string()))
         }
     }
@@ -432,7 +504,8 @@ fn sweep_all(around: &Around) -> anyhow::Result<()> {
     let node = NodeName::parse(around.call.node).unwrap();
     let store = around.upkeep(around.call.node, false);
     let is_alive = |held: &Record| around.life(held);
-    let all = Sweep { node: &node, network: None, spared: None, only_look: false, is_alive: &is_alive };
+    let all =
+        Sweep { node: &node, network: None, spared: None, only_look: false, is_alive: &is_alive };
     let (stale, orphans) = sweep::find(store.as_ref(), &all)?;
     sweep::carry_out(store.as_ref(), &stale, &orphans, &is_alive, &mut |_, _| Ok(()))?;
     store.tidy(Deadline::after(Duration::from_secs(20)))?;
@@ -464,16 +537,26 @@ fn release_all(around: &Around, container: Option<&str>, node: &'static str) -> 
 fn repair_all(around: &Around) -> anyhow::Result<()> {
     let store = around.upkeep(around.call.node, false);
     let is_alive = |held: &Record| around.life(held);
-    let verified = match store.verify(Extent::Own, &is_alive, Deadline::after(Duration::from_secs(30))) {
-        Err(StoreError::Absent { .. }) => return Ok(()),
-        verified => verified?,
-    };
-    let repairable: Vec<_> = verified.findings.into_iter().filter(|finding| finding.is_repairable && finding.is_ours).collect();
+    let verified =
+        match store.verify(Extent::Own, &is_alive, Deadline::after(Duration::from_secs(30))) {
+            Err(StoreError::Absent { .. }) => return Ok(()),
+            verified => verified?,
+        };
+    let repairable: Vec<_> = verified
+        .findings
+        .into_iter()
+        .filter(|finding| finding.is_repairable && finding.is_ours)
+        .collect();
     repair::carry_out(store.as_ref(), &repairable, &is_alive, &mut |_, _| Ok(())).map(drop)
 }
 
 /// What stands, and what is wrong with the store, as a reader sees it.
-pub(super) fn look(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usize, call: Call) -> anyhow::Result<Looked> {
+pub(super) fn look(
+    setting: &Setting,
+    scheduler: &Arc<Scheduler>,
+    thread: usize,
+    call: Call,
+) -> anyhow::Result<Looked> {
     let around = Around::new(setting.kind, scheduler, thread, call);
     with_clock(Rc::new(ThreadClock(Arc::clone(scheduler), thread)), || {
         let mut looked = Looked::default();
@@ -482,7 +565,11 @@ pub(super) fn look(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usize,
                 for record in listing {
                     let record = record?;
                     let attachment = &record.record.attachment;
-                    looked.held.push((record.address, attachment.node.to_string(), attachment.container.to_string()));
+                    looked.held.push((
+                        record.address,
+                        attachment.node.to_string(),
+                        attachment.container.to_string(),
+                    ));
                 }
             }
             Err(StoreError::Absent { .. }) => {}
@@ -490,9 +577,16 @@ pub(super) fn look(setting: &Setting, scheduler: &Arc<Scheduler>, thread: usize,
         }
         let is_alive = |held: &Record| around.life(held);
         // The index by pod is a hint: what is wrong in it is for a sweep.
-        match around.upkeep(call.node, false).verify(Extent::Own, &is_alive, Deadline::after(Duration::from_secs(30))) {
+        match around.upkeep(call.node, false).verify(
+            Extent::Own,
+            &is_alive,
+            Deadline::after(Duration::from_secs(30)),
+        ) {
             Ok(verified) => {
-                let found = verified.findings.iter().map(|finding| format!("{} {}", finding.problem, finding.path.display()));
+                let found = verified
+                    .findings
+                    .iter()
+                    .map(|finding| format!("{} {}", finding.problem, finding.path.display()));
                 looked.wrong = found.filter(|finding| !finding.contains("@pods/")).collect();
             }
             Err(StoreError::Absent { .. }) => {}

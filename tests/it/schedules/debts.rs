@@ -24,10 +24,18 @@ pub(super) fn away(store: Box<dyn Store>, for_a_while: bool) -> Box<dyn Store> {
 }
 
 impl Store for Away {
-    fn lock_attachment(&self, attachment: &Attachment, access: Access, deadline: Deadline) -> Result<Option<Box<dyn Held>>, StoreError> {
+    fn lock_attachment(
+        &self,
+        attachment: &Attachment,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Option<Box<dyn Held>>, StoreError> {
         self.0.lock_attachment(attachment, access, deadline)
     }
-    fn try_lock_attachment(&self, attachment: &Attachment) -> Result<Option<Box<dyn Held>>, StoreError> {
+    fn try_lock_attachment(
+        &self,
+        attachment: &Attachment,
+    ) -> Result<Option<Box<dyn Held>>, StoreError> {
         self.0.try_lock_attachment(attachment)
     }
     fn noted(&self, attachment: &Attachment) -> Option<Vec<Allocation>> {
@@ -36,7 +44,13 @@ impl Store for Away {
     fn open(&self, _: Access, _: Deadline) -> Result<Box<dyn Session + '_>, StoreError> {
         let nobody = || String::from("none");
         Err(match self.1 {
-            true => StoreError::Unreachable { server: nobody(), call: nobody(), waited: nobody(), reason: nobody(), is_away: true },
+            true => StoreError::Unreachable {
+                server: nobody(),
+                call: nobody(),
+                waited: nobody(),
+                reason: nobody(),
+                is_away: true,
+            },
             false => StoreError::Changed,
         })
     }
@@ -62,7 +76,9 @@ pub(super) fn settle(around: &Around) -> anyhow::Result<()> {
 
 /// A file where debts are noted.
 pub(super) fn is_debt(path: &str) -> bool {
-    path.len() == 33 && path.as_bytes()[16] == b'-' && path.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+    path.len() == 33
+        && path.as_bytes()[16] == b'-'
+        && path.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
 /// Where an ADD of c1 has answered, and no DEL beside it can leave a debt, nothing
@@ -74,10 +90,14 @@ pub(super) fn nothing_is_owed_with_an_answer(world: &World, calls: &[Call]) -> R
         Event::Ending(_, holder) | Event::Ended(_, holder) => is_c1(holder),
         _ => false,
     });
-    let may_owe = calls.iter().any(|call| matches!(call.what, What::Del(_) | What::Owe(_) | What::Promise(_)));
+    let may_owe = calls
+        .iter()
+        .any(|call| matches!(call.what, What::Del(_) | What::Owe(_) | What::Promise(_)));
     let owed = world.disks.get("debts of n1").map(super::disk::Tree::files).unwrap_or_default();
     match owed.iter().any(|path| is_debt(&path.to_string_lossy())) {
-        true if matches!(last, Some(Event::Told(_))) && !may_owe => Err("an ADD has answered with what is still owed".to_owned()),
+        true if matches!(last, Some(Event::Told(_))) && !may_owe => {
+            Err("an ADD has answered with what is still owed".to_owned())
+        }
         _ => Ok(()),
     }
 }
@@ -133,7 +153,15 @@ const OF_ONE_POD: &[Call] = &[
     Call::new(What::Sweep),
 ];
 
-fn explore(setting: &Setting, known: &mut Known, world: &World, calls: &[Call], most: usize, all: &mut Count, faults: &mut Vec<String>) {
+fn explore(
+    setting: &Setting,
+    known: &mut Known,
+    world: &World,
+    calls: &[Call],
+    most: usize,
+    all: &mut Count,
+    faults: &mut Vec<String>,
+) {
     let mut explorer = Explorer::new(setting, known, world, calls, owing);
     explorer.explore(0, most);
     all.schedules += explorer.count.schedules;
@@ -148,9 +176,19 @@ fn scene(kind: Kind) {
         let world = world(&setting, "c1", owed);
         for first in CALLS {
             for second in CALLS {
-                let pays = |call: &Call| matches!(call.what, What::Owe(_) | What::Promise(_) | What::Settle);
+                let pays = |call: &Call| {
+                    matches!(call.what, What::Owe(_) | What::Promise(_) | What::Settle)
+                };
                 if owed != Owed::Nothing || pays(first) || pays(second) {
-                    explore(&setting, &mut known, &world, &[*first, *second], 2, &mut all, &mut faults);
+                    explore(
+                        &setting,
+                        &mut known,
+                        &world,
+                        &[*first, *second],
+                        2,
+                        &mut all,
+                        &mut faults,
+                    );
                 }
             }
         }
@@ -158,7 +196,15 @@ fn scene(kind: Kind) {
         for owe in [What::Owe("c1"), What::Promise("c1")] {
             let three = [owe, What::Add("c1", 1), What::Settle].map(Call::new);
             for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-                explore(&setting, &mut known, &world, &order.map(|at| three[at]), 1, &mut all, &mut faults);
+                explore(
+                    &setting,
+                    &mut known,
+                    &world,
+                    &order.map(|at| three[at]),
+                    1,
+                    &mut all,
+                    &mut faults,
+                );
             }
         }
     }

@@ -35,7 +35,11 @@ pub(super) struct Tree {
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { nodes: vec![Arc::new(Node::Directory { names: BTreeMap::new(), marked: false })], links: vec![1], exists: false }
+        Self {
+            nodes: vec![Arc::new(Node::Directory { names: BTreeMap::new(), marked: false })],
+            links: vec![1],
+            exists: false,
+        }
     }
 }
 
@@ -66,7 +70,9 @@ impl Tree {
 
     fn find(&self, path: &Path) -> io::Result<usize> {
         path.components().try_fold(0, |at, part| match &*self.nodes[at] {
-            Node::Directory { names, .. } => names.get(part.as_os_str()).copied().ok_or_else(|| Errno::ENOENT.into()),
+            Node::Directory { names, .. } => {
+                names.get(part.as_os_str()).copied().ok_or_else(|| Errno::ENOENT.into())
+            }
             Node::File(_) => Err(Errno::ENOTDIR.into()),
         })
     }
@@ -129,7 +135,9 @@ impl Tree {
         while let Some((path, at)) = todo.pop() {
             match &*self.nodes[at] {
                 Node::File(_) => found.push(path),
-                Node::Directory { names, .. } => todo.extend(names.iter().map(|(name, number)| (path.join(name), *number))),
+                Node::Directory { names, .. } => {
+                    todo.extend(names.iter().map(|(name, number)| (path.join(name), *number)))
+                }
             }
         }
         found.sort();
@@ -207,7 +215,12 @@ impl ScheduledDisk {
         })
     }
 
-    fn take(&self, name: String, patience: Patience, work: impl FnOnce(&mut World, &mut Touches)) -> Locked {
+    fn take(
+        &self,
+        name: String,
+        patience: Patience,
+        work: impl FnOnce(&mut World, &mut Touches),
+    ) -> Locked {
         let patience = match patience {
             Patience::Try => Duration::ZERO,
             Patience::Queue(limit) => limit,
@@ -215,7 +228,11 @@ impl ScheduledDisk {
         if !self.scheduler.lock(self.thread, &name, patience, work) {
             return Locked::Busy;
         }
-        Locked::Held(Box::new(LockHeld { scheduler: Arc::clone(&self.scheduler), thread: self.thread, name }))
+        Locked::Held(Box::new(LockHeld {
+            scheduler: Arc::clone(&self.scheduler),
+            thread: self.thread,
+            name,
+        }))
     }
 }
 
@@ -249,8 +266,14 @@ impl Disk for ScheduledDisk {
             on.reads(path);
             let number = on.tree.find(path)?;
             on.touches.read((on.disk, "links", number));
-            let Node::File(bytes) = &*on.tree.nodes[number] else { return Err(Errno::EINVAL.into()) };
-            Ok(Content { bytes: bytes.to_vec(), inode: identity(number), links: on.tree.links[number] })
+            let Node::File(bytes) = &*on.tree.nodes[number] else {
+                return Err(Errno::EINVAL.into());
+            };
+            Ok(Content {
+                bytes: bytes.to_vec(),
+                inode: identity(number),
+                links: on.tree.links[number],
+            })
         })
     }
     fn inode(&self, path: &Path) -> io::Result<Inode> {
@@ -315,7 +338,9 @@ impl Disk for ScheduledDisk {
     }
     fn sync(&self, path: &Path) -> io::Result<()> {
         self.step("sync", path, |_| match &self.bad_flush {
-            Some((bad, count)) if count.fetch_add(1, Ordering::Relaxed) == *bad => Err(Errno::EIO.into()),
+            Some((bad, count)) if count.fetch_add(1, Ordering::Relaxed) == *bad => {
+                Err(Errno::EIO.into())
+            }
             _ => Ok(()),
         })
     }
@@ -354,7 +379,9 @@ impl Disk for ScheduledDisk {
         self.step("unlink", path, |on| {
             on.reads(path);
             let (at, name) = on.tree.place(path)?;
-            let Some(number) = on.tree.names_of(at)?.remove(name) else { return Err(Errno::ENOENT.into()) };
+            let Some(number) = on.tree.names_of(at)?.remove(name) else {
+                return Err(Errno::ENOENT.into());
+            };
             on.writes(path);
             on.links(number);
             on.tree.links[number] -= 1;

@@ -50,7 +50,13 @@ const LONGEST: usize = 50;
 pub(super) type Allowed = fn(&Call, &(u64, String)) -> bool;
 
 impl<'e> Explorer<'e> {
-    pub(super) fn new(setting: &'e Setting, known: &'e mut Known, world: &'e World, calls: &'e [Call], allowed: Allowed) -> Self {
+    pub(super) fn new(
+        setting: &'e Setting,
+        known: &'e mut Known,
+        world: &'e World,
+        calls: &'e [Call],
+        allowed: Allowed,
+    ) -> Self {
         Self {
             setting,
             world,
@@ -74,7 +80,9 @@ impl<'e> Explorer<'e> {
         let answers: Vec<Mutex<Answered>> = self.calls.iter().map(|_| Mutex::new(Ok(()))).collect();
         let setting = self.setting;
         let jobs = self.calls.iter().zip(&answers).map(|(call, answer)| {
-            let job: Job<'_> = Box::new(move |scheduler, thread| *answer.lock().unwrap() = perform(setting, scheduler, thread, *call));
+            let job: Job<'_> = Box::new(move |scheduler, thread| {
+                *answer.lock().unwrap() = perform(setting, scheduler, thread, *call)
+            });
             job
         });
         let run = run(self.world.clone(), plan, jobs.collect(), shown);
@@ -90,7 +98,8 @@ impl<'e> Explorer<'e> {
         }
         let failed = self.calls.iter().zip(&answers).find_map(|(call, answer)| {
             let error = answer.as_ref().err()?;
-            (!call.may_fail() && !(self.allowed)(call, error)).then(|| format!("{call:?} failed: {error:?}"))
+            (!call.may_fail() && !(self.allowed)(call, error))
+                .then(|| format!("{call:?} failed: {error:?}"))
         });
         let mut hasher = DefaultHasher::new();
         (run.world.state(), &run.world.events).hash(&mut hasher);
@@ -102,7 +111,12 @@ impl<'e> Explorer<'e> {
         };
         if let Err(fault) = checked {
             let shown = self.run(plan, true).0;
-            self.faults.push(format!("{:?}\n{plan:?}\n{fault}\n{}\n{:#?}", self.calls, tell(&shown.trace), shown.world.events));
+            self.faults.push(format!(
+                "{:?}\n{plan:?}\n{fault}\n{}\n{:#?}",
+                self.calls,
+                tell(&shown.trace),
+                shown.world.events
+            ));
         } else if self.good.insert(left) {
             self.count.worlds += 1;
         }
@@ -128,13 +142,19 @@ impl<'e> Explorer<'e> {
             behind.arrive(trace, at);
             let Some(number) = step.number else { continue };
             for other in 0..self.calls.len() {
-                if other == step.thread || !trace[at + 1..].iter().any(|later| later.thread == other) {
+                if other == step.thread
+                    || !trace[at + 1..].iter().any(|later| later.thread == other)
+                {
                     continue;
                 }
                 // A third switch is worth its run where the calls meet.
-                let meets =
-                    plan.switches.len() < 2 || trace.iter().any(|met| met.thread != step.thread && met.touches.conflict(&step.touches));
-                let is_same = !meets || had_it_before(plan, trace, begin, at, other) || behind.is_same(trace, at, other);
+                let meets = plan.switches.len() < 2
+                    || trace.iter().any(|met| {
+                        met.thread != step.thread && met.touches.conflict(&step.touches)
+                    });
+                let is_same = !meets
+                    || had_it_before(plan, trace, begin, at, other)
+                    || behind.is_same(trace, at, other);
                 if is_same && !self.whole {
                     self.count.same += 1;
                     continue;
@@ -142,7 +162,11 @@ impl<'e> Explorer<'e> {
                 let mut next = plan.clone();
                 next.switches.push(Switch { thread: step.thread, at: number, to: To::Call(other) });
                 let run = self.try_plan(&next);
-                behind.note(step.thread, other, (!run.void).then(|| stretch(&run.trace, at, step.thread)));
+                behind.note(
+                    step.thread,
+                    other,
+                    (!run.void).then(|| stretch(&run.trace, at, step.thread)),
+                );
                 if !run.void {
                     self.deepen(&next, &run, at, most);
                 }
@@ -158,7 +182,11 @@ impl<'e> Explorer<'e> {
         let run = self.run(&Plan::default(), false).0;
         let changes = |step: &&Step| step.thread == 0 && step.touches.changes();
         let ends = run.trace.iter().filter(changes).filter_map(|step| step.number);
-        ends.map(|at| self.try_plan(&Plan { switches: vec![Switch { thread: 0, at, to }], ..Plan::default() }).world).collect()
+        ends.map(|at| {
+            self.try_plan(&Plan { switches: vec![Switch { thread: 0, at, to }], ..Plan::default() })
+                .world
+        })
+        .collect()
     }
 
     /// The first call stands still before each of its steps until the others have
@@ -172,7 +200,10 @@ impl<'e> Explorer<'e> {
                 self.count.same += 1;
                 continue;
             }
-            let stopped = self.try_plan(&Plan { switches: vec![Switch { thread: 0, at: number, to: To::Stopped }], ..Plan::default() });
+            let stopped = self.try_plan(&Plan {
+                switches: vec![Switch { thread: 0, at: number, to: To::Stopped }],
+                ..Plan::default()
+            });
             behind = stopped.trace.into_iter().filter(|step| step.thread != 0).collect();
         }
     }
@@ -182,7 +213,11 @@ impl<'e> Explorer<'e> {
     pub(super) fn draw(&mut self, seed: u64) {
         let first = usize::try_from(seed).unwrap_or(0) % self.calls.len();
         let mut draw = Draw(seed);
-        let killed = Switch { thread: draw.below(self.calls.len()), at: draw.below(LONGEST), to: To::Killed };
+        let killed = Switch {
+            thread: draw.below(self.calls.len()),
+            at: draw.below(LONGEST),
+            to: To::Killed,
+        };
         let switches = if seed.is_multiple_of(2) { vec![killed] } else { Vec::new() };
         self.try_plan(&Plan { first, switches, seed: Some(seed) });
     }
@@ -192,11 +227,16 @@ impl<'e> Explorer<'e> {
 /// were made in another order.
 fn outcome(run: &Run, answers: &[Answered]) -> String {
     let without_records = |event: &Event| match event {
-        Event::Told(shown) => Event::Told(shown.iter().map(|shown| Shown { record: None, ..shown.clone() }).collect()),
-        Event::Shown(shown) => Event::Shown(shown.iter().map(|shown| Shown { record: None, ..shown.clone() }).collect()),
+        Event::Told(shown) => {
+            Event::Told(shown.iter().map(|shown| Shown { record: None, ..shown.clone() }).collect())
+        }
+        Event::Shown(shown) => Event::Shown(
+            shown.iter().map(|shown| Shown { record: None, ..shown.clone() }).collect(),
+        ),
         event => event.clone(),
     };
-    let mut events: Vec<String> = run.world.events.iter().map(|event| format!("{:?}", without_records(event))).collect();
+    let mut events: Vec<String> =
+        run.world.events.iter().map(|event| format!("{:?}", without_records(event))).collect();
     events.sort();
     format!("{}\n{}\n{answers:?}\n{:?}", run.world.tell(), events.join("\n"), run.faults)
 }
@@ -207,11 +247,17 @@ fn had_it_before(plan: &Plan, trace: &[Step], begin: usize, at: usize, other: us
     let Some(last) = plan.switches.last() else {
         return false;
     };
-    let Some(comes) = trace[begin..].iter().position(|step| step.thread == last.thread).map(|after| begin + after) else {
+    let Some(comes) = trace[begin..]
+        .iter()
+        .position(|step| step.thread == last.thread)
+        .map(|after| begin + after)
+    else {
         return false;
     };
     let until = if comes < at { comes } else { at };
-    (comes < at || other == last.thread) && commutes(&trace[comes], &trace[begin..until]) && wakes_nobody(&trace[comes], &trace[..until])
+    (comes < at || other == last.thread)
+        && commutes(&trace[comes], &trace[begin..until])
+        && wakes_nobody(&trace[comes], &trace[..until])
 }
 
 /// What the others do between a switch and the first step of the call that stood
@@ -243,7 +289,8 @@ impl Behind {
     /// Whether a switch before a step is the same as one behind it.
     fn is_same(&self, trace: &[Step], at: usize, other: usize) -> bool {
         let step = &trace[at];
-        self.0.get(&(step.thread, other)).is_some_and(|steps| commutes(step, steps)) && wakes_nobody(step, &trace[..at])
+        self.0.get(&(step.thread, other)).is_some_and(|steps| commutes(step, steps))
+            && wakes_nobody(step, &trace[..at])
     }
 }
 
@@ -258,11 +305,19 @@ fn commutes(step: &Step, others: &[Step]) -> bool {
 
 /// Whether nobody waits for what a step lets go: who runs next would be another.
 fn wakes_nobody(step: &Step, before: &[Step]) -> bool {
-    !before.iter().any(|other| other.thread != step.thread && other.number.is_none() && other.touches.conflict(&step.touches))
+    !before.iter().any(|other| {
+        other.thread != step.thread
+            && other.number.is_none()
+            && other.touches.conflict(&step.touches)
+    })
 }
 
 fn tell(trace: &[Step]) -> String {
-    let lines: Vec<String> =
-        trace.iter().map(|step| format!("{}{:>4} {}", "    ".repeat(step.thread), step.number.unwrap_or(0), step.label)).collect();
+    let lines: Vec<String> = trace
+        .iter()
+        .map(|step| {
+            format!("{}{:>4} {}", "    ".repeat(step.thread), step.number.unwrap_or(0), step.label)
+        })
+        .collect();
     lines.join("\n")
 }

@@ -29,7 +29,9 @@ const OTHERS: &[Call] = &[
 fn beside(kind: Kind, name: &'static str, firsts: &[Call], seconds: &[Call]) {
     let mut sum = Sum::new(kind, name);
     for world in beginnings(&sum.setting) {
-        for (first, second) in firsts.iter().flat_map(|first| seconds.iter().map(move |second| (*first, *second))) {
+        for (first, second) in
+            firsts.iter().flat_map(|first| seconds.iter().map(move |second| (*first, *second)))
+        {
             for calls in [[first, second], [second, first]] {
                 sum.add(&world, &calls, never, &mut |explorer| explorer.explore(0, 1));
             }
@@ -40,7 +42,10 @@ fn beside(kind: Kind, name: &'static str, firsts: &[Call], seconds: &[Call]) {
 
 /// The caller has gone when the call looks for it the n-th time.
 fn orphans(kind: Kind) {
-    let firsts: Vec<Call> = ["c1", "new-web"].iter().flat_map(|container| (0..4).map(|look| add(container).orphan(look))).collect();
+    let firsts: Vec<Call> = ["c1", "new-web"]
+        .iter()
+        .flat_map(|container| (0..4).map(|look| add(container).orphan(look)))
+        .collect();
     beside(kind, "orphans", &firsts, OTHERS);
 }
 
@@ -49,7 +54,8 @@ const FLUSHES: usize = 8;
 
 fn failing_flushes(kind: Kind) {
     let calls = [add("c1"), add("new-web"), Call::new(What::Del("c1")), Call::new(What::Gc)];
-    let firsts: Vec<Call> = calls.iter().flat_map(|call| (0..FLUSHES).map(|after| call.bad_flush(after))).collect();
+    let firsts: Vec<Call> =
+        calls.iter().flat_map(|call| (0..FLUSHES).map(|after| call.bad_flush(after))).collect();
     beside(kind, "failing flushes", &firsts, OTHERS);
 }
 
@@ -62,14 +68,23 @@ fn lost_answers(kind: Kind) {
 
 /// A request is thought lost, and arrives at any step later, or not at all.
 fn late_requests(kind: Kind) {
-    let calls = [add("c1"), add("c1").lost(), add("new-web"), Call::new(What::Del("c1")), Call::new(What::Gc)];
+    let calls = [
+        add("c1"),
+        add("c1").lost(),
+        add("new-web"),
+        Call::new(What::Del("c1")),
+        Call::new(What::Gc),
+    ];
     let mut sum = Sum::new(kind, "late requests");
     for world in beginnings(&sum.setting) {
         for call in calls {
             for which in 0..2 {
                 let late = call.bad_request(BadRequest::HeldUp(which));
                 for other in OTHERS {
-                    for calls in [[late, *other, Call::new(What::Courier)], [*other, late, Call::new(What::Courier)]] {
+                    for calls in [
+                        [late, *other, Call::new(What::Courier)],
+                        [*other, late, Call::new(What::Courier)],
+                    ] {
                         sum.add(&world, &calls, never, &mut |explorer| explorer.explore(0, 1));
                     }
                 }
@@ -84,10 +99,14 @@ fn late_requests(kind: Kind) {
 fn killed_with_a_request_on_its_way(kind: Kind) {
     let mut sum = Sum::new(kind, "late requests of killed calls");
     for world in beginnings(&sum.setting) {
-        for (container, which) in ["c1", "new-web"].into_iter().flat_map(|container| [(container, 0), (container, 1)]) {
+        for (container, which) in
+            ["c1", "new-web"].into_iter().flat_map(|container| [(container, 0), (container, 1)])
+        {
             let mut left = Vec::new();
             let late = add(container).bad_request(BadRequest::HeldUp(which));
-            sum.add(&world, &[late], never, &mut |explorer| left = explorer.end_everywhere(To::Killed));
+            sum.add(&world, &[late], never, &mut |explorer| {
+                left = explorer.end_everywhere(To::Killed)
+            });
             let del = Call::new(What::Del(container));
             for world in left {
                 let world = then(&sum.setting, world, &[del, Call::new(What::Courier)]);
@@ -101,15 +120,34 @@ fn killed_with_a_request_on_its_way(kind: Kind) {
 fn two_addresses(kind: Kind) {
     let two = |container| Call::new(What::Add(container, 2));
     let firsts = [two("c1"), two("c1").lost(), two("new-web"), two("c1").orphan(1)];
-    let seconds = [two("c1"), two("c2"), Call::new(What::Del("c1")), Call::new(What::Gc), Call::new(What::Release("c1"))];
+    let seconds = [
+        two("c1"),
+        two("c2"),
+        Call::new(What::Del("c1")),
+        Call::new(What::Gc),
+        Call::new(What::Release("c1")),
+    ];
     beside(kind, "two addresses", &firsts, &seconds);
 }
 
 fn two_nodes(kind: Kind) {
-    let elsewhere =
-        [add("c2"), add("far"), Call::new(What::Del("far")), Call::new(What::Gc), Call::new(What::Sweep), Call::new(What::Repair)];
+    let elsewhere = [
+        add("c2"),
+        add("far"),
+        Call::new(What::Del("far")),
+        Call::new(What::Gc),
+        Call::new(What::Sweep),
+        Call::new(What::Repair),
+    ];
     let elsewhere = elsewhere.map(|call| call.on("n2"));
-    let here = [add("c1"), add("c1").lost(), add("new-web"), Call::new(What::Del("c1")), Call::new(What::Gc), Call::new(What::Repair)];
+    let here = [
+        add("c1"),
+        add("c1").lost(),
+        add("new-web"),
+        Call::new(What::Del("c1")),
+        Call::new(What::Gc),
+        Call::new(What::Repair),
+    ];
     beside(kind, "two nodes", &here, &elsewhere);
 }
 
@@ -124,7 +162,10 @@ fn after_a_boot(kind: Kind) {
     let rest = [add("c2"), Call::new(What::Del("c1")), Call::new(What::Del("old-web"))];
     let rest: Vec<Call> = rest
         .into_iter()
-        .chain([What::Gc, What::Sweep, What::Release("c1"), What::Release("old-web"), What::Repair].map(Call::new))
+        .chain(
+            [What::Gc, What::Sweep, What::Release("c1"), What::Release("old-web"), What::Repair]
+                .map(Call::new),
+        )
         .collect();
     for first in firsts {
         for second in firsts.iter().chain(&rest) {
@@ -139,7 +180,8 @@ fn after_a_boot(kind: Kind) {
 /// Beside a call that stands still with its locks, others may end at their
 /// deadlines, and it at its own.
 fn busy(call: &Call, (code, words): &(u64, String)) -> bool {
-    let in_time = ["was not free within", "did not end within", " passed after ", "could not be swept"];
+    let in_time =
+        ["was not free within", "did not end within", " passed after ", "could not be swept"];
     let is_command = !matches!(call.what, What::Add(..) | What::Del(_) | What::Gc);
     *code == 11 || is_command && in_time.iter().any(|part| words.contains(part))
 }
@@ -150,7 +192,9 @@ fn stops(kind: Kind, to: To) {
     let mut sum = Sum::new(kind, "stops");
     let allowed: Allowed = if to == To::Killed { never } else { busy };
     for world in beginnings(&sum.setting) {
-        for (first, second) in CALLS.iter().flat_map(|first| CALLS.iter().map(move |second| (*first, *second))) {
+        for (first, second) in
+            CALLS.iter().flat_map(|first| CALLS.iter().map(move |second| (*first, *second)))
+        {
             sum.add(&world, &[first, second], allowed, &mut |explorer| match to {
                 To::Stopped => explorer.stop_everywhere(),
                 to => drop(explorer.end_everywhere(to)),

@@ -26,7 +26,9 @@ pub(super) fn alone(setting: &Setting, world: World, call: Call) -> (World, Answ
     let run = run(
         world,
         &Plan::default(),
-        vec![Box::new(|scheduler, thread| *answered.lock().unwrap() = perform(setting, scheduler, thread, call))],
+        vec![Box::new(|scheduler, thread| {
+            *answered.lock().unwrap() = perform(setting, scheduler, thread, call)
+        })],
         false,
     );
     assert!(run.faults.is_empty(), "{call:?}: {:?}", run.faults);
@@ -49,7 +51,8 @@ fn looked(setting: &Setting, world: World) -> Result<Looked, String> {
         world,
         &Plan::default(),
         vec![Box::new(|scheduler, thread| {
-            *found.lock().unwrap() = look(setting, scheduler, thread, call).map_err(|error| format!("{error:#}"));
+            *found.lock().unwrap() =
+                look(setting, scheduler, thread, call).map_err(|error| format!("{error:#}"));
         })],
         false,
     );
@@ -73,13 +76,27 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
         match event {
             Event::Told(told) => {
                 told_before.extend(told);
-                let Some(holder) = told.first().map(|told| &told.holder).filter(|holder| !holder.1.starts_with("dead")) else {
+                let Some(holder) = told
+                    .first()
+                    .map(|told| &told.holder)
+                    .filter(|holder| !holder.1.starts_with("dead"))
+                else {
                     continue;
                 };
-                let addresses: Vec<IpAddr> = told.iter().filter(|told| !condemned.contains(told)).map(|told| told.address).collect();
-                let other = standing.iter().find(|(known, held)| *known != holder && addresses.iter().any(|one| held.contains(one)));
-                if let Some((other, _)) = other.filter(|(other, _)| !ending.iter().any(|(_, known)| known == other)) {
-                    return Err(format!("{addresses:?} was told to {holder:?} while {other:?} relies on it"));
+                let addresses: Vec<IpAddr> = told
+                    .iter()
+                    .filter(|told| !condemned.contains(told))
+                    .map(|told| told.address)
+                    .collect();
+                let other = standing.iter().find(|(known, held)| {
+                    *known != holder && addresses.iter().any(|one| held.contains(one))
+                });
+                if let Some((other, _)) =
+                    other.filter(|(other, _)| !ending.iter().any(|(_, known)| known == other))
+                {
+                    return Err(format!(
+                        "{addresses:?} was told to {holder:?} while {other:?} relies on it"
+                    ));
                 }
                 if !given_up.contains(&holder.0) {
                     standing.insert(holder.clone(), addresses);
@@ -102,7 +119,9 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
             }
             Event::Shown(shown) => shown.iter().for_each(|shown| {
                 standing.remove(&shown.holder);
-                condemned.extend(Some(shown).filter(|shown| one_was_killed || told_before.contains(shown)));
+                condemned.extend(
+                    Some(shown).filter(|shown| one_was_killed || told_before.contains(shown)),
+                );
             }),
             // The operator says that the node is off: a call that runs there all
             // the same is promised nothing.
@@ -119,7 +138,12 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
 ///
 /// # Errors
 /// In words.
-pub(super) fn check(setting: &Setting, known: &mut Known, run: &Run, calls: &[Call]) -> Result<(), String> {
+pub(super) fn check(
+    setting: &Setting,
+    known: &mut Known,
+    run: &Run,
+    calls: &[Call],
+) -> Result<(), String> {
     if let Some(fault) = run.faults.first() {
         return Err(fault.clone());
     }
@@ -131,9 +155,10 @@ pub(super) fn check(setting: &Setting, known: &mut Known, run: &Run, calls: &[Ca
     };
     // What a fault leaves, and a node that is given up and runs all the same, is for
     // a sweep to find.
-    let is_fault = |event: &Event| matches!(event, Event::Killed(_) | Event::Broken(..) | Event::GivenUp(_));
-    let undisturbed =
-        !run.world.events.iter().any(is_fault) && calls.iter().all(|call| call.bad_flush.is_none() && call.bad_request.is_none());
+    let is_fault =
+        |event: &Event| matches!(event, Event::Killed(_) | Event::Broken(..) | Event::GivenUp(_));
+    let undisturbed = !run.world.events.iter().any(is_fault)
+        && calls.iter().all(|call| call.bad_flush.is_none() && call.bad_request.is_none());
     if undisturbed && !found.wrong.is_empty() {
         return Err(format!("verify finds {:?}", found.wrong));
     }
@@ -141,7 +166,11 @@ pub(super) fn check(setting: &Setting, known: &mut Known, run: &Run, calls: &[Ca
         for address in addresses {
             match found.held.iter().find(|(known, ..)| known == address) {
                 Some((_, node, container)) if node == holder.0 && *container == holder.1 => {}
-                Some((_, node, container)) => return Err(format!("{address} was told to {holder:?} and is held by {container} of {node}")),
+                Some((_, node, container)) => {
+                    return Err(format!(
+                        "{address} was told to {holder:?} and is held by {container} of {node}"
+                    ));
+                }
                 None => return Err(format!("{address} was told to {holder:?} and is free")),
             }
         }
@@ -154,7 +183,12 @@ pub(super) fn check(setting: &Setting, known: &mut Known, run: &Run, calls: &[Ca
 const LOOK_AGAIN: u64 = 6;
 
 /// A DEL of everybody, then a GC and a sweep that see nobody alive.
-fn nothing_is_left(setting: &Setting, known: &mut Known, mut world: World, calls: &[Call]) -> Result<(), String> {
+fn nothing_is_left(
+    setting: &Setting,
+    known: &mut Known,
+    mut world: World,
+    calls: &[Call],
+) -> Result<(), String> {
     let mut holders: Vec<Holder> = calls.iter().filter_map(Call::holder).collect();
     holders.extend(world.events.iter().filter_map(|event| match event {
         Event::Told(told) => told.first().map(|told| told.holder.clone()),
@@ -162,12 +196,18 @@ fn nothing_is_left(setting: &Setting, known: &mut Known, mut world: World, calls
     }));
     holders.sort();
     holders.dedup();
-    let del =
-        |later: u64| holders.iter().map(move |(node, container)| Call { later, ..Call::new(What::Del(super::known(container))).on(node) });
+    let del = |later: u64| {
+        holders.iter().map(move |(node, container)| Call {
+            later,
+            ..Call::new(What::Del(super::known(container))).on(node)
+        })
+    };
     // What is left is found when nobody can be writing it any more.
     let later = 2 * 24 * 60 * 60;
     let nodes = super::calls::NODES.iter();
-    let collects = nodes.flat_map(|node| [What::Gc, What::Sweep].map(|what| Call { dead: "", later, ..Call::new(what).on(node) }));
+    let collects = nodes.flat_map(|node| {
+        [What::Gc, What::Sweep].map(|what| Call { dead: "", later, ..Call::new(what).on(node) })
+    });
     // What came late is taken back by a call that looks for it: some seconds after.
     let dels: Vec<Call> = del(0).chain(del(LOOK_AGAIN)).collect();
     let frees = dels.len();
@@ -185,7 +225,9 @@ fn nothing_is_left(setting: &Setting, known: &mut Known, mut world: World, calls
         passed.push(begins);
         if all_free && done == frees {
             let found = &looked(setting, world.clone())?.held;
-            let left = found.iter().find(|(_, node, container)| holders.iter().any(|holder| holder.0 == node && holder.1 == *container));
+            let left = found.iter().find(|(_, node, container)| {
+                holders.iter().any(|holder| holder.0 == node && holder.1 == *container)
+            });
             if let Some(left) = left {
                 return Err(format!("a DEL of its holder has left {left:?}"));
             }
@@ -198,7 +240,12 @@ fn nothing_is_left(setting: &Setting, known: &mut Known, mut world: World, calls
     if !left.is_empty() {
         return Err(format!("left when all is freed: {left:?}"));
     }
-    let entries: Vec<_> = world.disks.values().flat_map(super::disk::Tree::files).filter(|path| is_entry(path)).collect();
+    let entries: Vec<_> = world
+        .disks
+        .values()
+        .flat_map(super::disk::Tree::files)
+        .filter(|path| is_entry(path))
+        .collect();
     if !entries.is_empty() {
         return Err(format!("files are left when all is freed: {entries:?}"));
     }

@@ -72,7 +72,9 @@ impl Touches {
 
     /// Whether the order of the two steps may matter.
     pub(super) fn conflict(&self, other: &Self) -> bool {
-        self.0.iter().any(|(place, writes)| other.0.iter().any(|(known, also)| place == known && (*writes || *also)))
+        self.0.iter().any(|(place, writes)| {
+            other.0.iter().any(|(known, also)| place == known && (*writes || *also))
+        })
     }
 }
 
@@ -200,10 +202,15 @@ impl State {
             Thread::Ready | Thread::Frozen | Thread::Ended => None,
         });
         if let Some((until, thread)) = ends.min() {
-            let sleeper = self.threads.iter().any(|thread| matches!(thread, Thread::Asleep { .. } | Thread::Frozen));
+            let sleeper = self
+                .threads
+                .iter()
+                .any(|thread| matches!(thread, Thread::Asleep { .. } | Thread::Frozen));
             if let (Thread::Waiting { lock, .. }, false) = (&self.threads[thread], sleeper) {
                 let holder = self.locks.get(lock);
-                self.faults.push(format!("deadlock: call {thread} waits for {lock}, held by {holder:?}, and nothing runs"));
+                self.faults.push(format!(
+                    "deadlock: call {thread} waits for {lock}, held by {holder:?}, and nothing runs"
+                ));
             }
             self.now = self.now.max(until);
             self.threads[thread] = Thread::Ready;
@@ -253,7 +260,9 @@ impl State {
             return;
         }
         self.drawn = Some(step);
-        let ready: Vec<usize> = (0..self.threads.len()).filter(|other| *other != from && self.threads[*other] == Thread::Ready).collect();
+        let ready: Vec<usize> = (0..self.threads.len())
+            .filter(|other| *other != from && self.threads[*other] == Thread::Ready)
+            .collect();
         if !ready.is_empty() && self.draw.below(RARELY) == 0 {
             self.current = ready[self.draw.below(ready.len())];
         }
@@ -271,7 +280,10 @@ impl Scheduler {
         if let Err(panic) = ended
             && !panic.is::<Killed>()
         {
-            let words = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+            let words = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
             state.faults.push(format!("call {thread} panicked: {}", words.unwrap_or_default()));
         }
         // As the kernel does for a process that is gone.
@@ -304,7 +316,9 @@ impl Scheduler {
                     }
                 }
                 let due = state.plan.switches.get(state.next).copied();
-                match due.filter(|switch| planned && switch.thread == thread && switch.at == state.steps[thread]) {
+                match due.filter(|switch| {
+                    planned && switch.thread == thread && switch.at == state.steps[thread]
+                }) {
                     None => return state,
                     Some(switch) => {
                         state.next += 1;
@@ -328,7 +342,12 @@ impl Scheduler {
     }
 
     /// Does one step, when it is this thread's turn.
-    pub(super) fn step<T>(&self, thread: usize, label: impl FnOnce() -> String, work: impl FnOnce(&mut World, &mut Touches) -> T) -> T {
+    pub(super) fn step<T>(
+        &self,
+        thread: usize,
+        label: impl FnOnce() -> String,
+        work: impl FnOnce(&mut World, &mut Touches) -> T,
+    ) -> T {
         let mut state = self.wait_for_turn(thread, true);
         let mut touches = Touches::default();
         let value = work(&mut state.world, &mut touches);
@@ -336,7 +355,13 @@ impl Scheduler {
         value
     }
 
-    fn record(&self, state: &mut State, thread: usize, touches: Touches, label: impl FnOnce() -> String) {
+    fn record(
+        &self,
+        state: &mut State,
+        thread: usize,
+        touches: Touches,
+        label: impl FnOnce() -> String,
+    ) {
         let number = Some(state.steps[thread]);
         let label = if state.shown { label() } else { String::new() };
         state.trace.push(Step { thread, number, touches, label });
@@ -346,7 +371,13 @@ impl Scheduler {
     }
 
     /// Takes a lock; whether it was free in time. `work` is done with it.
-    pub(super) fn lock(&self, thread: usize, lock: &str, patience: Duration, work: impl FnOnce(&mut World, &mut Touches)) -> bool {
+    pub(super) fn lock(
+        &self,
+        thread: usize,
+        lock: &str,
+        patience: Duration,
+        work: impl FnOnce(&mut World, &mut Touches),
+    ) -> bool {
         let mut until = None;
         loop {
             let mut state = self.wait_for_turn(thread, until.is_none());

@@ -43,9 +43,17 @@ impl Body {
 
     fn answer(self, made: bool) -> Answer {
         match self {
-            Self::Object(value) => Answer { status: if made { 201 } else { 200 }, retry_after: None, body: value.to_string().into_bytes() },
+            Self::Object(value) => Answer {
+                status: if made { 201 } else { 200 },
+                retry_after: None,
+                body: value.to_string().into_bytes(),
+            },
             Self::Status { status, reason, message, name } => {
-                let kind = if name.is_empty() { json!({}) } else { json!({ "name": name, "group": GROUP, "kind": PLURAL }) };
+                let kind = if name.is_empty() {
+                    json!({})
+                } else {
+                    json!({ "name": name, "group": GROUP, "kind": PLURAL })
+                };
                 let body = json!({
                     "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
                     "message": message, "reason": reason, "details": kind, "code": status,
@@ -70,12 +78,22 @@ impl Objects {
     /// Serves one request, and says what it touches.
     pub(super) fn serve(&mut self, request: &Request<'_>, touches: &mut Touches) -> Answer {
         let prefix = format!("/apis/{GROUP}/{VERSION}/{PLURAL}");
-        let body: Value = request.content.and_then(|(_, bytes)| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+        let body: Value = request
+            .content
+            .and_then(|(_, bytes)| serde_json::from_slice(bytes).ok())
+            .unwrap_or_default();
         if request.path.starts_with("/apis/authorization.k8s.io/") {
-            return Body::Object(json!({ "kind": "SelfSubjectAccessReview", "status": { "allowed": true } })).answer(true);
+            return Body::Object(
+                json!({ "kind": "SelfSubjectAccessReview", "status": { "allowed": true } }),
+            )
+            .answer(true);
         }
         let Some(rest) = request.path.strip_prefix(&prefix) else {
-            return Answer { status: 404, retry_after: None, body: b"404 page not found\n".to_vec() };
+            return Answer {
+                status: 404,
+                retry_after: None,
+                body: b"404 page not found\n".to_vec(),
+            };
         };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let name = path.strip_prefix('/');
@@ -91,9 +109,13 @@ impl Objects {
             }
             (Method::Delete, Some(name)) => self.delete(name, &body, touches).answer(false),
             (Method::Patch, Some(name)) => self.patch(name, &body, touches).answer(false),
-            _ => {
-                Body::refused(405, "MethodNotAllowed", "", "the server does not allow this method on the requested resource").answer(false)
-            }
+            _ => Body::refused(
+                405,
+                "MethodNotAllowed",
+                "",
+                "the server does not allow this method on the requested resource",
+            )
+            .answer(false),
         }
     }
 
@@ -107,7 +129,9 @@ impl Objects {
     }
 
     fn get(&self, name: &str) -> Body {
-        self.by_name.get(name).map_or_else(|| Self::absent(name), |object| Body::Object(object.clone()))
+        self.by_name
+            .get(name)
+            .map_or_else(|| Self::absent(name), |object| Body::Object(object.clone()))
     }
 
     fn create(&mut self, mut object: Value, touches: &mut Touches) -> Body {
@@ -117,7 +141,12 @@ impl Objects {
         }
         if self.by_name.contains_key(&name) {
             touches.read(("object", &name));
-            return Body::refused(409, "AlreadyExists", &name, &format!("{PLURAL}.{GROUP} \"{name}\" already exists"));
+            return Body::refused(
+                409,
+                "AlreadyExists",
+                &name,
+                &format!("{PLURAL}.{GROUP} \"{name}\" already exists"),
+            );
         }
         Self::changed(touches, &name);
         let revision = self.next();
@@ -138,8 +167,9 @@ impl Objects {
             let wanted = &options["preconditions"][key];
             if !wanted.is_null() && *wanted != metadata[key] {
                 touches.read(("object", name));
-                let message =
-                    format!("Operation cannot be fulfilled on {KIND}.{GROUP} \"{name}\": the {key} in the precondition does not match");
+                let message = format!(
+                    "Operation cannot be fulfilled on {KIND}.{GROUP} \"{name}\": the {key} in the precondition does not match"
+                );
                 return Body::refused(409, "Conflict", name, &message);
             }
         }
@@ -168,7 +198,9 @@ impl Objects {
         };
         touches.read(("object", name));
         let metadata = &patch["metadata"];
-        if !metadata["resourceVersion"].is_null() && metadata["resourceVersion"] != object["metadata"]["resourceVersion"] {
+        if !metadata["resourceVersion"].is_null()
+            && metadata["resourceVersion"] != object["metadata"]["resourceVersion"]
+        {
             return Body::refused(
                 409,
                 "Conflict",
@@ -177,18 +209,31 @@ impl Objects {
             );
         }
         if !metadata["uid"].is_null() && metadata["uid"] != object["metadata"]["uid"] {
-            return Body::refused(409, "Conflict", name, "Precondition failed: UID in precondition does not match");
+            return Body::refused(
+                409,
+                "Conflict",
+                name,
+                "Precondition failed: UID in precondition does not match",
+            );
         }
         let mut merged = object.clone();
         merge(&mut merged, patch);
-        let refused = ["address", "network", "interface", "node"].iter().find(|key| merged["spec"][**key] != object["spec"][**key]);
+        let refused = ["address", "network", "interface", "node"]
+            .iter()
+            .find(|key| merged["spec"][**key] != object["spec"][**key]);
         if let Some(key) = refused {
             return Body::refused(422, "Invalid", name, &format!("spec.{key}: never changes"));
         }
         if merged["spec"]["containerID"] != object["spec"]["containerID"]
-            && (merged["spec"]["podRef"].is_null() || merged["spec"]["podRef"] != object["spec"]["podRef"])
+            && (merged["spec"]["podRef"].is_null()
+                || merged["spec"]["podRef"] != object["spec"]["podRef"])
         {
-            return Body::refused(422, "Invalid", name, "an address moves to another sandbox of the same pod only");
+            return Body::refused(
+                422,
+                "Invalid",
+                name,
+                "an address moves to another sandbox of the same pod only",
+            );
         }
         if merged == *object {
             return Body::Object(merged);
@@ -216,9 +261,13 @@ impl Objects {
                 _ => {}
             }
         }
-        let wanted: Vec<(&str, &str)> = selector.split(',').filter_map(|pair| pair.split_once('=')).collect();
-        let selected = |object: &Value| wanted.iter().all(|(key, value)| object["metadata"]["labels"][*key] == **value);
-        let mut items = self.by_name.iter().filter(|(name, object)| **name > after && selected(object));
+        let wanted: Vec<(&str, &str)> =
+            selector.split(',').filter_map(|pair| pair.split_once('=')).collect();
+        let selected = |object: &Value| {
+            wanted.iter().all(|(key, value)| object["metadata"]["labels"][*key] == **value)
+        };
+        let mut items =
+            self.by_name.iter().filter(|(name, object)| **name > after && selected(object));
         let page: Vec<_> = items.by_ref().take(limit).collect();
         let mut metadata = json!({ "resourceVersion": self.revision.to_string() });
         if items.next().is_some()
@@ -227,8 +276,11 @@ impl Objects {
             metadata["continue"] = json!(last);
         }
         if table {
-            let rows: Vec<Value> = page.iter().map(|(name, _)| json!({ "cells": [name, "..."] })).collect();
-            return Body::Object(json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "rows": rows }));
+            let rows: Vec<Value> =
+                page.iter().map(|(name, _)| json!({ "cells": [name, "..."] })).collect();
+            return Body::Object(
+                json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "rows": rows }),
+            );
         }
         let items: Vec<&Value> = page.iter().map(|(_, object)| *object).collect();
         Body::Object(
@@ -248,7 +300,11 @@ fn merge(target: &mut Value, patch: &Value) {
     }
     for (key, value) in patch {
         if let Value::Object(fields) = target {
-            if value.is_null() { drop(fields.remove(key)) } else { merge(fields.entry(key.clone()).or_insert(Value::Null), value) }
+            if value.is_null() {
+                drop(fields.remove(key))
+            } else {
+                merge(fields.entry(key.clone()).or_insert(Value::Null), value)
+            }
         }
     }
 }
@@ -257,7 +313,10 @@ fn unescape(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, others)) = rest.split_first() {
-        let digits = others.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = others
+            .get(..2)
+            .filter(|_| *first == b'%')
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);
@@ -284,7 +343,12 @@ pub(super) struct HeldUp {
 impl HeldUp {
     fn new(request: &Request<'_>) -> Self {
         let content = request.content.map(|(kind, bytes)| (kind.to_owned(), bytes.to_vec()));
-        Self { method: request.method, path: request.path.to_owned(), accept: request.accept.to_owned(), content }
+        Self {
+            method: request.method,
+            path: request.path.to_owned(),
+            accept: request.accept.to_owned(),
+            content,
+        }
     }
 }
 
@@ -296,8 +360,14 @@ pub(super) fn deliver(scheduler: &Scheduler, thread: usize) {
         |world, touches| {
             touches.write("held up");
             for held in std::mem::take(&mut world.held_up) {
-                let content = held.content.as_ref().map(|(kind, bytes)| (kind.as_str(), bytes.as_slice()));
-                let request = Request { method: held.method, path: &held.path, accept: &held.accept, content };
+                let content =
+                    held.content.as_ref().map(|(kind, bytes)| (kind.as_str(), bytes.as_slice()));
+                let request = Request {
+                    method: held.method,
+                    path: &held.path,
+                    accept: &held.accept,
+                    content,
+                };
                 drop(world.objects.serve(&request, touches));
             }
         },
@@ -321,8 +391,10 @@ impl Server for ScheduledServer {
     }
     fn call(&self, request: &Request<'_>, _limit: Duration) -> Result<Answer, CallError> {
         let label = || format!("{:?} {}", request.method, request.path);
-        let lost = || CallError::Unknown { reason: "the connection was reset".to_owned(), may_pass: true };
-        let count = self.bad.as_ref().map(|(bad, count)| (*bad, count.fetch_add(1, Ordering::Relaxed)));
+        let lost =
+            || CallError::Unknown { reason: "the connection was reset".to_owned(), may_pass: true };
+        let count =
+            self.bad.as_ref().map(|(bad, count)| (*bad, count.fetch_add(1, Ordering::Relaxed)));
         if let Some((BadRequest::HeldUp(which), count)) = count
             && which == count
         {
@@ -332,7 +404,9 @@ impl Server for ScheduledServer {
             });
             return Err(lost());
         }
-        let answer = self.scheduler.step(self.thread, label, |world, touches| world.objects.serve(request, touches));
+        let answer = self
+            .scheduler
+            .step(self.thread, label, |world, touches| world.objects.serve(request, touches));
         match count {
             Some((BadRequest::Answered(which), count)) if which == count => Err(lost()),
             _ => Ok(answer),

@@ -53,7 +53,8 @@ impl World {
     /// A hash of all that calls can see.
     pub(super) fn state(&self) -> u64 {
         // Debts alone say the numbers of files.
-        let is_owing = |(disk, tree): (&String, &Tree)| disk.starts_with("debts") && !tree.files().is_empty();
+        let is_owing =
+            |(disk, tree): (&String, &Tree)| disk.starts_with("debts") && !tree.files().is_empty();
         let numbered = self.disks.iter().any(is_owing);
         let mut hasher = DefaultHasher::new();
         for (name, tree) in &self.disks {
@@ -66,8 +67,13 @@ impl World {
 
     /// All that calls can see, in words.
     pub(super) fn tell(&self) -> String {
-        let disks: Vec<String> =
-            self.disks.iter().flat_map(|(name, tree)| tree.tell().into_iter().map(move |line| format!("{name}:{line}"))).collect();
+        let disks: Vec<String> = self
+            .disks
+            .iter()
+            .flat_map(|(name, tree)| {
+                tree.tell().into_iter().map(move |line| format!("{name}:{line}"))
+            })
+            .collect();
         format!("{}\n{:?}", disks.join("\n"), self.objects)
     }
 

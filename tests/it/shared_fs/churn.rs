@@ -100,14 +100,26 @@ pub(super) fn run(nodes: &Nodes, churn: Churn) -> Seen {
     let seen = seen.into_inner().unwrap();
     println!(
         "{churn:?}: {} ADDs, {} DELs, {} repeated DELs, {} CHECKs, {} GCs, {} abandoned, {} killed, slowest call {:?}",
-        seen.adds, seen.dels, seen.late_dels, seen.checks, seen.collections, seen.abandoned, seen.killed, seen.slowest
+        seen.adds,
+        seen.dels,
+        seen.late_dels,
+        seen.checks,
+        seen.collections,
+        seen.abandoned,
+        seen.killed,
+        seen.slowest
     );
     if !seen.wrong.is_empty() {
         for call in &seen.calls {
             println!("{call}");
         }
     }
-    assert!(seen.wrong.is_empty(), "{} are wrong: {:#?}", seen.wrong.len(), &seen.wrong[..seen.wrong.len().min(20)]);
+    assert!(
+        seen.wrong.is_empty(),
+        "{} are wrong: {:#?}",
+        seen.wrong.len(),
+        &seen.wrong[..seen.wrong.len().min(20)]
+    );
     for node in 0..2 {
         assert_eq!(nodes.held(node), Vec::<String>::new(), "held on n{node} when all was freed");
     }
@@ -122,7 +134,8 @@ fn compare(nodes: &Nodes, seen: &Mutex<Seen>) {
         let held = nodes.held(node);
         for (address, holder) in &seen.held.clone() {
             if !held.contains(&format!("{address} {holder}")) {
-                seen.wrong.push(format!("n{node} does not see the printed result {address} {holder}"));
+                seen.wrong
+                    .push(format!("n{node} does not see the printed result {address} {holder}"));
             }
         }
         for pair in held.windows(2) {
@@ -159,7 +172,17 @@ impl<'w> Worker<'w> {
     fn new(nodes: &'w Nodes, seen: &'w Mutex<Seen>, churn: Churn, number: usize) -> Self {
         let draws = Draws::new(churn.seed.wrapping_mul(1000).wrapping_add(number as u64));
         let node = number % 2;
-        Self { nodes, seen, churn, node, name: format!("w{number}"), draws, containers: Vec::new(), late: Vec::new(), netns: None }
+        Self {
+            nodes,
+            seen,
+            churn,
+            node,
+            name: format!("w{number}"),
+            draws,
+            containers: Vec::new(),
+            late: Vec::new(),
+            netns: None,
+        }
     }
 
     fn play(mut self) -> Vec<Container> {
@@ -196,16 +219,25 @@ impl<'w> Worker<'w> {
         let mut call = self.nodes.call(self.node, verb, container);
         if verb == "GC" {
             call = self.nodes.gc(self.node, &listed(self.node));
-        } else if let Some(netns) = self.netns.as_ref().filter(|_| !container.ends_with("-0") && !container.ends_with(ABANDONED)) {
+        } else if let Some(netns) = self
+            .netns
+            .as_ref()
+            .filter(|_| !container.ends_with("-0") && !container.ends_with(ABANDONED))
+        {
             call.set("CNI_NETNS", netns);
         }
         let mut front = self.nodes.front(self.node, self.churn.locks);
         if self.churn.kill == Some(self.node) && self.draws.below(10) < 6 {
-            let after = format!("0.{:03}", 1 + self.draws.below(if front.is_empty() { 25 } else { 60 }));
+            let after =
+                format!("0.{:03}", 1 + self.draws.below(if front.is_empty() { 25 } else { 60 }));
             front.extend(["timeout", "-s", "KILL", &after].map(str::to_owned));
         }
         if let Some(previous) = previous {
-            call.stdin(configuration(super::nodes::RANGE).replacen('{', &format!(r#"{{"prevResult":{previous},"#), 1));
+            call.stdin(configuration(super::nodes::RANGE).replacen(
+                '{',
+                &format!(r#"{{"prevResult":{previous},"#),
+                1,
+            ));
         }
         #[allow(clippy::disallowed_methods, reason = "a test measures")]
         let start = Instant::now();
@@ -213,7 +245,12 @@ impl<'w> Worker<'w> {
         let mut seen = self.seen.lock().unwrap();
         seen.slowest = seen.slowest.max(start.elapsed());
         let end = match ended.status {
-            Some(0) => ended.stdout.split("\"address\":").nth(1).map_or("done", |rest| &rest[..rest.len().min(16)]).to_owned(),
+            Some(0) => ended
+                .stdout
+                .split("\"address\":")
+                .nth(1)
+                .map_or("done", |rest| &rest[..rest.len().min(16)])
+                .to_owned(),
             _ => format!("{:?} {}", ended.status, ended.stdout),
         };
         seen.calls.push(format!("n{} {verb} {container}, {:?}: {end}", self.node, start.elapsed()));
@@ -234,7 +271,8 @@ impl<'w> Worker<'w> {
                 let mut seen = self.seen.lock().unwrap();
                 seen.adds += 1;
                 if let Some(other) = seen.held.insert(address.clone(), holder.clone()) {
-                    seen.wrong.push(format!("{address} was printed to {holder} and is held by {other}"));
+                    seen.wrong
+                        .push(format!("{address} was printed to {holder} and is held by {other}"));
                 }
                 self.containers.push(Container::Printed(container.to_owned(), ended.document()));
             }
@@ -252,7 +290,9 @@ impl<'w> Worker<'w> {
                 seen.abandoned += 1;
                 let address = ended.addresses().concat();
                 if let Some(other) = seen.held.get(&address).cloned() {
-                    seen.wrong.push(format!("{address} was printed to {container} and is held by {other}"));
+                    seen.wrong.push(format!(
+                        "{address} was printed to {container} and is held by {other}"
+                    ));
                 }
             }
             Some(ended) => self.wrong(format!("ADD of {container}: {ended:?}")),
@@ -275,7 +315,9 @@ impl<'w> Worker<'w> {
         let Container::Printed(container, result) = &self.containers[at] else { return };
         let (container, result) = (container.clone(), result.clone());
         match self.call("CHECK", &container, Some(&result)) {
-            Some(ended) if ended.status != Some(0) => self.wrong(format!("CHECK of {container}: {ended:?}")),
+            Some(ended) if ended.status != Some(0) => {
+                self.wrong(format!("CHECK of {container}: {ended:?}"))
+            }
             Some(_) => self.seen.lock().unwrap().checks += 1,
             None => {}
         }
@@ -286,26 +328,40 @@ impl<'w> Worker<'w> {
     fn del(&mut self) {
         let at = self.draws.below(self.containers.len());
         let container = match self.containers.swap_remove(at) {
-            Container::Unsure(container) if self.churn.kill.is_some() && self.draws.below(2) == 0 => {
+            Container::Unsure(container)
+                if self.churn.kill.is_some() && self.draws.below(2) == 0 =>
+            {
                 // It begins anew: a DEL of it would be a DEL like any other.
                 self.late.retain(|late| *late != container);
                 return self.add(&container);
             }
             Container::Unsure(container) => container,
             Container::Printed(container, result) => {
-                let address = result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().to_owned();
+                let address = result["ips"][0]["address"]
+                    .as_str()
+                    .unwrap()
+                    .split('/')
+                    .next()
+                    .unwrap()
+                    .to_owned();
                 let mut seen = self.seen.lock().unwrap();
                 seen.held.remove(&address);
                 container
             }
         };
         let twin = self.churn.repeat_del.then(|| {
-            let call = self.nodes.call(self.node, "DEL", &container).through(&self.nodes.front(self.node, self.churn.locks)).clone();
+            let call = self
+                .nodes
+                .call(self.node, "DEL", &container)
+                .through(&self.nodes.front(self.node, self.churn.locks))
+                .clone();
             std::thread::spawn(move || call.run())
         });
         match self.call("DEL", &container, None) {
             None => self.containers.push(Container::Unsure(container.clone())),
-            Some(ended) if ended.status != Some(0) => self.wrong(format!("DEL of {container}: {ended:?}")),
+            Some(ended) if ended.status != Some(0) => {
+                self.wrong(format!("DEL of {container}: {ended:?}"))
+            }
             Some(_) => self.seen.lock().unwrap().dels += 1,
         }
         if let Some(ended) = twin.map(|twin| twin.join().unwrap()) {
@@ -321,7 +377,9 @@ impl<'w> Worker<'w> {
     fn del_late(&mut self) {
         let container = self.late[self.draws.below(self.late.len())].clone();
         match self.call("DEL", &container, None) {
-            Some(ended) if ended.status != Some(0) => self.wrong(format!("late DEL of {container}: {ended:?}")),
+            Some(ended) if ended.status != Some(0) => {
+                self.wrong(format!("late DEL of {container}: {ended:?}"))
+            }
             Some(_) => self.seen.lock().unwrap().late_dels += 1,
             None => {}
         }

@@ -29,14 +29,18 @@ pub(super) struct Nodes {
     stores: [PathBuf; 2],
 }
 
-#[allow(clippy::disallowed_methods, reason = "a script starts these tests and says where the mounts are")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a script starts these tests and says where the mounts are"
+)]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The two mounts, `/a` and `/b`.
 pub(super) fn mounts() -> [PathBuf; 2] {
-    let value = variable("HEREABOUTS_SHARED_MOUNTS").expect("HEREABOUTS_SHARED_MOUNTS=<mount>:<mount>, as scripts/test-shared-fs sets it");
+    let value = variable("HEREABOUTS_SHARED_MOUNTS")
+        .expect("HEREABOUTS_SHARED_MOUNTS=<mount>:<mount>, as scripts/test-shared-fs sets it");
     let (a, b) = value.split_once(':').expect("HEREABOUTS_SHARED_MOUNTS names two mounts");
     [PathBuf::from(a), PathBuf::from(b)]
 }
@@ -53,17 +57,26 @@ pub(super) fn power() -> Option<impl Fn(&str)> {
 
 /// The verdict of `store test` that `docs/filesystems.md` has for this filesystem.
 pub(super) fn expected() -> String {
-    variable("HEREABOUTS_SHARED_EXPECTED").expect("HEREABOUTS_SHARED_EXPECTED=<verdict>, as scripts/test-shared-fs sets it")
+    variable("HEREABOUTS_SHARED_EXPECTED")
+        .expect("HEREABOUTS_SHARED_EXPECTED=<verdict>, as scripts/test-shared-fs sets it")
 }
 
 /// A store there is refused by ADD and STATUS, in words that name the way out.
 pub(super) fn is_refused(directory: &std::path::Path) {
     let sandbox = Sandbox::new();
-    sandbox.write("flat.conf", &serde_json::json!({"datastore": "file", "data_dir": directory, "node_name": "n1"}).to_string());
+    sandbox.write(
+        "flat.conf",
+        &serde_json::json!({"datastore": "file", "data_dir": directory, "node_name": "n1"})
+            .to_string(),
+    );
     for (verb, code) in [("ADD", 7), ("STATUS", 50)] {
         let mut call = sandbox.call("DEL");
         let refused = call.set("CNI_COMMAND", verb).stdin(configuration(RANGE)).run();
-        assert_eq!((refused.code(), refused.details().contains("single_node_store")), (code, true), "{refused:?}");
+        assert_eq!(
+            (refused.code(), refused.details().contains("single_node_store")),
+            (code, true),
+            "{refused:?}"
+        );
     }
 }
 
@@ -104,7 +117,8 @@ impl Nodes {
     /// not alive.
     pub(super) fn call(&self, node: usize, verb: &str, container: &str) -> Call {
         let mut call = self.sandbox.call(verb);
-        call.set("HEREABOUTS_CONFIG", self.sandbox.path(&format!("n{node}.conf"))).set("CNI_CONTAINERID", container);
+        call.set("HEREABOUTS_CONFIG", self.sandbox.path(&format!("n{node}.conf")))
+            .set("CNI_CONTAINERID", container);
         // strace looks for what it starts.
         call.set("PATH", "/usr/bin:/bin");
         call.stdin(configuration(RANGE));
@@ -125,22 +139,35 @@ impl Nodes {
 
     /// GC on a node that is told of these containers alone.
     pub(super) fn gc(&self, node: usize, valid: &[String]) -> Call {
-        let valid: Vec<Value> = valid.iter().map(|container| serde_json::json!({"containerID": container, "ifname": "net1"})).collect();
+        let valid: Vec<Value> = valid
+            .iter()
+            .map(|container| serde_json::json!({"containerID": container, "ifname": "net1"}))
+            .collect();
         let mut call = self.call(node, "GC", "");
         call.unset("CNI_CONTAINERID").unset("CNI_NETNS").unset("CNI_IFNAME");
-        call.stdin(configuration(RANGE).replacen('{', &format!(r#"{{"cni.dev/valid-attachments":{},"#, Value::Array(valid)), 1));
+        call.stdin(configuration(RANGE).replacen(
+            '{',
+            &format!(r#"{{"cni.dev/valid-attachments":{},"#, Value::Array(valid)),
+            1,
+        ));
         call
     }
 
     /// What goes in front of a node's processes.
     pub(super) fn front(&self, node: usize, locks: Locks) -> Vec<String> {
         let mut words: Vec<String> =
-            "strace -f --seccomp-bpf -qq -o /dev/null -e trace=flock -e inject=flock:retval=0".split(' ').map(str::to_owned).collect();
+            "strace -f --seccomp-bpf -qq -o /dev/null -e trace=flock -e inject=flock:retval=0"
+                .split(' ')
+                .map(str::to_owned)
+                .collect();
         match locks {
             Locks::Real => words.clear(),
             Locks::SharedUseless => {
                 for path in ["lock", "scopes/@/looking"] {
-                    words.extend(["-P".to_owned(), self.stores[node].join(path).display().to_string()]);
+                    words.extend([
+                        "-P".to_owned(),
+                        self.stores[node].join(path).display().to_string(),
+                    ]);
                 }
             }
             Locks::AllUseless => {}
@@ -170,7 +197,14 @@ impl Nodes {
         let mut held: Vec<String> = self
             .list(node)
             .iter()
-            .map(|record| format!("{} {} {}", text(record, "address"), text(record, "node"), text(record, "container")))
+            .map(|record| {
+                format!(
+                    "{} {} {}",
+                    text(record, "address"),
+                    text(record, "node"),
+                    text(record, "container")
+                )
+            })
             .collect();
         held.sort();
         held
@@ -186,7 +220,8 @@ impl Nodes {
                 if path.is_dir() {
                     directories.push(path);
                 } else if !path.ends_with("@machine-id") {
-                    found.push(path.strip_prefix(&self.stores[node]).unwrap().display().to_string());
+                    found
+                        .push(path.strip_prefix(&self.stores[node]).unwrap().display().to_string());
                 }
             }
         }

@@ -34,7 +34,8 @@ fn a_range_is_not_full_while_its_last_name_is_refused_and_listed_as_free() {
     let store = store(&sandbox, ("10.0.0.6", 3));
     let mut session = open(&store);
     for n in 1..=6 {
-        let held = claim(session.as_mut(), "10.0.0.0/29", &record("n1", &format!("c{n}"), None)).unwrap();
+        let held =
+            claim(session.as_mut(), "10.0.0.0/29", &record("n1", &format!("c{n}"), None)).unwrap();
         assert_eq!(held.address.to_string(), format!("10.0.0.{n}"));
     }
     assert_eq!(store.disk().refused(), 3);
@@ -45,7 +46,8 @@ fn a_range_is_not_full_while_its_last_name_is_refused_and_listed_as_free() {
 fn a_name_that_stays_refused_ends_at_the_deadline() {
     let sandbox = Sandbox::new();
     let store = store(&sandbox, ("10.0.0.6", usize::MAX));
-    let mut session = store.open(Access::Allocate, Deadline::after(Duration::from_millis(300))).unwrap();
+    let mut session =
+        store.open(Access::Allocate, Deadline::after(Duration::from_millis(300))).unwrap();
     let one = candidates("10.0.0.6/32");
     match session.claim(&Scope::default(), &one, &record("n1", "c1", None)) {
         Err(StoreError::OldView { path, .. }) => assert!(path.ends_with("scopes/@")),
@@ -73,7 +75,11 @@ fn a_record_that_goes_between_its_opening_and_its_reading_is_passed_over() {
     gc.unset("CNI_CONTAINERID").unset("CNI_NETNS").unset("CNI_IFNAME");
     gc.stdin(configuration(range).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1));
     gc.clone().through(&stale(&entry)).run().succeeded();
-    assert_eq!(sandbox.held(), ["10.0.0.1"], "the one that could not be read stays, the other is freed");
+    assert_eq!(
+        sandbox.held(),
+        ["10.0.0.1"],
+        "the one that could not be read stays, the other is freed"
+    );
     gc.run().succeeded();
     assert!(sandbox.held().is_empty());
 }
@@ -122,5 +128,9 @@ fn stale(path: &std::path::Path) -> Vec<String> {
 }
 
 fn no_strace() -> Option<&'static str> {
-    std::process::Command::new("strace").arg("--version").output().is_err().then_some("there is no strace")
+    std::process::Command::new("strace")
+        .arg("--version")
+        .output()
+        .is_err()
+        .then_some("there is no strace")
 }

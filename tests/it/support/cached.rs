@@ -69,7 +69,12 @@ impl Image {
     }
 
     fn directory() -> Node {
-        Node::Directory { names: BTreeMap::new(), before: BTreeMap::new(), marked: false, mark_synced: true }
+        Node::Directory {
+            names: BTreeMap::new(),
+            before: BTreeMap::new(),
+            marked: false,
+            mark_synced: true,
+        }
     }
 
     fn doubts(&self) -> Vec<Doubt> {
@@ -83,7 +88,11 @@ impl Image {
                 }
                 Node::File { .. } => {}
                 Node::Directory { before, mark_synced, .. } => {
-                    doubts.extend(before.iter().map(|(name, values)| Doubt::Name(number, name.clone(), values.clone())));
+                    doubts.extend(
+                        before.iter().map(|(name, values)| {
+                            Doubt::Name(number, name.clone(), values.clone())
+                        }),
+                    );
                     if !mark_synced {
                         doubts.push(Doubt::Mark(number));
                     }
@@ -98,14 +107,22 @@ impl Image {
     /// and others drawn with `seed`.
     pub(crate) fn after_power_loss(&self, most: usize, seed: u64) -> Vec<Self> {
         let doubts = self.doubts();
-        let all = doubts.iter().try_fold(1usize, |product, doubt| product.checked_mul(doubt.outcomes()).filter(|all| *all <= most));
+        let all = doubts.iter().try_fold(1usize, |product, doubt| {
+            product.checked_mul(doubt.outcomes()).filter(|all| *all <= most)
+        });
         let mut choices: Vec<Vec<usize>> = Vec::new();
         if let Some(all) = all {
             for mut code in 0..all {
-                choices.push(doubts.iter().map(|doubt| (code % doubt.outcomes(), code /= doubt.outcomes()).0).collect());
+                choices.push(
+                    doubts
+                        .iter()
+                        .map(|doubt| (code % doubt.outcomes(), code /= doubt.outcomes()).0)
+                        .collect(),
+                );
             }
         } else {
-            let oldest: Vec<usize> = doubts.iter().map(|doubt| usize::from(1 < doubt.outcomes())).collect();
+            let oldest: Vec<usize> =
+                doubts.iter().map(|doubt| usize::from(1 < doubt.outcomes())).collect();
             choices.extend([vec![0; doubts.len()], oldest.clone()]);
             for at in 0..doubts.len() {
                 let (mut lost, mut kept) = (vec![0; doubts.len()], oldest.clone());
@@ -126,15 +143,21 @@ impl Image {
             let Some(other) = outcome.checked_sub(1) else { continue };
             match doubt {
                 Doubt::Name(at, name, values) => {
-                    let Node::Directory { names, .. } = &mut image.nodes[*at] else { unreachable!() };
+                    let Node::Directory { names, .. } = &mut image.nodes[*at] else {
+                        unreachable!()
+                    };
                     match values[other] {
                         Some(number) => names.insert(name.clone(), number),
                         None => names.remove(name),
                     };
                 }
-                Doubt::Bytes(at, others) => image.nodes[*at] = Node::File { bytes: Rc::clone(&others[other]), synced: true },
+                Doubt::Bytes(at, others) => {
+                    image.nodes[*at] = Node::File { bytes: Rc::clone(&others[other]), synced: true }
+                }
                 Doubt::Mark(at) => {
-                    let Node::Directory { marked, .. } = &mut image.nodes[*at] else { unreachable!() };
+                    let Node::Directory { marked, .. } = &mut image.nodes[*at] else {
+                        unreachable!()
+                    };
                     *marked = false;
                 }
             }
@@ -153,7 +176,9 @@ impl Image {
 
     fn find(&self, path: &Path) -> io::Result<usize> {
         path.components().try_fold(0, |at, part| match &self.nodes[at] {
-            Node::Directory { names, .. } => names.get(part.as_os_str()).copied().ok_or_else(|| Errno::ENOENT.into()),
+            Node::Directory { names, .. } => {
+                names.get(part.as_os_str()).copied().ok_or_else(|| Errno::ENOENT.into())
+            }
             Node::File { .. } => Err(Errno::ENOTDIR.into()),
         })
     }
@@ -164,7 +189,9 @@ impl Image {
     }
 
     fn set(&mut self, (at, name): (usize, &OsStr), value: Option<usize>) -> io::Result<()> {
-        let Node::Directory { names, before, .. } = &mut self.nodes[at] else { return Err(Errno::ENOTDIR.into()) };
+        let Node::Directory { names, before, .. } = &mut self.nodes[at] else {
+            return Err(Errno::ENOTDIR.into());
+        };
         let old = match value {
             Some(number) => names.insert(name.to_owned(), number),
             None => names.remove(name),
@@ -186,7 +213,8 @@ impl Image {
                 let Node::Directory { names, before, .. } = &mut self.nodes[at] else { continue };
                 let leads = names.values().any(|known| *known == number);
                 let is_of = |name: &OsString, values: &Vec<Option<usize>>| {
-                    names.get(name) == Some(&number) || (number == file && values.contains(&Some(number)))
+                    names.get(name) == Some(&number)
+                        || (number == file && values.contains(&Some(number)))
                 };
                 let had = before.len();
                 before.retain(|name, values| !is_of(name, values));
@@ -214,7 +242,8 @@ pub(crate) struct Draw(pub(crate) u64);
 
 impl Draw {
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % end
     }
 }
@@ -300,12 +329,20 @@ impl Disk for CachedDisk {
     fn read(&self, path: &Path) -> io::Result<Content> {
         let image = self.image.borrow();
         let number = image.find(path)?;
-        let Node::File { bytes, .. } = &image.nodes[number] else { return Err(Errno::EINVAL.into()) };
+        let Node::File { bytes, .. } = &image.nodes[number] else {
+            return Err(Errno::EINVAL.into());
+        };
         let links = image.nodes.iter().map(|node| match node {
-            Node::Directory { names, .. } => names.values().filter(|other| **other == number).count(),
+            Node::Directory { names, .. } => {
+                names.values().filter(|other| **other == number).count()
+            }
             Node::File { .. } => 0,
         });
-        Ok(Content { bytes: bytes.to_vec(), inode: identity(number), links: links.sum::<usize>() as u64 })
+        Ok(Content {
+            bytes: bytes.to_vec(),
+            inode: identity(number),
+            links: links.sum::<usize>() as u64,
+        })
     }
     fn inode(&self, path: &Path) -> io::Result<Inode> {
         Ok(identity(self.image.borrow().find(path)?))
@@ -313,7 +350,9 @@ impl Disk for CachedDisk {
     fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()> {
         // The visitor may use the disk.
         let image = self.image();
-        let Node::Directory { names, .. } = &image.nodes[image.find(directory)?] else { return Err(Errno::ENOTDIR.into()) };
+        let Node::Directory { names, .. } = &image.nodes[image.find(directory)?] else {
+            return Err(Errno::ENOTDIR.into());
+        };
         names.iter().for_each(|(name, number)| visitor(name, identity(*number).number));
         Ok(())
     }
@@ -337,11 +376,19 @@ impl Disk for CachedDisk {
         })
     }
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Inode> {
-        self.change(|image| image.add(path, Node::File { bytes: bytes.into(), synced: false }).map(identity))
+        self.change(|image| {
+            image.add(path, Node::File { bytes: bytes.into(), synced: false }).map(identity)
+        })
     }
     fn sync(&self, path: &Path) -> io::Result<()> {
-        let is_written = |image: &Image| image.find(path).is_ok_and(|at| matches!(&image.nodes[at], Node::File { synced: true, .. }));
-        if self.skip.is_some_and(|skip| skip(path)) && (!self.shared || is_written(&self.image.borrow())) {
+        let is_written = |image: &Image| {
+            image
+                .find(path)
+                .is_ok_and(|at| matches!(&image.nodes[at], Node::File { synced: true, .. }))
+        };
+        if self.skip.is_some_and(|skip| skip(path))
+            && (!self.shared || is_written(&self.image.borrow()))
+        {
             return Ok(());
         }
         self.change(|image| {

@@ -55,7 +55,11 @@ pub(crate) fn slots(count: u8) -> Vec<Slot> {
         .map(|n| Slot {
             source: Source::Dynamic,
             part: Part { index: u16::from(n), of: u16::from(count) },
-            offers: vec![Offer { candidates: candidates(&format!("10.0.{n}.0/29")), prefix: 29, gateway: None }],
+            offers: vec![Offer {
+                candidates: candidates(&format!("10.0.{n}.0/29")),
+                prefix: 29,
+                gateway: None,
+            }],
         })
         .collect()
 }
@@ -64,7 +68,10 @@ impl Call {
     /// Whose call it is, where it is one container's.
     pub(crate) const fn container(self) -> Option<&'static str> {
         match self {
-            Self::Add(container, _) | Self::Del(container) | Self::Release(container) | Self::ReleaseFirst(container) => Some(container),
+            Self::Add(container, _)
+            | Self::Del(container)
+            | Self::Release(container)
+            | Self::ReleaseFirst(container) => Some(container),
             Self::Gc | Self::Tidy => None,
         }
     }
@@ -78,15 +85,24 @@ pub(crate) fn run(store: &dyn Upkeep, call: Call, boot: &str) -> Result<Vec<Allo
         Call::Del(container) => free(store, &attachment("n1", container), deadline),
         Call::Gc => gc(store, boot, deadline),
         Call::Release(container) => release(store, container, &|_| true, deadline),
-        Call::ReleaseFirst(container) => release(store, container, &|part| part.index == 0, deadline),
+        Call::ReleaseFirst(container) => {
+            release(store, container, &|part| part.index == 0, deadline)
+        }
         Call::Tidy => store.tidy(deadline).map(drop),
     };
     ended.map(|()| Vec::new()).map_err(|error| error.to_string())
 }
 
-fn add(store: &dyn Store, container: &str, count: u8, boot: &str) -> Result<Vec<Allocation>, String> {
-    let record = Record { boot_id: boot.to_owned(), ..record("n1", container, container.split('-').nth(1)) };
-    let (slots, scope, deadline) = (slots(count), Scope::default(), Deadline::after(Duration::from_secs(20)));
+fn add(
+    store: &dyn Store,
+    container: &str,
+    count: u8,
+    boot: &str,
+) -> Result<Vec<Allocation>, String> {
+    let record =
+        Record { boot_id: boot.to_owned(), ..record("n1", container, container.split('-').nth(1)) };
+    let (slots, scope, deadline) =
+        (slots(count), Scope::default(), Deadline::after(Duration::from_secs(20)));
     let ask = Ask {
         scope: &scope,
         slots: &slots,
@@ -98,7 +114,8 @@ fn add(store: &dyn Store, container: &str, count: u8, boot: &str) -> Result<Vec<
         freed: None,
         sticky: false,
     };
-    let given = allocate(store, &ask, deadline, Duration::from_secs(20)).map_err(|failure| failure.to_string())?;
+    let given = allocate(store, &ask, deadline, Duration::from_secs(20))
+        .map_err(|failure| failure.to_string())?;
     Ok(given.held.clone())
 }
 
@@ -119,14 +136,21 @@ fn gc(store: &dyn Store, boot: &str, deadline: Deadline) -> Result<(), StoreErro
     first
 }
 
-fn release(store: &dyn Store, container: &str, is_meant: &dyn Fn(Part) -> bool, deadline: Deadline) -> Result<(), StoreError> {
+fn release(
+    store: &dyn Store,
+    container: &str,
+    is_meant: &dyn Fn(Part) -> bool,
+    deadline: Deadline,
+) -> Result<(), StoreError> {
     let listing = match store.list(&Filter::default()) {
         Err(StoreError::Absent { .. }) => return Ok(()),
         listing => listing?,
     };
     for item in listing {
         let allocation = item?;
-        if allocation.record.attachment == attachment("n1", container) && is_meant(allocation.record.part) {
+        if allocation.record.attachment == attachment("n1", container)
+            && is_meant(allocation.record.part)
+        {
             store.open(Access::Release, deadline)?.release(&allocation)?;
         }
     }

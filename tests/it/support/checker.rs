@@ -34,18 +34,27 @@ pub(crate) struct Found {
 pub(crate) fn check(store: &Path, printed: &Printed) -> Found {
     let files = FileStore::new(store.to_owned(), host());
     let records = match files.list(&Filter::default()) {
-        Ok(listing) => listing.map(|record| record.unwrap_or_else(|error| panic!("{error}"))).collect(),
+        Ok(listing) => {
+            listing.map(|record| record.unwrap_or_else(|error| panic!("{error}"))).collect()
+        }
         Err(StoreError::Absent { .. }) => Vec::new(),
         Err(error) => panic!("{error}"),
     };
     let names = names_below_scopes(store);
-    assert_eq!(names.len(), records.len(), "a name is no record, or the other way round: {names:?}");
+    assert_eq!(
+        names.len(),
+        records.len(),
+        "a name is no record, or the other way round: {names:?}"
+    );
     let entries = index_entries(store);
     let mut owners = BTreeSet::new();
     for record in &records {
         let inode = names.get(&key(record)).unwrap_or_else(|| panic!("no name: {record:?}"));
         let stems = entries.get(inode).cloned().unwrap_or_default();
-        assert!(stems.contains(&stem(record)), "the index does not lead to {record:?}, only {stems:?} do");
+        assert!(
+            stems.contains(&stem(record)),
+            "the index does not lead to {record:?}, only {stems:?} do"
+        );
         let whole = (record.record.attachment.clone().to_string(), record.record.part.index);
         assert!(owners.insert(whole), "one part of one attachment has two records: {record:?}");
     }
@@ -55,7 +64,9 @@ pub(crate) fn check(store: &Path, printed: &Printed) -> Found {
         leaked: records
             .iter()
             .map(|record| (record.record.attachment.container.to_string(), record.address))
-            .filter(|(container, address)| printed.get(container).is_none_or(|addresses| !addresses.contains(address)))
+            .filter(|(container, address)| {
+                printed.get(container).is_none_or(|addresses| !addresses.contains(address))
+            })
             .collect(),
         orphan: entries.keys().filter(|inode| !standing.contains(inode)).count(),
     }
@@ -63,7 +74,11 @@ pub(crate) fn check(store: &Path, printed: &Printed) -> Found {
 
 /// Every printed address has one record, which is its holder's, and which its
 /// holder finds.
-fn check_printed(files: &FileStore<impl hereabouts::store::disk::Disk>, records: &[Allocation], printed: &Printed) {
+fn check_printed(
+    files: &FileStore<impl hereabouts::store::disk::Disk>,
+    records: &[Allocation],
+    printed: &Printed,
+) {
     let mut holders: BTreeMap<IpAddr, &str> = BTreeMap::new();
     if printed.is_empty() {
         return;
@@ -75,10 +90,22 @@ fn check_printed(files: &FileStore<impl hereabouts::store::disk::Disk>, records:
         for address in addresses {
             let other = holders.insert(*address, container);
             assert_eq!(other, None, "{address} was printed to {container} as well");
-            let standing: Vec<_> = records.iter().filter(|record| record.address == *address).collect();
-            assert_eq!(standing.len(), 1, "printed to {container}, and it has another number of records: {standing:?}");
-            assert_eq!(standing[0].record.attachment, attachment(container), "printed to {container}");
-            assert!(held.held.contains(standing[0]), "{container} does not find {address}: {held:?}");
+            let standing: Vec<_> =
+                records.iter().filter(|record| record.address == *address).collect();
+            assert_eq!(
+                standing.len(),
+                1,
+                "printed to {container}, and it has another number of records: {standing:?}"
+            );
+            assert_eq!(
+                standing[0].record.attachment,
+                attachment(container),
+                "printed to {container}"
+            );
+            assert!(
+                held.held.contains(standing[0]),
+                "{container} does not find {address}: {held:?}"
+            );
         }
     }
 }
@@ -109,7 +136,8 @@ fn names_below_scopes(store: &Path) -> BTreeMap<(String, IpAddr), u64> {
     for (scope, path) in children(&store.join("scopes")) {
         for (_, shard) in children(&path).into_iter().filter(|(_, path)| path.is_dir()) {
             for (name, path) in children(&shard) {
-                let address: IpAddr = name.parse().unwrap_or_else(|_| panic!("no address: {}", path.display()));
+                let address: IpAddr =
+                    name.parse().unwrap_or_else(|_| panic!("no address: {}", path.display()));
                 let before = names.insert((scope.clone(), address), inode(&path));
                 assert_eq!(before, None, "two names for {address}");
             }
@@ -122,7 +150,9 @@ fn names_below_scopes(store: &Path) -> BTreeMap<(String, IpAddr), u64> {
 fn index_entries(store: &Path) -> BTreeMap<u64, Vec<String>> {
     let mut entries: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for (node, path) in children(&store.join("nodes")) {
-        for (network, directory) in children(&path).into_iter().filter(|(name, _)| !name.starts_with('@')) {
+        for (network, directory) in
+            children(&path).into_iter().filter(|(name, _)| !name.starts_with('@'))
+        {
             for (name, path) in children(&directory) {
                 let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
                 entries.entry(inode(&path)).or_default().push(format!("{node}/{network}/{stem}"));
@@ -140,7 +170,10 @@ fn stem(record: &Allocation) -> String {
 
 fn children(directory: &Path) -> Vec<(String, std::path::PathBuf)> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
-    entries.map(|entry| entry.unwrap()).map(|entry| (entry.file_name().into_string().unwrap(), entry.path())).collect()
+    entries
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
+        .collect()
 }
 
 fn inode(path: &Path) -> u64 {

@@ -62,7 +62,8 @@ fn directories() -> PathBuf {
 
 fn script(through: &[String], args: &[&str]) -> Command {
     let script = format!("{ROOT}/scripts/cluster");
-    let mut words = through.iter().map(String::as_str).chain([&*script]).chain(args.iter().copied());
+    let mut words =
+        through.iter().map(String::as_str).chain([&*script]).chain(args.iter().copied());
     let mut command = Command::new(words.next().unwrap());
     command.args(words).stdin(Stdio::null());
     command
@@ -93,7 +94,8 @@ impl Cluster {
     /// The one of this process: a test uses names of its own in it and breaks
     /// nothing. `Err` says why there is none on this machine.
     pub(crate) fn shared() -> Result<&'static Self, String> {
-        static SHARED: LazyLock<Result<Cluster, String>> = LazyLock::new(|| Cluster::own(Options::default()));
+        static SHARED: LazyLock<Result<Cluster, String>> =
+            LazyLock::new(|| Cluster::own(Options::default()));
         SHARED.as_ref().map_err(Clone::clone)
     }
 
@@ -101,11 +103,16 @@ impl Cluster {
     pub(crate) fn own(options: Options) -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         static LEFT_OVERS: Once = Once::new();
-        static TOOLS: LazyLock<Result<(), String>> = LazyLock::new(|| {
-            let output =
-                Command::new(format!("{ROOT}/scripts/tools")).args(["etcd", "kubernetes"]).output().map_err(|error| error.to_string())?;
-            output.status.success().then_some(()).ok_or_else(|| String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "))
-        });
+        static TOOLS: LazyLock<Result<(), String>> =
+            LazyLock::new(|| {
+                let output = Command::new(format!("{ROOT}/scripts/tools"))
+                    .args(["etcd", "kubernetes"])
+                    .output()
+                    .map_err(|error| error.to_string())?;
+                output.status.success().then_some(()).ok_or_else(|| {
+                    String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ")
+                })
+            });
         TOOLS.clone()?;
         LEFT_OVERS.call_once(end_left_overs);
 
@@ -170,7 +177,11 @@ impl Cluster {
     /// Returns a token of the plugin's ServiceAccount, with further words for
     /// `kubectl create token`.
     pub(crate) fn plugin_token(&self, words: &[&str]) -> String {
-        let args = [&["create", "token", "hereabouts", "--namespace", "kube-system", "--duration", "10h"], words].concat();
+        let args = [
+            &["create", "token", "hereabouts", "--namespace", "kube-system", "--duration", "10h"],
+            words,
+        ]
+        .concat();
         self.text(&args).trim().to_owned()
     }
 
@@ -235,7 +246,14 @@ impl Cluster {
 
     /// Copies etcd's data; both servers restart for it.
     pub(crate) fn save(&self) {
-        self.between_stops(|| succeeded(Command::new("cp").arg("-a").arg(self.directory.join("etcd")).arg(self.directory.join("saved"))));
+        self.between_stops(|| {
+            succeeded(
+                Command::new("cp")
+                    .arg("-a")
+                    .arg(self.directory.join("etcd"))
+                    .arg(self.directory.join("saved")),
+            )
+        });
     }
 
     /// Goes back to what was saved.
@@ -268,7 +286,11 @@ fn keeper(through: &[String], directory: &Path) -> Child {
     let down = script(through, &["down", "--directory", directory.to_str().unwrap()]);
     let rest = r#"cat >/dev/null; "$@"; exec "$0" down --directory "$DIRECTORY""#;
     let mut command = Command::new("setsid");
-    command.args(["sh", "-c", rest]).arg(format!("{ROOT}/scripts/cluster")).arg(down.get_program()).args(down.get_args());
+    command
+        .args(["sh", "-c", rest])
+        .arg(format!("{ROOT}/scripts/cluster"))
+        .arg(down.get_program())
+        .args(down.get_args());
     command.env("DIRECTORY", directory);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }

@@ -66,7 +66,13 @@ impl FaultyDisk {
 
 impl<D: Disk> FaultyDisk<D> {
     pub(crate) fn over(inner: D, faults: Faults) -> Self {
-        Self { inner, faults, step: Cell::new(0), refused: Cell::new(0), meanwhile: Cell::default() }
+        Self {
+            inner,
+            faults,
+            step: Cell::new(0),
+            refused: Cell::new(0),
+            meanwhile: Cell::default(),
+        }
     }
 
     /// How many steps there were.
@@ -89,7 +95,9 @@ impl<D: Disk> FaultyDisk<D> {
     /// What is said of a name that is taken.
     fn told<T>(&self, made: io::Result<T>) -> io::Result<T> {
         match (made, self.faults.taken_errno) {
-            (Err(error), Some(errno)) if error.kind() == io::ErrorKind::AlreadyExists => Err(io::Error::from_raw_os_error(errno)),
+            (Err(error), Some(errno)) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(io::Error::from_raw_os_error(errno))
+            }
             (made, _) => made,
         }
     }
@@ -139,11 +147,16 @@ impl<D: Disk> Disk for FaultyDisk<D> {
     }
     fn inode(&self, path: &Path) -> io::Result<Inode> {
         let folded = std::path::PathBuf::from(path.to_string_lossy().to_lowercase());
-        Ok(self.shown(path, self.step(|disk| disk.inode(if self.faults.folds_case { &folded } else { path }))?))
+        Ok(self.shown(
+            path,
+            self.step(|disk| disk.inode(if self.faults.folds_case { &folded } else { path }))?,
+        ))
     }
     fn visit(&self, directory: &Path, visitor: &mut dyn FnMut(&OsStr, u64)) -> io::Result<()> {
         self.step(|disk| {
-            disk.visit(directory, &mut |name, number| visitor(name, if self.faults.inode_by_name { u64::MAX } else { number }))
+            disk.visit(directory, &mut |name, number| {
+                visitor(name, if self.faults.inode_by_name { u64::MAX } else { number })
+            })
         })
     }
     fn make_directory(&self, path: &Path) -> io::Result<()> {
@@ -170,7 +183,11 @@ impl<D: Disk> Disk for FaultyDisk<D> {
             self.inner.link(from, &twin)?;
             return self.inner.rename(&twin, to);
         }
-        if self.faults.refuses.is_some_and(|(name, times)| to.ends_with(name) && self.refused.get() < times) {
+        if self
+            .faults
+            .refuses
+            .is_some_and(|(name, times)| to.ends_with(name) && self.refused.get() < times)
+        {
             self.refused.set(self.refused.get() + 1);
             return Err(io::ErrorKind::AlreadyExists.into());
         }

@@ -72,7 +72,8 @@ impl Fuse {
                 Err(errno) => (-errno, Vec::new()),
             };
             let size = u32::try_from(16 + body.len()).unwrap();
-            let answer = [&size.to_ne_bytes()[..], &i32::to_ne_bytes(error), unique, &body].concat();
+            let answer =
+                [&size.to_ne_bytes()[..], &i32::to_ne_bytes(error), unique, &body].concat();
             let _ = device.write(&answer);
         }
     }
@@ -85,25 +86,43 @@ impl Fuse {
             GETATTR => Ok([words(&[0; 4]), self.attributes(node)].concat()),
             LOOKUP => {
                 let name = input.split(|byte| *byte == 0).next().unwrap_or_default();
-                let at = self.files.iter().position(|(known, _)| known.as_bytes() == name).ok_or(nix::libc::ENOENT)?;
+                let at = self
+                    .files
+                    .iter()
+                    .position(|(known, _)| known.as_bytes() == name)
+                    .ok_or(nix::libc::ENOENT)?;
                 let node = at as u64 + 2;
                 Ok([longs(&[node, 0, 0, 0, 0]), self.attributes(node)].concat())
             }
             OPEN | OPENDIR => Ok(words(&[0; 4])),
             READ => {
-                let from = usize::try_from(u64::from_ne_bytes(input[8..16].try_into().unwrap())).unwrap();
-                Ok(file(node).map(|(_, text)| text.as_bytes()[from.min(text.len())..].to_vec()).unwrap_or_default())
+                let from =
+                    usize::try_from(u64::from_ne_bytes(input[8..16].try_into().unwrap())).unwrap();
+                Ok(file(node)
+                    .map(|(_, text)| text.as_bytes()[from.min(text.len())..].to_vec())
+                    .unwrap_or_default())
             }
-            STATFS => Ok([longs(&[1000, 1000, 1000, 1000, 1000]), words(&[4096, 255, 4096, 0, 0, 0, 0, 0, 0, 0])].concat()),
+            STATFS => Ok([
+                longs(&[1000, 1000, 1000, 1000, 1000]),
+                words(&[4096, 255, 4096, 0, 0, 0, 0, 0, 0, 0]),
+            ]
+            .concat()),
             READDIR | RELEASE | RELEASEDIR | FLUSH | ACCESS => Ok(Vec::new()),
             _ => Err(nix::libc::ENOSYS),
         }
     }
 
     fn attributes(&self, node: u64) -> Vec<u8> {
-        let text = usize::try_from(node).ok().and_then(|node| self.files.get(node.wrapping_sub(2))).map_or("", |(_, text)| text);
+        let text = usize::try_from(node)
+            .ok()
+            .and_then(|node| self.files.get(node.wrapping_sub(2)))
+            .map_or("", |(_, text)| text);
         let mode = if node == ROOT { 0o040_755 } else { 0o100_600 };
-        [longs(&[node, text.len() as u64, 0, 0, 0, 0]), words(&[0, 0, 0, mode, 1, 0, 0, 0, 4096, 0])].concat()
+        [
+            longs(&[node, text.len() as u64, 0, 0, 0, 0]),
+            words(&[0, 0, 0, mode, 1, 0, 0, 0, 4096, 0]),
+        ]
+        .concat()
     }
 }
 

@@ -58,14 +58,26 @@ impl History {
             match what {
                 What::Printed(addresses) => {
                     for address in addresses {
-                        if let Some(other) = holders.insert(*address, holder).filter(|other| *other != holder) {
-                            return Err(tell(&events, at, &format!("{address} has two holders"), &[holder, other]));
+                        if let Some(other) =
+                            holders.insert(*address, holder).filter(|other| *other != holder)
+                        {
+                            return Err(tell(
+                                &events,
+                                at,
+                                &format!("{address} has two holders"),
+                                &[holder, other],
+                            ));
                         }
                     }
                     let addresses: BTreeSet<IpAddr> = addresses.iter().copied().collect();
                     let before = outcome.held.insert(holder.clone(), addresses.clone());
                     if before.as_ref().is_some_and(|before| *before != addresses) {
-                        return Err(tell(&events, at, &format!("another answer than {before:?}"), &[holder]));
+                        return Err(tell(
+                            &events,
+                            at,
+                            &format!("another answer than {before:?}"),
+                            &[holder],
+                        ));
                     }
                 }
                 What::Ended => {
@@ -92,8 +104,13 @@ impl History {
 }
 
 fn tell(events: &[(String, What)], until: usize, what: &str, holders: &[&str]) -> String {
-    let concerned = events.iter().take(until + 1).enumerate().filter(|(_, (holder, _))| holders.contains(&holder.as_str()));
-    let lines: Vec<String> = concerned.map(|(at, (holder, what))| format!("{at:>6} {holder} {what:?}")).collect();
+    let concerned = events
+        .iter()
+        .take(until + 1)
+        .enumerate()
+        .filter(|(_, (holder, _))| holders.contains(&holder.as_str()));
+    let lines: Vec<String> =
+        concerned.map(|(at, (holder, what))| format!("{at:>6} {holder} {what:?}")).collect();
     format!("{what}:\n{}", lines.join("\n"))
 }
 
@@ -113,21 +130,37 @@ mod tests {
 
     #[test]
     fn two_holders_are_found() {
-        let twice =
-            history(&[("a", printed("10.0.0.1")), ("b", printed("10.0.0.2")), ("b", printed("10.0.0.2")), ("c", printed("10.0.0.1"))]);
+        let twice = history(&[
+            ("a", printed("10.0.0.1")),
+            ("b", printed("10.0.0.2")),
+            ("b", printed("10.0.0.2")),
+            ("c", printed("10.0.0.1")),
+        ]);
         let error = twice.replay().unwrap_err();
         assert!(error.starts_with("10.0.0.1 has two holders:"), "{error}");
-        let early = history(&[("a", printed("10.0.0.1")), ("b", printed("10.0.0.1")), ("a", What::Ended)]);
+        let early =
+            history(&[("a", printed("10.0.0.1")), ("b", printed("10.0.0.1")), ("a", What::Ended)]);
         assert!(early.replay().is_err());
-        let fine = history(&[("a", printed("10.0.0.1")), ("a", What::Ended), ("b", printed("10.0.0.1")), ("a", What::Freed)]);
+        let fine = history(&[
+            ("a", printed("10.0.0.1")),
+            ("a", What::Ended),
+            ("b", printed("10.0.0.1")),
+            ("a", What::Freed),
+        ]);
         let outcome = fine.replay().unwrap();
         assert_eq!((outcome.held.len(), outcome.freed.len()), (1, 1));
     }
 
     #[test]
     fn another_answer_and_a_check_that_denies_are_found() {
-        assert!(history(&[("a", printed("10.0.0.1")), ("a", printed("10.0.0.2"))]).replay().is_err());
-        assert!(history(&[("a", printed("10.0.0.1")), ("a", What::Failed("CHECK", Some(102)))]).replay().is_err());
+        assert!(
+            history(&[("a", printed("10.0.0.1")), ("a", printed("10.0.0.2"))]).replay().is_err()
+        );
+        assert!(
+            history(&[("a", printed("10.0.0.1")), ("a", What::Failed("CHECK", Some(102)))])
+                .replay()
+                .is_err()
+        );
         assert!(history(&[("a", What::Failed("CHECK", Some(102)))]).replay().is_ok());
         let again = history(&[("a", What::Freed), ("a", What::Invoked("ADD"))]);
         assert!(again.replay().unwrap().freed.is_empty());

@@ -28,12 +28,17 @@ pub(crate) struct Answer {
 impl Answer {
     /// The one document on stdout.
     pub(crate) fn document(&self) -> Value {
-        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.stdout)))
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.stdout)))
     }
 
     /// The error's sentence.
     pub(crate) fn details(&self) -> String {
-        if self.code == 0 { String::new() } else { self.document()["details"].as_str().unwrap_or_default().to_owned() }
+        if self.code == 0 {
+            String::new()
+        } else {
+            self.document()["details"].as_str().unwrap_or_default().to_owned()
+        }
     }
 }
 
@@ -93,7 +98,10 @@ impl InProcess {
             orphaned: &|| false,
         };
         let outcome = dispatch(&ipam, ports);
-        let answer = Answer { code: if outcome == Outcome::Done { 0 } else { u64::MAX }, stdout: stdout.into_inner() };
+        let answer = Answer {
+            code: if outcome == Outcome::Done { 0 } else { u64::MAX },
+            stdout: stdout.into_inner(),
+        };
         if answer.code == 0 {
             let prints = matches!(verb, "ADD" | "VERSION");
             assert_eq!(prints, !answer.stdout.is_empty(), "{verb} succeeded");
@@ -101,7 +109,13 @@ impl InProcess {
         }
         let document = answer.document();
         let code = document["code"].as_u64().unwrap_or_default();
-        assert!(code != 0 && code != 999 && document["msg"].is_string() && document["cniVersion"].is_string(), "{document}");
+        assert!(
+            code != 0
+                && code != 999
+                && document["msg"].is_string()
+                && document["cniVersion"].is_string(),
+            "{document}"
+        );
         Answer { code, ..answer }
     }
 }

@@ -14,7 +14,11 @@ impl Living {
         if !nix::unistd::geteuid().is_root() {
             return None;
         }
-        let child = Command::new("unshare").args(["--net", "sleep", "600"]).stdin(Stdio::null()).spawn().ok()?;
+        let child = Command::new("unshare")
+            .args(["--net", "sleep", "600"])
+            .stdin(Stdio::null())
+            .spawn()
+            .ok()?;
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         let path = format!("/proc/{}/ns/net", child.id());
         let deadline = Deadline::after(Duration::from_secs(60));

@@ -12,7 +12,8 @@ pub(crate) const FLOCK: i64 = nix::libc::SYS_flock;
 pub(crate) fn only_succeeds<T: Send>(calls: &[i64], action: impl FnOnce() -> T + Send) -> T {
     let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
     let here = std::env::consts::ARCH.try_into().unwrap();
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(0), here).unwrap();
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(0), here).unwrap();
     let program: BpfProgram = filter.try_into().unwrap();
     std::thread::scope(|scope| {
         // The filter stays with its thread, and with the children of that one.
@@ -27,10 +28,17 @@ pub(crate) fn only_succeeds<T: Send>(calls: &[i64], action: impl FnOnce() -> T +
 /// The filter reaches a process that is started behind it, and nobody else.
 #[test]
 fn a_lock_that_only_succeeds_is_taken_twice() {
-    let file = std::env::temp_dir().join(format!("hereabouts-test-lockless-{}", std::process::id()));
+    let file =
+        std::env::temp_dir().join(format!("hereabouts-test-lockless-{}", std::process::id()));
     let held = std::fs::File::create(&file).unwrap();
     held.lock().unwrap();
-    let lock = || std::process::Command::new("flock").args(["--nonblock", file.to_str().unwrap(), "true"]).status().unwrap().success();
+    let lock = || {
+        std::process::Command::new("flock")
+            .args(["--nonblock", file.to_str().unwrap(), "true"])
+            .status()
+            .unwrap()
+            .success()
+    };
     assert!(!lock(), "the lock does not lock");
     assert!(only_succeeds(&[FLOCK], lock), "the filter does not bite");
     assert!(!lock(), "the filter stays");

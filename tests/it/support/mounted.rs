@@ -18,12 +18,19 @@ impl Mounted {
         let sandbox = Sandbox::new();
         let disk = sandbox.path("disk");
         std::fs::create_dir(&disk).unwrap();
-        let flat = sandbox.flat("n1").replace(sandbox.store().to_str().unwrap(), disk.join("store").to_str().unwrap());
+        let flat = sandbox
+            .flat("n1")
+            .replace(sandbox.store().to_str().unwrap(), disk.join("store").to_str().unwrap());
         sandbox.write("flat.conf", &flat);
         let script = r#"mount -t tmpfs -o "$0" none "$1" && echo held && read x"#;
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", script, options]).arg(&disk);
-        let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
+        let mut holder = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| e.to_string())?;
         if holder.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).is_err() {
             let output = holder.wait_with_output().unwrap();
             return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
@@ -44,7 +51,9 @@ impl Mounted {
     }
 
     pub(crate) fn verb(&self, verb: &str, container: &str, ipam: &str) -> Ended {
-        self.run(self.sandbox.call(verb).set("CNI_CONTAINERID", container).stdin(configuration(ipam)))
+        self.run(
+            self.sandbox.call(verb).set("CNI_CONTAINERID", container).stdin(configuration(ipam)),
+        )
     }
 
     /// Who holds what, as `list` prints it.
@@ -57,7 +66,8 @@ impl Mounted {
 
     /// A path of the filesystem, for the test to use.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        let inside = format!("/proc/{}/root{}", self.holder.id(), self.sandbox.path("disk").display());
+        let inside =
+            format!("/proc/{}/root{}", self.holder.id(), self.sandbox.path("disk").display());
         PathBuf::from(inside).join(name)
     }
 
@@ -69,7 +79,10 @@ impl Mounted {
     pub(crate) fn remount(&self, options: &str) {
         let [program, words @ ..] = self.entering();
         let mut command = Command::new(program);
-        command.args(words).args(["mount", "-o", &format!("remount,{options}")]).arg(self.sandbox.path("disk"));
+        command
+            .args(words)
+            .args(["mount", "-o", &format!("remount,{options}")])
+            .arg(self.sandbox.path("disk"));
         assert!(command.status().unwrap().success());
     }
 
@@ -79,7 +92,9 @@ impl Mounted {
         // Again: what there was is room first.
         self.make_room();
         std::fs::create_dir(&ballast).unwrap();
-        let full = (0usize..).find(|n| std::fs::write(ballast.join(n.to_string()), vec![b'x'; bytes]).is_err()).unwrap();
+        let full = (0usize..)
+            .find(|n| std::fs::write(ballast.join(n.to_string()), vec![b'x'; bytes]).is_err())
+            .unwrap();
         // The last may be there without its bytes.
         let _ = std::fs::remove_file(ballast.join(full.to_string()));
         for n in full.saturating_sub(spare)..full {

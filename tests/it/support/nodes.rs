@@ -68,7 +68,10 @@ impl Node {
         let mut call = self.sandbox.call(verb);
         call.set("CNI_CONTAINERID", container)
             .set("CNI_NETNS", format!("/var/run/netns/{container}"))
-            .set("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}"))
+            .set(
+                "CNI_ARGS",
+                format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}"),
+            )
             .stdin(configuration(&self.ipam(range)));
         call
     }
@@ -98,7 +101,10 @@ impl Node {
     pub(crate) fn gc_call(&self, valid: &[&str]) -> Call {
         let mut call = self.call("GC", "");
         let mut stdin: Value = serde_json::from_slice(&call.stdin).unwrap();
-        let valid: Vec<Value> = valid.iter().map(|container| json!({"containerID": container, "ifname": "net1"})).collect();
+        let valid: Vec<Value> = valid
+            .iter()
+            .map(|container| json!({"containerID": container, "ifname": "net1"}))
+            .collect();
         stdin["cni.dev/valid-attachments"] = json!(valid);
         call.unset("CNI_CONTAINERID").stdin(stdin.to_string());
         call
@@ -117,7 +123,8 @@ impl Node {
 
 /// Who holds what in a scope: containers by address, of the objects themselves.
 pub(crate) fn holders(cluster: &Cluster, scope: &str) -> BTreeMap<String, String> {
-    let text = |object: &Value, key: &str| object["spec"][key].as_str().unwrap_or_default().to_owned();
+    let text =
+        |object: &Value, key: &str| object["spec"][key].as_str().unwrap_or_default().to_owned();
     let objects = objects(cluster);
     let held = objects.iter().filter(|object| text(object, "scope") == scope);
     held.map(|object| (text(object, "address"), text(object, "containerID"))).collect()
@@ -127,7 +134,9 @@ pub(crate) fn holders(cluster: &Cluster, scope: &str) -> BTreeMap<String, String
 pub(crate) fn until_remembered(cluster: &Cluster, address: &str) {
     let list = "/apis/hereabouts.dev/v1alpha1/stickyips?resourceVersion=0";
     let seen = until(&Deadline::after(Duration::from_secs(30)), || {
-        Ok::<_, ()>(cluster.text(&["get", "--raw", list]).contains(&format!("{address}\"")).then_some(()))
+        Ok::<_, ()>(
+            cluster.text(&["get", "--raw", list]).contains(&format!("{address}\"")).then_some(()),
+        )
     });
     assert_eq!(seen, Ok(Some(())), "{address}");
 }

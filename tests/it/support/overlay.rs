@@ -32,9 +32,11 @@ impl Overlay {
         let sandbox = Sandbox::new();
         let mut command = Command::new("unshare");
         command.args(["--mount", "--kill-child", "--fork", "sh", "-c", script]).arg(&sandbox.root);
-        let mut holder = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let mut holder =
+            command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
         let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take()?), &mut line).ok()?;
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take()?), &mut line)
+            .ok()?;
         let overlay = Self { sandbox, holder };
         (line == "ready\n").then_some(overlay)
     }
@@ -64,7 +66,11 @@ impl Overlay {
     /// Makes the store there, by its own command; its id.
     pub(crate) fn init(&self) -> String {
         let store = self.sandbox.store();
-        self.command(&["store", "init", store.to_str().unwrap()]).succeeded().stdout.trim().to_owned()
+        self.command(&["store", "init", store.to_str().unwrap()])
+            .succeeded()
+            .stdout
+            .trim()
+            .to_owned()
     }
 
     /// A verb for a sandbox that is alive: this process's own namespace.
@@ -75,7 +81,10 @@ impl Overlay {
             .set("CNI_CONTAINERID", container)
             .set("CNI_NETNS", format!("/proc/{}/ns/net", std::process::id()))
             .set("CNI_NETNS_OVERRIDE", "1")
-            .set("CNI_ARGS", format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={container};K8S_POD_UID=u"))
+            .set(
+                "CNI_ARGS",
+                format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={container};K8S_POD_UID=u"),
+            )
             .stdin(configuration(ipam));
         call
     }
@@ -83,7 +92,8 @@ impl Overlay {
     /// A path below the mounted store.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         let [_, namespace] = self.inside();
-        let process = namespace.trim_start_matches("--mount=/proc/").trim_end_matches("/ns/mnt").to_owned();
+        let process =
+            namespace.trim_start_matches("--mount=/proc/").trim_end_matches("/ns/mnt").to_owned();
         PathBuf::from(format!("/proc/{process}/root{}", self.sandbox.store().display())).join(name)
     }
 }

@@ -19,7 +19,9 @@ use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -124,7 +126,9 @@ impl Proxy {
         let server = word_after(&kubeconfig, "server: https://").parse().unwrap();
         let token = word_after(&kubeconfig, "token: ").to_owned();
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(cluster.directory().join("pki/ca.crt")).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_file(cluster.directory().join("pki/ca.crt")).unwrap())
+            .unwrap();
         let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -142,10 +146,22 @@ impl Proxy {
             open: BTreeMap::new(),
             ending: false,
         };
-        let shared = Arc::new(Shared { server, client: Arc::new(client), state: Mutex::new(state), changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            server,
+            client: Arc::new(client),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        });
         let listener = TcpListener::bind((host, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let proxy = Self { shared, address, authority, token, acceptor: Mutex::default(), disturbs: Mutex::new(Box::new(|_| {})) };
+        let proxy = Self {
+            shared,
+            address,
+            authority,
+            token,
+            acceptor: Mutex::default(),
+            disturbs: Mutex::new(Box::new(|_| {})),
+        };
         // Not closed and bound anew: a child of another thread that has not yet
         // become its program holds what was open when it was forked.
         proxy.accept(listener);
@@ -159,11 +175,20 @@ impl Proxy {
 
     /// A kubeconfig that leads here, for the user that may do everything.
     pub(crate) fn kubeconfig(&self, directory: &Path) -> PathBuf {
-        self.kubeconfig_with(directory, self.authority.pem(), &serde_json::json!({"token": self.token}))
+        self.kubeconfig_with(
+            directory,
+            self.authority.pem(),
+            &serde_json::json!({"token": self.token}),
+        )
     }
 
     /// The same for another user, trusting another authority. JSON is YAML.
-    pub(crate) fn kubeconfig_with(&self, directory: &Path, authority: &str, user: &serde_json::Value) -> PathBuf {
+    pub(crate) fn kubeconfig_with(
+        &self,
+        directory: &Path,
+        authority: &str,
+        user: &serde_json::Value,
+    ) -> PathBuf {
         let text = kubeconfig(&self.address.to_string(), authority, user);
         let path = directory.join("proxy.kubeconfig");
         std::fs::write(&path, text).unwrap();
@@ -232,7 +257,10 @@ impl Proxy {
     /// Lets the server do what was held back, now; how it answered, if it did.
     pub(crate) fn send_held_back(&self) -> Vec<u16> {
         let held = std::mem::take(&mut self.state().held_back);
-        held.into_iter().filter_map(|(at, asked)| self.shared.ask(at, &asked).ok()).map(|reply| reply.status).collect()
+        held.into_iter()
+            .filter_map(|(at, asked)| self.shared.ask(at, &asked).ok())
+            .map(|reply| reply.status)
+            .collect()
     }
 
     /// The same with the first of them alone.
@@ -245,7 +273,11 @@ impl Proxy {
     /// a killed call had sent may still be on its way to the server.
     pub(crate) fn wait_for_what_was_sent(&self) {
         let limit = Duration::from_secs(120);
-        let (state, waited) = self.shared.changed.wait_timeout_while(self.state(), limit, |state| !state.open.is_empty()).unwrap();
+        let (state, waited) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.state(), limit, |state| !state.open.is_empty())
+            .unwrap();
         drop(state);
         assert!(!waited.timed_out(), "connections are open though all callers have ended");
     }
@@ -257,7 +289,11 @@ impl Proxy {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
             bound => bound.map(Some),
         };
-        self.accept(until(&Deadline::after(Duration::from_secs(60)), bind).unwrap().expect("the port is free again"));
+        self.accept(
+            until(&Deadline::after(Duration::from_secs(60)), bind)
+                .unwrap()
+                .expect("the port is free again"),
+        );
     }
 
     fn accept(&self, listener: TcpListener) {
@@ -349,12 +385,18 @@ impl Shared {
         let mut state = self.state.lock().unwrap();
         let act = (state.script)(asked);
         let at = state.seen.len();
-        state.seen.push(Seen { method: asked.method.clone(), path: asked.path.clone(), done: None });
+        state.seen.push(Seen {
+            method: asked.method.clone(),
+            path: asked.path.clone(),
+            done: None,
+        });
         drop(state);
         match act {
             Act::Pass => self.ask_or_reset(at, asked, tls)?.write(tls),
             Act::Answer(reply) => reply.write(tls),
-            Act::AnswerAfter(reply) => self.ask_or_reset(at, asked, tls).and_then(|_| reply.write(tls)),
+            Act::AnswerAfter(reply) => {
+                self.ask_or_reset(at, asked, tls).and_then(|_| reply.write(tls))
+            }
             Act::Reset => Err(reset_now(tls)),
             Act::ResetAfter => self.ask(at, asked).and_then(|_| Err(reset_now(tls))),
             Act::ResetWithin => {
@@ -392,14 +434,20 @@ impl Shared {
         let stream = TcpStream::connect(self.server)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(70)))?;
-        let connection = ClientConnection::new(Arc::clone(&self.client), ServerName::from(self.server.ip())).unwrap();
+        let connection =
+            ClientConnection::new(Arc::clone(&self.client), ServerName::from(self.server.ip()))
+                .unwrap();
         let mut tls = StreamOwned::new(connection, stream);
         tls.write_all(&asked.bytes())?;
         tls.flush()?;
         let reply = Reply::read(&mut tls)?;
         // The list may have been taken away meanwhile.
         let mut state = self.state.lock().unwrap();
-        if let Some(seen) = state.seen.get_mut(at).filter(|seen| seen.method == asked.method && seen.path == asked.path) {
+        if let Some(seen) = state
+            .seen
+            .get_mut(at)
+            .filter(|seen| seen.method == asked.method && seen.path == asked.path)
+        {
             seen.done = Some(reply.status);
         }
         Ok(reply)

@@ -146,8 +146,11 @@ impl Sandbox {
 
     /// The held addresses in order.
     pub(crate) fn held(&self) -> Vec<String> {
-        let mut held: Vec<std::net::IpAddr> =
-            self.list().iter().map(|record| record["address"].as_str().unwrap().parse().unwrap()).collect();
+        let mut held: Vec<std::net::IpAddr> = self
+            .list()
+            .iter()
+            .map(|record| record["address"].as_str().unwrap().parse().unwrap())
+            .collect();
         held.sort();
         held.iter().map(ToString::to_string).collect()
     }
@@ -168,7 +171,10 @@ impl Sandbox {
 pub(crate) fn make_store(directory: &Path) {
     let nothing = || directory.read_dir().is_ok_and(|mut names| names.next().is_none());
     if std::fs::create_dir(directory).is_ok() || nothing() {
-        let _ = std::fs::write(directory.join("format"), "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n");
+        let _ = std::fs::write(
+            directory.join("format"),
+            "{\"format\":1,\"id\":\"0123456789abcdef0123456789abcdef\"}\n",
+        );
     }
 }
 
@@ -176,7 +182,8 @@ pub(crate) fn make_store(directory: &Path) {
 /// that one (one at a time: every sandbox begins with an empty one).
 pub(crate) fn other_store() -> Option<&'static Cluster> {
     #[allow(clippy::disallowed_methods, reason = "whoever starts the tests chooses")]
-    let asked = std::env::var_os("HEREABOUTS_TEST_STORE").is_some_and(|store| store == "kubernetes");
+    let asked =
+        std::env::var_os("HEREABOUTS_TEST_STORE").is_some_and(|store| store == "kubernetes");
     asked.then(|| Cluster::shared().unwrap())
 }
 
@@ -204,10 +211,14 @@ pub(crate) fn files_below(root: &Path) -> Vec<String> {
 pub(crate) fn forget_stores_below(root: &Path) {
     const NOTES: &str = "/var/lib/cni/hereabouts/stores";
     for entry in std::fs::read_dir(NOTES).into_iter().flatten().flatten() {
-        let note: Value = std::fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let note: Value = std::fs::read(entry.path())
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
         if note["data_dir"].as_str().is_some_and(|noted| Path::new(noted).starts_with(root)) {
             let _ = std::fs::remove_file(entry.path());
-            let _ = std::fs::remove_dir_all(Path::new(NOTES).join(note["id"].as_str().unwrap_or("@")));
+            let _ =
+                std::fs::remove_dir_all(Path::new(NOTES).join(note["id"].as_str().unwrap_or("@")));
         }
     }
 }
@@ -226,7 +237,9 @@ pub(crate) fn configuration(ipam: &str) -> String {
 
 pub(crate) fn versioned(version: &str, ipam: &str) -> String {
     let separator = if ipam.trim().is_empty() { "" } else { "," };
-    format!(r#"{{"cniVersion":"{version}","name":"net1","type":"macvlan","ipam":{{"type":"hereabouts"{separator}{ipam}}}}}"#)
+    format!(
+        r#"{{"cniVersion":"{version}","name":"net1","type":"macvlan","ipam":{{"type":"hereabouts"{separator}{ipam}}}}}"#
+    )
 }
 
 /// One start of the executable.
@@ -243,7 +256,13 @@ pub(crate) struct Call {
 impl Call {
     /// No variables at all.
     pub(crate) fn bare() -> Self {
-        Self { environment: Vec::new(), args: Vec::new(), stdin: Vec::new(), wrapper: Vec::new(), program: HEREABOUTS.to_owned() }
+        Self {
+            environment: Vec::new(),
+            args: Vec::new(),
+            stdin: Vec::new(),
+            wrapper: Vec::new(),
+            program: HEREABOUTS.to_owned(),
+        }
     }
 
     pub(crate) fn set(&mut self, name: &str, value: impl Into<std::ffi::OsString>) -> &mut Self {
@@ -289,7 +308,12 @@ impl Call {
 
     /// The same through one more program, outside of all the others.
     pub(crate) fn command_under(&self, outer: &[&str]) -> Command {
-        let inner = self.wrapper.iter().cloned().chain([self.program.clone()]).chain(self.args.iter().cloned());
+        let inner = self
+            .wrapper
+            .iter()
+            .cloned()
+            .chain([self.program.clone()])
+            .chain(self.args.iter().cloned());
         let mut words = outer.iter().map(|word| (*word).to_owned()).chain(inner);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).env_clear().envs(self.environment.iter().cloned());
@@ -303,7 +327,12 @@ impl Call {
     /// Starts it and hands it its stdin, which has to fit into a pipe.
     pub(crate) fn start_under(&self, wrapper: &[&str]) -> Child {
         let mut command = self.command_under(wrapper);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(&self.stdin).unwrap();
         child
     }
@@ -314,7 +343,12 @@ impl Call {
 
     pub(crate) fn run_under(&self, wrapper: &[&str]) -> Ended {
         let mut command = self.command_under(wrapper);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let bytes = self.stdin.clone();
         // The child may end without reading all of it.
@@ -355,7 +389,9 @@ impl Ended {
     pub(crate) fn addresses(&self) -> Vec<String> {
         assert_eq!(self.status, Some(0), "{self:?}");
         let ips = self.document()["ips"].as_array().cloned().unwrap_or_default();
-        ips.iter().map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().to_owned()).collect()
+        ips.iter()
+            .map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().to_owned())
+            .collect()
     }
 
     pub(crate) fn succeeded(&self) -> &Self {

@@ -34,7 +34,8 @@ impl Moment {
 }
 
 /// What makes every lock of a call useless.
-pub(crate) const NO_LOCKS: &[&str] = &["strace", "-D", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:retval=0"];
+pub(crate) const NO_LOCKS: &[&str] =
+    &["strace", "-D", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:retval=0"];
 
 /// Whether calls can be stopped here.
 pub(crate) fn has_strace() -> bool {
@@ -67,24 +68,42 @@ impl Stopped {
     fn start(call: &Call, moment: &Moment, caller: &[&str]) -> Self {
         let Moment { call: name, path, error } = moment;
         let error = error.map_or_else(String::new, |error| format!(":error={error}"));
-        let (trace, inject) = (format!("trace={name}"), format!("inject={name}{error}:signal=STOP:when=1"));
+        let (trace, inject) =
+            (format!("trace={name}"), format!("inject={name}{error}:signal=STOP:when=1"));
         // -D: the call is the child of whoever starts it, strace is not between.
         let strace = ["strace", "-D", "-P", path, "-e", &trace, "-e", &inject];
         let outer: Vec<&str> = caller.iter().copied().chain(strace).collect();
         let mut command = call.command_under(&outer);
         let (stdout, writer) = std::io::pipe().unwrap();
-        let mut child = command.stdin(Stdio::piped()).stdout(writer.try_clone().unwrap()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(writer.try_clone().unwrap())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         drop(command);
         child.stdin.take().unwrap().write_all(&call.stdin).unwrap();
         let mut trace = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         while !said.ends_with("--- stopped by SIGSTOP ---\n") {
-            assert_ne!(trace.read_line(&mut said).unwrap(), 0, "{name} {path}: it ended without a stop:\n{said}");
+            assert_ne!(
+                trace.read_line(&mut said).unwrap(),
+                0,
+                "{name} {path}: it ended without a stop:\n{said}"
+            );
         }
         let id = child.id();
         let pid = if caller.is_empty() { id } else { only_child(id) };
         let pid = Pid::from_raw(pid.try_into().unwrap());
-        Self { child, pid, stdout: Some(stdout), writer: Some(writer), trace, said, parent_gone: false }
+        Self {
+            child,
+            pid,
+            stdout: Some(stdout),
+            writer: Some(writer),
+            trace,
+            said,
+            parent_gone: false,
+        }
     }
 
     /// As the kernel and messages number it.
@@ -104,7 +123,11 @@ impl Stopped {
         drop(self.stdout.take());
         // A process that another test is starting may have a copy until its exec.
         let mut broken = [PollFd::new(self.writer.as_ref().unwrap().as_fd(), PollFlags::empty())];
-        assert_eq!(poll(&mut broken, PollTimeout::from(20_000u16)).unwrap(), 1, "somebody still reads");
+        assert_eq!(
+            poll(&mut broken, PollTimeout::from(20_000u16)).unwrap(),
+            1,
+            "somebody still reads"
+        );
     }
 
     /// Lets it go on, to its end. What it said on stderr is beside the trace; the
@@ -145,11 +168,18 @@ pub(crate) struct Waiting(Child);
 impl Waiting {
     /// Starts a call and returns when the kernel has put it into a lock's queue.
     pub(crate) fn start(call: &Call) -> Self {
-        let mut child = call.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = call
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(&call.stdin).unwrap();
         let (id, deadline) = (child.id().to_string(), Deadline::after(Duration::from_secs(20)));
         // "1: -> FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF"
-        let waits = |line: &str| line.contains("->") && line.split_whitespace().any(|word| word == id);
+        let waits =
+            |line: &str| line.contains("->") && line.split_whitespace().any(|word| word == id);
         // Of an attachment's lock that table names no process: "72 0x3a5 0x26 ..."
         // is fcntl(2) with F_OFD_SETLKW.
         let waits_for_byte = || {
@@ -157,8 +187,13 @@ impl Waiting {
             let mut words = call.split_whitespace();
             words.next() == Some("72") && words.nth(1) == Some("0x26")
         };
-        while !waits_for_byte() && !std::fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
-            assert!(child.try_wait().unwrap().is_none() && !deadline.left().is_zero(), "it does not wait");
+        while !waits_for_byte()
+            && !std::fs::read_to_string("/proc/locks").unwrap().lines().any(waits)
+        {
+            assert!(
+                child.try_wait().unwrap().is_none() && !deadline.left().is_zero(),
+                "it does not wait"
+            );
             std::thread::yield_now();
         }
         Self(child)

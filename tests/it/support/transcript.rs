@@ -8,15 +8,20 @@ use std::path::{Path, PathBuf};
 
 /// What a file below tests/data has to be.
 pub(crate) fn assert_file(place: &str, text: &str) {
-    let shown: String = text.chars().map(|c| if c.is_ascii() { c.to_string() } else { c.escape_default().to_string() }).collect();
-    expect_file![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(place)].assert_eq(&shown);
+    let shown: String = text
+        .chars()
+        .map(|c| if c.is_ascii() { c.to_string() } else { c.escape_default().to_string() })
+        .collect();
+    expect_file![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(place)]
+        .assert_eq(&shown);
 }
 
 /// The names of the files in a directory below tests/data, without extension.
 pub(crate) fn files_in(place: &str) -> Vec<String> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(place);
     let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    let mut names: Vec<String> = std::fs::read_dir(directory).unwrap().map(|entry| stem(entry.unwrap().path())).collect();
+    let mut names: Vec<String> =
+        std::fs::read_dir(directory).unwrap().map(|entry| stem(entry.unwrap().path())).collect();
     names.sort();
     names
 }
@@ -28,7 +33,11 @@ const ROOT: &str = "/tmp/hereabouts-of-this-test-0";
 pub(crate) fn sandbox() -> Sandbox {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let root = format!("/tmp/hereabouts-{:010}-{:03}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let root = format!(
+        "/tmp/hereabouts-{:010}-{:03}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    );
     assert_eq!(root.len(), ROOT.len());
     std::fs::create_dir(&root).unwrap();
     let sandbox = Sandbox { root: root.into(), cluster: None };
@@ -81,7 +90,8 @@ impl Transcript {
             text.push_str("(no newline)\n");
         }
         ended.stderr.lines().for_each(|line| text.push_str(&format!("2| {line}\n")));
-        let status = ended.status.map_or_else(|| "by a signal".to_owned(), |status| status.to_string());
+        let status =
+            ended.status.map_or_else(|| "by a signal".to_owned(), |status| status.to_string());
         text.push_str(&format!("exit {status}\n\n"));
         for (from, to) in &self.words {
             text = text.replace(from, to);
@@ -104,7 +114,8 @@ const SHAPES: &[(&str, &str)] = &[
 ];
 
 /// Numbers that differ come after these.
-const BEFORE_NUMBERS: &[&str] = &["/proc/", "inode ", "(process ", "process ", "AgeSeconds\": ", "ageSeconds\": "];
+const BEFORE_NUMBERS: &[&str] =
+    &["/proc/", "inode ", "(process ", "process ", "AgeSeconds\": ", "ageSeconds\": "];
 
 /// A text without times, ages, ids and processes.
 fn settled(text: &str) -> String {
@@ -112,7 +123,9 @@ fn settled(text: &str) -> String {
     let mut rest = text;
     while !rest.is_empty() {
         let is_begin = !found.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '.');
-        if let Some((shape, word)) = SHAPES.iter().find(|(shape, _)| is_begin && has_shape(rest, shape)) {
+        if let Some((shape, word)) =
+            SHAPES.iter().find(|(shape, _)| is_begin && has_shape(rest, shape))
+        {
             found.push_str(word);
             rest = &rest[shape.len()..];
             continue;
@@ -120,7 +133,9 @@ fn settled(text: &str) -> String {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         if 0 < digits && is_begin {
             let (number, after) = rest.split_at(digits);
-            let fraction = after.strip_prefix('.').map_or("", |fraction| fraction.split(' ').next().unwrap_or_default());
+            let fraction = after
+                .strip_prefix('.')
+                .map_or("", |fraction| fraction.split(' ').next().unwrap_or_default());
             let tail = fraction.len() + usize::from(!fraction.is_empty());
             if BEFORE_NUMBERS.iter().any(|before| found.ends_with(before)) {
                 found.push('1');

@@ -43,12 +43,23 @@ fn leaves(tree: &str, found: &mut Vec<String>) {
 
 /// All paths of a source that may lead to another file.
 fn paths(text: &str) -> Vec<String> {
-    let code: String = text.lines().map(|line| line.split("//").next().unwrap()).flat_map(|line| [line, "\n"]).collect();
+    let code: String = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap())
+        .flat_map(|line| [line, "\n"])
+        .collect();
     let mut found = Vec::new();
     for statement in code.split(';') {
-        let last = statement.rsplit("\n").find(|line| line.contains("use ")).and_then(|line| line.trim_start().split_once("use "));
-        if let Some((visibility, first)) = last.filter(|(visibility, _)| visibility.is_empty() || visibility.starts_with("pub")) {
-            let at = statement.rfind(&format!("{visibility}use {first}")).unwrap() + visibility.len() + "use ".len();
+        let last = statement
+            .rsplit("\n")
+            .find(|line| line.contains("use "))
+            .and_then(|line| line.trim_start().split_once("use "));
+        if let Some((visibility, first)) =
+            last.filter(|(visibility, _)| visibility.is_empty() || visibility.starts_with("pub"))
+        {
+            let at = statement.rfind(&format!("{visibility}use {first}")).unwrap()
+                + visibility.len()
+                + "use ".len();
             leaves(&statement[at..].split_whitespace().collect::<Vec<_>>().join(" "), &mut found);
         }
     }
@@ -56,7 +67,12 @@ fn paths(text: &str) -> Vec<String> {
         for (at, _) in code.match_indices(start) {
             let before = code[..at].chars().next_back();
             if !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
-                found.push(code[at..].chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect());
+                found.push(
+                    code[at..]
+                        .chars()
+                        .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
+                        .collect(),
+                );
             }
         }
     }
@@ -86,7 +102,8 @@ fn target(from: &Module, path: &str, known: &BTreeSet<Module>) -> Option<Module>
 
 /// Which file uses which; a module and those inside it aside.
 fn arrows() -> BTreeMap<Module, BTreeSet<Module>> {
-    let sources: Vec<_> = files("src", "rs").into_iter().filter(|path| !path.ends_with("src/main.rs")).collect();
+    let sources: Vec<_> =
+        files("src", "rs").into_iter().filter(|path| !path.ends_with("src/main.rs")).collect();
     let known: BTreeSet<Module> = sources.iter().map(|path| module(path)).collect();
     let mut arrows = BTreeMap::new();
     for path in sources {
@@ -114,13 +131,17 @@ fn reached(from: &Module, arrows: &BTreeMap<Module, BTreeSet<Module>>) -> BTreeS
 fn no_two_files_use_each_other() {
     let arrows = arrows();
     assert!(arrows.values().map(BTreeSet::len).sum::<usize>() > 300, "the arrows are not found");
-    let circles: Vec<String> =
-        arrows.keys().filter(|module| reached(module, &arrows).contains(*module)).map(|module| module.join("::")).collect();
+    let circles: Vec<String> = arrows
+        .keys()
+        .filter(|module| reached(module, &arrows).contains(*module))
+        .map(|module| module.join("::"))
+        .collect();
     assert!(circles.is_empty(), "in a circle: {circles:?}");
 }
 
 #[test]
 fn a_tree_of_use_names_each_of_its_leaves() {
-    let found = paths("use a::{b, c::{self, d as e}};\npub use super::f;\nfn g() { crate::h::i(); }");
+    let found =
+        paths("use a::{b, c::{self, d as e}};\npub use super::f;\nfn g() { crate::h::i(); }");
     assert_eq!(found, ["a::b", "a::c", "a::c::d", "super::f", "crate::h::i", "super::f"]);
 }

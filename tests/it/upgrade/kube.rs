@@ -30,7 +30,9 @@ impl World for Api {
     }
 
     fn set_back(&self) {
-        for object in objects(self.cluster).iter().filter(|object| object["spec"]["node"] == *self.node.name) {
+        for object in
+            objects(self.cluster).iter().filter(|object| object["spec"]["node"] == *self.node.name)
+        {
             let name = object["metadata"]["name"].as_str().unwrap();
             let gone = json!({"spec": {"view": null, "nodeUID": null}}).to_string();
             self.cluster.text(&["patch", "ipallocations", name, "--type=merge", "--patch", &gone]);
@@ -38,17 +40,23 @@ impl World for Api {
         let state = self.node.state();
         let now = objects(self.cluster);
         for entry in std::fs::read_dir(state.join("attachments")).unwrap().flatten() {
-            let mut known: Value = serde_json::from_slice(&std::fs::read(entry.path()).unwrap()).unwrap();
+            let mut known: Value =
+                serde_json::from_slice(&std::fs::read(entry.path()).unwrap()).unwrap();
             for object in known.as_array_mut().unwrap() {
-                let stands = now.iter().find(|other| other["metadata"]["name"] == object["metadata"]["name"]).unwrap();
-                object["metadata"]["resourceVersion"] = stands["metadata"]["resourceVersion"].clone();
+                let stands = now
+                    .iter()
+                    .find(|other| other["metadata"]["name"] == object["metadata"]["name"])
+                    .unwrap();
+                object["metadata"]["resourceVersion"] =
+                    stands["metadata"]["resourceVersion"].clone();
                 let spec = object["spec"].as_object_mut().unwrap();
                 spec.remove("nodeUID");
                 assert!(spec.remove("view").is_some(), "{object}");
             }
             std::fs::write(entry.path(), known.to_string()).unwrap();
         }
-        let complete: Value = serde_json::from_slice(&std::fs::read(state.join("complete")).unwrap()).unwrap();
+        let complete: Value =
+            serde_json::from_slice(&std::fs::read(state.join("complete")).unwrap()).unwrap();
         // One hash of CA and URL, and no format.
         let before = json!({"cluster": "0".repeat(64), "node": complete["node"], "machine": complete["machine"], "boot": complete["boot"]});
         std::fs::write(state.join("complete"), before.to_string()).unwrap();

@@ -13,7 +13,8 @@ fn message(ended: &Ended) -> String {
     ended.document()["msg"].as_str().unwrap().to_owned()
 }
 
-const ALL_MISSING: &str = "required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH] missing";
+const ALL_MISSING: &str =
+    "required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH] missing";
 
 #[test]
 fn all_missing_variables_are_named_in_order() {
@@ -34,9 +35,13 @@ fn an_empty_variable_is_a_missing_one() {
 
 #[test]
 fn del_and_check_need_container_and_interface_and_check_a_namespace() {
-    for (verb, name) in
-        [("DEL", "CNI_CONTAINERID"), ("DEL", "CNI_IFNAME"), ("CHECK", "CNI_CONTAINERID"), ("CHECK", "CNI_IFNAME"), ("CHECK", "CNI_NETNS")]
-    {
+    for (verb, name) in [
+        ("DEL", "CNI_CONTAINERID"),
+        ("DEL", "CNI_IFNAME"),
+        ("CHECK", "CNI_CONTAINERID"),
+        ("CHECK", "CNI_IFNAME"),
+        ("CHECK", "CNI_NETNS"),
+    ] {
         let ended = Sandbox::new().call(verb).unset(name).stdin(configuration(RANGE)).run();
         assert_eq!(ended.code(), 4, "{verb} {name}");
         assert_eq!(message(&ended), format!("required env variables [{name}] missing"));
@@ -48,7 +53,12 @@ fn cni_path_may_be_missing() {
     let sandbox = Sandbox::new();
     let add = sandbox.call("ADD").unset("CNI_PATH").stdin(configuration(RANGE)).run();
     let previous = format!(r#"{{"prevResult":{},"#, add.succeeded().stdout.trim());
-    sandbox.call("CHECK").unset("CNI_PATH").stdin(configuration(RANGE).replacen('{', &previous, 1)).run().succeeded();
+    sandbox
+        .call("CHECK")
+        .unset("CNI_PATH")
+        .stdin(configuration(RANGE).replacen('{', &previous, 1))
+        .run()
+        .succeeded();
     sandbox.call("STATUS").unset("CNI_PATH").stdin(configuration(RANGE)).run().succeeded();
     sandbox.call("DEL").unset("CNI_PATH").stdin(configuration(RANGE)).run().succeeded();
 }
@@ -56,7 +66,10 @@ fn cni_path_may_be_missing() {
 #[test]
 fn gc_needs_cni_path() {
     let ended = Sandbox::new().call("GC").unset("CNI_PATH").stdin(configuration(RANGE)).run();
-    assert_eq!((ended.code(), message(&ended).as_str()), (4, "required env variables [CNI_PATH] missing"));
+    assert_eq!(
+        (ended.code(), message(&ended).as_str()),
+        (4, "required env variables [CNI_PATH] missing")
+    );
 }
 
 #[test]
@@ -69,9 +82,17 @@ fn container_ids_with_other_characters_are_refused() {
 
 #[test]
 fn a_malformed_container_id_is_said_before_a_missing_namespace() {
-    let ended = Sandbox::new().call("ADD").set("CNI_CONTAINERID", "../x").unset("CNI_NETNS").stdin(configuration(RANGE)).run();
+    let ended = Sandbox::new()
+        .call("ADD")
+        .set("CNI_CONTAINERID", "../x")
+        .unset("CNI_NETNS")
+        .stdin(configuration(RANGE))
+        .run();
     assert_eq!(ended.code(), 4);
-    assert!(message(&ended).contains("CNI_CONTAINERID") && !ended.stdout.contains("CNI_NETNS"), "{ended:?}");
+    assert!(
+        message(&ended).contains("CNI_CONTAINERID") && !ended.stdout.contains("CNI_NETNS"),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -96,7 +117,12 @@ fn gc_and_status_do_not_look_at_container_and_interface() {
     for (verb, text) in [("GC", gc), ("STATUS", configuration(RANGE))] {
         let sandbox = Sandbox::new();
         make_store(&sandbox.store());
-        let ended = sandbox.call(verb).set("CNI_CONTAINERID", "../x").set("CNI_IFNAME", "a/b").stdin(text).run();
+        let ended = sandbox
+            .call(verb)
+            .set("CNI_CONTAINERID", "../x")
+            .set("CNI_IFNAME", "a/b")
+            .stdin(text)
+            .run();
         assert!(silent(&ended), "{verb}: {ended:?}");
     }
 }
@@ -104,7 +130,8 @@ fn gc_and_status_do_not_look_at_container_and_interface() {
 #[test]
 fn an_add_into_the_plugins_own_namespace_is_8_and_allocates_nothing() {
     let sandbox = Sandbox::new();
-    let ended = sandbox.call("ADD").set("CNI_NETNS", "/proc/self/ns/net").stdin(configuration(RANGE)).run();
+    let ended =
+        sandbox.call("ADD").set("CNI_NETNS", "/proc/self/ns/net").stdin(configuration(RANGE)).run();
     assert_eq!(ended.code(), 8);
     assert!(sandbox.is_untouched());
     sandbox
@@ -120,7 +147,8 @@ fn an_add_into_the_plugins_own_namespace_is_8_and_allocates_nothing() {
 fn a_del_in_the_plugins_own_namespace_frees_and_succeeds() {
     let sandbox = Sandbox::new();
     sandbox.add("abc123", RANGE).succeeded();
-    let ended = sandbox.call("DEL").set("CNI_NETNS", "/proc/self/ns/net").stdin(configuration(RANGE)).run();
+    let ended =
+        sandbox.call("DEL").set("CNI_NETNS", "/proc/self/ns/net").stdin(configuration(RANGE)).run();
     assert!(silent(&ended), "{ended:?}");
     assert!(sandbox.held().is_empty());
 }

@@ -12,7 +12,11 @@ fn with(extra: &str) -> String {
 }
 
 fn check(sandbox: &Sandbox, previous: &str, ifname: &str) -> Ended {
-    sandbox.call("CHECK").set("CNI_IFNAME", ifname).stdin(with(&format!(r#""prevResult":{previous}"#))).run()
+    sandbox
+        .call("CHECK")
+        .set("CNI_IFNAME", ifname)
+        .stdin(with(&format!(r#""prevResult":{previous}"#)))
+        .run()
 }
 
 #[test]
@@ -33,7 +37,9 @@ fn del_does_not_look_at_prev_result() {
     for previous in ["\"text\"", "{\"garbage\":[1]}", "null"] {
         let sandbox = Sandbox::new();
         sandbox.add("abc123", RANGE).succeeded();
-        assert!(silent(&sandbox.call("DEL").stdin(with(&format!(r#""prevResult":{previous}"#))).run()));
+        assert!(silent(
+            &sandbox.call("DEL").stdin(with(&format!(r#""prevResult":{previous}"#))).run()
+        ));
         assert!(sandbox.held().is_empty());
     }
 }
@@ -41,7 +47,10 @@ fn del_does_not_look_at_prev_result() {
 #[test]
 fn a_del_that_cannot_be_understood_is_an_error() {
     let sandbox = Sandbox::new();
-    assert_eq!(sandbox.call("DEL").stdin(configuration(RANGE).replace("1.1.0", "9.9.9")).run().code(), 1);
+    assert_eq!(
+        sandbox.call("DEL").stdin(configuration(RANGE).replace("1.1.0", "9.9.9")).run().code(),
+        1
+    );
     assert_eq!(sandbox.call("DEL").stdin("{").run().code(), 6);
 }
 
@@ -57,7 +66,13 @@ fn a_repeated_add_gives_the_same_result() {
 fn another_interface_or_container_gets_another_address() {
     let sandbox = Sandbox::new();
     let add = |id: &str, ifname: &str| {
-        sandbox.call("ADD").set("CNI_CONTAINERID", id).set("CNI_IFNAME", ifname).stdin(configuration(RANGE)).run().addresses()
+        sandbox
+            .call("ADD")
+            .set("CNI_CONTAINERID", id)
+            .set("CNI_IFNAME", ifname)
+            .stdin(configuration(RANGE))
+            .run()
+            .addresses()
     };
     assert_eq!(add("c1", "net1"), ["10.1.2.1"]);
     assert_eq!(add("c1", "net2"), ["10.1.2.2"]);
@@ -88,12 +103,18 @@ fn prev_result_may_have_no_version_or_another_one() {
     let sandbox = Sandbox::new();
     sandbox.add("abc123", RANGE).succeeded();
     check(&sandbox, r#"{"ips":[{"address":"10.1.2.1/24"}]}"#, "net1").succeeded();
-    check(&sandbox, r#"{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.1.2.1/24"}]}"#, "net1").succeeded();
+    check(
+        &sandbox,
+        r#"{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.1.2.1/24"}]}"#,
+        "net1",
+    )
+    .succeeded();
     check(&sandbox, r#"{"cniVersion":"0.2.0","ip4":{"ip":"10.1.2.1/24"}}"#, "net1").succeeded();
     assert_eq!(check(&sandbox, r#"{"cniVersion":"9.9.9"}"#, "net1").code(), 7);
     assert_eq!(check(&sandbox, r#"{"ips":[{"address":"10.1.2.9/24"}]}"#, "net1").code(), 103);
     // Addresses of other plugins are none of our business.
-    check(&sandbox, r#"{"ips":[{"address":"172.16.0.1/24"},{"address":"10.1.2.1/24"}]}"#, "net1").succeeded();
+    check(&sandbox, r#"{"ips":[{"address":"172.16.0.1/24"},{"address":"10.1.2.1/24"}]}"#, "net1")
+        .succeeded();
 }
 
 fn gc(sandbox: &Sandbox, list: &str) -> Ended {
@@ -129,7 +150,13 @@ fn gc_frees_what_is_not_listed_and_nothing_by_a_malformed_list() {
 fn gc_matches_container_and_interface_both() {
     let sandbox = Sandbox::new();
     for (id, ifname) in [("abc123", "net1"), ("abc123", "net2"), ("zzz", "net1")] {
-        sandbox.call("ADD").set("CNI_CONTAINERID", id).set("CNI_IFNAME", ifname).stdin(configuration(RANGE)).run().succeeded();
+        sandbox
+            .call("ADD")
+            .set("CNI_CONTAINERID", id)
+            .set("CNI_IFNAME", ifname)
+            .stdin(configuration(RANGE))
+            .run()
+            .succeeded();
     }
     gc(&sandbox, r#"[{"containerID":"abc123","ifname":"net1"}]"#).succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
@@ -156,15 +183,32 @@ fn forty_at_once_on_a_27_give_30_addresses_and_10_clean_errors() {
     let children: Vec<_> = (0..40)
         .map(|n| {
             // The same container may come with many interfaces at once.
-            let call = sandbox.call("ADD").set("CNI_CONTAINERID", format!("c{}", n / 4)).set("CNI_IFNAME", format!("net{}", n % 4)).clone();
-            let mut child = call.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-            child.stdin.take().unwrap().write_all(configuration(r#""range":"10.1.2.0/27""#).as_bytes()).unwrap();
+            let call = sandbox
+                .call("ADD")
+                .set("CNI_CONTAINERID", format!("c{}", n / 4))
+                .set("CNI_IFNAME", format!("net{}", n % 4))
+                .clone();
+            let mut child = call
+                .command()
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            child
+                .stdin
+                .take()
+                .unwrap()
+                .write_all(configuration(r#""range":"10.1.2.0/27""#).as_bytes())
+                .unwrap();
             child
         })
         .collect();
-    let ended: Vec<Ended> = children.into_iter().map(|child| Ended::from(child.wait_with_output().unwrap())).collect();
+    let ended: Vec<Ended> =
+        children.into_iter().map(|child| Ended::from(child.wait_with_output().unwrap())).collect();
     let (good, bad): (Vec<_>, Vec<_>) = ended.iter().partition(|ended| ended.status == Some(0));
-    let given: std::collections::BTreeSet<_> = good.iter().flat_map(|ended| ended.addresses()).collect();
+    let given: std::collections::BTreeSet<_> =
+        good.iter().flat_map(|ended| ended.addresses()).collect();
     assert_eq!((given.len(), good.len(), bad.len()), (30, 30, 10));
     assert!(bad.iter().all(|ended| ended.code() == 100));
 }
@@ -176,7 +220,10 @@ fn an_add_whose_caller_was_killed_is_taken_back() {
     // The shell is the caller; the plugin has looked at who that is, and waits
     // for the rest of stdin, when the shell is killed.
     let mut caller = Command::new("sh");
-    caller.args(["-c", &format!("{HEREABOUTS}; true")]).env_clear().envs(sandbox.call("ADD").environment);
+    caller
+        .args(["-c", &format!("{HEREABOUTS}; true")])
+        .env_clear()
+        .envs(sandbox.call("ADD").environment);
     let log = std::fs::File::create(sandbox.path("stderr")).unwrap();
     let answer = std::fs::File::create(sandbox.path("stdout")).unwrap();
     let mut caller = caller.stdin(reader).stdout(answer).stderr(log).spawn().unwrap();
@@ -193,7 +240,10 @@ fn an_add_whose_caller_was_killed_is_taken_back() {
     }
     assert!(sandbox.held().is_empty());
     assert_eq!(
-        serde_json::from_str::<serde_json::Value>(&std::fs::read_to_string(sandbox.path("stdout")).unwrap()).unwrap()["code"],
+        serde_json::from_str::<serde_json::Value>(
+            &std::fs::read_to_string(sandbox.path("stdout")).unwrap()
+        )
+        .unwrap()["code"],
         json!(5)
     );
 }

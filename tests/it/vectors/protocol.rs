@@ -94,12 +94,20 @@ fn a_missing_empty_or_null_version_is_0_1_0() {
     for key in ["", r#""cniVersion":"","#, r#""cniVersion":null,"#] {
         let text = format!(r#"{{{key}"name":"net1","ipam":{{"type":"hereabouts",{RANGE}}}}}"#);
         let document = Sandbox::new().call("ADD").stdin(text).run().succeeded().document();
-        assert_eq!(document, json!({"cniVersion": "0.1.0", "ip4": {"ip": "10.1.2.1/24"}, "dns": {}}), "{key}");
+        assert_eq!(
+            document,
+            json!({"cniVersion": "0.1.0", "ip4": {"ip": "10.1.2.1/24"}, "dns": {}}),
+            "{key}"
+        );
     }
 }
 
 fn with_version(verb: &str, version: &str) -> Ended {
-    let text = versioned(version, RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"prevResult":{},"#, 1);
+    let text = versioned(version, RANGE).replacen(
+        '{',
+        r#"{"cni.dev/valid-attachments":[],"prevResult":{},"#,
+        1,
+    );
     Sandbox::new().call(verb).stdin(text).run()
 }
 
@@ -153,7 +161,12 @@ fn without_a_command_it_says_what_it_is_on_stderr() {
     for mut call in [Call::bare(), Call::bare().set("CNI_COMMAND", "").clone()] {
         let ended = call.stdin("").run();
         assert!(silent(&ended), "{ended:?}");
-        assert!(ended.stderr.contains("CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"), "{ended:?}");
+        assert!(
+            ended.stderr.contains(
+                "CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"
+            ),
+            "{ended:?}"
+        );
     }
 }
 
@@ -170,14 +183,18 @@ fn version_needs_nothing_but_the_command() {
 
 #[test]
 fn version_echoes_the_version_asked_with() {
-    assert_eq!(version(r#"{"cniVersion":"0.3.1"}"#), json!({"cniVersion": "0.3.1", "supportedVersions": SUPPORTED}));
+    assert_eq!(
+        version(r#"{"cniVersion":"0.3.1"}"#),
+        json!({"cniVersion": "0.3.1", "supportedVersions": SUPPORTED})
+    );
 }
 
 #[test]
 fn version_does_not_mind_garbage_or_an_open_stdin() {
     assert_eq!(version("garbage"), json!({"cniVersion": "1.1.0", "supportedVersions": SUPPORTED}));
     let (reader, _open) = std::io::pipe().unwrap();
-    let output = Call::bare().set("CNI_COMMAND", "VERSION").command().stdin(reader).output().unwrap();
+    let output =
+        Call::bare().set("CNI_COMMAND", "VERSION").command().stdin(reader).output().unwrap();
     assert!(output.status.success());
 }
 

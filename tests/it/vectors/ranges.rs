@@ -73,7 +73,15 @@ fn a_zone_is_7() {
 
 #[test]
 fn addresses_that_no_interface_can_hold_are_7() {
-    for text in ["224.0.0.0/4", "239.1.2.0/24", "127.0.0.0/8", "ff02::/64", "255.255.255.0/24", "0.0.0.0/0", "::/0"] {
+    for text in [
+        "224.0.0.0/4",
+        "239.1.2.0/24",
+        "127.0.0.0/8",
+        "ff02::/64",
+        "255.255.255.0/24",
+        "0.0.0.0/0",
+        "::/0",
+    ] {
         assert_eq!(code_of(&range(text)), 7, "{text}");
     }
 }
@@ -97,7 +105,10 @@ fn a_bound_that_is_no_address_is_7() {
 
 #[test]
 fn an_empty_or_null_bound_is_absent() {
-    assert_eq!(first_of(r#""range":"10.1.2.0/24","range_start":"","range_end":null"#), "10.1.2.1/24");
+    assert_eq!(
+        first_of(r#""range":"10.1.2.0/24","range_start":"","range_end":null"#),
+        "10.1.2.1/24"
+    );
 }
 
 #[test]
@@ -131,15 +142,23 @@ fn overlapping_ranges_and_mixed_families_in_one_set_are_7() {
 #[test]
 fn dual_stack_works_in_old_and_new_versions() {
     let ipam = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"2001:db8::/64"}]"#;
-    let old = Sandbox::new().call("ADD").stdin(versioned("0.2.0", ipam)).run().succeeded().document();
-    assert_eq!((&old["ip4"]["ip"], &old["ip6"]["ip"]), (&"10.1.2.1/24".into(), &"2001:db8::1/64".into()));
+    let old =
+        Sandbox::new().call("ADD").stdin(versioned("0.2.0", ipam)).run().succeeded().document();
+    assert_eq!(
+        (&old["ip4"]["ip"], &old["ip6"]["ip"]),
+        (&"10.1.2.1/24".into(), &"2001:db8::1/64".into())
+    );
     assert_eq!(Sandbox::new().add("c1", ipam).addresses(), ["10.1.2.1", "2001:db8::1"]);
 }
 
 #[test]
 fn excluding_everything_is_exhausted_at_once() {
     for exclude in ["10.1.2.0/24", "10.0.0.0/8", "0.0.0.0/0"] {
-        assert_eq!(code_of(&format!(r#""range":"10.1.2.0/24","exclude":["{exclude}"]"#)), 100, "{exclude}");
+        assert_eq!(
+            code_of(&format!(r#""range":"10.1.2.0/24","exclude":["{exclude}"]"#)),
+            100,
+            "{exclude}"
+        );
     }
     assert_eq!(code_of(r#""range":"2001:db8::/64","exclude":["2001:db8::/64"]"#), 100);
 }
@@ -155,7 +174,11 @@ fn exclusions_may_be_addresses_unmasked_or_elsewhere() {
 #[test]
 fn an_invalid_exclusion_is_7_before_any_allocation() {
     for exclude in [r#"["x"]"#, r#"[""]"#, r#"["10.1.2.1-10.1.2.9"]"#, r#""10.1.2.1""#] {
-        assert_eq!(code_of(&format!(r#""range":"10.1.2.0/24","exclude":{exclude}"#)), 7, "{exclude}");
+        assert_eq!(
+            code_of(&format!(r#""range":"10.1.2.0/24","exclude":{exclude}"#)),
+            7,
+            "{exclude}"
+        );
     }
 }
 
@@ -169,7 +192,11 @@ fn an_exhausted_range_leaves_nothing_behind() {
     let ended = sandbox.add("c9", &range("10.0.0.0/30"));
     assert!(100 <= ended.code());
     assert_eq!(sandbox.held(), before);
-    assert!(!sandbox.files().iter().any(|path| path.contains("c9") || path.contains("@tmp")), "{:?}", sandbox.files());
+    assert!(
+        !sandbox.files().iter().any(|path| path.contains("c9") || path.contains("@tmp")),
+        "{:?}",
+        sandbox.files()
+    );
 }
 
 #[test]
@@ -180,7 +207,16 @@ fn a_gateway_inside_the_range_is_never_handed_out() {
 #[test]
 fn a_gateway_that_fits_no_range_is_7() {
     for gateway in ["2001:db8::1", "10.9.9.9", "0.0.0.0", "10.1.2.1/24", "x"] {
-        assert_eq!(code_of(&format!(r#""range":"10.1.2.0/24","gateway":"{gateway}""#)), 7, "{gateway}");
+        assert_eq!(
+            code_of(&format!(r#""range":"10.1.2.0/24","gateway":"{gateway}""#)),
+            7,
+            "{gateway}"
+        );
     }
-    assert_eq!(code_of(r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"2001:db8::/64"}],"gateway":"2001:db8::1""#), 0);
+    assert_eq!(
+        code_of(
+            r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"2001:db8::/64"}],"gateway":"2001:db8::1""#
+        ),
+        0
+    );
 }

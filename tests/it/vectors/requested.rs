@@ -44,7 +44,11 @@ fn an_address_that_the_range_does_not_give_is_101() {
         ("10.1.2.255", "broadcast"),
     ] {
         let sandbox = Sandbox::new();
-        assert_eq!(with_args(&sandbox, "ADD", format!("IP={address}"), GATEWAY).code(), 101, "{why}");
+        assert_eq!(
+            with_args(&sandbox, "ADD", format!("IP={address}"), GATEWAY).code(),
+            101,
+            "{why}"
+        );
         assert!(sandbox.is_untouched());
     }
 }
@@ -72,7 +76,9 @@ fn an_ipv4_mapped_request_is_7() {
 #[test]
 fn unknown_keys_need_ignore_unknown() {
     assert_eq!(add("FOO=BAR").code(), 4);
-    for args in ["FOO=BAR;IgnoreUnknown=1", "IgnoreUnknown=true;FOO=BAR", "IgnoreUnknown=TRUE;FOO=BAR"] {
+    for args in
+        ["FOO=BAR;IgnoreUnknown=1", "IgnoreUnknown=true;FOO=BAR", "IgnoreUnknown=TRUE;FOO=BAR"]
+    {
         add(args).succeeded();
     }
 }

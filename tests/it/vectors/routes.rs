@@ -15,7 +15,10 @@ fn result(version: &str, routes: &str) -> Value {
 #[test]
 fn a_null_route_is_7() {
     assert_eq!(code_of(&with("[null]")), 7);
-    assert_eq!(Sandbox::new().call("ADD").stdin(versioned("0.2.0", &with("[null]"))).run().code(), 7);
+    assert_eq!(
+        Sandbox::new().call("ADD").stdin(versioned("0.2.0", &with("[null]"))).run().code(),
+        7
+    );
 }
 
 #[test]
@@ -54,5 +57,8 @@ fn further_fields_are_kept_from_0_3_0_and_stripped_before() {
             "{version}"
         );
     }
-    assert_eq!(result("0.2.0", routes)["ip4"]["routes"], json!([{"dst": "10.0.0.0/8", "gw": "10.1.2.1"}]));
+    assert_eq!(
+        result("0.2.0", routes)["ip4"]["routes"],
+        json!([{"dst": "10.0.0.0/8", "gw": "10.1.2.1"}])
+    );
 }

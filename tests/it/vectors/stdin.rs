@@ -49,13 +49,19 @@ fn newlines_around_the_document_are_fine() {
 
 #[test]
 fn a_raw_nul_in_a_string_is_6() {
-    assert_eq!(code_of_text(configuration(RANGE).replacen('{', "{\"x\":\"a\0b\",", 1).as_bytes()), 6);
+    assert_eq!(
+        code_of_text(configuration(RANGE).replacen('{', "{\"x\":\"a\0b\",", 1).as_bytes()),
+        6
+    );
 }
 
 #[test]
 fn an_escaped_nul_is_7_in_the_name_and_fine_where_nobody_looks() {
     assert_eq!(code_of_text(named(r#""a\u0000b""#).as_bytes()), 7);
-    assert_eq!(code_of_text(configuration(RANGE).replacen('{', r#"{"x":"a\u0000b","#, 1).as_bytes()), 0);
+    assert_eq!(
+        code_of_text(configuration(RANGE).replacen('{', r#"{"x":"a\u0000b","#, 1).as_bytes()),
+        0
+    );
 }
 
 #[test]
@@ -66,7 +72,10 @@ fn a_lone_surrogate_in_the_name_is_6() {
 #[test]
 fn a_name_that_stands_twice_is_6_whichever_is_good() {
     for names in [r#""name":"../x","name":"net1""#, r#""name":"net1","name":"../x""#] {
-        assert_eq!(code_of_text(configuration(RANGE).replace(r#""name":"net1""#, names).as_bytes()), 6);
+        assert_eq!(
+            code_of_text(configuration(RANGE).replace(r#""name":"net1""#, names).as_bytes()),
+            6
+        );
     }
 }
 
@@ -79,7 +88,13 @@ fn keys_are_case_sensitive() {
 
 #[test]
 fn nesting_beyond_128_is_6_and_never_a_crash() {
-    let nested = |depth: usize| configuration(RANGE).replacen('{', &format!(r#"{{"x":{}{},"#, "[".repeat(depth), "]".repeat(depth)), 1);
+    let nested = |depth: usize| {
+        configuration(RANGE).replacen(
+            '{',
+            &format!(r#"{{"x":{}{},"#, "[".repeat(depth), "]".repeat(depth)),
+            1,
+        )
+    };
     assert_eq!(code_of_text(nested(100).as_bytes()), 0);
     for depth in [1_000, 10_001, 1_000_000] {
         assert_eq!(code_of_text(nested(depth).as_bytes()), 6, "{depth}");
@@ -88,7 +103,9 @@ fn nesting_beyond_128_is_6_and_never_a_crash() {
 
 #[test]
 fn a_megabyte_is_fine_and_50_are_5() {
-    let padded = |bytes: usize| configuration(RANGE).replacen('{', &format!(r#"{{"x":"{}","#, "x".repeat(bytes)), 1);
+    let padded = |bytes: usize| {
+        configuration(RANGE).replacen('{', &format!(r#"{{"x":"{}","#, "x".repeat(bytes)), 1)
+    };
     assert_eq!(code_of_text(padded(1_000_000).as_bytes()), 0);
     assert_eq!(code_of_text(padded(50_000_000).as_bytes()), 5);
 }
@@ -100,7 +117,10 @@ fn a_directory_as_stdin_is_5_and_a_closed_one_6() {
     let output = sandbox.call("ADD").command().stdin(directory).output().unwrap();
     assert_eq!(Ended::from(output).code(), 5);
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", &format!("exec {} <&-", crate::support::sandbox::HEREABOUTS)]).env_clear().envs(sandbox.call("ADD").environment);
+    command
+        .args(["-c", &format!("exec {} <&-", crate::support::sandbox::HEREABOUTS)])
+        .env_clear()
+        .envs(sandbox.call("ADD").environment);
     assert_eq!(Ended::from(command.stdin(Stdio::null()).output().unwrap()).code(), 6);
 }
 
@@ -126,7 +146,11 @@ fn a_name_with_other_characters_is_7_with_the_value_in_the_details() {
 #[test]
 fn long_names_are_names() {
     for length in [255, 256, 1000] {
-        assert_eq!(code_of_text(named(&format!("\"{}\"", "a".repeat(length))).as_bytes()), 0, "{length}");
+        assert_eq!(
+            code_of_text(named(&format!("\"{}\"", "a".repeat(length))).as_bytes()),
+            0,
+            "{length}"
+        );
     }
 }
 
@@ -145,6 +169,7 @@ fn the_type_of_another_plugin_is_accepted() {
 #[test]
 fn unknown_keys_are_ignored_everywhere() {
     let ipam = format!(r#"{RANGE},"something":{{}},"routes":[{{"dst":"10.0.0.0/8","x":1}}]"#);
-    let text = configuration(&ipam).replacen('{', r#"{"capabilities":{"ips":true},"unknown":[1],"#, 1);
+    let text =
+        configuration(&ipam).replacen('{', r#"{"capabilities":{"ips":true},"unknown":[1],"#, 1);
     assert_eq!(code_of_text(text.as_bytes()), 0);
 }

@@ -19,8 +19,12 @@ fn fill(sandbox: &Sandbox) {
         let store = FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"));
         let mut session = open(&store);
         for number in batch * 1000..(batch + 1) * 1000 {
-            let record = record("n1", &format!("container-{number}"), Some(&format!("web-{number}")));
-            assert!(matches!(session.claim(&Scope::default(), &candidates, &record).unwrap(), Claim::Claimed(_)));
+            let record =
+                record("n1", &format!("container-{number}"), Some(&format!("web-{number}")));
+            assert!(matches!(
+                session.claim(&Scope::default(), &candidates, &record).unwrap(),
+                Claim::Claimed(_)
+            ));
         }
     }
 }
@@ -41,12 +45,15 @@ fn long_verify_of_a_million_records_takes_30_s_and_200_mib_at_most() {
     fill(&sandbox);
     let warm = timed(&sandbox);
     // In KiB, of the largest child so far: nothing larger is run here.
-    let children = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).unwrap();
+    let children =
+        nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).unwrap();
     let mib = children.max_rss() / 1024;
     println!("verify of 1,000,000 records: {:.1} s warm, {mib} MiB", warm.as_secs_f64());
     nix::unistd::sync();
     match std::fs::write("/proc/sys/vm/drop_caches", "3") {
-        Ok(()) => println!("and {:.1} s with nothing of it in memory", timed(&sandbox).as_secs_f64()),
+        Ok(()) => {
+            println!("and {:.1} s with nothing of it in memory", timed(&sandbox).as_secs_f64())
+        }
         Err(error) => println!("not measured with nothing of it in memory: {error}"),
     }
     assert!(warm < Duration::from_secs(30) && mib < 200);

@@ -72,7 +72,9 @@ pub fn run(disk: &dyn Disk, guest: &Participant, wait: Duration) -> Result<Repor
         return Ok(report);
     }
     match disk.make_directory(Path::new(PLACE)) {
-        Err(error) if disk.inode(Path::new(PLACE)).is_err() => return Err(failed(disk, "make directory", Path::new(PLACE), error).into()),
+        Err(error) if disk.inode(Path::new(PLACE)).is_err() => {
+            return Err(failed(disk, "make directory", Path::new(PLACE), error).into());
+        }
         _ => {}
     }
     let tested = test(disk, &id, guest, wait, report);
@@ -81,7 +83,13 @@ pub fn run(disk: &dyn Disk, guest: &Participant, wait: Duration) -> Result<Repor
     tested
 }
 
-fn test(disk: &dyn Disk, id: &str, guest: &Participant, wait: Duration, mut report: Report) -> Result<Report, ProbeError> {
+fn test(
+    disk: &dyn Disk,
+    id: &str,
+    guest: &Participant,
+    wait: Duration,
+    mut report: Report,
+) -> Result<Report, ProbeError> {
     report.syncs = syncs(disk, &own(&format!("file.{id}")))?;
     let Some(pair) = pair::meet(disk, id, guest, wait)? else {
         return Ok(alone(disk, id, report)?);
@@ -157,7 +165,8 @@ fn alone(disk: &dyn Disk, id: &str, mut report: Report) -> Result<Report, StoreE
     make(disk, &ticket, id.as_bytes())?;
     link(disk, &ticket, &name)?;
     report.links = Links { names: 1, changes: 0, wrong: usize::from(link(disk, &ticket, &name)?) };
-    let take = || disk.lock(&lock, Patience::Try).map_err(|error| super::refused_lock(disk, &lock, error));
+    let take =
+        || disk.lock(&lock, Patience::Try).map_err(|error| super::refused_lock(disk, &lock, error));
     let (first, second) = (take()?, take()?);
     let met = matches!((&first, &second), (Locked::Held(_), Locked::Held(_)));
     report.locks = Some(Locks { turns: 1, refused: usize::from(!met), met: usize::from(met) });
@@ -177,7 +186,8 @@ fn syncs(disk: &dyn Disk, path: &Path) -> Result<Syncs, StoreError> {
         super::sync(disk, what)?;
         Ok::<_, StoreError>(clock.elapsed())
     };
-    disk.create(path, b"a file as large as a record is, or nearly so").map_err(|error| failed(disk, "write", path, error))?;
+    disk.create(path, b"a file as large as a record is, or nearly so")
+        .map_err(|error| failed(disk, "write", path, error))?;
     let syncs = Syncs { file: elapsed(path)?, directory: elapsed(Path::new(PLACE))? };
     super::remove(disk, path)?;
     Ok(syncs)
@@ -194,7 +204,9 @@ fn make(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 fn link(disk: &dyn Disk, from: &Path, to: &Path) -> Result<bool, StoreError> {
     match disk.link(from, to) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists || disk.inode(to).is_ok() => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists || disk.inode(to).is_ok() => {
+            Ok(false)
+        }
         Err(error) => Err(failed_link(disk, "link", to, error)),
     }
 }

@@ -46,24 +46,38 @@ pub(super) struct Pair<'d> {
 
 /// Waits for the other side. Each side answers every greeting that it finds. An answer to one's own
 /// greeting comes from a side that is running now.
-pub(super) fn meet<'d>(disk: &'d dyn Disk, me: &str, guest: &Participant, wait: Duration) -> Result<Option<Pair<'d>>, StoreError> {
+pub(super) fn meet<'d>(
+    disk: &'d dyn Disk,
+    me: &str,
+    guest: &Participant,
+    wait: Duration,
+) -> Result<Option<Pair<'d>>, StoreError> {
     let greeting = own(&format!("hello.{me}"));
-    let bytes = serde_json::to_vec(guest).map_err(|error| failed(disk, "encode", &greeting, error.into()))?;
+    let bytes = serde_json::to_vec(guest)
+        .map_err(|error| failed(disk, "encode", &greeting, error.into()))?;
     make(disk, &greeting, &bytes)?;
     let mut answered: Vec<PathBuf> = Vec::new();
     let found = retry::until(&Deadline::after(wait), || {
         invalidate_cache(disk, me)?;
-        let names = disk.names(Path::new(PLACE)).map_err(|error| failed(disk, "list", Path::new(PLACE), error))?;
+        let names = disk
+            .names(Path::new(PLACE))
+            .map_err(|error| failed(disk, "list", Path::new(PLACE), error))?;
         let names: Vec<&str> = names.iter().filter_map(|name| name.to_str()).collect();
-        for other in names.iter().filter_map(|name| name.strip_prefix("hello.")).filter(|other| *other != me) {
+        for other in
+            names.iter().filter_map(|name| name.strip_prefix("hello.")).filter(|other| *other != me)
+        {
             let answer = own(&format!("answer.{me}.{other}"));
             if !answered.contains(&answer) {
                 make(disk, &answer, b"")?;
                 answered.push(answer);
             }
         }
-        let other = names.iter().find_map(|name| name.strip_prefix("answer.")?.strip_suffix(me)?.strip_suffix('.'));
-        Ok::<_, StoreError>(other.and_then(|other| Some((other.to_owned(), read(disk, &own(&format!("hello.{other}")))?))))
+        let other = names
+            .iter()
+            .find_map(|name| name.strip_prefix("answer.")?.strip_suffix(me)?.strip_suffix('.'));
+        Ok::<_, StoreError>(other.and_then(|other| {
+            Some((other.to_owned(), read(disk, &own(&format!("hello.{other}")))?))
+        }))
     })?;
     let Some((you, other)) = found else {
         for path in answered.iter().chain([&greeting]) {
@@ -112,13 +126,19 @@ impl Pair<'_> {
     /// Sends a message to the other side.
     pub(super) fn send<T: Serialize>(&self, step: &str, body: &T) -> Result<(), StoreError> {
         let (draft, path) = (self.path_of(&self.me, "draft"), self.path_of(&self.me, step));
-        let bytes = serde_json::to_vec(body).map_err(|error| failed(self.disk, "encode", &path, error.into()))?;
+        let bytes = serde_json::to_vec(body)
+            .map_err(|error| failed(self.disk, "encode", &path, error.into()))?;
         make(self.disk, &draft, &bytes)?;
-        self.disk.rename(&draft, &path).map_err(|error| failed(self.disk, "rename to", &path, error))
+        self.disk
+            .rename(&draft, &path)
+            .map_err(|error| failed(self.disk, "rename to", &path, error))
     }
 
     /// Returns the other side's message, if it has been sent.
-    pub(super) fn try_receive<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>, StoreError> {
+    pub(super) fn try_receive<T: DeserializeOwned>(
+        &self,
+        step: &str,
+    ) -> Result<Option<T>, StoreError> {
         let path = self.path_of(&self.you, step);
         invalidate_cache(self.disk, &self.me)?;
         match self.disk.read(&path) {

@@ -20,7 +20,11 @@ impl Links {
     /// Adds the counts of two reports.
     #[must_use]
     pub(super) const fn and(self, other: Self) -> Self {
-        Self { names: self.names + other.names, changes: self.changes + other.changes, wrong: self.wrong + other.wrong }
+        Self {
+            names: self.names + other.names,
+            changes: self.changes + other.changes,
+            wrong: self.wrong + other.wrong,
+        }
     }
 }
 
@@ -134,7 +138,9 @@ impl Report {
     /// see, already makes the filesystem unsafe.
     #[must_use]
     pub fn is_unfit(&self) -> bool {
-        matches!(self.kind, Kind::Unfit(_)) || self.no_links.is_some() || self.names.is_some_and(|names| names.are_of_a_union())
+        matches!(self.kind, Kind::Unfit(_))
+            || self.no_links.is_some()
+            || self.names.is_some_and(|names| names.are_of_a_union())
     }
 
     /// Returns the verdict.

@@ -36,7 +36,8 @@ const RENAMES: usize = 100;
 
 /// Pauses for long enough to let the other side in.
 fn rest() {
-    let _: Result<Option<()>, ()> = retry::until(&Deadline::after(Duration::from_millis(1)), || Ok(None));
+    let _: Result<Option<()>, ()> =
+        retry::until(&Deadline::after(Duration::from_millis(1)), || Ok(None));
 }
 
 /// Creates a file to make names of. One file is not enough for all names, since links are limited.
@@ -99,7 +100,9 @@ pub(super) fn race(pair: &Pair<'_>, place: Place) -> Result<Links, ProbeError> {
     let both: Vec<(bool, bool)> = won.into_iter().zip(theirs).collect();
     let mut wrong = both.iter().filter(|(mine, theirs)| mine == theirs).count();
     // Read the names for which both sides agree on the winner.
-    for (number, (mine, _)) in both.iter().enumerate().step_by(both.len().div_ceil(READ_AGAIN).max(1)) {
+    for (number, (mine, _)) in
+        both.iter().enumerate().step_by(both.len().div_ceil(READ_AGAIN).max(1))
+    {
         let winner = if *mine { &pair.me } else { &pair.you };
         wrong += usize::from(wrong == 0 && content(pair.disk, &name(number))? != winner.as_bytes());
     }
@@ -122,7 +125,10 @@ pub(super) fn turns(pair: &Pair<'_>) -> Result<Locks, ProbeError> {
     pair.barrier("lock")?;
     let deadline = Deadline::after(LONGEST);
     let mut seen = Locks::default();
-    while (seen.turns < TURNS || seen.refused < REFUSALS) && seen.met < MEETINGS && !deadline.left().is_zero() {
+    while (seen.turns < TURNS || seen.refused < REFUSALS)
+        && seen.met < MEETINGS
+        && !deadline.left().is_zero()
+    {
         match disk.lock(&lock, Patience::Try).map_err(|error| refused_lock(disk, &lock, error))? {
             Locked::Busy => seen.refused += 1,
             Locked::Held(held) => {
@@ -153,28 +159,38 @@ pub(super) fn views(pair: &Pair<'_>) -> Result<Views, ProbeError> {
     let mut worst = Views { made: Some(Duration::ZERO), removed: Some(Duration::ZERO) };
     for number in 0..2 * VIEWS {
         let name = pair.path(&format!("view{number}"));
-        let (made, seen, removed, free) =
-            (format!("made{number}"), format!("seen{number}"), format!("removed{number}"), format!("free{number}"));
-        let (made_after, removed_after): (Option<u64>, Option<u64>) = if pair.is_first() == (number % 2 == 0) {
-            link(pair.disk, &mine, &name)?;
-            pair.send(&made, &())?;
-            pair.receive::<()>(&seen)?;
-            remove(pair.disk, &name)?;
-            pair.send(&removed, &())?;
-            pair.receive(&free)?
-        } else {
-            pair.receive::<()>(&made)?;
-            let made_after = until(|| Ok(pair.disk.inode(&name).is_ok()))?;
-            pair.send(&seen, &())?;
-            pair.receive::<()>(&removed)?;
-            // Make a link, as an ADD would; an old view refuses it.
-            let removed_after = until(|| link(pair.disk, &mine, &name))?;
-            remove(pair.disk, &name)?;
-            pair.send(&free, &(made_after, removed_after))?;
-            (made_after, removed_after)
+        let (made, seen, removed, free) = (
+            format!("made{number}"),
+            format!("seen{number}"),
+            format!("removed{number}"),
+            format!("free{number}"),
+        );
+        let (made_after, removed_after): (Option<u64>, Option<u64>) =
+            if pair.is_first() == (number % 2 == 0) {
+                link(pair.disk, &mine, &name)?;
+                pair.send(&made, &())?;
+                pair.receive::<()>(&seen)?;
+                remove(pair.disk, &name)?;
+                pair.send(&removed, &())?;
+                pair.receive(&free)?
+            } else {
+                pair.receive::<()>(&made)?;
+                let made_after = until(|| Ok(pair.disk.inode(&name).is_ok()))?;
+                pair.send(&seen, &())?;
+                pair.receive::<()>(&removed)?;
+                // Make a link, as an ADD would; an old view refuses it.
+                let removed_after = until(|| link(pair.disk, &mine, &name))?;
+                remove(pair.disk, &name)?;
+                pair.send(&free, &(made_after, removed_after))?;
+                (made_after, removed_after)
+            };
+        let later = |worst: Option<Duration>, micros: Option<u64>| {
+            Some(worst?.max(Duration::from_micros(micros?)))
         };
-        let later = |worst: Option<Duration>, micros: Option<u64>| Some(worst?.max(Duration::from_micros(micros?)));
-        worst = Views { made: later(worst.made, made_after), removed: later(worst.removed, removed_after) };
+        worst = Views {
+            made: later(worst.made, made_after),
+            removed: later(worst.removed, removed_after),
+        };
         // It takes just as long each time.
         if worst.made.is_none() || worst.removed.is_none() {
             break;
@@ -186,7 +202,9 @@ pub(super) fn views(pair: &Pair<'_>) -> Result<Views, ProbeError> {
 /// Returns the microseconds until the condition holds; `None` if it never held.
 fn until(mut is_so: impl FnMut() -> Result<bool, StoreError>) -> Result<Option<u64>, StoreError> {
     let clock = Stopwatch::default();
-    let came = retry::until(&Deadline::after(LONGEST_VIEW), || Ok::<_, StoreError>(is_so()?.then_some(())))?;
+    let came = retry::until(&Deadline::after(LONGEST_VIEW), || {
+        Ok::<_, StoreError>(is_so()?.then_some(()))
+    })?;
     Ok(came.and_then(|()| u64::try_from(clock.elapsed().as_micros()).ok()))
 }
 
@@ -209,7 +227,8 @@ pub(super) fn renames(pair: &Pair<'_>) -> Result<Renames, ProbeError> {
                 times += 1;
                 let next = pair.path(&format!("next{number}"));
                 make(disk, &next, b"1")?;
-                disk.rename(&next, &name).map_err(|error| failed(disk, "rename to", &name, error))?;
+                disk.rename(&next, &name)
+                    .map_err(|error| failed(disk, "rename to", &name, error))?;
             }
             pair.send(&step("renamed"), &times)?;
             seen.times += times;

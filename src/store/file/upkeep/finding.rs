@@ -96,20 +96,38 @@ impl Problem {
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Format => "missing or unreadable; while no pod starts or ends, remove it and run \"hereabouts store init DIR\"",
+            Self::Format => {
+                "missing or unreadable; while no pod starts or ends, remove it and run \"hereabouts store init DIR\""
+            }
             Self::Damaged => "its address stays taken; \"hereabouts release ADDRESS\" releases it",
             Self::Newer => "written by a newer version; install a newer hereabouts",
-            Self::TwoRecords => "two records for the same part of one ADD; DEL releases both, \"hereabouts release ADDRESS\" releases one",
+            Self::TwoRecords => {
+                "two records for the same part of one ADD; DEL releases both, \"hereabouts release ADDRESS\" releases one"
+            }
             Self::Unindexed => "a DEL of its holder would miss it; \"repair\" links it again",
-            Self::Split => "a copy of the record instead of a link, as in a store that was copied; it works, and \"repair\" links it again",
-            Self::DanglingEntry => "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it",
+            Self::Split => {
+                "a copy of the record instead of a link, as in a store that was copied; it works, and \"repair\" links it again"
+            }
+            Self::DanglingEntry => {
+                "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it"
+            }
             Self::DanglingPodEntry => "harmless; \"sweep\" or \"repair\" removes it",
-            Self::Temporary => "left behind by a killed call; harmless; \"sweep\" or \"repair\" removes it",
-            Self::WrongHint => "makes ADD skip a free address until the range is full; \"repair\" removes it",
+            Self::Temporary => {
+                "left behind by a killed call; harmless; \"sweep\" or \"repair\" removes it"
+            }
+            Self::WrongHint => {
+                "makes ADD skip a free address until the range is full; \"repair\" removes it"
+            }
             Self::Foreign => "not a file of hereabouts; remove it by hand",
-            Self::GivenAway => "two pods use this address; delete the pod named first, and its replacement gets a new address",
-            Self::Lost => "the address is in use without a record, so another pod could get it; \"repair\" recreates the record",
-            Self::UnusedNote => "note about a sandbox that is gone and has no record; harmless; \"sweep\" or \"repair\" removes it",
+            Self::GivenAway => {
+                "two pods use this address; delete the pod named first, and its replacement gets a new address"
+            }
+            Self::Lost => {
+                "the address is in use without a record, so another pod could get it; \"repair\" recreates the record"
+            }
+            Self::UnusedNote => {
+                "note about a sandbox that is gone and has no record; harmless; \"sweep\" or \"repair\" removes it"
+            }
         }
     }
 
@@ -122,7 +140,15 @@ impl Problem {
     /// Returns whether [`crate::store::file::FileStore::repair`] repairs the problem.
     #[must_use]
     pub const fn is_repairable(self) -> bool {
-        !matches!(self, Self::Format | Self::Damaged | Self::Newer | Self::TwoRecords | Self::Foreign | Self::GivenAway)
+        !matches!(
+            self,
+            Self::Format
+                | Self::Damaged
+                | Self::Newer
+                | Self::TwoRecords
+                | Self::Foreign
+                | Self::GivenAway
+        )
     }
 }
 
@@ -174,7 +200,8 @@ pub(crate) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, St
             let other = finding.other.as_deref().unwrap_or(path);
             Ok(match (look(disk, path)?, look(disk, other)?) {
                 (Look::Whole(one), Look::Whole(two)) => {
-                    one.record.attachment == two.record.attachment && one.record.part.index == two.record.part.index
+                    one.record.attachment == two.record.attachment
+                        && one.record.part.index == two.record.part.index
                 }
                 _ => false,
             })
@@ -199,7 +226,9 @@ pub(crate) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, St
 /// `Blue` and `blue` as one name lists it under one of them and finds it under both.
 pub(crate) fn stands_at(disk: &dyn Disk, found: &Allocation, path: &Path, inode: Inode) -> bool {
     let name = layout::record(&found.scope, found.address);
-    name == path || name.as_os_str().eq_ignore_ascii_case(path) && disk.inode(&name).is_ok_and(|at_name| at_name == inode)
+    name == path
+        || name.as_os_str().eq_ignore_ascii_case(path)
+            && disk.inode(&name).is_ok_and(|at_name| at_name == inode)
 }
 
 enum Look {
@@ -217,7 +246,9 @@ fn look(disk: &dyn Disk, path: &Path) -> Result<Look, StoreError> {
         Err(_) => return Ok(Look::Damaged),
     };
     Ok(match record::decode(&content.bytes) {
-        Ok(allocation) if stands_at(disk, &allocation, path, content.inode) => Look::Whole(Box::new(allocation)),
+        Ok(allocation) if stands_at(disk, &allocation, path, content.inode) => {
+            Look::Whole(Box::new(allocation))
+        }
         Err(Unreadable::Newer(_)) => Look::Newer,
         Ok(_) | Err(Unreadable::Damaged(_)) => Look::Damaged,
     })
@@ -227,7 +258,9 @@ fn look(disk: &dyn Disk, path: &Path) -> Result<Look, StoreError> {
 fn is_indexed(disk: &dyn Disk, allocation: &Allocation) -> Result<bool, StoreError> {
     let entries = index::entries(disk, &layout::attachment(&allocation.record.attachment))?;
     Ok(entries.iter().any(|entry| match &entry.state {
-        index::State::Stands(found) => found.scope == allocation.scope && found.address == allocation.address,
+        index::State::Stands(found) => {
+            found.scope == allocation.scope && found.address == allocation.address
+        }
         index::State::DanglingEntry(_) | index::State::Damaged(_) => false,
     }))
 }
@@ -268,7 +301,9 @@ fn is_orphan(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
 /// Returns whether any record is this file. Compares all names, for a file that cannot be read.
 fn has_name(disk: &dyn Disk, inode: Inode) -> Result<bool, StoreError> {
     let list = |path: &Path| match disk.names(path) {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
             Err(failed(disk, "list", path, error))
         }
         names => Ok(names.unwrap_or_default()),

@@ -40,7 +40,8 @@ impl<D: Disk> FileStore<D> {
         let all = self.given()?.all();
         let entry = finding.other.as_deref()?;
         all.into_iter().find(|noted| {
-            layout::record(&noted.scope, noted.address) == finding.path && layout::attachment(&noted.record.attachment).entry(0) == entry
+            layout::record(&noted.scope, noted.address) == finding.path
+                && layout::attachment(&noted.record.attachment).entry(0) == entry
         })
     }
 
@@ -54,22 +55,34 @@ impl<D: Disk> FileStore<D> {
 
     /// Recreates a lost record of a living sandbox, or removes a note. Never replaces another
     /// record: link(2) decides, as for every ADD.
-    pub(crate) fn repair_noted(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
+    pub(crate) fn repair_noted(
+        &self,
+        finding: &Finding,
+        is_alive: IsAlive<'_>,
+        deadline: Deadline,
+    ) -> Result<Repaired, StoreError> {
         let Some(noted) = self.noted_at(finding) else { return Ok(Repaired::Gone) };
         let _lock = self.wait_attachment(&noted.record.attachment, &deadline)?;
         let mut session = self.open_session(Access::Release, deadline)?;
         let Some(given) = self.given() else { return Ok(Repaired::Gone) };
         // A call of the attachment may have ended in the meantime.
-        let Some(noted) = given.of(&noted.record.attachment).into_iter().find(|now| is_at(now, &noted)) else {
+        let Some(noted) =
+            given.of(&noted.record.attachment).into_iter().find(|now| is_at(now, &noted))
+        else {
             return Ok(Repaired::Gone);
         };
-        match self.judge_noted(&noted, is_alive(&noted.record))?.map(|now| (now.problem, now.reason)) {
+        match self
+            .judge_noted(&noted, is_alive(&noted.record))?
+            .map(|now| (now.problem, now.reason))
+        {
             Some((Problem::UnusedNote, _)) => {
                 self.take_given(&noted);
                 Ok(Repaired::Done)
             }
             Some((Problem::Lost, _)) if session.claim_again(&noted)? => Ok(Repaired::Done),
-            Some((Problem::Lost, _)) => Ok(Repaired::GivenAway(noted.record.attachment.to_string())),
+            Some((Problem::Lost, _)) => {
+                Ok(Repaired::GivenAway(noted.record.attachment.to_string()))
+            }
             Some((_, both)) => Ok(Repaired::GivenAway(both)),
             None => Ok(Repaired::Gone),
         }

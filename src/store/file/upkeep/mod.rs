@@ -35,10 +35,19 @@ impl<D: Disk> FileStore<D> {
 impl<D: Disk> Upkeep for FileStore<D> {
     /// Reads the whole store, because the index by which a node finds its own records is itself in
     /// doubt.
-    fn verify(&self, _: Extent, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
+    fn verify(
+        &self,
+        _: Extent,
+        is_alive: IsAlive<'_>,
+        deadline: Deadline,
+    ) -> Result<Verified, StoreError> {
         self.refuse_another()?;
-        let mut census = Census { earlier_names: self.earlier_names()?.to_vec(), ..Census::default() };
-        let own = |node: &NodeName| *node == self.host.node || self.earlier_names().is_ok_and(|earlier| earlier.contains(node));
+        let mut census =
+            Census { earlier_names: self.earlier_names()?.to_vec(), ..Census::default() };
+        let own = |node: &NodeName| {
+            *node == self.host.node
+                || self.earlier_names().is_ok_and(|earlier| earlier.contains(node))
+        };
         let found = self.verify_each(deadline, &mut |allocation| {
             census.count(&allocation);
             if own(&allocation.record.attachment.node)
@@ -48,26 +57,52 @@ impl<D: Disk> Upkeep for FileStore<D> {
             }
         })?;
         let lost = self.settle(self.noted_and_lost(is_alive)?, deadline)?;
-        let findings = found.findings.into_iter().chain(lost).map(|finding| self.describe(finding)).collect();
-        Ok(Verified { format: found.format, records: found.records, entries: found.entries, findings, unseen: None, census })
+        let findings =
+            found.findings.into_iter().chain(lost).map(|finding| self.describe(finding)).collect();
+        Ok(Verified {
+            format: found.format,
+            records: found.records,
+            entries: found.entries,
+            findings,
+            unseen: None,
+            census,
+        })
     }
 
-    fn orphans(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+    fn orphans(
+        &self,
+        is_alive: IsAlive<'_>,
+        deadline: Deadline,
+    ) -> Result<Vec<Finding>, StoreError> {
         let mut found = self.orphans(&self.host.node, deadline)?;
         for node in self.earlier_names()? {
             found.extend(self.orphans(node, deadline)?);
         }
         let mut notes = self.noted_and_lost(is_alive)?;
         notes.retain(|finding| finding.problem == finding::Problem::UnusedNote);
-        Ok(found.into_iter().chain(self.settle(notes, deadline)?).map(|finding| self.describe(finding)).collect())
+        Ok(found
+            .into_iter()
+            .chain(self.settle(notes, deadline)?)
+            .map(|finding| self.describe(finding))
+            .collect())
     }
 
-    fn repair(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
+    fn repair(
+        &self,
+        finding: &Finding,
+        is_alive: IsAlive<'_>,
+        deadline: Deadline,
+    ) -> Result<Repaired, StoreError> {
         let Finding { path, other, reason, key, .. } = finding;
         let Some(problem) = finding::Problem::find(key) else {
             return Ok(Repaired::NotYours);
         };
-        let found = finding::Finding { problem, path: path.clone(), other: other.clone(), reason: reason.clone() };
+        let found = finding::Finding {
+            problem,
+            path: path.clone(),
+            other: other.clone(),
+            reason: reason.clone(),
+        };
         if problem.is_of_notes() && problem.is_repairable() {
             return self.repair_noted(&found, is_alive, deadline);
         }

@@ -24,7 +24,8 @@ impl<D: Disk> FileStore<D> {
 
     fn is_own(&self, node: &OsStr) -> bool {
         let is_of = |name: &NodeName| node == &*percent::escape(name.as_str());
-        is_of(&self.host.node) || self.earlier_names().is_ok_and(|earlier| earlier.iter().any(is_of))
+        is_of(&self.host.node)
+            || self.earlier_names().is_ok_and(|earlier| earlier.iter().any(is_of))
     }
 
     /// Repairs one finding.
@@ -45,7 +46,9 @@ impl<D: Disk> FileStore<D> {
         match finding.problem {
             Problem::Unindexed => self.link_entry(&finding.path)?,
             Problem::Split => self.link_again(&finding.path)?,
-            Problem::DanglingEntry | Problem::DanglingPodEntry => self.remove_entry(&finding.path)?,
+            Problem::DanglingEntry | Problem::DanglingPodEntry => {
+                self.remove_entry(&finding.path)?
+            }
             _ => remove(&self.disk, &finding.path)?,
         }
         Ok(Repaired::Done)
@@ -71,7 +74,8 @@ impl<D: Disk> FileStore<D> {
         let stem = layout::attachment(&allocation.record.attachment);
         self.ensure(&stem.directory)?;
         index::link(disk, &stem, name)?;
-        sync_name(disk, &stem.directory, name).map_err(|error| failed(disk, "sync", &stem.directory, error))
+        sync_name(disk, &stem.directory, name)
+            .map_err(|error| failed(disk, "sync", &stem.directory, error))
     }
 
     /// Replaces the copy of a record by a link to it, with a rename, so that the entry always
@@ -83,7 +87,8 @@ impl<D: Disk> FileStore<D> {
         };
         self.ensure(&layout::temporary(&self.host.node))?;
         self.replace(&name, entry).map_err(|error| failed(disk, "link", entry, error))?;
-        sync_name(disk, entry.parent().unwrap_or(Path::new(layout::NODES)), &name).map_err(|error| failed(disk, "sync", entry, error))
+        sync_name(disk, entry.parent().unwrap_or(Path::new(layout::NODES)), &name)
+            .map_err(|error| failed(disk, "sync", entry, error))
     }
 
     fn remove_entry(&self, entry: &Path) -> Result<(), StoreError> {
@@ -109,14 +114,21 @@ impl<D: Disk> FileStore<D> {
                 false => directories.push(directory.join(name)),
             });
             match shown {
-                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Err(error)
+                    if !matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) =>
+                {
                     return Err(failed(&self.disk, "list", &directory, error));
                 }
                 _ => {}
             }
         }
         found.retain(|path| self.disk.inode(path).is_ok_and(|known| known == inode));
-        found.sort_by_key(|path| std::cmp::Reverse(layout::parse_entry(path).map_or(0, |(_, number)| number)));
+        found.sort_by_key(|path| {
+            std::cmp::Reverse(layout::parse_entry(path).map_or(0, |(_, number)| number))
+        });
         Ok(found)
     }
 
@@ -137,8 +149,15 @@ impl<D: Disk> FileStore<D> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(failed(disk, "look at", name, error)),
         };
-        if let Some(node) = entries.iter().filter_map(|entry| layout::node_of(entry)).find(|node| !self.is_own(node)) {
-            return Err(StoreError::NotOurs { path: disk.root().join(name), node: node.to_string_lossy().into_owned() });
+        if let Some(node) = entries
+            .iter()
+            .filter_map(|entry| layout::node_of(entry))
+            .find(|node| !self.is_own(node))
+        {
+            return Err(StoreError::NotOurs {
+                path: disk.root().join(name),
+                node: node.to_string_lossy().into_owned(),
+            });
         }
         let shard = name.parent().unwrap_or(Path::new(layout::SCOPES));
         for hint in layout::HINTS_OF_FULL {

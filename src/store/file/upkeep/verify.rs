@@ -42,7 +42,11 @@ impl<D: Disk> FileStore<D> {
     }
 
     /// Does the same, and passes each readable record to `each`.
-    pub(crate) fn verify_each(&self, deadline: Deadline, each: &mut dyn FnMut(Allocation)) -> Result<Verified, StoreError> {
+    pub(crate) fn verify_each(
+        &self,
+        deadline: Deadline,
+        each: &mut dyn FnMut(Allocation),
+    ) -> Result<Verified, StoreError> {
         self.refuse_another()?;
         let mut walk = Walk::new(&self.disk);
         let mut format = None;
@@ -52,8 +56,12 @@ impl<D: Disk> FileStore<D> {
             Some(Ok(None)) if self.disk.inode(Path::new(layout::SCOPES)).is_err() => {
                 return Err(self.absent());
             }
-            Some(Ok(None)) => walk.suspect(Problem::Format, Path::new(layout::FORMAT), "it is missing"),
-            Some(Err(StoreError::BadFormat { reason, .. })) => walk.suspect(Problem::Format, Path::new(layout::FORMAT), &reason),
+            Some(Ok(None)) => {
+                walk.suspect(Problem::Format, Path::new(layout::FORMAT), "it is missing")
+            }
+            Some(Err(StoreError::BadFormat { reason, .. })) => {
+                walk.suspect(Problem::Format, Path::new(layout::FORMAT), &reason)
+            }
             Some(Err(error)) => return Err(error),
         }
         walk.root();
@@ -74,7 +82,10 @@ impl<D: Disk> FileStore<D> {
     /// copied. Two new names of one file tell the cases apart.
     fn drop_what_only_looks_copied(&self, suspects: &mut Vec<Finding>) -> Result<(), StoreError> {
         let is_copy = |suspect: &Finding| suspect.problem == Problem::Split;
-        if suspects.iter().any(is_copy) && !self.is_local()? && show_one_inode(&self.disk) == Some(false) {
+        if suspects.iter().any(is_copy)
+            && !self.is_local()?
+            && show_one_inode(&self.disk) == Some(false)
+        {
             suspects.retain(|suspect| !is_copy(suspect));
         }
         Ok(())
@@ -88,12 +99,21 @@ impl<D: Disk> FileStore<D> {
         self.refuse_another()?;
         let mut walk = Walk::new(&self.disk);
         walk.index(Some(&percent::escape(node.as_str())));
-        walk.suspects.retain(|suspect| matches!(suspect.problem, Problem::DanglingEntry | Problem::DanglingPodEntry | Problem::Temporary));
+        walk.suspects.retain(|suspect| {
+            matches!(
+                suspect.problem,
+                Problem::DanglingEntry | Problem::DanglingPodEntry | Problem::Temporary
+            )
+        });
         self.settle(walk.suspects, deadline)
     }
 
     /// Checks again the suspected problems that may be calls in progress.
-    pub(crate) fn settle(&self, mut suspects: Vec<Finding>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+    pub(crate) fn settle(
+        &self,
+        mut suspects: Vec<Finding>,
+        deadline: Deadline,
+    ) -> Result<Vec<Finding>, StoreError> {
         if suspects.is_empty() {
             return Ok(suspects);
         }
@@ -102,7 +122,10 @@ impl<D: Disk> FileStore<D> {
             let mut found = Vec::new();
             for some in suspects.chunks_mut(LOOKS) {
                 let _lock = self.wait_store(true, &deadline)?;
-                found.extend(some.iter_mut().filter_map(|suspect| self.confirm(suspect).then(|| suspect.clone())));
+                found.extend(
+                    some.iter_mut()
+                        .filter_map(|suspect| self.confirm(suspect).then(|| suspect.clone())),
+                );
             }
             return Ok(found);
         }
@@ -118,7 +141,11 @@ impl<D: Disk> FileStore<D> {
     /// Returns whether a suspected problem still exists. A suspect that cannot be checked again
     /// stays, with the reason.
     fn confirm(&self, suspect: &mut Finding) -> bool {
-        let look = if suspect.problem.is_of_notes() { self.is_noted_still(suspect) } else { is_still_so(&self.disk, suspect) };
+        let look = if suspect.problem.is_of_notes() {
+            self.is_noted_still(suspect)
+        } else {
+            is_still_so(&self.disk, suspect)
+        };
         look.unwrap_or_else(|error| {
             suspect.reason = error.to_string();
             true

@@ -52,7 +52,15 @@ pub(crate) struct Walk<'d> {
 
 impl<'d> Walk<'d> {
     pub(crate) fn new(disk: &'d dyn Disk) -> Self {
-        Self { disk, scopes: Vec::new(), shards: Vec::new(), rows: Vec::new(), damaged: HashMap::new(), entries: 0, suspects: Vec::new() }
+        Self {
+            disk,
+            scopes: Vec::new(),
+            shards: Vec::new(),
+            rows: Vec::new(),
+            damaged: HashMap::new(),
+            entries: 0,
+            suspects: Vec::new(),
+        }
     }
 
     pub(crate) fn suspect(&mut self, problem: Problem, path: &Path, reason: &str) {
@@ -70,7 +78,11 @@ impl<'d> Walk<'d> {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
-                self.suspect(Problem::Foreign, directory, &crate::store::disk::error::reason(&error));
+                self.suspect(
+                    Problem::Foreign,
+                    directory,
+                    &crate::store::disk::error::reason(&error),
+                );
                 Vec::new()
             }
         }
@@ -92,7 +104,9 @@ impl<'d> Walk<'d> {
             for name in self.names(&scope) {
                 match name.to_str().and_then(layout::parse_shard) {
                     Some(shard) => self.shard(&scope, shard, each),
-                    None if name.to_str().is_some_and(|name| layout::is_bookkeeping(name) || layout::parse_sticky(name).is_some()) => {}
+                    None if name.to_str().is_some_and(|name| {
+                        layout::is_bookkeeping(name) || layout::parse_sticky(name).is_some()
+                    }) => {}
                     None => self.suspect(Problem::Foreign, &scope.join(name), ""),
                 }
             }
@@ -108,7 +122,9 @@ impl<'d> Walk<'d> {
         for name in self.names(&directory) {
             let path = directory.join(&name);
             let address = name.to_str().and_then(|name| name.parse().ok());
-            let Some((address, low)) = address.and_then(|address| Some((address, shard.position(address)?))) else {
+            let Some((address, low)) =
+                address.and_then(|address| Some((address, shard.position(address)?)))
+            else {
                 self.suspect(Problem::Foreign, &path, "");
                 continue;
             };
@@ -117,12 +133,19 @@ impl<'d> Walk<'d> {
                 Ok(content) => content,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    self.suspect(Problem::Damaged, &path, &crate::store::disk::error::reason(&error));
+                    self.suspect(
+                        Problem::Damaged,
+                        &path,
+                        &crate::store::disk::error::reason(&error),
+                    );
                     continue;
                 }
             };
             match record::decode(&content.bytes) {
-                Ok(found) if found.address == address && stands_at(self.disk, &found, &path, content.inode) => {
+                Ok(found)
+                    if found.address == address
+                        && stands_at(self.disk, &found, &path, content.inode) =>
+                {
                     let stem = layout::attachment(&found.record.attachment);
                     self.rows.push(Row {
                         inode: content.inode.number,
@@ -135,13 +158,21 @@ impl<'d> Walk<'d> {
                     each(found);
                     continue;
                 }
-                Ok(other) => self.suspect(Problem::Damaged, &path, &record::of_another_name(&other)),
-                Err(unreadable @ Unreadable::Newer(_)) => self.suspect(Problem::Newer, &path, &unreadable.to_string()),
+                Ok(other) => {
+                    self.suspect(Problem::Damaged, &path, &record::of_another_name(&other))
+                }
+                Err(unreadable @ Unreadable::Newer(_)) => {
+                    self.suspect(Problem::Newer, &path, &unreadable.to_string())
+                }
                 Err(Unreadable::Damaged(reason)) => self.suspect(Problem::Damaged, &path, &reason),
             }
             self.damaged.insert(content.inode.number, self.suspects.len() - 1);
         }
-        self.shards.push(ShardRow { scope: u32::try_from(self.scopes.len()).unwrap_or(u32::MAX), shard, held });
+        self.shards.push(ShardRow {
+            scope: u32::try_from(self.scopes.len()).unwrap_or(u32::MAX),
+            shard,
+            held,
+        });
     }
 
     fn hint(&mut self, scope: &Path) {
@@ -150,8 +181,13 @@ impl<'d> Walk<'d> {
             return;
         };
         let current = self.scopes.len();
-        let read: HashMap<Shard, Mask> =
-            self.shards.iter().rev().take_while(|row| row.scope as usize == current).map(|row| (row.shard, row.held)).collect();
+        let read: HashMap<Shard, Mask> = self
+            .shards
+            .iter()
+            .rev()
+            .take_while(|row| row.scope as usize == current)
+            .map(|row| (row.shard, row.held))
+            .collect();
         let held = |shard: Shard| read.get(&shard).copied().unwrap_or_default();
         if !hint::FullShards::decode(&content.bytes).is_some_and(|hint| hint.is_true_of(held)) {
             self.suspect(Problem::WrongHint, &path, "");
@@ -188,9 +224,14 @@ impl<'d> Walk<'d> {
     /// Reads the entries of one network; one directory may have a million.
     fn network(&mut self, directory: &Path, problem: Problem) {
         let disk = self.disk;
-        match disk.visit(directory, &mut |name, inode| self.entry(directory, name, inode, problem)) {
+        match disk.visit(directory, &mut |name, inode| self.entry(directory, name, inode, problem))
+        {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                self.suspect(Problem::Foreign, directory, &crate::store::disk::error::reason(&error));
+                self.suspect(
+                    Problem::Foreign,
+                    directory,
+                    &crate::store::disk::error::reason(&error),
+                );
             }
             _ => {}
         }
@@ -205,7 +246,9 @@ impl<'d> Walk<'d> {
         // Lookups stop at a gap.
         let within_reach = || !index::is_beyond_gap(self.disk, &stem, number);
         if let Ok(at) = self.rows.binary_search_by_key(&inode, |row| row.inode) {
-            if problem == Problem::DanglingEntry && self.rows[at].stem == hash(&stem.directory, &stem.name) {
+            if problem == Problem::DanglingEntry
+                && self.rows[at].stem == hash(&stem.directory, &stem.name)
+            {
                 self.rows[at].indexed |= within_reach();
             }
             return;
@@ -219,11 +262,19 @@ impl<'d> Walk<'d> {
         let content = match self.disk.read(&path) {
             Ok(content) => content,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-            Err(error) => return self.suspect(Problem::Foreign, &path, &crate::store::disk::error::reason(&error)),
+            Err(error) => {
+                return self.suspect(
+                    Problem::Foreign,
+                    &path,
+                    &crate::store::disk::error::reason(&error),
+                );
+            }
         };
         match index::classify(self.disk, &path, &content) {
             Err(error) => self.suspect(Problem::Foreign, &path, &error.to_string()),
-            Ok(index::State::DanglingEntry(_) | index::State::Damaged(_)) => self.suspect(problem, &path, ""),
+            Ok(index::State::DanglingEntry(_) | index::State::Damaged(_)) => {
+                self.suspect(problem, &path, "")
+            }
             Ok(index::State::Stands(allocation)) => {
                 let name = layout::record(&allocation.scope, allocation.address);
                 let Ok(at_name) = self.disk.inode(&name) else {
@@ -232,7 +283,8 @@ impl<'d> Walk<'d> {
                 // If they are equal, the record was created after the first pass.
                 if at_name != content.inode {
                     let reach = problem == Problem::DanglingEntry && within_reach();
-                    if let Ok(at) = self.rows.binary_search_by_key(&at_name.number, |row| row.inode) {
+                    if let Ok(at) = self.rows.binary_search_by_key(&at_name.number, |row| row.inode)
+                    {
                         self.rows[at].indexed |= reach;
                     }
                     self.suspect(Problem::Split, &path, "");
@@ -253,9 +305,11 @@ impl<'d> Walk<'d> {
 
     /// Adds the records that no entry leads to. Must run after the index pass.
     pub(crate) fn unindexed(&mut self) {
-        let missed: Vec<PathBuf> = self.rows.iter().filter(|row| !row.indexed).map(|row| self.path_of(row)).collect();
+        let missed: Vec<PathBuf> =
+            self.rows.iter().filter(|row| !row.indexed).map(|row| self.path_of(row)).collect();
         for path in missed {
-            let stem = self.disk.read(&path).ok().and_then(|content| record::decode(&content.bytes).ok());
+            let stem =
+                self.disk.read(&path).ok().and_then(|content| record::decode(&content.bytes).ok());
             if let Some(allocation) = stem {
                 let entry = layout::attachment(&allocation.record.attachment).entry(0);
                 self.suspects.push(Finding::new(Problem::Unindexed, path).with_other(entry));

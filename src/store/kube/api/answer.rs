@@ -58,8 +58,13 @@ impl<'de> Deserialize<'de> for Cells {
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("cells that begin with a name")
             }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut cells: A) -> Result<Cells, A::Error> {
-                let name = cells.next_element()?.ok_or_else(|| serde::de::Error::invalid_length(0, &self))?;
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut cells: A,
+            ) -> Result<Cells, A::Error> {
+                let name = cells
+                    .next_element()?
+                    .ok_or_else(|| serde::de::Error::invalid_length(0, &self))?;
                 while cells.next_element::<serde::de::IgnoredAny>()?.is_some() {}
                 Ok(Cells(name))
             }
@@ -143,7 +148,8 @@ pub(crate) fn decode_item(item: &str) -> Result<IpAllocation, StoreError> {
     }
     serde_json::from_str(item).map_err(|error| {
         newer(item.as_bytes()).unwrap_or_else(|| {
-            let name = serde_json::from_str::<Head>(item).map_or_else(|_| "?".to_owned(), |head| head.metadata.name);
+            let name = serde_json::from_str::<Head>(item)
+                .map_or_else(|_| "?".to_owned(), |head| head.metadata.name);
             damaged(&name, &error.to_string())
         })
     })

@@ -97,11 +97,22 @@ impl Api {
     }
 
     /// Creates an object; its name must be free. This is the commit of an ADD.
-    pub(super) fn create(&self, object: &IpAllocation, deadline: &Deadline) -> Result<Created, Failed> {
-        let body = serde_json::to_vec(object).map_err(|error| self.unreadable("create", &error.to_string()))?;
+    pub(super) fn create(
+        &self,
+        object: &IpAllocation,
+        deadline: &Deadline,
+    ) -> Result<Created, Failed> {
+        let body = serde_json::to_vec(object)
+            .map_err(|error| self.unreadable("create", &error.to_string()))?;
         let path = collection("");
-        let request = Request { method: Method::Post, path: &path, accept: JSON, content: Some((JSON, &body)) };
-        let call = Call { resource: PLURAL, verb: "create", name: Some(&object.metadata.name), request };
+        let request = Request {
+            method: Method::Post,
+            path: &path,
+            accept: JSON,
+            content: Some((JSON, &body)),
+        };
+        let call =
+            Call { resource: PLURAL, verb: "create", name: Some(&object.metadata.name), request };
         let noted = self.noted();
         self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
             200..=202 => {
@@ -116,11 +127,22 @@ impl Api {
 
     /// Asks for a creation that is not carried out (a dry run): an admission policy judges it like
     /// any other creation. A name that is taken is as good an answer.
-    pub(super) fn rehearse(&self, object: &IpAllocation, deadline: &Deadline) -> Result<(), Failed> {
-        let body = serde_json::to_vec(object).map_err(|error| self.unreadable("create", &error.to_string()))?;
+    pub(super) fn rehearse(
+        &self,
+        object: &IpAllocation,
+        deadline: &Deadline,
+    ) -> Result<(), Failed> {
+        let body = serde_json::to_vec(object)
+            .map_err(|error| self.unreadable("create", &error.to_string()))?;
         let path = collection("?dryRun=All");
-        let request = Request { method: Method::Post, path: &path, accept: JSON, content: Some((JSON, &body)) };
-        let call = Call { resource: PLURAL, verb: "create", name: Some(&object.metadata.name), request };
+        let request = Request {
+            method: Method::Post,
+            path: &path,
+            accept: JSON,
+            content: Some((JSON, &body)),
+        };
+        let call =
+            Call { resource: PLURAL, verb: "create", name: Some(&object.metadata.name), request };
         self.call(&call, deadline, |answer, _| match answer.status {
             200..=202 => Ok(Some(())),
             409 if is_taken(answer) => Ok(Some(())),
@@ -129,7 +151,11 @@ impl Api {
     }
 
     /// Reads an object. Returns `None` if no object has that name.
-    pub(super) fn get(&self, name: &str, deadline: &Deadline) -> Result<Option<IpAllocation>, Failed> {
+    pub(super) fn get(
+        &self,
+        name: &str,
+        deadline: &Deadline,
+    ) -> Result<Option<IpAllocation>, Failed> {
         let path = collection(&format!("/{name}"));
         let request = Request { method: Method::Get, path: &path, accept: JSON, content: None };
         let call = Call { resource: PLURAL, verb: "get", name: Some(name), request };
@@ -142,18 +168,30 @@ impl Api {
 
     /// Removes an object in the very state that was read. The uid alone would not show that the
     /// object has another holder in the meantime.
-    pub(super) fn delete(&self, name: &str, version: &Version, deadline: &Deadline) -> Result<Changed<()>, Failed> {
+    pub(super) fn delete(
+        &self,
+        name: &str,
+        version: &Version,
+        deadline: &Deadline,
+    ) -> Result<Changed<()>, Failed> {
         let body = json!({
             "apiVersion": "v1", "kind": "DeleteOptions",
             "preconditions": { "uid": version.uid, "resourceVersion": version.revision },
         });
         let body = body.to_string();
         let path = collection(&format!("/{name}"));
-        let request = Request { method: Method::Delete, path: &path, accept: JSON, content: Some((JSON, body.as_bytes())) };
+        let request = Request {
+            method: Method::Delete,
+            path: &path,
+            accept: JSON,
+            content: Some((JSON, body.as_bytes())),
+        };
         let call = Call { resource: PLURAL, verb: "delete", name: Some(name), request };
         self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
             200 | 202 if is_removal(answer) => Ok(Some(Changed::Done(()))),
-            200 | 202 => Err(self.unreadable("delete", "expected the object, or a Status of success")),
+            200 | 202 => {
+                Err(self.unreadable("delete", "expected the object, or a Status of success"))
+            }
             404 if is_absent(answer) => Ok(Some(Changed::Absent { maybe_ours: outcome_unknown })),
             409 => Ok(Some(Changed::Conflict)),
             _ => Ok(None),
@@ -173,21 +211,35 @@ impl Api {
 
     /// Replaces spec and labels of an object by those of `to`, in the very state that was read.
     /// Keys that a newer version wrote are removed, because they describe the previous sandbox.
-    pub(super) fn patch(&self, to: &IpAllocation, version: &Version, deadline: &Deadline) -> Result<Changed<IpAllocation>, Failed> {
+    pub(super) fn patch(
+        &self,
+        to: &IpAllocation,
+        version: &Version,
+        deadline: &Deadline,
+    ) -> Result<Changed<IpAllocation>, Failed> {
         let body = json!({
             "metadata": { "uid": version.uid, "resourceVersion": version.revision, "labels": merge(&to.metadata.labels) },
             "spec": merge_spec(to, &version.newer),
         });
         let body = body.to_string();
         let path = collection(&format!("/{}", to.metadata.name));
-        let request = Request { method: Method::Patch, path: &path, accept: JSON, content: Some((MERGE, body.as_bytes())) };
+        let request = Request {
+            method: Method::Patch,
+            path: &path,
+            accept: JSON,
+            content: Some((MERGE, body.as_bytes())),
+        };
         let call = Call { resource: PLURAL, verb: "patch", name: Some(&to.metadata.name), request };
         let noted = self.noted();
         self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
             200 => {
                 let changed = self.decode("patch", answer)?;
                 // A patch that changes nothing returns the revision of the existing object.
-                let revision = changed.metadata.resource_version.as_deref().filter(|now| *now != version.revision);
+                let revision = changed
+                    .metadata
+                    .resource_version
+                    .as_deref()
+                    .filter(|now| *now != version.revision);
                 self.compare(noted, revision, Of::Write);
                 Ok(Some(Changed::Done(changed)))
             }
@@ -208,18 +260,31 @@ impl Api {
     ) -> Result<Vec<Result<IpAllocation, StoreError>>, StoreError> {
         let items: Vec<Box<RawValue>> = self.list(selector, JSON, place, deadline, |body| {
             let list: List = serde_json::from_slice(body)?;
-            Ok(Page { items: list.items, revision: list.metadata.revision(), next: list.metadata.next() })
+            Ok(Page {
+                items: list.items,
+                revision: list.metadata.revision(),
+                next: list.metadata.next(),
+            })
         })?;
         Ok(items.iter().map(|item| decode_item(item.get())).collect())
     }
 
     /// Calls `visitor` with the names of the objects that a label selector matches.
-    pub(super) fn names(&self, selector: &str, deadline: &Deadline, visitor: &mut dyn FnMut(&str)) -> Result<(), StoreError> {
+    pub(super) fn names(
+        &self,
+        selector: &str,
+        deadline: &Deadline,
+        visitor: &mut dyn FnMut(&str),
+    ) -> Result<(), StoreError> {
         let mut place = Place::default();
         while !place.is_ended() {
             let rows: Vec<Row> = self.list(selector, TABLE, &mut place, deadline, |body| {
                 let table: Table = serde_json::from_slice(body)?;
-                Ok(Page { items: table.rows, revision: table.metadata.revision(), next: table.metadata.next() })
+                Ok(Page {
+                    items: table.rows,
+                    revision: table.metadata.revision(),
+                    next: table.metadata.next(),
+                })
             })?;
             rows.iter().for_each(|row| visitor(&row.cells.0));
         }
@@ -238,7 +303,11 @@ impl Api {
         decode: impl Fn(&[u8]) -> Result<Page<T>, serde_json::Error>,
     ) -> Result<Vec<T>, StoreError> {
         if !place.has_time(deadline) {
-            return Err(self.contended("list", "the list has more pages than could be read", deadline));
+            return Err(self.contended(
+                "list",
+                "the list has more pages than could be read",
+                deadline,
+            ));
         }
         // In labels and tokens, a query has to escape only "=" and "/".
         let mut path = collection(&format!("?limit={PAGE}&labelSelector={}", escape(selector)));
@@ -250,12 +319,22 @@ impl Api {
         }
         let request = Request { method: Method::Get, path: &path, accept, content: None };
         let noted = self.noted();
-        let listed = self.call(&Call { resource: PLURAL, verb: "list", name: None, request }, deadline, |answer, _| match answer.status {
-            200 => decode(&answer.body).map(Some).map_err(|error| self.unreadable("list", &error.to_string())),
-            // The place has expired: the server names one from which to continue.
-            410 => Ok(status(answer).metadata.next().map(|next| Page { items: Vec::new(), revision: None, next: Some(next) })),
-            _ => Ok(None),
-        });
+        let listed = self.call(
+            &Call { resource: PLURAL, verb: "list", name: None, request },
+            deadline,
+            |answer, _| match answer.status {
+                200 => decode(&answer.body)
+                    .map(Some)
+                    .map_err(|error| self.unreadable("list", &error.to_string())),
+                // The place has expired: the server names one from which to continue.
+                410 => Ok(status(answer).metadata.next().map(|next| Page {
+                    items: Vec::new(),
+                    revision: None,
+                    next: Some(next),
+                })),
+                _ => Ok(None),
+            },
+        );
         let page = listed?;
         // The later pages show the same moment.
         if place.token().is_none() {
@@ -290,7 +369,12 @@ impl Api {
         });
         let body = body.to_string();
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-        let request = Request { method: Method::Post, path, accept: JSON, content: Some((JSON, body.as_bytes())) };
+        let request = Request {
+            method: Method::Post,
+            path,
+            accept: JSON,
+            content: Some((JSON, body.as_bytes())),
+        };
         let call = Call { resource: PLURAL, verb: "review access to", name: None, request };
         let allowed = self.call(&call, deadline, |answer, _| match answer.status {
             200..=202 => serde_json::from_slice::<Review>(&answer.body)
@@ -322,7 +406,8 @@ pub(super) fn escape(text: &str) -> String {
 /// Returns the labels for a merge patch. A merge patch leaves alone what it does not name, so a
 /// label to remove is named with null (RFC 7396).
 fn merge(labels: &std::collections::BTreeMap<String, String>) -> serde_json::Value {
-    let mut merged: serde_json::Map<_, _> = labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let mut merged: serde_json::Map<_, _> =
+        labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     for key in super::objects::names::LABELS {
         merged.entry(*key).or_insert(serde_json::Value::Null);
     }
@@ -347,7 +432,8 @@ fn merge_spec(to: &IpAllocation, newer: &[String]) -> serde_json::Value {
         }
     }
     for path in newer {
-        let (above, key) = path.split_once('/').map_or((None, path.as_str()), |(above, key)| (Some(above), key));
+        let (above, key) =
+            path.split_once('/').map_or((None, path.as_str()), |(above, key)| (Some(above), key));
         // If the whole object above is removed, this key is removed with it.
         let fields = match above {
             Some(above) => spec.get_mut(above),

@@ -84,16 +84,17 @@ impl Api {
                             return Ok(Attempt::Again(Duration::ZERO));
                         }
                     }
-                    let pause = self
-                        .classify(call, &answer, &mut last)
-                        .map_err(|error| Failed { error, outcome_unknown: outcome_unknown.get() })?;
+                    let pause = self.classify(call, &answer, &mut last).map_err(|error| {
+                        Failed { error, outcome_unknown: outcome_unknown.get() }
+                    })?;
                     // The server answers 429 before it does anything. After the other answers the
                     // outcome is unknown.
                     outcome_unknown.set(outcome_unknown.get() || answer.status != 429);
                     Ok(Attempt::Again(pause))
                 }
                 Err(error) => {
-                    outcome_unknown.set(outcome_unknown.get() || matches!(error, CallError::Unknown { .. }));
+                    outcome_unknown
+                        .set(outcome_unknown.get() || matches!(error, CallError::Unknown { .. }));
                     last = error.to_string();
                     if error.may_pass() {
                         return Ok(Attempt::Again(Duration::ZERO));
@@ -110,7 +111,12 @@ impl Api {
 
     /// Judges an answer that has no value. Returns the pause before the next attempt, or the error
     /// that no further attempt would change.
-    fn classify(&self, call: &Call<'_>, answer: &Answer, last: &mut String) -> Result<Duration, StoreError> {
+    fn classify(
+        &self,
+        call: &Call<'_>,
+        answer: &Answer,
+        last: &mut String,
+    ) -> Result<Duration, StoreError> {
         let message = status(answer).message;
         let server = self.server.url();
         match answer.status {
@@ -119,16 +125,30 @@ impl Api {
                 Ok(answer.retry_after.unwrap_or(Duration::ZERO))
             }
             // 405: the definition is being deleted.
-            404 | 405 => Err(StoreError::NoResource { server, resource: format!("{}.{GROUP}", call.resource) }),
+            404 | 405 => Err(StoreError::NoResource {
+                server,
+                resource: format!("{}.{GROUP}", call.resource),
+            }),
             403 if is_terminating(answer) => {
-                let reason = format!("the definition of {}.{GROUP} is being deleted: {}", call.resource, plain(&message));
+                let reason = format!(
+                    "the definition of {}.{GROUP} is being deleted: {}",
+                    call.resource,
+                    plain(&message)
+                );
                 Err(StoreError::Refused { server, call: describe(call), status: 403, reason })
             }
-            422 if let Some(reason) = denial(&message) => Err(StoreError::Denied { server, call: describe(call), reason }),
+            422 if let Some(reason) = denial(&message) => {
+                Err(StoreError::Denied { server, call: describe(call), reason })
+            }
             code => {
                 let advice = match code {
-                    401 => "the token or certificate of the kubeconfig is no longer valid: ".to_owned(),
-                    403 => format!("the kubeconfig's user lacks the right to {} {}.{GROUP}: ", call.verb, call.resource),
+                    401 => {
+                        "the token or certificate of the kubeconfig is no longer valid: ".to_owned()
+                    }
+                    403 => format!(
+                        "the kubeconfig's user lacks the right to {} {}.{GROUP}: ",
+                        call.verb, call.resource
+                    ),
                     _ => String::new(),
                 };
                 let reason = format!("{advice}{}", plain(&message));
@@ -150,17 +170,33 @@ impl Api {
         let server = self.server.url();
         let reason = format!("unexpected answer: {}", plain(reason));
         Failed {
-            error: StoreError::Refused { server, call: format!("{verb} {PLURAL}.{GROUP}"), status: 200, reason },
+            error: StoreError::Refused {
+                server,
+                call: format!("{verb} {PLURAL}.{GROUP}"),
+                status: 200,
+                reason,
+            },
             outcome_unknown: true,
         }
     }
 
-    fn unreachable(&self, call: &Call<'_>, waited: &str, reason: &str, outcome_unknown: bool, is_away: bool) -> Failed {
+    fn unreachable(
+        &self,
+        call: &Call<'_>,
+        waited: &str,
+        reason: &str,
+        outcome_unknown: bool,
+        is_away: bool,
+    ) -> Failed {
         let server = self.server.url();
         let writes = !matches!(call.request.method, Method::Get);
         let still = if outcome_unknown && writes { "; it may still take effect" } else { "" };
-        let (call, waited, reason) = (describe(call), waited.to_owned(), format!("{}{still}", plain(reason)));
-        Failed { error: StoreError::Unreachable { server, call, waited, reason, is_away }, outcome_unknown }
+        let (call, waited, reason) =
+            (describe(call), waited.to_owned(), format!("{}{still}", plain(reason)));
+        Failed {
+            error: StoreError::Unreachable { server, call, waited, reason, is_away },
+            outcome_unknown,
+        }
     }
 }
 
@@ -168,7 +204,8 @@ impl Api {
 /// schema's or another policy's.
 fn denial(message: &str) -> Option<String> {
     let (policy, words) = message.split_once(" denied request: ")?;
-    let is_ours = policy.contains("ValidatingAdmissionPolicy") && words.starts_with("a token changes only records of its own node");
+    let is_ours = policy.contains("ValidatingAdmissionPolicy")
+        && words.starts_with("a token changes only records of its own node");
     is_ours.then(|| plain(words))
 }
 

@@ -27,11 +27,17 @@ impl KubeStore {
         let mut held = HashSet::new();
         for hash in self.state.hashes()? {
             for object in self.state.objects(&hash).unwrap_or_default() {
-                held.extend(object.allocation().ok().map(|allocation| names::of_scope(&allocation.scope)));
+                held.extend(
+                    object.allocation().ok().map(|allocation| names::of_scope(&allocation.scope)),
+                );
             }
         }
         let now = self.now();
-        let is_unused = |hash: &str| digest::is_short(hash) && !held.contains(hash) && self.state.occupancy_of(hash).is_idle(now);
+        let is_unused = |hash: &str| {
+            digest::is_short(hash)
+                && !held.contains(hash)
+                && self.state.occupancy_of(hash).is_idle(now)
+        };
         Ok(self.state.remove_scopes(&is_unused)? + self.state.forget_ended(deadline)?)
     }
 }
@@ -44,7 +50,9 @@ impl State {
             removed += 1;
         }
         let top = Path::new("");
-        for name in texts(self.disk().names(top).map_err(|error| failed(self.disk(), "list", top, error))?) {
+        for name in
+            texts(self.disk().names(top).map_err(|error| failed(self.disk(), "list", top, error))?)
+        {
             if !name.strip_prefix(LISTING).is_some_and(is_unused) {
                 continue;
             }
@@ -52,7 +60,9 @@ impl State {
             // at the path.
             let path = Path::new(&name);
             if let Ok(Locked::Held(_lock)) = self.disk().lock(path, Patience::Try) {
-                self.disk().unlink(path).map_err(|error| failed(self.disk(), "remove", path, error))?;
+                self.disk()
+                    .unlink(path)
+                    .map_err(|error| failed(self.disk(), "remove", path, error))?;
                 removed += 1;
             }
         }

@@ -38,7 +38,8 @@ impl Origin {
 
     /// Returns whether an unknown way leads there, as far as the ways show.
     pub(crate) fn is_reached_by(&self, way: &Way) -> bool {
-        self.ways.iter().any(|known| known.leads_where(way)) || self.ways.is_empty() && Way::of(&self.cluster).leads_where(way)
+        self.ways.iter().any(|known| known.leads_where(way))
+            || self.ways.is_empty() && Way::of(&self.cluster).leads_where(way)
     }
 
     /// Returns whether both are of the same node, machine and boot.

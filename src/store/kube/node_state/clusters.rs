@@ -39,9 +39,11 @@ impl State {
             return Ok(None);
         };
         match serde_json::from_slice::<Head>(&bytes) {
-            Ok(Head { format: Some(found) }) if FORMAT < found => {
-                Err(StoreError::NewerState { path: self.disk().root().to_owned(), found, known: FORMAT })
-            }
+            Ok(Head { format: Some(found) }) if FORMAT < found => Err(StoreError::NewerState {
+                path: self.disk().root().to_owned(),
+                found,
+                known: FORMAT,
+            }),
             _ => Ok(serde_json::from_slice(&bytes).ok()),
         }
     }
@@ -54,7 +56,9 @@ impl State {
     /// Returns the directories that can contain a cluster's files, the top first.
     pub(crate) fn clusters(&self) -> impl Iterator<Item = PathBuf> {
         // Listed only if the top is not the right one.
-        let below = std::iter::once_with(|| self.disk().names(Path::new(CLUSTERS)).unwrap_or_default()).flatten();
+        let below =
+            std::iter::once_with(|| self.disk().names(Path::new(CLUSTERS)).unwrap_or_default())
+                .flatten();
         std::iter::once(PathBuf::new()).chain(below.map(|name| Path::new(CLUSTERS).join(name)))
     }
 
@@ -77,7 +81,9 @@ impl KubeStore {
                 Some(found) if found.knows(&ours.cluster) => {
                     return Ok(if found.is_of(&ours) { Known::Complete } else { Known::Shown });
                 }
-                Some(found) if found.is_reached_by(&self.api.server.way()) => shown = shown.or(Some(directory)),
+                Some(found) if found.is_reached_by(&self.api.server.way()) => {
+                    shown = shown.or(Some(directory))
+                }
                 // A top that names no cluster may be of any cluster.
                 None if directory == Path::new("") => shown = Some(directory),
                 _ => {}
@@ -93,7 +99,9 @@ impl KubeStore {
         let met = self.state.clusters().find(|directory| {
             self.state.go_to(directory);
             let known = self.state.uids();
-            found.iter().any(|(object, _)| object.metadata.uid.as_ref().is_some_and(|uid| known.contains(uid)))
+            found.iter().any(|(object, _)| {
+                object.metadata.uid.as_ref().is_some_and(|uid| known.contains(uid))
+            })
         });
         self.state.go_to(met.as_deref().unwrap_or(&self.own_files()));
     }
@@ -107,6 +115,8 @@ impl KubeStore {
     /// is known. Writes nothing.
     pub(crate) fn remembers(&self) -> Result<bool, StoreError> {
         let known = self.find_cluster()?;
-        Ok(known == Known::Complete || known == Known::Shown && self.state.origin()?.is_some_and(|found| found.is_of(&self.origin())))
+        Ok(known == Known::Complete
+            || known == Known::Shown
+                && self.state.origin()?.is_some_and(|found| found.is_of(&self.origin())))
     }
 }

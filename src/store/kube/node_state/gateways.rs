@@ -38,23 +38,36 @@ impl KubeStore {
         let (Some(gateway), Ok(scope)) = (object.spec.gateway, scope) else {
             return;
         };
-        if self.known(&scope).get(&gateway).is_some_and(|witness| self.names(&witness.attachment, &scope, gateway).is_some()) {
+        if self
+            .known(&scope)
+            .get(&gateway)
+            .is_some_and(|witness| self.names(&witness.attachment, &scope, gateway).is_some())
+        {
             return;
         }
         let witness = Witness { attachment: hash.to_owned(), object: object.metadata.name.clone() };
         self.change(&scope, deadline, |known| {
             if MANY <= known.len() {
-                known.retain(|gateway, witness| self.names(&witness.attachment, &scope, *gateway).is_some());
+                known.retain(|gateway, witness| {
+                    self.names(&witness.attachment, &scope, *gateway).is_some()
+                });
             }
             known.insert(gateway, witness);
         });
     }
 
     /// Returns the candidates without the gateways of the scope.
-    pub(crate) fn without_gateways(&self, scope: &Scope, candidates: &AddrSet, deadline: &Deadline) -> Result<AddrSet, StoreError> {
+    pub(crate) fn without_gateways(
+        &self,
+        scope: &Scope,
+        candidates: &AddrSet,
+        deadline: &Deadline,
+    ) -> Result<AddrSet, StoreError> {
         let mut left = candidates.clone();
         for (gateway, witness) in self.known(scope) {
-            if candidates.contains(gateway) && self.is_confirmed(scope, gateway, &witness, deadline)? {
+            if candidates.contains(gateway)
+                && self.is_confirmed(scope, gateway, &witness, deadline)?
+            {
                 left.remove(&Range::single(gateway));
             }
         }
@@ -63,15 +76,19 @@ impl KubeStore {
 
     /// Returns whether an object that this node made names the gateway: the one that is noted, or
     /// any other.
-    fn is_confirmed(&self, scope: &Scope, gateway: IpAddr, witness: &Witness, deadline: &Deadline) -> Result<bool, StoreError> {
+    fn is_confirmed(
+        &self,
+        scope: &Scope,
+        gateway: IpAddr,
+        witness: &Witness,
+        deadline: &Deadline,
+    ) -> Result<bool, StoreError> {
         if self.names(&witness.attachment, scope, gateway).is_some() {
             return Ok(true);
         }
-        let other = self
-            .state
-            .hashes()?
-            .into_iter()
-            .find_map(|hash| self.names(&hash, scope, gateway).map(|object| Witness { attachment: hash, object }));
+        let other = self.state.hashes()?.into_iter().find_map(|hash| {
+            self.names(&hash, scope, gateway).map(|object| Witness { attachment: hash, object })
+        });
         let found = other.is_some();
         self.change(scope, deadline, |known| {
             // Another call may have noted an object that was made in the meantime.
@@ -86,8 +103,14 @@ impl KubeStore {
     /// Returns the name of the object of an attachment that names the gateway. Unreadable state
     /// names none.
     fn names(&self, hash: &str, scope: &Scope, gateway: IpAddr) -> Option<String> {
-        let objects = if digest::is_short(hash) { self.state.objects(hash).unwrap_or_default() } else { Vec::new() };
-        let named = objects.into_iter().find(|object| object.spec.scope.as_deref() == scope.name() && object.spec.gateway == Some(gateway));
+        let objects = if digest::is_short(hash) {
+            self.state.objects(hash).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let named = objects.into_iter().find(|object| {
+            object.spec.scope.as_deref() == scope.name() && object.spec.gateway == Some(gateway)
+        });
         named.map(|object| object.metadata.name)
     }
 
@@ -100,7 +123,11 @@ impl KubeStore {
         let changed = self.state.lock_briefly(deadline).and_then(|_lock| {
             let mut known = self.known(scope);
             change(&mut known);
-            if known.is_empty() { self.state.remove(&file(scope)) } else { self.state.write(&file(scope), &known) }
+            if known.is_empty() {
+                self.state.remove(&file(scope))
+            } else {
+                self.state.write(&file(scope), &known)
+            }
         });
         if let Err(error) = changed {
             tracing::debug!(%error, "the gateways of a scope could not be noted");

@@ -16,7 +16,11 @@ pub(super) const CALLS: &str = "calls";
 
 impl State {
     /// Keeps other calls of an attachment out, and creates the state if it is missing.
-    pub(crate) fn lock_attachment(&self, attachment: &Attachment, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+    pub(crate) fn lock_attachment(
+        &self,
+        attachment: &Attachment,
+        deadline: &Deadline,
+    ) -> Result<Box<dyn Held>, StoreError> {
         let (path, byte) = (Path::new(CALLS), lock_byte(&names::of_attachment(attachment)));
         let lock = || self.disk.lock_byte(path, byte, Patience::Queue(deadline.left()));
         let mut locked = lock();
@@ -52,7 +56,11 @@ impl State {
     }
 
     /// Keeps two lists of one scope apart.
-    pub(crate) fn lock_listing(&self, scope: &Scope, deadline: &Deadline) -> Result<Box<dyn Held>, StoreError> {
+    pub(crate) fn lock_listing(
+        &self,
+        scope: &Scope,
+        deadline: &Deadline,
+    ) -> Result<Box<dyn Held>, StoreError> {
         self.lock(Path::new(&format!("{LISTING}{}", names::of_scope(scope))), deadline)
     }
 

@@ -123,23 +123,31 @@ impl State {
 
     /// Creates the directories.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
-        self.disk.make_root().map_err(|error| self.failed("make directory", Path::new(""), error))?;
+        self.disk
+            .make_root()
+            .map_err(|error| self.failed("make directory", Path::new(""), error))?;
         DIRECTORIES.iter().try_for_each(|directory| self.make_directory(Path::new(directory)))?;
         let cluster = self.cluster();
         if let Some(above) = cluster.parent() {
             self.make_directory(above)?;
             self.make_directory(&cluster)?;
-            [ATTACHMENTS, PODS, SCOPES].iter().try_for_each(|directory| self.make_directory(&cluster.join(directory)))?;
+            [ATTACHMENTS, PODS, SCOPES]
+                .iter()
+                .try_for_each(|directory| self.make_directory(&cluster.join(directory)))?;
         }
         match self.disk.create(Path::new(CALLS), b"") {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(self.failed("make", Path::new(CALLS), error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(self.failed("make", Path::new(CALLS), error))
+            }
             _ => Ok(()),
         }
     }
 
     fn make_directory(&self, path: &Path) -> Result<(), StoreError> {
         match self.disk.make_directory(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(self.failed("make directory", path, error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(self.failed("make directory", path, error))
+            }
             _ => Ok(()),
         }
     }
@@ -147,12 +155,22 @@ impl State {
     /// Removes what is believed about scopes and pods, and the temporary files of killed calls.
     /// Anything that is not ours to remove stays, and it stops no verb.
     pub(super) fn tidy(&self) {
-        let below =
-            |directory: &str| self.names(directory).unwrap_or_default().into_iter().map(|name| Path::new(directory).join(name)).collect();
-        let hints: Vec<PathBuf> = [PODS, SCOPES].into_iter().flat_map(|directory| -> Vec<PathBuf> { below(directory) }).collect();
+        let below = |directory: &str| {
+            self.names(directory)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|name| Path::new(directory).join(name))
+                .collect()
+        };
+        let hints: Vec<PathBuf> = [PODS, SCOPES]
+            .into_iter()
+            .flat_map(|directory| -> Vec<PathBuf> { below(directory) })
+            .collect();
         let removed = hints.iter().try_for_each(|path| self.remove(path));
         let temporaries = self.temporaries().unwrap_or_default();
-        if let Err(error) = removed.and_then(|()| temporaries.iter().try_for_each(|path| self.remove_temporary(path))) {
+        if let Err(error) = removed
+            .and_then(|()| temporaries.iter().try_for_each(|path| self.remove_temporary(path)))
+        {
             tracing::warn!(%error, "what is not the node state's stays in it");
         }
     }
@@ -161,23 +179,39 @@ impl State {
     /// attachment alone: its objects are then listed.
     pub(super) fn objects(&self, hash: &str) -> Result<Vec<IpAllocation>, StoreError> {
         let path = attachment(hash);
-        let damaged = |reason: String| StoreError::Damaged { path: self.disk.root().join(self.at(&path)), reason };
+        let damaged = |reason: String| StoreError::Damaged {
+            path: self.disk.root().join(self.at(&path)),
+            reason,
+        };
         match self.read(&path) {
             Ok(None) => Ok(Vec::new()),
-            Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string())),
-            Err(StoreError::Io { source, reason, .. }) if is_no_file(&source) => Err(damaged(reason)),
+            Ok(Some(bytes)) => {
+                serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
+            }
+            Err(StoreError::Io { source, reason, .. }) if is_no_file(&source) => {
+                Err(damaged(reason))
+            }
             Err(error) => Err(error),
         }
     }
 
     /// Returns the hashes of all attachments.
     pub(super) fn hashes(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.names(ATTACHMENTS)?.into_iter().filter_map(|name| name.into_string().ok()).filter(|name| digest::is_short(name)).collect())
+        Ok(self
+            .names(ATTACHMENTS)?
+            .into_iter()
+            .filter_map(|name| name.into_string().ok())
+            .filter(|name| digest::is_short(name))
+            .collect())
     }
 
     /// Puts an object in the place of the one of the same name, which it returns, or after the
     /// others. The caller holds the attachment's lock.
-    pub(super) fn put(&self, hash: &str, object: &IpAllocation) -> Result<Option<IpAllocation>, StoreError> {
+    pub(super) fn put(
+        &self,
+        hash: &str,
+        object: &IpAllocation,
+    ) -> Result<Option<IpAllocation>, StoreError> {
         let mut objects = self.objects(hash)?;
         let known = objects.iter_mut().find(|known| known.metadata.name == object.metadata.name);
         let known = known.map(|known| std::mem::replace(known, object.clone()));
@@ -190,22 +224,36 @@ impl State {
 
     /// Replaces all that is known of an attachment by these objects. The caller holds the
     /// attachment's lock.
-    pub(super) fn replace_objects(&self, hash: &str, objects: &[IpAllocation]) -> Result<(), StoreError> {
-        if objects.is_empty() { self.remove(&attachment(hash)) } else { self.write(&attachment(hash), &objects) }
+    pub(super) fn replace_objects(
+        &self,
+        hash: &str,
+        objects: &[IpAllocation],
+    ) -> Result<(), StoreError> {
+        if objects.is_empty() {
+            self.remove(&attachment(hash))
+        } else {
+            self.write(&attachment(hash), &objects)
+        }
     }
 
     /// Returns the files that are being written, or that a killed call was writing.
     pub(super) fn temporaries(&self) -> Result<Vec<PathBuf>, StoreError> {
         let directory = Path::new(TMP);
-        let names = self.disk.names(directory).map_err(|error| self.failed("list", directory, error))?;
+        let names =
+            self.disk.names(directory).map_err(|error| self.failed("list", directory, error))?;
         Ok(names.into_iter().map(|name| directory.join(name)).collect())
     }
 
     /// Returns whether such a file exists and was begun at least `age` ago, so that it is not being
     /// written any more.
     pub(super) fn is_abandoned(&self, temporary: &Path, age: Duration) -> bool {
-        let name = temporary.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('.'));
-        let begun = name.and_then(|(_, nanos)| u64::from_str_radix(nanos, 16).ok()).map(Duration::from_nanos);
+        let name = temporary
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.split_once('.'));
+        let begun = name
+            .and_then(|(_, nanos)| u64::from_str_radix(nanos, 16).ok())
+            .map(Duration::from_nanos);
         let now = self.disk.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         self.disk.inode(temporary).is_ok() && begun.is_none_or(|begun| now.abs_diff(begun) >= age)
     }
@@ -219,13 +267,24 @@ impl State {
     }
 
     /// Returns the hashes of the attachments of a pod's interface.
-    pub(super) fn attachments_of(&self, network: &NetworkName, pod: &PodRef, ifname: &IfName) -> Result<Vec<String>, StoreError> {
+    pub(super) fn attachments_of(
+        &self,
+        network: &NetworkName,
+        pod: &PodRef,
+        ifname: &IfName,
+    ) -> Result<Vec<String>, StoreError> {
         self.lines(&pod_file(network, pod, ifname))
     }
 
     /// Adds an attachment of a pod to the index by pod, or removes it. A failure of this index
     /// fails no verb: its loss costs a re-homing and nothing else.
-    pub(super) fn note_pod(&self, attachment: &Attachment, pod: Option<&PodRef>, stands: bool, deadline: &Deadline) {
+    pub(super) fn note_pod(
+        &self,
+        attachment: &Attachment,
+        pod: Option<&PodRef>,
+        stands: bool,
+        deadline: &Deadline,
+    ) {
         let Some(pod) = pod.filter(|pod| pod.is_whole()) else {
             return;
         };
@@ -269,13 +328,21 @@ impl State {
     }
 
     fn write_lines(&self, path: &Path, lines: &[String]) -> Result<(), StoreError> {
-        if lines.is_empty() { self.remove(path) } else { self.replace(path, format!("{}\n", lines.join("\n")).as_bytes()) }
+        if lines.is_empty() {
+            self.remove(path)
+        } else {
+            self.replace(path, format!("{}\n", lines.join("\n")).as_bytes())
+        }
     }
 
     fn lines(&self, path: &Path) -> Result<Vec<String>, StoreError> {
         let bytes = self.read_unless_damaged(path)?.unwrap_or_default();
         // A damaged line names no attachment.
-        Ok(String::from_utf8_lossy(&bytes).lines().filter(|line| digest::is_short(line)).map(str::to_owned).collect())
+        Ok(String::from_utf8_lossy(&bytes)
+            .lines()
+            .filter(|line| digest::is_short(line))
+            .map(str::to_owned)
+            .collect())
     }
 
     /// Returns what is believed about a scope.
@@ -286,7 +353,10 @@ impl State {
     /// Returns the same by the scope's hash.
     pub(super) fn occupancy_of(&self, hash: &str) -> Occupancy {
         let path = Path::new(SCOPES).join(hash);
-        self.read(&path).ok().flatten().map_or_else(Occupancy::default, |bytes| Occupancy::decode(&bytes))
+        self.read(&path)
+            .ok()
+            .flatten()
+            .map_or_else(Occupancy::default, |bytes| Occupancy::decode(&bytes))
     }
 
     /// Changes what is believed about a scope, one process at a time. A failure to write it does
@@ -318,7 +388,11 @@ impl State {
     }
 
     /// Changes the tombstones, one process at a time.
-    pub(super) fn change_tombstones(&self, deadline: &Deadline, change: impl FnOnce(&mut Vec<Tombstone>)) -> Result<(), StoreError> {
+    pub(super) fn change_tombstones(
+        &self,
+        deadline: &Deadline,
+        change: impl FnOnce(&mut Vec<Tombstone>),
+    ) -> Result<(), StoreError> {
         let _lock = self.lock_briefly(deadline)?;
         let mut tombstones = self.tombstones();
         change(&mut tombstones);
@@ -348,19 +422,22 @@ impl State {
 
     /// Writes a value as JSON, in one piece.
     pub(super) fn write<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec(value).map_err(|error| self.failed("encode", path, error.into()))?;
+        let bytes =
+            serde_json::to_vec(value).map_err(|error| self.failed("encode", path, error.into()))?;
         self.replace(path, &bytes)
     }
 
     /// Replaces a file. Readers see the old bytes or the new ones.
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let (temporary, path) = (Path::new(TMP).join(self.unique()), &self.at(path));
-        let written = self.disk.create(&temporary, bytes).and_then(|_| match self.disk.rename(&temporary, path) {
-            Err(error) if is_no_file(&error) => {
-                self.disk.rename(path, &self.aside())?;
-                self.disk.rename(&temporary, path)
+        let written = self.disk.create(&temporary, bytes).and_then(|_| {
+            match self.disk.rename(&temporary, path) {
+                Err(error) if is_no_file(&error) => {
+                    self.disk.rename(path, &self.aside())?;
+                    self.disk.rename(&temporary, path)
+                }
+                renamed => renamed,
             }
-            renamed => renamed,
         });
         written.map_err(|error| {
             let _ = self.disk.unlink(&temporary);
@@ -372,7 +449,9 @@ impl State {
     /// no verb. Somebody may have created a store here.
     fn put_aside(&self, path: &Path) -> Result<(), StoreError> {
         tracing::warn!(path = %self.disk.root().join(path).display(), "what is not the node state's is moved aside");
-        self.disk.rename(path, &self.aside()).map_err(|error| self.failed("move aside", path, error))
+        self.disk
+            .rename(path, &self.aside())
+            .map_err(|error| self.failed("move aside", path, error))
     }
 
     fn aside(&self) -> PathBuf {
@@ -380,7 +459,12 @@ impl State {
     }
 
     fn unique(&self) -> String {
-        let nanos = self.disk.now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos();
+        let nanos = self
+            .disk
+            .now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO)
+            .as_nanos();
         format!("{}.{nanos:x}", std::process::id())
     }
 
@@ -397,7 +481,9 @@ impl State {
     fn remove_at(&self, path: &Path) -> Result<(), StoreError> {
         match self.disk.unlink(path) {
             Err(error) if is_no_file(&error) => self.put_aside(path),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed("remove", path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.failed("remove", path, error))
+            }
             _ => Ok(()),
         }
     }
@@ -410,7 +496,12 @@ impl State {
 /// Returns whether the error means that something that is not a file is in a file's place. For a
 /// directory that is read as a file, the disk reports an invalid file.
 fn is_no_file(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::InvalidInput)
+    matches!(
+        error.kind(),
+        io::ErrorKind::IsADirectory
+            | io::ErrorKind::DirectoryNotEmpty
+            | io::ErrorKind::InvalidInput
+    )
 }
 
 fn pod_file(network: &NetworkName, pod: &PodRef, ifname: &IfName) -> PathBuf {

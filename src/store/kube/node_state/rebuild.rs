@@ -4,7 +4,9 @@
 
 use super::cluster_identity::Origin;
 use super::clusters::Known;
-use crate::ipam::{Allocation, Attachment, ContainerId, IfName, NetworkName, Part, Record, Scope, Source};
+use crate::ipam::{
+    Allocation, Attachment, ContainerId, IfName, NetworkName, Part, Record, Scope, Source,
+};
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::kube::api::paging::Place;
@@ -57,7 +59,11 @@ impl KubeStore {
 
     /// Compares the state with the node's objects. Listed objects replace what the state knows.
     /// Other entries are dropped only if nothing needs them.
-    fn compare(&self, found: &[(IpAllocation, Allocation)], deadline: &Deadline) -> Result<(), StoreError> {
+    fn compare(
+        &self,
+        found: &[(IpAllocation, Allocation)],
+        deadline: &Deadline,
+    ) -> Result<(), StoreError> {
         let ours = self.origin();
         let origin = self.state.origin()?;
         // If the state is not old, calls that came here by another way may be running.
@@ -72,7 +78,9 @@ impl KubeStore {
             let hash = names::of_attachment(&allocation.record.attachment);
             if is_old {
                 self.note_listed(&hash, object, allocation, deadline)?;
-            } else if let Some(_lock) = self.state.try_lock_attachment(&hash).filter(|_| !self.is_noted(&hash, object)) {
+            } else if let Some(_lock) =
+                self.state.try_lock_attachment(&hash).filter(|_| !self.is_noted(&hash, object))
+            {
                 // The listed object may be gone in the meantime.
                 let standing = self.api.get(&object.metadata.name, deadline)?;
                 if standing.is_some_and(|standing| standing.metadata.uid == object.metadata.uid) {
@@ -84,9 +92,12 @@ impl KubeStore {
         // Otherwise the first ADD would ask for one of them and take the refusal for an address of
         // another node.
         for (scope, addresses) in held {
-            self.state.change_occupancy(&scope, deadline, |believed| addresses.iter().for_each(|address| believed.take(*address)))?;
+            self.state.change_occupancy(&scope, deadline, |believed| {
+                addresses.iter().for_each(|address| believed.take(*address))
+            })?;
         }
-        let mut origin = Origin { ways: origin.map(|origin| origin.ways).unwrap_or_default(), ..ours };
+        let mut origin =
+            Origin { ways: origin.map(|origin| origin.ways).unwrap_or_default(), ..ours };
         origin.learn(self.api.server.way());
         self.state.complete(&origin)
     }
@@ -94,10 +105,19 @@ impl KubeStore {
     /// Drops what is known of sandboxes of earlier boots that are gone, and what belongs to another
     /// node. The rest stays: `repair` uses it to recreate what the cluster has lost, and no list
     /// shows a creation that is still under way.
-    fn drop_useless(&self, held: &mut BTreeMap<Scope, Vec<IpAddr>>, deadline: &Deadline) -> Result<(), StoreError> {
-        let ours = |object: &IpAllocation| object.spec.node == self.host.node.as_str() && !self.is_of_another_machine(object);
-        let of_this_boot = |object: &IpAllocation| ours(object) && object.spec.boot_id == self.host.boot_id;
-        self.state.change_tombstones(deadline, |tombstones| tombstones.retain(|tombstone| of_this_boot(&tombstone.object)))?;
+    fn drop_useless(
+        &self,
+        held: &mut BTreeMap<Scope, Vec<IpAddr>>,
+        deadline: &Deadline,
+    ) -> Result<(), StoreError> {
+        let ours = |object: &IpAllocation| {
+            object.spec.node == self.host.node.as_str() && !self.is_of_another_machine(object)
+        };
+        let of_this_boot =
+            |object: &IpAllocation| ours(object) && object.spec.boot_id == self.host.boot_id;
+        self.state.change_tombstones(deadline, |tombstones| {
+            tombstones.retain(|tombstone| of_this_boot(&tombstone.object))
+        })?;
         for hash in self.state.hashes()? {
             let known = match self.state.objects(&hash) {
                 Ok(known) => known,
@@ -119,12 +139,18 @@ impl KubeStore {
                 };
                 of_this_boot(object) || ours(object) && is_needed()
             };
-            let kept: Vec<IpAllocation> = known.iter().filter(|object| of_use(object)).cloned().collect();
+            let kept: Vec<IpAllocation> =
+                known.iter().filter(|object| of_use(object)).cloned().collect();
             if kept.len() < known.len() {
                 self.state.replace_objects(&hash, &kept)?;
             }
             for allocation in kept.iter().filter_map(|object| object.allocation().ok()) {
-                self.state.note_pod(&allocation.record.attachment, allocation.record.pod.as_ref(), true, deadline);
+                self.state.note_pod(
+                    &allocation.record.attachment,
+                    allocation.record.pod.as_ref(),
+                    true,
+                    deadline,
+                );
                 held.entry(allocation.scope).or_default().push(allocation.address);
             }
         }
@@ -132,19 +158,34 @@ impl KubeStore {
     }
 
     /// Writes an object of the list into the state.
-    fn note_listed(&self, hash: &str, object: &IpAllocation, allocation: &Allocation, deadline: &Deadline) -> Result<(), StoreError> {
+    fn note_listed(
+        &self,
+        hash: &str,
+        object: &IpAllocation,
+        allocation: &Allocation,
+        deadline: &Deadline,
+    ) -> Result<(), StoreError> {
         match self.state.put(hash, object) {
             // The file stays as it is, and is an error for the calls of this attachment.
-            Err(error) if self.state.objects(hash).is_err() => tracing::warn!(%error, "an object of this node cannot be noted"),
+            Err(error) if self.state.objects(hash).is_err() => {
+                tracing::warn!(%error, "an object of this node cannot be noted")
+            }
             put => drop(put?),
         }
         self.note_gateway(hash, object, deadline);
-        self.state.note_pod(&allocation.record.attachment, allocation.record.pod.as_ref(), true, deadline);
+        self.state.note_pod(
+            &allocation.record.attachment,
+            allocation.record.pod.as_ref(),
+            true,
+            deadline,
+        );
         Ok(())
     }
 
     fn is_noted(&self, hash: &str, object: &IpAllocation) -> bool {
-        self.state.objects(hash).is_ok_and(|known| known.iter().any(|known| known.metadata.name == object.metadata.name))
+        self.state.objects(hash).is_ok_and(|known| {
+            known.iter().any(|known| known.metadata.name == object.metadata.name)
+        })
     }
 
     /// Returns the objects of this node that can be read.
@@ -188,7 +229,11 @@ impl KubeStore {
     /// acts for everything under its name.
     pub(crate) fn check_machine(&self, object: &IpAllocation) -> Result<(), StoreError> {
         match (object.spec.machine.as_deref(), self.machine.as_deref()) {
-            (Some(theirs), Some(ours)) if theirs != ours && !self.for_dead_node && object.spec.node == self.host.node.as_str() => {
+            (Some(theirs), Some(ours))
+                if theirs != ours
+                    && !self.for_dead_node
+                    && object.spec.node == self.host.node.as_str() =>
+            {
                 Err(StoreError::SecondMachine {
                     node: self.host.node.to_string(),
                     path: format!("{PLURAL}/{}", object.metadata.name).into(),
@@ -227,7 +272,9 @@ impl KubeStore {
     /// Implements [`crate::store::Store::ready`].
     pub(crate) fn check_ready(&self) -> Result<(), StoreError> {
         let disk = self.state.disk();
-        disk.check_writable().map_err(|error| crate::store::disk::error::failed(disk, "write to", Path::new(""), error))?;
+        disk.check_writable().map_err(|error| {
+            crate::store::disk::error::failed(disk, "write to", Path::new(""), error)
+        })?;
         let known = self.find_cluster()?;
         let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let remembered = self.state.read(Path::new(READY)).ok().flatten();
@@ -249,12 +296,16 @@ impl KubeStore {
         if let Some(object) = self.rehearsed() {
             self.api.rehearse(&object, &deadline)?;
         }
-        let ready = Ready { cluster: self.api.cluster().to_owned(), at: u64::try_from(now.as_millis()).unwrap_or(0) };
+        let ready = Ready {
+            cluster: self.api.cluster().to_owned(),
+            at: u64::try_from(now.as_millis()).unwrap_or(0),
+        };
         // A cluster that no call has used has no directory of its own yet.
         if known == Known::Unknown {
             return Ok(());
         }
-        let remembered = self.state.prepare().and_then(|()| self.state.write(Path::new(READY), &ready));
+        let remembered =
+            self.state.prepare().and_then(|()| self.state.write(Path::new(READY), &ready));
         if let Err(error) = remembered {
             tracing::debug!(%error, "readiness could not be remembered");
         }

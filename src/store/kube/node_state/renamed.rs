@@ -15,12 +15,20 @@ use std::path::Path;
 impl KubeStore {
     /// Refuses a DEL if this node was given an address for the attachment under another name, and
     /// the object still exists.
-    pub(crate) fn check_not_renamed(&self, attachment: &Attachment, deadline: &Deadline) -> Result<(), StoreError> {
+    pub(crate) fn check_not_renamed(
+        &self,
+        attachment: &Attachment,
+        deadline: &Deadline,
+    ) -> Result<(), StoreError> {
         let Some(directory) = &self.all_states else {
             return Ok(());
         };
         // If something is held under the present name it is freed: the name is not a mistake.
-        if self.state.objects(&names::of_attachment(attachment)).is_ok_and(|known| !known.is_empty()) {
+        if self
+            .state
+            .objects(&names::of_attachment(attachment))
+            .is_ok_and(|known| !known.is_empty())
+        {
             return Ok(());
         }
         let own = crate::store::percent::escape(attachment.node.as_str());
@@ -32,7 +40,11 @@ impl KubeStore {
             }
             let state = State::new(Box::new(RealDisk::new(directory.join(&name))));
             // The name of a state that was invalidated is known only from its directory.
-            let named = state.origin().ok().flatten().map_or_else(|| name.to_string_lossy().into_owned(), |origin| origin.node);
+            let named = state
+                .origin()
+                .ok()
+                .flatten()
+                .map_or_else(|| name.to_string_lossy().into_owned(), |origin| origin.node);
             let Ok(earlier) = NodeName::parse(&named) else { continue };
             let held = Attachment { node: earlier, ..attachment.clone() };
             self.check_none_stands(&state, &held, &attachment.node, deadline)?;
@@ -40,14 +52,26 @@ impl KubeStore {
         Ok(())
     }
 
-    fn check_none_stands(&self, state: &State, held: &Attachment, now: &NodeName, deadline: &Deadline) -> Result<(), StoreError> {
+    fn check_none_stands(
+        &self,
+        state: &State,
+        held: &Attachment,
+        now: &NodeName,
+        deadline: &Deadline,
+    ) -> Result<(), StoreError> {
         let hash = names::of_attachment(held);
         // An unreadable file gives no object that this node could name.
         for known in state.objects(&hash).unwrap_or_default() {
             let found = self.api.get(&known.metadata.name, deadline)?;
-            let stands = found.and_then(|object| object.allocation().ok()).is_some_and(|found| found.record.attachment == *held);
+            let stands = found
+                .and_then(|object| object.allocation().ok())
+                .is_some_and(|found| found.record.attachment == *held);
             if stands {
-                return Err(StoreError::Renamed { attachment: held.to_string(), node: now.to_string(), earlier: held.node.to_string() });
+                return Err(StoreError::Renamed {
+                    attachment: held.to_string(),
+                    node: now.to_string(),
+                    earlier: held.node.to_string(),
+                });
             }
         }
         Ok(())

@@ -52,12 +52,19 @@ impl Api {
     /// Compares an answer with what had been noted before its request. A failure here does not fail
     /// the call.
     pub(crate) fn compare(&self, noted: Option<u64>, answered: Option<&str>, of: Of) {
-        let (Some(state), Some(answered)) = (&self.watched, answered.and_then(|revision| revision.parse().ok())) else {
+        let (Some(state), Some(answered)) =
+            (&self.watched, answered.and_then(|revision| revision.parse().ok()))
+        else {
             return;
         };
-        let was_set_back = noted.is_some_and(|noted| answered < noted || of == Of::Write && answered == noted);
+        let was_set_back =
+            noted.is_some_and(|noted| answered < noted || of == Of::Write && answered == noted);
         if let Some(noted) = noted.filter(|_| was_set_back) {
-            tracing::error!(noted, answered, "the cluster was set back: what it has lost of this node \"repair\" brings back");
+            tracing::error!(
+                noted,
+                answered,
+                "the cluster was set back: what it has lost of this node \"repair\" brings back"
+            );
             let at = state.disk().now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let mark = Mark { noted, answered, at: u64::try_from(at.as_millis()).unwrap_or(0) };
             if let Err(error) = state.write(Path::new(SET_BACK), &mark) {
@@ -78,7 +85,11 @@ impl KubeStore {
             return None;
         }
         self.find_cluster().ok()?;
-        self.state.set_back().map(|mark| SetBack { noted: mark.noted, answered: mark.answered, at: mark.at })
+        self.state.set_back().map(|mark| SetBack {
+            noted: mark.noted,
+            answered: mark.answered,
+            at: mark.at,
+        })
     }
 
     /// Removes the mark, unless another one has replaced it.
@@ -96,7 +107,8 @@ impl KubeStore {
 #[must_use]
 pub(crate) fn marks(root: &Path, data_dir: &Path, node: &NodeName) -> Vec<u8> {
     let path = crate::store::kube::state_of(data_dir, node);
-    let state = State::new(Box::new(RealDisk::new(root.join(path.strip_prefix("/").unwrap_or(&path)))));
+    let state =
+        State::new(Box::new(RealDisk::new(root.join(path.strip_prefix("/").unwrap_or(&path)))));
     let mark = |cluster: PathBuf| {
         state.go_to(&cluster);
         state.read(Path::new(SET_BACK)).ok().flatten().unwrap_or_default()

@@ -49,13 +49,19 @@ impl KubeSession<'_> {
 
     fn put_tombstone(&self, intent: &IpAllocation, made: Option<&str>) -> Result<(), StoreError> {
         let now = self.milliseconds();
-        let tombstone = Tombstone { since: now, looked: now, object: intent.clone(), made: made.map(str::to_owned) };
+        let tombstone = Tombstone {
+            since: now,
+            looked: now,
+            object: intent.clone(),
+            made: made.map(str::to_owned),
+        };
         self.store.state.change_tombstones(&self.deadline, |tombstones| tombstones.push(tombstone))
     }
 
     /// Returns the time in milliseconds since 1970.
     fn milliseconds(&self) -> u64 {
-        let since = self.store.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let since =
+            self.store.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         u64::try_from(since).unwrap_or(0)
     }
 
@@ -84,8 +90,14 @@ impl KubeSession<'_> {
                 break;
             }
             // Not while a call of the attachment is under way. This never waits for the lock.
-            let hash = tombstone.object.allocation().map(|allocation| names::of_attachment(&allocation.record.attachment));
-            let Some((hash, _lock)) = hash.ok().and_then(|hash| state.try_lock_attachment(&hash).map(|lock| (hash, lock))) else {
+            let hash = tombstone
+                .object
+                .allocation()
+                .map(|allocation| names::of_attachment(&allocation.record.attachment));
+            let Some((hash, _lock)) = hash
+                .ok()
+                .and_then(|hash| state.try_lock_attachment(&hash).map(|lock| (hash, lock)))
+            else {
                 continue;
             };
             match self.delete_late_object(&tombstone, &hash, &patience) {
@@ -107,10 +119,18 @@ impl KubeSession<'_> {
     }
 
     /// Deletes the object of a creation that came late, if there is one.
-    fn delete_late_object(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<(), StoreError> {
+    fn delete_late_object(
+        &self,
+        tombstone: &Tombstone,
+        hash: &str,
+        patience: &Deadline,
+    ) -> Result<(), StoreError> {
         let name = &tombstone.object.metadata.name;
         if let Some(version) = self.find_late(tombstone, hash, patience)? {
-            tracing::info!(name, "a creation came after its attachment had ended, it is taken back");
+            tracing::info!(
+                name,
+                "a creation came after its attachment had ended, it is taken back"
+            );
             // If the object was changed since, its new holder keeps it.
             self.store.api.delete(name, &version, patience)?;
         }
@@ -119,13 +139,27 @@ impl KubeSession<'_> {
 
     /// Returns the version of an object whose creation came late. If the attachment has noted the
     /// answer to a creation, that object did not come late.
-    pub(crate) fn find_late(&self, tombstone: &Tombstone, hash: &str, patience: &Deadline) -> Result<Option<Version>, StoreError> {
+    pub(crate) fn find_late(
+        &self,
+        tombstone: &Tombstone,
+        hash: &str,
+        patience: &Deadline,
+    ) -> Result<Option<Version>, StoreError> {
         let ours = &tombstone.object;
-        let Some(found) = self.store.api.get(&ours.metadata.name, patience)?.filter(|found| found.spec == ours.spec) else {
+        let Some(found) = self
+            .store
+            .api
+            .get(&ours.metadata.name, patience)?
+            .filter(|found| found.spec == ours.spec)
+        else {
             return Ok(None);
         };
-        let noted = |known: &IpAllocation| known.metadata.uid == found.metadata.uid && known.version().is_some();
-        if tombstone.made.is_some() && found.metadata.uid == tombstone.made || self.store.state.objects(hash)?.iter().any(noted) {
+        let noted = |known: &IpAllocation| {
+            known.metadata.uid == found.metadata.uid && known.version().is_some()
+        };
+        if tombstone.made.is_some() && found.metadata.uid == tombstone.made
+            || self.store.state.objects(hash)?.iter().any(noted)
+        {
             return Ok(None);
         }
         Ok(found.version())
@@ -140,12 +174,18 @@ impl KubeSession<'_> {
     /// caller holds the lock of the tombstone's attachment.
     pub(crate) fn settle(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
         if let Ok(known) = tombstone.object.allocation() {
-            self.delete_late_object(tombstone, &names::of_attachment(&known.record.attachment), &self.deadline)?;
+            self.delete_late_object(
+                tombstone,
+                &names::of_attachment(&known.record.attachment),
+                &self.deadline,
+            )?;
         }
         if !self.is_over(tombstone) {
             return Ok(());
         }
-        self.store.state.change_tombstones(&self.deadline, |tombstones| tombstones.retain(|other| other.object != tombstone.object))
+        self.store.state.change_tombstones(&self.deadline, |tombstones| {
+            tombstones.retain(|other| other.object != tombstone.object)
+        })
     }
 }
 

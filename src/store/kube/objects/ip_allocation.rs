@@ -8,8 +8,8 @@ use super::names;
 use super::unreadable::Unreadable;
 pub use super::{FORMAT, PLURAL};
 use crate::ipam::{
-    Allocation, Attachment, ContainerId, IfName, MountNamespace, Netns, NetworkName, NodeName, Part, PodRef, Record, Scope, Source,
-    Version, View,
+    Allocation, Attachment, ContainerId, IfName, MountNamespace, Netns, NetworkName, NodeName,
+    Part, PodRef, Record, Scope, Source, Version, View,
 };
 use crate::store::percent::{decode_path, encode_path};
 use schemars::JsonSchema;
@@ -29,10 +29,19 @@ pub const VERSION: &str = "v1alpha1";
 pub const KIND: &str = "IPAllocation";
 
 /// The keys of the spec that may be absent.
-pub(crate) const OPTIONAL: &[&str] = &["format", "gateway", "scope", "podRef", "machine", "nodeUID", "netns", "view"];
+pub(crate) const OPTIONAL: &[&str] =
+    &["format", "gateway", "scope", "podRef", "machine", "nodeUID", "netns", "view"];
 /// The keys of the view that may be absent.
-pub(crate) const OPTIONAL_OF_VIEW: &[&str] =
-    &["hardware", "tmpfs", "mountNamespace", "mountNamespaceNumber", "uptimeMilliseconds", "directories", "mount", "bootIDIsMounted"];
+pub(crate) const OPTIONAL_OF_VIEW: &[&str] = &[
+    "hardware",
+    "tmpfs",
+    "mountNamespace",
+    "mountNamespaceNumber",
+    "uptimeMilliseconds",
+    "directories",
+    "mount",
+    "bootIDIsMounted",
+];
 
 /// One address held by one attachment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -242,7 +251,9 @@ impl Viewpoint {
             hardware: view.hardware.clone(),
             mount_namespace: view.mounts.map(|mounts| mounts.inode),
             mount_namespace_number: view.mounts.and_then(|mounts| mounts.number),
-            uptime_milliseconds: view.mounts.and_then(|mounts| u64::try_from(mounts.uptime.as_millis()).ok()),
+            uptime_milliseconds: view
+                .mounts
+                .and_then(|mounts| u64::try_from(mounts.uptime.as_millis()).ok()),
             directories: view.directories.iter().map(ToString::to_string).collect(),
             tmpfs: view.tmpfs.map(|id| format!("{id:x}")),
             mount: view.mount,
@@ -283,12 +294,21 @@ pub enum Origin {
 impl IpAllocation {
     /// Returns the object for a new record.
     #[must_use]
-    pub fn new(scope: &Scope, address: std::net::IpAddr, held: &Record, machine: Option<&str>) -> Self {
+    pub fn new(
+        scope: &Scope,
+        address: std::net::IpAddr,
+        held: &Record,
+        machine: Option<&str>,
+    ) -> Self {
         let attachment = &held.attachment;
         Self {
             api_version: format!("{GROUP}/{VERSION}"),
             kind: KIND.to_owned(),
-            metadata: Metadata { name: names::object(scope, address), labels: names::labels(scope, address, held), ..Metadata::default() },
+            metadata: Metadata {
+                name: names::object(scope, address),
+                labels: names::labels(scope, address, held),
+                ..Metadata::default()
+            },
             spec: Spec {
                 format: None,
                 address,
@@ -339,10 +359,14 @@ impl IpAllocation {
 
     fn newer(&self) -> Vec<String> {
         let spec = &self.spec;
-        let below = |key: &str, newer: &Newer| newer.keys().map(|name| format!("{key}/{name}")).collect::<Vec<_>>();
+        let below = |key: &str, newer: &Newer| {
+            newer.keys().map(|name| format!("{key}/{name}")).collect::<Vec<_>>()
+        };
         // Newer keys below podRef are kept: a re-homing does not change the pod.
-        let nested =
-            [spec.netns.as_ref().map(|netns| below("netns", &netns.newer)), spec.view.as_ref().map(|view| below("view", &view.newer))];
+        let nested = [
+            spec.netns.as_ref().map(|netns| below("netns", &netns.newer)),
+            spec.view.as_ref().map(|view| below("view", &view.newer)),
+        ];
         spec.newer.keys().cloned().chain(nested.into_iter().flatten().flatten()).collect()
     }
 
@@ -385,7 +409,8 @@ impl IpAllocation {
     fn understand(&self) -> Result<Allocation, String> {
         let invalid = |key: &str| format!("invalid spec.{key}");
         let spec = &self.spec;
-        let scope = Scope::parse(spec.scope.as_deref().unwrap_or_default()).or(Err(invalid("scope")))?;
+        let scope =
+            Scope::parse(spec.scope.as_deref().unwrap_or_default()).or(Err(invalid("scope")))?;
         if names::object(&scope, spec.address) != self.metadata.name {
             return Err("its name does not match its scope and address".to_owned());
         }
@@ -397,7 +422,11 @@ impl IpAllocation {
         };
         let held = Record {
             attachment,
-            pod: spec.pod_ref.as_ref().map(|pod| PodRef { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }),
+            pod: spec.pod_ref.as_ref().map(|pod| PodRef {
+                namespace: pod.namespace.clone(),
+                name: pod.name.clone(),
+                uid: pod.uid.clone(),
+            }),
             netns: spec.netns.as_ref().map(|netns| Netns {
                 path: decode_path(&netns.path).into(),
                 inode: netns.inode,
@@ -415,7 +444,8 @@ impl IpAllocation {
             prefix: spec.prefix,
             gateway: spec.gateway,
         };
-        let allocation = Allocation { scope, address: spec.address, record: held, version: self.version() };
+        let allocation =
+            Allocation { scope, address: spec.address, record: held, version: self.version() };
         allocation.impossible().map_or(Ok(()), |key| Err(invalid(key)))?;
         Ok(allocation)
     }

@@ -62,11 +62,19 @@ pub(crate) fn parse(name: &str) -> Option<IpAddr> {
 /// may contain, and a hash.
 fn label(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if name.len() <= LONGEST_LABEL && name.bytes().all(plain) && !name.starts_with('-') && !name.ends_with('-') {
+    if name.len() <= LONGEST_LABEL
+        && name.bytes().all(plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+    {
         return name.to_owned();
     }
     let lowered = name.to_ascii_lowercase();
-    let kept: String = lowered.bytes().map(|byte| if plain(byte) { char::from(byte) } else { '-' }).take(KEPT).collect();
+    let kept: String = lowered
+        .bytes()
+        .map(|byte| if plain(byte) { char::from(byte) } else { '-' })
+        .take(KEPT)
+        .collect();
     format!("{}-{}", kept.trim_matches('-'), short(&[name])).trim_start_matches('-').to_owned()
 }
 
@@ -122,7 +130,9 @@ mod tests {
 
     #[test]
     fn names_are_dns_names_and_tell_scopes_apart() {
-        let name = |scope: &str, address: &str| object(&Scope::parse(scope).unwrap(), address.parse().unwrap());
+        let name = |scope: &str, address: &str| {
+            object(&Scope::parse(scope).unwrap(), address.parse().unwrap())
+        };
         assert_eq!(name("", "10.0.0.5"), "10.0.0.5");
         assert_eq!(name("", "2001:db8::1"), "2001-0db8-0000-0000-0000-0000-0000-0001");
         assert_eq!(name("blue", "10.0.0.5"), "blue.10.0.0.5");
@@ -136,8 +146,17 @@ mod tests {
         let names: Vec<String> = odd.iter().map(|scope| name(scope, "10.0.0.5")).collect();
         for name in &names {
             let label = name.strip_suffix(".10.0.0.5").unwrap();
-            assert!(label.len() <= 63 && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name}");
-            assert!(!label.starts_with('-') && !label.ends_with('-') && !label.is_empty(), "{name}");
+            assert!(
+                label.len() <= 63
+                    && label
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                "{name}"
+            );
+            assert!(
+                !label.starts_with('-') && !label.ends_with('-') && !label.is_empty(),
+                "{name}"
+            );
         }
         assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), odd.len());
     }

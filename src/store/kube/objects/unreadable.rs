@@ -20,7 +20,11 @@ impl Unreadable {
     pub(crate) fn of(&self, name: &str) -> StoreError {
         match self {
             Self::Damaged(reason) => damaged(name, reason),
-            Self::Newer(found) => StoreError::Newer { path: format!("{PLURAL}/{name}").into(), found: *found, known: FORMAT },
+            Self::Newer(found) => StoreError::Newer {
+                path: format!("{PLURAL}/{name}").into(),
+                found: *found,
+                known: FORMAT,
+            },
         }
     }
 }

@@ -83,7 +83,9 @@ impl Problem {
     /// Returns what the problem means and what to do.
     pub(crate) const fn meaning(self) -> &'static str {
         match self {
-            Self::Damaged => "its address stays taken; \"kubectl delete ipallocations/NAME\" releases it",
+            Self::Damaged => {
+                "its address stays taken; \"kubectl delete ipallocations/NAME\" releases it"
+            }
             Self::Newer => "written by a newer version; install a newer hereabouts",
             Self::Misnamed => {
                 "its name does not match its address, so it does not reserve it; \"kubectl delete ipallocations/NAME\" removes it"
@@ -94,21 +96,40 @@ impl Problem {
                  otherwise give each machine its own node_name; \
                  if no pod uses the address, \"kubectl delete ipallocations/NAME\" releases it"
             }
-            Self::GivenAway => "two pods use this address; delete the pod named first, and its replacement gets a new address",
-            Self::Lost => "the address is in use without an object, so another pod could get it; \"repair\" recreates the object",
-            Self::Unindexed => "a DEL of its holder would miss it; \"repair\" adds it to the node state",
-            Self::Unconfirmed => "an ADD was killed or timed out but its sandbox exists; its next CNI call or \"repair\" resolves this",
-            Self::Late => "created after its ADD had given up, so no pod uses it; the next call, \"sweep\" or \"repair\" removes it",
-            Self::WrongLabels => "lists by node, network or pod miss it; \"repair\" corrects its labels",
+            Self::GivenAway => {
+                "two pods use this address; delete the pod named first, and its replacement gets a new address"
+            }
+            Self::Lost => {
+                "the address is in use without an object, so another pod could get it; \"repair\" recreates the object"
+            }
+            Self::Unindexed => {
+                "a DEL of its holder would miss it; \"repair\" adds it to the node state"
+            }
+            Self::Unconfirmed => {
+                "an ADD was killed or timed out but its sandbox exists; its next CNI call or \"repair\" resolves this"
+            }
+            Self::Late => {
+                "created after its ADD had given up, so no pod uses it; the next call, \"sweep\" or \"repair\" removes it"
+            }
+            Self::WrongLabels => {
+                "lists by node, network or pod miss it; \"repair\" corrects its labels"
+            }
             Self::DamagedState => "unreadable node state; \"repair\" rebuilds it from the objects",
-            Self::DanglingEntry => "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it",
-            Self::Temporary => "left behind by a killed call; harmless; \"sweep\" or \"repair\" removes it",
+            Self::DanglingEntry => {
+                "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it"
+            }
+            Self::Temporary => {
+                "left behind by a killed call; harmless; \"sweep\" or \"repair\" removes it"
+            }
         }
     }
 
     /// Returns whether `repair` corrects the problem.
     pub(crate) const fn is_repairable(self) -> bool {
-        !matches!(self, Self::Damaged | Self::Newer | Self::Misnamed | Self::SecondMachine | Self::GivenAway)
+        !matches!(
+            self,
+            Self::Damaged | Self::Newer | Self::Misnamed | Self::SecondMachine | Self::GivenAway
+        )
     }
 
     /// Returns whether no living sandbox needs it: this is what `sweep` removes.
@@ -141,9 +162,16 @@ impl Suspect {
     /// Returns where the problem is: the object, or the file below the node state.
     pub(crate) fn path(&self, problem: Problem) -> PathBuf {
         match self {
-            Self::Entry { hash, .. } if problem == Problem::DanglingEntry => node_state::attachment(hash),
-            Self::Entry { name, .. } | Self::Object { name } | Self::Labels { name, .. } | Self::Plain { name } => object(name),
-            Self::Tombstone(tombstone) if problem == Problem::Late => object(&tombstone.object.metadata.name),
+            Self::Entry { hash, .. } if problem == Problem::DanglingEntry => {
+                node_state::attachment(hash)
+            }
+            Self::Entry { name, .. }
+            | Self::Object { name }
+            | Self::Labels { name, .. }
+            | Self::Plain { name } => object(name),
+            Self::Tombstone(tombstone) if problem == Problem::Late => {
+                object(&tombstone.object.metadata.name)
+            }
             Self::Tombstone(_) => node_state::TOMBSTONES.into(),
             Self::File { hash } => node_state::attachment(hash),
             Self::Temporary(path) => decode_path(path).into(),
@@ -155,7 +183,9 @@ impl Suspect {
         match self {
             Self::Entry { name, .. } if problem == Problem::DanglingEntry => Some(object(name)),
             Self::Entry { hash, .. } => Some(node_state::attachment(hash)),
-            Self::Tombstone(tombstone) if problem != Problem::Late => Some(object(&tombstone.object.metadata.name)),
+            Self::Tombstone(tombstone) if problem != Problem::Late => {
+                Some(object(&tombstone.object.metadata.name))
+            }
             _ => None,
         }
     }

@@ -16,12 +16,19 @@ use crate::store::kube::objects::names;
 use crate::store::kube::objects::unreadable::Unreadable;
 use crate::store::kube::session::KubeSession;
 use crate::store::percent::decode_path;
-use crate::store::upkeep::{Extent, Finding, IsAlive, IsLeftBehind, Repaired, SetBack, TakenOver, Upkeep, Verified};
+use crate::store::upkeep::{
+    Extent, Finding, IsAlive, IsLeftBehind, Repaired, SetBack, TakenOver, Upkeep, Verified,
+};
 use crate::store::{Access, StoreError};
 use std::path::Path;
 
 impl Upkeep for KubeStore {
-    fn verify(&self, extent: Extent, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Verified, StoreError> {
+    fn verify(
+        &self,
+        extent: Extent,
+        is_alive: IsAlive<'_>,
+        deadline: Deadline,
+    ) -> Result<Verified, StoreError> {
         let selector = match extent {
             Extent::Whole => String::new(),
             Extent::Own => self.own_selector(),
@@ -37,7 +44,11 @@ impl Upkeep for KubeStore {
         })
     }
 
-    fn orphans(&self, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+    fn orphans(
+        &self,
+        is_alive: IsAlive<'_>,
+        deadline: Deadline,
+    ) -> Result<Vec<Finding>, StoreError> {
         if self.for_dead_node {
             return Ok(Vec::new());
         }
@@ -46,8 +57,15 @@ impl Upkeep for KubeStore {
         Ok(found)
     }
 
-    fn repair(&self, finding: &Finding, is_alive: IsAlive<'_>, deadline: Deadline) -> Result<Repaired, StoreError> {
-        let (Some(problem), Ok(suspect)) = (Problem::find(finding.problem), serde_json::from_str(&finding.key)) else {
+    fn repair(
+        &self,
+        finding: &Finding,
+        is_alive: IsAlive<'_>,
+        deadline: Deadline,
+    ) -> Result<Repaired, StoreError> {
+        let (Some(problem), Ok(suspect)) =
+            (Problem::find(finding.problem), serde_json::from_str(&finding.key))
+        else {
             return Ok(Repaired::NotYours);
         };
         if !problem.is_repairable() {
@@ -64,7 +82,12 @@ impl Upkeep for KubeStore {
         }
     }
 
-    fn take_over(&self, node_uid: &str, is_left_behind: IsLeftBehind<'_>, deadline: Deadline) -> Result<TakenOver, StoreError> {
+    fn take_over(
+        &self,
+        node_uid: &str,
+        is_left_behind: IsLeftBehind<'_>,
+        deadline: Deadline,
+    ) -> Result<TakenOver, StoreError> {
         self.take_over_from(node_uid, is_left_behind, &deadline)
     }
 
@@ -97,28 +120,48 @@ impl Upkeep for KubeStore {
 }
 
 impl KubeStore {
-    fn clean_up(&self, session: &KubeSession<'_>, problem: Problem, suspect: &Suspect) -> Result<Repaired, StoreError> {
+    fn clean_up(
+        &self,
+        session: &KubeSession<'_>,
+        problem: Problem,
+        suspect: &Suspect,
+    ) -> Result<Repaired, StoreError> {
         match suspect {
-            Suspect::Entry { hash, name } if problem == Problem::DanglingEntry => self.forget_entry(session, hash, name)?,
-            Suspect::Entry { name, .. } if problem == Problem::WrongLabels => return self.label(session, name),
+            Suspect::Entry { hash, name } if problem == Problem::DanglingEntry => {
+                self.forget_entry(session, hash, name)?
+            }
+            Suspect::Entry { name, .. } if problem == Problem::WrongLabels => {
+                return self.label(session, name);
+            }
             Suspect::Entry { hash, name } => return self.make_again(session, hash, name),
             Suspect::Object { name } => {
-                let Some((object, held)) = self.own(session, name)? else { return Ok(Repaired::Gone) };
+                let Some((object, held)) = self.own(session, name)? else {
+                    return Ok(Repaired::Gone);
+                };
                 session.note(&object, &held.record);
             }
             Suspect::Labels { name, .. } => return self.label(session, name),
             Suspect::Tombstone(tombstone) => session.settle(tombstone)?,
             Suspect::File { hash } => drop(self.read_again(hash, &session.deadline)?),
-            Suspect::Temporary(path) => self.state.remove_temporary(Path::new(&decode_path(path)))?,
+            Suspect::Temporary(path) => {
+                self.state.remove_temporary(Path::new(&decode_path(path)))?
+            }
             Suspect::Plain { .. } => return Ok(Repaired::ByHand),
         }
         Ok(Repaired::Done)
     }
 
     /// Creates the object of a living sandbox again, as its ADD created it.
-    fn make_again(&self, session: &KubeSession<'_>, hash: &str, name: &str) -> Result<Repaired, StoreError> {
+    fn make_again(
+        &self,
+        session: &KubeSession<'_>,
+        hash: &str,
+        name: &str,
+    ) -> Result<Repaired, StoreError> {
         let known = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name);
-        let Some((entry, held)) = known.and_then(|known| known.allocation().ok().map(|held| (known, held))) else {
+        let Some((entry, held)) =
+            known.and_then(|known| known.allocation().ok().map(|held| (known, held)))
+        else {
             return Ok(Repaired::Gone);
         };
         let labels = names::labels(&held.scope, held.address, &held.record);
@@ -129,17 +172,19 @@ impl KubeStore {
         self.state.put(hash, &object)?;
         let (made, outcome_unknown) = match self.api.create(&object, &session.deadline) {
             Ok(Created::Made { object, outcome_unknown }) => (object, outcome_unknown),
-            Ok(Created::Taken { maybe_ours }) => match self.stands(session, name, &held.record.attachment)? {
-                Stands::Ours(standing) => (standing, maybe_ours),
-                Stands::Anothers(who) => {
-                    self.state.put(hash, &entry)?;
-                    return Ok(Repaired::GivenAway(who));
+            Ok(Created::Taken { maybe_ours }) => {
+                match self.stands(session, name, &held.record.attachment)? {
+                    Stands::Ours(standing) => (standing, maybe_ours),
+                    Stands::Anothers(who) => {
+                        self.state.put(hash, &entry)?;
+                        return Ok(Repaired::GivenAway(who));
+                    }
+                    Stands::Nothing | Stands::Unclear => {
+                        self.state.put(hash, &entry)?;
+                        return Ok(Repaired::ByHand);
+                    }
                 }
-                Stands::Nothing | Stands::Unclear => {
-                    self.state.put(hash, &entry)?;
-                    return Ok(Repaired::ByHand);
-                }
-            },
+            }
             Err(Failed { error, outcome_unknown }) => {
                 if !outcome_unknown {
                     self.state.put(hash, &entry)?;
@@ -151,13 +196,21 @@ impl KubeStore {
             session.track_duplicate_create(&object, made.metadata.uid.as_deref());
         }
         session.note(&made, &held.record);
-        self.state.change_occupancy(&held.scope, &session.deadline, |hint| hint.take(held.address))?;
+        self.state
+            .change_occupancy(&held.scope, &session.deadline, |hint| hint.take(held.address))?;
         Ok(Repaired::Done)
     }
 
     /// Removes an entry of a sandbox that is gone. Its creation may still be under way.
-    fn forget_entry(&self, session: &KubeSession<'_>, hash: &str, name: &str) -> Result<(), StoreError> {
-        let Some(entry) = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name) else {
+    fn forget_entry(
+        &self,
+        session: &KubeSession<'_>,
+        hash: &str,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let Some(entry) =
+            self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name)
+        else {
             return Ok(());
         };
         let Ok(known) = entry.allocation() else {
@@ -166,26 +219,43 @@ impl KubeStore {
         session.lost.borrow_mut().push(entry);
         session.put_tombstones(&known.record.attachment)?;
         if self.state.objects(hash)?.is_empty() {
-            self.state.note_pod(&known.record.attachment, known.record.pod.as_ref(), false, &session.deadline);
+            self.state.note_pod(
+                &known.record.attachment,
+                known.record.pod.as_ref(),
+                false,
+                &session.deadline,
+            );
         }
         Ok(())
     }
 
     /// Gives an object the labels of its record.
     fn label(&self, session: &KubeSession<'_>, name: &str) -> Result<Repaired, StoreError> {
-        let Some(mut object) = self.api.get(name, &session.deadline)? else { return Ok(Repaired::Gone) };
-        let (Ok(held), Some(version)) = (object.allocation(), object.version()) else { return Ok(Repaired::Gone) };
+        let Some(mut object) = self.api.get(name, &session.deadline)? else {
+            return Ok(Repaired::Gone);
+        };
+        let (Ok(held), Some(version)) = (object.allocation(), object.version()) else {
+            return Ok(Repaired::Gone);
+        };
         if self.is_of_another_machine(&object) {
             return Ok(Repaired::ByHand);
         }
         object.metadata.labels = names::labels(&held.scope, held.address, &held.record);
-        let Changed::Done(labelled) = self.api.patch(&object, &version, &session.deadline)? else { return Ok(Repaired::Gone) };
+        let Changed::Done(labelled) = self.api.patch(&object, &version, &session.deadline)? else {
+            return Ok(Repaired::Gone);
+        };
         // A node that knows the object in the old state asks the server again. This node notes the
         // new state.
         let hash = names::of_attachment(&held.record.attachment);
         if held.record.attachment.node == self.host.node && self.remembers()? {
             let is_free = session.try_lock(&hash);
-            if is_free && self.state.objects(&hash)?.iter().any(|known| known.metadata.uid == labelled.metadata.uid) {
+            if is_free
+                && self
+                    .state
+                    .objects(&hash)?
+                    .iter()
+                    .any(|known| known.metadata.uid == labelled.metadata.uid)
+            {
                 session.note(&labelled, &held.record);
             }
         }
@@ -194,7 +264,11 @@ impl KubeStore {
 
     /// Writes an attachment's file again from the attachment's objects, and returns them. The
     /// caller holds the attachment's lock.
-    pub(crate) fn read_again(&self, hash: &str, deadline: &Deadline) -> Result<Vec<IpAllocation>, StoreError> {
+    pub(crate) fn read_again(
+        &self,
+        hash: &str,
+        deadline: &Deadline,
+    ) -> Result<Vec<IpAllocation>, StoreError> {
         let selector = format!("{}={hash}", names::ATTACHMENT);
         let mut objects = Vec::new();
         let mut place = Place::default();

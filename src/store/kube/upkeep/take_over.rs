@@ -30,7 +30,12 @@ impl Foreign {
 
 impl KubeStore {
     /// Implements [`crate::store::upkeep::Upkeep::take_over`].
-    pub(crate) fn take_over_from(&self, uid: &str, is_left_behind: IsLeftBehind<'_>, deadline: &Deadline) -> Result<TakenOver, StoreError> {
+    pub(crate) fn take_over_from(
+        &self,
+        uid: &str,
+        is_left_behind: IsLeftBehind<'_>,
+        deadline: &Deadline,
+    ) -> Result<TakenOver, StoreError> {
         let foreign = self.foreign()?;
         // For each machine, the Node objects that its records name.
         let mut nodes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -49,13 +54,17 @@ impl KubeStore {
         for one in &foreign {
             let gone = match word(one) {
                 Some(Word::SameNode) => all_left,
-                Some(Word::AnotherNode) => is_left_behind(&one.allocation.record, Word::AnotherNode),
+                Some(Word::AnotherNode) => {
+                    is_left_behind(&one.allocation.record, Word::AnotherNode)
+                }
                 None => false,
             };
             match one.object.version().filter(|_| gone) {
                 Some(version) => {
                     let freed = self.api.delete(&one.object.metadata.name, &version, deadline)?;
-                    taken.freed.extend(matches!(freed, Changed::Done(())).then(|| one.allocation.clone()));
+                    taken
+                        .freed
+                        .extend(matches!(freed, Changed::Done(())).then(|| one.allocation.clone()));
                 }
                 None => taken.left.push(one.allocation.clone()),
             }
@@ -67,8 +76,14 @@ impl KubeStore {
         let selector = self.own_selector();
         let (mut found, mut place) = (Vec::new(), Place::default());
         while !place.is_ended() {
-            for object in self.api.page(&selector, &mut place, &Deadline::after(PATIENCE))?.into_iter().flatten() {
-                let is_foreign = object.metadata.deletion_timestamp.is_none() && self.is_of_another_machine(&object);
+            for object in self
+                .api
+                .page(&selector, &mut place, &Deadline::after(PATIENCE))?
+                .into_iter()
+                .flatten()
+            {
+                let is_foreign = object.metadata.deletion_timestamp.is_none()
+                    && self.is_of_another_machine(&object);
                 if let Some(allocation) = object.allocation().ok().filter(|_| is_foreign) {
                     found.push(Foreign { object, allocation });
                 }

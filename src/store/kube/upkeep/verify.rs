@@ -56,7 +56,12 @@ pub(crate) enum Stands {
 
 impl KubeStore {
     /// Checks the objects that a label selector matches, and the state if there is one.
-    pub(crate) fn look(&self, selector: &str, is_alive: IsAlive<'_>, patience: std::time::Duration) -> Result<Look, StoreError> {
+    pub(crate) fn look(
+        &self,
+        selector: &str,
+        is_alive: IsAlive<'_>,
+        patience: std::time::Duration,
+    ) -> Result<Look, StoreError> {
         let mut look = Look::default();
         let mut entries = Entries::new();
         match self.remembered(&mut entries, &mut look.suspects) {
@@ -79,7 +84,9 @@ impl KubeStore {
             match self.classify(&session, &suspect, is_alive) {
                 // A call is under way; a file that cannot be read is a suspect of its own.
                 Ok(None) | Err(StoreError::Busy { .. } | StoreError::Damaged { .. }) => {}
-                Ok(Some((problem, reason))) => look.findings.push(self.finding(problem, &suspect, reason)),
+                Ok(Some((problem, reason))) => {
+                    look.findings.push(self.finding(problem, &suspect, reason))
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -101,15 +108,26 @@ impl KubeStore {
         }
         for hash in self.state.hashes().map_err(words)? {
             match self.state.objects(&hash) {
-                Ok(objects) => {
-                    entries.extend(objects.iter().map(|object| ((hash.clone(), object.metadata.name.clone()), object.version().is_some())))
-                }
+                Ok(objects) => entries.extend(objects.iter().map(|object| {
+                    ((hash.clone(), object.metadata.name.clone()), object.version().is_some())
+                })),
                 Err(StoreError::Damaged { .. }) => suspects.push(Suspect::File { hash }),
                 Err(error) => return Err(words(error)),
             }
         }
-        suspects.extend(self.state.tombstones().into_iter().map(|tombstone| Suspect::Tombstone(Box::new(tombstone))));
-        suspects.extend(self.state.temporaries().map_err(words)?.iter().map(|path| Suspect::Temporary(encode_path(path.as_os_str()))));
+        suspects.extend(
+            self.state
+                .tombstones()
+                .into_iter()
+                .map(|tombstone| Suspect::Tombstone(Box::new(tombstone))),
+        );
+        suspects.extend(
+            self.state
+                .temporaries()
+                .map_err(words)?
+                .iter()
+                .map(|path| Suspect::Temporary(encode_path(path.as_os_str()))),
+        );
         Ok(())
     }
 
@@ -125,12 +143,20 @@ impl KubeStore {
             Ok(object) => object,
             Err(StoreError::DamagedObject { name, reason }) => {
                 let name = name.rsplit('/').next().unwrap_or_default().to_owned();
-                look.findings.push(self.finding(Problem::Damaged, &Suspect::Plain { name }, reason));
+                look.findings.push(self.finding(
+                    Problem::Damaged,
+                    &Suspect::Plain { name },
+                    reason,
+                ));
                 return Ok(());
             }
             Err(StoreError::Newer { path, found, .. }) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                look.findings.push(self.finding(Problem::Newer, &Suspect::Plain { name }, Unreadable::Newer(found).to_string()));
+                look.findings.push(self.finding(
+                    Problem::Newer,
+                    &Suspect::Plain { name },
+                    Unreadable::Newer(found).to_string(),
+                ));
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -144,18 +170,27 @@ impl KubeStore {
                     Unreadable::Damaged(_) if object.is_named_right() => Problem::Damaged,
                     Unreadable::Damaged(_) => Problem::Misnamed,
                 };
-                look.findings.push(self.finding(problem, &Suspect::Plain { name }, unreadable.to_string()));
+                look.findings.push(self.finding(
+                    problem,
+                    &Suspect::Plain { name },
+                    unreadable.to_string(),
+                ));
                 return Ok(());
             }
         };
         look.records += 1;
         look.census.count(&allocation);
         if self.is_of_another_machine(&object) {
-            look.findings.push(self.finding(Problem::SecondMachine, &Suspect::Plain { name }, holder(&allocation)));
+            look.findings.push(self.finding(
+                Problem::SecondMachine,
+                &Suspect::Plain { name },
+                holder(&allocation),
+            ));
             return Ok(());
         }
         if !object.is_labelled(&allocation) {
-            look.suspects.push(Suspect::Labels { name: name.clone(), node: object.spec.node.clone() });
+            look.suspects
+                .push(Suspect::Labels { name: name.clone(), node: object.spec.node.clone() });
         }
         if self.for_dead_node || allocation.record.attachment.node != self.host.node {
             return Ok(());
@@ -198,18 +233,25 @@ impl KubeStore {
                 if !session.try_lock(&hash) {
                     return Ok(None);
                 }
-                let known = self.state.objects(&hash)?.iter().any(|known| known.metadata.name == *name);
+                let known =
+                    self.state.objects(&hash)?.iter().any(|known| known.metadata.name == *name);
                 let is_late = |tombstone: &Tombstone| tombstone.object.spec == object.spec;
-                let still = !known && self.own(session, name)?.is_some() && !self.state.tombstones().iter().any(is_late);
+                let still = !known
+                    && self.own(session, name)?.is_some()
+                    && !self.state.tombstones().iter().any(is_late);
                 Ok(Some((Problem::Unindexed, holder(&held))).filter(|_| still))
             }
             Suspect::Labels { name, .. } => {
                 let object = self.api.get(name, &session.deadline)?;
-                let wrong = object.is_some_and(|object| object.allocation().is_ok_and(|allocation| !object.is_labelled(&allocation)));
+                let wrong = object.is_some_and(|object| {
+                    object.allocation().is_ok_and(|allocation| !object.is_labelled(&allocation))
+                });
                 Ok(plain(Problem::WrongLabels).filter(|_| wrong))
             }
             Suspect::Tombstone(tombstone) => {
-                let Ok(held) = tombstone.object.allocation() else { return Ok(plain(Problem::DanglingEntry)) };
+                let Ok(held) = tombstone.object.allocation() else {
+                    return Ok(plain(Problem::DanglingEntry));
+                };
                 let hash = names::of_attachment(&held.record.attachment);
                 if !session.try_lock(&hash) {
                     return Ok(None);
@@ -224,14 +266,15 @@ impl KubeStore {
                     return Ok(None);
                 }
                 match self.state.objects(hash) {
-                    Err(StoreError::Damaged { reason, .. }) => Ok(Some((Problem::DamagedState, reason))),
+                    Err(StoreError::Damaged { reason, .. }) => {
+                        Ok(Some((Problem::DamagedState, reason)))
+                    }
                     Ok(_) => Ok(None),
                     Err(error) => Err(error),
                 }
             }
-            Suspect::Temporary(path) => {
-                Ok(plain(Problem::Temporary).filter(|_| self.state.is_abandoned(Path::new(&decode_path(path)), WRITING)))
-            }
+            Suspect::Temporary(path) => Ok(plain(Problem::Temporary)
+                .filter(|_| self.state.is_abandoned(Path::new(&decode_path(path)), WRITING))),
             Suspect::Plain { .. } => Ok(None),
         }
     }
@@ -243,7 +286,11 @@ impl KubeStore {
         name: &str,
         is_alive: IsAlive<'_>,
     ) -> Result<Option<(Problem, String)>, StoreError> {
-        let Some(entry) = self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name) else { return Ok(None) };
+        let Some(entry) =
+            self.state.objects(hash)?.into_iter().find(|known| known.metadata.name == name)
+        else {
+            return Ok(None);
+        };
         let known = match entry.allocation() {
             Ok(known) => known,
             // This is reported for the object itself, if there is one.
@@ -254,7 +301,8 @@ impl KubeStore {
         let problem = match self.stands(session, name, &known.record.attachment)? {
             // A list by the label of its node would miss it.
             Stands::Ours(object) if confirmed => {
-                return Ok(Some((Problem::WrongLabels, String::new())).filter(|_| !object.is_labelled(&known)));
+                return Ok(Some((Problem::WrongLabels, String::new()))
+                    .filter(|_| !object.is_labelled(&known)));
             }
             Stands::Unclear => return Ok(None),
             Stands::Ours(_) => Problem::Unconfirmed,
@@ -264,7 +312,10 @@ impl KubeStore {
             Stands::Nothing if confirmed => Problem::Lost,
             Stands::Nothing => Problem::Unconfirmed,
             Stands::Anothers(who) if confirmed => {
-                return Ok(Some((Problem::GivenAway, format!("{}; now held by {who}", holder(&known)))));
+                return Ok(Some((
+                    Problem::GivenAway,
+                    format!("{}; now held by {who}", holder(&known)),
+                )));
             }
             Stands::Anothers(_) => Problem::DanglingEntry,
         };
@@ -272,23 +323,39 @@ impl KubeStore {
     }
 
     /// Returns what exists under a name.
-    pub(crate) fn stands(&self, session: &KubeSession<'_>, name: &str, attachment: &Attachment) -> Result<Stands, StoreError> {
-        let Some(object) = self.api.get(name, &session.deadline)? else { return Ok(Stands::Nothing) };
+    pub(crate) fn stands(
+        &self,
+        session: &KubeSession<'_>,
+        name: &str,
+        attachment: &Attachment,
+    ) -> Result<Stands, StoreError> {
+        let Some(object) = self.api.get(name, &session.deadline)? else {
+            return Ok(Stands::Nothing);
+        };
         if object.metadata.deletion_timestamp.is_some() || self.is_of_another_machine(&object) {
             return Ok(Stands::Unclear);
         }
         Ok(match object.allocation() {
-            Ok(allocation) if allocation.record.attachment == *attachment => Stands::Ours(Box::new(object)),
+            Ok(allocation) if allocation.record.attachment == *attachment => {
+                Stands::Ours(Box::new(object))
+            }
             Ok(allocation) => Stands::Anothers(holder(&allocation)),
             Err(_) => Stands::Unclear,
         })
     }
 
     /// Returns an object of this node and machine.
-    pub(crate) fn own(&self, session: &KubeSession<'_>, name: &str) -> Result<Option<(IpAllocation, Allocation)>, StoreError> {
+    pub(crate) fn own(
+        &self,
+        session: &KubeSession<'_>,
+        name: &str,
+    ) -> Result<Option<(IpAllocation, Allocation)>, StoreError> {
         let found = self.api.get(name, &session.deadline)?;
-        let found = found.filter(|object| object.metadata.deletion_timestamp.is_none() && !self.is_of_another_machine(object));
-        let read = found.and_then(|object| object.allocation().ok().map(|allocation| (object, allocation)));
+        let found = found.filter(|object| {
+            object.metadata.deletion_timestamp.is_none() && !self.is_of_another_machine(object)
+        });
+        let read = found
+            .and_then(|object| object.allocation().ok().map(|allocation| (object, allocation)));
         Ok(read.filter(|(_, allocation)| allocation.record.attachment.node == self.host.node))
     }
 
@@ -321,5 +388,9 @@ fn order(finding: &Finding) -> Option<Problem> {
 /// Returns who holds an address, the pod first.
 fn holder(allocation: &Allocation) -> String {
     let attachment = &allocation.record.attachment;
-    allocation.record.pod.as_ref().map_or_else(|| attachment.to_string(), |pod| format!("pod {pod}, {attachment}"))
+    allocation
+        .record
+        .pod
+        .as_ref()
+        .map_or_else(|| attachment.to_string(), |pod| format!("pod {pod}, {attachment}"))
 }

@@ -20,7 +20,12 @@ struct Damage {
 
 const DAMAGES: &[Damage] = &[
     Damage { done: |_| {}, found: &[], mended: true, held: THREE },
-    Damage { done: |scene| scene.delete("10.1.2.1"), found: &[("lost-record", "ipallocations/10.1.2.1")], mended: true, held: THREE },
+    Damage {
+        done: |scene| scene.delete("10.1.2.1"),
+        found: &[("lost-record", "ipallocations/10.1.2.1")],
+        mended: true,
+        held: THREE,
+    },
     Damage {
         done: |scene| scene.delete("10.1.2.2"),
         found: &[("dangling-entry", "attachments/HASH")],
@@ -72,13 +77,20 @@ const DAMAGES: &[Damage] = &[
     },
     // Labels of this node's object, and of another's.
     Damage {
-        done: |scene| scene.patch("10.1.2.1", &json!({"metadata": {"labels": {"hereabouts.dev/node": "x", "mine": "stays"}}})),
+        done: |scene| {
+            scene.patch(
+                "10.1.2.1",
+                &json!({"metadata": {"labels": {"hereabouts.dev/node": "x", "mine": "stays"}}}),
+            )
+        },
         found: &[("wrong-labels", "ipallocations/10.1.2.1")],
         mended: true,
         held: THREE,
     },
     Damage {
-        done: |scene| scene.patch("10.1.2.9", &json!({"metadata": {"labels": {"hereabouts.dev/pod": null}}})),
+        done: |scene| {
+            scene.patch("10.1.2.9", &json!({"metadata": {"labels": {"hereabouts.dev/pod": null}}}))
+        },
         found: &[("wrong-labels", "ipallocations/10.1.2.9")],
         mended: true,
         held: THREE,
@@ -104,7 +116,11 @@ fn each_damage_is_named_and_what_is_this_nodes_is_mended() {
         let Some(scene) = Scene::new() else { return };
         (damage.done)(&scene);
         let before = scene.all();
-        let expected: Vec<_> = damage.found.iter().map(|(problem, path)| ((*problem).to_owned(), (*path).to_owned())).collect();
+        let expected: Vec<_> = damage
+            .found
+            .iter()
+            .map(|(problem, path)| ((*problem).to_owned(), (*path).to_owned()))
+            .collect();
         assert_eq!(scene.findings(), expected, "{number}");
         assert_eq!(scene.all(), before, "{number}: verify changes nothing");
         let mut repaired = scene.sandbox.command(&["repair", "--yes"]);
@@ -114,7 +130,11 @@ fn each_damage_is_named_and_what_is_this_nodes_is_mended() {
             repaired = scene.sandbox.command(&["repair", "--all", "--yes"]);
         }
         repaired.succeeded();
-        assert_eq!(scene.findings(), if damage.mended { Vec::new() } else { expected }, "{number}: {repaired:?}");
+        assert_eq!(
+            scene.findings(),
+            if damage.mended { Vec::new() } else { expected },
+            "{number}: {repaired:?}"
+        );
         assert_eq!(scene.sandbox.held(), damage.held, "{number}");
         if damage.mended {
             // What was mended is what its holder finds, and the sweep of its node.
@@ -134,7 +154,9 @@ fn objects_that_nobody_of_ours_made_are_for_kubectl() {
         "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]);
     let crd = "crd/ipallocations.hereabouts.dev";
     scene.cluster.text(&["patch", crd, "--type=json", "-p", &anything.to_string()]);
-    let mut object: Value = serde_json::from_str(&scene.cluster.text(&["get", "ipa", "10.1.2.9", "-o", "json"])).unwrap();
+    let mut object: Value =
+        serde_json::from_str(&scene.cluster.text(&["get", "ipa", "10.1.2.9", "-o", "json"]))
+            .unwrap();
     object["metadata"] = json!({"name": "10.1.2.10", "labels": object["metadata"]["labels"]});
     let misnamed = scene.sandbox.write("misnamed.json", &object.to_string());
     object["metadata"] = json!({"name": "10.1.2.11"});
@@ -147,15 +169,29 @@ fn objects_that_nobody_of_ours_made_are_for_kubectl() {
             assert!(!deadline.left().is_zero());
         }
     }
-    let found = [("damaged-record", "ipallocations/10.1.2.11"), ("misnamed-record", "ipallocations/10.1.2.10")];
-    assert_eq!(scene.findings(), found.map(|(problem, path)| (problem.to_owned(), path.to_owned())));
+    let found = [
+        ("damaged-record", "ipallocations/10.1.2.11"),
+        ("misnamed-record", "ipallocations/10.1.2.10"),
+    ];
+    assert_eq!(
+        scene.findings(),
+        found.map(|(problem, path)| (problem.to_owned(), path.to_owned()))
+    );
     for args in [&["list"][..], &["list", "-o", "json"]] {
         let listed = scene.sandbox.command(args);
-        assert!(listed.status == Some(1) && listed.stderr.contains("\"kubectl delete ipallocations/10.1.2.10\" releases"), "{listed:?}");
+        assert!(
+            listed.status == Some(1)
+                && listed.stderr.contains("\"kubectl delete ipallocations/10.1.2.10\" releases"),
+            "{listed:?}"
+        );
         assert!(THREE.iter().all(|address| listed.stdout.contains(address)), "{listed:?}");
     }
     let repaired = scene.sandbox.command(&["repair", "--all", "--yes"]);
-    assert!(repaired.stderr.contains("cannot be repaired here") && repaired.stderr.contains("nothing to repair"), "{repaired:?}");
+    assert!(
+        repaired.stderr.contains("cannot be repaired here")
+            && repaired.stderr.contains("nothing to repair"),
+        "{repaired:?}"
+    );
     for address in ["10.1.2.10", "10.1.2.11"] {
         scene.delete(address);
     }
@@ -170,15 +206,25 @@ fn an_add_in_flight_is_nothing_wrong() {
     if !has_strace() {
         return skipped!("no strace");
     }
-    for (command, ends) in [(&["verify"][..], ""), (&["repair", "--yes"], "nothing to repair"), (&["sweep", "--yes"], "nothing to sweep")] {
+    for (command, ends) in [
+        (&["verify"][..], ""),
+        (&["repair", "--yes"], "nothing to repair"),
+        (&["sweep", "--yes"], "nothing to sweep"),
+    ] {
         let Some(scene) = Scene::new() else { return };
         scene.sandbox.del("c2", RANGE).succeeded();
         // A file of this name will be written.
         scene.alive("c4").run().succeeded();
         let entry = scene.entry("10.1.2.2");
         scene.sandbox.del("c4", RANGE).succeeded();
-        let add = Stopped::after(&scene.alive("c4"), &Moment::new("renameat", entry.file_name().unwrap().to_str().unwrap()));
-        assert!(fs::read_to_string(&entry).unwrap().contains("10.1.2.2") && scene.sandbox.held() == ["10.1.2.1", "10.1.2.9"]);
+        let add = Stopped::after(
+            &scene.alive("c4"),
+            &Moment::new("renameat", entry.file_name().unwrap().to_str().unwrap()),
+        );
+        assert!(
+            fs::read_to_string(&entry).unwrap().contains("10.1.2.2")
+                && scene.sandbox.held() == ["10.1.2.1", "10.1.2.9"]
+        );
         // The attachment is busy: nothing is said of it.
         let ended = scene.sandbox.command_call(command).run();
         assert_eq!(add.go_on().addresses(), ["10.1.2.2"]);

@@ -13,8 +13,17 @@ fn what_is_in_doubt_is_freed_from_a_workstation_and_not_made_again() {
     assert_eq!(scene.sandbox.held(), ["10.1.2.1", "10.1.2.2", "10.1.2.3", "10.1.2.9"]);
     let document = scene.sandbox.command(&["verify", "-o", "json"]).document();
     let doubted = document["doubted"].as_array().unwrap();
-    assert_eq!((doubted.len(), doubted[0]["address"].as_str()), (1, Some("10.1.2.3")), "{document}");
-    let nodes: Vec<_> = document["nodes"].as_array().unwrap().iter().map(|node| node["node"].as_str().unwrap()).collect();
+    assert_eq!(
+        (doubted.len(), doubted[0]["address"].as_str()),
+        (1, Some("10.1.2.3")),
+        "{document}"
+    );
+    let nodes: Vec<_> = document["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["node"].as_str().unwrap())
+        .collect();
     assert_eq!(nodes.len(), 2, "{document}");
 
     let words = words(&doubted[0]);
@@ -37,7 +46,13 @@ fn an_object_removed_with_kubectl_is_made_again_for_the_living_alone() {
         scene.delete(address);
     }
     let repaired = scene.sandbox.command(&["repair", "--yes"]);
-    assert!(repaired.succeeded().stdout.contains("repaired ipallocations/10.1.2.1\n"), "{repaired:?}");
+    assert!(
+        repaired.succeeded().stdout.contains("repaired ipallocations/10.1.2.1\n"),
+        "{repaired:?}"
+    );
     assert_eq!(scene.sandbox.held(), ["10.1.2.1", "10.1.2.9"]);
-    assert_eq!(from_workstation(&scene, &["release", "10.1.2.9", "--yes"]).succeeded().stdout, "released 10.1.2.9\n");
+    assert_eq!(
+        from_workstation(&scene, &["release", "10.1.2.9", "--yes"]).succeeded().stdout,
+        "released 10.1.2.9\n"
+    );
 }

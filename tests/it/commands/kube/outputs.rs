@@ -44,7 +44,10 @@ fn what_is_held_is_printed_so() {
     ] {
         remote(args);
     }
-    seen.run(&scene.sandbox, &["list", "--kubeconfig", scene.cluster.kubeconfig_of("nobody").to_str().unwrap()]);
+    seen.run(
+        &scene.sandbox,
+        &["list", "--kubeconfig", scene.cluster.kubeconfig_of("nobody").to_str().unwrap()],
+    );
     seen.assert("kubernetes-from-elsewhere");
 }
 
@@ -55,7 +58,8 @@ fn verify_sweep_and_repair_print_this() {
     seen.note("a sound store");
     seen.run(&scene.sandbox, &["verify"]);
     let next = |container: &str| scene.alive(container).run().addresses().remove(0);
-    let (lost, unconfirmed, unknown, damaged) = (next("c11"), next("c12"), next("c13"), next("c14"));
+    let (lost, unconfirmed, unknown, damaged) =
+        (next("c11"), next("c12"), next("c13"), next("c14"));
     let (labels, second, late, given) = (next("c15"), next("c16"), next("c17"), "10.1.2.1");
     scene.delete(&lost);
     scene.change_entry(&unconfirmed, forget_version);

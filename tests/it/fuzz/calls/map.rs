@@ -23,7 +23,11 @@ pub(super) struct Configuration {
 }
 
 pub(super) const CONFIGURATIONS: &[Configuration] = &[
-    Configuration { ipam: r#""range":"10.0.0.0/29""#, scope: "", slots: &[("10.0.0.1", "10.0.0.6", 29)] },
+    Configuration {
+        ipam: r#""range":"10.0.0.0/29""#,
+        scope: "",
+        slots: &[("10.0.0.1", "10.0.0.6", 29)],
+    },
     Configuration {
         ipam: r#""range":"10.0.0.0/28","range_start":"10.0.0.4","range_end":"10.0.0.9""#,
         scope: "",
@@ -40,7 +44,11 @@ pub(super) const CONFIGURATIONS: &[Configuration] = &[
         scope: "",
         slots: &[("10.0.0.1", "10.0.0.6", 29), ("10.0.1.1", "10.0.1.2", 30)],
     },
-    Configuration { ipam: r#""range":"10.0.0.0/30","network_name":"blue""#, scope: "blue", slots: &[("10.0.0.1", "10.0.0.2", 30)] },
+    Configuration {
+        ipam: r#""range":"10.0.0.0/30","network_name":"blue""#,
+        scope: "blue",
+        slots: &[("10.0.0.1", "10.0.0.2", 30)],
+    },
 ];
 
 /// What is recorded of an address.
@@ -88,7 +96,13 @@ impl Configuration {
     fn slots(&self, asked: Option<IpAddr>) -> Option<Vec<Slot>> {
         let mut slots: Vec<Slot> = Vec::new();
         for (index, (first, last, prefix)) in self.slots.iter().enumerate() {
-            slots.push(Slot { index, of: self.slots.len(), candidates: between(first, last), prefix: *prefix, requested: false });
+            slots.push(Slot {
+                index,
+                of: self.slots.len(),
+                candidates: between(first, last),
+                prefix: *prefix,
+                requested: false,
+            });
         }
         if let Some(asked) = asked {
             let slot = slots.iter_mut().find(|slot| slot.candidates.contains(&asked))?;
@@ -100,7 +114,8 @@ impl Configuration {
 
 /// All addresses from the first to the last; the last byte counts.
 fn between(first: &str, last: &str) -> Vec<IpAddr> {
-    let (mut found, mut next, last): (Vec<IpAddr>, IpAddr, IpAddr) = (Vec::new(), first.parse().unwrap(), last.parse().unwrap());
+    let (mut found, mut next, last): (Vec<IpAddr>, IpAddr, IpAddr) =
+        (Vec::new(), first.parse().unwrap(), last.parse().unwrap());
     while next <= last {
         found.push(next);
         next = match next {
@@ -113,14 +128,22 @@ fn between(first: &str, last: &str) -> Vec<IpAddr> {
 
 impl Map {
     fn of(&self, node: usize, container: usize) -> Vec<((String, IpAddr), Record)> {
-        let mut found: Vec<_> = self.held.clone().into_iter().filter(|(_, of)| (of.node, of.container) == (node, container)).collect();
+        let mut found: Vec<_> = self
+            .held
+            .clone()
+            .into_iter()
+            .filter(|(_, of)| (of.node, of.container) == (node, container))
+            .collect();
         found.sort_by_key(|(_, record)| record.index);
         found
     }
 
     /// The prefix with which an address was printed.
     pub(super) fn prefix(&self, address: IpAddr, node: usize, container: usize) -> u8 {
-        self.of(node, container).iter().find(|((_, held), _)| *held == address).map_or(24, |(_, record)| record.prefix)
+        self.of(node, container)
+            .iter()
+            .find(|((_, held), _)| *held == address)
+            .map_or(24, |(_, record)| record.prefix)
     }
 
     /// The code of a CHECK.
@@ -158,7 +181,9 @@ impl Map {
             return right_if(*given == Err(101), "holds others", "the code 101");
         };
         // A record without its namespace gets today's.
-        for (key, record) in ours.iter().filter(|(_, record)| !(record.has_namespace && has_namespace)) {
+        for (key, record) in
+            ours.iter().filter(|(_, record)| !(record.has_namespace && has_namespace))
+        {
             self.held.insert(key.clone(), Record { has_namespace, ..record.clone() });
         }
         let kind = match (ours.is_empty(), missing.is_empty()) {
@@ -172,21 +197,41 @@ impl Map {
         let moved = !made.is_empty();
         if let Err(code) = self.claim(to_claim, of.scope, &new, &mut made) {
             made.iter().for_each(|(key, _)| drop(self.held.remove(key)));
-            return right_if(*given == Err(code), if code == 100 { "full" } else { "taken" }, &format!("the code {code}"));
+            return right_if(
+                *given == Err(code),
+                if code == 100 { "full" } else { "taken" },
+                &format!("the code {code}"),
+            );
         }
-        let mut expected: Vec<(usize, IpAddr)> = ours.iter().map(|((_, address), record)| (record.index, *address)).collect();
+        let mut expected: Vec<(usize, IpAddr)> =
+            ours.iter().map(|((_, address), record)| (record.index, *address)).collect();
         expected.extend(made.iter().map(|((_, address), slot)| (slot.index, *address)));
         expected.sort();
         let expected: Vec<IpAddr> = expected.into_iter().map(|(_, address)| address).collect();
-        right_if(*given == Ok(expected.clone()), if moved { "re-homed" } else { kind }, &format!("{expected:?}"))
+        right_if(
+            *given == Ok(expected.clone()),
+            if moved { "re-homed" } else { kind },
+            &format!("{expected:?}"),
+        )
     }
 
     /// What may move: of the same pod, on the same node, in the same scope, of
     /// another container, and not alive.
-    fn dead_of_pod(&self, exists: Exists<'_>, (node, container): (usize, usize), pod: &str, scope: &str) -> Vec<IpAddr> {
+    fn dead_of_pod(
+        &self,
+        exists: Exists<'_>,
+        (node, container): (usize, usize),
+        pod: &str,
+        scope: &str,
+    ) -> Vec<IpAddr> {
         let is_dead = |record: &Record| !(record.has_namespace && exists(node, record.container));
         let found = self.held.iter().filter(|((of, _), record)| {
-            of == scope && record.node == node && record.container != container && !pod.is_empty() && record.pod == pod && is_dead(record)
+            of == scope
+                && record.node == node
+                && record.container != container
+                && !pod.is_empty()
+                && record.pod == pod
+                && is_dead(record)
         });
         found.map(|((_, address), _)| *address).collect()
     }
@@ -204,7 +249,8 @@ impl Map {
     ) -> Vec<Slot> {
         let mut left = Vec::new();
         for slot in slots {
-            let movable: Vec<IpAddr> = dead.iter().copied().filter(|old| slot.candidates.contains(old)).collect();
+            let movable: Vec<IpAddr> =
+                dead.iter().copied().filter(|old| slot.candidates.contains(old)).collect();
             let said = given.iter().flatten().find(|said| movable.contains(said));
             let Some(chosen) = said.or(movable.first()).copied() else {
                 left.push(slot);
@@ -225,7 +271,10 @@ impl Map {
         made: &mut Vec<((String, IpAddr), Slot)>,
     ) -> Result<(), u64> {
         for slot in slots {
-            let free = slot.candidates.iter().find(|address| !self.held.contains_key(&(scope.to_owned(), **address)));
+            let free = slot
+                .candidates
+                .iter()
+                .find(|address| !self.held.contains_key(&(scope.to_owned(), **address)));
             let Some(free) = free else { return Err(if slot.requested { 101 } else { 100 }) };
             let key = (scope.to_owned(), *free);
             self.held.insert(key.clone(), new(&slot));
@@ -243,7 +292,8 @@ fn lacking(ours: &[((String, IpAddr), Record)], slots: Vec<Slot>) -> Option<Vec<
     }
     let whole = ours.iter().all(|(_, record)| record.of <= ours.len());
     let has_part = |slot: &Slot| ours.iter().any(|(_, record)| record.index == slot.index);
-    let has_address = |slot: &Slot| ours.iter().any(|((_, address), _)| slot.candidates.contains(address));
+    let has_address =
+        |slot: &Slot| ours.iter().any(|((_, address), _)| slot.candidates.contains(address));
     if slots.iter().any(|slot| slot.requested && !has_address(slot) && (whole || has_part(slot))) {
         return None;
     }

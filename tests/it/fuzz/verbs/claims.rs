@@ -11,7 +11,10 @@ use std::net::IpAddr;
 pub(super) struct Asked<'a> {
     pub(super) node: usize,
     pub(super) boot: String,
-    #[cfg_attr(not(feature = "kube"), allow(dead_code, reason = "one store alone remembers what an attachment has lost"))]
+    #[cfg_attr(
+        not(feature = "kube"),
+        allow(dead_code, reason = "one store alone remembers what an attachment has lost")
+    )]
     pub(super) attachment: Option<&'a Attachment>,
     pub(super) scope: &'a Scope,
     pub(super) range: usize,
@@ -38,7 +41,11 @@ impl Asked<'_> {
 
     /// The map without what this node recorded before its last boot.
     pub(super) fn sweep(&self, held: &mut Held, node: &str, swept: impl Fn(&Allocation) -> bool) {
-        held.retain(|_, held| held.record.boot_id == self.boot || held.record.attachment.node.as_str() != node || !swept(held));
+        held.retain(|_, held| {
+            held.record.boot_id == self.boot
+                || held.record.attachment.node.as_str() != node
+                || !swept(held)
+        });
     }
 }
 
@@ -66,9 +73,15 @@ impl Promise {
         match claim {
             Some(address) => {
                 assert!(self.among.contains(address), "{address} is not free, or no candidate");
-                assert!(self.at_most.is_none_or(|most| address <= most), "{address} is above the lowest free one, {:?}", self.at_most);
+                assert!(
+                    self.at_most.is_none_or(|most| address <= most),
+                    "{address} is above the lowest free one, {:?}",
+                    self.at_most
+                );
             }
-            None => assert!(self.full, "full, though an address is free: {:?}", lowest(&self.among)),
+            None => {
+                assert!(self.full, "full, though an address is free: {:?}", lowest(&self.among))
+            }
         }
     }
 }
@@ -98,12 +111,19 @@ impl Run {
     pub(super) fn more(&mut self, node: usize, step: &Step) {
         let record = self.record(node, step.at(1, super::CONTAINERS), None);
         let index = u16::try_from(self.held_by(&record.attachment).len()).unwrap();
-        let (_, full) = self.claim(node, step, &record, std::iter::once(Part { index, of: index + 1 }));
+        let (_, full) =
+            self.claim(node, step, &record, std::iter::once(Part { index, of: index + 1 }));
         self.count(if full { "no more" } else { "more" });
     }
 
     /// Claims an address for each part, in one session, until the range is full.
-    fn claim(&mut self, node: usize, step: &Step, record: &Record, parts: impl Iterator<Item = Part>) -> (Vec<Allocation>, bool) {
+    fn claim(
+        &mut self,
+        node: usize,
+        step: &Step,
+        record: &Record,
+        parts: impl Iterator<Item = Part>,
+    ) -> (Vec<Allocation>, bool) {
         let mut held = std::mem::take(&mut self.held);
         let scopes = &self.world.names().scopes;
         let asked = Asked {

@@ -31,8 +31,10 @@ impl Directory {
 
     /// Whether the hint names these candidates; they are one range each.
     fn is_said_exhausted(&self, asked: &Asked<'_>) -> bool {
-        let folder = asked.scope.name().map_or("@", |name| if name == "a/b" { "a%2Fb" } else { name });
-        let text = std::fs::read_to_string(self.path.join("scopes").join(folder).join("exhausted")).unwrap_or_default();
+        let folder =
+            asked.scope.name().map_or("@", |name| if name == "a/b" { "a%2Fb" } else { name });
+        let text = std::fs::read_to_string(self.path.join("scopes").join(folder).join("exhausted"))
+            .unwrap_or_default();
         let named = asked.candidates().ranges().map(|range| range.to_string()).collect::<String>();
         text.lines().any(|line| line.ends_with(&format!(" {named}")))
     }
@@ -58,7 +60,8 @@ impl World for Directory {
     }
 
     fn reopen(&mut self) {
-        self.stores = NODES.iter().map(|node| FileStore::new(self.path.clone(), host(node))).collect();
+        self.stores =
+            NODES.iter().map(|node| FileStore::new(self.path.clone(), host(node))).collect();
     }
 
     /// A machine takes longer to boot than "exhausted" is believed.
@@ -81,7 +84,10 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self { names: Names::new(NODES, SCOPES), store: MemoryStore::new(NodeName::parse(NODES[0]).unwrap()) }
+        Self {
+            names: Names::new(NODES, SCOPES),
+            store: MemoryStore::new(NodeName::parse(NODES[0]).unwrap()),
+        }
     }
 }
 

@@ -30,7 +30,8 @@ const MOST_STEPS: usize = 40;
 pub(in crate::fuzz) fn check(cluster: &'static Cluster, root: &Path, input: &[u8]) -> String {
     let mut steps = steps(input);
     steps.truncate(MOST_STEPS);
-    let order = if input.len().is_multiple_of(2) { AllocationOrder::Lowest } else { AllocationOrder::Auto };
+    let order =
+        if input.len().is_multiple_of(2) { AllocationOrder::Lowest } else { AllocationOrder::Auto };
     let _ = std::fs::remove_dir_all(root);
     let played = Run::new(Box::new(Nodes::new(cluster, root.to_owned(), order))).play(&steps);
     format!("{order:?} {played}")
@@ -54,9 +55,21 @@ impl Nodes {
         let of = |words: [&str; 2]| words.map(|word| format!("{own}-{word}"));
         let nodes = of(["n1", "n2"]);
         let scopes = [own.clone(), format!("{own}-blue"), format!("{own}/b")];
-        let names = Names::new(&nodes.each_ref().map(|name| &**name), &scopes.each_ref().map(|name| &**name));
+        let names = Names::new(
+            &nodes.each_ref().map(|name| &**name),
+            &scopes.each_ref().map(|name| &**name),
+        );
         let beliefs = RefCell::new(nodes.iter().map(|_| Beliefs::default()).collect());
-        let mut new = Self { cluster, root, order, names, boot: 0, stores: Vec::new(), beliefs, kubectl: client(cluster) };
+        let mut new = Self {
+            cluster,
+            root,
+            order,
+            names,
+            boot: 0,
+            stores: Vec::new(),
+            beliefs,
+            kubectl: client(cluster),
+        };
         new.reopen();
         new
     }
@@ -89,7 +102,9 @@ impl Nodes {
         let node = NodeName::parse(&self.names.nodes[asked.node]).ok();
         let filter = Filter { node, scope: Some(asked.scope.clone()), ..Filter::default() };
         let mut listed = self.stores[asked.node].list(&filter).unwrap().map(Result::unwrap);
-        listed.any(|listed| asked.candidates().contains(listed.address) && listed.record.boot_id != asked.boot)
+        listed.any(|listed| {
+            asked.candidates().contains(listed.address) && listed.record.boot_id != asked.boot
+        })
     }
 }
 
@@ -126,7 +141,10 @@ impl World for Nodes {
         }
         let full = said || among.count() == 0;
         let beliefs = &self.beliefs.borrow()[asked.node];
-        let at_most = beliefs.is_lowest_first(self.order, asked).then(|| lowest(&beliefs.surely_free(asked, &among))).flatten();
+        let at_most = beliefs
+            .is_lowest_first(self.order, asked)
+            .then(|| lowest(&beliefs.surely_free(asked, &among)))
+            .flatten();
         Promise { among, at_most, full }
     }
 
@@ -149,7 +167,9 @@ impl World for Nodes {
     /// The record as it was read, whatever its labels; or it says so already.
     /// The definition of the resource lets an address move within a pod alone.
     fn moves(&self, standing: &Allocation, old: &Allocation, to: &Record) -> Move {
-        let uid = |allocation: &Allocation| allocation.version.as_ref().map(|version| version.uid.clone());
+        let uid = |allocation: &Allocation| {
+            allocation.version.as_ref().map(|version| version.uid.clone())
+        };
         if standing.record == *to {
             Move::Done
         } else if standing.record != old.record || uid(standing) != uid(old) {
@@ -191,7 +211,11 @@ impl World for Nodes {
     fn reboot(&mut self, boot: usize, kept: bool) {
         self.boot = boot;
         for node in 0..self.names.nodes.len() {
-            if kept { self.beliefs.borrow_mut()[node] = Beliefs::default() } else { self.lose(node) }
+            if kept {
+                self.beliefs.borrow_mut()[node] = Beliefs::default()
+            } else {
+                self.lose(node)
+            }
         }
         self.reopen();
     }
@@ -215,7 +239,11 @@ impl World for Nodes {
     fn edit(&self, held: &Allocation) -> Option<Version> {
         let revision = held.version.as_ref().map(|version| version.revision.clone());
         let patch = serde_json::json!({"metadata": {"labels": {"after": revision}}}).to_string();
-        let answer = self.write(held, Method::Patch, Some(("application/merge-patch+json", patch.as_bytes())));
+        let answer = self.write(
+            held,
+            Method::Patch,
+            Some(("application/merge-patch+json", patch.as_bytes())),
+        );
         let object: IpAllocation = serde_json::from_slice(&answer.body).unwrap();
         object.version()
     }
@@ -236,7 +264,9 @@ impl Nodes {
     fn swept(&self, held: &Held, asked: &Asked<'_>) -> Held {
         let candidates = asked.candidates();
         let mut left = held.clone();
-        asked.sweep(&mut left, &self.names.nodes[asked.node], |swept| swept.scope == *asked.scope && candidates.contains(swept.address));
+        asked.sweep(&mut left, &self.names.nodes[asked.node], |swept| {
+            swept.scope == *asked.scope && candidates.contains(swept.address)
+        });
         left
     }
 
@@ -257,8 +287,11 @@ impl Drop for Nodes {
             return;
         }
         for (node, store) in self.stores.iter().enumerate() {
-            let filter = Filter { node: NodeName::parse(&self.names.nodes[node]).ok(), ..Filter::default() };
-            let (Ok(listing), Some(operator)) = (store.list(&filter), self.operator(node)) else { continue };
+            let filter =
+                Filter { node: NodeName::parse(&self.names.nodes[node]).ok(), ..Filter::default() };
+            let (Ok(listing), Some(operator)) = (store.list(&filter), self.operator(node)) else {
+                continue;
+            };
             let Ok(mut session) = operator.open(Access::Release, deadline()) else { continue };
             listing.flatten().for_each(|held| drop(session.release(&held)));
         }

@@ -79,6 +79,9 @@ pub(super) trait World {
 pub(super) enum Move {
     Done,
     Changed,
-    #[cfg_attr(not(feature = "kube"), allow(dead_code, reason = "one store alone has a server that refuses"))]
+    #[cfg_attr(
+        not(feature = "kube"),
+        allow(dead_code, reason = "one store alone has a server that refuses")
+    )]
     Refused,
 }

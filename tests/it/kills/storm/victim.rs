@@ -82,7 +82,11 @@ pub(super) fn run(call: &Call, aim: Aim) -> Fate {
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
     let status = child.wait().unwrap().code();
     let killed = status.is_none();
-    Fate { ended: Ended { status, stdout, stderr: said }, killed, at: killed.then(|| place(&trace)).flatten() }
+    Fate {
+        ended: Ended { status, stdout, stderr: said },
+        killed,
+        at: killed.then(|| place(&trace)).flatten(),
+    }
 }
 
 /// Where a trace ends, if between the first write and the exit.
@@ -114,10 +118,14 @@ fn is_write(line: &str) -> bool {
 #[test]
 fn a_trace_tells_where_it_ends() {
     let write = r#"openat(6, "c@net1.0", O_WRONLY|O_CREAT|O_EXCL, 0600) = 12"#;
-    let ends = |lines: &[&str]| place(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>());
+    let ends =
+        |lines: &[&str]| place(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>());
     let at = |call: &str, done| Some(Place { call: call.to_owned(), done });
     assert_eq!(ends(&["fsync(6) = 0"]), None);
-    assert_eq!(ends(&[r#"unlinkat(8, "exhausted", 0) = -1 ENOENT (No such file or directory)"#]), None);
+    assert_eq!(
+        ends(&[r#"unlinkat(8, "exhausted", 0) = -1 ENOENT (No such file or directory)"#]),
+        None
+    );
     assert_eq!(ends(&[r#"write(1, "{}", 2) = 2"#]), None);
     assert_eq!(ends(&[r#"unlinkat(9, "10.1.2.3", 0 <unfinished ...>"#]), None);
     assert_eq!(ends(&[write]), at("openat", true));

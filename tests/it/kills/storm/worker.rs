@@ -38,7 +38,8 @@ const OUT_OF_TIME: [&str; 2] = [" was not free within ", "the deadline of "];
 /// Whether a call gave up for that.
 fn gave_up(fate: &Fate) -> bool {
     let said = [&fate.ended.stdout, &fate.ended.stderr];
-    fate.ended.status == Some(1) && OUT_OF_TIME.iter().any(|words| said.iter().any(|said| said.contains(words)))
+    fate.ended.status == Some(1)
+        && OUT_OF_TIME.iter().any(|words| said.iter().any(|said| said.contains(words)))
 }
 
 /// What the runtime knows of its newest sandbox.
@@ -57,7 +58,16 @@ enum Now {
 impl<'s> Worker<'s> {
     pub(super) fn new(sandbox: &'s Sandbox, number: usize) -> Self {
         let draw = Draw(number as u64);
-        Self { sandbox, number, draw, made: 0, now: Now::Nothing, printed: Printed::new(), freed: BTreeSet::new(), tally: Tally::default() }
+        Self {
+            sandbox,
+            number,
+            draw,
+            made: 0,
+            now: Now::Nothing,
+            printed: Printed::new(),
+            freed: BTreeSet::new(),
+            tally: Tally::default(),
+        }
     }
 
     /// Makes one call, whatever is next.
@@ -66,7 +76,9 @@ impl<'s> Worker<'s> {
             (_, 0..=1) => self.collect(),
             (_, 2) => self.sweep(),
             (Now::Asked(container), 3..=14) | (Now::Holds(container), 3..=8) => self.add(container),
-            (Now::Asked(container) | Now::Holds(container) | Now::Leaving(container), 9..=20) => self.del(&container),
+            (Now::Asked(container) | Now::Holds(container) | Now::Leaving(container), 9..=20) => {
+                self.del(&container)
+            }
             // The next sandbox is of the same pod, and finds this one dead.
             _ => {
                 self.give_up();
@@ -98,7 +110,8 @@ impl<'s> Worker<'s> {
         let netns = self.netns(&container);
         if !netns.is_symlink() {
             // A namespace that is sure to live as long as the path.
-            std::os::unix::fs::symlink(format!("/proc/{}/ns/net", std::process::id()), &netns).unwrap();
+            std::os::unix::fs::symlink(format!("/proc/{}/ns/net", std::process::id()), &netns)
+                .unwrap();
         }
         let fate = self.run("ADD", &self.call("ADD", &container, &self.configuration()), 8);
         let Some(addresses) = printed_whole(&fate) else {
@@ -114,7 +127,10 @@ impl<'s> Worker<'s> {
             return;
         };
         let before = self.printed.insert(container.clone(), addresses.clone());
-        assert!(before.as_ref().is_none_or(|before| *before == addresses), "another answer than {before:?}: {fate:?}");
+        assert!(
+            before.as_ref().is_none_or(|before| *before == addresses),
+            "another answer than {before:?}: {fate:?}"
+        );
         self.now = Now::Holds(container);
     }
 
@@ -133,8 +149,11 @@ impl<'s> Worker<'s> {
     /// The list names nobody but this worker's own: all others are spared for
     /// being alive.
     fn collect(&mut self) {
-        let valid: Vec<String> =
-            self.printed.keys().map(|container| format!(r#"{{"containerID":"{container}","ifname":"net1"}}"#)).collect();
+        let valid: Vec<String> = self
+            .printed
+            .keys()
+            .map(|container| format!(r#"{{"containerID":"{container}","ifname":"net1"}}"#))
+            .collect();
         let list = format!(r#"{{"cni.dev/valid-attachments":[{}],"#, valid.join(","));
         let mut call = self.call("GC", "", &self.configuration().replacen('{', &list, 1));
         call.unset("CNI_CONTAINERID");
@@ -151,7 +170,9 @@ impl<'s> Worker<'s> {
 
     /// The sandbox is gone, and no DEL comes.
     fn give_up(&mut self) {
-        if let Now::Asked(container) | Now::Holds(container) | Now::Leaving(container) = std::mem::replace(&mut self.now, Now::Nothing) {
+        if let Now::Asked(container) | Now::Holds(container) | Now::Leaving(container) =
+            std::mem::replace(&mut self.now, Now::Nothing)
+        {
             self.end(&container);
         }
     }

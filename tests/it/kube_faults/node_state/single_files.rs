@@ -19,7 +19,10 @@ fn file_of(rig: &Rig<'_>, container: &str) -> PathBuf {
 
 fn lists(rig: &Rig<'_>) -> Vec<String> {
     let seen = rig.proxy.seen();
-    seen.into_iter().filter(|seen| seen.method == "GET" && seen.path.contains("labelSelector")).map(|seen| seen.path).collect()
+    seen.into_iter()
+        .filter(|seen| seen.method == "GET" && seen.path.contains("labelSelector"))
+        .map(|seen| seen.path)
+        .collect()
 }
 
 /// Cause: a file that could not be read made the whole state again. Effect: what
@@ -39,11 +42,15 @@ fn one_damaged_attachment_costs_the_others_nothing() {
     let remembered = std::fs::read(file_of(&rig, "lost")).unwrap();
     let complete = std::fs::metadata(node.state().join("complete")).unwrap();
     for container in ["first", "again"] {
-        std::fs::write(file_of(&rig, container), format!("[{{\"containerID\":\"{container}\"")).unwrap();
+        std::fs::write(file_of(&rig, container), format!("[{{\"containerID\":\"{container}\""))
+            .unwrap();
     }
     rig.proxy.seen();
     node.check("first", &first).succeeded();
-    assert!(matches!(&lists(&rig)[..], [one] if one.contains("attachment%3D")), "one list, of one attachment");
+    assert!(
+        matches!(&lists(&rig)[..], [one] if one.contains("attachment%3D")),
+        "one list, of one attachment"
+    );
     // Who does not need it does not see it.
     assert_ne!(node.add("second").addresses(), ["10.9.0.1"]);
     assert!(lists(&rig).is_empty());
@@ -94,8 +101,19 @@ fn a_large_file_is_read_whole() {
 }
 
 /// The files of the state, or how their names begin.
-const FILES: &[&str] =
-    &["attachments", "calls", "complete", "listing", "lock", "pods", "ready", "rebuild", "revision", "scopes", "tombstones"];
+const FILES: &[&str] = &[
+    "attachments",
+    "calls",
+    "complete",
+    "listing",
+    "lock",
+    "pods",
+    "ready",
+    "rebuild",
+    "revision",
+    "scopes",
+    "tombstones",
+];
 
 /// A directory that somebody has made in the node state stops no verb, whatever
 /// its name, and neither does what is in it.
@@ -107,7 +125,8 @@ fn a_directory_in_the_place_of_any_file_stops_no_verb() {
         let template = Rig::new(cluster);
         lived_in(&template);
         let files = files_below(&template.node.state());
-        let unknown: Vec<_> = files.iter().filter(|file| !FILES.iter().any(|kind| of_kind(file, kind))).collect();
+        let unknown: Vec<_> =
+            files.iter().filter(|file| !FILES.iter().any(|kind| of_kind(file, kind))).collect();
         assert!(unknown.is_empty(), "{unknown:?}");
     }
     let kinds = FILES.iter().flat_map(|kind| [(*kind, false), (*kind, true)]).collect();

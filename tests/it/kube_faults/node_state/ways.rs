@@ -19,7 +19,10 @@ fn of_living(node: &Node, verb: &str, container: &str, kubeconfig: Option<&Path>
     let mut call = node.call(verb, container);
     if let Some(path) = kubeconfig {
         let named = format!(r#""kubernetes":{{"kubeconfig":"{}"}}"#, path.display());
-        call.stdin(configuration(&format!(r#""range":"10.9.0.0/24","network_name":"{}",{named}"#, node.scope)));
+        call.stdin(configuration(&format!(
+            r#""range":"10.9.0.0/24","network_name":"{}",{named}"#,
+            node.scope
+        )));
     }
     call.set("CNI_NETNS", netns).set("CNI_NETNS_OVERRIDE", "true").run()
 }
@@ -33,7 +36,8 @@ fn allow(node: &Node) {
 }
 
 fn repair(node: &Node) -> Ended {
-    let ended = node.sandbox.command_call(&["repair", "--yes"]).set("CNI_NETNS_OVERRIDE", "true").run();
+    let ended =
+        node.sandbox.command_call(&["repair", "--yes"]).set("CNI_NETNS_OVERRIDE", "true").run();
     ended.succeeded();
     ended
 }
@@ -57,7 +61,9 @@ fn came_by(node: &Node, change: impl Fn(&mut Value)) {
 fn another(way: &mut Value, authorities: bool, server: bool) {
     let id = way["id"].as_str().unwrap().to_owned();
     let (ours, our_server) = id.split_once('-').unwrap();
-    let changed = |ours: &str, is_another: bool| if is_another { "another".to_owned() } else { ours.to_owned() };
+    let changed = |ours: &str, is_another: bool| {
+        if is_another { "another".to_owned() } else { ours.to_owned() }
+    };
     way["id"] = json!(format!("{}-{}", changed(ours, authorities), changed(our_server, server)));
 }
 
@@ -104,7 +110,11 @@ fn a_new_url_new_authorities_or_both_forget_nothing_and_repair_brings_it_back() 
             }
             let said = repair(node).stdout;
             assert!(said.contains("10.9.0.1"), "{when}, {before} first: {said}");
-            assert_eq!(rig.holders().get("10.9.0.1").map(String::as_str), Some("lost"), "{when}, {before} first");
+            assert_eq!(
+                rig.holders().get("10.9.0.1").map(String::as_str),
+                Some("lost"),
+                "{when}, {before} first"
+            );
             rig.proxy.seen();
             node.del("other").succeeded();
             assert_eq!(rig.proxy.methods(), [""; 0], "{when}: the new way is known by now");
@@ -131,7 +141,8 @@ fn two_kubeconfigs_for_one_cluster_share_what_the_node_knows() {
     let other = second.kubeconfig(&directory);
     let none = node.sandbox.path("none");
     std::fs::create_dir(&none).unwrap();
-    let powerless = second.kubeconfig_with(&none, second.authority.pem(), &json!({"token": "nobody's"}));
+    let powerless =
+        second.kubeconfig_with(&none, second.authority.pem(), &json!({"token": "nobody's"}));
     of_living(node, "ADD", "kept", None).succeeded();
     of_living(node, "ADD", "e1", Some(&other)).succeeded();
     lose(cluster, node, "10.9.0.1");
@@ -142,7 +153,11 @@ fn two_kubeconfigs_for_one_cluster_share_what_the_node_knows() {
         of_living(node, "ADD", &format!("b{n}"), Some(&other)).succeeded();
         assert_ne!(of_living(node, "ADD", "x", Some(&powerless)).code(), 0);
     }
-    let lists = [rig.proxy.seen(), second.seen()].concat().into_iter().filter(|seen| seen.path.contains("labelSelector")).count();
+    let lists = [rig.proxy.seen(), second.seen()]
+        .concat()
+        .into_iter()
+        .filter(|seen| seen.path.contains("labelSelector"))
+        .count();
     assert_eq!(lists, 0, "each way is known, and none makes the state again");
     assert!(repair(node).stdout.contains("10.9.0.1"));
     // Each knows what came by the other.
@@ -220,13 +235,17 @@ fn a_state_that_does_not_say_what_it_is_of_still_remembers() {
             None => std::fs::remove_file(&path).unwrap(),
             Some("{") => std::fs::write(&path, "{").unwrap(),
             Some(_) => {
-                let mut origin: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+                let mut origin: Value =
+                    serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
                 origin["boot"] = json!("another");
                 std::fs::write(&path, origin.to_string()).unwrap();
             }
         }
         let said = repair(node).stdout;
-        assert!(said.contains("10.9.0.1") && !said.contains("ipallocations/10.9.0.2"), "{complete:?}: {said}");
+        assert!(
+            said.contains("10.9.0.1") && !said.contains("ipallocations/10.9.0.2"),
+            "{complete:?}: {said}"
+        );
         assert_eq!(rig.holders().into_values().collect::<Vec<_>>(), ["lost"], "{complete:?}");
         node.del("lost").succeeded();
         rig.assert_empty("after the DEL");

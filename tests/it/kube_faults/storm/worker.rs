@@ -48,7 +48,17 @@ impl<'s> Worker<'s> {
     pub(super) fn new(storm: &'s Storm, node: &'s Node, number: usize, seed: u64) -> Self {
         let draw = Draw(seed.wrapping_mul(1000).wrapping_add(number as u64));
         let (sandboxes, results) = (BTreeMap::new(), BTreeMap::new());
-        Self { storm, node, number, draw, made: 0, sandboxes, results, times: Vec::new(), failed: BTreeMap::new() }
+        Self {
+            storm,
+            node,
+            number,
+            draw,
+            made: 0,
+            sandboxes,
+            results,
+            times: Vec::new(),
+            failed: BTreeMap::new(),
+        }
     }
 
     pub(super) fn holder(&self, container: &str) -> String {
@@ -70,7 +80,8 @@ impl<'s> Worker<'s> {
 
     /// A sandbox of a new pod, or the next one of a pod whose last is no more.
     fn start(&mut self) {
-        let last = (self.draw.below(3) == 0).then(|| self.sandboxes.keys().next().cloned()).flatten();
+        let last =
+            (self.draw.below(3) == 0).then(|| self.sandboxes.keys().next().cloned()).flatten();
         self.made += 1;
         let container = match &last {
             Some(last) => {
@@ -103,13 +114,17 @@ impl<'s> Worker<'s> {
         let (netns, holder) = (self.netns(container), self.holder(container));
         if !netns.is_symlink() {
             // A namespace that is sure to live as long as the path.
-            std::os::unix::fs::symlink(format!("/proc/{}/ns/net", std::process::id()), &netns).unwrap();
+            std::os::unix::fs::symlink(format!("/proc/{}/ns/net", std::process::id()), &netns)
+                .unwrap();
         }
         let call = self.call(self.node.call_in("ADD", container, RANGE), container);
         let ended = self.run("ADD", &holder, &call);
         if ended.stdout.contains(r#""ips""#) {
-            let addresses: Vec<IpAddr> =
-                Ended { status: Some(0), ..ended.clone() }.addresses().iter().map(|a| a.parse().unwrap()).collect();
+            let addresses: Vec<IpAddr> = Ended { status: Some(0), ..ended.clone() }
+                .addresses()
+                .iter()
+                .map(|a| a.parse().unwrap())
+                .collect();
             self.storm.history.note(&holder, What::Printed(addresses));
             self.results.insert(container.to_owned(), ended.document());
             self.sandboxes.insert(container.to_owned(), Sandbox::Holds);
@@ -182,7 +197,13 @@ impl<'s> Worker<'s> {
         let kill = self.storm.kills() && self.draw.below(10) == 0;
         let patience = PollTimeout::from(u8::try_from(self.draw.below(40)).unwrap());
         let start = Instant::now();
-        let mut child = call.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = call
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         // Killed already, it reads no more.
         let _ = child.stdin.take().unwrap().write_all(&call.stdin);
         let mut stdout = child.stdout.take().unwrap();

@@ -42,7 +42,9 @@ pub(crate) struct Reply {
 impl Reply {
     fn new(status: u16, headers: &str, content: &str, body: &str) -> Self {
         let length = body.len();
-        let head = format!("HTTP/1.1 {status} Said by the test\r\nContent-Type: {content}\r\nContent-Length: {length}\r\n{headers}\r\n");
+        let head = format!(
+            "HTTP/1.1 {status} Said by the test\r\nContent-Type: {content}\r\nContent-Length: {length}\r\n{headers}\r\n"
+        );
         Self { status, bytes: (head + body).into_bytes() }
     }
 
@@ -88,8 +90,15 @@ impl Reply {
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
         let end = end_of_head(&bytes).ok_or_else(invalid)?;
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-        let status = head.split_ascii_whitespace().nth(1).and_then(|word| word.parse().ok()).ok_or_else(invalid)?;
-        let kept: Vec<&str> = head.split("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("connection:")).collect();
+        let status = head
+            .split_ascii_whitespace()
+            .nth(1)
+            .and_then(|word| word.parse().ok())
+            .ok_or_else(invalid)?;
+        let kept: Vec<&str> = head
+            .split("\r\n")
+            .filter(|line| !line.to_ascii_lowercase().starts_with("connection:"))
+            .collect();
         let body = bytes.split_off(end);
         Ok(Self { status, bytes: [kept.join("\r\n").into_bytes(), body].concat() })
     }
@@ -135,5 +144,8 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
 }
 
 fn header(head: &str, name: &str) -> Option<String> {
-    head.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim().to_owned())
+    head.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, v)| v.trim().to_owned())
 }

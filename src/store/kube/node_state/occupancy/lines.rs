@@ -48,11 +48,16 @@ impl Occupancy {
                     found.listed = parse_millis(at).zip(took);
                 }
                 ["full", until] => found.full_until = parse_millis(until),
-                ["set", key, from, _] => found.sets.push(Set { key: (*key).to_owned(), from: from.parse().ok() }),
+                ["set", key, from, _] => {
+                    found.sets.push(Set { key: (*key).to_owned(), from: from.parse().ok() })
+                }
                 [family, index, a, b, c, d] => {
                     let family = if *family == "4" { Family::V4 } else { Family::V6 };
-                    let shard = u128::from_str_radix(index, 16).ok().and_then(|index| Shard::at(family, index));
-                    let [a, b, c, d] = [a, b, c, d].map(|word| u64::from_str_radix(word, 16).unwrap_or(0));
+                    let shard = u128::from_str_radix(index, 16)
+                        .ok()
+                        .and_then(|index| Shard::at(family, index));
+                    let [a, b, c, d] =
+                        [a, b, c, d].map(|word| u64::from_str_radix(word, 16).unwrap_or(0));
                     found.taken.extend(shard.map(|shard| (shard, [a, b, c, d])));
                 }
                 _ => {}

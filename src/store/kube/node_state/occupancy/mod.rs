@@ -93,7 +93,9 @@ impl Occupancy {
         let from = at.and_then(|at| self.sets[at].from).filter(|_| self.is_spread(now));
         let chosen = match from {
             None => self.first_free(candidates, None)?,
-            Some(_) => self.first_free(candidates, from).or_else(|| self.first_free(candidates, None))?,
+            Some(_) => {
+                self.first_free(candidates, from).or_else(|| self.first_free(candidates, None))?
+            }
         };
         if let Some(at) = at.filter(|_| from.is_some()) {
             self.sets[at].from = Some(chosen);
@@ -126,7 +128,12 @@ impl Occupancy {
     /// Returns whether to list the scope before the lowest free candidate is taken for free. That
     /// is so if the scope was never listed, or if other nodes take its addresses, unless it was
     /// just listed. In a race a listing is out of date at once.
-    pub(crate) fn is_worth_a_look(&self, candidates: &AddrSet, missed: bool, now: SystemTime) -> bool {
+    pub(crate) fn is_worth_a_look(
+        &self,
+        candidates: &AddrSet,
+        missed: bool,
+        now: SystemTime,
+    ) -> bool {
         let is_news = missed || self.others || self.listed.is_none();
         is_news && candidates.count() <= LOOKED_AT && self.is_old(now) && !self.is_spread(now)
     }
@@ -139,13 +146,19 @@ impl Occupancy {
 
     /// Makes this node continue, for some time from now on, from a free candidate that is drawn. In
     /// a nearly full range, where draws hit taken candidates, it continues from the next free one.
-    pub(crate) fn go_elsewhere(&mut self, candidates: &AddrSet, now: SystemTime, mut draw: impl FnMut(u128) -> u128) {
+    pub(crate) fn go_elsewhere(
+        &mut self,
+        candidates: &AddrSet,
+        now: SystemTime,
+        mut draw: impl FnMut(u128) -> u128,
+    ) {
         let count = candidates.count();
         if count == 0 {
             return;
         }
         let mut drawn = || candidates.nth(draw(count));
-        let from = (0..64).filter_map(|_| drawn()).find(|address| !self.is_taken(*address)).or_else(drawn);
+        let from =
+            (0..64).filter_map(|_| drawn()).find(|address| !self.is_taken(*address)).or_else(drawn);
         self.set(candidates).from = from;
         self.spread = Some(now + RACE);
     }
@@ -184,18 +197,27 @@ impl Occupancy {
 
     /// Returns whether it is time to list again after a miss.
     pub(crate) fn is_old(&self, now: SystemTime) -> bool {
-        self.listed.is_none_or(|(at, took)| now.duration_since(at).map_or(true, |age| took * LISTING_SHARE <= age))
+        self.listed.is_none_or(|(at, took)| {
+            now.duration_since(at).map_or(true, |age| took * LISTING_SHARE <= age)
+        })
     }
 
     /// Returns whether no ADD has listed the scope for a day.
     pub(crate) fn is_idle(&self, now: SystemTime) -> bool {
         let lately = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age < IDLE);
-        !self.listed.is_some_and(|(at, _)| lately(at)) && !self.full_until.is_some_and(|until| now < until && until < now + IDLE)
+        !self.listed.is_some_and(|(at, _)| lately(at))
+            && !self.full_until.is_some_and(|until| now < until && until < now + IDLE)
     }
 
     /// Replaces the beliefs by a listing. `before` is what was believed when the listing began.
     /// What this node has taken or freed since then is kept, because the listing may not show it.
-    pub(crate) fn replace(&mut self, before: &Self, mut listed: Self, began: SystemTime, took: Duration) {
+    pub(crate) fn replace(
+        &mut self,
+        before: &Self,
+        mut listed: Self,
+        began: SystemTime,
+        took: Duration,
+    ) {
         for (shard, now) in &self.taken {
             let then = before.taken.get(shard).copied().unwrap_or_default();
             let entry = listed.taken.entry(*shard).or_default();
@@ -263,20 +285,32 @@ mod tests {
         let (range, large) = (candidates("10.0.0.0/20"), candidates("10.0.0.0/19"));
         let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
         let mut hint = Occupancy::default();
-        assert!(hint.is_worth_a_look(&range, false, at(1)) && !hint.is_worth_a_look(&large, true, at(1)));
+        assert!(
+            hint.is_worth_a_look(&range, false, at(1))
+                && !hint.is_worth_a_look(&large, true, at(1))
+        );
         // No other node is there: from then on the scope is not listed before a miss.
         hint.replace(&Occupancy::default(), Occupancy::default(), at(1), Duration::from_millis(50));
-        assert!(!hint.is_worth_a_look(&range, false, at(9)) && hint.is_worth_a_look(&range, true, at(9)));
+        assert!(
+            !hint.is_worth_a_look(&range, false, at(9))
+                && hint.is_worth_a_look(&range, true, at(9))
+        );
         assert!(!hint.is_worth_a_look(&range, true, at(1)), "looked at just now");
         // Another node is there.
         let mut listed = Occupancy::default();
         listed.take(address("10.0.0.1"));
         hint.replace(&hint.clone(), listed, at(9), Duration::from_millis(50));
-        assert!(hint.is_worth_a_look(&range, false, at(10)) && !hint.is_worth_a_look(&range, false, at(9)));
+        assert!(
+            hint.is_worth_a_look(&range, false, at(10))
+                && !hint.is_worth_a_look(&range, false, at(9))
+        );
         assert_eq!(hint.choose(&range, at(10)), Some(address("10.0.0.2")));
 
         hint.go_elsewhere(&range, at(10), |_| 99);
-        assert!(!hint.is_worth_a_look(&range, true, at(19)) && hint.is_worth_a_look(&range, true, at(20)));
+        assert!(
+            !hint.is_worth_a_look(&range, true, at(19))
+                && hint.is_worth_a_look(&range, true, at(20))
+        );
         assert_eq!(hint.choose(&range, at(19)), Some(address("10.0.0.100")));
         assert_eq!(hint.choose(&range, at(20)), Some(address("10.0.0.3")));
         assert!(!hint.is_spread(UNIX_EPOCH - Duration::from_secs(60)), "a clock that was set back");
@@ -302,7 +336,10 @@ mod tests {
         let mut hint = Occupancy::default();
         let (range, other) = (candidates("10.0.0.0/29"), candidates("10.0.1.0/29"));
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
-        range.ranges().flat_map(|_| (0..6).filter_map(|n| range.nth(n))).for_each(|address| hint.take(address));
+        range
+            .ranges()
+            .flat_map(|_| (0..6).filter_map(|n| range.nth(n)))
+            .for_each(|address| hint.take(address));
         assert!(!hint.is_full(&range, now), "nobody has looked twice");
         hint.say_full(now + Duration::from_secs(5));
         assert!(hint.is_full(&range, now));
@@ -326,11 +363,16 @@ mod tests {
         while hint.choose(&range, NOW).is_some() {}
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
         hint.say_full(now + Duration::from_secs(5));
-        let parts = (0..254u128).filter_map(|n| range.nth(n)).map(|one| AddrSet::from_range(&Range::single(one)));
+        let parts = (0..254u128)
+            .filter_map(|n| range.nth(n))
+            .map(|one| AddrSet::from_range(&Range::single(one)));
         assert!(parts.clone().all(|part| hint.is_full(&part, now)));
         hint.go_elsewhere(&range, NOW, |_| 9);
         parts.take(MOST_SETS - 1).for_each(|part| hint.go_elsewhere(&part, NOW, |_| 0));
-        assert!(hint.sets.iter().any(|set| set.key == key(&range)), "no other set has cost it its place");
+        assert!(
+            hint.sets.iter().any(|set| set.key == key(&range)),
+            "no other set has cost it its place"
+        );
         assert!(hint.sets.len() <= MOST_SETS && hint.is_full(&range, now));
     }
 
@@ -394,9 +436,22 @@ mod tests {
         hint.go_elsewhere(&range, NOW, |_| 700);
         hint.choose(&range, NOW);
         hint.say_full(UNIX_EPOCH + Duration::from_millis(12_345));
-        hint.replace(&hint.clone(), hint.clone(), UNIX_EPOCH + Duration::from_millis(99), Duration::from_millis(7));
+        hint.replace(
+            &hint.clone(),
+            hint.clone(),
+            UNIX_EPOCH + Duration::from_millis(99),
+            Duration::from_millis(7),
+        );
         assert_eq!(Occupancy::decode(hint.encode().as_bytes()), hint);
-        for text in ["x", "4 5", "4 zz 0 0 0 0", "9 ffffffffffffffffffffffff 1 1 1 1", "listed x y", "set", "\u{0}\u{ff}"] {
+        for text in [
+            "x",
+            "4 5",
+            "4 zz 0 0 0 0",
+            "9 ffffffffffffffffffffffff 1 1 1 1",
+            "listed x y",
+            "set",
+            "\u{0}\u{ff}",
+        ] {
             let _ = Occupancy::decode(text.as_bytes());
         }
         assert_eq!(Occupancy::decode(b"4 zz 0 0 0 0\nlisted x y\nset a"), Occupancy::default());

@@ -32,7 +32,9 @@ pub(super) struct Beliefs {
 impl Beliefs {
     pub(super) fn take(&mut self, allocation: &Allocation) {
         let key = key(allocation);
-        self.gone.retain(|(gone, attachment)| (gone, attachment) != (&key, &allocation.record.attachment));
+        self.gone.retain(|(gone, attachment)| {
+            (gone, attachment) != (&key, &allocation.record.attachment)
+        });
         self.outdated.remove(&key);
         self.told.insert(key);
     }
@@ -55,7 +57,9 @@ impl Beliefs {
     /// A node that finds what it remembers gone may believe the address to be free,
     /// whoever of its attachments has been given it since.
     pub(super) fn forget(&mut self, attachment: &Attachment, address: Option<&Key>) {
-        let is_forgotten = |(gone, of): &(Key, Attachment)| of == attachment && address.is_none_or(|address| address == gone);
+        let is_forgotten = |(gone, of): &(Key, Attachment)| {
+            of == attachment && address.is_none_or(|address| address == gone)
+        };
         for (key, _) in self.gone.iter().filter(|gone| is_forgotten(gone)) {
             self.told.remove(key);
         }
@@ -80,7 +84,9 @@ impl Beliefs {
     /// from before it lost its files.
     fn knows_all(&self, held: &Held, asked: &Asked<'_>) -> bool {
         let candidates = asked.candidates();
-        held.keys().filter(|(scope, address)| scope == asked.scope && candidates.contains(*address)).all(|key| self.told.contains(key))
+        held.keys()
+            .filter(|(scope, address)| scope == asked.scope && candidates.contains(*address))
+            .all(|key| self.told.contains(key))
     }
 
     /// Notes whether a claim may try an address that another holds.
@@ -95,7 +101,9 @@ impl Beliefs {
     pub(super) fn is_lowest_first(&self, order: AllocationOrder, asked: &Asked<'_>) -> bool {
         let straight = order == AllocationOrder::Lowest || !self.astray.contains(asked.scope);
         let candidates = asked.candidates();
-        let lost = |(gone, of): &(Key, Attachment)| Some(of) == asked.attachment && gone.0 == *asked.scope && candidates.contains(gone.1);
+        let lost = |(gone, of): &(Key, Attachment)| {
+            Some(of) == asked.attachment && gone.0 == *asked.scope && candidates.contains(gone.1)
+        };
         straight && !self.gone.iter().any(lost)
     }
 
