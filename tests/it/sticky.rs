@@ -255,7 +255,7 @@ mod kube {
         cluster.text(&["delete", "crd", "stickyips.hereabouts.dev"]);
         let refused = add(&node, "db-0_1");
         assert!(
-            refused.details().contains("does not know the resource stickyips.hereabouts.dev"),
+            refused.details().contains("does not know the resource: stickyips.hereabouts.dev"),
             "{refused:?}"
         );
         node.add("db-0_1").succeeded();
