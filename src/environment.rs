@@ -74,6 +74,12 @@ pub struct InstallVariables {
     pub service_port: Option<OsString>,
 }
 
+/// Returns a variable as text. Bytes that are not UTF-8 are replaced.
+#[must_use]
+pub fn text(variable: &Option<OsString>) -> Option<String> {
+    variable.as_ref().map(|value| value.to_string_lossy().into_owned())
+}
+
 impl Environment {
     /// Reads each variable once. `lookup` returns a variable's value.
     #[must_use]

@@ -26,7 +26,7 @@ mod unmounted;
 
 use crate::cni::{Added, Attachments, Call, CniError, Ip, Plugin, Sandbox};
 use crate::config::{CniArgs, ConfigError, FlatFile, LogSettings, Merged, Settings};
-use crate::environment::{Environment, ProxyVariables};
+use crate::environment::{Environment, ProxyVariables, text};
 use crate::ipam::{self, Attachment, Life, NodeName, Record};
 use crate::retry::Deadline;
 use crate::store::node_identity::NodeIdentity;
@@ -40,7 +40,6 @@ use machine::Machine;
 use recently_freed::Freed;
 pub use silent_filesystem::Late;
 use std::cell::{Cell, RefCell};
-use std::ffi::OsString;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -336,11 +335,6 @@ impl Ipam<'_> {
             network: call.network.to_string(),
         }
     }
-}
-
-/// Returns a variable of the call as text.
-fn text(variable: &Option<OsString>) -> Option<String> {
-    variable.as_ref().map(|value| value.to_string_lossy().into_owned())
 }
 
 impl Plugin for Ipam<'_> {

@@ -15,7 +15,11 @@ const RANGE: &str = r#""range":"10.1.2.0/24","gateway":"10.1.2.1""#;
 const POD: &str = "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u1";
 
 fn sandbox() -> Sandbox {
-    let sandbox = Sandbox::new();
+    holding(Sandbox::new())
+}
+
+/// Lets `c1` hold 10.1.2.2, and `c2` for a pod 10.1.2.3. Both sandboxes are gone.
+pub(crate) fn holding(sandbox: Sandbox) -> Sandbox {
     sandbox.add("c1", RANGE).succeeded();
     sandbox
         .call("ADD")

@@ -11,7 +11,7 @@ mod reading;
 /// Commands about the place of a store.
 mod stores;
 
-use crate::support::sandbox::{Sandbox, configuration};
+use crate::support::sandbox::Sandbox;
 
 const RANGE: &str = r#""range":"10.1.2.0/24","gateway":"10.1.2.1""#;
 const POD: &str = "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u1";
@@ -20,16 +20,7 @@ const C1: &str = "scopes/@/10.1.2.0_24/10.1.2.2";
 
 /// `c1` holds 10.1.2.2, and `c2` for a pod 10.1.2.3. Both sandboxes are gone.
 fn held() -> Sandbox {
-    let sandbox = crate::support::transcript::sandbox();
-    sandbox.add("c1", RANGE).succeeded();
-    sandbox
-        .call("ADD")
-        .set("CNI_CONTAINERID", "c2")
-        .set("CNI_ARGS", POD)
-        .stdin(configuration(RANGE))
-        .run()
-        .succeeded();
-    sandbox
+    crate::commands::holding(crate::support::transcript::sandbox())
 }
 
 /// Makes one record unreadable.

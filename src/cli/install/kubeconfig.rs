@@ -8,15 +8,19 @@ use base64::Engine;
 use serde_json::json;
 use std::path::Path;
 
-/// By which a kubeconfig of ours is known again; earlier versions wrote more after it.
-const WRITTEN_BY: &str = "# Written by hereabouts install";
+/// The first line that earlier builds wrote, before and after a word that differed.
+const EARLIER_HEAD: (&[u8], &[u8]) =
+    (b"# Written by hereabouts install, ", b" when token or CA change.");
 /// The first line of our kubeconfig.
 const KUBECONFIG_HEAD: &str =
     "# Written by hereabouts install. Rewritten when the token or the CA changes.\n";
 
 /// Returns whether install wrote this kubeconfig.
 pub(super) fn is_our_kubeconfig(bytes: &[u8]) -> bool {
-    bytes.starts_with(WRITTEN_BY.as_bytes())
+    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let (before, after) = EARLIER_HEAD;
+    bytes.starts_with(KUBECONFIG_HEAD.as_bytes())
+        || first.starts_with(before) && first.ends_with(after)
 }
 
 /// Returns the value of a key in a kubeconfig that install wrote.

@@ -6,7 +6,7 @@ use super::flat_file::{Settings, read_flat};
 use super::plan::{Credentials, NAMES, Plan};
 use super::probe_status;
 use crate::config::{self, ConfigError};
-use crate::environment::Environment;
+use crate::environment::{Environment, text};
 use crate::ipam::NodeName;
 use crate::plugin::machine::read_small;
 use crate::plugin::stores;
@@ -256,10 +256,6 @@ impl Plan {
 
 fn usage(text: &str) -> anyhow::Error {
     Usage::new(text).into()
-}
-
-fn text(variable: &Option<OsString>) -> Option<String> {
-    variable.as_ref().map(|value| value.to_string_lossy().into_owned())
 }
 
 fn given_name(environment: &Environment, args: &NodeArgs) -> Option<String> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 /// The name of the plugin, and the name that it takes over on request.
 pub(super) const NAMES: &[&str] = &["hereabouts", "whereabouts"];
+
 /// All decisions of an install or uninstall.
 #[derive(Debug)]
 pub(super) struct Plan {

@@ -5,6 +5,7 @@
 use super::prepare::Format;
 use super::store_notes::{Note, Notes};
 use super::{Acting, FileStore, layout};
+use crate::store::disk::error::failed;
 use crate::store::disk::{Disk, Kind};
 use crate::store::{Access, StoreError};
 use std::path::{Path, PathBuf};
@@ -180,12 +181,7 @@ impl<D: Disk> FileStore<D> {
     /// mounted.
     pub(super) fn check_mounted(&self) -> Result<(), StoreError> {
         let unmounted = self.disk.unmounted().map_err(|error| {
-            crate::store::disk::error::failed(
-                &self.disk,
-                "look at the mounts above",
-                Path::new(""),
-                error,
-            )
+            failed(&self.disk, "look at the mounts above", Path::new(""), error)
         })?;
         unmounted.map_or(Ok(()), |listed| {
             Err(self.not_mounted(format!("nothing is mounted at {listed}"), "mount it".to_owned()))
@@ -223,14 +219,9 @@ impl<D: Disk> FileStore<D> {
     /// # Errors
     /// The filesystem cannot be examined.
     pub fn kind(&self) -> Result<Kind, StoreError> {
-        self.disk.kind().map_err(|error| {
-            crate::store::disk::error::failed(
-                &self.disk,
-                "look at the filesystem of",
-                Path::new(""),
-                error,
-            )
-        })
+        self.disk
+            .kind()
+            .map_err(|error| failed(&self.disk, "look at the filesystem of", Path::new(""), error))
     }
 
     /// Checks that one file can have names below both `nodes` and `scopes`. If one of them is a
@@ -240,12 +231,7 @@ impl<D: Disk> FileStore<D> {
         match (device(layout::NODES), device(layout::SCOPES)) {
             (Some(nodes), Some(scopes)) if nodes != scopes => {
                 let error = std::io::Error::from_raw_os_error(nix::libc::EXDEV);
-                Err(crate::store::disk::error::failed(
-                    &self.disk,
-                    "link between nodes and scopes in",
-                    Path::new(""),
-                    error,
-                ))
+                Err(failed(&self.disk, "link between nodes and scopes in", Path::new(""), error))
             }
             _ => Ok(()),
         }
@@ -319,14 +305,9 @@ impl<D: Disk> FileStore<D> {
         self.check_mounted()?;
         self.check_not_nested()?;
         if !exists {
-            self.disk.make_root().map_err(|error| {
-                crate::store::disk::error::failed(
-                    &self.disk,
-                    "make directory",
-                    Path::new(""),
-                    error,
-                )
-            })?;
+            self.disk
+                .make_root()
+                .map_err(|error| failed(&self.disk, "make directory", Path::new(""), error))?;
         }
         let known =
             id.map(str::to_owned).or_else(|| note.filter(|_| lost_format).map(|note| note.id));

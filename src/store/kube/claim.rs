@@ -49,9 +49,7 @@ impl KubeSession<'_> {
             .collect();
         lost.retain(|address| candidates.contains(*address));
         for address in lost {
-            // A look since may have shown it free.
-            self.store.state.change_occupancy(scope, &self.deadline, |hint| hint.take(address))?;
-            if let Some(allocation) = self.try_claim(scope, address, record)? {
+            if let Some(allocation) = self.try_given(scope, address, record)? {
                 self.lost
                     .borrow_mut()
                     .retain(|object| names::object(scope, address) != object.metadata.name);
@@ -97,15 +95,22 @@ impl KubeSession<'_> {
         address: IpAddr,
         record: &Record,
     ) -> Result<Claim, StoreError> {
-        let attempt = || {
-            self.store.state.change_occupancy(scope, &self.deadline, |hint| hint.take(address))?;
-            self.try_claim(scope, address, record)
-        };
-        let mut claimed = attempt()?;
+        let mut claimed = self.try_given(scope, address, record)?;
         if claimed.is_none() && self.sweep_earlier_boots(scope, candidates)? {
-            claimed = attempt()?;
+            claimed = self.try_given(scope, address, record)?;
         }
         Ok(claimed.map_or(Claim::Full, Claim::Claimed))
+    }
+
+    /// Tries a candidate that the hint did not choose, which would have marked it as taken.
+    fn try_given(
+        &self,
+        scope: &Scope,
+        address: IpAddr,
+        record: &Record,
+    ) -> Result<Option<Allocation>, StoreError> {
+        self.store.state.change_occupancy(scope, &self.deadline, |hint| hint.take(address))?;
+        self.try_claim(scope, address, record)
     }
 
     /// Tries one candidate. Returns `None` when another attachment holds it, or when this

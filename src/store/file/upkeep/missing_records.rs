@@ -16,12 +16,16 @@ impl<D: Disk> FileStore<D> {
     pub(crate) fn noted_and_lost(&self, is_alive: IsAlive<'_>) -> Result<Vec<Finding>, StoreError> {
         let mut found = Vec::new();
         for noted in self.given().map(|given| given.all()).unwrap_or_default() {
-            found.extend(self.judge_noted(&noted, is_alive(&noted.record))?);
+            found.extend(self.classify_noted(&noted, is_alive(&noted.record))?);
         }
         Ok(found)
     }
 
-    fn judge_noted(&self, noted: &Allocation, life: Life) -> Result<Option<Finding>, StoreError> {
+    fn classify_noted(
+        &self,
+        noted: &Allocation,
+        life: Life,
+    ) -> Result<Option<Finding>, StoreError> {
         let holder = noted.record.attachment.to_string();
         let (problem, reason) = match self.standing_for(noted)? {
             Standing::Ours | Standing::Unreadable => return Ok(None),
@@ -50,7 +54,7 @@ impl<D: Disk> FileStore<D> {
     pub(crate) fn is_noted_still(&self, finding: &Finding) -> Result<bool, StoreError> {
         let Some(noted) = self.noted_at(finding) else { return Ok(false) };
         let life = if finding.problem == Problem::UnusedNote { Life::Dead } else { Life::Alive };
-        Ok(self.judge_noted(&noted, life)?.is_some_and(|now| now.problem == finding.problem))
+        Ok(self.classify_noted(&noted, life)?.is_some_and(|now| now.problem == finding.problem))
     }
 
     /// Recreates a lost record of a living sandbox, or removes a note. Never replaces another
@@ -72,7 +76,7 @@ impl<D: Disk> FileStore<D> {
             return Ok(Repaired::Gone);
         };
         match self
-            .judge_noted(&noted, is_alive(&noted.record))?
+            .classify_noted(&noted, is_alive(&noted.record))?
             .map(|now| (now.problem, now.reason))
         {
             Some((Problem::UnusedNote, _)) => {

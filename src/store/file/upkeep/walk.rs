@@ -8,6 +8,7 @@ use super::finding::{Finding, Problem, stands_at};
 use crate::addr::{Mask, Shard, add_bit};
 use crate::ipam::Allocation;
 use crate::store::disk::Disk;
+use crate::store::disk::error::reason;
 use crate::store::file::record::{self, Unreadable};
 use crate::store::file::{hint, index, layout};
 use std::collections::HashMap;
@@ -78,11 +79,7 @@ impl<'d> Walk<'d> {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
-                self.suspect(
-                    Problem::Foreign,
-                    directory,
-                    &crate::store::disk::error::reason(&error),
-                );
+                self.suspect(Problem::Foreign, directory, &reason(&error));
                 Vec::new()
             }
         }
@@ -133,11 +130,7 @@ impl<'d> Walk<'d> {
                 Ok(content) => content,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    self.suspect(
-                        Problem::Damaged,
-                        &path,
-                        &crate::store::disk::error::reason(&error),
-                    );
+                    self.suspect(Problem::Damaged, &path, &reason(&error));
                     continue;
                 }
             };
@@ -227,11 +220,7 @@ impl<'d> Walk<'d> {
         match disk.visit(directory, &mut |name, inode| self.entry(directory, name, inode, problem))
         {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                self.suspect(
-                    Problem::Foreign,
-                    directory,
-                    &crate::store::disk::error::reason(&error),
-                );
+                self.suspect(Problem::Foreign, directory, &reason(&error));
             }
             _ => {}
         }
@@ -263,11 +252,7 @@ impl<'d> Walk<'d> {
             Ok(content) => content,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
-                return self.suspect(
-                    Problem::Foreign,
-                    &path,
-                    &crate::store::disk::error::reason(&error),
-                );
+                return self.suspect(Problem::Foreign, &path, &reason(&error));
             }
         };
         match index::classify(self.disk, &path, &content) {

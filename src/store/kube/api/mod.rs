@@ -13,7 +13,7 @@ pub(crate) mod retries;
 use super::node_state::State;
 use super::objects::ip_allocation::{GROUP, IpAllocation, PLURAL, VERSION};
 use crate::api_client::client::Server;
-use crate::api_client::http::{Method, Request};
+use crate::api_client::http::{Answer, Method, Request};
 use crate::ipam::Version;
 use crate::retry::Deadline;
 use crate::store::StoreError;
@@ -102,19 +102,8 @@ impl Api {
         object: &IpAllocation,
         deadline: &Deadline,
     ) -> Result<Created, Failed> {
-        let body = serde_json::to_vec(object)
-            .map_err(|error| self.unreadable("create", &error.to_string()))?;
-        let path = collection("");
-        let request = Request {
-            method: Method::Post,
-            path: &path,
-            accept: JSON,
-            content: Some((JSON, &body)),
-        };
-        let call =
-            Call { resource: PLURAL, verb: "create", name: Some(&object.metadata.name), request };
         let noted = self.noted();
-        self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
+        self.post(object, "", deadline, |answer, outcome_unknown| match answer.status {
             200..=202 => {
                 let object = Box::new(self.decode("create", answer)?);
                 self.compare(noted, object.metadata.resource_version.as_deref(), Of::Write);
@@ -132,9 +121,24 @@ impl Api {
         object: &IpAllocation,
         deadline: &Deadline,
     ) -> Result<(), Failed> {
+        self.post(object, "?dryRun=All", deadline, |answer, _| match answer.status {
+            200..=202 => Ok(Some(())),
+            409 if is_taken(answer) => Ok(Some(())),
+            _ => Ok(None),
+        })
+    }
+
+    /// Asks the server to create an object. `query` is empty, or makes it a dry run.
+    fn post<T>(
+        &self,
+        object: &IpAllocation,
+        query: &str,
+        deadline: &Deadline,
+        read: impl FnMut(&Answer, bool) -> Result<Option<T>, Failed>,
+    ) -> Result<T, Failed> {
         let body = serde_json::to_vec(object)
             .map_err(|error| self.unreadable("create", &error.to_string()))?;
-        let path = collection("?dryRun=All");
+        let path = collection(query);
         let request = Request {
             method: Method::Post,
             path: &path,
@@ -143,11 +147,7 @@ impl Api {
         };
         let call =
             Call { resource: PLURAL, verb: "create", name: Some(&object.metadata.name), request };
-        self.call(&call, deadline, |answer, _| match answer.status {
-            200..=202 => Ok(Some(())),
-            409 if is_taken(answer) => Ok(Some(())),
-            _ => Ok(None),
-        })
+        self.call(&call, deadline, read)
     }
 
     /// Reads an object. Returns `None` if no object has that name.

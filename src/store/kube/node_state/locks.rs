@@ -1,11 +1,11 @@
 //! The locks of the node state: of an attachment, of a list, of a file that all calls share.
 
+use super::cleanup::LISTING;
 use super::{State, is_no_file};
 use crate::ipam::{Attachment, Scope};
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::disk::{Held, Locked, Patience};
-use crate::store::kube::node_state::cleanup::LISTING;
 use crate::store::kube::objects::names;
 use std::io;
 use std::path::Path;

@@ -9,6 +9,7 @@ use crate::ipam::{
 };
 use crate::retry::Deadline;
 use crate::store::StoreError;
+use crate::store::disk::error::failed;
 use crate::store::kube::api::paging::Place;
 use crate::store::kube::objects::ip_allocation::{IpAllocation, PLURAL};
 use crate::store::kube::objects::names;
@@ -272,9 +273,7 @@ impl KubeStore {
     /// Implements [`crate::store::Store::ready`].
     pub(crate) fn check_ready(&self) -> Result<(), StoreError> {
         let disk = self.state.disk();
-        disk.check_writable().map_err(|error| {
-            crate::store::disk::error::failed(disk, "write to", Path::new(""), error)
-        })?;
+        disk.check_writable().map_err(|error| failed(disk, "write to", Path::new(""), error))?;
         let known = self.find_cluster()?;
         let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let remembered = self.state.read(Path::new(READY)).ok().flatten();

@@ -225,7 +225,7 @@ impl KubeStore {
                 if !session.try_lock(hash) {
                     return Ok(None);
                 }
-                self.judge_entry(session, hash, name, is_alive)
+                self.classify_entry(session, hash, name, is_alive)
             }
             Suspect::Object { name } => {
                 let Some((object, held)) = self.own(session, name)? else { return Ok(None) };
@@ -279,7 +279,7 @@ impl KubeStore {
         }
     }
 
-    fn judge_entry(
+    fn classify_entry(
         &self,
         session: &KubeSession<'_>,
         hash: &str,
