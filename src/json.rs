@@ -1,16 +1,16 @@
-//! A JSON tree for configurations. It keeps the order of the keys and refuses repeated keys.
+//! A JSON tree for configurations. It keeps the order of the keys, and also the keys that stand
+//! twice in one object.
 //!
-//! With `serde_json::Value`, the last of two equal keys wins. One reader could check the first
-//! value and another one use the second. Here a repeated key is a parse error at any depth, so a
-//! value that was checked is the value that is used. The parser limits the nesting to 128, and
-//! [`Json::parse_within`] limits the number of values, because a value in memory takes many times
-//! its bytes in the text.
+//! Of two equal keys the last one counts, as for every other program that reads a network
+//! configuration. Readers that allocate refuse a key that has two different values, at any depth:
+//! [`Json::repeats`] finds it. A verb that only frees goes on. The parser limits the nesting to
+//! 128, and [`Json::parse_within`] limits the number of values, because a value in memory takes
+//! many times its bytes in the text.
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 
 /// The maximum number of values of a network configuration.
 pub const MOST_VALUES: usize = 50_000;
@@ -28,7 +28,7 @@ pub enum Json {
     String(String),
     /// An array in the written order.
     Array(Vec<Self>),
-    /// An object in the written order. The keys are unique.
+    /// An object in the written order. Of equal keys the last one counts.
     Object(Vec<(String, Self)>),
 }
 
@@ -36,7 +36,7 @@ impl Json {
     /// Parses exactly one JSON document.
     ///
     /// # Errors
-    /// Returns the error of `serde_json`, or an error for a key that appears twice in one object.
+    /// Returns the error of `serde_json`.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
@@ -60,10 +60,61 @@ impl Json {
     /// missing or `null`.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Self> {
-        self.entries()
-            .iter()
-            .find(|(name, value)| name == key && *value != Self::Null)
-            .map(|(_, value)| value)
+        let found = self.entries().iter().rfind(|(name, _)| name == key);
+        found.map(|(_, value)| value).filter(|value| **value != Self::Null)
+    }
+
+    /// Returns the value of `key` in any case of its letters. The spelling `key` itself takes
+    /// precedence.
+    #[must_use]
+    pub fn find_in_any_case(&self, key: &str) -> Option<&Self> {
+        self.find(key).or_else(|| {
+            let found = self.entries().iter().rfind(|(name, _)| name.eq_ignore_ascii_case(key));
+            found.map(|(_, value)| value).filter(|value| **value != Self::Null)
+        })
+    }
+
+    /// Returns the first key, with its path, that has two different values in one object.
+    #[must_use]
+    pub fn conflict(&self) -> Option<String> {
+        self.repeats().into_iter().find(|repeat| !repeat.is_equal).map(|repeat| repeat.path)
+    }
+
+    /// Returns the keys that stand more than once in one object, at any depth.
+    #[must_use]
+    pub fn repeats(&self) -> Vec<Repeat> {
+        let mut found = Vec::new();
+        self.note_repeats(&mut Path(Vec::new()), &mut found);
+        found
+    }
+
+    fn note_repeats<'j>(&'j self, path: &mut Path<'j>, found: &mut Vec<Repeat>) {
+        let inner = |step, value: &'j Self, path: &mut Path<'j>, found: &mut Vec<Repeat>| {
+            path.0.push(step);
+            value.note_repeats(path, found);
+            path.0.pop();
+        };
+        match self {
+            Self::Object(entries) => {
+                for (first, second) in repeated(entries) {
+                    path.0.push(Step::Key(&first.0));
+                    if found.len() < MOST_REPEATS {
+                        let is_equal = first.1 == second.1;
+                        found.push(Repeat { path: path.to_string(), is_equal });
+                    }
+                    path.0.pop();
+                }
+                for (key, value) in entries {
+                    inner(Step::Key(key), value, path, found);
+                }
+            }
+            Self::Array(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    inner(Step::Item(at), item, path, found);
+                }
+            }
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::String(_) => {}
+        }
     }
 
     /// Removes the value of `key` from this object and returns it. Returns `None` if it is missing
@@ -72,8 +123,8 @@ impl Json {
         let Self::Object(entries) = self else {
             return None;
         };
-        let at = entries.iter().position(|(name, value)| name == key && *value != Self::Null)?;
-        Some(entries.remove(at).1)
+        let at = entries.iter().rposition(|(name, _)| name == key)?;
+        Some(entries.remove(at).1).filter(|value| *value != Self::Null)
     }
 
     /// Returns whether this is an object that has `key`, even with a `null` value.
@@ -126,6 +177,65 @@ impl Json {
     }
 }
 
+/// A key that stands twice in one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeat {
+    /// The path of the key.
+    pub path: String,
+    /// Whether both values are equal.
+    pub is_equal: bool,
+}
+
+/// The maximum number of repeats that are reported.
+const MOST_REPEATS: usize = 100;
+
+/// The maximum number of steps of a path that are shown.
+const MOST_STEPS: usize = 16;
+
+/// The place of a value in a document.
+struct Path<'j>(Vec<Step<'j>>);
+
+enum Step<'j> {
+    Key(&'j str),
+    Item(usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, step) in self.0.iter().take(MOST_STEPS).enumerate() {
+            match step {
+                Step::Key(key) => {
+                    f.write_str(if at == 0 { "" } else { "." })?;
+                    f.write_str(excerpt(key).trim_matches('"'))?;
+                }
+                Step::Item(at) => write!(f, "[{at}]")?,
+            }
+        }
+        f.write_str(if MOST_STEPS < self.0.len() { "..." } else { "" })
+    }
+}
+
+/// A key of an object with its value.
+type Entry = (String, Json);
+
+/// Returns each entry whose key stood before, together with the entry before it.
+fn repeated(entries: &[Entry]) -> Vec<(&Entry, &Entry)> {
+    let mut found = Vec::new();
+    // Few keys need no table.
+    if entries.len() < 16 {
+        for (at, entry) in entries.iter().enumerate() {
+            let before = entries[..at].iter().rfind(|(name, _)| *name == entry.0);
+            found.extend(before.map(|before| (before, entry)));
+        }
+        return found;
+    }
+    let mut last: HashMap<&str, &Entry> = HashMap::with_capacity(entries.len());
+    for entry in entries {
+        found.extend(last.insert(&entry.0, entry).map(|before| (before, entry)));
+    }
+    found
+}
+
 /// Quotes a text for a message: at most 120 characters, with control characters escaped. A hostile
 /// value cannot flood or forge a log.
 #[must_use]
@@ -140,7 +250,7 @@ pub fn excerpt(text: &str) -> String {
 /// The reasons why a document is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// The text is not JSON, or a key appears twice in one object.
+    /// The text is not JSON.
     #[error(transparent)]
     Malformed(serde_json::Error),
     /// The document has too many values.
@@ -239,14 +349,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut entries: Vec<(String, Json)> = Vec::new();
-        let mut seen = Seen::default();
         while let Some(key) = map.next_key::<String>()? {
-            if seen.is_repeated(&key, &entries) {
-                return Err(A::Error::custom(format_args!(
-                    "key {} stands twice in one object",
-                    excerpt(&key)
-                )));
-            }
             let value = map.next_value_seed(self)?;
             entries.push((key, value));
         }
@@ -255,40 +358,29 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 }
 
-/// The keys of an object so far. For many keys, it stores their hashes. This keeps the time for a
-/// hostile object linear, without a second copy of its keys.
-#[derive(Default)]
-struct Seen {
-    keyed: RandomState,
-    hashes: HashSet<u64>,
-}
-
-impl Seen {
-    fn is_repeated(&mut self, key: &str, entries: &[(String, Json)]) -> bool {
-        let stands = || entries.iter().any(|(name, _)| name == key);
-        if entries.len() < 16 {
-            return stands();
-        }
-        if self.hashes.is_empty() {
-            self.hashes.extend(entries.iter().map(|(name, _)| self.keyed.hash_one(name.as_str())));
-        }
-        !self.hashes.insert(self.keyed.hash_one(key)) && stands()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Json, Refused, excerpt};
+    use super::{Json, Refused, Repeat, excerpt};
 
     #[test]
-    fn a_repeated_key_is_refused_at_any_depth() {
-        for text in [r#"{"a":1,"a":1}"#, r#"{"x":[{"a":1,"b":{"c":1,"c":2}}]}"#] {
-            let error = Json::parse(text.as_bytes()).unwrap_err().to_string();
-            assert!(error.contains("stands twice"), "{error}");
-        }
-        let mut long: String = (0..40).map(|n| format!("\"k{n}\":1,")).collect();
-        long = format!("{{{long}\"k3\":2}}");
-        assert!(Json::parse(long.as_bytes()).is_err());
+    fn a_repeated_key_is_found_at_any_depth_and_the_last_value_counts() {
+        let json = Json::parse(br#"{"x":[{"a":1,"b":{"c":1,"c":2}}],"y":1,"y":1}"#).unwrap();
+        let repeat = |path: &str, is_equal| Repeat { path: path.to_owned(), is_equal };
+        assert_eq!(json.repeats(), [repeat("y", true), repeat("x[0].b.c", false)]);
+        assert_eq!(json.conflict().as_deref(), Some("x[0].b.c"));
+        let json = Json::parse(br#"{"a":1,"a":null,"b":1,"b":2}"#).unwrap();
+        assert_eq!(json.find("a"), None);
+        assert_eq!(json.find("b"), Some(&Json::Number(2.into())));
+        let long: String = (0..40).map(|n| format!("\"k{n}\":1,")).collect();
+        let json = Json::parse(format!("{{{long}\"k3\":2}}").as_bytes()).unwrap();
+        assert_eq!(json.repeats(), [repeat("k3", false)]);
+    }
+
+    #[test]
+    fn a_key_in_any_case_is_found_after_the_key_itself() {
+        let json = Json::parse(br#"{"RANGE":1,"Range":2,"x":3,"X":4}"#).unwrap();
+        assert_eq!(json.find_in_any_case("range"), Some(&Json::Number(2.into())));
+        assert_eq!(json.find_in_any_case("x"), Some(&Json::Number(3.into())));
     }
 
     #[test]

@@ -359,14 +359,15 @@ fn is_stdin_ready() -> bool {
 
 /// Logs to the configured file. A verb does not fail if its log cannot be written.
 fn start_log(settings: &config::LogSettings, subject: &dyn Fn() -> plugin::log::Subject) {
-    if let Some(reason) = &settings.refused {
-        plugin::log::complain(reason);
-    }
     let Some(path) = &settings.file else {
         return;
     };
     if let Err(error) = plugin::log::start(path, settings, &subject()) {
         plugin::log::complain(&format!("log_file: cannot open {}: {error}", path.display()));
+        return;
+    }
+    for note in &settings.notes {
+        tracing::info!("{note}");
     }
 }
 

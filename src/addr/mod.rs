@@ -125,12 +125,20 @@ fn parse_v4(text: &str) -> Option<Ipv4Addr> {
     let mut parts = text.split('.');
     for octet in &mut octets {
         let part = parts.next()?;
-        if part.is_empty() || part.len() > 3 || !part.bytes().all(|b| b.is_ascii_digit()) {
-            return None;
-        }
-        *octet = part.parse().ok()?;
+        *octet = parse_padded(part)?;
     }
     parts.next().is_none().then(|| Ipv4Addr::from(octets))
+}
+
+/// Parses decimal digits with any number of leading zeros.
+fn parse_padded(digits: &str) -> Option<u8> {
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    match digits.trim_start_matches('0') {
+        "" => Some(0),
+        rest => rest.parse().ok(),
+    }
 }
 
 /// Parses `address/length`. Keeps the host bits.
@@ -142,10 +150,7 @@ pub fn parse_prefixed(text: &str) -> Result<(IpAddr, u8), AddrError> {
         .split_once('/')
         .ok_or(AddrError("expected an address with a prefix length, such as 10.0.0.0/24"))?;
     let address = parse_address(address)?;
-    let digits =
-        !length.is_empty() && length.len() <= 3 && length.bytes().all(|b| b.is_ascii_digit());
-    let length = if digits { length.parse::<u8>().ok() } else { None };
-    match length {
+    match parse_padded(length) {
         Some(length) if length <= Family::of(address).bits() => Ok((address, length)),
         _ => Err(AddrError("expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6)")),
     }
@@ -173,7 +178,8 @@ mod tests {
     #[test]
     fn leading_zeros_in_octets_are_decimal() {
         assert_eq!(parse_address("192.168.010.001").unwrap().to_string(), "192.168.10.1");
-        assert_eq!(parse_prefixed("10.0.0.0/024").unwrap().1, 24);
+        assert_eq!(parse_address("00192.00168.0.00000").unwrap().to_string(), "192.168.0.0");
+        assert_eq!(parse_prefixed("10.0.0.0/0024").unwrap().1, 24);
     }
 
     #[test]
@@ -190,7 +196,6 @@ mod tests {
             "\u{ff11}0.1.2.3",
             "fe80::1%eth0",
             "::ffff:10.1.2.3",
-            "1.2.3.0004",
             "+1.2.3.4",
         ] {
             assert!(parse_address(text).is_err(), "{text}");

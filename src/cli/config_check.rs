@@ -72,8 +72,14 @@ fn one(
                     "  note: no store is configured here: {who} datastore or data_dir in each node's flat file\n"
                 ))?;
             }
-            if let Some(reason) = settings.log.refused {
-                output::print(&format!("  note: {reason}\n"))?;
+            for note in &settings.log.notes {
+                output::print(&format!("  note: {note}\n"))?;
+            }
+            if let Some(path) = merged.overruled_by() {
+                output::print(&format!(
+                    "  note: the store of Whereabouts is not used, because {} names a store\n",
+                    path.display()
+                ))?;
             }
         }
     }

@@ -142,7 +142,7 @@ fn answer(
         _ => {
             let shown = command.to_string_lossy();
             let details = format!(
-                "CNI_COMMAND: expected ADD, DEL, CHECK, GC, STATUS or VERSION: {}",
+                "CNI_COMMAND: expected ADD, DEL, CHECK, GC, STATUS or VERSION, found {}",
                 crate::json::excerpt(&shown)
             );
             Err(CniError::with_message(Code::Environment, "unknown CNI_COMMAND", details))

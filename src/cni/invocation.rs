@@ -121,7 +121,7 @@ fn parse_ifname(value: &OsStr) -> Result<IfName, CniError> {
     Err(malformed(
         msg,
         format!(
-            "CNI_IFNAME: expected 1 to 15 bytes without /, : and white space: {}",
+            "CNI_IFNAME: expected 1 to 15 bytes without /, : and white space, found {}",
             excerpt(&text)
         ),
     ))
@@ -154,6 +154,12 @@ pub(super) fn document(bytes: &[u8], verb: Option<Verb>) -> Result<Document, Cni
             _ => return Err(decode(refused.to_string())),
         },
     };
+    // What was given is freed whatever the configuration has become.
+    if verb != Some(Verb::Del)
+        && let Some(path) = json.conflict()
+    {
+        return Err(decode(format!("{path}: expected one value, found two different ones")));
+    }
     let network = network(&json)?;
     Ok(Document { configuration: json, network, attachments })
 }
@@ -167,7 +173,7 @@ fn network(json: &Json) -> Result<NetworkName, CniError> {
         Some(other) => {
             return Err(CniError::new(
                 Code::Decode,
-                format!("name: expected a string: {}", other.excerpt()),
+                format!("name: expected a string, found {}", other.excerpt()),
             ));
         }
     };

@@ -6,7 +6,7 @@
 use super::CniError;
 use super::valid_attachments::{self, Attachments};
 use super::verb::Verb;
-use crate::json::{Json, Tree, excerpt};
+use crate::json::{Json, Tree};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -133,12 +133,6 @@ impl<'de> Visitor<'de> for Object<'_> {
                     continue;
                 }
             };
-            if kept.iter().any(|(name, _)| *name == key) {
-                return Err(A::Error::custom(format_args!(
-                    "key {} stands twice in one object",
-                    excerpt(&key)
-                )));
-            }
             kept.push((key, value));
         }
         Ok(Json::Object(kept))

@@ -31,7 +31,7 @@ pub(super) fn attachments(configuration: &Json) -> Result<Attachments, CniError>
         let Json::Array(items) = value else {
             return Err(CniError::new(
                 Code::Config,
-                format!("{key}: expected a list: {}", value.excerpt()),
+                format!("{key}: expected a list, found {}", value.excerpt()),
             ));
         };
         for (at, item) in items.iter().enumerate() {
@@ -50,8 +50,10 @@ pub(super) fn note_attachment(
 ) -> Result<(), CniError> {
     let text = |name: &str| item.find(name).and_then(Json::as_str).filter(|text| !text.is_empty());
     let Some((container, ifname)) = text("containerID").zip(text("ifname")) else {
-        let reason =
-            format!("{key}[{at}]: expected the strings containerID and ifname: {}", item.excerpt());
+        let reason = format!(
+            "{key}[{at}]: expected the strings containerID and ifname, found {}",
+            item.excerpt()
+        );
         return Err(CniError::new(Code::Config, reason));
     };
     valid.insert(container, ifname);

@@ -67,7 +67,7 @@ pub(super) fn text_of(configuration: &Json) -> Result<&str, CniError> {
         Some(Json::String(text)) => Ok(text),
         Some(other) => Err(CniError::new(
             Code::Decode,
-            format!("cniVersion: expected a string: {}", other.excerpt()),
+            format!("cniVersion: expected a string, found {}", other.excerpt()),
         )),
     }
 }
@@ -106,7 +106,7 @@ pub(super) fn require_from(text: &str, oldest: Version, verb: &str) -> Result<Ve
     let parts = numbers(text).ok_or_else(|| {
         CniError::new(
             Code::Decode,
-            format!("cniVersion: expected a version such as 1.1.0: {}", excerpt(text)),
+            format!("cniVersion: expected a version such as 1.1.0, found {}", excerpt(text)),
         )
     })?;
     if parts < numbers(oldest.as_str()).unwrap_or_default() {

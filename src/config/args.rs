@@ -82,7 +82,7 @@ impl<'a> Pairs<'a> {
                 Ok(())
             }
             _ => Err(wrong(format!(
-                "expected KEY=value pairs separated by ';': {}",
+                "expected KEY=value pairs separated by ';', found {}",
                 excerpt(&String::from_utf8_lossy(pair))
             ))),
         }
@@ -120,7 +120,7 @@ impl<'a> Pairs<'a> {
             Some(value) if value == b"0" || value.eq_ignore_ascii_case(b"false") => false,
             Some(value) => {
                 return Err(wrong(format!(
-                    "IgnoreUnknown: expected true or false: {}",
+                    "IgnoreUnknown: expected true or false, found {}",
                     excerpt(&String::from_utf8_lossy(value))
                 )));
             }
@@ -129,7 +129,7 @@ impl<'a> Pairs<'a> {
             self.0.iter().find(|(name, _)| !KNOWN.iter().any(|known| known.as_bytes() == *name));
         match unknown {
             Some((name, _)) if !ignore => Err(wrong(format!(
-                "expected a known key, or IgnoreUnknown=true: {}",
+                "expected a known key, or IgnoreUnknown=true, found {}",
                 excerpt(&String::from_utf8_lossy(name))
             ))),
             _ => Ok(()),
@@ -137,7 +137,9 @@ impl<'a> Pairs<'a> {
     }
 
     fn requested(&self) -> Result<Vec<Requested>, ConfigError> {
-        let gateways: Vec<IpAddr> = self.list("GATEWAY", parse_address)?;
+        let mut gateways: Vec<IpAddr> = self.list("GATEWAY", parse_address)?;
+        // An unspecified address means that there is no gateway.
+        gateways.retain(|gateway| !gateway.is_unspecified());
         let mut requested: Vec<Requested> = self
             .list("IP", parse_requested)?
             .into_iter()
@@ -155,7 +157,7 @@ impl<'a> Pairs<'a> {
                     return Err(ConfigError::meaning(
                         format!("{PLACE} GATEWAY"),
                         format!(
-                            "expected a gateway inside the subnet of an address of IP=: {gateway}"
+                            "expected a gateway inside the subnet of an address of IP=, found {gateway}"
                         ),
                     ));
                 };

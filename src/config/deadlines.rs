@@ -40,7 +40,10 @@ pub(super) fn deadlines(merged: &Merged<'_>) -> Result<Deadlines, ConfigError> {
             _ => {
                 return Err(ConfigError::unsupported(
                     &entry.path,
-                    format!("unknown verb, expected add, del or gc: {}", field.excerpt(value)),
+                    format!(
+                        "unknown verb, expected add, del or gc, found {}",
+                        field.excerpt(value)
+                    ),
                 ));
             }
         };

@@ -1,7 +1,7 @@
 //! A JSON value together with its path, so that every error about a value can name its place.
 //!
 //! `null` counts as missing. An empty string does too, where Whereabouts and host-local read it
-//! that way.
+//! that way. Keys are found in any case of their letters, as these plugins find them.
 
 use super::ConfigError;
 use crate::addr::{AddrError, Subnet, parse_address};
@@ -11,13 +11,17 @@ use std::net::IpAddr;
 /// A value and its place.
 #[derive(Debug, Clone)]
 pub(super) struct Field<'a> {
-    /// JSON path, such as `ipam.ipRanges[1].range`.
+    /// JSON path, such as `ipam.ipRanges[1].range`, or `FILE: data_dir`.
     pub path: String,
     /// The value.
     pub value: &'a Json,
     /// Whether errors may show the value.
     is_shown: bool,
 }
+
+/// What is expected of a key that has two spellings.
+pub(super) const BOTH_SPELLINGS: &str =
+    "expected the same value in both spellings of this key, or only one of them";
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -49,12 +53,31 @@ impl<'a> Field<'a> {
 
     /// Returns the value of a key of this object, or `None` if it is missing, `null` or `""`.
     pub(super) fn find(&self, key: &str) -> Option<Self> {
-        let value = self.value.find(key)?;
-        (value.as_str() != Some("")).then(|| self.inner(format!("{}.{key}", self.path), value))
+        let value = self.value.find_in_any_case(key)?;
+        (value.as_str() != Some("")).then(|| self.inner(self.path_of(key), value))
+    }
+
+    /// Returns the path of a key inside this value.
+    pub(super) fn path_of(&self, key: &str) -> String {
+        // A file name and a key have dots of their own.
+        let separator =
+            if self.path.starts_with('/') && !self.path.contains(": ") { ": " } else { "." };
+        format!("{}{separator}{key}", self.path)
     }
 
     pub(super) fn wrong(&self, expected: &str) -> ConfigError {
-        ConfigError::meaning(&self.path, format!("{expected}: {}", self.excerpt(self.value)))
+        let found = self.excerpt(self.value);
+        ConfigError::meaning(&self.path, format!("{expected}, found {found}"))
+    }
+
+    /// Returns the error of a key that does not fit to another one, whatever its value is.
+    pub(super) fn clashes(&self, expected: &str) -> ConfigError {
+        ConfigError::meaning(&self.path, expected)
+    }
+
+    /// Returns the error of an object without a key.
+    pub(super) fn lacks(&self, key: &str) -> ConfigError {
+        ConfigError::meaning(&self.path, format!("expected the key {key}, found none"))
     }
 
     pub(super) fn text(&self) -> Result<&'a str> {
@@ -111,7 +134,7 @@ impl<'a> Field<'a> {
             Ok(value) => Ok(value),
             Err(error) => Err(ConfigError::meaning(
                 &self.path,
-                format!("{error}: {}", self.excerpt(self.value)),
+                format!("{error}, found {}", self.excerpt(self.value)),
             )),
         }
     }

@@ -110,9 +110,9 @@ pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes>
         check_near_miss(object, name, value, &names)?;
         // The path is built only for an error. It would take time to build one for each key in each
         // call.
-        let field = || object.inner(format!("{}.{}", object.path, shown(name)), value);
+        let field = || object.inner(object.path_of(&shown(name)), value);
         let absent = matches!(value, crate::json::Json::Null) || value.as_str() == Some("");
-        match KEYS.iter().find(|key| key.name == name).map(|key| key.role) {
+        match KEYS.iter().find(|key| key.name.eq_ignore_ascii_case(name)).map(|key| key.role) {
             Some(Role::Refused) if !absent => {
                 return Err(ConfigError::unsupported(
                     field().path,
@@ -120,10 +120,14 @@ pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes>
                 ));
             }
             Some(Role::FlatFileOnly) if !absent && !flat_file => {
-                return Err(field().wrong("expected in the node's flat file only"));
+                let reason = "only the node's own flat file may set this key";
+                return Err(ConfigError::meaning(field().path, reason));
             }
+            _ if name.eq_ignore_ascii_case("type") => field().text().map(drop)?,
             // The other objects are checked where they are read.
-            _ if name == "kubernetes" && !absent => field().object().map(drop)?,
+            _ if name.eq_ignore_ascii_case("kubernetes") && !absent => {
+                field().object().map(drop)?
+            }
             _ => {}
         }
         check_inner(name, field)
@@ -132,7 +136,8 @@ pub(super) fn check(object: &Field<'_>, flat_file: bool) -> Result<(), Mistakes>
 }
 
 fn check_inner<'a>(name: &str, field: impl Fn() -> Field<'a>) -> Result<(), ConfigError> {
-    let Some((_, known)) = INNER_KEYS.iter().find(|(object, _)| *object == name) else {
+    let Some((_, known)) = INNER_KEYS.iter().find(|(object, _)| object.eq_ignore_ascii_case(name))
+    else {
         return Ok(());
     };
     let field = field();
@@ -163,13 +168,21 @@ fn check_near_miss(
     value: &crate::json::Json,
     known: &[&str],
 ) -> Result<(), ConfigError> {
-    if known.contains(&name) {
-        return Ok(());
+    if let Some(known) = known.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+        // host-local and Whereabouts read keys in any case. Two spellings are one key.
+        let read = object.value.find_in_any_case(known);
+        return match read.is_none_or(|read| name == *known || read == value) {
+            true => Ok(()),
+            false => Err(ConfigError::meaning(
+                object.path_of(&shown(name)),
+                format!("expected the same value as in {known}, or only one of the two spellings"),
+            )),
+        };
     }
     match known.iter().find(|known| is_near(name, known)) {
         None => Ok(()),
         Some(meant) => {
-            let place = format!("{}.{}", object.path, shown(name));
+            let place = object.path_of(&shown(name));
             Err(ConfigError::unsupported(
                 place,
                 format!("unknown key with the value {}", object.excerpt(value)),
@@ -221,7 +234,7 @@ mod tests {
     #[test]
     fn near_misses_are_recognized() {
         for (name, known) in [
-            ("Range", "range"),
+            ("r_ange", "range"),
             ("range-start", "range_start"),
             ("rangestart", "range_start"),
             ("RangeStart", "range_start"),

@@ -69,7 +69,7 @@ impl Limits {
 /// Returns a mistake if a number exceeds its limit.
 pub(super) fn beyond(key: &str, what: &str, found: usize, most: usize) -> Option<ConfigError> {
     (most < found).then(|| {
-        let reason = format!("expected at most {most} {what}: {found}");
+        let reason = format!("expected at most {most} {what}, found {found}");
         ConfigError::meaning(format!("ipam ({what})"), reason)
             .with_hint(format!("limits.{key} in the node's flat file sets the limit"))
     })

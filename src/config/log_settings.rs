@@ -1,6 +1,5 @@
 //! The log file and its level: `log_file` and `log_level`.
 
-use super::ConfigError;
 use super::merge::{Merged, Setting};
 use super::paths::{absolute, is_below};
 use std::path::{Path, PathBuf};
@@ -21,11 +20,11 @@ pub struct LogSettings {
     pub below: Option<PathBuf>,
     /// Whether `allowed_paths` lists that directory.
     pub is_listed: bool,
-    /// The reason why the configured file is not written. It is reported on stderr.
-    pub refused: Option<String>,
+    /// What is not done as it was configured. The log has it, if there is one.
+    pub notes: Vec<String>,
 }
 
-/// The log levels of Whereabouts.
+/// The log levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
     /// Everything.
@@ -38,55 +37,86 @@ pub enum LogLevel {
     Panic,
 }
 
-/// Reads the settings. A log that may not be written is no error of the call.
-pub(super) fn parse(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<LogSettings, ConfigError> {
-    let level = match merged.field("log_level") {
-        None => LogLevel::Verbose,
-        Some(field) => match field.text()? {
-            "debug" => LogLevel::Debug,
-            "verbose" => LogLevel::Verbose,
-            "error" => LogLevel::Error,
-            "panic" => LogLevel::Panic,
-            _ => return Err(field.wrong("expected debug, verbose, error or panic")),
-        },
+/// The words for each level, in any case of their letters: those of Whereabouts, and those of other
+/// programs.
+const LEVELS: &[(&str, LogLevel)] = &[
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Debug),
+    ("verbose", LogLevel::Verbose),
+    ("info", LogLevel::Verbose),
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Error),
+    ("warning", LogLevel::Error),
+    ("panic", LogLevel::Panic),
+];
+
+/// Reads the settings. A log setting never fails a call: what cannot be done is noted.
+pub(super) fn parse(merged: &Merged<'_>, allowed: &[PathBuf]) -> LogSettings {
+    let mut settings = LogSettings {
+        file: None,
+        level: LogLevel::Verbose,
+        below: None,
+        is_listed: false,
+        notes: Vec::new(),
     };
-    let settings = LogSettings { file: None, level, below: None, is_listed: false, refused: None };
-    let Some(Setting { field, own, .. }) = merged.find("log_file") else {
-        return Ok(settings);
-    };
-    let file = match absolute(&field) {
-        Ok(file) if !own && field.text()?.chars().any(char::is_control) => {
-            let reason = format!(
-                "{}: not written, because a path must have no control characters: {}",
+    if let Some(field) = merged.field("log_level") {
+        let word = field.value.as_str().unwrap_or_default();
+        match LEVELS.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)) {
+            Some((_, level)) => settings.level = *level,
+            None => settings.notes.push(format!(
+                "{}: unknown level, verbose is used, found {}",
                 field.path,
-                file.display()
-            );
-            return Ok(LogSettings { refused: Some(reason), ..settings });
+                field.excerpt(field.value)
+            )),
         }
-        Ok(file) => file,
-        Err(error) if own => return Err(error),
-        Err(error) => {
-            return Ok(LogSettings { refused: Some(format!("not written: {error}")), ..settings });
+    }
+    // A network cannot take the node's log away by naming one that is not written.
+    for setting in merged.settings("log_file") {
+        match file(&setting, allowed) {
+            Ok((file, place)) => {
+                settings.file = Some(file);
+                (settings.below, settings.is_listed) = match place {
+                    Place::Any => (None, false),
+                    Place::Below { root, is_listed } => (Some(root), is_listed),
+                };
+                break;
+            }
+            Err(note) => settings.notes.push(note),
         }
+    }
+    settings
+}
+
+/// Where a log may be.
+enum Place {
+    /// Anywhere, because the node's own flat file names it.
+    Any,
+    /// Below a directory, where only a file that hereabouts created is written.
+    Below { root: PathBuf, is_listed: bool },
+}
+
+/// Returns the file that a setting names, or why it is not written.
+fn file(setting: &Setting<'_>, allowed: &[PathBuf]) -> Result<(PathBuf, Place), String> {
+    let Setting { field, own, .. } = setting;
+    let file = absolute(field).map_err(|error| format!("{error}; it is not written"))?;
+    if *own {
+        return Ok((file, Place::Any));
+    }
+    let not_written = |reason: &str| {
+        format!("{}: not written, {reason}, found {}", field.path, field.excerpt(field.value))
     };
-    if own {
-        return Ok(LogSettings { file: Some(file), ..settings });
+    if file.to_string_lossy().chars().any(char::is_control) {
+        return Err(not_written("because a path must have no control characters"));
     }
     let mut roots =
         allowed.iter().map(|root| (root.as_path(), true)).chain([(Path::new(OPEN_LOG), false)]);
-    if let Some((root, is_listed)) = roots.find(|(root, _)| is_below(&file, root)) {
-        return Ok(LogSettings {
-            file: Some(file),
-            below: Some(root.to_owned()),
-            is_listed,
-            ..settings
-        });
+    match roots.find(|(root, _)| is_below(&file, root)) {
+        Some((root, is_listed)) => {
+            let root = root.to_owned();
+            Ok((file, Place::Below { root, is_listed }))
+        }
+        None => Err(not_written(&format!(
+            "because a log must be below {OPEN_LOG} or listed in allowed_paths of the node's flat file"
+        ))),
     }
-    // An ADD does not fail because its log cannot be written.
-    let refused = format!(
-        "{}: not written, because a log must be below {OPEN_LOG} or listed in allowed_paths of the node's flat file: {}",
-        field.path,
-        field.excerpt(field.value)
-    );
-    Ok(LogSettings { refused: Some(refused), ..settings })
 }

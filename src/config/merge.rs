@@ -4,8 +4,9 @@
 //! configuration does not have. The file that the network's `configuration_path` names has a place
 //! between the two, and it cannot set anything about the node.
 
+use super::Mistakes;
 use super::error::{ConfigError, Problem};
-use super::field::Field;
+use super::field::{BOTH_SPELLINGS, Field};
 use super::keys;
 use crate::json::{Json, MOST_VALUES, Refused};
 use std::path::{Component, Path, PathBuf};
@@ -40,6 +41,12 @@ const RANGE_KEYS: &[&str] = &[
 /// The keys that the flat file never provides. Whereabouts reads `enable_overlapping_ranges` from
 /// the network configuration only, and a type names a plugin, not a node.
 const NEVER_FILLED: &[&str] = &["type", "enable_overlapping_ranges", "configuration_path"];
+
+/// The keys that name a store, except the kubeconfig.
+const STORE_KEYS: &[&str] = &["datastore", "data_dir", "dataDir"];
+
+/// The end of every path at which Whereabouts' own installation places its kubeconfig.
+const WHEREABOUTS_KUBECONFIG: &str = "whereabouts.d/whereabouts.kubeconfig";
 
 /// The directory and file names of a flat file.
 const NAMES: &[&str] = &["hereabouts", "whereabouts"];
@@ -103,10 +110,10 @@ pub struct FlatFile {
 }
 
 impl FlatFile {
-    /// Parses a flat file.
+    /// Parses a flat file. [`Merged::check`] looks for refused and mistyped keys in it.
     ///
     /// # Errors
-    /// Fails if the text is not JSON or not an object, or has a name close to a known key.
+    /// Fails if the text is not JSON or not an object.
     pub fn parse(path: PathBuf, bytes: &[u8], chosen: Chosen) -> Result<Self, ConfigError> {
         let place = place(&path);
         let most = match chosen {
@@ -134,9 +141,28 @@ impl FlatFile {
                 return Err(ConfigError { problem: Problem::Shape, place, reason, hint: None });
             }
         };
-        let file = Self { path, content, chosen, below: None };
-        keys::check(&file.field(), true).map_err(ConfigError::from)?;
-        Ok(file)
+        Ok(Self { path, content, chosen, below: None })
+    }
+
+    /// Refuses keys that must not be ignored, in this file and the one below it.
+    ///
+    /// # Errors
+    /// Returns every mistake.
+    pub fn check(&self) -> Result<(), Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let field = self.field();
+        if let Some(path) = self.content.conflict() {
+            let path = if self.trusted() { path } else { "*".to_owned() };
+            mistakes.add(ConfigError {
+                problem: Problem::Shape,
+                place: format!("{}: {path}", field.path),
+                reason: "expected one value, found two different ones".to_owned(),
+                hint: None,
+            });
+        }
+        mistakes.note(keys::check(&field, true));
+        mistakes.note(self.below.as_ref().map_or(Ok(()), |below| below.check()));
+        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
     }
 
     /// Puts this file above the node's own flat file, if there is one.
@@ -154,6 +180,17 @@ impl FlatFile {
             Chosen::ByNode => Some(self),
             Chosen::ByNetwork => self.below.as_deref(),
         }
+    }
+
+    /// Returns whether the node's operator wrote this file for hereabouts, and it names a store.
+    fn names_a_store(&self) -> bool {
+        let is_for_whereabouts =
+            self.path.file_name().is_some_and(|name| name == "whereabouts.conf");
+        let field = self.field();
+        let names = |key: &str| field.find(key).is_some();
+        self.chosen == Chosen::ByNode
+            && !is_for_whereabouts
+            && (STORE_KEYS.iter().any(|key| names(key)) || kubeconfig(&field).is_some())
     }
 
     /// Returns the path of the file.
@@ -207,17 +244,62 @@ pub(super) struct Setting<'a> {
     pub(super) own: bool,
 }
 
+/// One of the objects that hold settings.
+#[derive(Debug)]
+struct Level<'a> {
+    field: Field<'a>,
+    trusted: bool,
+    own: bool,
+    /// Whether the store that it names is not used.
+    is_overruled: bool,
+}
+
+impl<'a> Level<'a> {
+    fn find(&self, key: &str) -> Option<Setting<'a>> {
+        if self.is_overruled && matches!(key, "datastore" | "kubernetes") {
+            return None;
+        }
+        let field = self.field.find(key)?;
+        Some(Setting { field, trusted: self.trusted, own: self.own })
+    }
+}
+
+fn kubeconfig<'a>(level: &Field<'a>) -> Option<Field<'a>> {
+    level.find("kubernetes")?.find("kubeconfig")
+}
+
+/// Returns whether a configuration names the store of Whereabouts and no other: its kubeconfig, or
+/// for the type `whereabouts` the word `kubernetes` alone.
+fn repeats_whereabouts(level: &Field<'_>) -> bool {
+    let text =
+        |field: Option<Field<'_>>| field.and_then(|field| field.value.as_str().map(str::to_owned));
+    let is_its_kubeconfig =
+        kubeconfig(level).map(|field| text(Some(field)).unwrap_or_default()).map(|path| {
+            path == WHEREABOUTS_KUBECONFIG || path.ends_with(&format!("/{WHEREABOUTS_KUBECONFIG}"))
+        });
+    let datastore = level.find("datastore");
+    let is_kubernetes = text(datastore.clone()).as_deref() == Some("kubernetes");
+    let is_of_whereabouts = text(level.find("type")).as_deref() == Some("whereabouts");
+    level.find("data_dir").is_none()
+        && level.find("dataDir").is_none()
+        && (datastore.is_none() || is_kubernetes)
+        && is_its_kubeconfig.unwrap_or(is_kubernetes && is_of_whereabouts)
+}
+
 /// The `ipam` object with the flat file below it.
 #[derive(Debug)]
 pub struct Merged<'a> {
     /// The whole plugin configuration.
     pub(super) whole: &'a Json,
-    ipam: Field<'a>,
+    /// The network configuration and the flat files, the one that takes precedence first.
+    levels: Vec<Level<'a>>,
     flat: Option<&'a FlatFile>,
-    fill_ranges: bool,
-    /// The keys that are treated as missing.
-    hidden: &'static [&'static str],
+    /// The level from which all keys of ranges are read.
+    of_ranges: usize,
 }
+
+/// The `ipam` object of a configuration that has none.
+static NOTHING: Json = Json::Object(Vec::new());
 
 impl<'a> Merged<'a> {
     /// Puts the network configuration above the flat file. Does not look for refused or mistyped
@@ -236,64 +318,105 @@ impl<'a> Merged<'a> {
                 ));
             }
         };
-        let fill_ranges = RANGE_KEYS.iter().all(|key| ipam.find(key).is_none());
-        Ok(Self { whole, ipam, flat, fill_ranges, hidden: &[] })
+        Ok(Self::with_ipam(whole, ipam, flat))
+    }
+
+    /// Does the same for a verb that frees addresses: a configuration without an `ipam` object is
+    /// one without settings.
+    #[must_use]
+    pub fn to_release(whole: &'a Json, flat: Option<&'a FlatFile>) -> Self {
+        let ipam = whole.find("ipam").filter(|value| matches!(value, Json::Object(_)));
+        Self::with_ipam(whole, Field::new("ipam", ipam.unwrap_or(&NOTHING)), flat)
+    }
+
+    fn with_ipam(whole: &'a Json, ipam: Field<'a>, flat: Option<&'a FlatFile>) -> Self {
+        let own = flat.and_then(FlatFile::own);
+        let node_names_store = own.is_some_and(FlatFile::names_a_store);
+        let level = |field: Field<'a>, trusted, own: bool| {
+            let is_overruled = node_names_store && !own && repeats_whereabouts(&field);
+            Level { field, trusted, own, is_overruled }
+        };
+        let files = std::iter::successors(flat, |flat| flat.below.as_deref());
+        let files =
+            files.map(|flat| level(flat.field(), flat.trusted(), flat.chosen == Chosen::ByNode));
+        let levels: Vec<_> = std::iter::once(level(ipam, false, false)).chain(files).collect();
+        let has_ranges = |level: &Level<'_>| RANGE_KEYS.iter().any(|key| level.find(key).is_some());
+        let of_ranges = levels.iter().position(has_ranges).unwrap_or(0);
+        Self { whole, levels, flat, of_ranges }
     }
 
     /// Refuses keys that must not be ignored.
     ///
     /// # Errors
     /// [`Problem::Unsupported`], or a mistake for a key that belongs in the flat file.
-    pub fn check(&self) -> Result<(), super::Mistakes> {
-        keys::check(&self.ipam, false)
+    pub fn check(&self) -> Result<(), Mistakes> {
+        let mut mistakes = Mistakes::default();
+        mistakes.note(keys::check(&self.levels[0].field, false));
+        mistakes.note(self.flat.map_or(Ok(()), FlatFile::check));
+        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
     }
 
     /// Returns `ipam.configuration_path`, if it is a text.
     #[must_use]
     pub fn configuration_path(whole: &Json) -> Option<&str> {
-        whole.find("ipam")?.find("configuration_path")?.as_str().filter(|path| !path.is_empty())
+        whole
+            .find("ipam")?
+            .find_in_any_case("configuration_path")?
+            .as_str()
+            .filter(|path| !path.is_empty())
     }
 
-    /// Returns the same configuration without some keys.
-    pub(super) fn without(&self, hidden: &'static [&'static str]) -> Self {
-        Self { hidden, ipam: self.ipam.clone(), ..*self }
+    /// Returns the node's own flat file if it names the store although the network configuration
+    /// names one too: that of Whereabouts.
+    #[must_use]
+    pub fn overruled_by(&self) -> Option<&'a Path> {
+        self.flat?.own().map(FlatFile::path).filter(|_| self.levels[0].is_overruled)
     }
 
     pub(super) fn find(&self, key: &str) -> Option<Setting<'a>> {
-        if self.hidden.contains(&key) {
-            return None;
-        }
-        if let Some(field) = self.ipam.find(key) {
-            return Some(Setting { field, trusted: false, own: false });
-        }
-        if NEVER_FILLED.contains(&key) || (RANGE_KEYS.contains(&key) && !self.fill_ranges) {
-            return None;
-        }
-        self.flat_setting(key)
+        self.settings(key).next()
     }
 
-    fn flat_setting(&self, key: &str) -> Option<Setting<'a>> {
-        self.flat_settings(key).next()
+    /// Returns the values of a key, the one that takes precedence first.
+    pub(super) fn settings(&self, key: &str) -> impl Iterator<Item = Setting<'a>> {
+        let levels = if RANGE_KEYS.contains(&key) {
+            &self.levels[self.of_ranges..=self.of_ranges]
+        } else if NEVER_FILLED.contains(&key) {
+            &self.levels[..1]
+        } else {
+            &self.levels[..]
+        };
+        levels.iter().filter_map(move |level| level.find(key))
     }
 
-    /// Returns the values that the flat files have for a key, the uppermost file first.
-    fn flat_settings(&self, key: &str) -> impl Iterator<Item = Setting<'a>> {
-        let files = std::iter::successors(self.flat, |flat| flat.below.as_deref());
-        files.filter_map(move |flat| {
-            Some(Setting {
-                field: flat.find(key)?,
-                trusted: flat.trusted(),
-                own: flat.chosen == Chosen::ByNode,
-            })
-        })
+    /// Returns the value of a key that has two spellings. The uppermost level that has one of them
+    /// takes precedence.
+    ///
+    /// # Errors
+    /// One level has both spellings, with different values.
+    pub(super) fn find_either(
+        &self,
+        one: &str,
+        other: &str,
+    ) -> Result<Option<Setting<'a>>, ConfigError> {
+        for level in self.levels.iter() {
+            match (level.find(one), level.find(other)) {
+                (Some(one), Some(other)) if one.field.value != other.field.value => {
+                    return Err(other.field.clashes(BOTH_SPELLINGS));
+                }
+                (None, None) => {}
+                (one, other) => return Ok(one.or(other)),
+            }
+        }
+        Ok(None)
     }
 
     /// Returns a key of an object. If the object does not have the key, the flat file provides it.
     pub(super) fn find_in(&self, object: &str, key: &str) -> Option<Setting<'a>> {
-        let inner = |setting: Setting<'a>| {
-            setting.field.clone().find(key).map(|field| Setting { field, ..setting })
-        };
-        self.find(object).and_then(inner).or_else(|| self.flat_settings(object).find_map(inner))
+        self.settings(object).find_map(|setting| {
+            let field = setting.field.find(key)?;
+            Some(Setting { field, ..setting })
+        })
     }
 
     pub(super) fn field(&self, key: &str) -> Option<Field<'a>> {
@@ -351,7 +474,20 @@ mod tests {
         let merged = Merged::new(&whole, Some(&flat)).unwrap();
         assert_eq!(merged.field("range").unwrap().text(), Ok("10.0.0.0/24"));
         assert!(merged.field("range_start").is_none());
-        assert_eq!(merged.field("log_level").unwrap().path, "/etc/f.log_level");
+        assert_eq!(merged.field("log_level").unwrap().path, "/etc/f: log_level");
+    }
+
+    #[test]
+    fn ranges_of_two_flat_files_are_not_mixed() {
+        let whole = Json::parse(br#"{"ipam":{}}"#).unwrap();
+        let parse = |path: &str, text: &[u8], chosen| FlatFile::parse(path.into(), text, chosen);
+        let own = parse("/etc/own", br#"{"range_start":"10.9.0.7"}"#, Chosen::ByNode).unwrap();
+        let chosen =
+            parse("/etc/chosen", br#"{"range":"10.9.0.0/24"}"#, Chosen::ByNetwork).unwrap();
+        let flat = chosen.above(Some(own));
+        let merged = Merged::new(&whole, Some(&flat)).unwrap();
+        assert!(merged.field("range").is_some());
+        assert!(merged.field("range_start").is_none());
     }
 
     #[test]

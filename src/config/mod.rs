@@ -6,6 +6,7 @@
 //!
 //! - `error`: the mistakes of a configuration, with the JSON path
 //! - `field`: values with their path
+//! - `gateway`: gateways, and whether a route can use them
 //! - `keys`: every known key, and the check for mistyped keys
 //! - `limits`: how much one ADD may ask for
 //! - `merge`: the flat file below the network configuration
@@ -14,6 +15,7 @@
 //! - `duration`: durations with units
 //! - `settings`: store, node, paths, deadlines and log, which is all that DEL needs
 //! - `ranges`: ranges, gateways and excludes
+//! - `routes`: the routes of the result
 //! - `validate`: the whole configuration, for ADD, CHECK and STATUS
 //! - `nad`: the plugin configurations inside a NetworkAttachmentDefinition or a list
 
@@ -23,6 +25,7 @@ mod dns;
 mod duration;
 mod error;
 mod field;
+mod gateway;
 mod keys;
 mod limits;
 mod log_settings;
@@ -30,6 +33,7 @@ mod merge;
 mod nad;
 mod paths;
 mod ranges;
+mod routes;
 mod settings;
 mod validate;
 
@@ -43,5 +47,6 @@ pub use limits::Limits;
 pub use log_settings::{LogLevel, LogSettings};
 pub use merge::{Chosen, FlatFile, Merged, chosen_places, flat_file_places};
 pub use nad::{Found, plugin_configurations};
+pub use routes::Route;
 pub use settings::{DATA_DIR, Settings, StoreKind, StoreSettings, WhenFull, parse_store_id};
-pub use validate::{Network, Route};
+pub use validate::Network;

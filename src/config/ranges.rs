@@ -4,11 +4,13 @@
 //! for host-local (`subnet`, `ranges`: one address from each set of the outer list, from the first
 //! range of the set that has a free one).
 
-use super::field::Field;
+use super::field::{BOTH_SPELLINGS, Field};
+use super::gateway::{fits, gateway, gateway_of};
 use super::merge::Merged;
 use super::{ConfigError, Mistakes, keys};
 use crate::addr::{Blocks, Family, Range, Subnet, number, parse_address, parse_prefixed};
 use crate::ipam::{Choice, RangeSet};
+use crate::json::Json;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -107,7 +109,7 @@ impl TopLevel<'_, '_> {
         let end = self.either("range_end", "rangeEnd")?;
         let (range, implied) = match (self.merged.field("range"), self.merged.field("subnet")) {
             (Some(_), Some(subnet)) => {
-                return Err(subnet.wrong("expected either range or subnet, not both").into());
+                return Err(subnet.clashes("expected either range or subnet, not both").into());
             }
             (Some(range), None) => (range, false),
             (None, Some(subnet)) => (subnet, true),
@@ -134,9 +136,9 @@ impl TopLevel<'_, '_> {
 
 fn either<'a>(snake: Option<Field<'a>>, camel: Option<Field<'a>>) -> Result<Option<Field<'a>>> {
     match (snake, camel) {
-        (Some(one), Some(other)) if one.value != other.value => Err(other
-            .wrong("expected the same value in both spellings of this key, or only one of them")
-            .into()),
+        (Some(one), Some(other)) if one.value != other.value => {
+            Err(other.clashes(BOTH_SPELLINGS).into())
+        }
         (one, other) => Ok(one.or(other)),
     }
 }
@@ -149,6 +151,10 @@ fn parse_flat(field: &Field<'_>) -> Result<Vec<Vec<Raw>>> {
 /// Parses host-local's list of lists.
 fn parse_nested(field: &Field<'_>) -> Result<Vec<Vec<Raw>>> {
     Mistakes::each(field.list()?, |set| -> Result<Vec<Raw>> {
+        if let Json::Object(_) = set.value {
+            let expected = "expected a list of lists, such as [[{\"subnet\": \"10.0.0.0/24\"}]]";
+            return Err(field.wrong(expected).into());
+        }
         let choices = Mistakes::each::<_, _, Mistakes>(set.list()?, |entry| parse_entry(&entry))?;
         let Some(first) = choices.first() else {
             return Err(set.wrong("expected at least one range in the set").into());
@@ -157,7 +163,7 @@ fn parse_nested(field: &Field<'_>) -> Result<Vec<Vec<Raw>>> {
         match choices.iter().find(|raw| raw.subnet.family() != family) {
             Some(other) => Err(ConfigError::meaning(
                 &other.path,
-                format!("expected ranges of one family in one set: {}", other.subnet),
+                format!("expected ranges of one family in one set, found {}", other.subnet),
             )
             .into()),
             None => Ok(choices),
@@ -172,9 +178,9 @@ fn parse_entry(entry: &Field<'_>) -> Result<Raw> {
         (Some(range), None) => (range, false),
         (None, Some(subnet)) => (subnet, true),
         (Some(_), Some(subnet)) => {
-            return Err(subnet.wrong("expected either range or subnet, not both").into());
+            return Err(subnet.clashes("expected either range or subnet, not both").into());
         }
-        (None, None) => return Err(entry.wrong("expected the key range or subnet").into()),
+        (None, None) => return Err(entry.lacks("range or subnet").into()),
     };
     let start = either(entry.find("range_start"), entry.find("rangeStart"))?;
     let end = either(entry.find("range_end"), entry.find("rangeEnd"))?;
@@ -185,15 +191,7 @@ fn parse_entry(entry: &Field<'_>) -> Result<Raw> {
         raw.excluded = excludes.into_iter().collect();
     }
     match entry.find("gateway") {
-        Some(field) => {
-            let gateway = gateway(&field)?;
-            if !fits(&raw.subnet, gateway) {
-                return Err(field
-                    .wrong(&format!("expected a gateway inside subnet {}", raw.subnet))
-                    .into());
-            }
-            raw.gateway = Some(gateway);
-        }
+        Some(field) => raw.gateway = gateway_of(&field, raw.subnet.family())?,
         None if implied => raw.gateway = implied_gateway(&raw.subnet),
         None => {}
     }
@@ -211,6 +209,10 @@ fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>
     let text = range.text()?;
     let (subnet, first, last) = match text.split_once('-') {
         Some((first, rest)) => {
+            if !rest.contains('/') {
+                let form = format!("expected the form first-last/length, such as {text}/24");
+                return Err(range.wrong(&form).into());
+            }
             let first = range.parsed(|_| parse_address(first))?;
             let (last, length) = range.parsed(|_| parse_prefixed(rest))?;
             let subnet = range.parsed(|_| Subnet::new(last, length))?;
@@ -225,6 +227,10 @@ fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>
             let subnet = range.parsed(Subnet::parse)?;
             let bound = |field: Option<&Field<'_>>, otherwise| match field {
                 None => Ok(otherwise),
+                Some(field) if field.value.as_str().is_some_and(|text| text.contains('/')) => {
+                    let expected = "expected an address without a prefix length";
+                    Err(Mistakes::from(field.wrong(expected)))
+                }
                 Some(field) => match field.address()? {
                     bound if subnet.contains(bound) => Ok(bound),
                     _ => Err(Mistakes::from(
@@ -241,7 +247,7 @@ fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>
     };
     let ordered = Range::new(first, last).ok_or_else(|| {
         range.wrong(&format!(
-            "expected a first address that is not above the last, but {first} is above {last}"
+            "expected a first address, {first}, that is not above the last, {last}"
         ))
     })?;
     check_unicast(range, &subnet, &ordered)?;
@@ -300,52 +306,41 @@ fn check_unicast(field: &Field<'_>, subnet: &Subnet, range: &Range) -> Result<()
 }
 
 fn excluded(field: &Field<'_>) -> Result<Vec<Range>> {
-    Mistakes::each(field.list()?, |item| item.block().map(|block| block.whole()))
-}
-
-fn gateway(field: &Field<'_>) -> Result<IpAddr> {
-    let gateway = field.address()?;
-    let multicast_or_nothing = match gateway {
-        IpAddr::V4(v4) => v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
-    };
-    if multicast_or_nothing {
-        return Err(field.wrong("expected a unicast address").into());
+    if field.value.as_str().is_some() {
+        return Err(field.wrong("expected a list, such as [\"10.0.0.0/28\"]").into());
     }
-    Ok(gateway)
+    Mistakes::each(field.list()?, |item| match item.text()?.split_once('-') {
+        None => item.block().map(|block| block.whole()),
+        Some((first, last)) => {
+            let first = item.parsed(|_| parse_address(first))?;
+            let last = item.parsed(|_| parse_address(last))?;
+            Range::new(first, last)
+                .ok_or_else(|| item.wrong("expected a first address that is not above the last"))
+        }
+    })
 }
 
-/// Returns whether a gateway is inside the subnet. A link-local IPv6 gateway fits every IPv6
-/// subnet, because routers announce themselves with it.
-fn fits(subnet: &Subnet, gateway: IpAddr) -> bool {
-    let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    subnet.contains(gateway) || (link_local && subnet.family() == Family::V6)
-}
-
-/// Assigns the top-level gateway to the ranges of its family whose subnet contains it. A range's
-/// own gateway takes precedence.
+/// Assigns the top-level gateway to the ranges whose subnet contains it, or if there is none, to
+/// all ranges of its family. A range's own gateway takes precedence.
 fn apply_gateway(field: &Field<'_>, sets: &mut [Vec<Raw>]) -> Result<()> {
-    let gateway = gateway(field)?;
-    if sets.is_empty() {
-        // There are only static addresses, which have their own gateways.
+    let Some(gateway) = gateway(field)?.filter(|_| !sets.is_empty()) else {
         return Ok(());
-    }
+    };
+    let family = Family::of(gateway);
+    let is_inside = sets.iter().flatten().any(|raw| fits(&raw.subnet, gateway));
+    let is_served = |raw: &&mut Raw| match is_inside {
+        true => fits(&raw.subnet, gateway),
+        false => raw.subnet.family() == family,
+    };
     let mut served = false;
-    for raw in sets.iter_mut().flatten().filter(|raw| fits(&raw.subnet, gateway)) {
+    for raw in sets.iter_mut().flatten().filter(is_served) {
         served = true;
         raw.gateway.get_or_insert(gateway);
     }
-    if served {
-        return Ok(());
+    match served {
+        true => Ok(()),
+        false => Err(field.wrong("expected a gateway of the family of a range").into()),
     }
-    let mut subnets: Vec<String> =
-        sets.iter().flatten().take(9).map(|raw| raw.subnet.to_string()).collect();
-    if subnets.len() == 9 {
-        "...".clone_into(&mut subnets[8]);
-    }
-    Err(field
-        .wrong(&format!("expected a gateway inside one of the subnets {}", subnets.join(", ")))
-        .into())
 }
 
 /// Refuses ranges that overlap: an ADD that takes an address from each could take the same address
@@ -371,7 +366,6 @@ fn check_overlaps(sets: &[Vec<Raw>]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::Json;
     use expect_test::{Expect, expect};
     use std::fmt::Write;
 
@@ -482,8 +476,8 @@ mod tests {
         check(
             r#"{"range":"10.1.2.0/28","gateway":"10.1.2.1","exclude":["10.1.2.2-10.1.2.6"]}"#,
             &expect![[r#"
-            ipam.exclude[0]: expected an IPv4 or IPv6 address: "10.1.2.2-10.1.2.6"
-        "#]],
+                10.1.2.7-10.1.2.14 of 10.1.2.0/28 via 10.1.2.1
+            "#]],
         );
         check(
             r#"{"range":"10.1.2.8-10.1.2.14/28","exclude":["10.1.2.8/29"]}"#,
@@ -517,38 +511,38 @@ mod tests {
             (
                 r#"{"range":"10.1.2.0/33"}"#,
                 expect![[r#"
-                ipam.range: expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6): "10.1.2.0/33"
-            "#]],
+                    ipam.range: expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6), found "10.1.2.0/33"
+                "#]],
             ),
             (
                 r#"{"range":"10.1.2.9-10.1.2.3/24"}"#,
                 expect![[r#"
-                ipam.range: expected a first address that is not above the last, but 10.1.2.9 is above 10.1.2.3: "10.1.2.9-10.1.2.3/24"
-            "#]],
+                    ipam.range: expected a first address, 10.1.2.9, that is not above the last, 10.1.2.3, found "10.1.2.9-10.1.2.3/24"
+                "#]],
             ),
             (
                 r#"{"range":"10.1.2.0/24","range_start":"10.1.3.1"}"#,
                 expect![[r#"
-                ipam.range_start: expected an address inside subnet 10.1.2.0/24: "10.1.3.1"
-            "#]],
+                    ipam.range_start: expected an address inside subnet 10.1.2.0/24, found "10.1.3.1"
+                "#]],
             ),
             (
                 r#"{"range":"10.1.2.0/24","exclude":["10.1.2.0/24x"]}"#,
                 expect![[r#"
-                ipam.exclude[0]: expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6): "10.1.2.0/24x"
-            "#]],
+                    ipam.exclude[0]: expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6), found "10.1.2.0/24x"
+                "#]],
             ),
             (
                 r#"{"range":"10.1.2.0/24","gateway":"2001:db8::1"}"#,
                 expect![[r#"
-                ipam.gateway: expected a gateway inside one of the subnets 10.1.2.0/24: "2001:db8::1"
-            "#]],
+                    ipam.gateway: expected a gateway of the family of a range, found "2001:db8::1"
+                "#]],
             ),
             (
                 r#"{"ranges":[[{"subnet":"10.1.2.0/24"},{"subnet":"2001:db8::/64"}]]}"#,
                 expect![[r#"
-                ipam.ranges[0][1].subnet: expected ranges of one family in one set: 2001:db8::/64
-            "#]],
+                    ipam.ranges[0][1].subnet: expected ranges of one family in one set, found 2001:db8::/64
+                "#]],
             ),
             (
                 r#"{"ipRanges":[{"range":"10.1.2.0/24"},{"range":"10.1.2.128/25"}]}"#,

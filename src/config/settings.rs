@@ -113,8 +113,12 @@ impl Settings {
     /// Fails for a store that this version does not have, for a required store that is not named,
     /// for a path that a network configuration may not choose, and for a malformed value.
     pub fn parse(merged: &Merged<'_>, must_name_store: bool) -> Result<Self, ConfigError> {
-        let allowed = allowed_paths(merged)?;
-        let store = store(merged, &allowed)?;
+        Self::read(merged, must_name_store, Care::Full)
+    }
+
+    fn read(merged: &Merged<'_>, must_name_store: bool, care: Care) -> Result<Self, ConfigError> {
+        let allowed = care.unless(allowed_paths(merged), Vec::new)?;
+        let store = store(merged, &allowed, care)?;
         if must_name_store && !store.named {
             return Err(ConfigError::meaning(
                 "ipam.datastore",
@@ -131,19 +135,20 @@ impl Settings {
         };
         let debts_dir = merged
             .node_setting("debts_dir")
-            .map_or_else(|| Ok(DEBTS_DIR.into()), |field| absolute(&field))?;
+            .map_or_else(|| Ok(DEBTS_DIR.into()), |field| absolute(&field));
         Ok(Self {
             store,
-            order: order(merged)?,
+            order: care.unless(order(merged), || AllocationOrder::Auto)?,
             node_name,
-            debts_dir,
-            deadlines: deadlines(merged)?,
-            log: log_settings::parse(merged, &allowed)?,
+            debts_dir: care.unless(debts_dir, || DEBTS_DIR.into())?,
+            deadlines: care.unless(deadlines(merged), Deadlines::default)?,
+            log: log_settings::parse(merged, &allowed),
         })
     }
 
-    /// Reads the settings for a verb that frees addresses. Works like [`Self::parse`], but a
-    /// malformed deadline or log setting does not keep an address from being freed.
+    /// Reads the settings for a verb that frees addresses. Works like [`Self::parse`], but nothing
+    /// that is malformed keeps an address from being freed, except the name of the store or of the
+    /// node.
     ///
     /// # Errors
     /// Fails if the store or the node cannot be determined.
@@ -151,42 +156,53 @@ impl Settings {
         merged: &Merged<'_>,
         must_name_store: bool,
     ) -> Result<Self, ConfigError> {
-        let lenient = merged.without(&["deadlines", "log_file", "log_level", "single_node_store"]);
-        let mut settings = Self::parse(&lenient, must_name_store)?;
-        if let Ok(found) = deadlines(merged) {
-            settings.deadlines = found;
-        }
-        if let Ok(found) =
-            allowed_paths(merged).and_then(|allowed| log_settings::parse(merged, &allowed))
-        {
-            settings.log = found;
-        }
-        Ok(settings)
+        Self::read(merged, must_name_store, Care::ToRelease)
     }
 }
 
-fn store(merged: &Merged<'_>, allowed: &[PathBuf]) -> Result<StoreSettings, ConfigError> {
+/// How much of a configuration must be valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// Everything.
+    Full,
+    /// What names the store and the node.
+    ToRelease,
+}
+
+impl Care {
+    /// Returns the value, or if it need not be valid, the default in place of the mistake.
+    fn unless<T>(
+        self,
+        value: Result<T, ConfigError>,
+        default: impl FnOnce() -> T,
+    ) -> Result<T, ConfigError> {
+        match self {
+            Self::Full => value,
+            Self::ToRelease => Ok(value.unwrap_or_else(|_| default())),
+        }
+    }
+}
+
+fn store(
+    merged: &Merged<'_>,
+    allowed: &[PathBuf],
+    care: Care,
+) -> Result<StoreSettings, ConfigError> {
     let (kind, named) = kind(merged, allowed)?;
     let origin_of_kind = match &kind {
         StoreKind::File => "the default".to_owned(),
         #[cfg(feature = "kube")]
         StoreKind::Kubernetes { kubeconfig } => kubeconfig.display().to_string(),
     };
-    let found = match (merged.find("data_dir"), merged.find("dataDir")) {
-        (Some(ours), Some(theirs)) if ours.field.value != theirs.field.value => {
-            return Err(theirs
-                .field
-                .wrong("expected the same directory as in data_dir, or only one of the two keys"));
-        }
-        (ours, theirs) => ours.or(theirs),
-    };
+    let found = merged.find_either("data_dir", "dataDir")?;
     let own = merged
         .node_setting("data_dir")
         .or_else(|| merged.node_setting("dataDir"))
         .and_then(|field| absolute(&field).ok());
     let own_id = store_id(merged)?;
     let own_alone =
-        merged.node_setting("single_node_store").map_or(Ok(false), |field| field.boolean())?;
+        merged.node_setting("single_node_store").map_or(Ok(false), |field| field.boolean());
+    let own_alone = care.unless(own_alone, || false)?;
     let (data_dir, by_flat_file, named, origin) = match found {
         None => (DATA_DIR.into(), false, named, origin_of_kind),
         Some(Setting { field, trusted, .. }) => {
@@ -350,12 +366,29 @@ mod tests {
         let log =
             settings(r#"{"log_file":"/root/.ssh/authorized_keys"}"#, None, false).unwrap().log;
         assert_eq!(log.file, None);
-        assert!(log.refused.unwrap().contains("not written"));
+        assert!(log.notes[0].contains("not written"));
         assert_eq!(
             settings(r#"{"log_file":"/var/log/auth.log"}"#, None, false).unwrap().log.file,
             None
         );
-        assert!(settings(r#"{"log_file":"relative"}"#, None, false).unwrap().log.refused.is_some());
+        let notes = |ipam: &str| settings(ipam, None, false).unwrap().log.notes.len();
+        for ipam in [
+            r#"{"log_file":"relative"}"#,
+            r#"{"log_file":7}"#,
+            r#"{"log_level":"loud"}"#,
+            r#"{"log_level":7}"#,
+        ] {
+            assert_eq!(notes(ipam), 1, "{ipam}");
+        }
+        assert_eq!(notes(r#"{"log_level":"Warning"}"#), 0);
+    }
+
+    #[test]
+    fn a_network_does_not_take_the_nodes_log_away_with_one_that_is_not_written() {
+        let flat = r#"{"log_file":"/var/log/node.log"}"#;
+        let log = settings(r#"{"log_file":"/root/x"}"#, Some(flat), false).unwrap().log;
+        assert_eq!(log.file.as_deref(), Some(Path::new("/var/log/node.log")));
+        assert_eq!((log.below, log.notes.len()), (None, 1));
         assert!(
             settings(r#"{"log_file":"/var/log/hereabouts/h.log"}"#, None, false)
                 .unwrap()
@@ -434,7 +467,10 @@ mod tests {
     #[test]
     fn node_name_and_allowed_paths_belong_in_the_flat_file() {
         for ipam in [r#"{"node_name":"n2"}"#, r#"{"allowed_paths":["/"]}"#] {
-            assert!(settings(ipam, None, false).unwrap_err().contains("flat file only"), "{ipam}");
+            assert!(
+                settings(ipam, None, false).unwrap_err().contains("own flat file may set"),
+                "{ipam}"
+            );
         }
         assert_eq!(
             settings("{}", Some(r#"{"node_name":"n2"}"#), false)

@@ -4,12 +4,15 @@
 use super::args::{CniArgs, parse_requested};
 use super::dns::{self, Dns, ResolvConf};
 use super::field::Field;
+use super::gateway::{self, gateway_of};
 use super::limits::{self, Limits};
 use super::merge::Merged;
+use super::routes::{self, Route};
 use super::settings::WhenFull;
 use super::{ConfigError, Mistakes, ranges};
-use crate::addr::{Family, Range, Subnet, parse_address, parse_prefixed};
+use crate::addr::{Family, Range, parse_prefixed};
 use crate::ipam::{RangeSet, Requested, Scope, Static};
+use crate::json::Json;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -24,6 +27,9 @@ pub struct Network {
     pub statics: Vec<Static>,
     /// The addresses that the caller requests.
     pub requested: Vec<Requested>,
+    /// Whether there is no range and no static address, because every pod brings its own: the
+    /// network declares the capability `ips`.
+    pub pods_bring_addresses: bool,
     /// The routes of the result.
     pub routes: Vec<Route>,
     /// The DNS settings of the result.
@@ -43,25 +49,6 @@ pub struct Network {
     pub limits: Limits,
     /// The mistakes that prevent a new allocation, and nothing else.
     pub beyond: Mistakes,
-}
-
-/// A route of the result (CNI specification 1.1.0, "Success").
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Route {
-    /// The destination, with host bits cleared.
-    pub dst: Subnet,
-    /// The next hop.
-    pub gw: Option<IpAddr>,
-    /// The MTU along the path.
-    pub mtu: Option<u32>,
-    /// The TCP segment size to announce.
-    pub advmss: Option<u32>,
-    /// The priority. A lower value is preferred.
-    pub priority: Option<u32>,
-    /// The routing table. The result keeps a value of 0.
-    pub table: Option<u32>,
-    /// The scope: 0 is global, 253 is link, 254 is host. The result keeps a value of 0.
-    pub scope: Option<u32>,
 }
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -84,23 +71,23 @@ impl Network {
             statics.iter().flatten().filter_map(|fixed: &Static| fixed.gateway).collect();
         let ranges = mistakes.note(ranges::parse(merged, &gateways));
         let requested = mistakes.note(requested(merged, args));
-        let routes = mistakes.note(routes(merged));
+        let routes = mistakes.note(routes::parse(merged));
         let dns = mistakes.note(dns::configured(merged));
         let resolv_conf = mistakes.note(dns::resolv_conf(merged));
         let when_full = mistakes.note(when_full(merged));
         let sticky = mistakes.note(sticky(merged));
-        if let (Some(ranges), Some(statics)) = (&ranges, &statics)
-            && ranges.sets.is_empty()
-            && statics.is_empty()
-        {
-            let none = "expected one of range, ipRanges, ranges, subnet or addresses, found none";
-            mistakes.note::<(), _>(Err(ConfigError::meaning("ipam", none)));
-        }
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
         let (ranges, routes) = (ranges.unwrap_or_default(), routes.unwrap_or_default());
+        let (statics, mut requested) = (statics.unwrap_or_default(), requested.unwrap_or_default());
         let mut beyond = Mistakes::default();
+        if ranges.sets.is_empty() && statics.is_empty() {
+            beyond.note(complete(&mut requested, merged));
+        }
+        gateway::unusable(&ranges.sets, &statics, &routes)
+            .into_iter()
+            .for_each(|mistake| beyond.add(mistake));
         if let Some(field) = merged.field("network_name") {
             beyond.note(limits::check_name(&field));
         }
@@ -113,9 +100,12 @@ impl Network {
         counts.into_iter().flatten().for_each(|mistake| beyond.add(mistake));
         Ok(Self {
             scope: scope.unwrap_or_default(),
+            pods_bring_addresses: ranges.sets.is_empty()
+                && statics.is_empty()
+                && declares_ips(merged.whole),
             sets: ranges.sets,
-            statics: statics.unwrap_or_default(),
-            requested: requested.unwrap_or_default(),
+            statics,
+            requested,
             routes,
             dns: dns.unwrap_or_default(),
             resolv_conf: resolv_conf.flatten(),
@@ -127,6 +117,29 @@ impl Network {
             beyond,
         })
     }
+}
+
+/// Returns whether the main plugin declares that it passes on requested addresses.
+fn declares_ips(whole: &Json) -> bool {
+    let declared = whole.find("capabilities").and_then(|declared| declared.find("ips"));
+    declared == Some(&Json::Bool(true))
+}
+
+/// Completes the requested addresses of a network without ranges: their gateway is that of the
+/// network, if it is of the same family.
+fn complete(requested: &mut [Requested], merged: &Merged<'_>) -> Result<()> {
+    if requested.is_empty() {
+        let reason = "expected one of range, ipRanges, ranges, subnet or addresses, found none";
+        let hint = "a network without these gives only addresses that a pod asks for, with their prefix length";
+        return Err(ConfigError::meaning("ipam", reason).with_hint(hint));
+    }
+    let field = merged.field("gateway");
+    let gateway = field.map(|field| gateway::gateway(&field)).transpose()?.flatten();
+    for request in requested {
+        let is_of_family = |gateway: &IpAddr| Family::of(*gateway) == Family::of(request.address);
+        request.gateway = request.gateway.or(gateway.filter(is_of_family));
+    }
+    Ok(())
 }
 
 fn scope(merged: &Merged<'_>) -> Result<Scope> {
@@ -173,25 +186,22 @@ fn statics(merged: &Merged<'_>) -> std::result::Result<Vec<Static>, Mistakes> {
 }
 
 fn static_address<'a>(entry: &Field<'a>) -> Result<(Field<'a>, Static)> {
-    let text =
-        entry.object()?.find("address").ok_or_else(|| entry.wrong("expected the key address"))?;
+    let text = entry.object()?.find("address").ok_or_else(|| entry.lacks("address"))?;
     let (address, prefix) = text.parsed(parse_prefixed)?;
     if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
         return Err(text.wrong("expected a unicast address that an interface can have"));
     }
-    let gateway = entry
-        .find("gateway")
-        .map(|field| field.address().map(|gateway| (field, gateway)))
-        .transpose()?;
-    if let Some((field, gateway)) = &gateway {
-        if Family::of(*gateway) != Family::of(address) {
-            return Err(field.wrong("expected a gateway of the address's family"));
+    let gateway = match entry.find("gateway") {
+        None => None,
+        Some(field) => {
+            let gateway = gateway_of(&field, Family::of(address))?;
+            if gateway == Some(address) {
+                return Err(field.wrong("expected a gateway other than the address itself"));
+            }
+            gateway
         }
-        if *gateway == address {
-            return Err(field.wrong("expected a gateway other than the address itself"));
-        }
-    }
-    Ok((text, Static { address, prefix, gateway: gateway.map(|(_, gateway)| gateway) }))
+    };
+    Ok((text, Static { address, prefix, gateway }))
 }
 
 /// Returns the requested addresses: `runtimeConfig.ips`, else `args.cni.ips`, else `IP=`. According
@@ -225,48 +235,9 @@ fn requested(merged: &Merged<'_>, args: &CniArgs) -> Result<Vec<Requested>> {
     Ok(args.requested.iter().filter(|request| seen.insert(request.address)).cloned().collect())
 }
 
-fn routes(merged: &Merged<'_>) -> std::result::Result<Vec<Route>, Mistakes> {
-    let Some(field) = merged.field("routes") else {
-        return Ok(Vec::new());
-    };
-    let mut routes = Mistakes::each(field.list()?, |entry| route(&entry))?;
-    // The kernel refuses the second of two equal routes.
-    let mut seen: HashSet<Route> = HashSet::with_capacity(routes.len());
-    routes.retain(|route| seen.insert(route.clone()));
-    Ok(routes)
-}
-
-fn route(entry: &Field<'_>) -> Result<Route> {
-    let dst = entry
-        .object()?
-        .find("dst")
-        .ok_or_else(|| entry.wrong("expected the key dst"))?
-        .parsed(Subnet::parse)?;
-    let gw = entry
-        .find("gw")
-        .map(|field| field.parsed(parse_address).map(|gw| (field, gw)))
-        .transpose()?;
-    if let Some((field, gw)) = &gw
-        && Family::of(*gw) != dst.family()
-    {
-        return Err(field.wrong(&format!("expected a gateway of the family of {dst}")));
-    }
-    let number = |key: &str| entry.find(key).map(|field| field.unsigned()).transpose();
-    Ok(Route {
-        dst,
-        gw: gw.map(|(_, gw)| gw),
-        mtu: number("mtu")?,
-        advmss: number("advmss")?,
-        priority: number("priority")?,
-        table: number("table")?,
-        scope: number("scope")?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::Json;
     use expect_test::{Expect, expect};
     use std::fmt::Write;
 
@@ -277,6 +248,9 @@ mod tests {
         let mut text = String::new();
         match Network::parse(&merged, &CniArgs::parse(args.as_bytes()).unwrap()) {
             Ok(network) => {
+                for mistake in network.beyond.first() {
+                    writeln!(text, "{mistake}").unwrap();
+                }
                 for fixed in network.statics {
                     writeln!(
                         text,
@@ -323,8 +297,8 @@ mod tests {
             r#"{"ipam":{"addresses":[{"address":"10.1.2.5"}]}}"#,
             "",
             &expect![[r#"
-            ipam.addresses[0].address: expected an address with a prefix length, such as 10.0.0.0/24: "10.1.2.5"
-        "#]],
+                ipam.addresses[0].address: expected an address with a prefix length, such as 10.0.0.0/24, found "10.1.2.5"
+            "#]],
         );
         check(
             r#"{"ipam":{"addresses":[{"address":"10.1.2.5/24","gateway":"10.1.3.1"}]}}"#,
@@ -370,8 +344,8 @@ mod tests {
             &format!(r#"{{{range},"runtimeConfig":{{"ips":["10.1.2"]}}}}"#),
             "",
             &expect![[r#"
-            runtimeConfig.ips[0]: expected an IPv4 or IPv6 address: "10.1.2"
-        "#]],
+                runtimeConfig.ips[0]: expected an IPv4 or IPv6 address, found "10.1.2"
+            "#]],
         );
     }
 
@@ -398,15 +372,15 @@ mod tests {
             &with(r#"[{"gw":"10.1.2.1"}]"#),
             "",
             &expect![[r#"
-            ipam.routes[0]: expected the key dst: an object
-        "#]],
+                ipam.routes[0]: expected the key dst, found none
+            "#]],
         );
         check(
             &with(r#"[{"dst":"10.0.0.0/8","gw":"2001:db8::1"}]"#),
             "",
             &expect![[r#"
-            ipam.routes[0].gw: expected a gateway of the family of 10.0.0.0/8: "2001:db8::1"
-        "#]],
+                ipam.routes[0].gw: expected a gateway of the family of 10.0.0.0/8, found "2001:db8::1"
+            "#]],
         );
     }
 
@@ -416,11 +390,11 @@ mod tests {
             r#"{"ipam":{"range":"10.1.2.0/33","routes":[{}],"exclude":"x","sticky":"yes"}}"#,
             "",
             &expect![[r#"
-            ipam.range: expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6): "10.1.2.0/33"
-            ipam.exclude: expected a list: "x"
-            ipam.routes[0]: expected the key dst: an object
-            ipam.sticky: expected statefulSet: "yes"
-        "#]],
+                ipam.range: expected a prefix length of 0 to 32 (IPv4) or 0 to 128 (IPv6), found "10.1.2.0/33"
+                ipam.exclude: expected a list, such as ["10.0.0.0/28"], found "x"
+                ipam.routes[0]: expected the key dst, found none
+                ipam.sticky: expected statefulSet, found "yes"
+            "#]],
         );
         check(
             r#"{"ipam":{}}"#,

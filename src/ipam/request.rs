@@ -107,15 +107,27 @@ pub struct Offer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// The requested address is not inside any range.
-    #[error("{origin}: expected an address inside one of the ranges: {address}")]
+    #[error("{origin}: expected an address of {ranges}, found {address}")]
     Outside {
+        /// The place of the request.
+        origin: String,
+        /// The address.
+        address: IpAddr,
+        /// The first ranges of the configuration.
+        ranges: String,
+    },
+    /// The network has no range, and the requested address has no prefix length.
+    #[error(
+        "{origin}: expected a prefix length, because the network has no range, found {address}"
+    )]
+    NoPrefix {
         /// The place of the request.
         origin: String,
         /// The address.
         address: IpAddr,
     },
     /// The requested address is inside a subnet, but must not be given out.
-    #[error("{origin}: expected an address that may be given, but it is {what}: {address}")]
+    #[error("{origin}: expected an address that may be given, but {address} is {what}")]
     Barred {
         /// The place of the request.
         origin: String,
@@ -125,7 +137,9 @@ pub enum RequestError {
         what: &'static str,
     },
     /// The requested prefix length is not the one of the subnet.
-    #[error("{origin}: expected the prefix length of subnet {subnet}, or none: {address}/{prefix}")]
+    #[error(
+        "{origin}: expected the prefix length of subnet {subnet}, or none, found {address}/{prefix}"
+    )]
     Prefix {
         /// The place of the request.
         origin: String,
@@ -137,7 +151,7 @@ pub enum RequestError {
         subnet: Subnet,
     },
     /// A static address that no interface of this network may have.
-    #[error("ipam.addresses: expected an address that may be given, but it is {what}: {address}")]
+    #[error("ipam.addresses: expected an address that may be given, but {address} is {what}")]
     BarredStatic {
         /// The address.
         address: IpAddr,
@@ -145,7 +159,7 @@ pub enum RequestError {
         what: &'static str,
     },
     /// One ADD asks for too many addresses.
-    #[error("expected at most {most} addresses for one interface: {found}")]
+    #[error("expected at most {most} addresses for one interface, found {found}")]
     TooMany {
         /// The number of addresses.
         found: usize,
@@ -153,7 +167,7 @@ pub enum RequestError {
         most: usize,
     },
     /// The caller requests too many addresses of one range, or of one family.
-    #[error("{origin}: expected at most {most} requested of {of}: {address}")]
+    #[error("{origin}: expected at most {most} requested of {of}, found one more: {address}")]
     TooManyRequested {
         /// The place of the first request that exceeds the limit.
         origin: String,
@@ -176,6 +190,7 @@ impl RequestError {
                 Some("limits.requested in the node's flat file sets the limit")
             }
             Self::Outside { .. }
+            | Self::NoPrefix { .. }
             | Self::Barred { .. }
             | Self::Prefix { .. }
             | Self::BarredStatic { .. } => None,
@@ -266,7 +281,13 @@ pub fn slots(
 ) -> Result<Vec<Slot>, RequestError> {
     let places = Places::of(sets);
     let mut asked: BTreeMap<usize, Vec<Offer>> = BTreeMap::new();
+    let mut brought = Vec::new();
     for request in requested {
+        // Without any range, a pod brings its address together with the prefix length.
+        if sets.is_empty() && statics.is_empty() {
+            brought.push((Source::Requested, vec![offer_brought(request)?]));
+            continue;
+        }
         let place = places
             .find(request.address)
             .filter(|(_, choice)| choice.bar(request.address).is_none());
@@ -275,7 +296,7 @@ pub fn slots(
         };
         asked.entry(set).or_default().push(offer_requested(choice, request)?);
     }
-    let mut wanted: Vec<(Source, Vec<Offer>)> = Vec::new();
+    let mut wanted: Vec<(Source, Vec<Offer>)> = brought;
     for (at, set) in sets.iter().enumerate() {
         match asked.remove(&at) {
             Some(offers) => {
@@ -324,6 +345,28 @@ fn offer_requested(choice: &Choice, request: &Requested) -> Result<Offer, Reques
     })
 }
 
+fn offer_brought(request: &Requested) -> Result<Offer, RequestError> {
+    let address = request.address;
+    let Some(prefix) = request.prefix else {
+        return Err(RequestError::NoPrefix { origin: request.origin.clone(), address });
+    };
+    let barred = |what| RequestError::Barred { origin: request.origin.clone(), address, what };
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        return Err(barred("no address of an interface"));
+    }
+    if request.gateway == Some(address) {
+        return Err(barred("the gateway"));
+    }
+    if Subnet::new(address, prefix).is_ok_and(|subnet| !subnet.usable().contains(address)) {
+        return Err(barred("the network or broadcast address"));
+    }
+    Ok(Offer {
+        candidates: AddrSet::from_range(&Range::single(address)),
+        prefix,
+        gateway: request.gateway,
+    })
+}
+
 /// Checks that a network may give out its static addresses. Such an address must not be a gateway
 /// of the network, and not the network or broadcast address of its own prefix or of a range's
 /// subnet. An address that the same configuration excludes is allowed.
@@ -365,13 +408,22 @@ fn outside(sets: &[RangeSet], request: &Requested) -> RequestError {
     let origin = request.origin.clone();
     let mut choices =
         sets.iter().flat_map(|set| &set.choices).filter(|choice| choice.subnet.contains(address));
-    let Some(choice) = choices.next() else {
-        return RequestError::Outside { origin, address };
-    };
-    let Some(what) = choice.bar(address) else {
-        return RequestError::Outside { origin, address };
-    };
-    RequestError::Barred { origin, address, what }
+    let what = choices.next().and_then(|choice| choice.bar(address));
+    match what {
+        Some(what) => RequestError::Barred { origin, address, what },
+        None => RequestError::Outside { origin, address, ranges: outline(sets) },
+    }
+}
+
+/// Returns the first ranges in few words.
+fn outline(sets: &[RangeSet]) -> String {
+    let mut ranges = sets.iter().flat_map(|set| &set.choices).map(|choice| choice.range);
+    let first: Vec<String> = ranges.by_ref().take(4).map(|range| range.to_string()).collect();
+    match (first.is_empty(), ranges.next()) {
+        (true, _) => "a range, but the network has none".to_owned(),
+        (false, None) => first.join(" or "),
+        (false, Some(_)) => format!("{} or another range", first.join(" or ")),
+    }
 }
 
 #[cfg(test)]
@@ -443,7 +495,7 @@ mod tests {
         assert!(bar("10.0.0.1").contains("the gateway"));
         assert!(bar("10.0.0.0").contains("network or broadcast"));
         assert!(bar("10.0.0.255").contains("network or broadcast"));
-        assert!(bar("10.0.9.1").contains("inside one of the ranges"));
+        assert!(bar("10.0.9.1").contains("an address of 10.0.0.1-10.0.0.254"));
     }
 
     #[test]

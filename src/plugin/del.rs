@@ -15,7 +15,7 @@ use crate::store::{Access, Store, StoreError};
 
 pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;
-    let merged = Merged::new(&call.configuration, flat.as_ref())?;
+    let merged = Merged::to_release(&call.configuration, flat.as_ref());
     let settled = ipam.settle_to_release(call, &merged, flat.as_ref())?;
     let attachment = settled.attachment(call, sandbox);
     let del = Del {

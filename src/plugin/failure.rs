@@ -170,6 +170,7 @@ impl Failure {
             },
             Self::Request(error) => match error {
                 RequestError::Outside { .. }
+                | RequestError::NoPrefix { .. }
                 | RequestError::Barred { .. }
                 | RequestError::BarredStatic { .. }
                 | RequestError::TooManyRequested { .. } => Code::Requested,

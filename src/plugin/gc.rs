@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub(super) fn gc(ipam: &Ipam<'_>, call: &Call, valid: &Attachments) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;
-    let merged = Merged::new(&call.configuration, flat.as_ref())?;
+    let merged = Merged::to_release(&call.configuration, flat.as_ref());
     let ready = ipam.ready_to_release(call, &merged, flat.as_ref())?;
     let is_alive = |held: &Record| ready.life(held);
     let spared = Some(Arc::new(valid.clone()));

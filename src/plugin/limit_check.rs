@@ -28,7 +28,7 @@ pub(super) fn check_name(ifname: &IfName) -> Result<(), Failure> {
             problem: Problem::Args,
             place: "CNI_IFNAME".to_owned(),
             reason: format!(
-                "expected a name without control characters: {}",
+                "expected a name without control characters, found {}",
                 crate::json::excerpt(shown)
             ),
             hint: None,

@@ -115,7 +115,7 @@ pub fn node_name(
         return Ok(name.clone());
     }
     let wrong = |place: &str, value: &str| {
-        let reason = format!("expected a node name: {}", crate::json::excerpt(value));
+        let reason = format!("expected a node name, found {}", crate::json::excerpt(value));
         ConfigError { problem: Problem::Meaning, place: place.to_owned(), reason, hint: None }
     };
     let parse = |place: &str, text: &str| NodeName::parse(text).map_err(|_| wrong(place, text));

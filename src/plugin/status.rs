@@ -13,7 +13,9 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let network = Network::parse(&merged, &CniArgs::default())?;
     let slots = ipam::slots(&network.sets, &[], &network.statics)?;
-    limit_check::check(&network, &slots)?;
+    if !network.pods_bring_addresses {
+        limit_check::check(&network, &slots)?;
+    }
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
     let not_ready = |error: crate::store::StoreError| Failure::NotReady {
         reason: error.to_string(),

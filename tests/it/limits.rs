@@ -136,7 +136,7 @@ fn a_network_configuration_sets_no_limits() {
     let sandbox = Sandbox::new();
     let refused = sandbox.add("c1", &format!(r#"{RANGE},"limits":{{"addresses":1000}}"#));
     assert_eq!(
-        (refused.code(), refused.details().contains("flat file only")),
+        (refused.code(), refused.details().contains("own flat file may set")),
         (7, true),
         "{refused:?}"
     );

@@ -98,6 +98,7 @@ mod outputs;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.
+mod real_configurations;
 mod real_parts;
 /// A node whose name changes while its pods live.
 mod renamed;

@@ -55,7 +55,13 @@ fn a_network_configurations_log_goes_only_to_a_file_that_hereabouts_made() {
     ]);
     for (at, name) in refused.enumerate() {
         let ended = with(&format!("c{at}"), &format!("/var/log/{name}"));
-        assert_eq!(ended.succeeded().stderr.lines().count(), 1, "{name}: {ended:?}");
+        // Only a file that cannot be opened is worth a line of each call.
+        let may_be_named = name.starts_with("hereabouts/") && !name.contains('\\');
+        assert_eq!(
+            ended.succeeded().stderr.lines().count(),
+            usize::from(may_be_named),
+            "{name}: {ended:?}"
+        );
     }
     for name in foreign {
         assert_eq!(read(&sandbox.path(&format!("log/{name}"))), "Listening\n", "{name}");
@@ -192,7 +198,7 @@ fn what_stands_in_a_file_that_a_network_named_is_not_shown() {
     }
     // The network configuration's own words, and the node's own file, are.
     assert!(sandbox.add("c1", r#""range":"hunter2""#).details().contains("hunter2"));
-    sandbox.write("flat.conf", &sandbox.flat("n1").replacen('{', r#"{"log_level":"hunter2","#, 1));
+    sandbox.write("flat.conf", &sandbox.flat("n1").replacen('{', r#"{"sticky":"hunter2","#, 1));
     assert!(sandbox.add("c1", RANGE).details().contains("hunter2"));
 }
 

@@ -70,6 +70,16 @@ pub(super) fn is_our_flat_file(bytes: &[u8]) -> bool {
 /// A mistake in the file.
 pub(super) fn read_flat(path: &Path, bytes: &[u8]) -> Result<config::Settings, ConfigError> {
     let flat = FlatFile::parse(path.to_owned(), bytes, config::Chosen::ByNode)?;
+    flat.check()?;
     let network = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
-    config::Settings::parse(&Merged::new(&network, Some(&flat))?, true)
+    let settings = config::Settings::parse(&Merged::new(&network, Some(&flat))?, true)?;
+    // A call goes on with such a setting. The author of the file can correct it now.
+    let place = path.display().to_string();
+    match settings.log.notes.first() {
+        Some(note) => {
+            let reason = note.strip_prefix(&format!("{place}: ")).unwrap_or(note).to_owned();
+            Err(ConfigError::meaning(place, reason))
+        }
+        None => Ok(settings),
+    }
 }

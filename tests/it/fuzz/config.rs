@@ -286,7 +286,8 @@ fn check_network(parts: &Parts, flat: Option<&FlatFile>) {
                 "a gateway would be given out"
             );
             let _ = offer.candidates.count();
-            if slot.source == hereabouts::ipam::Source::Static {
+            // Without a range, a pod brings its own address.
+            if slot.source == hereabouts::ipam::Source::Static || choices.is_empty() {
                 continue;
             }
             for range in offer.candidates.ranges() {

@@ -210,11 +210,7 @@ fn a_mistake_is_refused_before_anything_is_written() {
     let cases: &[Case<'_>] = &[
         (&["--settings", "[]"], &[], "expected a JSON object"),
         (&["--settings", r#"{"log_fil":"/x"}"#], &[], "did you mean \"log_file\"?"),
-        (
-            &["--settings", r#"{"log_level":"loud"}"#],
-            &[],
-            "expected debug, verbose, error or panic",
-        ),
+        (&["--settings", r#"{"log_level":"loud"}"#], &[], "unknown level"),
         (&["--settings", r#"{"node_name":"n1"}"#], &[], "node_name is set by install itself"),
         (
             &["--settings", r#"{"kubernetes":{"kubeconfig":"/x"}}"#],

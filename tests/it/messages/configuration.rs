@@ -128,8 +128,8 @@ fn mistakes(ipam: &str, flat: Option<&str>) -> String {
     match Settings::parse(&merged, false) {
         Err(error) => all.add(error),
         Ok(settings) => {
-            if let Some(refused) = settings.log.refused {
-                return format!("(on stderr) {refused}");
+            if let Some(note) = settings.log.notes.first() {
+                return format!("(in the log) {note}");
             }
         }
     }

@@ -25,10 +25,15 @@ fn plan() -> PlanError {
     PlanError::HoldsOthers { asked: address(), holds: "10.1.2.1, 10.1.2.2".to_owned() }
 }
 
-fn requests() -> [RequestError; 6] {
+fn requests() -> [RequestError; 7] {
     let origin = || "runtimeConfig.ips[0]".to_owned();
     [
-        RequestError::Outside { origin: origin(), address: address() },
+        RequestError::Outside {
+            origin: origin(),
+            address: address(),
+            ranges: "10.1.3.1-10.1.3.9".to_owned(),
+        },
+        RequestError::NoPrefix { origin: origin(), address: address() },
         RequestError::Barred { origin: origin(), address: address(), what: "excluded" },
         RequestError::Prefix { origin: origin(), address: address(), prefix: 25, subnet: subnet() },
         RequestError::BarredStatic { address: address(), what: "a gateway" },
@@ -57,7 +62,7 @@ fn failures() -> Vec<Failure> {
     let config = ConfigError {
         problem: Problem::Meaning,
         place: "ipam.range".to_owned(),
-        reason: "expected a string: 7".to_owned(),
+        reason: "expected a string, found 7".to_owned(),
         hint: None,
     };
     vec![
@@ -65,6 +70,7 @@ fn failures() -> Vec<Failure> {
         Failure::Request(RequestError::Outside {
             origin: "CNI_ARGS IP".to_owned(),
             address: address(),
+            ranges: "10.1.3.1-10.1.3.9".to_owned(),
         }),
         Failure::Plan(plan()),
         Failure::Store(busy()),
@@ -107,8 +113,7 @@ fn every_failure_of_a_verb_reads_so() {
 
 #[test]
 fn every_refusal_of_a_request_reads_so() {
-    let (variants, name_of) =
-        variants!(RequestError: Outside Barred Prefix BarredStatic TooMany TooManyRequested);
+    let (variants, name_of) = variants!(RequestError: Outside NoPrefix Barred Prefix BarredStatic TooMany TooManyRequested);
     let text =
         |error: RequestError| (name_of(&error), document(&CniError::from(Failure::from(error))));
     assert_all("request", variants, &requests().map(text));
