@@ -9,6 +9,7 @@
 //! - `gateway`: gateways, and whether a route can use them
 //! - `keys`: every known key, and the check for mistyped keys
 //! - `limits`: how much one ADD may ask for
+//! - `main_plugin`: the main plugins that treat gateways in a way of their own
 //! - `merge`: the flat file below the network configuration
 //! - `args`: `CNI_ARGS`
 //! - `deadlines`: the time limit of each verb
@@ -29,6 +30,7 @@ mod gateway;
 mod keys;
 mod limits;
 mod log_settings;
+mod main_plugin;
 mod merge;
 mod nad;
 mod paths;
@@ -45,6 +47,7 @@ pub use error::{ConfigError, Mistakes, Problem};
 pub use keys::{KEYS, Key};
 pub use limits::Limits;
 pub use log_settings::{LogLevel, LogSettings};
+pub use main_plugin::MainPlugin;
 pub use merge::{Chosen, FlatFile, Merged, chosen_places, flat_file_places};
 pub use nad::{Found, plugin_configurations};
 pub use routes::Route;

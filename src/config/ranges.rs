@@ -6,6 +6,7 @@
 
 use super::field::{BOTH_SPELLINGS, Field};
 use super::gateway::{fits, gateway, gateway_of};
+use super::main_plugin::MainPlugin;
 use super::merge::Merged;
 use super::{ConfigError, Mistakes, keys};
 use crate::addr::{Blocks, Family, Range, Subnet, number, parse_address, parse_prefixed};
@@ -75,6 +76,10 @@ pub(super) fn parse(merged: &Merged<'_>, gateways: &[IpAddr]) -> Result<Ranges> 
     }
     if let Some(field) = merged.field("gateway") {
         apply_gateway(&field, &mut sets)?;
+    }
+    let main = MainPlugin::of(merged.whole);
+    for raw in sets.iter_mut().flatten().filter(|raw| raw.gateway.is_none()) {
+        raw.gateway = main.gateway_of(&raw.subnet);
     }
     check_overlaps(&sets)?;
     // A gateway is never given out, no matter which range names it. All ranges share one set of

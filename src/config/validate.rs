@@ -6,11 +6,12 @@ use super::dns::{self, Dns, ResolvConf};
 use super::field::Field;
 use super::gateway::{self, gateway_of};
 use super::limits::{self, Limits};
+use super::main_plugin::MainPlugin;
 use super::merge::Merged;
 use super::routes::{self, Route};
 use super::settings::WhenFull;
 use super::{ConfigError, Mistakes, ranges};
-use crate::addr::{Family, Range, parse_prefixed};
+use crate::addr::{Family, Range, Subnet, parse_prefixed};
 use crate::ipam::{RangeSet, Requested, Scope, Static};
 use crate::json::Json;
 use std::collections::HashSet;
@@ -27,6 +28,8 @@ pub struct Network {
     pub statics: Vec<Static>,
     /// The addresses that the caller requests.
     pub requested: Vec<Requested>,
+    /// The main plugin.
+    pub main_plugin: MainPlugin,
     /// Whether there is no range and no static address, because every pod brings its own: the
     /// network declares the capability `ips`.
     pub pods_bring_addresses: bool,
@@ -100,6 +103,7 @@ impl Network {
         counts.into_iter().flatten().for_each(|mistake| beyond.add(mistake));
         Ok(Self {
             scope: scope.unwrap_or_default(),
+            main_plugin: MainPlugin::of(merged.whole),
             pods_bring_addresses: ranges.sets.is_empty()
                 && statics.is_empty()
                 && declares_ips(merged.whole),
@@ -133,11 +137,16 @@ fn complete(requested: &mut [Requested], merged: &Merged<'_>) -> Result<()> {
         let hint = "a network without these gives only addresses that a pod asks for, with their prefix length";
         return Err(ConfigError::meaning("ipam", reason).with_hint(hint));
     }
+    let main = MainPlugin::of(merged.whole);
     let field = merged.field("gateway");
     let gateway = field.map(|field| gateway::gateway(&field)).transpose()?.flatten();
     for request in requested {
         let is_of_family = |gateway: &IpAddr| Family::of(*gateway) == Family::of(request.address);
-        request.gateway = request.gateway.or(gateway.filter(is_of_family));
+        let of_bridge = || {
+            let subnet = Subnet::new(request.address, request.prefix?).ok()?;
+            main.gateway_of(&subnet)
+        };
+        request.gateway = request.gateway.or(gateway.filter(is_of_family)).or_else(of_bridge);
     }
     Ok(())
 }
@@ -176,8 +185,16 @@ fn statics(merged: &Merged<'_>) -> std::result::Result<Vec<Static>, Mistakes> {
         return Ok(Vec::new());
     };
     let mut seen: HashSet<IpAddr> = HashSet::new();
+    let main = MainPlugin::of(merged.whole);
     Mistakes::each(field.list()?, |entry| {
-        let (text, fixed) = static_address(&entry)?;
+        let (text, mut fixed) = static_address(&entry)?;
+        if fixed.gateway.is_none() {
+            let subnet = Subnet::new(fixed.address, fixed.prefix).ok();
+            fixed.gateway = subnet.and_then(|subnet| main.gateway_of(&subnet));
+            if fixed.gateway == Some(fixed.address) {
+                return Err(text.wrong("expected another address, because the bridge takes it"));
+            }
+        }
         if !seen.insert(fixed.address) {
             return Err(text.wrong("expected each address once"));
         }

@@ -4,7 +4,7 @@ use super::ask::Ask;
 use super::debts::{Account, Answer, Owed};
 use super::failure::Failure;
 use super::preferred::{self, Preferred};
-use super::{Ipam, Ready, limit_check, machine};
+use super::{Ipam, Ready, left_by_the_dead, limit_check, machine};
 use crate::addr::{AddrSet, Family};
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
@@ -238,22 +238,18 @@ fn fill(
         Some(found) => Ok(found),
         None => Preferred::find(store, ask, deadline).map(|found| preferred.get_or_init(|| found)),
     };
+    let claim = Claim { store, ask, deadline };
     for (old, slot) in plan.rehome {
         check_wanted(ask, deadline, given.created.len(), all)?;
-        // While a call of the other sandbox is under way, that call may take the record back.
-        let is_free = given.lock(store, &old.record.attachment)? && has_ended(ask, old);
-        let moved = if is_free { rehome(session.as_mut(), ask, old, slot)? } else { None };
-        match moved {
-            Some(allocation) => {
-                given.made(vec![allocation]);
-                ask.account.inspect(|account| account.moved(old));
-            }
-            None => claim_all(session.as_mut(), ask, prefer()?, &[slot], given)?,
+        let has_ended = || ask.has_ended(old);
+        match claim.take_over(session.as_mut(), old, slot, &has_ended, given)? {
+            true => {}
+            false => claim.all(session.as_mut(), prefer()?, &[slot], given)?,
         }
     }
     for slots in plan.claim.chunks(session.at_once().max(1)) {
         check_wanted(ask, deadline, given.created.len(), all)?;
-        claim_all(session.as_mut(), ask, prefer()?, slots, given)?;
+        claim.all(session.as_mut(), prefer()?, slots, given)?;
     }
     given.held.sort_by_key(|allocation| allocation.record.part.index);
     given.sticky =
@@ -291,7 +287,7 @@ fn rehome(
     let to = offer.map_or_else(|| old.record.clone(), |offer| slot.record(offer, ask.record));
     match session.rehome(old, &to)? {
         Rehome::Done(allocation) => {
-            tracing::info!(address = %old.address, from = %old.record.attachment, "re-homed from a sandbox of the same pod that has ended");
+            tracing::info!(address = %old.address, from = %old.record.attachment, "re-homed from a sandbox that has ended");
             Ok(Some(allocation))
         }
         Rehome::Changed => Ok(None),
@@ -325,12 +321,6 @@ fn keep(
     }
 }
 
-/// Returns whether the sandbox of a record has ended: it is shown dead, or a DEL of it was answered
-/// with success.
-fn has_ended(ask: &Ask<'_>, old: &Allocation) -> bool {
-    !(ask.is_alive)(&old.record) || ask.account.is_some_and(|account| account.has_ended(old))
-}
-
 /// Returns what those other sandboxes of the same pod hold that have ended.
 fn ended_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>, StoreError> {
     let Some(pod) = ask.record.pod.as_ref().filter(|pod| pod.is_whole()) else {
@@ -340,35 +330,100 @@ fn ended_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>,
     let mut held = session.holdings_of_pod(&attachment.network, pod, &attachment.ifname)?;
     // An address is unique only in its scope: in the present scope another attachment may hold it.
     held.retain(|old| {
-        old.scope == *ask.scope && old.record.attachment != *attachment && has_ended(ask, old)
+        old.scope == *ask.scope && old.record.attachment != *attachment && ask.has_ended(old)
     });
     Ok(held)
 }
 
-/// Claims for some slots at once, each from its first offer that has room.
-fn claim_all(
-    session: &mut dyn Session,
-    ask: &Ask<'_>,
-    preferred: &Preferred,
-    slots: &[&Slot],
-    given: &mut Given,
-) -> Result<(), Failure> {
-    let ordered: Vec<_> = slots.iter().map(|slot| (slot, preferred.lately.order(slot))).collect();
-    let wanted: Vec<Wanted<'_>> = ordered
-        .iter()
-        .map(|(slot, offers)| Wanted {
-            offers: offers
-                .iter()
-                .map(|(from, offer)| (from.as_ref(), slot.record(offer, ask.record)))
-                .collect(),
-        })
-        .collect();
-    let mut made = Vec::new();
-    let full = session.claim_all(ask.scope, &wanted, &mut made);
-    given.made(made);
-    match full?.and_then(|number| slots.get(number)) {
-        Some(slot) => Err(no_room(slot)),
-        None => Ok(()),
+/// How an ADD gets the addresses that it does not hold.
+struct Claim<'c> {
+    store: &'c dyn Store,
+    ask: &'c Ask<'c>,
+    deadline: Deadline,
+}
+
+impl Claim<'_> {
+    /// Claims for some slots at once, each from its first offer that has room.
+    fn all(
+        &self,
+        session: &mut dyn Session,
+        preferred: &Preferred,
+        slots: &[&Slot],
+        given: &mut Given,
+    ) -> Result<(), Failure> {
+        let mut slots = slots;
+        while let Some(number) = self.until_full(session, preferred, slots, given)? {
+            let Some((slot, rest)) = slots.get(number..).and_then(<[_]>::split_first) else {
+                return Ok(());
+            };
+            if !self.take_from_the_dead(session, slot, given)? {
+                return Err(no_room(slot));
+            }
+            slots = rest;
+        }
+        Ok(())
+    }
+
+    /// Claims until a slot has no room. Returns its number.
+    fn until_full(
+        &self,
+        session: &mut dyn Session,
+        preferred: &Preferred,
+        slots: &[&Slot],
+        given: &mut Given,
+    ) -> Result<Option<usize>, Failure> {
+        let ordered: Vec<_> =
+            slots.iter().map(|slot| (slot, preferred.lately.order(slot))).collect();
+        let wanted: Vec<Wanted<'_>> = ordered
+            .iter()
+            .map(|(slot, offers)| Wanted {
+                offers: offers
+                    .iter()
+                    .map(|(from, offer)| (from.as_ref(), slot.record(offer, self.ask.record)))
+                    .collect(),
+            })
+            .collect();
+        let mut made = Vec::new();
+        let full = session.claim_all(self.ask.scope, &wanted, &mut made);
+        given.made(made);
+        Ok(full?)
+    }
+
+    /// Takes an address for a slot that has no room from a sandbox of this node that has ended.
+    fn take_from_the_dead(
+        &self,
+        session: &mut dyn Session,
+        slot: &Slot,
+        given: &mut Given,
+    ) -> Result<bool, Failure> {
+        for old in left_by_the_dead::find(self.store, self.ask, slot, self.deadline)? {
+            let has_ended = || left_by_the_dead::may_be_taken(self.ask, slot, &old);
+            if self.take_over(session, &old, slot, &has_ended, given)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Moves an address of a sandbox that has ended to this one. Returns whether it was moved.
+    fn take_over(
+        &self,
+        session: &mut dyn Session,
+        old: &Allocation,
+        slot: &Slot,
+        has_ended: &dyn Fn() -> bool,
+        given: &mut Given,
+    ) -> Result<bool, Failure> {
+        // While a call of the other sandbox is under way, that call may take the record back.
+        if !given.lock(self.store, &old.record.attachment)? || !has_ended() {
+            return Ok(false);
+        }
+        let Some(allocation) = rehome(session, self.ask, old, slot)? else {
+            return Ok(false);
+        };
+        given.made(vec![allocation]);
+        self.ask.account.inspect(|account| account.moved(old));
+        Ok(true)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::debts::Account;
 use super::failure::Failure;
 use super::recently_freed::Freed;
-use crate::ipam::{Record, Scope, Slot};
+use crate::ipam::{Allocation, Record, Scope, Slot};
 
 /// What one ADD asks of a store.
 pub struct Ask<'a> {
@@ -26,4 +26,12 @@ pub struct Ask<'a> {
     pub freed: Option<&'a Freed>,
     /// Whether a pod of a StatefulSet gets the address that it had.
     pub sticky: bool,
+}
+
+impl Ask<'_> {
+    /// Returns whether the sandbox of a record has ended: it is shown dead, or a DEL of it was
+    /// answered with success.
+    pub(super) fn has_ended(&self, old: &Allocation) -> bool {
+        !(self.is_alive)(&old.record) || self.account.is_some_and(|account| account.has_ended(old))
+    }
 }

@@ -11,6 +11,7 @@ pub mod del;
 pub mod evidence;
 pub mod failure;
 mod gc;
+mod left_by_the_dead;
 pub(crate) mod limit_check;
 pub mod log;
 pub mod machine;

@@ -263,6 +263,69 @@ fn an_unspecified_gateway_means_none_in_all_places() {
     is(&answer(&asked), "10.1.2.9/24", "");
 }
 
+/// The configuration of another main plugin, with these keys beside `ipam`.
+fn of_main_plugin(kind: &str, keys: &str, ipam: &str) -> String {
+    configuration(ipam).replace(r#""type":"macvlan""#, &format!(r#""type":"{kind}"{keys}"#))
+}
+
+mod the_gateway_that_a_main_plugin_needs {
+    use super::*;
+
+    fn add(text: String) -> Ended {
+        Sandbox::new().call("ADD").stdin(text).run()
+    }
+
+    #[test]
+    fn is_the_first_address_for_a_bridge_that_takes_it_anyway() {
+        for key in [r#","isGateway":true"#, r#","isDefaultGateway":true"#] {
+            for (ipam, first, gateway) in [
+                (r#""range":"10.1.2.0/24""#, "10.1.2.2/24", "10.1.2.1"),
+                (
+                    r#""range":"10.1.2.64/26","range_start":"10.1.2.77""#,
+                    "10.1.2.77/26",
+                    "10.1.2.65",
+                ),
+                (r#""range":"10.1.2.76/31""#, "10.1.2.76/31", "10.1.2.77"),
+                (r#""range":"fd00::/64""#, "fd00::2/64", "fd00::1"),
+                (r#""range":"10.1.2.0/24","gateway":"0.0.0.0""#, "10.1.2.2/24", "10.1.2.1"),
+                (r#""range":"10.1.2.0/24","gateway":"10.1.2.9""#, "10.1.2.1/24", "10.1.2.9"),
+                (r#""addresses":[{"address":"10.1.2.7/24"}]"#, "10.1.2.7/24", "10.1.2.1"),
+            ] {
+                is(&answer(&add(of_main_plugin("bridge", key, ipam))), first, gateway);
+            }
+        }
+        let own = r#""addresses":[{"address":"10.1.2.1/24"}]"#;
+        assert_eq!(add(of_main_plugin("bridge", r#","isGateway":true"#, own)).code(), 7);
+        let asked = Sandbox::new()
+            .call("ADD")
+            .set("CNI_ARGS", "IP=10.1.2.1")
+            .stdin(of_main_plugin("bridge", r#","isGateway":true"#, r#""range":"10.1.2.0/24""#))
+            .run();
+        assert_eq!(asked.code(), 101);
+        let plain = of_main_plugin("bridge", r#","isGateway":false"#, r#""range":"10.1.2.0/24""#);
+        is(&answer(&add(plain)), "10.1.2.1/24", "");
+    }
+
+    #[test]
+    fn is_asked_for_before_ptp_gets_an_address() {
+        let ptp = |ipam: &str| add(of_main_plugin("ptp", "", ipam));
+        assert_eq!(ptp(r#""range":"10.1.2.0/24""#).code(), 7);
+        assert_eq!(
+            ptp(
+                r#""ipRanges":[{"range":"10.1.2.0/24","gateway":"10.1.2.1"},{"range":"fd00::/64"}]"#
+            )
+            .code(),
+            7
+        );
+        assert_eq!(ptp(r#""ipRanges":[{"range":"10.1.2.0/25","gateway":"10.1.2.1"},{"range":"10.1.2.128/25","gateway":"10.1.2.1"}]"#).code(), 7);
+        is(
+            &answer(&ptp(r#""range":"10.1.2.0/24","gateway":"10.1.2.1""#)),
+            "10.1.2.2/24",
+            "10.1.2.1",
+        );
+    }
+}
+
 #[test]
 fn octets_may_have_any_number_of_leading_zeros() {
     is(
@@ -366,5 +429,76 @@ mod del_frees_whatever_the_configuration_has_become {
             sandbox.write("flat.conf", &sandbox.flat("n1"));
             assert!(sandbox.held().is_empty(), "{key}");
         }
+    }
+}
+
+/// A DEL was lost, and nobody has called `sweep` since.
+mod an_address_whose_holder_the_node_sees_to_be_dead {
+    use super::*;
+    use crate::support::living::Living;
+
+    const ONE: &str = r#""range":"10.1.2.5/32""#;
+
+    fn add(sandbox: &Sandbox, container: &str, pod: &str, netns: &str, ipam: &str) -> Ended {
+        let (name, uid) = pod.split_once('/').unwrap();
+        let args = format!(
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={name};K8S_POD_UID={uid}"
+        );
+        let mut call = sandbox.call("ADD");
+        call.set("CNI_CONTAINERID", container).set("CNI_ARGS", args).set("CNI_NETNS", netns);
+        call.stdin(configuration(ipam)).run()
+    }
+
+    #[test]
+    fn is_given_to_a_pod_of_the_same_name_with_a_new_uid() {
+        let sandbox = Sandbox::new();
+        for (container, uid) in [("c1", "u1"), ("c2", "u2"), ("c3", "u3")] {
+            let ended = add(&sandbox, container, &format!("web/{uid}"), "/run/netns/none", ONE);
+            assert_eq!(ended.addresses(), ["10.1.2.5"]);
+        }
+        let other = add(&sandbox, "c4", "db/u4", "/run/netns/none", ONE);
+        assert_eq!(other.code(), 100, "its namespace was never seen");
+        sandbox.del("c1", ONE).succeeded();
+        assert_eq!(sandbox.held(), ["10.1.2.5"]);
+        assert_eq!(sandbox.list()[0]["container"], "c3");
+        assert_eq!(sandbox.command(&["verify"]).status, Some(0));
+    }
+
+    #[test]
+    fn is_given_to_any_pod_once_its_namespace_is_gone() {
+        let sandbox = Sandbox::new();
+        let Some(first) = Living::new() else {
+            return skipped!("needs root");
+        };
+        let second = Living::new().unwrap();
+        let two = r#""range":"10.1.2.4/31""#;
+        assert_eq!(add(&sandbox, "c1", "a/u1", &first.path(), two).addresses(), ["10.1.2.4"]);
+        assert_eq!(add(&sandbox, "c2", "b/u2", &first.path(), two).addresses(), ["10.1.2.5"]);
+        assert_eq!(add(&sandbox, "c3", "c/u3", &second.path(), two).code(), 100, "both live");
+        let asked = |container: &str| {
+            let mut call = sandbox.call("ADD");
+            call.set("CNI_CONTAINERID", container).set("CNI_NETNS", second.path());
+            call.set("CNI_ARGS", "IP=10.1.2.5").stdin(configuration(two)).run()
+        };
+        assert_eq!(asked("c4").code(), 101, "it lives");
+        drop(first);
+        assert_eq!(asked("c4").addresses(), ["10.1.2.5"]);
+        assert_eq!(add(&sandbox, "c5", "d/u5", &second.path(), two).addresses(), ["10.1.2.4"]);
+        assert_eq!(add(&sandbox, "c6", "e/u6", &second.path(), two).code(), 100);
+        assert_eq!(sandbox.command(&["verify"]).status, Some(0));
+    }
+
+    #[test]
+    fn stays_with_its_holder_while_another_address_is_free_or_its_node_is_another() {
+        let sandbox = Sandbox::new();
+        let wide = r#""range":"10.1.2.0/24""#;
+        for (container, uid, address) in [("c1", "u1", "10.1.2.1"), ("c2", "u2", "10.1.2.2")] {
+            let ended = add(&sandbox, container, &format!("web/{uid}"), "/run/netns/none", wide);
+            assert_eq!(ended.addresses(), [address]);
+        }
+        let sandbox = Sandbox::new();
+        add(&sandbox, "c1", "web/u1", "/run/netns/none", ONE).succeeded();
+        sandbox.become_another_machine("n1", "n2");
+        assert_eq!(add(&sandbox, "c2", "web/u2", "/run/netns/none", ONE).code(), 100);
     }
 }

@@ -195,7 +195,16 @@ impl Map {
         let mut made = Vec::new();
         let to_claim = self.rehome(missing, dead, of.scope, &new, given, &mut made);
         let moved = !made.is_empty();
-        if let Err(code) = self.claim(to_claim, of.scope, &new, &mut made) {
+        let may_be_taken = |record: &Record| {
+            let is_of_same_pod = !pod.is_empty() && name_of(&record.pod) == name_of(pod);
+            record.node == node
+                && record.container != container
+                && match record.has_namespace {
+                    true => !exists(node, record.container),
+                    false => is_of_same_pod,
+                }
+        };
+        if let Err(code) = self.claim(to_claim, of.scope, &new, &may_be_taken, &mut made) {
             made.iter().for_each(|(key, _)| drop(self.held.remove(key)));
             return right_if(
                 *given == Err(code),
@@ -263,25 +272,35 @@ impl Map {
         left
     }
 
+    /// Claims the lowest free candidates, or where there is none, the lowest that a sandbox of the
+    /// node left which has ended.
     fn claim(
         &mut self,
         slots: Vec<Slot>,
         scope: &str,
         new: &dyn Fn(&Slot) -> Record,
+        may_be_taken: &dyn Fn(&Record) -> bool,
         made: &mut Vec<((String, IpAddr), Slot)>,
     ) -> Result<(), u64> {
         for slot in slots {
-            let free = slot
-                .candidates
-                .iter()
-                .find(|address| !self.held.contains_key(&(scope.to_owned(), **address)));
-            let Some(free) = free else { return Err(if slot.requested { 101 } else { 100 }) };
+            let holder = |address: &IpAddr| self.held.get(&(scope.to_owned(), *address));
+            let mut candidates = slot.candidates.iter();
+            let free = candidates.clone().find(|address| holder(address).is_none());
+            let left = || candidates.find(|address| holder(address).is_some_and(may_be_taken));
+            let Some(free) = free.or_else(left) else {
+                return Err(if slot.requested { 101 } else { 100 });
+            };
             let key = (scope.to_owned(), *free);
             self.held.insert(key.clone(), new(&slot));
             made.push((key, slot));
         }
         Ok(())
     }
+}
+
+/// The namespace and the name of a pod.
+fn name_of(pod: &str) -> &str {
+    pod.split(";K8S_POD_UID").next().unwrap()
 }
 
 /// The slots that are not held yet: all, none, or what a half-done ADD lacks.

@@ -1,0 +1,76 @@
+//! Takes over an address of this node whose sandbox has ended, if an ADD finds no other.
+//!
+//! A DEL that was lost leaves the address of a dead sandbox taken. `sweep` frees it later. An ADD
+//! that would fail because the range is full, or because that very address is asked for, need not
+//! wait: the record moves to the new attachment in one step, as from an earlier sandbox of the same
+//! pod.
+
+use super::ask::Ask;
+use crate::ipam::{Allocation, Slot};
+use crate::retry::Deadline;
+use crate::store::{Filter, Store, StoreError};
+use std::net::IpAddr;
+
+/// Returns the records of this node in the candidates of a slot that another attachment may take
+/// over, the lowest address first. They were read without a lock: the caller checks each again.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn find(
+    store: &dyn Store,
+    ask: &Ask<'_>,
+    slot: &Slot,
+    deadline: Deadline,
+) -> Result<Vec<Allocation>, StoreError> {
+    let own = &ask.record.attachment;
+    let filter = Filter {
+        node: Some(own.node.clone()),
+        scope: Some(ask.scope.clone()),
+        address: only_address(slot),
+        deadline: Some(deadline),
+        ..Filter::default()
+    };
+    let mut found = Vec::new();
+    for item in store.list(&filter)? {
+        match item {
+            Ok(held) if may_be_taken(ask, slot, &held) => {
+                found.push(held);
+            }
+            Ok(_) => {}
+            Err(error) if error.is_of_one_record() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_by_key(|held| held.address);
+    Ok(found)
+}
+
+/// Returns whether a record is one of the candidates and its sandbox has ended.
+///
+/// A sandbox whose namespace was never seen counts as ended only for the next sandbox of a pod of
+/// the same name: nothing else shows that it is not another one that lives.
+pub(super) fn may_be_taken(ask: &Ask<'_>, slot: &Slot, held: &Allocation) -> bool {
+    let is_candidate = slot.offers.iter().any(|offer| offer.candidates.contains(held.address));
+    let was_seen = held.record.netns.is_some() || held.record.boot_id != ask.record.boot_id;
+    // The sandbox of this call lives, whatever its other interfaces show.
+    let is_other_sandbox = held.record.attachment.container != ask.record.attachment.container;
+    is_candidate && is_other_sandbox && (was_seen || is_next_of(ask, held)) && ask.has_ended(held)
+}
+
+/// Returns whether this call is about the same interface of a pod of the same name.
+fn is_next_of(ask: &Ask<'_>, held: &Allocation) -> bool {
+    let (Some(pod), Some(before)) = (&ask.record.pod, &held.record.pod) else {
+        return false;
+    };
+    let (own, old) = (&ask.record.attachment, &held.record.attachment);
+    (&own.network, &own.ifname) == (&old.network, &old.ifname)
+        && (&pod.namespace, &pod.name) == (&before.namespace, &before.name)
+}
+
+/// Returns the address of a slot that has only one candidate. A store looks it up directly.
+fn only_address(slot: &Slot) -> Option<IpAddr> {
+    let [offer] = slot.offers.as_slice() else {
+        return None;
+    };
+    offer.candidates.nth(0).filter(|_| offer.candidates.count() == 1)
+}
