@@ -87,7 +87,8 @@ fn one(
         Err(mistakes) => errors.add(mistakes),
         Ok(network) => {
             describe(&network)?;
-            let checked = ipam::slots(&network.sets, &[], &network.statics).map_err(Failure::from);
+            let checked = ipam::slots(&network.sets, &[], &network.statics, &network.reservations)
+                .map_err(Failure::from);
             if let Err(failure) = checked.and_then(|slots| limit_check::check(&network, &slots)) {
                 match failure {
                     Failure::Config(error) => errors.add(error),

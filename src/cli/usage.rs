@@ -15,6 +15,8 @@ struct Row {
     range: String,
     held: u128,
     free: u128,
+    /// The addresses for certain pods or for callers that ask, whether they are held or not.
+    reserved: u128,
     excluded: u128,
     total: u128,
 }
@@ -71,56 +73,65 @@ pub(super) fn usage(
                 or_dash(row.scope),
                 count(row.held),
                 count(row.free),
+                count(row.reserved),
                 count(row.excluded),
                 count(row.total),
             ]
         })
         .collect();
     output::print(&output::table(
-        &["NETWORK", "RANGE", "SCOPE", "HELD", "FREE", "EXCLUDED", "TOTAL"],
+        &["NETWORK", "RANGE", "SCOPE", "HELD", "FREE", "RESERVED", "EXCLUDED", "TOTAL"],
         &cells,
     ))
 }
 
 /// Returns one row for each range. Counts the records while they are read, and keeps none of them.
 fn count(store: &dyn Store, name: Option<&str>, network: &Network) -> anyhow::Result<Vec<Row>> {
-    let mut ranges: Vec<(&Choice, AddrSet, u128)> = network
+    let mut ranges: Vec<Counted<'_>> = network
         .sets
         .iter()
         .flat_map(|set| &set.choices)
-        .map(|choice| (choice, choice.candidates(), 0))
+        .map(|choice| Counted {
+            choice,
+            candidates: choice.candidates(),
+            reserved: choice.reserved_candidates(),
+            held: 0,
+            held_reserved: 0,
+        })
         .collect();
     let filter = Filter { scope: Some(network.scope.clone()), ..Filter::default() };
     records::each(store, &filter, &mut |allocation| {
-        for (_, candidates, held) in &mut ranges {
+        for range in &mut ranges {
             // An address that an earlier configuration gave out and that is now excluded counts as
             // excluded.
-            *held += u128::from(candidates.contains(allocation.address));
+            range.held += u128::from(range.candidates.contains(allocation.address));
+            range.held_reserved += u128::from(range.reserved.contains(allocation.address));
         }
         Ok(())
     })?;
-    Ok(ranges
-        .into_iter()
-        .map(|(choice, candidates, held)| row(name, network, choice, &candidates, held))
-        .collect())
+    Ok(ranges.iter().map(|range| row(name, network, range)).collect())
 }
 
-fn row(
-    name: Option<&str>,
-    network: &Network,
-    choice: &Choice,
-    candidates: &AddrSet,
+/// A range, and what is held of it.
+struct Counted<'n> {
+    choice: &'n Choice,
+    candidates: AddrSet,
+    reserved: AddrSet,
     held: u128,
-) -> Row {
-    let total = AddrSet::from_range(&choice.range).count();
-    let usable = candidates.count();
+    held_reserved: u128,
+}
+
+fn row(name: Option<&str>, network: &Network, range: &Counted<'_>) -> Row {
+    let total = AddrSet::from_range(&range.choice.range).count();
+    let (usable, reserved) = (range.candidates.count(), range.reserved.count());
     Row {
         network: name.map(str::to_owned),
         scope: network.scope.name().map(str::to_owned),
-        range: format!("{} ({})", choice.range, choice.subnet),
-        held,
-        free: usable.saturating_sub(held),
-        excluded: total - usable,
+        range: format!("{} ({})", range.choice.range, range.choice.subnet),
+        held: range.held + range.held_reserved,
+        free: usable.saturating_sub(range.held),
+        reserved,
+        excluded: total - usable - reserved,
         total,
     }
 }
@@ -139,6 +150,7 @@ fn encode(row: &Row) -> Value {
         "scope": row.scope,
         "held": number(row.held),
         "free": number(row.free),
+        "reserved": number(row.reserved),
         "excluded": number(row.excluded),
         "total": number(row.total),
     })

@@ -48,6 +48,8 @@ pub const KEYS: &[Key] = &[
     key("dns", Role::Read),
     key("resolvConf", Role::Read),
     key("addresses", Role::Read),
+    key("reservations", Role::Read),
+    key("reserved", Role::Read),
     key("network_name", Role::Read),
     key("enable_overlapping_ranges", Role::Read),
     key("datastore", Role::Read),

@@ -11,15 +11,18 @@
 //! - `limits`: how much one ADD may ask for
 //! - `main_plugin`: the main plugins that treat gateways in a way of their own
 //! - `merge`: the flat file below the network configuration
+//! - `address_list`: lists of addresses, subnets and `first-last`
 //! - `args`: `CNI_ARGS`
 //! - `deadlines`: the time limit of each verb
 //! - `duration`: durations with units
 //! - `settings`: store, node, paths, deadlines and log, which is all that DEL needs
 //! - `ranges`: ranges, gateways and excludes
+//! - `reservations`: addresses for certain pods, or only on request
 //! - `routes`: the routes of the result
 //! - `validate`: the whole configuration, for ADD, CHECK and STATUS
 //! - `nad`: the plugin configurations inside a NetworkAttachmentDefinition or a list
 
+mod address_list;
 mod args;
 mod deadlines;
 mod dns;
@@ -35,6 +38,7 @@ mod merge;
 mod nad;
 mod paths;
 mod ranges;
+mod reservations;
 mod routes;
 mod settings;
 mod validate;

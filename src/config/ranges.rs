@@ -4,6 +4,7 @@
 //! for host-local (`subnet`, `ranges`: one address from each set of the outer list, from the first
 //! range of the set that has a free one).
 
+use super::address_list::listed;
 use super::field::{BOTH_SPELLINGS, Field};
 use super::gateway::{fits, gateway, gateway_of};
 use super::main_plugin::MainPlugin;
@@ -40,7 +41,12 @@ pub(super) struct Ranges {
 }
 
 /// Parses all range sets of the configuration. `gateways` are the gateways of its static addresses.
-pub(super) fn parse(merged: &Merged<'_>, gateways: &[IpAddr]) -> Result<Ranges> {
+/// None of `reserved` is given dynamically.
+pub(super) fn parse(
+    merged: &Merged<'_>,
+    gateways: &[IpAddr],
+    reserved: &Rc<Blocks>,
+) -> Result<Ranges> {
     let mut mistakes = Mistakes::default();
     let mut sets: Vec<Vec<Raw>> = Vec::new();
     let runtime = merged
@@ -68,7 +74,7 @@ pub(super) fn parse(merged: &Merged<'_>, gateways: &[IpAddr]) -> Result<Ranges> 
             .flatten(),
     );
     let excludes = mistakes
-        .note(merged.field("exclude").map_or(Ok(Vec::new()), |field| excluded(&field)))
+        .note(merged.field("exclude").map_or(Ok(Vec::new()), |field| listed(&field)))
         .unwrap_or_default();
     // The next steps need all ranges to be valid.
     if !mistakes.is_empty() {
@@ -94,6 +100,7 @@ pub(super) fn parse(merged: &Merged<'_>, gateways: &[IpAddr]) -> Result<Ranges> 
         range: raw.range,
         excluded: [Rc::clone(&barred), Rc::new(raw.excluded)],
         gateways: Rc::clone(&gateways),
+        reserved: Rc::clone(reserved),
         gateway: raw.gateway,
     };
     let sets = sets
@@ -191,7 +198,7 @@ fn parse_entry(entry: &Field<'_>) -> Result<Raw> {
     let end = either(entry.find("range_end"), entry.find("rangeEnd"))?;
     let mut raw = bounded(&range, start.as_ref(), end.as_ref())?;
     if let Some(field) = entry.find("exclude") {
-        let excludes = excluded(&field)?;
+        let excludes = listed(&field)?;
         raw.excludes = excludes.len();
         raw.excluded = excludes.into_iter().collect();
     }
@@ -310,21 +317,6 @@ fn check_unicast(field: &Field<'_>, subnet: &Subnet, range: &Range) -> Result<()
     Ok(())
 }
 
-fn excluded(field: &Field<'_>) -> Result<Vec<Range>> {
-    if field.value.as_str().is_some() {
-        return Err(field.wrong("expected a list, such as [\"10.0.0.0/28\"]").into());
-    }
-    Mistakes::each(field.list()?, |item| match item.text()?.split_once('-') {
-        None => item.block().map(|block| block.whole()),
-        Some((first, last)) => {
-            let first = item.parsed(|_| parse_address(first))?;
-            let last = item.parsed(|_| parse_address(last))?;
-            Range::new(first, last)
-                .ok_or_else(|| item.wrong("expected a first address that is not above the last"))
-        }
-    })
-}
-
 /// Assigns the top-level gateway to the ranges whose subnet contains it, or if there is none, to
 /// all ranges of its family. A range's own gateway takes precedence.
 fn apply_gateway(field: &Field<'_>, sets: &mut [Vec<Raw>]) -> Result<()> {
@@ -380,7 +372,7 @@ mod tests {
         let whole = Json::parse(format!("{{\"ipam\":{ipam}}}").as_bytes()).unwrap();
         let merged = Merged::new(&whole, None).unwrap();
         let mut text = String::new();
-        match parse(&merged, &[]) {
+        match parse(&merged, &[], &Rc::default()) {
             Ok(ranges) => {
                 for set in ranges.sets {
                     let shown = set.choices.iter().map(|choice| {

@@ -10,12 +10,13 @@ use super::main_plugin::MainPlugin;
 use super::merge::Merged;
 use super::routes::{self, Route};
 use super::settings::WhenFull;
-use super::{ConfigError, Mistakes, ranges};
+use super::{ConfigError, Mistakes, ranges, reservations};
 use crate::addr::{Family, Range, Subnet, parse_prefixed};
-use crate::ipam::{RangeSet, Requested, Scope, Static};
+use crate::ipam::{RangeSet, Requested, Reservations, Scope, Static};
 use crate::json::Json;
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 /// A network configuration that is ready for allocation.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,8 @@ pub struct Network {
     pub statics: Vec<Static>,
     /// The addresses that the caller requests.
     pub requested: Vec<Requested>,
+    /// The addresses for certain pods, and those that are given only on request.
+    pub reservations: Reservations,
     /// The main plugin.
     pub main_plugin: MainPlugin,
     /// Whether there is no range and no static address, because every pod brings its own: the
@@ -72,7 +75,14 @@ impl Network {
         let statics = mistakes.note(statics(merged));
         let gateways: Vec<IpAddr> =
             statics.iter().flatten().filter_map(|fixed: &Static| fixed.gateway).collect();
-        let ranges = mistakes.note(ranges::parse(merged, &gateways));
+        let mut reservations = mistakes.note(reservations::parse(merged)).unwrap_or_default();
+        if let Some(pod) = &args.pod {
+            reservations.own = reservations.of(pod);
+            // No limit allows more.
+            reservations.own.truncate(usize::from(u16::MAX));
+        }
+        let reserved = Rc::new(reservations.blocks());
+        let ranges = mistakes.note(ranges::parse(merged, &gateways, &reserved));
         let requested = mistakes.note(requested(merged, args));
         let routes = mistakes.note(routes::parse(merged));
         let dns = mistakes.note(dns::configured(merged));
@@ -88,6 +98,7 @@ impl Network {
         if ranges.sets.is_empty() && statics.is_empty() {
             beyond.note(complete(&mut requested, merged));
         }
+        beyond.add(reservations::check(&reservations, &ranges.sets));
         gateway::unusable(&ranges.sets, &statics, &routes)
             .into_iter()
             .for_each(|mistake| beyond.add(mistake));
@@ -110,6 +121,7 @@ impl Network {
             sets: ranges.sets,
             statics,
             requested,
+            reservations,
             routes,
             dns: dns.unwrap_or_default(),
             resolv_conf: resolv_conf.flatten(),

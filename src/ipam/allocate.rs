@@ -178,6 +178,7 @@ mod tests {
                         range: subnet.usable(),
                         excluded,
                         gateways,
+                        reserved: Default::default(),
                         gateway: None,
                     }],
                 }
@@ -192,7 +193,7 @@ mod tests {
                 origin: String::new(),
             })
             .collect();
-        slots(&sets, &requested, &[]).unwrap()
+        slots(&sets, &requested, &[], &Reservations::default()).unwrap()
     }
 
     /// Returns "held / rehome / claim" as addresses and slot numbers.

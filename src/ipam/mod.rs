@@ -10,6 +10,8 @@ mod attachment;
 mod ids;
 mod order;
 mod request;
+mod request_error;
+mod reservation;
 mod sticky;
 mod view;
 
@@ -21,8 +23,9 @@ pub use attachment::{Allocation, Attachment, AttachmentSet, Netns, Part, Record,
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
 pub use order::AllocationOrder;
 pub use request::{
-    Choice, Most, Offer, RangeSet, RequestError, Requested, Slot, Static, check, check_statics,
-    slots,
+    Choice, Most, Offer, RangeSet, Requested, Slot, Static, check, check_statics, slots,
 };
+pub use request_error::RequestError;
+pub use reservation::{Owner, Reservation, Reservations};
 pub use sticky::{Sticky, StickyOwner, of_owner};
 pub use view::{Directory, MountNamespace, View};

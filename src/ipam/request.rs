@@ -4,7 +4,7 @@
 //! the caller requests replaces the dynamic one of the range set that contains it. The static
 //! addresses of the configuration come after the dynamic ones. [`check`] limits their number.
 
-use super::{Part, Source};
+use super::{Part, RequestError, Reservations, Source};
 use crate::addr::{AddrSet, Blocks, Family, Range, Subnet, number};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -22,15 +22,35 @@ pub struct Choice {
     pub excluded: [Rc<Blocks>; 2],
     /// All gateways of the configuration. They are not given out, either.
     pub gateways: Rc<Blocks>,
+    /// The addresses of the configuration that are not given dynamically.
+    pub reserved: Rc<Blocks>,
     /// The gateway of the result.
     pub gateway: Option<IpAddr>,
 }
 
 impl Choice {
-    /// Returns the addresses that may be given out, whether they are held or not.
+    /// Returns the addresses that may be given out dynamically, whether they are held or not.
     #[must_use]
     pub fn candidates(&self) -> AddrSet {
-        AddrSet::outside(&self.range, &[&self.excluded[0], &self.excluded[1], &self.gateways])
+        let [of_all, own] = &self.excluded;
+        AddrSet::outside(&self.range, &[of_all, own, &self.gateways, &self.reserved])
+    }
+
+    /// Returns the addresses of the range that may be given out, but not dynamically.
+    #[must_use]
+    pub fn reserved_candidates(&self) -> AddrSet {
+        let [of_all, own] = &self.excluded;
+        let dynamic: Blocks = self.candidates().ranges().collect();
+        AddrSet::outside(&self.range, &[of_all, own, &self.gateways, &dynamic])
+    }
+
+    /// Returns the values of the result for one address.
+    fn offer(&self, address: IpAddr) -> Offer {
+        Offer {
+            candidates: AddrSet::from_range(&Range::single(address)),
+            prefix: self.subnet.length(),
+            gateway: self.gateway,
+        }
     }
 
     /// Returns the reason why an address of the subnet is not given out.
@@ -90,6 +110,9 @@ pub struct Slot {
     pub source: Source,
     /// The candidates, in order of preference. Each has its own values for the result.
     pub offers: Vec<Offer>,
+    /// For a reserved address: the candidates for a further interface of the same sandbox, because
+    /// one interface has the reserved address.
+    pub otherwise: Vec<Offer>,
 }
 
 /// Candidates, and the values of the result for an address of them.
@@ -101,101 +124,6 @@ pub struct Offer {
     pub prefix: u8,
     /// The gateway of the result.
     pub gateway: Option<IpAddr>,
-}
-
-/// The reasons why this configuration cannot serve a request, no matter who holds which address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// The requested address is not inside any range.
-    #[error("{origin}: expected an address of {ranges}, found {address}")]
-    Outside {
-        /// The place of the request.
-        origin: String,
-        /// The address.
-        address: IpAddr,
-        /// The first ranges of the configuration.
-        ranges: String,
-    },
-    /// The network has no range, and the requested address has no prefix length.
-    #[error(
-        "{origin}: expected a prefix length, because the network has no range, found {address}"
-    )]
-    NoPrefix {
-        /// The place of the request.
-        origin: String,
-        /// The address.
-        address: IpAddr,
-    },
-    /// The requested address is inside a subnet, but must not be given out.
-    #[error("{origin}: expected an address that may be given, but {address} is {what}")]
-    Barred {
-        /// The place of the request.
-        origin: String,
-        /// The address.
-        address: IpAddr,
-        /// The reason.
-        what: &'static str,
-    },
-    /// The requested prefix length is not the one of the subnet.
-    #[error(
-        "{origin}: expected the prefix length of subnet {subnet}, or none, found {address}/{prefix}"
-    )]
-    Prefix {
-        /// The place of the request.
-        origin: String,
-        /// The address.
-        address: IpAddr,
-        /// The requested prefix length.
-        prefix: u8,
-        /// The subnet that contains the address.
-        subnet: Subnet,
-    },
-    /// A static address that no interface of this network may have.
-    #[error("ipam.addresses: expected an address that may be given, but {address} is {what}")]
-    BarredStatic {
-        /// The address.
-        address: IpAddr,
-        /// The reason.
-        what: &'static str,
-    },
-    /// One ADD asks for too many addresses.
-    #[error("expected at most {most} addresses for one interface, found {found}")]
-    TooMany {
-        /// The number of addresses.
-        found: usize,
-        /// The limit.
-        most: usize,
-    },
-    /// The caller requests too many addresses of one range, or of one family.
-    #[error("{origin}: expected at most {most} requested of {of}, found one more: {address}")]
-    TooManyRequested {
-        /// The place of the first request that exceeds the limit.
-        origin: String,
-        /// The address.
-        address: IpAddr,
-        /// The limit.
-        most: usize,
-        /// "one range", or the family.
-        of: String,
-    },
-}
-
-impl RequestError {
-    /// Returns what to do about it, where there is something to do.
-    #[must_use]
-    pub const fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::TooMany { .. } => Some("limits.addresses in the node's flat file sets the limit"),
-            Self::TooManyRequested { .. } => {
-                Some("limits.requested in the node's flat file sets the limit")
-            }
-            Self::Outside { .. }
-            | Self::NoPrefix { .. }
-            | Self::Barred { .. }
-            | Self::Prefix { .. }
-            | Self::BarredStatic { .. } => None,
-        }
-    }
 }
 
 /// The limits on the addresses of one ADD.
@@ -270,7 +198,8 @@ impl<'s> Places<'s> {
     }
 }
 
-/// Returns the slots of one ADD, in the order of the result.
+/// Returns the slots of one ADD, in the order of the result. A pod with reserved addresses gets
+/// these from their sets, whatever it requests there.
 ///
 /// # Errors
 /// Fails for a requested address that no range can give out, and for too many addresses.
@@ -278,38 +207,61 @@ pub fn slots(
     sets: &[RangeSet],
     requested: &[Requested],
     statics: &[Static],
+    reservations: &Reservations,
 ) -> Result<Vec<Slot>, RequestError> {
     let places = Places::of(sets);
+    let of_subnet = |address: IpAddr| {
+        let all = sets.iter().enumerate();
+        let choices = all.flat_map(|(at, set)| set.choices.iter().map(move |choice| (at, choice)));
+        choices.into_iter().find(|(_, choice)| choice.subnet.contains(address))
+    };
+    let mut reserved: BTreeMap<usize, Vec<Offer>> = BTreeMap::new();
+    for address in &reservations.own {
+        if let Some((set, choice)) = of_subnet(*address) {
+            reserved.entry(set).or_default().push(choice.offer(*address));
+        }
+    }
     let mut asked: BTreeMap<usize, Vec<Offer>> = BTreeMap::new();
     let mut brought = Vec::new();
     for request in requested {
         // Without any range, a pod brings its address together with the prefix length.
         if sets.is_empty() && statics.is_empty() {
-            brought.push((Source::Requested, vec![offer_brought(request)?]));
+            brought.push((Source::Requested, vec![offer_brought(request)?], Vec::new()));
             continue;
         }
-        let place = places
-            .find(request.address)
-            .filter(|(_, choice)| choice.bar(request.address).is_none());
-        let Some((set, choice)) = place else {
+        let address = request.address;
+        if of_subnet(address).is_some_and(|(set, _)| reserved.contains_key(&set)) {
+            continue;
+        }
+        if let Some(owner) = reservations.owner_of(address) {
+            let (origin, owner) = (request.origin.clone(), owner.to_string());
+            return Err(RequestError::Reserved { origin, address, owner });
+        }
+        let on_request =
+            || of_subnet(address).filter(|_| reservations.on_request.contains(address));
+        let place = places.find(address).or_else(on_request);
+        let Some((set, choice)) = place.filter(|(_, choice)| choice.bar(address).is_none()) else {
             return Err(outside(sets, request));
         };
         asked.entry(set).or_default().push(offer_requested(choice, request)?);
     }
-    let mut wanted: Vec<(Source, Vec<Offer>)> = brought;
+    let mut wanted: Vec<(Source, Vec<Offer>, Vec<Offer>)> = brought;
     for (at, set) in sets.iter().enumerate() {
-        match asked.remove(&at) {
-            Some(offers) => {
-                wanted.extend(offers.into_iter().map(|offer| (Source::Requested, vec![offer])))
-            }
-            None => {
-                let offer = |choice: &Choice| Offer {
-                    candidates: choice.candidates(),
-                    prefix: choice.subnet.length(),
-                    gateway: choice.gateway,
-                };
-                wanted.push((Source::Dynamic, set.choices.iter().map(offer).collect()));
-            }
+        let dynamic = || {
+            let offer = |choice: &Choice| Offer {
+                candidates: choice.candidates(),
+                prefix: choice.subnet.length(),
+                gateway: choice.gateway,
+            };
+            set.choices.iter().map(offer).collect::<Vec<_>>()
+        };
+        match (reserved.remove(&at), asked.remove(&at)) {
+            (Some(offers), _) => wanted
+                .extend(offers.into_iter().map(|offer| (Source::Static, vec![offer], dynamic()))),
+            (None, Some(offers)) => wanted.extend(
+                offers.into_iter().map(|offer| (Source::Requested, vec![offer], Vec::new())),
+            ),
+            (None, None) => wanted.push((Source::Dynamic, dynamic(), Vec::new())),
         }
     }
     wanted.extend(statics.iter().map(|fixed| {
@@ -318,14 +270,19 @@ pub fn slots(
             prefix: fixed.prefix,
             gateway: fixed.gateway,
         };
-        (Source::Static, vec![offer])
+        (Source::Static, vec![offer], Vec::new())
     }));
     let found = wanted.len();
     let of = u16::try_from(found)
         .map_err(|_| RequestError::TooMany { found, most: usize::from(u16::MAX) })?;
     Ok((0..of)
         .zip(wanted)
-        .map(|(index, (source, offers))| Slot { part: Part { index, of }, source, offers })
+        .map(|(index, (source, offers, otherwise))| Slot {
+            part: Part { index, of },
+            source,
+            offers,
+            otherwise,
+        })
         .collect())
 }
 
@@ -338,11 +295,8 @@ fn offer_requested(choice: &Choice, request: &Requested) -> Result<Offer, Reques
             subnet: choice.subnet,
         });
     }
-    Ok(Offer {
-        candidates: AddrSet::from_range(&Range::single(request.address)),
-        prefix: choice.subnet.length(),
-        gateway: request.gateway.or(choice.gateway),
-    })
+    let offer = choice.offer(request.address);
+    Ok(Offer { gateway: request.gateway.or(offer.gateway), ..offer })
 }
 
 fn offer_brought(request: &Requested) -> Result<Offer, RequestError> {
@@ -439,6 +393,7 @@ mod tests {
                 range: subnet.usable(),
                 excluded: Default::default(),
                 gateways: Rc::new([Range::single(gateway)].into_iter().collect()),
+                reserved: Rc::default(),
                 gateway: Some(gateway),
             }],
         }
@@ -461,7 +416,7 @@ mod tests {
     fn a_requested_address_replaces_the_dynamic_one_of_its_range() {
         let sets = [set("10.0.0.0/24"), set("10.0.1.0/24")];
         let requested = [ask("10.0.1.7"), ask("10.0.1.8")];
-        let slots = slots(&sets, &requested, &[]).unwrap();
+        let slots = slots(&sets, &requested, &[], &Reservations::default()).unwrap();
         assert_eq!(sources(&slots), [Source::Dynamic, Source::Requested, Source::Requested]);
         assert_eq!(slots[2].part, Part { index: 2, of: 3 });
         let most = |addresses, requested_of_one| {
@@ -491,7 +446,9 @@ mod tests {
     #[test]
     fn what_bars_a_requested_address_is_named() {
         let sets = [set("10.0.0.0/24")];
-        let bar = |address: &str| slots(&sets, &[ask(address)], &[]).unwrap_err().to_string();
+        let bar = |address: &str| {
+            slots(&sets, &[ask(address)], &[], &Reservations::default()).unwrap_err().to_string()
+        };
         assert!(bar("10.0.0.1").contains("the gateway"));
         assert!(bar("10.0.0.0").contains("network or broadcast"));
         assert!(bar("10.0.0.255").contains("network or broadcast"));
@@ -501,7 +458,7 @@ mod tests {
     #[test]
     fn static_addresses_come_after_the_dynamic_ones() {
         let fixed = Static { address: "192.0.2.7".parse().unwrap(), prefix: 24, gateway: None };
-        let slots = slots(&[set("10.0.0.0/24")], &[], &[fixed]).unwrap();
+        let slots = slots(&[set("10.0.0.0/24")], &[], &[fixed], &Reservations::default()).unwrap();
         assert_eq!(sources(&slots), [Source::Dynamic, Source::Static]);
     }
 
@@ -509,7 +466,7 @@ mod tests {
     fn another_prefix_than_the_subnets_is_refused() {
         let request = Requested { prefix: Some(16), ..ask("10.0.0.9") };
         assert!(matches!(
-            slots(&[set("10.0.0.0/24")], &[request], &[]),
+            slots(&[set("10.0.0.0/24")], &[request], &[], &Reservations::default()),
             Err(RequestError::Prefix { .. })
         ));
     }

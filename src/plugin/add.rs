@@ -48,7 +48,8 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let mut network = Network::parse(&merged, &args)?;
-    let slots = ipam::slots(&network.sets, &network.requested, &network.statics)?;
+    let slots =
+        ipam::slots(&network.sets, &network.requested, &network.statics, &network.reservations)?;
     check_one_per_family(&slots, call.version)?;
     let dns = dns(&mut network, flat.as_ref())?;
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
@@ -356,8 +357,12 @@ impl Claim<'_> {
             let Some((slot, rest)) = slots.get(number..).and_then(<[_]>::split_first) else {
                 return Ok(());
             };
-            if !self.take_from_the_dead(session, slot, given)? {
-                return Err(no_room(slot));
+            let left = left_by_the_dead::find(self.store, self.ask, slot, self.deadline);
+            if !self.take_from_the_dead(session, slot, &left.records, given)? {
+                match further_interface(slot, self.ask, left.holder.as_ref()) {
+                    Some(further) => self.all(session, preferred, &[&further], given)?,
+                    None => return Err(no_room(slot, left.holder)),
+                }
             }
             slots = rest;
         }
@@ -394,11 +399,12 @@ impl Claim<'_> {
         &self,
         session: &mut dyn Session,
         slot: &Slot,
+        records: &[Allocation],
         given: &mut Given,
     ) -> Result<bool, Failure> {
-        for old in left_by_the_dead::find(self.store, self.ask, slot, self.deadline)? {
-            let has_ended = || left_by_the_dead::may_be_taken(self.ask, slot, &old);
-            if self.take_over(session, &old, slot, &has_ended, given)? {
+        for old in records {
+            let has_ended = || left_by_the_dead::may_be_taken(self.ask, slot, old);
+            if self.take_over(session, old, slot, &has_ended, given)? {
                 return Ok(true);
             }
         }
@@ -427,8 +433,21 @@ impl Claim<'_> {
     }
 }
 
+/// Returns the dynamic slot of a further interface of a sandbox that has the reserved address of its
+/// pod at another interface already.
+fn further_interface(slot: &Slot, ask: &Ask<'_>, holder: Option<&Allocation>) -> Option<Slot> {
+    let (own, other) = (&ask.record.attachment, &holder?.record.attachment);
+    let is_of_sandbox = (&own.node, &own.container) == (&other.node, &other.container);
+    (is_of_sandbox && !slot.otherwise.is_empty()).then(|| Slot {
+        part: slot.part,
+        source: Source::Dynamic,
+        offers: slot.otherwise.clone(),
+        otherwise: Vec::new(),
+    })
+}
+
 /// Returns the failure of a slot none of whose offers has room.
-fn no_room(slot: &Slot) -> Failure {
+fn no_room(slot: &Slot, holder: Option<Allocation>) -> Failure {
     let what = match slot.source {
         Source::Dynamic => {
             return Failure::Exhausted(
@@ -440,12 +459,17 @@ fn no_room(slot: &Slot) -> Failure {
             );
         }
         Source::Requested => "requested",
-        Source::Static => "static",
+        Source::Static if slot.otherwise.is_empty() => "static",
+        Source::Static => "reserved",
     };
     let first = slot.offers.iter().flat_map(|offer| offer.candidates.ranges()).next();
     first.map_or_else(
         || Failure::Exhausted("the range".to_owned()),
-        |range| Failure::Held { what, address: range.first_address() },
+        |range| Failure::Held {
+            what,
+            address: range.first_address(),
+            holder: holder.map(|holder| Box::new(holder.record)),
+        },
     )
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cni::{CniError, Code};
 use crate::config::{ConfigError, Problem};
-use crate::ipam::{PlanError, RequestError};
+use crate::ipam::{PlanError, Record, RequestError};
 use crate::store::StoreError;
 use std::net::IpAddr;
 
@@ -41,14 +41,14 @@ pub enum Failure {
     #[error("every address of {0} is held or excluded")]
     Exhausted(String),
     /// The requested or static address belongs to another attachment.
-    #[error(
-        "the {what} address is held by another attachment, or is a gateway in its scope: {address}"
-    )]
+    #[error("the {what} address {address} is {}", holder_in_words(.holder.as_deref()))]
     Held {
-        /// "requested" or "static".
+        /// "requested", "static" or "reserved".
         what: &'static str,
         /// The address.
         address: IpAddr,
+        /// The record of the holder, if one was found.
+        holder: Option<Box<Record>>,
     },
     /// CHECK: no address is recorded, or fewer than ADD gave.
     #[error("expected {expected} recorded addresses, found {found}: {attachment}")]
@@ -126,6 +126,15 @@ impl From<crate::config::Mistakes> for Failure {
     }
 }
 
+/// Returns who holds an address, and where.
+fn holder_in_words(holder: Option<&Record>) -> String {
+    let Some(held) = holder else {
+        return "held by another attachment, or is a gateway in its scope".to_owned();
+    };
+    let pod = held.pod.as_ref().map_or_else(String::new, |pod| format!("pod {pod}, "));
+    format!("held by {pod}{}", held.attachment)
+}
+
 impl Failure {
     /// Returns what to do about it, where there is something to do.
     #[must_use]
@@ -136,7 +145,13 @@ impl Failure {
             Self::Plan(PlanError::HoldsOthers { .. }) => Some("DEL releases them".to_owned()),
             Self::Store(error) => error.hint(),
             Self::Exhausted(_) => Some("\"hereabouts list\" shows who holds them".to_owned()),
-            Self::Held { address, .. } => {
+            Self::Held { holder: Some(held), .. } => {
+                let node = &held.attachment.node;
+                Some(format!(
+                    "its DEL or \"hereabouts sweep\" on node {node} frees it; if that node is off for good, \"hereabouts release --node {node}\" does"
+                ))
+            }
+            Self::Held { address, holder: None, .. } => {
                 Some(format!("\"hereabouts show {address}\" shows its holder"))
             }
             Self::NotReady { hint, .. } => hint.clone(),
@@ -171,6 +186,7 @@ impl Failure {
             Self::Request(error) => match error {
                 RequestError::Outside { .. }
                 | RequestError::NoPrefix { .. }
+                | RequestError::Reserved { .. }
                 | RequestError::Barred { .. }
                 | RequestError::BarredStatic { .. }
                 | RequestError::TooManyRequested { .. } => Code::Requested,

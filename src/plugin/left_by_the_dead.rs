@@ -8,41 +8,48 @@
 use super::ask::Ask;
 use crate::ipam::{Allocation, Slot};
 use crate::retry::Deadline;
-use crate::store::{Filter, Store, StoreError};
+use crate::store::{Filter, Store};
 use std::net::IpAddr;
 
-/// Returns the records of this node in the candidates of a slot that another attachment may take
-/// over, the lowest address first. They were read without a lock: the caller checks each again.
-///
-/// # Errors
-/// The store cannot be read.
-pub(super) fn find(
-    store: &dyn Store,
-    ask: &Ask<'_>,
-    slot: &Slot,
-    deadline: Deadline,
-) -> Result<Vec<Allocation>, StoreError> {
-    let own = &ask.record.attachment;
+/// What holds the candidates of a slot that has no room.
+#[derive(Default)]
+pub(super) struct Left {
+    /// The records of this node that another attachment may take over, the lowest address first.
+    /// They were read without a lock: the caller checks each again.
+    pub(super) records: Vec<Allocation>,
+    /// The holder of the only candidate, if it is one that lives or may live.
+    pub(super) holder: Option<Allocation>,
+}
+
+/// Looks for the holders of the candidates of a slot. If the store cannot be read, nothing is found:
+/// the reason for which the ADD fails is that there is no room.
+pub(super) fn find(store: &dyn Store, ask: &Ask<'_>, slot: &Slot, deadline: Deadline) -> Left {
+    let only = only_address(slot);
     let filter = Filter {
-        node: Some(own.node.clone()),
+        node: Some(ask.record.attachment.node.clone()).filter(|_| only.is_none()),
         scope: Some(ask.scope.clone()),
-        address: only_address(slot),
+        address: only,
         deadline: Some(deadline),
         ..Filter::default()
     };
-    let mut found = Vec::new();
-    for item in store.list(&filter)? {
-        match item {
-            Ok(held) if may_be_taken(ask, slot, &held) => {
-                found.push(held);
+    let mut left = Left::default();
+    let found = store.list(&filter).and_then(|listing| {
+        for item in listing {
+            match item {
+                Ok(held) if may_be_taken(ask, slot, &held) => left.records.push(held),
+                Ok(held) if only == Some(held.address) => left.holder = Some(held),
+                Ok(_) => {}
+                Err(error) if error.is_of_one_record() => {}
+                Err(error) => return Err(error),
             }
-            Ok(_) => {}
-            Err(error) if error.is_of_one_record() => {}
-            Err(error) => return Err(error),
         }
+        Ok(())
+    });
+    if let Err(error) = found {
+        tracing::warn!(%error, "who holds the addresses cannot be read");
     }
-    found.sort_by_key(|held| held.address);
-    Ok(found)
+    left.records.sort_by_key(|held| held.address);
+    left
 }
 
 /// Returns whether a record is one of the candidates and its sandbox has ended.
@@ -54,7 +61,12 @@ pub(super) fn may_be_taken(ask: &Ask<'_>, slot: &Slot, held: &Allocation) -> boo
     let was_seen = held.record.netns.is_some() || held.record.boot_id != ask.record.boot_id;
     // The sandbox of this call lives, whatever its other interfaces show.
     let is_other_sandbox = held.record.attachment.container != ask.record.attachment.container;
-    is_candidate && is_other_sandbox && (was_seen || is_next_of(ask, held)) && ask.has_ended(held)
+    let is_of_node = held.record.attachment.node == ask.record.attachment.node;
+    is_candidate
+        && is_of_node
+        && is_other_sandbox
+        && (was_seen || is_next_of(ask, held))
+        && ask.has_ended(held)
 }
 
 /// Returns whether this call is about the same interface of a pod of the same name.

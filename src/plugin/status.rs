@@ -12,7 +12,7 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let network = Network::parse(&merged, &CniArgs::default())?;
-    let slots = ipam::slots(&network.sets, &[], &network.statics)?;
+    let slots = ipam::slots(&network.sets, &[], &network.statics, &network.reservations)?;
     if !network.pods_bring_addresses {
         limit_check::check(&network, &slots)?;
     }
@@ -25,7 +25,7 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     if network.when_full == WhenFull::Ready {
         return Ok(());
     }
-    for slot in ipam::slots(&network.sets, &[], &[])? {
+    for slot in ipam::slots(&network.sets, &[], &[], &network.reservations)? {
         let mut room = false;
         for offer in &slot.offers {
             room |= ready.store.has_room(&network.scope, &offer.candidates).map_err(&not_ready)?;

@@ -103,6 +103,7 @@ mod real_parts;
 /// A node whose name changes while its pods live.
 mod renamed;
 /// A pod whose sandbox is made anew keeps its address.
+mod reservations;
 mod same_address;
 /// Every interleaving of two calls, step by step.
 #[cfg(feature = "kube")]

@@ -274,7 +274,11 @@ fn check_network(parts: &Parts, flat: Option<&FlatFile>) {
     else {
         return;
     };
-    let Ok(slots) = slots(&network.sets, &network.requested, &network.statics) else { return };
+    let Ok(slots) =
+        slots(&network.sets, &network.requested, &network.statics, &network.reservations)
+    else {
+        return;
+    };
     let choices: Vec<_> = network.sets.iter().flat_map(|set| &set.choices).collect();
     let gateways: Vec<IpAddr> = choices.iter().filter_map(|choice| choice.gateway).collect();
     for (at, slot) in slots.iter().enumerate() {

@@ -4,7 +4,7 @@ use super::{assert_all, document, variants};
 use hereabouts::addr::{Family, Subnet};
 use hereabouts::cni::CniError;
 use hereabouts::config::{ConfigError, Problem};
-use hereabouts::ipam::{PlanError, RequestError};
+use hereabouts::ipam::{PlanError, Record, RequestError};
 use hereabouts::plugin::failure::Failure;
 use hereabouts::store::StoreError;
 use std::net::IpAddr;
@@ -21,11 +21,15 @@ fn attachment() -> String {
     "container c1, interface net1, network net1".to_owned()
 }
 
+fn holder() -> Record {
+    crate::conformance::record("n2", "c1", Some("web-0"))
+}
+
 fn plan() -> PlanError {
     PlanError::HoldsOthers { asked: address(), holds: "10.1.2.1, 10.1.2.2".to_owned() }
 }
 
-fn requests() -> [RequestError; 7] {
+fn requests() -> [RequestError; 8] {
     let origin = || "runtimeConfig.ips[0]".to_owned();
     [
         RequestError::Outside {
@@ -35,6 +39,11 @@ fn requests() -> [RequestError; 7] {
         },
         RequestError::NoPrefix { origin: origin(), address: address() },
         RequestError::Barred { origin: origin(), address: address(), what: "excluded" },
+        RequestError::Reserved {
+            origin: origin(),
+            address: address(),
+            owner: "pod default/web-0".to_owned(),
+        },
         RequestError::Prefix { origin: origin(), address: address(), prefix: 25, subnet: subnet() },
         RequestError::BarredStatic { address: address(), what: "a gateway" },
         RequestError::TooMany { found: 17, most: 16 },
@@ -78,7 +87,8 @@ fn failures() -> Vec<Failure> {
         Failure::CallerGone,
         Failure::OnePerFamily { version: "0.2.0", family: Family::V4 },
         exhausted(),
-        Failure::Held { what: "requested", address: address() },
+        Failure::Held { what: "requested", address: address(), holder: None },
+        Failure::Held { what: "reserved", address: address(), holder: Some(Box::new(holder())) },
         Failure::NotRecorded { expected: "2".to_owned(), found: 1, attachment: attachment() },
         Failure::Differs { recorded: "10.1.2.1/24".to_owned(), previous: "10.1.2.7/24".to_owned() },
         Failure::NotReady { reason: "the API server cannot be reached".to_owned(), hint: None },
@@ -113,7 +123,7 @@ fn every_failure_of_a_verb_reads_so() {
 
 #[test]
 fn every_refusal_of_a_request_reads_so() {
-    let (variants, name_of) = variants!(RequestError: Outside NoPrefix Barred Prefix BarredStatic TooMany TooManyRequested);
+    let (variants, name_of) = variants!(RequestError: Outside NoPrefix Barred Reserved Prefix BarredStatic TooMany TooManyRequested);
     let text =
         |error: RequestError| (name_of(&error), document(&CniError::from(Failure::from(error))));
     assert_all("request", variants, &requests().map(text));

@@ -1,0 +1,135 @@
+//! `reservations` and `reserved`: addresses for certain pods, and addresses that are given only to
+//! a caller that asks for them.
+
+use super::address_list::{listed, span};
+use super::field::Field;
+use super::merge::Merged;
+use super::{ConfigError, Mistakes};
+use crate::addr::{AddrSet, Blocks, Range, number};
+use crate::ipam::{Owner, RangeSet, Reservation, Reservations};
+use crate::json::Json;
+
+type Result<T> = std::result::Result<T, Mistakes>;
+
+/// The forms of an entry, for messages.
+const FORMS: &str = "expected {\"NAMESPACE/POD\": ADDRESS} or {\"statefulSet\": \"NAMESPACE/NAME\", \"addresses\": \"FIRST-LAST\"}";
+
+/// Parses the reservations of a configuration.
+pub(super) fn parse(merged: &Merged<'_>) -> Result<Reservations> {
+    let mut mistakes = Mistakes::default();
+    let entries = merged.field("reservations").map_or(Ok(Vec::new()), |field| all(&field));
+    let entries = mistakes.note(entries).unwrap_or_default();
+    let reserved = merged.field("reserved").map_or(Ok(Vec::new()), |field| listed(&field));
+    let on_request = mistakes.note(reserved).unwrap_or_default().into_iter().collect();
+    match mistakes.is_empty() {
+        true => Ok(Reservations { entries, on_request, own: Vec::new() }),
+        false => Err(mistakes),
+    }
+}
+
+/// Parses one object of reservations, or a list of them.
+fn all(field: &Field<'_>) -> Result<Vec<Reservation>> {
+    let Json::Array(_) = field.value else {
+        return entries(field);
+    };
+    let lists = Mistakes::each(field.list()?, |entry| entries(&entry))?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
+fn entries(field: &Field<'_>) -> Result<Vec<Reservation>> {
+    let Json::Object(_) = field.value else {
+        return Err(field.wrong(FORMS).into());
+    };
+    if let Some(set) = field.find("statefulSet") {
+        let (namespace, name) = whole_name(&set)?;
+        let Some(addresses) = field.find("addresses") else {
+            return Err(field.lacks("addresses").into());
+        };
+        let ranges = match addresses.value {
+            Json::Array(_) => listed(&addresses)?,
+            _ => vec![span(&addresses)?],
+        };
+        return Ok(vec![Reservation { owner: Owner::StatefulSet { namespace, name }, ranges }]);
+    }
+    if let Some(pod) = field.find("pod") {
+        let Some(addresses) = field.find("addresses").or_else(|| field.find("address")) else {
+            return Err(field.lacks("addresses").into());
+        };
+        return Ok(vec![of_pod(&pod, &addresses)?]);
+    }
+    Mistakes::each(field.value.entries(), |(pod, value)| {
+        let path = format!("{}[\"{}\"]", field.path, field.key(pod));
+        let key = Json::String(pod.clone());
+        let (place, addresses) = (field.inner(path.clone(), &key), field.inner(path, value));
+        of_pod(&place, &addresses)
+    })
+}
+
+fn of_pod(pod: &Field<'_>, addresses: &Field<'_>) -> Result<Reservation> {
+    let (namespace, name) = whole_name(pod)?;
+    let single = |field: &Field<'_>| field.address().map(Range::single);
+    let ranges = match addresses.value {
+        Json::Array(_) => Mistakes::each(addresses.list()?, |item| single(&item))?,
+        _ => vec![single(addresses)?],
+    };
+    match ranges.is_empty() {
+        true => Err(pod.wrong("expected at least one address").into()),
+        false => Ok(Reservation { owner: Owner::Pod { namespace, name }, ranges }),
+    }
+}
+
+fn whole_name(field: &Field<'_>) -> Result<(String, String)> {
+    match field.text()?.split_once('/') {
+        Some((namespace, name))
+            if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+        {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err(field.wrong("expected NAMESPACE/NAME").into()),
+    }
+}
+
+/// Returns the mistakes of reservations that these ranges cannot serve.
+pub(super) fn check(reservations: &Reservations, sets: &[RangeSet]) -> Mistakes {
+    let mut mistakes = Mistakes::default();
+    if reservations.entries.is_empty() {
+        return mistakes;
+    }
+    let place = "ipam.reservations";
+    let choices = || sets.iter().flat_map(|set| &set.choices);
+    let usable: Blocks = choices().map(|choice| choice.subnet.usable()).collect();
+    // All choices share the gateways and the exclusions of the whole configuration.
+    let shared = choices()
+        .take(1)
+        .flat_map(|choice| choice.gateways.ranges().chain(choice.excluded[0].ranges()));
+    let own = choices()
+        .flat_map(|choice| choice.excluded[1].ranges().chain(choice.gateway.map(Range::single)));
+    let barred: Blocks = shared.chain(own).collect();
+    let mut all: Vec<(Range, &Owner)> = Vec::new();
+    for entry in &reservations.entries {
+        for range in &entry.ranges {
+            let reason = if !AddrSet::outside(range, &[&usable]).is_empty() {
+                "expected addresses that the network's subnets can give"
+            } else if barred.touches(range) {
+                "expected addresses that are neither excluded nor a gateway"
+            } else {
+                all.push((*range, &entry.owner));
+                continue;
+            };
+            mistakes.add(ConfigError::meaning(place, format!("{reason}, found {range}")));
+        }
+    }
+    all.sort_by_key(|(range, _)| (range.family(), number(range.first_address())));
+    for pair in all.windows(2) {
+        if let Some(twice) = pair[0].0.intersection(&pair[1].0) {
+            mistakes.add(ConfigError::meaning(
+                place,
+                format!(
+                    "expected each address once, but {twice} is reserved for {} and for {}",
+                    pair[0].1, pair[1].1
+                ),
+            ));
+        }
+    }
+    mistakes
+}
