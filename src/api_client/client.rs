@@ -127,7 +127,7 @@ impl Client {
         };
         let Some(name) = name else {
             return Err(malformed(
-                "expected tls-server-name or the host in server to be a DNS name or an address"
+                "tls-server-name or the host in server: expected a DNS name or an address, found neither"
                     .to_owned(),
             ));
         };

@@ -86,10 +86,10 @@ pub(crate) struct Sender<'a> {
 /// Fails if the path or the token contains a character that would end its line.
 pub(crate) fn encode(sender: &Sender<'_>, request: &Request<'_>) -> Result<Vec<u8>, &'static str> {
     if !request.path.starts_with('/') || !is_word(request.path) {
-        return Err("expected a path of visible ASCII letters");
+        return Err("expected a path of visible ASCII characters, found others");
     }
     if !sender.token.is_none_or(|token| !token.is_empty() && is_word(token)) {
-        return Err("expected a token of visible ASCII letters, found none or others");
+        return Err("expected a token of visible ASCII characters, found none or others");
     }
     let method = match request.method {
         Method::Get => "GET",
@@ -202,7 +202,9 @@ impl Incoming<'_> {
                 Ok(Status::Partial) => {
                     return Err(malformed("the head of the answer is larger than 64 KiB"));
                 }
-                Err(error) => return Err(malformed(format!("the answer is no HTTP/1.1: {error}"))),
+                Err(error) => {
+                    return Err(malformed(format!("the answer is not HTTP/1.1: {error}")));
+                }
             }
         }
     }
@@ -257,7 +259,7 @@ impl Incoming<'_> {
                 }
                 Ok(Status::Partial) if self.buffer.len() <= LONGEST_CHUNK_LINE => self.fill()?,
                 Ok(Status::Partial) | Err(_) => {
-                    return Err(malformed("expected the length of a chunk in the answer"));
+                    return Err(malformed("the answer has a chunk without a valid length"));
                 }
             }
         }
@@ -273,7 +275,7 @@ impl Incoming<'_> {
                 }
                 Ok(Status::Partial) if self.buffer.len() <= LARGEST_HEAD => self.fill()?,
                 Ok(Status::Partial) | Err(_) => {
-                    return Err(malformed("expected the end of the answer after its last chunk"));
+                    return Err(malformed("the answer continues after its last chunk"));
                 }
             }
         }

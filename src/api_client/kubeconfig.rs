@@ -150,7 +150,7 @@ struct User {
 }
 
 /// The supported credentials of a user, for messages.
-const UNDERSTOOD: &str = "understood are token, tokenFile, client-certificate and client-key";
+const UNDERSTOOD: &str = "only token, tokenFile, client-certificate and client-key are";
 
 impl Kubeconfig {
     /// Reads a kubeconfig and the files that it names.
@@ -194,7 +194,7 @@ impl Reader<'_> {
         let file = self.decode(bytes)?;
         let Some(name) = given(file.current_context) else {
             return Err(
-                self.malformed("expected current-context to name a context, and it is missing")
+                self.malformed("current-context: expected the name of a context, found none")
             );
         };
         let contexts = file.contexts.unwrap_or_default();
@@ -203,12 +203,14 @@ impl Reader<'_> {
             .find(|context| context.name == name)
             .and_then(|named| named.context)
         else {
-            return Err(self.malformed(format!(
-                "expected a context of the name that current-context says: {name:?}"
-            )));
+            return Err(
+                self.malformed(format!("current-context: no context has the name {name:?}"))
+            );
         };
         let Some(name) = given(context.cluster) else {
-            return Err(self.malformed("expected the current context to name a cluster"));
+            return Err(
+                self.malformed("the current context: expected the name of a cluster, found none")
+            );
         };
         let clusters = file.clusters.unwrap_or_default();
         let Some(cluster) = clusters
@@ -216,9 +218,9 @@ impl Reader<'_> {
             .find(|cluster| cluster.name == name)
             .and_then(|named| named.cluster)
         else {
-            return Err(self.malformed(format!(
-                "expected a cluster of the name that the current context says: {name:?}"
-            )));
+            return Err(
+                self.malformed(format!("the current context: no cluster has the name {name:?}"))
+            );
         };
         let user = match given(context.user) {
             None => User::default(),
@@ -227,7 +229,7 @@ impl Reader<'_> {
                     Some(found) => found.user.unwrap_or_default(),
                     None => {
                         return Err(self.malformed(format!(
-                            "expected a user of the name that the current context says: {name:?}"
+                            "the current context: no user has the name {name:?}"
                         )));
                     }
                 }
@@ -247,7 +249,7 @@ impl Reader<'_> {
             Ok(text) => text,
             Err(error) => {
                 return Err(self.malformed(format!(
-                    "expected UTF-8 text, it is none from byte {}",
+                    "expected UTF-8 text, found other bytes at position {}",
                     error.valid_up_to()
                 )));
             }
@@ -279,16 +281,19 @@ impl Reader<'_> {
         let certificate =
             self.pem(user.client_certificate_data, user.client_certificate, "client-certificate")?;
         let key = self.pem(user.client_key_data, user.client_key, "client-key")?;
-        let certificate = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            (Some(_), None) => {
-                return Err(self.malformed("expected a client-key with the client-certificate"));
-            }
-            (None, Some(_)) => {
-                return Err(self.malformed("expected a client-certificate with the client-key"));
-            }
-        };
+        let certificate =
+            match (certificate, key) {
+                (Some(certificate), Some(key)) => Some((certificate, key)),
+                (None, None) => None,
+                (Some(_), None) => {
+                    return Err(self
+                        .malformed("client-certificate: expected also a client-key, found none"));
+                }
+                (None, Some(_)) => {
+                    return Err(self
+                        .malformed("client-key: expected also a client-certificate, found none"));
+                }
+            };
         let token = match (given(user.token_file), given(user.token)) {
             (Some(file), _) => Some(Token::File(self.beside(&file))),
             (None, Some(text)) => Some(Token::Text(text)),
@@ -306,19 +311,20 @@ impl Reader<'_> {
 
     fn server(&self, text: Option<String>) -> Result<Url, ClientError> {
         let Some(text) = text else {
-            return Err(self.malformed("expected the current cluster to have a server"));
+            return Err(self.malformed("the current cluster: expected a server, found none"));
         };
         let url =
             Url::parse(&text).map_err(|reason| self.malformed(format!("server: {reason}")))?;
         match url.scheme.as_str() {
-            "https" if url.credentials.is_some() => {
-                Err(self.unsupported(format!("server: a password in the URL is not, {UNDERSTOOD}")))
-            }
+            "https" if url.credentials.is_some() => Err(self.unsupported(format!(
+                "server: a password in the URL is not supported, {UNDERSTOOD}"
+            ))),
             "https" => Ok(url),
             "http" => Err(self.unsupported(format!(
-                "server: expected https, a token is not sent in the clear: {url}"
+                "server: expected https, because a token must not be sent unencrypted, found {url}"
             ))),
-            _ => Err(self.malformed("server: expected https://host:port")),
+            _ => Err(self
+                .malformed("server: expected a URL such as https://host:port, found another one")),
         }
     }
 
@@ -356,9 +362,9 @@ impl Reader<'_> {
     ) -> Result<Option<Pem>, ClientError> {
         if let Some(mut data) = given(data) {
             data.retain(|c| !c.is_ascii_whitespace());
-            let bytes = STANDARD
-                .decode(data)
-                .map_err(|_| self.malformed(format!("{key}-data: expected base64")))?;
+            let bytes = STANDARD.decode(data).map_err(|_| {
+                self.malformed(format!("{key}-data: expected base64, found other text"))
+            })?;
             return Ok(Some(Pem {
                 bytes,
                 place: format!("{key}-data of {}", self.path.display()),

@@ -74,9 +74,10 @@ fn authorities(pem: &Pem) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let found = certificates(pem)?;
     match roots.add_parsable_certificates(found) {
-        (0, _) => {
-            Err(format!("expected an X.509 certificate of an authority in PEM: {}", pem.place))
-        }
+        (0, _) => Err(format!(
+            "{}: expected an X.509 certificate of an authority in PEM, found none",
+            pem.place
+        )),
         _ => Ok(roots),
     }
 }
@@ -85,7 +86,7 @@ fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem.bytes).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) | Err(_) => Err(format!("expected certificates in PEM: {}", pem.place)),
+        Ok(_) | Err(_) => Err(format!("{}: expected certificates in PEM, found none", pem.place)),
     }
 }
 
@@ -111,7 +112,7 @@ fn with_certificate(
     };
     let expected = || {
         format!(
-            "expected an unencrypted private key in PEM (PKCS#8, PKCS#1 or SEC1): {}",
+            "{}: expected an unencrypted private key in PEM (PKCS#8, PKCS#1 or SEC1), found none",
             key.place
         )
     };
@@ -119,11 +120,14 @@ fn with_certificate(
     builder.with_client_auth_cert(certificates(chain)?, parsed).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             format!(
-                "expected the key of the certificate {}, the two do not belong together: {}",
-                chain.place, key.place
+                "{}: expected the key of the certificate in {}, found the key of another one",
+                key.place, chain.place
             )
         }
-        _ => format!("expected an RSA, ECDSA or Ed25519 key and its certificate: {}", key.place),
+        _ => format!(
+            "{}: expected an RSA, ECDSA or Ed25519 key and its certificate, found something else",
+            key.place
+        ),
     })
 }
 
@@ -182,14 +186,14 @@ pub(crate) fn explain(error: &rustls::Error, authorities: &str) -> (String, bool
     match error {
         rustls::Error::InvalidCertificate(reason) => (explain_certificate(reason, authorities), false),
         rustls::Error::AlertReceived(alert) if is_about_certificate(*alert) => {
-            (format!("the server refuses our client certificate, renew it or use a token: alert {alert:?}"), false)
+            (format!("the server refuses our client certificate (alert {alert:?}); renew it or use a token"), false)
         }
         rustls::Error::AlertReceived(alert) => (format!("the server ended TLS with the alert {alert:?}"), true),
         rustls::Error::InvalidMessage(_) => {
-            ("what answers there does not speak TLS, or something on the way changes it, expected https".to_owned(), false)
+            ("expected https, found an answer that is not TLS: something else listens there, or changes the connection on the way".to_owned(), false)
         }
         rustls::Error::PeerIncompatible(reason) => {
-            (format!("the server speaks no TLS that we do (1.3, or 1.2 with ECDHE and AES-GCM or ChaCha20): {reason:?}"), false)
+            (format!("the server offers no TLS version that this client supports (1.3, or 1.2 with ECDHE and AES-GCM or ChaCha20): {reason:?}"), false)
         }
         other => (format!("TLS failed: {other}"), true),
     }
@@ -217,28 +221,28 @@ fn explain_certificate(reason: &CertificateError, authorities: &str) -> String {
     use CertificateError as Reason;
     match reason {
         Reason::ExpiredContext { time, not_after } => {
-            format!("the server's certificate expired at {}, renew it, or set this machine's clock right: {}", date(not_after), date(time))
+            format!("the server's certificate expired at {}, and this machine's clock shows {}; renew the certificate or correct the clock", date(not_after), date(time))
         }
         Reason::NotValidYetContext { time, not_before } => format!(
-            "the server's certificate is valid from {} on, set this machine's clock right, or the server's: {}",
+            "the server's certificate is valid from {} on, and this machine's clock shows {}; correct the clock, or renew the certificate",
             date(not_before),
             date(time)
         ),
         Reason::UnknownIssuer | Reason::BadSignature => {
             format!(
-                "the server's certificate is by no authority that we trust, put the cluster's into certificate-authority: {authorities}"
+                "the server's certificate is not from a trusted authority ({authorities}); put the cluster's authority into certificate-authority"
             )
         }
         Reason::NotValidForNameContext { expected, presented } => {
             let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
             format!(
-                "the server's certificate is for other names, use one of them in server or as tls-server-name ({}): {}",
-                names.join(", "),
-                expected.to_str()
+                "the server's certificate is not for the name {}, but for {}; use one of these names in server or as tls-server-name",
+                expected.to_str(),
+                names.join(", ")
             )
         }
         Reason::InvalidPurposeContext { .. } | Reason::InvalidPurpose => {
-            "the server's certificate is not one for servers, give it the extended key usage serverAuth".to_owned()
+            "the server's certificate does not have the extended key usage serverAuth; renew it with that usage".to_owned()
         }
         other => format!("the server's certificate cannot be used: {other}"),
     }

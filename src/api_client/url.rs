@@ -69,10 +69,10 @@ impl Url {
     /// Returns what was expected. It does not contain the text, which may hold a password.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err("expected a URL without spaces and other than ASCII letters");
+            return Err("expected a URL of ASCII characters without spaces, found others");
         }
         if text.contains(['?', '#']) {
-            return Err("expected a URL without a query or fragment");
+            return Err("expected a URL without ? and #, found one of them");
         }
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
         let (authority, path) = match rest.find('/') {
@@ -83,14 +83,16 @@ impl Url {
             Some((credentials, place)) => (Some(credentials.to_owned()), place),
             None => (None, authority),
         };
-        let (host, port) = split_port(place)
-            .ok_or("expected a host with an optional port, an IPv6 address in brackets")?;
-        let host = Host::parse(host).ok_or("expected a host that is an address or a DNS name")?;
+        let (host, port) = split_port(place).ok_or(
+            "expected HOST or HOST:PORT, with an IPv6 address in brackets, found something else",
+        )?;
+        let host = Host::parse(host)
+            .ok_or("expected an address or a DNS name as host, found something else")?;
         let port = match port {
             None | Some("") => None,
             Some(digits) => match digits.parse() {
                 Ok(port) if 0 < port && digits.bytes().all(|b| b.is_ascii_digit()) => Some(port),
-                _ => return Err("expected a port from 1 to 65535"),
+                _ => return Err("expected a port from 1 to 65535, found another one"),
             },
         };
         let path = path.trim_end_matches('/').to_owned();

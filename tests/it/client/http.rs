@@ -100,7 +100,10 @@ fn what_is_no_whole_answer_is_an_unknown_outcome() {
         ("HTTP/1.1 200 OK\r\nContent-", "ended"),
         ("HTTP/1.1 100 Continue\r\n\r\n", "ended"),
         ("", "ended"),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "length of a chunk"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            "a chunk without a valid length",
+        ),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n",
             "longer than it says",
@@ -109,8 +112,8 @@ fn what_is_no_whole_answer_is_an_unknown_outcome() {
         ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\na", "how long it is"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\na", "how long it is"),
         ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "protocol"),
-        ("SSH-2.0-x\r\n", "no HTTP/1.1"),
-        ("HTTP/2 200\r\n\r\n", "no HTTP/1.1"),
+        ("SSH-2.0-x\r\n", "not HTTP/1.1"),
+        ("HTTP/2 200\r\n\r\n", "not HTTP/1.1"),
     ] {
         let reason = unknown(outcome(move |mut talk| {
             talk.says(text);

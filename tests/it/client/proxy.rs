@@ -146,7 +146,7 @@ fn a_proxy_that_fails_has_passed_nothing_on() {
             "it refuses a connection",
             false,
         ),
-        ("SSH-2.0-x\r\n", "no HTTP/1.1", false),
+        ("SSH-2.0-x\r\n", "not HTTP/1.1", false),
         ("HTTP/1.1 200", "no answer within", true),
         ("", "no answer within", true),
     ] {

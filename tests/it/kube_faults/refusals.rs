@@ -109,7 +109,7 @@ fn an_authority_that_is_not_ours_is_named_at_once() {
     let kept = rig.node.add("kept");
     rig.proxy.certificate(Authority::new("another").server(&[&rig.proxy.host()], Validity::Today));
     let right = rig.proxy.authority.server(&[&rig.proxy.host()], Validity::Today);
-    assert_all_refused(&rig, &kept, 11, "by no authority that we trust", || {
+    assert_all_refused(&rig, &kept, 11, "not from a trusted authority", || {
         rig.proxy.certificate(right.clone())
     });
 }
