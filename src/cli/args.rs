@@ -50,8 +50,8 @@ const GLOBAL: &str = "Global options";
 #[derive(Debug, Parser)]
 #[command(name = "hereabouts", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES, max_term_width = 100)]
 pub(super) struct Cli {
-    /// Access files in this mount namespace; from a pod, /proc/1/ns/mnt is the node's
-    /// [default: HEREABOUTS_MOUNT_NAMESPACE]
+    /// Access files in this mount namespace; in a pod, that of the node is /proc/1/ns/mnt
+    /// [env: HEREABOUTS_MOUNT_NAMESPACE]
     #[cfg(feature = "kube")]
     #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub(super) mount_namespace: Option<PathBuf>,
@@ -102,46 +102,49 @@ pub(super) enum Command {
     Usage(UsageArgs),
     /// Release addresses by hand
     ///
-    /// Use it for addresses whose holder is gone and that no DEL has released. Asks
-    /// before it releases; without a terminal, pass --yes. It does not release the
-    /// address of a sandbox that is running here unless --force is given.
+    /// Use it if the holder of an address is gone and no DEL has released the address.
+    /// It asks before it releases anything. Without a terminal, pass --yes. Without
+    /// --force, it keeps the address of a sandbox that is running here.
     ///
-    /// On a node, another node's record also needs --node. Release it only if that
-    /// node is off or the pod is gone: a pod that still runs there keeps using the
-    /// address, and the next pod gets it too. With --kubeconfig, an address needs no
-    /// --node. --node alone releases everything that the node holds.
+    /// To release an address that another node holds, also pass --node. Do this only
+    /// if that node is off or the pod is gone. A pod that still runs there keeps using
+    /// the address, and the next pod gets the same address. With --kubeconfig, ADDRESS
+    /// needs no --node. --node alone releases everything that the node holds.
     Release(ReleaseArgs),
     /// Release this node's addresses whose sandboxes are gone
     ///
-    /// Run it from a timer if the container runtime does not call GC. It releases
-    /// records whose network namespace is gone or was created before the last boot,
-    /// and removes what killed calls left behind. It also completes the DELs that
-    /// failed on this node, whichever store they used (see list --debts).
+    /// Run it from a timer if the container runtime does not call GC. It releases each
+    /// address whose network namespace is gone or is from before the last boot. It
+    /// removes what killed calls left behind. It settles this node's debts in the store
+    /// (see list --debts).
     ///
-    /// Run it on the node itself, where the runtime's namespaces are visible, not in
-    /// a container. It keeps every address whose sandbox it cannot check.
+    /// Run it on the node itself, not in a container: it must see the namespaces of the
+    /// runtime. It keeps every address whose sandbox it cannot check.
     Sweep(SweepArgs),
     /// Check the whole store for problems
     ///
-    /// Changes nothing and can run at any time. For the Kubernetes store, it compares
-    /// the objects with this node's local state. It cannot check the local state of
-    /// other nodes. Exit status: 0 no problems, 1 problems.
+    /// It changes nothing and can run at any time. With the Kubernetes store, it also
+    /// compares the objects with the local state of this node. It cannot see the local
+    /// state of other nodes.
+    ///
+    /// Exit status: 0 no problems, 1 problems or failure, 2 wrong usage.
     Verify(VerifyArgs),
-    /// Repair the problems verify finds that belong to this node
+    /// Repair what verify reports about this node
     ///
-    /// Prints what it will do and asks; without a terminal, pass --yes. It can run at
-    /// any time and can be interrupted at any time. It never releases an address that
-    /// a sandbox uses.
+    /// It prints what it will do, and asks. Without a terminal, pass --yes. It can run
+    /// at any time, and can be interrupted. It never releases an address that a sandbox
+    /// uses.
     ///
-    /// If the cluster has lost objects (the resource was deleted, or etcd was restored
-    /// from an older state), it recreates the objects of this node's running sandboxes
-    /// and names those whose address another pod has been given since.
+    /// A cluster loses objects if the resource is deleted, or if etcd is restored from
+    /// an older state. Then repair recreates the objects of this node's running
+    /// sandboxes. If another pod has got one of the addresses since, repair names both
+    /// pods.
     Repair(RepairArgs),
     /// Install the plugin on this node
     ///
     /// Copies this executable to the runtime's plugin directory, and writes the node's
     /// flat file and a kubeconfig for the plugin. Each file is written whole or not at
-    /// all; files that are already correct are kept. In a pod with a ServiceAccount no
+    /// all; files that are already correct are kept. In a pod with a ServiceAccount, no
     /// option is needed. --data-dir installs for a file store. The DaemonSet of deploy/
     /// runs it with --watch.
     ///
@@ -155,7 +158,7 @@ pub(super) enum Command {
     /// the store stay.
     ///
     /// Refuses if pods on this node hold addresses, because nothing could release them
-    /// afterwards, or if no store is configured and it therefore cannot tell.
+    /// afterwards. Also refuses if no store is configured, because it cannot check this.
     #[cfg(feature = "kube")]
     Uninstall(Box<install::UninstallArgs>),
     /// Release what a machine that is gone has left under this node's name
@@ -198,35 +201,39 @@ pub(super) enum ConfigCommand {
 pub(super) enum StoreCommand {
     /// Create a store that machines share, and print its id
     ///
-    /// Run it once, on one machine, with the filesystem mounted. The id is random and
-    /// is kept in the store. Set it as store_id in each node's flat file: a node whose
-    /// data_dir does not contain that store refuses every call, because an empty
-    /// directory means that the filesystem is not mounted. If the directory already
-    /// contains a store, its id is printed.
+    /// Mount the filesystem, then run this once, on one machine. It prints a random id
+    /// and keeps it in the store. If DIR already contains a store, it prints the id of
+    /// that store.
     ///
-    /// ADD never creates a store where a flat file names one, or on a filesystem that
-    /// machines share.
+    /// Set the id as store_id in the flat file of each node. A node then refuses every
+    /// call while its data_dir does not contain this store. For example, the directory
+    /// is empty while the filesystem is not mounted.
+    ///
+    /// ADD never creates a store on a filesystem that machines share. It also never
+    /// creates one in a directory that a flat file names.
     Init(InitArgs),
     /// Forget which store this node has used in a directory
     ///
-    /// A node records which store it uses in a directory, and refuses any other store
-    /// there. Run this before the node uses another store in that directory, when none
-    /// of its pods holds an address of the old one.
+    /// A node records which store it uses in DIR, and then refuses any other store there.
+    /// Run this on the node if it must use another store in DIR. Before that, delete all
+    /// pods of the node that hold addresses of the old store.
     Forget(PlaceArgs),
     /// Test whether a filesystem is safe for a store
     ///
     /// Run it on two machines at the same time, with the same directory of a shared
-    /// filesystem such as NFS. The two find each other there and test, with the system
-    /// calls that the store uses: whether a link gives a name to only one of them,
-    /// whether the lock excludes the other, whether a rename leaves a gap, and how long
-    /// each keeps an old view of what the other has changed.
+    /// filesystem such as NFS. The two machines find each other there. They use the same
+    /// system calls as the store, and test four things. Links: only one machine can
+    /// create a name. Locks: only one machine can hold a lock. Renames: a name is never
+    /// free while its file is replaced. Old views: how long a machine does not see a
+    /// change of the other machine.
     ///
-    /// The test takes up to a minute. It works in .hereabouts-store-test below the
-    /// directory, and removes that afterwards unless it is interrupted. It does not
-    /// touch a store in the directory.
+    /// The test takes up to a minute. It works in DIR/.hereabouts-store-test. It removes
+    /// this directory at the end, unless it is interrupted. It does not touch a store in
+    /// DIR.
     ///
-    /// Exit status: 0 safe (even if locks do not exclude, because links decide), 1
-    /// unsafe, or not proven because no partner came, 2 wrong usage.
+    /// Exit status: 0 safe, 1 unsafe or not proven, 2 wrong usage. Without a second
+    /// machine, nothing is proven. The store is safe even if locks do not work between
+    /// machines, because links decide who gets an address.
     Test(TestArgs),
 }
 
@@ -237,7 +244,7 @@ pub(crate) struct InitArgs {
     pub(crate) dir: PathBuf,
     /// Recreate a lost store under its old id
     ///
-    /// "repair" on each node then brings back the records of its pods.
+    /// Afterwards, run repair on each node: it recreates the records of the node's pods.
     #[arg(long, value_name = "ID", value_parser = crate::config::parse_store_id)]
     pub(crate) id: Option<String>,
     /// Refuse if this node has used another store: for `install`
@@ -258,7 +265,7 @@ pub(crate) struct TestArgs {
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// Wait this long for the other machine
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = crate::config::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = selectors::parse_duration)]
     pub(crate) wait: std::time::Duration,
     /// Choose the output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
@@ -285,7 +292,7 @@ pub(crate) struct ListArgs {
     /// List only addresses of this pod
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub(crate) pod: Option<String>,
-    /// List only the DELs that failed on this node and are not completed yet
+    /// List only the debts of this node: DELs that failed and are not completed yet
     #[arg(long)]
     pub(crate) debts: bool,
     /// Choose the output format
@@ -359,7 +366,7 @@ pub(crate) struct SweepArgs {
     /// Sweep only addresses of this network
     #[arg(long)]
     pub(crate) network: Option<String>,
-    /// Complete only the DELs that failed on this node, whichever store they used
+    /// Settle only the debts of this node (see list --debts), in every store
     #[arg(long, conflicts_with = "network")]
     pub(crate) debts: bool,
     /// Show what would be released, and change nothing
@@ -383,7 +390,7 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RepairArgs {
-    /// Also check other nodes' records and repair what any node may repair
+    /// Also check the records of other nodes, and repair what any node may repair
     #[arg(long)]
     pub(crate) all: bool,
     /// Do not ask

@@ -17,7 +17,7 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
         // A write to a String cannot fail.
         let _ = writeln!(
             text,
-            "{all} x in doubt: its sandbox is neither visible nor proven gone, so nothing releases it automatically; \
+            "{all} x in doubt: the sandbox is not visible, but not proven to be gone either, so nothing releases the address automatically; \
              if no pod uses the address, run the command below it (on another machine, add --kubeconfig FILE or --data-dir DIR)"
         );
     }
@@ -50,7 +50,7 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
             "this machine was named {name} before: DEL, GC and sweep also check that name"
         );
     }
-    text.push_str("to release everything that a node which is permanently off holds: hereabouts release --node NODE\n");
+    text.push_str("if a node is off for good, \"hereabouts release --node NODE\" releases everything that it holds\n");
     text
 }
 
@@ -101,8 +101,7 @@ fn seconds(now: SystemTime, since: SystemTime) -> u64 {
 
 /// Returns an age in its two largest units: days and hours, or minutes and seconds.
 fn age(now: SystemTime, since: SystemTime) -> String {
-    let whole = humantime::format_duration(Duration::from_secs(seconds(now, since))).to_string();
-    whole.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    output::duration(Duration::from_secs(seconds(now, since)))
 }
 
 #[cfg(test)]
@@ -112,7 +111,15 @@ mod tests {
     #[test]
     fn an_age_has_two_units_and_is_never_negative() {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        assert_eq!(age(at(3 * 86_400 + 7_261), at(0)), "3days 2h");
+        for (seconds, shown) in [
+            (3 * 86_400 + 7_261, "3d 2h"),
+            (400 * 86_400, "400d"),
+            (3_661, "1h 1m"),
+            (90, "1m 30s"),
+            (59, "59s"),
+        ] {
+            assert_eq!(age(at(seconds), at(0)), shown);
+        }
         assert_eq!(age(at(0), at(9)), "0s");
     }
 }

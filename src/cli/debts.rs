@@ -14,7 +14,7 @@ use std::time::Duration;
 /// The age after which a debt is reported as a problem.
 const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 const HEADINGS: &[&str] =
-    &["DEL FAILED", "NETWORK", "INTERFACE", "CONTAINER", "HOLDS", "STORE", "REASON"];
+    &["DEBT SINCE", "NETWORK", "INTERFACE", "CONTAINER", "HOLDS", "STORE", "REASON"];
 
 /// Returns the files in this node's directory of debts, without the debts of other nodes.
 ///
@@ -22,7 +22,7 @@ const HEADINGS: &[&str] =
 /// The directory cannot be read.
 pub(super) fn found(located: &Located<'_>) -> anyhow::Result<Vec<Found>> {
     let Some(node) = &located.node else { return Ok(Vec::new()) };
-    let all = located.debts().list().context("cannot read the unfinished DELs of this node")?;
+    let all = located.debts().list().context("cannot read the debts of this node")?;
     let is_own =
         |found: &Found| found.debt.as_ref().map_or(true, |debt| debt.attachment.node == *node);
     Ok(all.into_iter().filter(is_own).collect())
@@ -58,7 +58,7 @@ pub(super) fn print(debts: &[Debt], format: Format) -> anyhow::Result<()> {
     match format {
         Format::Json => output::print_json(&Value::Array(debts.iter().map(document).collect())),
         Format::Table if debts.is_empty() => {
-            output::say("no unfinished DELs");
+            output::say("this node has no debts");
             Ok(())
         }
         Format::Table => {
@@ -117,18 +117,18 @@ fn finding(found: &Found, located: &Located<'_>) -> Option<Finding> {
         Ok(debt) if debt.age(&located.machine) <= OLD => return None,
         Ok(debt) => (
             "old-debt",
-            "a DEL failed more than a day ago and is still unfinished, because its sandbox may exist or its store is unavailable; \
-             end the sandbox, make the store available, or release the addresses with \"hereabouts release\"",
+            "a DEL failed more than a day ago, and this node could not complete it: the sandbox may exist, or the store is unavailable; \
+             end the sandbox, make the store available, or run \"hereabouts release\"",
             format!("{}: {}", debt.attachment, debt.reason),
         ),
         Err(Wrong::Newer(number)) => (
             "newer-debt",
-            "written by a newer version, which completes it when it is installed again",
+            "written by a newer version; install that version again, and it settles the debt",
             format!("format {number}"),
         ),
         Err(Wrong::Damaged(reason)) => (
             "damaged-debt",
-            "an unfinished DEL is unreadable; remove the file, then \"sweep\" releases what its sandbox held",
+            "a debt is unreadable; remove the file, then \"sweep\" releases what the sandbox held",
             reason.clone(),
         ),
         Err(Wrong::Foreign) => {
@@ -136,6 +136,12 @@ fn finding(found: &Found, located: &Located<'_>) -> Option<Finding> {
         }
     };
     Some(Finding { problem, meaning, path: found.path.clone(), reason })
+}
+
+/// Returns a number of debts with what they are, for readers who do not know the word.
+pub(super) fn count(debts: usize) -> String {
+    let of = if debts == 1 { "of a failed DEL" } else { "of failed DELs" };
+    format!("{} {of}", output::count(debts, "debt"))
 }
 
 /// Pays the debts that can be paid, in the given store or in every store.
@@ -159,7 +165,7 @@ pub(super) fn pay(
             Paid::Done => {
                 let Attachment { container, ifname, network, .. } = &debt.attachment;
                 let text = format!(
-                    "completed the DEL of container {container}, interface {}, network {network}\n",
+                    "settled the debt of container {container}, interface {}, network {network}\n",
                     output::plain(ifname.as_str())
                 );
                 printed =
@@ -169,7 +175,7 @@ pub(super) fn pay(
             Paid::Failed(reason) => {
                 failed += 1;
                 output::say(&format!(
-                    "warning: cannot complete the DEL of {}: {reason}",
+                    "warning: cannot settle the debt of {}: {reason}",
                     debt.attachment
                 ));
             }
@@ -178,7 +184,7 @@ pub(super) fn pay(
     debts.tidy();
     printed?;
     if 0 < failed {
-        anyhow::bail!("{} could not be completed", output::count(failed, "DEL"));
+        anyhow::bail!("{} could not be settled", output::count(failed, "debt"));
     }
     Ok(())
 }

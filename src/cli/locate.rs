@@ -30,6 +30,8 @@ pub(super) struct Located<'l> {
     /// The name of this node. It is `None` if it is unknown, or if the command does not act for a
     /// node. A command that only reads does not need it.
     pub(super) node: Option<NodeName>,
+    /// Whether `--kubeconfig` selects the store. It names no node.
+    by_kubeconfig: bool,
     pub(super) machine: Machine,
 }
 
@@ -60,10 +62,22 @@ impl Located<'_> {
 
     /// Returns the name of this node, for an action that only this node may do.
     pub(super) fn own_node(&self) -> anyhow::Result<NodeName> {
-        let hint = "set node_name in the flat file; run this command on the node itself, without --kubeconfig";
-        self.node
-            .clone()
-            .ok_or_else(|| Advised::new("cannot determine this node's name", hint).into())
+        let hint = if self.by_kubeconfig {
+            "run it on the node itself, without --kubeconfig; for a node that is off, run \"hereabouts release --node NODE --kubeconfig FILE\""
+        } else {
+            "run it on the node itself; if this is the node, set node_name in its flat file"
+        };
+        let message = format!("this command acts for one node, and {}", self.why_no_node());
+        self.node.clone().ok_or_else(|| Advised::new(message, hint).into())
+    }
+
+    /// Returns why the name of this node is unknown.
+    pub(super) const fn why_no_node(&self) -> &'static str {
+        if self.by_kubeconfig {
+            "--kubeconfig does not name one"
+        } else {
+            "the name of this node is unknown"
+        }
     }
 
     /// Returns the debts of this node.
@@ -138,7 +152,14 @@ pub(super) fn locate<'l>(
         let mut settings = Settings::parse(&Merged::new(&nothing, None)?, false)?;
         settings.store.kind = StoreKind::Kubernetes { kubeconfig: std::path::absolute(path)? };
         let name = called(&settings, environment)?;
-        return Ok(Located { settings, environment, name, node: None, machine });
+        return Ok(Located {
+            settings,
+            environment,
+            name,
+            node: None,
+            by_kubeconfig: true,
+            machine,
+        });
     }
     let source = match &args.config {
         Some(path) => read_config(environment, path)?,
@@ -156,7 +177,7 @@ pub(super) fn locate<'l>(
             say_how_to_name_one();
         }
         let node = node_of(&settings);
-        return Ok(Located { settings, environment, name, node, machine });
+        return Ok(Located { settings, environment, name, node, by_kubeconfig: false, machine });
     };
     // A mistake in the configuration does not prevent the use of a directory that is given.
     let known = parsed.is_ok();
@@ -177,7 +198,7 @@ pub(super) fn locate<'l>(
         bail!("there is no store at {name}");
     }
     let node = known.then(|| node_of(&settings)).flatten();
-    Ok(Located { settings, environment, name, node, machine })
+    Ok(Located { settings, environment, name, node, by_kubeconfig: false, machine })
 }
 
 /// Returns the name of the store, and prints it.

@@ -9,6 +9,7 @@ use crate::plugin::failure::Failure;
 use crate::store::StoreError;
 use serde_json::{Value, json};
 use std::io::{self, Write};
+use std::time::Duration;
 
 /// Standard output. Its errors state that they come from it.
 pub(super) struct Stdout(io::StdoutLock<'static>);
@@ -211,6 +212,23 @@ pub(super) const fn source(source: Source) -> &'static str {
 /// characters must not reach a terminal.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Returns a time in its two largest units, such as `3d 2h` or `1m 30s`. Less than a minute is
+/// precise.
+pub(super) fn duration(time: Duration) -> String {
+    let (minute, hour, day) = (60, 60 * 60, 24 * 60 * 60);
+    let whole = time.as_secs();
+    let (large, small) = match whole {
+        _ if whole < minute => return humantime::format_duration(time).to_string(),
+        _ if whole < hour => ((whole / minute, "m"), (whole % minute, "s")),
+        _ if whole < day => ((whole / hour, "h"), (whole % hour / minute, "m")),
+        _ => ((whole / day, "d"), (whole % day / hour, "h")),
+    };
+    match small {
+        (0, _) => format!("{}{}", large.0, large.1),
+        _ => format!("{}{} {}{}", large.0, large.1, small.0, small.1),
+    }
 }
 
 pub(super) fn count(number: usize, what: &str) -> String {

@@ -6,7 +6,7 @@ use super::{
     selectors,
 };
 use crate::environment::Environment;
-use crate::ipam::{Allocation, Life, NodeName};
+use crate::ipam::{Allocation, Attachment, Life, NodeName};
 use crate::retry::Deadline;
 use crate::store::upkeep::{IsAlive, Upkeep};
 use crate::store::{Access, Filter, Release, Store, StoreError};
@@ -42,7 +42,7 @@ pub(super) fn release(
     {
         bail!("no node of this name has used this store: {node}");
     }
-    check_one_scope(&found, args)?;
+    check_one_scope(&found, &located, args)?;
     let acting = acting_node(&located, args, found.allocations.first())?;
     let foreign =
         found.allocations.iter().find(|allocation| allocation.record.attachment.node != acting);
@@ -225,21 +225,55 @@ pub fn forget_node(
 }
 
 /// Checks that the address is held in one scope only. It may be held once in each scope, and then
-/// the operator must choose one.
-fn check_one_scope(found: &Found, args: &ReleaseArgs) -> anyhow::Result<()> {
-    if args.what.address.is_none() || found.allocations.len() < 2 {
+/// the operator must choose one: by its network, or, if networks share it, by its container.
+fn check_one_scope(
+    found: &Found,
+    located: &locate::Located<'_>,
+    args: &ReleaseArgs,
+) -> anyhow::Result<()> {
+    let (Some(address), [first, _, ..]) = (args.what.address, &found.allocations[..]) else {
         return Ok(());
-    }
+    };
     let holders: Vec<String> = found
         .allocations
         .iter()
-        .map(|allocation| allocation.record.attachment.network.to_string())
+        .map(|allocation| {
+            let holder = output::plain(&allocation.record.attachment.to_string());
+            format!("in {} by {holder}", output::plain(&allocation.scope.to_string()))
+        })
         .collect();
-    Err(Usage::hinted(
-        format!("the address is held in several scopes: {}", holders.join(", ")),
-        "choose one with --network",
-    )
-    .into())
+    let Attachment { network, container, node, .. } = &first.record.attachment;
+    let is_alone = |of: &dyn Fn(&Attachment) -> bool| {
+        1 == found.allocations.iter().filter(|one| of(&one.record.attachment)).count()
+    };
+    let options = format!(
+        "{}{}",
+        if located.node.as_ref() == Some(node) { String::new() } else { format!(" --node {node}") },
+        store_options(&args.store)
+    );
+    let hint = if is_alone(&|other| other.network == *network) {
+        format!(
+            "choose one by its network: \"hereabouts release {address} --network {network}{options}\""
+        )
+    } else {
+        format!(
+            "choose one by its container: \"hereabouts release --container {container} --network {network}{options}\"; \
+             this releases every address that the container holds in the network"
+        )
+    };
+    let message = format!("{address} is held in several scopes: {}", holders.join("; "));
+    Err(Usage::hinted(message, hint).into())
+}
+
+/// Returns the options that selected the store, for a command that the operator is to run next.
+fn store_options(store: &StoreArgs) -> String {
+    let named = [("--data-dir", &store.data_dir), ("--config", &store.config)];
+    #[cfg(feature = "kube")]
+    let named = named.into_iter().chain([("--kubeconfig", &store.kubeconfig)]);
+    named
+        .into_iter()
+        .filter_map(|(option, path)| Some(format!(" {option} {}", path.as_ref()?.display())))
+        .collect()
 }
 
 fn acting_node(
@@ -259,8 +293,14 @@ fn acting_node(
                 || "NODE".to_owned(),
                 |first| first.record.attachment.node.to_string(),
             );
-            Err(Advised::new("cannot determine this node's name", format!("pass --node {holder}"))
-                .into())
+            let message = format!(
+                "a release by pod or container acts for one node, and {}",
+                located.why_no_node()
+            );
+            let hint = format!(
+                "pass --node {holder}, the node of the pod; that node must be off, or the pod gone"
+            );
+            Err(Advised::new(message, hint).into())
         }
     }
 }
@@ -273,7 +313,7 @@ fn announce(found: &Found, acting: &NodeName, other_node: bool, located: &locate
         output::say(&format!("  {}", output::holder(allocation)));
         match located.life(&allocation.record) {
             Life::Alive => output::say(
-                "    warning: its sandbox still exists; the next pod would get an address that is in use",
+                "    warning: its sandbox still exists, so the next pod would get an address that is in use",
             ),
             Life::Doubted(doubt) if !other_node => {
                 output::say(&format!(
@@ -292,7 +332,7 @@ fn announce(found: &Found, acting: &NodeName, other_node: bool, located: &locate
     }
     if other_node {
         output::say(&format!(
-            "warning: node {acting} must be off or the pod gone: a pod that still runs there keeps using the address"
+            "warning: node {acting} must be off, or its pods gone: a pod that still runs there keeps using its address"
         ));
     }
 }

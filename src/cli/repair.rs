@@ -96,7 +96,7 @@ pub fn carry_out(
 fn say(finding: &Finding, ended: &Result<Repaired, StoreError>) -> anyhow::Result<()> {
     let path = output::plain(&finding.path.to_string_lossy());
     match ended {
-        Ok(Repaired::Done) => output::print(&format!("repaired {path}\n"))?,
+        Ok(Repaired::Done) => output::print(&format!("{} {path}\n", finding.done))?,
         Ok(Repaired::Gone | Repaired::NotYours | Repaired::ByHand) => {
             output::say(&format!("{path} needs no repair any more"))
         }
@@ -105,7 +105,7 @@ fn say(finding: &Finding, ended: &Result<Repaired, StoreError>) -> anyhow::Resul
                 "warning: {path} now has another holder: {}",
                 output::plain(holder)
             ));
-            output::say("hint: \"hereabouts verify\" says what to do");
+            output::say("hint: \"hereabouts verify\" shows what to do");
         }
         Err(error) => output::warn(error),
     }

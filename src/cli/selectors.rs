@@ -1,19 +1,21 @@
 //! Parses the arguments that select records on the command line: a node, a network, a pod, an
-//! address.
+//! address; and times.
 
 use super::Usage;
 use crate::ipam::{NetworkName, NodeName};
 use crate::store::PodName;
 use std::net::IpAddr;
+use std::time::Duration;
 
 pub(super) fn parse_node(text: &str) -> anyhow::Result<NodeName> {
     NodeName::parse(text)
-        .map_err(|_| Usage::new(format!("--node: expected a node name: {text}")).into())
+        .map_err(|_| Usage::new(format!("--node: expected a node name, found {text:?}")).into())
 }
 
 pub(super) fn parse_network(text: &str) -> anyhow::Result<NetworkName> {
-    NetworkName::parse(text)
-        .map_err(|_| Usage::new(format!("--network: expected a network name: {text}")).into())
+    NetworkName::parse(text).map_err(|_| {
+        Usage::new(format!("--network: expected a network name, found {text:?}")).into()
+    })
 }
 
 /// Parses a pod: with its namespace, or any pod of that name.
@@ -24,7 +26,10 @@ pub(super) fn parse_pod(text: &str) -> anyhow::Result<PodName> {
             Ok(PodName { namespace: Some(namespace.to_owned()), name: name.to_owned() })
         }
         [name] if !name.is_empty() => Ok(PodName { namespace: None, name: name.to_owned() }),
-        _ => Err(Usage::new(format!("--pod: expected NAMESPACE/NAME: {text}")).into()),
+        _ => {
+            Err(Usage::new(format!("--pod: expected NAMESPACE/NAME or NAME, found {text:?}"))
+                .into())
+        }
     }
 }
 
@@ -34,4 +39,12 @@ pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
         return Err("expected an address without a prefix length".to_owned());
     }
     crate::addr::parse_address(text).map_err(|error| error.to_string())
+}
+
+/// Parses a time. The parser's own errors name units that nobody needs here.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    crate::config::parse_duration(text).map_err(|error| match error {
+        humantime::DurationError::NumberOverflow => "expected a shorter time",
+        _ => "expected a number with its unit, such as 500ms, 30s or 1h",
+    })
 }

@@ -60,7 +60,7 @@ fn page(allocation: &Allocation, located: &locate::Located<'_>) -> String {
         ("Container", attachment.container.to_string()),
         ("Node", attachment.node.to_string()),
         (
-            "Namespace",
+            "Netns",
             or_dash(held.netns.as_ref().map(|netns| output::plain(&netns.path.to_string_lossy()))),
         ),
         ("Alive", alive),

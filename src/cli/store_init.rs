@@ -21,7 +21,7 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     ));
     if made && !store.is_shared()? {
         output::say(
-            "note: the directory is on a local disk; if machines are to share the store, mount the shared filesystem first",
+            "note: the directory is on a local disk; for a store that machines share, mount the shared filesystem first",
         );
     }
     match store.kind()? {
@@ -29,9 +29,9 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
         Kind::Unfit(reason) => output::say(&format!(
             "warning: machines cannot share this store, and ADD uses it only with single_node_store: {reason}"
         )),
-        Kind::Needs(setting) => output::say(&format!(
-            "note: a power loss of its server can lose answered writes: {setting}"
-        )),
+        Kind::Needs(setting) => {
+            output::say(&format!("note: a power loss of the server can lose records: {setting}"))
+        }
     }
     let flat = serde_json::json!({"datastore": "file", "data_dir": directory, "store_id": id});
     output::say(&format!("add to each node's flat file, beside node_name: {flat}"));

@@ -23,7 +23,7 @@ pub(super) fn test(args: &TestArgs) -> anyhow::Result<()> {
     let disk = RealDisk::new(directory.clone());
     output::say(&format!(
         "waiting up to {} for the same command on another machine: hereabouts store test {}",
-        humantime::format_duration(args.wait),
+        output::duration(args.wait),
         args.dir.display()
     ));
     let report = probe::run(&disk, &guest, args.wait)?;
@@ -89,15 +89,17 @@ fn links(report: &Report) -> String {
     }
     if 0 < links.wrong {
         return format!(
-            "NOT exclusive: {} of {} names had two winners, no winner, or the other's file",
-            links.wrong, links.names
+            "NOT exclusive: {} of {} had two winners, no winner, or the other's file",
+            links.wrong,
+            output::count(links.names, "name")
         );
     }
     match report.partner {
-        None => "exclusive in one process".to_owned(),
+        None => "exclusive (tested in one process only)".to_owned(),
         Some(_) => format!(
-            "exclusive: {} names, each with one winner, which changed {} times",
-            links.names, links.changes
+            "exclusive: {}, each with one winner; the winner changed {}",
+            output::count(links.names, "name"),
+            output::count(links.changes, "time")
         ),
     }
 }
@@ -105,13 +107,18 @@ fn links(report: &Report) -> String {
 fn locks(report: &Report) -> String {
     match (&report.locks, &report.partner) {
         (None, _) => "not tested".to_owned(),
-        (Some(locks), None) if locks.met == 0 => "exclude in one process".to_owned(),
+        (Some(locks), None) if locks.met == 0 => "exclude (tested in one process only)".to_owned(),
         (Some(locks), _) if 0 < locks.met => {
-            format!("do NOT exclude: both were inside {} times in {} turns", locks.met, locks.turns)
+            format!(
+                "do NOT exclude: both held the lock at once, {} in {}",
+                output::count(locks.met, "time"),
+                output::count(locks.turns, "turn")
+            )
         }
         (Some(locks), Some(_)) => format!(
-            "exclude: {} turns, refused {} times, never both inside",
-            locks.turns, locks.refused
+            "exclude: {}, refused {}, never held by both at once",
+            output::count(locks.turns, "turn"),
+            output::count(locks.refused, "time")
         ),
         (Some(_), None) => "not tested".to_owned(),
     }
@@ -121,10 +128,14 @@ fn renames(report: &Report) -> String {
     match report.renames {
         None => "not tested".to_owned(),
         Some(renames) if 0 < renames.free => format!(
-            "leave a GAP: the name was free {} times in {} renames",
-            renames.free, renames.times
+            "leave a GAP: the name was free {} in {}",
+            output::count(renames.free, "time"),
+            output::count(renames.times, "rename")
         ),
-        Some(renames) => format!("replace: {} renames, and the name was never free", renames.times),
+        Some(renames) => format!(
+            "replace: {}, and the name was never free",
+            output::count(renames.times, "rename")
+        ),
     }
 }
 
@@ -145,8 +156,12 @@ fn names(report: &Report) -> String {
     };
     match (names.same_inode, names.links) {
         (true, 2) => "two names of one file show one inode and two links".to_owned(),
-        (true, links) => format!("two names of one file show one inode and {links} links"),
-        (false, links) => format!("two names of one file show TWO inodes, and {links} links"),
+        (true, links) => {
+            format!("two names of one file show one inode and a link count of {links}")
+        }
+        (false, links) => {
+            format!("two names of one file show TWO inodes and a link count of {links}")
+        }
     }
 }
 
@@ -177,13 +192,13 @@ fn sentence(report: &Report) -> String {
         Verdict::Unproven if report.partner.is_none() => {
             "UNPROVEN: run this command on two machines at the same time, with the same directory".to_owned()
         }
-        Verdict::Unproven => "UNPROVEN: the two machines rarely used one name or lock at the same time; run the test again".to_owned(),
+        Verdict::Unproven => "UNPROVEN: the two machines rarely used the same name or lock at the same time; run the test again".to_owned(),
         Verdict::Unsafe => format!("UNSAFE: {}", why_unsafe(report)),
     }
 }
 
 fn more() -> String {
-    format!("more than {}", humantime::format_duration(LONGEST_VIEW))
+    format!("more than {}", output::duration(LONGEST_VIEW))
 }
 
 /// Returns the reasons why a store there is slower. It is still safe.
@@ -191,11 +206,12 @@ fn why_slower(report: &Report) -> String {
     let reasons = [
         (
             report.locks.is_some_and(|locks| 0 < locks.met),
-            "without locks nodes try the same address more often".to_owned(),
+            "without locks, nodes try the same address more often".to_owned(),
         ),
         (
             report.names.is_some_and(|names| !names.same_inode),
-            "names do not show which file they belong to, so contents are compared".to_owned(),
+            "names do not show which file they belong to, so the contents of files are compared"
+                .to_owned(),
         ),
         (
             report.views.is_some_and(|views| views.removed.is_none()),
@@ -214,14 +230,14 @@ fn why_slower(report: &Report) -> String {
 fn why_unsafe(report: &Report) -> String {
     if let Kind::Unfit(reason) = &report.kind {
         return format!(
-            "{reason}; a store that only one machine uses can be there, see single_node_store in docs/config.md"
+            "{reason}; only a store of one machine can be on it, see single_node_store in docs/config.md"
         );
     }
     if report.no_links.is_some() {
         return "this filesystem has no hard links, which the store needs".to_owned();
     }
     if report.names.is_some_and(|names| names.are_of_a_union()) {
-        return "one file has two inodes, as on a union of several filesystems, each of which can have the same name".to_owned();
+        return "one file shows two inodes, as on a union of several filesystems; each of them can have the same name, so an address could get two holders".to_owned();
     }
     if 0 < report.links.wrong {
         return "a link can give a name twice, so an address could get two holders".to_owned();

@@ -65,8 +65,8 @@ pub(super) fn verify(
         output::print(&describe_debts(&wrong))?;
         if !owed.is_empty() {
             output::print(&format!(
-                "{}: \"hereabouts list --debts\" lists them\n",
-                output::count(owed.len(), "unfinished DEL")
+                "{}: \"hereabouts list --debts\" shows details\n",
+                debts::count(owed.len())
             ))?;
         }
         output::print(&census::describe(census, now))?;

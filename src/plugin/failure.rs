@@ -22,14 +22,14 @@ pub enum Failure {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// `CNI_NETNS` is the plugin's own namespace.
-    #[error("CNI_NETNS: expected the namespace of a sandbox, not the plugin's own: {0}")]
+    #[error("CNI_NETNS: expected the namespace of a sandbox, found the plugin's own: {0}")]
     OwnNetns(String),
     /// The calling process has exited.
     #[error("the calling process has exited, so nothing was allocated for it")]
     CallerGone,
     /// The result would have more addresses of a family than the configuration's version allows.
     #[error(
-        "cniVersion: expected 0.3.0 or later, because the configuration gives more than one {family} address: {version}"
+        "cniVersion: expected 0.3.0 or later, found {version}: the configuration gives more than one {family} address"
     )]
     OnePerFamily {
         /// The version.
@@ -51,7 +51,7 @@ pub enum Failure {
         holder: Option<Box<Record>>,
     },
     /// CHECK: no address is recorded, or fewer than ADD gave.
-    #[error("expected {expected} recorded addresses, found {found}: {attachment}")]
+    #[error("recorded addresses of {attachment}: expected {expected}, found {found}")]
     NotRecorded {
         /// The number of addresses that the ADD gave.
         expected: String,
@@ -61,7 +61,7 @@ pub enum Failure {
         attachment: String,
     },
     /// CHECK: prevResult has another value.
-    #[error("prevResult: expected the recorded address {recorded}: {previous}")]
+    #[error("prevResult: expected the recorded address {recorded}, found {previous}")]
     Differs {
         /// The value in the store.
         recorded: String,
@@ -101,7 +101,7 @@ pub enum Failure {
         unnoted: Option<String>,
     },
     /// An ADD finds an unpaid debt of an earlier DEL of its attachment.
-    #[error("an earlier DEL of this attachment is unfinished: {path}: {reason}")]
+    #[error("the debt of an earlier DEL of this attachment cannot be settled: {path}: {reason}")]
     Unpaid {
         /// The path of the debt.
         path: String,
@@ -212,8 +212,8 @@ impl Failure {
 
 fn told(unnoted: Option<&str>) -> String {
     match unnoted {
-        None => "this node completes the DEL when the sandbox is gone".to_owned(),
-        Some(reason) => format!("this node cannot record the unfinished DEL: {reason}"),
+        None => "this node noted a debt: it completes the DEL when the sandbox is gone".to_owned(),
+        Some(reason) => format!("this node cannot note a debt for the DEL: {reason}"),
     }
 }
 

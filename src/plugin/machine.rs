@@ -146,7 +146,7 @@ pub fn node_name(
         ConfigError {
         problem: Problem::Meaning,
         place: "node_name".to_owned(),
-        reason: format!("{reason}; the host name is not enough: {}", crate::json::excerpt(name)),
+        reason: format!("{reason}, found only the host name {}", crate::json::excerpt(name)),
         hint: Some("set node_name in the flat file or the variable NODENAME, or write the file nodename beside the flat file".to_owned()),
     }
     };
@@ -157,12 +157,12 @@ pub fn node_name(
         return Err(must_be_given("expected a name that no other machine has", &name).into());
     }
     if settings.store.kind != StoreKind::File {
-        let reason = "expected the name of this machine's Node object, for the Kubernetes store";
+        let reason = "the Kubernetes store needs the name of this machine's Node object";
         return Err(must_be_given(reason, &name).into());
     }
     if is_shared(&settings.store.data_dir) {
         return Err(must_be_given(
-            "expected an explicit name, because machines share the filesystem of data_dir",
+            "a store on a filesystem that machines share needs an explicit name",
             &name,
         )
         .into());

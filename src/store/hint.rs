@@ -9,9 +9,7 @@ use std::io;
 pub(super) fn of(error: &StoreError) -> Option<String> {
     let fixed = match error {
         StoreError::Io { source, .. } => of_system(source)?,
-        StoreError::Busy { .. } | StoreError::OutOfTime { .. } => {
-            "a longer limit can be set in deadlines"
-        }
+        StoreError::Busy { .. } | StoreError::OutOfTime { .. } => "set a longer limit in deadlines",
         StoreError::OldView { .. } => "lower the entry timeout of the mount",
         StoreError::NoLocks { .. } | StoreError::NoHardLinks { .. } => {
             "put data_dir on another filesystem"
@@ -23,16 +21,16 @@ pub(super) fn of(error: &StoreError) -> Option<String> {
             "\"hereabouts verify\" shows its address, and \"hereabouts release\" releases it"
         }
         StoreError::BadFormat { .. } => {
-            "while no pod starts or ends, remove it and run \"hereabouts store init\""
+            "while no pod starts or ends, remove the file, then run \"hereabouts store init DIR\""
         }
         StoreError::Newer { .. } => "install a newer hereabouts",
         StoreError::NewerState { .. } => {
-            "install the newer hereabouts again, or remove that directory while no pod starts or ends; \
-             \"repair\" can then not bring back records of running pods that the cluster has lost"
+            "install the newer hereabouts again; or remove that directory while no pod starts or ends, \
+             but then \"repair\" cannot recreate lost records of running pods"
         }
         StoreError::Foreign { .. } => "use an empty directory or an existing store",
         StoreError::FoldsCase { .. } => {
-            "put data_dir on another filesystem; on ext4, in a directory without the attribute F"
+            "put data_dir on another filesystem; on ext4, another directory without the attribute F is enough"
         }
         StoreError::Denied { .. } => {
             "use a token of a pod on that node, or one that is bound to its Node; \
@@ -42,7 +40,7 @@ pub(super) fn of(error: &StoreError) -> Option<String> {
             "renew the token or certificate of the kubeconfig"
         }
         StoreError::Refused { status: 403, reason, .. } if !reason.contains("is being deleted") => {
-            "deploy/node/rbac.yaml grants the rights that the plugin needs"
+            "apply deploy/node/rbac.yaml: it grants the rights that the plugin needs"
         }
         StoreError::NoResource { .. } => "\"kubectl apply -k deploy/crd\" installs it",
         other => return of_value(other),

@@ -186,7 +186,7 @@ pub enum StoreError {
         all: usize,
     },
     /// The attachment changed while the call searched the store.
-    #[error("the addresses of this attachment changed while free ones were looked for")]
+    #[error("the addresses of this attachment changed while the call searched for free ones")]
     Changed,
     /// Names that are listed as free are refused as taken.
     #[error(
@@ -317,7 +317,9 @@ pub enum StoreError {
         earlier: String,
     },
     /// The API server could not be reached, or did not answer, in time.
-    #[error("the API server {server} did not serve {call} within {waited}: {reason}")]
+    #[error(
+        "the API server {server} did not serve the request \"{call}\" within {waited}: {reason}"
+    )]
     Unreachable {
         /// The server's URL.
         server: String,
@@ -332,7 +334,7 @@ pub enum StoreError {
         is_away: bool,
     },
     /// The API server refuses the request permanently.
-    #[error("the API server {server} refuses {call} ({status}): {reason}")]
+    #[error("the API server {server} refuses the request \"{call}\" ({status}): {reason}")]
     Refused {
         /// The server's URL.
         server: String,
@@ -344,7 +346,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The admission policy of deploy/ admits only records of the node that the token names.
-    #[error("the API server {server} denies {call}: {reason}")]
+    #[error("the API server {server} denies the request \"{call}\": {reason}")]
     Denied {
         /// The server's URL.
         server: String,

@@ -156,6 +156,8 @@ pub struct Finding {
     pub problem: &'static str,
     /// What the problem means and what to do, for people.
     pub meaning: &'static str,
+    /// What a repair has done, before the path: `removed`.
+    pub done: &'static str,
     /// Whether [`Upkeep::repair`] repairs it, on the right node.
     pub is_repairable: bool,
     /// Whether this is the right node.

@@ -59,8 +59,11 @@ fn wrong_usage_ends_with_2_and_help_with_0() {
     for (args, words) in [
         (&["show", "10.1.2.2/24"][..], "without a prefix length"),
         (&["release", "fe80::1%eth0"], "without a zone"),
-        (&["list", "--pod", "default/"], "--pod: expected NAMESPACE/NAME: default/"),
-        (&["release", "--pod", "a/b/c"], "--pod: expected NAMESPACE/NAME: a/b/c"),
+        (
+            &["list", "--pod", "default/"],
+            "--pod: expected NAMESPACE/NAME or NAME, found \"default/\"",
+        ),
+        (&["release", "--pod", "a/b/c"], "--pod: expected NAMESPACE/NAME or NAME, found \"a/b/c\""),
         (&["completions", "bash", "--data-dir", "/x"], "unexpected argument '--data-dir'"),
         (&["config", "check", "/x", "--config", "/x"], "unexpected argument '--config'"),
         (&["store", "test", "/x", "--data-dir", "/x"], "unexpected argument '--data-dir'"),

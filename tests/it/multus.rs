@@ -280,10 +280,10 @@ fn a_del_that_could_not_be_done_is_done_when_it_is_repeated() {
         node.plugged(false);
         let failed = node.stop(&pod);
         assert!(
-            failed.status == Some(1) && failed.stdout.contains("did not serve delete"),
+            failed.status == Some(1) && failed.stdout.contains("did not serve the request"),
             "{failed:?}"
         );
-        assert!(failed.stdout.contains("this node cannot record the unfinished DEL"), "{failed:?}");
+        assert!(failed.stdout.contains("this node cannot note a debt for the DEL"), "{failed:?}");
         node.plugged(true);
         node.stop(&pod).succeeded();
         let left = rig.held("cut");

@@ -248,7 +248,7 @@ fn an_unreadable_format_stops_the_verbs_and_says_what_to_do() {
     fs::write(sandbox.store().join("format"), "{}").unwrap();
     let ended = sandbox.add("c3", RANGE);
     assert_eq!(ended.code(), 104);
-    assert!(ended.details().contains("while no pod starts or ends, remove it"), "{ended:?}");
+    assert!(ended.details().contains("while no pod starts or ends, remove the file"), "{ended:?}");
     fs::remove_file(sandbox.store().join("format")).unwrap();
     assert_eq!(sandbox.add("c3", RANGE).addresses(), ["10.1.2.3"]);
     assert_eq!(findings(&sandbox), []);

@@ -33,8 +33,8 @@ pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow:
     if !plan.flat.is_empty() && bytes != plan.flat.as_bytes() {
         bail!("{} {}", flat.display(), differs(&bytes, &plan.flat));
     }
-    let said: serde_json::Value = serde_json::from_slice(&bytes)
-        .with_context(|| format!("expected JSON: {}", flat.display()))?;
+    let said: serde_json::Value =
+        serde_json::from_slice(&bytes).with_context(|| format!("not JSON: {}", flat.display()))?;
     let node = said["node_name"].as_str().unwrap_or_else(|| plan.node.as_str());
     if plan.credentials.is_some() {
         let path = plan.kubeconfig_path();

@@ -95,7 +95,7 @@ impl<'a> Drain<'a> {
             }
             (Ok(_), State::Idle { look, .. }) => *look = Deadline::after(LOOK),
             (Ok(_), state) => {
-                let longer = humantime::format_duration(self.idle);
+                let longer = output::duration(self.idle);
                 said.push(format!("no addresses are held any more; the plugin stays {longer} longer for DELs that the kubelet repeats"));
                 *state =
                     State::Idle { over: Deadline::after(self.idle), look: Deadline::after(LOOK) };

@@ -70,7 +70,8 @@ impl ExecutablesAside {
         match ended {
             Some(()) => Ok(any),
             None => bail!(
-                "calls of the plugin are still running after {LONGEST:?}: process {}",
+                "calls of the plugin are still running after {}: process {}",
+                output::duration(LONGEST),
                 running.join(", ")
             ),
         }

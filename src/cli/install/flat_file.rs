@@ -19,7 +19,7 @@ impl Settings {
     pub(super) fn parse(settings: Option<&str>, data_dir: Option<&Path>) -> Result<Self, String> {
         let parsed = settings.map(serde_json::from_str::<Map<String, Value>>).transpose();
         let mut keys = parsed
-            .map_err(|error| format!("--settings: expected a JSON object: {error}"))?
+            .map_err(|error| format!("--settings: not a JSON object: {error}"))?
             .unwrap_or_default();
         for key in ["node_name", "kubernetes", WRITTEN_BY.0] {
             if keys.contains_key(key) {
@@ -31,7 +31,7 @@ impl Settings {
             .filter(|datastore| *datastore != "file" && *datastore != "kubernetes")
         {
             return Err(format!(
-                "--settings: datastore: expected \"file\" or \"kubernetes\": {datastore}"
+                "--settings: datastore: expected \"file\" or \"kubernetes\", found {datastore}"
             ));
         }
         if let Some(data_dir) = data_dir {

@@ -37,11 +37,17 @@ pub(super) fn render(credentials: &Credentials) -> anyhow::Result<String> {
     let token =
         String::from_utf8_lossy(&read(&credentials.token_file, "--token-file")?).trim().to_owned();
     if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
-        bail!("expected a token: {}", credentials.token_file.display());
+        bail!(
+            "--token-file: expected a token in {}, found none or other text",
+            credentials.token_file.display()
+        );
     }
     let ca = read(&credentials.ca_file, "--ca-file")?;
     if !String::from_utf8_lossy(&ca).contains("-----BEGIN CERTIFICATE-----") {
-        bail!("expected certificates in PEM: {}", credentials.ca_file.display());
+        bail!(
+            "--ca-file: expected certificates in PEM in {}, found none",
+            credentials.ca_file.display()
+        );
     }
     // JSON strings are valid YAML strings.
     let (server, token) = (json!(credentials.server), json!(token));

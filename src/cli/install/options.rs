@@ -1,11 +1,11 @@
 //! Reads the options of install and uninstall: flags, then the variables of Whereabouts' installer,
 //! then defaults.
 
-use super::super::Usage;
+use super::super::{Usage, selectors};
 use super::flat_file::{Settings, read_flat};
 use super::plan::{Credentials, NAMES, Plan};
 use super::probe_status;
-use crate::config::{self, ConfigError};
+use crate::config::ConfigError;
 use crate::environment::{Environment, text};
 use crate::ipam::NodeName;
 use crate::plugin::machine::read_small;
@@ -40,7 +40,7 @@ pub(crate) struct InstallArgs {
     #[arg(long, conflicts_with = "check")]
     pub(super) watch: bool,
     /// With --watch, sweep at this interval; 0s means never
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = config::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = selectors::parse_duration)]
     pub(super) sweep_every: Duration,
     /// Check that the plugin is installed and reaches its store; change nothing
     #[arg(long)]
@@ -67,7 +67,7 @@ pub(crate) struct UninstallArgs {
     /// With --watch, wait until the node has held no addresses for this long
     ///
     /// The kubelet repeats the DELs of a sandbox that is gone, up to two minutes later.
-    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = config::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = selectors::parse_duration)]
     pub(super) idle: Duration,
     /// Check that nothing is installed; change nothing
     #[arg(long)]
@@ -94,13 +94,13 @@ impl InstallArgs {
 /// The node, and how it reaches the API server.
 #[derive(Debug, Args)]
 struct NodeArgs {
-    /// Set the runtime's plugin directory [default: CNI_BIN_DIR, else /opt/cni/bin]
+    /// Set the runtime's plugin directory [env: CNI_BIN_DIR] [default: /opt/cni/bin]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
-    /// Set the directory of hereabouts.d, which has the flat file and the kubeconfig [default: CNI_CONF_DIR, else /etc/cni/net.d]
+    /// Set the directory of hereabouts.d, which has the flat file and the kubeconfig [env: CNI_CONF_DIR] [default: /etc/cni/net.d]
     #[arg(long, value_name = "DIR")]
     conf_dir: Option<PathBuf>,
-    /// Set the name of this node in the cluster [default: NODENAME, else the Node that the token names; for a file store, the host name]
+    /// Set the name of this node in the cluster [env: NODENAME] [default: the Node that the token names; for a file store, the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
     /// Set the URL at which this node reaches the API server [default in a pod: the Service kubernetes]
@@ -109,7 +109,7 @@ struct NodeArgs {
     /// Read the plugin's token from this file [default: the token of the pod's ServiceAccount]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Read the CA of the API server from this file [default: KUBE_CA_FILE, else the CA of the pod]
+    /// Read the CA of the API server from this file [env: KUBE_CA_FILE] [default: the CA of the pod]
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }
@@ -192,18 +192,21 @@ impl Plan {
         };
         let Some((name, _)) = named else {
             let message = format!(
-                "the token names no Node, and the host name is not enough for the Kubernetes store: {}",
+                "the Kubernetes store needs the name of this machine's Node object, found only the host name {}",
                 self.node
             );
             return Err(Usage::hinted(
                 message,
-                "pass --node-name with the name of this machine's Node object",
+                "pass it with --node-name: the token does not name the Node",
             )
             .into());
         };
         NodeName::parse(&name).map_err(|_| {
-            Usage::hinted(format!("expected a node name in the token: {name}"), "pass --node-name")
-                .into()
+            Usage::hinted(
+                format!("expected the name of a Node in the token, found {name:?}"),
+                "pass --node-name",
+            )
+            .into()
         })
     }
 
@@ -270,13 +273,13 @@ fn node_name(environment: &Environment, args: &NodeArgs) -> anyhow::Result<NodeN
     });
     if name == "localhost" || name.starts_with("localhost.") {
         return Err(Usage::hinted(
-            format!("expected a name that no other machine has: {name}"),
+            format!("expected a node name that no other machine has, found {name:?}"),
             "pass --node-name",
         )
         .into());
     }
     NodeName::parse(&name).map_err(|_| {
-        Usage::hinted(format!("expected a node name: {name}"), "pass --node-name").into()
+        Usage::hinted(format!("expected a node name, found {name:?}"), "pass --node-name").into()
     })
 }
 
@@ -287,9 +290,9 @@ fn server(environment: &Environment, args: &NodeArgs) -> anyhow::Result<Option<S
             Some(rest) if !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic()) => {
                 Ok(Some(server.clone()))
             }
-            _ => {
-                Err(usage(&format!("--server: expected a URL that begins with https://: {server}")))
-            }
+            _ => Err(usage(&format!(
+                "--server: expected a URL that begins with https://, found {server:?}"
+            ))),
         };
     }
     let Some(host) = text(&environment.install.service_host) else {
@@ -300,7 +303,7 @@ fn server(environment: &Environment, args: &NodeArgs) -> anyhow::Result<Option<S
         || !host.chars().all(|c| c.is_ascii_alphanumeric() || ".:-".contains(c))
     {
         return Err(usage(&format!(
-            "KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT: expected an address and a port: {host} {port}"
+            "KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT: expected an address and a port, found {host:?} and {port:?}"
         )));
     }
     Ok(Some(if host.parse::<Ipv6Addr>().is_ok() {
@@ -328,7 +331,7 @@ fn credentials(
             Ok(mode) if mode <= 0o777 => mode,
             _ => {
                 return Err(usage(&format!(
-                    "KUBECONFIG_MODE: expected permissions such as 600: {text}"
+                    "KUBECONFIG_MODE: expected permissions such as 600, found {text:?}"
                 )));
             }
         },

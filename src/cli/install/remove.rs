@@ -2,8 +2,8 @@
 //! not the store, no files of others. Refuses while this node holds addresses, because nothing
 //! could release them afterwards.
 
-use super::super::Advised;
 use super::super::output::count;
+use super::super::{Advised, debts};
 use super::atomic_write::{self, InstallLock};
 use super::executables_aside::{self, ExecutablesAside};
 use super::plan::Plan;
@@ -148,10 +148,9 @@ pub(super) fn refuse_while_held(
     match owed.iter().filter(|debt| is_used(debt, flat)).count() {
         0 => Ok(()),
         owed => {
-            let hint = "\"hereabouts sweep --debts\" completes them when their sandboxes are gone and their stores are available; \
-                        \"hereabouts list --debts\" lists them";
-            Err(Advised::new(format!("this node has {}", count(owed, "unfinished DEL")), hint)
-                .into())
+            let hint = "\"hereabouts sweep --debts\" settles a debt when the sandbox is gone and the store is available; \
+                        \"hereabouts list --debts\" lists the debts";
+            Err(Advised::new(format!("this node has {}", debts::count(owed)), hint).into())
         }
     }
 }

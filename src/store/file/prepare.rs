@@ -48,7 +48,7 @@ impl<D: Disk> FileStore<D> {
             Some(crate::json::Json::Number(number)) => number.as_u64(),
             _ => None,
         };
-        let found = number.ok_or_else(|| damaged("expected a format number"))?;
+        let found = number.ok_or_else(|| damaged("expected a format number, found none"))?;
         if record::FORMAT < found {
             return Err(StoreError::Newer {
                 path: self.disk.root().to_owned(),
@@ -56,8 +56,10 @@ impl<D: Disk> FileStore<D> {
                 known: record::FORMAT,
             });
         }
-        let id =
-            json.find("id").and_then(|id| id.as_str()).ok_or_else(|| damaged("expected an id"))?;
+        let id = json
+            .find("id")
+            .and_then(|id| id.as_str())
+            .ok_or_else(|| damaged("expected an id, found none"))?;
         let explicit = matches!(json.find("explicit"), Some(crate::json::Json::Bool(true)));
         Ok(Some(Format { number: found, id: id.to_owned(), explicit }))
     }

@@ -153,3 +153,36 @@ fn an_address_that_nobody_can_tell_the_holder_of_is_held() {
     assert!(ended.status == Some(1) && !ended.stderr.contains("no address is held"), "{ended:?}");
     assert!(ended.stderr.ends_with("error: 1 record could not be read\n"), "{ended:?}");
 }
+
+/// The address is held in two scopes, so the command must say which one, and the command that its
+/// hint names must release it: by network, or by container if the networks are one.
+#[test]
+fn an_address_in_several_scopes_is_released_by_the_command_of_the_hint() {
+    for other in ["net2", "net1"] {
+        let sandbox = Sandbox::new();
+        sandbox.add("c1", RANGE).succeeded();
+        let blue = configuration(&format!(r#"{RANGE},"network_name":"blue""#));
+        sandbox
+            .call("ADD")
+            .set("CNI_CONTAINERID", "c2")
+            .stdin(blue.replace("net1", other))
+            .run()
+            .succeeded();
+        let store = sandbox.store().display().to_string();
+        let refused = sandbox.command(&["release", "10.1.2.2", "--data-dir", &store, "--yes"]);
+        assert!(
+            refused.status == Some(2)
+                && refused.stderr.contains("in (unnamed) by container c1, ")
+                && refused.stderr.contains("in blue by container c2, "),
+            "{refused:?}"
+        );
+        let mut words = refused.stderr.split('"').nth(1).unwrap().split(' ');
+        assert_eq!(words.next(), Some("hereabouts"), "{refused:?}");
+        let args: Vec<&str> = words.chain(["--yes"]).collect();
+        let released = sandbox.command(&args);
+        assert_eq!(released.succeeded().stdout, "released 10.1.2.2\n", "{args:?}");
+        assert!(args.contains(&"--data-dir"), "{args:?}");
+        let kept = sandbox.command(&["show", "10.1.2.2"]);
+        assert!(kept.succeeded().stdout.contains("Scope:     blue\n"), "{kept:?}");
+    }
+}

@@ -200,7 +200,7 @@ fn after_the_resource_was_deleted_repair_makes_again_what_lives() {
     assert!(asked.status == Some(2) && asked.stderr.contains("pass --yes to repair"), "{asked:?}");
     let repaired = scene.sandbox.command(&["repair", "--yes"]);
     assert!(
-        repaired.succeeded().stdout.contains("repaired ipallocations/10.1.2.1\n"),
+        repaired.succeeded().stdout.contains("recreated ipallocations/10.1.2.1\n"),
         "{repaired:?}"
     );
     let named = repaired.stderr.lines().find(|line| line.contains("10.1.2.3")).unwrap();

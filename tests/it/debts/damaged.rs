@@ -133,7 +133,7 @@ fn where_nothing_can_be_noted_the_error_says_so() {
     run(&sandbox, "ADD", "c1", None).succeeded();
     sandbox.write("debts", "no directory");
     let failed = fail_to_del(&sandbox, "c1", None);
-    assert!(failed.details().contains("this node cannot record the unfinished DEL"), "{failed:?}");
+    assert!(failed.details().contains("this node cannot note a debt for the DEL"), "{failed:?}");
     // A directory that is none holds no debt, and one that cannot be looked at is no answer.
     assert!(
         sandbox.command(&["list", "--debts", "-o", "json"]).succeeded().stdout.starts_with("[]")
@@ -142,8 +142,7 @@ fn where_nothing_can_be_noted_the_error_says_so() {
     std::os::unix::fs::symlink(sandbox.path("debts"), sandbox.path("debts")).unwrap();
     let unknown = sandbox.command(&["list", "--debts", "-o", "json"]);
     assert!(
-        unknown.status == Some(1)
-            && unknown.stderr.contains("cannot read the unfinished DELs of this node"),
+        unknown.status == Some(1) && unknown.stderr.contains("cannot read the debts of this node"),
         "{unknown:?}"
     );
     sandbox.command(&["list"]).succeeded();

@@ -10,7 +10,9 @@ fn a_del_that_finds_the_store_busy_is_owed_and_paid_by_another_call_when_the_san
     assert_eq!(run(&sandbox, "ADD", "c1", Some(&living)).addresses(), ["10.1.2.1"]);
     let failed = fail_to_del(&sandbox, "c1", Some(&living));
     assert!(
-        failed.details().contains("this node completes the DEL when the sandbox is gone"),
+        failed
+            .details()
+            .contains("this node noted a debt: it completes the DEL when the sandbox is gone"),
         "{failed:?}"
     );
     let [debt] = &owed(&sandbox)[..] else { panic!("{:?}", owed(&sandbox)) };
@@ -130,7 +132,9 @@ fn an_add_answers_11_where_what_is_owed_cannot_be_settled() {
     let refused = add.run();
     assert!(
         refused.code() == 11
-            && refused.details().contains("an earlier DEL of this attachment is unfinished"),
+            && refused
+                .details()
+                .contains("the debt of an earlier DEL of this attachment cannot be settled"),
         "{refused:?}"
     );
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (1, 1));
@@ -152,7 +156,7 @@ fn a_del_of_a_store_that_is_away_is_owed_until_it_is_back() {
     assert_eq!((&debt["held"], &debt["exclusive"]), (&serde_json::Value::Null, &false.into()));
     let unpaid = sandbox.command(&["sweep", "--debts", "--yes"]);
     assert!(
-        unpaid.status == Some(1) && unpaid.stderr.contains("cannot complete the DEL of"),
+        unpaid.status == Some(1) && unpaid.stderr.contains("cannot settle the debt of"),
         "{unpaid:?}"
     );
     std::fs::remove_file(sandbox.store()).unwrap();
@@ -163,7 +167,7 @@ fn a_del_of_a_store_that_is_away_is_owed_until_it_is_back() {
     let paid = sandbox.command(&["sweep", "--debts", "--yes"]);
     assert_eq!(
         paid.succeeded().stdout,
-        "completed the DEL of container c1, interface net1, network net1\n"
+        "settled the debt of container c1, interface net1, network net1\n"
     );
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (0, 0));
 }

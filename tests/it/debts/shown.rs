@@ -18,7 +18,7 @@ fn list_and_verify_show_what_is_owed_and_a_day_later_it_is_a_finding() {
         .collect();
     assert_eq!(with_debt, ["10.1.2.1"]);
     let table = sandbox.command(&["list"]).succeeded().stdout.clone();
-    assert!(table.contains("DEL FAILED") && table.contains("was not free within 50ms"), "{table}");
+    assert!(table.contains("DEBT SINCE") && table.contains("was not free within 50ms"), "{table}");
     let alone: Value = serde_json::from_str(
         &sandbox.command(&["list", "--debts", "-o", "json"]).succeeded().stdout,
     )
@@ -28,7 +28,7 @@ fn list_and_verify_show_what_is_owed_and_a_day_later_it_is_a_finding() {
         (serde_json::json!(["10.1.2.1"]), &"c1".into())
     );
     let verified = sandbox.command(&["verify"]);
-    assert!(verified.succeeded().stdout.contains("1 unfinished DEL"), "{verified:?}");
+    assert!(verified.succeeded().stdout.contains("1 debt of a failed DEL"), "{verified:?}");
 
     let path = sandbox.path("debts").join(&files_below(&sandbox.path("debts"))[0]);
     let mut debt = owed(&sandbox).remove(0);
@@ -65,7 +65,7 @@ fn a_sweep_says_what_it_would_settle_and_settles_it() {
     run(&sandbox, "ADD", "c1", None).succeeded();
     fail_to_del(&sandbox, "c1", None);
     let dry = sandbox.command(&["sweep", "--debts", "--dry-run"]);
-    assert!(dry.succeeded().stdout.contains("DEL FAILED"), "{dry:?}");
+    assert!(dry.succeeded().stdout.contains("DEBT SINCE"), "{dry:?}");
     assert_eq!(owed(&sandbox).len(), 1);
     sandbox.command(&["sweep", "--yes"]).succeeded();
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (0, 0));

@@ -208,7 +208,7 @@ fn a_mistake_is_refused_before_anything_is_written() {
     let call = node.call(&["install"]);
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
     let cases: &[Case<'_>] = &[
-        (&["--settings", "[]"], &[], "expected a JSON object"),
+        (&["--settings", "[]"], &[], "not a JSON object"),
         (&["--settings", r#"{"log_fil":"/x"}"#], &[], "did you mean \"log_file\"?"),
         (&["--settings", r#"{"log_level":"loud"}"#], &[], "unknown level"),
         (&["--settings", r#"{"node_name":"n1"}"#], &[], "node_name is set by install itself"),
@@ -364,7 +364,7 @@ fn a_person_who_only_asks_need_not_say_what_was_installed() {
     assert!(ended.status == Some(2) && ended.stderr.contains("--server"), "{ended:?}");
     std::fs::write(node.flat(), "{").unwrap();
     let ended = check(&["install", "--check", "--offline"]);
-    assert!(ended.status == Some(1) && ended.stderr.contains("expected JSON: "), "{ended:?}");
+    assert!(ended.status == Some(1) && ended.stderr.contains("not JSON: "), "{ended:?}");
 }
 
 /// Cause: who ignores SIGCHLD hands that on, and the kernel then tells nobody how a

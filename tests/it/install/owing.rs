@@ -61,7 +61,7 @@ fn an_install_that_stays_settles_what_is_owed_in_any_store() {
             &settings,
         ]);
         watching.until("nothing is owed", || owed(&node) == 0);
-        assert!(node.said().contains("completed the DEL of container abc123"));
+        assert!(node.said().contains("settled the debt of container abc123"));
         assert_eq!(watching.end(Signal::SIGTERM), Some(0));
         let left =
             node.sandbox.command(&["list", "-o", "json", "--data-dir", store.to_str().unwrap()]);
@@ -99,7 +99,8 @@ fn an_uninstall_waits_for_what_is_owed() {
     owe(&node, &node.path("other"));
     let refused = node.run(&["uninstall"]);
     assert!(
-        refused.status == Some(1) && refused.stderr.contains("this node has 1 unfinished DEL"),
+        refused.status == Some(1)
+            && refused.stderr.contains("this node has 1 debt of a failed DEL"),
         "{refused:?}"
     );
     let mut leaving = node.watch(&["uninstall", "--watch"]);

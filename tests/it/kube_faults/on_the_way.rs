@@ -177,7 +177,9 @@ fn status_says_in_time_why_it_is_not_ready() {
         let status = within(10.0, &rig.node.status_call());
         assert_eq!(status.code(), 50, "{name}");
         assert!(
-            status.details().contains("did not serve list ipallocations within 10s"),
+            status
+                .details()
+                .contains("did not serve the request \"list ipallocations\" within 10s"),
             "{name}: {status:?}"
         );
         rig.proxy.refuse();

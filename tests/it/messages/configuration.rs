@@ -4,7 +4,6 @@
 use super::{assert_all, variants};
 use hereabouts::config::{
     Chosen, CniArgs, ConfigError, FlatFile, Merged, Mistakes, Network, Problem, Settings,
-    parse_duration,
 };
 use hereabouts::json::Json;
 use std::path::PathBuf;
@@ -168,14 +167,6 @@ fn every_mistake_of_a_flat_file_reads_so() {
         .map(|flat| (*flat, mistakes(r#""range":"10.0.0.0/24""#, Some(flat))))
         .collect();
     assert_all("flat-file", &[], &cases);
-}
-
-#[test]
-fn every_duration_that_is_none_reads_so() {
-    let cases = ["", "10", "10x", "s", "99999999999999999999h"]
-        .map(|text| (text, parse_duration(text).unwrap_err().to_string()));
-    let cases = cases.map(|(text, said)| (if text.is_empty() { "(nothing)" } else { text }, said));
-    assert_all("duration", &[], &cases);
 }
 
 #[test]

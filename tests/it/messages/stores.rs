@@ -48,8 +48,11 @@ fn of_files() -> Vec<E> {
         E::NoLocks { path: root().join("lock"), reason: "operation not supported".to_owned() },
         E::NoHardLinks { path: root(), reason: "operation not supported".to_owned() },
         E::Unfit { path: root(), reason: "SMB gives a name twice".to_owned() },
-        E::Damaged { path: record(), reason: "expected JSON: EOF at line 1 column 0".to_owned() },
-        E::BadFormat { path: root().join("format"), reason: "expected JSON".to_owned() },
+        E::Damaged { path: record(), reason: "expected value at line 1 column 1".to_owned() },
+        E::BadFormat {
+            path: root().join("format"),
+            reason: "expected a format number, found none".to_owned(),
+        },
         E::NotOurs { path: record(), node: "n2".to_owned() },
         E::Newer { path: root(), found: 2, known: 1 },
         E::Foreign { path: root(), found: "the file notes.txt".to_owned() },
@@ -96,7 +99,7 @@ fn of_objects() -> Vec<E> {
         E::Denied { server: server(), call: call(), reason: "the token names no node".to_owned() },
         E::NoResource { server: server(), resource: "ipallocations.hereabouts.dev".to_owned() },
         E::Kubeconfig {
-            reason: "/etc/k: current-context: expected the name of a context: x".to_owned(),
+            reason: "kubeconfig /etc/k: current-context: no context has the name \"x\"".to_owned(),
         },
     ]
 }
@@ -117,7 +120,7 @@ fn every_error_of_the_filesystem_test_reads_so() {
     let partner = || "other (process 7)".to_owned();
     let cases = [
         ProbeError::Store(E::Changed),
-        ProbeError::Silent { partner: partner(), step: "its turn".to_owned(), waited: waited() },
+        ProbeError::Silent { partner: partner(), step: "turns".to_owned(), waited: waited() },
         ProbeError::PartnerFailed {
             partner: partner(),
             reason: "cannot write x: no space left on device".to_owned(),

@@ -37,7 +37,10 @@ fn store_test_prints_this_without_a_partner() {
     for args in [
         &["store", "test", &place, "--wait", "10ms"][..],
         &["store", "test", "/nowhere"],
+        &["store", "test", "/", "--wait", ""],
         &["store", "test", "/", "--wait", "1"],
+        &["store", "test", "/", "--wait", "10x"],
+        &["store", "test", "/", "--wait", "99999999999999999999h"],
     ] {
         seen.run(&sandbox, args);
     }

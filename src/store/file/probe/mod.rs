@@ -36,7 +36,7 @@ pub enum ProbeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The partner was met and no longer answers.
-    #[error("the partner {partner} did not answer within {waited} ({step})")]
+    #[error("the partner {partner} did not answer within {waited}, at the step \"{step}\"")]
     Silent {
         /// The partner.
         partner: String,

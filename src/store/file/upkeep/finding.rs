@@ -97,37 +97,54 @@ impl Problem {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Format => {
-                "missing or unreadable; while no pod starts or ends, remove it and run \"hereabouts store init DIR\""
+                "the file format is missing or unreadable; while no pod starts or ends, remove it, then run \"hereabouts store init DIR\""
             }
-            Self::Damaged => "its address stays taken; \"hereabouts release ADDRESS\" releases it",
+            Self::Damaged => {
+                "an unreadable record keeps its address taken; \"hereabouts release ADDRESS\" releases the address"
+            }
             Self::Newer => "written by a newer version; install a newer hereabouts",
             Self::TwoRecords => {
                 "two records for the same part of one ADD; DEL releases both, \"hereabouts release ADDRESS\" releases one"
             }
-            Self::Unindexed => "a DEL of its holder would miss it; \"repair\" links it again",
+            Self::Unindexed => {
+                "a DEL of the holder would miss the record; \"repair\" adds it to the index"
+            }
             Self::Split => {
-                "a copy of the record instead of a link, as in a store that was copied; it works, and \"repair\" links it again"
+                "an index entry is a copy of its record, not a link to it, as in a copied store; lookups still work, and \"repair\" replaces it with a link"
             }
             Self::DanglingEntry => {
-                "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it"
+                "an index entry without a record; harmless; the next call of the attachment, \"sweep\" or \"repair\" removes it"
             }
-            Self::DanglingPodEntry => "harmless; \"sweep\" or \"repair\" removes it",
+            Self::DanglingPodEntry => {
+                "an entry of the index by pod without a record; harmless; \"sweep\" or \"repair\" removes it"
+            }
             Self::Temporary => {
                 "left behind by a killed call; harmless; \"sweep\" or \"repair\" removes it"
             }
             Self::WrongHint => {
-                "makes ADD skip a free address until the range is full; \"repair\" removes it"
+                "a wrong hint makes ADD skip a free address until the range is full; \"repair\" removes the hint"
             }
             Self::Foreign => "not a file of hereabouts; remove it by hand",
             Self::GivenAway => {
-                "two pods use this address; delete the pod named first, and its replacement gets a new address"
+                "two pods use one address; delete the pod that is named first, then its replacement gets a new address"
             }
             Self::Lost => {
-                "the address is in use without a record, so another pod could get it; \"repair\" recreates the record"
+                "an address is in use without a record, so another pod could get it; \"repair\" recreates the record"
             }
             Self::UnusedNote => {
-                "note about a sandbox that is gone and has no record; harmless; \"sweep\" or \"repair\" removes it"
+                "a note about a sandbox that is gone and has no record; harmless; \"sweep\" or \"repair\" removes it"
             }
+        }
+    }
+
+    /// Returns what a repair has done to the path, for people.
+    #[must_use]
+    pub const fn done(self) -> &'static str {
+        match self {
+            Self::Unindexed => "added to the index:",
+            Self::Split => "replaced with a link:",
+            Self::Lost => "recreated",
+            _ => "removed",
         }
     }
 

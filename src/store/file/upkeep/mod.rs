@@ -21,6 +21,7 @@ impl<D: Disk> FileStore<D> {
         Finding {
             problem: found.problem.name(),
             meaning: found.problem.meaning(),
+            done: found.problem.done(),
             is_repairable: found.problem.is_repairable(),
             is_ours: self.is_ours(&found),
             node: found.node().map(|node| node.to_string_lossy().into_owned()),

@@ -190,7 +190,7 @@ impl Api {
         self.call(&call, deadline, |answer, outcome_unknown| match answer.status {
             200 | 202 if is_removal(answer) => Ok(Some(Changed::Done(()))),
             200 | 202 => {
-                Err(self.unreadable("delete", "expected the object, or a Status of success"))
+                Err(self.unreadable("delete", "expected the object or a success, found neither"))
             }
             404 if is_absent(answer) => Ok(Some(Changed::Absent { maybe_ours: outcome_unknown })),
             409 => Ok(Some(Changed::Conflict)),

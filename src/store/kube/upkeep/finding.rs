@@ -84,43 +84,58 @@ impl Problem {
     pub(crate) const fn meaning(self) -> &'static str {
         match self {
             Self::Damaged => {
-                "its address stays taken; \"kubectl delete ipallocations/NAME\" releases it"
+                "an unreadable object keeps its address taken; \"kubectl delete ipallocations/NAME\" releases the address"
             }
             Self::Newer => "written by a newer version; install a newer hereabouts",
             Self::Misnamed => {
-                "its name does not match its address, so it does not reserve it; \"kubectl delete ipallocations/NAME\" removes it"
+                "the name of the object does not match its address, so the object does not reserve the address; \"kubectl delete ipallocations/NAME\" removes the object"
             }
             Self::SecondMachine => {
-                "another machine created it under this node's name, so this node never releases it; \
-                 if that machine is gone, \"install --watch\" (the DaemonSet) or \"hereabouts release --node NODE\" releases it; \
-                 otherwise give each machine its own node_name; \
+                "another machine created the record under this node's name, so this node never releases the address; \
+                 if that machine is gone, \"hereabouts release --node NODE\" releases it, and so does \"install --watch\" (the DaemonSet); \
+                 if that machine still runs, give each machine its own node_name; \
                  if no pod uses the address, \"kubectl delete ipallocations/NAME\" releases it"
             }
             Self::GivenAway => {
-                "two pods use this address; delete the pod named first, and its replacement gets a new address"
+                "two pods use one address; delete the pod that is named first, then its replacement gets a new address"
             }
             Self::Lost => {
-                "the address is in use without an object, so another pod could get it; \"repair\" recreates the object"
+                "an address is in use without an object, so another pod could get it; \"repair\" recreates the object"
             }
             Self::Unindexed => {
-                "a DEL of its holder would miss it; \"repair\" adds it to the node state"
+                "a DEL of the holder would miss the object; \"repair\" adds it to the node state"
             }
             Self::Unconfirmed => {
-                "an ADD was killed or timed out but its sandbox exists; its next CNI call or \"repair\" resolves this"
+                "an ADD was killed or timed out, and its sandbox exists; the next CNI call of the sandbox or \"repair\" resolves this"
             }
             Self::Late => {
-                "created after its ADD had given up, so no pod uses it; the next call, \"sweep\" or \"repair\" removes it"
+                "created after the ADD had given up, so no pod uses the address; the next call, \"sweep\" or \"repair\" removes the object"
             }
             Self::WrongLabels => {
-                "lists by node, network or pod miss it; \"repair\" corrects its labels"
+                "a list by node, network or pod misses the object; \"repair\" corrects the labels"
             }
-            Self::DamagedState => "unreadable node state; \"repair\" rebuilds it from the objects",
+            Self::DamagedState => {
+                "a file of the node state is unreadable; \"repair\" rebuilds it from the objects"
+            }
             Self::DanglingEntry => {
-                "harmless; the next call of its attachment, \"sweep\" or \"repair\" removes it"
+                "an entry of the node state without an object; harmless; the next call of the attachment, \"sweep\" or \"repair\" removes it"
             }
             Self::Temporary => {
                 "left behind by a killed call; harmless; \"sweep\" or \"repair\" removes it"
             }
+        }
+    }
+
+    /// Returns what a repair has done to the path.
+    pub(crate) const fn done(self) -> &'static str {
+        match self {
+            Self::Lost => "recreated",
+            Self::Unindexed => "added to the node state:",
+            Self::Unconfirmed => "confirmed",
+            Self::WrongLabels => "corrected the labels of",
+            Self::DamagedState => "rebuilt",
+            Self::DanglingEntry => "removed an entry of",
+            _ => "removed",
         }
     }
 

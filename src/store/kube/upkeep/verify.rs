@@ -368,6 +368,7 @@ impl KubeStore {
         Finding {
             problem: problem.name(),
             meaning: problem.meaning(),
+            done: problem.done(),
             is_repairable: problem.is_repairable(),
             // Entries of the state are this node's own, and any node may repair labels.
             is_ours: true,

@@ -47,7 +47,7 @@ fn an_object_removed_with_kubectl_is_made_again_for_the_living_alone() {
     }
     let repaired = scene.sandbox.command(&["repair", "--yes"]);
     assert!(
-        repaired.succeeded().stdout.contains("repaired ipallocations/10.1.2.1\n"),
+        repaired.succeeded().stdout.contains("recreated ipallocations/10.1.2.1\n"),
         "{repaired:?}"
     );
     assert_eq!(scene.sandbox.held(), ["10.1.2.1", "10.1.2.9"]);
