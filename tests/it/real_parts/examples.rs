@@ -16,7 +16,7 @@ const FIRST: &[(&str, &[&str])] = &[
     ("several-ranges.yaml", &["192.168.23.10", "10.23.1.0"]),
     ("static-address.yaml", &["192.168.24.5"]),
     ("requested-address.yaml", &["192.168.25.2"]),
-    ("reservations.yaml", &["192.168.26.11"]),
+    ("reservations.yaml", &["192.168.26.20"]),
     ("shared-data-dir.yaml", &["192.168.26.2"]),
     ("cnitool.conflist", &["192.168.27.2"]),
 ];
