@@ -4,6 +4,7 @@
 //! In reading order:
 //! - [`addr`]: address arithmetic, without I/O
 //! - [`json`]: a JSON tree that refuses repeated keys
+//! - [`yaml`]: reads YAML as kubectl reads it
 //! - [`environment`]: the environment variables, read once
 //! - [`retry`]: deadlines, clocks, and the retry loop
 //! - [`small_file`]: bounded reads of small files that belong to the machine
@@ -33,3 +34,4 @@ pub mod plugin;
 pub mod retry;
 pub mod small_file;
 pub mod store;
+pub mod yaml;

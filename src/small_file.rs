@@ -21,7 +21,16 @@ const LARGEST: u64 = 1024 * 1024;
 /// # Errors
 /// Returns the kernel's error, or an error for a file that is not regular or too large.
 pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    read_found(&open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+    read_within(path, LARGEST)
+}
+
+/// Reads a regular file of at most `largest` bytes, a number of whole MiB. Works like
+/// [`read_small`].
+///
+/// # Errors
+/// Returns the kernel's error, or an error for a file that is not regular or too large.
+pub fn read_within(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
+    read_unopened(&open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?, largest)
 }
 
 /// Reads a small regular file that was opened with O_PATH.
@@ -29,8 +38,12 @@ pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// Returns the kernel's error, or an error for a file that is not regular or too large.
 pub(crate) fn read_found(found: &(impl AsFd + AsRawFd)) -> io::Result<Vec<u8>> {
+    read_unopened(found, LARGEST)
+}
+
+fn read_unopened(found: &(impl AsFd + AsRawFd), largest: u64) -> io::Result<Vec<u8>> {
     let size = regular(found)?;
-    read_opened(File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?, size)
+    read_opened(File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?, size, largest)
 }
 
 /// Reads a small regular file at a system path that no configuration can choose. Opens it without
@@ -42,16 +55,16 @@ pub(crate) fn read_system(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let file = File::from(open(path, flags, Mode::empty())?);
     let size = regular(&file)?;
-    read_opened(file, size)
+    read_opened(file, size, LARGEST)
 }
 
-fn read_opened(mut file: File, size: u64) -> io::Result<Vec<u8>> {
+fn read_opened(mut file: File, size: u64, largest: u64) -> io::Result<Vec<u8>> {
     // One read for the content and one for the end of the file. The extra bytes are for /proc,
     // which reports a size of 0 for its files.
-    let mut bytes = Vec::with_capacity(usize::try_from(size.min(LARGEST)).unwrap_or(0) + 64);
-    Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if LARGEST < bytes.len() as u64 {
-        return Err(io::Error::other("it is larger than 1 MiB"));
+    let mut bytes = Vec::with_capacity(usize::try_from(size.min(largest)).unwrap_or(0) + 64);
+    Read::by_ref(&mut file).take(largest + 1).read_to_end(&mut bytes)?;
+    if largest < bytes.len() as u64 {
+        return Err(io::Error::other(format!("it is larger than {} MiB", largest >> 20)));
     }
     Ok(bytes)
 }

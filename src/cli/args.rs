@@ -23,7 +23,7 @@ Examples:
   hereabouts list --pod default/web-0      list the addresses of one pod
   hereabouts show 192.168.20.10            show the record of an address
   hereabouts usage net-attach-def.yaml     show how full its ranges are
-  hereabouts config check nad.yaml         check a configuration for mistakes
+  hereabouts config check nad.yaml         check networks for mistakes
   hereabouts release 192.168.20.10         release one address
   hereabouts release --node worker-7       release all addresses of a dead node
   hereabouts sweep --dry-run               show what sweep would release on this node
@@ -184,17 +184,37 @@ pub(super) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Show what a configuration would allocate from, and every mistake in it
+    /// Show what networks would allocate from, and every mistake in them
     ///
-    /// FILE is a NetworkAttachmentDefinition (YAML or JSON), a plugin list (conflist)
-    /// or a plugin configuration. Each mistake is reported with its JSON path, and the
-    /// exit status is then 1. Valid but suspicious settings are reported as notes, for
-    /// example a range with no usable addresses or an exclude outside every range.
-    Check {
-        /// The configuration; - reads stdin
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
+    /// Reads NetworkAttachmentDefinitions, the networks of the SR-IOV, NVIDIA and
+    /// OpenShift network operators, OpenShift Templates, lists of these, multus.conf,
+    /// plugin lists (conflist), plugin configurations, ipam objects and flat files, in
+    /// YAML or JSON. Of a directory it reads the files *.yaml, *.yml, *.json, *.conf
+    /// and *.conflist. With --kubeconfig it reads all NetworkAttachmentDefinitions of
+    /// a cluster, and counts the pods that use them.
+    ///
+    /// Each mistake is reported with its JSON path. Settings that are valid but
+    /// suspicious are notes, and so is what the main plugin beside ipam will do with
+    /// the answer. A network whose ipam is for another plugin is not checked.
+    ///
+    /// Exit status: 0 no mistakes, 1 mistakes, 2 wrong usage or a file that cannot be
+    /// read.
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Files and directories with networks; - reads stdin
+    #[cfg_attr(feature = "kube", arg(value_name = "FILE", required_unless_present = "kubeconfig"))]
+    #[cfg_attr(not(feature = "kube"), arg(value_name = "FILE", required = true))]
+    pub(crate) files: Vec<PathBuf>,
+    /// Also check all NetworkAttachmentDefinitions of the cluster that this kubeconfig points to
+    #[cfg(feature = "kube")]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Choose the output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
 }
 
 #[derive(Debug, Subcommand)]

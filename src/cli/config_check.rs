@@ -1,198 +1,187 @@
-//! `config check`: prints what a configuration would allocate from, and every mistake with its JSON
-//! path.
+//! `config check`: prints what networks would allocate from, every mistake with its JSON path, and
+//! what is valid but suspicious.
+//!
+//! - `files`: the files to read
+//! - `cluster`: the networks of a cluster, and the pods that use them
+//! - `network`: checks one network
+//! - `case`: a valid network, for the notes
+//! - `flat_file`: checks a flat file
+//! - `notes`: what is valid but suspicious in a network alone
+//! - `main_plugins`: what the main plugin will do with the answer
+//! - `together`: what concerns several networks
+//! - `report`: what was found about one network, as text and as JSON
 
-use super::{locate, output};
-use crate::addr::Blocks;
-use crate::config::{CniArgs, ConfigError, Merged, Mistakes, Network, Settings, StoreKind};
-use crate::environment::Environment;
-use crate::ipam::{self, Choice};
-use crate::json::Json;
-use crate::plugin::failure::Failure;
+mod case;
 #[cfg(feature = "kube")]
-use crate::plugin::stores;
-use crate::plugin::{limit_check, machine};
-use anyhow::bail;
-use std::collections::HashSet;
-use std::path::Path;
+mod cluster;
+mod files;
+mod flat_file;
+mod main_plugins;
+mod network;
+mod notes;
+mod report;
+mod together;
 
-pub(super) fn check(environment: &Environment, file: &Path) -> anyhow::Result<()> {
-    let configurations = locate::configurations(file)?;
+use super::{CheckArgs, Format, Usage, output};
+use crate::config::{ConfigError, Content, FlatFile, Origin, networks, no_network};
+use crate::environment::Environment;
+use crate::plugin::machine;
+use anyhow::bail;
+use files::Input;
+use report::Report;
+use serde_json::Value;
+use together::Together;
+
+/// Checks everything that the arguments name.
+pub(super) fn check(environment: &Environment, args: &CheckArgs) -> anyhow::Result<()> {
     let flat = machine::flat_file(&environment.node, None)?;
-    let mut mistakes = 0;
-    for found in configurations {
-        let text = |key: &str| {
-            found.configuration.find(key).and_then(Json::as_str).unwrap_or_default().to_owned()
-        };
-        let place =
-            if found.place.is_empty() { String::new() } else { format!(" ({})", found.place) };
-        output::print(&format!("network {}{place}\n", output::plain(&text("name"))))?;
-        let errors = match Merged::new(&found.configuration, flat.as_ref()) {
-            Err(error) => error.into(),
-            Ok(merged) => one(&merged, &found.configuration, environment)?,
-        };
-        mistakes += errors.first().len() + errors.more();
-        for error in errors.first() {
-            output::print(&format!("  mistake: {error}\n"))?;
-            if let Some(hint) = &error.hint {
-                output::print(&format!("    hint: {hint}\n"))?;
+    let mut checker = Checker {
+        environment,
+        flat: flat.as_ref(),
+        printer: Printer { format: args.output, values: Vec::new(), failed: None },
+        mistakes: 0,
+        together: Together::default(),
+    };
+    let mut unreadable = Vec::new();
+    let mut without_network = 0_usize;
+    for path in &args.files {
+        files::each(path, &mut |input| match input {
+            Input::File { name, last_name, bytes, is_named } => {
+                match checker.file(&name, &last_name, &bytes) {
+                    Err(error) => checker.mistake(&name, error),
+                    Ok(0) if is_named => checker.mistake(&name, no_network()),
+                    // A directory also has other files.
+                    Ok(0) => without_network += 1,
+                    Ok(_) => {}
+                }
             }
-        }
-        if 0 < errors.more() {
-            output::print(&format!("  mistake: and {} more\n", errors.more()))?;
-        }
+            Input::Unreadable(reason) => unreadable.push(reason),
+        });
+    }
+    #[cfg(feature = "kube")]
+    if let Some(kubeconfig) = &args.kubeconfig {
+        checker.cluster(&cluster::Cluster::open(kubeconfig, environment)?)?;
+    }
+    let mistakes = checker.end()?;
+    if 0 < without_network {
+        output::say(&format!("{} without a network", output::count(without_network, "file")));
+    }
+    match unreadable.as_slice() {
+        [] => {}
+        [reason] => return Err(Usage::new(reason.clone()).into()),
+        reasons => return Err(Usage::new(reasons.join("; ")).into()),
     }
     if 0 < mistakes {
-        bail!("{mistakes} {} found", if mistakes == 1 { "mistake" } else { "mistakes" });
+        bail!("{} found", output::count(mistakes, "mistake"));
     }
     Ok(())
 }
 
-/// Prints what one configuration would do, and returns its mistakes.
-fn one(
-    merged: &Merged<'_>,
-    configuration: &Json,
-    environment: &Environment,
-) -> anyhow::Result<Mistakes> {
-    let mut errors = Mistakes::default();
-    if configuration.find("name").is_none() {
-        output::print("  note: no name: the runtime must fill it in\n")?;
-    }
-    match Settings::parse(merged, false) {
-        Err(error) => errors.add(error),
-        Ok(settings) => {
-            let store = &settings.store;
-            say_store(&settings, environment)?;
-            let whereabouts =
-                configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str())
-                    == Some("whereabouts");
-            if !store.named {
-                let who =
-                    if whereabouts { "type whereabouts needs" } else { "Kubernetes pods need" };
-                output::print(&format!(
-                    "  note: no store is configured here: {who} datastore or data_dir in each node's flat file\n"
-                ))?;
-            }
-            for note in &settings.log.notes {
-                output::print(&format!("  note: {note}\n"))?;
-            }
-            if let Some(path) = merged.overruled_by() {
-                output::print(&format!(
-                    "  note: the store of Whereabouts is not used, because {} names a store\n",
-                    path.display()
-                ))?;
-            }
-        }
-    }
-    match Network::parse(merged, &CniArgs::default()) {
-        Err(mistakes) => errors.add(mistakes),
-        Ok(network) => {
-            describe(&network)?;
-            let checked = ipam::slots(&network.sets, &[], &network.statics, &network.reservations)
-                .map_err(Failure::from);
-            if let Err(failure) = checked.and_then(|slots| limit_check::check(&network, &slots)) {
-                match failure {
-                    Failure::Config(error) => errors.add(error),
-                    other => errors.add(ConfigError {
-                        hint: other.hint(),
-                        ..ConfigError::meaning("ipam", other.to_string())
-                    }),
-                }
-            }
-        }
-    }
-    Ok(errors)
+/// The check of one file after the other.
+struct Checker<'c> {
+    environment: &'c Environment,
+    /// The flat file of this machine.
+    flat: Option<&'c FlatFile>,
+    printer: Printer,
+    mistakes: usize,
+    together: Together,
 }
 
-/// Prints which store it would use. No connection is made. The kubeconfig may exist only on the
-/// nodes, so a failure to read it here is not a mistake.
-#[cfg_attr(
-    not(feature = "kube"),
-    allow(unused_variables, reason = "only the Kubernetes store needs them")
-)]
-fn say_store(settings: &Settings, environment: &Environment) -> anyhow::Result<()> {
-    let store = &settings.store;
-    match &store.kind {
-        StoreKind::File => {
-            output::print(&format!("  store: {} ({})\n", store.data_dir.display(), store.origin))
+impl Checker<'_> {
+    /// Prints what concerns several networks.
+    fn end(self) -> anyhow::Result<usize> {
+        self.printer.end(&self.together)?;
+        Ok(self.mistakes)
+    }
+
+    /// Checks everything in a file.
+    fn file(&mut self, name: &str, last_name: &str, bytes: &[u8]) -> Result<usize, ConfigError> {
+        networks(bytes, last_name, &mut |found| {
+            let report = Report::new(name, found.place, found.origin);
+            self.found(report, bytes, found.content);
+        })
+    }
+
+    /// Checks all networks of a cluster.
+    #[cfg(feature = "kube")]
+    fn cluster(&mut self, cluster: &cluster::Cluster) -> anyhow::Result<()> {
+        let users = cluster.users()?;
+        cluster.definitions(&mut |item| {
+            let found = networks(item.as_bytes(), "", &mut |found| {
+                let mut report = Report::new(&cluster.server, found.place, found.origin);
+                report.used_by = report.object().map(|object| users.of(&object));
+                self.found(report, item.as_bytes(), found.content);
+            });
+            if let Err(error) = found {
+                self.mistake(&cluster.server, error);
+            }
+        })
+    }
+
+    fn found(&mut self, mut report: Report, bytes: &[u8], content: Content) {
+        match content {
+            Content::Plugin { configuration, chain } => {
+                network::examine(&mut report, &configuration, &chain, self.flat, self.environment);
+            }
+            Content::FlatFile(content) => {
+                flat_file::examine(&mut report, bytes, &content, self.environment);
+            }
+            Content::Elsewhere(why) => report.not_ours = Some(why.to_owned()),
+            Content::Mistake(error) => report.mistakes.add(error),
         }
-        #[cfg(feature = "kube")]
-        StoreKind::Kubernetes { kubeconfig } => {
-            output::print(&format!("  store: Kubernetes ({})\n", kubeconfig.display()))?;
-            output::print(&match stores::server(kubeconfig, &environment.proxy) {
-                Ok(server) => format!("  API server: {server}\n"),
-                Err(error) => {
-                    format!("  note: the kubeconfig cannot be used on this machine: {error}\n")
-                }
-            })
-        }
+        self.mistakes += report.count();
+        self.together.add(&report);
+        self.printer.print(&report);
+    }
+
+    /// Reports a mistake that is not inside a network.
+    fn mistake(&mut self, file: &str, error: ConfigError) {
+        let place = if error.place == "file" { String::new() } else { error.place };
+        let mut report = Report::new(file, String::new(), Origin::default());
+        report.mistakes.add(ConfigError { place, ..error });
+        self.mistakes += 1;
+        self.printer.print(&report);
     }
 }
 
-fn describe(network: &Network) -> anyhow::Result<()> {
-    output::print(&format!("  scope: {}\n", output::plain(&network.scope.to_string())))?;
-    if network.overlap_asked {
-        output::print(
-            "  note: enable_overlapping_ranges is false, but addresses stay unique in their scope; \
-             to use the same addresses twice, give the networks different values of network_name\n",
-        )?;
-    }
-    for set in &network.sets {
-        let choices: Vec<String> = set.choices.iter().map(outline).collect();
-        output::print(&format!("  one address from: {}\n", choices.join(", else ")))?;
-    }
-    note_vain(network)?;
-    for fixed in &network.statics {
-        output::print(&format!("  static address: {}/{}\n", fixed.address, fixed.prefix))?;
-    }
-    for route in &network.routes {
-        let gw = route.gw.map_or_else(String::new, |gw| format!(" via {gw}"));
-        output::print(&format!("  route: {}{gw}\n", route.dst))?;
-    }
-    Ok(())
+/// Prints reports: for people one by one, for programs as one document.
+struct Printer {
+    format: Format,
+    /// The reports for programs.
+    values: Vec<Value>,
+    /// The first failure to print. Nothing is printed after it.
+    failed: Option<anyhow::Error>,
 }
 
-/// Prints notes about valid but suspicious settings: a range without a usable address, and an
-/// exclude without an effect.
-fn note_vain(network: &Network) -> anyhow::Result<()> {
-    let choices = || network.sets.iter().flat_map(|set| &set.choices);
-    for choice in choices().filter(|choice| choice.candidates().is_empty()) {
-        output::print(&format!(
-            "  note: no usable address in {}: every address is excluded or a gateway\n",
-            choice.range
-        ))?;
+impl Printer {
+    fn print(&mut self, report: &Report) {
+        match self.format {
+            Format::Json => self.values.push(report.json()),
+            Format::Table if self.failed.is_none() => {
+                self.failed = output::print(&report.text()).err();
+            }
+            Format::Table => {}
+        }
     }
-    // An exclude inside the subnet is not reported: many configurations also exclude the broadcast
-    // address.
-    let subnets: Blocks = choices().map(|choice| choice.subnet.whole()).collect();
-    let of_all = network.excludes.iter().copied().filter(|range| !subnets.touches(range));
-    let of_one = choices().flat_map(|choice| {
-        let own = choice.excluded[1].ranges();
-        own.filter(|range| choice.subnet.whole().intersection(range).is_none())
-    });
-    let mut said = HashSet::new();
-    for range in of_all.chain(of_one).filter(|range| said.insert(*range)) {
-        output::print(&format!("  note: exclude is outside every range: {range}\n"))?;
-    }
-    let excluded: Blocks = network
-        .excludes
-        .iter()
-        .copied()
-        .chain(choices().flat_map(|choice| choice.excluded[1].ranges()))
-        .collect();
-    for fixed in network.statics.iter().filter(|fixed| excluded.contains(fixed.address)) {
-        output::print(&format!(
-            "  note: static address is assigned although exclude covers it: {}\n",
-            fixed.address
-        ))?;
-    }
-    Ok(())
-}
 
-fn outline(choice: &Choice) -> String {
-    let free = choice.candidates().count();
-    let addresses = if free == 1 { "address" } else { "addresses" };
-    let gateway = choice
-        .gateway
-        .map_or_else(|| "no gateway".to_owned(), |gateway| format!("gateway {gateway}"));
-    format!("{} in {} ({free} {addresses}, {gateway})", choice.range, choice.subnet)
+    fn end(self, together: &Together) -> anyhow::Result<()> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        if self.format == Format::Table {
+            return output::print(&together.text());
+        }
+        let unbound = together.unbound();
+        let complete = |mut value: Value| {
+            let name = value["name"].as_str();
+            let unbound = name.and_then(|name| unbound.get(name)).cloned();
+            let name = name.filter(|_| value["nameIsOwn"] == false);
+            let one = name.and_then(|name| together.note_on(name));
+            if let Some(notes) = value["notes"].as_array_mut() {
+                notes.extend([one, unbound].into_iter().flatten().map(Value::from));
+            }
+            value
+        };
+        output::print_json(&Value::Array(self.values.into_iter().map(complete).collect()))
+    }
 }

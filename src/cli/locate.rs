@@ -2,7 +2,7 @@
 
 use super::{Advised, StoreArgs, output};
 use crate::config::{
-    Chosen, ConfigError, FlatFile, Found, Merged, Settings, StoreKind, StoreSettings,
+    Chosen, ConfigError, FlatFile, Merged, Settings, StoreKind, StoreSettings,
     plugin_configurations,
 };
 use crate::environment::Environment;
@@ -238,7 +238,7 @@ struct Source {
 fn read_config(environment: &Environment, path: &Path) -> anyhow::Result<Source> {
     let bytes = read(path)?;
     if let Ok(found) = plugin_configurations(&bytes) {
-        let network = found.into_iter().next().map(|found| found.configuration);
+        let network = found.into_iter().next();
         return Ok(Source { flat: machine::flat_file(&environment.node, None)?, network });
     }
     Ok(Source {
@@ -248,7 +248,7 @@ fn read_config(environment: &Environment, path: &Path) -> anyhow::Result<Source>
 }
 
 /// Returns the plugin configurations in a file that the operator named.
-pub(super) fn configurations(path: &Path) -> anyhow::Result<Vec<Found>> {
+pub(super) fn configurations(path: &Path) -> anyhow::Result<Vec<Json>> {
     let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
     Ok(plugin_configurations(&read(path)?).map_err(|error| {
         let place = if error.place == "file" { name } else { format!("{name}: {}", error.place) };
@@ -259,14 +259,19 @@ pub(super) fn configurations(path: &Path) -> anyhow::Result<Vec<Found>> {
 /// Reads a file that the operator named. `-` is stdin.
 pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        let stdin = std::io::stdin().lock();
-        std::io::Read::read_to_end(&mut std::io::Read::take(stdin, MOST_BYTES + 1), &mut bytes)
-            .context("cannot read stdin")?;
-        if MOST_BYTES < bytes.len() as u64 {
-            bail!("cannot read stdin: it is larger than 4 MiB");
-        }
-        return Ok(bytes);
+        return read_stdin(MOST_BYTES);
     }
     machine::read_small(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Reads standard input: at most `most` bytes, a number of whole MiB.
+pub(super) fn read_stdin(most: u64) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let stdin = std::io::stdin().lock();
+    std::io::Read::read_to_end(&mut std::io::Read::take(stdin, most + 1), &mut bytes)
+        .context("cannot read stdin")?;
+    if most < bytes.len() as u64 {
+        bail!("cannot read stdin: it is larger than {} MiB", most >> 20);
+    }
+    Ok(bytes)
 }

@@ -25,11 +25,11 @@ mod usage;
 mod verify;
 
 use crate::environment::Environment;
-use args::{Cli, Command, ConfigCommand, StoreCommand};
 pub(crate) use args::{
-    Format, InitArgs, ListArgs, PlaceArgs, ReleaseArgs, RepairArgs, ShowArgs, StoreArgs, SweepArgs,
-    TestArgs, UsageArgs, VerifyArgs, What,
+    CheckArgs, Format, InitArgs, ListArgs, PlaceArgs, ReleaseArgs, RepairArgs, ShowArgs, StoreArgs,
+    SweepArgs, TestArgs, UsageArgs, VerifyArgs, What,
 };
+use args::{Cli, Command, ConfigCommand, StoreCommand};
 use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 #[cfg(feature = "kube")]
@@ -103,7 +103,7 @@ fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
         Command::Store(StoreCommand::Init(args)) => store_init::init(args),
         Command::Store(StoreCommand::Forget(args)) => store_init::forget(args),
         Command::Store(StoreCommand::Test(args)) => store_probe::test(args),
-        Command::Config(ConfigCommand::Check { file }) => config_check::check(environment, file),
+        Command::Config(ConfigCommand::Check(args)) => config_check::check(environment, args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut command(), "hereabouts", &mut script);

@@ -2,6 +2,7 @@
 //! its prompt by itself.
 
 use super::{Advised, Usage};
+use crate::addr::Range;
 use crate::cni::Version;
 use crate::config::ConfigError;
 use crate::ipam::{Allocation, Source};
@@ -156,6 +157,14 @@ pub(super) fn print_json(value: &Value) -> anyhow::Result<()> {
     print(&format!("{value:#}\n"))
 }
 
+/// Returns a number as JSON. One that JSON readers may not hold exactly is written as text.
+pub(super) fn number(value: u128) -> Value {
+    u64::try_from(value)
+        .ok()
+        .filter(|value| *value < 1 << 53)
+        .map_or_else(|| json!(value.to_string()), |value| json!(value))
+}
+
 /// Returns an allocation as JSON. The keys are documented and stable.
 pub(super) fn allocation(allocation: &Allocation) -> Value {
     let held = &allocation.record;
@@ -237,4 +246,10 @@ pub(super) fn count(number: usize, what: &str) -> String {
         (_, Some(stem)) => format!("{number} {stem}ies"),
         (_, None) => format!("{number} {what}s"),
     }
+}
+
+/// Returns a range as `first-last`, or as one address.
+pub(super) fn addresses(range: &Range) -> String {
+    let (first, last) = (range.first_address(), range.last_address());
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
 }

@@ -36,14 +36,14 @@ pub(super) fn usage(
     let store = locate::locate(environment, &store_args)?.store()?;
     let flat = machine::flat_file(&environment.node, None)?;
     let mut rows = Vec::new();
-    for found in configurations {
-        let merged = Merged::new(&found.configuration, flat.as_ref())?;
+    for configuration in configurations {
+        let merged = Merged::new(&configuration, flat.as_ref())?;
         let network = Network::parse(&merged, &CniArgs::default())
             .map_err(crate::config::ConfigError::from)?;
         if let Some(beyond) = network.beyond.first().first() {
             return Err(beyond.clone().into());
         }
-        let name = found.configuration.find("name").and_then(|name| name.as_str());
+        let name = configuration.find("name").and_then(|name| name.as_str());
         if network.sets.is_empty() {
             output::say(&format!(
                 "network {} has no ranges to count; \"hereabouts list\" shows who holds its addresses",
@@ -136,22 +136,16 @@ fn row(name: Option<&str>, network: &Network, range: &Counted<'_>) -> Row {
     }
 }
 
-/// Returns a row as JSON. Numbers that JSON readers may not hold exactly are written as text.
+/// Returns a row as JSON.
 fn encode(row: &Row) -> Value {
-    let number = |value: u128| {
-        u64::try_from(value)
-            .ok()
-            .filter(|value| *value < 1 << 53)
-            .map_or_else(|| json!(value.to_string()), |value| json!(value))
-    };
     json!({
         "network": row.network,
         "range": row.range,
         "scope": row.scope,
-        "held": number(row.held),
-        "free": number(row.free),
-        "reserved": number(row.reserved),
-        "excluded": number(row.excluded),
-        "total": number(row.total),
+        "held": output::number(row.held),
+        "free": output::number(row.free),
+        "reserved": output::number(row.reserved),
+        "excluded": output::number(row.excluded),
+        "total": output::number(row.total),
     })
 }

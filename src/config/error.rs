@@ -70,7 +70,7 @@ impl Mistakes {
     }
 
     /// Returns the value of a result, or notes its mistakes and returns `None`.
-    pub(super) fn note<T, E: Into<Self>>(&mut self, result: Result<T, E>) -> Option<T> {
+    pub(crate) fn note<T, E: Into<Self>>(&mut self, result: Result<T, E>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(mistakes) => {

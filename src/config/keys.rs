@@ -84,7 +84,7 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// The keys of one entry of `ipRanges` (snake case) or `ranges` (camel case).
-const RANGE_KEYS: &[&str] = &[
+pub(super) const RANGE_KEYS: &[&str] = &[
     "range",
     "range_start",
     "range_end",
@@ -96,7 +96,7 @@ const RANGE_KEYS: &[&str] = &[
 ];
 
 /// The keys of the other objects, or of each object of a list.
-const INNER_KEYS: &[(&str, &[&str])] = &[
+pub(super) const INNER_KEYS: &[(&str, &[&str])] = &[
     ("routes", &["dst", "gw", "mtu", "advmss", "priority", "table", "scope"]),
     ("dns", &["nameservers", "domain", "search", "options"]),
     ("addresses", &["address", "gateway"]),
@@ -196,7 +196,7 @@ fn check_near_miss(
 
 /// Returns whether a name equals a known key except for case, `-` and `_`, or is one edit away from
 /// it.
-fn is_near(name: &str, known: &str) -> bool {
+pub(super) fn is_near(name: &str, known: &str) -> bool {
     // A name that is so much longer cannot be one edit away. Return early, so that a hostile key of
     // a megabyte costs nothing.
     if known.len() * 2 + 2 < name.len() {

@@ -24,7 +24,7 @@ pub(super) const MICROK8S_ARGS: &str = "/var/snap/microk8s/current/args";
 /// The keys that choose addresses. Those of the flat file are used only if the network
 /// configuration has none of them. Half of one range and half of another would form a third range
 /// that no one configured.
-const RANGE_KEYS: &[&str] = &[
+pub const ADDRESS_KEYS: &[&str] = &[
     "range",
     "range_start",
     "range_end",
@@ -193,6 +193,12 @@ impl FlatFile {
             && (STORE_KEYS.iter().any(|key| names(key)) || kubeconfig(&field).is_some())
     }
 
+    /// Returns those of `keys` that the file has.
+    #[must_use]
+    pub fn has<'k>(&self, keys: &[&'k str]) -> Vec<&'k str> {
+        keys.iter().copied().filter(|key| self.find(key).is_some()).collect()
+    }
+
     /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -340,7 +346,8 @@ impl<'a> Merged<'a> {
         let files =
             files.map(|flat| level(flat.field(), flat.trusted(), flat.chosen == Chosen::ByNode));
         let levels: Vec<_> = std::iter::once(level(ipam, false, false)).chain(files).collect();
-        let has_ranges = |level: &Level<'_>| RANGE_KEYS.iter().any(|key| level.find(key).is_some());
+        let has_ranges =
+            |level: &Level<'_>| ADDRESS_KEYS.iter().any(|key| level.find(key).is_some());
         let of_ranges = levels.iter().position(has_ranges).unwrap_or(0);
         Self { whole, levels, flat, of_ranges }
     }
@@ -379,7 +386,7 @@ impl<'a> Merged<'a> {
 
     /// Returns the values of a key, the one that takes precedence first.
     pub(super) fn settings(&self, key: &str) -> impl Iterator<Item = Setting<'a>> {
-        let levels = if RANGE_KEYS.contains(&key) {
+        let levels = if ADDRESS_KEYS.contains(&key) {
             &self.levels[self.of_ranges..=self.of_ranges]
         } else if NEVER_FILLED.contains(&key) {
             &self.levels[..1]

@@ -8,6 +8,7 @@
 //! - `field`: values with their path
 //! - `gateway`: gateways, and whether a route can use them
 //! - `keys`: every known key, and the check for mistyped keys
+//! - `ignored`: the keys that nothing reads
 //! - `limits`: how much one ADD may ask for
 //! - `main_plugin`: the main plugins that treat gateways in a way of their own
 //! - `merge`: the flat file below the network configuration
@@ -20,22 +21,23 @@
 //! - `reservations`: addresses for certain pods, or only on request
 //! - `routes`: the routes of the result
 //! - `validate`: the whole configuration, for ADD, CHECK and STATUS
-//! - `nad`: the plugin configurations inside a NetworkAttachmentDefinition or a list
+//! - `documents`: the networks in what operators write, for the command line
 
 mod address_list;
 mod args;
 mod deadlines;
 mod dns;
+mod documents;
 mod duration;
 mod error;
 mod field;
 mod gateway;
+mod ignored;
 mod keys;
 mod limits;
 mod log_settings;
 mod main_plugin;
 mod merge;
-mod nad;
 mod paths;
 mod ranges;
 mod reservations;
@@ -46,14 +48,17 @@ mod validate;
 pub use args::CniArgs;
 pub use deadlines::Deadlines;
 pub use dns::{Dns, ResolvConf};
+pub use documents::{
+    Chain, Content, Found, Origin, Owner, networks, no_network, plugin_configurations,
+};
 pub use duration::parse_duration;
 pub use error::{ConfigError, Mistakes, Problem};
+pub use ignored::{Ignored, ignored};
 pub use keys::{KEYS, Key};
 pub use limits::Limits;
 pub use log_settings::{LogLevel, LogSettings};
 pub use main_plugin::MainPlugin;
-pub use merge::{Chosen, FlatFile, Merged, chosen_places, flat_file_places};
-pub use nad::{Found, plugin_configurations};
+pub use merge::{ADDRESS_KEYS, Chosen, FlatFile, Merged, chosen_places, flat_file_places};
 pub use routes::Route;
 pub use settings::{DATA_DIR, Settings, StoreKind, StoreSettings, WhenFull, parse_store_id};
 pub use validate::Network;

@@ -202,93 +202,22 @@ fn release_of_another_nodes_record_needs_its_name() {
 }
 
 #[test]
-fn config_check_tells_every_mistake_with_its_path() {
-    let sandbox = Sandbox::new();
-    let ipam = r#""range":"10.0.0.0/33","exclude":["x","10.0.0.0/8"],"routes":[{"dst":"default"},{"gw":"1.2.3.4"}],"gatway":"10.0.0.1","log_level":"loud""#;
-    let file = sandbox.write("bad.json", &configuration(ipam));
-    let ended = sandbox.command(&["config", "check", file.to_str().unwrap()]);
-    assert_eq!(ended.status, Some(1));
-    let mistakes: Vec<&str> =
-        ended.stdout.lines().filter_map(|line| line.trim().strip_prefix("mistake: ")).collect();
-    let paths: Vec<&str> =
-        mistakes.iter().map(|mistake| mistake.split(": ").next().unwrap()).collect();
-    assert_eq!(
-        paths,
-        ["ipam.gatway", "ipam.range", "ipam.exclude[0]", "ipam.routes[0].dst", "ipam.routes[1]"],
-        "{mistakes:#?}"
-    );
-}
-
-#[test]
-fn config_check_shows_what_would_be_allocated_from() {
-    let sandbox = Sandbox::new();
-    let file = sandbox.write("good.json", &configuration(RANGE));
-    let ended = sandbox.command(&["config", "check", file.to_str().unwrap()]);
-    assert!(
-        ended.succeeded().stdout.contains(
-            "one address from: 10.1.2.1-10.1.2.254 in 10.1.2.0/24 (253 addresses, gateway 10.1.2.1)"
-        ),
-        "{}",
-        ended.stdout
-    );
-}
-
-#[test]
-fn config_check_notes_ranges_without_addresses_and_excludes_without_effect() {
-    let sandbox = Sandbox::new();
-    let notes = |ipam: &str| {
-        let file = sandbox.write("net.json", &configuration(ipam));
-        let ended = sandbox.command(&["config", "check", file.to_str().unwrap()]);
-        let lines =
-            ended.succeeded().stdout.lines().filter_map(|line| line.strip_prefix("  note: "));
-        lines.map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(
-        notes(r#""range":"10.1.2.0/30","gateway":"10.1.2.1","exclude":["10.1.2.2/32"]"#),
-        ["no usable address in 10.1.2.1-10.1.2.2: every address is excluded or a gateway"]
-    );
-    let outside = r#""exclude":["10.1.3.0/25","10.1.3.0/25","10.1.2.8/29"]"#;
-    assert_eq!(
-        notes(&format!(r#""range":"10.1.2.0/24",{outside}"#)),
-        ["exclude is outside every range: 10.1.3.0-10.1.3.127"]
-    );
-    // It is of one range, and lies in the other.
-    let (one, other) =
-        (format!(r#"{{"range":"10.1.2.0/24",{outside}}}"#), r#"{"range":"10.1.3.0/24"}"#);
-    assert_eq!(
-        notes(&format!(r#""ipRanges":[{one},{other}]"#)),
-        ["exclude is outside every range: 10.1.3.0-10.1.3.127"]
-    );
-    assert!(
-        notes(&format!(r#""ipRanges":[{{"range":"10.1.2.0/24"}},{other}],{outside}"#)).is_empty()
-    );
-    for quiet in [
-        r#""range":"10.1.2.0/24","exclude":["10.1.2.0/32","10.1.2.255/32"]"#,
-        r#""range":"10.1.2.0/24","gateway":"10.1.2.1","range_start":"10.1.2.9""#,
-        r#""range":"fd00::/64","gateway":"fe80::1""#,
-    ] {
-        assert!(notes(quiet).is_empty(), "{quiet}");
-    }
-}
-
-#[test]
 fn a_file_that_is_no_configuration_is_named() {
     let sandbox = Sandbox::new();
-    let nad = r#"{"metadata":{"name":"n"},"spec":{"config":"{"}}"#;
+    let nad =
+        r#"{"kind":"NetworkAttachmentDefinition","metadata":{"name":"n"},"spec":{"config":"{"}}"#;
     for (content, words) in [
         ("", ": expected a NetworkAttachmentDefinition"),
         ("{", ": expected JSON"),
         (nad, ": spec.config: expected JSON"),
     ] {
         let file = sandbox.write("net.json", content);
-        for command in [&["config", "check"][..], &["usage"]] {
-            let ended = sandbox.command(&[command, &[file.to_str().unwrap()]].concat());
-            assert!(
-                ended.status == Some(1)
-                    && ended.stderr.contains(&format!("error: {}{words}", file.display())),
-                "{ended:?}"
-            );
-        }
+        let ended = sandbox.command(&["usage", file.to_str().unwrap()]);
+        assert!(
+            ended.status == Some(1)
+                && ended.stderr.contains(&format!("error: {}{words}", file.display())),
+            "{ended:?}"
+        );
     }
 }
 

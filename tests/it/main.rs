@@ -34,6 +34,8 @@ mod cluster;
 mod commands;
 /// Many processes at once.
 mod concurrency;
+/// `config check`: what it reads, what it says, and how it ends.
+mod config_check;
 /// The list of behaviors that every store passes.
 mod conformance;
 /// How often a call syncs, and which calls write nothing.

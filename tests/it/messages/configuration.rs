@@ -178,7 +178,7 @@ fn every_file_that_is_no_configuration_reads_so() {
         "7",
         r#"{"plugins":[]}"#,
         r#"{"plugins":7}"#,
-        r#"{"metadata":{"name":"n"},"spec":{"config":"{"}}"#,
+        r#"{"kind":"NetworkAttachmentDefinition","spec":{"config":"{"}}"#,
         "a: [b",
     ];
     let said = |bytes: &'static str| {

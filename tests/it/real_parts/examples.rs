@@ -49,8 +49,7 @@ fn example(name: &str, sandbox: &Sandbox) -> String {
     let bytes = std::fs::read(folder().join(name)).unwrap();
     let found = plugin_configurations(&bytes).unwrap();
     assert_eq!(found.len(), 1, "{name}");
-    text(&found[0].configuration)
-        .replace("/mnt/shared/hereabouts", sandbox.store().to_str().unwrap())
+    text(&found[0]).replace("/mnt/shared/hereabouts", sandbox.store().to_str().unwrap())
 }
 
 fn add(sandbox: &Sandbox, configuration: &str) -> Ended {
@@ -115,14 +114,14 @@ fn a_requested_address_comes_by_runtime_config() {
 #[test]
 fn a_list_of_plugins_works_as_the_single_plugin_does() {
     let nad = std::fs::read_to_string(folder().join("macvlan-conf.yaml")).unwrap();
-    let single = plugin_configurations(nad.as_bytes()).unwrap().remove(0).configuration;
+    let single = plugin_configurations(nad.as_bytes()).unwrap().remove(0);
     let list = format!(
         r#"{{"cniVersion":"1.0.0","name":"macvlan-conf","plugins":[{},{{"type":"tuning"}}]}}"#,
         text(&single)
     );
     let found = plugin_configurations(list.as_bytes()).unwrap();
     let sandbox = Sandbox::new();
-    assert_eq!(given(&add(&sandbox, &text(&found[0].configuration))), ["192.168.20.10"]);
+    assert_eq!(given(&add(&sandbox, &text(&found[0]))), ["192.168.20.10"]);
 }
 
 #[test]

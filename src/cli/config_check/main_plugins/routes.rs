@@ -1,0 +1,127 @@
+//! The conditions on the routes of a network: what the kernel refuses, and what it does with routes
+//! to one destination.
+
+use super::super::case::Case;
+use super::some;
+use crate::addr::{Family, Subnet};
+use crate::config::Route;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+/// The scope of a route to hosts on the link (RT_SCOPE_LINK).
+const LINK: u32 = 253;
+
+/// Routes with mtu or advmss.
+pub(super) fn with_mtu(case: &Case<'_>) -> Option<String> {
+    let with = case.network.routes.iter().filter(|route| route.mtu.or(route.advmss).is_some());
+    some(with.map(|route| route.dst.to_string()))
+}
+
+/// Routes in a table of their own.
+pub(super) fn with_table(case: &Case<'_>) -> Option<String> {
+    let with =
+        case.network.routes.iter().filter(|route| route.table.is_some_and(|table| 0 < table));
+    some(with.map(|route| route.dst.to_string()))
+}
+
+/// Routes whose gateway is outside every subnet.
+pub(super) fn unreachable(case: &Case<'_>) -> Option<String> {
+    let subnets = subnets(case);
+    // Routes to the link that stand above make a gateway reachable.
+    let mut on_link: Vec<Subnet> = Vec::new();
+    let mut found = Vec::new();
+    for route in &case.network.routes {
+        match gateway(case, route) {
+            None if route.scope == Some(LINK) => on_link.push(route.dst),
+            None => {}
+            Some(gw) => {
+                let is_link_local = matches!(gw, IpAddr::V6(v6) if v6.is_unicast_link_local());
+                let mut reached = subnets.iter().chain(&on_link);
+                if !is_link_local && !reached.any(|subnet| subnet.contains(gw)) {
+                    found.push(format!("{} via {gw}", route.dst));
+                }
+            }
+        }
+    }
+    some(found.into_iter())
+}
+
+/// Routes that the kernel takes for the same.
+pub(super) fn twice(case: &Case<'_>) -> Option<String> {
+    let mut seen = HashSet::new();
+    let again = case.network.routes.iter().filter(|route| {
+        let gw = gateway(case, route);
+        !seen.insert((route.dst, gw, route.priority.unwrap_or(0), route.table.unwrap_or(0)))
+    });
+    some(again.map(|route| route.dst.to_string()))
+}
+
+/// Routes of a family without an address.
+pub(super) fn without_family(case: &Case<'_>) -> Option<String> {
+    let families: HashSet<Family> = subnets(case).iter().map(Subnet::family).collect();
+    let lost = case.network.routes.iter().filter(|route| !families.contains(&route.dst.family()));
+    some(lost.map(|route| route.dst.to_string()))
+}
+
+pub(super) fn two_gateways_v4(case: &Case<'_>) -> Option<String> {
+    several_gateways(case, Family::V4)
+}
+
+pub(super) fn two_gateways_v6(case: &Case<'_>) -> Option<String> {
+    several_gateways(case, Family::V6)
+}
+
+/// Destinations with different gateways.
+fn several_gateways(case: &Case<'_>, family: Family) -> Option<String> {
+    let mut gateways: HashMap<_, Option<IpAddr>> = HashMap::new();
+    let mut found = Vec::new();
+    for route in case.network.routes.iter().filter(|route| route.dst.family() == family) {
+        let key = (route.dst, route.priority.unwrap_or(0), route.table.unwrap_or(0));
+        let gw = gateway(case, route);
+        let first = *gateways.entry(key).or_insert(gw);
+        let text = route.dst.to_string();
+        if first != gw && !found.contains(&text) && found.len() < 6 {
+            found.push(text);
+        }
+    }
+    some(found.into_iter())
+}
+
+/// Routes through a link-local gateway in a list with sbr.
+pub(super) fn dropped_by_sbr(case: &Case<'_>) -> Option<String> {
+    let is_followed = case.chain.types.iter().any(|name| name == "sbr");
+    let through = case
+        .network
+        .routes
+        .iter()
+        .filter(|route| matches!(route.gw, Some(IpAddr::V6(v6)) if v6.is_unicast_link_local()));
+    some(through.map(|route| route.dst.to_string())).filter(|_| is_followed)
+}
+
+/// Default routes of a network that is not the pod's default one.
+pub(super) fn default_of_second(case: &Case<'_>) -> Option<String> {
+    let defaults = case.network.routes.iter().filter(|route| route.dst.length() == 0);
+    some(defaults.map(|route| route.dst.to_string())).filter(|_| case.origin.kind.is_some())
+}
+
+/// Returns the gateway that a main plugin sets: that of the route, else that of the first address
+/// of the family that has one.
+fn gateway(case: &Case<'_>, route: &Route) -> Option<IpAddr> {
+    if route.gw.is_some() || route.scope == Some(LINK) {
+        return route.gw;
+    }
+    let sets = case.network.sets.iter().filter_map(|set| set.choices.first());
+    let gateways = sets.map(|choice| choice.gateway);
+    let statics = case.network.statics.iter().map(|fixed| fixed.gateway);
+    let mut all = gateways.chain(statics).flatten();
+    all.find(|gateway| Family::of(*gateway) == route.dst.family())
+}
+
+fn subnets(case: &Case<'_>) -> Vec<Subnet> {
+    let sets = case.network.sets.iter().flat_map(|set| &set.choices);
+    let ranges = sets.map(|choice| choice.subnet);
+    let statics = case.network.statics.iter();
+    ranges
+        .chain(statics.filter_map(|fixed| Subnet::new(fixed.address, fixed.prefix).ok()))
+        .collect()
+}

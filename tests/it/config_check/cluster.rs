@@ -1,0 +1,82 @@
+//! `config check --kubeconfig`: the networks of a real API server, page by page,
+//! and the pods that use them.
+
+use super::check;
+use crate::support::cluster::{Cluster, Options};
+use crate::support::sandbox::Sandbox;
+use serde_json::{Value, json};
+
+/// The definition of the resource, as Multus installs it.
+const RESOURCE: &str = r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"network-attachment-definitions.k8s.cni.cncf.io"},
+"spec":{"group":"k8s.cni.cncf.io","scope":"Namespaced","names":{"plural":"network-attachment-definitions","singular":"network-attachment-definition","kind":"NetworkAttachmentDefinition","shortNames":["net-attach-def"]},
+"versions":[{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object","properties":{"spec":{"type":"object","properties":{"config":{"type":"string"}}}}}}}]}}"#;
+
+fn definition(namespace: &str, name: &str, ipam: &Value) -> Value {
+    let config = json!({"cniVersion": "1.0.0", "type": "bridge", "ipam": ipam}).to_string();
+    json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+        "metadata": {"name": name, "namespace": namespace}, "spec": {"config": config}})
+}
+
+fn pod(name: &str, networks: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "annotations": {"k8s.v1.cni.cncf.io/networks": networks}},
+        "spec": {"containers": [{"name": "c", "image": "none"}]}})
+}
+
+#[test]
+fn all_networks_of_a_cluster_are_checked_with_the_pods_that_use_them() {
+    let cluster = match Cluster::own(Options::default()) {
+        Ok(cluster) => cluster,
+        Err(reason) => return skipped!("{reason}"),
+    };
+    let sandbox = Sandbox::new();
+    let kubeconfig = cluster.kubeconfig();
+    let arguments = ["--kubeconfig", kubeconfig.to_str().unwrap()];
+    let ended = check(&sandbox, &arguments);
+    assert!(ended.status == Some(1) && ended.stderr.contains("hint: install Multus"), "{ended:?}");
+    cluster.apply(RESOURCE);
+    cluster.text(&[
+        "wait",
+        "--for=condition=established",
+        "crd/network-attachment-definitions.k8s.cni.cncf.io",
+    ]);
+    let ours = json!({"type": "whereabouts", "range": "10.0.0.0/24"});
+    // More than one page.
+    let mut objects: Vec<Value> =
+        (0..120).map(|n| definition("default", &format!("n{n}"), &ours)).collect();
+    objects.push(definition("kube-system", "n0", &ours));
+    objects.push(definition("default", "other", &json!({"type": "dhcp"})));
+    objects.push(pod("one", "n1, n2@eth5,kube-system/n0"));
+    objects.push(pod("two", r#"[{"name":"n1"},{"name":"n1","interface":"x"}]"#));
+    cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string());
+    let ended = check(&sandbox, &[&arguments[..], &["-o", "json"]].concat());
+    let networks: Vec<Value> = serde_json::from_str(&ended.succeeded().stdout).unwrap();
+    assert_eq!(networks.len(), 122);
+    let of = |namespace: &str, name: &str| {
+        networks
+            .iter()
+            .find(|network| network["namespace"] == namespace && network["object"] == name)
+            .unwrap()
+    };
+    let used = |namespace: &str, name: &str| of(namespace, name)["usedBy"].as_u64().unwrap();
+    assert_eq!((used("default", "n1"), used("default", "n2"), used("default", "n3")), (2, 1, 0));
+    assert_eq!((used("kube-system", "n0"), used("default", "n0")), (1, 0));
+    assert_eq!(of("default", "other")["notOurs"], "type dhcp");
+    assert_eq!(of("default", "n1")["file"], cluster.server());
+    let text = check(&sandbox, &arguments).succeeded().stdout.clone();
+    assert!(text.contains("  used by: 2 pods\n"), "{text}");
+    assert!(text.contains("network n0 is one network for every plugin"), "{text}");
+    // A mistake in one of them.
+    let wrong =
+        definition("default", "n3", &json!({"type": "whereabouts", "range": "10.0.0.0/33"}));
+    cluster.apply(&wrong.to_string());
+    assert_eq!(check(&sandbox, &arguments).status, Some(1));
+    // Without the right.
+    let token = cluster.kubeconfig_with(&cluster.node_token("n1"));
+    let poor = sandbox.write("poor.conf", &token);
+    let ended = check(&sandbox, &["--kubeconfig", poor.to_str().unwrap()]);
+    assert!(
+        ended.status == Some(1) && ended.stderr.contains("the right to list pods"),
+        "{ended:?}"
+    );
+}
