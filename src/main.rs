@@ -189,7 +189,7 @@ fn end_when_late(late: plugin::Late) {
     };
     if let Err(error) = std::thread::Builder::new().spawn(watch) {
         plugin::log::complain(&format!(
-            "no thread can be started that would end this call in time: {error}"
+            "cannot start the thread that ends this call in time: {error}"
         ));
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn regular(found: &impl AsFd) -> io::Result<u64> {
     match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
         SFlag::S_IFREG => Ok(u64::try_from(stat.st_size).unwrap_or(0)),
         SFlag::S_IFDIR => Err(Errno::EISDIR.into()),
-        _ => Err(io::Error::other("it is no regular file")),
+        _ => Err(io::Error::other("it is not a regular file")),
     }
 }
 

@@ -50,7 +50,7 @@ impl Connection {
         let config = Arc::clone(&target.tls.config);
         let mut tls = match ClientConnection::new(config, target.name.clone()) {
             Ok(tls) => tls,
-            Err(error) => return Err(Trouble::lasting(format!("TLS cannot be begun: {error}"))),
+            Err(error) => return Err(Trouble::lasting(format!("cannot begin TLS: {error}"))),
         };
         let mut wire = Wire { socket: &socket, deadline };
         match shake_hands(&mut tls, &mut wire) {
@@ -293,7 +293,7 @@ fn through(proxy: &Url, authority: &str, deadline: &Deadline) -> Result<TcpStrea
     };
     match status {
         200..300 => Ok(socket),
-        407 => Err(Trouble::lasting(format!("proxy {proxy}: it wants other credentials (407)"))),
+        407 => Err(Trouble::lasting(format!("proxy {proxy}: it requires other credentials (407)"))),
         500.. => {
             Err(Trouble::passing(format!("proxy {proxy}: it cannot reach {authority} ({status})")))
         }

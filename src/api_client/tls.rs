@@ -46,7 +46,7 @@ impl Tls {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+            .map_err(|error| format!("cannot set up TLS: {error}"))?;
         let (builder, authorities) = match &kubeconfig.trust {
             Trust::Authorities(pem) => {
                 (builder.with_root_certificates(authorities(pem)?), pem.place.clone())

@@ -98,7 +98,7 @@ fn say(finding: &Finding, ended: &Result<Repaired, StoreError>) -> anyhow::Resul
     match ended {
         Ok(Repaired::Done) => output::print(&format!("{} {path}\n", finding.done))?,
         Ok(Repaired::Gone | Repaired::NotYours | Repaired::ByHand) => {
-            output::say(&format!("{path} needs no repair any more"))
+            output::say(&format!("{path} no longer needs a repair"))
         }
         Ok(Repaired::GivenAway(holder)) => {
             output::say(&format!(

@@ -10,9 +10,9 @@ use anyhow::{Context, bail};
 
 pub(super) fn take_over(environment: &Environment) -> anyhow::Result<()> {
     let token = String::from_utf8(locate::read(std::path::Path::new("-"))?)
-        .context("expected a token on stdin")?;
+        .context("cannot read a token from stdin")?;
     let Some((name, uid)) = stores::node_of_token(token.trim()) else {
-        output::say("the token does not name a Node, nothing is taken over");
+        output::say("the token does not name a Node; nothing is taken over");
         return Ok(());
     };
     let located = locate::locate(environment, &StoreArgs::default())?;

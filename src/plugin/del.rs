@@ -112,7 +112,7 @@ impl Del<'_> {
         let seen = self.settled.record(self.attachment.clone(), self.sandbox);
         let noted = self.account.leave(Owed { error: &error, held, exclusive, answered, seen });
         if answered == Answer::Success && noted.is_ok() {
-            tracing::warn!(%error, holder = %self.attachment, "DEL is answered with success, this node frees the address when the API server is back");
+            tracing::warn!(%error, holder = %self.attachment, "DEL is answered with success; this node noted a debt and frees the address when the API server is back");
             return Ok(());
         }
         Err(Failure::Owed { failure: Box::new(error), unnoted: noted.err() })
@@ -148,7 +148,7 @@ pub(super) fn free_locked(
     holdings.held.retain(|allocation| {
         let is_spared = spares(&allocation.record);
         if is_spared {
-            tracing::error!(address = %allocation.address, holder = %attachment, "another machine of this node name made the record, DEL passes over it");
+            tracing::error!(address = %allocation.address, holder = %attachment, "another machine with this node name created the record; DEL skips it");
         }
         !is_spared
     });

@@ -60,7 +60,7 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>, report: &Report) -> Result<(), Fail
                 | StoreError::Newer { .. }
                 | StoreError::SecondMachine { .. }),
             ) => {
-                tracing::error!(passed_over = passed_over.in_one_line(), "GC passes over a record");
+                tracing::error!(passed_over = passed_over.in_one_line(), "GC skips a record");
             }
             Err(error) => return Err(error.into()),
         }

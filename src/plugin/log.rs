@@ -160,7 +160,7 @@ fn open_ours(path: &Path, root: &Path, is_listed: bool) -> io::Result<File> {
     if !Mode::from_bits_truncate(stat.st_mode).contains(MARK)
         || stat.st_uid != nix::unistd::geteuid().as_raw()
     {
-        return Err(io::Error::other("it was not made by hereabouts, remove it or name another"));
+        return Err(io::Error::other("hereabouts did not create it; remove it or name another"));
     }
     reopen(&found)
 }

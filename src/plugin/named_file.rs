@@ -171,7 +171,7 @@ impl Mounts {
         let id =
             about.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok());
         let Some((device, kind)) = id.and_then(|id| self.by_id.get(&id)) else {
-            return Err(io::Error::other("the mount that it is on cannot be told"));
+            return Err(io::Error::other("cannot determine its mount"));
         };
         if self.root.as_ref() == Some(device) {
             return Ok(());
@@ -181,7 +181,7 @@ impl Mounts {
         if NEVER.contains(&kind.as_str()) || (is_fuse && !is_allowed()) {
             let more = if is_fuse { ", outside allowed_paths of the node's flat file" } else { "" };
             return Err(io::Error::other(format!(
-                "{} is on {kind}, from where no network configuration names a file{more}",
+                "{} is on {kind}, where a network configuration must not name a file{more}",
                 place.display()
             )));
         }

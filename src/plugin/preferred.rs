@@ -50,7 +50,7 @@ impl Preferred {
                 return Err(error.into());
             }
             Err(error) => {
-                tracing::warn!(%error, "which pod had which address cannot be read, a pod of a StatefulSet may get another one");
+                tracing::warn!(%error, "cannot read which pod had which address; a pod of a StatefulSet may get another address");
                 Vec::new()
             }
         };
@@ -85,7 +85,7 @@ fn owner(ask: &Ask<'_>) -> Option<StickyOwner> {
 pub(super) fn remember(store: &dyn Store, ask: &Ask<'_>, all: &[Sticky]) {
     for sticky in all {
         if let Err(error) = store.remember(ask.scope, sticky, Deadline::after(WRITE)) {
-            tracing::warn!(%error, address = %sticky.address, "that a pod of a StatefulSet has this address could not be noted");
+            tracing::warn!(%error, address = %sticky.address, "cannot note that a pod of a StatefulSet has this address");
         }
     }
 }

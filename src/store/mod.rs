@@ -334,7 +334,7 @@ pub enum StoreError {
         is_away: bool,
     },
     /// The API server refuses the request permanently.
-    #[error("the API server {server} refuses the request \"{call}\" ({status}): {reason}")]
+    #[error("the API server {server} {} the request \"{call}\" ({status}): {reason}", refusal(*status))]
     Refused {
         /// The server's URL.
         server: String,
@@ -424,4 +424,9 @@ impl StoreError {
                 | Self::SecondMachine { .. }
         )
     }
+}
+
+/// Returns what the server did. An answer of success that cannot be used is no refusal.
+const fn refusal(status: u16) -> &'static str {
+    if status < 300 { "gave no usable answer to" } else { "refuses" }
 }

@@ -142,7 +142,11 @@ fn what_is_no_regular_file_is_never_opened() {
     let mut call = add(&sandbox, "own", RANGE);
     call.set("HEREABOUTS_CONFIG", "/dev/ptmx");
     let ended = call.run();
-    assert_eq!((ended.code(), ended.details().contains("no regular file")), (5, true), "{ended:?}");
+    assert_eq!(
+        (ended.code(), ended.details().contains("not a regular file")),
+        (5, true),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -98,7 +98,7 @@ pub(super) fn token(plan: &Plan) -> anyhow::Result<()> {
     atomic_write::put(&flat, 0o600, said.to_string().as_bytes())?;
     match ask(Path::new("/proc/self/exe"), &flat) {
         Err(error) if error.to_string().contains(OF_ANOTHER_NODE) => {
-            bail!("--token-file: the token is not one of node {}: {error}", plan.node)
+            bail!("--token-file: the token does not belong to node {}: {error}", plan.node)
         }
         _ => Ok(()),
     }

@@ -102,7 +102,7 @@ impl Account {
     /// Removes a debt that this version cannot read. This version does not pay it, and another
     /// version must not pay it with what this ADD answers.
     fn put_away(&self, unreadable: &Unreadable) -> Result<(), Failure> {
-        tracing::warn!(?unreadable, "a debt that cannot be read is put away");
+        tracing::warn!(?unreadable, "an unreadable debt is removed");
         match (self.debts.unlink(self.name()), unreadable) {
             (Err(error), Unreadable::Newer(_)) => Err(self.unpaid(&words(&error))),
             _ => Ok(()),
@@ -137,7 +137,7 @@ impl Account {
         let settled =
             if held.is_empty() { self.debts.unlink(&name) } else { self.debts.write(&debt) };
         if let Err(error) = settled {
-            tracing::warn!(error = %words(&error), "a debt that is paid stays until the next look at it");
+            tracing::warn!(error = %words(&error), "cannot remove a settled debt; the next check removes it");
         }
     }
 
@@ -158,7 +158,7 @@ impl Account {
             return;
         }
         if let Err(error) = self.debts.unlink(self.name()) {
-            tracing::warn!(error = %words(&error), "a debt that is paid stays until the next look at it");
+            tracing::warn!(error = %words(&error), "cannot remove a settled debt; the next check removes it");
         }
     }
 

@@ -175,7 +175,7 @@ impl Debts {
                 return Ok(Paid::NotYet);
             }
             if let Err(error) = self.remove(name, inode) {
-                tracing::warn!(error = %super::words(&error), "a debt that is paid cannot be removed");
+                tracing::warn!(error = %super::words(&error), "cannot remove a settled debt");
             }
             Ok(Paid::Done)
         });
@@ -223,7 +223,7 @@ impl Debts {
                 looks: false,
             };
             if let Paid::Failed(reason) = self.pay_named(name, &visit, deadline) {
-                tracing::debug!(reason, "a debt could not be paid");
+                tracing::debug!(reason, "a debt could not be settled");
                 return;
             }
         }

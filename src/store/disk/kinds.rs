@@ -74,14 +74,14 @@ fn of_mount(mount: &Mount, branches: &dyn Fn(&Mount) -> Option<String>) -> Kind 
     match &*mount.kind {
         "fuse.mergerfs" => merged(branches(mount).as_deref(), &mount.source),
         "fuse.unionfs" | "fuse.unionfs-fuse" => {
-            Kind::Unfit("unionfs gives a name once in each of its branches, so that two machines can have the same one".to_owned())
+            Kind::Unfit("unionfs can hold the same name in each of its branches, so two machines can create the same name".to_owned())
         }
-        "fuse.seaweedfs" => Kind::Unfit("SeaweedFS lets two machines make the same name at once".to_owned()),
+        "fuse.seaweedfs" => Kind::Unfit("SeaweedFS lets two machines create the same name at once".to_owned()),
         "fuse.s3fs" => no_links("s3fs"),
         "fuse.rclone" => no_links("an rclone mount"),
         // Linux uses the second form since 6.16.
         "overlay" if option(&["volatile", "fsync=volatile"]) => {
-            Kind::Unfit("the overlay is mounted volatile, so nothing is written to the disk when it should be, mount it without".to_owned())
+            Kind::Unfit("the overlay is mounted with volatile, so a sync writes nothing to the disk; mount it without volatile".to_owned())
         }
         // The type of MooseFS is "fuse".
         _ if mount.source.starts_with("mfs#") => Kind::Needs(MOOSEFS),
@@ -101,7 +101,7 @@ fn merged(branches: Option<&str>, source: &str) -> Kind {
     if is_one {
         return Kind::Unknown;
     }
-    let what = "mergerfs gives a name once in each of its branches, so that two machines can have the same one";
+    let what = "mergerfs can hold the same name in each of its branches, so two machines can create the same name";
     let seen = branches.map_or_else(|| format!("of {source}"), str::to_owned);
     Kind::Unfit(format!("{what} ({seen})"))
 }

@@ -92,7 +92,7 @@ fn take_by(
         Ok(_alarm) => wait(),
         // Without a timer nothing would end the wait in the queue.
         Err(error) => {
-            tracing::debug!(%error, "no timer can be set, the lock is tried again and again");
+            tracing::debug!(%error, "no timer can be set; the lock is polled");
             return poll(&attempt, limit);
         }
     };

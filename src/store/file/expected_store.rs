@@ -158,8 +158,8 @@ impl<D: Disk> FileStore<D> {
             return Ok(());
         }
         let why = match terms.named {
-            Named::ByFlatFile => "ADD creates none where the flat file names one",
-            _ if !local => "ADD creates none on a filesystem that machines share",
+            Named::ByFlatFile => "ADD does not create one that the flat file names",
+            _ if !local => "ADD does not create one on a filesystem that machines share",
             _ => return Ok(()),
         };
         let make = format!(
@@ -258,7 +258,7 @@ impl<D: Disk> FileStore<D> {
         nodes.drain(..nodes.len().saturating_sub(MOST_NAMES));
         let note = Note { data_dir: root.to_owned(), id: format.id.clone(), shared: !local, nodes };
         if let Err(error) = terms.notes.write(&note) {
-            tracing::warn!(%error, "that this node uses the store could not be noted, name store_id in the flat file");
+            tracing::warn!(%error, "cannot note that this node uses the store; set store_id in the flat file");
         }
     }
 

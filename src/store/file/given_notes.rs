@@ -187,7 +187,7 @@ impl<D: Disk> FileStore<D> {
             return;
         };
         if let Err(error) = given.put(allocation) {
-            tracing::warn!(%error, "what was given could not be noted, \"repair\" cannot bring it back");
+            tracing::warn!(%error, "cannot note an address; if its record is lost, \"repair\" cannot recreate it");
         }
     }
 
@@ -195,7 +195,7 @@ impl<D: Disk> FileStore<D> {
     /// recreate it.
     pub(super) fn take_given(&self, allocation: &Allocation) {
         if let Some(Err(error)) = self.given().map(|given| given.take(allocation)) {
-            tracing::warn!(%error, "a note of what is freed stays until the next sweep");
+            tracing::warn!(%error, "cannot remove the note about a freed address; the next sweep removes it");
         }
     }
 
@@ -215,7 +215,7 @@ impl<D: Disk> FileStore<D> {
             }
         }
         if let Err(error) = given.begin() {
-            tracing::warn!(%error, "the notes of what this node was given could not be begun");
+            tracing::warn!(%error, "cannot begin the notes about the addresses of this node");
         }
         Ok(())
     }

@@ -179,7 +179,7 @@ impl<D: Disk> FileStore<D> {
         if access == Access::Allocate
             && let Err(error) = self.begin_given()
         {
-            tracing::warn!(%error, "what this node was given before could not be noted");
+            tracing::warn!(%error, "cannot note the addresses that this node already holds");
         }
         if self.is_local()? {
             let store_lock = self.wait_store(true, &deadline)?;

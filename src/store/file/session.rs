@@ -444,7 +444,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
             return Ok(());
         }
         if let Some(Err(error)) = self.store.given().map(|given| given.forget(attachment)) {
-            tracing::warn!(%error, "a note of what was freed stays until the next sweep");
+            tracing::warn!(%error, "cannot remove the note about a freed address; the next sweep removes it");
         }
         for named in self.store.under_each_name(attachment)? {
             index::clean_up(&self.store.disk, &layout::attachment(&named))?;

@@ -79,7 +79,7 @@ impl KubeSession<'_> {
             misses += 1;
             if self.deadline.left().is_zero() {
                 let reason = format!(
-                    "other nodes had taken each of the {misses} addresses that were tried, the last: {address}"
+                    "other nodes took every address that was tried ({misses}); the last was {address}"
                 );
                 return Err(self.store.api.contended("create", &reason, &self.deadline));
             }

@@ -60,7 +60,7 @@ impl<'s> KubeSession<'s> {
     fn objects(&self, hash: &str) -> Result<Vec<IpAllocation>, StoreError> {
         match self.store.state.objects(hash) {
             Err(StoreError::Damaged { path, reason }) => {
-                tracing::warn!(path = %path.display(), %reason, "a file of the node state is damaged, its attachment's objects are listed");
+                tracing::warn!(path = %path.display(), %reason, "a file of the node state is damaged; the attachment's objects are listed instead");
                 self.store.read_again(hash, &self.deadline)
             }
             objects => objects,
@@ -75,7 +75,7 @@ impl<'s> KubeSession<'s> {
             known => known,
         };
         known.unwrap_or_else(|error| {
-            tracing::warn!(%error, "what is known of another attachment cannot be read, it is passed over");
+            tracing::warn!(%error, "cannot read the node state of another attachment; it is skipped");
             Vec::new()
         })
     }
@@ -93,7 +93,7 @@ impl<'s> KubeSession<'s> {
             return Ok(None);
         };
         if let Err(another) = self.store.check_machine(&object) {
-            tracing::warn!(%another, "a record of another machine under this node's name is passed over");
+            tracing::warn!(%another, "a record of another machine under this node's name is skipped");
             return Ok(None);
         }
         let allocation = object.allocation().map_err(|unreadable| unreadable.of(name))?;
@@ -105,7 +105,7 @@ impl<'s> KubeSession<'s> {
     pub(super) fn note(&self, object: &IpAllocation, held: &Record) {
         let state = &self.store.state;
         if let Err(error) = state.put(&names::of_attachment(&held.attachment), object) {
-            tracing::warn!(%error, "an answer could not be noted, the next call of the attachment asks again");
+            tracing::warn!(%error, "cannot note an answer; the next call of the attachment asks again");
         }
         state.note_pod(&held.attachment, held.pod.as_ref(), true, &self.deadline);
         self.store.note_gateway(&names::of_attachment(&held.attachment), object, &self.deadline);
@@ -135,7 +135,7 @@ impl<'s> KubeSession<'s> {
             }
         });
         if let Err(error) = forgotten {
-            tracing::warn!(%error, "the node state could not be tidied, the next call of the attachment does");
+            tracing::warn!(%error, "cannot tidy the node state; the next call of the attachment does it");
         }
     }
 

@@ -614,7 +614,7 @@ fn a_token_that_names_no_node_or_another_is_refused_by_status_and_install() {
         let installed = call.run();
         assert_eq!(installed.status, Some(i32::from(!fits)), "{installed:?}");
         assert_eq!(bearer.sandbox.path("bin/hereabouts").exists(), fits);
-        assert!(fits || installed.stderr.contains("is not one of node"), "{installed:?}");
+        assert!(fits || installed.stderr.contains("does not belong to node"), "{installed:?}");
     }
     assert!(
         objects(cluster).iter().all(|object| object["spec"]["scope"] != "hereabouts-status"),

@@ -45,7 +45,7 @@ impl Place {
             return Ok(());
         };
         if !self.named.insert(next.clone()) {
-            return Err("the list continues where it has been already");
+            return Err("the list repeats a page");
         }
         if MOST_PAGES < self.named.len() {
             return Err("the list has more pages than any list of addresses");

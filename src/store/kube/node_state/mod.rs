@@ -171,7 +171,7 @@ impl State {
         if let Err(error) = removed
             .and_then(|()| temporaries.iter().try_for_each(|path| self.remove_temporary(path)))
         {
-            tracing::warn!(%error, "what is not the node state's stays in it");
+            tracing::warn!(%error, "cannot remove old hints and temporary files of the node state");
         }
     }
 
@@ -448,7 +448,7 @@ impl State {
     /// Moves something that is not a file out of the place of one of our files, to where it stops
     /// no verb. Somebody may have created a store here.
     fn put_aside(&self, path: &Path) -> Result<(), StoreError> {
-        tracing::warn!(path = %self.disk.root().join(path).display(), "what is not the node state's is moved aside");
+        tracing::warn!(path = %self.disk.root().join(path).display(), "a foreign file in the node state is moved aside");
         self.disk
             .rename(path, &self.aside())
             .map_err(|error| self.failed("move aside", path, error))

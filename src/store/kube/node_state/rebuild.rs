@@ -128,7 +128,7 @@ impl KubeStore {
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "what is known of an attachment stays as it is");
+                    tracing::warn!(%error, "the node state of an attachment stays as it is");
                     continue;
                 }
             };
@@ -169,7 +169,7 @@ impl KubeStore {
         match self.state.put(hash, object) {
             // The file stays as it is, and is an error for the calls of this attachment.
             Err(error) if self.state.objects(hash).is_err() => {
-                tracing::warn!(%error, "an object of this node cannot be noted")
+                tracing::warn!(%error, "cannot note an object of this node")
             }
             put => drop(put?),
         }
@@ -200,18 +200,18 @@ impl KubeStore {
                     Ok(object) if object.spec.node == self.host.node.as_str() => object,
                     Ok(_) => continue,
                     Err(unreadable) => {
-                        tracing::error!(%unreadable, "an object of this node is passed over");
+                        tracing::error!(%unreadable, "an object of this node is skipped");
                         continue;
                     }
                 };
                 if let Err(another) = self.check_machine(&object) {
-                    tracing::error!(%another, "a record of another machine under this node's name is passed over");
+                    tracing::error!(%another, "a record of another machine under this node's name is skipped");
                     continue;
                 }
                 match object.allocation() {
                     Ok(allocation) => found.push((object, allocation)),
                     Err(unreadable) => {
-                        tracing::error!(error = %unreadable.of(&object.metadata.name), "an object of this node is passed over")
+                        tracing::error!(error = %unreadable.of(&object.metadata.name), "an object of this node is skipped")
                     }
                 }
             }

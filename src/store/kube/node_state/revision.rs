@@ -63,12 +63,12 @@ impl Api {
             tracing::error!(
                 noted,
                 answered,
-                "the cluster was set back: what it has lost of this node \"repair\" brings back"
+                "the cluster was restored to an older state; \"repair\" recreates the lost objects of this node"
             );
             let at = state.disk().now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let mark = Mark { noted, answered, at: u64::try_from(at.as_millis()).unwrap_or(0) };
             if let Err(error) = state.write(Path::new(SET_BACK), &mark) {
-                tracing::warn!(%error, "that the cluster was set back could not be noted");
+                tracing::warn!(%error, "cannot note that the cluster was restored to an older state");
                 return;
             }
         }
@@ -97,7 +97,7 @@ impl KubeStore {
         if self.find_set_back().as_ref() == Some(known)
             && let Err(error) = self.state.remove(Path::new(SET_BACK))
         {
-            tracing::warn!(%error, "the mark of a cluster that was set back stays");
+            tracing::warn!(%error, "cannot remove the note that the cluster was restored to an older state");
         }
     }
 }

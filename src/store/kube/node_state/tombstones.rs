@@ -43,7 +43,7 @@ impl KubeSession<'_> {
     /// way. The address is given in any case, so this cannot fail.
     pub(crate) fn track_duplicate_create(&self, intent: &IpAllocation, made: Option<&str>) {
         if let Err(error) = self.put_tombstone(intent, made) {
-            tracing::warn!(%error, "an attempt that may come late could not be noted");
+            tracing::warn!(%error, "cannot note a request that may arrive late");
         }
     }
 
@@ -129,7 +129,7 @@ impl KubeSession<'_> {
         if let Some(version) = self.find_late(tombstone, hash, patience)? {
             tracing::info!(
                 name,
-                "a creation came after its attachment had ended, it is taken back"
+                "an object was created after its attachment had ended; it is deleted"
             );
             // If the object was changed since, its new holder keeps it.
             self.store.api.delete(name, &version, patience)?;
