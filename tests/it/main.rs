@@ -84,6 +84,8 @@ mod kube_faults;
 mod limits;
 /// What a shared store has lost, and the notes that bring it back.
 mod lost_records;
+/// What the main plugins do with the answer.
+mod main_plugins;
 /// Many writers at once, against a model.
 mod many_writers;
 /// Every error as text, in full.

@@ -5,6 +5,8 @@
 
 /// The nodes, and who plays the kubelet.
 mod rig;
+/// The rows of docs/main-plugins.md that are about Multus.
+mod rows;
 
 use hereabouts::retry::{Attempt, Deadline, Pace, until_paced};
 use rig::{Rig, status_of};

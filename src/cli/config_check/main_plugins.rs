@@ -37,8 +37,8 @@ pub(super) struct Remark {
 
 const PLUGINS: &str = "plugins v1.9.1";
 const MULTUS: &str = "Multus 4.3.0";
-/// ipvlan and vlan are not in every kernel.
-const SOURCE: &str = "plugins v1.9.1; ipvlan and vlan by their source";
+/// ipvlan, vlan and dummy are not in every kernel.
+const SOURCE: &str = "plugins v1.9.1; ipvlan, vlan and dummy by their source";
 
 const fn row(
     id: &'static str,
@@ -94,7 +94,7 @@ pub(super) const BEHAVIORS: &[Behavior] = &[
         "route-family",
         &[],
         routes::without_family,
-        "cannot use a route of a family in which the network has no address: {}",
+        "sets a route of a family in which the network has no address: {}; no packet of the pod can use it",
         PLUGINS,
     ),
     row(
@@ -127,9 +127,16 @@ pub(super) const BEHAVIORS: &[Behavior] = &[
     ),
     row(
         "check-32",
-        &["macvlan", "ipvlan", "vlan", "host-device", "bridge", "ptp", "tap", "dummy"],
+        &["macvlan", "ipvlan", "vlan", "host-device", "bridge", "tap", "dummy"],
         single_address,
         "cannot check an IPv4 address with the prefix length 32: {}; every CHECK fails (\"Failed to find Gateway\")",
+        SOURCE,
+    ),
+    row(
+        "ptp-32",
+        &["ptp"],
+        single_address,
+        "cannot set an IPv4 address with the prefix length 32: {}; ADD fails (\"failed to delete route\") after the address was given",
         PLUGINS,
     ),
     row(
@@ -148,7 +155,7 @@ pub(super) const BEHAVIORS: &[Behavior] = &[
     ),
     general(
         "slow-ipv6",
-        &["macvlan", "ipvlan", "vlan", "host-device", "dummy", "tap"],
+        &["macvlan", "ipvlan", "vlan", "host-device", "dummy", "ptp", "tap"],
         ipv6_with_gateway,
         "waits for duplicate address detection of an IPv6 address with a gateway: 1 to 2 s for each ADD, 5 s if the link is down",
         SOURCE,

@@ -7,9 +7,7 @@ use crate::support::sandbox::Sandbox;
 use serde_json::{Value, json};
 
 /// The definition of the resource, as Multus installs it.
-const RESOURCE: &str = r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"network-attachment-definitions.k8s.cni.cncf.io"},
-"spec":{"group":"k8s.cni.cncf.io","scope":"Namespaced","names":{"plural":"network-attachment-definitions","singular":"network-attachment-definition","kind":"NetworkAttachmentDefinition","shortNames":["net-attach-def"]},
-"versions":[{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object","properties":{"spec":{"type":"object","properties":{"config":{"type":"string"}}}}}}}]}}"#;
+const RESOURCE: &str = include_str!("../../data/kubernetes/network-attachment-definition.yaml");
 
 fn definition(namespace: &str, name: &str, ipam: &Value) -> Value {
     let config = json!({"cniVersion": "1.0.0", "type": "bridge", "ipam": ipam}).to_string();

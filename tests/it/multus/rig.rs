@@ -146,11 +146,24 @@ impl Rig {
         let config = format!(
             r#"{{"cniVersion": "1.0.0", "type": "macvlan", "master": "eth0", "mode": "bridge", {keys}}}"#
         );
+        self.network_of(name, &config);
+    }
+
+    /// A network whose whole configuration is given.
+    pub(super) fn network_of(&self, name: &str, config: &str) {
         let nad = json!({
             "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
             "metadata": {"name": name, "namespace": "default"}, "spec": {"config": config},
         });
         self.cluster.apply(&nad.to_string());
+    }
+
+    /// A plugin that is a shell script.
+    pub(super) fn plugin(&self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.directory.join("bin").join(name);
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// A Pod with this networks annotation, not started anywhere.
@@ -255,6 +268,8 @@ pub(super) struct Node<'rig> {
     port: String,
     /// Whether Multus keeps what it knows of a pod when a DEL fails.
     pub(super) multus_keeps: bool,
+    /// Whether the pods' first network has a default route.
+    pub(super) has_default_route: bool,
     _held: Held,
 }
 
@@ -273,7 +288,16 @@ impl<'rig> Node<'rig> {
         let inside = [rig.inside.clone(), enter(&process, &["--net", "--mount"])].concat();
         let address = format!("10.99.{}.{}/16", 1 + number / 250, 1 + number % 250);
         let port = connect(&rig.inside, &inside, &format!("n{number}"), &process, &address);
-        Self { rig, name: name.to_owned(), disk, inside, port, multus_keeps: true, _held: held }
+        Self {
+            rig,
+            name: name.to_owned(),
+            disk,
+            inside,
+            port,
+            multus_keeps: true,
+            has_default_route: false,
+            _held: held,
+        }
     }
 
     /// How the plugin is installed here.
@@ -337,13 +361,14 @@ impl<'rig> Node<'rig> {
     /// What Multus is told on this node: the pods' first network is ptp with
     /// host-local; a bridge changes its address with each pod, and CHECK minds.
     fn configuration(&self) -> Value {
+        let routes = if self.has_default_route { json!([{"dst": "0.0.0.0/0"}]) } else { json!([]) };
         json!({
             "cniVersion": "1.0.0", "name": "multus-cni-network", "type": "multus",
             "kubeconfig": self.rig.cluster.kubeconfig(), "confDir": "/etc/cni/net.d", "cniDir": "/var/lib/cni/multus",
             "binDir": self.rig.directory.join("bin"), "logToStderr": true, "logLevel": "error", "retryDeleteOnError": self.multus_keeps,
             "delegates": [{
                 "cniVersion": "1.0.0", "name": "cluster", "type": "ptp",
-                "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]]},
+                "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]], "routes": routes},
             }],
         })
     }

@@ -56,10 +56,19 @@ pub(super) fn twice(case: &Case<'_>) -> Option<String> {
     some(again.map(|route| route.dst.to_string()))
 }
 
-/// Routes of a family without an address.
+/// Routes of a family without an address, which the kernel accepts all the same.
 pub(super) fn without_family(case: &Case<'_>) -> Option<String> {
     let families: HashSet<Family> = subnets(case).iter().map(Subnet::family).collect();
-    let lost = case.network.routes.iter().filter(|route| !families.contains(&route.dst.family()));
+    let is_accepted = |route: &Route| match gateway(case, route) {
+        Some(IpAddr::V6(v6)) => v6.is_unicast_link_local(),
+        Some(IpAddr::V4(_)) => false,
+        None => true,
+    };
+    let lost = case
+        .network
+        .routes
+        .iter()
+        .filter(|route| !families.contains(&route.dst.family()) && is_accepted(route));
     some(lost.map(|route| route.dst.to_string()))
 }
 
