@@ -24,6 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "small_file",
             "digest",
             "environment",
+            "wire",
         ],
     ),
     (
@@ -55,6 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("retry", &[]),
     ("small_file", &[]),
     ("digest", &[]),
+    ("wire", &["retry"]),
     (
         "lib",
         &[
@@ -71,6 +73,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "retry",
             "small_file",
             "store",
+            "wire",
             "yaml",
         ],
     ),

@@ -1,0 +1,18 @@
+//! The wire of this node: asks the kernel about one address or one interface, and asks the other
+//! hosts of a network whether one of them has an address.
+//!
+//! It knows nothing of records, networks or configurations. Everything happens in the network
+//! namespace of this process.
+//!
+//! - `socket`: the system calls
+//! - `netlink`: one question to the kernel, one answer
+//! - `own`: which interface of this node has an address
+//! - `link`: number, MAC address and state of an interface
+
+mod link;
+mod netlink;
+mod own;
+mod socket;
+
+pub use link::{Link, LinkError, Mac};
+pub use own::own_interface;
