@@ -69,6 +69,7 @@ pub const KEYS: &[Key] = &[
     key("single_node_store", Role::FlatFileOnly),
     key("limits", Role::FlatFileOnly),
     key("debts_dir", Role::FlatFileOnly),
+    key("own_addresses", Role::FlatFileOnly),
     key("leader_lease_duration", Role::Accepted),
     key("leader_renew_deadline", Role::Accepted),
     key("leader_retry_period", Role::Accepted),

@@ -16,6 +16,7 @@
 //! - `args`: `CNI_ARGS`
 //! - `deadlines`: the time limit of each verb
 //! - `duration`: durations with units
+//! - `elsewhere`: what to do about addresses that this node or another host has
 //! - `settings`: store, node, paths, deadlines and log, which is all that DEL needs
 //! - `ranges`: ranges, gateways and excludes
 //! - `reservations`: addresses for certain pods, or only on request
@@ -29,6 +30,7 @@ mod deadlines;
 mod dns;
 mod documents;
 mod duration;
+mod elsewhere;
 mod error;
 mod field;
 mod gateway;

@@ -10,7 +10,7 @@ use super::main_plugin::MainPlugin;
 use super::merge::Merged;
 use super::routes::{self, Route};
 use super::settings::WhenFull;
-use super::{ConfigError, Mistakes, ranges, reservations};
+use super::{ConfigError, Mistakes, elsewhere, ranges, reservations};
 use crate::addr::{Family, Range, Subnet, parse_prefixed};
 use crate::ipam::{RangeSet, Requested, Reservations, Scope, Static};
 use crate::json::Json;
@@ -44,6 +44,8 @@ pub struct Network {
     pub resolv_conf: Option<ResolvConf>,
     /// Whether a StatefulSet pod gets its previous address again.
     pub sticky: bool,
+    /// Whether pods may get addresses of this node's own interfaces.
+    pub own_addresses: bool,
     /// The answer of STATUS if a range is full.
     pub when_full: WhenFull,
     /// Whether the configuration sets `enable_overlapping_ranges: false`. It has no effect:
@@ -89,6 +91,8 @@ impl Network {
         let resolv_conf = mistakes.note(dns::resolv_conf(merged));
         let when_full = mistakes.note(when_full(merged));
         let sticky = mistakes.note(sticky(merged));
+        let named = scope.clone().unwrap_or_default();
+        let own_addresses = mistakes.note(elsewhere::own_addresses(merged, &named));
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
@@ -126,6 +130,7 @@ impl Network {
             dns: dns.unwrap_or_default(),
             resolv_conf: resolv_conf.flatten(),
             sticky: sticky.unwrap_or_default(),
+            own_addresses: own_addresses.unwrap_or_default(),
             when_full: when_full.unwrap_or(WhenFull::Ready),
             overlap_asked: overlap_asked == Some(false),
             excludes: ranges.excludes,

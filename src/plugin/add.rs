@@ -1,18 +1,21 @@
 //! ADD: allocates all addresses or none, and keeps track of what to undo.
 
 use super::ask::Ask;
-use super::debts::{Account, Answer, Owed};
+use super::claim::Claim;
+use super::debts::Account;
+use super::elsewhere::Elsewhere;
 use super::failure::Failure;
+pub use super::given::Given;
+use super::given::out_of_time;
 use super::preferred::{self, Preferred};
-use super::{Ipam, Ready, left_by_the_dead, limit_check, machine};
-use crate::addr::{AddrSet, Family};
+use super::{Ipam, Ready, limit_check, machine};
+use crate::addr::Family;
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
-use crate::ipam::{self, Allocation, Attachment, Record, Slot, Source, Sticky};
+use crate::ipam::{self, Allocation, Attachment, Record, Slot};
 use crate::retry::Deadline;
-use crate::store::disk::Held;
-use crate::store::{Access, Rehome, Session, Store, StoreError, Wanted};
-use std::cell::OnceCell;
+use crate::store::{Access, Rehome, Session, Store, StoreError};
+use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
 /// An ADD that has allocated and whose result is not delivered yet.
@@ -71,6 +74,12 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
             .and_then(|()| limit_check::check(&network, &slots))
     };
     let is_alive = |held: &Record| !ready.life(held).is_dead();
+    let own_interface = |address| ready.own_interface(address);
+    let elsewhere = Elsewhere {
+        own: if network.own_addresses { None } else { Some(&own_interface) },
+        notes: ready.set_aside(),
+        found: RefCell::default(),
+    };
     let ask = Ask {
         scope: &network.scope,
         slots: &slots,
@@ -80,6 +89,7 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
         caller_gone: ipam.orphaned,
         account: Some(&account),
         freed: Some(&ready.freed()),
+        elsewhere: Some(&elsewhere),
         sticky: network.sticky,
     };
     let given = allocate(ready.store.as_ref(), &ask, Deadline::after(limit - reserve), reserve)?;
@@ -94,70 +104,6 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
         dns,
     };
     Ok(Allocated { ready, success, given, reserve, account, record })
-}
-
-/// What an ADD holds. Until it is dropped, no other call can use its attachment, so that the
-/// addresses can be taken back.
-pub struct Given {
-    /// The addresses, in the order of the result.
-    pub held: Vec<Allocation>,
-    /// What is to be remembered about them.
-    pub sticky: Vec<Sticky>,
-    /// The addresses that this call created or moved. A repeat has created none.
-    created: Vec<Allocation>,
-    /// The locks of the attachment and of those that it was re-homed from.
-    locks: Vec<(Attachment, Box<dyn Held>)>,
-}
-
-impl Given {
-    /// Locks an attachment. Returns false if another call of it is under way.
-    fn lock(&mut self, store: &dyn Store, attachment: &Attachment) -> Result<bool, StoreError> {
-        if self.locks.iter().any(|(locked, _)| locked == attachment) {
-            return Ok(true);
-        }
-        let lock = store.try_lock_attachment(attachment)?;
-        let is_ours = lock.is_some();
-        self.locks.extend(lock.map(|lock| (attachment.clone(), lock)));
-        Ok(is_ours)
-    }
-
-    fn made(&mut self, made: Vec<Allocation>) {
-        self.created.extend(made.iter().cloned());
-        self.held.extend(made);
-    }
-
-    /// Releases what this call created, in reverse order: those very records and no others.
-    /// Continues after a failure and returns the first one.
-    ///
-    /// # Errors
-    /// Something may still be held.
-    pub fn undo(&self, store: &dyn Store, deadline: Deadline) -> Result<(), StoreError> {
-        let mut first = Ok(());
-        for (done, allocation) in self.created.iter().rev().enumerate() {
-            if 0 < done && deadline.left().is_zero() {
-                return first.and(Err(out_of_time(deadline, done, self.created.len())));
-            }
-            let released = store
-                .open(Access::Release, deadline)
-                .and_then(|mut session| session.release_unchanged(allocation));
-            first = first.and(released.map(drop));
-        }
-        first
-    }
-
-    /// Leaves a debt for what this call created and could not take back.
-    fn owe(&self, error: StoreError, account: Option<&Account>, record: &Record) -> Failure {
-        let Some(account) = account else { return error.into() };
-        let owed = Owed {
-            error: &error,
-            held: Some(self.created.clone()),
-            exclusive: true,
-            answered: Answer::Error,
-            seen: record.clone(),
-        };
-        let noted = account.leave(owed);
-        Failure::Owed { failure: Box::new(error), unnoted: noted.err() }
-    }
 }
 
 /// Carries out the plan of an ADD under the lock of its attachment; may be repeated. An ADD that
@@ -177,6 +123,7 @@ pub fn allocate(
         .map(|lock| (attachment.clone(), lock));
     let mut given = Given {
         held: Vec::new(),
+        unasked: Vec::new(),
         sticky: Vec::new(),
         created: Vec::new(),
         locks: lock.into_iter().collect(),
@@ -206,10 +153,39 @@ fn settle(
         .account
         .map_or(Ok(None), |account| account.pay_first(store, &is_dead, ask.freed, deadline))?;
     fill(store, ask, deadline, given)?;
+    while leave_to_others(store, ask, deadline, given)? {
+        given.held.clear();
+        fill(store, ask, deadline, given)?;
+    }
     match (ask.account, unpaid) {
         (Some(account), Some(unpaid)) => account.cancel(&unpaid),
         _ => Ok(()),
     }
+}
+
+/// Takes back the claims of addresses that are in use outside of the store. Returns whether there
+/// were any, so that others are to be claimed. Only the attachment is locked meanwhile.
+fn leave_to_others(
+    store: &dyn Store,
+    ask: &Ask<'_>,
+    deadline: Deadline,
+    given: &mut Given,
+) -> Result<bool, Failure> {
+    let unasked = std::mem::take(&mut given.unasked);
+    let Some(elsewhere) = ask.elsewhere.filter(|_| !unasked.is_empty()) else {
+        return Ok(false);
+    };
+    let is_asked = |made: &&Allocation| unasked.contains(&made.address);
+    let claimed: Vec<&Allocation> = given.created.iter().filter(is_asked).collect();
+    let in_use = elsewhere.in_use(&claimed)?;
+    while let Some(at) = given.created.iter().position(|made| in_use.contains(&made.address)) {
+        store.open(Access::Release, deadline)?.release_unchanged(&given.created[at])?;
+        given.created.remove(at);
+    }
+    if !in_use.is_empty() && deadline.left().is_zero() {
+        return Err(out_of_time(deadline, given.created.len(), ask.slots.len()).into());
+    }
+    Ok(!in_use.is_empty())
 }
 
 fn fill(
@@ -269,32 +245,6 @@ fn check_wanted(ask: &Ask<'_>, deadline: Deadline, done: usize, all: usize) -> R
     Ok(())
 }
 
-fn out_of_time(deadline: Deadline, done: usize, all: usize) -> StoreError {
-    StoreError::OutOfTime {
-        limit: humantime::format_duration(deadline.limit()).to_string(),
-        done,
-        all,
-    }
-}
-
-/// Moves an address of a dead sandbox to this one. Returns `None` if the record has changed.
-fn rehome(
-    session: &mut dyn Session,
-    ask: &Ask<'_>,
-    old: &Allocation,
-    slot: &Slot,
-) -> Result<Option<Allocation>, Failure> {
-    let offer = slot.offers.iter().find(|offer| offer.candidates.contains(old.address));
-    let to = offer.map_or_else(|| old.record.clone(), |offer| slot.record(offer, ask.record));
-    match session.rehome(old, &to)? {
-        Rehome::Done(allocation) => {
-            tracing::info!(address = %old.address, from = %old.record.attachment, "re-homed from a sandbox that has ended");
-            Ok(Some(allocation))
-        }
-        Rehome::Changed => Ok(None),
-    }
-}
-
 /// Keeps an address that a repeated ADD finds, and makes it durable before it is printed again. A
 /// record that no longer looks alive gets the present namespace, so that it is not swept under a
 /// living pod.
@@ -334,153 +284,6 @@ fn ended_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>,
         old.scope == *ask.scope && old.record.attachment != *attachment && ask.has_ended(old)
     });
     Ok(held)
-}
-
-/// How an ADD gets the addresses that it does not hold.
-struct Claim<'c> {
-    store: &'c dyn Store,
-    ask: &'c Ask<'c>,
-    deadline: Deadline,
-}
-
-impl Claim<'_> {
-    /// Claims for some slots at once, each from its first offer that has room.
-    fn all(
-        &self,
-        session: &mut dyn Session,
-        preferred: &Preferred,
-        slots: &[&Slot],
-        given: &mut Given,
-    ) -> Result<(), Failure> {
-        let mut slots = slots;
-        while let Some(number) = self.until_full(session, preferred, slots, given)? {
-            let Some((slot, rest)) = slots.get(number..).and_then(<[_]>::split_first) else {
-                return Ok(());
-            };
-            let left = left_by_the_dead::find(self.store, self.ask, slot, self.deadline);
-            if !self.take_from_the_dead(session, slot, &left.records, given)? {
-                match further_interface(slot, self.ask, left.holder.as_ref()) {
-                    Some(further) => self.all(session, preferred, &[&further], given)?,
-                    None => return Err(no_room(slot, left.holder)),
-                }
-            }
-            slots = rest;
-        }
-        Ok(())
-    }
-
-    /// Claims until a slot has no room. Returns its number.
-    fn until_full(
-        &self,
-        session: &mut dyn Session,
-        preferred: &Preferred,
-        slots: &[&Slot],
-        given: &mut Given,
-    ) -> Result<Option<usize>, Failure> {
-        let ordered: Vec<_> =
-            slots.iter().map(|slot| (slot, preferred.lately.order(slot))).collect();
-        let wanted: Vec<Wanted<'_>> = ordered
-            .iter()
-            .map(|(slot, offers)| Wanted {
-                offers: offers
-                    .iter()
-                    .map(|(from, offer)| (from.as_ref(), slot.record(offer, self.ask.record)))
-                    .collect(),
-            })
-            .collect();
-        let mut made = Vec::new();
-        let full = session.claim_all(self.ask.scope, &wanted, &mut made);
-        given.made(made);
-        Ok(full?)
-    }
-
-    /// Takes an address for a slot that has no room from a sandbox of this node that has ended.
-    fn take_from_the_dead(
-        &self,
-        session: &mut dyn Session,
-        slot: &Slot,
-        records: &[Allocation],
-        given: &mut Given,
-    ) -> Result<bool, Failure> {
-        for old in records {
-            let has_ended = || left_by_the_dead::may_be_taken(self.ask, slot, old);
-            if self.take_over(session, old, slot, &has_ended, given)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Moves an address of a sandbox that has ended to this one. Returns whether it was moved.
-    fn take_over(
-        &self,
-        session: &mut dyn Session,
-        old: &Allocation,
-        slot: &Slot,
-        has_ended: &dyn Fn() -> bool,
-        given: &mut Given,
-    ) -> Result<bool, Failure> {
-        // While a call of the other sandbox is under way, that call may take the record back.
-        if !given.lock(self.store, &old.record.attachment)? || !has_ended() {
-            return Ok(false);
-        }
-        let Some(allocation) = rehome(session, self.ask, old, slot)? else {
-            return Ok(false);
-        };
-        given.made(vec![allocation]);
-        self.ask.account.inspect(|account| account.moved(old));
-        Ok(true)
-    }
-}
-
-/// Returns the dynamic slot of a further interface of a sandbox that has the reserved address of its
-/// pod at another interface already.
-fn further_interface(slot: &Slot, ask: &Ask<'_>, holder: Option<&Allocation>) -> Option<Slot> {
-    let (own, other) = (&ask.record.attachment, &holder?.record.attachment);
-    let is_of_sandbox = (&own.node, &own.container) == (&other.node, &other.container);
-    (is_of_sandbox && !slot.otherwise.is_empty()).then(|| Slot {
-        part: slot.part,
-        source: Source::Dynamic,
-        offers: slot.otherwise.clone(),
-        otherwise: Vec::new(),
-    })
-}
-
-/// Returns the failure of a slot none of whose offers has room.
-fn no_room(slot: &Slot, holder: Option<Allocation>) -> Failure {
-    let what = match slot.source {
-        Source::Dynamic => {
-            return Failure::Exhausted(
-                slot.offers
-                    .iter()
-                    .map(|offer| outline(&offer.candidates))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            );
-        }
-        Source::Requested => "requested",
-        Source::Static if slot.otherwise.is_empty() => "static",
-        Source::Static => "reserved",
-    };
-    let first = slot.offers.iter().flat_map(|offer| offer.candidates.ranges()).next();
-    first.map_or_else(
-        || Failure::Exhausted("the range".to_owned()),
-        |range| Failure::Held {
-            what,
-            address: range.first_address(),
-            holder: holder.map(|holder| Box::new(holder.record)),
-        },
-    )
-}
-
-/// Returns a set in few words.
-fn outline(candidates: &AddrSet) -> String {
-    let mut ranges = candidates.ranges();
-    match (ranges.next(), ranges.last()) {
-        (None, _) => "the range".to_owned(),
-        (Some(only), None) => only.to_string(),
-        (Some(first), Some(last)) => format!("{}-{}", first.first_address(), last.last_address()),
-    }
 }
 
 fn record(ready: &Ready, attachment: Attachment, sandbox: &Sandbox, args: &CniArgs) -> Record {

@@ -1,6 +1,7 @@
 //! What one ADD asks of a store, and the functions that decide while it is served.
 
 use super::debts::Account;
+use super::elsewhere::Elsewhere;
 use super::failure::Failure;
 use super::recently_freed::Freed;
 use crate::ipam::{Allocation, Record, Scope, Slot};
@@ -24,6 +25,8 @@ pub struct Ask<'a> {
     pub account: Option<&'a Account>,
     /// What the node's pods have recently given back, if that is noted.
     pub freed: Option<&'a Freed>,
+    /// How to find out whether an address is in use outside of the store, if that is asked.
+    pub elsewhere: Option<&'a Elsewhere<'a>>,
     /// Whether a pod of a StatefulSet gets the address that it had.
     pub sticky: bool,
 }

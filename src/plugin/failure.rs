@@ -40,6 +40,28 @@ pub enum Failure {
     /// No candidate is free.
     #[error("every address of {0} is held or excluded")]
     Exhausted(String),
+    /// No candidate is free, and some are in use outside of the store.
+    #[error(
+        "every address of {ranges} is held, excluded or set aside as in use: {passed_over} set aside"
+    )]
+    InUse {
+        /// The ranges.
+        ranges: String,
+        /// The number of addresses that this node or another host has.
+        passed_over: usize,
+    },
+    /// The requested or static address is one of this node.
+    #[error(
+        "the {what} address is an address of this node, on its interface {interface}: {address}"
+    )]
+    Own {
+        /// "requested" or "static".
+        what: &'static str,
+        /// The address.
+        address: IpAddr,
+        /// The name of the interface.
+        interface: String,
+    },
     /// The requested or static address belongs to another attachment.
     #[error("the {what} address {address} is {}", holder_in_words(.holder.as_deref()))]
     Held {
@@ -144,6 +166,13 @@ impl Failure {
             Self::Request(error) => error.hint().map(str::to_owned),
             Self::Plan(PlanError::HoldsOthers { .. }) => Some("DEL releases them".to_owned()),
             Self::Store(error) => error.hint(),
+            Self::InUse { .. } => Some(
+                "\"hereabouts list\" shows who holds them, and which ones are set aside".to_owned(),
+            ),
+            Self::Own { .. } => Some(
+                "use another address, or allow it with own_addresses in the node's flat file"
+                    .to_owned(),
+            ),
             Self::Exhausted(_) => Some("\"hereabouts list\" shows who holds them".to_owned()),
             Self::Held { holder: Some(held), .. } => {
                 let node = &held.attachment.node;
@@ -199,8 +228,8 @@ impl Failure {
             Self::OwnNetns(_) => Code::Netns,
             Self::CallerGone => Code::Io,
             Self::OnePerFamily { .. } => Code::Config,
-            Self::Exhausted(_) => Code::Exhausted,
-            Self::Held { .. } => Code::Requested,
+            Self::Exhausted(_) | Self::InUse { .. } => Code::Exhausted,
+            Self::Held { .. } | Self::Own { .. } => Code::Requested,
             Self::NotRecorded { .. } => Code::NotRecorded,
             Self::Differs { .. } => Code::Differs,
             Self::NotReady { .. } => Code::NotAvailable,

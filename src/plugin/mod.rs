@@ -6,19 +6,24 @@ pub mod add;
 pub mod ask;
 pub mod call_summary;
 mod check;
+mod claim;
 pub mod debts;
 pub mod del;
+pub mod elsewhere;
 pub mod evidence;
 pub mod failure;
 mod gc;
+mod given;
 mod left_by_the_dead;
 pub(crate) mod limit_check;
 pub mod log;
 pub mod machine;
 mod mount;
 mod named_file;
+mod note_lines;
 mod preferred;
 pub mod recently_freed;
+pub mod set_aside;
 mod silent_filesystem;
 mod status;
 pub mod stores;
@@ -32,6 +37,7 @@ use crate::ipam::{self, Attachment, Life, NodeName, Record};
 use crate::retry::Deadline;
 use crate::store::node_identity::NodeIdentity;
 use crate::store::{Store, StoreError};
+use crate::wire;
 use call_summary::Report;
 use debts::{Account, Debts};
 pub use evidence::Sighting;
@@ -39,8 +45,10 @@ use failure::Failure;
 use log::Subject;
 use machine::Machine;
 use recently_freed::Freed;
+use set_aside::SetAside;
 pub use silent_filesystem::Late;
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -101,6 +109,14 @@ pub trait Surroundings {
     /// Looks at the path of a sandbox's namespace.
     fn see(&self, machine: &Machine, netns: Option<&Path>) -> Sighting {
         machine.see(netns)
+    }
+
+    /// Returns which interface of this node has an address, if one has it.
+    fn own_interface(&self, address: IpAddr) -> Option<String> {
+        wire::own_interface(address).unwrap_or_else(|error| {
+            tracing::warn!(%address, %error, "whether the address is this node's own cannot be told");
+            None
+        })
     }
 
     /// Returns the debts of this node.
@@ -192,6 +208,16 @@ impl Settled {
     /// Returns the notes of what this node's pods have recently given back.
     pub(crate) fn freed(&self) -> Freed {
         Freed::new(&self.settings.debts_dir, &self.node, self.machine.now)
+    }
+
+    /// Returns the notes of the addresses that are in use outside of the store.
+    pub(crate) fn set_aside(&self) -> SetAside {
+        SetAside::new(&self.settings.debts_dir, &self.node, self.machine.now)
+    }
+
+    /// Returns which interface of this node has an address.
+    fn own_interface(&self, address: IpAddr) -> Option<String> {
+        self.surroundings.own_interface(address)
     }
 
     /// Returns the account of what this node owes for an attachment in this store.

@@ -41,6 +41,8 @@ impl Preferred {
         let lately = ask.freed.map_or_else(Lately::default, |freed| {
             freed.lately(&record.attachment, record.pod.as_ref(), ask.scope)
         });
+        let in_use = ask.elsewhere.map_or_else(Vec::new, |elsewhere| elsewhere.known(ask.scope));
+        let lately = lately.without(in_use);
         if !ask.sticky {
             return Ok(Self { lately, remembered: Vec::new() });
         }

@@ -7,28 +7,20 @@
 //! The next ADD of that uid tries the address first, and for some seconds ADDs of other uids pass
 //! it over while another address is free. All of it is a hint that decides nothing: the claim does.
 //! The notes are of one boot and one node, and they are next to the debts, where no store is asked.
-//!
-//! There is one file with one line per address, the newest at the end. Only its end is read.
 
+use super::note_lines::NoteLines;
 use crate::addr::{AddrSet, Range};
 use crate::digest;
 use crate::ipam::{Allocation, Attachment, NodeName, Offer, PodRef, Scope, Slot, Source};
 use std::borrow::Cow;
-use std::fs::{DirBuilder, File};
-use std::io::{self, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// For how long other pods pass over what was freed.
 const SPARED: Duration = Duration::from_secs(10);
 /// For how long the address that a pod had is tried first.
 const KEPT: Duration = Duration::from_secs(3600);
-/// The number of bytes that are read at the end: some 800 addresses.
-const READ: u64 = 64 * 1024;
-/// The number of bytes above which a file is written again with only its end.
-const LARGEST: u64 = 4 * READ;
 
 /// One line: milliseconds since 1970, then hashes that tell who held the address and where, then
 /// the address itself.
@@ -63,12 +55,14 @@ impl std::fmt::Display for Line<'_> {
 pub struct Lately {
     own: Vec<IpAddr>,
     others: Vec<IpAddr>,
+    /// What is not given at all: it is in use outside of the store.
+    in_use: Vec<IpAddr>,
 }
 
 /// The notes of one node, see the module.
 #[derive(Debug)]
 pub struct Freed {
-    path: PathBuf,
+    lines: NoteLines,
     now: SystemTime,
 }
 
@@ -76,7 +70,8 @@ impl Freed {
     /// Returns the notes of a node that has its debts in the directory `debts`.
     #[must_use]
     pub fn new(debts: &Path, node: &NodeName, now: SystemTime) -> Self {
-        Self { path: debts.with_file_name("freed").join(node.as_str()), now }
+        let path = debts.with_file_name("freed").join(node.as_str());
+        Self { lines: NoteLines { path }, now }
     }
 
     /// Notes an address that was freed just now. A failure to note it fails nothing.
@@ -95,59 +90,9 @@ impl Freed {
             scope: &scope,
             address: &address,
         };
-        if let Err(error) = self.add(&line) {
+        if let Err(error) = self.lines.add(&line.to_string()) {
             tracing::debug!(%error, "what was freed could not be noted");
         }
-    }
-
-    /// Adds a line with one write to the end of the file, so that concurrent lines stay whole.
-    fn add(&self, line: &Line<'_>) -> io::Result<()> {
-        let open = || File::options().create(true).append(true).mode(0o600).open(&self.path);
-        let mut file = match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let directory = self.path.parent().unwrap_or(Path::new("/"));
-                DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-                open()?
-            }
-            opened => opened?,
-        };
-        file.write_all(line.to_string().as_bytes())?;
-        if LARGEST < file.metadata()?.len() { self.begin_anew() } else { Ok(()) }
-    }
-
-    /// Writes the file again with only its end. What another call adds in the meantime is lost,
-    /// which costs a hint.
-    fn begin_anew(&self) -> io::Result<()> {
-        let aside = self.path.with_extension(std::process::id().to_string());
-        let end = self.end();
-        File::options()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&aside)?
-            .write_all(end.as_bytes())?;
-        std::fs::rename(aside, &self.path)
-    }
-
-    /// Returns the last lines; none if the file does not exist or cannot be read.
-    fn end(&self) -> String {
-        let read = || {
-            let file = File::open(&self.path)?;
-            let length = file.metadata()?.len();
-            let from = length.saturating_sub(READ);
-            let mut bytes = vec![0; usize::try_from(length - from).unwrap_or(0)];
-            let read = file.read_at(&mut bytes, from)?;
-            bytes.truncate(read);
-            // The first line may be cut off.
-            let whole = if from == 0 {
-                0
-            } else {
-                bytes.iter().position(|byte| *byte == b'\n').map_or(read, |at| at + 1)
-            };
-            io::Result::Ok(String::from_utf8_lossy(&bytes[whole..]).into_owned())
-        };
-        read().unwrap_or_default()
     }
 
     /// Returns what an ADD of a pod must know. For a pod without a uid nothing is noted, and it
@@ -159,7 +104,7 @@ impl Freed {
         };
         let (mut lately, mut container, scope, now) =
             (Lately::default(), None, hash_of(scope), millis(self.now));
-        let end = self.end();
+        let end = self.lines.end();
         // From the newest line on. A clock that was set back makes nothing recent forever.
         for line in end
             .lines()
@@ -196,6 +141,30 @@ impl Lately {
         self
     }
 
+    /// Returns the same without addresses that this node or another host is known to have.
+    #[must_use]
+    pub fn without(self, in_use: Vec<IpAddr>) -> Self {
+        Self { in_use, ..self }
+    }
+
+    /// Returns whether this node or another host is known to have the address.
+    #[must_use]
+    pub fn is_in_use(&self, address: IpAddr) -> bool {
+        self.in_use.contains(&address)
+    }
+
+    /// Returns how many candidates of a slot are in use outside of the store.
+    #[must_use]
+    pub fn passed_over(&self, slot: &Slot) -> usize {
+        let is_candidate = |address: &&IpAddr| {
+            slot.offers.iter().any(|offer| offer.candidates.contains(**address))
+        };
+        match slot.source {
+            Source::Dynamic => self.in_use.iter().filter(is_candidate).count(),
+            Source::Requested | Source::Static => 0,
+        }
+    }
+
     /// Returns the sets from which a slot's address is taken, in order: what its pod had; what no
     /// other pod had a moment ago; the rest.
     #[must_use]
@@ -226,6 +195,16 @@ impl Lately {
             }
         }
         ordered.extend(slot.offers.iter().map(|offer| (Cow::Borrowed(&offer.candidates), offer)));
+        if 0 < self.passed_over(slot) {
+            for (candidates, _) in &mut ordered {
+                let in_use = self.in_use.iter().filter(|address| candidates.contains(**address));
+                let in_use: Vec<Range> = in_use.copied().map(Range::single).collect();
+                if !in_use.is_empty() {
+                    let left = candidates.to_mut();
+                    in_use.iter().for_each(|address| left.remove(address));
+                }
+            }
+        }
         ordered
     }
 }
@@ -246,6 +225,7 @@ fn millis(at: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::note_lines::{LARGEST, READ};
     use super::*;
     use crate::ipam::{ContainerId, IfName, NetworkName, Part, Record};
 
@@ -291,7 +271,7 @@ mod tests {
         for uid in 0..10_000 {
             noted.note(&freed(uid, now));
         }
-        let length = noted.path.metadata().unwrap().len();
+        let length = noted.lines.path.metadata().unwrap().len();
         assert!(READ < length && length <= LARGEST + 200, "{length}");
         for (uid, is_known) in [(0, false), (9_999, true), (9_500, true)] {
             let held = freed(uid, now).record;

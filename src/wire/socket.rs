@@ -1,4 +1,4 @@
-//! A socket of a family that the standard library does not know. It never blocks: whoever reads
+//! A socket of a family that the standard library does not know. It never blocks: a reader
 //! waits with poll(2) for as long as it may.
 
 use nix::libc;

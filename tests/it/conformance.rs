@@ -325,6 +325,7 @@ behaviors! {
             caller_gone: &caller_gone,
             account: None,
             freed: None,
+            elsewhere: None,
             sticky: false,
         };
         let given = allocate(store, &ask, limit, Duration::from_secs(20)).unwrap();

@@ -1,5 +1,4 @@
-//! Every decision of ARCHITECTURE.md, section "Decisions", as a test that its
-//! words find.
+//! Every decision as a test.
 
 use crate::support::living::Living;
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration, versioned};
@@ -28,6 +27,24 @@ fn the_plugin_answers_to_the_types_hereabouts_and_whereabouts() {
     let whereabouts =
         configuration(RANGE).replace(r#""type":"hereabouts""#, r#""type":"whereabouts""#);
     assert_eq!(sandbox.call("ADD").stdin(whereabouts).run().addresses(), ["10.1.2.2"]);
+}
+
+#[test]
+fn an_address_that_an_interface_of_the_node_has_is_passed_over() {
+    if !nix::unistd::geteuid().is_root() {
+        return skipped!("needs root, for a network namespace");
+    }
+    let sandbox = Sandbox::new();
+    let on_a_node_that_has_it = |ipam: &str| {
+        let script = r#"ip address add 10.1.2.2/24 dev lo && ip link set lo up && exec "$@""#;
+        let mut call = sandbox.call("ADD");
+        call.stdin(configuration(ipam)).through(&["unshare", "--net", "sh", "-c", script, "sh"]);
+        call.run()
+    };
+    assert_eq!(on_a_node_that_has_it(RANGE).addresses(), ["10.1.2.3"]);
+    sandbox.del("abc123", RANGE).succeeded();
+    let asked = on_a_node_that_has_it(r#""addresses":[{"address":"10.1.2.2/24"}]"#);
+    assert_eq!(asked.code(), 101, "{asked:?}");
 }
 
 #[test]
@@ -408,7 +425,7 @@ fn a_network_configuration_does_not_choose_the_nodes_name() {
 }
 
 #[test]
-fn a_log_file_elsewhere_is_not_written_and_noted_in_the_nodes_own_log() {
+fn a_log_file_elsewhere_is_not_written_and_noted_in_the_nodes_log() {
     let sandbox = Sandbox::new();
     let log = sandbox.path("planted.log");
     let ended = sandbox.add("c1", &format!(r#"{RANGE},"log_file":"{}""#, log.display()));
@@ -422,15 +439,13 @@ fn a_log_file_elsewhere_is_not_written_and_noted_in_the_nodes_own_log() {
 }
 
 #[test]
-fn a_top_level_gateway_serves_the_ranges_that_contain_it_or_else_all_ranges_of_its_family() {
+fn a_top_level_gateway_serves_the_ranges_that_contain_it_or_else_all_of_its_family() {
     let sandbox = Sandbox::new();
     let ranges = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"2001:db8::/64"}]"#;
     let ended = sandbox.add("c1", &format!(r#"{ranges},"gateway":"10.1.2.1""#));
     let ips = ended.document()["ips"].clone();
-    assert_eq!(
-        (&ips[0]["gateway"], &ips[1]["gateway"]),
-        (&"10.1.2.1".into(), &serde_json::Value::Null)
-    );
+    assert_eq!(ips[0]["gateway"], "10.1.2.1");
+    assert_eq!(ips[1]["gateway"], serde_json::Value::Null);
     for (container, gateway, at) in [("c2", "10.9.9.9", 0), ("c3", "2001:db8:9::1", 1)] {
         let ended = sandbox.add(container, &format!(r#"{ranges},"gateway":"{gateway}""#));
         let ips = ended.succeeded().document()["ips"].clone();

@@ -65,6 +65,8 @@ mod gateways;
 /// The help of every command, in full.
 #[cfg(feature = "kube")]
 mod help;
+/// Addresses that the node itself or another host has.
+mod in_use;
 /// What a process gets from the one that starts it.
 mod inherited;
 /// `install` and `uninstall` on nodes of their own.

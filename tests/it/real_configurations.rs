@@ -74,12 +74,11 @@ mod a_gateway_outside_the_subnet {
 
     #[test]
     fn is_that_of_each_range_of_its_family_and_of_no_other() {
-        let ipam =
-            r#""gateway":"10.0.2.1","ipRanges":[{"range":"10.0.3.0/24"},{"range":"fd00::/64"}]"#;
+        let ipam = r#""gateway":"10.0.2.1","ipRanges":[{"range":"10.0.3.0/24"},{"range":"2001:db8::/64"}]"#;
         let document = Sandbox::new().add("c1", ipam).succeeded().document();
         assert_eq!(document["ips"][0]["gateway"], "10.0.2.1");
         assert_eq!(document["ips"][1]["gateway"], Value::Null);
-        assert_eq!(code_of(r#""gateway":"fd00::1","range":"10.0.3.0/24""#), 7);
+        assert_eq!(code_of(r#""gateway":"2001:db8::1","range":"10.0.3.0/24""#), 7);
     }
 
     #[test]
@@ -94,7 +93,7 @@ mod a_gateway_outside_the_subnet {
         assert_eq!(code_of(near), 0);
         let second = r#""routes":[{"dst":"0.0.0.0/0"}],"ipRanges":[{"range":"10.0.2.128/26","gateway":"10.0.2.1"},{"range":"10.0.2.0/26"}]"#;
         assert_eq!(code_of(second), 0, "the gateway is in the subnet of the other range");
-        let link_local = r#""range":"fd00::/64","gateway":"fe80::1","routes":[{"dst":"::/0"}]"#;
+        let link_local = r#""range":"2001:db8::/64","gateway":"fe80::1","routes":[{"dst":"::/0"}]"#;
         assert_eq!(code_of(link_local), 0);
     }
 }
@@ -210,8 +209,8 @@ mod a_network_without_a_range {
             "10.100.100.13/24",
             "10.100.100.1",
         );
-        let both = add("c4", ROUTES, r#"["10.100.100.14/24","fd00::14/64"]"#);
-        assert_eq!(both.addresses(), ["10.100.100.14", "fd00::14"]);
+        let both = add("c4", ROUTES, r#"["10.100.100.14/24","2001:db8::14/64"]"#);
+        assert_eq!(both.addresses(), ["10.100.100.14", "2001:db8::14"]);
     }
 
     #[test]
@@ -242,7 +241,7 @@ mod a_network_without_a_range {
 
 #[test]
 fn an_unspecified_gateway_means_none_in_all_places() {
-    for (none, subnet) in [("0.0.0.0", "10.1.2.0/24"), ("::", "fd00::/64")] {
+    for (none, subnet) in [("0.0.0.0", "10.1.2.0/24"), ("::", "2001:db8::/64")] {
         let first = answer_to(&format!(r#""range":"{subnet}""#)).0;
         for ipam in [
             format!(r#""range":"{subnet}","gateway":"{none}""#),
@@ -286,7 +285,7 @@ mod the_gateway_that_a_main_plugin_needs {
                     "10.1.2.65",
                 ),
                 (r#""range":"10.1.2.76/31""#, "10.1.2.76/31", "10.1.2.77"),
-                (r#""range":"fd00::/64""#, "fd00::2/64", "fd00::1"),
+                (r#""range":"2001:db8::/64""#, "2001:db8::2/64", "2001:db8::1"),
                 (r#""range":"10.1.2.0/24","gateway":"0.0.0.0""#, "10.1.2.2/24", "10.1.2.1"),
                 (r#""range":"10.1.2.0/24","gateway":"10.1.2.9""#, "10.1.2.1/24", "10.1.2.9"),
                 (r#""addresses":[{"address":"10.1.2.7/24"}]"#, "10.1.2.7/24", "10.1.2.1"),
@@ -312,7 +311,7 @@ mod the_gateway_that_a_main_plugin_needs {
         assert_eq!(ptp(r#""range":"10.1.2.0/24""#).code(), 7);
         assert_eq!(
             ptp(
-                r#""ipRanges":[{"range":"10.1.2.0/24","gateway":"10.1.2.1"},{"range":"fd00::/64"}]"#
+                r#""ipRanges":[{"range":"10.1.2.0/24","gateway":"10.1.2.1"},{"range":"2001:db8::/64"}]"#
             )
             .code(),
             7

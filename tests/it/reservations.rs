@@ -90,10 +90,10 @@ fn what_is_kept_for_callers_that_ask_is_given_to_them() {
 #[test]
 fn both_families_are_reserved_and_the_other_sets_stay_dynamic() {
     let sandbox = Sandbox::new();
-    let ipam = r#""ipRanges":[{"range":"10.0.0.0/24"},{"range":"fd00::/64"}],"reservations":{"default/a":["10.0.0.9","fd00::9"],"default/b":"fd00::1"}"#;
-    assert_eq!(add(&sandbox, "c1", "a/u1", "", ipam).addresses(), ["10.0.0.9", "fd00::9"]);
-    assert_eq!(add(&sandbox, "c2", "b/u2", "", ipam).addresses(), ["10.0.0.1", "fd00::1"]);
-    assert_eq!(add(&sandbox, "c3", "c/u3", "", ipam).addresses(), ["10.0.0.2", "fd00::2"]);
+    let ipam = r#""ipRanges":[{"range":"10.0.0.0/24"},{"range":"2001:db8::/64"}],"reservations":{"default/a":["10.0.0.9","2001:db8::9"],"default/b":"2001:db8::1"}"#;
+    assert_eq!(add(&sandbox, "c1", "a/u1", "", ipam).addresses(), ["10.0.0.9", "2001:db8::9"]);
+    assert_eq!(add(&sandbox, "c2", "b/u2", "", ipam).addresses(), ["10.0.0.1", "2001:db8::1"]);
+    assert_eq!(add(&sandbox, "c3", "c/u3", "", ipam).addresses(), ["10.0.0.2", "2001:db8::2"]);
 }
 
 #[test]

@@ -111,11 +111,11 @@ fn it_is_of_one_name_in_one_namespace_at_one_interface_of_one_network() {
 #[test]
 fn both_addresses_of_a_dual_stack_pod_come_back() {
     let sandbox = Sandbox::new();
-    let both = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"fd00::/64"}]"#;
+    let both = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"2001:db8::/64"}]"#;
     let run = |verb: &str, pod: &str, number: u8| call(&sandbox, verb, pod, number, both).run();
     run("ADD", "db-0", 0).succeeded();
     let one = run("ADD", "db-1", 0).succeeded().addresses();
-    assert_eq!(one, ["10.1.2.2", "fd00::2"]);
+    assert_eq!(one, ["10.1.2.2", "2001:db8::2"]);
     for pod in ["db-0", "db-1"] {
         run("DEL", pod, 0).succeeded();
     }

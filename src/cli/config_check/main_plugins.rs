@@ -29,6 +29,19 @@ pub(super) struct Behavior {
     pub(super) is_general: bool,
 }
 
+impl Behavior {
+    /// Returns where the behavior of one plugin was seen.
+    fn seen_of(&self, plugin: Option<&str>) -> String {
+        let seen = self.seen.split(';').next().unwrap_or_default();
+        match plugin {
+            Some("ipvlan" | "vlan" | "dummy") if seen != self.seen => {
+                format!("{seen}, by its source")
+            }
+            _ => seen.to_owned(),
+        }
+    }
+}
+
 /// A behavior of a main plugin, in words about one network.
 pub(super) struct Remark {
     pub(super) words: String,
@@ -101,7 +114,7 @@ pub(super) const BEHAVIORS: &[Behavior] = &[
         "ptp-gateway",
         &["ptp"],
         without_gateway,
-        "needs a gateway for each address: {} has none; ADD fails (\"numerical result out of range\" or \"invalid argument\") after the address was given",
+        "needs a gateway for each address: {} has none; ADD is refused (7) before an address is given",
         PLUGINS,
     ),
     row(
@@ -214,8 +227,8 @@ pub(super) fn remarks(case: &Case<'_>) -> Vec<Remark> {
     let name = crate::json::excerpt(plugin.unwrap_or("the main plugin"));
     let remark = |row: &Behavior| {
         let part = (row.concerns)(case)?;
-        let words =
-            format!("{} {} ({})", name.trim_matches('"'), row.words.replace("{}", &part), row.seen);
+        let words = row.words.replace("{}", &part);
+        let words = format!("{} {words} ({})", name.trim_matches('"'), row.seen_of(plugin));
         Some(Remark { words, is_general: row.is_general })
     };
     rows.filter_map(remark).collect()

@@ -33,6 +33,7 @@ fn add(
         caller_gone: &|| false,
         account: None,
         freed: None,
+        elsewhere: None,
         sticky: false,
     };
     allocate(store, &ask, Deadline::after(limit), reserve)

@@ -64,6 +64,7 @@ fn allocate_four(store: &MemoryStore, before: &dyn Fn() -> bool) -> Result<Given
         caller_gone: before,
         account: None,
         freed: None,
+        elsewhere: None,
         sticky: false,
     };
     allocate(store, &ask, Deadline::after(LIMIT), RESERVE)

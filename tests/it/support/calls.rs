@@ -113,6 +113,7 @@ fn add(
         caller_gone: &|| false,
         account: None,
         freed: None,
+        elsewhere: None,
         sticky: false,
     };
     let given = allocate(store, &ask, deadline, Duration::from_secs(20))
