@@ -8,11 +8,20 @@
 //! - `netlink`: one question to the kernel, one answer
 //! - `own`: which interface of this node has an address
 //! - `link`: number, MAC address and state of an interface
+//! - `packets`: frames of one kind on one interface
+//! - `arp`, `solicitation`: what is asked about an IPv4 or IPv6 address, and which frames say that a
+//!   host has it
+//! - `probe`: asks, and waits for an answer
 
+mod arp;
 mod link;
 mod netlink;
 mod own;
+mod packets;
+mod probe;
 mod socket;
+mod solicitation;
 
 pub use link::{Link, LinkError, Mac};
 pub use own::own_interface;
+pub use probe::probe;
