@@ -315,6 +315,9 @@ pub(crate) struct ListArgs {
     /// List only the debts of this node: DELs that failed and are not completed yet
     #[arg(long)]
     pub(crate) debts: bool,
+    /// List only addresses that this node passes over, because it or another host uses them
+    #[arg(long, conflicts_with = "debts")]
+    pub(crate) set_aside: bool,
     /// Choose the output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,

@@ -2,7 +2,7 @@
 //! rows are sorted; many rows are printed while they are read.
 
 use super::output::{self, Columns};
-use super::{Format, ListArgs, StoreArgs, debts, locate, records, selectors};
+use super::{Format, ListArgs, StoreArgs, debts, locate, records, selectors, set_aside};
 use crate::environment::Environment;
 use crate::ipam::{Allocation, Scope};
 use crate::plugin::debts::Debt;
@@ -32,6 +32,10 @@ pub(super) fn list(
         ..Filter::default()
     };
     let located = locate::locate(environment, store)?;
+    let asides = set_aside::matching(&located, &filter);
+    if args.set_aside {
+        return set_aside::print(&asides, args.output);
+    }
     let only = Some(located.place()).filter(|_| !args.debts);
     let found = if args.debts { debts::found(&located)? } else { debts::beside(&located) };
     let owed = debts::matching(found, &filter, only.as_ref());
@@ -56,6 +60,7 @@ pub(super) fn list(
                 output::print("\n")?;
                 debts::print(&owed, args.output)?;
             }
+            set_aside::append(&asides)?;
             unreadable
         }
     };

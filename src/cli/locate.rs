@@ -11,6 +11,7 @@ use crate::json::Json;
 use crate::plugin::debts::{Debts, Place};
 use crate::plugin::machine::{self, Machine};
 use crate::plugin::recently_freed::Freed;
+use crate::plugin::set_aside::SetAside;
 use crate::plugin::stores::{self, OnBehalf};
 use crate::store::node_identity::NodeIdentity;
 use crate::store::upkeep::Upkeep;
@@ -88,6 +89,12 @@ impl Located<'_> {
     /// Returns the notes about the addresses that this node's pods have recently given back.
     pub(super) fn freed(&self, node: &NodeName) -> Freed {
         Freed::new(&self.settings.debts_dir, node, self.machine.now)
+    }
+
+    /// Returns the notes about the addresses that this node passes over, if its name is known.
+    pub(super) fn set_aside(&self) -> Option<SetAside> {
+        let node = self.node.as_ref()?;
+        Some(SetAside::new(&self.settings.debts_dir, node, self.machine.now))
     }
 
     /// Returns the place of the store, in the form that debts use.

@@ -15,6 +15,7 @@ mod records;
 pub mod release;
 pub mod repair;
 mod selectors;
+mod set_aside;
 mod show;
 mod store_init;
 mod store_probe;

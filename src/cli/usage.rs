@@ -1,11 +1,12 @@
 //! `usage`: counts the held, free and excluded addresses of each range of a configuration.
 
-use super::{Format, StoreArgs, UsageArgs, locate, output, records};
+use super::{Format, StoreArgs, UsageArgs, locate, output, records, set_aside};
 use crate::addr::AddrSet;
 use crate::config::{CniArgs, Merged, Network};
 use crate::environment::Environment;
 use crate::ipam::Choice;
 use crate::plugin::machine;
+use crate::plugin::set_aside::Aside;
 use crate::store::{Filter, Store};
 use serde_json::{Value, json};
 
@@ -18,6 +19,8 @@ struct Row {
     /// The addresses for certain pods or for callers that ask, whether they are held or not.
     reserved: u128,
     excluded: u128,
+    /// The free addresses that this node passes over, because it or another host uses them.
+    asides: Vec<Aside>,
     total: u128,
 }
 
@@ -33,7 +36,8 @@ pub(super) fn usage(
     }
     // This comes first, so that an error in the file is reported with the file's own place.
     let configurations = locate::configurations(&args.file)?;
-    let store = locate::locate(environment, &store_args)?.store()?;
+    let located = locate::locate(environment, &store_args)?;
+    let (store, asides) = (located.store()?, set_aside::matching(&located, &Filter::default()));
     let flat = machine::flat_file(&environment.node, None)?;
     let mut rows = Vec::new();
     for configuration in configurations {
@@ -50,7 +54,7 @@ pub(super) fn usage(
                 output::plain(name.unwrap_or("-"))
             ));
         }
-        rows.extend(count(store.as_ref(), name, &network)?);
+        rows.extend(count(store.as_ref(), name, &network, &asides)?);
     }
     if args.output == Format::Json {
         return output::print_json(&Value::Array(rows.iter().map(encode).collect()));
@@ -58,6 +62,7 @@ pub(super) fn usage(
     if rows.is_empty() {
         return Ok(());
     }
+    let asides: Vec<Aside> = rows.iter().flat_map(|row| &row.asides).cloned().collect();
     let cells: Vec<Vec<String>> = rows
         .into_iter()
         .map(|row| {
@@ -82,11 +87,17 @@ pub(super) fn usage(
     output::print(&output::table(
         &["NETWORK", "RANGE", "SCOPE", "HELD", "FREE", "RESERVED", "EXCLUDED", "TOTAL"],
         &cells,
-    ))
+    ))?;
+    set_aside::append(&asides)
 }
 
 /// Returns one row for each range. Counts the records while they are read, and keeps none of them.
-fn count(store: &dyn Store, name: Option<&str>, network: &Network) -> anyhow::Result<Vec<Row>> {
+fn count(
+    store: &dyn Store,
+    name: Option<&str>,
+    network: &Network,
+    asides: &[Aside],
+) -> anyhow::Result<Vec<Row>> {
     let mut ranges: Vec<Counted<'_>> = network
         .sets
         .iter()
@@ -99,6 +110,8 @@ fn count(store: &dyn Store, name: Option<&str>, network: &Network) -> anyhow::Re
             held_reserved: 0,
         })
         .collect();
+    let mut asides: Vec<Aside> =
+        asides.iter().filter(|aside| aside.scope == network.scope).cloned().collect();
     let filter = Filter { scope: Some(network.scope.clone()), ..Filter::default() };
     records::each(store, &filter, &mut |allocation| {
         for range in &mut ranges {
@@ -107,9 +120,18 @@ fn count(store: &dyn Store, name: Option<&str>, network: &Network) -> anyhow::Re
             range.held += u128::from(range.candidates.contains(allocation.address));
             range.held_reserved += u128::from(range.reserved.contains(allocation.address));
         }
+        // A held address is not free, set aside or not.
+        asides.retain(|aside| aside.address != allocation.address);
         Ok(())
     })?;
-    Ok(ranges.iter().map(|range| row(name, network, range)).collect())
+    let complete = |range: &Counted<'_>| {
+        let in_range = asides.iter().filter(|aside| range.candidates.contains(aside.address));
+        let asides: Vec<Aside> = in_range.cloned().collect();
+        let row = row(name, network, range);
+        let free = row.free.saturating_sub(asides.len() as u128);
+        Row { free, asides, ..row }
+    };
+    Ok(ranges.iter().map(complete).collect())
 }
 
 /// A range, and what is held of it.
@@ -132,6 +154,7 @@ fn row(name: Option<&str>, network: &Network, range: &Counted<'_>) -> Row {
         free: usable.saturating_sub(range.held),
         reserved,
         excluded: total - usable - reserved,
+        asides: Vec::new(),
         total,
     }
 }
@@ -146,6 +169,7 @@ fn encode(row: &Row) -> Value {
         "free": output::number(row.free),
         "reserved": output::number(row.reserved),
         "excluded": output::number(row.excluded),
+        "setAside": row.asides.iter().map(set_aside::document).collect::<Vec<_>>(),
         "total": output::number(row.total),
     })
 }

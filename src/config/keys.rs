@@ -61,6 +61,7 @@ pub const KEYS: &[Key] = &[
     key("deadlines", Role::Read),
     key("status_when_full", Role::Read),
     key("sticky", Role::Read),
+    key("probe", Role::Read),
     key("log_file", Role::Read),
     key("log_level", Role::Read),
     key("allowed_paths", Role::FlatFileOnly),
@@ -102,6 +103,7 @@ pub(super) const INNER_KEYS: &[(&str, &[&str])] = &[
     ("dns", &["nameservers", "domain", "search", "options"]),
     ("addresses", &["address", "gateway"]),
     ("kubernetes", &["kubeconfig"]),
+    ("probe", &["wait", "set_aside"]),
     ("limits", &["addresses", "requested", "ranges", "excludes", "routes"]),
 ];
 

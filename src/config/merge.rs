@@ -39,8 +39,9 @@ pub const ADDRESS_KEYS: &[&str] = &[
 ];
 
 /// The keys that the flat file never provides. Whereabouts reads `enable_overlapping_ranges` from
-/// the network configuration only, and a type names a plugin, not a node.
-const NEVER_FILLED: &[&str] = &["type", "enable_overlapping_ranges", "configuration_path"];
+/// the network configuration only, a type names a plugin, not a node, and a probe needs the keys of
+/// one network's main plugin.
+const NEVER_FILLED: &[&str] = &["type", "enable_overlapping_ranges", "configuration_path", "probe"];
 
 /// The keys that name a store, except the kubeconfig.
 const STORE_KEYS: &[&str] = &["datastore", "data_dir", "dataDir"];

@@ -54,6 +54,7 @@ pub use documents::{
     Chain, Content, Found, Origin, Owner, networks, no_network, plugin_configurations,
 };
 pub use duration::parse_duration;
+pub use elsewhere::Probe;
 pub use error::{ConfigError, Mistakes, Problem};
 pub use ignored::{Ignored, ignored};
 pub use keys::{KEYS, Key};

@@ -3,6 +3,7 @@
 
 use super::args::{CniArgs, parse_requested};
 use super::dns::{self, Dns, ResolvConf};
+use super::elsewhere::{self, Probe};
 use super::field::Field;
 use super::gateway::{self, gateway_of};
 use super::limits::{self, Limits};
@@ -10,7 +11,7 @@ use super::main_plugin::MainPlugin;
 use super::merge::Merged;
 use super::routes::{self, Route};
 use super::settings::WhenFull;
-use super::{ConfigError, Mistakes, elsewhere, ranges, reservations};
+use super::{ConfigError, Mistakes, ranges, reservations};
 use crate::addr::{Family, Range, Subnet, parse_prefixed};
 use crate::ipam::{RangeSet, Requested, Reservations, Scope, Static};
 use crate::json::Json;
@@ -46,6 +47,8 @@ pub struct Network {
     pub sticky: bool,
     /// Whether pods may get addresses of this node's own interfaces.
     pub own_addresses: bool,
+    /// How to ask other hosts whether one of them has an address, if that is asked.
+    pub probe: Option<Probe>,
     /// The answer of STATUS if a range is full.
     pub when_full: WhenFull,
     /// Whether the configuration sets `enable_overlapping_ranges: false`. It has no effect:
@@ -92,6 +95,7 @@ impl Network {
         let when_full = mistakes.note(when_full(merged));
         let sticky = mistakes.note(sticky(merged));
         let named = scope.clone().unwrap_or_default();
+        let probe = mistakes.note(elsewhere::probe(merged));
         let own_addresses = mistakes.note(elsewhere::own_addresses(merged, &named));
         if !mistakes.is_empty() {
             return Err(mistakes);
@@ -131,6 +135,7 @@ impl Network {
             resolv_conf: resolv_conf.flatten(),
             sticky: sticky.unwrap_or_default(),
             own_addresses: own_addresses.unwrap_or_default(),
+            probe: probe.flatten(),
             when_full: when_full.unwrap_or(WhenFull::Ready),
             overlap_asked: overlap_asked == Some(false),
             excludes: ranges.excludes,

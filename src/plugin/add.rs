@@ -3,7 +3,7 @@
 use super::ask::Ask;
 use super::claim::Claim;
 use super::debts::Account;
-use super::elsewhere::Elsewhere;
+use super::elsewhere::{self, Elsewhere};
 use super::failure::Failure;
 pub use super::given::Given;
 use super::given::out_of_time;
@@ -75,8 +75,10 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     };
     let is_alive = |held: &Record| !ready.life(held).is_dead();
     let own_interface = |address| ready.own_interface(address);
+    let probe = network.probe.as_ref();
     let elsewhere = Elsewhere {
         own: if network.own_addresses { None } else { Some(&own_interface) },
+        probe: probe.map(|probe| (probe, &elsewhere::ask_hosts as elsewhere::AskHosts<'_>)),
         notes: ready.set_aside(),
         found: RefCell::default(),
     };
@@ -177,7 +179,7 @@ fn leave_to_others(
     };
     let is_asked = |made: &&Allocation| unasked.contains(&made.address);
     let claimed: Vec<&Allocation> = given.created.iter().filter(is_asked).collect();
-    let in_use = elsewhere.in_use(&claimed)?;
+    let in_use = elsewhere.in_use(&claimed, deadline)?;
     while let Some(at) = given.created.iter().position(|made| in_use.contains(&made.address)) {
         store.open(Access::Release, deadline)?.release_unchanged(&given.created[at])?;
         given.created.remove(at);

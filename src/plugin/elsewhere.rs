@@ -1,14 +1,21 @@
-//! Addresses that are in use although no record says so: on an interface of this node. An ADD does
-//! not give them out.
+//! Addresses that are in use although no record says so: on an interface of this node, or, where
+//! the network asks for it, by another host. An ADD does not give them out.
 //!
 //! The store decides first: an ADD claims an address, and then asks about this one address, without
 //! a lock of the store. If it is in use, the ADD takes back its claim, notes the address, and claims
 //! another one. So an address never has two holders, and nothing but the claim of this call is
 //! taken back.
+//!
+//! Only new claims are asked about. The address of a repeated ADD, or one that was re-homed, may be
+//! on the pod's interface, which would answer.
 
 use super::failure::Failure;
 use super::set_aside::{SetAside, User};
+use crate::config::Probe;
 use crate::ipam::{Allocation, Scope, Source};
+use crate::retry::Deadline;
+use crate::store::StoreError;
+use crate::wire::{self, Link, Mac};
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,10 +24,15 @@ use std::time::Duration;
 /// the kernel whether it still is one.
 const OWN: Duration = Duration::from_secs(600);
 
+/// Asks the other hosts of a network. Returns the addresses that one of them has.
+pub(super) type AskHosts<'a> = &'a dyn Fn(&Probe, &[IpAddr]) -> Result<Vec<(IpAddr, Mac)>, Failure>;
+
 /// How one ADD finds out whether an address is in use elsewhere.
 pub struct Elsewhere<'a> {
     /// Returns which interface of this node has an address. `None` if such addresses may be given.
     pub own: Option<&'a dyn Fn(IpAddr) -> Option<String>>,
+    /// How the network wants other hosts to be asked, if it does.
+    pub probe: Option<(&'a Probe, AskHosts<'a>)>,
     /// The notes of what was found before.
     pub notes: SetAside,
     /// What this ADD has found. The notes may not be writable.
@@ -48,24 +60,68 @@ impl Elsewhere<'_> {
     /// Returns which addresses of these new claims are in use elsewhere, and notes them.
     ///
     /// # Errors
-    /// One of them was asked for.
-    pub(super) fn in_use(&self, claimed: &[&Allocation]) -> Result<Vec<IpAddr>, Failure> {
-        let Some(own) = self.own else { return Ok(Vec::new()) };
-        let mut in_use = Vec::new();
+    /// One of them was asked for, the other hosts cannot be asked, or the time does not suffice.
+    pub(super) fn in_use(
+        &self,
+        claimed: &[&Allocation],
+        deadline: Deadline,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        let (mut in_use, mut unknown) = (Vec::new(), Vec::new());
         for allocation in claimed {
-            let Some(interface) = own(allocation.address) else { continue };
             let address = allocation.address;
-            match what(allocation) {
-                Some(what) => return Err(Failure::Own { what, address, interface }),
-                None => {
-                    self.notes.note(&allocation.scope, address, User::Interface(interface), OWN)
-                }
+            let Some(interface) = self.own.and_then(|own| own(address)) else {
+                unknown.push(address);
+                continue;
+            };
+            if let Some(what) = what(allocation) {
+                return Err(Failure::Own { what, address, interface });
             }
+            self.notes.note(&allocation.scope, address, User::Interface(interface), OWN);
+            in_use.push(address);
+        }
+        for (address, mac) in self.ask_hosts(&unknown, deadline)? {
+            let Some(allocation) = claimed.iter().find(|claimed| claimed.address == address) else {
+                continue;
+            };
+            if let Some(what) = what(allocation) {
+                return Err(Failure::Answered { what, address, mac: mac.to_string() });
+            }
+            tracing::info!(%address, %mac, "another host has the address, so it is set aside");
+            let time = self.probe.map_or(OWN, |(probe, _)| probe.set_aside);
+            self.notes.note(&allocation.scope, address, User::Mac(mac.to_string()), time);
             in_use.push(address);
         }
         self.found.borrow_mut().extend(&in_use);
         Ok(in_use)
     }
+
+    fn ask_hosts(
+        &self,
+        addresses: &[IpAddr],
+        deadline: Deadline,
+    ) -> Result<Vec<(IpAddr, Mac)>, Failure> {
+        let Some((probe, ask)) = self.probe.filter(|_| !addresses.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        if deadline.left() < probe.wait {
+            let limit = humantime::format_duration(deadline.limit()).to_string();
+            return Err(StoreError::OutOfTime { limit, done: 0, all: addresses.len() }.into());
+        }
+        ask(probe, addresses)
+    }
+}
+
+/// Asks the other hosts on the wire of a network.
+///
+/// # Errors
+/// The interface cannot be used, or the frames cannot be sent.
+pub(super) fn ask_hosts(
+    probe: &Probe,
+    addresses: &[IpAddr],
+) -> Result<Vec<(IpAddr, Mac)>, Failure> {
+    let failed = |reason: String| Failure::NoProbe { interface: probe.interface.clone(), reason };
+    let link = Link::find(&probe.interface).map_err(|error| failed(error.to_string()))?;
+    wire::probe(&link, addresses, probe.wait).map_err(|error| failed(error.to_string()))
 }
 
 /// Returns how an address was asked for, or `None` if another one serves as well.

@@ -62,6 +62,24 @@ pub enum Failure {
         /// The name of the interface.
         interface: String,
     },
+    /// Another host of the network has the requested or static address.
+    #[error("the {what} address is in use by the host with the MAC address {mac}: {address}")]
+    Answered {
+        /// "requested" or "static".
+        what: &'static str,
+        /// The address.
+        address: IpAddr,
+        /// The MAC address of the host.
+        mac: String,
+    },
+    /// The other hosts of the network cannot be asked.
+    #[error("cannot probe from interface {interface}: {reason}")]
+    NoProbe {
+        /// The name of the interface.
+        interface: String,
+        /// Why not.
+        reason: String,
+    },
     /// The requested or static address belongs to another attachment.
     #[error("the {what} address {address} is {}", holder_in_words(.holder.as_deref()))]
     Held {
@@ -173,6 +191,13 @@ impl Failure {
                 "use another address, or allow it with own_addresses in the node's flat file"
                     .to_owned(),
             ),
+            Self::Answered { .. } => {
+                Some("use another address, or take the address from that host".to_owned())
+            }
+            Self::NoProbe { .. } => Some(
+                "probe needs an Ethernet interface of the node that is up: correct \"master\" or \"bridge\", or remove probe"
+                    .to_owned(),
+            ),
             Self::Exhausted(_) => Some("\"hereabouts list\" shows who holds them".to_owned()),
             Self::Held { holder: Some(held), .. } => {
                 let node = &held.attachment.node;
@@ -229,11 +254,11 @@ impl Failure {
             Self::CallerGone => Code::Io,
             Self::OnePerFamily { .. } => Code::Config,
             Self::Exhausted(_) | Self::InUse { .. } => Code::Exhausted,
-            Self::Held { .. } | Self::Own { .. } => Code::Requested,
+            Self::Held { .. } | Self::Own { .. } | Self::Answered { .. } => Code::Requested,
             Self::NotRecorded { .. } => Code::NotRecorded,
             Self::Differs { .. } => Code::Differs,
             Self::NotReady { .. } => Code::NotAvailable,
-            Self::Machine { .. } => Code::Io,
+            Self::Machine { .. } | Self::NoProbe { .. } => Code::Io,
             Self::NotUndone { failure, .. } | Self::Partly { first: failure, .. } => failure.code(),
         }
     }

@@ -13,6 +13,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// The longest time for which an address is set aside. A line with a longer one is damaged.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Who has an address that the store does not know of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -103,6 +106,7 @@ impl SetAside {
             .lines()
             .filter_map(|line| serde_json::from_str::<Line>(line).ok()?.read())
             .filter(|aside| aside.since <= self.now && self.now < aside.until)
+            .filter(|aside| aside.until.duration_since(aside.since).is_ok_and(|it| it <= LONGEST))
             .map(|aside| ((aside.scope.clone(), aside.address), aside))
             .collect();
         newest.into_values().collect()

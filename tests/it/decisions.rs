@@ -1,5 +1,7 @@
 //! Every decision as a test.
 
+mod in_use;
+
 use crate::support::living::Living;
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration, versioned};
 use std::process::{Command, Stdio};
@@ -27,24 +29,6 @@ fn the_plugin_answers_to_the_types_hereabouts_and_whereabouts() {
     let whereabouts =
         configuration(RANGE).replace(r#""type":"hereabouts""#, r#""type":"whereabouts""#);
     assert_eq!(sandbox.call("ADD").stdin(whereabouts).run().addresses(), ["10.1.2.2"]);
-}
-
-#[test]
-fn an_address_that_an_interface_of_the_node_has_is_passed_over() {
-    if !nix::unistd::geteuid().is_root() {
-        return skipped!("needs root, for a network namespace");
-    }
-    let sandbox = Sandbox::new();
-    let on_a_node_that_has_it = |ipam: &str| {
-        let script = r#"ip address add 10.1.2.2/24 dev lo && ip link set lo up && exec "$@""#;
-        let mut call = sandbox.call("ADD");
-        call.stdin(configuration(ipam)).through(&["unshare", "--net", "sh", "-c", script, "sh"]);
-        call.run()
-    };
-    assert_eq!(on_a_node_that_has_it(RANGE).addresses(), ["10.1.2.3"]);
-    sandbox.del("abc123", RANGE).succeeded();
-    let asked = on_a_node_that_has_it(r#""addresses":[{"address":"10.1.2.2/24"}]"#);
-    assert_eq!(asked.code(), 101, "{asked:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Addresses that are in use although no record says so: on an interface of the node, or by another
 //! host on the wire.
 
+mod foreign;
 mod own;
 mod wire;
 

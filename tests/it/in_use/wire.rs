@@ -35,6 +35,11 @@ impl Host {
         Some(Self { process, holder })
     }
 
+    /// The process in it.
+    pub(super) fn process(&self) -> &str {
+        &self.process
+    }
+
     /// The words that start a program in it.
     pub(super) fn inside(&self) -> [String; 5] {
         ["nsenter", "--target", &self.process, "--net", "--"].map(str::to_owned)

@@ -89,6 +89,15 @@ fn failures() -> Vec<Failure> {
         exhausted(),
         Failure::InUse { ranges: "10.1.2.0/24".to_owned(), passed_over: 3 },
         Failure::Own { what: "requested", address: address(), interface: "eth0".to_owned() },
+        Failure::Answered {
+            what: "static",
+            address: address(),
+            mac: "02:00:00:00:00:05".to_owned(),
+        },
+        Failure::NoProbe {
+            interface: "eth1".to_owned(),
+            reason: "the interface is down".to_owned(),
+        },
         Failure::Held { what: "requested", address: address(), holder: None },
         Failure::Held { what: "reserved", address: address(), holder: Some(Box::new(holder())) },
         Failure::NotRecorded { expected: "2".to_owned(), found: 1, attachment: attachment() },
@@ -117,7 +126,7 @@ fn failures() -> Vec<Failure> {
 
 #[test]
 fn every_failure_of_a_verb_reads_so() {
-    let (variants, name_of) = variants!(Failure: Config Request Plan Store OwnNetns CallerGone OnePerFamily Exhausted InUse Own Held NotRecorded
+    let (variants, name_of) = variants!(Failure: Config Request Plan Store OwnNetns CallerGone OnePerFamily Exhausted InUse Own Answered NoProbe Held NotRecorded
         Differs NotReady Machine NotUndone Owed Unpaid Partly);
     let text = |failure: Failure| (name_of(&failure), document(&CniError::from(failure)));
     assert_all("failure", variants, &failures().into_iter().map(text).collect::<Vec<_>>());
