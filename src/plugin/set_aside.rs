@@ -102,6 +102,9 @@ impl SetAside {
     #[must_use]
     pub fn list(&self) -> Vec<Aside> {
         let end = self.lines.end();
+        if end.is_empty() {
+            return Vec::new();
+        }
         let newest: BTreeMap<_, _> = end
             .lines()
             .filter_map(|line| serde_json::from_str::<Line>(line).ok()?.read())

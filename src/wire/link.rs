@@ -9,6 +9,9 @@ use std::io;
 /// The size of `ifinfomsg`, the fixed part of an interface.
 const INTERFACE: usize = 16;
 
+/// The room for an answer. An interface takes some 2 KiB; what this module reads comes first.
+const ROOM: usize = 16 * 1024;
+
 /// The hardware address of an Ethernet interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mac(pub [u8; 6]);
@@ -84,7 +87,7 @@ pub(super) fn name_of(index: u32) -> io::Result<Option<String>> {
 fn ask(index: u32, attributes: &[(u16, &[u8])]) -> io::Result<Option<Vec<u8>>> {
     let mut fixed = vec![0; INTERFACE];
     fixed[4..8].copy_from_slice(&index.to_ne_bytes());
-    match netlink::ask(libc::RTM_GETLINK, libc::RTM_NEWLINK, &fixed, attributes)? {
+    match netlink::ask(libc::RTM_GETLINK, libc::RTM_NEWLINK, &fixed, attributes, ROOM)? {
         Answer::Found(found) => Ok(Some(found)),
         Answer::Error(libc::ENODEV) => Ok(None),
         Answer::Error(code) => Err(io::Error::from_raw_os_error(code)),

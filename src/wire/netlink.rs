@@ -9,8 +9,6 @@ use std::io::{self, Read, Write};
 
 /// The size of a message header (`nlmsghdr`).
 const HEADER: usize = 16;
-/// The room for an answer. An interface takes some 2 KiB; what this module reads comes first.
-const LONGEST: usize = 16 * 1024;
 /// The number of the only question of a socket.
 const NUMBER: u32 = 1;
 
@@ -22,7 +20,8 @@ pub(super) enum Answer {
     Error(i32),
 }
 
-/// Asks one question: a fixed part, then attributes. `answered_with` is the type of the answer.
+/// Asks one question: a fixed part, then attributes. `answered_with` is the type of the answer, of
+/// which the first `room` bytes are read. Fresh memory costs more than the question.
 ///
 /// # Errors
 /// The kernel offers no rtnetlink, or answers something else.
@@ -31,6 +30,7 @@ pub(super) fn ask(
     answered_with: u16,
     fixed: &[u8],
     attributes: &[(u16, &[u8])],
+    room: usize,
 ) -> io::Result<Answer> {
     let mut body = fixed.to_vec();
     for (kind, value) in attributes {
@@ -51,7 +51,7 @@ pub(super) fn ask(
 
     let mut socket = socket::open(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
     socket.write_all(&message)?;
-    let mut answer = vec![0; LONGEST];
+    let mut answer = vec![0; room];
     let read = socket.read(&mut answer)?;
     answer.truncate(read);
     read_answer(&answer, answered_with)

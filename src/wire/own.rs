@@ -11,6 +11,8 @@ use std::net::IpAddr;
 
 /// The size of `rtmsg`, the fixed part of a route.
 const ROUTE: usize = 12;
+/// The room for the answer. The entry of an address takes some 60 bytes.
+const ROOM: usize = 512;
 /// Shows the entry of the routing table that matches, in place of a route made from it
 /// (`RTM_F_FIB_MATCH`): only the entry names the interface that has the address.
 const AS_STORED: u32 = 0x2000;
@@ -34,6 +36,7 @@ pub fn own_interface(address: IpAddr) -> io::Result<Option<String>> {
         libc::RTM_NEWROUTE,
         &fixed,
         &[(libc::RTA_DST, &bytes)],
+        ROOM,
     )? {
         Answer::Found(found) => found,
         // No route leads there.
