@@ -20,7 +20,7 @@ use crate::yaml::{Documents, YamlError};
 use serde::de::IgnoredAny;
 
 /// The maximum number of values in one document of a file, outside the configurations in it.
-const MOST_OUTER: usize = 400_000;
+const MOST_OUTER: usize = 100_000;
 
 /// A network or a flat file, and its place.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,7 +7,7 @@
 use super::ConfigError;
 use super::field::Field;
 use super::routes::Route;
-use crate::addr::{Family, Subnet};
+use crate::addr::{Blocks, Family, Subnet};
 use crate::ipam::{RangeSet, Static};
 use std::net::IpAddr;
 
@@ -37,8 +37,11 @@ pub(super) fn gateway_of(field: &Field<'_>, family: Family) -> Result<Option<IpA
 /// Returns whether a pod with an address of the subnet reaches the gateway. A link-local IPv6
 /// gateway fits every IPv6 subnet, because routers announce themselves with it.
 pub(super) fn fits(subnet: &Subnet, gateway: IpAddr) -> bool {
-    let is_link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    subnet.contains(gateway) || (is_link_local && subnet.family() == Family::V6)
+    subnet.contains(gateway) || (is_link_local(gateway) && subnet.family() == Family::V6)
+}
+
+const fn is_link_local(gateway: IpAddr) -> bool {
+    matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// Returns the mistake of a configuration in which a route without `gw` leads over a gateway that
@@ -49,30 +52,39 @@ pub(super) fn unusable(
     statics: &[Static],
     routes: &[Route],
 ) -> Option<ConfigError> {
-    let subnets = || {
-        let of_statics =
-            statics.iter().filter_map(|fixed| Subnet::new(fixed.address, fixed.prefix).ok());
-        sets.iter().flat_map(|set| &set.choices).map(|choice| choice.subnet).chain(of_statics)
-    };
-    routes.iter().enumerate().filter(|(_, route)| route.gw.is_none()).find_map(|(at, route)| {
-        let family = route.dst.family();
-        let of_family = |gateway: &IpAddr| Family::of(*gateway) == family;
-        let mut of_sets = sets.iter().map(|set| {
-            let gateways = set.choices.iter().filter_map(|choice| choice.gateway);
-            gateways.filter(of_family).collect::<Vec<_>>()
-        });
-        let of_statics = || statics.iter().filter_map(|fixed| fixed.gateway).find(of_family);
-        let used = of_sets
-            .find(|gateways| !gateways.is_empty())
-            .unwrap_or_else(|| of_statics().into_iter().collect());
-        let outside = used
+    let of_statics =
+        statics.iter().filter_map(|fixed| Subnet::new(fixed.address, fixed.prefix).ok());
+    let choices = sets.iter().flat_map(|set| &set.choices);
+    let subnets: Blocks = choices
+        .map(|choice| choice.subnet)
+        .chain(of_statics)
+        .map(|subnet| subnet.whole())
+        .collect();
+    [Family::V4, Family::V6].into_iter().find_map(|family| {
+        let is_without_gw = |route: &&Route| route.gw.is_none() && route.dst.family() == family;
+        let route = routes.iter().find(is_without_gw)?;
+        let outside = used(sets, statics, family)
             .into_iter()
-            .find(|gateway| !subnets().any(|subnet| fits(&subnet, *gateway)))?;
+            .find(|gateway| !is_link_local(*gateway) && !subnets.contains(*gateway))?;
         let reason = format!(
             "expected gw, because gateway {outside} is outside every subnet and the route to {} cannot use it",
             route.dst
         );
         let hint = "write a gw that the pod can reach into the route, or leave the gateway out";
-        Some(ConfigError::meaning(format!("ipam.routes[{at}]"), reason).with_hint(hint))
+        Some(ConfigError::meaning("ipam.routes", reason).with_hint(hint))
     })
+}
+
+/// Returns the gateways that a route without `gw` may get: those of the first range set of the
+/// family that has any, or that of the first static address.
+fn used(sets: &[RangeSet], statics: &[Static], family: Family) -> Vec<IpAddr> {
+    let of_family = |gateway: &IpAddr| Family::of(*gateway) == family;
+    let mut of_sets = sets.iter().map(|set| {
+        let gateways = set.choices.iter().filter_map(|choice| choice.gateway);
+        gateways.filter(of_family).collect::<Vec<_>>()
+    });
+    let of_statics = || statics.iter().filter_map(|fixed| fixed.gateway).find(of_family);
+    of_sets
+        .find(|gateways| !gateways.is_empty())
+        .unwrap_or_else(|| of_statics().into_iter().collect())
 }

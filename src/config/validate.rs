@@ -83,8 +83,8 @@ impl Network {
         let mut reservations = mistakes.note(reservations::parse(merged)).unwrap_or_default();
         if let Some(pod) = &args.pod {
             reservations.own = reservations.of(pod);
-            // No limit allows more.
-            reservations.own.truncate(usize::from(u16::MAX));
+            // No limit allows more than 1024.
+            reservations.own.truncate(1025);
         }
         let reserved = Rc::new(reservations.blocks());
         let ranges = mistakes.note(ranges::parse(merged, &gateways, &reserved));

@@ -112,7 +112,7 @@ pub struct Slot {
     pub offers: Vec<Offer>,
     /// For a reserved address: the candidates for a further interface of the same sandbox, because
     /// one interface has the reserved address.
-    pub otherwise: Vec<Offer>,
+    pub otherwise: Rc<[Offer]>,
 }
 
 /// Candidates, and the values of the result for an address of them.
@@ -210,42 +210,51 @@ pub fn slots(
     reservations: &Reservations,
 ) -> Result<Vec<Slot>, RequestError> {
     let places = Places::of(sets);
-    let of_subnet = |address: IpAddr| {
+    // Reserved addresses may be outside of every range: then the subnet decides.
+    let home = |address: IpAddr| {
         let all = sets.iter().enumerate();
-        let choices = all.flat_map(|(at, set)| set.choices.iter().map(move |choice| (at, choice)));
-        choices.into_iter().find(|(_, choice)| choice.subnet.contains(address))
+        let mut choices =
+            all.flat_map(|(at, set)| set.choices.iter().map(move |choice| (at, choice)));
+        let of_subnet = || choices.find(|(_, choice)| choice.subnet.contains(address));
+        places.find(address).or_else(of_subnet)
     };
     let mut reserved: BTreeMap<usize, Vec<Offer>> = BTreeMap::new();
     for address in &reservations.own {
-        if let Some((set, choice)) = of_subnet(*address) {
+        if let Some((set, choice)) = home(*address) {
             reserved.entry(set).or_default().push(choice.offer(*address));
         }
     }
+    let of_pods: Blocks = reservations.of_pods().collect();
     let mut asked: BTreeMap<usize, Vec<Offer>> = BTreeMap::new();
     let mut brought = Vec::new();
     for request in requested {
         // Without any range, a pod brings its address together with the prefix length.
         if sets.is_empty() && statics.is_empty() {
-            brought.push((Source::Requested, vec![offer_brought(request)?], Vec::new()));
+            brought.push((Source::Requested, vec![offer_brought(request)?], Rc::default()));
             continue;
         }
         let address = request.address;
-        if of_subnet(address).is_some_and(|(set, _)| reserved.contains_key(&set)) {
+        let is_replaced = || home(address).is_some_and(|(set, _)| reserved.contains_key(&set));
+        if !reserved.is_empty() && is_replaced() {
             continue;
         }
-        if let Some(owner) = reservations.owner_of(address) {
+        if of_pods.contains(address)
+            && let Some(owner) = reservations.owner_of(address)
+        {
             let (origin, owner) = (request.origin.clone(), owner.to_string());
             return Err(RequestError::Reserved { origin, address, owner });
         }
-        let on_request =
-            || of_subnet(address).filter(|_| reservations.on_request.contains(address));
-        let place = places.find(address).or_else(on_request);
+        let place = match reservations.on_request.contains(address) {
+            true => home(address),
+            false => places.find(address),
+        };
         let Some((set, choice)) = place.filter(|(_, choice)| choice.bar(address).is_none()) else {
             return Err(outside(sets, request));
         };
         asked.entry(set).or_default().push(offer_requested(choice, request)?);
     }
-    let mut wanted: Vec<(Source, Vec<Offer>, Vec<Offer>)> = brought;
+    let none: Rc<[Offer]> = Rc::default();
+    let mut wanted: Vec<(Source, Vec<Offer>, Rc<[Offer]>)> = brought;
     for (at, set) in sets.iter().enumerate() {
         let dynamic = || {
             let offer = |choice: &Choice| Offer {
@@ -256,12 +265,17 @@ pub fn slots(
             set.choices.iter().map(offer).collect::<Vec<_>>()
         };
         match (reserved.remove(&at), asked.remove(&at)) {
-            (Some(offers), _) => wanted
-                .extend(offers.into_iter().map(|offer| (Source::Static, vec![offer], dynamic()))),
+            (Some(offers), _) => {
+                let otherwise: Rc<[Offer]> = dynamic().into();
+                let offers = offers.into_iter();
+                wanted.extend(
+                    offers.map(|offer| (Source::Static, vec![offer], Rc::clone(&otherwise))),
+                );
+            }
             (None, Some(offers)) => wanted.extend(
-                offers.into_iter().map(|offer| (Source::Requested, vec![offer], Vec::new())),
+                offers.into_iter().map(|offer| (Source::Requested, vec![offer], Rc::clone(&none))),
             ),
-            (None, None) => wanted.push((Source::Dynamic, dynamic(), Vec::new())),
+            (None, None) => wanted.push((Source::Dynamic, dynamic(), Rc::clone(&none))),
         }
     }
     wanted.extend(statics.iter().map(|fixed| {
@@ -270,7 +284,7 @@ pub fn slots(
             prefix: fixed.prefix,
             gateway: fixed.gateway,
         };
-        (Source::Static, vec![offer], Vec::new())
+        (Source::Static, vec![offer], Rc::clone(&none))
     }));
     let found = wanted.len();
     let of = u16::try_from(found)

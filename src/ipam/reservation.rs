@@ -114,11 +114,15 @@ impl Reservations {
         self.entries.iter().find(has).map(|entry| &entry.owner)
     }
 
+    /// Returns the addresses that are kept for certain pods.
+    pub fn of_pods(&self) -> impl Iterator<Item = Range> + '_ {
+        self.entries.iter().flat_map(|entry| entry.ranges.iter().copied())
+    }
+
     /// Returns all addresses that are not given dynamically.
     #[must_use]
     pub fn blocks(&self) -> Blocks {
-        let of_pods = self.entries.iter().flat_map(|entry| entry.ranges.iter().copied());
-        of_pods.chain(self.on_request.ranges()).collect()
+        self.of_pods().chain(self.on_request.ranges()).collect()
     }
 }
 

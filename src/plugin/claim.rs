@@ -121,8 +121,8 @@ fn further_interface(slot: &Slot, ask: &Ask<'_>, holder: Option<&Allocation>) ->
     (is_of_sandbox && !slot.otherwise.is_empty()).then(|| Slot {
         part: slot.part,
         source: Source::Dynamic,
-        offers: slot.otherwise.clone(),
-        otherwise: Vec::new(),
+        offers: slot.otherwise.to_vec(),
+        otherwise: Default::default(),
     })
 }
 

@@ -308,6 +308,21 @@ fn bombs() -> Vec<(&'static str, String)> {
             ),
         ),
         ("routes", with(json!({"range": "10.0.0.0/8", "routes": routes}), json!({}))),
+        ("routes by ranges", with(json!({"ipRanges": ranges, "routes": routes}), json!({}))),
+        (
+            "reservations by ranges",
+            with(
+                json!({"ipRanges": ranges, "reservations": {"default/x": every_other}}),
+                json!({}),
+            ),
+        ),
+        (
+            "reservations by ips",
+            with(
+                json!({"range": "10.0.0.0/8", "reservations": {"default/x": every_other}}),
+                json!({"args": {"cni": {"ips": ips}}}),
+            ),
+        ),
         ("statics", with(json!({"addresses": statics}), json!({}))),
         (
             "near misses",

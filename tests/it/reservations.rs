@@ -96,6 +96,15 @@ fn both_families_are_reserved_and_the_other_sets_stay_dynamic() {
     assert_eq!(add(&sandbox, "c3", "c/u3", "", ipam).addresses(), ["10.0.0.2", "2001:db8::2"]);
 }
 
+/// Of two ranges in one subnet, it replaces the address of the one that has it.
+#[test]
+fn a_reservation_belongs_to_the_range_that_contains_it() {
+    let sandbox = Sandbox::new();
+    let ipam = r#""ipRanges":[{"range":"10.0.0.10-10.0.0.20/24"},{"range":"10.0.0.30-10.0.0.40/24"}],"reservations":{"default/a":"10.0.0.35","default/b":"10.0.0.5"}"#;
+    assert_eq!(add(&sandbox, "c1", "a/u1", "", ipam).addresses(), ["10.0.0.10", "10.0.0.35"]);
+    assert_eq!(add(&sandbox, "c2", "b/u2", "", ipam).addresses(), ["10.0.0.5", "10.0.0.30"]);
+}
+
 #[test]
 fn a_holder_that_lives_keeps_the_address_and_is_named() {
     let sandbox = Sandbox::new();

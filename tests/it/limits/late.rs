@@ -51,7 +51,7 @@ fn allocate_four(store: &MemoryStore, before: &dyn Fn() -> bool) -> Result<Given
             prefix: 29,
             gateway: None,
         }],
-        otherwise: Vec::new(),
+        otherwise: Default::default(),
     };
     let slots: Vec<Slot> = (0..4).map(slot).collect();
     let (scope, record) = (Scope::default(), record("n1", "c1", None));

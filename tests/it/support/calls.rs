@@ -60,7 +60,7 @@ pub(crate) fn slots(count: u8) -> Vec<Slot> {
                 prefix: 29,
                 gateway: None,
             }],
-            otherwise: Vec::new(),
+            otherwise: Default::default(),
         })
         .collect()
 }

@@ -3,9 +3,9 @@
 
 use super::super::case::Case;
 use super::some;
-use crate::addr::{Family, Subnet};
+use crate::addr::{Blocks, Family, Subnet};
 use crate::config::Route;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// The scope of a route to hosts on the link (RT_SCOPE_LINK).
@@ -26,18 +26,25 @@ pub(super) fn with_table(case: &Case<'_>) -> Option<String> {
 
 /// Routes whose gateway is outside every subnet.
 pub(super) fn unreachable(case: &Case<'_>) -> Option<String> {
-    let subnets = subnets(case);
+    let subnets: Blocks = subnets(case).iter().map(Subnet::whole).collect();
+    let implied = Implied::of(case);
     // Routes to the link that stand above make a gateway reachable.
-    let mut on_link: Vec<Subnet> = Vec::new();
+    let mut on_link: HashSet<Subnet> = HashSet::new();
+    let mut lengths: BTreeSet<u8> = BTreeSet::new();
     let mut found = Vec::new();
     for route in &case.network.routes {
-        match gateway(case, route) {
-            None if route.scope == Some(LINK) => on_link.push(route.dst),
+        match implied.gateway(route) {
+            None if route.scope == Some(LINK) => {
+                lengths.insert(route.dst.length());
+                on_link.insert(route.dst);
+            }
             None => {}
             Some(gw) => {
                 let is_link_local = matches!(gw, IpAddr::V6(v6) if v6.is_unicast_link_local());
-                let mut reached = subnets.iter().chain(&on_link);
-                if !is_link_local && !reached.any(|subnet| subnet.contains(gw)) {
+                let mut above = lengths.iter().filter_map(|length| Subnet::new(gw, *length).ok());
+                let is_reached =
+                    subnets.contains(gw) || above.any(|subnet| on_link.contains(&subnet));
+                if !is_link_local && !is_reached {
                     found.push(format!("{} via {gw}", route.dst));
                 }
             }
@@ -48,9 +55,9 @@ pub(super) fn unreachable(case: &Case<'_>) -> Option<String> {
 
 /// Routes that the kernel takes for the same.
 pub(super) fn twice(case: &Case<'_>) -> Option<String> {
-    let mut seen = HashSet::new();
+    let (mut seen, implied) = (HashSet::new(), Implied::of(case));
     let again = case.network.routes.iter().filter(|route| {
-        let gw = gateway(case, route);
+        let gw = implied.gateway(route);
         !seen.insert((route.dst, gw, route.priority.unwrap_or(0), route.table.unwrap_or(0)))
     });
     some(again.map(|route| route.dst.to_string()))
@@ -59,7 +66,8 @@ pub(super) fn twice(case: &Case<'_>) -> Option<String> {
 /// Routes of a family without an address, which the kernel accepts all the same.
 pub(super) fn without_family(case: &Case<'_>) -> Option<String> {
     let families: HashSet<Family> = subnets(case).iter().map(Subnet::family).collect();
-    let is_accepted = |route: &Route| match gateway(case, route) {
+    let implied = Implied::of(case);
+    let is_accepted = |route: &Route| match implied.gateway(route) {
         Some(IpAddr::V6(v6)) => v6.is_unicast_link_local(),
         Some(IpAddr::V4(_)) => false,
         None => true,
@@ -82,11 +90,12 @@ pub(super) fn two_gateways_v6(case: &Case<'_>) -> Option<String> {
 
 /// Destinations with different gateways.
 fn several_gateways(case: &Case<'_>, family: Family) -> Option<String> {
+    let implied = Implied::of(case);
     let mut gateways: HashMap<_, Option<IpAddr>> = HashMap::new();
     let mut found = Vec::new();
     for route in case.network.routes.iter().filter(|route| route.dst.family() == family) {
         let key = (route.dst, route.priority.unwrap_or(0), route.table.unwrap_or(0));
-        let gw = gateway(case, route);
+        let gw = implied.gateway(route);
         let first = *gateways.entry(key).or_insert(gw);
         let text = route.dst.to_string();
         if first != gw && !found.contains(&text) && found.len() < 6 {
@@ -113,17 +122,35 @@ pub(super) fn default_of_second(case: &Case<'_>) -> Option<String> {
     some(defaults.map(|route| route.dst.to_string())).filter(|_| case.origin.kind.is_some())
 }
 
-/// Returns the gateway that a main plugin sets: that of the route, else that of the first address
-/// of the family that has one.
-fn gateway(case: &Case<'_>, route: &Route) -> Option<IpAddr> {
-    if route.gw.is_some() || route.scope == Some(LINK) {
-        return route.gw;
+/// The gateways of the addresses, which routes without `gw` get.
+struct Implied {
+    v4: Option<IpAddr>,
+    v6: Option<IpAddr>,
+}
+
+impl Implied {
+    /// Returns for each family that of the first address that has one.
+    fn of(case: &Case<'_>) -> Self {
+        let first = |family: Family| {
+            let sets = case.network.sets.iter().filter_map(|set| set.choices.first());
+            let gateways = sets.map(|choice| choice.gateway);
+            let statics = case.network.statics.iter().map(|fixed| fixed.gateway);
+            let mut all = gateways.chain(statics).flatten();
+            all.find(|gateway| Family::of(*gateway) == family)
+        };
+        Self { v4: first(Family::V4), v6: first(Family::V6) }
     }
-    let sets = case.network.sets.iter().filter_map(|set| set.choices.first());
-    let gateways = sets.map(|choice| choice.gateway);
-    let statics = case.network.statics.iter().map(|fixed| fixed.gateway);
-    let mut all = gateways.chain(statics).flatten();
-    all.find(|gateway| Family::of(*gateway) == route.dst.family())
+
+    /// Returns the gateway that a main plugin sets for a route.
+    fn gateway(&self, route: &Route) -> Option<IpAddr> {
+        if route.gw.is_some() || route.scope == Some(LINK) {
+            return route.gw;
+        }
+        match route.dst.family() {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
 }
 
 fn subnets(case: &Case<'_>) -> Vec<Subnet> {
