@@ -89,6 +89,7 @@ impl Located<'_> {
     /// Returns the notes about the addresses that this node's pods have recently given back.
     pub(super) fn freed(&self, node: &NodeName) -> Freed {
         Freed::new(&self.settings.debts_dir, node, self.machine.now)
+            .resting(self.settings.reuse_after)
     }
 
     /// Returns the notes about the addresses that this node passes over, if its name is known.

@@ -25,6 +25,7 @@ const IPAM: &[&str] = &[
     "allocation_order",
     "configuration_path",
     "deadlines",
+    "reuse_after",
     "log_file",
     "log_level",
 ];

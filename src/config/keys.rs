@@ -61,6 +61,7 @@ pub const KEYS: &[Key] = &[
     key("deadlines", Role::Read),
     key("status_when_full", Role::Read),
     key("sticky", Role::Read),
+    key("reuse_after", Role::Read),
     key("probe", Role::Read),
     key("log_file", Role::Read),
     key("log_level", Role::Read),

@@ -13,6 +13,7 @@ use super::merge::{Merged, Setting};
 use super::paths::{absolute, is_below};
 use crate::ipam::{AllocationOrder, NodeName};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The data directory if none is configured.
 pub const DATA_DIR: &str = "/var/lib/cni/hereabouts";
@@ -34,6 +35,9 @@ const ALLOWED: &str = "list it in allowed_paths of the node's flat file";
 #[cfg(feature = "kube")]
 const OPEN_KUBECONFIG: &[&str] =
     &["/etc/cni", "/etc/kubernetes", merge::K3S_ETC, merge::RKE2_ETC, merge::MICROK8S_ARGS];
+
+/// The longest time for which freed addresses rest.
+const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
 
 /// The store to use, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +102,9 @@ pub struct Settings {
     pub node_name: Option<NodeName>,
     /// The directory in which this node notes its debts. It is outside every store.
     pub debts_dir: PathBuf,
+    /// `reuse_after`: for how long a freed address is not given to another attachment while another
+    /// one is free.
+    pub reuse_after: Option<Duration>,
     /// The time limits.
     pub deadlines: Deadlines,
     /// The log.
@@ -141,6 +148,7 @@ impl Settings {
             order: care.unless(order(merged), || AllocationOrder::Auto)?,
             node_name,
             debts_dir: care.unless(debts_dir, || DEBTS_DIR.into())?,
+            reuse_after: care.unless(reuse_after(merged), || None)?,
             deadlines: care.unless(deadlines(merged), Deadlines::default)?,
             log: log_settings::parse(merged, &allowed),
         })
@@ -314,6 +322,16 @@ fn order(merged: &Merged<'_>) -> Result<AllocationOrder, ConfigError> {
     }
 }
 
+fn reuse_after(merged: &Merged<'_>) -> Result<Option<Duration>, ConfigError> {
+    let Some(field) = merged.field("reuse_after") else {
+        return Ok(None);
+    };
+    match super::parse_duration(field.text()?) {
+        Ok(rest) if rest <= LONGEST_REST => Ok(Some(rest).filter(|rest| !rest.is_zero())),
+        _ => Err(field.wrong("expected a duration of at most 24h with its unit, such as \"30s\"")),
+    }
+}
+
 fn unsupported(field: &Option<Field<'_>>, reason: &str) -> ConfigError {
     let (path, value) = field.as_ref().map_or(("ipam.datastore", String::new()), |field| {
         (&*field.path, field.excerpt(field.value))
@@ -333,7 +351,6 @@ mod tests {
     use super::*;
     use crate::config::{Chosen, FlatFile};
     use crate::json::Json;
-    use std::time::Duration;
 
     fn settings(ipam: &str, flat: Option<&str>, must_name: bool) -> Result<Settings, String> {
         let whole = Json::parse(format!("{{\"ipam\":{ipam}}}").as_bytes()).unwrap();

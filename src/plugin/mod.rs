@@ -208,6 +208,7 @@ impl Settled {
     /// Returns the notes of what this node's pods have recently given back.
     pub(crate) fn freed(&self) -> Freed {
         Freed::new(&self.settings.debts_dir, &self.node, self.machine.now)
+            .resting(self.settings.reuse_after)
     }
 
     /// Returns the notes of the addresses that are in use outside of the store.

@@ -22,6 +22,9 @@ const SPARED: Duration = Duration::from_secs(10);
 /// For how long the address that a pod had is tried first.
 const KEPT: Duration = Duration::from_secs(3600);
 
+/// The key of what was freed for a call that names no pod.
+const NO_POD: &str = "-";
+
 /// One line: milliseconds since 1970, then hashes that tell who held the address and where, then
 /// the address itself.
 #[derive(Debug)]
@@ -64,6 +67,8 @@ pub struct Lately {
 pub struct Freed {
     lines: NoteLines,
     now: SystemTime,
+    /// `reuse_after`: for how long a freed address is not given to another attachment.
+    rest: Option<Duration>,
 }
 
 impl Freed {
@@ -71,14 +76,22 @@ impl Freed {
     #[must_use]
     pub fn new(debts: &Path, node: &NodeName, now: SystemTime) -> Self {
         let path = debts.with_file_name("freed").join(node.as_str());
-        Self { lines: NoteLines { path }, now }
+        Self { lines: NoteLines { path }, now, rest: None }
+    }
+
+    /// Returns the same for a network whose freed addresses rest for some time.
+    #[must_use]
+    pub fn resting(self, rest: Option<Duration>) -> Self {
+        Self { rest, ..self }
     }
 
     /// Notes an address that was freed just now. A failure to note it fails nothing.
     pub fn note(&self, freed: &Allocation) {
         let attachment = &freed.record.attachment;
-        let Some(key) = key(attachment, freed.record.pod.as_ref()) else {
-            return;
+        let key = match key(attachment, freed.record.pod.as_ref()) {
+            Some(key) => key,
+            None if self.rest.is_some() => NO_POD.to_owned(),
+            None => return,
         };
         let (container, scope) =
             (digest::short(&[attachment.container.as_str()]), hash_of(&freed.scope));
@@ -95,11 +108,13 @@ impl Freed {
         }
     }
 
-    /// Returns what an ADD of a pod must know. For a pod without a uid nothing is noted, and it
-    /// gets the lowest free address as always.
+    /// Returns what an ADD of a pod must know. A pod without a uid gets the lowest free address as
+    /// always, unless freed addresses rest.
     #[must_use]
     pub fn lately(&self, attachment: &Attachment, pod: Option<&PodRef>, scope: &Scope) -> Lately {
-        let Some(key) = key(attachment, pod) else {
+        let key = key(attachment, pod);
+        let spared = key.as_ref().map(|_| SPARED).max(self.rest);
+        let Some(spared) = spared else {
             return Lately::default();
         };
         let (mut lately, mut container, scope, now) =
@@ -113,12 +128,12 @@ impl Freed {
             .filter(|line| line.scope == scope && line.at <= now)
         {
             let age = Duration::from_millis(now - line.at);
-            if line.key == key {
+            if Some(line.key) == key.as_deref() {
                 // Only what the pod's newest sandbox had counts, not what an earlier one had.
                 if age < KEPT && *container.get_or_insert(line.container) == line.container {
                     lately.own.extend(line.address.parse::<IpAddr>());
                 }
-            } else if age < SPARED {
+            } else if age < spared {
                 lately.others.extend(line.address.parse::<IpAddr>());
             }
         }

@@ -110,6 +110,7 @@ mod real_parts;
 mod renamed;
 /// A pod whose sandbox is made anew keeps its address.
 mod reservations;
+mod reuse_after;
 mod same_address;
 /// Every interleaving of two calls, step by step.
 #[cfg(feature = "kube")]
