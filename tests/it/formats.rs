@@ -238,7 +238,7 @@ fn a_kept_store_is_listed_shown_and_counted() {
         ]);
         let expected = serde_json::json!([{
             "network": "net1", "range": "10.1.2.1-10.1.2.254 (10.1.2.0/24)", "scope": null,
-            "held": 5, "free": 248, "excluded": 1, "total": 254,
+            "held": 5, "free": 248, "reserved": 0, "setAside": [], "excluded": 1, "total": 254,
         }]);
         assert_eq!(usage.document(), expected, "{usage:?}");
     });

@@ -80,7 +80,7 @@ impl Node {
 
     /// A verb of the plugin as it is installed on the node.
     fn verb(&self, verb: &str, container: &str) -> Ended {
-        let scope = format!(r#""network_name":"{}","range":"192.0.2.0/28""#, self.name);
+        let scope = format!(r#""network_name":"{}","range":"203.0.113.0/28""#, self.name);
         self.sandbox.write("configuration.json", &configuration(&scope));
         let variables = format!(
             "CNI_COMMAND={verb} CNI_CONTAINERID={container} CNI_NETNS=/run/netns/{container} CNI_IFNAME=net1 CNI_PATH=/opt/cni/bin"
@@ -318,8 +318,8 @@ fn it_installs_a_plugin_that_works_with_the_rights_it_ships_with() {
 
     node.make_netns("c1");
     let added = node.verb("ADD", "c1");
-    assert_eq!(added.succeeded().document()["ips"][0]["address"], "192.0.2.1/28");
-    assert_eq!(node.held(), ["ipallocation.hereabouts.dev/pod-installs.192.0.2.1"]);
+    assert_eq!(added.succeeded().document()["ips"][0]["address"], "203.0.113.1/28");
+    assert_eq!(node.held(), ["ipallocation.hereabouts.dev/pod-installs.203.0.113.1"]);
     assert_eq!(node.verb("ADD", "c1").succeeded().stdout, added.stdout, "a repeat");
     node.verb("STATUS", "c1").succeeded();
     node.verb("DEL", "c1").succeeded();
@@ -378,7 +378,7 @@ fn what_is_typed_in_it_looks_from_the_node() {
     let pod = node.pod_that_sweeps("node", "1d").unwrap();
     pod.wait("the first start", || pod.is_ready("startupProbe"));
     node.hold_for_one_living_and_one_dead();
-    let shown = pod.exec(&["hereabouts", "show", "192.0.2.1"]);
+    let shown = pod.exec(&["hereabouts", "show", "203.0.113.1"]);
     assert!(shown.succeeded().stdout.contains("Alive:     yes"), "{shown:?}");
     let verified = pod.exec(&["hereabouts", "verify"]);
     let said = &verified.succeeded().stdout;
@@ -388,7 +388,7 @@ fn what_is_typed_in_it_looks_from_the_node() {
         "{verified:?}"
     );
     let swept = pod.exec(&["hereabouts", "sweep", "--yes"]);
-    assert!(swept.succeeded().stdout.contains("released 192.0.2.2"), "{swept:?}");
+    assert!(swept.succeeded().stdout.contains("released 203.0.113.2"), "{swept:?}");
     assert_eq!(node.held().len(), 1);
     node.verb("DEL", "living").succeeded();
 }
@@ -415,7 +415,7 @@ fn it_frees_what_a_pod_held_that_is_gone_without_a_del() {
     pod.wait("the first start", || pod.is_ready("startupProbe"));
     node.hold_for_one_living_and_one_dead();
     pod.wait("the sweep", || node.held().len() == 1);
-    assert!(pod.said().contains("released 192.0.2.2"), "{}", pod.said());
+    assert!(pod.said().contains("released 203.0.113.2"), "{}", pod.said());
     node.verb("DEL", "living").succeeded();
 }
 
@@ -433,12 +433,12 @@ fn it_repairs_at_once_what_a_cluster_that_was_set_back_has_lost() {
     }
     let state = "/var/lib/cni/hereabouts/kubernetes/pod-set-back";
     assert_eq!(node.shell(&format!("ls {state}")).matches("set-back").count(), 0);
-    node.cluster.text(&["delete", "ipallocation", "pod-set-back.192.0.2.1"]);
+    node.cluster.text(&["delete", "ipallocation", "pod-set-back.203.0.113.1"]);
     // As if the cluster had been far ahead of where it is now.
     node.shell(&format!("echo 1000000000000 > {state}/revision"));
     node.make_netns("next");
     node.verb("ADD", "next").succeeded();
-    let back = "ipallocation.hereabouts.dev/pod-set-back.192.0.2.1".to_owned();
+    let back = "ipallocation.hereabouts.dev/pod-set-back.203.0.113.1".to_owned();
     pod.wait("the repair", || {
         node.held().contains(&back) && pod.said().contains("was restored to an older state")
     });

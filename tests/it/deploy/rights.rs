@@ -62,7 +62,7 @@ impl<'c> Node<'c> {
                 "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u",
             )
             .stdin(configuration(&format!(
-                r#""network_name":"{}","range":"192.0.2.0/28""#,
+                r#""network_name":"{}","range":"203.0.113.0/28""#,
                 self.scope
             )));
         call.run()
