@@ -9,7 +9,7 @@ use super::preferred::Preferred;
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Slot, Source};
 use crate::retry::Deadline;
-use crate::store::{Rehome, Session, Store, Wanted};
+use crate::store::{Rehome, Release, Session, Store, Wanted};
 
 /// How an ADD gets the addresses that it does not hold.
 pub(super) struct Claim<'c> {
@@ -34,7 +34,7 @@ impl Claim<'_> {
             };
             let mut left = left_by_the_dead::find(self.store, self.ask, slot, self.deadline);
             left.records.retain(|held| !preferred.lately.is_in_use(held.address));
-            if !self.take_from_the_dead(session, slot, &left.records, given)? {
+            if !self.take_from_the_dead(session, preferred, slot, &left.records, given)? {
                 match further_interface(slot, self.ask, left.holder.as_ref()) {
                     Some(further) => self.all(session, preferred, &[&further], given)?,
                     None => {
@@ -74,17 +74,26 @@ impl Claim<'_> {
         Ok(full?)
     }
 
-    /// Takes an address for a slot that has no room from a sandbox of this node that has ended.
+    /// Frees an address of a slot that has no room, which a sandbox of this node has left, and
+    /// claims it. Returns whether an address was claimed.
     fn take_from_the_dead(
         &self,
         session: &mut dyn Session,
+        preferred: &Preferred,
         slot: &Slot,
         records: &[Allocation],
         given: &mut Given,
     ) -> Result<bool, Failure> {
         for old in records {
-            let has_ended = || left_by_the_dead::may_be_taken(self.ask, slot, old);
-            if self.take_over(session, old, slot, &has_ended, given)? {
+            // As in a re-homing and in a sweep: a call of that sandbox may be under way.
+            let is_free = given.lock(self.store, &old.record.attachment)?
+                && left_by_the_dead::may_be_taken(self.ask, slot, old);
+            if !is_free || session.release_unchanged(old)? != Release::Done {
+                continue;
+            }
+            tracing::info!(address = %old.address, holder = %old.record.attachment, "freed for this ADD, because its sandbox has ended");
+            self.ask.account.inspect(|account| account.moved(old));
+            if self.until_full(session, preferred, &[slot], given)?.is_none() {
                 return Ok(true);
             }
         }

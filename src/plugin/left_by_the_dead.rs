@@ -2,8 +2,7 @@
 //!
 //! A DEL that was lost leaves the address of a dead sandbox taken. `sweep` frees it later. An ADD
 //! that would fail because the range is full, or because that very address is asked for, need not
-//! wait: the record moves to the new attachment in one step, as from an earlier sandbox of the same
-//! pod.
+//! wait: it frees that record, as `sweep` does, and claims the address.
 
 use super::ask::Ask;
 use crate::ipam::{Allocation, Slot};
