@@ -1,20 +1,21 @@
 //! ADD: allocates all addresses or none, and keeps track of what to undo.
 
 use super::ask::Ask;
-use super::claim::Claim;
+use super::claim::{Claim, no_room};
 use super::debts::Account;
 use super::elsewhere::{self, Elsewhere};
 use super::failure::Failure;
 pub use super::given::Given;
 use super::given::out_of_time;
 use super::preferred::{self, Preferred};
-use super::{Ipam, Ready, limit_check, machine};
+use super::{Ipam, Ready, left_by_the_dead, limit_check, machine};
 use crate::addr::Family;
 use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
-use crate::ipam::{self, Allocation, Attachment, Record, Slot};
+use crate::ipam::{self, Allocation, Attachment, Record, Slot, Source};
 use crate::retry::Deadline;
 use crate::store::{Access, Rehome, Session, Store, StoreError};
+use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
@@ -126,6 +127,7 @@ pub fn allocate(
     let mut given = Given {
         held: Vec::new(),
         unasked: Vec::new(),
+        full: None,
         sticky: Vec::new(),
         created: Vec::new(),
         locks: lock.into_iter().collect(),
@@ -154,15 +156,56 @@ fn settle(
     let unpaid = ask
         .account
         .map_or(Ok(None), |account| account.pay_first(store, &is_dead, ask.freed, deadline))?;
-    fill(store, ask, deadline, given)?;
+    make_room_and_fill(store, ask, deadline, given)?;
     while leave_to_others(store, ask, deadline, given)? {
         given.held.clear();
-        fill(store, ask, deadline, given)?;
+        make_room_and_fill(store, ask, deadline, given)?;
     }
     match (ask.account, unpaid) {
         (Some(account), Some(unpaid)) => account.cancel(&unpaid),
         _ => Ok(()),
     }
+}
+
+/// Allocates. While there is no room, frees an address that a sandbox of this node has left.
+fn make_room_and_fill(
+    store: &dyn Store,
+    ask: &Ask<'_>,
+    deadline: Deadline,
+    given: &mut Given,
+) -> Result<(), Failure> {
+    let mut slots = Cow::Borrowed(ask.slots);
+    loop {
+        let asked = Ask { slots: &slots, ..*ask };
+        let Err(failure) = fill(store, &asked, deadline, given) else { return Ok(()) };
+        let Some(full) = given.full.take() else { return Err(failure) };
+        let left = left_by_the_dead::find(store, &asked, &full.slot, deadline);
+        let is_freed = !deadline.left().is_zero()
+            && left_by_the_dead::free_one(store, &left.records, deadline)?;
+        match further_interface(&full.slot, ask, left.holder.as_ref()) {
+            _ if is_freed => {}
+            Some(further) => {
+                if let Some(slot) = slots.to_mut().get_mut(usize::from(further.part.index)) {
+                    *slot = further;
+                }
+            }
+            None => return Err(no_room(&full.slot, left.holder, full.passed_over)),
+        }
+        given.held.clear();
+    }
+}
+
+/// Returns the dynamic slot of a further interface of a sandbox that has the reserved address of its
+/// pod at another interface already.
+fn further_interface(slot: &Slot, ask: &Ask<'_>, holder: Option<&Allocation>) -> Option<Slot> {
+    let (own, other) = (&ask.record.attachment, &holder?.record.attachment);
+    let is_of_sandbox = (&own.node, &own.container) == (&other.node, &other.container);
+    (is_of_sandbox && !slot.otherwise.is_empty()).then(|| Slot {
+        part: slot.part,
+        source: Source::Dynamic,
+        offers: slot.otherwise.to_vec(),
+        otherwise: Default::default(),
+    })
 }
 
 /// Takes back the claims of addresses that are in use outside of the store. Returns whether there
@@ -217,7 +260,7 @@ fn fill(
         Some(found) => Ok(found),
         None => Preferred::find(store, ask, deadline).map(|found| preferred.get_or_init(|| found)),
     };
-    let claim = Claim { store, ask, deadline };
+    let claim = Claim { store, ask };
     for (old, slot) in plan.rehome {
         check_wanted(ask, deadline, given.created.len(), all)?;
         let has_ended = || ask.has_ended(old);

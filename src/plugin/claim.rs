@@ -1,21 +1,18 @@
-//! How an ADD gets the addresses that it does not hold: claims free ones, and takes over those that
-//! sandboxes of this node have left.
+//! How an ADD gets the addresses that it does not hold: claims free ones, and takes over those of an
+//! earlier sandbox of the pod.
 
 use super::ask::Ask;
 use super::failure::Failure;
-use super::given::Given;
-use super::left_by_the_dead;
+use super::given::{Full, Given};
 use super::preferred::Preferred;
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Slot, Source};
-use crate::retry::Deadline;
-use crate::store::{Rehome, Release, Session, Store, Wanted};
+use crate::store::{Rehome, Session, Store, Wanted};
 
 /// How an ADD gets the addresses that it does not hold.
 pub(super) struct Claim<'c> {
     pub(super) store: &'c dyn Store,
     pub(super) ask: &'c Ask<'c>,
-    pub(super) deadline: Deadline,
 }
 
 impl Claim<'_> {
@@ -27,23 +24,12 @@ impl Claim<'_> {
         slots: &[&Slot],
         given: &mut Given,
     ) -> Result<(), Failure> {
-        let mut slots = slots;
-        while let Some(number) = self.until_full(session, preferred, slots, given)? {
-            let Some((slot, rest)) = slots.get(number..).and_then(<[_]>::split_first) else {
-                return Ok(());
-            };
-            let mut left = left_by_the_dead::find(self.store, self.ask, slot, self.deadline);
-            left.records.retain(|held| !preferred.lately.is_in_use(held.address));
-            if !self.take_from_the_dead(session, preferred, slot, &left.records, given)? {
-                match further_interface(slot, self.ask, left.holder.as_ref()) {
-                    Some(further) => self.all(session, preferred, &[&further], given)?,
-                    None => {
-                        let passed_over = preferred.lately.passed_over(slot);
-                        return Err(no_room(slot, left.holder, passed_over));
-                    }
-                }
-            }
-            slots = rest;
+        if let Some(number) = self.until_full(session, preferred, slots, given)? {
+            let Some(slot) = slots.get(number) else { return Ok(()) };
+            // Who has the addresses is looked up later, without the lock of the store.
+            let passed_over = preferred.lately.passed_over(slot);
+            given.full = Some(Full { slot: (*slot).clone(), passed_over });
+            return Err(no_room(slot, None, passed_over));
         }
         Ok(())
     }
@@ -74,32 +60,6 @@ impl Claim<'_> {
         Ok(full?)
     }
 
-    /// Frees an address of a slot that has no room, which a sandbox of this node has left, and
-    /// claims it. Returns whether an address was claimed.
-    fn take_from_the_dead(
-        &self,
-        session: &mut dyn Session,
-        preferred: &Preferred,
-        slot: &Slot,
-        records: &[Allocation],
-        given: &mut Given,
-    ) -> Result<bool, Failure> {
-        for old in records {
-            // As in a re-homing and in a sweep: a call of that sandbox may be under way.
-            let is_free = given.lock(self.store, &old.record.attachment)?
-                && left_by_the_dead::may_be_taken(self.ask, slot, old);
-            if !is_free || session.release_unchanged(old)? != Release::Done {
-                continue;
-            }
-            tracing::info!(address = %old.address, holder = %old.record.attachment, "freed for this ADD, because its sandbox has ended");
-            self.ask.account.inspect(|account| account.moved(old));
-            if self.until_full(session, preferred, &[slot], given)?.is_none() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Moves an address of a sandbox that has ended to this one. Returns whether it was moved.
     pub(super) fn take_over(
         &self,
@@ -122,22 +82,9 @@ impl Claim<'_> {
     }
 }
 
-/// Returns the dynamic slot of a further interface of a sandbox that has the reserved address of its
-/// pod at another interface already.
-fn further_interface(slot: &Slot, ask: &Ask<'_>, holder: Option<&Allocation>) -> Option<Slot> {
-    let (own, other) = (&ask.record.attachment, &holder?.record.attachment);
-    let is_of_sandbox = (&own.node, &own.container) == (&other.node, &other.container);
-    (is_of_sandbox && !slot.otherwise.is_empty()).then(|| Slot {
-        part: slot.part,
-        source: Source::Dynamic,
-        offers: slot.otherwise.to_vec(),
-        otherwise: Default::default(),
-    })
-}
-
 /// Returns the failure of a slot none of whose offers has room, because so many addresses are
 /// passed over and the others are held.
-fn no_room(slot: &Slot, holder: Option<Allocation>, passed_over: usize) -> Failure {
+pub(super) fn no_room(slot: &Slot, holder: Option<Allocation>, passed_over: usize) -> Failure {
     let what = match slot.source {
         Source::Dynamic => {
             let outlines = slot.offers.iter().map(|offer| outline(&offer.candidates));

@@ -5,16 +5,17 @@
 //! wait: it frees that record, as `sweep` does, and claims the address.
 
 use super::ask::Ask;
+use super::sweep;
 use crate::ipam::{Allocation, Slot};
 use crate::retry::Deadline;
-use crate::store::{Filter, Store};
+use crate::store::{Filter, Store, StoreError};
 use std::net::IpAddr;
 
 /// What holds the candidates of a slot that has no room.
 #[derive(Default)]
 pub(super) struct Left {
     /// The records of this node that another attachment may take over, the lowest address first.
-    /// They were read without a lock: the caller checks each again.
+    /// They were read without a lock.
     pub(super) records: Vec<Allocation>,
     /// The holder of the only candidate, if it is one that lives or may live.
     pub(super) holder: Option<Allocation>,
@@ -24,6 +25,11 @@ pub(super) struct Left {
 /// the reason for which the ADD fails is that there is no room.
 pub(super) fn find(store: &dyn Store, ask: &Ask<'_>, slot: &Slot, deadline: Deadline) -> Left {
     let only = only_address(slot);
+    // Without a pod nobody comes back, and a crowd of calls that find no room must not read all
+    // records of the node each time.
+    if only.is_none() && ask.record.pod.is_none() {
+        return Left::default();
+    }
     let filter = Filter {
         node: Some(ask.record.attachment.node.clone()).filter(|_| only.is_none()),
         scope: Some(ask.scope.clone()),
@@ -47,15 +53,34 @@ pub(super) fn find(store: &dyn Store, ask: &Ask<'_>, slot: &Slot, deadline: Dead
     if let Err(error) = found {
         tracing::warn!(%error, "who holds the addresses cannot be read");
     }
+    let in_use = ask.elsewhere.map_or_else(Vec::new, |elsewhere| elsewhere.known(ask.scope));
+    left.records.retain(|held| !in_use.contains(&held.address));
     left.records.sort_by_key(|held| held.address);
     left
+}
+
+/// Frees the first of the records that can be freed. Returns whether there was one.
+///
+/// # Errors
+/// The record may still be held.
+pub(super) fn free_one(
+    store: &dyn Store,
+    left: &[Allocation],
+    deadline: Deadline,
+) -> Result<bool, StoreError> {
+    for old in left {
+        if sweep::free(store, old, deadline)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Returns whether a record is one of the candidates and its sandbox has ended.
 ///
 /// A sandbox whose namespace was never seen counts as ended only for the next sandbox of a pod of
 /// the same name: nothing else shows that it is not another one that lives.
-pub(super) fn may_be_taken(ask: &Ask<'_>, slot: &Slot, held: &Allocation) -> bool {
+fn may_be_taken(ask: &Ask<'_>, slot: &Slot, held: &Allocation) -> bool {
     let is_candidate = slot.offers.iter().any(|offer| offer.candidates.contains(held.address));
     let was_seen = held.record.netns.is_some() || held.record.boot_id != ask.record.boot_id;
     // The sandbox of this call lives, whatever its other interfaces show.

@@ -162,12 +162,6 @@ impl Lately {
         Self { in_use, ..self }
     }
 
-    /// Returns whether this node or another host is known to have the address.
-    #[must_use]
-    pub fn is_in_use(&self, address: IpAddr) -> bool {
-        self.in_use.contains(&address)
-    }
-
     /// Returns how many candidates of a slot are in use outside of the store.
     #[must_use]
     pub fn passed_over(&self, slot: &Slot) -> usize {

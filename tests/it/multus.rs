@@ -168,7 +168,7 @@ fn a_pod_asks_for_its_address_in_the_annotation() {
     // The second is told who has it, and nothing of it stays.
     let refused = node.try_start(&second);
     assert_ne!(refused.status, Some(0), "{refused:?}");
-    assert!(refused.stdout.contains("hereabouts show 192.168.43.77"), "{refused:?}");
+    assert!(refused.stdout.contains("is held by pod default/asked-a"), "{refused:?}");
     assert!(
         node.hereabouts(&["show", "192.168.43.77"]).succeeded().stdout.contains("default/asked-a")
     );
