@@ -1,7 +1,7 @@
 //! ADD: allocates all addresses or none, and keeps track of what to undo.
 
 use super::ask::Ask;
-use super::claim::{Claim, no_room};
+use super::claim::Claim;
 use super::debts::Account;
 use super::elsewhere::{self, Elsewhere};
 use super::failure::Failure;
@@ -179,17 +179,17 @@ fn make_room_and_fill(
         let asked = Ask { slots: &slots, ..*ask };
         let Err(failure) = fill(store, &asked, deadline, given) else { return Ok(()) };
         let Some(full) = given.full.take() else { return Err(failure) };
-        let left = left_by_the_dead::find(store, &asked, &full.slot, deadline);
+        let left = left_by_the_dead::find(store, &asked, &full, deadline);
         let is_freed = !deadline.left().is_zero()
             && left_by_the_dead::free_one(store, &left.records, deadline)?;
-        match further_interface(&full.slot, ask, left.holder.as_ref()) {
+        match further_interface(&full, ask, left.holder.as_ref()) {
             _ if is_freed => {}
             Some(further) => {
                 if let Some(slot) = slots.to_mut().get_mut(usize::from(further.part.index)) {
                     *slot = further;
                 }
             }
-            None => return Err(no_room(&full.slot, left.holder, full.passed_over)),
+            None => return Err(failure.held_by(left.holder)),
         }
         given.held.clear();
     }
@@ -263,10 +263,8 @@ fn fill(
     let claim = Claim { store, ask };
     for (old, slot) in plan.rehome {
         check_wanted(ask, deadline, given.created.len(), all)?;
-        let has_ended = || ask.has_ended(old);
-        match claim.take_over(session.as_mut(), old, slot, &has_ended, given)? {
-            true => {}
-            false => claim.all(session.as_mut(), prefer()?, &[slot], given)?,
+        if !claim.take_over(session.as_mut(), old, slot, given)? {
+            claim.all(session.as_mut(), prefer()?, &[slot], given)?;
         }
     }
     for slots in plan.claim.chunks(session.at_once().max(1)) {

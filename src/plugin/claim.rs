@@ -3,7 +3,7 @@
 
 use super::ask::Ask;
 use super::failure::Failure;
-use super::given::{Full, Given};
+use super::given::Given;
 use super::preferred::Preferred;
 use crate::addr::AddrSet;
 use crate::ipam::{Allocation, Slot, Source};
@@ -24,24 +24,6 @@ impl Claim<'_> {
         slots: &[&Slot],
         given: &mut Given,
     ) -> Result<(), Failure> {
-        if let Some(number) = self.until_full(session, preferred, slots, given)? {
-            let Some(slot) = slots.get(number) else { return Ok(()) };
-            // Who has the addresses is looked up later, without the lock of the store.
-            let passed_over = preferred.lately.passed_over(slot);
-            given.full = Some(Full { slot: (*slot).clone(), passed_over });
-            return Err(no_room(slot, None, passed_over));
-        }
-        Ok(())
-    }
-
-    /// Claims until a slot has no room. Returns its number.
-    fn until_full(
-        &self,
-        session: &mut dyn Session,
-        preferred: &Preferred,
-        slots: &[&Slot],
-        given: &mut Given,
-    ) -> Result<Option<usize>, Failure> {
         let ordered: Vec<_> =
             slots.iter().map(|slot| (slot, preferred.lately.order(slot))).collect();
         let wanted: Vec<Wanted<'_>> = ordered
@@ -57,7 +39,12 @@ impl Claim<'_> {
         let full = session.claim_all(self.ask.scope, &wanted, &mut made);
         given.unasked.extend(made.iter().map(|claimed| claimed.address));
         given.made(made);
-        Ok(full?)
+        let Some(slot) = full?.and_then(|number| slots.get(number)) else {
+            return Ok(());
+        };
+        // Who has the addresses is looked up later, without the lock of the store.
+        given.full = Some((*slot).clone());
+        Err(no_room(slot, preferred.lately.passed_over(slot)))
     }
 
     /// Moves an address of a sandbox that has ended to this one. Returns whether it was moved.
@@ -66,11 +53,10 @@ impl Claim<'_> {
         session: &mut dyn Session,
         old: &Allocation,
         slot: &Slot,
-        has_ended: &dyn Fn() -> bool,
         given: &mut Given,
     ) -> Result<bool, Failure> {
         // While a call of the other sandbox is under way, that call may take the record back.
-        if !given.lock(self.store, &old.record.attachment)? || !has_ended() {
+        if !given.lock(self.store, &old.record.attachment)? || !self.ask.has_ended(old) {
             return Ok(false);
         }
         let Some(allocation) = rehome(session, self.ask, old, slot)? else {
@@ -84,7 +70,7 @@ impl Claim<'_> {
 
 /// Returns the failure of a slot none of whose offers has room, because so many addresses are
 /// passed over and the others are held.
-pub(super) fn no_room(slot: &Slot, holder: Option<Allocation>, passed_over: usize) -> Failure {
+fn no_room(slot: &Slot, passed_over: usize) -> Failure {
     let what = match slot.source {
         Source::Dynamic => {
             let outlines = slot.offers.iter().map(|offer| outline(&offer.candidates));
@@ -101,11 +87,7 @@ pub(super) fn no_room(slot: &Slot, holder: Option<Allocation>, passed_over: usiz
     let first = slot.offers.iter().flat_map(|offer| offer.candidates.ranges()).next();
     first.map_or_else(
         || Failure::Exhausted("the range".to_owned()),
-        |range| Failure::Held {
-            what,
-            address: range.first_address(),
-            holder: holder.map(|holder| Box::new(holder.record)),
-        },
+        |range| Failure::Held { what, address: range.first_address(), holder: None },
     )
 }
 

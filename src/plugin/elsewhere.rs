@@ -10,11 +10,11 @@
 //! on the pod's interface, which would answer.
 
 use super::failure::Failure;
+use super::given::out_of_time;
 use super::set_aside::{SetAside, User};
 use crate::config::Probe;
 use crate::ipam::{Allocation, Scope, Source};
 use crate::retry::Deadline;
-use crate::store::StoreError;
 use crate::wire::{self, Link, Mac};
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -104,8 +104,7 @@ impl Elsewhere<'_> {
             return Ok(Vec::new());
         };
         if deadline.left() < probe.wait {
-            let limit = humantime::format_duration(deadline.limit()).to_string();
-            return Err(StoreError::OutOfTime { limit, done: 0, all: addresses.len() }.into());
+            return Err(out_of_time(deadline, 0, addresses.len()).into());
         }
         ask(probe, addresses)
     }

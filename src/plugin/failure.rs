@@ -2,7 +2,7 @@
 
 use crate::cni::{CniError, Code};
 use crate::config::{ConfigError, Problem};
-use crate::ipam::{PlanError, Record, RequestError};
+use crate::ipam::{Allocation, PlanError, Record, RequestError};
 use crate::store::StoreError;
 use std::net::IpAddr;
 
@@ -176,6 +176,16 @@ fn holder_in_words(holder: Option<&Record>) -> String {
 }
 
 impl Failure {
+    /// Returns the same with the holder of the address, if it is about one.
+    pub(super) fn held_by(self, holder: Option<Allocation>) -> Self {
+        match self {
+            Self::Held { what, address, holder: None } => {
+                Self::Held { what, address, holder: holder.map(|found| Box::new(found.record)) }
+            }
+            other => other,
+        }
+    }
+
     /// Returns what to do about it, where there is something to do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

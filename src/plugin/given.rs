@@ -19,17 +19,10 @@ pub struct Given {
     pub(super) created: Vec<Allocation>,
     /// The addresses among them that are claimed and not yet known to be unused elsewhere.
     pub(super) unasked: Vec<IpAddr>,
-    /// What had no room, if the ADD failed for that.
-    pub(super) full: Option<Full>,
+    /// The slot that had no room, if the ADD failed for that.
+    pub(super) full: Option<Slot>,
     /// The locks of the attachment and of those that it was re-homed from.
     pub(super) locks: Vec<(Attachment, Box<dyn Held>)>,
-}
-
-/// A slot that has no room.
-pub(super) struct Full {
-    pub(super) slot: Slot,
-    /// The number of its candidates that are in use outside of the store.
-    pub(super) passed_over: usize,
 }
 
 impl Given {

@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The number of bytes that are read at the end: some 800 lines.
 pub(super) const READ: u64 = 64 * 1024;
@@ -70,4 +71,10 @@ impl NoteLines {
         };
         read().unwrap_or_default()
     }
+}
+
+/// Returns a time as milliseconds since 1970, as notes have it.
+pub(super) fn millis(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

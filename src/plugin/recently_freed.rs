@@ -8,14 +8,14 @@
 //! it over while another address is free. All of it is a hint that decides nothing: the claim does.
 //! The notes are of one boot and one node, and they are next to the debts, where no store is asked.
 
-use super::note_lines::NoteLines;
+use super::note_lines::{NoteLines, millis};
 use crate::addr::{AddrSet, Range};
 use crate::digest;
 use crate::ipam::{Allocation, Attachment, NodeName, Offer, PodRef, Scope, Slot, Source};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// For how long other pods pass over what was freed.
 const SPARED: Duration = Duration::from_secs(10);
@@ -227,16 +227,12 @@ fn hash_of(scope: &Scope) -> String {
     digest::short(&[scope.name().unwrap_or_default()])
 }
 
-fn millis(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::note_lines::{LARGEST, READ};
     use super::*;
     use crate::ipam::{ContainerId, IfName, NetworkName, Part, Record};
+    use std::time::UNIX_EPOCH;
 
     fn freed(uid: usize, now: SystemTime) -> Allocation {
         let attachment = Attachment {

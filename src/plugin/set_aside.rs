@@ -5,7 +5,7 @@
 //! The notes are of one boot and one node, and they are next to the debts. They decide nothing that
 //! the next ADD could not find out again.
 
-use super::note_lines::NoteLines;
+use super::note_lines::{NoteLines, millis};
 use crate::ipam::{NodeName, Scope};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -114,11 +114,6 @@ impl SetAside {
             .collect();
         newest.into_values().collect()
     }
-}
-
-fn millis(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
