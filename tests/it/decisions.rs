@@ -415,9 +415,7 @@ fn a_log_file_elsewhere_is_not_written_and_noted_in_the_nodes_log() {
     let ended = sandbox.add("c1", &format!(r#"{RANGE},"log_file":"{}""#, log.display()));
     assert_eq!(ended.succeeded().stderr, "");
     assert!(!log.exists());
-    let mut flat: serde_json::Value = serde_json::from_str(&sandbox.flat("n1")).unwrap();
-    flat["log_file"] = serde_json::json!(log);
-    sandbox.write("flat.conf", &flat.to_string());
+    sandbox.set_in_flat(&[("log_file", serde_json::json!(log))]);
     sandbox.add("c2", RANGE).succeeded();
     assert!(std::fs::read_to_string(&log).unwrap().contains("10.1.2.3"));
 }

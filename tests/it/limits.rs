@@ -12,9 +12,7 @@ const RANGE: &str = r#""range":"10.9.0.0/24","gateway":"10.9.0.1""#;
 
 /// The sandbox's flat file with these limits.
 fn allow(sandbox: &Sandbox, limits: &Value) {
-    let mut flat: Value = serde_json::from_str(&sandbox.flat("n1")).unwrap();
-    flat["limits"] = limits.clone();
-    sandbox.write("flat.conf", &flat.to_string());
+    sandbox.set_in_flat(&[("limits", limits.clone())]);
 }
 
 fn asking(ipam: &str, ips: &[String]) -> String {

@@ -94,12 +94,9 @@ fn a_store_that_was_used_and_is_gone_or_another_is_refused_by_every_verb() {
 #[test]
 fn the_flat_file_names_the_store_by_its_id() {
     let (sandbox, id) = initialized();
-    let mut flat: serde_json::Value = serde_json::from_str(&sandbox.flat("n1")).unwrap();
-    flat["store_id"] = "00000000000000000000000000000000".into();
-    sandbox.write("flat.conf", &flat.to_string());
+    sandbox.set_in_flat(&[("store_id", "00000000000000000000000000000000".into())]);
     verbs_are_refused(&sandbox);
-    flat["store_id"] = id.into();
-    sandbox.write("flat.conf", &flat.to_string());
+    sandbox.set_in_flat(&[("store_id", id.into())]);
     add(&sandbox, "c1").succeeded();
     sandbox.del("c1", RANGE).succeeded();
 }

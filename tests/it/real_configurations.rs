@@ -22,15 +22,6 @@ fn is(found: &(String, String), address: &str, gateway: &str) {
     assert_eq!((found.0.as_str(), found.1.as_str()), (address, gateway));
 }
 
-/// Adds keys to the sandbox's flat file.
-fn extend_flat(sandbox: &Sandbox, keys: &[(&str, Value)]) {
-    let mut flat: Value = serde_json::from_str(&sandbox.flat("n1")).unwrap();
-    for (key, value) in keys {
-        flat[*key] = value.clone();
-    }
-    sandbox.write("flat.conf", &flat.to_string());
-}
-
 fn with_runtime(ipam: &str, ips: &str) -> String {
     let whole = configuration(ipam);
     let (start, _) = whole.rsplit_once('}').unwrap();
@@ -106,7 +97,7 @@ fn log_levels_of_other_programs_are_understood_and_none_fails_a_call() {
     }
     assert_eq!(code_of(r#""range":"10.1.2.0/24","log_level":7,"log_file":{}"#), 0);
     let sandbox = Sandbox::new();
-    extend_flat(&sandbox, &[("log_level", "warning".into()), ("log_file", "relative".into())]);
+    sandbox.set_in_flat(&[("log_level", "warning".into()), ("log_file", "relative".into())]);
     let ended = sandbox.add("c1", r#""range":"10.1.2.0/24""#);
     assert_eq!((ended.succeeded().stderr.as_str(), ended.status), ("", Some(0)));
 }
@@ -422,7 +413,7 @@ mod del_frees_whatever_the_configuration_has_become {
         ] {
             sandbox.write("flat.conf", &sandbox.flat("n1"));
             sandbox.add("c1", r#""range":"10.1.2.0/24""#).succeeded();
-            extend_flat(&sandbox, &[(key, value)]);
+            sandbox.set_in_flat(&[(key, value)]);
             assert!(sandbox.add("c2", r#""range":"10.1.2.0/24""#).status != Some(0), "{key}");
             sandbox.del("c1", r#""range":"10.1.2.0/24""#).succeeded();
             sandbox.write("flat.conf", &sandbox.flat("n1"));

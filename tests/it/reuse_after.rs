@@ -41,9 +41,7 @@ fn without_the_setting_the_lowest_free_address_comes_first() {
 #[test]
 fn the_flat_file_sets_it_for_all_networks_and_what_is_asked_for_is_given() {
     let sandbox = Sandbox::new();
-    let mut flat: serde_json::Value = serde_json::from_str(&sandbox.flat("n1")).unwrap();
-    flat["reuse_after"] = "1h".into();
-    sandbox.write("flat.conf", &flat.to_string());
+    sandbox.set_in_flat(&[("reuse_after", "1h".into())]);
     assert_eq!(add(&sandbox, "c1", ""), ["10.1.2.1"]);
     del(&sandbox, "c1", "");
     assert_eq!(add(&sandbox, "c2", ""), ["10.1.2.2"]);

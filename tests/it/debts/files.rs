@@ -229,16 +229,15 @@ fn an_add_that_cannot_take_back_what_it_made_owes_it() {
 fn a_del_of_a_store_that_is_not_mounted_is_owed_to_that_store() {
     let sandbox = Sandbox::new();
     let made = sandbox.command(&["store", "init", sandbox.store().to_str().unwrap()]);
-    let mut flat: serde_json::Value = serde_json::from_str(&sandbox.flat("n1")).unwrap();
-    flat["store_id"] = made.succeeded().stdout.trim().into();
-    sandbox.write("flat.conf", &flat.to_string());
+    let id = made.succeeded().stdout.trim();
+    sandbox.set_in_flat(&[("store_id", id.into())]);
     run(&sandbox, "ADD", "c1", None).succeeded();
     let away = sandbox.path("away");
     std::fs::rename(sandbox.store(), &away).unwrap();
     std::fs::create_dir(sandbox.store()).unwrap();
     let failed = run(&sandbox, "DEL", "c1", None);
     assert!(failed.code() == 5 && failed.details().contains("wrong store at"), "{failed:?}");
-    assert_eq!(owed(&sandbox)[0]["store"]["id"], flat["store_id"]);
+    assert_eq!(owed(&sandbox)[0]["store"]["id"], id);
     for format in [None, Some(r#"{"format":1,"id":"00000000000000000000000000000000"}"#)] {
         if let Some(format) = format {
             std::fs::write(sandbox.store().join("format"), format).unwrap();

@@ -70,6 +70,15 @@ impl Sandbox {
         flat.to_string()
     }
 
+    /// Writes the flat file of node `n1` with these further settings.
+    pub(crate) fn set_in_flat(&self, settings: &[(&str, Value)]) {
+        let mut flat: Value = serde_json::from_str(&self.flat("n1")).unwrap();
+        for (key, value) in settings {
+            flat[*key] = value.clone();
+        }
+        self.write("flat.conf", &flat.to_string());
+    }
+
     /// What pods had is forgotten, as it is ten seconds later: the lowest free address
     /// is anybody's.
     pub(crate) fn forget_freed(&self) {
