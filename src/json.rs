@@ -12,6 +12,9 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 
+/// What is wrong with a key that has two different values in one object.
+pub const TWO_VALUES: &str = "expected one value, found two different ones";
+
 /// The maximum number of values of a network configuration.
 pub const MOST_VALUES: usize = 50_000;
 

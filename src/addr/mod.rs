@@ -63,6 +63,12 @@ impl std::fmt::Display for Family {
     }
 }
 
+/// Returns whether an address is a link-local IPv6 address, with which routers announce themselves.
+#[must_use]
+pub const fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
 /// Returns an address as a number.
 #[must_use]
 pub fn number(address: IpAddr) -> u128 {

@@ -99,9 +99,7 @@ fn count(
     asides: &[Aside],
 ) -> anyhow::Result<Vec<Row>> {
     let mut ranges: Vec<Counted<'_>> = network
-        .sets
-        .iter()
-        .flat_map(|set| &set.choices)
+        .choices()
         .map(|choice| Counted {
             choice,
             candidates: choice.candidates(),

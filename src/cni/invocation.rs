@@ -6,7 +6,7 @@ use super::verb::Verb;
 use super::{CniError, Code, Version, outline};
 use crate::environment::CallVariables;
 use crate::ipam::{ContainerId, IdError, IfName, NetworkName};
-use crate::json::{Json, MOST_VALUES, Refused, excerpt};
+use crate::json::{Json, MOST_VALUES, Refused, TWO_VALUES, excerpt};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
@@ -158,7 +158,7 @@ pub(super) fn document(bytes: &[u8], verb: Option<Verb>) -> Result<Document, Cni
     if verb != Some(Verb::Del)
         && let Some(path) = json.conflict()
     {
-        return Err(decode(format!("{path}: expected one value, found two different ones")));
+        return Err(decode(format!("{path}: {TWO_VALUES}")));
     }
     let network = network(&json)?;
     Ok(Document { configuration: json, network, attachments })

@@ -32,7 +32,7 @@ pub(super) fn deadlines(merged: &Merged<'_>) -> Result<Deadlines, ConfigError> {
     };
     field.object()?;
     for (name, value) in field.value.entries() {
-        let entry = field.inner(format!("{}.{}", field.path, field.key(name)), value);
+        let entry = field.inner(field.path_of(&field.key(name)), value);
         let limit = match name.as_str() {
             "add" => &mut deadlines.add,
             "del" => &mut deadlines.del,

@@ -105,7 +105,7 @@ pub(super) fn own_addresses(merged: &Merged<'_>, scope: &Scope) -> Result<bool, 
     };
     let mut is_allowed = false;
     for (name, value) in field.object()?.value.entries() {
-        let entry = field.inner(format!("{}.{}", field.path, field.key(name)), value);
+        let entry = field.inner(field.path_of(&field.key(name)), value);
         let allowed = match entry.value.as_str() {
             Some("allowed") => true,
             Some("passed_over") => false,

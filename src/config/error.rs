@@ -87,7 +87,12 @@ impl Mistakes {
     ) -> Result<Vec<T>, Self> {
         let mut mistakes = Self::default();
         let values = items.into_iter().filter_map(|item| mistakes.note(parse(item))).collect();
-        if mistakes.is_empty() { Ok(values) } else { Err(mistakes) }
+        mistakes.none_or(values)
+    }
+
+    /// Returns a value if there are no mistakes.
+    pub(super) fn none_or<T>(self, value: T) -> Result<T, Self> {
+        if self.is_empty() { Ok(value) } else { Err(self) }
     }
 }
 

@@ -19,10 +19,6 @@ pub(super) struct Field<'a> {
     is_shown: bool,
 }
 
-/// What is expected of a key that has two spellings.
-pub(super) const BOTH_SPELLINGS: &str =
-    "expected the same value in both spellings of this key, or only one of them";
-
 type Result<T> = std::result::Result<T, ConfigError>;
 
 impl<'a> Field<'a> {
@@ -152,6 +148,21 @@ impl<'a> Field<'a> {
             let address = parse_address(text)?;
             Subnet::new(address, crate::addr::Family::of(address).bits())
         })
+    }
+}
+
+/// Returns the value of a key that has two spellings.
+///
+/// # Errors
+/// Both are there, with different values.
+pub(super) fn either<'a>(
+    one: Option<Field<'a>>,
+    other: Option<Field<'a>>,
+) -> Result<Option<Field<'a>>> {
+    match (one, other) {
+        (Some(one), Some(other)) if one.value != other.value => Err(other
+            .clashes("expected the same value in both spellings of this key, or only one of them")),
+        (one, other) => Ok(one.or(other)),
     }
 }
 

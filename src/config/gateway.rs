@@ -7,8 +7,8 @@
 use super::ConfigError;
 use super::field::Field;
 use super::routes::Route;
-use crate::addr::{Blocks, Family, Subnet};
-use crate::ipam::{RangeSet, Static};
+use crate::addr::{Blocks, Family, Subnet, is_link_local};
+use crate::ipam::{RangeSet, Static, subnets};
 use std::net::IpAddr;
 
 /// Parses a gateway. Returns `None` if the value means that there is none.
@@ -40,10 +40,6 @@ pub(super) fn fits(subnet: &Subnet, gateway: IpAddr) -> bool {
     subnet.contains(gateway) || (is_link_local(gateway) && subnet.family() == Family::V6)
 }
 
-const fn is_link_local(gateway: IpAddr) -> bool {
-    matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local())
-}
-
 /// Returns the mistake of a configuration in which a route without `gw` leads over a gateway that
 /// is outside every subnet: the kernel refuses such a route. Main plugins give it the gateway of
 /// the first address that has one (containernetworking/plugins v1.9.1, `ConfigureIface`).
@@ -52,14 +48,7 @@ pub(super) fn unusable(
     statics: &[Static],
     routes: &[Route],
 ) -> Option<ConfigError> {
-    let of_statics =
-        statics.iter().filter_map(|fixed| Subnet::new(fixed.address, fixed.prefix).ok());
-    let choices = sets.iter().flat_map(|set| &set.choices);
-    let subnets: Blocks = choices
-        .map(|choice| choice.subnet)
-        .chain(of_statics)
-        .map(|subnet| subnet.whole())
-        .collect();
+    let subnets: Blocks = subnets(sets, statics).map(|subnet| subnet.whole()).collect();
     [Family::V4, Family::V6].into_iter().find_map(|family| {
         let is_without_gw = |route: &&Route| route.gw.is_none() && route.dst.family() == family;
         let route = routes.iter().find(is_without_gw)?;

@@ -6,9 +6,9 @@
 
 use super::Mistakes;
 use super::error::{ConfigError, Problem};
-use super::field::{BOTH_SPELLINGS, Field};
+use super::field::{Field, either};
 use super::keys;
-use crate::json::{Json, MOST_VALUES, Refused};
+use crate::json::{Json, MOST_VALUES, Refused, TWO_VALUES};
 use std::path::{Component, Path, PathBuf};
 
 /// The directories in which distributions keep their CNI configuration. Only root can write there.
@@ -157,13 +157,13 @@ impl FlatFile {
             mistakes.add(ConfigError {
                 problem: Problem::Shape,
                 place: format!("{}: {path}", field.path),
-                reason: "expected one value, found two different ones".to_owned(),
+                reason: TWO_VALUES.to_owned(),
                 hint: None,
             });
         }
         mistakes.note(keys::check(&field, true));
         mistakes.note(self.below.as_ref().map_or(Ok(()), |below| below.check()));
-        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+        mistakes.none_or(())
     }
 
     /// Puts this file above the node's own flat file, if there is one.
@@ -278,19 +278,20 @@ fn kubeconfig<'a>(level: &Field<'a>) -> Option<Field<'a>> {
 /// Returns whether a configuration names the store of Whereabouts and no other: its kubeconfig, or
 /// for the type `whereabouts` the word `kubernetes` alone.
 fn repeats_whereabouts(level: &Field<'_>) -> bool {
-    let text =
-        |field: Option<Field<'_>>| field.and_then(|field| field.value.as_str().map(str::to_owned));
-    let is_its_kubeconfig =
-        kubeconfig(level).map(|field| text(Some(field)).unwrap_or_default()).map(|path| {
-            path == WHEREABOUTS_KUBECONFIG || path.ends_with(&format!("/{WHEREABOUTS_KUBECONFIG}"))
-        });
-    let datastore = level.find("datastore");
-    let is_kubernetes = text(datastore.clone()).as_deref() == Some("kubernetes");
-    let is_of_whereabouts = text(level.find("type")).as_deref() == Some("whereabouts");
-    level.find("data_dir").is_none()
-        && level.find("dataDir").is_none()
-        && (datastore.is_none() || is_kubernetes)
-        && is_its_kubeconfig.unwrap_or(is_kubernetes && is_of_whereabouts)
+    let names = |key: &str| level.find(key).is_some();
+    let text = |key: &str| level.find(key).and_then(|field| field.value.as_str());
+    let is_kubernetes = text("datastore") == Some("kubernetes");
+    if names("data_dir") || names("dataDir") || (names("datastore") && !is_kubernetes) {
+        return false;
+    }
+    match kubeconfig(level) {
+        None => is_kubernetes && text("type") == Some("whereabouts"),
+        Some(field) => field
+            .value
+            .as_str()
+            .and_then(|path| path.strip_suffix(WHEREABOUTS_KUBECONFIG))
+            .is_some_and(|directory| directory.is_empty() || directory.ends_with('/')),
+    }
 }
 
 /// The `ipam` object with the flat file below it.
@@ -361,7 +362,7 @@ impl<'a> Merged<'a> {
         let mut mistakes = Mistakes::default();
         mistakes.note(keys::check(&self.levels[0].field, false));
         mistakes.note(self.flat.map_or(Ok(()), FlatFile::check));
-        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+        mistakes.none_or(())
     }
 
     /// Returns `ipam.configuration_path`, if it is a text.
@@ -407,13 +408,10 @@ impl<'a> Merged<'a> {
         one: &str,
         other: &str,
     ) -> Result<Option<Setting<'a>>, ConfigError> {
-        for level in self.levels.iter() {
-            match (level.find(one), level.find(other)) {
-                (Some(one), Some(other)) if one.field.value != other.field.value => {
-                    return Err(other.field.clashes(BOTH_SPELLINGS));
-                }
-                (None, None) => {}
-                (one, other) => return Ok(one.or(other)),
+        for level in &self.levels {
+            let Level { field, trusted, own, .. } = level;
+            if let Some(field) = either(field.find(one), field.find(other))? {
+                return Ok(Some(Setting { field, trusted: *trusted, own: *own }));
             }
         }
         Ok(None)

@@ -64,4 +64,4 @@ pub use main_plugin::MainPlugin;
 pub use merge::{ADDRESS_KEYS, Chosen, FlatFile, Merged, chosen_places, flat_file_places};
 pub use routes::Route;
 pub use settings::{DATA_DIR, Settings, StoreKind, StoreSettings, WhenFull, parse_store_id};
-pub use validate::Network;
+pub use validate::{Network, declares_ips};

@@ -5,7 +5,7 @@
 //! range of the set that has a free one).
 
 use super::address_list::listed;
-use super::field::{BOTH_SPELLINGS, Field};
+use super::field::{Field, either};
 use super::gateway::{fits, gateway, gateway_of};
 use super::main_plugin::MainPlugin;
 use super::merge::Merged;
@@ -142,16 +142,7 @@ impl TopLevel<'_, '_> {
     }
 
     fn either(&self, snake: &str, camel: &str) -> Result<Option<Field<'_>>> {
-        either(self.merged.field(snake), self.merged.field(camel))
-    }
-}
-
-fn either<'a>(snake: Option<Field<'a>>, camel: Option<Field<'a>>) -> Result<Option<Field<'a>>> {
-    match (snake, camel) {
-        (Some(one), Some(other)) if one.value != other.value => {
-            Err(other.clashes(BOTH_SPELLINGS).into())
-        }
-        (one, other) => Ok(one.or(other)),
+        Ok(either(self.merged.field(snake), self.merged.field(camel))?)
     }
 }
 

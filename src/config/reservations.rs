@@ -21,10 +21,7 @@ pub(super) fn parse(merged: &Merged<'_>) -> Result<Reservations> {
     let entries = mistakes.note(entries).unwrap_or_default();
     let reserved = merged.field("reserved").map_or(Ok(Vec::new()), |field| listed(&field));
     let on_request = mistakes.note(reserved).unwrap_or_default().into_iter().collect();
-    match mistakes.is_empty() {
-        true => Ok(Reservations { entries, on_request, own: Vec::new() }),
-        false => Err(mistakes),
-    }
+    mistakes.none_or(Reservations { entries, on_request, own: Vec::new() })
 }
 
 /// Parses one object of reservations, or a list of them.
@@ -102,8 +99,7 @@ pub(super) fn check(reservations: &Reservations, sets: &[RangeSet]) -> Mistakes 
     let shared = choices()
         .take(1)
         .flat_map(|choice| choice.gateways.ranges().chain(choice.excluded[0].ranges()));
-    let own = choices()
-        .flat_map(|choice| choice.excluded[1].ranges().chain(choice.gateway.map(Range::single)));
+    let own = choices().flat_map(|choice| choice.excluded[1].ranges());
     let barred: Blocks = shared.chain(own).collect();
     let mut all: Vec<(Range, &Owner)> = Vec::new();
     for entry in &reservations.entries {

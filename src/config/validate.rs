@@ -13,7 +13,7 @@ use super::routes::{self, Route};
 use super::settings::WhenFull;
 use super::{ConfigError, Mistakes, ranges, reservations};
 use crate::addr::{Family, Range, Subnet, parse_prefixed};
-use crate::ipam::{RangeSet, Requested, Reservations, Scope, Static};
+use crate::ipam::{Choice, RangeSet, Requested, Reservations, Scope, Static};
 use crate::json::Json;
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -65,6 +65,11 @@ pub struct Network {
 type Result<T> = std::result::Result<T, ConfigError>;
 
 impl Network {
+    /// Returns all ranges, in the order of their sets.
+    pub fn choices(&self) -> impl Iterator<Item = &Choice> {
+        self.sets.iter().flat_map(|set| &set.choices)
+    }
+
     /// Validates the configuration for an ADD with these `CNI_ARGS`.
     ///
     /// # Errors
@@ -146,7 +151,8 @@ impl Network {
 }
 
 /// Returns whether the main plugin declares that it passes on requested addresses.
-fn declares_ips(whole: &Json) -> bool {
+#[must_use]
+pub fn declares_ips(whole: &Json) -> bool {
     let declared = whole.find("capabilities").and_then(|declared| declared.find("ips"));
     declared == Some(&Json::Bool(true))
 }

@@ -174,6 +174,17 @@ pub fn check(
     Ok(())
 }
 
+/// Returns the subnets in which pods get addresses: those of the ranges, then those of the static
+/// addresses.
+pub fn subnets<'s>(
+    sets: &'s [RangeSet],
+    statics: &'s [Static],
+) -> impl Iterator<Item = Subnet> + 's {
+    let of_ranges = sets.iter().flat_map(|set| &set.choices).map(|choice| choice.subnet);
+    let of_statics = statics.iter();
+    of_ranges.chain(of_statics.filter_map(|fixed| Subnet::new(fixed.address, fixed.prefix).ok()))
+}
+
 /// The ranges by their first address. No two ranges of one configuration overlap.
 struct Places<'s>(BTreeMap<(Family, u128), (usize, &'s Choice)>);
 

@@ -8,7 +8,7 @@ mod routes;
 
 use super::case::Case;
 use crate::addr::Family;
-use crate::config::Dns;
+use crate::config::{Dns, declares_ips};
 use crate::json::Json;
 
 /// One behavior.
@@ -247,7 +247,7 @@ fn dns(case: &Case<'_>) -> Option<String> {
 }
 
 fn without_gateway(case: &Case<'_>) -> Option<String> {
-    let sets = case.network.sets.iter().flat_map(|set| &set.choices);
+    let sets = case.network.choices();
     let ranges =
         sets.filter(|choice| choice.gateway.is_none()).map(|choice| choice.subnet.to_string());
     let statics = case.network.statics.iter().filter(|fixed| fixed.gateway.is_none());
@@ -256,7 +256,7 @@ fn without_gateway(case: &Case<'_>) -> Option<String> {
 }
 
 fn single_address(case: &Case<'_>) -> Option<String> {
-    let sets = case.network.sets.iter().flat_map(|set| &set.choices);
+    let sets = case.network.choices();
     let is_one = |family: Family, length: u8| family == Family::V4 && length == 32;
     let ranges = sets
         .filter(|choice| is_one(choice.subnet.family(), choice.subnet.length()))
@@ -267,7 +267,7 @@ fn single_address(case: &Case<'_>) -> Option<String> {
 }
 
 fn gateways_of_v6(case: &Case<'_>) -> impl Iterator<Item = bool> {
-    let sets = case.network.sets.iter().flat_map(|set| &set.choices);
+    let sets = case.network.choices();
     let ranges = sets
         .filter(|choice| choice.subnet.family() == Family::V6)
         .map(|choice| choice.gateway.is_some());
@@ -288,7 +288,7 @@ fn ipv6_without_gateway(case: &Case<'_>) -> Option<String> {
 
 fn moved_by_sbr(case: &Case<'_>) -> Option<String> {
     let is_followed = case.chain.types.iter().any(|name| name == "sbr");
-    let sets = case.network.sets.iter().flat_map(|set| &set.choices);
+    let sets = case.network.choices();
     let with =
         sets.filter(|choice| choice.gateway.is_some() && choice.subnet.family() == Family::V4);
     some(with.map(|choice| choice.subnet.to_string())).filter(|_| is_followed)
@@ -305,9 +305,7 @@ fn list_without_version(case: &Case<'_>) -> Option<String> {
 }
 
 fn ips_undeclared(case: &Case<'_>) -> Option<String> {
-    let capabilities = case.configuration.find("capabilities");
-    let is_declared =
-        capabilities.and_then(|capabilities| capabilities.find("ips")) == Some(&Json::Bool(true));
+    let is_declared = declares_ips(case.configuration);
     let has_ranges = !case.network.sets.is_empty();
     (has_ranges && !is_declared && case.configuration.find("type").is_some()).then(String::new)
 }

@@ -140,7 +140,7 @@ pub(super) fn outline(report: &mut Report, network: &Network) {
         .flat_map(|entry| entry.ranges.iter().map(|range| (*range, entry.owner.to_string())));
     report.reservations = reserved.collect();
     report.on_request = network.reservations.on_request.ranges().collect();
-    let candidates = network.sets.iter().flat_map(|set| &set.choices).map(Choice::candidates);
+    let candidates = network.choices().map(Choice::candidates);
     report.dynamic = candidates.flat_map(|set| set.ranges().collect::<Vec<_>>()).collect();
     let routes = network.routes.iter().map(|route| {
         let gw = route.gw.map_or_else(String::new, |gw| format!(" via {gw}"));

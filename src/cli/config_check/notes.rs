@@ -5,7 +5,7 @@ use super::report::Report;
 use crate::addr::{Blocks, Subnet, parse_prefixed};
 use crate::config::{ADDRESS_KEYS, ConfigError, ignored};
 use crate::ipam::RangeSet;
-use crate::json::{Json, excerpt};
+use crate::json::{Json, TWO_VALUES, excerpt};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -55,8 +55,7 @@ fn repeats(report: &mut Report, content: &Json) {
         if repeat.is_equal {
             report.note(format!("{} occurs twice, with the same value", repeat.path));
         } else {
-            let reason = "expected one value, found two different ones";
-            report.mistakes.add(ConfigError::meaning(repeat.path, reason));
+            report.mistakes.add(ConfigError::meaning(repeat.path, TWO_VALUES));
         }
     }
 }
@@ -203,7 +202,7 @@ fn set_places(ipam: Option<&Json>) -> Vec<String> {
 /// inside the subnet is not reported: many configurations also exclude the broadcast address.
 fn vain_excludes(report: &mut Report, case: &Case<'_>) {
     let network = case.network;
-    let choices = || network.sets.iter().flat_map(|set| &set.choices);
+    let choices = || network.choices();
     let subnets: Blocks = choices().map(|choice| choice.subnet.whole()).collect();
     let of_all = network.excludes.iter().copied().filter(|range| !subnets.touches(range));
     let of_one = choices().flat_map(|choice| {

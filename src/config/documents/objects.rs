@@ -10,41 +10,22 @@ struct Operator {
     kind: &'static str,
     /// The main plugin.
     plugin: &'static str,
-    /// Where the NetworkAttachmentDefinition goes.
-    namespace: &'static str,
 }
 
 const SRIOV: &str = "sriovnetwork.openshift.io";
 const MELLANOX: &str = "mellanox.com";
 
+/// The key of `spec` that says where the NetworkAttachmentDefinition goes.
+const NAMESPACE: &str = "networkNamespace";
+
 /// The kinds whose `spec.ipam` is JSON in a text.
 const OPERATORS: &[Operator] = &[
-    Operator { group: SRIOV, kind: "SriovNetwork", plugin: "sriov", namespace: "networkNamespace" },
-    Operator {
-        group: SRIOV,
-        kind: "SriovIBNetwork",
-        plugin: "ib-sriov",
-        namespace: "networkNamespace",
-    },
-    Operator { group: SRIOV, kind: "OVSNetwork", plugin: "ovs", namespace: "networkNamespace" },
-    Operator {
-        group: MELLANOX,
-        kind: "MacvlanNetwork",
-        plugin: "macvlan",
-        namespace: "networkNamespace",
-    },
-    Operator {
-        group: MELLANOX,
-        kind: "HostDeviceNetwork",
-        plugin: "host-device",
-        namespace: "networkNamespace",
-    },
-    Operator {
-        group: MELLANOX,
-        kind: "IPoIBNetwork",
-        plugin: "ipoib",
-        namespace: "networkNamespace",
-    },
+    Operator { group: SRIOV, kind: "SriovNetwork", plugin: "sriov" },
+    Operator { group: SRIOV, kind: "SriovIBNetwork", plugin: "ib-sriov" },
+    Operator { group: SRIOV, kind: "OVSNetwork", plugin: "ovs" },
+    Operator { group: MELLANOX, kind: "MacvlanNetwork", plugin: "macvlan" },
+    Operator { group: MELLANOX, kind: "HostDeviceNetwork", plugin: "host-device" },
+    Operator { group: MELLANOX, kind: "IPoIBNetwork", plugin: "ipoib" },
 ];
 
 /// The largest text after the parameters of a Template are filled in, in bytes.
@@ -169,7 +150,7 @@ impl Walk<'_> {
         operator: &Operator,
     ) {
         let spec = object.find("spec");
-        let namespace = spec.and_then(|spec| spec.find(operator.namespace));
+        let namespace = spec.and_then(|spec| spec.find(NAMESPACE));
         let origin = around.origin(object, operator.kind, namespace);
         let Some(text) =
             spec.and_then(|spec| spec.find("ipam")).filter(|text| text.as_str() != Some(""))

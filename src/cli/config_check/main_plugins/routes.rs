@@ -3,8 +3,9 @@
 
 use super::super::case::Case;
 use super::some;
-use crate::addr::{Blocks, Family, Subnet};
+use crate::addr::{Blocks, Family, Subnet, is_link_local};
 use crate::config::Route;
+use crate::ipam;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -26,7 +27,9 @@ pub(super) fn with_table(case: &Case<'_>) -> Option<String> {
 
 /// Routes whose gateway is outside every subnet.
 pub(super) fn unreachable(case: &Case<'_>) -> Option<String> {
-    let subnets: Blocks = subnets(case).iter().map(Subnet::whole).collect();
+    let subnets: Blocks = ipam::subnets(&case.network.sets, &case.network.statics)
+        .map(|subnet| subnet.whole())
+        .collect();
     let implied = Implied::of(case);
     // Routes to the link that stand above make a gateway reachable.
     let mut on_link: HashSet<Subnet> = HashSet::new();
@@ -40,11 +43,10 @@ pub(super) fn unreachable(case: &Case<'_>) -> Option<String> {
             }
             None => {}
             Some(gw) => {
-                let is_link_local = matches!(gw, IpAddr::V6(v6) if v6.is_unicast_link_local());
                 let mut above = lengths.iter().filter_map(|length| Subnet::new(gw, *length).ok());
                 let is_reached =
                     subnets.contains(gw) || above.any(|subnet| on_link.contains(&subnet));
-                if !is_link_local && !is_reached {
+                if !is_link_local(gw) && !is_reached {
                     found.push(format!("{} via {gw}", route.dst));
                 }
             }
@@ -65,11 +67,12 @@ pub(super) fn twice(case: &Case<'_>) -> Option<String> {
 
 /// Routes of a family without an address, which the kernel accepts all the same.
 pub(super) fn without_family(case: &Case<'_>) -> Option<String> {
-    let families: HashSet<Family> = subnets(case).iter().map(Subnet::family).collect();
+    let families: HashSet<Family> = ipam::subnets(&case.network.sets, &case.network.statics)
+        .map(|subnet| subnet.family())
+        .collect();
     let implied = Implied::of(case);
     let is_accepted = |route: &Route| match implied.gateway(route) {
-        Some(IpAddr::V6(v6)) => v6.is_unicast_link_local(),
-        Some(IpAddr::V4(_)) => false,
+        Some(gw) => is_link_local(gw),
         None => true,
     };
     let lost = case
@@ -108,11 +111,7 @@ fn several_gateways(case: &Case<'_>, family: Family) -> Option<String> {
 /// Routes through a link-local gateway in a list with sbr.
 pub(super) fn dropped_by_sbr(case: &Case<'_>) -> Option<String> {
     let is_followed = case.chain.types.iter().any(|name| name == "sbr");
-    let through = case
-        .network
-        .routes
-        .iter()
-        .filter(|route| matches!(route.gw, Some(IpAddr::V6(v6)) if v6.is_unicast_link_local()));
+    let through = case.network.routes.iter().filter(|route| route.gw.is_some_and(is_link_local));
     some(through.map(|route| route.dst.to_string())).filter(|_| is_followed)
 }
 
@@ -151,13 +150,4 @@ impl Implied {
             Family::V6 => self.v6,
         }
     }
-}
-
-fn subnets(case: &Case<'_>) -> Vec<Subnet> {
-    let sets = case.network.sets.iter().flat_map(|set| &set.choices);
-    let ranges = sets.map(|choice| choice.subnet);
-    let statics = case.network.statics.iter();
-    ranges
-        .chain(statics.filter_map(|fixed| Subnet::new(fixed.address, fixed.prefix).ok()))
-        .collect()
 }
