@@ -4,7 +4,7 @@ use super::{Format, StoreArgs, UsageArgs, locate, output, records, set_aside};
 use crate::addr::AddrSet;
 use crate::config::{CniArgs, Merged, Network};
 use crate::environment::Environment;
-use crate::ipam::Choice;
+use crate::ipam::ConfiguredRange;
 use crate::plugin::machine;
 use crate::plugin::set_aside::Aside;
 use crate::store::{Filter, Store};
@@ -99,11 +99,11 @@ fn count(
     asides: &[Aside],
 ) -> anyhow::Result<Vec<Row>> {
     let mut ranges: Vec<Counted<'_>> = network
-        .choices()
-        .map(|choice| Counted {
-            choice,
-            candidates: choice.candidates(),
-            reserved: choice.reserved_candidates(),
+        .ranges()
+        .map(|configured| Counted {
+            configured,
+            candidates: configured.candidates(),
+            reserved: configured.reserved_candidates(),
             held: 0,
             held_reserved: 0,
         })
@@ -134,7 +134,7 @@ fn count(
 
 /// A range, and what is held of it.
 struct Counted<'n> {
-    choice: &'n Choice,
+    configured: &'n ConfiguredRange,
     candidates: AddrSet,
     reserved: AddrSet,
     held: u128,
@@ -142,12 +142,12 @@ struct Counted<'n> {
 }
 
 fn row(name: Option<&str>, network: &Network, range: &Counted<'_>) -> Row {
-    let total = AddrSet::from_range(&range.choice.range).count();
+    let total = AddrSet::from_range(&range.configured.bounds).count();
     let (usable, reserved) = (range.candidates.count(), range.reserved.count());
     Row {
         network: name.map(str::to_owned),
         scope: network.scope.name().map(str::to_owned),
-        range: format!("{} ({})", range.choice.range, range.choice.subnet),
+        range: format!("{} ({})", range.configured.bounds, range.configured.subnet),
         held: range.held + range.held_reserved,
         free: usable.saturating_sub(range.held),
         reserved,

@@ -69,7 +69,7 @@ pub(super) fn unusable(
 fn used(sets: &[RangeSet], statics: &[Static], family: Family) -> Vec<IpAddr> {
     let of_family = |gateway: &IpAddr| Family::of(*gateway) == family;
     let mut of_sets = sets.iter().map(|set| {
-        let gateways = set.choices.iter().filter_map(|choice| choice.gateway);
+        let gateways = set.ranges.iter().filter_map(|range| range.gateway);
         gateways.filter(of_family).collect::<Vec<_>>()
     });
     let of_statics = || statics.iter().filter_map(|fixed| fixed.gateway).find(of_family);

@@ -11,7 +11,7 @@ use super::main_plugin::MainPlugin;
 use super::merge::Merged;
 use super::{ConfigError, Mistakes, keys};
 use crate::addr::{Blocks, Family, Range, Subnet, number, parse_address, parse_prefixed};
-use crate::ipam::{Choice, RangeSet};
+use crate::ipam::{ConfiguredRange, RangeSet};
 use crate::json::Json;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -95,9 +95,9 @@ pub(super) fn parse(
     let gateways: Rc<Blocks> = Rc::new(gateways.map(Range::single).collect());
     let barred: Rc<Blocks> = Rc::new(excludes.iter().copied().collect());
     let excluded = excludes.len() + sets.iter().flatten().map(|raw| raw.excludes).sum::<usize>();
-    let settle = |raw: Raw| Choice {
+    let configured = |raw: Raw| ConfiguredRange {
         subnet: raw.subnet,
-        range: raw.range,
+        bounds: raw.range,
         excluded: [Rc::clone(&barred), Rc::new(raw.excluded)],
         gateways: Rc::clone(&gateways),
         reserved: Rc::clone(reserved),
@@ -105,7 +105,7 @@ pub(super) fn parse(
     };
     let sets = sets
         .into_iter()
-        .map(|set| RangeSet { choices: set.into_iter().map(settle).collect() })
+        .map(|set| RangeSet { ranges: set.into_iter().map(configured).collect() })
         .collect();
     Ok(Ranges { sets, excludes, excluded })
 }
@@ -158,18 +158,18 @@ fn parse_nested(field: &Field<'_>) -> Result<Vec<Vec<Raw>>> {
             let expected = "expected a list of lists, such as [[{\"subnet\": \"10.0.0.0/24\"}]]";
             return Err(field.wrong(expected).into());
         }
-        let choices = Mistakes::each::<_, _, Mistakes>(set.list()?, |entry| parse_entry(&entry))?;
-        let Some(first) = choices.first() else {
+        let raws = Mistakes::each::<_, _, Mistakes>(set.list()?, |entry| parse_entry(&entry))?;
+        let Some(first) = raws.first() else {
             return Err(set.wrong("expected at least one range in the set").into());
         };
         let family = first.subnet.family();
-        match choices.iter().find(|raw| raw.subnet.family() != family) {
+        match raws.iter().find(|raw| raw.subnet.family() != family) {
             Some(other) => Err(ConfigError::meaning(
                 &other.path,
                 format!("expected ranges of one family in one set, found {}", other.subnet),
             )
             .into()),
-            None => Ok(choices),
+            None => Ok(raws),
         }
     })
 }
@@ -366,15 +366,15 @@ mod tests {
         match parse(&merged, &[], &Rc::default()) {
             Ok(ranges) => {
                 for set in ranges.sets {
-                    let shown = set.choices.iter().map(|choice| {
+                    let shown = set.ranges.iter().map(|range| {
                         let given: Vec<String> =
-                            choice.candidates().ranges().map(|range| range.to_string()).collect();
-                        let gateway = choice
+                            range.candidates().ranges().map(|part| part.to_string()).collect();
+                        let gateway = range
                             .gateway
                             .map_or_else(String::new, |gateway| format!(" via {gateway}"));
                         let given =
                             if given.is_empty() { "nothing".to_owned() } else { given.join(" ") };
-                        format!("{given} of {}{gateway}", choice.subnet)
+                        format!("{given} of {}{gateway}", range.subnet)
                     });
                     writeln!(text, "{}", shown.collect::<Vec<_>>().join(", else ")).unwrap();
                 }

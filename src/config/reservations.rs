@@ -93,13 +93,13 @@ pub(super) fn check(reservations: &Reservations, sets: &[RangeSet]) -> Mistakes 
         return mistakes;
     }
     let place = "ipam.reservations";
-    let choices = || sets.iter().flat_map(|set| &set.choices);
-    let usable: Blocks = choices().map(|choice| choice.subnet.usable()).collect();
-    // All choices share the gateways and the exclusions of the whole configuration.
-    let shared = choices()
+    let ranges = || sets.iter().flat_map(|set| &set.ranges);
+    let usable: Blocks = ranges().map(|range| range.subnet.usable()).collect();
+    // All ranges share the gateways and the exclusions of the whole configuration.
+    let shared = ranges()
         .take(1)
-        .flat_map(|choice| choice.gateways.ranges().chain(choice.excluded[0].ranges()));
-    let own = choices().flat_map(|choice| choice.excluded[1].ranges());
+        .flat_map(|range| range.gateways.ranges().chain(range.excluded[0].ranges()));
+    let own = ranges().flat_map(|range| range.excluded[1].ranges());
     let barred: Blocks = shared.chain(own).collect();
     let mut all: Vec<(Range, &Owner)> = Vec::new();
     for entry in &reservations.entries {

@@ -13,7 +13,7 @@ use super::routes::{self, Route};
 use super::settings::WhenFull;
 use super::{ConfigError, Mistakes, ranges, reservations};
 use crate::addr::{Family, Range, Subnet, parse_prefixed};
-use crate::ipam::{Choice, RangeSet, Requested, Reservations, Scope, Static};
+use crate::ipam::{ConfiguredRange, RangeSet, Requested, Reservations, Scope, Static};
 use crate::json::Json;
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -66,8 +66,8 @@ type Result<T> = std::result::Result<T, ConfigError>;
 
 impl Network {
     /// Returns all ranges, in the order of their sets.
-    pub fn choices(&self) -> impl Iterator<Item = &Choice> {
-        self.sets.iter().flat_map(|set| &set.choices)
+    pub fn ranges(&self) -> impl Iterator<Item = &ConfiguredRange> {
+        self.sets.iter().flat_map(|set| &set.ranges)
     }
 
     /// Validates the configuration for an ADD with these `CNI_ARGS`.
@@ -118,9 +118,9 @@ impl Network {
         if let Some(field) = merged.field("network_name") {
             beyond.note(limits::check_name(&field));
         }
-        let choices = ranges.sets.iter().map(|set| set.choices.len()).sum();
+        let count = ranges.sets.iter().map(|set| set.ranges.len()).sum();
         let counts = [
-            limits::beyond("ranges", "ranges", choices, limits.ranges),
+            limits::beyond("ranges", "ranges", count, limits.ranges),
             limits::beyond("excludes", "excludes", ranges.excluded, limits.excludes),
             limits::beyond("routes", "routes", routes.len(), limits.routes),
         ];

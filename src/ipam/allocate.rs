@@ -56,7 +56,7 @@ pub fn plan<'a>(
             |old: &&Allocation| plan.rehome.iter().all(|(taken, _)| taken.address != old.address);
         let movable = |old: &&Allocation| {
             pod.zip(old.record.pod.as_ref()).is_some_and(|(new, old)| new.is_same(old))
-                && slot.offers.iter().any(|offer| offer.candidates.contains(old.address))
+                && slot.pools.iter().any(|pool| pool.addresses.contains(old.address))
         };
         match of_pod.iter().filter(free).find(movable) {
             Some(old) => plan.rehome.push((old, slot)),
@@ -86,19 +86,19 @@ fn plan_repeat<'a>(
     let addresses: HashSet<IpAddr> = held.iter().map(|allocation| allocation.address).collect();
     for slot in slots {
         let has_part = parts.contains(&slot.part.index);
-        // A requested slot offers one address.
+        // The pool of a requested slot has one address.
         let lacks = || {
-            slot.offers.iter().all(|offer| {
-                offer.candidates.nth(0).is_none_or(|address| !addresses.contains(&address))
+            slot.pools.iter().all(|pool| {
+                pool.addresses.nth(0).is_none_or(|address| !addresses.contains(&address))
             })
         };
         if slot.source == Source::Requested && (whole || has_part) && lacks() {
             let holds: Vec<String> =
                 plan.held.iter().map(|allocation| allocation.address.to_string()).collect();
             let asked = slot
-                .offers
+                .pools
                 .iter()
-                .flat_map(|offer| offer.candidates.ranges())
+                .flat_map(|pool| pool.addresses.ranges())
                 .map(|range| range.first_address());
             return match asked.into_iter().next() {
                 Some(asked) => Err(PlanError::HoldsOthers { asked, holds: holds.join(", ") }),
@@ -116,12 +116,12 @@ impl Slot {
     /// Returns the record of an address that is given out for this slot, based on the `record` of
     /// the ADD.
     #[must_use]
-    pub fn record(&self, offer: &super::Offer, record: &Record) -> Record {
+    pub fn record(&self, pool: &super::Pool, record: &Record) -> Record {
         Record {
             source: self.source,
             part: self.part,
-            prefix: offer.prefix,
-            gateway: offer.gateway,
+            prefix: pool.prefix,
+            gateway: pool.gateway,
             ..record.clone()
         }
     }
@@ -173,9 +173,9 @@ mod tests {
                 let subnet = Subnet::parse(text).unwrap();
                 let (excluded, gateways) = Default::default();
                 RangeSet {
-                    choices: vec![Choice {
+                    ranges: vec![ConfiguredRange {
                         subnet,
-                        range: subnet.usable(),
+                        bounds: subnet.usable(),
                         excluded,
                         gateways,
                         reserved: Default::default(),

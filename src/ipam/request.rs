@@ -12,11 +12,11 @@ use std::rc::Rc;
 
 /// One range of a range set, with the addresses that it must not give out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct ConfiguredRange {
     /// The subnet. Its prefix length is a part of the result.
     pub subnet: Subnet,
     /// The first to the last address that may be given out, within the usable part of the subnet.
-    pub range: Range,
+    pub bounds: Range,
     /// The excluded addresses: those of the whole configuration, which all its ranges share, and
     /// those of this range.
     pub excluded: [Rc<Blocks>; 2],
@@ -28,12 +28,12 @@ pub struct Choice {
     pub gateway: Option<IpAddr>,
 }
 
-impl Choice {
+impl ConfiguredRange {
     /// Returns the addresses that may be given out dynamically, whether they are held or not.
     #[must_use]
     pub fn candidates(&self) -> AddrSet {
         let [of_all, own] = &self.excluded;
-        AddrSet::outside(&self.range, &[of_all, own, &self.gateways, &self.reserved])
+        AddrSet::outside(&self.bounds, &[of_all, own, &self.gateways, &self.reserved])
     }
 
     /// Returns the addresses of the range that may be given out, but not dynamically.
@@ -41,13 +41,13 @@ impl Choice {
     pub fn reserved_candidates(&self) -> AddrSet {
         let [of_all, own] = &self.excluded;
         let dynamic: Blocks = self.candidates().ranges().collect();
-        AddrSet::outside(&self.range, &[of_all, own, &self.gateways, &dynamic])
+        AddrSet::outside(&self.bounds, &[of_all, own, &self.gateways, &dynamic])
     }
 
-    /// Returns the values of the result for one address.
-    fn offer(&self, address: IpAddr) -> Offer {
-        Offer {
-            candidates: AddrSet::from_range(&Range::single(address)),
+    /// Returns the pool that has only this address.
+    fn pool_of(&self, address: IpAddr) -> Pool {
+        Pool {
+            addresses: AddrSet::from_range(&Range::single(address)),
             prefix: self.subnet.length(),
             gateway: self.gateway,
         }
@@ -74,7 +74,7 @@ impl Choice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RangeSet {
     /// The ranges in order of preference. There is at least one, and all are of one family.
-    pub choices: Vec<Choice>,
+    pub ranges: Vec<ConfiguredRange>,
 }
 
 /// An address that the caller requests.
@@ -106,20 +106,20 @@ pub struct Static {
 pub struct Slot {
     /// The position among the addresses of the ADD.
     pub part: Part,
-    /// The reason for these candidates.
+    /// The reason for these pools.
     pub source: Source,
-    /// The candidates, in order of preference. Each has its own values for the result.
-    pub offers: Vec<Offer>,
-    /// For a reserved address: the candidates for a further interface of the same sandbox, because
-    /// one interface has the reserved address.
-    pub otherwise: Rc<[Offer]>,
+    /// The pools, in order of preference.
+    pub pools: Vec<Pool>,
+    /// For a reserved address: the pools for a further interface of the same sandbox, because one
+    /// interface has the reserved address.
+    pub fallback: Rc<[Pool]>,
 }
 
-/// Candidates, and the values of the result for an address of them.
+/// Addresses of which one is given out, and the values of the result for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
+pub struct Pool {
     /// The addresses that may be given out. The lowest free one is taken.
-    pub candidates: AddrSet,
+    pub addresses: AddrSet,
     /// The prefix length of the result.
     pub prefix: u8,
     /// The gateway of the result.
@@ -180,32 +180,32 @@ pub fn subnets<'s>(
     sets: &'s [RangeSet],
     statics: &'s [Static],
 ) -> impl Iterator<Item = Subnet> + 's {
-    let of_ranges = sets.iter().flat_map(|set| &set.choices).map(|choice| choice.subnet);
+    let of_ranges = sets.iter().flat_map(|set| &set.ranges).map(|range| range.subnet);
     let of_statics = statics.iter();
     of_ranges.chain(of_statics.filter_map(|fixed| Subnet::new(fixed.address, fixed.prefix).ok()))
 }
 
 /// The ranges by their first address. No two ranges of one configuration overlap.
-struct Places<'s>(BTreeMap<(Family, u128), (usize, &'s Choice)>);
+struct Places<'s>(BTreeMap<(Family, u128), (usize, &'s ConfiguredRange)>);
 
 impl<'s> Places<'s> {
     fn of(sets: &'s [RangeSet]) -> Self {
         let all = sets
             .iter()
             .enumerate()
-            .flat_map(|(at, set)| set.choices.iter().map(move |choice| (at, choice)));
+            .flat_map(|(at, set)| set.ranges.iter().map(move |range| (at, range)));
         Self(
-            all.map(|(at, choice)| {
-                ((choice.range.family(), number(choice.range.first_address())), (at, choice))
+            all.map(|(at, range)| {
+                ((range.bounds.family(), number(range.bounds.first_address())), (at, range))
             })
             .collect(),
         )
     }
 
     /// Returns the range that contains the address, and the number of its set.
-    fn find(&self, address: IpAddr) -> Option<(usize, &'s Choice)> {
+    fn find(&self, address: IpAddr) -> Option<(usize, &'s ConfiguredRange)> {
         let (_, found) = self.0.range(..=(Family::of(address), number(address))).next_back()?;
-        Some(*found).filter(|(_, choice)| choice.range.contains(address))
+        Some(*found).filter(|(_, range)| range.bounds.contains(address))
     }
 }
 
@@ -224,24 +224,23 @@ pub fn slots(
     // Reserved addresses may be outside of every range: then the subnet decides.
     let home = |address: IpAddr| {
         let all = sets.iter().enumerate();
-        let mut choices =
-            all.flat_map(|(at, set)| set.choices.iter().map(move |choice| (at, choice)));
-        let of_subnet = || choices.find(|(_, choice)| choice.subnet.contains(address));
+        let mut ranges = all.flat_map(|(at, set)| set.ranges.iter().map(move |range| (at, range)));
+        let of_subnet = || ranges.find(|(_, range)| range.subnet.contains(address));
         places.find(address).or_else(of_subnet)
     };
-    let mut reserved: BTreeMap<usize, Vec<Offer>> = BTreeMap::new();
+    let mut reserved: BTreeMap<usize, Vec<Pool>> = BTreeMap::new();
     for address in &reservations.own {
-        if let Some((set, choice)) = home(*address) {
-            reserved.entry(set).or_default().push(choice.offer(*address));
+        if let Some((set, range)) = home(*address) {
+            reserved.entry(set).or_default().push(range.pool_of(*address));
         }
     }
     let of_pods: Blocks = reservations.of_pods().collect();
-    let mut asked: BTreeMap<usize, Vec<Offer>> = BTreeMap::new();
+    let mut asked: BTreeMap<usize, Vec<Pool>> = BTreeMap::new();
     let mut brought = Vec::new();
     for request in requested {
         // Without any range, a pod brings its address together with the prefix length.
         if sets.is_empty() && statics.is_empty() {
-            brought.push((Source::Requested, vec![offer_brought(request)?], Rc::default()));
+            brought.push((Source::Requested, vec![pool_brought(request)?], Rc::default()));
             continue;
         }
         let address = request.address;
@@ -259,72 +258,70 @@ pub fn slots(
             true => home(address),
             false => places.find(address),
         };
-        let Some((set, choice)) = place.filter(|(_, choice)| choice.bar(address).is_none()) else {
+        let Some((set, range)) = place.filter(|(_, range)| range.bar(address).is_none()) else {
             return Err(outside(sets, request));
         };
-        asked.entry(set).or_default().push(offer_requested(choice, request)?);
+        asked.entry(set).or_default().push(pool_of_request(range, request)?);
     }
-    let none: Rc<[Offer]> = Rc::default();
-    let mut wanted: Vec<(Source, Vec<Offer>, Rc<[Offer]>)> = brought;
+    let none: Rc<[Pool]> = Rc::default();
+    let mut wanted: Vec<(Source, Vec<Pool>, Rc<[Pool]>)> = brought;
     for (at, set) in sets.iter().enumerate() {
         let dynamic = || {
-            let offer = |choice: &Choice| Offer {
-                candidates: choice.candidates(),
-                prefix: choice.subnet.length(),
-                gateway: choice.gateway,
+            let pool = |range: &ConfiguredRange| Pool {
+                addresses: range.candidates(),
+                prefix: range.subnet.length(),
+                gateway: range.gateway,
             };
-            set.choices.iter().map(offer).collect::<Vec<_>>()
+            set.ranges.iter().map(pool).collect::<Vec<_>>()
         };
         match (reserved.remove(&at), asked.remove(&at)) {
-            (Some(offers), _) => {
-                let otherwise: Rc<[Offer]> = dynamic().into();
-                let offers = offers.into_iter();
-                wanted.extend(
-                    offers.map(|offer| (Source::Static, vec![offer], Rc::clone(&otherwise))),
-                );
+            (Some(pools), _) => {
+                let fallback: Rc<[Pool]> = dynamic().into();
+                let pools = pools.into_iter();
+                wanted.extend(pools.map(|pool| (Source::Static, vec![pool], Rc::clone(&fallback))));
             }
-            (None, Some(offers)) => wanted.extend(
-                offers.into_iter().map(|offer| (Source::Requested, vec![offer], Rc::clone(&none))),
+            (None, Some(pools)) => wanted.extend(
+                pools.into_iter().map(|pool| (Source::Requested, vec![pool], Rc::clone(&none))),
             ),
             (None, None) => wanted.push((Source::Dynamic, dynamic(), Rc::clone(&none))),
         }
     }
     wanted.extend(statics.iter().map(|fixed| {
-        let offer = Offer {
-            candidates: AddrSet::from_range(&Range::single(fixed.address)),
+        let pool = Pool {
+            addresses: AddrSet::from_range(&Range::single(fixed.address)),
             prefix: fixed.prefix,
             gateway: fixed.gateway,
         };
-        (Source::Static, vec![offer], Rc::clone(&none))
+        (Source::Static, vec![pool], Rc::clone(&none))
     }));
     let found = wanted.len();
     let of = u16::try_from(found)
         .map_err(|_| RequestError::TooMany { found, most: usize::from(u16::MAX) })?;
     Ok((0..of)
         .zip(wanted)
-        .map(|(index, (source, offers, otherwise))| Slot {
+        .map(|(index, (source, pools, fallback))| Slot {
             part: Part { index, of },
             source,
-            offers,
-            otherwise,
+            pools,
+            fallback,
         })
         .collect())
 }
 
-fn offer_requested(choice: &Choice, request: &Requested) -> Result<Offer, RequestError> {
-    if let Some(prefix) = request.prefix.filter(|prefix| *prefix != choice.subnet.length()) {
+fn pool_of_request(range: &ConfiguredRange, request: &Requested) -> Result<Pool, RequestError> {
+    if let Some(prefix) = request.prefix.filter(|prefix| *prefix != range.subnet.length()) {
         return Err(RequestError::Prefix {
             origin: request.origin.clone(),
             address: request.address,
             prefix,
-            subnet: choice.subnet,
+            subnet: range.subnet,
         });
     }
-    let offer = choice.offer(request.address);
-    Ok(Offer { gateway: request.gateway.or(offer.gateway), ..offer })
+    let pool = range.pool_of(request.address);
+    Ok(Pool { gateway: request.gateway.or(pool.gateway), ..pool })
 }
 
-fn offer_brought(request: &Requested) -> Result<Offer, RequestError> {
+fn pool_brought(request: &Requested) -> Result<Pool, RequestError> {
     let address = request.address;
     let Some(prefix) = request.prefix else {
         return Err(RequestError::NoPrefix { origin: request.origin.clone(), address });
@@ -339,8 +336,8 @@ fn offer_brought(request: &Requested) -> Result<Offer, RequestError> {
     if Subnet::new(address, prefix).is_ok_and(|subnet| !subnet.usable().contains(address)) {
         return Err(barred("the network or broadcast address"));
     }
-    Ok(Offer {
-        candidates: AddrSet::from_range(&Range::single(address)),
+    Ok(Pool {
+        addresses: AddrSet::from_range(&Range::single(address)),
         prefix,
         gateway: request.gateway,
     })
@@ -353,14 +350,14 @@ fn offer_brought(request: &Requested) -> Result<Offer, RequestError> {
 /// # Errors
 /// Returns an address that is not allowed.
 pub fn check_statics(sets: &[RangeSet], statics: &[Static]) -> Result<(), RequestError> {
-    let choices = || sets.iter().flat_map(|set| &set.choices);
-    let gateways: Blocks = choices()
-        .filter_map(|choice| choice.gateway)
+    let ranges = || sets.iter().flat_map(|set| &set.ranges);
+    let gateways: Blocks = ranges()
+        .filter_map(|range| range.gateway)
         .chain(statics.iter().filter_map(|fixed| fixed.gateway))
         .map(Range::single)
         .collect();
     let ends =
-        choices().map(|choice| choice.subnet).filter(|subnet| subnet.usable() != subnet.whole());
+        ranges().map(|range| range.subnet).filter(|subnet| subnet.usable() != subnet.whole());
     let ends: Blocks = ends
         .flat_map(|subnet| [subnet.whole().first_address(), subnet.whole().last_address()])
         .map(Range::single)
@@ -385,9 +382,9 @@ pub fn check_statics(sets: &[RangeSet], statics: &[Static]) -> Result<(), Reques
 fn outside(sets: &[RangeSet], request: &Requested) -> RequestError {
     let address = request.address;
     let origin = request.origin.clone();
-    let mut choices =
-        sets.iter().flat_map(|set| &set.choices).filter(|choice| choice.subnet.contains(address));
-    let what = choices.next().and_then(|choice| choice.bar(address));
+    let mut ranges =
+        sets.iter().flat_map(|set| &set.ranges).filter(|range| range.subnet.contains(address));
+    let what = ranges.next().and_then(|range| range.bar(address));
     match what {
         Some(what) => RequestError::Barred { origin, address, what },
         None => RequestError::Outside { origin, address, ranges: outline(sets) },
@@ -396,7 +393,7 @@ fn outside(sets: &[RangeSet], request: &Requested) -> RequestError {
 
 /// Returns the first ranges in few words.
 fn outline(sets: &[RangeSet]) -> String {
-    let mut ranges = sets.iter().flat_map(|set| &set.choices).map(|choice| choice.range);
+    let mut ranges = sets.iter().flat_map(|set| &set.ranges).map(|range| range.bounds);
     let first: Vec<String> = ranges.by_ref().take(4).map(|range| range.to_string()).collect();
     match (first.is_empty(), ranges.next()) {
         (true, _) => "a range, but the network has none".to_owned(),
@@ -413,9 +410,9 @@ mod tests {
         let subnet = Subnet::parse(subnet).unwrap();
         let gateway = subnet.usable().first_address();
         RangeSet {
-            choices: vec![Choice {
+            ranges: vec![ConfiguredRange {
                 subnet,
-                range: subnet.usable(),
+                bounds: subnet.usable(),
                 excluded: Default::default(),
                 gateways: Rc::new([Range::single(gateway)].into_iter().collect()),
                 reserved: Rc::default(),

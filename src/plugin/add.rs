@@ -200,11 +200,11 @@ fn make_room_and_fill(
 fn further_interface(slot: &Slot, ask: &Ask<'_>, holder: Option<&Allocation>) -> Option<Slot> {
     let (own, other) = (&ask.record.attachment, &holder?.record.attachment);
     let is_of_sandbox = (&own.node, &own.container) == (&other.node, &other.container);
-    (is_of_sandbox && !slot.otherwise.is_empty()).then(|| Slot {
+    (is_of_sandbox && !slot.fallback.is_empty()).then(|| Slot {
         part: slot.part,
         source: Source::Dynamic,
-        offers: slot.otherwise.to_vec(),
-        otherwise: Default::default(),
+        pools: slot.fallback.to_vec(),
+        fallback: Default::default(),
     })
 }
 
@@ -340,9 +340,8 @@ fn check_one_per_family(slots: &[Slot], version: Version) -> Result<(), Failure>
         return Ok(());
     }
     for family in [Family::V4, Family::V6] {
-        let of_family = |slot: &&Slot| {
-            slot.offers.first().is_some_and(|offer| offer.candidates.family() == family)
-        };
+        let of_family =
+            |slot: &&Slot| slot.pools.first().is_some_and(|pool| pool.addresses.family() == family);
         if 1 < slots.iter().filter(of_family).count() {
             return Err(Failure::OnePerFamily { version: version.as_str(), family });
         }

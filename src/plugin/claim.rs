@@ -16,7 +16,7 @@ pub(super) struct Claim<'c> {
 }
 
 impl Claim<'_> {
-    /// Claims for some slots at once, each from its first offer that has room.
+    /// Claims for some slots at once, each from its first pool that has room.
     pub(super) fn all(
         &self,
         session: &mut dyn Session,
@@ -28,10 +28,10 @@ impl Claim<'_> {
             slots.iter().map(|slot| (slot, preferred.lately.order(slot))).collect();
         let wanted: Vec<Wanted<'_>> = ordered
             .iter()
-            .map(|(slot, offers)| Wanted {
-                offers: offers
+            .map(|(slot, pools)| Wanted {
+                pools: pools
                     .iter()
-                    .map(|(from, offer)| (from.as_ref(), slot.record(offer, self.ask.record)))
+                    .map(|(from, pool)| (from.as_ref(), slot.record(pool, self.ask.record)))
                     .collect(),
             })
             .collect();
@@ -68,12 +68,12 @@ impl Claim<'_> {
     }
 }
 
-/// Returns the failure of a slot none of whose offers has room, because so many addresses are
+/// Returns the failure of a slot none of whose pools has room, because so many addresses are
 /// passed over and the others are held.
 fn no_room(slot: &Slot, passed_over: usize) -> Failure {
     let what = match slot.source {
         Source::Dynamic => {
-            let outlines = slot.offers.iter().map(|offer| outline(&offer.candidates));
+            let outlines = slot.pools.iter().map(|pool| outline(&pool.addresses));
             let ranges = outlines.collect::<Vec<_>>().join(", ");
             return match passed_over {
                 0 => Failure::Exhausted(ranges),
@@ -81,10 +81,10 @@ fn no_room(slot: &Slot, passed_over: usize) -> Failure {
             };
         }
         Source::Requested => "requested",
-        Source::Static if slot.otherwise.is_empty() => "static",
+        Source::Static if slot.fallback.is_empty() => "static",
         Source::Static => "reserved",
     };
-    let first = slot.offers.iter().flat_map(|offer| offer.candidates.ranges()).next();
+    let first = slot.pools.iter().flat_map(|pool| pool.addresses.ranges()).next();
     first.map_or_else(
         || Failure::Exhausted("the range".to_owned()),
         |range| Failure::Held { what, address: range.first_address(), holder: None },
@@ -108,8 +108,8 @@ fn rehome(
     old: &Allocation,
     slot: &Slot,
 ) -> Result<Option<Allocation>, Failure> {
-    let offer = slot.offers.iter().find(|offer| offer.candidates.contains(old.address));
-    let to = offer.map_or_else(|| old.record.clone(), |offer| slot.record(offer, ask.record));
+    let pool = slot.pools.iter().find(|pool| pool.addresses.contains(old.address));
+    let to = pool.map_or_else(|| old.record.clone(), |pool| slot.record(pool, ask.record));
     match session.rehome(old, &to)? {
         Rehome::Done(allocation) => {
             tracing::info!(address = %old.address, from = %old.record.attachment, "re-homed from a sandbox that has ended");

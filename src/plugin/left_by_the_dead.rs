@@ -81,7 +81,7 @@ pub(super) fn free_one(
 /// A sandbox whose namespace was never seen counts as ended only for the next sandbox of a pod of
 /// the same name: nothing else shows that it is not another one that lives.
 fn may_be_taken(ask: &Ask<'_>, slot: &Slot, held: &Allocation) -> bool {
-    let is_candidate = slot.offers.iter().any(|offer| offer.candidates.contains(held.address));
+    let is_candidate = slot.pools.iter().any(|pool| pool.addresses.contains(held.address));
     let was_seen = held.record.netns.is_some() || held.record.boot_id != ask.record.boot_id;
     // The sandbox of this call lives, whatever its other interfaces show.
     let is_other_sandbox = held.record.attachment.container != ask.record.attachment.container;
@@ -105,8 +105,8 @@ fn is_next_of(ask: &Ask<'_>, held: &Allocation) -> bool {
 
 /// Returns the address of a slot that has only one candidate. A store looks it up directly.
 fn only_address(slot: &Slot) -> Option<IpAddr> {
-    let [offer] = slot.offers.as_slice() else {
+    let [pool] = slot.pools.as_slice() else {
         return None;
     };
-    offer.candidates.nth(0).filter(|_| offer.candidates.count() == 1)
+    pool.addresses.nth(0).filter(|_| pool.addresses.count() == 1)
 }

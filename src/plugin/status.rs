@@ -27,8 +27,8 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     }
     for slot in ipam::slots(&network.sets, &[], &[], &network.reservations)? {
         let mut room = false;
-        for offer in &slot.offers {
-            room |= ready.store.has_room(&network.scope, &offer.candidates).map_err(&not_ready)?;
+        for pool in &slot.pools {
+            room |= ready.store.has_room(&network.scope, &pool.addresses).map_err(&not_ready)?;
         }
         if !room {
             let reason =

@@ -247,30 +247,29 @@ fn dns(case: &Case<'_>) -> Option<String> {
 }
 
 fn without_gateway(case: &Case<'_>) -> Option<String> {
-    let sets = case.network.choices();
-    let ranges =
-        sets.filter(|choice| choice.gateway.is_none()).map(|choice| choice.subnet.to_string());
+    let all = case.network.ranges();
+    let ranges = all.filter(|range| range.gateway.is_none()).map(|range| range.subnet.to_string());
     let statics = case.network.statics.iter().filter(|fixed| fixed.gateway.is_none());
     let statics = statics.map(|fixed| format!("{}/{}", fixed.address, fixed.prefix));
     some(ranges.chain(statics))
 }
 
 fn single_address(case: &Case<'_>) -> Option<String> {
-    let sets = case.network.choices();
+    let all = case.network.ranges();
     let is_one = |family: Family, length: u8| family == Family::V4 && length == 32;
-    let ranges = sets
-        .filter(|choice| is_one(choice.subnet.family(), choice.subnet.length()))
-        .map(|choice| choice.subnet.to_string());
+    let ranges = all
+        .filter(|range| is_one(range.subnet.family(), range.subnet.length()))
+        .map(|range| range.subnet.to_string());
     let statics =
         case.network.statics.iter().filter(|fixed| is_one(Family::of(fixed.address), fixed.prefix));
     some(ranges.chain(statics.map(|fixed| format!("{}/{}", fixed.address, fixed.prefix))))
 }
 
 fn gateways_of_v6(case: &Case<'_>) -> impl Iterator<Item = bool> {
-    let sets = case.network.choices();
-    let ranges = sets
-        .filter(|choice| choice.subnet.family() == Family::V6)
-        .map(|choice| choice.gateway.is_some());
+    let all = case.network.ranges();
+    let ranges = all
+        .filter(|range| range.subnet.family() == Family::V6)
+        .map(|range| range.gateway.is_some());
     let statics =
         case.network.statics.iter().filter(|fixed| Family::of(fixed.address) == Family::V6);
     ranges.chain(statics.map(|fixed| fixed.gateway.is_some()))
@@ -288,10 +287,9 @@ fn ipv6_without_gateway(case: &Case<'_>) -> Option<String> {
 
 fn moved_by_sbr(case: &Case<'_>) -> Option<String> {
     let is_followed = case.chain.types.iter().any(|name| name == "sbr");
-    let sets = case.network.choices();
-    let with =
-        sets.filter(|choice| choice.gateway.is_some() && choice.subnet.family() == Family::V4);
-    some(with.map(|choice| choice.subnet.to_string())).filter(|_| is_followed)
+    let all = case.network.ranges();
+    let with = all.filter(|range| range.gateway.is_some() && range.subnet.family() == Family::V4);
+    some(with.map(|range| range.subnet.to_string())).filter(|_| is_followed)
 }
 
 /// GC came with version 1.1.0. Who uses an earlier version does not expect it.

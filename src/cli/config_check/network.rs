@@ -7,7 +7,7 @@ use crate::config::{
     Chain, CniArgs, ConfigError, FlatFile, Merged, Mistakes, Network, Owner, Settings, StoreKind,
 };
 use crate::environment::Environment;
-use crate::ipam::{self, Choice};
+use crate::ipam::{self, ConfiguredRange};
 use crate::json::Json;
 use crate::plugin::failure::Failure;
 use crate::plugin::limit_check;
@@ -124,13 +124,14 @@ pub(super) fn store(report: &mut Report, settings: &Settings, environment: &Envi
 /// Reports the addresses and routes.
 pub(super) fn outline(report: &mut Report, network: &Network) {
     report.scope = Some(network.scope.name().map(str::to_owned));
-    let range = |choice: &Choice| Range {
-        range: choice.range.to_string(),
-        subnet: choice.subnet.to_string(),
-        addresses: choice.candidates().count(),
-        gateway: choice.gateway.map(|gateway| gateway.to_string()),
+    let range_row = |range: &ConfiguredRange| Range {
+        range: range.bounds.to_string(),
+        subnet: range.subnet.to_string(),
+        addresses: range.candidates().count(),
+        gateway: range.gateway.map(|gateway| gateway.to_string()),
     };
-    report.sets = network.sets.iter().map(|set| set.choices.iter().map(range).collect()).collect();
+    report.sets =
+        network.sets.iter().map(|set| set.ranges.iter().map(range_row).collect()).collect();
     report.statics =
         network.statics.iter().map(|fixed| format!("{}/{}", fixed.address, fixed.prefix)).collect();
     let reserved = network
@@ -140,7 +141,7 @@ pub(super) fn outline(report: &mut Report, network: &Network) {
         .flat_map(|entry| entry.ranges.iter().map(|range| (*range, entry.owner.to_string())));
     report.reservations = reserved.collect();
     report.on_request = network.reservations.on_request.ranges().collect();
-    let candidates = network.choices().map(Choice::candidates);
+    let candidates = network.ranges().map(ConfiguredRange::candidates);
     report.dynamic = candidates.flat_map(|set| set.ranges().collect::<Vec<_>>()).collect();
     let routes = network.routes.iter().map(|route| {
         let gw = route.gw.map_or_else(String::new, |gw| format!(" via {gw}"));

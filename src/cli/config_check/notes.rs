@@ -119,9 +119,9 @@ fn for_each_range<'j>(ipam: &'j Json, each: &mut dyn FnMut(&'j Json, &str)) {
         };
         for (at, item) in items.iter().enumerate() {
             match item {
-                Json::Array(choices) => {
-                    for (choice, item) in choices.iter().enumerate() {
-                        each(item, &format!("ipam.{key}[{at}][{choice}]"));
+                Json::Array(ranges) => {
+                    for (inner, item) in ranges.iter().enumerate() {
+                        each(item, &format!("ipam.{key}[{at}][{inner}]"));
                     }
                 }
                 item => each(item, &format!("ipam.{key}[{at}]")),
@@ -157,12 +157,12 @@ fn unused_of_flat_file(report: &mut Report, case: &Case<'_>) {
 /// with another one is only noted.
 fn empty_ranges(report: &mut Report, case: &Case<'_>, ipam: Option<&Json>) {
     let places = set_places(ipam);
-    let is_empty = |set: &RangeSet| set.choices.iter().all(|choice| choice.candidates().is_empty());
+    let is_empty = |set: &RangeSet| set.ranges.iter().all(|range| range.candidates().is_empty());
     for (at, set) in case.network.sets.iter().enumerate() {
         if is_empty(set) {
             let place = places.get(at).cloned().unwrap_or_else(|| "ipam (flat file)".to_owned());
             let ranges: Vec<String> =
-                set.choices.iter().take(MOST).map(|choice| choice.range.to_string()).collect();
+                set.ranges.iter().take(MOST).map(|range| range.bounds.to_string()).collect();
             let reason = format!(
                 "expected an address that may be given out, but all are excluded or gateways: {}",
                 ranges.join(", ")
@@ -170,11 +170,11 @@ fn empty_ranges(report: &mut Report, case: &Case<'_>, ipam: Option<&Json>) {
             report.mistakes.add(ConfigError::meaning(place, reason));
             continue;
         }
-        let empty = set.choices.iter().filter(|choice| choice.candidates().is_empty());
-        for choice in empty.take(MOST) {
+        let empty = set.ranges.iter().filter(|range| range.candidates().is_empty());
+        for range in empty.take(MOST) {
             report.note(format!(
                 "no usable address in {}: every address is excluded or a gateway",
-                choice.range
+                range.bounds
             ));
         }
     }
@@ -202,18 +202,18 @@ fn set_places(ipam: Option<&Json>) -> Vec<String> {
 /// inside the subnet is not reported: many configurations also exclude the broadcast address.
 fn vain_excludes(report: &mut Report, case: &Case<'_>) {
     let network = case.network;
-    let choices = || network.choices();
-    let subnets: Blocks = choices().map(|choice| choice.subnet.whole()).collect();
+    let ranges = || network.ranges();
+    let subnets: Blocks = ranges().map(|range| range.subnet.whole()).collect();
     let of_all = network.excludes.iter().copied().filter(|range| !subnets.touches(range));
-    let of_one = choices().flat_map(|choice| {
-        let own = choice.excluded[1].ranges();
-        own.filter(|range| choice.subnet.whole().intersection(range).is_none())
+    let of_one = ranges().flat_map(|range| {
+        let own = range.excluded[1].ranges();
+        own.filter(|excluded| range.subnet.whole().intersection(excluded).is_none())
     });
     let mut said = HashSet::new();
     for range in of_all.chain(of_one).filter(|range| said.insert(*range)).take(MOST) {
         report.note(format!("exclude is outside every range: {range}"));
     }
-    let of_ranges = choices().flat_map(|choice| choice.excluded[1].ranges());
+    let of_ranges = ranges().flat_map(|range| range.excluded[1].ranges());
     let excluded: Blocks = network.excludes.iter().copied().chain(of_ranges).collect();
     let covered = network.statics.iter().filter(|fixed| excluded.contains(fixed.address));
     for fixed in covered.take(MOST) {

@@ -184,7 +184,7 @@ impl Target {
         assert_eq!(
             call("ADD", &parts.stdin).stdout,
             added.stdout,
-            "a repeated ADD answered otherwise"
+            "a repeated ADD answered differently"
         );
         if !parts.mentions("prevResult") {
             let checked = call("CHECK", &parts.with("prevResult", &added.document()));
@@ -265,7 +265,7 @@ fn data_dir(parts: &Parts, flat: Option<&FlatFile>) -> Option<PathBuf> {
     found.pop()
 }
 
-/// What a parsed network offers lies in its subnets and is no gateway.
+/// What a parsed network gives out lies in its subnets and is no gateway.
 fn check_network(parts: &Parts, flat: Option<&FlatFile>) {
     let args = CniArgs::parse(&parts.args).unwrap_or_default();
     let Some(json) = parts.json() else { return };
@@ -279,30 +279,27 @@ fn check_network(parts: &Parts, flat: Option<&FlatFile>) {
     else {
         return;
     };
-    let choices: Vec<_> = network.sets.iter().flat_map(|set| &set.choices).collect();
-    let gateways: Vec<IpAddr> = choices.iter().filter_map(|choice| choice.gateway).collect();
+    let ranges: Vec<_> = network.sets.iter().flat_map(|set| &set.ranges).collect();
+    let gateways: Vec<IpAddr> = ranges.iter().filter_map(|range| range.gateway).collect();
     for (at, slot) in slots.iter().enumerate() {
         assert_eq!((usize::from(slot.part.index), usize::from(slot.part.of)), (at, slots.len()));
-        for offer in &slot.offers {
-            let first = offer.candidates.ranges().next().map(|range| range.first_address());
-            assert!(first.is_none_or(|first| Subnet::new(first, offer.prefix).is_ok()));
+        for pool in &slot.pools {
+            let first = pool.addresses.ranges().next().map(|range| range.first_address());
+            assert!(first.is_none_or(|first| Subnet::new(first, pool.prefix).is_ok()));
             assert!(
-                gateways.iter().all(|gateway| !offer.candidates.contains(*gateway)),
+                gateways.iter().all(|gateway| !pool.addresses.contains(*gateway)),
                 "a gateway would be given out"
             );
-            let _ = offer.candidates.count();
+            let _ = pool.addresses.count();
             // Without a range, a pod brings its own address.
-            if slot.source == hereabouts::ipam::Source::Static || choices.is_empty() {
+            if slot.source == hereabouts::ipam::Source::Static || ranges.is_empty() {
                 continue;
             }
-            for range in offer.candidates.ranges() {
+            for part in pool.addresses.ranges() {
                 let inside = |subnet: &Subnet| {
-                    subnet.contains(range.first_address()) && subnet.contains(range.last_address())
+                    subnet.contains(part.first_address()) && subnet.contains(part.last_address())
                 };
-                assert!(
-                    choices.iter().any(|choice| inside(&choice.subnet)),
-                    "{range} is in no subnet"
-                );
+                assert!(ranges.iter().any(|range| inside(&range.subnet)), "{part} is in no subnet");
             }
         }
     }

@@ -2,7 +2,7 @@
 //! more: it ends between two of them, and keeps none.
 
 use crate::conformance::{candidates, record};
-use hereabouts::ipam::{NodeName, Offer, Part, Scope, Slot, Source};
+use hereabouts::ipam::{NodeName, Part, Pool, Scope, Slot, Source};
 use hereabouts::plugin::add::{Given, allocate};
 use hereabouts::plugin::ask::Ask;
 use hereabouts::plugin::failure::Failure;
@@ -46,12 +46,12 @@ fn allocate_four(store: &MemoryStore, before: &dyn Fn() -> bool) -> Result<Given
     let slot = |index: u16| Slot {
         part: Part { index, of: 4 },
         source: Source::Dynamic,
-        offers: vec![Offer {
-            candidates: candidates(&format!("10.0.{index}.0/29")),
+        pools: vec![Pool {
+            addresses: candidates(&format!("10.0.{index}.0/29")),
             prefix: 29,
             gateway: None,
         }],
-        otherwise: Default::default(),
+        fallback: Default::default(),
     };
     let slots: Vec<Slot> = (0..4).map(slot).collect();
     let (scope, record) = (Scope::default(), record("n1", "c1", None));

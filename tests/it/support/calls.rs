@@ -2,7 +2,7 @@
 //! configuration and environment are read.
 
 use crate::conformance::{attachment, candidates, record};
-use hereabouts::ipam::{Allocation, Life, NodeName, Offer, Part, Record, Scope, Slot, Source};
+use hereabouts::ipam::{Allocation, Life, NodeName, Part, Pool, Record, Scope, Slot, Source};
 use hereabouts::plugin::add::allocate;
 use hereabouts::plugin::ask::Ask;
 use hereabouts::plugin::del::free;
@@ -55,12 +55,12 @@ pub(crate) fn slots(count: u8) -> Vec<Slot> {
         .map(|n| Slot {
             source: Source::Dynamic,
             part: Part { index: u16::from(n), of: u16::from(count) },
-            offers: vec![Offer {
-                candidates: candidates(&format!("10.0.{n}.0/29")),
+            pools: vec![Pool {
+                addresses: candidates(&format!("10.0.{n}.0/29")),
                 prefix: 29,
                 gateway: None,
             }],
-            otherwise: Default::default(),
+            fallback: Default::default(),
         })
         .collect()
 }

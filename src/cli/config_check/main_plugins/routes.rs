@@ -131,8 +131,8 @@ impl Implied {
     /// Returns for each family that of the first address that has one.
     fn of(case: &Case<'_>) -> Self {
         let first = |family: Family| {
-            let sets = case.network.sets.iter().filter_map(|set| set.choices.first());
-            let gateways = sets.map(|choice| choice.gateway);
+            let sets = case.network.sets.iter().filter_map(|set| set.ranges.first());
+            let gateways = sets.map(|range| range.gateway);
             let statics = case.network.statics.iter().map(|fixed| fixed.gateway);
             let mut all = gateways.chain(statics).flatten();
             all.find(|gateway| Family::of(*gateway) == family)
