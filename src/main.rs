@@ -3,8 +3,8 @@
 //!
 //! The C library calls `main` directly, without Rust's runtime. That runtime prepares a report of
 //! stack overflows: a second stack, signal handlers, and a read of /proc/self/maps. This took 80 us
-//! of each call, a sixteenth of an ADD. `settle_signals` and `fill_streams` do the rest of what it
-//! does.
+//! of each call, a sixteenth of an ADD. `set_signal_actions` and `fill_streams` do the rest of what
+//! it does.
 
 #![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
@@ -52,7 +52,7 @@ fn end() -> ! {
 #[allow(clippy::disallowed_methods, reason = "main passes the environment to all other modules")]
 fn run() -> i32 {
     let parent = nix::unistd::getppid();
-    settle_signals();
+    set_signal_actions();
     fill_streams();
     let environment = Environment::read(&lookup);
     if environment.call.command.is_none() {
@@ -82,7 +82,7 @@ fn run() -> i32 {
     ipam.report.write(&outcome);
     match outcome {
         cni::Outcome::Done => {
-            machine.pay_debts(&end_within);
+            machine.settle_debts(&end_within);
             0
         }
         cni::Outcome::Failed(error) => {
@@ -95,7 +95,7 @@ fn run() -> i32 {
 /// Sets how the process handles signals, because the parent's setting is inherited. A write beyond
 /// the limit on file sizes, or to a reader that has exited, must fail and not end the process
 /// without a message. The end of a child must be reported to the code that waits for it.
-fn settle_signals() {
+fn set_signal_actions() {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
     let (ignored, default) = (SigHandler::SigIgn, SigHandler::SigDfl);
     for (signal, handler) in

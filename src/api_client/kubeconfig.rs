@@ -235,7 +235,7 @@ impl Reader<'_> {
                 }
             }
         };
-        self.settle(cluster, user)
+        self.assemble(cluster, user)
     }
 
     /// Parses JSON with the JSON parser. JSON is also YAML, but the JSON parser is much faster.
@@ -262,7 +262,7 @@ impl Reader<'_> {
         })
     }
 
-    fn settle(&self, cluster: Cluster, user: User) -> Result<Kubeconfig, ClientError> {
+    fn assemble(&self, cluster: Cluster, user: User) -> Result<Kubeconfig, ClientError> {
         let server = self.server(given(cluster.server))?;
         let authority = self.pem(
             cluster.certificate_authority_data,

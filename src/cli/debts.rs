@@ -1,9 +1,9 @@
-//! Shows the debts of this node for `list` and `verify`, and pays them for `sweep`.
+//! Shows the debts of this node for `list` and `verify`, and settles them for `sweep`.
 
 use super::locate::Located;
 use super::{Format, output, records};
 use crate::ipam::{Attachment, NodeName, Record};
-use crate::plugin::debts::{Debt, Found, Paid, Payer, Place, Wrong};
+use crate::plugin::debts::{Debt, Found, Place, Settlement, Settler, Wrong};
 use crate::retry::Deadline;
 use crate::store::{Filter, Store};
 use anyhow::Context;
@@ -104,7 +104,8 @@ pub(super) struct Finding {
     pub(super) reason: String,
 }
 
-/// Returns the debts that should have been paid, and the files that are not debts that can be paid.
+/// Returns the debts that should have been settled, and the files that are not debts that can be
+/// settled.
 pub(super) fn findings(found: &[Found], located: &Located<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         found.iter().filter_map(|found| finding(found, located)).collect();
@@ -144,11 +145,11 @@ pub(super) fn count(debts: usize) -> String {
     format!("{} {of}", output::count(debts, "debt"))
 }
 
-/// Pays the debts that can be paid, in the given store or in every store.
+/// Settles the debts that can be settled, in the given store or in every store.
 ///
 /// # Errors
-/// A debt could not be paid because its store failed.
-pub(super) fn pay(
+/// A debt could not be settled because its store failed.
+pub(super) fn settle_all(
     located: &Located<'_>,
     node: &NodeName,
     only: Option<Place>,
@@ -159,10 +160,10 @@ pub(super) fn pay(
     let debts = located.debts();
     let mut failed = 0;
     let mut printed = Ok(());
-    debts.pay_all(
-        &Payer { node, only, open: &open, is_dead: &is_dead, freed: Some(&freed) },
-        &mut |debt, paid| match paid {
-            Paid::Done => {
+    debts.settle_all(
+        &Settler { node, only, open: &open, is_dead: &is_dead, freed: Some(&freed) },
+        &mut |debt, settled| match settled {
+            Settlement::Done => {
                 let Attachment { container, ifname, network, .. } = &debt.attachment;
                 let text = format!(
                     "settled the debt of container {container}, interface {}, network {network}\n",
@@ -171,8 +172,8 @@ pub(super) fn pay(
                 printed =
                     std::mem::replace(&mut printed, Ok(())).and_then(|()| output::print(&text));
             }
-            Paid::NotYet => {}
-            Paid::Failed(reason) => {
+            Settlement::NotYet => {}
+            Settlement::Failed(reason) => {
                 failed += 1;
                 output::say(&format!(
                     "warning: cannot settle the debt of {}: {reason}",
@@ -189,8 +190,8 @@ pub(super) fn pay(
     Ok(())
 }
 
-/// Pays the debts of attachments whose records were released by hand.
-pub(super) fn settle(
+/// Settles the debts of attachments whose records were released by hand.
+pub(super) fn settle_released(
     located: &Located<'_>,
     store: &dyn Store,
     attachments: impl Iterator<Item = Attachment>,
@@ -198,7 +199,7 @@ pub(super) fn settle(
     let is_dead = |held: &Record| located.life(held).is_dead();
     let debts = located.debts();
     for attachment in attachments {
-        debts.pay_of(
+        debts.settle_of(
             &attachment,
             located.store_settings(),
             store,

@@ -80,7 +80,7 @@ pub(super) fn release(
     }
     carry_out(store.as_ref(), &found, &mut |address, done| output::released(address, done))?;
     if !other_node {
-        debts::settle(
+        debts::settle_released(
             &located,
             store.as_ref(),
             found.allocations.iter().map(|allocation| allocation.record.attachment.clone()),

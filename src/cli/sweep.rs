@@ -34,7 +34,7 @@ pub(super) fn sweep(
     if swept.is_err() && !args.yes {
         return swept;
     }
-    swept.and(debts::pay(&located, &node, only))
+    swept.and(debts::settle_all(&located, &node, only))
 }
 
 fn sweep_store(

@@ -132,7 +132,7 @@ pub fn allocate(
         created: Vec::new(),
         locks: lock.into_iter().collect(),
     };
-    let Err(failure) = settle(store, ask, deadline, &mut given) else {
+    let Err(failure) = settle_and_allocate(store, ask, deadline, &mut given) else {
         return Ok(given);
     };
     match given.undo(store, Deadline::after(reserve)) {
@@ -144,25 +144,25 @@ pub fn allocate(
     }
 }
 
-/// Pays what an earlier DEL of the attachment has left, and allocates. From the answer on nothing
-/// is owed: what is held is what is answered.
-fn settle(
+/// Settles what an earlier DEL of the attachment has left, and allocates. From the answer on
+/// nothing is owed: what is held is what is answered.
+fn settle_and_allocate(
     store: &dyn Store,
     ask: &Ask<'_>,
     deadline: Deadline,
     given: &mut Given,
 ) -> Result<(), Failure> {
     let is_dead = |held: &Record| !(ask.is_alive)(held);
-    let unpaid = ask
+    let unsettled = ask
         .account
-        .map_or(Ok(None), |account| account.pay_first(store, &is_dead, ask.freed, deadline))?;
+        .map_or(Ok(None), |account| account.settle_first(store, &is_dead, ask.freed, deadline))?;
     make_room_and_fill(store, ask, deadline, given)?;
     while leave_to_others(store, ask, deadline, given)? {
         given.held.clear();
         make_room_and_fill(store, ask, deadline, given)?;
     }
-    match (ask.account, unpaid) {
-        (Some(account), Some(unpaid)) => account.cancel(&unpaid),
+    match (ask.account, unsettled) {
+        (Some(account), Some(unsettled)) => account.cancel(&unsettled),
         _ => Ok(()),
     }
 }
@@ -195,8 +195,8 @@ fn make_room_and_fill(
     }
 }
 
-/// Returns the dynamic slot of a further interface of a sandbox that has the reserved address of its
-/// pod at another interface already.
+/// Returns the dynamic slot of a further interface of a sandbox that has the reserved address of
+/// its pod at another interface already.
 fn further_interface(slot: &Slot, ask: &Ask<'_>, holder: Option<&Allocation>) -> Option<Slot> {
     let (own, other) = (&ask.record.attachment, &holder?.record.attachment);
     let is_of_sandbox = (&own.node, &own.container) == (&other.node, &other.container);

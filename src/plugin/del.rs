@@ -6,7 +6,7 @@ use super::call_summary::Report;
 use super::debts::answer::{Answer, SOON};
 use super::debts::{Account, Owed};
 use super::failure::Failure;
-use super::{Ipam, Ready, Settled};
+use super::{CallContext, Ipam, Ready};
 use crate::cni::{Call, Sandbox};
 use crate::config::Merged;
 use crate::ipam::{Allocation, Attachment, Record, is_of_other_hardware};
@@ -16,21 +16,21 @@ use crate::store::{Access, Store, StoreError};
 pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;
     let merged = Merged::to_release(&call.configuration, flat.as_ref());
-    let settled = ipam.settle_to_release(call, &merged, flat.as_ref())?;
-    let attachment = settled.attachment(call, sandbox);
+    let context = ipam.context_to_release(call, &merged, flat.as_ref())?;
+    let attachment = context.attachment(call, sandbox);
     let del = Del {
-        account: settled.account(attachment.clone()),
+        account: context.account(attachment.clone()),
         attachment,
-        settled: &settled,
+        context: &context,
         sandbox,
         report: &ipam.report,
     };
-    let store = match settled.open(&ipam.environment.proxy) {
+    let store = match context.open(&ipam.environment.proxy) {
         Ok(store) => store,
         Err(error) => return del.leave(error, None, false),
     };
-    del.carry_out(store.as_ref(), Deadline::after(settled.settings.deadlines.del))?;
-    Ready { settled, store }.answered();
+    del.carry_out(store.as_ref(), Deadline::after(context.settings.deadlines.del))?;
+    Ready { context, store }.answered();
     Ok(())
 }
 
@@ -41,7 +41,7 @@ type Spares<'a> = &'a dyn Fn(&Record) -> bool;
 struct Del<'a> {
     account: Account,
     attachment: Attachment,
-    settled: &'a Settled,
+    context: &'a CallContext,
     sandbox: &'a Sandbox,
     report: &'a Report,
 }
@@ -53,7 +53,7 @@ impl Del<'_> {
             Ok(None) => return Ok(()),
             Err(error) => return self.leave(error, None, false),
         };
-        let spares = |held: &Record| is_of_other_hardware(held, &self.settled.machine);
+        let spares = |held: &Record| is_of_other_hardware(held, &self.context.machine);
         let mut freed = Vec::new();
         let done = free_locked(
             store,
@@ -62,7 +62,7 @@ impl Del<'_> {
             &mut freed,
             self.patience(store, deadline),
         );
-        let noted = self.settled.freed();
+        let noted = self.context.freed();
         for allocation in &freed {
             self.report.names(allocation);
             noted.note(allocation);
@@ -109,7 +109,7 @@ impl Del<'_> {
         for allocation in held.iter().flatten() {
             self.report.names(allocation);
         }
-        let seen = self.settled.record(self.attachment.clone(), self.sandbox);
+        let seen = self.context.record(self.attachment.clone(), self.sandbox);
         let noted = self.account.leave(Owed { error: &error, held, exclusive, answered, seen });
         if answered == Answer::Success && noted.is_ok() {
             tracing::warn!(%error, holder = %self.attachment, "DEL is answered with success; this node noted a debt and frees the address when the API server is back");

@@ -140,12 +140,12 @@ pub enum Failure {
         /// Why it could not be noted.
         unnoted: Option<String>,
     },
-    /// An ADD finds an unpaid debt of an earlier DEL of its attachment.
+    /// An ADD finds an unsettled debt of an earlier DEL of its attachment.
     #[error("the debt of an earlier DEL of this attachment cannot be settled: {path}: {reason}")]
-    Unpaid {
+    Unsettled {
         /// The path of the debt.
         path: String,
-        /// Why the debt is not paid.
+        /// Why the debt is not settled.
         reason: String,
     },
     /// Several records could not be freed.
@@ -234,7 +234,7 @@ impl Failure {
             | Self::NotRecorded { .. }
             | Self::Differs { .. }
             | Self::Machine { .. }
-            | Self::Unpaid { .. } => None,
+            | Self::Unsettled { .. } => None,
         }
     }
 
@@ -259,7 +259,7 @@ impl Failure {
             Self::Plan(PlanError::HoldsOthers { .. }) => Code::Requested,
             Self::Store(error) => store_code(error),
             Self::Owed { failure, .. } => store_code(failure),
-            Self::Unpaid { .. } => Code::TryAgain,
+            Self::Unsettled { .. } => Code::TryAgain,
             Self::OwnNetns(_) => Code::Netns,
             Self::CallerGone => Code::Io,
             Self::OnePerFamily { .. } => Code::Config,

@@ -46,7 +46,7 @@ fn collect(ready: &Ready, sweep: &Sweep<'_>, report: &Report) -> Result<(), Fail
                     Ok(true) => {
                         report.names(&stale);
                         noted.note(&stale);
-                        ready.pay_debt(&stale.record.attachment, deadline);
+                        ready.settle_debt(&stale.record.attachment, deadline);
                     }
                     Ok(false) => {}
                     Err(error) => failures.push(error),

@@ -164,22 +164,22 @@ impl ThisMachine {
         Self { answered: RefCell::default(), late: Rc::default(), end_when_late }
     }
 
-    /// Pays debts after the answer, in the store that the call has used, if there are any. `end`
+    /// Settles debts after the answer, in the store that the call has used, if there are any. `end`
     /// ensures that this takes no longer than the time that it is given. If it returns false, it
     /// cannot ensure this, and the debts are left to another call.
-    pub fn pay_debts(&self, end: &dyn Fn(Duration) -> bool) {
+    pub fn settle_debts(&self, end: &dyn Fn(Duration) -> bool) {
         let Some(ready) = self.answered.take() else {
             return;
         };
         let owed = ready.debts.of_store(&ready.settings.store);
         if !owed.is_empty() && end(debts::OF_A_CALL) {
-            ready.debts.pay_after(&ready, owed, Deadline::after(debts::OF_A_CALL));
+            ready.debts.settle_after(&ready, owed, Deadline::after(debts::OF_A_CALL));
         }
     }
 }
 
 /// Everything that a verb needs except the store.
-pub struct Settled {
+pub struct CallContext {
     pub(crate) settings: Settings,
     pub(crate) node: NodeName,
     pub(crate) machine: Machine,
@@ -187,7 +187,7 @@ pub struct Settled {
     surroundings: Rc<dyn Surroundings>,
 }
 
-impl Settled {
+impl CallContext {
     /// Opens the store.
     pub(crate) fn open(&self, proxy: &ProxyVariables) -> Result<Box<dyn Store>, StoreError> {
         let machine = &self.machine;
@@ -239,15 +239,15 @@ impl Settled {
 
 /// Everything that a verb needs.
 pub struct Ready {
-    settled: Settled,
+    context: CallContext,
     pub(crate) store: Box<dyn Store>,
 }
 
 impl std::ops::Deref for Ready {
-    type Target = Settled;
+    type Target = CallContext;
 
-    fn deref(&self) -> &Settled {
-        &self.settled
+    fn deref(&self) -> &CallContext {
+        &self.context
     }
 }
 
@@ -257,19 +257,19 @@ impl Ready {
         self.surroundings.life(&self.machine, held)
     }
 
-    /// Pays debts in this store, for a moment. The caller must not hold a lock.
-    pub fn pay_debts(&self) {
-        self.debts.pay_after(
+    /// Settles debts in this store, for a moment. The caller must not hold a lock.
+    pub fn settle_debts(&self) {
+        self.debts.settle_after(
             self,
             self.debts.of_store(&self.settings.store),
             Deadline::after(debts::OF_A_CALL),
         );
     }
 
-    /// Pays what is owed for an attachment of which something was freed.
-    pub(crate) fn pay_debt(&self, attachment: &Attachment, deadline: Deadline) {
+    /// Settles what is owed for an attachment of which something was freed.
+    pub(crate) fn settle_debt(&self, attachment: &Attachment, deadline: Deadline) {
         let is_dead = |held: &Record| self.life(held).is_dead();
-        self.debts.pay_of(
+        self.debts.settle_of(
             attachment,
             &self.settings.store,
             self.store.as_ref(),
@@ -298,10 +298,10 @@ impl Ipam<'_> {
         merged: &Merged<'_>,
         flat: Option<&FlatFile>,
     ) -> Result<Ready, Failure> {
-        let settled =
-            self.settle(call, flat, &|must_name_store| Settings::parse(merged, must_name_store))?;
-        let store = settled.open(&self.environment.proxy)?;
-        Ok(Ready { settled, store })
+        let context =
+            self.context(call, flat, &|must_name_store| Settings::parse(merged, must_name_store))?;
+        let store = context.open(&self.environment.proxy)?;
+        Ok(Ready { context, store })
     }
 
     /// Does the same for a verb that frees, with as few reasons to fail as possible.
@@ -311,29 +311,30 @@ impl Ipam<'_> {
         merged: &Merged<'_>,
         flat: Option<&FlatFile>,
     ) -> Result<Ready, Failure> {
-        let settled = self.settle_to_release(call, merged, flat)?;
-        let store = settled.open(&self.environment.proxy)?;
-        Ok(Ready { settled, store })
+        let context = self.context_to_release(call, merged, flat)?;
+        let store = context.open(&self.environment.proxy)?;
+        Ok(Ready { context, store })
     }
 
     /// Does the same without the store.
-    pub(crate) fn settle_to_release(
+    pub(crate) fn context_to_release(
         &self,
         call: &Call,
         merged: &Merged<'_>,
         flat: Option<&FlatFile>,
-    ) -> Result<Settled, Failure> {
-        self.settle(call, flat, &|must_name_store| {
+    ) -> Result<CallContext, Failure> {
+        self.context(call, flat, &|must_name_store| {
             Settings::parse_to_release(merged, must_name_store)
         })
     }
 
-    fn settle(
+    /// Reads the settings, starts the log, and finds the machine and the node.
+    fn context(
         &self,
         call: &Call,
         flat: Option<&FlatFile>,
         settings: &dyn Fn(bool) -> Result<Settings, ConfigError>,
-    ) -> Result<Settled, Failure> {
+    ) -> Result<CallContext, Failure> {
         let whereabouts =
             call.configuration.find("ipam").and_then(|ipam| ipam.find("type")?.as_str())
                 == Some("whereabouts");
@@ -347,7 +348,13 @@ impl Ipam<'_> {
         let machine = self.surroundings.machine()?;
         let node = machine::node_name(&self.environment.node, &settings, flat)?;
         let debts = Rc::new(self.surroundings.debts(&settings));
-        Ok(Settled { settings, node, machine, debts, surroundings: Rc::clone(&self.surroundings) })
+        Ok(CallContext {
+            settings,
+            node,
+            machine,
+            debts,
+            surroundings: Rc::clone(&self.surroundings),
+        })
     }
 }
 

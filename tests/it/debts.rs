@@ -1,5 +1,4 @@
-//! What a DEL leaves that cannot be done, and who pays it: the real executable on
-//! both stores.
+//! What a DEL leaves that cannot be done, and who settles it: the real executable on both stores.
 
 /// What stands in the place of debts and is none.
 mod damaged;
@@ -60,7 +59,7 @@ fn fail_to_del(sandbox: &Sandbox, container: &str, living: Option<&Living>) -> E
 
 /// Makes a call again and again until nothing is owed: on a busy machine 50 ms of
 /// one may not be enough.
-fn until_paid(sandbox: &Sandbox, mut call: impl FnMut()) {
+fn until_settled(sandbox: &Sandbox, mut call: impl FnMut()) {
     let deadline = Deadline::after(Duration::from_secs(60));
     while !owed(sandbox).is_empty() {
         assert!(!deadline.left().is_zero(), "{:?}", owed(sandbox));

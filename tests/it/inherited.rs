@@ -229,9 +229,9 @@ fn a_stderr_that_nobody_reads_keeps_no_call() {
     assert_eq!(Ended::from(output).code(), 7);
 }
 
-/// Cause: who pays debts after the answer starts a thread that ends it in time, and
-/// where no more processes are allowed that was a panic. Effect: an ADD that was
-/// answered ended with an error, and a second document. Fix: nothing is paid then.
+/// Cause: who settles debts after the answer starts a thread that ends it in time, and where no
+/// more processes are allowed that was a panic. Effect: an ADD that was answered ended with an
+/// error, and a second document. Fix: nothing is settled then.
 #[test]
 fn where_no_thread_can_be_started_debts_are_left_to_another_call() {
     let sandbox = Sandbox::new();
@@ -264,10 +264,10 @@ fn where_no_thread_can_be_started_debts_are_left_to_another_call() {
     let added = call(&sandbox, "ADD", "c1").through(&none).run();
     assert_eq!(added.addresses(), ["10.1.2.2"], "{added:?}");
     assert_eq!(debts(), 1, "no thread was refused");
-    let paid = until::<_, ()>(&Deadline::after(Duration::from_secs(60)), || {
+    let settled = until::<_, ()>(&Deadline::after(Duration::from_secs(60)), || {
         call(&sandbox, "ADD", "c1").run().succeeded();
         Ok((debts() == 0).then_some(()))
     });
-    assert!(paid.unwrap().is_some());
+    assert!(settled.unwrap().is_some());
     assert_eq!(sandbox.list().len(), 1, "{}", json!(sandbox.list()));
 }

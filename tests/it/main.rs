@@ -40,7 +40,7 @@ mod config_check;
 mod conformance;
 /// How often a call syncs, and which calls write nothing.
 mod costs;
-/// What a DEL that fails leaves, and who pays it.
+/// What a DEL that fails leaves, and who settles it.
 mod debts;
 /// Every decision of ARCHITECTURE.md, section "Decisions".
 mod decisions;

@@ -16,7 +16,7 @@ pub(super) struct Files {
     executable: Executable,
     presence: InstallLock,
     /// Whether all files have been written once.
-    settled: bool,
+    has_written: bool,
     /// The kubeconfig as it was last written.
     kubeconfig: String,
 }
@@ -32,7 +32,7 @@ impl Files {
             plan,
             executable: Executable::own()?,
             presence,
-            settled: false,
+            has_written: false,
             kubeconfig: String::new(),
         })
     }
@@ -52,13 +52,13 @@ impl Files {
         allow: &mut dyn FnMut(&Plan) -> anyhow::Result<ExecutablesAside>,
     ) -> anyhow::Result<Vec<String>> {
         let is_alone = self.presence.show()?;
-        if is_alone && !self.settled {
+        if is_alone && !self.has_written {
             atomic_write::remove_aside(&self.plan.directory)?;
             atomic_write::remove_aside(&self.plan.bin_dir)?;
             executables_aside::end_others(&self.plan.bin_dir)?;
         }
         let mut changes = Vec::new();
-        let insists = is_alone || !self.settled;
+        let insists = is_alone || !self.has_written;
         let flat = self.plan.flat_path();
         // Held until all files are written.
         let mut _quiet = ExecutablesAside::default();
@@ -79,7 +79,7 @@ impl Files {
         if is_alone {
             self.remove_kubeconfig(&mut changes)?;
         }
-        self.settled = true;
+        self.has_written = true;
         Ok(changes)
     }
 

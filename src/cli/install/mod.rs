@@ -8,15 +8,15 @@
 //! - `executables_aside`: prevents the start of plugin calls while that is decided
 //! - `remove`, `check`: uninstall, and `--check`
 //! - `file_store`: creates a file store
-//! - `watch`: repeats the steps of `--watch`; `periodic` runs repair and sweep, `debt_payment` pays
-//!   debts, `restored_cluster` makes a repair urgent, `probe_status` answers probes, `drain` is
-//!   `uninstall --watch`
+//! - `watch`: repeats the steps of `--watch`; `periodic` runs repair and sweep, `debt_settlement`
+//!   settles debts, `restored_cluster` makes a repair urgent, `probe_status` answers probes,
+//!   `drain` is `uninstall --watch`
 //!
 //! None of them connects to the API server. They run the plugin as a process, which does.
 
 mod atomic_write;
 mod check;
-mod debt_payment;
+mod debt_settlement;
 mod drain;
 mod executables_aside;
 mod file_store;
@@ -38,7 +38,7 @@ use super::{Advised, Usage, output};
 use crate::environment::Environment;
 use crate::retry::{Deadline, until};
 use anyhow::Context;
-use debt_payment::DebtPayment;
+use debt_settlement::DebtSettlement;
 use drain::Drain;
 use executables_aside::ExecutablesAside;
 use files::Files;
@@ -84,7 +84,7 @@ pub(super) fn install(
     // Only the token of the pod itself: a kubeconfig may have been copied with an image.
     let token = files.plan.credentials.as_ref().map(|credentials| credentials.token_file.clone());
     let mut tasks = PeriodicTasks::new(namespace, files.plan.flat_path(), args.sweep_every, token);
-    let mut settling = DebtPayment::new(namespace, files.plan.flat_path());
+    let mut settling = DebtSettlement::new(namespace, files.plan.flat_path());
     let mut beside = |ends| {
         tasks.turn(ends);
         settling.turn(ends);
@@ -109,7 +109,7 @@ pub(super) fn uninstall(
         return check::removed(&plan);
     }
     if args.watch {
-        let mut settling = DebtPayment::new(namespace, plan.flat_path());
+        let mut settling = DebtSettlement::new(namespace, plan.flat_path());
         let mut drain = Drain::new(Files::new(plan)?, namespace, args.idle);
         return watch::watch(&mut || drain.step(), &mut |ends| settling.turn(ends));
     }

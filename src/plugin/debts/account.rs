@@ -1,8 +1,8 @@
-//! The debt of one attachment in one store, as its own calls use it: ADD pays it first, DEL leaves
-//! one or has paid it.
+//! The debt of one attachment in one store, as its own calls use it: ADD settles it first, DEL
+//! leaves one or has settled it.
 
 use super::note::Unreadable;
-use super::pay::{self, IsDead};
+use super::settle::{self, IsDead};
 use super::{Answer, Debt, Debts, Place, Since, name_of, words};
 use crate::config::StoreSettings;
 use crate::ipam::{Allocation, Attachment, Record};
@@ -39,9 +39,9 @@ pub struct Owed<'a> {
     pub seen: Record,
 }
 
-/// A debt that an ADD found and that is not paid.
+/// A debt that an ADD found and that is not settled.
 #[must_use]
-pub struct Unpaid(crate::store::disk::Inode);
+pub struct Unsettled(crate::store::disk::Inode);
 
 impl Account {
     /// Returns the account of an attachment.
@@ -66,14 +66,14 @@ impl Account {
     /// [cancel](Self::cancel) the debt before it answers.
     ///
     /// # Errors
-    /// The debt can be neither paid nor removed.
-    pub fn pay_first(
+    /// The debt can be neither settled nor removed.
+    pub fn settle_first(
         &self,
         store: &dyn Store,
         is_dead: IsDead<'_>,
         freed: Option<&Freed>,
         deadline: Deadline,
-    ) -> Result<Option<Unpaid>, Failure> {
+    ) -> Result<Option<Unsettled>, Failure> {
         if !self.debts.are_there() {
             return Ok(None);
         }
@@ -82,39 +82,39 @@ impl Account {
             Ok(Some(found)) => found,
             Err(unreadable) => return self.put_away(&unreadable).map(|()| None),
         };
-        let paid = pay::pay(store, &debt, is_dead, freed, deadline)
-            .map_err(|error| self.unpaid(&error.to_string()))?;
-        if paid {
+        let settled = settle::settle(store, &debt, is_dead, freed, deadline)
+            .map_err(|error| self.unsettled(&error.to_string()))?;
+        if settled {
             self.remove(inode)?;
             return Ok(None);
         }
-        Ok(Some(Unpaid(inode)))
+        Ok(Some(Unsettled(inode)))
     }
 
     /// Cancels a debt, because an ADD answers with what is held.
     ///
     /// # Errors
-    /// The debt remains, and a payment would free what is answered.
-    pub fn cancel(&self, unpaid: &Unpaid) -> Result<(), Failure> {
-        self.remove(unpaid.0)
+    /// The debt remains, and settling it later would free what is answered.
+    pub fn cancel(&self, unsettled: &Unsettled) -> Result<(), Failure> {
+        self.remove(unsettled.0)
     }
 
-    /// Removes a debt that this version cannot read. This version does not pay it, and another
-    /// version must not pay it with what this ADD answers.
+    /// Removes a debt that this version cannot read. This version does not settle it, and another
+    /// version must not settle it with what this ADD answers.
     fn put_away(&self, unreadable: &Unreadable) -> Result<(), Failure> {
         tracing::warn!(?unreadable, "an unreadable debt is removed");
         match (self.debts.unlink(self.name()), unreadable) {
-            (Err(error), Unreadable::Newer(_)) => Err(self.unpaid(&words(&error))),
+            (Err(error), Unreadable::Newer(_)) => Err(self.unsettled(&words(&error))),
             _ => Ok(()),
         }
     }
 
     fn remove(&self, inode: crate::store::disk::Inode) -> Result<(), Failure> {
-        self.debts.remove(self.name(), inode).map_err(|error| self.unpaid(&words(&error)))
+        self.debts.remove(self.name(), inode).map_err(|error| self.unsettled(&words(&error)))
     }
 
-    fn unpaid(&self, reason: &str) -> Failure {
-        Failure::Unpaid {
+    fn unsettled(&self, reason: &str) -> Failure {
+        Failure::Unsettled {
             path: self.debts.path(self.name()).display().to_string(),
             reason: reason.to_owned(),
         }

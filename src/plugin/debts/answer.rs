@@ -9,8 +9,8 @@
 //! - the node itself knows which records the attachment holds, and in which state each of them is;
 //! - the debt is written.
 //!
-//! The address stays held until the debt is paid. Everything that a person must repair (a missing
-//! right, a disk, a store that is not mounted) is always an error, until it is repaired.
+//! The address stays held until the debt is settled. Everything that a person must repair (a
+//! missing right, a disk, a store that is not mounted) is always an error, until it is repaired.
 
 use crate::ipam::Allocation;
 use crate::store::StoreError;
@@ -36,8 +36,8 @@ impl Answer {
     /// attachment's lock.
     #[must_use]
     pub fn may_be_success(held: Option<&[Allocation]>, exclusive: bool) -> bool {
-        // If the outcome of a creation is unknown, a later payment could not tell that its object
-        // is the one that has ended.
+        // If the outcome of a creation is unknown, a later call could not tell that its object is
+        // the one that has ended.
         exclusive && held.is_some_and(|held| held.iter().all(|known| known.version.is_some()))
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Runtimes do not always repeat a DEL that failed: Multus answers the next DEL of a pod that was
 //! force-deleted without calling any plugin. So a DEL that meets a busy or absent store, and an ADD
-//! that cannot take back what it made, leave a note here before they answer. Later calls pay the
-//! debt, as far as it is known: see `pay`.
+//! that cannot take back what it made, leave a note here before they answer. Later calls settle the
+//! debt, as far as it is known: see `settle`.
 //!
 //! There is one file per attachment and store, outside of every store, written under a temporary
 //! name and renamed: it survives the kill of every process. A power loss ends all sandboxes of the
@@ -12,14 +12,14 @@
 mod account;
 pub mod answer;
 mod note;
-mod pay;
+mod settle;
 #[cfg(test)]
 mod tests;
 
 pub(super) use account::Owed;
-pub use account::{Account, Unpaid};
+pub use account::{Account, Unsettled};
 pub use answer::Answer;
-pub use pay::{IsDead, Open, Paid, Payer};
+pub use settle::{IsDead, Open, Settlement, Settler};
 
 use super::evidence::{self, Machine};
 use crate::config::{ConfigError, FlatFile, Merged, Settings, StoreKind, StoreSettings};
@@ -35,7 +35,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// For how long a call pays debts after its own work.
+/// For how long a call settles debts after its own work.
 pub const OF_A_CALL: Duration = Duration::from_millis(50);
 /// The largest size of a debt, in bytes.
 const LARGEST: usize = 256 * 1024;
@@ -182,7 +182,7 @@ pub struct Found {
     pub debt: Result<Debt, Wrong>,
 }
 
-/// Why a file is not a debt that can be paid.
+/// Why a file is not a debt that can be settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wrong {
     /// No version writes such a file.

@@ -1,7 +1,7 @@
-//! Tests of what a payment frees, and of what it leaves.
+//! Tests what settling a debt frees, and what it leaves.
 
-use super::pay::{PATIENCE, pay};
-use super::{Account, Answer, Debt, Debts, Owed, Payer, Place, Since, note};
+use super::settle::{PATIENCE, settle};
+use super::{Account, Answer, Debt, Debts, Owed, Place, Settler, Since, note};
 use crate::addr::{AddrSet, Range};
 use crate::config::Settings;
 use crate::ipam::{
@@ -62,8 +62,8 @@ fn debt(held: Option<Vec<Allocation>>, answered: Answer, exclusive: bool) -> Deb
     }
 }
 
-fn paid(store: &MemoryStore, debt: &Debt, is_dead: bool) -> (bool, usize) {
-    let done = pay(store, debt, &|_| is_dead, None, Deadline::after(PATIENCE)).unwrap();
+fn settled(store: &MemoryStore, debt: &Debt, is_dead: bool) -> (bool, usize) {
+    let done = settle(store, debt, &|_| is_dead, None, Deadline::after(PATIENCE)).unwrap();
     (done, store.records().len())
 }
 
@@ -82,11 +82,11 @@ fn a_living_sandbox_is_freed_only_where_the_runtime_was_told_that_it_ended() {
         let held = claim(&store);
         let debt = debt(known.then(|| vec![held]), answered, exclusive);
         assert_eq!(
-            paid(&store, &debt, false),
+            settled(&store, &debt, false),
             (freed, usize::from(!freed)),
             "{answered:?} {exclusive} {known}"
         );
-        assert_eq!(paid(&store, &debt, true), (true, 0));
+        assert_eq!(settled(&store, &debt, true), (true, 0));
     }
 }
 
@@ -98,7 +98,7 @@ fn another_record_of_the_same_attachment_and_address_is_not_the_one_that_is_owed
     store.open(Access::Release, Deadline::after(PATIENCE)).unwrap().release(&owed).unwrap();
     let later = claim(&store);
     assert_eq!(later.address, owed.address);
-    assert_eq!(paid(&store, &debt, false), (false, 1));
+    assert_eq!(settled(&store, &debt, false), (false, 1));
     assert_eq!(store.records(), [later]);
 }
 
@@ -126,14 +126,14 @@ impl Ledger {
         self.account().leave(owed).unwrap();
     }
 
-    fn pay_all(&self, store: &Rc<MemoryStore>) -> usize {
+    fn settle_all(&self, store: &Rc<MemoryStore>) -> usize {
         let node = NodeName::parse("n1").unwrap();
         let open = |_: &Settings| -> Result<Box<dyn Store>, StoreError> {
             Ok(Box::new(Shared(Rc::clone(store))))
         };
-        let payer =
-            Payer { node: &node, only: None, open: &open, is_dead: &|_| false, freed: None };
-        Debts::new(self.0.clone()).pay_all(&payer, &mut |_, _| {}).unwrap();
+        let settler =
+            Settler { node: &node, only: None, open: &open, is_dead: &|_| false, freed: None };
+        Debts::new(self.0.clone()).settle_all(&settler, &mut |_, _| {}).unwrap();
         Debts::new(self.0.clone()).list().unwrap().len()
     }
 }
@@ -188,11 +188,11 @@ fn a_debt_is_paid_once_and_not_while_a_call_of_its_attachment_is_under_way() {
     let (ledger, store) = (Ledger::new("once"), Rc::new(store()));
     ledger.leave(vec![claim(&store)], Answer::Success);
     let lock = store.try_lock_attachment(&attachment()).unwrap().unwrap();
-    assert_eq!((ledger.pay_all(&store), store.records().len()), (1, 1));
+    assert_eq!((ledger.settle_all(&store), store.records().len()), (1, 1));
     let place =
         Place { data_dir: "/x".into(), kubeconfig: None, id: None }.settings().unwrap().store;
     let deadline = Deadline::after(PATIENCE);
-    Debts::new(ledger.0.clone()).pay_of(
+    Debts::new(ledger.0.clone()).settle_of(
         &attachment(),
         &place,
         store.as_ref(),
@@ -201,9 +201,9 @@ fn a_debt_is_paid_once_and_not_while_a_call_of_its_attachment_is_under_way() {
     );
     assert_eq!(store.records().len(), 1);
     drop(lock);
-    assert_eq!((ledger.pay_all(&store), store.records().len()), (0, 0));
+    assert_eq!((ledger.settle_all(&store), store.records().len()), (0, 0));
     claim(&store);
-    assert_eq!((ledger.pay_all(&store), store.records().len()), (0, 1));
+    assert_eq!((ledger.settle_all(&store), store.records().len()), (0, 1));
 }
 
 /// An ADD answers with the very record that a debt names: nothing is owed from before its answer
@@ -215,17 +215,21 @@ fn what_an_add_answers_with_is_owed_no_more() {
     ledger.leave(vec![held.clone()], Answer::Error);
     let account = ledger.account();
     let deadline = Deadline::after(PATIENCE);
-    let unpaid = account.pay_first(store.as_ref(), &|_| false, None, deadline).unwrap();
+    let unsettled = account.settle_first(store.as_ref(), &|_| false, None, deadline).unwrap();
     // A call that is killed here has answered nothing, and the debt remains.
-    assert_eq!(ledger.pay_all(&store), 1);
-    account.cancel(&unpaid.unwrap()).unwrap();
-    assert_eq!((ledger.pay_all(&store), store.records()), (0, vec![held]));
+    assert_eq!(ledger.settle_all(&store), 1);
+    account.cancel(&unsettled.unwrap()).unwrap();
+    assert_eq!((ledger.settle_all(&store), store.records()), (0, vec![held]));
     // If the runtime was told that the attachment ended, everything is given back first.
     ledger.leave(store.records(), Answer::Success);
     assert!(
-        ledger.account().pay_first(store.as_ref(), &|_| false, None, deadline).unwrap().is_none()
+        ledger
+            .account()
+            .settle_first(store.as_ref(), &|_| false, None, deadline)
+            .unwrap()
+            .is_none()
     );
-    assert_eq!((ledger.pay_all(&store), store.records().len()), (0, 0));
+    assert_eq!((ledger.settle_all(&store), store.records().len()), (0, 0));
 }
 
 #[test]

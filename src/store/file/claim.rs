@@ -58,7 +58,7 @@ impl<D: Disk> FileSession<'_, D> {
             let look = find_free(&self.store.disk, scope, &untried, &full, &|address| {
                 gateways.bars(address)
             })?;
-            if self.settle_gateway(&gateways)? {
+            if self.recheck_gateway(&gateways)? {
                 continue;
             }
             let news = !look.full.is_empty();
@@ -80,7 +80,7 @@ impl<D: Disk> FileSession<'_, D> {
                 }
                 let full =
                     self.is_really_full(scope, candidates, record, look.passed_over, &gateways)?;
-                if self.settle_gateway(&gateways)? || !full {
+                if self.recheck_gateway(&gateways)? || !full {
                     // If the hint could not be corrected, it would give the same answer again.
                     is_believed = false;
                     continue;

@@ -27,17 +27,17 @@ pub(super) struct Gateways<'s, D: Disk> {
     /// The gateway whose note points to a record that is gone.
     doubtful: Cell<Option<IpAddr>>,
     /// The gateways that were already checked.
-    settled: RefCell<HashSet<IpAddr>>,
+    checked: RefCell<HashSet<IpAddr>>,
 }
 
 impl<'s, D: Disk> Gateways<'s, D> {
     pub(super) fn new(store: &'s FileStore<D>, scope: &'s Scope, source: Source) -> Self {
-        let (doubtful, settled) = Default::default();
-        Self { store, scope, bar: source != Source::Static, doubtful, settled }
+        let (doubtful, checked) = Default::default();
+        Self { store, scope, bar: source != Source::Static, doubtful, checked }
     }
 
     /// Returns whether a free address is a gateway. A gateway in doubt counts as one until it is
-    /// settled.
+    /// checked again.
     pub(super) fn bars(&self, address: IpAddr) -> Result<bool, StoreError> {
         if !self.bar {
             return Ok(false);
@@ -45,7 +45,7 @@ impl<'s, D: Disk> Gateways<'s, D> {
         let Some(content) = read(&self.store.disk, &layout::gateway(self.scope, address))? else {
             return Ok(false);
         };
-        if !self.settled.borrow().contains(&address)
+        if !self.checked.borrow().contains(&address)
             && !self.is_confirmed(address, &content.bytes)?
         {
             self.doubtful.set(Some(address));
@@ -53,7 +53,7 @@ impl<'s, D: Disk> Gateways<'s, D> {
         Ok(true)
     }
 
-    /// Returns whether a skipped gateway must be settled.
+    /// Returns whether a skipped gateway must be checked again.
     pub(super) fn are_in_doubt(&self) -> bool {
         self.doubtful.get().is_some()
     }
@@ -109,14 +109,14 @@ impl<D: Disk> FileSession<'_, D> {
     /// Finds another record that names a gateway whose note is in doubt, or removes the note.
     /// Returns whether a gateway was in doubt: the caller must then search for free addresses
     /// again. Releases the locks during the search, because it may read all records of the scope.
-    pub(super) fn settle_gateway(
+    pub(super) fn recheck_gateway(
         &mut self,
         gateways: &Gateways<'_, D>,
     ) -> Result<bool, StoreError> {
         let Some(gateway) = gateways.doubtful.take() else {
             return Ok(false);
         };
-        gateways.settled.borrow_mut().insert(gateway);
+        gateways.checked.borrow_mut().insert(gateway);
         let (store, scope) = (gateways.store, gateways.scope);
         let note = layout::gateway(scope, gateway);
         let before = read(&store.disk, &note)?;

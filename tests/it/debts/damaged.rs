@@ -72,7 +72,7 @@ fn a_debt_under_another_name_frees_nothing() {
     assert_eq!(problems(&sandbox), ["damaged-debt"]);
 }
 
-/// Another node that keeps its debts in the same place pays its own.
+/// Another node that keeps its debts in the same place settles its own.
 #[test]
 fn a_debt_of_another_node_is_not_touched() {
     let sandbox = Sandbox::new();

@@ -1,6 +1,6 @@
 //! Stores of files: a lock that another holds, a store that is not there.
 
-use super::{call, fail_to_del, living, lock, owed, run, until_paid};
+use super::{call, fail_to_del, living, lock, owed, run, until_settled};
 use crate::support::sandbox::Sandbox;
 use crate::support::stopped::{Moment, Stopped, has_strace};
 
@@ -27,14 +27,14 @@ fn a_del_that_finds_the_store_busy_is_owed_and_paid_by_another_call_when_the_san
     assert_eq!(owed(&sandbox).len(), 1);
     drop(living);
     assert_eq!(run(&sandbox, "ADD", "other", None).addresses(), ["10.1.2.2"]);
-    until_paid(&sandbox, || drop(run(&sandbox, "ADD", "other", None)));
+    until_settled(&sandbox, || drop(run(&sandbox, "ADD", "other", None)));
     assert_eq!(sandbox.held(), ["10.1.2.2"]);
 }
 
 /// An ADD, a DEL and a CHECK each, in a store of their own.
 #[test]
 fn every_verb_but_status_and_version_pays() {
-    let pays = |verb: &str| {
+    let settles = |verb: &str| {
         let sandbox = Sandbox::new();
         let other = run(&sandbox, "ADD", "other", None);
         run(&sandbox, "ADD", "c1", None).succeeded();
@@ -51,7 +51,7 @@ fn every_verb_but_status_and_version_pays() {
         }
         call.stdin(stdin.to_string()).run().succeeded();
         if !["STATUS", "VERSION"].contains(&verb) {
-            until_paid(&sandbox, || drop(call.run()));
+            until_settled(&sandbox, || drop(call.run()));
         }
         owed(&sandbox).is_empty()
     };
@@ -63,7 +63,7 @@ fn every_verb_but_status_and_version_pays() {
         ("STATUS", false),
         ("VERSION", false),
     ] {
-        assert_eq!(pays(verb), expected, "{verb}");
+        assert_eq!(settles(verb), expected, "{verb}");
     }
 }
 
@@ -99,7 +99,7 @@ fn an_add_of_a_living_sandbox_answers_with_what_it_holds_and_nothing_is_owed_any
     fail_to_del(&sandbox, "c1", Some(&living));
     assert_eq!(run(&sandbox, "ADD", "c1", Some(&living)).addresses(), ["10.1.2.2"]);
     assert_eq!((sandbox.held(), owed(&sandbox).len()), (vec!["10.1.2.2".to_owned()], 0));
-    // Whoever is told an address after that keeps it, whatever is paid.
+    // Whoever is told an address after that keeps it, whatever is settled.
     run(&sandbox, "ADD", "other", None).succeeded();
     sandbox.command(&["sweep", "--debts", "--yes"]).succeeded();
     assert_eq!(sandbox.held()[1], "10.1.2.2");
@@ -111,8 +111,8 @@ fn an_add_frees_what_its_dead_sandbox_owes_before_it_looks() {
     run(&sandbox, "ADD", "before", None).succeeded();
     run(&sandbox, "ADD", "c1", None).succeeded();
     fail_to_del(&sandbox, "c1", None);
-    until_paid(&sandbox, || drop(run(&sandbox, "DEL", "nobody", None)));
-    // Paid by then. Another debt, that an ADD of the same attachment meets first.
+    until_settled(&sandbox, || drop(run(&sandbox, "DEL", "nobody", None)));
+    // It is settled by then. Another debt, that an ADD of the same attachment meets first.
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (1, 0));
     run(&sandbox, "ADD", "c1", None).succeeded();
     fail_to_del(&sandbox, "c1", None);
@@ -154,27 +154,27 @@ fn a_del_of_a_store_that_is_away_is_owed_until_it_is_back() {
     assert_eq!(failed.code(), 5, "{failed:?}");
     let debt = owed(&sandbox).remove(0);
     assert_eq!((&debt["held"], &debt["exclusive"]), (&serde_json::Value::Null, &false.into()));
-    let unpaid = sandbox.command(&["sweep", "--debts", "--yes"]);
+    let unsettled = sandbox.command(&["sweep", "--debts", "--yes"]);
     assert!(
-        unpaid.status == Some(1) && unpaid.stderr.contains("cannot settle the debt of"),
-        "{unpaid:?}"
+        unsettled.status == Some(1) && unsettled.stderr.contains("cannot settle the debt of"),
+        "{unsettled:?}"
     );
     std::fs::remove_file(sandbox.store()).unwrap();
     // No directory is no answer either.
     sandbox.command(&["sweep", "--debts", "--yes"]);
     assert_eq!(owed(&sandbox).len(), 1);
     std::fs::rename(away, sandbox.store()).unwrap();
-    let paid = sandbox.command(&["sweep", "--debts", "--yes"]);
+    let settled = sandbox.command(&["sweep", "--debts", "--yes"]);
     assert_eq!(
-        paid.succeeded().stdout,
+        settled.succeeded().stdout,
         "settled the debt of container c1, interface net1, network net1\n"
     );
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (0, 0));
 }
 
-/// Cause: an ADD that stands still holds its attachment, and its DEL gives up.
-/// Effect, were that debt paid as others are: the address that the ADD then
-/// answers with is freed. Fix: such a debt is paid with what is shown dead alone.
+/// Cause: an ADD that stands still holds its attachment, and its DEL gives up. Effect, were that
+/// debt settled as others are: the address that the ADD then answers with is freed. Fix: such a
+/// debt is settled with what is shown dead alone.
 #[test]
 fn an_add_that_ends_after_its_del_keeps_its_address_while_its_sandbox_lives() {
     let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
@@ -242,8 +242,11 @@ fn a_del_of_a_store_that_is_not_mounted_is_owed_to_that_store() {
         if let Some(format) = format {
             std::fs::write(sandbox.store().join("format"), format).unwrap();
         }
-        let unpaid = sandbox.command(&["sweep", "--debts", "--yes"]);
-        assert!(unpaid.status == Some(1) && unpaid.stderr.contains("wrong store at"), "{unpaid:?}");
+        let unsettled = sandbox.command(&["sweep", "--debts", "--yes"]);
+        assert!(
+            unsettled.status == Some(1) && unsettled.stderr.contains("wrong store at"),
+            "{unsettled:?}"
+        );
         assert_eq!(owed(&sandbox).len(), 1);
     }
     std::fs::remove_dir_all(sandbox.store()).unwrap();

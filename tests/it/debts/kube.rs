@@ -35,10 +35,9 @@ fn of(node: &Node, verb: &str, container: &str, uid: &str, living: &Living) -> C
     call
 }
 
-/// Cause: kubelet makes no new sandbox until the DEL of the dead one has succeeded.
-/// Effect: a pod is down until some time after the end of an outage. Fix: success,
-/// with a debt; the address is nobody's until that is paid, and then at once,
-/// though the namespace is still there.
+/// Cause: kubelet makes no new sandbox until the DEL of the dead one has succeeded. Effect: a pod
+/// is down until some time after the end of an outage. Fix: success, with a debt; the address is
+/// nobody's until that is settled, and then at once, though the namespace is still there.
 #[test]
 fn a_del_without_the_api_server_succeeds_and_is_paid_when_that_is_back() {
     let (Some((cluster, proxy, node)), Some(living)) = (node(), living()) else { return };
@@ -55,7 +54,7 @@ fn a_del_without_the_api_server_succeeds_and_is_paid_when_that_is_back() {
     assert_eq!(owed(&node.sandbox).len(), 1);
     let shown = node.sandbox.command(&["list", "--debts"]);
     assert!(shown.succeeded().stdout.contains(&address), "{shown:?}");
-    // Before it is paid nobody gets the address.
+    // Before it is settled nobody gets the address.
     let other = Node::new(&own_name("other"), &node.scope, &cluster.kubeconfig());
     let given = other.add("c").addresses().remove(0);
     assert_ne!(given, address);
@@ -72,8 +71,8 @@ fn a_del_without_the_api_server_succeeds_and_is_paid_when_that_is_back() {
     assert_eq!(of(&node, "ADD", "web_3", "u1", &living).run().addresses(), [address]);
 }
 
-/// The new sandbox takes over what the old one owes: one request, no gap, and the
-/// payment that comes later frees nothing.
+/// The new sandbox takes over what the old one owes: one request, no gap, and the settlement that
+/// comes later frees nothing.
 #[test]
 fn an_add_of_the_same_pod_takes_over_what_is_owed() {
     let (Some((cluster, proxy, node)), Some(old), Some(new)) = (node(), living(), living()) else {
@@ -124,8 +123,8 @@ fn a_silent_api_server_keeps_a_del_waiting_for_twelve_seconds() {
     assert!(Duration::from_secs(24) <= start.elapsed());
 }
 
-/// Whether it stands, and in which state, is not known of a creation whose answer
-/// was lost: no payment could tell it from a later one.
+/// Whether it stands, and in which state, is not known of a creation whose answer was lost: no
+/// settlement could tell it from a later one.
 #[test]
 fn a_del_of_what_may_not_stand_is_an_error_still() {
     let Some((_, proxy, node)) = node() else { return };
@@ -137,7 +136,7 @@ fn a_del_of_what_may_not_stand_is_an_error_still() {
     assert_eq!(owed(&node.sandbox)[0]["answered"], "error");
 }
 
-/// One request for an ADD and for a DEL, with debts that cannot be paid yet.
+/// One request for an ADD and for a DEL, with debts that cannot be settled yet.
 #[test]
 fn debts_of_living_sandboxes_cost_no_requests() {
     let (Some((cluster, proxy, node)), Some(living)) = (node(), living()) else { return };
@@ -181,8 +180,8 @@ fn a_del_that_is_refused_is_owed_too() {
     assert_eq!(node.del("c1").code(), 105);
     assert_eq!(owed(&node.sandbox).len(), 1);
     proxy.pass();
-    // Any other call of the node pays, its sandbox is gone.
-    super::until_paid(&node.sandbox, || drop(node.add("c2")));
+    // Any other call of the node settles, its sandbox is gone.
+    super::until_settled(&node.sandbox, || drop(node.add("c2")));
     assert_eq!((holders(cluster, &node.scope).len(), owed(&node.sandbox).len()), (1, 0));
 }
 

@@ -138,8 +138,8 @@ fn no_list_of_gc_frees_the_living_or_keeps_what_is_owed() {
     assert_eq!(call(&sandbox, "DEL", "p2", "net1", &del).run().code(), 11);
     drop(lock);
     drop(dies);
-    // All are listed as valid, also one whose DEL has failed and whose sandbox is
-    // gone: GC spares it, and the debt is paid all the same.
-    super::until_paid(&sandbox, || gc(&sandbox, &all));
+    // All are listed as valid, also one whose DEL has failed and whose sandbox is gone: GC spares
+    // it, and the debt is settled all the same.
+    super::until_settled(&sandbox, || gc(&sandbox, &all));
     assert_eq!((sandbox.held(), owed(&sandbox).len()), (vec!["10.1.2.1".to_owned()], 0));
 }

@@ -116,7 +116,7 @@ fn failures() -> Vec<Failure> {
             failure: Box::new(busy()),
             unnoted: Some("cannot write /run/hereabouts/debts/x: no space left".to_owned()),
         },
-        Failure::Unpaid {
+        Failure::Unsettled {
             path: "/run/hereabouts/debts/x".to_owned(),
             reason: "its store is away".to_owned(),
         },
@@ -127,7 +127,7 @@ fn failures() -> Vec<Failure> {
 #[test]
 fn every_failure_of_a_verb_reads_so() {
     let (variants, name_of) = variants!(Failure: Config Request Plan Store OwnNetns CallerGone OnePerFamily Exhausted InUse Own Answered NoProbe Held NotRecorded
-        Differs NotReady Machine NotUndone Owed Unpaid Partly);
+        Differs NotReady Machine NotUndone Owed Unsettled Partly);
     let text = |failure: Failure| (name_of(&failure), document(&CniError::from(failure)));
     assert_all("failure", variants, &failures().into_iter().map(text).collect::<Vec<_>>());
 }

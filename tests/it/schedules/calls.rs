@@ -348,7 +348,7 @@ impl Surroundings for Around {
     }
 
     fn answered(&self, ready: Ready) {
-        ready.pay_debts();
+        ready.settle_debts();
     }
 
     fn life(&self, _: &Machine, held: &Record) -> Life {

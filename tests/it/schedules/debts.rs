@@ -1,6 +1,5 @@
-//! DELs that leave a debt, and who pays it, beside the other calls of the
-//! attachment: whoever was told an address keeps it, and nothing is owed in the
-//! end.
+//! DELs that leave a debt, and who settles it, beside the other calls of the attachment: whoever
+//! was told an address keeps it, and nothing is owed in the end.
 
 use super::calls::{Around, Call, Kind, Setting, What};
 use super::explore::{Count, Explorer};
@@ -10,7 +9,7 @@ use super::world::{Event, Holder, World};
 use hereabouts::addr::AddrSet;
 use hereabouts::config::Settings;
 use hereabouts::ipam::{Allocation, Attachment, Record, Scope};
-use hereabouts::plugin::debts::Payer;
+use hereabouts::plugin::debts::Settler;
 use hereabouts::retry::Deadline;
 use hereabouts::store::disk::Held;
 use hereabouts::store::{Access, Filter, Listing, Session, Store, StoreError};
@@ -70,8 +69,9 @@ pub(super) fn settle(around: &Around) -> anyhow::Result<()> {
     let host = around.host(around.call.node);
     let open = |_: &Settings| Ok(around.store(host.clone()));
     let is_dead = |held: &Record| !around.is_there(held);
-    let payer = Payer { node: &host.node, only: None, open: &open, is_dead: &is_dead, freed: None };
-    Ok(around.ledger().pay_all(&payer, &mut |_, _| {})?)
+    let settler =
+        Settler { node: &host.node, only: None, open: &open, is_dead: &is_dead, freed: None };
+    Ok(around.ledger().settle_all(&settler, &mut |_, _| {})?)
 }
 
 /// A file where debts are noted.
@@ -176,10 +176,10 @@ fn scene(kind: Kind) {
         let world = world(&setting, "c1", owed);
         for first in CALLS {
             for second in CALLS {
-                let pays = |call: &Call| {
+                let settles = |call: &Call| {
                     matches!(call.what, What::Owe(_) | What::Promise(_) | What::Settle)
                 };
-                if owed != Owed::Nothing || pays(first) || pays(second) {
+                if owed != Owed::Nothing || settles(first) || settles(second) {
                     explore(
                         &setting,
                         &mut known,
@@ -192,7 +192,7 @@ fn scene(kind: Kind) {
                 }
             }
         }
-        // A DEL that leaves a debt, an ADD, a payment: in each order.
+        // A DEL that leaves a debt, an ADD, a settlement: in each order.
         for owe in [What::Owe("c1"), What::Promise("c1")] {
             let three = [owe, What::Add("c1", 1), What::Settle].map(Call::new);
             for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {

@@ -57,7 +57,7 @@ impl<D: Disk> Upkeep for FileStore<D> {
                 census.doubt(allocation, doubt);
             }
         })?;
-        let lost = self.settle(self.noted_and_lost(is_alive)?, deadline)?;
+        let lost = self.recheck(self.noted_and_lost(is_alive)?, deadline)?;
         let findings =
             found.findings.into_iter().chain(lost).map(|finding| self.describe(finding)).collect();
         Ok(Verified {
@@ -83,7 +83,7 @@ impl<D: Disk> Upkeep for FileStore<D> {
         notes.retain(|finding| finding.problem == finding::Problem::UnusedNote);
         Ok(found
             .into_iter()
-            .chain(self.settle(notes, deadline)?)
+            .chain(self.recheck(notes, deadline)?)
             .map(|finding| self.describe(finding))
             .collect())
     }

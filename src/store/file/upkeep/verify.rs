@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// After this time, a call of another node has ended, or never will.
-const SETTLED: Duration = Duration::from_secs(2);
+const CALLS_END: Duration = Duration::from_secs(2);
 /// The number of checks for which the lock is held at a time.
 const LOOKS: usize = 64;
 
@@ -72,7 +72,7 @@ impl<D: Disk> FileStore<D> {
         let (records, entries) = (walk.count(), walk.entries);
         let mut suspects = walk.suspects;
         self.drop_what_only_looks_copied(&mut suspects)?;
-        let mut findings = self.settle(suspects, deadline)?;
+        let mut findings = self.recheck(suspects, deadline)?;
         findings.sort_by(|a, b| (a.problem, &a.path).cmp(&(b.problem, &b.path)));
         Ok(Verified { format, records, entries, findings })
     }
@@ -105,11 +105,11 @@ impl<D: Disk> FileStore<D> {
                 Problem::DanglingEntry | Problem::DanglingPodEntry | Problem::Temporary
             )
         });
-        self.settle(walk.suspects, deadline)
+        self.recheck(walk.suspects, deadline)
     }
 
     /// Checks again the suspected problems that may be calls in progress.
-    pub(crate) fn settle(
+    pub(crate) fn recheck(
         &self,
         mut suspects: Vec<Finding>,
         deadline: Deadline,
@@ -124,14 +124,14 @@ impl<D: Disk> FileStore<D> {
                 let _lock = self.wait_store(true, &deadline)?;
                 found.extend(
                     some.iter_mut()
-                        .filter_map(|suspect| self.confirm(suspect).then(|| suspect.clone())),
+                        .filter_map(|suspect| self.recheck_one(suspect).then(|| suspect.clone())),
                 );
             }
             return Ok(found);
         }
-        let settled = Deadline::after(SETTLED);
-        let nothing: Result<_, StoreError> = retry::until(&settled, || {
-            suspects.retain_mut(|suspect| self.confirm(suspect));
+        let limit = Deadline::after(CALLS_END);
+        let nothing: Result<_, StoreError> = retry::until(&limit, || {
+            suspects.retain_mut(|suspect| self.recheck_one(suspect));
             Ok(suspects.is_empty().then_some(()))
         });
         nothing?;
@@ -140,7 +140,7 @@ impl<D: Disk> FileStore<D> {
 
     /// Returns whether a suspected problem still exists. A suspect that cannot be checked again
     /// stays, with the reason.
-    fn confirm(&self, suspect: &mut Finding) -> bool {
+    fn recheck_one(&self, suspect: &mut Finding) -> bool {
         let look = if suspect.problem.is_of_notes() {
             self.is_noted_still(suspect)
         } else {

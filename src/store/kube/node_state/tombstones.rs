@@ -84,7 +84,7 @@ impl KubeSession<'_> {
             return;
         }
         let patience = Deadline::after(LOOK.min(self.deadline.left()));
-        let mut settled = Vec::new();
+        let mut finished = Vec::new();
         for (at, tombstone) in due.into_iter().enumerate() {
             if 0 < at && patience.left().is_zero() {
                 break;
@@ -102,7 +102,7 @@ impl KubeSession<'_> {
             };
             match self.delete_late_object(&tombstone, &hash, &patience) {
                 // If one attempt came late, another may follow.
-                Ok(()) if tombstone.is_old(now) => settled.push(tombstone),
+                Ok(()) if tombstone.is_old(now) => finished.push(tombstone),
                 Ok(()) => {}
                 Err(error) => {
                     tracing::debug!(%error, name = tombstone.object.metadata.name, "a tombstone could not be looked at");
@@ -111,7 +111,7 @@ impl KubeSession<'_> {
             }
         }
         let kept = state.change_tombstones(&self.deadline, |tombstones| {
-            tombstones.retain(|one| !settled.iter().any(|other| one.object == other.object));
+            tombstones.retain(|one| !finished.iter().any(|other| one.object == other.object));
         });
         if let Err(error) = kept {
             tracing::debug!(%error, "a tombstone could not be removed");
@@ -172,7 +172,7 @@ impl KubeSession<'_> {
 
     /// Deletes a late object now, and removes the tombstone when no object can come any more. The
     /// caller holds the lock of the tombstone's attachment.
-    pub(crate) fn settle(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
+    pub(crate) fn repair_tombstone(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
         if let Ok(known) = tombstone.object.allocation() {
             self.delete_late_object(
                 tombstone,

@@ -141,7 +141,7 @@ impl KubeStore {
                 session.note(&object, &held.record);
             }
             Suspect::Labels { name, .. } => return self.label(session, name),
-            Suspect::Tombstone(tombstone) => session.settle(tombstone)?,
+            Suspect::Tombstone(tombstone) => session.repair_tombstone(tombstone)?,
             Suspect::File { hash } => drop(self.read_again(hash, &session.deadline)?),
             Suspect::Temporary(path) => {
                 self.state.remove_temporary(Path::new(&decode_path(path)))?

@@ -1,7 +1,7 @@
-//! Pays debts for `install --watch` and `uninstall --watch`. At each turn, it checks whether this
-//! node has debts, and if so, `sweep --debts` pays what can be paid. `sweep` is a process of its
-//! own in the host's mount namespace, as the other periodic tasks are. It is not started while
-//! there are no debts.
+//! Settles debts for `install --watch` and `uninstall --watch`. At each turn, it checks whether
+//! this node has debts, and if so, `sweep --debts` settles what can be settled. `sweep` is a
+//! process of its own in the host's mount namespace, as the other periodic tasks are. It is not
+//! started while there are no debts.
 
 use super::flat_file;
 use crate::plugin::machine::{CONFIG_VARIABLE, read_small};
@@ -15,15 +15,15 @@ const EVERY: Duration = Duration::from_secs(3);
 /// The time for which a store that hangs can delay the debts of other stores.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The state of the payments. See the module.
-pub(super) struct DebtPayment<'a> {
+/// The process that settles debts, and the time of the next check. See the module.
+pub(super) struct DebtSettlement<'a> {
     namespace: &'a Path,
     flat: PathBuf,
     due: Deadline,
     running: Option<(Child, Deadline)>,
 }
 
-impl<'a> DebtPayment<'a> {
+impl<'a> DebtSettlement<'a> {
     pub(super) fn new(namespace: &'a Path, flat: PathBuf) -> Self {
         Self { namespace, flat, due: Deadline::after(Duration::ZERO), running: None }
     }
@@ -69,7 +69,8 @@ impl<'a> DebtPayment<'a> {
             .args(["sweep", "--debts", "--yes"])
             .env(CONFIG_VARIABLE, &self.flat)
             .stdin(Stdio::null())
-            // A debt that cannot be paid yet would be printed at every turn. `verify` reports it.
+            // A debt that cannot be settled yet would be printed at every turn. `verify` reports
+            // it.
             .stderr(Stdio::null())
             .spawn()
     }

@@ -1,15 +1,15 @@
-//! Pays debts, under the lock of their attachment.
+//! Settles debts, under the lock of their attachment.
 //!
-//! Why no payment frees what a living sandbox was given:
+//! Why settling a debt never frees what a living sandbox was given:
 //!
 //! - A record is freed if its own evidence shows that its sandbox is gone. `sweep` frees the same
 //!   records, whichever call made them, at whatever time.
 //! - Otherwise it is freed only if the runtime was told that the attachment has ended, the DEL had
 //!   the attachment's lock, and the record is the very one that the DEL saw. Every ADD of the
-//!   attachment takes that lock, and it has paid or removed the debt before it answers. So a debt
-//!   that is found under the lock is younger than each answer that was given for the attachment. A
-//!   killed ADD has answered nothing. A creation that was on its way to the API server when the
-//!   debt was written is not a record that the DEL saw.
+//!   attachment takes that lock, and it has settled or removed the debt before it answers. So a
+//!   debt that is found under the lock is younger than each answer that was given for the
+//!   attachment. A killed ADD has answered nothing. A creation that was on its way to the API
+//!   server when the debt was written is not a record that the DEL saw.
 //! - A change between the look and the removal is noticed: a removal names the very state that was
 //!   read (`release_unchanged`).
 
@@ -40,7 +40,7 @@ const LOCK: Duration = Duration::from_millis(200);
 
 /// The result for one debt.
 #[derive(Debug)]
-pub enum Paid {
+pub enum Settlement {
     /// Nothing is owed any more.
     Done,
     /// The sandbox may exist, or a call of it is under way.
@@ -49,8 +49,8 @@ pub enum Paid {
     Failed(String),
 }
 
-/// What is needed to pay the debts of a node, for any caller.
-pub struct Payer<'a> {
+/// What is needed to settle the debts of a node, for any caller.
+pub struct Settler<'a> {
     /// The node. Debts of other nodes are not touched.
     pub node: &'a NodeName,
     /// If set, only the debts in this store.
@@ -107,7 +107,7 @@ fn is_same(one: &Allocation, other: &Allocation) -> bool {
 
 /// Frees what is due. The caller holds the attachment's lock. Returns whether nothing is owed any
 /// more.
-pub(super) fn pay(
+pub(super) fn settle(
     store: &dyn Store,
     debt: &Debt,
     is_dead: IsDead<'_>,
@@ -156,33 +156,35 @@ fn free(
 }
 
 impl Debts {
-    /// Pays one debt of a store, unless a call of its attachment is under way.
-    fn pay_named(&self, name: &Path, visit: &Visit<'_>, deadline: Deadline) -> Paid {
+    /// Settles one debt of a store, unless a call of its attachment is under way.
+    fn settle_named(&self, name: &Path, visit: &Visit<'_>, deadline: Deadline) -> Settlement {
         let Visit { node, store, is_dead, freed, waits, looks } = *visit;
         let due = |found: &Debt| is_own(found, node) && (looks || found.may_be_due(is_dead));
         let Some((debt, _)) = self.read(name).ok().flatten().filter(|(debt, _)| due(debt)) else {
-            return Paid::NotYet;
+            return Settlement::NotYet;
         };
         let lock = match waits {
             true => store.lock_attachment(&debt.attachment, Access::Release, Deadline::after(LOCK)),
             false => store.try_lock_attachment(&debt.attachment),
         };
-        let paid: Result<Paid, StoreError> = lock.and_then(|lock| {
-            let Some(_lock) = lock else { return Ok(Paid::NotYet) };
-            // Another call may have paid the debt while this one waited.
-            let Some((debt, inode)) = self.read(name).ok().flatten() else { return Ok(Paid::Done) };
-            if !pay(store, &debt, is_dead, freed, deadline)? {
-                return Ok(Paid::NotYet);
+        let settled: Result<Settlement, StoreError> = lock.and_then(|lock| {
+            let Some(_lock) = lock else { return Ok(Settlement::NotYet) };
+            // Another call may have settled the debt while this one waited.
+            let Some((debt, inode)) = self.read(name).ok().flatten() else {
+                return Ok(Settlement::Done);
+            };
+            if !settle(store, &debt, is_dead, freed, deadline)? {
+                return Ok(Settlement::NotYet);
             }
             if let Err(error) = self.remove(name, inode) {
                 tracing::warn!(error = %super::words(&error), "cannot remove a settled debt");
             }
-            Ok(Paid::Done)
+            Ok(Settlement::Done)
         });
-        match paid {
-            Ok(paid) => paid,
-            Err(StoreError::AttachmentBusy { .. }) => Paid::NotYet,
-            Err(error) => Paid::Failed(error.to_string()),
+        match settled {
+            Ok(settled) => settled,
+            Err(StoreError::AttachmentBusy { .. }) => Settlement::NotYet,
+            Err(error) => Settlement::Failed(error.to_string()),
         }
     }
 
@@ -200,8 +202,8 @@ impl Debts {
         names.into_iter().filter(is_of_store).collect()
     }
 
-    /// Pays these debts, as far as they can be paid at once.
-    pub(in crate::plugin) fn pay_after(
+    /// Settles these debts, as far as they can be settled at once.
+    pub(in crate::plugin) fn settle_after(
         &self,
         ready: &Ready,
         mut names: Vec<PathBuf>,
@@ -222,15 +224,15 @@ impl Debts {
                 waits: false,
                 looks: false,
             };
-            if let Paid::Failed(reason) = self.pay_named(name, &visit, deadline) {
+            if let Settlement::Failed(reason) = self.settle_named(name, &visit, deadline) {
                 tracing::debug!(reason, "a debt could not be settled");
                 return;
             }
         }
     }
 
-    /// Pays the debt of an attachment of which something was freed in another way.
-    pub fn pay_of(
+    /// Settles the debt of an attachment of which something was freed in another way.
+    pub fn settle_of(
         &self,
         attachment: &Attachment,
         settings: &StoreSettings,
@@ -247,24 +249,25 @@ impl Debts {
                 waits: false,
                 looks: true,
             };
-            self.pay_named(&super::name_of(attachment, &Place::of(settings)), &visit, deadline);
+            self.settle_named(&super::name_of(attachment, &Place::of(settings)), &visit, deadline);
         }
     }
 
-    /// Pays everything that this node owes and that can be paid. `report` is called for each debt.
-    /// A store that fails is not asked again.
+    /// Settles everything that this node owes and that can be settled. `report` is called for each
+    /// debt. A store that fails is not asked again.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn pay_all(
+    pub fn settle_all(
         &self,
-        payer: &Payer<'_>,
-        report: &mut dyn FnMut(&Debt, Paid),
+        settler: &Settler<'_>,
+        report: &mut dyn FnMut(&Debt, Settlement),
     ) -> std::io::Result<()> {
         let mut found: Vec<Debt> =
             self.list()?.into_iter().filter_map(|found| found.debt.ok()).collect();
         found.retain(|debt| {
-            is_own(debt, payer.node) && payer.only.as_ref().is_none_or(|only| only.is(&debt.store))
+            is_own(debt, settler.node)
+                && settler.only.as_ref().is_none_or(|only| only.is(&debt.store))
         });
         // A store that hangs keeps the others waiting once, not each time.
         rotate(&mut found);
@@ -273,28 +276,28 @@ impl Debts {
             let known = away
                 .iter()
                 .find(|(place, _)| place.is(&debt.store))
-                .map(|(_, reason)| Paid::Failed(reason.clone()));
-            let paid = known.unwrap_or_else(|| self.pay_apart(&debt, payer));
-            if let Paid::Failed(reason) = &paid {
+                .map(|(_, reason)| Settlement::Failed(reason.clone()));
+            let settled = known.unwrap_or_else(|| self.settle_in_its_store(&debt, settler));
+            if let Settlement::Failed(reason) = &settled {
                 away.push((debt.store.clone(), reason.clone()));
             }
-            report(&debt, paid);
+            report(&debt, settled);
         }
         Ok(())
     }
 
-    fn pay_apart(&self, debt: &Debt, payer: &Payer<'_>) -> Paid {
-        if !debt.may_be_due(payer.is_dead) {
-            return Paid::NotYet;
+    fn settle_in_its_store(&self, debt: &Debt, settler: &Settler<'_>) -> Settlement {
+        if !debt.may_be_due(settler.is_dead) {
+            return Settlement::NotYet;
         }
         let settings = match debt.store.settings() {
             Ok(settings) => settings,
-            Err(error) => return Paid::Failed(error.to_string()),
+            Err(error) => return Settlement::Failed(error.to_string()),
         };
-        match (payer.open)(&settings) {
+        match (settler.open)(&settings) {
             Ok(store) => {
                 let name = super::name_of(&debt.attachment, &debt.store);
-                let Payer { node, is_dead, freed, .. } = *payer;
+                let Settler { node, is_dead, freed, .. } = *settler;
                 let visit = Visit {
                     node,
                     store: store.as_ref(),
@@ -303,9 +306,9 @@ impl Debts {
                     waits: true,
                     looks: false,
                 };
-                self.pay_named(&name, &visit, Deadline::after(PATIENCE))
+                self.settle_named(&name, &visit, Deadline::after(PATIENCE))
             }
-            Err(error) => Paid::Failed(error.to_string()),
+            Err(error) => Settlement::Failed(error.to_string()),
         }
     }
 }
