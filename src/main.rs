@@ -231,7 +231,7 @@ fn answers(late: &plugin::Late) -> bool {
     )]
     // SAFETY: there is no other thread yet, so the child may do everything that this process may.
     match unsafe { fork() } {
-        Ok(ForkResult::Child) => look_and_end(late, back),
+        Ok(ForkResult::Child) => read_store_and_end(late, back),
         Ok(ForkResult::Parent { child }) => {
             drop(end);
             let limit = PollTimeout::try_from(late.after()).unwrap_or(PollTimeout::MAX);
@@ -254,13 +254,13 @@ fn answers(late: &plugin::Late) -> bool {
 
 /// Runs the child: closes the caller's streams immediately, and its end of the pipe by exiting.
 #[allow(unsafe_code, reason = "it closes streams by number, and the child runs no exit handlers")]
-fn look_and_end(late: &plugin::Late, back: io::PipeReader) -> ! {
+fn read_store_and_end(late: &plugin::Late, back: io::PipeReader) -> ! {
     drop(back);
     for stream in 0..3 {
         // SAFETY: no code reads from the stream or writes to it after this.
         let _ = unsafe { nix::libc::close(stream) };
     }
-    late.look();
+    late.read_store();
     // SAFETY: ends only this process.
     unsafe { nix::libc::_exit(0) }
 }

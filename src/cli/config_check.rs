@@ -22,7 +22,7 @@ mod notes;
 mod report;
 mod together;
 
-use super::{CheckArgs, Format, Usage, output};
+use super::{CheckArgs, Format, UsageError, output};
 use crate::config::{ConfigError, Content, FlatFile, Origin, networks, no_network};
 use crate::environment::Environment;
 use crate::plugin::machine;
@@ -68,8 +68,8 @@ pub(super) fn check(environment: &Environment, args: &CheckArgs) -> anyhow::Resu
     }
     match unreadable.as_slice() {
         [] => {}
-        [reason] => return Err(Usage::new(reason.clone()).into()),
-        reasons => return Err(Usage::new(reasons.join("; ")).into()),
+        [reason] => return Err(UsageError::new(reason.clone()).into()),
+        reasons => return Err(UsageError::new(reasons.join("; ")).into()),
     }
     if 0 < mistakes {
         bail!("{} found", output::count(mistakes, "mistake"));

@@ -1,6 +1,6 @@
 //! Asks the operator before an action that cannot be undone.
 
-use super::Usage;
+use super::UsageError;
 use std::io::{BufRead, IsTerminal, Write};
 
 /// Returns the answer to a question on the terminal. `yes` answers it in advance.
@@ -9,7 +9,7 @@ pub(super) fn confirmed(yes: bool, verb: &str) -> anyhow::Result<bool> {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Usage::hinted(
+        return Err(UsageError::hinted(
             "stdin is not a terminal",
             format!("pass --yes to {verb} without being asked"),
         )

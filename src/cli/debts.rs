@@ -97,7 +97,7 @@ fn row(debt: &Debt) -> Vec<String> {
 }
 
 /// A problem with a debt or with another file in the directory.
-pub(super) struct Finding {
+pub(super) struct DebtFinding {
     pub(super) problem: &'static str,
     pub(super) meaning: &'static str,
     pub(super) path: PathBuf,
@@ -106,14 +106,14 @@ pub(super) struct Finding {
 
 /// Returns the debts that should have been settled, and the files that are not debts that can be
 /// settled.
-pub(super) fn findings(found: &[Found], located: &Located<'_>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> =
+pub(super) fn findings(found: &[Found], located: &Located<'_>) -> Vec<DebtFinding> {
+    let mut findings: Vec<DebtFinding> =
         found.iter().filter_map(|found| finding(found, located)).collect();
     findings.sort_by_key(|finding| finding.problem);
     findings
 }
 
-fn finding(found: &Found, located: &Located<'_>) -> Option<Finding> {
+fn finding(found: &Found, located: &Located<'_>) -> Option<DebtFinding> {
     let (problem, meaning, reason) = match &found.debt {
         Ok(debt) if debt.age(&located.machine) <= OLD => return None,
         Ok(debt) => (
@@ -136,7 +136,7 @@ fn finding(found: &Found, located: &Located<'_>) -> Option<Finding> {
             ("foreign-file", "not a file of hereabouts; remove it by hand", String::new())
         }
     };
-    Some(Finding { problem, meaning, path: found.path.clone(), reason })
+    Some(DebtFinding { problem, meaning, path: found.path.clone(), reason })
 }
 
 /// Returns a number of debts with what they are, for readers who do not know the word.

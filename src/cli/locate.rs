@@ -1,6 +1,6 @@
 //! Finds the store that a command works on, and the name of this node.
 
-use super::{Advised, StoreArgs, output};
+use super::{HintedError, StoreArgs, output};
 use crate::config::{
     Chosen, ConfigError, FlatFile, Merged, Settings, StoreKind, StoreSettings,
     plugin_configurations,
@@ -69,7 +69,7 @@ impl Located<'_> {
             "run it on the node itself; if this is the node, set node_name in its flat file"
         };
         let message = format!("this command acts for one node, and {}", self.why_no_node());
-        self.node.clone().ok_or_else(|| Advised::new(message, hint).into())
+        self.node.clone().ok_or_else(|| HintedError::new(message, hint).into())
     }
 
     /// Returns why the name of this node is unknown.
@@ -122,11 +122,11 @@ impl Located<'_> {
         ipam::classify_record(held, &self.machine)
     }
 
-    /// Returns whether a record with another machine ID is left behind. `word` is the source of
+    /// Returns whether a record with another machine ID is left behind. `relation` is the source of
     /// that statement.
     #[cfg(feature = "kube")]
-    pub(super) fn is_left_behind(&self, held: &Record, word: ipam::Word) -> bool {
-        ipam::is_left_behind(held, &self.machine, word)
+    pub(super) fn is_left_behind(&self, held: &Record, relation: ipam::NodeRelation) -> bool {
+        ipam::is_left_behind(held, &self.machine, relation)
     }
 
     fn open(&self, node: NodeName, on_behalf: OnBehalf) -> anyhow::Result<Box<dyn Upkeep>> {
@@ -153,7 +153,7 @@ pub(super) fn locate<'l>(
     environment: &'l Environment,
     args: &StoreArgs,
 ) -> anyhow::Result<Located<'l>> {
-    let machine = Machine::look()?;
+    let machine = Machine::read()?;
     let nothing = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
     #[cfg(feature = "kube")]
     if let Some(path) = &args.kubeconfig {

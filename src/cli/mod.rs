@@ -116,12 +116,12 @@ fn carry_out(environment: &Environment, cli: &Cli) -> anyhow::Result<()> {
 /// Wrong usage of the command line: exit status 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct Usage {
+pub(crate) struct UsageError {
     message: String,
     hint: Option<String>,
 }
 
-impl Usage {
+impl UsageError {
     /// Returns an error without a hint.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
@@ -134,7 +134,7 @@ impl Usage {
 
     /// Returns an error with an optional hint.
     #[cfg(feature = "kube")]
-    pub(crate) fn advised(message: impl Into<String>, hint: Option<String>) -> Self {
+    pub(crate) fn with_hint(message: impl Into<String>, hint: Option<String>) -> Self {
         Self { message: message.into(), hint }
     }
 }
@@ -142,12 +142,12 @@ impl Usage {
 /// A failure of a command, with a hint.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct Advised {
+pub(crate) struct HintedError {
     message: String,
     hint: String,
 }
 
-impl Advised {
+impl HintedError {
     pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }

@@ -1,7 +1,7 @@
 //! Prints for the command line: data to stdout, everything else to stderr. Only `confirm` writes
 //! its prompt by itself.
 
-use super::{Advised, Usage};
+use super::{HintedError, UsageError};
 use crate::addr::Range;
 use crate::cni::Version;
 use crate::config::ConfigError;
@@ -73,14 +73,14 @@ pub(super) fn finish(done: anyhow::Result<()>) -> i32 {
     if let Some(hint) = hint_of(&error) {
         say(&format!("hint: {hint}"));
     }
-    if error.is::<Usage>() { 2 } else { 1 }
+    if error.is::<UsageError>() { 2 } else { 1 }
 }
 
 /// Returns the hint of an error: that of the outermost cause that has one.
 pub(super) fn hint_of(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
-        let of_usage = || cause.downcast_ref::<Usage>()?.hint.clone();
-        let of_command = || Some(cause.downcast_ref::<Advised>()?.hint.clone());
+        let of_usage = || cause.downcast_ref::<UsageError>()?.hint.clone();
+        let of_command = || Some(cause.downcast_ref::<HintedError>()?.hint.clone());
         let of_store = || cause.downcast_ref::<StoreError>()?.hint();
         let of_configuration = || cause.downcast_ref::<ConfigError>()?.hint.clone();
         let of_verb = || cause.downcast_ref::<Failure>()?.hint();

@@ -2,7 +2,7 @@
 //! on a store are separate from those that ask and print.
 
 use super::{
-    Advised, ReleaseArgs, StoreArgs, Usage, What, confirm, debts, locate, output, records,
+    HintedError, ReleaseArgs, StoreArgs, UsageError, What, confirm, debts, locate, output, records,
     selectors,
 };
 use crate::environment::Environment;
@@ -28,7 +28,7 @@ pub(super) fn release(
     let What { address, pod, container } = &args.what;
     let whole_node = address.is_none() && pod.is_none() && container.is_none();
     if whole_node && args.node.is_none() {
-        return Err(Usage::new("expected an address, --pod, --container or --node").into());
+        return Err(UsageError::new("expected an address, --pod, --container or --node").into());
     }
     let located = locate::locate(environment, store)?;
     let found = find(located.store()?.as_ref(), &filter, args.what.container.as_deref())?;
@@ -50,7 +50,7 @@ pub(super) fn release(
         let node = &allocation.record.attachment.node;
         let message = format!("{} is held by another node: {node}", allocation.address);
         return Err(
-            Advised::new(message, format!("if that node is off, pass --node {node}")).into()
+            HintedError::new(message, format!("if that node is off, pass --node {node}")).into()
         );
     }
     let other_node = located.node.as_ref() != Some(&acting);
@@ -170,7 +170,7 @@ pub fn refuse_the_living(found: &Found, life: IsAlive<'_>) -> anyhow::Result<()>
         return Ok(());
     }
     let message = format!("a running sandbox uses the address: {}", alive.join("; "));
-    Err(Advised::new(message, "delete its pod, or pass --force").into())
+    Err(HintedError::new(message, "delete its pod, or pass --force").into())
 }
 
 fn seen_at(allocation: &Allocation) -> String {
@@ -262,7 +262,7 @@ fn check_one_scope(
         )
     };
     let message = format!("{address} is held in several scopes: {}", holders.join("; "));
-    Err(Usage::hinted(message, hint).into())
+    Err(UsageError::hinted(message, hint).into())
 }
 
 /// Returns the options that selected the store, for a command that the operator is to run next.
@@ -300,7 +300,7 @@ fn acting_node(
             let hint = format!(
                 "pass --node {holder}, the node of the pod; that node must be off, or the pod gone"
             );
-            Err(Advised::new(message, hint).into())
+            Err(HintedError::new(message, hint).into())
         }
     }
 }

@@ -1,20 +1,21 @@
 //! Parses the arguments that select records on the command line: a node, a network, a pod, an
 //! address; and times.
 
-use super::Usage;
+use super::UsageError;
 use crate::ipam::{NetworkName, NodeName};
 use crate::store::PodName;
 use std::net::IpAddr;
 use std::time::Duration;
 
 pub(super) fn parse_node(text: &str) -> anyhow::Result<NodeName> {
-    NodeName::parse(text)
-        .map_err(|_| Usage::new(format!("--node: expected a node name, found {text:?}")).into())
+    NodeName::parse(text).map_err(|_| {
+        UsageError::new(format!("--node: expected a node name, found {text:?}")).into()
+    })
 }
 
 pub(super) fn parse_network(text: &str) -> anyhow::Result<NetworkName> {
     NetworkName::parse(text).map_err(|_| {
-        Usage::new(format!("--network: expected a network name, found {text:?}")).into()
+        UsageError::new(format!("--network: expected a network name, found {text:?}")).into()
     })
 }
 
@@ -27,7 +28,7 @@ pub(super) fn parse_pod(text: &str) -> anyhow::Result<PodName> {
         }
         [name] if !name.is_empty() => Ok(PodName { namespace: None, name: name.to_owned() }),
         _ => {
-            Err(Usage::new(format!("--pod: expected NAMESPACE/NAME or NAME, found {text:?}"))
+            Err(UsageError::new(format!("--pod: expected NAMESPACE/NAME or NAME, found {text:?}"))
                 .into())
         }
     }

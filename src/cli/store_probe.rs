@@ -19,7 +19,7 @@ pub(super) fn test(args: &TestArgs) -> anyhow::Result<()> {
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
     let guest =
-        Participant { host, process: std::process::id(), boot_id: Machine::look()?.boot_id };
+        Participant { host, process: std::process::id(), boot_id: Machine::read()?.boot_id };
     let disk = RealDisk::new(directory.clone());
     output::say(&format!(
         "waiting up to {} for the same command on another machine: hereabouts store test {}",

@@ -96,7 +96,7 @@ fn document(finding: &Finding) -> serde_json::Value {
     })
 }
 
-fn of_debt(finding: &debts::Finding, located: &locate::Located<'_>) -> serde_json::Value {
+fn of_debt(finding: &debts::DebtFinding, located: &locate::Located<'_>) -> serde_json::Value {
     json!({
         "problem": finding.problem,
         "path": finding.path,
@@ -107,7 +107,7 @@ fn of_debt(finding: &debts::Finding, located: &locate::Located<'_>) -> serde_jso
     })
 }
 
-fn describe_debts(findings: &[debts::Finding]) -> String {
+fn describe_debts(findings: &[debts::DebtFinding]) -> String {
     let mut text = String::new();
     for group in findings.chunk_by(|a, b| a.problem == b.problem) {
         let _ = writeln!(text, "{} x {}: {}", group.len(), group[0].problem, group[0].meaning);

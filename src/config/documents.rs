@@ -78,7 +78,7 @@ pub struct Chain {
 
 /// The plugin that a network's `ipam` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Owner {
+pub enum IpamPlugin {
     /// hereabouts, under either name, or a plugin with a mistake in `ipam.type`.
     Ours,
     /// host-local, whose configurations hereabouts understands.
@@ -87,7 +87,7 @@ pub enum Owner {
     Other(String),
 }
 
-impl Owner {
+impl IpamPlugin {
     /// Returns the plugin that a plugin configuration names.
     #[must_use]
     pub fn of(configuration: &Json) -> Self {
@@ -168,7 +168,7 @@ pub fn plugin_configurations(bytes: &[u8]) -> Result<Vec<Json>, ConfigError> {
     let (mut ours, mut first) = (Vec::new(), None);
     let count = networks(bytes, "", &mut |found| match found.content {
         Content::Plugin { configuration, .. } => {
-            if !matches!(Owner::of(&configuration), Owner::Other(_)) {
+            if !matches!(IpamPlugin::of(&configuration), IpamPlugin::Other(_)) {
                 ours.push(configuration);
             }
         }

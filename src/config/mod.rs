@@ -51,7 +51,7 @@ pub use args::CniArgs;
 pub use deadlines::Deadlines;
 pub use dns::{Dns, ResolvConf};
 pub use documents::{
-    Chain, Content, Found, Origin, Owner, networks, no_network, plugin_configurations,
+    Chain, Content, Found, IpamPlugin, Origin, networks, no_network, plugin_configurations,
 };
 pub use duration::parse_duration;
 pub use elsewhere::Probe;

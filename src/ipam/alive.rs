@@ -85,7 +85,7 @@ pub enum Seen {
 
 /// The result of examining the path of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct Examined {
     /// The file at the path.
     pub seen: Seen,
     /// The existing directories above the path, up to `/`. Empty if they cannot be examined.
@@ -101,7 +101,7 @@ pub struct Look {
     pub mount: Option<u64>,
 }
 
-impl Look {
+impl Examined {
     /// Returns the result of an examination that failed.
     #[must_use]
     pub const fn failed() -> Self {
@@ -127,7 +127,7 @@ pub trait Here {
     /// Returns a hash of the hardware's own ID.
     fn hardware(&self) -> Option<&str>;
     /// Examines the path of a namespace.
-    fn look(&self, path: &Path) -> Look;
+    fn examine(&self, path: &Path) -> Examined;
     /// Returns whether it is certain that a recorded mount namespace is the one of this process.
     fn is_in(&self, mounts: &MountNamespace) -> bool;
     /// Returns whether it is certain that a tmpfs is unmounted everywhere.
@@ -153,25 +153,27 @@ pub fn classify_record(record: &Record, here: &dyn Here) -> Life {
             Boot::Unsure(doubt) => Life::Doubted(doubt),
         };
     };
-    let look = here.look(&netns.path);
-    let is_there = netns.inode != 0 && look.seen == Seen::Namespace(netns.inode);
+    let examined = here.examine(&netns.path);
+    let is_there = netns.inode != 0 && examined.seen == Seen::Namespace(netns.inode);
     match boot {
-        Boot::Same | Boot::Masked => classify_in_boot(netns, record.view.as_ref(), &look, here),
+        Boot::Same | Boot::Masked => classify_in_boot(netns, record.view.as_ref(), &examined, here),
         // The same namespace at the same place: the boot ID is probably shown differently.
-        Boot::Another if is_there && is_recorded_place(netns, record.view.as_ref(), &look) => {
+        Boot::Another if is_there && is_recorded_place(netns, record.view.as_ref(), &examined) => {
             Life::Doubted(Doubt::Seen)
         }
         Boot::Another => Life::Dead,
         Boot::Unsure(Doubt::Hardware) => Life::Doubted(Doubt::Hardware),
-        Boot::Unsure(_) if is_there && is_recorded_place(netns, record.view.as_ref(), &look) => {
+        Boot::Unsure(_)
+            if is_there && is_recorded_place(netns, record.view.as_ref(), &examined) =>
+        {
             Life::Alive
         }
         // The same tmpfs, so this is the kernel that ran when the record was written.
         Boot::Unsure(_)
-            if look.tmpfs.is_some()
-                && record.view.as_ref().is_some_and(|view| view.tmpfs == look.tmpfs) =>
+            if examined.tmpfs.is_some()
+                && record.view.as_ref().is_some_and(|view| view.tmpfs == examined.tmpfs) =>
         {
-            classify_in_boot(netns, record.view.as_ref(), &look, here)
+            classify_in_boot(netns, record.view.as_ref(), &examined, here)
         }
         Boot::Unsure(doubt) => Life::Doubted(doubt),
     }
@@ -179,7 +181,7 @@ pub fn classify_record(record: &Record, here: &dyn Here) -> Life {
 
 /// The relation between this machine and the record of a machine with another machine ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum NodeRelation {
     /// This machine is another Node object than the record names.
     AnotherNode,
     /// This machine is the same Node object, but has another machine ID.
@@ -190,18 +192,18 @@ pub enum Word {
 /// machine that is gone. It was not if the boot ID is the current one, if only one of the two boot
 /// IDs comes from a mounted file, or if the namespace is seen. For the same Node object, other
 /// hardware and a record that is younger than this boot are evidence against it, too.
-pub fn is_left_behind(record: &Record, here: &dyn Here, word: Word) -> bool {
-    let boot = match word {
-        Word::AnotherNode => compare_boot_ids(record, here),
-        Word::SameNode => compare_boots(record, here),
+pub fn is_left_behind(record: &Record, here: &dyn Here, relation: NodeRelation) -> bool {
+    let boot = match relation {
+        NodeRelation::AnotherNode => compare_boot_ids(record, here),
+        NodeRelation::SameNode => compare_boots(record, here),
     };
     let is_earlier = matches!(boot, Boot::Another | Boot::Masked)
-        || word == Word::AnotherNode && matches!(boot, Boot::Unsure(Doubt::Clock));
+        || relation == NodeRelation::AnotherNode && matches!(boot, Boot::Unsure(Doubt::Clock));
     let is_seen = record.netns.as_ref().is_some_and(|netns| {
-        let look = here.look(&netns.path);
+        let examined = here.examine(&netns.path);
         netns.inode != 0
-            && look.seen == Seen::Namespace(netns.inode)
-            && is_recorded_place(netns, record.view.as_ref(), &look)
+            && examined.seen == Seen::Namespace(netns.inode)
+            && is_recorded_place(netns, record.view.as_ref(), &examined)
     });
     is_earlier && !is_seen
 }
@@ -249,35 +251,40 @@ fn is_near(one: SystemTime, other: SystemTime) -> bool {
 }
 
 /// Classifies a record of the current boot, from any view.
-fn classify_in_boot(netns: &Netns, view: Option<&View>, look: &Look, here: &dyn Here) -> Life {
-    if netns.inode != 0 && look.seen == Seen::Namespace(netns.inode) {
+fn classify_in_boot(
+    netns: &Netns,
+    view: Option<&View>,
+    examined: &Examined,
+    here: &dyn Here,
+) -> Life {
+    if netns.inode != 0 && examined.seen == Seen::Namespace(netns.inode) {
         return Life::Alive;
     }
-    if look.seen == Seen::Unclear {
+    if examined.seen == Seen::Unclear {
         return Life::Doubted(Doubt::Unclear);
     }
-    if !is_recorded_place(netns, view, look) {
+    if !is_recorded_place(netns, view, examined) {
         let unmounted = view.and_then(|view| Some((view.directories.first()?.device, view.tmpfs?)));
         let gone = unmounted.is_some_and(|(device, tmpfs)| here.is_unmounted(device, tmpfs));
         return if gone { Life::Dead } else { Life::Doubted(Doubt::Directory) };
     }
-    match look.seen {
+    match examined.seen {
         // A directory has the same entries for every process. The name is gone, and with it every
         // mount on it.
         Seen::Gone => Life::Dead,
         _ if netns.inode == 0 => Life::Doubted(Doubt::NeverSeen),
-        _ if look.on_procfs => Life::Dead,
+        _ if examined.on_procfs => Life::Dead,
         // A mount exists in one mount namespace only, so its absence counts only there. Within a
         // mount namespace, it is attached to one mount: if a directory is bind-mounted at two
         // places, the namespace may be mounted at one of them only.
         _ => match view {
             Some(View { mounts: Some(mounts), mount: Some(mount), .. })
-                if look.mount == Some(*mount) && here.is_in(mounts) =>
+                if examined.mount == Some(*mount) && here.is_in(mounts) =>
             {
                 Life::Dead
             }
             // The previous version recorded no more than this.
-            None if look.seen != Seen::File => Life::Dead,
+            None if examined.seen != Seen::File => Life::Dead,
             _ => Life::Doubted(Doubt::Mounts),
         },
     }
@@ -286,18 +293,19 @@ fn classify_in_boot(netns: &Netns, view: Option<&View>, look: &Look, here: &dyn 
 /// Returns whether the examined directory is one that ADD saw above the namespace, on the same
 /// filesystem as the nearest directory. A filesystem that is mounted on a directory may also be
 /// mounted elsewhere.
-fn is_recorded_place(netns: &Netns, view: Option<&View>, look: &Look) -> bool {
-    let Some(found) = look.directories.first() else {
+fn is_recorded_place(netns: &Netns, view: Option<&View>, examined: &Examined) -> bool {
+    let Some(found) = examined.directories.first() else {
         return false;
     };
     let Some(view) = view else {
         return found.device == netns.directory_device;
     };
-    let is_same_tmpfs = view.tmpfs.is_none() || look.tmpfs.is_none() || view.tmpfs == look.tmpfs;
+    let is_same_tmpfs =
+        view.tmpfs.is_none() || examined.tmpfs.is_none() || view.tmpfs == examined.tmpfs;
     let nearest = view.directories.first();
     is_same_tmpfs
         && nearest.is_some_and(|nearest| nearest.device == found.device)
-        && view.directories.get(look.missing) == Some(found)
+        && view.directories.get(examined.missing) == Some(found)
 }
 
 #[cfg(test)]
@@ -311,7 +319,7 @@ mod tests {
         mounted: bool,
         started: Option<SystemTime>,
         hardware: Option<&'static str>,
-        look: Look,
+        examined: Examined,
         unmounted: bool,
     }
 
@@ -328,8 +336,8 @@ mod tests {
         fn hardware(&self) -> Option<&str> {
             self.hardware
         }
-        fn look(&self, _: &Path) -> Look {
-            self.look.clone()
+        fn examine(&self, _: &Path) -> Examined {
+            self.examined.clone()
         }
         fn is_in(&self, mounts: &MountNamespace) -> bool {
             mounts.inode == 1
@@ -344,7 +352,7 @@ mod tests {
     }
 
     fn told(seen: Seen, nearest: u64) -> Told {
-        let look = Look {
+        let examined = Examined {
             seen,
             directories: vec![place(nearest), place(1)],
             missing: 0,
@@ -357,7 +365,7 @@ mod tests {
             mounted: false,
             started: None,
             hardware: None,
-            look,
+            examined,
             unmounted: false,
         }
     }
@@ -407,7 +415,7 @@ mod tests {
         assert_eq!(classify_record(&record(2), &told(Seen::Namespace(7), 2)), Life::Alive);
         for mount in [None, Some(8)] {
             let mut here = told(Seen::File, 2);
-            here.look.mount = mount;
+            here.examined.mount = mount;
             assert_eq!(
                 classify_record(&record(1), &here),
                 Life::Doubted(Doubt::Mounts),

@@ -16,7 +16,8 @@ mod sticky;
 mod view;
 
 pub use alive::{
-    Doubt, Here, Life, Look, Seen, Word, classify_record, is_left_behind, is_of_other_hardware,
+    Doubt, Examined, Here, Life, NodeRelation, Seen, classify_record, is_left_behind,
+    is_of_other_hardware,
 };
 pub use allocate::{Plan, PlanError, is_half_done, plan};
 pub use attachment::{Allocation, Attachment, AttachmentSet, Netns, Part, Record, Source, Version};

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::{mount, unmounted};
 use crate::digest::hex;
 use crate::ipam::{
-    Attachment, Directory, Doubt, Here, Life, Look, MountNamespace, Netns, Part, Record, Seen,
+    Attachment, Directory, Doubt, Examined, Here, Life, MountNamespace, Netns, Part, Record, Seen,
     Source, View, classify_record,
 };
 use crate::small_file::{read_system, words};
@@ -80,7 +80,7 @@ impl Machine {
         clippy::disallowed_methods,
         reason = "the one look at the clock, handed on with the rest"
     )]
-    pub fn look() -> Result<Self, Failure> {
+    pub fn read() -> Result<Self, Failure> {
         let path = Path::new(BOOT_ID);
         let word = |path: &Path| {
             read_system(path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
@@ -107,15 +107,15 @@ impl Machine {
     #[must_use]
     pub fn see(&self, path: Option<&Path>) -> Sighting {
         let path = path.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
-        let look = path.as_deref().map_or_else(Look::failed, look_at);
-        let netns = path.and_then(|path| find_netns(path, &look));
+        let examined = path.as_deref().map_or_else(Examined::failed, examine);
+        let netns = path.and_then(|path| find_netns(path, &examined));
         let view = View {
             boot_id_is_mounted: self.boot_id_is_mounted,
             hardware: self.hardware().map(str::to_owned),
             mounts: own_mounts(),
-            directories: if look.missing == 0 { look.directories } else { Vec::new() },
-            tmpfs: look.tmpfs,
-            mount: look.mount,
+            directories: if examined.missing == 0 { examined.directories } else { Vec::new() },
+            tmpfs: examined.tmpfs,
+            mount: examined.mount,
         };
         Sighting { netns, view }
     }
@@ -154,10 +154,10 @@ impl Here for Machine {
         self.hardware.get_or_init(hardware).as_deref()
     }
 
-    fn look(&self, path: &Path) -> Look {
+    fn examine(&self, path: &Path) -> Examined {
         // /proc/self is another process for each process that looks, so what ADD saw there cannot
         // be seen again.
-        if is_of_the_looker(path) { Look::failed() } else { look_at(path) }
+        if is_of_own_process(path) { Examined::failed() } else { examine(path) }
     }
 
     fn is_in(&self, mounts: &MountNamespace) -> bool {
@@ -256,21 +256,21 @@ fn process(id: i32) -> Option<(i32, Duration)> {
 /// machine that does not show its identity proves nothing.
 #[must_use]
 pub fn life_here(held: &Record) -> Life {
-    Machine::look().map_or(Life::Doubted(Doubt::Unclear), |machine| classify_record(held, &machine))
+    Machine::read().map_or(Life::Doubted(Doubt::Unclear), |machine| classify_record(held, &machine))
 }
 
 /// Returns the namespace of a sandbox as ADD sees it. If nothing is there, there is none; if ADD
 /// cannot tell, it has the inode 0.
-fn find_netns(path: PathBuf, look: &Look) -> Option<Netns> {
-    let directory_device = look.directories.first().map_or(0, |directory| directory.device);
-    match look.seen {
+fn find_netns(path: PathBuf, examined: &Examined) -> Option<Netns> {
+    let directory_device = examined.directories.first().map_or(0, |directory| directory.device);
+    match examined.seen {
         Seen::Namespace(inode) => Some(Netns { path, inode, directory_device }),
         Seen::File | Seen::Unclear => Some(Netns { path, inode: 0, directory_device }),
         Seen::Gone => None,
     }
 }
 
-fn is_of_the_looker(path: &Path) -> bool {
+fn is_of_own_process(path: &Path) -> bool {
     let mut names = path.components().filter_map(|component| match component {
         Component::Normal(name) => name.to_str(),
         _ => None,
@@ -279,14 +279,14 @@ fn is_of_the_looker(path: &Path) -> bool {
 }
 
 /// Looks at a path; opens nothing that has an effect.
-fn look_at(path: &Path) -> Look {
+fn examine(path: &Path) -> Examined {
     let seen = see(path);
     let mut above = path.ancestors().skip(1).peekable();
     let mut missing = 0;
     while let Some(directory) = above.peek() {
         match stat(*directory) {
             Err(Errno::ENOENT) => missing += 1,
-            Err(_) => return Look { seen: Seen::Unclear, ..Look::failed() },
+            Err(_) => return Examined { seen: Seen::Unclear, ..Examined::failed() },
             Ok(_) => break,
         }
         above.next();
@@ -308,7 +308,7 @@ fn look_at(path: &Path) -> Look {
         .filter(|_| is_on(TMPFS_MAGIC))
         .and_then(|nearest| unmounted::random_id(nearest));
     let mount = nearest.and_then(|nearest| mount::holds(nearest, path, seen == Seen::File));
-    Look { seen, directories, missing, tmpfs, on_procfs, mount }
+    Examined { seen, directories, missing, tmpfs, on_procfs, mount }
 }
 
 /// A procfs. After it is unmounted its device is used again, and its inodes do not last; the change

@@ -75,7 +75,7 @@ pub trait Surroundings {
     /// # Errors
     /// The kernel does not show it.
     fn machine(&self) -> Result<Machine, Failure> {
-        Machine::look()
+        Machine::read()
     }
 
     /// Opens the store that the settings name.

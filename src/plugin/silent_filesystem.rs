@@ -41,9 +41,9 @@ impl Late {
         self.after
     }
 
-    /// Looks at the store: the directory, its names, and the first file that every call reads.
+    /// Reads from the store: the directory, its names, and the first file that every call reads.
     /// Returns when the server has answered, whatever it answered.
-    pub fn look(&self) {
+    pub fn read_store(&self) {
         let names = std::fs::read_dir(&self.data_dir).map(Iterator::count);
         let format = std::fs::read(self.data_dir.join("format"));
         drop((names, format));

@@ -131,16 +131,16 @@ impl MemoryStore {
     }
 
     /// Returns this attachment's record at the address.
-    fn standing(&self, held: &Allocation) -> Option<Allocation> {
-        let standing = self.records.borrow().get(&(held.scope.clone(), held.address)).cloned();
-        standing.filter(|standing| {
+    fn current(&self, held: &Allocation) -> Option<Allocation> {
+        let current = self.records.borrow().get(&(held.scope.clone(), held.address)).cloned();
+        current.filter(|current| {
             held.record.attachment.node == self.node
-                && standing.record.attachment == held.record.attachment
+                && current.record.attachment == held.record.attachment
         })
     }
 
     fn release_if(&self, held: &Allocation, is_meant: impl Fn(&Allocation) -> bool) -> Release {
-        if !self.standing(held).is_some_and(|standing| is_meant(&standing)) {
+        if !self.current(held).is_some_and(|current| is_meant(&current)) {
             return Release::NotYours;
         }
         self.records.borrow_mut().remove(&(held.scope.clone(), held.address));
@@ -202,7 +202,7 @@ impl Session for MemorySession<'_> {
     }
 
     fn rehome(&mut self, held: &Allocation, to: &Record) -> Result<Rehome, StoreError> {
-        if self.store.standing(held).as_ref() != Some(held) {
+        if self.store.current(held).as_ref() != Some(held) {
             return Ok(Rehome::Changed);
         }
         let moved = Allocation {
@@ -219,7 +219,7 @@ impl Session for MemorySession<'_> {
     }
 
     fn release_unchanged(&mut self, held: &Allocation) -> Result<Release, StoreError> {
-        Ok(self.store.release_if(held, |standing| standing == held))
+        Ok(self.store.release_if(held, |current| current == held))
     }
 
     fn clean_up(&mut self, _attachment: &Attachment) -> Result<(), StoreError> {

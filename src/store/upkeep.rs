@@ -3,7 +3,7 @@
 
 use super::census::Census;
 use super::{Store, StoreError};
-use crate::ipam::{Allocation, Life, NodeName, Record, Word};
+use crate::ipam::{Allocation, Life, NodeName, NodeRelation, Record};
 use crate::retry::Deadline;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub type IsAlive<'a> = &'a dyn Fn(&Record) -> Life;
 
 /// Returns whether a record of another machine is left behind, given the source of that statement.
-pub type IsLeftBehind<'a> = &'a dyn Fn(&Record, Word) -> bool;
+pub type IsLeftBehind<'a> = &'a dyn Fn(&Record, NodeRelation) -> bool;
 
 /// The result of taking over the records of other machines under this node's name.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use crate::support::stopped::{Moment, Stopped, Waiting, has_strace};
 use hereabouts::ipam::Record;
 use hereabouts::retry::Deadline;
 use hereabouts::store::file::FileStore;
-use hereabouts::store::file::upkeep::finding::{Finding, Problem};
+use hereabouts::store::file::upkeep::finding::{FileFinding, Problem};
 use hereabouts::store::file::upkeep::repair::Repaired;
 use hereabouts::store::node_identity::NodeIdentity;
 use hereabouts::store::{Access, Rehome, Store};
@@ -275,7 +275,7 @@ fn what_is_no_longer_so_is_neither_repaired_nor_released() {
     let store = FileStore::new(sandbox.store(), NodeIdentity { machine_id: None, ..host("n1") });
     let deadline = Deadline::after(Duration::from_secs(20));
     let before = state(&sandbox.store());
-    let finding = |problem, path: &str| Finding {
+    let finding = |problem, path: &str| FileFinding {
         problem,
         path: path.into(),
         other: None,

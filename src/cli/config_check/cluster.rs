@@ -3,7 +3,7 @@
 
 use crate::api_client::client::Client;
 use crate::api_client::http::{Answer, Method, Request};
-use crate::cli::Advised;
+use crate::cli::HintedError;
 use crate::environment::Environment;
 use crate::json::Json;
 use crate::retry::{self, Attempt, Deadline, Pace};
@@ -168,7 +168,7 @@ impl Cluster {
             _ => "check that the kubeconfig names a Kubernetes API server".to_owned(),
         };
         let message = format!("{}", self.failed(list, &format!("HTTP status {}", answer.status)));
-        Err(Advised::new(message, hint).into())
+        Err(HintedError::new(message, hint).into())
     }
 
     fn failed(&self, list: &List, reason: &str) -> anyhow::Error {

@@ -4,7 +4,8 @@ use super::case::Case;
 use super::report::{Range, Report, Store};
 use super::{main_plugins, notes};
 use crate::config::{
-    Chain, CniArgs, ConfigError, FlatFile, Merged, Mistakes, Network, Owner, Settings, StoreKind,
+    Chain, CniArgs, ConfigError, FlatFile, IpamPlugin, Merged, Mistakes, Network, Settings,
+    StoreKind,
 };
 use crate::environment::Environment;
 use crate::ipam::{self, ConfiguredRange};
@@ -24,15 +25,15 @@ pub(super) fn examine(
 ) {
     report.name = configuration.find("name").and_then(Json::as_str).map(str::to_owned);
     report.is_named = chain.is_named;
-    match Owner::of(configuration) {
-        Owner::Other(why) => {
+    match IpamPlugin::of(configuration) {
+        IpamPlugin::Other(why) => {
             report.not_ours = Some(why);
             return;
         }
-        Owner::HostLocal => {
+        IpamPlugin::HostLocal => {
             report.note("type host-local: checked as if the type were hereabouts");
         }
-        Owner::Ours => {}
+        IpamPlugin::Ours => {}
     }
     check_type(report, configuration);
     let merged = match Merged::new(configuration, flat) {

@@ -89,7 +89,7 @@ pub(super) fn remove_aside(directory: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// The errors of the kernel.
 pub(super) fn put(path: &Path, mode: u32, content: &[u8]) -> anyhow::Result<bool> {
-    let is_there = look(path)
+    let is_there = properties(path)
         .is_some_and(|found| found.mode == mode && found.size == content.len() as u64)
         && std::fs::read(path).is_ok_and(|found| found == content);
     if is_there {
@@ -146,7 +146,7 @@ pub(super) fn remove(path: &Path) -> anyhow::Result<bool> {
 
 /// The properties that distinguish two states of a file without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Look {
+struct FileProperties {
     inode: (u64, u64),
     size: u64,
     mode: u32,
@@ -154,9 +154,9 @@ struct Look {
 }
 
 /// Returns the properties of a regular file. Returns `None` for a symbolic link.
-fn look(path: &Path) -> Option<Look> {
+fn properties(path: &Path) -> Option<FileProperties> {
     let found = path.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
-    Some(Look {
+    Some(FileProperties {
         inode: (found.dev(), found.ino()),
         size: found.size(),
         mode: found.mode() & 0o7777,
@@ -168,7 +168,7 @@ fn look(path: &Path) -> Option<Look> {
 /// was compared once is recognized by its properties.
 pub(super) struct Executable {
     source: File,
-    known: Vec<(PathBuf, Look)>,
+    known: Vec<(PathBuf, FileProperties)>,
 }
 
 impl Executable {
@@ -188,9 +188,9 @@ impl Executable {
     /// The errors of the kernel.
     pub(super) fn put(&mut self, path: &Path) -> anyhow::Result<bool> {
         let named = || format!("cannot write {}", path.display());
-        let found = look(path);
+        let found = properties(path);
         if found.as_ref().is_some_and(|found| {
-            self.known.iter().any(|(known, look)| known == path && look == found)
+            self.known.iter().any(|(known, properties)| known == path && properties == found)
         }) {
             return Ok(false);
         }
@@ -203,7 +203,7 @@ impl Executable {
                 .with_context(named)?;
         }
         self.known.retain(|(known, _)| known != path);
-        self.known.extend(look(path).map(|look| (path.to_owned(), look)));
+        self.known.extend(properties(path).map(|properties| (path.to_owned(), properties)));
         Ok(!is_there)
     }
 

@@ -152,7 +152,7 @@ fn ask(executable: &Path, flat: &Path) -> anyhow::Result<()> {
 
 /// Checks that none of our files remain.
 pub(super) fn removed(plan: &Plan) -> anyhow::Result<()> {
-    if let Some((path, _)) = remove::standing(plan)?.iter().find(|(_, is_ours)| *is_ours) {
+    if let Some((path, _)) = remove::installed_files(plan)?.iter().find(|(_, is_ours)| *is_ours) {
         bail!("still installed: {}", path.display());
     }
     output::say("hereabouts is not installed here");

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The time between two checks that the node still holds no addresses.
-const LOOK: Duration = Duration::from_secs(30);
+const CHECK_EVERY: Duration = Duration::from_secs(30);
 
 /// The state of `uninstall --watch`. See the module.
 pub(super) struct Drain<'a> {
@@ -30,7 +30,7 @@ enum State {
     /// Addresses are held, or this is unknown. `refusal` is the reason.
     Held { again: Pause, refusal: String },
     /// No addresses are held. The check is repeated.
-    Idle { over: Deadline, look: Deadline },
+    Idle { over: Deadline, check: Deadline },
     /// All files are removed.
     Left,
 }
@@ -57,13 +57,13 @@ impl<'a> Drain<'a> {
         self.files.renew()?.iter().for_each(|change| output::say(change));
         let (is_due, is_over) = match &mut self.state {
             State::Held { again, .. } => (again.is_over(), self.idle.is_zero()),
-            State::Idle { over, look } => {
+            State::Idle { over, check } => {
                 let is_over = over.left().is_zero();
-                (is_over || look.left().is_zero(), is_over)
+                (is_over || check.left().is_zero(), is_over)
             }
             State::Left => (false, false),
         };
-        let said = if is_due { self.look(is_over) } else { Vec::new() };
+        let said = if is_due { self.check_holders(is_over) } else { Vec::new() };
         match &self.state {
             State::Held { refusal, .. } => bail!("{refusal}"),
             State::Idle { .. } | State::Left => Ok(said),
@@ -72,17 +72,17 @@ impl<'a> Drain<'a> {
 
     /// Checks whether addresses are held. Removes all files if none have been held for long enough.
     /// Returns the messages to print.
-    fn look(&mut self, is_over: bool) -> Vec<String> {
+    fn check_holders(&mut self, is_over: bool) -> Vec<String> {
         let (plan, flat) = (&self.files.plan, self.files.plan.flat_path());
         // Without a flat file, the plugin cannot serve any pod.
         let is_over = is_over || !flat.exists();
-        let looked = if is_over {
+        let checked = if is_over {
             remove::remove(plan, self.namespace, false)
         } else {
             remove::refuse_while_held(&flat, &plan.node, self.namespace).map(|()| Vec::new())
         };
         let mut said = Vec::new();
-        match (looked, &mut self.state) {
+        match (checked, &mut self.state) {
             (Err(error), State::Held { refusal, .. }) => *refusal = output::in_one_line(&error),
             (Err(error), state) => {
                 *state =
@@ -93,12 +93,14 @@ impl<'a> Drain<'a> {
                 said.push("done: this node no longer needs the DaemonSet".to_owned());
                 *state = State::Left;
             }
-            (Ok(_), State::Idle { look, .. }) => *look = Deadline::after(LOOK),
+            (Ok(_), State::Idle { check, .. }) => *check = Deadline::after(CHECK_EVERY),
             (Ok(_), state) => {
                 let longer = output::duration(self.idle);
                 said.push(format!("no addresses are held any more; the plugin stays {longer} longer for DELs that the kubelet repeats"));
-                *state =
-                    State::Idle { over: Deadline::after(self.idle), look: Deadline::after(LOOK) };
+                *state = State::Idle {
+                    over: Deadline::after(self.idle),
+                    check: Deadline::after(CHECK_EVERY),
+                };
             }
         }
         said

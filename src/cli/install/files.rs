@@ -1,6 +1,6 @@
 //! Writes the files of a plan to the node: flat file, kubeconfig, executable.
 
-use super::super::Advised;
+use super::super::HintedError;
 use super::atomic_write::{self, Executable, InstallLock};
 use super::executables_aside::{self, ExecutablesAside};
 use super::flat_file::is_our_flat_file;
@@ -138,7 +138,7 @@ fn refuse_of_others(path: &Path, is_ours: fn(&[u8]) -> bool) -> anyhow::Result<(
     match read_small(path) {
         Ok(bytes) if !is_ours(&bytes) => {
             let message = format!("not written by hereabouts install: {}", path.display());
-            Err(Advised::new(message, "move it away, or pass its keys with --settings").into())
+            Err(HintedError::new(message, "move it away, or pass its keys with --settings").into())
         }
         _ => Ok(()),
     }

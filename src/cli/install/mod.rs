@@ -34,7 +34,7 @@ mod watch;
 
 pub(super) use options::{InstallArgs, UninstallArgs};
 
-use super::{Advised, Usage, output};
+use super::{HintedError, UsageError, output};
 use crate::environment::Environment;
 use crate::retry::{Deadline, until};
 use anyhow::Context;
@@ -91,9 +91,9 @@ pub(super) fn install(
     };
     let mut running = ProbeStatus::new(files.plan.directory.clone());
     let mut look = || {
-        let looked = files.put(&mut allow);
-        running.say(&looked);
-        looked
+        let written = files.put(&mut allow);
+        running.say(&written);
+        written
     };
     watch::watch(&mut look, &mut beside)
 }
@@ -127,7 +127,7 @@ fn require_bin_dir(plan: &Plan) -> anyhow::Result<()> {
         return Ok(());
     }
     let message = format!("the runtime's plugin directory is missing: {}", plan.bin_dir.display());
-    Err(Usage::hinted(message, "pass another one with --bin-dir").into())
+    Err(UsageError::hinted(message, "pass another one with --bin-dir").into())
 }
 
 /// Returns the plugin as a command that runs where the node's own files and the runtime's
@@ -186,7 +186,7 @@ pub(super) fn enter_mount_namespace(path: &Path) -> anyhow::Result<()> {
     use nix::sched::{CloneFlags, setns};
     let named = || format!("cannot enter the mount namespace {}", path.display());
     let target = std::fs::File::open(path).map_err(|error| {
-        Advised::new(
+        HintedError::new(
             format!("{}: {error}", named()),
             "run it as root, and in a pod with hostPID and SYS_PTRACE",
         )
@@ -198,7 +198,7 @@ pub(super) fn enter_mount_namespace(path: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     setns(&target, CloneFlags::CLONE_NEWNS).map_err(|error| {
-        Advised::new(
+        HintedError::new(
             format!("{}: {error}", named()),
             "run it with SYS_ADMIN, SYS_CHROOT and SYS_PTRACE, and in a pod with hostPID",
         )
@@ -220,7 +220,7 @@ mod tests {
     }
 
     /// Returns a field that the kernel shows for a process.
-    fn look(process: &str, key: &str) -> Option<String> {
+    fn status_field(process: &str, key: &str) -> Option<String> {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
         status
             .lines()
@@ -241,9 +241,9 @@ mod tests {
         let minute = || Deadline::after(Duration::from_secs(60));
         let process = child.id().to_string();
         let is_traced = || {
-            look(&process, "Name")
+            status_field(&process, "Name")
                 .filter(|name| name == "sleep")
-                .and_then(|_| look(&process, "TracerPid"))
+                .and_then(|_| status_field(&process, "TracerPid"))
         };
         let tracer =
             until(&minute(), || Ok::<_, io::Error>(is_traced().filter(|tracer| tracer != "0")))
@@ -251,7 +251,7 @@ mod tests {
                 .unwrap();
         let id = nix::unistd::Pid::from_raw(tracer.parse().unwrap());
         kill(id, Signal::SIGSTOP).unwrap();
-        let stands = || look(&tracer, "State").filter(|state| state.starts_with('T'));
+        let stands = || status_field(&tracer, "State").filter(|state| state.starts_with('T'));
         until(&minute(), || Ok::<_, io::Error>(stands())).unwrap().unwrap();
 
         // A wait for the process would last until the tracer has ended.

@@ -1,7 +1,7 @@
 //! Reads the options of install and uninstall: flags, then the variables of Whereabouts' installer,
 //! then defaults.
 
-use super::super::{Usage, selectors};
+use super::super::{UsageError, selectors};
 use super::flat_file::{Settings, read_flat};
 use super::plan::{Credentials, NAMES, Plan};
 use super::probe_status;
@@ -97,19 +97,23 @@ struct NodeArgs {
     /// Set the runtime's plugin directory [env: CNI_BIN_DIR] [default: /opt/cni/bin]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
-    /// Set the directory of hereabouts.d, which has the flat file and the kubeconfig [env: CNI_CONF_DIR] [default: /etc/cni/net.d]
+    /// Set the directory of hereabouts.d, which has the flat file and the kubeconfig [env:
+    /// CNI_CONF_DIR] [default: /etc/cni/net.d]
     #[arg(long, value_name = "DIR")]
     conf_dir: Option<PathBuf>,
-    /// Set the name of this node in the cluster [env: NODENAME] [default: the Node that the token names; for a file store, the host name]
+    /// Set the name of this node in the cluster [env: NODENAME] [default: the Node that the token
+    /// names; for a file store, the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
-    /// Set the URL at which this node reaches the API server [default in a pod: the Service kubernetes]
+    /// Set the URL at which this node reaches the API server [default in a pod: the Service
+    /// kubernetes]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// Read the plugin's token from this file [default: the token of the pod's ServiceAccount]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Read the CA of the API server from this file [env: KUBE_CA_FILE] [default: the CA of the pod]
+    /// Read the CA of the API server from this file [env: KUBE_CA_FILE] [default: the CA of the
+    /// pod]
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }
@@ -158,7 +162,7 @@ impl Plan {
                 }
                 None if args.asks_for_what_is_there() => return Ok(plan),
                 None => {
-                    return Err(Usage::hinted(
+                    return Err(UsageError::hinted(
                         "no API server is configured",
                         "outside a pod, pass --kubeconfig, or --server, --token-file and --ca-file",
                     )
@@ -172,7 +176,7 @@ impl Plan {
         plan.flat = settings.flat_file(&plan.node, kubeconfig.as_deref());
         // A mistake must not reach the file, because it would affect every pod of the node.
         plan.check_flat_file()
-            .map_err(|error| Usage::advised(format!("--settings: {error}"), error.hint))?;
+            .map_err(|error| UsageError::with_hint(format!("--settings: {error}"), error.hint))?;
         Ok(plan)
     }
 
@@ -195,14 +199,14 @@ impl Plan {
                 "the Kubernetes store needs the name of this machine's Node object, found only the host name {}",
                 self.node
             );
-            return Err(Usage::hinted(
+            return Err(UsageError::hinted(
                 message,
                 "pass it with --node-name: the token does not name the Node",
             )
             .into());
         };
         NodeName::parse(&name).map_err(|_| {
-            Usage::hinted(
+            UsageError::hinted(
                 format!("expected the name of a Node in the token, found {name:?}"),
                 "pass --node-name",
             )
@@ -258,7 +262,7 @@ impl Plan {
 }
 
 fn usage(text: &str) -> anyhow::Error {
-    Usage::new(text).into()
+    UsageError::new(text).into()
 }
 
 fn given_name(environment: &Environment, args: &NodeArgs) -> Option<String> {
@@ -272,14 +276,15 @@ fn node_name(environment: &Environment, args: &NodeArgs) -> anyhow::Result<NodeN
             .unwrap_or_default()
     });
     if name == "localhost" || name.starts_with("localhost.") {
-        return Err(Usage::hinted(
+        return Err(UsageError::hinted(
             format!("expected a node name that no other machine has, found {name:?}"),
             "pass --node-name",
         )
         .into());
     }
     NodeName::parse(&name).map_err(|_| {
-        Usage::hinted(format!("expected a node name, found {name:?}"), "pass --node-name").into()
+        UsageError::hinted(format!("expected a node name, found {name:?}"), "pass --node-name")
+            .into()
     })
 }
 
@@ -319,7 +324,7 @@ fn credentials(
     server: String,
 ) -> anyhow::Result<Credentials> {
     if text(&environment.install.skip_tls_verify).is_some_and(|value| value != "false") {
-        return Err(Usage::hinted(
+        return Err(UsageError::hinted(
             "SKIP_TLS_VERIFY is not supported, because any server could then get the token",
             "pass the CA with --ca-file",
         )

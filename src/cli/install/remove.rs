@@ -3,7 +3,7 @@
 //! could release them afterwards.
 
 use super::super::output::count;
-use super::super::{Advised, debts};
+use super::super::{HintedError, debts};
 use super::atomic_write::{self, InstallLock};
 use super::executables_aside::{self, ExecutablesAside};
 use super::plan::Plan;
@@ -26,9 +26,11 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
     let presence = if plan.directory.is_dir() {
         let Some(alone) = InstallLock::alone(&plan.directory)? else {
             let message = "\"hereabouts install --watch\" is running on this node and would install everything again";
-            return Err(
-                Advised::new(message, "end it first; in a cluster, deploy/uninstall does").into()
-            );
+            return Err(HintedError::new(
+                message,
+                "end it first; in a cluster, deploy/uninstall does",
+            )
+            .into());
         };
         Some(alone)
     } else {
@@ -37,13 +39,13 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
     if presence.is_some() {
         executables_aside::end_others(&plan.bin_dir)?;
     }
-    let standing = standing(plan)?;
+    let installed = installed_files(plan)?;
     let flat = plan.flat_path();
     let mut quiet = ExecutablesAside::default();
     if !force && flat.exists() {
         quiet = quiet_node(plan, namespace)?;
     } else if !force
-        && standing.iter().any(|(path, is_ours)| {
+        && installed.iter().any(|(path, is_ours)| {
             *is_ours && plan.executables().any(|executable| *path == executable)
         })
     {
@@ -52,7 +54,7 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
             flat.display()
         )));
     }
-    for (path, is_ours) in standing {
+    for (path, is_ours) in installed {
         if !is_ours {
             changes.push(format!("kept {}: hereabouts install did not write it", path.display()));
         } else if quiet.remove(&path)? || atomic_write::remove(&path)? {
@@ -72,7 +74,7 @@ pub(super) fn remove(plan: &Plan, namespace: &Path, force: bool) -> anyhow::Resu
 /// # Errors
 /// An executable cannot be read, or the place of the flat file cannot be checked. The second is an
 /// error because it does not mean that there is no flat file.
-pub(super) fn standing(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
+pub(super) fn installed_files(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
     plan.flat_path()
         .try_exists()
         .with_context(|| format!("cannot look at {}", plan.flat_path().display()))?;
@@ -83,21 +85,21 @@ pub(super) fn standing(plan: &Plan) -> anyhow::Result<Vec<(PathBuf, bool)>> {
                 .with_context(|| format!("cannot read {}", path.display()))?;
         found.push((path, is_ours));
     }
-    let mut look = |path: PathBuf, is_ours: fn(&[u8]) -> bool| {
+    let mut add = |path: PathBuf, is_ours: fn(&[u8]) -> bool| {
         if path.symlink_metadata().is_ok() {
             let is_ours = read_small(&path).is_ok_and(|bytes| is_ours(&bytes));
             found.push((path, is_ours));
         }
     };
-    look(plan.flat_path(), flat_file::is_our_flat_file);
-    look(plan.kubeconfig_path(), kubeconfig::is_our_kubeconfig);
+    add(plan.flat_path(), flat_file::is_our_flat_file);
+    add(plan.kubeconfig_path(), kubeconfig::is_our_kubeconfig);
     Ok(found)
 }
 
 /// Returns the error for a node whose addresses are unknown. Without an answer, the files stay.
 fn cannot_tell(reason: &str) -> anyhow::Error {
     let message = format!("cannot determine whether pods on this node hold addresses: {reason}");
-    Advised::new(message, "fix the cause, or pass --force").into()
+    HintedError::new(message, "fix the cause, or pass --force").into()
 }
 
 /// Returns a quiet node: it holds no addresses, and no call of the plugin begins before the caller
@@ -136,7 +138,7 @@ pub(super) fn refuse_while_held(
         items(&["list", "--output", "json", "--node", node.as_str()], flat, namespace)?.len();
     if 0 < held {
         let hint = format!("delete those pods first; \"hereabouts list --node {node}\" lists them");
-        return Err(Advised::new(
+        return Err(HintedError::new(
             format!("pods on this node hold {}", count(held, "address")),
             hint,
         )
@@ -150,7 +152,7 @@ pub(super) fn refuse_while_held(
         owed => {
             let hint = "\"hereabouts sweep --debts\" settles a debt when the sandbox is gone and the store is available; \
                         \"hereabouts list --debts\" lists the debts";
-            Err(Advised::new(format!("this node has {}", debts::count(owed)), hint).into())
+            Err(HintedError::new(format!("this node has {}", debts::count(owed)), hint).into())
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Every form of a file that holds networks, with the networks that are found in it.
 
-use super::{Content, Found, Owner, networks, plugin_configurations};
+use super::{Content, Found, IpamPlugin, networks, plugin_configurations};
 use crate::json::Json;
 use expect_test::{Expect, expect};
 use std::fmt::Write;
@@ -33,10 +33,10 @@ fn check(text: &str, expected: &Expect) {
                 let text = |key: &str| {
                     configuration.find(key).map_or("-".to_owned(), |value| value.excerpt())
                 };
-                let owner = Owner::of(&configuration);
+                let plugin = IpamPlugin::of(&configuration);
                 writeln!(
                     lines,
-                    "{} {} {} {owner:?} {}",
+                    "{} {} {} {plugin:?} {}",
                     text("type"),
                     text("name"),
                     text("cniVersion"),
@@ -249,17 +249,17 @@ fn cnis_own_documents() {
 
 #[test]
 fn a_forgotten_type_is_ours_if_the_keys_are_ours() {
-    for (ipam, owner) in [
-        (r#"{"range":"10.0.0.0/24"}"#, Owner::Ours),
-        (r#"{"type":"","range":"10.0.0.0/24"}"#, Owner::Ours),
-        (r#"{"type":5}"#, Owner::Ours),
-        (r#""text""#, Owner::Ours),
-        ("{}", Owner::Other("empty ipam".to_owned())),
-        (r#"{"dns":{}}"#, Owner::Other("ipam without a type".to_owned())),
-        (r#"{"type":"calico-ipam"}"#, Owner::Other("type calico-ipam".to_owned())),
+    for (ipam, plugin) in [
+        (r#"{"range":"10.0.0.0/24"}"#, IpamPlugin::Ours),
+        (r#"{"type":"","range":"10.0.0.0/24"}"#, IpamPlugin::Ours),
+        (r#"{"type":5}"#, IpamPlugin::Ours),
+        (r#""text""#, IpamPlugin::Ours),
+        ("{}", IpamPlugin::Other("empty ipam".to_owned())),
+        (r#"{"dns":{}}"#, IpamPlugin::Other("ipam without a type".to_owned())),
+        (r#"{"type":"calico-ipam"}"#, IpamPlugin::Other("type calico-ipam".to_owned())),
     ] {
         let configuration = Json::parse(format!("{{\"ipam\":{ipam}}}").as_bytes()).unwrap();
-        assert_eq!(Owner::of(&configuration), owner, "{ipam}");
+        assert_eq!(IpamPlugin::of(&configuration), plugin, "{ipam}");
     }
 }
 

@@ -124,8 +124,8 @@ impl Account {
     /// ended. It may be any attachment of the store. The answer is certain only under the lock of
     /// that attachment.
     #[must_use]
-    pub fn has_ended(&self, standing: &Allocation) -> bool {
-        self.of(&standing.record.attachment).is_some_and(|(_, debt)| debt.has_ended(standing))
+    pub fn has_ended(&self, current: &Allocation) -> bool {
+        self.of(&current.record.attachment).is_some_and(|(_, debt)| debt.has_ended(current))
     }
 
     /// Removes a record from the debt of the attachment that held it, after another attachment of

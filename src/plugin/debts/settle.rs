@@ -77,16 +77,16 @@ struct Visit<'a> {
 
 impl Debt {
     /// Returns whether a record may be freed for this debt.
-    fn is_due(&self, standing: &Allocation, is_dead: IsDead<'_>) -> bool {
-        is_dead(&standing.record) || self.has_ended(standing)
+    fn is_due(&self, current: &Allocation, is_dead: IsDead<'_>) -> bool {
+        is_dead(&current.record) || self.has_ended(current)
     }
 
     /// Returns whether the runtime was told that the attachment which held this very record has
     /// ended.
-    pub(super) fn has_ended(&self, standing: &Allocation) -> bool {
+    pub(super) fn has_ended(&self, current: &Allocation) -> bool {
         let is_told =
-            self.answered == Answer::Success && self.exclusive && standing.version.is_some();
-        is_told && self.held.iter().flatten().any(|known| is_same(known, standing))
+            self.answered == Answer::Success && self.exclusive && current.version.is_some();
+        is_told && self.held.iter().flatten().any(|known| is_same(known, current))
     }
 
     /// Returns whether the debt is worth a look at the store.
@@ -115,15 +115,15 @@ pub(super) fn settle(
     deadline: Deadline,
 ) -> Result<bool, StoreError> {
     // The records as they are in the store, not as this node remembers them.
-    let standing = store.open(Access::Read, deadline)?.holdings(&debt.attachment)?;
+    let current = store.open(Access::Read, deadline)?.holdings(&debt.attachment)?;
     let mut all = true;
-    for allocation in standing.held.iter().rev() {
+    for allocation in current.held.iter().rev() {
         let is_free = debt.is_due(allocation, is_dead) && free(store, allocation, freed, deadline)?;
         all &= is_free;
     }
     // A record that this node has forgotten in the meantime may still exist.
     let is_there = |known: &Allocation| {
-        standing.held.iter().any(|held| held.scope == known.scope && held.address == known.address)
+        current.held.iter().any(|held| held.scope == known.scope && held.address == known.address)
     };
     for known in debt.held.iter().flatten().filter(|known| !is_there(known)) {
         if debt.is_due(known, is_dead) {

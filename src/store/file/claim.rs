@@ -1,6 +1,6 @@
 //! Claims an address: chooses a candidate, and takes the steps that make it ours.
 
-use super::free_address::{FEW_SHARDS, Look, find_free};
+use super::free_address::{FEW_SHARDS, FreeSearch, find_free};
 use super::gateways::Gateways;
 use super::hint::{self, FullShards};
 use super::record_writer::{Link, has_capitals, has_gone};
@@ -55,14 +55,14 @@ impl<D: Disk> FileSession<'_, D> {
             } else {
                 FullShards::default()
             };
-            let look = find_free(&self.store.disk, scope, &untried, &full, &|address| {
+            let search = find_free(&self.store.disk, scope, &untried, &full, &|address| {
                 gateways.bars(address)
             })?;
             if self.recheck_gateway(&gateways)? {
                 continue;
             }
-            let news = !look.full.is_empty();
-            for (shard, held) in &look.full {
+            let news = !search.full.is_empty();
+            for (shard, held) in &search.full {
                 full.insert(*shard, *held);
             }
             let refused = untried != *candidates;
@@ -70,7 +70,7 @@ impl<D: Disk> FileSession<'_, D> {
                 self.unlock_shared();
                 return Ok(None);
             }
-            let Some(address) = look.free else {
+            let Some(address) = search.free else {
                 if refused {
                     self.unlock_shared();
                     return Ok(None);
@@ -79,13 +79,13 @@ impl<D: Disk> FileSession<'_, D> {
                     continue;
                 }
                 let full =
-                    self.is_really_full(scope, candidates, record, look.passed_over, &gateways)?;
+                    self.is_really_full(scope, candidates, record, search.passed_over, &gateways)?;
                 if self.recheck_gateway(&gateways)? || !full {
                     // If the hint could not be corrected, it would give the same answer again.
                     is_believed = false;
                     continue;
                 }
-                hint::say_exhausted(self.store, scope, candidates);
+                hint::mark_exhausted(self.store, scope, candidates);
                 return Ok(Some(Claim::Full));
             };
             // One outdated name may be followed by others. A check is cheaper than a record that is
@@ -158,8 +158,8 @@ impl<D: Disk> FileSession<'_, D> {
         let nothing = FullShards::default();
         let bars = |address| gateways.bars(address);
         if candidates.count() <= (FEW_SHARDS as u128) << 8 {
-            let look = find_free(&self.store.disk, scope, candidates, &nothing, &bars)?;
-            return Ok(self.trust_listing(scope, &look));
+            let search = find_free(&self.store.disk, scope, candidates, &nothing, &bars)?;
+            return Ok(self.trust_listing(scope, &search));
         }
         let before = self.attachment_addresses(record)?;
         self.unlock();
@@ -177,12 +177,12 @@ impl<D: Disk> FileSession<'_, D> {
         if self.attachment_addresses(record)? != before {
             return Err(StoreError::Changed);
         }
-        Ok(found.is_none_or(|look| self.trust_listing(scope, &look)))
+        Ok(found.is_none_or(|search| self.trust_listing(scope, &search)))
     }
 
     /// Corrects the hint after a full listing. Returns whether all candidates are held.
-    fn trust_listing(&self, scope: &Scope, look: &Look) -> bool {
-        let Some(address) = look.free else {
+    fn trust_listing(&self, scope: &Scope, search: &FreeSearch) -> bool {
+        let Some(address) = search.free else {
             return true;
         };
         let mut full = FullShards::read(&self.store.disk, scope);

@@ -162,7 +162,7 @@ impl<D: Disk> FileSession<'_, D> {
         let mut found = Vec::new();
         for held in held.iter().rev() {
             if self.store.is_own_name(&held.record.attachment.node)? {
-                found.extend(self.standing(held)?);
+                found.extend(self.current(held)?);
             }
         }
         let removed = self.remove_records(&found);
@@ -177,11 +177,11 @@ impl<D: Disk> FileSession<'_, D> {
         found: &[(Allocation, Inode)],
     ) -> Result<(), StoreError> {
         let mut kept = Vec::new();
-        for (standing, inode) in found {
-            self.forget_full(standing);
-            self.store.take_given(standing);
-            let name = layout::record(&standing.scope, standing.address);
-            let entry = if self.is_local() { None } else { self.entry_of(standing, *inode) };
+        for (current, inode) in found {
+            self.forget_full(current);
+            self.store.take_given(current);
+            let name = layout::record(&current.scope, current.address);
+            let entry = if self.is_local() { None } else { self.entry_of(current, *inode) };
             let spare = self.store.keep_name(&name, entry)?;
             remove(&self.store.disk, &name)?;
             kept.push((name, spare));

@@ -100,7 +100,7 @@ impl<D: Disk> FileStore<D> {
         {
             let held = Attachment { node: earlier, ..attachment.clone() };
             let entries = index::entries(&self.disk, &layout::attachment(&held))?;
-            if entries.iter().any(|entry| matches!(entry.state, index::State::Stands(_))) {
+            if entries.iter().any(|entry| matches!(entry.state, index::State::Live(_))) {
                 return Err(StoreError::Renamed {
                     attachment: held.to_string(),
                     node: attachment.node.to_string(),

@@ -1,6 +1,6 @@
 //! Finds a free address of a scope: reads the names in the directories of its shards.
 
-use super::hint::{FullShards, Word};
+use super::hint::{FullShards, ShardState};
 use super::layout;
 use crate::addr::{AddrSet, Mask, Shard, add_bit, lowest_free};
 use crate::ipam::Scope;
@@ -15,7 +15,7 @@ use std::path::Path;
 pub(super) const FEW_SHARDS: usize = 16;
 
 /// The result of a search for a free address.
-pub(super) struct Look {
+pub(super) struct FreeSearch {
     /// The lowest free candidate.
     pub(super) free: Option<IpAddr>,
     /// Shards that are full, with the addresses held in them.
@@ -38,35 +38,35 @@ pub(super) fn find_free(
     candidates: &AddrSet,
     hint: &FullShards,
     bars: Bars<'_>,
-) -> Result<Look, StoreError> {
-    let mut look = Look { free: None, full: Vec::new(), passed_over: 0 };
+) -> Result<FreeSearch, StoreError> {
+    let mut search = FreeSearch { free: None, full: Vec::new(), passed_over: 0 };
     let mut at = candidates.shard_from(None);
     while let Some(shard) = at {
         let wanted = candidates.mask(shard);
-        let last = match hint.say(shard, &wanted) {
-            Word::FullUpTo(last) => last,
-            Word::Full => shard,
-            Word::Unknown => {
+        let last = match hint.state_of(shard, &wanted) {
+            ShardState::FullUpTo(last) => last,
+            ShardState::Full => shard,
+            ShardState::Unknown => {
                 let held = held_in(disk, &layout::scope(scope), shard)?;
                 let mut taken = held;
                 while let Some(low) = lowest_free(&wanted, &taken) {
                     if !bars(shard.member(low))? {
-                        look.free = Some(shard.member(low));
-                        return Ok(look);
+                        search.free = Some(shard.member(low));
+                        return Ok(search);
                     }
                     add_bit(&mut taken, low);
                 }
                 if taken == held {
-                    look.full.push((shard, held));
+                    search.full.push((shard, held));
                 }
                 at = shard.next().and_then(|next| candidates.shard_from(Some(next)));
                 continue;
             }
         };
-        look.passed_over += 1;
+        search.passed_over += 1;
         at = last.next().and_then(|next| candidates.shard_from(Some(next)));
     }
-    Ok(look)
+    Ok(search)
 }
 
 /// Returns the addresses of a shard that have a record. A damaged record counts.

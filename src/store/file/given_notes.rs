@@ -35,7 +35,7 @@ pub(super) struct Given<'n> {
 }
 
 /// What is at the name of a noted record.
-pub(super) enum Standing {
+pub(super) enum RecordAtName {
     /// A record of the same attachment.
     Ours,
     /// No record.
@@ -210,7 +210,7 @@ impl<D: Disk> FileStore<D> {
         for allocation in listing::list(&self.disk, filter)?.filter_map(Result::ok) {
             // A call of that attachment is in progress and writes its own note.
             let Some(_lock) = self.try_attachment(&allocation.record.attachment)? else { continue };
-            if matches!(self.standing_for(&allocation)?, Standing::Ours) {
+            if matches!(self.record_at_name(&allocation)?, RecordAtName::Ours) {
                 self.note_given(&allocation);
             }
         }
@@ -221,15 +221,15 @@ impl<D: Disk> FileStore<D> {
     }
 
     /// Returns what is at the name of a noted record.
-    pub(super) fn standing_for(&self, noted: &Allocation) -> Result<Standing, StoreError> {
+    pub(super) fn record_at_name(&self, noted: &Allocation) -> Result<RecordAtName, StoreError> {
         let name = layout::record(&noted.scope, noted.address);
         let Some(content) = read(&self.disk, &name)? else {
-            return Ok(Standing::Nothing);
+            return Ok(RecordAtName::Nothing);
         };
         Ok(match record::decode(&content.bytes) {
-            Ok(standing) if standing.record.attachment == noted.record.attachment => Standing::Ours,
-            Ok(standing) => Standing::Anothers(standing.record.attachment.to_string()),
-            Err(_) => Standing::Unreadable,
+            Ok(found) if found.record.attachment == noted.record.attachment => RecordAtName::Ours,
+            Ok(found) => RecordAtName::Anothers(found.record.attachment.to_string()),
+            Err(_) => RecordAtName::Unreadable,
         })
     }
 }

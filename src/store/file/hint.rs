@@ -33,7 +33,7 @@ pub(super) struct FullShards {
 }
 
 /// What the hint says about a shard.
-pub(super) enum Word {
+pub(super) enum ShardState {
     /// Nothing.
     Unknown,
     /// All wanted addresses of the shard are held.
@@ -107,15 +107,20 @@ impl FullShards {
         })
     }
 
-    pub(super) fn say(&self, shard: Shard, wanted: &Mask) -> Word {
+    pub(super) fn state_of(&self, shard: Shard, wanted: &Mask) -> ShardState {
         let Ok(at) = self.position(shard) else {
-            return Word::Unknown;
+            return ShardState::Unknown;
         };
         let span = &self.spans[at];
         if span.held == [u64::MAX; 4] {
-            return Shard::at(span.family, span.last).map_or(Word::Full, Word::FullUpTo);
+            return Shard::at(span.family, span.last)
+                .map_or(ShardState::Full, ShardState::FullUpTo);
         }
-        if lowest_free(wanted, &span.held).is_none() { Word::Full } else { Word::Unknown }
+        if lowest_free(wanted, &span.held).is_none() {
+            ShardState::Full
+        } else {
+            ShardState::Unknown
+        }
     }
 
     pub(super) fn contains(&self, shard: Shard) -> bool {
@@ -208,7 +213,7 @@ pub(super) fn is_exhausted(disk: &dyn Disk, scope: &Scope, candidates: &AddrSet)
 }
 
 /// Notes that these candidates are all held.
-pub(super) fn say_exhausted<D: Disk>(store: &FileStore<D>, scope: &Scope, candidates: &AddrSet) {
+pub(super) fn mark_exhausted<D: Disk>(store: &FileStore<D>, scope: &Scope, candidates: &AddrSet) {
     let disk = &store.disk;
     let Ok(now) = disk.now().duration_since(UNIX_EPOCH) else {
         return;
@@ -264,7 +269,8 @@ mod tests {
             }
             for index in 0..40 {
                 assert_eq!(hint.contains(shard(index)), plain.contains_key(&index));
-                let full = !matches!(hint.say(shard(index), &[u64::MAX; 4]), Word::Unknown);
+                let full =
+                    !matches!(hint.state_of(shard(index), &[u64::MAX; 4]), ShardState::Unknown);
                 assert_eq!(full, plain.get(&index) == Some(&[u64::MAX; 4]));
             }
             assert_eq!(FullShards::decode(hint.encode().as_bytes()), Some(hint.clone()));

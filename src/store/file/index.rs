@@ -35,7 +35,7 @@ pub(super) struct Entry {
 /// The result of comparing an entry with the record at its name.
 pub(super) enum State {
     /// The record exists, as given here.
-    Stands(Box<Allocation>),
+    Live(Box<Allocation>),
     /// The record is missing or belongs to another holder; `None` if it was never completely
     /// written.
     DanglingEntry(Option<Box<Allocation>>),
@@ -78,7 +78,7 @@ pub(super) fn classify(
     let orphan = |entry| Ok(State::DanglingEntry(Some(Box::new(entry))));
     let name = layout::record(&entry.scope, entry.address);
     match disk.inode(&name) {
-        Ok(at_name) if at_name == content.inode => return Ok(State::Stands(Box::new(entry))),
+        Ok(at_name) if at_name == content.inode => return Ok(State::Live(Box::new(entry))),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return orphan(entry),
         Err(error) => return Err(failed(disk, "look at", &name, error)),
@@ -91,7 +91,7 @@ pub(super) fn classify(
         Err(error) => return Err(failed(disk, "read", &name, error)),
     };
     match record::read(&content) {
-        Ok(standing) if is_same_holder(&standing, &entry) => Ok(State::Stands(Box::new(standing))),
+        Ok(record) if is_same_holder(&record, &entry) => Ok(State::Live(Box::new(record))),
         Ok(_) => orphan(entry),
         Err(unreadable) => Ok(State::Damaged(unreadable.at(disk.root().join(&name)))),
     }
@@ -237,7 +237,7 @@ fn remove_down(disk: &dyn Disk, stem: &Stem, freed: &[Inode]) -> Result<u32, Sto
         }
         match entry.state {
             State::DanglingEntry(allocation) => drop_left_over(disk, &path, allocation.as_deref())?,
-            State::Stands(_) | State::Damaged(_) => return Ok(entry.number + 1),
+            State::Live(_) | State::Damaged(_) => return Ok(entry.number + 1),
         }
     }
     Ok(0)

@@ -27,7 +27,7 @@ pub(super) fn is_taken(disk: &dyn Disk, error: &io::Error, name: &Path) -> bool 
 
 /// What is at a name that a link could not create.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum FileAtName {
     /// The same content: the link was made, and its answer was lost.
     Ours,
     /// Another file.
@@ -38,14 +38,14 @@ pub(super) enum Standing {
 
 /// Compares the content at the name with the file. Two names of one file need not show one inode,
 /// so the inodes are not compared.
-pub(super) fn standing(disk: &dyn Disk, file: &Path, name: &Path) -> Standing {
+pub(super) fn file_at_name(disk: &dyn Disk, file: &Path, name: &Path) -> FileAtName {
     let Ok(found) = disk.read(name) else {
-        return Standing::Nothing;
+        return FileAtName::Nothing;
     };
     match disk.read(file) {
-        Ok(ours) if ours.bytes == found.bytes => Standing::Ours,
-        Ok(_) => Standing::Anothers,
-        Err(_) => Standing::Nothing,
+        Ok(ours) if ours.bytes == found.bytes => FileAtName::Ours,
+        Ok(_) => FileAtName::Anothers,
+        Err(_) => FileAtName::Nothing,
     }
 }
 

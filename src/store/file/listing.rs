@@ -139,7 +139,7 @@ fn read_one(
     };
     if by_index {
         return match index::classify(disk, path, &content) {
-            Ok(index::State::Stands(allocation)) => Some(Ok(*allocation)),
+            Ok(index::State::Live(allocation)) => Some(Ok(*allocation)),
             Ok(index::State::DanglingEntry(_)) => None,
             Err(StoreError::Io { source, .. }) if is_gone(&source) => None,
             Ok(index::State::Damaged(error)) | Err(error) => Some(Err(error)),
@@ -149,7 +149,7 @@ fn read_one(
         Ok(allocation) => allocation,
         Err(unreadable) => return Some(Err(unreadable.at(disk.root().join(path)))),
     };
-    if !super::upkeep::finding::stands_at(disk, &allocation, path, content.inode) {
+    if !super::upkeep::finding::belongs_at(disk, &allocation, path, content.inode) {
         let reason = record::of_another_name(&allocation);
         return Some(Err(StoreError::Damaged { path: disk.root().join(path), reason }));
     }

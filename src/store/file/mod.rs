@@ -248,10 +248,10 @@ impl<D: Disk> Store for FileStore<D> {
         let mut held = Vec::new();
         for entry in index::entries(&self.disk, &layout::attachment(attachment)).ok()? {
             match entry.state {
-                index::State::Stands(allocation) if allocation.record.attachment == *attachment => {
+                index::State::Live(allocation) if allocation.record.attachment == *attachment => {
                     held.push(*allocation)
                 }
-                index::State::Stands(_) | index::State::DanglingEntry(_) => {}
+                index::State::Live(_) | index::State::DanglingEntry(_) => {}
                 index::State::Damaged(_) => return None,
             }
         }

@@ -2,7 +2,7 @@
 
 use super::index;
 use super::index::by_pod;
-use super::links::{Standing, standing};
+use super::links::{FileAtName, file_at_name};
 use super::session::FileSession;
 use super::{failed_link, is_gone, layout, record, sync_name};
 use crate::ipam::{Allocation, Attachment, Record, Scope};
@@ -146,12 +146,12 @@ impl<D: Disk> FileSession<'_, D> {
             {
                 Ok(Link::Gone)
             }
-            Err(error) => match standing(disk, &written.entry, &written.name) {
-                Standing::Ours => Ok(Link::Made),
-                Standing::Anothers => Ok(Link::Taken),
+            Err(error) => match file_at_name(disk, &written.entry, &written.name) {
+                FileAtName::Ours => Ok(Link::Made),
+                FileAtName::Anothers => Ok(Link::Taken),
                 // It is unknown whether the name was created: the entry stays, so that DEL finds
                 // the record.
-                Standing::Nothing => Err(failed_link(disk, "link", &written.name, error)),
+                FileAtName::Nothing => Err(failed_link(disk, "link", &written.name, error)),
             },
         }
     }
@@ -216,7 +216,7 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(found
             .into_iter()
             .filter_map(|entry| match entry.state {
-                index::State::Stands(allocation) => Some(allocation.address),
+                index::State::Live(allocation) => Some(allocation.address),
                 index::State::DanglingEntry(_) | index::State::Damaged(_) => None,
             })
             .collect())

@@ -167,7 +167,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
 
     /// Returns the record at an allocation's name, in its present state and with its inode, if it
     /// belongs to the same attachment. It may name another pod than the one that the caller saw.
-    pub(super) fn standing(
+    pub(super) fn current(
         &self,
         held: &Allocation,
     ) -> Result<Option<(Allocation, Inode)>, StoreError> {
@@ -175,16 +175,16 @@ impl<'s, D: Disk> FileSession<'s, D> {
         let Some(content) = read(&self.store.disk, &name)? else {
             return Ok(None);
         };
-        let standing = record::read(&content)
+        let current = record::read(&content)
             .ok()
-            .filter(|standing| standing.record.attachment == held.record.attachment);
-        Ok(standing.map(|standing| (standing, content.inode)))
+            .filter(|current| current.record.attachment == held.record.attachment);
+        Ok(current.map(|current| (current, content.inode)))
     }
 
     /// Returns the same if it is exactly the record that was read or made: the same file with the
     /// same content.
     fn unchanged(&self, held: &Allocation) -> Result<Option<(Allocation, Inode)>, StoreError> {
-        Ok(self.standing(held)?.filter(|(standing, _)| record::is_same(standing, held)))
+        Ok(self.current(held)?.filter(|(current, _)| record::is_same(current, held)))
     }
 
     /// Frees the record that `find` returns for the address.
@@ -292,7 +292,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
             let (count, before) = (entries.len(), holdings.held.len());
             for entry in entries {
                 match entry.state {
-                    index::State::Stands(allocation) => {
+                    index::State::Live(allocation) => {
                         let known = holdings.held.iter().any(|other| {
                             other.address == allocation.address && other.scope == allocation.scope
                         });
@@ -341,7 +341,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
         let stem = layout::pod(&self.store.host.node, network, pod, ifname);
         let mut held: Vec<Allocation> = Vec::new();
         for entry in index::entries(&self.store.disk, &stem)? {
-            if let index::State::Stands(allocation) = entry.state {
+            if let index::State::Live(allocation) = entry.state {
                 // After a re-homing to itself, the old entry leads to the same record.
                 if held.iter().any(|other| {
                     other.address == allocation.address && other.scope == allocation.scope
@@ -428,7 +428,7 @@ impl<D: Disk> Session for FileSession<'_, D> {
     }
 
     fn release(&mut self, held: &Allocation) -> Result<Release, StoreError> {
-        self.release_found(held, Self::standing)
+        self.release_found(held, Self::current)
     }
 
     fn release_all(&mut self, held: &[Allocation]) -> Result<(), StoreError> {

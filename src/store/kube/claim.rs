@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 const BELIEVED: Duration = Duration::from_secs(5);
 /// The pause between two listings of a range that seems full. Within this time, a failing ADD of
 /// another node gives back its first address.
-const SECOND_LOOK: Duration = Duration::from_millis(200);
+const SECOND_LISTING: Duration = Duration::from_millis(200);
 
 /// After this many misses in one claim, a recent listing is not trusted: the scope is listed again,
 /// whatever that costs. A miss is a candidate that another attachment holds.
@@ -177,13 +177,12 @@ impl KubeSession<'_> {
         maybe_ours: bool,
     ) -> Result<Option<Allocation>, StoreError> {
         let (name, hash) = (&object.metadata.name, names::of_attachment(&record.attachment));
-        let standing = if maybe_ours || earlier.is_some() {
-            self.standing(name, &record.attachment)?
+        let current = if maybe_ours || earlier.is_some() {
+            self.current(name, &record.attachment)?
         } else {
             None
         };
-        let uid =
-            standing.as_ref().and_then(|standing| Some(standing.version.as_ref()?.uid.clone()));
+        let uid = current.as_ref().and_then(|current| Some(current.version.as_ref()?.uid.clone()));
         let known = earlier.as_ref().and_then(IpAllocation::version).map(|version| version.uid);
         if known.is_some() && known == uid {
             self.take_back_intent(&hash, name, earlier)?;
@@ -192,8 +191,8 @@ impl KubeSession<'_> {
         if maybe_ours {
             self.track_duplicate_create(object, uid.as_deref());
         }
-        match standing {
-            Some(standing) => self.adopt(standing, object, record).map(Some),
+        match current {
+            Some(current) => self.adopt(current, object, record).map(Some),
             None => self.store.state.drop_object(&hash, name).map(|()| None),
         }
     }
@@ -203,17 +202,17 @@ impl KubeSession<'_> {
     /// delete that very object.
     fn adopt(
         &self,
-        standing: Allocation,
+        current: Allocation,
         wanted: &IpAllocation,
         record: &Record,
     ) -> Result<Allocation, StoreError> {
-        let Some(version) = standing.version.clone() else {
+        let Some(version) = current.version.clone() else {
             return Err(StoreError::Changed);
         };
         let mut found = IpAllocation::new(
-            &standing.scope,
-            standing.address,
-            &standing.record,
+            &current.scope,
+            current.address,
+            &current.record,
             self.store.machine.as_deref(),
         );
         found.spec.node_uid.clone_from(&wanted.spec.node_uid);
@@ -221,9 +220,9 @@ impl KubeSession<'_> {
             found.metadata.uid = Some(version.uid);
             found.metadata.resource_version = Some(version.revision);
             self.note(&found, record);
-            return Ok(standing);
+            return Ok(current);
         }
-        match self.change(&standing, record, version)? {
+        match self.change(&current, record, version)? {
             Rehome::Done(allocation) => Ok(allocation),
             Rehome::Changed => Err(StoreError::Changed),
         }
@@ -239,19 +238,19 @@ impl KubeSession<'_> {
     ) -> Result<Option<IpAddr>, StoreError> {
         let (state, order) = (&self.store.state, self.store.order);
         let missed = 0 < misses;
-        let looked = missed && self.look_after(scope, candidates, misses, began);
+        let listed = missed && self.list_after(scope, candidates, misses, began);
         let mut random = self.store.random();
         let mut chosen = None;
-        let wants_a_look = state.change_occupancy(scope, &self.deadline, |hint| {
+        let wants_a_listing = state.change_occupancy(scope, &self.deadline, |hint| {
             let now = self.store.now();
             if order == AllocationOrder::Auto
                 && !missed
-                && hint.is_worth_a_look(candidates, false, now)
+                && hint.is_worth_listing(candidates, false, now)
             {
                 return true;
             }
             let elsewhere = match order {
-                AllocationOrder::Auto => missed && !looked,
+                AllocationOrder::Auto => missed && !listed,
                 AllocationOrder::Spread => missed || !hint.is_spread(now),
                 AllocationOrder::Lowest => false,
             };
@@ -261,8 +260,8 @@ impl KubeSession<'_> {
             chosen = hint.choose(candidates, now);
             false
         })?;
-        if wants_a_look {
-            self.look(scope, None);
+        if wants_a_listing {
+            self.refresh_listing(scope, None);
             chosen = state.change_occupancy(scope, &self.deadline, |hint| {
                 hint.choose(candidates, self.store.now())
             })?;
@@ -270,12 +269,12 @@ impl KubeSession<'_> {
         if chosen.is_some() {
             return Ok(chosen);
         }
-        self.look_twice(scope, candidates, began)
+        self.list_twice(scope, candidates, began)
     }
 
     /// Lists the scope after this many misses, if a listing is due before the next guess. Returns
     /// whether the lowest free candidate is then no longer a guess.
-    fn look_after(
+    fn list_after(
         &self,
         scope: &Scope,
         candidates: &AddrSet,
@@ -284,8 +283,8 @@ impl KubeSession<'_> {
     ) -> bool {
         let (believed, now, order) =
             (self.store.state.occupancy(scope), self.store.now(), self.store.order);
-        if order == AllocationOrder::Auto && believed.is_worth_a_look(candidates, true, now) {
-            self.look(scope, None);
+        if order == AllocationOrder::Auto && believed.is_worth_listing(candidates, true, now) {
+            self.refresh_listing(scope, None);
             return true;
         }
         // Drawing does not find the lowest free address.
@@ -293,14 +292,14 @@ impl KubeSession<'_> {
             || candidates.count() <= TRIED * u128::from(misses)
             || order == AllocationOrder::Lowest;
         if tried {
-            self.look(scope, Some(began).filter(|_| MAX_MISSES_BEFORE_LIST <= misses));
+            self.refresh_listing(scope, Some(began).filter(|_| MAX_MISSES_BEFORE_LIST <= misses));
         }
         false
     }
 
     /// Lists the scope if its last listing is old or, with `since`, if it was not listed after that
     /// time. Without a new listing, the next candidate is a guess like the one before.
-    fn look(&self, scope: &Scope, since: Option<SystemTime>) {
+    fn refresh_listing(&self, scope: &Scope, since: Option<SystemTime>) {
         let is_wanted = |believed: &Occupancy| {
             let now = self.store.now();
             believed.is_old(now) || since.is_some_and(|since| !believed.is_listed_since(since, now))
@@ -315,7 +314,7 @@ impl KubeSession<'_> {
     /// Lists a scope in which every candidate is believed to be held. Returns `None` only after two
     /// fresh listings, by one process of the node at a time. The node then believes for some
     /// seconds that the range is full, so that not every pod that waits for it lists it.
-    fn look_twice(
+    fn list_twice(
         &self,
         scope: &Scope,
         candidates: &AddrSet,
@@ -336,7 +335,7 @@ impl KubeSession<'_> {
                 return Ok(Some(chosen));
             }
             if since.is_some() {
-                retry::pause(&self.deadline, SECOND_LOOK);
+                retry::pause(&self.deadline, SECOND_LISTING);
             }
         }
         if self.sweep_earlier_boots(scope, candidates)?
@@ -346,7 +345,7 @@ impl KubeSession<'_> {
         }
         let longer = u32::try_from(store.random()(1000)).unwrap_or(0);
         let until = store.now() + BELIEVED + BELIEVED * longer / 1000;
-        state.change_occupancy(scope, &self.deadline, |hint| hint.say_full(until))?;
+        state.change_occupancy(scope, &self.deadline, |hint| hint.mark_full(until))?;
         Ok(None)
     }
 }

@@ -37,7 +37,7 @@ use crate::digest;
 use crate::ipam::{Allocation, AllocationOrder, Attachment, Life, NodeName, Record, Scope, Sticky};
 use crate::retry::Deadline;
 use api::Api;
-use node_state::cluster_identity::{self, Origin};
+use node_state::cluster_identity::{self, NodeStateIdentity};
 use node_state::{State, clusters};
 use objects::names;
 use session::KubeSession;
@@ -144,8 +144,8 @@ impl KubeStore {
         format!("{}={}", names::NODE, names::of_node(&self.host.node))
     }
 
-    fn origin(&self) -> Origin {
-        Origin {
+    fn identity(&self) -> NodeStateIdentity {
+        NodeStateIdentity {
             format: cluster_identity::FORMAT,
             ways: Vec::new(),
             cluster: self.api.cluster().to_owned(),
@@ -213,7 +213,7 @@ impl Store for KubeStore {
         }
         let session = KubeSession::new(self, access, deadline);
         if access != Access::Read {
-            session.look_at_tombstones();
+            session.check_tombstones();
         }
         Ok(Box::new(session))
     }

@@ -82,7 +82,7 @@ impl<'s> KubeSession<'s> {
 
     /// Returns the object of a name if it belongs to this attachment and this machine and is not
     /// being deleted.
-    pub(super) fn standing(
+    pub(super) fn current(
         &self,
         name: &str,
         attachment: &Attachment,
@@ -157,7 +157,7 @@ impl<'s> KubeSession<'s> {
                 Changed::Conflict if meant == DeleteGuard::State => Release::NotYours,
                 Changed::Conflict => {
                     match self
-                        .standing(&name, &held.record.attachment)?
+                        .current(&name, &held.record.attachment)?
                         .and_then(|now| Some((now.version?, now.record)))
                     {
                         Some((_, now))
@@ -214,7 +214,7 @@ impl<'s> KubeSession<'s> {
                 return Ok(Some(version));
             }
         }
-        Ok(self.standing(&name, &held.record.attachment)?.and_then(|standing| standing.version))
+        Ok(self.current(&name, &held.record.attachment)?.and_then(|current| current.version))
     }
 
     /// Frees those candidates that this node recorded before its last boot, also if their labels
@@ -286,8 +286,8 @@ impl Session for KubeSession<'_> {
                 holdings.held.push(known);
                 continue;
             }
-            match self.standing(name, attachment) {
-                Ok(Some(standing)) => holdings.held.push(standing),
+            match self.current(name, attachment) {
+                Ok(Some(current)) => holdings.held.push(current),
                 Ok(None) => {
                     holdings.needs_cleanup = true;
                     self.lost.borrow_mut().push(object);
@@ -323,7 +323,7 @@ impl Session for KubeSession<'_> {
                 }
                 match known.version {
                     Some(_) => held.push(known),
-                    None => held.extend(self.standing(&object.metadata.name, attachment)?),
+                    None => held.extend(self.current(&object.metadata.name, attachment)?),
                 }
             }
         }

@@ -78,23 +78,25 @@ impl HeldUp {
         let held_up = Self { process: process.to_owned(), tracer };
         let id = held_up.tracer.id().to_string();
         loop {
-            match look(process, "TracerPid") {
+            match status_field(process, "TracerPid") {
                 Some(tracer) if tracer == id => break,
-                Some(_) if look(&id, "State").is_some_and(|state| !state.starts_with('Z')) => {
+                Some(_)
+                    if status_field(&id, "State").is_some_and(|state| !state.starts_with('Z')) =>
+                {
                     std::thread::yield_now()
                 }
                 _ => return None,
             }
         }
         kill(Pid::from_raw(id.parse().unwrap()), Signal::SIGSTOP).unwrap();
-        while !look(&id, "State")?.starts_with('T') {
+        while !status_field(&id, "State")?.starts_with('T') {
             std::thread::yield_now();
         }
         Some(held_up).filter(Self::is_there)
     }
 
     fn is_there(&self) -> bool {
-        look(&self.process, "TracerPid")
+        status_field(&self.process, "TracerPid")
             .is_some_and(|tracer| tracer == self.tracer.id().to_string())
     }
 }
@@ -107,7 +109,7 @@ impl Drop for HeldUp {
 }
 
 /// What the kernel says of a process.
-fn look(process: &str, key: &str) -> Option<String> {
+fn status_field(process: &str, key: &str) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status
         .lines()

@@ -11,7 +11,7 @@ use crate::support::calls::{CALLS, Call};
 use hereabouts::retry::Deadline;
 use hereabouts::store::disk::Disk;
 use hereabouts::store::file::FileStore;
-use hereabouts::store::file::upkeep::finding::{Finding, Problem};
+use hereabouts::store::file::upkeep::finding::{FileFinding, Problem};
 use std::path::Path;
 use std::time::Duration;
 
@@ -148,7 +148,7 @@ fn deadline() -> Deadline {
 }
 
 /// As a local disk, where a second look waits for nobody.
-fn find(image: &Image, problem: Problem) -> Option<Finding> {
+fn find(image: &Image, problem: Problem) -> Option<FileFinding> {
     let found = FileStore::on(CachedDisk::new(image.clone(), 10_000), host("n1"))
         .verify(deadline())
         .unwrap()

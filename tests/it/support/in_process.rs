@@ -47,7 +47,7 @@ struct Of(PathBuf);
 
 impl Surroundings for Of {
     fn machine(&self) -> Result<Machine, Failure> {
-        let mut machine = Machine::look()?;
+        let mut machine = Machine::read()?;
         machine.machine_id = machine.machine_id.map(|id| format!("{id} {}", self.0.display()));
         Ok(machine)
     }

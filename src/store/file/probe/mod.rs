@@ -134,7 +134,7 @@ fn second_name(disk: &dyn Disk, id: &str, report: &mut Report) -> Result<(), Sto
     let (one, two) = (beside(&format!("{id}.one")), beside(&format!("{id}.two")));
     make(disk, &one, id.as_bytes())?;
     let seen = match disk.link(&one, &two) {
-        Ok(()) => look_at_both(disk, &one, &two).map(|names| report.names = names),
+        Ok(()) => read_both(disk, &one, &two).map(|names| report.names = names),
         Err(error) => match failed_link(disk, "link", &two, error) {
             StoreError::NoHardLinks { reason, .. } => {
                 report.no_links = Some(reason);
@@ -150,7 +150,7 @@ fn second_name(disk: &dyn Disk, id: &str, report: &mut Report) -> Result<(), Sto
 }
 
 /// Reads both names. Returns `None` if the second name does not exist, which the race will show.
-fn look_at_both(disk: &dyn Disk, one: &Path, two: &Path) -> Result<Option<Names>, StoreError> {
+fn read_both(disk: &dyn Disk, one: &Path, two: &Path) -> Result<Option<Names>, StoreError> {
     let Some(second) = super::read(disk, two)? else {
         return Ok(None);
     };

@@ -171,7 +171,7 @@ impl Problem {
 
 /// One problem that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct FileFinding {
     /// The kind of the problem.
     pub problem: Problem,
     /// The path of the file, below the data directory.
@@ -184,7 +184,7 @@ pub struct Finding {
     pub reason: String,
 }
 
-impl Finding {
+impl FileFinding {
     pub(crate) fn new(problem: Problem, path: PathBuf) -> Self {
         Self { problem, path, other: None, reason: String::new() }
     }
@@ -207,25 +207,25 @@ impl Finding {
 
 /// Returns whether the problem still exists. The caller makes sure that no other call is in
 /// progress, or that it had time to end.
-pub(crate) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, StoreError> {
+pub(crate) fn is_still_so(disk: &dyn Disk, finding: &FileFinding) -> Result<bool, StoreError> {
     let path = &finding.path;
     match finding.problem {
         Problem::Format => Ok(true),
-        Problem::Damaged => Ok(matches!(look(disk, path)?, Look::Damaged)),
-        Problem::Newer => Ok(matches!(look(disk, path)?, Look::Newer)),
+        Problem::Damaged => Ok(matches!(read_record(disk, path)?, FoundRecord::Damaged)),
+        Problem::Newer => Ok(matches!(read_record(disk, path)?, FoundRecord::Newer)),
         Problem::TwoRecords => {
             let other = finding.other.as_deref().unwrap_or(path);
-            Ok(match (look(disk, path)?, look(disk, other)?) {
-                (Look::Whole(one), Look::Whole(two)) => {
+            Ok(match (read_record(disk, path)?, read_record(disk, other)?) {
+                (FoundRecord::Whole(one), FoundRecord::Whole(two)) => {
                     one.record.attachment == two.record.attachment
                         && one.record.part.index == two.record.part.index
                 }
                 _ => false,
             })
         }
-        Problem::Unindexed => match look(disk, path)? {
-            Look::Whole(allocation) => Ok(!is_indexed(disk, &allocation)?),
-            Look::Gone | Look::Damaged | Look::Newer => Ok(false),
+        Problem::Unindexed => match read_record(disk, path)? {
+            FoundRecord::Whole(allocation) => Ok(!is_indexed(disk, &allocation)?),
+            FoundRecord::Gone | FoundRecord::Damaged | FoundRecord::Newer => Ok(false),
         },
         Problem::Split => Ok(split_from(disk, path)?.is_some()),
         Problem::DanglingEntry | Problem::DanglingPodEntry => is_orphan(disk, path),
@@ -241,14 +241,14 @@ pub(crate) fn is_still_so(disk: &dyn Disk, finding: &Finding) -> Result<bool, St
 
 /// Returns whether a file is the record of the name where it was found. A filesystem that treats
 /// `Blue` and `blue` as one name lists it under one of them and finds it under both.
-pub(crate) fn stands_at(disk: &dyn Disk, found: &Allocation, path: &Path, inode: Inode) -> bool {
+pub(crate) fn belongs_at(disk: &dyn Disk, found: &Allocation, path: &Path, inode: Inode) -> bool {
     let name = layout::record(&found.scope, found.address);
     name == path
         || name.as_os_str().eq_ignore_ascii_case(path)
             && disk.inode(&name).is_ok_and(|at_name| at_name == inode)
 }
 
-enum Look {
+enum FoundRecord {
     Gone,
     Damaged,
     Newer,
@@ -256,18 +256,18 @@ enum Look {
 }
 
 /// Reads the record at a name.
-fn look(disk: &dyn Disk, path: &Path) -> Result<Look, StoreError> {
+fn read_record(disk: &dyn Disk, path: &Path) -> Result<FoundRecord, StoreError> {
     let content = match disk.read(path) {
         Ok(content) => content,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Gone),
-        Err(_) => return Ok(Look::Damaged),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FoundRecord::Gone),
+        Err(_) => return Ok(FoundRecord::Damaged),
     };
     Ok(match record::decode(&content.bytes) {
-        Ok(allocation) if stands_at(disk, &allocation, path, content.inode) => {
-            Look::Whole(Box::new(allocation))
+        Ok(allocation) if belongs_at(disk, &allocation, path, content.inode) => {
+            FoundRecord::Whole(Box::new(allocation))
         }
-        Err(Unreadable::Newer(_)) => Look::Newer,
-        Ok(_) | Err(Unreadable::Damaged(_)) => Look::Damaged,
+        Err(Unreadable::Newer(_)) => FoundRecord::Newer,
+        Ok(_) | Err(Unreadable::Damaged(_)) => FoundRecord::Damaged,
     })
 }
 
@@ -275,7 +275,7 @@ fn look(disk: &dyn Disk, path: &Path) -> Result<Look, StoreError> {
 fn is_indexed(disk: &dyn Disk, allocation: &Allocation) -> Result<bool, StoreError> {
     let entries = index::entries(disk, &layout::attachment(&allocation.record.attachment))?;
     Ok(entries.iter().any(|entry| match &entry.state {
-        index::State::Stands(found) => {
+        index::State::Live(found) => {
             found.scope == allocation.scope && found.address == allocation.address
         }
         index::State::DanglingEntry(_) | index::State::Damaged(_) => false,
@@ -287,7 +287,7 @@ pub(crate) fn split_from(disk: &dyn Disk, path: &Path) -> Result<Option<PathBuf>
     let Some(content) = read(disk, path)? else {
         return Ok(None);
     };
-    let index::State::Stands(allocation) = index::classify(disk, path, &content)? else {
+    let index::State::Live(allocation) = index::classify(disk, path, &content)? else {
         return Ok(None);
     };
     let name = layout::record(&allocation.scope, allocation.address);
@@ -304,7 +304,7 @@ fn is_orphan(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
         let leads_nowhere = match &entry.state {
             index::State::DanglingEntry(_) => true,
             // A record of a later version does not say which name belongs to it.
-            index::State::Stands(_) | index::State::Damaged(StoreError::Newer { .. }) => false,
+            index::State::Live(_) | index::State::Damaged(StoreError::Newer { .. }) => false,
             index::State::Damaged(_) => !has_name(disk, entry.inode)?,
         };
         if !leads_nowhere || entry.number == number {

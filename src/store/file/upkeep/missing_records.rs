@@ -2,18 +2,21 @@
 //! sandboxes. The node's notes ([`crate::store::file::given_notes`]) show which records are
 //! missing.
 
-use super::finding::{Finding, Problem};
+use super::finding::{FileFinding, Problem};
 use crate::ipam::{Allocation, Life};
 use crate::retry::Deadline;
 use crate::store::disk::Disk;
-use crate::store::file::given_notes::{Standing, is_at};
+use crate::store::file::given_notes::{RecordAtName, is_at};
 use crate::store::file::{FileStore, layout};
 use crate::store::upkeep::{IsAlive, Repaired};
 use crate::store::{Access, StoreError};
 
 impl<D: Disk> FileStore<D> {
     /// Returns a finding for each note without a matching record in the store.
-    pub(crate) fn noted_and_lost(&self, is_alive: IsAlive<'_>) -> Result<Vec<Finding>, StoreError> {
+    pub(crate) fn noted_and_lost(
+        &self,
+        is_alive: IsAlive<'_>,
+    ) -> Result<Vec<FileFinding>, StoreError> {
         let mut found = Vec::new();
         for noted in self.given().map(|given| given.all()).unwrap_or_default() {
             found.extend(self.classify_noted(&noted, is_alive(&noted.record))?);
@@ -25,22 +28,22 @@ impl<D: Disk> FileStore<D> {
         &self,
         noted: &Allocation,
         life: Life,
-    ) -> Result<Option<Finding>, StoreError> {
+    ) -> Result<Option<FileFinding>, StoreError> {
         let holder = noted.record.attachment.to_string();
-        let (problem, reason) = match self.standing_for(noted)? {
-            Standing::Ours | Standing::Unreadable => return Ok(None),
+        let (problem, reason) = match self.record_at_name(noted)? {
+            RecordAtName::Ours | RecordAtName::Unreadable => return Ok(None),
             // A sandbox that is not seen needs the note only until its next DEL.
             _ if !life.is_seen() => (Problem::UnusedNote, holder),
-            Standing::Nothing => (Problem::Lost, holder),
-            Standing::Anothers(other) => (Problem::GivenAway, format!("{holder}, and {other}")),
+            RecordAtName::Nothing => (Problem::Lost, holder),
+            RecordAtName::Anothers(other) => (Problem::GivenAway, format!("{holder}, and {other}")),
         };
         let path = layout::record(&noted.scope, noted.address);
         let entry = layout::attachment(&noted.record.attachment).entry(0);
-        Ok(Some(Finding::new(problem, path).with_reason(reason).with_other(entry)))
+        Ok(Some(FileFinding::new(problem, path).with_reason(reason).with_other(entry)))
     }
 
     /// Returns the note that a finding is about.
-    fn noted_at(&self, finding: &Finding) -> Option<Allocation> {
+    fn noted_at(&self, finding: &FileFinding) -> Option<Allocation> {
         let all = self.given()?.all();
         let entry = finding.other.as_deref()?;
         all.into_iter().find(|noted| {
@@ -51,7 +54,7 @@ impl<D: Disk> FileStore<D> {
 
     /// Returns whether a finding about a note still applies. Takes the state of the sandbox from
     /// the first check.
-    pub(crate) fn is_noted_still(&self, finding: &Finding) -> Result<bool, StoreError> {
+    pub(crate) fn is_noted_still(&self, finding: &FileFinding) -> Result<bool, StoreError> {
         let Some(noted) = self.noted_at(finding) else { return Ok(false) };
         let life = if finding.problem == Problem::UnusedNote { Life::Dead } else { Life::Alive };
         Ok(self.classify_noted(&noted, life)?.is_some_and(|now| now.problem == finding.problem))
@@ -61,7 +64,7 @@ impl<D: Disk> FileStore<D> {
     /// record: link(2) decides, as for every ADD.
     pub(crate) fn repair_noted(
         &self,
-        finding: &Finding,
+        finding: &FileFinding,
         is_alive: IsAlive<'_>,
         deadline: Deadline,
     ) -> Result<Repaired, StoreError> {

@@ -17,7 +17,7 @@ use crate::store::upkeep::{Extent, Finding, IsAlive, Repaired, Upkeep, Verified}
 use std::path::Path;
 
 impl<D: Disk> FileStore<D> {
-    fn describe(&self, found: finding::Finding) -> Finding {
+    fn describe(&self, found: finding::FileFinding) -> Finding {
         Finding {
             problem: found.problem.name(),
             meaning: found.problem.meaning(),
@@ -98,7 +98,7 @@ impl<D: Disk> Upkeep for FileStore<D> {
         let Some(problem) = finding::Problem::find(key) else {
             return Ok(Repaired::NotYours);
         };
-        let found = finding::Finding {
+        let found = finding::FileFinding {
             problem,
             path: path.clone(),
             other: other.clone(),

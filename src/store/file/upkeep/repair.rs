@@ -2,7 +2,7 @@
 //! after another check, in steps that each leave the store as good as before. Repairs only what
 //! belongs to this node, and hints, which belong to no node.
 
-use super::finding::{Finding, Problem, is_still_so, split_from};
+use super::finding::{FileFinding, Problem, is_still_so, split_from};
 use crate::ipam::NodeName;
 use crate::retry::Deadline;
 use crate::store::disk::error::failed;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 impl<D: Disk> FileStore<D> {
     /// Returns whether this node may repair the finding.
-    pub fn is_ours(&self, finding: &Finding) -> bool {
+    pub fn is_ours(&self, finding: &FileFinding) -> bool {
         finding.node().is_none_or(|node| self.is_own(node))
     }
 
@@ -32,7 +32,11 @@ impl<D: Disk> FileStore<D> {
     ///
     /// # Errors
     /// The problem still exists. The call may be repeated.
-    pub fn repair(&self, finding: &Finding, deadline: Deadline) -> Result<Repaired, StoreError> {
+    pub fn repair(
+        &self,
+        finding: &FileFinding,
+        deadline: Deadline,
+    ) -> Result<Repaired, StoreError> {
         if !finding.problem.is_repairable() {
             return Ok(Repaired::ByHand);
         }
@@ -141,7 +145,7 @@ impl<D: Disk> FileStore<D> {
     pub fn release_damaged(&self, name: &Path, deadline: Deadline) -> Result<bool, StoreError> {
         let disk = &self.disk;
         let _session = self.exclusive(deadline)?;
-        if !is_still_so(disk, &Finding::new(Problem::Damaged, name.to_owned()))? {
+        if !is_still_so(disk, &FileFinding::new(Problem::Damaged, name.to_owned()))? {
             return Ok(false);
         }
         let entries = match disk.inode(name) {

@@ -3,7 +3,7 @@
 //! A suspected problem may be a call in progress. So it is checked again under the lock, or, if no
 //! lock excludes all nodes, repeatedly until such a call would have ended.
 
-use super::finding::{Finding, Problem, is_still_so};
+use super::finding::{FileFinding, Problem, is_still_so};
 use super::walk::Walk;
 use crate::ipam::{Allocation, NodeName};
 use crate::retry::{self, Deadline};
@@ -21,7 +21,7 @@ const LOOKS: usize = 64;
 
 /// The result of reading the whole store.
 #[derive(Debug)]
-pub struct Verified {
+pub struct VerifiedFiles {
     /// The store's format; `None` if it cannot be read.
     pub format: Option<u64>,
     /// The number of readable records.
@@ -29,7 +29,7 @@ pub struct Verified {
     /// The number of index entries, by attachment and by pod.
     pub entries: usize,
     /// The problems, in order.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<FileFinding>,
 }
 
 impl<D: Disk> FileStore<D> {
@@ -37,7 +37,7 @@ impl<D: Disk> FileStore<D> {
     ///
     /// # Errors
     /// There is no store, or it has a newer format.
-    pub fn verify(&self, deadline: Deadline) -> Result<Verified, StoreError> {
+    pub fn verify(&self, deadline: Deadline) -> Result<VerifiedFiles, StoreError> {
         self.verify_each(deadline, &mut |_| {})
     }
 
@@ -46,7 +46,7 @@ impl<D: Disk> FileStore<D> {
         &self,
         deadline: Deadline,
         each: &mut dyn FnMut(Allocation),
-    ) -> Result<Verified, StoreError> {
+    ) -> Result<VerifiedFiles, StoreError> {
         self.refuse_another()?;
         let mut walk = Walk::new(&self.disk);
         let mut format = None;
@@ -74,14 +74,17 @@ impl<D: Disk> FileStore<D> {
         self.drop_what_only_looks_copied(&mut suspects)?;
         let mut findings = self.recheck(suspects, deadline)?;
         findings.sort_by(|a, b| (a.problem, &a.path).cmp(&(b.problem, &b.path)));
-        Ok(Verified { format, records, entries, findings })
+        Ok(VerifiedFiles { format, records, entries, findings })
     }
 
     /// Drops suspected copies on a filesystem where every entry looks like one. On sshfs and unions
     /// the entry and the record of every healthy pair show two inodes, as if the tree had been
     /// copied. Two new names of one file tell the cases apart.
-    fn drop_what_only_looks_copied(&self, suspects: &mut Vec<Finding>) -> Result<(), StoreError> {
-        let is_copy = |suspect: &Finding| suspect.problem == Problem::Split;
+    fn drop_what_only_looks_copied(
+        &self,
+        suspects: &mut Vec<FileFinding>,
+    ) -> Result<(), StoreError> {
+        let is_copy = |suspect: &FileFinding| suspect.problem == Problem::Split;
         if suspects.iter().any(is_copy)
             && !self.is_local()?
             && show_one_inode(&self.disk) == Some(false)
@@ -95,7 +98,11 @@ impl<D: Disk> FileStore<D> {
     ///
     /// # Errors
     /// The lock was not free in time.
-    pub fn orphans(&self, node: &NodeName, deadline: Deadline) -> Result<Vec<Finding>, StoreError> {
+    pub fn orphans(
+        &self,
+        node: &NodeName,
+        deadline: Deadline,
+    ) -> Result<Vec<FileFinding>, StoreError> {
         self.refuse_another()?;
         let mut walk = Walk::new(&self.disk);
         walk.index(Some(&percent::escape(node.as_str())));
@@ -111,9 +118,9 @@ impl<D: Disk> FileStore<D> {
     /// Checks again the suspected problems that may be calls in progress.
     pub(crate) fn recheck(
         &self,
-        mut suspects: Vec<Finding>,
+        mut suspects: Vec<FileFinding>,
         deadline: Deadline,
-    ) -> Result<Vec<Finding>, StoreError> {
+    ) -> Result<Vec<FileFinding>, StoreError> {
         if suspects.is_empty() {
             return Ok(suspects);
         }
@@ -140,7 +147,7 @@ impl<D: Disk> FileStore<D> {
 
     /// Returns whether a suspected problem still exists. A suspect that cannot be checked again
     /// stays, with the reason.
-    fn recheck_one(&self, suspect: &mut Finding) -> bool {
+    fn recheck_one(&self, suspect: &mut FileFinding) -> bool {
         let look = if suspect.problem.is_of_notes() {
             self.is_noted_still(suspect)
         } else {

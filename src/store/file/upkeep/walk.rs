@@ -4,7 +4,7 @@
 //! reads the index, and recognizes entries by their inode numbers, so that it opens only entries
 //! that do not match. [`super::verify`] checks the suspects again.
 
-use super::finding::{Finding, Problem, stands_at};
+use super::finding::{FileFinding, Problem, belongs_at};
 use crate::addr::{Mask, Shard, add_bit};
 use crate::ipam::Allocation;
 use crate::store::disk::Disk;
@@ -48,7 +48,7 @@ pub(crate) struct Walk<'d> {
     /// The number of entries in the index.
     pub(crate) entries: usize,
     /// The suspected problems.
-    pub(crate) suspects: Vec<Finding>,
+    pub(crate) suspects: Vec<FileFinding>,
 }
 
 impl<'d> Walk<'d> {
@@ -65,7 +65,8 @@ impl<'d> Walk<'d> {
     }
 
     pub(crate) fn suspect(&mut self, problem: Problem, path: &Path, reason: &str) {
-        self.suspects.push(Finding::new(problem, path.to_owned()).with_reason(reason.to_owned()));
+        self.suspects
+            .push(FileFinding::new(problem, path.to_owned()).with_reason(reason.to_owned()));
     }
 
     /// Returns the names in a directory, in order. A path that cannot be listed becomes a foreign
@@ -137,7 +138,7 @@ impl<'d> Walk<'d> {
             match record::decode(&content.bytes) {
                 Ok(found)
                     if found.address == address
-                        && stands_at(self.disk, &found, &path, content.inode) =>
+                        && belongs_at(self.disk, &found, &path, content.inode) =>
                 {
                     let stem = layout::attachment(&found.record.attachment);
                     self.rows.push(Row {
@@ -260,7 +261,7 @@ impl<'d> Walk<'d> {
             Ok(index::State::DanglingEntry(_) | index::State::Damaged(_)) => {
                 self.suspect(problem, &path, "")
             }
-            Ok(index::State::Stands(allocation)) => {
+            Ok(index::State::Live(allocation)) => {
                 let name = layout::record(&allocation.scope, allocation.address);
                 let Ok(at_name) = self.disk.inode(&name) else {
                     return;
@@ -297,7 +298,7 @@ impl<'d> Walk<'d> {
                 self.disk.read(&path).ok().and_then(|content| record::decode(&content.bytes).ok());
             if let Some(allocation) = stem {
                 let entry = layout::attachment(&allocation.record.attachment).entry(0);
-                self.suspects.push(Finding::new(Problem::Unindexed, path).with_other(entry));
+                self.suspects.push(FileFinding::new(Problem::Unindexed, path).with_other(entry));
             }
         }
     }
@@ -313,7 +314,7 @@ impl<'d> Walk<'d> {
             .collect();
         for (one, other) in doubles {
             let (first, second) = if one < other { (one, other) } else { (other, one) };
-            self.suspects.push(Finding::new(Problem::TwoRecords, second).with_other(first));
+            self.suspects.push(FileFinding::new(Problem::TwoRecords, second).with_other(first));
         }
     }
 }

@@ -12,7 +12,7 @@ const MOST_WAYS: usize = 16;
 
 /// The file `complete`. For any other node or boot the state is not complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Origin {
+pub(crate) struct NodeStateIdentity {
     /// Absent in files of the first version.
     #[serde(default = "first_format")]
     pub(crate) format: u64,
@@ -30,7 +30,7 @@ const fn first_format() -> u64 {
     1
 }
 
-impl Origin {
+impl NodeStateIdentity {
     /// Returns whether this way is known to lead to the state's cluster.
     pub(crate) fn knows(&self, id: &str) -> bool {
         self.cluster == id || self.ways.iter().any(|way| way.id == id)
@@ -63,14 +63,16 @@ mod tests {
     #[test]
     fn what_the_first_version_wrote_is_read_and_ways_are_bounded() {
         let text = r#"{"cluster":"a-s","node":"n","machine":null,"boot":"b"}"#;
-        let mut origin: Origin = serde_json::from_str(text).unwrap();
-        assert_eq!(origin.format, 1);
-        assert!(origin.knows("a-s") && !origin.knows("a-s2"));
-        assert!(origin.is_reached_by(&Way::of("a-s2")) && !origin.is_reached_by(&Way::of("a2-s2")));
+        let mut identity: NodeStateIdentity = serde_json::from_str(text).unwrap();
+        assert_eq!(identity.format, 1);
+        assert!(identity.knows("a-s") && !identity.knows("a-s2"));
+        assert!(
+            identity.is_reached_by(&Way::of("a-s2")) && !identity.is_reached_by(&Way::of("a2-s2"))
+        );
         for n in 0..MOST_WAYS + 5 {
-            origin.learn(Way::of(&format!("a-s{n}")));
+            identity.learn(Way::of(&format!("a-s{n}")));
         }
-        assert_eq!(origin.ways.len(), MOST_WAYS);
-        assert_eq!(origin.ways[0].id, format!("a-s{}", MOST_WAYS + 4));
+        assert_eq!(identity.ways.len(), MOST_WAYS);
+        assert_eq!(identity.ways[0].id, format!("a-s{}", MOST_WAYS + 4));
     }
 }

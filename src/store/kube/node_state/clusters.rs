@@ -3,7 +3,7 @@
 //! mixed, and a call for one cluster forgets nothing of the other.
 
 use super::State;
-use super::cluster_identity::{FORMAT, Origin};
+use super::cluster_identity::{FORMAT, NodeStateIdentity};
 use crate::digest;
 use crate::ipam::Allocation;
 use crate::store::StoreError;
@@ -29,7 +29,7 @@ pub(crate) enum Known {
 
 impl State {
     /// Returns the content of the file `complete`, or `None` if it is missing or damaged.
-    pub(crate) fn origin(&self) -> Result<Option<Origin>, StoreError> {
+    pub(crate) fn identity(&self) -> Result<Option<NodeStateIdentity>, StoreError> {
         #[derive(Deserialize)]
         struct Head {
             #[serde(default)]
@@ -48,9 +48,9 @@ impl State {
         }
     }
 
-    /// Marks the state as complete for this origin.
-    pub(crate) fn complete(&self, origin: &Origin) -> Result<(), StoreError> {
-        self.write(Path::new(COMPLETE), origin)
+    /// Marks the state as complete for this identity.
+    pub(crate) fn complete(&self, identity: &NodeStateIdentity) -> Result<(), StoreError> {
+        self.write(Path::new(COMPLETE), identity)
     }
 
     /// Returns the directories that can contain a cluster's files, the top first.
@@ -73,11 +73,11 @@ impl State {
 impl KubeStore {
     /// Selects the files of this cluster. In the usual case this reads one file.
     pub(crate) fn find_cluster(&self) -> Result<Known, StoreError> {
-        let ours = self.origin();
+        let ours = self.identity();
         let mut shown = None;
         for directory in self.state.clusters() {
             self.state.go_to(&directory);
-            match self.state.origin()? {
+            match self.state.identity()? {
                 Some(found) if found.knows(&ours.cluster) => {
                     return Ok(if found.is_of(&ours) { Known::Complete } else { Known::Shown });
                 }
@@ -117,6 +117,6 @@ impl KubeStore {
         let known = self.find_cluster()?;
         Ok(known == Known::Complete
             || known == Known::Shown
-                && self.state.origin()?.is_some_and(|found| found.is_of(&self.origin())))
+                && self.state.identity()?.is_some_and(|found| found.is_of(&self.identity())))
     }
 }

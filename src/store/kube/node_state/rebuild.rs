@@ -2,7 +2,7 @@
 //! when the state was lost. It also contains the readiness check, whose result is remembered in the
 //! state.
 
-use super::cluster_identity::Origin;
+use super::cluster_identity::NodeStateIdentity;
 use super::clusters::Known;
 use crate::ipam::{
     Allocation, Attachment, ContainerId, IfName, NetworkName, Part, Record, Scope, Source,
@@ -65,10 +65,10 @@ impl KubeStore {
         found: &[(IpAllocation, Allocation)],
         deadline: &Deadline,
     ) -> Result<(), StoreError> {
-        let ours = self.origin();
-        let origin = self.state.origin()?;
+        let ours = self.identity();
+        let identity = self.state.identity()?;
         // If the state is not old, calls that came here by another way may be running.
-        let is_old = !origin.as_ref().is_some_and(|origin| origin.is_of(&ours));
+        let is_old = !identity.as_ref().is_some_and(|identity| identity.is_of(&ours));
         tracing::info!(node = %self.host.node, is_old, "the node state is compared with the node's objects");
         let mut held: BTreeMap<Scope, Vec<IpAddr>> = BTreeMap::new();
         if is_old {
@@ -83,8 +83,8 @@ impl KubeStore {
                 self.state.try_lock_attachment(&hash).filter(|_| !self.is_noted(&hash, object))
             {
                 // The listed object may be gone in the meantime.
-                let standing = self.api.get(&object.metadata.name, deadline)?;
-                if standing.is_some_and(|standing| standing.metadata.uid == object.metadata.uid) {
+                let current = self.api.get(&object.metadata.name, deadline)?;
+                if current.is_some_and(|current| current.metadata.uid == object.metadata.uid) {
                     self.note_listed(&hash, object, allocation, deadline)?;
                 }
             }
@@ -97,10 +97,12 @@ impl KubeStore {
                 addresses.iter().for_each(|address| believed.take(*address))
             })?;
         }
-        let mut origin =
-            Origin { ways: origin.map(|origin| origin.ways).unwrap_or_default(), ..ours };
-        origin.learn(self.api.server.way());
-        self.state.complete(&origin)
+        let mut identity = NodeStateIdentity {
+            ways: identity.map(|identity| identity.ways).unwrap_or_default(),
+            ..ours
+        };
+        identity.learn(self.api.server.way());
+        self.state.complete(&identity)
     }
 
     /// Drops what is known of sandboxes of earlier boots that are gone, and what belongs to another

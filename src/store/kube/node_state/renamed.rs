@@ -41,10 +41,10 @@ impl KubeStore {
             let state = State::new(Box::new(RealDisk::new(directory.join(&name))));
             // The name of a state that was invalidated is known only from its directory.
             let named = state
-                .origin()
+                .identity()
                 .ok()
                 .flatten()
-                .map_or_else(|| name.to_string_lossy().into_owned(), |origin| origin.node);
+                .map_or_else(|| name.to_string_lossy().into_owned(), |identity| identity.node);
             let Ok(earlier) = NodeName::parse(&named) else { continue };
             let held = Attachment { node: earlier, ..attachment.clone() };
             self.check_none_stands(&state, &held, &attachment.node, deadline)?;

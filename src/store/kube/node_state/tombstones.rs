@@ -20,8 +20,8 @@ use std::time::{Duration, UNIX_EPOCH};
 const LATEST: Duration = Duration::from_secs(60);
 /// The shortest time between two checks of a tombstone, and the longest time of one round of
 /// checks.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_secs(2);
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+const CHECK: Duration = Duration::from_secs(2);
 
 impl KubeSession<'_> {
     /// Turns the intents of an attachment that ends into tombstones, if their objects are missing.
@@ -67,7 +67,7 @@ impl KubeSession<'_> {
 
     /// Checks again for creations that had not come when their attachment ended, until the server
     /// would have given them up. A failure keeps the tombstone, and no verb waits for it.
-    pub(crate) fn look_at_tombstones(&self) {
+    pub(crate) fn check_tombstones(&self) {
         let state = &self.store.state;
         if self.store.for_dead_node || state.tombstones().is_empty() {
             return;
@@ -83,7 +83,7 @@ impl KubeSession<'_> {
         if looked.is_err() {
             return;
         }
-        let patience = Deadline::after(LOOK.min(self.deadline.left()));
+        let patience = Deadline::after(CHECK.min(self.deadline.left()));
         let mut finished = Vec::new();
         for (at, tombstone) in due.into_iter().enumerate() {
             if 0 < at && patience.left().is_zero() {
@@ -191,7 +191,7 @@ impl KubeSession<'_> {
 
 impl Tombstone {
     fn is_due(&self, now: u64) -> bool {
-        now.abs_diff(self.looked) >= u64::try_from(LOOK_EVERY.as_millis()).unwrap_or(0)
+        now.abs_diff(self.looked) >= u64::try_from(CHECK_EVERY.as_millis()).unwrap_or(0)
     }
 
     fn is_old(&self, now: u64) -> bool {

@@ -160,7 +160,7 @@ pub struct Spec {
     #[schemars(extend("format" = "date-time"))]
     pub since: String,
     /// Why this address was given.
-    pub source: Origin,
+    pub source: SpecSource,
     /// The position of this address among the addresses of its ADD, from 0.
     pub part: u16,
     /// How many addresses the ADD had to get.
@@ -282,7 +282,7 @@ impl Viewpoint {
 /// Why this address was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Origin {
+pub enum SpecSource {
     /// A free address of a range.
     Dynamic,
     /// An address that the pod requested.
@@ -337,9 +337,9 @@ impl IpAllocation {
                 boot_id: held.boot_id.clone(),
                 since: humantime::format_rfc3339_micros(held.since).to_string(),
                 source: match held.source {
-                    Source::Dynamic => Origin::Dynamic,
-                    Source::Requested => Origin::Requested,
-                    Source::Static => Origin::Static,
+                    Source::Dynamic => SpecSource::Dynamic,
+                    Source::Requested => SpecSource::Requested,
+                    Source::Static => SpecSource::Static,
                 },
                 part: held.part.index,
                 of: held.part.of,
@@ -436,9 +436,9 @@ impl IpAllocation {
             boot_id: spec.boot_id.clone(),
             since: humantime::parse_rfc3339(&spec.since).or(Err(invalid("since")))?,
             source: match spec.source {
-                Origin::Dynamic => Source::Dynamic,
-                Origin::Requested => Source::Requested,
-                Origin::Static => Source::Static,
+                SpecSource::Dynamic => Source::Dynamic,
+                SpecSource::Requested => Source::Requested,
+                SpecSource::Static => Source::Static,
             },
             part: Part { index: spec.part, of: spec.of },
             prefix: spec.prefix,

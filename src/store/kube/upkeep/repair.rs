@@ -4,7 +4,7 @@
 //! be repaired here, and the result says so.
 
 use super::finding::{Problem, Suspect};
-use super::verify::Stands;
+use super::verify::ObjectAtName;
 use crate::ipam::NodeName;
 use crate::retry::Deadline;
 use crate::store::kube::KubeStore;
@@ -33,14 +33,14 @@ impl Upkeep for KubeStore {
             Extent::Whole => String::new(),
             Extent::Own => self.own_selector(),
         };
-        let look = self.look(&selector, is_alive, deadline.limit())?;
+        let verified = self.verify_objects(&selector, is_alive, deadline.limit())?;
         Ok(Verified {
             format: None,
-            records: look.records,
-            entries: look.entries,
-            findings: look.findings,
-            unseen: look.unseen,
-            census: look.census,
+            records: verified.records,
+            entries: verified.entries,
+            findings: verified.findings,
+            unseen: verified.unseen,
+            census: verified.census,
         })
     }
 
@@ -52,7 +52,8 @@ impl Upkeep for KubeStore {
         if self.for_dead_node {
             return Ok(Vec::new());
         }
-        let mut found = self.look(&self.own_selector(), is_alive, deadline.limit())?.findings;
+        let mut found =
+            self.verify_objects(&self.own_selector(), is_alive, deadline.limit())?.findings;
         found.retain(|finding| Problem::find(finding.problem).is_some_and(Problem::is_orphan));
         Ok(found)
     }
@@ -173,13 +174,13 @@ impl KubeStore {
         let (made, outcome_unknown) = match self.api.create(&object, &session.deadline) {
             Ok(Created::Made { object, outcome_unknown }) => (object, outcome_unknown),
             Ok(Created::Taken { maybe_ours }) => {
-                match self.stands(session, name, &held.record.attachment)? {
-                    Stands::Ours(standing) => (standing, maybe_ours),
-                    Stands::Anothers(who) => {
+                match self.object_at_name(session, name, &held.record.attachment)? {
+                    ObjectAtName::Ours(object) => (object, maybe_ours),
+                    ObjectAtName::Anothers(who) => {
                         self.state.put(hash, &entry)?;
                         return Ok(Repaired::GivenAway(who));
                     }
-                    Stands::Nothing | Stands::Unclear => {
+                    ObjectAtName::Nothing | ObjectAtName::Unclear => {
                         self.state.put(hash, &entry)?;
                         return Ok(Repaired::ByHand);
                     }

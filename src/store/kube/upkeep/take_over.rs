@@ -6,7 +6,7 @@
 //! they name the same one, it is a diskless machine that has started again, provided that every
 //! record is of an earlier boot of this hardware. Anything else stays.
 
-use crate::ipam::{Allocation, Word};
+use crate::ipam::{Allocation, NodeRelation};
 use crate::retry::Deadline;
 use crate::store::StoreError;
 use crate::store::kube::api::Changed;
@@ -42,20 +42,21 @@ impl KubeStore {
         for one in &foreign {
             nodes.entry(one.machine()).or_default().extend(one.object.spec.node_uid.as_deref());
         }
-        let word = |one: &Foreign| match nodes.get(one.machine()) {
-            Some(named) if named.contains(uid) => Some(Word::SameNode),
-            Some(named) if !named.is_empty() => Some(Word::AnotherNode),
+        let relation = |one: &Foreign| match nodes.get(one.machine()) {
+            Some(named) if named.contains(uid) => Some(NodeRelation::SameNode),
+            Some(named) if !named.is_empty() => Some(NodeRelation::AnotherNode),
             _ => None,
         };
         // If one record may be of a machine that is alive, none of them is freed.
-        let mut same = foreign.iter().filter(|one| word(one) == Some(Word::SameNode));
-        let all_left = same.all(|one| is_left_behind(&one.allocation.record, Word::SameNode));
+        let mut same = foreign.iter().filter(|one| relation(one) == Some(NodeRelation::SameNode));
+        let all_left =
+            same.all(|one| is_left_behind(&one.allocation.record, NodeRelation::SameNode));
         let mut taken = TakenOver::default();
         for one in &foreign {
-            let gone = match word(one) {
-                Some(Word::SameNode) => all_left,
-                Some(Word::AnotherNode) => {
-                    is_left_behind(&one.allocation.record, Word::AnotherNode)
+            let gone = match relation(one) {
+                Some(NodeRelation::SameNode) => all_left,
+                Some(NodeRelation::AnotherNode) => {
+                    is_left_behind(&one.allocation.record, NodeRelation::AnotherNode)
                 }
                 None => false,
             };

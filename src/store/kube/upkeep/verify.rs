@@ -27,7 +27,7 @@ const WRITING: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What a look at the objects and the state has shown.
 #[derive(Default)]
-pub(crate) struct Look {
+pub(crate) struct VerifiedObjects {
     /// The number of objects that can be read.
     pub(crate) records: usize,
     /// The number of entries in the node state.
@@ -44,7 +44,7 @@ pub(crate) struct Look {
 type Entries = BTreeMap<(String, String), bool>;
 
 /// What exists under a name, from the view of an attachment.
-pub(crate) enum Stands {
+pub(crate) enum ObjectAtName {
     Ours(Box<IpAllocation>),
     /// An object of another attachment; its holder in words.
     Anothers(String),
@@ -56,28 +56,32 @@ pub(crate) enum Stands {
 
 impl KubeStore {
     /// Checks the objects that a label selector matches, and the state if there is one.
-    pub(crate) fn look(
+    pub(crate) fn verify_objects(
         &self,
         selector: &str,
         is_alive: IsAlive<'_>,
         patience: std::time::Duration,
-    ) -> Result<Look, StoreError> {
-        let mut look = Look::default();
+    ) -> Result<VerifiedObjects, StoreError> {
+        let mut verified = VerifiedObjects::default();
         let mut entries = Entries::new();
-        match self.remembered(&mut entries, &mut look.suspects) {
+        match self.remembered(&mut entries, &mut verified.suspects) {
             Ok(()) => {}
-            Err(reason) => look.unseen = Some(format!("only the objects were checked: {reason}")),
+            Err(reason) => {
+                verified.unseen = Some(format!("only the objects were checked: {reason}"))
+            }
         }
-        look.entries = entries.len();
+        verified.entries = entries.len();
         let mut place = Place::default();
         while !place.is_ended() {
             for item in self.api.page(selector, &mut place, &Deadline::after(PATIENCE))? {
-                self.look_at(item, &mut entries, &mut look, is_alive)?;
+                self.verify_object(item, &mut entries, &mut verified, is_alive)?;
             }
         }
         // No object of this node was found for these entries.
-        look.suspects.extend(entries.into_keys().map(|(hash, name)| Suspect::Entry { hash, name }));
-        for suspect in std::mem::take(&mut look.suspects) {
+        verified
+            .suspects
+            .extend(entries.into_keys().map(|(hash, name)| Suspect::Entry { hash, name }));
+        for suspect in std::mem::take(&mut verified.suspects) {
             // Each suspect has its own deadline: one that takes long must not use up the time of
             // the others.
             let session = KubeSession::new(self, Access::Read, Deadline::after(patience));
@@ -85,13 +89,13 @@ impl KubeStore {
                 // A call is under way; a file that cannot be read is a suspect of its own.
                 Ok(None) | Err(StoreError::Busy { .. } | StoreError::Damaged { .. }) => {}
                 Ok(Some((problem, reason))) => {
-                    look.findings.push(self.finding(problem, &suspect, reason))
+                    verified.findings.push(self.finding(problem, &suspect, reason))
                 }
                 Err(error) => return Err(error),
             }
         }
-        look.findings.sort_by(|a, b| (order(a), &a.path).cmp(&(order(b), &b.path)));
-        Ok(look)
+        verified.findings.sort_by(|a, b| (order(a), &a.path).cmp(&(order(b), &b.path)));
+        Ok(verified)
     }
 
     /// Reads the state. Returns the reason if there is no state to read.
@@ -132,18 +136,18 @@ impl KubeStore {
     }
 
     /// Checks one object of the list.
-    fn look_at(
+    fn verify_object(
         &self,
         item: Result<IpAllocation, StoreError>,
         entries: &mut Entries,
-        look: &mut Look,
+        verified: &mut VerifiedObjects,
         is_alive: IsAlive<'_>,
     ) -> Result<(), StoreError> {
         let object = match item {
             Ok(object) => object,
             Err(StoreError::DamagedObject { name, reason }) => {
                 let name = name.rsplit('/').next().unwrap_or_default().to_owned();
-                look.findings.push(self.finding(
+                verified.findings.push(self.finding(
                     Problem::Damaged,
                     &Suspect::Plain { name },
                     reason,
@@ -152,7 +156,7 @@ impl KubeStore {
             }
             Err(StoreError::Newer { path, found, .. }) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                look.findings.push(self.finding(
+                verified.findings.push(self.finding(
                     Problem::Newer,
                     &Suspect::Plain { name },
                     Unreadable::Newer(found).to_string(),
@@ -170,7 +174,7 @@ impl KubeStore {
                     Unreadable::Damaged(_) if object.is_named_right() => Problem::Damaged,
                     Unreadable::Damaged(_) => Problem::Misnamed,
                 };
-                look.findings.push(self.finding(
+                verified.findings.push(self.finding(
                     problem,
                     &Suspect::Plain { name },
                     unreadable.to_string(),
@@ -178,10 +182,10 @@ impl KubeStore {
                 return Ok(());
             }
         };
-        look.records += 1;
-        look.census.count(&allocation);
+        verified.records += 1;
+        verified.census.count(&allocation);
         if self.is_of_another_machine(&object) {
-            look.findings.push(self.finding(
+            verified.findings.push(self.finding(
                 Problem::SecondMachine,
                 &Suspect::Plain { name },
                 holder(&allocation),
@@ -189,23 +193,24 @@ impl KubeStore {
             return Ok(());
         }
         if !object.is_labelled(&allocation) {
-            look.suspects
+            verified
+                .suspects
                 .push(Suspect::Labels { name: name.clone(), node: object.spec.node.clone() });
         }
         if self.for_dead_node || allocation.record.attachment.node != self.host.node {
             return Ok(());
         }
         if let Life::Doubted(doubt) = is_alive(&allocation.record) {
-            look.census.doubt(allocation.clone(), doubt);
+            verified.census.doubt(allocation.clone(), doubt);
         }
-        if look.unseen.is_some() {
+        if verified.unseen.is_some() {
             return Ok(());
         }
         let hash = names::of_attachment(&allocation.record.attachment);
         match entries.remove(&(hash.clone(), name.clone())) {
             Some(true) => {}
-            Some(false) => look.suspects.push(Suspect::Entry { hash, name }),
-            None => look.suspects.push(Suspect::Object { name }),
+            Some(false) => verified.suspects.push(Suspect::Entry { hash, name }),
+            None => verified.suspects.push(Suspect::Object { name }),
         }
         Ok(())
     }
@@ -298,49 +303,49 @@ impl KubeStore {
             Err(unreadable) => return Ok(Some((Problem::DanglingEntry, unreadable.to_string()))),
         };
         let confirmed = known.version.is_some();
-        let problem = match self.stands(session, name, &known.record.attachment)? {
+        let problem = match self.object_at_name(session, name, &known.record.attachment)? {
             // A list by the label of its node would miss it.
-            Stands::Ours(object) if confirmed => {
+            ObjectAtName::Ours(object) if confirmed => {
                 return Ok(Some((Problem::WrongLabels, String::new()))
                     .filter(|_| !object.is_labelled(&known)));
             }
-            Stands::Unclear => return Ok(None),
-            Stands::Ours(_) => Problem::Unconfirmed,
+            ObjectAtName::Unclear => return Ok(None),
+            ObjectAtName::Ours(_) => Problem::Unconfirmed,
             // Only a sandbox that is seen justifies an object: an operator may have freed one in
             // doubt.
             _ if !is_alive(&known.record).is_seen() => Problem::DanglingEntry,
-            Stands::Nothing if confirmed => Problem::Lost,
-            Stands::Nothing => Problem::Unconfirmed,
-            Stands::Anothers(who) if confirmed => {
+            ObjectAtName::Nothing if confirmed => Problem::Lost,
+            ObjectAtName::Nothing => Problem::Unconfirmed,
+            ObjectAtName::Anothers(who) if confirmed => {
                 return Ok(Some((
                     Problem::GivenAway,
                     format!("{}; now held by {who}", holder(&known)),
                 )));
             }
-            Stands::Anothers(_) => Problem::DanglingEntry,
+            ObjectAtName::Anothers(_) => Problem::DanglingEntry,
         };
         Ok(Some((problem, holder(&known))))
     }
 
     /// Returns what exists under a name.
-    pub(crate) fn stands(
+    pub(crate) fn object_at_name(
         &self,
         session: &KubeSession<'_>,
         name: &str,
         attachment: &Attachment,
-    ) -> Result<Stands, StoreError> {
+    ) -> Result<ObjectAtName, StoreError> {
         let Some(object) = self.api.get(name, &session.deadline)? else {
-            return Ok(Stands::Nothing);
+            return Ok(ObjectAtName::Nothing);
         };
         if object.metadata.deletion_timestamp.is_some() || self.is_of_another_machine(&object) {
-            return Ok(Stands::Unclear);
+            return Ok(ObjectAtName::Unclear);
         }
         Ok(match object.allocation() {
             Ok(allocation) if allocation.record.attachment == *attachment => {
-                Stands::Ours(Box::new(object))
+                ObjectAtName::Ours(Box::new(object))
             }
-            Ok(allocation) => Stands::Anothers(holder(&allocation)),
-            Err(_) => Stands::Unclear,
+            Ok(allocation) => ObjectAtName::Anothers(holder(&allocation)),
+            Err(_) => ObjectAtName::Unclear,
         })
     }
 

@@ -128,7 +128,7 @@ impl Occupancy {
     /// Returns whether to list the scope before the lowest free candidate is taken for free. That
     /// is so if the scope was never listed, or if other nodes take its addresses, unless it was
     /// just listed. In a race a listing is out of date at once.
-    pub(crate) fn is_worth_a_look(
+    pub(crate) fn is_worth_listing(
         &self,
         candidates: &AddrSet,
         missed: bool,
@@ -185,7 +185,7 @@ impl Occupancy {
     }
 
     /// Notes that two listings have shown what is taken now. This is believed until `until`.
-    pub(crate) fn say_full(&mut self, until: SystemTime) {
+    pub(crate) fn mark_full(&mut self, until: SystemTime) {
         self.full_until = Some(until);
     }
 
@@ -286,30 +286,30 @@ mod tests {
         let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
         let mut hint = Occupancy::default();
         assert!(
-            hint.is_worth_a_look(&range, false, at(1))
-                && !hint.is_worth_a_look(&large, true, at(1))
+            hint.is_worth_listing(&range, false, at(1))
+                && !hint.is_worth_listing(&large, true, at(1))
         );
         // No other node is there: from then on the scope is not listed before a miss.
         hint.replace(&Occupancy::default(), Occupancy::default(), at(1), Duration::from_millis(50));
         assert!(
-            !hint.is_worth_a_look(&range, false, at(9))
-                && hint.is_worth_a_look(&range, true, at(9))
+            !hint.is_worth_listing(&range, false, at(9))
+                && hint.is_worth_listing(&range, true, at(9))
         );
-        assert!(!hint.is_worth_a_look(&range, true, at(1)), "looked at just now");
+        assert!(!hint.is_worth_listing(&range, true, at(1)), "listed just now");
         // Another node is there.
         let mut listed = Occupancy::default();
         listed.take(address("10.0.0.1"));
         hint.replace(&hint.clone(), listed, at(9), Duration::from_millis(50));
         assert!(
-            hint.is_worth_a_look(&range, false, at(10))
-                && !hint.is_worth_a_look(&range, false, at(9))
+            hint.is_worth_listing(&range, false, at(10))
+                && !hint.is_worth_listing(&range, false, at(9))
         );
         assert_eq!(hint.choose(&range, at(10)), Some(address("10.0.0.2")));
 
         hint.go_elsewhere(&range, at(10), |_| 99);
         assert!(
-            !hint.is_worth_a_look(&range, true, at(19))
-                && hint.is_worth_a_look(&range, true, at(20))
+            !hint.is_worth_listing(&range, true, at(19))
+                && hint.is_worth_listing(&range, true, at(20))
         );
         assert_eq!(hint.choose(&range, at(19)), Some(address("10.0.0.100")));
         assert_eq!(hint.choose(&range, at(20)), Some(address("10.0.0.3")));
@@ -340,8 +340,8 @@ mod tests {
             .ranges()
             .flat_map(|_| (0..6).filter_map(|n| range.nth(n)))
             .for_each(|address| hint.take(address));
-        assert!(!hint.is_full(&range, now), "nobody has looked twice");
-        hint.say_full(now + Duration::from_secs(5));
+        assert!(!hint.is_full(&range, now), "the scope was not listed twice");
+        hint.mark_full(now + Duration::from_secs(5));
         assert!(hint.is_full(&range, now));
         assert!(!hint.is_full(&other, now));
         assert!(!hint.is_full(&range, now + Duration::from_secs(5)));
@@ -362,7 +362,7 @@ mod tests {
         let range = candidates("10.0.0.0/24");
         while hint.choose(&range, NOW).is_some() {}
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
-        hint.say_full(now + Duration::from_secs(5));
+        hint.mark_full(now + Duration::from_secs(5));
         let parts = (0..254u128)
             .filter_map(|n| range.nth(n))
             .map(|one| AddrSet::from_range(&Range::single(one)));
@@ -384,7 +384,7 @@ mod tests {
         hint.replace(&Occupancy::default(), Occupancy::default(), at, Duration::ZERO);
         assert!(!hint.is_idle(at) && hint.is_idle(at + IDLE));
         assert!(hint.is_idle(UNIX_EPOCH), "a clock that was set back must not keep it for ever");
-        hint.say_full(at + IDLE + Duration::from_secs(5));
+        hint.mark_full(at + IDLE + Duration::from_secs(5));
         assert!(!hint.is_idle(at + IDLE));
     }
 
@@ -435,7 +435,7 @@ mod tests {
         hint.choose(&candidates("2001:db8::/64"), NOW);
         hint.go_elsewhere(&range, NOW, |_| 700);
         hint.choose(&range, NOW);
-        hint.say_full(UNIX_EPOCH + Duration::from_millis(12_345));
+        hint.mark_full(UNIX_EPOCH + Duration::from_millis(12_345));
         hint.replace(
             &hint.clone(),
             hint.clone(),
