@@ -1,11 +1,11 @@
-//! A JSON tree for configurations. It keeps the order of the keys, and also the keys that stand
-//! twice in one object.
+//! A JSON tree for configurations. It keeps the order of the keys, and keys that occur twice in one
+//! object.
 //!
 //! Of two equal keys the last one counts, as for every other program that reads a network
 //! configuration. Readers that allocate refuse a key that has two different values, at any depth:
-//! [`Json::repeats`] finds it. A verb that only frees goes on. The parser limits the nesting to
-//! 128, and [`Json::parse_within`] limits the number of values, because a value in memory takes
-//! many times its bytes in the text.
+//! [`Json::repeats`] finds it. A verb that only frees addresses continues. The parser limits the
+//! nesting to 128, and [`Json::parse_within`] limits the number of values, because a value in
+//! memory takes many times its bytes in the text.
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::cell::Cell;
@@ -83,7 +83,7 @@ impl Json {
         self.repeats().into_iter().find(|repeat| !repeat.is_equal).map(|repeat| repeat.path)
     }
 
-    /// Returns the keys that stand more than once in one object, at any depth.
+    /// Returns the keys that occur more than once in one object, at any depth.
     #[must_use]
     pub fn repeats(&self) -> Vec<Repeat> {
         let mut found = Vec::new();
@@ -180,7 +180,7 @@ impl Json {
     }
 }
 
-/// A key that stands twice in one object.
+/// A key that occurs twice in one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repeat {
     /// The path of the key.
@@ -221,7 +221,7 @@ impl fmt::Display for Path<'_> {
 /// A key of an object with its value.
 type Entry = (String, Json);
 
-/// Returns each entry whose key stood before, together with the entry before it.
+/// Returns each entry whose key occurred before, together with the earlier entry.
 fn repeated(entries: &[Entry]) -> Vec<(&Entry, &Entry)> {
     let mut found = Vec::new();
     // Few keys need no table.

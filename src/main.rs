@@ -221,7 +221,7 @@ fn end_late(late: &plugin::Late) {
 
 /// Returns whether a separate process that examines the store finishes in time. A process that does
 /// not finish holds nothing that the caller waits for, and ends when its system call returns. If no
-/// process can be started, the call continues: it is as well off as without this check.
+/// process can be started, the call continues: it is no worse off than without this check.
 fn answers(late: &plugin::Late) -> bool {
     use nix::unistd::{ForkResult, fork};
     let Ok((back, end)) = io::pipe() else { return true };

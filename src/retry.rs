@@ -241,7 +241,7 @@ mod tests {
         }
         let waited = next_pause(second, own, all);
         assert!(second < waited && waited <= second + own, "{waited:?}");
-        // If the server does not ask for a pause, the own pause is used.
+        // If the server does not ask for a pause, the usual pause is used.
         assert!(next_pause(Duration::ZERO, own, all) <= own);
         assert_eq!(next_pause(second, own, Duration::from_millis(1)), Duration::from_millis(1));
     }

@@ -1,9 +1,8 @@
 //! Reads YAML as kubectl reads it, into the tree of `json`.
 //!
-//! kubectl parses with a port of libyaml, and so does this module: whatever one of them takes, the
-//! other one takes too. The types of plain scalars are those of YAML 1.1, and the last of two equal
-//! keys wins. Every text needs bounded memory: values, nesting and the copies that aliases make
-//! have limits.
+//! kubectl parses with a port of libyaml, and so does this module: each accepts what the other one
+//! accepts. The types of plain scalars are those of YAML 1.1, and the last of two equal keys wins.
+//! Every text needs bounded memory: values, nesting and the copies that aliases make have limits.
 
 mod scalar;
 
@@ -62,7 +61,7 @@ impl<'t> Documents<'t> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut parser = Parser::new();
         parser.set_encoding(Encoding::Utf8);
-        // The parser stops the process at some texts that end inside a line. It keeps all
+        // The parser aborts the process on some texts that end inside a line. It keeps all
         // characters that its source has ready, each in four bytes.
         let end: &'static [u8] = if text.ends_with('\n') { b"" } else { b"\n" };
         parser.set_input(BufReader::with_capacity(4096, text.as_bytes().chain(end)));

@@ -59,7 +59,7 @@ pub(super) struct Cli {
     pub(super) command: Command,
 }
 
-/// Which store.
+/// The options that select the store.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct StoreArgs {
     /// Use the file store in this directory

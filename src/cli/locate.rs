@@ -122,8 +122,7 @@ impl Located<'_> {
         ipam::classify_record(held, &self.machine)
     }
 
-    /// Returns whether a record with another machine ID is left behind. `relation` is the source of
-    /// that statement.
+    /// Returns whether a record with another machine ID was left behind.
     #[cfg(feature = "kube")]
     pub(super) fn is_left_behind(&self, held: &Record, relation: ipam::NodeRelation) -> bool {
         ipam::is_left_behind(held, &self.machine, relation)

@@ -42,7 +42,7 @@ pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
     crate::addr::parse_address(text).map_err(|error| error.to_string())
 }
 
-/// Parses a time. The parser's own errors name units that nobody needs here.
+/// Parses a time. The parser's own errors name units that are not needed here.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     crate::config::parse_duration(text).map_err(|error| match error {
         humantime::DurationError::NumberOverflow => "expected a shorter time",

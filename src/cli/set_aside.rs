@@ -1,5 +1,5 @@
-//! Shows the addresses that this node passes over, because an interface of it or another host has
-//! them, for `list` and `usage`.
+//! Shows the addresses that this node passes over, because one of its interfaces or another host
+//! has them, for `list` and `usage`.
 
 use super::locate::Located;
 use super::{Format, output};

@@ -19,7 +19,7 @@ pub(super) fn sweep(
 ) -> anyhow::Result<()> {
     let located = locate::locate(environment, store)?;
     let node = located.own_node()?;
-    // The debts are looked at even if the store is unavailable.
+    // The debts are read even if the store is unavailable.
     let swept = if args.debts { Ok(()) } else { sweep_store(&located, &node, args) };
     let only = Some(located.place()).filter(|_| !args.debts);
     if args.dry_run {
@@ -50,7 +50,7 @@ fn sweep_store(
         node,
         network: network.as_ref(),
         spared: None,
-        only_look: args.dry_run,
+        dry_run: args.dry_run,
         is_alive: &is_alive,
     };
     let (stale, orphans) = find(store.as_ref(), &all)?;

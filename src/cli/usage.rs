@@ -16,7 +16,7 @@ struct Row {
     range: String,
     held: u128,
     free: u128,
-    /// The addresses for certain pods or for callers that ask, whether they are held or not.
+    /// The number of addresses for certain pods or for callers that ask, held or not.
     reserved: u128,
     excluded: u128,
     /// The free addresses that this node passes over, because it or another host uses them.
@@ -132,7 +132,7 @@ fn count(
     Ok(ranges.iter().map(complete).collect())
 }
 
-/// A range, and what is held of it.
+/// A range, and how many of its addresses are held.
 struct Counted<'n> {
     configured: &'n ConfiguredRange,
     candidates: AddrSet,

@@ -154,7 +154,7 @@ pub(super) fn document(bytes: &[u8], verb: Option<Verb>) -> Result<Document, Cni
             _ => return Err(decode(refused.to_string())),
         },
     };
-    // What was given is freed whatever the configuration has become.
+    // An address is freed even if its configuration has become invalid.
     if verb != Some(Verb::Del)
         && let Some(path) = json.conflict()
     {

@@ -1,5 +1,5 @@
 //! DNS settings of the result: the `dns` object of a configuration, and the file that host-local's
-//! `resolvConf` names (resolv.conf(5)). The plugin reads the file, only if `dns` is empty.
+//! `resolvConf` names (resolv.conf(5)). The plugin reads the file only if `dns` is empty.
 
 use super::ConfigError;
 use super::merge::{Merged, Setting};

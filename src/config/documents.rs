@@ -6,7 +6,7 @@
 //!
 //! - `objects`: Kubernetes objects, told apart by `kind` and the group of `apiVersion`
 //! - `lists`: CNI's own documents: plugin lists, plugin configurations, `delegates`
-//! - `slips`: what to say about a text that is not JSON
+//! - `slips`: explains why a text is not JSON
 
 mod lists;
 mod objects;
@@ -110,7 +110,8 @@ impl IpamPlugin {
         }
     }
 
-    /// A forgotten type is a mistake only if the other keys are ours.
+    /// Returns the plugin of an `ipam` object without a type. The missing type is a mistake only if
+    /// the other keys are ours.
     fn without_type(ipam: &Json) -> Self {
         let ours = |key: &str| key != "type" && key != "dns" && is_key(key);
         let is_ours = !matches!(ipam, Json::Object(_))

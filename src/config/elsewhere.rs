@@ -1,4 +1,4 @@
-//! What to do about addresses that are in use although no record says so: addresses of this node
+//! The settings for addresses that are in use although no record says so: addresses of this node
 //! (`own_addresses`), and addresses of other hosts (`probe`).
 
 use super::field::Field;

@@ -122,7 +122,7 @@ impl ConfigError {
         Self { problem: Problem::Meaning, place: place.into(), reason: reason.into(), hint: None }
     }
 
-    /// The same with advice.
+    /// Adds advice.
     #[must_use]
     pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }

@@ -66,7 +66,7 @@ impl<'a> Field<'a> {
         ConfigError::meaning(&self.path, format!("{expected}, found {found}"))
     }
 
-    /// Returns the error of a key that does not fit to another one, whatever its value is.
+    /// Returns the error of a key that does not fit another key, whatever its value is.
     pub(super) fn clashes(&self, expected: &str) -> ConfigError {
         ConfigError::meaning(&self.path, expected)
     }

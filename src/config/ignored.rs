@@ -73,7 +73,7 @@ pub fn ignored(object: &Json, place: &str) -> Vec<Ignored> {
     found
 }
 
-/// Looks into a value that has objects with keys of their own.
+/// Adds the ignored keys of the objects inside a value.
 fn inner(name: &str, value: &Json, path: &str, found: &mut Vec<Ignored>) {
     if MOST < found.len() {
         return;

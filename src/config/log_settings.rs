@@ -20,7 +20,7 @@ pub struct LogSettings {
     pub below: Option<PathBuf>,
     /// Whether `allowed_paths` lists that directory.
     pub is_listed: bool,
-    /// What is not done as it was configured. The log has it, if there is one.
+    /// The settings that were not followed. They are written to the log, if there is one.
     pub notes: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn parse(merged: &Merged<'_>, allowed: &[PathBuf]) -> LogSettings {
             )),
         }
     }
-    // A network cannot take the node's log away by naming one that is not written.
+    // A network must not disable the node's log by naming a file that is not written.
     for setting in merged.settings("log_file") {
         match file(&setting, allowed) {
             Ok((file, place)) => {

@@ -1,10 +1,10 @@
-//! What the main plugin beside `ipam` does with gateways (containernetworking/plugins v1.9.1).
+//! What the main plugin does with gateways (containernetworking/plugins v1.9.1).
 
 use crate::addr::{Family, Subnet, address, number};
 use crate::json::Json;
 use std::net::IpAddr;
 
-/// The kinds of main plugins that treat gateways in a way of their own.
+/// The kinds of main plugins that treat gateways specially.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MainPlugin {
     /// A bridge with `isGateway` or `isDefaultGateway`: where the answer has no gateway, the bridge

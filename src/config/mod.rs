@@ -10,7 +10,7 @@
 //! - `keys`: every known key, and the check for mistyped keys
 //! - `ignored`: the keys that nothing reads
 //! - `limits`: how much one ADD may ask for
-//! - `main_plugin`: the main plugins that treat gateways in a way of their own
+//! - `main_plugin`: the main plugins that treat gateways specially
 //! - `merge`: the flat file below the network configuration
 //! - `address_list`: lists of addresses, subnets and `first-last`
 //! - `args`: `CNI_ARGS`

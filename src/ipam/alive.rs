@@ -189,8 +189,8 @@ pub enum NodeRelation {
 }
 
 /// Returns whether a record of another machine ID under this node's name was left behind by a
-/// machine that is gone. It was not if the boot ID is the current one, if only one of the two boot
-/// IDs comes from a mounted file, or if the namespace is seen. For the same Node object, other
+/// machine that is gone. The answer is no if the boot ID is the current one, if only one of the two
+/// boot IDs comes from a mounted file, or if the namespace is seen. For the same Node object, other
 /// hardware and a record that is younger than this boot are evidence against it, too.
 pub fn is_left_behind(record: &Record, here: &dyn Here, relation: NodeRelation) -> bool {
     let boot = match relation {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// The holder of addresses: one interface of one sandbox on one node. The node is a part of it,
-/// because a container ID need not be unique beyond its machine. cnitool makes it from a path.
+/// because a container ID need not be unique beyond its machine. cnitool derives it from a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Attachment {
     /// The node that made the attachment.

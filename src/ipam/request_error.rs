@@ -93,7 +93,7 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// Returns what to do about it, where there is something to do.
+    /// Returns advice, if there is any.
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         match self {

@@ -40,7 +40,7 @@ impl Added for Allocated {
     }
 
     fn delivered(self: Box<Self>) {
-        // The locks go first: from here on nothing is taken back.
+        // The locks are released first: from here on, nothing is undone.
         let Self { ready, given, .. } = *self;
         drop(given);
         ready.answered();
@@ -110,7 +110,7 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
 }
 
 /// Carries out the plan of an ADD under the lock of its attachment; may be repeated. An ADD that
-/// fails gives back what it created within `reserve`.
+/// fails frees what it created, and takes at most `reserve` for that.
 ///
 /// # Errors
 /// The reason why the ADD cannot be answered.
@@ -144,8 +144,8 @@ pub fn allocate(
     }
 }
 
-/// Settles what an earlier DEL of the attachment has left, and allocates. From the answer on
-/// nothing is owed: what is held is what is answered.
+/// Settles what an earlier DEL of the attachment has left, and allocates. After the answer nothing
+/// is owed: the attachment holds what the ADD answered.
 fn settle_and_allocate(
     store: &dyn Store,
     ask: &Ask<'_>,
@@ -167,7 +167,7 @@ fn settle_and_allocate(
     }
 }
 
-/// Allocates. While there is no room, frees an address that a sandbox of this node has left.
+/// Allocates. While there is no free address, frees one whose sandbox on this node has ended.
 fn make_room_and_fill(
     store: &dyn Store,
     ask: &Ask<'_>,
@@ -195,8 +195,8 @@ fn make_room_and_fill(
     }
 }
 
-/// Returns the dynamic slot of a further interface of a sandbox that has the reserved address of
-/// its pod at another interface already.
+/// Returns a dynamic slot, if another interface of the same sandbox already has the reserved
+/// address of the pod.
 fn further_interface(slot: &Slot, ask: &Ask<'_>, holder: Option<&Allocation>) -> Option<Slot> {
     let (own, other) = (&ask.record.attachment, &holder?.record.attachment);
     let is_of_sandbox = (&own.node, &own.container) == (&other.node, &other.container);
@@ -208,8 +208,8 @@ fn further_interface(slot: &Slot, ask: &Ask<'_>, holder: Option<&Allocation>) ->
     })
 }
 
-/// Takes back the claims of addresses that are in use outside of the store. Returns whether there
-/// were any, so that others are to be claimed. Only the attachment is locked meanwhile.
+/// Undoes the claims of addresses that are in use outside of the store. Returns whether there were
+/// any: then other addresses must be claimed. Holds only the lock of the attachment.
 fn leave_to_others(
     store: &dyn Store,
     ask: &Ask<'_>,
@@ -289,8 +289,8 @@ fn check_wanted(ask: &Ask<'_>, deadline: Deadline, done: usize, all: usize) -> R
 }
 
 /// Keeps an address that a repeated ADD finds, and makes it durable before it is printed again. A
-/// record that no longer looks alive gets the present namespace, so that it is not swept under a
-/// living pod.
+/// record that no longer looks alive gets the current namespace, so that `sweep` does not free it
+/// while its pod lives.
 fn keep(
     session: &mut dyn Session,
     ask: &Ask<'_>,
@@ -315,14 +315,14 @@ fn keep(
     }
 }
 
-/// Returns what those other sandboxes of the same pod hold that have ended.
+/// Returns the allocations of other sandboxes of the same pod that have ended.
 fn ended_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>, StoreError> {
     let Some(pod) = ask.record.pod.as_ref().filter(|pod| pod.is_whole()) else {
         return Ok(Vec::new());
     };
     let attachment = &ask.record.attachment;
     let mut held = session.holdings_of_pod(&attachment.network, pod, &attachment.ifname)?;
-    // An address is unique only in its scope: in the present scope another attachment may hold it.
+    // An address is unique only in its scope: in the current scope another attachment may hold it.
     held.retain(|old| {
         old.scope == *ask.scope && old.record.attachment != *attachment && ask.has_ended(old)
     });
@@ -334,7 +334,7 @@ fn record(ready: &Ready, attachment: Attachment, sandbox: &Sandbox, args: &CniAr
 }
 
 /// Refuses more addresses of a family than the version allows. 0.2.0 and older have room for one
-/// address per family; more would be given and lost.
+/// address per family; a further one would be allocated and lost.
 fn check_one_per_family(slots: &[Slot], version: Version) -> Result<(), Failure> {
     if Version::V030 <= version {
         return Ok(());

@@ -19,7 +19,7 @@ pub struct Ask<'a> {
     pub may_allocate: &'a dyn Fn() -> Result<(), Failure>,
     /// Returns whether a record's sandbox still exists.
     pub is_alive: &'a dyn Fn(&Record) -> bool,
-    /// Returns whether the calling process has exited: then nothing is begun for it.
+    /// Returns whether the calling process has exited. If so, nothing is started for it.
     pub caller_gone: &'a dyn Fn() -> bool,
     /// What the node owes for the attachment, if that is noted.
     pub account: Option<&'a Account>,

@@ -68,8 +68,8 @@ impl Claim<'_> {
     }
 }
 
-/// Returns the failure of a slot none of whose pools has room, because so many addresses are
-/// passed over and the others are held.
+/// Returns the failure of a slot whose pools have no free address: `passed_over` addresses are in
+/// use outside of the store, and the others are held.
 fn no_room(slot: &Slot, passed_over: usize) -> Failure {
     let what = match slot.source {
         Source::Dynamic => {
@@ -91,7 +91,7 @@ fn no_room(slot: &Slot, passed_over: usize) -> Failure {
     )
 }
 
-/// Returns a set in few words.
+/// Returns a short text for a set.
 fn outline(candidates: &AddrSet) -> String {
     let mut ranges = candidates.ranges();
     match (ranges.next(), ranges.last()) {

@@ -34,7 +34,7 @@ pub(super) fn del(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<(),
     Ok(())
 }
 
-/// The records that are left alone, whichever call ends the attachment.
+/// Returns whether a record must not be freed, whichever call ends the attachment.
 type Spares<'a> = &'a dyn Fn(&Record) -> bool;
 
 /// One DEL.

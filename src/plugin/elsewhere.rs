@@ -60,7 +60,7 @@ impl Elsewhere<'_> {
     /// Returns which addresses of these new claims are in use elsewhere, and notes them.
     ///
     /// # Errors
-    /// One of them was asked for, the other hosts cannot be asked, or the time does not suffice.
+    /// One of them was asked for, the other hosts cannot be asked, or there is not enough time.
     pub(super) fn in_use(
         &self,
         claimed: &[&Allocation],

@@ -1,5 +1,5 @@
 //! Collects the evidence of which machine this is, which boot this is, and whether a sandbox
-//! exists. It only looks: `ipam::classify_record` decides.
+//! exists. It decides nothing: `ipam::classify_record` decides.
 
 use super::failure::Failure;
 use super::{mount, unmounted};
@@ -51,17 +51,17 @@ pub struct Machine {
     pub boot_id_is_mounted: bool,
     /// The machine ID, which stays with the installation. A few machines have none.
     pub machine_id: Option<String>,
-    /// When the machine was looked at.
+    /// The time at which the machine was examined.
     pub now: SystemTime,
     hardware: OnceLock<Option<String>>,
 }
 
-/// A sandbox's namespace, and the place from where this process looked at it.
+/// A sandbox's namespace, and the place from where this process saw it.
 #[derive(Debug, Default)]
 pub struct Sighting {
     /// The namespace; `None` if nothing is there.
     pub netns: Option<Netns>,
-    /// The place, and the process that looked.
+    /// The place, and the process that saw it.
     pub view: View,
 }
 
@@ -78,7 +78,7 @@ impl Machine {
     /// The kernel shows no boot ID.
     #[allow(
         clippy::disallowed_methods,
-        reason = "the one look at the clock, handed on with the rest"
+        reason = "the only read of the clock, passed on with the rest"
     )]
     pub fn read() -> Result<Self, Failure> {
         let path = Path::new(BOOT_ID);
@@ -103,7 +103,7 @@ impl Machine {
         })
     }
 
-    /// Looks once at the path of a sandbox's namespace.
+    /// Examines the path of a sandbox's namespace once.
     #[must_use]
     pub fn see(&self, path: Option<&Path>) -> Sighting {
         let path = path.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
@@ -155,8 +155,8 @@ impl Here for Machine {
     }
 
     fn examine(&self, path: &Path) -> Examined {
-        // /proc/self is another process for each process that looks, so what ADD saw there cannot
-        // be seen again.
+        // /proc/self is a different process for each reader, so what ADD saw there cannot be seen
+        // again.
         if is_of_own_process(path) { Examined::failed() } else { examine(path) }
     }
 
@@ -278,7 +278,7 @@ fn is_of_own_process(path: &Path) -> bool {
     names.next() == Some("proc") && matches!(names.next(), Some("self" | "thread-self"))
 }
 
-/// Looks at a path; opens nothing that has an effect.
+/// Examines a path. Opens nothing whose opening has an effect.
 fn examine(path: &Path) -> Examined {
     let seen = see(path);
     let mut above = path.ancestors().skip(1).peekable();

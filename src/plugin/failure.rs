@@ -176,7 +176,7 @@ fn holder_in_words(holder: Option<&Record>) -> String {
 }
 
 impl Failure {
-    /// Returns the same with the holder of the address, if it is about one.
+    /// Adds the holder of the address to a failure that is about one address.
     pub(super) fn held_by(self, holder: Option<Allocation>) -> Self {
         match self {
             Self::Held { what, address, holder: None } => {
@@ -186,7 +186,7 @@ impl Failure {
         }
     }
 
-    /// Returns what to do about it, where there is something to do.
+    /// Returns advice, if there is any.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -1,6 +1,6 @@
 //! GC: frees the records of this network and this node that are not in the list of valid
 //! attachments and not alive. A sandbox whose namespace still exists is kept even if it is not
-//! listed: its ADD may be in flight, and the list may be of another runtime.
+//! listed: its ADD may be in progress, and the list may be of another runtime.
 
 use super::call_summary::Report;
 use super::failure::Failure;
@@ -23,7 +23,7 @@ pub(super) fn gc(ipam: &Ipam<'_>, call: &Call, valid: &Attachments) -> Result<()
         node: &ready.node,
         network: Some(&call.network),
         spared,
-        only_look: false,
+        dry_run: false,
         is_alive: &is_alive,
     };
     collect(&ready, &sweep, &ipam.report)?;

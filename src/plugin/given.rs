@@ -13,7 +13,7 @@ use std::net::IpAddr;
 pub struct Given {
     /// The addresses, in the order of the result.
     pub held: Vec<Allocation>,
-    /// What is to be remembered about them.
+    /// What the store is to remember about them.
     pub sticky: Vec<Sticky>,
     /// The addresses that this call created or moved. A repeat has created none.
     pub(super) created: Vec<Allocation>,
@@ -46,8 +46,8 @@ impl Given {
         self.held.extend(made);
     }
 
-    /// Releases what this call created, in reverse order: those very records and no others.
-    /// Continues after a failure and returns the first one.
+    /// Releases what this call created, in reverse order: exactly those records. Continues after a
+    /// failure and returns the first one.
     ///
     /// # Errors
     /// Something may still be held.

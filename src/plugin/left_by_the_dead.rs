@@ -17,7 +17,7 @@ pub(super) struct Left {
     /// The records of this node that another attachment may take over, the lowest address first.
     /// They were read without a lock.
     pub(super) records: Vec<Allocation>,
-    /// The holder of the only candidate, if it is one that lives or may live.
+    /// The holder of the only candidate, if its sandbox is alive or in doubt.
     pub(super) holder: Option<Allocation>,
 }
 
@@ -25,8 +25,8 @@ pub(super) struct Left {
 /// the reason for which the ADD fails is that there is no room.
 pub(super) fn find(store: &dyn Store, ask: &Ask<'_>, slot: &Slot, deadline: Deadline) -> Left {
     let only = only_address(slot);
-    // Without a pod nobody comes back, and a crowd of calls that find no room must not read all
-    // records of the node each time.
+    // A call without a pod does this only for a single address. Otherwise, many calls that find no
+    // free address would each read all records of the node.
     if only.is_none() && ask.record.pod.is_none() {
         return Left::default();
     }
@@ -83,7 +83,7 @@ pub(super) fn free_one(
 fn may_be_taken(ask: &Ask<'_>, slot: &Slot, held: &Allocation) -> bool {
     let is_candidate = slot.pools.iter().any(|pool| pool.addresses.contains(held.address));
     let was_seen = held.record.netns.is_some() || held.record.boot_id != ask.record.boot_id;
-    // The sandbox of this call lives, whatever its other interfaces show.
+    // The sandbox of this call is alive, whatever the records of its other interfaces show.
     let is_other_sandbox = held.record.attachment.container != ask.record.attachment.container;
     let is_of_node = held.record.attachment.node == ask.record.attachment.node;
     is_candidate

@@ -16,13 +16,13 @@ use std::sync::Mutex;
 use tracing::field::display;
 use tracing::level_filters::LevelFilter;
 
-/// How long a reader of stderr is waited for, in milliseconds.
+/// The time to wait for a reader of stderr, in milliseconds.
 const PATIENCE: u16 = 1_000;
 /// The number of bytes that a pipe with room takes at once, so that no write blocks.
 const AT_ONCE: usize = 4096;
 
 /// Writes a sentence to stderr, which callers forward to their own log. It is not a failure if
-/// nothing reads it. A full pipe is waited for at most `PATIENCE` per part.
+/// nothing reads it. Waits at most `PATIENCE` per part if the pipe is full.
 pub fn complain(sentence: &str) {
     let (stderr, line) = (io::stderr(), format!("hereabouts: {}\n", escape(sentence)));
     for part in line.as_bytes().chunks(AT_ONCE) {

@@ -1,5 +1,5 @@
-//! Looks at the machine: host name and flat file. It only looks and decides nothing; `evidence`
-//! looks at boot, hardware and sandboxes.
+//! Reads the host name and the flat file of the machine. It decides nothing. `evidence` examines
+//! boot, hardware and sandboxes.
 
 pub use super::evidence::Machine;
 use super::failure::Failure;
@@ -35,7 +35,7 @@ pub fn flat_file(
     let chosen = configuration_path
         .map(|path| first_of(chosen_places(Path::new(path)), Chosen::ByNetwork, &read_chosen));
     let chosen = chosen.transpose()?.flatten();
-    // Networks of Whereabouts also name the file that is found in any case.
+    // Networks of Whereabouts also name the node's own flat file, which is found anyway.
     let is_own = |file: &FlatFile| own.as_ref().is_some_and(|own| own.path() == file.path());
     Ok(match chosen.filter(|file| !is_own(file)) {
         Some(chosen) => Some(chosen.above(own)),
@@ -76,7 +76,7 @@ fn allowed_paths(flat: Option<&FlatFile>) -> Vec<PathBuf> {
 /// Reads the file that `resolvConf` names.
 ///
 /// # Errors
-/// The file cannot be read, or leads to a place where a network configuration may not look.
+/// The file cannot be read, or leads to a place that no network configuration may read.
 pub fn read_resolv_conf(file: &ResolvConf, flat: Option<&FlatFile>) -> io::Result<Vec<u8>> {
     if file.own {
         return read_small(&file.path);

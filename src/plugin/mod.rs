@@ -1,5 +1,5 @@
 //! The plugin: brings protocol, configuration, allocation and store together, with one verb per
-//! file. `failure` has the only mapping of errors to CNI codes; `machine` and `evidence` look at
+//! file. `failure` has the only mapping of errors to CNI codes; `machine` and `evidence` examine
 //! the machine.
 
 pub mod add;
@@ -55,7 +55,7 @@ use std::time::Duration;
 
 /// The plugin of one process.
 pub struct Ipam<'a> {
-    /// Returns a variable of the environment.
+    /// The environment variables.
     pub environment: &'a Environment,
     /// Returns whether the calling process has exited.
     pub orphaned: &'a dyn Fn() -> bool,
@@ -67,8 +67,8 @@ pub struct Ipam<'a> {
     pub surroundings: Rc<dyn Surroundings>,
 }
 
-/// What a call finds around it: this machine, its stores and its sandboxes. The default methods
-/// look at the real ones; a test brings its own.
+/// What a call finds around it: this machine, its stores and its sandboxes. The default methods use
+/// the real ones. A test supplies its own.
 pub trait Surroundings {
     /// Returns what identifies this machine and its boot.
     ///
@@ -106,7 +106,7 @@ pub trait Surroundings {
         ipam::classify_record(held, machine)
     }
 
-    /// Looks at the path of a sandbox's namespace.
+    /// Examines the path of a sandbox's namespace.
     fn see(&self, machine: &Machine, netns: Option<&Path>) -> Sighting {
         machine.see(netns)
     }

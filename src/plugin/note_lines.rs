@@ -1,5 +1,6 @@
 //! A file of notes of this node: one line for each note, the newest at the end. It is a hint for
-//! later calls and decides nothing, so it is never synced, and a call that cannot write it goes on.
+//! later calls and decides nothing, so it is never synced, and a call that cannot write it
+//! continues.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};

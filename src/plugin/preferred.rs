@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// The time for the list of remembered addresses, as a part of the time of an ADD.
-const LOOK: Duration = Duration::from_secs(5);
+const LIST: Duration = Duration::from_secs(5);
 /// The time for each newly remembered address. The addresses have been given before that.
 const WRITE: Duration = Duration::from_secs(1);
 
@@ -25,8 +25,8 @@ pub(super) struct Preferred {
 }
 
 impl Preferred {
-    /// Looks for the hints that concern an ADD. This is done only if an address is claimed: with
-    /// `sticky` it is one request to the API server, or a look at one directory.
+    /// Reads the hints for an ADD. This is done only if an address is claimed: with `sticky` it is
+    /// one request to the API server, or a read of one directory.
     ///
     /// # Errors
     /// The network has `sticky`, and this node may not read what is remembered, or the cluster does
@@ -46,7 +46,7 @@ impl Preferred {
         if !ask.sticky {
             return Ok(Self { lately, remembered: Vec::new() });
         }
-        let all = match store.sticky(ask.scope, deadline.or_after(LOOK)) {
+        let all = match store.sticky(ask.scope, deadline.or_after(LIST)) {
             Ok(all) => all,
             Err(error @ (StoreError::Refused { .. } | StoreError::NoResource { .. })) => {
                 return Err(error.into());

@@ -120,7 +120,8 @@ impl Freed {
         let (mut lately, mut container, scope, now) =
             (Lately::default(), None, hash_of(scope), millis(self.now));
         let end = self.lines.end();
-        // From the newest line on. A clock that was set back makes nothing recent forever.
+        // Starts with the newest line. After the clock was set back, no address stays recent
+        // forever.
         for line in end
             .lines()
             .rev()
@@ -144,7 +145,7 @@ impl Freed {
 }
 
 impl Lately {
-    /// Returns the same with addresses that are remembered for longer, which come after it.
+    /// Adds addresses that are remembered for longer. They come after the others.
     #[must_use]
     pub fn and(mut self, own: &[IpAddr], others: Vec<IpAddr>) -> Self {
         let new: Vec<IpAddr> =
@@ -267,8 +268,8 @@ mod tests {
         }
     }
 
-    /// A node that makes a thousand pods per hour for a year has no larger file than one that made
-    /// a thousand pods; and the newest pods are known.
+    /// A node that creates a thousand pods per hour for a year has no larger file than one that
+    /// created a thousand pods, and the newest pods are known.
     #[test]
     fn what_is_noted_does_not_grow_without_end() {
         let root = std::env::temp_dir().join(format!("hereabouts-freed-{}", std::process::id()));

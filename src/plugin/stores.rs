@@ -34,7 +34,7 @@ pub fn to_make(directory: &std::path::Path, maker: NodeName) -> FileStore<RealDi
     })
 }
 
-/// Returns an action that does nothing, for a caller that waits as long as it takes.
+/// Returns an action that does nothing, for a caller without a time limit.
 #[must_use]
 pub fn nothing() -> Rc<dyn Fn()> {
     Rc::new(|| {})

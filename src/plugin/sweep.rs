@@ -5,7 +5,7 @@ use crate::ipam::{Allocation, Life, NetworkName, NodeName, Record};
 use crate::retry::Deadline;
 use crate::store::{Access, Filter, Listing, Release, Spared, Store, StoreError};
 
-/// What to look for: records of this node whose sandboxes are not alive.
+/// The records to find: those of this node whose sandboxes are not alive.
 pub struct Sweep<'a> {
     /// This node. Records of other nodes are never touched.
     pub node: &'a NodeName,
@@ -13,8 +13,8 @@ pub struct Sweep<'a> {
     pub network: Option<&'a NetworkName>,
     /// Attachments that are valid, whatever the evidence shows.
     pub spared: Option<Spared>,
-    /// Whether to look without freeing.
-    pub only_look: bool,
+    /// Whether to find the records without freeing them.
+    pub dry_run: bool,
     /// Returns whether a record's sandbox exists.
     pub is_alive: &'a dyn Fn(&Record) -> Life,
 }
@@ -30,7 +30,7 @@ impl Sweep<'_> {
         deadline: Deadline,
     ) -> Result<Listing<'s>, StoreError> {
         // A caller that may not act for this node must not list for it either.
-        drop(store.open(if self.only_look { Access::Read } else { Access::Release }, deadline)?);
+        drop(store.open(if self.dry_run { Access::Read } else { Access::Release }, deadline)?);
         let filter = Filter {
             node: Some(self.node.clone()),
             earlier_names: true,

@@ -8,7 +8,7 @@ use nix::sys::statvfs::statvfs;
 use std::io::Read;
 use std::path::Path;
 
-/// The most bytes of the table of mounts that are read.
+/// The maximum number of bytes that are read of the table of mounts.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
 /// Returns the ID that the kernel draws for a tmpfs. Older kernels draw none.
@@ -73,7 +73,7 @@ fn holds_another(point: &Path, device: u64, tmpfs: u64) -> bool {
     }
 }
 
-/// Decodes blanks and backslashes, which are written as `\` and three octal digits.
+/// Decodes spaces and backslashes, which are written as `\` and three octal digits.
 fn unescape(text: &str) -> std::ffi::OsString {
     use std::os::unix::ffi::OsStringExt;
     let mut bytes = Vec::with_capacity(text.len());

@@ -48,7 +48,7 @@ pub(super) fn of(error: &StoreError) -> Option<String> {
     Some(fixed.to_owned())
 }
 
-/// The same where it names what the error is about.
+/// Returns the advice for an error whose advice contains a value.
 fn of_value(error: &StoreError) -> Option<String> {
     match error {
         StoreError::DamagedObject { name, .. } => {
@@ -77,7 +77,7 @@ fn of_value(error: &StoreError) -> Option<String> {
     }
 }
 
-/// Advice for an error of a system call on a file of the store.
+/// Returns the advice for a failed system call on a file of the store.
 fn of_system(error: &io::Error) -> Option<&'static str> {
     match Errno::from_raw(error.raw_os_error()?) {
         Errno::ENOSPC => Some("free space on the filesystem"),

@@ -1,6 +1,5 @@
-//! A store in memory, for tests. It passes the same conformance list as the real ones. A test can
-//! make it do what the real ones cannot be made to do on demand: be full, find a record changed,
-//! fail, or do its work and lose the answer. No configuration selects it.
+//! A store in memory, for tests. It passes the same conformance list as the real ones. No
+//! configuration selects it.
 
 use super::disk::Held;
 use super::{

@@ -135,7 +135,7 @@ pub enum Access {
     Allocate,
     /// Reads and releases. A store that does not exist holds nothing.
     Release,
-    /// Only reads the present state.
+    /// Only reads the current state.
     Read,
 }
 
@@ -311,7 +311,7 @@ pub enum StoreError {
     Renamed {
         /// The attachment under the earlier name.
         attachment: String,
-        /// The present name.
+        /// The current name.
         node: String,
         /// The earlier name.
         earlier: String,
@@ -399,7 +399,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Returns what to do about it, where there is something to do.
+    /// Returns advice, if there is any.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         hint::of(self)

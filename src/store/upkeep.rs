@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// Returns whether the sandbox of a record of this node exists.
 pub type IsAlive<'a> = &'a dyn Fn(&Record) -> Life;
 
-/// Returns whether a record of another machine is left behind, given the source of that statement.
+/// Returns whether a record of another machine was left behind, given the relation of the two
+/// machines.
 pub type IsLeftBehind<'a> = &'a dyn Fn(&Record, NodeRelation) -> bool;
 
 /// The result of taking over the records of other machines under this node's name.

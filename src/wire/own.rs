@@ -42,8 +42,8 @@ pub fn own_interface(address: IpAddr) -> io::Result<Option<String>> {
         // No route leads there.
         Answer::Error(_) => return Ok(None),
     };
-    // An interface has one address. A longer entry of the type local is a prefix for which
-    // somebody made this node answer; it may well be the range of the pods.
+    // An interface has one address. A longer entry of the type local is a prefix that somebody
+    // configured this node to answer for. It may be the range of the pods.
     let is_own = found.get(7) == Some(&libc::RTN_LOCAL) && found.get(1) == Some(&length);
     if !is_own {
         return Ok(None);

@@ -28,8 +28,8 @@ pub(super) struct Packets {
 }
 
 impl Packets {
-    /// Opens a socket that receives these frames of other hosts, also those that are sent to one of
-    /// the groups. The kernel drops all others: a wire carries more than a process can read.
+    /// Opens a socket that receives these frames of other hosts, including those that are sent to
+    /// one of the groups. The kernel drops all others: a wire carries more than a process can read.
     ///
     /// # Errors
     /// This process lacks the right (`CAP_NET_RAW`), or the interface is gone.

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-/// How often each address is asked about. One frame can get lost.
+/// The number of probes for each address. One frame can get lost.
 const TIMES: u32 = 2;
 
 /// Sends probes for these addresses out of an interface, and waits for answers. Returns each

@@ -26,7 +26,7 @@ pub(super) fn open(family: i32, kind: i32, protocol: i32) -> io::Result<File> {
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
 }
 
-/// Receives and sends on one interface from now on: frames with this Ethernet protocol.
+/// Limits the socket to one interface and to frames with this Ethernet protocol.
 ///
 /// # Errors
 /// The interface does not exist or is down.

@@ -86,8 +86,8 @@ const SEEDS: [&str; 3] = [
 
 const ALPHABET: &str = "abc:,-?[]{}#&*!|>'\"%@` \n\t\r~<=.0x\\/\u{e9}\u{85}\u{2028}+_u14";
 
-/// The parser has places where it stops the process. None of them is reached: two million texts of
-/// this kind were tried.
+/// The parser has code that aborts the process. No text reaches it: two million texts of this kind
+/// were tried.
 #[test]
 fn no_text_stops_the_process() {
     let alphabet: Vec<char> = ALPHABET.chars().collect();

@@ -1,6 +1,6 @@
-//! What the main plugin beside `ipam` does with the answer: one row for each behavior that users do
-//! not expect. docs/main-plugins.md has the same table, and tests/it/main_plugins.rs plays each row
-//! with the real plugins.
+//! What the main plugin does with the answer: one row for each behavior that users do not expect.
+//! docs/main-plugins.md has the same table, and tests/it/main_plugins.rs plays each row with the
+//! real plugins.
 //!
 //! `routes` has the conditions on routes.
 
@@ -24,8 +24,8 @@ pub(super) struct Behavior {
     words: &'static str,
     /// Where it was seen.
     seen: &'static str,
-    /// Whether it is about the main plugin and hardly about the values of this network. Such notes
-    /// are printed once for all networks.
+    /// Whether it is about the main plugin rather than the values of this network. Such notes are
+    /// printed once for all networks.
     pub(super) is_general: bool,
 }
 
@@ -292,7 +292,7 @@ fn moved_by_sbr(case: &Case<'_>) -> Option<String> {
     some(with.map(|range| range.subnet.to_string())).filter(|_| is_followed)
 }
 
-/// GC came with version 1.1.0. Who uses an earlier version does not expect it.
+/// GC came with version 1.1.0. A user of an earlier version does not expect it.
 fn version_with_gc(case: &Case<'_>) -> Option<String> {
     let version = case.configuration.find("cniVersion").and_then(Json::as_str)?;
     (version == "1.1.0").then(String::new)

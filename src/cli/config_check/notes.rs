@@ -1,4 +1,4 @@
-//! What is valid in a network, but probably not what its author wants. ADD goes on.
+//! What is valid in a network, but probably not what its author wants. ADD accepts it.
 
 use super::case::Case;
 use super::report::Report;
@@ -49,7 +49,7 @@ pub(super) fn of_flat_file(report: &mut Report, content: &Json) {
     keys(report, content, "flat file");
 }
 
-/// Reports the keys that stand twice in one object.
+/// Reports the keys that occur twice in one object.
 fn repeats(report: &mut Report, content: &Json) {
     for repeat in content.repeats().into_iter().take(MOST) {
         if repeat.is_equal {

@@ -1,5 +1,5 @@
-//! What concerns several networks: notes that many of them share, and networks that are one for
-//! every plugin.
+//! What concerns several networks: notes that many of them share, and networks of one name in
+//! several namespaces, which every plugin takes for one network.
 
 use super::report::Report;
 use crate::addr::{Blocks, Range};

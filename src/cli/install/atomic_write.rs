@@ -43,8 +43,8 @@ impl InstallLock {
         }
         let Some(held) = &self.held else { return Ok(false) };
         let is_alone = held.try_lock_exclusive().is_ok();
-        // If this fails, a process holds the exclusive lock: an uninstall, or an install that is
-        // just making the same check.
+        // If this fails, a process holds the exclusive lock: an uninstall, or an install that makes
+        // the same check at this moment.
         fs2::FileExt::try_lock_shared(held).with_context(named)?;
         Ok(is_alone)
     }

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The prefix of the names of the executables in the meantime.
+/// The prefix of the temporary names of the executables.
 const RESTING: &str = ".hereabouts-resting-";
 
 /// The time to wait for calls. A call ends at its deadline, which is shorter by default.
@@ -132,7 +132,7 @@ pub(super) fn end_others(bin_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the name of each executable, and its name in the meantime.
+/// Returns the name of each executable, and its temporary name.
 fn places(bin_dir: &Path) -> impl Iterator<Item = (PathBuf, PathBuf)> {
     NAMES.iter().map(|name| (bin_dir.join(name), bin_dir.join(format!("{RESTING}{name}"))))
 }

@@ -13,7 +13,7 @@ use std::process::Stdio;
 ///
 /// # Errors
 /// The store cannot be created.
-pub(super) fn name(plan: &mut Plan, namespace: &Path, only_look: bool) -> anyhow::Result<()> {
+pub(super) fn name(plan: &mut Plan, namespace: &Path, dry_run: bool) -> anyhow::Result<()> {
     let mut flat: Map<String, Value> = serde_json::from_str(&plan.flat).unwrap_or_default();
     let Some(data_dir) = flat.get("data_dir").and_then(Value::as_str).map(str::to_owned) else {
         return Ok(());
@@ -25,7 +25,7 @@ pub(super) fn name(plan: &mut Plan, namespace: &Path, only_look: bool) -> anyhow
     let present: Value = serde_json::from_slice(&present).unwrap_or_default();
     let id = match present["store_id"].as_str().filter(|_| present["data_dir"] == *data_dir) {
         Some(id) => id.to_owned(),
-        None if only_look => return Ok(()),
+        None if dry_run => return Ok(()),
         None => make(&data_dir, namespace)?,
     };
     flat.insert("store_id".to_owned(), Value::String(id));

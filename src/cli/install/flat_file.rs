@@ -73,7 +73,7 @@ pub(super) fn read_flat(path: &Path, bytes: &[u8]) -> Result<config::Settings, C
     flat.check()?;
     let network = Json::Object(vec![("ipam".to_owned(), Json::Object(Vec::new()))]);
     let settings = config::Settings::parse(&Merged::new(&network, Some(&flat))?, true)?;
-    // A call goes on with such a setting. The author of the file can correct it now.
+    // A call continues with such a setting. The author of the file can correct it now.
     let place = path.display().to_string();
     match settings.log.notes.first() {
         Some(note) => {

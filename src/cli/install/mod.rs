@@ -90,12 +90,12 @@ pub(super) fn install(
         settling.turn(ends);
     };
     let mut running = ProbeStatus::new(files.plan.directory.clone());
-    let mut look = || {
+    let mut step = || {
         let written = files.put(&mut allow);
         running.say(&written);
         written
     };
-    watch::watch(&mut look, &mut beside)
+    watch::watch(&mut step, &mut beside)
 }
 
 pub(super) fn uninstall(

@@ -180,8 +180,9 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Returns the Node that the token is bound to. The host name may be a different one: the token
-    /// may change nothing of a node of that name, and the host name may change while pods live.
+    /// Returns the Node that the token is bound to. The host name may differ from it. The token
+    /// must not change records of a node with another name, and the host name may change while pods
+    /// live.
     fn node_of_token(
         &self,
         environment: &Environment,

@@ -48,7 +48,7 @@ impl Walk<'_> {
         let version = short(object.find("apiVersion")).or_else(|| around.version.clone());
         let group =
             version.as_deref().and_then(|version| version.split_once('/')).map(|(group, _)| group);
-        // An object without apiVersion is told by its kind alone.
+        // An object without apiVersion is recognized by its kind alone.
         let is = |expected: &str| version.is_none() || group == Some(expected);
         match kind.as_str() {
             "NetworkAttachmentDefinition" if is("k8s.cni.cncf.io") => {

@@ -1,4 +1,4 @@
-//! What to say about a text that is not JSON: what stands at the place, and what is usually meant.
+//! Explains why a text is not JSON: shows the text at the place, and what was probably intended.
 //!
 //! The text of a network is often inside YAML, which folds its lines. A line and a column of the
 //! folded text lead nowhere, so the error shows the text itself.

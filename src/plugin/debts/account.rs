@@ -60,9 +60,9 @@ impl Account {
         self.name.get_or_init(|| name_of(&self.attachment, &self.store))
     }
 
-    /// Frees what is due, for an ADD that holds the attachment's lock and has not looked at what
-    /// the attachment holds. What is not due stays, and the ADD answers with it like with the
-    /// addresses of any earlier ADD: the DEL has not ended the attachment. The ADD must then
+    /// Frees what is due, for an ADD that holds the attachment's lock and has not read yet what the
+    /// attachment holds. What is not due stays, and the ADD answers with it, as with the addresses
+    /// of any earlier ADD: the DEL has not ended the attachment. The ADD must then
     /// [cancel](Self::cancel) the debt before it answers.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
-//! Debts: notes on this node of what a call was to free and could not.
+//! Debts: notes on this node of what a call should have freed and could not.
 //!
 //! Runtimes do not always repeat a DEL that failed: Multus answers the next DEL of a pod that was
 //! force-deleted without calling any plugin. So a DEL that meets a busy or absent store, and an ADD
 //! that cannot take back what it made, leave a note here before they answer. Later calls settle the
-//! debt, as far as it is known: see `settle`.
+//! debt: see `settle`.
 //!
 //! There is one file per attachment and store, outside of every store, written under a temporary
 //! name and renamed: it survives the kill of every process. A power loss ends all sandboxes of the
@@ -39,11 +39,11 @@ use std::time::{Duration, SystemTime};
 pub const OF_A_CALL: Duration = Duration::from_millis(50);
 /// The largest size of a debt, in bytes.
 const LARGEST: usize = 256 * 1024;
-/// The most names of the directory that are looked at.
+/// The maximum number of names of the directory that are read.
 const MOST: usize = 4096;
 /// The end of the name of a file that is being written.
 const ASIDE: &str = ".new";
-/// The age from which on such a file is not being written any more.
+/// The age at which such a file counts as abandoned.
 const ABANDONED: Duration = Duration::from_secs(600);
 
 /// What a call left undone.

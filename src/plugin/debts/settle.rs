@@ -10,8 +10,8 @@
 //!   debt that is found under the lock is younger than each answer that was given for the
 //!   attachment. A killed ADD has answered nothing. A creation that was on its way to the API
 //!   server when the debt was written is not a record that the DEL saw.
-//! - A change between the look and the removal is noticed: a removal names the very state that was
-//!   read (`release_unchanged`).
+//! - A change between the read and the removal is noticed: a removal names exactly the state that
+//!   was read (`release_unchanged`).
 
 use super::{Answer, Debt, Debts, Place, is_debt, is_own};
 use crate::config::{Settings, StoreSettings};
@@ -31,7 +31,7 @@ pub type IsDead<'a> = &'a dyn Fn(&Record) -> bool;
 /// A function that opens the store that settings name.
 pub type Open<'a> = &'a dyn Fn(&Settings) -> Result<Box<dyn Store>, StoreError>;
 
-/// The most debts that a call looks at.
+/// The maximum number of debts that a call examines.
 const MOST_OF_A_CALL: usize = 32;
 /// The time for one debt, when no caller waits.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,7 +63,7 @@ pub struct Settler<'a> {
     pub freed: Option<&'a Freed>,
 }
 
-/// A look at one debt.
+/// How one debt is examined.
 struct Visit<'a> {
     node: &'a NodeName,
     store: &'a dyn Store,
@@ -71,8 +71,8 @@ struct Visit<'a> {
     freed: Option<&'a Freed>,
     /// Whether to wait for the attachment's lock.
     waits: bool,
-    /// Whether to look into the store although the sandbox may exist.
-    looks: bool,
+    /// Whether to read the store even if the sandbox may exist.
+    reads_store: bool,
 }
 
 impl Debt {
@@ -89,7 +89,7 @@ impl Debt {
         is_told && self.held.iter().flatten().any(|known| is_same(known, current))
     }
 
-    /// Returns whether the debt is worth a look at the store.
+    /// Returns whether the store must be read, because something may be due.
     fn may_be_due(&self, is_dead: IsDead<'_>) -> bool {
         match &self.held {
             Some(known) => known.iter().any(|known| self.is_due(known, is_dead)),
@@ -99,7 +99,7 @@ impl Debt {
     }
 }
 
-/// Returns whether both are the very same state of a record, as a store writes it.
+/// Returns whether both are exactly the same state of a record, as a store writes it.
 fn is_same(one: &Allocation, other: &Allocation) -> bool {
     let text = |allocation| record_to_json(allocation).ok();
     one.version == other.version && text(one).is_some_and(|one| Some(one) == text(other))
@@ -130,7 +130,7 @@ pub(super) fn settle(
             free(store, known, freed, deadline)?;
         }
     }
-    // No record is left. What remains is what any DEL cleans up.
+    // No record is left. What remains is cleaned up as in every DEL.
     if all {
         del::free_locked(store, &debt.attachment, &|_| false, &mut Vec::new(), deadline)?;
     }
@@ -158,8 +158,8 @@ fn free(
 impl Debts {
     /// Settles one debt of a store, unless a call of its attachment is under way.
     fn settle_named(&self, name: &Path, visit: &Visit<'_>, deadline: Deadline) -> Settlement {
-        let Visit { node, store, is_dead, freed, waits, looks } = *visit;
-        let due = |found: &Debt| is_own(found, node) && (looks || found.may_be_due(is_dead));
+        let Visit { node, store, is_dead, freed, waits, reads_store } = *visit;
+        let due = |found: &Debt| is_own(found, node) && (reads_store || found.may_be_due(is_dead));
         let Some((debt, _)) = self.read(name).ok().flatten().filter(|(debt, _)| due(debt)) else {
             return Settlement::NotYet;
         };
@@ -222,7 +222,7 @@ impl Debts {
                 is_dead: &is_dead,
                 freed: Some(&freed),
                 waits: false,
-                looks: false,
+                reads_store: false,
             };
             if let Settlement::Failed(reason) = self.settle_named(name, &visit, deadline) {
                 tracing::debug!(reason, "a debt could not be settled");
@@ -231,7 +231,7 @@ impl Debts {
         }
     }
 
-    /// Settles the debt of an attachment of which something was freed in another way.
+    /// Settles the debt of an attachment after some of its addresses were freed by other means.
     pub fn settle_of(
         &self,
         attachment: &Attachment,
@@ -247,7 +247,7 @@ impl Debts {
                 is_dead,
                 freed: None,
                 waits: false,
-                looks: true,
+                reads_store: true,
             };
             self.settle_named(&super::name_of(attachment, &Place::of(settings)), &visit, deadline);
         }
@@ -304,7 +304,7 @@ impl Debts {
                     is_dead,
                     freed,
                     waits: true,
-                    looks: false,
+                    reads_store: false,
                 };
                 self.settle_named(&name, &visit, Deadline::after(PATIENCE))
             }

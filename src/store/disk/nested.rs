@@ -6,7 +6,7 @@ use super::mounts::resolved;
 use std::path::{Path, PathBuf};
 
 /// Directories of a store, which must not contain another store.
-const LOOKED_INTO: &[&str] = &["scopes", "nodes", "kubernetes", "stores"];
+const SEARCHED: &[&str] = &["scopes", "nodes", "kubernetes", "stores"];
 /// The search goes no deeper and reads no more names than this, so that it is bounded for any
 /// content.
 const DEEPEST: usize = 3;
@@ -35,7 +35,7 @@ pub(crate) fn nested(path: &Path, own: &[PathBuf]) -> Option<String> {
         return Some("it is a node state".to_owned());
     }
     let mut names = 0;
-    let held = LOOKED_INTO
+    let held = SEARCHED
         .iter()
         .find_map(|name| held(&real.join(name), *name == "kubernetes", 1, &mut names));
     held.map(|(below, what)| format!("it holds {}, which is {what}", below.display()))

@@ -127,14 +127,14 @@ impl<D: Disk> FileSession<'_, D> {
             let mut candidates = (*candidates).clone();
             chosen.iter().for_each(|(address, _)| candidates.remove(&Range::single(*address)));
             let gateways = Gateways::new(self.store, scope, record.source);
-            let look = find_free(&self.store.disk, scope, &candidates, full, &|address| {
+            let search = find_free(&self.store.disk, scope, &candidates, full, &|address| {
                 gateways.bars(address)
             })?;
-            let Some(address) = look.free.filter(|_| !gateways.are_in_doubt()) else {
+            let Some(address) = search.free.filter(|_| !gateways.are_in_doubt()) else {
                 return Ok(None);
             };
-            news |= !look.full.is_empty();
-            look.full.into_iter().for_each(|(shard, held)| full.insert(shard, held));
+            news |= !search.full.is_empty();
+            search.full.into_iter().for_each(|(shard, held)| full.insert(shard, held));
             chosen.push((address, record));
         }
         Ok(Some(Chosen { addresses: chosen, news }))

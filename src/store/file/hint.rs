@@ -291,7 +291,7 @@ mod tests {
     }
 
     /// Cause: a span with an empty mask is true of each of its shards. Effect: `verify` and
-    /// `repair` looked at 2^120 of them. Fix: such a span is not a valid hint.
+    /// `repair` examined 2^120 of them. Fix: such a span is not a valid hint.
     #[test]
     fn a_span_of_which_nothing_is_said_is_no_hint() {
         let all = "6 0 ffffffffffffffffffffffffffffff";

@@ -202,7 +202,7 @@ fn first_free<T>(
 
 /// Syncs the directory of the record's name, and then removes the dangling entry. Without the sync,
 /// the record could reappear after a power loss, and no lookup would find it.
-fn drop_left_over(
+fn drop_dangling(
     disk: &dyn Disk,
     path: &Path,
     allocation: Option<&Allocation>,
@@ -236,7 +236,7 @@ fn remove_down(disk: &dyn Disk, stem: &Stem, freed: &[Inode]) -> Result<u32, Sto
             continue;
         }
         match entry.state {
-            State::DanglingEntry(allocation) => drop_left_over(disk, &path, allocation.as_deref())?,
+            State::DanglingEntry(allocation) => drop_dangling(disk, &path, allocation.as_deref())?,
             State::Live(_) | State::Damaged(_) => return Ok(entry.number + 1),
         }
     }

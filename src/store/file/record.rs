@@ -34,7 +34,7 @@ struct StoredRecord {
     pod: Option<Pod>,
     #[serde(skip_serializing_if = "Option::is_none")]
     netns: Option<Namespace>,
-    /// Present since 0.1.0. A reader that does not know it judges by the other keys.
+    /// Present since 0.1.0. A reader that does not know it decides by the other keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     view: Option<Viewpoint>,
     boot_id: String,

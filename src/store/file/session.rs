@@ -165,7 +165,7 @@ impl<'s, D: Disk> FileSession<'s, D> {
         self.store.life.is_none_or(|life| life(held).is_dead())
     }
 
-    /// Returns the record at an allocation's name, in its present state and with its inode, if it
+    /// Returns the record at an allocation's name, in its current state and with its inode, if it
     /// belongs to the same attachment. It may name another pod than the one that the caller saw.
     pub(super) fn current(
         &self,

@@ -24,7 +24,7 @@ pub(super) struct Note {
     pub(super) id: String,
     /// Whether the store was on a filesystem that is not local.
     pub(super) shared: bool,
-    /// The names under which this node has used the store, the present one last.
+    /// The names under which this node has used the store, the current one last.
     #[serde(default)]
     pub(super) nodes: Vec<String>,
 }

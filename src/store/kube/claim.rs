@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 /// How long the node believes that every address is held: between one and two times this.
 const BELIEVED: Duration = Duration::from_secs(5);
 /// The pause between two listings of a range that seems full. Within this time, a failing ADD of
-/// another node gives back its first address.
+/// another node frees its first address.
 const SECOND_LISTING: Duration = Duration::from_millis(200);
 
 /// After this many misses in one claim, a recent listing is not trusted: the scope is listed again,
@@ -27,7 +27,7 @@ const MAX_MISSES_BEFORE_LIST: u32 = 3;
 /// A list costs the API server as much as one try per 1024 held addresses. So in a larger range,
 /// more candidates are tried before the scope is listed.
 const TRIED: u128 = 1024;
-/// The most tries before the scope is listed, however large the range is.
+/// The maximum number of tries before the scope is listed, however large the range is.
 const MOST_TRIES: u32 = 32;
 
 impl KubeSession<'_> {
@@ -199,7 +199,7 @@ impl KubeSession<'_> {
 
     /// Takes over an object that is already ours, from an attempt whose answer was lost. An object
     /// of an earlier call gets the fields of this call, because a tombstone may be waiting to
-    /// delete that very object.
+    /// delete exactly that object.
     fn adopt(
         &self,
         current: Allocation,

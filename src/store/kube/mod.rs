@@ -1,8 +1,8 @@
 //! The store in the Kubernetes API: one custom resource is one held address.
 //!
 //! The API server lets a name be created only once: **the creation is the commit**. No lock in the
-//! cluster, no lease and no list comes before it. An object is removed or changed only in the very
-//! state that was read. A call can leave a request open: its answer was lost, or the call was
+//! cluster, no lease and no list comes before it. An object is removed or changed only in exactly
+//! the state that was read. A call can leave a request open: its answer was lost, or the call was
 //! killed. Therefore the call writes the request down on this node before it sends it, and the next
 //! call of the attachment checks it: see `node_state`.
 //!
@@ -67,7 +67,7 @@ pub struct KubeStore {
     life: Option<fn(&Record) -> Life>,
 }
 
-/// Stands for the lock of an attachment of another node.
+/// The placeholder for the lock of an attachment of another node.
 struct Elsewhere;
 
 impl Held for Elsewhere {}

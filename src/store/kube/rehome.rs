@@ -69,7 +69,7 @@ impl KubeSession<'_> {
     }
 
     /// Undoes an intent that was not carried out and restores what was known before. The attachment
-    /// may hold that very address since an earlier call.
+    /// may hold exactly that address since an earlier call.
     pub(super) fn take_back_intent(
         &self,
         hash: &str,

@@ -217,7 +217,7 @@ impl<'s> KubeSession<'s> {
         Ok(self.current(&name, &held.record.attachment)?.and_then(|current| current.version))
     }
 
-    /// Frees those candidates that this node recorded before its last boot, also if their labels
+    /// Frees those candidates that this node recorded before its last boot, even if their labels
     /// were edited since: their sandboxes are gone. Called only when nothing else is free. Returns
     /// whether any candidate was freed.
     pub(super) fn sweep_earlier_boots(

@@ -505,7 +505,7 @@ fn sweep_all(around: &Around) -> anyhow::Result<()> {
     let store = around.upkeep(around.call.node, false);
     let is_alive = |held: &Record| around.life(held);
     let all =
-        Sweep { node: &node, network: None, spared: None, only_look: false, is_alive: &is_alive };
+        Sweep { node: &node, network: None, spared: None, dry_run: false, is_alive: &is_alive };
     let (stale, orphans) = sweep::find(store.as_ref(), &all)?;
     sweep::carry_out(store.as_ref(), &stale, &orphans, &is_alive, &mut |_, _| Ok(()))?;
     store.tidy(Deadline::after(Duration::from_secs(20)))?;

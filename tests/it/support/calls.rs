@@ -127,7 +127,7 @@ fn gc(store: &dyn Store, boot: &str, deadline: Deadline) -> Result<(), StoreErro
         node: &node,
         network: None,
         spared: None,
-        only_look: false,
+        dry_run: false,
         is_alive: &|held| if is_alive(held, boot) { Life::Alive } else { Life::Dead },
     };
     let mut first = Ok(());

@@ -12,26 +12,26 @@ use std::net::IpAddr;
 /// The scope of a route to hosts on the link (RT_SCOPE_LINK).
 const LINK: u32 = 253;
 
-/// Routes with mtu or advmss.
+/// Returns the routes with mtu or advmss.
 pub(super) fn with_mtu(case: &Case<'_>) -> Option<String> {
     let with = case.network.routes.iter().filter(|route| route.mtu.or(route.advmss).is_some());
     some(with.map(|route| route.dst.to_string()))
 }
 
-/// Routes in a table of their own.
+/// Returns the routes in a separate table.
 pub(super) fn with_table(case: &Case<'_>) -> Option<String> {
     let with =
         case.network.routes.iter().filter(|route| route.table.is_some_and(|table| 0 < table));
     some(with.map(|route| route.dst.to_string()))
 }
 
-/// Routes whose gateway is outside every subnet.
+/// Returns the routes whose gateway is outside every subnet.
 pub(super) fn unreachable(case: &Case<'_>) -> Option<String> {
     let subnets: Blocks = ipam::subnets(&case.network.sets, &case.network.statics)
         .map(|subnet| subnet.whole())
         .collect();
     let implied = Implied::of(case);
-    // Routes to the link that stand above make a gateway reachable.
+    // Earlier routes to the link make a gateway reachable.
     let mut on_link: HashSet<Subnet> = HashSet::new();
     let mut lengths: BTreeSet<u8> = BTreeSet::new();
     let mut found = Vec::new();
@@ -55,7 +55,7 @@ pub(super) fn unreachable(case: &Case<'_>) -> Option<String> {
     some(found.into_iter())
 }
 
-/// Routes that the kernel takes for the same.
+/// Returns the routes that the kernel takes for the same.
 pub(super) fn twice(case: &Case<'_>) -> Option<String> {
     let (mut seen, implied) = (HashSet::new(), Implied::of(case));
     let again = case.network.routes.iter().filter(|route| {
@@ -65,7 +65,7 @@ pub(super) fn twice(case: &Case<'_>) -> Option<String> {
     some(again.map(|route| route.dst.to_string()))
 }
 
-/// Routes of a family without an address, which the kernel accepts all the same.
+/// Returns the routes of a family without an address. The kernel accepts them.
 pub(super) fn without_family(case: &Case<'_>) -> Option<String> {
     let families: HashSet<Family> = ipam::subnets(&case.network.sets, &case.network.statics)
         .map(|subnet| subnet.family())
@@ -91,7 +91,7 @@ pub(super) fn two_gateways_v6(case: &Case<'_>) -> Option<String> {
     several_gateways(case, Family::V6)
 }
 
-/// Destinations with different gateways.
+/// Returns the destinations with different gateways.
 fn several_gateways(case: &Case<'_>, family: Family) -> Option<String> {
     let implied = Implied::of(case);
     let mut gateways: HashMap<_, Option<IpAddr>> = HashMap::new();
@@ -108,14 +108,14 @@ fn several_gateways(case: &Case<'_>, family: Family) -> Option<String> {
     some(found.into_iter())
 }
 
-/// Routes through a link-local gateway in a list with sbr.
+/// Returns the routes through a link-local gateway in a list with sbr.
 pub(super) fn dropped_by_sbr(case: &Case<'_>) -> Option<String> {
     let is_followed = case.chain.types.iter().any(|name| name == "sbr");
     let through = case.network.routes.iter().filter(|route| route.gw.is_some_and(is_link_local));
     some(through.map(|route| route.dst.to_string())).filter(|_| is_followed)
 }
 
-/// Default routes of a network that is not the pod's default one.
+/// Returns the default routes of a network that is not the pod's default network.
 pub(super) fn default_of_second(case: &Case<'_>) -> Option<String> {
     let defaults = case.network.routes.iter().filter(|route| route.dst.length() == 0);
     some(defaults.map(|route| route.dst.to_string())).filter(|_| case.origin.kind.is_some())

@@ -174,8 +174,8 @@ impl Pair<'_> {
         self.receive(step)
     }
 
-    /// Removes the files of this meeting: the second side says goodbye, then the first cleans up. A
-    /// file that cannot be removed does no harm.
+    /// Removes the files of this meeting: the second side sends its last message, then the first
+    /// removes the files. A file that cannot be removed does no harm.
     pub(super) fn part(&self) {
         if !self.is_first() {
             let _ = self.send("bye", &());

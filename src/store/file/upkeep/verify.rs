@@ -17,7 +17,7 @@ use std::time::Duration;
 /// After this time, a call of another node has ended, or never will.
 const CALLS_END: Duration = Duration::from_secs(2);
 /// The number of checks for which the lock is held at a time.
-const LOOKS: usize = 64;
+const CHECKS: usize = 64;
 
 /// The result of reading the whole store.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl<D: Disk> FileStore<D> {
         walk.doubles();
         let (records, entries) = (walk.count(), walk.entries);
         let mut suspects = walk.suspects;
-        self.drop_what_only_looks_copied(&mut suspects)?;
+        self.drop_false_copies(&mut suspects)?;
         let mut findings = self.recheck(suspects, deadline)?;
         findings.sort_by(|a, b| (a.problem, &a.path).cmp(&(b.problem, &b.path)));
         Ok(VerifiedFiles { format, records, entries, findings })
@@ -80,10 +80,7 @@ impl<D: Disk> FileStore<D> {
     /// Drops suspected copies on a filesystem where every entry looks like one. On sshfs and unions
     /// the entry and the record of every healthy pair show two inodes, as if the tree had been
     /// copied. Two new names of one file tell the cases apart.
-    fn drop_what_only_looks_copied(
-        &self,
-        suspects: &mut Vec<FileFinding>,
-    ) -> Result<(), StoreError> {
+    fn drop_false_copies(&self, suspects: &mut Vec<FileFinding>) -> Result<(), StoreError> {
         let is_copy = |suspect: &FileFinding| suspect.problem == Problem::Split;
         if suspects.iter().any(is_copy)
             && !self.is_local()?
@@ -127,7 +124,7 @@ impl<D: Disk> FileStore<D> {
         // A read-only store has no lock.
         if self.is_local()? && self.wait_store(true, &deadline).is_ok() {
             let mut found = Vec::new();
-            for some in suspects.chunks_mut(LOOKS) {
+            for some in suspects.chunks_mut(CHECKS) {
                 let _lock = self.wait_store(true, &deadline)?;
                 found.extend(
                     some.iter_mut()
@@ -148,12 +145,12 @@ impl<D: Disk> FileStore<D> {
     /// Returns whether a suspected problem still exists. A suspect that cannot be checked again
     /// stays, with the reason.
     fn recheck_one(&self, suspect: &mut FileFinding) -> bool {
-        let look = if suspect.problem.is_of_notes() {
+        let confirmed = if suspect.problem.is_of_notes() {
             self.is_noted_still(suspect)
         } else {
             is_still_so(&self.disk, suspect)
         };
-        look.unwrap_or_else(|error| {
+        confirmed.unwrap_or_else(|error| {
             suspect.reason = error.to_string();
             true
         })

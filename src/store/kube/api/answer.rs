@@ -1,5 +1,5 @@
-//! The answers of the API server, as far as they are read: pages of lists, tables, and the Status
-//! of a failure.
+//! The answers of the API server, in the parts that are read: pages of lists, tables, and the
+//! Status of a failure.
 
 use crate::api_client::http::Answer;
 use crate::store::StoreError;

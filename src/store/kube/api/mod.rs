@@ -115,7 +115,7 @@ impl Api {
     }
 
     /// Asks for a creation that is not carried out (a dry run): an admission policy judges it like
-    /// any other creation. A name that is taken is as good an answer.
+    /// any other creation. If the name is taken, that is an answer too.
     pub(super) fn rehearse(
         &self,
         object: &IpAllocation,
@@ -166,7 +166,7 @@ impl Api {
         })
     }
 
-    /// Removes an object in the very state that was read. The uid alone would not show that the
+    /// Removes an object in exactly the state that was read. The uid alone would not show that the
     /// object has another holder in the meantime.
     pub(super) fn delete(
         &self,
@@ -209,7 +209,7 @@ impl Api {
         }
     }
 
-    /// Replaces spec and labels of an object by those of `to`, in the very state that was read.
+    /// Replaces spec and labels of an object by those of `to`, in exactly the state that was read.
     /// Keys that a newer version wrote are removed, because they describe the previous sandbox.
     pub(super) fn patch(
         &self,

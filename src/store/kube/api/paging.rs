@@ -4,8 +4,8 @@
 use crate::retry::Deadline;
 use std::collections::HashSet;
 
-/// The most pages of one list. With 500 objects per page they are ten million objects, more than
-/// etcd can hold.
+/// The maximum number of pages of one list. With 500 objects per page they are ten million objects,
+/// more than etcd can hold.
 const MOST_PAGES: usize = 20_000;
 
 /// A place in a list, see the module. The default is the start of a list.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// wrote; new keys alone do not raise it. Whatever a newer version does to the other files, it
 /// writes the file `complete` in the same place.
 pub(crate) const FORMAT: u64 = 1;
-/// The most ways that are kept; the oldest is forgotten.
+/// The maximum number of ways that are kept. Beyond that, the oldest is forgotten.
 const MOST_WAYS: usize = 16;
 
 /// The file `complete`. For any other node or boot the state is not complete.

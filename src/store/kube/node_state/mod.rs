@@ -65,8 +65,8 @@ const TMP: &str = "@tmp";
 /// The largest size of one of our files, in bytes. The file of an ADD with as many addresses as
 /// `limits` allows has two million bytes.
 const LARGEST: u64 = 64 * 1024 * 1024;
-/// The most tombstones that are kept. Beyond that the oldest are dropped, and their late objects
-/// are left to the next sweep.
+/// The maximum number of tombstones that are kept. Beyond that the oldest are dropped, and their
+/// late objects are left to the next sweep.
 const MOST_TOMBSTONES: usize = 8192;
 const DIRECTORIES: &[&str] = &[ATTACHMENTS, PODS, SCOPES, TMP];
 
@@ -304,7 +304,7 @@ impl State {
         }
     }
 
-    /// Removes from the index by pod the attachments that have no file any more: a call was killed
+    /// Removes from the index by pod the attachments whose file no longer exists: a call was killed
     /// in between, or could not wait for the lock. A call that adds an attachment to the index has
     /// written the attachment's file before. Returns the number of changed index files.
     pub(super) fn forget_ended(&self, deadline: &Deadline) -> Result<usize, StoreError> {

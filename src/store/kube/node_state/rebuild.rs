@@ -221,9 +221,9 @@ impl KubeStore {
         Ok(found)
     }
 
-    /// Returns whether another machine made an object under this node's name. Every call passes
-    /// over such an object: it is never changed or removed, and it stops no verb, because otherwise
-    /// one stolen token could put any node out of service.
+    /// Returns whether another machine made an object under this node's name. Every call skips such
+    /// an object: it is never changed or removed, and it stops no verb, because otherwise one
+    /// stolen token could put any node out of service.
     pub(crate) fn is_of_another_machine(&self, object: &IpAllocation) -> bool {
         self.check_machine(object).is_err()
     }

@@ -23,7 +23,7 @@ impl KubeStore {
         let Some(directory) = &self.all_states else {
             return Ok(());
         };
-        // If something is held under the present name it is freed: the name is not a mistake.
+        // If something is held under the current name, it is freed: the name is not a mistake.
         if self
             .state
             .objects(&names::of_attachment(attachment))

@@ -193,7 +193,7 @@ impl Suspect {
         }
     }
 
-    /// Returns the other end of the problem.
+    /// Returns the other path that the problem concerns.
     pub(crate) fn other(&self, problem: Problem) -> Option<PathBuf> {
         match self {
             Self::Entry { name, .. } if problem == Problem::DanglingEntry => Some(object(name)),

@@ -134,7 +134,7 @@ impl KubeStore {
             Suspect::Entry { name, .. } if problem == Problem::WrongLabels => {
                 return self.label(session, name);
             }
-            Suspect::Entry { hash, name } => return self.make_again(session, hash, name),
+            Suspect::Entry { hash, name } => return self.recreate(session, hash, name),
             Suspect::Object { name } => {
                 let Some((object, held)) = self.own(session, name)? else {
                     return Ok(Repaired::Gone);
@@ -152,8 +152,8 @@ impl KubeStore {
         Ok(Repaired::Done)
     }
 
-    /// Creates the object of a living sandbox again, as its ADD created it.
-    fn make_again(
+    /// Recreates the object of a living sandbox, as its ADD created it.
+    fn recreate(
         &self,
         session: &KubeSession<'_>,
         hash: &str,

@@ -2,8 +2,8 @@
 //! with this node's state. It changes nothing. The state of another node can be checked only on
 //! that node.
 //!
-//! An apparent problem may be a call in flight. So each suspect is checked again, under the lock of
-//! its attachment and against the object as it is then.
+//! An apparent problem may be a call in progress. So each suspect is checked again, under the lock
+//! of its attachment, against the current object.
 
 use super::finding::{Problem, Suspect};
 use crate::ipam::{Allocation, Attachment, Life};
@@ -25,7 +25,7 @@ use std::path::Path;
 /// The longest time for which a file is being written.
 const WRITING: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// What a look at the objects and the state has shown.
+/// The result of reading the objects and the state.
 #[derive(Default)]
 pub(crate) struct VerifiedObjects {
     /// The number of objects that can be read.
@@ -215,9 +215,9 @@ impl KubeStore {
         Ok(())
     }
 
-    /// Returns the problem that a suspect is, with more words, or `None` if it is not a problem.
-    /// This takes the lock of the suspect's attachment, which the session keeps. It also returns
-    /// `None` while a call of the attachment is under way.
+    /// Returns the problem that a suspect has turned out to be, with details, or `None` if it is
+    /// not a problem. This takes the lock of the suspect's attachment, which the session keeps. It
+    /// also returns `None` while a call of the attachment is under way.
     pub(crate) fn classify(
         &self,
         session: &KubeSession<'_>,
@@ -381,7 +381,7 @@ impl KubeStore {
             other: suspect.other(problem),
             reason,
             node,
-            // All of it is text, so that encoding it does not fail.
+            // All of it is text, so the encoding cannot fail.
             key: serde_json::to_string(suspect).unwrap_or_default(),
         }
     }

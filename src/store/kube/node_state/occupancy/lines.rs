@@ -1,4 +1,4 @@
-//! What a node believes of a scope, as the lines of a small file.
+//! What a node believes about a scope, as the lines of a small file.
 
 use super::{MOST_SHARDS, Occupancy, Set};
 use crate::addr::{Family, Shard};
@@ -35,7 +35,7 @@ impl Occupancy {
         text
     }
 
-    /// Decodes the lines. A line that makes no sense is passed over.
+    /// Decodes the lines. A line that is not valid is skipped.
     pub(crate) fn decode(bytes: &[u8]) -> Self {
         let mut found = Self::default();
         for line in String::from_utf8_lossy(bytes).lines() {

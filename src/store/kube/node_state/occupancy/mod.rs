@@ -19,18 +19,18 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-/// The most shards that are kept. With more, the file would be larger than a file of the state may
-/// be.
+/// The maximum number of shards that are kept. With more, the file would be larger than a file of
+/// the state may be.
 const MOST_SHARDS: usize = 8192;
-/// The most sets of candidates that are told apart.
+/// The maximum number of sets of candidates that are told apart.
 const MOST_SETS: usize = 64;
 /// How long the beliefs about a scope are kept when the node holds nothing there.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// At a miss, the scope is listed again if the last listing is older than this many times its
 /// duration. So no node spends more than a twentieth of its time on listings.
 const LISTING_SHARE: u32 = 20;
-/// The most addresses of a range that is listed to find its lowest free address.
-const LOOKED_AT: u128 = 4096;
+/// The size of the largest range that is listed to find its lowest free address.
+const LISTED_FIRST: u128 = 4096;
 /// How long after a miss other nodes are believed to fill the range as well.
 const RACE: Duration = Duration::from_secs(10);
 
@@ -135,12 +135,12 @@ impl Occupancy {
         now: SystemTime,
     ) -> bool {
         let is_news = missed || self.others || self.listed.is_none();
-        is_news && candidates.count() <= LOOKED_AT && self.is_old(now) && !self.is_spread(now)
+        is_news && candidates.count() <= LISTED_FIRST && self.is_old(now) && !self.is_spread(now)
     }
 
     /// Returns whether this node continues from the addresses that it has drawn.
     pub(crate) fn is_spread(&self, now: SystemTime) -> bool {
-        // A clock that was set back must not keep this up forever.
+        // If the clock was set back, this must not continue forever.
         self.spread.is_some_and(|until| now < until && until <= now + RACE)
     }
 
@@ -179,7 +179,7 @@ impl Occupancy {
     /// Returns whether all of these candidates were held a moment ago, for whichever set of
     /// candidates the scope was listed: a listing shows the whole scope.
     pub(crate) fn is_full(&self, candidates: &AddrSet, now: SystemTime) -> bool {
-        // A clock that was set back must not keep the scope full forever.
+        // If the clock was set back, the scope must not stay full forever.
         let believed = |until: SystemTime| now < until && until < now + Duration::from_secs(60);
         self.full_until.is_some_and(believed) && self.peek(candidates).is_none()
     }
@@ -240,7 +240,7 @@ impl Occupancy {
     }
 }
 
-/// Returns a short key of the candidates, without a blank.
+/// Returns a short key of the candidates, without a space.
 fn key(candidates: &AddrSet) -> String {
     let ranges: Vec<String> = candidates.ranges().map(|range| range.to_string()).collect();
     digest::short(&[&ranges.join("_")])
