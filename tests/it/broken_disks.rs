@@ -1,8 +1,6 @@
-//! Disks that are full, read-only, in the wrong place, planted or damaged, for
-//! real: filesystems of their own, and files that somebody has had hands on.
-//! Each error names the path and what to do; one damaged record costs one
-//! address. A step that fails in every way is `every_step`'s; what `verify` says
-//! of all this is `verify`'s.
+//! Real disks that are full, read-only, damaged or in the wrong place, and files that somebody
+//! planted or changed. Each error names the path and what to do. One damaged record costs one
+//! address. Failing steps are in `every_step`, and what `verify` reports is in `verify`.
 
 use crate::support::mounted::Mounted;
 use crate::support::sandbox::Ended;
@@ -10,7 +8,7 @@ use crate::support::sandbox::Ended;
 /// The lock.
 mod locks;
 mod nested;
-/// Where the store is, and links planted in it.
+/// The place of the store, and links that are planted in it.
 mod places;
 /// Damaged records.
 mod records;
@@ -44,10 +42,10 @@ fn check_says(ended: &Ended, words: &[&str]) {
     }
 }
 
-/// What an ADD says on a full disk: which file, why, and what to do.
+/// The error of an ADD on a full disk: which file, why, and what to do.
 const FULL: [&str; 3] = ["/disk/store/", "full (bytes or inodes)", "free space"];
 
-/// One ADD where `spare` files still fit: done, or as if it had not been.
+/// Runs one ADD where `spare` more files fit. It succeeds, or leaves the store as it was.
 fn check_add_beside(disk: &Mounted, bytes: usize, spare: usize) -> bool {
     disk.verb("ADD", "c1", RANGE).succeeded();
     disk.fill(bytes, spare);
@@ -58,7 +56,7 @@ fn check_add_beside(disk: &Mounted, bytes: usize, spare: usize) -> bool {
         check_says(&added, &FULL);
         assert_eq!(disk.list(), held, "{spare}: held as before");
     }
-    // What holds its address is answered, and DEL mends and frees.
+    // A repeat returns the address that is held. DEL repairs and frees.
     assert_eq!(disk.verb("ADD", "c1", RANGE).addresses(), ["10.1.2.1"], "{spare}");
     disk.verb("DEL", "c2", RANGE).succeeded();
     assert_eq!((disk.list(), disk.files()), (held, files), "{spare}: nothing left over");
@@ -92,12 +90,12 @@ fn on_a_disk_without_inodes_an_add_fails_as_if_it_had_not_been_and_a_del_is_done
     check_full(FEW_INODES, 0);
 }
 
-/// The first ADD makes directories, the format and the machine's note.
+/// The first ADD creates directories, the format and the note about the machine.
 #[test]
 fn a_store_that_cannot_be_made_for_want_of_room_is_made_when_there_is_some() {
     for (options, bytes) in [(FEW_BYTES, 4096), (FEW_INODES, 0)] {
         let Some(disk) = mounted(options) else { return };
-        // Where a network names the directory, an ADD makes the store.
+        // Where a network names the directory, an ADD creates the store.
         std::fs::remove_dir_all(disk.path("store")).unwrap();
         let sandbox = &disk.sandbox;
         sandbox.write(
@@ -128,13 +126,13 @@ fn a_store_that_cannot_be_made_for_want_of_room_is_made_when_there_is_some() {
     }
 }
 
-/// Hints cannot be written: no verb fails for that, and none is misled later.
+/// Hints cannot be written: no verb fails because of that, and none is misled later.
 #[test]
 fn on_a_full_disk_a_full_range_is_exhausted_and_what_a_del_frees_is_given_again() {
     let two_shards = r#""range":"10.1.0.0/16","range_start":"10.1.2.254","range_end":"10.1.3.2""#;
     let Some(disk) = mounted("size=512k,mode=700") else { return };
     for n in 0..5 {
-        // The third finds the first shard full, and writes that down.
+        // The third ADD finds the first shard full, and writes the hint.
         disk.verb("ADD", &format!("c{n}"), two_shards).succeeded();
     }
     assert!(disk.files().contains(&"scopes/@/full".to_owned()));
@@ -169,7 +167,7 @@ fn on_a_read_only_disk_what_would_write_says_so_and_all_else_works() {
     assert_eq!(disk.verb("ADD", "c1", RANGE).addresses(), ["10.1.2.1"]);
     disk.verb("DEL", "c2", RANGE).succeeded();
     assert_eq!((disk.list(), disk.files()), (held, files.clone()));
-    // What the DEL cannot free is owed from then on.
+    // What the DEL cannot free becomes a debt.
     says_so("DEL", "c1");
     assert_eq!(disk.files(), files);
     disk.remount("rw");

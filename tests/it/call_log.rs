@@ -1,5 +1,5 @@
-//! The log of calls: every line is found by the pod's name and uid, and one line
-//! for each call says what came of it.
+//! The log of calls: every line can be found by the pod's name and uid, and one line per call
+//! states the outcome.
 
 use crate::support::sandbox::{Call, Sandbox, configuration};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 const UID: &str = "1b4e28ba-2fa1-11d2-883f-0016d3cca427";
 
-/// Whether a line is of our pod.
+/// Returns whether a line names our pod.
 fn is_found(line: &str) -> bool {
     line.contains("pod=default/web-0") && line.contains(&format!("uid={UID}"))
 }
@@ -26,7 +26,7 @@ impl Logged {
         Self { sandbox, log }
     }
 
-    /// As containerd and Multus name a pod.
+    /// Names a pod as containerd and Multus do.
     fn call(&self, verb: &str) -> Call {
         let mut call = self.sandbox.call(verb);
         call.set(
@@ -39,7 +39,7 @@ impl Logged {
         call
     }
 
-    /// The lines that a call adds.
+    /// Returns the lines that a call adds.
     fn lines_of(&self, call: &mut Call) -> Vec<String> {
         let _ = std::fs::remove_file(&self.log);
         call.run();
@@ -47,8 +47,8 @@ impl Logged {
     }
 }
 
-/// Cause: neither namespace and name nor uid of the pod were in the log, and what a
-/// call was answered, with which code and after which time, was not either.
+/// Cause: the log had neither namespace, name nor uid of the pod, and neither the outcome of a call
+/// nor its code and duration.
 #[test]
 fn one_line_for_each_call_says_whom_it_was_about_what_came_of_it_and_when() {
     let logged = Logged::at("verbose");
@@ -72,7 +72,7 @@ fn one_line_for_each_call_says_whom_it_was_about_what_came_of_it_and_when() {
             "{line}"
         );
     }
-    // A runtime's own mistake is found by the pod, too.
+    // A mistake of the runtime is logged with the pod, too.
     let mut wrong = logged.call("ADD");
     wrong
         .stdin(configuration(r#""range":"10.1.2.0/24","addresses":[{"address":"10.1.2.255/24"}]"#));
@@ -84,8 +84,8 @@ fn one_line_for_each_call_says_whom_it_was_about_what_came_of_it_and_when() {
     );
 }
 
-/// Cause: /var/log/hereabouts, which the documents name, is on no node before the
-/// first log. Effect: each call said on standard error that there was no log.
+/// Cause: /var/log/hereabouts, which the documents name, does not exist on a node before the first
+/// log. Effect: each call wrote to stderr that there was no log.
 #[test]
 fn the_directory_of_the_log_is_made_where_it_alone_is_missing() {
     let mut logged = Logged::at("verbose");
@@ -143,7 +143,7 @@ fn what_held_nothing_and_what_only_asked_is_there_for_who_looks_closely() {
     }
 }
 
-/// What a DEL cannot read of its arguments keeps it from nothing.
+/// A DEL ignores arguments that it cannot parse.
 #[test]
 fn arguments_that_are_no_arguments_leave_the_pod_out() {
     let logged = Logged::at("debug");

@@ -1,5 +1,5 @@
-//! A filesystem that takes names which differ in capital letters alone for one:
-//! refused where something would be allocated, and nothing of it counts as damage.
+//! A filesystem on which names that differ only in capital letters are one name: new allocations
+//! are refused, and nothing there counts as damaged.
 
 use crate::conformance::{candidates, host, record};
 use crate::support::disk::{Faults, FaultyDisk};
@@ -24,9 +24,9 @@ fn claim(store: &dyn Store, scope: &str, container: &str) -> Result<Claim, Store
     session.claim(&scope, &candidates("10.0.0.0/29"), &record("n1", container, None))
 }
 
-/// Cause: the scopes `Blue` and `blue` shared a directory. Effect: `verify` said of
-/// the records of one of them to release them. Fix: no store is made there, in one
-/// that stands no name with capital letters is begun, and DEL goes on.
+/// Cause: the scopes `Blue` and `blue` shared a directory. Effect: `verify` advised to release the
+/// records of one of them. Fix: no store is created there, an existing store gets no names with
+/// capital letters, and DEL still works.
 #[test]
 fn no_store_is_made_where_capital_letters_are_no_difference() {
     let sandbox = Sandbox::new();
@@ -34,7 +34,7 @@ fn no_store_is_made_where_capital_letters_are_no_difference() {
     assert!(matches!(refused, Err(StoreError::FoldsCase { .. })), "{refused:?}");
     assert!(!sandbox.store().join("format").exists());
     assert!(refused.is_err_and(|error| error.to_string().contains("ignores case")));
-    // One that an earlier version made.
+    // A store that an earlier version created.
     assert!(matches!(claim(&store(&sandbox, false), "Blue", "c1"), Ok(Claim::Claimed(_))));
     let found = store(&sandbox, true);
     assert!(matches!(claim(&found, "blue", "c2"), Ok(Claim::Claimed(_))));
@@ -48,7 +48,7 @@ fn no_store_is_made_where_capital_letters_are_no_difference() {
     assert!(found.open(Access::Release, Deadline::after(Duration::from_secs(20))).is_ok());
 }
 
-/// NTFS, as its driver lets one mount it: it has hard links and folds case.
+/// NTFS, as its driver mounts it: it has hard links and ignores case.
 #[test]
 fn a_real_filesystem_that_folds_case_is_refused_by_the_executable() {
     let sandbox = Sandbox::new();

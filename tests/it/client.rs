@@ -1,21 +1,21 @@
-//! The client of the Kubernetes API against a TLS server of the tests, which
-//! says and does what no API server should; and against a real one.
+//! The client of the Kubernetes API, against a TLS server of the tests that behaves as no API
+//! server should, and against a real API server.
 
 /// Authorities and certificates, good and bad.
 mod certificates;
-/// The executable against servers that never come to an end.
+/// The executable against servers whose answers never end.
 mod endless;
-/// What the server answers, and when it does not.
+/// Answers of the server, and missing answers.
 mod http;
 /// kubeconfigs that cannot be used.
 mod kubeconfig;
-/// Host names, without the C library and what it would load.
+/// Host names, resolved without the C library.
 mod names;
-/// Ways through a proxy.
+/// Connections through a proxy.
 mod proxy;
 /// The real API server.
 mod real;
 /// The TLS server.
 mod server;
-/// Whom the client trusts, and who it is.
+/// Authorities that the client trusts, and client certificates.
 mod tls;

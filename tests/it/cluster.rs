@@ -1,6 +1,5 @@
-//! `scripts/cluster`, which everything about the Kubernetes store stands on:
-//! two real servers that start, are broken, come back, and leave nothing. The
-//! store itself is for others.
+//! `scripts/cluster`, on which all tests of the Kubernetes store depend: two real servers that
+//! start, are killed, restart, and leave nothing behind.
 
 use crate::support::cluster::{Cluster, Options, Server, end_left_overs};
 use std::path::Path;
@@ -14,7 +13,7 @@ fn script(args: &[&str]) -> Output {
         .unwrap()
 }
 
-/// One of a test's own, without what `deploy/` says.
+/// Returns a cluster of this test's own, without the objects of `deploy/`.
 fn bare() -> Option<Cluster> {
     Cluster::own(Options { deploy: false, ..Options::default() })
         .map_err(|reason| skipped!("{reason}"))
@@ -33,7 +32,7 @@ fn the_shared_cluster_is_one() {
     };
     assert_eq!(cluster.text(&["get", "--raw", "/readyz"]), "ok");
     assert_eq!(cluster.directory(), Cluster::shared().unwrap().directory());
-    // What is there already is not started again.
+    // A running server is not started again.
     let again = script(&["up", "--directory", cluster.directory().to_str().unwrap()]);
     assert_eq!(
         String::from_utf8(again.stdout).unwrap().trim(),
@@ -79,8 +78,8 @@ fn killed_servers_come_back_with_what_they_had() {
         assert!(!answers(&cluster), "{server:?} is killed and the API answers");
         let status = script(&["status", "--directory", cluster.directory().to_str().unwrap()]);
         assert_eq!(status.status.code(), Some(1), "{status:?}");
-        // Another process has its id by now, even one that is started with the
-        // same words: it is not the server, and lives on.
+        // Another process has its id now, and was started with the same command line. It is not the
+        // server, and stays alive.
         let words = [
             format!("--data-dir={directory}/etcd"),
             format!("--tls-cert-file={directory}/pki/apiserver.crt"),

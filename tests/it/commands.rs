@@ -1,7 +1,7 @@
-//! The operator's commands, as one types them. All but `files` is true of both
-//! stores; `HEREABOUTS_TEST_STORE=kubernetes` tries it on the other one.
+//! The operator's commands, as a user types them. All of this applies to both stores, except for
+//! `files`. `HEREABOUTS_TEST_STORE=kubernetes` runs it on the other store.
 
-/// How doubt ends.
+/// How records in doubt are freed.
 mod doubt;
 /// What killed calls leave in a directory.
 mod files;
@@ -18,7 +18,7 @@ fn sandbox() -> Sandbox {
     holding(Sandbox::new())
 }
 
-/// Lets `c1` hold 10.1.2.2, and `c2` for a pod 10.1.2.3. Both sandboxes are gone.
+/// `c1` holds 10.1.2.2, and `c2` holds 10.1.2.3 for a pod. Both sandboxes are gone.
 pub(crate) fn holding(sandbox: Sandbox) -> Sandbox {
     sandbox.add("c1", RANGE).succeeded();
     sandbox
@@ -111,7 +111,7 @@ fn list_filters_by_network_node_and_pod() {
     assert_eq!(count(&["--pod", "default/web-0"]), 1);
     assert_eq!(count(&["--pod", "web-0"]), 1);
     assert_eq!(count(&["--pod", "other/web-0"]), 0);
-    // That others are held is not to be doubted.
+    // The other addresses are certainly held.
     assert!(sandbox.command(&["list", "--node", "n2"]).stderr.ends_with("no address matches\n"));
 }
 
@@ -252,7 +252,7 @@ fn a_directory_named_for_the_command_must_be_a_store() {
 
 #[test]
 fn where_nothing_names_a_store_it_is_said_how_to() {
-    // One that is left to the default, which a machine may have.
+    // The default store, which a machine may have.
     let sandbox = Sandbox::new();
     let flat = sandbox.write("flat.conf", "{}");
     let mut call = Call::bare();

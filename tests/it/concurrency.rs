@@ -1,6 +1,6 @@
-//! Many processes at once: every address once, the lowest ones, one answer for
-//! one attachment. And the proof that these tests can fail: with flock made to
-//! succeed without locking, and with link made to overwrite.
+//! Many processes at once: every address is given once, the lowest ones first, and one attachment
+//! gets one answer. Also proves that these tests can fail: with a flock that succeeds without
+//! locking, and with a link that overwrites.
 
 use crate::conformance::{attachment, candidates, host, record};
 use crate::support::calls;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 const RANGE: &str = r#""range":"10.1.0.0/16""#;
 
-/// Starts all calls before it waits for one.
+/// Starts all calls before it waits for one of them.
 fn run_all(calls: &[Call], stdin: &str) -> Vec<String> {
     let mut children: Vec<_> = calls
         .iter()
@@ -39,7 +39,7 @@ fn run_all(calls: &[Call], stdin: &str) -> Vec<String> {
         .map(|child| {
             let output = child.wait_with_output().unwrap();
             let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-            // A call that failed is no answer, and fails the round.
+            // A failed call gives no answer, and fails the round.
             document["ips"][0]["address"]
                 .as_str()
                 .map_or_else(|| document.to_string(), str::to_owned)
@@ -51,7 +51,7 @@ fn lowest(count: u32) -> BTreeSet<String> {
     (1..=count).map(|n| format!("10.1.0.{n}/16")).collect()
 }
 
-/// 64 attachments; whether they got the 64 lowest addresses, each once.
+/// Makes 64 ADDs at once. Returns whether they got the 64 lowest addresses, each once.
 fn distinct_holds() -> bool {
     let sandbox = Sandbox::new();
     let calls: Vec<Call> = (0..64)
@@ -64,8 +64,8 @@ fn distinct_holds() -> bool {
     answers == lowest(64) && sandbox.held().len() == 64
 }
 
-/// 8 processes for each of 8 attachments; whether each got one address and
-/// nothing is left over.
+/// Starts 8 processes for each of 8 attachments. Returns whether each attachment got one address
+/// and nothing was left behind.
 fn one_answer_holds() -> bool {
     let sandbox = Sandbox::new();
     let calls: Vec<Call> = (0..64)
@@ -98,8 +98,8 @@ fn processes_at_once_for_one_attachment_get_one_answer() {
     }
 }
 
-/// The lock may go at the commit only where nothing of the ADD is to come: a
-/// second process would complete what looks half-done, and so would the first.
+/// The lock may be released at the commit only if nothing more follows in the ADD. Otherwise a
+/// second process would complete what looks half done, and the first one would continue, too.
 #[test]
 fn processes_at_once_for_one_attachment_with_two_ranges_get_two_addresses() {
     let ranges = r#""ipRanges":[{"range":"10.1.0.0/16"},{"range":"10.2.0.0/16"}]"#;
@@ -123,16 +123,16 @@ fn without_flock_addresses_stay_distinct_in_50_rounds() {
 
 #[test]
 fn without_flock_one_attachment_gets_one_answer_in_50_rounds() {
-    // The attachment has a lock of its own. That this test can fail is shown by
-    // the mutant that takes that one out.
+    // The attachment has its own lock. The mutant that removes this lock shows that the test can
+    // fail.
     for round in 0..50 {
         assert!(only_succeeds(&[FLOCK], one_answer_holds), "round {round}");
     }
 }
 
-/// 64 claims at once through the library; how many different addresses.
+/// Makes 64 claims at once through the library. Returns the number of different addresses.
 fn distinct_overwriting(sandbox: &Sandbox) -> usize {
-    // The store is there before the storm: its making is not what is tested.
+    // The store exists before the claims: its creation is not tested here.
     drop(
         FileStore::new(sandbox.store(), host("n1"))
             .open(Access::Allocate, Deadline::after(Duration::from_secs(20)))
@@ -165,8 +165,8 @@ fn without_flock_and_with_a_link_that_overwrites_addresses_are_given_twice() {
     assert!(failed.is_some(), "the test of distinct addresses cannot fail");
 }
 
-/// 8 ADDs of one container at once, on a filesystem that counts as shared and
-/// whose locks lock nothing; the different answers.
+/// Makes 8 ADDs of one container at once, on a filesystem that counts as shared and whose locks do
+/// not lock. Returns the different answers.
 fn answers_on_a_shared_filesystem_without_locks(sandbox: &Sandbox) -> BTreeSet<String> {
     let adds: Vec<_> = (0..8)
         .map(|_| {
@@ -182,8 +182,8 @@ fn answers_on_a_shared_filesystem_without_locks(sandbox: &Sandbox) -> BTreeSet<S
     adds.into_iter().map(|add| add.join().unwrap()).collect()
 }
 
-/// The machine's own lock keeps the calls of a node apart where the shared
-/// filesystem's do not.
+/// The machine's own lock keeps the calls of a node apart if the locks of the shared filesystem do
+/// not.
 #[test]
 fn on_a_shared_filesystem_without_locks_one_attachment_gets_one_answer() {
     if !nix::unistd::geteuid().is_root() {
@@ -209,7 +209,7 @@ fn on_a_shared_filesystem_without_locks_one_attachment_gets_one_answer() {
     }
 }
 
-/// Half of the callers are killed somewhere on their way.
+/// Half of the processes are killed at some point.
 #[test]
 fn processes_killed_midway_leave_no_address_with_two_holders_and_the_rest_finish() {
     let sandbox = Sandbox::new();
@@ -246,7 +246,7 @@ fn processes_killed_midway_leave_no_address_with_two_holders_and_the_rest_finish
         sandbox.held().into_iter().map(|address| format!("{address}/16")).collect();
     assert!(printed.is_subset(&held), "a printed result is missing");
     println!("{} printed, {} held after 160 kills", printed.len(), held.len());
-    // What was lost is found again: the made-up namespaces are not alive.
+    // What was lost is freed: the invented namespaces are not alive.
     let gc = configuration(RANGE).replacen('{', r#"{"cni.dev/valid-attachments":[],"#, 1);
     sandbox.call("GC").stdin(gc).run().succeeded();
     assert!(sandbox.held().is_empty());

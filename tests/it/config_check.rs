@@ -1,9 +1,9 @@
-//! `config check`: what it reads, what it says, and how it ends.
+//! `config check`: what it reads, what it prints, and its exit status.
 
 /// The networks of a cluster.
 #[cfg(feature = "kube")]
 mod cluster;
-/// The same files as `kubectl` reads.
+/// The same files as read by `kubectl`.
 #[cfg(feature = "kube")]
 mod kubectl;
 
@@ -18,8 +18,8 @@ fn check(sandbox: &Sandbox, arguments: &[&str]) -> Ended {
     sandbox.command(&[&["config", "check"], arguments].concat())
 }
 
-/// What is said about one network, without its store and range, and without
-/// what is said once for all networks.
+/// Returns what is printed about one network, without its store and range, and without notes that
+/// are printed once for all networks.
 fn said(sandbox: &Sandbox, name: &str, text: &str) -> String {
     let file = sandbox.write(name, text);
     let ended = check(sandbox, &[file.to_str().unwrap()]);
@@ -33,7 +33,7 @@ fn said(sandbox: &Sandbox, name: &str, text: &str) -> String {
     lines.collect()
 }
 
-/// What is said about `ipam` keys of a macvlan network.
+/// Checks what is printed about these `ipam` keys of a macvlan network.
 fn said_of(ipam: &str, expected: &Expect) {
     let sandbox = Sandbox::new();
     expected.assert_eq(&said(&sandbox, "net.json", &configuration(ipam)));
@@ -86,7 +86,7 @@ fn it_notes_excludes_without_effect() {
         notes(&format!(r#""range":"10.1.2.0/24",{outside}"#)),
         ["exclude is outside every range: 10.1.3.0-10.1.3.127"]
     );
-    // It is of one range, and lies in the other.
+    // It belongs to one range, and is inside the other.
     let (one, other) =
         (format!(r#"{{"range":"10.1.2.0/24",{outside}}}"#), r#"{"range":"10.1.3.0/24"}"#);
     assert_eq!(
@@ -151,7 +151,7 @@ fn no_address_left_is_a_mistake() {
             mistake: ipam.ranges[1]: expected an address that may be given out, but all are excluded or gateways: 10.1.3.1-10.1.3.1
         "#]],
     );
-    // Another range of the set has room.
+    // Another range of the set has free addresses.
     said_of(
         r#""ranges":[[{"subnet":"10.1.3.0/30","rangeEnd":"10.1.3.1"},{"subnet":"10.1.2.0/24"}]]"#,
         &expect![[r#"
@@ -423,7 +423,7 @@ fn no_file_stops_the_check() {
     );
 }
 
-/// A reservation binds the networks that name it, and no other.
+/// A reservation binds the networks that contain it, and no others.
 #[test]
 fn a_network_that_gives_out_what_another_reserves_is_named() {
     let sandbox = Sandbox::new();
@@ -453,8 +453,8 @@ fn a_network_that_gives_out_what_another_reserves_is_named() {
     );
 }
 
-/// In the memory of a small container. The release build takes a tenth of a
-/// second on the machine that this was written on.
+/// With the memory of a small container. The release build takes a tenth of a second on the machine
+/// on which this was written.
 #[test]
 fn a_thousand_networks_need_little_memory() {
     let sandbox = Sandbox::new();
@@ -479,7 +479,7 @@ fn a_thousand_networks_need_little_memory() {
     let ended = call.through(&["prlimit", &limit]).run();
     let networks = ended.succeeded().stdout.lines().filter(|line| line.starts_with("network "));
     assert_eq!(networks.count(), 1000);
-    // The limit does count.
+    // The limit counts here.
     let limit = format!("--data={}", 512 << 10);
     assert_ne!(call.through(&["prlimit", &limit]).run().status, Some(0));
 }

@@ -1,6 +1,5 @@
-//! The behaviors that every store has: each is a test on each store. A new store is
-//! finished when it passes; the store in memory passes them too, so that what is
-//! tested with it holds.
+//! The behaviors that every store has: each is one test per store. A new store is complete when it
+//! passes them. The store in memory passes them too, so that results of tests with it are valid.
 
 use hereabouts::addr::{AddrSet, Subnet};
 #[cfg(feature = "kube")]
@@ -206,8 +205,8 @@ behaviors! {
         let held = session.holdings(&attachment("n1", "c1")).unwrap().held;
         assert_eq!(held.len(), 1);
         assert_eq!(held[0].record.boot_id, "tomorrow");
-        // The sequences of fuzz.rs found it listed twice by node and twice by
-        // pod: the index keeps the old entry below the new one.
+        // Found by the sequences of fuzz.rs: it was listed twice by node and twice by pod, because
+        // the index keeps the old entry below the new one.
         let of_node = Filter { node: NodeName::parse("n1").ok(), ..Filter::default() };
         assert_eq!(store.list(&of_node).unwrap().count(), 1);
         let pod = old.record.pod.as_ref().unwrap();
@@ -216,7 +215,7 @@ behaviors! {
         assert!(session.holdings(&attachment("n1", "c1")).unwrap().held.is_empty());
     }
 
-    // An index that fills its first gap put the new entry there, and took it away again.
+    // An index that fills its first gap put the new entry there, and removed it again.
     fn an_attachment_that_has_freed_its_first_address_can_be_re_homed_to_itself(store) {
         let mut session = open(store);
         let first = claim(session.as_mut(), "10.0.0.0/29", &record("n1", "c1", Some("web"))).unwrap();
@@ -349,14 +348,13 @@ fn in_files(behavior: fn(&dyn Store)) {
     behavior(&FileStore::new(sandbox.store(), host("n1")));
 }
 
-/// Faults and power loss are tried on a disk in memory: it has to behave as the
-/// real one does.
+/// Faults and power losses are tested on a disk in memory, so it must behave like the real one.
 fn on_a_disk_in_memory(behavior: fn(&dyn Store)) {
     let disk = crate::support::cached::CachedDisk::new(crate::support::cached::Image::new(), 1_000);
     behavior(&FileStore::on(disk, host("n1")));
 }
 
-/// On the real API server, with everything gone in between.
+/// On the real API server. All objects are removed in between.
 #[cfg(feature = "kube")]
 #[test]
 fn the_kubernetes_store_passes_the_list() {

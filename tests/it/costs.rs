@@ -1,6 +1,5 @@
-//! What a call may cost: how often it syncs, counted by strace in the real
-//! executable, and which calls leave every file and directory of the store as
-//! it was. How long that takes is measured by `scripts/bench`.
+//! What a call may cost: how often it syncs, counted by strace in the real executable, and which
+//! calls leave every file and directory of the store unchanged. `scripts/bench` measures times.
 
 use crate::conformance;
 use crate::support::overlay::Overlay;
@@ -12,16 +11,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The keys of an `ipam` with so many ranges, of which an ADD gets one address
-/// each.
+/// Returns the keys of an `ipam` with this number of ranges. An ADD gets one address from each.
 fn ranges(count: usize) -> String {
     let ranges: Vec<String> =
         (0..count).map(|number| format!(r#"{{"range":"10.{number}.0.0/24"}}"#)).collect();
     format!(r#""ipRanges":[{}]"#, ranges.join(","))
 }
 
-/// Inode, mode, size and times of everything in the store. Whatever is written
-/// changes one of them: the kernel keeps the last one itself.
+/// Returns inode, mode, size and times of everything in the store. Every write changes one of them,
+/// because the kernel itself sets the change time.
 fn state(sandbox: &Sandbox) -> BTreeMap<PathBuf, [i128; 6]> {
     fn walk(path: &Path, found: &mut BTreeMap<PathBuf, [i128; 6]>) {
         let Ok(seen) = path.symlink_metadata() else { return };
@@ -46,8 +44,7 @@ fn state(sandbox: &Sandbox) -> BTreeMap<PathBuf, [i128; 6]> {
     found
 }
 
-/// A call of one container, in this process's own network namespace: a sandbox
-/// that is alive.
+/// Returns a call of one container in this process's own network namespace: a living sandbox.
 fn call(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> Call {
     let mut call = sandbox.call(verb);
     call.set("CNI_CONTAINERID", container)
@@ -61,22 +58,22 @@ fn call(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> Call {
     call
 }
 
-/// strace, writing the calls that sync to a file. sync_file_range flushes nothing:
-/// it begins to write, for a flush that follows.
+/// Returns the strace command that writes the syncing calls to a file. sync_file_range flushes
+/// nothing: it starts to write, for a later flush.
 fn strace(trace: &Path) -> Vec<&str> {
     let calls = "trace=fsync,fdatasync,syncfs,sync";
     vec!["strace", "-f", "-qq", "-e", calls, "-o", trace.to_str().unwrap()]
 }
 
-/// How often a call syncs.
+/// Returns how often a call syncs.
 fn syncs(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> usize {
     let trace = sandbox.path("trace");
     call(sandbox, verb, container, ipam).run_under(&strace(&trace)).succeeded();
     std::fs::read_to_string(&trace).unwrap().lines().filter(|line| line.contains("sync")).count()
 }
 
-/// Two addresses at once: their entries, the directory of the entries, the
-/// directories of the names. A third one is alone.
+/// Two addresses at once: their entries, the directory of the entries, the directories of the
+/// names. A third address is claimed alone.
 #[test]
 fn what_makes_an_add_durable_is_shared_by_two_addresses() {
     if !Command::new("strace")
@@ -89,7 +86,7 @@ fn what_makes_an_add_durable_is_shared_by_two_addresses() {
     }
     for (count, add) in [(1, 3), (2, 5), (3, 8), (4, 10)] {
         let (sandbox, ipam) = (Sandbox::new(), ranges(count));
-        // Makes the directories.
+        // Creates the directories.
         call(&sandbox, "ADD", "first", &ipam).run().succeeded();
         let syncs = ["ADD", "ADD", "DEL", "DEL"].map(|verb| {
             let syncs = syncs(&sandbox, verb, "second", &ipam);
@@ -105,7 +102,7 @@ fn what_makes_an_add_durable_is_shared_by_two_addresses() {
     assert_eq!(["ADD", "DEL"].map(|verb| syncs(&sandbox, verb, "second", ipam)), [4, 1]);
 }
 
-/// The system calls of a call, in order: of these kinds, or all.
+/// Returns the system calls of a call in order: those of these kinds, or all.
 fn traced(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str, kinds: &str) -> Vec<String> {
     let trace = sandbox.path("trace");
     let words = ["strace", "-f", "-qq", "-e", kinds, "-o", trace.to_str().unwrap()];
@@ -113,8 +110,8 @@ fn traced(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str, kinds: &st
     std::fs::read_to_string(&trace).unwrap().lines().map(ToOwned::to_owned).collect()
 }
 
-/// How many flushes there were each time that the store's lock was held: from
-/// flock(2) to the closing of its descriptor, which is a high one.
+/// Returns the number of flushes for each time that the store's lock was held: from flock(2) to the
+/// close of its descriptor, which has a high number.
 fn flushes_under_lock(calls: &[String]) -> Vec<usize> {
     let descriptor = |line: &str, call: &str| {
         line.split_once(call)?.1.split([',', ')']).next()?.parse::<u32>().ok()
@@ -133,9 +130,8 @@ fn flushes_under_lock(calls: &[String]) -> Vec<usize> {
     counts
 }
 
-/// Another network's ADD waits for the flush of two entries and their directory,
-/// however many addresses an ADD takes; and each of those costs no more than one
-/// alone.
+/// The ADD of another network waits for the flush of two entries and their directory, however many
+/// addresses an ADD takes. Each address costs no more than a single one.
 #[test]
 fn an_add_of_sixteen_lets_others_in_after_two_and_costs_no_more_than_sixteen() {
     if !Command::new("strace")
@@ -163,7 +159,7 @@ fn an_add_of_sixteen_lets_others_in_after_two_and_costs_no_more_than_sixteen() {
     assert_eq!([flushes("ADD"), flushes("DEL")], [40, 16]);
 }
 
-/// How often a call syncs on an overlay.
+/// Returns how often a call syncs on an overlay.
 fn syncs_of_shared(overlay: &Overlay, verb: &str, container: &str) -> usize {
     let trace = overlay.sandbox.path("trace");
     let inside = overlay.inside();
@@ -173,7 +169,7 @@ fn syncs_of_shared(overlay: &Overlay, verb: &str, container: &str) -> usize {
     std::fs::read_to_string(&trace).unwrap().lines().filter(|line| line.contains("sync(")).count()
 }
 
-/// One more after the name was made, at a repeat, and after it was removed: see
+/// One more flush after the name was created, at a repeat, and after the name was removed: see
 /// `docs/store.md`, "What is assumed of the filesystem".
 #[test]
 fn a_filesystem_that_machines_share_costs_one_flush_more() {
@@ -219,9 +215,8 @@ fn a_del_of_nothing_writes_nothing() {
     }
 }
 
-/// No ADD looks for `@tmp`, which hardly any needs: whoever writes a hint there
-/// makes it. A node with a machine id has it from its first ADD; one without
-/// does not.
+/// No ADD checks for `@tmp`, which hardly any ADD needs: a call that writes a hint creates it. On a
+/// node with a machine id it exists since the first ADD; on a node without one it does not.
 #[test]
 fn a_hint_is_written_by_a_node_that_has_no_directory_for_it() {
     let sandbox = Sandbox::new();

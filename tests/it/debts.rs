@@ -1,10 +1,10 @@
-//! What a DEL leaves that cannot be done, and who settles it: the real executable on both stores.
+//! What a DEL that fails leaves, and who settles it: the real executable on both stores.
 
-/// What stands in the place of debts and is none.
+/// Files in the directory of debts that are not debts.
 mod damaged;
-/// Stores of files: busy, and away.
+/// File stores that are busy or away.
 mod files;
-/// The store in the Kubernetes API, away.
+/// The Kubernetes store while the API server is away.
 #[cfg(feature = "kube")]
 mod kube;
 /// Calls as Multus makes them.
@@ -18,10 +18,10 @@ use hereabouts::retry::Deadline;
 use serde_json::Value;
 use std::time::Duration;
 
-/// A DEL gives up soon.
+/// A DEL gives up after a short time.
 const IPAM: &str = r#""range":"10.1.2.0/24","deadlines":{"add":"5s","del":"50ms"}"#;
 
-/// A call of a container whose sandbox lives, or has never been.
+/// Returns a call of a container. Its sandbox is alive, or never existed.
 fn call(sandbox: &Sandbox, verb: &str, container: &str, living: Option<&Living>) -> Call {
     let mut call = sandbox.call(verb);
     let netns = living.map_or_else(|| format!("/var/run/netns/no-{container}"), Living::path);
@@ -33,7 +33,7 @@ fn run(sandbox: &Sandbox, verb: &str, container: &str, living: Option<&Living>) 
     call(sandbox, verb, container, living).run()
 }
 
-/// The debts as they stand.
+/// Returns the existing debts.
 fn owed(sandbox: &Sandbox) -> Vec<Value> {
     let read = |name: &String| {
         serde_json::from_slice(&std::fs::read(sandbox.path("debts").join(name)).unwrap()).unwrap()
@@ -41,14 +41,14 @@ fn owed(sandbox: &Sandbox) -> Vec<Value> {
     files_below(&sandbox.path("debts")).iter().map(read).collect()
 }
 
-/// Keeps everybody else out of a local store of files.
+/// Locks a local file store, so that every call must wait.
 fn lock(sandbox: &Sandbox) -> std::fs::File {
     let lock = std::fs::File::open(sandbox.store()).unwrap();
     lock.lock().unwrap();
     lock
 }
 
-/// A DEL that meets a held lock, and so leaves a debt.
+/// Makes a DEL that meets a held lock, and so leaves a debt.
 fn fail_to_del(sandbox: &Sandbox, container: &str, living: Option<&Living>) -> Ended {
     let lock = lock(sandbox);
     let failed = run(sandbox, "DEL", container, living);
@@ -57,8 +57,8 @@ fn fail_to_del(sandbox: &Sandbox, container: &str, living: Option<&Living>) -> E
     failed
 }
 
-/// Makes a call again and again until nothing is owed: on a busy machine 50 ms of
-/// one may not be enough.
+/// Repeats a call until nothing is owed: on a busy machine, the 50 ms of one call may not be
+/// enough.
 fn until_settled(sandbox: &Sandbox, mut call: impl FnMut()) {
     let deadline = Deadline::after(Duration::from_secs(60));
     while !owed(sandbox).is_empty() {
@@ -67,7 +67,7 @@ fn until_settled(sandbox: &Sandbox, mut call: impl FnMut()) {
     }
 }
 
-/// A sandbox, or why a test is skipped.
+/// Returns a living sandbox, or prints why the test is skipped.
 fn living() -> Option<Living> {
     let living = Living::new();
     if living.is_none() {

@@ -1,4 +1,4 @@
-//! Every decision as a test.
+//! One test for every decision of ARCHITECTURE.md.
 
 mod in_use;
 
@@ -164,7 +164,7 @@ fn a_second_machine_with_the_same_node_name_is_refused() {
     sandbox.add("c1", RANGE).succeeded();
 }
 
-/// ADD of a pod's sandbox.
+/// Makes an ADD of a pod's sandbox.
 fn add_living(living: &Living, sandbox: &Sandbox, container: &str, args: &str) -> Ended {
     let mut call = sandbox.call("ADD");
     call.set("CNI_CONTAINERID", container).set("CNI_NETNS", living.path()).set("CNI_ARGS", args);
@@ -214,7 +214,7 @@ fn rehoming_needs_namespace_and_name_and_the_same_uid() {
         (&*pod_args("web", "u1"), &*pod_args("db", "u1")),
     ] {
         let sandbox = Sandbox::new();
-        // The made-up namespace is recorded as none: dead.
+        // The invented namespace is recorded as missing, so the sandbox is dead.
         assert_eq!(add_pod(&sandbox, "c1", old, RANGE).addresses(), ["10.1.2.2"]);
         assert_eq!(add_pod(&sandbox, "c2", new, RANGE).addresses(), ["10.1.2.3"], "{old} {new}");
     }
@@ -233,9 +233,9 @@ fn rehoming_stays_on_its_node_and_inside_todays_ranges() {
     assert_eq!(add_pod(&sandbox, "c3", &args, RANGE).addresses(), ["10.1.2.3"]);
 }
 
-/// Sequences of calls found (`tests/data/corpus/calls/rehomed-across-scopes`)
-/// that a pod made anew after its network had got a `network_name` was given
-/// its old address, out of the old scope: in the new one another held it.
+/// Found by sequences of calls (`tests/data/corpus/calls/rehomed-across-scopes`): a pod that was
+/// recreated after its network had got a `network_name` was given its old address from the old
+/// scope, while in the new scope another pod held it.
 #[test]
 fn rehoming_stays_in_todays_scope() {
     let sandbox = Sandbox::new();
@@ -359,8 +359,8 @@ fn a_flat_file_that_a_network_configuration_chose_elsewhere_has_no_authority() {
     assert!(!other.exists());
 }
 
-/// A pod's own volume held a flat file and a `nodename`, and a network named
-/// it: the pod's addresses were recorded under the name of another node.
+/// A pod's own volume held a flat file and a `nodename`, and a network named it. The pod's
+/// addresses were recorded under the name of another node.
 #[test]
 fn a_network_configuration_does_not_choose_the_nodes_name() {
     if !nix::unistd::geteuid().is_root() {
@@ -393,12 +393,12 @@ fn a_network_configuration_does_not_choose_the_nodes_name() {
             assert!(sandbox.list().is_empty());
         }
     }
-    // What it may say is laid over the node's own.
+    // The allowed keys of the file take precedence over the node's own.
     sandbox.write("volume/hereabouts.conf", r#"{"range":"10.7.0.0/24"}"#);
     let chosen = format!(r#""configuration_path":"{}""#, volume.display());
     assert_eq!(call("ADD", "c2", &chosen).addresses(), ["10.7.0.1"]);
     call("DEL", "c2", &chosen).succeeded();
-    // A `nodename` counts beside the node's own, and nowhere else.
+    // A `nodename` counts only next to the node's own flat file.
     sandbox.write(
         &format!("{own}/hereabouts.conf"),
         &sandbox.flat("n1").replace(r#""node_name":"n1""#, r#""node_name":"""#),

@@ -1,17 +1,17 @@
-//! deploy/: the manifests against the structs, the chart against the manifests,
-//! and both against a real API server.
+//! deploy/: the manifests compared with the structs, the chart compared with the manifests, and
+//! both applied to a real API server.
 
-/// The Helm chart: linted, and what it renders.
+/// The Helm chart: linted and rendered.
 mod chart;
-/// The image that the DaemonSet runs, built.
+/// The image that the DaemonSet runs.
 mod image;
-/// What the API server takes and refuses.
+/// What the API server accepts and refuses.
 mod objects;
-/// The pod of the DaemonSet, played from its manifest.
+/// The pod of the DaemonSet, run from its manifest.
 mod pod;
-/// What the admission policy lets a token do, and the whole table of it.
+/// What the admission policy lets a token do, with the whole table.
 mod policy;
-/// The custom resource's manifest, made from the structs.
+/// The custom resources' manifests, generated from the structs.
 mod resource;
-/// Each right of the role taken away.
+/// The role without each of its rights.
 mod rights;

@@ -1,5 +1,5 @@
-//! Directories of networks, shards and scopes that hold nothing are removed by
-//! `sweep`, whatever runs beside it.
+//! `sweep` removes directories of networks, shards and scopes that hold nothing, whatever runs at
+//! the same time.
 
 use crate::conformance::host;
 use crate::support::calls::{Call, run};
@@ -12,7 +12,7 @@ use hereabouts::store::upkeep::Upkeep;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Every directory below one, relative, in order.
+/// Returns every directory below another one, relative, in order.
 fn directories(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut todo = vec![root.to_owned()];
@@ -43,9 +43,8 @@ fn call(sandbox: &Sandbox, verb: &str, number: u8) -> Ended {
         .run()
 }
 
-/// Cause: each network and each `network_name` left its directories for ever.
-/// Effect: inodes, 166 directories after 40 pods that had ended. Fix: sweep removes
-/// what is empty.
+/// Cause: each network and each `network_name` left its directories forever. Effect: they used
+/// inodes, 166 directories after 40 pods that had ended. Fix: sweep removes empty directories.
 #[test]
 fn networks_that_hold_nothing_leave_no_directory() {
     let sandbox = Sandbox::new();
@@ -60,7 +59,7 @@ fn networks_that_hold_nothing_leave_no_directory() {
     }
     sandbox.command(&["sweep", "--dry-run"]);
     assert!(40 < directories(&sandbox.store()).len());
-    // The sandboxes of the test are none: c1 is swept in the second round.
+    // The sandboxes of this test do not exist: c1 is swept in the second round.
     let held =
         ["nodes/n1/@pods/net-1", "nodes/n1/net-1", "scopes/scope-1", "scopes/scope-1/10.1.0.0_24"];
     let always = ["nodes", "nodes/n1", "nodes/n1/@pods", "nodes/n1/@tmp", "scopes"];
@@ -78,7 +77,7 @@ fn networks_that_hold_nothing_leave_no_directory() {
     assert_eq!(verified.status, Some(0), "{verified:?}");
 }
 
-/// What others have put into a store stays, and stops nothing.
+/// Foreign files in a store stay, and stop no verb.
 #[test]
 fn what_is_not_ours_stays_where_it_is() {
     let sandbox = Sandbox::new();
@@ -97,8 +96,8 @@ fn what_is_not_ours_stays_where_it_is() {
     assert!(!found.iter().any(|path| path.ends_with("10.1.0.0_24")), "{found:?}");
 }
 
-/// Another process removes what is empty before each step of a call in turn, as if
-/// no lock kept it out.
+/// Makes a call while another process removes empty directories before each step in turn, as if no
+/// lock excluded it.
 fn tidied_beside(call: Call, shared: bool) -> usize {
     for step in 0.. {
         let sandbox = Sandbox::new();

@@ -1,7 +1,6 @@
-//! Every step of every call fails, with each errno a disk may answer, not done
-//! or done with the answer lost; once, or from then on. Afterwards the store is
-//! as before or as after, the error names path and cause, and the same call
-//! again mends what was left over.
+//! Every step of every call fails, with each errno that a disk may return: carried out or not, once
+//! or permanently. Afterwards the store is as before the call or as after it, the error names path
+//! and cause, and the same call again cleans up what was left.
 
 use crate::conformance::{attachment, host, open};
 use crate::support::cached::{CachedDisk, Image};
@@ -27,15 +26,15 @@ const ERRORS: &[Errno] = &[
     Errno::EINTR,
 ];
 
-/// Who holds what.
+/// Holder and address of each record.
 type State = BTreeSet<(String, String)>;
 
 fn store(image: &Image) -> FileStore<CachedDisk> {
-    // Later than any hint is believed.
+    // Later than any hint is valid.
     FileStore::on(CachedDisk::new(image.clone(), 10_000), host("n1"))
 }
 
-/// What stands, and that each holder finds its own and nothing else.
+/// Returns the records. Checks that each holder finds its own record and nothing else.
 fn state(image: &Image) -> State {
     let store = store(image);
     let Ok(listing) = store.list(&Filter::default()) else { return State::new() };
@@ -58,8 +57,8 @@ fn state(image: &Image) -> State {
         .collect()
 }
 
-/// A bystander, a pair of addresses, a dead sandbox of pod `web`, two more
-/// dead ones, and one that was made before the last boot.
+/// A bystander, a pair of addresses, a dead sandbox of the pod `web`, two more dead sandboxes, and
+/// one from before the last boot.
 fn prepared() -> Image {
     let disk = CachedDisk::new(Image::new(), 1_000);
     let store = FileStore::on(disk, host("n1"));
@@ -74,7 +73,7 @@ fn prepared() -> Image {
     store.disk().image()
 }
 
-/// Runs a call on a disk with a fault; what is left, and how it ended.
+/// Runs a call on a disk with a fault. Returns the disk, and how the call ended.
 fn run_with(
     image: &Image,
     call: Call,
@@ -93,7 +92,7 @@ fn check_error(error: &str, errno: Errno) {
     assert!(!lower.contains("no such file") && !lower.contains("not found"), "{error}");
 }
 
-/// Each address as before or as after; an ADD as a whole.
+/// Checks that each address is as before or as after, and that an ADD is all or nothing.
 fn check_state(
     found: &State,
     before: &State,
@@ -104,12 +103,12 @@ fn check_state(
     match (ended, call) {
         (Ok(()), _) => assert_eq!(found, after, "it said that it was done"),
         (Err(_), Call::Add(..)) => assert!(found == before || found == after, "{found:?}"),
-        // Frees one after the other.
+        // It frees one after the other.
         (Err(_), _) => assert!(found.is_subset(before) && after.is_subset(found), "{found:?}"),
     }
 }
 
-/// The same call again is done, and then nothing of it is left but what stands.
+/// Checks that the same call again succeeds, and that then nothing is left except the records.
 fn check_mended(image: &Image, call: Call, after: &State) {
     let store = store(image);
     run(&store, call, "today").unwrap();
@@ -158,10 +157,10 @@ fn every_step_of_every_call_fails() {
     }
 }
 
-/// Cause: an index entry that could not be made was removed as "written in
-/// part", whatever the error was. Effect: a repeated ADD after a reboot whose
-/// open failed took the entry of its own standing record away, and no DEL found
-/// that record any more. Fix: only who made a file removes it.
+/// Cause: an index entry that could not be created was removed as "partly written", whatever the
+/// error was. Effect: a repeated ADD after a reboot, whose open failed, removed the entry of its
+/// own record, and no DEL found that record any more. Fix: only the call that created a file
+/// removes it.
 #[test]
 fn an_entry_that_cannot_be_made_takes_none_away() {
     let image = prepared();
@@ -177,10 +176,10 @@ fn an_entry_that_cannot_be_made_takes_none_away() {
     }
 }
 
-/// Cause: a re-homing said that it had failed when the address had moved and
-/// only the old holder's index entry could not be removed. Effect: the first of
-/// two addresses was not on the list of what to undo, and the ADD that failed
-/// kept it. Fix: what stays of the old holder is a dangling-entry, no failure.
+/// Cause: a re-homing reported a failure when the address had moved and only the old holder's index
+/// entry could not be removed. Effect: the first of two addresses was missing in the list of what
+/// to undo, and the failed ADD kept it. Fix: the old holder's entry stays as a dangling entry,
+/// which is not a failure.
 #[test]
 fn a_rehoming_add_of_two_that_fails_keeps_neither() {
     let disk = FileStore::on(CachedDisk::new(Image::new(), 1_000), host("n1"));
@@ -198,9 +197,8 @@ fn a_rehoming_add_of_two_that_fails_keeps_neither() {
     }
 }
 
-/// Undoing fails too: an ADD may be half-done then, which its error says. No
-/// address has two holders, every record is found, a repeat completes it, and
-/// DEL frees it.
+/// The undo fails too: an ADD may then be half done, and its error says so. No address has two
+/// holders, every record is found, a repeat completes the ADD, and DEL frees it.
 #[test]
 fn every_step_of_every_call_fails_and_goes_on_failing() {
     for call in CALLS {
@@ -231,8 +229,8 @@ fn every_step_of_every_call_fails_and_goes_on_failing() {
     }
 }
 
-/// The same on a real disk, with fewer errors: the one in memory is not
-/// mistaken about what the calls do.
+/// The same on a real disk, with fewer errors: this shows that the disk in memory matches what the
+/// calls really do.
 #[test]
 fn every_step_of_an_add_and_a_del_on_a_real_disk_fails() {
     for call in [Call::Add("c1", 2), Call::Del("by")] {
@@ -262,9 +260,9 @@ fn every_step_of_an_add_and_a_del_on_a_real_disk_fails() {
     }
 }
 
-/// The store's lock is let go before the name is flushed. Whichever step fails,
-/// no other call of the attachment has begun by then; one that has, because it
-/// came before the attachment was locked, keeps what it got.
+/// The store's lock is released before the name is flushed. Whichever step fails, no other call of
+/// the attachment has begun by then. A call that has begun, because it came before the attachment
+/// was locked, keeps what it got.
 #[test]
 fn what_could_not_be_flushed_is_nobody_elses_by_then() {
     let (mut before, mut beside) = (0, 0);

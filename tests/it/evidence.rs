@@ -1,12 +1,12 @@
-//! What shows a sandbox alive or gone, on the real executable: another view of
-//! the machine is doubt, and doubt keeps the address.
+//! The evidence that a sandbox is alive or gone, with the real executable: another view of the
+//! machine is doubt, and doubt keeps the address.
 
 /// A clone of a machine's image.
 mod clones;
-/// A container that runs the plugin, or is a node, and ends.
+/// A container that runs the plugin or is a node, and ends.
 mod containers;
 mod unclear;
-/// What one directory shows in several places, or under another boot id.
+/// One directory at several places, or under another boot id.
 mod views;
 
 use crate::support::living::Living;
@@ -19,7 +19,7 @@ fn add(sandbox: &Sandbox, netns: &str) -> Call {
     sandbox.call("ADD").set("CNI_NETNS", netns).stdin(configuration(RANGE)).clone()
 }
 
-/// Runs a script in a mount namespace of its own, in front of the executable.
+/// Runs a script in its own mount namespace before the executable.
 fn after(mut call: Call, script: &str) -> Call {
     call.through(&["unshare", "--mount", "sh", "-c", &format!("{script}; exec \"$0\" \"$@\"")]);
     call
@@ -29,7 +29,7 @@ fn sweep(sandbox: &Sandbox) -> Call {
     sandbox.command_call(&["sweep", "--yes"])
 }
 
-/// A call as words of a script; it prints to stderr.
+/// Returns a call as words of a script. It prints to stderr.
 fn words(sandbox: &Sandbox, call: &Call) -> String {
     let input = sandbox.write("input", std::str::from_utf8(&call.stdin).unwrap());
     let variables: Vec<String> = call
@@ -57,7 +57,7 @@ fn a_boot_id_of_one_mount_namespace_frees_nothing_of_the_living() {
     call.seeing(BOOT_ID, &id).run().succeeded();
     sweep(&sandbox).run().succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
-    // And the other way round.
+    // The same in the other direction.
     let mut call = sweep(&sandbox);
     call.seeing(BOOT_ID, &sandbox.write("other", "44444444-3333-4333-8333-333333333333\n"))
         .run()
@@ -82,10 +82,10 @@ fn another_directory_and_a_plain_file_elsewhere_free_nothing_and_at_home_they_do
     let hide = format!("mount --bind {} {}", sandbox.path("other").display(), run.display());
     after(sweep(&sandbox), &hide).run().succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
-    // Not mounted here: ADD saw it from a mount namespace of its own.
+    // The namespace is not mounted here: ADD saw it from its own mount namespace.
     sweep(&sandbox).run().succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
-    // The name is gone from the very directory.
+    // The name is gone from exactly that directory.
     std::fs::remove_file(&file).unwrap();
     sweep(&sandbox).run().succeeded();
     assert!(sandbox.held().is_empty());
@@ -98,7 +98,7 @@ fn a_plain_file_that_is_left_in_the_mount_namespace_of_the_add_is_a_sandbox_that
     let file = sandbox.write("pod", "");
     let (add, sweep) = (add(&sandbox, file.to_str().unwrap()), sweep(&sandbox));
     let run = |script: &str, call: &Call| after(call.clone(), script).run();
-    // One mount namespace for both: ADD below it, umount, sweep.
+    // One mount namespace for both: an ADD in it, umount, sweep.
     let add = words(&sandbox, &add);
     let script = format!(
         "mount --bind {} {file} && {add} && umount {file}",

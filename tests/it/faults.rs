@@ -1,5 +1,4 @@
-//! What happens when a step fails, when the answer reaches nobody, and when
-//! the store is not what it should be.
+//! A step fails, no process reads the answer, or the store is not what it should be.
 
 use crate::conformance::{claim, host, open, record};
 use crate::support::disk::{Faults, FaultyDisk};
@@ -13,7 +12,7 @@ use std::time::Duration;
 
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 
-/// Runs a call under `sh -c`, where redirections can be written.
+/// Runs a call under `sh -c`, so that a script can redirect its streams.
 fn redirected(call: &Call, script: &str) -> Ended {
     let mut command = Command::new("sh");
     command
@@ -107,7 +106,7 @@ fn a_lock_that_stays_held_is_11_and_the_message_names_path_deadline_and_holder()
     sandbox.call("ADD").stdin(configuration(RANGE)).run().succeeded();
 }
 
-/// A process that holds the lock until its stdin is closed.
+/// Starts a process that holds the lock until its stdin is closed.
 fn hold(lock: &std::path::Path) -> std::process::Child {
     let mut command = Command::new("flock");
     command.args([lock.to_str().unwrap(), "sh", "-c", "echo held; read x"]);
@@ -163,9 +162,8 @@ fn the_data_directory_may_be_a_symbolic_link_but_nothing_below_it() {
     );
 }
 
-/// The default data_dir of both stores is the same: a node that had the
-/// Kubernetes store, or has it for other networks, was told that the directory is
-/// not a store.
+/// The default data_dir of both stores is the same. A node that had the Kubernetes store, or has it
+/// for other networks, was told that the directory is not a store.
 #[test]
 fn the_node_state_of_the_other_store_is_nothing_foreign() {
     let sandbox = Sandbox::new();
@@ -192,7 +190,7 @@ fn one_damaged_record_costs_one_address() {
     for n in 1..4 {
         sandbox.add(&format!("c{n}"), RANGE).succeeded();
     }
-    // In place: both links are of one file.
+    // In place: both links belong to one file.
     std::fs::write(sandbox.store().join("scopes/@/10.1.2.0_24/10.1.2.2"), "garbage").unwrap();
     assert_eq!(sandbox.add("c2", RANGE).code(), 104);
     assert_eq!(sandbox.add("c9", RANGE).addresses(), ["10.1.2.4"], "it counts as taken");
@@ -278,7 +276,7 @@ fn records_of_an_earlier_boot_are_swept_before_exhausted_is_said() {
     );
 }
 
-/// An ADD whose time is over frees of them what it needs, and no more.
+/// An ADD after its deadline frees only as many of them as it needs.
 #[test]
 fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
     let sandbox = Sandbox::new();
@@ -288,8 +286,8 @@ fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
             Record { boot_id: "yesterday".to_owned(), ..record("n1", &format!("c{n}"), None) };
         claim(open(&store).as_mut(), "10.0.0.0/29", &old).unwrap();
     }
-    // A child of another thread that has not yet become its program holds the lock
-    // of the session before for a moment longer.
+    // A child of another thread that has not called exec yet holds the lock of the previous session
+    // for a moment longer.
     let opened = until(&Deadline::after(Duration::from_secs(60)), || {
         match store.open(Access::Allocate, Deadline::after(Duration::ZERO)) {
             Err(StoreError::Busy { .. }) => Ok(None),
@@ -307,8 +305,8 @@ fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
     assert_eq!(left, 5);
 }
 
-/// Cause: a pipe that the caller made non-blocking answers "not yet". Effect: an
-/// ADD that failed at once. Fix: it is waited for.
+/// Cause: a pipe that the caller made non-blocking answers "not yet". Effect: an ADD failed at
+/// once. Fix: the plugin waits for it.
 #[test]
 fn a_stdin_that_does_not_block_is_waited_for() {
     use std::io::Write;
@@ -333,9 +331,9 @@ fn a_stdin_that_does_not_block_is_waited_for() {
     assert_eq!(ended.addresses(), ["10.1.2.1"], "{written:?}");
 }
 
-/// Cause: a write to a pipe that is full waited for its reader, with the
-/// attachment's lock held. Effect: a caller that reads nothing kept every later
-/// call of its attachment waiting. Fix: it has 10 s, then the ADD is undone.
+/// Cause: a write to a full pipe waited for its reader, with the attachment's lock held. Effect: a
+/// caller that reads nothing delayed every later call of its attachment. Fix: after 10 s the ADD is
+/// undone.
 #[test]
 fn a_caller_that_reads_nothing_ends_the_add_and_holds_no_address() {
     let sandbox = Sandbox::new();
@@ -343,7 +341,7 @@ fn a_caller_that_reads_nothing_ends_the_add_and_holds_no_address() {
     let file =
         std::fs::File::open(sandbox.write("conf", &configuration(r#""range":"10.1.2.0/24""#)))
             .unwrap();
-    // Full, but for less than a result.
+    // Full, except for less than one result.
     let room = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ).unwrap();
     std::io::Write::write_all(
         &mut writer.try_clone().unwrap(),

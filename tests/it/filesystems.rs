@@ -1,6 +1,6 @@
-//! Filesystems on which machines cannot share a store: refused in words where
-//! something would be allocated, by their type alone, and not stopped where
-//! something is freed or looked at. `scripts/test-shared-fs` has the real ones.
+//! Filesystems on which machines cannot share a store: an allocation is refused with a clear error
+//! because of their type, and releasing and listing still work. `scripts/test-shared-fs` tests the
+//! real ones.
 
 use crate::conformance::{LIST, candidates, host, record};
 use crate::support::disk::{Faults, FaultyDisk};
@@ -23,7 +23,7 @@ fn status(overlay: &Overlay) -> Ended {
     overlay.run(overlay.sandbox.call("STATUS").stdin(configuration(RANGE)))
 }
 
-/// Writes a flat file that names a node's store, and whether it is that node's alone.
+/// Writes a flat file that names a store, and whether only this node uses it.
 fn flat(overlay: &Overlay, is_alone: bool) {
     let mut flat: serde_json::Value = serde_json::from_str(&overlay.sandbox.flat("n1")).unwrap();
     flat["single_node_store"] = is_alone.into();
@@ -35,9 +35,9 @@ fn gc(overlay: &Overlay) -> Ended {
     overlay.run(overlay.sandbox.call("GC").stdin(gc))
 }
 
-/// Cause: what every FUSE filesystem is counted as, "shared", says nothing of what it
-/// keeps. Effect: on SeaweedFS 244 addresses had two holders in a minute. Fix: what is
-/// known to fail is refused by its type in the table of mounts.
+/// Cause: every FUSE filesystem counts as "shared", which says nothing about its guarantees.
+/// Effect: on SeaweedFS, 244 addresses had two holders within a minute. Fix: filesystems that are
+/// known to fail are refused by their type in the table of mounts.
 #[test]
 fn a_filesystem_that_can_never_be_shared_is_refused_by_its_type() {
     for (kind, words) in [
@@ -66,16 +66,17 @@ fn a_filesystem_that_can_never_be_shared_is_refused_by_its_type() {
             "{kind} {refused:?}"
         );
         overlay.command(&["list"]).succeeded();
-        // The node says that nobody else uses it: only what it has not stops it now.
+        // The flat file says that no other machine uses the store: only missing features of the
+        // filesystem stop it now.
         flat(&overlay, true);
         let tried = overlay.run(&overlay.verb("ADD", "c1", RANGE));
         assert!(tried.code() == 5 && !tried.details().contains(words), "{tried:?}");
     }
 }
 
-/// Cause: an overlay that is mounted `volatile` drops every flush. Effect: what was
-/// printed was lost with the power. Fix: it is refused, unless the node says that the
-/// store is its own: its pods end with it.
+/// Cause: an overlay with the option `volatile` ignores every flush. Effect: a power loss lost what
+/// was printed. Fix: it is refused, unless the flat file says that only this node uses the store:
+/// its pods end with it.
 #[test]
 fn a_volatile_overlay_is_refused_and_keeps_no_call_from_freeing() {
     let Some(overlay) = Overlay::with_options(",volatile") else {
@@ -89,7 +90,7 @@ fn a_volatile_overlay_is_refused_and_keeps_no_call_from_freeing() {
     flat(&overlay, true);
     overlay.run(&overlay.verb("ADD", "c1", RANGE)).succeeded();
     status(&overlay).succeeded();
-    // Taken back: what is held can be looked at and freed.
+    // The setting is removed again: what is held can be listed and freed.
     flat(&overlay, false);
     assert_eq!(overlay.run(&overlay.verb("ADD", "c2", RANGE)).code(), 7);
     let check = configuration(RANGE).replacen(
@@ -103,7 +104,7 @@ fn a_volatile_overlay_is_refused_and_keeps_no_call_from_freeing() {
     overlay.command(&["verify"]).succeeded();
 }
 
-/// Cause: STATUS never links. Effect: ready, where every ADD failed with EXDEV.
+/// Cause: STATUS creates no link. Effect: it was ready, while every ADD failed with EXDEV.
 #[test]
 fn a_store_on_two_filesystems_is_not_ready() {
     let Some(overlay) = Overlay::new() else {
@@ -128,7 +129,7 @@ fn a_store_on_two_filesystems_is_not_ready() {
     assert_eq!(overlay.run(&overlay.verb("ADD", "c1", RANGE)).code(), 5);
 }
 
-/// sshfs: no names of one file show that they are, and "taken" is EPERM.
+/// sshfs: no names of one file show one inode, and "taken" is EPERM.
 fn like_sshfs(sandbox: &Sandbox) -> FileStore<FaultyDisk> {
     let faults = Faults {
         inode_by_name: true,
@@ -140,10 +141,10 @@ fn like_sshfs(sandbox: &Sandbox) -> FileStore<FaultyDisk> {
     FileStore::on(FaultyDisk::new(sandbox.store(), faults), host("n1"))
 }
 
-/// Cause: SFTP has one error for everything, and its names show an inode each. Effect:
-/// of two ADDs at once one failed with "permission denied", and `verify` called every
-/// record a copy. Fix: after an error the name is looked at, and a copy is a copy only
-/// where two fresh names show one inode.
+/// Cause: SFTP has one error code for everything, and each name shows its own inode. Effect: of two
+/// ADDs at once one failed with "permission denied", and `verify` called every record a copy. Fix:
+/// after an error the name is examined, and a file counts as a copy only if two new names show one
+/// inode.
 #[test]
 fn every_behavior_holds_where_taken_is_called_not_permitted() {
     for (name, behavior) in LIST {
@@ -154,8 +155,8 @@ fn every_behavior_holds_where_taken_is_called_not_permitted() {
     }
 }
 
-/// Cause: an ADD remembered the inode that its index entry showed. Effect: its undo took
-/// the record under the name for another's, and left it. Fix: that of the name counts.
+/// Cause: an ADD remembered the inode that its index entry showed. Effect: its undo took the record
+/// at the name for another one, and left it. Fix: the inode of the name counts.
 #[test]
 fn every_behavior_holds_where_names_do_not_show_of_which_file_they_are() {
     for (name, behavior) in LIST {
@@ -203,7 +204,7 @@ fn a_store_whose_names_show_two_inodes_is_not_damaged_and_a_copied_one_is() {
     );
 }
 
-/// Cause: rclone says EIO for every link. Effect: one looks for a broken disk.
+/// Cause: rclone answers EIO to every link. Effect: the operator looks for a broken disk.
 #[test]
 fn a_filesystem_without_hard_links_is_called_so_whatever_its_error() {
     let sandbox = Sandbox::new();
@@ -228,9 +229,9 @@ fn a_filesystem_without_hard_links_is_called_so_whatever_its_error() {
     }
 }
 
-/// Cause: no look at the clock is reached while an open(2) waits for a server. Effect: 19
-/// ADDs stood there for 307 s, until they were killed. Fix: another thread answers when
-/// the deadline has passed, and ends the process.
+/// Cause: a call cannot check its deadline while an open(2) waits for a server. Effect: 19 ADDs
+/// hung for 307 s, until they were killed. Fix: another thread answers when the deadline has
+/// passed, and ends the process.
 #[test]
 fn a_call_ends_at_its_deadline_where_an_open_never_does() {
     for silent in [OPENDIR, OPEN] {
@@ -261,8 +262,8 @@ fn a_call_ends_at_its_deadline_where_an_open_never_does() {
     }
 }
 
-/// Another machine takes the lowest address, and makes its directories, just before any
-/// step of an ADD: one of the two is told that the name is taken, by EPERM.
+/// Another machine takes the lowest address, and creates its directories, just before any step of
+/// an ADD: one of the two gets EPERM for a name that is taken.
 #[test]
 fn a_name_that_another_machine_takes_at_any_step_is_taken_whatever_the_error() {
     let deadline = || Deadline::after(Duration::from_secs(20));

@@ -1,9 +1,9 @@
-//! Stored formats: what this version wrote opens for ever, with its links or
-//! copied without; what it writes today is what is kept; what a newer version
-//! wrote is refused, by every verb and command, with what to install.
+//! Stored formats: a store of this version can be opened forever, with its links or copied without
+//! them. What is written today is what is kept. A store of a newer version is refused by every verb
+//! and command, with the advice what to install.
 //!
-//! `tests/data/store-format-1` was written by [`write_store`] and is never
-//! written again: a change of it is a change of the format.
+//! `tests/data/store-format-1` was written by [`write_store`] and is never written again: a change
+//! of it is a change of the format.
 
 mod newer;
 mod tree;
@@ -36,7 +36,7 @@ fn call(sandbox: &Sandbox, verb: &str, container: &str, pod: &str, ipam: &str) -
     call
 }
 
-/// Who is in the store: container, pod, `ipam`, what it was given.
+/// Returns the holders in the store: container, pod, `ipam`, address.
 fn holders() -> Vec<(String, &'static str, &'static str, &'static [&'static str])> {
     let web = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=9b1c";
     let asks = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=db-0;IP=10.1.2.77";
@@ -55,14 +55,14 @@ fn holders() -> Vec<(String, &'static str, &'static str, &'static [&'static str]
     ]
 }
 
-/// Of the other node.
+/// An address of the other node.
 const OF_N2: &str = "10.1.2.5";
 
-/// Everything that a store of this format can hold.
+/// Writes everything that a store of this format can contain.
 fn write_store(sandbox: &Sandbox) {
     for (container, pod, ipam, given) in holders() {
         let mut add = call(sandbox, "ADD", &container, pod, ipam);
-        // A namespace that is not the plugin's own network.
+        // A namespace that is not the plugin's own.
         if container == "c1" {
             add.set("CNI_NETNS", "/proc/self/ns/uts");
         }
@@ -74,8 +74,8 @@ fn write_store(sandbox: &Sandbox) {
         call(sandbox, "ADD", "c9", "", RANGE).set("HEREABOUTS_CONFIG", n2).run().addresses(),
         [OF_N2]
     );
-    // What calls that were killed leave behind: an entry whose name was not
-    // given, one that was not written to its end, a file in @tmp.
+    // What killed calls leave: an entry without a name, an entry that is only partly written, a
+    // file in @tmp.
     let store = sandbox.store();
     let record = std::fs::read_to_string(store.join("scopes/@/10.1.2.0_24/10.1.2.3")).unwrap();
     let nameless = record.replace("10.1.2.3", "10.1.2.50").replace("\"c2\"", "\"gone\"");
@@ -92,7 +92,7 @@ fn set(text: &str, key: &str, end: char, value: &str) -> String {
     }
 }
 
-/// An optional key, of which each machine writes what it has.
+/// Removes an optional key, in which each machine writes its own values.
 fn without_view(text: &str) -> String {
     match text
         .split_once(r#""view":"#)
@@ -103,7 +103,7 @@ fn without_view(text: &str) -> String {
     }
 }
 
-/// What differs from machine to machine and from hour to hour.
+/// Replaces what differs between machines and between times.
 fn normalize(path: &str, text: &str) -> String {
     match path {
         "format" => set(text, "\"id\":\"", '"', "0123456789abcdef"),
@@ -124,7 +124,7 @@ fn normalize(path: &str, text: &str) -> String {
     }
 }
 
-/// The tree in the repository; a machine without an id writes none.
+/// Returns the tree in the repository. A machine without an id writes none.
 fn kept() -> Tree {
     let mut tree = Tree::kept(&directory());
     tree.files
@@ -132,12 +132,12 @@ fn kept() -> Tree {
     tree
 }
 
-/// The kept store on this machine, as if this machine had written it.
+/// Creates the kept store on this machine, as if this machine had written it.
 fn open_kept(how: As) -> Sandbox {
     let sandbox = Sandbox::new();
     let mut tree = kept();
     let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    // n2 is another machine's: in files a name with this machine's id is its own.
+    // n2 is another machine: in files, a name with this machine's id belongs to this machine.
     tree.map(
         |path, text| if path == "nodes/n1/@machine-id" { machine.clone() } else { text.to_owned() },
     );
@@ -188,7 +188,7 @@ fn what_is_written_today_is_what_is_kept() {
     assert_eq!(written, kept(), "diff -r {} {}", directory().display(), out.display());
 }
 
-/// What is in the kept store.
+/// The content of the kept store.
 const LISTED: &[&str] = &[
     "10.1.16.1/30 tiny - c10 n1 dynamic",
     "10.1.16.2/30 tiny - c11 n1 dynamic",
@@ -205,7 +205,7 @@ const LISTED: &[&str] = &[
     "2001:db8::1/64 null - c2 n1 dynamic",
 ];
 
-/// Both ways in which a store of this format is met.
+/// Runs a check for both forms of a store of this format.
 fn each(check: impl Fn(&Sandbox)) {
     for how in [As::Written, As::Copied] {
         println!("{how:?}");
@@ -252,7 +252,7 @@ fn a_kept_store_is_verified_and_repaired() {
         for left_behind in ["gone@net1.0", "half@net1.0", "@tmp/77.1"] {
             assert!(verify.stdout.contains(left_behind), "{left_behind}: {verify:?}");
         }
-        // A copy has no links: "repair" of each node makes its own again.
+        // A copy has no links: `repair` of each node creates its links again.
         for node in ["n1", "n2"] {
             let note = sandbox.store().join("nodes").join(node).join("@machine-id");
             if note.exists() {
@@ -296,7 +296,7 @@ fn in_a_kept_store_a_new_add_gets_what_is_free() {
     each(|sandbox| {
         assert_eq!(call(sandbox, "ADD", "c20", "", RANGE).run().addresses(), ["10.1.2.6"]);
         assert_eq!(call(sandbox, "ADD", "c21", "", EDGE).run().addresses(), ["10.1.9.1"]);
-        // What the node gave before its boot is taken back before "full".
+        // What the node gave before its boot is freed before an ADD reports "full".
         assert_eq!(call(sandbox, "ADD", "c22", "", TINY).run().addresses(), ["10.1.16.1"]);
         assert_eq!(sandbox.held(), ["10.1.2.5", "10.1.2.6", "10.1.9.1", "10.1.16.1"]);
     });

@@ -1,14 +1,11 @@
-//! Fuzzing on the stable compiler: inputs are made by changing kept ones
-//! (`tests/data/corpus`), and an input whose behavior was not seen before
-//! joins the pool. What a behavior is each target says itself; there is no
-//! coverage to steer by.
+//! Fuzzing on the stable compiler: inputs are changed copies of kept ones (`tests/data/corpus`),
+//! and an input whose behavior was not seen before is added to the pool. Each target defines what a
+//! behavior is. The fuzzer does not measure coverage.
 //!
-//! Every kept input runs in every test run, then each target goes on for
-//! HEREABOUTS_FUZZ_SECONDS (3 where it is not set; `scripts/fuzz` sets it). A
-//! failure prints the seed, which HEREABOUTS_FUZZ_SEED sets again, and writes
-//! the input, and the least of it that still fails, below target/fuzz. Put
-//! that file into the corpus and it is a regression test. An input that takes
-//! long is a failure as well.
+//! Every kept input runs in every test run. Then each target continues for HEREABOUTS_FUZZ_SECONDS
+//! (3 by default; `scripts/fuzz` sets it). A failure prints the seed, which HEREABOUTS_FUZZ_SEED
+//! sets again, and writes the input, and a minimal input that still fails, below target/fuzz. In
+//! the corpus, that file is a regression test. An input that takes long is a failure, too.
 
 mod calls;
 mod config;
@@ -28,11 +25,10 @@ use std::time::Duration;
 /// Inputs in the pool. More behaviors than this are variations of each other.
 const MOST_KEPT: usize = 5000;
 
-/// All calls of one input together; they take milliseconds.
+/// The limit for all calls of one input together. They take milliseconds.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// What runs one input and says in few words what became of it; it panics
-/// where an invariant does not hold.
+/// Runs one input and returns a short text about the outcome. Panics if an invariant does not hold.
 type Check<'a> = &'a mut dyn FnMut(&[u8]) -> String;
 
 #[test]
@@ -61,7 +57,7 @@ fn verbs_in_any_order_agree_with_a_plain_map() {
     fuzz("verbs", "verbs", words::VERBS, &mut |input| verbs::check(&place.0, input));
 }
 
-/// The same sequences, and what can happen to objects besides.
+/// The same sequences, with changes to the objects in between.
 #[cfg(feature = "kube")]
 #[test]
 fn verbs_on_the_api_server_agree_with_a_plain_map() {
@@ -76,7 +72,7 @@ fn verbs_on_the_api_server_agree_with_a_plain_map() {
     });
 }
 
-/// A directory in memory where there is one: the disk is not what is tested.
+/// A directory in memory, if there is one: the disk is not tested here.
 struct Place(PathBuf);
 
 impl Place {
@@ -107,7 +103,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}: expected a number: {text}")))
 }
 
-/// The kept inputs of a target, by name; the examples are configurations too.
+/// Returns the kept inputs of a target, by name. The examples are configurations, too.
 fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = root.join("tests/data/corpus").join(name);
@@ -143,7 +139,7 @@ fn holds(check: Check<'_>, input: &[u8]) -> Result<String, String> {
     }
 }
 
-/// `name` is the target's, `folder` that of its corpus.
+/// Runs a target. `folder` is that of its corpus.
 fn fuzz(name: &str, folder: &str, words: &[&str], check: Check<'_>) {
     let seed = number("HEREABOUTS_FUZZ_SEED").unwrap_or_else(|| {
         use std::hash::{BuildHasher, RandomState};
@@ -151,7 +147,7 @@ fn fuzz(name: &str, folder: &str, words: &[&str], check: Check<'_>) {
     });
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fuzz");
     std::fs::create_dir_all(&out).unwrap();
-    // What does not unwind, as a stack that overflows, leaves its input here.
+    // A failure without a panic, such as a stack overflow, leaves its input here.
     let current = out.join(format!("{name}.current"));
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     let mut pool = Vec::new();
@@ -164,7 +160,7 @@ fn fuzz(name: &str, folder: &str, words: &[&str], check: Check<'_>) {
         pool.push(input);
     }
     let (kept, at_first) = (pool.len(), seen.len());
-    // Kept inputs that all end alike, at the first check say, test nothing.
+    // If all kept inputs end alike, for example at the first check, they test nothing.
     assert!(8 <= at_first, "{name}: the kept inputs show only {seen:?}");
     let deadline =
         Deadline::after(Duration::from_secs(number("HEREABOUTS_FUZZ_SECONDS").unwrap_or(3)));
@@ -197,8 +193,8 @@ fn fuzz(name: &str, folder: &str, words: &[&str], check: Check<'_>) {
     }
 }
 
-/// Takes an input into the pool; a full one loses another, but none that is
-/// kept in the repository.
+/// Adds an input to the pool. If the pool is full, another input is removed, but none that is kept
+/// in the repository.
 fn keep(pool: &mut Vec<Vec<u8>>, kept: usize, input: Vec<u8>, rng: &mut Rng) {
     if pool.len() < MOST_KEPT {
         return pool.push(input);
@@ -207,7 +203,7 @@ fn keep(pool: &mut Vec<Vec<u8>>, kept: usize, input: Vec<u8>, rng: &mut Rng) {
     pool[at] = input;
 }
 
-/// Writes the input and the least of it that still fails, and fails the test.
+/// Writes the input and a minimal input that still fails, and fails the test.
 fn report(name: &str, seed: u64, count: u64, input: &[u8], reason: &str, check: Check<'_>) -> ! {
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fuzz");
     let (whole, least) = (
@@ -224,11 +220,11 @@ fn report(name: &str, seed: u64, count: u64, input: &[u8], reason: &str, check: 
 }
 
 thread_local! {
-    /// Whether this thread's panics are an answer to a question.
+    /// Whether the panics of this thread are expected.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Takes pieces out, long ones first, as long as the rest still fails.
+/// Removes pieces, long ones first, as long as the rest still fails.
 fn shrink(input: &[u8], check: Check<'_>) -> Vec<u8> {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -257,8 +253,8 @@ fn shrink(input: &[u8], check: Check<'_>) -> Vec<u8> {
     least
 }
 
-/// An input of named sections: a line `--- <name>`, then what is in it.
-/// Before the first such line stands the section "".
+/// Splits an input into named sections: a line `--- <name>`, then the content. The part before the
+/// first such line is the section "".
 fn sections(input: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut found: Vec<(String, Vec<Vec<u8>>)> = vec![(String::new(), Vec::new())];
     for line in input.split(|byte| *byte == b'\n') {
@@ -270,7 +266,7 @@ fn sections(input: &[u8]) -> Vec<(String, Vec<u8>)> {
     found.into_iter().map(|(name, lines)| (name, lines.join(&b'\n'))).collect()
 }
 
-/// A sentence without what differs from input to input.
+/// Returns a sentence without what differs between inputs.
 fn outline(code: u64, sentence: &str) -> String {
     let mut plain = String::new();
     let mut quoted = false;

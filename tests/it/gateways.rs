@@ -1,5 +1,5 @@
-//! A gateway is given to no pod: not by its own network, and not by another
-//! network of the scope for as long as a record names it.
+//! A gateway is given to no pod, neither by its own network nor by another network of the scope, as
+//! long as a record names it.
 
 use crate::support::sandbox::{Sandbox, configuration};
 
@@ -25,13 +25,13 @@ fn a_gateway_that_a_standing_record_names_is_not_given_in_its_scope() {
         sandbox.add("c4", &format!(r#"{SILENT},"network_name":"blue""#)).addresses(),
         ["10.9.0.1"]
     );
-    // A full range is exhausted, with the gateway free.
+    // A full range is exhausted, although the gateway is free.
     for (container, address) in [("c5", "10.9.0.4"), ("c6", "10.9.0.5"), ("c7", "10.9.0.6")] {
         assert_eq!(sandbox.add(container, SILENT).addresses(), [address]);
     }
     assert_eq!(sandbox.add("c8", SILENT).code(), 100);
     sandbox.del("c5", SILENT).succeeded();
-    // Another record bears it out when the first has gone, and the last takes it along.
+    // Another record names the gateway when the first one is gone. The note ends with the last one.
     assert_eq!(sandbox.add("c9", NAMING).addresses(), ["10.9.0.4"]);
     sandbox.del("c1", NAMING).succeeded();
     assert_eq!(sandbox.add("c10", SILENT).addresses(), ["10.9.0.2"]);
@@ -48,7 +48,7 @@ fn status_counts_no_gateway_that_a_standing_record_names_as_room() {
         |bounds: &str| format!(r#""range":"10.9.0.0/29",{bounds},"status_when_full":"not_ready""#);
     let gateway_alone = silent(r#""range_start":"10.9.0.1","range_end":"10.9.0.1""#);
     let status = |ipam: &str| sandbox.call("STATUS").stdin(configuration(ipam)).run();
-    // A store that a flat file names is there from its first ADD on.
+    // A store that a flat file names exists from its first ADD on.
     sandbox.add("c0", r#""range":"10.8.0.0/24""#).succeeded();
     status(&gateway_alone).succeeded();
     sandbox.add("c1", NAMING).succeeded();
@@ -56,7 +56,7 @@ fn status_counts_no_gateway_that_a_standing_record_names_as_room() {
     status(&silent(r#""range_start":"10.9.0.1","range_end":"10.9.0.3""#)).succeeded();
 }
 
-/// The network's author may make a pod the router.
+/// The author of the network may make a pod the router.
 #[test]
 fn a_static_address_may_be_the_gateway_of_another_network() {
     let sandbox = Sandbox::new();
@@ -81,7 +81,7 @@ fn static_addresses_obey_the_networks_gateways_and_the_ends_of_its_subnets() {
         assert_eq!(sandbox.call("STATUS").stdin(configuration(&fixed(address))).run().code(), 101);
     }
     assert!(sandbox.held().is_empty());
-    // An exclusion does not bar what the same configuration assigns.
+    // An exclusion does not bar an address that the same configuration assigns.
     assert_eq!(sandbox.add("c1", &fixed("10.9.0.5")).addresses(), ["10.9.0.2", "10.9.0.5"]);
     let file = sandbox.write("network.json", &configuration(&fixed("10.9.0.5")));
     let checked = sandbox.command(&["config", "check", file.to_str().unwrap()]);
@@ -94,7 +94,7 @@ fn static_addresses_obey_the_networks_gateways_and_the_ends_of_its_subnets() {
     );
 }
 
-/// As far as this node has made the records, and for no request.
+/// Covers records that this node has made, without any request.
 #[cfg(feature = "kube")]
 #[test]
 fn in_the_kubernetes_store_a_gateway_that_a_record_of_the_node_names_is_not_given() {
@@ -120,12 +120,12 @@ fn in_the_kubernetes_store_a_gateway_that_a_record_of_the_node_names_is_not_give
     proxy.seen();
     assert_eq!(call("ADD", "c1", naming, "").addresses(), ["10.9.0.2"]);
     assert_eq!(call("ADD", "c2", "", "").addresses(), ["10.9.0.3"]);
-    // The first of the node in the scope looks who is there.
+    // The first claim of a node in the scope lists it.
     assert_eq!(proxy.methods(), ["GET", "POST", "POST"]);
     assert_eq!(call("ADD", "c3", "", "IP=10.9.0.1").code(), 101);
-    // It looks whether a sandbox of the node left the address behind.
+    // It checks whether a sandbox of the node left the address behind.
     assert_eq!(proxy.methods(), ["GET"]);
-    // Another record bears it out when the first has gone, and the last takes it along.
+    // Another record names the gateway when the first one is gone. The note ends with the last one.
     assert_eq!(call("ADD", "c4", naming, "").addresses(), ["10.9.0.4"]);
     call("DEL", "c1", naming, "").succeeded();
     assert_eq!(call("ADD", "c5", "", "").addresses(), ["10.9.0.2"]);

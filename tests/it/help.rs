@@ -1,11 +1,11 @@
-//! The help of the program and of every command, in full: tests/data/help has a
-//! file for each, which `UPDATE_EXPECT=1` renews. The commands are clap's own, so
-//! that a new one without a file fails.
+//! The full help of the program and of every command: tests/data/help has a file for each, which
+//! `UPDATE_EXPECT=1` renews. The commands come from clap, so that a new command without a file
+//! fails.
 
 use crate::support::sandbox::{Call, Ended};
 use crate::support::transcript::{assert_file, files_in};
 
-/// The words of every command, the hidden ones too.
+/// Returns the words of every command, including hidden ones.
 fn commands() -> Vec<Vec<String>> {
     fn add(command: &clap::Command, words: &[String], found: &mut Vec<Vec<String>>) {
         found.push(words.to_vec());
@@ -53,7 +53,7 @@ fn no_help_is_kept_of_a_command_that_is_gone() {
     assert_eq!(files_in("help"), known);
 }
 
-/// As a runtime's operator meets it who starts the plugin by hand.
+/// What an operator sees who starts the plugin by hand.
 #[test]
 fn without_arguments_it_prints_this() {
     let ended = Call::bare().run();

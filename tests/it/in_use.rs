@@ -8,7 +8,7 @@ mod wire;
 use crate::support::sandbox::{Ended, Sandbox, configuration};
 use wire::Host;
 
-/// An ADD or DEL on a node, with these keys of `ipam` and these `CNI_ARGS`.
+/// Makes an ADD or DEL on a node, with these keys of `ipam` and these `CNI_ARGS`.
 fn verb(node: &Host, sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> Ended {
     call(node, sandbox, verb, container, &configuration(ipam))
 }

@@ -1,7 +1,6 @@
-//! What a process gets from the one that starts it: limits, descriptors, signals,
-//! mask of permissions, working directory, environment. None of it is our choice,
-//! and none of it may end a call without a word, keep it for ever, or leave an
-//! address that nobody was told of.
+//! What a process inherits: limits, descriptors, signals, umask, working directory, environment.
+//! The caller chooses them. None of them may end a call without an answer, let it run forever, or
+//! leave an address that no caller was told.
 
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration};
 use crate::support::stopped::has_strace;
@@ -17,7 +16,7 @@ fn call(sandbox: &Sandbox, verb: &str, container: &str) -> Call {
     sandbox.call(verb).set("CNI_CONTAINERID", container).stdin(configuration(IPAM)).clone()
 }
 
-/// Not killed, and with a document: an answer or an error.
+/// Returns whether the call was not killed and printed a document: a result or an error.
 fn is_answered(ended: &Ended) -> bool {
     match ended.status {
         Some(0) => true,
@@ -26,8 +25,8 @@ fn is_answered(ended: &Ended) -> bool {
     }
 }
 
-/// Runs an ADD and a DEL as their caller leaves them; what fails is an error in
-/// words, and a call without those limits makes it right.
+/// Runs an ADD and a DEL in this environment. A failure has a clear error, and a call without those
+/// limits corrects everything.
 fn check(sandbox: &Sandbox, caller: &[&str]) {
     let added = call(sandbox, "ADD", "c1").through(caller).run();
     assert!(is_answered(&added), "{caller:?} {added:?}");
@@ -44,9 +43,8 @@ fn check(sandbox: &Sandbox, caller: &[&str]) {
     assert!(sandbox.held().is_empty(), "{caller:?}");
 }
 
-/// Cause: a write beyond the limit on the size of files ends the process by a
-/// signal. Effect: no document, and no undo. Fix: the signal is ignored, and the
-/// write fails.
+/// Cause: a write beyond the limit on file sizes ends the process by a signal. Effect: no document,
+/// and no undo. Fix: the signal is ignored, and the write fails.
 #[test]
 fn a_small_limit_on_files_is_an_error_in_words() {
     let sandbox = Sandbox::new();
@@ -81,7 +79,7 @@ fn no_mask_of_permissions_opens_the_store_to_others_or_shuts_it_to_us() {
         crate::support::sandbox::files_below(root).into_iter().map(move |file| (root, file))
     }) {
         let mode = root.join(&file).metadata().unwrap().mode();
-        // The note of the store is made by the sandbox.
+        // The sandbox writes the note about the store.
         assert!(mode & 0o022 == 0 || file == "format", "{file}: {mode:o}");
     }
 }
@@ -116,13 +114,13 @@ fn closed_descriptors_a_directory_that_is_gone_and_other_signals_change_nothing(
         assert_eq!(added.addresses(), ["10.1.2.1"], "{caller:?}");
         call(&sandbox, "DEL", "c1").through(caller).run().succeeded();
     }
-    // What a caller has not written is nothing.
+    // A closed stdin counts as empty.
     let closed = call(&sandbox, "ADD", "c1").through(&["sh", "-c", "exec \"$0\" \"$@\" <&-"]).run();
     assert_eq!(closed.code(), 6, "{closed:?}");
     assert!(sandbox.held().is_empty());
 }
 
-/// As much as the kernel lets a process have.
+/// As large as the kernel allows.
 #[test]
 fn a_large_environment_is_read_as_any_other() {
     let sandbox = Sandbox::new();
@@ -141,11 +139,11 @@ fn a_large_environment_is_read_as_any_other() {
     assert!(sandbox.held().is_empty());
 }
 
-/// A caller that opens stdin and writes nothing, or that never closes it, has 60 s:
-/// the kernel is told so at each wait.
+/// A caller that opens stdin and writes nothing, or never closes it, has 60 s. Each wait passes the
+/// rest of this time to the kernel.
 ///
-/// Cause: when that time was over, stdin was read all the same. Effect: a call that
-/// never ended. Fix: it is read only when it has something.
+/// Cause: when that time was over, stdin was read anyway. Effect: a call that never ended. Fix:
+/// stdin is read only when it has data.
 #[test]
 fn a_stdin_that_does_not_end_is_waited_for_with_a_limit() {
     if !has_strace() {
@@ -187,9 +185,9 @@ fn a_stdin_that_does_not_end_is_waited_for_with_a_limit() {
         });
         found.unwrap().expect("it waits for stdin by poll")
     };
-    // The first wait is over before anything has come: that of the start is std's.
+    // At least two polls, because the first one may be that of std at the start of the process.
     assert!(wait_for_polls(2).iter().all(|limit| *limit <= 60_000));
-    // What trickles in begins no new wait.
+    // Single bytes do not extend the wait.
     std::io::Write::write_all(&mut stdin, b" ").unwrap();
     let limits = wait_for_polls(3);
     assert!(limits.windows(2).all(|pair| pair[1] <= pair[0]), "{limits:?}");
@@ -198,9 +196,8 @@ fn a_stdin_that_does_not_end_is_waited_for_with_a_limit() {
     assert_eq!(Ended::from(child.wait_with_output().unwrap()).addresses(), ["10.1.2.1"]);
 }
 
-/// Cause: a write to a pipe that is full waits for its reader. Effect: a call that
-/// failed never ended where nobody reads stderr. Fix: what is said there is said at
-/// once or not at all.
+/// Cause: a write to a full pipe waits for its reader. Effect: a call that failed never ended if no
+/// process reads stderr. Fix: a message to stderr is written at once or not at all.
 #[test]
 fn a_stderr_that_nobody_reads_keeps_no_call() {
     let sandbox = Sandbox::new();
@@ -229,9 +226,9 @@ fn a_stderr_that_nobody_reads_keeps_no_call() {
     assert_eq!(Ended::from(output).code(), 7);
 }
 
-/// Cause: who settles debts after the answer starts a thread that ends it in time, and where no
-/// more processes are allowed that was a panic. Effect: an ADD that was answered ended with an
-/// error, and a second document. Fix: nothing is settled then.
+/// Cause: a call that settles debts after its answer starts a thread that ends it in time. If no
+/// more processes are allowed, this was a panic. Effect: an answered ADD ended with an error and a
+/// second document. Fix: in that case nothing is settled.
 #[test]
 fn where_no_thread_can_be_started_debts_are_left_to_another_call() {
     let sandbox = Sandbox::new();

@@ -1,20 +1,20 @@
-//! `install` and `uninstall` as processes on nodes of their own: a directory
-//! each, with the plugins' directory, the configuration's, and a pod's token and
-//! CA. Rollouts, pods and the API server are in `deploy.rs`.
+//! `install` and `uninstall` as processes on nodes of their own: each node is a directory with the
+//! directories for plugins and configuration, and a pod's token and CA. Rollouts, pods and the API
+//! server are in `deploy.rs`.
 
-/// Beside a call that is under way.
+/// While a call is in progress.
 mod beside_a_call;
 /// Over an install of another kind.
 mod changing;
-/// Where a node's files are, and installs that stay.
+/// The files of a node, and installs that keep running.
 pub(crate) mod node;
-/// One run: what it writes, keeps, refuses.
+/// One run: what it writes, keeps and refuses.
 mod once;
 /// DELs that failed on the node.
 mod owing;
-/// What is removed, and when not.
+/// What is removed, and when nothing is.
 mod removal;
-/// What stays beside: repair and sweep in the host's mount namespace.
+/// The periodic tasks: repair and sweep in the host's mount namespace.
 mod sweeping;
-/// Installs that stay.
+/// Installs that keep running.
 mod watching;

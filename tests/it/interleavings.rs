@@ -1,19 +1,18 @@
-//! Orphans and late comers: real calls that stand still at a system call while
-//! the runtime goes on, and then go on themselves. Every barrier is a stop, or a
-//! place in the queue of a lock; nothing waits for a time.
+//! Orphans and late calls: real calls that are stopped at a system call while the runtime
+//! continues, and that then continue themselves. Every barrier is a stop, or a place in the queue
+//! of a lock. Nothing waits for a time.
 //!
-//! Whatever the order, an address that was printed to a sandbox that lives is
-//! that sandbox's alone and stays so, and in the end nothing is left over. Not
-//! here: many at once (`concurrency`), calls that are killed, steps that fail
-//! (`every_step`).
+//! In every order, an address that was printed to a living sandbox belongs to this sandbox alone,
+//! and in the end nothing is left. Not here: many calls at once (`concurrency`), killed calls, and
+//! failing steps (`every_step`).
 
 use crate::support::living::Living;
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration};
 use crate::support::stopped::{Moment, Stopped, Waiting, has_strace};
 
-/// GC beside what it may collect and may not.
+/// GC at the same time as what it may free and may not free.
 mod collecting;
-/// DELs that come late, or before their ADD is done.
+/// DELs that come late, or before their ADD has ended.
 mod late_dels;
 /// Another boot, another machine.
 mod machines;
@@ -21,26 +20,26 @@ mod machines;
 mod orphans;
 
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
-/// The directory of the records, as the kernel shows its descriptor.
+/// The directory of the records, in the form in which the kernel shows its descriptor.
 const SHARD: &str = "scopes/@/10.1.2.0_24";
 
-/// Where an ADD stands still, from its start to its end.
+/// The place at which an ADD is stopped, from its start to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// It has read its configuration and done nothing.
+    /// It has read its configuration and done nothing else.
     Start,
-    /// The index entry is written and durable; the name is not given.
+    /// The index entry is written and durable; the name does not exist.
     Entry,
-    /// The name is given.
+    /// The name exists.
     Name,
-    /// All is durable, nothing is printed.
+    /// Everything is durable, nothing is printed.
     Durable,
 }
 
 impl At {
     const ALL: [Self; 4] = [Self::Start, Self::Entry, Self::Name, Self::Durable];
 
-    /// Whether it holds the lock there.
+    /// Returns whether it holds the lock there.
     fn is_locked(self) -> bool {
         matches!(self, Self::Entry | Self::Name)
     }
@@ -56,7 +55,7 @@ impl At {
     }
 }
 
-/// The caller of an ADD that stands still.
+/// The caller of an ADD that is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
     Stays,
@@ -66,7 +65,7 @@ enum Caller {
 impl Caller {
     const BOTH: [Self; 2] = [Self::Stays, Self::Goes];
 
-    /// The first ADD of a store, stopped; its caller has gone or has not.
+    /// Returns the first ADD of a store, stopped. Its caller has exited or has not.
     fn stopped(self, sandbox: &Sandbox, call: &Call, at: At) -> Stopped {
         prepare(sandbox);
         let moment = at.moment(sandbox, "n1");
@@ -81,7 +80,7 @@ impl Caller {
     }
 }
 
-/// Makes all directories, so that each path is synced once by an ADD.
+/// Creates all directories, so that an ADD syncs each path once.
 fn prepare(sandbox: &Sandbox) {
     sandbox.add("first", RANGE).succeeded();
     sandbox.del("first", RANGE).succeeded();
@@ -103,7 +102,7 @@ fn del(sandbox: &Sandbox, container: &str) -> Call {
     sandbox.call("DEL").set("CNI_CONTAINERID", container).stdin(configuration(RANGE)).clone()
 }
 
-/// GC with nobody in the list.
+/// Returns a GC with an empty list.
 fn gc(sandbox: &Sandbox) -> Call {
     sandbox
         .call("GC")
@@ -111,8 +110,8 @@ fn gc(sandbox: &Sandbox) -> Call {
         .clone()
 }
 
-/// Runs a call beside one that stands still: at once, or in the queue of the
-/// lock until the other goes on. How both ended, the one that stood still first.
+/// Runs a call while another one is stopped: at once, or in the queue of the lock until the other
+/// continues. Returns how both ended, the stopped one first.
 fn run_beside(stopped: Stopped, is_locked: bool, call: &Call) -> (Ended, Ended) {
     if is_locked {
         let waiting = Waiting::start(call);
@@ -122,7 +121,7 @@ fn run_beside(stopped: Stopped, is_locked: bool, call: &Call) -> (Ended, Ended) 
     (stopped.go_on(), other)
 }
 
-/// Who holds what, in order of the addresses.
+/// Returns who holds what, in order of the addresses.
 fn holders(sandbox: &Sandbox) -> Vec<(String, String)> {
     let text = |record: &serde_json::Value, key: &str| record[key].as_str().unwrap().to_owned();
     let mut holders: Vec<_> = sandbox
@@ -134,7 +133,7 @@ fn holders(sandbox: &Sandbox) -> Vec<(String, String)> {
     holders
 }
 
-/// The one address that a container holds by the records.
+/// Returns the one address that a container holds according to the records.
 fn held_by(sandbox: &Sandbox, container: &str) -> Option<String> {
     let mut held = holders(sandbox)
         .into_iter()
@@ -145,7 +144,7 @@ fn held_by(sandbox: &Sandbox, container: &str) -> Option<String> {
     first
 }
 
-/// That after the DEL of these nothing is there but what a store always has.
+/// Checks that after the DEL of these containers, only what a store always contains is left.
 fn check_nothing_left(sandbox: &Sandbox, containers: &[&str]) {
     for container in containers {
         del(sandbox, container).run().succeeded();
@@ -153,7 +152,7 @@ fn check_nothing_left(sandbox: &Sandbox, containers: &[&str]) {
     assert_eq!(sandbox.files(), ["format", "nodes/n1/@machine-id"]);
 }
 
-/// Namespaces of sandboxes, or why there are none; skips the test then.
+/// Returns namespaces of sandboxes, or skips the test.
 fn sandboxes<const COUNT: usize>() -> Option<[Living; COUNT]> {
     if !has_strace() {
         skipped!("no strace");

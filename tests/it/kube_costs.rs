@@ -1,14 +1,12 @@
-//! What the Kubernetes store asks of the API server, request by request, as a
-//! proxy between them sees it. Times and processor time are measured by
-//! `scripts/bench --kubernetes`.
+//! The requests of the Kubernetes store to the API server, as a proxy between them sees them.
+//! `scripts/bench --kubernetes` measures times and processor time.
 
 use crate::support::cluster::Cluster;
 use crate::support::nodes::{DEADLINES, Node, own_name};
 use crate::support::proxy::Proxy;
 use std::path::Path;
 
-/// Two nodes that share a scope, the second one behind a proxy; each has made
-/// its first call.
+/// Two nodes that share a scope, the second one behind a proxy. Each has made its first call.
 struct Pair {
     other: Node,
     node: Node,
@@ -37,8 +35,8 @@ impl Pair {
         Some(Self { other, node, proxy })
     }
 
-    /// Methods, and paths of the LISTs, of an ADD in a range whose lowest
-    /// address the other node took first.
+    /// Returns the methods, and the paths of the LISTs, of an ADD in a range whose lowest address
+    /// the other node took first.
     fn second_in(&self, range: &str) -> (Vec<String>, Vec<String>) {
         self.other.call_in("ADD", "first", range).run().succeeded();
         self.node.call_in("ADD", "second", range).run().succeeded();
@@ -55,7 +53,7 @@ impl Pair {
 #[test]
 fn an_add_alone_creates_and_a_del_deletes() {
     let Some(pair) = Pair::new() else { return };
-    // The first of a node in a scope looks who is there.
+    // The first claim of a node in a scope lists the scope.
     pair.node.add("first").succeeded();
     assert_eq!(pair.proxy.methods(), ["GET", "POST"]);
     pair.node.add("only").succeeded();
@@ -64,7 +62,7 @@ fn an_add_alone_creates_and_a_del_deletes() {
     pair.node.del("first").succeeded();
 }
 
-/// A sandbox that is made anew: the DEL of the old one comes first.
+/// A sandbox that is created again: the DEL of the old one comes first.
 #[test]
 fn a_pod_keeps_its_address_at_no_further_request() {
     let Some(pair) = Pair::new() else { return };
@@ -114,12 +112,12 @@ fn a_node_that_begins_again_does_not_meet_its_own_addresses() {
     std::fs::remove_dir_all(pair.node.sandbox.store()).unwrap();
     pair.proxy.seen();
     let next = pair.node.add("third").addresses();
-    // Its own objects, and who else is there.
+    // Its own objects, and the scope.
     assert_eq!(pair.proxy.methods(), ["GET", "GET", "POST"], "{next:?}");
     for container in ["first", "second", "third"] {
         pair.node.del(container).succeeded();
     }
-    // Nor does it draw, as where another node was first.
+    // It draws no address, as it would after another node was first.
     assert!(
         lowest < next && pair.node.add("fourth").addresses()[0] == lowest[0],
         "{lowest:?} {next:?}"
@@ -127,8 +125,8 @@ fn a_node_that_begins_again_does_not_meet_its_own_addresses() {
     pair.node.del("fourth").succeeded();
 }
 
-/// The owner's document: two pods on one node and one on another get the first three
-/// addresses. Cause: a node that met one taken address went on from a drawn one.
+/// Two pods on one node and one pod on another get the first three addresses. Cause: a node that
+/// met one taken address continued from an address that it drew.
 #[test]
 fn pods_started_one_after_another_get_the_lowest_addresses_whatever_their_nodes() {
     let cluster = match Cluster::shared() {
@@ -164,8 +162,8 @@ fn pods_started_one_after_another_get_the_lowest_addresses_whatever_their_nodes(
         asked.len(),
         nodes.len()
     );
-    // One node alone asks no more than it must, once it has seen that it is alone; on a
-    // busy machine it may be time to look again.
+    // A node that is alone sends only the necessary requests, once it has seen that it is alone. On
+    // a busy machine it may be time to list again.
     let last = nodes.last().unwrap();
     let seen: Vec<usize> = (0..4)
         .map(|number| {

@@ -1,20 +1,19 @@
-//! The Kubernetes store when something fails between the plugin and the
-//! objects: the real executable, a proxy that does what the test says, a real
-//! API server that is killed, filled or set back.
+//! The Kubernetes store when something fails between the plugin and the objects: the real
+//! executable, a proxy that does what the test says, and a real API server that is killed, filled
+//! or restored to an older state.
 //!
-//! ADD succeeds or answers a clear code within its deadline, and an address
-//! never has two holders; DEL succeeds or answers an error that makes the
-//! runtime try again.
+//! ADD succeeds or returns a clear code within its deadline, and an address never has two holders.
+//! DEL succeeds or returns an error that makes the runtime try again.
 
 /// Records of another machine under this node's name.
 mod another_machine;
 /// What the node state keeps for scopes that hold nothing.
 mod empty_scopes;
-/// What is written today, and what was written before.
+/// What is written today, and what was written earlier.
 mod kept_state;
 /// Killed at every system call.
 mod kills;
-/// Writes that the server does after their caller has given them up.
+/// Writes that the server carries out after their caller has given them up.
 mod late;
 /// State and objects of a later format.
 mod newer;
@@ -22,19 +21,19 @@ mod newer;
 mod newer_keys;
 /// Node state that is gone, damaged, or another's.
 mod node_state;
-/// One call, one fault, on the way to the server and back.
+/// One call with one fault, on the way to the server or back.
 mod on_the_way;
-/// Answers and certificates that no attempt will mend.
+/// Answers and certificates that no further attempt changes.
 mod refusals;
 /// A node behind a proxy.
 pub(crate) mod rig;
-/// Users that lack one right, and tokens that are no more.
+/// Users that lack one right, and tokens that have ended.
 mod rights;
-/// The servers killed, filled, set back.
+/// The servers are killed, filled, restored.
 mod servers;
-/// What a node sees of a cluster that was set back.
+/// What a node sees of a cluster that was restored to an older state.
 mod set_back;
-/// Eight nodes, thousands of calls, all of it at once.
+/// Eight nodes and thousands of calls at once, with all faults.
 mod storm;
 
 pub(crate) use rig::install;

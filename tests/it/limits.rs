@@ -1,5 +1,5 @@
-//! How much one ADD may ask for, and what a document may cost. What is held
-//! already is answered, checked and freed whatever the limits say.
+//! How much one ADD may ask for, and what a document may cost. Held addresses are returned, checked
+//! and freed whatever the limits say.
 
 mod allocating;
 mod edges;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const RANGE: &str = r#""range":"10.9.0.0/24","gateway":"10.9.0.1""#;
 
-/// The sandbox's flat file with these limits.
+/// Writes these limits into the sandbox's flat file.
 fn allow(sandbox: &Sandbox, limits: &Value) {
     sandbox.set_in_flat(&[("limits", limits.clone())]);
 }
@@ -52,7 +52,7 @@ fn a_pod_gets_one_address_of_a_range_and_what_it_holds_is_answered_and_freed() {
     let few = asking(RANGE, &ips[..20]);
     let given = call(&sandbox, "ADD", "c1", &few);
     assert_eq!(given.addresses().len(), 20);
-    // An older version gave so many, or the site has changed its mind.
+    // An older version gave this many, or the site has changed its limits.
     sandbox.write("flat.conf", &sandbox.flat("n1"));
     assert_eq!(call(&sandbox, "ADD", "c2", &asking(RANGE, &ips[20..40])).code(), 101);
     assert_eq!(call(&sandbox, "ADD", "c1", &few).stdout, given.stdout, "a repeat");
@@ -119,7 +119,7 @@ fn what_goes_beyond_a_limit_is_7_and_names_the_key_of_the_flat_file() {
         let file = sandbox.write("network.json", &stdin(&beyond));
         let checked = sandbox.command(&["config", "check", file.to_str().unwrap()]);
         assert!(checked.stdout.contains(&format!("limits.{key}")), "{checked:?}");
-        // What is held already is answered.
+        // Held addresses are returned.
         call(&sandbox, "ADD", key, &stdin(&beyond)).succeeded();
         call(&sandbox, "DEL", key, &stdin(&beyond)).succeeded();
         allow(&sandbox, &json!({ key: most + 1 }));
@@ -165,7 +165,7 @@ fn names_that_are_shown_have_no_control_characters_and_old_ones_are_freed() {
     sandbox.call("DEL").stdin(configuration(&named)).run().succeeded();
 }
 
-/// `{"filler":[0,0,...],...}` with so many values.
+/// Returns `{"filler":[0,0,...],...}` with this many values.
 fn bulky(ipam: &str, values: usize, more: &str) -> String {
     let filler = vec!["0"; values].join(",");
     format!(
@@ -194,7 +194,7 @@ fn a_document_of_too_many_values_is_6_and_read_past_by_what_frees() {
         &bulky(RANGE, 50_000, &format!(r#","prevResult":{}"#, given.stdout)),
     )
     .succeeded();
-    // A list that is longer than the limit loses no one that it names.
+    // A list that is longer than the limit loses no entry.
     let mut list: Vec<Value> = (0..40_000)
         .map(|n| json!({"containerID": format!("other{n}"), "ifname": "net1"}))
         .collect();
@@ -221,7 +221,7 @@ fn a_document_of_too_many_values_is_6_and_read_past_by_what_frees() {
     assert!(sandbox.held().is_empty());
 }
 
-/// The kernel's count of a process's memory and time, in KiB and seconds.
+/// Returns the memory and the time of a process as the kernel counts them, in KiB and seconds.
 fn costs(sandbox: &Sandbox, verb: Option<&str>, args: &[&str], stdin: &[u8]) -> (u64, f64) {
     let mut call = match verb {
         Some(verb) => sandbox.call(verb),
@@ -245,9 +245,8 @@ subprocess.run(sys.argv[1:])
 u=resource.getrusage(resource.RUSAGE_CHILDREN)
 print('costs',u.ru_maxrss,u.ru_utime+u.ru_stime,file=sys.stderr)";
 
-/// Bounds of memory that hold for an executable without optimization as well;
-/// time is processor time, and its bound is wide: what it must not be is a
-/// product of two lengths, which is minutes.
+/// The limits on memory hold for an unoptimized executable as well. Time is processor time, and its
+/// limit is wide: it must not be a product of two lengths, which would take minutes.
 #[test]
 fn no_configuration_costs_much() {
     let sandbox = Sandbox::new();
@@ -268,7 +267,7 @@ fn no_configuration_costs_much() {
     }
 }
 
-/// Documents whose parts could be multiplied with each other.
+/// Returns documents whose parts could be multiplied with each other.
 fn bombs() -> Vec<(&'static str, String)> {
     let address =
         |high: u32, n: u32| format!("{high}.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255);

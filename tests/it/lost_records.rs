@@ -1,5 +1,5 @@
-//! Records that a shared store has lost: a snapshot, a split brain, an `rm` too
-//! many. The node's own notes bring back those of living sandboxes.
+//! Records that a shared store has lost: a snapshot, a split brain, or an `rm`. The node's own
+//! notes restore those of living sandboxes.
 
 use crate::support::living::Living;
 use crate::support::overlay::Overlay;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const RANGE: &str = r#""range":"10.9.0.0/24""#;
 
-/// A node `n1` on a shared store, and a test that needs one.
+/// Returns a node `n1` on a shared store, or skips the test.
 fn node() -> Option<(Overlay, String)> {
     let Some(overlay) = Overlay::new() else {
         skipped!("no overlay can be mounted");
@@ -22,13 +22,13 @@ fn add(overlay: &Overlay, container: &str) -> Ended {
     overlay.run(&overlay.verb("ADD", container, RANGE))
 }
 
-/// What another node gives, on the same store.
+/// Makes an ADD of another node on the same store.
 fn add_of_another_node(overlay: &Overlay, container: &str) -> Ended {
     let flat = overlay.sandbox.write("n2.conf", &overlay.sandbox.flat("n2"));
     overlay.run(overlay.verb("ADD", container, RANGE).set("HEREABOUTS_CONFIG", flat))
 }
 
-/// Takes a record and its entries away, as an older snapshot would.
+/// Removes a record and its entries, as an older snapshot would.
 fn lose(overlay: &Overlay, address: &str, container: &str) {
     std::fs::remove_file(overlay.path("scopes/@/10.9.0.0_24").join(address)).unwrap();
     std::fs::remove_file(overlay.path("nodes/n1/net1").join(format!("{container}@net1.0")))
@@ -56,7 +56,7 @@ fn problems(overlay: &Overlay) -> Vec<String> {
     findings.iter().map(|finding| finding["problem"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Where the node keeps its notes of the store.
+/// Returns where the node keeps its notes about the store.
 fn notes(id: &str) -> PathBuf {
     Path::new("/var/lib/cni/hereabouts/stores").join(id).join("n1")
 }
@@ -106,7 +106,7 @@ fn what_was_freed_or_has_died_is_not_brought_back() {
     drop(living);
     lose(&overlay, "10.9.0.1", "c1");
     lose(&overlay, "10.9.0.2", "dies");
-    // The DEL finds no record: its note goes all the same.
+    // The DEL finds no record, and removes its note all the same.
     overlay.run(&overlay.verb("DEL", "c1", RANGE)).succeeded();
     assert_eq!(problems(&overlay), ["unused-note"]);
     overlay.command(&["sweep", "--yes"]).succeeded();
@@ -118,8 +118,7 @@ fn what_was_freed_or_has_died_is_not_brought_back() {
     assert_eq!(left, ["begun"]);
 }
 
-/// An earlier version kept no notes, and a call may be killed before it writes
-/// its own.
+/// An earlier version kept no notes, and a call may be killed before it writes its own.
 #[test]
 fn what_was_given_without_a_note_is_noted_later() {
     let Some((overlay, id)) = node() else { return };
@@ -145,7 +144,7 @@ fn what_was_given_without_a_note_is_noted_later() {
     assert_eq!(held(&overlay).first().unwrap(), "10.9.0.1 c1");
 }
 
-/// After a loss a repeated ADD is given another address: that one counts.
+/// After a loss, a repeated ADD gets another address: that one counts.
 #[test]
 fn a_repeated_add_that_was_given_another_address_has_that_one_alone() {
     let Some((overlay, _)) = node() else { return };
@@ -156,7 +155,7 @@ fn a_repeated_add_that_was_given_another_address_has_that_one_alone() {
     assert_eq!(problems(&overlay), Vec::<String>::new());
 }
 
-/// All of it is gone, its format too: the operator makes it again under its id.
+/// The whole store is gone, including its format. The operator creates it again under its id.
 #[test]
 fn a_store_that_is_gone_is_made_again_under_its_id() {
     let Some((overlay, id)) = node() else { return };

@@ -1,4 +1,4 @@
-//! The integration tests: one binary, a line for each module.
+//! The integration tests: one binary, with one line for each module.
 
 #![allow(missing_docs, reason = "tests say what they are for in their names")]
 #![allow(
@@ -8,8 +8,8 @@
     reason = "a test that cannot go on has failed"
 )]
 
-/// Says that a test is skipped and why, under the test's own name: `scripts/test`
-/// counts these lines. `return skipped!("needs root")` ends a test.
+/// Prints that a test is skipped and why, under the test's own name: `scripts/test` counts these
+/// lines. `return skipped!("needs root")` ends a test.
 macro_rules! skipped {
     ($($reason:tt)*) => {
         println!("SKIPPED {}: {}", std::thread::current().name().unwrap_or("?"), format_args!($($reason)*))
@@ -22,19 +22,19 @@ mod support;
 mod broken_disks;
 /// The log of calls.
 mod call_log;
-/// Filesystems that take capital letters for no difference.
+/// Filesystems that ignore case.
 mod case_folding;
 /// The client of the Kubernetes API.
 #[cfg(feature = "kube")]
 mod client;
-/// A real API server and etcd, by scripts/cluster.
+/// A real API server and etcd, with scripts/cluster.
 #[cfg(feature = "kube")]
 mod cluster;
 /// The operator's commands.
 mod commands;
 /// Many processes at once.
 mod concurrency;
-/// `config check`: what it reads, what it says, and how it ends.
+/// `config check`: what it reads, what it prints, and its exit status.
 mod config_check;
 /// The list of behaviors that every store passes.
 mod conformance;
@@ -47,44 +47,43 @@ mod decisions;
 /// deploy/: manifests, chart, and both on a real API server.
 #[cfg(feature = "kube")]
 mod deploy;
-/// Directories that nothing is in any more.
+/// Directories that nothing uses any more.
 mod empty_directories;
 /// Every step of every call fails.
 mod every_step;
 mod evidence;
-/// What happens when the answer reaches nobody, and when the store is odd.
+/// No process reads the answer, or the store is not what it should be.
 mod faults;
 /// Filesystems on which machines cannot share a store.
 mod filesystems;
 /// Stores that earlier and later versions wrote.
 mod formats;
-/// Changed inputs by the thousand: configurations, stored bytes, sequences.
+/// Thousands of changed inputs: configurations, stored bytes, sequences.
 mod fuzz;
-/// Gateways that standing records name.
+/// Gateways that existing records name.
 mod gateways;
 /// The help of every command, in full.
 #[cfg(feature = "kube")]
 mod help;
 /// Addresses that the node itself or another host has.
 mod in_use;
-/// What a process gets from the one that starts it.
+/// What a process inherits from its caller.
 mod inherited;
 /// `install` and `uninstall` on nodes of their own.
 #[cfg(feature = "kube")]
 mod install;
-/// Calls that stand still while the world goes on.
+/// Calls that are stopped while others continue.
 mod interleavings;
-/// The executable killed at every system call, refused every one, and killed
-/// in a storm.
+/// The executable killed at every system call, refused by each, and killed among many others.
 mod kills;
-/// What the Kubernetes store asks of the API server.
+/// The requests of the Kubernetes store to the API server.
 #[cfg(feature = "kube")]
 mod kube_costs;
 /// The API server fails in every way, is slow, or forgets.
 #[cfg(feature = "kube")]
 mod kube_faults;
 mod limits;
-/// What a shared store has lost, and the notes that bring it back.
+/// What a shared store has lost, and the notes that restore it.
 mod lost_records;
 /// What the main plugins do with the answer.
 mod main_plugins;
@@ -108,7 +107,7 @@ mod real_configurations;
 mod real_parts;
 /// A node whose name changes while its pods live.
 mod renamed;
-/// A pod whose sandbox is made anew keeps its address.
+/// A pod whose sandbox is created again keeps its address.
 mod reservations;
 mod reuse_after;
 mod same_address;
@@ -117,7 +116,7 @@ mod same_address;
 mod schedules;
 /// Two mounts of a real shared filesystem; started by scripts/test-shared-fs.
 mod shared_fs;
-/// The command that tests a filesystem, and that it sees a bad one.
+/// The command that tests a filesystem, on good filesystems and on bad ones.
 mod sticky;
 mod store_test;
 /// What another machine of a node's name has left.
@@ -125,9 +124,9 @@ mod store_test;
 mod take_over;
 /// Rules on the sources and documents themselves.
 mod tidy;
-/// Records of the version before, under living pods.
+/// Records of the previous version, with living pods.
 mod upgrade;
-/// The test vectors of the protocol, by number, against the real executable.
+/// The test vectors of the protocol, with the real executable.
 mod vectors;
-/// What is wrong with a store, and mending it.
+/// What is wrong with a store, and its repair.
 mod verify;

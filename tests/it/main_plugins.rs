@@ -1,6 +1,5 @@
-//! Each row of docs/main-plugins.md, played with the real main plugin: a new
-//! release that behaves otherwise is noticed here. The rows about Multus are in
-//! `multus::rows`.
+//! Each row of docs/main-plugins.md with the real main plugin: a new release that behaves
+//! differently is noticed here. The rows about Multus are in `multus::rows`.
 
 use crate::real_parts::{kernel_has, tools};
 use crate::support::sandbox::{HEREABOUTS, Sandbox, make_store};
@@ -16,7 +15,7 @@ const TAP: &str = r#""type":"tap""#;
 const V4: &str = r#""range":"10.0.0.0/24","gateway":"10.0.0.1""#;
 const V6: &str = r#""range":"fd00::/64","gateway":"fd00::1""#;
 
-/// The folder of the plugins, or why they cannot be had here.
+/// Returns the folder of the plugins, or why this machine does not have them.
 fn plugins() -> Option<PathBuf> {
     let built = tools().and_then(|found| {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -34,8 +33,7 @@ fn plugins() -> Option<PathBuf> {
     }
 }
 
-/// Plays steps with a list of one main plugin and other plugins behind it.
-/// Returns what they print.
+/// Runs steps with a list of one main plugin and other plugins after it. Returns what they print.
 fn play(plugin: &str, ipam: &str, behind: &str, steps: &str) -> Option<String> {
     let tools = plugins()?;
     let sandbox = Sandbox::new();
@@ -57,7 +55,7 @@ fn play(plugin: &str, ipam: &str, behind: &str, steps: &str) -> Option<String> {
     Some(format!("{out}{err}"))
 }
 
-/// Plays steps with one main plugin, and requires words in what they print.
+/// Runs steps with one main plugin, and requires words in what they print.
 fn seen(plugin: &str, ipam: &str, steps: &str, words: &[&str]) {
     seen_in_list(plugin, ipam, "", steps, words);
 }
@@ -109,7 +107,7 @@ fn route_unreachable() {
     seen(PTP, &outside, steps, &["network is unreachable"]);
     let outside = with_routes(V6, r#"{"dst":"fd09::/64","gw":"fd07::1"}"#);
     seen(MACVLAN, &outside, steps, &["no route to host"]);
-    // Unless a route to the gateway stands above it.
+    // Unless an earlier route leads to the gateway.
     let on_link = r#"{"dst":"10.7.0.1/32","scope":253},{"dst":"10.9.0.0/16","gw":"10.7.0.1"}"#;
     let on_link = with_routes(r#""range":"10.0.0.0/24""#, on_link);
     let steps = "cni add >/dev/null && pod route show 10.9.0.0/16";
@@ -232,7 +230,7 @@ fn slow_ipv6() {
 
 #[test]
 fn duplicate_ipv6() {
-    // The foreign host is on the other end of the wire.
+    // The foreign host is at the other end of the cable.
     let steps = "ip netns add foreign; ip link set eth1 netns foreign; ip -n foreign link set eth1 up; ip -n foreign address add fd00::1/64 dev eth1 nodad; cni add >/dev/null && echo added; sleep 2; pod address show net1 | grep -o dadfailed; cni check && echo checked";
     let range = r#""range":"fd00::/64""#;
     seen(MACVLAN, range, steps, &["added", "dadfailed", "checked"]);
@@ -264,8 +262,8 @@ fn gc() {
     }
 }
 
-/// The rows of a plugin whose device many kernels do not have; up to the device
-/// where it is not there.
+/// Runs the rows of a plugin whose device many kernels lack; only up to the device if the kernel
+/// lacks it.
 fn rows_of(plugin: &str, device: &str, keeps_dns: bool) {
     let ipam = format!(r#"{V4},"dns":{{"nameservers":["10.0.0.53"]}}"#);
     if !kernel_has(device) {
@@ -299,7 +297,7 @@ fn rows_of_dummy() {
     rows_of(r#""type":"dummy""#, "dummy", true);
 }
 
-/// A bullet below the table.
+/// Checks a list item below the table.
 #[test]
 fn del_that_fails() {
     let steps = r#"cni add >/dev/null && echo added; mv "$work/bin/hereabouts" "$work/bin/away"; printf '#!/bin/sh\ncat >/dev/null; echo "{\"code\":11,\"msg\":\"busy\"}"; exit 1\n' >"$work/bin/hereabouts"; chmod +x "$work/bin/hereabouts"; cni del; echo after: $(pod -br address show net1 2>&1)"#;
@@ -321,7 +319,7 @@ fn every_row_is_played() {
     }
 }
 
-/// What a runtime other than Multus does; Multus is in `multus::rows`.
+/// What a runtime other than Multus does. Multus is in `multus::rows`.
 #[test]
 fn ips_undeclared_elsewhere() {
     let steps = r#"export CAP_ARGS='{"ips":["10.0.0.77/24"]}'; cni add | jq -c '.ips[].address'"#;

@@ -1,6 +1,6 @@
-//! Many writers on one store, as processes: 256 at once; a churn by 32 workers
-//! against a model of who was told what; ADDs that find nothing beside DELs.
-//! Nobody gets another's address, nobody starves, nothing is left over.
+//! Many writers on one store, as processes: 256 at once; 32 workers compared with a model of who
+//! was told what; ADDs that find nothing while DELs run. No writer gets another's address, none
+//! starves, and nothing is left.
 
 use crate::support::sandbox::{Sandbox, configuration};
 use serde_json::Value;
@@ -17,11 +17,11 @@ const TWO: &str = r#""ipRanges":[{"range":"10.1.0.0/16"},{"range":"10.2.0.0/16"}
 const SMALL: &str = r#""range":"10.3.0.0/26""#;
 const ROOM: &str = r#""range":"10.4.0.0/16""#;
 
-/// Somewhat before the deadline of an ADD. How far the tail lies from the median is
-/// printed, not asserted: it is a figure of the machine, and of what else runs there.
+/// Somewhat before the deadline of an ADD. The distance between the tail and the median is printed
+/// and not asserted, because it depends on the machine and on what else runs there.
 const STARVED: Duration = Duration::from_secs(24);
 
-/// One process; its addresses, and how long it took from start to end.
+/// Runs one process. Returns its addresses, and how long it took from start to end.
 fn timed(sandbox: &Sandbox, verb: &str, container: &str, ipam: &str) -> (Value, Duration) {
     let call = sandbox.call(verb).set("CNI_CONTAINERID", container).clone();
     #[allow(clippy::disallowed_methods, reason = "a test measures time")]
@@ -50,13 +50,13 @@ fn addresses(document: &Value) -> Vec<Ipv4Addr> {
         .collect()
 }
 
-/// The time that so many of a hundred stayed below.
+/// Returns the time that this many of a hundred did not exceed.
 fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times.sort_unstable();
     times[(times.len() * percent / 100).min(times.len() - 1)]
 }
 
-/// Nothing in the store but what stays for ever, and `verify` agrees.
+/// Checks that only permanent files are in the store, and that `verify` finds no problem.
 fn assert_nothing_is_left(sandbox: &Sandbox) {
     let stays = |path: &String| {
         ["format", "lock", "@machine-id", "full", "exhausted", "looking"]
@@ -124,7 +124,7 @@ impl Worker<'_> {
         document
     }
 
-    /// A result enters the model when it is printed.
+    /// Makes an ADD. Its result enters the model when it is printed.
     fn add(&mut self, step: usize) {
         let container = format!("w{}-{step}", self.number);
         let ipam = if self.draw(4) == 0 { TWO } else { WIDE };
@@ -140,7 +140,7 @@ impl Worker<'_> {
         self.held.push((container, ipam, given));
     }
 
-    /// And leaves it before its DEL begins.
+    /// Makes a DEL. The result leaves the model before the DEL begins.
     fn del(&mut self) {
         let at = self.draw(self.held.len());
         let (container, ipam, given) = self.held.swap_remove(at);
@@ -150,7 +150,7 @@ impl Worker<'_> {
         }
         assert_eq!(self.call("DEL", &container, ipam), Value::Null);
         if self.draw(8) == 0 {
-            // The runtime's repeat, when somebody else may have the address.
+            // Makes the runtime's repeat, when another container may have the address.
             self.model.repeats.fetch_add(1, Ordering::Relaxed);
             assert_eq!(self.call("DEL", &container, ipam), Value::Null);
         }
@@ -163,7 +163,8 @@ impl Worker<'_> {
         assert_eq!(addresses(&self.call("ADD", &container, ipam)), given, "{container}");
     }
 
-    /// At most 40 held by each: some 1,300 of all are, in six shards.
+    /// Plays some steps. Each worker holds at most 40 addresses: some 1,300 of all are held, in six
+    /// shards.
     fn play(mut self, steps: usize) {
         for step in 0..steps {
             match self.draw(10) {
@@ -180,7 +181,8 @@ impl Worker<'_> {
     }
 }
 
-/// So many calls by 32 workers; then one alone gets the lowest, and all is free.
+/// Makes this many calls by 32 workers. Then a single one gets the lowest address, and everything
+/// is free.
 fn churn(calls: usize) {
     let (sandbox, model) = (Sandbox::new(), Model::default());
     std::thread::scope(|scope| {
@@ -224,8 +226,8 @@ fn long_churn_of_100_000_calls_agrees_with_a_model() {
     churn(100_000);
 }
 
-/// 500 ADDs by 16 workers with DELs beside them; the DELs' times. Whether each
-/// ADD succeeded is `room`.
+/// Makes 500 ADDs by 16 workers while DELs run. Returns the times of the DELs. `room` says whether
+/// each ADD should succeed.
 fn dels_beside_500_adds(sandbox: &Sandbox, round: usize, room: bool) -> Vec<Duration> {
     let (next, times) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     for n in 0..200 {
@@ -263,7 +265,7 @@ fn adds_that_find_nothing_hold_up_dels_no_more_than_twice_those_that_succeed() {
         addresses(&timed(&sandbox, "ADD", &format!("full{n}"), SMALL).0);
     }
     let (mut beside_full, mut beside_room) = (Vec::new(), Vec::new());
-    // In turn, so that what else the machine does hits both.
+    // In turn, so that other load on the machine affects both.
     for round in 0..3 {
         beside_full.extend(dels_beside_500_adds(&sandbox, 2 * round, false));
         beside_room.extend(dels_beside_500_adds(&sandbox, 2 * round + 1, true));

@@ -1,9 +1,9 @@
-//! The whole road on real parts: Pods with the networks annotation on a real
-//! API server, the real Multus called as a runtime calls it, the real macvlan
-//! with hereabouts for its addresses, nodes as network namespaces. Kubelet and
-//! scheduler are played; the first network of the pods is of no interest here.
+//! The complete path with real components: Pods with the networks annotation on a real API server,
+//! the real Multus called as a runtime calls it, the real macvlan with hereabouts for its
+//! addresses, nodes as network namespaces. The test plays kubelet and scheduler. The pods' first
+//! network does not matter here.
 
-/// The nodes, and who plays the kubelet.
+/// The nodes, and the part of the kubelet.
 mod rig;
 /// The rows of docs/main-plugins.md that are about Multus.
 mod rows;
@@ -12,7 +12,7 @@ use hereabouts::retry::{Attempt, Deadline, Pace, until_paced};
 use rig::{Rig, status_of};
 use std::time::Duration;
 
-/// The rig, or why this test is skipped.
+/// Returns the rig, or prints why this test is skipped.
 fn rig() -> Option<&'static Rig> {
     Rig::shared().map_err(|reason| skipped!("{reason}")).ok()
 }
@@ -90,7 +90,7 @@ fn a_pod_with_two_interfaces_has_two_addresses() {
     rig.network("twice", r#""ipam": {"type": "hereabouts", "allocation_order": "lowest", "range": "192.168.40.0/24"}"#);
     rig.network("other", r#""ipam": {"type": "hereabouts", "allocation_order": "lowest", "range": "192.168.41.0/24"}"#);
     let node = rig.node("twice-1");
-    // The same network twice, and another by a name that the pod gives.
+    // The same network twice, and another one under an interface name that the pod gives.
     let pod = rig.pod("twice-a", "twice,twice,default/other@data0");
     node.start(&pod);
     let expected = [
@@ -165,7 +165,7 @@ fn a_pod_asks_for_its_address_in_the_annotation() {
     node.start(&first);
     assert_eq!(status_of(rig, &first), [status("asked", "net1", &["192.168.43.77"])]);
 
-    // The second is told who has it, and nothing of it stays.
+    // The second pod's error names the holder, and nothing of the pod stays.
     let refused = node.try_start(&second);
     assert_ne!(refused.status, Some(0), "{refused:?}");
     assert!(refused.stdout.contains("is held by pod default/asked-a"), "{refused:?}");
@@ -174,7 +174,7 @@ fn a_pod_asks_for_its_address_in_the_annotation() {
     );
     assert_eq!(rig.held("asked"), [row("192.168.43.77", "asked-a", "net1", "asked-1")]);
 
-    // Tried again, as a kubelet does, it has it when the first is gone.
+    // When it is tried again, as a kubelet does, it has the address after the first one is gone.
     node.stop(&first).succeeded();
     node.stop(&second).succeeded();
     let second = second.again();
@@ -193,7 +193,7 @@ fn what_a_dead_node_held_is_seen_and_released() {
     dies.start(&pods[1]);
     drop(dies.dies());
 
-    // The range is full of what nobody uses any more: it says of whom.
+    // The range is full of addresses that no pod uses any more: the error names the holders.
     let waiting = rig.pod("dead-c", "dead");
     let refused = lives.try_start(&waiting);
     assert_ne!(refused.status, Some(0), "{refused:?}");
@@ -204,7 +204,7 @@ fn what_a_dead_node_held_is_seen_and_released() {
     ];
     assert_eq!(rig.held("dead"), held);
 
-    // A node's token frees nothing of another node: an administrator does.
+    // A node's token frees nothing of another node; an administrator's does.
     let refused = lives.hereabouts(&["release", "--node", "dead-2", "--yes"]);
     assert!(
         refused.status == Some(1) && refused.stderr.contains("with an administrator's kubeconfig"),
@@ -216,7 +216,7 @@ fn what_a_dead_node_held_is_seen_and_released() {
         .hereabouts(&["release", "--node", "dead-2", "--yes", "--kubeconfig", &administrator])
         .succeeded();
     assert_eq!(rig.held("dead"), [[""; 4]; 0]);
-    // That a range is full is believed for some seconds; a kubelet goes on trying.
+    // A full range is believed for some seconds, and a kubelet keeps trying.
     let waiting = lives.start_in_the_end(&waiting);
     assert_eq!(status_of(rig, &waiting), [status("dead", "net1", &["192.168.44.1"])]);
     lives.stop(&waiting).succeeded();
@@ -234,19 +234,19 @@ fn after_a_reboot_a_pod_has_its_address_again() {
     node.start(&gone);
     let node = node.dies().boots();
 
-    // The kubelet finds no sandbox and makes another for the same Pod.
+    // The kubelet finds no sandbox and creates another one for the same Pod.
     let again = pod.again();
     node.start(&again);
     assert_eq!(status_of(rig, &again), [status("boot", "net1", &["192.168.45.2"])]);
     node.pings(&again, "net1", "192.168.45.1");
-    // The runtime takes down what it remembers; that is not the Pod's any more.
+    // The runtime removes what it remembers, which no longer belongs to the Pod.
     node.stop(&pod).succeeded();
     let held = |pods: &[(&str, &str, &str)]| {
         pods.iter().map(|(a, pod, node)| row(a, pod, "net1", node)).collect::<Vec<_>>()
     };
     let both = [("192.168.45.1", "boot-a", "boot-1"), ("192.168.45.2", "boot-b", "boot-2")];
     assert_eq!(rig.held("boot"), held(&[both[0], both[1], ("192.168.45.3", "boot-c", "boot-2")]));
-    // One whose DEL never comes is swept, on its own node only.
+    // A sandbox whose DEL never comes is swept, on its own node only.
     other.hereabouts(&["sweep", "--yes"]).succeeded();
     assert_eq!(rig.held("boot").len(), 3);
     node.hereabouts(&["sweep", "--yes"]).succeeded();
@@ -257,9 +257,9 @@ fn after_a_reboot_a_pod_has_its_address_again() {
     assert_eq!(rig.held("boot"), [[""; 4]; 0]);
 }
 
-/// Without `retryDeleteOnError` Multus forgets the pod with its first DEL, and
-/// answers the next one with success without calling anybody. Where nothing can be
-/// noted, a DEL without the API server fails.
+/// Without `retryDeleteOnError`, Multus forgets the pod with its first DEL, and answers the next
+/// one with success without calling any plugin. If no debt can be noted, a DEL without the API
+/// server fails.
 #[test]
 fn a_del_that_could_not_be_done_is_done_when_it_is_repeated() {
     let Some(rig) = rig() else { return };
@@ -290,15 +290,15 @@ fn a_del_that_could_not_be_done_is_done_when_it_is_repeated() {
         node.stop(&pod).succeeded();
         let left = rig.held("cut");
         assert_eq!(left.is_empty(), keeps, "{left:?}");
-        // What is left is found by its sandbox, which is gone.
+        // The remaining record is found because its sandbox is gone.
         node.hereabouts(&["sweep", "--yes"]).succeeded();
         assert_eq!(rig.held("cut"), [[""; 4]; 0]);
     }
 }
 
-/// Kubelet makes no new sandbox until the DEL of the dead one has succeeded, and
-/// Multus repeats no DEL of a pod that was force-deleted. So a DEL without the API
-/// server succeeds, and its node frees the address as soon as that is back.
+/// Kubelet creates no new sandbox until the DEL of the dead one has succeeded, and Multus repeats
+/// no DEL of a pod that was force-deleted. So a DEL without the API server succeeds, and its node
+/// frees the address as soon as the server is back.
 #[test]
 fn what_a_del_without_the_api_server_left_is_freed_without_a_further_call() {
     let Some(rig) = rig() else { return };
@@ -319,7 +319,7 @@ fn what_a_del_without_the_api_server_left_is_freed_without_a_further_call() {
     let is_held = || rig.held("owed").iter().any(|[_, pod, ..]| *pod == pods[0].name);
     assert!(is_held());
     node.plugged(true);
-    // Within 10 s; a busy machine may take its time.
+    // Within 10 s, and later on a busy machine.
     let deadline = Deadline::after(Duration::from_secs(60));
     let freed = until_paced(&deadline, Pace::SERVER, || {
         Ok::<_, ()>(if is_held() { Attempt::Again(Duration::ZERO) } else { Attempt::Done(()) })

@@ -24,7 +24,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Lines of its author's choice were appended to any file below /var/log.
+/// A network configuration could append lines to any file below /var/log.
 #[test]
 fn a_network_configurations_log_goes_only_to_a_file_that_hereabouts_made() {
     if !needs_root() {
@@ -55,7 +55,7 @@ fn a_network_configurations_log_goes_only_to_a_file_that_hereabouts_made() {
     ]);
     for (at, name) in refused.enumerate() {
         let ended = with(&format!("c{at}"), &format!("/var/log/{name}"));
-        // Only a file that cannot be opened is worth a line of each call.
+        // Only a file that cannot be opened is reported in each call.
         let may_be_named = name.starts_with("hereabouts/") && !name.contains('\\');
         assert_eq!(
             ended.succeeded().stderr.lines().count(),
@@ -73,12 +73,12 @@ fn a_network_configurations_log_goes_only_to_a_file_that_hereabouts_made() {
     let ours = read(&sandbox.path("log/hereabouts/ours.log"));
     assert!(ours.contains("first") && ours.contains("second"), "{ours}");
 
-    // The directory is made where it is missing.
+    // The directory is created if it is missing.
     std::fs::remove_dir_all(sandbox.path("log/hereabouts")).unwrap();
     assert_eq!(with("third", "/var/log/hereabouts/ours.log").succeeded().stderr, "");
     assert!(read(&sandbox.path("log/hereabouts/ours.log")).contains("third"));
 
-    // Below allowed_paths the same: a store lies there, perhaps.
+    // The same below allowed_paths, where a store may be.
     let flat = sandbox.flat("n1").replacen(
         '{',
         &format!(r#"{{"allowed_paths":["{}"],"#, sandbox.root.display()),
@@ -112,7 +112,7 @@ fn values_in_a_log_are_escaped() {
     assert!(text.contains(r#"scope="x sshd[7]: Failed password"#), "{text}");
 }
 
-/// To open a watchdog starts it.
+/// Opening a watchdog starts it.
 #[test]
 fn what_is_no_regular_file_is_never_opened() {
     let sandbox = Sandbox::new();
@@ -138,7 +138,7 @@ fn what_is_no_regular_file_is_never_opened() {
             ended.stderr.lines().filter(|line| line.contains("/proc/self/fd/")).count();
         assert!(opened_again <= 1 + 2, "{ended:?}");
     }
-    // The operator's own file is looked at before, too.
+    // The operator's own file is checked before it is opened, too.
     let mut call = add(&sandbox, "own", RANGE);
     call.set("HEREABOUTS_CONFIG", "/dev/ptmx");
     let ended = call.run();
@@ -178,9 +178,9 @@ fn a_second_flat_file_is_never_read_from_proc_or_sysfs() {
     );
 }
 
-/// Cause: an error quotes what is wrong. Effect: a network configuration names a
-/// file of root's as its flat file, and reads of it in the pod's events. Fix: of such
-/// a file the kind of a value is said.
+/// Cause: an error quotes what is wrong. Effect: a network configuration names a file of root as
+/// its flat file, and shows its content in the pod's events. Fix: for such a file, an error shows
+/// only the kind of a value.
 #[test]
 fn what_stands_in_a_file_that_a_network_named_is_not_shown() {
     let sandbox = Sandbox::new();
@@ -200,7 +200,7 @@ fn what_stands_in_a_file_that_a_network_named_is_not_shown() {
         assert!(!format!("{ended:?}").contains("hunter2"), "{content}: {ended:?}");
         assert!(ended.details().contains("planted.conf"), "{content}: {ended:?}");
     }
-    // The network configuration's own words, and the node's own file, are.
+    // Values of the network configuration and of the node's own file are shown.
     assert!(sandbox.add("c1", r#""range":"hunter2""#).details().contains("hunter2"));
     sandbox.write("flat.conf", &sandbox.flat("n1").replacen('{', r#"{"sticky":"hunter2","#, 1));
     assert!(sandbox.add("c1", RANGE).details().contains("hunter2"));
@@ -239,13 +239,13 @@ fn resolv_conf_is_below_etc_or_run_systemd() {
     assert_eq!(sandbox.add("c3", RANGE).document()["dns"]["nameservers"][0], "192.0.2.53");
 }
 
-/// A FUSE filesystem whose daemon answers nothing, not even that it is there:
-/// whoever asks it waits until it is killed.
+/// A FUSE filesystem whose daemon answers nothing, not even its first message: a process that uses
+/// it waits until it is killed.
 const SILENT: &str = r#"exec 9<>/dev/fuse && mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 none "$0" &&
     exec timeout -s KILL 300 "$@""#;
 
-/// Cause: a pod's own FUSE daemon was asked for a file. Effect: a call that never
-/// ends. Fix: the mount is looked at before anything is asked of it.
+/// Cause: a call opened a file on a pod's own FUSE filesystem. Effect: the call never ended. Fix:
+/// the mount is checked before any request to the filesystem.
 #[test]
 fn a_filesystem_whose_daemon_never_answers_is_not_asked() {
     if !needs_root() {

@@ -5,7 +5,7 @@ use crate::support::sandbox::{Ended, Sandbox, configuration};
 
 const RANGE: &str = r#""range":"10.9.0.0/24""#;
 
-/// A sandbox with a store that `store init` made; its id.
+/// Returns a sandbox with a store that `store init` created, and its id.
 fn initialized() -> (Sandbox, String) {
     let sandbox = Sandbox::new();
     let made = sandbox.command(&["store", "init", sandbox.store().to_str().unwrap()]);
@@ -18,7 +18,7 @@ fn refused(ended: &Ended) {
     assert!(ended.details().contains("wrong store at"), "{ended:?}");
 }
 
-/// ADD without the store that `Sandbox::call` would make.
+/// Makes an ADD without the store that `Sandbox::call` would create.
 fn add(sandbox: &Sandbox, container: &str) -> Ended {
     let mut call = sandbox.call("DEL");
     call.set("CNI_COMMAND", "ADD")
@@ -101,7 +101,7 @@ fn the_flat_file_names_the_store_by_its_id() {
     sandbox.del("c1", RANGE).succeeded();
 }
 
-/// Of NetApp, of NFS clients, of ext4, and of a `store test` that was killed.
+/// Names that NetApp, NFS clients, ext4 and a killed `store test` create.
 #[test]
 fn what_filesystems_make_by_themselves_stops_no_pod() {
     let sandbox = Sandbox::new();
@@ -137,8 +137,7 @@ fn a_mount_point_that_fstab_lists_and_that_is_not_mounted_gets_no_store() {
     call.run().succeeded();
 }
 
-/// conf-examples/shared-data-dir.yaml, as a node with and without its filesystem
-/// and its flat file meets it.
+/// conf-examples/shared-data-dir.yaml on a node with and without its filesystem and its flat file.
 #[test]
 fn the_example_of_a_shared_directory_gives_addresses_only_where_it_is_mounted_and_named() {
     let Some(overlay) = Overlay::new() else {
@@ -166,7 +165,7 @@ fn the_example_of_a_shared_directory_gives_addresses_only_where_it_is_mounted_an
     );
     let mut flat: serde_json::Value =
         serde_json::from_str(&here(&read("hereabouts.conf"))).unwrap();
-    // This machine's own are no test's.
+    // This machine's own places are not for tests.
     flat["debts_dir"] = sandbox.path("debts").to_str().into();
     sandbox.write("flat.conf", &flat.to_string());
     refused(&add.run());
@@ -181,8 +180,7 @@ fn the_example_of_a_shared_directory_gives_addresses_only_where_it_is_mounted_an
     refused(&add.set("CNI_COMMAND", "DEL").run());
 }
 
-/// A network configuration is the same on all nodes: it cannot say which store a
-/// node has to see.
+/// A network configuration is the same on all nodes: it cannot say which store a node must see.
 #[test]
 fn a_shared_filesystem_that_only_a_network_names_is_refused() {
     let Some(overlay) = Overlay::new() else {

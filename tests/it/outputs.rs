@@ -1,21 +1,21 @@
-//! What every command prints in its usual cases on a store of files, in full:
-//! tests/data/outputs has a file for each command, which `UPDATE_EXPECT=1` renews.
-//! Those of the Kubernetes store are in `commands::kube::outputs`.
+//! The full output of every command in its usual cases on a file store: tests/data/outputs has a
+//! file for each command, which `UPDATE_EXPECT=1` renews. The outputs for the Kubernetes store are
+//! in `commands::kube::outputs`.
 
 /// Commands that change a store.
 mod changing;
-/// Commands about a node or a file: `install`, `config check`.
+/// Commands for a node or a file: `install`, `config check`.
 mod nodes;
 /// Commands that read.
 mod reading;
-/// Commands about the place of a store.
+/// Commands for the directory of a store.
 mod stores;
 
 use crate::support::sandbox::Sandbox;
 
 const RANGE: &str = r#""range":"10.1.2.0/24","gateway":"10.1.2.1""#;
 const POD: &str = "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u1";
-/// Of the sandbox's `c1`, below the data directory.
+/// The record of `c1`, below the data directory.
 const C1: &str = "scopes/@/10.1.2.0_24/10.1.2.2";
 
 /// `c1` holds 10.1.2.2, and `c2` for a pod 10.1.2.3. Both sandboxes are gone.

@@ -1,10 +1,10 @@
-//! Power loss, on a disk in memory with a cache: after every step of a call,
-//! also of one that follows a call killed at any of its steps, all that a legal
-//! filesystem could leave (where that is much, a seeded sample) is opened again
-//! and checked: no address twice, no printed result missing, every record found
-//! by its holder, nothing freed come back; and life goes on from there.
+//! Power loss, on a disk in memory with a cache. After every step of a call, also of a call that
+//! follows a killed one, every state that a legal filesystem could leave is opened again and
+//! checked (a seeded sample if there are too many): no address has two holders, no printed result
+//! is missing, every record is found by its holder, nothing that was freed is held again, and later
+//! calls work.
 //!
-//! The model finds the bug when any one kind of sync is taken out.
+//! The model finds the bug if any one kind of sync is removed.
 
 /// A step that fails before the power does.
 mod failed_step;
@@ -26,14 +26,14 @@ use std::path::Path;
 use std::time::Duration;
 use world::{World, fault, fault_later, prepared};
 
-/// How much is looked at.
+/// How many states are checked.
 struct Effort {
     most: usize,
     later_every: usize,
 }
 
-/// Runs a call with the power failing after each of its steps; returns how
-/// many states were checked, or the first fault.
+/// Runs a call, with a power loss after each of its steps. Returns the number of checked states, or
+/// the first fault.
 fn power_fails_during(
     world: &World,
     call: Call,
@@ -73,7 +73,7 @@ fn power_fails_during(
     Ok(checked)
 }
 
-/// Those, and DELs of what only a call before them has made.
+/// Returns those calls, and DELs of what only an earlier call has created.
 fn calls() -> impl Iterator<Item = Call> {
     CALLS.iter().copied().chain([Call::Del("c1"), Call::Del("new-web")])
 }
@@ -96,8 +96,8 @@ fn power_lost_after_any_step_of_any_call() {
     }
 }
 
-/// `release --node` forgets whose node it is; the next ADD notes it again, when
-/// all directories are there and nothing else would flush the note's.
+/// `release --node` forgets the machine of a node. The next ADD notes it again, when all
+/// directories exist and nothing else would flush the note.
 #[test]
 fn power_lost_after_the_first_add_since_the_node_was_released() {
     let mut world = prepared();
@@ -141,7 +141,7 @@ fn long_power_lost_after_any_step_of_a_call_that_follows_one_killed_at_any_step(
     println!("{checked} states");
 }
 
-/// An address that was given and freed: its shard and its network are empty.
+/// Returns a disk on which an address was given and freed: its shard and its network are empty.
 fn emptied() -> World {
     let mut world = World::new().then(Call::Add("c1", 1)).then(Call::Del("c1"));
     // c1 may have it again.
@@ -150,7 +150,7 @@ fn emptied() -> World {
     world
 }
 
-/// Directories are removed, which calls before and after use.
+/// Removes directories that calls before and after it use.
 #[test]
 fn power_lost_after_any_step_beside_the_removal_of_empty_directories() {
     let effort = Effort { most: 60, later_every: 2 };
@@ -161,7 +161,7 @@ fn power_lost_after_any_step_beside_the_removal_of_empty_directories() {
                 checked += power_fails_during(&killed, second, &[first], None, &effort).unwrap();
             }
         }
-        // What a DEL that was killed has removed, and not durably, goes with its directory.
+        // If a killed DEL has removed a name, but not durably, the name goes with its directory.
         for killed in world.clone().then(add).killed(Call::Del("c1")) {
             let tidied = killed.then(Call::Tidy);
             for last in [Call::Del("c1"), add, Call::Gc] {
@@ -180,7 +180,7 @@ fn the_model_finds_the_bug_when_a_directory_is_removed_that_was_not_flushed() {
     let found =
         emptied().then(Call::Add("c1", 1)).killed(Call::Del("c1")).iter().find_map(|killed| {
             let mut disk = killed.disk();
-            // That of the scope, which goes next, would do for its shard.
+            // The flush of the scope, which is removed next, would be enough for its shard.
             disk.skip = Some(|path| path.starts_with("scopes"));
             let store = FileStore::on(disk, host("n1"));
             run(&store, Call::Tidy, killed.boot).unwrap();
@@ -241,7 +241,7 @@ fn the_model_finds_the_bug_when_any_one_sync_is_taken_out() {
     }
 }
 
-/// A repeated ADD syncs what a killed one may have left visible and not durable.
+/// A repeated ADD syncs what a killed ADD may have left visible and not durable.
 #[test]
 fn the_model_finds_the_bug_when_a_repeated_add_does_not_sync() {
     let effort = Effort { most: 2000, later_every: 1 };
@@ -258,7 +258,7 @@ fn the_model_finds_the_bug_when_a_repeated_add_does_not_sync() {
 fn the_cached_disk_forgets_and_keeps_what_it_may() {
     let disk = CachedDisk::new(Image::new(), 0);
     disk.create(Path::new("a"), b"four").unwrap();
-    // The name or not; of the bytes all, none, half, zeros.
+    // The name exists or not; of the bytes there are all, none, half, or zeros.
     assert_eq!(disk.image().after_power_loss(100, 0).len(), 8);
     disk.sync(Path::new("a")).unwrap();
     disk.sync(Path::new("")).unwrap();

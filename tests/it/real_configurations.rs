@@ -1,19 +1,18 @@
-//! What operators really write: kinds of configurations from public repositories that the plugin
-//! for which they were written accepts. Each test is one kind, with the answer that its author
-//! expects.
+//! Configurations that operators really write: kinds from public repositories that the plugin for
+//! which they were written accepts. Each test is one kind, with the answer that its author expects.
 
 use crate::support::sandbox::{Ended, Sandbox, configuration};
 use crate::vectors::code_of;
 use serde_json::Value;
 
-/// The first address with its prefix length, and the gateway ("" if there is none).
+/// Returns the first address with its prefix length, and the gateway ("" if there is none).
 fn answer(ended: &Ended) -> (String, String) {
     let document = ended.succeeded().document();
     let text = |key: &str| document["ips"][0][key].as_str().unwrap_or_default().to_owned();
     (text("address"), text("gateway"))
 }
 
-/// The answer to an ADD with these `ipam` keys in a fresh store.
+/// Returns the answer to an ADD with these `ipam` keys in a new store.
 fn answer_to(ipam: &str) -> (String, String) {
     answer(&Sandbox::new().add("c1", ipam))
 }
@@ -253,7 +252,7 @@ fn an_unspecified_gateway_means_none_in_all_places() {
     is(&answer(&asked), "10.1.2.9/24", "");
 }
 
-/// The configuration of another main plugin, with these keys beside `ipam`.
+/// Returns the configuration of another main plugin, with these keys next to `ipam`.
 fn of_main_plugin(kind: &str, keys: &str, ipam: &str) -> String {
     configuration(ipam).replace(r#""type":"macvlan""#, &format!(r#""type":"{kind}"{keys}"#))
 }
@@ -368,7 +367,7 @@ fn excludes_may_be_written_as_ranges() {
 mod del_frees_whatever_the_configuration_has_become {
     use super::*;
 
-    /// Each configuration names the store, or leaves that to the flat file.
+    /// Each configuration names the store, or leaves this to the flat file.
     #[test]
     fn in_the_network() {
         let sandbox = Sandbox::new();
@@ -422,7 +421,7 @@ mod del_frees_whatever_the_configuration_has_become {
     }
 }
 
-/// A DEL was lost, and nobody has called `sweep` since.
+/// A DEL was lost, and `sweep` was not called since.
 mod an_address_whose_holder_the_node_sees_to_be_dead {
     use super::*;
     use crate::support::living::Living;

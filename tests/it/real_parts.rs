@@ -1,5 +1,5 @@
-//! Real parts: cnitool and the real main plugins in network namespaces of their
-//! own, the examples as Multus hands them over, and the demo.
+//! Real components: cnitool and the real main plugins in their own network namespaces, the examples
+//! as Multus passes them on, and the demo.
 
 mod cnitool;
 mod demo;
@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The folder of cnitool and the main plugins, built by `scripts/tools` when
-/// they are not there; or why they cannot be had here.
+/// Returns the folder of cnitool and the main plugins, which `scripts/tools` builds if they are
+/// missing, or why this machine does not have them.
 pub(crate) fn tools() -> Result<PathBuf, String> {
     static TOOLS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let find = || {
@@ -31,7 +31,7 @@ pub(crate) fn tools() -> Result<PathBuf, String> {
     TOOLS.get_or_init(find).clone()
 }
 
-/// Whether the kernel has a device type.
+/// Returns whether the kernel has a device type.
 pub(crate) fn kernel_has(kind: &str) -> bool {
     let script = format!(
         "ip link add up0 type veth peer name up1 && ip link add link up0 probe0 type {kind}"

@@ -1,7 +1,7 @@
-//! A node whose name changes while its pods live: the host gets another name by
-//! DHCP or cloud-init, or somebody edits the flat file. On a store of one machine
-//! the calls look under the earlier names, too; in the API, where a clone has the
-//! same machine id, a DEL is refused and names both.
+//! A node whose name changes while its pods live: the host gets another name by DHCP or cloud-init,
+//! or an operator edits the flat file. On a store of one machine, the calls also search under the
+//! earlier names. In the API, where a clone has the same machine id, a DEL is refused and its error
+//! contains both names.
 
 #[cfg(feature = "kube")]
 mod kube;
@@ -13,7 +13,7 @@ use crate::support::sandbox::{Call, Ended, Sandbox, configuration};
 
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 
-/// A local store whose flat file names no node, and two hosts' names.
+/// A local store whose flat file names no node, and two host names.
 struct Scene {
     sandbox: Sandbox,
     living: Living,
@@ -35,7 +35,7 @@ impl Scene {
         Some(Self { sandbox, living })
     }
 
-    /// A call or command on a host of this name.
+    /// Makes a call or command on a host with this name.
     fn named(&self, host: &str, mut call: Call) -> Ended {
         call.through(&["unshare", "--uts", "sh", "-c", r#"hostname "$0" && exec "$@""#, host]).run()
     }
@@ -76,7 +76,7 @@ fn del_repeat_and_check_find_what_a_host_holds_under_its_earlier_name() {
     scene.named(NOW, check).succeeded();
     scene.call(NOW, "DEL", "c1", false).succeeded();
     assert_eq!(scene.sandbox.held(), ["10.1.2.2"]);
-    // Back again, the newer name is the earlier one.
+    // With the first name again, the second one is the earlier name.
     scene.call(BEFORE, "DEL", "c2", false).succeeded();
     assert!(scene.sandbox.held().is_empty());
     let verified = scene.command(NOW, &["verify"]);
@@ -132,7 +132,7 @@ fn a_full_range_is_swept_of_what_an_earlier_name_held_before_the_boot() {
     );
 }
 
-/// A name whose note has another machine's id is another machine's.
+/// A name whose note has another machine's id belongs to another machine.
 #[test]
 fn another_machines_records_are_not_an_earlier_names() {
     let Some(scene) = Scene::new() else { return };

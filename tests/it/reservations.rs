@@ -1,4 +1,4 @@
-//! Reservations: fixed addresses for certain pods beside dynamic ones.
+//! Reservations: fixed addresses for certain pods, together with dynamic ones.
 
 use crate::support::living::Living;
 use crate::support::sandbox::{Ended, Sandbox, configuration};
@@ -13,7 +13,7 @@ fn network(more: &str) -> String {
     )
 }
 
-/// An ADD of a pod (`name/uid`, or "" for none), with more `CNI_ARGS`.
+/// Makes an ADD of a pod (`name/uid`, or "" for none), with additional `CNI_ARGS`.
 fn add(sandbox: &Sandbox, container: &str, pod: &str, args: &str, ipam: &str) -> Ended {
     in_namespace(sandbox, container, pod, args, ipam, "/run/netns/none")
 }
@@ -96,7 +96,7 @@ fn both_families_are_reserved_and_the_other_sets_stay_dynamic() {
     assert_eq!(add(&sandbox, "c3", "c/u3", "", ipam).addresses(), ["10.0.0.2", "2001:db8::2"]);
 }
 
-/// Of two ranges in one subnet, it replaces the address of the one that has it.
+/// With two ranges in one subnet, it replaces the address of the range that contains it.
 #[test]
 fn a_reservation_belongs_to_the_range_that_contains_it() {
     let sandbox = Sandbox::new();
@@ -119,7 +119,7 @@ fn a_holder_that_lives_keeps_the_address_and_is_named() {
     for words in ["reserved address 10.0.0.2 is held by", "pod default/old", "node n1", "c1"] {
         assert!(refused.details().contains(words), "{words}: {refused:?}");
     }
-    // A repeat of the holder, which is reserved for another one by now, is answered.
+    // A repeat of the holder is answered, although the address is now reserved for another pod.
     let again = in_namespace(&sandbox, "c1", "old/u1", "", &ipam, &netns);
     assert_eq!(again.addresses(), ["10.0.0.2"]);
     // Its sandbox has ended: the address need not wait for a DEL.

@@ -1,4 +1,4 @@
-//! Networks with `reuse_after`: what was freed is left alone for some time.
+//! Networks with `reuse_after`: freed addresses are not given for some time.
 
 use crate::support::sandbox::Sandbox;
 

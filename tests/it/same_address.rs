@@ -1,11 +1,11 @@
-//! A pod keeps its address when its sandbox is made anew: the runtime makes the DEL
-//! of the old one a moment before the ADD of the new one, with other pods between.
+//! A pod keeps its address when its sandbox is created again: the runtime makes the DEL of the old
+//! sandbox a moment before the ADD of the new one, with ADDs of other pods in between.
 
 use crate::support::sandbox::{Call, Sandbox, configuration};
 
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 
-/// A call for a sandbox of a pod, whose uid is its name.
+/// Returns a call for a sandbox of a pod, whose uid is its name.
 fn call(sandbox: &Sandbox, verb: &str, pod: &str, container: &str, ipam: &str) -> Call {
     let mut call = sandbox.call(verb);
     call.set("CNI_CONTAINERID", container)
@@ -28,9 +28,9 @@ fn del(sandbox: &Sandbox, pod: &str, container: &str) {
     call(sandbox, "DEL", pod, container, RANGE).run().succeeded();
 }
 
-/// Cause: re-homing moves what a dead sandbox holds, and every runtime frees that by
-/// a DEL before it asks for the new sandbox: 12 of 14 pods had another address after
-/// a reboot. Fix: what was freed is noted by the pod's uid and tried first.
+/// Cause: re-homing moves what a dead sandbox holds, and every runtime frees that by a DEL before
+/// the ADD of the new sandbox. 12 of 14 pods had another address after a reboot. Fix: a freed
+/// address is noted with the pod's uid and tried first.
 #[test]
 fn after_a_reboot_each_pod_has_the_address_that_it_had() {
     let sandbox = Sandbox::new();
@@ -53,7 +53,7 @@ fn others_pass_over_what_was_freed_a_moment_ago_while_something_else_is_free() {
     assert!(freed != next && other != next, "{next:?}");
     assert_eq!(add(&sandbox, "mine", "new"), freed);
 
-    // The same pod with two networks, or two interfaces, is asked for each.
+    // The same pod with two networks, or with two interfaces.
     del(&sandbox, "mine", "new");
     let mut elsewhere = call(&sandbox, "ADD", "mine", "newer", RANGE);
     assert_ne!(elsewhere.set("CNI_IFNAME", "net2").run().succeeded().addresses(), freed);
@@ -115,11 +115,11 @@ fn every_address_of_a_dual_stack_pod_is_kept_and_what_no_longer_fits_is_not() {
     call(&sandbox, "DEL", "mine", "old", two).run().succeeded();
     assert_eq!(added("mine", "new", two), mine);
     call(&sandbox, "DEL", "mine", "new", two).run().succeeded();
-    // The network has changed meanwhile.
+    // The network has changed in the meantime.
     assert_eq!(added("mine", "newer", r#""range":"10.1.9.0/24""#), ["10.1.9.1"]);
 }
 
-/// What the collector and `sweep` free for a pod is noted as well.
+/// What GC and `sweep` free for a pod is noted as well.
 #[test]
 fn a_pod_whose_del_never_came_keeps_its_address() {
     let sandbox = Sandbox::new();
@@ -137,7 +137,7 @@ fn a_pod_whose_del_never_came_keeps_its_address() {
     assert_eq!(add(&sandbox, "mine", "newer"), mine);
 }
 
-/// It is a hint: nothing fails for it, whatever stands in its place.
+/// It is a hint: no call fails because of it, whatever is in its place.
 #[test]
 fn what_cannot_be_noted_or_read_costs_nothing_but_the_hint() {
     let sandbox = Sandbox::new();

@@ -1,8 +1,8 @@
-//! Every interleaving of two calls: a scheduler drives them through the ports to
-//! the disk and the API server, stops them at every step, and runs all schedules
-//! with few switches. After each, nobody who was told an address has lost it.
+//! Every interleaving of two calls: a scheduler runs them through the ports to the disk and the API
+//! server, stops them at every step, and runs all schedules with few switches. After each schedule,
+//! every caller that was told an address still has it.
 
-/// A name for each store, so that they run side by side.
+/// Makes a test for each store, so that the stores run at the same time.
 macro_rules! on_each_store {
     ($($(#[$attribute:meta])* $local:ident, $shared:ident, $kubernetes:ident: $call:expr;)+) => {$(
         $(#[$attribute])*
@@ -39,7 +39,7 @@ use explore::{Allowed, Count, Explorer};
 use promise::{Known, then};
 use world::World;
 
-/// Containers, which calls name for good.
+/// The containers. Calls contain their names as constants.
 const CONTAINERS: &[&str] =
     &["by", "c1", "c2", "far", "dead-web", "new-web", "old-web", "one-db", "six-db", "two-db"];
 
@@ -47,7 +47,7 @@ fn known(container: &str) -> &'static str {
     CONTAINERS.iter().find(|known| **known == container).unwrap()
 }
 
-/// A bystander and a dead sandbox of the pod `web`.
+/// Returns a world with a bystander and a dead sandbox of the pod `web`.
 fn prepared(setting: &Setting) -> World {
     let add = |container| Call::new(What::Add(container, 1));
     then(setting, World::default(), &[add("by"), add("dead-web"), add("far").on("n2")])
@@ -70,19 +70,20 @@ const CALLS: &[Call] = &[
     Call::new(What::Repair),
 ];
 
-/// Where the calls begin: with a bystander and the dead alone, and beside c1.
+/// Returns where the calls begin: with only the bystander and the dead sandbox, and with c1 as
+/// well.
 fn beginnings(setting: &Setting) -> [World; 2] {
     let empty = prepared(setting);
     let held = then(setting, empty.clone(), &[Call::new(What::Add("c1", 1))]);
     [empty, held]
 }
 
-/// No call may fail.
+/// Allows no call to fail.
 fn never(_: &Call, _: &(u64, String)) -> bool {
     false
 }
 
-/// Explores calls from each beginning, and adds up.
+/// Explores calls from each beginning, and adds up the results.
 struct Sum {
     setting: Setting,
     known: Known,
@@ -132,7 +133,7 @@ impl Sum {
     }
 }
 
-/// Every schedule of each ordered pair of calls with so many switches.
+/// Runs every schedule of each ordered pair of calls with this many switches.
 fn pairs(kind: Kind, most: usize) {
     let mut sum = Sum::new(kind, "pairs");
     for world in beginnings(&sum.setting) {
@@ -145,7 +146,7 @@ fn pairs(kind: Kind, most: usize) {
     sum.end();
 }
 
-/// What is left out of the schedules of a pair ends like one that is run.
+/// Checks that a schedule that is left out ends like one that is run.
 fn compare(kind: Kind) {
     let setting = Setting::new(kind);
     let mut known = Known::default();
@@ -179,7 +180,7 @@ const ADD: Call = Call::new(What::Add("c1", 1));
 const DEL: Call = Call::new(What::Del("c1"));
 const OTHERS: Call = Call::new(What::Add("c2", 1));
 
-/// Three at once.
+/// Three calls at once.
 const TRIPLES: &[[Call; 3]] = &[
     [ADD, DEL, ADD],
     [ADD.lost(), DEL, ADD],
@@ -205,8 +206,8 @@ const TRIPLES: &[[Call; 3]] = &[
     [ADD.lost(), OTHERS.on("n2"), Call::new(What::ReleaseNode("n1")).on("n2")],
 ];
 
-/// Every schedule of three calls with so many switches, whoever is preferred when
-/// a call ends or waits.
+/// Runs every schedule of three calls with this many switches, whichever call continues when
+/// another ends or waits.
 fn triples(kind: Kind, most: usize) {
     let mut sum = Sum::new(kind, "triples");
     for world in beginnings(&sum.setting) {
@@ -219,7 +220,7 @@ fn triples(kind: Kind, most: usize) {
     sum.end();
 }
 
-/// Schedules that seeds draw, from `HEREABOUTS_TEST_SEED` on when it is set.
+/// Runs schedules that seeds draw, starting from `HEREABOUTS_TEST_SEED` if it is set.
 fn drawn(kind: Kind, each: u64) {
     #[allow(clippy::disallowed_methods, reason = "the seed of a failure is given again")]
     let seed = std::env::var("HEREABOUTS_TEST_SEED")

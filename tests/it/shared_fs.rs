@@ -1,11 +1,11 @@
-//! The store on two mounts of a real shared filesystem, each a node, with the
-//! real executable: many writers, killed ones, repeated DELs and GC, also with
-//! locks that do not lock. Started by `scripts/test-shared-fs`, which makes the
-//! mounts; not to be run without.
+//! The store on two mounts of a real shared filesystem, each of them a node, with the real
+//! executable: many writers, killed ones, repeated DELs and GC, also with locks that do not lock.
+//! `scripts/test-shared-fs` creates the mounts and starts this test; do not run it without the
+//! script.
 
 mod churn;
 mod nodes;
-/// A client that still sees what another node has removed; needs no mounts.
+/// A client that still sees what another node has removed. Needs no mounts.
 mod old_view;
 
 use crate::conformance::{LIST, host};
@@ -32,7 +32,7 @@ fn churn(change: Churn) {
     churn::run(&nodes, Churn { steps: change.steps * scale(), ..change });
     for node in 0..2 {
         let orphan = nodes.orphan(node);
-        // A killed DEL may leave an entry without a name: it holds nothing.
+        // A killed DEL may leave an entry without a name, which holds nothing.
         println!("left over on n{node}: {}", orphan.len());
         assert!(change.kill.is_some() || orphan.is_empty(), "{orphan:?}");
     }
@@ -101,8 +101,8 @@ fn repeated_dels_free_nothing_of_others() {
     churn(Churn { repeat_del: true, seed: 6, ..PLAIN });
 }
 
-/// Of the machine's own lock this needs: without it, two DELs of one attachment
-/// at once may look before either removes.
+/// This needs only the machine's own lock: without it, two DELs of one attachment at once may both
+/// read before either removes.
 #[test]
 #[ignore = "scripts/test-shared-fs makes the mounts"]
 fn repeated_dels_free_nothing_of_others_where_shared_locks_do_not_lock() {
@@ -128,8 +128,7 @@ fn gc_that_is_killed_frees_nothing_that_lives_where_shared_locks_do_not_lock() {
     });
 }
 
-/// Alone, so that the times of `docs/store.md` are those of a call that waits
-/// for nobody.
+/// One at a time, so that the times in `docs/store.md` are those of a call that waits for no other.
 #[test]
 #[ignore = "scripts/test-shared-fs makes the mounts"]
 fn calls_one_after_the_other_take_the_lowest_address() {
@@ -143,8 +142,8 @@ fn calls_one_after_the_other_take_the_lowest_address() {
                 let ended = nodes.call(node, verb, &format!("c{round}")).run();
                 times[at].push(start.elapsed());
                 assert_eq!(ended.status, Some(0), "{ended:?}");
-                // The other node's view of a freed name may be an old one, which
-                // passes over it; never more than the two of the round before.
+                // The other node's view of a freed name may be old, and it then skips the name;
+                // never more than the two of the round before.
                 let lowest = |address: &String| {
                     ["10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4"].contains(&address.as_str())
                 };
@@ -163,7 +162,7 @@ fn calls_one_after_the_other_take_the_lowest_address() {
     }
 }
 
-/// The flush of a directory does nothing on a brick: the record's own does.
+/// The flush of a directory does nothing on a brick; the flush of the record does.
 #[test]
 #[ignore = "scripts/test-shared-fs makes the mounts"]
 fn what_was_answered_survives_a_power_loss_of_the_server() {
@@ -200,7 +199,7 @@ fn what_was_answered_survives_a_power_loss_of_the_server() {
     }
 }
 
-/// A row of `docs/filesystems.md`: the verdict, within half a minute; and what comes of it.
+/// A row of `docs/filesystems.md`: the verdict, within half a minute, and its consequence.
 #[test]
 #[ignore = "scripts/test-shared-fs makes the mounts"]
 fn the_row_of_the_document_holds() {

@@ -1,10 +1,10 @@
-//! Networks with `"sticky": "statefulSet"`: a pod of a StatefulSet gets the address
-//! that the pod of its name had, however long ago, on both stores.
+//! Networks with `"sticky": "statefulSet"`: a pod of a StatefulSet gets the address of the previous
+//! pod of its name, however long ago, on both stores.
 
 use crate::support::sandbox::{Call, Sandbox, configuration};
 use std::path::PathBuf;
 
-/// A call for a sandbox `<pod>/<number>`, each of which is another pod of the name.
+/// Returns a call for a sandbox `<pod>/<number>`. Each number is another pod of the name.
 fn call(sandbox: &Sandbox, verb: &str, pod: &str, number: u8, ipam: &str) -> Call {
     let mut call = sandbox.call(verb);
     call.set("CNI_CONTAINERID", format!("{pod}.{number}"))
@@ -23,7 +23,7 @@ fn add(sandbox: &Sandbox, pod: &str, number: u8) -> Vec<String> {
 
 fn del(sandbox: &Sandbox, pod: &str, number: u8) {
     call(sandbox, "DEL", pod, number, RANGE).run().succeeded();
-    // What a pod had a moment ago is known for some seconds to any ADD.
+    // Every ADD knows for some seconds what a pod had.
     let _ = std::fs::remove_dir_all(sandbox.path("freed"));
 }
 
@@ -40,20 +40,20 @@ fn a_pod_of_a_statefulset_gets_the_address_of_the_pod_before_it() {
     for pod in ["web-5d4f8-x2k9q", "db-0", "db-1"] {
         del(&sandbox, pod, 0);
     }
-    // `sweep` tidies a scope away that nobody uses, and forgets nothing of it.
+    // `sweep` removes the files of an unused scope, and forgets nothing of it.
     sandbox.command(&["sweep", "--yes"]).succeeded();
-    // A rolling restart goes downwards; others come between.
+    // A rolling restart goes downwards, with ADDs of other pods in between.
     assert_eq!(add(&sandbox, "web-6b7c9-aaaaa", 0), ["10.1.2.1"]);
     assert_eq!(add(&sandbox, "web-6b7c9-bbbbb", 0), ["10.1.2.4"]);
     assert_eq!(add(&sandbox, "db-1", 1), one);
     assert_eq!(add(&sandbox, "db-0", 1), zero);
-    // Only what has such a name is remembered.
+    // Only pods with such a name are remembered.
     del(&sandbox, "web-6b7c9-bbbbb", 0);
     assert_eq!(add(&sandbox, "cache-0", 0), ["10.1.2.4"]);
     sandbox.command(&["verify"]).succeeded();
 }
 
-/// The pod before it may still run: it was deleted by force.
+/// The previous pod may still run: it was deleted by force.
 #[test]
 fn while_the_old_sandbox_holds_the_address_the_new_one_gets_another() {
     let sandbox = Sandbox::new();
@@ -61,7 +61,7 @@ fn while_the_old_sandbox_holds_the_address_the_new_one_gets_another() {
     assert_eq!(add(&sandbox, "db-0", 1), ["10.1.2.2"]);
     del(&sandbox, "db-0", 0);
     del(&sandbox, "db-0", 1);
-    // What it had last.
+    // The address that it had last.
     assert_eq!(add(&sandbox, "db-0", 2), ["10.1.2.2"]);
 }
 
@@ -74,15 +74,15 @@ fn nobody_is_refused_an_address_for_it() {
     del(&sandbox, "db-0", 0);
     assert_eq!(added("web-1b", 0).succeeded().addresses(), mine);
     assert_eq!(added("db-0", 1).code(), 100);
-    // It is the pod's again when it is free.
+    // The pod gets it again when it is free.
     call(&sandbox, "DEL", "web-1a", 0, TWO).run().succeeded();
     del(&sandbox, "web-1b", 0);
     assert_eq!(added("web-1c", 0).succeeded().addresses(), ["10.1.2.2"]);
     assert_eq!(added("db-0", 1).succeeded().addresses(), mine);
 }
 
-/// Another set of the same name elsewhere, another interface, another network, and
-/// a network without the key.
+/// Another StatefulSet of the same name in another namespace, another interface, another network,
+/// and a network without the key.
 #[test]
 fn it_is_of_one_name_in_one_namespace_at_one_interface_of_one_network() {
     let sandbox = Sandbox::new();
@@ -123,7 +123,7 @@ fn both_addresses_of_a_dual_stack_pod_come_back() {
     assert_eq!(run("ADD", "db-1", 1).succeeded().addresses(), one);
 }
 
-/// Whoever writes there is root, or a broken disk.
+/// Only root writes there, or a broken disk.
 #[test]
 fn what_is_remembered_and_cannot_be_read_is_passed_over() {
     let sandbox = Sandbox::new();
@@ -158,7 +158,8 @@ mod kube {
     use crate::support::proxy::Proxy;
     use crate::support::sandbox::{Call, Ended};
 
-    /// A call for a sandbox of a pod; those of one name differ in what comes after `_`.
+    /// Returns a call for a sandbox of a pod. Sandboxes of one pod name differ in the part after
+    /// `_`.
     fn call(node: &Node, verb: &str, container: &str) -> Call {
         let mut call = node.call(verb, container);
         let text = String::from_utf8(call.stdin.clone()).unwrap();
@@ -203,17 +204,18 @@ mod kube {
         for address in ["10.9.0.2", "10.9.0.3"] {
             until_remembered(cluster, &format!("{scope}.{address}"));
         }
-        // Others go round them, on either node, and each comes back on the other.
+        // Other pods skip them, on either node, and each pod gets its address again on the other
+        // node.
         assert_eq!(add(&two, "web-aaaaa_0").addresses(), ["10.9.0.1"]);
         let other = add(&one, "web-bbbbb_0").addresses().remove(0);
         assert!(!["10.9.0.1", "10.9.0.2", "10.9.0.3"].contains(&other.as_str()), "{other}");
         assert_eq!(add(&one, "db-1_1").addresses(), ["10.9.0.3"]);
         assert_eq!(add(&two, "db-0_1").addresses(), ["10.9.0.2"]);
-        // While it is held, by force or not, the next one gets another.
+        // While it is held, by force or not, the next pod gets another address.
         assert_ne!(add(&one, "db-0_2").addresses(), ["10.9.0.2"]);
     }
 
-    /// One request more where the address is as remembered, two where it is not.
+    /// One request more if the address is as remembered, two if it is not.
     #[test]
     fn what_it_costs_is_one_request_of_an_add() {
         let Some(cluster) = shared() else { return };
@@ -240,8 +242,8 @@ mod kube {
         assert_eq!(asked("ADD", "web-y4r5t_0"), "GETsticky POST");
     }
 
-    /// A cluster that does not know the resource: the pod's event says so, instead of
-    /// addresses that change in silence.
+    /// In a cluster that does not know the resource, the pod's event says so. Otherwise, addresses
+    /// would change without notice.
     #[test]
     fn a_cluster_without_the_resource_is_named() {
         let cluster = match Cluster::own(Options::default()) {

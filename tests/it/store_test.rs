@@ -1,6 +1,6 @@
-//! `store test`: two processes with one directory find each other and agree on
-//! a verdict; a filesystem that is not safe is made of a good one by faults.
-//! On two mounts of a real shared filesystem it is run by `shared_fs`.
+//! `store test`: two processes with one directory find each other and agree on a verdict. Faults
+//! turn a good filesystem into an unsafe one. `shared_fs` runs it on two mounts of a real shared
+//! filesystem.
 
 use crate::support::disk::{Faults, FaultyDisk};
 use crate::support::sandbox::{Call, Ended, Sandbox};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 
-/// Answers that a system call has succeeded which was never made.
+/// A system call that returns success without being made.
 const NO_FLOCK: &str = "flock";
 const NO_LINK: &str = "linkat";
 
@@ -29,7 +29,7 @@ fn call(directory: &Path, args: &[&str], useless: Option<&str>) -> Call {
     call
 }
 
-/// Runs the command in two places at once; what both printed, for programs.
+/// Runs the command in two places at once. Returns what both printed, for programs.
 pub(crate) fn pair(directories: [&Path; 2], useless: [Option<&str>; 2]) -> [(Ended, Value); 2] {
     let calls = [0, 1].map(|n| call(directories[n], &["-o", "json"], useless[n]));
     let threads = calls.map(|call| std::thread::spawn(move || call.run()));
@@ -41,7 +41,7 @@ pub(crate) fn pair(directories: [&Path; 2], useless: [Option<&str>; 2]) -> [(End
     })
 }
 
-/// The same figures on both sides, and nothing left.
+/// Checks that both sides show the same figures, and that nothing is left.
 fn check(directory: &Path, useless: [Option<&str>; 2], verdict: &str, status: i32) -> Value {
     let [(one, report), (other, theirs)] = pair([directory, directory], useless);
     println!("{report}");
@@ -126,7 +126,7 @@ fn a_rename_that_leaves_a_gap_is_unsafe() {
     }
 }
 
-/// What two disks with these faults say together, or the first alone at once.
+/// Returns the verdict of two disks with these faults, or the immediate verdict of the first alone.
 fn probe_pair(
     sandbox: &Sandbox,
     faults: [Faults; 2],
@@ -141,9 +141,9 @@ fn probe_pair(
     threads.map(|thread| thread.join().unwrap())
 }
 
-/// Cause: a union of filesystems puts the test's own directory on one of them. Effect:
-/// SAFE, where `link` in the directory itself gave 36 of 400 names twice. Fix: such a
-/// filesystem shows two inodes of one file, and the directory itself is tested as well.
+/// Cause: a union of filesystems puts the test's own directory on one of them. Effect: the verdict
+/// SAFE, while `link` in the directory itself gave 36 of 400 names twice. Fix: such a filesystem
+/// shows two inodes of one file, and the directory itself is tested as well.
 #[test]
 fn what_one_machine_can_see_is_said_before_it_waits_for_another() {
     let sandbox = Sandbox::new();
@@ -164,8 +164,8 @@ fn what_one_machine_can_see_is_said_before_it_waits_for_another() {
     );
 }
 
-/// Cause: SFTP says EPERM for a name that is taken. Effect: no verdict, and two errors
-/// that lead nowhere.
+/// Cause: SFTP returns EPERM for a name that is taken. Effect: no verdict, and two misleading
+/// errors.
 #[test]
 fn a_name_that_is_taken_is_taken_whatever_the_error_says() {
     let sandbox = Sandbox::new();
@@ -188,11 +188,11 @@ fn a_name_that_is_taken_is_taken_whatever_the_error_says() {
     );
 }
 
-/// Cause: who failed swept the files that the other was using. Effect: an error of the
-/// other's that names a file that is missing. Fix: a word is left instead.
+/// Cause: the side that failed removed the files that the other side used. Effect: an error of the
+/// other side that names a missing file. Fix: it leaves a message instead.
 #[test]
 fn who_fails_leaves_a_word_for_its_partner() {
-    // A message that cannot be read is one that has not come: such a step fails nothing.
+    // An unreadable message counts as one that has not come: this step fails nothing.
     for step in 400..440 {
         let sandbox = Sandbox::new();
         let failing = Faults { fails_at: Some((step, nix::libc::ENOSPC)), ..Faults::default() };
@@ -241,8 +241,8 @@ fn what_is_no_directory_and_what_is_no_time_is_refused() {
     }
 }
 
-/// Cause: the wait was added to the clock without a look at its end. Effect: an
-/// abort. Fix: no deadline is further than ten years ahead.
+/// Cause: the wait was added to the clock without a check for overflow. Effect: an abort. Fix: no
+/// deadline is more than ten years ahead.
 #[test]
 fn no_wait_for_a_partner_is_too_long() {
     let sandbox = Sandbox::new();
@@ -256,7 +256,7 @@ fn no_wait_for_a_partner_is_too_long() {
         ]);
         call.through(through).run()
     };
-    // It waits for as long as it is let.
+    // It waits as long as it may.
     let ended = run(&["timeout", "2"], "18446744073709551615s");
     assert_eq!(ended.status, Some(124), "{ended:?}");
     let ended = run(&[], "18446744073709551615s 1000ms");

@@ -1,5 +1,5 @@
-//! A node name that another machine had: the DaemonSet frees what that one left,
-//! on the word of the token of its own pod, and nobody else does.
+//! A node name that another machine had: the DaemonSet frees what that machine left, because of the
+//! token of its own pod. Nothing else frees it.
 
 use crate::install::node::{Node as Installed, Watching};
 use crate::kube_faults::rig::shared;
@@ -34,7 +34,7 @@ impl Scene {
         Some(scene.with_token())
     }
 
-    /// The kubeconfig that `install` makes of the token.
+    /// Adds the kubeconfig that `install` makes from the token.
     fn with_token(self) -> Self {
         let kubeconfig =
             self.node.sandbox.write("node.kubeconfig", &self.cluster.kubeconfig_with(&self.token));
@@ -42,14 +42,14 @@ impl Scene {
         self
     }
 
-    /// The Node object is deleted, and another one made.
+    /// Deletes the Node object and creates another one.
     fn replace_node(mut self) -> Self {
         self.cluster.text(&["delete", "node", &self.node.name]);
         self.token = self.cluster.node_token(&self.node.name);
         self.with_token()
     }
 
-    /// On the machine of this id, in the boot of that.
+    /// Makes a call on the machine with this id, in the boot with that id.
     fn on(&self, (machine, boot): (&str, &str), mut call: Call) -> Ended {
         let file = |text: &str| -> PathBuf { self.node.sandbox.write(text, &format!("{text}\n")) };
         call.seeing("/etc/machine-id", &file(machine))
@@ -78,7 +78,7 @@ fn a_diskless_node_has_its_addresses_back_after_a_boot() {
     scene.add(BEFORE, "c1");
     scene.add(BEFORE, "c2");
     std::fs::remove_dir_all(scene.node.state()).unwrap();
-    // No verb does it by itself, nor the commands of a person.
+    // No verb does this by itself, and neither do an operator's commands.
     scene.add(NOW, "c3");
     scene.on(NOW, scene.node.call("DEL", "c1")).succeeded();
     scene.on(NOW, scene.node.gc_call(&[])).succeeded();
@@ -105,13 +105,14 @@ fn another_node_object_than_recorded_is_another_machine_that_is_gone() {
     assert_eq!(scene.held(), 0);
 }
 
-/// The word alone is not enough: each of these is doubt.
+/// The token alone is not enough: each of these is doubt.
 #[test]
 fn what_may_live_is_left() {
     let Some(scene) = Scene::new() else { return };
     let Some(living) = Living::new() else { return };
     scene.add(BEFORE, "c1");
-    // A record of this very boot: a second machine, or a machine id that changed meanwhile.
+    // A record of exactly this boot: a second machine, or a machine id that changed in the
+    // meantime.
     scene.add((BEFORE.0, NOW.1), "c2");
     let taken = scene.take_over(NOW, &scene.token);
     assert!(
@@ -120,17 +121,17 @@ fn what_may_live_is_left() {
         "{taken:?}"
     );
     assert_eq!(scene.held(), 2, "all of them or none");
-    // The same machine id is no other machine.
+    // The same machine id is not another machine.
     let taken = scene.take_over((BEFORE.0, "33333333-3333-4333-8333-333333333333"), &scene.token);
     assert!(taken.succeeded().stderr.contains("nothing to take over"), "{taken:?}");
-    // A namespace that is seen here lives, whatever the Node objects say.
+    // A namespace that is seen here is alive, whatever the Node objects say.
     let mut call = scene.node.call("ADD", "c3");
     call.set("CNI_NETNS", living.path());
     scene.on(BEFORE, call).succeeded();
     let scene = scene.replace_node();
     let taken = scene.take_over(NOW, &scene.token);
     assert!(!taken.succeeded().stdout.contains("10.9.0.3"), "{taken:?}");
-    // c2 is of this boot.
+    // c2 belongs to this boot.
     assert_eq!(
         holders(scene.cluster, &scene.node.scope).into_values().collect::<Vec<_>>(),
         ["c2", "c3"]
@@ -154,7 +155,7 @@ fn a_token_of_another_node_or_of_none_takes_nothing() {
     assert_eq!(scene.held(), 1);
 }
 
-/// The whole of it: what runs in the pod, with the token that the kubelet gave it.
+/// The complete path: what runs in the pod, with the token that the kubelet gave it.
 #[test]
 fn install_that_stays_does_it_by_itself() {
     let Some(scene) = Scene::new() else { return };
@@ -178,7 +179,7 @@ fn install_that_stays_does_it_by_itself() {
         format!("--token-file={}", token.display()),
         format!("--server={}", scene.cluster.server()),
     ]);
-    // In the pod's node, boot and machine are these.
+    // The node, boot and machine of the pod are these.
     let file = |text: &str| scene.node.sandbox.write(text, &format!("{text}\n"));
     call.seeing("/etc/machine-id", &file(NOW.0))
         .seeing("/proc/sys/kernel/random/boot_id", &file(NOW.1));

@@ -1,13 +1,13 @@
-//! Rules on the sources and documents themselves: who may use whom, sizes,
-//! ASCII, and that documents and code say the same.
+//! Rules for the sources and documents: who may use whom, sizes, ASCII, and that documents and code
+//! agree.
 
 mod circles;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Who may use whom; everything not written here is forbidden. The same table
-/// stands in ARCHITECTURE.md.
+/// Who may use whom. Everything that is not listed is forbidden. The same table is in
+/// ARCHITECTURE.md.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["plugin", "cli", "cni", "config", "environment"]),
     (
@@ -104,7 +104,7 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// The source without its tests, which may use what they like.
+/// Returns the source without its tests, which may use anything.
 fn without_tests(text: &str) -> &str {
     text.split("#[cfg(test)]").next().unwrap()
 }
@@ -218,7 +218,7 @@ fn system_calls_of_the_store_go_through_the_port() {
     }
 }
 
-/// The keys in the first column of the tables of a document.
+/// Returns the keys in the first column of the tables of a document.
 fn first_column(text: &str) -> BTreeSet<String> {
     let cell =
         |line: &str| line.strip_prefix("| `")?.split_once("` |").map(|(key, _)| key.to_owned());
@@ -302,7 +302,7 @@ fn every_test_that_the_reliability_document_names_is_there() {
     assert!(20 < named, "{named}");
 }
 
-/// `scripts/mutate` has nothing to try where the code has moved on.
+/// If the code has changed, `scripts/mutate` has nothing to try.
 #[test]
 fn every_mutant_still_applies() {
     for patch in files("tests/mutants", "patch") {
@@ -322,7 +322,7 @@ fn every_mutant_still_applies() {
     }
 }
 
-/// Whether a text has a word, whole; also where it begins a sentence.
+/// Returns whether a text has a whole word, also at the start of a sentence.
 fn has_word(text: &str, word: &str) -> bool {
     let first = word[..1].to_uppercase() + &word[1..];
     has_exactly(text, word) || has_exactly(text, &first)
@@ -335,7 +335,7 @@ fn has_exactly(text: &str, word: &str) -> bool {
     })
 }
 
-/// The last column of the glossary: one word, one meaning.
+/// The last column of the glossary: one word has one meaning.
 #[test]
 fn the_words_that_the_glossary_retires_are_gone() {
     let glossary = read("docs/glossary.md");

@@ -1,6 +1,6 @@
-//! An upgrade under living pods: the records are those of the version before, which
-//! has no evidence but the boot id, and inode and device of the namespace. None of
-//! the living is taken for dead, and the dead are freed.
+//! An upgrade with living pods: the records are those of the previous version, whose only evidence
+//! is the boot id, and inode and device of the namespace. No living sandbox is taken for dead, and
+//! dead ones are freed.
 
 #[cfg(feature = "kube")]
 mod kube;
@@ -16,13 +16,13 @@ const RANGE: &str = r#""range":"10.1.2.0/24""#;
 /// A node on either store.
 trait World {
     fn sandbox(&self) -> &Sandbox;
-    /// A call for a container, whose pod has its name up to the first `_`.
+    /// Returns a call for a container. Its pod has the container's name up to the first `_`.
     fn call(&self, verb: &str, container: &str) -> Call;
-    /// A GC whose list is empty.
+    /// Returns a GC whose list is empty.
     fn gc(&self) -> Call;
-    /// The containers that hold something.
+    /// Returns the containers that hold something.
     fn holders(&self) -> BTreeSet<String>;
-    /// Writes what is there as the version before wrote it.
+    /// Rewrites everything as the previous version wrote it.
     fn set_back(&self);
 }
 
@@ -63,21 +63,21 @@ impl World for Files {
             let path = self.0.store().join(path);
             let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
             assert!(record.as_object_mut().unwrap().remove("view").is_some(), "{record}");
-            // In its place: the entries of the index are links to it.
+            // In place: the entries of the index are links to it.
             std::fs::write(path, record.to_string()).unwrap();
         }
     }
 }
 
-/// Sandboxes below a directory of the node, by name; each a file that a namespace is
-/// mounted on, and a process that has it.
+/// Sandboxes below a directory of the node, by name. Each is a file on which a namespace is
+/// mounted, and a process in it.
 struct Pods {
     run: PathBuf,
     living: Vec<Living>,
 }
 
 impl Pods {
-    /// `None` without root.
+    /// Returns `None` without root.
     fn new(sandbox: &Sandbox) -> Option<Self> {
         let run = sandbox.path("run");
         std::fs::create_dir(&run).unwrap();
@@ -132,7 +132,7 @@ fn check_upgrade(world: &dyn World) {
     add("process", &pods.living[4].path()).succeeded();
     add("ended", &pods.living[5].path()).succeeded();
     world.set_back();
-    // The upgrade is over: first what frees, then all the rest.
+    // After the upgrade: first the calls that free, then all others.
     let frees = |world: &dyn World| {
         world.gc().run().succeeded();
         world.sandbox().command(&["sweep", "--yes"]).succeeded();
@@ -144,9 +144,9 @@ fn check_upgrade(world: &dyn World) {
     pods.unmount("left");
     drop(pods.living.pop());
     frees(world);
-    // A plain file proves nothing: who looked from where was not recorded.
+    // A plain file proves nothing: the record does not say from where the ADD saw it.
     assert_eq!(world.holders(), set(&["living", "elsewhere", "left", "process"]));
-    // From a container whose /run is another one, and whose processes are its own.
+    // From a container with another /run and with its own processes.
     let script = r#"mount -t tmpfs t "$0" && exec "$@""#;
     let run = pods.run.display().to_string();
     let container =
@@ -156,7 +156,7 @@ fn check_upgrade(world: &dyn World) {
         call.run_under(&container).succeeded();
     }
     assert_eq!(world.holders(), set(&["living", "elsewhere", "left", "process"]));
-    // A repeat answers the same, CHECK agrees.
+    // A repeat answers the same, and CHECK agrees.
     let (previous, netns) = (previous.unwrap(), pods.file("living"));
     assert_eq!(add("living", &netns).addresses(), previous.addresses());
     let mut check = world.call("CHECK", "living");
@@ -187,8 +187,8 @@ fn in_files_none_of_the_living_is_taken_for_dead_and_the_dead_are_freed() {
     }
 }
 
-/// A boot that is another one: of the earlier version's records all that is seen to
-/// be there is kept, and all else is gone with that boot.
+/// Another boot: records of the earlier version whose namespaces are seen are kept, and all others
+/// are freed.
 #[test]
 fn after_a_boot_what_the_version_before_gave_is_freed() {
     let sandbox = Sandbox::new();

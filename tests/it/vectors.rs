@@ -1,6 +1,6 @@
-//! The test vectors of the protocol: what a CNI IPAM plugin has to answer,
-//! typed from the specification and from what the reference code was seen to
-//! do, never from what this program answers. Each is a test that its words name.
+//! The test vectors of the protocol: the answers that a CNI IPAM plugin must give, typed from the
+//! specification and from observations of the reference code, never from answers of this program.
+//! The name of each test states the rule.
 
 use crate::support::sandbox::{Ended, Sandbox, configuration};
 
@@ -12,16 +12,16 @@ mod requested;
 mod routes;
 mod stdin;
 
-/// One /24, as most vectors have it.
+/// One /24, which most vectors use.
 pub(crate) const RANGE: &str = r#""range":"10.1.2.0/24""#;
 
-/// ADD with these `ipam` keys in a fresh store: its code, or 0. An error must
-/// leave nothing behind.
+/// Makes an ADD with these `ipam` keys in a new store. Returns its code, or 0. An error must leave
+/// nothing behind.
 pub(crate) fn code_of(ipam: &str) -> u64 {
     code_of_text(configuration(ipam).as_bytes())
 }
 
-/// ADD with exactly these bytes on stdin.
+/// Makes an ADD with exactly these bytes on stdin.
 pub(crate) fn code_of_text(bytes: &[u8]) -> u64 {
     let sandbox = Sandbox::new();
     let ended = sandbox.call("ADD").stdin(bytes).run();
@@ -36,13 +36,13 @@ pub(crate) fn code_of_text(bytes: &[u8]) -> u64 {
     ended.code()
 }
 
-/// The first address that an ADD with these `ipam` keys gets, with its prefix.
+/// Returns the first address that an ADD with these `ipam` keys gets, with its prefix.
 pub(crate) fn first_of(ipam: &str) -> String {
     let ended = Sandbox::new().add("c1", ipam);
     ended.succeeded().document()["ips"][0]["address"].as_str().unwrap().to_owned()
 }
 
-/// Whether the call succeeded with nothing on stdout.
+/// Returns whether the call succeeded with nothing on stdout.
 pub(crate) fn silent(ended: &Ended) -> bool {
     ended.status == Some(0) && ended.stdout.is_empty()
 }

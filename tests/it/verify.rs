@@ -1,5 +1,5 @@
-//! `verify` names what is wrong and changes nothing; `repair` mends it and
-//! frees no address. Each way a store can be damaged, done to a real one.
+//! `verify` names what is wrong and changes nothing. `repair` repairs it and frees no address. Each
+//! way in which a store can be damaged, on a real one.
 
 /// A million records.
 mod many;
@@ -26,7 +26,7 @@ const RANGE: &str = r#""range":"10.1.2.0/24""#;
 const TWO: &str = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"10.1.3.0/24"}]"#;
 const POD: &str = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u1";
 
-/// `c1` holds 10.1.2.1 for a pod, `c2` 10.1.2.2 and 10.1.3.1.
+/// `c1` holds 10.1.2.1 for a pod, `c2` holds 10.1.2.2 and 10.1.3.1.
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox
@@ -40,7 +40,7 @@ fn sandbox() -> Sandbox {
     sandbox
 }
 
-/// Problem and path of all findings.
+/// Returns problem and path of all findings.
 fn findings(sandbox: &Sandbox) -> Vec<(String, String)> {
     let ended = sandbox.command(&["verify", "-o", "json"]);
     let found = ended.document()["findings"].as_array().unwrap().clone();
@@ -53,7 +53,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(problem, path)| ((*problem).to_owned(), (*path).to_owned())).collect()
 }
 
-/// Inode, links, size and times of all below.
+/// Returns inode, links, size and times of everything below a directory.
 fn state(directory: &Path) -> BTreeMap<PathBuf, (u64, u64, u64, i64, i64)> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -70,11 +70,11 @@ fn state(directory: &Path) -> BTreeMap<PathBuf, (u64, u64, u64, i64, i64)> {
     found
 }
 
-/// What is done to a store, and what is found then.
+/// A damage to a store, and what is found then.
 struct Damage {
     done: fn(&Path),
     found: &'static [(&'static str, &'static str)],
-    /// Whether `repair` is the remedy.
+    /// Whether `repair` repairs it.
     repaired: bool,
 }
 
@@ -121,7 +121,7 @@ damages! {
         repaired: false,
     },
     a_record_without_its_index_entry: Damage { done: |store| fs::remove_file(store.join(C1)).unwrap(), found: &[("not-in-index", NAME)], repaired: true },
-    /// What cannot be reached: a look-up stops at the gap.
+    /// An entry that no lookup reaches, because it stops at the gap.
     an_index_entry_beyond_a_gap: Damage {
         done: |store| fs::rename(store.join("nodes/n1/net1/c2@net1.1"), store.join("nodes/n1/net1/c2@net1.2")).unwrap(),
         found: &[("not-in-index", "scopes/@/10.1.3.0_24/10.1.3.1")],
@@ -139,7 +139,7 @@ damages! {
         found: &[("dangling-entry", "nodes/n1/net1/c9@net1.0")],
         repaired: true,
     },
-    /// Removed by hand, as the message of a damaged record once advised.
+    /// Removed by hand, as the message for a damaged record once advised.
     a_damaged_record_that_is_removed: Damage {
         done: |store| {
             fs::write(store.join(NAME), "garbage").unwrap();
@@ -254,7 +254,7 @@ fn an_unreadable_format_stops_the_verbs_and_says_what_to_do() {
     assert_eq!(findings(&sandbox), []);
 }
 
-/// A pod that runs may hold it.
+/// A running pod may hold it.
 #[test]
 fn a_record_of_a_later_version_is_not_released_as_a_damaged_one() {
     let sandbox = sandbox();
@@ -268,7 +268,7 @@ fn a_record_of_a_later_version_is_not_released_as_a_damaged_one() {
     assert_eq!(findings(&sandbox), pairs(&[("newer-record", NAME)]));
 }
 
-/// Between the look and the locks all may have changed.
+/// Between the check and the locks, everything may have changed.
 #[test]
 fn what_is_no_longer_so_is_neither_repaired_nor_released() {
     let sandbox = sandbox();
@@ -317,7 +317,7 @@ fn a_damaged_record_names_its_holder_and_is_released_by_hand() {
             && ended.stderr.contains("this address is taken, but its record is unreadable"),
         "{ended:?}"
     );
-    // Another node's: only with --node.
+    // It belongs to another node: only with --node.
     sandbox.become_another_machine("n1", "n2");
     let ended = sandbox.command(&["release", "10.1.2.1", "--yes"]);
     assert!(
@@ -330,9 +330,9 @@ fn a_damaged_record_names_its_holder_and_is_released_by_hand() {
     assert_eq!(sandbox.add("c3", RANGE).addresses(), ["10.1.2.1"]);
 }
 
-/// Cause: its index entry was removed below that of the other address. Effect:
-/// the look stopped at the gap, and no DEL found the other address any more.
-/// Fix: the highest entry takes the place of one that is taken out.
+/// Cause: its index entry was removed below that of the other address. Effect: the lookup stopped
+/// at the gap, and no DEL found the other address any more. Fix: the highest entry moves to the
+/// place of the one that is removed.
 #[test]
 fn the_other_address_of_a_damaged_record_that_was_released_is_found() {
     let sandbox = sandbox();
@@ -344,8 +344,7 @@ fn the_other_address_of_a_damaged_record_that_was_released_is_found() {
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
 }
 
-/// Locked and looked at again: an index entry without a name is what every ADD
-/// begins with.
+/// It is checked again under the lock: every ADD begins with an index entry without a name.
 #[test]
 fn an_add_in_flight_is_no_left_over() {
     if !has_strace() {
@@ -380,8 +379,8 @@ fn an_add_in_flight_is_no_left_over() {
     }
 }
 
-/// An address that is re-homed, to the sandbox itself after a boot or to another of
-/// its pod, leaves no entry of the old record in either index.
+/// An address that is re-homed, to the sandbox itself after a boot or to another sandbox of its
+/// pod, leaves no entry of the old record in either index.
 #[test]
 fn a_move_leaves_nothing_to_find() {
     let sandbox = Sandbox::new();
@@ -402,8 +401,7 @@ fn a_move_leaves_nothing_to_find() {
     }
 }
 
-/// Where no lock keeps the other nodes out, what is found has stood for as long
-/// as a call may take.
+/// If no lock excludes the other nodes, a finding has existed for as long as a call may take.
 #[test]
 fn on_a_shared_filesystem_a_left_over_is_one_that_stays() {
     let sandbox = sandbox();

@@ -1,5 +1,5 @@
-//! The lock: held by a process that does not go on, or removed under its
-//! holder and made anew.
+//! The lock: held by a process that does not continue, or removed under its holder and created
+//! again.
 
 use super::{RANGE, check_says};
 use crate::support::sandbox::{Call, Sandbox, configuration};
@@ -40,7 +40,7 @@ fn the_message_of_a_lock_that_stays_held_names_the_process_that_stands_still() {
     assert_eq!(holder.go_on().addresses(), ["10.1.2.2"]);
 }
 
-/// Removes what one could take for a lock.
+/// Removes the files that could be taken for a lock.
 fn remove_files(sandbox: &Sandbox) {
     for entry in std::fs::read_dir(sandbox.store()).unwrap() {
         let path = entry.unwrap().path();
@@ -50,8 +50,8 @@ fn remove_files(sandbox: &Sandbox) {
     }
 }
 
-/// Where the lock is a file, as on a shared filesystem: who waited for one that
-/// was removed locks the one that is there, and lets nobody in beside it.
+/// Where the lock is a file, as on a shared filesystem: a waiter whose lock file was removed takes
+/// the lock on the new file, and excludes all others.
 #[test]
 fn a_lock_file_that_was_removed_is_made_anew() {
     let sandbox = Sandbox::new();
@@ -74,7 +74,7 @@ fn a_lock_file_that_was_removed_is_made_anew() {
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| {
                 let held = lock(Patience::Queue(Duration::from_secs(20)), local);
-                // Whoever comes now finds this one's file.
+                // Later callers find the file of this one.
                 held.is_some() && lock(Patience::Try, local).is_none()
             });
             let waits = |line: &str| line.contains("->") && line.contains(&inode);
@@ -89,11 +89,11 @@ fn a_lock_file_that_was_removed_is_made_anew() {
     }
 }
 
-/// Cause: the lock was the file alone, and whoever came after its removal made
-/// another and held that. Effect: with a DEL standing still between its look and
-/// its unlink, a second DEL freed the address, the next ADD had it, and the first
-/// DEL took the name from the living one; the address was given a third time.
-/// Fix: the directory is locked, and nobody makes that anew.
+/// Cause: the lock was only the file, and a caller that came after its removal created and locked
+/// another one. Effect: while a DEL was stopped between its read and its unlink, a second DEL freed
+/// the address and the next ADD got it. Then the first DEL removed the record of the living
+/// sandbox, and the address was given a third time. Fix: the directory is locked, and no call
+/// creates that again.
 #[test]
 fn a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder() {
     if is_skipped() {
@@ -118,7 +118,7 @@ fn a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder() {
     assert_eq!(sandbox.add("c3", RANGE).addresses(), ["10.1.2.2"]);
 }
 
-/// The same for two ADDs of one attachment: one answer.
+/// The same for two ADDs of one attachment: both get the same answer.
 #[test]
 fn a_lock_that_is_removed_and_made_anew_gives_one_attachment_one_answer() {
     if is_skipped() {
@@ -135,10 +135,9 @@ fn a_lock_that_is_removed_and_made_anew_gives_one_attachment_one_answer() {
     assert_eq!(sandbox.held(), ["10.1.2.1", "10.1.2.2"]);
 }
 
-/// Cause: the mask of signals is inherited, and the timer's signal was blocked; or
-/// no timer could be made. Effect: a wait for the lock that never ended, or an
-/// error that named no lock. Fix: the signal is unblocked where it is waited for,
-/// and without a timer the lock is tried again and again.
+/// Cause: the signal mask is inherited, and the timer's signal was blocked; or no timer could be
+/// created. Effect: a wait for the lock that never ended, or an error that named no lock. Fix: the
+/// signal is unblocked for the wait, and without a timer the lock is polled.
 #[test]
 fn a_wait_for_the_lock_ends_whatever_the_caller_has_left_us_with() {
     let sandbox = Sandbox::new();

@@ -1,13 +1,13 @@
-//! A store in a store, in node state, or around them is refused when it would be
-//! made; what stands there already stops no verb.
+//! No store is created inside another store or node state, or around one. What already exists there
+//! stops no verb.
 
 use crate::support::sandbox::{Ended, Sandbox, configuration};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
 
-/// The node's own store, with a record in it, beside the node state of the other
-/// kind of store; networks may name any directory of the sandbox.
+/// The node's own store with a record in it, next to the node state of the other kind of store.
+/// Networks may name any directory of the sandbox.
 fn lived_in() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox
@@ -37,9 +37,8 @@ fn call(sandbox: &Sandbox, verb: &str, data_dir: &Path) -> Ended {
     sandbox.call(verb).set("CNI_CONTAINERID", "evil").stdin(configuration(&ipam)).run()
 }
 
-/// Cause: an empty directory was a good place for a store, wherever it was. Effect: a
-/// network configuration put one into the node state, and no verb of the node was
-/// served any more.
+/// Cause: any empty directory was accepted for a store. Effect: a network configuration put a store
+/// into the node state, and then every verb of the node failed.
 #[test]
 fn a_store_in_or_around_another_or_node_state_is_refused() {
     let sandbox = lived_in();
@@ -69,7 +68,7 @@ fn a_store_in_or_around_another_or_node_state_is_refused() {
         assert!(ended.details().contains(words), "{place}: {ended:?}");
         assert!(existed || !path.exists(), "{place} was made");
         assert!(!path.join("format").exists(), "{place}");
-        // There it holds nothing; what is somebody else's is refused to each verb.
+        // The store there holds nothing. Every verb refuses foreign files.
         let freed = call(&sandbox, "DEL", &path);
         assert!(freed.status == Some(0) || existed, "{place}: {freed:?}");
         let made = sandbox.command(&["store", "init", path.to_str().unwrap()]);
@@ -84,10 +83,10 @@ fn a_store_in_or_around_another_or_node_state_is_refused() {
             "{place}: {ended:?}"
         );
     }
-    // Our own layout: a store beside node state, which was there first.
+    // Our own layout: a store next to node state that existed first.
     call(&sandbox, "ADD", &sandbox.path("beside")).succeeded();
     call(&sandbox, "DEL", &sandbox.path("beside")).succeeded();
-    // What is there stays usable, nested or not.
+    // An existing store stays usable, nested or not.
     call(&sandbox, "DEL", &sandbox.path("around/nodes/inner")).succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
 }

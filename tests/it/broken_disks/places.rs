@@ -1,4 +1,4 @@
-//! A data directory that is none or not ours, and links planted below it.
+//! A data directory that is not a directory or is not ours, and links planted below it.
 
 use super::{RANGE, check_says};
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration, files_below};
@@ -74,15 +74,15 @@ fn a_data_directory_of_somebody_else_is_refused_to_who_may_not_write_it() {
         );
     }
     assert_eq!(sandbox.held(), held);
-    // Root may; what it makes is root's and nobody else's to read.
+    // Root may use it. What root creates there, only root can read.
     std::os::unix::fs::chown(sandbox.store(), Some(65534), Some(65534)).unwrap();
     assert_eq!(sandbox.add("c2", RANGE).addresses(), ["10.1.2.2"]);
     let record = std::fs::metadata(sandbox.store().join("scopes/@/10.1.2.0_24/10.1.2.2")).unwrap();
     assert_eq!((record.uid(), record.permissions().mode() & 0o777), (0, 0o600));
 }
 
-/// Each part below the data directory, moved away and a link to it planted in
-/// its place; and whether it is a directory.
+/// Each part below the data directory, which is moved away and replaced by a link; and whether it
+/// is a directory.
 const PARTS: &[(&str, bool)] = &[
     ("scopes", true),
     ("scopes/@", true),
@@ -115,14 +115,14 @@ fn no_link_below_the_data_directory_is_followed() {
                 refused += 1;
             }
         }
-        // Re-homings and hints alone use @tmp.
+        // Only re-homings and hints use @tmp.
         assert!(refused != 0 || part.ends_with("@tmp"), "{part}");
         assert_eq!(
             before,
             (files_below(&elsewhere), std::fs::read(&elsewhere).ok()),
             "{part}: nothing was written through the link"
         );
-        // The address of a planted record is nobody's to have.
+        // No pod can get the address of a planted record.
         std::fs::remove_file(&planted).unwrap();
         std::fs::rename(&elsewhere, &planted).unwrap();
         assert_eq!(
@@ -134,7 +134,7 @@ fn no_link_below_the_data_directory_is_followed() {
     println!("{} places", PARTS.len());
 }
 
-/// A link to a file that is not there must not make that file.
+/// A link to a missing file must not create that file.
 #[test]
 fn a_dangling_link_in_the_place_of_a_file_makes_no_file_elsewhere() {
     for part in ["format", "nodes/n1/net1/c2@net1.0", "scopes/@/10.1.2.0_24/10.1.2.2"] {
@@ -153,8 +153,7 @@ fn a_dangling_link_in_the_place_of_a_file_makes_no_file_elsewhere() {
     }
 }
 
-/// The lock is a file on shared filesystems only, so it is asked for here as
-/// the store would there.
+/// The lock is a file only on shared filesystems, so the test asks for it as the store would there.
 #[test]
 fn a_link_in_the_place_of_a_lock_file_is_not_followed() {
     let sandbox = Sandbox::new();

@@ -1,5 +1,5 @@
-//! Records that somebody or something has damaged: one costs one address, not
-//! the pool, and every error names it and what to do.
+//! Damaged records: each costs one address and not the whole range, and every error names the
+//! record and what to do.
 
 use super::check_says;
 use crate::support::sandbox::{Sandbox, configuration};
@@ -11,7 +11,7 @@ const RECORD: &str = "scopes/@/10.1.2.0_24/10.1.2.2";
 
 type Damage = (&'static str, fn(&Path));
 
-/// In place: name and index entry are one file.
+/// In place: the name and the index entry are one file.
 const DAMAGES: &[Damage] = &[
     ("truncated", |path| {
         let bytes = std::fs::read(path).unwrap();
@@ -28,8 +28,8 @@ const DAMAGES: &[Damage] = &[
     ("too large", |path| std::fs::write(path, vec![b' '; 2 << 20]).unwrap()),
 ];
 
-/// Three hold addresses, and the record of the second is damaged: all but its
-/// own calls go on, with five addresses of six.
+/// Three attachments hold addresses, and the record of the second one is damaged. All other calls
+/// continue, with five of six addresses.
 fn check_costs_one_address(name: &str, damage: fn(&Path), words: &[&str]) -> Sandbox {
     let sandbox = Sandbox::new();
     for n in 1..4 {
@@ -37,7 +37,8 @@ fn check_costs_one_address(name: &str, damage: fn(&Path), words: &[&str]) -> San
     }
     let record = sandbox.store().join(RECORD);
     damage(&record);
-    // The holder's ADD names it; its DEL is done, and the address stays taken.
+    // The error of the holder's ADD names the record. Its DEL succeeds, and the address stays
+    // taken.
     let repeated = sandbox.add("c2", SMALL);
     assert_eq!(repeated.code(), 104, "{name}");
     check_says(&repeated, words);
@@ -68,7 +69,7 @@ fn check_costs_one_address(name: &str, damage: fn(&Path), words: &[&str]) -> San
     sandbox
 }
 
-/// What the error says to do: the address is to be had again.
+/// Follows the advice in the error: after that, the address can be given again.
 fn check_release(name: &str, sandbox: &Sandbox) {
     sandbox.command(&["release", "10.1.2.2", "--yes"]).succeeded();
     let again: Vec<String> =
@@ -88,7 +89,7 @@ fn a_damaged_record_costs_one_address_and_its_error_says_what_to_do() {
     println!("{} damages", DAMAGES.len());
 }
 
-/// Not damaged: another version's, which this one leaves as it is.
+/// It is not damaged, but of another version, and this version does not change it.
 #[test]
 fn a_record_of_a_newer_format_costs_one_address_and_its_error_says_what_to_install() {
     let newer: fn(&Path) = |path| {
@@ -109,7 +110,7 @@ fn a_record_of_a_newer_format_costs_one_address_and_its_error_says_what_to_insta
     );
 }
 
-/// Files that are not ours, where records are, and where entries are.
+/// Files that are not ours, next to records and next to entries.
 #[test]
 fn a_foreign_file_beside_the_records_costs_at_most_its_own_name() {
     let sandbox = Sandbox::new();
@@ -122,7 +123,7 @@ fn a_foreign_file_beside_the_records_costs_at_most_its_own_name() {
         std::fs::write(shard.join(name), "not a record").unwrap();
         std::fs::write(index.join(name), "not an entry").unwrap();
     }
-    // One has the name of an address, one of a shard.
+    // One has the name of an address, one the name of a shard.
     std::fs::write(shard.join("10.1.2.3"), "not a record").unwrap();
     std::fs::create_dir(shard.join("10.1.2.4")).unwrap();
     std::fs::write(sandbox.store().join("scopes/@/10.9.9.0_24"), "not a shard").unwrap();
@@ -144,9 +145,8 @@ fn a_foreign_file_beside_the_records_costs_at_most_its_own_name() {
     );
 }
 
-/// Cause: a hint with an empty mask is true of all the shards it names, and of
-/// IPv6 there are 2^120. Effect: `verify` and `repair` never ended. Fix: such a
-/// hint is damage.
+/// Cause: a hint with an empty mask is true of all shards that it names, and IPv6 has 2^120 of
+/// them. Effect: `verify` and `repair` never ended. Fix: such a hint counts as damaged.
 #[test]
 fn a_hint_that_says_nothing_of_all_addresses_ends_verify_and_is_removed() {
     let sandbox = Sandbox::new();
@@ -172,14 +172,14 @@ fn a_hint_that_says_nothing_of_all_addresses_ends_verify_and_is_removed() {
     assert_eq!(sandbox.add("c2", super::RANGE).addresses(), ["10.1.2.2"]);
 }
 
-/// Cause: where a range seemed full, the hint was put right and looked at again,
-/// and one that cannot be replaced said the same each time. Effect: an ADD that
-/// never ended, with the lock. Fix: a hint that was wrong is not asked again.
+/// Cause: where a range seemed full, an ADD corrected the hint and read it again, and a hint that
+/// cannot be replaced said the same each time. Effect: an ADD that never ended and kept the lock.
+/// Fix: a hint that was wrong is not read again.
 #[test]
 fn a_hint_that_cannot_be_replaced_keeps_no_add() {
     let sandbox = Sandbox::new();
     sandbox.add("c1", super::RANGE).succeeded();
-    // Every link and rename to the hint's name fails: it is a mount point.
+    // Every link and rename to the hint's name fails, because it is a mount point.
     let hint = sandbox.store().join("scopes/@/full");
     let lie = sandbox.write(
         "lie",

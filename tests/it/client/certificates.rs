@@ -1,4 +1,4 @@
-//! Authorities and what they sign, made anew for each test.
+//! Authorities and the certificates that they sign, created for each test.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -27,7 +27,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A server's, for names and addresses.
+    /// Returns a server certificate for names and addresses.
     pub(super) fn server(&self, names: &[&str]) -> Certificate {
         self.sign(
             names,
@@ -37,7 +37,7 @@ impl Authority {
         )
     }
 
-    /// The same, from the first day of one year to that of another.
+    /// Returns the same, valid from the first day of one year to the first day of another.
     pub(super) fn server_between(&self, years: (i32, i32)) -> Certificate {
         self.sign(
             &["127.0.0.1"],
@@ -47,7 +47,7 @@ impl Authority {
         )
     }
 
-    /// A client's.
+    /// Returns a client certificate.
     pub(super) fn client(&self, key: KeyPair) -> Certificate {
         self.sign(&[], (1975, 4096), ExtendedKeyUsagePurpose::ClientAuth, key)
     }

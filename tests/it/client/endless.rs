@@ -1,6 +1,6 @@
-//! The real executable against an API server of the tests that names one page
-//! after the other, asks for ever longer waits, or refuses in ways that look like
-//! something else: each verb ends, within its deadline and with the right words.
+//! The real executable against an API server of the tests that sends page after page, asks for
+//! longer and longer waits, or refuses with misleading answers. Each verb ends within its deadline,
+//! with the right message.
 
 use super::certificates::Authority;
 use super::server::{Server, kubeconfig};
@@ -8,17 +8,16 @@ use crate::support::sandbox::{Call, Ended, Sandbox, configuration};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A request as far as a script decides on it.
+/// The parts of a request on which a script decides.
 struct Asked {
     method: String,
     is_table: bool,
-    /// One object, by its name.
+    /// Whether the request names one object.
     is_single: bool,
     body: String,
 }
 
-/// A sandbox on a server that answers each request as the script says, one call
-/// at a time.
+/// A sandbox with a server that answers each request as the script says, one call at a time.
 struct Rig {
     sandbox: Sandbox,
     server: Server,
@@ -56,7 +55,7 @@ impl Rig {
         Self { sandbox, server }
     }
 
-    /// Runs it, but not for ever.
+    /// Runs a call with a time limit.
     fn end(call: &mut Call) -> Ended {
         call.through(&["timeout", "--signal=KILL", "90"]).run()
     }
@@ -67,7 +66,8 @@ impl Rig {
                 .call(verb)
                 .stdin(configuration(&format!(r#""range":"10.9.0.0/24"{range}"#))),
         );
-        // Beside a limit it would mean that very revision, and 0 a cache.
+        // Together with a limit, a resourceVersion would mean exactly that revision, and 0 would
+        // mean a cache.
         assert!(
             self.server
                 .requests()
@@ -94,7 +94,7 @@ fn failure(status: u16, headers: &str, reason: &str, message: &str) -> String {
     say(status, headers, "application/json", &body.to_string())
 }
 
-/// A page of a list without anything in it.
+/// Returns an empty page of a list.
 fn page(asked: &Asked, next: &str, names: &[String]) -> String {
     let rows: Vec<Value> = names.iter().map(|name| json!({"cells": [name]})).collect();
     let body = match asked.is_table {
@@ -104,7 +104,7 @@ fn page(asked: &Asked, next: &str, names: &[String]) -> String {
     say(200, "", "application/json", &body.to_string())
 }
 
-/// What the server makes of a creation.
+/// Returns the server's answer to a creation.
 fn made(asked: &Asked) -> String {
     let mut object: Value = serde_json::from_str(&asked.body).unwrap();
     object["metadata"]["uid"] = json!("u1");
@@ -112,16 +112,15 @@ fn made(asked: &Asked) -> String {
     say(201, "", "application/json", &object.to_string())
 }
 
-/// Cause: nobody looked at the deadline between pages, or whether the next page
-/// was the same again. Effect: an ADD with a deadline of a second never ended.
-/// Fix: a place that the server has named before is an error, and so is the end
-/// of the time.
+/// Cause: nothing checked the deadline between pages, or whether a page came again. Effect: an ADD
+/// with a deadline of one second never ended. Fix: a continue token that the server has used before
+/// is an error, and so is the end of the deadline.
 #[test]
 fn a_list_that_comes_to_no_end_is_an_error() {
     for (places, code) in [(1, 105), (3, 105), (usize::MAX, 11)] {
         let pages = AtomicUsize::new(0);
-        // A list without an end takes all the time there is, which must be too short for the most
-        // pages that a list may have; of the others it must not run out on a busy machine.
+        // An endless list uses the whole deadline, which must be too short for the maximum number
+        // of pages. The other lists must not exceed it on a busy machine.
         let limit = if places == usize::MAX { "500ms" } else { "40s" };
         let rig = Rig::new(limit, move |asked| {
             page(asked, &format!("p{}", pages.fetch_add(1, Ordering::SeqCst) % places), &[])
@@ -141,7 +140,7 @@ fn a_list_that_comes_to_no_end_is_an_error() {
     }
 }
 
-/// The same where what is listed are names: after misses in a range.
+/// The same for a list of names, which an ADD reads after misses in a range.
 #[test]
 fn a_list_of_names_that_comes_to_no_end_is_an_error() {
     let rig = Rig::new("2s", |asked| match (&*asked.method, asked.is_table) {
@@ -153,9 +152,9 @@ fn a_list_of_names_that_comes_to_no_end_is_an_error() {
     assert!(code == 105 || code == 11, "{code}");
 }
 
-/// Cause: the time that a server asks for was added to a pause without a look at
-/// the end of time. Effect: a panic, code 999, and what the ADD had taken stayed.
-/// Fix: no wait is longer than an hour, and no sum overflows.
+/// Cause: the wait that a server asks for was added to a pause without a check for overflow.
+/// Effect: a panic, code 999, and the addresses that the ADD had claimed stayed held. Fix: no wait
+/// is longer than an hour, and no sum overflows.
 #[test]
 fn no_retry_after_is_too_long() {
     let posts = AtomicUsize::new(0);
@@ -210,7 +209,7 @@ fn a_definition_that_is_being_deleted_is_not_a_missing_right() {
     assert!(!ended.details().contains("lacks the right"), "{ended:?}");
 }
 
-/// What a real server says in the first moments of a definition.
+/// The answers of a real server in the first moments after a definition was created.
 #[test]
 fn a_definition_that_was_made_a_moment_ago_serves_its_first_add() {
     let gets = AtomicUsize::new(0);
@@ -238,9 +237,9 @@ fn a_definition_that_was_made_a_moment_ago_serves_its_first_add() {
         }
     });
     assert_eq!(rig.verb("ADD", "").addresses(), ["10.9.0.1"]);
-    // Two that are refused, what the node has, and who is in the scope.
+    // Two refused creations, a list of the node's objects, and a list of the scope.
     assert_eq!((rig.count("POST"), rig.count("GET")), (1, 4));
-    // One that stays away is named.
+    // If the definition stays missing, the error names it.
     let rig = Rig::new("5s", |_| say(404, "", "text/plain", "404 page not found\n"));
     let ended = rig.verb("ADD", "");
     assert!(
@@ -249,9 +248,9 @@ fn a_definition_that_was_made_a_moment_ago_serves_its_first_add() {
     );
 }
 
-/// Cause: a range that is full was known by its bounds. Effect: who asked for
-/// other bounds each time made two lists of the whole scope an ADD. Fix: a look
-/// is of the whole scope, and is believed for all of it.
+/// Cause: a full range was identified by its bounds. Effect: a client that used other bounds each
+/// time made two lists of the whole scope per ADD. Fix: a listing covers the whole scope, and is
+/// believed for all of it.
 #[test]
 fn other_bounds_of_a_full_scope_are_no_reason_to_list_it_again() {
     const ADDS: usize = 8;
@@ -273,9 +272,8 @@ fn other_bounds_of_a_full_scope_are_no_reason_to_list_it_again() {
     assert!(lists < ADDS, "{lists} lists for {ADDS} ADDs");
 }
 
-/// Cause: what a node remembers of an attachment was found by a hash of 64 bits
-/// alone. Effect: a DEL would have freed what another attachment of the same hash
-/// holds. Fix: the attachment is compared.
+/// Cause: the node state found an attachment by a 64-bit hash alone. Effect: a DEL would have freed
+/// the addresses of another attachment with the same hash. Fix: the attachment is compared.
 #[test]
 fn a_del_frees_nothing_of_another_attachment_that_shares_its_hash() {
     let rig = Rig::new("20s", |asked| match &*asked.method {
@@ -298,7 +296,7 @@ fn a_del_frees_nothing_of_another_attachment_that_shares_its_hash() {
     assert_eq!(rig.count("DELETE"), 1);
 }
 
-/// Records of sandboxes of an earlier boot, of the node of the rig.
+/// Returns records of sandboxes of an earlier boot of the node.
 fn of_an_earlier_boot(asked: &Asked, last: std::ops::RangeInclusive<u8>) -> String {
     let object = |low: u8| {
         let address = format!("10.9.0.{low}");
@@ -322,9 +320,8 @@ fn of_an_earlier_boot(asked: &Asked, last: std::ops::RangeInclusive<u8>) -> Stri
     say(200, "", "application/json", &body.to_string())
 }
 
-/// Cause: a GC whose time was over went on to each further record, for one attempt
-/// each. Effect: it ended long after its deadline. Fix: it ends, and says how far it
-/// came.
+/// Cause: after its deadline, a GC made one more attempt for each further record. Effect: it ended
+/// long after its deadline. Fix: it ends, and reports how far it came.
 #[test]
 fn a_gc_ends_at_its_deadline_however_much_there_is_to_free() {
     let rig = Rig::new("2s", |asked| match &*asked.method {
@@ -344,8 +341,7 @@ fn a_gc_ends_at_its_deadline_however_much_there_is_to_free() {
     assert_eq!(names.len(), 1, "{names:?}");
 }
 
-/// The same of an ADD that frees what its node held before the boot: it needs one
-/// address.
+/// The same for an ADD that frees what its node held before the boot: it needs only one address.
 #[test]
 fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
     let rig = Rig::new("10ms", |asked| match &*asked.method {
@@ -358,9 +354,8 @@ fn an_add_that_is_late_frees_no_more_of_an_earlier_boot_than_it_needs() {
     assert!(rig.count("DELETE") <= 1, "{}", rig.count("DELETE"));
 }
 
-/// Each call looks at creations that may have come late. Whatever their number and
-/// however slow the server, that takes two seconds at most, and no more than the
-/// call has.
+/// Each call checks for creations that may have come late. Whatever their number and however slow
+/// the server, this takes at most two seconds, and never more than the call has.
 #[test]
 fn a_call_ends_at_its_deadline_however_many_creations_may_come_late() {
     for (deadline, most) in [("60s", 5), ("1s", 3)] {

@@ -1,5 +1,5 @@
-//! What the server answers, and when it does not: each call sends its request
-//! once, whatever becomes of it.
+//! Answers of the server, and missing answers: each call sends its request once, whatever happens
+//! to it.
 
 use super::certificates::Authority;
 use super::server::{GET, PATIENCE, Server, Talk, client, get, not_sent, timed, unknown};
@@ -10,7 +10,7 @@ use hereabouts::retry::{Deadline, until};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-/// One call of a server that does what the script says with its first request.
+/// Makes one call to a server that handles its first request as the script says.
 fn outcome(script: impl Fn(Talk) + Send + Sync + 'static) -> Result<Answer, CallError> {
     let (sandbox, authority) = (Sandbox::new(), Authority::new("ca"));
     let server = Server::start(&authority, move |mut talk| {
@@ -22,7 +22,7 @@ fn outcome(script: impl Fn(Talk) + Send + Sync + 'static) -> Result<Answer, Call
     outcome
 }
 
-/// The same of one that says this and lets the connection stand.
+/// The same with a server that sends this text and keeps the connection open.
 fn answer(text: impl Into<Vec<u8>>) -> Result<Answer, CallError> {
     let text = text.into();
     outcome(move |mut talk| {
@@ -69,7 +69,7 @@ fn a_body_without_a_length_ends_with_the_connection_when_that_ends_well() {
         talk.ends();
     });
     assert_eq!(ended.unwrap().body, b"hello");
-    // Without a good-bye somebody else may have cut it.
+    // Without a close_notify, somebody else may have cut the connection.
     let reason = unknown(outcome(move |mut talk| talk.says(begun)));
     assert!(reason.contains("ended too early"), "{reason}");
 }
@@ -169,7 +169,7 @@ fn a_call_ends_with_its_limit_wherever_the_silence_begins() {
     let (sandbox, authority) = (Sandbox::new(), Authority::new("ca"));
     // Long enough for a handshake on a busy machine.
     let limit = Duration::from_secs(2);
-    // Connected by the kernel, and never served.
+    // The kernel accepts the connection, and no process serves it.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", silent.local_addr().unwrap());
     let (reason, may_pass) =
@@ -185,7 +185,7 @@ fn a_call_ends_with_its_limit_wherever_the_silence_begins() {
             unknown(timed(|| client(&sandbox, &server.url(), &authority).call(&GET, limit)));
         assert!(reason.contains("no answer within 2s"), "{reason}");
     }
-    // One that always has a little more to say.
+    // A server that sends a little more all the time.
     let server = Server::start(&authority, |mut talk| {
         talk.hears();
         talk.says("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
@@ -199,7 +199,7 @@ fn a_call_ends_with_its_limit_wherever_the_silence_begins() {
     assert!(reason.contains("no answer within 2s"), "{reason}");
 }
 
-/// The kernel drops the packets of who knocks at a full queue.
+/// The kernel drops packets to a full queue.
 #[test]
 fn a_call_ends_with_its_limit_where_nobody_answers_at_all() {
     let (sandbox, authority) = (Sandbox::new(), Authority::new("ca"));
@@ -242,7 +242,7 @@ fn a_connection_is_kept_unless_the_server_says_otherwise() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", 1),
         ("HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 0\r\n\r\n", 3),
         ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", 3),
-        // More than was asked for: the next answer would be another's.
+        // More bytes than announced would be taken for the next answer.
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
             3,

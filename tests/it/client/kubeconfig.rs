@@ -1,5 +1,5 @@
-//! kubeconfigs that cannot be used: each is refused by a sentence that says
-//! what is missing and shows nothing of what may be secret.
+//! kubeconfigs that cannot be used: each is refused with a message that says what is missing and
+//! shows nothing that may be secret.
 
 use super::certificates::Authority;
 use crate::support::sandbox::Sandbox;
@@ -19,7 +19,7 @@ fn refused(sandbox: &Sandbox, text: &str) -> ClientError {
     }
 }
 
-/// With the parts of the cluster and the user given.
+/// Returns a kubeconfig with these parts of the cluster and the user.
 fn parts(cluster: &str, user: &str) -> String {
     format!(
         "current-context: here\ncontexts: [{{name: here, context: {{cluster: c, user: u}}}}]\n\

@@ -1,6 +1,6 @@
-//! Host names: resolved without the C library. A static executable that called
-//! getaddrinfo would load the modules that nsswitch.conf names, of the host's C
-//! library, into its own; here the first of them ends the process.
+//! Host names, resolved without the C library. A static executable that called getaddrinfo would
+//! load the modules that nsswitch.conf names, from the host's C library. In this test, the first
+//! such module ends the process.
 
 use super::certificates::Authority;
 use super::server::{Identity, Server, kubeconfig};
@@ -24,7 +24,7 @@ struct Trap {
 }
 
 impl Trap {
-    /// Why not, where it cannot be set here.
+    /// Creates it, or returns why that is impossible here.
     fn set() -> Result<Self, String> {
         let sandbox = Sandbox::new();
         if !nix::unistd::geteuid().is_root() {
@@ -46,7 +46,7 @@ impl Trap {
             })
         };
         compile(MODULE, "libnss_abort.so.2", &["-shared", "-fPIC", "-nostartfiles"])?;
-        // Its linker warns of what this test is about.
+        // The linker warns about exactly what this test is about.
         compile(ASKS_THE_C_LIBRARY, "asks", &["-static"])?;
         if Command::new("strace").arg("--version").output().is_err() {
             return Err("there is no strace".to_owned());
@@ -55,14 +55,14 @@ impl Trap {
         Ok(Self { sandbox, nsswitch })
     }
 
-    /// A call that steps into it if it asks the C library for a name.
+    /// Returns a call that loads the module if it asks the C library for a name.
     fn around(&self, mut call: Call) -> Call {
         call.seeing("/etc/nsswitch.conf", &self.nsswitch)
             .set("LD_LIBRARY_PATH", self.sandbox.root.as_os_str());
         call
     }
 
-    /// The trap shuts: an executable as static as ours does step into it.
+    /// Checks that the trap works: another static executable does load the module.
     fn shuts(&self) {
         let call = self.around(Call::bare());
         let mut command = call.command();
@@ -83,8 +83,8 @@ impl Trap {
         );
     }
 
-    /// An ADD with the API server at this name and port; it names the server's
-    /// refusal, and no file that it opened is a module of the C library's.
+    /// Makes an ADD with the API server at this name and port. The error contains the server's
+    /// refusal, and no opened file is a module of the C library.
     fn is_not_stepped_into(&self, authority: &Authority, server: &Server, call: &mut Call) {
         self.sandbox.write("ca.crt", &authority.pem);
         let url = format!("https://api.trap.test:{}", server.address.port());
@@ -139,7 +139,7 @@ fn a_name_of_etc_hosts_is_found_without_the_c_library() {
     trap.shuts();
     let authority = Authority::new("ca");
     let server = refusing(&authority);
-    // Nobody listens at the first of the two addresses.
+    // No process listens at the first of the two addresses.
     let hosts = trap.sandbox.write(
         "hosts",
         "127.0.0.1 localhost\n127.0.0.77 api.trap.test\n127.0.0.1 other.test API.trap.test\n",
@@ -155,7 +155,7 @@ fn a_name_of_dns_is_found_without_the_c_library() {
         Ok(trap) => trap,
         Err(reason) => return skipped!("{reason}"),
     };
-    // An address of this machine's that nobody listens on.
+    // An address of this machine on which no process listens.
     let socket = match UdpSocket::bind("127.0.0.153:53") {
         Ok(socket) => socket,
         Err(error) => return skipped!("127.0.0.153:53: {error}"),

@@ -1,4 +1,4 @@
-//! Ways through a proxy: what is asked of it, and what its refusals mean.
+//! Connections through a proxy: what the client asks of it, and what its refusals mean.
 
 use super::certificates::Authority;
 use super::server::{GET, Server, get, kubeconfig, not_sent, timed};
@@ -11,8 +11,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-/// A proxy that answers so, and where that is 200 passes everything on; it
-/// tells what it was asked.
+/// Starts a proxy that gives this answer. If the answer is 200, it forwards everything. It reports
+/// the requests that it received.
 fn proxy(answer: &'static str) -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -68,7 +68,7 @@ impl Scene {
         Self { sandbox, server }
     }
 
-    /// With this in the kubeconfig beside the server, and this environment.
+    /// Returns a client with these keys of the cluster in its kubeconfig, and this environment.
     fn client(&self, cluster: &str, environment: &[(&str, &str)]) -> Client {
         let path = kubeconfig(
             &self.sandbox,
@@ -99,8 +99,7 @@ fn the_proxy_of_the_kubeconfig_is_asked_for_a_way_and_told_nothing_else() {
     assert_eq!((scene.server.connections(), scene.server.requests().len()), (1, 2));
 }
 
-/// This machine is always reached directly, so the server goes by the address
-/// of another.
+/// This machine is always reached directly, so the server has the address of another machine.
 #[test]
 fn the_environment_names_a_proxy_and_exceptions() {
     let scene = Scene::new();
@@ -122,7 +121,7 @@ fn the_environment_names_a_proxy_and_exceptions() {
         assert!(!may_pass);
         assert_eq!(asked.try_iter().count(), 1);
     }
-    // Not asked: this machine itself, and what is excepted.
+    // Without the proxy: this machine itself, and the exceptions.
     assert_eq!(get(&scene.client("", &[("HTTPS_PROXY", &proxy)])).unwrap().status, 200);
     let lookup = |name: &str| match name {
         "HTTPS_PROXY" => Some(OsString::from(&proxy)),
@@ -154,7 +153,7 @@ fn a_proxy_that_fails_has_passed_nothing_on() {
         let client = scene.client(&format!(", proxy-url: 'http://me:s3cret@{address}'"), &[]);
         let limit =
             Duration::from_millis(if word.starts_with("no answer") { 2_000 } else { 20_000 });
-        // One that ends in the middle of its words is as good as silent.
+        // A proxy that ends in the middle of its answer counts as silent.
         let (reason, may_pass) = not_sent(timed(|| client.call(&GET, limit)));
         let is_so = reason.contains(word) || (answer == "HTTP/1.1 200" && reason.contains("ended"));
         assert!(is_so && may_pass == passes, "{answer:?}: {reason}");

@@ -1,6 +1,6 @@
-//! A TLS server that does what a test tells it to: each connection is handed to
-//! the test's script once hands are shaken. It counts connections and keeps the
-//! requests, so that a test sees what was sent how often.
+//! A TLS server that does what a test tells it. It passes each connection to the test's script
+//! after the handshake. It counts connections and keeps the requests, so that a test sees what was
+//! sent, and how often.
 
 use super::certificates::{Authority, Certificate};
 use crate::support::sandbox::Sandbox;
@@ -21,10 +21,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Longer than any call of a test: who waits so long has hung.
+/// Longer than any call of a test: a call that waits this long hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One connection, hands shaken.
+/// One connection, after the handshake.
 pub(super) struct Talk {
     stream: StreamOwned<ServerConnection, TcpStream>,
     /// The first connection has number 0.
@@ -33,7 +33,7 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    /// Reads one request, head and body; `false` when none comes any more.
+    /// Reads one request, head and body. Returns `false` if none comes any more.
     pub(super) fn hears(&mut self) -> bool {
         let mut request = Vec::new();
         let mut byte = [0];
@@ -57,25 +57,25 @@ impl Talk {
         true
     }
 
-    /// The request that was heard last, on any connection.
+    /// Returns the last request, on any connection.
     pub(super) fn heard(&self) -> String {
         self.requests.lock().unwrap().last().cloned().unwrap_or_default()
     }
 
-    /// The client may have gone by then.
+    /// Sends bytes. The client may have closed the connection by then.
     pub(super) fn says(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
         let _ = self.stream.flush();
     }
 
-    /// Says good-bye; what comes later is not read.
+    /// Sends close_notify. Nothing after that is read.
     pub(super) fn ends(&mut self) {
         self.stream.conn.send_close_notify();
         let _ = self.stream.flush();
         let _ = self.stream.sock.shutdown(std::net::Shutdown::Write);
     }
 
-    /// The next close is a reset.
+    /// Makes the next close a reset.
     pub(super) fn resets(self) {
         setsockopt(
             &self.stream.sock,
@@ -85,17 +85,17 @@ impl Talk {
         .unwrap();
     }
 
-    /// Holds the connection until the client lets go.
+    /// Keeps the connection open until the client closes it.
     pub(super) fn holds(mut self) {
         let mut rest = Vec::new();
         let _ = self.stream.sock.read_to_end(&mut rest);
     }
 }
 
-/// What the server is.
+/// The certificate of the server, and the clients that it accepts.
 pub(super) struct Identity {
     pub(super) certificate: Certificate,
-    /// Whose client certificates it demands, if anybody's.
+    /// The authority whose client certificates the server requires, if it requires any.
     pub(super) clients: Option<String>,
     pub(super) versions: &'static [&'static SupportedProtocolVersion],
 }
@@ -218,12 +218,12 @@ pub(super) fn client(sandbox: &Sandbox, url: &str, authority: &Authority) -> Cli
 pub(super) const GET: Request<'static> =
     Request { method: Method::Get, path: "/version", accept: "application/json", content: None };
 
-/// What becomes of one call with plenty of time.
+/// Makes one call with a long time limit.
 pub(super) fn get(client: &Client) -> Result<Answer, CallError> {
     client.call(&GET, PATIENCE)
 }
 
-/// What becomes of a call, and that it took less than half of the patience.
+/// Makes a call, and checks that it took less than half of the patience.
 pub(super) fn timed<T>(act: impl FnOnce() -> T) -> T {
     #[allow(clippy::disallowed_methods, reason = "a test measures")]
     let start = Instant::now();

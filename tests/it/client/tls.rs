@@ -1,5 +1,5 @@
-//! Whom the client trusts, who it is, and what is said when one of the two does
-//! not do.
+//! The authorities that the client trusts, its own certificate, and the messages if one of them is
+//! refused.
 
 use super::certificates::{Authority, Certificate};
 use super::server::{Identity, Server, Talk, client, get, kubeconfig, not_sent};
@@ -27,7 +27,7 @@ fn start(certificate: Certificate) -> Server {
     )
 }
 
-/// What is said of a server with this certificate, which nobody may trust.
+/// Returns the error for a server with this untrusted certificate.
 fn refused(certificate: Certificate, trusted: &Authority) -> String {
     let (sandbox, server) = (Sandbox::new(), start(certificate));
     let (reason, may_pass) = not_sent(get(&client(&sandbox, &server.url(), trusted)));
@@ -43,7 +43,7 @@ fn a_server_is_believed_for_its_authority_its_names_and_its_time() {
     let twin = Authority::new("ca");
     let nobody = "the server's certificate is not from a trusted authority (DIR/ca.crt); put the cluster's authority into certificate-authority";
     assert_eq!(refused(other.server(&["127.0.0.1"]), &ca), nobody);
-    // Of the same name with another key: a cluster that was made anew.
+    // An authority of the same name with another key: the cluster was created again.
     assert_eq!(refused(twin.server(&["127.0.0.1"]), &ca), nobody);
     let said = refused(ca.server_between((1975, 2001)), &ca);
     assert!(
@@ -113,7 +113,7 @@ fn another_name_may_be_expected_and_nothing_may_be() {
     ] {
         assert_eq!(get(&open(rest).unwrap()).is_ok(), works, "{rest}");
     }
-    // The system's authorities, where it has any, do not have ours.
+    // The system's authorities, if it has any, do not include ours.
     match open("insecure-skip-tls-verify: false") {
         Ok(client) => assert!(not_sent(get(&client)).0.contains("not from a trusted authority")),
         Err(error) => {
@@ -165,7 +165,7 @@ fn a_client_certificate_is_shown_to_a_server_that_asks_whatever_form_its_key_has
                     .unwrap();
             let outcome = get(&client);
             assert_eq!(server.requests().len(), heard);
-            // The server's words can be lost when it closes upon our request.
+            // The server's message can be lost if it closes while the request is on its way.
             if matches!(&outcome, Err(error) if error.to_string().contains("ECONNRESET")) {
                 continue;
             }
@@ -204,7 +204,7 @@ fn data_in_the_kubeconfig_does_as_well_as_files() {
         encode(&certificate.pem),
         encode(&certificate.key.serialize_pem())
     );
-    // Data beats a file; the other bundle's certificates are there as well.
+    // Data takes precedence over a file. The certificates of the other bundle are there as well.
     let bundle = encode(&format!("# two\n{}{}", clients.pem, ca.pem));
     let cluster = format!(
         "server: '{}', certificate-authority: /nowhere, certificate-authority-data: {bundle}",

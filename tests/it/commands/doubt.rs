@@ -1,6 +1,5 @@
-//! How doubt ends: `verify` names what is neither seen nor shown to be gone and
-//! how old it is, `release` frees it from anywhere, and what is seen alive keeps
-//! its address without --force.
+//! Records in doubt: `verify` names each one with its age, `release` frees it from any machine, and
+//! a sandbox that is seen alive keeps its address unless --force is given.
 
 use crate::support::living::Living;
 use crate::support::sandbox::{Ended, Sandbox, configuration};
@@ -8,8 +7,8 @@ use serde_json::Value;
 
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 
-/// A sandbox that ADD saw from a mount namespace of its own holds 10.1.2.1: from
-/// here a plain file stands at its path.
+/// Holds 10.1.2.1 for a sandbox that ADD saw from its own mount namespace. From here, a plain file
+/// is at its path.
 pub(super) fn add_in_doubt(sandbox: &Sandbox, living: &Living, container: &str) {
     let file = sandbox.write(&format!("netns-{container}"), "");
     let script = r#"mount --bind "$0" "$1" && shift && exec "$@""#;
@@ -30,7 +29,7 @@ pub(super) fn add_in_doubt(sandbox: &Sandbox, living: &Living, container: &str) 
     .succeeded();
 }
 
-/// The command that a document of `verify` names, as one types it.
+/// Returns the command that a document of `verify` names, as words.
 pub(super) fn words(finding: &Value) -> Vec<String> {
     let command = finding["release"].as_str().unwrap().strip_prefix("hereabouts ").unwrap();
     command.split(' ').chain(["--yes"]).map(str::to_owned).collect()
@@ -83,7 +82,7 @@ fn verify_names_what_is_in_doubt_with_its_age_and_the_command_that_frees_it() {
             && doubted[0]["container"] == "c1",
         "{document}"
     );
-    // Neither GC nor sweep nor repair frees it; the command does.
+    // GC, sweep and repair do not free it. The command does.
     for command in [&["sweep", "--yes"][..], &["repair", "--yes"]] {
         sandbox.command(command).succeeded();
     }
@@ -94,7 +93,7 @@ fn verify_names_what_is_in_doubt_with_its_age_and_the_command_that_frees_it() {
     assert_eq!(document["doubted"], serde_json::json!([]));
 }
 
-/// Nodes that an autoscaler has removed are told by that.
+/// This shows the nodes that an autoscaler has removed.
 #[test]
 fn verify_names_each_node_with_the_age_of_its_youngest_record() {
     let sandbox = Sandbox::new();
@@ -131,7 +130,7 @@ fn what_a_sandbox_has_that_is_seen_alive_is_released_by_force_alone() {
         .stdin(configuration(RANGE))
         .run()
         .succeeded();
-    // Under whatever name it is asked for: also that of another node, which this machine had.
+    // Whatever node name is given, even the name of another node that this machine had.
     sandbox.write("n2.conf", &sandbox.flat("n2"));
     let renamed = sandbox.path("n2.conf");
     for words in [
@@ -153,7 +152,7 @@ fn what_a_sandbox_has_that_is_seen_alive_is_released_by_force_alone() {
     }
     let forced = sandbox.command(&["release", "10.1.2.1", "--yes", "--force"]);
     assert_eq!(forced.succeeded().stdout, "released 10.1.2.1\n");
-    // Of one that is gone nobody asks for it.
+    // Nothing asks about the sandbox of a node that is gone.
     sandbox
         .call("ADD")
         .set("CNI_NETNS", living.path())
@@ -165,7 +164,7 @@ fn what_a_sandbox_has_that_is_seen_alive_is_released_by_force_alone() {
     assert!(sandbox.held().is_empty());
 }
 
-/// One address of a node that lives: its name stays that machine's.
+/// Releases one address of a living node. The name of that node still belongs to its machine.
 #[test]
 fn releasing_one_address_of_another_node_does_not_forget_whose_name_it_is() {
     let sandbox = Sandbox::new();

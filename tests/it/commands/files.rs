@@ -6,7 +6,7 @@ use crate::support::sandbox::{Sandbox, configuration};
 use hereabouts::store::file::FileStore;
 use hereabouts::store::{Filter, Store};
 
-/// Namespaces that are there: this process's own, under two names.
+/// A namespace that exists: this process's own, under two names.
 const HERE: &str = "/proc/self/ns/net";
 
 fn three_of_one_node_and_one_of_another() -> Sandbox {
@@ -127,7 +127,7 @@ fn release_of_a_dead_node_warns_and_frees_all_it_held_and_left_behind() {
 #[test]
 fn a_store_that_is_not_there_yet_has_nothing_to_mend_or_sweep() {
     let sandbox = Sandbox::new();
-    // The flat file names the place: no ADD makes a store there.
+    // The flat file names the directory, so an ADD does not create a store there.
     for command in ["repair", "verify", "list"] {
         let ended = sandbox.command(&[command]);
         assert!(

@@ -1,12 +1,12 @@
-//! The commands on the Kubernetes store: what they do in pages, from a
-//! workstation, for a node that is off, after the definition was deleted.
-//! One cluster, one test at a time: each begins with an empty store.
+//! The commands on the Kubernetes store: page by page, from a workstation, for a node that is off,
+//! and after the definition was deleted. There is one cluster, used by one test at a time. Each
+//! test begins with an empty store.
 
-/// What `verify` finds and `repair` mends.
+/// What `verify` finds and `repair` repairs.
 mod damages;
-/// What is neither seen nor shown to be gone.
+/// Records in doubt.
 mod doubt;
-/// What all of them print, in full.
+/// The full output of all commands.
 mod outputs;
 
 use super::POD;
@@ -31,8 +31,8 @@ const ALL: &str = "/apis/hereabouts.dev/v1alpha1/ipallocations";
 
 const THREE: &[&str] = &["10.1.2.1", "10.1.2.2", "10.1.2.9"];
 
-/// `c1` holds 10.1.2.1 for pod web-0 and lives, `c2` holds 10.1.2.2 and is gone,
-/// both of node n1; `c3` of node n2 holds 10.1.2.9.
+/// `c1` holds 10.1.2.1 for the pod web-0 and is alive, `c2` holds 10.1.2.2 and is gone, both on
+/// node n1. `c3` on node n2 holds 10.1.2.9.
 struct Scene {
     cluster: &'static Cluster,
     sandbox: Sandbox,
@@ -40,7 +40,7 @@ struct Scene {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// An empty store, and the turn to use it.
+/// Returns an empty store, and the lock that one test at a time holds.
 fn empty() -> Option<(&'static Cluster, Sandbox, MutexGuard<'static, ()>)> {
     static OWN: LazyLock<Result<Cluster, String>> =
         LazyLock::new(|| Cluster::own(Options::default()));
@@ -69,7 +69,7 @@ impl Scene {
         Some(scene)
     }
 
-    /// An ADD for a sandbox that lives.
+    /// Returns an ADD for a living sandbox.
     fn alive(&self, container: &str) -> Call {
         let mut call = self.sandbox.call("ADD");
         call.set("CNI_CONTAINERID", container)
@@ -78,7 +78,7 @@ impl Scene {
         call
     }
 
-    /// An ADD of another node that asks for an address.
+    /// Makes an ADD of another node that requests an address.
     fn on_n2(&self, container: &str, address: &str) -> Ended {
         self.sandbox.write("n2.conf", &self.sandbox.flat("n2"));
         let mut call = self.sandbox.call("ADD");
@@ -93,7 +93,7 @@ impl Scene {
         self.sandbox.store().join("kubernetes/n1")
     }
 
-    /// What n1 remembers of the attachment that has this address.
+    /// Returns the file of n1's node state for the attachment that has this address.
     fn entry(&self, address: &str) -> PathBuf {
         let directory = self.state().join("attachments");
         let mut files = fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path());
@@ -109,7 +109,7 @@ impl Scene {
         fs::write(entry, objects.to_string()).unwrap();
     }
 
-    /// As if the attachment had ended before its creation was served.
+    /// Changes the state as if the attachment had ended before the server handled its creation.
     fn make_late(&self, address: &str) {
         let entry = self.entry(address);
         let mut objects: Value = serde_json::from_slice(&fs::read(&entry).unwrap()).unwrap();
@@ -127,7 +127,7 @@ impl Scene {
         self.cluster.text(&["patch", "ipa", address, "--type=merge", "-p", &patch.to_string()]);
     }
 
-    /// Problem and path of all findings; an attachment's file without its hash.
+    /// Returns problem and path of all findings. The file of an attachment has no hash.
     fn findings(&self) -> Vec<(String, String)> {
         let ended = self.sandbox.command(&["verify", "-o", "json"]);
         let document = ended.document();
@@ -144,7 +144,7 @@ impl Scene {
             .collect()
     }
 
-    /// Every object with its version, and every file of the state.
+    /// Returns every object with its version, and every file of the state.
     fn all(&self) -> (String, Vec<String>) {
         let columns = "custom-columns=NAME:.metadata.name,UID:.metadata.uid,VERSION:.metadata.resourceVersion";
         let mut files = files_below(&self.state());
@@ -159,8 +159,8 @@ fn forget_version(object: &mut Value) {
     metadata.remove("resourceVersion");
 }
 
-/// The answer to a definition that was deleted: what lives is made again, what
-/// was given to another meanwhile is named, what is gone is forgotten.
+/// What `repair` does after the definition was deleted: it recreates records of living sandboxes,
+/// names addresses that were given to others in the meantime, and forgets dead sandboxes.
 #[test]
 fn after_the_resource_was_deleted_repair_makes_again_what_lives() {
     let Some(scene) = Scene::new() else { return };
@@ -216,7 +216,7 @@ fn after_the_resource_was_deleted_repair_makes_again_what_lives() {
         (&after["spec"], &after["metadata"]["labels"]),
         (&before["spec"], &before["metadata"]["labels"])
     );
-    // The pod that lost its address ends, and takes nothing from the other.
+    // The pod that lost its address ends, and frees nothing of the other pod.
     for container in ["c1", "c2", "c4"] {
         scene.sandbox.del(container, RANGE).succeeded();
     }
@@ -254,7 +254,7 @@ fn sweep_frees_what_is_gone_and_nothing_of_a_second_machine() {
     assert!(again.status == Some(0) && again.stderr.contains("nothing to sweep"), "{again:?}");
 }
 
-/// What was shown is what is freed: not what has become of it since.
+/// Frees what was shown, and not what it has become since.
 #[test]
 fn the_record_of_a_dead_node_is_freed_as_it_was_shown() {
     let Some(scene) = Scene::new() else { return };
@@ -280,7 +280,7 @@ fn the_record_of_a_dead_node_is_freed_as_it_was_shown() {
     assert_eq!(scene.sandbox.held(), ["10.1.2.1", "10.1.2.2"]);
 }
 
-/// A command with a kubeconfig and nothing else: no node, no flat file.
+/// Runs a command with a kubeconfig and nothing else: no node, no flat file.
 fn from_workstation(scene: &Scene, args: &[&str]) -> Ended {
     let mut call = Call::bare();
     call.args = args.iter().map(|arg| (*arg).to_owned()).collect();
@@ -351,25 +351,25 @@ fn from_a_workstation_one_reads_and_releases_what_a_dead_node_held() {
         again.status == Some(0) && again.stderr.contains("node n2 holds no addresses;"),
         "{again:?}"
     );
-    // Nobody knows which nodes there are.
+    // The store does not know which nodes exist.
     let slip = from_workstation(&scene, &["release", "--node", "n22", "--yes"]);
     assert!(
         slip.status == Some(0) && slip.stderr.contains("node n22 holds no addresses;"),
         "{slip:?}"
     );
     let release = ["release", "--pod", "default/web-0", "--node", "n1", "--yes"];
-    // Its namespace is this machine's, by chance.
+    // Its namespace exists on this machine, by chance.
     let refused = from_workstation(&scene, &release);
     assert!(refused.status == Some(1) && refused.stderr.contains("pass --force"), "{refused:?}");
     from_workstation(&scene, &[&release[..], &["--force"]].concat()).succeeded();
     assert_eq!(scene.sandbox.held(), ["10.1.2.2"]);
-    // The holder's own DEL finds out by itself.
+    // The holder's own DEL finds that out by itself.
     scene.sandbox.del("c1", RANGE).succeeded();
     let other = from_workstation(&scene, &["list", "--data-dir", "/tmp"]);
     assert_eq!(other.status, Some(2), "{other:?}");
 }
 
-/// What cannot be read is no empty store.
+/// A store that cannot be read does not count as empty.
 #[test]
 fn a_store_that_refuses_holds_no_answer() {
     let Some(scene) = Scene::new() else { return };
@@ -440,13 +440,13 @@ fn config_check_names_the_store_and_whether_its_kubeconfig_can_be_used() {
     );
 }
 
-/// The store as a node has it whose state is nowhere else.
+/// Returns the store of a node whose state is in this sandbox only.
 fn store(cluster: &Cluster, sandbox: &Sandbox, node: &str) -> KubeStore {
     let client = Client::open(&cluster.kubeconfig(), &ProxyVariables::default()).unwrap();
     KubeStore::new(client, &sandbox.path("elsewhere"), host(node), AllocationOrder::Auto)
 }
 
-/// Lists of the resource that the API server has served.
+/// Returns the number of lists of the resource that the API server has served.
 fn lists(cluster: &Cluster) -> f64 {
     let metrics = cluster.text(&["get", "--raw", "/metrics"]);
     let lists = metrics.lines().filter(|line| {

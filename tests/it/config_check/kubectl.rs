@@ -1,5 +1,4 @@
-//! The YAML that kubectl reads: the same objects come out, and what kubectl
-//! refuses is refused.
+//! YAML as kubectl reads it: both produce the same objects, and both refuse the same texts.
 
 use crate::support::cluster::Cluster;
 use hereabouts::json::Json;
@@ -10,7 +9,7 @@ use std::process::Stdio;
 
 const HEAD: &str = "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata:\n  name: a\nspec:\n";
 
-/// What may stand below `spec:`.
+/// Texts that may be below `spec:`.
 const FORMS: &[&str] = &[
     // Quoted scalars over several lines, with the last line at or left of the key.
     "  config: '{\n    \"a\": 1,\n    \"b\": 2\n  }'\n",
@@ -68,7 +67,7 @@ const FORMS: &[&str] = &[
     "  a: \u{e9}\u{1f600}\n",
 ];
 
-/// What kubectl makes of a text: an object for each document, or nothing.
+/// Returns what kubectl makes of a text: an object for each document, or nothing.
 fn by_kubectl(cluster: &Cluster, text: &str) -> Option<Vec<Value>> {
     let mut command =
         cluster.kubectl_command(&["label", "--local", "-f", "-", "x=y", "-o", "json"]);
@@ -80,7 +79,7 @@ fn by_kubectl(cluster: &Cluster, text: &str) -> Option<Vec<Value>> {
     output.status.success().then(|| objects.map(Result::unwrap).collect())
 }
 
-/// The same by this crate, with the label that kubectl was told to add.
+/// Returns the same from this crate, with the label that kubectl was told to add.
 fn by_us(text: &str) -> Option<Vec<Value>> {
     let documents: Result<Vec<Json>, _> = Documents::new(text, 10_000).collect();
     let labelled = |document: Json| {

@@ -1,5 +1,5 @@
-//! What stands in the place of debts and is none stops no verb, and `verify`
-//! names it; many of them make no call slow.
+//! Files in the directory of debts that are not debts stop no verb, and `verify` names them. Many
+//! of them make no call slow.
 
 use super::{fail_to_del, owed, run};
 use crate::support::sandbox::{Sandbox, files_below};
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 type Plant<'a> = &'a dyn Fn(&PathBuf);
 
-/// The name of a debt of `c1`.
+/// Returns the path of a debt of `c1`.
 fn named(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("debts").join(&files_below(&sandbox.path("debts"))[0])
 }
@@ -55,8 +55,8 @@ fn what_is_damaged_newer_too_large_or_foreign_stops_no_verb_and_is_found() {
     }
 }
 
-/// A debt is of one attachment and store: a copy under another name, or one that
-/// was changed, frees nothing.
+/// A debt belongs to one attachment and store. A copy under another name, or a changed one, frees
+/// nothing.
 #[test]
 fn a_debt_under_another_name_frees_nothing() {
     let sandbox = Sandbox::new();
@@ -134,7 +134,7 @@ fn where_nothing_can_be_noted_the_error_says_so() {
     sandbox.write("debts", "no directory");
     let failed = fail_to_del(&sandbox, "c1", None);
     assert!(failed.details().contains("this node cannot note a debt for the DEL"), "{failed:?}");
-    // A directory that is none holds no debt, and one that cannot be looked at is no answer.
+    // If the path is not a directory, there are no debts. If it cannot be read, that is an error.
     assert!(
         sandbox.command(&["list", "--debts", "-o", "json"]).succeeded().stdout.starts_with("[]")
     );

@@ -1,4 +1,4 @@
-//! Stores of files: a lock that another holds, a store that is not there.
+//! File stores: a lock that another process holds, and a store that does not exist.
 
 use super::{call, fail_to_del, living, lock, owed, run, until_settled};
 use crate::support::sandbox::Sandbox;
@@ -19,7 +19,7 @@ fn a_del_that_finds_the_store_busy_is_owed_and_paid_by_another_call_when_the_san
     assert_eq!((&debt["answered"], &debt["exclusive"]), (&"error".into(), &true.into()));
     assert_eq!(debt["held"][0]["record"]["address"], "10.1.2.1");
 
-    // An interface may be up and use the address.
+    // The interface may be up and use the address.
     for verb in ["ADD", "DEL"] {
         run(&sandbox, verb, "other", None).succeeded();
         assert_eq!(sandbox.held()[0], "10.1.2.1", "{verb}");
@@ -73,7 +73,7 @@ fn the_runtimes_next_del_pays_though_the_sandbox_lives() {
     run(&sandbox, "ADD", "c1", Some(&living)).succeeded();
     let first = fail_to_del(&sandbox, "c1", Some(&living));
     let since = owed(&sandbox)[0]["since"].clone();
-    // Repeated in vain it does not get younger.
+    // A DEL that is repeated without success does not make the debt younger.
     assert_eq!(fail_to_del(&sandbox, "c1", Some(&living)).details(), first.details());
     assert_eq!(owed(&sandbox)[0]["since"], since);
     run(&sandbox, "DEL", "c1", Some(&living)).succeeded();
@@ -89,7 +89,7 @@ fn a_del_that_has_nothing_to_free_owes_nothing() {
     assert!(!sandbox.path("debts").exists());
 }
 
-/// The sandbox is made again while a DEL of it is owed: it keeps what it has.
+/// The sandbox is created again while a DEL of it is owed: it keeps its addresses.
 #[test]
 fn an_add_of_a_living_sandbox_answers_with_what_it_holds_and_nothing_is_owed_any_more() {
     let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
@@ -99,7 +99,7 @@ fn an_add_of_a_living_sandbox_answers_with_what_it_holds_and_nothing_is_owed_any
     fail_to_del(&sandbox, "c1", Some(&living));
     assert_eq!(run(&sandbox, "ADD", "c1", Some(&living)).addresses(), ["10.1.2.2"]);
     assert_eq!((sandbox.held(), owed(&sandbox).len()), (vec!["10.1.2.2".to_owned()], 0));
-    // Whoever is told an address after that keeps it, whatever is settled.
+    // An address that a later call answers with stays, whatever is settled.
     run(&sandbox, "ADD", "other", None).succeeded();
     sandbox.command(&["sweep", "--debts", "--yes"]).succeeded();
     assert_eq!(sandbox.held()[1], "10.1.2.2");
@@ -142,7 +142,7 @@ fn an_add_answers_11_where_what_is_owed_cannot_be_settled() {
     assert_eq!(owed(&sandbox).len(), 0);
 }
 
-/// The directory is not what it was: nothing can be told of what is held.
+/// The directory has changed, so it is unknown what is held.
 #[test]
 fn a_del_of_a_store_that_is_away_is_owed_until_it_is_back() {
     let sandbox = Sandbox::new();
@@ -160,7 +160,7 @@ fn a_del_of_a_store_that_is_away_is_owed_until_it_is_back() {
         "{unsettled:?}"
     );
     std::fs::remove_file(sandbox.store()).unwrap();
-    // No directory is no answer either.
+    // A missing directory is no answer, either.
     sandbox.command(&["sweep", "--debts", "--yes"]);
     assert_eq!(owed(&sandbox).len(), 1);
     std::fs::rename(away, sandbox.store()).unwrap();
@@ -172,9 +172,9 @@ fn a_del_of_a_store_that_is_away_is_owed_until_it_is_back() {
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (0, 0));
 }
 
-/// Cause: an ADD that stands still holds its attachment, and its DEL gives up. Effect, were that
-/// debt settled as others are: the address that the ADD then answers with is freed. Fix: such a
-/// debt is settled with what is shown dead alone.
+/// Cause: an ADD that is stopped holds the lock of its attachment, and its DEL gives up. Effect if
+/// that debt were settled like others: the address that the ADD then answers with is freed. Fix:
+/// for such a debt, only records of dead sandboxes are freed.
 #[test]
 fn an_add_that_ends_after_its_del_keeps_its_address_while_its_sandbox_lives() {
     let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
@@ -198,7 +198,7 @@ fn an_add_that_ends_after_its_del_keeps_its_address_while_its_sandbox_lives() {
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (2, 0));
 }
 
-/// The same for an ADD that takes back what it made, and cannot.
+/// The same for an ADD that cannot undo its claims.
 #[test]
 fn an_add_that_cannot_take_back_what_it_made_owes_it() {
     let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };

@@ -11,7 +11,7 @@ use hereabouts::retry::Stopwatch;
 use std::path::Path;
 use std::time::Duration;
 
-/// A node behind a proxy that has made its first call.
+/// Returns a node behind a proxy that has made its first call.
 fn node() -> Option<(&'static Cluster, Proxy, Node)> {
     let cluster = Cluster::shared().map_err(|reason| skipped!("{reason}")).ok()?;
     install(cluster);
@@ -26,7 +26,7 @@ fn node() -> Option<(&'static Cluster, Proxy, Node)> {
     Some((cluster, proxy, node))
 }
 
-/// An ADD or DEL of a pod's sandbox that lives.
+/// Makes an ADD or DEL of a pod's living sandbox.
 fn of(node: &Node, verb: &str, container: &str, uid: &str, living: &Living) -> Call {
     let mut call = node.call(verb, container);
     let args =
@@ -35,9 +35,10 @@ fn of(node: &Node, verb: &str, container: &str, uid: &str, living: &Living) -> C
     call
 }
 
-/// Cause: kubelet makes no new sandbox until the DEL of the dead one has succeeded. Effect: a pod
-/// is down until some time after the end of an outage. Fix: success, with a debt; the address is
-/// nobody's until that is settled, and then at once, though the namespace is still there.
+/// Cause: kubelet creates no new sandbox until the DEL of the dead one has succeeded. Effect: a pod
+/// is down until some time after the end of an outage. Fix: the DEL succeeds and leaves a debt. No
+/// pod gets the address before the debt is settled. After the outage it is freed at once, although
+/// the namespace still exists.
 #[test]
 fn a_del_without_the_api_server_succeeds_and_is_paid_when_that_is_back() {
     let (Some((cluster, proxy, node)), Some(living)) = (node(), living()) else { return };
@@ -48,13 +49,13 @@ fn a_del_without_the_api_server_succeeds_and_is_paid_when_that_is_back() {
     assert_eq!((&debt["answered"], &debt["exclusive"]), (&"success".into(), &true.into()));
     assert_eq!(debt["held"][0]["record"]["address"], *address);
     assert!(debt["held"][0]["revision"].is_string(), "{debt}");
-    // Again, as kubelet does: the same debt, and nothing that was never held is owed.
+    // A repeat, as kubelet makes it: the same debt. What was never held is not owed.
     of(&node, "DEL", "web_1", "u1", &living).run().succeeded();
     node.del("nobody").succeeded();
     assert_eq!(owed(&node.sandbox).len(), 1);
     let shown = node.sandbox.command(&["list", "--debts"]);
     assert!(shown.succeeded().stdout.contains(&address), "{shown:?}");
-    // Before it is settled nobody gets the address.
+    // Before the debt is settled, no pod gets the address.
     let other = Node::new(&own_name("other"), &node.scope, &cluster.kubeconfig());
     let given = other.add("c").addresses().remove(0);
     assert_ne!(given, address);
@@ -66,13 +67,13 @@ fn a_del_without_the_api_server_succeeds_and_is_paid_when_that_is_back() {
         [(given, "c".to_owned())]
     );
     assert_eq!(owed(&node.sandbox).len(), 0);
-    // What was freed so is noted for its pod, as what any DEL frees.
+    // The freed address is noted for its pod, as after any DEL.
     assert_eq!(of(&node, "ADD", "web_2", "u2", &living).run().addresses(), ["10.9.0.3"]);
     assert_eq!(of(&node, "ADD", "web_3", "u1", &living).run().addresses(), [address]);
 }
 
-/// The new sandbox takes over what the old one owes: one request, no gap, and the settlement that
-/// comes later frees nothing.
+/// The new sandbox takes over what the old one owes: one request and no gap. Settling the debt
+/// later frees nothing.
 #[test]
 fn an_add_of_the_same_pod_takes_over_what_is_owed() {
     let (Some((cluster, proxy, node)), Some(old), Some(new)) = (node(), living(), living()) else {
@@ -90,7 +91,7 @@ fn an_add_of_the_same_pod_takes_over_what_is_owed() {
     assert_eq!(of(&node, "ADD", "web_2", "u1", &new).run().addresses()[0], address);
     assert_eq!((proxy.methods(), owed(&node.sandbox).len()), (vec!["PATCH".to_owned()], 0));
     node.sandbox.command(&["sweep", "--debts", "--yes"]).succeeded();
-    // The kubelet's late DEL of the old sandbox finds nothing.
+    // kubelet's late DEL of the old sandbox finds nothing.
     of(&node, "DEL", "web_1", "u1", &old).run().succeeded();
     assert_eq!(
         holders(cluster, &node.scope).into_iter().collect::<Vec<_>>(),
@@ -101,8 +102,8 @@ fn an_add_of_the_same_pod_takes_over_what_is_owed() {
     assert_ne!(of(&node, "ADD", "web_3", "u2", &new).run().addresses(), [address]);
 }
 
-/// A server that is silent is waited for no longer than the runtime can wait for ten
-/// DELs in a row; what the node cannot tell by itself is an error, and tried longer.
+/// A DEL waits for a silent server no longer than the runtime can wait for ten DELs in a row. If
+/// the node cannot tell what is held, the DEL is an error, and is tried for longer.
 #[test]
 fn a_silent_api_server_keeps_a_del_waiting_for_twelve_seconds() {
     let (Some((_, proxy, node)), Some(living)) = (node(), living()) else { return };
@@ -116,15 +117,15 @@ fn a_silent_api_server_keeps_a_del_waiting_for_twelve_seconds() {
     let took = start.elapsed();
     assert!(Duration::from_secs(11) <= took && took < Duration::from_secs(20), "{took:?}");
     assert_eq!(owed(&node.sandbox)[0]["answered"], "success");
-    // Not complete by its own word: what c2 holds cannot be told.
+    // The state is marked as incomplete: it is unknown what c2 holds.
     std::fs::remove_dir_all(node.state()).unwrap();
     let start = Stopwatch::default();
     assert_eq!(node.del("c2").code(), 11);
     assert!(Duration::from_secs(24) <= start.elapsed());
 }
 
-/// Whether it stands, and in which state, is not known of a creation whose answer was lost: no
-/// settlement could tell it from a later one.
+/// If the answer to a creation was lost, it is unknown whether the object exists and in which
+/// state. No later call could tell it from a newer object.
 #[test]
 fn a_del_of_what_may_not_stand_is_an_error_still() {
     let Some((_, proxy, node)) = node() else { return };
@@ -158,7 +159,7 @@ fn debts_of_living_sandboxes_cost_no_requests() {
         (&owed(&node.sandbox)[0]["answered"], owed(&node.sandbox).len()),
         (&"error".into(), 1)
     );
-    // An interface may be up and use the address, however often that is looked at.
+    // The interface may be up and use the address, however often a call checks.
     node.sandbox.command(&["sweep", "--debts", "--yes"]).succeeded();
     assert_eq!((proxy.methods().len(), holders(cluster, &node.scope).len()), (0, 2));
     drop(living);
@@ -166,7 +167,7 @@ fn debts_of_living_sandboxes_cost_no_requests() {
     assert_eq!((holders(cluster, &node.scope).len(), owed(&node.sandbox).len()), (1, 0));
 }
 
-/// A right that is missing is no reason to forget.
+/// A missing right is no reason to forget the debt.
 #[test]
 fn a_del_that_is_refused_is_owed_too() {
     let Some((cluster, proxy, node)) = node() else { return };
@@ -180,14 +181,14 @@ fn a_del_that_is_refused_is_owed_too() {
     assert_eq!(node.del("c1").code(), 105);
     assert_eq!(owed(&node.sandbox).len(), 1);
     proxy.pass();
-    // Any other call of the node settles, its sandbox is gone.
+    // Any other call of the node settles the debt, because the sandbox is gone.
     super::until_settled(&node.sandbox, || drop(node.add("c2")));
     assert_eq!((holders(cluster, &node.scope).len(), owed(&node.sandbox).len()), (1, 0));
 }
 
-/// Cause: an operator edits a label after the DEL has failed, so that the state
-/// which the debt names stands no more. Effect: it would be owed for ever. Fix:
-/// what a dead sandbox holds is freed as it stands.
+/// Cause: an operator edits a label after the DEL has failed, so that the state in the debt no
+/// longer exists. Effect: the debt would stay forever. Fix: what a dead sandbox holds is freed in
+/// its current state.
 #[test]
 fn a_record_that_was_edited_meanwhile_is_freed_all_the_same() {
     let Some((cluster, proxy, node)) = node() else { return };

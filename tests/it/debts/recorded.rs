@@ -1,12 +1,12 @@
-//! Calls as the real Multus 4.3.0 makes them, word for word but for names: what a
-//! DEL, a GC and a repeat can be relied upon to say.
+//! Calls exactly as the real Multus 4.3.0 makes them, except for names: what can be relied on in a
+//! DEL, a GC and a repeat.
 
 use super::{living, owed};
 use crate::support::living::Living;
 use crate::support::sandbox::{Call, Sandbox};
 use serde_json::json;
 
-/// `CNI_ARGS` of every call: Multus' own keys, then the runtime's again.
+/// Returns the `CNI_ARGS` of every call: Multus' own keys, then the runtime's again.
 fn args(pod: &str, uid: &str) -> String {
     let named =
         format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_INFRA_CONTAINER_ID=sb-{pod}");
@@ -14,7 +14,7 @@ fn args(pod: &str, uid: &str) -> String {
     format!("IgnoreUnknown=true;{named};K8S_POD_UID={uid};IgnoreUnknown=1;{again}")
 }
 
-/// A call for an interface of a pod's sandbox.
+/// Returns a call for an interface of a pod's sandbox.
 fn call(
     sandbox: &Sandbox,
     verb: &str,
@@ -35,7 +35,7 @@ fn whole(name: &str) -> serde_json::Value {
     })
 }
 
-/// Multus writes a list anew when it adds the version that the list lacks.
+/// Multus rewrites a list when it adds the missing version.
 fn stripped(name: &str) -> serde_json::Value {
     json!({"cniVersion": "1.0.0", "ipam": {"type": "hereabouts"}, "name": name, "type": "macvlan"})
 }
@@ -51,8 +51,8 @@ fn a_del_with_no_more_than_the_type_frees_what_the_whole_configuration_was_given
     assert_eq!(sandbox.held().len(), 0);
 }
 
-/// An ADD of three networks whose second fails: DELs for net2 and net1, and then
-/// the runtime's for all of them, without prevResult.
+/// An ADD of three networks, of which the second fails: Multus makes DELs for net2 and net1, and
+/// then the runtime makes DELs for all of them, without prevResult.
 #[test]
 fn dels_of_interfaces_that_were_never_added_succeed_and_leave_nothing() {
     let sandbox = Sandbox::new();
@@ -67,7 +67,7 @@ fn dels_of_interfaces_that_were_never_added_succeed_and_leave_nothing() {
     assert_eq!((sandbox.held().len(), owed(&sandbox).len()), (0, 0));
 }
 
-/// The same for a store that is busy: only what holds something is owed.
+/// The same for a busy store: only an attachment that holds something leaves a debt.
 #[test]
 fn of_the_dels_that_fail_those_are_owed_that_have_something_to_free() {
     let sandbox = Sandbox::new();
@@ -83,7 +83,7 @@ fn of_the_dels_that_fail_those_are_owed_that_have_something_to_free() {
     assert_eq!(owed, ["net1"]);
 }
 
-/// Two interfaces of one network in one sandbox differ in nothing but the name.
+/// Two interfaces of one network in one sandbox differ only in the name.
 #[test]
 fn every_key_comes_twice_and_the_uid_is_empty() {
     let sandbox = Sandbox::new();
@@ -95,15 +95,15 @@ fn every_key_comes_twice_and_the_uid_is_empty() {
     let mut check = whole("n");
     check["prevResult"] = json!({"cniVersion": "1.0.0", "ips": [{"address": "10.1.2.2/24"}]});
     call(&sandbox, "CHECK", "p1", "net2", &check).run().succeeded();
-    // Another pod of the same empty uid keeps its own.
+    // Another pod with the same empty uid keeps its address.
     for interface in ["net1", "net2"] {
         call(&sandbox, "DEL", "p1", interface, &whole("n")).run().succeeded();
     }
     assert_eq!(sandbox.held(), ["10.1.2.3"]);
 }
 
-/// GC as Multus passes it on: the runtime's list is thrown away, both keys hold
-/// what Multus has cached of all networks, or nothing.
+/// GC as Multus passes it on: it drops the runtime's list, and both keys contain what Multus has
+/// cached of all networks, or nothing.
 fn gc(sandbox: &Sandbox, listed: &serde_json::Value) {
     let mut stdin = whole("n");
     stdin["cniVersion"] = "1.1.0".into();
@@ -127,7 +127,7 @@ fn no_list_of_gc_frees_the_living_or_keeps_what_is_owed() {
     };
     let all = json!([{"containerID": "sb-p1", "ifname": "eth0"}, {"containerID": "sb-p1", "ifname": "net1"}, {"containerID": "sb-p2", "ifname": "net1"}]);
     add("p1", &lives);
-    // Nothing is cached: nothing of the living goes.
+    // Nothing is cached: no record of a living sandbox is freed.
     gc(&sandbox, &json!([]));
     assert_eq!(sandbox.held().len(), 1);
     let Some(dies) = living() else { return };
@@ -138,7 +138,7 @@ fn no_list_of_gc_frees_the_living_or_keeps_what_is_owed() {
     assert_eq!(call(&sandbox, "DEL", "p2", "net1", &del).run().code(), 11);
     drop(lock);
     drop(dies);
-    // All are listed as valid, also one whose DEL has failed and whose sandbox is gone: GC spares
+    // All are listed as valid, including one whose DEL failed and whose sandbox is gone. GC spares
     // it, and the debt is settled all the same.
     super::until_settled(&sandbox, || gc(&sandbox, &all));
     assert_eq!((sandbox.held(), owed(&sandbox).len()), (vec!["10.1.2.1".to_owned()], 0));

@@ -1,4 +1,4 @@
-//! What the operator sees of debts, and what settles them by hand.
+//! What the operator sees of debts, and how an operator settles them.
 
 use super::{fail_to_del, living, owed, run};
 use crate::support::sandbox::{Sandbox, files_below};

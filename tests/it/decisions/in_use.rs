@@ -4,7 +4,7 @@ use crate::support::sandbox::{Ended, Sandbox, configuration};
 
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 
-/// An ADD on a node whose network namespace the script prepares.
+/// Makes an ADD on a node whose network namespace the script prepares.
 fn add_on(sandbox: &Sandbox, script: &str, whole: &str) -> Ended {
     let script = format!(r#"{script} && exec "$@""#);
     let mut call = sandbox.call("ADD");
@@ -31,7 +31,7 @@ fn on_a_network_with_probe_an_address_that_another_host_answers_for_is_set_aside
         return skipped!("needs root, for network namespaces");
     }
     let sandbox = Sandbox::new();
-    // The other host is a namespace inside, which ends with the process that holds it.
+    // The other host is an inner namespace, which ends with its process.
     let script = "ip link add eth1 type veth peer name other && ip link set eth1 up \
         && { unshare --net sleep 5 >/dev/null 2>&1 & } && sleep 0.3 && ip link set other netns $! \
         && nsenter --net --target $! ip address add 10.1.2.1/24 dev other \

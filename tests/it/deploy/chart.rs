@@ -1,11 +1,11 @@
-//! The Helm chart: linted, and rendered with its defaults it is deploy/node,
-//! object by object, so that neither moves on without the other.
+//! The Helm chart: it is linted, and rendered with its defaults it equals deploy/node, object by
+//! object, so that neither changes without the other.
 
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Builds a tool if that was not done yet; says why it cannot be run.
+/// Returns a tool, which is built if that was not done yet, or the reason why it cannot be run.
 pub(super) fn tool(set: &str, name: &str) -> Result<Command, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let built = Command::new(root.join("scripts/tools"))
@@ -26,7 +26,7 @@ fn helm(args: &[&str]) -> Result<Output, String> {
     Ok(tool("helm", "helm")?.args(args).output().unwrap())
 }
 
-/// The objects of a stream of YAML documents, by kind and name.
+/// Returns the objects of a stream of YAML documents, by kind and name.
 fn objects(yaml: &[u8]) -> Vec<Value> {
     let text = String::from_utf8(yaml.to_vec()).unwrap();
     let mut objects: Vec<Value> = serde_saphyr::from_multiple::<Value>(&text).unwrap();
@@ -36,7 +36,7 @@ fn objects(yaml: &[u8]) -> Vec<Value> {
     objects
 }
 
-/// What a kustomization of deploy/ builds.
+/// Returns what a kustomization of deploy/ builds.
 pub(super) fn kustomized(name: &str) -> Result<Vec<Value>, String> {
     let output = tool("kubernetes", "kubectl")?
         .args(["kustomize", &format!("deploy/{name}")])
@@ -46,7 +46,7 @@ pub(super) fn kustomized(name: &str) -> Result<Vec<Value>, String> {
     Ok(objects(&output.stdout))
 }
 
-/// What the chart renders with these arguments.
+/// Returns what the chart renders with these arguments.
 pub(super) fn rendered(args: &[&str]) -> Result<Vec<Value>, String> {
     let output = helm(
         &[&["template", "any-release", "deploy/chart", "--namespace", "kube-system"], args]
@@ -60,7 +60,7 @@ fn daemon_set(objects: &[Value]) -> &Value {
     objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap()
 }
 
-/// The words with which the container is started.
+/// Returns the command line of the container.
 fn command(objects: &[Value]) -> Vec<&str> {
     daemon_set(objects)["spec"]["template"]["spec"]["containers"][0]["command"]
         .as_array()
@@ -146,7 +146,7 @@ fn values_reach_what_they_are_for() {
         assert_eq!(of(&container["volumeMounts"])["mountPath"], path);
         assert_eq!(of(&pod["volumes"])["hostPath"]["path"], path);
     }
-    // The command takes what the chart gives it.
+    // The command accepts what the chart passes to it.
     let mut words = command(&objects);
     words[2] = "--check";
     words.push("--offline");

@@ -1,5 +1,5 @@
-//! The image of `deploy/Containerfile`, built as the document says and looked
-//! into. pod.rs plays what runs in it.
+//! The image of `deploy/Containerfile`: built as the document says, and its content. pod.rs runs
+//! what is in it.
 
 use super::chart::kustomized;
 use crate::support::sandbox::{Ended, HEREABOUTS, Sandbox};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 
-/// A builder of images with a store of its own.
+/// Returns a command that builds images in a store of its own.
 fn buildah(sandbox: &Sandbox, args: &[&str]) -> std::io::Result<Ended> {
     let mut command = Command::new("buildah");
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--storage-driver", "vfs"]);
@@ -73,7 +73,7 @@ fn the_image_holds_the_executable_and_starts_what_the_daemon_set_does() {
     mounted.succeeded();
     let root = mounted.stdout.trim();
     assert_eq!(below(Path::new(root)), [format!("{root}/bin"), format!("{root}/bin/hereabouts")]);
-    // Nothing else is there: what it starts needs no library.
+    // Nothing else is in it: the executable needs no library.
     let started = Ended::from(
         Command::new("chroot").args([root, "/bin/hereabouts", "--version"]).output().unwrap(),
     );

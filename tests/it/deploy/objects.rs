@@ -1,5 +1,5 @@
-//! The manifests on a real API server: it takes them, refuses of an IPAllocation
-//! what no ADD of ours writes, and gives the plugin its rights and no other.
+//! The manifests on a real API server: it accepts them, refuses an IPAllocation that no ADD of ours
+//! writes, and gives the plugin its rights and no others.
 
 use crate::support::cluster::{Cluster, Options};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn kubectl(cluster: &Cluster, args: &[&str], stdin: &Value) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// An object such as an ADD writes.
+/// Returns an object as an ADD writes it.
 fn allocation(name: &str, scope: Option<&str>, address: &str) -> Value {
     let mut object = json!({
         "apiVersion": "hereabouts.dev/v1alpha1",
@@ -50,7 +50,7 @@ fn allocation(name: &str, scope: Option<&str>, address: &str) -> Value {
     object
 }
 
-/// Whether the API server would take it, and what it says.
+/// Returns whether the API server would accept an object, and its answer.
 fn taken(cluster: &Cluster, object: &Value) -> Result<(), String> {
     let output = kubectl(cluster, &["create", "--dry-run=server", "-f", "-"], object);
     if output.status.success() {
@@ -204,8 +204,8 @@ fn only_a_rehoming_changes_an_object() {
     cluster.text(&["delete", "ipa", name]);
 }
 
-/// All verbs on all that an installation meets: the five that the plugin needs,
-/// and its word on itself.
+/// All verbs on everything that an installation has: the five that the plugin needs, and questions
+/// about its own rights.
 #[test]
 fn the_plugin_has_its_rights_and_no_other() {
     let Some(cluster) = cluster() else { return };
@@ -285,7 +285,7 @@ fn the_resource_outlives_the_daemon_set() {
         assert!(!cluster.text(&["get", "clusterroles", "-o", "name"]).contains("/hereabouts"));
         assert!(cluster.text(&["get", "ipa", "-o", "name"]).contains("192.0.2.7"));
     }
-    // Nothing that a hand types by mistake takes all.
+    // No single typing mistake deletes everything.
     let all = cluster.kubectl(&["delete", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy")]);
     assert!(!all.status.success());
     assert!(cluster.text(&["get", "ipa", "-o", "name"]).contains("192.0.2.7"));

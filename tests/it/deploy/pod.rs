@@ -1,7 +1,7 @@
-//! The pod of the DaemonSet, played from its manifest on a node of namespaces,
-//! beside a real API server: with the command, the environment, the volumes, the
-//! capabilities and the token that it ships with, it installs a plugin that
-//! works, keeps it working, sweeps, and removes it.
+//! The pod of the DaemonSet, run from its manifest on a node that consists of namespaces, with a
+//! real API server. It has the command, the environment, the volumes, the capabilities and the
+//! token of the manifest. It installs a plugin that works, keeps it working, sweeps, and removes
+//! it.
 
 use super::chart::{kustomized, rendered};
 use crate::support::cluster::Cluster;
@@ -15,10 +15,10 @@ use std::time::Duration;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/deploy/pod.sh");
 
-/// A node without kubelet; gone when it is dropped, with all that runs on it.
+/// A node without kubelet. When it is dropped, everything that runs on it ends.
 struct Node {
     sandbox: Sandbox,
-    /// Of the cluster: what the tests of one process share.
+    /// Unique in the cluster, which the tests of one process share.
     name: String,
     cluster: &'static Cluster,
     holder: Child,
@@ -52,7 +52,7 @@ impl Node {
         Ok(node)
     }
 
-    /// The token and CA of the ServiceAccount that the DaemonSet names.
+    /// Writes the token and the CA of the ServiceAccount that the DaemonSet names.
     fn give_token(&self) -> String {
         let token = self.cluster.pod_token(&self.name);
         let place = self.sandbox.path("token");
@@ -62,7 +62,7 @@ impl Node {
         token
     }
 
-    /// A command on the node itself, as its runtime would start it.
+    /// Returns a command on the node itself, as its runtime would start it.
     fn on_host(&self, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command
@@ -78,7 +78,7 @@ impl Node {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A verb of the plugin as it is installed on the node.
+    /// Makes a call of the plugin as it is installed on the node.
     fn verb(&self, verb: &str, container: &str) -> Ended {
         let scope = format!(r#""network_name":"{}","range":"203.0.113.0/28""#, self.name);
         self.sandbox.write("configuration.json", &configuration(&scope));
@@ -100,7 +100,7 @@ impl Node {
         self.shell(&format!("umount /run/netns/{name} && rm /run/netns/{name}"));
     }
 
-    /// Two addresses, of which the second is of a sandbox that is gone without a DEL.
+    /// Holds two addresses. The second one belongs to a sandbox that is gone without a DEL.
     fn hold_for_one_living_and_one_dead(&self) {
         for container in ["living", "dead"] {
             self.make_netns(container);
@@ -110,7 +110,7 @@ impl Node {
         self.lose_netns("dead");
     }
 
-    /// The objects of this node in the cluster.
+    /// Returns the objects of this node in the cluster.
     fn held(&self) -> Vec<String> {
         let names = self.cluster.text(&["get", "ipallocations", "-o", "name"]);
         names
@@ -129,7 +129,7 @@ impl Node {
         self.pod_of(&kustomized(kustomization)?, kustomization, every)
     }
 
-    /// The same of any objects; `what` tells it from others on the node.
+    /// The same for any objects. `what` distinguishes it from others on the node.
     fn pod_of(&self, objects: &[Value], what: &str, every: &str) -> Result<Pod<'_>, String> {
         let spec = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap()["spec"]["template"]["spec"].clone();
         let said = self.sandbox.path(&format!("{what}-said"));
@@ -169,7 +169,7 @@ fn words(list: &Value) -> Vec<String> {
     list.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
 }
 
-/// A container of the pod, as its runtime would make it.
+/// A container of the pod, as its runtime would create it.
 struct Pod<'n> {
     node: &'n Node,
     spec: Value,
@@ -188,9 +188,9 @@ impl Pod<'_> {
             .collect()
     }
 
-    /// What pod.sh is told: volumes, token, and the container's environment.
+    /// Returns the variables of pod.sh: volumes, token, and the container's environment.
     fn surroundings(&self) -> [(&'static str, String); 3] {
-        // All that the emulation stands on is in the manifest.
+        // Everything that the emulation depends on is in the manifest.
         assert_eq!(
             (&self.spec["hostPID"], &self.spec["hostNetwork"]),
             (&Value::Bool(true), &Value::Bool(true))
@@ -236,12 +236,12 @@ impl Pod<'_> {
         ]
     }
 
-    /// One run of a probe, in the container.
+    /// Runs a probe once, in the container.
     fn probe(&self, name: &str) -> Ended {
         self.exec(&words(&self.container[name]["exec"]["command"]))
     }
 
-    /// A command that somebody types with kubectl exec.
+    /// Runs a command as kubectl exec does.
     fn exec(&self, words: &[impl AsRef<std::ffi::OsStr>]) -> Ended {
         let process = self.container_process();
         let target = ["nsenter", "--target", &process, "--mount", "--pid", "--root", "--wd"]
@@ -251,7 +251,7 @@ impl Pod<'_> {
         Ended::from(command.envs(self.surroundings()).stdin(Stdio::null()).output().unwrap())
     }
 
-    /// The container's process: nsenter has forked into the node's processes.
+    /// Returns the container's process: nsenter has forked into the node's processes.
     fn container_process(&self) -> String {
         let id = self.child.as_ref().unwrap().id();
         std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap().trim().to_owned()
@@ -279,7 +279,7 @@ impl Pod<'_> {
         assert_eq!(held, Ok(Some(())), "{what}: {}", self.said());
     }
 
-    /// As the kubelet ends it.
+    /// Ends the pod as the kubelet does.
     fn end(mut self) {
         let id = self.container_process();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
@@ -330,16 +330,16 @@ fn it_installs_a_plugin_that_works_with_the_rights_it_ships_with() {
     pod.wait("the new token", || kubeconfig().contains(&token));
     node.verb("ADD", "c1").succeeded();
 
-    // What it installed works without it.
+    // The installed plugin works without the pod.
     pod.end();
     node.verb("DEL", "c1").succeeded();
     assert!(node.held().is_empty());
 }
 
-/// What a chart renders is run, its probes included.
+/// Runs what a chart renders, with its probes.
 ///
-/// Cause: the probes compared the flat file with what an install without options
-/// would write, and with `settings` no pod became ready.
+/// Cause: the probes compared the flat file with what an install without options would write, so
+/// with `settings` no pod became ready.
 #[test]
 fn with_settings_it_becomes_ready_and_an_older_one_stays_so() {
     let Some(node) = node("pod-settings") else { return };
@@ -361,7 +361,7 @@ fn with_settings_it_becomes_ready_and_an_older_one_stays_so() {
     new.wait("its start", || new.is_ready("startupProbe"));
     assert!(says("debug"));
     old.probe("readinessProbe").succeeded();
-    // A new one that cannot start changes nothing for the old one.
+    // A new pod that cannot start changes nothing for the old one.
     std::fs::write(node.sandbox.path("token/token"), "no token\n").unwrap();
     new.wait("its complaint", || !new.is_ready("readinessProbe"));
     node.give_token();
@@ -370,8 +370,8 @@ fn with_settings_it_becomes_ready_and_an_older_one_stays_so() {
     old.probe("readinessProbe").succeeded();
 }
 
-/// Cause: what was typed in the pod looked at the pod's files: `sweep` had no place
-/// for its state, `verify` knew of no note, `show` doubted a sandbox that was alive.
+/// Cause: commands in the pod used the pod's files: `sweep` had no place for its state, `verify`
+/// found no notes, and `show` doubted a living sandbox.
 #[test]
 fn what_is_typed_in_it_looks_from_the_node() {
     let Some(node) = node("pod-exec") else { return };
@@ -419,9 +419,9 @@ fn it_frees_what_a_pod_held_that_is_gone_without_a_del() {
     node.verb("DEL", "living").succeeded();
 }
 
-/// Cause: what an etcd that was set back had lost was free for others until the
-/// hourly `repair`. Fix: an answer below what was noted leaves a mark, which the
-/// pod looks for every few seconds.
+/// Cause: addresses that an etcd had lost, because it was restored, were free for other pods until
+/// the hourly `repair`. Fix: an answer below the noted revision leaves a mark, and the pod checks
+/// for the mark every few seconds.
 #[test]
 fn it_repairs_at_once_what_a_cluster_that_was_set_back_has_lost() {
     let Some(node) = node("pod-set-back") else { return };
@@ -434,7 +434,7 @@ fn it_repairs_at_once_what_a_cluster_that_was_set_back_has_lost() {
     let state = "/var/lib/cni/hereabouts/kubernetes/pod-set-back";
     assert_eq!(node.shell(&format!("ls {state}")).matches("set-back").count(), 0);
     node.cluster.text(&["delete", "ipallocation", "pod-set-back.203.0.113.1"]);
-    // As if the cluster had been far ahead of where it is now.
+    // As if the cluster had been far ahead of its current state.
     node.shell(&format!("echo 1000000000000 > {state}/revision"));
     node.make_netns("next");
     node.verb("ADD", "next").succeeded();
@@ -461,7 +461,7 @@ fn it_takes_the_plugin_off_when_nothing_is_held_any_more() {
     let pod = node.pod("uninstall").unwrap();
     pod.wait("its refusal", || pod.said().contains("pods on this node hold 1 address"));
     assert!(!pod.is_ready("readinessProbe"));
-    // The pods are served to the end, with a token of its own.
+    // The plugin serves the pods to the end, with its own token.
     let token = node.give_token();
     pod.wait("the new token", || {
         node.shell("cat /etc/cni/net.d/hereabouts.d/hereabouts.kubeconfig").contains(&token)

@@ -1,6 +1,6 @@
-//! The admission policy of deploy/, on a real API server and with real tokens of
-//! the plugin's ServiceAccount: a test for each row of the table in
-//! docs/kubernetes.md, "What a stolen token can do".
+//! The admission policy of deploy/, on a real API server and with real tokens of the plugin's
+//! ServiceAccount: one test for each row of the table in docs/kubernetes.md, "What a stolen token
+//! can do".
 
 use super::chart::{kustomized, tool};
 use crate::support::cluster::{Cluster, Options};
@@ -14,14 +14,14 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// The policy's words.
+/// The message of the policy.
 const DENIED: &str = "a token changes only records of its own node";
 
 fn cluster() -> Option<&'static Cluster> {
     Cluster::shared().map_err(|reason| skipped!("{reason}")).ok()
 }
 
-/// Who has a token, wherever that is used.
+/// A client with a token, on any machine.
 struct Bearer<'c> {
     cluster: &'c Cluster,
     sandbox: Sandbox,
@@ -38,7 +38,7 @@ impl<'c> Bearer<'c> {
         self.sandbox.path("kubeconfig")
     }
 
-    /// What kubectl prints, or why it fails.
+    /// Returns what kubectl prints, or why it fails.
     fn kubectl(&self, args: &[&str], stdin: &str) -> Result<String, String> {
         let mut command = self.cluster.kubectl_command(args);
         command
@@ -66,7 +66,7 @@ impl<'c> Bearer<'c> {
     }
 }
 
-/// A node in a scope of its own or another's, whose plugin has this token.
+/// Returns a node in its own scope or another one, whose plugin has this token.
 fn node(bearer: &Bearer<'_>, name: &str, scope: &str) -> Node {
     Node::new(name, scope, &bearer.kubeconfig())
 }
@@ -76,7 +76,7 @@ fn object(cluster: &Cluster, name: &str) -> Value {
     found.unwrap_or_else(|| panic!("no object: {name}"))
 }
 
-/// A record that a plugin might write.
+/// Returns a record as a plugin writes it.
 fn record(scope: &str, address: &str, node: &str) -> Value {
     json!({
         "apiVersion": "hereabouts.dev/v1alpha1", "kind": "IPAllocation", "metadata": {"name": format!("{scope}.{address}")},
@@ -91,7 +91,7 @@ fn denied(said: &Result<String, String>) -> bool {
     said.as_ref().is_err_and(|said| said.contains(DENIED))
 }
 
-/// Tokens of every kind that the plugin of a node may have.
+/// Returns tokens of every kind that the plugin of a node may have.
 fn tokens(cluster: &Cluster, node: &str) -> [String; 2] {
     [cluster.node_token(node), cluster.pod_token(node)]
 }
@@ -122,7 +122,7 @@ fn the_plugin_works_with_a_token_of_its_node() {
         node.check("web_1", &added).succeeded();
         drop(first);
         assert_eq!(add("web_2", &second).addresses(), ["10.9.0.1"], "re-homed, by a patch");
-        // What the next test of this server leaves is not this one's.
+        // What the next test on this server leaves does not belong to this one.
         cluster.text(&["delete", "ipa", &format!("{name}.10.9.0.1")]);
         let repaired = node.sandbox.command(&["repair", "--yes"]);
         assert!(repaired.succeeded().stdout.contains("10.9.0.1"), "{repaired:?}");
@@ -165,7 +165,7 @@ fn a_token_changes_no_record_of_another_node() {
             let said = thief.patch(&name, &patch);
             assert!(denied(&said), "{patch}: {said:?}");
         }
-        // Not by changing the node and something else at once.
+        // Not even if the change of the node is combined with another one.
         let moved = thief.patch(&name, &json!({"spec": {"node": other, "bootID": "x"}}));
         assert!(moved.is_err(), "{moved:?}");
         for (what, said) in [
@@ -190,8 +190,7 @@ fn a_token_changes_no_record_of_another_node() {
     victim.del("web").succeeded();
 }
 
-/// The rows of what is of the token's own node: its records, and as many
-/// addresses as it likes.
+/// The rows about the token's own node: its records, and any number of addresses.
 #[test]
 fn a_token_frees_and_makes_records_of_its_own_node() {
     let Some(cluster) = cluster() else { return };
@@ -218,13 +217,13 @@ fn a_token_frees_and_makes_records_of_its_own_node() {
     node.sandbox.command(&["repair", "--yes"]).succeeded();
     assert_eq!(holders(cluster, &own).get("10.9.0.1").map(String::as_str), Some("web"));
     node.del("web").succeeded();
-    // The way out is an administrator's; a list by node misses what has no labels.
+    // An administrator must remove it; a list by node misses objects without labels.
     let planted = [format!("{own}.10.9.0.7"), format!("{elsewhere}.10.9.0.1")];
     planted.iter().for_each(|name| assert!(verified.stdout.contains(name), "{verified:?}"));
     cluster.text(&["delete", "ipa", &planted[0], &planted[1]]);
 }
 
-/// `release --node` from a workstation, with all rights.
+/// Runs `release --node` on a workstation, with all rights.
 fn release_node(cluster: &Cluster, node: &str) -> Ended {
     let mut call = Call::bare();
     let kubeconfig = cluster.kubeconfig().display().to_string();
@@ -234,7 +233,7 @@ fn release_node(cluster: &Cluster, node: &str) -> Ended {
     call.run()
 }
 
-/// The row "read every record", and those of what no token may do.
+/// The row "read every record", and the rows of what no token may do.
 #[test]
 fn a_token_reads_every_record_and_nothing_else() {
     let Some(cluster) = cluster() else { return };
@@ -271,7 +270,7 @@ fn a_token_reads_every_record_and_nothing_else() {
     }
 }
 
-/// The row of tokens that name no node: also of a pod that has none yet.
+/// The row of tokens that name no node, including those of a pod that has no node yet.
 #[test]
 fn a_token_that_names_no_node_changes_nothing() {
     let Some(cluster) = cluster() else { return };
@@ -289,7 +288,7 @@ fn a_token_that_names_no_node_changes_nothing() {
         assert!(denied(&said) && said.unwrap_err().contains("of no node"));
         let sandbox = Sandbox::new();
         let binding = sandbox.write("binding.json", &binding.to_string());
-        // It stays so when the pod has got its node.
+        // This stays so when the pod gets its node.
         let _ = cluster.kubectl(&[
             "create",
             "--raw",
@@ -308,7 +307,7 @@ fn a_token_that_names_no_node_changes_nothing() {
     placed.delete(&format!("{own}.10.9.0.7")).unwrap();
 }
 
-/// The row of how long a token is of use.
+/// The row of how long a token is valid.
 #[test]
 fn a_token_ends_with_its_pod_and_with_its_node() {
     let Some(cluster) = cluster() else { return };
@@ -322,7 +321,7 @@ fn a_token_ends_with_its_pod_and_with_its_node() {
         let thief = Bearer::new(cluster, &token);
         thief.kubectl(&["get", "ipa"], "").unwrap();
         cluster.text(&[object, &[&name]].concat());
-        // The server believes for some seconds what it has found out.
+        // The server caches the result of its check for some seconds.
         let deadline = Deadline::after(Duration::from_secs(120));
         let ended = until(&deadline, || {
             Ok::<_, ()>(
@@ -336,7 +335,7 @@ fn a_token_ends_with_its_pod_and_with_its_node() {
     }
 }
 
-/// The row of credentials that are not this ServiceAccount's: their roles decide.
+/// The row of credentials of other accounts: their roles decide.
 #[test]
 fn other_credentials_are_not_restricted() {
     let Some(cluster) = cluster() else { return };
@@ -363,7 +362,7 @@ fn other_credentials_are_not_restricted() {
     let other = Bearer::new(cluster, token(&own).trim());
     other.create(&record(&own, "10.9.0.7", "any-node")).unwrap();
     other.patch(&format!("{own}.10.9.0.7"), &json!({"spec": {"bootID": "x"}})).unwrap();
-    // One of the same name in another namespace has no rights.
+    // An account of the same name in another namespace has no rights.
     let same_name = Bearer::new(cluster, token("hereabouts").trim());
     let said = same_name.delete(&format!("{own}.10.9.0.7"));
     assert!(said.as_ref().is_err_and(|said| said.contains("cannot delete")), "{said:?}");
@@ -403,8 +402,7 @@ fn with_a_token_of_another_node_or_of_none_the_plugin_says_what_to_do() {
     assert!(holders(cluster, &own).is_empty());
 }
 
-/// What an operator does for another node takes an administrator's kubeconfig,
-/// and the refusal says so.
+/// Commands for another node need an administrator's kubeconfig, and the error says so.
 #[test]
 fn records_of_another_node_take_an_administrator() {
     let Some(cluster) = cluster() else { return };
@@ -442,8 +440,8 @@ fn records_of_another_node_take_an_administrator() {
     assert!(holders(cluster, scope).is_empty());
 }
 
-/// What kustomize builds above deploy/node with `namespace`, what the chart
-/// renders for a namespace and a name.
+/// With what kustomize builds from deploy/node with `namespace`, and with what the chart renders
+/// for a namespace and a name.
 #[test]
 fn it_bites_wherever_it_is_installed() {
     let cluster = match Cluster::own(Options { deploy: false, ..Options::default() }) {
@@ -462,7 +460,7 @@ fn it_bites_wherever_it_is_installed() {
 
     let overlay = cluster.directory().join("overlay");
     std::fs::create_dir(&overlay).unwrap();
-    // kustomize takes no absolute path.
+    // kustomize accepts no absolute path.
     let up = "../".repeat(overlay.components().count() - 1);
     std::fs::write(
         overlay.join("kustomization.yaml"),
@@ -495,8 +493,8 @@ fn it_bites_wherever_it_is_installed() {
     is_open(&cluster, "open", "open");
 }
 
-/// Without the policy a token of any node, and one that names none, does with the
-/// records of another node what it likes.
+/// Checks that without the policy, a token of any node, and one that names none, can do anything
+/// with the records of another node.
 fn is_open(cluster: &Cluster, namespace: &str, account: &str) {
     let token = ["create", "token", account, "--namespace", namespace];
     let bound = cluster.text(
@@ -523,8 +521,8 @@ fn is_open(cluster: &Cluster, namespace: &str, account: &str) {
     }
 }
 
-/// A token of the node makes a record of it, one that names no node does not,
-/// and nor does one of the node for another node.
+/// Checks that a token of the node creates a record of that node, that a token without a node does
+/// not, and that a token of the node creates none of another node.
 fn bites(cluster: &Cluster, namespace: &str, account: &str) {
     let token = ["create", "token", account, "--namespace", namespace];
     let bound = cluster.text(
@@ -533,7 +531,7 @@ fn bites(cluster: &Cluster, namespace: &str, account: &str) {
     let (bound, unbound) =
         (Bearer::new(cluster, bound.trim()), Bearer::new(cluster, cluster.text(&token).trim()));
     let deadline = Deadline::after(Duration::from_secs(60));
-    // A role, and a policy, are in force some moments after they were taken.
+    // A role and a policy take effect some moments after they were created.
     let dry = |bearer: &Bearer<'_>, node: &str| {
         bearer.kubectl(
             &["create", "--dry-run=server", "-f", "-"],
@@ -550,8 +548,8 @@ fn bites(cluster: &Cluster, namespace: &str, account: &str) {
     bound.delete(&format!("{namespace}.10.9.0.1")).unwrap();
 }
 
-/// STATUS tries a creation that is not done, so that a token of no node, or of
-/// another one, is found before a pod meets it; `install` by hand refuses it.
+/// STATUS sends a creation as a dry run, so that a token of no node or of another node is found
+/// before a pod needs it. `install` by hand refuses such a token.
 #[test]
 fn a_token_that_names_no_node_or_another_is_refused_by_status_and_install() {
     let Some(cluster) = cluster() else { return };

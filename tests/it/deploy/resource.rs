@@ -1,6 +1,6 @@
-//! The custom resources' manifests: deploy/crd holds what the structs of
-//! `store::kube::objects::ip_allocation` and `store::kube::sticky` say. After a change of theirs, UPDATE_EXPECT=1 writes it
-//! anew.
+//! The custom resources' manifests: deploy/crd has what the structs of
+//! `store::kube::objects::ip_allocation` and `store::kube::sticky` define. After a change of the
+//! structs, UPDATE_EXPECT=1 writes it again.
 
 use expect_test::expect_file;
 use hereabouts::store::kube::objects::ip_allocation;
@@ -18,7 +18,7 @@ fn the_manifests_are_what_the_structs_say() {
     };
     let text = format!("{}{}", said("objects/ip_allocation"), yaml(&allocations(), 0));
     expect_file!["../../../deploy/crd/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);
-    // Helm takes them from nowhere else.
+    // Helm reads them from no other place.
     expect_file!["../../../deploy/chart/crds/ipallocations.hereabouts.dev.yaml"].assert_eq(&text);
     let text = format!("{}{}", said("sticky"), yaml(&sticky_addresses(), 0));
     expect_file!["../../../deploy/crd/stickyips.hereabouts.dev.yaml"].assert_eq(&text);
@@ -88,9 +88,8 @@ fn manifest(plural: &str, kind: &str, short: &[&str], columns: &[Value], schema:
     manifest
 }
 
-/// The name says scope and address, so that no two objects hold one address: a
-/// scope that is no DNS label stands there with a hash, which the API server
-/// cannot compute.
+/// The name contains scope and address, so that no two objects hold one address. A scope that is
+/// not a DNS label is in the name with a hash, which the API server cannot compute.
 const NAME_RULES: [(&str, &str); 2] = [
     (
         "self.spec.address.contains(':') \
@@ -136,9 +135,9 @@ fn schema<T: JsonSchema>(description: &str) -> Value {
     })
 }
 
-/// What the API server takes as a schema: formats that it knows, no references,
-/// no choice of types. What it does not know is kept: a newer plugin may be
-/// there before a newer manifest.
+/// Limits a schema to what the API server accepts: formats that it knows, no references, no choice
+/// of types. Unknown keys are kept, because a newer plugin may run before the newer manifest is
+/// applied.
 fn make_structural(schema: &mut Value) {
     let Value::Object(keys) = schema else { return };
     for key in ["$schema", "title", "nullable", "default"] {
@@ -169,7 +168,7 @@ fn make_structural(schema: &mut Value) {
     }
 }
 
-/// A value as YAML, for people: what is a key's, below it and further in.
+/// Returns a value as YAML for people, indented by depth.
 fn yaml(value: &Value, depth: usize) -> String {
     let indent = "  ".repeat(depth);
     match value {
@@ -199,7 +198,7 @@ fn listed(item: &Value, indent: &str, depth: usize) -> String {
     format!("{indent}- {}", &text[indent.len() + 2..])
 }
 
-/// JSON's scalars are YAML's; a word needs no quotes.
+/// JSON scalars are YAML scalars; a word needs no quotes.
 fn plain(scalar: &Value) -> String {
     match scalar.as_str() {
         Some(word) if word.starts_with(|c: char| c.is_ascii_alphabetic()) && is_word(word) => {

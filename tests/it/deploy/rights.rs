@@ -1,6 +1,5 @@
-//! Each right of the role taken away in turn: what needs it then says which one
-//! is missing, no address is lost track of, and what needs the others works. A
-//! right that nothing misses would not be the least.
+//! The role without each of its rights in turn: calls that need the right say which one is missing,
+//! no address is lost, and all other calls work. A right that no call needs would be superfluous.
 
 use super::chart::kustomized;
 use crate::support::cluster::Cluster;
@@ -52,7 +51,7 @@ impl<'c> Node<'c> {
         Ok(Self { cluster, sandbox, scope: name })
     }
 
-    /// A verb with the rights of this node's plugin.
+    /// Makes a call with the rights of this node's plugin.
     fn verb(&self, verb: &str, container: &str, netns: &str) -> Ended {
         let mut call = self.sandbox.call(verb);
         call.set("CNI_CONTAINERID", container)
@@ -73,7 +72,7 @@ impl<'c> Node<'c> {
         names.lines().filter(|name| name.contains(&format!("/{}.", self.scope))).count()
     }
 
-    /// Gives the right back, by the role as it ships.
+    /// Restores the right, with the role as it ships.
     fn grant_all(&self) {
         let mut role =
             role().unwrap().into_iter().find(|object| object["kind"] == "ClusterRole").unwrap();
@@ -91,8 +90,8 @@ fn says_missing(ended: &Ended, verb: &str) {
     );
 }
 
-/// What happens on a node without a right: an ADD, its repeat, the ADD of a new
-/// sandbox of the same pod after the first one died, and the DEL.
+/// Makes calls on a node without a right: an ADD, its repeat, the ADD of a new sandbox of the same
+/// pod after the first one died, and the DEL.
 fn play(verb: &str, expect: impl FnOnce(&Node<'_>, [Ended; 3], &dyn Fn() -> Ended)) {
     let cluster = match Cluster::shared() {
         Ok(cluster) => cluster,
@@ -111,7 +110,7 @@ fn play(verb: &str, expect: impl FnOnce(&Node<'_>, [Ended; 3], &dyn Fn() -> Ende
     let moved = node.verb("ADD", "c2", &second.path());
     let del = || node.verb("DEL", "c2", &second.path());
     expect(&node, [added, repeated, moved], &del);
-    // With the right given back all is well, and nothing is left.
+    // When the right is restored, everything works, and nothing is left.
     node.grant_all();
     for container in ["c1", "c2"] {
         node.verb("DEL", container, "").succeeded();

@@ -1,5 +1,5 @@
-//! A clone of a machine's image frees nothing of what the original's pods hold: it
-//! has the machine id, another boot id, and does not see the namespaces.
+//! A clone of a machine's image frees nothing that the original's pods hold. It has the machine id
+//! and another boot id, and does not see the namespaces.
 
 #[cfg(feature = "kube")]
 mod kube;
@@ -11,11 +11,11 @@ use crate::support::sandbox::{Call, Sandbox, configuration};
 const ORIGINAL: &str = "11111111-1111-4111-8111-111111111111";
 const CLONE: &str = "22222222-2222-4222-8222-222222222222";
 
-/// Where a machine shows the id of its hardware.
+/// The file with the id of the hardware.
 const DMI: &str = "/sys/class/dmi/id/product_uuid";
 const DEVICE_TREE: &str = "/sys/firmware/devicetree/base/serial-number";
 
-/// On a machine with this boot id, and this hardware id where one is given.
+/// Makes a call on a machine with this boot id, and with this hardware id if one is given.
 fn on(sandbox: &Sandbox, boot: &str, hardware: Option<&str>, call: Call) -> Call {
     on_hardware(sandbox, boot, DMI, hardware, call)
 }
@@ -34,7 +34,7 @@ fn on_hardware(
     after(call, &format!("{hide}; mkdir -p {above} && printf '{id}\\0\n' > {place}"))
 }
 
-/// On the clone: another /run, other processes.
+/// Makes a call on the clone: another /run, other processes.
 fn on_clone(sandbox: &Sandbox, mut call: Call) -> Call {
     call.through(&["unshare", "--pid", "--mount", "--fork", "--mount-proc"]);
     let hide = format!("mount -t tmpfs t {}", sandbox.path("run").display());
@@ -67,7 +67,7 @@ fn a_clone_frees_nothing_of_the_originals_pods() {
     for call in [gc(&sandbox), sweep(&sandbox), sandbox.command_call(&["repair", "--yes"])] {
         on_clone(&sandbox, call).run().succeeded();
     }
-    // Nothing is free: what is of an earlier boot would be taken now.
+    // Nothing is free: without the check, records of an earlier boot would be freed now.
     let pod = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=p;K8S_POD_UID=u";
     let asked = add(&sandbox, "/var/run/netns/x")
         .set("CNI_CONTAINERID", "c3")
@@ -76,14 +76,15 @@ fn a_clone_frees_nothing_of_the_originals_pods() {
         .clone();
     assert_eq!(on_clone(&sandbox, asked).run().code(), 100);
     assert_eq!(sandbox.held(), ["10.1.2.1", "10.1.2.2"]);
-    // A restart of the original: its sandboxes are gone from where they were.
+    // A restart of the original: its sandboxes are gone from their places.
     drop(living);
     std::fs::remove_file(file).unwrap();
     on(&sandbox, CLONE, None, sweep(&sandbox)).run().succeeded();
     assert!(sandbox.held().is_empty());
 }
 
-/// What is gone from its place is so after a boot, and on a clone.
+/// A namespace that is gone from its place may be gone because of a boot, or because this is a
+/// clone.
 #[test]
 fn hardware_with_another_id_is_a_clone_and_without_one_or_with_a_dummy_says_nothing() {
     if Living::new().is_none() {
@@ -151,7 +152,7 @@ fn a_del_on_other_hardware_frees_nothing_and_that_of_the_original_does() {
     assert!(sandbox.held().is_empty(), "the original after a boot");
 }
 
-/// Of two machines without an id of their own no one is taken for the other.
+/// Two machines without an id of their own are not taken for each other.
 #[test]
 fn a_machine_id_that_is_absent_or_a_dummy_says_nothing() {
     if Living::new().is_none() {

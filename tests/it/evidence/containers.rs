@@ -1,11 +1,11 @@
-//! A container without the host's processes runs the plugin and is replaced while
-//! its pods live; another one is a node, and its pods end with it.
+//! A container without the host's processes runs the plugin and is replaced while its pods live.
+//! Another container is a node, and its pods end with it.
 
 use super::{add, after, sweep, words};
 use crate::support::living::Living;
 use crate::support::sandbox::{Call, Sandbox, configuration};
 
-/// PID and mount namespace of its own, on the same /run and the same store.
+/// Its own PID and mount namespaces, on the same /run and the same store.
 const CONTAINER: &[&str] =
     &["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"];
 const RANGE: &str = super::RANGE;
@@ -15,12 +15,12 @@ fn gc(sandbox: &Sandbox) -> Call {
     sandbox.call("GC").stdin(text).clone()
 }
 
-/// A call in a container; the script runs before, where the node's processes are seen.
+/// Makes a call in a container. The script runs first, where the node's processes are visible.
 fn inside(call: Call, script: &str) -> Call {
     after(call, &format!("set -e; {script}")).through(CONTAINER).clone()
 }
 
-/// As Multus' thick plugin is, and its pod: the runtime's /run is the host's.
+/// Like the pod of Multus' thick plugin: the runtime's /run is the host's.
 #[test]
 fn a_container_that_runs_the_plugin_is_replaced_while_its_pods_live() {
     let Some(living) = Living::new() else {
@@ -32,8 +32,8 @@ fn a_container_that_runs_the_plugin_is_replaced_while_its_pods_live() {
     let in_container = |call: Call, before: &str| inside(call, before).run().succeeded().clone();
     let first = in_container(add(&sandbox, file.to_str().unwrap()), &mount);
     assert_eq!(first.addresses(), ["10.1.2.1"]);
-    // The next one has another first process, another mount namespace, and does not
-    // see the mount, or does.
+    // The next container has another first process and another mount namespace. It sees the mount,
+    // or does not see it.
     for before in ["true", &*mount] {
         in_container(gc(&sandbox), before);
         in_container(sweep(&sandbox), before);
@@ -41,7 +41,7 @@ fn a_container_that_runs_the_plugin_is_replaced_while_its_pods_live() {
     }
     let verified = in_container(sandbox.command_call(&["verify"]), "true");
     assert!(verified.stdout.contains("1 x in doubt"), "what is in doubt is named: {verified:?}");
-    // A repeat answers, a DEL frees.
+    // A repeat answers, and a DEL frees.
     assert_eq!(
         in_container(add(&sandbox, file.to_str().unwrap()), &mount).addresses(),
         ["10.1.2.1"]
@@ -50,7 +50,7 @@ fn a_container_that_runs_the_plugin_is_replaced_while_its_pods_live() {
     assert!(sandbox.held().is_empty());
 }
 
-/// The same from the node's own /proc, as nerdctl and cri-dockerd name sandboxes.
+/// The same with the node's own /proc, as nerdctl and cri-dockerd name sandboxes.
 #[test]
 fn a_process_is_not_gone_because_a_containers_own_proc_lacks_it() {
     let Some(living) = Living::new() else {
@@ -67,7 +67,7 @@ fn a_process_is_not_gone_because_a_containers_own_proc_lacks_it() {
     assert!(sandbox.held().is_empty());
 }
 
-/// As kind's and k3d's are: the same kernel and boot id, a new /run on a new tmpfs.
+/// Like the nodes of kind and k3d: the same kernel and boot id, a new /run on a new tmpfs.
 #[test]
 fn a_node_that_is_a_container_restarts_and_what_its_pods_held_is_free() {
     let Some(living) = Living::new() else {
@@ -87,7 +87,7 @@ fn a_node_that_is_a_container_restarts_and_what_its_pods_held_is_free() {
     );
     inside(gc(&sandbox), &format!("{pod} && {added}")).run().succeeded();
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
-    // The device of the old tmpfs is free, or is given to the new one.
+    // The device of the old tmpfs is free, or was given to the new one.
     inside(gc(&sandbox), &tmpfs).run().succeeded();
     assert!(sandbox.held().is_empty(), "{:?}", sandbox.command(&["verify"]));
 }

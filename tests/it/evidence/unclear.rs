@@ -1,13 +1,13 @@
-//! What cannot be looked at is in doubt, at ADD and later.
+//! A namespace that cannot be examined is in doubt, at ADD and later.
 
 use super::{add, sweep};
 use crate::support::sandbox::Sandbox;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-/// Cause: an ADD that could not look at the namespace recorded none, which counts
-/// as dead. Effect: the next `sweep` freed the address of a living pod. Fix: the
-/// path is recorded, and stays in doubt until nothing stands there.
+/// Cause: an ADD that could not examine the namespace recorded none, which counts as dead. Effect:
+/// the next `sweep` freed the address of a living pod. Fix: the path is recorded, and the record
+/// stays in doubt until nothing is at the path.
 #[test]
 fn what_an_add_could_not_look_at_is_kept_until_it_is_gone() {
     let sandbox = Sandbox::new();
@@ -19,7 +19,7 @@ fn what_an_add_could_not_look_at_is_kept_until_it_is_gone() {
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
     let verified = sandbox.command(&["verify"]);
     assert!(verified.succeeded().stdout.contains("1 x in doubt"), "{verified:?}");
-    // Another file than a namespace says no more.
+    // A file that is not a namespace shows no more than that.
     std::fs::remove_file(path).unwrap();
     std::fs::create_dir(path).unwrap();
     sweep(&sandbox).run().succeeded();
@@ -29,7 +29,7 @@ fn what_an_add_could_not_look_at_is_kept_until_it_is_gone() {
     assert!(sandbox.held().is_empty());
 }
 
-/// Ends its first thread alone when it is told to.
+/// Ends only its first thread, when it is told to.
 const LEADER_ENDS: &str = "
 import ctypes, sys, threading, time
 threading.Thread(target=time.sleep, args=(600,)).start()
@@ -37,9 +37,9 @@ print('ready', flush=True)
 sys.stdin.readline()
 ctypes.CDLL(None).syscall(60, 0)";
 
-/// Cause: the link to the namespace of a process whose first thread has ended leads
-/// nowhere. Effect: "gone", and the address of a living pod was freed. Fix: a link
-/// that stands and cannot be followed is doubt.
+/// Cause: the link to the namespace of a process whose first thread has ended leads nowhere.
+/// Effect: it counted as gone, and the address of a living pod was freed. Fix: a link that exists
+/// and cannot be followed is doubt.
 #[test]
 fn a_process_whose_first_thread_has_ended_is_not_gone() {
     if !nix::unistd::geteuid().is_root() || !cfg!(target_arch = "x86_64") {

@@ -1,6 +1,5 @@
-//! What a later version wrote: a whole store is refused, one record costs one
-//! address; by every verb and command, with what to install, and nothing is
-//! changed.
+//! Data of a later version: a whole store is refused, and one record costs one address. Every verb
+//! and command says what to install, and changes nothing.
 
 use super::tree::{As, Tree};
 use super::{RANGE, call, open_kept, rows};
@@ -16,22 +15,22 @@ fn says_what_to_install(text: &str) -> bool {
 
 const VERBS: &[&str] = &["ADD", "DEL", "CHECK", "GC", "STATUS"];
 
-/// Commands on the store, and how each ends where one record of
-/// the store is of a later version. A new command gets its row here.
+/// Commands on the store, and how each ends if one record is of a later version. A new command
+/// needs a row here.
 const COMMANDS: &[(&[&str], i32)] = &[
     (&["list"], 1),
     (&["list", "--node", "n1"], 1),
     (&["show", "10.1.2.3"], 1),
     (&["usage", "$FILE"], 0),
     (&["release", "10.1.2.3", "--yes"], 1),
-    // The container's other address goes.
+    // The container's other address is freed.
     (&["release", "--container", "c2", "--yes"], 0),
     (&["verify"], 1),
     (&["repair", "--yes"], 0),
     (&["sweep", "--dry-run"], 0),
 ];
 
-/// Everything that CHECK and GC ask for beside the range.
+/// Returns everything that CHECK and GC need in addition to the range.
 fn stdin() -> String {
     let more = r#"{"cni.dev/valid-attachments":[],
         "prevResult":{"cniVersion":"1.1.0","ips":[{"address":"10.1.2.3/24"},{"address":"2001:db8::1/64"}]},"#;
@@ -60,9 +59,9 @@ fn a_newer_store_is_refused_by_every_verb_and_command() {
     let before = Tree::read(&sandbox.store());
     for name in VERBS {
         let ended = verb(&sandbox, name, "c2");
-        // STATUS has codes of its own: no ADD would be served.
+        // STATUS has its own codes: no ADD would be served.
         assert_eq!(ended.code(), if *name == "STATUS" { 50 } else { 104 }, "{name}: {ended:?}");
-        // A DEL says besides what becomes of what it owes.
+        // A DEL also says what happens to its debt.
         assert!(ended.details().contains(&format!("store has {FORMAT}")), "{name}: {ended:?}");
     }
     for (args, _) in COMMANDS {
@@ -73,7 +72,7 @@ fn a_newer_store_is_refused_by_every_verb_and_command() {
     assert_eq!(Tree::read(&sandbox.store()), before, "something was written");
 }
 
-/// The kept store with the first record of c2 from a later version.
+/// Returns the kept store in which the first record of c2 is of a later version.
 fn with_newer_record(how: As, text: &str) -> Sandbox {
     let sandbox = open_kept(how);
     for name in ["scopes/@/10.1.2.0_24/10.1.2.3", "nodes/n1/net1/c2@net1.0"] {
@@ -85,7 +84,7 @@ fn with_newer_record(how: As, text: &str) -> Sandbox {
     sandbox
 }
 
-/// Of another shape altogether, and of today's with one key more.
+/// Returns a record of another shape, and one of today's shape with one more key.
 fn records() -> [String; 2] {
     let today =
         std::fs::read_to_string(super::directory().join("store/scopes/@/10.1.2.0_24/10.1.2.3"))
@@ -120,7 +119,7 @@ fn a_newer_record_costs_its_address_and_no_other() {
                 let log = std::fs::read_to_string(sandbox.path("log")).unwrap();
                 assert!(says_what_to_install(&log), "{name}: {log}");
             }
-            // GC freed all that is this node's and dead, but for this one.
+            // GC freed everything that belongs to this node and is dead, except this one.
             let listed = sandbox.command(&["list", "-o", "json"]);
             assert_eq!(listed.document().as_array().unwrap().len(), 1, "{listed:?}");
             let names = ["scopes/@/10.1.2.0_24/10.1.2.3", "nodes/n1/net1/c2@net1.0"];
@@ -131,7 +130,7 @@ fn a_newer_record_costs_its_address_and_no_other() {
                     "{how:?} {name}"
                 );
             }
-            // And with the newer version's record gone, all is well.
+            // When the record of the newer version is gone, everything works.
             names.iter().for_each(|name| std::fs::remove_file(sandbox.store().join(name)).unwrap());
             assert_eq!(rows(&sandbox, &[]), ["10.1.2.5/24 null - c9 n2 dynamic"]);
         }

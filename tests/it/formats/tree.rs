@@ -1,7 +1,6 @@
-//! A data directory as text: its files, and which names are one file. That is
-//! how one is kept in the repository, where hard links cannot be: the records
-//! below `store`, and a line `<index entry> = <record>` for each link in the
-//! file `links`.
+//! A data directory as text: its files, and which names belong to one file. The repository keeps a
+//! store in this form, because it cannot have hard links: the records below `store`, and a line
+//! `<index entry> = <record>` for each link in the file `links`.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,16 +13,16 @@ pub(super) struct Tree {
     pub(super) links: BTreeMap<String, String>,
 }
 
-/// How a kept tree is laid out.
+/// How a kept tree is written to a disk.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum As {
     /// As it was written: links, modes and marks.
     Written,
-    /// As `cp -r` leaves it: each name a file of its own, no marks.
+    /// As `cp -r` leaves it: each name is a separate file, without marks.
     Copied,
 }
 
-/// All files below a directory, as (relative path, inode).
+/// Returns all files below a directory, as (relative path, inode).
 fn walk(root: &Path) -> Vec<(String, u64)> {
     fn into(directory: &Path, root: &Path, found: &mut Vec<(String, u64)>) {
         for entry in std::fs::read_dir(directory).unwrap() {
@@ -48,7 +47,7 @@ fn walk(root: &Path) -> Vec<(String, u64)> {
 }
 
 impl Tree {
-    /// The tree of a data directory.
+    /// Reads the tree of a data directory.
     pub(super) fn read(root: &Path) -> Self {
         let mut tree = Self { files: BTreeMap::new(), links: BTreeMap::new() };
         let mut first: BTreeMap<u64, String> = BTreeMap::new();
@@ -63,7 +62,7 @@ impl Tree {
         tree
     }
 
-    /// The one that is kept in a directory.
+    /// Reads the tree that is kept in a directory.
     pub(super) fn kept(directory: &Path) -> Self {
         let mut tree = Self::read(&directory.join("store"));
         let links = std::fs::read_to_string(directory.join("links")).unwrap();
@@ -78,7 +77,7 @@ impl Tree {
         tree
     }
 
-    /// Writes it in the form in which one is kept.
+    /// Writes it in the form in which a tree is kept.
     pub(super) fn keep(&self, directory: &Path) {
         let _ = std::fs::remove_dir_all(directory);
         for (path, text) in &self.files {
@@ -89,7 +88,7 @@ impl Tree {
         write(&directory.join("links"), &lines.concat());
     }
 
-    /// Makes a data directory of it.
+    /// Writes it as a data directory.
     pub(super) fn lay_out(&self, root: &Path, how: As) {
         for (path, text) in &self.files {
             write(&root.join(path), text);
@@ -112,7 +111,7 @@ impl Tree {
         }
     }
 
-    /// Every text changed.
+    /// Changes every text.
     pub(super) fn map(&mut self, change: impl Fn(&str, &str) -> String) {
         for (path, text) in &mut self.files {
             *text = change(path, text);

@@ -1,7 +1,7 @@
-//! What is written today has no key that is not kept in `tests/data`, and what is
-//! kept there is read for ever. `tests/data/written-2026-11-27` has the keys that
-//! came after `store-format-1`; new ones go into a directory of their own. Its node
-//! state and objects are for `kube_faults::kept_state`.
+//! Today's records and notes have no key that is not kept in `tests/data`, and what is kept there
+//! can be read forever. `tests/data/written-2026-11-27` has the keys that came after
+//! `store-format-1`. New keys go into a new directory. `kube_faults::kept_state` does the same for
+//! node state and objects.
 
 use super::tree::{As, Tree};
 use super::{LISTED, call, holders, rows, write_store};
@@ -14,7 +14,7 @@ fn kept() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/written-2026-11-27")
 }
 
-/// `key.key` of everything in the JSON files of a tree.
+/// Returns `key.key` of everything in the JSON files of a tree.
 fn keys(tree: &Tree) -> BTreeSet<String> {
     fn into(value: &Value, above: &str, found: &mut BTreeSet<String>) {
         match value {

@@ -1,11 +1,10 @@
-//! Configuration bytes: stdin, `CNI_ARGS`, the flat file, container and
-//! interface names, each as a section of the input. All verbs are called with
-//! them in turn, on a store in which somebody else holds an address.
+//! Configuration bytes: stdin, `CNI_ARGS`, the flat file, container and interface names, each as a
+//! section of the input. All verbs are called with them in turn, on a store in which another
+//! attachment holds an address.
 //!
-//! Invariants: every answer is one document; an ADD that fails leaves the
-//! store as it was; one that succeeds took only what nobody held, printed what
-//! it recorded, is repeated to the letter, agrees with CHECK, STATUS and GC,
-//! and its DEL succeeds and gives all of it back.
+//! Invariants: every answer is one document. An ADD that fails leaves the store as it was. An ADD
+//! that succeeds took only free addresses, printed what it recorded, can be repeated with the same
+//! answer, and agrees with CHECK, STATUS and GC. Its DEL succeeds and frees everything.
 
 use super::{outline, sections};
 use crate::support::in_process::{Answer, InProcess};
@@ -24,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 const BYSTANDER: &str = r#"{"cniVersion":"1.1.0","name":"net1","type":"x","ipam":{"type":"hereabouts","range":"10.1.2.0/24"}}"#;
 
-/// An input, cut into what the plugin is handed.
+/// An input, split into the parts that the plugin gets.
 struct Parts {
     stdin: Vec<u8>,
     args: Vec<u8>,
@@ -34,7 +33,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// `$DIR` stands for the place of the run; what is missing is usual.
+    /// Splits an input. `$DIR` is the directory of the run. Missing parts get usual values.
     fn parse(input: &[u8], root: &Path) -> Self {
         let mut parts = Self {
             stdin: Vec::new(),
@@ -66,7 +65,7 @@ impl Parts {
         Json::parse(&self.stdin).ok().filter(|json| matches!(json, Json::Object(_)))
     }
 
-    /// With a key more in front.
+    /// Returns the configuration with one more key at the start.
     fn with(&self, key: &str, value: &serde_json::Value) -> Vec<u8> {
         let at = self.stdin.iter().position(|byte| *byte == b'{').unwrap();
         let rest = &self.stdin[at + 1..];
@@ -74,7 +73,7 @@ impl Parts {
     }
 
     fn mentions(&self, word: &str) -> bool {
-        // An escape may write any letter.
+        // An escape may stand for any letter.
         self.stdin.windows(word.len()).any(|window| window == word.as_bytes())
             || self.stdin.contains(&b'\\')
     }
@@ -96,10 +95,10 @@ impl Target {
         let _ = plugin_configurations(&parts.stdin);
         check_network(&parts, flat.as_ref().ok());
         let data_dir = match data_dir(&parts, flat.as_ref().ok()) {
-            // Nothing below reaches a store: there is none to be told.
+            // Nothing below reaches a store, because there is none.
             None => self.root.join("store"),
             Some(data_dir) if data_dir.starts_with(&self.root) => data_dir,
-            // Not ours to write to.
+            // A place that is not ours to write to.
             Some(_) => return "a store elsewhere".to_owned(),
         };
         self.prepare();
@@ -114,7 +113,7 @@ impl Target {
         behavior
     }
 
-    /// A store in which a bystander holds 10.1.2.1, and nothing else.
+    /// Creates a store in which a bystander holds 10.1.2.1, and nothing else.
     fn prepare(&self) {
         let store = self.root.join("store");
         if self.held(&store).len() == 1 {
@@ -174,7 +173,7 @@ impl Target {
             .map(|(_, held)| held)
             .collect();
         check_printed(&added, &took);
-        // 1 is a version without STATUS, 50 what an operator asked for. Without a range an ADD may
+        // 1 is a version without STATUS, 50 what an operator asked for. Without a range, an ADD may
         // bring its own address.
         assert!(
             [0, 1, 50].contains(&status.code) || status.details().contains("found none"),
@@ -227,7 +226,7 @@ impl Target {
     }
 }
 
-/// What was printed is what was recorded, and can be configured.
+/// Checks that what was printed is what was recorded, and can be configured.
 fn check_printed(added: &Answer, took: &[&Allocation]) {
     let document = added.document();
     let legacy = [&document["ip4"]["ip"], &document["ip6"]["ip"]];
@@ -248,8 +247,8 @@ fn check_printed(added: &Answer, took: &[&Allocation]) {
     assert!(took.is_empty() || took.len() == printed.len(), "{document}");
 }
 
-/// Where the store would be, by every way in which the settings are read;
-/// `None` where none leads to one.
+/// Returns the place of the store, by every way in which the settings are read, or `None` if they
+/// name none.
 fn data_dir(parts: &Parts, flat: Option<&FlatFile>) -> Option<PathBuf> {
     let json = parts.json()?;
     let merged = Merged::new(&json, Some(flat?)).ok()?;
@@ -265,7 +264,7 @@ fn data_dir(parts: &Parts, flat: Option<&FlatFile>) -> Option<PathBuf> {
     found.pop()
 }
 
-/// What a parsed network gives out lies in its subnets and is no gateway.
+/// Checks that what a parsed network gives out is in its subnets and is no gateway.
 fn check_network(parts: &Parts, flat: Option<&FlatFile>) {
     let args = CniArgs::parse(&parts.args).unwrap_or_default();
     let Some(json) = parts.json() else { return };

@@ -1,12 +1,12 @@
-//! Inputs out of inputs: bytes, words, lines, numbers, and nodes of the JSON
-//! in them. Everything is drawn from one number, so that a run can be repeated.
+//! Makes inputs from inputs: changes bytes, words, lines, numbers, and nodes of the JSON in them.
+//! Everything is drawn from one number, so that a run can be repeated.
 
 use serde_json::Value;
 
 /// Longer inputs show nothing that shorter ones do not, and cost time.
 const LONGEST: usize = 16 * 1024;
 
-/// Numbers at which something usually ends.
+/// Numbers at common boundaries.
 const NUMBERS: &[&str] = &[
     "0",
     "-1",
@@ -36,7 +36,7 @@ const NUMBERS: &[&str] = &[
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// The stream of one input of a run.
+    /// Returns the stream of one input of a run.
     pub(crate) fn new(seed: u64, number: u64) -> Self {
         Self(seed ^ number.wrapping_mul(0xd134_2543_de82_ef95))
     }
@@ -49,7 +49,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`, 0 for none.
+    /// Returns a number below `bound`; 0 for a bound of 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(bound.max(1)).unwrap()).unwrap()
     }
@@ -59,7 +59,7 @@ impl Rng {
     }
 }
 
-/// One input out of the pool, changed in one to five places.
+/// Returns one input of the pool, changed in one to five places.
 pub(crate) fn mutate(pool: &[Vec<u8>], words: &[&str], rng: &mut Rng) -> Vec<u8> {
     let mut input = pool[rng.below(pool.len())].clone();
     for _ in 0..=rng.below(5) {
@@ -119,7 +119,7 @@ fn repeat(input: &mut Vec<u8>, rng: &mut Rng) {
     input.splice(at..at, piece.repeat(times.min(LONGEST / (piece.len() + 1))));
 }
 
-/// A run of digits becomes another number.
+/// Replaces a run of digits by another number.
 fn replace_number(input: &mut Vec<u8>, rng: &mut Rng) {
     let start = rng.below(input.len());
     let Some(from) = input.iter().skip(start).position(u8::is_ascii_digit).map(|at| start + at)
@@ -131,7 +131,7 @@ fn replace_number(input: &mut Vec<u8>, rng: &mut Rng) {
     input.splice(from..from + length, number.bytes());
 }
 
-/// Lines are removed, doubled, exchanged, or taken from another input.
+/// Removes, doubles or exchanges lines, or takes lines from another input.
 fn change_lines(input: &mut Vec<u8>, pool: &[Vec<u8>], rng: &mut Rng) {
     let mut lines: Vec<Vec<u8>> = input.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     let (one, other) = (rng.below(lines.len()), rng.below(lines.len()));
@@ -148,7 +148,7 @@ fn change_lines(input: &mut Vec<u8>, pool: &[Vec<u8>], rng: &mut Rng) {
     *input = lines.join(&b'\n');
 }
 
-/// A line that is JSON is changed as a tree.
+/// Changes a line that is JSON as a tree.
 fn change_json(input: &mut Vec<u8>, words: &[&str], rng: &mut Rng) {
     let mut lines: Vec<Vec<u8>> = input.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     let documents: Vec<usize> =
@@ -174,7 +174,7 @@ fn count(tree: &Value) -> usize {
     }
 }
 
-/// Changes the node that the countdown ends at; whether it was met.
+/// Changes the node at which the countdown ends. Returns whether it was reached.
 fn change_node(tree: &mut Value, countdown: &mut usize, words: &[&str], rng: &mut Rng) -> bool {
     if *countdown == 0 {
         change_value(tree, words, rng);

@@ -1,11 +1,9 @@
-//! Stored bytes: an input names files of a small store and what is in them,
-//! garbled, forged or from another hand. Every verb and the listings are
-//! called on it.
+//! Stored bytes: an input names files of a small store and their content, damaged, forged or
+//! foreign. Every verb and the listings are called on it.
 //!
-//! Invariants: every answer is one document; no address whose name stands is
-//! given to anybody but its holder; no two attachments are told the same one;
-//! what is printed can be configured; one damaged record costs one address,
-//! not the pool.
+//! Invariants: every answer is one document. No address with a name is given to another holder. No
+//! two attachments get the same address. What is printed can be configured. One damaged record
+//! costs one address, not the whole range.
 
 use super::{outline, sections};
 use crate::support::in_process::{Answer, InProcess};
@@ -21,9 +19,8 @@ use std::path::{Path, PathBuf};
 const RANGE: &str = r#"{"cniVersion":"1.1.0","name":"net1","type":"x","ipam":{"type":"hereabouts","range":"10.1.2.0/28"}}"#;
 const POD: &[u8] = b"K8S_POD_NAMESPACE=default;K8S_POD_NAME=web";
 
-/// A section's name and the file it is written to. `record` is written to
-/// both names of the file; the others become a file of their own, as in a
-/// copied tree.
+/// The name of a section and the file that it is written to. `record` is written to both names of
+/// the file. The others become separate files, as in a copied tree.
 const FILES: &[(&str, &str)] = &[
     ("record", "scopes/@/10.1.2.0_24/10.1.2.2"),
     ("name", "scopes/@/10.1.2.0_24/10.1.2.2"),
@@ -76,7 +73,7 @@ impl Target {
 
     fn write(&self, name: &str, file: &str, bytes: &[u8]) {
         let path = self.store().join(file);
-        // In place, so that both names are one file still; or a new file.
+        // In place, so that both names still belong to one file; or a new file.
         if !["record", "machine", "format"].contains(&name) {
             let _ = std::fs::remove_file(&path);
         }
@@ -96,8 +93,8 @@ impl Target {
         self.call("ADD", container, args, RANGE)
     }
 
-    /// The addresses whose names stand, and the record of each as text; read
-    /// without the store's help.
+    /// Returns the addresses that have names, and the record of each as text. Read without the
+    /// library.
     fn names(&self) -> BTreeMap<IpAddr, String> {
         let Ok(entries) = std::fs::read_dir(self.store().join("scopes/@/10.1.2.0_24")) else {
             return BTreeMap::new();
@@ -111,7 +108,7 @@ impl Target {
             .collect()
     }
 
-    /// Lists in every way; how many records and how many damaged ones.
+    /// Lists in every way. Returns the numbers of records and of damaged records.
     fn list(&self) -> String {
         let host = NodeIdentity {
             node: NodeName::parse("n1").unwrap(),
@@ -172,7 +169,7 @@ impl Target {
                     "{address} was told and is not recorded"
                 );
             }
-            // Hints, format and machine concern everybody; a record its holder.
+            // Hints, format and machine concern every call; a record concerns its holder.
             let pool = ["format", "machine", "exhausted"].iter().any(|name| garbled.contains(name));
             if container == "c9" && !pool {
                 assert_eq!(
@@ -187,7 +184,7 @@ impl Target {
         behavior.join(", ")
     }
 
-    /// DEL and GC free what is theirs, and no more.
+    /// Checks that DEL and GC free what belongs to them, and nothing else.
     fn frees(&self, mut told: BTreeMap<IpAddr, &str>, behavior: &mut Vec<String>) {
         let deleted = self.call("DEL", "c2", b"", RANGE);
         behavior.push(outline(deleted.code, &deleted.details()));

@@ -1,5 +1,4 @@
-//! What mutations put in: for each target the words that its inputs are made
-//! of, and values at which something usually ends.
+//! What mutations insert: for each target the words of its inputs, and values at common boundaries.
 
 use hereabouts::config::KEYS;
 
@@ -213,7 +212,7 @@ pub(super) const VERBS: &[&str] = &[
     " 7",
 ];
 
-/// What happens to the objects of the Kubernetes store, and to its files.
+/// Steps that change the objects of the Kubernetes store, and its files.
 #[cfg(feature = "kube")]
 pub(super) const OBJECTS: &[&str] = &[
     "\nvanish 0\n",

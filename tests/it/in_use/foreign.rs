@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const BOTH: &str = r#""ipRanges":[{"range":"10.0.0.0/24"},{"range":"fd00::/120"}]"#;
 
-/// A whole configuration with a probe of this wait, on the bridge or on macvlan's master.
+/// Returns a whole configuration with a probe of this wait, on the bridge or on macvlan's master.
 fn probing(main: &str, ipam: &str, wait: &str) -> String {
     let probe = format!(r#"{ipam},"probe":{{"wait":"{wait}"}}"#);
     configuration(&probe).replace(r#""type":"macvlan""#, main)
@@ -20,7 +20,7 @@ fn probing(main: &str, ipam: &str, wait: &str) -> String {
 const BRIDGE: &str = r#""type":"bridge","bridge":"br0""#;
 const MACVLAN: &str = r#""type":"macvlan","master":"uplink""#;
 
-/// A node whose bridge and, on another cable, whose macvlan master lead to a host that has the
+/// A node whose bridge and whose macvlan master are connected by two cables to a host that has the
 /// first addresses.
 struct Scene {
     node: Host,
@@ -55,7 +55,7 @@ impl Scene {
         call(&self.node, &self.sandbox, "ADD", container, whole).addresses()
     }
 
-    /// What `list` shows as set aside.
+    /// Returns what `list` shows as set aside.
     fn set_aside(&self) -> Vec<Value> {
         let ended = self.sandbox.command(&["list", "--set-aside", "-o", "json"]);
         serde_json::from_str(&ended.succeeded().stdout).unwrap()
@@ -123,7 +123,7 @@ fn what_is_set_aside_comes_back_after_its_time() {
     assert_eq!(scene.add("c2", &whole), ["10.0.0.1"]);
 }
 
-/// Puts the address on an interface, as the main plugin does after the answer.
+/// Adds the address to an interface, as the main plugin does after the answer.
 fn plug(scene: &Scene, pods: &Host, main: &str, name: &str, addresses: &[String]) {
     if main == BRIDGE {
         scene.node.connect(name, pods, name);
@@ -140,7 +140,8 @@ fn plug(scene: &Scene, pods: &Host, main: &str, name: &str, addresses: &[String]
     }
 }
 
-/// ADDs of pods that keep their interfaces, each repeated once, with some DELs between them.
+/// Makes ADDs of pods that keep their interfaces, repeats each once, and makes some DELs between
+/// them.
 fn no_false_alarm(main: &str, adds: usize) {
     let (Some(scene), Some(pods)) = (Scene::new(), Host::new()) else { return };
     let ranges = r#""ipRanges":[{"range":"10.0.0.0/20"},{"range":"fd00::/116"}]"#;
@@ -253,7 +254,7 @@ fn without_a_probe_no_packet_socket_is_opened() {
     // Neither a repeated ADD nor a DEL probes.
     assert_eq!(sockets("ADD", &probing(BRIDGE, BOTH, "10ms")), "");
     assert_eq!(sockets("DEL", &probing(BRIDGE, BOTH, "10ms")), "");
-    // Two questions about two addresses to the kernel.
+    // Two questions to the kernel, about two addresses.
     let off = sockets("ADD", &configuration(BOTH));
     assert_eq!((off.matches("AF_NETLINK").count(), off.lines().count()), (2, 2), "{off}");
 }

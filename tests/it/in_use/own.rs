@@ -7,7 +7,7 @@ use crate::support::sandbox::{Sandbox, configuration};
 const RANGE: &str = r#""range":"10.0.0.0/29""#;
 const BOTH: &str = r#""ipRanges":[{"range":"10.0.0.0/29"},{"range":"fd00::/125"}]"#;
 
-/// A node that has the first address of each range on a cable.
+/// Returns a node that has the first address of each range on a cable.
 fn node() -> Option<(Host, Host)> {
     let (node, other) = (Host::new()?, Host::new()?);
     node.connect("uplink", &other, "eth0");
@@ -22,15 +22,15 @@ fn an_address_of_the_node_is_passed_over_for_as_long_as_it_has_it() {
     let add = |container: &str| verb(&node, &sandbox, "ADD", container, BOTH).addresses();
     assert_eq!(add("c1"), ["10.0.0.2", "fd00::2"]);
     assert_eq!(add("c2"), ["10.0.0.3", "fd00::3"]);
-    // The same sandbox again is not asked about again.
+    // A repeat for the same sandbox does not ask again.
     node.run("ip address add 10.0.0.2/32 dev uplink");
     assert_eq!(add("c1"), ["10.0.0.2", "fd00::2"]);
-    // What was found is noted once, and is asked about again.
+    // An address that was found is noted once, and the kernel is asked about it again.
     let noted = std::fs::read_to_string(sandbox.path("aside/n1")).unwrap();
     assert_eq!(noted.lines().count(), 2, "{noted}");
     node.run("ip address del 10.0.0.1/29 dev uplink");
     assert_eq!(add("c3"), ["10.0.0.1", "fd00::4"]);
-    // Nothing of a claim that was taken back is left.
+    // Nothing is left of a claim that was undone.
     assert_eq!(sandbox.list().len(), 6);
     for container in ["c1", "c2", "c3"] {
         verb(&node, &sandbox, "DEL", container, BOTH).succeeded();

@@ -1,4 +1,4 @@
-//! Network namespaces for one test: a node, and other hosts on cables to it.
+//! Network namespaces for one test: a node, and other hosts that cables connect to it.
 
 use crate::support::sandbox::Ended;
 use std::io::{BufRead, BufReader};
@@ -35,12 +35,12 @@ impl Host {
         Some(Self { process, holder })
     }
 
-    /// The process in it.
+    /// Returns the process in it.
     pub(super) fn process(&self) -> &str {
         &self.process
     }
 
-    /// The words that start a program in it.
+    /// Returns the words that start a program in it.
     pub(super) fn inside(&self) -> [String; 5] {
         ["nsenter", "--target", &self.process, "--net", "--"].map(str::to_owned)
     }
@@ -56,7 +56,7 @@ impl Host {
 
     /// Lays a cable to another host. Its ends have these names.
     pub(super) fn connect(&self, here: &str, other: &Self, there: &str) {
-        // A cable's IPv6 addresses are usable at once.
+        // The IPv6 addresses of a cable are usable at once.
         for host in [self, other] {
             host.run("echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad");
         }

@@ -1,12 +1,12 @@
-//! `uninstall`, and `install` of another store, beside a call that is under way:
-//! what it allocates is seen before anything goes.
+//! `uninstall`, and `install` with another store, while a call is in progress: what the call
+//! allocates is seen before anything is removed.
 
 use super::node::{Node, Watching};
 use crate::support::sandbox::{Call, configuration};
 use crate::support::stopped::{Moment, Stopped, has_strace};
 use nix::sys::signal::Signal;
 
-/// A call of the executable that is installed.
+/// Returns a call of the installed executable.
 fn call(node: &Node, verb: &str) -> Call {
     let mut call = node.sandbox.call(verb);
     call.by(&node.path("bin/hereabouts"))
@@ -15,12 +15,12 @@ fn call(node: &Node, verb: &str) -> Call {
     call
 }
 
-/// An ADD that has looked at the store, and has not yet written there.
+/// Starts an ADD and stops it after it has read the store, before its first write there.
 fn begun(node: &Node) -> Stopped {
     Stopped::after(&call(node, "ADD"), &Moment::new("openat", "format"))
 }
 
-/// Starts one that has to wait for the ADD, and returns when it waits.
+/// Starts a command that must wait for the ADD. Returns when it waits.
 fn waiting(node: &Node, args: &[&str]) -> Watching {
     let mut waiting = Watching::start(&node.call(args), &node.path("said"));
     waiting.until("the executable has been moved", || !node.path("bin/hereabouts").exists());
@@ -34,7 +34,7 @@ fn installed() -> Option<Node> {
     }
     let node = Node::new();
     node.install_for_files();
-    // The store is there.
+    // The store exists.
     call(&node, "ADD").run().succeeded();
     call(&node, "DEL").run().succeeded();
     Some(node)
@@ -57,7 +57,7 @@ fn what_an_add_under_way_allocates_keeps_the_node_as_it_is() {
         assert!(!std::fs::read_to_string(node.flat()).unwrap().contains("elsewhere"));
         call(&node, "DEL").run().succeeded();
     }
-    // What holds nothing in the end keeps nobody.
+    // A call that holds nothing in the end delays nothing.
     let del = Stopped::after(&call(&node, "DEL"), &Moment::new("openat", "format"));
     let waiting = waiting(&node, &["uninstall"]);
     del.go_on().succeeded();

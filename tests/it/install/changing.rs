@@ -1,5 +1,5 @@
-//! `install` over an install of another kind: no store changes under living
-//! pods, and nothing is left of the one before.
+//! `install` over an install of another kind: no store is replaced while its pods live, and nothing
+//! is left of the earlier install.
 
 use super::node::Node;
 use super::removal::hold;
@@ -30,10 +30,10 @@ fn another_store_is_refused_while_pods_of_this_node_hold_addresses() {
         assert_eq!(std::fs::read(node.flat()).unwrap(), before);
         assert!(!node.kubeconfig().exists());
     }
-    // Another node of the same store could not give them back either.
+    // Another node of the same store could not free them, either.
     let renamed = ["install", "--node-name", "n2", "--data-dir", store.to_str().unwrap()];
     refused(&node.run(&renamed), "hereabouts list --node n1");
-    // What stays the same asks nobody, not even a store that cannot answer.
+    // If the store stays the same, no store is asked, not even one that cannot answer.
     let format = std::fs::read(store.join("format")).unwrap();
     std::fs::write(store.join("format"), "{").unwrap();
     assert!(
@@ -73,7 +73,7 @@ fn force_takes_another_store_and_the_token_goes_with_the_old_one() {
     );
     assert_eq!(node.files(), ["bin/hereabouts", "net.d/hereabouts.d/hereabouts.conf"]);
 
-    // One that somebody wrote himself is his.
+    // A file that a person wrote stays.
     std::fs::write(node.kubeconfig(), "by hand").unwrap();
     node.run(&for_files).succeeded();
     assert_eq!(std::fs::read_to_string(node.kubeconfig()).unwrap(), "by hand");

@@ -1,4 +1,4 @@
-//! A node of one's own below a sandbox, and installs on it.
+//! A node of its own below a sandbox, and installs on it.
 
 use crate::support::sandbox::{Call, Ended, HEREABOUTS, Sandbox};
 use hereabouts::retry::{Deadline, until};
@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// The executable without what is for debuggers, most of its 100 MB: every
-/// install copies it.
+/// The executable without its debug information, which is most of its 100 MB: every install copies
+/// it.
 pub(crate) static EXECUTABLE: LazyLock<PathBuf> = LazyLock::new(|| {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let aside = directory.join(format!("hereabouts-{}", std::process::id()));
@@ -23,25 +23,25 @@ pub(crate) static EXECUTABLE: LazyLock<PathBuf> = LazyLock::new(|| {
     if !stripped.is_ok_and(|status| status.success()) {
         return HEREABOUTS.into();
     }
-    // One stays, however often the tests run.
+    // One copy is kept for all test runs.
     let place = directory.join("hereabouts-stripped");
     std::fs::rename(aside, &place).unwrap();
     place
 });
 
-/// See above.
+/// A node, see the module.
 pub(crate) struct Node {
     pub(crate) sandbox: Sandbox,
 }
 
 impl Node {
-    /// With a pod's token and CA as the kubelet mounts them: names that are
-    /// links into a directory that is swapped whole.
+    /// Creates a node with a pod's token and CA as the kubelet mounts them: links into a directory
+    /// that is replaced as a whole.
     pub(crate) fn new() -> Self {
         Self::below(&std::env::temp_dir())
     }
 
-    /// The same on a filesystem of one's choice.
+    /// Returns the same below another directory.
     pub(crate) fn below(directory: &Path) -> Self {
         let node = Self { sandbox: Sandbox::below(directory) };
         std::fs::create_dir(node.path("bin")).unwrap();
@@ -72,7 +72,7 @@ impl Node {
         std::fs::rename(pod.join("..new"), pod.join("..data")).unwrap();
     }
 
-    /// The command with the environment that a pod has.
+    /// Returns a command with the environment that a pod has.
     pub(crate) fn call(&self, args: &[&str]) -> Call {
         let mut call = Call::bare();
         call.by(&EXECUTABLE);
@@ -94,7 +94,7 @@ impl Node {
         self.call(args).run()
     }
 
-    /// For a store of files, in the sandbox.
+    /// Installs for a file store in the sandbox.
     pub(crate) fn install_for_files(&self) {
         self.run(&["install", "--data-dir", self.sandbox.store().to_str().unwrap()]).succeeded();
     }
@@ -107,7 +107,7 @@ impl Node {
         self.path("net.d/hereabouts.d/hereabouts.kubeconfig")
     }
 
-    /// The token that the plugin would use.
+    /// Returns the token that the plugin would use.
     pub(crate) fn token(&self) -> String {
         let text = std::fs::read_to_string(self.kubeconfig()).unwrap_or_default();
         text.lines()
@@ -117,8 +117,7 @@ impl Node {
             .to_owned()
     }
 
-    /// All that is below the node's two directories, without what is being
-    /// written aside.
+    /// Returns all files below the node's two directories, without temporary files.
     pub(crate) fn files(&self) -> Vec<String> {
         let below = |name: &str| crate::support::sandbox::files_below(&self.path(name));
         let is_placed = |file: &&String| !file.contains(".hereabouts-new-");
@@ -132,18 +131,18 @@ impl Node {
         [named("bin"), named("net.d")].concat()
     }
 
-    /// What the one that stays has printed.
+    /// Returns what the running install has printed.
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(self.path("said")).unwrap()
     }
 
-    /// Starts one that stays. Without a sweep, unless it is given: this machine
-    /// may have a store.
+    /// Starts an install that keeps running. It does not sweep, unless an option says so, because
+    /// this machine may have a store.
     pub(crate) fn watch(&self, args: &[&str]) -> Watching {
         Watching::start(&self.staying(args), &self.path("said"))
     }
 
-    /// The same, not yet started.
+    /// Returns the same without starting it.
     pub(crate) fn staying(&self, args: &[&str]) -> Call {
         let mut call = self.call(args);
         if args[0] == "install" && !args.iter().any(|arg| arg.starts_with("--sweep-every")) {
@@ -156,13 +155,13 @@ impl Node {
     }
 }
 
-/// What one look tells of a file, whoever wrote it.
+/// Returns inode and time of change of a file, which show whether it was written again.
 pub(crate) fn identity(path: &Path) -> (u64, i64, i64) {
     let metadata = path.metadata().unwrap();
     (metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
 }
 
-/// An install or uninstall that stays; killed when it is dropped.
+/// An install or uninstall that keeps running. It is killed when it is dropped.
 pub(crate) struct Watching {
     child: Child,
     said: PathBuf,
@@ -182,7 +181,7 @@ impl Watching {
         Self { child, said: said.to_owned() }
     }
 
-    /// Lets it look at once, again and again, until something is so.
+    /// Makes it check at once, repeatedly, until a condition holds.
     pub(crate) fn until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
         let deadline = Deadline::after(Duration::from_secs(60));
         let held = until(&deadline, || {
@@ -194,7 +193,7 @@ impl Watching {
             if holds() {
                 return Ok::<_, ()>(Some(()));
             }
-            // Any end of a child makes it look; so does the word of one.
+            // The end of any child makes it check, and so does SIGCHLD alone.
             self.signal(Signal::SIGCHLD);
             Ok(None)
         });
@@ -209,19 +208,18 @@ impl Watching {
         self.child.id()
     }
 
-    /// What it has printed.
+    /// Returns what it has printed.
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(&self.said).unwrap()
     }
 
-    /// Asks it to end; the status with which it does, within the time that a pod
-    /// is given.
+    /// Asks it to end. Returns its exit status, or `None` if a signal killed it.
     pub(crate) fn end(self, signal: Signal) -> Option<i32> {
         self.signal(signal);
         self.ended()
     }
 
-    /// The same for one that was asked by other means.
+    /// Returns the same for one that was asked by other means.
     pub(crate) fn ended(mut self) -> Option<i32> {
         let deadline = Deadline::after(Duration::from_secs(60));
         let status = until(&deadline, || self.child.try_wait()).unwrap();

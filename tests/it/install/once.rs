@@ -1,5 +1,4 @@
-//! One run of `install`: what it writes, what it keeps, what it refuses; and
-//! `install --check`.
+//! One run of `install`: what it writes, keeps and refuses; and `install --check`.
 
 use super::node::{EXECUTABLE, Node, identity};
 use serde_json::{Value, json};
@@ -42,7 +41,7 @@ fn executable_flat_file_and_kubeconfig_are_written_and_then_kept() {
     assert_eq!(again.succeeded().stderr.trim(), "hereabouts is already installed");
     assert_eq!(files.map(|file| identity(&node.path(file))), before);
 
-    // One byte more, one permission less: put right.
+    // One byte more, one permission less: both are corrected.
     std::fs::write(node.path("bin/hereabouts"), "half").unwrap();
     std::fs::set_permissions(node.kubeconfig(), PermissionsExt::from_mode(0o644)).unwrap();
     let mended = node.run(&["install"]);
@@ -112,7 +111,7 @@ fn a_person_may_install_for_files_or_with_a_kubeconfig_of_ones_own() {
     let path = node.path("own.kubeconfig");
     let mut call = node.call(&["install", "--kubeconfig", path.to_str().unwrap()]);
     call.args.retain(|arg| !arg.starts_with("--token-file"));
-    // Every pod of the node would meet it.
+    // Every pod of the node would be affected.
     let before = std::fs::read(node.flat()).unwrap();
     for (content, words) in [(None, "it is missing"), (Some("{}"), "current-context")] {
         content.iter().for_each(|content| std::fs::write(&path, content).unwrap());
@@ -130,7 +129,7 @@ fn a_person_may_install_for_files_or_with_a_kubeconfig_of_ones_own() {
     assert!(!node.kubeconfig().exists());
 }
 
-/// A token that is bound to a Node, as far as it can be read.
+/// Returns a token that is bound to a Node. Only its claims can be read.
 fn token_of(name: &str) -> String {
     let claims = json!({"sub": "system:serviceaccount:kube-system:hereabouts", "kubernetes.io": {"node": {"name": name, "uid": "u"}}});
     let claims = base64::Engine::encode(
@@ -140,8 +139,8 @@ fn token_of(name: &str) -> String {
     format!("e30.{claims}.c2ln")
 }
 
-/// The host's name may be another than the Node object's, of which the token may
-/// change nothing.
+/// The name of the host may differ from that of the Node object. The token must not change records
+/// under the host's name.
 #[test]
 fn without_a_name_it_is_the_node_of_the_token_and_never_the_hosts() {
     let node = Node::new();
@@ -163,7 +162,7 @@ fn without_a_name_it_is_the_node_of_the_token_and_never_the_hosts() {
     call.args.push(format!("--token-file={}", bound.display()));
     call.run().succeeded();
     assert_eq!(name_of(), "worker-1.example");
-    // The same of a kubeconfig that a person looks after.
+    // The same for a kubeconfig that a person maintains.
     let text = std::fs::read_to_string(node.kubeconfig()).unwrap();
     let text: String = text
         .lines()
@@ -188,7 +187,7 @@ fn without_a_name_it_is_the_node_of_the_token_and_never_the_hosts() {
     assert_eq!(name_of(), "worker-3");
 }
 
-/// A store of files on one machine takes the host's name, as the plugin does.
+/// A file store on one machine takes the host's name, as the plugin does.
 #[test]
 fn for_a_store_of_files_the_hosts_name_does() {
     let node = Node::new();
@@ -320,7 +319,7 @@ fn check_looks_at_the_files_and_asks_the_plugin_where_it_will_be_called() {
         "hereabouts is installed on n1 and reaches its store"
     );
 
-    // The store cannot be there: the files are as they should be, the plugin is not ready.
+    // The store cannot be created: the files are correct, and the plugin is not ready.
     std::fs::remove_dir_all(&store).unwrap();
     std::fs::write(&store, "no directory").unwrap();
     assert_eq!(checked(&["--offline"]).succeeded().stderr.trim(), "hereabouts is installed on n1");
@@ -367,9 +366,8 @@ fn a_person_who_only_asks_need_not_say_what_was_installed() {
     assert!(ended.status == Some(1) && ended.stderr.contains("not JSON: "), "{ended:?}");
 }
 
-/// Cause: who ignores SIGCHLD hands that on, and the kernel then tells nobody how a
-/// child ended. Effect: `install --check` could not ask the plugin. Fix: it is
-/// ignored no more.
+/// Cause: a caller that ignores SIGCHLD passes this on, and the kernel then does not report how a
+/// child ended. Effect: `install --check` could not ask the plugin. Fix: SIGCHLD is reset.
 #[test]
 fn a_caller_that_ignores_the_end_of_its_children_learns_the_plugins_answer() {
     let node = Node::new();

@@ -1,11 +1,11 @@
-//! What an install does about DELs that failed on its node, and an uninstall.
+//! What install and uninstall do about failed DELs on their node.
 
 use super::node::Node;
 use crate::support::sandbox::{Call, configuration};
 use nix::sys::signal::Signal;
 use std::path::Path;
 
-/// Installs for files, with debts in the sandbox, and other stores allowed.
+/// Installs for a file store, with debts in the sandbox, and allows other stores.
 fn install(node: &Node) -> String {
     let settings =
         serde_json::json!({"debts_dir": node.path("debts"), "allowed_paths": [node.path("")]})
@@ -21,7 +21,7 @@ fn install(node: &Node) -> String {
     settings
 }
 
-/// A call in a store that the network names.
+/// Returns a call in a store that the network names.
 fn call(node: &Node, verb: &str, store: &Path) -> Call {
     let mut call = node.sandbox.call(verb);
     let ipam = format!(
@@ -32,7 +32,7 @@ fn call(node: &Node, verb: &str, store: &Path) -> Call {
     call
 }
 
-/// An address that is held by a sandbox that is gone, and a DEL that failed.
+/// Leaves an address that a sandbox holds that is gone, and a DEL that failed.
 fn owe(node: &Node, store: &Path) {
     call(node, "ADD", store).run().succeeded();
     let lock = std::fs::File::open(store).unwrap();
@@ -69,7 +69,7 @@ fn an_install_that_stays_settles_what_is_owed_in_any_store() {
     }
 }
 
-/// While nothing is owed no process is started.
+/// While nothing is owed, no process is started.
 #[test]
 fn an_install_that_stays_starts_nothing_while_nothing_is_owed() {
     let node = Node::new();
@@ -91,7 +91,7 @@ fn an_install_that_stays_starts_nothing_while_nothing_is_owed() {
     });
 }
 
-/// The flat file's store holds nothing; another one does, and only the debt tells.
+/// The flat file's store holds nothing. Another store does, and only the debt shows it.
 #[test]
 fn an_uninstall_waits_for_what_is_owed() {
     let node = Node::new();

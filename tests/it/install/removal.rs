@@ -1,4 +1,4 @@
-//! `uninstall`: what it removes, and when it does not.
+//! `uninstall`: what it removes, and when it removes nothing.
 
 use super::node::Node;
 use crate::support::sandbox::configuration;
@@ -69,7 +69,7 @@ fn it_is_refused_while_this_node_holds_addresses() {
     assert!(node.files().is_empty(), "{:?}", node.files());
 }
 
-/// Whatever the one who removes is called, or calls it.
+/// Whatever the name of the node that removes is.
 #[test]
 fn the_flat_file_says_whose_addresses_are_asked_for() {
     let node = Node::new();
@@ -133,7 +133,7 @@ fn a_store_that_cannot_be_asked_is_no_store_that_holds_nothing() {
     assert!(node.files().is_empty(), "{:?}", node.files());
 }
 
-/// As for somebody who may not look there.
+/// As for a process that may not read there.
 #[test]
 fn a_place_that_cannot_be_looked_at_is_no_place_where_nothing_is() {
     let node = Node::new();
@@ -171,7 +171,7 @@ fn one_that_stays_serves_the_pods_to_the_end_and_then_removes() {
     let node = Node::new();
     node.install_for_files();
     hold(&node, "ADD");
-    // As if it were for the API: a kubeconfig whose token has to be renewed.
+    // As if it were for the API: a kubeconfig whose token must be renewed.
     std::fs::write(
         node.kubeconfig(),
         "# Written by hereabouts install, anew when token or CA change.\ntoken: \"old\"\n",
@@ -194,9 +194,8 @@ fn one_that_stays_serves_the_pods_to_the_end_and_then_removes() {
     assert_eq!(watching.end(Signal::SIGTERM), Some(0));
 }
 
-/// Cause: "done" was said with the last record gone, and the kubelet's garbage
-/// collection makes the DELs of a sandbox again one to two minutes later: without a
-/// plugin to answer them it never came to an end.
+/// Cause: uninstall ended with the last record, but the kubelet's garbage collection repeats the
+/// DELs of a sandbox one to two minutes later. Without a plugin to answer them, it never completed.
 #[test]
 fn one_that_stays_answers_dels_for_some_time_after_the_last() {
     let node = Node::new();
@@ -209,7 +208,7 @@ fn one_that_stays_answers_dels_for_some_time_after_the_last() {
         node.said().contains("no addresses are held any more; the plugin stays 5s longer")
     });
     assert!(node.path("bin/hereabouts").exists() && node.flat().exists());
-    // What is held in between begins it anew.
+    // An address that is held in between starts the time again.
     hold(&node, "ADD");
     watching.until("its second refusal", || {
         node.said().matches("pods on this node hold 1").count() == 2

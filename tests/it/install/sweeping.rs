@@ -1,6 +1,5 @@
-//! What `install --watch` runs beside, in the mount namespace that it is told:
-//! a dead sandbox's address is freed from where the sandbox was seen to be gone,
-//! and from nowhere else.
+//! The processes that `install --watch` starts, in the mount namespace that it is told: a dead
+//! sandbox's address is freed from where the sandbox was seen to be gone, and from nowhere else.
 
 use super::node::{Node, Watching};
 use crate::support::living::Living;
@@ -11,8 +10,8 @@ use nix::unistd::Pid;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
-/// The host of a pod: a mount namespace with a filesystem for the runtime's
-/// namespaces that nobody else sees.
+/// The host of a pod: a mount namespace with a filesystem for the runtime's namespaces that no
+/// other namespace sees.
 struct Host(Child);
 
 impl Host {
@@ -59,15 +58,15 @@ impl Drop for Host {
     }
 }
 
-/// A process that outlasts its kill, as one does that waits for a disk that hangs:
-/// its tracer stands still, and until that goes on nobody learns of its end.
+/// A process that outlasts its kill, like a process that waits for a disk that hangs: its tracer is
+/// stopped, and until it continues, the end of the process is not reported.
 struct HeldUp {
     process: String,
     tracer: Child,
 }
 
 impl HeldUp {
-    /// `None` where it has ended meanwhile.
+    /// Returns `None` if it has ended in the meantime.
     fn new(process: &str) -> Option<Self> {
         let mut command = Command::new("strace");
         let tracer = command
@@ -108,7 +107,7 @@ impl Drop for HeldUp {
     }
 }
 
-/// What the kernel says of a process.
+/// Returns a field that the kernel shows for a process.
 fn status_field(process: &str, key: &str) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status
@@ -116,12 +115,12 @@ fn status_field(process: &str, key: &str) -> Option<String> {
         .find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim().to_owned()))
 }
 
-/// A node whose watch begins a sweep that waits for the store's lock, which is held.
+/// Returns a node whose watch starts a sweep that waits for the store's lock, which is held.
 fn sweeping_in_vain() -> (Node, Watching, std::fs::File) {
     let node = Node::new();
     node.install_for_files();
     node.sandbox.call("ADD").stdin(configuration(r#""range":"10.1.2.0/24""#)).run().succeeded();
-    // A FIFO in the flat file's place would be refused: the store's lock is what a sweep waits for.
+    // A FIFO in place of the flat file would be refused, so the sweep waits for the store's lock.
     let lock = std::fs::File::open(node.sandbox.store()).unwrap();
     lock.lock().unwrap();
     let watching = node.watch(&[
@@ -167,7 +166,7 @@ fn sweep_frees_from_the_hosts_mounts_and_nothing_from_a_pods() {
         call.args[at + 1] = mounts.to_owned();
         Watching::start(&call, &node.path(said))
     };
-    // How often it has looked: each repair and sweep says what there was to do.
+    // How often it has checked: each repair and sweep reports what there was to do.
     let looks = |said: &str| {
         std::fs::read_to_string(node.path(said)).unwrap().matches("nothing to ").count()
     };
@@ -220,9 +219,9 @@ fn a_sweep_that_stands_still_does_not_keep_it_from_ending() {
     assert_eq!(held(&node), 1);
 }
 
-/// Cause: at its end it waited for the sweep that it had killed, and a process that
-/// waits for a disk or a server outlasts its kill. Effect: the pod ended by force,
-/// after its whole time. Fix: the wait has an end.
+/// Cause: at its end it waited for the sweep that it had killed, and a process that waits for a
+/// disk or a server outlasts its kill. Effect: the pod was ended by force, after its whole grace
+/// period. Fix: the wait has a limit.
 #[test]
 fn a_sweep_that_outlasts_its_kill_does_not_keep_it_from_ending() {
     if !has_strace() {

@@ -1,5 +1,5 @@
-//! `install --watch`: renews, puts back, shares a node with another one while a
-//! rollout goes on, and ends when asked.
+//! `install --watch`: renews and restores files, shares a node with another install during a
+//! rollout, and ends when it is asked to.
 
 use super::node::{Node, Watching, identity};
 use nix::sys::signal::Signal;
@@ -18,7 +18,7 @@ fn token_and_ca_are_renewed_when_the_pods_change() {
             .encode(format!("-----BEGIN CERTIFICATE-----\n{token}\n"));
         assert!(text.contains(&ca), "token and CA of two moments: {text}");
     }
-    // A half-made volume: the old one stays, and it is said once.
+    // A half-written volume: the old token stays, and this is printed once.
     std::fs::remove_file(node.path("pod/token")).unwrap();
     watching.until("the complaint", || node.said().contains("cannot read"));
     std::os::unix::fs::symlink("..data/token", node.path("pod/token")).unwrap();
@@ -54,7 +54,7 @@ fn asked_to_end_it_ends_and_leaves_what_it_wrote() {
     }
 }
 
-/// The first process of a container has no handlers but its own.
+/// The first process of a container has only its own signal handlers.
 #[test]
 fn as_the_first_process_of_a_container_it_ends_too() {
     let node = Node::new();
@@ -70,7 +70,7 @@ fn as_the_first_process_of_a_container_it_ends_too() {
         return skipped!("no namespaces here");
     }
     let mut watching = Watching::start(&call, &node.path("said"));
-    // unshare itself is no install: what it starts is.
+    // unshare itself is not an install, but the process that it starts is.
     let children = format!("/proc/{0}/task/{0}/children", watching.id());
     let first = || std::fs::read_to_string(&children).unwrap().trim().parse::<i32>().ok();
     watching.until("all files", || node.files().len() == 3);
@@ -85,7 +85,7 @@ fn two_installs_of_a_rollout_do_not_undo_each_other() {
     let mut old = node.watch(&["install", "--watch", "--whereabouts"]);
     old.until("the old one's files", || node.files().len() == 4);
 
-    // The new one has other settings, and a token of its own.
+    // The new install has other settings and its own token.
     std::fs::create_dir(node.path("new")).unwrap();
     std::fs::write(node.path("new/token"), "of-the-new-one").unwrap();
     let mut call =
@@ -97,19 +97,19 @@ fn two_installs_of_a_rollout_do_not_undo_each_other() {
         || std::fs::read_to_string(node.flat()).is_ok_and(|text| text.contains("log_file"));
     new.until("the new one's files", || node.token() == "of-the-new-one" && has_new_flat_file());
 
-    // The old one looks, puts back what is missing, and leaves the rest.
+    // The old install checks, restores what is missing, and does not change the rest.
     let flat = identity(&node.flat());
     std::fs::remove_file(node.path("bin/whereabouts")).unwrap();
     old.until("what only the old one places", || node.path("bin/whereabouts").exists());
     assert_eq!((node.token().as_str(), identity(&node.flat())), ("of-the-new-one", flat));
 
-    // The rollout is taken back: the new one ends, the old one's token counts again.
+    // The rollout is undone: the new install ends, and the old one's token is used again.
     assert_eq!(new.end(Signal::SIGTERM), Some(0));
     old.until("the old one's files", || node.token() == "first" && !has_new_flat_file());
 }
 
-/// Cause: `--check` computed what an install with its own options would write, and
-/// a probe has none: with `settings` no pod of the DaemonSet became ready.
+/// Cause: `--check` compared with what an install with the options of the probe would write, and a
+/// probe has none: with `settings` no pod of the DaemonSet became ready.
 #[test]
 fn a_probe_asks_the_install_that_runs_whatever_its_options() {
     let node = Node::new();
@@ -119,7 +119,7 @@ fn a_probe_asks_the_install_that_runs_whatever_its_options() {
     let check = ["install", "--check", "--offline"];
     watching.until("its word", || node.run(&check).status == Some(0));
 
-    // What it cannot do is its own words.
+    // The failure is in its own words.
     std::fs::remove_file(node.path("pod/token")).unwrap();
     watching.until("its complaint", || node.run(&check).status == Some(1));
     let ended = node.run(&check);
@@ -131,7 +131,8 @@ fn a_probe_asks_the_install_that_runs_whatever_its_options() {
     std::os::unix::fs::symlink("..data/token", node.path("pod/token")).unwrap();
     watching.until("its recovery", || node.run(&check).status == Some(0));
 
-    // With it goes its word. Then what is asked counts, and what differs is named.
+    // Its published state ends with it. Then the options of the check count, and a difference is
+    // named.
     assert_eq!(watching.end(Signal::SIGTERM), Some(0));
     let ended = node.run(&check);
     let words = r#"differs from what install would write with these options: log_file is "\"/var/log/h.log\"", not nothing"#;
@@ -139,9 +140,8 @@ fn a_probe_asks_the_install_that_runs_whatever_its_options() {
     node.run(&["install", "--check", "--offline", "--settings", settings]).succeeded();
 }
 
-/// Cause: an old pod's readiness hung on the bytes of a file that the new one had
-/// written, so that the DaemonSet's controller took the old one away before the new
-/// one was ready.
+/// Cause: an old pod was ready only with its own version of a file that the new pod had written. So
+/// the DaemonSet's controller ended the old pod before the new one was ready.
 #[test]
 fn an_old_install_stays_well_whatever_a_newer_one_has_written() {
     let node = Node::new();
@@ -168,7 +168,7 @@ fn an_old_install_stays_well_whatever_a_newer_one_has_written() {
     assert_eq!(check(of_old).status, Some(0), "{:?}", check(of_old));
 }
 
-/// What the caller ignores stays ignored, unless it is blocked.
+/// A signal that the caller ignores stays ignored, unless it is blocked.
 #[test]
 fn asked_to_end_it_ends_though_its_caller_ignores_that() {
     let node = Node::new();

@@ -1,12 +1,12 @@
-//! GC beside an ADD in flight, and an ADD beside a GC that stands still. The
-//! list of GC is empty throughout: a living one that it lacks is kept.
+//! GC during an ADD, and an ADD during a GC that is stopped. The list of GC is always empty: a
+//! living sandbox that it lacks is kept.
 
 use super::{At, RANGE, add, check_nothing_left, del, gc, holders, prepare, run_beside, sandboxes};
 use crate::support::sandbox::{Call, Sandbox};
 use crate::support::stopped::{Moment, NO_LOCKS, Stopped};
 
-/// GC at each place of an ADD. Where the ADD holds the lock GC waits; and once
-/// more with locks that are useless, so that it looks at what is half made.
+/// Runs GC at each place of an ADD. If the ADD holds the lock, GC waits. Also runs with useless
+/// locks, so that GC sees what is half done.
 fn check_beside_add(at: At, without_locks: bool) {
     let [living, other] = sandboxes().unwrap();
     let case = format!("{at:?}, without locks: {without_locks}");
@@ -21,7 +21,7 @@ fn check_beside_add(at: At, without_locks: bool) {
     collected.succeeded();
     assert_eq!(added.addresses(), ["10.1.2.1"], "{case}");
     assert_eq!(holders(&sandbox), [("10.1.2.1".to_owned(), "c1".to_owned())], "{case}");
-    // And found by its holder still: the entry was not taken for a dangling-entry.
+    // Its holder still finds it: the entry was not taken for a dangling entry.
     assert_eq!(add(&sandbox, "c1", &living, "web-0").run().addresses(), ["10.1.2.1"], "{case}");
     assert_eq!(add(&sandbox, "c2", &other, "db-0").run().addresses(), ["10.1.2.2"], "{case}");
     check_nothing_left(&sandbox, &["c1", "c2"]);
@@ -37,8 +37,8 @@ fn gc_frees_nothing_of_an_add_in_flight() {
     println!("8 orders");
 }
 
-/// An ADD of another node, whose sandbox cannot be seen from here: to this node
-/// its record would look dead.
+/// An ADD of another node, whose sandbox cannot be seen from here. To this node, its record would
+/// look dead.
 #[test]
 fn gc_frees_nothing_of_an_add_in_flight_on_another_node() {
     let Some([]) = sandboxes() else { return };
@@ -78,8 +78,8 @@ fn gc_frees_nothing_of_an_add_in_flight_on_another_node() {
     }
 }
 
-/// GC has seen a record's sandbox dead and stands still before it frees; the
-/// world goes on in three ways. It looks again under the lock.
+/// GC has seen that a record's sandbox is dead, and is stopped before it frees the record.
+/// Meanwhile one of three things happens. GC checks again under the lock.
 #[test]
 fn gc_that_saw_a_record_dead_frees_nothing_that_has_changed_since() {
     let Some([new]) = sandboxes() else { return };

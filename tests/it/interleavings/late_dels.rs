@@ -1,5 +1,5 @@
-//! DELs that come late: after their address has gone to somebody else, or
-//! before their own ADD is done.
+//! DELs that come late: after their address has been given to another pod, or before their own ADD
+//! has ended.
 
 use super::{
     At, Caller, RANGE, add, check_nothing_left, del, gc, held_by, holders, prepare, run_beside,
@@ -12,9 +12,8 @@ fn one(address: &str, container: &str) -> Vec<(String, String)> {
     vec![(address.to_owned(), container.to_owned())]
 }
 
-/// A DEL that stands still at its start; a second one of the runtime is done
-/// meanwhile, and the address given again: to a stranger, or to the pod's new
-/// sandbox by re-homing, where there is no second DEL.
+/// A DEL is stopped at its start. Meanwhile the runtime's second DEL completes, and the address is
+/// given to another pod. Or it goes to the pod's new sandbox by re-homing, without a second DEL.
 #[test]
 fn a_del_that_goes_on_late_frees_nothing_of_the_new_holder() {
     let Some([old, new]) = sandboxes() else { return };
@@ -41,8 +40,8 @@ fn a_del_that_goes_on_late_frees_nothing_of_the_new_holder() {
     }
 }
 
-/// Under the lock nobody else can have the address: after the DEL has read whose
-/// it is, and after it has taken the name away but not yet the index entry.
+/// Under the lock, no other call can get the address: after the DEL has read the holder, and after
+/// it has removed the name but not yet the index entry.
 #[test]
 fn a_del_that_stands_still_under_the_lock_keeps_others_away_until_it_is_done() {
     let Some([living]) = sandboxes() else { return };
@@ -58,8 +57,8 @@ fn a_del_that_stands_still_under_the_lock_keeps_others_away_until_it_is_done() {
     }
 }
 
-/// The runtime gives up, says DEL, removes the sandbox, and the ADD goes on.
-/// What it prints is a dead sandbox's; what it records GC finds.
+/// The runtime gives up, makes the DEL, and removes the sandbox, and then the ADD continues. It
+/// prints an address of a dead sandbox, and GC finds its record.
 fn check_overtaken(at: At, caller: Caller) -> bool {
     let [old, new] = sandboxes().unwrap();
     let case = format!("{at:?}, caller {caller:?}");
@@ -77,7 +76,7 @@ fn check_overtaken(at: At, caller: Caller) -> bool {
     let leaked = held_by(&sandbox, "c1").is_some();
     match caller {
         Caller::Goes => assert!(!leaked && !late.stdout.contains("\"ips\""), "{case}: {late:?}"),
-        // An ADD that begins after its DEL is one that nothing tells from others.
+        // An ADD that begins after its DEL looks like any other ADD.
         Caller::Stays => assert!(!leaked || at == At::Start, "{case}"),
     }
     drop(old);
@@ -100,8 +99,7 @@ fn a_del_that_overtakes_its_add_leaves_nothing_that_gc_does_not_find() {
     assert_eq!(leaks, [(At::Start, Caller::Stays)]);
 }
 
-/// The DEL comes between two addresses of one ADD, which holds the lock to its
-/// end: it frees both.
+/// The DEL comes between two addresses of one ADD, which holds the lock to its end: it frees both.
 #[test]
 fn a_del_between_two_addresses_of_an_add_frees_both() {
     let Some([living]) = sandboxes() else { return };
@@ -119,8 +117,8 @@ fn a_del_between_two_addresses_of_an_add_frees_both() {
     check_nothing_left(&sandbox, &[]);
 }
 
-/// An ADD links its entry by pod after it has let the store's lock go. A DEL
-/// waits until the ADD has ended, and removes that entry too.
+/// An ADD links its entry by pod after it has released the store's lock. A DEL waits until the ADD
+/// has ended, and removes that entry too.
 #[test]
 fn an_entry_by_pod_that_is_made_late_goes_with_the_del() {
     let Some([living]) = sandboxes() else { return };

@@ -1,6 +1,5 @@
-//! Another boot of the machine, and another machine of the same node name. Each
-//! call sees a boot id, a machine id, of its own: a file bound over the
-//! kernel's in a mount namespace.
+//! Another boot of the machine, and another machine with the same node name. Each call sees its own
+//! boot id and machine id: a file that is mounted over the kernel's in a mount namespace.
 
 use super::{RANGE, add, check_nothing_left, del, gc, held_by, prepare, sandboxes};
 use crate::support::living::Living;
@@ -15,7 +14,7 @@ const FIRST: &str = "11111111111111111111111111111111";
 const SECOND: &str = "22222222222222222222222222222222";
 const PODS: usize = 6;
 
-/// A call in a boot that has this id.
+/// Returns a call in a boot with this id.
 fn in_boot(sandbox: &Sandbox, boot: &str, mut call: Call) -> Call {
     let path = sandbox.write(boot, &format!("{boot}\n"));
     call.seeing(BOOT_ID, &path);
@@ -28,7 +27,7 @@ fn on_machine(sandbox: &Sandbox, id: &str, mut call: Call) -> Call {
     call
 }
 
-/// The ADDs of all pods in one boot, in sandboxes of that boot.
+/// Makes the ADDs of all pods in one boot, in sandboxes of that boot.
 fn adds(sandbox: &Sandbox, boot: &str, living: &Living, generation: &str, pod: &str) -> Vec<Call> {
     (0..PODS)
         .map(|n| {
@@ -41,8 +40,8 @@ fn adds(sandbox: &Sandbox, boot: &str, living: &Living, generation: &str, pod: &
         .collect()
 }
 
-/// All pods are made again, `pod` telling whether as the same ones, while the
-/// DELs of the boot before stand still. The range has no address to spare.
+/// All pods are recreated (`pod` says whether as the same pods) while the DELs of the boot before
+/// are stopped. The range has no spare address.
 fn check_reboot(pod: &str, at: &Moment) {
     let [old, new] = sandboxes().unwrap();
     let sandbox = Sandbox::new();
@@ -70,7 +69,7 @@ fn check_reboot(pod: &str, at: &Moment) {
     for n in 0..PODS {
         assert!(held_by(&sandbox, &format!("new{n}")).is_some(), "{pod} {n}");
     }
-    // GC of today keeps them, and the DELs of today leave nothing.
+    // Today's GC keeps them, and today's DELs leave nothing.
     in_boot(&sandbox, "today", gc(&sandbox)).run().succeeded();
     assert_eq!(sandbox.held().len(), PODS);
     for n in 0..PODS {
@@ -87,7 +86,7 @@ fn dels_of_before_a_reboot_free_nothing_of_the_pods_made_again_since() {
     }
 }
 
-/// The same, nobody waiting for anybody.
+/// The same without any waiting.
 #[test]
 fn dels_of_before_a_reboot_beside_the_adds_after_it_leave_each_pod_its_own() {
     let Some([new]) = sandboxes() else { return };
@@ -142,8 +141,8 @@ fn a_second_machine_of_one_node_name_is_refused_and_both_are_named() {
     assert!(sandbox.held().is_empty());
 }
 
-/// Both come for the first time at once, and locks do not keep them apart: one
-/// has seen that nobody has the name and stands still, the other takes it.
+/// Two machines come for the first time at once, and locks do not exclude each other: one has seen
+/// that the name is unused and is stopped, the other takes it.
 #[test]
 fn of_two_machines_that_take_one_node_name_at_once_one_is_refused() {
     if !Path::new(MACHINE_ID).exists() {
@@ -154,7 +153,7 @@ fn of_two_machines_that_take_one_node_name_at_once_one_is_refused() {
     let sandbox = Sandbox::new();
     prepare(&sandbox);
     std::fs::remove_file(sandbox.store().join("nodes/n1/@machine-id")).unwrap();
-    // Of two pods: calls of one attachment wait for each other.
+    // With two pods, because calls of one attachment wait for each other.
     let call = |id: &str| {
         let container = if id == FIRST { "c1" } else { "abc123" };
         on_machine(
@@ -171,7 +170,7 @@ fn of_two_machines_that_take_one_node_name_at_once_one_is_refused() {
     call(SECOND).through(NO_LOCKS).run().succeeded();
     check_refused(&late.go_on());
     assert_eq!(sandbox.held(), ["10.1.2.1"]);
-    // With the lock the second one waits for the first, and is refused then.
+    // With the lock, the second machine waits for the first, and is then refused.
     on_machine(&sandbox, SECOND, del(&sandbox, "abc123")).run().succeeded();
     std::fs::remove_file(sandbox.store().join("nodes/n1/@machine-id")).unwrap();
     let first = Stopped::after(&call(FIRST), &Moment::new("openat", "@machine-id"));

@@ -1,5 +1,5 @@
-//! ADDs whose runtime has given up: it has made a new sandbox of the same pod,
-//! or nobody reads the result any more.
+//! ADDs that their runtime has given up: it has created a new sandbox of the same pod, or no
+//! process reads the result.
 
 use super::{
     At, Caller, add, check_nothing_left, del, held_by, holders, prepare, run_beside, sandboxes,
@@ -7,8 +7,7 @@ use super::{
 use crate::support::sandbox::Sandbox;
 use crate::support::stopped::{Moment, Stopped};
 
-/// One order of events. `old_lives`: the runtime has left the old sandbox's
-/// namespace behind.
+/// Plays one order of events. `old_lives`: the runtime has left the old sandbox's namespace behind.
 fn check_new_sandbox(at: At, caller: Caller, old_lives: bool, printed: &mut usize) {
     let [old, new, other] = sandboxes().unwrap();
     let case = format!("{at:?}, caller {caller:?}, old sandbox lives: {old_lives}");
@@ -36,7 +35,7 @@ fn check_new_sandbox(at: At, caller: Caller, old_lives: bool, printed: &mut usiz
     } else {
         assert_eq!(held_by(&sandbox, "c1"), None, "{case}: not printed, and held");
     }
-    // The next pod gets neither's address, and the old one's DEL comes late.
+    // The next pod gets neither address, and the old sandbox's DEL comes late.
     let third = add(&sandbox, "c3", &other, "db-0").run().addresses().remove(0);
     assert_ne!(third, address, "{case}");
     del(&sandbox, "c1").run().succeeded();
@@ -62,8 +61,8 @@ fn an_add_that_goes_on_late_shares_no_address_with_the_new_sandbox_of_its_pod() 
     println!("{orders} orders, {printed} late results printed");
 }
 
-/// The old sandbox is dead and its ADD all but printed: the new one gets another
-/// address, because the old ADD may still take its own back.
+/// The old sandbox is dead, and its ADD has done everything except print: the new sandbox gets
+/// another address, because the old ADD may still undo its own.
 #[test]
 fn what_an_orphan_may_take_back_is_not_rehomed() {
     let Some([old, new]) = sandboxes() else { return };
@@ -79,12 +78,11 @@ fn what_an_orphan_may_take_back_is_not_rehomed() {
     check_nothing_left(&sandbox, &["c1", "c2"]);
 }
 
-/// Cause: the undo of an ADD compared the attachment alone, and nothing kept
-/// other calls of the attachment out until the answer was delivered. Effect: the
-/// runtime repeated the ADD, or ended it by a DEL and began again; what that call
-/// had printed was freed by the orphan, and given to the next pod. Fix: the
-/// attachment is locked until the answer is delivered, and an undo frees the very
-/// record that its call made.
+/// Cause: the undo of an ADD compared only the attachment, and nothing excluded other calls of the
+/// attachment until the answer was delivered. Effect: the runtime repeated the ADD, or made a DEL
+/// and a new ADD. The orphan freed what that call had printed, and the next pod got it. Fix: the
+/// attachment is locked until the answer is delivered, and an undo frees exactly the record that
+/// its call made.
 #[test]
 fn an_orphan_takes_back_nothing_that_a_later_call_of_its_attachment_printed() {
     let Some([living, other]) = sandboxes() else { return };
@@ -109,9 +107,9 @@ fn an_orphan_takes_back_nothing_that_a_later_call_of_its_attachment_printed() {
     }
 }
 
-/// Cause: an ADD whose last flush failed took its name back while a repeat, which
-/// had found it, printed it. Effect: the next pod got the same address. Fix: the
-/// attachment is locked until the answer is delivered, or the name taken back.
+/// Cause: an ADD whose last flush failed removed its name, while a repeat had found the name and
+/// printed it. Effect: the next pod got the same address. Fix: the attachment is locked until the
+/// answer is delivered, or the name is removed.
 #[test]
 fn a_name_that_could_not_be_flushed_is_not_taken_back_from_a_repeat() {
     let Some([living, other]) = sandboxes() else { return };
@@ -127,8 +125,8 @@ fn a_name_that_could_not_be_flushed_is_not_taken_back_from_a_repeat() {
     check_nothing_left(&sandbox, &["c1", "c2"]);
 }
 
-/// A repeat has made nothing, so that it has nothing to take back: also when
-/// its reader or its caller goes in the last instant.
+/// A repeat has created nothing, so it undoes nothing, even if its reader or its caller exits in
+/// the last instant.
 #[test]
 fn a_repeat_that_reaches_nobody_undoes_nothing() {
     let Some([living]) = sandboxes() else { return };
@@ -150,8 +148,8 @@ fn a_repeat_that_reaches_nobody_undoes_nothing() {
     }
 }
 
-/// The same where the repeat has moved the record to today's namespace: the
-/// sandbox that it now names lives.
+/// The same if the repeat has moved the record to today's namespace: the sandbox that the record
+/// now names lives.
 #[test]
 fn a_repeat_that_was_rehomed_to_itself_and_reaches_nobody_undoes_nothing() {
     let Some([old, new]) = sandboxes() else { return };

@@ -1,10 +1,9 @@
-//! Each system call that touches the store answers with an error in its turn,
-//! with every error that the kernel's manual gives it. The call then either
-//! succeeds whole, or says path and cause and leaves the store as before or as
-//! after; a repeat makes it right.
+//! Each system call that touches the store returns an error in turn, with every errno in the
+//! kernel's manual. The call then either succeeds completely, or names path and cause and leaves
+//! the store as before or as after. A repeat corrects everything.
 //!
-//! The errors are strace's, and the call they stand for is not made. An answer
-//! that is lost, and faults that stay, are in `every_step.rs`.
+//! strace produces the errors, and the system call is not made. Lost answers and permanent faults
+//! are in `every_step.rs`.
 
 use super::scene::{SCENES, Scene, copy, state};
 use super::strace::{self, Point};
@@ -12,9 +11,8 @@ use crate::support::checker::check;
 use crate::support::sandbox::{Ended, Sandbox};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a system call may answer with, of the errors that a store must expect.
-/// What is not here fails for other reasons; `close` lets go of a descriptor
-/// whatever it answers, which strace cannot imitate.
+/// The errors that a store must expect from each system call. Errors that are not here have other
+/// causes. `close` releases a descriptor whatever it returns, which strace cannot imitate.
 const ERRORS: &[(&str, &[&str])] = &[
     ("openat", &["EIO", "EACCES", "EMFILE", "EINTR"]),
     ("open", &["EIO", "EACCES", "EMFILE", "EINTR"]),
@@ -34,7 +32,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("flock", &["EINTR"]),
 ];
 
-/// An `openat` that makes a file.
+/// An `openat` that creates a file.
 const CREATES: &[&str] = &["EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS", "EMFILE", "EINTR"];
 
 fn errors(point: &Point) -> &'static [&'static str] {
@@ -47,7 +45,7 @@ fn errors(point: &Point) -> &'static [&'static str] {
     ERRORS.iter().find(|(name, _)| *name == point.name).map_or(&[], |(_, errors)| errors)
 }
 
-/// What came of the errors of one scene.
+/// The results of the errors of one scene.
 #[derive(Debug, Default)]
 struct Counts {
     calls: usize,
@@ -55,7 +53,7 @@ struct Counts {
     /// By code.
     failed: BTreeMap<u64, usize>,
     orphan: usize,
-    /// What they left, each once.
+    /// The states that they left, each once.
     states: usize,
 }
 
@@ -66,7 +64,7 @@ fn refuse_every_call(scene: &Scene) -> Counts {
     let store = traced.store();
     let mut counts = Counts::default();
     let mut mended = BTreeSet::new();
-    // The flat file names the store too.
+    // The flat file names the store, too.
     let is_of_store = |point: &&Point| {
         point.line.contains(store.to_str().unwrap()) && !point.line.contains("flat.conf")
     };
@@ -86,7 +84,7 @@ fn refuse_every_call(scene: &Scene) -> Counts {
                     1;
             }
             counts.orphan += check_state(scene, &sandbox, &ended, &shown);
-            // From the same state follows the same.
+            // The same state has the same consequences.
             if mended.insert(state(&sandbox)) {
                 scene.repair(&sandbox);
             }
@@ -96,7 +94,7 @@ fn refuse_every_call(scene: &Scene) -> Counts {
     counts
 }
 
-/// The error names path and cause, in words that nobody takes for success.
+/// Checks that the error names path and cause, without words that runtimes take for success.
 fn check_error(ended: &Ended, sandbox: &Sandbox, errno: &str, shown: &str) -> u64 {
     let details = ended.details();
     assert!(details.contains(sandbox.store().to_str().unwrap()), "no path: {shown}");
@@ -107,8 +105,8 @@ fn check_error(ended: &Ended, sandbox: &Sandbox, errno: &str, shown: &str) -> u6
     ended.code()
 }
 
-/// The store is as after the call, or, where that failed, as before; an ADD
-/// has all of its addresses or none. How many dangling-entrys it has.
+/// Checks that the store is as after the call, or, if the call failed, as before. An ADD has all of
+/// its addresses or none. Returns the number of dangling entries.
 fn check_state(scene: &Scene, sandbox: &Sandbox, ended: &Ended, shown: &str) -> usize {
     if ended.status == Some(0) {
         let found = check(&sandbox.store(), &scene.promised_after());

@@ -1,5 +1,5 @@
-//! Killed at each system call in turn: whatever stands then keeps every
-//! promise, a repeat makes it right, and GC finds what was lost.
+//! Killed at each system call in turn: the store then keeps every promise, a repeat corrects
+//! everything, and GC finds what was lost.
 
 use super::scene::{SCENES, Scene, State, copy, printed, state};
 use super::strace;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 struct Counts {
     kills: usize,
-    /// What they left, each once.
+    /// The states that they left, each once.
     states: usize,
     printed: usize,
     leaks: usize,
@@ -24,8 +24,8 @@ fn kill_at_every_call(scene: &Scene) -> Counts {
     let traced = copy(&template);
     let points = strace::points(&traced, &scene.call(&traced));
     let mut counts = Counts::default();
-    // From the same state follows the same: most kills come where nothing has
-    // been written yet, or nothing since the one before.
+    // The same state has the same consequences: most kills come before anything is written, or when
+    // nothing was written since the previous one.
     let mut behind: BTreeMap<State, bool> = BTreeMap::new();
     for point in &points {
         let (sandbox, ended) = strace::until_met(point, || {
@@ -44,7 +44,7 @@ fn kill_at_every_call(scene: &Scene) -> Counts {
         counts.leaks += leaks(scene, &found);
         counts.orphan += found.orphan;
         counts.behind += usize::from(*behind.entry(state(&sandbox)).or_insert_with(|| {
-            // Twice from the same state: by the collector, and by the repeat.
+            // From the same state in two ways: by GC, and by the repeat.
             scene.collect(&copy(&sandbox));
             scene.repair(&sandbox)
         }));
@@ -53,8 +53,8 @@ fn kill_at_every_call(scene: &Scene) -> Counts {
     counts
 }
 
-/// Records of an ADD that nobody was told of; what a DEL or a GC has still to
-/// free is none.
+/// Returns the records of an ADD whose result no caller got. What a DEL or a GC has not freed yet
+/// does not count.
 fn leaks(scene: &Scene, found: &Found) -> usize {
     found.leaked.iter().filter(|(container, _)| scene.verb == "ADD" && container == "c").count()
 }

@@ -1,5 +1,5 @@
-//! `install` killed at every system call with which it touches the node: each
-//! file is the old one or the new one, whole, and the next run completes it.
+//! `install`, killed at every system call with which it touches the node: each file is completely
+//! the old one or the new one, and the next run completes the install.
 
 use super::scene::memory;
 use super::strace;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 const EARLIER: &str = "#!/bin/sh\n# the executable of an earlier version\n";
 
-/// A node where an earlier version is installed, with an earlier token.
+/// Returns a node where an earlier version is installed, with an earlier token.
 fn earlier() -> Node {
     let node = Node::below(&memory());
     node.run(&["install", "--settings", r#"{"log_level":"debug"}"#]).succeeded();
@@ -17,7 +17,7 @@ fn earlier() -> Node {
     node
 }
 
-/// Another one with the same files.
+/// Returns another node with the same files.
 fn like(old: &[Vec<u8>]) -> Node {
     let node = Node::below(&memory());
     node.rotate("second");
@@ -33,7 +33,7 @@ fn places(node: &Node) -> [PathBuf; 3] {
     [node.path("bin/hereabouts"), node.flat(), node.kubeconfig()]
 }
 
-/// The three contents, with the name of this node's directory taken out.
+/// Returns the contents of the three files, without the name of this node's directory.
 fn contents(node: &Node) -> Vec<Vec<u8>> {
     let root = node.sandbox.root.to_str().unwrap();
     let small = |bytes: Vec<u8>| {
@@ -56,7 +56,7 @@ fn an_install_killed_at_any_system_call_leaves_each_file_old_or_new() {
     let new = contents(&traced);
     assert!(old.iter().zip(&new).all(|(old, new)| old != new));
 
-    // What comes before touches nothing.
+    // Earlier system calls touch nothing.
     let first = points.iter().position(|point| point.line.contains("net.d")).unwrap();
     let mut mixed = 0;
     for point in &points[first..] {

@@ -1,5 +1,5 @@
-//! The scenes: a store with bystanders, one call on it, and what its container
-//! holds when it has succeeded. Both the kills and the errors play them.
+//! The scenes: a store with bystanders, one call on it, and what its container holds after success.
+//! The kills and the errors both use them.
 
 use crate::support::checker::{Found, Printed, check};
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration};
@@ -18,23 +18,22 @@ const TWO: &str = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"10.1.3.0/24"}
 pub(super) struct Scene {
     pub(super) name: &'static str,
     ipam: &'static str,
-    /// ADDs that were answered before; containers named `b...` are bystanders.
+    /// ADDs that were answered before. Containers named `b...` are bystanders.
     before: &'static [&'static str],
-    /// What of the call's pod is another than before.
+    /// What has changed in the call's pod since then.
     new: New,
     pub(super) verb: &'static str,
     /// What `c` holds afterwards.
     pub(super) after: &'static [&'static str],
 }
 
-/// What has changed since the ADDs before. Their namespaces are made up, which
-/// makes them dead to whoever looks.
+/// What has changed since the earlier ADDs. Their namespaces are invented, so they count as dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum New {
     Nothing,
-    /// The sandbox: `old` was that of the same pod.
+    /// The sandbox: `old` belonged to the same pod.
     Sandbox,
-    /// The namespace of the same sandbox, which now is one that lives.
+    /// The namespace of the same sandbox: now it is a living one.
     Namespace,
 }
 
@@ -138,7 +137,7 @@ pub(super) const SCENES: &[Scene] = &[
 ];
 
 impl Scene {
-    /// A store on which the call can be made.
+    /// Returns a store on which the call can be made.
     pub(super) fn prepare(&self) -> Sandbox {
         let sandbox = fresh();
         for container in self.before {
@@ -147,7 +146,7 @@ impl Scene {
         sandbox
     }
 
-    /// The call.
+    /// Returns the call.
     pub(super) fn call(&self, sandbox: &Sandbox) -> Call {
         let mut call = self.of(self.verb, sandbox, "c");
         if self.new == New::Namespace {
@@ -156,8 +155,8 @@ impl Scene {
         call
     }
 
-    /// Any call on behalf of a container, in the scene's configuration; GC
-    /// counts the bystanders as valid and nobody else.
+    /// Returns any call on behalf of a container, in the scene's configuration. GC lists only the
+    /// bystanders as valid.
     pub(super) fn of(&self, verb: &str, sandbox: &Sandbox, container: &str) -> Call {
         let listed: Vec<String> = self
             .bystanders()
@@ -185,9 +184,8 @@ impl Scene {
         self.before.iter().copied().filter(|name| name.starts_with('b')).collect()
     }
 
-    /// What was printed and stays promised whatever becomes of the call. A DEL
-    /// or a GC ends the promise as it starts, and so does the ADD of a new
-    /// sandbox of the pod.
+    /// Returns what was printed and stays promised, whatever happens to the call. A DEL or a GC
+    /// ends the promise when it starts, and so does the ADD of a new sandbox of the pod.
     pub(super) fn promised(&self) -> Printed {
         let ranges = if self.ipam == TWO { 2..4 } else { 2..3 };
         let kept = |name: &str| name.starts_with('b') || (self.verb == "ADD" && name == "c");
@@ -198,12 +196,12 @@ impl Scene {
         numbered.map(|(name, n)| ((*name).to_owned(), addresses(n))).collect()
     }
 
-    /// The same without what `c` was promised.
+    /// Returns the same without what `c` was promised.
     pub(super) fn promised_to_bystanders(&self) -> Printed {
         self.promised().into_iter().filter(|(name, _)| name.starts_with('b')).collect()
     }
 
-    /// The same with what the call prints when it succeeds.
+    /// Returns the same with what the call prints when it succeeds.
     pub(super) fn promised_after(&self) -> Printed {
         let mut printed = self.promised();
         if self.verb == "ADD" {
@@ -215,8 +213,8 @@ impl Scene {
         printed
     }
 
-    /// What the call may be found to have moved or made, before or after:
-    /// records of these containers only.
+    /// Returns whether the call may have moved or created what was found, before or after: records
+    /// of these containers only.
     pub(super) fn is_expected(&self, found: &Found) -> bool {
         let after: BTreeSet<IpAddr> =
             self.after.iter().map(|address| address.parse().unwrap()).collect();
@@ -228,11 +226,10 @@ impl Scene {
         })
     }
 
-    /// Repeats the call and holds the store against its success; then DEL,
-    /// after which no entry of the container is left, and GC, after which the
-    /// bystanders alone hold something. Whether an address stayed with the dead
-    /// sandbox: the index by pod, which leads to it, is a hint and may have
-    /// lost its first entry.
+    /// Repeats the call and compares the store with its success. Then makes a DEL, after which no
+    /// entry of the container is left, and a GC, after which only the bystanders hold something.
+    /// Returns whether an address stayed with the dead sandbox: the index by pod, which leads to
+    /// it, is a hint and may have lost its first entry.
     pub(super) fn repair(&self, sandbox: &Sandbox) -> bool {
         let again = self.call(sandbox).run();
         again.succeeded();
@@ -254,10 +251,10 @@ impl Scene {
         !moved
     }
 
-    /// GC, after which the bystanders alone hold something.
+    /// Makes a GC, after which only the bystanders hold something.
     pub(super) fn collect(&self, sandbox: &Sandbox) {
         if self.new == New::Namespace {
-            // What lives is not collected.
+            // GC frees nothing of a living sandbox.
             self.of("DEL", sandbox, "c").run().succeeded();
         }
         self.of("GC", sandbox, "").unset("CNI_CONTAINERID").run().succeeded();
@@ -266,8 +263,8 @@ impl Scene {
     }
 }
 
-/// In memory, where the machine has a directory for that: the system calls are
-/// the same, and thousands of syncs cost nothing.
+/// Returns a directory in memory, if the machine has one: the system calls are the same, and
+/// thousands of syncs cost nothing.
 pub(super) fn memory() -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
     if memory.is_dir() { memory } else { std::env::temp_dir() }
@@ -277,7 +274,7 @@ fn fresh() -> Sandbox {
     Sandbox::below(&memory())
 }
 
-/// The sandbox once more, with a copy of its store.
+/// Returns the sandbox with a copy of its store.
 pub(super) fn copy(sandbox: &Sandbox) -> Sandbox {
     let twin = fresh();
     if sandbox.store().exists() {
@@ -286,8 +283,8 @@ pub(super) fn copy(sandbox: &Sandbox) -> Sandbox {
     twin
 }
 
-/// Copies a directory. Names of one file stay names of one file: `copies` has
-/// the first copy of each.
+/// Copies a directory. Names of one file stay names of one file: `copies` has the first copy of
+/// each.
 fn copy_into(from: &Path, to: &Path, copies: &mut BTreeMap<u64, PathBuf>) {
     std::fs::create_dir(to).unwrap();
     std::fs::set_permissions(to, from.metadata().unwrap().permissions()).unwrap();
@@ -306,12 +303,12 @@ fn copy_into(from: &Path, to: &Path, copies: &mut BTreeMap<u64, PathBuf>) {
     }
 }
 
-/// What a later call goes by: of every name below the sandbox its mode, its
-/// content, and the first name of the same file. Of two sandboxes that are
-/// alike in this, and in what is promised, one tells what becomes of both.
+/// Everything that a later call depends on: for each name below the sandbox its mode, its content,
+/// and the first name of the same file. If two sandboxes are equal in this and in what is promised,
+/// later calls do the same in both.
 pub(super) type State = Vec<(PathBuf, u32, Vec<u8>, PathBuf)>;
 
-/// See above.
+/// Returns this state.
 pub(super) fn state(sandbox: &Sandbox) -> State {
     let (mut found, mut first) = (State::new(), BTreeMap::new());
     let mut directories = vec![PathBuf::new()];
@@ -320,7 +317,7 @@ pub(super) fn state(sandbox: &Sandbox) -> State {
         let mut names: Vec<PathBuf> =
             entries.map(|entry| directory.join(entry.unwrap().file_name())).collect();
         names.sort();
-        // The configuration names the sandbox; the trace is no call's.
+        // The configuration names the sandbox, and no call reads the trace.
         for name in names
             .into_iter()
             .filter(|name| !["flat.conf", "trace"].map(Path::new).contains(&name.as_path()))
@@ -335,7 +332,7 @@ pub(super) fn state(sandbox: &Sandbox) -> State {
             if metadata.is_dir() {
                 directories.push(name.clone());
             }
-            // What was being written has the name of a process that is dead.
+            // A temporary file has the name of a process that is dead.
             let name = if directory.ends_with("@tmp") { directory.join("#") } else { name };
             let same = first.entry(metadata.ino()).or_insert_with(|| name.clone()).clone();
             found.push((name, metadata.mode(), content, same));
@@ -344,8 +341,8 @@ pub(super) fn state(sandbox: &Sandbox) -> State {
     found
 }
 
-/// A record without the moment at which it was made: of a run's own records no
-/// call asks which is the older by a few milliseconds.
+/// Returns a record without its time: no call depends on which of a run's own records is older by a
+/// few milliseconds.
 fn timeless(content: Vec<u8>) -> Vec<u8> {
     let Ok(mut record) = serde_json::from_slice::<serde_json::Value>(&content) else {
         return content;
@@ -358,7 +355,7 @@ fn timeless(content: Vec<u8>) -> Vec<u8> {
     record.to_string().into_bytes()
 }
 
-/// What an ADD printed, whole, if it did.
+/// Returns what an ADD printed, if it printed everything.
 pub(super) fn printed(ended: &Ended) -> Option<Vec<IpAddr>> {
     if ended.stdout.is_empty() {
         return None;

@@ -1,14 +1,13 @@
-//! The storm: 64 processes at once, ADDs, DELs, GCs and sweeps, nearly all of
-//! them killed on their way. After each round the checker and `verify` hold the
-//! store against what was printed; GC then frees all that leaked, and `sweep`
-//! removes all that is left over.
+//! 64 processes at once, ADDs, DELs, GCs and sweeps, nearly all of them killed. After each round,
+//! the checker and `verify` compare the store with what was printed. GC then frees everything that
+//! leaked, and `sweep` removes everything that is left.
 //!
-//! A kill counts when it falls between the first write of a process and its
-//! exit. How they fell is printed, by system call.
+//! A kill counts if it comes between the first write of a process and its exit. The test prints the
+//! kills by system call.
 
 /// One process, killed.
 mod victim;
-/// Who makes the calls, and what it was told.
+/// The callers, and the answers that they got.
 mod worker;
 
 use super::strace;
@@ -22,19 +21,19 @@ use victim::{Fate, Place};
 use worker::Worker;
 
 const WORKERS: usize = 64;
-/// Calls of one worker in one round.
+/// The calls of one worker in one round.
 const TURNS: usize = 6;
 
-/// What came of a storm.
+/// The results of all rounds.
 #[derive(Debug, Default)]
 struct Tally {
     processes: BTreeMap<&'static str, usize>,
     killed: usize,
-    /// Those kills that count.
+    /// The kills that count.
     places: BTreeMap<Place, usize>,
     /// ADDs, by code.
     refused: BTreeMap<u64, usize>,
-    /// Records that nobody was told of, before GC.
+    /// Records whose result no caller got, before GC.
     leaked: usize,
 }
 
@@ -66,7 +65,7 @@ fn merge<K: Ord>(into: &mut BTreeMap<K, usize>, from: BTreeMap<K, usize>) {
     }
 }
 
-/// Storms below a directory until so many kills count.
+/// Repeats rounds below a directory until this many kills count.
 fn storm(directory: &Path, least: usize) -> Tally {
     let sandbox = Sandbox::below(directory);
     std::fs::create_dir(sandbox.path("netns")).unwrap();
@@ -92,8 +91,8 @@ fn storm(directory: &Path, least: usize) -> Tally {
     tally
 }
 
-/// Nothing runs: every promise is kept, and what leaked goes with a GC. How
-/// much leaked.
+/// Checks that every promise is kept while nothing runs, and that a GC frees what leaked. Returns
+/// how much leaked.
 fn check_round(sandbox: &Sandbox, workers: &[Worker<'_>]) -> usize {
     let printed: Printed = workers.iter().flat_map(|worker| worker.printed.clone()).collect();
     let freed: BTreeSet<&String> = workers.iter().flat_map(|worker| &worker.freed).collect();
@@ -109,7 +108,7 @@ fn check_round(sandbox: &Sandbox, workers: &[Worker<'_>]) -> usize {
     found.leaked.len()
 }
 
-/// By two that know nothing of each other.
+/// Checks with two independent programs.
 fn check_store(sandbox: &Sandbox, printed: &Printed) -> Found {
     let found = check(&sandbox.store(), printed);
     let harmless = ["dangling-entry", "dangling-pod-entry", "temporary-file"];
@@ -121,7 +120,7 @@ fn check_store(sandbox: &Sandbox, printed: &Printed) -> Found {
     found
 }
 
-/// What `verify` finds, by problem.
+/// Returns what `verify` finds, by problem.
 fn findings(sandbox: &Sandbox) -> BTreeMap<String, usize> {
     let document = sandbox.command(&["verify", "-o", "json"]).document();
     let mut found = BTreeMap::new();
@@ -167,7 +166,7 @@ fn filesystem(directory: &Path) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Where the build is: a disk, whatever the directory for temporary files is.
+/// The directory of the build, which is on a disk, wherever the directory for temporary files is.
 const DISK: &str = env!("CARGO_TARGET_TMPDIR");
 const MEMORY: &str = "/dev/shm";
 

@@ -1,11 +1,10 @@
-//! strace as an instrument: one run counts the system calls, each later one
-//! kills at a single one of them, or gives it an error.
+//! strace as a tool: one run lists the system calls, and each later run kills at one of them, or
+//! returns an error from it.
 //!
-//! A call is named by its name and by how many of that name came before: that
-//! is how strace counts, and a run of the same verb on the same store makes the
-//! same calls, unless something else in the machine has changed meanwhile: so
-//! it is looked at which call the fault met. The kill comes as the call is
-//! entered, before it has done anything. Nothing here knows what the calls mean.
+//! A system call is identified by its name and by how many of that name came before, as strace
+//! counts. A run of the same verb on the same store makes the same calls, unless something else on
+//! the machine has changed. So the test checks which call the fault met. The kill comes when the
+//! call is entered, before it has done anything. This file does not know what the calls mean.
 
 use crate::support::sandbox::{Call, Ended, Sandbox};
 use std::collections::BTreeMap;
@@ -15,13 +14,13 @@ use std::process::Command;
 #[derive(Debug, Clone)]
 pub(crate) struct Point {
     pub(crate) name: String,
-    /// From 1, among those of the name.
+    /// From 1, among the calls of this name.
     pub(crate) nth: usize,
-    /// As strace shows it, descriptors with their paths.
+    /// As strace shows it, with the paths of descriptors.
     pub(crate) line: String,
 }
 
-/// Why a test that needs strace cannot run, if so.
+/// Returns why a test that needs strace cannot run, or `None`.
 pub(crate) fn missing() -> Option<String> {
     match Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output() {
         Err(_) => Some("no strace".to_owned()),
@@ -33,7 +32,7 @@ pub(crate) fn missing() -> Option<String> {
     }
 }
 
-/// All calls of a run that nothing disturbs; without the execve that starts it.
+/// Returns all system calls of a run without faults, except the execve that starts it.
 pub(crate) fn points(sandbox: &Sandbox, call: &Call) -> Vec<Point> {
     let (ended, trace) = under(sandbox, call, &[]);
     ended.succeeded();
@@ -48,15 +47,15 @@ pub(crate) fn points(sandbox: &Sandbox, call: &Call) -> Vec<Point> {
     points
 }
 
-/// The system call that a line of a trace tells of, if it does.
+/// Returns the system call in a line of a trace, if there is one.
 pub(crate) fn name_of(line: &str) -> Option<&str> {
     let (name, _) = line.split_once('(')?;
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     (!name.is_empty() && name.bytes().all(is_name)).then_some(name)
 }
 
-/// Runs the call and kills it as it enters the point; or what the kill came to
-/// instead.
+/// Runs the call and kills it when it enters the point. Returns what came instead, if the kill met
+/// another call.
 pub(crate) fn killed_at(sandbox: &Sandbox, call: &Call, point: &Point) -> Result<Ended, String> {
     let Point { name, nth, .. } = point;
     let (ended, trace) = under(sandbox, call, &killing(name, *nth));
@@ -66,7 +65,7 @@ pub(crate) fn killed_at(sandbox: &Sandbox, call: &Call, point: &Point) -> Result
     if is_same_call(entered, &point.line) { Ok(ended) } else { Err(entered.to_owned()) }
 }
 
-/// The same, wherever the kill came: `None` when it did not.
+/// The same, wherever the kill came. Returns `None` if it did not come.
 #[cfg(feature = "kube")]
 pub(crate) fn perhaps_killed_at(sandbox: &Sandbox, call: &Call, point: &Point) -> Option<Ended> {
     let Point { name, nth, .. } = point;
@@ -74,8 +73,8 @@ pub(crate) fn perhaps_killed_at(sandbox: &Sandbox, call: &Call, point: &Point) -
     trace.trim_end().ends_with("+++ killed by SIGKILL +++").then_some(ended)
 }
 
-/// Runs the call with an error in the place of the point; or what the error
-/// came to instead.
+/// Runs the call with an error in place of the point. Returns what came instead, if the error met
+/// another call.
 pub(crate) fn refused_at(
     sandbox: &Sandbox,
     call: &Call,
@@ -93,14 +92,13 @@ pub(crate) fn refused_at(
     ];
     let (ended, trace) = under(sandbox, call, &only.map(str::to_owned));
     let refused = trace.lines().find(|line| line.ends_with("(INJECTED)")).ok_or(&trace)?;
-    // With -f a process id stands in front.
+    // With -f, the line begins with a process id.
     let refused = refused.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
     if is_same_call(refused, &point.line) { Ok(ended) } else { Err(refused.to_owned()) }
 }
 
-/// Tries until the fault has met its point. What else goes on in the machine
-/// changes how many calls come before: a mount that another process makes is
-/// one more line to read of a list of mounts.
+/// Tries until the fault has met its point. Other processes on the machine can change the number of
+/// earlier calls: a new mount adds one line to the table of mounts.
 pub(crate) fn until_met<T>(point: &Point, attempt: impl Fn() -> Result<T, String>) -> T {
     let mut instead = Vec::new();
     while instead.len() < 20 {
@@ -112,9 +110,9 @@ pub(crate) fn until_met<T>(point: &Point, attempt: impl Fn() -> Result<T, String
     panic!("the fault never met {point:?}, but {instead:#?}");
 }
 
-/// Whether a line that was cut off as the call was entered, or ends with an
-/// error, tells of the same call as a whole line. What the kernel would have
-/// written is not in it; numbers and names that are drawn at random differ.
+/// Returns whether a line that was cut off when the call was entered, or that ends with an error,
+/// is about the same call as a complete line. It lacks what the kernel would have written, and
+/// random numbers and names differ.
 fn is_same_call(found: &str, meant: &str) -> bool {
     let entered = found
         .rsplit_once('=')
@@ -127,8 +125,8 @@ fn is_same_call(found: &str, meant: &str) -> bool {
     without_numbers(meant).starts_with(&without_numbers(&entered[..end]))
 }
 
-/// Each run of hexadecimal digits with a decimal one among them becomes `#`,
-/// and the directory of the sandbox, which is drawn at random, too.
+/// Replaces each run of hexadecimal digits that contains a decimal digit by `#`, and the random
+/// directory of the sandbox, too.
 fn without_numbers(line: &str) -> String {
     let mut words = String::new();
     let mut number = String::new();
@@ -149,7 +147,7 @@ fn without_numbers(line: &str) -> String {
     words
 }
 
-/// Without --seccomp-bpf: where that stops a process no signal reaches it.
+/// Without --seccomp-bpf, because a process that is stopped by it receives no signal.
 fn killing(name: &str, nth: usize) -> Vec<String> {
     ["-e", &format!("trace={name}"), "-e", &format!("inject={name}:signal=KILL:when={nth}")]
         .map(str::to_owned)

@@ -1,6 +1,6 @@
-//! Records that another machine made under this node's name, or that somebody
-//! with a stolen token says so of: this node passes over them. No verb is
-//! stopped by them, none frees or changes them, and `verify` names them.
+//! Records that another machine made under this node's name, or that somebody forged with a stolen
+//! token. This node skips them: they stop no verb, no verb frees or changes them, and `verify`
+//! names them.
 
 use super::rig::shared;
 use crate::support::cluster::Cluster;
@@ -9,7 +9,7 @@ use crate::support::nodes::{Node, RANGE, objects, own_name};
 use crate::support::sandbox::Ended;
 use serde_json::{Value, json};
 
-/// The object at an address of a scope.
+/// Returns the object at an address of a scope.
 fn object(cluster: &Cluster, scope: &str, address: &str) -> Value {
     let found = objects(cluster)
         .into_iter()
@@ -17,15 +17,15 @@ fn object(cluster: &Cluster, scope: &str, address: &str) -> Value {
     found.unwrap_or_else(|| panic!("no object: {scope} {address}"))
 }
 
-/// What of it is the record. Labels are not: to another node of this cluster
-/// that runs `repair --all` they are those of any node.
+/// Returns the record in it. Labels do not belong to the record: another node of this cluster that
+/// runs `repair --all` may correct the labels of any node.
 fn record(cluster: &Cluster, scope: &str, address: &str) -> [Value; 2] {
     let object = object(cluster, scope, address);
     [object["metadata"]["uid"].clone(), object["spec"].clone()]
 }
 
-/// A node and a copy of a record of its own, which names another machine. The
-/// copy is dead by every sign: another boot, no namespace.
+/// A node, and a copy of one of its records that names another machine. Everything shows that the
+/// copy is dead: another boot, no namespace.
 struct Scene {
     cluster: &'static Cluster,
     node: Node,
@@ -42,8 +42,7 @@ impl Scene {
         Some(Self { cluster, node: Node::new(&name, &name, &cluster.kubeconfig()) })
     }
 
-    /// Creates a record of `machine` for a container, by a copy of one that
-    /// stands at .1.
+    /// Creates a record of `machine` for a container, as a copy of the record at .1.
     fn plant(&self, address: &str, container: &str, change: impl FnOnce(&mut Value)) {
         let mut object = object(self.cluster, &self.node.scope, "10.9.0.1");
         let name = format!("{}.{address}", self.node.scope);
@@ -60,7 +59,7 @@ impl Scene {
         self.node.sandbox.command(args)
     }
 
-    /// What `verify` says of this scope, as problem and object.
+    /// Returns what `verify` reports for this scope, as problem and object.
     fn findings(&self) -> Vec<(String, String)> {
         let document = self.command(&["verify", "-o", "json"]).document();
         let found = document["findings"].as_array().unwrap().iter();
@@ -78,8 +77,7 @@ impl Scene {
     }
 }
 
-/// One object that somebody created put a new node, or one that had booted, out
-/// of service.
+/// One object that somebody created put a new node, or one that had booted, out of service.
 #[test]
 fn an_object_of_another_machine_stops_no_verb_of_a_node() {
     let Some(scene) = Scene::new() else { return };
@@ -87,7 +85,7 @@ fn an_object_of_another_machine_stops_no_verb_of_a_node() {
     node.add("first").succeeded();
     scene.plant("10.9.0.7", "foreign", |object| object["spec"]["bootID"] = json!("an earlier one"));
     let planted = record(scene.cluster, &node.scope, "10.9.0.7");
-    // As after a boot, and as a node that has just joined.
+    // As after a boot, and on a node that has just joined.
     std::fs::remove_dir_all(node.state()).unwrap();
     assert_eq!(scene.findings(), [scene.second("10.9.0.7")], "before its first call");
     let added = node.add("second");
@@ -104,14 +102,14 @@ fn an_object_of_another_machine_stops_no_verb_of_a_node() {
     }
     node.del("second").succeeded();
     node.del("first").succeeded();
-    // The DEL of what stands there, by this node's word: it holds nothing of it.
+    // The DEL of the attachment that the copy names: this node's attachment holds nothing of it.
     node.del("foreign").succeeded();
     assert_eq!(record(scene.cluster, &node.scope, "10.9.0.7"), planted);
     scene.remove("10.9.0.7");
     assert_eq!(scene.findings(), []);
 }
 
-/// What a node knows and what has another machine's mark by now.
+/// A record that this node knows and that now names another machine.
 #[test]
 fn a_record_that_got_another_machines_mark_is_neither_freed_nor_moved() {
     let Some(scene) = Scene::new() else { return };
@@ -150,7 +148,7 @@ fn a_record_that_got_another_machines_mark_is_neither_freed_nor_moved() {
     assert_eq!(scene.findings(), []);
 }
 
-/// Wrong labels of such a record are not this node's to repair.
+/// Wrong labels of such a record are not for this node to repair.
 #[test]
 fn its_labels_are_left_alone() {
     let Some(scene) = Scene::new() else { return };
@@ -165,7 +163,7 @@ fn its_labels_are_left_alone() {
     scene.node.del("first").succeeded();
 }
 
-/// An address that such a record holds is held: it is given to nobody.
+/// An address with such a record is held and is given to no pod.
 #[test]
 fn its_address_is_held() {
     let Some(scene) = Scene::new() else { return };

@@ -1,16 +1,16 @@
-//! What the node state keeps for a scope that the node holds nothing in.
+//! What the node state keeps for a scope in which the node holds nothing.
 
 use super::rig::{Rig, shared};
 use std::path::PathBuf;
 
-/// Cause: each `network_name` left what the node believed of it, and the lock of its
-/// list, for ever. Effect: inodes. Fix: `sweep` removes what belongs to no record.
+/// Cause: each `network_name` left the node's beliefs about it, and the lock of its list, forever.
+/// Effect: they used inodes. Fix: `sweep` removes what belongs to no record.
 #[test]
 fn sweep_removes_what_is_kept_for_scopes_that_hold_nothing() {
     let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     let node = &rig.node;
-    // What was looked at lately is kept for a day, and this order never looks.
+    // Recently listed scopes are kept for a day, and this order never lists.
     rig.set("allocation_order", "lowest");
     let sweep = || assert_eq!(node.sandbox.command(&["sweep", "--yes"]).status, Some(0));
     let names = |directory: &str| -> Vec<String> {
@@ -33,7 +33,7 @@ fn sweep_removes_what_is_kept_for_scopes_that_hold_nothing() {
         names("scopes"),
         names("")
     );
-    // The sandboxes of these tests have never been: only what lives is kept.
+    // The sandboxes of these tests never existed: only records of living sandboxes are kept.
     let Some(living) = crate::support::living::Living::new() else { return };
     node.call("ADD", "c2").set("CNI_NETNS", living.path()).run().succeeded();
     std::fs::write(&lock, "").unwrap();

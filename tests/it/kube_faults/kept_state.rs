@@ -1,7 +1,6 @@
-//! What this version wrote is read for ever: objects and node state, as they are
-//! kept in `tests/data/written-2026-11-27`. What is written today has no key that is
-//! not kept there: a new key goes into a directory of its own, and so does a new
-//! format.
+//! What this version wrote can be read forever: objects and node state, as kept in
+//! `tests/data/written-2026-11-27`. What is written today has no key that is not kept there. A new
+//! key, or a new format, goes into a new directory.
 
 use super::node_state::lived_in;
 use super::rig::{Rig, shared};
@@ -19,7 +18,7 @@ fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// `key.key` of all that is in a value; arrays count as their items.
+/// Collects `key.key` of everything in a value. Arrays count as their items.
 fn keys(value: &Value, above: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
@@ -34,8 +33,8 @@ fn keys(value: &Value, above: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The keys of the files of a node state, by kind; of those that are no JSON, that
-/// they are there.
+/// Returns the keys of the files of a node state, by kind. For files that are not JSON, it returns
+/// that they exist.
 fn keys_of(state: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let mut kinds: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for path in files_below(state) {
@@ -49,12 +48,12 @@ fn keys_of(state: &Path) -> BTreeMap<String, BTreeSet<String>> {
     kinds
 }
 
-/// What a node writes that lives through everything that leaves something behind.
-/// Kept below target, to be looked at.
+/// Returns what a node writes in calls that leave every kind of file. It is kept below target for
+/// inspection.
 fn write_today(rig: &Rig<'_>) -> PathBuf {
     let node = &rig.node;
     lived_in(rig);
-    // One whose namespace is seen.
+    // A record whose namespace is seen.
     let netns = node.sandbox.path("living");
     std::os::unix::fs::symlink(format!("/proc/{}/ns/net", std::process::id()), &netns).unwrap();
     node.call("ADD", "living")
@@ -100,8 +99,7 @@ fn what_is_written_today_has_no_key_that_is_not_kept() {
     assert!(new.is_empty(), "{new:?}");
 }
 
-/// The objects in a cluster, with the uids and revisions that it gave them in the
-/// place of those that are kept.
+/// Creates the objects in a cluster. The cluster's uids and revisions replace the kept ones.
 fn lay_out(rig: &Rig<'_>) {
     let (node, here) = (&rig.node, &here(rig));
     let mut given = Vec::new();
@@ -122,7 +120,7 @@ fn lay_out(rig: &Rig<'_>) {
     }
     for path in files_below(&kept().join("node-state")) {
         let mut text = std::fs::read_to_string(kept().join("node-state").join(&path)).unwrap();
-        // A revision that was given may be one that is kept.
+        // A new revision may equal a kept one.
         for (n, (before, _)) in given.iter().chain(here).enumerate() {
             text = text.replace(before, &format!("@{n}@"));
         }
@@ -135,9 +133,9 @@ fn lay_out(rig: &Rig<'_>) {
     }
 }
 
-/// What is this machine's and this boot's, in the place of what is kept.
+/// Returns what belongs to this machine and this boot, in place of the kept values.
 fn here(rig: &Rig<'_>) -> Vec<(String, String)> {
-    // A call of another node says what they are.
+    // A call of another node shows them.
     let other = Rig::new(rig.cluster);
     let (before, now) =
         (read(&kept().join("node-state/complete")), read(&other.node.state().join("complete")));
@@ -158,17 +156,17 @@ fn what_was_written_is_read() {
     lay_out(&rig);
     let before = holders(cluster, &node.scope);
     assert_eq!(before.values().collect::<Vec<_>>(), ["kept", "web_1", "living"], "{before:?}");
-    // The new sandbox of the pod gets its address, by the index of pods; the way is
-    // another, so that the objects are listed once.
+    // The pod's new sandbox gets its address through the index by pod. The way to the cluster is
+    // another one, so the objects are listed once.
     assert_eq!(
         node.add("web_2").addresses()[0],
         *before.iter().find(|(_, holder)| *holder == "web_1").unwrap().0
     );
     proxy.seen();
-    // A DEL asks for the very state that the node knows: one request.
+    // A DEL names exactly the state that the node knows: one request.
     node.del("kept").succeeded();
     assert_eq!(proxy.methods(), ["DELETE"]);
-    // The intent, and the tombstone, whose time is over: it is forgotten.
+    // The intent and the tombstone, whose time is over: it is forgotten.
     node.add("open").succeeded();
     for container in ["open", "web_1", "web_2", "gone", "living"] {
         node.del(container).succeeded();

@@ -1,10 +1,9 @@
-//! The real executable killed at every system call, with the store on a real
-//! API server: whatever stands then keeps every promise; a repeat, a DEL and a
-//! GC each make it right.
+//! The real executable, killed at every system call, with the store on a real API server: every
+//! promise is kept. A repeat, a DEL and a GC each correct everything.
 //!
-//! What is sent when the process dies may be served all the same: the node's
-//! later calls look for it. How often a process reads from the network is not
-//! the same in each run: a call that does not come is passed over, and counted.
+//! The server may still carry out what was sent before the process died, and the node's later calls
+//! check for it. How often a process reads from the network differs between runs: a call that does
+//! not come is skipped and counted.
 
 use super::node_state::seconds_later;
 use super::rig::shared;
@@ -17,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// One address of each.
+/// One address from each.
 const TWO: &str = r#""ipRanges":[{"range":"10.9.0.0/24"},{"range":"10.8.0.0/24"}]"#;
 
 struct Scene {
@@ -45,7 +44,7 @@ const SCENES: &[Scene] = &[
     Scene { name: "GC", before: &["b", "c"], verb: "GC", container: "", two: false },
 ];
 
-/// What the kills of a scene came to.
+/// The results of the kills of a scene.
 #[derive(Default)]
 struct Counts {
     kills: AtomicUsize,
@@ -79,7 +78,7 @@ impl Scene {
         self.call(node, self.verb, self.container)
     }
 
-    /// Kills at one point, and makes it right in one of three ways.
+    /// Kills at one point, and corrects everything in one of three ways.
     fn kill_at(&self, cluster: &Cluster, point: &Point, way: usize, counts: &Counts) {
         let node = self.prepare(cluster);
         let Some(ended) = strace::perhaps_killed_at(&node.sandbox, &self.the_call(&node), point)
@@ -105,7 +104,7 @@ impl Scene {
             1 => self.delete(&node),
             _ => drop(self.call(&node, "GC", "").run().succeeded()),
         }
-        // What was on its way comes when the server has the time for it.
+        // A request that was on its way arrives when the server has time for it.
         let kept = if self.before.contains(&"b") { 1 + usize::from(self.two) } else { 0 };
         let settled: Result<_, ()> =
             until_paced(&Deadline::after(Duration::from_secs(20)), Pace::SERVER, || {
@@ -137,12 +136,12 @@ impl Scene {
         }
     }
 
-    /// By four at once: much of it is waiting.
+    /// Runs four at once, because they mostly wait.
     fn play(&self, cluster: &Cluster) {
         let traced = self.prepare(cluster);
         let points = strace::points(&traced.sandbox, &self.the_call(&traced));
         traced.gc_call(&[]).run().succeeded();
-        // What comes before is the start of any process.
+        // Earlier system calls are the start of any process.
         let begins = |point: &Point| point.line.contains("flat.conf");
         let first = points.iter().position(begins).unwrap_or_else(|| panic!("{points:?}"));
         let (counts, next) = (Counts::default(), AtomicUsize::new(first));

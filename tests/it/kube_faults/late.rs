@@ -1,6 +1,5 @@
-//! Writes that the server does after their caller has given them up: an ADD
-//! was answered with an error or by a second attempt, a DEL has run, and then
-//! the first attempt arrives.
+//! Writes that the server carries out after their caller has given them up: an ADD was answered
+//! with an error or by a second attempt, a DEL has run, and then the first attempt arrives.
 
 use super::node_state::seconds_later;
 use super::rig::{Rig, shared, within};
@@ -26,7 +25,7 @@ fn a_creation_that_comes_after_the_del_is_taken_back() {
     assert_eq!(rig.proxy.send_held_back(), [201]);
     assert_eq!(only(&rig), holds("10.9.0.1", "c"));
     seconds_later(&rig.node, 6);
-    // Any call of the node, of any other attachment.
+    // Makes any call of the node, for another attachment.
     let other = rig.node.add("other").addresses();
     assert_eq!(only(&rig), holds(&other[0], "other"));
     rig.node.del("other").succeeded();
@@ -56,7 +55,7 @@ fn a_tombstone_is_looked_at_for_a_minute_and_then_forgotten() {
     assert_eq!(rig.proxy.methods(), [""; 0]);
 }
 
-/// The node's state is made anew from the objects, and this one is none yet.
+/// The node's state is rebuilt from the objects, and this object does not exist yet.
 #[test]
 fn a_creation_that_comes_after_the_state_was_made_anew_is_taken_back() {
     let Some(cluster) = shared() else { return };
@@ -77,7 +76,7 @@ fn a_creation_that_comes_after_the_state_was_made_anew_is_taken_back() {
     }
 }
 
-/// Each attempt may come by itself.
+/// Each attempt may arrive by itself.
 #[test]
 fn a_second_attempt_that_comes_after_the_first_was_taken_back_is_taken_back() {
     let Some(cluster) = shared() else { return };
@@ -95,8 +94,8 @@ fn a_second_attempt_that_comes_after_the_first_was_taken_back_is_taken_back() {
     }
 }
 
-/// The creation of the first attempt is the same as that of the second: it
-/// may make the object anew when the DEL has removed it.
+/// The creation of the first attempt is the same as that of the second: it may create the object
+/// again when the DEL has removed it.
 #[test]
 fn a_first_attempt_that_comes_after_the_del_is_taken_back() {
     let Some(cluster) = shared() else { return };
@@ -137,8 +136,8 @@ fn a_repeated_add_asks_for_the_same_address_first() {
     rig.assert_empty("after both DELs");
 }
 
-/// The object came between the two ADDs: it is the attachment's, whose second
-/// ADD is not that which it names.
+/// The object came between the two ADDs. It belongs to the attachment, but names another ADD than
+/// the second one.
 #[test]
 fn a_repeated_add_takes_what_came_late() {
     let Some(cluster) = shared() else { return };
@@ -152,8 +151,8 @@ fn a_repeated_add_takes_what_came_late() {
     rig.assert_empty("after the DEL");
 }
 
-/// cnitool names a container after the path of its namespace: the same
-/// attachment comes back after its DEL.
+/// cnitool names a container after the path of its namespace: the same attachment comes back after
+/// its DEL.
 #[test]
 fn a_tombstone_does_not_bury_the_next_add_of_the_same_attachment() {
     let Some(cluster) = shared() else { return };
@@ -172,8 +171,8 @@ fn a_tombstone_does_not_bury_the_next_add_of_the_same_attachment() {
     rig.assert_empty("after the DEL");
 }
 
-/// The name that a tombstone looks at is another's by then: of this node, or of
-/// the next one.
+/// The name that a tombstone watches belongs to another attachment now, of this node or of the next
+/// one.
 #[test]
 fn what_another_holds_by_now_is_not_buried() {
     let Some(cluster) = shared() else { return };
@@ -183,7 +182,7 @@ fn what_another_holds_by_now_is_not_buried() {
         rig.proxy.first(1, "POST", Act::HoldBack);
         assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
         rig.node.del("c").succeeded();
-        // From here on the address that may come late is tried.
+        // From here on, the address that may come late is tried.
         std::fs::remove_dir_all(rig.node.state().join("scopes")).unwrap();
         std::fs::create_dir(rig.node.state().join("scopes")).unwrap();
         let holder = if of_neighbor { &neighbor } else { &rig.node };
@@ -197,8 +196,8 @@ fn what_another_holds_by_now_is_not_buried() {
     }
 }
 
-/// The object that a tombstone waits for became the attachment's own again: its
-/// second ADD could not tell it from its own first attempt.
+/// The object of a tombstone belongs to the attachment again: its second ADD could not distinguish
+/// it from its own first attempt.
 #[test]
 fn what_a_later_add_has_adopted_is_not_buried() {
     let Some(cluster) = shared() else { return };
@@ -207,8 +206,8 @@ fn what_a_later_add_has_adopted_is_not_buried() {
     assert_eq!(within(2.0, &rig.node.call("ADD", "c")).code(), 11);
     rig.node.del("c").succeeded();
     assert_eq!(rig.proxy.send_held_back(), [201]);
-    // From here on the address that came late is tried, whatever is believed, and
-    // without a look at the scope.
+    // From here on, the address that came late is tried, whatever is believed, and without a
+    // listing of the scope.
     std::fs::remove_dir_all(rig.node.state().join("scopes")).unwrap();
     std::fs::create_dir(rig.node.state().join("scopes")).unwrap();
     rig.set("allocation_order", "lowest");
@@ -237,7 +236,7 @@ fn a_creation_of_an_earlier_add_that_comes_after_the_del_is_taken_back() {
     rig.assert_empty("the first ADD's creation came late");
 }
 
-/// Another node had the address meanwhile, and the attachment got another.
+/// Another node had the address in the meantime, and the attachment got another one.
 #[test]
 fn a_creation_that_comes_after_another_holder_is_taken_back() {
     let Some(cluster) = shared() else { return };
@@ -294,7 +293,7 @@ fn a_re_homing_that_comes_after_the_next_one_moves_nothing() {
     assert_eq!(only(&rig), holds("10.9.0.1", "web_3"));
 }
 
-/// The new sandbox's DEL has run, and nobody will ask for it again.
+/// The new sandbox's DEL has run, and no further DEL will come.
 #[test]
 fn a_re_homing_that_comes_between_the_dels_is_taken_back() {
     let Some(cluster) = shared() else { return };

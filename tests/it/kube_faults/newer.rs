@@ -1,5 +1,5 @@
-//! What a later version wrote: a node state is refused whole, one object costs one
-//! address; by every verb and command, with what to install, and nothing is changed.
+//! Data of a later version: a whole node state is refused, and one object costs one address. Every
+//! verb and command says what to install, and changes nothing.
 
 use super::rig::{Rig, shared};
 use crate::support::nodes::Node;
@@ -16,7 +16,7 @@ fn says_what_to_install(text: &str) -> bool {
             || text.contains("install a newer hereabouts"))
 }
 
-/// Every file of a node's state but those that are only hints.
+/// Returns every file of a node's state, except those that are only hints.
 fn state_of(node: &Node) -> BTreeMap<String, Vec<u8>> {
     let files = files_below(&node.state()).into_iter().filter(|path| !path.starts_with("revision"));
     files.map(|path| (path.clone(), std::fs::read(node.state().join(&path)).unwrap())).collect()
@@ -38,8 +38,8 @@ fn verb(node: &Node, verb: &str, added: &Ended) -> Ended {
     }
 }
 
-/// Cause: nothing in the state said by which version it was written. Effect: a DEL
-/// of an older version found nothing in a newer layout, and succeeded.
+/// Cause: nothing in the state said which version wrote it. Effect: a DEL of an older version found
+/// nothing in a newer layout, and succeeded.
 #[test]
 fn a_newer_state_is_refused_by_every_verb_and_command_that_uses_it() {
     let Some(cluster) = shared() else { return };
@@ -71,7 +71,7 @@ fn a_newer_state_is_refused_by_every_verb_and_command_that_uses_it() {
         }
         for command in ["repair --yes", "sweep --yes", "verify"] {
             let ended = node.sandbox.command(&command.split(' ').collect::<Vec<_>>());
-            // "verify" looks at all objects, and finds those of other tests.
+            // `verify` reads all objects, and finds those of other tests.
             assert!(
                 ended.status == Some(1) || command == "verify",
                 "{shape}, {command}: {ended:?}"
@@ -81,14 +81,14 @@ fn a_newer_state_is_refused_by_every_verb_and_command_that_uses_it() {
         let is_write = |seen: &Seen| seen.method != "GET";
         assert!(!rig.proxy.seen().iter().any(is_write), "{shape}: something was written");
         assert_eq!(state_of(node), before, "{shape}: something was written");
-        // The way back that is named.
+        // The way back that the error names.
         std::fs::remove_dir_all(node.state()).unwrap();
         node.del("c").succeeded();
         rig.assert_empty("after the DEL");
     }
 }
 
-/// Cause: an object of a later version was "damaged", with the advice to remove it.
+/// Cause: an object of a later version was called damaged, with the advice to remove it.
 #[test]
 fn a_newer_object_costs_its_address_and_no_other() {
     let Some(cluster) = shared() else { return };
@@ -123,7 +123,7 @@ fn a_newer_object_costs_its_address_and_no_other() {
                 set(node, &file, |known| known[0]["spec"]["format"] = json!(2))
             }
             "in a damaged file" => std::fs::write(node.state().join(&file), "[{").unwrap(),
-            // A DEL asks for the state that it knows, which the object has no more.
+            // A DEL names the state that it knows, which the object no longer has.
             _ => {}
         }
         for name in ["ADD", "CHECK"] {
@@ -153,7 +153,7 @@ fn a_newer_object_costs_its_address_and_no_other() {
             assert!(says_what_to_install(&said), "{known}, {name}: {ended:?} {said}");
         }
         assert_eq!(rig.holders().into_values().collect::<Vec<_>>(), ["c"], "{known}");
-        // With the newer version's object gone all is well.
+        // When the newer version's object is gone, everything works.
         cluster.text(&["delete", "ipallocation", &object]);
         node.del("c").succeeded();
         node.sandbox.command(&["sweep", "--yes"]).succeeded();

@@ -1,12 +1,12 @@
-//! Keys of a newer version, which this one does not know: they stay with the
-//! sandbox that they are about, and go with it.
+//! Keys of a newer version, which this version does not know: they stay as long as the object is
+//! about the same sandbox.
 
 use super::rig::{Rig, shared};
 use crate::support::living::Living;
 use crate::support::nodes::objects;
 use serde_json::{Value, json};
 
-/// The one object of the rig's scope.
+/// Returns the only object of the rig's scope.
 fn object(rig: &Rig<'_>) -> Value {
     let mut found = objects(rig.cluster);
     found.retain(|object| object["spec"]["scope"] == *rig.node.scope);

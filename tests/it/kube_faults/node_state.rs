@@ -1,5 +1,5 @@
-//! Node state that is gone, damaged, another cluster's or another node's. It
-//! decides nothing: what was given stands, is found and is freed.
+//! Node state that is gone, damaged, or of another cluster or node. It decides nothing: every
+//! record still exists, is found and is freed.
 
 mod single_files;
 mod ways;
@@ -11,7 +11,7 @@ use crate::support::sandbox::files_below;
 use serde_json::Value;
 use std::path::Path;
 
-/// The clocks of the tombstones go forward, as if the node had waited so long.
+/// Sets the clocks of the tombstones forward, as if the node had waited this long.
 pub(super) fn seconds_later(node: &Node, seconds: u64) {
     let path = node.state().join("tombstones");
     let Ok(bytes) = std::fs::read(&path) else { return };
@@ -24,15 +24,15 @@ pub(super) fn seconds_later(node: &Node, seconds: u64) {
     std::fs::write(path, tombstones.to_string()).unwrap();
 }
 
-/// A node with something in every file of its state: two pods, one in its
-/// second sandbox; what is believed of a scope; an intent and a tombstone.
+/// Creates a node with something in every file of its state: two pods, one of them in its second
+/// sandbox; beliefs about a scope; an intent and a tombstone.
 pub(super) fn lived_in(rig: &Rig<'_>) {
     let node = &rig.node;
     node.add("kept").succeeded();
     node.add("web_1").succeeded();
     node.status().succeeded();
     rig.proxy.script(|asked| if asked.method == "POST" { Act::Reset } else { Act::Pass });
-    // On a busy machine an ADD may have no time left to ask.
+    // On a busy machine, an ADD may have no time left to ask.
     let attachments = || files_below(&node.state().join("attachments")).len();
     let known = attachments();
     for add in ["400ms", "4s", "40s"] {
@@ -48,7 +48,7 @@ pub(super) fn lived_in(rig: &Rig<'_>) {
     assert!(node.state().join("tombstones").exists());
 }
 
-/// Every verb, as if nothing had happened.
+/// Makes every call, and checks that each works as usual.
 fn assert_nothing_is_lost(rig: &Rig<'_>, when: &str) {
     let node = &rig.node;
     let kept = node.add("kept");
@@ -97,7 +97,7 @@ const DAMAGES: &[Damage] = &[
     ("no UTF-8", |path| std::fs::write(path, [0xff, 0xfe, b'\n', 0xc3]).unwrap()),
 ];
 
-/// The name in the store of what is a hash or an address's.
+/// Returns the kind of a file whose name is a hash or an address.
 fn file_kind(path: &str) -> &str {
     path.split('/').next().unwrap()
 }
@@ -120,7 +120,7 @@ fn every_file_of_the_state_may_be_damaged() {
             lived_in(&rig);
             let state = rig.node.state();
             if (name, kind.as_str()) == ("removed", "attachments") {
-                // While the state says that it is all there is: the next test.
+                // The next test covers the case that the state claims to be complete.
                 continue;
             }
             let meant = files_below(&state).into_iter().filter(|path| file_kind(path) == kind);
@@ -130,8 +130,7 @@ fn every_file_of_the_state_may_be_damaged() {
     });
 }
 
-/// Nobody can see that a file is gone that may never have been there: what it
-/// stood for is freed by GC.
+/// No call can notice that a file is gone that may never have existed: GC frees what it stood for.
 #[test]
 fn what_single_removed_files_stood_for_is_collected() {
     let Some(cluster) = shared() else { return };
@@ -139,7 +138,7 @@ fn what_single_removed_files_stood_for_is_collected() {
     rig.node.add("kept").succeeded();
     std::fs::remove_dir_all(rig.node.state().join("attachments")).unwrap();
     std::fs::create_dir(rig.node.state().join("attachments")).unwrap();
-    // What was given stands all the same.
+    // All records still exist.
     assert_ne!(rig.node.add("other").addresses(), ["10.9.0.1"]);
     rig.node.gc_call(&["other"]).run().succeeded();
     assert_eq!(rig.holders().into_values().collect::<Vec<_>>(), ["other"]);
@@ -167,7 +166,7 @@ fn state_of_another_node_frees_nothing_of_it() {
     rig.assert_empty("after both DELs");
 }
 
-/// A node that comes back with a hundred pods asks once what it has.
+/// A node that comes back with a hundred pods lists its objects once.
 #[test]
 fn many_calls_at_once_make_the_state_anew_once() {
     let Some(cluster) = shared() else { return };

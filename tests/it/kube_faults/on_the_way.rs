@@ -1,5 +1,5 @@
-//! Faults of the connection and of single answers: a table of them, each at
-//! every verb, once and for good.
+//! Faults of the connection and of single answers: a table of them, each applied to every verb,
+//! once and permanently.
 
 use super::rig::{Rig, each, shared, within};
 use crate::support::nodes::{Node, own_name};
@@ -13,9 +13,9 @@ fn one_request_each_when_nothing_fails() {
     let Some(cluster) = shared() else { return };
     let rig = Rig::cold(cluster);
     let node = &rig.node;
-    // The first call of a node asks what it has.
+    // The first call of a node lists its own objects.
     node.add("first").succeeded();
-    // And who else is in the scope.
+    // It also lists the scope.
     assert_eq!(rig.proxy.methods(), ["GET", "GET", "POST"]);
     let added = node.add("c");
     assert_eq!(added.addresses(), ["10.9.0.2"]);
@@ -32,7 +32,7 @@ fn one_request_each_when_nothing_fails() {
     assert_eq!(rig.holders().len(), 1);
 }
 
-/// What happens once and may be gone at the next attempt.
+/// Returns faults that happen once and may be gone at the next attempt.
 fn passing() -> Vec<(&'static str, Act)> {
     let status = |status| Act::Answer(Reply::status(status));
     let after = |status| Act::AnswerAfter(Reply::status(status));
@@ -92,7 +92,7 @@ fn what_passes_fails_no_verb() {
     });
 }
 
-/// What is put between plugin and server for good.
+/// A permanent fault between plugin and server.
 type Break = fn(&Proxy);
 
 fn lasting() -> Vec<(&'static str, Break)> {
@@ -130,19 +130,19 @@ fn what_lasts_is_try_again_in_time_and_nothing_is_lost() {
         let kept = node.add("kept");
         broken(proxy);
         assert_eq!(within(2.0, &node.call("ADD", "c")).code(), 11, "{name}");
-        // What was surely never made needs no server to be freed.
+        // What was certainly never created can be freed without a server.
         let deleted = within(1.5, &node.call("DEL", "c"));
         assert!(deleted.status == Some(0) || deleted.code() == 11, "{name}: {deleted:?}");
         assert_eq!(within(2.0, &node.check_call("kept", &kept.document())).code(), 11, "{name}");
         assert_eq!(within(2.0, &node.call("ADD", "kept")).code(), 11, "{name}");
         assert_eq!(within(1.5, &node.gc_call(&["kept"])).code(), 11, "{name}");
-        // What surely stands is owed.
+        // What certainly exists is owed.
         within(1.5, &node.call("DEL", "kept")).succeeded();
         mended();
         node.del("c").succeeded();
         node.sandbox.command(&["sweep", "--debts", "--yes"]).succeeded();
         rig.assert_empty(name);
-        // And the same address is given again to who asks next.
+        // The same address is given to the next pod.
         broken(proxy);
         assert_eq!(within(2.0, &node.call("ADD", "d")).code(), 11, "{name}");
         mended();
@@ -167,7 +167,7 @@ fn a_server_that_says_when_is_asked_then() {
     assert_eq!(rig.proxy.methods(), ["GET", "POST", "POST"]);
 }
 
-/// STATUS has no deadline in the configuration: runtimes poll it.
+/// STATUS has no deadline in the configuration, because runtimes poll it.
 #[test]
 fn status_says_in_time_why_it_is_not_ready() {
     let Some(cluster) = shared() else { return };
@@ -186,15 +186,14 @@ fn status_says_in_time_why_it_is_not_ready() {
         rig.proxy.listen();
         rig.proxy.pass();
         rig.node.status().succeeded();
-        // What was found is told again for a minute, without asking.
+        // The result is returned again for a minute, without a request.
         rig.proxy.seen();
         rig.node.status().succeeded();
         assert_eq!(rig.proxy.methods(), [""; 0], "{name}");
     });
 }
 
-/// A black hole: the kernel answers no connection whose server is behind by so
-/// many.
+/// A black hole: the kernel accepts no connection to a server with a full backlog.
 #[test]
 fn a_server_that_takes_no_connection_is_try_again_in_time() {
     let Some(cluster) = shared() else { return };
@@ -203,7 +202,7 @@ fn a_server_that_takes_no_connection_is_try_again_in_time() {
     rig.proxy.refuse();
     let listener = TcpListener::bind(rig.proxy.address).unwrap();
     listen(&listener, Backlog::new(0).unwrap()).unwrap();
-    // A backlog of none has room for one.
+    // A backlog of 0 has room for one.
     let waiting = TcpStream::connect(rig.proxy.address).unwrap();
     let ended = within(2.0, &rig.node.call("ADD", "c"));
     assert_eq!(ended.code(), 11, "{ended:?}");
@@ -217,8 +216,8 @@ fn a_server_that_takes_no_connection_is_try_again_in_time() {
     rig.assert_empty("reachable again");
 }
 
-/// Another node holds the lowest addresses, and this one has not looked: it
-/// does not try them one by one.
+/// Another node holds the lowest addresses, and this node has not listed them: it does not try them
+/// one by one.
 #[test]
 fn a_node_that_knows_nothing_looks_before_it_tries_them_all() {
     let Some(cluster) = shared() else { return };

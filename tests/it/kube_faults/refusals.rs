@@ -1,6 +1,5 @@
-//! Answers and certificates that no attempt will mend: a clear code at once,
-//! what is wrong named, nothing lost. And answers that look like the server's
-//! and are not.
+//! Answers and certificates that no further attempt changes: a clear code at once, the cause in the
+//! error, and nothing lost. Also answers that look like the server's and are not.
 
 use super::rig::{Rig, assert_says, server_of, shared, within};
 use crate::support::nodes::DEADLINES;
@@ -9,8 +8,8 @@ use crate::support::proxy::{Act, Reply};
 use crate::support::sandbox::Ended;
 use serde_json::json;
 
-/// What it says goes for the verbs beside ADD as well; mended by `mend`, all is
-/// freed.
+/// Checks that the other verbs return the same error as the ADD, and that everything is freed after
+/// `mend` has corrected the cause.
 fn assert_all_refused(rig: &Rig<'_>, kept: &Ended, code: u64, words: &str, mend: impl Fn()) {
     let node = &rig.node;
     assert_says(&within(1.0, &node.call("ADD", "c")), code, words);
@@ -72,7 +71,7 @@ fn garbage_after_it_was_done_loses_nothing() {
     rig.assert_empty("the object is gone");
 }
 
-/// Conflicts that have no reason: what stands is what is wanted.
+/// Conflicts without a reason: the wanted state exists already.
 #[test]
 fn a_conflict_without_reason_frees_all_the_same() {
     let Some(cluster) = shared() else { return };
@@ -129,7 +128,7 @@ fn a_certificate_that_is_not_valid_today_is_named_at_once() {
     }
 }
 
-/// Client certificates are judged by the real server.
+/// The real server checks client certificates.
 #[test]
 fn a_client_certificate_that_is_not_valid_today_is_105() {
     let Some(cluster) = shared() else { return };
@@ -143,13 +142,13 @@ fn a_client_certificate_that_is_not_valid_today_is_105() {
         std::fs::write(rig.node.sandbox.path("client.key"), key).unwrap();
     };
     let user = json!({"client-certificate": rig.node.sandbox.path("client.crt"), "client-key": rig.node.sandbox.path("client.key")});
-    // Past the proxy, which has no certificate to show.
+    // Past the proxy, which has no client certificate.
     let server = server_of(cluster);
     let text = crate::support::proxy::kubeconfig(&server, authority.pem(), &user);
     let kubeconfig = rig.node.sandbox.write("certificate.kubeconfig", &text);
     rig.node.configure(&kubeconfig, DEADLINES);
     use_certificate(Validity::Today);
-    // Its sandbox lives: what its refused DELs leave is not settled by other calls.
+    // Its sandbox is alive: other calls do not settle what its refused DELs left.
     let mut add = rig.node.call("ADD", "kept");
     add.set("CNI_NETNS", format!("/proc/{}/ns/net", std::process::id()))
         .set("CNI_NETNS_OVERRIDE", "1");
@@ -171,7 +170,7 @@ fn a_client_certificate_that_is_not_valid_today_is_105() {
             50,
             "token or certificate of the kubeconfig is no longer valid",
         );
-        // Renewed, it is read anew.
+        // A renewed certificate is read again.
         use_certificate(Validity::Today);
         rig.node.check("kept", &kept).succeeded();
     }

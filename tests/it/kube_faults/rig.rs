@@ -1,4 +1,4 @@
-//! A node behind a proxy, in a scope of its own; and how long a call may take.
+//! A node behind a proxy, in its own scope, and the time that a call may take.
 
 use crate::support::cluster::Cluster;
 use crate::support::nodes::{DEADLINES, Node, holders, own_name};
@@ -14,24 +14,24 @@ pub(super) struct Rig<'c> {
     pub(super) cluster: &'c Cluster,
     pub(super) proxy: Proxy,
     pub(super) node: Node,
-    /// While the proxy disturbs.
+    /// The deadlines while the proxy disturbs.
     deadlines: Arc<Mutex<String>>,
 }
 
-/// While nothing disturbs, a busy machine may take as long as it needs: a call that
-/// is to succeed does, and none waits for the end of that.
+/// The deadlines while nothing disturbs: a busy machine may take as long as it needs. A call that
+/// should succeed does so, and no call waits for the end of this time.
 const UNDISTURBED: &str = r#"{"add":"2m","del":"2m","gc":"2m"}"#;
 
-/// What a call may need beyond its deadline on a busy machine.
+/// The time that a call may need after its deadline on a busy machine.
 const SLACK: Duration = Duration::from_secs(20);
 
 impl<'c> Rig<'c> {
-    /// Its first call is made: the node knows that it has nothing.
+    /// Returns a node whose first call is made: it knows that it holds nothing.
     pub(super) fn new(cluster: &'c Cluster) -> Self {
         Self::named(cluster, &own_name("fault"))
     }
 
-    /// The same under a name that is given.
+    /// The same under a given name.
     pub(super) fn named(cluster: &'c Cluster, name: &str) -> Self {
         let rig = Self::cold_named(cluster, name);
         rig.node.del("nobody").succeeded();
@@ -39,7 +39,7 @@ impl<'c> Rig<'c> {
         rig
     }
 
-    /// A node that has never called.
+    /// Returns a node that has never made a call.
     pub(super) fn cold(cluster: &'c Cluster) -> Self {
         Self::cold_named(cluster, &own_name("fault"))
     }
@@ -59,19 +59,19 @@ impl<'c> Rig<'c> {
         Self { cluster, proxy, node, deadlines }
     }
 
-    /// Less patient than usual.
+    /// Makes the node less patient than usual.
     pub(super) fn impatient(self) -> Self {
         self.deadlines(r#"{"add":"2s","del":"1500ms","gc":"1500ms"}"#);
         self
     }
 
-    /// From now on, and whenever the proxy begins to disturb.
+    /// Sets the deadlines, from now on and whenever the proxy begins to disturb.
     pub(super) fn deadlines(&self, deadlines: &str) {
         deadlines.clone_into(&mut self.deadlines.lock().unwrap());
         set_deadlines(&self.node.sandbox.path("flat.conf"), deadlines);
     }
 
-    /// A key of the flat file.
+    /// Sets a key of the flat file.
     pub(super) fn set(&self, key: &str, value: &str) {
         change_flat_file(&self.node.sandbox.path("flat.conf"), key, value.into());
     }
@@ -80,7 +80,7 @@ impl<'c> Rig<'c> {
         holders(self.cluster, &self.node.scope)
     }
 
-    /// Nobody holds anything, and the node's state says the same.
+    /// Checks that nothing is held, and that the node state says the same.
     pub(super) fn assert_empty(&self, when: &str) {
         assert_eq!(self.holders(), BTreeMap::new(), "{when}");
         let left = std::fs::read_dir(self.node.state().join("attachments")).unwrap().count();
@@ -92,17 +92,17 @@ fn set_deadlines(flat: &Path, deadlines: &str) {
     change_flat_file(flat, "deadlines", serde_json::from_str(deadlines).unwrap());
 }
 
-/// The rest may be a test's own.
+/// Changes one key of a flat file. Tests may have changed the others.
 fn change_flat_file(flat: &Path, key: &str, value: Value) {
     let mut keys: Value = serde_json::from_slice(&std::fs::read(flat).unwrap()).unwrap();
     keys[key] = value;
-    // Whole or not at all: a call may be reading it.
+    // Completely or not at all, because a call may be reading it.
     let aside = flat.with_extension("new");
     std::fs::write(&aside, keys.to_string()).unwrap();
     std::fs::rename(aside, flat).unwrap();
 }
 
-/// The shared cluster with the resource in it.
+/// Returns the shared cluster with the resource in it.
 pub(crate) fn shared() -> Option<&'static Cluster> {
     match Cluster::shared() {
         Ok(cluster) => {
@@ -116,7 +116,7 @@ pub(crate) fn shared() -> Option<&'static Cluster> {
     }
 }
 
-/// Defines the resource, where `scripts/cluster` has not.
+/// Defines the resource, if `scripts/cluster` has not.
 pub(crate) fn install(cluster: &Cluster) {
     cluster.text(&["apply", "-k", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crd")]);
     cluster.text(&[
@@ -125,7 +125,7 @@ pub(crate) fn install(cluster: &Cluster) {
         "--timeout=60s",
         "crd/ipallocations.hereabouts.dev",
     ]);
-    // At first it is served with 429; kubectl tries again.
+    // At first the server answers 429, and kubectl tries again.
     cluster.text(&["get", "ipallocations"]);
 }
 
@@ -139,7 +139,7 @@ pub(super) fn within(seconds: f32, call: &Call) -> Ended {
     ended
 }
 
-/// What an error has to say, and what it must not.
+/// Checks what an error must contain, and what it must not contain.
 pub(super) fn assert_says(ended: &Ended, code: u64, words: &str) {
     assert_eq!(ended.code(), code, "{ended:?}");
     assert!(ended.details().contains(words), "{words}: {ended:?}");
@@ -151,7 +151,7 @@ pub(super) fn assert_says(ended: &Ended, code: u64, words: &str) {
     }
 }
 
-/// Where the API server itself is.
+/// Returns the address of the API server itself.
 pub(super) fn server_of(cluster: &Cluster) -> String {
     cluster
         .text(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"])
@@ -159,7 +159,7 @@ pub(super) fn server_of(cluster: &Cluster) -> String {
         .to_owned()
 }
 
-/// Each of a table beside the others: they mostly wait.
+/// Runs all rows of a table at once, because they mostly wait.
 pub(super) fn each<T: Send>(table: Vec<(&'static str, T)>, play: impl Fn(&str, T) + Sync) {
     let play = &play;
     std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! A user of the API server that lacks one right, each in turn, by real roles;
-//! and tokens that are no more.
+//! Users of the API server that lack one right, each in turn, with real roles; and tokens that have
+//! ended.
 
 use super::rig::{Rig, assert_says, server_of, shared, within};
 use crate::support::cluster::Cluster;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 const VERBS: &[&str] = &["create", "delete", "get", "list", "patch"];
 
-/// A ServiceAccount that may do these.
+/// Creates a ServiceAccount that may use these verbs.
 fn user(cluster: &Cluster, name: &str, verbs: &[&str]) {
     let metadata = json!({"name": name, "namespace": "default"});
     let group = "rbac.authorization.k8s.io";
@@ -30,7 +30,7 @@ fn user(cluster: &Cluster, name: &str, verbs: &[&str]) {
     }
 }
 
-/// Past the proxy, with a token in a file.
+/// Makes the node connect past the proxy, with a token in a file.
 fn log_in(rig: &Rig<'_>, token: &str) -> PathBuf {
     let file = rig.node.sandbox.write("token", token);
     let authority = std::fs::read_to_string(rig.cluster.directory().join("pki/ca.crt")).unwrap();
@@ -55,8 +55,8 @@ fn each_right_that_is_missing_is_named() {
         user(cluster, &name, &others);
         let kept = node.add("web_1");
         let state = node.state();
-        // Another server in the kubeconfig is another cluster: this node's state
-        // is made anew, before the right is taken away.
+        // Another server in the kubeconfig is another cluster: the node state is created before the
+        // right is removed.
         user(cluster, &name, VERBS);
         log_in(&rig, &token(cluster, &name));
         node.check("web_1", &kept).succeeded();
@@ -83,8 +83,7 @@ fn each_right_that_is_missing_is_named() {
     }
 }
 
-/// The kubelet writes a new token before the old one ends: nothing is kept of
-/// the old one.
+/// The kubelet writes a new token before the old one ends: nothing of the old one is kept.
 #[test]
 fn a_token_is_read_anew_when_it_was_renewed() {
     let Some(cluster) = shared() else { return };
@@ -93,8 +92,8 @@ fn a_token_is_read_anew_when_it_was_renewed() {
     let file = log_in(&rig, &token(cluster, &name));
     let kept = rig.node.add("kept");
     kept.succeeded();
-    // A ServiceAccount that was made anew ends the tokens of the old one; the
-    // server remembers for some seconds those that it has seen.
+    // A recreated ServiceAccount ends the tokens of the old one. The server caches tokens that it
+    // has seen for some seconds.
     let old = token(cluster, &name);
     cluster.text(&["delete", "serviceaccount", &name]);
     user(cluster, &name, VERBS);

@@ -1,5 +1,5 @@
-//! The servers themselves: killed and started again, out of space, set back to
-//! an older state, and the resource's definition deleted.
+//! The servers themselves: killed and started again, out of space, restored to an older state, and
+//! with the resource's definition deleted.
 
 use super::rig::{assert_says, install, within};
 use crate::support::cluster::{Cluster, Options, Server};
@@ -42,8 +42,8 @@ fn only(address: &str, container: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(address.to_owned(), container.to_owned())])
 }
 
-/// While a server is away every verb says so in time; calls that have the time
-/// wait until it is back, and succeed.
+/// While a server is away, every verb says so in time. Calls with enough time wait until it is
+/// back, and succeed.
 fn outage(cluster: &Cluster, server: Server) {
     let node = node(cluster, &format!("{server:?}"));
     let kept = node.add("kept");
@@ -87,7 +87,7 @@ fn calls_wait_for_a_server_that_was_killed() {
     outage(&cluster, Server::Etcd);
 }
 
-/// One request to etcd's own HTTP gateway.
+/// Sends one request to etcd's own HTTP gateway.
 fn ask_etcd(cluster: &Cluster, path: &str, body: &str) -> Value {
     let settings = std::fs::read_to_string(cluster.directory().join("settings")).unwrap();
     let port = settings.lines().find_map(|line| line.strip_prefix("ETCD_PORT=")).unwrap();
@@ -102,7 +102,7 @@ fn ask_etcd(cluster: &Cluster, path: &str, body: &str) -> Value {
     serde_json::from_str(&answer[start..=end]).unwrap()
 }
 
-/// Forgets all states but the newest.
+/// Forgets all revisions except the newest.
 fn compact(cluster: &Cluster) {
     let list: Value =
         serde_json::from_str(&cluster.text(&["get", "--raw", "/api/v1/configmaps"])).unwrap();
@@ -114,13 +114,13 @@ fn compact(cluster: &Cluster) {
     );
 }
 
-/// What an operator does who has made room.
+/// Clears the alarm, as an operator does after making room.
 fn disarm(cluster: &Cluster) {
     compact(cluster);
     ask_etcd(cluster, "/v3/maintenance/defragment", "{}");
     let alarms =
         ask_etcd(cluster, "/v3/maintenance/alarm", r#"{"action": "GET"}"#)["alarms"].clone();
-    // One of no member in particular is disarmed by nothing.
+    // An alarm of no particular member cannot be cleared.
     let member = &alarms[0]["memberID"];
     ask_etcd(
         cluster,
@@ -145,7 +145,7 @@ fn an_etcd_without_space_gives_no_address_and_takes_them_back() {
     assert_says(&within(5.0, &node.call("ADD", "c")), 11, "database space exceeded");
     node.check("kept", &kept).succeeded();
     assert_eq!(node.add("kept").addresses(), ["10.9.0.1"]);
-    // What takes no space is done.
+    // Requests that need no space succeed.
     node.del("c").succeeded();
     node.del("kept").succeeded();
     assert_eq!(holders(&cluster, "space"), BTreeMap::new());
@@ -155,7 +155,7 @@ fn an_etcd_without_space_gives_no_address_and_takes_them_back() {
     assert_eq!(holders(&cluster, "space"), only(&added[0], "c"));
 }
 
-/// A call for a sandbox that lives as long as a path is there.
+/// Returns a call for a sandbox that lives as long as a path exists.
 fn of_living(node: &Node, verb: &str, container: &str) -> Call {
     let netns = node.sandbox.path(container);
     if !netns.is_symlink() {
@@ -164,8 +164,7 @@ fn of_living(node: &Node, verb: &str, container: &str) -> Call {
     node.call(verb, container).set("CNI_NETNS", netns).set("CNI_NETNS_OVERRIDE", "true").clone()
 }
 
-/// The backup knows the pods of its day: those that went since, and not those
-/// that came.
+/// The backup has the pods of its time: those that have gone since, and not those that have come.
 #[test]
 fn an_etcd_that_was_set_back_costs_no_other_pod_its_address() {
     let Some(cluster) = own(Options::default()) else { return };
@@ -183,13 +182,13 @@ fn an_etcd_that_was_set_back_costs_no_other_pod_its_address() {
         ["10.9.0.2", "10.9.0.4", "10.9.0.5"]
     );
     cluster.restore();
-    // One of the lost addresses is free to whoever asks.
+    // One of the lost addresses is given to the next pod.
     let taken = other.call_in("ADD", "other", "10.9.0.4-10.9.0.4/24").run();
     assert_eq!(taken.addresses(), ["10.9.0.4"]);
     for (container, ended) in [("came1", &came[0]), ("came2", &came[1]), ("came3", &came[2])] {
         assert_eq!(node.check(container, ended).code(), 102, "what is not recorded is not there");
     }
-    // What is free is written again; what is not is named, with its holder.
+    // Free addresses get their records again; the others are named with their holders.
     let repaired =
         node.sandbox.command_call(&["repair", "--yes"]).set("CNI_NETNS_OVERRIDE", "true").run();
     let said = &repaired.succeeded().stderr;
@@ -203,13 +202,13 @@ fn an_etcd_that_was_set_back_costs_no_other_pod_its_address() {
         );
     }
     node.check("came3", &came[2]).succeeded();
-    // DELs free nothing of those that have the addresses by now.
+    // DELs free nothing of the new holders.
     let held = holders(&cluster, "back");
     for container in ["came1", "came2", "web_2"] {
         node.del(container).succeeded();
     }
     assert_eq!(holders(&cluster, "back"), held);
-    // What came back from the dead goes with GC, and no living one with it.
+    // GC frees the records that came back for dead sandboxes, and none of a living one.
     node.gc_call(&["kept", "came3"]).run().succeeded();
     let left: Vec<String> = holders(&cluster, "back").into_values().collect();
     assert_eq!(left, ["kept", "other", "came3"]);
@@ -217,7 +216,7 @@ fn an_etcd_that_was_set_back_costs_no_other_pod_its_address() {
     assert_eq!(holders(&cluster, "back").len(), 2);
 }
 
-/// Until somebody repairs what was lost, the pod's own next ADD does.
+/// Until somebody repairs what was lost, the pod's own next ADD does it.
 #[test]
 fn a_definition_that_was_deleted_is_named_and_what_it_took_is_asked_for_again() {
     let Some(cluster) = own(Options::default()) else { return };
@@ -242,7 +241,7 @@ fn a_definition_that_was_deleted_is_named_and_what_it_took_is_asked_for_again() 
     assert_eq!(holders(&cluster, "definition"), only("10.9.0.1", "kept"));
 }
 
-/// More objects than a page of a list has, like one that is there.
+/// Creates more objects like an existing one than a page of a list has.
 fn multiply(cluster: &Cluster, like: &Value, count: u32) {
     let client = Client::open(&cluster.kubeconfig(), &ProxyVariables::default()).unwrap();
     for n in 2..=count {
@@ -262,7 +261,7 @@ fn multiply(cluster: &Cluster, like: &Value, count: u32) {
     }
 }
 
-/// The server forgets the state of which it has shown the first page.
+/// The server forgets the revision of which it has shown the first page.
 #[test]
 fn a_list_goes_on_where_its_place_has_expired() {
     let Some(cluster) = own(Options::default()) else { return };
@@ -276,8 +275,8 @@ fn a_list_goes_on_where_its_place_has_expired() {
         proxy.script(move |asked| {
             if asked.path.contains("continue=") && times == 1 {
                 times = 0;
-                // A newer state than that of the first page; the server's memory
-                // would know the older one for a minute.
+                // A newer revision than that of the first page; the server's cache would know the
+                // older one for a minute.
                 forgetful.text(&["create", "configmap", &own_name("newer")]);
                 compact(&forgetful);
                 forgetful.kill(Server::ApiServer);
@@ -294,7 +293,7 @@ fn a_list_goes_on_where_its_place_has_expired() {
     assert!(proxy.seen().iter().any(expired), "nothing had expired");
     assert_eq!(holders(&cluster, "pages").get(&given[0]).map(String::as_str), Some("late"));
     assert_eq!(holders(&cluster, "pages").len(), 601);
-    // The holder's state is made anew from two pages, the second one expired.
+    // The holder's state is rebuilt from two pages, the second one expired.
     std::fs::remove_dir_all(holder.sandbox.store()).unwrap();
     expiring();
     holder.configure(&proxy.kubeconfig(&holder.sandbox.root), PATIENT);

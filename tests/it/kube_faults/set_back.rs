@@ -1,5 +1,5 @@
-//! A cluster that was set back to an older state: the next answer shows it, a mark
-//! is left, and `sweep` repairs before the hour. Nothing else leaves a mark.
+//! A cluster that was restored to an older state: the next answer shows it, the call leaves a mark,
+//! and `sweep` repairs before the hourly `repair`. Nothing else leaves a mark.
 
 use super::rig::{Rig, install, shared};
 use crate::support::cluster::{Cluster, Options};
@@ -8,7 +8,7 @@ use crate::support::proxy::{Act, Reply};
 use crate::support::sandbox::{Call, Ended};
 use std::collections::BTreeMap;
 
-/// A call for a sandbox that lives as long as this test does.
+/// Returns a call for a sandbox that lives as long as this test.
 fn of_living(node: &Node, verb: &str, container: &str) -> Call {
     let netns = node.sandbox.path(container);
     if !netns.is_symlink() {
@@ -29,8 +29,8 @@ fn revision(node: &Node) -> u64 {
     std::fs::read_to_string(node.state().join("revision")).unwrap().trim().parse().unwrap()
 }
 
-/// Cause: a node saw nothing of an etcd that was restored, and `repair` came
-/// within the hour and a half. Effect: addresses of living pods were free for others.
+/// Cause: a node did not notice that etcd was restored, and `repair` came within an hour and a
+/// half. Effect: addresses of living pods were free for other pods.
 #[test]
 fn an_etcd_that_was_set_back_is_noticed_by_the_next_answer_and_repaired_by_sweep() {
     let cluster = match Cluster::own(Options::default()) {
@@ -44,8 +44,8 @@ fn an_etcd_that_was_set_back_is_noticed_by_the_next_answer_and_repaired_by_sweep
         of_living(node, "ADD", "kept").run().succeeded();
     }
     cluster.save();
-    // One record more each: the restored etcd answers the next creation with the
-    // revision that the lost one had.
+    // One more record each: the restored etcd answers the next creation with the revision that the
+    // lost one had.
     for node in [&listing, &adding] {
         of_living(node, "ADD", "lost").run().succeeded();
         assert!(!is_marked(node));
@@ -54,10 +54,9 @@ fn an_etcd_that_was_set_back_is_noticed_by_the_next_answer_and_repaired_by_sweep
     cluster.restore();
     of_living(&adding, "ADD", "next").run().succeeded();
     assert!(revision(&adding) <= noted && is_marked(&adding));
-    // The address that the cluster had lost went to nobody: the node knows better.
+    // The address that the cluster had lost went to no pod: the node knows better.
     assert!(!holders(&cluster, &adding.scope).contains_key("10.9.0.2"));
-    // One that only lists: it sees that the cluster is behind, unless others have
-    // written since.
+    // A node that only lists: it sees that the cluster is behind, unless others have written since.
     let swept = command(&listing, &["sweep", "--yes"]);
     let said = &swept.succeeded().stderr;
     let back = |node: &Node| {
@@ -67,7 +66,7 @@ fn an_etcd_that_was_set_back_is_noticed_by_the_next_answer_and_repaired_by_sweep
     let swept = command(&adding, &["sweep", "--yes"]);
     assert!(swept.succeeded().stderr.contains("was restored to an older state"), "{swept:?}");
     assert!(back(&adding) && !is_marked(&adding));
-    // Once: what was noted is what the cluster says now.
+    // Once: the noted revision is now the cluster's.
     of_living(&adding, "ADD", "after").run().succeeded();
     assert!(!is_marked(&adding));
     assert!(command(&adding, &["sweep", "--yes"]).stderr.contains("nothing to sweep"));
@@ -94,7 +93,7 @@ fn a_mark_stays_until_everything_was_tried() {
     assert!(command(node, &["sweep", "--dry-run"]).status == Some(0) && is_marked(node));
     command(node, &["repair", "--yes"]).succeeded();
     assert!(!is_marked(node) && rig.holders().contains_key("10.9.0.1"));
-    // What cannot be read raises no alarm, and hides none.
+    // An unreadable file raises no alarm, and hides none.
     for garbage in ["", "x", "-1", "99999999999999999999999"] {
         std::fs::write(node.state().join("revision"), garbage).unwrap();
         of_living(node, "ADD", "again").run().succeeded();

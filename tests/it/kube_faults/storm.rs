@@ -1,9 +1,8 @@
-//! The storm: eight nodes behind proxies that fail, processes that are killed,
-//! servers that are killed and come back. The history of what everybody was
-//! told is replayed, and the objects are held against it: no address has two
-//! holders at any time, what was printed stands, what was freed is gone.
+//! Eight nodes behind proxies that fail, processes that are killed, servers that are killed and
+//! restarted. The history of all answers is replayed and compared with the objects: no address has
+//! two holders at any time, what was printed exists, what was freed is gone.
 
-/// Who makes the calls.
+/// The callers.
 mod worker;
 
 use super::node_state::seconds_later;
@@ -24,14 +23,13 @@ use worker::{Sandbox, Worker};
 const NODES: usize = 8;
 const WORKERS_A_NODE: usize = 2;
 const SCOPE: &str = "storm";
-/// A call takes no longer, whatever happens: the longest deadline, and what a
-/// busy machine takes beside it.
+/// No call takes longer: the longest deadline, and what a busy machine adds.
 const LONGEST: Duration = Duration::from_secs(40);
 
 /// What all workers share.
 struct Storm {
     history: History,
-    /// Calls that are still to be made.
+    /// The number of calls that are still to be made.
     left: AtomicUsize,
     calm: AtomicBool,
 }
@@ -48,7 +46,7 @@ impl Storm {
     }
 }
 
-/// What becomes of a request.
+/// Chooses what happens to a request.
 fn fault(draw: &mut Draw, asked: &Asked) -> Act {
     let writes = asked.method != "GET";
     match draw.below(100) {
@@ -68,8 +66,7 @@ fn fault(draw: &mut Draw, asked: &Asked) -> Act {
     }
 }
 
-/// Sends what was held back, and now and then takes a server away, until it is
-/// told to end.
+/// Sends requests that were held back, and sometimes stops a server, until it is told to end.
 fn disturb(
     cluster: &Cluster,
     proxies: &[Proxy],
@@ -86,7 +83,7 @@ fn disturb(
                 proxy.send_held_back();
             }
         }
-        // Evenly spread over the calls.
+        // Spread evenly over the calls.
         let left = storm.left.load(Ordering::Relaxed);
         if done < restarts && left < all - all * (done + 1) / (restarts + 1) {
             done += 1;
@@ -165,7 +162,7 @@ fn node(name: &str, proxy: &Proxy) -> Node {
     node
 }
 
-/// Who holds what, of the objects themselves.
+/// Returns who holds what, from the objects themselves.
 fn held(cluster: &Cluster) -> BTreeMap<String, BTreeSet<IpAddr>> {
     let mut held: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
     for object in objects(cluster) {
@@ -177,8 +174,8 @@ fn held(cluster: &Cluster) -> BTreeMap<String, BTreeSet<IpAddr>> {
     held
 }
 
-/// What was printed stands; what a DEL freed is gone, when the node has looked
-/// for what came late.
+/// Checks that what was printed exists, and that what a DEL freed is gone after the node has
+/// checked for late creations.
 fn check_freed(cluster: &Cluster, storm: &Storm, nodes: &[Node], outcome: &Outcome) {
     for node in nodes {
         seconds_later(node, 61);
@@ -198,7 +195,7 @@ fn check_freed(cluster: &Cluster, storm: &Storm, nodes: &[Node], outcome: &Outco
     }
 }
 
-/// Ends what hangs in the air; what was given up is left to GC.
+/// Ends what is undecided. What was given up is left to GC.
 fn settle(workers: &mut [Worker<'_>]) {
     for worker in workers {
         let open: Vec<String> = worker
@@ -221,7 +218,7 @@ fn collect(node: &Node, outcome: &Outcome) {
     node.gc_call(&valid).set("CNI_NETNS_OVERRIDE", "true").run().succeeded();
 }
 
-/// How long calls took, and how they failed.
+/// Prints how long calls took, and how they failed.
 fn tell(workers: &[Worker<'_>]) {
     let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     let mut failed: BTreeMap<(&str, Option<u64>), usize> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! When an ADD asks whether it may allocate: once its attachment is locked.
+//! When an ADD checks whether it may allocate: after its attachment is locked.
 
 use crate::conformance::{attachment, host, record};
 use crate::support::calls::slots;
@@ -43,8 +43,8 @@ fn held(store: &dyn Store) -> usize {
     store.list(&Filter::default()).map_or(0, |listing| listing.map(Result::unwrap).count())
 }
 
-/// Cause: whether a limit binds was asked before the attachment was locked. Effect:
-/// an ADD beside one of its own attachment that was about to answer was refused.
+/// Cause: an ADD checked the limits before its attachment was locked. Effect: an ADD was refused
+/// while another ADD of its attachment was about to answer.
 #[test]
 fn whether_anything_may_be_allocated_is_asked_under_the_attachments_lock_and_of_no_repeat() {
     let sandbox = Sandbox::new();
@@ -66,7 +66,7 @@ fn whether_anything_may_be_allocated_is_asked_under_the_attachments_lock_and_of_
     assert_eq!((held(&store), asked.get()), (2, 2));
     drop(add(&store, &ours, 2, [LONG, LONG], &may(false)).unwrap());
     assert_eq!((held(&store), asked.get()), (2, 2), "a repeat");
-    // One of the two is lost: what is lacking is new.
+    // One of the two is lost: the missing one is a new allocation.
     let session = store.open(Access::Release, Deadline::after(LONG)).unwrap();
     let lost = session.holdings(&ours.attachment).unwrap().held.pop().unwrap();
     drop(session);

@@ -1,10 +1,10 @@
-//! Each limit from outside: what is just within it, and one more.
+//! Each limit from outside: the largest allowed value, and one more.
 
 use super::{RANGE, asking, bulky, call};
 use crate::support::sandbox::{Sandbox, configuration};
 use serde_json::{Value, json};
 
-/// Every value of a document, containers too.
+/// Counts every value of a document, including containers.
 fn values(value: &Value) -> usize {
     1 + match value {
         Value::Array(items) => items.iter().map(values).sum(),
@@ -36,7 +36,7 @@ fn a_document_of_50000_values_is_read_and_one_of_50001_is_not() {
 fn names_have_at_most_253_bytes_or_what_cni_sets() {
     let sandbox = Sandbox::new();
     let scope = |name: &str| configuration(&format!(r#"{RANGE},"network_name":"{name}""#));
-    // The longest in bytes is the longest in escapes too.
+    // The longest name in bytes is the longest in escaped form, too.
     let longest = [
         "n".repeat(253),
         "%".repeat(253),
@@ -80,7 +80,7 @@ fn names_have_at_most_253_bytes_or_what_cni_sets() {
         assert_eq!(pod(key, "a\u{1b}[2J").code(), 4);
         pod(key, &"p".repeat(253)).succeeded();
     }
-    // CNI has no bound for these; they are names of files all the same.
+    // CNI has no limit for these names, but they become file names.
     let named = configuration(RANGE).replace("net1", &"n".repeat(4000));
     for verb in ["ADD", "DEL"] {
         call(&sandbox, verb, &"c".repeat(4000), &named).succeeded();
@@ -96,7 +96,7 @@ fn names_have_at_most_253_bytes_or_what_cni_sets() {
     }
 }
 
-/// Ranges, requested and static ones count together.
+/// Ranges, requested and static addresses count together.
 #[test]
 fn an_add_gives_sixteen_addresses_of_all_kinds_and_one_requested_of_each_set() {
     let sandbox = Sandbox::new();

@@ -1,5 +1,5 @@
-//! An ADD of several addresses that takes too long, or that nobody waits for any
-//! more: it ends between two of them, and keeps none.
+//! An ADD of several addresses that takes too long, or whose caller has exited: it ends between two
+//! addresses, and keeps none.
 
 use crate::conformance::{candidates, record};
 use hereabouts::ipam::{NodeName, Part, Pool, Scope, Slot, Source};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(24);
 const RESERVE: Duration = Duration::from_secs(6);
 
-/// A clock that stands still until it is set.
+/// A clock that changes only when it is set.
 struct Still {
     begun: Instant,
     passed: Cell<Duration>,
@@ -74,9 +74,8 @@ fn store() -> MemoryStore {
     MemoryStore::new(NodeName::parse("n1").unwrap())
 }
 
-/// Cause: nobody looked at the deadline, or at the caller, between two addresses.
-/// Effect: one ADD kept all others of the node waiting for minutes. Fix: both are
-/// looked at before each address.
+/// Cause: an ADD checked neither the deadline nor the caller between two addresses. Effect: one ADD
+/// made all others of the node wait for minutes. Fix: it checks both before each address.
 #[test]
 fn an_add_that_is_late_or_that_nobody_waits_for_ends_before_its_next_address() {
     let (store, clock, asked) = (store(), clock(), Cell::new(0));
@@ -102,7 +101,7 @@ fn an_add_that_is_late_or_that_nobody_waits_for_ends_before_its_next_address() {
     assert_eq!((asked.get(), store.records().len()), (4, 0));
 }
 
-/// What an ADD takes back takes no longer than it may: what is left is owed.
+/// An undo ends at its deadline, too: the rest is owed.
 #[test]
 fn an_undo_ends_at_its_deadline() {
     let store = store();

@@ -1,5 +1,4 @@
-//! Everything that can be wrong with a configuration, as `config check` and the
-//! plugin say it.
+//! Every mistake of a configuration, as `config check` and the plugin report it.
 
 use super::{assert_all, variants};
 use hereabouts::config::{
@@ -27,7 +26,7 @@ fn every_kind_of_mistake_reads_so() {
     assert_all("config-error", variants, &all.map(text));
 }
 
-/// What stands in `ipam`, beside the type.
+/// Keys of `ipam`, in addition to the type.
 const OF_A_NETWORK: &[&str] = &[
     r"",
     r#""range":7"#,
@@ -92,7 +91,7 @@ const OF_A_NETWORK: &[&str] = &[
     r#""range":"10.0.0.0/24","deadlines":7"#,
 ];
 
-/// What stands in the node's flat file.
+/// Keys of the node's flat file.
 const OF_A_FLAT_FILE: &[&str] = &[
     "[]",
     "{",

@@ -1,5 +1,5 @@
-//! What `verify` says of each problem of a file store, and of each doubt. Those of
-//! the Kubernetes store are in tests/data/outputs.
+//! What `verify` reports for each problem of a file store, and for each doubt. Those of the
+//! Kubernetes store are in tests/data/outputs.
 
 use super::{assert_all, variants};
 use hereabouts::ipam::Doubt;

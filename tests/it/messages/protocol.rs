@@ -1,5 +1,4 @@
-//! The protocol: the message of every code, and what a caller is told that does not
-//! keep to it.
+//! The protocol: the message of every code, and the errors for a caller that breaks a rule.
 
 use super::{assert_all, document, variants};
 use crate::support::sandbox::{Call, configuration};
@@ -19,7 +18,7 @@ fn every_code_has_this_message() {
 
 const RANGE: &str = r#""range":"10.1.2.0/24""#;
 
-/// What is wrong, and how a call that is right becomes so.
+/// What is wrong, and a function that makes a correct call wrong in this way.
 type Case = (&'static str, fn(&mut Call) -> &mut Call);
 
 const CASES: &[Case] = &[

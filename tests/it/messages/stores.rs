@@ -22,7 +22,7 @@ fn waited() -> String {
     "30s".to_owned()
 }
 
-/// On a machine and its disks.
+/// Returns the errors on a machine and its disks.
 fn of_files() -> Vec<E> {
     let denied = std::io::Error::from_raw_os_error(13);
     vec![
@@ -79,7 +79,7 @@ fn of_files() -> Vec<E> {
     ]
 }
 
-/// In the Kubernetes API.
+/// Returns the errors of the Kubernetes API.
 fn of_objects() -> Vec<E> {
     let (server, call) = (|| SERVER.to_owned(), || "create ipallocations/10.1.2.1".to_owned());
     vec![

@@ -1,4 +1,4 @@
-//! Every `Failure` that is not the store's, and what it is made of.
+//! Every `Failure` that does not come from the store, and the errors that it contains.
 
 use super::{assert_all, document, variants};
 use hereabouts::addr::{Family, Subnet};

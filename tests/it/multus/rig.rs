@@ -1,6 +1,6 @@
-//! Nodes as network namespaces on one bridge, with a real API server among
-//! them, and the part of a kubelet and its runtime: sandboxes are made, the real
-//! Multus is called as libcni calls it. What is expected of it is in the tests.
+//! Nodes as network namespaces on one bridge, with a real API server among them, and the part of a
+//! kubelet and its runtime: it creates sandboxes, and calls the real Multus as libcni does. The
+//! expectations are in the tests.
 
 use crate::support::cluster::{Cluster, Options};
 use crate::support::sandbox::{Ended, HEREABOUTS};
@@ -16,14 +16,14 @@ use std::time::Duration;
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/multus");
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/bin");
 const NETWORKS: &str = include_str!("../../data/kubernetes/network-attachment-definition.yaml");
-/// Of the API server on the bridge.
+/// The address of the API server on the bridge.
 const ADDRESS: &str = "10.99.0.1";
 
 /// A process that lives as long as its standard input is open.
 struct Held(Child);
 
 impl Held {
-    /// Starts it and waits for the line by which it says that it is ready.
+    /// Starts it and waits for the line that says that it is ready.
     fn start(words: &[&str]) -> Result<(Self, String), String> {
         let mut command = Command::new(words[0]);
         command
@@ -49,13 +49,13 @@ impl Drop for Held {
     }
 }
 
-/// The world of this process, with the API server in it.
+/// The network of this process, with the API server in it.
 pub(super) struct Rig {
-    // In the order in which they have to go.
+    // In the order in which they must be dropped.
     pub(super) cluster: Cluster,
-    /// The plugins, and the nodes' disks. Goes with the cluster.
+    /// The plugins, and the nodes' disks. It is removed with the cluster.
     directory: PathBuf,
-    /// Words that lead into the world.
+    /// The words that start a program in this network.
     inside: Vec<String>,
     _control_plane: Held,
     _world: Held,
@@ -76,8 +76,8 @@ fn run(before: &[String], words: &[&str]) -> Ended {
 }
 
 impl Rig {
-    /// One for all tests, which use names and ranges of their own in it; or why
-    /// there is none on this machine.
+    /// Returns the rig that all tests share, or why this machine has none. Each test uses its own
+    /// names and ranges.
     pub(super) fn shared() -> Result<&'static Self, String> {
         static RIG: LazyLock<Result<Rig, String>> = LazyLock::new(Rig::new);
         RIG.as_ref().map_err(Clone::clone)
@@ -116,8 +116,8 @@ impl Rig {
             std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", world.0.id())).unwrap();
         let inside = enter(first.trim(), &["--net", "--mount", "--pid"]);
 
-        // The API server has a namespace on the bridge: the nodes do not see
-        // anybody's loopback. etcd stays on the one in there.
+        // The API server has a namespace on the bridge, because the nodes do not see the loopback
+        // of another namespace. etcd uses the loopback in that namespace.
         let words: Vec<&str> =
             inside.iter().map(String::as_str).chain(["unshare", "--net", "bash", "-c"]).collect();
         let (control_plane, process) =
@@ -130,7 +130,7 @@ impl Rig {
         cluster.text(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
 
         let directory = cluster.directory().join("rig");
-        // Not all of the tools: the real Whereabouts is among them.
+        // Not all tools: the real Whereabouts is among them.
         let bin = directory.join("bin");
         std::fs::create_dir_all(&bin).unwrap();
         let tools = ["ptp", "host-local", "macvlan"].map(|name| (format!("{TOOLS}/{name}"), name));
@@ -140,8 +140,7 @@ impl Rig {
         Ok(Self { cluster, directory, inside, _control_plane: control_plane, _world: world })
     }
 
-    /// A network of Multus on the nodes' eth0, as a macvlan plugin with these
-    /// further keys.
+    /// Creates a network of Multus on the nodes' eth0: a macvlan plugin with these additional keys.
     pub(super) fn network(&self, name: &str, keys: &str) {
         let config = format!(
             r#"{{"cniVersion": "1.0.0", "type": "macvlan", "master": "eth0", "mode": "bridge", {keys}}}"#
@@ -149,7 +148,7 @@ impl Rig {
         self.network_of(name, &config);
     }
 
-    /// A network whose whole configuration is given.
+    /// Creates a network with this whole configuration.
     pub(super) fn network_of(&self, name: &str, config: &str) {
         let nad = json!({
             "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
@@ -158,7 +157,7 @@ impl Rig {
         self.cluster.apply(&nad.to_string());
     }
 
-    /// A plugin that is a shell script.
+    /// Installs a plugin that is a shell script.
     pub(super) fn plugin(&self, name: &str, script: &str) {
         use std::os::unix::fs::PermissionsExt;
         let path = self.directory.join("bin").join(name);
@@ -166,7 +165,7 @@ impl Rig {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// A Pod with this networks annotation, not started anywhere.
+    /// Creates a Pod with this networks annotation, without starting it.
     pub(super) fn pod(&self, name: &str, networks: &str) -> Pod {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
@@ -178,7 +177,7 @@ impl Rig {
         Pod { name: name.to_owned(), uid, container: new_container() }
     }
 
-    /// What is held in a network, by address: address, pod, interface, node.
+    /// Returns what is held in a network: address, pod, interface, node.
     pub(super) fn held(&self, network: &str) -> Vec<[String; 4]> {
         let document: Value =
             serde_json::from_str(&self.cluster.text(&["get", "ipa", "-o", "json"])).unwrap();
@@ -202,7 +201,7 @@ impl Rig {
         rows
     }
 
-    /// A node that has just booted, with a plugin that was just installed.
+    /// Returns a node that has just booted, with a plugin that was just installed.
     pub(super) fn node(&self, name: &str) -> Node<'_> {
         let disk = self.directory.join(name);
         for directory in ["etc-cni/net.d", "var-lib-cni"] {
@@ -210,8 +209,8 @@ impl Rig {
         }
         std::fs::write(disk.join("token"), self.cluster.node_token(name)).unwrap();
         let node = Node::boot(self, name, disk);
-        // One at a time: that nodes share a directory of plugins is of the rig,
-        // which has no room for more of an executable with all that debuggers want.
+        // One at a time: the nodes share a directory of plugins, because the rig has no room for
+        // more copies of an executable with debug information.
         static INSTALLING: Mutex<()> = Mutex::new(());
         let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
         let args = node.install_args();
@@ -220,7 +219,7 @@ impl Rig {
     }
 }
 
-/// Gives a namespace an eth0 on the bridge; the name of the bridge's port.
+/// Gives a namespace an eth0 on the bridge. Returns the name of the bridge's port.
 fn connect(world: &[String], node: &[String], name: &str, process: &str, address: &str) -> String {
     let port = format!("to-{name}");
     run(
@@ -239,7 +238,7 @@ fn new_container() -> String {
     format!("{:064x}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// What a kubelet knows of a Pod: its name, and the sandbox it has made for it.
+/// What a kubelet knows about a Pod: its name, and the sandbox that it has created for it.
 #[derive(Clone)]
 pub(super) struct Pod {
     pub(super) name: String,
@@ -248,7 +247,7 @@ pub(super) struct Pod {
 }
 
 impl Pod {
-    /// The same Pod in another sandbox, as after a reboot.
+    /// Returns the same Pod in another sandbox, as after a reboot.
     pub(super) fn again(&self) -> Self {
         Self { container: new_container(), ..self.clone() }
     }
@@ -258,7 +257,7 @@ impl Pod {
     }
 }
 
-/// A node that runs.
+/// A running node.
 pub(super) struct Node<'rig> {
     rig: &'rig Rig,
     pub(super) name: String,
@@ -300,7 +299,7 @@ impl<'rig> Node<'rig> {
         }
     }
 
-    /// How the plugin is installed here.
+    /// Returns how the plugin is installed here.
     fn install_args(&self) -> Vec<String> {
         let path = |path: PathBuf| path.to_str().unwrap().to_owned();
         let (bin, token) = (path(self.rig.directory.join("bin")), path(self.disk.join("token")));
@@ -323,7 +322,7 @@ impl<'rig> Node<'rig> {
             .collect()
     }
 
-    /// What the DaemonSet runs; without its sweeps, which come by the hour.
+    /// Starts what the DaemonSet runs, without its hourly sweeps.
     pub(super) fn daemon(&self) -> Daemon {
         let args = self.install_args();
         let mut words: Vec<&str> =
@@ -336,7 +335,7 @@ impl<'rig> Node<'rig> {
         Daemon(command.spawn().unwrap())
     }
 
-    /// Cuts it off from all others, or ends that.
+    /// Disconnects the node from all others, or connects it again.
     pub(super) fn plugged(&self, state: bool) {
         run(
             &self.rig.inside,
@@ -345,7 +344,7 @@ impl<'rig> Node<'rig> {
         .succeeded();
     }
 
-    /// Power loss: every process and every namespace is gone, the disk stays.
+    /// Simulates a power loss: every process and every namespace is gone, the disk stays.
     pub(super) fn dies(self) -> Off<'rig> {
         Off { rig: self.rig, name: self.name, disk: self.disk }
     }
@@ -358,8 +357,8 @@ impl<'rig> Node<'rig> {
         self.run(&[&[HEREABOUTS], args].concat())
     }
 
-    /// What Multus is told on this node: the pods' first network is ptp with
-    /// host-local; a bridge changes its address with each pod, and CHECK minds.
+    /// Returns the configuration of Multus on this node. The pods' first network is ptp with
+    /// host-local, because a bridge changes its address with each pod, which CHECK reports.
     fn configuration(&self) -> Value {
         let routes = if self.has_default_route { json!([{"dst": "0.0.0.0/0"}]) } else { json!([]) };
         json!({
@@ -399,15 +398,15 @@ impl<'rig> Node<'rig> {
         Ended::from(child.wait_with_output().unwrap())
     }
 
-    /// Makes the sandbox and its interfaces.
+    /// Creates the sandbox and its interfaces.
     pub(super) fn try_start(&self, pod: &Pod) -> Ended {
         self.run(&["ip", "netns", "add", &pod.namespace()]).succeeded();
-        // For a second an IPv6 address is not used until nobody else was seen
-        // with it: no test waits for that.
+        // For one second, an IPv6 address is not used until duplicate address detection has ended.
+        // No test waits for that.
         self.within(pod, &["sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad"])
             .succeeded();
-        // Multus gives the API server less than a second to show it the pod, and has
-        // asked no plugin by then: on a machine with other work it is asked again.
+        // Multus gives the API server less than a second to return the pod, and has called no
+        // plugin by then. On a busy machine it is called again.
         let add = || {
             Some(self.verb("ADD", pod))
                 .filter(|ended| !ended.stdout.contains("error waiting for pod"))
@@ -421,8 +420,8 @@ impl<'rig> Node<'rig> {
         self.try_start(pod).succeeded();
     }
 
-    /// Makes one sandbox after the other for a Pod, as a kubelet does, until one
-    /// has its interfaces.
+    /// Creates one sandbox after the other for a Pod, as a kubelet does, until one has its
+    /// interfaces.
     pub(super) fn start_in_the_end(&self, pod: &Pod) -> Pod {
         let deadline = Deadline::after(Duration::from_secs(60));
         loop {
@@ -436,7 +435,7 @@ impl<'rig> Node<'rig> {
         }
     }
 
-    /// Takes the interfaces down, and where that succeeds the sandbox too.
+    /// Removes the interfaces and, if that succeeds, the sandbox too.
     pub(super) fn stop(&self, pod: &Pod) -> Ended {
         let ended = self.verb("DEL", pod);
         if ended.status == Some(0) {
@@ -445,7 +444,7 @@ impl<'rig> Node<'rig> {
         ended
     }
 
-    /// Asks whether all is as it was made.
+    /// Checks that everything is as it was created.
     pub(super) fn check(&self, pod: &Pod) -> Ended {
         self.verb("CHECK", pod)
     }
@@ -455,13 +454,13 @@ impl<'rig> Node<'rig> {
         self.run(&[&["ip", "netns", "exec", &pod.namespace()], words].concat())
     }
 
-    /// Within five seconds comes an answer.
+    /// Returns whether an answer comes within five seconds.
     pub(super) fn pings(&self, pod: &Pod, interface: &str, address: &str) {
         self.within(pod, &["ping", "-n", "-q", "-c", "1", "-w", "5", "-I", interface, address])
             .succeeded();
     }
 
-    /// The addresses that an interface in the pod really has.
+    /// Returns the addresses that an interface in the pod really has.
     pub(super) fn on_interface(&self, pod: &Pod, interface: &str) -> Vec<String> {
         let ended = self.within(pod, &["ip", "-j", "address", "show", "dev", interface]);
         let document = ended.succeeded().document();
@@ -474,7 +473,7 @@ impl<'rig> Node<'rig> {
     }
 }
 
-/// One that stays; killed when it is dropped.
+/// An install that keeps running. It is killed when it is dropped.
 pub(super) struct Daemon(Child);
 
 impl Drop for Daemon {
@@ -492,14 +491,14 @@ pub(super) struct Off<'rig> {
 }
 
 impl<'rig> Off<'rig> {
-    /// Another boot: another boot id, an empty /run, the same disk.
+    /// Simulates another boot: another boot id, an empty /run, the same disk.
     pub(super) fn boots(self) -> Node<'rig> {
         Node::boot(self.rig, &self.name, self.disk)
     }
 }
 
-/// The `network-status` annotation: network, interface and addresses of each,
-/// without the cluster's own network.
+/// Returns the `network-status` annotation: network, interface and addresses of each, without the
+/// cluster's own network.
 pub(super) fn status_of(rig: &Rig, pod: &Pod) -> Vec<(String, String, Vec<String>)> {
     let path = r"jsonpath={.metadata.annotations.k8s\.v1\.cni\.cncf\.io/network-status}";
     let text = rig.cluster.text(&["get", "pod", &pod.name, "-o", path]);

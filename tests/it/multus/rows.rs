@@ -26,7 +26,7 @@ fn default_route() {
     assert!(way_of_first.contains("via 10.244.0.1 dev eth0"), "{way_of_first}");
     let taken = way("takes", "rows-takes");
     assert!(taken.contains("via 192.168.90.1 dev net1"), "{taken}");
-    // The annotation changes nothing where there is a default route.
+    // The annotation has no effect if there is a default route.
     let annotation = r#"[{"name":"plain","default-route":["192.168.91.1"]}]"#;
     let kept = way(annotation, "rows-annotation");
     assert!(kept.contains("via 10.244.0.1 dev eth0"), "{kept}");

@@ -44,7 +44,7 @@ fn list_prints_this() {
     seen.assert("list");
 }
 
-/// A DEL that meets a held lock, and so leaves a debt.
+/// Makes a DEL that meets a held lock, and so leaves a debt.
 fn owe(sandbox: &Sandbox) {
     let lock = fs::File::open(sandbox.store()).unwrap();
     lock.lock().unwrap();
@@ -57,7 +57,7 @@ fn debts_are_printed_so() {
     let sandbox = held();
     owe(&sandbox);
     let mut seen = Transcript::new(&sandbox);
-    // Of the test, which has the lock.
+    // The process of the test, which has the lock.
     let process = std::process::id();
     seen.replace(
         format!("process {process} ({})", fs::read_to_string("/proc/self/comm").unwrap().trim()),
@@ -127,7 +127,7 @@ fn usage_prints_this() {
     seen.assert("usage");
 }
 
-/// Damages of many kinds, as one finds them.
+/// Makes damages of many kinds.
 pub(super) fn damage_all(sandbox: &Sandbox) {
     let at = |path: &str| sandbox.store().join(path);
     sandbox
@@ -141,7 +141,7 @@ pub(super) fn damage_all(sandbox: &Sandbox) {
         sandbox.add(container, RANGE).succeeded();
     }
     damage(sandbox, C1);
-    // 10.1.2.4 was c3's, and so on.
+    // 10.1.2.4 was held by c3, and so on.
     fs::remove_file(at("scopes/@/10.1.2.0_24/10.1.2.5")).unwrap();
     let newer = fs::read_to_string(at("scopes/@/10.1.2.0_24/10.1.2.6")).unwrap().replacen(
         '{',

@@ -27,13 +27,13 @@ fn store_init_and_forget_print_this() {
     seen.assert("store");
 }
 
-/// Where nobody comes: what two machines see of each other differs each time.
+/// Without a partner, because what two machines see of each other differs each time.
 #[test]
 fn store_test_prints_this_without_a_partner() {
     let sandbox = sandbox();
     let mut seen = Transcript::new(&sandbox);
     let place = sandbox.root.display().to_string();
-    // A memory filesystem tells what it is, a disk does not.
+    // A memory filesystem has a known type, a disk does not.
     for args in [
         &["store", "test", &place, "--wait", "10ms"][..],
         &["store", "test", "/nowhere"],

@@ -1,5 +1,5 @@
-//! A step that fails before the power does: what an undo leaves must be as good
-//! as what any other call leaves. A failed flush has flushed nothing.
+//! A step fails before the power does: what an undo leaves must be as good as what any other call
+//! leaves. A failed flush has flushed nothing.
 
 use super::calls;
 use super::world::{World, fault, fault_later, prepared};
@@ -10,9 +10,8 @@ use crate::support::disk::{Faults, FaultyDisk};
 use hereabouts::store::file::FileStore;
 use nix::errno::Errno;
 
-/// Runs a call of which one step fails with EIO; all that the power may leave
-/// after each step. How many states, or the first fault; `None` beyond the last
-/// step.
+/// Runs a call of which one step fails with EIO. Checks everything that a power loss may leave
+/// after each step. Returns the number of states, or the first fault; `None` beyond the last step.
 fn power_fails_after_step(
     world: &World,
     call: Call,

@@ -1,4 +1,4 @@
-//! `repair`, killed or without power at any of its steps.
+//! `repair`, killed or with a power loss at any of its steps.
 
 use super::world::{World, fault, prepared};
 use crate::conformance::host;
@@ -19,7 +19,7 @@ fn repair_all(store: &FileStore<CachedDisk>) {
 
 type Damage = fn(&CachedDisk);
 
-/// What `repair` is for, done to a disk.
+/// Damages that `repair` repairs.
 const DAMAGES: &[(&str, Damage)] = &[
     ("a lost entry", |disk| disk.unlink(Path::new("nodes/n1/net1/two@eth0.0")).unwrap()),
     ("a lost name", |disk| disk.unlink(Path::new("scopes/@/10.0.0.0_24/10.0.0.4")).unwrap()),
@@ -51,8 +51,8 @@ fn repair_may_lose_power_or_be_killed_at_any_step() {
         repair_all(&store);
         let history = store.disk().history();
         assert!(!history.is_empty(), "{what} was not repaired");
-        // What was said to be repaired is, also without power; what is harmless
-        // may come back.
+        // What was reported as repaired stays repaired after a power loss. Harmless problems may
+        // come back.
         for image in store.disk().image().after_power_loss(400, 0) {
             let store = FileStore::on(CachedDisk::new(image, world.clock + 1000), host("n1"));
             let found = store.verify(Deadline::after(Duration::from_secs(20))).unwrap().findings;

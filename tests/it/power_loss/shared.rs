@@ -1,7 +1,6 @@
-//! Power loss below a filesystem that machines share and that answers the flush
-//! of a directory without doing anything: see `docs/store.md`, "What is assumed
-//! of the filesystem". The same calls, the same claims; and the proof that each
-//! flush of a file, by which a name reaches the disk there, is needed.
+//! Power loss on a filesystem that machines share and that ignores the flush of a directory: see
+//! `docs/store.md`, "What is assumed of the filesystem". The same calls and the same checks; and
+//! the proof that each flush of a file, which makes a name durable there, is needed.
 
 use super::world::{World, prepared_shared};
 use super::{Effort, calls, power_fails_during};
@@ -52,7 +51,7 @@ fn power_lost_below_a_shared_filesystem_after_a_call_that_follows_one_killed_at_
 fn is_entry(path: &Path) -> bool {
     path.starts_with("nodes/n1/net1") && path.components().count() == 4
 }
-/// With those by pod: `drop_left_over` flushes what the dead one leaves there.
+/// Also those by pod: `drop_dangling` flushes what the dead sandbox left there.
 fn is_index(path: &Path) -> bool {
     path.starts_with("nodes/n1") && 4 <= path.components().count() && !is_temporary(path)
 }
@@ -63,14 +62,13 @@ fn is_temporary(path: &Path) -> bool {
     path.starts_with("nodes/n1/@tmp") && path.components().count() == 4
 }
 
-/// Flushed when it is made, and by the first call that makes a directory beside
-/// it: whoever made it may have been killed.
+/// Flushed when it is created, and by the first call that creates a directory next to it, because
+/// its creator may have been killed.
 fn is_small_file(path: &Path) -> bool {
     is_temporary(path) || path.ends_with("format") || path.ends_with("@machine-id")
 }
 
-/// Each flush by which a name reaches the disk, and the calls that are unsafe
-/// without it.
+/// Each flush that makes a name durable, and the calls that are unsafe without it.
 const SYNCS: &[(&str, Skip, &[Call])] = &[
     ("the record, when its name was made", is_entry, &[Call::Add("c1", 1), Call::Add("c2", 2)]),
     (
@@ -112,8 +110,8 @@ fn the_model_of_a_shared_filesystem_finds_the_bug_when_a_repeated_add_does_not_s
     assert!(found.is_some());
 }
 
-/// A DEL that was killed between the name and the entry; the next call of the
-/// attachment removes the entry, and the name must not come back.
+/// A DEL was killed between the name and the entry. The next call of the attachment removes the
+/// entry, and the name must not come back.
 #[test]
 fn the_model_of_a_shared_filesystem_finds_the_bug_when_a_left_over_goes_unsynced() {
     let effort = Effort { most: 400, later_every: 1 };
@@ -127,7 +125,7 @@ fn the_model_of_a_shared_filesystem_finds_the_bug_when_a_left_over_goes_unsynced
 
 type Damage = fn(&CachedDisk);
 
-/// What `repair` mends by a new name, and `release` of what cannot be read.
+/// Damages that `repair` repairs with a new name, and unreadable records that `release` frees.
 const DAMAGES: &[(&str, Problem, Damage)] = &[
     ("a lost entry", Problem::Unindexed, |disk| {
         disk.unlink(Path::new("nodes/n1/net1/by@eth0.0")).unwrap()
@@ -147,7 +145,7 @@ fn deadline() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-/// As a local disk, where a second look waits for nobody.
+/// Like a local disk, on which the second check waits for no other call.
 fn find(image: &Image, problem: Problem) -> Option<FileFinding> {
     let found = FileStore::on(CachedDisk::new(image.clone(), 10_000), host("n1"))
         .verify(deadline())
@@ -156,7 +154,7 @@ fn find(image: &Image, problem: Problem) -> Option<FileFinding> {
     found.into_iter().find(|finding| finding.problem == problem)
 }
 
-/// Mends a damage; how many of the states after a power loss show it again.
+/// Repairs a damage. Returns how many of the states after a power loss show it again.
 fn damaged_again(problem: Problem, damage: Damage, skip: Option<Skip>) -> usize {
     let mut world = prepared_shared();
     let disk = world.disk();

@@ -1,5 +1,4 @@
-//! A disk with what callers were told, and what must be true of it after a
-//! power loss.
+//! A disk together with what callers were told, and what must be true of it after a power loss.
 
 use crate::conformance::{attachment, host};
 use crate::support::cached::{CachedDisk, Image, Killed};
@@ -18,13 +17,13 @@ use std::time::Duration;
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) image: Image,
-    /// Results that were printed and not given back.
+    /// Results that were printed and not freed since.
     pub(super) printed: BTreeMap<&'static str, Vec<String>>,
-    /// Addresses whose DEL has succeeded, and who had them.
+    /// Addresses whose DEL has succeeded, and their former holders.
     pub(super) freed: Vec<(String, String)>,
     pub(super) boot: &'static str,
     pub(super) clock: u64,
-    /// On a filesystem that machines share.
+    /// Whether it is on a filesystem that machines share.
     pub(super) shared: bool,
 }
 
@@ -46,12 +45,12 @@ impl World {
         disk
     }
 
-    /// The store as it is found later.
+    /// Returns the store as it is found later.
     fn later(&self) -> FileStore<CachedDisk> {
         FileStore::on(Self { clock: self.clock + 1000, ..self.clone() }.disk(), host("n1"))
     }
 
-    /// What callers may rely on once a call has begun.
+    /// Notes what callers may rely on after a call has begun.
     pub(super) fn begin(&mut self, call: Call) {
         if let Call::Del(container) | Call::Release(container) | Call::ReleaseFirst(container) =
             call
@@ -60,7 +59,7 @@ impl World {
         }
     }
 
-    /// What they may rely on when it has answered.
+    /// Notes what they may rely on after it has answered.
     pub(super) fn end(&mut self, call: Call, image: Image, printed: &[Allocation]) {
         if let Call::Add(container, _) = call {
             // Freed once, given again.
@@ -79,7 +78,7 @@ impl World {
             );
         }
         self.image = image;
-        // Beyond what "exhausted" is believed.
+        // Longer than "exhausted" is believed.
         self.clock += 100;
     }
 
@@ -94,7 +93,7 @@ impl World {
         self
     }
 
-    /// What a call is about to free.
+    /// Returns what a call is about to free.
     pub(super) fn about_to_free(&self, call: Call) -> Vec<(String, String)> {
         let store = FileStore::on(self.disk(), host("n1"));
         let held = store
@@ -145,7 +144,7 @@ impl World {
     }
 }
 
-/// What is wrong with a world after a power loss; `None` when all is well.
+/// Returns what is wrong after a power loss, or `None`.
 pub(super) fn fault(world: &World) -> Option<String> {
     let store = world.later();
     let listing = match store.list(&Filter::default()) {
@@ -200,8 +199,8 @@ pub(super) fn fault(world: &World) -> Option<String> {
     None
 }
 
-/// Life after it: a new container gets what nobody holds, everybody else the
-/// same answer again, and when all is freed nothing stands.
+/// Makes later calls: a new container gets a free address, all others get the same answer again,
+/// and when everything is freed, no record is left.
 pub(super) fn fault_later(world: &World, calls: &[Call]) -> Option<String> {
     let store = world.later();
     let mut holders: Vec<Call> = world
@@ -244,14 +243,14 @@ pub(super) fn fault_later(world: &World, calls: &[Call]) -> Option<String> {
     (!matches!(left, Ok(0))).then(|| format!("{left:?} records are left when all is freed"))
 }
 
-/// Two bystanders, one of them with two addresses, a dead sandbox of pod `web`,
-/// two that an ADD of today would re-home to themselves, one of them with its
-/// first address released by hand, and an address freed.
+/// Returns a store with two bystanders, one of them with two addresses; a dead sandbox of the pod
+/// `web`; two that an ADD of today would re-home to themselves, one of them with its first address
+/// released by hand; and a freed address.
 pub(super) fn prepared() -> World {
     prepared_on(World::new())
 }
 
-/// The same on a filesystem that machines share.
+/// Returns the same on a filesystem that machines share.
 pub(super) fn prepared_shared() -> World {
     prepared_on(World { shared: true, ..World::new() })
 }
@@ -271,11 +270,11 @@ fn prepared_on(empty: World) -> World {
     ] {
         world = world.then(call);
     }
-    // The dead one's result is nobody's any more, nor are yesterday's.
+    // The dead sandbox's result is no longer promised, and neither are those of the earlier boot.
     for container in ["dead-web", "self", "half"] {
         world.printed.remove(container);
     }
-    // Long ago: all of it is on the medium.
+    // Long ago: everything is on the medium.
     world.image = world.image.after_power_loss(1, 0).remove(0);
     world
 }

@@ -1,5 +1,5 @@
-//! The real cnitool drives ADD, CHECK, DEL and STATUS through the real main
-//! plugins, for conflists of every version; and two nodes share one directory.
+//! The real cnitool makes ADD, CHECK, DEL and STATUS through the real main plugins, with conflists
+//! of every version. Two nodes share one directory.
 
 use super::{kernel_has, tools};
 use crate::support::sandbox::{HEREABOUTS, Sandbox, configuration, make_store};
@@ -8,8 +8,7 @@ use std::process::{Command, Stdio};
 
 const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
-/// Drives one attachment with each version; prints why it cannot where it
-/// cannot.
+/// Uses one attachment with each version. Prints the reason if this is impossible.
 fn drive(plugin: &str, kernel: Option<&str>) {
     let tools = match tools() {
         Ok(tools) => tools,
@@ -70,8 +69,8 @@ fn ptp_of_every_version() {
     drive(r#""type":"ptp""#, Some("macvlan"));
 }
 
-/// Each node in network and mount namespaces of its own, with a flat file of
-/// its own, on one directory: 32 processes each, all at once.
+/// Each node has its own network and mount namespaces and its own flat file, on one directory: 32
+/// processes each, all at once.
 #[test]
 fn two_nodes_at_once_share_one_directory() {
     if !nix::unistd::geteuid().is_root() {

@@ -1,5 +1,4 @@
-//! `scripts/demo` runs to its end, and leaves nothing behind, also when it is
-//! interrupted.
+//! `scripts/demo` runs to its end and leaves nothing behind, even if it is interrupted.
 
 use super::tools;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -14,8 +13,8 @@ use std::time::Duration;
 
 fn start(args: &[&str], stdout: Stdio) -> Child {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/demo");
-    // Who runs tests in the background has them ignore SIGINT, which a shell
-    // can then not trap.
+    // A shell that runs tests in the background makes them ignore SIGINT, and a shell cannot trap a
+    // signal that was ignored at its start.
     let mut command = Command::new("env");
     command
         .args(["--default-signal=INT,TERM,HUP".as_ref(), demo.as_os_str()])
@@ -24,16 +23,16 @@ fn start(args: &[&str], stdout: Stdio) -> Child {
     command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// A pipe that holds what one write wrote: the next one waits until that was
-/// read, so that the demo is never further than a write ahead of the test.
+/// Returns a pipe that holds one write: the next write waits until the first one was read, so that
+/// the demo is never further than one write ahead of the test.
 fn one_write_at_a_time() -> (File, OwnedFd) {
     let (reader, writer) = pipe2(OFlag::O_DIRECT | OFlag::O_CLOEXEC).unwrap();
     fcntl(&writer, FcntlArg::F_SETPIPE_SZ(1)).unwrap();
     (File::from(reader), writer)
 }
 
-/// Processes whose command line, mounts whose source, and files whose name
-/// tell of the demo with this process id.
+/// Returns processes, mounts and files whose command line, source or name contains the demo with
+/// this process id.
 fn left_of(pid: u32) -> Vec<String> {
     let mut left = Vec::new();
     let word = format!("hab-{pid}");
@@ -60,7 +59,7 @@ fn left_of(pid: u32) -> Vec<String> {
     left
 }
 
-/// The kernel takes a process namespace apart in its own time.
+/// The kernel takes some time to remove a process namespace.
 fn assert_nothing_left(pid: u32) {
     let deadline = hereabouts::retry::Deadline::after(Duration::from_secs(60));
     while !left_of(pid).is_empty() {
@@ -80,7 +79,7 @@ fn the_demo_does_the_main_job_and_leaves_nothing() {
     );
 }
 
-/// With these lines in what it says.
+/// Runs the demo, and requires these lines in its output.
 fn runs_to_its_end(args: &[&str], lines: &[&str]) {
     let child = start(args, Stdio::piped());
     let pid = child.id();
@@ -112,7 +111,7 @@ fn an_interrupted_demo_leaves_nothing() {
     if let Err(reason) = tools() {
         return skipped!("{reason}");
     }
-    // A word of its output marks each moment: no clock is in this.
+    // A word of its output marks each moment, so no clock is needed.
     let mut moments = vec![
         ("==", Signal::SIGINT),
         ("pod1", Signal::SIGINT),
@@ -121,7 +120,7 @@ fn an_interrupted_demo_leaves_nothing() {
         ("DEL", Signal::SIGHUP),
     ];
     if cfg!(feature = "kube") {
-        // With servers that run: they end with the rest.
+        // With running servers: they end with the rest.
         moments.push(("--kubernetes", Signal::SIGINT));
     }
     for (moment, signal) in moments {
@@ -140,7 +139,7 @@ fn an_interrupted_demo_leaves_nothing() {
             );
         }
         kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
-        // What waits to write goes on, and then sees the signal.
+        // A process that waits to write continues, and then gets the signal.
         std::io::copy(&mut output, &mut std::io::sink()).unwrap();
         let status = child.wait().unwrap();
         assert!(status.signal().is_some() || !status.success(), "{moment}: {status}");

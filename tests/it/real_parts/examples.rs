@@ -1,5 +1,5 @@
-//! Every file of conf-examples: it is checked, and runs as Multus hands it
-//! over, alone and in a list of plugins.
+//! Every file of conf-examples: it is checked, and works as Multus passes it on, alone and in a
+//! list of plugins.
 
 use crate::support::sandbox::{Call, Ended, Sandbox};
 use hereabouts::config::plugin_configurations;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const POD: &str = "IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=;K8S_POD_UID=u1";
 
-/// What the first pod gets from each example.
+/// The addresses of the first pod for each example.
 const FIRST: &[(&str, &[&str])] = &[
     ("macvlan-conf.yaml", &["192.168.20.10"]),
     ("ipvlan-conf.yaml", &["192.168.21.2"]),
@@ -45,7 +45,7 @@ fn text(json: &Json) -> String {
     }
 }
 
-/// The plugin configuration of an example, with a store that a test may use.
+/// Returns the plugin configuration of an example, with a store that a test may use.
 fn example(name: &str, sandbox: &Sandbox) -> String {
     let bytes = std::fs::read(folder().join(name)).unwrap();
     let found = plugin_configurations(&bytes).unwrap();

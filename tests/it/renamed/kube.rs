@@ -26,10 +26,10 @@ fn a_del_under_a_changed_name_is_refused_names_both_and_frees_nothing() {
     node.del("never-added").succeeded();
     node.gc_call(&[]).run().succeeded();
     assert_eq!(holders(cluster, &node.scope), held, "nor does GC");
-    // What the new name holds is its own.
+    // Records under the new name belong to it.
     node.add("c2").succeeded();
     node.del("c2").succeeded();
-    // The command that the error names, with the rights that it takes.
+    // The command that the error names, with the rights that it needs.
     let kubeconfig = cluster.kubeconfig();
     let release =
         ["release", "--node", &before, "--yes", "--kubeconfig", kubeconfig.to_str().unwrap()];
@@ -40,7 +40,7 @@ fn a_del_under_a_changed_name_is_refused_names_both_and_frees_nothing() {
     assert_eq!(holders(cluster, &node.scope), BTreeMap::new());
 }
 
-/// The other way out: the name as it was.
+/// The other way out: the earlier name again.
 #[test]
 fn with_its_name_back_the_del_frees() {
     let Some(cluster) = shared() else { return };
@@ -50,7 +50,7 @@ fn with_its_name_back_the_del_frees() {
     for (name, code) in [(own_name("after"), 7), (before, 0)] {
         node.name = name;
         node.configure(&cluster.kubeconfig(), DEADLINES);
-        // Also where the memory of the earlier name was invalidated.
+        // Also if the state of the earlier name was invalidated.
         let _ = std::fs::remove_file(
             node.sandbox.store().join("kubernetes").join(&node.scope).join("complete"),
         );
@@ -60,7 +60,7 @@ fn with_its_name_back_the_del_frees() {
     assert_eq!(holders(cluster, &node.scope), BTreeMap::new());
 }
 
-/// The flat file is away for a while, and the network names the store.
+/// The flat file is missing for a while, and the network names the store.
 #[test]
 fn the_kubernetes_store_takes_no_hosts_name() {
     let Some(cluster) = shared() else { return };

@@ -1,5 +1,4 @@
-//! The same on a filesystem that machines share, where another node's name may be
-//! a clone's.
+//! The same on a filesystem that machines share, where another node's name may belong to a clone.
 
 use crate::support::overlay::Overlay;
 
@@ -25,13 +24,13 @@ fn a_del_under_a_changed_name_is_refused_names_both_and_frees_nothing() {
     assert!(listed.succeeded().stdout.contains(" n1 "), "nothing was freed: {listed:?}");
     overlay.run(&overlay.verb("DEL", "c2", RANGE)).succeeded();
     overlay.run(&overlay.verb("DEL", "never-added", RANGE)).succeeded();
-    // Seen alive here, so that it takes --force.
+    // The sandbox is seen alive here, so --force is needed.
     overlay.command(&["release", "--node", "n1", "--yes", "--force"]).succeeded();
     overlay.run(&overlay.verb("DEL", "c1", RANGE)).succeeded();
     assert!(overlay.command(&["list"]).stderr.contains("no address is held"));
 }
 
-/// A clone has the machine id, and not this node's note.
+/// A clone has the machine id, and does not have this node's note.
 #[test]
 fn a_record_of_another_node_with_this_machines_id_is_left_alone() {
     let Some(overlay) = Overlay::new() else {
@@ -52,7 +51,7 @@ fn a_record_of_another_node_with_this_machines_id_is_left_alone() {
     assert!(listed.stdout.contains(" n1 "), "{listed:?}");
 }
 
-/// The filesystem is mounted at another place by now: the store is the same.
+/// The filesystem is mounted at another place now, and the store is the same.
 #[test]
 fn a_changed_name_is_told_where_the_place_has_changed_too() {
     let Some(overlay) = Overlay::new() else {
@@ -78,7 +77,7 @@ fn a_changed_name_is_told_where_the_place_has_changed_too() {
     let refused = overlay.run(&overlay.verb("DEL", "c1", RANGE));
     assert_eq!(refused.code(), 7, "{refused:?}");
     assert!(refused.details().contains("hereabouts release --node n1\""), "{refused:?}");
-    // Under its name the new place does as well.
+    // Under the earlier name, the new place works as well.
     sandbox.write("flat.conf", &flat("n1"));
     overlay.run(&overlay.verb("DEL", "c1", RANGE)).succeeded();
     assert!(overlay.command(&["list"]).stderr.contains("no address is held"));

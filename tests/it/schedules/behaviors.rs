@@ -1,5 +1,5 @@
-//! What the store relies on in an API server, as one list: the server in memory
-//! and a real kube-apiserver both pass it.
+//! The behavior that the store requires of an API server, as one list: the server in memory and a
+//! real kube-apiserver both pass it.
 
 use super::scheduler::Touches;
 use super::server::Objects;
@@ -18,7 +18,7 @@ use std::time::Duration;
 const JSON: &str = "application/json";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
-/// A server, and a scope that is this test's alone.
+/// A server, and a scope that only this test uses.
 struct Tried<'t> {
     send: &'t dyn Fn(&Request<'_>) -> (u16, Value),
     scope: String,
@@ -93,19 +93,19 @@ fn refused(answer: &(u16, Value), status: u16, reason: &str) {
     assert_eq!(answer.1["kind"], "Status");
 }
 
-/// The whole list, in order: each leaves the scope empty.
+/// Runs the whole list in order. Each entry leaves the scope empty.
 fn behave(tried: &Tried<'_>) {
     let object = tried.object("10.0.0.1");
     let name = object["metadata"]["name"].as_str().unwrap();
 
-    // What is missing names itself in the details.
+    // The details name what is missing.
     let missing = tried.of(Method::Get, &object, None);
     refused(&missing, 404, "NotFound");
     assert_eq!(missing.1["details"]["name"], name);
     refused(&tried.delete(&object, &Value::Null, &Value::Null), 404, "NotFound");
     refused(&tried.of(Method::Patch, &object, Some(&json!({ "metadata": {} }))), 404, "NotFound");
 
-    // A name is made once.
+    // A name can be created once.
     let (status, made) = tried.create(&object);
     assert_eq!(status, 201, "{made}");
     let (uid, revision) = (&made["metadata"]["uid"], &made["metadata"]["resourceVersion"]);
@@ -113,23 +113,23 @@ fn behave(tried: &Tried<'_>) {
     refused(&tried.create(&object), 409, "AlreadyExists");
     assert_eq!(tried.of(Method::Get, &object, None).1["spec"], made["spec"]);
 
-    // A change in the state that was read, and in another.
+    // A change in the state that was read, and in another state.
     let change = |revision: &Value, boot: &str| json!({ "metadata": { "uid": uid, "resourceVersion": revision }, "spec": { "bootID": boot, "gateway": null } });
     let (status, changed) = tried.of(Method::Patch, &object, Some(&change(revision, "tomorrow")));
     assert_eq!((status, &changed["spec"]["bootID"]), (200, &json!("tomorrow")));
     let next = &changed["metadata"]["resourceVersion"];
     assert!(next != revision && changed["metadata"]["uid"] == *uid);
     refused(&tried.of(Method::Patch, &object, Some(&change(revision, "never"))), 409, "Conflict");
-    // A change that changes nothing has no revision of its own.
+    // A change that changes nothing gets no new revision.
     let (_, same) = tried.of(Method::Patch, &object, Some(&change(next, "tomorrow")));
     assert_eq!(same["metadata"]["resourceVersion"], *next);
-    // What never changes, and who may have it.
+    // Fields that never change, and who may change the others.
     let moved = json!({ "spec": { "node": "n2" } });
     refused(&tried.of(Method::Patch, &object, Some(&moved)), 422, "Invalid");
     let taken = json!({ "spec": { "containerID": "c2", "podRef": { "name": "other" } } });
     refused(&tried.of(Method::Patch, &object, Some(&taken)), 422, "Invalid");
 
-    // A removal in another state, of another object, and as it stands.
+    // A removal in another state, of another object, and in the current state.
     refused(&tried.delete(&object, uid, revision), 409, "Conflict");
     refused(
         &tried.delete(&object, &json!("00000000-0000-4000-8000-ffffffffffff"), next),
@@ -141,7 +141,7 @@ fn behave(tried: &Tried<'_>) {
     let (_, again) = tried.create(&object);
     assert_ne!(again["metadata"]["uid"], *uid);
 
-    // An object that something holds on to is on its way out until that lets go.
+    // An object with a finalizer is being deleted until the finalizer is removed.
     let kept = json!({ "metadata": { "finalizers": ["hereabouts.dev/test"] } });
     let (_, kept) = tried.of(Method::Patch, &object, Some(&kept));
     let (status, going) =

@@ -1,6 +1,6 @@
-//! The calls that are interleaved, each run as the executable runs it: the verbs
-//! through the dispatcher and the plugin, the commands through what they do to a
-//! store. What is around them is in memory.
+//! The calls that are interleaved, each run as the executable runs it: the verbs through the
+//! dispatcher and the plugin, the commands through their effect on a store. Their surroundings are
+//! in memory.
 
 use super::disk::ScheduledDisk;
 use super::scheduler::{Scheduler, ThreadClock};
@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Which store.
+/// The kind of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Files on one machine.
@@ -46,47 +46,47 @@ pub(super) enum Kind {
     Kubernetes,
 }
 
-/// What is called.
+/// The kind of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum What {
-    /// For a container; with so many addresses, of a family each. Its pod is what comes after `-`
-    /// in the container's name.
+    /// An ADD for a container, with this many addresses, one per family. Its pod is the part after
+    /// `-` in the container's name.
     Add(&'static str, u8),
     Del(&'static str),
-    /// A DEL that can lock its attachment, and no more: it leaves a debt, and is an error.
+    /// A DEL that can only lock its attachment: it leaves a debt, and is an error.
     Owe(&'static str),
     /// The same while the API server is away: it is answered with success.
     Promise(&'static str),
-    /// What a sweep does about debts.
+    /// The part of a sweep that settles debts.
     Settle,
-    /// Nothing is in the list.
+    /// A GC with an empty list.
     Gc,
     Sweep,
-    /// Of what a container holds.
+    /// A release of what a container holds.
     Release(&'static str),
-    /// Acting from elsewhere for a node.
+    /// A release for a node, from another machine.
     ReleaseNode(&'static str),
     Repair,
-    /// No call: a request to the API server that was thought lost arrives.
+    /// Not a call: a request to the API server that was thought lost arrives.
     Courier,
 }
 
-/// What happens to one request to the API server, counted from zero.
+/// What happens to one request to the API server, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum BadRequest {
-    /// It is done, and its answer is lost.
+    /// It is carried out, and its answer is lost.
     Answered(usize),
-    /// It is held up, and done when the courier brings it.
+    /// It is held up, and carried out when the courier delivers it.
     HeldUp(usize),
 }
 
-/// When the caller of an ADD has gone.
+/// When the caller of an ADD exits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Gone {
     Never,
     /// When the answer is written.
     AtTheAnswer,
-    /// From this look at it on, counted from zero.
+    /// From this check on, counted from 0.
     From(u8),
 }
 
@@ -95,15 +95,15 @@ pub(super) enum Gone {
 pub(super) struct Call {
     pub(super) what: What,
     pub(super) node: &'static str,
-    /// Whether its caller goes.
+    /// Whether and when its caller exits.
     pub(super) gone: Gone,
-    /// Which flush of the store's fails, counted from zero.
+    /// The flush of the store that fails, counted from 0.
     pub(super) bad_flush: Option<usize>,
     pub(super) bad_request: Option<BadRequest>,
-    /// Sandboxes are gone whose container's name begins so.
+    /// Sandboxes whose container's name begins like this are gone.
     pub(super) dead: &'static str,
     pub(super) boot: &'static str,
-    /// How many seconds after the others its clock stands.
+    /// The number of seconds by which its clock is ahead of the others.
     pub(super) later: u64,
 }
 
@@ -125,17 +125,17 @@ impl Call {
         Self { node, ..self }
     }
 
-    /// Its caller is gone when it answers.
+    /// Makes its caller exit before the answer.
     pub(super) const fn lost(self) -> Self {
         Self { gone: Gone::AtTheAnswer, ..self }
     }
 
-    /// Its caller is gone when the call looks for it the n-th time.
+    /// Makes its caller exit at the n-th check.
     pub(super) const fn orphan(self, look: u8) -> Self {
         Self { gone: Gone::From(look), ..self }
     }
 
-    /// It was called before the machine was started last.
+    /// Makes it a call from before the last boot.
     pub(super) const fn before_the_boot(self) -> Self {
         Self { boot: "yesterday", ..self }
     }
@@ -148,7 +148,7 @@ impl Call {
         Self { bad_request: Some(bad), ..self }
     }
 
-    /// Whether what is around it makes it fail, or nobody waits for its answer.
+    /// Returns whether its surroundings may make it fail, or no process waits for its answer.
     pub(super) const fn may_fail(&self) -> bool {
         !matches!(self.gone, Gone::Never) || self.bad_flush.is_some()
     }
@@ -165,7 +165,7 @@ impl Call {
     }
 }
 
-/// The store and the files that calls read besides.
+/// The store, and the other files that calls read.
 pub(super) struct Setting {
     pub(super) kind: Kind,
     /// The flat file of each node.
@@ -191,7 +191,7 @@ impl Setting {
     }
 }
 
-/// What one call finds around it.
+/// The surroundings of one call.
 pub(super) struct Around {
     kind: Kind,
     scheduler: Arc<Scheduler>,
@@ -254,7 +254,7 @@ impl Around {
         )
     }
 
-    /// The store as the plugin has it.
+    /// Returns the store as the plugin opens it.
     pub(super) fn store(&self, host: NodeIdentity) -> Box<dyn Store> {
         if self.kind == Kind::Kubernetes {
             Box::new(self.objects(host))
@@ -263,12 +263,12 @@ impl Around {
         }
     }
 
-    /// Where this node notes what it owes.
+    /// Returns where this node notes its debts.
     pub(super) fn ledger(&self) -> Debts {
         Debts::on(Box::new(self.disk(&format!("debts of {}", self.call.node))))
     }
 
-    /// The store as a command has it; from elsewhere for a node that is off.
+    /// Returns the store as a command opens it; from another machine for a node that is off.
     fn upkeep(&self, node: &str, elsewhere: bool) -> Box<dyn Upkeep> {
         let host = self.host(node);
         if self.kind == Kind::Kubernetes {
@@ -338,7 +338,7 @@ impl Surroundings for Around {
         })
     }
 
-    /// The real one tells the time.
+    /// The real one reads the clock.
     fn see(&self, machine: &Machine, netns: Option<&Path>) -> Sighting {
         Sighting { view: View::default(), ..machine.see(netns) }
     }
@@ -356,7 +356,7 @@ impl Surroundings for Around {
     }
 }
 
-/// How a call was answered: the error's code and words.
+/// The answer of a call: the error's code and text.
 pub(super) type Answered = Result<(), (u64, String)>;
 
 /// Runs a call on a thread of the scheduler.
@@ -460,7 +460,8 @@ fn verb(setting: &Setting, around: &Rc<Around>) -> Answered {
             if call.gone == Gone::AtTheAnswer {
                 return Err(std::io::ErrorKind::BrokenPipe.into());
             }
-            // A pipe takes what nobody reads: the next look finds the caller gone.
+            // A pipe accepts what no process reads: the next check finds that the caller has
+            // exited.
             if matches!(call.gone, Gone::From(look) if look <= looks.get()) {
                 return Ok(());
             }
@@ -499,7 +500,7 @@ fn told(document: &serde_json::Value) -> Vec<IpAddr> {
     addresses.iter().filter_map(address).collect()
 }
 
-/// As `hereabouts sweep --yes`.
+/// Does the work of `hereabouts sweep --yes`.
 fn sweep_all(around: &Around) -> anyhow::Result<()> {
     let node = NodeName::parse(around.call.node).unwrap();
     let store = around.upkeep(around.call.node, false);
@@ -512,7 +513,7 @@ fn sweep_all(around: &Around) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As `hereabouts release --container ID --yes`, or `release --node NAME --yes`.
+/// Does the work of `hereabouts release --container ID --yes`, or `release --node NAME --yes`.
 fn release_all(around: &Around, container: Option<&str>, node: &'static str) -> anyhow::Result<()> {
     let elsewhere = container.is_none();
     let filter = Filter { node: Some(NodeName::parse(node).unwrap()), ..Filter::default() };
@@ -533,7 +534,7 @@ fn release_all(around: &Around, container: Option<&str>, node: &'static str) -> 
     Ok(())
 }
 
-/// As `hereabouts repair --yes`.
+/// Does the work of `hereabouts repair --yes`.
 fn repair_all(around: &Around) -> anyhow::Result<()> {
     let store = around.upkeep(around.call.node, false);
     let is_alive = |held: &Record| around.life(held);
@@ -550,7 +551,7 @@ fn repair_all(around: &Around) -> anyhow::Result<()> {
     repair::carry_out(store.as_ref(), &repairable, &is_alive, &mut |_, _| Ok(())).map(drop)
 }
 
-/// What stands, and what is wrong with the store, as a reader sees it.
+/// Returns the records and the problems of the store, as a reader sees them.
 pub(super) fn look(
     setting: &Setting,
     scheduler: &Arc<Scheduler>,
@@ -576,7 +577,7 @@ pub(super) fn look(
             Err(error) => return Err(error.into()),
         }
         let is_alive = |held: &Record| around.life(held);
-        // The index by pod is a hint: what is wrong in it is for a sweep.
+        // The index by pod is a hint: a sweep corrects its problems.
         match around.upkeep(call.node, false).verify(
             Extent::Own,
             &is_alive,

@@ -1,5 +1,5 @@
-//! DELs that leave a debt, and who settles it, beside the other calls of the attachment: whoever
-//! was told an address keeps it, and nothing is owed in the end.
+//! DELs that leave a debt, and who settles it, together with the other calls of the attachment:
+//! every caller that was told an address keeps it, and in the end nothing is owed.
 
 use super::calls::{Around, Call, Kind, Setting, What};
 use super::explore::{Count, Explorer};
@@ -14,8 +14,8 @@ use hereabouts::retry::Deadline;
 use hereabouts::store::disk::Held;
 use hereabouts::store::{Access, Filter, Listing, Session, Store, StoreError};
 
-/// A store that is there for the lock of an attachment alone; whether it may come
-/// back by itself.
+/// A store of which only the lock of an attachment works; and whether the store may come back by
+/// itself.
 struct Away(Box<dyn Store>, bool);
 
 pub(super) fn away(store: Box<dyn Store>, for_a_while: bool) -> Box<dyn Store> {
@@ -64,7 +64,7 @@ impl Store for Away {
     }
 }
 
-/// As `hereabouts sweep --debts`.
+/// Does the work of `hereabouts sweep --debts`.
 pub(super) fn settle(around: &Around) -> anyhow::Result<()> {
     let host = around.host(around.call.node);
     let open = |_: &Settings| Ok(around.store(host.clone()));
@@ -74,15 +74,15 @@ pub(super) fn settle(around: &Around) -> anyhow::Result<()> {
     Ok(around.ledger().settle_all(&settler, &mut |_, _| {})?)
 }
 
-/// A file where debts are noted.
+/// Returns whether a path is that of a debt.
 pub(super) fn is_debt(path: &str) -> bool {
     path.len() == 33
         && path.as_bytes()[16] == b'-'
         && path.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
-/// Where an ADD of c1 has answered, and no DEL beside it can leave a debt, nothing
-/// is owed: what it has answered with is not to be freed for an earlier DEL.
+/// Checks that nothing is owed after an ADD of c1 has answered, if no DEL at the same time can
+/// leave a debt: what the ADD answered with must not be freed for an earlier DEL.
 pub(super) fn nothing_is_owed_with_an_answer(world: &World, calls: &[Call]) -> Result<(), String> {
     let is_c1 = |holder: &Holder| holder.1 == "c1";
     let last = world.events.iter().rev().find(|event| match event {
@@ -102,7 +102,7 @@ pub(super) fn nothing_is_owed_with_an_answer(world: &World, calls: &[Call]) -> R
     }
 }
 
-/// What may be owed to begin with.
+/// What is owed at the start.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Owed {
     Nothing,
@@ -112,7 +112,7 @@ enum Owed {
     Success,
 }
 
-/// A container holds an address, and perhaps a DEL of it is owed.
+/// Returns a world in which a container holds an address, and a DEL of it may be owed.
 fn world(setting: &Setting, container: &'static str, owed: Owed) -> World {
     let held = then(setting, prepared(setting), &[Call::new(What::Add(container, 1))]);
     let (what, fails) = match owed {
@@ -125,7 +125,7 @@ fn world(setting: &Setting, container: &'static str, owed: Owed) -> World {
     world
 }
 
-/// A DEL that is to fail may; nothing else.
+/// Allows only a DEL that is meant to fail to fail.
 fn owing(call: &Call, _: &(u64, String)) -> bool {
     matches!(call.what, What::Owe(_))
 }
@@ -141,7 +141,7 @@ const CALLS: &[Call] = &[
     Call::new(What::Sweep),
 ];
 
-/// Of a pod whose sandbox is made anew.
+/// The calls of a pod whose sandbox is created again.
 const OF_ONE_POD: &[Call] = &[
     Call::new(What::Add("one-db", 1)),
     Call::new(What::Add("two-db", 1)),
@@ -192,7 +192,7 @@ fn scene(kind: Kind) {
                 }
             }
         }
-        // A DEL that leaves a debt, an ADD, a settlement: in each order.
+        // A DEL that leaves a debt, an ADD, and the settling of the debt: in each order.
         for owe in [What::Owe("c1"), What::Promise("c1")] {
             let three = [owe, What::Add("c1", 1), What::Settle].map(Call::new);
             for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {

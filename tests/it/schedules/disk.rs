@@ -1,5 +1,5 @@
-//! A disk in memory behind the disk port: each system call is a step of the
-//! scheduler. Several threads and nodes see the same one.
+//! A disk in memory behind the disk port: each system call is a step of the scheduler. Several
+//! threads and nodes see the same disk.
 
 use super::scheduler::{Scheduler, Touches};
 use super::world::World;
@@ -23,13 +23,13 @@ enum Node {
     Directory { names: BTreeMap<OsString, usize>, marked: bool },
 }
 
-/// What is on one disk; a copy costs little.
+/// The content of one disk. A copy costs little.
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
     nodes: Vec<Arc<Node>>,
-    /// How many names each has.
+    /// The number of names of each file.
     links: Vec<u64>,
-    /// Whether the root is there.
+    /// Whether the root exists.
     exists: bool,
 }
 
@@ -44,8 +44,8 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Names and contents; what differs in inode numbers alone is the same, but
-    /// where they count.
+    /// Adds names and contents to a hash. States that differ only in inode numbers are equal,
+    /// except where the numbers matter.
     pub(super) fn hash_into(&self, state: &mut impl Hasher, numbered: bool) {
         let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
         let mut todo = vec![0];
@@ -102,7 +102,7 @@ impl Tree {
         Ok(number)
     }
 
-    /// The file of that name in any directory.
+    /// Returns the file of this name in any directory.
     pub(super) fn inode_named(&self, wanted: &str) -> Option<usize> {
         self.nodes.iter().find_map(|node| match &**node {
             Node::Directory { names, .. } => names.get(OsStr::new(wanted)).copied(),
@@ -110,7 +110,7 @@ impl Tree {
         })
     }
 
-    /// Every file and its content; of one with several names, under the first.
+    /// Returns every file and its content. A file with several names appears under the first one.
     pub(super) fn tell(&self) -> Vec<String> {
         let mut seen: BTreeMap<usize, PathBuf> = BTreeMap::new();
         let mut tell = |path: PathBuf| {
@@ -128,7 +128,7 @@ impl Tree {
         self.files().into_iter().map(&mut tell).collect()
     }
 
-    /// Every file below the root, for a test that looks.
+    /// Returns every file below the root, for a test that inspects it.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut todo = vec![(PathBuf::new(), 0)];
@@ -145,16 +145,16 @@ impl Tree {
     }
 }
 
-/// One call's door to a disk.
+/// The access of one call to a disk.
 pub(super) struct ScheduledDisk {
     pub(super) scheduler: Arc<Scheduler>,
     pub(super) thread: usize,
-    /// Which disk of the world.
+    /// The name of the disk.
     pub(super) disk: String,
-    /// Which machine it is used on: locks of a machine are its own.
+    /// The machine on which it is used: each machine has its own local locks.
     pub(super) machine: String,
     pub(super) local: bool,
-    /// Which flush of the call's fails, and how many there have been.
+    /// The flush of the call that fails, and the number of flushes so far.
     pub(super) bad_flush: Option<(usize, Arc<AtomicUsize>)>,
     /// How far its clock is ahead.
     pub(super) later: Duration,
@@ -188,7 +188,7 @@ struct Noted<'t> {
 impl Noted<'_> {
     fn reads(&mut self, path: &Path) {
         self.touches.read((self.disk, "name", path));
-        // What is missing may be missing because a directory above is.
+        // A name may be missing because a directory above it is missing.
         let mut above = path.parent();
         while let Some(directory) = above.filter(|directory| self.tree.find(directory).is_err()) {
             self.touches.read((self.disk, "name", directory));
@@ -396,7 +396,7 @@ impl Disk for ScheduledDisk {
             on.writes(from);
             on.writes(to);
             on.links(number);
-            // Two names of one file: nothing is done.
+            // Two names of one file: nothing happens.
             if on.tree.find(to).is_ok_and(|other| other == number) {
                 return Ok(());
             }

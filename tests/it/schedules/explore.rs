@@ -1,11 +1,9 @@
-//! Which schedules of calls are run: those with so many planned switches that
-//! differ in more than the order of steps which do not touch the same, and drawn
-//! ones.
+//! Chooses the schedules of calls: those with this many planned switches that differ in more than
+//! the order of independent steps, and drawn ones.
 //!
-//! A switch before a step that commutes with all that the other call does until
-//! the step comes is the same schedule as the switch one step later; and a call
-//! that is given the turn back after a step that commutes with what follows had
-//! it back before. Both are left out.
+//! A switch before a step that commutes with all steps of the other call until that step is the
+//! same schedule as the switch one step later. And a call that gets the turn back after a step that
+//! commutes with what follows could have had it back before. Both are left out.
 
 use super::calls::{Answered, Call, Setting, perform};
 use super::promise::{Known, check};
@@ -16,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
 
-/// What was run.
+/// The number of runs.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Count {
     pub(super) schedules: usize,
-    /// Schedules that are the same as one that was run.
+    /// Schedules that are equal to one that was run.
     pub(super) same: usize,
     /// Different worlds that they left.
     pub(super) worlds: usize,
@@ -37,16 +35,16 @@ pub(super) struct Explorer<'e> {
     /// Worlds in which nothing is wrong.
     good: BTreeSet<u64>,
     known: &'e mut Known,
-    /// Nothing is left out.
+    /// Whether nothing is left out.
     whole: bool,
-    /// What was left, and how the calls were answered: kept for a comparison.
+    /// What was left, and how the calls were answered, if this is kept for a comparison.
     pub(super) outcomes: Option<BTreeSet<String>>,
 }
 
-/// A call has about so many steps.
+/// The approximate number of steps of a call.
 const LONGEST: usize = 50;
 
-/// Whether a call may end with this code and these words.
+/// Returns whether a call may end with this code and text.
 pub(super) type Allowed = fn(&Call, &(u64, String)) -> bool;
 
 impl<'e> Explorer<'e> {
@@ -71,7 +69,7 @@ impl<'e> Explorer<'e> {
         }
     }
 
-    /// Keeps what came of each run; with `whole` nothing is left out.
+    /// Keeps the results of each run. With `whole` nothing is left out.
     pub(super) fn compared(self, whole: bool) -> Self {
         Self { whole, outcomes: Some(BTreeSet::new()), ..self }
     }
@@ -123,14 +121,14 @@ impl<'e> Explorer<'e> {
         run
     }
 
-    /// All schedules with so many switches that begin with one call.
+    /// Runs all schedules with this many switches that begin with one call.
     pub(super) fn explore(&mut self, first: usize, most: usize) {
         let plan = Plan { first, ..Plan::default() };
         let run = self.try_plan(&plan);
         self.deepen(&plan, &run, 0, most);
     }
 
-    /// Schedules with one switch more, after those of the plan.
+    /// Runs the schedules with one switch more, after those of the plan.
     fn deepen(&mut self, plan: &Plan, run: &Run, begin: usize, most: usize) {
         if plan.switches.len() == most || !self.faults.is_empty() {
             return;
@@ -147,7 +145,7 @@ impl<'e> Explorer<'e> {
                 {
                     continue;
                 }
-                // A third switch is worth its run where the calls meet.
+                // A third switch is run only where the calls conflict.
                 let meets = plan.switches.len() < 2
                     || trace.iter().any(|met| {
                         met.thread != step.thread && met.touches.conflict(&step.touches)
@@ -174,9 +172,8 @@ impl<'e> Explorer<'e> {
         }
     }
 
-    /// The first call is killed, or stands still for good, before each of its steps
-    /// that changes something; the others run then. Before another step it is the
-    /// same as before the next.
+    /// Kills the first call, or stops it permanently, before each of its steps that changes
+    /// something. The others run then. (Before any other step, the effect is that of the next one.)
     /// Returns what each run has left.
     pub(super) fn end_everywhere(&mut self, to: To) -> Vec<World> {
         let run = self.run(&Plan::default(), false).0;
@@ -189,8 +186,8 @@ impl<'e> Explorer<'e> {
         .collect()
     }
 
-    /// The first call stands still before each of its steps until the others have
-    /// ended, and be it by their deadlines; then it goes on.
+    /// Stops the first call before each of its steps until the others have ended, even if they end
+    /// by their deadlines. Then it continues.
     pub(super) fn stop_everywhere(&mut self) {
         let run = self.run(&Plan::default(), false).0;
         let mut behind: Vec<Step> = Vec::new();
@@ -208,8 +205,7 @@ impl<'e> Explorer<'e> {
         }
     }
 
-    /// A schedule that a seed draws; one of each two kills a call at one of its
-    /// first steps.
+    /// Runs a schedule that a seed draws. Every second one kills a call at one of its first steps.
     pub(super) fn draw(&mut self, seed: u64) {
         let first = usize::try_from(seed).unwrap_or(0) % self.calls.len();
         let mut draw = Draw(seed);
@@ -223,8 +219,8 @@ impl<'e> Explorer<'e> {
     }
 }
 
-/// What a run has left and said, in words; records go by other numbers where files
-/// were made in another order.
+/// Returns what a run has left and answered, as text. Numbers of records are replaced if files were
+/// created in another order.
 fn outcome(run: &Run, answers: &[Answered]) -> String {
     let without_records = |event: &Event| match event {
         Event::Told(shown) => {
@@ -241,8 +237,8 @@ fn outcome(run: &Run, answers: &[Answered]) -> String {
     format!("{}\n{}\n{answers:?}\n{:?}", run.world.tell(), events.join("\n"), run.faults)
 }
 
-/// Whether the step that the last switch put off commutes with all that others
-/// did until it comes, so that the switch was the same one step later.
+/// Returns whether the step that the last switch delayed commutes with all steps of others until it
+/// comes, so that the switch was the same one step later.
 fn had_it_before(plan: &Plan, trace: &[Step], begin: usize, at: usize, other: usize) -> bool {
     let Some(last) = plan.switches.last() else {
         return false;
@@ -260,15 +256,14 @@ fn had_it_before(plan: &Plan, trace: &[Step], begin: usize, at: usize, other: us
         && wakes_nobody(&trace[comes], &trace[..until])
 }
 
-/// What the others do between a switch and the first step of the call that stood
-/// still, had the switch come one step later. By the call and whom it gives the
-/// turn to.
+/// The steps of the others between a switch and the first step of the stopped call, if the switch
+/// came one step later. The key is the call and the call that gets the turn.
 #[derive(Default)]
 struct Behind(BTreeMap<(usize, usize), Vec<Step>>);
 
 impl Behind {
-    /// At a step of a run, from its end on: where the call lost the turn right
-    /// after it without a switch, that is what is behind it.
+    /// Notes the steps after a step of a run, from the end of the run on: if the call lost the turn
+    /// right after it without a switch, these are the steps behind it.
     fn arrive(&mut self, trace: &[Step], at: usize) {
         let thread = trace[at].thread;
         let Some(next) = trace.get(at + 1).filter(|next| next.thread != thread) else {
@@ -278,7 +273,7 @@ impl Behind {
         self.0.insert((thread, next.thread), stretch(trace, at + 1, thread));
     }
 
-    /// Of a switch that was tried; nothing is known of one that was not possible.
+    /// Notes the steps of a switch that was tried, or that it was not possible.
     fn note(&mut self, thread: usize, other: usize, steps: Option<Vec<Step>>) {
         match steps {
             Some(steps) => drop(self.0.insert((thread, other), steps)),
@@ -286,7 +281,7 @@ impl Behind {
         }
     }
 
-    /// Whether a switch before a step is the same as one behind it.
+    /// Returns whether a switch before a step is the same as one after it.
     fn is_same(&self, trace: &[Step], at: usize, other: usize) -> bool {
         let step = &trace[at];
         self.0.get(&(step.thread, other)).is_some_and(|steps| commutes(step, steps))
@@ -294,7 +289,7 @@ impl Behind {
     }
 }
 
-/// The steps of others from a place on, until a call goes on.
+/// Returns the steps of others from a place on, until a call continues.
 fn stretch(trace: &[Step], from: usize, thread: usize) -> Vec<Step> {
     trace[from..].iter().take_while(|step| step.thread != thread).cloned().collect()
 }
@@ -303,7 +298,7 @@ fn commutes(step: &Step, others: &[Step]) -> bool {
     !others.iter().any(|other| other.touches.conflict(&step.touches))
 }
 
-/// Whether nobody waits for what a step lets go: who runs next would be another.
+/// Returns whether no call waits for what a step releases. Otherwise, another call would run next.
 fn wakes_nobody(step: &Step, before: &[Step]) -> bool {
     !before.iter().any(|other| {
         other.thread != step.thread

@@ -1,6 +1,6 @@
-//! Two calls, one of which meets a fault: its caller has gone at any look, a flush
-//! fails, the API server's answer is lost or a request comes late, it is killed,
-//! or stands still; and pairs with two addresses each, and on two nodes.
+//! Two calls, one of which meets a fault: its caller exits at any check, a flush fails, the API
+//! server's answer is lost or a request comes late, it is killed, or it is stopped. Also pairs with
+//! two addresses each, and on two nodes.
 
 use super::calls::{BadRequest, Call, Kind, What};
 use super::explore::Allowed;
@@ -13,7 +13,7 @@ const fn add(container: &'static str) -> Call {
     Call::new(What::Add(container, 1))
 }
 
-/// What is run beside a call that meets a fault.
+/// The calls that run together with a call that meets a fault.
 const OTHERS: &[Call] = &[
     add("c1"),
     add("c2"),
@@ -25,7 +25,7 @@ const OTHERS: &[Call] = &[
     Call::new(What::Repair),
 ];
 
-/// Every schedule with one switch of these and those, whichever begins.
+/// Runs every schedule with one switch of these calls and those, whichever begins.
 fn beside(kind: Kind, name: &'static str, firsts: &[Call], seconds: &[Call]) {
     let mut sum = Sum::new(kind, name);
     for world in beginnings(&sum.setting) {
@@ -40,7 +40,7 @@ fn beside(kind: Kind, name: &'static str, firsts: &[Call], seconds: &[Call]) {
     sum.end();
 }
 
-/// The caller has gone when the call looks for it the n-th time.
+/// The caller exits before the n-th check of the call.
 fn orphans(kind: Kind) {
     let firsts: Vec<Call> = ["c1", "new-web"]
         .iter()
@@ -66,7 +66,7 @@ fn lost_answers(kind: Kind) {
     beside(kind, "lost answers", &firsts, OTHERS);
 }
 
-/// A request is thought lost, and arrives at any step later, or not at all.
+/// A request is thought lost, and arrives at any later step, or not at all.
 fn late_requests(kind: Kind) {
     let calls = [
         add("c1"),
@@ -94,8 +94,8 @@ fn late_requests(kind: Kind) {
     sum.end();
 }
 
-/// The same of a call that is killed, so that it cannot ask whether it was done;
-/// its attachment has ended when the request arrives.
+/// The same with a call that is killed, so that it cannot ask whether the request was carried out.
+/// Its attachment has ended when the request arrives.
 fn killed_with_a_request_on_its_way(kind: Kind) {
     let mut sum = Sum::new(kind, "late requests of killed calls");
     for world in beginnings(&sum.setting) {
@@ -151,8 +151,8 @@ fn two_nodes(kind: Kind) {
     beside(kind, "two nodes", &here, &elsewhere);
 }
 
-/// c1 and the pod's sandbox have what they were given before the boot, which nobody
-/// relies on any more: the runtime asks for each once more, or for another sandbox.
+/// c1 and the pod's sandbox hold what they got before the boot, which no caller relies on any more:
+/// the runtime makes each ADD once more, or one for another sandbox.
 fn after_a_boot(kind: Kind) {
     let mut sum = Sum::new(kind, "after a boot");
     let earlier = ["c1", "old-web"].map(|container| add(container).before_the_boot());
@@ -177,8 +177,7 @@ fn after_a_boot(kind: Kind) {
     sum.end();
 }
 
-/// Beside a call that stands still with its locks, others may end at their
-/// deadlines, and it at its own.
+/// While a call is stopped with its locks, others may end at their deadlines, and so may that call.
 fn busy(call: &Call, (code, words): &(u64, String)) -> bool {
     let in_time =
         ["was not free within", "did not end within", " passed after ", "could not be swept"];
@@ -186,8 +185,8 @@ fn busy(call: &Call, (code, words): &(u64, String)) -> bool {
     *code == 11 || is_command && in_time.iter().any(|part| words.contains(part))
 }
 
-/// The first of each ordered pair is killed, or stops for good, or until the other
-/// has ended: before each of its steps.
+/// The first of each ordered pair is killed, or stopped permanently, or stopped until the other has
+/// ended, before each of its steps.
 fn stops(kind: Kind, to: To) {
     let mut sum = Sum::new(kind, "stops");
     let allowed: Allowed = if to == To::Killed { never } else { busy };

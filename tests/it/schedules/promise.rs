@@ -1,6 +1,6 @@
-//! What must be true after a schedule: who was told an address, lives, and was
-//! not ended by its caller or by an operator, holds it; and nothing is left that
-//! no DEL, GC or sweep finds.
+//! What must be true after a schedule: a living sandbox whose caller was told an address holds it,
+//! unless its caller or an operator ended it; and everything that is left is found by a DEL, a GC
+//! or a sweep.
 
 use super::calls::{Answered, Call, Looked, Setting, What, look, perform};
 use super::scheduler::{Plan, Run, run};
@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Mutex;
 
-/// What was seen before: the same state gives the same.
+/// What was seen before: the same state has the same consequences.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// What a reader sees, by the state of disks and API.
@@ -35,7 +35,7 @@ pub(super) fn alone(setting: &Setting, world: World, call: Call) -> (World, Answ
     (run.world, answered.into_inner().unwrap())
 }
 
-/// Runs calls one after the other; each must succeed.
+/// Runs calls one after the other. Each must succeed.
 pub(super) fn then(setting: &Setting, world: World, calls: &[Call]) -> World {
     calls.iter().fold(world, |world, call| {
         let (world, answered) = alone(setting, world, *call);
@@ -60,17 +60,17 @@ fn looked(setting: &Setting, world: World) -> Result<Looked, String> {
     found.into_inner().unwrap()
 }
 
-/// Who was told what, and may rely on it. An address that two rely on is a fault.
+/// Returns who was told what, and may rely on it. An address that two callers rely on is a fault.
 fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
     let mut standing: BTreeMap<Holder, Vec<IpAddr>> = BTreeMap::new();
     let mut ending: Vec<(usize, &Holder)> = Vec::new();
     let mut given_up = Vec::new();
-    // An operator has said to free these very records: who is told them once more
-    // is not promised them. What was not told before is a call's that was under way:
-    // an operator is not shown it.
+    // An operator has said to free exactly these records: a caller that is told them once more is
+    // not promised them. What was not told before belongs to a call in progress, which an operator
+    // is not shown.
     let mut condemned: Vec<&Shown> = Vec::new();
     let mut told_before: Vec<&Shown> = Vec::new();
-    // But for what a killed call has left.
+    // Except for what a killed call has left.
     let mut one_was_killed = false;
     for event in events {
         match event {
@@ -107,7 +107,7 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
                 ending.retain(|known| *known != (*call, holder));
                 standing.remove(holder);
             }
-            // A DEL may have freed all or nothing, and comes again.
+            // A DEL may have freed everything or nothing, and comes again.
             Event::Killed(call) => {
                 one_was_killed = true;
                 ending.retain(|(known, holder)| {
@@ -123,8 +123,8 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
                     Some(shown).filter(|shown| one_was_killed || told_before.contains(shown)),
                 );
             }),
-            // The operator says that the node is off: a call that runs there all
-            // the same is promised nothing.
+            // The operator says that the node is off: a call that runs there all the same is
+            // promised nothing.
             Event::GivenUp(node) => {
                 given_up.push(*node);
                 standing.retain(|holder, _| holder.0 != *node);
@@ -134,10 +134,11 @@ fn promises(events: &[Event]) -> Result<BTreeMap<Holder, Vec<IpAddr>>, String> {
     Ok(standing)
 }
 
-/// What is wrong after a run.
+/// Returns what is wrong after a run.
 ///
 /// # Errors
-/// In words.
+///
+/// A text.
 pub(super) fn check(
     setting: &Setting,
     known: &mut Known,
@@ -153,8 +154,8 @@ pub(super) fn check(
         Entry::Occupied(seen) => seen.into_mut(),
         Entry::Vacant(unseen) => unseen.insert(looked(setting, run.world.clone())?),
     };
-    // What a fault leaves, and a node that is given up and runs all the same, is for
-    // a sweep to find.
+    // A sweep finds what a fault leaves, and what a node leaves that is given up and runs all the
+    // same.
     let is_fault =
         |event: &Event| matches!(event, Event::Killed(_) | Event::Broken(..) | Event::GivenUp(_));
     let undisturbed = !run.world.events.iter().any(is_fault)
@@ -179,10 +180,10 @@ pub(super) fn check(
     nothing_is_left(setting, known, run.world.clone(), calls)
 }
 
-/// Creations that may come late are looked for that often, in seconds.
+/// The time between two checks for creations that may come late, in seconds.
 const LOOK_AGAIN: u64 = 6;
 
-/// A DEL of everybody, then a GC and a sweep that see nobody alive.
+/// Makes a DEL of every container, then a GC and a sweep that see no living sandbox.
 fn nothing_is_left(
     setting: &Setting,
     known: &mut Known,
@@ -202,13 +203,13 @@ fn nothing_is_left(
             ..Call::new(What::Del(super::known(container))).on(node)
         })
     };
-    // What is left is found when nobody can be writing it any more.
+    // What is left is found when no call can be writing it any more.
     let later = 2 * 24 * 60 * 60;
     let nodes = super::calls::NODES.iter();
     let collects = nodes.flat_map(|node| {
         [What::Gc, What::Sweep].map(|what| Call { dead: "", later, ..Call::new(what).on(node) })
     });
-    // What came late is taken back by a call that looks for it: some seconds after.
+    // A call that checks for late creations deletes them, some seconds later.
     let dels: Vec<Call> = del(0).chain(del(LOOK_AGAIN)).collect();
     let frees = dels.len();
     let all_free = !world.events.iter().any(|event| matches!(event, Event::Broken(..)));
@@ -253,7 +254,7 @@ fn nothing_is_left(
     Ok(())
 }
 
-/// A file that is there because of a holder.
+/// Returns whether a file exists because of a holder.
 fn is_entry(path: &std::path::Path) -> bool {
     let text = path.to_string_lossy();
     super::debts::is_debt(&text)

@@ -1,10 +1,9 @@
-//! Runs calls as threads of which exactly one runs at a time, and decides at
-//! every step which: a plan names the steps before which the thread is
-//! switched. Locks and time are the scheduler's own: a thread that waits for a
-//! lock or sleeps is not running, and the clock jumps when nothing else can run.
-//! The same plan gives the same run.
+//! Runs calls as threads of which exactly one runs at a time, and decides at every step which one.
+//! A plan names the steps before which the thread is switched. Locks and time belong to the
+//! scheduler: a thread that waits for a lock or sleeps does not run, and the clock jumps when
+//! nothing else can run. The same plan gives the same run.
 //!
-//! Knows no store: a step is a function on the world, and says what it touches.
+//! It knows no store: a step is a function on the world, and says what it touches.
 
 use super::world::{Event, World};
 use crate::support::cached::Draw;
@@ -15,23 +14,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// More steps of one call than this never end.
+/// A call with more steps than this never ends.
 const MOST_STEPS: usize = 20_000;
 
 /// What happens before a call's step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum To {
-    /// It stands still, and this one runs.
+    /// It is stopped, and this call runs.
     Call(usize),
-    /// It stands still with all that it has until the others have ended.
+    /// It is stopped with its locks until the others have ended.
     Stopped,
     /// The same, and then it is killed.
     Frozen,
-    /// It is killed: its locks are gone, and the others go on.
+    /// It is killed: its locks are released, and the others continue.
     Killed,
 }
 
-/// Before the step `at` of a call.
+/// A switch before the step `at` of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Switch {
     pub(super) thread: usize,
@@ -39,13 +38,13 @@ pub(super) struct Switch {
     pub(super) to: To,
 }
 
-/// Which thread begins, and the switches in their order.
+/// The thread that begins, and the switches in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) first: usize,
     pub(super) switches: Vec<Switch>,
-    /// Besides, before each step the turn may go to any other call: with a
-    /// chance of one in `RARELY`, as this seed draws it.
+    /// In addition, before each step the turn may go to any other call, with a chance of one in
+    /// `RARELY`, as this seed draws it.
     pub(super) seed: Option<u64>,
 }
 
@@ -65,12 +64,12 @@ impl Touches {
         self.0.push((hash(place), true));
     }
 
-    /// Whether anything is another afterwards.
+    /// Returns whether it changes anything.
     pub(super) fn changes(&self) -> bool {
         self.0.iter().any(|(_, writes)| *writes)
     }
 
-    /// Whether the order of the two steps may matter.
+    /// Returns whether the order of the two steps may matter.
     pub(super) fn conflict(&self, other: &Self) -> bool {
         self.0.iter().any(|(place, writes)| {
             other.0.iter().any(|(known, also)| place == known && (*writes || *also))
@@ -90,7 +89,7 @@ pub(super) struct Step {
     pub(super) thread: usize,
     pub(super) number: Option<usize>,
     pub(super) touches: Touches,
-    /// In a run that is shown.
+    /// For a run that is printed.
     pub(super) label: String,
 }
 
@@ -123,7 +122,7 @@ pub(super) struct State {
     draw: Draw,
     /// The step before which was drawn.
     drawn: Option<(usize, usize)>,
-    /// A planned switch could not be made.
+    /// Whether a planned switch could not be made.
     void: bool,
     faults: Vec<String>,
 }
@@ -135,7 +134,7 @@ pub(super) struct Scheduler {
     epoch: Instant,
 }
 
-/// How a run ended.
+/// The end of a run.
 pub(super) struct Run {
     pub(super) world: World,
     pub(super) trace: Vec<Step>,
@@ -144,10 +143,10 @@ pub(super) struct Run {
     pub(super) faults: Vec<String>,
 }
 
-/// One call, as it is run on its thread.
+/// One call, as it runs on its thread.
 pub(super) type Job<'j> = Box<dyn FnOnce(&Arc<Scheduler>, usize) + Send + 'j>;
 
-/// Runs calls by a plan. With one call it is an ordinary run.
+/// Runs calls by a plan. With one call this is an ordinary run.
 pub(super) fn run(world: World, plan: &Plan, jobs: Vec<Job<'_>>, shown: bool) -> Run {
     let count = jobs.len();
     let state = State {
@@ -191,7 +190,7 @@ pub(super) fn run(world: World, plan: &Plan, jobs: Vec<Job<'_>>, shown: bool) ->
 }
 
 impl State {
-    /// Who runs when the running thread cannot.
+    /// Chooses who runs when the running thread cannot.
     fn choose(&mut self) {
         if let Some(ready) = self.threads.iter().position(|thread| *thread == Thread::Ready) {
             self.current = ready;
@@ -253,7 +252,7 @@ impl State {
         }
     }
 
-    /// A switch that is drawn, once before each step.
+    /// Makes a drawn switch, once before each step.
     fn switch_drawn(&mut self, from: usize) {
         let step = (from, self.steps[from]);
         if self.plan.seed.is_none() || self.drawn == Some(step) {
@@ -299,7 +298,7 @@ impl Scheduler {
         self.turn.notify_all();
     }
 
-    /// Waits until it is this thread's turn, which a planned switch may take.
+    /// Waits until it is this thread's turn. A planned switch may take the turn.
     fn wait_for_turn(&self, thread: usize, planned: bool) -> MutexGuard<'_, State> {
         let mut state = self.lock_state();
         loop {
@@ -332,7 +331,7 @@ impl Scheduler {
         }
     }
 
-    /// Stands aside until another thread, or the clock, lets this one go on.
+    /// Waits until another thread, or the clock, lets this one continue.
     fn stand_aside(&self, mut state: MutexGuard<'_, State>, thread: usize, how: Thread) {
         state.threads[thread] = how;
         state.choose();
@@ -370,7 +369,7 @@ impl Scheduler {
         assert!(state.steps[thread] < MOST_STEPS, "a call does not end");
     }
 
-    /// Takes a lock; whether it was free in time. `work` is done with it.
+    /// Takes a lock, and does `work` with it. Returns whether it was free in time.
     pub(super) fn lock(
         &self,
         thread: usize,
@@ -402,7 +401,7 @@ impl Scheduler {
     }
 
     pub(super) fn unlock(&self, thread: usize, lock: &str) {
-        // A call that is killed lets go without a step.
+        // A killed call releases it without a step.
         if std::thread::panicking() {
             return;
         }
@@ -418,7 +417,7 @@ impl Scheduler {
         self.record(&mut state, thread, touches, || format!("unlock {lock}"));
     }
 
-    /// Time since the run began. Each look is a moment of its own.
+    /// Returns the time since the run began. Each read returns another time.
     pub(super) fn now(&self) -> Duration {
         let mut state = self.lock_state();
         state.now += Duration::from_micros(1);

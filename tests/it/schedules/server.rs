@@ -1,6 +1,5 @@
-//! An API server in memory, behind the API port: each request is a step of the
-//! scheduler. It knows one resource and what the store asks of it; `behaviors`
-//! holds it against the real one.
+//! An API server in memory, behind the API port: each request is a step of the scheduler. It knows
+//! one resource, and what the store asks of it. `behaviors` compares it with the real one.
 
 use super::calls::BadRequest;
 use super::scheduler::{Scheduler, Touches};
@@ -14,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What the server stores.
+/// The content of the server.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Objects {
     by_name: BTreeMap<String, Value>,
@@ -30,7 +29,7 @@ impl Hash for Objects {
     }
 }
 
-/// Whole documents, one a request.
+/// Whole documents, one per request.
 enum Body {
     Object(Value),
     Status { status: u16, reason: &'static str, message: String, name: String },
@@ -70,12 +69,12 @@ impl Objects {
         self.revision
     }
 
-    /// Of an object.
+    /// Returns the uid of an object.
     pub(super) fn uid_of(&self, name: &str) -> Option<String> {
         self.by_name.get(name)?["metadata"]["uid"].as_str().map(str::to_owned)
     }
 
-    /// Serves one request, and says what it touches.
+    /// Serves one request, and notes what it touches.
     pub(super) fn serve(&mut self, request: &Request<'_>, touches: &mut Touches) -> Answer {
         let prefix = format!("/apis/{GROUP}/{VERSION}/{PLURAL}");
         let body: Value = request
@@ -249,7 +248,7 @@ impl Objects {
         Body::Object(merged)
     }
 
-    /// `continue` is the name of the last object that was shown.
+    /// `continue` is the name of the last object of the previous page.
     fn list(&self, query: &str, table: bool) -> Body {
         let mut limit = usize::MAX;
         let (mut after, mut selector) = (String::new(), String::new());
@@ -352,7 +351,7 @@ impl HeldUp {
     }
 }
 
-/// Brings what was held up, if anything was.
+/// Delivers what was held up, if there is something.
 pub(super) fn deliver(scheduler: &Scheduler, thread: usize) {
     scheduler.step(
         thread,
@@ -378,7 +377,7 @@ pub(super) fn deliver(scheduler: &Scheduler, thread: usize) {
 pub(super) struct ScheduledServer {
     pub(super) scheduler: Arc<Scheduler>,
     pub(super) thread: usize,
-    /// What happens to a request, and how many there have been.
+    /// What happens to a request, and the number of requests so far.
     pub(super) bad: Option<(BadRequest, Arc<AtomicUsize>)>,
 }
 

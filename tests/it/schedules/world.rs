@@ -1,5 +1,5 @@
-//! All that a schedule happens in: disks, the API server, and what callers were
-//! told and did.
+//! Everything in which a schedule happens: disks, the API server, and what callers were told and
+//! did.
 
 use super::disk::Tree;
 use super::server::{HeldUp, Objects};
@@ -18,8 +18,7 @@ pub(super) struct World {
     pub(super) held_up: Vec<HeldUp>,
 }
 
-/// A record that `release` shows: whose, which address, and which record: its
-/// inode, or its object's uid.
+/// A record that `release` shows: its holder, its address, and its inode or its object's uid.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Shown {
     pub(super) holder: Holder,
@@ -33,9 +32,9 @@ pub(super) type Holder = (&'static str, String);
 /// What happened between callers and calls.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Event {
-    /// An ADD's result was read, from these records.
+    /// The result of an ADD was read, from these records.
     Told(Vec<Shown>),
-    /// A DEL begins, of this call; until it ends the addresses may go.
+    /// A DEL by this call begins. Until it ends, the addresses may be freed.
     Ending(usize, Holder),
     /// It has answered with success.
     Ended(usize, Holder),
@@ -50,9 +49,9 @@ pub(super) enum Event {
 }
 
 impl World {
-    /// A hash of all that calls can see.
+    /// Returns a hash of everything that calls can see.
     pub(super) fn state(&self) -> u64 {
-        // Debts alone say the numbers of files.
+        // Only debts contain the numbers of files.
         let is_owing =
             |(disk, tree): (&String, &Tree)| disk.starts_with("debts") && !tree.files().is_empty();
         let numbered = self.disks.iter().any(is_owing);
@@ -65,7 +64,7 @@ impl World {
         hasher.finish()
     }
 
-    /// All that calls can see, in words.
+    /// Returns everything that calls can see, as text.
     pub(super) fn tell(&self) -> String {
         let disks: Vec<String> = self
             .disks
@@ -77,7 +76,7 @@ impl World {
         format!("{}\n{:?}", disks.join("\n"), self.objects)
     }
 
-    /// Which record stands at an address.
+    /// Returns the record at an address.
     pub(super) fn record_at(&self, address: IpAddr) -> Option<String> {
         let file = self.disks.get("store").and_then(|tree| tree.inode_named(&address.to_string()));
         file.map(|inode| inode.to_string()).or_else(|| self.objects.uid_of(&address.to_string()))

@@ -1,9 +1,9 @@
-//! Workers on both nodes that add and delete containers of their own, held
-//! against a model: which address was printed to whom.
+//! Workers on both nodes that add and delete their own containers, compared with a model: which
+//! address was printed for which container.
 //!
-//! An address enters the model when it was printed and leaves it before its DEL
-//! begins. So an address that is printed while it is in the model has two
-//! holders, whatever the order of the calls was.
+//! An address enters the model when it was printed, and leaves it before its DEL begins. So an
+//! address that is printed while it is in the model has two holders, whatever the order of the
+//! calls was.
 
 use super::nodes::{Draws, Locks, Nodes};
 use crate::support::living::Living;
@@ -13,25 +13,25 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// What the workers do.
+/// The work of the workers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Churn {
     pub(super) locks: Locks,
-    /// Workers on each node.
+    /// The number of workers on each node.
     pub(super) workers: usize,
-    /// Steps of each worker.
+    /// The number of steps of each worker.
     pub(super) steps: usize,
     /// The node whose processes are killed at random moments.
     pub(super) kill: Option<usize>,
-    /// DELs are run twice at once, and again when others hold the address.
+    /// Whether DELs run twice at once, and again when others hold the address.
     pub(super) repeat_del: bool,
-    /// GC from both nodes; sandboxes are then living ones, and beside them are
-    /// some that nobody deletes.
+    /// Whether both nodes run GC. Sandboxes are then alive, and in addition there are some that no
+    /// caller deletes.
     pub(super) gc: bool,
     pub(super) seed: u64,
 }
 
-/// What was seen; printed by the test.
+/// The results, which the test prints.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// address -> "node container".
@@ -45,15 +45,15 @@ pub(super) struct Seen {
     pub(super) killed: usize,
     pub(super) slowest: Duration,
     wrong: Vec<String>,
-    /// Every call, in the order of their ends; shown where something is wrong.
+    /// Every call, in the order of their ends. Printed if something is wrong.
     calls: Vec<String>,
 }
 
-/// Where a worker's container stands.
+/// The state of a worker's container.
 enum Container {
     /// ADD printed this result.
     Printed(String, Value),
-    /// A call was killed: what the store holds is not known.
+    /// A call was killed: it is unknown what the store holds.
     Unsure(String),
 }
 
@@ -65,14 +65,14 @@ struct Worker<'w> {
     name: String,
     draws: Draws,
     containers: Vec<Container>,
-    /// Deleted already; to be deleted once more.
+    /// Deleted already, and to be deleted once more.
     late: Vec<String>,
-    /// The namespace of sandboxes that GC must not take for dead.
+    /// The namespace of sandboxes that must be alive for GC.
     netns: Option<String>,
 }
 
-/// Runs all workers to their end, and frees all that they hold. What is wrong
-/// fails the test, with all that was seen.
+/// Runs all workers to their end, and frees everything that they hold. If something is wrong, the
+/// test fails with everything that was seen.
 pub(super) fn run(nodes: &Nodes, churn: Churn) -> Seen {
     let seen = Mutex::new(Seen::default());
     let living = churn.gc.then(|| Living::new().expect("a namespace, made by root"));
@@ -126,8 +126,8 @@ pub(super) fn run(nodes: &Nodes, churn: Churn) -> Seen {
     seen
 }
 
-/// With all workers at rest: every printed result stands, seen from both
-/// nodes, and no address has two records.
+/// Checks, while no worker runs, that both nodes see every printed result, and that no address has
+/// two records.
 fn compare(nodes: &Nodes, seen: &Mutex<Seen>) {
     let mut seen = seen.lock().unwrap();
     for node in 0..2 {
@@ -146,8 +146,7 @@ fn compare(nodes: &Nodes, seen: &Mutex<Seen>) {
     }
 }
 
-/// With all workers at rest: a GC on each node frees what was abandoned, and
-/// nothing else.
+/// Checks, while no worker runs, that a GC on each node frees what was abandoned, and nothing else.
 fn collect_the_rest(nodes: &Nodes, seen: &Mutex<Seen>) {
     for node in 0..2 {
         let ended = nodes.gc(node, &listed(node)).run();
@@ -159,11 +158,11 @@ fn collect_the_rest(nodes: &Nodes, seen: &Mutex<Seen>) {
     }
 }
 
-/// How the names of containers end that nobody deletes.
+/// The end of the names of containers that no caller deletes.
 const ABANDONED: &str = "-abandoned";
 
-/// The containers that GC is told of, by name: the first of each worker. Their
-/// namespace is a made-up one, so nothing else keeps them.
+/// Returns the names of the containers in GC's list: the first of each worker. Their namespace is
+/// invented, so nothing else keeps them.
 fn listed(node: usize) -> Vec<String> {
     (0..64).filter(|n| n % 2 == node).map(|n| format!("w{n}-0")).collect()
 }
@@ -201,7 +200,7 @@ impl<'w> Worker<'w> {
         self.containers
     }
 
-    /// No kills any more; every container is deleted.
+    /// Deletes every container. No call is killed any more.
     fn finish(mut self) -> Vec<Container> {
         self.churn.kill = None;
         while !self.containers.is_empty() {
@@ -214,7 +213,7 @@ impl<'w> Worker<'w> {
         self.seen.lock().unwrap().wrong.push(what);
     }
 
-    /// Runs a call, perhaps killed on its way; `None` when it was.
+    /// Runs a call, which may be killed. Returns `None` if it was.
     fn call(&mut self, verb: &str, container: &str, previous: Option<&Value>) -> Option<Ended> {
         let mut call = self.nodes.call(self.node, verb, container);
         if verb == "GC" {
@@ -256,7 +255,7 @@ impl<'w> Worker<'w> {
         seen.calls.push(format!("n{} {verb} {container}, {:?}: {end}", self.node, start.elapsed()));
         if matches!(ended.status, None | Some(137)) {
             seen.killed += 1;
-            // Printed is printed, whatever became of the process.
+            // What was printed counts, whatever happened to the process.
             return ended.stdout.ends_with("}\n").then_some(Ended { status: Some(0), ..ended });
         }
         Some(ended)
@@ -280,8 +279,8 @@ impl<'w> Worker<'w> {
         }
     }
 
-    /// ADD of a container whose DEL never comes, and whose sandbox is gone: any
-    /// GC may free its address from now on, so the model does not hold it.
+    /// Makes an ADD of a container whose DEL never comes and whose sandbox is gone. Any GC may free
+    /// its address from now on, so the model does not contain it.
     fn abandon(&mut self, container: &str) {
         let container = format!("{container}{ABANDONED}");
         match self.call("ADD", &container, None) {
@@ -300,7 +299,7 @@ impl<'w> Worker<'w> {
         }
     }
 
-    /// GC, as a runtime runs it beside all the rest.
+    /// Makes a GC, as a runtime does while other calls run.
     fn collect(&mut self) {
         match self.call("GC", "", None) {
             Some(ended) if ended.status != Some(0) => self.wrong(format!("GC: {ended:?}")),
@@ -309,7 +308,7 @@ impl<'w> Worker<'w> {
         }
     }
 
-    /// CHECK of a container whose result was printed.
+    /// Makes a CHECK of a container whose result was printed.
     fn check(&mut self) {
         let at = self.draws.below(self.containers.len());
         let Container::Printed(container, result) = &self.containers[at] else { return };
@@ -323,15 +322,15 @@ impl<'w> Worker<'w> {
         }
     }
 
-    /// DEL of one container; of one that was killed also a repeated ADD, as
-    /// runtimes do both.
+    /// Makes a DEL of one container. If its ADD was killed, also repeats the ADD, as runtimes do
+    /// both.
     fn del(&mut self) {
         let at = self.draws.below(self.containers.len());
         let container = match self.containers.swap_remove(at) {
             Container::Unsure(container)
                 if self.churn.kill.is_some() && self.draws.below(2) == 0 =>
             {
-                // It begins anew: a DEL of it would be a DEL like any other.
+                // It starts again: a DEL of it would be like any other.
                 self.late.retain(|late| *late != container);
                 return self.add(&container);
             }
@@ -373,7 +372,7 @@ impl<'w> Worker<'w> {
         }
     }
 
-    /// The runtime's late repeat: somebody else may hold the address by now.
+    /// Makes the runtime's late repeat: another container may hold the address now.
     fn del_late(&mut self) {
         let container = self.late[self.draws.below(self.late.len())].clone();
         match self.call("DEL", &container, None) {

@@ -1,5 +1,5 @@
-//! Two nodes: two mounts of one shared filesystem, each with a flat file of its
-//! own. Which mounts is said by `HEREABOUTS_SHARED_MOUNTS`, `a:b`.
+//! Two nodes: two mounts of one shared filesystem, each with its own flat file.
+//! `HEREABOUTS_SHARED_MOUNTS` names the mounts, `a:b`.
 
 use crate::support::sandbox::{Call, Ended, Sandbox, configuration, forget_stores_below};
 use serde_json::Value;
@@ -8,16 +8,16 @@ use std::path::PathBuf;
 /// 62 addresses, lowest first: both nodes take what the other has just freed.
 pub(super) const RANGE: &str = r#""range":"10.1.0.0/26""#;
 
-/// Where a machine notes which stores it uses.
+/// The directory in which a machine notes the stores that it uses.
 const NOTES: &str = "/var/lib/cni/hereabouts";
 
-/// Which locks are made useless: flock then answers that it was had.
+/// The locks that are made useless: flock then succeeds without locking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Locks {
     /// None.
     Real,
-    /// Those on the shared filesystem; the machine's own keep calls of one
-    /// node apart.
+    /// Those on the shared filesystem. The machine's own locks still exclude other calls of the
+    /// same node.
     SharedUseless,
     /// All, the machine's own too.
     AllUseless,
@@ -45,8 +45,8 @@ pub(super) fn mounts() -> [PathBuf; 2] {
     [PathBuf::from(a), PathBuf::from(b)]
 }
 
-/// What cuts the power of the server's disk, where it can be cut: it is told
-/// `settle`, `copy` or `restart`.
+/// Returns a function that cuts the power of the server's disk, if this is possible. Its argument
+/// is `settle`, `copy` or `restart`.
 pub(super) fn power() -> Option<impl Fn(&str)> {
     let script = variable("HEREABOUTS_SHARED_POWER")?;
     Some(move |word: &str| {
@@ -55,13 +55,13 @@ pub(super) fn power() -> Option<impl Fn(&str)> {
     })
 }
 
-/// The verdict of `store test` that `docs/filesystems.md` has for this filesystem.
+/// Returns the verdict of `store test` in `docs/filesystems.md` for this filesystem.
 pub(super) fn expected() -> String {
     variable("HEREABOUTS_SHARED_EXPECTED")
         .expect("HEREABOUTS_SHARED_EXPECTED=<verdict>, as scripts/test-shared-fs sets it")
 }
 
-/// A store there is refused by ADD and STATUS, in words that name the way out.
+/// Checks that ADD and STATUS refuse a store there, with an error that names the way out.
 pub(super) fn is_refused(directory: &std::path::Path) {
     let sandbox = Sandbox::new();
     sandbox.write(
@@ -80,21 +80,21 @@ pub(super) fn is_refused(directory: &std::path::Path) {
     }
 }
 
-/// So many times the calls of a short run.
+/// Returns the factor by which the calls of a short run are multiplied.
 pub(super) fn scale() -> usize {
     if variable("HEREABOUTS_SHARED_LONG").is_some() { 10 } else { 1 }
 }
 
-/// A directory that no other test uses, on each mount.
+/// Returns a directory that no other test uses, on each mount.
 pub(super) fn fresh() -> [PathBuf; 2] {
-    // Nor any earlier run: this machine notes which store it has used where.
+    // Nor any earlier run: this machine notes the store that it has used in each directory.
     let unique = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
     let name = format!("store-{}", unique.trim());
     mounts().map(|mount| mount.join(&name))
 }
 
 impl Nodes {
-    /// A new store on the two mounts, for the nodes `n0` and `n1`.
+    /// Returns a new store on the two mounts, for the nodes `n0` and `n1`.
     pub(super) fn new() -> Self {
         let nodes = Self { sandbox: Sandbox::new(), stores: fresh() };
         std::fs::create_dir_all(NOTES).unwrap();
@@ -104,29 +104,28 @@ impl Nodes {
             let flat = serde_json::json!({"datastore": "file", "data_dir": store, "node_name": format!("n{node}")});
             nodes.sandbox.write(&format!("n{node}.conf"), &flat.to_string());
         }
-        // One after the other: GlusterFS may show a directory as missing for a
-        // moment that two clients have made at once, as happens where locks do
-        // not lock. The call fails then, and its repeat does not.
+        // One after the other: if two clients create a directory at once, as happens if locks do
+        // not lock, GlusterFS may show it as missing for a moment. The call then fails, and its
+        // repeat succeeds.
         for (node, verb) in [(0, "ADD"), (1, "ADD"), (0, "DEL"), (1, "DEL")] {
             nodes.call(node, verb, "first").run().succeeded();
         }
         nodes
     }
 
-    /// A call on a node. The namespace is a made-up one: the record counts as
-    /// not alive.
+    /// Returns a call on a node. The namespace is invented, so the record counts as not alive.
     pub(super) fn call(&self, node: usize, verb: &str, container: &str) -> Call {
         let mut call = self.sandbox.call(verb);
         call.set("HEREABOUTS_CONFIG", self.sandbox.path(&format!("n{node}.conf")))
             .set("CNI_CONTAINERID", container);
-        // strace looks for what it starts.
+        // strace searches for the program that it starts.
         call.set("PATH", "/usr/bin:/bin");
         call.stdin(configuration(RANGE));
         self.on_its_machine(node, &mut call);
         call
     }
 
-    /// What a machine notes of its stores is not the other machine's.
+    /// Separates the notes of the two machines.
     fn on_its_machine(&self, node: usize, call: &mut Call) {
         if 0 < node {
             call.seeing(NOTES, &self.notes());
@@ -137,7 +136,7 @@ impl Nodes {
         self.sandbox.path("notes-of-n1")
     }
 
-    /// GC on a node that is told of these containers alone.
+    /// Returns a GC on a node, with only these containers in its list.
     pub(super) fn gc(&self, node: usize, valid: &[String]) -> Call {
         let valid: Vec<Value> = valid
             .iter()
@@ -153,7 +152,7 @@ impl Nodes {
         call
     }
 
-    /// What goes in front of a node's processes.
+    /// Returns the words before a node's processes.
     pub(super) fn front(&self, node: usize, locks: Locks) -> Vec<String> {
         let mut words: Vec<String> =
             "strace -f --seccomp-bpf -qq -o /dev/null -e trace=flock -e inject=flock:retval=0"
@@ -175,7 +174,7 @@ impl Nodes {
         words
     }
 
-    /// A command of the operator's on a node.
+    /// Runs an operator's command on a node.
     pub(super) fn command(&self, node: usize, args: &[&str]) -> Ended {
         let mut call = Call::bare();
         call.set("HEREABOUTS_CONFIG", self.sandbox.path(&format!("n{node}.conf")));
@@ -184,14 +183,14 @@ impl Nodes {
         call.run()
     }
 
-    /// All records as a node sees them.
+    /// Returns all records as a node sees them.
     pub(super) fn list(&self, node: usize) -> Vec<Value> {
         let ended = self.command(node, &["list", "-o", "json"]);
         assert_eq!(ended.status, Some(0), "{ended:?}");
         serde_json::from_str(&ended.stdout).unwrap()
     }
 
-    /// "address node container" of all records, in order.
+    /// Returns "address node container" of all records, in order.
     pub(super) fn held(&self, node: usize) -> Vec<String> {
         let text = |record: &Value, key: &str| record[key].as_str().unwrap_or_default().to_owned();
         let mut held: Vec<String> = self
@@ -210,7 +209,7 @@ impl Nodes {
         held
     }
 
-    /// Files of the index and of `@tmp`, as a node sees them.
+    /// Returns the files of the index and of `@tmp`, as a node sees them.
     pub(super) fn orphan(&self, node: usize) -> Vec<String> {
         let mut found = Vec::new();
         let mut directories = vec![self.stores[node].join("nodes")];
@@ -236,7 +235,7 @@ impl Drop for Nodes {
     }
 }
 
-/// Random numbers that a seed brings back: splitmix64.
+/// Random numbers that a seed reproduces: splitmix64.
 pub(super) struct Draws(u64);
 
 impl Draws {
@@ -244,7 +243,7 @@ impl Draws {
         Self(seed)
     }
 
-    /// A number below `limit`.
+    /// Returns a number below `limit`.
     pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

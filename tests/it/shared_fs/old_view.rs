@@ -1,8 +1,7 @@
-//! A client of a shared filesystem that caches names refuses a link to one that
-//! another node has removed, for as long as the cache holds. Seen on GlusterFS
-//! at default mount options: an ADD right after the DEL of another node tried
-//! the same name some 500 times, for a second and with the lock held; with a
-//! longer entry timeout it would never have ended. Such a name is passed over.
+//! A client of a shared filesystem that caches names refuses a link to a name that another node has
+//! removed, as long as the cache is valid. Seen on GlusterFS with default mount options: an ADD
+//! right after the DEL of another node tried the same name some 500 times, for a second, while it
+//! held the lock. With a longer entry timeout it would never have ended. Such a name is skipped.
 
 use crate::conformance::{candidates, claim, host, open, record};
 use crate::support::disk::{Faults, FaultyDisk};
@@ -57,9 +56,9 @@ fn a_name_that_stays_refused_ends_at_the_deadline() {
     }
 }
 
-/// What a client of a shared filesystem opens from its cache may be gone when it
-/// reads. Seen on GlusterFS: a GC beside the DEL of another call failed with
-/// "stale file handle" and left the rest of its work undone.
+/// What a client of a shared filesystem opens from its cache may be gone when it reads. Seen on
+/// GlusterFS: a GC during the DEL of another call failed with "stale file handle" and did not
+/// complete the rest of its work.
 #[test]
 fn a_record_that_goes_between_its_opening_and_its_reading_is_passed_over() {
     if let Some(reason) = no_strace() {
@@ -84,8 +83,8 @@ fn a_record_that_goes_between_its_opening_and_its_reading_is_passed_over() {
     assert!(sandbox.held().is_empty());
 }
 
-/// The same at a name that has gone to another since: seen as an ADD that failed
-/// because somebody else's address was being freed.
+/// The same for a name that another holder has now. Seen as an ADD that failed because another
+/// holder's address was being freed.
 #[test]
 fn an_entry_whose_name_another_holds_and_frees_is_a_left_over() {
     if let Some(reason) = no_strace() {
@@ -103,11 +102,10 @@ fn an_entry_whose_name_another_holds_and_frees_is_a_left_over() {
     assert_eq!(add.run().addresses(), ["10.0.0.2"]);
 }
 
-/// A client of CephFS (16, ceph-fuse) that puts a file in the place of a hard
-/// link takes the other links of the old file for gone, for minutes. Cause: the
-/// re-homing of an attachment to itself left its old entry, number 0, below the
-/// new one; a look upwards ended at 0, DEL found nothing and the address leaked.
-/// Fix: the new entry takes the old one's place.
+/// A client of CephFS (16, ceph-fuse) that replaces a hard link by a file reports the other links
+/// of the old file as gone, for minutes. Cause: the re-homing of an attachment to itself left its
+/// old entry, number 0, below the new one. A lookup upwards ended at 0, DEL found nothing, and the
+/// address leaked. Fix: the new entry takes the old one's place.
 #[test]
 fn an_attachment_that_was_re_homed_to_itself_has_one_entry_the_lowest() {
     let sandbox = Sandbox::new();
@@ -121,7 +119,7 @@ fn an_attachment_that_was_re_homed_to_itself_has_one_entry_the_lowest() {
     assert_eq!(entries, ["nodes/n1/net1/c1@eth0.0"]);
 }
 
-/// Every read of a file fails as it does when the server no longer has it.
+/// Makes every read of a file fail, as if the server no longer had it.
 fn stale(path: &std::path::Path) -> Vec<String> {
     let words = "strace -f -qq -o /dev/null -e trace=read -e inject=read:error=ESTALE -P";
     words.split(' ').map(str::to_owned).chain([path.display().to_string()]).collect()

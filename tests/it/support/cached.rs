@@ -1,14 +1,13 @@
-//! A disk in memory with a cache whose power can fail: what was not synced may
-//! be there afterwards or not, each name and each file for itself. That is
-//! less than any journaling filesystem promises, and so more than a test on one
-//! of them could show.
+//! A disk in memory with a cache, whose power can fail: what was not synced may exist afterwards or
+//! not, separately for each name and each file. That is less than any journaling filesystem
+//! promises, and so more than a test on one of them could show.
 //!
-//! The same shared by machines: the flush of a directory is answered and reaches
-//! nothing, as on GlusterFS and most of FUSE; that of a file takes along what has
-//! happened to its names and to the directories above them.
+//! The same for a disk that machines share: the flush of a directory succeeds and does nothing, as
+//! on GlusterFS and most FUSE filesystems. The flush of a file includes the changes to its names
+//! and to the directories above them.
 //!
-//! A call can be killed before any of its steps; it unwinds, and nothing of it
-//! happens any more. Locks are always had: one call runs at a time.
+//! A call can be killed before any of its steps: it unwinds, and nothing more of it happens. Locks
+//! always succeed, because one call runs at a time.
 
 use hereabouts::store::disk::{Content, Disk, Held, Inode, Locked, Patience};
 use nix::errno::Errno;
@@ -20,7 +19,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What a call unwinds with.
+/// The panic value of a call that is killed.
 pub(crate) struct Killed;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,21 +30,21 @@ enum Node {
     },
     Directory {
         names: BTreeMap<OsString, usize>,
-        /// What each name was since the last sync, beside what it is.
+        /// The values that each name had since the last sync, in addition to its current one.
         before: BTreeMap<OsString, Vec<Option<usize>>>,
         marked: bool,
         mark_synced: bool,
     },
 }
 
-/// All that is on the disk, and what of it is in the cache alone.
+/// Everything on the disk, and which of it is only in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Image {
     nodes: Vec<Node>,
 }
 
-/// One thing that a power loss decides, and between how many outcomes; the
-/// outcome 0 is "as it is".
+/// One thing that a power loss decides, and the number of its outcomes. Outcome 0 is the current
+/// state.
 enum Doubt {
     Name(usize, OsString, Vec<Option<usize>>),
     Bytes(usize, Vec<Rc<[u8]>>),
@@ -63,7 +62,7 @@ impl Doubt {
 }
 
 impl Image {
-    /// An empty data directory.
+    /// Returns an empty data directory.
     pub(crate) fn new() -> Self {
         Self { nodes: vec![Self::directory()] }
     }
@@ -102,9 +101,9 @@ impl Image {
         doubts
     }
 
-    /// What may be found after a power loss: everything where that is at most
-    /// `most`; else nothing lost, all lost, each one lost, each one alone kept,
-    /// and others drawn with `seed`.
+    /// Returns what may be found after a power loss: all states if there are at most `most`;
+    /// otherwise nothing lost, everything lost, each thing lost alone, each thing kept alone, and
+    /// others that are drawn with `seed`.
     pub(crate) fn after_power_loss(&self, most: usize, seed: u64) -> Vec<Self> {
         let doubts = self.doubts();
         let all = doubts.iter().try_fold(1usize, |product, doubt| {
@@ -183,7 +182,7 @@ impl Image {
         })
     }
 
-    /// A name's directory and the name in it.
+    /// Returns the directory of a name and the name in it.
     fn place<'p>(&self, path: &'p Path) -> io::Result<(usize, &'p OsStr)> {
         Ok((self.find(path.parent().unwrap())?, path.file_name().unwrap()))
     }
@@ -204,8 +203,7 @@ impl Image {
         Ok(())
     }
 
-    /// Makes durable what has happened to the names of a file, and to the
-    /// directories that lead to them.
+    /// Makes the changes to the names of a file durable, and the directories that lead to them.
     fn settle_names(&mut self, file: usize) {
         let mut reached = vec![file];
         while let Some(number) = reached.pop() {
@@ -248,7 +246,7 @@ impl Draw {
     }
 }
 
-/// Which syncs are taken out, to show that the model finds it.
+/// Returns whether a sync is removed, to show that the model finds this.
 pub(crate) type Skip = fn(&Path) -> bool;
 
 pub(crate) struct CachedDisk {
@@ -256,8 +254,7 @@ pub(crate) struct CachedDisk {
     step: Cell<usize>,
     pub(crate) kill_at: Option<usize>,
     pub(crate) skip: Option<Skip>,
-    /// See the module. What `skip` takes out is then the flush of a file whose
-    /// bytes are on the disk already.
+    /// See the module. `skip` then removes the flush of a file whose bytes are already on the disk.
     pub(crate) shared: bool,
     /// The image after each step that changed something.
     history: RefCell<Vec<Image>>,
@@ -291,13 +288,13 @@ impl CachedDisk {
 
     fn step(&self) {
         if self.kill_at == Some(self.step.get()) {
-            // No message: this is no failure.
+            // Without a message, because this is not a failure.
             std::panic::resume_unwind(Box::new(Killed));
         }
         self.step.set(self.step.get() + 1);
     }
 
-    /// Only steps that change something are worth a kill before them.
+    /// Makes a change. Only steps that change something are preceded by a kill.
     fn change<T>(&self, work: impl FnOnce(&mut Image) -> io::Result<T>) -> io::Result<T> {
         self.step();
         let done = work(&mut self.image.borrow_mut());

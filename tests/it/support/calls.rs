@@ -1,5 +1,5 @@
-//! The calls of the plugin as functions on any store: what the verbs do once
-//! configuration and environment are read.
+//! The calls of the plugin as functions on any store: what the verbs do after configuration and
+//! environment are read.
 
 use crate::conformance::{attachment, candidates, record};
 use hereabouts::ipam::{Allocation, Life, NodeName, Part, Pool, Record, Scope, Slot, Source};
@@ -15,22 +15,22 @@ use std::time::Duration;
 /// One call of the plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
-    /// ADD for a container, with so many ranges; its pod is the container's name
-    /// up to the first `-`.
+    /// ADD for a container, with this many ranges. Its pod is the container's name up to the first
+    /// `-`.
     Add(&'static str, u8),
-    /// DEL of all that a container holds.
+    /// DEL of everything that a container holds.
     Del(&'static str),
-    /// GC, with nobody in the list.
+    /// GC with an empty list.
     Gc,
-    /// `release` by hand of what a container holds, found by its address.
+    /// `release` of what a container holds, found by its address.
     Release(&'static str),
-    /// The same of the first of a container's addresses alone.
+    /// The same for only the first of a container's addresses.
     ReleaseFirst(&'static str),
-    /// Directories without anything in them are removed, as `sweep` does in the end.
+    /// Removes empty directories, as `sweep` does at its end.
     Tidy,
 }
 
-/// Each call that changes a prepared store in a way of its own.
+/// Calls that each change a prepared store in a different way.
 pub(crate) const CALLS: &[Call] = &[
     Call::Add("c1", 1),
     Call::Add("c2", 2),
@@ -45,7 +45,7 @@ pub(crate) const CALLS: &[Call] = &[
     Call::Tidy,
 ];
 
-/// Sandboxes whose name begins with `dead` are shown dead.
+/// Returns whether a sandbox is alive. Those whose name begins with `dead` are dead.
 pub(crate) fn is_alive(held: &Record, boot: &str) -> bool {
     held.boot_id == boot && !held.attachment.container.as_str().starts_with("dead")
 }
@@ -66,7 +66,7 @@ pub(crate) fn slots(count: u8) -> Vec<Slot> {
 }
 
 impl Call {
-    /// Whose call it is, where it is one container's.
+    /// Returns the container of a call, if it is for one container.
     pub(crate) const fn container(self) -> Option<&'static str> {
         match self {
             Self::Add(container, _)
@@ -78,7 +78,7 @@ impl Call {
     }
 }
 
-/// Runs a call the way its verb does; an ADD that fails is undone.
+/// Runs a call as its verb does. An ADD that fails is undone.
 pub(crate) fn run(store: &dyn Upkeep, call: Call, boot: &str) -> Result<Vec<Allocation>, String> {
     let deadline = Deadline::after(Duration::from_secs(20));
     let ended = match call {

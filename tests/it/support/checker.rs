@@ -1,10 +1,8 @@
-//! The promise, held against a store: every printed result stands and is found
-//! by its holder, every address has one record, every record has an entry of
-//! the index that is the same file.
+//! Compares the promise with a store: every printed result exists and is found by its holder, every
+//! address has one record, every record has an index entry that is the same file.
 //!
-//! Asks the library what it sees, and looks at the files itself. What nobody
-//! was told of is counted as leaked, which is no fault. Knows nothing of how
-//! the store came to be as it is.
+//! It asks the library, and reads the files itself. Records whose result no caller got count as
+//! leaked, which is not a fault. It does not know how the store came into its state.
 
 use hereabouts::ipam::{Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName};
 use hereabouts::retry::Deadline;
@@ -17,20 +15,20 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// What was printed and not deleted since: the addresses of each container, on
-/// node `n1`, in network `net1`, at interface `net1`.
+/// What was printed and not deleted since: the addresses of each container, on node `n1`, in
+/// network `net1`, at interface `net1`.
 pub(crate) type Printed = BTreeMap<String, Vec<IpAddr>>;
 
-/// What stands beside what was promised.
+/// What exists in addition to what was promised.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Container and address of records whose result nobody was told.
+    /// Container and address of records whose result no caller got.
     pub(crate) leaked: BTreeSet<(String, IpAddr)>,
     /// Index entries without a record.
     pub(crate) orphan: usize,
 }
 
-/// Checks a store; fails the test where a promise is broken.
+/// Checks a store. Fails the test if a promise is broken.
 pub(crate) fn check(store: &Path, printed: &Printed) -> Found {
     let files = FileStore::new(store.to_owned(), host());
     let records = match files.list(&Filter::default()) {
@@ -72,7 +70,7 @@ pub(crate) fn check(store: &Path, printed: &Printed) -> Found {
     }
 }
 
-/// Every printed address has one record, which is its holder's, and which its
+/// Checks that every printed address has one record, which belongs to its holder, and which its
 /// holder finds.
 fn check_printed(
     files: &FileStore<impl hereabouts::store::disk::Disk>,
@@ -110,7 +108,7 @@ fn check_printed(
     }
 }
 
-/// What the checker looks as: no machine is asked for, nothing is written.
+/// Returns the identity under which the checker reads: it needs no machine and writes nothing.
 fn host() -> NodeIdentity {
     NodeIdentity { node: NodeName::parse("n1").unwrap(), machine_id: None, boot_id: String::new() }
 }
@@ -124,13 +122,13 @@ fn attachment(container: &str) -> Attachment {
     }
 }
 
-/// Scope's directory and address; a name is free in one scope and taken in
+/// Returns the scope's directory and the address: a name may be free in one scope and taken in
 /// another.
 fn key(record: &Allocation) -> (String, IpAddr) {
     (record.scope.name().unwrap_or("@").to_owned(), record.address)
 }
 
-/// The inode of each name in `scopes/*/*`.
+/// Returns the inode of each name in `scopes/*/*`.
 fn names_below_scopes(store: &Path) -> BTreeMap<(String, IpAddr), u64> {
     let mut names = BTreeMap::new();
     for (scope, path) in children(&store.join("scopes")) {
@@ -146,7 +144,7 @@ fn names_below_scopes(store: &Path) -> BTreeMap<(String, IpAddr), u64> {
     names
 }
 
-/// For each inode the entries by attachment, `<node>/<network>/<stem>`.
+/// Returns for each inode its entries by attachment, `<node>/<network>/<stem>`.
 fn index_entries(store: &Path) -> BTreeMap<u64, Vec<String>> {
     let mut entries: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for (node, path) in children(&store.join("nodes")) {
@@ -162,7 +160,7 @@ fn index_entries(store: &Path) -> BTreeMap<u64, Vec<String>> {
     entries
 }
 
-/// Of a record whose ids need no escaping.
+/// Returns the stem of a record whose ids need no escaping.
 fn stem(record: &Allocation) -> String {
     let Attachment { node, network, container, ifname } = &record.record.attachment;
     format!("{node}/{network}/{container}@{ifname}")

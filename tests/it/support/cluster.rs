@@ -1,11 +1,10 @@
-//! A real API server with its etcd, by `scripts/cluster`: one that all tests of
-//! this process share, or one of a test's own to break. What is in it, Pods and
-//! nodes say, is for others.
+//! A real API server with its etcd, started by `scripts/cluster`: one that all tests of this
+//! process share, or one of a test's own that it may break. The tests define the objects in it.
 //!
-//! A cluster ends with the process that started it, however that ends: a keeper
-//! waits on a pipe from here and takes it down when the pipe closes. Where even
-//! the keeper was killed, the next process finds the directory, which carries
-//! the id of its process, and takes it down.
+//! A cluster ends with the process that started it, however that process ends: a keeper waits on a
+//! pipe from here and stops the cluster when the pipe closes. If the keeper was killed as well, the
+//! next process finds the directory, whose name contains the id of its process, and stops the
+//! cluster.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,22 +13,22 @@ use std::sync::{LazyLock, Once};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// See above.
+/// A running cluster, see the module.
 pub(crate) struct Cluster {
     directory: PathBuf,
     through: Vec<String>,
     keeper: Child,
 }
 
-/// What a cluster of one's own may have other than the shared one has.
+/// The differences between a test's own cluster and the shared one.
 pub(crate) struct Options {
-    /// Words before every command: into a namespace, say.
+    /// Words before every command, for example to enter a namespace.
     pub(crate) through: Vec<String>,
-    /// Where the API server listens.
+    /// The address at which the API server listens.
     pub(crate) address: Option<String>,
-    /// Whether it has what `deploy/` says.
+    /// Whether it has the objects of `deploy/`.
     pub(crate) deploy: bool,
-    /// The size at which etcd takes no more writes.
+    /// The size at which etcd accepts no more writes.
     pub(crate) etcd_quota_bytes: Option<u64>,
 }
 
@@ -39,7 +38,7 @@ impl Default for Options {
     }
 }
 
-/// One of the two that can be stopped alone.
+/// A server that can be stopped alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Server {
     Etcd,
@@ -55,7 +54,7 @@ impl Server {
     }
 }
 
-/// Where they all lie: `<process id>-<number>` each.
+/// Returns the directory of all clusters: `<process id>-<number>` each.
 fn directories() -> PathBuf {
     Path::new(ROOT).join("target/test-clusters")
 }
@@ -75,7 +74,7 @@ fn succeeded(command: &mut Command) -> Output {
     output
 }
 
-/// Takes down what processes left that are no more.
+/// Stops the clusters of processes that no longer exist.
 pub(crate) fn end_left_overs() {
     let Ok(entries) = std::fs::read_dir(directories()) else { return };
     for entry in entries.flatten() {
@@ -84,22 +83,22 @@ pub(crate) fn end_left_overs() {
         if !Path::new("/proc").join(process).exists() {
             let path = entry.path();
             let _ = script(&[], &["down", "--directory", path.to_str().unwrap()]).output();
-            // One that was not made to the end is no cluster to the script.
+            // A directory that is incomplete is not a cluster for the script.
             let _ = std::fs::remove_dir_all(path);
         }
     }
 }
 
 impl Cluster {
-    /// The one of this process: a test uses names of its own in it and breaks
-    /// nothing. `Err` says why there is none on this machine.
+    /// Returns the cluster of this process. A test uses its own names in it and breaks nothing.
+    /// `Err` contains the reason why this machine has none.
     pub(crate) fn shared() -> Result<&'static Self, String> {
         static SHARED: LazyLock<Result<Cluster, String>> =
             LazyLock::new(|| Cluster::own(Options::default()));
         SHARED.as_ref().map_err(Clone::clone)
     }
 
-    /// Another one, gone when it is dropped.
+    /// Returns another one, which ends when it is dropped.
     pub(crate) fn own(options: Options) -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         static LEFT_OVERS: Once = Once::new();
@@ -118,7 +117,7 @@ impl Cluster {
 
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = directories().join(format!("{}-{number}", std::process::id()));
-        // Before there is anything to keep: no moment is without a keeper.
+        // Before anything must be kept: the keeper exists at every moment.
         let keeper = keeper(&options.through, &directory);
         let quota = options.etcd_quota_bytes.map(|bytes| bytes.to_string());
         let mut args = vec!["up", "--directory", directory.to_str().unwrap()];
@@ -129,38 +128,37 @@ impl Cluster {
         Ok(Self { directory, through: options.through, keeper })
     }
 
-    /// Where all that belongs to it lies; `scripts/cluster` says what does.
+    /// Returns the directory of all its files; `scripts/cluster` describes them.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// With all rights.
+    /// Returns a kubeconfig with all rights.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.kubeconfig_of("admin")
     }
 
-    /// `admin`, `admin-certificate` or `nobody`.
+    /// Returns the kubeconfig of `admin`, `admin-certificate` or `nobody`.
     pub(crate) fn kubeconfig_of(&self, user: &str) -> PathBuf {
         self.directory.join(format!("{user}.kubeconfig"))
     }
 
-    /// Returns a token with the rights that the plugin ships with: one of the
-    /// ServiceAccount of `deploy/node`, bound to a Node, which is made.
+    /// Returns a token with the rights that the plugin ships with: one of the ServiceAccount of
+    /// `deploy/node`, bound to a Node, which is created.
     pub(crate) fn node_token(&self, node: &str) -> String {
         self.apply(&format!("{{apiVersion: v1, kind: Node, metadata: {{name: {node}}}}}"));
         self.plugin_token(&["--bound-object-kind", "Node", "--bound-object-name", node])
     }
 
-    /// Returns the token that the kubelet of a node gives to the DaemonSet's pod
-    /// there: bound to that Pod, which is made.
+    /// Returns the token that the kubelet of a node gives to the DaemonSet's pod there: bound to
+    /// that Pod, which is created.
     pub(crate) fn pod_token(&self, node: &str) -> String {
         self.apply(&format!("{{apiVersion: v1, kind: Node, metadata: {{name: {node}}}}}"));
         let name = self.make_plugin_pod(node, Some(node));
         self.plugin_token(&["--bound-object-kind", "Pod", "--bound-object-name", &name])
     }
 
-    /// Makes a Pod of the plugin's ServiceAccount, on a node or on none yet;
-    /// returns its name.
+    /// Creates a Pod of the plugin's ServiceAccount, on a node or on none yet. Returns its name.
     pub(crate) fn make_plugin_pod(&self, name: &str, node: Option<&str>) -> String {
         let name = format!("hereabouts-{name}");
         let mut pod = serde_json::json!({
@@ -174,8 +172,8 @@ impl Cluster {
         name
     }
 
-    /// Returns a token of the plugin's ServiceAccount, with further words for
-    /// `kubectl create token`.
+    /// Returns a token of the plugin's ServiceAccount, with additional words for `kubectl create
+    /// token`.
     pub(crate) fn plugin_token(&self, words: &[&str]) -> String {
         let args = [
             &["create", "token", "hereabouts", "--namespace", "kube-system", "--duration", "10h"],
@@ -185,7 +183,7 @@ impl Cluster {
         self.text(&args).trim().to_owned()
     }
 
-    /// The text of a kubeconfig for whom a token is of.
+    /// Returns the text of a kubeconfig with a token.
     pub(crate) fn kubeconfig_with(&self, token: &str) -> String {
         let admin = std::fs::read_to_string(self.kubeconfig()).unwrap();
         let lines = admin.lines().map(|line| match line.split_once("token: ") {
@@ -195,19 +193,19 @@ impl Cluster {
         lines.collect()
     }
 
-    /// The URL of the API server.
+    /// Returns the URL of the API server.
     pub(crate) fn server(&self) -> String {
         let admin = std::fs::read_to_string(self.kubeconfig()).unwrap();
         admin.lines().find_map(|line| line.trim().strip_prefix("server: ")).unwrap().to_owned()
     }
 
-    /// The real kubectl with all rights, not yet run.
+    /// Returns a command of the real kubectl with all rights.
     pub(crate) fn kubectl_command(&self, args: &[&str]) -> Command {
         let kubectl = format!("{ROOT}/target/tools/bin/kubectl");
         let mut words = self.through.iter().map(String::as_str).chain([&*kubectl]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).args(args).env("KUBECONFIG", self.kubeconfig());
-        // Its caches are the cluster's, not the home directory's.
+        // Its caches belong to the cluster, not to the home directory.
         command.env("KUBECACHEDIR", self.directory.join("kubectl-cache"));
         command.stdin(Stdio::null());
         command
@@ -217,34 +215,34 @@ impl Cluster {
         self.kubectl_command(args).output().unwrap()
     }
 
-    /// What kubectl prints; fails the test where kubectl fails.
+    /// Returns what kubectl prints. Fails the test if kubectl fails.
     pub(crate) fn text(&self, args: &[&str]) -> String {
         String::from_utf8(succeeded(&mut self.kubectl_command(args)).stdout).unwrap()
     }
 
-    /// Creates what a manifest says, or makes it so.
+    /// Applies a manifest.
     pub(crate) fn apply(&self, manifest: &str) {
         let file = self.directory.join(format!("apply-{:?}.yaml", std::thread::current().id()));
         std::fs::write(&file, manifest).unwrap();
         self.text(&["apply", "-f", file.to_str().unwrap()]);
     }
 
-    /// Starts a server again, on its port and with its data, until it answers.
+    /// Starts a server again, with its port and its data. Returns when it answers.
     pub(crate) fn start(&self, server: Server) {
         self.script(&["start", server.word()]);
     }
 
-    /// Lets a server end by itself.
+    /// Ends a server with SIGTERM.
     pub(crate) fn stop(&self, server: Server) {
         self.script(&["stop", server.word()]);
     }
 
-    /// SIGKILL.
+    /// Kills a server with SIGKILL.
     pub(crate) fn kill(&self, server: Server) {
         self.script(&["stop", "--kill", server.word()]);
     }
 
-    /// Copies etcd's data; both servers restart for it.
+    /// Copies etcd's data. Both servers restart for this.
     pub(crate) fn save(&self) {
         self.between_stops(|| {
             succeeded(
@@ -256,7 +254,7 @@ impl Cluster {
         });
     }
 
-    /// Goes back to what was saved.
+    /// Restores the copy.
     pub(crate) fn restore(&self) {
         self.between_stops(|| {
             std::fs::remove_dir_all(self.directory.join("etcd")).unwrap();
@@ -279,9 +277,9 @@ impl Cluster {
     }
 }
 
-/// Waits until this process is no more, or drops it, and takes the cluster
-/// down, also where the namespace that it was in has ended before it. In a
-/// session of its own: an interrupt is for us and not for it.
+/// Starts a process that waits until this process ends, or closes its pipe, and then stops the
+/// cluster, even if the cluster's namespace has ended before. It has its own session, because an
+/// interrupt is not for it.
 fn keeper(through: &[String], directory: &Path) -> Child {
     let down = script(through, &["down", "--directory", directory.to_str().unwrap()]);
     let rest = r#"cat >/dev/null; "$@"; exec "$0" down --directory "$DIRECTORY""#;

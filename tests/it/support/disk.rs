@@ -1,5 +1,5 @@
-//! The real disk with faults: a step that fails, or that is done and answers
-//! with an error; locks that do not lock; a link that overwrites.
+//! The real disk with faults: a step fails, or is carried out and returns an error; locks do not
+//! lock; a link overwrites.
 
 use hereabouts::store::disk::{Content, Disk, Held, Inode, Locked, Patience, RealDisk};
 use std::cell::Cell;
@@ -8,41 +8,41 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// What is wrong with the disk.
+/// The faults of the disk.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Faults {
-    /// The step, from 0, that answers with an error; and the errno.
+    /// The step, from 0, that returns an error, and the errno.
     pub(crate) fails_at: Option<(usize, i32)>,
-    /// The step is done all the same.
+    /// Whether the step is carried out nevertheless.
     pub(crate) but_done: bool,
-    /// All later steps fail too.
+    /// Whether all later steps fail too.
     pub(crate) stays: bool,
-    /// Every lock is had at once.
+    /// Whether every lock succeeds at once.
     pub(crate) no_locks: bool,
-    /// Every lock on the filesystem is had at once; the machine's own is real.
+    /// Whether every lock on the filesystem succeeds at once. The machine's own lock is real.
     pub(crate) no_shared_locks: bool,
-    /// A link to a record's name replaces what is there, as rename would.
+    /// Whether a link to a record's name replaces what exists, as a rename would.
     pub(crate) link_overwrites: bool,
-    /// Nothing is flushed: for filling a store.
+    /// Whether nothing is flushed, for filling a store.
     pub(crate) unsynced: bool,
-    /// A rename removes what is there before it puts the new in its place.
+    /// Whether a rename removes the old file before it puts the new one in its place.
     pub(crate) rename_leaves_gap: bool,
-    /// A link to a name that ends so is refused, so many times, as if it were
-    /// there: a client with an old view of the directory.
+    /// A link to a name that ends like this is refused this many times, as if it existed: a client
+    /// with an old view of the directory.
     pub(crate) refuses: Option<(&'static str, usize)>,
-    /// The filesystem counts as one that machines share.
+    /// Whether the filesystem counts as one that machines share.
     pub(crate) shared: bool,
-    /// Names that differ in capital letters alone are one.
+    /// Whether names that differ only in capital letters are one name.
     pub(crate) folds_case: bool,
-    /// Each name shows an inode of its own, as on sshfs and on unions.
+    /// Whether each name shows its own inode, as on sshfs and on unions.
     pub(crate) inode_by_name: bool,
-    /// Each file shows one link, as on sshfs.
+    /// Whether each file shows one link, as on sshfs.
     pub(crate) one_link: bool,
     /// The errno of a name that is taken.
     pub(crate) taken_errno: Option<i32>,
     /// The errno of every link.
     pub(crate) no_links: Option<i32>,
-    /// The step before which others do something; it is then done as usual.
+    /// The step before which another call does something. The step is then carried out as usual.
     pub(crate) interrupted_at: Option<usize>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct FaultyDisk<D = RealDisk> {
     faults: Faults,
     step: Cell<usize>,
     refused: Cell<usize>,
-    /// What others do just before a step fails, or is done.
+    /// What another call does just before a step.
     pub(crate) meanwhile: Cell<Option<Box<dyn FnOnce()>>>,
 }
 
@@ -75,24 +75,24 @@ impl<D: Disk> FaultyDisk<D> {
         }
     }
 
-    /// How many steps there were.
+    /// Returns the number of steps so far.
     pub(crate) fn steps(&self) -> usize {
         self.step.get()
     }
 
-    /// How many links were refused.
+    /// Returns the number of links that were refused.
     pub(crate) fn refused(&self) -> usize {
         self.refused.get()
     }
 
-    /// An inode as this disk shows it.
+    /// Returns an inode as this disk shows it.
     fn shown(&self, path: &Path, inode: Inode) -> Inode {
         use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
         let number = BuildHasherDefault::<DefaultHasher>::new().hash_one(path);
         if self.faults.inode_by_name { Inode { number, ..inode } } else { inode }
     }
 
-    /// What is said of a name that is taken.
+    /// Returns the error for a name that is taken.
     fn told<T>(&self, made: io::Result<T>) -> io::Result<T> {
         match (made, self.faults.taken_errno) {
             (Err(error), Some(errno)) if error.kind() == io::ErrorKind::AlreadyExists => {

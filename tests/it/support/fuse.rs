@@ -1,5 +1,5 @@
-//! A FUSE filesystem of our own, with a few files in its root and nothing else: of
-//! whatever type a test names, and silent where a server would be that hangs.
+//! A FUSE filesystem of the tests, with a few files in its root: of any type that a test names, and
+//! silent like a server that hangs.
 
 use super::overlay::Overlay;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -21,11 +21,11 @@ pub(crate) const OPENDIR: u32 = 27;
 const READDIR: u32 = 28;
 const RELEASEDIR: u32 = 29;
 const ACCESS: u32 = 34;
-/// Of which no answer is expected: FORGET, INTERRUPT, DESTROY, BATCH_FORGET.
+/// Requests that expect no answer: FORGET, INTERRUPT, DESTROY, BATCH_FORGET.
 const UNANSWERED: &[u32] = &[2, 36, 38, 42];
 const ROOT: u64 = 1;
 
-/// What it holds and how it behaves.
+/// Its content and its behavior.
 #[derive(Clone, Default)]
 pub(crate) struct Fuse {
     /// Names and contents.
@@ -35,8 +35,8 @@ pub(crate) struct Fuse {
 }
 
 impl Fuse {
-    /// Mounts it at a sandbox's store, as this type (`fuse.` and a name), for as long
-    /// as the answer lives. `None` where this machine does not let us.
+    /// Mounts it at a sandbox's store, with this type (`fuse.` and a name), for as long as the
+    /// returned value lives. Returns `None` if this machine does not allow it.
     pub(crate) fn mount(self, kind: &str) -> Option<Overlay> {
         let device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
         let handed = device.try_clone().ok()?;
@@ -51,8 +51,8 @@ impl Fuse {
         Some(mounted)
     }
 
-    /// Answers until the holder of the mount is gone: then whoever waits for an answer
-    /// that never comes gets an error, since the device is closed.
+    /// Answers until the holder of the mount ends. Then a process that waits for an answer gets an
+    /// error, because the device is closed.
     fn serve(&self, mut device: &File, holder: &Path) {
         let mut request = vec![0; 1 << 20];
         while holder.exists() {

@@ -1,43 +1,42 @@
-//! What callers did and were told, in one order, and the replay that looks for
-//! an address with two holders.
+//! What callers did and were told, in one order, and the replay that finds an address with two
+//! holders.
 //!
-//! A holder has an address from the moment in which its ADD's result was read
-//! until the moment before its DEL begins, or before its sandbox dies: shorter
-//! than it really has it, so that what is found is never a matter of timing.
-//! Knows no store.
+//! A holder has an address from the moment when its ADD's result was read until the moment before
+//! its DEL begins, or before its sandbox ends. This is shorter than it really has it, so a finding
+//! never depends on timing. It knows no store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Mutex;
 
-/// One thing that happened to a holder.
+/// One event of a holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
     Invoked(&'static str),
     /// An ADD was answered.
     Printed(Vec<IpAddr>),
-    /// Answered with this code, or not at all.
+    /// A call failed with this code, or without an answer.
     Failed(&'static str, Option<u64>),
     /// CHECK found what was given.
     Checked,
-    /// No promise stands any more: a DEL begins, or the sandbox is gone.
+    /// No promise is valid any more: a DEL begins, or the sandbox is gone.
     Ended,
     /// A DEL was answered.
     Freed,
 }
 
-/// See above.
+/// The events, see the module.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     events: Mutex<Vec<(String, What)>>,
 }
 
-/// Where a history ends.
+/// The end of a history.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// Promises that stand.
+    /// Promises that are still valid.
     pub(crate) held: BTreeMap<String, BTreeSet<IpAddr>>,
-    /// Whose last word is that of a DEL.
+    /// Holders whose last event is the answer of a DEL.
     pub(crate) freed: BTreeSet<String>,
 }
 
@@ -46,10 +45,11 @@ impl History {
         self.events.lock().unwrap().push((holder.to_owned(), what));
     }
 
-    /// Plays it once more.
+    /// Replays the history.
     ///
     /// # Errors
-    /// Which promise was broken, with all that happened to those concerned.
+    ///
+    /// Which promise was broken, with all events of the holders concerned.
     pub(crate) fn replay(&self) -> Result<Outcome, String> {
         let events = self.events.lock().unwrap();
         let mut holders: BTreeMap<IpAddr, &str> = BTreeMap::new();
@@ -96,7 +96,7 @@ impl History {
         Ok(outcome)
     }
 
-    /// All that happened to these.
+    /// Returns all events of these holders.
     pub(crate) fn of(&self, holders: &[&str]) -> String {
         let events = self.events.lock().unwrap();
         tell(&events, events.len(), "all that happened", holders)

@@ -1,7 +1,6 @@
-//! Calls of the protocol inside the test's own process, through the same
-//! dispatcher and plugin as the executable's, with ports of the test's making.
-//! Thousands a second, and a panic can be caught. The executable itself, its
-//! streams and its exit status are what `sandbox` is for.
+//! Calls of the protocol inside the test's own process, through the same dispatcher and plugin as
+//! the executable's, with the test's own ports. They run thousands of times per second, and a panic
+//! can be caught. `sandbox` is for the executable itself, its streams and its exit status.
 
 use hereabouts::cni::{Outcome, Ports, dispatch};
 use hereabouts::environment::Environment;
@@ -16,7 +15,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-/// How a call was answered.
+/// The answer of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answer {
     /// The error's code; 0 for success.
@@ -26,13 +25,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The one document on stdout.
+    /// Returns the one document on stdout.
     pub(crate) fn document(&self) -> Value {
         serde_json::from_slice(&self.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.stdout)))
     }
 
-    /// The error's sentence.
+    /// Returns the error's sentence.
     pub(crate) fn details(&self) -> String {
         if self.code == 0 {
             String::new()
@@ -59,8 +58,8 @@ pub(crate) struct InProcess {
 }
 
 impl InProcess {
-    /// One call with these variables beside the usual ones. Fails the test
-    /// when the answer is not of the shape that the protocol asks for.
+    /// Makes one call with these variables in addition to the usual ones. Fails the test if the
+    /// answer does not have the shape that the protocol requires.
     pub(crate) fn call(&self, verb: &str, variables: &[(&str, &[u8])], stdin: &[u8]) -> Answer {
         let lookup = |name: &str| -> Option<OsString> {
             if let Some((_, value)) = variables.iter().find(|(known, _)| *known == name) {

@@ -1,15 +1,15 @@
-//! A sandbox that lives: a process in a network namespace of its own, which is
-//! gone when this is dropped.
+//! A living sandbox: a process in its own network namespace. The namespace ends when this value is
+//! dropped.
 
 use hereabouts::retry::Deadline;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// See above.
+/// A living sandbox, see the module.
 pub(crate) struct Living(Child);
 
 impl Living {
-    /// `None` without root.
+    /// Returns `None` without root.
     pub(crate) fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             return None;
@@ -29,7 +29,7 @@ impl Living {
         Some(Self(child))
     }
 
-    /// What a runtime gives as `CNI_NETNS`.
+    /// Returns the path that a runtime passes as `CNI_NETNS`.
     pub(crate) fn path(&self) -> String {
         format!("/proc/{}/ns/net", self.0.id())
     }

@@ -1,14 +1,13 @@
-//! Processes whose system calls of some kinds only say that they have
-//! succeeded. A filter in the kernel answers, so that a call costs no more than
-//! it does without; under strace each of them would be stopped twice.
+//! Processes for which some system calls only report success. A filter in the kernel answers, so a
+//! call costs no more than without it. Under strace, each of them would be stopped twice.
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// flock(2): whoever asks has the lock, and so has everybody else.
+/// flock(2): every caller has the lock at the same time.
 pub(crate) const FLOCK: i64 = nix::libc::SYS_flock;
 
-/// Runs `action`, and whatever it starts, on a thread of which these system
-/// calls answer 0 and do nothing.
+/// Runs `action`, and everything that it starts, on a thread for which these system calls return 0
+/// and do nothing.
 pub(crate) fn only_succeeds<T: Send>(calls: &[i64], action: impl FnOnce() -> T + Send) -> T {
     let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
     let here = std::env::consts::ARCH.try_into().unwrap();
@@ -16,7 +15,7 @@ pub(crate) fn only_succeeds<T: Send>(calls: &[i64], action: impl FnOnce() -> T +
         SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(0), here).unwrap();
     let program: BpfProgram = filter.try_into().unwrap();
     std::thread::scope(|scope| {
-        // The filter stays with its thread, and with the children of that one.
+        // The filter stays with its thread, and with its children.
         let hindered = scope.spawn(|| {
             seccompiler::apply_filter(&program).unwrap();
             action()
@@ -25,7 +24,7 @@ pub(crate) fn only_succeeds<T: Send>(calls: &[i64], action: impl FnOnce() -> T +
     })
 }
 
-/// The filter reaches a process that is started behind it, and nobody else.
+/// The filter affects a process that is started under it, and no other.
 #[test]
 fn a_lock_that_only_succeeds_is_taken_twice() {
     let file =

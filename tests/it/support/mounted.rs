@@ -1,5 +1,5 @@
-//! A small filesystem of a test's own, in a mount namespace of its own: it is
-//! gone with the process that holds it, however the test ends.
+//! A small filesystem for one test, in its own mount namespace: it ends with the process that holds
+//! it, however the test ends.
 
 use super::sandbox::{Call, Ended, Sandbox, configuration, files_below, make_store};
 use std::io::Read;
@@ -13,7 +13,7 @@ pub(crate) struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts it; `None`, and why, where this machine does not let us.
+    /// Mounts it. Returns an error with the reason if this machine does not allow it.
     pub(crate) fn new(options: &str) -> Result<Self, String> {
         let sandbox = Sandbox::new();
         let disk = sandbox.path("disk");
@@ -56,7 +56,7 @@ impl Mounted {
         )
     }
 
-    /// Who holds what, as `list` prints it.
+    /// Returns who holds what, as `list` prints it.
     pub(crate) fn list(&self) -> String {
         let mut call = Call::bare();
         call.set("HEREABOUTS_CONFIG", self.sandbox.path("flat.conf").to_str().unwrap());
@@ -64,14 +64,14 @@ impl Mounted {
         self.run(&call).stdout
     }
 
-    /// A path of the filesystem, for the test to use.
+    /// Returns a path in the filesystem, for the test to use.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         let inside =
             format!("/proc/{}/root{}", self.holder.id(), self.sandbox.path("disk").display());
         PathBuf::from(inside).join(name)
     }
 
-    /// Every file of the store.
+    /// Returns every file of the store.
     pub(crate) fn files(&self) -> Vec<String> {
         files_below(&self.path("store"))
     }
@@ -86,16 +86,16 @@ impl Mounted {
         assert!(command.status().unwrap().success());
     }
 
-    /// Fills it with files of so many bytes, and removes `spare` of them again.
+    /// Fills it with files of this many bytes, and removes `spare` of them again.
     pub(crate) fn fill(&self, bytes: usize, spare: usize) {
         let ballast = self.path("ballast");
-        // Again: what there was is room first.
+        // The files of an earlier call are removed first.
         self.make_room();
         std::fs::create_dir(&ballast).unwrap();
         let full = (0usize..)
             .find(|n| std::fs::write(ballast.join(n.to_string()), vec![b'x'; bytes]).is_err())
             .unwrap();
-        // The last may be there without its bytes.
+        // The last file may exist without its bytes.
         let _ = std::fs::remove_file(ballast.join(full.to_string()));
         for n in full.saturating_sub(spare)..full {
             std::fs::remove_file(ballast.join(n.to_string())).unwrap();

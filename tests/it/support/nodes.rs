@@ -1,6 +1,5 @@
-//! A node of a cluster, as far as the plugin can tell: a flat file with its
-//! name, a directory of its own for node state, a kubeconfig. Any number live on
-//! one machine.
+//! A node of a cluster, as the plugin sees it: a flat file with its name, its own directory for
+//! node state, a kubeconfig. One machine can have any number of them.
 
 use super::cluster::Cluster;
 use super::sandbox::{Call, Ended, Sandbox, configuration};
@@ -14,20 +13,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// See above.
+/// A node, see the module.
 pub(crate) struct Node {
     pub(crate) sandbox: Sandbox,
     pub(crate) name: String,
-    /// In which its addresses are unique.
+    /// The scope in which its addresses are unique.
     pub(crate) scope: String,
 }
 
-/// Times long enough for a busy machine, short enough for a test.
+/// Long enough for a busy machine, short enough for a test.
 pub(crate) const DEADLINES: &str = r#"{"add":"5s","del":"4s","gc":"4s"}"#;
-/// What an address is taken from.
+/// The range of its network.
 pub(crate) const RANGE: &str = "10.9.0.0/24";
 
-/// A name that no other test has in the same cluster.
+/// Returns a name that no other test uses in the same cluster.
 pub(crate) fn own_name(start: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{start}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
@@ -49,7 +48,7 @@ impl Node {
         self.sandbox.write("flat.conf", &flat.to_string());
     }
 
-    /// Where its node state is.
+    /// Returns the directory of its node state.
     pub(crate) fn state(&self) -> PathBuf {
         self.sandbox.store().join("kubernetes").join(&self.name)
     }
@@ -58,7 +57,7 @@ impl Node {
         format!(r#""range":"{range}","network_name":"{}""#, self.scope)
     }
 
-    /// A call for a container, whose pod has its name up to the first `_`.
+    /// Returns a call for a container. Its pod has the container's name up to the first `_`.
     pub(crate) fn call(&self, verb: &str, container: &str) -> Call {
         self.call_in(verb, container, RANGE)
     }
@@ -84,7 +83,7 @@ impl Node {
         self.call("DEL", container).run()
     }
 
-    /// CHECK of what an ADD printed.
+    /// Makes a CHECK of what an ADD printed.
     pub(crate) fn check(&self, container: &str, added: &Ended) -> Ended {
         self.check_call(container, &added.document()).run()
     }
@@ -97,7 +96,7 @@ impl Node {
         call
     }
 
-    /// GC that spares these containers.
+    /// Returns a GC that spares these containers.
     pub(crate) fn gc_call(&self, valid: &[&str]) -> Call {
         let mut call = self.call("GC", "");
         let mut stdin: Value = serde_json::from_slice(&call.stdin).unwrap();
@@ -121,7 +120,7 @@ impl Node {
     }
 }
 
-/// Who holds what in a scope: containers by address, of the objects themselves.
+/// Returns the holders of a scope: containers by address, from the objects themselves.
 pub(crate) fn holders(cluster: &Cluster, scope: &str) -> BTreeMap<String, String> {
     let text =
         |object: &Value, key: &str| object["spec"][key].as_str().unwrap_or_default().to_owned();
@@ -130,7 +129,7 @@ pub(crate) fn holders(cluster: &Cluster, scope: &str) -> BTreeMap<String, String
     held.map(|object| (text(object, "address"), text(object, "containerID"))).collect()
 }
 
-/// Waits until the API server's memory has a StickyIP, which an ADD is content with.
+/// Waits until the API server's cache, which an ADD uses, has a StickyIP.
 pub(crate) fn until_remembered(cluster: &Cluster, address: &str) {
     let list = "/apis/hereabouts.dev/v1alpha1/stickyips?resourceVersion=0";
     let seen = until(&Deadline::after(Duration::from_secs(30)), || {
@@ -141,7 +140,7 @@ pub(crate) fn until_remembered(cluster: &Cluster, address: &str) {
     assert_eq!(seen, Ok(Some(())), "{address}");
 }
 
-/// Every object there is.
+/// Returns all objects.
 pub(crate) fn objects(cluster: &Cluster) -> Vec<Value> {
     let client = Client::open(&cluster.kubeconfig(), &ProxyVariables::default()).unwrap();
     let path = "/apis/hereabouts.dev/v1alpha1/ipallocations";

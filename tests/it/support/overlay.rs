@@ -1,5 +1,5 @@
-//! An overlay, which counts as a filesystem that machines share, in a mount
-//! namespace of its own: it is gone with the process that holds it.
+//! An overlay, which counts as a filesystem that machines share, in its own mount namespace: it
+//! ends with the process that holds it.
 
 use super::sandbox::{Call, Ended, Sandbox, configuration};
 use std::path::PathBuf;
@@ -12,13 +12,12 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    /// Mounts it at the sandbox's store; `None`, where this machine does not let
-    /// us.
+    /// Mounts it at the sandbox's store. Returns `None` if this machine does not allow it.
     pub(crate) fn new() -> Option<Self> {
         Self::with_options("")
     }
 
-    /// The same with more options of the overlay's.
+    /// Does the same with additional options of the overlay.
     pub(crate) fn with_options(options: &str) -> Option<Self> {
         let script = format!(
             r#"mkdir -p "$0/store" && mount -t tmpfs t /mnt && mkdir /mnt/l /mnt/u /mnt/w && \
@@ -27,7 +26,7 @@ impl Overlay {
         Self::by(&script, Stdio::null())
     }
 
-    /// Mounts at the sandbox's store, `$0/store`, what a script mounts there.
+    /// Mounts with a script at the sandbox's store, `$0/store`.
     pub(crate) fn by(script: &str, stdin: Stdio) -> Option<Self> {
         let sandbox = Sandbox::new();
         let mut command = Command::new("unshare");
@@ -41,14 +40,14 @@ impl Overlay {
         (line == "ready\n").then_some(overlay)
     }
 
-    /// What goes in front of a command that is to see it.
+    /// Returns the words before a command that must see it.
     pub(crate) fn inside(&self) -> [String; 2] {
         let children = format!("/proc/{0}/task/{0}/children", self.holder.id());
         let child = std::fs::read_to_string(children).unwrap_or_default();
         ["nsenter".to_owned(), format!("--mount=/proc/{}/ns/mnt", child.trim())]
     }
 
-    /// A directory that is there for as long as the mount.
+    /// Returns a directory that exists as long as the mount.
     pub(crate) fn holder(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns", self.holder.id()))
     }
@@ -58,12 +57,12 @@ impl Overlay {
         call.run_under(&self.inside().each_ref().map(String::as_str))
     }
 
-    /// A command of the operator's there.
+    /// Runs an operator's command there.
     pub(crate) fn command(&self, args: &[&str]) -> Ended {
         self.run(&self.sandbox.command_call(args))
     }
 
-    /// Makes the store there, by its own command; its id.
+    /// Creates the store there with `store init`. Returns its id.
     pub(crate) fn init(&self) -> String {
         let store = self.sandbox.store();
         self.command(&["store", "init", store.to_str().unwrap()])
@@ -73,9 +72,9 @@ impl Overlay {
             .to_owned()
     }
 
-    /// A verb for a sandbox that is alive: this process's own namespace.
+    /// Makes a call for a living sandbox: this process's own namespace.
     pub(crate) fn verb(&self, verb: &str, container: &str, ipam: &str) -> Call {
-        // `Sandbox::call` would make a store below the mount point for an ADD.
+        // `Sandbox::call` would create a store below the mount point for an ADD.
         let mut call = self.sandbox.call("DEL");
         call.set("CNI_COMMAND", verb)
             .set("CNI_CONTAINERID", container)
@@ -89,7 +88,7 @@ impl Overlay {
         call
     }
 
-    /// A path below the mounted store.
+    /// Returns a path below the mounted store.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         let [_, namespace] = self.inside();
         let process =

@@ -1,10 +1,9 @@
-//! A proxy between the plugin and the API server that does with each
-//! connection and each request what the test says: passes it on, answers in the
-//! server's place, loses it, or does it late. Writes down what came and what
-//! became of it.
+//! A proxy between the plugin and the API server that does with each connection and each request
+//! what the test says: forwards it, answers in the server's place, loses it, or delays it. It
+//! records the requests and their outcome.
 //!
-//! TLS ends here: the plugin trusts the proxy's authority by its kubeconfig.
-//! Speaks to the server over a connection a request; keeps those of the plugin.
+//! TLS ends here: the plugin trusts the proxy's authority because of its kubeconfig. The proxy
+//! opens one connection to the server per request, and keeps those of the plugin.
 
 /// Certificates.
 pub(crate) mod authority;
@@ -33,44 +32,43 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 pub(crate) use wire::{Asked, Reply};
 
-/// What is done with a request.
+/// What happens to a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
     Pass,
-    /// Answered here; the server hears nothing of it.
+    /// It is answered here. The server does not receive it.
     Answer(Reply),
-    /// The server does it; its answer is replaced.
+    /// The server carries it out, and its answer is replaced.
     AnswerAfter(Reply),
-    /// The connection is reset; the server hears nothing of it.
+    /// The connection is reset. The server does not receive the request.
     Reset,
-    /// The server does it, and the connection is reset.
+    /// The server carries it out, and the connection is reset.
     ResetAfter,
-    /// The server does it, and half of its answer comes through.
+    /// The server carries it out, and half of its answer is forwarded.
     ResetWithin,
-    /// Nothing is answered; the server hears nothing of it.
+    /// Nothing is answered. The server does not receive the request.
     Mute,
-    /// The server does it, and nothing is answered.
+    /// The server carries it out, and nothing is answered.
     Lose,
-    /// The server does it, and its answer comes so late.
+    /// The server carries it out, and its answer is delayed by this time.
     Delay(Duration),
-    /// Nothing is answered; the server does it when the test says so.
+    /// Nothing is answered. The server carries it out when the test says so.
     HoldBack,
-    /// Answered here; the server does it all the same, when the test says so.
+    /// It is answered here. The server carries it out nevertheless, when the test says so.
     HoldBackAfter(Reply),
 }
 
-/// What is done with a connection.
+/// What happens to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
     Open,
-    /// Taken, and nothing is said: no TLS comes about.
+    /// It is accepted, and nothing is sent: the TLS handshake does not complete.
     Mute,
-    /// Taken and reset.
+    /// It is accepted and reset.
     Reset,
 }
 
-/// A request that came, and the status that the server itself gave it, if it
-/// was asked.
+/// A request, and the status of the server's answer, if the server was asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) method: String,
@@ -80,23 +78,23 @@ pub(crate) struct Seen {
 
 type Script = Box<dyn FnMut(&Asked) -> Act + Send>;
 
-/// An address of one's own: a port that is let go, so that connections are
-/// refused, is taken by nobody meanwhile.
+/// Returns an unused address: no other process takes a port there while connections to it must be
+/// refused.
 fn own_host() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
-    // Not 127.0: other connections start from there.
+    // Not 127.0, because other connections start from there.
     Ipv4Addr::new(127, 64 | high & 63, low, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// See above.
+/// A running proxy, see the module.
 pub(crate) struct Proxy {
     shared: Arc<Shared>,
     pub(crate) address: SocketAddr,
     pub(crate) authority: Authority,
     token: String,
     acceptor: Mutex<Option<(Arc<TcpListener>, JoinHandle<()>)>>,
-    /// Told before it begins to disturb, and before all passes again.
+    /// Called before the proxy begins to disturb, and before it forwards everything again.
     disturbs: Mutex<Box<dyn Fn(bool) + Send>>,
 }
 
@@ -104,7 +102,7 @@ struct Shared {
     server: SocketAddr,
     client: Arc<ClientConfig>,
     state: Mutex<State>,
-    /// Something of the state has changed.
+    /// Notified when the state changes.
     changed: Condvar,
 }
 
@@ -120,7 +118,7 @@ struct State {
 }
 
 impl Proxy {
-    /// In front of a cluster's API server, passing everything on.
+    /// Starts a proxy in front of a cluster's API server that forwards everything.
     pub(crate) fn new(cluster: &Cluster) -> Self {
         let kubeconfig = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
         let server = word_after(&kubeconfig, "server: https://").parse().unwrap();
@@ -162,18 +160,18 @@ impl Proxy {
             acceptor: Mutex::default(),
             disturbs: Mutex::new(Box::new(|_| {})),
         };
-        // Not closed and bound anew: a child of another thread that has not yet
-        // become its program holds what was open when it was forked.
+        // The socket is not closed and bound again: a child of another thread that has not called
+        // exec yet holds everything that was open when it was forked.
         proxy.accept(listener);
         proxy
     }
 
-    /// The name that its certificate has to have.
+    /// Returns the name that its certificate must have.
     pub(crate) fn host(&self) -> String {
         self.address.ip().to_string()
     }
 
-    /// A kubeconfig that leads here, for the user that may do everything.
+    /// Returns a kubeconfig that leads here, for the user with all rights.
     pub(crate) fn kubeconfig(&self, directory: &Path) -> PathBuf {
         self.kubeconfig_with(
             directory,
@@ -182,7 +180,7 @@ impl Proxy {
         )
     }
 
-    /// The same for another user, trusting another authority. JSON is YAML.
+    /// Returns the same for another user, with another trusted authority. JSON is YAML.
     pub(crate) fn kubeconfig_with(
         &self,
         directory: &Path,
@@ -199,23 +197,23 @@ impl Proxy {
         self.shared.state.lock().unwrap()
     }
 
-    /// Says that faults begin, or end.
+    /// Reports that faults begin or end.
     fn disturb(&self, begins: bool) {
         self.disturbs.lock().unwrap()(begins);
     }
 
-    /// What is done with every request from now on.
+    /// Sets what happens to every request from now on.
     pub(crate) fn script(&self, script: impl FnMut(&Asked) -> Act + Send + 'static) {
         self.disturb(true);
         self.state().script = Box::new(script);
     }
 
-    /// Whom to tell of faults that begin (`true`) and end.
+    /// Sets the function that is told when faults begin (`true`) and end.
     pub(crate) fn tell(&self, disturbs: impl Fn(bool) + Send + 'static) {
         *self.disturbs.lock().unwrap() = Box::new(disturbs);
     }
 
-    /// The same act for the first requests of a method, then all pass.
+    /// Does the same to the first requests of a method, and then forwards everything.
     pub(crate) fn first(&self, mut times: usize, method: &'static str, act: Act) {
         self.script(move |asked| {
             if asked.method != method || times == 0 {
@@ -233,7 +231,7 @@ impl Proxy {
         state.door = Door::Open;
     }
 
-    /// What is done with every connection from now on.
+    /// Sets what happens to every connection from now on.
     pub(crate) fn door(&self, door: Door) {
         self.disturb(true);
         self.state().door = door;
@@ -244,17 +242,17 @@ impl Proxy {
         self.state().tls = tls;
     }
 
-    /// What came since the last time this was asked.
+    /// Returns the requests since the last call of this function.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.state().seen)
     }
 
-    /// The methods of what came since, in order.
+    /// Returns the methods of these requests, in order.
     pub(crate) fn methods(&self) -> Vec<String> {
         self.seen().into_iter().map(|seen| seen.method).collect()
     }
 
-    /// Lets the server do what was held back, now; how it answered, if it did.
+    /// Sends what was held back to the server. Returns the statuses of its answers.
     pub(crate) fn send_held_back(&self) -> Vec<u16> {
         let held = std::mem::take(&mut self.state().held_back);
         held.into_iter()
@@ -263,14 +261,14 @@ impl Proxy {
             .collect()
     }
 
-    /// The same with the first of them alone.
+    /// Does the same with only the first of them.
     pub(crate) fn send_first_held_back(&self) -> u16 {
         let (at, asked) = self.state().held_back.remove(0);
         self.shared.ask(at, &asked).unwrap().status
     }
 
-    /// Returns when nothing of a caller that has ended is under way any more: what
-    /// a killed call had sent may still be on its way to the server.
+    /// Returns when no request of a caller that has ended is in progress any more: what a killed
+    /// call had sent may still be on its way to the server.
     pub(crate) fn wait_for_what_was_sent(&self) {
         let limit = Duration::from_secs(120);
         let (state, waited) = self
@@ -282,8 +280,8 @@ impl Proxy {
         assert!(!waited.timed_out(), "connections are open though all callers have ended");
     }
 
-    /// Takes connections, on the port that was ours from the beginning. A process that
-    /// another thread is just starting has the old socket for a moment longer.
+    /// Accepts connections, on the same port as from the start. A process that another thread is
+    /// just starting has the old socket for a moment longer.
     pub(crate) fn listen(&self) {
         let bind = || match TcpListener::bind(self.address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
@@ -309,7 +307,7 @@ impl Proxy {
         *self.acceptor.lock().unwrap() = Some((listener, thread));
     }
 
-    /// From here on connections are refused.
+    /// Refuses connections from now on.
     pub(crate) fn refuse(&self) {
         self.disturb(true);
         if let Some((listener, thread)) = self.acceptor.lock().unwrap().take() {
@@ -332,7 +330,7 @@ impl Drop for Proxy {
     }
 }
 
-/// The text of a kubeconfig.
+/// Returns the text of a kubeconfig.
 pub(crate) fn kubeconfig(server: &str, authority: &str, user: &serde_json::Value) -> String {
     use base64::Engine;
     let authority = base64::engine::general_purpose::STANDARD.encode(authority);
@@ -380,7 +378,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Does with a request what the script says; an error ends the connection.
+    /// Does with a request what the script says. An error ends the connection.
     fn play(&self, asked: &Asked, tls: &mut Tls) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
         let act = (state.script)(asked);
@@ -429,7 +427,7 @@ impl Shared {
         self.ask(at, asked).inspect_err(|_| reset(&tls.sock))
     }
 
-    /// Hands a request to the server.
+    /// Sends a request to the server.
     fn ask(&self, at: usize, asked: &Asked) -> io::Result<Reply> {
         let stream = TcpStream::connect(self.server)?;
         stream.set_nodelay(true)?;
@@ -441,7 +439,7 @@ impl Shared {
         tls.write_all(&asked.bytes())?;
         tls.flush()?;
         let reply = Reply::read(&mut tls)?;
-        // The list may have been taken away meanwhile.
+        // The list may have been taken in the meantime.
         let mut state = self.state.lock().unwrap();
         if let Some(seen) = state
             .seen
@@ -453,7 +451,7 @@ impl Shared {
         Ok(reply)
     }
 
-    /// A fault that consists of time; ends early with the proxy.
+    /// Waits for a fault that consists of time. Ends early with the proxy.
     fn pause(&self, time: Duration) {
         let state = self.state.lock().unwrap();
         let _ = self.changed.wait_timeout_while(state, time, |state| !state.ending).unwrap();
@@ -461,7 +459,7 @@ impl Shared {
 }
 
 fn reset(stream: &TcpStream) {
-    // Closing says so by RST and forgets what is unsent.
+    // Makes the close a reset, which drops unsent bytes.
     let _ = setsockopt(stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
 }
 
@@ -477,7 +475,7 @@ fn mute(tls: &Tls) -> io::Error {
     io::Error::from(io::ErrorKind::TimedOut)
 }
 
-/// Reads what comes, until the other side has had enough.
+/// Reads until the other side closes the connection.
 fn wait_until_closed(mut stream: TcpStream) {
     let mut buffer = [0; 4096];
     while stream.read(&mut buffer).is_ok_and(|read| 0 < read) {}

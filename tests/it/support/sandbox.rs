@@ -1,5 +1,5 @@
-//! A place for one test: a fresh directory, a flat file in it, and the real
-//! executable with a cleared environment.
+//! The environment of one test: a new directory, a flat file in it, and the real executable with a
+//! cleared environment.
 
 use super::cluster::Cluster;
 use serde_json::Value;
@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The executable under test.
 pub(crate) const HEREABOUTS: &str = env!("CARGO_BIN_EXE_hereabouts");
 
-/// Removed, with all in it, when the test is over.
+/// A test's directory. It is removed when the test ends.
 pub(crate) struct Sandbox {
     pub(crate) root: PathBuf,
-    /// The API server that is the store, where files are not.
+    /// The API server that is the store, if the store is not a file store.
     pub(crate) cluster: Option<&'static Cluster>,
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Debug, Clone)]
 pub(crate) struct Ended {
     pub(crate) status: Option<i32>,
@@ -27,18 +27,18 @@ pub(crate) struct Ended {
 }
 
 impl Sandbox {
-    /// A store in `root/store`, on node `n1`, named by the flat file
+    /// Returns a sandbox with a store in `root/store`, on node `n1`, named by the flat file
     /// `root/flat.conf`.
     pub(crate) fn new() -> Self {
         Self::below(&std::env::temp_dir())
     }
 
-    /// The same on a filesystem of one's choice.
+    /// Returns the same in another directory.
     pub(crate) fn below(directory: &Path) -> Self {
         Self::made(directory, other_store())
     }
 
-    /// The same on the store in a cluster, which has no addresses from then on.
+    /// Returns the same with the store in a cluster, in which no address is held from then on.
     #[cfg_attr(not(feature = "kube"), allow(dead_code, reason = "nobody starts a cluster then"))]
     pub(crate) fn on(cluster: &'static Cluster) -> Self {
         Self::made(&std::env::temp_dir(), Some(cluster))
@@ -57,13 +57,13 @@ impl Sandbox {
         sandbox
     }
 
-    /// The text of a flat file for another node on the same store.
+    /// Returns the text of a flat file for another node on the same store.
     pub(crate) fn flat(&self, node: &str) -> String {
         let debts = self.path("debts");
         let mut flat = serde_json::json!({"datastore": "file", "data_dir": self.store(), "node_name": node, "debts_dir": debts});
         if let Some(cluster) = self.cluster {
             flat["datastore"] = "kubernetes".into();
-            // Two nodes are one machine after the other here.
+            // Two nodes are one machine here, one after the other.
             flat["allocation_order"] = "lowest".into();
             flat["kubernetes"] = serde_json::json!({"kubeconfig": cluster.kubeconfig()});
         }
@@ -79,14 +79,14 @@ impl Sandbox {
         self.write("flat.conf", &flat.to_string());
     }
 
-    /// What pods had is forgotten, as it is ten seconds later: the lowest free address
-    /// is anybody's.
+    /// Forgets what pods had, as happens after ten seconds: then any pod may get the lowest free
+    /// address.
     pub(crate) fn forget_freed(&self) {
         let _ = std::fs::remove_dir_all(self.path("freed"));
     }
 
-    /// From here on this machine is the node `now`, and `before` was another one: in
-    /// files a name with this machine's id is its own.
+    /// From now on, this machine is the node `now`, and `before` is another machine: in files, a
+    /// name with this machine's id belongs to this machine.
     pub(crate) fn become_another_machine(&self, before: &str, now: &str) {
         let note = self.store().join("nodes").join(before).join("@machine-id");
         if note.exists() {
@@ -109,7 +109,7 @@ impl Sandbox {
         path
     }
 
-    /// A call with the base environment of the test vectors.
+    /// Returns a call with the base environment of the test vectors.
     pub(crate) fn call(&self, verb: &str) -> Call {
         if self.cluster.is_none() && verb == "ADD" {
             make_store(&self.store());
@@ -124,7 +124,7 @@ impl Sandbox {
         call
     }
 
-    /// ADD of one container with the given `ipam` keys.
+    /// Makes an ADD of one container with these `ipam` keys.
     pub(crate) fn add(&self, container: &str, ipam: &str) -> Ended {
         self.call("ADD").set("CNI_CONTAINERID", container).stdin(configuration(ipam)).run()
     }
@@ -133,12 +133,12 @@ impl Sandbox {
         self.call("DEL").set("CNI_CONTAINERID", container).stdin(configuration(ipam)).run()
     }
 
-    /// The operator's command line on this store.
+    /// Runs an operator's command on this store.
     pub(crate) fn command(&self, args: &[&str]) -> Ended {
         self.command_call(args).run()
     }
 
-    /// The same, not yet run.
+    /// Returns such a command without running it.
     pub(crate) fn command_call(&self, args: &[&str]) -> Call {
         let mut call = Call::bare();
         call.set("HEREABOUTS_CONFIG", self.path("flat.conf").to_str().unwrap());
@@ -146,14 +146,14 @@ impl Sandbox {
         call
     }
 
-    /// All records, as `list -o json` prints them.
+    /// Returns all records, as `list -o json` prints them.
     pub(crate) fn list(&self) -> Vec<Value> {
         let ended = self.command(&["list", "-o", "json"]);
         assert_eq!(ended.status, Some(0), "{ended:?}");
         serde_json::from_str(&ended.stdout).unwrap()
     }
 
-    /// The held addresses in order.
+    /// Returns the held addresses in order.
     pub(crate) fn held(&self) -> Vec<String> {
         let mut held: Vec<std::net::IpAddr> = self
             .list()
@@ -164,19 +164,19 @@ impl Sandbox {
         held.iter().map(ToString::to_string).collect()
     }
 
-    /// Whether no call has written anything into the store.
+    /// Returns whether no call has written anything into the store.
     pub(crate) fn is_untouched(&self) -> bool {
         self.files().iter().all(|file| file == "format")
     }
 
-    /// Every file below the store, relative, in order.
+    /// Returns every file below the store, relative, in order.
     pub(crate) fn files(&self) -> Vec<String> {
         files_below(&self.store())
     }
 }
 
-/// Makes a store in a directory that is missing or empty, as an ADD makes one
-/// where no flat file names it: its node keeps no note of it.
+/// Creates a store in a directory that is missing or empty, as an ADD does if no flat file names
+/// it: its node keeps no note about it.
 pub(crate) fn make_store(directory: &Path) {
     let nothing = || directory.read_dir().is_ok_and(|mut names| names.next().is_none());
     if std::fs::create_dir(directory).is_ok() || nothing() {
@@ -187,8 +187,8 @@ pub(crate) fn make_store(directory: &Path) {
     }
 }
 
-/// The cluster whose API server is the store, where the tests were started for
-/// that one (one at a time: every sandbox begins with an empty one).
+/// Returns the cluster whose API server is the store, if the tests were started for that store (one
+/// at a time, because every sandbox begins with an empty store).
 pub(crate) fn other_store() -> Option<&'static Cluster> {
     #[allow(clippy::disallowed_methods, reason = "whoever starts the tests chooses")]
     let asked =
@@ -196,7 +196,7 @@ pub(crate) fn other_store() -> Option<&'static Cluster> {
     asked.then(|| Cluster::shared().unwrap())
 }
 
-/// Every file below a directory, relative to it, in order.
+/// Returns every file below a directory, relative to it, in order.
 pub(crate) fn files_below(root: &Path) -> Vec<String> {
     fn walk(directory: &Path, root: &Path, found: &mut Vec<String>) {
         let Ok(entries) = std::fs::read_dir(directory) else { return };
@@ -215,8 +215,8 @@ pub(crate) fn files_below(root: &Path) -> Vec<String> {
     found
 }
 
-/// Removes what this machine has noted of stores below a directory: the next
-/// test there may have another one.
+/// Removes this machine's notes about stores below a directory, because the next test there may
+/// have another store.
 pub(crate) fn forget_stores_below(root: &Path) {
     const NOTES: &str = "/var/lib/cni/hereabouts/stores";
     for entry in std::fs::read_dir(NOTES).into_iter().flatten().flatten() {
@@ -239,7 +239,8 @@ impl Drop for Sandbox {
     }
 }
 
-/// A 1.1.0 plugin configuration named `net1` with these `ipam` keys beside the type.
+/// Returns a 1.1.0 plugin configuration named `net1` with these `ipam` keys in addition to the
+/// type.
 pub(crate) fn configuration(ipam: &str) -> String {
     versioned("1.1.0", ipam)
 }
@@ -257,13 +258,13 @@ pub(crate) struct Call {
     pub(crate) environment: Vec<(String, std::ffi::OsString)>,
     pub(crate) args: Vec<String>,
     pub(crate) stdin: Vec<u8>,
-    /// What goes in front of the executable, the outermost first.
+    /// The words before the executable, the outermost first.
     wrapper: Vec<String>,
     program: String,
 }
 
 impl Call {
-    /// No variables at all.
+    /// Returns a call without any variables.
     pub(crate) fn bare() -> Self {
         Self {
             environment: Vec::new(),
@@ -290,32 +291,31 @@ impl Call {
         self
     }
 
-    /// Starts a copy of the executable.
+    /// Starts a copy of the executable instead.
     #[cfg(feature = "kube")]
     pub(crate) fn by(&mut self, copy: &Path) -> &mut Self {
         copy.to_str().unwrap().clone_into(&mut self.program);
         self
     }
 
-    /// Starts the executable through another program, inside of those that are
-    /// there already.
+    /// Starts the executable through another program, inside of those that were added before.
     pub(crate) fn through(&mut self, words: &[impl AsRef<str>]) -> &mut Self {
         self.wrapper.extend(words.iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
-    /// Shows this call, and nobody else, a file of its own at a path. Needs root.
+    /// Shows this call, and no other, its own file at a path. Needs root.
     pub(crate) fn seeing(&mut self, path: &str, content: &Path) -> &mut Self {
         let script = r#"mount --bind "$0" "$1" && shift && exec "$@""#;
         self.through(&["unshare", "--mount", "sh", "-c", script, content.to_str().unwrap(), path])
     }
 
-    /// The command, for tests with their own ideas of stdin and stdout.
+    /// Returns the command, for tests that set stdin and stdout themselves.
     pub(crate) fn command(&self) -> Command {
         self.command_under(&[])
     }
 
-    /// The same through one more program, outside of all the others.
+    /// Returns the same through one more program, outside of all the others.
     pub(crate) fn command_under(&self, outer: &[&str]) -> Command {
         let inner = self
             .wrapper
@@ -327,13 +327,13 @@ impl Call {
         let mut command = Command::new(words.next().unwrap());
         command.args(words).env_clear().envs(self.environment.iter().cloned());
         if !(self.wrapper.is_empty() && outer.is_empty()) {
-            // strace looks for what it starts.
+            // strace searches for the program that it starts.
             command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         }
         command
     }
 
-    /// Starts it and hands it its stdin, which has to fit into a pipe.
+    /// Starts it and writes its stdin, which must fit into a pipe.
     pub(crate) fn start_under(&self, wrapper: &[&str]) -> Child {
         let mut command = self.command_under(wrapper);
         let mut child = command
@@ -360,7 +360,7 @@ impl Call {
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let bytes = self.stdin.clone();
-        // The child may end without reading all of it.
+        // The child may end without reading everything.
         let writer = std::thread::spawn(move || stdin.write_all(&bytes));
         let output = child.wait_with_output().unwrap();
         let _ = writer.join().unwrap();
@@ -379,12 +379,12 @@ impl From<Output> for Ended {
 }
 
 impl Ended {
-    /// The one document on stdout.
+    /// Returns the one document on stdout.
     pub(crate) fn document(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The error code; fails the test where none is.
+    /// Returns the error code. Fails the test if there is none.
     pub(crate) fn code(&self) -> u64 {
         assert_eq!(self.status, Some(1), "{self:?}");
         self.document()["code"].as_u64().unwrap_or_else(|| panic!("no code: {self:?}"))
@@ -394,7 +394,7 @@ impl Ended {
         self.document()["details"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The addresses of a result in the newest shape, without prefix.
+    /// Returns the addresses of a result in the newest shape, without prefix.
     pub(crate) fn addresses(&self) -> Vec<String> {
         assert_eq!(self.status, Some(0), "{self:?}");
         let ips = self.document()["ips"].as_array().cloned().unwrap_or_default();

@@ -1,6 +1,6 @@
-//! A call of the real executable that stands still right after a system call
-//! of the test's choice, for as long as the test likes. strace delivers the
-//! SIGSTOP and says when it has taken effect: no waiting for a time.
+//! A call of the real executable that is stopped right after a system call that the test chooses,
+//! for as long as the test needs. strace sends the SIGSTOP and reports when it has taken effect, so
+//! nothing waits for a time.
 
 use super::sandbox::{Call, Ended};
 use hereabouts::retry::Deadline;
@@ -12,13 +12,13 @@ use std::os::fd::AsFd;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
-/// A system call on a path: the name as it is given to the call, or the whole
-/// path where the call has a descriptor.
+/// A system call on a path: the name as it is passed to the call, or the whole path if the call has
+/// a descriptor.
 #[derive(Debug, Clone)]
 pub(crate) struct Moment {
     pub(crate) call: &'static str,
     pub(crate) path: String,
-    /// The error that it answers with, in place of being done.
+    /// The error that it returns instead of being made.
     error: Option<&'static str>,
 }
 
@@ -27,27 +27,27 @@ impl Moment {
         Self { call, path: path.into(), error: None }
     }
 
-    /// The same of a call that fails.
+    /// Returns the same for a system call that fails.
     pub(crate) fn failing(self, error: &'static str) -> Self {
         Self { error: Some(error), ..self }
     }
 }
 
-/// What makes every lock of a call useless.
+/// The words that make every lock of a call useless.
 pub(crate) const NO_LOCKS: &[&str] =
     &["strace", "-D", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:retval=0"];
 
-/// Whether calls can be stopped here.
+/// Returns whether calls can be stopped on this machine.
 pub(crate) fn has_strace() -> bool {
     Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success())
 }
 
-/// See above.
+/// A stopped call, see the module.
 pub(crate) struct Stopped {
     child: Child,
     pid: Pid,
     stdout: Option<PipeReader>,
-    /// Kept to see when the last reader has gone.
+    /// Kept to notice when the last reader has closed the pipe.
     writer: Option<PipeWriter>,
     trace: BufReader<ChildStderr>,
     said: String,
@@ -60,7 +60,7 @@ impl Stopped {
         Self::start(call, moment, &[])
     }
 
-    /// The same, below a process that plays the caller, and can go.
+    /// Does the same below a process that plays the caller, and can exit.
     pub(crate) fn below_caller(call: &Call, moment: &Moment) -> Self {
         Self::start(call, moment, &["sh", "-c", r#""$@"; exit $?"#, "sh"])
     }
@@ -70,7 +70,7 @@ impl Stopped {
         let error = error.map_or_else(String::new, |error| format!(":error={error}"));
         let (trace, inject) =
             (format!("trace={name}"), format!("inject={name}{error}:signal=STOP:when=1"));
-        // -D: the call is the child of whoever starts it, strace is not between.
+        // -D: the call is the child of the process that starts it, not of strace.
         let strace = ["strace", "-D", "-P", path, "-e", &trace, "-e", &inject];
         let outer: Vec<&str> = caller.iter().copied().chain(strace).collect();
         let mut command = call.command_under(&outer);
@@ -106,7 +106,7 @@ impl Stopped {
         }
     }
 
-    /// As the kernel and messages number it.
+    /// Returns its process id.
     pub(crate) fn id(&self) -> i32 {
         self.pid.as_raw()
     }
@@ -118,7 +118,7 @@ impl Stopped {
         self.parent_gone = true;
     }
 
-    /// Closes the end of stdout where the result would be read.
+    /// Closes the end of stdout from which the result would be read.
     pub(crate) fn lose_reader(&mut self) {
         drop(self.stdout.take());
         // A process that another test is starting may have a copy until its exec.
@@ -130,8 +130,8 @@ impl Stopped {
         );
     }
 
-    /// Lets it go on, to its end. What it said on stderr is beside the trace; the
-    /// status of a call that has lost its caller is not known.
+    /// Continues it to its end. Its stderr contains the trace as well. If its caller has exited,
+    /// its status is unknown.
     pub(crate) fn go_on(mut self) -> Ended {
         kill(self.pid, Signal::SIGCONT).unwrap();
         drop(self.writer.take());
@@ -147,7 +147,7 @@ impl Stopped {
 }
 
 impl Drop for Stopped {
-    /// A test that fails leaves nothing standing still.
+    /// A test that fails leaves no stopped process.
     fn drop(&mut self) {
         if !self.said.is_empty() {
             let _ = kill(self.pid, Signal::SIGKILL);
@@ -166,7 +166,7 @@ fn only_child(id: u32) -> u32 {
 pub(crate) struct Waiting(Child);
 
 impl Waiting {
-    /// Starts a call and returns when the kernel has put it into a lock's queue.
+    /// Starts a call and returns when the kernel has put it into the queue of a lock.
     pub(crate) fn start(call: &Call) -> Self {
         let mut child = call
             .command()
@@ -180,8 +180,8 @@ impl Waiting {
         // "1: -> FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF"
         let waits =
             |line: &str| line.contains("->") && line.split_whitespace().any(|word| word == id);
-        // Of an attachment's lock that table names no process: "72 0x3a5 0x26 ..."
-        // is fcntl(2) with F_OFD_SETLKW.
+        // The table names no process for an attachment's lock: "72 0x3a5 0x26 ..." is fcntl(2) with
+        // F_OFD_SETLKW.
         let waits_for_byte = || {
             let call = std::fs::read_to_string(format!("/proc/{id}/syscall")).unwrap_or_default();
             let mut words = call.split_whitespace();
@@ -199,7 +199,7 @@ impl Waiting {
         Self(child)
     }
 
-    /// How it ended.
+    /// Returns how it ended.
     pub(crate) fn end(self) -> Ended {
         Ended::from(self.0.wait_with_output().unwrap())
     }

@@ -1,12 +1,11 @@
-//! What commands print, in full, against a file below tests/data; renewed by
-//! `UPDATE_EXPECT=1`. What differs between two runs (paths, times, ids, processes)
-//! is replaced by words that stay.
+//! The full output of commands, compared with a file below tests/data, which `UPDATE_EXPECT=1`
+//! renews. What differs between two runs (paths, times, ids, processes) is replaced by fixed words.
 
 use super::sandbox::{Ended, Sandbox};
 use expect_test::expect_file;
 use std::path::{Path, PathBuf};
 
-/// What a file below tests/data has to be.
+/// Compares a text with a file below tests/data.
 pub(crate) fn assert_file(place: &str, text: &str) {
     let shown: String = text
         .chars()
@@ -16,7 +15,7 @@ pub(crate) fn assert_file(place: &str, text: &str) {
         .assert_eq(&shown);
 }
 
-/// The names of the files in a directory below tests/data, without extension.
+/// Returns the names of the files in a directory below tests/data, without extension.
 pub(crate) fn files_in(place: &str) -> Vec<String> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(place);
     let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -26,10 +25,10 @@ pub(crate) fn files_in(place: &str) -> Vec<String> {
     names
 }
 
-/// In the place of a sandbox's directory: as long as its path, so that tables stay.
+/// Replaces a sandbox's directory. It has the same length, so that tables do not change.
 const ROOT: &str = "/tmp/hereabouts-of-this-test-0";
 
-/// A sandbox on a store of files whose path is as long in every run.
+/// Returns a sandbox on a file store whose path has the same length in every run.
 pub(crate) fn sandbox() -> Sandbox {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -45,7 +44,7 @@ pub(crate) fn sandbox() -> Sandbox {
     sandbox
 }
 
-/// Commands and what they printed, one after the other.
+/// Commands and their output, one after the other.
 pub(crate) struct Transcript {
     text: String,
     /// What is replaced, and by what.
@@ -53,7 +52,7 @@ pub(crate) struct Transcript {
 }
 
 impl Transcript {
-    /// Of commands on this sandbox.
+    /// Returns an empty transcript of commands on this sandbox.
     pub(crate) fn new(sandbox: &Sandbox) -> Self {
         let mut words = vec![(sandbox.root.display().to_string(), ROOT.to_owned())];
         if let Some(cluster) = sandbox.cluster {
@@ -65,25 +64,24 @@ impl Transcript {
         Self { text: String::new(), words }
     }
 
-    /// Has something else that differs between two runs replaced.
+    /// Replaces something else that differs between two runs.
     pub(crate) fn replace(&mut self, from: impl Into<String>, to: &str) {
         self.words.push((from.into(), to.to_owned()));
     }
 
-    /// What was done before the next command.
+    /// Adds a note on what was done before the next command.
     pub(crate) fn note(&mut self, text: &str) {
         self.text.push_str(&format!("# {text}\n"));
     }
 
-    /// Runs a command of a sandbox and keeps what it prints.
+    /// Runs a command of a sandbox and adds its output.
     pub(crate) fn run(&mut self, sandbox: &Sandbox, args: &[&str]) -> Ended {
         let ended = sandbox.command(args);
         self.keep(args, &ended);
         ended
     }
 
-    /// Keeps what a command has printed: stdout, then stderr behind `2| `, then
-    /// the exit status.
+    /// Adds the output of a command: stdout, then stderr after `2| `, then the exit status.
     pub(crate) fn keep(&mut self, args: &[&str], ended: &Ended) {
         let mut text = format!("$ hereabouts {}\n{}", args.join(" "), ended.stdout);
         if !ended.stdout.is_empty() && !ended.stdout.ends_with('\n') {
@@ -105,7 +103,7 @@ impl Transcript {
     }
 }
 
-/// `d` is a digit, `h` a small hexadecimal one, all else itself.
+/// `d` is a digit, `h` a lower-case hexadecimal digit, everything else itself.
 const SHAPES: &[(&str, &str)] = &[
     ("dddd-dd-ddTdd:dd:ddZ", "2026-01-01T00:00:00Z"),
     ("hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh", "01234567-89ab-cdef-0123-456789abcdef"),
@@ -113,11 +111,11 @@ const SHAPES: &[(&str, &str)] = &[
     ("hhhhhhhhhhhhhhhh", "0123456789abcdef"),
 ];
 
-/// Numbers that differ come after these.
+/// Numbers that differ come after these words.
 const BEFORE_NUMBERS: &[&str] =
     &["/proc/", "inode ", "(process ", "process ", "AgeSeconds\": ", "ageSeconds\": "];
 
-/// A text without times, ages, ids and processes.
+/// Returns a text without times, ages, ids and processes.
 fn settled(text: &str) -> String {
     let mut found = String::with_capacity(text.len());
     let mut rest = text;
@@ -159,7 +157,7 @@ fn settled(text: &str) -> String {
     found
 }
 
-/// A number is no id, however long it is.
+/// A number is not an id, however long it is.
 fn has_shape(text: &str, shape: &str) -> bool {
     text.get(..shape.len()).is_some_and(|start| start.contains(|c: char| c.is_ascii_alphabetic()))
         && !text[shape.len()..].starts_with(|c: char| c.is_ascii_alphanumeric())

@@ -1,6 +1,5 @@
-//! No circle between files: what two files need of each other belongs in one of
-//! them, or in a third. A `mod.rs` and the files below it are one module and may
-//! use each other.
+//! There are no circles between files: what two files need of each other belongs in one of them, or
+//! in a third. A `mod.rs` and the files below it are one module and may use each other.
 
 use super::{files, root, without_tests};
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The names of a module, outermost first; empty for lib.rs.
 type Module = Vec<String>;
 
-/// The module of a file below src.
+/// Returns the module of a file below src.
 fn module(path: &std::path::Path) -> Module {
     let relative = path.strip_prefix(root().join("src")).unwrap().with_extension("");
     let mut names: Module = relative.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
@@ -18,7 +17,7 @@ fn module(path: &std::path::Path) -> Module {
     names
 }
 
-/// The paths that a tree of `use` names: `a::{b, c::{self, d}}` names three.
+/// Returns the paths that a tree of `use` names: `a::{b, c::{self, d}}` names three.
 fn leaves(tree: &str, found: &mut Vec<String>) {
     let Some((prefix, rest)) = tree.split_once('{') else {
         let path = tree.split(" as ").next().unwrap().trim();
@@ -41,7 +40,7 @@ fn leaves(tree: &str, found: &mut Vec<String>) {
     }
 }
 
-/// All paths of a source that may lead to another file.
+/// Returns all paths of a source that may lead to another file.
 fn paths(text: &str) -> Vec<String> {
     let code: String = text
         .lines()
@@ -79,7 +78,7 @@ fn paths(text: &str) -> Vec<String> {
     found
 }
 
-/// The file that a path of a module leads to.
+/// Returns the file that a path of a module leads to.
 fn target(from: &Module, path: &str, known: &BTreeSet<Module>) -> Option<Module> {
     let mut names: Vec<&str> = path.split("::").collect();
     let mut whole: Module = match names[0] {
@@ -100,7 +99,7 @@ fn target(from: &Module, path: &str, known: &BTreeSet<Module>) -> Option<Module>
     Some(whole)
 }
 
-/// Which file uses which; a module and those inside it aside.
+/// Returns which file uses which, except for a module and those inside it.
 fn arrows() -> BTreeMap<Module, BTreeSet<Module>> {
     let sources: Vec<_> =
         files("src", "rs").into_iter().filter(|path| !path.ends_with("src/main.rs")).collect();
@@ -118,7 +117,7 @@ fn arrows() -> BTreeMap<Module, BTreeSet<Module>> {
     arrows
 }
 
-/// What can be reached from a file, by one arrow or more.
+/// Returns what can be reached from a file, by one arrow or more.
 fn reached(from: &Module, arrows: &BTreeMap<Module, BTreeSet<Module>>) -> BTreeSet<Module> {
     let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
     while let Some(module) = next.pop() {

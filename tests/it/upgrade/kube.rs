@@ -1,4 +1,4 @@
-//! The same in the Kubernetes API: objects and node state of the version before.
+//! The same in the Kubernetes API: objects and node state of the previous version.
 
 use super::{Call, Sandbox, World, check_upgrade};
 use crate::kube_faults::rig::shared;

@@ -107,7 +107,7 @@ fn interface_names_that_the_kernel_would_not_take_are_refused() {
     for name in [".", "..", "a/b", "a:b", "a b", "a\tb", "a\u{a0}b", "a\u{2003}b"] {
         assert_eq!(add_with("CNI_IFNAME", name).code(), 4, "{name:?}");
     }
-    // Names that are no text: a choice; nobody could write them into a result.
+    // Names that are not valid text: this is our choice, because no result could contain them.
     assert_eq!(add_with("CNI_IFNAME", OsString::from_vec(vec![b'a', 0xff])).code(), 4);
 }
 

@@ -1,4 +1,4 @@
-//! ADD, CHECK, DEL, GC and STATUS in their order, and out of it.
+//! ADD, CHECK, DEL, GC and STATUS, in order and out of order.
 
 use super::{RANGE, silent};
 use crate::support::sandbox::{Ended, HEREABOUTS, Sandbox, configuration, make_store};
@@ -112,7 +112,7 @@ fn prev_result_may_have_no_version_or_another_one() {
     check(&sandbox, r#"{"cniVersion":"0.2.0","ip4":{"ip":"10.1.2.1/24"}}"#, "net1").succeeded();
     assert_eq!(check(&sandbox, r#"{"cniVersion":"9.9.9"}"#, "net1").code(), 7);
     assert_eq!(check(&sandbox, r#"{"ips":[{"address":"10.1.2.9/24"}]}"#, "net1").code(), 103);
-    // Addresses of other plugins are none of our business.
+    // Addresses of other plugins are not checked.
     check(&sandbox, r#"{"ips":[{"address":"172.16.0.1/24"},{"address":"10.1.2.1/24"}]}"#, "net1")
         .succeeded();
 }
@@ -182,7 +182,7 @@ fn forty_at_once_on_a_27_give_30_addresses_and_10_clean_errors() {
     let sandbox = Sandbox::new();
     let children: Vec<_> = (0..40)
         .map(|n| {
-            // The same container may come with many interfaces at once.
+            // ADDs for many interfaces of one container may run at once.
             let call = sandbox
                 .call("ADD")
                 .set("CNI_CONTAINERID", format!("c{}", n / 4))
@@ -217,8 +217,8 @@ fn forty_at_once_on_a_27_give_30_addresses_and_10_clean_errors() {
 fn an_add_whose_caller_was_killed_is_taken_back() {
     let sandbox = Sandbox::new();
     let (reader, writer) = std::io::pipe().unwrap();
-    // The shell is the caller; the plugin has looked at who that is, and waits
-    // for the rest of stdin, when the shell is killed.
+    // The shell is the caller. It is killed when the plugin has noted its caller and waits for the
+    // rest of stdin.
     let mut caller = Command::new("sh");
     caller
         .args(["-c", &format!("{HEREABOUTS}; true")])
@@ -248,8 +248,8 @@ fn an_add_whose_caller_was_killed_is_taken_back() {
     );
 }
 
-/// Waits until somebody reads from this pipe: more than it holds cannot be
-/// written before. What is written is white space, which JSON allows in front.
+/// Waits until a process reads from this pipe, by writing more than it can hold. It writes white
+/// space, which JSON allows at the start.
 fn await_reader(mut writer: &std::io::PipeWriter) {
     let holds = fcntl(writer, FcntlArg::F_GETPIPE_SZ).unwrap();
     writer.write_all(&vec![b' '; usize::try_from(holds).unwrap() + 1]).unwrap();

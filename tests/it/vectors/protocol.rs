@@ -11,7 +11,8 @@ fn dual(version: &str) -> Value {
     Sandbox::new().call("ADD").stdin(versioned(version, DUAL)).run().succeeded().document()
 }
 
-/// 0.1.0 and 0.2.0: one object a family, routes inside it by family, `dns` always.
+/// Returns the shape of 0.1.0 and 0.2.0: one object per family, routes inside it by family, `dns`
+/// always.
 fn oldest(version: &str) -> Value {
     json!({
         "cniVersion": version,
@@ -29,7 +30,7 @@ fn routes() -> Value {
     ])
 }
 
-/// 0.3.0 to 0.4.0: a list with `version`, routes at the top, `dns` always.
+/// Returns the shape of 0.3.0 to 0.4.0: a list with `version`, routes at the top, `dns` always.
 fn middle(version: &str) -> Value {
     json!({
         "cniVersion": version,
@@ -42,7 +43,7 @@ fn middle(version: &str) -> Value {
     })
 }
 
-/// 1.0.0 and later: no `version`, an empty `dns` is left out.
+/// Returns the shape of 1.0.0 and later: no `version`, an empty `dns` is left out.
 fn newest(version: &str) -> Value {
     json!({
         "cniVersion": version,

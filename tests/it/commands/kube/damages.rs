@@ -1,6 +1,6 @@
-//! Each way in which objects and node state can disagree, made on a real API
-//! server: `verify` names it and changes nothing, `repair` mends what is this
-//! node's and frees no address that a sandbox has.
+//! Each way in which objects and node state can disagree, on a real API server: `verify` names it
+//! and changes nothing, `repair` repairs what belongs to this node and frees no address of a living
+//! sandbox.
 
 use super::{RANGE, Scene, THREE, forget_version};
 use crate::support::stopped::{Moment, Stopped, has_strace};
@@ -12,9 +12,9 @@ use std::time::Duration;
 struct Damage {
     done: fn(&Scene),
     found: &'static [(&'static str, &'static str)],
-    /// Whether `repair` is the remedy.
+    /// Whether `repair` repairs it.
     mended: bool,
-    /// What is held in the end.
+    /// The addresses that are held in the end.
     held: &'static [&'static str],
 }
 
@@ -41,7 +41,7 @@ const DAMAGES: &[Damage] = &[
         mended: false,
         held: THREE,
     },
-    // A re-creation that was killed half way, or an ADD.
+    // A recreation that was killed half way, or an ADD.
     Damage {
         done: |scene| {
             scene.delete("10.1.2.1");
@@ -75,7 +75,7 @@ const DAMAGES: &[Damage] = &[
         mended: true,
         held: THREE,
     },
-    // Labels of this node's object, and of another's.
+    // The labels of an object of this node, and of an object of another node.
     Damage {
         done: |scene| {
             scene.patch(
@@ -124,7 +124,7 @@ fn each_damage_is_named_and_what_is_this_nodes_is_mended() {
         assert_eq!(scene.findings(), expected, "{number}");
         assert_eq!(scene.all(), before, "{number}: verify changes nothing");
         let mut repaired = scene.sandbox.command(&["repair", "--yes"]);
-        // Every node repairs its own, so that none reads what is all the others'.
+        // Every node repairs its own records, so that no node reads the records of all others.
         if damage.found == [("wrong-labels", "ipallocations/10.1.2.9")] {
             assert_eq!(scene.findings(), expected, "{number}: {repaired:?}");
             repaired = scene.sandbox.command(&["repair", "--all", "--yes"]);
@@ -137,7 +137,7 @@ fn each_damage_is_named_and_what_is_this_nodes_is_mended() {
         );
         assert_eq!(scene.sandbox.held(), damage.held, "{number}");
         if damage.mended {
-            // What was mended is what its holder finds, and the sweep of its node.
+            // Its holder finds the repaired record, and so does the sweep of its node.
             scene.sandbox.command(&["sweep", "--yes"]).succeeded();
             scene.sandbox.del("c1", RANGE).succeeded();
             assert_eq!(scene.sandbox.held(), ["10.1.2.9"], "{number}");
@@ -146,7 +146,7 @@ fn each_damage_is_named_and_what_is_this_nodes_is_mended() {
     }
 }
 
-/// What an older definition let through, or none.
+/// Objects that an older definition accepted.
 #[test]
 fn objects_that_nobody_of_ours_made_are_for_kubectl() {
     let Some(scene) = Scene::new() else { return };
@@ -162,7 +162,7 @@ fn objects_that_nobody_of_ours_made_are_for_kubectl() {
     object["metadata"] = json!({"name": "10.1.2.11"});
     object["spec"]["address"] = json!(7);
     let damaged = scene.sandbox.write("damaged.json", &object.to_string());
-    // A new definition is in force some moments later.
+    // A new definition takes effect some moments later.
     let deadline = Deadline::after(Duration::from_secs(60));
     for file in [&misnamed, &damaged] {
         while !scene.cluster.kubectl(&["create", "-f", file.to_str().unwrap()]).status.success() {
@@ -199,8 +199,7 @@ fn objects_that_nobody_of_ours_made_are_for_kubectl() {
     assert_eq!(scene.findings(), []);
 }
 
-/// An intent without an object: a call that has just not finished, which has the
-/// lock of its attachment.
+/// An intent without an object: a call that is still running and has the lock of its attachment.
 #[test]
 fn an_add_in_flight_is_nothing_wrong() {
     if !has_strace() {
@@ -213,7 +212,7 @@ fn an_add_in_flight_is_nothing_wrong() {
     ] {
         let Some(scene) = Scene::new() else { return };
         scene.sandbox.del("c2", RANGE).succeeded();
-        // A file of this name will be written.
+        // A file of this name is about to be written.
         scene.alive("c4").run().succeeded();
         let entry = scene.entry("10.1.2.2");
         scene.sandbox.del("c4", RANGE).succeeded();
@@ -225,7 +224,7 @@ fn an_add_in_flight_is_nothing_wrong() {
             fs::read_to_string(&entry).unwrap().contains("10.1.2.2")
                 && scene.sandbox.held() == ["10.1.2.1", "10.1.2.9"]
         );
-        // The attachment is busy: nothing is said of it.
+        // The attachment is busy, so nothing is reported about it.
         let ended = scene.sandbox.command_call(command).run();
         assert_eq!(add.go_on().addresses(), ["10.1.2.2"]);
         assert!(ended.status == Some(0) && ended.stderr.contains(ends), "{command:?} {ended:?}");

@@ -1,11 +1,11 @@
-//! What is in doubt on the Kubernetes store: freed from anywhere, and not made
-//! again by the node that remembers it. What is seen alive is.
+//! Records in doubt in the Kubernetes store: freed from any machine, and not recreated by the node
+//! that remembers them. Records of living sandboxes are recreated.
 
 use super::super::doubt::{add_in_doubt, words};
 use super::{Scene, from_workstation};
 use std::fs;
 
-/// What a node remembers and cannot see: an operator has freed it.
+/// A sandbox that the node remembers and cannot see. An operator has freed its address.
 #[test]
 fn what_is_in_doubt_is_freed_from_a_workstation_and_not_made_again() {
     let Some(scene) = Scene::new() else { return };
@@ -37,7 +37,7 @@ fn what_is_in_doubt_is_freed_from_a_workstation_and_not_made_again() {
     assert_eq!(scene.findings(), []);
 }
 
-/// The same by kubectl; and an address that is named needs no node from there.
+/// The same with kubectl. A named address needs no node from there.
 #[test]
 fn an_object_removed_with_kubectl_is_made_again_for_the_living_alone() {
     let Some(scene) = Scene::new() else { return };

@@ -1,5 +1,5 @@
-//! What the commands print on the Kubernetes store, in full: tests/data/outputs has
-//! a file for each, which `UPDATE_EXPECT=1` renews.
+//! The full output of the commands on the Kubernetes store: tests/data/outputs has a file for each,
+//! which `UPDATE_EXPECT=1` renews.
 
 use super::{RANGE, Scene, forget_version, from_workstation};
 use crate::support::sandbox::configuration;
@@ -70,7 +70,7 @@ fn verify_sweep_and_repair_print_this() {
     scene.make_late(&late);
     scene.delete(given);
     scene.on_n2("c18", given).succeeded();
-    // Of a sandbox that is gone.
+    // A record of a sandbox that is gone.
     scene.delete("10.1.2.2");
     fs::write(scene.state().join("@tmp/7.7"), "[{").unwrap();
     seen.note("a damaged store");

@@ -1,5 +1,4 @@
-//! The same in the Kubernetes API: the image has the flat file, the kubeconfig and
-//! the node's memory.
+//! The same in the Kubernetes API: the image has the flat file, the kubeconfig and the node state.
 
 use super::{CLONE, ORIGINAL, after, on};
 use crate::kube_faults::rig::shared;
@@ -43,12 +42,12 @@ fn a_clone_frees_nothing_of_the_originals_pods() {
         for command in [&["sweep", "--yes"][..], &["repair", "--yes"]] {
             on_clone(&node, node.sandbox.command_call(command)).succeeded();
         }
-        // Nothing is free; and a pod of the same name is no next sandbox of a living one.
+        // Nothing is free. A pod of the same name is not the next sandbox of a living one.
         assert_eq!(on_clone(&node, add(&node, "c1_2", "/var/run/netns/x")).code(), 100);
         assert_eq!(holders(cluster, &name), held, "{keeps_state}");
     }
-    // Under another name, which `install` on the clone has written: its runtime ends
-    // what the image had.
+    // Under another name, which `install` on the clone has written: its runtime ends what the image
+    // had.
     node.name = own_name("another");
     node.configure(&cluster.kubeconfig(), crate::support::nodes::DEADLINES);
     on_clone(&node, node.gc_call(&[])).succeeded();
@@ -58,7 +57,7 @@ fn a_clone_frees_nothing_of_the_originals_pods() {
     assert_eq!(holders(cluster, &name), held);
 }
 
-/// What a DEL passes over it does not owe when the API server is away.
+/// A record that a DEL skips is not owed when the API server is away.
 #[test]
 fn a_clone_owes_nothing_of_what_the_original_holds() {
     let Some(cluster) = shared() else { return };

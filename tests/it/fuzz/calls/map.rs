@@ -1,12 +1,12 @@
-//! The map of who holds what, and what each ADD and CHECK has to answer. It
-//! knows rules, and nothing of files.
+//! A map of who holds what, and of what each ADD and CHECK must answer. It knows rules and no
+//! files.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 pub(super) const CONTAINERS: usize = 6;
 
-/// As `CNI_ARGS`: none, one pod twice (made anew with another uid), another.
+/// As `CNI_ARGS`: no pod, one pod twice (recreated with another uid), another pod.
 pub(super) const PODS: &[&str] = &[
     "",
     "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_UID=1",
@@ -14,8 +14,8 @@ pub(super) const PODS: &[&str] = &[
     "K8S_POD_NAMESPACE=default;K8S_POD_NAME=db;K8S_POD_UID=3",
 ];
 
-/// What a configuration gives: its text, its scope, and for each of an ADD's
-/// addresses the first and last candidate and the prefix; typed by hand.
+/// What a configuration gives: its text, its scope, and for each address of an ADD the first and
+/// last candidate and the prefix. Typed by hand.
 pub(super) struct Configuration {
     pub(super) ipam: &'static str,
     scope: &'static str,
@@ -38,7 +38,7 @@ pub(super) const CONFIGURATIONS: &[Configuration] = &[
         scope: "",
         slots: &[("10.0.0.1", "10.0.0.6", 29), ("2001:db8::1", "2001:db8::6", 125)],
     },
-    // The second range is soon full: the first address has to be given back.
+    // The second range is soon full: then the first address must be freed again.
     Configuration {
         ipam: r#""ipRanges":[{"range":"10.0.0.0/29"},{"range":"10.0.1.0/30"}]"#,
         scope: "",
@@ -51,7 +51,7 @@ pub(super) const CONFIGURATIONS: &[Configuration] = &[
     },
 ];
 
-/// What is recorded of an address.
+/// The record of an address.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Record {
     pub(super) node: usize,
@@ -73,7 +73,7 @@ pub(super) struct Map {
 
 /// Whether an answer is one that the rules allow.
 pub(super) enum Ended {
-    /// It is, and of which kind.
+    /// It is allowed, and this is its kind.
     Right(&'static str),
     /// What was expected.
     Wrong(String),
@@ -88,11 +88,11 @@ struct Slot {
     requested: bool,
 }
 
-/// Whether the network namespace of a container of a node is there.
+/// Returns whether the network namespace of a container of a node exists.
 type Exists<'a> = &'a dyn Fn(usize, usize) -> bool;
 
 impl Configuration {
-    /// The slots of an ADD; `None` where the address asked for is in no range.
+    /// Returns the slots of an ADD, or `None` if the requested address is in no range.
     fn slots(&self, asked: Option<IpAddr>) -> Option<Vec<Slot>> {
         let mut slots: Vec<Slot> = Vec::new();
         for (index, (first, last, prefix)) in self.slots.iter().enumerate() {
@@ -112,7 +112,7 @@ impl Configuration {
     }
 }
 
-/// All addresses from the first to the last; the last byte counts.
+/// Returns all addresses from the first to the last. Only the last byte differs.
 fn between(first: &str, last: &str) -> Vec<IpAddr> {
     let (mut found, mut next, last): (Vec<IpAddr>, IpAddr, IpAddr) =
         (Vec::new(), first.parse().unwrap(), last.parse().unwrap());
@@ -138,7 +138,7 @@ impl Map {
         found
     }
 
-    /// The prefix with which an address was printed.
+    /// Returns the prefix with which an address was printed.
     pub(super) fn prefix(&self, address: IpAddr, node: usize, container: usize) -> u8 {
         self.of(node, container)
             .iter()
@@ -146,7 +146,7 @@ impl Map {
             .map_or(24, |(_, record)| record.prefix)
     }
 
-    /// The code of a CHECK.
+    /// Returns the expected code of a CHECK.
     pub(super) fn check(&self, node: usize, container: usize, printed: &[IpAddr]) -> u64 {
         let held = self.of(node, container);
         match held.iter().map(|(_, record)| record.of).max() {
@@ -158,7 +158,7 @@ impl Map {
         }
     }
 
-    /// Plays an ADD that was answered with `given`.
+    /// Carries out an ADD that was answered with `given`.
     pub(super) fn add(
         &mut self,
         exists: Exists<'_>,
@@ -180,7 +180,7 @@ impl Map {
         let Some(missing) = lacking(&ours, slots) else {
             return right_if(*given == Err(101), "holds others", "the code 101");
         };
-        // A record without its namespace gets today's.
+        // A record without its namespace gets the current one.
         for (key, record) in
             ours.iter().filter(|(_, record)| !(record.has_namespace && has_namespace))
         {
@@ -224,8 +224,8 @@ impl Map {
         )
     }
 
-    /// What may move: of the same pod, on the same node, in the same scope, of
-    /// another container, and not alive.
+    /// Returns what may move: records of the same pod, node and scope, of another container that is
+    /// not alive.
     fn dead_of_pod(
         &self,
         exists: Exists<'_>,
@@ -245,8 +245,8 @@ impl Map {
         found.map(|((_, address), _)| *address).collect()
     }
 
-    /// Moves what can be moved; the slots that are left. Which of several moves
-    /// is the store's to choose.
+    /// Moves what can be moved. Returns the slots that are left. The store chooses which of several
+    /// records moves.
     fn rehome(
         &mut self,
         slots: Vec<Slot>,
@@ -272,8 +272,8 @@ impl Map {
         left
     }
 
-    /// Claims the lowest free candidates, or where there is none, the lowest that a sandbox of the
-    /// node left which has ended.
+    /// Claims the lowest free candidates. If there is none, claims the lowest one whose sandbox on
+    /// the node has ended.
     fn claim(
         &mut self,
         slots: Vec<Slot>,
@@ -298,13 +298,13 @@ impl Map {
     }
 }
 
-/// The namespace and the name of a pod.
+/// Returns the namespace and the name of a pod.
 fn name_of(pod: &str) -> &str {
     pod.split(";K8S_POD_UID").next().unwrap()
 }
 
-/// The slots that are not held yet: all, none, or what a half-done ADD lacks.
-/// `None` where another address is asked for than is held.
+/// Returns the slots that are not held yet: all, none, or those that a half-done ADD lacks. Returns
+/// `None` if an address is requested that is not held.
 fn lacking(ours: &[((String, IpAddr), Record)], slots: Vec<Slot>) -> Option<Vec<Slot>> {
     if ours.is_empty() {
         return Some(slots);

@@ -1,5 +1,5 @@
-//! Claims of a sequence, and what of an answer is promised. What each store
-//! promises is its own file's.
+//! Claims of a sequence, and what an answer must satisfy. The promises of each store are in its own
+//! file.
 
 use super::{Held, Key, PODS, RANGES, Run, Step, candidates, key};
 use hereabouts::addr::{AddrSet, Range};
@@ -7,7 +7,7 @@ use hereabouts::ipam::{Allocation, Attachment, Part, Record, Scope};
 use hereabouts::store::{Access, Claim};
 use std::net::IpAddr;
 
-/// Who asks for an address out of what.
+/// Who asks for an address, and from which candidates.
 pub(super) struct Asked<'a> {
     pub(super) node: usize,
     pub(super) boot: String,
@@ -25,12 +25,12 @@ impl Asked<'_> {
         candidates(self.range)
     }
 
-    /// The candidates that nobody holds.
+    /// Returns the candidates that nobody holds.
     pub(super) fn free(&self, held: &Held) -> AddrSet {
         self.without(held.keys())
     }
 
-    /// The candidates that are not among these.
+    /// Returns the candidates that are not among these.
     pub(super) fn without<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> AddrSet {
         let mut left = self.candidates();
         for (_, address) in keys.filter(|(scope, _)| scope == self.scope) {
@@ -39,7 +39,7 @@ impl Asked<'_> {
         left
     }
 
-    /// The map without what this node recorded before its last boot.
+    /// Removes from the map what this node recorded before its last boot.
     pub(super) fn sweep(&self, held: &mut Held, node: &str, swept: impl Fn(&Allocation) -> bool) {
         held.retain(|_, held| {
             held.record.boot_id == self.boot
@@ -64,7 +64,7 @@ pub(super) fn lowest(set: &AddrSet) -> Option<IpAddr> {
 }
 
 impl Promise {
-    /// The lowest of what is free.
+    /// Returns a promise of the lowest free address.
     pub(super) fn lowest(free: AddrSet) -> Self {
         Self { at_most: lowest(&free), full: lowest(&free).is_none(), among: free }
     }
@@ -107,7 +107,7 @@ impl Run {
         }
     }
 
-    /// What a repeated ADD lacks.
+    /// Claims what a repeated ADD lacks.
     pub(super) fn more(&mut self, node: usize, step: &Step) {
         let record = self.record(node, step.at(1, super::CONTAINERS), None);
         let index = u16::try_from(self.held_by(&record.attachment).len()).unwrap();

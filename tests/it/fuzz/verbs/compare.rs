@@ -1,5 +1,5 @@
-//! What is looked at after each step of a sequence: listings, holdings and
-//! room are the map's; and at its end nothing is left.
+//! The checks after each step of a sequence: listings, holdings and room agree with the map, and at
+//! the end nothing is left.
 
 use super::claims::Asked;
 use super::{CONTAINERS, PODS, RANGES, Run, key};
@@ -8,7 +8,7 @@ use hereabouts::store::{Access, Filter, Session};
 use std::path::Path;
 
 impl Run {
-    /// The store of a node says what the map says.
+    /// Checks that the store of a node agrees with the map.
     pub(super) fn compare(&self, node: usize) {
         self.compare_listings(node);
         for (range, _) in RANGES.iter().enumerate() {
@@ -70,14 +70,14 @@ impl Run {
         let attachment = self.record(node, container, None).attachment;
         let mut found = session.holdings(&attachment).unwrap();
         let mut expected = self.held_by(&attachment);
-        // Re-homing can bring two with one number.
+        // Re-homing can result in two records with one number.
         for list in [&mut found.held, &mut expected] {
             list.sort_by_key(key);
         }
         assert_eq!((found.held, found.damaged.len()), (expected, 0));
     }
 
-    /// Whether a record is the map's; a node may remember one that is gone.
+    /// Returns whether a record is in the map. A node may remember one that is gone.
     fn stands(&self, node: usize, known: &Allocation) -> bool {
         let stands = self.held.get(&key(known)).is_some_and(|held| held.record == known.record);
         assert!(stands || self.world.remembers(node, known), "nobody holds {known:?}");
@@ -85,7 +85,7 @@ impl Run {
     }
 }
 
-/// When nothing is held no record, index entry or temporary file is left.
+/// Checks that no record, index entry or temporary file is left when nothing is held.
 pub(crate) fn check_nothing_left(directory: &Path) {
     fn walk(directory: &Path, found: &mut Vec<String>) {
         let Ok(entries) = std::fs::read_dir(directory) else { return };

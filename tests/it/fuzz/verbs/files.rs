@@ -1,5 +1,4 @@
-//! The file store and the one in memory: what they answer is the map's, to the
-//! address.
+//! The file store and the store in memory: their answers are exactly those of the map.
 
 use super::Held;
 use super::claims::{Asked, Promise};
@@ -29,7 +28,7 @@ impl Directory {
         new
     }
 
-    /// Whether the hint names these candidates; they are one range each.
+    /// Returns whether the hint names these candidates, which are one range each.
     fn is_said_exhausted(&self, asked: &Asked<'_>) -> bool {
         let folder =
             asked.scope.name().map_or("@", |name| if name == "a/b" { "a%2Fb" } else { name });
@@ -49,9 +48,8 @@ impl World for Directory {
         &self.stores[node]
     }
 
-    /// The file store frees what this node made before its last boot, in every
-    /// scope, before it says "full"; but another node's word "exhausted" is
-    /// believed for 5 s.
+    /// The file store frees what this node made before its last boot, in every scope, before it
+    /// reports "full". But it believes another node's note "exhausted" for 5 s.
     fn promise(&self, held: &mut Held, asked: &Asked<'_>) -> Promise {
         if asked.free(held).count() == 0 && !self.is_said_exhausted(asked) {
             asked.sweep(held, NODES[asked.node], |_| true);
@@ -76,7 +74,7 @@ impl World for Directory {
     }
 }
 
-/// Of the first node alone.
+/// The store of the first node only.
 pub(super) struct Memory {
     names: Names,
     store: MemoryStore,

@@ -1,6 +1,5 @@
-//! The Kubernetes store on a real API server: two nodes, each with files of its
-//! own. The server is shared with other tests, so that each sequence has nodes
-//! and scopes of its own, and frees all that it made.
+//! The Kubernetes store on a real API server: two nodes, each with its own files. Other tests share
+//! the server, so each sequence has its own nodes and scopes, and frees everything that it made.
 
 mod beliefs;
 
@@ -23,10 +22,10 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// An input is played longer than on files: "full" alone takes 0.2 s.
+/// An input takes longer than on files: "full" alone takes 0.2 s.
 const MOST_STEPS: usize = 40;
 
-/// One sequence; half of the inputs with each order.
+/// Runs one sequence. Each order is used for half of the inputs.
 pub(in crate::fuzz) fn check(cluster: &'static Cluster, root: &Path, input: &[u8]) -> String {
     let mut steps = steps(input);
     steps.truncate(MOST_STEPS);
@@ -87,7 +86,7 @@ impl Nodes {
         self.names.nodes.iter().position(|node| *node == attachment.node.as_str())
     }
 
-    /// Writes to an object as an operator does, without a condition.
+    /// Changes an object as an operator does, without a condition.
     fn write(&self, held: &Allocation, method: Method, content: Option<(&str, &[u8])>) -> Answer {
         let name = IpAllocation::new(&held.scope, held.address, &held.record, None).metadata.name;
         let path = format!("/apis/hereabouts.dev/v1alpha1/ipallocations/{name}");
@@ -97,7 +96,7 @@ impl Nodes {
         answer
     }
 
-    /// Whether a candidate that the node recorded before its last boot stands.
+    /// Returns whether a candidate that the node recorded before its last boot still exists.
     fn has_earlier_boots(&self, asked: &Asked<'_>) -> bool {
         let node = NodeName::parse(&self.names.nodes[asked.node]).ok();
         let filter = Filter { node, scope: Some(asked.scope.clone()), ..Filter::default() };
@@ -125,9 +124,9 @@ impl World for Nodes {
         false
     }
 
-    /// A free candidate; the lowest as far as this node can know. When there is
-    /// none the node frees those that it recorded before its last boot, unless
-    /// it has just said that all are held.
+    /// Promises a free candidate: the lowest one, as far as this node can know. If there is none,
+    /// the node frees those that it recorded before its last boot, unless it has just reported that
+    /// all are held.
     fn promise(&self, held: &mut Held, asked: &Asked<'_>) -> Promise {
         let said = self.beliefs.borrow()[asked.node].may_say_full(held, asked);
         self.beliefs.borrow_mut()[asked.node].may_miss(held, asked);
@@ -149,7 +148,7 @@ impl World for Nodes {
     }
 
     fn claimed(&self, held: &mut Held, asked: &Asked<'_>, claim: Option<&Allocation>) {
-        // It was perhaps believed to be full no longer.
+        // The node may no longer have believed that it is full.
         if asked.free(held).count() == 0 && (claim.is_some() || !self.has_earlier_boots(asked)) {
             self.sweep(held, asked);
         }
@@ -164,8 +163,8 @@ impl World for Nodes {
         self.beliefs.borrow()[asked.node].room(held, asked)
     }
 
-    /// The record as it was read, whatever its labels; or it says so already.
-    /// The definition of the resource lets an address move within a pod alone.
+    /// Returns whether the record is the one that was read, whatever its labels, or already the new
+    /// one. The definition of the resource lets an address move only within a pod.
     fn moves(&self, standing: &Allocation, old: &Allocation, to: &Record) -> Move {
         let uid = |allocation: &Allocation| {
             allocation.version.as_ref().map(|version| version.uid.clone())
@@ -207,7 +206,7 @@ impl World for Nodes {
         self.stores = (0..self.names.nodes.len()).map(|node| self.open(node)).collect();
     }
 
-    /// Where the files are on a disk they are of another boot, else they are gone.
+    /// If the files are on a disk, they are from another boot; otherwise they are gone.
     fn reboot(&mut self, boot: usize, kept: bool) {
         self.boot = boot;
         for node in 0..self.names.nodes.len() {
@@ -220,7 +219,7 @@ impl World for Nodes {
         self.reopen();
     }
 
-    /// Between two processes: one that runs keeps its directory open.
+    /// Between two processes: a running one keeps its directory open.
     fn lose(&mut self, node: usize) {
         let _ = std::fs::remove_dir_all(self.data(node));
         self.beliefs.borrow_mut()[node] = Beliefs::default();
@@ -260,7 +259,7 @@ impl World for Nodes {
 }
 
 impl Nodes {
-    /// The map without what a sweep of these candidates frees.
+    /// Returns the map without what a sweep of these candidates frees.
     fn swept(&self, held: &Held, asked: &Asked<'_>) -> Held {
         let candidates = asked.candidates();
         let mut left = held.clone();
@@ -270,7 +269,7 @@ impl Nodes {
         left
     }
 
-    /// Sweeps; another node may go on believing that the addresses are taken.
+    /// Sweeps. Another node may still believe that the addresses are taken.
     fn sweep(&self, held: &mut Held, asked: &Asked<'_>) {
         let left = self.swept(held, asked);
         for allocation in held.values().filter(|allocation| !left.contains_key(&key(allocation))) {
@@ -280,7 +279,7 @@ impl Nodes {
     }
 }
 
-/// What a failed sequence leaves is freed, as far as that can be.
+/// Frees what a failed sequence leaves, as far as possible.
 impl Drop for Nodes {
     fn drop(&mut self) {
         if !std::thread::panicking() {

@@ -1,12 +1,12 @@
-//! What a sequence has to know of a store: how it is opened, lost and edited,
-//! and what it promises where that is not simply what the map says.
+//! What a sequence must know about a store: how it is opened, lost and edited, and what it promises
+//! where the map alone does not say it.
 
 use super::claims::{Asked, Promise};
 use super::{Held, Key};
 use hereabouts::ipam::{Allocation, Attachment, Record, Scope, Version};
 use hereabouts::store::Store;
 
-/// Whose steps a sequence has, and where.
+/// The nodes and scopes of a sequence.
 pub(super) struct Names {
     pub(super) nodes: Vec<String>,
     pub(super) scopes: Vec<Scope>,
@@ -25,32 +25,32 @@ impl Names {
 pub(super) trait World {
     fn names(&self) -> &Names;
     fn store(&self, node: usize) -> &dyn Store;
-    /// Whose step it is.
+    /// Returns the node of a step.
     fn node(&self, asked: usize) -> usize {
         asked
     }
-    /// Whether nobody else's records are in the store.
+    /// Returns whether nobody else has records in the store.
     fn is_alone(&self) -> bool {
         true
     }
 
-    /// What a claim may answer. Frees in the map what the store frees for it.
+    /// Returns what a claim may answer. Frees in the map what the store frees for it.
     fn promise(&self, held: &mut Held, asked: &Asked<'_>) -> Promise;
-    /// What it has answered.
+    /// Notes what it has answered.
     fn claimed(&self, _held: &mut Held, _asked: &Asked<'_>, _claim: Option<&Allocation>) {}
-    /// Whether a store says that there is room; `None` where it may say either.
+    /// Returns whether a store reports that there is room; `None` if it may report either.
     fn room(&self, held: &Held, asked: &Asked<'_>) -> Option<bool> {
         Some(0 < asked.free(held).count())
     }
-    /// How a move of what `standing` says ends for who has read `old`.
+    /// Returns how a move of the current record ends for a caller that has read `old`.
     fn moves(&self, standing: &Allocation, old: &Allocation, _to: &Record) -> Move {
         if standing == old { Move::Done } else { Move::Changed }
     }
-    /// An address is free now, by a node's call or an operator's.
+    /// Notes that an address is free now, by a node's call or an operator's.
     fn freed(&self, _by: Option<usize>, _allocation: &Allocation) {}
-    /// A node has found that an attachment does not hold an address, or anything.
+    /// Notes that a node has found that an attachment does not hold an address, or holds nothing.
     fn forgot(&self, _node: usize, _attachment: &Attachment, _address: Option<&Key>) {}
-    /// Whether a node may remember what is gone.
+    /// Returns whether a node may remember what is gone.
     fn remembers(&self, _node: usize, _allocation: &Allocation) -> bool {
         false
     }
@@ -62,15 +62,15 @@ pub(super) trait World {
     fn operator(&self, _node: usize) -> Option<Box<dyn Store>> {
         None
     }
-    /// Deletes a record as no verb does; whether that can be.
+    /// Deletes a record as no verb does. Returns whether this is possible.
     fn vanish(&self, _held: &Allocation) -> bool {
         false
     }
-    /// Changes a record without changing what it says.
+    /// Changes a record without changing its content.
     fn edit(&self, _held: &Allocation) -> Option<Version> {
         None
     }
-    /// Nothing is held any more.
+    /// Checks that nothing is held any more.
     fn check_nothing_left(&self) {}
 }
 

@@ -1,17 +1,17 @@
-//! One process of the storm: started under strace, killed from outside while it
-//! runs, and placed by its own trace.
+//! One process: started under strace, killed from outside while it runs, and located by its own
+//! trace.
 //!
-//! The moment is drawn by counting the lines of the trace as they come: by the
-//! time the kill arrives the process is somewhere further on, in a call or
-//! between two. Only calls that change something, wait, or begin something are
-//! traced; what lies between them counts as after the last.
+//! The moment is chosen by counting the lines of the trace as they come. When the kill arrives, the
+//! process is somewhere further on, in a system call or between two. Only calls that change
+//! something, wait, or start something are traced. A kill between them counts as after the last
+//! one.
 
 use super::super::strace::name_of;
 use crate::support::sandbox::{Call, Ended};
 use std::io::{BufRead, BufReader, Read};
 
-/// strace as the grandchild, so that the process is ours to kill. Its lines
-/// come on the stderr of the process.
+/// strace as the grandchild, so that this test can kill the process. Its lines come on the stderr
+/// of the process.
 const UNDER_STRACE: &[&str] = &[
     "strace",
     "-D",
@@ -26,23 +26,23 @@ const UNDER_STRACE: &[&str] = &[
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Aim {
     Never,
-    /// After so many calls.
+    /// After this many calls.
     Call(usize),
-    /// After so many calls that follow the first write.
+    /// After this many calls that follow the first write.
     AfterWrite(usize),
 }
 
-/// What became of a process.
+/// What happened to a process.
 #[derive(Debug)]
 pub(super) struct Fate {
     /// Without the trace.
     pub(super) ended: Ended,
     pub(super) killed: bool,
-    /// Where it was killed, if that fell between the first write and the exit.
+    /// Where it was killed, if this was between the first write and the exit.
     pub(super) at: Option<Place>,
 }
 
-/// A system call, and whether it was under way or done.
+/// A system call, and whether it was in progress or done.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) call: String,
@@ -54,7 +54,7 @@ pub(super) fn run(call: &Call, aim: Aim) -> Fate {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let (mut trace, mut said) = (Vec::new(), String::new());
     let (mut calls, mut after_write, mut wrote) = (0, 0, false);
-    // To its end: strace holds it open as well, the trace is complete then.
+    // To its end: strace keeps it open as well, so the trace is then complete.
     while let Some(line) = lines.next().transpose().unwrap() {
         // A call that the kill met before it had begun has no name yet.
         if line.starts_with("syscall_") {
@@ -89,7 +89,7 @@ pub(super) fn run(call: &Call, aim: Aim) -> Fate {
     }
 }
 
-/// Where a trace ends, if between the first write and the exit.
+/// Returns where a trace ends, if between the first write and the exit.
 fn place(trace: &[String]) -> Option<Place> {
     let last = trace.last()?;
     let call = name_of(last)?.to_owned();
@@ -97,12 +97,12 @@ fn place(trace: &[String]) -> Option<Place> {
     counts.then(|| Place { done: result(last).is_some(), call })
 }
 
-/// What a call answered; `None` while it is under way.
+/// Returns what a call returned; `None` while it is in progress.
 fn result(line: &str) -> Option<&str> {
     line.rsplit_once(" = ").map(|(_, result)| result).filter(|result| !result.starts_with('?'))
 }
 
-/// Whether a call has changed the store.
+/// Returns whether a call has changed the store.
 fn is_write(line: &str) -> bool {
     if result(line).is_none_or(|result| result.starts_with('-')) {
         return false;

@@ -1,8 +1,7 @@
-//! One of the 64: a node's runtime for one pod, whose calls keep being killed.
+//! One of the 64: a node's runtime for one pod, whose calls are often killed.
 //!
-//! It makes sandboxes of its pod one after the other, repeats what was killed
-//! or gives it up, and remembers what it was told. A sandbox lives as long as
-//! the path of its namespace is there.
+//! It creates sandboxes of its pod one after the other, repeats or gives up killed calls, and
+//! remembers the answers. A sandbox is alive as long as the path of its namespace exists.
 
 use super::Tally;
 use super::victim::{self, Aim, Fate};
@@ -14,35 +13,35 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 const ONE: &str = r#""range":"10.1.2.0/24""#;
-/// The second is short: 6 addresses for 16 pods and what the killed ones leak.
+/// The second range is small: 6 addresses for 16 pods and what killed calls leak.
 const TWO: &str = r#""ipRanges":[{"range":"10.1.2.0/24"},{"range":"10.1.3.0/29"}]"#;
 
 pub(super) struct Worker<'s> {
     sandbox: &'s Sandbox,
     number: usize,
     draw: Draw,
-    /// Sandboxes made so far.
+    /// The number of sandboxes so far.
     made: usize,
     now: Now,
-    /// What it was told and has not ended since.
+    /// The answers that it got and has not ended since.
     pub(super) printed: Printed,
-    /// Containers of which a DEL said that they hold nothing.
+    /// Containers for which a DEL answered that they hold nothing.
     pub(super) freed: BTreeSet<String>,
     pub(super) tally: Tally,
 }
 
-/// How a call says that its time was over: others had the lock, or there was more to
-/// do. On a machine with much else to do so it may be.
+/// The error of a call after its deadline: others had the lock, or there was more to do. This may
+/// happen on a busy machine.
 const OUT_OF_TIME: [&str; 2] = [" was not free within ", "the deadline of "];
 
-/// Whether a call gave up for that.
+/// Returns whether a call gave up for that reason.
 fn gave_up(fate: &Fate) -> bool {
     let said = [&fate.ended.stdout, &fate.ended.stderr];
     fate.ended.status == Some(1)
         && OUT_OF_TIME.iter().any(|words| said.iter().any(|said| said.contains(words)))
 }
 
-/// What the runtime knows of its newest sandbox.
+/// What the runtime knows about its newest sandbox.
 #[derive(Debug, Clone)]
 enum Now {
     /// There is none.
@@ -70,7 +69,7 @@ impl<'s> Worker<'s> {
         }
     }
 
-    /// Makes one call, whatever is next.
+    /// Makes the next call.
     pub(super) fn turn(&mut self) {
         match (self.now.clone(), self.draw.below(32)) {
             (_, 0..=1) => self.collect(),
@@ -79,7 +78,7 @@ impl<'s> Worker<'s> {
             (Now::Asked(container) | Now::Holds(container) | Now::Leaving(container), 9..=20) => {
                 self.del(&container)
             }
-            // The next sandbox is of the same pod, and finds this one dead.
+            // The next sandbox belongs to the same pod, and finds this one dead.
             _ => {
                 self.give_up();
                 self.made += 1;
@@ -109,14 +108,14 @@ impl<'s> Worker<'s> {
     fn add(&mut self, container: String) {
         let netns = self.netns(&container);
         if !netns.is_symlink() {
-            // A namespace that is sure to live as long as the path.
+            // A namespace that certainly exists as long as the path.
             std::os::unix::fs::symlink(format!("/proc/{}/ns/net", std::process::id()), &netns)
                 .unwrap();
         }
         let fate = self.run("ADD", &self.call("ADD", &container, &self.configuration()), 8);
         let Some(addresses) = printed_whole(&fate) else {
             let refused = !fate.killed && fate.ended.status != Some(0);
-            // Exhausted by leaks, or waiting too long in the crowd.
+            // Exhausted by leaks, or waited too long among the others.
             assert!(fate.killed || refused && [11, 100].contains(&fate.ended.code()), "{fate:?}");
             if refused {
                 *self.tally.refused.entry(fate.ended.code()).or_default() += 1;
@@ -146,8 +145,8 @@ impl<'s> Worker<'s> {
         self.now = Now::Nothing;
     }
 
-    /// The list names nobody but this worker's own: all others are spared for
-    /// being alive.
+    /// Makes a GC. The list contains only this worker's own containers. All others are spared
+    /// because they are alive.
     fn collect(&mut self) {
         let valid: Vec<String> = self
             .printed
@@ -168,7 +167,7 @@ impl<'s> Worker<'s> {
         assert!(fate.killed || fate.ended.status == Some(0) || gave_up(&fate), "{fate:?}");
     }
 
-    /// The sandbox is gone, and no DEL comes.
+    /// Ends the sandbox without a DEL.
     fn give_up(&mut self) {
         if let Now::Asked(container) | Now::Holds(container) | Now::Leaving(container) =
             std::mem::replace(&mut self.now, Now::Nothing)
@@ -177,7 +176,7 @@ impl<'s> Worker<'s> {
         }
     }
 
-    /// At the end of a round: what holds something goes on.
+    /// Gives up everything that holds nothing, at the end of a round.
     pub(super) fn give_up_what_is_open(&mut self) {
         if !matches!(self.now, Now::Holds(_)) {
             self.give_up();
@@ -192,7 +191,7 @@ impl<'s> Worker<'s> {
         }
     }
 
-    /// Most are killed soon after their first write, some anywhere, some not.
+    /// Runs a call. Most are killed soon after their first write, some anywhere, some not.
     fn run(&mut self, verb: &'static str, call: &Call, reach: usize) -> Fate {
         let aim = match self.draw.below(8) {
             0 => Aim::Never,
@@ -205,8 +204,8 @@ impl<'s> Worker<'s> {
     }
 }
 
-/// What an ADD printed, if it came to its end.
+/// Returns what an ADD printed, if it printed everything.
 fn printed_whole(fate: &Fate) -> Option<Vec<std::net::IpAddr>> {
-    // The result is one write, so that it is there whole or not at all.
+    // The result is one write, so it is complete or missing.
     if fate.ended.stdout.contains(r#""ips""#) { printed(&fate.ended) } else { None }
 }

@@ -1,5 +1,5 @@
-//! One file of the node state that is damaged, large, or no file at all: what it
-//! costs, it costs its attachment alone.
+//! One file of the node state that is damaged, large, or not a file: it affects only its own
+//! attachment.
 
 use super::super::rig::{Rig, each, shared};
 use super::{assert_nothing_is_lost, lived_in};
@@ -8,7 +8,7 @@ use crate::support::sandbox::files_below;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// The file of an attachment, by its container.
+/// Returns the file of an attachment, by its container.
 fn file_of(rig: &Rig<'_>, container: &str) -> PathBuf {
     let attachments = rig.node.state().join("attachments");
     let paths = files_below(&attachments).into_iter().map(|name| attachments.join(name));
@@ -25,9 +25,9 @@ fn lists(rig: &Rig<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Cause: a file that could not be read made the whole state again. Effect: what
-/// the cluster had lost of living pods was forgotten. Fix: that attachment's
-/// objects alone are listed.
+/// Cause: a file that could not be read caused a rebuild of the whole state. Effect: records of
+/// living pods that the cluster had lost were forgotten. Fix: only the objects of that attachment
+/// are listed.
 #[test]
 fn one_damaged_attachment_costs_the_others_nothing() {
     let Some(cluster) = shared() else { return };
@@ -37,7 +37,7 @@ fn one_damaged_attachment_costs_the_others_nothing() {
     for container in ["lost", "again"] {
         node.add(container).succeeded();
     }
-    // The cluster has lost one, and a call is to find no object of it.
+    // The cluster has lost one object, and a call must not find it.
     cluster.text(&["delete", "ipallocation", &format!("{}.10.9.0.2", node.scope)]);
     let remembered = std::fs::read(file_of(&rig, "lost")).unwrap();
     let complete = std::fs::metadata(node.state().join("complete")).unwrap();
@@ -51,7 +51,7 @@ fn one_damaged_attachment_costs_the_others_nothing() {
         matches!(&lists(&rig)[..], [one] if one.contains("attachment%3D")),
         "one list, of one attachment"
     );
-    // Who does not need it does not see it.
+    // A call that does not need it does not see it.
     assert_ne!(node.add("second").addresses(), ["10.9.0.1"]);
     assert!(lists(&rig).is_empty());
     node.del("again").succeeded();
@@ -65,8 +65,8 @@ fn one_damaged_attachment_costs_the_others_nothing() {
     rig.assert_empty("two files damaged");
 }
 
-/// Cause: a file of more than 1 MiB was read in part. Effect: an ADD of many
-/// addresses could not be undone or repeated, and many tombstones were none.
+/// Cause: a file of more than 1 MiB was read in part. Effect: an ADD of many addresses could not be
+/// undone or repeated, and many tombstones were lost.
 #[test]
 fn a_large_file_is_read_whole() {
     let Some(cluster) = shared() else { return };
@@ -100,7 +100,7 @@ fn a_large_file_is_read_whole() {
     rig.assert_empty("after the DELs");
 }
 
-/// The files of the state, or how their names begin.
+/// The files of the state, or the starts of their names.
 const FILES: &[&str] = &[
     "attachments",
     "calls",
@@ -115,8 +115,8 @@ const FILES: &[&str] = &[
     "tombstones",
 ];
 
-/// A directory that somebody has made in the node state stops no verb, whatever
-/// its name, and neither does what is in it.
+/// A directory that somebody has created in the node state stops no verb, whatever its name and
+/// content.
 #[test]
 fn a_directory_in_the_place_of_any_file_stops_no_verb() {
     let Some(cluster) = shared() else { return };

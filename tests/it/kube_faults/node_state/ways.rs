@@ -1,5 +1,5 @@
-//! Several ways to one cluster, and ways to several: nothing that a living pod
-//! holds is forgotten, `repair` brings it back, and no call makes another list.
+//! Several ways to one cluster, and ways to several clusters: nothing that a living pod holds is
+//! forgotten, `repair` recreates it, and no call makes an extra list.
 
 use super::super::rig::{Rig, install, shared};
 use crate::support::cluster::{Cluster, Options};
@@ -9,8 +9,8 @@ use crate::support::sandbox::{Ended, configuration, files_below};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// A call for a sandbox that lives as long as this test does, in a network that
-/// names its kubeconfig.
+/// Returns a call for a sandbox that lives as long as this test, in a network that names its
+/// kubeconfig.
 fn of_living(node: &Node, verb: &str, container: &str, kubeconfig: Option<&Path>) -> Ended {
     let netns = node.sandbox.path(container);
     if !netns.is_symlink() {
@@ -27,7 +27,7 @@ fn of_living(node: &Node, verb: &str, container: &str, kubeconfig: Option<&Path>
     call.set("CNI_NETNS", netns).set("CNI_NETNS_OVERRIDE", "true").run()
 }
 
-/// Lets networks name the kubeconfigs below a directory.
+/// Allows networks to name the kubeconfigs below a directory.
 fn allow(node: &Node) {
     let path = node.sandbox.path("flat.conf");
     let mut flat: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -46,7 +46,7 @@ fn lose(cluster: &Cluster, node: &Node, address: &str) {
     cluster.text(&["delete", "ipallocation", &format!("{}.{address}", node.scope)]);
 }
 
-/// What `complete` says is changed, as if the state had been made by another way.
+/// Changes the file `complete`, as if the state had been made by another way.
 fn came_by(node: &Node, change: impl Fn(&mut Value)) {
     let complete = node.state().join("complete");
     let mut origin: Value = serde_json::from_slice(&std::fs::read(&complete).unwrap()).unwrap();
@@ -57,7 +57,7 @@ fn came_by(node: &Node, change: impl Fn(&mut Value)) {
     std::fs::write(&complete, origin.to_string()).unwrap();
 }
 
-/// The authorities, the URL, or both in a way's id are another's.
+/// Changes the authorities, the URL, or both in a way's id.
 fn another(way: &mut Value, authorities: bool, server: bool) {
     let id = way["id"].as_str().unwrap().to_owned();
     let (ours, our_server) = id.split_once('-').unwrap();
@@ -69,9 +69,9 @@ fn another(way: &mut Value, authorities: bool, server: bool) {
 
 type ChangeOfWay = fn(&mut Value);
 
-/// Cause: a state was of an authority and a URL, and was wiped before anything was
-/// listed. Effect: after a cluster was restored and reached by another URL, what
-/// living pods hold was forgotten, and `repair` could not bring it back.
+/// Cause: a state belonged to an authority and a URL, and was wiped before anything was listed.
+/// Effect: after a cluster was restored with another URL, the records of living pods were
+/// forgotten, and `repair` could not recreate them.
 #[test]
 fn a_new_url_new_authorities_or_both_forget_nothing_and_repair_brings_it_back() {
     let Some(cluster) = shared() else { return };
@@ -126,9 +126,9 @@ fn a_new_url_new_authorities_or_both_forget_nothing_and_repair_brings_it_back() 
     }
 }
 
-/// Cause: the state was made again whenever the kubeconfig was another. Effect: two
-/// networks with two kubeconfigs for one cluster listed on every call, and one that
-/// may not list wiped what the other knew.
+/// Cause: the state was rebuilt whenever the kubeconfig changed. Effect: two networks with two
+/// kubeconfigs for one cluster listed on every call, and a kubeconfig without the right to list
+/// wiped what the other one knew.
 #[test]
 fn two_kubeconfigs_for_one_cluster_share_what_the_node_knows() {
     let Some(cluster) = shared() else { return };
@@ -160,7 +160,7 @@ fn two_kubeconfigs_for_one_cluster_share_what_the_node_knows() {
         .count();
     assert_eq!(lists, 0, "each way is known, and none makes the state again");
     assert!(repair(node).stdout.contains("10.9.0.1"));
-    // Each knows what came by the other.
+    // Each knows the records that came by the other.
     of_living(node, "DEL", "a0", Some(&other)).succeeded();
     of_living(node, "DEL", "b0", None).succeeded();
     let left: Vec<String> = rig.holders().into_values().collect();
@@ -168,8 +168,8 @@ fn two_kubeconfigs_for_one_cluster_share_what_the_node_knows() {
     assert!(left.contains(&"kept".to_owned()), "{left:?}");
 }
 
-/// Cause: one state for whatever cluster the last call was for. Effect: a pod whose
-/// network names another cluster's kubeconfig wiped what the node knew of its own.
+/// Cause: there was one state for the cluster of the last call. Effect: a pod whose network names
+/// another cluster's kubeconfig wiped what the node knew of its own cluster.
 #[test]
 fn another_cluster_has_files_of_its_own() {
     let Some(cluster) = shared() else { return };
@@ -189,21 +189,21 @@ fn another_cluster_has_files_of_its_own() {
     of_living(node, "ADD", "same", None).succeeded();
     lose(cluster, node, "10.9.0.1");
     rig.proxy.seen();
-    // The same addresses, since it is another cluster.
+    // The same addresses, because it is another cluster.
     for container in ["e1", "same"] {
         of_living(node, "ADD", container, Some(&there)).succeeded();
     }
     lose(&another, node, "10.9.0.1");
     assert_eq!(holders(&another, &node.scope).into_values().collect::<Vec<_>>(), ["same"]);
-    // Nothing of the one is taken for the other's.
+    // Nothing of one cluster is taken for something of the other.
     of_living(node, "DEL", "same", None).succeeded();
     assert_eq!(holders(&another, &node.scope).into_values().collect::<Vec<_>>(), ["same"]);
-    // Of its own objects, and of the scope.
+    // Its own objects, and the scope.
     assert!(proxy.seen().iter().filter(|seen| seen.path.contains("labelSelector")).count() <= 2);
     assert_eq!(rig.proxy.methods(), ["DELETE"], "its own cluster was not listed again");
     assert!(repair(node).stdout.contains("10.9.0.1"));
     node.check("kept", &kept).succeeded();
-    // As the other's: it remembers as well.
+    // Like the first one: it remembers as well.
     let path = node.sandbox.path("flat.conf");
     let mut flat: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     flat["kubernetes"]["kubeconfig"] = json!(there);
@@ -218,7 +218,7 @@ fn another_cluster_has_files_of_its_own() {
     assert!(files_below(&node.state()).iter().all(|file| !file.contains("attachments/")));
 }
 
-/// Cause: what was known was dropped before the objects had been listed.
+/// Cause: known records were dropped before the objects had been listed.
 #[test]
 fn a_state_that_does_not_say_what_it_is_of_still_remembers() {
     let Some(cluster) = shared() else { return };

@@ -1,5 +1,5 @@
-//! One worker of the storm: a node's runtime for one pod after the other. Makes
-//! sandboxes, repeats or gives up what failed, and writes down what it was told.
+//! One worker: a node's runtime for one pod after the other. It creates sandboxes, repeats or gives
+//! up what failed, and writes down the answers.
 
 use super::Storm;
 use crate::support::cached::Draw;
@@ -15,10 +15,10 @@ use std::os::fd::AsFd;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// Wide enough for all, narrow enough that nodes want the same addresses.
+/// Large enough for all, small enough that nodes want the same addresses.
 const RANGE: &str = "10.9.0.0/25";
 
-/// What a runtime knows of a sandbox.
+/// What a runtime knows about a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sandbox {
     /// Its ADD did not answer.
@@ -40,7 +40,7 @@ pub(super) struct Worker<'s> {
     pub(super) sandboxes: BTreeMap<String, Sandbox>,
     results: BTreeMap<String, Value>,
     pub(super) times: Vec<(&'static str, Duration)>,
-    /// By verb: code, or none for a kill.
+    /// By verb: the code, or none for a kill.
     pub(super) failed: BTreeMap<(&'static str, Option<u64>), usize>,
 }
 
@@ -65,7 +65,7 @@ impl<'s> Worker<'s> {
         format!("{}/{container}", self.node.name)
     }
 
-    /// Makes one call, whatever is next.
+    /// Makes the next call.
     pub(super) fn turn(&mut self) {
         let known: Vec<String> = self.sandboxes.keys().cloned().collect();
         let one = (!known.is_empty()).then(|| known[self.draw.below(known.len())].clone());
@@ -78,7 +78,7 @@ impl<'s> Worker<'s> {
         }
     }
 
-    /// A sandbox of a new pod, or the next one of a pod whose last is no more.
+    /// Starts a sandbox of a new pod, or the next one of a pod whose last sandbox has ended.
     fn start(&mut self) {
         let last =
             (self.draw.below(3) == 0).then(|| self.sandboxes.keys().next().cloned()).flatten();
@@ -113,7 +113,7 @@ impl<'s> Worker<'s> {
     fn add(&mut self, container: &str) {
         let (netns, holder) = (self.netns(container), self.holder(container));
         if !netns.is_symlink() {
-            // A namespace that is sure to live as long as the path.
+            // A namespace that certainly exists as long as the path.
             std::os::unix::fs::symlink(format!("/proc/{}/ns/net", std::process::id()), &netns)
                 .unwrap();
         }
@@ -162,7 +162,8 @@ impl<'s> Worker<'s> {
         }
     }
 
-    /// Names this worker's own; all others are spared for being alive.
+    /// Makes a GC that lists this worker's own containers. All others are spared because they are
+    /// alive.
     fn collect(&mut self) {
         let holder = self.holder(&format!("gc{}", self.number));
         let valid: Vec<&str> = self.results.keys().map(String::as_str).collect();
@@ -190,7 +191,7 @@ impl<'s> Worker<'s> {
         *self.failed.entry((verb, code)).or_default() += 1;
     }
 
-    /// Runs a call; some are killed on their way.
+    /// Runs a call. Some are killed.
     #[allow(clippy::disallowed_methods, reason = "a test measures time")]
     fn run(&mut self, verb: &'static str, holder: &str, call: &Call) -> Ended {
         self.storm.history.note(holder, What::Invoked(verb));
@@ -204,7 +205,7 @@ impl<'s> Worker<'s> {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // Killed already, it reads no more.
+        // It was killed already and reads no more.
         let _ = child.stdin.take().unwrap().write_all(&call.stdin);
         let mut stdout = child.stdout.take().unwrap();
         if kill {

@@ -1,5 +1,4 @@
-//! Certificates for the proxy of the tests: an authority, and what it signs,
-//! valid today or not.
+//! Certificates for the proxy of the tests: an authority, and what it signs, valid today or not.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -16,18 +15,18 @@ pub(crate) enum Validity {
     Today,
     /// Until some years ago.
     Expired,
-    /// From some decades on.
+    /// From some decades ahead.
     NotYet,
 }
 
-/// Signs certificates.
+/// An authority that signs certificates.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 impl Authority {
-    /// One that nobody knows yet.
+    /// Returns a new authority that no client trusts yet.
     pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
@@ -38,7 +37,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// One that is there already, by its name and its key.
+    /// Returns an existing authority, by its name and its key.
     pub(crate) fn known(name: &str, key: &str, pem: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -48,12 +47,12 @@ impl Authority {
         Self { issuer: Issuer::new(params, KeyPair::from_pem(key).unwrap()), pem: pem.to_owned() }
     }
 
-    /// What a kubeconfig trusts.
+    /// Returns the certificate that a kubeconfig trusts.
     pub(crate) fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// A server for addresses or names, with a certificate of ours.
+    /// Returns a server configuration for addresses or names, with a certificate of this authority.
     pub(crate) fn server(&self, names: &[&str], validity: Validity) -> Arc<ServerConfig> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -71,7 +70,7 @@ impl Authority {
         Arc::new(config)
     }
 
-    /// A client's certificate and key in PEM, for a user of a group.
+    /// Returns a client's certificate and key in PEM, for a user of a group.
     pub(crate) fn client(&self, user: &str, group: &str, validity: Validity) -> (String, String) {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();

@@ -1,20 +1,20 @@
-//! HTTP/1.1 as the proxy of the tests needs it: whole requests with a known
-//! length, whole answers, both as bytes. Knows nothing of faults.
+//! HTTP/1.1 for the proxy of the tests: whole requests with a known length and whole answers, both
+//! as bytes. It knows nothing about faults.
 
 use std::io::{self, Read, Write};
 
-/// One request, as it came.
+/// One request, as it was received.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) method: String,
-    /// With the query.
+    /// The path with the query.
     pub(crate) path: String,
     head: String,
     pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
-    /// The next request of a connection; `None` at its end.
+    /// Returns the next request of a connection; `None` at its end.
     pub(super) fn read(source: &mut impl Read) -> Option<Self> {
         let (head, mut body) = read_head(source)?;
         let length = header(&head, "content-length").map_or(0, |text| text.parse().unwrap());
@@ -24,7 +24,7 @@ impl Asked {
         Some(Self { method, path, head, body })
     }
 
-    /// The bytes for the server, which is to close after its answer.
+    /// Returns the bytes for the server, which should close the connection after its answer.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.head.replacen("\r\n", "\r\nConnection: close\r\n", 1).into_bytes();
         bytes.extend_from_slice(&self.body);
@@ -32,7 +32,7 @@ impl Asked {
     }
 }
 
-/// An answer: the server's own, or one in its place.
+/// An answer: the server's own, or another one in its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -48,12 +48,12 @@ impl Reply {
         Self { status, bytes: (head + body).into_bytes() }
     }
 
-    /// What the API server says of a failure, of no object in particular.
+    /// Returns the API server's answer for a failure, about no object in particular.
     pub(crate) fn status(status: u16) -> Self {
         Self::with_headers(status, "")
     }
 
-    /// What the API server says of a creation whose name is taken.
+    /// Returns the API server's answer to a creation whose name is taken.
     pub(crate) fn taken() -> Self {
         let body = serde_json::json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
@@ -62,7 +62,7 @@ impl Reply {
         Self::new(409, "", "application/json", &body.to_string())
     }
 
-    /// The same, with a time to wait.
+    /// Returns a failure with a time to wait.
     pub(crate) fn retry_after(status: u16, seconds: u64) -> Self {
         Self::with_headers(status, &format!("Retry-After: {seconds}\r\n"))
     }
@@ -75,12 +75,12 @@ impl Reply {
         Self::new(status, headers, "application/json", &body.to_string())
     }
 
-    /// What a proxy with a page of its own says.
+    /// Returns the answer of a proxy with its own page.
     pub(crate) fn garbage(status: u16) -> Self {
         Self::new(status, "", "text/html", "<html><body>Welcome to the guest network</body></html>")
     }
 
-    /// The server's answer, without its word that it closes.
+    /// Reads the server's answer, without its header about closing the connection.
     pub(super) fn read(source: &mut impl Read) -> io::Result<Self> {
         let mut bytes = Vec::new();
         match source.read_to_end(&mut bytes) {
@@ -114,7 +114,7 @@ impl Reply {
     }
 }
 
-/// A head, and what of the body came with it.
+/// Reads a head. Returns it with the part of the body that came with it.
 fn read_head(source: &mut impl Read) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
@@ -127,7 +127,7 @@ fn read_head(source: &mut impl Read) -> Option<(String, Vec<u8>)> {
     }
 }
 
-/// Reads until there are so many bytes, or more.
+/// Reads until there are at least this many bytes.
 fn read_more(source: &mut impl Read, bytes: &mut Vec<u8>, length: usize) -> Option<()> {
     let mut buffer = [0; 16 * 1024];
     while bytes.len() < length {

@@ -1,6 +1,6 @@
-//! What a node knows, and what it may believe that is no longer so: its hint of
-//! what is taken decides nothing, but which address comes first, and for how
-//! long "full" is said.
+//! What a node knows, and what it may believe although it has changed. Its hint of taken addresses
+//! decides nothing, but it determines which address comes first, and for how long "full" is
+//! reported.
 
 use super::super::claims::Asked;
 use super::super::{Held, Key, key};
@@ -10,22 +10,22 @@ use hereabouts::retry::Deadline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How long "full" is believed at the longest.
+/// The longest time for which "full" is believed.
 const BELIEVED: Duration = Duration::from_secs(10);
 
-/// Of one node.
+/// The beliefs of one node.
 #[derive(Default)]
 pub(super) struct Beliefs {
-    /// Taken by this node, and not freed since: it knows.
+    /// Taken by this node, and not freed since: it knows this.
     told: BTreeSet<Key>,
     /// Freed by others: it may believe that they are taken.
     outdated: BTreeSet<Key>,
-    /// Where it may have met another's address: it need not begin at the lowest.
+    /// Scopes in which it may have met another node's address: it need not begin with the lowest.
     astray: BTreeSet<Scope>,
-    /// Until when it says so of whatever range it believes to be taken: a look
+    /// The time until which it reports "full" for any range that it believes to be taken: a listing
     /// shows the whole scope.
     full: BTreeMap<Scope, Deadline>,
-    /// Deleted behind its back: it may remember who held it.
+    /// Deleted without its knowledge: it may remember who held it.
     gone: Vec<(Key, Attachment)>,
 }
 
@@ -39,7 +39,7 @@ impl Beliefs {
         self.told.insert(key);
     }
 
-    /// By this node.
+    /// Frees an address by this node.
     pub(super) fn free(&mut self, key: &Key) {
         self.told.remove(key);
         self.outdated.remove(key);
@@ -54,8 +54,8 @@ impl Beliefs {
         self.gone.push((key.clone(), attachment.clone()));
     }
 
-    /// A node that finds what it remembers gone may believe the address to be free,
-    /// whoever of its attachments has been given it since.
+    /// Notes that a node has found that what it remembers is gone. It may believe the address to be
+    /// free, whoever has got it since.
     pub(super) fn forget(&mut self, attachment: &Attachment, address: Option<&Key>) {
         let is_forgotten = |(gone, of): &(Key, Attachment)| {
             of == attachment && address.is_none_or(|address| address == gone)
@@ -74,14 +74,14 @@ impl Beliefs {
         self.full.insert(asked.scope.clone(), Deadline::after(BELIEVED));
     }
 
-    /// Whether it may still say "full", although a candidate is free by now.
+    /// Returns whether it may still report "full", although a candidate is free now.
     pub(super) fn may_say_full(&self, held: &Held, asked: &Asked<'_>) -> bool {
         let lasts = self.full.get(asked.scope).is_some_and(|until| !until.left().is_zero());
         lasts && self.surely_free(asked, &asked.free(held)).count() == 0
     }
 
-    /// Whether it knows all that are held. Not those of others, nor its own
-    /// from before it lost its files.
+    /// Returns whether it knows all addresses that are held. It does not know those of others, nor
+    /// its own from before it lost its files.
     fn knows_all(&self, held: &Held, asked: &Asked<'_>) -> bool {
         let candidates = asked.candidates();
         held.keys()
@@ -89,15 +89,15 @@ impl Beliefs {
             .all(|key| self.told.contains(key))
     }
 
-    /// Notes whether a claim may try an address that another holds.
+    /// Notes whether a claim may try an address that another node holds.
     pub(super) fn may_miss(&mut self, held: &Held, asked: &Asked<'_>) {
         if !self.knows_all(held, asked) {
             self.astray.insert(asked.scope.clone());
         }
     }
 
-    /// Whether a claim takes the lowest that this node believes to be free.
-    /// What the attachment has lost comes before.
+    /// Returns whether a claim takes the lowest address that this node believes to be free.
+    /// Addresses that the attachment has lost come first.
     pub(super) fn is_lowest_first(&self, order: AllocationOrder, asked: &Asked<'_>) -> bool {
         let straight = order == AllocationOrder::Lowest || !self.astray.contains(asked.scope);
         let candidates = asked.candidates();
@@ -107,7 +107,7 @@ impl Beliefs {
         straight && !self.gone.iter().any(lost)
     }
 
-    /// The free ones that this node cannot believe to be taken.
+    /// Returns the free addresses that this node cannot believe to be taken.
     pub(super) fn surely_free(&self, asked: &Asked<'_>, free: &AddrSet) -> AddrSet {
         let mut left = free.clone();
         for (_, address) in self.outdated.iter().filter(|(scope, _)| scope == asked.scope) {
@@ -116,7 +116,7 @@ impl Beliefs {
         left
     }
 
-    /// Whether it says that there is room; where it does not know, either.
+    /// Returns whether it reports that there is room; if it does not know, it may report either.
     pub(super) fn room(&self, held: &Held, asked: &Asked<'_>) -> Option<bool> {
         if 0 < asked.free(held).count() {
             return (!self.may_say_full(held, asked)).then_some(true);
