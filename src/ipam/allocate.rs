@@ -235,9 +235,9 @@ mod tests {
     #[test]
     fn a_repeated_add_that_asks_for_another_address_is_refused() {
         let held = [allocation("10.0.0.5", 0, 2, "u"), allocation("10.0.1.5", 1, 2, "u")];
-        assert!(
-            outline(&two_ranges(&["10.0.1.6"]), &held, &[], "u")
-                .contains("already holds addresses")
+        assert_eq!(
+            outline(&two_ranges(&["10.0.1.6"]), &held, &[], "u"),
+            "the attachment already holds addresses other than the requested 10.0.1.6: 10.0.0.5, 10.0.1.5"
         );
         assert_eq!(outline(&two_ranges(&["10.0.1.5"]), &held, &[], "u"), "10.0.0.5 10.0.1.5 /  / ");
     }

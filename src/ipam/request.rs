@@ -405,6 +405,7 @@ fn outline(sets: &[RangeSet]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use expect_test::expect;
 
     fn set(subnet: &str) -> RangeSet {
         let subnet = Subnet::parse(subnet).unwrap();
@@ -468,13 +469,15 @@ mod tests {
     #[test]
     fn what_bars_a_requested_address_is_named() {
         let sets = [set("10.0.0.0/24")];
-        let bar = |address: &str| {
+        let bar = |address: &&str| {
             slots(&sets, &[ask(address)], &[], &Reservations::default()).unwrap_err().to_string()
         };
-        assert!(bar("10.0.0.1").contains("the gateway"));
-        assert!(bar("10.0.0.0").contains("network or broadcast"));
-        assert!(bar("10.0.0.255").contains("network or broadcast"));
-        assert!(bar("10.0.9.1").contains("an address of 10.0.0.1-10.0.0.254"));
+        let barred = ["10.0.0.1", "10.0.0.0", "10.0.0.255", "10.0.9.1"];
+        expect![[r#"
+            ips: expected an address that may be given, but 10.0.0.1 is the gateway
+            ips: expected an address that may be given, but 10.0.0.0 is the network or broadcast address
+            ips: expected an address that may be given, but 10.0.0.255 is the network or broadcast address
+            ips: expected an address of 10.0.0.1-10.0.0.254, found 10.0.9.1"#]].assert_eq(&barred.iter().map(bar).collect::<Vec<_>>().join("\n"));
     }
 
     #[test]
