@@ -81,7 +81,7 @@ pub(crate) fn regular(found: &impl AsFd) -> io::Result<u64> {
 
 /// Returns the text of an I/O error, without words that runtimes take for the success of a DEL.
 #[must_use]
-pub fn words(error: &io::Error) -> String {
+pub fn error_text(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => "it is missing (ENOENT)".to_owned(),
         Some(Errno::EISDIR) => "it is a directory (EISDIR)".to_owned(),

@@ -15,7 +15,7 @@ use super::way::Way;
 use crate::digest;
 use crate::environment::ProxyVariables;
 use crate::retry::Deadline;
-use crate::small_file::{read_small, words};
+use crate::small_file::{error_text, read_small};
 use rustls::pki_types::ServerName;
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
@@ -236,7 +236,7 @@ impl Client {
             Err(error) => Err(Trouble::lasting(format!(
                 "cannot read {}, the tokenFile of the kubeconfig: {}",
                 path.display(),
-                words(&error)
+                error_text(&error)
             ))),
         }
     }

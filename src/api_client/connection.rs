@@ -7,7 +7,7 @@ use super::tls::{self, Tls};
 use super::trouble::Trouble;
 use super::url::{HTTPS, Host, Url};
 use crate::retry::Deadline;
-use crate::small_file::words;
+use crate::small_file::error_text;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::ClientConnection;
@@ -110,7 +110,7 @@ impl Target {
         let (reason, may_pass) =
             match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(error) => tls::explain(error, &self.tls.authorities),
-                None => (plain(error, deadline), true),
+                None => (io_error_text(error, deadline), true),
             };
         Trouble { reason: format!("{doing} {} failed: {reason}", self.server), may_pass }
     }
@@ -142,13 +142,13 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
 }
 
 /// Describes an I/O error that does not come from TLS.
-fn plain(error: &io::Error, deadline: &Deadline) -> String {
+fn io_error_text(error: &io::Error, deadline: &Deadline) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => {
             format!("no answer within {}", humantime::format_duration(rounded(deadline.limit())))
         }
         io::ErrorKind::UnexpectedEof => "the connection ended too early".to_owned(),
-        _ => words(error),
+        _ => error_text(error),
     }
 }
 
@@ -249,7 +249,7 @@ fn connect(host: &Host, port: u16, deadline: &Deadline) -> Result<TcpStream, Tro
             // Nagle's algorithm would delay a request by 40 ms.
             Ok(socket) => match socket.set_nodelay(true) {
                 Ok(()) => return Ok(socket),
-                Err(error) => failed.push(format!("{place}: {}", words(&error))),
+                Err(error) => failed.push(format!("{place}: {}", error_text(&error))),
             },
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 failed.push(format!(
@@ -257,7 +257,7 @@ fn connect(host: &Host, port: u16, deadline: &Deadline) -> Result<TcpStream, Tro
                     humantime::format_duration(rounded(share))
                 ));
             }
-            Err(error) => failed.push(format!("{place}: {}", words(&error))),
+            Err(error) => failed.push(format!("{place}: {}", error_text(&error))),
         }
     }
     Err(Trouble::passing(format!("cannot connect to {}", failed.join("; "))))
@@ -285,7 +285,10 @@ fn through(proxy: &Url, authority: &str, deadline: &Deadline) -> Result<TcpStrea
     {
         Ok(status) => status,
         Err(Unread::Failed(error)) => {
-            return Err(Trouble::passing(format!("proxy {proxy}: {}", plain(&error, deadline))));
+            return Err(Trouble::passing(format!(
+                "proxy {proxy}: {}",
+                io_error_text(&error, deadline)
+            )));
         }
         Err(Unread::Malformed(reason)) => {
             return Err(Trouble::lasting(format!("proxy {proxy}: {reason}")));

@@ -5,7 +5,7 @@
 //! the addresses in it are used. It reads no file.
 
 use crate::retry::Deadline;
-use crate::small_file::words;
+use crate::small_file::error_text;
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, Question, RCODE, TYPE};
 use std::io;
@@ -156,7 +156,7 @@ fn exchange(server: SocketAddr, name: &str, deadline: &Deadline) -> Result<Vec<I
     };
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer".to_owned(),
-        _ => words(&error),
+        _ => error_text(&error),
     };
     // A connected socket receives packets from this server only, and reports an error if no process
     // listens on the server's port.

@@ -6,7 +6,7 @@
 //! worse. No error message shows content, because it may be secret.
 
 use super::url::Url;
-use crate::small_file::{read_small, words};
+use crate::small_file::{error_text, read_small};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -167,7 +167,7 @@ fn read(path: &Path, role: &str) -> Result<Vec<u8>, ClientError> {
     read_small(path).map_err(|error| ClientError::Unreadable {
         path: path.to_owned(),
         role: role.to_owned(),
-        reason: words(&error),
+        reason: error_text(&error),
     })
 }
 

@@ -39,12 +39,12 @@ pub(super) fn describe(census: &Census, now: SystemTime) -> String {
     let rows: Vec<Vec<String>> = by_age(census)
         .into_iter()
         .map(|(node, of)| {
-            vec![output::plain(node.as_str()), of.records.to_string(), age(now, of.youngest)]
+            vec![output::printable(node.as_str()), of.records.to_string(), age(now, of.youngest)]
         })
         .collect();
     text.push_str(&output::table(&["NODE", "ADDRESSES", "AGE OF NEWEST"], &rows));
     for name in &census.earlier_names {
-        let name = output::plain(name.as_str());
+        let name = output::printable(name.as_str());
         let _ = writeln!(
             text,
             "this machine was named {name} before: DEL, GC and sweep also check that name"

@@ -88,11 +88,11 @@ fn row(debt: &Debt) -> Vec<String> {
     vec![
         humantime::format_rfc3339_seconds(debt.since.time).to_string(),
         network.to_string(),
-        output::plain(ifname.as_str()),
+        output::printable(ifname.as_str()),
         records::shortened(container.as_str()),
         debt.addresses().map_or_else(|| "?".to_owned(), |held| held.join(",")),
-        output::plain(&debt.store.to_string()),
-        output::plain(&debt.reason),
+        output::printable(&debt.store.to_string()),
+        output::printable(&debt.reason),
     ]
 }
 
@@ -167,7 +167,7 @@ pub(super) fn settle_all(
                 let Attachment { container, ifname, network, .. } = &debt.attachment;
                 let text = format!(
                     "settled the debt of container {container}, interface {}, network {network}\n",
-                    output::plain(ifname.as_str())
+                    output::printable(ifname.as_str())
                 );
                 printed =
                     std::mem::replace(&mut printed, Ok(())).and_then(|()| output::print(&text));

@@ -158,14 +158,14 @@ fn cells(allocation: &Allocation) -> [String; 8] {
     let attachment = &allocation.record.attachment;
     [
         format!("{}/{}", allocation.address, allocation.record.prefix),
-        output::plain(allocation.scope.name().unwrap_or("-")),
+        output::printable(allocation.scope.name().unwrap_or("-")),
         attachment.network.to_string(),
         allocation
             .record
             .pod
             .as_ref()
-            .map_or_else(|| "-".to_owned(), |pod| output::plain(&pod.to_string())),
-        output::plain(attachment.ifname.as_str()),
+            .map_or_else(|| "-".to_owned(), |pod| output::printable(&pod.to_string())),
+        output::printable(attachment.ifname.as_str()),
         records::shortened(attachment.container.as_str()),
         attachment.node.to_string(),
         output::since(allocation),

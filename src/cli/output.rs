@@ -192,8 +192,8 @@ pub(super) fn holder(allocation: &Allocation) -> String {
     let pod = held
         .pod
         .as_ref()
-        .map_or_else(String::new, |pod| format!(", pod {}", plain(&pod.to_string())));
-    format!("{}  {}{pod}", allocation.address, plain(&held.attachment.to_string()))
+        .map_or_else(String::new, |pod| format!(", pod {}", printable(&pod.to_string())));
+    format!("{}  {}{pod}", allocation.address, printable(&held.attachment.to_string()))
 }
 
 /// Prints the outcome of the release of an address.
@@ -219,7 +219,7 @@ pub(super) const fn source(source: Source) -> &'static str {
 
 /// Returns text from a record without control characters. A runtime chose the text, and control
 /// characters must not reach a terminal.
-pub(super) fn plain(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

@@ -176,7 +176,7 @@ pub fn refuse_the_living(found: &Found, life: IsAlive<'_>) -> anyhow::Result<()>
 fn seen_at(allocation: &Allocation) -> String {
     let netns = allocation.record.netns.as_ref();
     let place = netns.map_or_else(String::new, |netns| {
-        format!(" at {}, inode {}", output::plain(&netns.path.to_string_lossy()), netns.inode)
+        format!(" at {}, inode {}", output::printable(&netns.path.to_string_lossy()), netns.inode)
     });
     format!("the network namespace of {}{place}", output::holder(allocation))
 }
@@ -238,8 +238,8 @@ fn check_one_scope(
         .allocations
         .iter()
         .map(|allocation| {
-            let holder = output::plain(&allocation.record.attachment.to_string());
-            format!("in {} by {holder}", output::plain(&allocation.scope.to_string()))
+            let holder = output::printable(&allocation.record.attachment.to_string());
+            format!("in {} by {holder}", output::printable(&allocation.scope.to_string()))
         })
         .collect();
     let Attachment { network, container, node, .. } = &first.record.attachment;

@@ -94,7 +94,7 @@ pub fn carry_out(
 }
 
 fn say(finding: &Finding, ended: &Result<Repaired, StoreError>) -> anyhow::Result<()> {
-    let path = output::plain(&finding.path.to_string_lossy());
+    let path = output::printable(&finding.path.to_string_lossy());
     match ended {
         Ok(Repaired::Done) => output::print(&format!("{} {path}\n", finding.done))?,
         Ok(Repaired::Gone | Repaired::NotYours | Repaired::ByHand) => {
@@ -103,7 +103,7 @@ fn say(finding: &Finding, ended: &Result<Repaired, StoreError>) -> anyhow::Resul
         Ok(Repaired::GivenAway(holder)) => {
             output::say(&format!(
                 "warning: {path} now has another holder: {}",
-                output::plain(holder)
+                output::printable(holder)
             ));
             output::say("hint: \"hereabouts verify\" shows what to do");
         }

@@ -65,8 +65,8 @@ fn row(aside: &Aside) -> Vec<String> {
     };
     vec![
         aside.address.to_string(),
-        output::plain(aside.scope.name().unwrap_or("-")),
-        output::plain(&user),
+        output::printable(aside.scope.name().unwrap_or("-")),
+        output::printable(&user),
         time(aside.since),
         time(aside.until),
     ]

@@ -49,19 +49,21 @@ fn page(allocation: &Allocation, located: &locate::Located<'_>) -> String {
     let rows = [
         ("Address", format!("{}/{}", allocation.address, held.prefix)),
         ("Gateway", or_dash(held.gateway.map(|gateway| gateway.to_string()))),
-        ("Scope", output::plain(&allocation.scope.to_string())),
+        ("Scope", output::printable(&allocation.scope.to_string())),
         ("Network", attachment.network.to_string()),
-        ("Pod", or_dash(held.pod.as_ref().map(|pod| output::plain(&pod.to_string())))),
+        ("Pod", or_dash(held.pod.as_ref().map(|pod| output::printable(&pod.to_string())))),
         (
             "Pod UID",
-            or_dash(held.pod.as_ref().and_then(|pod| pod.uid.as_deref()).map(output::plain)),
+            or_dash(held.pod.as_ref().and_then(|pod| pod.uid.as_deref()).map(output::printable)),
         ),
-        ("Interface", output::plain(attachment.ifname.as_str())),
+        ("Interface", output::printable(attachment.ifname.as_str())),
         ("Container", attachment.container.to_string()),
         ("Node", attachment.node.to_string()),
         (
             "Netns",
-            or_dash(held.netns.as_ref().map(|netns| output::plain(&netns.path.to_string_lossy()))),
+            or_dash(
+                held.netns.as_ref().map(|netns| output::printable(&netns.path.to_string_lossy())),
+            ),
         ),
         ("Alive", alive),
         ("Since", output::since(allocation)),

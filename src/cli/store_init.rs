@@ -14,7 +14,7 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     let (id, made) = store
         .init(args.id.as_deref(), !args.first)
         .with_context(|| format!("cannot create a store at {}", directory.display()))?;
-    let shown = output::plain(&directory.to_string_lossy());
+    let shown = output::printable(&directory.to_string_lossy());
     output::say(&format!(
         "{} {shown}",
         if made { "created a store at" } else { "a store already exists at" }
@@ -41,7 +41,7 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
 pub(super) fn forget(args: &PlaceArgs) -> anyhow::Result<()> {
     let directory = std::path::absolute(&args.dir)?;
     let forgotten = stores::notes().forget(&directory)?;
-    let shown = output::plain(&directory.to_string_lossy());
+    let shown = output::printable(&directory.to_string_lossy());
     output::say(&if forgotten {
         format!("this node has forgotten the store that it used at {shown}")
     } else {

@@ -74,7 +74,7 @@ fn partner(report: &Report) -> String {
             } else {
                 "on another machine"
             };
-            format!("{} (process {}), {place}", output::plain(&guest.host), guest.process)
+            format!("{} (process {}), {place}", output::printable(&guest.host), guest.process)
         }
     }
 }

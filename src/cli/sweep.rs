@@ -136,7 +136,7 @@ fn announce(
     for finding in orphans {
         text.push_str(&format!(
             "  {}: {}\n",
-            output::plain(&finding.path.to_string_lossy()),
+            output::printable(&finding.path.to_string_lossy()),
             finding.problem
         ));
     }

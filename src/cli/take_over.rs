@@ -18,7 +18,7 @@ pub(super) fn take_over(environment: &Environment) -> anyhow::Result<()> {
     let located = locate::locate(environment, &StoreArgs::default())?;
     let node = located.own_node()?;
     if name != node.as_str() {
-        bail!("the token belongs to node {}, but this node is {node}", output::plain(&name));
+        bail!("the token belongs to node {}, but this node is {node}", output::printable(&name));
     }
     let is_left_behind = |held: &_, word| located.is_left_behind(held, word);
     let taken = located.store_of(&node)?.take_over(

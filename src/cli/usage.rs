@@ -51,7 +51,7 @@ pub(super) fn usage(
         if network.sets.is_empty() {
             output::say(&format!(
                 "network {} has no ranges to count; \"hereabouts list\" shows who holds its addresses",
-                output::plain(name.unwrap_or("-"))
+                output::printable(name.unwrap_or("-"))
             ));
         }
         rows.extend(count(store.as_ref(), name, &network, &asides)?);
@@ -70,7 +70,7 @@ pub(super) fn usage(
                 if number == u128::MAX { ">= 2^128-1".to_owned() } else { number.to_string() }
             };
             let or_dash = |name: Option<String>| {
-                name.map_or_else(|| "-".to_owned(), |name| output::plain(&name))
+                name.map_or_else(|| "-".to_owned(), |name| output::printable(&name))
             };
             vec![
                 or_dash(row.network),

@@ -115,9 +115,10 @@ fn describe_debts(findings: &[debts::DebtFinding]) -> String {
             let reason = if finding.reason.is_empty() {
                 String::new()
             } else {
-                format!(": {}", output::plain(&finding.reason))
+                format!(": {}", output::printable(&finding.reason))
             };
-            let _ = writeln!(text, "  {}{reason}", output::plain(&finding.path.to_string_lossy()));
+            let _ =
+                writeln!(text, "  {}{reason}", output::printable(&finding.path.to_string_lossy()));
         }
     }
     text
@@ -130,7 +131,7 @@ pub(super) fn describe(findings: &[Finding]) -> String {
         // A write to a String cannot fail.
         let _ = writeln!(text, "{} x {}: {}", group.len(), group[0].problem, group[0].meaning);
         for finding in group {
-            let path = |path: &std::path::Path| output::plain(&path.to_string_lossy());
+            let path = |path: &std::path::Path| output::printable(&path.to_string_lossy());
             let other = finding
                 .other
                 .as_deref()
@@ -138,7 +139,7 @@ pub(super) fn describe(findings: &[Finding]) -> String {
             let reason = if finding.reason.is_empty() {
                 String::new()
             } else {
-                format!(": {}", output::plain(&finding.reason))
+                format!(": {}", output::printable(&finding.reason))
             };
             let _ = writeln!(text, "  {}{other}{reason}", path(&finding.path));
         }

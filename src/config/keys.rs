@@ -206,10 +206,10 @@ pub(super) fn is_near(name: &str, known: &str) -> bool {
     if known.len() * 2 + 2 < name.len() {
         return false;
     }
-    plain(name).eq(plain(known)) || is_one_edit(name.as_bytes(), known.as_bytes())
+    letters_of(name).eq(letters_of(known)) || is_one_edit(name.as_bytes(), known.as_bytes())
 }
 
-fn plain(text: &str) -> impl Iterator<Item = char> + '_ {
+fn letters_of(text: &str) -> impl Iterator<Item = char> + '_ {
     text.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase)
 }
 

@@ -354,7 +354,7 @@ fn dns(network: &mut Network, flat: Option<&FlatFile>) -> Result<cni::Dns, Failu
     if let Some(file) = network.resolv_conf.as_ref().filter(|_| dns.is_empty()) {
         let bytes = machine::read_resolv_conf(file, flat).map_err(|error| Failure::Machine {
             path: file.path.display().to_string(),
-            reason: machine::words(&error),
+            reason: machine::error_text(&error),
         })?;
         dns = crate::config::Dns::from_resolv_conf(&bytes);
     }

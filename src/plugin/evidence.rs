@@ -8,7 +8,7 @@ use crate::ipam::{
     Attachment, Directory, Doubt, Examined, Here, Life, MountNamespace, Netns, Part, Record, Seen,
     Source, View, classify_record,
 };
-use crate::small_file::{read_system, words};
+use crate::small_file::{error_text, read_system};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag, fstat, stat};
@@ -87,7 +87,7 @@ impl Machine {
         };
         let boot_id = word(path).map_err(|error| Failure::Machine {
             path: BOOT_ID.to_owned(),
-            reason: words(&error),
+            reason: error_text(&error),
         })?;
         // The filesystem shows a file that is mounted over the kernel's, unless that is a file of
         // procfs as well.

@@ -10,7 +10,7 @@ use crate::config::{
 };
 use crate::environment::NodeVariables;
 use crate::ipam::NodeName;
-pub use crate::small_file::{read_small, words};
+pub use crate::small_file::{error_text, read_small};
 use nix::errno::Errno;
 use nix::sys::stat::stat;
 use std::io;
@@ -92,7 +92,7 @@ pub fn read_resolv_conf(file: &ResolvConf, flat: Option<&FlatFile>) -> io::Resul
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
-    let reason = format!("cannot read the flat file: {}", words(error));
+    let reason = format!("cannot read the flat file: {}", error_text(error));
     ConfigError { problem: Problem::Read, place: path.display().to_string(), reason, hint: None }
 }
 
@@ -137,7 +137,7 @@ pub fn node_name(
             Err(error) => {
                 return Err(Failure::Machine {
                     path: path.display().to_string(),
-                    reason: words(&error),
+                    reason: error_text(&error),
                 });
             }
         }

@@ -1,7 +1,7 @@
 //! The files that `config check` reads: files, standard input, and the files of directories.
 
 use crate::cli::locate;
-use crate::small_file::{read_within, words};
+use crate::small_file::{error_text, read_within};
 use std::path::{Path, PathBuf};
 
 /// The largest file, in bytes. The networks of a large cluster in one file have some megabytes.
@@ -58,7 +58,7 @@ fn file(path: &Path, is_named: bool, check: &mut dyn FnMut(Input)) {
     let last_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     check(match read_within(path, LARGEST) {
         Ok(bytes) => Input::File { name, last_name, bytes, is_named },
-        Err(error) => Input::Unreadable(format!("cannot read {name}: {}", words(&error))),
+        Err(error) => Input::Unreadable(format!("cannot read {name}: {}", error_text(&error))),
     });
 }
 
@@ -72,7 +72,7 @@ fn directory(path: &Path, deeper: usize, left: &mut usize, check: &mut dyn FnMut
     }
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(error) => return check(cannot(&words(&error))),
+        Err(error) => return check(cannot(&error_text(&error))),
     };
     let mut found: Vec<PathBuf> = Vec::new();
     for entry in entries {
@@ -83,7 +83,7 @@ fn directory(path: &Path, deeper: usize, left: &mut usize, check: &mut dyn FnMut
                     found.push(entry.path());
                 }
             }
-            (Err(error), _) => return check(cannot(&words(&error))),
+            (Err(error), _) => return check(cannot(&error_text(&error))),
             (Ok(_), None) => return check(cannot(&format!("it has more than {MOST} entries"))),
         }
     }

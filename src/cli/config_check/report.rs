@@ -107,7 +107,7 @@ impl Report {
     pub(super) fn text(&self) -> String {
         let mut text = format!("{}\n", self.heading());
         let mut line = |what: &str, of: &str| {
-            text.push_str(&format!("  {what}: {}\n", output::plain(of)));
+            text.push_str(&format!("  {what}: {}\n", output::printable(of)));
         };
         match &self.store {
             None => {}
@@ -148,7 +148,7 @@ impl Report {
             line("mistake", &format!("and {} more", self.mistakes.more()));
         }
         if let Some(why) = &self.not_ours {
-            text.push_str(&format!("  not ours ({})\n", output::plain(why)));
+            text.push_str(&format!("  not ours ({})\n", output::printable(why)));
         }
         text
     }
@@ -158,10 +158,10 @@ impl Report {
         let mut parts = vec![self.file.clone()];
         parts.extend(self.object());
         parts.extend(Some(&self.place).filter(|place| !place.is_empty()).cloned());
-        let place = output::plain(&parts.join(": "));
+        let place = output::printable(&parts.join(": "));
         match (self.is_flat_file, name) {
             (true, _) => format!("flat file ({place})"),
-            (false, Some(name)) => format!("network {} ({place})", output::plain(name)),
+            (false, Some(name)) => format!("network {} ({place})", output::printable(name)),
             (false, None) if self.scope.is_none() && self.not_ours.is_none() => place,
             (false, None) => format!("network ({place})"),
         }

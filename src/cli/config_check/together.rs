@@ -67,15 +67,15 @@ impl Together {
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for (words, names) in &self.general {
-            text.push_str(&format!("note on {}: {words}\n", output::plain(&names.list())));
+            text.push_str(&format!("note on {}: {words}\n", output::printable(&names.list())));
         }
         for name in self.namespaces.keys() {
             if let Some(note) = self.note_on(name) {
-                text.push_str(&format!("note: {}\n", output::plain(&note)));
+                text.push_str(&format!("note: {}\n", output::printable(&note)));
             }
         }
         for note in self.unbound().values() {
-            text.push_str(&format!("note: {}\n", output::plain(note)));
+            text.push_str(&format!("note: {}\n", output::printable(note)));
         }
         text
     }

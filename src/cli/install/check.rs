@@ -46,7 +46,7 @@ pub(super) fn installed(plan: &Plan, namespace: &Path, offline: bool) -> anyhow:
     }
     output::say(&format!(
         "hereabouts is installed on {}{}",
-        output::plain(node),
+        output::printable(node),
         if offline { "" } else { " and reaches its store" }
     ));
     Ok(())
@@ -144,7 +144,11 @@ fn ask(executable: &Path, flat: &Path) -> anyhow::Result<()> {
     let document: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap_or_default();
     match document["details"].as_str() {
         Some(details) => {
-            bail!("the plugin is not ready, code {}: {}", document["code"], output::plain(details))
+            bail!(
+                "the plugin is not ready, code {}: {}",
+                document["code"],
+                output::printable(details)
+            )
         }
         None => bail!("the plugin is not ready: {}", answer.status),
     }

@@ -92,7 +92,7 @@ pub(super) fn install(
     let mut running = ProbeStatus::new(files.plan.directory.clone());
     let mut step = || {
         let written = files.put(&mut allow);
-        running.say(&written);
+        running.publish(&written);
         written
     };
     watch::watch(&mut step, &mut beside)

@@ -47,7 +47,7 @@ impl ProbeStatus {
     }
 
     /// Publishes the result of the last check.
-    pub(super) fn say<T>(&mut self, ended: &anyhow::Result<T>) {
+    pub(super) fn publish<T>(&mut self, ended: &anyhow::Result<T>) {
         let wrong = ended.as_ref().err().map(output::in_one_line);
         let said = Said { directory: self.directory.clone(), wrong };
         if self.said.as_ref().is_none_or(|(before, _)| *before != said) {

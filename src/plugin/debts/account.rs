@@ -3,13 +3,14 @@
 
 use super::note::Unreadable;
 use super::settle::{self, IsDead};
-use super::{Answer, Debt, Debts, Place, Since, name_of, words};
+use super::{Answer, Debt, Debts, Place, Since, name_of};
 use crate::config::StoreSettings;
 use crate::ipam::{Allocation, Attachment, Record};
 use crate::plugin::evidence;
 use crate::plugin::failure::Failure;
 use crate::plugin::recently_freed::Freed;
 use crate::retry::Deadline;
+use crate::small_file::error_text;
 use crate::store::{Store, StoreError};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -104,13 +105,13 @@ impl Account {
     fn put_away(&self, unreadable: &Unreadable) -> Result<(), Failure> {
         tracing::warn!(?unreadable, "an unreadable debt is removed");
         match (self.debts.unlink(self.name()), unreadable) {
-            (Err(error), Unreadable::Newer(_)) => Err(self.unsettled(&words(&error))),
+            (Err(error), Unreadable::Newer(_)) => Err(self.unsettled(&error_text(&error))),
             _ => Ok(()),
         }
     }
 
     fn remove(&self, inode: crate::store::disk::Inode) -> Result<(), Failure> {
-        self.debts.remove(self.name(), inode).map_err(|error| self.unsettled(&words(&error)))
+        self.debts.remove(self.name(), inode).map_err(|error| self.unsettled(&error_text(&error)))
     }
 
     fn unsettled(&self, reason: &str) -> Failure {
@@ -137,7 +138,7 @@ impl Account {
         let settled =
             if held.is_empty() { self.debts.unlink(&name) } else { self.debts.write(&debt) };
         if let Err(error) = settled {
-            tracing::warn!(error = %words(&error), "cannot remove a settled debt; the next check removes it");
+            tracing::warn!(error = %error_text(&error), "cannot remove a settled debt; the next check removes it");
         }
     }
 
@@ -158,7 +159,7 @@ impl Account {
             return;
         }
         if let Err(error) = self.debts.unlink(self.name()) {
-            tracing::warn!(error = %words(&error), "cannot remove a settled debt; the next check removes it");
+            tracing::warn!(error = %error_text(&error), "cannot remove a settled debt; the next check removes it");
         }
     }
 
@@ -191,7 +192,7 @@ impl Account {
             format!(
                 "cannot write to {}: {}",
                 self.debts.path(Path::new("")).display(),
-                words(&error)
+                error_text(&error)
             )
         })
     }

@@ -26,6 +26,7 @@ use crate::config::{ConfigError, FlatFile, Merged, Settings, StoreKind, StoreSet
 use crate::digest::{is_short, short};
 use crate::ipam::{Allocation, Attachment, NodeName, Record};
 use crate::json::Json;
+use crate::small_file::error_text;
 use crate::store::attachment_hash::short_of_attachment;
 use crate::store::disk::{Disk, Inode, RealDisk};
 use note::Unreadable;
@@ -273,7 +274,7 @@ impl Debts {
         let content = match self.disk.read(name) {
             Ok(content) => content,
             Err(error) if is_nothing(&error) => return Ok(None),
-            Err(error) => return Err(Unreadable::Damaged(words(&error))),
+            Err(error) => return Err(Unreadable::Damaged(error_text(&error))),
         };
         if LARGEST < content.bytes.len() {
             return Err(Unreadable::Damaged(format!("it is larger than {LARGEST} bytes")));
@@ -368,10 +369,6 @@ fn begun(name: &Path) -> Option<Duration> {
 
 fn is_nothing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-fn words(error: &io::Error) -> String {
-    crate::small_file::words(error)
 }
 
 /// Returns whether a debt is of this node.

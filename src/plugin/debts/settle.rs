@@ -19,6 +19,7 @@ use crate::ipam::{Allocation, Attachment, NodeName, Record};
 use crate::plugin::recently_freed::Freed;
 use crate::plugin::{Ready, del};
 use crate::retry::Deadline;
+use crate::small_file::error_text;
 use crate::store::file::record_to_json;
 use crate::store::{Access, Release, Store, StoreError};
 use std::hash::{BuildHasher, RandomState};
@@ -177,7 +178,7 @@ impl Debts {
                 return Ok(Settlement::NotYet);
             }
             if let Err(error) = self.remove(name, inode) {
-                tracing::warn!(error = %super::words(&error), "cannot remove a settled debt");
+                tracing::warn!(error = %error_text(&error), "cannot remove a settled debt");
             }
             Ok(Settlement::Done)
         });

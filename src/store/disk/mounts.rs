@@ -61,7 +61,7 @@ fn fstab(listed: &mut Vec<(PathBuf, String)>) {
             line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
         let (Some(first), Some(point)) = (words.next(), words.next()) else { continue };
         if !first.starts_with(b"#") && point.starts_with(b"/") {
-            listed.push((plain(&unescaped(point, 8)), FSTAB.to_owned()));
+            listed.push((normalized(&unescaped(point, 8)), FSTAB.to_owned()));
         }
     }
 }
@@ -85,13 +85,13 @@ fn units(listed: &mut Vec<(PathBuf, String)>) {
             let slashes: Vec<u8> =
                 stem.iter().map(|byte| if *byte == b'-' { b'/' } else { *byte }).collect();
             let point = Path::new("/").join(unescaped(&slashes, 16));
-            listed.push((plain(&point), path.display().to_string()));
+            listed.push((normalized(&point), path.display().to_string()));
         }
     }
 }
 
 /// Returns the path without a slash at the end and without two slashes in a row.
-fn plain(path: &Path) -> PathBuf {
+fn normalized(path: &Path) -> PathBuf {
     path.components().collect()
 }
 

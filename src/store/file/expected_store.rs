@@ -239,7 +239,7 @@ impl<D: Disk> FileStore<D> {
 
     /// Notes, once and durably, that this node uses a store which may be missing one day. If no
     /// note can be written, the flat file must set the store's id.
-    pub(super) fn note(&self, known: &Known, access: Access, local: bool) {
+    pub(super) fn note_store(&self, known: &Known, access: Access, local: bool) {
         let (Some(terms), Some(format)) = (&self.terms, &known.format) else {
             return;
         };

@@ -152,7 +152,7 @@ impl<D: Disk> FileStore<D> {
             let local = self.is_local_or_tell()?;
             self.check_named(access, local)?;
             self.check_fit(access, local)?;
-            self.note(&known, access, local);
+            self.note_store(&known, access, local);
             let _ = self.agreed.set(format.id.clone());
             return Ok(Some(format.id.clone()));
         }

@@ -144,7 +144,7 @@ impl KubeSession<'_> {
         store.state.put(&hash, &object)?;
         match store.api.create(&object, &self.deadline) {
             Ok(Created::Made { object: made, outcome_unknown }) => {
-                self.note(&made, record);
+                self.note_answer(&made, record);
                 if open || outcome_unknown {
                     self.track_duplicate_create(&object, made.metadata.uid.as_deref());
                 }
@@ -219,7 +219,7 @@ impl KubeSession<'_> {
         if found.spec == wanted.spec {
             found.metadata.uid = Some(version.uid);
             found.metadata.resource_version = Some(version.revision);
-            self.note(&found, record);
+            self.note_answer(&found, record);
             return Ok(current);
         }
         match self.change(&current, record, version)? {

@@ -88,7 +88,7 @@ impl KubeSession<'_> {
         to: &Record,
         object: &IpAllocation,
     ) -> Result<Rehome, StoreError> {
-        self.note(object, to);
+        self.note_answer(object, to);
         if held.record.attachment != to.attachment {
             self.forget(held, false);
         }

@@ -102,7 +102,7 @@ impl<'s> KubeSession<'s> {
 
     /// Writes the server's answer into the node state. The record exists already: a failure only
     /// costs the next call one more request.
-    pub(super) fn note(&self, object: &IpAllocation, held: &Record) {
+    pub(super) fn note_answer(&self, object: &IpAllocation, held: &Record) {
         let state = &self.store.state;
         if let Err(error) = state.put(&names::of_attachment(&held.attachment), object) {
             tracing::warn!(%error, "cannot note an answer; the next call of the attachment asks again");

@@ -98,8 +98,8 @@ fn test(
     report.partner = Some(pair.other.clone());
     let report = together(&pair, report);
     match &report {
-        Ok(_) => pair.part(),
-        Err(error) => pair.leave(error),
+        Ok(_) => pair.end(),
+        Err(error) => pair.abort(error),
     }
     report
 }

@@ -176,7 +176,7 @@ impl Pair<'_> {
 
     /// Removes the files of this meeting: the second side sends its last message, then the first
     /// removes the files. A file that cannot be removed does no harm.
-    pub(super) fn part(&self) {
+    pub(super) fn end(&self) {
         if !self.is_first() {
             let _ = self.send("bye", &());
             return;
@@ -188,7 +188,7 @@ impl Pair<'_> {
     /// Ends the meeting because of an error. Leaves a message about it, and all files, which the
     /// other side is using. The side that has received such a message is the last one and cleans
     /// up.
-    pub(super) fn leave(&self, error: &ProbeError) {
+    pub(super) fn abort(&self, error: &ProbeError) {
         let has_heard = matches!(error, ProbeError::PartnerFailed { .. });
         if !has_heard && self.send(FAILED, &error.to_string()).is_ok() {
             return;

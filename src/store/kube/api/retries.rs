@@ -7,7 +7,7 @@ use crate::api_client::client::CallError;
 use crate::api_client::http::{Answer, Method, Request};
 use crate::retry::{self, Attempt, Deadline, Pace};
 use crate::store::StoreError;
-use crate::store::kube::objects::error_text::plain;
+use crate::store::kube::objects::error_text::on_one_line;
 use crate::store::kube::objects::ip_allocation::{GROUP, IpAllocation, PLURAL};
 use std::cell::Cell;
 use std::time::Duration;
@@ -74,13 +74,13 @@ impl Api {
                     // The token may have been renewed after its file was read and before the server
                     // checked it. The next call reads the file again.
                     if answer.status == 401 && !std::mem::replace(&mut stale_token, true) {
-                        last = plain(&status(&answer).message);
+                        last = on_one_line(&status(&answer).message);
                         return Ok(Attempt::Again(Duration::ZERO));
                     }
                     if answer.status == 404 && is_unserved(&answer) {
                         let young = young.get_or_insert_with(|| Deadline::after(YOUNG));
                         if !young.left().is_zero() {
-                            last = plain(&status(&answer).message);
+                            last = on_one_line(&status(&answer).message);
                             return Ok(Attempt::Again(Duration::ZERO));
                         }
                     }
@@ -121,7 +121,7 @@ impl Api {
         let server = self.server.url();
         match answer.status {
             408 | 425 | 429 | 500..=599 => {
-                *last = format!("HTTP status {}: {}", answer.status, plain(&message));
+                *last = format!("HTTP status {}: {}", answer.status, on_one_line(&message));
                 Ok(answer.retry_after.unwrap_or(Duration::ZERO))
             }
             // 405: the definition is being deleted.
@@ -133,7 +133,7 @@ impl Api {
                 let reason = format!(
                     "the definition of {}.{GROUP} is being deleted: {}",
                     call.resource,
-                    plain(&message)
+                    on_one_line(&message)
                 );
                 Err(StoreError::Refused { server, call: describe(call), status: 403, reason })
             }
@@ -151,7 +151,7 @@ impl Api {
                     ),
                     _ => String::new(),
                 };
-                let reason = format!("{advice}{}", plain(&message));
+                let reason = format!("{advice}{}", on_one_line(&message));
                 Err(StoreError::Refused { server, call: describe(call), status: code, reason })
             }
         }
@@ -168,7 +168,7 @@ impl Api {
     /// version of the resource, or from a proxy that answers by itself.
     pub(crate) fn unreadable(&self, verb: &str, reason: &str) -> Failed {
         let server = self.server.url();
-        let reason = format!("unexpected answer: {}", plain(reason));
+        let reason = format!("unexpected answer: {}", on_one_line(reason));
         Failed {
             error: StoreError::Refused {
                 server,
@@ -192,7 +192,7 @@ impl Api {
         let writes = !matches!(call.request.method, Method::Get);
         let still = if outcome_unknown && writes { "; it may still take effect" } else { "" };
         let (call, waited, reason) =
-            (describe(call), waited.to_owned(), format!("{}{still}", plain(reason)));
+            (describe(call), waited.to_owned(), format!("{}{still}", on_one_line(reason)));
         Failed {
             error: StoreError::Unreachable { server, call, waited, reason, is_away },
             outcome_unknown,
@@ -206,7 +206,7 @@ fn denial(message: &str) -> Option<String> {
     let (policy, words) = message.split_once(" denied request: ")?;
     let is_ours = policy.contains("ValidatingAdmissionPolicy")
         && words.starts_with("a token changes only records of its own node");
-    is_ours.then(|| plain(words))
+    is_ours.then(|| on_one_line(words))
 }
 
 fn describe(call: &Call<'_>) -> String {

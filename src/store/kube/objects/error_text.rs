@@ -2,7 +2,7 @@
 
 /// Returns the server's text on one line, without the phrases that runtimes take for the success of
 /// a DEL.
-pub(crate) fn plain(text: &str) -> String {
+pub(crate) fn on_one_line(text: &str) -> String {
     let line: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect();
     line.replace("not found", "missing")

@@ -1,6 +1,6 @@
 //! Objects that are not a record that this version can read.
 
-use super::error_text::plain;
+use super::error_text::on_one_line;
 use super::{FORMAT, PLURAL};
 use crate::store::StoreError;
 
@@ -31,5 +31,5 @@ impl Unreadable {
 
 /// Returns the error for an object that no version of hereabouts wrote.
 pub(crate) fn damaged(name: &str, reason: &str) -> StoreError {
-    StoreError::DamagedObject { name: format!("{PLURAL}/{name}"), reason: plain(reason) }
+    StoreError::DamagedObject { name: format!("{PLURAL}/{name}"), reason: on_one_line(reason) }
 }

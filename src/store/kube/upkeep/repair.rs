@@ -139,7 +139,7 @@ impl KubeStore {
                 let Some((object, held)) = self.own(session, name)? else {
                     return Ok(Repaired::Gone);
                 };
-                session.note(&object, &held.record);
+                session.note_answer(&object, &held.record);
             }
             Suspect::Labels { name, .. } => return self.label(session, name),
             Suspect::Tombstone(tombstone) => session.repair_tombstone(tombstone)?,
@@ -196,7 +196,7 @@ impl KubeStore {
         if outcome_unknown || held.version.is_none() {
             session.track_duplicate_create(&object, made.metadata.uid.as_deref());
         }
-        session.note(&made, &held.record);
+        session.note_answer(&made, &held.record);
         self.state
             .change_occupancy(&held.scope, &session.deadline, |hint| hint.take(held.address))?;
         Ok(Repaired::Done)
@@ -257,7 +257,7 @@ impl KubeStore {
                     .iter()
                     .any(|known| known.metadata.uid == labelled.metadata.uid)
             {
-                session.note(&labelled, &held.record);
+                session.note_answer(&labelled, &held.record);
             }
         }
         Ok(Repaired::Done)
