@@ -1,7 +1,7 @@
 //! `scripts/cluster`, on which all tests of the Kubernetes store depend: two real servers that
 //! start, are killed, restart, and leave nothing behind.
 
-use crate::support::cluster::{Cluster, Options, Server, end_left_overs};
+use crate::support::cluster::{Cluster, Options, Server, end_orphans};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -143,7 +143,7 @@ fn what_a_dead_process_left_is_taken_down() {
     assert!(up.status.success(), "{up:?}");
     let processes = ["etcd", "apiserver"]
         .map(|server| std::fs::read_to_string(left.join(format!("{server}.pid"))).unwrap());
-    end_left_overs();
+    end_orphans();
     assert!(!left.exists());
     for process in processes {
         let line = std::fs::read_to_string(Path::new("/proc").join(process.trim()).join("cmdline"))

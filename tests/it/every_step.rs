@@ -109,7 +109,7 @@ fn check_state(
 }
 
 /// Checks that the same call again succeeds, and that then nothing is left except the records.
-fn check_mended(image: &Image, call: Call, after: &State) {
+fn check_repaired(image: &Image, call: Call, after: &State) {
     let store = store(image);
     run(&store, call, "today").unwrap();
     assert_eq!(state(&store.disk().image()), *after, "again");
@@ -136,7 +136,7 @@ fn every_step(image: &Image, call: Call) -> usize {
                 check_error(error, errno);
             }
             check_state(&state(&image), &before, &after, call, &ended);
-            check_mended(&image, call, &after);
+            check_repaired(&image, call, &after);
         }
     }
     println!("{call:?}: {steps} steps, {} faults", steps * ERRORS.len() * 2);
@@ -222,7 +222,7 @@ fn every_step_of_every_call_fails_and_goes_on_failing() {
                 }
                 let known: State = before.union(&after).cloned().collect();
                 assert!(found.is_subset(&known), "{call:?} {step}: {found:?}");
-                check_mended(&image, *call, &after);
+                check_repaired(&image, *call, &after);
             }
         }
         println!("{call:?}: {steps} steps, {} faults that stay", steps * 2);

@@ -7,7 +7,7 @@ const SILENT: &str = r#""range":"10.9.0.0/29""#;
 const NAMING: &str = r#""range":"10.9.0.0/29","gateway":"10.9.0.1""#;
 
 #[test]
-fn a_gateway_that_a_standing_record_names_is_not_given_in_its_scope() {
+fn a_gateway_that_an_existing_record_names_is_not_given_in_its_scope() {
     let sandbox = Sandbox::new();
     assert_eq!(sandbox.add("c1", NAMING).addresses(), ["10.9.0.2"]);
     assert_eq!(sandbox.add("c2", SILENT).addresses(), ["10.9.0.3"]);
@@ -42,7 +42,7 @@ fn a_gateway_that_a_standing_record_names_is_not_given_in_its_scope() {
 }
 
 #[test]
-fn status_counts_no_gateway_that_a_standing_record_names_as_room() {
+fn status_counts_no_gateway_that_an_existing_record_names_as_room() {
     let sandbox = Sandbox::new();
     let silent =
         |bounds: &str| format!(r#""range":"10.9.0.0/29",{bounds},"status_when_full":"not_ready""#);

@@ -346,7 +346,7 @@ fn the_other_address_of_a_damaged_record_that_was_released_is_found() {
 
 /// It is checked again under the lock: every ADD begins with an index entry without a name.
 #[test]
-fn an_add_in_flight_is_no_left_over() {
+fn an_add_in_progress_is_no_dangling_entry() {
     if !has_strace() {
         skipped!("no strace");
         return;
@@ -403,7 +403,7 @@ fn a_move_leaves_nothing_to_find() {
 
 /// If no lock excludes the other nodes, a finding has existed for as long as a call may take.
 #[test]
-fn on_a_shared_filesystem_a_left_over_is_one_that_stays() {
+fn on_a_shared_filesystem_a_dangling_entry_is_one_that_stays() {
     let sandbox = sandbox();
     fs::write(sandbox.store().join("nodes/n1/net1/c9@net1.0"), "{").unwrap();
     let faults = Faults { shared: true, ..Faults::default() };

@@ -184,7 +184,7 @@ impl Store for Shared {
 }
 
 #[test]
-fn a_debt_is_paid_once_and_not_while_a_call_of_its_attachment_is_under_way() {
+fn a_debt_is_settled_once_and_not_while_a_call_of_its_attachment_is_under_way() {
     let (ledger, store) = (Ledger::new("once"), Rc::new(store()));
     ledger.leave(vec![claim(&store)], Answer::Success);
     let lock = store.try_lock_attachment(&attachment()).unwrap().unwrap();

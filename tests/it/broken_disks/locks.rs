@@ -53,7 +53,7 @@ fn remove_files(sandbox: &Sandbox) {
 /// Where the lock is a file, as on a shared filesystem: a waiter whose lock file was removed takes
 /// the lock on the new file, and excludes all others.
 #[test]
-fn a_lock_file_that_was_removed_is_made_anew() {
+fn a_lock_file_that_was_removed_is_created_again() {
     let sandbox = Sandbox::new();
     let path = sandbox.path("lock");
     let lock = |patience: Patience, local: bool| {
@@ -95,7 +95,7 @@ fn a_lock_file_that_was_removed_is_made_anew() {
 /// sandbox, and the address was given a third time. Fix: the directory is locked, and no call
 /// creates that again.
 #[test]
-fn a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder() {
+fn a_lock_that_is_removed_and_created_again_excludes_all_but_its_holder() {
     if is_skipped() {
         return;
     }
@@ -120,7 +120,7 @@ fn a_lock_that_is_removed_and_made_anew_lets_nobody_in_beside_its_holder() {
 
 /// The same for two ADDs of one attachment: both get the same answer.
 #[test]
-fn a_lock_that_is_removed_and_made_anew_gives_one_attachment_one_answer() {
+fn a_lock_that_is_removed_and_created_again_gives_one_attachment_one_answer() {
     if is_skipped() {
         return;
     }

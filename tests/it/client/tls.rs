@@ -246,7 +246,7 @@ fn a_server_that_goes_during_the_handshake_was_sent_nothing() {
 }
 
 #[test]
-fn a_token_file_is_read_anew_for_each_call() {
+fn a_token_file_is_read_again_for_each_call() {
     let (sandbox, authority) = (Sandbox::new(), Authority::new("ca"));
     let server = start(authority.server(&["127.0.0.1"]));
     sandbox.write("ca.crt", &authority.pem);

@@ -125,7 +125,7 @@ fn release_of_a_dead_node_warns_and_frees_all_it_held_and_left_behind() {
 }
 
 #[test]
-fn a_store_that_is_not_there_yet_has_nothing_to_mend_or_sweep() {
+fn a_store_that_is_not_there_yet_has_nothing_to_repair_or_sweep() {
     let sandbox = Sandbox::new();
     // The flat file names the directory, so an ADD does not create a store there.
     for command in ["repair", "verify", "list"] {

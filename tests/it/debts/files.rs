@@ -5,7 +5,7 @@ use crate::support::sandbox::Sandbox;
 use crate::support::stopped::{Moment, Stopped, has_strace};
 
 #[test]
-fn a_del_that_finds_the_store_busy_is_owed_and_paid_by_another_call_when_the_sandbox_is_gone() {
+fn a_del_that_finds_the_store_busy_is_owed_and_settled_by_another_call_when_the_sandbox_is_gone() {
     let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
     assert_eq!(run(&sandbox, "ADD", "c1", Some(&living)).addresses(), ["10.1.2.1"]);
     let failed = fail_to_del(&sandbox, "c1", Some(&living));
@@ -33,7 +33,7 @@ fn a_del_that_finds_the_store_busy_is_owed_and_paid_by_another_call_when_the_san
 
 /// An ADD, a DEL and a CHECK each, in a store of their own.
 #[test]
-fn every_verb_but_status_and_version_pays() {
+fn every_verb_but_status_and_version_settles_debts() {
     let settles = |verb: &str| {
         let sandbox = Sandbox::new();
         let other = run(&sandbox, "ADD", "other", None);
@@ -68,7 +68,7 @@ fn every_verb_but_status_and_version_pays() {
 }
 
 #[test]
-fn the_runtimes_next_del_pays_though_the_sandbox_lives() {
+fn the_runtimes_next_del_settles_the_debt_though_the_sandbox_lives() {
     let (sandbox, Some(living)) = (Sandbox::new(), living()) else { return };
     run(&sandbox, "ADD", "c1", Some(&living)).succeeded();
     let first = fail_to_del(&sandbox, "c1", Some(&living));

@@ -40,7 +40,7 @@ fn of(node: &Node, verb: &str, container: &str, uid: &str, living: &Living) -> C
 /// pod gets the address before the debt is settled. After the outage it is freed at once, although
 /// the namespace still exists.
 #[test]
-fn a_del_without_the_api_server_succeeds_and_is_paid_when_that_is_back() {
+fn a_del_without_the_api_server_succeeds_and_is_settled_when_that_is_back() {
     let (Some((cluster, proxy, node)), Some(living)) = (node(), living()) else { return };
     let address = of(&node, "ADD", "web_1", "u1", &living).run().addresses().remove(0);
     proxy.refuse();

@@ -57,7 +57,7 @@ fn a_tombstone_is_looked_at_for_a_minute_and_then_forgotten() {
 
 /// The node's state is rebuilt from the objects, and this object does not exist yet.
 #[test]
-fn a_creation_that_comes_after_the_state_was_made_anew_is_taken_back() {
+fn a_creation_that_comes_after_the_state_was_rebuilt_is_taken_back() {
     let Some(cluster) = shared() else { return };
     for when in ["before the DEL", "after the DEL"] {
         let rig = Rig::new(cluster).impatient();
@@ -154,7 +154,7 @@ fn a_repeated_add_takes_what_came_late() {
 /// cnitool names a container after the path of its namespace: the same attachment comes back after
 /// its DEL.
 #[test]
-fn a_tombstone_does_not_bury_the_next_add_of_the_same_attachment() {
+fn a_tombstone_does_not_delete_the_next_add_of_the_same_attachment() {
     let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.proxy.first(1, "POST", Act::HoldBack);
@@ -174,7 +174,7 @@ fn a_tombstone_does_not_bury_the_next_add_of_the_same_attachment() {
 /// The name that a tombstone watches belongs to another attachment now, of this node or of the next
 /// one.
 #[test]
-fn what_another_holds_by_now_is_not_buried() {
+fn what_another_holds_by_now_is_not_deleted() {
     let Some(cluster) = shared() else { return };
     for of_neighbor in [false, true] {
         let rig = Rig::new(cluster).impatient();
@@ -199,7 +199,7 @@ fn what_another_holds_by_now_is_not_buried() {
 /// The object of a tombstone belongs to the attachment again: its second ADD could not distinguish
 /// it from its own first attempt.
 #[test]
-fn what_a_later_add_has_adopted_is_not_buried() {
+fn what_a_later_add_has_adopted_is_not_deleted() {
     let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster).impatient();
     rig.proxy.first(1, "POST", Act::HoldBack);

@@ -70,7 +70,7 @@ fn assert_nothing_is_lost(rig: &Rig<'_>, when: &str) {
 }
 
 #[test]
-fn state_that_is_gone_is_made_anew() {
+fn state_that_is_gone_is_rebuilt() {
     let Some(cluster) = shared() else { return };
     let rig = Rig::new(cluster);
     lived_in(&rig);
@@ -168,7 +168,7 @@ fn state_of_another_node_frees_nothing_of_it() {
 
 /// A node that comes back with a hundred pods lists its objects once.
 #[test]
-fn many_calls_at_once_make_the_state_anew_once() {
+fn many_calls_at_once_rebuild_the_state_once() {
     let Some(cluster) = shared() else { return };
     let rig = Rig::cold(cluster);
     let node = &rig.node;

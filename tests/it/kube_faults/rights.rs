@@ -85,7 +85,7 @@ fn each_right_that_is_missing_is_named() {
 
 /// The kubelet writes a new token before the old one ends: nothing of the old one is kept.
 #[test]
-fn a_token_is_read_anew_when_it_was_renewed() {
+fn a_token_is_read_again_when_it_was_renewed() {
     let Some(cluster) = shared() else { return };
     let (rig, name) = (Rig::new(cluster), own_name("rotated"));
     user(cluster, &name, VERBS);

@@ -113,7 +113,7 @@ fn the_model_of_a_shared_filesystem_finds_the_bug_when_a_repeated_add_does_not_s
 /// A DEL was killed between the name and the entry. The next call of the attachment removes the
 /// entry, and the name must not come back.
 #[test]
-fn the_model_of_a_shared_filesystem_finds_the_bug_when_a_left_over_goes_unsynced() {
+fn the_model_of_a_shared_filesystem_finds_the_bug_when_a_dangling_entry_goes_unsynced() {
     let effort = Effort { most: 400, later_every: 1 };
     let call = Call::Del("by");
     let found = prepared_shared().killed(call).iter().find_map(|killed| {
@@ -178,7 +178,7 @@ fn damaged_again(problem: Problem, damage: Damage, skip: Option<Skip>) -> usize 
 }
 
 #[test]
-fn what_repair_has_mended_on_a_shared_filesystem_is_durable() {
+fn what_repair_has_done_on_a_shared_filesystem_is_durable() {
     for (what, problem, damage) in DAMAGES {
         assert_eq!(damaged_again(*problem, *damage, None), 0, "{what}");
         assert_ne!(damaged_again(*problem, *damage, Some(|_| true)), 0, "{what} without its flush");

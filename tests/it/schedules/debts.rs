@@ -223,16 +223,16 @@ fn scene(kind: Kind) {
 }
 
 #[test]
-fn what_a_del_left_is_paid_beside_any_call_on_local_files() {
+fn what_a_del_left_is_settled_beside_any_call_on_local_files() {
     scene(Kind::Local);
 }
 
 #[test]
-fn what_a_del_left_is_paid_beside_any_call_on_shared_files() {
+fn what_a_del_left_is_settled_beside_any_call_on_shared_files() {
     scene(Kind::Shared);
 }
 
 #[test]
-fn what_a_del_left_is_paid_beside_any_call_on_kubernetes() {
+fn what_a_del_left_is_settled_beside_any_call_on_kubernetes() {
     scene(Kind::Kubernetes);
 }

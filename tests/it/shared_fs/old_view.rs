@@ -86,7 +86,7 @@ fn a_record_that_goes_between_its_opening_and_its_reading_is_passed_over() {
 /// The same for a name that another holder has now. Seen as an ADD that failed because another
 /// holder's address was being freed.
 #[test]
-fn an_entry_whose_name_another_holds_and_frees_is_a_left_over() {
+fn an_entry_whose_name_another_holds_and_frees_is_a_dangling_one() {
     if let Some(reason) = no_strace() {
         skipped!("{reason}");
         return;

@@ -75,7 +75,7 @@ fn succeeded(command: &mut Command) -> Output {
 }
 
 /// Stops the clusters of processes that no longer exist.
-pub(crate) fn end_left_overs() {
+pub(crate) fn end_orphans() {
     let Ok(entries) = std::fs::read_dir(directories()) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -113,7 +113,7 @@ impl Cluster {
                 })
             });
         TOOLS.clone()?;
-        LEFT_OVERS.call_once(end_left_overs);
+        LEFT_OVERS.call_once(end_orphans);
 
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = directories().join(format!("{}-{number}", std::process::id()));

@@ -111,7 +111,7 @@ const DAMAGES: &[Damage] = &[
 ];
 
 #[test]
-fn each_damage_is_named_and_what_is_this_nodes_is_mended() {
+fn each_damage_is_named_and_what_is_this_nodes_is_repaired() {
     for (number, damage) in DAMAGES.iter().enumerate() {
         let Some(scene) = Scene::new() else { return };
         (damage.done)(&scene);
