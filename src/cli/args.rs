@@ -330,6 +330,9 @@ pub(crate) struct ShowArgs {
     /// The address, without a prefix length
     #[arg(value_parser = selectors::parse_address)]
     pub(crate) address: std::net::IpAddr,
+    /// Also show for whom the networks of this file reserve the address; - reads stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) network: Option<PathBuf>,
     /// Choose the output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,

@@ -1,5 +1,7 @@
-//! `show`: prints the record of an address, in every scope that holds it.
+//! `show`: prints the record of an address, in every scope that holds it, and for whom networks
+//! reserve the address.
 
+use super::reserved_for::{self, ReservedFor};
 use super::{Format, ShowArgs, StoreArgs, locate, output, records};
 use crate::environment::Environment;
 use crate::ipam::{Allocation, Life};
@@ -12,6 +14,11 @@ pub(super) fn show(
     store: &StoreArgs,
     args: &ShowArgs,
 ) -> anyhow::Result<()> {
+    // This comes first, so that a mistake in the file is reported before any store is read.
+    let reserved = match &args.network {
+        Some(file) => reserved_for::find(environment, file, args.address)?,
+        None => Vec::new(),
+    };
     let located = locate::locate(environment, store)?;
     let filter = Filter { address: Some(args.address), ..Filter::default() };
     let mut found = Vec::new();
@@ -23,16 +30,37 @@ pub(super) fn show(
         bail!("this address is taken, but its record is unreadable: {}", args.address);
     }
     if found.is_empty() {
-        bail!("this address is not held: {}", args.address);
+        let by: Vec<String> = reserved.iter().map(ReservedFor::text).collect();
+        match by.is_empty() {
+            true => bail!("this address is not held: {}", args.address),
+            false => bail!(
+                "this address is not held: {}; it is reserved for {}",
+                args.address,
+                by.join(" and for ")
+            ),
+        }
     }
     if args.output == Format::Json {
-        return output::print_json(&Value::Array(found.iter().map(output::allocation).collect()));
+        let documents = found.iter().map(|allocation| {
+            let mut document = output::allocation(allocation);
+            if args.network.is_some() {
+                let of_scope = reserved.iter().filter(|entry| entry.is_in(&allocation.scope));
+                document["reservedFor"] = of_scope.map(ReservedFor::document).collect();
+            }
+            document
+        });
+        return output::print_json(&Value::Array(documents.collect()));
     }
-    let pages: Vec<String> = found.iter().map(|allocation| page(allocation, &located)).collect();
+    let pages: Vec<String> =
+        found.iter().map(|allocation| page(allocation, &reserved, &located)).collect();
     output::print(&pages.join("\n"))
 }
 
-fn page(allocation: &Allocation, located: &locate::Located<'_>) -> String {
+fn page(
+    allocation: &Allocation,
+    reserved: &[ReservedFor],
+    located: &locate::Located<'_>,
+) -> String {
     let held = &allocation.record;
     let attachment = &held.attachment;
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
@@ -46,7 +74,7 @@ fn page(allocation: &Allocation, located: &locate::Located<'_>) -> String {
             Life::Dead => "no, its sandbox is gone".to_owned(),
         }
     };
-    let rows = [
+    let mut rows = vec![
         ("Address", format!("{}/{}", allocation.address, held.prefix)),
         ("Gateway", or_dash(held.gateway.map(|gateway| gateway.to_string()))),
         ("Scope", output::printable(&allocation.scope.to_string())),
@@ -69,5 +97,7 @@ fn page(allocation: &Allocation, located: &locate::Located<'_>) -> String {
         ("Since", output::since(allocation)),
         ("Source", output::source(held.source).to_owned()),
     ];
+    let of_scope = reserved.iter().filter(|entry| entry.is_in(&allocation.scope));
+    rows.extend(of_scope.map(|entry| ("Reserved", format!("for {}", entry.text()))));
     rows.iter().map(|(name, value)| format!("{:<11}{value}\n", format!("{name}:"))).collect()
 }

@@ -1,11 +1,11 @@
 //! `usage`: counts the held, free and excluded addresses of each range of a configuration.
 
+use super::networks::{self, Named};
 use super::{Format, StoreArgs, UsageArgs, locate, output, records, set_aside};
 use crate::addr::AddrSet;
-use crate::config::{CniArgs, Merged, Network};
+use crate::config::Network;
 use crate::environment::Environment;
 use crate::ipam::ConfiguredRange;
-use crate::plugin::machine;
 use crate::plugin::set_aside::Aside;
 use crate::store::{Filter, Store};
 use serde_json::{Value, json};
@@ -34,27 +34,19 @@ pub(super) fn usage(
     if !store.is_given() && args.file != std::path::Path::new("-") {
         store_args.config = Some(args.file.clone());
     }
-    // This comes first, so that an error in the file is reported with the file's own place.
-    let configurations = locate::configurations(&args.file)?;
+    // This comes first, so that a mistake in the file is reported before any store is read.
+    let networks = networks::read(environment, &args.file)?;
     let located = locate::locate(environment, &store_args)?;
     let (store, asides) = (located.store()?, set_aside::matching(&located, &Filter::default()));
-    let flat = machine::flat_file(&environment.node, None)?;
     let mut rows = Vec::new();
-    for configuration in configurations {
-        let merged = Merged::new(&configuration, flat.as_ref())?;
-        let network = Network::parse(&merged, &CniArgs::default())
-            .map_err(crate::config::ConfigError::from)?;
-        if let Some(beyond) = network.beyond.first().first() {
-            return Err(beyond.clone().into());
-        }
-        let name = configuration.find("name").and_then(|name| name.as_str());
+    for Named { name, network } in &networks {
         if network.sets.is_empty() {
             output::say(&format!(
                 "network {} has no ranges to count; \"hereabouts list\" shows who holds its addresses",
-                output::printable(name.unwrap_or("-"))
+                output::printable(name.as_deref().unwrap_or("-"))
             ));
         }
-        rows.extend(count(store.as_ref(), name, &network, &asides)?);
+        rows.extend(count(store.as_ref(), name.as_deref(), network, &asides)?);
     }
     if args.output == Format::Json {
         return output::print_json(&Value::Array(rows.iter().map(encode).collect()));

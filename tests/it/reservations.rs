@@ -196,3 +196,31 @@ fn usage_counts_what_is_reserved() {
         "one of the held ones is reserved"
     );
 }
+
+#[test]
+fn show_says_for_whom_a_network_reserves_the_address() {
+    let sandbox = Sandbox::new();
+    let ipam = network("");
+    add(&sandbox, "c1", "db/u1", "", &ipam).succeeded();
+    add(&sandbox, "c2", "x/u2", "", &ipam).succeeded();
+    let file = sandbox.write("net.json", &configuration(&ipam));
+    let show = |address: &str, more: &[&str]| {
+        let args = [&["show", address, "--network", file.to_str().unwrap()], more].concat();
+        sandbox.command(&args)
+    };
+    let last_line = |address: &str| {
+        show(address, &[]).succeeded().stdout.lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(last_line("10.0.0.2"), "Reserved:  for pod default/db, by network net1");
+    assert_eq!(last_line("10.0.0.9"), "Source:    dynamic", "not reserved");
+    let document: serde_json::Value =
+        serde_json::from_str(&show("10.0.0.2", &["-o", "json"]).succeeded().stdout).unwrap();
+    assert_eq!(document[0]["reservedFor"][0]["owner"], "pod default/db");
+
+    let not_held = |address: &str| show(address, &[]).stderr;
+    assert!(not_held("10.0.0.4").contains(
+        "not held: 10.0.0.4; it is reserved for StatefulSet default/web, by network net1"
+    ),);
+    assert!(not_held("10.0.0.7").contains("reserved for callers that ask for it, by network net1"));
+    assert!(!not_held("10.0.0.20").contains("reserved"));
+}

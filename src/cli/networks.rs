@@ -1,0 +1,34 @@
+//! The networks of a file that the operator names, with this node's flat file merged into them, for
+//! `usage` and `show`.
+
+use super::locate;
+use crate::config::{CniArgs, ConfigError, Merged, Network};
+use crate::environment::Environment;
+use crate::plugin::machine;
+use std::path::Path;
+
+/// One network of the file.
+pub(super) struct Named {
+    pub(super) name: Option<String>,
+    pub(super) network: Network,
+}
+
+/// Reads the networks of a file. `-` is stdin.
+///
+/// # Errors
+/// The file cannot be read, or an ADD of one of its networks would be refused.
+pub(super) fn read(environment: &Environment, file: &Path) -> anyhow::Result<Vec<Named>> {
+    let configurations = locate::configurations(file)?;
+    let flat = machine::flat_file(&environment.node, None)?;
+    let mut networks = Vec::new();
+    for configuration in configurations {
+        let merged = Merged::new(&configuration, flat.as_ref())?;
+        let network = Network::parse(&merged, &CniArgs::default()).map_err(ConfigError::from)?;
+        if let Some(mistake) = network.beyond.first().first() {
+            return Err(mistake.clone().into());
+        }
+        let name = configuration.find("name").and_then(|name| name.as_str());
+        networks.push(Named { name: name.map(str::to_owned), network });
+    }
+    Ok(networks)
+}
