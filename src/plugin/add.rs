@@ -75,10 +75,10 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
             .and_then(|()| limit_check::check(&network, &slots))
     };
     let is_alive = |held: &Record| !ready.life(held).is_dead();
-    let own_interface = |address| ready.own_interface(address);
+    let own = (!network.own_addresses).then(|| ready.surroundings.own_addresses());
     let probe = network.probe.as_ref();
     let elsewhere = Elsewhere {
-        own: if network.own_addresses { None } else { Some(&own_interface) },
+        own: own.as_deref(),
         probe: probe.map(|probe| (probe, &elsewhere::ask_hosts as elsewhere::AskHosts<'_>)),
         notes: ready.set_aside(),
         found: RefCell::default(),

@@ -9,6 +9,7 @@
 //! Only new claims are asked about. The address of a repeated ADD, or one that was re-homed, may be
 //! on the pod's interface, which would answer.
 
+use super::OwnInterface;
 use super::failure::Failure;
 use super::given::out_of_time;
 use super::set_aside::{SetAside, User};
@@ -30,7 +31,7 @@ pub(super) type AskHosts<'a> = &'a dyn Fn(&Probe, &[IpAddr]) -> Result<Vec<(IpAd
 /// How one ADD finds out whether an address is in use elsewhere.
 pub struct Elsewhere<'a> {
     /// Returns which interface of this node has an address. `None` if such addresses may be given.
-    pub own: Option<&'a dyn Fn(IpAddr) -> Option<String>>,
+    pub own: Option<&'a OwnInterface>,
     /// How the network wants other hosts to be asked, if it does.
     pub probe: Option<(&'a Probe, AskHosts<'a>)>,
     /// The notes of what was found before.

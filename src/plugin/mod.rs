@@ -37,7 +37,7 @@ use crate::ipam::{self, Attachment, Life, NodeName, Record};
 use crate::retry::Deadline;
 use crate::store::node_identity::NodeIdentity;
 use crate::store::{Store, StoreError};
-use crate::wire;
+use crate::wire::OwnAddresses;
 use call_summary::Report;
 use debts::{Account, Debts};
 pub use evidence::Sighting;
@@ -67,8 +67,11 @@ pub struct Ipam<'a> {
     pub surroundings: Rc<dyn Surroundings>,
 }
 
-/// What a call finds around it: this machine, its stores and its sandboxes. The default methods use
-/// the real ones. A test supplies its own.
+/// Returns which interface of this node has an address, if one has it.
+pub type OwnInterface = dyn Fn(IpAddr) -> Option<String>;
+
+/// What a call finds around it: this machine, its stores and its sandboxes. The default methods
+/// use the real ones. A test supplies its own.
 pub trait Surroundings {
     /// Returns what identifies this machine and its boot.
     ///
@@ -111,11 +114,19 @@ pub trait Surroundings {
         machine.see(netns)
     }
 
-    /// Returns which interface of this node has an address, if one has it.
-    fn own_interface(&self, address: IpAddr) -> Option<String> {
-        wire::own_interface(address).unwrap_or_else(|error| {
-            tracing::warn!(%address, %error, "whether the address is this node's own cannot be told");
-            None
+    /// Gets ready to tell which interface of this node has an address. Once an ADD has waited for
+    /// a disk, getting ready would take several times as long.
+    fn own_addresses(&self) -> Box<OwnInterface> {
+        let own = OwnAddresses::open();
+        Box::new(move |address| {
+            let found = match &own {
+                Ok(own) => own.interface_of(address),
+                Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
+            };
+            found.unwrap_or_else(|error| {
+                tracing::warn!(%address, %error, "whether the address is this node's own cannot be told");
+                None
+            })
         })
     }
 
@@ -214,11 +225,6 @@ impl CallContext {
     /// Returns the notes of the addresses that are in use outside of the store.
     pub(crate) fn set_aside(&self) -> SetAside {
         SetAside::new(&self.settings.debts_dir, &self.node, self.machine.now)
-    }
-
-    /// Returns which interface of this node has an address.
-    fn own_interface(&self, address: IpAddr) -> Option<String> {
-        self.surroundings.own_interface(address)
     }
 
     /// Returns the account of what this node owes for an attachment in this store.

@@ -4,9 +4,11 @@
 
 use super::failure::Failure;
 use super::{Ipam, limit_check};
+use crate::addr::Range;
 use crate::cni::Call;
 use crate::config::{CniArgs, Merged, Network, WhenFull};
 use crate::ipam;
+use std::borrow::Cow;
 
 pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;
@@ -25,14 +27,21 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     if network.when_full == WhenFull::Ready {
         return Ok(());
     }
+    // What another host or this node has is no room for an ADD.
+    let mut asides = ready.set_aside().list();
+    asides.retain(|aside| aside.scope == network.scope);
     for slot in ipam::slots(&network.sets, &[], &[], &network.reservations)? {
         let mut room = false;
         for pool in &slot.pools {
-            room |= ready.store.has_room(&network.scope, &pool.addresses).map_err(&not_ready)?;
+            let mut candidates = Cow::Borrowed(&pool.addresses);
+            for aside in asides.iter().filter(|aside| pool.addresses.contains(aside.address)) {
+                candidates.to_mut().remove(&Range::single(aside.address));
+            }
+            room |= ready.store.has_room(&network.scope, &candidates).map_err(&not_ready)?;
         }
         if !room {
             let reason =
-                "every address of a range is held or excluded, and status_when_full is not_ready"
+                "every address of a range is held, excluded or set aside, and status_when_full is not_ready"
                     .to_owned();
             return Err(Failure::NotReady { reason, hint: None });
         }

@@ -1,6 +1,6 @@
 //! Number, MAC address and state of one interface of this node.
 
-use super::netlink::{self, Answer};
+use super::netlink::{self, Answer, Kernel};
 use nix::libc;
 use std::ffi::CStr;
 use std::fmt;
@@ -87,7 +87,7 @@ pub(super) fn name_of(index: u32) -> io::Result<Option<String>> {
 fn ask(index: u32, attributes: &[(u16, &[u8])]) -> io::Result<Option<Vec<u8>>> {
     let mut fixed = vec![0; INTERFACE];
     fixed[4..8].copy_from_slice(&index.to_ne_bytes());
-    match netlink::ask(libc::RTM_GETLINK, libc::RTM_NEWLINK, &fixed, attributes, ROOM)? {
+    match Kernel::open()?.ask(libc::RTM_GETLINK, libc::RTM_NEWLINK, &fixed, attributes, ROOM)? {
         Answer::Found(found) => Ok(Some(found)),
         Answer::Error(libc::ENODEV) => Ok(None),
         Answer::Error(code) => Err(io::Error::from_raw_os_error(code)),

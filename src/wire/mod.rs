@@ -5,7 +5,7 @@
 //! namespace of this process.
 //!
 //! - `socket`: the system calls
-//! - `netlink`: one question to the kernel, one answer
+//! - `netlink`: questions to the kernel, each with one answer
 //! - `own`: which interface of this node has an address
 //! - `link`: number, MAC address and state of an interface
 //! - `packets`: frames of one kind on one interface
@@ -23,5 +23,5 @@ mod socket;
 mod solicitation;
 
 pub use link::{Link, LinkError, Mac};
-pub use own::own_interface;
+pub use own::OwnAddresses;
 pub use probe::probe;

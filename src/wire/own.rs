@@ -4,8 +4,9 @@
 //! longer on a node with thousands of them, and a bind(2) would say nothing about the interface.
 
 use super::link;
-use super::netlink::{self, Answer};
+use super::netlink::{self, Answer, Kernel};
 use nix::libc;
+use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
 
@@ -17,41 +18,56 @@ const ROOM: usize = 512;
 /// (`RTM_F_FIB_MATCH`): only the entry names the interface that has the address.
 const AS_STORED: u32 = 0x2000;
 
-/// Returns the name of the interface of this node that has the address, or `None` if it is not an
-/// address of this node.
-///
-/// # Errors
-/// The kernel cannot be asked.
-pub fn own_interface(address: IpAddr) -> io::Result<Option<String>> {
-    let (family, bytes) = match address {
-        IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
-        IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
-    };
-    let family = u8::try_from(family).unwrap_or_default();
-    let length = u8::try_from(bytes.len() * 8).unwrap_or(u8::MAX);
-    let mut fixed = vec![family, length, 0, 0, 0, 0, 0, 0];
-    fixed.extend(AS_STORED.to_ne_bytes());
-    let found = match netlink::ask(
-        libc::RTM_GETROUTE,
-        libc::RTM_NEWROUTE,
-        &fixed,
-        &[(libc::RTA_DST, &bytes)],
-        ROOM,
-    )? {
-        Answer::Found(found) => found,
-        // No route leads there.
-        Answer::Error(_) => return Ok(None),
-    };
-    // An interface has one address. A longer entry of the type local is a prefix that somebody
-    // configured this node to answer for. It may be the range of the pods.
-    let is_own = found.get(7) == Some(&libc::RTN_LOCAL) && found.get(1) == Some(&length);
-    if !is_own {
-        return Ok(None);
+/// The addresses of this node's interfaces, as the kernel knows them at the time of each question.
+pub struct OwnAddresses {
+    kernel: RefCell<Kernel>,
+}
+
+impl OwnAddresses {
+    /// Gets ready to ask the kernel.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { kernel: RefCell::new(Kernel::open()?) })
     }
-    let interface = netlink::attribute(&found, ROUTE, libc::RTA_OIF)
-        .and_then(|value| netlink::u32_at(value, 0));
-    let name = interface.map_or(Ok(None), link::name_of)?;
-    Ok(Some(name.unwrap_or_else(|| "an interface".to_owned())))
+
+    /// Returns the name of the interface of this node that has the address, or `None` if it is not
+    /// an address of this node. May be repeated.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn interface_of(&self, address: IpAddr) -> io::Result<Option<String>> {
+        let (family, bytes) = match address {
+            IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
+            IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
+        };
+        let family = u8::try_from(family).unwrap_or_default();
+        let length = u8::try_from(bytes.len() * 8).unwrap_or(u8::MAX);
+        let mut fixed = vec![family, length, 0, 0, 0, 0, 0, 0];
+        fixed.extend(AS_STORED.to_ne_bytes());
+        let found = match self.kernel.borrow_mut().ask(
+            libc::RTM_GETROUTE,
+            libc::RTM_NEWROUTE,
+            &fixed,
+            &[(libc::RTA_DST, &bytes)],
+            ROOM,
+        )? {
+            Answer::Found(found) => found,
+            // No route leads there.
+            Answer::Error(_) => return Ok(None),
+        };
+        // An interface has one address. A longer entry of the type local is a prefix that somebody
+        // configured this node to answer for. It may be the range of the pods.
+        let is_own = found.get(7) == Some(&libc::RTN_LOCAL) && found.get(1) == Some(&length);
+        if !is_own {
+            return Ok(None);
+        }
+        let interface = netlink::attribute(&found, ROUTE, libc::RTA_OIF)
+            .and_then(|value| netlink::u32_at(value, 0));
+        let name = interface.map_or(Ok(None), link::name_of)?;
+        Ok(Some(name.unwrap_or_else(|| "an interface".to_owned())))
+    }
 }
 
 #[cfg(test)]
@@ -61,7 +77,8 @@ mod tests {
     /// Every network namespace has an interface lo, if only without an address.
     #[test]
     fn the_loopback_address_is_the_nodes_own_and_a_foreign_one_is_not() {
-        let asked = |text: &str| own_interface(text.parse().unwrap()).unwrap();
+        let own = OwnAddresses::open().unwrap();
+        let asked = |text: &str| own.interface_of(text.parse().unwrap()).unwrap();
         assert_eq!(asked("127.0.0.1").as_deref(), Some("lo"));
         assert_eq!(asked("192.0.2.77"), None);
         assert_eq!(asked("2001:db8::77"), None);

@@ -2,6 +2,7 @@
 //! host on the wire.
 
 mod foreign;
+mod forward;
 mod own;
 mod wire;
 

@@ -1,5 +1,6 @@
 //! Network namespaces for one test: a node, and other hosts that cables connect to it.
 
+use super::forward::Forward;
 use crate::support::sandbox::Ended;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -8,6 +9,9 @@ use std::process::{Child, Command, Stdio};
 pub(super) struct Host {
     process: String,
     holder: Child,
+    /// The way to the API server, if the tests run on the Kubernetes store.
+    #[expect(dead_code, reason = "kept until it is dropped")]
+    server: Option<Forward>,
 }
 
 impl Host {
@@ -32,7 +36,8 @@ impl Host {
             skipped!("no network namespace: {:?}", holder.wait_with_output());
             return None;
         }
-        Some(Self { process, holder })
+        let server = Forward::to_the_store(&process);
+        Some(Self { process, holder, server })
     }
 
     /// Returns the process in it.
