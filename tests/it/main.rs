@@ -100,6 +100,9 @@ mod not_mounted;
 /// What the commands print, in full.
 #[cfg(feature = "kube")]
 mod outputs;
+/// Real host-local and Whereabouts beside hereabouts.
+#[cfg(feature = "kube")]
+mod peers;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.
