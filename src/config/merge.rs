@@ -23,12 +23,11 @@ pub(super) const MICROK8S_ARGS: &str = "/var/snap/microk8s/current/args";
 
 /// The keys that choose addresses. Those of the flat file are used only if the network
 /// configuration has none of them. Half of one range and half of another would form a third range
-/// that no one configured.
+/// that no one configured. `exclude` is not among them: see [`Merged::excludes`].
 pub const ADDRESS_KEYS: &[&str] = &[
     "range",
     "range_start",
     "range_end",
-    "exclude",
     "gateway",
     "ipRanges",
     "subnet",
@@ -396,6 +395,16 @@ impl<'a> Merged<'a> {
             &self.levels[..]
         };
         levels.iter().filter_map(move |level| level.find(key))
+    }
+
+    /// Returns the `exclude` of every level, and whether it is one of those of the ranges: not the
+    /// one of a flat file below a network that has its own ranges. All of them count. An address
+    /// that the flat file excludes belongs to something else, whichever range contains it.
+    pub(super) fn excludes(&self) -> impl Iterator<Item = (Field<'a>, bool)> {
+        let of_ranges = self.of_ranges;
+        self.levels.iter().enumerate().filter_map(move |(at, level)| {
+            level.field.find("exclude").map(|field| (field, at <= of_ranges))
+        })
     }
 
     /// Returns the value of a key that has two spellings. The uppermost level that has one of them

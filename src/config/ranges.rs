@@ -34,7 +34,7 @@ struct Raw {
 pub(super) struct Ranges {
     /// The range sets, in the order of the result.
     pub(super) sets: Vec<RangeSet>,
-    /// The entries of the top-level `exclude`, as written.
+    /// The entries of the top-level `exclude`, as written, without those of a flat file below.
     pub(super) excludes: Vec<Range>,
     /// The number of entries of all `exclude` lists.
     pub(super) excluded: usize,
@@ -73,9 +73,11 @@ pub(super) fn parse(
             .into_iter()
             .flatten(),
     );
-    let excludes = mistakes
-        .note(merged.field("exclude").map_or(Ok(Vec::new()), |field| listed(&field)))
-        .unwrap_or_default();
+    let (mut excludes, mut of_node) = (Vec::new(), Vec::new());
+    for (field, is_of_ranges) in merged.excludes() {
+        let listed = mistakes.note(listed(&field)).unwrap_or_default();
+        if is_of_ranges { &mut excludes } else { &mut of_node }.extend(listed);
+    }
     // The next steps need all ranges to be valid.
     if !mistakes.is_empty() {
         return Err(mistakes);
@@ -93,8 +95,10 @@ pub(super) fn parse(
     let gateways =
         sets.iter().flatten().filter_map(|raw| raw.gateway).chain(gateways.iter().copied());
     let gateways: Rc<Blocks> = Rc::new(gateways.map(Range::single).collect());
-    let barred: Rc<Blocks> = Rc::new(excludes.iter().copied().collect());
-    let excluded = excludes.len() + sets.iter().flatten().map(|raw| raw.excludes).sum::<usize>();
+    let barred: Rc<Blocks> = Rc::new(excludes.iter().chain(&of_node).copied().collect());
+    let excluded = excludes.len()
+        + of_node.len()
+        + sets.iter().flatten().map(|raw| raw.excludes).sum::<usize>();
     let configured = |raw: Raw| ConfiguredRange {
         subnet: raw.subnet,
         bounds: raw.range,

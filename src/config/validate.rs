@@ -54,7 +54,7 @@ pub struct Network {
     /// Whether the configuration sets `enable_overlapping_ranges: false`. It has no effect:
     /// addresses stay unique in their scope.
     pub overlap_asked: bool,
-    /// The entries of the top-level `exclude`, as written.
+    /// The entries of the top-level `exclude`, as written, without those of a flat file below.
     pub excludes: Vec<Range>,
     /// The limits on new allocations.
     pub limits: Limits,

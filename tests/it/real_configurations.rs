@@ -491,3 +491,40 @@ mod an_address_whose_holder_the_node_sees_to_be_dead {
         assert_eq!(add(&sandbox, "c2", "web/u2", "/run/netns/none", ONE).code(), 100);
     }
 }
+
+mod an_exclude_of_the_flat_file {
+    use super::*;
+
+    /// The answer with an `exclude` in the flat file, and with more settings there.
+    fn answer_with(ipam: &str, more: &[(&str, Value)]) -> String {
+        let sandbox = Sandbox::new();
+        let exclude = ("exclude", serde_json::json!(["10.1.2.0/28"]));
+        sandbox.set_in_flat(&[&[exclude], more].concat());
+        answer(&sandbox.add("c1", ipam)).0
+    }
+
+    #[test]
+    fn counts_for_a_network_with_its_own_range() {
+        assert_eq!(answer_with(r#""range":"10.1.2.0/24""#, &[]), "10.1.2.16/24");
+        assert_eq!(answer_with(r#""ranges":[[{"subnet":"10.1.2.0/24"}]]"#, &[]), "10.1.2.16/24");
+        assert_eq!(answer_with(r#""range":"10.1.3.0/24""#, &[]), "10.1.3.1/24");
+    }
+
+    #[test]
+    fn counts_beside_the_networks_own() {
+        let own = r#""exclude":["10.1.2.16/28"]"#;
+        let whole = format!(r#""range":"10.1.2.0/24",{own}"#);
+        assert_eq!(answer_with(&whole, &[]), "10.1.2.32/24");
+        let range = ("range", "10.1.2.0/24".into());
+        assert_eq!(answer_with(own, &[range]), "10.1.2.32/24", "the range is in the flat file");
+    }
+
+    #[test]
+    fn is_not_noted_as_one_without_effect_on_a_network() {
+        let sandbox = Sandbox::new();
+        sandbox.set_in_flat(&[("exclude", serde_json::json!(["10.9.0.0/16"]))]);
+        let network = sandbox.write("net.conf", &configuration(r#""range":"10.1.2.0/24""#));
+        let checked = sandbox.command(&["config", "check", network.to_str().unwrap()]);
+        assert!(!checked.succeeded().stdout.contains("exclude"), "{checked:?}");
+    }
+}
