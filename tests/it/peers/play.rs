@@ -77,12 +77,10 @@ impl Node {
                 "cni/net.d/whereabouts.d/whereabouts.kubeconfig",
                 &kubeconfig.replace("context: {", &context),
             );
-            write(
-                "cni/net.d/whereabouts.d/whereabouts.conf",
-                &flat(
-                    r#""datastore":"kubernetes","kubernetes":{"kubeconfig":"/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig"}"#,
-                ),
-            );
+            // With its usual durations (about a second), a call on a busy machine loses its Lease.
+            let lease = r#""leader_lease_duration":15000,"leader_renew_deadline":10000"#;
+            let store = r#""datastore":"kubernetes","kubernetes":{"kubeconfig":"/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig"}"#;
+            write("cni/net.d/whereabouts.d/whereabouts.conf", &flat(&format!("{store},{lease}")));
         }
     }
 }
