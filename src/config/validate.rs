@@ -12,7 +12,7 @@ use super::merge::Merged;
 use super::routes::{self, Route};
 use super::settings::WhenFull;
 use super::{ConfigError, Mistakes, ranges, reservations};
-use crate::addr::{Family, Range, Subnet, parse_prefixed};
+use crate::addr::{Blocks, Family, Range, Subnet, parse_prefixed};
 use crate::ipam::{ConfiguredRange, RangeSet, Requested, Reservations, Scope, Static};
 use crate::json::Json;
 use std::collections::HashSet;
@@ -91,7 +91,10 @@ impl Network {
             // No limit allows more than 1024.
             reservations.own.truncate(1025);
         }
-        let reserved = Rc::new(reservations.blocks());
+        // A static address in a range would else be given to a pod of this network, even to the pod
+        // that is about to get it as its static address.
+        let own = statics.iter().flatten().map(|fixed| Range::single(fixed.address));
+        let reserved: Rc<Blocks> = Rc::new(reservations.blocks().ranges().chain(own).collect());
         let ranges = mistakes.note(ranges::parse(merged, &gateways, &reserved));
         let requested = mistakes.note(requested(merged, args));
         let routes = mistakes.note(routes::parse(merged));

@@ -492,6 +492,23 @@ mod an_address_whose_holder_the_node_sees_to_be_dead {
     }
 }
 
+#[test]
+fn a_static_address_in_the_networks_own_range_is_not_given_dynamically() {
+    for range in [r#""range":"10.1.2.0/24""#, r#""ranges":[[{"subnet":"10.1.2.0/24"}]]"#] {
+        let sandbox = Sandbox::new();
+        let lowest = sandbox.add("c0", range).addresses().remove(0);
+        sandbox.del("c0", range).succeeded();
+        let ipam = format!(r#"{range},"addresses":[{{"address":"{lowest}/24"}}]"#);
+        let addresses = sandbox.add("c1", &ipam).addresses();
+        assert_ne!(addresses[0], lowest);
+        assert_eq!(addresses[1], lowest);
+        let second = sandbox.add("c2", &ipam);
+        assert_eq!(second.code(), 101);
+        assert!(second.details().contains("container c1"), "{second:?}");
+        assert_eq!(sandbox.held(), [&*lowest, &*addresses[0]]);
+    }
+}
+
 mod an_exclude_of_the_flat_file {
     use super::*;
 
