@@ -56,7 +56,10 @@ pub fn plan<'a>(
             |old: &&Allocation| plan.rehome.iter().all(|(taken, _)| taken.address != old.address);
         let movable = |old: &&Allocation| {
             pod.zip(old.record.pod.as_ref()).is_some_and(|(new, old)| new.is_same(old))
-                && slot.pools.iter().any(|pool| pool.addresses.contains(old.address))
+                && slot
+                    .candidates
+                    .iter()
+                    .any(|candidates| candidates.addresses.contains(old.address))
         };
         match of_pod.iter().filter(free).find(movable) {
             Some(old) => plan.rehome.push((old, slot)),
@@ -86,19 +89,19 @@ fn plan_repeat<'a>(
     let addresses: HashSet<IpAddr> = held.iter().map(|allocation| allocation.address).collect();
     for slot in slots {
         let has_part = parts.contains(&slot.part.index);
-        // The pool of a requested slot has one address.
+        // The candidates of a requested slot are one address.
         let lacks = || {
-            slot.pools.iter().all(|pool| {
-                pool.addresses.nth(0).is_none_or(|address| !addresses.contains(&address))
+            slot.candidates.iter().all(|candidates| {
+                candidates.addresses.nth(0).is_none_or(|address| !addresses.contains(&address))
             })
         };
         if slot.source == Source::Requested && (whole || has_part) && lacks() {
             let holds: Vec<String> =
                 plan.held.iter().map(|allocation| allocation.address.to_string()).collect();
             let asked = slot
-                .pools
+                .candidates
                 .iter()
-                .flat_map(|pool| pool.addresses.ranges())
+                .flat_map(|candidates| candidates.addresses.ranges())
                 .map(|range| range.first_address());
             return match asked.into_iter().next() {
                 Some(asked) => Err(PlanError::HoldsOthers { asked, holds: holds.join(", ") }),
@@ -116,12 +119,12 @@ impl Slot {
     /// Returns the record of an address that is given out for this slot, based on the `record` of
     /// the ADD.
     #[must_use]
-    pub fn record(&self, pool: &super::Pool, record: &Record) -> Record {
+    pub fn record(&self, candidates: &super::Candidates, record: &Record) -> Record {
         Record {
             source: self.source,
             part: self.part,
-            prefix: pool.prefix,
-            gateway: pool.gateway,
+            prefix: candidates.prefix,
+            gateway: candidates.gateway,
             ..record.clone()
         }
     }

@@ -24,8 +24,8 @@ pub use attachment::{Allocation, Attachment, AttachmentSet, Netns, Part, Record,
 pub use ids::{ContainerId, IdError, IfName, NetworkName, NodeName, PodRef, Scope};
 pub use order::AllocationOrder;
 pub use request::{
-    ConfiguredRange, Most, Pool, RangeSet, Requested, Slot, Static, check, check_statics, slots,
-    subnets,
+    Candidates, ConfiguredRange, Most, RangeSet, Requested, Slot, Static, check, check_statics,
+    slots, subnets,
 };
 pub use request_error::RequestError;
 pub use reservation::{Owner, Reservation, Reservations};

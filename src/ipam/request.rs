@@ -44,9 +44,9 @@ impl ConfiguredRange {
         AddrSet::outside(&self.bounds, &[of_all, own, &self.gateways, &dynamic])
     }
 
-    /// Returns the pool that has only this address.
-    fn pool_of(&self, address: IpAddr) -> Pool {
-        Pool {
+    /// Returns this address as the only candidate.
+    fn only(&self, address: IpAddr) -> Candidates {
+        Candidates {
             addresses: AddrSet::from_range(&Range::single(address)),
             prefix: self.subnet.length(),
             gateway: self.gateway,
@@ -106,18 +106,18 @@ pub struct Static {
 pub struct Slot {
     /// The position among the addresses of the ADD.
     pub part: Part,
-    /// The reason for these pools.
+    /// Why it has these candidates.
     pub source: Source,
-    /// The pools, in order of preference.
-    pub pools: Vec<Pool>,
-    /// For a reserved address: the pools for a further interface of the same sandbox, because one
+    /// The candidates of each range, in order of preference.
+    pub candidates: Vec<Candidates>,
+    /// For a reserved address: the candidates for a further interface of the same sandbox, because one
     /// interface has the reserved address.
-    pub fallback: Rc<[Pool]>,
+    pub fallback: Rc<[Candidates]>,
 }
 
 /// Addresses of which one is given out, and the values of the result for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool {
+pub struct Candidates {
     /// The addresses that may be given out. The lowest free one is taken.
     pub addresses: AddrSet,
     /// The prefix length of the result.
@@ -228,19 +228,19 @@ pub fn slots(
         let of_subnet = || ranges.find(|(_, range)| range.subnet.contains(address));
         places.find(address).or_else(of_subnet)
     };
-    let mut reserved: BTreeMap<usize, Vec<Pool>> = BTreeMap::new();
+    let mut reserved: BTreeMap<usize, Vec<Candidates>> = BTreeMap::new();
     for address in &reservations.own {
         if let Some((set, range)) = home(*address) {
-            reserved.entry(set).or_default().push(range.pool_of(*address));
+            reserved.entry(set).or_default().push(range.only(*address));
         }
     }
     let of_pods: Blocks = reservations.of_pods().collect();
-    let mut asked: BTreeMap<usize, Vec<Pool>> = BTreeMap::new();
+    let mut asked: BTreeMap<usize, Vec<Candidates>> = BTreeMap::new();
     let mut brought = Vec::new();
     for request in requested {
         // Without any range, a pod brings its address together with the prefix length.
         if sets.is_empty() && statics.is_empty() {
-            brought.push((Source::Requested, vec![pool_brought(request)?], Rc::default()));
+            brought.push((Source::Requested, vec![brought_candidate(request)?], Rc::default()));
             continue;
         }
         let address = request.address;
@@ -261,54 +261,62 @@ pub fn slots(
         let Some((set, range)) = place.filter(|(_, range)| range.bar(address).is_none()) else {
             return Err(outside(sets, request));
         };
-        asked.entry(set).or_default().push(pool_of_request(range, request)?);
+        asked.entry(set).or_default().push(requested_candidate(range, request)?);
     }
-    let none: Rc<[Pool]> = Rc::default();
-    let mut wanted: Vec<(Source, Vec<Pool>, Rc<[Pool]>)> = brought;
+    let none: Rc<[Candidates]> = Rc::default();
+    let mut wanted: Vec<(Source, Vec<Candidates>, Rc<[Candidates]>)> = brought;
     for (at, set) in sets.iter().enumerate() {
         let dynamic = || {
-            let pool = |range: &ConfiguredRange| Pool {
+            let candidates = |range: &ConfiguredRange| Candidates {
                 addresses: range.candidates(),
                 prefix: range.subnet.length(),
                 gateway: range.gateway,
             };
-            set.ranges.iter().map(pool).collect::<Vec<_>>()
+            set.ranges.iter().map(candidates).collect::<Vec<_>>()
         };
         match (reserved.remove(&at), asked.remove(&at)) {
-            (Some(pools), _) => {
-                let fallback: Rc<[Pool]> = dynamic().into();
-                let pools = pools.into_iter();
-                wanted.extend(pools.map(|pool| (Source::Static, vec![pool], Rc::clone(&fallback))));
+            (Some(candidates), _) => {
+                let fallback: Rc<[Candidates]> = dynamic().into();
+                let candidates = candidates.into_iter();
+                wanted
+                    .extend(candidates.map(|candidates| {
+                        (Source::Static, vec![candidates], Rc::clone(&fallback))
+                    }));
             }
-            (None, Some(pools)) => wanted.extend(
-                pools.into_iter().map(|pool| (Source::Requested, vec![pool], Rc::clone(&none))),
+            (None, Some(candidates)) => wanted.extend(
+                candidates
+                    .into_iter()
+                    .map(|candidates| (Source::Requested, vec![candidates], Rc::clone(&none))),
             ),
             (None, None) => wanted.push((Source::Dynamic, dynamic(), Rc::clone(&none))),
         }
     }
     wanted.extend(statics.iter().map(|fixed| {
-        let pool = Pool {
+        let candidates = Candidates {
             addresses: AddrSet::from_range(&Range::single(fixed.address)),
             prefix: fixed.prefix,
             gateway: fixed.gateway,
         };
-        (Source::Static, vec![pool], Rc::clone(&none))
+        (Source::Static, vec![candidates], Rc::clone(&none))
     }));
     let found = wanted.len();
     let of = u16::try_from(found)
         .map_err(|_| RequestError::TooMany { found, most: usize::from(u16::MAX) })?;
     Ok((0..of)
         .zip(wanted)
-        .map(|(index, (source, pools, fallback))| Slot {
+        .map(|(index, (source, candidates, fallback))| Slot {
             part: Part { index, of },
             source,
-            pools,
+            candidates,
             fallback,
         })
         .collect())
 }
 
-fn pool_of_request(range: &ConfiguredRange, request: &Requested) -> Result<Pool, RequestError> {
+fn requested_candidate(
+    range: &ConfiguredRange,
+    request: &Requested,
+) -> Result<Candidates, RequestError> {
     if let Some(prefix) = request.prefix.filter(|prefix| *prefix != range.subnet.length()) {
         return Err(RequestError::Prefix {
             origin: request.origin.clone(),
@@ -317,11 +325,11 @@ fn pool_of_request(range: &ConfiguredRange, request: &Requested) -> Result<Pool,
             subnet: range.subnet,
         });
     }
-    let pool = range.pool_of(request.address);
-    Ok(Pool { gateway: request.gateway.or(pool.gateway), ..pool })
+    let candidates = range.only(request.address);
+    Ok(Candidates { gateway: request.gateway.or(candidates.gateway), ..candidates })
 }
 
-fn pool_brought(request: &Requested) -> Result<Pool, RequestError> {
+fn brought_candidate(request: &Requested) -> Result<Candidates, RequestError> {
     let address = request.address;
     let Some(prefix) = request.prefix else {
         return Err(RequestError::NoPrefix { origin: request.origin.clone(), address });
@@ -336,7 +344,7 @@ fn pool_brought(request: &Requested) -> Result<Pool, RequestError> {
     if Subnet::new(address, prefix).is_ok_and(|subnet| !subnet.usable().contains(address)) {
         return Err(barred("the network or broadcast address"));
     }
-    Ok(Pool {
+    Ok(Candidates {
         addresses: AddrSet::from_range(&Range::single(address)),
         prefix,
         gateway: request.gateway,

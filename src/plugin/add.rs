@@ -203,7 +203,7 @@ fn further_interface(slot: &Slot, ask: &Ask<'_>, holder: Option<&Allocation>) ->
     (is_of_sandbox && !slot.fallback.is_empty()).then(|| Slot {
         part: slot.part,
         source: Source::Dynamic,
-        pools: slot.fallback.to_vec(),
+        candidates: slot.fallback.to_vec(),
         fallback: Default::default(),
     })
 }
@@ -340,8 +340,11 @@ fn check_one_per_family(slots: &[Slot], version: Version) -> Result<(), Failure>
         return Ok(());
     }
     for family in [Family::V4, Family::V6] {
-        let of_family =
-            |slot: &&Slot| slot.pools.first().is_some_and(|pool| pool.addresses.family() == family);
+        let of_family = |slot: &&Slot| {
+            slot.candidates
+                .first()
+                .is_some_and(|candidates| candidates.addresses.family() == family)
+        };
         if 1 < slots.iter().filter(of_family).count() {
             return Err(Failure::OnePerFamily { version: version.as_str(), family });
         }

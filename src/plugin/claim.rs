@@ -16,7 +16,7 @@ pub(super) struct Claim<'c> {
 }
 
 impl Claim<'_> {
-    /// Claims for some slots at once, each from its first pool that has room.
+    /// Claims for some slots at once, each from the first of its ranges that has room.
     pub(super) fn all(
         &self,
         session: &mut dyn Session,
@@ -28,10 +28,12 @@ impl Claim<'_> {
             slots.iter().map(|slot| (slot, preferred.lately.order(slot))).collect();
         let wanted: Vec<Wanted<'_>> = ordered
             .iter()
-            .map(|(slot, pools)| Wanted {
-                pools: pools
+            .map(|(slot, candidates)| Wanted {
+                candidates: candidates
                     .iter()
-                    .map(|(from, pool)| (from.as_ref(), slot.record(pool, self.ask.record)))
+                    .map(|(from, candidates)| {
+                        (from.as_ref(), slot.record(candidates, self.ask.record))
+                    })
                     .collect(),
             })
             .collect();
@@ -68,12 +70,12 @@ impl Claim<'_> {
     }
 }
 
-/// Returns the failure of a slot whose pools have no free address: `passed_over` addresses are in
+/// Returns the failure of a slot whose candidates have no free address: `passed_over` addresses are in
 /// use outside of the store, and the others are held.
 fn no_room(slot: &Slot, passed_over: usize) -> Failure {
     let what = match slot.source {
         Source::Dynamic => {
-            let outlines = slot.pools.iter().map(|pool| outline(&pool.addresses));
+            let outlines = slot.candidates.iter().map(|candidates| outline(&candidates.addresses));
             let ranges = outlines.collect::<Vec<_>>().join(", ");
             return match passed_over {
                 0 => Failure::Exhausted(ranges),
@@ -84,7 +86,7 @@ fn no_room(slot: &Slot, passed_over: usize) -> Failure {
         Source::Static if slot.fallback.is_empty() => "static",
         Source::Static => "reserved",
     };
-    let first = slot.pools.iter().flat_map(|pool| pool.addresses.ranges()).next();
+    let first = slot.candidates.iter().flat_map(|candidates| candidates.addresses.ranges()).next();
     first.map_or_else(
         || Failure::Exhausted("the range".to_owned()),
         |range| Failure::Held { what, address: range.first_address(), holder: None },
@@ -108,8 +110,10 @@ fn rehome(
     old: &Allocation,
     slot: &Slot,
 ) -> Result<Option<Allocation>, Failure> {
-    let pool = slot.pools.iter().find(|pool| pool.addresses.contains(old.address));
-    let to = pool.map_or_else(|| old.record.clone(), |pool| slot.record(pool, ask.record));
+    let candidates =
+        slot.candidates.iter().find(|candidates| candidates.addresses.contains(old.address));
+    let to = candidates
+        .map_or_else(|| old.record.clone(), |candidates| slot.record(candidates, ask.record));
     match session.rehome(old, &to)? {
         Rehome::Done(allocation) => {
             tracing::info!(address = %old.address, from = %old.record.attachment, "re-homed from a sandbox that has ended");

@@ -81,7 +81,8 @@ pub(super) fn free_one(
 /// A sandbox whose namespace was never seen counts as ended only for the next sandbox of a pod of
 /// the same name: nothing else shows that it is not another one that lives.
 fn may_be_taken(ask: &Ask<'_>, slot: &Slot, held: &Allocation) -> bool {
-    let is_candidate = slot.pools.iter().any(|pool| pool.addresses.contains(held.address));
+    let is_candidate =
+        slot.candidates.iter().any(|candidates| candidates.addresses.contains(held.address));
     let was_seen = held.record.netns.is_some() || held.record.boot_id != ask.record.boot_id;
     // The sandbox of this call is alive, whatever the records of its other interfaces show.
     let is_other_sandbox = held.record.attachment.container != ask.record.attachment.container;
@@ -105,8 +106,8 @@ fn is_next_of(ask: &Ask<'_>, held: &Allocation) -> bool {
 
 /// Returns the address of a slot that has only one candidate. A store looks it up directly.
 fn only_address(slot: &Slot) -> Option<IpAddr> {
-    let [pool] = slot.pools.as_slice() else {
+    let [candidates] = slot.candidates.as_slice() else {
         return None;
     };
-    pool.addresses.nth(0).filter(|_| pool.addresses.count() == 1)
+    candidates.addresses.nth(0).filter(|_| candidates.addresses.count() == 1)
 }

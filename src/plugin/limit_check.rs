@@ -28,7 +28,8 @@ fn check_gateways(network: &Network, slots: &[Slot]) -> Result<(), Failure> {
     }
     let mut used = HashSet::new();
     for slot in slots {
-        let gateways: HashSet<_> = slot.pools.iter().map(|pool| pool.gateway).collect();
+        let gateways: HashSet<_> =
+            slot.candidates.iter().map(|candidates| candidates.gateway).collect();
         let reason = if gateways.contains(&None) {
             "expected a gateway for each address, because the main plugin ptp needs it, found none"
         } else if gateways.iter().any(|gateway| used.contains(gateway)) {

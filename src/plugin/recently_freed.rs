@@ -11,7 +11,7 @@
 use super::note_lines::{NoteLines, millis};
 use crate::addr::{AddrSet, Range};
 use crate::digest;
-use crate::ipam::{Allocation, Attachment, NodeName, PodRef, Pool, Scope, Slot, Source};
+use crate::ipam::{Allocation, Attachment, Candidates, NodeName, PodRef, Scope, Slot, Source};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::Path;
@@ -166,8 +166,9 @@ impl Lately {
     /// Returns how many candidates of a slot are in use outside of the store.
     #[must_use]
     pub fn passed_over(&self, slot: &Slot) -> usize {
-        let is_candidate =
-            |address: &&IpAddr| slot.pools.iter().any(|pool| pool.addresses.contains(**address));
+        let is_candidate = |address: &&IpAddr| {
+            slot.candidates.iter().any(|candidates| candidates.addresses.contains(**address))
+        };
         match slot.source {
             Source::Dynamic => self.in_use.iter().filter(is_candidate).count(),
             Source::Requested | Source::Static => 0,
@@ -177,35 +178,40 @@ impl Lately {
     /// Returns the sets from which a slot's address is taken, in order: what its pod had; what no
     /// other pod had a moment ago; the rest.
     #[must_use]
-    pub fn order<'s>(&self, slot: &'s Slot) -> Vec<(Cow<'s, AddrSet>, &'s Pool)> {
+    pub fn order<'s>(&self, slot: &'s Slot) -> Vec<(Cow<'s, AddrSet>, &'s Candidates)> {
         let mut ordered = Vec::new();
         if slot.source == Source::Dynamic {
             for address in &self.own {
-                let pool = slot.pools.iter().find(|pool| pool.addresses.contains(*address));
-                ordered.extend(
-                    pool.map(|pool| {
-                        (Cow::Owned(AddrSet::from_range(&Range::single(*address))), pool)
-                    }),
-                );
+                let candidates = slot
+                    .candidates
+                    .iter()
+                    .find(|candidates| candidates.addresses.contains(*address));
+                ordered.extend(candidates.map(|candidates| {
+                    (Cow::Owned(AddrSet::from_range(&Range::single(*address))), candidates)
+                }));
             }
-            for pool in &slot.pools {
+            for candidates in &slot.candidates {
                 let spared: Vec<IpAddr> = self
                     .others
                     .iter()
                     .copied()
-                    .filter(|address| pool.addresses.contains(*address))
+                    .filter(|address| candidates.addresses.contains(*address))
                     .collect();
                 if spared.is_empty() {
                     continue;
                 }
-                let mut left = pool.addresses.clone();
+                let mut left = candidates.addresses.clone();
                 spared.into_iter().for_each(|address| left.remove(&Range::single(address)));
                 if 0 < left.count() {
-                    ordered.push((Cow::Owned(left), pool));
+                    ordered.push((Cow::Owned(left), candidates));
                 }
             }
         }
-        ordered.extend(slot.pools.iter().map(|pool| (Cow::Borrowed(&pool.addresses), pool)));
+        ordered.extend(
+            slot.candidates
+                .iter()
+                .map(|candidates| (Cow::Borrowed(&candidates.addresses), candidates)),
+        );
         if 0 < self.passed_over(slot) {
             for (candidates, _) in &mut ordered {
                 let in_use = self.in_use.iter().filter(|address| candidates.contains(**address));

@@ -32,9 +32,9 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     asides.retain(|aside| aside.scope == network.scope);
     for slot in ipam::slots(&network.sets, &[], &[], &network.reservations)? {
         let mut room = false;
-        for pool in &slot.pools {
-            let mut candidates = Cow::Borrowed(&pool.addresses);
-            for aside in asides.iter().filter(|aside| pool.addresses.contains(aside.address)) {
+        for offered in &slot.candidates {
+            let mut candidates = Cow::Borrowed(&offered.addresses);
+            for aside in asides.iter().filter(|aside| offered.addresses.contains(aside.address)) {
                 candidates.to_mut().remove(&Range::single(aside.address));
             }
             room |= ready.store.has_room(&network.scope, &candidates).map_err(&not_ready)?;

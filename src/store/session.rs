@@ -42,9 +42,9 @@ pub trait Session {
         1
     }
 
-    /// Claims an address for each wanted item, from the first of its pools that has room, and adds
+    /// Claims an address for each wanted item, from the first candidates that have room, and adds
     /// the claimed addresses to `made`, even if the call fails. Returns `Some` with the index of
-    /// the first item for which no pool has room. The claims are durable when the call returns.
+    /// the first item whose candidates are all held. The claims are durable when the call returns.
     ///
     /// # Errors
     /// The addresses in `made` may not be durable. No other address was claimed, unless the error
@@ -126,16 +126,16 @@ pub struct Holdings {
 #[derive(Debug)]
 pub struct Wanted<'a> {
     /// The candidates and their records; at least one.
-    pub pools: Vec<(&'a AddrSet, Record)>,
+    pub candidates: Vec<(&'a AddrSet, Record)>,
 }
 
-/// Claims from the first pool that has room.
+/// Claims from the first candidates that have room.
 pub(super) fn claim_one<S: Session + ?Sized>(
     session: &mut S,
     scope: &Scope,
     wanted: &Wanted<'_>,
 ) -> Result<Claim, StoreError> {
-    for (candidates, record) in &wanted.pools {
+    for (candidates, record) in &wanted.candidates {
         if let claimed @ Claim::Claimed(_) = session.claim(scope, candidates, record)? {
             return Ok(claimed);
         }

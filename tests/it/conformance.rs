@@ -5,8 +5,8 @@ use hereabouts::addr::{AddrSet, Subnet};
 #[cfg(feature = "kube")]
 use hereabouts::environment::ProxyVariables;
 use hereabouts::ipam::{
-    Allocation, Attachment, ContainerId, IfName, NetworkName, NodeName, Part, PodRef, Pool, Record,
-    Scope, Slot, Source,
+    Allocation, Attachment, Candidates, ContainerId, IfName, NetworkName, NodeName, Part, PodRef,
+    Record, Scope, Slot, Source,
 };
 use hereabouts::plugin::add::allocate;
 use hereabouts::plugin::ask::Ask;
@@ -311,8 +311,8 @@ behaviors! {
 
     fn an_undo_of_an_add_frees_its_own_record_and_no_later_one_of_its_attachment(store) {
         let first = record("n1", "c1", None);
-        let pool = Pool { addresses: candidates("10.0.0.0/29"), prefix: 29, gateway: None };
-        let slots = [Slot { part: first.part, source: Source::Dynamic, pools: vec![pool], fallback: Default::default() }];
+        let candidates = Candidates { addresses: candidates("10.0.0.0/29"), prefix: 29, gateway: None };
+        let slots = [Slot { part: first.part, source: Source::Dynamic, candidates: vec![candidates], fallback: Default::default() }];
         let (scope, limit) = (Scope::default(), Deadline::after(Duration::from_secs(20)));
         let (is_alive, caller_gone) = (|_: &Record| true, || false);
         let ask = Ask {

@@ -62,7 +62,7 @@ impl<D: Disk> FileSession<'_, D> {
     ) -> Result<usize, StoreError> {
         if wanted
             .iter()
-            .flat_map(|wanted| &wanted.pools)
+            .flat_map(|wanted| &wanted.candidates)
             .any(|(_, record)| has_capitals(scope, record))
         {
             self.store.check_case()?;
@@ -111,7 +111,7 @@ impl<D: Disk> FileSession<'_, D> {
         Ok(written)
     }
 
-    /// Returns the lowest free candidate of each first pool, no address twice.
+    /// Returns the lowest free one of the first candidates of each item, no address twice.
     fn choose_all<'w>(
         &self,
         scope: &Scope,
@@ -121,7 +121,7 @@ impl<D: Disk> FileSession<'_, D> {
         let mut chosen: Vec<(IpAddr, &Record)> = Vec::new();
         let mut news = false;
         for wanted in wanted {
-            let Some((candidates, record)) = wanted.pools.first() else {
+            let Some((candidates, record)) = wanted.candidates.first() else {
                 return Ok(None);
             };
             let mut candidates = (*candidates).clone();

@@ -282,19 +282,19 @@ fn check_network(parts: &Parts, flat: Option<&FlatFile>) {
     let gateways: Vec<IpAddr> = ranges.iter().filter_map(|range| range.gateway).collect();
     for (at, slot) in slots.iter().enumerate() {
         assert_eq!((usize::from(slot.part.index), usize::from(slot.part.of)), (at, slots.len()));
-        for pool in &slot.pools {
-            let first = pool.addresses.ranges().next().map(|range| range.first_address());
-            assert!(first.is_none_or(|first| Subnet::new(first, pool.prefix).is_ok()));
+        for candidates in &slot.candidates {
+            let first = candidates.addresses.ranges().next().map(|range| range.first_address());
+            assert!(first.is_none_or(|first| Subnet::new(first, candidates.prefix).is_ok()));
             assert!(
-                gateways.iter().all(|gateway| !pool.addresses.contains(*gateway)),
+                gateways.iter().all(|gateway| !candidates.addresses.contains(*gateway)),
                 "a gateway would be given out"
             );
-            let _ = pool.addresses.count();
+            let _ = candidates.addresses.count();
             // Without a range, a pod brings its own address.
             if slot.source == hereabouts::ipam::Source::Static || ranges.is_empty() {
                 continue;
             }
-            for part in pool.addresses.ranges() {
+            for part in candidates.addresses.ranges() {
                 let inside = |subnet: &Subnet| {
                     subnet.contains(part.first_address()) && subnet.contains(part.last_address())
                 };

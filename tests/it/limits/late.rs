@@ -2,7 +2,7 @@
 //! addresses, and keeps none.
 
 use crate::conformance::{candidates, record};
-use hereabouts::ipam::{NodeName, Part, Pool, Scope, Slot, Source};
+use hereabouts::ipam::{Candidates, NodeName, Part, Scope, Slot, Source};
 use hereabouts::plugin::add::{Given, allocate};
 use hereabouts::plugin::ask::Ask;
 use hereabouts::plugin::failure::Failure;
@@ -46,7 +46,7 @@ fn allocate_four(store: &MemoryStore, before: &dyn Fn() -> bool) -> Result<Given
     let slot = |index: u16| Slot {
         part: Part { index, of: 4 },
         source: Source::Dynamic,
-        pools: vec![Pool {
+        candidates: vec![Candidates {
             addresses: candidates(&format!("10.0.{index}.0/29")),
             prefix: 29,
             gateway: None,

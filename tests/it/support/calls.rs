@@ -2,7 +2,7 @@
 //! environment are read.
 
 use crate::conformance::{attachment, candidates, record};
-use hereabouts::ipam::{Allocation, Life, NodeName, Part, Pool, Record, Scope, Slot, Source};
+use hereabouts::ipam::{Allocation, Candidates, Life, NodeName, Part, Record, Scope, Slot, Source};
 use hereabouts::plugin::add::allocate;
 use hereabouts::plugin::ask::Ask;
 use hereabouts::plugin::del::free;
@@ -55,7 +55,7 @@ pub(crate) fn slots(count: u8) -> Vec<Slot> {
         .map(|n| Slot {
             source: Source::Dynamic,
             part: Part { index: u16::from(n), of: u16::from(count) },
-            pools: vec![Pool {
+            candidates: vec![Candidates {
                 addresses: candidates(&format!("10.0.{n}.0/29")),
                 prefix: 29,
                 gateway: None,
