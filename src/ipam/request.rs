@@ -235,9 +235,14 @@ pub fn slots(
         }
     }
     let of_pods: Blocks = reservations.of_pods().collect();
+    let fixed: Blocks = statics.iter().map(|fixed| Range::single(fixed.address)).collect();
     let mut asked: BTreeMap<usize, Vec<Candidates>> = BTreeMap::new();
     let mut brought = Vec::new();
     for request in requested {
+        // The network gives the address to the pod in any case.
+        if fixed.contains(request.address) {
+            continue;
+        }
         // Without any range, a pod brings its address together with the prefix length.
         if sets.is_empty() && statics.is_empty() {
             brought.push((Source::Requested, vec![brought_candidate(request)?], Rc::default()));

@@ -545,3 +545,21 @@ mod an_exclude_of_the_flat_file {
         assert!(!checked.succeeded().stdout.contains("exclude"), "{checked:?}");
     }
 }
+
+#[test]
+fn a_request_for_the_networks_own_static_address_is_answered_with_it_once() {
+    let sandbox = Sandbox::new();
+    for (container, ipam, addresses) in [
+        (
+            "c1",
+            r#""range":"10.1.0.0/24","addresses":[{"address":"10.1.0.5/24"}]"#,
+            &["10.1.0.1", "10.1.0.5"][..],
+        ),
+        ("c2", r#""addresses":[{"address":"10.1.0.6/24"}]"#, &["10.1.0.6"]),
+    ] {
+        let request = format!("IP={}", addresses.last().unwrap());
+        let mut call = sandbox.call("ADD");
+        call.set("CNI_CONTAINERID", container).set("CNI_ARGS", request);
+        assert_eq!(call.stdin(configuration(ipam)).run().addresses(), addresses);
+    }
+}
