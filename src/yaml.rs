@@ -283,7 +283,6 @@ fn tag_before_comma(text: &str) -> Option<YamlError> {
     // The place of a tag whose end has not come yet.
     let mut tag = None;
     for (at, byte) in bytes.iter().enumerate() {
-        let before = at.checked_sub(1).and_then(|at| bytes.get(at));
         tag = match (tag, byte) {
             (Some(start), b',') => {
                 let before = bytes.get(..start).unwrap_or_default();
@@ -294,11 +293,29 @@ fn tag_before_comma(text: &str) -> Option<YamlError> {
                 return Some(YamlError::Malformed { reason, line, column });
             }
             (Some(start), byte) if of_a_tag(byte) => Some(start),
-            (None, b'!') if !before.is_some_and(u8::is_ascii_alphanumeric) => Some(at),
+            (None, b'!') if may_begin_a_tag(bytes.get(..at).unwrap_or_default()) => Some(at),
             _ => None,
         };
     }
     None
+}
+
+/// Returns whether a `!` after this text may begin a tag. Inside of a plain scalar, as in `a !b, c`,
+/// it does not: there a word stands before it that is neither an anchor, an alias or a tag nor ends
+/// with what ends a value. In a comment or in quotes it does not either, but that is not known here.
+fn may_begin_a_tag(before: &[u8]) -> bool {
+    let ends_a_value = |byte: u8| b"[]{},:?-\"'%@`&*!".contains(&byte) || !byte.is_ascii();
+    let line = before.rsplit(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+    let mut words = line.rsplit(|byte| matches!(byte, b' ' | b'\t'));
+    // It is empty if a blank is before the `!`.
+    if let Some(last) = words.next().and_then(|word| word.last()) {
+        return ends_a_value(*last);
+    }
+    let Some(word) = words.find(|word| !word.is_empty()) else {
+        return true;
+    };
+    let is_of_a_node = |byte: &u8| b"&*!".contains(byte) || !byte.is_ascii();
+    word.last().is_none_or(|last| ends_a_value(*last)) || word.iter().any(is_of_a_node)
 }
 
 #[cfg(test)]
