@@ -215,7 +215,8 @@ fn implied_gateway(subnet: &Subnet) -> Option<IpAddr> {
 fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>) -> Result<Raw> {
     let text = range.text()?;
     let (subnet, first, last) = match text.split_once('-') {
-        Some((first, rest)) => {
+        // A word with a hyphen is no range.
+        Some((first, rest)) if rest.contains('/') || parse_address(first).is_ok() => {
             if !rest.contains('/') {
                 let form = format!("expected the form first-last/length, such as {text}/24");
                 return Err(range.wrong(&form).into());
@@ -230,7 +231,7 @@ fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>
             }
             (subnet, first, last)
         }
-        None => {
+        _ => {
             let subnet = range.parsed(Subnet::parse)?;
             let bound = |field: Option<&Field<'_>>, otherwise| match field {
                 None => Ok(otherwise),
@@ -388,6 +389,16 @@ mod tests {
             }
         }
         expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn a_word_with_a_hyphen_is_no_range() {
+        check(r#"{"subnet":"node-2"}"#, &expect![[r#"
+            ipam.subnet: expected an address with a prefix length, such as 10.0.0.0/24, found "node-2"
+        "#]]);
+        check(r#"{"range":"10.0.0.10-10.0.0.20"}"#, &expect![[r#"
+            ipam.range: expected the form first-last/length, such as 10.0.0.10-10.0.0.20/24, found "10.0.0.10-10.0.0.20"
+        "#]]);
     }
 
     #[test]

@@ -120,6 +120,28 @@ fn keys_that_nothing_reads_are_named() {
 }
 
 #[test]
+fn words_of_other_programs_for_the_last_address_are_explained() {
+    said_of(
+        r#""range":"10.0.0.0/24","range_stop":"10.0.0.9""#,
+        &expect![[r#"
+            note: ignored: ipam.range_stop (did you mean "range_end"?)
+        "#]],
+    );
+}
+
+#[test]
+fn gateways_outside_of_the_subnet_are_noted() {
+    said_of(
+        r#""range":"10.0.2.128/26","gateway":"10.0.2.1""#,
+        &expect![[r#"
+            note: gateway 10.0.2.1 is outside of 10.0.2.128/26: a pod reaches it only over a route that leads to it
+        "#]],
+    );
+    said_of(r#""range":"fd00::/64","gateway":"fe80::1""#, &expect![[""]]);
+    said_of(r#""range":"10.0.2.128/26","gateway":"10.0.2.129""#, &expect![[""]]);
+}
+
+#[test]
 fn host_bits_are_explained() {
     said_of(
         r#""range":"192.168.100.200/28","exclude":["192.168.100.197/30"]"#,

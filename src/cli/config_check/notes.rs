@@ -2,7 +2,7 @@
 
 use super::case::Case;
 use super::report::Report;
-use crate::addr::{Blocks, Subnet, parse_prefixed};
+use crate::addr::{Blocks, Subnet, is_link_local, parse_prefixed};
 use crate::config::{ADDRESS_KEYS, ConfigError, ignored};
 use crate::ipam::RangeSet;
 use crate::json::{Json, TWO_VALUES, excerpt};
@@ -31,8 +31,25 @@ pub(super) fn of_values(report: &mut Report, case: &Case<'_>) {
         host_bits(report, ipam);
         unused_of_flat_file(report, case);
     }
+    gateways_outside(report, case);
     empty_ranges(report, case, ipam.filter(|_| own));
     vain_excludes(report, case);
+}
+
+/// Notes gateways outside the subnet of their range. They are answered, as by Whereabouts and
+/// host-local: in clouds, the router of a part of a subnet is in another part.
+fn gateways_outside(report: &mut Report, case: &Case<'_>) {
+    let is_outside = |(subnet, gateway): &(Subnet, IpAddr)| {
+        !subnet.contains(*gateway) && !is_link_local(*gateway)
+    };
+    let gateways = case.network.ranges().filter_map(|range| Some((range.subnet, range.gateway?)));
+    let mut seen = HashSet::new();
+    let outside = gateways.filter(is_outside).filter(|pair| seen.insert(*pair));
+    for (subnet, gateway) in outside.take(MOST) {
+        report.note(format!(
+            "gateway {gateway} is outside of {subnet}: a pod reaches it only over a route that leads to it"
+        ));
+    }
 }
 
 /// Adds the notes about keys that nothing reads.
