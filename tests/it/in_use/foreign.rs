@@ -6,7 +6,7 @@ use crate::support::living::Living;
 use crate::support::sandbox::{Sandbox, configuration};
 use hereabouts::retry::{Deadline, Stopwatch};
 use serde_json::Value;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const BOTH: &str = r#""ipRanges":[{"range":"10.0.0.0/24"},{"range":"fd00::/120"}]"#;
@@ -107,6 +107,28 @@ fn an_address_of_another_host_that_is_asked_for_is_an_error_that_names_its_mac_a
     }
     assert!(scene.sandbox.held().is_empty());
     assert!(scene.set_aside().is_empty());
+}
+
+/// macvlan on a VLAN's interface: the probe goes out with the VLAN's tag.
+#[test]
+fn hosts_in_a_vlan_are_heard_and_those_outside_are_not() {
+    let Some(scene) = Scene::new() else { return };
+    for (host, interface) in [(&scene.node, "uplink"), (&scene.foreign, "eth1")] {
+        let add = format!("ip link add link {interface} name {interface}.7 type vlan id 7");
+        let [program, args @ ..] = host.inside();
+        let made = Command::new(program).args(args).args(["sh", "-c", &add]).output().unwrap();
+        if !made.status.success() {
+            return skipped!("no VLAN: {}", String::from_utf8_lossy(&made.stderr).trim());
+        }
+        host.run(&format!("ip link set {interface}.7 up"));
+    }
+    scene.has_first("eth1.7");
+    // Linux answers for an address on any interface, unless told otherwise.
+    scene.foreign.run("echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore");
+    scene.foreign.run("ip address add 10.0.0.2/24 dev eth1");
+    let whole = probing(r#""type":"macvlan","master":"uplink.7""#, BOTH, "400ms");
+    assert_eq!(scene.add("c1", &whole), ["10.0.0.2", "fd00::2"]);
+    assert_eq!(scene.set_aside().len(), 2);
 }
 
 #[test]
