@@ -393,12 +393,18 @@ mod tests {
 
     #[test]
     fn a_word_with_a_hyphen_is_no_range() {
-        check(r#"{"subnet":"node-2"}"#, &expect![[r#"
+        check(
+            r#"{"subnet":"node-2"}"#,
+            &expect![[r#"
             ipam.subnet: expected an address with a prefix length, such as 10.0.0.0/24, found "node-2"
-        "#]]);
-        check(r#"{"range":"10.0.0.10-10.0.0.20"}"#, &expect![[r#"
+        "#]],
+        );
+        check(
+            r#"{"range":"10.0.0.10-10.0.0.20"}"#,
+            &expect![[r#"
             ipam.range: expected the form first-last/length, such as 10.0.0.10-10.0.0.20/24, found "10.0.0.10-10.0.0.20"
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
