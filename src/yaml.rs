@@ -303,19 +303,24 @@ fn tag_before_comma(text: &str) -> Option<YamlError> {
 /// Returns whether a `!` after this text may begin a tag. Inside of a plain scalar, as in `a !b, c`,
 /// it does not: there a word stands before it that is neither an anchor, an alias or a tag nor ends
 /// with what ends a value. In a comment or in quotes it does not either, but that is not known here.
+///
+/// It reads back to the beginning of that word, and not of the line. So all calls for one text
+/// together read it about once.
 fn may_begin_a_tag(before: &[u8]) -> bool {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let ends_a_value = |byte: u8| b"[]{},:?-\"'%@`&*!".contains(&byte) || !byte.is_ascii();
-    let line = before.rsplit(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
-    let mut words = line.rsplit(|byte| matches!(byte, b' ' | b'\t'));
-    // It is empty if a blank is before the `!`.
-    if let Some(last) = words.next().and_then(|word| word.last()) {
-        return ends_a_value(*last);
-    }
-    let Some(word) = words.find(|word| !word.is_empty()) else {
-        return true;
-    };
     let is_of_a_node = |byte: &u8| b"&*!".contains(byte) || !byte.is_ascii();
-    word.last().is_none_or(|last| ends_a_value(*last)) || word.iter().any(is_of_a_node)
+    let blanks = before.iter().rev().take_while(|byte| is_blank(byte)).count();
+    let mut word = before[..before.len() - blanks]
+        .iter()
+        .rev()
+        .take_while(|byte| !is_blank(byte) && !matches!(byte, b'\n' | b'\r'))
+        .peekable();
+    match word.peek() {
+        None => true,
+        Some(last) if blanks == 0 || ends_a_value(**last) => ends_a_value(**last),
+        Some(_) => word.any(is_of_a_node),
+    }
 }
 
 #[cfg(test)]

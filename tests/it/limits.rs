@@ -267,6 +267,18 @@ fn no_configuration_costs_much() {
     }
 }
 
+/// Each `!` may begin a tag, which the text before it tells. That must not be read from the beginning
+/// of the line each time.
+#[test]
+fn no_line_with_many_exclamation_marks_costs_much() {
+    let sandbox = Sandbox::new();
+    for part in ["! ", "x ! ", "x !", " !", "!", "a|!|"] {
+        let text = format!("a: {}\n", part.repeat(1024 * 1024 / part.len()));
+        let (memory, time) = costs(&sandbox, None, &["config", "check", "-"], text.as_bytes());
+        assert!(memory < 40 * 1024 && time < 20.0, "{part:?}: {memory} KiB, {time} s");
+    }
+}
+
 /// Returns documents whose parts could be multiplied with each other.
 fn bombs() -> Vec<(&'static str, String)> {
     let address =
