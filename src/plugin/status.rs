@@ -2,6 +2,7 @@
 //! default network a "no" takes the node out of service, so a full range is a "no" only if the
 //! operator asks for that.
 
+use super::elsewhere::Elsewhere;
 use super::failure::Failure;
 use super::{Ipam, limit_check};
 use crate::addr::Range;
@@ -9,6 +10,7 @@ use crate::cni::Call;
 use crate::config::{CniArgs, Merged, Network, WhenFull};
 use crate::ipam;
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     let flat = ipam.flat_file(call)?;
@@ -27,15 +29,21 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
     if network.when_full == WhenFull::Ready {
         return Ok(());
     }
-    // What another host or this node has is no room for an ADD.
-    let mut asides = ready.set_aside().list();
-    asides.retain(|aside| aside.scope == network.scope);
+    let own = (!network.own_addresses).then(|| ready.surroundings.own_addresses());
+    let elsewhere = Elsewhere {
+        own: own.as_deref(),
+        probe: None,
+        notes: ready.set_aside(),
+        found: RefCell::default(),
+    };
+    // What an ADD passes over is no room for it.
+    let in_use = elsewhere.known(&network.scope);
     for slot in ipam::slots(&network.sets, &[], &[], &network.reservations)? {
         let mut room = false;
         for offered in &slot.candidates {
             let mut candidates = Cow::Borrowed(&offered.addresses);
-            for aside in asides.iter().filter(|aside| offered.addresses.contains(aside.address)) {
-                candidates.to_mut().remove(&Range::single(aside.address));
+            for address in in_use.iter().filter(|address| offered.addresses.contains(**address)) {
+                candidates.to_mut().remove(&Range::single(*address));
             }
             room |= ready.store.has_room(&network.scope, &candidates).map_err(&not_ready)?;
         }

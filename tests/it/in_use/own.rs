@@ -40,6 +40,20 @@ fn an_address_of_the_node_is_passed_over_for_as_long_as_it_has_it() {
 }
 
 #[test]
+fn status_counts_an_address_as_room_once_the_node_no_longer_has_it() {
+    let Some((node, _other)) = node() else { return };
+    let sandbox = Sandbox::new();
+    // The store is there from its first ADD on.
+    sandbox.add("c0", r#""range":"10.8.0.0/24""#).succeeded();
+    let ipam = r#""range":"10.0.0.1-10.0.0.2/29","status_when_full":"not_ready""#;
+    assert_eq!(verb(&node, &sandbox, "ADD", "c1", ipam).addresses(), ["10.0.0.2"]);
+    assert_eq!(verb(&node, &sandbox, "STATUS", "", ipam).code(), 50);
+    node.run("ip address del 10.0.0.1/29 dev uplink");
+    verb(&node, &sandbox, "STATUS", "", ipam).succeeded();
+    assert_eq!(verb(&node, &sandbox, "ADD", "c2", ipam).addresses(), ["10.0.0.1"]);
+}
+
+#[test]
 fn an_address_of_the_node_that_is_asked_for_is_an_error_that_names_the_interface() {
     let Some((node, _other)) = node() else { return };
     let sandbox = Sandbox::new();
