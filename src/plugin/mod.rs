@@ -114,16 +114,11 @@ pub trait Surroundings {
         machine.see(netns)
     }
 
-    /// Gets ready to tell which interface of this node has an address. Once an ADD has waited for
-    /// a disk, getting ready would take several times as long.
+    /// Returns a function that tells which interface of this node has an address.
     fn own_addresses(&self) -> Box<OwnInterface> {
-        let own = OwnAddresses::open();
+        let own = OwnAddresses::default();
         Box::new(move |address| {
-            let found = match &own {
-                Ok(own) => own.interface_of(address),
-                Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
-            };
-            found.unwrap_or_else(|error| {
+            own.interface_of(address).unwrap_or_else(|error| {
                 tracing::warn!(%address, %error, "whether the address is this node's own cannot be told");
                 None
             })

@@ -19,19 +19,13 @@ const ROOM: usize = 512;
 const AS_STORED: u32 = 0x2000;
 
 /// The addresses of this node's interfaces, as the kernel knows them at the time of each question.
+/// The first question opens a socket for all of them.
+#[derive(Default)]
 pub struct OwnAddresses {
-    kernel: RefCell<Kernel>,
+    kernel: RefCell<Option<Kernel>>,
 }
 
 impl OwnAddresses {
-    /// Gets ready to ask the kernel.
-    ///
-    /// # Errors
-    /// The kernel cannot be asked.
-    pub fn open() -> io::Result<Self> {
-        Ok(Self { kernel: RefCell::new(Kernel::open()?) })
-    }
-
     /// Returns the name of the interface of this node that has the address, or `None` if it is not
     /// an address of this node. May be repeated.
     ///
@@ -46,7 +40,12 @@ impl OwnAddresses {
         let length = u8::try_from(bytes.len() * 8).unwrap_or(u8::MAX);
         let mut fixed = vec![family, length, 0, 0, 0, 0, 0, 0];
         fixed.extend(AS_STORED.to_ne_bytes());
-        let found = match self.kernel.borrow_mut().ask(
+        let mut kernel = self.kernel.borrow_mut();
+        let kernel = match &mut *kernel {
+            Some(kernel) => kernel,
+            none => none.insert(Kernel::open()?),
+        };
+        let found = match kernel.ask(
             libc::RTM_GETROUTE,
             libc::RTM_NEWROUTE,
             &fixed,
@@ -77,7 +76,7 @@ mod tests {
     /// Every network namespace has an interface lo, if only without an address.
     #[test]
     fn the_loopback_address_is_the_nodes_own_and_a_foreign_one_is_not() {
-        let own = OwnAddresses::open().unwrap();
+        let own = OwnAddresses::default();
         let asked = |text: &str| own.interface_of(text.parse().unwrap()).unwrap();
         assert_eq!(asked("127.0.0.1").as_deref(), Some("lo"));
         assert_eq!(asked("192.0.2.77"), None);
