@@ -40,25 +40,28 @@ pub(super) fn show(
             ),
         }
     }
+    let of_scope = |allocation: &Allocation| -> Vec<&ReservedFor> {
+        reserved.iter().filter(|entry| entry.is_in(&allocation.scope)).collect()
+    };
     if args.output == Format::Json {
         let documents = found.iter().map(|allocation| {
             let mut document = output::allocation(allocation);
             if args.network.is_some() {
-                let of_scope = reserved.iter().filter(|entry| entry.is_in(&allocation.scope));
-                document["reservedFor"] = of_scope.map(ReservedFor::document).collect();
+                let entries = of_scope(allocation).into_iter();
+                document["reservedFor"] = entries.map(ReservedFor::document).collect();
             }
             document
         });
         return output::print_json(&Value::Array(documents.collect()));
     }
     let pages: Vec<String> =
-        found.iter().map(|allocation| page(allocation, &reserved, &located)).collect();
+        found.iter().map(|allocation| page(allocation, &of_scope(allocation), &located)).collect();
     output::print(&pages.join("\n"))
 }
 
 fn page(
     allocation: &Allocation,
-    reserved: &[ReservedFor],
+    reserved: &[&ReservedFor],
     located: &locate::Located<'_>,
 ) -> String {
     let held = &allocation.record;
@@ -97,7 +100,6 @@ fn page(
         ("Since", output::since(allocation)),
         ("Source", output::source(held.source).to_owned()),
     ];
-    let of_scope = reserved.iter().filter(|entry| entry.is_in(&allocation.scope));
-    rows.extend(of_scope.map(|entry| ("Reserved", format!("for {}", entry.text()))));
+    rows.extend(reserved.iter().map(|entry| ("Reserved", format!("for {}", entry.text()))));
     rows.iter().map(|(name, value)| format!("{:<11}{value}\n", format!("{name}:"))).collect()
 }

@@ -36,7 +36,8 @@ pub(super) fn gateway_of(field: &Field<'_>, family: Family) -> Result<Option<IpA
 
 /// Returns whether a pod with an address of the subnet reaches the gateway. A link-local IPv6
 /// gateway fits every IPv6 subnet, because routers announce themselves with it.
-pub(super) fn fits(subnet: &Subnet, gateway: IpAddr) -> bool {
+#[must_use]
+pub fn fits(subnet: &Subnet, gateway: IpAddr) -> bool {
     subnet.contains(gateway) || (is_link_local(gateway) && subnet.family() == Family::V6)
 }
 

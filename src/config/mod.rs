@@ -56,6 +56,7 @@ pub use documents::{
 pub use duration::parse_duration;
 pub use elsewhere::Probe;
 pub use error::{ConfigError, Mistakes, Problem};
+pub use gateway::fits as gateway_fits;
 pub use ignored::{Ignored, ignored};
 pub use keys::{KEYS, Key};
 pub use limits::Limits;

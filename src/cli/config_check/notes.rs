@@ -2,8 +2,8 @@
 
 use super::case::Case;
 use super::report::Report;
-use crate::addr::{Blocks, Subnet, is_link_local, parse_prefixed};
-use crate::config::{ADDRESS_KEYS, ConfigError, ignored};
+use crate::addr::{Blocks, Subnet, parse_prefixed};
+use crate::config::{ADDRESS_KEYS, ConfigError, gateway_fits, ignored};
 use crate::ipam::RangeSet;
 use crate::json::{Json, TWO_VALUES, excerpt};
 use std::collections::HashSet;
@@ -39,9 +39,7 @@ pub(super) fn of_values(report: &mut Report, case: &Case<'_>) {
 /// Notes gateways outside the subnet of their range. They are answered, as by Whereabouts and
 /// host-local: in clouds, the router of a part of a subnet is in another part.
 fn gateways_outside(report: &mut Report, case: &Case<'_>) {
-    let is_outside = |(subnet, gateway): &(Subnet, IpAddr)| {
-        !subnet.contains(*gateway) && !is_link_local(*gateway)
-    };
+    let is_outside = |(subnet, gateway): &(Subnet, IpAddr)| !gateway_fits(subnet, *gateway);
     let gateways = case.network.ranges().filter_map(|range| Some((range.subnet, range.gateway?)));
     let mut seen = HashSet::new();
     let outside = gateways.filter(is_outside).filter(|pair| seen.insert(*pair));
