@@ -2,14 +2,16 @@
 //! `usage` and `show`.
 
 use super::locate;
-use crate::config::{CniArgs, ConfigError, Merged, Network};
+use crate::config::{CniArgs, ConfigError, Merged, Network, Settings};
 use crate::environment::Environment;
-use crate::plugin::machine;
+use crate::plugin::{machine, pools};
 use std::path::Path;
 
 /// One network of the file.
 pub(super) struct Named {
     pub(super) name: Option<String>,
+    /// The pool that serves it, if it names pools. There is one item for each pool.
+    pub(super) pool: Option<String>,
     pub(super) network: Network,
 }
 
@@ -27,8 +29,16 @@ pub(super) fn read(environment: &Environment, file: &Path) -> anyhow::Result<Vec
         if let Some(mistake) = network.beyond.first().first() {
             return Err(mistake.clone().into());
         }
-        let name = configuration.find("name").and_then(|name| name.as_str());
-        networks.push(Named { name: name.map(str::to_owned), network });
+        let name = configuration.find("name").and_then(|name| name.as_str()).map(str::to_owned);
+        if network.pools.is_empty() {
+            networks.push(Named { name, pool: None, network });
+            continue;
+        }
+        let settings = Settings::parse(&merged, false)?;
+        let served = pools::all(&network, flat.as_ref(), &settings)?;
+        for (pool, network) in network.pools.into_iter().zip(served) {
+            networks.push(Named { name: name.clone(), pool: Some(pool), network });
+        }
     }
     Ok(networks)
 }

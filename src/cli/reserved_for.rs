@@ -11,6 +11,7 @@ use std::path::Path;
 /// One network that reserves an address.
 pub(super) struct ReservedFor {
     network: String,
+    pool: Option<String>,
     scope: Scope,
     /// The pods, or `None` if every caller that asks for the address gets it.
     owner: Option<String>,
@@ -20,12 +21,15 @@ impl ReservedFor {
     /// Returns who gets the address, in words.
     pub(super) fn text(&self) -> String {
         let owner = self.owner.as_deref().unwrap_or("callers that ask for it");
-        format!("{owner}, by network {}", self.network)
+        match &self.pool {
+            Some(pool) => format!("{owner}, by pool {pool} of network {}", self.network),
+            None => format!("{owner}, by network {}", self.network),
+        }
     }
 
     /// Returns it as JSON. The keys are documented and stable.
     pub(super) fn document(&self) -> Value {
-        json!({"network": self.network, "scope": self.scope.name(), "owner": self.owner})
+        json!({"network": self.network, "pool": self.pool, "scope": self.scope.name(), "owner": self.owner})
     }
 
     /// Returns whether the reservation is for addresses of a scope.
@@ -44,13 +48,14 @@ pub(super) fn find(
     address: IpAddr,
 ) -> anyhow::Result<Vec<ReservedFor>> {
     let mut found = Vec::new();
-    for Named { name, network } in networks::read(environment, file)? {
+    for Named { name, pool, network } in networks::read(environment, file)? {
         let owner = network.reservations.owner_of(address);
         if owner.is_some() || network.reservations.on_request.contains(address) {
             found.push(ReservedFor {
                 network: output::printable(name.as_deref().unwrap_or("-")),
                 owner: owner.map(|owner| output::printable(&owner.to_string())),
                 scope: network.scope,
+                pool,
             });
         }
     }

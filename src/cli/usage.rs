@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 struct Row {
     network: Option<String>,
+    pool: Option<String>,
     scope: Option<String>,
     range: String,
     held: u128,
@@ -39,14 +40,15 @@ pub(super) fn usage(
     let located = locate::locate(environment, &store_args)?;
     let (store, asides) = (located.store()?, set_aside::matching(&located, &Filter::default()));
     let mut rows = Vec::new();
-    for Named { name, network } in &networks {
+    for Named { name, pool, network } in &networks {
         if network.sets.is_empty() {
             output::say(&format!(
                 "network {} has no ranges to count; \"hereabouts list\" shows who holds its addresses",
                 output::printable(name.as_deref().unwrap_or("-"))
             ));
         }
-        rows.extend(count(store.as_ref(), name.as_deref(), network, &asides)?);
+        let counted = count(store.as_ref(), name.as_deref(), network, &asides)?;
+        rows.extend(counted.into_iter().map(|row| Row { pool: pool.clone(), ..row }));
     }
     if args.output == Format::Json {
         return output::print_json(&Value::Array(rows.iter().map(encode).collect()));
@@ -55,6 +57,7 @@ pub(super) fn usage(
         return Ok(());
     }
     let asides: Vec<Aside> = rows.iter().flat_map(|row| &row.asides).cloned().collect();
+    let has_pools = rows.iter().any(|row| row.pool.is_some());
     let cells: Vec<Vec<String>> = rows
         .into_iter()
         .map(|row| {
@@ -64,7 +67,7 @@ pub(super) fn usage(
             let or_dash = |name: Option<String>| {
                 name.map_or_else(|| "-".to_owned(), |name| output::printable(&name))
             };
-            vec![
+            let mut cells = vec![
                 or_dash(row.network),
                 row.range,
                 or_dash(row.scope),
@@ -73,13 +76,19 @@ pub(super) fn usage(
                 count(row.reserved),
                 count(row.excluded),
                 count(row.total),
-            ]
+            ];
+            if has_pools {
+                cells.insert(1, or_dash(row.pool));
+            }
+            cells
         })
         .collect();
-    output::print(&output::table(
-        &["NETWORK", "RANGE", "SCOPE", "HELD", "FREE", "RESERVED", "EXCLUDED", "TOTAL"],
-        &cells,
-    ))?;
+    let mut headings =
+        vec!["NETWORK", "RANGE", "SCOPE", "HELD", "FREE", "RESERVED", "EXCLUDED", "TOTAL"];
+    if has_pools {
+        headings.insert(1, "POOL");
+    }
+    output::print(&output::table(&headings, &cells))?;
     set_aside::append(&asides)
 }
 
@@ -138,6 +147,7 @@ fn row(name: Option<&str>, network: &Network, range: &Counted<'_>) -> Row {
     let (usable, reserved) = (range.candidates.count(), range.reserved.count());
     Row {
         network: name.map(str::to_owned),
+        pool: None,
         scope: network.scope.name().map(str::to_owned),
         range: format!("{} ({})", range.configured.bounds, range.configured.subnet),
         held: range.held + range.held_reserved,
@@ -153,6 +163,7 @@ fn row(name: Option<&str>, network: &Network, range: &Counted<'_>) -> Row {
 fn encode(row: &Row) -> Value {
     json!({
         "network": row.network,
+        "pool": row.pool,
         "range": row.range,
         "scope": row.scope,
         "held": output::number(row.held),

@@ -237,6 +237,17 @@ fn is_configuration(document: &Json) -> bool {
     ["plugins", "delegates", "ipam", "type"].iter().any(|key| document.find(key).is_some())
 }
 
+/// Returns the only document of a file.
+pub(super) fn only(bytes: &[u8]) -> Result<Json, ConfigError> {
+    let mut found = Vec::new();
+    documents(bytes, &mut |document| found.push(document))?;
+    let count = found.len();
+    match found.pop() {
+        Some(document) if count == 1 => Ok(document),
+        _ => Err(shape("file", &format!("expected one document, found {count}"))),
+    }
+}
+
 /// Calls `each` for every document in a file.
 fn documents(bytes: &[u8], each: &mut dyn FnMut(Json)) -> Result<(), ConfigError> {
     let text = text_of(bytes)?;

@@ -128,7 +128,7 @@ impl ConfigError {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    pub(super) fn unsupported(place: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn unsupported(place: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
             problem: Problem::Unsupported,
             place: place.into(),

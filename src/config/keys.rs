@@ -44,6 +44,8 @@ pub const KEYS: &[Key] = &[
     key("ranges", Role::Read),
     key("rangeStart", Role::Read),
     key("rangeEnd", Role::Read),
+    key("pool", Role::Read),
+    key("pools", Role::Read),
     key("routes", Role::Read),
     key("dns", Role::Read),
     key("resolvConf", Role::Read),
@@ -72,6 +74,7 @@ pub const KEYS: &[Key] = &[
     key("limits", Role::FlatFileOnly),
     key("debts_dir", Role::FlatFileOnly),
     key("own_addresses", Role::FlatFileOnly),
+    key("node_labels", Role::FlatFileOnly),
     key("leader_lease_duration", Role::Accepted),
     key("leader_renew_deadline", Role::Accepted),
     key("leader_retry_period", Role::Accepted),
@@ -158,6 +161,21 @@ fn check_inner<'a>(name: &str, field: impl Fn() -> Field<'a>) -> Result<(), Conf
         Ok(mut objects) => objects.try_for_each(|object| check(&object)),
         Err(_) => check(&field),
     }
+}
+
+/// Refuses all keys of an object but these.
+pub(super) fn check_known(object: &Field<'_>, known: &[&str]) -> Result<(), Mistakes> {
+    Mistakes::each(object.value.entries(), |(name, value)| {
+        check_near_miss(object, name, value, known)?;
+        match known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            true => Ok(()),
+            false => Err(ConfigError::unsupported(
+                object.path_of(&shown(name)),
+                format!("unknown key, expected one of {}", known.join(", ")),
+            )),
+        }
+    })
+    .map(|_| ())
 }
 
 /// Refuses names close to a known key in an entry of `ipRanges` or `ranges`.

@@ -30,6 +30,8 @@ pub const ADDRESS_KEYS: &[&str] = &[
     "range_end",
     "gateway",
     "ipRanges",
+    "pool",
+    "pools",
     "subnet",
     "ranges",
     "rangeStart",

@@ -17,7 +17,10 @@
 //! - `deadlines`: the time limit of each verb
 //! - `duration`: durations with units
 //! - `elsewhere`: what to do about addresses that this node or another host has
+//! - `served_by`: a network as a pool serves it
 //! - `settings`: store, node, paths, deadlines and log, which is all that DEL needs
+//! - `network_pools`: the pools of a network
+//! - `pool`: named sets of addresses that several networks share
 //! - `ranges`: ranges, gateways and excludes
 //! - `reservations`: addresses for certain pods, or only on request
 //! - `routes`: the routes of the result
@@ -40,10 +43,13 @@ mod limits;
 mod log_settings;
 mod main_plugin;
 mod merge;
+mod network_pools;
 mod paths;
+mod pool;
 mod ranges;
 mod reservations;
 mod routes;
+mod served_by;
 mod settings;
 mod validate;
 
@@ -63,6 +69,7 @@ pub use limits::Limits;
 pub use log_settings::{LogLevel, LogSettings};
 pub use main_plugin::MainPlugin;
 pub use merge::{ADDRESS_KEYS, Chosen, FlatFile, Merged, chosen_places, flat_file_places};
+pub use pool::{Exclusion, Pool, PoolSubnet};
 pub use routes::Route;
 pub use settings::{DATA_DIR, Settings, StoreKind, StoreSettings, WhenFull, parse_store_id};
 pub use validate::{Network, declares_ips};

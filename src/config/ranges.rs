@@ -36,6 +36,8 @@ pub(super) struct Ranges {
     pub(super) sets: Vec<RangeSet>,
     /// The entries of the top-level `exclude`, as written, without those of a flat file below.
     pub(super) excludes: Vec<Range>,
+    /// The addresses of the top-level `exclude` of all levels, merged.
+    pub(super) barred: Rc<Blocks>,
     /// The number of entries of all `exclude` lists.
     pub(super) excluded: usize,
 }
@@ -111,7 +113,7 @@ pub(super) fn parse(
         .into_iter()
         .map(|set| RangeSet { ranges: set.into_iter().map(configured).collect() })
         .collect();
-    Ok(Ranges { sets, excludes, excluded })
+    Ok(Ranges { sets, excludes, barred, excluded })
 }
 
 /// The range in `range` or `subnet` at the top level of `ipam`, with its bounds.
@@ -277,7 +279,7 @@ fn bounded(range: &Field<'_>, start: Option<&Field<'_>>, end: Option<&Field<'_>>
 /// Refuses addresses that no interface can hold. For IPv4 these are "this network", loopback,
 /// multicast and limited broadcast. For IPv6 these are the unspecified address, loopback,
 /// multicast, and addresses that map or embed IPv4 (RFC 6890, RFC 4291).
-fn check_unicast(field: &Field<'_>, subnet: &Subnet, range: &Range) -> Result<()> {
+pub(super) fn check_unicast(field: &Field<'_>, subnet: &Subnet, range: &Range) -> Result<()> {
     const NEVER: &[&str] =
         &["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "::/127", "::ffff:0:0/96", "ff00::/8"];
     let clash = NEVER.iter().find(|never| {

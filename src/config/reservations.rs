@@ -25,7 +25,7 @@ pub(super) fn parse(merged: &Merged<'_>) -> Result<Reservations> {
 }
 
 /// Parses one object of reservations, or a list of them.
-fn all(field: &Field<'_>) -> Result<Vec<Reservation>> {
+pub(super) fn all(field: &Field<'_>) -> Result<Vec<Reservation>> {
     let Json::Array(_) = field.value else {
         return entries(field);
     };
@@ -88,11 +88,9 @@ fn whole_name(field: &Field<'_>) -> Result<(String, String)> {
 
 /// Returns the mistakes of reservations that these ranges cannot serve.
 pub(super) fn check(reservations: &Reservations, sets: &[RangeSet]) -> Mistakes {
-    let mut mistakes = Mistakes::default();
     if reservations.entries.is_empty() {
-        return mistakes;
+        return Mistakes::default();
     }
-    let place = "ipam.reservations";
     let ranges = || sets.iter().flat_map(|set| &set.ranges);
     let usable: Blocks = ranges().map(|range| range.subnet.usable()).collect();
     // All ranges share the gateways and the exclusions of the whole configuration.
@@ -101,10 +99,22 @@ pub(super) fn check(reservations: &Reservations, sets: &[RangeSet]) -> Mistakes 
         .flat_map(|range| range.gateways.ranges().chain(range.excluded[0].ranges()));
     let own = ranges().flat_map(|range| range.excluded[1].ranges());
     let barred: Blocks = shared.chain(own).collect();
+    conflicts("ipam.reservations", &reservations.entries, &usable, &barred)
+}
+
+/// Returns the mistakes of reservations of addresses that are not usable, are barred, or are
+/// reserved twice.
+pub(super) fn conflicts(
+    place: &str,
+    reservations: &[Reservation],
+    usable: &Blocks,
+    barred: &Blocks,
+) -> Mistakes {
+    let mut mistakes = Mistakes::default();
     let mut all: Vec<(Range, &Owner)> = Vec::new();
-    for entry in &reservations.entries {
+    for entry in reservations {
         for range in &entry.ranges {
-            let reason = if !AddrSet::outside(range, &[&usable]).is_empty() {
+            let reason = if !AddrSet::outside(range, &[usable]).is_empty() {
                 "expected addresses that the network's subnets can give"
             } else if barred.touches(range) {
                 "expected addresses that are neither excluded nor a gateway"

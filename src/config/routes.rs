@@ -28,7 +28,12 @@ pub struct Route {
 
 /// Parses the routes of the configuration.
 pub(super) fn parse(merged: &Merged<'_>) -> Result<Vec<Route>, Mistakes> {
-    let Some(field) = merged.field("routes") else {
+    of(merged.field("routes"))
+}
+
+/// Parses a list of routes, if there is one.
+pub(super) fn of(list: Option<Field<'_>>) -> Result<Vec<Route>, Mistakes> {
+    let Some(field) = list else {
         return Ok(Vec::new());
     };
     let mut routes = Mistakes::each(field.list()?, |entry| route(&entry))?;

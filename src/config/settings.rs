@@ -12,6 +12,7 @@ use super::merge;
 use super::merge::{Merged, Setting};
 use super::paths::{absolute, is_below};
 use crate::ipam::{AllocationOrder, NodeName};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -105,6 +106,9 @@ pub struct Settings {
     /// `reuse_after`: for how long a freed address is not given to another attachment while another
     /// one is free.
     pub reuse_after: Option<Duration>,
+    /// `node_labels`: the labels of this node, by which pools choose nodes. A node of a cluster has
+    /// those of its Node object.
+    pub node_labels: BTreeMap<String, String>,
     /// The time limits.
     pub deadlines: Deadlines,
     /// The log.
@@ -149,6 +153,7 @@ impl Settings {
             node_name,
             debts_dir: care.unless(debts_dir, || DEBTS_DIR.into())?,
             reuse_after: care.unless(reuse_after(merged), || None)?,
+            node_labels: care.unless(node_labels(merged), BTreeMap::new)?,
             deadlines: care.unless(deadlines(merged), Deadlines::default)?,
             log: log_settings::parse(merged, &allowed),
         })
@@ -319,6 +324,13 @@ fn order(merged: &Merged<'_>) -> Result<AllocationOrder, ConfigError> {
         "lowest" => Ok(AllocationOrder::Lowest),
         "spread" => Ok(AllocationOrder::Spread),
         _ => Err(field.wrong("expected \"auto\", \"lowest\" or \"spread\"")),
+    }
+}
+
+fn node_labels(merged: &Merged<'_>) -> Result<BTreeMap<String, String>, ConfigError> {
+    match merged.node_setting("node_labels") {
+        None => Ok(BTreeMap::new()),
+        Some(field) => super::pool::labels(&field).map_err(ConfigError::from),
     }
 }
 

@@ -11,7 +11,7 @@ use super::main_plugin::MainPlugin;
 use super::merge::Merged;
 use super::routes::{self, Route};
 use super::settings::WhenFull;
-use super::{ConfigError, Mistakes, ranges, reservations};
+use super::{ConfigError, Mistakes, network_pools, ranges, reservations};
 use crate::addr::{Blocks, Family, Range, Subnet, parse_prefixed};
 use crate::ipam::{ConfiguredRange, RangeSet, Requested, Reservations, Scope, Static};
 use crate::json::Json;
@@ -26,6 +26,11 @@ pub struct Network {
     pub scope: Scope,
     /// The range sets. An ADD takes one address from each.
     pub sets: Vec<RangeSet>,
+    /// The pools from which it takes its addresses, in order of preference. Such a network has no
+    /// range sets until a pool serves it.
+    pub pools: Vec<String>,
+    /// What the top-level `exclude` of every level excludes, merged.
+    pub barred: Rc<Blocks>,
     /// The static addresses of the configuration.
     pub statics: Vec<Static>,
     /// The addresses that the caller requests.
@@ -86,16 +91,13 @@ impl Network {
         let gateways: Vec<IpAddr> =
             statics.iter().flatten().filter_map(|fixed: &Static| fixed.gateway).collect();
         let mut reservations = mistakes.note(reservations::parse(merged)).unwrap_or_default();
-        if let Some(pod) = &args.pod {
-            reservations.own = reservations.of(pod);
-            // No limit allows more than 1024.
-            reservations.own.truncate(1025);
-        }
+        reservations.set_pod(args.pod.as_ref());
         // A static address in a range would else be given to a pod of this network, even to the pod
         // that is about to get it as its static address.
         let own = statics.iter().flatten().map(|fixed| Range::single(fixed.address));
         let reserved: Rc<Blocks> = Rc::new(reservations.blocks().ranges().chain(own).collect());
         let ranges = mistakes.note(ranges::parse(merged, &gateways, &reserved));
+        let pools = mistakes.note(network_pools::names(merged)).unwrap_or_default();
         let requested = mistakes.note(requested(merged, args));
         let routes = mistakes.note(routes::parse(merged));
         let dns = mistakes.note(dns::configured(merged));
@@ -111,10 +113,16 @@ impl Network {
         let (ranges, routes) = (ranges.unwrap_or_default(), routes.unwrap_or_default());
         let (statics, mut requested) = (statics.unwrap_or_default(), requested.unwrap_or_default());
         let mut beyond = Mistakes::default();
-        if ranges.sets.is_empty() && statics.is_empty() {
+        if !pools.is_empty() {
+            network_pools::check(merged, !ranges.sets.is_empty())
+                .into_iter()
+                .for_each(|mistake| beyond.add(mistake));
+        } else if ranges.sets.is_empty() && statics.is_empty() {
             beyond.note(complete(&mut requested, merged));
         }
-        beyond.add(reservations::check(&reservations, &ranges.sets));
+        if pools.is_empty() {
+            beyond.add(reservations::check(&reservations, &ranges.sets));
+        }
         gateway::unusable(&ranges.sets, &statics, &routes)
             .into_iter()
             .for_each(|mistake| beyond.add(mistake));
@@ -131,9 +139,12 @@ impl Network {
         Ok(Self {
             scope: scope.unwrap_or_default(),
             main_plugin: MainPlugin::of(merged.whole),
-            pods_bring_addresses: ranges.sets.is_empty()
+            pods_bring_addresses: pools.is_empty()
+                && ranges.sets.is_empty()
                 && statics.is_empty()
                 && declares_ips(merged.whole),
+            pools,
+            barred: ranges.barred,
             sets: ranges.sets,
             statics,
             requested,

@@ -94,6 +94,13 @@ pub struct Reservations {
 }
 
 impl Reservations {
+    /// Notes the addresses of the pod of this call.
+    pub fn set_pod(&mut self, pod: Option<&PodRef>) {
+        self.own = pod.map_or_else(Vec::new, |pod| self.of(pod));
+        // No limit allows more than 1024.
+        self.own.truncate(1025);
+    }
+
     /// Returns the addresses that are reserved for a pod. A reservation for the pod itself takes
     /// precedence over that of its StatefulSet.
     #[must_use]

@@ -8,9 +8,9 @@ use super::failure::Failure;
 pub use super::given::Given;
 use super::given::out_of_time;
 use super::preferred::{self, Preferred};
-use super::{Ipam, Ready, left_by_the_dead, limit_check, machine};
-use crate::addr::Family;
-use crate::cni::{self, Added, Call, CniError, Sandbox, Success, Version};
+use super::request::Request;
+use super::{Ipam, Ready, left_by_the_dead, limit_check, machine, pools};
+use crate::cni::{self, Added, Call, CniError, Sandbox, Success};
 use crate::config::{CniArgs, FlatFile, Merged, Network};
 use crate::ipam::{self, Allocation, Attachment, Record, Slot, Source};
 use crate::retry::Deadline;
@@ -52,10 +52,12 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     let flat = ipam.flat_file(call)?;
     let merged = Merged::new(&call.configuration, flat.as_ref())?;
     let mut network = Network::parse(&merged, &args)?;
-    let slots =
-        ipam::slots(&network.sets, &network.requested, &network.statics, &network.reservations)?;
-    check_one_per_family(&slots, call.version)?;
     let dns = dns(&mut network, flat.as_ref())?;
+    // What is wrong with a network is found before a store is opened.
+    let (mut requests, of_pools) = match network.pools.is_empty() {
+        true => (vec![Request::new(network, call.version)?], None),
+        false => (Vec::new(), Some(network)),
+    };
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
     if let Some(path) = sandbox
         .netns
@@ -65,14 +67,69 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
         return Err(Failure::OwnNetns(path.display().to_string()));
     }
     let attachment = ready.attachment(call, sandbox);
+    if let Some(network) = of_pools {
+        let networks = pools::serve(&network, args.pod.as_ref(), flat.as_ref(), &ready.settings)?;
+        requests = Request::of_pools(networks, call.version)?;
+        keep_pool(&ready, &attachment, &mut requests)?;
+    }
     let account = ready.account(attachment.clone());
     let record = record(&ready, attachment, sandbox, &args);
-
     let limit = ready.settings.deadlines.add;
-    let reserve = limit / 5;
+    let (reserve, deadline) = (limit / 5, Deadline::after(limit - limit / 5));
+    let mut requests = requests.into_iter().peekable();
+    let (request, given) = loop {
+        // There is at least one request.
+        let Some(request) = requests.next() else { return Err(StoreError::Changed.into()) };
+        match give(ipam, &ready, &request, &record, &account, (deadline, reserve)) {
+            Ok(given) => break (request, given),
+            Err(failure) if !failure.is_full() || requests.peek().is_none() => return Err(failure),
+            Err(_) => {}
+        }
+    };
+    for allocation in &given.held {
+        tracing::debug!(address = %allocation.address, scope = %allocation.scope, node = %allocation.record.attachment.node, "given");
+        ipam.report.names(allocation);
+    }
+    let success = Success {
+        ips: given.held.iter().map(ip).collect(),
+        routes: request.network.routes.iter().map(route).collect(),
+        dns,
+    };
+    Ok(Allocated { ready, success, given, reserve, account, record })
+}
+
+/// Leaves only the pool from which the attachment has addresses, if there is one: a repeated ADD,
+/// and one that completes what an earlier call began, stay with it.
+fn keep_pool(
+    ready: &Ready,
+    attachment: &Attachment,
+    requests: &mut Vec<Request>,
+) -> Result<(), Failure> {
+    if requests.len() < 2 {
+        return Ok(());
+    }
+    let deadline = Deadline::after(ready.settings.deadlines.add);
+    let held = ready.store.open(Access::Read, deadline)?.holdings(attachment)?.held;
+    let has = |request: &Request| held.iter().any(|held| request.may_get(held));
+    if requests.iter().any(has) {
+        requests.retain(has);
+    }
+    Ok(())
+}
+
+/// Gives the addresses of one request.
+fn give(
+    ipam: &Ipam<'_>,
+    ready: &Ready,
+    request: &Request,
+    record: &Record,
+    account: &Account,
+    (deadline, reserve): (Deadline, Duration),
+) -> Result<Given, Failure> {
+    let Request { network, slots } = request;
     let may_allocate = || {
         limit_check::check_name(&record.attachment.ifname)
-            .and_then(|()| limit_check::check(&network, &slots))
+            .and_then(|()| limit_check::check(network, slots))
     };
     let is_alive = |held: &Record| !ready.life(held).is_dead();
     let own = (!network.own_addresses).then(|| ready.surroundings.own_addresses());
@@ -85,28 +142,19 @@ pub(super) fn add(ipam: &Ipam<'_>, call: &Call, sandbox: &Sandbox) -> Result<All
     };
     let ask = Ask {
         scope: &network.scope,
-        slots: &slots,
-        record: &record,
+        slots,
+        record,
         may_allocate: &may_allocate,
         is_alive: &is_alive,
         caller_gone: ipam.orphaned,
-        account: Some(&account),
+        account: Some(account),
         freed: Some(&ready.freed()),
         elsewhere: Some(&elsewhere),
         sticky: network.sticky,
     };
-    let given = allocate(ready.store.as_ref(), &ask, Deadline::after(limit - reserve), reserve)?;
+    let given = allocate(ready.store.as_ref(), &ask, deadline, reserve)?;
     preferred::remember(ready.store.as_ref(), &ask, &given.sticky);
-    for allocation in &given.held {
-        tracing::debug!(address = %allocation.address, scope = %allocation.scope, node = %allocation.record.attachment.node, "given");
-        ipam.report.names(allocation);
-    }
-    let success = Success {
-        ips: given.held.iter().map(ip).collect(),
-        routes: network.routes.iter().map(route).collect(),
-        dns,
-    };
-    Ok(Allocated { ready, success, given, reserve, account, record })
+    Ok(given)
 }
 
 /// Carries out the plan of an ADD under the lock of its attachment; may be repeated. An ADD that
@@ -331,25 +379,6 @@ fn ended_of_pod(session: &dyn Session, ask: &Ask<'_>) -> Result<Vec<Allocation>,
 
 fn record(ready: &Ready, attachment: Attachment, sandbox: &Sandbox, args: &CniArgs) -> Record {
     Record { pod: args.pod.clone(), ..ready.record(attachment, sandbox) }
-}
-
-/// Refuses more addresses of a family than the version allows. 0.2.0 and older have room for one
-/// address per family; a further one would be allocated and lost.
-fn check_one_per_family(slots: &[Slot], version: Version) -> Result<(), Failure> {
-    if Version::V030 <= version {
-        return Ok(());
-    }
-    for family in [Family::V4, Family::V6] {
-        let of_family = |slot: &&Slot| {
-            slot.candidates
-                .first()
-                .is_some_and(|candidates| candidates.addresses.family() == family)
-        };
-        if 1 < slots.iter().filter(of_family).count() {
-            return Err(Failure::OnePerFamily { version: version.as_str(), family });
-        }
-    }
-    Ok(())
 }
 
 fn dns(network: &mut Network, flat: Option<&FlatFile>) -> Result<cni::Dns, Failure> {

@@ -176,6 +176,11 @@ fn holder_in_words(holder: Option<&Record>) -> String {
 }
 
 impl Failure {
+    /// Returns whether the ADD failed because no address was free.
+    pub(super) const fn is_full(&self) -> bool {
+        matches!(self, Self::Exhausted(_) | Self::InUse { .. })
+    }
+
     /// Adds the holder of the address to a failure that is about one address.
     pub(super) fn held_by(self, holder: Option<Allocation>) -> Self {
         match self {

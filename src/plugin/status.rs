@@ -4,11 +4,12 @@
 
 use super::elsewhere::Elsewhere;
 use super::failure::Failure;
-use super::{Ipam, limit_check};
+use super::{Ipam, Ready, limit_check, pools};
 use crate::addr::Range;
 use crate::cni::Call;
 use crate::config::{CniArgs, Merged, Network, WhenFull};
 use crate::ipam;
+use crate::store::StoreError;
 use std::borrow::Cow;
 use std::cell::RefCell;
 
@@ -21,14 +22,24 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
         limit_check::check(&network, &slots)?;
     }
     let ready = ipam.ready(call, &merged, flat.as_ref())?;
-    let not_ready = |error: crate::store::StoreError| Failure::NotReady {
-        reason: error.to_string(),
-        hint: error.hint(),
+    ready.store.ready().map_err(not_ready)?;
+    let networks = match network.pools.is_empty() {
+        true => vec![network],
+        false => pools::all(&network, flat.as_ref(), &ready.settings)?,
     };
-    ready.store.ready().map_err(&not_ready)?;
-    if network.when_full == WhenFull::Ready {
-        return Ok(());
+    for network in &networks {
+        if network.when_full == WhenFull::Ready || has_room(&ready, network)? {
+            return Ok(());
+        }
     }
+    let reason =
+        "every address of a range is held, excluded or set aside, and status_when_full is not_ready"
+            .to_owned();
+    Err(Failure::NotReady { reason, hint: None })
+}
+
+/// Returns whether each range set of a network has an address for the next ADD.
+fn has_room(ready: &Ready, network: &Network) -> Result<bool, Failure> {
     let own = (!network.own_addresses).then(|| ready.surroundings.own_addresses());
     let elsewhere = Elsewhere {
         own: own.as_deref(),
@@ -45,14 +56,15 @@ pub(super) fn status(ipam: &Ipam<'_>, call: &Call) -> Result<(), Failure> {
             for address in in_use.iter().filter(|address| offered.addresses.contains(**address)) {
                 candidates.to_mut().remove(&Range::single(*address));
             }
-            room |= ready.store.has_room(&network.scope, &candidates).map_err(&not_ready)?;
+            room |= ready.store.has_room(&network.scope, &candidates).map_err(not_ready)?;
         }
         if !room {
-            let reason =
-                "every address of a range is held, excluded or set aside, and status_when_full is not_ready"
-                    .to_owned();
-            return Err(Failure::NotReady { reason, hint: None });
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
+}
+
+fn not_ready(error: StoreError) -> Failure {
+    Failure::NotReady { reason: error.to_string(), hint: error.hint() }
 }

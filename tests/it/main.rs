@@ -103,6 +103,8 @@ mod outputs;
 /// Real host-local and Whereabouts beside hereabouts.
 #[cfg(feature = "kube")]
 mod peers;
+/// Named pools of addresses that networks share.
+mod pools;
 /// Power loss after any step, on a disk with a cache.
 mod power_loss;
 /// cnitool and the real main plugins, in network namespaces; the demo.

@@ -1,0 +1,38 @@
+//! A network as a pool serves it.
+
+use super::pool::Pool;
+use super::validate::Network;
+use super::{Mistakes, gateway, limits, reservations};
+use crate::addr::{Blocks, Range};
+use crate::ipam::PodRef;
+use std::rc::Rc;
+
+impl Network {
+    /// Returns this network with the addresses of a pool: its scope, its subnets, its reservations
+    /// besides the network's own, and its routes if the network has none.
+    ///
+    /// # Errors
+    /// Returns the mistakes of the network with this pool.
+    pub fn served_by(&self, pool: &Pool, pod: Option<&PodRef>) -> Result<Self, Mistakes> {
+        let mut network = Self { pools: Vec::new(), scope: pool.scope.clone(), ..self.clone() };
+        let mut mistakes = Mistakes::default();
+        network.reservations.entries.extend(pool.reservations.iter().cloned());
+        network.reservations.set_pod(pod);
+        let statics = self.statics.iter().map(|fixed| Range::single(fixed.address));
+        let reserved = network.reservations.blocks();
+        let reserved: Rc<Blocks> = Rc::new(reserved.ranges().chain(statics).collect());
+        let gateways = self.statics.iter().filter_map(|fixed| fixed.gateway).collect::<Vec<_>>();
+        network.sets = pool.range_sets(self.main_plugin, &self.barred, &gateways, &reserved);
+        if network.routes.is_empty() {
+            network.routes.clone_from(&pool.routes);
+        }
+        mistakes.add(reservations::check(&self.reservations, &network.sets));
+        let unusable = gateway::unusable(&network.sets, &network.statics, &network.routes);
+        unusable.into_iter().for_each(|mistake| mistakes.add(mistake));
+        let count = network.sets.iter().map(|set| set.ranges.len()).sum();
+        limits::beyond("pool", "subnets", count, network.limits.ranges)
+            .into_iter()
+            .for_each(|mistake| mistakes.add(mistake));
+        mistakes.none_or(network)
+    }
+}
